@@ -1,0 +1,175 @@
+// Package engine holds the contract between the data plane and whatever computes
+// answers: a Loader makes a Model of an endpoint, a Model answers requests. It
+// owns the data plane's own request and response, so that nothing behind the
+// listener knows the client's protocol. It never does I/O.
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"clearmlserving/serving"
+)
+
+// Request is one question to a model. The body travels untouched: nobody
+// between the client and user code parses it.
+type Request struct {
+	// ID names the request in logs and towards user code.
+	ID string
+	// Body is the payload, already decompressed. It is only valid until Infer
+	// has returned: a Model that needs it longer copies it.
+	Body []byte
+	// ContentType is the client's, "" when it sent none.
+	ContentType string
+	// Depth counts the send_request calls that led here, 0 for a client's request.
+	Depth int
+	// Sampled asks for the statistics variables in Response.Stats.
+	Sampled bool
+}
+
+// Header is one header field of a response.
+type Header struct{ Name, Value string }
+
+// Response is a model's answer. Exactly one of Body and Stream carries it.
+type Response struct {
+	Status      int
+	ContentType string
+	Header      []Header
+	Body        []byte
+	// Stats is a JSON object of the endpoint's logged variables, nil when not sampled.
+	Stats []byte
+	// Stream, when not nil, yields the body piece by piece.
+	Stream Stream
+}
+
+// Stream is a body that is made while it is sent. One goroutine uses it.
+type Stream interface {
+	// Next returns the next piece, valid until the following call, or io.EOF.
+	Next(ctx context.Context) ([]byte, error)
+	// Close ends the stream early or after EOF; it may be called more than once.
+	Close() error
+}
+
+// Model answers requests for one endpoint.
+type Model interface {
+	// Infer may be called from many goroutines at once. It honours the deadline
+	// of ctx. A user's error is a Response; an error is the engine's own, of type
+	// *Error whenever it has a kind.
+	Infer(ctx context.Context, req *Request) (*Response, error)
+	// Status describes the model for people. It is safe at any time.
+	Status() Status
+	// Close releases everything the model holds. It is called once, after the
+	// last Infer has returned; ctx bounds how long it may take to be polite.
+	Close(ctx context.Context) error
+}
+
+// Spec is everything a Loader needs to make a model: files are local by now.
+type Spec struct {
+	URL      serving.EndpointURL
+	Endpoint serving.Endpoint
+	// CodePath is the preprocess code, a file or a folder, "" for none.
+	CodePath string
+	// CodeName is the name of the artifact that the code came from.
+	CodeName string
+	// ModelPath is the model's file or folder, "" when the endpoint has no model.
+	ModelPath string
+	// Variables are the names of the statistics variables the endpoint logs.
+	Variables []string
+}
+
+// Loader makes models of one kind of endpoint.
+type Loader interface {
+	// Load returns only when the model can answer. It is cancelled by ctx when
+	// the endpoint changes meanwhile; it may be called for many endpoints at once.
+	Load(ctx context.Context, spec Spec) (Model, error)
+}
+
+// Status describes a loaded model.
+type Status struct {
+	State   string       `json:"state"` // ready, degraded
+	Reason  string       `json:"reason,omitempty"`
+	Queued  int          `json:"queued"`
+	Workers []WorkerInfo `json:"workers,omitempty"`
+}
+
+// WorkerInfo describes one process behind a model.
+type WorkerInfo struct {
+	PID       int       `json:"pid"`
+	State     string    `json:"state"`
+	Since     time.Time `json:"since"`
+	Requests  uint64    `json:"requests"`
+	Restarts  int       `json:"restarts,omitempty"`
+	LastDeath string    `json:"last_death,omitempty"`
+}
+
+// Kind says what a caller does about an engine's error.
+type Kind int
+
+// The kinds of an Error; inference/serve.go maps them to statuses.
+const (
+	KindInternal    Kind = iota // nothing the client can do
+	KindOverloaded              // try again later
+	KindDeadline                // the time allowed has passed
+	KindDied                    // the process died while it worked on this request
+	KindUnavailable             // no process can answer now
+	KindTooLarge                // the request does not fit the engine's limits
+)
+
+// Error is an engine's own failure to answer, as opposed to an answer of user
+// code that says something went wrong.
+type Error struct {
+	Kind       Kind
+	Endpoint   serving.EndpointURL
+	Text       string
+	RetryAfter time.Duration // for KindOverloaded and KindUnavailable, 0: unknown
+	Err        error
+}
+
+func (e *Error) Error() string {
+	text := e.Text
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// LoadError says why a model could not be made, with the user's own traceback.
+type LoadError struct {
+	Text      string
+	Traceback string // trimmed to user code, "" when the failure is not in user code
+	Err       error
+}
+
+func (e *LoadError) Error() string { return e.Text }
+
+func (e *LoadError) Unwrap() error { return e.Err }
+
+// Detail makes the body of an error as every client of the original knows it.
+func Detail(text string) []byte {
+	b, err := json.Marshal(map[string]string{"detail": text})
+	if err != nil { // a string always encodes
+		return []byte(`{"detail":"unknown error"}`)
+	}
+	return b
+}
+
+// Caller answers the send_request calls of user code.
+type Caller interface {
+	// Call may be called from many goroutines. What went wrong on the way is a
+	// Response with an error status; an error means that ctx has ended.
+	Call(ctx context.Context, c Call) (*Response, error)
+}
+
+// Call is a send_request of user code to another endpoint.
+type Call struct {
+	From        serving.EndpointURL
+	Endpoint    string
+	Version     string
+	ID          string
+	Body        []byte
+	ContentType string
+	Depth       int
+}

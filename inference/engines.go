@@ -1,0 +1,36 @@
+package inference
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/serving"
+)
+
+// engineTable says which loader makes the models of which engine. A new engine
+// is one line here.
+type engineTable map[string]engine.Loader
+
+func engines(python engine.Loader) engineTable {
+	return engineTable{
+		serving.EngineSklearn:     python,
+		serving.EngineXGBoost:     python,
+		serving.EngineLightGBM:    python,
+		serving.EngineCustom:      python,
+		serving.EngineCustomAsync: python,
+	}
+}
+
+// Load gives the endpoint to its engine's loader.
+func (t engineTable) Load(ctx context.Context, spec engine.Spec) (engine.Model, error) {
+	loader, ok := t[spec.Endpoint.EngineType]
+	if !ok {
+		return nil, &engine.LoadError{Text: fmt.Sprintf("engine %q is not available in this instance (available: %s)",
+			spec.Endpoint.EngineType, strings.Join(slices.Sorted(maps.Keys(t)), ", "))}
+	}
+	return loader.Load(ctx, spec)
+}

@@ -1,0 +1,190 @@
+// Package inference is the data plane: it answers clients' requests with the
+// models of one serving service. It owns the way of a request from the listener
+// through the router to an engine, the health of the instance, and the instance's
+// record on the control plane. It knows the control plane only by its HTTP API.
+package inference
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/listener"
+	"clearmlserving/inference/reconcile"
+	"clearmlserving/inference/router"
+	"clearmlserving/serving"
+)
+
+// Options of an inference Service.
+type Options struct {
+	// Listener takes clients' requests; the Service closes it.
+	Listener net.Listener
+	// Admin takes operators' requests (status, profiles), nil for none; the
+	// Service closes it.
+	Admin net.Listener
+	// Suffix is the first part of every endpoint's path. Default "serve".
+	Suffix string
+	// RequestTimeout bounds one request. Default 10 minutes.
+	RequestTimeout time.Duration
+	// StopTimeout bounds how long requests under way may take after Run's
+	// context has ended. Default 30 seconds.
+	StopTimeout time.Duration
+	// MaxBody bounds a request body, as sent and decompressed. Default 256 MiB.
+	MaxBody int64
+	// MaxDepth bounds how many send_request calls may be nested. Default 16.
+	MaxDepth int
+	// Python runs the engines that execute user code; the Service runs it.
+	Python PythonEngines
+	// Recorder takes what requests are counted by, nil for none.
+	Recorder Recorder
+
+	Source    reconcile.Source
+	Files     reconcile.Files
+	Changes   reconcile.Changes
+	Poll      time.Duration
+	CacheFile string
+	Loads     int
+	// Instance keeps the instance's record on the control plane, nil for none.
+	Instance Instance
+	Logger   *slog.Logger
+}
+
+// PythonEngines loads models that run in Python workers.
+type PythonEngines interface {
+	engine.Loader
+	// Run owns the worker processes until ctx ends; calls that user code makes
+	// with send_request go to caller.
+	Run(ctx context.Context, caller engine.Caller) error
+}
+
+// Recorder takes the statistics of answered requests.
+type Recorder interface {
+	// Record never blocks: what cannot be taken is dropped and counted.
+	Record(s serving.Sample)
+}
+
+// Instance is the record of this instance on the control plane.
+type Instance interface {
+	// Run keeps the record until ctx ends, then marks it as ended. A control
+	// plane that is away never stops serving: Run retries.
+	Run(ctx context.Context) error
+	// Applied tells that the instance has taken in a configuration; it never blocks.
+	Applied(state *reconcile.State, plan serving.Plan)
+}
+
+// Service is one inference instance.
+type Service struct {
+	o          Options
+	prefix     string
+	router     router.Router
+	reconciler *reconcile.Reconciler
+	started    time.Time
+	stopping   atomic.Bool
+}
+
+// New prepares an instance; Run starts it.
+func New(o Options) *Service {
+	if o.Suffix == "" {
+		o.Suffix = "serve"
+	}
+	if o.RequestTimeout <= 0 {
+		o.RequestTimeout = 10 * time.Minute
+	}
+	if o.StopTimeout <= 0 {
+		o.StopTimeout = 30 * time.Second
+	}
+	if o.MaxBody <= 0 {
+		o.MaxBody = 256 << 20
+	}
+	if o.MaxDepth <= 0 {
+		o.MaxDepth = 16
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Service{o: o, prefix: "/" + o.Suffix + "/", started: time.Now()}
+	s.reconciler = reconcile.New(reconcile.Options{
+		Router: &s.router, Source: o.Source, Files: o.Files, Loader: engines(o.Python), Changes: o.Changes,
+		Poll: o.Poll, CacheFile: o.CacheFile, Loads: o.Loads, RequestTimeout: o.RequestTimeout, DrainTimeout: o.RequestTimeout,
+		OnApplied: func(state *reconcile.State, plan serving.Plan) {
+			if o.Instance != nil {
+				o.Instance.Applied(state, plan)
+			}
+		},
+		Logger: o.Logger,
+	})
+	return s
+}
+
+// Run serves until ctx ends. It then says "not ready", stops accepting, lets
+// requests under way finish, and only after that closes models and workers.
+// Any part that ends with an error ends the whole.
+func (s *Service) Run(ctx context.Context) error {
+	serveCtx, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	backCtx, stopBack := context.WithCancel(context.WithoutCancel(ctx)) // models outlive the front
+	defer stopBack()
+	pythonCtx, stopPython := context.WithCancel(context.WithoutCancel(ctx)) // workers outlive the models
+	defer stopPython()
+
+	var parts, back, python sync.WaitGroup
+	failed := make(chan error, 5) // one place for each part: nobody blocks on it
+	run := func(group *sync.WaitGroup, part func() error) {
+		group.Go(func() {
+			if err := part(); err != nil {
+				failed <- err
+			}
+			stopServing()
+		})
+	}
+
+	run(&python, func() error { return s.o.Python.Run(pythonCtx, s) })
+	run(&back, func() error { return s.reconciler.Run(backCtx) })
+	if s.o.Instance != nil {
+		back.Go(func() {
+			if err := s.o.Instance.Run(backCtx); err != nil {
+				s.o.Logger.Warn("instance is not recorded on the control plane", "err", err)
+			}
+		})
+	}
+	front := listener.NewHTTP(listener.Options{Handler: s.handle, MaxBody: s.o.MaxBody, Logger: s.o.Logger})
+	run(&parts, func() error { return front.Serve(s.o.Listener) })
+	var admin *http.Server
+	if s.o.Admin != nil {
+		admin = s.adminServer()
+		run(&parts, func() error {
+			if err := admin.Serve(s.o.Admin); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+
+	<-serveCtx.Done()
+	s.stopping.Store(true)
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.StopTimeout)
+	defer cancel()
+	if err := front.Shutdown(stopCtx); err != nil {
+		s.o.Logger.Warn("requests were cut at stop", "err", err)
+	}
+	if admin != nil {
+		_ = admin.Close() // nothing on it is worth waiting for
+	}
+	parts.Wait()
+	stopBack()
+	back.Wait()
+	stopPython()
+	python.Wait()
+	close(failed)
+	var all error
+	for err := range failed {
+		all = errors.Join(all, err)
+	}
+	return all
+}

@@ -1,0 +1,88 @@
+// Package listener turns bytes of HTTP/1.1 into the data plane's own request and
+// its response back into bytes. It owns reading, limiting and decompressing
+// bodies and compressing answers. It is the only place that sees the client's
+// HTTP, so that another implementation can replace it; it never routes.
+package listener
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"clearmlserving/inference/engine"
+)
+
+// Request is what a client asked. It is valid until the handler's response has
+// been written.
+type Request struct {
+	Method      string
+	Path        string // decoded once
+	RawQuery    string
+	ContentType string
+	ID          string // the client's X-Request-Id, or one made here
+	Body        []byte // decompressed
+	Header      func(name string) string
+}
+
+// Response is the answer to a Request.
+type Response struct {
+	engine.Response
+	// Done is called once, after the last byte has been written or given up.
+	Done func()
+}
+
+// Handler answers requests; it is called from many goroutines. ctx ends when
+// the client goes away or the server is told to give up.
+type Handler func(ctx context.Context, r *Request) *Response
+
+// Options of a listener. The zero value of a limit means its default.
+type Options struct {
+	Handler Handler
+	// MaxBody bounds a request's body as sent and, apart, after decompression.
+	// Default 256 MiB.
+	MaxBody int64
+	// MaxHeader bounds the request line and headers. Default 64 KiB.
+	MaxHeader int
+	// HeaderTimeout bounds the arrival of the headers. Default 10 s.
+	HeaderTimeout time.Duration
+	// BodyTimeout bounds the arrival of a body; it moves on as long as bytes
+	// come. Default 30 s without a byte.
+	BodyTimeout time.Duration
+	// IdleTimeout bounds a kept-alive connection without a request. Default 2 min.
+	IdleTimeout time.Duration
+	// CompressFrom is the size from which answers are compressed when the
+	// client accepts it. Default 16 KiB; negative: never.
+	CompressFrom int
+	Logger       *slog.Logger
+}
+
+const (
+	defaultMaxBody      = 256 << 20
+	defaultMaxHeader    = 64 << 10
+	defaultCompressFrom = 16 << 10
+)
+
+func (o Options) withDefaults() Options {
+	if o.MaxBody == 0 {
+		o.MaxBody = defaultMaxBody
+	}
+	if o.MaxHeader == 0 {
+		o.MaxHeader = defaultMaxHeader
+	}
+	if o.HeaderTimeout == 0 {
+		o.HeaderTimeout = 10 * time.Second
+	}
+	if o.BodyTimeout == 0 {
+		o.BodyTimeout = 30 * time.Second
+	}
+	if o.IdleTimeout == 0 {
+		o.IdleTimeout = 2 * time.Minute
+	}
+	if o.CompressFrom == 0 {
+		o.CompressFrom = defaultCompressFrom
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}

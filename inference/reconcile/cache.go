@@ -1,0 +1,60 @@
+package reconcile
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// cacheFormat is raised when State changes in a way that older files cannot mean.
+const cacheFormat = 1
+
+type cacheFile struct {
+	Format int    `json:"format"`
+	State  *State `json:"state"`
+}
+
+// writeCache keeps the last good state; the file is whole at every moment.
+func writeCache(file string, state *State) error {
+	data, err := json.Marshal(cacheFile{Format: cacheFormat, State: state})
+	if err != nil {
+		return fmt.Errorf("encode state: %w", err)
+	}
+	if old, err := os.ReadFile(file); err == nil && string(old) == string(data) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(data)
+	err = errors.Join(err, temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	return nil
+}
+
+// readCache returns the last good state.
+func readCache(file string) (*State, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var c cacheFile
+	if err := json.Unmarshal(data, &c); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w", file, err)
+	}
+	if c.Format != cacheFormat || c.State == nil {
+		return nil, fmt.Errorf("%s was written by another release (format %d, this one reads %d)", file, c.Format, cacheFormat)
+	}
+	return c.State, nil
+}

@@ -1,0 +1,246 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/router"
+	"clearmlserving/serving"
+)
+
+// entry is an endpoint under the reconciler's care: what is wanted, what is
+// live, what is on its way, and what failed.
+type entry struct {
+	url         serving.EndpointURL
+	want        want
+	wantedSince time.Time
+	live        *router.Live
+	liveKey     string // want.key that live satisfies
+	content     string // digest of the files and settings that live was made of
+	step        string // what a load under way is doing
+	cancel      context.CancelFunc
+	failure     *Failure
+	held        []func() // releases of the files that live uses
+}
+
+// Failure says why an endpoint could not be loaded.
+type Failure struct {
+	Step      string    `json:"step"` // fetch, load
+	Reason    string    `json:"reason"`
+	Traceback string    `json:"traceback,omitempty"`
+	Code      string    `json:"code,omitempty"` // artifact whose code failed
+	Since     time.Time `json:"since"`
+	Attempts  int       `json:"attempts"`
+	NextTry   time.Time `json:"next_try"`
+}
+
+// cancelLoad gives up a load under way; its result will be discarded.
+func (e *entry) cancelLoad() {
+	if e.cancel != nil {
+		e.cancel()
+		e.cancel = nil
+	}
+}
+
+func (e *entry) obstacle() router.Obstacle {
+	if e.failure != nil {
+		return router.Obstacle{Reason: e.failure.Reason, Code: e.failure.Code}
+	}
+	return router.Obstacle{Loading: true, Reason: "it is being loaded"}
+}
+
+// settled tells whether there is nothing left to do for the entry now.
+func (e *entry) settled() bool { return e.live != nil && e.liveKey == e.want.key }
+
+// loadResult is the end of one attempt to load.
+type loadResult struct {
+	entry     *entry
+	key       string
+	content   string
+	model     engine.Model // nil when failed or unchanged
+	unchanged bool
+	failure   *Failure
+	release   []func()
+}
+
+// discard throws a result away that nobody wants any more.
+func (l loadResult) discard() {
+	if l.model != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		_ = l.model.Close(ctx) // it never served; its workers are killed at the latest when we end
+	}
+	for _, release := range l.release {
+		release()
+	}
+}
+
+// startDue begins every load that is wanted and not under way.
+func (r *Reconciler) startDue(ctx context.Context) {
+	now := time.Now()
+	for _, url := range r.urls() {
+		e := r.entries[url]
+		if e.settled() || e.cancel != nil || (e.failure != nil && now.Before(e.failure.NextTry)) {
+			continue
+		}
+		loadCtx, cancel := context.WithCancel(ctx)
+		e.cancel = cancel
+		w, content := e.want, e.content
+		r.running.Go(func() {
+			defer cancel()
+			result := r.load(loadCtx, url, w, content)
+			result.entry, result.key = e, w.key
+			r.loaded <- result // the owner, or shutdown, always takes it
+		})
+	}
+}
+
+// untilRetry is the time until the next failed load is due again.
+func (r *Reconciler) untilRetry() time.Duration {
+	next := time.Hour
+	for _, e := range r.entries {
+		if e.failure != nil && e.cancel == nil && !e.settled() {
+			next = min(next, max(0, time.Until(e.failure.NextTry)))
+		}
+	}
+	return next
+}
+
+// load brings an endpoint's files and makes its model. It runs apart from the owner.
+func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, liveContent string) loadResult {
+	if w.impossible != "" {
+		return loadResult{failure: &Failure{Step: "fetch", Reason: w.impossible, Code: w.codeAtFault()}}
+	}
+	select { // bounds how much of the machine loading takes from serving
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-ctx.Done():
+		return loadResult{failure: &Failure{Step: "fetch", Reason: "given up: the configuration changed"}}
+	}
+	var result loadResult
+	spec := engine.Spec{URL: url, Endpoint: w.planned.Endpoint, CodeName: w.planned.PreprocessArtifact, Variables: w.variables}
+	fetched, err := r.fetch(ctx, w)
+	result.release = fetched.release
+	if err != nil {
+		result.failure = &Failure{Step: "fetch", Reason: err.Error()}
+		return result
+	}
+	spec.CodePath, spec.ModelPath = fetched.codePath, fetched.modelPath
+	result.content = digest(url, w.planned.Endpoint, w.variables, fetched.codeSHA, fetched.modelSHA)
+	if result.content == liveContent {
+		result.unchanged = true
+		return result
+	}
+	model, err := r.o.Loader.Load(ctx, spec)
+	if err != nil {
+		result.failure = &Failure{Step: "load", Reason: err.Error()}
+		var loadErr *engine.LoadError
+		if errors.As(err, &loadErr) && loadErr.Traceback != "" {
+			result.failure.Traceback, result.failure.Code = loadErr.Traceback, w.planned.PreprocessArtifact
+		}
+		return result
+	}
+	result.model = model
+	return result
+}
+
+// codeAtFault names the preprocess artifact when that is what is missing.
+func (w want) codeAtFault() string {
+	if w.planned.PreprocessArtifact != "" && w.code.URL == "" {
+		return w.planned.PreprocessArtifact
+	}
+	return ""
+}
+
+// fetchedFiles are the local files of one endpoint.
+type fetchedFiles struct {
+	codePath, codeSHA   string
+	modelPath, modelSHA string
+	release             []func()
+}
+
+func (r *Reconciler) fetch(ctx context.Context, w want) (fetchedFiles, error) {
+	var f fetchedFiles
+	if w.code.URL != "" {
+		local, err := r.o.Files.Fetch(ctx, w.code)
+		if err != nil {
+			return f, fmt.Errorf("preprocess code '%s': %w", w.planned.PreprocessArtifact, err)
+		}
+		f.codePath, f.codeSHA, f.release = local.Path, local.SHA256, append(f.release, local.Release)
+	}
+	if w.model.URL != "" {
+		local, err := r.o.Files.Fetch(ctx, w.model)
+		if err != nil {
+			return f, fmt.Errorf("model %s: %w", w.planned.ModelID, err)
+		}
+		f.modelPath, f.modelSHA, f.release = local.Path, local.SHA256, append(f.release, local.Release)
+	}
+	return f, nil
+}
+
+// finish takes in the end of a load: the new model goes live, the old retires.
+func (r *Reconciler) finish(result loadResult) {
+	e := result.entry
+	if r.entries[e.url] != e || e.want.key != result.key || e.cancel == nil {
+		r.running.Go(result.discard)
+		return
+	}
+	e.cancel = nil
+	switch {
+	case result.failure != nil:
+		r.fail(e, result)
+	case result.unchanged:
+		for _, release := range result.release {
+			release() // live holds the same files already
+		}
+		e.liveKey, e.failure = result.key, nil
+	default:
+		old, held := e.live, e.held
+		e.live = router.NewLive(e.url, e.want.planned.ModelID, result.model)
+		e.live.Timeout = r.o.RequestTimeout
+		e.live.SetLogShare(e.want.logShare)
+		e.liveKey, e.content, e.held, e.failure = result.key, result.content, result.release, nil
+		r.o.Logger.Info("endpoint live", "endpoint", e.url, "model_id", e.want.planned.ModelID, "took", time.Since(e.wantedSince).Round(time.Millisecond))
+		r.swap()
+		r.retire(old, held)
+		return
+	}
+	r.swap()
+}
+
+func (r *Reconciler) fail(e *entry, result loadResult) {
+	for _, release := range result.release {
+		release()
+	}
+	f := result.failure
+	f.Since, f.Attempts = time.Now(), 1
+	if e.failure != nil {
+		f.Since, f.Attempts = e.failure.Since, e.failure.Attempts+1
+	}
+	f.NextTry = time.Now().Add(backoff(f.Attempts, 2*time.Second, 5*time.Minute))
+	repeated := e.failure != nil && e.failure.Reason == f.Reason
+	e.failure = f
+	if repeated {
+		r.o.Logger.Debug("endpoint still cannot be loaded", "endpoint", e.url, "attempts", f.Attempts, "reason", f.Reason)
+		return
+	}
+	r.o.Logger.Error("endpoint cannot be loaded", "endpoint", e.url, "step", f.Step, "reason", f.Reason, "traceback", f.Traceback, "old_version_serves", e.live != nil)
+}
+
+// archives are the file name endings of packed models, which are served as folders.
+var archives = []string{".zip", ".tgz", ".tar.gz", ".tar"} //nolint:gochecknoglobals // a constant table
+
+func isArchive(uri string) bool {
+	name := strings.ToLower(path.Base(uri))
+	for _, ending := range archives {
+		if strings.HasSuffix(name, ending) {
+			return true
+		}
+	}
+	return false
+}

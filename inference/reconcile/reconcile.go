@@ -1,0 +1,424 @@
+// Package reconcile makes what runs follow what is configured. It owns the state
+// of an inference instance: one goroutine reads the configuration, brings files,
+// has models loaded, and exchanges the router's snapshot only when the new is
+// ready; the old drains and closes. A change that fails leaves the old serving
+// and is told. It never answers requests and never stalls them.
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/router"
+	"clearmlserving/serving"
+)
+
+// Changes tells when to look at the configuration before the next poll is due.
+type Changes interface {
+	// Next blocks until something may have changed since the last call returned,
+	// or ctx ends. It is called from one goroutine.
+	Next(ctx context.Context) error
+}
+
+// Source reads the configuration of the service.
+type Source interface {
+	// Load reads the service as it is now. It is called from one goroutine at a
+	// time. ErrNoService says that there is none yet.
+	Load(ctx context.Context) (*State, error)
+}
+
+// ErrNoService is returned by a Source while no serving service exists.
+var ErrNoService = errors.New("there is no serving service yet: create one with: clearml-serving create")
+
+// Files brings files to this machine.
+type Files interface {
+	// Fetch may be called from many goroutines. The local file stays in place
+	// until Release is called.
+	Fetch(ctx context.Context, f File) (Local, error)
+}
+
+// File is something to bring here.
+type File struct {
+	URL    string
+	SHA256 string // "" when not known
+	Unpack bool   // an archive whose content is wanted as a folder
+}
+
+// Local is a file or folder on this machine.
+type Local struct {
+	Path    string
+	SHA256  string // of the file as it was fetched
+	Release func()
+}
+
+// Options of a Reconciler.
+type Options struct {
+	Router  *router.Router
+	Source  Source
+	Files   Files
+	Loader  engine.Loader
+	Changes Changes // nil: polling only
+	// Poll is the time between two looks at the configuration. Default 5 minutes.
+	Poll time.Duration
+	// CacheFile keeps the last good state, "" for none.
+	CacheFile string
+	// Loads bounds how many models load at once. Default 2.
+	Loads int
+	// DrainTimeout bounds how long a replaced model waits for its requests. Default 10 minutes.
+	DrainTimeout time.Duration
+	// RequestTimeout bounds one request, 0 for none.
+	RequestTimeout time.Duration
+	// OnApplied, when set, is called on the owner's goroutine after the plan has
+	// changed; it must not block.
+	OnApplied func(*State, serving.Plan)
+	Logger    *slog.Logger
+}
+
+// Reconciler is the owner of what an instance serves.
+type Reconciler struct {
+	o      Options
+	status atomic.Pointer[Status]
+
+	// What follows belongs to the goroutine of Run.
+	state     *State
+	plan      serving.Plan
+	stateHash string
+	entries   map[serving.EndpointURL]*entry
+	canaries  map[serving.EndpointURL]*router.Canary
+	loaded    chan loadResult
+	slots     chan struct{} // one for each load under way
+	running   sync.WaitGroup
+	source    sourceStatus
+}
+
+// sourceStatus is how the last look at the configuration went.
+type sourceStatus struct {
+	err       error
+	since     time.Time
+	fromCache bool
+	synced    bool // the configuration has been seen at least once
+}
+
+// New prepares a Reconciler; Run starts it.
+func New(o Options) *Reconciler {
+	if o.Poll <= 0 {
+		o.Poll = 5 * time.Minute
+	}
+	if o.Loads <= 0 {
+		o.Loads = 2
+	}
+	if o.DrainTimeout <= 0 {
+		o.DrainTimeout = 10 * time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Reconciler{
+		o:        o,
+		entries:  map[serving.EndpointURL]*entry{},
+		canaries: map[serving.EndpointURL]*router.Canary{},
+		loaded:   make(chan loadResult),
+		slots:    make(chan struct{}, o.Loads),
+	}
+	r.status.Store(&Status{})
+	return r
+}
+
+// Run follows the configuration until ctx ends, then drains and closes all models.
+func (r *Reconciler) Run(ctx context.Context) error {
+	looks := make(chan look)
+	rung := make(chan struct{}, 1) // one waiting ring is enough: a look sees everything
+	var readers sync.WaitGroup
+	readCtx, stopReading := context.WithCancel(ctx)
+	readers.Go(func() { r.readLoop(readCtx, rung, looks) })
+	if r.o.Changes != nil {
+		readers.Go(func() { r.listen(readCtx, rung) })
+	}
+	r.follow(ctx, looks)
+	stopReading()
+	readers.Wait()
+	r.shutdown()
+	return nil
+}
+
+// follow is the owner's loop: everything that changes the state happens here.
+func (r *Reconciler) follow(ctx context.Context, looks <-chan look) {
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case l := <-looks:
+			r.see(l)
+		case result := <-r.loaded:
+			r.finish(result)
+		case <-retry.C:
+		}
+		r.startDue(ctx)
+		retry.Reset(r.untilRetry())
+		r.publish()
+	}
+}
+
+// look is the outcome of one reading of the configuration.
+type look struct {
+	state *State
+	err   error
+}
+
+// readLoop reads the configuration at each ring and each poll, apart from the
+// owner, so that a slow control plane delays nothing.
+func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks chan<- look) {
+	wait := time.NewTimer(0)
+	defer wait.Stop()
+	failures := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wait.C:
+		case <-rung:
+		}
+		state, err := r.o.Source.Load(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		next := r.o.Poll
+		if err != nil {
+			failures++
+			next = min(next, backoff(failures, time.Second, 30*time.Second))
+		} else {
+			failures = 0
+		}
+		select {
+		case looks <- look{state, err}:
+		case <-ctx.Done():
+			return
+		}
+		wait.Reset(next)
+	}
+}
+
+func (r *Reconciler) listen(ctx context.Context, rung chan<- struct{}) {
+	for r.o.Changes.Next(ctx) == nil {
+		select {
+		case rung <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// see takes in one reading of the configuration.
+func (r *Reconciler) see(l look) {
+	if l.err != nil {
+		r.cannotSee(l.err)
+		return
+	}
+	if r.source.err != nil {
+		r.o.Logger.Info("configuration can be read again", "after", time.Since(r.source.since).Round(time.Second))
+	}
+	r.source = sourceStatus{since: time.Now(), synced: true}
+	r.apply(l.state)
+	if r.o.CacheFile != "" {
+		if err := writeCache(r.o.CacheFile, l.state); err != nil {
+			r.o.Logger.Warn("last good configuration cannot be kept on disk", "file", r.o.CacheFile, "err", err)
+		}
+	}
+}
+
+// cannotSee keeps what runs; at start it falls back to the last good state on disk.
+func (r *Reconciler) cannotSee(err error) {
+	first := r.source.err == nil
+	if first {
+		r.source.since = time.Now()
+	}
+	r.source.err = err
+	switch {
+	case errors.Is(err, ErrNoService):
+		r.source.synced = true
+		if first {
+			r.o.Logger.Info("waiting for a serving service", "hint", "clearml-serving create")
+		}
+		return
+	case first:
+		r.o.Logger.Warn("configuration cannot be read; serving goes on with the last good one", "err", err)
+	}
+	if r.state != nil || r.o.CacheFile == "" {
+		return
+	}
+	state, cacheErr := readCache(r.o.CacheFile)
+	if cacheErr != nil {
+		if first {
+			r.o.Logger.Warn("no last good configuration on disk", "file", r.o.CacheFile, "err", cacheErr)
+		}
+		return
+	}
+	r.o.Logger.Info("serving from the last good configuration on disk", "file", r.o.CacheFile)
+	r.source.fromCache, r.source.synced = true, true
+	r.apply(state)
+}
+
+// apply compares what is wanted with what runs.
+func (r *Reconciler) apply(state *State) {
+	plan := serving.Resolve(state.service(), state.Found, state.Versions)
+	wanted := map[serving.EndpointURL]want{}
+	for url, e := range plan.Endpoints {
+		wanted[url] = state.want(url, e)
+	}
+	current := map[serving.EndpointURL]string{}
+	for url, e := range r.entries {
+		current[url] = e.want.key
+	}
+	change := diff(current, wanted)
+	for _, url := range change.gone {
+		e := r.entries[url]
+		delete(r.entries, url)
+		e.cancelLoad()
+		r.o.Logger.Info("endpoint removed", "endpoint", url)
+		defer r.retire(e.live, e.held) // after the snapshot without it is in place
+	}
+	for _, url := range slices.Concat(change.added, change.changed) {
+		e := r.entries[url]
+		if e == nil {
+			e = &entry{url: url}
+			r.entries[url] = e
+		}
+		e.cancelLoad()
+		e.want, e.failure, e.wantedSince = wanted[url], nil, time.Now()
+	}
+	for url, w := range wanted {
+		r.entries[url].want = w // parts that need no load: the log share
+		if live := r.entries[url].live; live != nil {
+			live.SetLogShare(w.logShare)
+		}
+	}
+	problems := !slices.Equal(plan.Problems, r.plan.Problems)
+	r.state, r.plan, r.stateHash = state, plan, state.Hash()
+	if problems {
+		for _, p := range plan.Problems {
+			r.o.Logger.Warn("part of the configuration is not served", "section", p.Section, "key", p.Key, "problem", p.Text)
+		}
+	}
+	r.swap()
+	if r.o.OnApplied != nil {
+		r.o.OnApplied(state, plan)
+	}
+}
+
+// swap builds a new snapshot of what is live and makes it current.
+func (r *Reconciler) swap() {
+	s := &router.Snapshot{
+		Models:   map[serving.EndpointURL]*router.Live{},
+		Canaries: map[serving.EndpointURL]*router.Canary{},
+		Waiting:  map[serving.EndpointURL]router.Obstacle{},
+	}
+	for url, e := range r.entries {
+		if e.live != nil {
+			s.Models[url] = e.live
+		} else {
+			s.Waiting[url] = e.obstacle()
+		}
+	}
+	for url, table := range r.plan.Canaries {
+		s.Canaries[url] = r.canary(url, table, s.Models)
+	}
+	r.canaries = s.Canaries
+	r.o.Router.Swap(s)
+}
+
+// canary makes the choice among the live ones of a canary's targets. While a
+// target is still loading, the shares of before stay, so that a new version
+// takes its share only when it can answer; a target that failed is left out.
+func (r *Reconciler) canary(url serving.EndpointURL, table serving.CanaryTable, models map[serving.EndpointURL]*router.Live) *router.Canary {
+	var targets []*router.Live
+	var shares []float64
+	loading, reason := false, table.Problem
+	for i, target := range table.Targets {
+		if live, ok := models[target]; ok {
+			targets, shares = append(targets, live), append(shares, table.Shares[i])
+			continue
+		}
+		e := r.entries[target]
+		if e != nil && e.failure == nil {
+			loading = true
+		}
+		if e != nil {
+			reason = "endpoint '" + string(target) + "': " + e.obstacle().Reason
+		}
+	}
+	if before := r.canaries[url]; loading && before != nil {
+		if kept := before.Refresh(models); kept != nil {
+			return kept
+		}
+	}
+	return router.NewCanary(url, targets, shares, reason)
+}
+
+// retire drains a model that no snapshot holds any more, closes it, and gives
+// back the files that it used.
+func (r *Reconciler) retire(live *router.Live, held []func()) {
+	if live == nil {
+		return
+	}
+	r.running.Go(func() {
+		defer func() {
+			for _, release := range held {
+				release()
+			}
+		}()
+		ctx, cancel := context.WithTimeout(context.Background(), r.o.DrainTimeout)
+		defer cancel()
+		if err := live.Drain(ctx); err != nil {
+			r.o.Logger.Warn("requests outlived their model's drain time", "endpoint", live.URL, "requests", live.InUse())
+		}
+		closeCtx, cancelClose := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancelClose()
+		if err := live.Model.Close(closeCtx); err != nil {
+			r.o.Logger.Warn("model did not close cleanly", "endpoint", live.URL, "err", err)
+		}
+	})
+}
+
+// shutdown ends every load and closes every model; new requests find none.
+func (r *Reconciler) shutdown() {
+	r.o.Router.Swap(&router.Snapshot{})
+	for _, e := range r.entries {
+		e.cancelLoad()
+		r.retire(e.live, e.held)
+	}
+	done := make(chan struct{})
+	go func() {
+		r.running.Wait()
+		close(done)
+	}()
+	for {
+		select {
+		case result := <-r.loaded: // a load that ended while we were stopping
+			result.discard()
+		case <-done:
+			return
+		}
+	}
+}
+
+// backoff doubles from first to limit.
+func backoff(attempt int, first, limit time.Duration) time.Duration {
+	d := first
+	for range attempt - 1 {
+		if d *= 2; d >= limit {
+			return limit
+		}
+	}
+	return min(d, limit)
+}
+
+// urls returns the endpoints in a stable order.
+func (r *Reconciler) urls() []serving.EndpointURL { return slices.Sorted(maps.Keys(r.entries)) }

@@ -1,0 +1,127 @@
+package reconcile
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"clearmlserving/serving"
+)
+
+// State is everything about a service that an instance needs in order to serve
+// it. It is written to disk as the last good configuration.
+type State struct {
+	ServiceID   string                              `json:"service_id"`
+	ServiceName string                              `json:"service_name"`
+	Project     string                              `json:"project"`
+	Sections    map[serving.Section]json.RawMessage `json:"sections"`
+	// Unreadable holds sections whose text could not be parsed, with the cause.
+	Unreadable map[serving.Section]string `json:"unreadable,omitempty"`
+	General    map[string]string          `json:"general"`
+	Artifacts  map[string]Artifact        `json:"artifacts"`
+	// Models holds what is known of each model that an endpoint names.
+	Models map[serving.ModelID]Model `json:"models"`
+	// Found holds the models of each monitoring, newest first.
+	Found    map[string][]serving.MonitoredModel `json:"found"`
+	Versions serving.Versions                    `json:"versions"`
+	// Trouble says, per monitoring, why its models could not be asked for.
+	Trouble map[string]string `json:"trouble,omitempty"`
+}
+
+// Artifact is a file registered on a task.
+type Artifact struct {
+	URI    string `json:"uri"`
+	SHA256 string `json:"sha256"`
+	Folder bool   `json:"folder"` // a packed folder
+}
+
+// Model is a model of the repository.
+type Model struct {
+	Name    string `json:"name"`
+	URI     string `json:"uri"`
+	Changed string `json:"changed"`           // a marker that moves when the model is edited
+	Missing string `json:"missing,omitempty"` // why it cannot be had, "" when it can
+}
+
+// service decodes the configuration.
+func (s *State) service() serving.Service {
+	service := serving.Decode(s.Sections, s.General)
+	for _, section := range slices.Sorted(maps.Keys(s.Unreadable)) {
+		service.Broken = append(service.Broken, serving.BrokenRecord{Section: section, Err: fmt.Errorf("configuration section %q cannot be read: %s", section, s.Unreadable[section])})
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Trouble)) {
+		service.Broken = append(service.Broken, serving.BrokenRecord{Section: serving.SectionMonitoring, Key: key, Err: fmt.Errorf("model_monitoring %q: %s", key, s.Trouble[key])})
+	}
+	return service
+}
+
+// want is an endpoint as configured: what to fetch and load.
+type want struct {
+	planned    serving.PlannedEndpoint
+	code       File
+	model      File
+	variables  []string
+	logShare   float64
+	impossible string // why it cannot be loaded, known without trying
+	// key changes whenever something has to be fetched or loaded again.
+	key string
+}
+
+// want collects what an endpoint needs. A missing artifact or model is not an
+// error of the whole: the endpoint says so when asked.
+func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint) want {
+	w := want{planned: e, logShare: s.logShare(e)}
+	w.variables = slices.Sorted(maps.Keys(e.Metrics.Metrics))
+	if name := e.PreprocessArtifact; name != "" {
+		artifact, ok := s.Artifacts[name]
+		if !ok {
+			w.impossible = fmt.Sprintf("could not find preprocessing artifact '%s' on Task id=%s", name, s.ServiceID)
+		}
+		w.code = File{URL: artifact.URI, SHA256: artifact.SHA256, Unpack: artifact.Folder}
+	}
+	changed := ""
+	if e.ModelID != "" {
+		model, ok := s.Models[e.ModelID]
+		switch {
+		case !ok:
+			w.impossible = fmt.Sprintf("model %s does not exist in the model repository", e.ModelID)
+		case model.Missing != "":
+			w.impossible = model.Missing
+		}
+		w.model, changed = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
+	}
+	w.key = digest(url, e.Endpoint, w.code, w.model, changed, w.variables, w.impossible)
+	return w
+}
+
+// logShare is the share of an endpoint's requests whose variables are logged.
+func (s *State) logShare(e serving.PlannedEndpoint) float64 {
+	if e.Metrics.LogFrequency != nil {
+		return *e.Metrics.LogFrequency
+	}
+	return 1
+}
+
+// Hash is the change marker of the state, in the original's form: 32 hex digits.
+func (s *State) Hash() string {
+	hashes := map[string]string{}
+	for name, a := range s.Artifacts {
+		hashes[name] = a.SHA256
+	}
+	return s.service().StateHash(hashes)
+}
+
+// digest makes a comparable key of values that decide what is loaded.
+func digest(values ...any) string {
+	h := sha256.New()
+	enc := json.NewEncoder(h)
+	for _, v := range values {
+		if err := enc.Encode(v); err != nil {
+			_, _ = fmt.Fprintf(h, "%v", err) // a value that cannot be encoded is the same each time; hashes never fail
+		}
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}

@@ -1,0 +1,88 @@
+package router
+
+import (
+	"math"
+	"math/rand/v2"
+
+	"clearmlserving/serving"
+)
+
+// Canary is a weighted choice among live models.
+type Canary struct {
+	URL     serving.EndpointURL
+	Targets []*Live
+	shares  []float64
+	limits  []uint64 // limits[i] is the upper end of target i's range of random numbers
+	problem *NotReadyError
+}
+
+// NewCanary prepares the choice. Shares are the targets' weights, of any sum;
+// without a target of positive weight the canary answers with the reason.
+func NewCanary(url serving.EndpointURL, targets []*Live, shares []float64, reason string) *Canary {
+	c := &Canary{URL: url, Targets: targets, shares: shares, limits: make([]uint64, len(targets))}
+	sum := 0.0
+	for _, s := range shares {
+		sum += s
+	}
+	if len(targets) == 0 || !(sum > 0) {
+		if reason == "" {
+			reason = "it has no endpoint to choose from"
+		}
+		c.Targets, c.problem = nil, &NotReadyError{URL: url, Obstacle: Obstacle{Reason: "canary: " + reason}}
+		return c
+	}
+	upTo := 0.0
+	for i, s := range shares {
+		upTo += s / sum
+		c.limits[i] = uint64(min(upTo, 1) * (1 << 63))
+	}
+	c.limits[len(c.limits)-1] = math.MaxUint64 // rounding never loses a draw
+	return c
+}
+
+// Draw chooses a target. Draws are independent; in the long run each target
+// gets exactly its share.
+func (c *Canary) Draw() (*Live, error) {
+	if c.problem != nil {
+		return nil, c.problem
+	}
+	if len(c.Targets) == 1 {
+		return c.Targets[0], nil
+	}
+	n := rand.Uint64() >> 1 //nolint:gosec // a traffic split needs no secrecy
+	for i, limit := range c.limits {
+		if n < limit {
+			return c.Targets[i], nil
+		}
+	}
+	return c.Targets[len(c.Targets)-1], nil
+}
+
+// Refresh makes the same choice among the models that are live now under the
+// targets' urls. It returns nil when none of them is.
+func (c *Canary) Refresh(models map[serving.EndpointURL]*Live) *Canary {
+	var targets []*Live
+	var shares []float64
+	for i, old := range c.Targets {
+		if live, ok := models[old.URL]; ok {
+			targets, shares = append(targets, live), append(shares, c.shares[i])
+		}
+	}
+	if len(targets) == 0 {
+		return nil
+	}
+	return NewCanary(c.URL, targets, shares, "")
+}
+
+// Shares is the part of the requests that each target gets; they sum to 1.
+func (c *Canary) Shares() map[serving.EndpointURL]float64 {
+	shares := make(map[serving.EndpointURL]float64, len(c.Targets))
+	sum := 0.0
+	for i := range c.Targets {
+		sum += c.shares[i]
+	}
+	for i, target := range c.Targets {
+		shares[target.URL] += c.shares[i] / sum
+	}
+	return shares
+}

@@ -1,0 +1,188 @@
+// Package router picks the model for a request. It owns the snapshot: an
+// immutable table from url to model or canary, exchanged as a whole by one
+// pointer store. It never does I/O, takes no lock and does not allocate on the
+// way of a request.
+package router
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/serving"
+)
+
+// ErrUnknown says that the url belongs to no endpoint and no canary.
+var ErrUnknown = errors.New("model inference endpoint not found")
+
+// Obstacle says why a configured url cannot answer.
+type Obstacle struct {
+	// Loading: it is on its way; otherwise it failed and somebody must act.
+	Loading bool
+	// Code is the name of the preprocess artifact whose code failed, "" when
+	// the cause lies elsewhere.
+	Code   string
+	Reason string
+}
+
+// NotReadyError says that the url is configured but nothing can answer.
+type NotReadyError struct {
+	URL serving.EndpointURL
+	Obstacle
+}
+
+func (e *NotReadyError) Error() string {
+	return "endpoint '" + string(e.URL) + "' is not ready: " + e.Reason
+}
+
+// Live is a loaded model in the table, with the references of the requests
+// that use it. It is made by NewLive and closed once by Drain.
+type Live struct {
+	URL     serving.EndpointURL
+	ModelID serving.ModelID
+	Model   engine.Model
+	Stats   Stats
+	// Timeout bounds one request, 0 for none.
+	Timeout time.Duration
+	// Header names the answering endpoint to the client; it is made once.
+	Header []engine.Header
+
+	logShare atomic.Uint64 // bits of a float64: it may change while the model serves
+	refs     atomic.Int64
+	closing  atomic.Bool
+	idle     chan struct{} // closed by the release that finds it closing and unused
+}
+
+// NewLive wraps a loaded model.
+func NewLive(url serving.EndpointURL, id serving.ModelID, m engine.Model) *Live {
+	l := &Live{URL: url, ModelID: id, Model: m, idle: make(chan struct{}, 1)}
+	l.Header = []engine.Header{{Name: "X-Clearml-Endpoint", Value: string(url)}}
+	if id != "" {
+		l.Header = append(l.Header, engine.Header{Name: "X-Clearml-Model-Id", Value: string(id)})
+	}
+	return l
+}
+
+// SetLogShare sets the share of requests whose variables are recorded, 0 to 1.
+func (l *Live) SetLogShare(share float64) { l.logShare.Store(math.Float64bits(share)) }
+
+// LogShare is the share of requests whose variables are recorded.
+func (l *Live) LogShare() float64 { return math.Float64frombits(l.logShare.Load()) }
+
+// hold takes a reference; it fails when the model is being closed, in which
+// case the caller looks at the newer snapshot. The order (count, then look at
+// closing; Drain does the reverse) makes sure that one of the two sees the other.
+func (l *Live) hold() bool {
+	l.refs.Add(1)
+	if l.closing.Load() {
+		l.Release()
+		return false
+	}
+	return true
+}
+
+// Release gives back a reference taken by Snapshot's owner Acquire.
+func (l *Live) Release() {
+	if l.refs.Add(-1) == 0 && l.closing.Load() {
+		select {
+		case l.idle <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// InUse is the number of requests that hold the model now.
+func (l *Live) InUse() int64 { return l.refs.Load() }
+
+// Drain refuses new references and waits until the last one is given back or
+// ctx ends. The model is not closed by it. It is called once.
+func (l *Live) Drain(ctx context.Context) error {
+	l.closing.Store(true)
+	for l.refs.Load() > 0 {
+		select {
+		case <-l.idle:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Stats counts what a live model answered. It is updated without locks.
+type Stats struct {
+	Requests atomic.Uint64
+	Errors   atomic.Uint64 // answers of status 500 and above
+	Nanos    atomic.Uint64 // sum of the time spent
+}
+
+// Snapshot is the routing table of one moment. It is never changed after it
+// has been given to a Router.
+type Snapshot struct {
+	Models   map[serving.EndpointURL]*Live
+	Canaries map[serving.EndpointURL]*Canary
+	// Waiting holds the urls that are configured but cannot answer, and why.
+	Waiting map[serving.EndpointURL]Obstacle
+}
+
+// Router holds the current snapshot.
+type Router struct{ current atomic.Pointer[Snapshot] }
+
+// Swap makes next the current snapshot: from here new requests see it.
+func (r *Router) Swap(next *Snapshot) { r.current.Store(next) }
+
+// Snapshot returns the current table, never nil.
+func (r *Router) Snapshot() *Snapshot {
+	if s := r.current.Load(); s != nil {
+		return s
+	}
+	return &Snapshot{}
+}
+
+// Acquire finds the model that answers url, drawing one when url is a canary,
+// and holds it: the caller calls Release when the answer has been written.
+func (r *Router) Acquire(url serving.EndpointURL) (*Live, error) {
+	for {
+		s := r.current.Load()
+		if s == nil {
+			return nil, ErrUnknown
+		}
+		live, err := s.find(url)
+		if err != nil {
+			return nil, err
+		}
+		if live.hold() {
+			return live, nil
+		}
+	}
+}
+
+// find looks the url up. A canary hides an endpoint of the same url, and a
+// canary's target is never a canary: there are no circles.
+func (s *Snapshot) find(url serving.EndpointURL) (*Live, error) {
+	if c, ok := s.Canaries[url]; ok {
+		return c.Draw()
+	}
+	if live, ok := s.Models[url]; ok {
+		return live, nil
+	}
+	if obstacle, ok := s.Waiting[url]; ok {
+		return nil, &NotReadyError{URL: url, Obstacle: obstacle}
+	}
+	return nil, ErrUnknown
+}
+
+// Knows tells whether the url is configured, ready or not.
+func (r *Router) Knows(url serving.EndpointURL) bool {
+	s := r.Snapshot()
+	if _, ok := s.Canaries[url]; ok {
+		return true
+	}
+	if _, ok := s.Models[url]; ok {
+		return true
+	}
+	_, ok := s.Waiting[url]
+	return ok
+}

@@ -1,0 +1,209 @@
+package inference
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/listener"
+	"clearmlserving/inference/router"
+	"clearmlserving/serving"
+)
+
+const jsonType = "application/json"
+
+// handle is the way of a client's request: endpoint paths, then health.
+func (s *Service) handle(ctx context.Context, r *listener.Request) *listener.Response {
+	path, ok := strings.CutPrefix(r.Path, s.prefix)
+	if !ok {
+		return s.handleHealth(r)
+	}
+	if r.Method != http.MethodPost {
+		resp := detail(http.StatusMethodNotAllowed, "Method Not Allowed")
+		resp.Header = []engine.Header{{Name: "Allow", Value: http.MethodPost}}
+		return resp
+	}
+	return s.serve(ctx, s.endpointOf(path, r.RawQuery), r)
+}
+
+// endpointOf finds the url that a path and its query name. The whole path is
+// the url, however many parts it has; "?version=" is its last part unless the
+// path already has one.
+func (s *Service) endpointOf(path, query string) serving.EndpointURL {
+	endpoint := serving.CleanURL(path)
+	if query == "" {
+		return endpoint
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil || values.Get("version") == "" {
+		return endpoint
+	}
+	versioned := serving.JoinURL(string(endpoint), values.Get("version"))
+	if strings.Contains(string(endpoint), "/") && !s.router.Knows(versioned) {
+		return endpoint
+	}
+	return versioned
+}
+
+// serve answers one request by the model behind endpoint. The model's reference
+// is held until the last byte has been written.
+func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *listener.Request) *listener.Response {
+	live, err := s.router.Acquire(endpoint)
+	if err != nil {
+		return s.refuse(endpoint, err)
+	}
+	resp := &listener.Response{Done: live.Release}
+	answer, err := s.infer(ctx, live, &engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType})
+	if err != nil {
+		live.Release()
+		return s.fail(ctx, live, r.ID, err)
+	}
+	resp.Response = *answer
+	resp.Header = append(live.Header[:len(live.Header):len(live.Header)], answer.Header...)
+	return resp
+}
+
+// infer asks the model, within the endpoint's time, and counts the answer.
+func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Request) (*engine.Response, error) {
+	if live.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, live.Timeout)
+		defer cancel()
+	}
+	share := 0.0
+	if s.o.Recorder != nil {
+		share = live.LogShare()
+		req.Sampled = share >= 1 || (share > 0 && rand.Float64() < share) //nolint:gosec // a sample needs no secrecy
+	}
+	begun := time.Now()
+	answer, err := live.Model.Infer(ctx, req)
+	took := time.Since(begun)
+	live.Stats.Requests.Add(1)
+	live.Stats.Nanos.Add(uint64(took))
+	if err != nil || answer.Status >= http.StatusInternalServerError {
+		live.Stats.Errors.Add(1)
+	}
+	if req.Sampled && err == nil && answer.Status < http.StatusBadRequest {
+		s.o.Recorder.Record(serving.Sample{URL: live.URL, Latency: took, Weight: 1 / share, Variables: answer.Stats})
+	}
+	return answer, err
+}
+
+// Call answers a send_request of user code: the same way as a client's request
+// without HTTP. It fulfils engine.Caller.
+func (s *Service) Call(ctx context.Context, c engine.Call) (*engine.Response, error) {
+	endpoint := serving.JoinURL(c.Endpoint, c.Version)
+	if c.Depth > s.o.MaxDepth {
+		text := fmt.Sprintf("send_request to '%s' from '%s' is nested more than %d deep: do the endpoints call each other in a circle?", endpoint, c.From, s.o.MaxDepth)
+		return &engine.Response{Status: http.StatusLoopDetected, ContentType: jsonType, Body: engine.Detail(text)}, nil
+	}
+	live, err := s.router.Acquire(endpoint)
+	if err != nil {
+		resp := s.refuse(endpoint, err).Response
+		return &resp, nil
+	}
+	defer live.Release()
+	answer, err := s.infer(ctx, live, &engine.Request{ID: c.ID, Body: c.Body, ContentType: c.ContentType, Depth: c.Depth})
+	if err != nil {
+		resp := s.fail(ctx, live, c.ID, err).Response
+		return &resp, nil
+	}
+	if answer.Stream != nil { // user code gets whole answers
+		if err := collect(ctx, answer, s.o.MaxBody); err != nil {
+			resp := s.fail(ctx, live, c.ID, err).Response
+			return &resp, nil
+		}
+	}
+	return answer, nil
+}
+
+// collect turns a streamed answer into a whole one of at most limit bytes.
+func collect(ctx context.Context, answer *engine.Response, limit int64) (err error) {
+	stream := answer.Stream
+	answer.Stream = nil
+	defer func() { err = errors.Join(err, stream.Close()) }()
+	for {
+		piece, err := stream.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read streamed answer: %w", err)
+		}
+		if int64(len(answer.Body)+len(piece)) > limit {
+			return &engine.Error{Kind: engine.KindTooLarge, Text: fmt.Sprintf("the streamed answer is larger than %d bytes", limit)}
+		}
+		answer.Body = append(answer.Body, piece...)
+	}
+}
+
+// refuse answers for a url that no model answers. The texts are the original's
+// where it has one.
+func (s *Service) refuse(endpoint serving.EndpointURL, err error) *listener.Response {
+	var notReady *router.NotReadyError
+	switch {
+	case !errors.As(err, &notReady):
+		text := fmt.Sprintf("Error processing request, endpoint was not found: Model inference endpoint '%s' not found", endpoint)
+		return detail(http.StatusNotFound, text)
+	case notReady.Code != "":
+		text := fmt.Sprintf("Error [<class 'ValueError'>] processing request: Error: Failed loading preprocess code for '%s': %s", notReady.Code, notReady.Reason)
+		return detail(http.StatusUnprocessableEntity, text)
+	default:
+		resp := detail(http.StatusServiceUnavailable, "Error processing request, "+notReady.Error())
+		if notReady.Loading {
+			resp.Header = []engine.Header{{Name: "Retry-After", Value: "1"}}
+		}
+		return resp
+	}
+}
+
+// statusOf is the one table from an engine's failure to a status.
+func statusOf(kind engine.Kind) int {
+	switch kind {
+	case engine.KindOverloaded:
+		return http.StatusTooManyRequests
+	case engine.KindDeadline:
+		return http.StatusGatewayTimeout
+	case engine.KindUnavailable:
+		return http.StatusServiceUnavailable
+	case engine.KindTooLarge:
+		return http.StatusRequestEntityTooLarge
+	case engine.KindInternal, engine.KindDied:
+	}
+	return http.StatusInternalServerError
+}
+
+// fail answers for an engine that could not. What happened is logged once here.
+func (s *Service) fail(ctx context.Context, live *router.Live, id string, err error) *listener.Response {
+	var engineErr *engine.Error
+	if !errors.As(err, &engineErr) {
+		engineErr = &engine.Error{Kind: engine.KindInternal, Endpoint: live.URL, Text: "Error processing request", Err: err}
+		if errors.Is(err, context.DeadlineExceeded) {
+			engineErr.Kind = engine.KindDeadline
+		}
+	}
+	if ctx.Err() != nil && engineErr.Kind != engine.KindDeadline {
+		s.o.Logger.Debug("client went away", "endpoint", live.URL, "request_id", id)
+	} else {
+		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", id, "err", err)
+	}
+	resp := detail(statusOf(engineErr.Kind), engineErr.Error())
+	resp.Header = live.Header[:len(live.Header):len(live.Header)]
+	if wait := engineErr.RetryAfter; wait > 0 || engineErr.Kind == engine.KindOverloaded {
+		seconds := max(1, int(wait.Round(time.Second)/time.Second))
+		resp.Header = append(resp.Header, engine.Header{Name: "Retry-After", Value: strconv.Itoa(seconds)})
+	}
+	return resp
+}
+
+func detail(status int, text string) *listener.Response {
+	return &listener.Response{Response: engine.Response{Status: status, ContentType: jsonType, Body: engine.Detail(text)}}
+}

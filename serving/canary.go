@@ -1,0 +1,93 @@
+package serving
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// CanaryTable is a canary made ready for routing: the share of each target.
+type CanaryTable struct {
+	URL     EndpointURL
+	Targets []EndpointURL
+	Shares  []float64 // same length as Targets, sums to 1
+	Problem string    // why targets were left out or, with no target, why it cannot answer
+}
+
+// resolveCanary chooses the targets among the endpoints that exist.
+//
+// A fixed list pairs weights and endpoints by position; endpoints that do not
+// exist are left out with their weight. A prefix takes every endpoint whose url
+// starts with it as text, newest version first, so the first weight belongs to
+// the highest version; surplus weights or endpoints are cut.
+func resolveCanary(c Canary, exists map[EndpointURL]bool) CanaryTable {
+	table := CanaryTable{URL: CleanURL(c.Endpoint)}
+	if err := c.Validate(); err != nil {
+		table.Problem = err.Error()
+		return table
+	}
+	var targets []EndpointURL
+	var weights []float64
+	var notes []string
+	if c.LoadEndpointPrefix != "" {
+		for url := range exists {
+			if strings.HasPrefix(string(url), strings.TrimLeft(c.LoadEndpointPrefix, "/")) {
+				targets = append(targets, url)
+			}
+		}
+		if len(targets) == 0 {
+			table.Problem = fmt.Sprintf("no endpoint starts with %q", c.LoadEndpointPrefix)
+			return table
+		}
+		slices.SortFunc(targets, func(a, b EndpointURL) int { return cmp.Compare(versionOrder(b), versionOrder(a)) })
+		n := min(len(targets), len(c.Weights))
+		targets, weights = targets[:n], c.Weights[:n]
+	} else {
+		for i, name := range c.LoadEndpoints {
+			url := CleanURL(name)
+			if !exists[url] {
+				notes = append(notes, fmt.Sprintf("endpoint %q does not exist", name))
+				continue
+			}
+			targets, weights = append(targets, url), append(weights, c.Weights[i])
+		}
+	}
+	sum := 0.0
+	for _, w := range weights {
+		sum += w
+	}
+	table.Problem = strings.Join(notes, "; ")
+	if sum <= 0 {
+		if len(targets) > 0 {
+			table.Problem = strings.TrimPrefix(table.Problem+"; the weights of the endpoints that exist sum to 0", "; ")
+		}
+		return table
+	}
+	for i, w := range weights {
+		if w == 0 {
+			continue // a weight of 0 takes no traffic
+		}
+		table.Targets = append(table.Targets, targets[i])
+		table.Shares = append(table.Shares, w/sum)
+	}
+	return table
+}
+
+// versionOrder sorts urls with their last part as a number: the part is padded
+// with zeros, as the original does, so that "m/10" comes after "m/9".
+func versionOrder(url EndpointURL) string {
+	base, last, found := cutLast(string(url))
+	if !found {
+		return string(url)
+	}
+	return base + "/" + strings.Repeat("0", max(0, 9-len(last))) + last
+}
+
+func cutLast(url string) (base, last string, found bool) {
+	i := strings.LastIndexByte(url, '/')
+	if i < 0 {
+		return url, "", false
+	}
+	return url[:i], url[i+1:], true
+}

@@ -1,0 +1,184 @@
+package serving
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// ErrNotFound is returned by edits that name a record which does not exist.
+var ErrNotFound = errors.New("not found")
+
+// AddEndpoint stores an endpoint under its url and tells whether one was replaced.
+func (s *Service) AddEndpoint(e Endpoint) (replaced bool, err error) {
+	if err := e.Validate(); err != nil {
+		return false, err
+	}
+	key := string(e.URL())
+	old, replaced := existing(s.Endpoints, key)
+	delete(s.Endpoints, old)
+	s.Endpoints[key] = e
+	s.forget(SectionEndpoints, key)
+	return replaced, nil
+}
+
+// AddMonitoring stores a monitoring under its base url and tells whether one was replaced.
+func (s *Service) AddMonitoring(m Monitoring) (replaced bool, err error) {
+	if err := m.Validate(); err != nil {
+		return false, err
+	}
+	key := strings.TrimRight(m.BaseServingURL, "/")
+	old, replaced := existing(s.Monitoring, key)
+	delete(s.Monitoring, old)
+	s.Monitoring[key] = m
+	s.forget(SectionMonitoring, key)
+	return replaced, nil
+}
+
+// AddCanary stores a canary under its url and tells whether one was replaced.
+func (s *Service) AddCanary(c Canary) (replaced bool, err error) {
+	if err := c.Validate(); err != nil {
+		return false, err
+	}
+	key := string(CleanURL(c.Endpoint))
+	old, replaced := existing(s.Canaries, key)
+	delete(s.Canaries, old)
+	s.Canaries[key] = c
+	s.forget(SectionCanary, key)
+	return replaced, nil
+}
+
+// AddMetrics merges variables into what is logged for an endpoint and tells
+// whether a definition existed. A nil frequency keeps the stored one.
+func (s *Service) AddMetrics(m MetricLogging) (updated bool, err error) {
+	if err := m.Validate(); err != nil {
+		return false, err
+	}
+	key := string(CleanURL(m.Endpoint))
+	if !s.canLog(key) {
+		return false, fmt.Errorf("Metric logging '%s' references a nonexistent endpoint", key) //nolint:staticcheck // the original's words
+	}
+	old, updated := existing(s.Metrics, key)
+	if updated {
+		merged := s.Metrics[old]
+		merged.Metrics = maps.Clone(merged.Metrics)
+		maps.Copy(merged.Metrics, m.Metrics)
+		if m.LogFrequency != nil {
+			merged.LogFrequency = m.LogFrequency
+		}
+		delete(s.Metrics, old)
+		m = merged
+	}
+	m.Endpoint = key
+	s.Metrics[key] = m
+	s.forget(SectionMetrics, key)
+	return updated, nil
+}
+
+// canLog tells whether metrics may be defined for the url: an endpoint, one
+// that monitoring makes, or a prefix that ends in "*".
+func (s *Service) canLog(key string) bool {
+	if strings.HasSuffix(key, "*") {
+		return true
+	}
+	if _, static := existing(s.Endpoints, key); static {
+		return true
+	}
+	if _, monitored := existing(s.MonitoringEndpoints, key); monitored {
+		return true
+	}
+	base, _, _ := cutLast(key)
+	_, monitored := existing(s.Monitoring, base)
+	return monitored
+}
+
+// Removed says which kind of record Remove took away.
+type Removed string
+
+// The kinds in the order in which Remove looks for them.
+const (
+	RemovedEndpoint   Removed = "static endpoint"
+	RemovedMonitoring Removed = "model monitoring endpoint"
+	RemovedCanary     Removed = "model canary endpoint"
+)
+
+// Remove takes away the static endpoint, else the monitoring, else the canary of
+// that url, broken records included. One call removes one record.
+func (s *Service) Remove(url string) (Removed, Section, error) {
+	key := string(CleanURL(url))
+	if old, ok := existing(s.Endpoints, key); ok {
+		delete(s.Endpoints, old)
+		return RemovedEndpoint, SectionEndpoints, nil
+	}
+	if s.forget(SectionEndpoints, key) {
+		return RemovedEndpoint, SectionEndpoints, nil
+	}
+	if old, ok := existing(s.Monitoring, key); ok {
+		delete(s.Monitoring, old)
+		return RemovedMonitoring, SectionMonitoring, nil
+	}
+	if s.forget(SectionMonitoring, key) {
+		return RemovedMonitoring, SectionMonitoring, nil
+	}
+	if old, ok := existing(s.Canaries, key); ok {
+		delete(s.Canaries, old)
+		return RemovedCanary, SectionCanary, nil
+	}
+	if s.forget(SectionCanary, key) {
+		return RemovedCanary, SectionCanary, nil
+	}
+	return "", "", fmt.Errorf("Could not find base endpoint URL: %s: %w", url, ErrNotFound) //nolint:staticcheck // the original's words
+}
+
+// RemoveMetrics takes away the named variables of an endpoint's definition, or
+// the whole definition when none is named. Nothing changes on an error.
+func (s *Service) RemoveMetrics(endpoint string, variables []string) error {
+	key := string(CleanURL(endpoint))
+	old, ok := existing(s.Metrics, key)
+	if !ok {
+		if len(variables) == 0 && s.forget(SectionMetrics, key) {
+			return nil
+		}
+		return fmt.Errorf("Could not remove metric endpoint %s: %w", endpoint, ErrNotFound) //nolint:staticcheck // the original's words
+	}
+	if len(variables) == 0 {
+		delete(s.Metrics, old)
+		return nil
+	}
+	m := s.Metrics[old]
+	left := maps.Clone(m.Metrics)
+	for _, name := range variables {
+		if _, ok := left[name]; !ok {
+			return fmt.Errorf("Could not remove metric %s from endpoint %s: %w", name, endpoint, ErrNotFound) //nolint:staticcheck // the original's words
+		}
+		delete(left, name)
+	}
+	m.Metrics = left
+	s.Metrics[old] = m
+	return nil
+}
+
+// forget drops a broken record of that key and tells whether there was one.
+func (s *Service) forget(section Section, key string) bool {
+	before := len(s.Broken)
+	s.Broken = slices.DeleteFunc(s.Broken, func(b BrokenRecord) bool {
+		return b.Section == section && b.Key != "" && string(CleanURL(b.Key)) == key
+	})
+	return len(s.Broken) < before
+}
+
+// existing finds the stored key that means the same url: others may have
+// stored it with slashes around.
+func existing[T any](records map[string]T, key string) (string, bool) {
+	if _, ok := records[key]; ok {
+		return key, true
+	}
+	for stored := range records {
+		if CleanURL(stored) == CleanURL(key) {
+			return stored, true
+		}
+	}
+	return key, false
+}

@@ -1,0 +1,208 @@
+// Package serving is the vocabulary of ClearML Serving: endpoints, model
+// monitoring, canaries, logged metrics, and the rules that turn the
+// configuration of one serving service into a plan of what to serve. It owns
+// the lossless encoding of the service's configuration objects. It is pure: it
+// never does I/O, keeps no state, and knows neither HTTP nor processes.
+package serving
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+)
+
+// ModelID identifies a model in the model repository (32 hex digits on a real server).
+type ModelID string
+
+// EndpointURL is the path of an endpoint below /serve/: "<serving url>[/<version>]"
+// without leading or trailing slashes. It is what requests are routed by.
+type EndpointURL string
+
+// JoinURL makes the routing key of an endpoint from its serving url and version.
+func JoinURL(servingURL, version string) EndpointURL {
+	u := strings.Trim(servingURL, "/")
+	if v := strings.Trim(version, "/"); v != "" {
+		u += "/" + v
+	}
+	return EndpointURL(u)
+}
+
+// CleanURL makes a routing key of a path as a user types it ("/name/1/").
+func CleanURL(path string) EndpointURL { return EndpointURL(strings.Trim(path, "/")) }
+
+// The engines that a service's configuration may name. Which of them an
+// inference instance can run is decided there, in its table of engines.
+const (
+	EngineTriton      = "triton"
+	EngineSklearn     = "sklearn"
+	EngineXGBoost     = "xgboost"
+	EngineLightGBM    = "lightgbm"
+	EngineCustom      = "custom"
+	EngineCustomAsync = "custom_async"
+	EngineVLLM        = "vllm"
+)
+
+// Engines lists every engine name that configuration may use.
+func Engines() []string {
+	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineVLLM}
+}
+
+// Tensors describes the inputs and outputs of a model, position by position.
+// Sizes hold integers or lists of integers exactly as they were given.
+type Tensors struct {
+	InputSize  []any
+	InputType  []string
+	InputName  []string
+	OutputSize []any
+	OutputType []string
+	OutputName []string
+}
+
+// Endpoint is one version of one model behind one url (the original's ModelEndpoint).
+type Endpoint struct {
+	EngineType         string
+	ServingURL         string // as typed, without version
+	ModelID            ModelID
+	Version            string
+	PreprocessArtifact string // name of the artifact on the service's task, "" for none
+	Tensors
+	AuxiliaryCfg any                        // nil, a text (config.pbtxt) or a nested map
+	Unknown      map[string]json.RawMessage // fields of other products, kept as they are
+}
+
+// URL is the routing key of the endpoint.
+func (e Endpoint) URL() EndpointURL { return JoinURL(e.ServingURL, e.Version) }
+
+// Monitoring makes endpoints by itself from the models that match its query
+// (the original's ModelMonitoring).
+type Monitoring struct {
+	BaseServingURL     string
+	EngineType         string
+	Project            string // exact name, "" for any
+	Name               string // exact name, "" for any
+	Tags               []string
+	OnlyPublished      bool
+	MaxVersions        int // 0: no limit
+	PreprocessArtifact string
+	Tensors
+	AuxiliaryCfg any
+	Unknown      map[string]json.RawMessage
+}
+
+// Canary splits the requests of one url over several endpoints by weight (the
+// original's CanaryEP). Exactly one of LoadEndpoints and LoadEndpointPrefix is used.
+type Canary struct {
+	Endpoint           string
+	Weights            []float64
+	LoadEndpoints      []string
+	LoadEndpointPrefix string
+	Unknown            map[string]json.RawMessage
+}
+
+// The kinds of a logged variable.
+const (
+	MetricScalar  = "scalar"
+	MetricEnum    = "enum"
+	MetricValue   = "value"
+	MetricCounter = "counter"
+)
+
+// Metric says how one variable of an endpoint is logged.
+type Metric struct {
+	Type    string
+	Buckets []any // numbers for scalar, texts for enum, nil otherwise
+	Unknown map[string]json.RawMessage
+}
+
+// MetricLogging lists the variables logged for an endpoint or, when Endpoint
+// ends in "*", for every endpoint below that prefix (the original's EndpointMetricLogging).
+type MetricLogging struct {
+	Endpoint     string
+	LogFrequency *float64 // share of requests, nil: the service's default
+	Metrics      map[string]Metric
+	Unknown      map[string]json.RawMessage
+}
+
+// Parameters are the service's settings in section "General" of its task.
+type Parameters struct {
+	ServingBaseURL        string
+	TritonGRPCServer      string
+	TritonGRPCCompression string
+	KafkaServiceServer    string
+	MetricLoggingFreq     string
+}
+
+// Names of the parameters in section "General", as the original writes them.
+const (
+	ParamServingBaseURL        = "serving_base_url"
+	ParamTritonGRPCServer      = "triton_grpc_server"
+	ParamTritonGRPCCompression = "triton_grpc_compression"
+	ParamKafkaServiceServer    = "kafka_service_server"
+	ParamMetricLoggingFreq     = "metric_logging_freq"
+)
+
+// ParametersFrom picks the service's settings out of the section "General".
+func ParametersFrom(general map[string]string) Parameters {
+	return Parameters{
+		ServingBaseURL:        general[ParamServingBaseURL],
+		TritonGRPCServer:      general[ParamTritonGRPCServer],
+		TritonGRPCCompression: general[ParamTritonGRPCCompression],
+		KafkaServiceServer:    general[ParamKafkaServiceServer],
+		MetricLoggingFreq:     general[ParamMetricLoggingFreq],
+	}
+}
+
+// Section is the name of one configuration object of a service's task.
+type Section string
+
+// The configuration objects of a service. SectionVersions is ours (which
+// number each monitored model was ever given); the original leaves it alone.
+const (
+	SectionEndpoints           Section = "endpoints"
+	SectionCanary              Section = "canary"
+	SectionMonitoring          Section = "model_monitoring"
+	SectionMetrics             Section = "metric_logging"
+	SectionMonitoringEndpoints Section = "model_monitoring_eps"
+	SectionVersions            Section = "model_monitoring_versions"
+)
+
+// Sections lists the configuration objects in the order in which the original stores them.
+func Sections() []Section {
+	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions}
+}
+
+// Service is the configuration of one serving service. The maps are keyed as
+// stored; a key may differ from the record's own url when others wrote it.
+type Service struct {
+	Endpoints           map[string]Endpoint
+	Monitoring          map[string]Monitoring
+	Canaries            map[string]Canary
+	Metrics             map[string]MetricLogging
+	MonitoringEndpoints map[string]Endpoint // what monitoring made, as last written back
+	Versions            Versions
+	Parameters          Parameters
+	Broken              []BrokenRecord // records that could not be read; kept when a section is written
+}
+
+// BrokenRecord is a record of a section that cannot be used. It does not stop
+// the others; it is shown, kept on writing, and can be removed by its key.
+type BrokenRecord struct {
+	Section Section
+	Key     string // "" when the whole section is unreadable
+	Raw     json.RawMessage
+	Err     error
+}
+
+// BrokenIn returns the broken records of one section.
+func (s Service) BrokenIn(section Section) []BrokenRecord {
+	var found []BrokenRecord
+	for _, b := range s.Broken {
+		if b.Section == section {
+			found = append(found, b)
+		}
+	}
+	return found
+}
+
+// knownEngine tells whether configuration may name the engine.
+func knownEngine(name string) bool { return slices.Contains(Engines(), name) }

@@ -1,0 +1,86 @@
+package serving
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Versions remembers, per monitored base url, the number that each model was
+// ever given, so that numbers neither change nor repeat.
+type Versions map[string]map[ModelID]int
+
+// MonitoredModel is a model that a monitoring's query found.
+type MonitoredModel struct {
+	ID      ModelID
+	Created time.Time
+	URI     string
+	// PreprocessArtifact and PreprocessTask name code that the model brings
+	// itself; "" means the monitoring's code is used.
+	PreprocessArtifact string
+	PreprocessTask     string
+}
+
+// Assign numbers the models of one monitoring. Models that have a number keep
+// it; new ones get the numbers after the highest ever given, oldest first, so
+// the newest model has the highest version. The receiver is not changed; the
+// second result tells whether something was added.
+func (v Versions) Assign(base string, models []MonitoredModel) (Versions, bool) {
+	given := v[base]
+	highest := 0
+	for _, n := range given {
+		highest = max(highest, n)
+	}
+	fresh := slices.DeleteFunc(slices.Clone(models), func(m MonitoredModel) bool { _, known := given[m.ID]; return known })
+	if len(fresh) == 0 {
+		return v, false
+	}
+	slices.SortStableFunc(fresh, func(a, b MonitoredModel) int {
+		if c := a.Created.Compare(b.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(string(a.ID), string(b.ID))
+	})
+	next := maps.Clone(given)
+	if next == nil {
+		next = map[ModelID]int{}
+	}
+	for _, m := range fresh {
+		if _, twice := next[m.ID]; twice {
+			continue
+		}
+		highest++
+		next[m.ID] = highest
+	}
+	all := maps.Clone(v)
+	if all == nil {
+		all = Versions{}
+	}
+	all[base] = next
+	return all, true
+}
+
+// Known returns the numbers to continue from: those that we stored, and those
+// of endpoints that monitoring made before (by the original, for example).
+func (s Service) Known() Versions {
+	known := Versions{}
+	for base, given := range s.Versions {
+		known[string(CleanURL(base))] = maps.Clone(given)
+	}
+	for _, e := range s.MonitoringEndpoints {
+		n, err := strconv.Atoi(e.Version)
+		if err != nil || n <= 0 || e.ModelID == "" {
+			continue
+		}
+		base := string(CleanURL(e.ServingURL))
+		if known[base] == nil {
+			known[base] = map[ModelID]int{}
+		}
+		if _, ours := known[base][e.ModelID]; !ours {
+			known[base][e.ModelID] = n
+		}
+	}
+	return known
+}
