@@ -203,9 +203,20 @@ func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks c
 		case <-ctx.Done():
 			return
 		}
+		pause := time.NewTimer(lookGap)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		}
 		wait.Reset(next)
 	}
 }
+
+// lookGap is the least time between two readings of the configuration: a
+// training script that reports ten times a second rings as often.
+const lookGap = 100 * time.Millisecond
 
 func (r *Reconciler) listen(ctx context.Context, rung chan<- struct{}) {
 	for r.o.Changes.Next(ctx) == nil {

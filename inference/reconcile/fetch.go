@@ -1,0 +1,40 @@
+package reconcile
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"clearmlserving/storage"
+)
+
+// CachedFiles brings files through the download cache, and says in the log how
+// long downloads come along.
+type CachedFiles struct {
+	Cache  *storage.Cache
+	Logger *slog.Logger
+}
+
+// Fetch fulfils Files.
+func (c CachedFiles) Fetch(ctx context.Context, f File) (Local, error) {
+	item := storage.Item{URL: f.URL, SHA256: f.SHA256, Unpack: f.Unpack}
+	begun := time.Now()
+	told := begun
+	handle, err := c.Cache.Fetch(ctx, item, func(done, total int64) {
+		if time.Since(told) < 5*time.Second { // small files need no news
+			return
+		}
+		told = time.Now()
+		c.Logger.Info("downloading", "url", storage.Redact(f.URL), "bytes", done, "of", total)
+	})
+	if err != nil {
+		return Local{}, err
+	}
+	switch {
+	case handle.Stale:
+		c.Logger.Warn("serving a file that could not be checked for changes", "url", storage.Redact(f.URL), "err", handle.Why)
+	case !handle.FromCache:
+		c.Logger.Debug("downloaded", "url", storage.Redact(f.URL), "bytes", handle.Size, "took", time.Since(begun).Round(time.Millisecond))
+	}
+	return Local{Path: handle.Path, SHA256: handle.SHA256, Release: handle.Release}, nil
+}
