@@ -1,0 +1,411 @@
+package inference_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"clearmlserving/inference"
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/reconcile"
+	"clearmlserving/serving"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakePython is an engine whose models are functions of this test.
+type fakePython struct {
+	mu     sync.Mutex
+	caller engine.Caller
+}
+
+func (p *fakePython) Run(ctx context.Context, caller engine.Caller) error {
+	p.mu.Lock()
+	p.caller = caller
+	p.mu.Unlock()
+	<-ctx.Done()
+	return nil
+}
+
+func (p *fakePython) Load(_ context.Context, spec engine.Spec) (engine.Model, error) {
+	if spec.Endpoint.ServingURL == "badcode" {
+		return nil, &engine.LoadError{Text: "NameError: x", Traceback: "preprocess.py, line 3"}
+	}
+	return &fakeModel{p: p, url: spec.URL}, nil
+}
+
+type fakeModel struct {
+	p   *fakePython
+	url serving.EndpointURL
+}
+
+func (m *fakeModel) Status() engine.Status       { return engine.Status{State: "ready"} }
+func (m *fakeModel) Close(context.Context) error { return nil }
+func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Response, error) {
+	answer := func(status int, body string) (*engine.Response, error) {
+		return &engine.Response{Status: status, ContentType: "application/json", Body: []byte(body), Stats: []byte(`{"x":1}`)}, nil
+	}
+	switch string(m.url) {
+	case "echo", "echo/1", "a/b/c", "a/ü%":
+		return answer(200, fmt.Sprintf("%s|%s|%s", m.url, r.ContentType, r.Body))
+	case "big":
+		return answer(200, `"`+strings.Repeat("a", 100_000)+`"`)
+	case "stream":
+		return &engine.Response{Status: 200, ContentType: "text/event-stream", Stream: &pieces{left: []string{"one,", "two,", "three"}}}, nil
+	case "cut":
+		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one,"}, err: errors.New("worker died")}}, nil
+	case "slow":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case "busy":
+		return nil, &engine.Error{Kind: engine.KindOverloaded, Text: "the queue of 'busy' is full"}
+	case "died":
+		return nil, &engine.Error{Kind: engine.KindDied, Text: "worker of 'died' was killed by signal 9"}
+	case "loop":
+		resp, err := m.p.caller.Call(ctx, engine.Call{From: "loop", Endpoint: "loop", Depth: r.Depth + 1, Body: r.Body})
+		return resp, err
+	case "ask":
+		return m.p.caller.Call(ctx, engine.Call{From: "ask", Endpoint: "/echo/", Version: "1", Depth: r.Depth + 1, ContentType: "text/x", Body: r.Body})
+	case "askstream":
+		return m.p.caller.Call(ctx, engine.Call{From: "askstream", Endpoint: "stream", Depth: r.Depth + 1})
+	}
+	return answer(200, "null")
+}
+
+type pieces struct {
+	left []string
+	err  error
+}
+
+func (p *pieces) Next(context.Context) ([]byte, error) {
+	if len(p.left) == 0 {
+		if p.err != nil {
+			return nil, p.err
+		}
+		return nil, io.EOF
+	}
+	next := p.left[0]
+	p.left = p.left[1:]
+	return []byte(next), nil
+}
+func (p *pieces) Close() error { return nil }
+
+type fixedSource struct{ state *reconcile.State }
+
+func (f fixedSource) Load(context.Context) (*reconcile.State, error) { return f.state, nil }
+
+type noFiles struct{}
+
+func (noFiles) Fetch(_ context.Context, f reconcile.File) (reconcile.Local, error) {
+	return reconcile.Local{Path: f.URL, Release: func() {}}, nil
+}
+
+type countingRecorder struct {
+	mu      sync.Mutex
+	samples []serving.Sample
+}
+
+func (c *countingRecorder) Record(s serving.Sample) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.samples = append(c.samples, s)
+}
+
+// start runs an instance with an endpoint for each url and returns its address.
+func start(t *testing.T, change func(*inference.Options), urls ...string) string {
+	t.Helper()
+	records := map[string]any{}
+	for _, u := range urls {
+		record := map[string]any{"engine_type": "custom", "serving_url": u, "version": ""}
+		if u == "badcode" {
+			record["preprocess_artifact"] = "py_code_badcode"
+		}
+		records[u] = record
+	}
+	text, err := json.Marshal(records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := inference.Options{
+		Listener: l, Python: &fakePython{}, Files: noFiles{}, MaxBody: 1 << 20, RequestTimeout: 300 * time.Millisecond,
+		Source: fixedSource{&reconcile.State{
+			ServiceID: "S", Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: text},
+			Artifacts: map[string]reconcile.Artifact{"py_code_badcode": {URI: "x"}},
+		}},
+	}
+	if change != nil {
+		change(&o)
+	}
+	s := inference.New(o)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		http.DefaultClient.CloseIdleConnections()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	base := "http://" + l.Addr().String()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if resp, _ := get(t, base+"/readyz"); resp.StatusCode == http.StatusOK {
+			return base
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("never ready")
+		}
+	}
+}
+
+func do(t *testing.T, req *http.Request) (*http.Response, string) {
+	t.Helper()
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		body = append(body, []byte("!"+err.Error())...)
+	}
+	return resp, string(body)
+}
+
+func get(t *testing.T, url string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return do(t, req)
+}
+
+func post(t *testing.T, url, body string, headers ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	return do(t, req)
+}
+
+func zipped(text string) string {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write([]byte(text))
+	_ = z.Close()
+	return b.String()
+}
+
+func TestRequestsAndTheirAnswers(t *testing.T) {
+	base := start(t, nil, "echo", "echo/1", "a/b/c", "a/ü%", "slow", "busy", "died", "loop", "ask", "badcode", "askstream", "stream")
+	for _, tc := range []struct {
+		name, method, path, body string
+		headers                  []string
+		status                   int
+		want                     string // what the body contains
+	}{
+		{"an endpoint", "POST", "/serve/echo", "hi", []string{"Content-Type", "text/plain"}, 200, "echo|text/plain|hi"},
+		{"without a content type", "POST", "/serve/echo", "hi", nil, 200, "echo||hi"},
+		{"with slashes around", "POST", "/serve//echo//", "", nil, 200, "echo||"},
+		{"a version", "POST", "/serve/echo/1", "", nil, 200, "echo/1||"},
+		{"a version in the query", "POST", "/serve/echo?version=1", "", nil, 200, "echo/1||"},
+		{"a version in the path wins", "POST", "/serve/echo/1?version=7", "", nil, 200, "echo/1||"},
+		{"an unknown version in the query", "POST", "/serve/echo?version=7", "", nil, 404, "Model inference endpoint 'echo/7' not found"},
+		{"three parts", "POST", "/serve/a/b/c", "", nil, 200, "a/b/c||"},
+		{"three parts, the last two in the query", "POST", "/serve/a?version=b/c", "", nil, 200, "a/b/c||"},
+		{"encoded characters", "POST", "/serve/a/%C3%BC%25", "", nil, 200, "a/ü%||"},
+		{"encoded slashes", "POST", "/serve/a%2Fb%2Fc", "", nil, 200, "a/b/c||"},
+		{"unknown endpoint", "POST", "/serve/nobody", "", nil, 404, `{"detail":"Error processing request, endpoint was not found: Model inference endpoint 'nobody' not found"}`},
+		{"no endpoint", "POST", "/serve/", "", nil, 404, "not found"},
+		{"other method", "GET", "/serve/echo", "", nil, 405, "Method Not Allowed"},
+		{"other path", "POST", "/other", "", nil, 404, "Not Found"},
+		{"gzip", "POST", "/serve/echo", zipped("hello"), []string{"Content-Encoding", "GZIP"}, 200, "echo||hello"},
+		{"gzip twice", "POST", "/serve/echo", zipped(zipped("hello")), []string{"Content-Encoding", "gzip, gzip"}, 200, "echo||hello"},
+		{"broken gzip", "POST", "/serve/echo", "not gzip", []string{"Content-Encoding", "gzip"}, 400, "There was an error parsing the body"},
+		{"gzip cut short", "POST", "/serve/echo", zipped("hello")[:20], []string{"Content-Encoding", "gzip"}, 400, "There was an error parsing the body"},
+		{"unknown encoding", "POST", "/serve/echo", "x", []string{"Content-Encoding", "br"}, 415, `Content encoding \"br\" is not supported`},
+		{"gzip bomb", "POST", "/serve/echo", zipped(strings.Repeat("a", 50<<20)), []string{"Content-Encoding", "gzip"}, 413, "larger than the limit of 1048576 bytes"},
+		{"oversized body", "POST", "/serve/echo", strings.Repeat("a", 1<<20+1), nil, 413, "larger than the limit of 1048576 bytes"},
+		{"too slow", "POST", "/serve/slow", "", nil, 504, "Error processing request"},
+		{"queue full", "POST", "/serve/busy", "", nil, 429, "the queue of 'busy' is full"},
+		{"worker died", "POST", "/serve/died", "", nil, 500, "killed by signal 9"},
+		{"calls in a circle", "POST", "/serve/loop", "", nil, 508, "call each other in a circle"},
+		{"a call to another endpoint", "POST", "/serve/ask", "hi", nil, 200, "echo/1|text/x|hi"},
+		{"a call to a stream", "POST", "/serve/askstream", "", nil, 200, "one,two,three"},
+		{"code that cannot be loaded", "POST", "/serve/badcode", "", nil, 422, "Failed loading preprocess code for 'py_code_badcode': NameError: x"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), tc.method, base+tc.path, strings.NewReader(tc.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; i < len(tc.headers); i += 2 {
+				req.Header.Set(tc.headers[i], tc.headers[i+1])
+			}
+			resp, body := do(t, req)
+			if resp.StatusCode != tc.status || !strings.Contains(body, tc.want) {
+				t.Errorf("got %d %s, want %d %s", resp.StatusCode, body, tc.status, tc.want)
+			}
+			if resp.Header.Get("X-Request-Id") == "" {
+				t.Error("no request id")
+			}
+			if tc.status == 429 && resp.Header.Get("Retry-After") == "" {
+				t.Error("429 without Retry-After")
+			}
+		})
+	}
+}
+
+func TestAnswerNamesEndpointAndKeepsTheRequestID(t *testing.T) {
+	base := start(t, nil, "echo/1")
+	resp, _ := post(t, base+"/serve/echo/1", "", "X-Request-Id", "abc-1")
+	if resp.Header.Get("X-Clearml-Endpoint") != "echo/1" || resp.Header.Get("X-Request-Id") != "abc-1" {
+		t.Errorf("headers: %v", resp.Header)
+	}
+	if resp, _ := post(t, base+"/serve/echo/1", "", "X-Request-Id", "two words"); resp.Header.Get("X-Request-Id") == "two words" {
+		t.Error("an id that would break a log line was kept")
+	}
+}
+
+func TestLargeAnswersAreCompressedWhenTheClientAcceptsIt(t *testing.T) {
+	base := start(t, nil, "big", "echo")
+	for _, tc := range []struct {
+		path, accept string
+		compressed   bool
+	}{{"big", "gzip, deflate", true}, {"big", "*;q=0.5", true}, {"big", "gzip;q=0", false}, {"big", "br", false}, {"echo", "gzip", false}} {
+		resp, body := post(t, base+"/serve/"+tc.path, "", "Accept-Encoding", tc.accept)
+		if got := resp.Header.Get("Content-Encoding") == "gzip"; got != tc.compressed {
+			t.Errorf("%s, %q: compressed %v", tc.path, tc.accept, got)
+		}
+		if !tc.compressed {
+			continue
+		}
+		z, err := gzip.NewReader(strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if plain, err := io.ReadAll(z); err != nil || len(plain) != 100_002 {
+			t.Errorf("%d bytes, %v", len(plain), err)
+		}
+	}
+}
+
+func TestStreamsArriveWholeOrVisiblyCut(t *testing.T) {
+	base := start(t, nil, "stream", "cut")
+	if resp, body := post(t, base+"/serve/stream", ""); body != "one,two,three" || resp.Header.Get("Content-Type") != "text/event-stream" {
+		t.Errorf("%q %v", body, resp.Header)
+	}
+	if _, body := post(t, base+"/serve/cut", ""); !strings.Contains(body, "!unexpected EOF") {
+		t.Errorf("a stream that failed looks whole: %q", body)
+	}
+}
+
+func TestReadinessTellsTheTruth(t *testing.T) {
+	base := start(t, nil, "echo", "badcode")
+	resp, body := get(t, base+"/readyz")
+	if resp.StatusCode != 200 || !strings.Contains(body, `"endpoint": "badcode"`) || !strings.Contains(body, "NameError: x") {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	for endpoint, status := range map[string]int{"echo": 200, "badcode": 503, "nobody": 404} {
+		if resp, body := get(t, base+"/readyz?endpoint="+endpoint); resp.StatusCode != status {
+			t.Errorf("%s: %d %s", endpoint, resp.StatusCode, body)
+		}
+	}
+	if resp, _ := get(t, base+"/livez"); resp.StatusCode != 200 {
+		t.Errorf("livez: %d", resp.StatusCode)
+	}
+	if _, body := get(t, base+"/status"); !strings.Contains(body, `"service_id": "S"`) || !strings.Contains(body, `"state": "failed"`) {
+		t.Errorf("status: %s", body)
+	}
+	if resp, _ := post(t, base+"/readyz", ""); resp.StatusCode != 405 {
+		t.Errorf("POST /readyz: %d", resp.StatusCode)
+	}
+}
+
+func TestSuffixReplacesServe(t *testing.T) {
+	base := start(t, func(o *inference.Options) { o.Suffix = "predict" }, "echo")
+	if resp, _ := post(t, base+"/predict/echo", ""); resp.StatusCode != 200 {
+		t.Errorf("suffix: %d", resp.StatusCode)
+	}
+	if resp, _ := post(t, base+"/serve/echo", ""); resp.StatusCode != 404 {
+		t.Errorf("serve: %d", resp.StatusCode)
+	}
+}
+
+func TestAnsweredRequestsAreRecorded(t *testing.T) {
+	recorder := &countingRecorder{}
+	base := start(t, func(o *inference.Options) { o.Recorder = recorder }, "echo", "busy", "ask", "echo/1")
+	for _, path := range []string{"echo", "echo", "busy", "nobody", "ask"} {
+		post(t, base+"/serve/"+path, "")
+	}
+	recorder.mu.Lock()
+	defer recorder.mu.Unlock()
+	got := map[serving.EndpointURL]int{}
+	for _, s := range recorder.samples {
+		got[s.URL]++
+		if s.Weight != 1 || s.Latency <= 0 || string(s.Variables) != `{"x":1}` {
+			t.Errorf("sample %+v", s)
+		}
+	}
+	if len(got) != 3 || got["echo"] != 2 || got["ask"] != 1 || got["echo/1"] != 1 {
+		t.Errorf("recorded %v", got)
+	}
+}
+
+func TestRequestsUnderWayEndBeforeTheStop(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := json.RawMessage(`{"slow":{"engine_type":"custom","serving_url":"slow","version":""}}`)
+	s := inference.New(inference.Options{
+		Listener: l, Python: &fakePython{}, Files: noFiles{}, RequestTimeout: 500 * time.Millisecond,
+		Source: fixedSource{&reconcile.State{Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: text}}},
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	base := "http://" + l.Addr().String()
+	for {
+		if resp, _ := get(t, base+"/readyz"); resp.StatusCode == http.StatusOK {
+			break
+		}
+	}
+	answered := make(chan int, 1)
+	go func() {
+		resp, _ := post(t, base+"/serve/slow", "")
+		answered <- resp.StatusCode
+	}()
+	for s.Status().Endpoints[0].InUse == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	cancel()
+	if status := <-answered; status != http.StatusGatewayTimeout {
+		t.Errorf("the request under way got %d", status)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
