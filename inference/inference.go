@@ -153,7 +153,7 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		})
 	}
-	front := listener.NewHTTP(listener.Options{Handler: s.handle, MaxBody: s.o.MaxBody, Logger: s.o.Logger})
+	front := listener.NewLean(listener.Options{Handler: s.handle, MaxBody: s.o.MaxBody, Logger: s.o.Logger})
 	run(&parts, func() error { return front.Serve(s.o.Listener) })
 	var admin *http.Server
 	if s.o.Admin != nil {

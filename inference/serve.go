@@ -75,7 +75,7 @@ func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *li
 func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Request) (*engine.Response, error) {
 	if live.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, live.Timeout)
+		ctx, cancel = listener.WithTimeout(ctx, live.Timeout)
 		defer cancel()
 	}
 	share := 0.0

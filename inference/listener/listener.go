@@ -41,6 +41,8 @@ type Options struct {
 	// MaxBody bounds a request's body as sent and, apart, after decompression.
 	// Default 256 MiB.
 	MaxBody int64
+	// MaxConns bounds the open connections. 0: no bound but the machine's.
+	MaxConns int
 	// MaxHeader bounds the request line and headers. Default 64 KiB.
 	MaxHeader int
 	// HeaderTimeout bounds the arrival of the headers. Default 10 s.

@@ -3,11 +3,12 @@ package listener
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strconv"
@@ -210,14 +211,24 @@ func (h *HTTP) stream(w http.ResponseWriter, r *http.Request, resp *Response) {
 	}
 }
 
+// maxRequestID bounds the ids of clients that are kept.
+const maxRequestID = 128
+
 // requestID keeps the client's id when it is one that can be logged, else makes one.
 func requestID(given string) string {
-	if given != "" && len(given) <= 128 && printable(given) {
+	if given != "" && len(given) <= maxRequestID && printable(given) {
 		return given
 	}
+	var id [16]byte
+	makeRequestID(&id)
+	return string(id[:])
+}
+
+// makeRequestID fills id with random hex digits: unique, not secret.
+func makeRequestID(id *[16]byte) {
 	var b [8]byte
-	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	return hex.EncodeToString(b[:])
+	binary.LittleEndian.PutUint64(b[:], rand.Uint64()) //nolint:gosec // see above
+	hex.Encode(id[:], b[:])
 }
 
 func printable(s string) bool {

@@ -1,0 +1,173 @@
+package listener
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Lean is a listener that speaks HTTP/1.1 itself: it reads into kept buffers,
+// parses in place, answers in one write, and watches all its connections from
+// one goroutine instead of arming a timer for each request. It carries what a
+// data plane needs and refuses the rest (docs/performance.md has the figures
+// that made it worth having beside the standard library's server).
+type Lean struct {
+	o Options
+
+	mu        sync.Mutex // guards conns and listeners
+	conns     map[*conn]struct{}
+	listeners map[net.Listener]struct{}
+
+	closing atomic.Bool
+	date    atomic.Pointer[string] // the Date header field of this second
+	serving sync.WaitGroup         // connections
+	watched sync.Once
+	stopped sync.Once
+	stop    chan struct{} // ends the watcher
+	watcher sync.WaitGroup
+}
+
+// NewLean prepares a server; Serve starts it.
+func NewLean(o Options) *Lean {
+	s := &Lean{o: o.withDefaults(), conns: map[*conn]struct{}{}, listeners: map[net.Listener]struct{}{}, stop: make(chan struct{})}
+	s.tick(time.Now())
+	return s
+}
+
+// Serve accepts connections until Shutdown is called, after which it returns nil.
+func (s *Lean) Serve(l net.Listener) error {
+	s.mu.Lock()
+	s.listeners[l] = struct{}{}
+	s.mu.Unlock()
+	if s.closing.Load() { // Shutdown came first and has not seen this listener
+		_ = l.Close()
+		return nil
+	}
+	s.watched.Do(func() { s.watcher.Go(s.watch) })
+	pause := 5 * time.Millisecond
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 5 * time.Millisecond
+			s.accept(nc)
+		case s.closing.Load():
+			return nil
+		case temporary(err): // out of descriptors: others will be closed
+			s.o.Logger.Warn("connections cannot be accepted", "err", err)
+			select {
+			case <-time.After(pause):
+			case <-s.stop:
+			}
+			pause = min(2*pause, time.Second)
+		default:
+			return err
+		}
+	}
+}
+
+// temporary tells whether accepting may work again by itself.
+func temporary(err error) bool {
+	var ne interface{ Temporary() bool }
+	return errors.As(err, &ne) && ne.Temporary()
+}
+
+func (s *Lean) accept(nc net.Conn) {
+	c := newConn(s, nc)
+	s.mu.Lock()
+	full := s.o.MaxConns > 0 && len(s.conns) >= s.o.MaxConns
+	if !full {
+		s.conns[c] = struct{}{}
+		s.serving.Add(1)
+	}
+	s.mu.Unlock()
+	if full {
+		c.refuse(http.StatusServiceUnavailable, "Too many connections: the limit is set with --max-connections")
+		return
+	}
+	go func() { // ended by the client, the watcher or Shutdown; waited for there
+		defer s.serving.Done()
+		c.serve()
+		s.mu.Lock()
+		delete(s.conns, c)
+		s.mu.Unlock()
+	}()
+}
+
+// Shutdown stops accepting, lets the requests under way finish until ctx ends,
+// then cuts what is left. Idle connections are closed at once.
+func (s *Lean) Shutdown(ctx context.Context) error {
+	s.closing.Store(true)
+	s.mu.Lock()
+	var all error
+	for l := range s.listeners {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			all = errors.Join(all, err)
+		}
+	}
+	for c := range s.conns {
+		c.closeIdle()
+	}
+	s.mu.Unlock()
+	done := make(chan struct{})
+	go func() { // ends when the last connection has: forced below
+		s.serving.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		all = errors.Join(all, ctx.Err())
+		s.mu.Lock()
+		for c := range s.conns {
+			c.cut()
+		}
+		s.mu.Unlock()
+		<-done
+	}
+	s.stopped.Do(func() { close(s.stop) })
+	s.watcher.Wait()
+	return all
+}
+
+// watchEvery is how often connections are looked at: the precision of the
+// timeouts of this package, which are all counted in seconds.
+const watchEvery = 100 * time.Millisecond
+
+// watch closes connections that are too slow and cancels requests whose client
+// has gone. It is the only timer of all connections.
+func (s *Lean) watch() {
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	var all []*conn
+	for {
+		select {
+		case <-s.stop:
+			return
+		case now := <-ticker.C:
+			s.tick(now)
+			s.mu.Lock()
+			all = all[:0]
+			for c := range s.conns {
+				all = append(all, c)
+			}
+			s.mu.Unlock()
+			for _, c := range all {
+				c.check(now)
+			}
+			clear(all)
+		}
+	}
+}
+
+// tick renews the Date field.
+func (s *Lean) tick(now time.Time) {
+	date := now.UTC().Format(http.TimeFormat)
+	if old := s.date.Load(); old == nil || *old != date {
+		s.date.Store(&date)
+	}
+}

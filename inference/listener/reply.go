@@ -1,0 +1,255 @@
+package listener
+
+import (
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+
+	"clearmlserving/inference/engine"
+)
+
+// reply sends a response. Head and body leave in one write.
+func (c *conn) reply(resp *Response) {
+	if resp.Stream != nil {
+		c.replyStream(resp)
+		return
+	}
+	body := resp.Body
+	gzipped, varies := false, false
+	if o := &c.server.o; o.CompressFrom >= 0 && len(body) >= o.CompressFrom && compressible(resp.ContentType) && !hasField(resp.Header, "Content-Encoding") {
+		varies = true
+		if acceptsGzip(c.head.get("Accept-Encoding")) {
+			body, gzipped = compress(body), true
+		}
+	}
+	c.beginHead(resp)
+	if varies {
+		c.out = append(c.out, "Vary: Accept-Encoding\r\n"...)
+	}
+	if gzipped {
+		c.out = append(c.out, "Content-Encoding: gzip\r\n"...)
+	}
+	if bodyless(resp.Status) {
+		body = nil
+	} else {
+		c.out = append(c.out, "Content-Length: "...)
+		c.out = strconv.AppendInt(c.out, int64(len(body)), 10)
+		c.out = append(c.out, "\r\n"...)
+	}
+	c.endHead()
+	if c.head.method == http.MethodHead {
+		body = nil
+	}
+	c.write(body)
+}
+
+// bodyless statuses have neither a body nor a length (RFC 9110 8.6).
+func bodyless(status int) bool {
+	return status < 200 || status == http.StatusNoContent || status == http.StatusNotModified
+}
+
+// beginHead writes the status line and what the response brings along.
+func (c *conn) beginHead(resp *Response) {
+	c.out = append(c.out[:0], "HTTP/1.1 "...)
+	c.out = strconv.AppendInt(c.out, int64(resp.Status), 10)
+	c.out = append(c.out, ' ')
+	c.out = append(c.out, http.StatusText(resp.Status)...)
+	c.out = append(c.out, "\r\nDate: "...)
+	c.out = append(c.out, *c.server.date.Load()...)
+	c.out = append(c.out, "\r\n"...)
+	if resp.ContentType != "" {
+		c.field("Content-Type", resp.ContentType)
+	}
+	c.field("X-Request-Id", c.request.ID)
+	for _, f := range resp.Header {
+		if !framing(f.Name) {
+			c.field(f.Name, f.Value)
+		}
+	}
+	if c.server.closing.Load() {
+		c.head.close = true
+	}
+}
+
+func (c *conn) endHead() {
+	if c.head.close {
+		c.out = append(c.out, "Connection: close\r\n"...)
+	} else if c.head.minor == 0 {
+		c.out = append(c.out, "Connection: keep-alive\r\n"...)
+	}
+	c.out = append(c.out, "\r\n"...)
+}
+
+// field appends one header field. User code may set any value: line ends and
+// other control characters in it become blanks, so that it cannot begin a
+// field or a response of its own.
+func (c *conn) field(name, value string) {
+	if name == "" || !token([]byte(name)) {
+		return
+	}
+	c.out = append(c.out, name...)
+	c.out = append(c.out, ": "...)
+	for i := range len(value) {
+		b := value[i]
+		if (b < ' ' && b != '\t') || b == 0x7f {
+			b = ' '
+		}
+		c.out = append(c.out, b)
+	}
+	c.out = append(c.out, "\r\n"...)
+}
+
+// framing fields are ours to set.
+func framing(name string) bool {
+	return strings.EqualFold(name, "Content-Length") || strings.EqualFold(name, "Transfer-Encoding") || strings.EqualFold(name, "Connection") ||
+		strings.EqualFold(name, "Content-Type") || strings.EqualFold(name, "Date") || strings.EqualFold(name, "X-Request-Id")
+}
+
+func hasField(fields []engine.Header, name string) bool {
+	for _, f := range fields {
+		if strings.EqualFold(f.Name, name) {
+			return true
+		}
+	}
+	return false
+}
+
+func compress(body []byte) []byte {
+	var b bytes.Buffer
+	z, _ := gzipWriters.Get().(*gzip.Writer)
+	z.Reset(&b)
+	_, err := z.Write(body)
+	if err = errors.Join(err, z.Close()); err != nil { // a buffer takes everything
+		return body
+	}
+	z.Reset(io.Discard)
+	gzipWriters.Put(z)
+	return b.Bytes()
+}
+
+// write sends c.out and the body behind it.
+func (c *conn) write(body []byte) {
+	err := c.send(body)
+	if err != nil {
+		c.server.o.Logger.Debug("client went away", "request_id", c.request.ID, "err", err)
+		c.head.close = true
+	}
+	if cap(c.out) > keepBuffer {
+		c.out = nil
+	}
+}
+
+func (c *conn) send(body []byte) error {
+	if len(body) <= writeOneShot {
+		c.out = append(c.out, body...)
+		_, err := c.nc.Write(c.out)
+		return err
+	}
+	first := min(len(body), writeProgress)
+	pieces := net.Buffers{c.out, body[:first]} // one system call, no copy
+	if _, err := pieces.WriteTo(c.nc); err != nil {
+		return err
+	}
+	for body = body[first:]; len(body) > 0; {
+		c.since.Store(time.Now().UnixNano())
+		n := min(len(body), writeProgress)
+		if _, err := c.nc.Write(body[:n]); err != nil {
+			return err
+		}
+		body = body[n:]
+	}
+	return nil
+}
+
+// replyStream sends pieces as they come. An error in the middle cuts the
+// connection, so that the client does not take half an answer for a whole one.
+func (c *conn) replyStream(resp *Response) {
+	defer func() {
+		if err := resp.Stream.Close(); err != nil {
+			c.server.o.Logger.Debug("stream close", "err", err)
+		}
+	}()
+	chunked := c.head.minor > 0
+	c.beginHead(resp)
+	if chunked {
+		c.out = append(c.out, "Transfer-Encoding: chunked\r\n"...)
+	} else {
+		c.head.close = true // HTTP/1.0 ends a body by closing
+	}
+	c.endHead()
+	_, err := c.nc.Write(c.out)
+	if c.head.method == http.MethodHead {
+		return
+	}
+	for err == nil {
+		c.enter(phaseHandling) // a stream may be quiet for long: only its client is watched
+		var piece []byte
+		piece, err = resp.Stream.Next(&c.ctx)
+		if err != nil || len(piece) == 0 {
+			continue
+		}
+		c.enter(phaseWriting)
+		if !chunked {
+			_, err = c.nc.Write(piece)
+			continue
+		}
+		c.out = strconv.AppendInt(c.out[:0], int64(len(piece)), 16)
+		c.out = append(c.out, "\r\n"...)
+		c.out = append(c.out, piece...)
+		c.out = append(c.out, "\r\n"...)
+		_, err = c.nc.Write(c.out)
+	}
+	if errors.Is(err, io.EOF) {
+		if chunked {
+			_, err = c.nc.Write([]byte("0\r\n\r\n"))
+		} else {
+			err = nil
+		}
+	}
+	if err != nil {
+		c.server.o.Logger.Debug("stream ended early", "err", err)
+		c.head.close = true
+		c.reset()
+	}
+}
+
+// reset makes the coming close visible as a failure to a client that reads
+// until the connection ends.
+func (c *conn) reset() {
+	nc := c.nc
+	if t, ok := nc.(*tls.Conn); ok {
+		nc = t.NetConn()
+	}
+	if tcp, ok := nc.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // the socket may be closed already
+	}
+}
+
+// refuse answers a request that was not understood and closes. The client gets
+// a moment to read the answer although it may still be sending.
+func (c *conn) refuse(status int, why string) {
+	c.request.ID = c.requestID("")
+	c.head = head{close: true, minor: 1}
+	if !c.enter(phaseWriting) {
+		_ = c.nc.Close()
+		return
+	}
+	c.reply(detailResponse(status, why))
+	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+		_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails on a closed socket: then the copy ends too
+		_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
+	}
+	_ = c.nc.Close()
+}
+
+func detailResponse(status int, text string) *Response {
+	return &Response{Response: engine.Response{Status: status, ContentType: "application/json", Body: engine.Detail(text)}}
+}
