@@ -217,7 +217,9 @@ func (c *conn) replyStream(resp *Response) {
 	if err != nil {
 		c.server.o.Logger.Debug("stream ended early", "err", err)
 		c.head.close = true
-		c.reset()
+		if !chunked { // a chunked body lacks its last chunk: that is seen
+			c.reset()
+		}
 	}
 }
 
