@@ -1,0 +1,192 @@
+// Package listen opens the sockets that this product serves on, by one set of
+// rules: loopback unless told otherwise, nothing that changes or reveals
+// anything open to a network without credentials, and an error that says who
+// holds a port and which flag moves ours. It owns sockets, their TLS, and the
+// file that tells others where they are. It never accepts a connection itself.
+package listen
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"syscall"
+)
+
+// Options of a Listener.
+type Options struct {
+	// Name is what the listener is for, one word: api, files, serve, admin.
+	Name string
+	// Addr is host:port. Port 0 picks a free one. An empty host, as in ":8080",
+	// is every interface of the machine.
+	Addr string
+	// Flag is the flag that sets Addr, for hints; "" gives hints without one.
+	Flag string
+	// Credentials says that whoever connects must show credentials.
+	Credentials bool
+	// AllowOpen says that the listener may be reached from other machines
+	// without credentials. The caller then says so loudly (see Listener.Open).
+	AllowOpen bool
+	// FreeFallback takes a free port when the one of Addr is taken.
+	FreeFallback bool
+	// TLS, when set, encrypts. A TLS with ClientCA counts as credentials.
+	TLS *TLSFiles
+	// Logger is told when certificates are loaded anew or can't be. nil discards.
+	Logger *slog.Logger
+}
+
+// Listener is an open socket. Close closes it; a second Close returns net.ErrClosed.
+type Listener struct {
+	net.Listener
+	name   string
+	host   string // as URLs name it
+	open   bool
+	secure bool
+	wanted string // the taken address that a free port stands in for
+}
+
+// Open opens a socket. Errors to tell apart: *InUseError, *OpenError, *AddrError.
+func Open(ctx context.Context, o Options) (*Listener, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	addr, host, err := resolve(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	credentials := o.Credentials || (o.TLS != nil && o.TLS.ClientCA != "")
+	open := !addr.Addr().IsLoopback() && !credentials
+	if open && !o.AllowOpen {
+		return nil, &OpenError{Name: o.Name, Addr: o.Addr, Flag: o.Flag}
+	}
+	var config *tls.Config
+	if o.TLS != nil { // before the socket: a wrong certificate shall not open one
+		if config, err = o.TLS.config(o.Name, o.Logger); err != nil {
+			return nil, err
+		}
+	}
+	l := &Listener{name: o.Name, host: host, open: open, secure: config != nil}
+	l.Listener, err = bind(ctx, o, addr)
+	var taken *InUseError
+	if errors.As(err, &taken) && o.FreeFallback {
+		l.wanted = addr.String()
+		l.Listener, err = bind(ctx, o, netip.AddrPortFrom(addr.Addr(), 0))
+	}
+	if err != nil {
+		return nil, err
+	}
+	if config != nil {
+		l.Listener = tls.NewListener(l.Listener, config)
+	}
+	return l, nil
+}
+
+// Name is what the listener is for.
+func (l *Listener) Name() string { return l.name }
+
+// Open tells whether other machines can reach the listener without credentials.
+func (l *Listener) Open() bool { return l.open }
+
+// TLS tells whether the listener encrypts.
+func (l *Listener) TLS() bool { return l.secure }
+
+// Wanted is the address that was taken by another program when the listener
+// fell back to a free port, "" when it did not.
+func (l *Listener) Wanted() string { return l.wanted }
+
+// Port is the port in use.
+func (l *Listener) Port() int {
+	addr, _ := l.Addr().(*net.TCPAddr)
+	if addr == nil {
+		return 0
+	}
+	return addr.Port
+}
+
+// URL is where a client on this machine finds the listener, without a slash at the end.
+func (l *Listener) URL() string {
+	scheme := "http"
+	if l.secure {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(l.host, strconv.Itoa(l.Port()))
+}
+
+// HostPort is where a client on this machine finds the listener, for protocols
+// whose addresses have no scheme.
+func (l *Listener) HostPort() string {
+	return net.JoinHostPort(l.host, strconv.Itoa(l.Port()))
+}
+
+// resolve turns the address into one IP and port, and the host that URLs name.
+// A name is resolved here and only the result is bound, so that what was judged
+// is what is opened.
+func resolve(ctx context.Context, o Options) (netip.AddrPort, string, error) {
+	fail := func(problem string) (netip.AddrPort, string, error) {
+		return netip.AddrPort{}, "", &AddrError{Name: o.Name, Addr: o.Addr, Flag: o.Flag, Problem: problem}
+	}
+	host, service, err := net.SplitHostPort(o.Addr)
+	if err != nil {
+		return fail("it is not host:port, as in 127.0.0.1:8080 (this machine only) or :8080 (every interface)")
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return fail("its port is not a number from 0 to 65535")
+	}
+	if host == "" {
+		return netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(port)), "127.0.0.1", nil
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		ip = ip.Unmap()
+		if ip.IsUnspecified() {
+			host = "127.0.0.1"
+			if ip.Is6() {
+				host = "::1"
+			}
+		}
+		return netip.AddrPortFrom(ip, uint16(port)), host, nil
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil || len(ips) == 0 {
+		return fail("its host can't be resolved")
+	}
+	chosen := ips[0].Unmap()
+	for _, ip := range ips { // IPv4 first, as clients do that know one address only
+		if ip = ip.Unmap(); ip.Is4() {
+			chosen = ip
+			break
+		}
+	}
+	return netip.AddrPortFrom(chosen, uint16(port)), host, nil
+}
+
+func bind(ctx context.Context, o Options, addr netip.AddrPort) (net.Listener, error) {
+	network := "tcp"
+	text := addr.String()
+	if ip := addr.Addr(); ip.Is4() {
+		network = "tcp4" // 0.0.0.0 means IPv4 only where it is written so
+	} else if host, _, _ := net.SplitHostPort(o.Addr); host == "" {
+		// Both families, or IPv4 alone on machines without IPv6.
+		text = net.JoinHostPort("", strconv.Itoa(int(addr.Port())))
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, network, text)
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		taken := &InUseError{Name: o.Name, Addr: o.Addr, Flag: o.Flag}
+		taken.PID, taken.Command = holder(os.DirFS("/proc"), addr.Port())
+		return nil, taken
+	case errors.Is(err, syscall.EACCES):
+		return nil, &AddrError{Name: o.Name, Addr: o.Addr, Flag: o.Flag, Problem: "this user may not open it; ports from 1024 up need no privilege", Err: err}
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, &AddrError{Name: o.Name, Addr: o.Addr, Flag: o.Flag, Problem: "it is not an address of this machine", Err: err}
+	default:
+		return nil, fmt.Errorf("listen for %s on %s: %w", o.Name, o.Addr, err)
+	}
+}

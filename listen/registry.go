@@ -1,0 +1,128 @@
+package listen
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+)
+
+// pidKey is the one key of the registry's file that is not a listener.
+const pidKey = "pid"
+
+// Registry tells other programs of this machine where our listeners are: a file
+// with one JSON object of texts, name -> URL, and under "pid" the process that
+// serves them. Its methods may be called from many goroutines.
+type Registry struct {
+	file string
+
+	mu   sync.Mutex // guards urls and the writing of the file
+	urls map[string]string
+}
+
+// NewRegistry is a registry that will be written to the file. It writes nothing yet.
+func NewRegistry(file string) *Registry {
+	return &Registry{file: file, urls: map[string]string{}}
+}
+
+// Set names an address and writes the file. The file is whole at every moment.
+func (r *Registry) Set(name, url string) error {
+	return r.SetAll(map[string]string{name: url})
+}
+
+// SetAll names several addresses with one writing, so that no reader sees some
+// of them only.
+func (r *Registry) SetAll(urls map[string]string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for name := range urls {
+		if name == pidKey || name == "" {
+			return fmt.Errorf("write %s: a listener can't be named %q", r.file, name)
+		}
+	}
+	maps.Copy(r.urls, urls)
+	content := maps.Clone(r.urls)
+	content[pidKey] = strconv.Itoa(os.Getpid())
+	data, err := json.MarshalIndent(content, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", r.file, err)
+	}
+	return writeFile(r.file, append(data, '\n'))
+}
+
+// All is a copy of what was set.
+func (r *Registry) All() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.urls)
+}
+
+// Remove removes the file if it is still ours: a process that was started later
+// on the same folder has written its own. A missing file is no error.
+func (r *Registry) Remove() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	there, err := ReadRegistry(r.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if there.PID != os.Getpid() {
+		return nil
+	}
+	if err := os.Remove(r.file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Endpoints is what a registry's file tells.
+type Endpoints struct {
+	URLs map[string]string // by the names of the listeners
+	PID  int               // the process that serves them, 0 when not told
+}
+
+// ReadRegistry reads a registry's file. fs.ErrNotExist when there is none.
+func ReadRegistry(file string) (Endpoints, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Endpoints{}, err
+	}
+	e := Endpoints{}
+	if err := json.Unmarshal(data, &e.URLs); err != nil {
+		return Endpoints{}, fmt.Errorf("read %s: it is damaged: %w", file, err)
+	}
+	e.PID, _ = strconv.Atoi(e.URLs[pidKey]) // anything else is "not told"
+	delete(e.URLs, pidKey)
+	return e, nil
+}
+
+// writeFile replaces a file in one step.
+func writeFile(file string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // 0600
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(data)
+	if err == nil {
+		err = temp.Sync()
+	}
+	err = errors.Join(err, temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", file, err), os.Remove(temp.Name()))
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+package listen
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// TLSFiles are the files that a listener encrypts with. They are looked at with
+// each handshake and loaded anew when they have changed; while the new ones
+// can't be used, the ones before stay in use.
+type TLSFiles struct {
+	// Cert and Key are PEM files; Cert holds the chain, the server's own first.
+	Cert, Key string
+	// ClientCA is a PEM file of authorities; when set, each client must show a
+	// certificate signed by one of them.
+	ClientCA string
+}
+
+// config loads the files and gives a configuration that follows their changes.
+func (f TLSFiles) config(name string, log *slog.Logger) (*tls.Config, error) {
+	if f.Cert == "" || f.Key == "" {
+		return nil, fmt.Errorf("listen for %s: TLS needs a certificate and a key file", name)
+	}
+	w := &watched{files: f, log: log.With("listener", name)}
+	w.seen = w.stamps()
+	current, err := f.load()
+	if err != nil {
+		return nil, fmt.Errorf("listen for %s: %w", name, err)
+	}
+	w.current = current
+	outer := current.Clone()
+	outer.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return w.latest(), nil }
+	return outer, nil
+}
+
+func (f TLSFiles) load() (*tls.Config, error) {
+	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s with key %s: %w", f.Cert, f.Key, err)
+	}
+	config := &tls.Config{
+		MinVersion:   tls.VersionTLS12,
+		Certificates: []tls.Certificate{pair},
+		NextProtos:   []string{"h2", "http/1.1"},
+	}
+	if f.ClientCA == "" {
+		return config, nil
+	}
+	pem, err := os.ReadFile(f.ClientCA)
+	if err != nil {
+		return nil, fmt.Errorf("authorities of clients: %w", err)
+	}
+	config.ClientCAs = x509.NewCertPool()
+	if !config.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("authorities of clients: %s holds no certificate in PEM form", f.ClientCA)
+	}
+	config.ClientAuth = tls.RequireAndVerifyClientCert
+	return config, nil
+}
+
+// stamp is what changes when a file does.
+type stamp struct {
+	modified time.Time
+	size     int64
+	err      bool
+}
+
+// watched is the configuration of files that may change.
+type watched struct {
+	files TLSFiles
+	log   *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	seen    [3]stamp
+	current *tls.Config
+}
+
+// latest looks whether the files have changed: three stats a handshake, which
+// costs a thousand times more itself.
+func (w *watched) latest() *tls.Config {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.stamps()
+	if now == w.seen {
+		return w.current
+	}
+	w.seen = now // a broken state is told once, and tried again when it changes
+	config, err := w.files.load()
+	if err != nil {
+		w.log.Error("certificate not reloaded, the one before stays in use", "err", err)
+		return w.current
+	}
+	w.current = config
+	w.log.Info("certificate reloaded", "file", w.files.Cert)
+	return config
+}
+
+func (w *watched) stamps() [3]stamp {
+	var s [3]stamp
+	for i, file := range []string{w.files.Cert, w.files.Key, w.files.ClientCA} {
+		if file == "" {
+			continue
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			s[i].err = true
+			continue
+		}
+		s[i] = stamp{modified: info.ModTime(), size: info.Size()}
+	}
+	return s
+}

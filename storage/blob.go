@@ -1,0 +1,236 @@
+package storage
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// sealed is the modification time of every blob. One that was written to in
+// place, or copied with its folder, has another and is verified anew.
+func sealed() time.Time { return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) }
+
+func (c *Cache) blob(sha string) string { return c.path("blobs", sha[:2], sha) }
+
+// hasBlob tells whether the content is here and whole.
+func (c *Cache) hasBlob(ctx context.Context, sha string) bool {
+	file := c.blob(sha)
+	info, err := os.Lstat(file)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	if info.ModTime().Equal(sealed()) {
+		return true
+	}
+	sum, err := hashFile(ctx, file)
+	if err != nil {
+		return false
+	}
+	if sum != sha {
+		c.o.Logger.Warn("cached file was changed and is fetched again", "sha256", sha)
+		_ = os.Remove(file) // if it stays, publish replaces it
+		return false
+	}
+	return os.Chtimes(file, sealed(), sealed()) == nil
+}
+
+// publish gives a complete download its place.
+func (c *Cache) publish(p *partial, sha string) error {
+	file := c.blob(sha)
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
+	}
+	c.reached("blob seal")
+	if err := p.file.Chmod(0o400); err != nil {
+		return err
+	}
+	if err := os.Chtimes(p.path(), sealed(), sealed()); err != nil {
+		return err
+	}
+	if err := p.file.Sync(); err != nil {
+		return err
+	}
+	c.reached("blob rename")
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := os.Rename(p.path(), file); err != nil {
+		return err
+	}
+	p.gone = true
+	c.reached("blob renamed")
+	if p.note != "" {
+		_ = os.Remove(p.note) // without its file it means nothing
+	}
+	return syncDir(filepath.Dir(file))
+}
+
+// named links the content under the name that users know, in a folder of its
+// own: what user code writes beside it, or finds there, concerns no other file.
+func (c *Cache) named(sha, name string) (string, error) {
+	name = fileName(name)
+	sum := md5.Sum([]byte(name))
+	dir := c.path("named", sha, hex.EncodeToString(sum[:4]))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", dirError(c.o.Dir, err)
+	}
+	link, blob := filepath.Join(dir, name), c.blob(sha)
+	if sameFile(link, blob) {
+		return link, nil
+	}
+	temp, err := os.MkdirTemp(dir, ".linking-")
+	if err != nil {
+		return "", dirError(c.o.Dir, err)
+	}
+	defer os.RemoveAll(temp) //nolint:errcheck // a leftover goes with the folder
+	fresh := filepath.Join(temp, "file")
+	c.reached("named link")
+	if err := os.Link(blob, fresh); err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return "", errGone
+		}
+		// Some file systems know no links; a copy costs room only.
+		if err := copyFile(blob, fresh); err != nil {
+			return "", dirError(c.o.Dir, err)
+		}
+	}
+	c.reached("named rename")
+	if err := os.Rename(fresh, link); err != nil {
+		return "", dirError(c.o.Dir, err)
+	}
+	return link, nil
+}
+
+// sameFile tells whether two names mean one file, or, where links are not
+// possible, whether the copy has not been touched since.
+func sameFile(link, blob string) bool {
+	a, err := os.Lstat(link)
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(blob)
+	if err != nil {
+		return false
+	}
+	return os.SameFile(a, b) || (a.Size() == b.Size() && a.Mode().IsRegular() && a.ModTime().Equal(sealed()))
+}
+
+func copyFile(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
+		return err
+	}
+	return os.Chtimes(to, sealed(), sealed())
+}
+
+// unpacked is the folder that the archive unpacks to, made once for each content.
+func (c *Cache) unpacked(ctx context.Context, archive, sha, name string) (string, error) {
+	original := fileName(name)
+	name = fileName(folderName(original))
+	folder := c.path("unpacked", sha, name)
+	_, err := c.flights.do(ctx, "unpack\x00"+sha+"\x00"+name, nil, func(ctx context.Context, _ Progress) (fetched, error) {
+		if info, err := os.Lstat(folder); err == nil && info.IsDir() {
+			return fetched{}, nil
+		}
+		if err := os.MkdirAll(filepath.Dir(folder), 0o700); err != nil {
+			return fetched{}, dirError(c.o.Dir, err)
+		}
+		c.reached("unpack")
+		err := Unpack(ctx, archive, folder, c.o.Limits)
+		if info, statErr := os.Lstat(folder); err != nil && statErr == nil && info.IsDir() {
+			err = nil // another process was faster
+		}
+		return fetched{}, err
+	})
+	var fault *ArchiveError
+	if errors.As(err, &fault) {
+		// The user knows the file by its name, not by its hash.
+		return "", &ArchiveError{Archive: original, Entry: fault.Entry, Problem: fault.Problem}
+	}
+	return folder, err
+}
+
+// folderName is the name of an archive without its ending.
+func folderName(name string) string {
+	for _, ending := range []string{".zip", ".tar.gz", ".tgz", ".tar"} {
+		if stem := strings.TrimSuffix(strings.ToLower(name), ending); len(stem) < len(name) && stem != "" {
+			return name[:len(stem)]
+		}
+	}
+	return name
+}
+
+// lease keeps content from being pruned, by any process: a shared lock that the
+// kernel gives back when we die.
+type lease struct {
+	file *os.File
+}
+
+// errGone says that the content was pruned before it could be leased.
+var errGone = errors.New("the content is gone")
+
+func (c *Cache) lease(sha string) (*lease, error) {
+	path := c.path("leases", sha)
+	for range 10 {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, dirError(c.o.Dir, err)
+		}
+		// A pruner holds the exclusive lock for as long as it takes to remove the
+		// content, and removes the lease with it.
+		lockFile(f, syscall.LOCK_SH)
+		if isAt(f, path) {
+			now := time.Now()
+			_ = os.Chtimes(path, now, now) // only the order of pruning suffers
+			return &lease{file: f}, nil
+		}
+		_ = f.Close() // an empty file of nobody
+	}
+	return nil, errGone
+}
+
+func (l *lease) release() {
+	if l != nil {
+		_ = l.file.Close() // closing twice is an error without effect
+	}
+}
+
+// lockFile takes a lock; false when it is held by another, or in a way that
+// excludes. File systems without locks behave as if nobody else were there.
+func lockFile(f *os.File, how int) bool {
+	for {
+		err := syscall.Flock(int(f.Fd()), how)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+			continue
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return false
+		}
+		return true
+	}
+}
+
+// isAt tells whether the open file is still the one with this name.
+func isAt(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(path)
+	return err == nil && os.SameFile(a, b)
+}

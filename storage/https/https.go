@@ -1,0 +1,265 @@
+// Package https reaches files over http and https: ClearML file servers and any
+// other server of plain files. It makes one request at a time and says which
+// failures may heal; repeating is the caller's. Credentials come from a function
+// that is asked for each host anew, so a redirect never carries them on.
+package https
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"clearmlserving/storage"
+)
+
+// Options of an Adapter.
+type Options struct {
+	// Header gives the header fields that a request to a URL needs, such as
+	// Authorization. It is called for each request and again for the target of
+	// each redirect. An error that is storage.ErrDenied is final; any other counts
+	// as transient, for where credentials come from may be unreachable. nil: none.
+	Header func(url string) (http.Header, error)
+	// FileServer is the root URL of a ClearML file server; files below it are
+	// stored the way its clients do, others with PUT. "": none.
+	FileServer string
+	// Transport makes the connections. Default: as http.DefaultTransport, with
+	// limits on connecting and on the wait for an answer.
+	Transport http.RoundTripper
+	// UserAgent is sent with each request. Default "clearml-serving".
+	UserAgent string
+}
+
+// Adapter reaches files over http and https.
+type Adapter struct {
+	o     Options
+	owned *http.Transport // nil when the transport is the caller's
+}
+
+var _ storage.Adapter = (*Adapter)(nil)
+
+// New prepares an Adapter; it connects to nothing.
+func New(o Options) *Adapter {
+	a := &Adapter{o: o}
+	a.o.FileServer = strings.TrimRight(o.FileServer, "/")
+	if o.Transport == nil {
+		a.owned = &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+			ForceAttemptHTTP2:     true,
+			MaxIdleConnsPerHost:   8,
+			IdleConnTimeout:       90 * time.Second,
+			TLSHandshakeTimeout:   15 * time.Second,
+			ResponseHeaderTimeout: time.Minute,
+			DisableCompression:    true, // stored bytes are wanted, not what they decode to
+		}
+		a.o.Transport = a.owned
+	}
+	if o.UserAgent == "" {
+		a.o.UserAgent = "clearml-serving"
+	}
+	return a
+}
+
+// Close drops idle connections. The Adapter can still be used.
+func (a *Adapter) Close() {
+	if a.owned != nil {
+		a.owned.CloseIdleConnections()
+	}
+}
+
+// Stat tells about a file. Where HEAD is refused, as by URLs signed for GET
+// only, the first byte is asked for instead.
+func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error) {
+	resp, err := a.do(ctx, "stat", http.MethodHead, rawURL, nil)
+	if err != nil {
+		return storage.Object{}, err
+	}
+	drop(resp)
+	switch resp.StatusCode {
+	case http.StatusOK:
+		if err := encodingError(resp, rawURL); err != nil {
+			return storage.Object{}, &storage.Error{Op: "stat", URL: rawURL, Err: err}
+		}
+		return object(resp, resp.ContentLength), nil
+	case http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusForbidden, http.StatusBadRequest:
+	default:
+		return storage.Object{}, statusError("stat", rawURL, resp)
+	}
+	body, object, err := a.Open(ctx, rawURL, storage.Part{Length: 1})
+	if errors.Is(err, storage.ErrNoRanges) || errors.Is(err, storage.ErrChanged) { // an empty file has no first byte
+		body, object, err = a.Open(ctx, rawURL, storage.Part{})
+	}
+	if err != nil {
+		var e *storage.Error
+		if errors.As(err, &e) {
+			e.Op = "stat"
+		}
+		return storage.Object{}, err
+	}
+	_ = body.Close() // unread on purpose
+	return object, nil
+}
+
+// Open reads a part of a file.
+func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (io.ReadCloser, storage.Object, error) {
+	header := http.Header{}
+	if !part.Whole() {
+		last := ""
+		if part.Length > 0 {
+			last = strconv.FormatInt(part.Offset+part.Length-1, 10)
+		}
+		header.Set("Range", "bytes="+strconv.FormatInt(part.Offset, 10)+"-"+last)
+		if strong(part.Of.ETag) {
+			header.Set("If-Range", part.Of.ETag)
+		} else if !part.Of.Modified.IsZero() {
+			header.Set("If-Range", part.Of.Modified.UTC().Format(http.TimeFormat))
+		}
+	}
+	resp, err := a.do(ctx, "open", http.MethodGet, rawURL, header)
+	if err != nil {
+		return nil, storage.Object{}, err
+	}
+	object, length, err := judge(resp, rawURL, part)
+	if err != nil {
+		drop(resp)
+		return nil, object, err
+	}
+	return &reader{ctx: ctx, body: resp.Body, url: rawURL, left: length}, object, nil
+}
+
+// judge tells whether an answer is the part that was asked for, and how many
+// bytes it must bring; -1 when that is not told.
+func judge(resp *http.Response, rawURL string, part storage.Part) (storage.Object, int64, error) {
+	fail := func(err error) (storage.Object, int64, error) {
+		return storage.Object{}, 0, &storage.Error{Op: "open", URL: rawURL, Err: err}
+	}
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusPartialContent:
+	case http.StatusRequestedRangeNotSatisfiable:
+		return fail(storage.ErrChanged) // we ask for bytes of the length that was told
+	default:
+		return storage.Object{}, 0, statusError("open", rawURL, resp)
+	}
+	if err := encodingError(resp, rawURL); err != nil {
+		return fail(err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		o := object(resp, resp.ContentLength)
+		switch {
+		case part.Of.Validated() && !part.Of.Same(o):
+			return fail(storage.ErrChanged)
+		case !part.Whole():
+			return fail(storage.ErrNoRanges)
+		}
+		return o, o.Size, nil
+	}
+	if part.Whole() {
+		return fail(errors.New("the server answers with a part although all was asked for"))
+	}
+	from, to, total, ok := contentRange(resp.Header.Get("Content-Range"))
+	if !ok || from != part.Offset || (part.Length > 0 && to-from > part.Length) {
+		return fail(fmt.Errorf("the server answers with other bytes (%q) than asked for: %w", resp.Header.Get("Content-Range"), storage.ErrNoRanges))
+	}
+	o := object(resp, total)
+	o.Ranges = true
+	if part.Of.Validated() && !part.Of.Same(o) {
+		return fail(storage.ErrChanged)
+	}
+	want := part.Length
+	if want == 0 {
+		want = total - from
+	}
+	if to-from != want {
+		return fail(fmt.Errorf("bytes %d-%d are asked of %d: %w", from, from+want, total, storage.ErrChanged))
+	}
+	return o, want, nil
+}
+
+// contentRange reads "bytes first-last/total"; to is one past last.
+func contentRange(s string) (from, to, total int64, ok bool) {
+	s, ok = strings.CutPrefix(strings.TrimSpace(s), "bytes ")
+	if !ok {
+		return 0, 0, 0, false
+	}
+	span, size, _ := strings.Cut(s, "/")
+	first, last, _ := strings.Cut(span, "-")
+	from, err1 := strconv.ParseInt(first, 10, 64)
+	to, err2 := strconv.ParseInt(last, 10, 64)
+	total, err3 := strconv.ParseInt(size, 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil || from < 0 || to < from || to >= total {
+		return 0, 0, 0, false
+	}
+	return from, to + 1, total, true
+}
+
+func object(resp *http.Response, size int64) storage.Object {
+	o := storage.Object{
+		Size:   size,
+		ETag:   resp.Header.Get("ETag"),
+		Ranges: strings.EqualFold(resp.Header.Get("Accept-Ranges"), "bytes"),
+		// HTTP/1 without a length and without chunks ends by closing, as a cut does.
+		Unframed: size < 0 && resp.ProtoMajor < 2 && len(resp.TransferEncoding) == 0 && resp.Request.Method != http.MethodHead,
+	}
+	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
+		o.Modified = t
+	}
+	return o
+}
+
+func strong(etag string) bool { return etag != "" && !strings.HasPrefix(etag, "W/") }
+
+// encodingError refuses bytes that are not the stored ones. Some servers say of
+// a .gz file itself that it is encoded; its bytes are right as they are.
+func encodingError(resp *http.Response, rawURL string) error {
+	encoding := strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Encoding")))
+	if encoding == "" || encoding == "identity" {
+		return nil
+	}
+	if encoding == "gzip" || encoding == "x-gzip" {
+		if u, err := url.Parse(rawURL); err == nil && (strings.HasSuffix(u.Path, "gz")) {
+			return nil
+		}
+	}
+	return fmt.Errorf("the server encodes the file as %q although asked not to; the bytes would not be the stored ones", encoding)
+}
+
+// reader gives the bytes of one answer and tells a cut from the end.
+type reader struct {
+	ctx  context.Context //nolint:containedctx // tells a cancelled read from a cut; lives as long as the answer
+	body io.ReadCloser
+	url  string
+	left int64 // -1: not told
+}
+
+func (r *reader) Read(p []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	if r.left > 0 {
+		p = p[:min(int64(len(p)), r.left)]
+	}
+	n, err := r.body.Read(p)
+	if r.left > 0 {
+		r.left -= int64(n)
+	}
+	switch {
+	case err == nil:
+		return n, nil
+	case errors.Is(err, io.EOF) && r.left <= 0:
+		return n, io.EOF
+	case r.ctx.Err() != nil:
+		return n, context.Cause(r.ctx)
+	case errors.Is(err, io.EOF):
+		err = io.ErrUnexpectedEOF
+	}
+	return n, &storage.Error{Op: "read", URL: r.url, Transient: true, Err: fmt.Errorf("the connection was cut: %w", err)}
+}
+
+func (r *reader) Close() error { return r.body.Close() }

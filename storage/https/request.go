@@ -1,0 +1,170 @@
+package https
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"clearmlserving/storage"
+)
+
+// redirects is how many are followed.
+const redirects = 10
+
+// do makes one request and follows redirects. Whatever status comes in the end
+// is given to the caller, who closes the body.
+func (a *Adapter) do(ctx context.Context, op, method, rawURL string, header http.Header) (*http.Response, error) {
+	fail := func(err error) (*http.Response, error) { return nil, &storage.Error{Op: op, URL: rawURL, Err: err} }
+	at, err := parse(rawURL)
+	if err != nil {
+		return fail(err)
+	}
+	for range redirects {
+		req, err := http.NewRequestWithContext(ctx, method, at.String(), nil)
+		if err != nil {
+			return fail(err)
+		}
+		if err := a.dress(req, header, op); err != nil {
+			return nil, err
+		}
+		// Not an http.Client: it would follow redirects by rules of its own.
+		resp, err := a.o.Transport.RoundTrip(req)
+		if err != nil {
+			return nil, connectError(ctx, op, rawURL, err)
+		}
+		switch resp.StatusCode {
+		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		default:
+			return resp, nil
+		}
+		drop(resp)
+		if at, err = redirected(at, resp.Header.Get("Location")); err != nil {
+			return fail(err)
+		}
+	}
+	return fail(fmt.Errorf("more than %d redirects", redirects))
+}
+
+// dress gives a request its header fields: those that its own URL is to have.
+func (a *Adapter) dress(req *http.Request, header http.Header, op string) error {
+	if a.o.Header != nil {
+		fields, err := a.o.Header(req.URL.String())
+		if err != nil {
+			return &storage.Error{
+				Op: op, URL: req.URL.String(), Transient: !errors.Is(err, storage.ErrDenied),
+				Err: fmt.Errorf("credentials for it: %w", err),
+			}
+		}
+		for name, values := range fields {
+			req.Header[http.CanonicalHeaderKey(name)] = values
+		}
+	}
+	for name, values := range header {
+		req.Header[name] = values
+	}
+	if user := req.URL.User; user != nil && req.Header.Get("Authorization") == "" {
+		password, _ := user.Password()
+		req.SetBasicAuth(user.Username(), password)
+	}
+	req.Header.Set("User-Agent", a.o.UserAgent)
+	// Said explicitly: net/http would else ask for gzip and decode it unseen.
+	req.Header.Set("Accept-Encoding", "identity")
+	return nil
+}
+
+// parse reads a URL without telling its secrets when it can't be read.
+func parse(rawURL string) (*url.URL, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		var detail *url.Error
+		if errors.As(err, &detail) {
+			err = detail.Err
+		}
+		return nil, fmt.Errorf("it is no URL: %w", err)
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, errors.New("it is no http or https URL with a host")
+	}
+	u.Fragment, u.RawFragment = "", ""
+	return u, nil
+}
+
+func redirected(from *url.URL, location string) (*url.URL, error) {
+	if location == "" {
+		return nil, errors.New("the server redirects to nowhere")
+	}
+	to, err := from.Parse(location)
+	if err != nil || (to.Scheme != "http" && to.Scheme != "https") || to.Host == "" {
+		return nil, errors.New("the server redirects to something that is no http or https URL")
+	}
+	if from.Scheme == "https" && to.Scheme == "http" {
+		return nil, fmt.Errorf("the server redirects from https to http (%s), which is not followed", to.Host)
+	}
+	to.Fragment, to.RawFragment = "", ""
+	return to, nil
+}
+
+// connectError is a request without an answer. Almost all of these heal: a
+// server that starts, a name that is not announced yet, a cable.
+func connectError(ctx context.Context, op, rawURL string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var (
+		certificate *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+		hostname    x509.HostnameError
+		record      tls.RecordHeaderError
+	)
+	if errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &hostname) {
+		return &storage.Error{Op: op, URL: rawURL, Err: fmt.Errorf("the server's certificate is not trusted: %w", err)}
+	}
+	if errors.As(err, &record) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+		return &storage.Error{Op: op, URL: rawURL, Err: errors.New("the server does not speak https there")}
+	}
+	return &storage.Error{Op: op, URL: rawURL, Transient: true, Err: fmt.Errorf("the server can't be reached: %w", err)}
+}
+
+// statusError is an answer that is not the one asked for.
+func statusError(op, rawURL string, resp *http.Response) error {
+	e := &storage.Error{Op: op, URL: rawURL}
+	switch resp.StatusCode {
+	case http.StatusNotFound, http.StatusGone:
+		e.Err = storage.ErrNotExist
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
+		e.Err = fmt.Errorf("%w (%s)", storage.ErrDenied, resp.Status)
+	default:
+		e.Err = fmt.Errorf("the server answers %s", resp.Status)
+		e.Transient = resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented ||
+			resp.StatusCode == http.StatusRequestTimeout || resp.StatusCode == http.StatusTooManyRequests ||
+			resp.StatusCode == http.StatusTooEarly
+		e.After = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	}
+	return e
+}
+
+// retryAfter reads seconds or a date; 0 for everything else.
+func retryAfter(s string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseInt(s, 10, 32); err == nil {
+		return max(0, time.Duration(seconds)*time.Second)
+	}
+	if at, err := http.ParseTime(s); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+// drop ends an answer that is of no further use; a short rest is read so that
+// the connection can serve again.
+func drop(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // of no use either way
+	_ = resp.Body.Close()
+}

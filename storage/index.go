@@ -1,0 +1,97 @@
+package storage
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// indexEntry is what a URL led to when it was last read.
+type indexEntry struct {
+	URL      string    `json:"url"` // redacted, for people; the file's name is the key
+	SHA256   string    `json:"sha256"`
+	Size     int64     `json:"size"`
+	ETag     string    `json:"etag,omitempty"`
+	Modified time.Time `json:"modified,omitzero"`
+	Fetched  time.Time `json:"fetched"`
+}
+
+// current tells whether the file at the place is known to be the one that was read.
+func (e indexEntry) current(now Object) bool {
+	// Modification times have whole seconds in HTTP: a file that had just been
+	// written when it was read may have been written again in the same second.
+	if now.ETag == "" && e.Modified.After(e.Fetched.Add(-2*time.Second)) {
+		return false
+	}
+	return Object{Size: e.Size, ETag: e.ETag, Modified: e.Modified}.Same(now)
+}
+
+func (c *Cache) indexFile(url string) string {
+	sum := md5.Sum([]byte(url))
+	return c.path("urls", hex.EncodeToString(sum[:])+".json")
+}
+
+// readIndex finds what a URL led to. A damaged entry is as none: the file is
+// fetched again.
+func (c *Cache) readIndex(url string) (indexEntry, bool) {
+	data, err := os.ReadFile(c.indexFile(url))
+	if err != nil {
+		return indexEntry{}, false
+	}
+	var e indexEntry
+	if json.Unmarshal(data, &e) != nil || e.SHA256 == "" || checkSHA256(e.SHA256) != nil || e.URL != Redact(url) {
+		return indexEntry{}, false
+	}
+	return e, true
+}
+
+func (c *Cache) writeIndex(url string, object Object, sha string) error {
+	data, err := json.Marshal(indexEntry{
+		URL: Redact(url), SHA256: sha, Size: object.Size, ETag: object.ETag, Modified: object.Modified, Fetched: time.Now(),
+	})
+	if err != nil {
+		return err
+	}
+	c.reached("index")
+	if err := replaceFile(c.indexFile(url), data); err != nil {
+		return dirError(c.o.Dir, err)
+	}
+	return nil
+}
+
+// replaceFile gives a file new content in one step.
+func replaceFile(file string, data []byte) error {
+	temp, err := os.CreateTemp(filepath.Dir(file), tempPrefix)
+	if err != nil {
+		return err
+	}
+	_, err = temp.Write(data)
+	err = errors.Join(err, temp.Sync(), temp.Close())
+	if err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temp.Name()))
+	}
+	return nil
+}
+
+// tempPrefix begins the names of files that are being written.
+const tempPrefix = ".writing-"
+
+// syncDir makes names that were given in a folder survive a power cut.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrInvalid) {
+		err = nil // not every file system can
+	}
+	return errors.Join(err, d.Close())
+}

@@ -1,0 +1,79 @@
+package storage
+
+import (
+	"net/url"
+	"path"
+	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// safeName is the one rule for names from outside that become paths here: a
+// relative, cleaned path with slashes, "." for the folder itself. Everything
+// that any system could read as another place is refused, with the reason.
+func safeName(name string) (safe, problem string) {
+	switch {
+	case name == "":
+		return "", "its name is empty"
+	case strings.ContainsRune(name, 0):
+		return "", "its name holds a NUL byte"
+	case !utf8.ValidString(name):
+		return "", "its name is not UTF-8"
+	case strings.ContainsRune(name, '\\'):
+		return "", "its name holds a backslash"
+	case strings.HasPrefix(name, "/"):
+		return "", "its name is an absolute path"
+	case len(name) >= 2 && name[1] == ':' && ('a' <= name[0]|0x20 && name[0]|0x20 <= 'z'):
+		return "", "its name begins with a drive letter"
+	case len(name) > 4096:
+		return "", "its name is longer than 4096 bytes"
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return "", "its name holds a control character"
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if part == ".." {
+			return "", "its name leads out of the folder"
+		}
+		if len(part) > 255 {
+			return "", "a part of its name is longer than 255 bytes"
+		}
+	}
+	safe = path.Clean(name)
+	if !filepath.IsLocal(filepath.FromSlash(safe)) {
+		return "", "its name leads out of the folder"
+	}
+	return safe, ""
+}
+
+// nameOf is the name of the file that a URL leads to.
+func nameOf(rawURL string) string {
+	if u, err := url.Parse(rawURL); err == nil {
+		return path.Base(u.Path) // decoded once, as the place itself decodes it
+	}
+	return path.Base(strings.SplitN(rawURL, "?", 2)[0])
+}
+
+// fileName makes a single harmless file name of any text. Endings are kept, for
+// engines choose by them.
+func fileName(name string) string {
+	name = strings.ToValidUTF8(name, "_")
+	name = strings.Map(func(r rune) rune {
+		if r == '/' || r == '\\' || unicode.IsControl(r) {
+			return '_'
+		}
+		return r
+	}, name)
+	const longest = 200
+	if len(name) > longest {
+		ending := path.Ext(name)
+		if len(ending) > 20 {
+			ending = ""
+		}
+		name = strings.ToValidUTF8(name[:longest-len(ending)], "") + ending
+	}
+	if strings.Trim(name, ". ") == "" {
+		return "file"
+	}
+	return name
+}

@@ -1,0 +1,119 @@
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+)
+
+// SpaceError says that a disk has no room for a file.
+type SpaceError struct {
+	Dir  string
+	Need int64 // bytes still to be written, 0 when not known
+	Free int64 // bytes that this user may still write, -1 when not known
+	Err  error // nil: seen before writing
+}
+
+func (e *SpaceError) Error() string {
+	text := "no room in " + e.Dir
+	if e.Need > 0 {
+		text += ": " + bytesText(e.Need) + " needed"
+	}
+	if e.Free >= 0 {
+		text += ", " + bytesText(e.Free) + " free"
+	}
+	return text + "; make room there or choose another data folder"
+}
+
+func (e *SpaceError) Unwrap() error { return e.Err }
+
+// DirError says that a folder can't be used.
+type DirError struct {
+	Dir string
+	Err error
+}
+
+func (e *DirError) Error() string {
+	hint := ""
+	if errors.Is(e.Err, os.ErrPermission) || errors.Is(e.Err, syscall.EROFS) {
+		hint = "; let this user write there or choose another data folder"
+	}
+	return fmt.Sprintf("folder %s can't be written: %v%s", e.Dir, e.Err, hint)
+}
+
+func (e *DirError) Unwrap() error { return e.Err }
+
+// isDirFault tells whether an error is one of the disk rather than of one file.
+func isDirFault(err error) bool {
+	for _, fault := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EIO} {
+		if errors.Is(err, fault) {
+			return true
+		}
+	}
+	return false
+}
+
+// dirError gives an error of writing below dir the type that callers tell apart.
+// Errors that have one already pass unchanged.
+func dirError(dir string, err error) error {
+	var space *SpaceError
+	var folder *DirError
+	var known *Error
+	switch {
+	case err == nil, errors.As(err, &space), errors.As(err, &folder), errors.As(err, &known), errors.Is(err, errGone):
+		return err
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return &SpaceError{Dir: dir, Free: freeBytes(dir), Err: err}
+	default:
+		return &DirError{Dir: dir, Err: err}
+	}
+}
+
+// makeRoom sees that need bytes fit on the disk, at the cost of files that
+// nobody uses. Not knowing the need or the room, it hopes.
+func (c *Cache) makeRoom(need int64) error {
+	if need <= 0 {
+		return nil
+	}
+	free := freeBytes(c.o.Dir)
+	if free < 0 || free >= need {
+		return nil
+	}
+	c.pruneBytes(need - free)
+	if free = freeBytes(c.o.Dir); free < need {
+		return &SpaceError{Dir: c.o.Dir, Need: need, Free: free}
+	}
+	return nil
+}
+
+// freeBytes is what this user may still write, -1 when it is not known.
+func freeBytes(dir string) int64 {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(dir, &s); err != nil {
+		return -1
+	}
+	return int64(s.Bavail) * int64(s.Bsize) //nolint:unconvert // the types differ between systems
+}
+
+// checkWritable makes and removes a file.
+func checkWritable(dir string) error {
+	f, err := os.CreateTemp(dir, tempPrefix)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
+
+// bytesText is a number of bytes for people.
+func bytesText(n int64) string {
+	for _, unit := range []struct {
+		size int64
+		name string
+	}{{1 << 40, "TiB"}, {1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
+		if n >= unit.size {
+			return fmt.Sprintf("%.1f %s", float64(n)/float64(unit.size), unit.name)
+		}
+	}
+	return fmt.Sprintf("%d B", n)
+}

@@ -1,0 +1,201 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// parallelFrom is the size from which a file is read in parts at once; below
+	// it a second connection costs more than it brings.
+	parallelFrom = 16 << 20
+	// A part is a 64th of the file within these bounds: small enough that all
+	// connections end at about the same time, big enough that the requests cost nothing.
+	smallestPart, biggestPart = 8 << 20, 64 << 20
+)
+
+// transfer is one attempt to fill a partial file from one state of the file at
+// its place.
+type transfer struct {
+	adapter  Adapter
+	url      string
+	object   Object
+	to       *partial
+	cache    *Cache
+	progress Progress
+	whole    bool // the place gives whole files only
+
+	mu   sync.Mutex // guards done, and makes calls of progress come one at a time
+	done int64
+}
+
+// run reads what is missing. Its goroutines have ended when it returns.
+// ErrChanged and ErrNoRanges ask for another transfer from the start.
+func (t *transfer) run(ctx context.Context) error {
+	t.report(t.to.have())
+	if t.atOnce() {
+		return t.readAll(ctx)
+	}
+	gaps := t.to.missing()
+	connections := 1
+	if t.object.Ranges && t.object.Size > parallelFrom {
+		connections = t.cache.o.Connections
+		gaps = split(gaps, min(max(t.object.Size/64, smallestPart), biggestPart))
+	}
+	var next atomic.Int64
+	group, groupCtx := errgroup.WithContext(ctx)
+	for range min(connections, len(gaps)) {
+		group.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(gaps) {
+					return nil
+				}
+				if err := t.readGap(groupCtx, gaps[i]); err != nil {
+					return err
+				}
+			}
+		})
+	}
+	err := group.Wait()
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// atOnce tells whether the file can only be read from start to end. A length of
+// 0 is so too, for some servers tell it of files that they make on the fly.
+func (t *transfer) atOnce() bool {
+	return t.whole || t.object.Size <= 0 || !t.object.Validated()
+}
+
+// readGap reads one gap, and goes on where it was cut.
+func (t *transfer) readGap(ctx context.Context, gap span) error {
+	patience := t.cache.o.Backoff
+	for failed := 1; ; failed++ {
+		n, err := t.stream(ctx, gap)
+		gap.From += n
+		if n > 0 {
+			failed = 1 // as long as it moves, it is alive
+		}
+		if err == nil || !IsTransient(err) || ctx.Err() != nil {
+			return err
+		}
+		if failed >= patience.Attempts {
+			return fmt.Errorf("%w (given up after %d attempts)", err, failed)
+		}
+		if waitErr := patience.wait(ctx, failed, err); waitErr != nil {
+			return waitErr
+		}
+	}
+}
+
+// readAll reads a file that can't be read in parts: a cut means the start.
+func (t *transfer) readAll(ctx context.Context) error {
+	return t.cache.o.Backoff.Do(ctx, func() error {
+		if err := t.to.reset(t.object); err != nil {
+			return dirError(t.cache.o.Dir, err)
+		}
+		t.object.Size = -1 // what the answer itself tells is nearer to the truth
+		t.report(0)
+		_, err := t.stream(ctx, span{From: 0, To: -1})
+		return err
+	})
+}
+
+// errStalled ends a stream that gives nothing.
+var errStalled = errors.New("the connection gives no bytes")
+
+// stream makes one request for a gap and writes what comes; To < 0 is the end
+// of the file, wherever it is. It tells how many bytes were kept.
+func (t *transfer) stream(ctx context.Context, gap span) (int64, error) {
+	stall := t.cache.o.Stall
+	streamCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	watchdog := time.AfterFunc(stall, func() { cancel(errStalled) })
+	defer watchdog.Stop()
+
+	n, err := t.copyGap(streamCtx, gap, func() { watchdog.Reset(stall) })
+	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(streamCtx), errStalled) {
+		err = &Error{Op: "read", URL: t.url, Transient: true, Err: fmt.Errorf("%w for %s", errStalled, stall)}
+	}
+	return n, err
+}
+
+func (t *transfer) copyGap(ctx context.Context, gap span, moved func()) (int64, error) {
+	var part Part
+	if gap.To >= 0 {
+		part = Part{Offset: gap.From, Of: t.object}
+		if gap.From != 0 || gap.To != t.object.Size {
+			part.Length = gap.To - gap.From
+		}
+	}
+	body, now, err := t.adapter.Open(ctx, t.url, part)
+	if err != nil {
+		return 0, err
+	}
+	defer body.Close()
+	if gap.To < 0 { // one stream only, so the object is ours alone
+		t.object, gap.To = now, now.Size
+	}
+	buf := make([]byte, 256<<10)
+	for at := gap.From; ; {
+		n, readErr := body.Read(buf)
+		if gap.To >= 0 && at+int64(n) > gap.To {
+			return at - gap.From, &Error{Op: "read", URL: t.url, Err: errors.New("the place gives more than the length it told")}
+		}
+		if n > 0 {
+			moved()
+			if err := t.to.write(buf[:n], at); err != nil {
+				return at - gap.From, dirError(t.cache.o.Dir, err)
+			}
+			at += int64(n)
+			t.add(int64(n))
+		}
+		switch {
+		case errors.Is(readErr, io.EOF) && gap.To >= 0 && at < gap.To:
+			return at - gap.From, &Error{Op: "read", URL: t.url, Transient: true, Err: fmt.Errorf("cut after %d of %d bytes", at, gap.To)}
+		case errors.Is(readErr, io.EOF):
+			return at - gap.From, nil
+		case readErr != nil:
+			return at - gap.From, readErr
+		}
+	}
+}
+
+func (t *transfer) add(n int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done += n
+	if t.progress != nil {
+		t.progress(t.done, t.object.Size)
+	}
+}
+
+func (t *transfer) report(done int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.done = done
+	if t.progress != nil {
+		t.progress(t.done, t.object.Size)
+	}
+}
+
+// split cuts gaps into pieces of at most size bytes.
+func split(gaps []span, size int64) []span {
+	var pieces []span
+	for _, gap := range gaps {
+		for from := gap.From; from < gap.To; from += size {
+			pieces = append(pieces, span{From: from, To: min(from+size, gap.To)})
+		}
+	}
+	return pieces
+}

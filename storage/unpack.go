@@ -1,0 +1,396 @@
+package storage
+
+import (
+	"archive/tar"
+	"archive/zip"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+)
+
+// Limits bound what an archive may unpack to.
+type Limits struct {
+	// Entries bounds files and folders. Default 100,000.
+	Entries int
+	// Bytes bounds the sum of all files. Default 128 GiB.
+	Bytes int64
+	// Ratio bounds the sum of all files as a multiple of the archive's own
+	// length; it counts only above 64 MiB. Default 250.
+	Ratio int64
+	// Depth bounds how many folders deep a name may lie. Default 64.
+	Depth int
+}
+
+func (l Limits) withDefaults() Limits {
+	if l.Entries <= 0 {
+		l.Entries = 100_000
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = 128 << 30
+	}
+	if l.Ratio <= 0 {
+		l.Ratio = 250
+	}
+	if l.Depth <= 0 {
+		l.Depth = 64
+	}
+	return l
+}
+
+// ratioFrom is the unpacked size below which no ratio is suspicious: a small
+// file of zeros compresses a thousandfold.
+const ratioFrom = 64 << 20
+
+// ArchiveError says what is wrong with an archive and with which entry of it.
+type ArchiveError struct {
+	Archive string
+	Entry   string // "": the archive as a whole
+	Problem string
+}
+
+func (e *ArchiveError) Error() string {
+	if e.Entry == "" {
+		return fmt.Sprintf("unpack %s: %s", e.Archive, e.Problem)
+	}
+	return fmt.Sprintf("unpack %s: entry %q: %s", e.Archive, e.Entry, e.Problem)
+}
+
+// Unpack unpacks a zip, tar or tar.gz file into a folder that does not exist
+// yet, below one that does. The folder appears when all of it is there, or not at all. Entries that
+// could reach outside of it, links and special files are refused, and what was
+// unpacked so far is removed. An *ArchiveError names the entry.
+func Unpack(ctx context.Context, archive, folder string, limits Limits) error {
+	if _, err := os.Lstat(folder); err == nil {
+		return fmt.Errorf("unpack %s: %s: %w", archive, folder, fs.ErrExist)
+	}
+	temp, err := os.MkdirTemp(filepath.Dir(folder), unpackingPrefix)
+	if err != nil {
+		return dirError(filepath.Dir(folder), err)
+	}
+	defer os.RemoveAll(temp) //nolint:errcheck // gone already after the rename; else swept at the next start
+	content := filepath.Join(temp, "content")
+	if err := unpackInto(ctx, archive, content, limits); err != nil {
+		return err
+	}
+	if err := os.Rename(content, folder); err != nil {
+		return fmt.Errorf("unpack %s: %w", archive, err)
+	}
+	return syncDir(filepath.Dir(folder))
+}
+
+// unpackingPrefix begins the names of folders that are being unpacked.
+const unpackingPrefix = ".unpacking-"
+
+func unpackInto(ctx context.Context, archive, folder string, limits Limits) error {
+	f, err := os.Open(archive)
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		return dirError(filepath.Dir(folder), err)
+	}
+	root, err := os.OpenRoot(folder)
+	if err != nil {
+		return fmt.Errorf("unpack %s: %w", archive, err)
+	}
+	defer root.Close()
+	u := &unpacking{
+		archive: archive, size: info.Size(), root: root, folder: folder,
+		limits: limits.withDefaults(), folders: map[string]bool{".": true},
+	}
+	return u.run(ctx, f)
+}
+
+// unpacking is one archive on its way into a folder.
+type unpacking struct {
+	archive string
+	size    int64
+	root    *os.Root
+	folder  string
+	limits  Limits
+	entries int
+	bytes   int64
+	folders map[string]bool // made already
+}
+
+// run finds the kind of archive by its first bytes: names lie more often.
+func (u *unpacking) run(ctx context.Context, f *os.File) error {
+	head := make([]byte, 512)
+	n, err := io.ReadFull(f, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("unpack %s: %w", u.archive, err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("unpack %s: %w", u.archive, err)
+	}
+	head = head[:n]
+	switch {
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")), bytes.HasPrefix(head, []byte("PK\x05\x06")):
+		return u.zip(ctx, f)
+	case bytes.HasPrefix(head, []byte("\x1f\x8b")):
+		z, err := gzip.NewReader(f)
+		if err != nil {
+			return u.fault("", "its gzip header is damaged: "+err.Error())
+		}
+		return u.tar(ctx, z)
+	case len(head) >= 262 && string(head[257:262]) == "ustar":
+		return u.tar(ctx, f)
+	default:
+		return u.fault("", "it is not a zip, tar or tar.gz file")
+	}
+}
+
+func (u *unpacking) zip(ctx context.Context, f *os.File) error {
+	z, err := zip.NewReader(f, u.size)
+	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // names are judged below, with a better message
+		return u.fault("", "it is damaged: "+err.Error())
+	}
+	for _, entry := range z.File {
+		name, err := u.admit(entry.Name)
+		if err != nil {
+			return err
+		}
+		// The folder is told by the slash as well as by the mode: Windows sets no mode.
+		mode := entry.Mode()
+		switch {
+		case mode.IsDir() || strings.HasSuffix(entry.Name, "/"):
+			err = u.mkdir(entry.Name, name)
+		case !mode.IsRegular():
+			err = u.fault(entry.Name, special(mode))
+		default:
+			err = u.zipFile(ctx, entry, name)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *unpacking) zipFile(ctx context.Context, entry *zip.File, name string) error {
+	if entry.Flags&1 != 0 {
+		return u.fault(entry.Name, "it is encrypted")
+	}
+	r, err := entry.Open()
+	if err != nil {
+		return u.fault(entry.Name, "it can't be read: "+err.Error())
+	}
+	defer r.Close()
+	return u.file(ctx, entry.Name, name, entry.Mode(), r)
+}
+
+func (u *unpacking) tar(ctx context.Context, r io.Reader) error {
+	r = &bounded{u: u, r: r}
+	archive := tar.NewReader(r)
+	for {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			// What follows the last entry holds the checksum of a gzip.
+			return u.drain(ctx, r)
+		}
+		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
+			var known *ArchiveError
+			if errors.As(err, &known) {
+				return known
+			}
+			return u.fault("", "it is damaged: "+err.Error())
+		}
+		if h.Typeflag == tar.TypeXGlobalHeader {
+			continue // a comment: git archive writes the commit into one
+		}
+		name, err := u.admit(h.Name)
+		if err != nil {
+			return err
+		}
+		mode := h.FileInfo().Mode()
+		switch h.Typeflag {
+		case tar.TypeDir:
+			err = u.mkdir(h.Name, name)
+		case tar.TypeReg:
+			err = u.file(ctx, h.Name, name, mode, archive)
+		case tar.TypeLink:
+			err = u.fault(h.Name, "it is a hard link; links are not unpacked")
+		default:
+			err = u.fault(h.Name, special(mode))
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (u *unpacking) drain(ctx context.Context, r io.Reader) error {
+	buf := make([]byte, 64<<10)
+	for ctx.Err() == nil {
+		_, err := r.Read(buf)
+		var known *ArchiveError
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &known):
+			return known
+		case err != nil:
+			return u.fault("", "it is damaged: "+err.Error())
+		}
+	}
+	return context.Cause(ctx)
+}
+
+func special(mode fs.FileMode) string {
+	if mode&fs.ModeSymlink != 0 {
+		return "it is a symbolic link; links are not unpacked"
+	}
+	return "it is neither a file nor a folder"
+}
+
+// admit counts the entry and turns its name into a safe one.
+func (u *unpacking) admit(entry string) (string, error) {
+	if u.entries++; u.entries > u.limits.Entries {
+		return "", u.fault("", fmt.Sprintf("it has more than %d entries", u.limits.Entries))
+	}
+	name, problem := safeName(entry)
+	if problem != "" {
+		return "", u.fault(entry, problem)
+	}
+	if depth := strings.Count(name, "/"); depth > u.limits.Depth {
+		return "", u.fault(entry, fmt.Sprintf("it lies %d folders deep, the limit is %d", depth, u.limits.Depth))
+	}
+	return name, nil
+}
+
+// mkdir makes a folder and those above it, each once.
+func (u *unpacking) mkdir(entry, name string) error {
+	if u.folders[name] {
+		return nil
+	}
+	if err := u.mkdir(entry, path.Dir(name)); err != nil {
+		return err
+	}
+	if err := u.root.Mkdir(name, 0o755); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return u.fault(entry, fmt.Sprintf("%q is a file and a folder at once", name))
+		}
+		return u.failed(entry, err)
+	}
+	u.folders[name] = true
+	return nil
+}
+
+// file writes one file. Of its mode only whether it can be run survives.
+func (u *unpacking) file(ctx context.Context, entry, name string, mode fs.FileMode, r io.Reader) error {
+	if name == "." {
+		return u.fault(entry, "its name is empty")
+	}
+	if err := u.mkdir(entry, path.Dir(name)); err != nil {
+		return err
+	}
+	perm := fs.FileMode(0o644)
+	if mode&0o111 != 0 {
+		perm = 0o755
+	}
+	f, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+	if err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return u.fault(entry, "the archive holds this name twice")
+		}
+		return u.failed(entry, err)
+	}
+	err = u.copy(ctx, entry, f, r)
+	if err == nil {
+		err = f.Sync() // the rename of the folder must not outlive its content
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return u.failed(entry, err)
+	}
+	return nil
+}
+
+func (u *unpacking) copy(ctx context.Context, entry string, w io.Writer, r io.Reader) error {
+	buf := make([]byte, 128<<10)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, readErr := r.Read(buf)
+		if err := u.count(entry, int64(n)); err != nil {
+			return err
+		}
+		if _, err := w.Write(buf[:n]); err != nil {
+			return err
+		}
+		if errors.Is(readErr, io.EOF) {
+			return nil
+		}
+		if readErr != nil {
+			var known *ArchiveError
+			if errors.As(readErr, &known) {
+				return known
+			}
+			return u.fault(entry, "it is damaged: "+readErr.Error())
+		}
+	}
+}
+
+// count adds bytes that came out and refuses the one too many. Sizes in headers
+// are claims, so only what really comes out is counted.
+func (u *unpacking) count(entry string, n int64) error {
+	u.bytes += n
+	if u.bytes > u.limits.Bytes {
+		return u.fault(entry, fmt.Sprintf("the archive unpacks to more than %s", bytesText(u.limits.Bytes)))
+	}
+	if u.bytes > ratioFrom && u.bytes/u.limits.Ratio > u.size {
+		return u.fault(entry, fmt.Sprintf("the archive of %s unpacks to more than %d times its size; it looks like a bomb",
+			bytesText(u.size), u.limits.Ratio))
+	}
+	return nil
+}
+
+// bounded limits what a compressed tar may inflate to between its entries too,
+// where headers of unlimited length would be skipped in silence.
+type bounded struct {
+	u    *unpacking
+	r    io.Reader
+	read int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.read += int64(n)
+	// Twice the limit leaves room for headers and padding around what is allowed.
+	if b.read/2 > b.u.limits.Bytes || (b.read/2 > ratioFrom && b.read/2/b.u.limits.Ratio > b.u.size) {
+		return n, b.u.fault("", "it inflates without end; it looks like a bomb")
+	}
+	return n, err
+}
+
+func (u *unpacking) fault(entry, problem string) error {
+	return &ArchiveError{Archive: filepath.Base(u.archive), Entry: entry, Problem: problem}
+}
+
+// failed is an error of this machine, not of the archive.
+func (u *unpacking) failed(entry string, err error) error {
+	var known *ArchiveError
+	if errors.As(err, &known) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if isDirFault(err) {
+		return dirError(u.folder, err)
+	}
+	return fmt.Errorf("unpack %s: entry %q: %w", filepath.Base(u.archive), entry, err)
+}
