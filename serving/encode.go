@@ -218,6 +218,13 @@ func encodeEndpoint(e Endpoint) record {
 	return r
 }
 
+// Record is the endpoint as a JSON object with the original's field names, as
+// user code sees it.
+func (e Endpoint) Record() (json.RawMessage, error) {
+	text, err := marshal(encodeEndpoint(e))
+	return json.RawMessage(text), err
+}
+
 func encodeMonitoring(m Monitoring) record {
 	r := newRecord(m.Unknown)
 	r["base_serving_url"], r["engine_type"] = m.BaseServingURL, m.EngineType
