@@ -1,7 +1,6 @@
 package listen_test
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -90,7 +89,7 @@ func TestAddressDecidesWhoCanConnect(t *testing.T) {
 func TestEmptyHostReachesBothFamilies(t *testing.T) {
 	l := open(t, listen.Options{Name: "serve", Addr: ":0", AllowOpen: true})
 	for _, host := range []string{"127.0.0.1", "::1"} {
-		if !hasAddress(host) {
+		if !hasAddress(t, host) {
 			t.Logf("this machine has no %s", host)
 			continue
 		}
@@ -105,8 +104,9 @@ func TestEmptyHostReachesBothFamilies(t *testing.T) {
 	}
 }
 
-func hasAddress(host string) bool {
-	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", net.JoinHostPort(host, "0"))
+func hasAddress(t *testing.T, host string) bool {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return false
 	}

@@ -126,7 +126,7 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close()
+	defer in.Close() //nolint:errcheck // only read from
 	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o400)
 	if err != nil {
 		return err
@@ -157,8 +157,7 @@ func (c *Cache) unpacked(ctx context.Context, archive, sha, name string) (string
 		}
 		return fetched{}, err
 	})
-	var fault *ArchiveError
-	if errors.As(err, &fault) {
+	if fault, ok := errors.AsType[*ArchiveError](err); ok {
 		// The user knows the file by its name, not by its hash.
 		return "", &ArchiveError{Archive: original, Entry: fault.Entry, Problem: fault.Problem}
 	}

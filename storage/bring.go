@@ -166,7 +166,7 @@ func hashFile(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	h := sha256.New()
 	buf := make([]byte, 1<<20)
 	for {

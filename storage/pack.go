@@ -37,7 +37,7 @@ func Pack(ctx context.Context, folder, file string) (Packed, error) {
 	if err != nil {
 		return Packed{}, fmt.Errorf("pack %s: %w", folder, err)
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // only read from
 	target, err := filepath.Abs(file)
 	if err != nil {
 		return Packed{}, fmt.Errorf("pack %s: %w", folder, err)
@@ -123,7 +123,7 @@ func (p *packing) add(name string) error {
 	if err != nil {
 		return fault(err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	h := &zip.FileHeader{Name: path.Clean(name), Method: zip.Deflate, Modified: time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)}
 	h.SetMode(0o644)
 	if info.Mode()&0o111 != 0 {

@@ -109,7 +109,7 @@ func (c *Cache) removeContent(sha string) bool {
 	if err != nil {
 		return false
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	if !lockFile(f, syscall.LOCK_EX|syscall.LOCK_NB) || !isAt(f, path) {
 		return false
 	}
@@ -170,6 +170,6 @@ func (c *Cache) abandoned(path string) bool {
 	if err != nil {
 		return false
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	return lockFile(f, syscall.LOCK_EX|syscall.LOCK_NB)
 }

@@ -94,7 +94,7 @@ func unpackInto(ctx context.Context, archive, folder string, limits Limits) erro
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // only read from
 	info, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("unpack: %w", err)
@@ -106,7 +106,7 @@ func unpackInto(ctx context.Context, archive, folder string, limits Limits) erro
 	if err != nil {
 		return fmt.Errorf("unpack %s: %w", archive, err)
 	}
-	defer root.Close()
+	defer root.Close() //nolint:errcheck // only read from
 	u := &unpacking{
 		archive: archive, size: info.Size(), root: root, folder: folder,
 		limits: limits.withDefaults(), folders: map[string]bool{".": true},
@@ -202,8 +202,7 @@ func (u *unpacking) tar(ctx context.Context, r io.Reader) error {
 			return u.drain(ctx, r)
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
-			var known *ArchiveError
-			if errors.As(err, &known) {
+			if known, ok := errors.AsType[*ArchiveError](err); ok {
 				return known
 			}
 			return u.fault("", "it is damaged: "+err.Error())
@@ -338,8 +337,7 @@ func (u *unpacking) copy(ctx context.Context, entry string, w io.Writer, r io.Re
 			return nil
 		}
 		if readErr != nil {
-			var known *ArchiveError
-			if errors.As(readErr, &known) {
+			if known, ok := errors.AsType[*ArchiveError](readErr); ok {
 				return known
 			}
 			return u.fault(entry, "it is damaged: "+readErr.Error())

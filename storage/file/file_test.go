@@ -18,6 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAdapterKeepsTheContract(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) storagetest.Place {
+		t.Helper()
 		dir := t.TempDir()
 		return storagetest.Place{
 			Adapter: file.Adapter{}, Ranges: true,

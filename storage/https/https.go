@@ -97,8 +97,7 @@ func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, erro
 		body, object, err = a.Open(ctx, rawURL, storage.Part{})
 	}
 	if err != nil {
-		var e *storage.Error
-		if errors.As(err, &e) {
+		if e, ok := errors.AsType[*storage.Error](err); ok {
 			e.Op = "stat"
 		}
 		return storage.Object{}, err
@@ -223,7 +222,7 @@ func encodingError(resp *http.Response, rawURL string) error {
 		return nil
 	}
 	if encoding == "gzip" || encoding == "x-gzip" {
-		if u, err := url.Parse(rawURL); err == nil && (strings.HasSuffix(u.Path, "gz")) {
+		if u, err := url.Parse(rawURL); err == nil && strings.HasSuffix(u.Path, "gz") {
 			return nil
 		}
 	}

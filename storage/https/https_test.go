@@ -131,6 +131,7 @@ func TestAdapterKeepsTheContract(t *testing.T) {
 	} {
 		t.Run(how, func(t *testing.T) {
 			storagetest.Run(t, func(t *testing.T) storagetest.Place {
+				t.Helper()
 				root := serve(t, &fileServer{})
 				return storagetest.Place{
 					Adapter: adapter(t, place(root)), Ranges: true,
@@ -141,6 +142,7 @@ func TestAdapterKeepsTheContract(t *testing.T) {
 	}
 	t.Run("no ranges", func(t *testing.T) {
 		storagetest.Run(t, func(t *testing.T) storagetest.Place {
+			t.Helper()
 			root := serve(t, &fileServer{noRanges: true})
 			return storagetest.Place{
 				Adapter: adapter(t, https.Options{}),
@@ -150,6 +152,7 @@ func TestAdapterKeepsTheContract(t *testing.T) {
 	})
 	t.Run("no validators", func(t *testing.T) {
 		storagetest.Run(t, func(t *testing.T) storagetest.Place {
+			t.Helper()
 			root := serve(t, &fileServer{quiet: true})
 			return storagetest.Place{
 				Adapter: adapter(t, https.Options{}), Ranges: true,

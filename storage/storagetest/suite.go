@@ -32,26 +32,32 @@ type Place struct {
 // new empty place.
 func Run(t *testing.T, open func(t *testing.T) Place) {
 	t.Helper()
-	for name, check := range map[string]func(*testing.T, Place){
-		"what was put is read back":          putAndRead,
-		"stat tells the size":                statSize,
-		"a missing file is ErrNotExist":      missing,
-		"put replaces":                       replace,
-		"put refuses a wrong length":         wrongLength,
-		"put passes on a failing source":     failingSource,
-		"put reports progress":               putProgress,
-		"delete removes once":                remove,
-		"parts are exact":                    parts,
-		"a part of a changed file":           changedPart,
-		"names are kept":                     names,
-		"a cancelled context ends":           cancelled,
-		"a cache over it survives each cut":  cuts,
-		"a cache over it notices a change":   noticesChange,
-		"a cache over it serves what it has": servesStale,
-		"a cache over it outlasts trouble":   trouble,
+	for name, run := range map[string]func(check){
+		"what was put is read back":          check.putAndRead,
+		"stat tells the size":                check.statSize,
+		"a missing file is ErrNotExist":      check.missing,
+		"put replaces":                       check.replace,
+		"put refuses a wrong length":         check.wrongLength,
+		"put passes on a failing source":     check.failingSource,
+		"put reports progress":               check.putProgress,
+		"delete removes once":                check.remove,
+		"parts are exact":                    check.parts,
+		"a part of a changed file":           check.changedPart,
+		"names are kept":                     check.names,
+		"a cancelled context ends":           check.cancelled,
+		"a cache over it survives each cut":  check.cuts,
+		"a cache over it notices a change":   check.noticesChange,
+		"a cache over it serves what it has": check.servesStale,
+		"a cache over it outlasts trouble":   check.trouble,
 	} {
-		t.Run(name, func(t *testing.T) { check(t, open(t)) })
+		t.Run(name, func(t *testing.T) { run(check{t, open(t)}) })
 	}
+}
+
+// check is one test of the suite.
+type check struct {
+	*testing.T
+	Place
 }
 
 // Bytes are n bytes without pattern, the same for each seed.
@@ -94,14 +100,16 @@ func (p Place) want(t *testing.T, url string, data []byte) {
 	}
 }
 
-func putAndRead(t *testing.T, p Place) {
+func (k check) putAndRead() {
+	t, p := k.T, k.Place
 	for _, n := range []int{0, 1, 1000, 300_000} {
 		data := Bytes(n, 1)
 		p.want(t, p.put(t, fmt.Sprintf("file%d.bin", n), data), data)
 	}
 }
 
-func statSize(t *testing.T, p Place) {
+func (k check) statSize() {
+	t, p := k.T, k.Place
 	for _, n := range []int{0, 77} {
 		url := p.put(t, "model.pkl", Bytes(n, 1))
 		object, err := p.Adapter.Stat(t.Context(), url)
@@ -114,7 +122,8 @@ func statSize(t *testing.T, p Place) {
 	}
 }
 
-func missing(t *testing.T, p Place) {
+func (k check) missing() {
+	t, p := k.T, k.Place
 	url := p.URL("no/such/file")
 	_, statErr := p.Adapter.Stat(t.Context(), url)
 	_, openErr := p.read(t, url, storage.Part{})
@@ -128,13 +137,15 @@ func missing(t *testing.T, p Place) {
 	}
 }
 
-func replace(t *testing.T, p Place) {
+func (k check) replace() {
+	t, p := k.T, k.Place
 	p.put(t, "a", Bytes(5000, 1))
 	shorter := Bytes(10, 2)
 	p.want(t, p.put(t, "a", shorter), shorter)
 }
 
-func wrongLength(t *testing.T, p Place) {
+func (k check) wrongLength() {
+	t, p := k.T, k.Place
 	old := Bytes(10, 1)
 	url := p.put(t, "a", old)
 	if err := p.Adapter.Put(t.Context(), url, bytes.NewReader(Bytes(20, 2)), 30, nil); err == nil {
@@ -143,7 +154,8 @@ func wrongLength(t *testing.T, p Place) {
 	p.want(t, url, old)
 }
 
-func failingSource(t *testing.T, p Place) {
+func (k check) failingSource() {
+	t, p := k.T, k.Place
 	old := Bytes(10, 1)
 	url := p.put(t, "a", old)
 	broken := errors.New("the disk is on fire")
@@ -158,7 +170,8 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-func putProgress(t *testing.T, p Place) {
+func (k check) putProgress() {
+	t, p := k.T, k.Place
 	data := Bytes(200_000, 1)
 	var last int64
 	err := p.Adapter.Put(t.Context(), p.URL("a"), bytes.NewReader(data), int64(len(data)), func(done, total int64) {
@@ -172,7 +185,8 @@ func putProgress(t *testing.T, p Place) {
 	}
 }
 
-func remove(t *testing.T, p Place) {
+func (k check) remove() {
+	t, p := k.T, k.Place
 	url := p.put(t, "a/b", Bytes(10, 1))
 	if err := p.Adapter.Delete(t.Context(), url); err != nil {
 		t.Fatal(err)
@@ -182,7 +196,8 @@ func remove(t *testing.T, p Place) {
 	}
 }
 
-func parts(t *testing.T, p Place) {
+func (k check) parts() {
+	t, p := k.T, k.Place
 	data := Bytes(1000, 1)
 	url := p.put(t, "a", data)
 	of, err := p.Adapter.Stat(t.Context(), url)
@@ -208,7 +223,8 @@ func parts(t *testing.T, p Place) {
 	}
 }
 
-func changedPart(t *testing.T, p Place) {
+func (k check) changedPart() {
+	t, p := k.T, k.Place
 	url := p.put(t, "a", Bytes(1000, 1))
 	of, err := p.Adapter.Stat(t.Context(), url)
 	if err != nil {
@@ -225,14 +241,16 @@ func changedPart(t *testing.T, p Place) {
 	}
 }
 
-func names(t *testing.T, p Place) {
+func (k check) names() {
+	t, p := k.T, k.Place
 	for _, name := range []string{"a b.pkl", "ä/ö.pkl", "a+b&c=d;e", "[a].id/models/x.pkl", "a.b.c"} {
 		data := []byte(name)
 		p.want(t, p.put(t, name, data), data)
 	}
 }
 
-func cancelled(t *testing.T, p Place) {
+func (k check) cancelled() {
+	t, p := k.T, k.Place
 	url := p.put(t, "a", Bytes(10, 1))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -273,7 +291,8 @@ func fetch(t *testing.T, c *storage.Cache, url string, data []byte) *storage.Han
 	return h
 }
 
-func cuts(t *testing.T, p Place) {
+func (k check) cuts() {
+	t, p := k.T, k.Place
 	data := Bytes(100_000, 3)
 	url := p.put(t, "models/model.pkl", data)
 	for _, at := range []int64{0, 1, 4095, 4096, 65_536, 99_999, 100_000} {
@@ -283,7 +302,8 @@ func cuts(t *testing.T, p Place) {
 	}
 }
 
-func noticesChange(t *testing.T, p Place) {
+func (k check) noticesChange() {
+	t, p := k.T, k.Place
 	first, second := Bytes(5000, 1), Bytes(5000, 2)
 	url := p.put(t, "model.pkl", first)
 	c := cache(t, url, p.Adapter, t.TempDir())
@@ -292,7 +312,8 @@ func noticesChange(t *testing.T, p Place) {
 	fetch(t, c, url, second)
 }
 
-func servesStale(t *testing.T, p Place) {
+func (k check) servesStale() {
+	t, p := k.T, k.Place
 	data := Bytes(5000, 1)
 	url := p.put(t, "model.pkl", data)
 	faulty := NewFaulty(p.Adapter)
@@ -312,7 +333,8 @@ func servesStale(t *testing.T, p Place) {
 	}
 }
 
-func trouble(t *testing.T, p Place) {
+func (k check) trouble() {
+	t, p := k.T, k.Place
 	data := Bytes(70_000, 4)
 	url := p.put(t, "model.pkl", data)
 	for n := 1; n <= 5; n++ {

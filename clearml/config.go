@@ -1,0 +1,421 @@
+package clearml
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"clearmlserving/hocon"
+)
+
+// The hosted service, used when credentials are configured and no server is.
+const (
+	hostedAPI   = "https://api.clear.ml"
+	hostedWeb   = "https://app.clear.ml"
+	hostedFiles = "https://files.clear.ml"
+)
+
+// Setting is a value and where it came from, for doctor and for errors.
+type Setting struct {
+	Value string
+	From  string // like "environment variable CLEARML_API_HOST"
+}
+
+// Secret is a Setting that no print, log or JSON shows.
+type Secret struct {
+	From  string
+	value string
+}
+
+// NewSecret wraps a secret value.
+func NewSecret(value, from string) Secret { return Secret{From: from, value: value} }
+
+// Reveal gives the value itself.
+func (s Secret) Reveal() string { return s.value }
+
+// IsSet tells whether there is a value.
+func (s Secret) IsSet() bool { return s.value != "" }
+
+func (s Secret) String() string {
+	if s.value == "" {
+		return ""
+	}
+	return "[redacted]"
+}
+
+// GoString keeps the value out of %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// LogValue keeps the value out of logs.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalJSON keeps the value out of JSON.
+func (s Secret) MarshalJSON() ([]byte, error) { return json.Marshal(s.String()) }
+
+// TLS says how the server's certificate is checked.
+type TLS struct {
+	Insecure bool   // do not check it
+	CAFile   string // check it against these, "" for the system's
+	From     string
+}
+
+// Config is how a ClearML server is reached, as the SDK would reach it.
+type Config struct {
+	API, Web, Files  Setting // without trailing slashes; Web and Files may be empty
+	AccessKey        Setting
+	SecretKey, Token Secret // a token is used instead of the keys
+	TLS              TLS
+	CacheDir         Setting
+	DefaultOutputURI Setting
+	WorkerName       Setting
+	// TokenMargin is how long before its end a token is exchanged. Default 6 minutes.
+	TokenMargin time.Duration
+	// TokenLife is the life that is asked for a token, 0 for the server's choice.
+	TokenLife time.Duration
+	// MaxAPIVersion bounds the version that calls are made with, "" for ours.
+	MaxAPIVersion string
+	// ExtraRetryCodes are further HTTP statuses after which a call is made again.
+	ExtraRetryCodes []int
+	// Storage is the merged content of the configuration files, for the
+	// storage's credentials (sdk.aws, sdk.google, sdk.azure, sdk.storage).
+	Storage *hocon.Object
+	// ReadFiles lists the configuration files that were read, in their order.
+	ReadFiles []string
+}
+
+// ConfigOptions say where configuration is looked for.
+type ConfigOptions struct {
+	// Env looks up an environment variable. Nil: there are none.
+	Env func(name string) (string, bool)
+	// HomeDir is the folder of clearml.conf, "" for none.
+	HomeDir string
+	// DataDir is the data folder of a local server, which is used when nothing
+	// else is configured. "" for none.
+	DataDir string
+}
+
+// LoadConfig finds the configuration as the SDK does: files, over them the
+// environment. If neither names a server, it takes the one that
+// "clearml-serving up" runs on this machine. A file that cannot be read or
+// parsed is an error; a missing one is not.
+func LoadConfig(o ConfigOptions) (Config, error) {
+	l := &configLoader{options: o}
+	if err := l.readFiles(); err != nil {
+		return Config{}, err
+	}
+	c := Config{Storage: l.merged, ReadFiles: l.read}
+	c.API = trimSlash(l.setting("", []string{"api.api_server", "api.host"}, "CLEARML_API_HOST", "TRAINS_API_HOST"))
+	c.Web = trimSlash(l.setting("", []string{"api.web_server"}, "CLEARML_WEB_HOST", "TRAINS_WEB_HOST"))
+	c.Files = trimSlash(l.setting("", []string{"api.files_server"}, "CLEARML_FILES_HOST", "TRAINS_FILES_HOST"))
+	c.AccessKey = l.setting("", []string{"api.credentials.access_key"}, "CLEARML_API_ACCESS_KEY", "TRAINS_API_ACCESS_KEY")
+	c.SecretKey = secret(l.setting("", []string{"api.credentials.secret_key"}, "CLEARML_API_SECRET_KEY", "TRAINS_API_SECRET_KEY"))
+	c.Token = secret(l.setting("", nil, "CLEARML_AUTH_TOKEN"))
+	if err := l.local(&c); err != nil {
+		return Config{}, err
+	}
+	if err := l.complete(&c); err != nil {
+		return Config{}, err
+	}
+	derive(&c)
+	c.CacheDir = l.setting("~/.clearml/cache", []string{"sdk.storage.cache.default_base_dir"}, "CLEARML_CACHE_DIR", "TRAINS_CACHE_DIR")
+	c.CacheDir.Value = l.expand(c.CacheDir.Value)
+	c.DefaultOutputURI = l.setting("", []string{"sdk.development.default_output_uri"}, "CLEARML_DEFAULT_OUTPUT_URI")
+	c.WorkerName = l.setting("", nil, "CLEARML_WORKER_NAME", "TRAINS_WORKER_NAME")
+	if c.WorkerName.Value == "" {
+		if host, err := os.Hostname(); err == nil {
+			c.WorkerName = Setting{host, "host name"}
+		}
+	}
+	c.TLS = parseVerify(l.setting("true", []string{"api.verify_certificate"}, "CLEARML_API_HOST_VERIFY_CERT", "TRAINS_API_HOST_VERIFY_CERT"))
+	c.TLS.CAFile = l.expand(c.TLS.CAFile)
+	c.MaxAPIVersion = l.setting("", nil, "CLEARML_FORCE_MAX_API_VERSION").Value
+	var err error
+	if c.TokenMargin, err = seconds(l.setting("360", []string{"api.auth.token_expiration_threshold_sec"})); err != nil {
+		return Config{}, err
+	}
+	if c.TokenLife, err = seconds(l.setting("0", []string{"api.auth.request_token_expiration_sec"})); err != nil {
+		return Config{}, err
+	}
+	c.ExtraRetryCodes, err = l.retryCodes()
+	return c, err
+}
+
+// configLoader holds what is known while a configuration is put together.
+type configLoader struct {
+	options ConfigOptions
+	merged  *hocon.Object
+	origin  map[string]string // file key -> the file that set it last
+	read    []string
+	looked  []string
+}
+
+// variable finds the first variable that is not blank.
+func (l *configLoader) variable(names ...string) (Setting, bool) {
+	for _, name := range names {
+		if l.options.Env == nil {
+			break
+		}
+		if v, _ := l.options.Env(name); strings.TrimSpace(v) != "" {
+			return Setting{strings.TrimSpace(v), "environment variable " + name}, true
+		}
+	}
+	return Setting{}, false
+}
+
+// setting finds a value: variables, then file keys, then the default.
+func (l *configLoader) setting(fallback string, keys []string, variables ...string) Setting {
+	if s, ok := l.variable(variables...); ok {
+		return s
+	}
+	for _, key := range keys {
+		if v, ok := l.merged.Text(key); ok && strings.TrimSpace(v) != "" {
+			return Setting{strings.TrimSpace(v), l.origin[key] + ": " + key}
+		}
+	}
+	return Setting{fallback, "default"}
+}
+
+// fileKeys are the keys whose file is remembered.
+var fileKeys = [...]string{
+	"api.api_server", "api.host", "api.web_server", "api.files_server", "api.credentials.access_key", "api.credentials.secret_key",
+	"api.verify_certificate", "api.auth.token_expiration_threshold_sec", "api.auth.request_token_expiration_sec",
+	"api.http.extra_retry_codes", "sdk.storage.cache.default_base_dir", "sdk.development.default_output_uri",
+}
+
+// readFiles merges the configuration files, the later over the earlier.
+func (l *configLoader) readFiles() error {
+	l.merged, l.origin = &hocon.Object{}, map[string]string{}
+	l.looked = append(l.looked, "environment variables CLEARML_API_HOST, CLEARML_API_ACCESS_KEY, CLEARML_API_SECRET_KEY, CLEARML_AUTH_TOKEN")
+	if dir, ok := l.variable("CLEARML_CONFIG_PATH", "TRAINS_CONFIG_PATH"); ok {
+		if err := l.readFolder(l.expand(dir.Value)); err != nil {
+			return err
+		}
+	}
+	if file, ok := l.variable("CLEARML_CONFIG_FILE", "TRAINS_CONFIG_FILE"); ok {
+		return l.readFile(l.expand(file.Value), "", " ("+file.From+")")
+	}
+	if l.options.HomeDir == "" {
+		return nil
+	}
+	for _, name := range []string{"trains.conf", "clearml.conf"} {
+		if err := l.readFile(filepath.Join(l.options.HomeDir, name), "", ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readFolder reads the files of a configuration folder: <dir>/default/api.conf
+// is what stands under the key "api", and so on.
+func (l *configLoader) readFolder(dir string) error {
+	root := filepath.Join(dir, "default")
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || filepath.Ext(path) != ".conf" {
+			return err
+		}
+		relative, err := filepath.Rel(root, strings.TrimSuffix(path, ".conf"))
+		if err != nil {
+			return err
+		}
+		return l.readFile(path, strings.ReplaceAll(filepath.ToSlash(relative), "/", "."), "")
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the configuration folder %s: %w", dir, err)
+	}
+	return nil
+}
+
+// readFile lays one file over what was read before, below a key if one is given.
+func (l *configLoader) readFile(path, under, note string) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.looked = append(l.looked, path+note+": does not exist")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the configuration file: %w", err)
+	}
+	o, err := hocon.Parse(text, hocon.Options{Env: l.options.Env})
+	if err != nil {
+		return fmt.Errorf("configuration file %s: %w", path, err)
+	}
+	if under != "" {
+		o = hocon.Nest(under, o)
+	}
+	for _, key := range fileKeys {
+		if _, ok := o.Get(key); ok {
+			l.origin[key] = path
+		}
+	}
+	l.merged = hocon.Merge(l.merged, o)
+	l.read = append(l.read, path)
+	l.looked = append(l.looked, path+note+": has no api.credentials")
+	return nil
+}
+
+// local takes the server of this machine's data folder when no other is
+// configured, and its credentials when only its address is.
+func (l *configLoader) local(c *Config) error {
+	configured := c.AccessKey.Value != "" || c.SecretKey.IsSet() || c.Token.IsSet()
+	if configured || l.options.DataDir == "" {
+		return nil
+	}
+	var endpoints map[string]string
+	var keys struct {
+		AccessKey string `json:"access_key"`
+		SecretKey string `json:"secret_key"`
+	}
+	file := filepath.Join(l.options.DataDir, "endpoints.json")
+	if found, err := l.readLocal(file, &endpoints); err != nil || !found {
+		return err
+	}
+	credentials := filepath.Join(l.options.DataDir, "credentials.json")
+	if found, err := l.readLocal(credentials, &keys); err != nil || !found {
+		return err
+	}
+	api := strings.TrimRight(endpoints["api"], "/")
+	if api == "" || (c.API.Value != "" && c.API.Value != api) {
+		l.looked = append(l.looked, file+": is another server than "+c.API.Value)
+		return nil
+	}
+	if c.API.Value == "" {
+		c.API = Setting{api, file}
+		if web := strings.TrimRight(endpoints["web"], "/"); c.Web.Value == "" && web != "" {
+			c.Web = Setting{web, file}
+		}
+	}
+	if files := strings.TrimRight(endpoints["files"], "/"); c.Files.Value == "" && files != "" {
+		c.Files = Setting{files, file}
+	}
+	c.AccessKey = Setting{keys.AccessKey, credentials}
+	c.SecretKey = NewSecret(keys.SecretKey, credentials)
+	return nil
+}
+
+func (l *configLoader) readLocal(file string, into any) (bool, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		l.looked = append(l.looked, file+": does not exist (no local server has run there)")
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read the local server's data folder: %w", err)
+	}
+	// Other programs may add values that are no texts; those are not ours.
+	var odd *json.UnmarshalTypeError
+	if err := json.Unmarshal(text, into); err != nil && !errors.As(err, &odd) {
+		return false, fmt.Errorf("read the local server's data folder: %s: %w", file, err)
+	}
+	return true, nil
+}
+
+// complete checks that there are credentials, and names the hosted server when
+// only they are given, as the SDK does.
+func (l *configLoader) complete(c *Config) error {
+	if c.Token.IsSet() {
+		c.AccessKey, c.SecretKey = Setting{}, Secret{}
+	} else if c.AccessKey.Value == "" || !c.SecretKey.IsSet() {
+		switch {
+		case c.AccessKey.Value != "":
+			l.looked = append(l.looked, "an access key is set by "+c.AccessKey.From+", but no secret key")
+		case c.SecretKey.IsSet():
+			l.looked = append(l.looked, "a secret key is set by "+c.SecretKey.From+", but no access key")
+		case c.API.Value != "":
+			l.looked = append(l.looked, "the server "+c.API.Value+" is set by "+c.API.From+", but no credentials")
+		}
+		return &NotConfiguredError{Looked: l.looked}
+	}
+	if c.API.Value == "" {
+		c.API = Setting{hostedAPI, "default"}
+	}
+	if !strings.HasPrefix(c.API.Value, "http://") && !strings.HasPrefix(c.API.Value, "https://") {
+		return fmt.Errorf("the ClearML API server %q (%s) has no scheme: write it with http:// or https://", c.API.Value, c.API.From)
+	}
+	return nil
+}
+
+// expand replaces a leading ~ and $VARIABLES in a path.
+func (l *configLoader) expand(path string) string {
+	if path == "~" || strings.HasPrefix(path, "~/") {
+		path = l.options.HomeDir + path[1:]
+	}
+	if !strings.Contains(path, "$") {
+		return path
+	}
+	return os.Expand(path, func(name string) string {
+		if l.options.Env != nil {
+			if v, ok := l.options.Env(name); ok {
+				return v
+			}
+		}
+		return "$" + name
+	})
+}
+
+// retryCodes reads a list of HTTP statuses: "408,500" in the environment, a list in a file.
+func (l *configLoader) retryCodes() ([]int, error) {
+	const key = "api.http.extra_retry_codes"
+	var words []string
+	from := l.origin[key] + ": " + key
+	if s, ok := l.variable("CLEARML_API_EXTRA_RETRY_CODES"); ok {
+		words, from = strings.Split(s.Value, ","), s.From
+	} else {
+		for _, item := range l.merged.List(key) {
+			words = append(words, fmt.Sprint(item))
+		}
+	}
+	var codes []int
+	for _, word := range words {
+		if word = strings.TrimSpace(word); word == "" {
+			continue
+		}
+		code, err := strconv.Atoi(word)
+		if err != nil || code < 400 || code > 599 {
+			return nil, fmt.Errorf("%s: %q is no HTTP error status", from, word)
+		}
+		codes = append(codes, code)
+	}
+	return codes, nil
+}
+
+func secret(s Setting) Secret {
+	if s.Value == "" {
+		return Secret{}
+	}
+	return Secret{From: s.From, value: s.Value}
+}
+
+func trimSlash(s Setting) Setting {
+	s.Value = strings.TrimRight(s.Value, "/")
+	if s.Value == "" {
+		s.From = ""
+	}
+	return s
+}
+
+// parseVerify reads true, false, or the path of a file of certificates.
+func parseVerify(s Setting) TLS {
+	switch strings.ToLower(s.Value) {
+	case "true", "yes", "y", "t", "on", "1":
+		return TLS{From: s.From}
+	case "false", "no", "n", "f", "off", "0":
+		return TLS{Insecure: true, From: s.From}
+	default:
+		return TLS{CAFile: s.Value, From: s.From}
+	}
+}
+
+func seconds(s Setting) (time.Duration, error) {
+	n, err := strconv.ParseFloat(s.Value, 64)
+	if err != nil || n < 0 || n > 1e9 {
+		return 0, fmt.Errorf("%s: %q is no number of seconds", s.From, s.Value)
+	}
+	return time.Duration(n * float64(time.Second)), nil
+}

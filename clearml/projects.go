@@ -1,0 +1,82 @@
+package clearml
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Project groups tasks and models. Its name holds the names of its parents: "parent/child".
+type Project struct {
+	ID                string   `json:"id"`
+	Name              string   `json:"name"`
+	Description       string   `json:"description"`
+	Tags              []string `json:"tags"`
+	SystemTags        []string `json:"system_tags"`
+	OutputDestination string   `json:"default_output_destination"`
+}
+
+// Projects lists the projects of some ids, or all of them for none.
+func (c *Client) Projects(ctx context.Context, ids []string) ([]Project, error) {
+	q := query{"search_hidden": true, "shallow_search": false}
+	q.list("id", ids)
+	return c.projects(ctx, q, 0)
+}
+
+func (c *Client) projects(ctx context.Context, q query, limit int) ([]Project, error) {
+	return pages(ctx, c, "projects.get_all", q, limit, func(p Project) string { return p.ID }, func(d struct {
+		Projects []Project `json:"projects"`
+	},
+	) []Project {
+		return d.Projects
+	})
+}
+
+// Project reads a project's document.
+func (c *Client) Project(ctx context.Context, id string) (Project, error) {
+	var data struct {
+		Project Project `json:"project"`
+	}
+	if err := c.Call(ctx, "projects.get_by_id", map[string]string{"project": id}, &data); err != nil {
+		return Project{}, err
+	}
+	if data.Project.ID == "" {
+		return Project{}, fmt.Errorf("projects.get_by_id: the answer for project %s holds no project", id)
+	}
+	return data.Project, nil
+}
+
+// FindProject finds a project by its exact name; the error is ErrNotFound when
+// there is none.
+func (c *Client) FindProject(ctx context.Context, name string) (Project, error) {
+	found, err := c.projects(ctx, query{
+		"name": "^" + QuotePattern(name) + "$", "search_hidden": true, "shallow_search": false,
+		"only_fields": []string{"id", "name", "default_output_destination"},
+	}, 2)
+	if err != nil {
+		return Project{}, err
+	}
+	for _, p := range found {
+		if p.Name == name || p.Name == "" {
+			p.Name = name
+			return p, nil
+		}
+	}
+	return Project{}, fmt.Errorf("project %q: %w", name, ErrNotFound)
+}
+
+// EnsureProject finds a project by its exact name and creates it if there is none.
+func (c *Client) EnsureProject(ctx context.Context, name string) (Project, error) {
+	p, err := c.FindProject(ctx, name)
+	if !errors.Is(err, ErrNotFound) {
+		return p, err
+	}
+	if err := checkName("project", name); err != nil {
+		return Project{}, err
+	}
+	id, err := c.create(ctx, "projects.create", map[string]string{"name": name, "description": ""})
+	if errors.Is(err, ErrExists) { // somebody else was faster
+		return c.FindProject(ctx, name)
+	}
+	return Project{ID: id, Name: name}, err
+}

@@ -1,0 +1,271 @@
+package clearml
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"clearmlserving/hocon"
+	"clearmlserving/serving"
+)
+
+const (
+	serviceTag     = "serving-control-plane" // the system tag that makes a task a serving service
+	generalSection = "General"
+	versionKey     = "version" // of the runtime properties
+
+	// conditionalWrites is the extension of our embedded server by which an edit
+	// names what it is based on.
+	conditionalWrites = "conditional_configuration"
+)
+
+// ServiceVersion is the version of the original that services are made like.
+// The original's CLI asks before it edits a service of another major or minor.
+const ServiceVersion = "1.3.5"
+
+// Service is the document of one serving service as it was read. It is not
+// changed by the calls that store something: load it again to see their effect.
+// ListServices fills in only what a list shows.
+type Service struct {
+	ID, Name          string
+	ProjectID         string
+	Project           string // its name
+	Tags, SystemTags  []string
+	Status            string
+	Version           string // of the product that stored it last
+	OutputDestination string
+	General           map[string]string   // the parameters of section General
+	Artifacts         map[string]Artifact // output artifacts by key
+	InputModels       []TaskModel
+	OutputModels      []TaskModel
+	LastUpdate        Time
+
+	stored map[string]string // the configuration objects' texts
+}
+
+// ListServices lists the services that are created or in progress, in the
+// server's order. The first is the one that is meant when none is named.
+func (c *Client) ListServices(ctx context.Context) ([]Service, error) {
+	tasks, err := c.Tasks(ctx, TaskFilter{
+		Types: []string{"service"}, Statuses: []string{StatusCreated, StatusInProgress}, SystemTags: []string{serviceTag},
+		Fields: []string{"id", "name", "status", "project", "tags", "last_update", "system_tags"},
+	})
+	if err != nil || len(tasks) == 0 {
+		return nil, err
+	}
+	names, err := c.projectNames(ctx, tasks)
+	if err != nil {
+		return nil, err
+	}
+	services := make([]Service, len(tasks))
+	for i, t := range tasks {
+		services[i] = Service{
+			ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Project: names[t.ProjectID], Tags: t.Tags,
+			SystemTags: t.SystemTags, Status: t.Status, LastUpdate: t.LastUpdate,
+		}
+	}
+	return services, nil
+}
+
+func (c *Client) projectNames(ctx context.Context, tasks []Task) (map[string]string, error) {
+	var ids []string
+	for _, t := range tasks {
+		if t.ProjectID != "" && !slices.Contains(ids, t.ProjectID) {
+			ids = append(ids, t.ProjectID)
+		}
+	}
+	names := map[string]string{}
+	if len(ids) == 0 {
+		return names, nil
+	}
+	projects, err := c.Projects(ctx, ids)
+	for _, p := range projects {
+		names[p.ID] = p.Name
+	}
+	return names, err
+}
+
+// LoadService reads the document of a service in whatever status it is; the
+// error is ErrNotFound when there is no such task.
+func (c *Client) LoadService(ctx context.Context, id string) (*Service, error) {
+	t, err := c.Task(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{
+		ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Tags: t.Tags, SystemTags: t.SystemTags, Status: t.Status,
+		OutputDestination: t.Output.Destination, General: map[string]string{}, Artifacts: map[string]Artifact{},
+		InputModels: t.Models.Input, OutputModels: t.Models.Output, LastUpdate: t.LastUpdate, stored: map[string]string{},
+	}
+	var version Text
+	_ = version.UnmarshalJSON(t.Runtime[versionKey]) // never fails
+	s.Version = string(version)
+	for name, p := range t.Parameters[generalSection] {
+		s.General[name] = string(p.Value)
+	}
+	for _, a := range t.Execution.Artifacts {
+		if a.Mode == "" || a.Mode == "output" {
+			s.Artifacts[a.Key] = a
+		}
+	}
+	for name, object := range t.Configuration {
+		s.stored[name] = string(object.Value)
+	}
+	if t.ProjectID != "" {
+		project, err := c.Project(ctx, t.ProjectID)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+		s.Project = project.Name
+	}
+	return s, nil
+}
+
+// Sections turns the stored configuration objects into JSON. A section that
+// cannot be parsed is in unreadable instead, and does not stop the others; one
+// that is not stored is in neither.
+func (s *Service) Sections() (sections map[serving.Section]json.RawMessage, unreadable map[serving.Section]error) {
+	sections, unreadable = map[serving.Section]json.RawMessage{}, map[serving.Section]error{}
+	for _, section := range serving.Sections() {
+		text, ok := s.stored[string(section)]
+		if !ok {
+			continue
+		}
+		// No environment: what a service means must not depend on who reads it.
+		object, err := hocon.Parse([]byte(text), hocon.Options{})
+		if err != nil {
+			unreadable[section] = err
+			continue
+		}
+		encoded, err := object.JSON()
+		if err != nil {
+			unreadable[section] = err
+			continue
+		}
+		sections[section] = encoded
+	}
+	return sections, unreadable
+}
+
+// StoragePath is the folder of the service's files below a destination.
+func (s *Service) StoragePath() string { return TaskPath(s.Project, s.ProjectID, s.Name, s.ID) }
+
+// NewService describes a serving service to create.
+type NewService struct {
+	Name    string
+	Project string // its name; created when it does not exist
+	Tags    []string
+	Version string // "": ServiceVersion
+}
+
+// CreateService makes a serving service with empty configuration, in one call,
+// so that nobody ever sees half of one.
+func (c *Client) CreateService(ctx context.Context, n NewService) (string, error) {
+	project, err := c.EnsureProject(ctx, n.Project)
+	if err != nil {
+		return "", err
+	}
+	if n.Version == "" {
+		n.Version = ServiceVersion
+	}
+	configuration := map[string]ConfigObject{}
+	for _, section := range []serving.Section{serving.SectionEndpoints, serving.SectionCanary, serving.SectionMonitoring, serving.SectionMetrics} {
+		configuration[string(section)] = ConfigObject{Name: string(section), Value: "{}"}
+	}
+	return c.CreateTask(ctx, NewTask{
+		Name: n.Name, Type: "service", ProjectID: project.ID, Tags: n.Tags, SystemTags: []string{serviceTag},
+		Configuration: configuration, Runtime: map[string]any{versionKey: n.Version},
+	})
+}
+
+// StartService puts a service into status in_progress, from any other.
+func (c *Client) StartService(ctx context.Context, id string) error {
+	return c.StartTask(ctx, id, true)
+}
+
+// SaveSection stores one section of a service as JSON text. before is the
+// document that the edit is based on: when the section has been stored by
+// somebody else since it was read, nothing is stored and the error is
+// ErrConflict. On servers without conditional writes this is checked just
+// before the write, which leaves a gap of milliseconds.
+func (c *Client) SaveSection(ctx context.Context, before *Service, section serving.Section, text string) error {
+	if _, err := hocon.Parse([]byte(text), hocon.Options{}); err != nil {
+		return fmt.Errorf("section %q: what should be stored cannot be read back: %w", section, err)
+	}
+	info, err := c.Info(ctx)
+	if err != nil {
+		return err
+	}
+	condition := map[string]string{string(section): before.hash(section)}
+	if !slices.Contains(info.Extensions, conditionalWrites) {
+		condition = nil
+		now, err := c.Task(ctx, before.ID)
+		if err != nil {
+			return err
+		}
+		object, exists := now.Configuration[string(section)]
+		stored, existed := before.stored[string(section)]
+		if exists != existed || string(object.Value) != stored {
+			return fmt.Errorf("section %q of serving service %s: %w", section, before.ID, ErrConflict)
+		}
+	}
+	object := ConfigObject{Name: string(section), Value: Text(text)}
+	return c.EditConfiguration(ctx, before.ID, []ConfigObject{object}, condition)
+}
+
+// hash is the condition of a write: the SHA-256 of the stored text, "" for none.
+func (s *Service) hash(section serving.Section) string {
+	text, ok := s.stored[string(section)]
+	if !ok {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// SetServiceVersion stores which version of the product has edited a service
+// last, and keeps its other runtime properties.
+func (c *Client) SetServiceVersion(ctx context.Context, id, version string) error {
+	t, err := c.Task(ctx, id)
+	if err != nil {
+		return err
+	}
+	runtime := map[string]any{}
+	for key, value := range t.Runtime {
+		runtime[key] = value
+	}
+	runtime[versionKey] = version
+	return c.EditTask(ctx, id, map[string]any{"runtime": runtime})
+}
+
+// parameterTexts are the descriptions that the original stores.
+var parameterTexts = [...]struct{ name, text string }{
+	{serving.ParamServingBaseURL, "External address of the inference containers, for example http://host:8080/serve"},
+	{serving.ParamTritonGRPCServer, "Address of the Triton gRPC server, for example triton:8001"},
+	{serving.ParamTritonGRPCCompression, "Compress the requests to the Triton gRPC server"},
+	{serving.ParamKafkaServiceServer, "Address of the Kafka server that takes the statistics, for example kafka:9092"},
+	{serving.ParamMetricLoggingFreq, "Share of the requests whose statistics are logged, from 0 to 1"},
+}
+
+// SetServiceParameter stores a setting of a service. kind is its Python type
+// name, like "str".
+func (c *Client) SetServiceParameter(ctx context.Context, id, name, value, kind string) error {
+	p := Parameter{Section: generalSection, Name: name, Value: Text(value), Type: kind}
+	for _, known := range parameterTexts {
+		if known.name == name {
+			p.Description = known.text
+		}
+	}
+	return c.EditParameters(ctx, id, []Parameter{p})
+}
+
+// PreprocessArtifact is the name that the original gives the preprocess code of
+// an endpoint. Two urls that differ only in / and _ share it.
+func PreprocessArtifact(url serving.EndpointURL) string {
+	return "py_code_" + strings.ReplaceAll(string(url), "/", "_")
+}

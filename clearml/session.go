@@ -1,0 +1,265 @@
+package clearml
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Call makes one call of the API, like "tasks.get_by_id". The request is sent as
+// JSON (nil: an empty object), the answer's data is decoded into resp (nil:
+// dropped). It logs in first when needed, once more when the server refuses the
+// token, and repeats after a connection error or when the server is busy. A
+// refusal is an *Error, a server that cannot be reached an *UnavailableError.
+func (c *Client) Call(ctx context.Context, name string, req, resp any) error {
+	body := []byte("{}")
+	if req != nil {
+		var err error
+		if body, err = json.Marshal(req); err != nil {
+			return fmt.Errorf("%s: write the request: %w", name, err)
+		}
+	}
+	return c.call(ctx, name, "application/json", body, resp)
+}
+
+func (c *Client) call(ctx context.Context, name, contentType string, body []byte, resp any) error {
+	stale := ""
+	for {
+		s, err := c.login(ctx, stale)
+		if err != nil {
+			return err
+		}
+		answer, err := c.send(ctx, name, "/v"+s.version+"/"+name, func(h http.Header) {
+			h.Set("Authorization", "Bearer "+s.token)
+			h.Set("Content-Type", contentType)
+		}, body)
+		if err != nil {
+			return err
+		}
+		if answer.status == http.StatusUnauthorized && stale == "" {
+			stale = s.token
+			continue
+		}
+		return c.decode(name, answer, resp)
+	}
+}
+
+// answer is a complete HTTP answer.
+type answer struct {
+	status int
+	body   []byte
+	where  string // the target of a redirect
+}
+
+// send posts a request, again and again where that helps.
+func (c *Client) send(ctx context.Context, name, path string, headers func(http.Header), body []byte) (answer, error) {
+	var err error
+	for attempt := 1; ; attempt++ {
+		var a answer
+		var wait time.Duration
+		again := true
+		a, wait, err = c.post(ctx, path, headers, body)
+		switch {
+		case err != nil:
+			if ctx.Err() != nil {
+				return a, fmt.Errorf("%s: ClearML API server %s: %w", name, c.config.API.Value, context.Cause(ctx))
+			}
+			if errors.Is(err, errTooBig) {
+				return a, fmt.Errorf("%s: %w", name, err)
+			}
+			again = repeatable(name) || neverArrived(err)
+			err = &UnavailableError{Server: "API server", Host: c.config.API, Err: err}
+		case c.busy(a.status):
+			again = repeatable(name) || a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable
+			err = &UnavailableError{Server: "API server", Host: c.config.API, Err: fmt.Errorf("answers %d %s", a.status, http.StatusText(a.status))}
+		default:
+			return a, nil
+		}
+		if !again || attempt >= c.retry.Attempts {
+			return a, fmt.Errorf("%s: %w", name, err)
+		}
+		wait = c.pause(attempt, wait)
+		c.log.DebugContext(ctx, "calling again", "call", name, "attempt", attempt, "wait", wait, "err", err)
+		if ended := sleep(ctx, wait); ended != nil {
+			return a, fmt.Errorf("%s: %w (%w)", name, err, ended)
+		}
+	}
+}
+
+var errTooBig = errors.New("the answer is too big")
+
+// post makes one HTTP request and reads the whole answer. wait is what the
+// server asks for before the next.
+func (c *Client) post(ctx context.Context, path string, headers func(http.Header), body []byte) (a answer, wait time.Duration, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.config.API.Value+path, bytes.NewReader(body))
+	if err != nil {
+		return a, 0, err
+	}
+	c.identify(req.Header)
+	headers(req.Header)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return a, 0, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // only read from
+	text, err := io.ReadAll(io.LimitReader(resp.Body, c.maxAnswer+1))
+	if err != nil {
+		return a, 0, fmt.Errorf("read the answer: %w", err)
+	}
+	if int64(len(text)) > c.maxAnswer {
+		return a, 0, fmt.Errorf("%w: more than %d bytes", errTooBig, c.maxAnswer)
+	}
+	return answer{resp.StatusCode, text, resp.Header.Get("Location")}, retryAfter(resp.Header, time.Now()), nil
+}
+
+// identify says who calls, in both spellings that servers know.
+func (c *Client) identify(h http.Header) {
+	for _, prefix := range []string{"X-Clearml-", "X-Trains-"} {
+		h.Set(prefix+"Worker", headerText(c.config.WorkerName.Value))
+		h.Set(prefix+"Client", headerText(c.name))
+	}
+	h.Set("User-Agent", headerText(c.name))
+}
+
+// headerText drops what a header may not hold.
+func headerText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, s)
+}
+
+// busy tells statuses after which the same request may well succeed.
+func (c *Client) busy(status int) bool {
+	switch status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, 509:
+		return true
+	}
+	return slices.Contains(c.config.ExtraRetryCodes, status)
+}
+
+// repeatable tells calls that may be made twice with the effect of one. The
+// others are repeated only if the server surely has not seen them.
+func repeatable(call string) bool {
+	_, action, _ := strings.Cut(call, ".")
+	switch action {
+	case "create", "clone", "create_credentials", "add_batch", "add", "enqueue":
+		return false
+	}
+	return true
+}
+
+// neverArrived tells connection errors from before the request was sent.
+func neverArrived(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// pause is how long to wait before the next attempt: doubling, with jitter so
+// that many clients do not come back at once, never less than the server asks.
+func (c *Client) pause(attempt int, asked time.Duration) time.Duration {
+	wait := c.retry.Longest
+	if attempt < 30 {
+		wait = min(wait, c.retry.First<<(attempt-1))
+	}
+	wait = wait/2 + rand.N(wait/2+1) //nolint:gosec // jitter needs no secret randomness
+	return min(max(wait, asked), max(c.retry.Longest, time.Minute))
+}
+
+// retryAfter reads how long a busy server wants to be left alone.
+func retryAfter(h http.Header, now time.Time) time.Duration {
+	text := h.Get("Retry-After")
+	if n, err := strconv.Atoi(text); err == nil {
+		return time.Duration(min(max(n, 0), 3600)) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+// sleep waits, but not if ctx would end before.
+func sleep(ctx context.Context, d time.Duration) error {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
+		return context.DeadlineExceeded
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// envelope is the frame of every answer. Its parts are decoded one by one, so
+// that an odd one does not take the others along.
+type envelope struct {
+	Meta *struct {
+		Code    int    `json:"result_code"`
+		Subcode int    `json:"result_subcode"`
+		Msg     string `json:"result_msg"`
+	} `json:"meta"`
+	Data json.RawMessage `json:"data"`
+}
+
+// decode turns an answer into data or an error.
+func (c *Client) decode(name string, a answer, resp any) error {
+	if a.status >= 300 && a.status < 400 {
+		return fmt.Errorf("%s: %w", name, c.notAnAPI(fmt.Errorf("redirects to %s: configure that address instead", a.where)))
+	}
+	var e envelope
+	err := unmarshal(a.body, &e)
+	if err != nil || e.Meta == nil {
+		if a.status == http.StatusOK {
+			return fmt.Errorf("%s: %w", name, c.notAnAPI(errors.New("does not answer as a ClearML API server: "+describe(a.body))))
+		}
+		return &Error{Call: name, Code: a.status, Msg: describe(a.body)}
+	}
+	code := e.Meta.Code
+	if code == 0 || a.status != http.StatusOK {
+		code = a.status
+	}
+	if code != http.StatusOK {
+		return &Error{Call: name, Code: code, Subcode: e.Meta.Subcode, Msg: e.Meta.Msg}
+	}
+	if resp == nil || len(e.Data) == 0 || string(e.Data) == "null" {
+		return nil
+	}
+	if err := unmarshal(e.Data, resp); err != nil {
+		return fmt.Errorf("%s: read the answer: %w", name, err)
+	}
+	return nil
+}
+
+func (c *Client) notAnAPI(err error) error {
+	return &UnavailableError{Server: "API server", Host: c.config.API, Err: err}
+}
+
+// describe shortens an answer that is none, and guesses what it is.
+func describe(body []byte) string {
+	text := strings.TrimSpace(string(body[:min(len(body), 2000)]))
+	switch {
+	case text == "":
+		return "the answer is empty"
+	case strings.HasPrefix(text, "<"):
+		return "the answer is a web page; the API server has an address of its own (port 8008 on a self-deployed server), other than the web application's"
+	}
+	if len(text) > 200 {
+		text = strings.ToValidUTF8(text[:200], "") + "…"
+	}
+	return strconv.Quote(text)
+}

@@ -1,0 +1,121 @@
+package clearml
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Time is a moment in any of the forms that servers write. What cannot be read
+// is the zero time: a date never costs the rest of the document.
+type Time struct{ time.Time }
+
+// UnmarshalJSON never fails.
+func (t *Time) UnmarshalJSON(text []byte) error {
+	*t = Time{}
+	var s string
+	if err := json.Unmarshal(text, &s); err == nil {
+		t.Time = parseTime(s)
+		return nil
+	}
+	if n, err := strconv.ParseFloat(string(text), 64); err == nil && math.Abs(n) < 1e15 {
+		if math.Abs(n) > 1e11 { // milliseconds
+			n /= 1000
+		}
+		whole, fraction := math.Modf(n)
+		t.Time = time.Unix(int64(whole), int64(fraction*1e9)).UTC()
+	}
+	return nil
+}
+
+// MarshalJSON writes the moment in UTC, null when there is none.
+func (t Time) MarshalJSON() ([]byte, error) {
+	if t.IsZero() {
+		return []byte("null"), nil
+	}
+	return json.Marshal(t.UTC().Format("2006-01-02T15:04:05.999999-07:00"))
+}
+
+var timeForms = []string{
+	time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04:05Z0700", "2006-01-02T15:04Z07:00", "2006-01-02T15:04", "2006-01-02",
+}
+
+func parseTime(s string) time.Time {
+	s = strings.Replace(strings.TrimSpace(s), " ", "T", 1)
+	for _, form := range timeForms {
+		if at, err := time.Parse(form, s); err == nil {
+			return at.UTC()
+		}
+	}
+	return time.Time{}
+}
+
+// Text is a text that some writers send as a number or a boolean.
+type Text string
+
+// UnmarshalJSON never fails; what is no single value is "".
+func (t *Text) UnmarshalJSON(text []byte) error {
+	*t = ""
+	var s string
+	switch {
+	case json.Unmarshal(text, &s) == nil:
+		*t = Text(s)
+	case len(text) > 0 && text[0] != '{' && text[0] != '[' && string(text) != "null":
+		*t = Text(text)
+	}
+	return nil
+}
+
+// unmarshal decodes tolerantly: unknown keys are ignored, a value of an
+// unexpected type leaves its field empty and costs nothing else, and Python's
+// NaN and Infinity are read as null.
+func unmarshal(text []byte, into any) error {
+	err := json.Unmarshal(text, into)
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) {
+		if fixed, changed := withoutNaN(text); changed {
+			err = json.Unmarshal(fixed, into)
+		}
+	}
+	var odd *json.UnmarshalTypeError
+	if errors.As(err, &odd) {
+		return nil // encoding/json has decoded everything else
+	}
+	return err
+}
+
+// withoutNaN replaces the bare words NaN, Infinity and -Infinity, which Python's
+// json module writes, by null.
+func withoutNaN(text []byte) (fixed []byte, changed bool) {
+	quoted := false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\' && i+1 < len(text):
+			fixed = append(fixed, c, text[i+1])
+			i++
+			continue
+		case c == '"':
+			quoted = !quoted
+		case !quoted && (c == 'N' || c == 'I' || c == '-'):
+			if word := notANumber(string(text[i:min(len(text), i+9)])); word > 0 {
+				fixed, changed = append(fixed, "null"...), true
+				i += word - 1
+				continue
+			}
+		}
+		fixed = append(fixed, text[i])
+	}
+	return fixed, changed
+}
+
+func notANumber(s string) int {
+	for _, word := range []string{"NaN", "Infinity", "-Infinity"} {
+		if strings.HasPrefix(s, word) {
+			return len(word)
+		}
+	}
+	return 0
+}

@@ -1,0 +1,212 @@
+// Package api answers the calls of the ClearML API: the subset that the ClearML SDK,
+// ClearML Serving, and our own pages and command line need, one file per ClearML
+// service.
+//
+// It owns the table of calls, the envelope, the filter language, the rules of tasks
+// and models, and who may call what. It never opens a socket or a file and knows the
+// database only as a store.Store.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"slices"
+	"time"
+
+	"clearmlserving/controlplane/store"
+)
+
+// Options says what the calls work on.
+type Options struct {
+	// Store keeps all state. Required; the caller closes it.
+	Store store.Store
+	// Auth finds out who calls. Nil means the credentials and tokens in Store.
+	Auth Authenticator
+	// APIURL, FilesURL, and WebURL are where clients reach the servers; they are told
+	// to clients that ask and used for nothing else.
+	APIURL, FilesURL, WebURL string
+	// Version is the version of this program, told to clients that ask.
+	Version string
+	// OnChange is told of each task, model, and project that a committed call has
+	// written or removed. It is called on the request's goroutine and must not block.
+	OnChange func(kind store.Kind, id string)
+	// Logger receives what an operator should know; nil discards it.
+	Logger *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Authenticator finds out who sends a request.
+type Authenticator interface {
+	// Authenticate returns the caller's identity, or an *Error with code 401 that says
+	// what is wrong with the credentials. It is called from many goroutines, before the
+	// body is read, and never for calls that are open to all.
+	Authenticate(r *http.Request) (Identity, error)
+}
+
+// Identity is who makes a call.
+type Identity struct {
+	// User and Company are ids, UserName and CompanyName what people read.
+	User, UserName, Company, CompanyName string
+	// Role decides what is allowed.
+	Role Role
+	// Via is how the caller proved it: "Basic", "Bearer", or "Cookie".
+	Via string
+	// AccessKey is the credential behind it, if known.
+	AccessKey string
+}
+
+// Role is what an identity may do.
+type Role string
+
+// The roles, in ClearML's words. A guest reads; a user reads and writes; an admin
+// administers users and credentials of others too.
+const (
+	RoleGuest Role = "guest"
+	RoleUser  Role = "user"
+	RoleAdmin Role = "admin"
+)
+
+// permission is what a call asks of its caller.
+type permission int
+
+const (
+	open       permission = iota // everybody, without credentials; Identity is empty
+	mayRead                      // every identity
+	mayWrite                     // every identity but guests
+	mayAdmin                     // admins
+	mayIfKnown                   // everybody; Identity is filled when the credentials are valid
+)
+
+// Server answers calls. It is safe for use by many goroutines.
+type Server struct {
+	opts  Options
+	store store.Store
+	auth  Authenticator
+	log   *slog.Logger
+	now   func() time.Time
+	calls map[string]callEntry
+}
+
+// New makes a Server. It starts nothing.
+func New(opts Options) *Server {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.OnChange == nil {
+		opts.OnChange = func(store.Kind, string) {}
+	}
+	if opts.Auth == nil {
+		opts.Auth = NewAuth(AuthOptions{Store: opts.Store, Logger: opts.Logger, Now: opts.Now})
+	}
+	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, log: opts.Logger, now: opts.Now}
+	s.calls = map[string]callEntry{}
+	for _, c := range s.table() {
+		s.calls[c.name] = c
+	}
+	return s
+}
+
+// table lists every call; each service's file lists its own.
+func (s *Server) table() []callEntry {
+	return slices.Concat(
+		s.taskCalls(),
+		s.modelCalls(),
+		s.projectCalls(),
+		s.queueCalls(),
+		s.authCalls(),
+		s.loginCalls(),
+		s.serverCalls(),
+		s.userCalls(),
+		s.eventCalls(),
+	)
+}
+
+// callEntry is one line of the table: the name, what it asks of the caller, and how it
+// is answered (typed or raw below).
+type callEntry struct {
+	name   string
+	needs  permission
+	answer handler
+}
+
+// Call is what a handler knows of the call beside its request.
+type Call struct {
+	// Identity is who calls.
+	Identity
+	// Name is the service and action, such as "tasks.edit".
+	Name string
+	// Version is the requested API version, such as "2.23"; the newest when none was given.
+	Version string
+	// HTTP is the request, for its headers and address; its body has been read.
+	HTTP *http.Request
+	// Header is the header of the answer, for cookies.
+	Header http.Header
+	// Worker is the X-ClearML-Worker header.
+	Worker string
+}
+
+// Fields is a request as it came, for calls whose keys decide what is done. Nulls are
+// left out at the top level, so a key that is there has a value.
+type Fields = map[string]any
+
+// handler answers a call from its body: JSON with the query arguments merged in, {} when
+// there was none.
+type handler func(ctx context.Context, c *Call, body payload) (any, error)
+
+// payload is a body and its content type.
+type payload struct {
+	text []byte
+	// lines says that the content type was application/json-lines: text is not one JSON value.
+	lines bool
+}
+
+// typed makes a handler of a function with a request struct (or Fields). Keys that the
+// struct lacks are ignored; values of a wrong type are refused with 400/12.
+func typed[Req, Resp any](answer func(context.Context, *Call, Req) (Resp, error)) handler {
+	return func(ctx context.Context, c *Call, body payload) (any, error) {
+		var req Req
+		if body.lines {
+			return nil, badRequest("%s takes one JSON object, not json-lines", c.Name)
+		}
+		if err := decodeRequest(body.text, &req); err != nil {
+			return nil, err
+		}
+		return answer(ctx, c, req)
+	}
+}
+
+// raw makes a handler that reads the body itself. It gets json-lines as they came, and
+// a JSON body too when it can't be parsed.
+func raw[Resp any](answer func(ctx context.Context, c *Call, body []byte, lines bool) (Resp, error)) handler {
+	return func(ctx context.Context, c *Call, body payload) (any, error) {
+		return answer(ctx, c, body.text, body.lines)
+	}
+}
+
+// none is the request of a call without arguments and the answer without data.
+type none struct{}
+
+// updated is the answer of most writes.
+type updated struct {
+	Updated int            `json:"updated"`
+	Fields  map[string]any `json:"fields"`
+}
+
+// changed rings the change feed, after the transaction.
+func (s *Server) changed(kind store.Kind, ids ...string) {
+	for _, id := range ids {
+		s.opts.OnChange(kind, id)
+	}
+}
+
+// timestamp is now in the form that documents hold.
+func (s *Server) timestamp() string { return store.FormatTime(s.now()) }
+
+// number turns a Go integer into a document's number.
+func number(n int64) json.Number { return json.Number(formatInt(n)) }

@@ -1,0 +1,407 @@
+package api
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"slices"
+	"sort"
+	"time"
+
+	"clearmlserving/controlplane/store"
+)
+
+// metricFilter picks series: a metric, or only some of its variants.
+type metricFilter struct {
+	Metric   string   `json:"metric"`
+	Variants []string `json:"variants"`
+}
+
+// picks says whether one of the filters takes the event; no filters take all.
+func picks(filters []metricFilter, e store.Event) bool {
+	if len(filters) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(filters, func(f metricFilter) bool {
+		return f.Metric == e.Metric && (len(f.Variants) == 0 || slices.Contains(f.Variants, e.Variant))
+	})
+}
+
+// series reads a task's events of a type, by metric, variant, and iteration.
+func (s *Server) series(ctx context.Context, task string, model bool, kind string, filters []metricFilter) ([]store.Event, error) {
+	if err := s.mustHaveTask(ctx, task, model); err != nil {
+		return nil, err
+	}
+	q := store.EventQuery{Tasks: []string{task}, Types: []string{kind}, ByIter: true}
+	if len(filters) == 1 {
+		q.Metric = filters[0].Metric
+	}
+	events, err := s.store.Events(ctx, q)
+	return slices.DeleteFunc(events, func(e store.Event) bool { return !picks(filters, e) }), err
+}
+
+type plotsRequest struct {
+	Task        string         `json:"task"`
+	Iters       int            `json:"iters"`
+	ScrollID    string         `json:"scroll_id"`
+	Metrics     []metricFilter `json:"metrics"`
+	ModelEvents bool           `json:"model_events"`
+}
+
+type plotsAnswer struct {
+	Plots    []store.Doc `json:"plots"`
+	Returned int         `json:"returned"`
+	Total    int         `json:"total"`
+	ScrollID string      `json:"scroll_id"`
+}
+
+// taskPlots returns the plots of each series' last iterations, all in the first page.
+func (s *Server) taskPlots(ctx context.Context, _ *Call, req plotsRequest) (plotsAnswer, error) {
+	events, err := s.series(ctx, req.Task, req.ModelEvents, eventPlot, req.Metrics)
+	if err != nil {
+		return plotsAnswer{}, err
+	}
+	events = lastIterations(events, max(req.Iters, 1))
+	answer := plotsAnswer{Plots: bodies(events), Returned: len(events), Total: len(events), ScrollID: "end"}
+	if req.ScrollID != "" {
+		answer.Plots, answer.Returned = []store.Doc{}, 0
+	}
+	return answer, nil
+}
+
+// lastIterations keeps of each series the events of its n highest iterations. The
+// events come ordered by series and iteration.
+func lastIterations(events []store.Event, n int) []store.Event {
+	kept := []store.Event{}
+	for len(events) > 0 {
+		end := slices.IndexFunc(events, func(e store.Event) bool {
+			return e.Metric != events[0].Metric || e.Variant != events[0].Variant
+		})
+		if end < 0 {
+			end = len(events)
+		}
+		from, seen := end, 0
+		for from > 0 && (seen < n || events[from-1].Iter == events[from].Iter) {
+			if from == end || events[from-1].Iter != events[from].Iter {
+				seen++
+			}
+			from--
+		}
+		kept = append(kept, events[from:end]...)
+		events = events[end:]
+	}
+	return kept
+}
+
+type histogramRequest struct {
+	Task        string         `json:"task"`
+	Key         string         `json:"key"`
+	Samples     int            `json:"samples"`
+	Metrics     []metricFilter `json:"metrics"`
+	ModelEvents bool           `json:"model_events"`
+}
+
+// points is one series: x and y have the same length.
+type points struct {
+	Name string `json:"name"`
+	X    []any  `json:"x"`
+	Y    []any  `json:"y"`
+}
+
+const defaultSamples = 2000
+
+// scalarHistogram returns all scalars of a task: metric -> variant -> points, thinned
+// out to at most so many for each series.
+func (s *Server) scalarHistogram(ctx context.Context, _ *Call, req histogramRequest) (map[string]map[string]points, error) {
+	events, err := s.series(ctx, req.Task, req.ModelEvents, eventScalar, req.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	samples := req.Samples
+	if samples <= 0 {
+		samples = defaultSamples
+	}
+	grouped := map[string]map[string][]store.Event{}
+	for _, e := range events {
+		if e.Iter == singleValueIter || e.Body["value"] == nil {
+			continue
+		}
+		if grouped[e.Metric] == nil {
+			grouped[e.Metric] = map[string][]store.Event{}
+		}
+		grouped[e.Metric][e.Variant] = append(grouped[e.Metric][e.Variant], e)
+	}
+	answer := map[string]map[string]points{}
+	for metric, variants := range grouped {
+		answer[metric] = map[string]points{}
+		for variant, line := range variants {
+			answer[metric][variant] = plotted(variant, line, req.Key, samples)
+		}
+	}
+	return answer, nil
+}
+
+// plotted turns the events of a series into points. Of more than asked for, each point
+// is the mean of its neighbours at the place of the last of them.
+func plotted(name string, line []store.Event, key string, samples int) points {
+	if key == "timestamp" || key == "iso_time" {
+		sort.SliceStable(line, func(i, j int) bool { return line[i].Timestamp < line[j].Timestamp })
+	}
+	n := min(len(line), samples)
+	p := points{Name: name, X: make([]any, n), Y: make([]any, n)}
+	for i := range n {
+		part := line[i*len(line)/n : (i+1)*len(line)/n]
+		last := part[len(part)-1]
+		p.X[i] = place(last, key)
+		if len(part) == 1 {
+			p.Y[i] = last.Body["value"] // with the digits that were sent
+			continue
+		}
+		sum := 0.0
+		for _, e := range part {
+			sum += asFloat(e.Body["value"])
+		}
+		p.Y[i] = sum / float64(len(part))
+	}
+	return p
+}
+
+func place(e store.Event, key string) any {
+	switch key {
+	case "timestamp":
+		return e.Timestamp
+	case "iso_time":
+		return store.FormatTime(time.UnixMilli(e.Timestamp))
+	}
+	return e.Iter
+}
+
+type rawRequest struct {
+	Task        string       `json:"task"`
+	Metric      metricFilter `json:"metric"`
+	Key         string       `json:"key"`
+	BatchSize   int          `json:"batch_size"`
+	ScrollID    string       `json:"scroll_id"`
+	ModelEvents bool         `json:"model_events"`
+}
+
+type rawAnswer struct {
+	Variants map[string]map[string][]any `json:"variants"`
+	Returned int                         `json:"returned"`
+	Total    int                         `json:"total"`
+	ScrollID string                      `json:"scroll_id"`
+}
+
+// scalarRaw pages through the scalars of a metric, none left out: variant -> columns.
+func (s *Server) scalarRaw(ctx context.Context, c *Call, req rawRequest) (rawAnswer, error) {
+	page, err := s.scalarMetricData(ctx, c, scalarDataRequest{
+		Task: req.Task, Metric: req.Metric.Metric, BatchSize: req.BatchSize, ScrollID: req.ScrollID, ModelEvents: req.ModelEvents,
+	})
+	answer := rawAnswer{Variants: map[string]map[string][]any{}, Returned: page.Returned, Total: page.Total, ScrollID: page.ScrollID}
+	for _, event := range page.Events {
+		variant := event.Text("variant")
+		if len(req.Metric.Variants) > 0 && !slices.Contains(req.Metric.Variants, variant) {
+			continue
+		}
+		columns := answer.Variants[variant]
+		if columns == nil {
+			columns = map[string][]any{}
+			answer.Variants[variant] = columns
+		}
+		for _, column := range []string{"iter", "timestamp", "value"} {
+			columns[column] = append(columns[column], event[column])
+		}
+	}
+	return answer, err
+}
+
+type tasksRequest struct {
+	Tasks       []string `json:"tasks"`
+	EventType   string   `json:"event_type"`
+	ModelEvents bool     `json:"model_events"`
+}
+
+type singleValuesAnswer struct {
+	Tasks []singleValuesOf `json:"tasks"`
+}
+
+type singleValuesOf struct {
+	Task     string           `json:"task"`
+	TaskName string           `json:"task_name"`
+	Values   []map[string]any `json:"values"`
+}
+
+// summaryMetric is where the SDK puts every value that belongs to no iteration.
+const summaryMetric = "Summary"
+
+// singleValues returns the values of tasks that belong to no iteration. Tasks without
+// any, and tasks that don't exist, are left out.
+func (s *Server) singleValues(ctx context.Context, _ *Call, req tasksRequest) (singleValuesAnswer, error) {
+	answer := singleValuesAnswer{Tasks: []singleValuesOf{}}
+	if len(req.Tasks) == 0 {
+		return answer, missing("tasks")
+	}
+	kind := store.Task
+	if req.ModelEvents {
+		kind = store.Model
+	}
+	for _, id := range req.Tasks {
+		events, err := s.store.Events(ctx, store.EventQuery{Tasks: []string{id}, Types: []string{eventScalar}, Metric: summaryMetric})
+		if err != nil {
+			return answer, err
+		}
+		one := singleValuesOf{Task: id}
+		for _, e := range events {
+			if e.Iter == singleValueIter {
+				one.Values = append(one.Values, map[string]any{
+					"metric": e.Metric, "variant": e.Variant, "value": e.Body["value"], "timestamp": e.Timestamp,
+				})
+			}
+		}
+		if len(one.Values) == 0 {
+			continue
+		}
+		doc, err := s.store.Get(ctx, kind, id)
+		if err != nil {
+			return answer, notFound(err, kind, id)
+		}
+		one.TaskName = doc.Text("name")
+		answer.Tasks = append(answer.Tasks, one)
+	}
+	return answer, nil
+}
+
+type metricsAnswer struct {
+	Metrics []metricsOf `json:"metrics"`
+}
+
+type metricsOf struct {
+	Task    string   `json:"task"`
+	Metrics []string `json:"metrics"`
+}
+
+// taskMetrics returns the names of the metrics that tasks have reported.
+func (s *Server) taskMetrics(ctx context.Context, _ *Call, req tasksRequest) (metricsAnswer, error) {
+	answer := metricsAnswer{Metrics: []metricsOf{}}
+	if len(req.Tasks) == 0 {
+		return answer, missing("tasks")
+	}
+	for _, id := range req.Tasks {
+		q := store.EventQuery{Tasks: []string{id}, Types: []string{eventScalar, eventVector, eventImage, eventPlot}, ByIter: true}
+		if req.EventType != "" {
+			q.Types = []string{req.EventType}
+		}
+		events, err := s.store.Events(ctx, q)
+		if err != nil {
+			return answer, err
+		}
+		one := metricsOf{Task: id, Metrics: []string{}}
+		for _, e := range events {
+			one.Metrics = append(one.Metrics, e.Metric)
+		}
+		slices.Sort(one.Metrics)
+		one.Metrics = slices.Compact(one.Metrics)
+		answer.Metrics = append(answer.Metrics, one)
+	}
+	return answer, nil
+}
+
+type imagesRequest struct {
+	Metrics []struct {
+		Task     string   `json:"task"`
+		Metric   string   `json:"metric"`
+		Variants []string `json:"variants"`
+	} `json:"metrics"`
+	Iters           int    `json:"iters"`
+	NavigateEarlier *bool  `json:"navigate_earlier"`
+	Refresh         bool   `json:"refresh"`
+	ScrollID        string `json:"scroll_id"`
+	ModelEvents     bool   `json:"model_events"`
+}
+
+type imagesAnswer struct {
+	Metrics  []imagesOf `json:"metrics"`
+	ScrollID string     `json:"scroll_id"`
+}
+
+type imagesOf struct {
+	Task       string            `json:"task"`
+	Iterations []imagesIteration `json:"iterations"`
+}
+
+type imagesIteration struct {
+	Iter   int64       `json:"iter"`
+	Events []store.Doc `json:"events"`
+}
+
+// debugImages walks through the images of tasks, newest iteration first. The scroll id
+// says for each task where the walk is.
+func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (imagesAnswer, error) {
+	answer := imagesAnswer{Metrics: []imagesOf{}}
+	if len(req.Metrics) == 0 {
+		return answer, missing("metrics")
+	}
+	at := map[string]int64{}
+	if req.ScrollID != "" && !req.Refresh {
+		text, err := base64.RawURLEncoding.DecodeString(req.ScrollID)
+		if err != nil || json.Unmarshal(text, &at) != nil {
+			return answer, invalid("scroll_id %q is none of this server's", req.ScrollID)
+		}
+	}
+	filters := map[string][]metricFilter{}
+	var tasks []string
+	for _, m := range req.Metrics {
+		if !slices.Contains(tasks, m.Task) {
+			tasks = append(tasks, m.Task)
+		}
+		if m.Metric != "" {
+			filters[m.Task] = append(filters[m.Task], metricFilter{Metric: m.Metric, Variants: m.Variants})
+		}
+	}
+	earlier := req.NavigateEarlier == nil || *req.NavigateEarlier
+	for _, task := range tasks {
+		events, err := s.series(ctx, task, req.ModelEvents, eventImage, filters[task])
+		if err != nil {
+			return answer, err
+		}
+		bound, begun := at[task]
+		events = slices.DeleteFunc(events, func(e store.Event) bool {
+			return begun && (earlier && e.Iter >= bound || !earlier && e.Iter <= bound)
+		})
+		one := imagesOf{Task: task, Iterations: byIteration(events, max(req.Iters, 1), earlier)}
+		if n := len(one.Iterations); n > 0 {
+			at[task] = one.Iterations[n-1].Iter
+			if !earlier {
+				at[task] = one.Iterations[0].Iter
+			}
+		}
+		answer.Metrics = append(answer.Metrics, one)
+	}
+	text, err := json.Marshal(at)
+	answer.ScrollID = base64.RawURLEncoding.EncodeToString(text)
+	return answer, err
+}
+
+// byIteration groups events: the n highest iterations, or the n lowest, highest first.
+func byIteration(events []store.Event, n int, highest bool) []imagesIteration {
+	grouped := map[int64][]store.Doc{}
+	iters := []int64{}
+	for _, e := range events {
+		if _, ok := grouped[e.Iter]; !ok {
+			iters = append(iters, e.Iter)
+		}
+		grouped[e.Iter] = append(grouped[e.Iter], e.Body)
+	}
+	slices.Sort(iters)
+	if highest {
+		iters = iters[max(0, len(iters)-n):]
+	} else {
+		iters = iters[:min(n, len(iters))]
+	}
+	slices.Reverse(iters)
+	out := make([]imagesIteration, len(iters))
+	for i, iter := range iters {
+		out[i] = imagesIteration{Iter: iter, Events: grouped[iter]}
+	}
+	return out
+}

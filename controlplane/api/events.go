@@ -1,0 +1,357 @@
+package api
+
+import (
+	"context"
+	"crypto/md5" // ClearML names metrics and events so; nothing is protected by it
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"clearmlserving/controlplane/store"
+)
+
+// eventCalls lists the calls of the events service; those that read are in
+// eventlog.go and eventmetrics.go.
+func (s *Server) eventCalls() []callEntry {
+	return []callEntry{
+		{"events.add", mayWrite, raw(s.addEvents)},
+		{"events.add_batch", mayWrite, raw(s.addEvents)},
+		{"events.delete_for_task", mayWrite, typed(s.deleteTaskEvents)},
+		{"events.get_task_log", mayRead, typed(s.taskLog)},
+		{"events.get_task_events", mayRead, typed(s.taskEvents)},
+		{"events.get_task_plots", mayRead, typed(s.taskPlots)},
+		{"events.get_task_metrics", mayRead, typed(s.taskMetrics)},
+		{"events.get_scalar_metric_data", mayRead, typed(s.scalarMetricData)},
+		{"events.get_task_single_value_metrics", mayRead, typed(s.singleValues)},
+		{"events.scalar_metrics_iter_histogram", mayRead, typed(s.scalarHistogram)},
+		{"events.scalar_metrics_iter_raw", mayRead, typed(s.scalarRaw)},
+		{"events.debug_images", mayRead, typed(s.debugImages)},
+	}
+}
+
+// The types of events, in ClearML's words.
+const (
+	eventLog    = "log"
+	eventScalar = "training_stats_scalar"
+	eventVector = "training_stats_vector"
+	eventImage  = "training_debug_image"
+	eventPlot   = "plot"
+)
+
+// singleValueIter is the iteration that marks a value which belongs to none.
+const singleValueIter = -1 << 31
+
+type eventsAdded struct {
+	Added      int            `json:"added"`
+	Errors     int            `json:"errors"`
+	ErrorsInfo map[string]int `json:"errors_info"`
+}
+
+// addEvents stores a batch. An event that can't be stored is counted and does not
+// keep the others; only when none could be stored the call is refused.
+func (s *Server) addEvents(ctx context.Context, c *Call, body []byte, _ bool) (eventsAdded, error) {
+	docs, err := parseEvents(body)
+	if err != nil {
+		return eventsAdded{}, err
+	}
+	if len(docs) == 0 {
+		return eventsAdded{}, refuse(subNoItems, "Batch contains no items")
+	}
+	var answer eventsAdded
+	err = s.store.Tx(ctx, func(tx store.Tx) error {
+		b := &batch{c: c, tx: tx, owners: map[ownerKey]*owner{}, now: s.now(), problems: map[string]int{}}
+		if err := b.add(ctx, docs); err != nil {
+			return err
+		}
+		answer = eventsAdded{Added: len(b.events), Errors: len(docs) - len(b.events), ErrorsInfo: b.problems}
+		return b.write(ctx)
+	})
+	if err == nil && answer.Added == 0 {
+		reasons := make([]string, 0, len(answer.ErrorsInfo))
+		for reason := range answer.ErrorsInfo {
+			reasons = append(reasons, reason)
+		}
+		slices.Sort(reasons)
+		return eventsAdded{}, refuse(subEventsNotAdded, "Events not added: %s", strings.Join(reasons, "; "))
+	}
+	return answer, err
+}
+
+// batch is the work of one addEvents within its transaction.
+type batch struct {
+	c   *Call
+	tx  store.Tx
+	now time.Time
+
+	owners   map[ownerKey]*owner
+	events   []store.Event
+	problems map[string]int
+}
+
+// ownerKey names what an event belongs to.
+type ownerKey struct {
+	kind store.Kind
+	id   string
+}
+
+// owner is a task or model with the changes that its events make to it.
+type owner struct {
+	doc     store.Doc
+	problem string // why no event of it is stored; "" when they are
+	locked  bool
+	allow   *bool // allow_locked of its first event
+	touched bool
+}
+
+func (b *batch) add(ctx context.Context, docs []store.Doc) error {
+	for _, doc := range docs {
+		problem, err := b.addOne(ctx, doc)
+		if err != nil {
+			return err
+		}
+		if problem != "" {
+			b.problems[problem]++
+		}
+	}
+	return nil
+}
+
+// addOne checks one event and prepares it. A problem is the event's, an error the batch's.
+func (b *batch) addOne(ctx context.Context, doc store.Doc) (problem string, err error) {
+	kind := doc.Text("type")
+	switch kind {
+	case eventLog, eventScalar, eventVector, eventImage, eventPlot:
+	case "":
+		return "Event must have a 'type' field", nil
+	default:
+		return "Invalid event type " + kind, nil
+	}
+	key := ownerKey{store.Task, doc.Text("task")}
+	if forModel, _ := doc["model_event"].(bool); forModel {
+		key = ownerKey{store.Model, doc.Text("model")}
+		if key.id == "" {
+			key.id = doc.Text("task")
+		}
+	}
+	if key.id == "" {
+		return "Event must have a 'task' field", nil
+	}
+	o, err := b.owner(ctx, key)
+	if err != nil {
+		return "", err
+	}
+	allow, _ := doc["allow_locked"].(bool)
+	if o.allow == nil {
+		o.allow = &allow
+	} else if *o.allow != allow {
+		return "", invalid("different allow_locked in one batch for %s", key.id)
+	}
+	if o.problem != "" {
+		return o.problem, nil
+	}
+	if o.locked && !allow {
+		return fmt.Sprintf("The %s is published: %s", key.kind, key.id), nil
+	}
+	event, problem := b.event(key, kind, doc)
+	if problem != "" {
+		return problem, nil
+	}
+	b.events = append(b.events, event)
+	o.note(event, store.FormatTime(b.now))
+	return "", nil
+}
+
+// owner reads the task or model that an event belongs to, once a batch.
+func (b *batch) owner(ctx context.Context, key ownerKey) (*owner, error) {
+	if o, ok := b.owners[key]; ok {
+		return o, nil
+	}
+	doc, err := b.tx.Get(ctx, key.kind, key.id)
+	o := &owner{doc: doc}
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		o.problem = fmt.Sprintf("Invalid %s id %s", key.kind, key.id)
+	case err != nil:
+		return nil, err
+	case key.kind == store.Task:
+		status := doc.Text("status")
+		o.locked = status == "published" || status == "publishing"
+	}
+	b.owners[key] = o
+	return o, nil
+}
+
+// event makes what is stored of an event.
+func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, string) {
+	iter, ok := wholeNumber(doc["iter"])
+	if !ok {
+		return store.Event{}, "Event has an iteration that is no number"
+	}
+	at, ok := wholeNumber(doc["timestamp"])
+	if !ok {
+		return store.Event{}, "Event has a timestamp that is no number"
+	}
+	if at == 0 {
+		at = b.now.UnixMilli()
+	}
+	if kind == eventPlot && doc.Text("plot_str") == "" {
+		return store.Event{}, "Plot event must have a 'plot_str' field"
+	}
+	if kind == eventScalar && !isNumberOrNull(doc["value"]) {
+		return store.Event{}, "Scalar event has a value that is no number"
+	}
+	doc = maps.Clone(doc) // the transaction may run again with the batch as it came
+	// What only steers the storing is not part of the event; "method" is what newer
+	// SDKs add to every request.
+	for _, field := range []string{"allow_locked", "method", "skip_validation", "model"} {
+		delete(doc, field)
+	}
+	doc["task"], doc["timestamp"] = key.id, number(at)
+	if kind == eventLog {
+		delete(doc, "iter")
+	} else {
+		doc["iter"] = number(iter)
+	}
+	if doc.Text("worker") == "" && b.c.Worker != "" {
+		doc["worker"] = b.c.Worker
+	}
+	event := store.Event{
+		ID: newID(), Task: key.id, Type: kind, Metric: doc.Text("metric"), Variant: doc.Text("variant"),
+		Iter: iter, Timestamp: at, Body: doc,
+	}
+	if kind != eventLog {
+		// A report that is repeated takes the place of the first.
+		event.ID = md5Hex(strings.Join([]string{kind, key.id, event.Metric, event.Variant, doc.Text("key"), formatInt(iter)}, "\x00"))
+	}
+	doc["event_id"] = event.ID
+	return event, ""
+}
+
+// note keeps on the task or model what its newest events say.
+func (o *owner) note(e store.Event, now string) {
+	o.touched = true
+	o.doc["last_update"], o.doc["last_change"] = now, now
+	if worker := e.Body.Text("worker"); worker != "" {
+		o.doc["last_worker"], o.doc["last_worker_report"] = worker, now
+	}
+	if e.Type == eventLog {
+		return
+	}
+	if _, known := o.doc["last_iteration"]; e.Iter != singleValueIter && (!known || e.Iter > o.doc.Int("last_iteration")) {
+		o.doc["last_iteration"] = number(e.Iter)
+	}
+	if e.Type == eventScalar && e.Metric != "" && e.Variant != "" && e.Body["value"] != nil {
+		noteLastMetric(o.doc, e)
+	}
+}
+
+// noteLastMetric updates last_metrics[md5 of metric][md5 of variant].
+func noteLastMetric(doc store.Doc, e store.Event) {
+	value := e.Body["value"]
+	variants := store.Doc(doc.Object("last_metrics")).Object(md5Hex(e.Metric))
+	last := store.Doc(variants).Object(md5Hex(e.Variant))
+	iter := number(e.Iter)
+	if old, known := last["min_value"]; !known || asFloat(value) < asFloat(old) {
+		last["min_value"], last["min_value_iteration"] = value, iter
+	}
+	if old, known := last["max_value"]; !known || asFloat(value) > asFloat(old) {
+		last["max_value"], last["max_value_iteration"] = value, iter
+	}
+	last["metric"], last["variant"], last["value"] = e.Metric, e.Variant, value
+}
+
+// write stores what add has prepared.
+func (b *batch) write(ctx context.Context) error {
+	if len(b.events) == 0 {
+		return nil
+	}
+	if err := b.tx.AppendEvents(ctx, b.events); err != nil {
+		return err
+	}
+	for key, o := range b.owners {
+		if !o.touched {
+			continue
+		}
+		if err := b.tx.Put(ctx, key.kind, o.doc); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type taskRequest struct {
+	Task        string `json:"task"`
+	AllowLocked bool   `json:"allow_locked"`
+}
+
+// deleteTaskEvents forgets all reports of a task.
+func (s *Server) deleteTaskEvents(ctx context.Context, _ *Call, req taskRequest) (map[string]any, error) {
+	if err := s.mustHaveTask(ctx, req.Task, false); err != nil {
+		return nil, err
+	}
+	var n int
+	err := s.store.Tx(ctx, func(tx store.Tx) error {
+		var err error
+		n, err = tx.DeleteEvents(ctx, store.EventQuery{Tasks: []string{req.Task}})
+		return err
+	})
+	return map[string]any{"deleted": n > 0}, err
+}
+
+// mustHaveTask refuses calls about tasks, or models, that don't exist.
+func (s *Server) mustHaveTask(ctx context.Context, id string, model bool) error {
+	if id == "" {
+		return missing("task")
+	}
+	kind := store.Task
+	if model {
+		kind = store.Model
+	}
+	_, err := s.store.Get(ctx, kind, id)
+	return notFound(err, kind, id)
+}
+
+// wholeNumber reads a number that may have come as 3.0 or "3"; an absent one is 0.
+func wholeNumber(v any) (int64, bool) {
+	var text string
+	switch v := v.(type) {
+	case nil:
+		return 0, true
+	case json.Number:
+		text = v.String()
+	case string:
+		text = strings.TrimSpace(v)
+	default:
+		return 0, false
+	}
+	if n, err := json.Number(text).Int64(); err == nil {
+		return n, true
+	}
+	f, err := json.Number(text).Float64()
+	if err != nil || math.IsNaN(f) || f < -1<<62 || f > 1<<62 {
+		return 0, false
+	}
+	return int64(f), true
+}
+
+func isNumberOrNull(v any) bool {
+	_, isNumber := v.(json.Number)
+	return v == nil || isNumber
+}
+
+func asFloat(v any) float64 {
+	n, _ := v.(json.Number)
+	f, _ := n.Float64()
+	return f
+}
+
+func md5Hex(text string) string {
+	sum := md5.Sum([]byte(text))
+	return hex.EncodeToString(sum[:])
+}

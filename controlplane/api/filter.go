@@ -1,0 +1,412 @@
+package api
+
+import (
+	"encoding/json"
+	"regexp"
+	"strings"
+	"time"
+
+	"clearmlserving/controlplane/store"
+)
+
+// The operators that stand as items in a list filter.
+const (
+	opPrefix = "__$"
+	opAll    = "__$all"
+	opAnd    = "__$and"
+	opAny    = "__$any"
+	opOr     = "__$or"
+	opNot    = "__$not"
+	opNop    = "__$nop"
+)
+
+// buckets collects the values of a list filter by what is asked of them. A nil value
+// stands for a field that is missing or empty.
+type buckets struct {
+	in, all, notIn, notAll []any
+	// or says that one of the buckets is enough; otherwise each must hold.
+	or bool
+}
+
+// listFilter reads a value or a list of values with operators among them:
+//
+//	["a", "b"]                 has a or b
+//	["a", "-b"]                has a, and not b (honoured until an operator is seen)
+//	["__$all", "a", "b"]       has a and b
+//	["__$or", "a", "__$not", "b"]   has a, or has not b
+func listFilter(key string, value any) (store.Expr, error) {
+	values, ok := value.([]any)
+	if !ok {
+		values = []any{value}
+	}
+	if len(values) == 0 {
+		return nil, nil
+	}
+	var b buckets
+	var seen, all, not bool
+	for _, v := range values {
+		text, isText := v.(string)
+		if isText && strings.HasPrefix(text, opPrefix) {
+			switch text {
+			case opAll, opAnd:
+				all, not = true, false
+			case opAny, opOr:
+				all, not = false, false
+				b.or = b.or || !seen
+			case opNot:
+				not = true
+			case opNop:
+				all, not = false, false
+			default:
+				return nil, refuse(subFieldsValue, "Invalid field values: %s holds the unknown operator %s", key, text)
+			}
+			// After __$nop the old form of excluding counts again; __$not leaves open how
+			// the buckets are joined.
+			switch text {
+			case opNop:
+				seen = false
+			default:
+				seen = true
+			}
+			continue
+		}
+		switch {
+		case v != nil && !plain(v):
+			return nil, invalid("%s must be a value or a list of values", key)
+		case !seen && isText && len(text) > 1 && text[0] == '-':
+			b.notIn = append(b.notIn, text[1:])
+		case not:
+			b.notIn = append(b.notIn, v)
+			not = false
+		case all:
+			b.all = append(b.all, v)
+		default:
+			b.in = append(b.in, v)
+		}
+	}
+	return b.expr(fieldPath(key)), nil
+}
+
+func plain(v any) bool {
+	switch v.(type) {
+	case string, json.Number, bool:
+		return true
+	}
+	return false
+}
+
+func (b buckets) expr(path store.Path) store.Expr {
+	var parts []store.Expr
+	if len(b.in) > 0 {
+		parts = append(parts, oneOf(path, b.in))
+	}
+	if len(b.all) > 0 {
+		parts = append(parts, eachOf(path, b.all))
+	}
+	if len(b.notIn) > 0 {
+		parts = append(parts, store.Not{Expr: oneOf(path, b.notIn)})
+	}
+	if len(b.notAll) > 0 {
+		parts = append(parts, store.Not{Expr: eachOf(path, b.notAll)})
+	}
+	switch {
+	case len(parts) == 0:
+		return nil
+	case len(parts) == 1:
+		return parts[0]
+	case b.or:
+		return store.Or(parts)
+	}
+	return store.And(parts)
+}
+
+// oneOf holds when the field has one of the values.
+func oneOf(path store.Path, values []any) store.Expr {
+	var known []any
+	absent := false
+	for _, v := range values {
+		if v == nil {
+			absent = true
+		} else {
+			known = append(known, v)
+		}
+	}
+	switch {
+	case !absent:
+		return store.In{Path: path, Values: known}
+	case len(known) == 0:
+		return store.Missing{Path: path}
+	}
+	return store.Or{store.In{Path: path, Values: known}, store.Missing{Path: path}}
+}
+
+// eachOf holds when the field has all of the values.
+func eachOf(path store.Path, values []any) store.Expr {
+	var parts store.And
+	for _, v := range values {
+		parts = append(parts, oneOf(path, []any{v}))
+	}
+	return parts
+}
+
+// filters reads the newer form of list filters:
+// {"tags": {"any": {"include": […], "exclude": […]}, "all": {…}, "op": "and"}}.
+func (e entity) filters(value any) (store.Expr, error) {
+	byField, ok := value.(map[string]any)
+	if !ok {
+		return nil, invalid("filters must be an object")
+	}
+	var all store.And
+	for field, v := range byField {
+		if v == nil {
+			continue
+		}
+		form, ok := v.(map[string]any)
+		if !ok {
+			return nil, invalid("filters.%s must be an object", field)
+		}
+		if !contains(e.lists, field) {
+			continue
+		}
+		b := buckets{or: strings.EqualFold(asText(form["op"]), "or")}
+		for key, into := range map[string][2]*[]any{"any": {&b.in, &b.notIn}, "all": {&b.all, &b.notAll}} {
+			part, _ := form[key].(map[string]any)
+			for i, side := range []string{"include", "exclude"} {
+				list, ok := part[side].([]any)
+				if part[side] != nil && !ok {
+					return nil, invalid("filters.%s.%s.%s must be a list", field, key, side)
+				}
+				for _, item := range list {
+					if item != nil && !plain(item) {
+						return nil, invalid("filters.%s.%s.%s must hold plain values", field, key, side)
+					}
+				}
+				*into[i] = list
+			}
+		}
+		if cond := b.expr(fieldPath(field)); cond != nil {
+			all = append(all, cond)
+		}
+	}
+	return all, nil
+}
+
+// patternFilter reads a regular expression in Python's form, found anywhere in the text.
+func patternFilter(key string, value any) (store.Expr, error) {
+	pattern, ok := value.(string)
+	if !ok {
+		return nil, invalid("%s must be a text", key)
+	}
+	if pattern == "" {
+		return nil, nil
+	}
+	re, err := compilePattern(pattern, false)
+	if err != nil {
+		return nil, err
+	}
+	return store.Regexp{Path: fieldPath(key), Pattern: re}, nil
+}
+
+// pythonEnd is the one escape of Python's expressions that Go spells differently.
+var pythonEnd = regexp.MustCompile(`((?:^|[^\\])(?:\\\\)*)\\Z`)
+
+// compilePattern takes Python's regular expressions but for look-around and
+// back-references, which need a search that can take for ever.
+func compilePattern(pattern string, ignoreCase bool) (*regexp.Regexp, error) {
+	if len(pattern) > 10_000 {
+		return nil, refuse(subInvalidRegex, "Invalid regular expression: longer than 10000 characters")
+	}
+	text := pythonEnd.ReplaceAllString(pattern, `$1\z`)
+	if ignoreCase {
+		text = "(?i)" + text
+	}
+	re, err := regexp.Compile(text)
+	if err != nil {
+		return nil, refuse(subInvalidRegex, "Invalid regular expression: %q: %v", pattern, err)
+	}
+	return re, nil
+}
+
+// rangeFilter reads [min, max], both inclusive and both possibly null. Without a
+// minimum, documents that lack the field match too.
+func rangeFilter(key string, value any) (store.Expr, error) {
+	limits, ok := value.([]any)
+	if !ok || len(limits) != 2 {
+		return nil, invalid("%s must be a list of two: the least and the greatest value", key)
+	}
+	path := fieldPath(key)
+	for i, v := range limits {
+		switch text := v.(type) {
+		case nil, json.Number:
+		case string:
+			t, err := parseTime(text)
+			if err != nil {
+				return nil, invalid("%s: %v", key, err)
+			}
+			limits[i] = store.FormatTime(t)
+		default:
+			return nil, invalid("%s must hold numbers or times", key)
+		}
+	}
+	least, greatest := limits[0], limits[1]
+	var all store.And
+	if least != nil {
+		all = append(all, store.Compare{Path: path, Op: store.GreaterEqual, Value: least})
+	}
+	if greatest != nil {
+		all = append(all, store.Compare{Path: path, Op: store.LessEqual, Value: greatest})
+	}
+	switch {
+	case len(all) == 0:
+		return nil, nil
+	case least == nil:
+		return store.Or{all, store.Missing{Path: path}}, nil
+	}
+	return all, nil
+}
+
+// datetimeFilter reads a time or a list of times, each with >=, >, <=, < or nothing
+// before it. Two bare times are the ends of a range.
+func datetimeFilter(key string, value any) (store.Expr, error) {
+	items, ok := value.([]any)
+	if !ok {
+		items = []any{value}
+	}
+	path := fieldPath(key)
+	var all store.And
+	var bare []any
+	for _, item := range items {
+		if item == nil {
+			continue
+		}
+		text, ok := item.(string)
+		if !ok {
+			return nil, invalid("%s must be a time or a list of times", key)
+		}
+		op, rest := store.Op(""), strings.TrimSpace(text)
+		for _, known := range []store.Op{store.GreaterEqual, store.LessEqual, store.Greater, store.Less} {
+			if after, ok := strings.CutPrefix(rest, string(known)); ok {
+				op, rest = known, strings.TrimSpace(after)
+				break
+			}
+		}
+		t, err := parseTime(rest)
+		if err != nil {
+			return nil, invalid("%s: %v", key, err)
+		}
+		if op == "" {
+			bare = append(bare, store.FormatTime(t))
+			continue
+		}
+		all = append(all, store.Compare{Path: path, Op: op, Value: store.FormatTime(t)})
+	}
+	if len(bare) == 2 && len(items) == 2 {
+		return store.And{
+			store.Compare{Path: path, Op: store.GreaterEqual, Value: bare[0]},
+			store.Compare{Path: path, Op: store.LessEqual, Value: bare[1]},
+		}, nil
+	}
+	for _, at := range bare {
+		all = append(all, store.In{Path: path, Values: []any{at}})
+	}
+	return all, nil
+}
+
+// exactFilter compares a field with one value.
+func exactFilter(key string, value any) (store.Expr, error) {
+	if !plain(value) {
+		return nil, invalid("%s must be a plain value", key)
+	}
+	return store.In{Path: fieldPath(key), Values: []any{value}}, nil
+}
+
+// multiField reads {"fields": […], "pattern": "…"} or {"fields": […], "datetime": […]}.
+// The pattern ignores case.
+func multiField(key string, value any, join func([]store.Expr) store.Expr) (store.Expr, error) {
+	form, ok := value.(map[string]any)
+	if !ok {
+		return nil, invalid("%s must be an object with fields and a pattern or datetime", key)
+	}
+	fields, _ := form["fields"].([]any)
+	if len(fields) == 0 {
+		return nil, invalid("%s.fields must be a list of field names", key)
+	}
+	pattern, hasPattern := form["pattern"].(string)
+	if !hasPattern && form["datetime"] == nil {
+		return nil, invalid("%s needs a pattern or datetime", key)
+	}
+	var re *regexp.Regexp
+	if hasPattern {
+		if pattern == "" {
+			return nil, nil
+		}
+		var err error
+		if re, err = compilePattern(pattern, true); err != nil {
+			return nil, err
+		}
+	}
+	var parts []store.Expr
+	for _, field := range fields {
+		name, ok := field.(string)
+		if !ok || name == "" {
+			return nil, invalid("%s.fields must be a list of field names", key)
+		}
+		if hasPattern {
+			parts = append(parts, store.Regexp{Path: fieldPath(name), Pattern: re})
+			continue
+		}
+		cond, err := datetimeFilter(name, form["datetime"])
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, cond)
+	}
+	return join(parts), nil
+}
+
+// searchText finds a text in any of the fields, whatever its case.
+func searchText(fields []string, value any) (store.Expr, error) {
+	text, ok := value.(string)
+	if !ok {
+		return nil, invalid("search_text must be a text")
+	}
+	if text = strings.TrimSpace(text); text == "" {
+		return nil, nil
+	}
+	re, err := compilePattern(regexp.QuoteMeta(text), true)
+	if err != nil {
+		return nil, err
+	}
+	var parts store.Or
+	for _, field := range fields {
+		parts = append(parts, store.Regexp{Path: fieldPath(field), Pattern: re})
+	}
+	return parts, nil
+}
+
+// timeLayouts are the forms of ISO 8601 that clients send; Go reads fractions of
+// seconds without being told. Without an offset, UTC is meant.
+var timeLayouts = []string{
+	time.RFC3339,
+	"2006-01-02T15:04:05-0700",
+	"2006-01-02T15:04:05",
+	"2006-01-02T15:04",
+	"2006-01-02 15:04:05Z07:00",
+	"2006-01-02 15:04:05",
+	"2006-01-02 15:04",
+	"2006-01-02",
+}
+
+func parseTime(text string) (time.Time, error) {
+	for _, layout := range timeLayouts {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, invalid("%q is not a time in ISO 8601, such as 2026-11-23T13:40:14+00:00", text)
+}
+
+func asText(v any) string {
+	s, _ := v.(string)
+	return s
+}

@@ -1,0 +1,158 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"clearmlserving/controlplane/store"
+)
+
+type readyRequest struct {
+	Model string `json:"model"`
+	// PublishTask is true when absent.
+	PublishTask      *bool `json:"publish_task"`
+	ForcePublishTask bool  `json:"force_publish_task"`
+}
+
+type readyAnswer struct {
+	Updated       int            `json:"updated"`
+	PublishedTask *publishedTask `json:"published_task,omitempty"`
+}
+
+type publishedTask struct {
+	ID   string  `json:"id"`
+	Data updated `json:"data"`
+}
+
+// setModelReady publishes a model, and unless told otherwise the task that made it.
+func (s *Server) setModelReady(ctx context.Context, c *Call, req readyRequest) (readyAnswer, error) {
+	var answer readyAnswer
+	err := s.write(ctx, c, func(w *work) error {
+		answer = readyAnswer{Updated: 1}
+		doc, err := w.get(ctx, store.Model, req.Model)
+		if err != nil {
+			return err
+		}
+		if truth(doc["ready"]) {
+			return refuse(subModelIsReady, "Model is ready already: model=%s", doc.ID())
+		}
+		if req.PublishTask == nil || *req.PublishTask {
+			if answer.PublishedTask, err = w.publishTaskOf(ctx, doc, req.ForcePublishTask); err != nil {
+				return err
+			}
+		}
+		return w.publishModel(ctx, doc)
+	})
+	return answer, err
+}
+
+// publishModel makes a model ready.
+func (w *work) publishModel(ctx context.Context, doc store.Doc) error {
+	doc["ready"], doc["last_update"] = true, w.now
+	return w.put(ctx, store.Model, doc)
+}
+
+// publishTaskOf publishes the task that made a model, if there is one left to publish.
+func (w *work) publishTaskOf(ctx context.Context, model store.Doc, force bool) (*publishedTask, error) {
+	id := model.Text("task")
+	if id == "" {
+		return nil, nil
+	}
+	task, err := w.Get(ctx, store.Task, id)
+	if errors.Is(err, store.ErrNotFound) || (err == nil && task.Text("status") == "published") {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	withModel := false
+	if err := w.publishTask(ctx, task, statusRequest{Force: force, PublishModel: &withModel}); err != nil {
+		return nil, err
+	}
+	if err := w.put(ctx, store.Task, task); err != nil {
+		return nil, err
+	}
+	return &publishedTask{ID: id, Data: updated{Updated: 1, Fields: statusFields(task)}}, nil
+}
+
+type deleteModelRequest struct {
+	Model string `json:"model"`
+	Force bool   `json:"force"`
+}
+
+type deleteModelAnswer struct {
+	Deleted bool   `json:"deleted"`
+	URL     string `json:"url,omitempty"`
+}
+
+// deleteModel removes a model that nothing depends on, or any with force. Its file
+// stays; the answer tells where it is.
+func (s *Server) deleteModel(ctx context.Context, c *Call, req deleteModelRequest) (deleteModelAnswer, error) {
+	answer := deleteModelAnswer{Deleted: true}
+	err := s.write(ctx, c, func(w *work) error {
+		doc, err := w.get(ctx, store.Model, req.Model)
+		if err != nil {
+			return err
+		}
+		if !req.Force {
+			if err := w.guardModelDelete(ctx, doc); err != nil {
+				return err
+			}
+		}
+		answer.URL = doc.Text("uri")
+		return w.removeModel(ctx, doc)
+	})
+	return answer, err
+}
+
+// guardModelDelete refuses to delete what is in use without force.
+func (w *work) guardModelDelete(ctx context.Context, doc store.Doc) error {
+	users, err := w.Count(ctx, store.Task, is(doc.ID(), "models", "input", "model"))
+	if err != nil {
+		return err
+	}
+	if users > 0 {
+		return refuse(subModelInUse, "Model is used as input of %d tasks: model=%s: use force", users, doc.ID())
+	}
+	if doc.Text("task") == "" {
+		return nil
+	}
+	task, err := w.Get(ctx, store.Task, doc.Text("task"))
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if task.Text("status") == "published" {
+		return refuse(subModelCreatingTask, "Model was made by a published task: model=%s, task=%s: use force", doc.ID(), task.ID())
+	}
+	return nil
+}
+
+// removeModel deletes a model and takes it out of the outputs of tasks.
+func (w *work) removeModel(ctx context.Context, doc store.Doc) error {
+	if err := w.remove(ctx, store.Model, doc.ID()); err != nil {
+		return err
+	}
+	if _, err := w.DeleteEvents(ctx, store.EventQuery{Tasks: []string{doc.ID()}}); err != nil {
+		return err
+	}
+	makers, err := w.all(ctx, store.Task, is(doc.ID(), "models", "output", "model"))
+	if err != nil {
+		return err
+	}
+	for _, task := range makers {
+		models := task.Object("models")
+		list, _ := models["output"].([]any)
+		models["output"] = slices.DeleteFunc(list, func(v any) bool {
+			entry, ok := v.(map[string]any)
+			return ok && entry["model"] == doc.ID()
+		})
+		if err := w.put(ctx, store.Task, task); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,307 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+
+	"clearmlserving/controlplane/store"
+)
+
+// modelCalls lists the calls of the models service.
+func (s *Server) modelCalls() []callEntry {
+	return []callEntry{
+		{"models.create", mayWrite, typed(s.createModel)},
+		{"models.get_by_id", mayRead, typed(s.getModel)},
+		{"models.get_all", mayRead, typed(s.getModels)},
+		{"models.get_all_ex", mayRead, typed(s.getModelsExpanded)},
+		{"models.get_by_id_ex", mayRead, typed(s.getModelsExpanded)},
+		{"models.edit", mayWrite, typed(s.editModel)},
+		{"models.update", mayWrite, typed(s.editModel)},
+		{"models.move", mayWrite, typed(s.moveModels)},
+		{"models.update_tags", mayWrite, typed(s.updateModelTags)},
+		{"models.add_or_update_metadata", mayWrite, typed(s.addModelMetadata)},
+		{"models.delete_metadata", mayWrite, typed(s.deleteModelMetadata)},
+
+		// modelready.go
+		{"models.set_ready", mayWrite, typed(s.setModelReady)},
+		{"models.delete", mayWrite, typed(s.deleteModel)},
+
+		// many.go
+		{"models.archive_many", mayWrite, typed(s.archiveManyModels)},
+		{"models.unarchive_many", mayWrite, typed(s.unarchiveManyModels)},
+		{"models.delete_many", mayWrite, typed(s.deleteManyModels)},
+		{"models.publish_many", mayWrite, typed(s.publishManyModels)},
+	}
+}
+
+// modelShapes are the fields that calls may set on a model.
+var modelShapes = map[string]shape{
+	"name": aName, "uri": aText, "comment": aText, "framework": aText, "project": aText,
+	"parent": aText, "task": aText, "tags": tags, "system_tags": tags, "labels": anObject,
+	"ready": aFlag,
+}
+
+// contentFields are what a model is; setting one moves its last_update.
+var contentFields = []string{"uri", "framework", "design", "labels", "ready", "metadata", "system_tags", "tags"}
+
+// takeModel picks a model's fields out of a request and checks them.
+func takeModel(req Fields) (Fields, error) {
+	fields, err := take(req, modelShapes)
+	if err != nil {
+		return nil, err
+	}
+	labels, _ := fields["labels"].(map[string]any)
+	for label, v := range labels {
+		n, ok := v.(json.Number)
+		if !ok || strings.ContainsAny(n.String(), ".eE") {
+			return nil, invalid("label %q must be a whole number", label)
+		}
+	}
+	if design := req["design"]; design != nil {
+		fields["design"] = design
+	}
+	if metadata := req["metadata"]; metadata != nil {
+		if fields["metadata"], err = checkMetadata(metadata); err != nil {
+			return nil, err
+		}
+	}
+	return fields, nil
+}
+
+// checkMetadata takes {key: {key, type, value}} or a list of {key, type, value}.
+func checkMetadata(v any) (map[string]any, error) {
+	out := map[string]any{}
+	put := func(key string, item any) error {
+		entry, ok := item.(map[string]any)
+		if !ok {
+			return invalid("metadata must hold objects with key, type, and value")
+		}
+		if named := asText(entry["key"]); named != "" {
+			key = named
+		}
+		if key = strings.TrimSpace(key); key == "" {
+			return invalid("an item of metadata has no key")
+		}
+		checked := map[string]any{"key": key}
+		for _, field := range []string{"type", "value"} {
+			if entry[field] == nil {
+				continue
+			}
+			if _, ok := entry[field].(string); !ok {
+				return invalid("%s of metadata %q must be a text", field, key)
+			}
+			checked[field] = entry[field]
+		}
+		out[key] = checked
+		return nil
+	}
+	switch v := v.(type) {
+	case []any:
+		for _, item := range v {
+			if err := put("", item); err != nil {
+				return nil, err
+			}
+		}
+	case map[string]any:
+		for key, item := range v {
+			if err := put(key, item); err != nil {
+				return nil, err
+			}
+		}
+	default:
+		return nil, invalid("metadata must be an object or a list")
+	}
+	return out, nil
+}
+
+// checkModelLinks makes sure that what a model refers to exists.
+func (w *work) checkModelLinks(ctx context.Context, fields Fields) error {
+	for key, kind := range map[string]store.Kind{"project": store.Project, "task": store.Task, "parent": store.Model} {
+		if id := asText(fields[key]); id != "" {
+			if _, err := w.get(ctx, kind, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+type createdAnswer struct {
+	ID      string `json:"id"`
+	Created bool   `json:"created"`
+}
+
+// createModel makes a model. It is published unless the request says that it isn't
+// ready; the SDK always says so.
+func (s *Server) createModel(ctx context.Context, c *Call, req Fields) (createdAnswer, error) {
+	fields, err := takeModel(req)
+	if err != nil {
+		return createdAnswer{}, err
+	}
+	for _, key := range []string{"name", "uri"} {
+		if fields[key] == nil {
+			return createdAnswer{}, missing(key)
+		}
+	}
+	answer := createdAnswer{Created: true}
+	err = s.write(ctx, c, func(w *work) error {
+		if err := w.checkModelLinks(ctx, fields); err != nil {
+			return err
+		}
+		doc := store.Doc{"ready": true, "comment": "", "labels": map[string]any{}, "metadata": map[string]any{}}
+		maps.Copy(doc, fields)
+		answer.ID, err = w.add(ctx, store.Model, doc)
+		return err
+	})
+	return answer, err
+}
+
+type modelRequest struct {
+	Model string `json:"model"`
+}
+
+type modelAnswer struct {
+	Model store.Doc `json:"model"`
+}
+
+// getModel returns a model in full.
+func (s *Server) getModel(ctx context.Context, _ *Call, req modelRequest) (modelAnswer, error) {
+	if req.Model == "" {
+		return modelAnswer{}, missing("model")
+	}
+	doc, err := s.store.Get(ctx, store.Model, req.Model)
+	return modelAnswer{doc}, notFound(err, store.Model, req.Model)
+}
+
+// getModels lists models.
+func (s *Server) getModels(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
+	return s.listModels(ctx, req, false)
+}
+
+// getModelsExpanded lists models with references as objects.
+func (s *Server) getModelsExpanded(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
+	return s.listModels(ctx, req, true)
+}
+
+func (s *Server) listModels(ctx context.Context, req Fields, expand bool) (map[string]any, error) {
+	req, err := s.withSubprojects(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return s.list(ctx, modelEntity, req, nil, expand)
+}
+
+// editModel replaces fields of a model, published or not.
+func (s *Server) editModel(ctx context.Context, c *Call, req Fields) (updated, error) {
+	fields, err := takeModel(req)
+	if err != nil {
+		return updated{}, err
+	}
+	var reached *int64
+	if n, given, err := intField(req, "iteration"); err != nil {
+		return updated{}, err
+	} else if given {
+		at := int64(n)
+		reached = &at
+	}
+	answer := updated{Updated: 1, Fields: map[string]any{}}
+	err = s.write(ctx, c, func(w *work) error {
+		if err := w.checkModelLinks(ctx, fields); err != nil {
+			return err
+		}
+		doc, err := w.get(ctx, store.Model, asText(req["model"]))
+		if err != nil {
+			return err
+		}
+		if fields["uri"] != nil {
+			delete(doc, "ui_cache")
+		}
+		for key, v := range fields {
+			doc[key] = v
+			if slices.Contains(contentFields, key) {
+				doc["last_update"] = w.now
+			}
+			if plain(v) {
+				answer.Fields[key] = v
+			}
+		}
+		if err := w.raiseTaskIteration(ctx, doc.Text("task"), reached); err != nil {
+			return err
+		}
+		return w.put(ctx, store.Model, doc)
+	})
+	return answer, err
+}
+
+// raiseTaskIteration keeps the iteration that a model was made at on its task.
+func (w *work) raiseTaskIteration(ctx context.Context, task string, reached *int64) error {
+	if task == "" || reached == nil {
+		return nil
+	}
+	doc, err := w.Get(ctx, store.Task, task)
+	if errors.Is(err, store.ErrNotFound) || (err == nil && *reached <= doc.Int("last_iteration")) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	raiseIteration(doc, reached)
+	return w.put(ctx, store.Task, doc)
+}
+
+// moveModels puts models into another project.
+func (s *Server) moveModels(ctx context.Context, c *Call, req moveRequest) (moveAnswer, error) {
+	return s.move(ctx, c, store.Model, req)
+}
+
+// updateModelTags adds tags to models and takes others away.
+func (s *Server) updateModelTags(ctx context.Context, c *Call, req tagsRequest) (updated, error) {
+	return s.updateTags(ctx, c, store.Model, req)
+}
+
+type metadataRequest struct {
+	Model    string   `json:"model"`
+	Metadata []any    `json:"metadata"`
+	Replace  bool     `json:"replace_metadata"`
+	Keys     []string `json:"keys"`
+}
+
+// addModelMetadata adds and changes metadata of a model, by key.
+func (s *Server) addModelMetadata(ctx context.Context, c *Call, req metadataRequest) (countAnswer, error) {
+	fresh, err := checkMetadata(req.Metadata)
+	if err != nil {
+		return countAnswer{}, err
+	}
+	err = s.changeModel(ctx, c, req.Model, func(w *work, doc store.Doc) error {
+		if req.Replace {
+			doc["metadata"] = map[string]any{}
+		}
+		maps.Copy(doc.Object("metadata"), fresh)
+		doc["last_update"] = w.now
+		return nil
+	})
+	return countAnswer{1}, err
+}
+
+// deleteModelMetadata removes metadata of a model; unknown keys are fine.
+func (s *Server) deleteModelMetadata(ctx context.Context, c *Call, req metadataRequest) (countAnswer, error) {
+	err := s.changeModel(ctx, c, req.Model, func(w *work, doc store.Doc) error {
+		for _, key := range req.Keys {
+			delete(doc.Object("metadata"), strings.TrimSpace(key))
+		}
+		doc["last_update"] = w.now
+		return nil
+	})
+	return countAnswer{1}, err
+}
+
+// changeModel changes one model.
+func (s *Server) changeModel(ctx context.Context, c *Call, id string, change func(w *work, doc store.Doc) error) error {
+	return s.write(ctx, c, func(w *work) error {
+		return w.change(ctx, store.Model, id, func(doc store.Doc) error { return change(w, doc) })
+	})
+}

@@ -1,0 +1,443 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"clearmlserving/controlplane/store"
+)
+
+// projectCalls lists the calls of the projects service.
+func (s *Server) projectCalls() []callEntry {
+	return []callEntry{
+		{"projects.create", mayWrite, typed(s.createProject)},
+		{"projects.get_by_id", mayRead, typed(s.getProject)},
+		{"projects.get_all", mayRead, typed(s.getProjects)},
+		{"projects.get_all_ex", mayRead, typed(s.getProjectsExpanded)},
+		{"projects.update", mayWrite, typed(s.updateProject)},
+		{"projects.delete", mayWrite, typed(s.deleteProject)},
+	}
+}
+
+// projectShapes are the fields that calls may set on a project.
+var projectShapes = map[string]shape{
+	"name": aName, "description": aText, "tags": tags, "system_tags": tags, "default_output_destination": aText,
+}
+
+// createProject makes a project, and the projects above it that are missing.
+func (s *Server) createProject(ctx context.Context, c *Call, req Fields) (idAnswer, error) {
+	fields, err := take(req, projectShapes)
+	if err != nil {
+		return idAnswer{}, err
+	}
+	name, err := projectName(asText(fields["name"]))
+	if err != nil {
+		return idAnswer{}, err
+	}
+	var answer idAnswer
+	err = s.write(ctx, c, func(w *work) error {
+		if _, found, err := w.projectNamed(ctx, name); err != nil || found {
+			if found {
+				return refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s, company=%s", name, c.Company)
+			}
+			return err
+		}
+		answer.ID, err = w.addProject(ctx, name, fields)
+		return err
+	})
+	return answer, err
+}
+
+// projectName checks a name and trims its parts.
+func projectName(name string) (string, error) {
+	if name == "" {
+		return "", missing("name")
+	}
+	parts := strings.Split(strings.Trim(name, "/"), "/")
+	for i, part := range parts {
+		if parts[i] = strings.TrimSpace(part); parts[i] == "" {
+			return "", refuse(subInvalidProjectName, "Invalid project name: %q has an empty part between its slashes", name)
+		}
+	}
+	return strings.Join(parts, "/"), nil
+}
+
+func (w *work) projectNamed(ctx context.Context, name string) (store.Doc, bool, error) {
+	found, err := w.all(ctx, store.Project, is(name, "name"))
+	if err != nil || len(found) == 0 {
+		return nil, false, err
+	}
+	return found[0], true, nil
+}
+
+// addProject stores a new project below its parents, which are made when they are missing.
+func (w *work) addProject(ctx context.Context, name string, fields Fields) (string, error) {
+	doc := store.Doc{"description": ""}
+	maps.Copy(doc, fields)
+	doc["name"], doc["basename"] = name, name
+	if at := strings.LastIndexByte(name, '/'); at >= 0 {
+		parent, err := w.projectFor(ctx, "", name[:at])
+		if err != nil {
+			return "", err
+		}
+		doc["basename"], doc["parent"] = name[at+1:], parent
+	}
+	return w.add(ctx, store.Project, doc)
+}
+
+// projectFor finds a project by id, or by name, and makes the latter when it is
+// missing. Without either it is "".
+func (w *work) projectFor(ctx context.Context, id, name string) (string, error) {
+	if id != "" {
+		_, err := w.get(ctx, store.Project, id)
+		return id, err
+	}
+	if name == "" {
+		return "", nil
+	}
+	name, err := projectName(name)
+	if err != nil {
+		return "", err
+	}
+	doc, found, err := w.projectNamed(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if found {
+		return doc.ID(), nil
+	}
+	return w.addProject(ctx, name, Fields{})
+}
+
+type projectRequest struct {
+	Project        string `json:"project"`
+	Force          bool   `json:"force"`
+	DeleteContents bool   `json:"delete_contents"`
+}
+
+type projectAnswer struct {
+	Project store.Doc `json:"project"`
+}
+
+// getProject returns a project in full.
+func (s *Server) getProject(ctx context.Context, _ *Call, req projectRequest) (projectAnswer, error) {
+	if req.Project == "" {
+		return projectAnswer{}, missing("project")
+	}
+	doc, err := s.store.Get(ctx, store.Project, req.Project)
+	return projectAnswer{doc}, notFound(err, store.Project, req.Project)
+}
+
+// getProjects lists projects.
+func (s *Server) getProjects(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
+	return s.listProjects(ctx, req, false)
+}
+
+// getProjectsExpanded lists projects with references as objects, and with how many
+// tasks are in which status when asked for.
+func (s *Server) getProjectsExpanded(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
+	answer, err := s.listProjects(ctx, req, true)
+	if err != nil || !truth(req["include_stats"]) {
+		return answer, err
+	}
+	for _, doc := range answer[projectEntity.name].([]map[string]any) {
+		if doc["stats"], err = s.projectStats(ctx, asText(doc["id"])); err != nil {
+			return nil, err
+		}
+	}
+	return answer, nil
+}
+
+func (s *Server) listProjects(ctx context.Context, req Fields, expand bool) (map[string]any, error) {
+	shallow := truth(req["shallow_search"])
+	parent := req["parent"]
+	switch {
+	case shallow && parent == nil:
+		return s.list(ctx, projectEntity, req, store.Missing{Path: store.Path{"parent"}}, expand)
+	case shallow || parent == nil:
+		return s.list(ctx, projectEntity, req, nil, expand)
+	}
+	below, err := s.belowProjects(ctx, listOf(parent))
+	if err != nil {
+		return nil, err
+	}
+	req = maps.Clone(req)
+	delete(req, "parent")
+	return s.list(ctx, projectEntity, req, below, expand)
+}
+
+// belowProjects is the filter for projects anywhere below some others: by their names,
+// which begin with those above.
+func (s *Server) belowProjects(ctx context.Context, ids []any) (store.Expr, error) {
+	above, err := s.store.Query(ctx, store.Project, store.Query{Where: store.In{Path: store.Path{"id"}, Values: ids}})
+	if err != nil {
+		return nil, err
+	}
+	below := store.Or{}
+	for _, doc := range above {
+		below = append(below, below1(doc))
+	}
+	return below, nil
+}
+
+// below1 is the filter for projects anywhere below one.
+func below1(project store.Doc) store.Expr {
+	return store.Regexp{
+		Path:    store.Path{"name"},
+		Pattern: regexp.MustCompile("^" + regexp.QuoteMeta(project.Text("name")+"/")), // quoted: always valid
+	}
+}
+
+// withSubprojects adds the projects below to a filter by project when asked for.
+func (s *Server) withSubprojects(ctx context.Context, req Fields) (Fields, error) {
+	ids := listOf(req["project"])
+	if !truth(req["include_subprojects"]) || len(ids) == 0 {
+		return req, nil
+	}
+	var plainIDs []any
+	for _, id := range ids {
+		if text, ok := id.(string); ok && text != "" && !strings.HasPrefix(text, opPrefix) && text[0] != '-' {
+			plainIDs = append(plainIDs, text)
+		}
+	}
+	below, err := s.belowProjects(ctx, plainIDs)
+	if err != nil {
+		return nil, err
+	}
+	docs, err := s.store.Query(ctx, store.Project, store.Query{Where: below})
+	if err != nil {
+		return nil, err
+	}
+	req = maps.Clone(req)
+	req["project"] = append(slices.Clone(ids), anyTexts(docIDs(docs))...)
+	return req, nil
+}
+
+func listOf(v any) []any {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case []any:
+		return v
+	}
+	return []any{v}
+}
+
+// projectStats counts the tasks of a project by status.
+func (s *Server) projectStats(ctx context.Context, id string) (map[string]any, error) {
+	out := map[string]any{}
+	for part, archived := range map[string]bool{"active": false, "archived": true} {
+		visible := store.Expr(is(archivedTag, "system_tags"))
+		if !archived {
+			visible = store.Not{Expr: visible}
+		}
+		counts, total := map[string]int{}, 0
+		for status := range transitions {
+			n, err := s.store.Count(ctx, store.Task, store.And{is(id, "project"), is(status, "status"), visible})
+			if err != nil {
+				return nil, err
+			}
+			counts[status] = n
+			total += n
+		}
+		models, err := s.store.Count(ctx, store.Model, store.And{is(id, "project"), visible})
+		if err != nil {
+			return nil, err
+		}
+		out[part] = map[string]any{"status_count": counts, "total_tasks": total, "total_models": models}
+	}
+	return out, nil
+}
+
+// updateProject changes a project. A new name must stay below the same parent; the
+// projects below it are renamed too.
+func (s *Server) updateProject(ctx context.Context, c *Call, req Fields) (updated, error) {
+	fields, err := take(req, projectShapes)
+	if err != nil {
+		return updated{}, err
+	}
+	answer := updated{Updated: 1, Fields: fields}
+	err = s.write(ctx, c, func(w *work) error {
+		doc, err := w.get(ctx, store.Project, asText(req["project"]))
+		if err != nil {
+			return err
+		}
+		if name := asText(fields["name"]); name != "" {
+			if err := w.renameProject(ctx, doc, name); err != nil {
+				return err
+			}
+		}
+		for key, v := range fields {
+			if key != "name" {
+				doc[key] = v
+			}
+		}
+		doc["last_update"] = w.now
+		return w.put(ctx, store.Project, doc)
+	})
+	return answer, err
+}
+
+func (w *work) renameProject(ctx context.Context, doc store.Doc, name string) error {
+	name, err := projectName(name)
+	if err != nil {
+		return err
+	}
+	old := doc.Text("name")
+	if name == old {
+		return nil
+	}
+	cut := strings.LastIndexByte(name, '/') + 1
+	if name[:cut] != old[:strings.LastIndexByte(old, '/')+1] {
+		return refuse(subProjectLocation, "Cannot update project location: name=%s: only the part behind the last slash can change", name)
+	}
+	if _, taken, err := w.projectNamed(ctx, name); err != nil || taken {
+		if taken {
+			return refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s", name)
+		}
+		return err
+	}
+	children, err := w.all(ctx, store.Project, below1(doc))
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		child["name"] = name + strings.TrimPrefix(child.Text("name"), old)
+		if err := w.put(ctx, store.Project, child); err != nil {
+			return err
+		}
+	}
+	doc["name"], doc["basename"] = name, name[cut:]
+	return nil
+}
+
+type deleteProjectAnswer struct {
+	Deleted            int       `json:"deleted"`
+	DisassociatedTasks int       `json:"disassociated_tasks"`
+	DeletedTasks       int       `json:"deleted_tasks"`
+	DeletedModels      int       `json:"deleted_models"`
+	URLs               *fileURLs `json:"urls,omitempty"`
+}
+
+// deleteProject removes a project and those below it. Without force they must be empty
+// but for what is archived; what is left in them loses its project, or is deleted with
+// delete_contents.
+func (s *Server) deleteProject(ctx context.Context, c *Call, req projectRequest) (deleteProjectAnswer, error) {
+	var answer deleteProjectAnswer
+	err := s.write(ctx, c, func(w *work) error {
+		answer = deleteProjectAnswer{}
+		doc, err := w.get(ctx, store.Project, req.Project)
+		if err != nil {
+			return err
+		}
+		projects, err := w.all(ctx, store.Project, below1(doc))
+		if err != nil {
+			return err
+		}
+		projects = append(projects, doc)
+		inside := store.In{Path: store.Path{"project"}, Values: anyTexts(docIDs(projects))}
+		if !req.Force {
+			if err := w.guardEmpty(ctx, doc, inside); err != nil {
+				return err
+			}
+		}
+		if err := w.emptyProjects(ctx, inside, req.DeleteContents, &answer); err != nil {
+			return err
+		}
+		for _, project := range projects {
+			if err := w.remove(ctx, store.Project, project.ID()); err != nil {
+				return err
+			}
+		}
+		answer.Deleted = len(projects)
+		return nil
+	})
+	return answer, err
+}
+
+func (w *work) guardEmpty(ctx context.Context, doc store.Doc, inside store.Expr) error {
+	inUse := store.And{inside, store.Not{Expr: is(archivedTag, "system_tags")}}
+	tasks, err := w.Count(ctx, store.Task, inUse)
+	if err != nil {
+		return err
+	}
+	if tasks > 0 {
+		return refuse(subProjectHasTasks, "Project has %d tasks: id=%s: archive them or use force", tasks, doc.ID())
+	}
+	models, err := w.Count(ctx, store.Model, inUse)
+	if err != nil {
+		return err
+	}
+	if models > 0 {
+		return refuse(subProjectHasModels, "Project has %d models: id=%s: archive them or use force", models, doc.ID())
+	}
+	return nil
+}
+
+// emptyProjects takes tasks and models out of projects, or deletes them.
+func (w *work) emptyProjects(ctx context.Context, inside store.Expr, deleteThem bool, answer *deleteProjectAnswer) error {
+	tasks, err := w.all(ctx, store.Task, inside)
+	if err != nil {
+		return err
+	}
+	if deleteThem {
+		answer.URLs = &fileURLs{Model: []string{}, Event: []string{}, Artifact: []string{}}
+	}
+	for _, task := range tasks {
+		if deleteThem {
+			err = w.deleteTask(ctx, task, answer)
+		} else {
+			delete(task, "project")
+			answer.DisassociatedTasks++
+			err = w.put(ctx, store.Task, task)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	models, err := w.all(ctx, store.Model, inside) // after the tasks: some of them went with those
+	if err != nil {
+		return err
+	}
+	for _, model := range models {
+		if deleteThem {
+			answer.DeletedModels++
+			if uri := model.Text("uri"); uri != "" {
+				answer.URLs.Model = append(answer.URLs.Model, uri)
+			}
+			err = w.removeModel(ctx, model)
+		} else {
+			delete(model, "project")
+			err = w.put(ctx, store.Model, model)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deleteTask removes a task of a project that is deleted with its contents.
+func (w *work) deleteTask(ctx context.Context, task store.Doc, answer *deleteProjectAnswer) error {
+	gone, err := w.cleanUp(ctx, task, deleteTaskRequest{ReturnFileURLs: true})
+	if err != nil {
+		return err
+	}
+	if err := w.leaveRelatives(ctx, task, &gone); err != nil {
+		return err
+	}
+	answer.DeletedTasks++
+	answer.DeletedModels += gone.DeletedModels
+	answer.URLs.Model = append(answer.URLs.Model, gone.URLs.Model...)
+	answer.URLs.Event = append(answer.URLs.Event, gone.URLs.Event...)
+	answer.URLs.Artifact = append(answer.URLs.Artifact, gone.URLs.Artifact...)
+	err = w.remove(ctx, store.Task, task.ID())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,359 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+
+	"clearmlserving/controlplane/store"
+)
+
+// maxPage is how many documents one answer holds at most. The SDK takes a page with
+// fewer than it asked for as the last one, so more are never returned either.
+const maxPage = 500
+
+// entity says how the documents of one kind are listed: which keys of a request are
+// filters and of which class. Keys that end in ".*" stand for all paths below.
+type entity struct {
+	kind store.Kind
+	// name is the key of the answer.
+	name      string
+	patterns  []string
+	lists     []string
+	ranges    []string
+	datetimes []string
+	exact     []string
+	// searched are the fields of search_text.
+	searched []string
+	// references are the fields that hold ids of other documents.
+	references []reference
+	// hides says that documents with the system tag "hidden" are left out unless asked for.
+	hides bool
+}
+
+// reference is a field with the id of a document of another kind.
+type reference struct {
+	path store.Path
+	kind store.Kind
+}
+
+var taskEntity = entity{
+	kind:      store.Task,
+	name:      "tasks",
+	patterns:  []string{"name", "comment", "report"},
+	lists:     []string{"id", "user", "tags", "system_tags", "type", "status", "project", "parent", "hyperparams.*", "execution.queue", "models.input.model", "models.output.model"},
+	ranges:    []string{"created", "started", "active_duration", "last_metrics.*", "last_iteration"},
+	datetimes: []string{"status_changed", "last_update", "last_change"},
+	exact:     []string{"runtime.*"},
+	searched:  []string{"name", "id", "comment", "type"},
+	references: []reference{
+		{store.Path{"project"}, store.Project},
+		{store.Path{"parent"}, store.Task},
+		{store.Path{"user"}, store.User},
+		{store.Path{"company"}, store.Company},
+		{store.Path{"execution", "queue"}, store.Queue},
+		{store.Path{"models", "input", "model"}, store.Model},
+		{store.Path{"models", "output", "model"}, store.Model},
+	},
+	hides: true,
+}
+
+var modelEntity = entity{
+	kind:      store.Model,
+	name:      "models",
+	patterns:  []string{"name", "comment"},
+	lists:     []string{"tags", "system_tags", "framework", "uri", "id", "user", "project", "task", "parent", "metadata.*"},
+	ranges:    []string{"created", "last_metrics.*", "last_iteration"},
+	datetimes: []string{"last_update", "last_change"},
+	exact:     []string{"ready"},
+	searched:  []string{"name", "id", "comment", "framework", "uri"},
+	references: []reference{
+		{store.Path{"project"}, store.Project},
+		{store.Path{"parent"}, store.Model},
+		{store.Path{"task"}, store.Task},
+		{store.Path{"user"}, store.User},
+		{store.Path{"company"}, store.Company},
+	},
+}
+
+var projectEntity = entity{
+	kind:      store.Project,
+	name:      "projects",
+	patterns:  []string{"name", "basename", "description"},
+	lists:     []string{"tags", "system_tags", "id", "parent", "user"},
+	datetimes: []string{"last_update", "created"},
+	searched:  []string{"name", "id", "description"},
+	references: []reference{
+		{store.Path{"parent"}, store.Project},
+		{store.Path{"user"}, store.User},
+		{store.Path{"company"}, store.Company},
+	},
+	hides: true,
+}
+
+var queueEntity = entity{
+	kind:       store.Queue,
+	name:       "queues",
+	patterns:   []string{"name"},
+	lists:      []string{"tags", "system_tags", "id"},
+	datetimes:  []string{"last_update", "created"},
+	searched:   []string{"name", "id"},
+	references: []reference{{store.Path{"user"}, store.User}, {store.Path{"company"}, store.Company}},
+	hides:      true,
+}
+
+// list answers a get_all call: documents that match, in order, one page of them, and
+// of each only the fields asked for. With expand, references become objects. also is
+// a condition of the call beside the request's own, or nil.
+func (s *Server) list(ctx context.Context, e entity, req Fields, also store.Expr, expand bool) (map[string]any, error) {
+	where, err := e.where(req)
+	if err != nil {
+		return nil, err
+	}
+	if also != nil {
+		where = append(where, also)
+	}
+	q := store.Query{Where: where}
+	if q.Order, err = e.order(req); err != nil {
+		return nil, err
+	}
+	window, err := windowOf(req)
+	if err != nil {
+		return nil, err
+	}
+	q.Offset, q.Limit = window.offset, window.limit
+	fields, err := projectionOf(req)
+	if err != nil {
+		return nil, err
+	}
+	docs, err := s.store.Query(ctx, e.kind, q)
+	if err != nil {
+		return nil, err
+	}
+	if expand {
+		if err := s.expand(ctx, docs, e.references, fields); err != nil {
+			return nil, err
+		}
+		fields = fields.withIDs(e.references)
+	}
+	out := make([]map[string]any, len(docs))
+	for i, doc := range docs {
+		out[i] = fields.apply(doc)
+	}
+	answer := map[string]any{e.name: out}
+	if window.scroll {
+		answer["scroll_id"] = strconv.Itoa(window.offset + len(docs))
+	}
+	return answer, nil
+}
+
+// where builds the filter of a request: all of its conditions together.
+func (e entity) where(req Fields) (store.And, error) {
+	var all store.And
+	add := func(cond store.Expr, err error) error {
+		if err == nil && cond != nil {
+			all = append(all, cond)
+		}
+		return err
+	}
+	keys := make([]string, 0, len(req))
+	for key := range req {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys) // the first mistake that is told is the same each time
+	for _, key := range keys {
+		value := req[key]
+		if value == nil {
+			continue
+		}
+		var err error
+		switch {
+		case key == "_any_" || key == "_or_":
+			err = add(multiField(key, value, func(parts []store.Expr) store.Expr { return store.Or(parts) }))
+		case key == "_all_" || key == "_and_":
+			err = add(multiField(key, value, func(parts []store.Expr) store.Expr { return store.And(parts) }))
+		case key == "search_text":
+			err = add(searchText(e.searched, value))
+		case key == "filters":
+			err = add(e.filters(value))
+		case contains(e.patterns, key):
+			err = add(patternFilter(key, value))
+		case contains(e.lists, key):
+			err = add(listFilter(key, value))
+		case contains(e.ranges, key):
+			err = add(rangeFilter(key, value))
+		case contains(e.datetimes, key):
+			err = add(datetimeFilter(key, value))
+		case contains(e.exact, key):
+			err = add(exactFilter(key, value))
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	if e.hides && !truth(req["search_hidden"]) && len(listOf(req["id"])) == 0 {
+		all = append(all, store.Not{Expr: store.In{Path: store.Path{"system_tags"}, Values: []any{"hidden"}}})
+	}
+	return all, nil
+}
+
+// contains says whether a key is in a class of keys.
+func contains(class []string, key string) bool {
+	for _, known := range class {
+		if below, ok := strings.CutSuffix(known, "*"); ok {
+			if strings.HasPrefix(key, below) && len(key) > len(below) {
+				return true
+			}
+		} else if known == key {
+			return true
+		}
+	}
+	return false
+}
+
+// order reads order_by. Without one, the oldest come first: the serving CLI takes the
+// first service that it finds.
+func (e entity) order(req Fields) ([]store.Order, error) {
+	var keys []any
+	switch by := req["order_by"].(type) {
+	case nil:
+	case []any:
+		keys = by
+	default:
+		keys = []any{by}
+	}
+	var order []store.Order
+	for _, key := range keys {
+		name, ok := key.(string)
+		if !ok {
+			return nil, invalid("order_by must be the name of a field or a list of names")
+		}
+		name, desc := strings.CutPrefix(strings.TrimSpace(name), "-")
+		name = strings.TrimPrefix(name, "+")
+		if name == "@text_score" {
+			if req["search_text"] == nil {
+				return nil, refuse(subFieldsValue, "Invalid field values: order_by @text_score needs search_text")
+			}
+			continue // every match is as good as the others
+		}
+		if name == "" {
+			return nil, invalid("order_by holds an empty field name")
+		}
+		order = append(order, store.Order{Path: fieldPath(name), Desc: desc})
+	}
+	return order, nil
+}
+
+// window is the part of the matches that is returned.
+type window struct {
+	offset, limit int
+	// scroll says that the answer tells how to go on.
+	scroll bool
+}
+
+// windowOf reads page and page_size, start and size, or scroll_id and size.
+func windowOf(req Fields) (window, error) {
+	size, hasSize, err := intField(req, "size")
+	if err != nil {
+		return window{}, err
+	}
+	start, hasStart, err := intField(req, "start")
+	if err != nil {
+		return window{}, err
+	}
+	page, _, err := intField(req, "page")
+	if err != nil {
+		return window{}, err
+	}
+	pageSize, hasPageSize, err := intField(req, "page_size")
+	if err != nil {
+		return window{}, err
+	}
+	switch {
+	case page < 0:
+		return window{}, invalid("page must be 0 or more, not %d", page)
+	case start < 0:
+		return window{}, invalid("start must be 0 or more, not %d", start)
+	case hasPageSize && pageSize < 1:
+		return window{}, invalid("page_size must be 1 or more, not %d", pageSize)
+	case hasSize && size < 1:
+		return window{}, invalid("size must be 1 or more, not %d", size)
+	case page > 1<<40:
+		return window{}, invalid("page is too large")
+	}
+	scroll, scrolls := req["scroll_id"].(string)
+	if hasSize || scrolls || hasStart {
+		w := window{offset: start, limit: capped(size, hasSize), scroll: !hasStart}
+		if scroll != "" && !truth(req["refresh_scroll"]) {
+			at, err := strconv.Atoi(scroll)
+			if err != nil || at < 0 {
+				return window{}, invalid("scroll_id %q is not one of ours", scroll)
+			}
+			w.offset = at
+		}
+		return w, nil
+	}
+	limit := capped(pageSize, hasPageSize)
+	return window{offset: page * limit, limit: limit}, nil
+}
+
+func capped(size int, given bool) int {
+	if !given {
+		return maxPage
+	}
+	return min(size, maxPage)
+}
+
+// intField reads a whole number.
+func intField(req Fields, key string) (int, bool, error) {
+	switch v := req[key].(type) {
+	case nil:
+		return 0, false, nil
+	case json.Number:
+		if n, err := strconv.Atoi(v.String()); err == nil {
+			return n, true, nil
+		}
+	}
+	return 0, false, invalid("%s must be a whole number", key)
+}
+
+// truth reads a flag; what isn't true is false.
+func truth(v any) bool {
+	b, _ := v.(bool)
+	return b
+}
+
+// fieldPath turns a dotted name into a path. Dots within the keys of the maps that
+// users name, such as hyperparams.Args.lr.decay.value, stay in the key: the shape of
+// these paths is known.
+func fieldPath(name string) store.Path {
+	parts := strings.Split(name, ".")
+	rest := func(from, to int) string { return strings.Join(parts[from:to], ".") }
+	last := len(parts) - 1
+	attribute := func(names ...string) bool { return slices.Contains(names, parts[last]) }
+	switch parts[0] {
+	case "runtime", "container", "labels":
+		if len(parts) > 2 {
+			return store.Path{parts[0], rest(1, len(parts))}
+		}
+	case "hyperparams":
+		switch {
+		case len(parts) == 3:
+			return store.Path{parts[0], parts[1], parts[2], "value"}
+		case len(parts) > 3 && attribute("value", "type", "name", "section", "description"):
+			return store.Path{parts[0], parts[1], rest(2, last), parts[last]}
+		case len(parts) > 3:
+			return store.Path{parts[0], parts[1], rest(2, len(parts)), "value"}
+		}
+	case "metadata", "configuration":
+		switch {
+		case len(parts) > 2 && attribute("value", "type", "key", "name", "description"):
+			return store.Path{parts[0], rest(1, last), parts[last]}
+		case len(parts) > 1:
+			return store.Path{parts[0], rest(1, len(parts)), "value"}
+		}
+	}
+	return parts
+}

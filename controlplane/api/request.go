@@ -1,0 +1,131 @@
+package api
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"net/url"
+	"regexp"
+	"sort"
+	"strings"
+
+	"clearmlserving/controlplane/store"
+)
+
+// decodeRequest reads a JSON object into a request: a struct, or Fields without nulls.
+func decodeRequest(text []byte, req any) error {
+	if fields, ok := req.(*Fields); ok {
+		doc, err := decodeObject(text)
+		if err != nil {
+			return err
+		}
+		for key, v := range doc {
+			if v == nil {
+				delete(doc, key)
+			}
+		}
+		*fields = doc
+		return nil
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	err := dec.Decode(req)
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+		return invalid("field %q must be %s, not %s", wrong.Field, typeName(wrong), wrong.Value)
+	}
+	if err != nil {
+		return badRequest("Malformed JSON: %v", err)
+	}
+	return nil
+}
+
+func decodeObject(text []byte) (Fields, error) {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return Fields{}, nil
+	}
+	doc, err := store.Decode(text)
+	if err != nil {
+		return nil, badRequest("Malformed JSON: %v", err)
+	}
+	if doc == nil {
+		return Fields{}, nil
+	}
+	return doc, nil
+}
+
+// typeName says in JSON's words what a field wants.
+func typeName(e *json.UnmarshalTypeError) string {
+	switch e.Type.Kind().String() {
+	case "string":
+		return "a string"
+	case "bool":
+		return "a boolean"
+	case "int", "int64", "float64":
+		return "a number"
+	case "slice":
+		return "a list"
+	}
+	return "an object"
+}
+
+// mergeArguments lays query arguments over a JSON body: "a.b" nests, a key that is
+// repeated or ends in [] becomes a list, numbers and booleans get their type.
+func mergeArguments(body []byte, query string) ([]byte, error) {
+	if strings.TrimSpace(query) == "" {
+		if len(bytes.TrimSpace(body)) == 0 {
+			return []byte("{}"), nil
+		}
+		return body, nil
+	}
+	args, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, badRequest("Malformed query: %v", err)
+	}
+	doc, err := decodeObject(body)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]string, 0, len(args))
+	for key := range args {
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	for _, key := range keys {
+		values := make([]any, len(args[key]))
+		for i, text := range args[key] {
+			values[i] = argument(text)
+		}
+		name, list := strings.CutSuffix(key, "[]")
+		var value any = values
+		if !list && len(values) == 1 {
+			value = values[0]
+		}
+		at := doc
+		path := strings.Split(name, ".")
+		for _, part := range path[:len(path)-1] {
+			next, ok := at[part].(map[string]any)
+			if !ok {
+				next = map[string]any{}
+				at[part] = next
+			}
+			at = next
+		}
+		at[path[len(path)-1]] = value
+	}
+	return encode(doc)
+}
+
+var numberText = regexp.MustCompile(`^-?(?:0|[1-9]\d{0,17})(?:\.\d+)?$`)
+
+func argument(text string) any {
+	switch text {
+	case "true", "True", "TRUE":
+		return true
+	case "false", "False", "FALSE":
+		return false
+	}
+	if numberText.MatchString(text) {
+		return json.Number(text)
+	}
+	return text
+}

@@ -1,0 +1,247 @@
+package api
+
+import (
+	"context"
+	"slices"
+
+	"clearmlserving/controlplane/store"
+)
+
+type deleteTaskRequest struct {
+	Task  string `json:"task"`
+	Force bool   `json:"force"`
+	// ClearAll also forgets what the task executes.
+	ClearAll bool `json:"clear_all"`
+	// DeleteOutputModels is true when absent.
+	DeleteOutputModels *bool `json:"delete_output_models"`
+	ReturnFileURLs     bool  `json:"return_file_urls"`
+}
+
+// cleaned is what went away with a task, and the files that nothing refers to any more.
+type cleaned struct {
+	DeletedModels   int       `json:"deleted_models"`
+	UpdatedModels   int       `json:"updated_models"`
+	UpdatedChildren int       `json:"updated_children"`
+	Events          *removed  `json:"events,omitempty"`
+	URLs            *fileURLs `json:"urls,omitempty"`
+}
+
+type removed struct {
+	Deleted int `json:"deleted"`
+}
+
+type fileURLs struct {
+	Model    []string `json:"model_urls"`
+	Event    []string `json:"event_urls"`
+	Artifact []string `json:"artifact_urls"`
+}
+
+type resetAnswer struct {
+	Updated  int            `json:"updated"`
+	Fields   map[string]any `json:"fields"`
+	Dequeued *removed       `json:"dequeued,omitempty"`
+	cleaned
+}
+
+// resetTask brings a task back to where it was before it ran.
+func (s *Server) resetTask(ctx context.Context, c *Call, req deleteTaskRequest) (resetAnswer, error) {
+	answer := resetAnswer{Updated: 1}
+	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		if doc.Text("status") == "published" && !req.Force {
+			return wrongStatus(doc, "any but published, or force")
+		}
+		if err := w.leaveQueue(ctx, doc); err != nil {
+			return err
+		}
+		gone, err := w.cleanUp(ctx, doc, req)
+		if err != nil {
+			return err
+		}
+		answer.cleaned = gone
+		if err := moveTo(doc, "created", true, w.now); err != nil {
+			return err
+		}
+		clearRun(doc, req.ClearAll)
+		answer.Fields = statusFields(doc)
+		return nil
+	})
+	return answer, err
+}
+
+// clearRun forgets what running a task has left in it.
+func clearRun(doc store.Doc, all bool) {
+	doc["status_reason"], doc["status_message"] = "", ""
+	for _, key := range []string{"started", "completed", "published", "active_duration", "last_worker", "last_worker_report"} {
+		delete(doc, key)
+	}
+	doc["last_iteration"], doc["last_metrics"] = number(0), map[string]any{}
+	doc["runtime"] = map[string]any{}
+	doc.Object("models")["output"] = []any{}
+	delete(doc.Object("output"), "error")
+	if all {
+		doc["execution"], doc["script"] = map[string]any{}, map[string]any{}
+		return
+	}
+	execution := doc.Object("execution")
+	delete(execution, "queue")
+	if artifacts, ok := execution["artifacts"].([]any); ok {
+		execution["artifacts"] = inputArtifacts(artifacts)
+	}
+}
+
+func inputArtifacts(artifacts []any) []any {
+	kept := []any{}
+	for _, item := range artifacts {
+		if artifact, ok := item.(map[string]any); ok && artifact["mode"] == "input" {
+			kept = append(kept, artifact)
+		}
+	}
+	return kept
+}
+
+type deleteTaskAnswer struct {
+	Deleted bool `json:"deleted"`
+	cleaned
+}
+
+// deleteTask removes a task, its reports, and its draft models.
+func (s *Server) deleteTask(ctx context.Context, c *Call, req deleteTaskRequest) (deleteTaskAnswer, error) {
+	answer := deleteTaskAnswer{Deleted: true}
+	err := s.write(ctx, c, func(w *work) error {
+		doc, err := w.get(ctx, store.Task, req.Task)
+		if err != nil {
+			return err
+		}
+		if !req.Force {
+			if err := w.guardDelete(ctx, doc); err != nil {
+				return err
+			}
+		}
+		if err := w.leaveQueue(ctx, doc); err != nil {
+			return err
+		}
+		if answer.cleaned, err = w.cleanUp(ctx, doc, req); err != nil {
+			return err
+		}
+		if err := w.leaveRelatives(ctx, doc, &answer.cleaned); err != nil {
+			return err
+		}
+		return w.remove(ctx, store.Task, doc.ID())
+	})
+	return answer, err
+}
+
+// guardDelete refuses to delete what may be in use without force.
+func (w *work) guardDelete(ctx context.Context, doc store.Doc) error {
+	cannot := func(reason string) error {
+		return refuse(subTaskNotDeletable, "Task cannot be deleted: task=%s, %s: archive it first or use force", doc.ID(), reason)
+	}
+	if status := doc.Text("status"); status != "created" && !hasTag(doc, "system_tags", "archived") {
+		return cannot("status=" + status)
+	}
+	children, err := w.Count(ctx, store.Task, store.And{is(doc.ID(), "parent"), is("published", "status")})
+	if err != nil {
+		return err
+	}
+	if children > 0 {
+		return cannot("it has published children")
+	}
+	models, err := w.Count(ctx, store.Model, store.And{is(doc.ID(), "task"), is(true, "ready")})
+	if err != nil {
+		return err
+	}
+	if models > 0 {
+		return cannot("it has published output models")
+	}
+	return nil
+}
+
+// cleanUp removes a task's reports and the draft models that it made, but for those that
+// another task has as input.
+func (w *work) cleanUp(ctx context.Context, doc store.Doc, req deleteTaskRequest) (cleaned, error) {
+	var gone cleaned
+	if req.ReturnFileURLs {
+		gone.URLs = &fileURLs{Model: []string{}, Event: []string{}, Artifact: artifactURLs(doc)}
+		events, err := w.Events(ctx, store.EventQuery{Tasks: []string{doc.ID()}, Types: []string{eventImage}})
+		if err != nil {
+			return cleaned{}, err
+		}
+		for _, event := range events {
+			if url := event.Body.Text("url"); url != "" && !slices.Contains(gone.URLs.Event, url) {
+				gone.URLs.Event = append(gone.URLs.Event, url)
+			}
+		}
+	}
+	deleted, err := w.DeleteEvents(ctx, store.EventQuery{Tasks: []string{doc.ID()}})
+	if err != nil {
+		return cleaned{}, err
+	}
+	gone.Events = &removed{Deleted: deleted}
+	if req.DeleteOutputModels != nil && !*req.DeleteOutputModels {
+		return gone, nil
+	}
+	drafts, err := w.all(ctx, store.Model, store.And{is(doc.ID(), "task"), store.Not{Expr: is(true, "ready")}})
+	if err != nil {
+		return cleaned{}, err
+	}
+	for _, model := range drafts {
+		users, err := w.Count(ctx, store.Task, store.And{
+			is(model.ID(), "models", "input", "model"), store.Not{Expr: is(doc.ID(), "id")},
+		})
+		if err != nil {
+			return cleaned{}, err
+		}
+		if users > 0 {
+			continue
+		}
+		if err := w.removeModel(ctx, model); err != nil {
+			return cleaned{}, err
+		}
+		gone.DeletedModels++
+		if uri := model.Text("uri"); uri != "" && gone.URLs != nil {
+			gone.URLs.Model = append(gone.URLs.Model, uri)
+		}
+	}
+	return gone, nil
+}
+
+func artifactURLs(doc store.Doc) []string {
+	urls := []string{}
+	list, _ := doc.At("execution", "artifacts").([]any)
+	for _, item := range list {
+		artifact, ok := item.(map[string]any)
+		if !ok || artifact["mode"] == "input" {
+			continue
+		}
+		if uri := asText(artifact["uri"]); uri != "" {
+			urls = append(urls, uri)
+		}
+	}
+	return urls
+}
+
+// leaveRelatives takes a task that goes away out of its children and models.
+func (w *work) leaveRelatives(ctx context.Context, doc store.Doc, gone *cleaned) error {
+	children, err := w.all(ctx, store.Task, is(doc.ID(), "parent"))
+	if err != nil {
+		return err
+	}
+	for _, child := range children {
+		delete(child, "parent")
+		if err := w.put(ctx, store.Task, child); err != nil {
+			return err
+		}
+	}
+	models, err := w.all(ctx, store.Model, is(doc.ID(), "task"))
+	if err != nil {
+		return err
+	}
+	for _, model := range models {
+		delete(model, "task")
+		if err := w.put(ctx, store.Model, model); err != nil {
+			return err
+		}
+	}
+	gone.UpdatedChildren, gone.UpdatedModels = len(children), len(models)
+	return nil
+}

@@ -1,0 +1,276 @@
+package api
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	"clearmlserving/controlplane/store"
+)
+
+// userFields are what a person changes about a task without changing what it did: such
+// an edit leaves last_update alone.
+var userFields = []string{"name", "comment", "created", "status_message", "project", "tags", "system_tags"}
+
+// editShapes and updateShapes are the fields that tasks.edit and tasks.update take.
+var (
+	editShapes   = withShapes(taskShapes, map[string]shape{"created": aTime, "status": aText})
+	updateShapes = map[string]shape{
+		"name": aName, "comment": aText, "project": aText, "tags": tags, "system_tags": tags,
+		"created": aTime, "status": aText, "status_reason": aText, "status_message": aText,
+		"report": aText, "output__error": aText,
+	}
+)
+
+func withShapes(a, b map[string]shape) map[string]shape {
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
+}
+
+// takeTask picks a task's fields out of a request and brings them to the form in which
+// they are stored.
+func takeTask(req Fields, shapes map[string]shape) (Fields, error) {
+	fields, err := take(req, shapes)
+	if err != nil {
+		return nil, err
+	}
+	if kind := asText(fields["type"]); kind != "" && !slices.Contains(taskTypes, kind) {
+		return nil, invalid("type %q is none of %s", kind, strings.Join(taskTypes, ", "))
+	}
+	checks := map[string]func(map[string]any) (map[string]any, error){
+		"hyperparams": checkHyperParams, "configuration": checkConfiguration,
+		"models": checkTaskModels, "execution": checkExecution,
+	}
+	for key, check := range checks {
+		if object, ok := fields[key].(map[string]any); ok {
+			if fields[key], err = check(object); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return fields, nil
+}
+
+// checkExecution brings the artifacts to their form: one per key and mode, by key.
+func checkExecution(execution map[string]any) (map[string]any, error) {
+	list, ok := execution["artifacts"].([]any)
+	if !ok {
+		if execution["artifacts"] != nil {
+			return nil, invalid("execution.artifacts must be a list")
+		}
+		return execution, nil
+	}
+	artifacts, err := checkArtifacts(list)
+	if err != nil {
+		return nil, err
+	}
+	out := maps.Clone(execution)
+	out["artifacts"] = mergeArtifacts(nil, artifacts)
+	return out, nil
+}
+
+// applyTaskFields writes checked fields into a task. Objects whose keys are ClearML's
+// own are merged key by key; maps whose keys users choose are replaced as a whole.
+func applyTaskFields(doc store.Doc, fields Fields) {
+	for key, v := range fields {
+		switch key {
+		case "execution", "script", "output", "models":
+			object := doc.Object(key)
+			for inner, value := range v.(map[string]any) {
+				if value == nil {
+					delete(object, inner)
+				} else {
+					object[inner] = value
+				}
+			}
+		case "output_dest", "output__error", "status":
+		default:
+			doc[key] = v
+		}
+	}
+	if dest, ok := fields["output_dest"]; ok {
+		doc.Object("output")["destination"] = dest
+	}
+	if text, ok := fields["output__error"]; ok {
+		doc.Object("output")["error"] = text
+	}
+}
+
+// editTask merges fields into a task that isn't running, or into any with force.
+func (s *Server) editTask(ctx context.Context, c *Call, req Fields) (updated, error) {
+	fields, err := takeTask(req, editShapes)
+	if err != nil {
+		return updated{}, err
+	}
+	return s.applyEdit(ctx, c, req, fields, func(doc store.Doc) error {
+		if status := doc.Text("status"); status != "created" && !truth(req["force"]) {
+			return wrongStatus(doc, "created, or force")
+		}
+		return nil
+	})
+}
+
+// updateTask changes what a person may change about a task in any status.
+func (s *Server) updateTask(ctx context.Context, c *Call, req Fields) (updated, error) {
+	fields, err := takeTask(req, updateShapes)
+	if err != nil {
+		return updated{}, err
+	}
+	return s.applyEdit(ctx, c, req, fields, func(store.Doc) error { return nil })
+}
+
+func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields Fields, guard func(store.Doc) error) (updated, error) {
+	answer := updated{Fields: map[string]any{}}
+	if len(fields) == 0 && asText(req["task"]) != "" {
+		_, err := s.store.Get(ctx, store.Task, asText(req["task"]))
+		return answer, notFound(err, store.Task, asText(req["task"]))
+	}
+	err := s.changeTask(ctx, c, asText(req["task"]), func(w *work, doc store.Doc) error {
+		if err := guard(doc); err != nil {
+			return err
+		}
+		if err := w.checkTaskLinks(ctx, fields); err != nil {
+			return err
+		}
+		if status := asText(fields["status"]); status != "" {
+			if err := moveTo(doc, status, truth(req["force"]), w.now); err != nil {
+				return err
+			}
+		}
+		applyTaskFields(doc, fields)
+		for key := range fields {
+			if !slices.Contains(userFields, key) {
+				doc["last_update"] = w.now
+			}
+		}
+		answer.Updated = 1
+		for key, v := range fields {
+			if plain(v) {
+				answer.Fields[key] = v
+			}
+		}
+		return nil
+	})
+	return answer, err
+}
+
+type requirementsRequest struct {
+	Task         string         `json:"task"`
+	Requirements map[string]any `json:"requirements"`
+}
+
+// setRequirements keeps which packages a task was run with.
+func (s *Server) setRequirements(ctx context.Context, c *Call, req requirementsRequest) (updated, error) {
+	if req.Requirements == nil {
+		return updated{}, missing("requirements")
+	}
+	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		doc.Object("script")["requirements"] = req.Requirements
+		doc["last_update"] = w.now
+		return nil
+	})
+	return updated{Updated: 1, Fields: map[string]any{}}, err
+}
+
+// guardRunning lets changes of a task's inputs and outputs pass while it is created, and
+// while it runs with force.
+func guardRunning(doc store.Doc, force bool) error {
+	switch status := doc.Text("status"); {
+	case status == "created":
+		return nil
+	case status == "in_progress" && force:
+		return nil
+	case status == "in_progress":
+		return wrongStatus(doc, "created, or in_progress with force")
+	}
+	return wrongStatus(doc, "created or in_progress")
+}
+
+func wrongStatus(doc store.Doc, expected string) *Error {
+	return refuse(subTaskStatus, "Invalid task status: task=%s, status=%s, expected=%s", doc.ID(), doc.Text("status"), expected)
+}
+
+type moveRequest struct {
+	IDs         []string `json:"ids"`
+	Project     string   `json:"project"`
+	ProjectName string   `json:"project_name"`
+}
+
+type moveAnswer struct {
+	ProjectID string `json:"project_id,omitempty"`
+	Updated   int    `json:"updated"`
+}
+
+// moveTasks puts tasks into another project.
+func (s *Server) moveTasks(ctx context.Context, c *Call, req moveRequest) (moveAnswer, error) {
+	return s.move(ctx, c, store.Task, req)
+}
+
+func (s *Server) move(ctx context.Context, c *Call, kind store.Kind, req moveRequest) (moveAnswer, error) {
+	if len(req.IDs) == 0 {
+		return moveAnswer{}, missing("ids")
+	}
+	answer := moveAnswer{Updated: len(req.IDs)}
+	err := s.write(ctx, c, func(w *work) error {
+		id, err := w.projectFor(ctx, req.Project, req.ProjectName)
+		if err != nil {
+			return err
+		}
+		answer.ProjectID = id
+		for _, moved := range req.IDs {
+			err := w.change(ctx, kind, moved, func(doc store.Doc) error {
+				if id == "" {
+					delete(doc, "project")
+				} else {
+					doc["project"] = id
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return answer, err
+}
+
+type tagsRequest struct {
+	IDs        []string `json:"ids"`
+	AddTags    []string `json:"add_tags"`
+	RemoveTags []string `json:"remove_tags"`
+}
+
+// updateTaskTags adds tags to tasks and takes others away.
+func (s *Server) updateTaskTags(ctx context.Context, c *Call, req tagsRequest) (updated, error) {
+	return s.updateTags(ctx, c, store.Task, req)
+}
+
+func (s *Server) updateTags(ctx context.Context, c *Call, kind store.Kind, req tagsRequest) (updated, error) {
+	if len(req.IDs) == 0 {
+		return updated{}, missing("ids")
+	}
+	if _, err := checkTexts("add_tags", anyTexts(req.AddTags), true); err != nil {
+		return updated{}, err
+	}
+	err := s.write(ctx, c, func(w *work) error {
+		for _, id := range req.IDs {
+			err := w.change(ctx, kind, id, func(doc store.Doc) error {
+				for _, tag := range req.AddTags {
+					setTag(doc, "tags", tag, true)
+				}
+				for _, tag := range req.RemoveTags {
+					setTag(doc, "tags", tag, false)
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return updated{Updated: len(req.IDs), Fields: map[string]any{}}, err
+}

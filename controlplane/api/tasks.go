@@ -1,0 +1,258 @@
+package api
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"clearmlserving/controlplane/store"
+)
+
+// taskCalls lists the calls of the tasks service.
+func (s *Server) taskCalls() []callEntry {
+	return []callEntry{
+		{"tasks.create", mayWrite, typed(s.createTask)},
+		{"tasks.get_by_id", mayRead, typed(s.getTask)},
+		{"tasks.get_all", mayRead, typed(s.getTasks)},
+		{"tasks.get_all_ex", mayRead, typed(s.getTasksExpanded)},
+		{"tasks.get_by_id_ex", mayRead, typed(s.getTasksExpanded)},
+		{"tasks.get_types", mayRead, typed(s.getTaskTypes)},
+		{"tasks.validate", mayRead, typed(s.validateTask)},
+		{"tasks.ping", mayWrite, typed(s.pingTask)},
+
+		// taskedit.go
+		{"tasks.edit", mayWrite, typed(s.editTask)},
+		{"tasks.update", mayWrite, typed(s.updateTask)},
+		{"tasks.set_requirements", mayWrite, typed(s.setRequirements)},
+		{"tasks.move", mayWrite, typed(s.moveTasks)},
+		{"tasks.update_tags", mayWrite, typed(s.updateTaskTags)},
+
+		// taskstatus.go
+		{"tasks.started", mayWrite, typed(s.startedTask)},
+		{"tasks.stopped", mayWrite, typed(s.stoppedTask)},
+		{"tasks.stop", mayWrite, typed(s.stopTask)},
+		{"tasks.completed", mayWrite, typed(s.completedTask)},
+		{"tasks.failed", mayWrite, typed(s.failedTask)},
+		{"tasks.close", mayWrite, typed(s.closeTask)},
+		{"tasks.publish", mayWrite, typed(s.publishTask)},
+		{"tasks.enqueue", mayWrite, typed(s.enqueueTask)},
+		{"tasks.dequeue", mayWrite, typed(s.dequeueTask)},
+
+		// taskdelete.go
+		{"tasks.reset", mayWrite, typed(s.resetTask)},
+		{"tasks.delete", mayWrite, typed(s.deleteTask)},
+
+		// taskclone.go
+		{"tasks.clone", mayWrite, typed(s.cloneTask)},
+
+		// taskparams.go
+		{"tasks.edit_hyper_params", mayWrite, typed(s.editHyperParams)},
+		{"tasks.get_hyper_params", mayRead, typed(s.getHyperParams)},
+		{"tasks.delete_hyper_params", mayWrite, typed(s.deleteHyperParams)},
+
+		// taskconfig.go
+		{"tasks.edit_configuration", mayWrite, typed(s.editConfiguration)},
+		{"tasks.get_configurations", mayRead, typed(s.getConfigurations)},
+		{"tasks.get_configuration_names", mayRead, typed(s.getConfigurationNames)},
+		{"tasks.delete_configuration", mayWrite, typed(s.deleteConfiguration)},
+
+		// taskoutput.go
+		{"tasks.add_or_update_artifacts", mayWrite, typed(s.addArtifacts)},
+		{"tasks.delete_artifacts", mayWrite, typed(s.deleteArtifacts)},
+		{"tasks.add_or_update_model", mayWrite, typed(s.addTaskModel)},
+		{"tasks.delete_models", mayWrite, typed(s.deleteTaskModels)},
+
+		// many.go
+		{"tasks.archive", mayWrite, typed(s.archiveTasks)},
+		{"tasks.unarchive", mayWrite, typed(s.unarchiveTasks)},
+		{"tasks.archive_many", mayWrite, typed(s.archiveManyTasks)},
+		{"tasks.unarchive_many", mayWrite, typed(s.unarchiveManyTasks)},
+		{"tasks.delete_many", mayWrite, typed(s.deleteManyTasks)},
+		{"tasks.publish_many", mayWrite, typed(s.publishManyTasks)},
+		{"tasks.reset_many", mayWrite, typed(s.resetManyTasks)},
+		{"tasks.stop_many", mayWrite, typed(s.stopManyTasks)},
+		{"tasks.enqueue_many", mayWrite, typed(s.enqueueManyTasks)},
+		{"tasks.dequeue_many", mayWrite, typed(s.dequeueManyTasks)},
+	}
+}
+
+// taskTypes are the types that a task can have.
+var taskTypes = []string{
+	"training", "testing", "inference", "data_processing", "application", "monitor",
+	"controller", "report", "optimizer", "service", "qc", "custom",
+}
+
+// taskShapes are the fields that tasks.create takes as they are; tasks.edit takes
+// created and status beside them.
+var taskShapes = map[string]shape{
+	"name": aName, "type": aText, "project": aText, "comment": aText, "parent": aText,
+	"tags": tags, "system_tags": tags, "script": anObject, "execution": anObject,
+	"hyperparams": anObject, "configuration": anObject, "models": anObject,
+	"container": anObject, "runtime": anObject, "output": anObject, "output_dest": aText,
+	"status_reason": aText, "status_message": aText, "report": aText,
+}
+
+type idAnswer struct {
+	ID string `json:"id"`
+}
+
+// createTask makes a task in status created.
+func (s *Server) createTask(ctx context.Context, c *Call, req Fields) (idAnswer, error) {
+	fields, err := takeTask(req, taskShapes)
+	if err != nil {
+		return idAnswer{}, err
+	}
+	for _, key := range []string{"name", "type"} {
+		if fields[key] == nil {
+			return idAnswer{}, missing(key)
+		}
+	}
+	var answer idAnswer
+	err = s.write(ctx, c, func(w *work) error {
+		if err := w.checkTaskLinks(ctx, fields); err != nil {
+			return err
+		}
+		answer.ID, err = w.addTask(ctx, fields)
+		return err
+	})
+	return answer, err
+}
+
+// addTask stores a new task.
+func (w *work) addTask(ctx context.Context, fields Fields) (string, error) {
+	doc := store.Doc{
+		"status": "created", "status_reason": "", "status_message": "", "status_changed": w.now,
+		"comment": "", "last_iteration": number(0), "last_metrics": map[string]any{},
+	}
+	applyTaskFields(doc, fields)
+	return w.add(ctx, store.Task, doc)
+}
+
+// checkTaskLinks makes sure that the project and the parent that a task shall have exist.
+func (w *work) checkTaskLinks(ctx context.Context, fields Fields) error {
+	if id := asText(fields["project"]); id != "" {
+		if _, err := w.get(ctx, store.Project, id); err != nil {
+			return err
+		}
+	}
+	if id := asText(fields["parent"]); id != "" {
+		if _, err := w.get(ctx, store.Task, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type taskAnswer struct {
+	Task store.Doc `json:"task"`
+}
+
+// getTask returns a task in full.
+func (s *Server) getTask(ctx context.Context, _ *Call, req taskRequest) (taskAnswer, error) {
+	if req.Task == "" {
+		return taskAnswer{}, missing("task")
+	}
+	doc, err := s.store.Get(ctx, store.Task, req.Task)
+	return taskAnswer{doc}, notFound(err, store.Task, req.Task)
+}
+
+// getTasks lists tasks.
+func (s *Server) getTasks(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
+	return s.listTasks(ctx, req, false)
+}
+
+// getTasksExpanded lists tasks with references as objects.
+func (s *Server) getTasksExpanded(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
+	return s.listTasks(ctx, req, true)
+}
+
+func (s *Server) listTasks(ctx context.Context, req Fields, expand bool) (map[string]any, error) {
+	req, err := s.withSubprojects(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return s.list(ctx, taskEntity, req, nil, expand)
+}
+
+type projectsRequest struct {
+	Projects []string `json:"projects"`
+}
+
+type typesAnswer struct {
+	Types []string `json:"types"`
+}
+
+// getTaskTypes says which types the tasks of some projects, or all tasks, have.
+func (s *Server) getTaskTypes(ctx context.Context, _ *Call, req projectsRequest) (typesAnswer, error) {
+	answer := typesAnswer{Types: []string{}}
+	for _, kind := range taskTypes {
+		where := store.And{is(kind, "type")}
+		if len(req.Projects) > 0 {
+			where = append(where, store.In{Path: store.Path{"project"}, Values: anyTexts(req.Projects)})
+		}
+		n, err := s.store.Count(ctx, store.Task, where)
+		if err != nil {
+			return typesAnswer{}, err
+		}
+		if n > 0 {
+			answer.Types = append(answer.Types, kind)
+		}
+	}
+	return answer, nil
+}
+
+// validateTask says whether tasks.create would take a request.
+func (s *Server) validateTask(_ context.Context, _ *Call, req Fields) (none, error) {
+	_, err := takeTask(req, taskShapes)
+	return none{}, err
+}
+
+// pingTask says that the process behind a task is alive.
+func (s *Server) pingTask(ctx context.Context, c *Call, req taskRequest) (none, error) {
+	return none{}, s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		doc["last_update"] = w.now
+		if doc.Text("status") == "in_progress" {
+			noteDuration(doc, w.now)
+		}
+		return nil
+	})
+}
+
+// noteDuration keeps how many seconds a task has been running.
+func noteDuration(doc store.Doc, now string) {
+	began, err := store.ParseTime(doc.Text("started"))
+	if err != nil {
+		return // it was never started
+	}
+	until, err := store.ParseTime(now)
+	if err != nil || until.Before(began) {
+		return
+	}
+	doc["active_duration"] = number(int64(until.Sub(began) / time.Second))
+}
+
+// changeTask changes one task.
+func (s *Server) changeTask(ctx context.Context, c *Call, id string, change func(w *work, doc store.Doc) error) error {
+	return s.write(ctx, c, func(w *work) error {
+		return w.change(ctx, store.Task, id, func(doc store.Doc) error { return change(w, doc) })
+	})
+}
+
+// anyTexts makes filter values of texts.
+func anyTexts(texts []string) []any {
+	out := make([]any, len(texts))
+	for i, text := range texts {
+		out[i] = text
+	}
+	return out
+}
+
+// docIDs returns the ids of documents, sorted.
+func docIDs(docs []store.Doc) []string {
+	ids := make([]string, len(docs))
+	for i, doc := range docs {
+		ids[i] = doc.ID()
+	}
+	slices.Sort(ids)
+	return ids
+}

@@ -1,0 +1,635 @@
+package api_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"clearmlserving/controlplane/store"
+)
+
+func TestNewTaskHasWhatTheSDKReadsWithoutLooking(t *testing.T) {
+	w := newWire(t)
+	doc := w.read(t, "task", w.create(t, "tasks.create", `{"name":"  a task ","type":"training","tags":["b","a","b"],"system_tags":["development"],"method":"get"}`))
+	for _, key := range []string{"output", "execution", "script", "runtime", "hyperparams", "configuration", "container"} {
+		if _, ok := doc[key].(map[string]any); !ok {
+			t.Errorf("%s is %v, want an object", key, doc[key])
+		}
+	}
+	if _, ok := doc.At("models", "input").([]any); !ok {
+		t.Errorf("models are %v", doc["models"])
+	}
+	if diff := cmp.Diff([]any{"a", "b"}, doc["tags"]); diff != "" {
+		t.Error(diff)
+	}
+	for key, want := range map[string]string{
+		"name": "a task", "status": "created", "user": "user1", "company": "company1",
+		"created": "2026-11-23T13:40:15.123456+00:00", "last_update": doc.Text("created"), "last_change": doc.Text("created"),
+	} {
+		if doc.Text(key) != want {
+			t.Errorf("%s is %q, want %q", key, doc.Text(key), want)
+		}
+	}
+	for _, key := range []string{"started", "completed", "published", "project", "parent", "method"} {
+		if v, there := doc[key]; there {
+			t.Errorf("%s is there: %v", key, v)
+		}
+	}
+}
+
+func TestBadTasksAreRefused(t *testing.T) {
+	w := newWire(t)
+	for _, c := range []struct{ body, want, msg string }{
+		{`{"type":"training"}`, "400/11", "name"},
+		{`{"name":"abc"}`, "400/11", "type"},
+		{`{"name":"ab","type":"training"}`, "400/12", "3 characters"},
+		{`{"name":" ab ","type":"training"}`, "400/12", "3 characters"},
+		{`{"name":5,"type":"training"}`, "400/12", "name"},
+		{`{"name":"abc","type":"dance"}`, "400/12", "dance"},
+		{`{"name":"abc","type":"training","tags":"x"}`, "400/12", "tags"},
+		{`{"name":"abc","type":"training","tags":["__$all"]}`, "400/12", "__$"},
+		{`{"name":"abc","type":"training","tags":[1]}`, "400/12", "tags"},
+		{`{"name":"abc","type":"training","script":"x"}`, "400/12", "script"},
+		{`{"name":"abc","type":"training","project":"gone"}`, "400/401", "gone"},
+		{`{"name":"abc","type":"training","parent":"gone"}`, "400/101", "gone"},
+		{`{"name":"abc","type":"training","hyperparams":{"A":{"x":{"value":1}}}}`, "400/12", "A/x"},
+		{`{"name":"abc","type":"training","hyperparams":{"A":{"x":"1"}}}`, "400/12", "A.x"},
+		{`{"name":"abc","type":"training","hyperparams":{"A":{" ":{"value":"1"}}}}`, "400/12", "name"},
+		{`{"name":"abc","type":"training","configuration":{"endpoints":{"value":{}}}}`, "400/12", "endpoints"},
+		{`{"name":"abc","type":"training","models":{"input":{}}}`, "400/12", "models.input"},
+		{`{"name":"abc","type":"training","models":{"input":[{"name":"x"}]}}`, "400/12", "model"},
+		{`{"name":"abc","type":"training","execution":{"artifacts":{}}}`, "400/12", "artifacts"},
+		{`{"name":"abc","type":"training","execution":{"artifacts":[{"mode":"output"}]}}`, "400/12", "key"},
+	} {
+		r := w.call(t, "tasks.create", c.body)
+		if r.code() != c.want || !strings.Contains(r.Meta.ResultMsg, c.msg) {
+			t.Errorf("%s: %s %q, want %s and %q", c.body, r.code(), r.Meta.ResultMsg, c.want, c.msg)
+		}
+	}
+	if n := len(w.must(t, "tasks.get_all", "")["tasks"].([]any)); n != 0 {
+		t.Errorf("%d tasks were stored", n)
+	}
+}
+
+func TestEditMergesByTheRules(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, `,"script":{"binary":"python","diff":"x"},"execution":{"framework":"f","artifacts":[{"key":"old"}]},
+		"hyperparams":{"Old":{"x":{"value":"1"}}},"configuration":{"old":{"value":"v"}},"runtime":{"old":1},"container":{"image":"i"},"models":{"input":[]}`)
+	w.must(t, "tasks.edit", `{"task":"`+id+`","force":true,"comment":null,
+		"script":{"binary":"python3","branch":"main","diff":null},
+		"execution":{"artifacts":[{"key":"b","mode":"input"},{"key":"b"},{"key":"a","timestamp":5}]},
+		"hyperparams":{"New":{"a/b":{"value":"","type":"NoneType"}}},"configuration":{"new":{"value":"{\n}"}},
+		"runtime":{"version":"1.3.2","cores":2,"f":1.50,"flag":true,"nul":null},"output_dest":"http://files"}`)
+	doc := w.read(t, "task", id)
+	got, _ := json.Marshal(map[string]any{
+		"script": doc["script"], "execution": doc["execution"], "hyperparams": doc["hyperparams"],
+		"configuration": doc["configuration"], "runtime": doc["runtime"], "container": doc["container"], "output": doc["output"],
+	})
+	want := `{"configuration":{"new":{"name":"new","value":"{\n}"}},"container":{"image":"i"},` +
+		`"execution":{"artifacts":[{"key":"a","mode":"output","timestamp":5},{"key":"b","mode":"input"},{"key":"b","mode":"output"}],"framework":"f"},` +
+		`"hyperparams":{"New":{"a/b":{"name":"a/b","section":"New","type":"NoneType","value":""}}},` +
+		`"output":{"destination":"http://files"},"runtime":{"cores":2,"f":1.50,"flag":true,"nul":null,"version":"1.3.2"},` +
+		`"script":{"binary":"python3","branch":"main"}}`
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if doc.Text("comment") != "" {
+		t.Errorf("a null changed the comment: %v", doc["comment"])
+	}
+}
+
+func TestEditOfPeoplesFieldsLeavesLastUpdateAlone(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, "")
+	before := w.read(t, "task", id)
+	for _, edit := range []string{`"name":"other name"`, `"tags":["x"]`, `"system_tags":[]`, `"comment":"c"`, `"created":"2024-01-02T03:04:05Z"`} {
+		for _, call := range []string{"tasks.edit", "tasks.update"} {
+			w.must(t, call, `{"task":"`+id+`",`+edit+`}`)
+		}
+	}
+	after := w.read(t, "task", id)
+	if after.Text("last_update") != before.Text("last_update") || after.Text("last_change") == before.Text("last_change") {
+		t.Errorf("last_update %s -> %s, last_change %s -> %s", before.Text("last_update"), after.Text("last_update"), before.Text("last_change"), after.Text("last_change"))
+	}
+	if after.Text("created") != "2024-01-02T03:04:05.000000+00:00" || after.Text("last_changed_by") != "user1" {
+		t.Errorf("created %q, by %q", after.Text("created"), after.Text("last_changed_by"))
+	}
+	w.must(t, "tasks.edit", `{"task":"`+id+`","runtime":{}}`)
+	if doc := w.read(t, "task", id); doc.Text("last_update") == before.Text("last_update") {
+		t.Error("an edit of the runtime didn't move last_update")
+	}
+}
+
+func TestConfigurationTextIsKeptByteForByte(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, "")
+	text := "{\r\n\t\"é\u2028<&>\": ${x} # // \\u0041 \"\"\"raw\\\"\"\"\n}\u0001 \U0001f600 2026-01-01T00:00:00"
+	quoted, err := json.Marshal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, body := range []string{
+		`{"task":"` + id + `","configuration":{"a.b $x":{"name":"a.b $x","value":` + string(quoted) + `}}}`,
+	} {
+		w.must(t, "tasks.edit", body)
+	}
+	w.must(t, "tasks.edit_configuration", `{"task":"`+id+`","configuration":[{"name":"other","value":`+string(quoted)+`,"type":"json","description":"d"}]}`)
+	doc := w.read(t, "task", id)
+	for _, name := range []string{"a.b $x", "other"} {
+		if got := doc.Text("configuration", name, "value"); got != text {
+			t.Errorf("%s: %q, want %q", name, got, text)
+		}
+	}
+}
+
+// statuses are all statuses that a task can have.
+var statuses = []string{"created", "queued", "in_progress", "stopped", "closed", "failed", "completed", "publishing", "published"}
+
+func TestStatusMachine(t *testing.T) {
+	allowed := map[string][]string{
+		"created":     {"queued", "in_progress"},
+		"queued":      {"created", "in_progress", "stopped"},
+		"in_progress": {"stopped", "failed", "created", "completed"},
+		"stopped":     {"closed", "created", "failed", "queued", "in_progress", "published", "publishing", "completed"},
+		"closed":      {"created", "failed", "published", "publishing", "stopped"},
+		"failed":      {"created", "stopped", "published", "queued"},
+		"completed":   {"published", "in_progress", "created"},
+		"publishing":  {"published"},
+	}
+	calls := map[string]string{
+		"in_progress": "tasks.started", "stopped": "tasks.stopped", "failed": "tasks.failed",
+		"completed": "tasks.completed", "closed": "tasks.close", "published": "tasks.publish",
+	}
+	w := newWire(t)
+	for _, from := range statuses {
+		for to, call := range calls {
+			id := w.task(t, "")
+			w.must(t, "tasks.edit", fmt.Sprintf(`{"task":%q,"force":true,"status":%q}`, id, from))
+			r := w.call(t, call, fmt.Sprintf(`{"task":%q,"status_reason":"why","status_message":"what"}`, id))
+			if want := from == to || slices.Contains(allowed[from], to); (r.code() == "200/0") != want {
+				t.Errorf("%s from %s: %s", call, from, r.code())
+			} else if !want && (r.code() != "400/110" || w.read(t, "task", id).Text("status") != from) {
+				t.Errorf("%s from %s: %s, then %s", call, from, r.code(), w.read(t, "task", id).Text("status"))
+			}
+			w.must(t, call, fmt.Sprintf(`{"task":%q,"force":true,"status_reason":"why"}`, id))
+			doc := w.read(t, "task", id)
+			if doc.Text("status") != to || doc.Text("status_reason") != "why" || doc.Text("status_message") != "" {
+				t.Errorf("%s from %s with force: %v", call, from, doc)
+			}
+		}
+	}
+}
+
+func TestTimesOfATaskFollowItsStatus(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, "")
+	w.must(t, "tasks.started", `{"task":"`+id+`"}`)
+	first := w.read(t, "task", id)
+	if first.Text("started") == "" || first.Text("started") != first.Text("status_changed") {
+		t.Errorf("started %q, status changed %q", first.Text("started"), first.Text("status_changed"))
+	}
+	w.must(t, "tasks.ping", `{"task":"`+id+`"}`)
+	pinged := w.read(t, "task", id)
+	if pinged.Text("last_update") <= first.Text("last_update") || pinged.Int("active_duration") != 1 {
+		t.Errorf("after the ping: %v", pinged)
+	}
+	w.must(t, "tasks.completed", `{"task":"`+id+`"}`)
+	w.must(t, "tasks.started", `{"task":"`+id+`"}`)
+	again := w.read(t, "task", id)
+	if again.Text("started") != first.Text("started") || again.Text("completed") == "" {
+		t.Errorf("started again: %v", again)
+	}
+	if r := w.call(t, "tasks.ping", `{"task":"gone"}`); r.code() != "400/101" {
+		t.Errorf("ping of no task: %s", r.code())
+	}
+}
+
+func TestWriteGuards(t *testing.T) {
+	w := newWire(t)
+	model := w.model(t, "")
+	calls := []struct{ call, body, rule string }{
+		{"tasks.edit", `"comment":"c"`, "created or force"},
+		{"tasks.edit_hyper_params", `"hyperparams":[{"section":"s","name":"n","value":"v"}]`, "running with force"},
+		{"tasks.delete_hyper_params", `"hyperparams":[{"section":"s"}]`, "running with force"},
+		{"tasks.edit_configuration", `"configuration":[{"name":"n","value":"v"}]`, "running with force"},
+		{"tasks.delete_configuration", `"configuration":["n"]`, "running with force"},
+		{"tasks.add_or_update_artifacts", `"artifacts":[{"key":"k"}]`, "running"},
+		{"tasks.delete_artifacts", `"artifacts":[{"key":"k"}]`, "running"},
+		{"tasks.add_or_update_model", `"name":"n","type":"input","model":"` + model + `"`, "running"},
+		{"tasks.delete_models", `"models":[{"name":"n","type":"input"}]`, "running"},
+		{"tasks.update", `"comment":"c"`, "always"},
+		{"tasks.set_requirements", `"requirements":{"pip":"x"}`, "always"},
+		{"tasks.edit_hyper_params", `"hyperparams":[{"section":"Properties","name":"n","value":"v"}]`, "always"},
+	}
+	for _, status := range statuses {
+		id := w.task(t, "")
+		w.must(t, "tasks.edit", fmt.Sprintf(`{"task":%q,"force":true,"status":%q}`, id, status))
+		for _, c := range calls {
+			for _, force := range []bool{false, true} {
+				want := "400/110"
+				switch {
+				case status == "created" || c.rule == "always",
+					c.rule == "created or force" && force,
+					c.rule == "running with force" && status == "in_progress" && force,
+					c.rule == "running" && status == "in_progress":
+					want = "200/0"
+				}
+				if r := w.call(t, c.call, fmt.Sprintf(`{"task":%q,"force":%v,%s}`, id, force, c.body)); r.code() != want {
+					t.Errorf("%s of a task that is %s, force=%v: %s, want %s", c.call, status, force, r.code(), want)
+				}
+			}
+		}
+	}
+}
+
+func hash(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+func TestConditionalEditRefusesWhatIsStale(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, "")
+	edit := func(value, ifMatch string) string {
+		return w.call(t, "tasks.edit_configuration", `{"task":"`+id+`","configuration":[{"name":"endpoints","value":"`+value+`"}],"if_match":`+ifMatch+`}`).code()
+	}
+	for _, c := range []struct{ rule, value, ifMatch, want string }{
+		{"absent and expected so", "one", `{"endpoints":""}`, "200/0"},
+		{"there, but expected absent", "two", `{"endpoints":""}`, "400/122"},
+		{"another value", "two", `{"endpoints":"` + hash("zero") + `"}`, "400/122"},
+		{"the value", "two", `{"endpoints":"` + hash("one") + `"}`, "200/0"},
+		{"in capitals", "three", `{"endpoints":"` + strings.ToUpper(hash("two")) + `"}`, "200/0"},
+		{"another section counts too", "four", `{"canary":"` + hash("x") + `"}`, "400/122"},
+		{"no condition", "five", `{}`, "200/0"},
+	} {
+		if got := edit(c.value, c.ifMatch); got != c.want {
+			t.Errorf("%s: %s, want %s", c.rule, got, c.want)
+		}
+	}
+	if got := w.read(t, "task", id).Text("configuration", "endpoints", "value"); got != "five" {
+		t.Errorf("the value is %q", got)
+	}
+	if r := w.call(t, "tasks.delete_configuration", `{"task":"`+id+`","configuration":["endpoints"],"if_match":{"endpoints":"`+hash("x")+`"}}`); r.code() != "400/122" {
+		t.Errorf("deleting on a stale condition: %s", r.code())
+	}
+}
+
+// Twenty writers each add their own line to one section; with the condition and a
+// repetition none of the lines is lost.
+func TestConcurrentConditionalEditsAreAllKept(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, "")
+	const writers = 20
+	var wg sync.WaitGroup
+	for n := range writers {
+		wg.Go(func() {
+			for {
+				value := w.read(t, "task", id).Text("configuration", "lines", "value")
+				condition := ""
+				if value != "" {
+					condition = hash(value)
+				}
+				body := fmt.Sprintf(`{"task":%q,"configuration":[{"name":"lines","value":"%s,%d,"}],"if_match":{"lines":%q}}`, id, value, n, condition)
+				r := w.call(t, "tasks.edit_configuration", body)
+				if r.code() == "200/0" {
+					return
+				}
+				if r.code() != "400/122" {
+					t.Errorf("writer %d: %s %s", n, r.code(), r.Meta.ResultMsg)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	value := w.read(t, "task", id).Text("configuration", "lines", "value")
+	for n := range writers {
+		if !strings.Contains(value, fmt.Sprintf(",%d,", n)) {
+			t.Errorf("line %d was lost: %s", n, value)
+		}
+	}
+}
+
+func TestHyperParametersAreEditedOneByOne(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, `,"hyperparams":{"B":{"y":{"value":"1"},"x":{"value":"2"}},"A":{"z":{"value":"3"}}}`)
+	list := func() string {
+		r := w.call(t, "tasks.get_hyper_params", `{"tasks":["`+id+`"]}`)
+		var out []string
+		for _, v := range r.Data["params"].([]any)[0].(map[string]any)["hyperparams"].([]any) {
+			p := store.Doc(v.(map[string]any))
+			out = append(out, p.Text("section")+"/"+p.Text("name")+"="+p.Text("value"))
+		}
+		return strings.Join(out, " ")
+	}
+	for _, c := range []struct{ call, body, want string }{
+		{"tasks.edit_hyper_params", `"hyperparams":[]`, "A/z=3 B/x=2 B/y=1"},
+		{"tasks.edit_hyper_params", `"hyperparams":[{"section":"B","name":" x ","value":"9"},{"section":"properties","name":"p","value":"q"}],"replace_hyperparams":"none"`, "A/z=3 B/x=9 B/y=1 properties/p=q"},
+		{"tasks.edit_hyper_params", `"hyperparams":[{"section":"B","name":"n","value":"1"}],"replace_hyperparams":"section"`, "A/z=3 B/n=1 properties/p=q"},
+		{"tasks.delete_hyper_params", `"hyperparams":[{"section":"A","name":"z"},{"section":"gone"},{"section":"B","name":"gone"}]`, "B/n=1 properties/p=q"},
+		{"tasks.delete_hyper_params", `"hyperparams":[{"section":"B"}]`, "properties/p=q"},
+		{"tasks.edit_hyper_params", `"hyperparams":[{"section":"C","name":"c","value":"c"}],"replace_hyperparams":"all"`, "C/c=c"},
+	} {
+		w.must(t, c.call, `{"task":"`+id+`",`+c.body+`}`)
+		if got := list(); got != c.want {
+			t.Errorf("%s %s: %s, want %s", c.call, c.body, got, c.want)
+		}
+	}
+	for _, body := range []string{`"hyperparams":[{"name":"x","value":"1"}]`, `"hyperparams":[{"section":"s","value":"1"}]`, `"hyperparams":[{"section":"s","name":"n","value":1}]`, `"hyperparams":[],"replace_hyperparams":"some"`} {
+		if r := w.call(t, "tasks.edit_hyper_params", `{"task":"`+id+`",`+body+`}`); r.code() != "400/12" {
+			t.Errorf("%s: %s", body, r.code())
+		}
+	}
+}
+
+func TestConfigurationsAreListedByName(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, `,"configuration":{"b":{"value":"2"},"a":{"value":"1"},"empty":{}}`)
+	w.run(t, []step{
+		{call: "tasks.get_configurations", body: `{"tasks":["` + id + `"]}`, has: []string{`"configuration":[{"name":"a","value":"1"},{"name":"b","value":"2"},{"name":"empty"}]`}},
+		{call: "tasks.get_configurations", body: `{"tasks":["` + id + `"],"names":["b","x"]}`, has: []string{`"configuration":[{"name":"b","value":"2"}]`}},
+		{call: "tasks.get_configuration_names", body: `{"tasks":["` + id + `"]}`, has: []string{`"names":["a","b"]`}},
+		{call: "tasks.get_configuration_names", body: `{"tasks":["` + id + `"],"skip_empty":false}`, has: []string{`"names":["a","b","empty"]`}},
+		{call: "tasks.get_configurations", body: `{}`, want: "400/11"},
+		{call: "tasks.delete_configuration", body: `{"task":"` + id + `","configuration":["a","x"]}`},
+		{call: "tasks.edit_configuration", body: `{"task":"` + id + `","configuration":[{"name":"c","value":""}],"replace_configuration":true}`},
+		{call: "tasks.get_configurations", body: `{"tasks":["` + id + `"]}`, has: []string{`"configuration":[{"name":"c","value":""}]`}},
+		{call: "tasks.edit_configuration", body: `{"task":"` + id + `","configuration":[{"value":"x"}]}`, want: "400/12"},
+	})
+}
+
+func TestResetForgetsTheRunOnly(t *testing.T) {
+	w := newWire(t)
+	draft := w.model(t, "")
+	id := w.task(t, `,"script":{"binary":"python"},"hyperparams":{"A":{"x":{"value":"1"}}},"runtime":{"x":1},
+		"execution":{"framework":"f","artifacts":[{"key":"in","mode":"input","uri":"u1"},{"key":"out","uri":"u2"}]},"system_tags":["development"]`)
+	mine := w.model(t, `,"task":"`+id+`"`)
+	published := w.create(t, "models.create", `{"name":"ready one","uri":"u3","ready":true,"task":"`+id+`"}`)
+	used := w.model(t, `,"task":"`+id+`"`)
+	w.task(t, `,"models":{"input":[{"name":"m","model":"`+used+`"}]}`)
+	w.run(t, []step{
+		{call: "tasks.started", body: `{"task":"` + id + `"}`},
+		{call: "tasks.add_or_update_model", body: `{"task":"` + id + `","name":"o","type":"output","model":"` + mine + `","iteration":7}`},
+		{call: "tasks.add_or_update_model", body: `{"task":"` + id + `","name":"i","type":"input","model":"` + draft + `"}`},
+		{call: "tasks.stopped", body: `{"task":"` + id + `"}`},
+		{call: "tasks.reset", body: `{"task":"` + id + `","return_file_urls":true}`, has: []string{`"deleted_models":1`, `"artifact_urls":["u2"]`, `"model_urls":["http://f/m"]`, `"updated":1`}},
+		{call: "models.get_by_id", body: `{"model":"` + mine + `"}`, want: "400/201"},
+		{call: "models.get_by_id", body: `{"model":"` + published + `"}`},
+		{call: "models.get_by_id", body: `{"model":"` + used + `"}`},
+	})
+	doc := w.read(t, "task", id)
+	if doc.Text("status") != "created" || doc.Text("script", "binary") != "python" || doc.Text("execution", "framework") != "f" {
+		t.Errorf("after the reset: %v", doc)
+	}
+	for _, key := range []string{"started", "completed", "published", "last_worker"} {
+		if doc[key] != nil {
+			t.Errorf("%s is still %v", key, doc[key])
+		}
+	}
+	got, _ := json.Marshal([]any{doc["runtime"], doc["models"], doc.At("execution", "artifacts"), doc["last_iteration"], doc["hyperparams"]})
+	for _, part := range []string{`[{},{"input":[{"model":"` + draft, `"output":[]}`, `[{"key":"in","mode":"input","uri":"u1"}],0,{"A":`} {
+		if !strings.Contains(string(got), part) {
+			t.Errorf("after the reset %s lacks %s", got, part)
+		}
+	}
+	w.must(t, "tasks.reset", `{"task":"`+id+`","clear_all":true}`)
+	doc = w.read(t, "task", id)
+	if len(doc.Object("script")) != 0 || len(doc.Object("execution")) != 0 {
+		t.Errorf("after clearing all: %v", doc)
+	}
+	w.run(t, []step{
+		{call: "tasks.publish", body: `{"task":"` + id + `","force":true}`},
+		{call: "tasks.reset", body: `{"task":"` + id + `"}`, want: "400/110"},
+		{call: "tasks.reset", body: `{"task":"` + id + `","force":true}`},
+	})
+}
+
+func TestDeleteGuardsWhatIsInUse(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, "")
+	child := w.task(t, `,"parent":"`+id+`"`)
+	draft := w.model(t, `,"task":"`+id+`"`)
+	ready := w.create(t, "models.create", `{"name":"ready one","uri":"u","task":"`+id+`"}`)
+	w.run(t, []step{
+		{call: "tasks.started", body: `{"task":"` + id + `"}`},
+		{call: "tasks.delete", body: `{"task":"` + id + `"}`, want: "400/123"},
+		{call: "tasks.stopped", body: `{"task":"` + id + `"}`},
+		{call: "tasks.archive_many", body: `{"ids":["` + id + `"]}`, has: []string{`"archived":true`}},
+		{call: "tasks.delete", body: `{"task":"` + id + `"}`, want: "400/123"},
+		{call: "models.delete", body: `{"model":"` + ready + `"}`},
+		{call: "tasks.publish", body: `{"task":"` + child + `","force":true}`},
+		{call: "tasks.delete", body: `{"task":"` + id + `"}`, want: "400/123"},
+		{call: "tasks.delete", body: `{"task":"` + id + `","force":true}`, has: []string{`"deleted":true`, `"deleted_models":1`, `"updated_children":1`}},
+		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, want: "400/101"},
+		{call: "tasks.delete", body: `{"task":"` + id + `","force":true}`, want: "400/101"},
+		{call: "models.get_by_id", body: `{"model":"` + draft + `"}`, want: "400/201"},
+		{call: "models.delete", body: `{"model":"` + draft + `"}`, want: "400/201"},
+	})
+	if doc := w.read(t, "task", child); doc["parent"] != nil {
+		t.Errorf("the child still has a parent: %v", doc["parent"])
+	}
+}
+
+func TestCloneTakesTheInputsOnly(t *testing.T) {
+	w := newWire(t)
+	project := w.create(t, "projects.create", `{"name":"from here"}`)
+	model := w.model(t, "")
+	source := w.task(t, `,"project":"`+project+`","comment":"c","tags":["t"],"system_tags":["development","archived","kept"],"script":{"binary":"python"},
+		"execution":{"queue":"q","artifacts":[{"key":"in","mode":"input"},{"key":"out"}]},"hyperparams":{"A":{"x":{"value":"1"}}},
+		"configuration":{"c":{"value":"v"}},"container":{"image":"i"},"runtime":{"r":1},"output_dest":"dest",
+		"models":{"input":[{"name":"m","model":"`+model+`"}],"output":[{"name":"o","model":"`+model+`"}]}`)
+	w.must(t, "tasks.started", `{"task":"`+source+`"}`)
+	clone := w.read(t, "task", w.create(t, "tasks.clone", `{"task":"`+source+`","new_task_name":"the clone"}`))
+	got, _ := json.Marshal(map[string]any{
+		"name": clone["name"], "status": clone["status"], "parent": clone["parent"] == source, "project": clone["project"] == project,
+		"tags": clone["tags"], "system_tags": clone["system_tags"], "script": clone["script"], "execution": clone["execution"],
+		"container": clone["container"], "runtime": clone["runtime"], "output": clone["output"],
+		"input": len(clone.At("models", "input").([]any)), "models": len(clone.At("models", "output").([]any)), "config": clone.At("configuration", "c", "value"),
+	})
+	want := `{"config":"v","container":{"image":"i"},"execution":{"artifacts":[{"key":"in","mode":"input"}]},"input":1,"models":0,` +
+		`"name":"the clone","output":{"destination":"dest"},"parent":true,"project":true,"runtime":{},"script":{"binary":"python"},` +
+		`"status":"created","system_tags":["kept"],"tags":["t"]}`
+	if diff := cmp.Diff(want, string(got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if clone["started"] != nil {
+		t.Error("the clone has been started")
+	}
+	data := w.must(t, "tasks.clone", `{"task":"`+source+`","new_project_name":"over/there","new_task_tags":[],"new_task_comment":"","new_task_configuration":{"d":{"value":"w"}},"execution_overrides":{"framework":"x"},"new_task_input_models":[]}`)
+	other := w.read(t, "task", data["id"].(string))
+	made := data["new_project"].(map[string]any)
+	if other.Text("project") != made["id"] || made["name"] != "over/there" || other.At("configuration", "c") != nil || other.Text("configuration", "d", "value") != "w" ||
+		len(other.Strings("tags")) != 0 || other.Text("comment") != "" || other.Text("execution", "framework") != "x" || len(other.At("models", "input").([]any)) != 0 {
+		t.Errorf("clone with overrides: %v", other)
+	}
+	if other.Text("name") != "a task" {
+		t.Errorf("a clone without a name is called %q", other.Text("name"))
+	}
+	w.run(t, []step{
+		{call: "tasks.clone", body: `{"task":"gone"}`, want: "400/101"},
+		{call: "tasks.clone", body: `{"task":"` + source + `","new_task_name":"x"}`, want: "400/12"},
+		{call: "tasks.clone", body: `{"task":"` + source + `","new_task_project":"gone"}`, want: "400/401"},
+	})
+}
+
+func TestArtifactsAreKeptByKeyAndMode(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, "")
+	w.run(t, []step{
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","force":true,"artifacts":[{"key":"b","uri":"1","content_size":14,"timestamp":1795441216,"type_data":{"preview":"p"},"display_data":[["k","v"]]},{"key":"a","uri":"2"}]}`},
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b","uri":"3"},{"key":"b","mode":"input","uri":"4"}]}`},
+		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"artifacts":[{"key":"a","mode":"output","uri":"2"},{"key":"b","mode":"input","uri":"4"},{"key":"b","mode":"output","uri":"3"}]`}},
+		{call: "tasks.delete_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b"},{"key":"gone"}]}`},
+		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"artifacts":[{"key":"a","mode":"output","uri":"2"},{"key":"b","mode":"input","uri":"4"}]`}},
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b","content_size":"14"}]}`, want: "400/12"},
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b","mode":"sideways"}]}`, want: "400/12"},
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":["b"]}`, want: "400/12"},
+	})
+}
+
+func TestModelsOfATaskKeepTheirPlace(t *testing.T) {
+	w := newWire(t)
+	one, two := w.model(t, ""), w.model(t, "")
+	id := w.task(t, "")
+	add := func(name, model string) step {
+		return step{call: "tasks.add_or_update_model", body: fmt.Sprintf(`{"task":%q,"name":%q,"model":%q,"type":"output"}`, id, name, model)}
+	}
+	w.run(t, []step{
+		add("a", one), add("b", one), add("a", two),
+		{call: "tasks.add_or_update_model", body: `{"task":"` + id + `","name":"a","model":"gone","type":"output"}`, want: "400/201"},
+		{call: "tasks.add_or_update_model", body: `{"task":"` + id + `","name":"a","model":"` + one + `","type":"sideways"}`, want: "400/12"},
+	})
+	var got []string
+	for _, v := range w.read(t, "task", id).At("models", "output").([]any) {
+		entry := store.Doc(v.(map[string]any))
+		got = append(got, entry.Text("name")+"="+entry.Text("model"))
+		if entry.Text("updated") == "" {
+			t.Error("an entry without the time of its change")
+		}
+	}
+	if diff := cmp.Diff([]string{"a=" + two, "b=" + one}, got); diff != "" {
+		t.Error(diff)
+	}
+	w.must(t, "tasks.delete_models", `{"task":"`+id+`","models":[{"name":"a","type":"output"},{"name":"gone","type":"input"}]}`)
+	if n := len(w.read(t, "task", id).At("models", "output").([]any)); n != 1 {
+		t.Errorf("%d models are left", n)
+	}
+}
+
+func TestPublishingATaskPublishesItsLastModel(t *testing.T) {
+	w := newWire(t)
+	first, last := w.model(t, ""), w.model(t, "")
+	id := w.task(t, `,"models":{"output":[{"name":"a","model":"`+first+`"},{"name":"b","model":"`+last+`"}]}`)
+	w.run(t, []step{
+		{call: "tasks.started", body: `{"task":"` + id + `"}`, has: []string{`"started":1`}},
+		{call: "tasks.publish", body: `{"task":"` + id + `"}`, want: "400/110"},
+		{call: "tasks.completed", body: `{"task":"` + id + `","publish":true}`, has: []string{`"published":1`, `"status":"published"`}},
+	})
+	if doc := w.read(t, "task", id); doc.Text("published") == "" || doc.Text("status") != "published" {
+		t.Errorf("task: %v", doc)
+	}
+	if w.read(t, "model", first)["ready"] != false || w.read(t, "model", last)["ready"] != true {
+		t.Error("not the last model was published")
+	}
+	if r := w.call(t, "tasks.started", `{"task":"`+id+`"}`); r.code() != "400/110" {
+		t.Errorf("starting a published task: %s", r.code())
+	}
+}
+
+func TestStopAsksOnlyWorkers(t *testing.T) {
+	w := newWire(t)
+	byHand, worked := w.task(t, `,"system_tags":["development"]`), w.task(t, "")
+	for _, id := range []string{byHand, worked} {
+		w.must(t, "tasks.started", `{"task":"`+id+`"}`)
+		w.must(t, "events.add_batch", `{"type":"log","task":"`+id+`","msg":"x","worker":"agent"}`)
+		w.must(t, "tasks.stop", `{"task":"`+id+`"}`)
+	}
+	if doc := w.read(t, "task", byHand); doc.Text("status") != "stopped" {
+		t.Errorf("the development task is %s", doc.Text("status"))
+	}
+	if doc := w.read(t, "task", worked); doc.Text("status") != "in_progress" || doc.Text("status_message") != "stopping" {
+		t.Errorf("the worker's task is %s %q", doc.Text("status"), doc.Text("status_message"))
+	}
+}
+
+func TestCallsOnManyTasksFailOneByOne(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, "")
+	ids := `{"ids":["` + id + `","gone"]}`
+	failed := `"failed":[{"id":"gone","error":{"codes":[400,101],"msg":"Invalid task id: id=gone"}}]`
+	w.run(t, []step{
+		{call: "tasks.archive_many", body: ids, has: []string{`"succeeded":[{"archived":true,"id":"` + id + `"}]`, failed}},
+		{call: "tasks.unarchive_many", body: ids, has: []string{`"unarchived":true`, failed}},
+		{call: "tasks.stop_many", body: ids, has: []string{`"codes":[400,110]`, `"codes":[400,101]`, `"succeeded":[]`}},
+		{call: "tasks.reset_many", body: ids, has: []string{`"updated":1`, failed}},
+		{call: "tasks.publish_many", body: `{"ids":["` + id + `"],"force":true}`, has: []string{`"failed":[]`}},
+		{call: "tasks.delete_many", body: ids, has: []string{`"codes":[400,123]`}},
+		{call: "tasks.delete_many", body: `{"ids":["` + id + `"],"force":true}`, has: []string{`"deleted":true`}},
+		{call: "tasks.archive_many", body: `{}`, want: "400/11"},
+	})
+}
+
+func TestTaskTypesAreThoseInUse(t *testing.T) {
+	w := newWire(t)
+	project := w.create(t, "projects.create", `{"name":"the project"}`)
+	w.task(t, `,"project":"`+project+`"`)
+	w.create(t, "tasks.create", `{"name":"abc","type":"service"}`)
+	w.run(t, []step{
+		{call: "tasks.get_types", body: `{}`, has: []string{`"types":["training","service"]`}},
+		{call: "tasks.get_types", body: `{"projects":["` + project + `"]}`, has: []string{`"types":["training"]`}},
+		{call: "tasks.validate", body: `{"name":"ab","type":"x"}`, want: "400/12"},
+		{call: "tasks.validate", body: `{"name":"abc","type":"custom"}`},
+	})
+}
+
+func TestMovesAndTagsOfMany(t *testing.T) {
+	w := newWire(t)
+	id, model := w.task(t, `,"tags":["a","b"]`), w.model(t, "")
+	w.run(t, []step{
+		{call: "tasks.move", body: `{"ids":["` + id + `"],"project_name":"new/place"}`, has: []string{`"project_id":"`}},
+		{call: "models.move", body: `{"ids":["` + model + `"],"project_name":"new/place"}`},
+		{call: "tasks.get_all_ex", body: `{"only_fields":["project.name"]}`, has: []string{`"name":"new/place"`}},
+		{call: "models.get_all_ex", body: `{"only_fields":["project.name"]}`, has: []string{`"name":"new/place"`}},
+		{call: "tasks.update_tags", body: `{"ids":["` + id + `"],"add_tags":["c"],"remove_tags":["a"]}`},
+		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"tags":["b","c"]`}},
+		{call: "models.update_tags", body: `{"ids":["` + model + `"],"add_tags":["c"]}`},
+		{call: "tasks.update_tags", body: `{"ids":["` + id + `"],"add_tags":["__$x"]}`, want: "400/12"},
+		{call: "tasks.move", body: `{"ids":["gone"],"project_name":"never made"}`, want: "400/101"},
+		{call: "projects.get_all", body: `{"name":"never"}`, has: []string{`"projects":[]`}},
+		{call: "tasks.move", body: `{"ids":["` + id + `"]}`},
+		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, lacks: []string{`"project"`}},
+	})
+}
+
+func TestChangeFeedRingsAfterCommittedWritesOnly(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, "")
+	if diff := cmp.Diff([]string{"task " + id}, w.rung()); diff != "" {
+		t.Errorf("create: %s", diff)
+	}
+	w.call(t, "tasks.get_by_id", `{"task":"`+id+`"}`)
+	w.call(t, "tasks.publish", `{"task":"`+id+`"}`)
+	w.call(t, "tasks.edit", `{"task":"`+id+`"}`)
+	if rings := w.rung(); len(rings) != 0 {
+		t.Errorf("reading and refused writes rang: %v", rings)
+	}
+	model := w.model(t, "")
+	w.rung()
+	w.must(t, "tasks.edit", `{"task":"`+id+`","force":true,"models":{"output":[{"name":"n","model":"`+model+`"}]}}`)
+	w.must(t, "tasks.publish", `{"task":"`+id+`","force":true}`)
+	want := []string{"model " + model, "task " + id}
+	if diff := cmp.Diff(want, w.rung()); diff != "" {
+		t.Errorf("publish: %s", diff)
+	}
+	w.must(t, "models.delete", `{"model":"`+model+`","force":true}`)
+	if diff := cmp.Diff(want, w.rung()); diff != "" {
+		t.Errorf("delete: %s", diff)
+	}
+}

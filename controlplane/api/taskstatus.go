@@ -1,0 +1,286 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"clearmlserving/controlplane/store"
+)
+
+// transitions says which status a task may go to from another. A task may always stay
+// where it is; with force it may go anywhere.
+var transitions = map[string][]string{
+	"created":     {"queued", "in_progress"},
+	"queued":      {"created", "in_progress", "stopped"},
+	"in_progress": {"stopped", "failed", "created", "completed"},
+	"stopped":     {"closed", "created", "failed", "queued", "in_progress", "published", "publishing", "completed"},
+	"closed":      {"created", "failed", "published", "publishing", "stopped"},
+	"failed":      {"created", "stopped", "published", "queued"},
+	"completed":   {"published", "in_progress", "created"},
+	"publishing":  {"published"},
+	"published":   {},
+}
+
+// developmentTag marks tasks that were started by hand and not from a queue.
+const developmentTag = "development"
+
+// moveTo changes a task's status. The time of the change moves only with the status.
+func moveTo(doc store.Doc, to string, force bool, now string) error {
+	from := doc.Text("status")
+	if _, known := transitions[to]; !known {
+		return invalid("status %q is none of ClearML's", to)
+	}
+	if from != to && !force && !slices.Contains(transitions[from], to) {
+		allowed := strings.Join(transitions[from], ", ")
+		if allowed == "" {
+			allowed = "none"
+		}
+		return refuse(subTaskStatus, "Invalid task status: task=%s, current_status=%s, new_status=%s, allowed=%s", doc.ID(), from, to, allowed)
+	}
+	if from == "in_progress" {
+		noteDuration(doc, now)
+	}
+	doc["status"], doc["status_changed"], doc["last_update"] = to, now, now
+	return nil
+}
+
+type statusRequest struct {
+	Task          string `json:"task"`
+	Force         bool   `json:"force"`
+	StatusReason  string `json:"status_reason"`
+	StatusMessage string `json:"status_message"`
+	Publish       bool   `json:"publish"`
+	PublishModel  *bool  `json:"publish_model"`
+	Queue         string `json:"queue"`
+	QueueName     string `json:"queue_name"`
+}
+
+// setStatus moves a task with the reason and message of the request, which replace the
+// old ones also when they are empty.
+func (r statusRequest) setStatus(doc store.Doc, to, now string) error {
+	if err := moveTo(doc, to, r.Force, now); err != nil {
+		return err
+	}
+	doc["status_reason"], doc["status_message"] = r.StatusReason, r.StatusMessage
+	return nil
+}
+
+// statusAnswer is the answer of the calls that move a task.
+type statusAnswer struct {
+	Updated   int            `json:"updated"`
+	Fields    map[string]any `json:"fields"`
+	Started   *int           `json:"started,omitempty"`
+	Published *int           `json:"published,omitempty"`
+	Queued    *int           `json:"queued,omitempty"`
+	Dequeued  *int           `json:"dequeued,omitempty"`
+}
+
+// statusFields are the fields that a change of status may have written.
+func statusFields(doc store.Doc) map[string]any {
+	out := map[string]any{}
+	for _, key := range []string{"status", "status_reason", "status_message", "status_changed", "last_update", "started", "completed", "published"} {
+		if doc[key] != nil {
+			out[key] = doc[key]
+		}
+	}
+	return out
+}
+
+// changeStatus runs a change of one task's status.
+func (s *Server) changeStatus(ctx context.Context, c *Call, id string, change func(w *work, doc store.Doc) error) (statusAnswer, error) {
+	answer := statusAnswer{Updated: 1}
+	err := s.changeTask(ctx, c, id, func(w *work, doc store.Doc) error {
+		if err := change(w, doc); err != nil {
+			return err
+		}
+		answer.Fields = statusFields(doc)
+		return nil
+	})
+	return answer, err
+}
+
+// startedTask says that a task runs.
+func (s *Server) startedTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		if err := w.leaveQueue(ctx, doc); err != nil {
+			return err
+		}
+		if began := doc.Text("started"); began == "" || began > w.now {
+			doc["started"] = w.now
+		}
+		return req.setStatus(doc, "in_progress", w.now)
+	})
+	one := 1
+	answer.Started = &one
+	return answer, err
+}
+
+// stoppedTask says that a task was stopped.
+func (s *Server) stoppedTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		return w.end(ctx, doc, req, "stopped")
+	})
+}
+
+// failedTask says that a task failed.
+func (s *Server) failedTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		return w.end(ctx, doc, req, "failed")
+	})
+}
+
+// closeTask says that a task is over.
+func (s *Server) closeTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		return req.setStatus(doc, "closed", w.now)
+	})
+}
+
+// completedTask says that a task has done its work, and publishes it if asked to.
+func (s *Server) completedTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	published := 0
+	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		if err := w.end(ctx, doc, req, "completed"); err != nil {
+			return err
+		}
+		if !req.Publish {
+			return nil
+		}
+		published = 1
+		return w.publishTask(ctx, doc, req)
+	})
+	answer.Published = &published
+	return answer, err
+}
+
+// end moves a task to a status in which nothing runs any more.
+func (w *work) end(ctx context.Context, doc store.Doc, req statusRequest, to string) error {
+	if err := w.leaveQueue(ctx, doc); err != nil {
+		return err
+	}
+	if err := req.setStatus(doc, to, w.now); err != nil {
+		return err
+	}
+	doc["completed"] = w.now
+	return nil
+}
+
+// stopTask asks a running task to stop. One that no worker runs is stopped at once: for
+// a development task the SDK sees the new status itself.
+func (s *Server) stopTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		if hasTag(doc, "system_tags", developmentTag) || doc.Text("last_worker") == "" || doc.Text("status") != "in_progress" {
+			return w.end(ctx, doc, req, "stopped")
+		}
+		doc["status_reason"], doc["status_message"] = req.StatusReason, "stopping"
+		doc["last_update"] = w.now
+		return nil
+	})
+}
+
+// publishTask makes a finished task final.
+func (s *Server) publishTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		return w.publishTask(ctx, doc, req)
+	})
+}
+
+// publishTask makes a task final and its last output model ready, unless the request
+// says not to.
+func (w *work) publishTask(ctx context.Context, doc store.Doc, req statusRequest) error {
+	if err := req.setStatus(doc, "published", w.now); err != nil {
+		return err
+	}
+	if doc.Text("published") == "" {
+		doc["published"] = w.now
+	}
+	output := modelIDs(doc, "output")
+	if len(output) == 0 || (req.PublishModel != nil && !*req.PublishModel) {
+		return nil
+	}
+	model, err := w.Get(ctx, store.Model, output[len(output)-1])
+	if errors.Is(err, store.ErrNotFound) || (err == nil && truth(model["ready"])) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return w.publishModel(ctx, model)
+}
+
+// modelIDs returns the ids of a task's input or output models, in order.
+func modelIDs(doc store.Doc, direction string) []string {
+	list, _ := doc.At("models", direction).([]any)
+	var ids []string
+	for _, item := range list {
+		if entry, ok := item.(map[string]any); ok {
+			ids = append(ids, asText(entry["model"]))
+		}
+	}
+	return ids
+}
+
+// enqueueTask puts a task into a queue.
+func (s *Server) enqueueTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		queue, err := w.queueFor(ctx, req.Queue, req.QueueName)
+		if err != nil {
+			return err
+		}
+		if doc.Text("status") == "queued" {
+			return refuse(subTaskStatus, "Invalid task status: task=%s is queued already: dequeue it first", doc.ID())
+		}
+		if err := req.setStatus(doc, "queued", w.now); err != nil {
+			return err
+		}
+		setTag(doc, "system_tags", developmentTag, false)
+		doc.Object("execution")["queue"] = queue.ID()
+		entries, _ := queue["entries"].([]any)
+		queue["entries"] = append(entries, map[string]any{"task": doc.ID(), "added": w.now})
+		queue["last_update"] = w.now
+		return w.put(ctx, store.Queue, queue)
+	})
+	one := 1
+	answer.Queued = &one
+	return answer, err
+}
+
+// dequeueTask takes a task out of its queue.
+func (s *Server) dequeueTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		if doc.Text("status") != "queued" {
+			return wrongStatus(doc, "queued")
+		}
+		if err := w.leaveQueue(ctx, doc); err != nil {
+			return err
+		}
+		return req.setStatus(doc, "created", w.now)
+	})
+	one := 1
+	answer.Dequeued = &one
+	return answer, err
+}
+
+// leaveQueue takes a task out of the queue that it waits in, if it does.
+func (w *work) leaveQueue(ctx context.Context, doc store.Doc) error {
+	id := doc.Text("execution", "queue")
+	if doc.Text("status") != "queued" || id == "" {
+		return nil
+	}
+	queue, err := w.Get(ctx, store.Queue, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	entries, _ := queue["entries"].([]any)
+	queue["entries"] = slices.DeleteFunc(entries, func(item any) bool {
+		entry, ok := item.(map[string]any)
+		return ok && entry["task"] == doc.ID()
+	})
+	queue["last_update"] = w.now
+	return w.put(ctx, store.Queue, queue)
+}

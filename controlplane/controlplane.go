@@ -1,0 +1,213 @@
+// Package controlplane is the embedded control plane: a server of the ClearML API and
+// a ClearML file server on one data folder, for installations without a ClearML server
+// of their own.
+//
+// It owns the data folder (database, files, credentials), the two HTTP servers, and
+// the change feed that tells others in this process of writes. It never opens a socket
+// (the caller does), never reads configuration, and never reaches into the inference
+// side: that one speaks the API over HTTP like everybody else.
+package controlplane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"clearmlserving/controlplane/api"
+	"clearmlserving/controlplane/files"
+	"clearmlserving/controlplane/store"
+	"clearmlserving/controlplane/store/sqlite"
+)
+
+// Options says where the control plane keeps its data and where it is reached.
+type Options struct {
+	// DataDir is the folder that holds everything; it is made when it is missing.
+	// Copying it, while no server runs on it, moves the installation. Required.
+	DataDir string
+	// API is the open socket of the ClearML API. Required.
+	API net.Listener
+	// Files is the open socket of the file server. Nil leaves it at /files/ of the API's
+	// socket alone, where it is reached too in any case.
+	Files net.Listener
+	// APIURL, FilesURL, and WebURL are how clients reach the servers. Empty ones are
+	// made of the sockets' addresses.
+	APIURL, FilesURL, WebURL string
+	// Version is the version of this program, told to clients that ask.
+	Version string
+	// AnonymousRead lets everybody download files without credentials.
+	AnonymousRead bool
+	// MaxUpload is the greatest number of bytes in one upload request; 0 means no limit.
+	MaxUpload int64
+	// Ready is called once, by Run, when requests are accepted. Nil calls nothing.
+	Ready func()
+	// Grace is how long Run lets requests end after it was told to stop; 0 means 10 s.
+	Grace time.Duration
+	// Logger receives what an operator should know; nil discards it.
+	Logger *slog.Logger
+}
+
+// Server is a control plane on a data folder. New has opened the folder; either Run or
+// Close gives it back.
+type Server struct {
+	opts        Options
+	log         *slog.Logger
+	feed        Feed
+	store       *sqlite.Store
+	files       *files.Server
+	credentials api.Credentials
+	web         *site
+	closing     sync.Once
+	closeErr    error
+}
+
+// New opens the data folder, and on an empty one makes the first user with credentials
+// and keeps those in credentials.json, readable by this user of the machine only. It
+// starts nothing. On error the sockets stay open and the caller's.
+//
+// The error is store.ErrInUse when another process works on the folder, and
+// store.ErrReadOnly or store.ErrFull when it can't be written.
+func New(opts Options) (*Server, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Grace == 0 {
+		opts.Grace = 10 * time.Second
+	}
+	if opts.API == nil {
+		return nil, errors.New("open the control plane: no socket for the API was given")
+	}
+	opts.setURLs()
+	s := &Server{opts: opts, log: opts.Logger}
+	if err := s.open(context.Background()); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the control plane in %s: %w", opts.DataDir, err), s.Close())
+	}
+	return s, nil
+}
+
+func (o *Options) setURLs() {
+	if o.APIURL == "" {
+		o.APIURL = "http://" + o.API.Addr().String()
+	}
+	if o.FilesURL == "" && o.Files != nil {
+		o.FilesURL = "http://" + o.Files.Addr().String()
+	}
+	if o.FilesURL == "" {
+		o.FilesURL = o.APIURL + "/files"
+	}
+	if o.WebURL == "" {
+		o.WebURL = o.APIURL
+	}
+}
+
+// open opens the parts in the order of who needs whom. The database comes first: its
+// lock keeps a second process away from everything else.
+func (s *Server) open(ctx context.Context) error {
+	if err := os.MkdirAll(s.opts.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	var err error
+	if s.store, err = sqlite.Open(ctx, filepath.Join(s.opts.DataDir, "clearml.db")); err != nil {
+		return err
+	}
+	auth := api.NewAuth(api.AuthOptions{Store: s.store, Logger: s.log})
+	if s.credentials, err = keepCredentials(ctx, s.opts.DataDir, auth, s.log); err != nil {
+		return err
+	}
+	s.files, err = files.New(files.Options{
+		Dir: filepath.Join(s.opts.DataDir, "files"), Auth: fileAuth{auth},
+		AnonymousRead: s.opts.AnonymousRead, MaxUpload: s.opts.MaxUpload, Logger: s.log,
+	})
+	if err != nil {
+		return err
+	}
+	calls := api.New(api.Options{
+		Store: s.store, Auth: auth, Version: s.opts.Version, Logger: s.log,
+		APIURL: s.opts.APIURL, FilesURL: s.opts.FilesURL, WebURL: s.opts.WebURL,
+		OnChange: func(kind store.Kind, id string) { s.feed.Ring(string(kind), id) },
+	})
+	s.web, err = newSite(calls, s.files, s.opts, s.log)
+	return err
+}
+
+// Credentials returns the access key and secret that this installation began with.
+func (s *Server) Credentials() (access, secret string) {
+	return s.credentials.AccessKey, s.credentials.SecretKey
+}
+
+// Feed returns the change feed, which rings after each committed write of a task, a
+// model, or a project.
+func (s *Server) Feed() *Feed { return &s.feed }
+
+// Run serves until ctx ends or a socket fails, then lets running requests end, and
+// closes sockets and data folder. It is called at most once; when it returns, nothing
+// of the server is running any more. A stop by ctx is no error.
+func (s *Server) Run(ctx context.Context) error {
+	err := s.serve(ctx)
+	return errors.Join(err, s.Close())
+}
+
+func (s *Server) serve(ctx context.Context) error {
+	group, failed := errgroup.WithContext(ctx)
+	sockets := []*socket{newSocket("api", s.opts.API, s.web, s.log)}
+	if s.opts.Files != nil {
+		sockets = append(sockets, newSocket("files", s.opts.Files, s.files, s.log))
+	}
+	for _, socket := range sockets {
+		group.Go(socket.serve)
+	}
+	s.log.Info("control plane ready", "api", s.opts.APIURL, "files", s.opts.FilesURL, "data_dir", s.opts.DataDir)
+	if s.opts.Ready != nil {
+		s.opts.Ready()
+	}
+	<-failed.Done() // ctx has ended, or one of the sockets
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.opts.Grace)
+	defer cancel()
+	for _, socket := range sockets {
+		group.Go(func() error { return socket.stop(limit) })
+	}
+	err := group.Wait()
+	s.log.Info("control plane stopped")
+	return err
+}
+
+// Close gives the data folder back. It is for servers that never run: Run does it by
+// itself. Called again, it returns what the first call did.
+func (s *Server) Close() error {
+	s.closing.Do(func() {
+		var errs []error
+		if s.files != nil {
+			errs = append(errs, s.files.Close())
+		}
+		if s.store != nil {
+			errs = append(errs, s.store.Close())
+		}
+		s.closeErr = errors.Join(errs...)
+	})
+	return s.closeErr
+}
+
+// fileAuth admits to the file server whom the API knows.
+type fileAuth struct{ auth *api.Auth }
+
+var errGuest = errors.New("guests may only read")
+
+func (f fileAuth) Authenticate(r *http.Request) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		_, err := f.auth.AuthenticateDownload(r)
+		return err
+	}
+	who, err := f.auth.Authenticate(r)
+	if err == nil && who.Role == api.RoleGuest {
+		return errGuest
+	}
+	return err
+}

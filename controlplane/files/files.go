@@ -1,0 +1,157 @@
+// Package files is the ClearML file server on a directory: models and artifacts
+// are uploaded, read in ranges, and deleted over HTTP, as the ClearML SDK does it.
+//
+// It owns everything below its directory and is the only one that writes there. A
+// file is visible whole or not at all: uploads are written aside, flushed to disk,
+// and renamed into place. It never decides who may come in (the caller's Auth
+// does), never follows a link, never looks into a file, and never encodes content.
+package files
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+)
+
+// Auth says who may use the file server.
+type Auth interface {
+	// Authenticate returns nil when the request carries valid credentials. It is
+	// called from many goroutines, once for a request, before its body is read.
+	Authenticate(r *http.Request) error
+}
+
+// Options says where the files lie and who may reach them.
+type Options struct {
+	// Dir is the directory that holds the files; it is made when it is missing.
+	Dir string
+	// Auth checks each request but the ping. Nil refuses every one of them.
+	Auth Auth
+	// AnonymousRead lets everybody download without credentials. Needed when stored
+	// URLs name this server by another host name than the SDK's configuration, for
+	// the SDK then sends no token.
+	AnonymousRead bool
+	// MaxUpload is the greatest number of bytes in one upload request; 0 means no limit.
+	MaxUpload int64
+	// Stall is how long a transfer may go without a byte moving; 0 means five minutes.
+	Stall time.Duration
+	// Logger receives what an operator should know; nil discards it.
+	Logger *slog.Logger
+}
+
+// Server answers the file server's requests. It is safe for use by many goroutines.
+type Server struct {
+	opts Options
+	log  *slog.Logger
+	root *os.Root
+
+	// shape guards which folders exist: a folder that an upload has just made must not
+	// be pruned as empty by a delete before the file has been renamed into it.
+	shape sync.Mutex
+}
+
+// incoming is the folder inside Dir where uploads grow and deleted folders shrink;
+// it is on the same file system as the rest, so that a rename is all it takes.
+const incoming = ".incoming"
+
+// New opens the directory and removes what interrupted uploads left behind. The
+// caller closes the server when no request is running any more.
+func New(opts Options) (*Server, error) {
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Stall == 0 {
+		opts.Stall = 5 * time.Minute
+	}
+	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the file server: %w", err)
+	}
+	root, err := os.OpenRoot(opts.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the folder of the file server: %w", err)
+	}
+	s := &Server{opts: opts, log: opts.Logger, root: root}
+	if err := s.clearIncoming(); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the folder of the file server %s: %w", opts.Dir, err), root.Close())
+	}
+	return s, nil
+}
+
+// Close releases the directory. It may be called only once all requests have ended.
+func (s *Server) Close() error { return s.root.Close() }
+
+func (s *Server) clearIncoming() error {
+	if err := s.root.RemoveAll(incoming); err != nil {
+		return err
+	}
+	return s.root.Mkdir(incoming, 0o700)
+}
+
+// ServeHTTP answers one request. It must be reached without a ServeMux in between:
+// stored names may hold double slashes, which a mux would redirect.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	allowAnyOrigin(w.Header())
+	extend(http.NewResponseController(w), s.opts.Stall)
+	if err := s.serve(w, r); err != nil {
+		s.refuse(w, r, err)
+	}
+}
+
+// serve finds what is asked for. Nothing of the path or the body is looked at before
+// the caller is known, except for the ping and the pre-flight of browsers.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
+	reading := r.Method == http.MethodGet || r.Method == http.MethodHead
+	switch {
+	case r.Method == http.MethodOptions:
+		w.WriteHeader(http.StatusOK)
+		return nil
+	case reading && (r.URL.Path == "/" || r.URL.Path == ""):
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte("OK")) // a client that went away has no use for the error
+		return nil
+	}
+	if !(reading && s.opts.AnonymousRead) {
+		if err := s.authenticate(r); err != nil {
+			return err
+		}
+	}
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
+		return refusal(http.StatusUnsupportedMediaType, "Content-Encoding %q is not supported: send the file as it is", enc)
+	}
+	switch {
+	case reading:
+		return s.download(w, r)
+	case r.Method == http.MethodPost && r.URL.Path == "/delete_many":
+		return s.deleteMany(w, r)
+	case r.Method == http.MethodPost && (r.URL.Path == "/" || r.URL.Path == ""):
+		return s.uploadForm(w, r)
+	case r.Method == http.MethodPut:
+		return s.put(w, r)
+	case r.Method == http.MethodDelete:
+		return s.delete(w, r)
+	case r.Method == http.MethodPost:
+		return refusal(http.StatusMethodNotAllowed, "POST goes to / with the path as the name of the form part; PUT stores at a path")
+	}
+	return refusal(http.StatusMethodNotAllowed, "%s is not supported", r.Method)
+}
+
+func (s *Server) authenticate(r *http.Request) error {
+	if s.opts.Auth == nil {
+		return refusal(http.StatusUnauthorized, "the file server has no credentials configured")
+	}
+	if err := s.opts.Auth.Authenticate(r); err != nil {
+		s.log.Debug("file request refused", "method", r.Method, "remote", r.RemoteAddr, "err", err)
+		return refusal(http.StatusUnauthorized, "valid credentials are needed: send the Bearer token of auth.login")
+	}
+	return nil
+}
+
+// extend gives the connection another while to move a byte, in either direction. Not
+// every listener has deadlines; then there are none.
+func extend(conn *http.ResponseController, stall time.Duration) {
+	at := time.Now().Add(stall)
+	_ = errors.Join(conn.SetReadDeadline(at), conn.SetWriteDeadline(at))
+}

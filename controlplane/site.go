@@ -1,0 +1,109 @@
+package controlplane
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+)
+
+// site is what lies behind the API's socket: the calls, the file server at /files/, a
+// page for people who come with a browser, and the liveness probe. It is no ServeMux:
+// that one would redirect paths with double slashes, which stored files may have.
+type site struct {
+	calls, files http.Handler
+	landing      []byte
+	log          *slog.Logger
+
+	mu      sync.Mutex // guards unknown
+	unknown map[string]bool
+}
+
+func newSite(calls, files http.Handler, opts Options, log *slog.Logger) (*site, error) {
+	page, err := renderLanding(opts)
+	return &site{calls: calls, files: files, landing: page, log: log, unknown: map[string]bool{}}, err
+}
+
+// ServeHTTP implements http.Handler.
+func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	reading := r.Method == http.MethodGet || r.Method == http.MethodHead
+	rest, isFile := strings.CutPrefix(r.URL.Path, "/files")
+	switch {
+	case isFile && (rest == "" || rest[0] == '/'):
+		s.files.ServeHTTP(w, at(r, rest))
+	case reading && r.URL.Path == "/livez":
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = w.Write([]byte("ok\n")) // a prober that went away has no use for the error
+	case reading && r.URL.Path == "/" && strings.Contains(r.Header.Get("Accept"), "text/html"):
+		s.serveLanding(w)
+	default:
+		setDeadlines(w)
+		s.call(w, r)
+	}
+}
+
+// at is the request as the file server sees it, below its own root.
+func at(r *http.Request, path string) *http.Request {
+	inner := *r
+	inner.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
+	return &inner
+}
+
+func (s *site) serveLanding(w http.ResponseWriter) {
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	_, _ = w.Write(s.landing) // a visitor that went away has no use for the error
+}
+
+// call answers an API call, and notes the first one of each name that isn't known: a
+// newer SDK may need it.
+func (s *site) call(w http.ResponseWriter, r *http.Request) {
+	status := &statusWriter{ResponseWriter: w}
+	s.calls.ServeHTTP(status, r)
+	if status.code == http.StatusNotFound && s.firstTime(r.URL.Path) {
+		s.log.Warn("unknown call", "path", r.URL.Path, "client", r.Header.Get("X-ClearML-Client"))
+	}
+}
+
+// firstTime says whether the path wasn't seen before. It remembers so many: whoever
+// asks for random names must not fill the memory or the log.
+func (s *site) firstTime(path string) bool {
+	const remembered = 200
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unknown[path] || len(s.unknown) >= remembered {
+		return false
+	}
+	s.unknown[path] = true
+	return true
+}
+
+// statusWriter remembers the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	code int
+}
+
+func (w *statusWriter) WriteHeader(code int) {
+	w.code = code
+	w.ResponseWriter.WriteHeader(code)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// exchange is how long a call may take to be read; it may take twice that to be
+// answered. Transfers of files have deadlines of their own, which move along with them.
+const exchange = 5 * time.Minute
+
+func setDeadlines(w http.ResponseWriter) {
+	conn := http.NewResponseController(w)
+	now := time.Now()
+	// Not every listener has deadlines; then there are none.
+	_ = errors.Join(conn.SetReadDeadline(now.Add(exchange)), conn.SetWriteDeadline(now.Add(2*exchange)))
+}

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Doc is a document: a JSON object as it is answered to clients. Its values are what
+// Decode makes of JSON: string, json.Number, bool, nil, map[string]any, []any; so
+// numbers come back digit by digit as they were sent.
+type Doc map[string]any
+
+// Path leads to a field: one element per level, so that keys may hold dots. A list on
+// the way stands for each of its elements.
+type Path []string
+
+// ID returns the document's id.
+func (d Doc) ID() string { return d.Text("id") }
+
+// Text returns the string at a path, "" when there is none.
+func (d Doc) Text(path ...string) string {
+	s, _ := d.At(path...).(string)
+	return s
+}
+
+// At returns the value at a path of objects, nil when there is none.
+func (d Doc) At(path ...string) any {
+	var at any = map[string]any(d)
+	for _, key := range path {
+		object, ok := at.(map[string]any)
+		if !ok {
+			return nil
+		}
+		at = object[key]
+	}
+	return at
+}
+
+// Object returns the object under a key to read from or write to; a missing one is made.
+func (d Doc) Object(key string) map[string]any {
+	if object, ok := d[key].(map[string]any); ok {
+		return object
+	}
+	object := map[string]any{}
+	d[key] = object
+	return object
+}
+
+// Strings returns the strings of the list at a path.
+func (d Doc) Strings(path ...string) []string {
+	list, _ := d.At(path...).([]any)
+	var out []string
+	for _, v := range list {
+		if s, ok := v.(string); ok {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// Int returns the whole number at a path, 0 when there is none.
+func (d Doc) Int(path ...string) int64 {
+	n, _ := asNumber(d.At(path...))
+	return int64(n)
+}
+
+// Encode returns the document as JSON, with strings in plain UTF-8.
+func (d Doc) Encode() ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(map[string]any(d)); err != nil {
+		return nil, fmt.Errorf("encode document %q: %w", d.ID(), err)
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+}
+
+// Decode reads one JSON object; numbers keep their digits.
+func Decode(text []byte) (Doc, error) {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	var doc Doc
+	if err := dec.Decode(&doc); err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, fmt.Errorf("more than one JSON value")
+	}
+	return doc, nil
+}
+
+// timeLayout has a fixed width and UTC, so that times sort as text.
+const timeLayout = "2006-01-02T15:04:05.000000+00:00"
+
+// FormatTime returns the form in which documents hold times: ISO 8601 in UTC with an
+// offset and microseconds. Such texts sort as the times do.
+func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+// ParseTime reads a time written by FormatTime.
+func ParseTime(text string) (time.Time, error) {
+	t, err := time.Parse(timeLayout, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read time %q: %w", text, err)
+	}
+	return t, nil
+}

@@ -1,0 +1,261 @@
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"clearmlserving/controlplane/store"
+	"clearmlserving/controlplane/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func openAt(t *testing.T, path string) *Store {
+	t.Helper()
+	s, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return s
+}
+
+func put(ctx context.Context, s *Store, id string) error {
+	return s.Tx(ctx, func(tx store.Tx) error {
+		return tx.Insert(ctx, store.Task, store.Doc{"id": id, "comment": strings.Repeat("x", 5000)})
+	})
+}
+
+func TestStore(t *testing.T) {
+	storetest.Run(t, func(t *testing.T) store.Store { return openAt(t, filepath.Join(t.TempDir(), "store.db")) })
+}
+
+func TestAnyFileNameIsTaken(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a b.db", "50%.db", "x?y=z#.db", "é&.db"} {
+		s, err := Open(t.Context(), filepath.Join(dir, name))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Errorf("the database isn't where it was asked for: %v", err)
+		}
+	}
+}
+
+func TestSecondProcessIsRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	first, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(t.Context(), path)
+	if !errors.Is(err, store.ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) || !strings.Contains(err.Error(), path) {
+		t.Errorf("second open: %v, want store.ErrInUse with the process and the path", err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	openAt(t, path)
+}
+
+func TestDatabaseIsPrivate(t *testing.T) {
+	dir := t.TempDir()
+	s := openAt(t, filepath.Join(dir, "store.db"))
+	if err := put(t.Context(), s, "a"); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) < 3 {
+		t.Fatalf("files: %v, %v", entries, err)
+	}
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v", entry.Name(), info.Mode())
+		}
+	}
+}
+
+// A killed process leaves the files as they are at that moment: a copy made while the
+// database is open and written to is the same.
+func TestKilledProcessLosesNothingCommitted(t *testing.T) {
+	dir, copied := t.TempDir(), t.TempDir()
+	s := openAt(t, filepath.Join(dir, "store.db"))
+	const committed = 200
+	for i := range committed {
+		if err := put(t.Context(), s, fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := errors.New("killed")
+	err := s.Tx(t.Context(), func(tx store.Tx) error {
+		if err := tx.Insert(t.Context(), store.Task, store.Doc{"id": "begun"}); err != nil {
+			return err
+		}
+		for _, name := range []string{"store.db", "store.db-wal"} {
+			content, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(copied, name), content, 0o600); err != nil {
+				return err
+			}
+		}
+		return stop
+	})
+	if !errors.Is(err, stop) {
+		t.Fatal(err)
+	}
+	after := openAt(t, filepath.Join(copied, "store.db"))
+	if n, err := after.Count(t.Context(), store.Task, nil); err != nil || n != committed {
+		t.Errorf("after the kill there are %d documents, %v, want %d", n, err, committed)
+	}
+}
+
+func TestFullDiskIsToldAndNothingStored(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "store.db"))
+	if err := put(t.Context(), s, "before"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.write.ExecContext(t.Context(), `PRAGMA max_page_count = 40`); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	stored := 1
+	for i := 0; i < 1000 && err == nil; i++ {
+		if err = put(t.Context(), s, fmt.Sprint(i)); err == nil {
+			stored++
+		}
+	}
+	if !errors.Is(err, store.ErrFull) {
+		t.Fatalf("got %v, want store.ErrFull", err)
+	}
+	if n, err := s.Count(t.Context(), store.Task, nil); err != nil || n != stored {
+		t.Errorf("there are %d documents, %v, want %d", n, err, stored)
+	}
+	if _, err := s.write.ExecContext(t.Context(), `PRAGMA max_page_count = 100000`); err != nil {
+		t.Fatal(err)
+	}
+	if err := put(t.Context(), s, "after"); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+}
+
+func TestUnwritableFolderIsTold(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may write everywhere")
+	}
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o500); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), filepath.Join(dir, "store.db")); !errors.Is(err, store.ErrReadOnly) {
+		t.Errorf("got %v, want store.ErrReadOnly", err)
+	}
+}
+
+func TestReadersCannotWrite(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "store.db"))
+	_, err := s.read.ExecContext(t.Context(), `DELETE FROM documents`)
+	if !errors.Is(explain(err), store.ErrReadOnly) {
+		t.Errorf("got %v, want store.ErrReadOnly", explain(err))
+	}
+}
+
+func TestDamagedFileIsTold(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	if err := os.WriteFile(path, []byte(strings.Repeat("this is no database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), path)
+	if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "damaged") {
+		t.Errorf("got %v, want an error that names the file and says what is wrong", err)
+	}
+}
+
+func TestTablesOfANewerProgramAreRefused(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	s, err := Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.write.ExecContext(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)`)
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), "version 99") {
+		t.Errorf("got %v, want a refusal that names the version", err)
+	}
+}
+
+func TestContentOutlivesReopening(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	for i := range 3 {
+		s, err := Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := put(t.Context(), s, fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := s.Count(t.Context(), store.Task, nil); err != nil || n != i+1 {
+			t.Errorf("run %d: %d documents, %v", i, n, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestFieldOfAWrongTypeIsRefused(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "store.db"))
+	for _, doc := range []store.Doc{{"id": "a", "name": true}, {"id": "a", "ready": "yes"}, {"id": "a", "last_iteration": "1"}} {
+		err := s.Tx(t.Context(), func(tx store.Tx) error { return tx.Insert(t.Context(), store.Task, doc) })
+		if err == nil {
+			t.Errorf("%v was stored", doc)
+		}
+	}
+}
+
+func TestLiteralPatternsAreRecognised(t *testing.T) {
+	for _, c := range []struct {
+		pattern, text  string
+		start, end, ok bool
+	}{
+		{`^serving\ examples$`, "serving examples", true, true, true},
+		{`abc`, "abc", false, false, true},
+		{`^a\.b`, "a.b", true, false, true},
+		{`a/b\-c$`, "a/b-c", false, true, true},
+		{`^a.b$`, "", false, false, false},
+		{`(?i)abc`, "", false, false, false},
+		{`(?m)^abc$`, "", false, false, false},
+		{`^(abc)$`, "", false, false, false},
+		{`a|b`, "", false, false, false},
+		{``, "", false, false, false},
+		{`^$`, "", false, false, false},
+	} {
+		text, start, end, ok := literal(regexp.MustCompile(c.pattern).String())
+		if ok != c.ok || (ok && (text != c.text || start != c.start || end != c.end)) {
+			t.Errorf("%s: got %q %v %v %v", c.pattern, text, start, end, ok)
+		}
+	}
+}

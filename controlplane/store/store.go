@@ -1,0 +1,171 @@
+// Package store says what the embedded control plane asks of its database: documents
+// of a few kinds, found by a small filter language, the events of tasks, and a handful
+// of settings, all changed in serialised transactions.
+//
+// It owns the contract (Store), the document (Doc), and the meaning of a filter
+// (Expr and its Match); the adapters below it, named after the database, own tables
+// and SQL. It never knows the ClearML protocol, users, or HTTP.
+package store
+
+import (
+	"context"
+	"errors"
+)
+
+// Decisions a caller takes on an error of a store.
+var (
+	// ErrNotFound says that no document has the kind and id.
+	ErrNotFound = errors.New("not found")
+	// ErrExists says that a document of the kind and id is there already.
+	ErrExists = errors.New("exists already")
+	// ErrInUse says that another process has the database open.
+	ErrInUse = errors.New("in use by another process")
+	// ErrFull says that the disk has no room; nothing of the transaction was stored.
+	ErrFull = errors.New("disk full")
+	// ErrReadOnly says that the database can't be written.
+	ErrReadOnly = errors.New("read-only")
+)
+
+// Kind names a collection of documents.
+type Kind string
+
+// The kinds of documents that the control plane keeps.
+const (
+	Task       Kind = "task"
+	Model      Kind = "model"
+	Project    Kind = "project"
+	Queue      Kind = "queue"
+	User       Kind = "user"
+	Company    Kind = "company"
+	Credential Kind = "credential"
+)
+
+// Store keeps the control plane's state. It is safe for use by many goroutines.
+type Store interface {
+	// Reader sees what was committed before the call.
+	Reader
+	// Tx runs change in one transaction: all of its writes are stored when it returns
+	// nil, none when it returns an error, which is then returned unchanged. Transactions
+	// run as if one after the other, so a read inside is current until the end. change
+	// may be called again when the database asks for it: it must not touch anything
+	// outside but variables that it sets anew. It must not use the Store itself.
+	Tx(ctx context.Context, change func(Tx) error) error
+	// Close ends the use of the database. It is called once, after all other calls.
+	Close() error
+}
+
+// Reader reads documents, events, and settings. The documents it returns belong to
+// the caller.
+type Reader interface {
+	// Get returns one document, or ErrNotFound.
+	Get(ctx context.Context, kind Kind, id string) (Doc, error)
+	// Query returns the documents of a kind that match, in order, without duplicates.
+	Query(ctx context.Context, kind Kind, q Query) ([]Doc, error)
+	// Count returns how many documents of a kind match; nil matches all.
+	Count(ctx context.Context, kind Kind, where Expr) (int, error)
+	// Events returns the events that match, in order.
+	Events(ctx context.Context, q EventQuery) ([]Event, error)
+	// CountEvents returns how many events match, whatever Limit and Offset say.
+	CountEvents(ctx context.Context, q EventQuery) (int, error)
+	// Setting returns the value of a key, or ErrNotFound.
+	Setting(ctx context.Context, key string) (string, error)
+}
+
+// Tx reads and writes within one transaction; it sees its own writes. It belongs to
+// the goroutine and the call it was given to.
+type Tx interface {
+	Reader
+	// Insert stores a new document under its "id", or returns ErrExists.
+	Insert(ctx context.Context, kind Kind, doc Doc) error
+	// Put replaces the document with the same "id", or returns ErrNotFound.
+	Put(ctx context.Context, kind Kind, doc Doc) error
+	// Delete removes a document, or returns ErrNotFound. Events are left alone.
+	Delete(ctx context.Context, kind Kind, id string) error
+	// AppendEvents stores events in the order given. An event whose ID is stored
+	// already replaces that one and keeps its place.
+	AppendEvents(ctx context.Context, events []Event) error
+	// DeleteEvents removes the events that match, whatever Limit and Offset say, and
+	// returns how many there were.
+	DeleteEvents(ctx context.Context, q EventQuery) (int, error)
+	// SetSetting stores the value of a key.
+	SetSetting(ctx context.Context, key, value string) error
+}
+
+// Query says which documents to return. The zero value returns all, oldest first.
+type Query struct {
+	// Where is what they must match; nil matches all.
+	Where Expr
+	// Order sorts them; documents without the field come last, whatever the direction.
+	// Ties are broken by id; without Order they come as they were inserted.
+	Order []Order
+	// Offset is how many of them to leave out at the start.
+	Offset int
+	// Limit is how many to return at most; 0 means all.
+	Limit int
+}
+
+// Order sorts by one field.
+type Order struct {
+	Path Path
+	Desc bool
+}
+
+// Update changes one document in a transaction of its own: no change made by others
+// in between is lost. It returns ErrNotFound when there is none, and change's error as
+// it is; nothing is stored then. change may be called again, see Store.Tx.
+func Update(ctx context.Context, s Store, kind Kind, id string, change func(Doc) error) error {
+	return s.Tx(ctx, func(tx Tx) error {
+		doc, err := tx.Get(ctx, kind, id)
+		if err != nil {
+			return err
+		}
+		if err := change(doc); err != nil {
+			return err
+		}
+		return tx.Put(ctx, kind, doc)
+	})
+}
+
+// Event is one report of a task or model: a log line, a scalar, a plot.
+type Event struct {
+	// ID names the event: a second one with the same ID takes its place. Never empty.
+	ID string
+	// Task is the id of the task or model that reported.
+	Task string
+	// Type is the kind of event in ClearML's words, such as "log".
+	Type string
+	// Metric and Variant name the series; empty for log lines.
+	Metric, Variant string
+	// Iter is the iteration reported for.
+	Iter int64
+	// Timestamp is the time of the report in milliseconds since 1970.
+	Timestamp int64
+	// Seq is the place in the order of storing, set by the store; a cursor.
+	Seq int64
+	// Body is the whole event as it is answered.
+	Body Doc
+}
+
+// EventQuery says which events to return; but for Tasks, an empty field sets no condition.
+type EventQuery struct {
+	// Tasks are the tasks and models whose events are asked for; without one there are none.
+	Tasks   []string
+	Types   []string
+	Metric  string
+	Variant string
+	// From and To are times in milliseconds, both inclusive; 0 means open.
+	From, To int64
+	// After continues behind the event with these Timestamp and Seq, in the order asked for.
+	After *EventCursor
+	// ByIter orders by metric, variant, and iteration instead of by time.
+	ByIter bool
+	// Desc turns the order by time round: newest first.
+	Desc bool
+	// Offset is how many of them to leave out at the start.
+	Offset int
+	// Limit is how many to return at most; 0 means all.
+	Limit int
+}
+
+// EventCursor is a place in the order of events by time.
+type EventCursor struct{ Timestamp, Seq int64 }

@@ -1,0 +1,231 @@
+package storetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"clearmlserving/controlplane/store"
+)
+
+// samples are documents with every kind of presence and absence of every kind of field.
+func samples(t *testing.T) []store.Doc {
+	t.Helper()
+	var docs []store.Doc
+	for i, text := range []string{
+		`{"name":"alpha","project":"p1","status":"created","tags":["x","y"],"system_tags":[],"last_iteration":0}`,
+		`{"name":"Alpha beta","project":"p1","status":"in_progress","tags":["y"],"system_tags":["archived"],"last_iteration":10,"ready":true}`,
+		`{"name":"alphabet","status":"in_progress","tags":[],"comment":"about alpha","ready":false,"runtime":{"v":"1.10","n":2}}`,
+		`{"name":"beta","project":"p2","tags":["-x","x y"],"last_iteration":2.5,"hyperparams":{"Args":{"l.r":{"value":"0.1"}}}}`,
+		`{"name":"","project":"","status":null,"comment":"","runtime":{"v":1.1,"n":"2","b":true}}`,
+		`{"project":"p3","system_tags":["hidden","x"],"models":{"input":[{"name":"a","model":"m1"},{"name":"b","model":"m2"}]}}`,
+		`{"name":"al.pha","models":{"input":[]},"metadata":{"k":{"value":"v"}},"parent":"s0"}`,
+		`{"name":"be\nta","models":{"input":[{"name":"a","model":"m2"}]},"metadata":{"k":{"value":"w"}},"parent":"s1","framework":"ONNX"}`,
+		`{"name":"é ü","uri":"http://f/é","tags":["é"],"ready":true,"last_iteration":-3}`,
+		`{"name":"ALPHA","type":"service","uri":"http://f/x","runtime":{"v":"1.10"},"metadata":{}}`,
+	} {
+		doc := parse(t, text)
+		doc["id"] = fmt.Sprint("s", i)
+		if i%4 != 3 {
+			doc["created"] = at(i * 7 % 10)
+		}
+		docs = append(docs, doc)
+	}
+	return docs
+}
+
+// conditions are filters of one condition each.
+func conditions() []store.Expr {
+	in := func(path store.Path, values ...any) store.Expr { return store.In{Path: path, Values: values} }
+	compare := func(path store.Path, op store.Op, v any) store.Expr {
+		return store.Compare{Path: path, Op: op, Value: v}
+	}
+	var out []store.Expr
+	for _, pattern := range []string{
+		"alpha", "^alpha", "^alpha$", "alpha$", "a.*a", "(?i)alpha", "^(alpha|beta)$", `al\.pha`, "^$", "", `^é\ ü$`, "be.ta", `(?s)be.ta`, `\d`, "[[:upper:]]{2}", "^al", "e$",
+	} {
+		re := regexp.MustCompile(pattern)
+		out = append(out, store.Regexp{Path: store.Path{"name"}, Pattern: re}, store.Regexp{Path: store.Path{"comment"}, Pattern: re}, store.Regexp{Path: store.Path{"tags"}, Pattern: re})
+	}
+	for _, path := range []store.Path{
+		{"name"}, {"project"}, {"status"}, {"tags"}, {"system_tags"}, {"ready"}, {"last_iteration"}, {"comment"}, {"created"}, {"parent"},
+		{"models", "input", "model"}, {"models", "input"}, {"runtime", "v"}, {"metadata"}, {"metadata", "k", "value"}, {"hyperparams", "Args", "l.r", "value"}, {"nothing"}, {"id"},
+	} {
+		out = append(out, store.Missing{Path: path})
+	}
+	return append(out,
+		in(store.Path{"id"}, "s1", "s3", "zz"), in(store.Path{"name"}, "alpha"), in(store.Path{"name"}, "alpha", ""), in(store.Path{"name"}, json.Number("5")),
+		in(store.Path{"tags"}, "x"), in(store.Path{"tags"}, "x", "y"), in(store.Path{"tags"}, ""), in(store.Path{"tags"}, "é"), in(store.Path{"system_tags"}, "archived", "hidden"),
+		in(store.Path{"ready"}, true), in(store.Path{"ready"}, false), in(store.Path{"ready"}, "true"), in(store.Path{"ready"}, json.Number("1")),
+		in(store.Path{"last_iteration"}, json.Number("10.0")), in(store.Path{"last_iteration"}, "10"), in(store.Path{"project"}), in(store.Path{"project"}, ""),
+		in(store.Path{"models", "input", "model"}, "m2"), in(store.Path{"runtime", "v"}, "1.10"), in(store.Path{"runtime", "v"}, json.Number("1.10")),
+		in(store.Path{"runtime", "n"}, json.Number("2")), in(store.Path{"runtime", "b"}, true), in(store.Path{"metadata", "k", "value"}, "v"),
+		in(store.Path{"hyperparams", "Args", "l.r", "value"}, "0.1"), in(store.Path{"created"}, at(4)),
+		compare(store.Path{"created"}, store.GreaterEqual, at(4)), compare(store.Path{"created"}, store.Less, at(4)),
+		compare(store.Path{"last_iteration"}, store.Greater, json.Number("0")), compare(store.Path{"last_iteration"}, store.LessEqual, json.Number("2.5")),
+		compare(store.Path{"last_iteration"}, store.Less, "x"), compare(store.Path{"runtime", "n"}, store.Greater, json.Number("1")),
+		compare(store.Path{"name"}, store.Op("="), "alpha"), compare(store.Path{"ready"}, store.Greater, false),
+		store.And{}, store.Or{},
+	)
+}
+
+// combined makes a filter of many conditions.
+func combined(r *rand.Rand, parts []store.Expr, depth int) store.Expr {
+	if depth == 0 {
+		return parts[r.IntN(len(parts))]
+	}
+	switch r.IntN(4) {
+	case 0:
+		return store.And{combined(r, parts, depth-1), combined(r, parts, depth-1)}
+	case 1:
+		return store.Or{combined(r, parts, depth-1), combined(r, parts, depth-1)}
+	case 2:
+		return store.Not{Expr: combined(r, parts, depth-1)}
+	}
+	return combined(r, parts, depth-1)
+}
+
+func filters(t *testing.T, s store.Store) {
+	docs := samples(t)
+	insert(t, s, store.Task, docs...)
+	all := conditions()
+	for _, cond := range all {
+		all = append(all, store.Not{Expr: cond})
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	single := len(all)
+	for range 1500 {
+		all = append(all, combined(r, all[:single], 3))
+	}
+	for _, where := range all {
+		var want []string
+		for _, doc := range docs {
+			if where.Match(doc) {
+				want = append(want, doc.ID())
+			}
+		}
+		got, err := s.Query(t.Context(), store.Task, store.Query{Where: where})
+		if err != nil {
+			t.Fatalf("query %#v: %v", where, err)
+		}
+		if diff := cmp.Diff(want, ids(got)); diff != "" {
+			t.Fatalf("filter %#v (-want +got):\n%s", where, diff)
+		}
+		n, err := s.Count(t.Context(), store.Task, where)
+		if err != nil || n != len(want) {
+			t.Fatalf("count of %#v: %d, %v, want %d", where, n, err, len(want))
+		}
+	}
+}
+
+func ids(docs []store.Doc) []string {
+	var out []string
+	for _, doc := range docs {
+		out = append(out, doc.ID())
+	}
+	return out
+}
+
+func ordering(t *testing.T, s store.Store) {
+	docs := samples(t)
+	insert(t, s, store.Task, docs...)
+	for _, path := range []store.Path{
+		{"name"}, {"created"}, {"last_iteration"}, {"ready"}, {"project"}, {"comment"}, {"tags"}, {"id"},
+		{"runtime", "v"}, {"metadata", "k", "value"}, {"nothing"},
+	} {
+		for _, desc := range []bool{false, true} {
+			for _, order := range [][]store.Order{
+				{{Path: path, Desc: desc}},
+				{{Path: path, Desc: desc}, {Path: store.Path{"name"}, Desc: !desc}},
+			} {
+				want := slices.Clone(docs)
+				store.Sort(want, order)
+				got, err := s.Query(t.Context(), store.Task, store.Query{Order: order})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(ids(want), ids(got)); diff != "" {
+					t.Errorf("order %v (-want +got):\n%s", order, diff)
+				}
+				if last := got[len(got)-1]; path[0] == "created" && last["created"] != nil {
+					t.Errorf("order %v: a document without the field is not last", order)
+				}
+			}
+		}
+	}
+}
+
+func insertionOrder(t *testing.T, s store.Store) {
+	for _, id := range []string{"c", "a", "b"} {
+		insert(t, s, store.Task, store.Doc{"id": id})
+	}
+	got, err := s.Query(t.Context(), store.Task, store.Query{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"c", "a", "b"}, ids(got)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func paging(t *testing.T, s store.Store) {
+	insert(t, s, store.Task, samples(t)...)
+	for _, q := range []store.Query{
+		{},
+		{Order: []store.Order{{Path: store.Path{"created"}, Desc: true}}},
+		{Order: []store.Order{{Path: store.Path{"runtime", "v"}}}},
+		{Where: store.Not{Expr: store.In{Path: store.Path{"runtime", "n"}, Values: []any{"2"}}}},
+		{Where: store.Missing{Path: store.Path{"comment"}}, Order: []store.Order{{Path: store.Path{"name"}}}},
+	} {
+		whole, err := s.Query(t.Context(), store.Task, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for size := 1; size <= len(whole)+1; size++ {
+			var got []string
+			for page := 0; ; page++ {
+				q.Offset, q.Limit = page*size, size
+				docs, err := s.Query(t.Context(), store.Task, q)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(docs) > size {
+					t.Fatalf("page of %d holds %d", size, len(docs))
+				}
+				got = append(got, ids(docs)...)
+				if len(docs) < size {
+					break
+				}
+			}
+			if diff := cmp.Diff(ids(whole), got); diff != "" {
+				t.Errorf("pages of %d of %#v (-want +got):\n%s", size, q, diff)
+			}
+		}
+	}
+}
+
+func changedValues(t *testing.T, s store.Store) {
+	insert(t, s, store.Task, parse(t, `{"id":"a","name":"old","tags":["old"],"ready":false,"last_iteration":1,"project":"old"}`))
+	next := parse(t, `{"id":"a","name":"new","tags":["new"],"ready":true,"last_iteration":2}`)
+	if err := s.Tx(t.Context(), func(tx store.Tx) error { return tx.Put(t.Context(), store.Task, next) }); err != nil {
+		t.Fatal(err)
+	}
+	for path, values := range map[string][2]any{
+		"name": {"old", "new"}, "tags": {"old", "new"}, "ready": {false, true}, "last_iteration": {json.Number("1"), json.Number("2")},
+	} {
+		for i, value := range values {
+			n, err := s.Count(t.Context(), store.Task, store.In{Path: store.Path{path}, Values: []any{value}})
+			if err != nil || n != i {
+				t.Errorf("%s = %v finds %d, %v, want %d", path, value, n, err, i)
+			}
+		}
+	}
+	if n, err := s.Count(t.Context(), store.Task, store.Missing{Path: store.Path{"project"}}); err != nil || n != 1 {
+		t.Errorf("the removed project is still found: %d, %v", n, err)
+	}
+}

@@ -1,0 +1,170 @@
+package hocon
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Object is a map of keys to values that remembers the order of its keys. Its
+// values are nil, bool, string, json.Number, []any and *Object. It is never
+// changed after Parse or Merge gave it out, so it may be shared. A nil *Object
+// is an empty one.
+type Object struct {
+	keys   []string
+	values map[string]any
+}
+
+// Keys lists the keys in the order in which they first appeared.
+func (o *Object) Keys() []string {
+	if o == nil {
+		return nil
+	}
+	return slices.Clone(o.keys)
+}
+
+// Len counts the keys.
+func (o *Object) Len() int {
+	if o == nil {
+		return 0
+	}
+	return len(o.keys)
+}
+
+// At finds the value of one key, which may hold dots.
+func (o *Object) At(key string) (any, bool) {
+	if o == nil {
+		return nil, false
+	}
+	v, ok := o.values[key]
+	return v, ok
+}
+
+// Get finds the value at a path like `sdk.aws.s3.key`. An element that holds
+// dots is quoted: `endpoints."a.b".version`.
+func (o *Object) Get(path string) (any, bool) {
+	var v any = o
+	for _, key := range splitPath(path) {
+		in, isObject := v.(*Object)
+		if !isObject {
+			return nil, false
+		}
+		var ok bool
+		if v, ok = in.At(key); !ok {
+			return nil, false
+		}
+	}
+	return v, true
+}
+
+// Text finds a single value at a path, as text; numbers and booleans are
+// written out. It is not ok for null, lists, objects and what is absent.
+func (o *Object) Text(path string) (string, bool) {
+	v, _ := o.Get(path)
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return v.String(), true
+	case bool:
+		return strconv.FormatBool(v), true
+	default:
+		return "", false
+	}
+}
+
+// Object finds the object at a path; it is nil (and so empty) when there is none.
+func (o *Object) Object(path string) *Object {
+	v, _ := o.Get(path)
+	found, _ := v.(*Object)
+	return found
+}
+
+// List finds the list at a path; it is nil when there is none.
+func (o *Object) List(path string) []any {
+	v, _ := o.Get(path)
+	found, _ := v.([]any)
+	return found
+}
+
+// ToAny converts the object and all below it to map[string]any, []any and
+// single values; numbers stay json.Number.
+func (o *Object) ToAny() any { return plain(o) }
+
+func plain(v any) any {
+	switch v := v.(type) {
+	case *Object:
+		m := make(map[string]any, v.Len())
+		if v != nil {
+			for key, value := range v.values {
+				m[key] = plain(value)
+			}
+		}
+		return m
+	case []any:
+		list := make([]any, len(v))
+		for i, item := range v {
+			list[i] = plain(item)
+		}
+		return list
+	default:
+		return v
+	}
+}
+
+// Merge lays one object over another: objects merge key by key, everything
+// else is replaced. Neither argument is changed.
+func Merge(below, above *Object) *Object {
+	merged := &Object{keys: below.Keys(), values: map[string]any{}}
+	if below != nil {
+		maps.Copy(merged.values, below.values)
+	}
+	if above == nil {
+		return merged
+	}
+	for _, key := range above.keys {
+		value := above.values[key]
+		old, exists := merged.values[key]
+		oldObject, oldIs := old.(*Object)
+		newObject, newIs := value.(*Object)
+		if oldIs && newIs {
+			value = Merge(oldObject, newObject)
+		}
+		if !exists {
+			merged.keys = append(merged.keys, key)
+		}
+		merged.values[key] = value
+	}
+	return merged
+}
+
+// Nest puts an object below a path: Nest("a.b", o) has the values of o at "a.b".
+func Nest(path string, o *Object) *Object {
+	keys := splitPath(path)
+	for _, key := range slices.Backward(keys) {
+		o = &Object{keys: []string{key}, values: map[string]any{key: o}}
+	}
+	return o
+}
+
+// splitPath cuts a path at its dots; a quoted element is kept whole.
+func splitPath(path string) []string {
+	var elements []string
+	for path != "" {
+		if path[0] == '"' {
+			if end := strings.IndexByte(path[1:], '"'); end >= 0 {
+				elements = append(elements, path[1:1+end])
+				path = strings.TrimPrefix(path[end+2:], ".")
+				continue
+			}
+		}
+		element, rest, _ := strings.Cut(path, ".")
+		if element != "" {
+			elements = append(elements, element)
+		}
+		path = rest
+	}
+	return elements
+}

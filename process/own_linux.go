@@ -1,0 +1,30 @@
+package process
+
+import (
+	"errors"
+	"os/exec"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+func groupOfItsOwn() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// reap waits for the end of the child and takes the rest of its group with it.
+func (c *Child) reap(cmd *exec.Cmd) {
+	for {
+		err := unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// While the leader is a zombie its group id cannot be given to anybody else,
+	// so this reaches its left-over children only.
+	_ = syscall.Kill(-c.pid, syscall.SIGKILL)
+	_ = cmd.Wait() // the state says it all
+	c.reaped = true
+}
