@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -184,9 +185,7 @@ func TestLocalServerIsTakenWhenNothingElseIsConfigured(t *testing.T) {
 	local := map[string]string{"data/endpoints.json": localEndpoints, "data/credentials.json": localCredentials}
 	with := func(name, text string) map[string]string {
 		files := map[string]string{name: text}
-		for k, v := range local {
-			files[k] = v
-		}
+		maps.Copy(files, local)
 		return files
 	}
 	for _, c := range []struct {

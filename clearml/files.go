@@ -26,7 +26,7 @@ func (c *Client) Upload(ctx context.Context, destination, path string, body io.R
 		return "", fmt.Errorf("upload to %q: the destination is no http or https address (no file server known? set CLEARML_FILES_HOST)", destination)
 	}
 	path = strings.TrimLeft(path, "/")
-	for _, part := range strings.Split(path, "/") {
+	for part := range strings.SplitSeq(path, "/") {
 		if part == "" || part == "." || part == ".." {
 			return "", fmt.Errorf("upload to %s: %q is no path of a file", destination, path)
 		}
@@ -146,9 +146,9 @@ func (u *upload) send(ctx context.Context, bearer string) (status int, answer st
 		if resp != nil {
 			_ = resp.Body.Close() // the error is already known
 		}
-		return 0, "", err
+		return 0, "", bare(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	return resp.StatusCode, describe(text), nil
 }
@@ -240,7 +240,7 @@ func (c *Client) DeleteFile(ctx context.Context, fileURL string) error {
 		req.Header.Set("Authorization", "Bearer "+s.token)
 		resp, err := c.http.Do(req)
 		if err != nil {
-			return fmt.Errorf("delete %s: %w", fileURL, &UnavailableError{Server: "file server", Host: c.config.Files, Err: err})
+			return fmt.Errorf("delete %s: %w", fileURL, &UnavailableError{Server: "file server", Host: c.config.Files, Err: bare(err)})
 		}
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
 		_ = resp.Body.Close() // everything needed was read

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 )
 
 // Model is a model of the repository.
@@ -142,9 +143,7 @@ func (c *Client) CreateModel(ctx context.Context, m NewModel) (string, error) {
 // EditModel replaces fields of a model.
 func (c *Client) EditModel(ctx context.Context, id string, fields map[string]any) error {
 	req := make(map[string]any, len(fields)+1)
-	for k, v := range fields {
-		req[k] = v
-	}
+	maps.Copy(req, fields)
 	req["model"] = id
 	return c.Call(ctx, "models.edit", req, nil)
 }

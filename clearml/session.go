@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -63,11 +64,11 @@ type answer struct {
 
 // send posts a request, again and again where that helps.
 func (c *Client) send(ctx context.Context, name, path string, headers func(http.Header), body []byte) (answer, error) {
+	var a answer
+	var wait time.Duration
 	var err error
 	for attempt := 1; ; attempt++ {
-		var a answer
-		var wait time.Duration
-		again := true
+		var again bool
 		a, wait, err = c.post(ctx, path, headers, body)
 		switch {
 		case err != nil:
@@ -109,9 +110,9 @@ func (c *Client) post(ctx context.Context, path string, headers func(http.Header
 	headers(req.Header)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return a, 0, err
+		return a, 0, bare(err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, c.maxAnswer+1))
 	if err != nil {
 		return a, 0, fmt.Errorf("read the answer: %w", err)
@@ -120,6 +121,14 @@ func (c *Client) post(ctx context.Context, path string, headers func(http.Header
 		return a, 0, fmt.Errorf("%w: more than %d bytes", errTooBig, c.maxAnswer)
 	}
 	return answer{resp.StatusCode, text, resp.Header.Get("Location")}, retryAfter(resp.Header, time.Now()), nil
+}
+
+// bare takes method and URL off an error: ours name the server themselves.
+func bare(err error) error {
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		return wrapped.Err
+	}
+	return err
 }
 
 // identify says who calls, in both spellings that servers know.

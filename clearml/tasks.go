@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -189,9 +190,7 @@ func (c *Client) UpdateTask(ctx context.Context, id string, fields map[string]an
 
 func withTask(id string, fields map[string]any, force bool) map[string]any {
 	req := make(map[string]any, len(fields)+2)
-	for k, v := range fields {
-		req[k] = v
-	}
+	maps.Copy(req, fields)
 	req["task"] = id
 	if force {
 		req["force"] = true

@@ -74,14 +74,12 @@ func (t *Text) UnmarshalJSON(text []byte) error {
 // NaN and Infinity are read as null.
 func unmarshal(text []byte, into any) error {
 	err := json.Unmarshal(text, into)
-	var syntax *json.SyntaxError
-	if errors.As(err, &syntax) {
+	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 		if fixed, changed := withoutNaN(text); changed {
 			err = json.Unmarshal(fixed, into)
 		}
 	}
-	var odd *json.UnmarshalTypeError
-	if errors.As(err, &odd) {
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return nil // encoding/json has decoded everything else
 	}
 	return err

@@ -3,6 +3,7 @@ package hocon
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -118,7 +119,7 @@ func parseJSON(text []byte) (*Object, bool) {
 	if err != nil {
 		return nil, false
 	}
-	if _, err := dec.Token(); err != io.EOF { //nolint:errorlint // Decoder.Token documents io.EOF itself
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, false
 	}
 	o, ok := v.(*Object)

@@ -80,8 +80,7 @@ func TestErrorsNamePlaceAndRemedy(t *testing.T) {
 		{strings.Repeat("a.", 1000) + "b = 1", "line 1, column 1: nested deeper than 200"},
 	} {
 		_, err := hocon.Parse([]byte(c.text), hocon.Options{})
-		var syntax *hocon.SyntaxError
-		if !errors.As(err, &syntax) {
+		if _, ok := errors.AsType[*hocon.SyntaxError](err); !ok {
 			t.Errorf("%.30q: error = %v, want a *SyntaxError", c.text, err)
 			continue
 		}

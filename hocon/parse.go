@@ -1,7 +1,6 @@
 package hocon
 
 import (
-	"encoding/json"
 	"regexp"
 	"strconv"
 	"strings"
@@ -217,7 +216,8 @@ func (p *parser) field(o *objectNode) error {
 	if err != nil {
 		return err
 	}
-	return p.put(o, path, value, add, at)
+	o.put(path, value, add, at)
+	return nil
 }
 
 // key reads a key: bare words, in which dots nest, and quoted parts, in which they do not.
@@ -285,7 +285,7 @@ func (p *parser) bareKey() string {
 }
 
 // put stores a value under a path, as the SDK does: objects merge, the rest is replaced.
-func (p *parser) put(o *objectNode, path []string, value node, add bool, at int) error {
+func (o *objectNode) put(path []string, value node, add bool, at int) {
 	for _, key := range path[:len(path)-1] {
 		inner := &objectNode{fields: map[string]node{}}
 		if existing, ok := o.fields[key].(*objectNode); ok {
@@ -297,31 +297,27 @@ func (p *parser) put(o *objectNode, path []string, value node, add bool, at int)
 	}
 	key := path[len(path)-1]
 	if add {
-		var err error
-		if value, err = p.added(o.fields[key], value, at); err != nil {
-			return err
-		}
+		value = added(o.fields[key], value, at)
 	}
 	o.set(key, value, at)
-	return nil
 }
 
 // added makes the value of "key += value": a list grows, a text is appended
 // with a blank, anything else is replaced.
-func (p *parser) added(existing, value node, at int) (node, error) {
+func added(existing, value node, at int) node {
 	if existing == nil {
-		return value, nil
+		return value
 	}
 	switch v := value.(type) {
 	case *listNode, *concatNode:
-		return &concatNode{pieces: []piece{{node: &selfNode{}}, {node: v}}, at: at}, nil
+		return &concatNode{pieces: []piece{{node: &selfNode{}}, {node: v}}, at: at}
 	case *singleNode:
 		if _, isText := v.value.(string); !isText {
-			return value, nil
+			return value
 		}
-		return &concatNode{pieces: []piece{{node: &selfNode{}, space: " "}, {node: v}}, at: at}, nil
+		return &concatNode{pieces: []piece{{node: &selfNode{}, space: " "}, {node: v}}, at: at}
 	}
-	return value, nil
+	return value
 }
 
 func (o *objectNode) set(key string, value node, at int) {
@@ -374,49 +370,4 @@ func (p *parser) list() (*listNode, error) {
 			l.items = append(l.items, item)
 		}
 	}
-}
-
-// numberForm is what the SDK takes for a number.
-var numberForm = regexp.MustCompile(`^[+-]?(\d*\.\d+|\d+(\.\d+)?)([eE][+-]?\d+)?$`)
-
-// single decides what an unquoted word that stands alone is.
-func single(word string) *singleNode {
-	n := &singleNode{value: word, text: word}
-	switch strings.ToLower(word) {
-	case "true":
-		n.value = true
-	case "false":
-		n.value = false
-	case "null":
-		n.value = nil
-	default:
-		if number, ok := jsonNumber(word); ok {
-			n.value = number
-		}
-	}
-	return n
-}
-
-// jsonNumber writes a number of the dialect (+5, .5, 007) in JSON's form. A
-// number that no float holds stays a text.
-func jsonNumber(word string) (json.Number, bool) {
-	if !numberForm.MatchString(word) {
-		return "", false
-	}
-	if f, err := strconv.ParseFloat(word, 64); err != nil || f != f {
-		return "", false
-	}
-	sign, digits := "", strings.TrimPrefix(word, "+")
-	if strings.HasPrefix(digits, "-") {
-		sign, digits = "-", digits[1:]
-	}
-	end := strings.IndexAny(digits, ".eE")
-	if end < 0 {
-		end = len(digits)
-	}
-	whole := strings.TrimLeft(digits[:end], "0")
-	if whole == "" {
-		whole = "0"
-	}
-	return json.Number(sign + whole + digits[end:]), true
 }

@@ -37,6 +37,8 @@ type Options struct {
 	StopTimeout time.Duration
 	// MaxBody bounds a request body, as sent and decompressed. Default 256 MiB.
 	MaxBody int64
+	// MaxConnections bounds the clients' open connections. 0: no bound but the machine's.
+	MaxConnections int
 	// MaxDepth bounds how many send_request calls may be nested. Default 16.
 	MaxDepth int
 	// Python runs the engines that execute user code; the Service runs it.
@@ -153,7 +155,7 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		})
 	}
-	front := listener.NewLean(listener.Options{Handler: s.handle, MaxBody: s.o.MaxBody, Logger: s.o.Logger})
+	front := listener.NewLean(listener.Options{Handler: s.handle, MaxBody: s.o.MaxBody, MaxConns: s.o.MaxConnections, Logger: s.o.Logger})
 	run(&parts, func() error { return front.Serve(s.o.Listener) })
 	var admin *http.Server
 	if s.o.Admin != nil {

@@ -18,10 +18,9 @@ type Plan struct {
 // PlannedEndpoint is an endpoint to serve, with where it comes from.
 type PlannedEndpoint struct {
 	Endpoint
-	Monitoring     string // base url of the monitoring that made it, "" for a static one
-	PreprocessTask string // task that holds the preprocess artifact when it is not the service's
-	ModelURI       string // where the model's file lies, when the plan knows it
-	Metrics        MetricLogging
+	Monitoring string     // base url of the monitoring that made it, "" for a static one
+	Code       *ModelCode // code that the model brings, instead of the preprocess artifact
+	Metrics    MetricLogging
 }
 
 // Problem says what of the configuration is not served as written.
@@ -76,11 +75,7 @@ func (p *Plan) addMonitored(key string, m Monitoring, found map[string][]Monitor
 			EngineType: m.EngineType, ServingURL: base, Version: strconv.Itoa(n), ModelID: model.ID,
 			PreprocessArtifact: m.PreprocessArtifact, Tensors: m.Tensors, AuxiliaryCfg: m.AuxiliaryCfg,
 		}
-		planned := PlannedEndpoint{Endpoint: e, Monitoring: key, ModelURI: model.URI}
-		if model.PreprocessArtifact != "" {
-			planned.PreprocessArtifact, planned.PreprocessTask = model.PreprocessArtifact, model.PreprocessTask
-		}
-		p.add(SectionMonitoring, key, e.URL(), planned)
+		p.add(SectionMonitoring, key, e.URL(), PlannedEndpoint{Endpoint: e, Monitoring: key, Code: model.Code})
 	}
 }
 

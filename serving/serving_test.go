@@ -221,10 +221,13 @@ func TestMonitoredEndpointsFollowTheirMonitoring(t *testing.T) {
 		Endpoints:  custom("m/1"),
 		Monitoring: map[string]serving.Monitoring{"m": {BaseServingURL: "m", EngineType: "sklearn", Project: "p", PreprocessArtifact: "py_code_m"}},
 	}
-	found := map[string][]serving.MonitoredModel{"m": {{ID: "B"}, {ID: "A", PreprocessArtifact: "own", PreprocessTask: "T"}, {ID: "new"}}}
+	found := map[string][]serving.MonitoredModel{"m": {{ID: "B"}, {ID: "A", Code: &serving.ModelCode{URI: "own"}}, {ID: "new"}}}
 	plan := serving.Resolve(s, found, serving.Versions{"m": {"A": 1, "B": 2}})
 	if got := plan.Endpoints["m/2"]; got.PreprocessArtifact != "py_code_m" || got.EngineType != "sklearn" || got.ModelID != "B" || got.Version != "2" {
 		t.Errorf("m/2: %+v", got)
+	}
+	if plan.Endpoints["m/2"].Code != nil {
+		t.Error("a model without code of its own got some")
 	}
 	if plan.Endpoints["m/1"].Monitoring != "" {
 		t.Error("a static endpoint lost its url to a monitored one")
@@ -329,4 +332,14 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestCodeOfAModelSurvivesItsMetadata(t *testing.T) {
+	want := serving.ModelCode{URI: "http://files/code.zip", SHA256: "ab", Folder: true}
+	if got := serving.CodeOf(want.Metadata()); got == nil || *got != want {
+		t.Errorf("got %+v", got)
+	}
+	if got := serving.CodeOf(map[string]string{"other": "x"}); got != nil {
+		t.Errorf("got %+v", got)
+	}
 }

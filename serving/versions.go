@@ -17,10 +17,37 @@ type MonitoredModel struct {
 	ID      ModelID
 	Created time.Time
 	URI     string
-	// PreprocessArtifact and PreprocessTask name code that the model brings
-	// itself; "" means the monitoring's code is used.
-	PreprocessArtifact string
-	PreprocessTask     string
+	// Code is preprocess code that the model brings itself, used instead of the
+	// monitoring's; nil for none.
+	Code *ModelCode
+}
+
+// ModelCode is preprocess code that belongs to one model, so that code and model
+// change together under monitoring. It is kept in the model's metadata.
+type ModelCode struct {
+	URI    string
+	SHA256 string
+	Folder bool // a packed folder
+}
+
+// The metadata keys of a model that brings its own preprocess code.
+const (
+	MetadataCodeURI    = "clearml_serving_preprocess"
+	MetadataCodeSHA256 = "clearml_serving_preprocess_sha256"
+	MetadataCodeFolder = "clearml_serving_preprocess_folder"
+)
+
+// CodeOf reads a model's metadata; nil when the model brings no code.
+func CodeOf(metadata map[string]string) *ModelCode {
+	if metadata[MetadataCodeURI] == "" {
+		return nil
+	}
+	return &ModelCode{URI: metadata[MetadataCodeURI], SHA256: metadata[MetadataCodeSHA256], Folder: metadata[MetadataCodeFolder] == "true"}
+}
+
+// Metadata is the code in the form of a model's metadata.
+func (c ModelCode) Metadata() map[string]string {
+	return map[string]string{MetadataCodeURI: c.URI, MetadataCodeSHA256: c.SHA256, MetadataCodeFolder: strconv.FormatBool(c.Folder)}
 }
 
 // Assign numbers the models of one monitoring. Models that have a number keep

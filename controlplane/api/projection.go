@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 
@@ -127,10 +128,7 @@ func without(object map[string]any, path []string) map[string]any {
 	if n == 0 {
 		return object
 	}
-	out := make(map[string]any, len(object))
-	for k, v := range object {
-		out[k] = v
-	}
+	out := maps.Clone(object)
 	rest := path[n:]
 	if len(rest) == 0 {
 		delete(out, key)

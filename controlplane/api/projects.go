@@ -179,13 +179,13 @@ func (s *Server) belowProjects(ctx context.Context, ids []any) (store.Expr, erro
 	}
 	below := store.Or{}
 	for _, doc := range above {
-		below = append(below, below1(doc))
+		below = append(below, belowProject(doc))
 	}
 	return below, nil
 }
 
-// below1 is the filter for projects anywhere below one.
-func below1(project store.Doc) store.Expr {
+// belowProject is the filter for projects anywhere below one.
+func belowProject(project store.Doc) store.Expr {
 	return store.Regexp{
 		Path:    store.Path{"name"},
 		Pattern: regexp.MustCompile("^" + regexp.QuoteMeta(project.Text("name")+"/")), // quoted: always valid
@@ -231,7 +231,7 @@ func listOf(v any) []any {
 func (s *Server) projectStats(ctx context.Context, id string) (map[string]any, error) {
 	out := map[string]any{}
 	for part, archived := range map[string]bool{"active": false, "archived": true} {
-		visible := store.Expr(is(archivedTag, "system_tags"))
+		visible := is(archivedTag, "system_tags")
 		if !archived {
 			visible = store.Not{Expr: visible}
 		}
@@ -301,7 +301,7 @@ func (w *work) renameProject(ctx context.Context, doc store.Doc, name string) er
 		}
 		return err
 	}
-	children, err := w.all(ctx, store.Project, below1(doc))
+	children, err := w.all(ctx, store.Project, belowProject(doc))
 	if err != nil {
 		return err
 	}
@@ -334,7 +334,7 @@ func (s *Server) deleteProject(ctx context.Context, c *Call, req projectRequest)
 		if err != nil {
 			return err
 		}
-		projects, err := w.all(ctx, store.Project, below1(doc))
+		projects, err := w.all(ctx, store.Project, belowProject(doc))
 		if err != nil {
 			return err
 		}

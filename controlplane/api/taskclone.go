@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"maps"
 
@@ -79,10 +80,7 @@ func (w *work) clone(ctx context.Context, req cloneRequest, overrides Fields) (c
 	}
 	var answer cloneAnswer
 	fields := inherited(source)
-	maps.Copy(fields, map[string]any{"parent": source.ID()})
-	if req.NewTaskParent != "" {
-		fields["parent"] = req.NewTaskParent
-	}
+	fields["parent"] = cmp.Or(req.NewTaskParent, source.ID())
 	if req.NewTaskProject != "" || req.NewProjectName != "" {
 		id, err := w.projectFor(ctx, req.NewTaskProject, req.NewProjectName)
 		if err != nil {

@@ -55,9 +55,13 @@ func TestTraceOfATrainingRun(t *testing.T) {
 		path []string
 		want string
 	}{
-		{[]string{"status"}, "completed"}, {[]string{"status_reason"}, "completed"}, {[]string{"script", "entry_point"}, "train.py"},
-		{[]string{"script", "requirements", "pip"}, "numpy"}, {[]string{"output", "destination"}, "http://files:8081"},
-		{[]string{"hyperparams", "General", "b/c", "name"}, "b/c"}, {[]string{"configuration", "cfg", "value"}, "a = 1\nb {\n  c = \"d\"\n}\n"},
+		{[]string{"status"}, "completed"},
+		{[]string{"status_reason"}, "completed"},
+		{[]string{"script", "entry_point"}, "train.py"},
+		{[]string{"script", "requirements", "pip"}, "numpy"},
+		{[]string{"output", "destination"}, "http://files:8081"},
+		{[]string{"hyperparams", "General", "b/c", "name"}, "b/c"},
+		{[]string{"configuration", "cfg", "value"}, "a = 1\nb {\n  c = \"d\"\n}\n"},
 	} {
 		if got := doc.Text(c.path...); got != c.want {
 			t.Errorf("%v is %q, want %q", c.path, got, c.want)

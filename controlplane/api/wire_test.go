@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +16,7 @@ import (
 
 	"clearmlserving/controlplane/api"
 	"clearmlserving/controlplane/store"
-	"clearmlserving/controlplane/store/sqlite"
+	"clearmlserving/controlplane/store/sqlite/sqlitetest"
 )
 
 // wire is an API that knows its callers by the header X-Role, for tests of what calls do.
@@ -46,10 +45,7 @@ func (byRole) Authenticate(r *http.Request) (api.Identity, error) {
 
 func newWire(t *testing.T) *wire {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "store.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := sqlitetest.New(t)
 	w := &wire{store: db, clock: time.Date(2026, 11, 23, 13, 40, 14, 123456000, time.UTC)}
 	srv := httptest.NewServer(api.New(api.Options{
 		Store: db, Auth: byRole{}, Version: "1.0.0",
@@ -66,12 +62,7 @@ func newWire(t *testing.T) *wire {
 		},
 	}))
 	w.url = srv.URL
-	t.Cleanup(func() {
-		srv.Close()
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(srv.Close)
 	return w
 }
 

@@ -87,20 +87,26 @@ type Loader interface {
 
 // Status describes a loaded model.
 type Status struct {
-	State   string       `json:"state"` // ready, degraded
-	Reason  string       `json:"reason,omitempty"`
-	Queued  int          `json:"queued"`
-	Workers []WorkerInfo `json:"workers,omitempty"`
+	// State is ready, degraded (it answers, but not as it should) or failed
+	// (nobody answers, and nobody will at once).
+	State     string       `json:"state"`
+	Reason    string       `json:"reason,omitempty"`
+	Queued    int          `json:"queued"`
+	Restarts  int          `json:"restarts,omitempty"`
+	LastDeath string       `json:"last_death,omitempty"`
+	Workers   []WorkerInfo `json:"workers,omitempty"`
+	// Shared: the workers share the memory of one loaded model; SharedReason why not.
+	Shared       bool   `json:"shared,omitempty"`
+	SharedReason string `json:"shared_reason,omitempty"`
 }
 
 // WorkerInfo describes one process behind a model.
 type WorkerInfo struct {
-	PID       int       `json:"pid"`
-	State     string    `json:"state"`
-	Since     time.Time `json:"since"`
-	Requests  uint64    `json:"requests"`
-	Restarts  int       `json:"restarts,omitempty"`
-	LastDeath string    `json:"last_death,omitempty"`
+	PID      int       `json:"pid"`
+	State    string    `json:"state"`
+	Since    time.Time `json:"since"`
+	Requests uint64    `json:"requests"`
+	InFlight int       `json:"in_flight"`
 }
 
 // Kind says what a caller does about an engine's error.

@@ -312,14 +312,16 @@ func (r *Reconciler) apply(state *State) {
 		}
 	}
 	problems := !slices.Equal(plan.Problems, r.plan.Problems)
-	r.state, r.plan, r.stateHash = state, plan, state.Hash()
+	first, hash := r.state == nil, state.Hash()
+	moved := hash != r.stateHash
+	r.state, r.plan, r.stateHash = state, plan, hash
 	if problems {
 		for _, p := range plan.Problems {
 			r.o.Logger.Warn("part of the configuration is not served", "section", p.Section, "key", p.Key, "problem", p.Text)
 		}
 	}
 	r.swap()
-	if r.o.OnApplied != nil {
+	if r.o.OnApplied != nil && (first || moved) {
 		r.o.OnApplied(state, plan)
 	}
 }

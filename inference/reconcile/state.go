@@ -75,7 +75,9 @@ type want struct {
 func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint) want {
 	w := want{planned: e, logShare: s.logShare(e)}
 	w.variables = slices.Sorted(maps.Keys(e.Metrics.Metrics))
-	if name := e.PreprocessArtifact; name != "" {
+	if name := e.PreprocessArtifact; e.Code != nil {
+		w.code = File{URL: e.Code.URI, SHA256: e.Code.SHA256, Unpack: e.Code.Folder}
+	} else if name != "" {
 		artifact, ok := s.Artifacts[name]
 		if !ok {
 			w.impossible = fmt.Sprintf("could not find preprocessing artifact '%s' on Task id=%s", name, s.ServiceID)

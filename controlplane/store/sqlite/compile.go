@@ -41,7 +41,7 @@ func compile(kind store.Kind, e store.Expr) condition {
 		return compileCompare(e)
 	case store.Regexp:
 		if c, ok := columnOf(e.Path); ok && c.holds == texts {
-			return compileRegexp("d."+c.name, e.Pattern)
+			return compileRegexp(kind, c.name, e.Pattern)
 		}
 	case store.Missing:
 		if c, ok := columnOf(e.Path); ok {

@@ -38,13 +38,13 @@ func (r reader) Get(ctx context.Context, kind store.Kind, id string) (store.Doc,
 	if err != nil {
 		return nil, fmt.Errorf("read %s %q: %w", kind, id, explain(err))
 	}
-	return decode(kind, id, body)
+	return decode(kind, []byte(body))
 }
 
-func decode(kind store.Kind, id, body string) (store.Doc, error) {
-	doc, err := store.Decode([]byte(body))
+func decode(kind store.Kind, body []byte) (store.Doc, error) {
+	doc, err := store.Decode(body)
 	if err != nil {
-		return nil, fmt.Errorf("decode stored %s %q: %w", kind, id, err)
+		return nil, fmt.Errorf("decode a stored %s: %w", kind, err)
 	}
 	return doc, nil
 }
@@ -150,7 +150,7 @@ func (w writer) replaceTerms(ctx context.Context, kind store.Kind, seq int64, te
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err tells
 	var stored []term
 	for rows.Next() {
 		var t term

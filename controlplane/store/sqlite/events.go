@@ -17,7 +17,7 @@ func (w writer) AppendEvents(ctx context.Context, events []store.Event) error {
 	if err != nil {
 		return fmt.Errorf("store events: %w", explain(err))
 	}
-	defer insert.Close()
+	defer func() { _ = insert.Close() }() // the transaction tells
 	for _, e := range events {
 		if e.ID == "" {
 			return fmt.Errorf("store events: one of task %q has no id", e.Task)
@@ -68,7 +68,7 @@ func (r reader) events(ctx context.Context, q store.EventQuery) ([]store.Event, 
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }() // rows.Err tells
 	events := []store.Event{}
 	for rows.Next() {
 		var e store.Event

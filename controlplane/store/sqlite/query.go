@@ -1,8 +1,11 @@
 package sqlite
 
 import (
+	"cmp"
 	"context"
+	"database/sql"
 	"fmt"
+	"slices"
 	"strings"
 
 	"clearmlserving/controlplane/store"
@@ -21,49 +24,46 @@ func (r reader) Query(ctx context.Context, kind store.Kind, q store.Query) ([]st
 func (r reader) query(ctx context.Context, kind store.Kind, q store.Query) ([]store.Doc, error) {
 	where := compile(kind, q.Where)
 	order, ordered := orderBy(q.Order)
-	text := `SELECT d.id, b.body FROM documents d JOIN bodies b ON b.seq = d.seq WHERE d.kind = ? AND ` + where.sql + ` ORDER BY ` + order
+	paged := where.exact && ordered // SQL does all of it
+	text := `SELECT d.seq FROM documents d WHERE d.kind = ? AND ` + where.sql + ` ORDER BY ` + order
 	args := append([]any{kind}, where.args...)
-	paged := where.exact && ordered
 	if paged && (q.Limit > 0 || q.Offset > 0) {
-		limit := q.Limit
-		if limit <= 0 {
-			limit = -1
-		}
 		text += ` LIMIT ? OFFSET ?`
-		args = append(args, limit, q.Offset)
+		args = append(args, cmp.Or(max(q.Limit, 0), -1), q.Offset)
 	}
-	rows, err := r.db.QueryContext(ctx, text, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
+	// Found first and read then: a sort would carry the bodies along, and what is
+	// skipped would be read. Both see the same state of the database.
 	docs := []store.Doc{}
-	skip := 0
-	if ordered && !paged {
-		skip = q.Offset
-	}
-	for rows.Next() {
-		var id, body string
-		if err := rows.Scan(&id, &body); err != nil {
-			return nil, err
-		}
-		doc, err := decode(kind, id, body)
+	err := r.snapshot(ctx, func(db conn) error {
+		seqs, err := seqs(ctx, db, text, args)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if !where.exact && !q.Where.Match(doc) {
-			continue
+		skip := 0
+		if ordered && !paged {
+			skip = q.Offset
 		}
-		if skip > 0 {
-			skip--
-			continue
+		for chunk := range slices.Chunk(seqs, 200) {
+			read, err := bodies(ctx, db, kind, chunk)
+			if err != nil {
+				return err
+			}
+			for _, doc := range read {
+				switch {
+				case !where.exact && !q.Where.Match(doc):
+				case skip > 0:
+					skip--
+				default:
+					docs = append(docs, doc)
+				}
+				if ordered && q.Limit > 0 && len(docs) == q.Limit {
+					return nil
+				}
+			}
 		}
-		docs = append(docs, doc)
-		if ordered && q.Limit > 0 && len(docs) == q.Limit {
-			break
-		}
-	}
-	if err := rows.Err(); err != nil {
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	if !ordered {
@@ -71,6 +71,65 @@ func (r reader) query(ctx context.Context, kind store.Kind, q store.Query) ([]st
 		docs = page(docs, q.Offset, q.Limit)
 	}
 	return docs, nil
+}
+
+// snapshot runs several queries on one state of the database: in a transaction on that,
+// otherwise in a short one for reading.
+func (r reader) snapshot(ctx context.Context, read func(conn) error) error {
+	pool, ok := r.db.(*sql.DB)
+	if !ok {
+		return read(r.db)
+	}
+	tx, err := pool.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // nothing was written
+	return read(tx)
+}
+
+func seqs(ctx context.Context, db conn, text string, args []any) ([]int64, error) {
+	rows, err := db.QueryContext(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	var out []int64
+	for rows.Next() {
+		var seq int64
+		if err := rows.Scan(&seq); err != nil {
+			return nil, err
+		}
+		out = append(out, seq)
+	}
+	return out, rows.Err()
+}
+
+// bodies reads documents in the order of the numbers given.
+func bodies(ctx context.Context, db conn, kind store.Kind, seqs []int64) ([]store.Doc, error) {
+	args := make([]any, len(seqs))
+	at := make(map[int64]int, len(seqs))
+	for i, seq := range seqs {
+		args[i] = seq
+		at[seq] = i
+	}
+	rows, err := db.QueryContext(ctx, `SELECT seq, body FROM bodies WHERE seq IN (`+marks(len(seqs))+`)`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	docs := make([]store.Doc, len(seqs))
+	for rows.Next() {
+		var seq int64
+		var body sql.RawBytes
+		if err := rows.Scan(&seq, &body); err != nil {
+			return nil, err
+		}
+		if docs[at[seq]], err = decode(kind, body); err != nil {
+			return nil, err
+		}
+	}
+	return docs, rows.Err()
 }
 
 // Count implements store.Reader.

@@ -7,8 +7,11 @@ import (
 	"regexp/syntax"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"modernc.org/sqlite"
+
+	"clearmlserving/controlplane/store"
 )
 
 // registerRegexp gives SQLite the function re_match(pattern, text) for patterns that are
@@ -57,21 +60,44 @@ func (c *compiled) get(pattern string) (*regexp.Regexp, error) {
 
 // compileRegexp uses what an index or a plain search can do for patterns that are text,
 // such as ^exact\ name$, and the function for the others.
-func compileRegexp(col string, re *regexp.Regexp) condition {
+func compileRegexp(kind store.Kind, col string, re *regexp.Regexp) condition {
+	if text, ok := foldedLiteral(re.String()); ok {
+		// LIKE knows the cases of ASCII letters. Only k and s have further forms, the signs
+		// of Kelvin and of the long s.
+		like := col + ` LIKE ? ESCAPE '\'`
+		pattern := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
+		if !strings.ContainsAny(text, "ks") {
+			return searched(kind, col, like, pattern)
+		}
+		return searched(kind, col, "("+like+" OR (octet_length("+col+") <> length("+col+") AND re_match(?, "+col+")))", pattern, re.String())
+	}
 	text, start, end, ok := literal(re.String())
 	switch {
 	case !ok || strings.ContainsRune(text, 0) || (end && !start):
-		return condition{sql: "re_match(?, " + col + ")", args: []any{re.String()}, exact: true}
+		return searched(kind, col, "re_match(?, "+col+")", re.String())
 	case start && end:
-		return condition{sql: col + " = ?", args: []any{text}, exact: true}
+		return condition{sql: "d." + col + " = ?", args: []any{text}, exact: true}
 	case start:
 		return condition{
-			sql:   col + " >= ? AND " + col + " < ? AND substr(" + col + ", 1, length(?)) = ?",
+			sql:   "d." + col + " >= ? AND d." + col + " < ? AND substr(d." + col + ", 1, length(?)) = ?",
 			args:  []any{text, text + "\U0010ffff", text, text},
 			exact: true,
 		}
 	}
-	return condition{sql: "instr(" + col + ", ?) > 0", args: []any{text}, exact: true}
+	return searched(kind, col, "instr("+col+", ?) > 0", text)
+}
+
+// searched is a condition that must look at each value of a column. Names are searched
+// in their index, which holds nothing else, before the documents are looked at.
+func searched(kind store.Kind, col, sql string, args ...any) condition {
+	if col != "name" {
+		return condition{sql: sql, args: args, exact: true}
+	}
+	return condition{
+		sql:   "d.seq IN (SELECT seq FROM documents WHERE kind = ? AND " + sql + ")",
+		args:  append([]any{kind}, args...),
+		exact: true,
+	}
 }
 
 // literal takes apart a pattern that is a text, perhaps bound to the start or the end.
@@ -94,4 +120,19 @@ func literal(pattern string) (text string, start, end, ok bool) {
 		return "", false, false, false
 	}
 	return string(parts[0].Rune), start, end, true
+}
+
+// foldedLiteral takes a pattern that is an ASCII text in any case, and returns that text
+// in small letters.
+func foldedLiteral(pattern string) (string, bool) {
+	parsed, err := syntax.Parse(pattern, syntax.Perl)
+	if err != nil || parsed.Op != syntax.OpLiteral || parsed.Flags&syntax.FoldCase == 0 {
+		return "", false
+	}
+	for _, r := range parsed.Rune {
+		if r == 0 || r >= utf8.RuneSelf {
+			return "", false
+		}
+	}
+	return strings.ToLower(string(parsed.Rune)), true
 }

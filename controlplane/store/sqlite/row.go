@@ -28,10 +28,25 @@ const (
 // columns are the top-level fields with a column of their own. What they hold is of
 // that type or absent: anything else is refused, so that SQL means what Match does.
 var columns = []column{
-	{"name", texts}, {"basename", texts}, {"project", texts}, {"parent", texts}, {"task", texts},
-	{"user", texts}, {"company", texts}, {"type", texts}, {"status", texts}, {"framework", texts},
-	{"uri", texts}, {"ready", booleans}, {"created", texts}, {"started", texts},
-	{"status_changed", texts}, {"last_update", texts}, {"last_change", texts}, {"last_iteration", numbers},
+	{"name", texts},
+	{"basename", texts},
+	{"comment", texts},
+	{"project", texts},
+	{"parent", texts},
+	{"task", texts},
+	{"user", texts},
+	{"company", texts},
+	{"type", texts},
+	{"status", texts},
+	{"framework", texts},
+	{"uri", texts},
+	{"ready", booleans},
+	{"created", texts},
+	{"started", texts},
+	{"status_changed", texts},
+	{"last_update", texts},
+	{"last_change", texts},
+	{"last_iteration", numbers},
 }
 
 // termFields are the lists whose elements lie in the table terms.

@@ -39,7 +39,10 @@ func put(ctx context.Context, s *Store, id string) error {
 }
 
 func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) store.Store { return openAt(t, filepath.Join(t.TempDir(), "store.db")) })
+	storetest.Run(t, func(t *testing.T) store.Store {
+		t.Helper()
+		return openAt(t, filepath.Join(t.TempDir(), "store.db"))
+	})
 }
 
 func TestAnyFileNameIsTaken(t *testing.T) {

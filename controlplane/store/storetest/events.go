@@ -36,7 +36,8 @@ func found(t *testing.T, s store.Store, q store.EventQuery) []string {
 	return out
 }
 
-func events(t *testing.T, s store.Store) {
+func (c contract) events() {
+	t, s := c.t, c.s
 	appendEvents(t, s,
 		event("a", "t1", "log", "", "", 0, 30),
 		event("b", "t1", "log", "", "", 0, 10),
@@ -73,7 +74,8 @@ func events(t *testing.T, s store.Store) {
 	}
 }
 
-func eventReplaces(t *testing.T, s store.Store) {
+func (c contract) eventReplaces() {
+	t, s := c.t, c.s
 	appendEvents(t, s, event("a", "t", "scalar", "m", "v", 1, 10), event("b", "t", "scalar", "m", "v", 2, 10))
 	again := event("a", "t", "scalar", "m", "v", 1, 10)
 	again.Body = store.Doc{"n": "again"}
@@ -84,7 +86,8 @@ func eventReplaces(t *testing.T, s store.Store) {
 	}
 }
 
-func eventCursor(t *testing.T, s store.Store) {
+func (c contract) eventCursor() {
+	t, s := c.t, c.s
 	for i := range 20 {
 		appendEvents(t, s, event(fmt.Sprint(i), "t", "log", "", "", 0, int64(1+i/3)))
 	}
@@ -112,7 +115,8 @@ func eventCursor(t *testing.T, s store.Store) {
 	}
 }
 
-func eventsDeleted(t *testing.T, s store.Store) {
+func (c contract) eventsDeleted() {
+	t, s := c.t, c.s
 	appendEvents(t, s, event("a", "t1", "log", "", "", 0, 1), event("b", "t1", "log", "", "", 0, 2), event("c", "t2", "log", "", "", 0, 1))
 	err := s.Tx(t.Context(), func(tx store.Tx) error {
 		if n, err := tx.DeleteEvents(t.Context(), store.EventQuery{}); err != nil || n != 0 {

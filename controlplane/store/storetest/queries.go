@@ -26,6 +26,8 @@ func samples(t *testing.T) []store.Doc {
 		`{"project":"p3","system_tags":["hidden","x"],"models":{"input":[{"name":"a","model":"m1"},{"name":"b","model":"m2"}]}}`,
 		`{"name":"al.pha","models":{"input":[]},"metadata":{"k":{"value":"v"}},"parent":"s0"}`,
 		`{"name":"be\nta","models":{"input":[{"name":"a","model":"m2"}]},"metadata":{"k":{"value":"w"}},"parent":"s1","framework":"ONNX"}`,
+		`{"name":"\u212a \u017f","comment":"k S"}`,
+		`{"name":"50A% a_P \\","comment":"aXp"}`,
 		`{"name":"é ü","uri":"http://f/é","tags":["é"],"ready":true,"last_iteration":-3}`,
 		`{"name":"ALPHA","type":"service","uri":"http://f/x","runtime":{"v":"1.10"},"metadata":{}}`,
 	} {
@@ -47,14 +49,30 @@ func conditions() []store.Expr {
 	}
 	var out []store.Expr
 	for _, pattern := range []string{
-		"alpha", "^alpha", "^alpha$", "alpha$", "a.*a", "(?i)alpha", "^(alpha|beta)$", `al\.pha`, "^$", "", `^é\ ü$`, "be.ta", `(?s)be.ta`, `\d`, "[[:upper:]]{2}", "^al", "e$",
+		"alpha", "^alpha", "^alpha$", "alpha$", "a.*a", "(?i)alpha", "(?i)ALPHA B", "(?i)k", "(?i)a%", "(?i)a_p", `(?i)\\`, "(?i)É", "(?i)al.pha", `(?i)al\.pha`, "(?i)^alpha$", "^(alpha|beta)$", `al\.pha`, "^$", "", `^é\ ü$`, "be.ta", `(?s)be.ta`, `\d`, "[[:upper:]]{2}", "^al", "e$",
 	} {
 		re := regexp.MustCompile(pattern)
 		out = append(out, store.Regexp{Path: store.Path{"name"}, Pattern: re}, store.Regexp{Path: store.Path{"comment"}, Pattern: re}, store.Regexp{Path: store.Path{"tags"}, Pattern: re})
 	}
 	for _, path := range []store.Path{
-		{"name"}, {"project"}, {"status"}, {"tags"}, {"system_tags"}, {"ready"}, {"last_iteration"}, {"comment"}, {"created"}, {"parent"},
-		{"models", "input", "model"}, {"models", "input"}, {"runtime", "v"}, {"metadata"}, {"metadata", "k", "value"}, {"hyperparams", "Args", "l.r", "value"}, {"nothing"}, {"id"},
+		{"name"},
+		{"project"},
+		{"status"},
+		{"tags"},
+		{"system_tags"},
+		{"ready"},
+		{"last_iteration"},
+		{"comment"},
+		{"created"},
+		{"parent"},
+		{"models", "input", "model"},
+		{"models", "input"},
+		{"runtime", "v"},
+		{"metadata"},
+		{"metadata", "k", "value"},
+		{"hyperparams", "Args", "l.r", "value"},
+		{"nothing"},
+		{"id"},
 	} {
 		out = append(out, store.Missing{Path: path})
 	}
@@ -90,7 +108,8 @@ func combined(r *rand.Rand, parts []store.Expr, depth int) store.Expr {
 	return combined(r, parts, depth-1)
 }
 
-func filters(t *testing.T, s store.Store) {
+func (c contract) filters() {
+	t, s := c.t, c.s
 	docs := samples(t)
 	insert(t, s, store.Task, docs...)
 	all := conditions()
@@ -131,12 +150,22 @@ func ids(docs []store.Doc) []string {
 	return out
 }
 
-func ordering(t *testing.T, s store.Store) {
+func (c contract) ordering() {
+	t, s := c.t, c.s
 	docs := samples(t)
 	insert(t, s, store.Task, docs...)
 	for _, path := range []store.Path{
-		{"name"}, {"created"}, {"last_iteration"}, {"ready"}, {"project"}, {"comment"}, {"tags"}, {"id"},
-		{"runtime", "v"}, {"metadata", "k", "value"}, {"nothing"},
+		{"name"},
+		{"created"},
+		{"last_iteration"},
+		{"ready"},
+		{"project"},
+		{"comment"},
+		{"tags"},
+		{"id"},
+		{"runtime", "v"},
+		{"metadata", "k", "value"},
+		{"nothing"},
 	} {
 		for _, desc := range []bool{false, true} {
 			for _, order := range [][]store.Order{
@@ -160,7 +189,8 @@ func ordering(t *testing.T, s store.Store) {
 	}
 }
 
-func insertionOrder(t *testing.T, s store.Store) {
+func (c contract) insertionOrder() {
+	t, s := c.t, c.s
 	for _, id := range []string{"c", "a", "b"} {
 		insert(t, s, store.Task, store.Doc{"id": id})
 	}
@@ -173,7 +203,8 @@ func insertionOrder(t *testing.T, s store.Store) {
 	}
 }
 
-func paging(t *testing.T, s store.Store) {
+func (c contract) paging() {
+	t, s := c.t, c.s
 	insert(t, s, store.Task, samples(t)...)
 	for _, q := range []store.Query{
 		{},
@@ -209,7 +240,8 @@ func paging(t *testing.T, s store.Store) {
 	}
 }
 
-func changedValues(t *testing.T, s store.Store) {
+func (c contract) changedValues() {
+	t, s := c.t, c.s
 	insert(t, s, store.Task, parse(t, `{"id":"a","name":"old","tags":["old"],"ready":false,"last_iteration":1,"project":"old"}`))
 	next := parse(t, `{"id":"a","name":"new","tags":["new"],"ready":true,"last_iteration":2}`)
 	if err := s.Tx(t.Context(), func(tx store.Tx) error { return tx.Put(t.Context(), store.Task, next) }); err != nil {

@@ -21,28 +21,34 @@ import (
 // Run runs the suite. open returns a store without any content; the suite doesn't close it.
 func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Helper()
-	for name, test := range map[string]func(*testing.T, store.Store){
-		"DocumentsComeBackAsTheyWereStored":       documentsComeBack,
-		"KindsDoNotMix":                           kindsDoNotMix,
-		"MissingAndTakenIDsAreTold":               idsAreTold,
-		"FailedTransactionLeavesNothing":          failedTransaction,
-		"PanickingTransactionLeavesNothing":       panickingTransaction,
-		"TransactionSeesItsOwnWrites":             ownWrites,
-		"ConcurrentUpdatesAreNotLost":             concurrentUpdates,
-		"EndedContextStoresNothing":               endedContext,
-		"FiltersMeanWhatMatchSays":                filters,
-		"OrderIsThatOfSort":                       ordering,
-		"WithoutOrderDocumentsComeAsInserted":     insertionOrder,
-		"PagesTogetherAreTheWhole":                paging,
-		"ChangedDocumentsAreFoundByNewValuesOnly": changedValues,
-		"EventsAreOrderedAndFiltered":             events,
-		"EventWithTheSameIDReplaces":              eventReplaces,
-		"EventCursorMeetsEachEventOnce":           eventCursor,
-		"DeletedEventsAreGone":                    eventsDeleted,
-		"SettingsAreKept":                         settings,
+	for name, test := range map[string]func(contract){
+		"DocumentsComeBackAsTheyWereStored":       contract.documentsComeBack,
+		"KindsDoNotMix":                           contract.kindsDoNotMix,
+		"MissingAndTakenIDsAreTold":               contract.idsAreTold,
+		"FailedTransactionLeavesNothing":          contract.failedTransaction,
+		"PanickingTransactionLeavesNothing":       contract.panickingTransaction,
+		"TransactionSeesItsOwnWrites":             contract.ownWrites,
+		"ConcurrentUpdatesAreNotLost":             contract.concurrentUpdates,
+		"EndedContextStoresNothing":               contract.endedContext,
+		"FiltersMeanWhatMatchSays":                contract.filters,
+		"OrderIsThatOfSort":                       contract.ordering,
+		"WithoutOrderDocumentsComeAsInserted":     contract.insertionOrder,
+		"PagesTogetherAreTheWhole":                contract.paging,
+		"ChangedDocumentsAreFoundByNewValuesOnly": contract.changedValues,
+		"EventsAreOrderedAndFiltered":             contract.events,
+		"EventWithTheSameIDReplaces":              contract.eventReplaces,
+		"EventCursorMeetsEachEventOnce":           contract.eventCursor,
+		"DeletedEventsAreGone":                    contract.eventsDeleted,
+		"SettingsAreKept":                         contract.settings,
 	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
+		t.Run(name, func(t *testing.T) { test(contract{t, open(t)}) })
 	}
+}
+
+// contract is what one test of the suite works with: its test and an empty store.
+type contract struct {
+	t *testing.T
+	s store.Store
 }
 
 func insert(t *testing.T, s store.Store, kind store.Kind, docs ...store.Doc) {
@@ -69,7 +75,8 @@ func parse(t *testing.T, text string) store.Doc {
 	return doc
 }
 
-func documentsComeBack(t *testing.T, s store.Store) {
+func (c contract) documentsComeBack() {
+	t, s := c.t, c.s
 	want := parse(t, `{"id":"a","name":"<b>é\u2028 \ud83d\ude00 & \"q\"","ready":false,"last_iteration":-2147483648,
 		"runtime":{"n":1.50,"e":1e-07,"big":123456789012345678901234567890,"b":true,"nul":null,"a.b":{"c d":[1,[2],{}]}},"tags":["x"],"system_tags":[]}`)
 	insert(t, s, store.Task, want)
@@ -92,7 +99,8 @@ func documentsComeBack(t *testing.T, s store.Store) {
 	}
 }
 
-func kindsDoNotMix(t *testing.T, s store.Store) {
+func (c contract) kindsDoNotMix() {
+	t, s := c.t, c.s
 	insert(t, s, store.Task, store.Doc{"id": "same", "name": "task", "tags": []any{"x"}})
 	insert(t, s, store.Model, store.Doc{"id": "same", "name": "model", "tags": []any{"x"}})
 	for kind, name := range map[store.Kind]string{store.Task: "task", store.Model: "model"} {
@@ -103,7 +111,8 @@ func kindsDoNotMix(t *testing.T, s store.Store) {
 	}
 }
 
-func idsAreTold(t *testing.T, s store.Store) {
+func (c contract) idsAreTold() {
+	t, s := c.t, c.s
 	ctx := t.Context()
 	insert(t, s, store.Task, store.Doc{"id": "a"})
 	tx := func(do func(store.Tx) error) error { return s.Tx(ctx, do) }
@@ -130,7 +139,8 @@ func idsAreTold(t *testing.T, s store.Store) {
 	}
 }
 
-func failedTransaction(t *testing.T, s store.Store) {
+func (c contract) failedTransaction() {
+	t, s := c.t, c.s
 	ctx := t.Context()
 	insert(t, s, store.Task, store.Doc{"id": "a", "name": "before"})
 	stop := errors.New("stop")
@@ -153,7 +163,8 @@ func failedTransaction(t *testing.T, s store.Store) {
 	wantUntouched(t, s)
 }
 
-func panickingTransaction(t *testing.T, s store.Store) {
+func (c contract) panickingTransaction() {
+	t, s := c.t, c.s
 	insert(t, s, store.Task, store.Doc{"id": "a", "name": "before"})
 	func() {
 		defer func() { _ = recover() }()
@@ -182,7 +193,8 @@ func wantUntouched(t *testing.T, s store.Store) {
 	}
 }
 
-func ownWrites(t *testing.T, s store.Store) {
+func (c contract) ownWrites() {
+	t, s := c.t, c.s
 	ctx := t.Context()
 	err := s.Tx(ctx, func(tx store.Tx) error {
 		if err := tx.Insert(ctx, store.Task, store.Doc{"id": "a", "tags": []any{"x"}}); err != nil {
@@ -205,7 +217,8 @@ func ownWrites(t *testing.T, s store.Store) {
 	}
 }
 
-func concurrentUpdates(t *testing.T, s store.Store) {
+func (c contract) concurrentUpdates() {
+	t, s := c.t, c.s
 	const writers, times = 50, 4
 	insert(t, s, store.Task, store.Doc{"id": "a", "last_iteration": json.Number("0")})
 	var wg sync.WaitGroup
@@ -236,7 +249,8 @@ func concurrentUpdates(t *testing.T, s store.Store) {
 	}
 }
 
-func endedContext(t *testing.T, s store.Store) {
+func (c contract) endedContext() {
+	t, s := c.t, c.s
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := s.Tx(ctx, func(tx store.Tx) error { return tx.Insert(ctx, store.Task, store.Doc{"id": "a"}) })
@@ -248,7 +262,8 @@ func endedContext(t *testing.T, s store.Store) {
 	}
 }
 
-func settings(t *testing.T, s store.Store) {
+func (c contract) settings() {
+	t, s := c.t, c.s
 	for _, value := range []string{"one", "two", ""} {
 		if err := s.Tx(t.Context(), func(tx store.Tx) error { return tx.SetSetting(t.Context(), "key", value) }); err != nil {
 			t.Fatal(err)

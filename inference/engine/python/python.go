@@ -135,3 +135,16 @@ func (m *model) failure(err error) error {
 	}
 	return e
 }
+
+// Status fulfils engine.Model.
+func (m *model) Status() engine.Status {
+	s := m.group.Status()
+	status := engine.Status{State: string(s.State), Reason: s.Reason, Queued: s.Queued, Restarts: s.Restarts, LastDeath: s.LastDeath, Shared: s.Shared, SharedReason: s.SharedReason}
+	for _, w := range s.Workers {
+		status.Workers = append(status.Workers, engine.WorkerInfo{PID: w.PID, State: w.State, Since: w.Since, Requests: w.Requests, InFlight: w.InFlight})
+	}
+	return status
+}
+
+// Close fulfils engine.Model.
+func (m *model) Close(ctx context.Context) error { return m.group.Close(ctx) }

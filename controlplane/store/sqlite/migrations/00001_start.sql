@@ -7,6 +7,7 @@ CREATE TABLE documents (
     id             TEXT NOT NULL,
     name           TEXT,
     basename       TEXT,
+    comment        TEXT,
     project        TEXT,
     parent         TEXT,
     task           TEXT,
@@ -25,15 +26,18 @@ CREATE TABLE documents (
     last_iteration REAL,
     UNIQUE (kind, id)
 );
-CREATE INDEX documents_name ON documents (kind, name);
-CREATE INDEX documents_project ON documents (kind, project, last_update);
+-- The place in the table ends each index: documents_kind gives the order of insertion.
+-- Those that end in the id, which breaks ties, answer a sorted list without the table.
+CREATE INDEX documents_kind ON documents (kind);
+CREATE INDEX documents_name ON documents (kind, name, id);
+CREATE INDEX documents_project ON documents (kind, project, last_update, id);
 CREATE INDEX documents_parent ON documents (kind, parent);
 CREATE INDEX documents_task ON documents (kind, task);
 CREATE INDEX documents_type ON documents (kind, type, status, last_update);
 CREATE INDEX documents_status ON documents (kind, status, last_update);
 CREATE INDEX documents_uri ON documents (kind, uri);
-CREATE INDEX documents_created ON documents (kind, created);
-CREATE INDEX documents_last_update ON documents (kind, last_update);
+CREATE INDEX documents_created ON documents (kind, created, id);
+CREATE INDEX documents_last_update ON documents (kind, last_update, id);
 
 CREATE TABLE bodies (
     seq  INTEGER PRIMARY KEY,

@@ -1,0 +1,91 @@
+# make alone lists the targets. Tools come at the versions pinned here into bin/tools/, Python
+# environments into .venv*/: nothing is taken from the machine but Go, Python and curl.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+VERSION ?= $(shell git describe --tags --match 'v*' 2>/dev/null || echo v0.1.0-dev)
+COMMIT ?= $(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION:v%=%) -X main.commit=$(COMMIT)
+GO ?= go
+TOOLS := $(CURDIR)/bin/tools
+
+GOLANGCI_LINT := v2.15.0
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/clearml-serving
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving ./cmd/clearml-serving
+
+.PHONY: demo
+demo: ## from nothing to a checked prediction: build, serve, train, deploy, ask
+	@scripts/demo.sh
+
+.PHONY: demo-stop
+demo-stop: ## stop what make demo left running
+	@scripts/demo-stop.sh
+
+.PHONY: test
+test: test-go test-python test-e2e ## every test, the way CI runs them
+	@echo "test: go vet, go test -race, pytest and end-to-end tests passed"
+
+.PHONY: test-go
+test-go: ## go vet and every Go test but the end-to-end ones, with the race detector
+	$(GO) vet ./...
+	$(GO) test -race ./...
+
+.PHONY: test-python
+test-python: python-env ## tests of the worker runtime (Python)
+	@if [ -d worker/runtime/tests ]; then cd worker/runtime && $(CURDIR)/.venv/bin/python -m pytest -q -p no:cacheprovider tests; else echo "test-python: no worker/runtime/tests"; fi
+
+.PHONY: test-e2e
+test-e2e: build python-env ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
+	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
+	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m $(if $(E2E),-v -run '$(E2E)') ./e2e/...
+
+.PHONY: lint
+lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## every linter: Go, Python, module file
+	$(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run ./...
+	$(GO) mod tidy -diff
+	.venv/bin/ruff check --no-cache .
+	.venv/bin/ruff format --no-cache --check .
+
+.PHONY: format
+format: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## repair what the linters can repair: formatting, simpler forms
+	$(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run --fix ./... || true
+	.venv/bin/ruff check --no-cache --fix . || true
+	.venv/bin/ruff format --no-cache .
+
+.PHONY: bench
+bench: build python-env ## our endpoints against FastAPI on this machine, into bench/results.json and docs/benchmarks.md
+	@scripts/python-env.sh .venv-bench python/requirements-bench.txt
+	$(GO) run ./bench -results bench/results.json -history bench/history.jsonl -table docs/benchmarks.md
+
+.PHONY: bench-quick
+bench-quick: build python-env ## the same in a minute, printed only
+	@scripts/python-env.sh .venv-bench python/requirements-bench.txt
+	$(GO) run ./bench -quick
+
+.PHONY: python-env
+python-env: # the Python environment of the demo and the tests
+	@scripts/python-env.sh .venv python/requirements.txt
+
+.PHONY: python-lock
+python-lock: ## pin python/*.in into python/*.txt again (UPGRADE=1: to the newest)
+	@scripts/python-lock.sh $(if $(UPGRADE),--upgrade)
+
+.PHONY: clean
+clean: ## remove what was built and installed; the demo's data stay
+	rm -rf bin .venv .venv-sdk1 .venv-bench .cache bench/.work
+
+# The version is part of the file's name, so a new pin installs a new one.
+$(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
+	@echo "lint: installing golangci-lint $(GOLANGCI_LINT) into bin/tools/ (once, 1-2 minutes)"
+	@mkdir -p $(TOOLS)
+	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+	@mv $(TOOLS)/golangci-lint $@

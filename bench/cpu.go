@@ -1,0 +1,91 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// clockTick is the unit of the times in /proc/<pid>/stat on Linux.
+const clockTick = 10 * time.Millisecond
+
+// cpuMeter takes the time that a server and all its processes used.
+type cpuMeter struct{ before map[int]time.Duration }
+
+func (c *cpuMeter) begin(pid int) { c.before = treeCPU(pid) }
+
+// end is what was used since begin, zero when begin was never called.
+func (c *cpuMeter) end(pid int) time.Duration {
+	if c.before == nil {
+		return 0
+	}
+	var sum time.Duration
+	for pid, after := range treeCPU(pid) {
+		sum += after - c.before[pid]
+	}
+	return sum
+}
+
+// treeCPU is the time of a process and of all below it, each by its id. Processes
+// that end meanwhile are left out.
+func treeCPU(root int) map[int]time.Duration {
+	parents, times := map[int]int{}, map[int]time.Duration{}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		// The name in parentheses may hold anything, so the fields count from its end.
+		_, rest, ok := cutLast(string(data), ")")
+		fields := strings.Fields(rest)
+		if !ok || len(fields) < 13 {
+			continue
+		}
+		parents[pid], _ = strconv.Atoi(fields[1])
+		user, _ := strconv.Atoi(fields[11])
+		system, _ := strconv.Atoi(fields[12])
+		times[pid] = time.Duration(user+system) * clockTick
+	}
+	for pid := range times {
+		if !isBelow(parents, pid, root) {
+			delete(times, pid)
+		}
+	}
+	return times
+}
+
+func isBelow(parents map[int]int, pid, root int) bool {
+	for range 64 { // the depth of any tree of ours, and an end for a loop in what was read piecemeal
+		if pid == root {
+			return true
+		}
+		pid = parents[pid]
+		if pid <= 1 {
+			return false
+		}
+	}
+	return false
+}
+
+func cutLast(s, separator string) (before, after string, ok bool) {
+	i := strings.LastIndex(s, separator)
+	if i < 0 {
+		return s, "", false
+	}
+	return s[:i], s[i+len(separator):], true
+}
+
+// median is the middle of the values; the mean of the middle two of an even number.
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	n := len(sorted)
+	if n == 0 {
+		return 0
+	}
+	return (sorted[(n-1)/2] + sorted[n/2]) / 2
+}

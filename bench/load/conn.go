@@ -1,0 +1,175 @@
+package load
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// maxBody bounds what an answer may hold; more is a server gone wild.
+const maxBody = 64 << 20
+
+// answerError is a whole answer that was not the right one.
+type answerError struct {
+	status int
+	body   string
+	closed bool // the server closes the connection behind it
+}
+
+func (e *answerError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.body) }
+
+// conn is one kept connection. It is used by one goroutine.
+type conn struct {
+	net     net.Conn
+	in      *bufio.Reader
+	body    []byte // kept between answers
+	closing bool   // the server said that it closes after the last answer
+	cancel  func() bool
+}
+
+func dial(ctx context.Context, host string) (*conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", host)
+	if err != nil {
+		return nil, err
+	}
+	// A read that waits when the run ends is woken by its deadline.
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	return &conn{net: c, in: bufio.NewReaderSize(c, 16<<10), cancel: stop}, nil
+}
+
+func (c *conn) close() {
+	c.cancel()
+	_ = c.net.Close() // nothing of it is needed any more
+}
+
+// exchange sends the request and reads one answer whole.
+func (c *conn) exchange(request, expect []byte) error {
+	if _, err := c.net.Write(request); err != nil {
+		return err
+	}
+	status, length, err := c.readHeader()
+	if err != nil {
+		return err
+	}
+	if err := c.readBody(length); err != nil {
+		return err
+	}
+	if status != 200 || (expect != nil && !bytes.Equal(c.body, expect)) {
+		return &answerError{status: status, body: string(c.body[:min(len(c.body), 200)]), closed: c.closing}
+	}
+	return nil
+}
+
+// chunkedLength stands for a body that comes in chunks.
+const chunkedLength = -1
+
+// readHeader reads status line and header; length is that of the body.
+func (c *conn) readHeader() (status, length int, err error) {
+	line, err := c.line()
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.")) {
+		return 0, 0, fmt.Errorf("no HTTP answer: %q", line)
+	}
+	status, err = strconv.Atoi(string(line[9:12]))
+	if err != nil {
+		return 0, 0, fmt.Errorf("no HTTP status: %q", line)
+	}
+	c.closing = bytes.HasPrefix(line, []byte("HTTP/1.0"))
+	length = 0
+	told := false
+	for {
+		line, err := c.line()
+		if err != nil {
+			return 0, 0, err
+		}
+		if len(line) == 0 {
+			break
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch {
+		case bytes.EqualFold(name, []byte("Content-Length")):
+			length, err = strconv.Atoi(string(bytes.TrimSpace(value)))
+			if err != nil || length < 0 || length > maxBody {
+				return 0, 0, fmt.Errorf("unusable length of the answer: %q", value)
+			}
+			told = true
+		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
+			if strings.EqualFold(string(bytes.TrimSpace(value)), "chunked") {
+				length, told = chunkedLength, true
+			}
+		case bytes.EqualFold(name, []byte("Connection")):
+			if strings.EqualFold(string(bytes.TrimSpace(value)), "close") {
+				c.closing = true
+			}
+		}
+	}
+	if !told && status != 204 && status != 304 {
+		return 0, 0, errors.New("the answer says neither its length nor that it comes in chunks")
+	}
+	return status, length, nil
+}
+
+// line reads one line without its end. It is valid until the next read.
+func (c *conn) line() ([]byte, error) {
+	line, err := c.in.ReadSlice('\n')
+	if err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(line, "\r\n"), nil
+}
+
+func (c *conn) readBody(length int) error {
+	c.body = c.body[:0]
+	if length != chunkedLength {
+		return c.take(length)
+	}
+	for {
+		line, err := c.line()
+		if err != nil {
+			return err
+		}
+		size, _, _ := strings.Cut(string(line), ";")
+		n, err := strconv.ParseUint(strings.TrimSpace(size), 16, 31)
+		if err != nil {
+			return fmt.Errorf("unusable size of a chunk: %q", line)
+		}
+		if n == 0 {
+			for { // trailers, until the empty line
+				line, err := c.line()
+				if err != nil || len(line) == 0 {
+					return err
+				}
+			}
+		}
+		if err := c.take(int(n)); err != nil {
+			return err
+		}
+		if _, err := c.line(); err != nil {
+			return err
+		}
+	}
+}
+
+// take appends n bytes to the body.
+func (c *conn) take(n int) error {
+	have := len(c.body)
+	if have+n > maxBody {
+		return fmt.Errorf("the answer is larger than %d bytes", maxBody)
+	}
+	if cap(c.body) < have+n {
+		c.body = append(make([]byte, 0, 2*(have+n)), c.body...)
+	}
+	c.body = c.body[:have+n]
+	_, err := io.ReadFull(c.in, c.body[have:])
+	return err
+}

@@ -1,0 +1,143 @@
+package load_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"clearmlserving/bench/load"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve answers by a handler and returns the server's URL.
+func serve(t *testing.T, handler http.HandlerFunc) string {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func run(t *testing.T, o load.Options) *load.Result {
+	t.Helper()
+	if o.Duration == 0 {
+		o.Duration = 150 * time.Millisecond
+	}
+	result, err := load.Run(t.Context(), o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result
+}
+
+func TestEveryFormOfAnswerIsReadWhole(t *testing.T) {
+	answers := map[string]http.HandlerFunc{
+		"with a length": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"y":[1]}`) },
+		"in chunks": func(w http.ResponseWriter, _ *http.Request) {
+			for _, piece := range []string{`{"y"`, `:[1`, `]}`} {
+				fmt.Fprint(w, piece)
+				w.(http.Flusher).Flush()
+			}
+		},
+		"and closed": func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Connection", "close")
+			fmt.Fprint(w, `{"y":[1]}`)
+		},
+	}
+	for name, handler := range answers {
+		t.Run(name, func(t *testing.T) {
+			result := run(t, load.Options{URL: serve(t, handler), Body: []byte(`{}`), Connections: 3, Expect: []byte(`{"y":[1]}`)})
+			if result.Requests == 0 || result.Failed != 0 {
+				t.Errorf("%d right, %d failed (%v), want right ones only", result.Requests, result.Failed, result.FirstFailure)
+			}
+			if got := result.Latency.Count(); got != uint64(result.Requests) {
+				t.Errorf("%d latencies for %d requests", got, result.Requests)
+			}
+		})
+	}
+}
+
+func TestTheBodyArrivesAsSent(t *testing.T) {
+	var wrong atomic.Int64
+	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || string(body) != `{"x0": 1}` || r.Method != http.MethodPost || r.Header.Get("Content-Type") != "application/json" {
+			wrong.Add(1)
+		}
+	})
+	if result := run(t, load.Options{URL: url, Body: []byte(`{"x0": 1}`)}); result.Requests == 0 || wrong.Load() != 0 {
+		t.Errorf("%d requests, %d of them not as meant (%v)", result.Requests, wrong.Load(), result.FirstFailure)
+	}
+}
+
+func TestAWrongAnswerIsAFailureAndTold(t *testing.T) {
+	answers := map[string]http.HandlerFunc{
+		"other status": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "overloaded", http.StatusTooManyRequests) },
+		"other body":   func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "overloaded") },
+		"broken off": func(w http.ResponseWriter, _ *http.Request) {
+			panic(http.ErrAbortHandler)
+		},
+	}
+	for name, handler := range answers {
+		t.Run(name, func(t *testing.T) {
+			result := run(t, load.Options{URL: serve(t, handler), Expect: []byte("right")})
+			if result.Requests != 0 || result.Failed == 0 || result.FirstFailure == nil {
+				t.Errorf("%d right, %d failed (%v), want failures only", result.Requests, result.Failed, result.FirstFailure)
+			}
+			if name != "broken off" && !strings.Contains(result.FirstFailure.Error(), "overloaded") {
+				t.Errorf("first failure %q does not show the answer", result.FirstFailure)
+			}
+		})
+	}
+}
+
+func TestTheEndOfTheRunCutsAWaitingRequest(t *testing.T) {
+	release := make(chan struct{})
+	url := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	defer close(release)
+	begun := time.Now()
+	result := run(t, load.Options{URL: url, Connections: 2, Duration: 100 * time.Millisecond})
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("took %v to end", took)
+	}
+	if result.Requests != 0 || result.Failed != 0 {
+		t.Errorf("%d right, %d failed, want neither: the run's end is nobody's failure", result.Requests, result.Failed)
+	}
+}
+
+func TestAURLThatCannotBeAskedIsAnError(t *testing.T) {
+	for _, url := range []string{"", "https://127.0.0.1/x", "127.0.0.1:80", "http://", "http://%zz"} {
+		if _, err := load.Run(context.Background(), load.Options{URL: url}, nil); err == nil {
+			t.Errorf("%q was taken", url)
+		}
+	}
+}
+
+func TestWhatTheWarmUpSeesIsNotCounted(t *testing.T) {
+	var asked, asWarm atomic.Int64
+	url := serve(t, func(http.ResponseWriter, *http.Request) { asked.Add(1) })
+	result, err := load.Run(t.Context(), load.Options{URL: url, Warmup: 100 * time.Millisecond, Duration: 100 * time.Millisecond},
+		func() { asWarm.Store(asked.Load()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if asWarm.Load() == 0 {
+		t.Fatal("nothing was asked in the warm-up")
+	}
+	if most := asked.Load() - asWarm.Load() + 2; int64(result.Requests) > most {
+		t.Errorf("counted %d, but only %d were asked after the warm-up", result.Requests, most)
+	}
+}

@@ -1,0 +1,154 @@
+// Command bench measures our endpoints beside a plain FastAPI server that does
+// the same work, on this machine: both are started afresh, asked in alternating
+// rounds by the same load generator, and reported as ratios. It drives the built
+// binary from outside and knows nothing of its inside.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"clearmlserving/bench/load"
+)
+
+// plan is what one run of the benchmark measures.
+type plan struct {
+	cases       []string
+	workers     []int
+	connections []int
+	rounds      int
+	warmup      time.Duration
+	duration    time.Duration
+}
+
+var (
+	full  = plan{[]string{"sklearn", "null"}, []int{1, 2}, []int{1, 16, 64}, 3, 500 * time.Millisecond, 2 * time.Second}
+	quick = plan{[]string{"sklearn"}, []int{1}, []int{1, 16, 64}, 1, 300 * time.Millisecond, time.Second}
+)
+
+func main() {
+	results := flag.String("results", "", "write the results as JSON to this `file`")
+	history := flag.String("history", "", "append the ratios, a JSON line each, to this `file`")
+	table := flag.String("table", "", "write the results as a page to this `file`")
+	short := flag.Bool("quick", false, "one round, one worker")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	p := full
+	if *short {
+		p = quick
+	}
+	report, err := bench(ctx, p)
+	if err == nil {
+		err = report.write(*results, *history, *table)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1) //nolint:gocritic // stop has nothing to undo at the program's end
+	}
+}
+
+// bench sets both sides up once, then measures every case of the plan.
+func bench(ctx context.Context, p plan) (r *report, err error) {
+	dir, err := filepath.Abs("bench/.work")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	say("setting up: our service, the example's model, its endpoints")
+	setup, err := prepare(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	r = newReport(setup)
+	for _, workers := range p.workers {
+		if err := measure(ctx, p, setup, workers, r); err != nil {
+			return nil, err
+		}
+	}
+	r.finish()
+	return r, nil
+}
+
+// measure asks both sides, with the same number of workers, in alternation.
+// Servers are started afresh for each round: how the kernel spreads kept
+// connections over a server's processes is luck that a round must not keep.
+func measure(ctx context.Context, p plan, s *setup, workers int, r *report) error {
+	for round := range p.rounds {
+		sides := []side{s.ours, s.fastapi}
+		if round%2 == 1 {
+			slices.Reverse(sides)
+		}
+		for _, one := range sides {
+			if err := measureSide(ctx, p, s, one, workers, round, r); err != nil {
+				return fmt.Errorf("%s with %d workers: %w", one.name, workers, err)
+			}
+		}
+	}
+	return nil
+}
+
+func measureSide(ctx context.Context, p plan, s *setup, one side, workers, round int, r *report) (err error) {
+	server, err := one.start(ctx, workers)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, server.stop()) }()
+	for _, name := range p.cases {
+		body := s.bodies[name]
+		url := server.url + one.path(name)
+		answer, err := waitForAnswer(ctx, server, url, body)
+		if err != nil {
+			return err
+		}
+		if err := sameJSON(answer, s.answers[name]); err != nil {
+			return fmt.Errorf("%s: %w", url, err)
+		}
+		for _, connections := range p.connections {
+			var cpu cpuMeter
+			result, err := load.Run(ctx, load.Options{
+				URL: url, Body: body, Connections: connections,
+				Warmup: p.warmup, Duration: p.duration, Expect: answer,
+			}, func() { cpu.begin(server.pid) })
+			if err != nil {
+				return err
+			}
+			used := cpu.end(server.pid)
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if result.Requests == 0 {
+				return fmt.Errorf("%s answered nothing: %w", url, result.FirstFailure)
+			}
+			if result.Failed > 0 {
+				say("  %s %s: %d of %d requests failed, the first: %v", one.name, name, result.Failed, result.Failed+result.Requests, result.FirstFailure)
+			}
+			m := measured{
+				PerSecond: result.PerSecond(), Failed: result.Failed,
+				P50: micros(result.Latency.Percentile(50)), P99: micros(result.Latency.Percentile(99)),
+				CPU: micros(used) / float64(result.Requests),
+			}
+			r.add(one.name, key{name, workers, connections}, m)
+			say("round %d  %-8s %-8s %d workers %3d connections  %8.0f/s  p50 %6.0f us  p99 %7.0f us  CPU %5.0f us",
+				round+1, one.name, name, workers, connections, m.PerSecond, m.P50, m.P99, m.CPU)
+		}
+	}
+	return nil
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

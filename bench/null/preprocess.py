@@ -1,0 +1,6 @@
+"""An endpoint that does nothing: what is left is the service's own work for a request."""
+
+
+class Preprocess:
+    def process(self, data, state, collect_custom_statistics_fn=None):
+        return {"y": 0}

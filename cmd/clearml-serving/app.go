@@ -1,0 +1,160 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// titleLine is the first line of every command of the original, help included.
+const titleLine = "clearml-serving - CLI for launching ClearML serving engine"
+
+// app is one run of the program: what it was given, and what every command shares.
+type app struct {
+	sys   system
+	print printer
+	flags *pflag.FlagSet // of the running command
+	files *configFile    // read at first use
+
+	debug, yes bool
+	serviceID  string
+
+	// wait blocks until running instances serve a change; see wait.go.
+	wait waiter
+}
+
+func newApp(sys system) *app {
+	a := &app{sys: sys, print: printer{out: sys.stdout, err: sys.stderr}}
+	a.wait = a.waitForStatus
+	return a
+}
+
+// globalFlags declares the flags that every command takes. The original has
+// --debug, --yes and --id, in front of the command; here they may also follow it.
+func (a *app) globalFlags(root *cobra.Command) {
+	flags := root.PersistentFlags()
+	flags.BoolVar(&a.debug, "debug", false, "tell more: the whole chain of an error and the calls to the server")
+	flags.BoolVar(&a.yes, "yes", false, "answer every question with yes")
+	flags.StringVar(&a.serviceID, "id", "", "id of the serving service (default: the first active one)")
+	flags.Bool("json", false, "print one JSON object instead of words; errors too")
+	for _, name := range []string{"data-dir", "config", "log-format", "log-level", "color"} {
+		a.declare(flags, name)
+	}
+	flags.VisitAll(func(f *pflag.Flag) {
+		switch f.Name {
+		case "debug", "yes", "id":
+		default:
+			mark(flags, f.Name, markOurs)
+		}
+	})
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		a.flags = cmd.Flags()
+		if _, tolerant := cmd.Annotations[markTolerant]; !tolerant {
+			if err := a.checkConfigFile(); err != nil {
+				return err
+			}
+		}
+		return a.checkGlobals()
+	}
+}
+
+// begin decides how to print, before anything is.
+func (a *app) begin(w words) {
+	a.print.json = w.json
+	_, quiet := w.command.Annotations[markQuiet]
+	if !w.json && (!quiet || w.help) && !isCompletion(a.sys.args) {
+		a.print.line(titleLine)
+	}
+}
+
+func isCompletion(args []string) bool {
+	return len(args) > 0 && strings.HasPrefix(args[0], completeWord)
+}
+
+// checkGlobals refuses unusable settings before a command does anything.
+func (a *app) checkGlobals() error {
+	color, err := a.choice("color", "auto", "always", "never")
+	if err != nil {
+		return err
+	}
+	_, noColor := a.sys.env("NO_COLOR")
+	a.print.color = color == "always" || (color == "auto" && !noColor && isTerminal(a.sys.stdout))
+	if _, err := a.choice("log-format", "text", "json"); err != nil {
+		return err
+	}
+	_, err = a.choice("log-level", "", "debug", "info", "warn", "error")
+	return err
+}
+
+// logger makes the log of this run, on stderr. Commands that end by themselves
+// log warnings only; roles pass info.
+func (a *app) logger(level slog.Level) *slog.Logger {
+	switch a.text("log-level") {
+	case "debug":
+		level = slog.LevelDebug
+	case "info":
+		level = slog.LevelInfo
+	case "warn":
+		level = slog.LevelWarn
+	case "error":
+		level = slog.LevelError
+	}
+	if a.debug {
+		level = slog.LevelDebug
+	}
+	if a.text("log-format") == "json" {
+		return slog.New(slog.NewJSONHandler(a.sys.stderr, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(newLogHandler(a.sys.stderr, level, a.logColor()))
+}
+
+func (a *app) logColor() bool {
+	_, noColor := a.sys.env("NO_COLOR")
+	color := a.text("color")
+	return color == "always" || (color == "auto" && !noColor && isTerminal(a.sys.stderr))
+}
+
+// home is the person's own folder, "" when there is none.
+func (a *app) home() string {
+	if home, ok := a.sys.env("HOME"); ok {
+		return home
+	}
+	return ""
+}
+
+// dataDir is the folder that holds everything a local installation keeps.
+func (a *app) dataDir() (string, error) {
+	if dir := a.text("data-dir"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	if dir, ok := a.sys.env("XDG_DATA_HOME"); ok && filepath.IsAbs(dir) {
+		return filepath.Join(dir, "clearml-serving"), nil
+	}
+	if home := a.home(); home != "" {
+		return filepath.Join(home, ".local", "share", "clearml-serving"), nil
+	}
+	return "", hint(fmt.Errorf("there is no data folder: neither --data-dir nor CLEARML_SERVING_HOME nor HOME is set"), "Try: clearml-serving --data-dir ./data %s", strings.Join(a.sys.args, " "))
+}
+
+// mark puts one of readWords' marks on a flag.
+func mark(flags *pflag.FlagSet, name, annotation string, values ...string) {
+	f := flags.Lookup(name)
+	if f == nil {
+		return
+	}
+	if f.Annotations == nil {
+		f.Annotations = map[string][]string{}
+	}
+	f.Annotations[annotation] = values
+}
+
+// exists tells whether a file or folder is there.
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// checkValue refuses a value that its flag cannot take, in argparse's words.
+func checkValue(flag *pflag.Flag, value string) error {
+	switch flag.Value.Type() {
+	case "int":
+		// Python's int() takes any length; pflag would cut in silence.
+		if n, ok := new(big.Int).SetString(strings.TrimSpace(value), 10); !ok || !n.IsInt64() || n.Int64() != int64(int(n.Int64())) {
+			return fmt.Errorf("argument --%s: invalid int value: %s", flag.Name, pyText(value))
+		}
+	case "duration":
+		if d, err := time.ParseDuration(value); err != nil || d <= 0 {
+			return fmt.Errorf("argument --%s: invalid duration: %s (for example 90s or 5m)", flag.Name, pyText(value))
+		}
+	case "number", "numbers":
+		if _, err := strconv.ParseFloat(value, 64); err != nil {
+			return fmt.Errorf("argument --%s: invalid float value: %s", flag.Name, pyText(value))
+		}
+	}
+	if choices := flag.Annotations[markChoices]; choices != nil && !slices.Contains(choices, value) {
+		quoted := make([]string, len(choices))
+		for i, c := range choices {
+			quoted[i] = pyText(c)
+		}
+		return fmt.Errorf("argument --%s: invalid choice: %s (choose from %s)", flag.Name, pyText(value), strings.Join(quoted, ", "))
+	}
+	return nil
+}
+
+func isList(flag *pflag.Flag) bool {
+	switch flag.Value.Type() {
+	case "words", "numbers":
+		return true
+	}
+	return false
+}
+
+// wordList is a flag value of several words.
+type wordList []string
+
+func (w *wordList) String() string { return "" }
+func (w *wordList) Type() string   { return "words" }
+
+func (w *wordList) Set(text string) error {
+	*w = append(*w, text)
+	return nil
+}
+
+// numbers is a flag value of several decimal numbers.
+type numbers []float64
+
+func (n *numbers) String() string { return "" }
+func (n *numbers) Type() string   { return "numbers" }
+
+func (n *numbers) Set(text string) error {
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return err
+	}
+	*n = append(*n, v)
+	return nil
+}
+
+// number is a flag value that may be left out.
+type number struct{ value *float64 }
+
+func (n *number) String() string { return "" }
+func (n *number) Type() string   { return "number" }
+
+func (n *number) Set(text string) error {
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		return err
+	}
+	n.value = &v
+	return nil
+}

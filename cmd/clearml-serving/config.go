@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"math"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/serving"
+)
+
+// serviceFlags are the settings of a service that config changes.
+type serviceFlags struct {
+	baseURL, triton, kafka string
+	logFreq                number
+}
+
+func configCommand(a *app) *cobra.Command {
+	var f serviceFlags
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:   "config",
+		Short: "Change the settings of a serving service",
+		Long:  `Change the settings of a serving service. An empty value ("") takes a setting away.`,
+		Example: `  clearml-serving config --triton-grpc-server triton:8001 --kafka-metric-server kafka:9092
+  clearml-serving config --metric-log-freq 0.1`,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.baseURL, "base-serving-url", "", "address under which endpoints call each other on other machines")
+	flags.StringVar(&f.triton, "triton-grpc-server", "", "address of Triton's gRPC port")
+	flags.StringVar(&f.kafka, "kafka-metric-server", "", "address of the Kafka broker that statistics are sent to")
+	flags.Var(&f.logFreq, "metric-log-freq", "share of the requests whose variables are logged, 0 to 1")
+	wait.declare(a, cmd)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		return a.config(cmd.Context(), f, cmd.Flags().Changed, wait)
+	}
+	return cmd
+}
+
+func (a *app) config(ctx context.Context, f serviceFlags, given func(flag string) bool, wait waitFlags) error {
+	if v := f.logFreq.value; v != nil && (math.IsNaN(*v) || *v < 0 || *v > 1) {
+		return &serving.FieldError{Field: serving.ParamMetricLoggingFreq, Value: pyFloat(*v), Why: "is not a share of requests: give a number from 0 to 1"}
+	}
+	s, err := a.openForEdit(ctx)
+	if err != nil {
+		return err
+	}
+	a.print.line("Configure serving service id=%s", s.doc.ID)
+	a.printSync(s)
+	changed := object{}
+	for _, setting := range []struct {
+		flag, name, value, kind string
+		shown                   string // how the original's line calls it, "" for no line
+	}{
+		{"base-serving-url", serving.ParamServingBaseURL, f.baseURL, "str", "base_serving_url"},
+		{"triton-grpc-server", serving.ParamTritonGRPCServer, f.triton, "str", "triton_grpc_server"},
+		{"kafka-metric-server", serving.ParamKafkaServiceServer, f.kafka, "str", ""},
+		{"metric-log-freq", serving.ParamMetricLoggingFreq, f.logFreqText(), "float", "metric_log_freq"},
+	} {
+		if !given(setting.flag) {
+			continue
+		}
+		if err := s.setParameter(ctx, setting.name, setting.value, setting.kind); err != nil {
+			return err
+		}
+		if setting.shown != "" {
+			a.print.line("Configuring serving service [id=%s] %s=%s", s.doc.ID, setting.shown, setting.value)
+		}
+		changed = append(changed, field{setting.name, setting.value})
+	}
+	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"changed", changed}})
+}
+
+func (f *serviceFlags) logFreqText() string {
+	if f.logFreq.value == nil {
+		return ""
+	}
+	return pyFloat(*f.logFreq.value)
+}

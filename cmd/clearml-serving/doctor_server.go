@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"clearmlserving/clearml"
+)
+
+// serverLimit bounds how long the doctor waits for a ClearML server.
+const serverLimit = 15 * time.Second
+
+// checkServer tells which ClearML server is used, where its address and
+// credentials come from, and whether it takes them.
+func (a *app) checkServer(ctx context.Context) []finding {
+	dir, err := a.dataDir()
+	if err != nil {
+		return nil // told by the check of the folder
+	}
+	config, err := clearml.LoadConfig(clearml.ConfigOptions{Env: a.sys.env, HomeDir: a.home(), DataDir: dir})
+	if errors.Is(err, clearml.ErrNotConfigured) {
+		return []finding{{"server", stateWarn, err.Error(), "For the embedded server nothing is needed: clearml-serving up"}}
+	}
+	if err != nil {
+		return []finding{{"server", stateFail, err.Error(), errorHint(err)}}
+	}
+	client, err := clearml.New(clearml.Options{
+		Config: config, Logger: a.logger(slog.LevelError), ClientName: "clearml-serving-" + compatVersion, Retry: clearml.Retry{Attempts: 1},
+	})
+	if err != nil {
+		return []finding{{"server", stateFail, err.Error(), errorHint(err)}}
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, serverLimit)
+	defer cancel()
+	info, err := client.Info(ctx)
+	if err != nil {
+		fix := "Is it running, and is the address right? A local one is started by: clearml-serving up"
+		if errors.Is(err, clearml.ErrUnauthorized) {
+			fix = "Make new credentials on the server's settings page; for a local one: eval \"$(clearml-serving env)\""
+		}
+		return []finding{{"server", stateFail, err.Error(), fix}}
+	}
+	text := fmt.Sprintf("ClearML API server %s (from %s) takes the credentials", config.API.Value, config.API.From)
+	if config.AccessKey.From != "" && config.AccessKey.From != config.API.From {
+		text += " (from " + config.AccessKey.From + ")"
+	}
+	if info.Version != "" {
+		text += ", version " + info.Version
+	}
+	found := []finding{{"server", stateOK, text, ""}}
+	if config.Files.Value == "" {
+		found = append(found, finding{"server", stateWarn, "no file server is known: code and models cannot be uploaded", "Set CLEARML_FILES_HOST, or api.files_server in clearml.conf"})
+	}
+	return found
+}

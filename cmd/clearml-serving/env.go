@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/listen"
+)
+
+func envCommand(a *app) *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use:   "env",
+		Short: "Print what the ClearML SDK needs to use the local server",
+		Long: `Print what the ClearML SDK and this program need to use the server that
+"clearml-serving up" or "clearml-serving server" runs on this machine. It holds
+the secret key: mind where you send it.`,
+		Example: `  eval "$(clearml-serving env)"
+  clearml-serving env --format conf > ~/clearml.conf`,
+		Annotations: map[string]string{markQuiet: ""},
+		RunE:        func(*cobra.Command, []string) error { return a.env(format) },
+	}
+	cmd.Flags().StringVar(&format, "format", "sh", "sh (lines for a shell), json, or conf (a clearml.conf)")
+	mark(cmd.Flags(), "format", markChoices, "sh", "json", "conf")
+	completeFrom(cmd, "format", []string{"sh", "json", "conf"})
+	return cmd
+}
+
+// localServer is what a server on this machine has told about itself.
+type localServer struct {
+	dir                  string
+	api, web, files      string
+	accessKey, secretKey string
+}
+
+// variables are what the SDK reads, and where this program finds the rest.
+func (s localServer) variables() object {
+	return object{
+		{"CLEARML_API_HOST", s.api},
+		{"CLEARML_WEB_HOST", s.web},
+		{"CLEARML_FILES_HOST", s.files},
+		{"CLEARML_API_ACCESS_KEY", s.accessKey},
+		{"CLEARML_API_SECRET_KEY", s.secretKey},
+		{"CLEARML_SERVING_HOME", s.dir},
+	}
+}
+
+func (a *app) env(format string) error {
+	server, err := a.localServer()
+	if err != nil {
+		return err
+	}
+	if a.print.json {
+		format = "json"
+	}
+	switch format {
+	case "json":
+		text, err := indented(server.variables())
+		if err != nil {
+			return err
+		}
+		put(a.sys.stdout, "%s", text)
+	case "conf":
+		put(a.sys.stdout, `# The ClearML server of %s
+api {
+    api_server: %s
+    web_server: %s
+    files_server: %s
+    credentials {
+        access_key: %s
+        secret_key: %s
+    }
+}`, server.dir, confText(server.api), confText(server.web), confText(server.files), confText(server.accessKey), confText(server.secretKey))
+	default:
+		for _, v := range server.variables() {
+			put(a.sys.stdout, "export %s=%s", v.key, shellWord(fmt.Sprint(v.value)))
+		}
+	}
+	return nil
+}
+
+// confText quotes a text for clearml.conf.
+func confText(text string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
+}
+
+// localServer reads what the server of the data folder has written there.
+func (a *app) localServer() (localServer, error) {
+	dir, err := a.dataDir()
+	if err != nil {
+		return localServer{}, err
+	}
+	s := localServer{dir: dir}
+	endpoints, err := listen.ReadRegistry(filepath.Join(dir, "endpoints.json"))
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && endpoints.URLs["api"] == "") {
+		err := notFound("no ClearML server has run on the data folder %s", dir)
+		return s, hint(err, "Try: clearml-serving up --data-dir %s", shellWord(dir))
+	}
+	if err != nil {
+		return s, err
+	}
+	s.api, s.files = endpoints.URLs["api"], endpoints.URLs["files"]
+	s.web = firstOf(endpoints.URLs["web"], s.api)
+	file := filepath.Join(dir, "credentials.json")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return s, hint(fmt.Errorf("read the credentials of the local server: %w", err), "Try: start it again; it makes new credentials when the file is lost")
+	}
+	var credentials struct {
+		AccessKey string `json:"access_key"`
+		SecretKey string `json:"secret_key"`
+	}
+	if err := json.Unmarshal(text, &credentials); err != nil || credentials.AccessKey == "" || credentials.SecretKey == "" {
+		return s, hint(fmt.Errorf("read the credentials of the local server: %s is damaged", file), "Try: remove the file and start the server again; it makes new credentials")
+	}
+	s.accessKey, s.secretKey = credentials.AccessKey, credentials.SecretKey
+	return s, nil
+}

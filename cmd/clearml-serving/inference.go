@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"clearmlserving/clearml"
+	"clearmlserving/inference"
+	"clearmlserving/inference/engine/python"
+	"clearmlserving/inference/reconcile"
+	"clearmlserving/storage"
+	"clearmlserving/storage/file"
+	"clearmlserving/storage/https"
+	"clearmlserving/worker"
+)
+
+func inferenceCommand(a *app) *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "inference",
+		Short: "Run the inference service alone",
+		Long: `Run the inference service alone, for a serving service on any ClearML server: the
+one that clearml.conf and the CLEARML_ variables name, as the SDK reads them.
+
+It serves the service of --id, --name or CLEARML_SERVING_TASK_ID, else the first
+active one, and follows its configuration every CLEARML_SERVING_POLL_FREQ minutes.
+When the ClearML server is away it goes on with what it knew last, also at start.`,
+		Example: `  clearml-serving --id <service_id> inference
+  CLEARML_SERVING_TASK_ID=<service_id> CLEARML_SERVING_POLL_FREQ=0.1 clearml-serving inference --serve-addr 0.0.0.0:8080`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runInference(cmd.Context(), name) },
+	}
+	cmd.Flags().StringVar(&name, "name", "", "name of the serving service (default: the first active one)")
+	mark(cmd.Flags(), "name", markOurs)
+	a.declareInference(cmd.Flags())
+	return cmd
+}
+
+// declareInference adds the flags of every role that serves requests.
+func (a *app) declareInference(flags *pflag.FlagSet) {
+	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections")
+}
+
+func (a *app) runInference(ctx context.Context, name string) error {
+	dir, err := a.dataDir()
+	if err != nil {
+		return err
+	}
+	config, err := clearml.LoadConfig(clearml.ConfigOptions{Env: a.sys.env, HomeDir: a.home(), DataDir: dir})
+	if err != nil {
+		return err
+	}
+	poll, err := a.duration("poll-freq", time.Minute)
+	if err != nil {
+		return err
+	}
+	log := a.logger(slog.LevelInfo)
+	sockets := a.newSockets(dir, log)
+	defer sockets.close()
+	service, err := a.newInference(ctx, inferenceSetup{dataDir: dir, sockets: sockets, config: config, name: name, poll: poll, log: log})
+	if err != nil {
+		return err
+	}
+	return runParts(ctx, log, inferencePart(service, func() error {
+		a.greet(sockets.urls)
+		return sockets.announce()
+	}))
+}
+
+// inferenceSetup is what differs between the roles that serve requests.
+type inferenceSetup struct {
+	dataDir string
+	sockets *sockets
+	config  clearml.Config
+	name    string            // of the service
+	changes reconcile.Changes // nil: polling only
+	poll    time.Duration
+	log     *slog.Logger
+}
+
+// newInference puts the data plane together.
+func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inference.Service, error) {
+	o, err := a.inferenceOptions()
+	if err != nil {
+		return nil, err
+	}
+	log := setup.log.With("part", "inference")
+	client, err := clearml.New(clearml.Options{Config: setup.config, Logger: log, ClientName: "clearml-serving-" + compatVersion})
+	if err != nil {
+		return nil, err
+	}
+	cache, err := storage.NewCache(storage.CacheOptions{Dir: filepath.Join(setup.dataDir, "cache"), Adapters: adapters(client), Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	serve, err := setup.sockets.open(ctx, serveSocket)
+	if err != nil {
+		return nil, err
+	}
+	admin, err := setup.sockets.open(ctx, adminSocket)
+	if err != nil {
+		return nil, err
+	}
+	id := a.serviceID
+	if id == "" && setup.name == "" {
+		id = a.text("service-id")
+	}
+	source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
+	engine, err := a.pythonEngine(ctx, setup, log)
+	if err != nil {
+		return nil, err
+	}
+	o.Listener, o.Admin, o.Python, o.Logger = serve, admin, engine, log
+	o.Source, o.Changes, o.Poll = source, setup.changes, setup.poll
+	o.Files = reconcile.CachedFiles{Cache: cache, Logger: log}
+	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
+	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Logger: log}
+	return inference.New(o), nil
+}
+
+// cacheName keeps the states of services apart that are served from one data folder.
+func cacheName(id, name string) string {
+	if id == "" {
+		id = name
+	}
+	return "service" + strings.Map(func(r rune) rune {
+		if r == '-' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') {
+			return r
+		}
+		return '_'
+	}, "-"+id)
+}
+
+// inferenceOptions reads the settings of the data plane.
+func (a *app) inferenceOptions() (inference.Options, error) {
+	var o inference.Options
+	timeout, err := a.duration("request-timeout", time.Second)
+	maxBody, err2 := a.whole("max-body")
+	maxConns, err3 := a.whole("max-connections")
+	o.RequestTimeout, o.MaxBody, o.MaxConnections = timeout, int64(maxBody)<<20, maxConns
+	o.Suffix = strings.Trim(a.text("serve-suffix"), "/")
+	return o, errors.Join(err, err2, err3)
+}
+
+// adapters are the places that models and code may come from.
+func adapters(client *clearml.Client) storage.Adapters {
+	web := https.New(https.Options{FileServer: client.FilesURL(), Header: func(url string) (http.Header, error) {
+		// A login that is under way belongs to the client, not to one download.
+		value, err := client.AuthHeader(context.Background(), url)
+		if err != nil || value == "" {
+			return nil, err
+		}
+		return http.Header{"Authorization": {value}}, nil
+	}})
+	return storage.Adapters{"file": file.Adapter{}, "http": web, "https": web}
+}
+
+// pythonEngine finds the interpreter. Without one the instance still starts: its
+// endpoints say what is missing.
+func (a *app) pythonEngine(ctx context.Context, setup inferenceSetup, log *slog.Logger) (*python.Engine, error) {
+	workers, err := a.whole("num-process")
+	if err != nil {
+		return nil, err
+	}
+	env := a.workerEnv(setup.config)
+	environment, unusable := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})
+	if unusable != nil {
+		log.Error("no Python interpreter can run models", "err", unusable)
+	} else {
+		log.Info("python found", "python", environment.Python, "version", environment.Version)
+	}
+	return python.New(python.Options{
+		Worker:   worker.Options{Environment: environment, RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Logger: log},
+		Unusable: unusable, Workers: workers, Env: env,
+	}), nil
+}
+
+// workerEnv is the environment that user code finds: what programs need, the
+// variables of ClearML and of storage, and those allowed by name. Nothing else
+// of ours reaches user code.
+func (a *app) workerEnv(config clearml.Config) []string {
+	names := []string{
+		"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH",
+		"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+		"CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_CACHE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+		"AWS_DEFAULT_REGION", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY",
+		"CLEARML_CONFIG_FILE", "CLEARML_CACHE_DIR", "CLEARML_SERVING_TASK_ID", "CLEARML_DEFAULT_BASE_SERVE_URL", "CLEARML_LOG_LEVEL",
+	}
+	names = append(names, strings.FieldsFunc(a.text("worker-env"), func(r rune) bool { return r == ',' || r == ' ' })...)
+	var env []string
+	for _, name := range names {
+		if value, ok := a.sys.env(name); ok {
+			env = append(env, name+"="+value)
+		}
+	}
+	return append(env, sdkEnv(config)...)
+}
+
+// sdkEnv lets the SDK inside user code reach the server that the service lives on.
+func sdkEnv(config clearml.Config) []string {
+	var env []string
+	for _, v := range []struct{ name, value string }{
+		{"CLEARML_API_HOST", config.API.Value}, {"CLEARML_WEB_HOST", config.Web.Value}, {"CLEARML_FILES_HOST", config.Files.Value},
+		{"CLEARML_API_ACCESS_KEY", config.AccessKey.Value}, {"CLEARML_API_SECRET_KEY", config.SecretKey.Reveal()}, {"CLEARML_AUTH_TOKEN", config.Token.Reveal()},
+	} {
+		if v.value != "" {
+			env = append(env, v.name+"="+v.value)
+		}
+	}
+	return env
+}
+
+// inferencePart serves requests; then is called once they are taken.
+func inferencePart(service *inference.Service, then func() error) part {
+	return part{"inference", func(ctx context.Context, ready func()) error {
+		if err := then(); err != nil { // the sockets are open: connections wait from here
+			return err
+		}
+		ready()
+		return service.Run(ctx)
+	}}
+}
+
+// closeOnError gives back what was opened before something else failed.
+func closeOnError(c io.Closer, err error) error { return errors.Join(err, c.Close()) }

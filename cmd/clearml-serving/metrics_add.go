@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/serving"
+)
+
+// metricFlags are the flags of metrics add.
+type metricFlags struct {
+	endpoint                      string
+	logFreq                       number
+	scalar, enum, value, counters []string
+}
+
+func metricsAddCommand(a *app) *cobra.Command {
+	var f metricFlags
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:   "add",
+		Short: "Log variables of an endpoint",
+		Long: `Log variables of an endpoint: keys of the request or of the answer, or values
+that user code gives to its collect function. What is logged already stays; a
+variable of the same name is replaced.`,
+		Example: `  clearml-serving metrics add --endpoint test_model_sklearn --variable-scalar x0=0,0.1,0.5,1,10 x1=0/10/5
+  clearml-serving metrics add --endpoint "test_model_auto/*" --variable-enum animal=cat,dog --log-freq 0.5
+  clearml-serving metrics add --endpoint test_model/1 --variable-value y --variable-counter tokens`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.metricsAdd(cmd.Context(), f, wait) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.endpoint, "endpoint", "", "endpoint with its version, or a beginning with * behind it: \"model/*\"")
+	mark(flags, "endpoint", markRequired)
+	flags.Var(&f.logFreq, "log-freq", "share of the requests that are logged, 0 to 1 (default: the service's)")
+	flags.Var((*wordList)(&f.scalar), "variable-scalar", "number shown as a histogram: x0=0,0.5,1 (bounds) or x0=min/max/number of buckets")
+	flags.Var((*wordList)(&f.enum), "variable-enum", "one of a list of words: animal=cat,dog,sheep")
+	flags.Var((*wordList)(&f.value), "variable-value", "number of which the last value is shown")
+	flags.Var((*wordList)(&f.counters), "variable-counter", "number that is added up")
+	mark(flags, "variable-counter", markOurs)
+	wait.declare(a, cmd)
+	return cmd
+}
+
+func (a *app) metricsAdd(ctx context.Context, f metricFlags, wait waitFlags) error {
+	s, err := a.openForEdit(ctx)
+	if err != nil {
+		return err
+	}
+	a.print.line("Serving service Task %s, Adding metric logging endpoint '/%s/'", s.doc.ID, f.endpoint)
+	a.printSync(s)
+	m := serving.MetricLogging{Endpoint: f.endpoint, LogFrequency: f.logFreq.value}
+	if m.Metrics, err = f.variables(a.print.notice); err != nil {
+		return err
+	}
+	url := string(serving.CleanURL(f.endpoint))
+	_, updated := lookUp(s.config.Metrics, url)
+	first := true
+	err = s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+		_, err := c.AddMetrics(m)
+		if err == nil && first {
+			first = false
+			if updated {
+				a.print.notice("Warning: Metric logging '%s' updated", url)
+			}
+			a.print.line("Updating serving service")
+		}
+		return serving.SectionMetrics, err
+	})
+	if err != nil {
+		return err
+	}
+	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"endpoint", url}, {"variables", keys(m.Metrics)}, {"updated", updated}})
+}
+
+// variables reads the flags that define variables. notice is told of a name
+// that is defined twice; the last definition counts.
+func (f *metricFlags) variables(notice func(string, ...any)) (map[string]serving.Metric, error) {
+	all := map[string]serving.Metric{}
+	for _, kind := range []struct {
+		name    string
+		words   []string
+		buckets func(string) ([]any, error) // nil: the word is the name alone
+	}{
+		{serving.MetricScalar, f.scalar, readBounds},
+		{serving.MetricEnum, f.enum, readWordList},
+		{serving.MetricValue, f.value, nil},
+		{serving.MetricCounter, f.counters, nil},
+	} {
+		for _, word := range kind.words {
+			metric := serving.Metric{Type: kind.name}
+			name, buckets, found := strings.Cut(word, "=")
+			switch {
+			case kind.buckets == nil && found:
+				return nil, fmt.Errorf("variable '%s' takes no buckets: --variable-%s %s", word, kind.name, name)
+			case kind.buckets != nil && !found:
+				//nolint:staticcheck // the original's words
+				return nil, fmt.Errorf("Variable '%s' should be in the form of <name>=<buckets> example: x1=0,1,2,3,4,5", word)
+			case strings.TrimSpace(name) == "":
+				return nil, fmt.Errorf("variable '%s' has no name", word)
+			case kind.buckets != nil:
+				values, err := kind.buckets(buckets)
+				if err != nil {
+					return nil, fmt.Errorf("variable '%s': %w", name, err)
+				}
+				metric.Buckets = values
+			}
+			name = strings.TrimSpace(name)
+			if _, twice := all[name]; twice {
+				notice("Warning: %s defined twice", name)
+			}
+			all[name] = metric
+		}
+	}
+	return all, nil
+}
+
+// maxBuckets keeps a mistyped number from making a histogram that nobody can use.
+const maxBuckets = 10_000
+
+// readBounds reads the bounds of a histogram: "0,0.5,1", or "0/1/5" for five
+// buckets of the same width between 0 and 1.
+func readBounds(text string) ([]any, error) {
+	var bounds []float64
+	if parts := strings.Split(text, "/"); len(parts) > 1 {
+		if len(parts) != 3 {
+			return nil, fmt.Errorf("%s should be min/max/number of buckets, for example 0.0/1.0/5", pyText(text))
+		}
+		low, errLow := readBound(parts[0])
+		high, errHigh := readBound(parts[1])
+		n, errN := readBound(parts[2])
+		if err := errors.Join(errLow, errHigh, errN); err != nil {
+			return nil, err
+		}
+		if n != math.Trunc(n) || n < 1 || n > maxBuckets || high <= low || math.IsInf((high-low)*n, 0) {
+			return nil, fmt.Errorf("%s should be min/max/number of buckets with min less than max and 1 to %d buckets, for example 0.0/1.0/5", pyText(text), maxBuckets)
+		}
+		for i := range int(n) + 1 {
+			bounds = append(bounds, low+(high-low)*float64(i)/n)
+		}
+	} else {
+		for part := range strings.SplitSeq(text, ",") {
+			bound, err := readBound(part)
+			if err != nil {
+				return nil, err
+			}
+			bounds = append(bounds, bound)
+		}
+	}
+	slices.Sort(bounds)
+	bounds = slices.Compact(bounds)
+	values := make([]any, len(bounds))
+	for i, bound := range bounds {
+		values[i] = json.Number(pyFloat(bound))
+	}
+	return values, nil
+}
+
+func readBound(text string) (float64, error) {
+	f, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
+		return 0, fmt.Errorf("bucket %s is not a number", pyText(text))
+	}
+	return f, nil
+}
+
+func readWordList(text string) ([]any, error) {
+	var values []any
+	for word := range strings.SplitSeq(text, ",") {
+		word = strings.TrimSpace(word)
+		if word == "" {
+			return nil, fmt.Errorf("%s has an empty word", pyText(text))
+		}
+		if !slices.Contains(values, any(word)) {
+			values = append(values, word)
+		}
+	}
+	return values, nil
+}

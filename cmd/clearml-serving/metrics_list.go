@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/serving"
+)
+
+func metricsListCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List the logged variables of all endpoints",
+		Long:    "List the logged variables of all endpoints.",
+		Example: "  clearml-serving metrics list --json",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.metricsList(cmd.Context()) },
+	}
+}
+
+func (a *app) metricsList(ctx context.Context) error {
+	s, err := a.openService(ctx)
+	if err != nil {
+		return err
+	}
+	a.print.line("List endpoint metrics, control task id=%s", s.doc.ID)
+	a.printSync(s)
+	a.warnOfBroken(s.config, serving.SectionMetrics)
+	metrics := sorted(s.config.Metrics, showMetrics)
+	text, err := indented(metrics)
+	if err != nil {
+		return err
+	}
+	a.print.line("Logged Metrics:\n%s", text)
+	return a.print.result(object{
+		{"id", s.doc.ID}, {"state_hash", s.hash()}, {"metrics", metrics}, {"broken", showBroken(s.config, serving.SectionMetrics)},
+	})
+}
+
+func showMetrics(m serving.MetricLogging) any {
+	return object{
+		{"endpoint", m.Endpoint},
+		{"log_frequency", m.LogFrequency},
+		{"metrics", sorted(m.Metrics, func(v serving.Metric) any {
+			return object{{"type", v.Type}, {"buckets", orNullList(v.Buckets)}}
+		})},
+	}
+}

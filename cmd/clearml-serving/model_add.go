@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/serving"
+)
+
+func modelAddCommand(a *app) *cobra.Command {
+	var f recordFlags
+	var version, modelID string
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:   "add",
+		Short: "Serve a model under a name",
+		Long: `Serve a model under a name: store an endpoint in the serving service.
+
+The model is given by its id, or searched for by name, project and tags: the
+newest that matches. Running instances load it and answer under
+/serve/<endpoint>[/<version>]; an endpoint of that name is replaced without a
+gap.`,
+		Example: `  clearml-serving model add --engine sklearn --endpoint test_model_sklearn \
+      --preprocess preprocess.py --name "train sklearn model" --project "serving examples"
+  clearml-serving model add --engine xgboost --endpoint prices --version 2 --model-id 5c3e… --wait
+  clearml-serving model add --engine custom --endpoint mine --preprocess ./my_code/`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.modelAdd(cmd.Context(), f, version, modelID, wait)
+		},
+	}
+	f.declare(cmd)
+	mark(cmd.Flags(), "endpoint", markRequired)
+	cmd.Flags().StringVar(&version, "version", "", "version of the endpoint, the last part of its url")
+	cmd.Flags().StringVar(&modelID, "model-id", "", "model by id")
+	wait.declare(a, cmd)
+	return cmd
+}
+
+func (a *app) modelAdd(ctx context.Context, f recordFlags, version, modelID string, wait waitFlags) error {
+	s, err := a.openForEdit(ctx)
+	if err != nil {
+		return err
+	}
+	a.print.line("Serving service Task %s, Adding Model endpoint '/%s/'", s.doc.ID, f.endpoint)
+	a.printSync(s)
+	e, err := f.readEndpoint(version, modelID)
+	if err != nil {
+		return err
+	}
+	url := string(e.URL())
+	before, replaced := lookUp(s.config.Endpoints, url)
+	if replaced {
+		a.print.notice("Warning: Model endpoint '%s' overwritten", url)
+	}
+	if err := a.findModel(ctx, s, &e, f.query()); err != nil {
+		return err
+	}
+	var code code
+	if f.preprocess != "" {
+		if code, err = a.packCode(ctx, f.preprocess); err != nil {
+			return err
+		}
+		defer code.remove()
+		name := s.artifactName(url, code.sha256, func(stored string) bool {
+			return replaced && before.PreprocessArtifact == stored && !sameApartFromCode(before, e)
+		})
+		if err := a.uploadCode(ctx, s, name, code); err != nil {
+			return err
+		}
+		e.PreprocessArtifact = name
+	}
+	a.print.line("Updating serving service")
+	if err := s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+		_, err := c.AddEndpoint(e)
+		return serving.SectionEndpoints, err
+	}); err != nil {
+		return err
+	}
+	if err := a.linkModel(ctx, s, url, e.ModelID); err != nil {
+		return err
+	}
+	a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
+	return a.finish(ctx, s, wait, []serving.EndpointURL{e.URL()}, object{
+		{"id", s.doc.ID},
+		{"endpoint", url},
+		{"model_id", orNull(e.ModelID)},
+		{"preprocess_artifact", orNull(e.PreprocessArtifact)},
+		{"replaced", replaced},
+	})
+}
+
+// readEndpoint makes the record that the flags describe, without its code.
+func (f *recordFlags) readEndpoint(version, modelID string) (serving.Endpoint, error) {
+	tensors, err := f.tensors()
+	if err != nil {
+		return serving.Endpoint{}, err
+	}
+	aux, err := readAuxConfig(f.aux)
+	if err != nil {
+		return serving.Endpoint{}, err
+	}
+	e := serving.Endpoint{
+		EngineType: f.engine, ServingURL: f.endpoint, Version: version, ModelID: serving.ModelID(modelID),
+		Tensors: tensors, AuxiliaryCfg: aux,
+	}
+	if err := checkTritonConfig(e.EngineType, aux); err != nil {
+		return e, err
+	}
+	if err := e.Validate(); err != nil {
+		return e, err
+	}
+	return e, f.checkCode()
+}
+
+// checkCode refuses an endpoint that could never answer.
+func (f *recordFlags) checkCode() error {
+	if f.engine == serving.EngineCustomAsync && f.preprocess == "" {
+		return hint(fmt.Errorf("engine custom_async needs code: it has no model of its own to run"), "Try: add --preprocess preprocess.py")
+	}
+	if f.preprocess != "" && !exists(f.preprocess) {
+		return notFound("Preprocessing code '%s' could not be found", f.preprocess)
+	}
+	return nil
+}
+
+// findModel completes an endpoint with the model that the query finds.
+func (a *app) findModel(ctx context.Context, s *service, e *serving.Endpoint, q modelQuery) error {
+	switch {
+	case e.ModelID != "":
+		return a.checkModel(ctx, s, e.ModelID)
+	case q.empty():
+		if e.EngineType != serving.EngineCustom && e.EngineType != serving.EngineCustomAsync {
+			a.print.notice("Warning: No Model provided for '%s'", e.URL())
+		}
+		return nil
+	}
+	id, err := a.searchModel(ctx, s.client, q)
+	e.ModelID = id
+	return err
+}
+
+// sameApartFromCode tells whether new code may take the place of the old under
+// the same artifact. Else the code gets an artifact of its own, so that no
+// instance ever runs the new code with the old model.
+func sameApartFromCode(a, b serving.Endpoint) bool {
+	a.PreprocessArtifact, b.PreprocessArtifact = "", ""
+	a.Unknown, b.Unknown = nil, nil
+	return sameRecord(serving.Service{Endpoints: map[string]serving.Endpoint{"": a}}, serving.Service{Endpoints: map[string]serving.Endpoint{"": b}}, serving.SectionEndpoints)
+}
+
+// sameRecord compares one section of two configurations as it is stored.
+func sameRecord(a, b serving.Service, section serving.Section) bool {
+	textA, errA := a.Encode(section)
+	textB, errB := b.Encode(section)
+	return errA == nil && errB == nil && textA == textB
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/serving"
+)
+
+func modelListCommand(a *app) *cobra.Command {
+	var verbose bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the endpoints of a serving service",
+		Long: `List the endpoints, auto-updated endpoints and canaries of a serving service, as
+JSON by kind. With --verbose a table follows that says what the running
+inference service does with each.`,
+		Example: `  clearml-serving model list
+  clearml-serving model list --verbose
+  clearml-serving --json model list`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.modelList(cmd.Context(), verbose) },
+	}
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "add a table with the state of the running inference service")
+	mark(cmd.Flags(), "verbose", markOurs)
+	a.declare(cmd.Flags(), "serve-url")
+	return cmd
+}
+
+func (a *app) modelList(ctx context.Context, verbose bool) error {
+	s, err := a.openService(ctx)
+	if err != nil {
+		return err
+	}
+	a.print.line("List model serving and endpoints, control task id=%s", s.doc.ID)
+	a.printSync(s)
+	a.warnOfBroken(s.config, serving.Sections()...)
+	endpoints, monitoring := sorted(s.config.Endpoints, showEndpoint), sorted(s.config.Monitoring, showMonitoring)
+	canaries := sorted(s.config.Canaries, showCanary)
+	for _, section := range []struct {
+		title   string
+		records object
+	}{{"Endpoints", endpoints}, {"Model Monitoring", monitoring}, {"Canary", canaries}} {
+		text, err := indented(section.records)
+		if err != nil {
+			return err
+		}
+		a.print.line("%s:\n%s", section.title, text)
+	}
+	result := object{
+		{"id", s.doc.ID},
+		{"name", s.doc.Name},
+		{"state_hash", s.hash()},
+		{"endpoints", endpoints},
+		{"model_monitoring", monitoring},
+		{"canary", canaries},
+		{"monitored", sorted(s.config.MonitoringEndpoints, showEndpoint)},
+		{"broken", showBroken(s.config, serving.Sections()...)},
+	}
+	if verbose {
+		live, err := a.liveState(ctx)
+		if err != nil {
+			a.print.notice("Notice: the state of the running service is not known: %v", err)
+		} else if live.ServiceID != s.doc.ID {
+			a.print.notice("Notice: the inference service at %s serves another serving service, id=%s", live.url, live.ServiceID)
+			live = nil
+		}
+		a.printEndpointTable(s, live)
+		result = append(result, field{"live", live.forJSON()})
+	}
+	return a.print.result(result)
+}
+
+func showEndpoint(e serving.Endpoint) any {
+	return append(append(object{
+		{"engine_type", e.EngineType},
+		{"serving_url", e.ServingURL},
+		{"model_id", orNull(e.ModelID)},
+		{"version", e.Version},
+		{"preprocess_artifact", orNull(e.PreprocessArtifact)},
+	}, showTensors(e.Tensors)...), field{"auxiliary_cfg", e.AuxiliaryCfg})
+}
+
+func showMonitoring(m serving.Monitoring) any {
+	var maxVersions any
+	if m.MaxVersions > 0 {
+		maxVersions = m.MaxVersions
+	}
+	return append(append(object{
+		{"base_serving_url", m.BaseServingURL},
+		{"engine_type", m.EngineType},
+		{"monitor_project", orNull(m.Project)},
+		{"monitor_name", orNull(m.Name)},
+		{"monitor_tags", tagsOf(m.Tags)},
+		{"only_published", m.OnlyPublished},
+		{"max_versions", maxVersions},
+	}, showTensors(m.Tensors)...), field{"preprocess_artifact", orNull(m.PreprocessArtifact)}, field{"auxiliary_cfg", m.AuxiliaryCfg})
+}
+
+func showTensors(t serving.Tensors) object {
+	return object{
+		{"input_size", orNullList(t.InputSize)},
+		{"input_type", orNullList(t.InputType)},
+		{"input_name", orNullList(t.InputName)},
+		{"output_size", orNullList(t.OutputSize)},
+		{"output_type", orNullList(t.OutputType)},
+		{"output_name", orNullList(t.OutputName)},
+	}
+}
+
+func showCanary(c serving.Canary) any {
+	return object{
+		{"endpoint", c.Endpoint},
+		{"weights", c.Weights},
+		{"load_endpoints", tagsOf(c.LoadEndpoints)},
+		{"load_endpoint_prefix", orNull(c.LoadEndpointPrefix)},
+	}
+}
+
+// showBroken lists the records of sections that cannot be used, and why.
+func showBroken(config serving.Service, sections ...serving.Section) []object {
+	list := []object{}
+	for _, section := range sections {
+		for _, b := range config.BrokenIn(section) {
+			list = append(list, object{{"section", string(section)}, {"key", b.Key}, {"problem", b.Err.Error()}})
+		}
+	}
+	return list
+}
+
+// warnOfBroken tells of records that nobody can use, and how to get rid of them.
+func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) {
+	for _, section := range sections {
+		for _, b := range config.BrokenIn(section) {
+			a.print.notice("Warning: %v", b.Err)
+			if b.Key == "" {
+				continue
+			}
+			group := "model"
+			if section == serving.SectionMetrics {
+				group = "metrics"
+			}
+			a.print.notice("  it is kept but not used; to remove it: clearml-serving %s remove --endpoint %s", group, shellWord(b.Key))
+		}
+	}
+}
+
+// printEndpointTable shows what is configured beside what is running; live may be nil.
+func (a *app) printEndpointTable(s *service, live *liveState) {
+	var rows [][]string
+	row := func(url, kind, engine, model string) {
+		state, requests, failed, mean, reason := live.of(serving.CleanURL(url))
+		rows = append(rows, []string{"/" + url, kind, engine, model, state, requests, failed, mean, reason})
+	}
+	for _, key := range keys(s.config.Endpoints) {
+		e := s.config.Endpoints[key]
+		row(string(e.URL()), "static", e.EngineType, string(e.ModelID))
+	}
+	for _, key := range keys(s.config.MonitoringEndpoints) {
+		e := s.config.MonitoringEndpoints[key]
+		row(string(e.URL()), "auto-update", e.EngineType, string(e.ModelID))
+	}
+	for _, key := range keys(s.config.Canaries) {
+		state, reason := live.ofCanary(serving.CleanURL(key))
+		rows = append(rows, []string{"/" + string(serving.CleanURL(key)), "canary", "", "", state, "", "", "", reason})
+	}
+	a.print.line("")
+	a.print.table([]string{"ENDPOINT", "KIND", "ENGINE", "MODEL", "STATE", "REQUESTS", "ERRORS", "MEAN", "NOTE"}, rows)
+}
+
+// shellWord quotes a word for a shell when it needs it.
+func shellWord(word string) string {
+	plain := word != ""
+	for _, r := range word {
+		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-' && r != '.' && r != '/' && r != ':' && r != '=' && r != ',' && r != '@' && r != '%' && r != '+' {
+			plain = false
+		}
+	}
+	if plain {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// milliseconds shows a mean duration.
+func milliseconds(ms float64) string { return strconv.FormatFloat(ms, 'f', 2, 64) + " ms" }

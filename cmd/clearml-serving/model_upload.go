@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/clearml"
+	"clearmlserving/storage"
+)
+
+// uploadFlags are the flags of model upload.
+type uploadFlags struct {
+	name, project string
+	tags          []string
+	framework     string
+	publish       bool
+	path, url     string
+	destination   string
+}
+
+func modelUploadCommand(a *app) *cobra.Command {
+	var f uploadFlags
+	cmd := &cobra.Command{
+		Use:   "upload",
+		Short: "Upload or register a model file",
+		Long: `Upload a model file or folder to the model repository, or register one that lies
+somewhere already. It becomes an output model of the serving service given by --id.`,
+		Example: `  clearml-serving --id 8f31… model upload --name "manual sklearn model" --project "serving examples" \
+      --framework scikitlearn --path ./sklearn-model.pkl
+  clearml-serving --id 8f31… model upload --name m --project "serving examples" --url https://example.com/model.onnx`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.modelUpload(cmd.Context(), f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.name, "name", "", "name of the model")
+	flags.StringVar(&f.project, "project", "", "project of the model, created when it does not exist")
+	mark(flags, "name", markRequired)
+	mark(flags, "project", markRequired)
+	flags.Var((*wordList)(&f.tags), "tags", "tags of the model")
+	flags.StringVar(&f.framework, "framework", "", "framework of the model (default: told by the file's extension): "+strings.Join(frameworks, ", "))
+	choices := append([]string{}, frameworks...)
+	choices = append(choices, keys(frameworkAliases)...)
+	mark(flags, "framework", markChoices, choices...)
+	completeFrom(cmd, "framework", frameworks)
+	flags.BoolVar(&f.publish, "publish", false, "publish the model: it can no longer be changed")
+	flags.StringVar(&f.path, "path", "", "file or folder to upload; a folder is packed as a zip")
+	flags.StringVar(&f.url, "url", "", "address of a file that is only registered")
+	flags.StringVar(&f.destination, "destination", "", "where to upload to (default: the service's own, else the file server)")
+	return cmd
+}
+
+func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
+	if a.serviceID == "" {
+		a.print.notice(noIDNotice)
+	}
+	if err := f.check(a.serviceID); err != nil {
+		return err
+	}
+	client, err := a.connect()
+	if err != nil {
+		return err
+	}
+	doc, err := a.loadService(ctx, client, a.serviceID)
+	if err != nil {
+		return err
+	}
+	if alias, ok := frameworkAliases[f.framework]; ok {
+		f.framework = alias
+	}
+	shownTags := ""
+	if f.tags != nil {
+		shownTags = pyRepr(f.tags)
+	}
+	a.print.line("Creating new Model name='%s' project='%s' tags=%s", f.name, f.project, shownTags)
+	uri := f.url
+	if f.path != "" {
+		destination := firstOf(f.destination, doc.OutputDestination, client.FilesURL())
+		a.print.line("Uploading model file '%s' to %s", f.path, destination)
+		if uri, err = a.uploadModelFile(ctx, client, doc, destination, f.path); err != nil {
+			return err
+		}
+	} else {
+		a.print.line("Registering model file '%s'", f.url)
+	}
+	id, err := a.registerModel(ctx, client, doc, f, uri)
+	if err != nil {
+		return err
+	}
+	a.print.line("Model created and registered, new Model ID=%s", id)
+	if f.publish {
+		if err := client.PublishModel(ctx, id); err != nil {
+			return fmt.Errorf("publish model %s: %w", id, err)
+		}
+		a.print.line("Published Model ID=%s", id)
+	}
+	return a.print.result(object{{"id", id}, {"name", f.name}, {"project", f.project}, {"uri", uri}, {"published", f.publish}})
+}
+
+// check looks at the flags in the original's order.
+func (f *uploadFlags) check(serviceID string) error {
+	switch {
+	case f.path == "" && f.url == "":
+		return errors.New("Either --path or --url must be specified") //nolint:staticcheck // the original's words
+	case f.path != "" && f.url != "":
+		return errors.New("Either --path or --url but not both") //nolint:staticcheck // the original's words
+	case f.path != "" && !exists(f.path):
+		return notFound("--path='%s' could not be found", f.path)
+	case serviceID == "":
+		return hint(errors.New("Serving Service ID must be provided, use --id <serving_id>"), "Try: clearml-serving list   (shows the ids)") //nolint:staticcheck // the original's words
+	case f.url != "":
+		if u, err := url.Parse(f.url); err != nil || u.Scheme == "" {
+			return fmt.Errorf("--url='%s' is no address: give it with its scheme, for example https://example.com/model.pkl", f.url)
+		}
+	}
+	return nil
+}
+
+// uploadModelFile brings a file or a packed folder to the destination and
+// returns its address. It never overwrites a file that another model refers to.
+func (a *app) uploadModelFile(ctx context.Context, client *clearml.Client, doc *clearml.Service, destination, name string) (string, error) {
+	if scheme := storage.Scheme(destination); scheme != "http" && scheme != "https" {
+		return "", hint(fmt.Errorf("upload '%s': destination %s: this version uploads to http and https file servers only", name, storage.Redact(destination)),
+			"Try: upload it with your own tools, then register it: clearml-serving --id %s model upload … --url %s/…", doc.ID, destination)
+	}
+	full, err := filepath.Abs(name)
+	if err != nil {
+		return "", fmt.Errorf("upload '%s': %w", name, err)
+	}
+	file, fileName := full, filepath.Base(full)
+	if info, err := os.Stat(full); err != nil {
+		return "", fmt.Errorf("upload '%s': %w", name, err)
+	} else if info.IsDir() {
+		packed, err := packFolder(ctx, full)
+		if err != nil {
+			return "", err
+		}
+		defer packed.remove()
+		file, fileName = packed.file, packed.name
+	}
+	object := path.Join(doc.StoragePath(), "models", fileName)
+	taken, err := client.Models(ctx, clearml.ModelFilter{URI: clearml.FileURL(destination, object), Limit: 1})
+	if err != nil {
+		return "", fmt.Errorf("look for other models of that file: %w", err)
+	}
+	if len(taken) > 0 {
+		sum, _, err := hashFile(file)
+		if err != nil {
+			return "", fmt.Errorf("upload '%s': %w", name, err)
+		}
+		object = path.Join(doc.StoragePath(), "models", sum[:12], fileName)
+	}
+	return a.uploadFile(ctx, client, destination, object, file)
+}
+
+// uploadFile sends a file with a progress bar.
+func (a *app) uploadFile(ctx context.Context, client *clearml.Client, destination, object, file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("upload: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	info, err := f.Stat()
+	if err != nil {
+		return "", fmt.Errorf("upload: %w", err)
+	}
+	if info.Size() == 0 {
+		return "", fmt.Errorf("upload '%s': the file is empty", file)
+	}
+	bar := a.progress(path.Base(object), info.Size())
+	defer bar.done()
+	uri, err := client.Upload(ctx, destination, object, f, info.Size(), bar.set)
+	if err != nil {
+		return "", fmt.Errorf("upload '%s' to %s: %w", file, destination, err)
+	}
+	return uri, nil
+}
+
+// registerModel makes the model's record once its file is there, so that nobody
+// who watches the repository finds a model without a file.
+func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *clearml.Service, f uploadFlags, uri string) (string, error) {
+	project, err := client.EnsureProject(ctx, f.project)
+	if err != nil {
+		return "", fmt.Errorf("project '%s': %w", f.project, err)
+	}
+	framework := f.framework
+	file := path.Base(uri)
+	if framework == "" {
+		framework = guessFramework(file)
+	}
+	id, err := client.CreateModel(ctx, clearml.NewModel{
+		Name: f.name, ProjectID: project.ID, URI: uri, Framework: framework, Tags: f.tags, TaskID: doc.ID,
+		Comment: "snapshot " + firstOf(f.path, f.url) + " stored",
+	})
+	if err != nil {
+		return "", fmt.Errorf("create model '%s': %w", f.name, err)
+	}
+	stem := strings.TrimSuffix(file, path.Ext(file))
+	if err := client.AddTaskModel(ctx, doc.ID, clearml.ModelOutput, firstOf(stem, f.name), id); err != nil {
+		return "", fmt.Errorf("enter model %s on the serving service: %w", id, err)
+	}
+	return id, nil
+}
+
+// firstOf is the first text that is not empty.
+func firstOf(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}

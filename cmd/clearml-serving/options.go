@@ -1,0 +1,202 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// option is one setting of the program. The table below is the only list of
+// them: flags are declared from it, and the reference in the docs and
+// "clearml-serving help environment" are made from it.
+//
+// A flag wins over the variables, the first variable that is set and not empty
+// over the next, all of them over the configuration file, and that over the
+// default. The file's key is the name with "_" for "-" (serve_addr).
+type option struct {
+	name      string   // of the flag, or of the key in the configuration file alone
+	variables []string // the original's name first, where it has one
+	def       string
+	help      string
+	group     string
+	noFlag    bool // only variables and the configuration file
+	noFile    bool // decides where the configuration file is, or is not ours
+	secret    bool // never printed
+	isSwitch  bool // on or off
+}
+
+// The groups of settings, in the order in which they are documented.
+const (
+	optionsProgram   = "The program"
+	optionsListen    = "Addresses"
+	optionsInference = "The inference service"
+	optionsServer    = "The ClearML server"
+)
+
+var optionTable = []option{
+	{
+		name: "data-dir", variables: []string{"CLEARML_SERVING_HOME"}, group: optionsProgram, noFile: true,
+		help: "folder of everything that a local installation keeps (default: clearml-serving in the XDG data home)",
+	},
+	{
+		name: "config", variables: []string{"CLEARML_SERVING_CONFIG"}, group: optionsProgram, noFile: true,
+		help: "configuration file, in the syntax of clearml.conf (default: serving.conf in the data folder)",
+	},
+	{name: "log-format", variables: []string{"CLEARML_SERVING_LOG_FORMAT"}, def: "text", group: optionsProgram, help: "form of the log on stderr: text or json"},
+	{name: "log-level", variables: []string{"CLEARML_SERVING_LOG_LEVEL"}, group: optionsProgram, help: "least level that is logged: debug, info, warn or error (default: info for services, warn for other commands)"},
+	{name: "color", variables: []string{"CLEARML_SERVING_COLOR"}, def: "auto", group: optionsProgram, help: "colours: auto, always or never"},
+	{name: "python", variables: []string{"CLEARML_SERVING_PYTHON"}, group: optionsProgram, help: "Python interpreter that runs models (default: that of the active virtual environment, else python3)"},
+
+	{name: "serve-addr", variables: []string{"CLEARML_SERVING_SERVE_ADDR"}, def: "127.0.0.1:8080", group: optionsListen, help: "where requests are answered"},
+	{name: "grpc-addr", variables: []string{"CLEARML_SERVING_GRPC_ADDR"}, def: "127.0.0.1:8090", group: optionsListen, help: "where gRPC requests are answered"},
+	{name: "api-addr", variables: []string{"CLEARML_SERVING_API_ADDR"}, def: "127.0.0.1:8008", group: optionsListen, help: "where the embedded ClearML server answers"},
+	{name: "files-addr", variables: []string{"CLEARML_SERVING_FILES_ADDR"}, def: "127.0.0.1:8081", group: optionsListen, help: "where the embedded file server answers"},
+	{name: "admin-addr", variables: []string{"CLEARML_SERVING_ADMIN_ADDR"}, def: "127.0.0.1:8083", group: optionsListen, help: "where operators find status and profiles"},
+	{name: "metrics-addr", variables: []string{"CLEARML_SERVING_METRICS_ADDR"}, def: "127.0.0.1:9999", group: optionsListen, help: "where statistics are read"},
+	{name: "addr-fallback", variables: []string{"CLEARML_SERVING_ADDR_FALLBACK"}, def: "false", group: optionsListen, isSwitch: true, help: "take a free port when one of the addresses is taken, and say so"},
+	{name: "serving-port", variables: []string{"CLEARML_SERVING_PORT"}, group: optionsListen, noFlag: true, help: "port of the role, as containers set it; --serve-addr wins"},
+	{name: "serve-url", variables: []string{"CLEARML_SERVING_SERVE_URL"}, group: optionsListen, help: "address of a running inference service, for --wait and model list --verbose (default: the one in the data folder)"},
+
+	{name: "service-id", variables: []string{"CLEARML_SERVING_TASK_ID"}, group: optionsInference, noFlag: true, help: "id of the serving service that is served; --id wins (default: the first active one)"},
+	{name: "inference-task-id", variables: []string{"CLEARML_INFERENCE_TASK_ID"}, group: optionsInference, noFlag: true, help: "continue this task as the instance's record"},
+	{name: "poll-freq", variables: []string{"CLEARML_SERVING_POLL_FREQ"}, def: "5", group: optionsInference, noFlag: true, help: "minutes between two looks at the configuration; fractions are fine"},
+	{name: "num-process", variables: []string{"CLEARML_SERVING_NUM_PROCESS"}, group: optionsInference, noFlag: true, help: "worker processes for each endpoint (default: chosen by the number of cores)"},
+	{name: "request-timeout", variables: []string{"GUNICORN_SERVING_TIMEOUT"}, def: "600", group: optionsInference, noFlag: true, help: "seconds that one request may take"},
+	{name: "max-body", variables: []string{"CLEARML_SERVING_MAX_BODY"}, def: "256", group: optionsInference, help: "largest request body in MiB, as sent and decompressed"},
+	{name: "max-connections", variables: []string{"CLEARML_SERVING_MAX_CONNECTIONS"}, def: "0", group: optionsInference, help: "most connections at a time; 0 for the service's own limit"},
+	{name: "worker-env", variables: []string{"CLEARML_SERVING_WORKER_ENV"}, group: optionsInference, noFlag: true, help: "names of further variables that user code finds, with commas between"},
+	{name: "serve-suffix", variables: []string{"CLEARML_DEFAULT_SERVE_SUFFIX"}, def: "serve", group: optionsInference, noFlag: true, help: "first part of every endpoint's path"},
+	{name: "base-serve-url", variables: []string{"CLEARML_DEFAULT_BASE_SERVE_URL"}, group: optionsInference, noFlag: true, help: "address under which endpoints call each other on other machines"},
+	{name: "kafka-url", variables: []string{"CLEARML_DEFAULT_KAFKA_SERVE_URL"}, group: optionsInference, noFlag: true, help: "Kafka broker that statistics are sent to (default: none)"},
+	{name: "metric-log-freq", variables: []string{"CLEARML_DEFAULT_METRIC_LOG_FREQ"}, def: "1.0", group: optionsInference, noFlag: true, help: "share of requests whose variables are logged, 0 to 1"},
+	{name: "triton-grpc-addr", variables: []string{"CLEARML_DEFAULT_TRITON_GRPC_ADDR"}, def: "127.0.0.1:8001", group: optionsInference, noFlag: true, help: "Triton's gRPC address"},
+	{name: "triton-grpc-compression", variables: []string{"CLEARML_DEFAULT_TRITON_GRPC_COMPRESSION"}, def: "0", group: optionsInference, noFlag: true, help: "compress requests to Triton"},
+	{name: "extra-python-packages", variables: []string{"CLEARML_EXTRA_PYTHON_PACKAGES"}, group: optionsInference, noFlag: true, help: "packages that user code needs, as pip takes them"},
+
+	{name: "clearml-config-file", variables: []string{"CLEARML_CONFIG_FILE", "TRAINS_CONFIG_FILE"}, group: optionsServer, noFlag: true, noFile: true, help: "the SDK's configuration (default: ~/clearml.conf)"},
+	{name: "api-host", variables: []string{"CLEARML_API_HOST", "TRAINS_API_HOST"}, group: optionsServer, noFlag: true, noFile: true, help: "address of the ClearML server's API"},
+	{name: "web-host", variables: []string{"CLEARML_WEB_HOST", "TRAINS_WEB_HOST"}, group: optionsServer, noFlag: true, noFile: true, help: "address of the ClearML server's web pages"},
+	{name: "files-host", variables: []string{"CLEARML_FILES_HOST", "TRAINS_FILES_HOST"}, group: optionsServer, noFlag: true, noFile: true, help: "address of the ClearML server's files"},
+	{name: "api-access-key", variables: []string{"CLEARML_API_ACCESS_KEY", "TRAINS_API_ACCESS_KEY"}, group: optionsServer, noFlag: true, noFile: true, secret: true, help: "access key of the credentials"},
+	{name: "api-secret-key", variables: []string{"CLEARML_API_SECRET_KEY", "TRAINS_API_SECRET_KEY"}, group: optionsServer, noFlag: true, noFile: true, secret: true, help: "secret key of the credentials"},
+	{name: "auth-token", variables: []string{"CLEARML_AUTH_TOKEN"}, group: optionsServer, noFlag: true, noFile: true, secret: true, help: "token instead of the credentials"},
+	{name: "verify-cert", variables: []string{"CLEARML_API_HOST_VERIFY_CERT", "TRAINS_API_HOST_VERIFY_CERT"}, group: optionsServer, noFlag: true, noFile: true, help: "check the server's certificate: true, false, or a file of authorities"},
+}
+
+// lookUpOption finds a row of the table. That every name in our code is there is
+// the business of a test.
+func lookUpOption(name string) option {
+	i := slices.IndexFunc(optionTable, func(o option) bool { return o.name == name })
+	if i < 0 {
+		return option{name: name}
+	}
+	return optionTable[i]
+}
+
+// declare adds the flag of an option to a command.
+func (a *app) declare(flags *pflag.FlagSet, names ...string) {
+	for _, name := range names {
+		o := lookUpOption(name)
+		if o.isSwitch {
+			flags.Bool(name, false, o.help)
+		} else {
+			flags.String(name, o.def, o.help)
+		}
+		mark(flags, name, markOurs)
+	}
+}
+
+// setting is the value of an option with where it comes from.
+type setting struct {
+	value string
+	// source is "--flag", a variable's name, the file's name, or "default".
+	source string
+}
+
+// setting finds the value of an option by the rule of precedence.
+func (a *app) setting(name string) setting {
+	o := lookUpOption(name)
+	if a.flags != nil && !o.noFlag {
+		if f := a.flags.Lookup(name); f != nil && f.Changed {
+			return setting{f.Value.String(), "--" + name}
+		}
+	}
+	for _, variable := range o.variables {
+		if value, ok := a.sys.env(variable); ok && strings.TrimSpace(value) != "" {
+			return setting{strings.TrimSpace(value), variable}
+		}
+	}
+	if !o.noFile {
+		if value, ok := a.fromFile(strings.ReplaceAll(name, "-", "_")); ok {
+			return setting{value, a.files.path}
+		}
+	}
+	return setting{o.def, "default"}
+}
+
+// text is the value of an option.
+func (a *app) text(name string) string { return a.setting(name).value }
+
+// choice is the value of an option that must be one of those given.
+func (a *app) choice(name string, allowed ...string) (string, error) {
+	s := a.setting(name)
+	if slices.Contains(allowed, s.value) {
+		return s.value, nil
+	}
+	return "", s.refuse("give one of " + strings.TrimPrefix(strings.Join(allowed, ", "), ", "))
+}
+
+// share is the value of an option that is a number from 0 to 1.
+func (a *app) share(name string) (float64, error) {
+	s := a.setting(name)
+	f, err := strconv.ParseFloat(s.value, 64)
+	if err != nil || math.IsNaN(f) || f < 0 || f > 1 {
+		return 0, s.refuse("give a number from 0 to 1")
+	}
+	return f, nil
+}
+
+// duration is the value of an option that counts in units, fractions included.
+func (a *app) duration(name string, unit time.Duration) (time.Duration, error) {
+	s := a.setting(name)
+	f, err := strconv.ParseFloat(s.value, 64)
+	if err != nil || math.IsNaN(f) || f <= 0 || f > float64(math.MaxInt64/int64(unit)) {
+		return 0, s.refuse("give a number greater than 0")
+	}
+	return time.Duration(f * float64(unit)), nil
+}
+
+// whole is the value of an option that is a whole number, 0 when it is not set.
+func (a *app) whole(name string) (int, error) {
+	s := a.setting(name)
+	if s.value == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s.value)
+	if err != nil || n < 0 {
+		return 0, s.refuse("give a whole number")
+	}
+	return n, nil
+}
+
+// on is the value of an option that is on or off.
+func (a *app) on(name string) (bool, error) {
+	s := a.setting(name)
+	switch strings.ToLower(s.value) {
+	case "1", "true", "yes", "on":
+		return true, nil
+	case "", "0", "false", "no", "off":
+		return false, nil
+	}
+	return false, s.refuse("give true or false")
+}
+
+// refuse says that the value cannot be used, and where it was set.
+func (s setting) refuse(what string) error {
+	return fmt.Errorf("%s: %s is no usable value: %s", s.source, pyText(s.value), what)
+}

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// optionsApp is an app with a data folder that holds the given serving.conf.
+func optionsApp(t *testing.T, conf string, env map[string]string, flags ...string) *app {
+	t.Helper()
+	dir := t.TempDir()
+	if conf != "" {
+		if err := os.WriteFile(filepath.Join(dir, "serving.conf"), []byte(conf), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var out bytes.Buffer
+	a := newApp(system{stdout: &out, stderr: &out, env: func(name string) (string, bool) {
+		if name == "CLEARML_SERVING_HOME" {
+			return dir, true
+		}
+		value, ok := env[name]
+		return value, ok
+	}})
+	a.flags = pflag.NewFlagSet("", pflag.ContinueOnError)
+	a.declare(a.flags, "serve-addr", "log-level", "color")
+	if err := a.flags.Parse(flags); err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+func TestFlagsWinOverVariablesOverTheFileOverTheDefault(t *testing.T) {
+	conf, env := `serve_addr = "file:1"`, map[string]string{"CLEARML_SERVING_SERVE_ADDR": " env:1 "}
+	for _, tc := range []struct {
+		name          string
+		conf          string
+		env           map[string]string
+		flags         []string
+		value, source string
+	}{
+		{"flag", conf, env, []string{"--serve-addr=flag:1"}, "flag:1", "--serve-addr"},
+		{"variable", conf, env, nil, "env:1", "CLEARML_SERVING_SERVE_ADDR"},
+		{"an empty variable is not set", conf, map[string]string{"CLEARML_SERVING_SERVE_ADDR": " "}, nil, "file:1", "serving.conf"},
+		{"file", conf, nil, nil, "file:1", "serving.conf"},
+		{"default", "", nil, nil, "127.0.0.1:8080", "default"},
+		{"a flag that repeats the default", conf, env, []string{"--serve-addr=127.0.0.1:8080"}, "127.0.0.1:8080", "--serve-addr"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := optionsApp(t, tc.conf, tc.env, tc.flags...).setting("serve-addr")
+			if got.value != tc.value || !strings.HasSuffix(got.source, tc.source) {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
+func TestUnusableSettingsNameWhereTheyWereSet(t *testing.T) {
+	a := optionsApp(t, "log_level = loud", map[string]string{
+		"CLEARML_SERVING_POLL_FREQ": "soon", "CLEARML_DEFAULT_METRIC_LOG_FREQ": "2", "CLEARML_SERVING_NUM_PROCESS": "-1",
+		"CLEARML_DEFAULT_TRITON_GRPC_COMPRESSION": "maybe",
+	}, "--color=pink")
+	_, poll := a.duration("poll-freq", time.Minute)
+	_, share := a.share("metric-log-freq")
+	_, whole := a.whole("num-process")
+	_, on := a.on("triton-grpc-compression")
+	_, color := a.choice("color", "auto", "always", "never")
+	_, level := a.choice("log-level", "", "debug", "info")
+	for want, err := range map[string]error{
+		"CLEARML_SERVING_POLL_FREQ: 'soon'": poll, "CLEARML_DEFAULT_METRIC_LOG_FREQ: '2'": share, "CLEARML_SERVING_NUM_PROCESS: '-1'": whole,
+		"CLEARML_DEFAULT_TRITON_GRPC_COMPRESSION: 'maybe'": on, "--color: 'pink'": color, "serving.conf: 'loud'": level,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
+
+func TestMinutesMayBeFractions(t *testing.T) {
+	a := optionsApp(t, "poll_freq = 0.1", nil)
+	if got, err := a.duration("poll-freq", time.Minute); err != nil || got != 6*time.Second {
+		t.Errorf("got %v, %v", got, err)
+	}
+}
+
+func TestConfigurationFileIsRefusedWhenItCannotBeUsed(t *testing.T) {
+	for conf, want := range map[string]string{
+		"serve_addr = [": "serving.conf: line 1",
+		"serve_adr = x":  "unknown setting 'serve_adr'",
+		"data_dir = x":   "unknown setting 'data_dir'",
+		"serve_addr { }": "not a single value",
+	} {
+		if err := optionsApp(t, conf, nil).checkConfigFile(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", conf, err, want)
+		}
+	}
+	if err := optionsApp(t, "serve_addr = x", nil).checkConfigFile(); err != nil {
+		t.Error(err)
+	}
+	a := optionsApp(t, "", map[string]string{"CLEARML_SERVING_CONFIG": "/nowhere/serving.conf"})
+	if err := a.checkConfigFile(); err == nil || !strings.Contains(err.Error(), "/nowhere/serving.conf") {
+		t.Errorf("a file that is named must exist: %v", err)
+	}
+}
+
+func TestEveryOptionThatTheCodeNamesIsInTheTable(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := regexp.MustCompile(`\ba\.(?:text|whole|on|share|duration|choice|setting)\("([^"]+)"|a\.declare\([^"\n]*((?:"[^"]+"(?:, )?)+)\)`)
+	seen := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range call.FindAllStringSubmatch(string(text), -1) {
+			for _, name := range strings.FieldsFunc(m[1]+m[2], func(r rune) bool { return r == '"' || r == ',' || r == ' ' }) {
+				seen++
+				if !slices.ContainsFunc(optionTable, func(o option) bool { return o.name == name }) {
+					t.Errorf("%s names the option %q, which is not in the table", file, name)
+				}
+			}
+		}
+	}
+	if seen < 10 {
+		t.Errorf("only %d names found: the pattern of this test is out of date", seen)
+	}
+}
+
+func TestTheTableOfOptionsIsWellFormed(t *testing.T) {
+	groups := []string{optionsProgram, optionsListen, optionsInference, optionsServer}
+	seen, last := map[string]bool{}, 0
+	for _, o := range optionTable {
+		at := slices.Index(groups, o.group)
+		if at < last {
+			t.Errorf("%s: group %q is out of order", o.name, o.group)
+		}
+		last = at
+		for _, name := range append([]string{o.name}, o.variables...) {
+			if seen[name] {
+				t.Errorf("%s stands there twice", name)
+			}
+			seen[name] = true
+		}
+		if o.help == "" || len(o.variables) == 0 {
+			t.Errorf("%s has no help or no variable", o.name)
+		}
+	}
+}

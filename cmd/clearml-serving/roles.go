@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+)
+
+// part is one piece of a role that runs beside others in this process.
+type part struct {
+	name string
+	// run serves until ctx ends and returns when all of it is over. It calls
+	// ready once it can be used by the parts that come after it.
+	run func(ctx context.Context, ready func()) error
+}
+
+// runParts starts the parts in order, each once the one before is ready, until
+// ctx ends or a part does. It stops them in reverse order, each when the ones
+// that need it have ended: so inference drains while the control plane still
+// takes its last words. The error names the part that failed.
+func runParts(ctx context.Context, log *slog.Logger, parts ...part) error {
+	var all error
+	var failure sync.Mutex // guards all
+	ended := make(chan struct{}, len(parts))
+	var stops []func()
+	stopAll := func() error {
+		for i := len(stops) - 1; i >= 0; i-- {
+			stops[i]()
+		}
+		failure.Lock()
+		defer failure.Unlock()
+		return all
+	}
+	for _, p := range parts {
+		partCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		ready := make(chan struct{})
+		done := make(chan struct{})
+		go func() { // ended by cancel, waited for by the stop below
+			defer close(done)
+			err := p.run(partCtx, sync.OnceFunc(func() { close(ready) }))
+			if err != nil {
+				failure.Lock()
+				all = errors.Join(all, fmt.Errorf("%s: %w", p.name, err))
+				failure.Unlock()
+			}
+			ended <- struct{}{}
+		}()
+		stops = append(stops, func() {
+			log.Debug("stopping", "part", p.name)
+			cancel()
+			<-done
+		})
+		select {
+		case <-ready:
+		case <-ended:
+			return stopAll()
+		case <-ctx.Done():
+			return stopAll()
+		}
+	}
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		log.Info("stopping; a second signal ends at once")
+	}
+	return stopAll()
+}

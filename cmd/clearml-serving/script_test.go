@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"clearmlserving/controlplane"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"clearml-serving": main})
+}
+
+// TestScripts runs testdata/script/*.txtar: the program itself against the real
+// embedded control plane, which each script gets for itself. Beside the commands
+// of testscript there are:
+//
+//	exits CODE WORDS…     run clearml-serving, check its exit code
+//	capture NAME REGEXP   set a variable to the first group found in the last stdout
+//	api CALL JSON [NAME]  make a call of the ClearML API; with NAME, set it to the answer's id
+//	answers FILE          check the last answer of api against lines, each a regular expression
+//	status FILE           serve the file (with variables) as the /status of an inference service
+//	readfile URL FILE     check that a stored file has that content
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup:               startServer,
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits": scriptExits, "capture": scriptCapture, "api": scriptAPI, "answers": scriptAnswers,
+			"status": scriptStatus, "readfile": scriptReadFile,
+		},
+	})
+}
+
+// serverKey finds the script's control plane in its environment's values.
+type serverKey struct{}
+
+// testServer is the control plane of one script.
+type testServer struct {
+	api, files, access, secret string
+	answer                     string // of the last call of api
+}
+
+func startServer(env *testscript.Env) error {
+	var l [2]net.Listener
+	for i := range l {
+		var err error
+		if l[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return err
+		}
+	}
+	dir := filepath.Join(env.WorkDir, "home", "data")
+	ready := make(chan struct{})
+	server, err := controlplane.New(controlplane.Options{
+		DataDir: dir, API: l[0], Files: l[1], Version: "test", Grace: time.Second, Ready: func() { close(ready) },
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := server.Run(ctx); err != nil {
+			env.T().Log("control plane: ", err)
+		}
+	})
+	env.Defer(func() {
+		cancel()
+		running.Wait()
+	})
+	<-ready
+	s := &testServer{api: "http://" + l[0].Addr().String(), files: "http://" + l[1].Addr().String()}
+	s.access, s.secret = server.Credentials()
+	env.Values[serverKey{}] = s
+	env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+	env.Setenv("CLEARML_SERVING_HOME", dir)
+	env.Setenv("CLEARML_API_HOST", s.api)
+	env.Setenv("API_ADDR", l[0].Addr().String())
+	env.Setenv("CLEARML_FILES_HOST", s.files)
+	env.Setenv("CLEARML_WEB_HOST", s.api)
+	env.Setenv("CLEARML_API_ACCESS_KEY", s.access)
+	env.Setenv("CLEARML_API_SECRET_KEY", s.secret)
+	return nil
+}
+
+func scriptExits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: exits CODE WORDS…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec("clearml-serving", args[1:]...); err != nil {
+		var exit interface{ ExitCode() int }
+		if !errors.As(err, &exit) {
+			ts.Fatalf("clearml-serving %s: %v", strings.Join(args[1:], " "), err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("clearml-serving %s: exit code %d, want %d\n%s%s", strings.Join(args[1:], " "), got, want, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
+	}
+}
+
+func scriptCapture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture NAME REGEXP")
+	}
+	out := ts.ReadFile("stdout")
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(out)
+	if len(m) < 2 {
+		ts.Fatalf("%s is not found in:\n%s", args[1], out)
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+func scriptAPI(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 || len(args) > 3 {
+		ts.Fatalf("usage: api CALL JSON [NAME]")
+	}
+	s := ts.Value(serverKey{}).(*testServer)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPost, s.api+"/"+args[0], strings.NewReader(args[1]))
+	ts.Check(err)
+	req.SetBasicAuth(s.access, s.secret)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	var answer struct {
+		Data json.RawMessage `json:"data"`
+	}
+	ts.Check(json.Unmarshal(text, &answer))
+	if resp.StatusCode != http.StatusOK {
+		ts.Fatalf("%s: %s", args[0], text)
+	}
+	var b bytes.Buffer
+	ts.Check(json.Indent(&b, answer.Data, "", "  "))
+	s.answer = b.String()
+	if len(args) == 3 {
+		var made struct {
+			ID string `json:"id"`
+		}
+		ts.Check(json.Unmarshal(answer.Data, &made))
+		ts.Setenv(args[2], made.ID)
+	}
+}
+
+func scriptAnswers(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] answers REGEXP")
+	}
+	s := ts.Value(serverKey{}).(*testServer)
+	if regexp.MustCompile(args[0]).MatchString(s.answer) == neg {
+		ts.Fatalf("answer, looked for %s:\n%s", args[0], s.answer)
+	}
+}
+
+func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: status FILE")
+	}
+	body := os.Expand(ts.ReadFile(args[0]), ts.Getenv)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	server := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/status" {
+			http.NotFound(w, r)
+			return
+		}
+		fmt.Fprint(w, body)
+	})}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(l) }) // ends with Close
+	ts.Defer(func() {
+		_ = server.Close()
+		serving.Wait()
+	})
+	ts.Setenv("SERVE", "http://"+l.Addr().String())
+}
+
+func scriptReadFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: readfile URL FILE")
+	}
+	s := ts.Value(serverKey{}).(*testServer)
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, args[0], nil)
+	ts.Check(err)
+	req.SetBasicAuth(s.access, s.secret)
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	if want := ts.ReadFile(args[1]); resp.StatusCode != http.StatusOK || string(text) != want {
+		ts.Fatalf("%s: %s, %d bytes\n%.200s\nwant %q", args[0], resp.Status, len(text), text, want)
+	}
+}

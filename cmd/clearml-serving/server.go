@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/controlplane"
+	"clearmlserving/listen"
+)
+
+func serverCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "server",
+		Short: "Run the embedded ClearML server",
+		Long: `Run the embedded ClearML server: the API that the ClearML SDK and this program
+speak, and the file server for models and artifacts, on one data folder.
+
+Credentials are made at the first start and kept in the data folder, readable by
+you alone. A shell gets everything that the SDK needs by:
+  eval "$(clearml-serving env)"`,
+		Example: `  clearml-serving server
+  clearml-serving server --data-dir ./data --api-addr 127.0.0.1:9008 --files-addr 127.0.0.1:9081`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runServer(cmd.Context()) },
+	}
+	a.declare(cmd.Flags(), "api-addr", "files-addr", "addr-fallback")
+	return cmd
+}
+
+func (a *app) runServer(ctx context.Context) error {
+	dir, err := a.dataDir()
+	if err != nil {
+		return err
+	}
+	log := a.logger(slog.LevelInfo)
+	sockets := a.newSockets(dir, log)
+	defer sockets.close()
+	server, err := a.newControlPlane(ctx, dir, sockets, log)
+	if err != nil {
+		return err
+	}
+	return runParts(ctx, log, a.controlPlanePart(server, sockets, func() error {
+		a.greet(sockets.urls)
+		return nil
+	}))
+}
+
+// controlPlane is the embedded server with its sockets.
+type controlPlane struct {
+	*controlplane.Server
+	api, files *listen.Listener
+	ready      func() // set before it runs
+}
+
+func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets, log *slog.Logger) (*controlPlane, error) {
+	api, err := sockets.open(ctx, apiSocket)
+	if err != nil {
+		return nil, err
+	}
+	files, err := sockets.open(ctx, filesSocket)
+	if err != nil {
+		return nil, err
+	}
+	c := &controlPlane{api: api, files: files}
+	c.Server, err = controlplane.New(controlplane.Options{
+		DataDir: dir, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
+		Ready: func() { c.ready() }, Logger: log.With("part", "server"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// controlPlanePart serves the control plane; then is called once it answers.
+func (a *app) controlPlanePart(server *controlPlane, sockets *sockets, then func() error) part {
+	return part{"server", func(ctx context.Context, ready func()) error {
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		var problem error
+		server.ready = func() {
+			if problem = sockets.announce(); problem == nil && then != nil {
+				problem = then()
+			}
+			if problem != nil {
+				stop()
+				return
+			}
+			ready()
+		}
+		err := server.Run(ctx)
+		if problem != nil {
+			return problem
+		}
+		return err
+	}}
+}

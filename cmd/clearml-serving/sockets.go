@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"clearmlserving/listen"
+)
+
+// sockets opens the listeners of a role and tells others of this machine about
+// them, in DATA_DIR/endpoints.json for as long as they are open.
+type sockets struct {
+	app    *app
+	log    *slog.Logger
+	dir    string
+	before map[string]string // name -> url of the run before
+	urls   map[string]string
+	opened []*listen.Listener
+	told   *listen.Registry // nil until announced
+}
+
+// lastAddresses keeps the addresses of the last run, so that with
+// --addr-fallback the next one takes the same: files that were uploaded are
+// registered under them.
+const lastAddresses = "last-addresses.json"
+
+// socket describes a listener that a role wants.
+type socket struct {
+	name   string // in endpoints.json
+	option string // of its address
+	// credentials: whoever connects must show some. open: it may be reached from
+	// other machines without. Neither: loopback only.
+	credentials, open bool
+}
+
+var (
+	serveSocket = socket{name: "serve", option: "serve-addr", open: true}
+	apiSocket   = socket{name: "api", option: "api-addr", credentials: true}
+	filesSocket = socket{name: "files", option: "files-addr", credentials: true}
+	adminSocket = socket{name: "admin", option: "admin-addr"}
+)
+
+func (a *app) newSockets(dataDir string, log *slog.Logger) *sockets {
+	s := &sockets{app: a, log: log, dir: dataDir, urls: map[string]string{}}
+	if last, err := listen.ReadRegistry(filepath.Join(dataDir, lastAddresses)); err == nil {
+		s.before = last.URLs
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("the addresses of the run before cannot be read", "err", err)
+	}
+	return s
+}
+
+// open opens one listener. With --addr-fallback a taken address is replaced by
+// the one of the run before or, that taken too, by a free one: addresses of
+// files that were uploaded stay valid over restarts.
+func (s *sockets) open(ctx context.Context, want socket) (*listen.Listener, error) {
+	fallback, err := s.app.on("addr-fallback")
+	if err != nil {
+		return nil, err
+	}
+	addr := s.app.text(want.option)
+	o := listen.Options{Name: want.name, Addr: addr, Flag: "--" + want.option, Credentials: want.credentials, AllowOpen: want.open, Logger: s.log}
+	if before, err := url.Parse(s.before[want.name]); fallback && err == nil && before.Host != "" {
+		o.Addr = before.Host
+	}
+	l, err := listen.Open(ctx, o)
+	var taken *listen.InUseError
+	if errors.As(err, &taken) && fallback {
+		o.Addr, o.FreeFallback = addr, true
+		l, err = listen.Open(ctx, o)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if l.Wanted() != "" {
+		s.log.Warn("address is taken, listening on a free one", "listener", want.name, "taken", l.Wanted(), "url", l.URL())
+	}
+	if l.Open() {
+		s.log.Warn("this listener can be reached from other machines without credentials", "listener", want.name, "url", l.URL(), "hint", "--"+want.option+" 127.0.0.1:"+portOf(l.Addr()))
+	}
+	s.opened = append(s.opened, l)
+	s.urls[want.name] = l.URL()
+	return l, nil
+}
+
+func portOf(addr net.Addr) string {
+	_, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return "0"
+	}
+	return port
+}
+
+// announce tells where the listeners are; it is done when everything behind
+// them can be used. Another process that serves on the same data folder, as
+// "server" beside "inference", stays the one that is told about.
+func (s *sockets) announce() error {
+	last := maps.Clone(s.before)
+	if last == nil {
+		last = map[string]string{}
+	}
+	maps.Copy(last, s.urls)
+	if err := listen.NewRegistry(filepath.Join(s.dir, lastAddresses)).SetAll(last); err != nil {
+		return fmt.Errorf("keep the addresses for the next start: %w", err)
+	}
+	file := filepath.Join(s.dir, "endpoints.json")
+	if other, err := listen.ReadRegistry(file); err == nil && other.PID != os.Getpid() && processLives(other.PID) {
+		s.log.Warn("another process serves on this data folder, its addresses stay in endpoints.json", "pid", other.PID)
+		return nil
+	}
+	s.told = listen.NewRegistry(file)
+	if err := s.told.SetAll(s.urls); err != nil {
+		return fmt.Errorf("tell where the listeners are: %w", err)
+	}
+	return nil
+}
+
+// processLives tells whether there is a process of that number.
+func processLives(pid int) bool {
+	p, err := os.FindProcess(pid)
+	return err == nil && pid > 0 && p.Signal(syscall.Signal(0)) == nil
+}
+
+// close closes what nobody serves on any more.
+func (s *sockets) close() {
+	if s.told != nil {
+		if err := s.told.Remove(); err != nil {
+			s.log.Warn("endpoints.json stays behind", "err", err)
+		}
+	}
+	for _, l := range s.opened {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			s.log.Debug("close listener", "listener", l.Name(), "err", err)
+		}
+	}
+}
+
+// greet says where everything is and what comes next.
+func (a *app) greet(urls map[string]string) {
+	p := &a.print
+	p.line("clearml-serving %s is up", version)
+	for _, row := range []struct{ name, label, suffix string }{
+		{"serve", "predictions", "/serve/<endpoint>"}, {"api", "ClearML API", ""}, {"files", "files", ""}, {"admin", "status", "/status"},
+	} {
+		if u, ok := urls[row.name]; ok {
+			p.line("  %-12s %s%s", row.label, u, row.suffix)
+		}
+	}
+	if _, ok := urls["api"]; ok {
+		p.line("Point the SDK here with:  eval \"$(clearml-serving env)\"")
+	}
+}

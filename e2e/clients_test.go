@@ -1,0 +1,72 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// clients ask an endpoint all the while, so that a test can change things under them.
+type clients struct {
+	requests atomic.Int64
+	stopping atomic.Bool
+	all      sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	failures []string
+	answers  map[string]int // each different right answer, how often
+	last     string
+}
+
+// ask starts n clients; check says what is wrong with an answer. At least one is
+// always on its way until end.
+func (s *system) clients(n int, endpoint, body string, check func(answer string) error) *clients {
+	c := &clients{answers: map[string]int{}}
+	url := s.urls["serve"] + "/serve/" + endpoint
+	for range n {
+		c.all.Go(func() {
+			for !c.stopping.Load() {
+				status, answer := roundTrip(http.MethodPost, url, "application/json", strings.NewReader(body))
+				c.requests.Add(1)
+				c.note(status, answer, check)
+			}
+		})
+	}
+	return c
+}
+
+func (c *clients) note(status int, answer string, check func(string) error) {
+	var problem string
+	if status != http.StatusOK {
+		problem = fmt.Sprintf("status %d: %s", status, answer)
+	} else if err := check(answer); err != nil {
+		problem = err.Error()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if problem != "" {
+		c.failures = append(c.failures, fmt.Sprintf("%s at %s", problem, time.Now().Format("15:04:05.000")))
+		return
+	}
+	c.answers[answer]++
+	c.last = answer
+}
+
+// end stops the clients and fails the test for every request that went wrong.
+func (c *clients) end(t *testing.T) {
+	t.Helper()
+	c.stopping.Store(true)
+	c.all.Wait()
+	if len(c.failures) > 0 {
+		t.Errorf("%d of %d requests went wrong, the first: %s", len(c.failures), c.requests.Load(), c.failures[0])
+	}
+	if c.requests.Load() == 0 {
+		t.Error("the clients asked nothing")
+	}
+}

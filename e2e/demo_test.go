@@ -1,0 +1,52 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTheDemoPredictsAndASecondRunChangesNothing(t *testing.T) {
+	demo := filepath.Join(t.TempDir(), "demo")
+	run := func(script string) string {
+		t.Helper()
+		cmd := exec.Command(filepath.Join(root, "scripts", script))
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "DEMO_DIR="+demo, "HOME="+t.TempDir())
+		cmd.Env = append(cmd.Env, "GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE"))
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v\n%s", script, err, out)
+		}
+		return string(out)
+	}
+	t.Cleanup(func() {
+		run("demo-stop.sh")
+		noProcessLeft(t)
+	})
+	first := run("demo.sh")
+	wantWords(t, "the demo", first, `{"y":[1]}`, "agrees on all 178 rows", "make demo-stop")
+	begun := time.Now()
+	second := run("demo.sh")
+	if took := time.Since(begun); took > 30*time.Second {
+		t.Errorf("the second run took %v", took)
+	}
+	wantWords(t, "the second run", second, "it runs already", "is registered already", "the serving service exists already", "exists already, with today's", "agrees on all 178 rows")
+	if strings.Contains(second, "\x1b[") {
+		t.Error("colours where there is no terminal")
+	}
+}
+
+func goEnv(t *testing.T, name string) string {
+	t.Helper()
+	out, err := exec.Command("go", "env", name).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}

@@ -1,0 +1,87 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// process is one below the test, whoever started it.
+type process struct {
+	pid, parent int
+	state       string
+	command     string
+}
+
+func (p process) String() string { return fmt.Sprintf("%d (%s) %s", p.pid, p.state, p.command) }
+
+// adoptOrphans makes every process whose parent dies a child of the test, so that
+// what a killed service leaves behind can be seen.
+func adoptOrphans() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+
+// below lists the living processes below one, in the order of their ids.
+func below(root int) []process {
+	all := map[int]process{}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		head, rest, ok := strings.Cut(string(text), ") ")
+		fields := strings.Fields(rest)
+		if !ok || len(fields) < 2 || fields[0] == "Z" {
+			continue // a zombie has ended; whoever started it has not looked yet
+		}
+		pid, _ := strconv.Atoi(head[:strings.IndexByte(head, ' ')])
+		parent, _ := strconv.Atoi(fields[1])
+		command, _ := os.ReadFile(filepath.Join(filepath.Dir(file), "cmdline"))
+		all[pid] = process{pid, parent, fields[0], strings.TrimSpace(strings.ReplaceAll(string(command), "\x00", " "))}
+	}
+	var found []process
+	for pid, p := range all {
+		for up := p.parent; up > 1; up = all[up].parent {
+			if up == root {
+				found = append(found, all[pid])
+				break
+			}
+		}
+	}
+	return found
+}
+
+// noProcessLeft fails when a process is still there below the test. The kernel
+// and the reapers may need a moment.
+func noProcessLeft(t *testing.T) {
+	t.Helper()
+	var left []process
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(tick) {
+		if left = below(os.Getpid()); len(left) == 0 {
+			return
+		}
+	}
+	for _, p := range left {
+		t.Errorf("left behind: %v", p)
+		_ = syscall.Kill(p.pid, syscall.SIGKILL) // so that the next test starts clean
+	}
+}
+
+// pythons are the processes below the service that run our Python runtime.
+func (s *system) pythons() []process {
+	var found []process
+	for _, p := range below(s.cmd.Process.Pid) {
+		if strings.Contains(p.command, "python") || strings.Contains(p.command, "clearml-serving-worker") {
+			found = append(found, p)
+		}
+	}
+	return found
+}

@@ -1,0 +1,221 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// fails starts the service, which has to end with 1 by itself, and returns what it said.
+func (s *system) fails(t *testing.T, r role) string {
+	t.Helper()
+	s.launch(t, r)
+	if code := s.end(t, startPatience); code != 1 {
+		t.Errorf("the service ended with %d, want 1", code)
+	}
+	noProcessLeft(t)
+	return lastLines(s.log)
+}
+
+func TestAPortInUseIsNamedWithItsFlag(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close() //nolint:errcheck // nothing was sent
+	s := install(t)
+	address := taken.Addr().String()
+	said := s.fails(t, role{args: []string{"up", "--serve-addr", address, "--api-addr", "127.0.0.1:0", "--files-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}})
+	wantWords(t, "up", said, address, "in use", "--serve-addr")
+	wantNoTrace(t, "up", said)
+}
+
+func TestADataFolderInUseIsNamed(t *testing.T) {
+	s := up(t)
+	second := install(t)
+	second.data = s.data
+	second.launch(t, role{})
+	if code := second.end(t, startPatience); code != 1 {
+		t.Errorf("a second up on the same folder ended with %d, want 1", code)
+	}
+	wantWords(t, "the second up", lastLines(second.log), s.data)
+	if err := s.readRegistry(); err != nil {
+		t.Errorf("the first one's addresses are lost: %v", err)
+	}
+}
+
+func TestADataFolderThatCannotBeWrittenIsNamed(t *testing.T) {
+	s := install(t)
+	if err := os.Mkdir(s.data, 0o555); err != nil {
+		t.Fatal(err)
+	}
+	r := role{}
+	if os.Geteuid() == 0 { // root may write anywhere
+		r.as = &syscall.Credential{Uid: 65534, Gid: 65534}
+		for dir := s.dir; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+			if err := os.Chmod(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chmod(filepath.Join(s.dir, "tmp"), 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	said := s.fails(t, r)
+	wantWords(t, "up", said, s.data)
+	wantNoTrace(t, "up", said)
+}
+
+// bareEnvironment is a Python environment without a single package; site is code
+// that its interpreter runs at every start.
+func bareEnvironment(t *testing.T, s *system, site string) string {
+	t.Helper()
+	dir := filepath.Join(s.dir, "python")
+	out, err := exec.Command(pythonSDK2, "-m", "venv", "--without-pip", dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("make an environment: %v\n%s", err, out)
+	}
+	packages, err := filepath.Glob(filepath.Join(dir, "lib/python3*/site-packages"))
+	if err != nil || len(packages) != 1 {
+		t.Fatalf("found %v (%v)", packages, err)
+	}
+	if site != "" {
+		if err := os.WriteFile(filepath.Join(packages[0], "sitecustomize.py"), []byte(site), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "bin/python")
+}
+
+func TestAPythonThatCannotBeUsedIsNamedWithWhatToDo(t *testing.T) {
+	const old = "import sys\nsys.version_info = (3, 7, 9, 'final', 0)\nsys.version = '3.7.9 (old)'\nimport platform\nplatform.python_version = lambda: '3.7.9'\n"
+	tests := []struct {
+		name   string
+		python func(t *testing.T, s *system) string
+		words  []string
+	}{
+		{"missing", func(*testing.T, *system) string { return "/nowhere/python3" }, []string{"/nowhere/python3"}},
+		{"too old", func(t *testing.T, s *system) string { t.Helper(); return bareEnvironment(t, s, old) }, []string{"3.7", "3.9"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := install(t)
+			python := test.python(t, s)
+			s.launch(t, role{python: python})
+			said := s.pythonComplaint(t, "custom", code("echo.py"))
+			wantWords(t, "the service", said, test.words...)
+			wantNoTrace(t, "the service", said)
+			doctor := s.cliWith(t, []string{"CLEARML_SERVING_PYTHON=" + python}, "doctor")
+			if doctor.code != 1 {
+				t.Errorf("doctor ended with %d, want 1", doctor.code)
+			}
+			wantWords(t, "doctor", doctor.out, test.words...)
+		})
+	}
+}
+
+func TestALackingPackageIsNamedWithTheCommandThatInstallsIt(t *testing.T) {
+	s := install(t)
+	s.start(t, role{python: bareEnvironment(t, s, "")})
+	t.Cleanup(func() { s.stop(t) })
+	service := createdID(t, s.must(t, "create"))
+	file := filepath.Join(s.dir, "work", "model.pkl")
+	if err := os.WriteFile(file, []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.must(t, "--id", service, "model", "upload", "--name", "m", "--project", "p", "--path", file)
+	r := s.cli(t, "model", "add", "--engine", "sklearn", "--endpoint", "lacking", "--name", "m", "--project", "p", "--wait", "--wait-timeout", "30s")
+	if r.code != 1 {
+		t.Errorf("model add --wait ended with %v, want 1", r)
+	}
+	wantWords(t, "model add --wait", r.out, "lacking", "scikit-learn", "pip install")
+	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "plain", "--preprocess", code("echo.py"), "--wait")
+	s.wants(t, "plain", `{"x": 1}`, `{"echo":{"x":1}}`)
+}
+
+// pythonComplaint is what the service says about its Python: at its start when it
+// refuses to, else where an endpoint cannot be loaded.
+func (s *system) pythonComplaint(t *testing.T, engine, preprocess string) string {
+	t.Helper()
+	for end := time.Now().Add(startPatience); time.Now().Before(end); time.Sleep(tick) {
+		select {
+		case <-s.done:
+			noProcessLeft(t)
+			return lastLines(s.log)
+		default:
+		}
+		if s.readRegistry() != nil {
+			continue
+		}
+		if status, _ := s.get(t, s.urls["api"]+"/livez"); status != http.StatusOK {
+			continue
+		}
+		t.Cleanup(func() { s.stop(t) })
+		variables := map[string]string{}
+		decode(t, s.must(t, "env", "--data-dir", s.data, "--format", "json"), &variables)
+		for name, value := range variables {
+			s.sdk = append(s.sdk, name+"="+value)
+		}
+		s.must(t, "create")
+		r := s.cli(t, "model", "add", "--engine", engine, "--endpoint", "broken", "--preprocess", preprocess, "--wait", "--wait-timeout", "20s")
+		if r.code == 0 {
+			t.Errorf("an endpoint was loaded without a usable Python: %v", r)
+		}
+		return r.out + lastLines(s.log)
+	}
+	t.Fatalf("the service neither started nor ended:\n%s", lastLines(s.log))
+	return ""
+}
+
+func TestWrongCredentialsAreRefusedByNameAndWithAHint(t *testing.T) {
+	s := up(t)
+	s.must(t, "create")
+	r := s.cliWith(t, []string{"CLEARML_API_ACCESS_KEY=NOBODY", "CLEARML_API_SECRET_KEY=wrong"}, "list")
+	if r.code != 4 {
+		t.Errorf("list with wrong credentials ended with %d, want 4", r.code)
+	}
+	wantWords(t, "list", r.out, "Error:", strings.TrimPrefix(s.urls["api"], "http://"), "Try: ")
+	if strings.Contains(r.out+r.err, "wrong") {
+		t.Errorf("the secret was printed:\n%v", r)
+	}
+	s.must(t, "list")
+}
+
+func TestAServerThatIsAwayIsNamed(t *testing.T) {
+	s := install(t)
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := gone.Addr().String()
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := s.cliWith(t, []string{"CLEARML_API_HOST=http://" + address, "CLEARML_API_ACCESS_KEY=A", "CLEARML_API_SECRET_KEY=B"}, "list")
+	if r.code != 1 {
+		t.Errorf("list without a server ended with %d, want 1", r.code)
+	}
+	wantWords(t, "list", r.out, address)
+}
+
+func TestStartAndStopTakeNoTime(t *testing.T) {
+	s := install(t)
+	begun := time.Now()
+	s.start(t, role{})
+	started := time.Since(begun)
+	begun = time.Now()
+	s.stop(t)
+	stopped := time.Since(begun)
+	t.Logf("started in %v, stopped in %v", started, stopped)
+	if started > 5*time.Second || stopped > 5*time.Second {
+		t.Errorf("start took %v and stop %v, want less than 5 s each", started, stopped)
+	}
+}

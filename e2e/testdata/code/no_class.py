@@ -1,0 +1,2 @@
+class Preprocessor:
+    """Named almost like the class that is looked for."""

@@ -1,0 +1,256 @@
+package reconcile
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path"
+	"slices"
+
+	"clearmlserving/clearml"
+	"clearmlserving/serving"
+)
+
+// ClearMLSource reads a service's configuration from a ClearML server, and
+// writes back the numbers that monitored models were given, so that all
+// instances and all restarts agree on them.
+type ClearMLSource struct {
+	Client *clearml.Client
+	// ServiceID, else ServiceName, says which service; both empty: the first
+	// active one, which is then kept.
+	ServiceID, ServiceName string
+	Logger                 *slog.Logger
+
+	chosen string
+	// unwritable is the last reason why numbers could not be written back, so
+	// that it is logged once.
+	unwritable string
+}
+
+// maxConflicts bounds how often numbers are given anew after another instance was faster.
+const maxConflicts = 5
+
+// Load fulfils Source.
+func (c *ClearMLSource) Load(ctx context.Context) (*State, error) {
+	id, err := c.choose(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for attempt := 1; ; attempt++ {
+		state, doc, err := c.read(ctx, id)
+		if err == nil {
+			err = c.number(ctx, state, doc)
+		}
+		if errors.Is(err, clearml.ErrConflict) && attempt < maxConflicts {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		return state, nil
+	}
+}
+
+// choose finds the service to follow. Once one was found it is followed, also
+// when another becomes the first.
+func (c *ClearMLSource) choose(ctx context.Context) (string, error) {
+	if c.ServiceID != "" {
+		return c.ServiceID, nil
+	}
+	if c.chosen != "" {
+		return c.chosen, nil
+	}
+	services, err := c.Client.ListServices(ctx)
+	if err != nil {
+		return "", err
+	}
+	if c.ServiceName != "" {
+		services = slices.DeleteFunc(services, func(s clearml.Service) bool { return s.Name != c.ServiceName })
+		if len(services) == 0 {
+			return "", fmt.Errorf("no active serving service is named %q; waiting for it: %w", c.ServiceName, ErrNoService)
+		}
+	}
+	if len(services) == 0 {
+		return "", ErrNoService
+	}
+	if len(services) > 1 {
+		c.Logger.Warn("several serving services are active, serving the first", "service_id", services[0].ID, "service", services[0].Name, "others", len(services)-1)
+	}
+	c.chosen = services[0].ID
+	return c.chosen, nil
+}
+
+// read makes the state of what is configured now.
+func (c *ClearMLSource) read(ctx context.Context, id string) (*State, *clearml.Service, error) {
+	doc, err := c.Client.LoadService(ctx, id)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read serving service %s: %w", id, err)
+	}
+	sections, unreadable := doc.Sections()
+	state := &State{
+		ServiceID: doc.ID, ServiceName: doc.Name, Project: doc.Project, Sections: sections, General: doc.General,
+		Unreadable: map[serving.Section]string{}, Artifacts: map[string]Artifact{}, Models: map[serving.ModelID]Model{},
+		Found: map[string][]serving.MonitoredModel{}, Trouble: map[string]string{},
+	}
+	for section, err := range unreadable {
+		state.Unreadable[section] = err.Error()
+	}
+	for name, a := range doc.Artifacts {
+		state.Artifacts[name] = Artifact{URI: a.URI, SHA256: a.Hash, Folder: a.Type == "archive" || isArchive(a.URI)}
+	}
+	service := state.service()
+	if err := c.monitored(ctx, state, service); err != nil {
+		return nil, nil, err
+	}
+	return state, doc, c.models(ctx, state, service)
+}
+
+// monitored asks for the models of each monitoring. What the server refuses
+// troubles that monitoring alone; a server that cannot be reached ends the reading.
+func (c *ClearMLSource) monitored(ctx context.Context, state *State, service serving.Service) error {
+	for _, key := range slices.Sorted(maps.Keys(service.Monitoring)) {
+		m := service.Monitoring[key]
+		found, err := c.query(ctx, m)
+		switch {
+		case err == nil:
+			state.Found[key] = found
+		case errors.Is(err, clearml.ErrNotFound):
+			state.Trouble[key] = fmt.Sprintf("project %q does not exist yet", m.Project)
+		case errors.Is(err, clearml.ErrUnavailable) || ctx.Err() != nil:
+			return err
+		default:
+			state.Trouble[key] = err.Error()
+		}
+	}
+	return nil
+}
+
+// spareModels is how many more models are asked for than are served, because
+// those that are still being uploaded do not count.
+const spareModels = 20
+
+func (c *ClearMLSource) query(ctx context.Context, m serving.Monitoring) ([]serving.MonitoredModel, error) {
+	filter := clearml.ModelFilter{Tags: m.Tags, PublishedOnly: m.OnlyPublished, NewestFirst: true}
+	if m.MaxVersions > 0 {
+		filter.Limit = m.MaxVersions + spareModels
+	}
+	if m.Name != "" {
+		filter.Name = "^" + clearml.QuotePattern(m.Name) + "$"
+	}
+	if m.Project != "" {
+		project, err := c.Client.FindProject(ctx, m.Project)
+		if err != nil {
+			return nil, err
+		}
+		filter.ProjectID = project.ID
+	}
+	models, err := c.Client.Models(ctx, filter)
+	if err != nil {
+		return nil, err
+	}
+	var found []serving.MonitoredModel
+	for _, model := range models {
+		if placeholder(model.URI) != "" {
+			continue
+		}
+		if m.MaxVersions > 0 && len(found) == m.MaxVersions {
+			break
+		}
+		found = append(found, serving.MonitoredModel{ID: serving.ModelID(model.ID), Created: model.Created.Time, URI: model.URI, Code: serving.CodeOf(model.Metadata)})
+	}
+	return found, nil
+}
+
+// models looks up every model that an endpoint names.
+func (c *ClearMLSource) models(ctx context.Context, state *State, service serving.Service) error {
+	var ids []string
+	for _, e := range service.Endpoints {
+		if e.ModelID != "" {
+			ids = append(ids, string(e.ModelID))
+		}
+	}
+	for _, found := range state.Found {
+		for _, m := range found {
+			ids = append(ids, string(m.ID))
+		}
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	for chunk := range slices.Chunk(ids, 500) { // the most that a server gives at once
+		models, err := c.Client.Models(ctx, clearml.ModelFilter{IDs: chunk, WithArchived: true})
+		if err != nil {
+			return fmt.Errorf("look up the models of the endpoints: %w", err)
+		}
+		for _, m := range models {
+			state.Models[serving.ModelID(m.ID)] = Model{Name: m.Name, URI: m.URI, Changed: m.LastUpdate.String(), Missing: placeholder(m.URI)}
+		}
+	}
+	return nil
+}
+
+// placeholder says why a model whose uri is not that of a file cannot be had yet.
+func placeholder(uri string) string {
+	switch path.Base(uri) {
+	case "uploading_file":
+		return "the model's file is still being uploaded"
+	case "failed_uploading":
+		return "the model's file failed to upload: train or upload it again"
+	}
+	if uri == "" || uri == "." {
+		return "the model has no file"
+	}
+	return ""
+}
+
+// number gives new monitored models their versions and writes them back before
+// anybody serves them. A server that lets us read only does not stop serving:
+// the numbers, given in the order of creation, are then the same at each start.
+func (c *ClearMLSource) number(ctx context.Context, state *State, doc *clearml.Service) error {
+	service := state.service()
+	state.Versions = service.Known()
+	given := false
+	for _, key := range slices.Sorted(maps.Keys(state.Found)) {
+		base := string(serving.CleanURL(service.Monitoring[key].BaseServingURL))
+		next, changed := state.Versions.Assign(base, state.Found[key])
+		state.Versions, given = next, given || changed
+	}
+	var writes []serving.Section
+	if given {
+		writes = append(writes, serving.SectionVersions)
+	}
+	records := serving.Resolve(service, state.Found, state.Versions).MonitoringRecords()
+	after := service
+	after.Versions, after.MonitoringEndpoints = state.Versions, records
+	if !sameRecords(service, after) {
+		writes = append(writes, serving.SectionMonitoringEndpoints)
+	}
+	for _, section := range writes {
+		text, err := after.Encode(section)
+		if err != nil {
+			return err
+		}
+		err = c.Client.SaveSection(ctx, doc, section, text)
+		if errors.Is(err, clearml.ErrConflict) || errors.Is(err, clearml.ErrUnavailable) || ctx.Err() != nil {
+			return err
+		}
+		if err != nil && c.unwritable != err.Error() {
+			c.unwritable = err.Error()
+			c.Logger.Warn("version numbers cannot be written back to the serving service", "service_id", state.ServiceID, "err", err)
+		}
+		if err == nil {
+			c.unwritable = ""
+			state.Sections[section] = json.RawMessage(text)
+		}
+	}
+	return nil
+}
+
+// sameRecords tells whether what monitoring made is written back already.
+func sameRecords(before, after serving.Service) bool {
+	a, errA := before.Encode(serving.SectionMonitoringEndpoints)
+	b, errB := after.Encode(serving.SectionMonitoringEndpoints)
+	return errA == nil && errB == nil && a == b
+}

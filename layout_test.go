@@ -1,0 +1,231 @@
+// Package layout holds no code: its tests keep the tree's shape. They own the
+// arrows between packages, the one package comment each, and the names that no
+// folder or file may have.
+package layout
+
+import (
+	"go/build"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "clearmlserving"
+
+// arrow allows the packages below from to import the packages below each of to.
+// What no arrow allows is forbidden; more than one arrow may fit a package.
+type arrow struct {
+	from string
+	to   []string
+	why  string // said when a package does otherwise
+}
+
+// A package matches "x" when it is x or lies below it, and "x!" only when it is x.
+var arrows = []arrow{
+	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"inference!", []string{"inference/listener", "inference/reconcile", "inference/router", "inference/engine", "clearml", "listen", "serving"}, "the front of the data plane sees its own rooms; only engines see workers and only reconcile sees storage"},
+	{"inference/listener", []string{"inference/engine!"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
+	{"inference/router", []string{"inference/engine!", "serving"}, "the router picks a model and does no I/O"},
+	{"inference/reconcile", []string{"inference/router", "inference/engine!", "clearml", "serving", "storage"}, "reconcile loads models through the engine contract and fetches files through storage, never by an engine of its own"},
+	{"inference/engine!", []string{"serving"}, "the engine contract is what all rooms share, so it imports nothing but the vocabulary"},
+	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "serving", "worker"}, "an engine knows the contract and workers, not its neighbours or the client's HTTP"},
+	{"inference/engine/triton", []string{"inference/engine/v2"}, "Triton speaks the V2 protocol"},
+	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/store", "controlplane/ui", "listen", "serving", "storage"}, "controlplane assembles its parts; it meets inference over HTTP only"},
+	{"controlplane/api", []string{"controlplane/store!", "serving"}, "calls go through the store's contract, never to one database"},
+	{"controlplane/files", []string{"controlplane/store!", "storage"}, "the file server knows no tasks and no calls"},
+	{"controlplane/store", []string{"controlplane/store", "serving"}, "the store is the bottom of the control plane"},
+	{"controlplane/ui", []string{"clearml", "serving"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
+	{"statistics", []string{"statistics", "clearml", "listen", "serving", "storage"}, "statistics hangs on the control plane's API, not on the data plane"},
+	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
+	{"worker", []string{"process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},
+	{"clearml", []string{"hocon", "serving"}, "the client knows the API's words and the domain's"},
+	{"storage", []string{"storage"}, "cmd translates clearml.conf into storage.Options, so storage needs nothing of ours"},
+	{"process", nil, "process is the floor: it needs nothing of ours"},
+	{"listen", nil, "listen is the floor: it needs nothing of ours"},
+	{"hocon", nil, "hocon reads a text: it needs nothing of ours"},
+	{"serving", nil, "serving is the vocabulary: pure, it imports nothing of ours"},
+	{"bench", []string{"bench"}, "the benchmark drives the built binary from outside"},
+	{"e2e", []string{"e2e"}, "the end-to-end tests drive the built binary from outside"},
+}
+
+// below tells whether a package (its path in the module) fits a pattern: "x"
+// is x and all below it, "x!" only x, "x/" only what is below it.
+func below(pkg, pattern string) bool {
+	if exact, ok := strings.CutSuffix(pattern, "!"); ok {
+		return pkg == exact
+	}
+	if strings.HasSuffix(pattern, "/") {
+		return strings.HasPrefix(pkg, pattern)
+	}
+	return pkg == pattern || strings.HasPrefix(pkg, pattern+"/")
+}
+
+// suites are packages of tests over an interface: whoever fulfils it imports them.
+func suite(pkg string) bool { return strings.HasSuffix(pkg, "test") }
+
+// allowed tells whether from may import to, and why not.
+func allowed(from, to string) (ok bool, why string) {
+	for _, a := range arrows {
+		if !below(from, a.from) {
+			continue
+		}
+		why = a.why
+		for _, pattern := range a.to {
+			if below(to, pattern) {
+				return true, ""
+			}
+		}
+	}
+	if why == "" {
+		why = from + " has no arrow: add one to layout_test.go with its reason"
+	}
+	return false, why
+}
+
+// packages calls each with every folder of ours that holds Go files.
+func packages(t *testing.T, each func(dir string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if path != "." && hidden(d.Name()) {
+			return filepath.SkipDir
+		}
+		if files, err := filepath.Glob(filepath.Join(path, "*.go")); err != nil || len(files) > 0 {
+			each(filepath.ToSlash(path))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hidden are folders that are not source: made by tools, or fixtures.
+func hidden(name string) bool {
+	return strings.HasPrefix(name, ".") || name == "bin" || name == "testdata" || name == "node_modules"
+}
+
+func TestImportsFollowTheArrows(t *testing.T) {
+	seen := 0
+	packages(t, func(dir string) {
+		pkg, err := build.ImportDir(dir, 0)
+		if err != nil {
+			if _, none := err.(*build.NoGoError); none { //nolint:errorlint // go/build documents the plain type
+				return
+			}
+			t.Errorf("%s: %v", dir, err)
+			return
+		}
+		seen++
+		inTests := slices.Concat(pkg.TestImports, pkg.XTestImports)
+		for _, path := range slices.Concat(pkg.Imports, inTests) {
+			to, ours := strings.CutPrefix(path, module+"/")
+			if !ours || to == dir {
+				continue
+			}
+			if testOnly := !slices.Contains(pkg.Imports, path); testOnly && (suite(to) || below(dir, "cmd")) {
+				continue // a suite is imported by the tests of what fulfils its interface
+			}
+			if suite(dir) && below(to, filepath.ToSlash(filepath.Dir(dir))) {
+				continue // a suite knows the interface that it tests
+			}
+			if ok, why := allowed(dir, to); !ok {
+				t.Errorf("%s must not import %s: %s", dir, to, why)
+			}
+		}
+	})
+	if seen < 5 {
+		t.Fatalf("looked at %d packages only: is the test run in the module's root?", seen)
+	}
+}
+
+func TestEveryPackageHasOneComment(t *testing.T) {
+	packages(t, func(dir string) {
+		files, err := filepath.Glob(filepath.Join(dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var commented []string
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") && dir != "." {
+				continue
+			}
+			parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.PackageClauseOnly)
+			if err != nil {
+				t.Errorf("%s: %v", file, err)
+				continue
+			}
+			if parsed.Doc == nil {
+				continue
+			}
+			commented = append(commented, file)
+			if text := parsed.Doc.Text(); parsed.Name.Name != "main" && !strings.HasPrefix(text, "Package "+parsed.Name.Name+" ") {
+				t.Errorf("%s: the package comment must begin with \"Package %s \"", file, parsed.Name.Name)
+			}
+		}
+		if len(commented) != 1 && !(len(commented) == 0 && onlyTests(files)) {
+			t.Errorf("%s: want the package comment in exactly one file, found it in %d %v", dir, len(commented), commented)
+		}
+	})
+}
+
+func onlyTests(files []string) bool {
+	return !slices.ContainsFunc(files, func(file string) bool { return !strings.HasSuffix(file, "_test.go") })
+}
+
+// forbiddenNames say nothing about what is inside.
+var forbiddenNames = []string{"util", "utils", "common", "helper", "helpers", "misc", "base", "manager", "interfaces", "mocks", "types", "pkg", "internal"}
+
+func TestNoNameThatSaysNothing(t *testing.T) {
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if path != "." && d.IsDir() && hidden(d.Name()) {
+			return filepath.SkipDir
+		}
+		if !d.IsDir() && !slices.Contains([]string{".go", ".py", ".sh"}, filepath.Ext(path)) {
+			return nil
+		}
+		name := strings.TrimSuffix(strings.TrimSuffix(d.Name(), filepath.Ext(path)), "_test")
+		if slices.Contains(forbiddenNames, name) {
+			t.Errorf("%s: %q says nothing about what is inside; name it after its subject, or move it to its one user", path, name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestEveryDependencyIsExplained(t *testing.T) {
+	mod, err := os.ReadFile("go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	explained, err := os.ReadFile("docs/dependencies.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	direct := 0
+	for line := range strings.Lines(string(mod)) {
+		fields := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
+		if len(fields) != 2 || !strings.HasPrefix(fields[1], "v") || !strings.Contains(fields[0], ".") {
+			continue // indirect ones have a comment behind them
+		}
+		direct++
+		if !strings.Contains(string(explained), "`"+fields[0]+"`") {
+			t.Errorf("docs/dependencies.md says nothing about %s: what for, why this one, licence", fields[0])
+		}
+	}
+	if direct == 0 {
+		t.Fatal("no direct dependency found in go.mod: the test reads it wrongly")
+	}
+}

@@ -1,0 +1,118 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+)
+
+// openCall is a send_request of user code that is being answered.
+type openCall struct {
+	parent uint64
+	cancel context.CancelFunc
+}
+
+// called starts to answer a send_request of the worker's code.
+func (w *worker) called(ctx context.Context, fr *frame) error {
+	head, err := parseCallHead(fr.meta)
+	if err != nil {
+		return err
+	}
+	g := w.g
+	body := fr.body
+	if !fr.owned {
+		body = append([]byte(nil), body...)
+	}
+	c := CallRequest{From: g.spec.Endpoint, Depth: 1, URL: head.url, Version: head.version, Body: body, ContentType: head.contentType}
+	id := fr.id
+
+	g.mu.Lock()
+	if len(w.calls) >= g.o.MaxCalls {
+		g.mu.Unlock()
+		w.answerCall(id, refusedCall(503, fmt.Sprintf("%d calls of this worker are under way already", g.o.MaxCalls)))
+		return nil
+	}
+	if w.calls[id] != nil {
+		g.mu.Unlock()
+		return fmt.Errorf("%w: call %d twice", errFrame, id)
+	}
+	deadline := time.Time{}
+	if parent := w.flights[head.parent]; parent != nil {
+		c.Depth, c.RequestID, deadline = parent.req.Depth+1, parent.req.ID, parent.deadline
+	}
+	var cancel context.CancelFunc
+	if deadline.IsZero() {
+		ctx, cancel = context.WithCancel(ctx)
+	} else {
+		ctx, cancel = context.WithDeadline(ctx, deadline)
+	}
+	w.calls[id] = &openCall{parent: head.parent, cancel: cancel}
+	g.mu.Unlock()
+
+	g.all.Go(func() {
+		defer cancel()
+		response := w.call(ctx, c)
+		g.mu.Lock()
+		delete(w.calls, id)
+		g.mu.Unlock()
+		w.answerCall(id, response)
+	})
+	return nil
+}
+
+// call has one call answered; whatever goes wrong is an answer.
+func (w *worker) call(ctx context.Context, c CallRequest) CallResponse {
+	if w.g.o.Caller == nil {
+		return refusedCall(501, "this service does not answer send_request")
+	}
+	response, err := w.g.o.Caller.Call(ctx, c)
+	if err == nil && response.Stream != nil {
+		response.Body, err = w.readAll(ctx, response)
+	}
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return refusedCall(504, "the deadline of the request that calls has passed")
+	case err != nil:
+		return refusedCall(500, err.Error())
+	case len(response.Body)+len(response.ContentType) > w.g.o.MaxFrame:
+		return refusedCall(500, fmt.Sprintf("the answer has %d bytes, more than the limit of %d", len(response.Body), w.g.o.MaxFrame))
+	}
+	return response
+}
+
+func (w *worker) readAll(ctx context.Context, r CallResponse) ([]byte, error) {
+	defer r.Stream.Close() // a stream's Close has nothing to say
+	var body []byte
+	for {
+		piece, err := r.Stream.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return body, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if body = append(body, piece...); len(body) > w.g.o.MaxFrame {
+			return nil, fmt.Errorf("the streamed answer is larger than the limit of %d bytes", w.g.o.MaxFrame)
+		}
+	}
+}
+
+func (w *worker) answerCall(id uint64, r CallResponse) {
+	h := header{
+		kind: kindCallAnswer, id: id, code: uint16(r.Status),
+		head: uint32(len(r.ContentType)), length: uint32(len(r.ContentType) + len(r.Body)),
+	}
+	w.out.add(append(appendHeader(make([]byte, 0, headerSize+len(r.ContentType)), h), r.ContentType...), r.Body, nil)
+	w.out.flush()
+}
+
+func refusedCall(status int, text string) CallResponse {
+	body, err := json.Marshal(map[string]string{"detail": text})
+	if err != nil { // a string always encodes
+		body = []byte(`{"detail":"call failed"}`)
+	}
+	return CallResponse{Status: status, ContentType: "application/json", Body: body}
+}

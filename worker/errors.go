@@ -1,0 +1,110 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"clearmlserving/process"
+)
+
+var (
+	// ErrOverloaded: too many requests of this endpoint wait already.
+	ErrOverloaded = errors.New("too many requests are waiting for this endpoint")
+	// ErrDeadline: the request's deadline passed before the answer.
+	ErrDeadline = errors.New("deadline passed before the endpoint answered")
+	// ErrClosed: the group or the pool is closed.
+	ErrClosed = errors.New("closed")
+	// ErrTooLarge: the request does not fit into a frame.
+	ErrTooLarge = errors.New("request is larger than a worker takes")
+	// ErrReentry: calls among endpoints are nested deeper than the workers allow.
+	ErrReentry = errors.New("endpoints call each other too deeply")
+)
+
+// DiedError says that a worker died while it executed the request.
+type DiedError struct {
+	Endpoint string
+	Death    process.Death
+}
+
+func (e *DiedError) Error() string {
+	return fmt.Sprintf("endpoint %q: worker died: %s", e.Endpoint, e.Death)
+}
+
+func (e *DiedError) Unwrap() error { return e.Death }
+
+// UnavailableError says that an endpoint has no worker now and will not have one
+// at once.
+type UnavailableError struct {
+	Endpoint   string
+	Reason     string
+	RetryAfter time.Duration
+}
+
+func (e *UnavailableError) Error() string {
+	return fmt.Sprintf("endpoint %q has no worker now: %s", e.Endpoint, e.Reason)
+}
+
+// LoadError says why an endpoint could not be loaded.
+type LoadError struct {
+	Endpoint string
+	// Text says what is wrong, in the words of the Python side.
+	Text string
+	// Traceback is the user's part of the traceback, "" when user code is not to blame.
+	Traceback string
+	// LastLines is the end of what the worker wrote to stderr.
+	LastLines []string
+	// Death is how the worker ended while it loaded, zero when it lived.
+	Death process.Death
+}
+
+func (e *LoadError) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "load endpoint %q: %s", e.Endpoint, e.Text)
+	if !e.Death.IsZero() && len(e.LastLines) > 0 {
+		b.WriteString("; its last lines:\n" + strings.Join(e.LastLines, "\n"))
+	}
+	return b.String()
+}
+
+func (e *LoadError) Unwrap() error {
+	if e.Death.IsZero() {
+		return nil
+	}
+	return e.Death
+}
+
+// PythonError says that an interpreter cannot be used.
+type PythonError struct {
+	// Python is the interpreter that was tried, or all of them.
+	Python string
+	// Problem says which of the ways to be unusable it is.
+	Problem PythonProblem
+	// Text says more.
+	Text string
+	// Hint is what to do, with a command to paste.
+	Hint string
+	Err  error
+}
+
+// PythonProblem is a way in which an interpreter is unusable.
+type PythonProblem int
+
+// The ways.
+const (
+	PythonNotFound PythonProblem = iota + 1
+	PythonTooOld
+	PythonBroken
+	PythonLacksPackage
+)
+
+func (e *PythonError) Error() string {
+	s := e.Text
+	if e.Hint != "" {
+		s += "; " + e.Hint
+	}
+	return s
+}
+
+func (e *PythonError) Unwrap() error { return e.Err }

@@ -1,0 +1,337 @@
+package worker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"clearmlserving/worker"
+)
+
+func askErr(ctx context.Context, g *worker.Group, question string) error {
+	_, err := g.Do(ctx, &worker.Request{Body: []byte(question)})
+	return err
+}
+
+func TestADeathHasACauseAndTheNextRequestAWorker(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, tc := range map[string]struct {
+		question string
+		want     []string
+		signal   syscall.Signal
+	}{
+		"exit": {`{"do":"exit","code":7}`, []string{"exited with code 7"}, 0},
+		"kill": {`{"do":"kill"}`, []string{"SIGKILL"}, syscall.SIGKILL},
+		"segv": {`{"do":"segv"}`, []string{"SIGSEGV"}, syscall.SIGSEGV},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := w.start(t, name, "echo.py", nil)
+			before := ask(t, g, `{"do":"pid"}`)
+			err := askErr(t.Context(), g, tc.question)
+			var died *worker.DiedError
+			if !errors.As(err, &died) {
+				t.Fatalf("err = %v, want a *DiedError", err)
+			}
+			for _, text := range append(tc.want, name) {
+				if !strings.Contains(err.Error(), text) {
+					t.Errorf("err = %v lacks %q", err, text)
+				}
+			}
+			if died.Death.Signal != tc.signal || died.Death.Asked || died.Death.OOM {
+				t.Errorf("death = %+v", died.Death)
+			}
+			if name == "segv" && !strings.Contains(died.Death.Detail(), "echo.py") {
+				t.Errorf("the last lines do not say where it crashed: %q", died.Death.LastLines)
+			}
+			if after := ask(t, g, `{"do":"pid"}`); after == before {
+				t.Error("the dead worker answers")
+			}
+			if s := g.Status(); s.Restarts != 1 || s.LastDeath == "" {
+				t.Errorf("status = %+v", s)
+			}
+		})
+	}
+}
+
+func TestOnlyBegunRequestsAreLostWithAWorker(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	died, answered := 0, 0
+	for i := range 40 {
+		all.Go(func() {
+			q := strconv.Itoa(i)
+			if i == 0 {
+				q = `{"do":"exit","code":1}`
+			}
+			r, err := g.Do(t.Context(), &worker.Request{Body: []byte(q)})
+			mu.Lock()
+			defer mu.Unlock()
+			var de *worker.DiedError
+			switch {
+			case errors.As(err, &de) && i == 0:
+				died++
+			case err == nil && string(r.Body) == q:
+				answered++
+			default:
+				t.Errorf("request %d: %v", i, err)
+			}
+		})
+	}
+	all.Wait()
+	if died != 1 || answered != 39 {
+		t.Errorf("%d died, %d answered", died, answered)
+	}
+}
+
+func TestADeadlineIsKeptAndWhoHangsIsReplaced(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	before := ask(t, g, `{"do":"pid"}`)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	started := time.Now()
+	err := askErr(ctx, g, `{"do":"spin"}`)
+	if !errors.Is(err, worker.ErrDeadline) {
+		t.Fatalf("err = %v, want ErrDeadline", err)
+	}
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("the error came after %s", took)
+	}
+	if after := ask(t, g, `{"do":"pid"}`); after == before {
+		t.Error("the hung worker answers")
+	}
+	w.log.waitFor(t, "past its deadline")
+	w.log.waitFor(t, "in process") // where it hung
+}
+
+func TestARequestThatEndsInTheGraceCostsNoWorker(t *testing.T) {
+	w := newWorld(t, func(o *worker.Options) { o.KillGrace = 10 * time.Second })
+	g := w.start(t, "echo", "echo.py", nil)
+	before := ask(t, g, `{"do":"pid"}`)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := askErr(ctx, g, `{"do":"sleep","seconds":0.2}`); !errors.Is(err, worker.ErrDeadline) {
+		t.Fatalf("err = %v", err)
+	}
+	if after := ask(t, g, `{"do":"pid"}`); after != before {
+		t.Error("the worker was replaced")
+	}
+}
+
+func TestWaitingRequestsGiveUpAtTheirDeadline(t *testing.T) {
+	w := newWorld(t, func(o *worker.Options) { o.KillGrace = time.Minute; o.MaxQueue = 5 })
+	g := w.start(t, "echo", "echo.py", nil)
+	var busy sync.WaitGroup
+	busy.Go(func() { ask(t, g, `{"do":"sleep","seconds":0.5}`) })
+	eventually(t, "the worker is busy", func() bool { return g.Status().Workers[0].InFlight == 1 })
+	var all sync.WaitGroup
+	for range 6 {
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			if err := askErr(ctx, g, `{"do":"count"}`); !errors.Is(err, worker.ErrDeadline) {
+				t.Errorf("err = %v, want ErrDeadline", err)
+			}
+		})
+	}
+	eventually(t, "five wait", func() bool { return g.Status().Queued == 5 })
+	if err := askErr(t.Context(), g, `1`); !errors.Is(err, worker.ErrOverloaded) {
+		t.Errorf("the seventh: err = %v, want ErrOverloaded", err)
+	}
+	all.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	go cancel()
+	if err := askErr(ctx, g, `{"do":"count"}`); !errors.Is(err, context.Canceled) {
+		t.Errorf("a client that leaves: err = %v", err)
+	}
+	busy.Wait()
+	if got := ask(t, g, `{"do":"count"}`); got != "2" {
+		t.Errorf("user code was called %s times: what nobody waited for was executed", got)
+	}
+}
+
+func TestWhatDiesAgainAndAgainIsPaused(t *testing.T) {
+	w := newWorld(t, func(o *worker.Options) { o.MaxBackoff = 5 * time.Second })
+	g := w.start(t, "echo", "echo.py", nil)
+	var unavailable *worker.UnavailableError
+	for i := range 20 {
+		err := askErr(t.Context(), g, `{"do":"exit","code":4}`)
+		if errors.As(err, &unavailable) {
+			break
+		}
+		var died *worker.DiedError
+		if !errors.As(err, &died) {
+			t.Fatalf("%d: err = %v", i, err)
+		}
+	}
+	if unavailable == nil {
+		t.Fatal("it was restarted for ever")
+	}
+	if unavailable.RetryAfter <= 0 || !strings.Contains(unavailable.Reason, "code 4") {
+		t.Errorf("err = %+v", unavailable)
+	}
+	if s := g.Status(); s.State != worker.StateFailed || !strings.Contains(s.Reason, "code 4") {
+		t.Errorf("status = %+v", s)
+	}
+	eventually(t, "it comes back by itself", func() bool { return askErr(t.Context(), g, `1`) == nil })
+}
+
+func TestAFloodOfOutputNeitherBlocksNorFillsTheLog(t *testing.T) {
+	w := newWorld(t, func(o *worker.Options) { o.OutputRate = 20_000 })
+	g := w.start(t, "echo", "echo.py", nil)
+	ask(t, g, `{"do":"print","lines":20000,"width":200}`)
+	ask(t, g, `{"do":"print","lines":3,"width":100000}`)
+	if err := g.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	w.log.waitFor(t, "output dropped")
+	if n := len(w.log.String()); n > 1<<20 {
+		t.Errorf("the log has %d bytes", n)
+	}
+}
+
+func TestAWorkerThatSaysItIsBeyondHelpIsReplaced(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	before := ask(t, g, `{"do":"pid"}`)
+	if r := do(t, g, `{"do":"fatal"}`); r.Status != 500 || r.ErrorKind != "fatal" {
+		t.Errorf("answered %d %q", r.Status, r.ErrorKind)
+	}
+	if after := ask(t, g, `{"do":"pid"}`); after == before {
+		t.Error("it was not replaced")
+	}
+	w.log.waitFor(t, "only a new process can heal")
+}
+
+func TestTheZygotesDeathIsHealed(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	pid := ask(t, g, `{"do":"pid"}`)
+	zygote := parentOf(t, pid)
+	if err := syscall.Kill(zygote, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another worker answers", func() bool {
+		r, err := g.Do(t.Context(), &worker.Request{Body: []byte(`{"do":"pid"}`)})
+		return err == nil && string(r.Body) != pid
+	})
+	w.log.waitFor(t, "forked from died")
+	if alive(pid) {
+		t.Error("the old worker lives on")
+	}
+}
+
+func TestCloseLeavesNothing(t *testing.T) {
+	files := openFiles(t)
+	env, err := python()
+	if err != nil {
+		t.Skip(err)
+	}
+	pool := worker.New(worker.Options{Environment: env, RuntimeDir: t.TempDir(), Preload: []string{}})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- pool.Run(ctx) }()
+	var pids []string
+	for i := range 3 {
+		g, err := pool.Start(t.Context(), worker.Spec{Endpoint: fmt.Sprint("e", i), Engine: "custom", CodePath: code("echo.py"), Workers: i + 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, ask(t, g, `{"do":"pid"}`))
+		if i == 0 {
+			if err := g.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if err := askErr(t.Context(), g, `1`); !errors.Is(err, worker.ErrClosed) {
+				t.Errorf("after Close: err = %v", err)
+			}
+		}
+	}
+	pids = append(pids, strconv.Itoa(parentOf(t, pids[1])))
+	cancel() // two groups are still open
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	for _, pid := range pids {
+		if alive(pid) {
+			t.Errorf("process %s lives on", pid)
+		}
+	}
+	if _, err := pool.Start(t.Context(), worker.Spec{Endpoint: "late"}); !errors.Is(err, worker.ErrClosed) {
+		t.Errorf("Start after the end: err = %v", err)
+	}
+	eventually(t, "as few files are open as before", func() bool { return openFiles(t) <= files })
+}
+
+func TestCloseFinishesWhatIsUnderWay(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	var all sync.WaitGroup
+	for range 5 {
+		all.Go(func() { ask(t, g, `{"do":"sleep","seconds":0.05}`) })
+	}
+	eventually(t, "all are there", func() bool { s := g.Status(); return s.Queued+s.Workers[0].InFlight == 5 })
+	if err := g.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	all.Wait()
+	w.log.waitFor(t, "unloaded")
+}
+
+func TestCloseCutsOffWhatTakesTooLong(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	failed := make(chan error, 1)
+	go func() { failed <- askErr(context.Background(), g, `{"do":"spin"}`) }()
+	eventually(t, "it spins", func() bool { return g.Status().Workers[0].InFlight == 1 })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := g.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Close = %v", err)
+	}
+	var died *worker.DiedError
+	if err := <-failed; !errors.As(err, &died) || !died.Death.Asked {
+		t.Errorf("the request: err = %v", err)
+	}
+}
+
+func parentOf(t *testing.T, pid string) int {
+	t.Helper()
+	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	n, err := strconv.Atoi(strings.Fields(rest)[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func alive(pid string) bool {
+	b, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return false
+	}
+	_, rest, _ := strings.Cut(string(b), ") ")
+	return !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}

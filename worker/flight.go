@@ -1,0 +1,80 @@
+package worker
+
+import (
+	"sync"
+	"time"
+)
+
+type flightState uint8
+
+const (
+	waiting   flightState = iota // in the group's queue
+	sent                         // at a worker
+	streaming                    // its answer has begun
+	abandoned                    // nobody waits for it any more; it stays where it is until that is over
+	finished
+)
+
+// flight is one request on its way. It is taken from a pool: whoever ends it (see
+// Group.deliver) must be the last who knows it. Group.mu guards all but done.
+type flight struct {
+	req      Request
+	deadline time.Time
+	nested   bool
+	state    flightState
+	id       uint64 // at its worker
+	w        *worker
+	head     []byte // header and metadata of its frame, kept for the next one
+	stream   *Stream
+	watch    *time.Timer // kills the worker that goes on with it past its deadline
+
+	response *Response
+	err      error
+	done     chan struct{} // receives once, when response or err is set
+}
+
+type flightPool struct{ pool sync.Pool }
+
+func (p *flightPool) take(req *Request, deadline time.Time) *flight {
+	f, ok := p.pool.Get().(*flight)
+	if !ok {
+		f = &flight{done: make(chan struct{}, 1)}
+	}
+	f.req, f.deadline, f.nested, f.state = *req, deadline, req.Depth > 0, waiting
+	return f
+}
+
+// give returns a flight that nobody knows any more.
+func (p *flightPool) give(f *flight) {
+	if f.watch != nil {
+		f.watch.Stop()
+	}
+	select {
+	case <-f.done:
+	default:
+	}
+	head := f.head[:0]
+	if cap(head) > 4<<10 {
+		head = nil
+	}
+	*f = flight{done: f.done, head: head}
+	p.pool.Put(f)
+}
+
+// frameHead makes header and metadata of the flight's request frame.
+func (f *flight) frameHead() []byte {
+	size := requestHeadSize(f.req.ContentType, f.req.ID)
+	h := header{
+		kind: kindRequest, id: f.id, code: uint16(min(f.req.Depth, 1<<16-1)),
+		head: uint32(size), length: uint32(size + len(f.req.Body)),
+	}
+	if f.req.Sampled {
+		h.flags |= flagSampled
+	}
+	if f.nested {
+		h.flags |= flagNested
+	}
+	f.head = appendHeader(f.head[:0], h)
+	f.head = appendRequestHead(f.head, f.deadline, f.req.ContentType, f.req.ID)
+	return f.head
+}

@@ -1,0 +1,277 @@
+package worker
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+)
+
+// The frames between us and a worker: little-endian, a fixed header, then a head
+// (metadata) and a body. runtime/frames.py mirrors this file; a change of one is a
+// change of both.
+//
+//	length  u32   bytes after the header
+//	kind    u8
+//	flags   u8
+//	code    u16   depth of a request, status of an answer, credits of a stream
+//	head    u32   how many of the bytes after the header are metadata
+//	id      u64
+const headerSize = 20
+
+type frameKind uint8
+
+const (
+	kindSpec       frameKind = 1 // from us
+	kindRequest    frameKind = 2
+	kindCancel     frameKind = 3
+	kindCallAnswer frameKind = 4
+	kindCredit     frameKind = 5
+	kindStop       frameKind = 6
+
+	kindReady     frameKind = 16 // from the worker
+	kindLoadError frameKind = 17
+	kindAnswer    frameKind = 18
+	kindChunk     frameKind = 19
+	kindEnd       frameKind = 20
+	kindCall      frameKind = 21
+	kindLog       frameKind = 22
+)
+
+const (
+	flagSampled   = 1 // of a request
+	flagNested    = 2 // of a request: may be executed while another waits for a call
+	flagStream    = 1 // of an answer: chunks follow
+	flagCancelled = 2 // of an answer: the request was not begun
+
+	streamWindow = 16 // chunks under way before the first credit
+)
+
+// errFrame is wrapped by every error about bytes that are no frames.
+var errFrame = errors.New("malformed frame from worker")
+
+type header struct {
+	length uint32
+	kind   frameKind
+	flags  uint8
+	code   uint16
+	head   uint32
+	id     uint64
+}
+
+func appendHeader(b []byte, h header) []byte {
+	b = binary.LittleEndian.AppendUint32(b, h.length)
+	b = append(b, byte(h.kind), h.flags)
+	b = binary.LittleEndian.AppendUint16(b, h.code)
+	b = binary.LittleEndian.AppendUint32(b, h.head)
+	return binary.LittleEndian.AppendUint64(b, h.id)
+}
+
+func parseHeader(b []byte, maxFrame int) (header, error) {
+	h := header{
+		length: binary.LittleEndian.Uint32(b),
+		kind:   frameKind(b[4]),
+		flags:  b[5],
+		code:   binary.LittleEndian.Uint16(b[6:]),
+		head:   binary.LittleEndian.Uint32(b[8:]),
+		id:     binary.LittleEndian.Uint64(b[12:]),
+	}
+	if uint64(h.length) > uint64(maxFrame) {
+		return h, fmt.Errorf("%w: %d bytes, more than the limit of %d", errFrame, h.length, maxFrame)
+	}
+	if h.head > h.length {
+		return h, fmt.Errorf("%w: a head of %d bytes in %d", errFrame, h.head, h.length)
+	}
+	return h, nil
+}
+
+// frame is a message as it was read. head and body are valid until the next read,
+// unless owned: then body is memory of its own.
+type frame struct {
+	header
+	meta  []byte
+	body  []byte
+	owned bool
+}
+
+// frameReader cuts a stream into frames with one kept buffer.
+type frameReader struct {
+	r          io.Reader
+	buf        []byte
+	start, end int
+	maxFrame   int
+}
+
+func newFrameReader(r io.Reader, maxFrame int) *frameReader {
+	return &frameReader{r: r, buf: make([]byte, 64<<10), maxFrame: maxFrame}
+}
+
+// more says whether a whole frame, or one too large for the buffer, is at hand:
+// the lot that one read brought is not over.
+func (fr *frameReader) more() bool {
+	have := fr.end - fr.start
+	if have < headerSize {
+		return false
+	}
+	return have-headerSize >= int(binary.LittleEndian.Uint32(fr.buf[fr.start:]))
+}
+
+// next returns the next frame, io.EOF at a clean end.
+func (fr *frameReader) next() (frame, error) {
+	if err := fr.need(headerSize); err != nil {
+		return frame{}, err
+	}
+	h, err := parseHeader(fr.buf[fr.start:], fr.maxFrame)
+	if err != nil {
+		return frame{}, err
+	}
+	size := headerSize + int(h.length)
+	if size > len(fr.buf) {
+		return fr.large(h)
+	}
+	if err := fr.need(size); err != nil {
+		return frame{}, unexpected(err)
+	}
+	payload := fr.buf[fr.start+headerSize : fr.start+size]
+	fr.start += size
+	return frame{header: h, meta: payload[:h.head:h.head], body: payload[h.head:]}, nil
+}
+
+// need reads until n bytes are at hand; n fits into the buffer.
+func (fr *frameReader) need(n int) error {
+	if fr.start == fr.end {
+		fr.start, fr.end = 0, 0
+	}
+	for fr.end-fr.start < n {
+		if fr.start+n > len(fr.buf) {
+			fr.end = copy(fr.buf, fr.buf[fr.start:fr.end])
+			fr.start = 0
+		}
+		got, err := fr.r.Read(fr.buf[fr.end:])
+		fr.end += got
+		if err != nil && fr.end-fr.start < n {
+			if errors.Is(err, io.EOF) && fr.end > fr.start {
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// large reads a frame that the buffer cannot hold into memory of its own, which
+// grows as the bytes arrive: a length that lies costs little.
+func (fr *frameReader) large(h header) (frame, error) {
+	fr.start += headerSize
+	size := int(h.length)
+	payload := make([]byte, 0, min(size, 1<<20))
+	for len(payload) < size {
+		if len(payload) == cap(payload) {
+			grown := make([]byte, len(payload), min(size, 4*cap(payload)))
+			copy(grown, payload)
+			payload = grown
+		}
+		free := payload[len(payload):cap(payload)]
+		if fr.start < fr.end {
+			n := copy(free, fr.buf[fr.start:fr.end])
+			fr.start += n
+			payload = payload[:len(payload)+n]
+			continue
+		}
+		n, err := fr.r.Read(free)
+		payload = payload[:len(payload)+n]
+		if err != nil && len(payload) < size {
+			return frame{}, unexpected(err)
+		}
+	}
+	return frame{header: h, meta: payload[:h.head:h.head], body: payload[h.head:], owned: true}, nil
+}
+
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// appendRequestHead writes deadline (epoch seconds, 0: none), content type and id.
+func appendRequestHead(b []byte, deadline time.Time, contentType, id string) []byte {
+	var seconds float64
+	if !deadline.IsZero() {
+		seconds = float64(deadline.UnixMicro()) / 1e6
+	}
+	contentType = contentType[:min(len(contentType), math.MaxUint16)]
+	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(seconds))
+	b = binary.LittleEndian.AppendUint16(b, uint16(len(contentType)))
+	b = append(b, contentType...)
+	return append(b, id...)
+}
+
+func requestHeadSize(contentType, id string) int {
+	return 10 + min(len(contentType), math.MaxUint16) + len(id)
+}
+
+// answerHead is the metadata of an answer; all slices point into the frame.
+type answerHead struct {
+	contentType []byte
+	errorKind   []byte
+	stats       []byte
+	headers     []Header
+}
+
+func parseAnswerHead(b []byte) (answerHead, error) {
+	bad := func() (answerHead, error) {
+		return answerHead{}, fmt.Errorf("%w: metadata of an answer cut short", errFrame)
+	}
+	if len(b) < 10 {
+		return bad()
+	}
+	nType, nKind := int(binary.LittleEndian.Uint16(b)), int(binary.LittleEndian.Uint16(b[2:]))
+	count, nStats := int(binary.LittleEndian.Uint16(b[4:])), int(binary.LittleEndian.Uint32(b[6:]))
+	b = b[10:]
+	if nType+nKind+nStats > len(b) || count*6 > len(b) {
+		return bad()
+	}
+	var h answerHead
+	h.contentType, b = b[:nType], b[nType:]
+	h.errorKind, b = b[:nKind], b[nKind:]
+	h.stats, b = b[:nStats], b[nStats:]
+	if count == 0 {
+		return h, nil
+	}
+	h.headers = make([]Header, 0, count)
+	for range count {
+		if len(b) < 6 {
+			return bad()
+		}
+		nName, nValue := int(binary.LittleEndian.Uint16(b)), int(binary.LittleEndian.Uint32(b[2:]))
+		b = b[6:]
+		if nName+nValue > len(b) {
+			return bad()
+		}
+		h.headers = append(h.headers, Header{Name: string(b[:nName]), Value: string(b[nName : nName+nValue])})
+		b = b[nName+nValue:]
+	}
+	return h, nil
+}
+
+// callHead is the metadata of a send_request.
+type callHead struct {
+	parent                    uint64
+	url, version, contentType string
+}
+
+func parseCallHead(b []byte) (callHead, error) {
+	if len(b) >= 14 {
+		h := callHead{parent: binary.LittleEndian.Uint64(b)}
+		nURL, nVersion := int(binary.LittleEndian.Uint16(b[8:])), int(binary.LittleEndian.Uint16(b[10:]))
+		nType := int(binary.LittleEndian.Uint16(b[12:]))
+		if b = b[14:]; nURL+nVersion+nType == len(b) {
+			h.url, h.version, h.contentType = string(b[:nURL]), string(b[nURL:nURL+nVersion]), string(b[nURL+nVersion:])
+			return h, nil
+		}
+	}
+	return callHead{}, fmt.Errorf("%w: metadata of a call cut short", errFrame)
+}

@@ -1,0 +1,391 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"clearmlserving/process"
+)
+
+// Group is the workers of one endpoint. Its methods may be called from any
+// goroutine.
+//
+// Work is pulled: a free worker gets a request at once, and what comes while all
+// are busy waits here for the first that is free. A little more than it executes
+// is sent ahead to each worker, which hides the time of its wake-up.
+type Group struct {
+	pool    *Pool
+	o       Options
+	spec    Spec
+	log     *slog.Logger
+	flights flightPool
+
+	all     sync.WaitGroup     // every goroutine of the group
+	drained chan struct{}      // closed when Close has begun and no request is left
+	cancel  context.CancelFunc // ends what starts workers
+
+	specJSON []byte // what each process is told first
+
+	template templateSeat
+
+	mu       sync.Mutex // guards the rest, and all flights and workers of the group
+	closed   bool
+	queue    []*flight // from first on
+	first    int
+	queued   int // of them, those that somebody still waits for
+	pending  int // flights that are queued or at a worker
+	workers  []*worker
+	seats    []*seat
+	async    bool
+	served   uint64
+	restarts int
+	lastLoad error
+	lastEnd  process.Death
+}
+
+func newGroup(p *Pool, spec Spec) *Group {
+	g := &Group{
+		pool: p, o: p.o, spec: spec, log: p.o.Logger.With("endpoint", spec.Endpoint),
+		drained: make(chan struct{}), cancel: func() {},
+	}
+	for i := range spec.Workers {
+		g.seats = append(g.seats, &seat{number: i, pause: backoff{limit: p.o.MaxBackoff}})
+	}
+	return g
+}
+
+// Async says whether the endpoint executes requests concurrently.
+func (g *Group) Async() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.async
+}
+
+// Do has one request answered. Errors: ErrDeadline or ctx's own, ErrOverloaded,
+// ErrTooLarge, ErrClosed, *DiedError, *UnavailableError. A user's error is a
+// Response. The caller may reuse the request's body once Do has returned, and
+// must close the response's Stream if there is one.
+func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
+	if size := len(req.Body) + requestHeadSize(req.ContentType, req.ID); size > g.o.MaxFrame {
+		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", g.spec.Endpoint, size, ErrTooLarge, g.o.MaxFrame)
+	}
+	if ctx.Err() != nil {
+		return nil, g.ended(ctx)
+	}
+	deadline, _ := ctx.Deadline()
+	f := g.flights.take(req, deadline)
+
+	w, err := g.admit(f)
+	if err != nil {
+		g.flights.give(f)
+		return nil, err
+	}
+	if w != nil {
+		w.out.flush()
+	}
+
+	select {
+	case <-f.done:
+	case <-ctx.Done():
+		if !g.abandon(ctx, f) {
+			return nil, g.ended(ctx)
+		}
+		<-f.done // it came at the same time
+	}
+	response, err := f.response, f.err
+	if response == nil || response.Stream == nil {
+		g.flights.give(f)
+	} // a stream's flight stays at its worker until the end of the stream
+	return response, err
+}
+
+// admit hands f to a worker, which the caller flushes, or to the queue.
+func (g *Group) admit(f *flight) (*worker, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil, fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrClosed)
+	}
+	w := g.pick(f)
+	if w == nil {
+		return nil, g.enqueue(f)
+	}
+	g.pending++
+	g.send(w, f)
+	return w, nil
+}
+
+func (g *Group) ended(ctx context.Context) error {
+	err := context.Cause(ctx)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrDeadline)
+	}
+	return fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, err)
+}
+
+// pick chooses the worker that gets f now, nil if f has to wait. mu is held.
+//
+// A nested request (one made by send_request) never waits here while a worker is
+// alive, and never behind others: a worker that itself waits in send_request
+// executes it on top. So endpoints that call each other cannot block each other,
+// however few workers they have.
+func (g *Group) pick(f *flight) *worker {
+	if g.queued > 0 && !f.nested {
+		return nil // nobody overtakes: a large request waits for an idle worker
+	}
+	var best *worker
+	rank := 1 << 30
+	for _, w := range g.workers {
+		if w.state != ready {
+			continue
+		}
+		n := len(w.flights)
+		r := n
+		switch {
+		case n == 0:
+			return w
+		case g.async:
+			if !f.nested && n >= g.o.Concurrency {
+				continue
+			}
+		case f.nested:
+			if len(w.calls) == 0 {
+				r += 1 << 20 // it executes; better one that waits
+			}
+		case len(w.calls) > 0 || n >= w.ahead || len(f.req.Body) >= byReference:
+			continue
+		}
+		if r < rank {
+			best, rank = w, r
+		}
+	}
+	return best
+}
+
+// enqueue lets f wait for a worker, if that makes sense. mu is held.
+func (g *Group) enqueue(f *flight) error {
+	if g.queued >= g.o.MaxQueue {
+		return fmt.Errorf("endpoint %q: %d requests wait already: %w", g.spec.Endpoint, g.queued, ErrOverloaded)
+	}
+	if err := g.unavailable(); err != nil {
+		return err
+	}
+	if len(g.queue) == cap(g.queue) {
+		g.compact()
+	}
+	g.queue = append(g.queue, f)
+	g.queued++
+	g.pending++
+	return nil
+}
+
+// compact drops the flights that nobody waits for from the queue. mu is held.
+func (g *Group) compact() {
+	kept := g.queue[:0]
+	for _, f := range g.queue[g.first:] {
+		if f.state == waiting {
+			kept = append(kept, f)
+		} else {
+			g.flights.give(f)
+		}
+	}
+	clear(g.queue[len(kept):])
+	g.queue, g.first = kept, 0
+}
+
+// unavailable says why no worker will take a request soon, nil if one will. mu is held.
+func (g *Group) unavailable() error {
+	for _, w := range g.workers {
+		if w.state == ready {
+			return nil
+		}
+	}
+	soonest := time.Duration(-1)
+	for _, s := range g.seats {
+		left := time.Until(s.until)
+		if s.until.IsZero() || left < 500*time.Millisecond {
+			return nil // it starts, or will at once
+		}
+		if soonest < 0 || left < soonest {
+			soonest = left
+		}
+	}
+	reason := "its workers die again and again"
+	switch {
+	case g.lastLoad != nil:
+		reason = g.lastLoad.Error()
+	case !g.lastEnd.IsZero():
+		reason = "its workers die again and again, the last one: " + g.lastEnd.String()
+	}
+	return &UnavailableError{Endpoint: g.spec.Endpoint, Reason: reason, RetryAfter: soonest}
+}
+
+// send hands f to w; the caller flushes w.out after it has released mu, which is held.
+func (g *Group) send(w *worker, f *flight) {
+	if len(w.flights) == 0 {
+		w.busySince = time.Now()
+	}
+	w.nextID++
+	f.id, f.w, f.state = w.nextID, w, sent
+	w.flights[f.id] = f
+	w.out.add(f.frameHead(), f.req.Body, f)
+}
+
+// feed gives w what waits, as much as it may have; mu is held, and the caller
+// flushes w.out.
+func (g *Group) feed(w *worker) {
+	for g.first < len(g.queue) {
+		f := g.queue[g.first]
+		if f.state == waiting && !g.fits(w, f) {
+			return
+		}
+		g.queue[g.first] = nil
+		g.first++
+		if g.first == len(g.queue) {
+			g.queue, g.first = g.queue[:0], 0
+		}
+		if f.state == waiting {
+			g.queued--
+			g.send(w, f)
+		} else {
+			g.flights.give(f)
+		}
+	}
+}
+
+func (g *Group) fits(w *worker, f *flight) bool {
+	n := len(w.flights)
+	switch {
+	case w.state != ready:
+		return false
+	case n == 0 || f.nested:
+		return true
+	case g.async:
+		return n < g.o.Concurrency
+	default:
+		return len(w.calls) == 0 && n < w.ahead && len(f.req.Body) < byReference
+	}
+}
+
+// deliver ends the wait for f. mu is held, and f is in no table any more.
+func (g *Group) deliver(f *flight, response *Response, err error) {
+	g.gone()
+	if f.state == abandoned {
+		g.flights.give(f)
+		return
+	}
+	f.state, f.response, f.err = finished, response, err
+	f.done <- struct{}{}
+}
+
+// gone counts a flight out. mu is held.
+func (g *Group) gone() {
+	g.pending--
+	if g.closed && g.pending == 0 {
+		close(g.drained)
+	}
+}
+
+// abandon stops the wait for f because ctx has ended. It says whether the answer
+// has come meanwhile: then f.done is about to receive.
+func (g *Group) abandon(ctx context.Context, f *flight) (answered bool) {
+	g.mu.Lock()
+	w := f.w
+	switch f.state {
+	case finished, streaming:
+		g.mu.Unlock()
+		return true
+	case waiting:
+		f.state = abandoned // stays in the queue until its turn
+		f.req.Body = nil
+		g.queued--
+		g.gone()
+		g.mu.Unlock()
+		return false
+	}
+	f.state = abandoned
+	if len(f.req.Body) >= byReference {
+		w.out.release(f) // the worker may not have read it, and its memory is the caller's
+	}
+	f.req.Body = nil
+	w.cancel(f)
+	g.watch(w, f)
+	g.mu.Unlock()
+	w.out.flush()
+	return false
+}
+
+// watch has w killed if it still executes f when the deadline is past by more
+// than the grace. mu is held.
+func (g *Group) watch(w *worker, f *flight) {
+	if f.deadline.IsZero() {
+		return // nobody has said how long is too long
+	}
+	id := f.id
+	wait := max(time.Until(f.deadline), 0) + g.o.KillGrace
+	f.watch = time.AfterFunc(wait, func() {
+		g.mu.Lock()
+		hung := w.flights[id] == f && f.state == abandoned && w.marks.begun(id, f.nested)
+		g.mu.Unlock()
+		if hung {
+			w.kill(fmt.Sprintf("a request went on for %s past its deadline", g.o.KillGrace))
+		}
+	})
+}
+
+// Close stops the group: no new requests, those under way are finished as long as
+// ctx allows, then the workers unload and end. When it returns no process and no
+// goroutine of the group is left. The error says that something had to be cut off.
+// It may be called more than once.
+func (g *Group) Close(ctx context.Context) error {
+	g.mu.Lock()
+	first := !g.closed
+	g.closed = true
+	if first {
+		if g.pending == 0 {
+			close(g.drained)
+		}
+	}
+	g.mu.Unlock()
+	if !first {
+		g.all.Wait()
+		return nil
+	}
+	g.cancel()
+	var cut error
+	select {
+	case <-g.drained:
+	case <-ctx.Done():
+		cut = fmt.Errorf("close endpoint %q: requests were cut off: %w", g.spec.Endpoint, context.Cause(ctx))
+	}
+	g.mu.Lock()
+	workers := append([]*worker(nil), g.workers...)
+	g.mu.Unlock()
+	var ends sync.WaitGroup
+	for _, w := range workers {
+		ends.Go(func() { w.stop(ctx, g.o.StopGrace) })
+	}
+	ends.Wait()
+	g.template.close()
+	g.all.Wait()
+	g.mu.Lock()
+	g.failQueue(fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrClosed))
+	g.mu.Unlock()
+	g.pool.forget(g)
+	return cut
+}
+
+// failQueue answers everything that waits with err. mu is held.
+func (g *Group) failQueue(err error) {
+	waiters := g.queue[g.first:]
+	g.queue, g.first, g.queued = nil, 0, 0
+	for _, f := range waiters {
+		if f.state == waiting {
+			g.deliver(f, nil, err)
+		}
+	}
+}

@@ -1,0 +1,305 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// seat is a place for one worker of a group. A goroutine of its own keeps it
+// taken: it starts a worker, waits for its death, and starts the next one.
+type seat struct {
+	number int
+	pause  backoff
+	until  time.Time // guarded by Group.mu: when the next start is due, zero if it is not delayed
+}
+
+// templateSeat is the place for the process that has loaded the endpoint and from
+// which its workers are forked, so that they share the model's memory.
+type templateSeat struct {
+	mu      sync.Mutex // guards the rest; held while a template loads: the others would load the same
+	f       *forker
+	refused string // why the workers load for themselves
+}
+
+// start loads the first worker; the other seats follow in the background.
+func (g *Group) start(ctx context.Context) error {
+	spec, err := g.encodeSpec()
+	if err != nil {
+		g.pool.forget(g)
+		return fmt.Errorf("start %q: %w", g.spec.Endpoint, err)
+	}
+	g.specJSON = spec
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	g.mu.Lock()
+	g.cancel = cancel
+	closed := g.closed
+	g.mu.Unlock()
+	if closed {
+		cancel()
+		return fmt.Errorf("start %q: %w", g.spec.Endpoint, ErrClosed)
+	}
+	first, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(life, stop)() // Close ends the load as well
+	started := time.Now()
+	w, err := g.spawn(first)
+	if err != nil {
+		_ = g.Close(ctx) // nothing is under way that could be cut off
+		return err
+	}
+	g.log.Info("endpoint loaded", "engine", g.spec.Engine, "worker", w.pid, "took", time.Since(started))
+	for i, s := range g.seats {
+		if i > 0 {
+			w = nil
+		}
+		taken := w
+		g.all.Go(func() { g.keep(life, s, taken) })
+	}
+	return nil
+}
+
+func (g *Group) encodeSpec() ([]byte, error) {
+	env := make(map[string]string, len(g.spec.Env))
+	for _, e := range cpuCaps(g.spec.Env) {
+		if name, value, ok := strings.Cut(e, "="); ok {
+			env[name] = value
+		}
+	}
+	fields := g.spec.Fields
+	if len(fields) == 0 {
+		fields = json.RawMessage("{}")
+	}
+	dir := ""
+	if g.spec.CodePath != "" {
+		dir = g.spec.CodePath
+		if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+			dir = filepath.Dir(dir)
+		}
+	}
+	threads := g.spec.Threads
+	if threads == 1 {
+		threads = 0 // as the zygote has it: nothing to set, which saves a look at every library
+	}
+	return json.Marshal(map[string]any{
+		"endpoint": g.spec.Endpoint, "engine": g.spec.Engine, "code_path": g.spec.CodePath, "code_name": g.spec.CodeName,
+		"model_path": g.spec.ModelPath, "fields": fields, "variables": g.spec.Variables, "threads": threads,
+		"extra": g.spec.Extra, "env": env, "dir": dir, "max_frame": g.o.MaxFrame, "max_reentry": g.o.MaxReentry,
+	})
+}
+
+// keep keeps a seat taken until ctx ends and its worker is buried.
+func (g *Group) keep(ctx context.Context, s *seat, w *worker) {
+	for {
+		if w == nil {
+			var err error
+			if w, err = g.spawn(ctx); err != nil {
+				if ctx.Err() != nil {
+					return
+				}
+				g.log.Error("worker not started", "seat", s.number, "err", err)
+				g.mu.Lock()
+				g.lastLoad = err
+				g.mu.Unlock()
+				if !g.rest(ctx, s) {
+					return
+				}
+				continue
+			}
+		}
+		<-w.buried
+		if ctx.Err() != nil {
+			return
+		}
+		g.mu.Lock()
+		g.restarts++
+		g.lastEnd = w.death
+		g.mu.Unlock()
+		g.log.Error("worker died", "worker", w.pid, "err", w.death, "requests", w.served, "last_lines", w.death.LastLines)
+		if time.Since(w.since) > g.o.MaxBackoff {
+			s.pause.reset()
+		}
+		w = nil
+		if !g.rest(ctx, s) {
+			return
+		}
+	}
+}
+
+// rest waits before the next start of a seat: not at all after the first death.
+func (g *Group) rest(ctx context.Context, s *seat) bool {
+	wait := s.pause.next()
+	if wait == 0 {
+		return ctx.Err() == nil
+	}
+	g.mu.Lock()
+	s.until = time.Now().Add(wait)
+	if err := g.unavailable(); err != nil {
+		g.failQueue(err)
+	}
+	g.mu.Unlock()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	s.until = time.Time{}
+	g.mu.Unlock()
+	return ctx.Err() == nil
+}
+
+// spawn makes one worker that can answer.
+func (g *Group) spawn(ctx context.Context) (*worker, error) {
+	for attempt := 0; ; attempt++ {
+		w, err := g.spawnOnce(ctx)
+		if errors.Is(err, errForkerGone) && attempt < 3 && ctx.Err() == nil {
+			continue // a new zygote or template is on its way
+		}
+		return w, err
+	}
+}
+
+func (g *Group) spawnOnce(ctx context.Context) (*worker, error) {
+	var from *forker
+	if g.spec.Workers > 1 {
+		f, self, err := g.fromTemplate(ctx)
+		if err != nil || self != nil {
+			return self, err
+		}
+		from = f
+	}
+	if from == nil {
+		f, err := g.pool.zygote.get(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("start a worker of %q: %w", g.spec.Endpoint, err)
+		}
+		from = f
+	}
+	w, _, err := g.launch(ctx, from, false)
+	if err != nil {
+		return nil, fmt.Errorf("start a worker of %q: %w", g.spec.Endpoint, err)
+	}
+	r, err := g.await(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	return g.enlist(ctx, w, r)
+}
+
+// fromTemplate returns the forker of the group's template, which is loaded if
+// there is none. Where workers must not be forked from a loaded process, that
+// process itself is returned as a worker, and later ones load for themselves.
+func (g *Group) fromTemplate(ctx context.Context) (*forker, *worker, error) {
+	t := &g.template
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.f != nil && t.f.alive() {
+		return t.f, nil, nil
+	}
+	t.f = nil
+	if t.refused != "" {
+		return nil, nil, nil
+	}
+	zygote, err := g.pool.zygote.get(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("start the template of %q: %w", g.spec.Endpoint, err)
+	}
+	w, children, err := g.launch(ctx, zygote, true)
+	if err != nil {
+		return nil, nil, fmt.Errorf("start the template of %q: %w", g.spec.Endpoint, err)
+	}
+	g.all.Go(func() { children.read(func(control) {}) })
+	r, err := g.await(ctx, w)
+	if err != nil {
+		children.close()
+		return nil, nil, err
+	}
+	if r.Template {
+		t.f = children
+		return children, nil, nil
+	}
+	children.close()
+	t.refused = r.Why
+	g.log.Info("workers load for themselves", "reason", r.Why)
+	self, err := g.enlist(ctx, w, r)
+	return nil, self, err
+}
+
+func (t *templateSeat) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.f != nil {
+		t.f.close()
+		t.f = nil
+	}
+	t.refused = "closed"
+}
+
+// await waits until w has loaded, as long as it makes progress.
+func (g *Group) await(ctx context.Context, w *worker) (loadResult, error) {
+	interval := min(max(g.o.LoadStall/20, 10*time.Millisecond), time.Second)
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	lastSign, lastMove := progressOf(w.pid), time.Now()
+	for {
+		select {
+		case r := <-w.loaded:
+			if r.err == nil {
+				return r, nil
+			}
+			w.stop(ctx, g.o.StopGrace)
+			var failed *LoadError
+			if errors.As(r.err, &failed) && failed.Death.IsZero() {
+				failed.LastLines = w.tail.Lines()
+			}
+			return r, r.err
+		case now := <-ticker.C:
+			if sign := progressOf(w.pid); sign != lastSign || sign == "" {
+				lastSign, lastMove = sign, now
+			}
+			if now.Sub(lastMove) < g.o.LoadStall {
+				continue
+			}
+			w.kill(fmt.Sprintf("loading made no progress for %s", g.o.LoadStall))
+			<-w.buried
+			return loadResult{}, &LoadError{
+				Endpoint: g.spec.Endpoint, LastLines: w.death.LastLines, Death: w.death,
+				Text: fmt.Sprintf("loading made no progress for %s, its process was killed", g.o.LoadStall),
+			}
+		case <-ctx.Done():
+			g.mu.Lock()
+			w.asked = true
+			g.mu.Unlock()
+			w.process.kill(syscall.SIGKILL, true)
+			<-w.buried
+			return loadResult{}, fmt.Errorf("load endpoint %q: %w", g.spec.Endpoint, context.Cause(ctx))
+		}
+	}
+}
+
+// enlist makes a loaded worker one that gets requests.
+func (g *Group) enlist(ctx context.Context, w *worker, r loadResult) (*worker, error) {
+	g.mu.Lock()
+	if g.closed || w.state == dead {
+		g.mu.Unlock()
+		w.stop(ctx, g.o.StopGrace)
+		return nil, fmt.Errorf("start a worker of %q: %w", g.spec.Endpoint, ErrClosed)
+	}
+	w.state = ready
+	g.async = r.Async
+	g.lastLoad = nil
+	g.workers = append(g.workers[:len(g.workers):len(g.workers)], w)
+	g.feed(w)
+	g.mu.Unlock()
+	w.out.flush()
+	return w, nil
+}

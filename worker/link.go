@@ -1,0 +1,444 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"clearmlserving/process"
+)
+
+type workerState uint8
+
+const (
+	loading workerState = iota
+	ready
+	leaving // gets nothing new
+	dead
+)
+
+// How much work is sent ahead to a busy worker: as many requests as it executes
+// in aheadTime, but at least two, so that its wake-up is hidden.
+const (
+	aheadTime = time.Millisecond
+	aheadMin  = 2
+	aheadMax  = 64
+)
+
+// worker is one process and our end of its socket. Group.mu guards the second part.
+type worker struct {
+	g       *Group
+	n       uint64
+	pid     int
+	since   time.Time
+	log     *slog.Logger
+	process *forked
+	conn    *net.UnixConn
+	out     *outbox
+	marks   *marks
+	tail    *process.Tail
+	printed *output
+	oom     *process.OOMWatch
+	pipes   []*os.File
+	outputs sync.WaitGroup
+	loaded  chan loadResult // receives once
+	buried  chan struct{}   // closed when all is over
+	death   process.Death   // valid after buried
+
+	state     workerState
+	flights   map[uint64]*flight
+	nextID    uint64
+	calls     map[uint64]*openCall
+	ahead     int
+	perOne    time.Duration // how long one request takes, roughly
+	busySince time.Time
+	served    uint64
+	paced     uint64 // served, when pace was last called
+	asked     bool   // we want its end
+	reason    string // why, "" for a polite end
+	types     map[string]string
+}
+
+// loadResult is what a worker says when its load is over.
+type loadResult struct {
+	Async    bool    `json:"async"`
+	Template bool    `json:"template"`
+	Why      string  `json:"why"`
+	Took     float64 `json:"took"`
+	err      error
+}
+
+// launch forks a process, gives it the spec and starts to read what it says. The
+// result of its load comes through loaded. With template set it is asked to fork
+// the workers of the group, by the forker that is returned.
+func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worker, *forker, error) {
+	var theirs []*os.File
+	defer func() {
+		for _, f := range theirs {
+			f.Close()
+		}
+	}()
+	conn, data, err := socketPair(stream, "data")
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a data socket: %w", err)
+	}
+	theirs = append(theirs, data)
+	w := &worker{
+		g: g, conn: conn, since: time.Now(), tail: process.NewTail(8 << 10), oom: process.WatchOOM(),
+		loaded: make(chan loadResult, 1), buried: make(chan struct{}),
+		flights: make(map[uint64]*flight), calls: make(map[uint64]*openCall), types: make(map[string]string),
+		ahead: aheadMin,
+	}
+	undo := func() {
+		conn.Close()
+		for _, p := range w.pipes {
+			p.Close()
+		}
+		if w.marks != nil {
+			w.marks.close()
+		}
+	}
+	for _, name := range []string{"stdout", "stderr"} {
+		r, pw, err := os.Pipe()
+		if err != nil {
+			undo()
+			return nil, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
+		}
+		w.pipes, theirs = append(w.pipes, r), append(theirs, pw)
+		// Go opens pipes non-blocking, at which a print of user code would fail.
+		if err := syscall.SetNonblock(int(pw.Fd()), false); err != nil {
+			undo()
+			return nil, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
+		}
+	}
+	page, file, err := newMarks()
+	if err != nil {
+		undo()
+		return nil, nil, err
+	}
+	w.marks, theirs = page, append(theirs, file)
+	var children *forker
+	if template {
+		f, controlFile, err := newForker()
+		if err != nil {
+			undo()
+			return nil, nil, err
+		}
+		children, theirs = f, append(theirs, controlFile)
+	}
+	if w.out, err = newOutbox(conn, func() { g.all.Go(w.out.finish) }); err != nil {
+		undo()
+		return nil, nil, fmt.Errorf("make a data socket: %w", err)
+	}
+	w.process, err = from.fork(ctx, template, theirs)
+	if err != nil {
+		undo()
+		if children != nil {
+			children.close()
+		}
+		return nil, nil, err
+	}
+	w.n, w.pid = w.process.n, w.process.pid
+	w.log = g.log.With("worker", w.pid)
+	w.printed = newOutput(w.log, g.o.OutputRate)
+	for i, from := range []process.Stream{process.Stdout, process.Stderr} {
+		w.outputs.Go(func() { w.readOutput(w.pipes[i], from) })
+	}
+	g.all.Go(func() { w.read(context.WithoutCancel(ctx)) })
+	w.out.add(appendHeader(nil, header{kind: kindSpec, length: uint32(len(g.specJSON))}), g.specJSON, nil)
+	w.out.flush()
+	return w, children, nil
+}
+
+func (w *worker) readOutput(pipe *os.File, from process.Stream) {
+	var r io.Reader = pipe
+	if from == process.Stderr {
+		r = io.TeeReader(pipe, w.tail)
+	}
+	_ = process.ReadLines(r, 8<<10, func(line []byte) { w.printed.line(string(from), line) })
+}
+
+// read is the worker's one reader: it takes frames until the end of the socket,
+// waits for the process to end, and settles what is left.
+func (w *worker) read(ctx context.Context) {
+	frames := newFrameReader(w.conn, w.g.o.MaxFrame)
+	var err error
+	for err == nil {
+		var fr frame
+		if fr, err = frames.next(); err != nil {
+			break
+		}
+		err = w.take(ctx, &fr, !frames.more())
+	}
+	if errors.Is(err, errFrame) {
+		w.kill(err.Error())
+	}
+	w.bury()
+}
+
+// take handles one frame; last says that no other is at hand, so that now is the
+// time to send what waits.
+func (w *worker) take(ctx context.Context, fr *frame, last bool) error {
+	switch fr.kind {
+	case kindAnswer:
+		return w.answered(fr, last)
+	case kindChunk:
+		return w.chunk(fr)
+	case kindEnd:
+		w.ended(fr)
+	case kindCall:
+		return w.called(ctx, fr)
+	case kindLog:
+		w.logged(fr)
+	case kindReady:
+		var r loadResult
+		if err := json.Unmarshal(fr.body, &r); err != nil {
+			return fmt.Errorf("%w: %w", errFrame, err)
+		}
+		w.tellLoaded(r)
+	case kindLoadError:
+		var e struct{ Text, Traceback string }
+		if err := json.Unmarshal(fr.body, &e); err != nil {
+			return fmt.Errorf("%w: %w", errFrame, err)
+		}
+		w.tellLoaded(loadResult{err: &LoadError{
+			Endpoint: w.g.spec.Endpoint, Text: e.Text, Traceback: e.Traceback, LastLines: w.tail.Lines(),
+		}})
+	default:
+		return fmt.Errorf("%w: of unknown kind %d", errFrame, fr.kind)
+	}
+	return nil
+}
+
+func (w *worker) tellLoaded(r loadResult) {
+	select {
+	case w.loaded <- r:
+	default: // said before
+	}
+}
+
+// answered ends the flight that fr answers.
+func (w *worker) answered(fr *frame, last bool) error {
+	meta, err := answerHead{}, error(nil)
+	if fr.flags&flagCancelled == 0 {
+		if meta, err = parseAnswerHead(fr.meta); err != nil {
+			return err
+		}
+	}
+	g := w.g
+	var body []byte
+	if fr.owned {
+		body = fr.body
+	} else if len(fr.body) > 0 {
+		body = append(make([]byte, 0, len(fr.body)), fr.body...)
+	}
+	g.mu.Lock()
+	f := w.flights[fr.id]
+	if f == nil || f.state == streaming {
+		g.mu.Unlock()
+		return fmt.Errorf("%w: an answer to request %d, which is not under way", errFrame, fr.id)
+	}
+	w.served++
+	g.served++
+	switch {
+	case fr.flags&flagCancelled != 0:
+		delete(w.flights, fr.id)
+		g.deliver(f, nil, fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrDeadline))
+	case fr.flags&flagStream != 0:
+		w.stream(f, &meta, int(fr.code))
+	default:
+		delete(w.flights, fr.id)
+		if f.state == abandoned {
+			g.deliver(f, nil, nil)
+			break
+		}
+		response := w.response(&meta, int(fr.code))
+		response.Body = body
+		g.deliver(f, response, nil)
+	}
+	if last {
+		w.pace()
+		g.feed(w)
+	}
+	fatal := string(meta.errorKind) == "fatal"
+	g.mu.Unlock()
+	if last {
+		w.out.flush()
+	}
+	if fatal {
+		w.giveUp()
+	}
+	return nil
+}
+
+// response makes the caller's answer of an answer's metadata. g.mu is held.
+func (w *worker) response(meta *answerHead, status int) *Response {
+	r := &Response{Status: status, ContentType: w.text(meta.contentType), Headers: meta.headers, ErrorKind: w.text(meta.errorKind)}
+	if len(meta.stats) > 0 {
+		r.Stats = append([]byte(nil), meta.stats...)
+	}
+	return r
+}
+
+// text makes a string of bytes that are nearly always the same. g.mu is held.
+func (w *worker) text(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if s, ok := w.types[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	if len(w.types) < 64 {
+		w.types[s] = s
+	}
+	return s
+}
+
+// pace notes how long the requests of this lot took, which decides how many are
+// sent ahead. g.mu is held.
+func (w *worker) pace() {
+	n := w.served - w.paced
+	if n == 0 {
+		return
+	}
+	now := time.Now()
+	one := now.Sub(w.busySince) / time.Duration(n)
+	w.busySince, w.paced = now, w.served
+	if w.perOne == 0 {
+		w.perOne = one
+	} else {
+		w.perOne += (one - w.perOne) / 8
+	}
+	w.ahead = int(min(max(aheadTime/max(w.perOne, 1), aheadMin), aheadMax))
+}
+
+// giveUp ends a worker that says it is of no further use.
+func (w *worker) giveUp() {
+	if w.g.Async() {
+		w.g.all.Go(func() { w.stop(context.Background(), w.g.o.StopGrace) }) // others are under way there
+		return
+	}
+	w.kill("the endpoint's code reported an error that only a new process can heal")
+}
+
+// cancel tells the worker that nobody waits for f. g.mu is held; the caller flushes.
+func (w *worker) cancel(f *flight) {
+	w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindCancel, id: f.id}), nil, nil)
+	for _, c := range w.calls {
+		if c.parent == f.id {
+			c.cancel()
+		}
+	}
+}
+
+// logged passes on what user code says by way of the runtime.
+func (w *worker) logged(fr *frame) {
+	levels := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+	level := levels[min(int(fr.flags), len(levels)-1)]
+	if w.printed.admit(len(fr.body)) {
+		w.log.Log(context.Background(), level, "endpoint says", "text", string(fr.body))
+	}
+}
+
+// stop asks the worker to finish, unload and end, and kills it after grace or at
+// the end of ctx. It returns when the worker is buried.
+func (w *worker) stop(ctx context.Context, grace time.Duration) {
+	w.g.mu.Lock()
+	w.asked = true
+	if w.state == ready {
+		w.state = leaving
+	}
+	w.g.mu.Unlock()
+	w.out.add(appendHeader(nil, header{kind: kindStop}), nil, nil)
+	w.out.flush()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-w.buried:
+		return
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	w.process.kill(syscall.SIGKILL, true)
+	<-w.buried
+}
+
+// kill ends the worker because of what it did. It is first asked where it hangs,
+// which it writes to stderr.
+func (w *worker) kill(reason string) {
+	w.g.mu.Lock()
+	again := w.reason != "" || w.state == dead
+	if !again {
+		w.reason, w.asked = reason, true
+	}
+	if w.state == ready {
+		w.state = leaving
+	}
+	w.g.mu.Unlock()
+	if again {
+		return
+	}
+	w.process.kill(syscall.SIGUSR1, false)
+	time.AfterFunc(100*time.Millisecond, func() { w.process.kill(syscall.SIGKILL, true) })
+}
+
+// bury waits for the end of the process and settles its requests: those begun
+// are lost with it, the others go to another worker.
+func (w *worker) bury() {
+	g := w.g
+	last := time.AfterFunc(time.Second, func() { w.process.kill(syscall.SIGKILL, true) }) // it closed its socket and lives on
+	<-w.process.done
+	last.Stop()
+	limit := time.Now().Add(500 * time.Millisecond) // a grandchild may hold the pipes
+	for _, p := range w.pipes {
+		_ = p.SetReadDeadline(limit)
+	}
+	w.outputs.Wait()
+	for _, p := range w.pipes {
+		p.Close()
+	}
+	w.printed.end()
+	w.conn.Close()
+	w.out.breakOff()
+	w.postMortem()
+
+	g.mu.Lock()
+	w.death = w.verdict()
+	w.state = dead
+	g.drop(w)
+	for _, c := range w.calls {
+		c.cancel()
+	}
+	w.settle()
+	w.marks.close()
+	g.mu.Unlock()
+	w.tellLoaded(loadResult{err: &LoadError{
+		Endpoint: g.spec.Endpoint, Text: "worker died while it loaded: " + w.death.String(), LastLines: w.death.LastLines, Death: w.death,
+	}})
+	close(w.buried)
+	g.feedAll()
+}
+
+// verdict makes the death of the wait status. g.mu is held.
+func (w *worker) verdict() process.Death {
+	d := process.Verdict(w.process.status, w.asked, w.oom, w.tail.Lines())
+	if w.process.lost {
+		d = process.Death{
+			Signal: syscall.SIGKILL, Code: -1, LastLines: w.tail.Lines(), At: time.Now(), Asked: w.asked,
+			Reason: "the process that it was forked from died",
+		}
+	}
+	if w.reason != "" {
+		d.Reason = w.reason
+	}
+	return d
+}

@@ -1,0 +1,62 @@
+package worker
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// marks is memory that a worker shares with us. It stores there the id of the
+// last request that it has begun, and the answers that it has not sent yet, so
+// that its death takes only the request with it that it works on. Neither costs
+// the worker a system call.
+type marks struct{ page []byte }
+
+const (
+	marksSize  = 4096 // one mark each 8 bytes; the answers come after them
+	sharedSize = marksSize + 256<<10
+)
+
+// newMarks makes a page; file is for the worker and is closed by the caller.
+func newMarks() (*marks, *os.File, error) {
+	file, err := newPageFile()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a shared page: %w", err)
+	}
+	if err := file.Truncate(sharedSize); err != nil {
+		file.Close()
+		return nil, nil, fmt.Errorf("make a shared page: %w", err)
+	}
+	page, err := unix.Mmap(int(file.Fd()), 0, sharedSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		file.Close()
+		return nil, nil, fmt.Errorf("map a shared page: %w", err)
+	}
+	return &marks{page: page}, file, nil
+}
+
+// begun says whether the worker has begun the request with this id. Ids grow, and
+// each of the two sorts of requests is begun in their order.
+func (m *marks) begun(id uint64, nested bool) bool {
+	place := 0
+	if nested {
+		place = 1
+	}
+	return id <= m.load(place)
+}
+
+// unsent is the answers that a dead worker had not sent. What a living one has
+// there is changing.
+func (m *marks) unsent() []byte {
+	answers := m.page[marksSize:]
+	return answers[:min(m.load(2), uint64(len(answers)))]
+}
+
+func (m *marks) load(place int) uint64 {
+	return atomic.LoadUint64((*uint64)(unsafe.Pointer(&m.page[8*place])))
+}
+
+func (m *marks) close() { _ = unix.Munmap(m.page) }

@@ -1,0 +1,242 @@
+package worker
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// byReference is the size from which a body is written from where it lies
+// instead of being copied behind the others.
+const byReference = 32 << 10
+
+// outbox is the sending side of a worker's socket. Whoever has something to send
+// appends it and flushes; while one goroutine writes, the others leave their bytes
+// to it (this beats a goroutine of its own by 5-10 %). Writing never blocks a
+// caller: what the socket does not take is finished by drain, in the background.
+type outbox struct {
+	raw   syscall.RawConn
+	drain func() // starts finish in a goroutine that somebody waits for
+
+	mu      sync.Mutex // guards all up to writeMu; taken after Group.mu and writeMu
+	bytes   []byte     // copied parts, one after another
+	parts   []part     // what to send, in order
+	writing bool
+	broken  bool
+
+	// writeMu is held during each write, so that a body can be exchanged between
+	// two. It guards the rest; taken after Group.mu, before mu.
+	writeMu  sync.Mutex
+	lot      []part // being sent, the first lotAt of it are
+	lotAt    int
+	lotBytes []byte // the copied parts of lot, the first bytesAt of it are sent
+	bytesAt  int
+	vectors  [][]byte
+	blocked  bool
+	failed   error
+	nobody   flight                // owns the bodies that nobody waits for any more
+	try      func(fd uintptr) bool // bound once: no allocation for each write
+	wait     func(fd uintptr) bool
+}
+
+// part is a piece to send: n copied bytes, or a body by reference.
+type part struct {
+	copied int
+	body   []byte
+	owner  *flight // whose body that is
+}
+
+func newOutbox(conn *net.UnixConn, drain func()) (*outbox, error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	o := &outbox{raw: raw, drain: drain}
+	o.try = func(fd uintptr) bool {
+		o.write(int(fd))
+		return true // a socket that is full is left to drain
+	}
+	o.wait = func(fd uintptr) bool {
+		o.write(int(fd))
+		return !o.blocked
+	}
+	return o, nil
+}
+
+// add appends one frame, whose header and metadata are in head. A large body is
+// sent from where it lies: it must stay as it is until it is sent or released.
+func (o *outbox) add(head, body []byte, owner *flight) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.append(head)
+	if len(body) < byReference || owner == nil {
+		o.append(body)
+		return
+	}
+	o.parts = append(o.parts, part{body: body, owner: owner})
+}
+
+func (o *outbox) append(b []byte) {
+	if len(b) == 0 || o.broken {
+		return
+	}
+	o.bytes = append(o.bytes, b...)
+	if n := len(o.parts); n > 0 && o.parts[n-1].owner == nil {
+		o.parts[n-1].copied += len(b)
+		return
+	}
+	o.parts = append(o.parts, part{copied: len(b)})
+}
+
+// flush sends what is there, or leaves it to whoever is sending. It never blocks
+// for the socket. Errors are for the reader of the socket, who sees its end.
+func (o *outbox) flush() {
+	o.mu.Lock()
+	if o.writing || len(o.parts) == 0 {
+		o.mu.Unlock()
+		return
+	}
+	o.writing = true
+	o.mu.Unlock()
+	if !o.run(o.try) {
+		o.drain()
+	}
+}
+
+// finish sends what flush could not, and what has come since; it blocks.
+func (o *outbox) finish() { o.run(o.wait) }
+
+// run sends lot after lot until there is none, and says whether that worked.
+// The caller has the writer's role.
+func (o *outbox) run(attempt func(fd uintptr) bool) bool {
+	for {
+		if o.take() {
+			return true
+		}
+		err := o.raw.Write(attempt)
+		o.writeMu.Lock()
+		failed, blocked := o.failed, o.blocked
+		o.writeMu.Unlock()
+		if err != nil || failed != nil {
+			o.breakOff()
+			return true
+		}
+		if blocked {
+			return false
+		}
+	}
+}
+
+// take makes what is waiting the next lot, and gives the writer's role back when
+// there is nothing.
+func (o *outbox) take() (done bool) {
+	o.writeMu.Lock()
+	defer o.writeMu.Unlock()
+	if o.lotAt < len(o.lot) {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.parts) == 0 {
+		o.writing = false
+		return true
+	}
+	o.lot, o.parts = o.parts, o.lot[:0]
+	o.lotBytes, o.bytes = o.bytes, o.lotBytes[:0]
+	o.lotAt, o.bytesAt = 0, 0
+	if cap(o.bytes) > 1<<20 {
+		o.bytes = nil // a burst's memory is not kept
+	}
+	return false
+}
+
+// breakOff drops everything: the other end is gone.
+func (o *outbox) breakOff() {
+	o.writeMu.Lock()
+	defer o.writeMu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lot, o.lotBytes, o.parts, o.bytes = nil, nil, nil, nil
+	o.lotAt, o.bytesAt = 0, 0
+	o.broken, o.writing = true, false
+}
+
+// write sends as much of the lot as the socket takes at once.
+func (o *outbox) write(fd int) {
+	o.writeMu.Lock()
+	defer o.writeMu.Unlock()
+	o.blocked = false
+	for o.lotAt < len(o.lot) {
+		o.vectors = o.vectors[:0]
+		rest := o.lotBytes[o.bytesAt:]
+		for _, p := range o.lot[o.lotAt:min(len(o.lot), o.lotAt+64)] {
+			if p.owner != nil {
+				o.vectors = append(o.vectors, p.body)
+				continue
+			}
+			o.vectors = append(o.vectors, rest[:p.copied])
+			rest = rest[p.copied:]
+		}
+		var n int
+		var err error
+		if len(o.vectors) == 1 {
+			n, err = unix.Write(fd, o.vectors[0])
+		} else {
+			n, err = unix.Writev(fd, o.vectors)
+		}
+		clear(o.vectors)
+		if n > 0 {
+			o.sent(n)
+		}
+		switch {
+		case err == nil || errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			o.blocked = true
+			return
+		default:
+			o.failed = err
+			return
+		}
+	}
+}
+
+// sent takes n bytes off the front of the lot.
+func (o *outbox) sent(n int) {
+	for o.lotAt < len(o.lot) {
+		p := &o.lot[o.lotAt]
+		size := p.copied + len(p.body) // one of them is 0
+		step := min(n, size)
+		n -= step
+		if p.owner == nil {
+			o.bytesAt += step
+			p.copied -= step
+		} else {
+			p.body = p.body[step:]
+		}
+		if step < size {
+			return
+		}
+		*p = part{}
+		o.lotAt++
+	}
+}
+
+// release makes the outbox independent of a flight's body: what is not sent yet
+// is copied. Afterwards the body's memory may be used for something else.
+func (o *outbox) release(f *flight) {
+	o.writeMu.Lock()
+	defer o.writeMu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, parts := range [...][]part{o.lot[o.lotAt:], o.parts} {
+		for i := range parts {
+			if parts[i].owner == f {
+				parts[i].body = append([]byte(nil), parts[i].body...)
+				parts[i].owner = &o.nobody
+			}
+		}
+	}
+}

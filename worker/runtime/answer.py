@@ -1,0 +1,74 @@
+"""What an endpoint gives back for one request, and the errors that become one.
+
+Owns the shape that loop.py puts on the wire. Knows nothing of user code, JSON
+rules or sockets.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+JSON = "application/json"
+
+
+class Answer:
+    """One response: status, content type, body, and what the Go side wants to know besides.
+
+    `stats` is a JSON object of the variables to record, or empty.
+    `error_kind` is "" for an answer, else who is to blame: "request" (the body could not
+    be read), "value" (user code refused the value, 422), "status" (user code chose an error
+    status), "user" (user code failed, 500), "answer" (what it returned cannot be sent) or
+    "fatal" (this process is of no further use and should be replaced).
+    `stream` is an iterator of bytes, an async one if the endpoint is async; then `body` is
+    empty. Whoever takes it must exhaust or close it. It raises StreamError when user code
+    fails after the first chunk.
+    """
+
+    __slots__ = ("body", "content_type", "error_kind", "headers", "stats", "status", "stream")
+
+    def __init__(
+        self,
+        status: int,
+        content_type: str,
+        body: bytes,
+        headers: list[tuple[str, str]] | tuple[()] = (),
+        stats: bytes = b"",
+        error_kind: str = "",
+        stream: Any = None,
+    ) -> None:
+        self.status = status
+        self.content_type = content_type
+        self.body = body
+        self.headers = headers
+        self.stats = stats
+        self.error_kind = error_kind
+        self.stream = stream
+
+    def __repr__(self) -> str:
+        what = "stream" if self.stream is not None else f"{len(self.body)} bytes"
+        return f"<Answer {self.status} {self.content_type} {what} {self.error_kind}>"
+
+
+class LoadError(Exception):
+    """An endpoint that cannot be loaded: what and why in one line, and the user's traceback."""
+
+    def __init__(self, message: str, traceback_text: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.traceback_text = traceback_text
+
+
+class RequestError(Exception):
+    """A request body that is not what its content type says; detail is FastAPI's list."""
+
+    def __init__(self, detail: list[dict[str, Any]]) -> None:
+        super().__init__(detail[0]["msg"])
+        self.detail = detail
+
+
+class AnswerError(Exception):
+    """A value returned by user code that has no JSON form; the text says where it is."""
+
+
+class StreamError(Exception):
+    """User code failed in the middle of a stream; the text is fit for a client."""

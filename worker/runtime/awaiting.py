@@ -1,0 +1,86 @@
+"""Waits for coroutines where the caller is not one: async methods of a sync endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import warnings
+from typing import Any, Optional
+
+
+class Awaiter:
+    """Runs awaitables on an event loop of its own, made when first needed and then kept.
+
+    Kept, because what user code makes on a loop (sessions, connections) lives only there.
+    """
+
+    def __init__(self) -> None:
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._used = threading.Lock()
+
+    def run(self, awaitable: Any) -> Any:
+        """Wait for awaitable and return its result or raise its exception."""
+        if _loop_runs() or not self._used.acquire(blocking=False):
+            # The loop runs: further down this very stack (a request that came while a coroutine
+            # waits in send_request), or on another thread. A loop of its own can wait.
+            return _in_thread(awaitable)
+        try:
+            return self._on_loop().run_until_complete(_wait(awaitable))
+        finally:
+            self._used.release()
+
+    def loop(self) -> Optional[asyncio.AbstractEventLoop]:
+        """Return the loop, if one was needed so far."""
+        return self._loop
+
+    def close(self) -> None:
+        """Close the loop. May be called twice."""
+        loop, self._loop = self._loop, None
+        if loop is not None and not loop.is_running():
+            loop.close()
+
+    def _on_loop(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None or self._loop.is_closed():
+            self._loop = _set_loop() or asyncio.new_event_loop()
+        return self._loop
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _set_loop() -> Optional[asyncio.AbstractEventLoop]:
+    """Return the loop that the process set for this thread: an async endpoint's requests ran there."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            loop = asyncio.get_event_loop()
+        except RuntimeError:
+            return None
+    return None if loop.is_closed() else loop
+
+
+async def _wait(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _in_thread(awaitable: Any) -> Any:
+    results: list[Any] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(asyncio.run(_wait(awaitable)))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]

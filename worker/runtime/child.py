@@ -1,0 +1,237 @@
+"""The life of a forked process, from the fork to its exit.
+
+Owns what makes a fork a process of its own: descriptors, signals, environment, seeds. What
+it loads is preprocess.py's business, what it answers loop.py's and asyncloop.py's.
+"""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import gc
+import json
+import mmap
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from typing import Any, NoReturn, Optional
+
+import frames
+from asyncloop import serve_async
+from forks import Job, supervise
+from link import Link, LinkClosed
+from loop import Host, serve
+from preprocess import LoadError, load_endpoint
+
+try:
+    import ctypes
+except ImportError:  # left out of some small builds of Python
+    ctypes = None
+
+KIND_LOADING = 5  # how much nicer a process is while it loads
+PR_SET_PDEATHSIG = 1
+CAP_SYS_NICE = 23
+MARKS = 4096  # bytes of the shared memory before the answers that wait to be sent
+
+
+class Worker:
+    """One process; a template's children go on from where their parent stood."""
+
+    def __init__(self) -> None:
+        self.host: Any = None
+        self.endpoint: Any = None
+        self.spec: dict[str, Any] = {}
+
+    def live(self, job: Job) -> NoReturn:
+        """Load, answer, unload, end the process."""
+        code = 0
+        try:
+            self._live(job)
+        except LinkClosed:
+            pass  # Go is gone, and with it everybody who could be told
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        # The interpreter's own way out would free, and so copy, all that is shared.
+        try:
+            atexit._run_exitfuncs()
+        except BaseException:
+            traceback.print_exc()
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                pass
+        os._exit(code)
+
+    def _live(self, job: Job) -> None:
+        become_own(job.parent)
+        link = Link(job.data, (1 << 31) - 1)
+        link.pump(lambda: link.spec is not None or link.stopping)
+        if link.spec is None:
+            return
+        self.spec = json.loads(bytes(link.spec.body))
+        max_frame = int(self.spec["max_frame"])
+        link.limit(max_frame)
+        if self.endpoint is None:
+            self.host = Host(link)
+            if not self._load(link):
+                return
+            why = unsafe_to_fork(self.endpoint) if job.control is not None else ""
+            if job.control is not None and not why:
+                ready(link, self.endpoint, template=True)
+                gc.collect()
+                gc.freeze()
+                inherited, job = job, supervise(job.control)  # returns only in a child
+                inherited.data.close()
+                os.close(inherited.marks)
+                self._live(job)
+                return
+            if job.control is not None:
+                job.control.close()
+        else:
+            self.host.link, self.host.server, why = link, None, ""
+        ready(link, self.endpoint, template=False, why=why)
+        shared = memoryview(mmap.mmap(job.marks, 0))
+        marks, outbox = shared[:MARKS].cast("Q"), shared[MARKS:]
+        os.close(job.marks)
+        if self.endpoint.is_async:
+            serve_async(self.endpoint, self.host, job.data, marks, max_frame)
+        else:
+            serve(self.endpoint, self.host, marks, outbox, max_frame, int(self.spec["max_reentry"]))
+        self.host.server = None
+        self.endpoint.unload()
+
+    def _load(self, link: Link) -> bool:
+        spec = self.spec
+        os.environ.clear()
+        os.environ.update(spec.get("env") or {})
+        time.tzset()
+        nicer = Nicer()
+        try:
+            folder = spec.get("dir")
+            if folder and os.path.isdir(folder):
+                os.chdir(folder)
+            started = time.monotonic()
+            self.endpoint = load_endpoint(spec, self.host)
+            self.endpoint.took = time.monotonic() - started
+            return True
+        except LoadError as error:
+            text, trace = error.message, error.traceback_text
+        except LinkClosed:
+            raise
+        except BaseException as error:
+            text, trace = f"{type(error).__name__}: {error}", ""
+        finally:
+            nicer.end()
+        link.send(frames.pack(frames.LOAD_ERROR, 0, json.dumps({"text": text, "traceback": trace}).encode()))
+        return False
+
+
+def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
+    """Tell Go that requests may come."""
+    facts = {"async": bool(endpoint.is_async), "template": template, "why": why, "took": endpoint.took}
+    link.send(frames.pack(frames.READY, 0, json.dumps(facts).encode()))
+
+
+def become_own(parent: int) -> None:
+    """Cut what ties a fork to its parent."""
+    die_with(parent)
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard's is for Go, which tells us
+    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    faulthandler.enable(file=sys.stderr)
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)  # Go asks where a hung request hangs
+    random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill us when our parent dies, whatever it dies of."""
+    try:
+        if ctypes is not None:
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    except (OSError, AttributeError):
+        pass  # no Linux: the end of the socket tells us, if later
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def unsafe_to_fork(endpoint: Any) -> str:
+    """Say why this process must not be forked any more, "" when it may."""
+    if endpoint.loop is not None:
+        return "the loaded code keeps an event loop, which workers must not share"
+    try:
+        count = len(os.listdir("/proc/self/task"))
+    except OSError:
+        count = threading.active_count()
+    if count > 1:
+        return f"the loaded code keeps {count - 1} more threads, which would not survive a fork"
+    torch = sys.modules.get("torch")
+    if torch is not None and getattr(torch, "cuda", None) is not None and torch.cuda.is_initialized():
+        return "the loaded code uses an accelerator, whose state does not survive a fork"
+    try:
+        for number in os.listdir("/proc/self/fd"):
+            try:
+                target = os.readlink(f"/proc/self/fd/{number}")
+            except OSError:
+                continue
+            if target.startswith(("/dev/nvidia", "/dev/kfd", "/dev/dri/")):
+                return f"the loaded code uses an accelerator ({target}), whose state does not survive a fork"
+            if target.startswith("socket:") and int(number) > 2 and not _ours(int(number)):
+                return "the loaded code keeps a network connection open, which workers must not share"
+    except OSError:
+        pass
+    return ""
+
+
+def _ours(number: int) -> bool:
+    with socket.socket(fileno=os.dup(number)) as sock:
+        return sock.family == socket.AF_UNIX and not sock.getsockname() and not sock.getpeername()
+
+
+class Nicer:
+    """Lower priority while a process loads, if it can be raised again."""
+
+    def __init__(self) -> None:
+        self._before: Optional[int] = None
+        try:
+            before = os.getpriority(os.PRIO_PROCESS, 0)
+            if may_raise(before):
+                os.setpriority(os.PRIO_PROCESS, 0, min(before + KIND_LOADING, 19))
+                self._before = before
+        except OSError:
+            pass  # then it loads as fast as everybody
+
+    def end(self) -> None:
+        """Back to what it was."""
+        if self._before is not None:
+            os.setpriority(os.PRIO_PROCESS, 0, self._before)
+
+
+def may_raise(priority: int) -> bool:
+    """Tell whether this process may return to priority after it has been nicer."""
+    import resource
+
+    limit = getattr(resource, "RLIMIT_NICE", None)
+    if limit is not None and 20 - resource.getrlimit(limit)[0] <= priority:
+        return True
+    try:
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("CapEff:"):
+                    return bool(int(line.split()[1], 16) >> CAP_SYS_NICE & 1)
+    except (OSError, ValueError):
+        pass
+    return False

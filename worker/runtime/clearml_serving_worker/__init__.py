@@ -1,0 +1,60 @@
+"""What preprocess code may import from the process that runs it.
+
+    from clearml_serving_worker import Response
+
+Everything else an endpoint gets through its Preprocess class: self.send_request and
+self.model_endpoint. This package never imports anything but the standard library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional, Union
+
+__all__ = ["Response", "SendRequestError"]
+
+Headers = Union[Mapping[str, str], Iterable["tuple[str, str]"]]
+
+
+class Response:
+    """An answer with a status, headers or content type of its own.
+
+    Return it from process or postprocess. The body is bytes, text, a generator or any other
+    iterator of these (sent chunk by chunk, as they come), or any value that is to be sent
+    as JSON. Without a content_type it is told from the body: text/plain, application/octet-stream,
+    application/json.
+    """
+
+    __slots__ = ("body", "content_type", "headers", "status")
+
+    def __init__(
+        self,
+        body: Any = None,
+        status: int = 200,
+        headers: Optional[Headers] = None,
+        content_type: Optional[str] = None,
+    ) -> None:
+        if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
+            raise ValueError(f"the status of a Response must be a number from 200 to 599, not {status!r}")
+        pairs = headers.items() if isinstance(headers, Mapping) else (headers or ())
+        self.body = body
+        self.status = int(status)
+        self.headers = [(header_text(name), header_text(value)) for name, value in pairs]
+        self.content_type = None if content_type is None else header_text(content_type)
+
+
+class SendRequestError(Exception):
+    """send_request(..., raise_on_error=True) was answered with an HTTP error status."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"status {status}: {text}")
+        self.status = status
+        self.text = text
+
+
+def header_text(value: Any) -> str:
+    """Return value as header text; line breaks would let a value add headers of its own."""
+    text = str(value)
+    if any(mark in text for mark in "\r\n\0"):
+        raise ValueError(f"a header of a Response must be one line of text, not {text!r}")
+    return text

@@ -1,0 +1,183 @@
+"""Request bodies to Python values, and answers to JSON.
+
+The rules are those of FastAPI, which the original answers with, made lenient where it
+refuses harmless input. Both ways are on the path of each request: one C call when all is
+well, the explanations are worked out only after it failed.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from json.encoder import c_make_encoder, encode_basestring
+from typing import Any, Callable
+
+from answer import JSON, AnswerError, RequestError
+from plain import NotPlainError, plain
+
+SPACE = " \t\n\r"
+DEEPEST = 200  # levels that an error's path follows before it gives up
+SHOWN = 60  # characters of a key or value that an error shows
+
+_scan = json.JSONDecoder().scan_once
+
+
+# Requests
+
+
+def decode_request(body: Any, content_type: str) -> Any:
+    """Return what user code gets for a body: a value for JSON, None for no body, else bytes.
+
+    A JSON string becomes bytes, as in the original. Raises RequestError and nothing else.
+    """
+    if not body:
+        return None
+    if content_type != JSON and content_type and not is_json(content_type):
+        return bytes(body)
+    try:
+        text = str(body, "utf-8")
+        value, end = _scan(text, 0)
+    except (ValueError, StopIteration, RecursionError):
+        value = _decode_again(body)
+    else:
+        if end != len(text) and text[end:].strip(SPACE):
+            value = _decode_again(body)
+    if type(value) is str:
+        return value.encode("utf-8", "surrogatepass")
+    return value
+
+
+@lru_cache(maxsize=64)
+def is_json(content_type: str) -> bool:
+    """Tell whether a content type means JSON: application/json, application/*+json, or none."""
+    kind, _, subtype = content_type.partition(";")[0].strip().lower().partition("/")
+    if not kind:
+        return True
+    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
+
+
+def _decode_again(body: Any) -> Any:
+    """Decode with the whole of Python's rules (other Unicode encodings, leading blanks)."""
+    position = 0
+    try:
+        return json.loads(bytes(body))
+    except json.JSONDecodeError as error:
+        position, reason = error.pos, error.msg
+    except UnicodeDecodeError as error:
+        position, reason = error.start, f"invalid {error.encoding} at byte {error.start}: {error.reason}"
+    except RecursionError:
+        reason = "nested too deeply"
+    except ValueError as error:  # an integer of more digits than Python converts
+        reason = str(error)
+    raise RequestError(
+        [
+            {
+                "type": "json_invalid",
+                "loc": ["body", position],
+                "msg": "JSON decode error",
+                "input": {},
+                "ctx": {"error": reason},
+            }
+        ]
+    )
+
+
+# Answers
+
+
+def _default(value: Any) -> Any:
+    if hasattr(type(value), "__next__"):  # to be read once, and by the way that cannot fail half-way
+        raise AnswerError("an iterator")
+    try:
+        return plain(value)
+    except NotPlainError as error:
+        raise AnswerError(str(error)) from error
+
+
+def _make_encode() -> Callable[[Any], str]:
+    if c_make_encoder is None:  # an interpreter without the C module
+        return json.JSONEncoder(
+            check_circular=False, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default
+        ).encode
+    # No markers: a circle ends in RecursionError, which _rewrite explains, and costs nothing here.
+    encoder = c_make_encoder(None, _default, encode_basestring, None, ":", ",", False, False, False)
+    join = "".join
+    return lambda value: join(encoder(value, 0))
+
+
+_encode = _make_encode()
+
+
+def encode_json(value: Any) -> bytes:
+    """Return compact JSON in raw UTF-8; AnswerError says where the value has no JSON form."""
+    try:
+        return _encode(value).encode()
+    except Exception:
+        return _encode_again(value)
+
+
+def _encode_again(value: Any) -> bytes:
+    """Encode by way of a copy that is plain throughout; fails with the place of the fault."""
+    rewritten = _rewrite(value, "answer", [])
+    try:
+        text = _encode(rewritten)
+    except Exception as error:
+        raise AnswerError(f"answer cannot be written as JSON: {type(error).__name__}: {error}") from error
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair has no UTF-8, but an escape in JSON
+        return json.dumps(rewritten, separators=(",", ":")).encode()
+
+
+def _rewrite(value: Any, path: str, above: list[int]) -> Any:
+    """Return value made of dict, list, str, int, float, bool and None only."""
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            name = "NaN" if value != value else ("Infinity" if value > 0 else "-Infinity")
+            raise AnswerError(f"{path} is {name}, which JSON cannot say: replace it in postprocess, e.g. by None")
+        return value
+    if id(value) in above:
+        raise AnswerError(f"{path} contains itself")
+    if len(above) >= DEEPEST:
+        raise AnswerError(f"answer is nested deeper than {DEEPEST} levels")
+    above.append(id(value))
+    try:
+        if isinstance(value, dict):
+            return {_key(key, path): _rewrite(item, f"{path}[{_shown(key)}]", above) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [_rewrite(item, f"{path}[{index}]", above) for index, item in enumerate(value)]
+        try:
+            simpler = plain(value)
+        except NotPlainError as error:
+            raise AnswerError(f"{path}: {error}") from error
+        return _rewrite(simpler, path, above)
+    finally:
+        above.pop()
+
+
+def _key(key: Any, path: str) -> Any:
+    """Return a key that JSON takes; everything that becomes a scalar can be one."""
+    for _ in range(4):  # an Enum of a NumPy number of …
+        if isinstance(key, str) or key is None or isinstance(key, (bool, int)):
+            return key
+        if isinstance(key, float):
+            if key != key or key in (float("inf"), float("-inf")):
+                raise AnswerError(f"{path} has the key {key!r}, which JSON cannot say")
+            return key
+        if isinstance(key, (dict, list, tuple)):
+            break
+        try:
+            key = plain(key)
+        except NotPlainError as error:
+            raise AnswerError(f"{path} has a key that cannot be written as JSON: {error}") from error
+    raise AnswerError(f"{path} has the key {_shown(key)}, a {type(key).__name__}: keys of JSON are text")
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."

@@ -1,0 +1,184 @@
+"""A loaded endpoint: one request in, one Answer out, whatever user code does.
+
+The three steps stand alone (pre, predict, post), so that a batch can be made between them:
+    data = endpoint.pre(endpoint.decode(body, content_type), state, collect)
+    data = endpoint.predict(rows_of_many, state, collect)
+    answer = endpoint.answer(endpoint.post(data, state, collect))
+A step that user code lacks and the engine has no default for is None: the data passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import CoroutineType
+from typing import Any, Callable, Optional
+
+from answer import JSON, Answer, StreamError
+from awaiting import Awaiter
+from codec import decode_request, encode_json
+from failure import answer_failure, client_text, safe_repr
+from result import SIMPLE, outcome_of, stream_answer, stream_answer_async, whole_answer
+from tracebacks import text_of, user_traceback
+from variables import Variables
+
+Step = Callable[[Any, Any, Any], Any]
+
+
+class Endpoint:
+    """An endpoint of a sync engine.
+
+    One request at a time, on the thread that loaded it; a request may come while user code
+    of an earlier one waits in send_request.
+    """
+
+    is_async = False
+    decode = staticmethod(decode_request)
+
+    def __init__(
+        self,
+        pre: Optional[Step],
+        predict: Optional[Step],
+        post: Optional[Step],
+        variables: Variables,
+        log: Callable[[str, str], None],
+        awaiter: Awaiter,
+    ) -> None:
+        self.pre = pre
+        self.predict = predict
+        self.post = post
+        self.variables = variables
+        self.instance: Any = None
+        self.model: Any = None
+        self._log = log
+        self._awaiter = awaiter
+        self._await = awaiter.run
+
+    def handle(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Answer one request. Never raises; the body may be reused once this returns."""
+        try:
+            collected: Any = None
+            collect = None
+            if meta and meta.get("sampled"):
+                collected = {}
+                collect = collected.update
+            state: dict[Any, Any] = {}
+            data = request = decode_request(body, content_type)
+            step = self.pre
+            if step is not None:
+                data = step(data, state, collect)
+                if type(data) is CoroutineType:
+                    data = self._await(data)
+            step = self.predict
+            if step is not None:
+                data = step(data, state, collect)
+                if type(data) is CoroutineType:
+                    data = self._await(data)
+            step = self.post
+            if step is not None:
+                data = step(data, state, collect)
+                if type(data) is CoroutineType:
+                    data = self._await(data)
+            answer = Answer(200, JSON, encode_json(data)) if type(data) in SIMPLE else self.answer(data)
+            if collected is not None:
+                answer.stats = self.variables.gather(request, data, collected)
+            return answer
+        except BaseException as error:
+            return self.failed(error, meta)
+
+    def answer(self, data: Any) -> Answer:
+        """Make the Answer of a result; raises what failed on the way."""
+        if hasattr(type(data), "__await__"):
+            data = self._await(data)
+        outcome = outcome_of(data)
+        return whole_answer(outcome) or stream_answer(outcome, self._await, self.stream_failed)
+
+    def failed(self, error: BaseException, meta: dict[str, Any]) -> Answer:
+        """Return the Answer of an exception. Never raises."""
+        try:
+            return answer_failure(error, meta or {}, self._log)
+        except BaseException as failure:
+            kind = safe_repr(type(error))
+            text = f"Error  [{kind}] processing request: (and telling about it raised {safe_repr(type(failure))})"
+            return Answer(500, JSON, encode_json({"detail": text}), error_kind="user")
+
+    def stream_failed(self, error: BaseException) -> StreamError:
+        """Log an error in the middle of a stream, and return what the stream is to raise."""
+        self._log("error", f"stream: Exception [{safe_repr(type(error))}] {text_of(error)}\n{user_traceback(error)}")
+        return StreamError(f"{type(error).__name__}: {client_text(error)}")
+
+    def unload(self) -> None:
+        """Call the user's unload, if there is one. May be called twice."""
+        instance, self.instance, self.model = self.instance, None, None
+        unload = getattr(instance, "unload", None)
+        try:
+            if callable(unload):
+                result = unload()
+                if hasattr(type(result), "__await__"):
+                    self._await(result)
+        except BaseException as error:
+            self._log("error", f"Failed unloading model: {text_of(error)}\n{user_traceback(error)}")
+        self._awaiter.close()
+
+    @property
+    def loop(self) -> Optional[asyncio.AbstractEventLoop]:
+        """The event loop that a coroutine `load` ran on, if there was one: what it opened lives there.
+
+        It holds a descriptor that a fork would share: a process with a loop must not be forked.
+        """
+        return self._awaiter.loop()
+
+
+class AsyncEndpoint(Endpoint):
+    """An endpoint of custom_async: any number of requests at a time on one event loop.
+
+    Its methods may be plain ones too; what they return is awaited if it can be.
+    """
+
+    is_async = True
+
+    async def handle_async(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Answer one request. Raises only CancelledError, when the task itself is cancelled.
+
+        The body is copied or parsed before the first await, so its buffer may be reused then.
+        """
+        try:
+            collected: Any = None
+            collect = None
+            if meta and meta.get("sampled"):
+                collected = {}
+                collect = collected.update
+            state: dict[Any, Any] = {}
+            data = request = decode_request(body, content_type)
+            for step in (self.pre, self.predict, self.post):
+                if step is not None:
+                    data = step(data, state, collect)
+                    if type(data) is CoroutineType or hasattr(type(data), "__await__"):
+                        data = await data
+            if type(data) in SIMPLE:
+                answer = Answer(200, JSON, encode_json(data))
+            else:
+                outcome = outcome_of(data)
+                answer = whole_answer(outcome) or await stream_answer_async(outcome, self.stream_failed)
+            if collected is not None:
+                answer.stats = self.variables.gather(request, data, collected)
+            return answer
+        except asyncio.CancelledError as error:
+            if cancelled_from_outside():
+                raise
+            return self.failed(error, meta)
+        except BaseException as error:
+            return self.failed(error, meta)
+
+    def handle(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Answer one request on a loop of our own: for a probe before the real loop runs."""
+        try:
+            return self._await(self.handle_async(body, content_type, meta))
+        except BaseException as error:
+            return self.failed(error, meta)
+
+
+def cancelled_from_outside() -> bool:
+    """Tell whether this task was cancelled, or user code let an inner cancellation through."""
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)  # Python 3.11
+    return cancelling is None or cancelling() > 0

@@ -1,0 +1,214 @@
+"""The engines that run inside a worker: how each loads a model file and predicts with it.
+
+Owns the table ENGINES. The model libraries are imported only when an endpoint of their
+engine loads; the custom engines need none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, Callable, NamedTuple, Optional
+
+from answer import LoadError
+from tracebacks import describe, user_traceback
+from usercode import missing_package
+
+Step = Callable[[Any, Any, Any], Any]
+INSTALL = {
+    "joblib": "scikit-learn joblib",
+    "sklearn": "scikit-learn joblib",
+    "xgboost": "xgboost",
+    "lightgbm": "lightgbm",
+}
+
+
+class Engine(NamedTuple):
+    """One engine. `load` is None where only user code can load a model, and `predict` too."""
+
+    name: str
+    load: Optional[Callable[[str], Any]] = None
+    predict: Optional[Callable[[Any], Step]] = None
+    is_async: bool = False
+    needs_code: bool = False
+
+
+def engine_named(name: str) -> Engine:
+    """Return the engine, or raise a LoadError that lists those there are."""
+    engine = ENGINES.get(name)
+    if engine is None:
+        raise LoadError(f"engine '{name}' does not run in a Python worker; those that do: {', '.join(ENGINES)}")
+    return engine
+
+
+def load_model(engine: Engine, path: str, endpoint: str) -> Any:
+    """Load the endpoint's model file with the engine's library, or raise LoadError."""
+    if engine.load is None:
+        return None
+    if not path:
+        raise LoadError(
+            f"endpoint '{endpoint}' has no model: the {engine.name} engine needs one. Give it one "
+            f"(clearml-serving model add --engine {engine.name} --endpoint ... --model-id ...), "
+            "or a Preprocess class whose load returns it"
+        )
+    if not os.path.exists(path):
+        raise LoadError(f"Failed loading model for '{endpoint}': {path} is not there")
+    path = _only_file(path, engine, endpoint)
+    try:
+        return engine.load(path)
+    except LoadError:
+        raise
+    except BaseException as error:
+        raise LoadError(_model_fault(error, path, engine, endpoint), user_traceback(error)) from error
+
+
+def limit_threads(count: int) -> None:
+    """Set the size of the native thread pools of the libraries that are loaded already.
+
+    The process that workers are forked from has its pools at one thread; the environment
+    variables do for libraries that user code imports from now on.
+    """
+    if count < 1:
+        return
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+        os.environ[name] = str(count)
+    limits = sys.modules.get("threadpoolctl")  # scikit-learn brings it
+    if limits is not None:
+        limits.threadpool_limits(limits=count)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(count)
+
+
+def _library(name: str, engine: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise LoadError(
+            f"the {engine} engine needs {name}, which this Python cannot import ({error}): "
+            f"{sys.executable} -m pip install {INSTALL[name]}",
+            user_traceback(error),
+        ) from error
+
+
+def _only_file(path: str, engine: Engine, endpoint: str) -> str:
+    """Return the model file itself: a packaged model is a folder, often around one file."""
+    if not os.path.isdir(path):
+        return path
+    names = sorted(name for name in os.listdir(path) if not name.startswith("."))
+    files = [os.path.join(path, name) for name in names if os.path.isfile(os.path.join(path, name))]
+    if len(files) == 1 and len(names) == 1:
+        return files[0]
+    held = ", ".join(names[:8]) or "nothing"
+    raise LoadError(
+        f"Failed loading model for '{endpoint}': it is a folder ({held}) and the {engine.name} engine loads one file: "
+        "write a Preprocess class whose load(self, local_file_name) returns the model"
+    )
+
+
+def _model_fault(error: BaseException, path: str, engine: Engine, endpoint: str) -> str:
+    text = f"Failed loading model for '{endpoint}': {os.path.basename(path)} is not a model that the "
+    text += f"{engine.name} engine can load: {describe(error)}"
+    if isinstance(error, AttributeError) and "__main__" in str(error):
+        text += (
+            "; the training script defined it: define the same in the endpoint's preprocess code, "
+            "or move it to a package that both import"
+        )
+    return text + missing_package(error)
+
+
+# scikit-learn
+
+
+def _load_sklearn(path: str) -> Any:
+    joblib = _library("joblib", "sklearn")
+    _library("sklearn", "sklearn")
+    return joblib.load(path)
+
+
+def _predict_plainly(model: Any) -> Step:
+    predict = model.predict
+    return lambda data, _state, _collect: predict(data)
+
+
+# XGBoost
+
+
+def _load_xgboost(path: str) -> Any:
+    booster = _library("xgboost", "xgboost").Booster()
+    booster.load_model(path)
+    return booster
+
+
+def _predict_xgboost(model: Any) -> Step:
+    """Predict as the original, and turn plain rows, which a Booster refuses, into a DMatrix."""
+    xgboost = sys.modules.get("xgboost")
+    if xgboost is None or not isinstance(model, xgboost.Booster):
+        return _predict_plainly(model)
+    matrix, predict = xgboost.DMatrix, model.predict
+    names = model.feature_names
+
+    def step(data: Any, _state: Any, _collect: Any) -> Any:
+        if not isinstance(data, matrix):
+            if isinstance(data, (list, tuple)):
+                data = _rows(data)
+            # Rows without names take the model's; a table's own are checked against them.
+            data = matrix(data) if hasattr(data, "columns") else matrix(data, feature_names=names)
+        return predict(data)
+
+    return step
+
+
+def _rows(data: Any) -> Any:
+    rows = sys.modules["numpy"].asarray(data)
+    if rows.ndim != 2 or rows.dtype.kind not in "biuf":
+        raise ValueError(f"the model takes rows of numbers, such as [[1.0, 2.0]], not an array of shape {rows.shape}")
+    return rows
+
+
+# LightGBM
+
+
+def _load_lightgbm(path: str) -> Any:
+    return _library("lightgbm", "lightgbm").Booster(model_file=path)
+
+
+# What stands in for a method that the user's class does not have
+
+
+def nothing(_data: Any, _state: Any, _collect: Any) -> None:
+    """Answer null, as the original's custom engine without a process method."""
+    return
+
+
+def rows_only(engine: str) -> Step:
+    """Return the preprocess of a model engine without user code: rows pass, the rest is told what to do."""
+
+    def step(body: Any, _state: Any, _collect: Any) -> Any:
+        if isinstance(body, list):
+            return body
+        if isinstance(body, dict):
+            keys = ", ".join(repr(key) for key in list(body)[:5]) + (", ..." if len(body) > 5 else "")
+            what = f"a JSON object (keys {keys})" if body else "an empty JSON object"
+        else:
+            what = "empty" if body is None else f"of type {type(body).__name__}"
+        raise ValueError(
+            f"this endpoint has no preprocess code, so the {engine} model takes a JSON list of rows, such as "
+            f"[[1.0, 2.0]], and the request is {what}; to accept it, add code with a preprocess method "
+            "that makes rows of it (clearml-serving model add --preprocess preprocess.py ...)"
+        )
+
+    return step
+
+
+ENGINES = {
+    engine.name: engine
+    for engine in (
+        Engine("sklearn", _load_sklearn, _predict_plainly),
+        Engine("xgboost", _load_xgboost, _predict_xgboost),
+        Engine("lightgbm", _load_lightgbm, _predict_plainly),
+        Engine("custom"),
+        Engine("custom_async", is_async=True, needs_code=True),
+    )
+}

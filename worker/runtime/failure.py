@@ -1,0 +1,82 @@
+"""Exceptions of a request, made into answers and log lines.
+
+Texts and statuses are the original's where clients rely on them: ValueError is 422,
+everything else 500, both as {"detail": ...}. A traceback goes to the log, never to a client.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from answer import JSON, Answer, AnswerError, RequestError
+from codec import encode_json
+from tracebacks import text_of, user_traceback
+
+# The process is of no further use: its share of the accelerator's memory, or its context, is lost.
+FATAL = ("CUDA out of memory", "NVML_SUCCESS == r INTERNAL ASSERT FAILED", "CUDA error:")
+LONGEST = 8 << 10  # characters of an exception's text that a client gets
+
+
+def answer_failure(error: BaseException, meta: dict[str, Any], log: Callable[[str, str], None]) -> Answer:
+    """Return the answer that tells of the exception, having logged what its owner needs."""
+    if isinstance(error, RequestError):
+        return Answer(422, JSON, encode_json({"detail": error.detail}), error_kind="request")
+    if isinstance(error, AnswerError):
+        text = f"the answer cannot be sent: {text_of(error)}"
+        log("error", f"{_where(meta)}: {text}")
+        return _detail(500, f"Error processing request: {text}", "answer")
+    kind, text = safe_repr(type(error)), client_text(error)
+    fatal = any(mark in text for mark in FATAL)
+    status = getattr(error, "status_code", None)
+    if not fatal and isinstance(status, int) and 200 <= status <= 599 and hasattr(error, "detail"):
+        return _chosen(error, int(status), meta, log)
+    refused = isinstance(error, ValueError) and not fatal
+    log("warning" if refused else "error", f"{_where(meta)}: Exception [{kind}] {text}\n{user_traceback(error)}")
+    if refused:
+        return _detail(422, f"Error [{kind}] processing request: {text}", "value")
+    # Two blanks: the original has them, and clients compare.
+    return _detail(500, f"Error  [{kind}] processing request: {text}", "fatal" if fatal else "user")
+
+
+def client_text(error: BaseException) -> str:
+    """Return the exception's text as a client may see it."""
+    if isinstance(error, SystemExit):
+        return f"the endpoint's code called sys.exit({error.code!r}); it should raise an exception or return an answer"
+    if isinstance(error, KeyboardInterrupt):
+        return "the endpoint's code raised KeyboardInterrupt"
+    if isinstance(error, RecursionError):
+        return text_of(error) or "recursion too deep"
+    if isinstance(error, MemoryError):
+        return text_of(error) or "out of memory"
+    text = text_of(error)
+    return text if len(text) <= LONGEST else text[:LONGEST] + "..."
+
+
+def safe_repr(kind: type) -> str:
+    """Return "<class 'x'>", whatever a metaclass makes of repr."""
+    return type.__repr__(kind)
+
+
+def _chosen(error: Any, status: int, meta: dict[str, Any], log: Callable[[str, str], None]) -> Answer:
+    """Answer an exception that carries its own status, such as FastAPI's HTTPException."""
+    if status >= 500:
+        log("error", f"{_where(meta)}: status {status}\n{user_traceback(error)}")
+    try:
+        body = b"" if status in (204, 304) else encode_json({"detail": error.detail})
+        headers = getattr(error, "headers", None) or {}
+        pairs = [(str(name), str(value)) for name, value in dict(headers).items()]
+    except Exception as failure:
+        text = f"{safe_repr(type(error))} with status {status} cannot be sent: {text_of(failure)}"
+        log("error", f"{_where(meta)}: {text}")
+        return _detail(500, f"Error processing request: {text}", "answer")
+    pairs = [pair for pair in pairs if not any(mark in "".join(pair) for mark in "\r\n\0")]
+    return Answer(status, JSON, body, pairs, error_kind="status" if status >= 400 else "")
+
+
+def _detail(status: int, text: str, error_kind: str) -> Answer:
+    return Answer(status, JSON, encode_json({"detail": text}), error_kind=error_kind)
+
+
+def _where(meta: dict[str, Any]) -> str:
+    request_id = meta.get("request_id") if meta else None
+    return f"request {request_id}" if request_id else "request"

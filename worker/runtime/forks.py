@@ -1,0 +1,164 @@
+"""Forks on request, reaps, and says so: the loop of the zygote and of each template.
+
+A template is a process that has loaded an endpoint; the workers of that endpoint are forked
+from it and share what it has loaded. One message a packet, JSON, on a control socket:
+
+    <- {"do": "fork", "n": 7, "template": false}  descriptors: data, stdout, stderr, marks[, control]
+    <- {"do": "kill", "n": 7, "signal": 9, "group": true}
+    -> {"is": "importing", "name": "numpy"}
+    -> {"is": "ready", "threads": 1, "imported": [...], "failed": {...}}
+    -> {"is": "forked", "n": 7, "pid": 4711}  or  {"is": "unforked", "n": 7, "text": "..."}
+    -> {"is": "exit", "n": 7, "status": 9, "maxrss": 12345}
+
+The end of the socket means that Go is gone: every child is killed.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import select
+import signal
+import socket
+from typing import Any, NamedTuple, Optional
+
+
+class Job(NamedTuple):
+    """What a forked process was made for: descriptors that it owns."""
+
+    data: socket.socket
+    marks: int  # descriptor of the shared page
+    control: Optional[socket.socket]  # of a template
+    parent: int
+
+
+def supervise(control: socket.socket) -> Job:
+    """Fork and reap until Go is gone; returns only in a forked child, with its Job."""
+    children: dict[int, int] = {}  # pid -> n
+    wake_read, wake_write = socket.socketpair()
+    for end in (wake_read, wake_write):
+        end.setblocking(False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(wake_read, select.POLLIN)
+    while True:
+        ready = {number for number, _ in poll.poll()}
+        if wake_read.fileno() in ready:
+            try:
+                wake_read.recv(4096)
+            except BlockingIOError:
+                pass
+        reap(control, children)
+        if control.fileno() not in ready:
+            continue
+        message, descriptors = receive(control)
+        if message is None:
+            break
+        if message["do"] == "kill":
+            kill(children, message)
+        elif message["do"] == "fork":
+            parent = os.getpid()
+            try:
+                pid = os.fork()
+            except OSError as error:
+                tell(control, {"is": "unforked", "n": message["n"], "text": str(error)})
+                close_all(descriptors)
+                continue
+            if pid == 0:
+                # SIGCHLD must be quiet before its socket is closed.
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                os.setpgid(0, 0)
+                for end in (control, wake_read, wake_write):
+                    end.close()
+                data, out, err, marks = descriptors[:4]
+                os.dup2(out, 1)
+                os.dup2(err, 2)
+                close_all([out, err])
+                template = socket.socket(fileno=descriptors[4]) if message.get("template") else None
+                return Job(socket.socket(fileno=data), marks, template, parent)
+            try:
+                os.setpgid(pid, pid)  # in both: whoever comes first, a kill finds the group
+            except OSError:
+                pass
+            children[pid] = message["n"]
+            close_all(descriptors)
+            tell(control, {"is": "forked", "n": message["n"], "pid": pid})
+    for pid in children:
+        kill_group(pid, signal.SIGKILL)
+    os._exit(0)
+
+
+def tell(control: socket.socket, message: dict[str, Any]) -> None:
+    """Send one message; when nobody is left to read it, end."""
+    try:
+        control.sendall(json.dumps(message).encode())
+    except OSError:
+        os._exit(0)
+
+
+def receive(control: socket.socket) -> tuple[Any, list[int]]:
+    """One message and its descriptors; None at the end."""
+    descriptors = array.array("i")
+    try:
+        data, ancillary, _, _ = control.recvmsg(1 << 16, socket.CMSG_SPACE(8 * descriptors.itemsize))
+    except OSError:
+        return None, []
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    if not data:
+        close_all(list(descriptors))
+        return None, []
+    for number in descriptors:
+        os.set_inheritable(number, False)  # what user code executes must not hold our sockets
+    return json.loads(data), list(descriptors)
+
+
+def reap(control: socket.socket, children: dict[int, int]) -> None:
+    """Report who has died; what it left of its group dies too."""
+    while True:
+        try:
+            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if info is None:
+            return
+        pid = info.si_pid
+        kill_group(pid, signal.SIGKILL)  # a zombie keeps the id of its group
+        _, status, usage = os.wait4(pid, 0)
+        number = children.pop(pid, None)
+        if number is not None:
+            tell(control, {"is": "exit", "n": number, "status": status, "maxrss": usage.ru_maxrss})
+
+
+def kill(children: dict[int, int], message: dict[str, Any]) -> None:
+    """Send a signal to one of ours; only here can no other process have its id."""
+    for pid, number in children.items():
+        if number != message["n"]:
+            continue
+        if message.get("group"):
+            kill_group(pid, message["signal"])
+        else:
+            try:
+                os.kill(pid, message["signal"])
+            except ProcessLookupError:
+                pass
+
+
+def kill_group(pid: int, number: int) -> None:
+    """Send a signal to a whole group, if it is still there."""
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def close_all(descriptors: list[int]) -> None:
+    """Close descriptors."""
+    for number in descriptors:
+        os.close(number)

@@ -1,0 +1,170 @@
+"""The frames between the Go side and a worker.
+
+Little-endian, one fixed header, then a head (metadata) and a body. It mirrors
+worker/frame.go; a change of one is a change of both.
+
+    length  u32   bytes after the header
+    kind    u8
+    flags   u8
+    code    u16   depth of a request, status of an answer, credits of a stream
+    head    u32   how many of the bytes after the header are metadata
+    id      u64
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from typing import NamedTuple, Optional, Union
+
+HEADER = struct.Struct("<IBBHIQ")
+HEADER_SIZE = HEADER.size
+
+# From Go to the worker.
+SPEC = 1  # first frame of all: what to load
+REQUEST = 2
+CANCEL = 3  # nobody waits for this request any more
+CALL_ANSWER = 4
+CREDIT = 5  # the reader of a stream takes so many more chunks
+STOP = 6  # finish what is there, unload, exit
+# From the worker to Go.
+READY = 16
+LOAD_ERROR = 17
+ANSWER = 18
+CHUNK = 19
+END = 20  # of a stream; a body is the text of the error that ended it
+CALL = 21
+LOG = 22
+
+FLAG_SAMPLED = 1  # of a request
+FLAG_NESTED = 2  # of a request: it may be executed while another waits for a call
+FLAG_STREAM = 1  # of an answer: chunks follow
+FLAG_CANCELLED = 2  # of an answer: the request was not begun
+
+STREAM_WINDOW = 16  # chunks that may be under way before the first CREDIT
+MAX_CHUNK = 64 << 10
+
+Buffer = Union[bytes, bytearray, memoryview]
+
+
+class Frame(NamedTuple):
+    """One message as it came."""
+
+    kind: int
+    flags: int
+    code: int
+    id: int
+    head: bytes
+    body: Buffer
+
+
+class FrameError(Exception):
+    """The bytes are no frames: the connection cannot go on."""
+
+
+class Reader:
+    """Cuts the bytes of a socket into frames, with one kept buffer.
+
+    ``fill`` reads once, ``frames`` gives what is complete. A body that does not
+    fit into the buffer is read straight into memory of its own.
+    """
+
+    def __init__(self, sock: socket.socket, size: int = 256 << 10, max_frame: int = (1 << 31) - 1) -> None:
+        self._sock = sock
+        self._buf = bytearray(size)
+        self._view = memoryview(self._buf)
+        self._start = 0
+        self._end = 0
+        self._max = max_frame
+        self._large: Optional[bytearray] = None
+        self._large_have = 0
+        self._large_header: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+
+    def fill(self) -> bool:
+        """Read once; False at the end of the stream."""
+        if self._large is not None:
+            n = self._sock.recv_into(memoryview(self._large)[self._large_have :])
+            self._large_have += n
+            return n > 0
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end == len(self._buf) or self._start > len(self._buf) // 2:
+            rest = self._end - self._start
+            self._buf[:rest] = self._view[self._start : self._end]
+            self._start, self._end = 0, rest
+        n = self._sock.recv_into(self._view[self._end :])
+        self._end += n
+        return n > 0
+
+    def frames(self) -> list[Frame]:
+        """All frames that are complete by now."""
+        out: list[Frame] = []
+        if self._large is not None:
+            if self._large_have < len(self._large):
+                return out
+            kind, flags, code, head, number = self._large_header
+            view = memoryview(self._large)
+            out.append(Frame(kind, flags, code, number, bytes(view[:head]), view[head:]))
+            self._large = None
+        view, pos, end = self._view, self._start, self._end
+        while end - pos >= HEADER_SIZE:
+            length, kind, flags, code, head, number = HEADER.unpack_from(self._buf, pos)
+            if length > self._max or head > length:
+                raise FrameError(f"frame of {length} bytes with a head of {head} bytes")
+            first = pos + HEADER_SIZE
+            last = first + length
+            if last > end:
+                if length + HEADER_SIZE > len(self._buf):
+                    large = bytearray(length)
+                    have = end - first
+                    large[:have] = view[first:end]
+                    self._large, self._large_have = large, have
+                    self._large_header = (kind, flags, code, head, number)
+                    pos = end
+                break
+            cut = first + head
+            out.append(Frame(kind, flags, code, number, bytes(view[first:cut]), bytes(view[cut:last])))
+            pos = last
+        self._start = pos
+        return out
+
+
+def pack(kind: int, number: int, body: Buffer = b"", head: bytes = b"", flags: int = 0, code: int = 0) -> bytes:
+    """One whole frame, for those that are small."""
+    return HEADER.pack(len(head) + len(body), kind, flags, code, len(head), number) + head + bytes(body)
+
+
+_REQUEST_HEAD = struct.Struct("<dH")  # deadline (epoch seconds, 0: none), length of the content type
+_ANSWER_HEAD = struct.Struct("<HHHI")  # lengths of content type and error kind, headers, length of stats
+_FIELD = struct.Struct("<HI")
+_CALL_HEAD = struct.Struct("<QHHH")  # parent request, lengths of url, version, content type
+
+
+def request_head(head: bytes) -> tuple[Optional[float], bytes, str]:
+    """Deadline, content type (still bytes: the caller knows most of them) and request id."""
+    deadline, n = _REQUEST_HEAD.unpack_from(head)
+    cut = 10 + n
+    return (deadline or None), head[10:cut], head[cut:].decode("utf-8", "replace")
+
+
+def answer_head(content_type: bytes, kind: bytes, stats: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
+    """The metadata of an answer."""
+    parts = [_ANSWER_HEAD.pack(len(content_type), len(kind), len(headers), len(stats)), content_type, kind, stats]
+    for name, value in headers:
+        n, v = name.encode("latin-1", "replace"), value.encode("latin-1", "replace")
+        parts += (_FIELD.pack(len(n), len(v)), n, v)
+    return b"".join(parts)
+
+
+def call_head(parent: int, url: str, version: Optional[str], content_type: str) -> bytes:
+    """The metadata of a call of user code to another endpoint."""
+    u, v, c = url.encode(), (version or "").encode(), content_type.encode()
+    if max(len(u), len(v), len(c)) > 0xFFFF:
+        raise ValueError("send_request: endpoint, version and content type must be shorter than 64 KiB")
+    return _CALL_HEAD.pack(parent, len(u), len(v), len(c)) + u + v + c
+
+
+def call_answer(frame: Frame) -> tuple[int, str, bytes]:
+    """Status, content type and body of the answer to a call."""
+    return frame.code, frame.head.decode("utf-8", "replace"), bytes(frame.body)

@@ -1,0 +1,185 @@
+"""A sync worker's end of the socket: who reads it, who waits for what.
+
+Any thread of user code may wait in send_request, and one thread at a time reads the
+socket: whoever waits and finds nobody reading. So the common path, one thread, has no
+hand-over, and threads that user code starts can call while the main thread waits for them.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Callable, Optional
+
+import frames
+
+LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
+LARGE = 64 << 10
+
+
+class LinkClosed(BaseException):
+    """The Go side is gone. Not an Exception: user code must not swallow it."""
+
+
+class Link:
+    """Frames in, sorted by what they are for; frames out."""
+
+    def __init__(self, sock: socket.socket, max_frame: int) -> None:
+        self._sock = sock
+        self.reader = frames.Reader(sock, max_frame=max_frame)
+        self._max = max_frame
+        self._sending = threading.Lock()
+        self._turn = threading.Condition(threading.Lock())  # guards all that follows
+        self._reading = False
+        self._next_call = 0
+        self._answers: dict[int, Optional[frames.Frame]] = {}
+        self.plain: deque[frames.Frame] = deque()
+        self.nested: deque[frames.Frame] = deque()
+        self.cancelled: set[int] = set()
+        self.credits: dict[int, int] = {}  # of the streams that are being sent
+        self.spec: Optional[frames.Frame] = None
+        self.stopping = False
+        self.closed = False
+
+    def limit(self, max_frame: int) -> None:
+        """Bound the size of a message, once it is known."""
+        self._max = max_frame
+
+    def pump(
+        self,
+        ready: Callable[[], Any],
+        run_nested: Optional[Callable[[frames.Frame], None]] = None,
+        limit: Optional[float] = None,
+    ) -> bool:
+        """Read, and execute nested requests, until ready() says so; False when limit seconds passed.
+
+        ready is called under the lock. Raises LinkClosed at the end of the connection.
+        """
+        until = None if limit is None else time.monotonic() + limit
+        turn = self._turn
+        while True:
+            job = None
+            with turn:
+                while True:
+                    if ready():
+                        return True
+                    if self.closed:
+                        raise LinkClosed
+                    rest = None if until is None else until - time.monotonic()
+                    if rest is not None and rest <= 0:
+                        return False
+                    if run_nested is not None and self.nested:
+                        job = self.nested.popleft()
+                        break
+                    if not self._reading:
+                        self._reading = True
+                        break
+                    turn.wait(rest)
+            if job is not None and run_nested is not None:
+                run_nested(job)
+            else:
+                self._read(rest)
+
+    def _read(self, limit: Optional[float]) -> None:
+        """Read once and sort what came; the caller has taken the reader's role."""
+        got: list[frames.Frame] = []
+        closed = False
+        try:
+            if limit is None or select.select([self._sock], [], [], limit)[0]:
+                closed = not self.reader.fill()
+                got = self.reader.frames()
+        except (OSError, frames.FrameError):
+            closed = True
+        finally:
+            with self._turn:
+                self._reading = False
+                self.closed = self.closed or closed
+                self._sort(got)
+                self._turn.notify_all()
+
+    def _sort(self, got: list[frames.Frame]) -> None:
+        for frame in got:
+            kind = frame.kind
+            if kind == frames.REQUEST:
+                (self.nested if frame.flags & frames.FLAG_NESTED else self.plain).append(frame)
+            elif kind == frames.CALL_ANSWER:
+                if frame.id in self._answers:
+                    self._answers[frame.id] = frame
+            elif kind == frames.CANCEL:
+                waits = any(frame.id == other.id for queue in (self.plain, self.nested) for other in queue)
+                if waits or frame.id in self.credits:
+                    self.cancelled.add(frame.id)
+            elif kind == frames.CREDIT:
+                if frame.id in self.credits:
+                    self.credits[frame.id] += frame.code
+            elif kind == frames.SPEC:
+                self.spec = frame
+            elif kind == frames.STOP:
+                self.stopping = True
+
+    def send(self, *parts: frames.Buffer) -> None:
+        """Send at once; may be called from any thread."""
+        size = sum(len(part) for part in parts)
+        try:
+            with self._sending:
+                if len(parts) == 1:
+                    self._sock.sendall(parts[0])
+                elif size <= LARGE:
+                    self._sock.sendall(b"".join(parts))
+                else:
+                    for part in _gathered(parts):
+                        self._sock.sendall(part)
+        except OSError as error:
+            raise LinkClosed from error
+
+    def log(self, level: str, text: str, number: int = 0) -> None:
+        """Send a line for the log."""
+        body = text.encode("utf-8", "replace")[: 256 << 10]
+        self.send(frames.pack(frames.LOG, number, body, flags=LEVELS.get(level, 1)))
+
+    def call(
+        self,
+        parent: int,
+        url: str,
+        version: Optional[str],
+        body: frames.Buffer,
+        content_type: str,
+        timeout: Optional[float],
+        run_nested: Optional[Callable[[frames.Frame], None]],
+    ) -> tuple[int, str, bytes]:
+        """Ask another endpoint and wait for its answer."""
+        head = frames.call_head(parent, url, version, content_type)
+        if len(head) + len(body) > self._max:
+            raise ValueError(f"send_request: {len(body)} bytes are more than a message may have ({self._max})")
+        with self._turn:
+            self._next_call += 1
+            number = self._next_call
+            self._answers[number] = None
+        try:
+            self.send(frames.HEADER.pack(len(head) + len(body), frames.CALL, 0, 0, len(head), number), head, body)
+            if not self.pump(lambda: self._answers[number] is not None, run_nested, timeout):
+                raise TimeoutError(f"send_request to '{url}' was not answered within {timeout} s")
+            answer = self._answers[number]
+        finally:
+            with self._turn:
+                del self._answers[number]
+        assert answer is not None
+        return frames.call_answer(answer)
+
+
+def _gathered(parts: tuple[frames.Buffer, ...]) -> Iterator[frames.Buffer]:
+    """Join small parts, leave large ones uncopied."""
+    small: list[frames.Buffer] = []
+    for part in parts:
+        if len(part) < LARGE:
+            small.append(part)
+            continue
+        yield b"".join(small)
+        yield part
+        small = []
+    if small:
+        yield b"".join(small)

@@ -1,0 +1,309 @@
+"""The life of a sync worker after its load: requests in, answers out, one at a time.
+
+Owns the order: what is nested first, then as it came; an answer is never held back behind
+a request that may be slow. The async counterpart is asyncloop.py.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any, Optional
+
+import frames
+from answer import Answer, StreamError
+from link import Link
+
+SLOW = 200e-6  # seconds; after a request slower than this, answers are sent one by one
+BEGUN, BEGUN_NESTED, UNSENT = 0, 1, 2  # places in the shared page: last request begun of either sort, size of answers
+PACK_INTO = frames.HEADER.pack_into
+
+
+class Host:
+    """What user code may ask of the process that it runs in."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.server: Any = None  # a Server or an AsyncServer, once loaded
+
+    def call(
+        self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float] = None
+    ) -> tuple[int, str, bytes]:
+        """Ask another endpoint; blocks. May be called from any thread."""
+        if self.server is None:
+            return self.link.call(0, url, version, body, content_type, timeout, None)
+        return self.server.call(url, version, body, content_type, timeout)
+
+    async def call_async(
+        self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float] = None
+    ) -> tuple[int, str, bytes]:
+        """Ask another endpoint from a coroutine."""
+        if self.server is None:
+            return self.link.call(0, url, version, body, content_type, timeout, None)
+        return await self.server.call_async(url, version, body, content_type, timeout)
+
+    def log(self, level: str, text: str) -> None:
+        """Say something in the endpoint's log."""
+        if self.server is None:
+            self.link.log(level, text)
+        else:
+            self.server.log(level, text)
+
+
+class Server:
+    """Answers requests on the thread that calls run.
+
+    Answers gather in memory that Go shares: should the next request kill the process, those
+    before it are not lost.
+    """
+
+    def __init__(
+        self, endpoint: Any, link: Link, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int
+    ) -> None:
+        self._endpoint = endpoint
+        self._handle = endpoint.handle
+        self._link = link
+        self._marks = marks
+        self._max_frame = max_frame
+        self._max_reentry = max_reentry
+        self._main = threading.get_ident()
+        self._here = threading.local()  # the request that another thread than the main one executes
+        self._current = 0
+        self._stack = 0
+        self._outbox = outbox
+        self._room = len(outbox)
+        self._unsent = 0
+        self._slow = False
+        self._heads: dict[str, bytes] = {}
+        self._types: dict[bytes, str] = {}
+
+    def run(self) -> None:
+        """Answer until Go says stop; raises LinkClosed when Go is gone."""
+        link, plain, nested = self._link, self._link.plain, self._link.nested
+
+        def work() -> Any:
+            return plain or nested or link.stopping
+
+        while True:
+            link.pump(work)
+            while True:
+                try:
+                    if nested:
+                        self._execute(nested.popleft(), BEGUN_NESTED)
+                    elif plain:
+                        self._execute(plain.popleft(), BEGUN)
+                    else:
+                        break
+                except IndexError:  # another thread was faster
+                    continue
+            self._flush()
+            if link.stopping and not plain and not nested:
+                return
+
+    def _execute(self, frame: frames.Frame, mark: int) -> None:
+        """Execute a request on the main thread."""
+        number = frame.id
+        started = time.perf_counter()
+        deadline, kind, request_id = frames.request_head(frame.head)
+        if number > self._marks[mark]:
+            self._marks[mark] = number
+        if number in self._link.cancelled or (deadline is not None and deadline <= time.time()):
+            self._link.cancelled.discard(number)
+            self._flush()
+            self._link.send(frames.pack(frames.ANSWER, number, flags=frames.FLAG_CANCELLED))
+            return
+        before, self._current = self._current, number
+        self._stack += 1
+        content_type = self._types.get(kind) or self._content_type(kind)
+        flags = frame.flags
+        answer = self._handle(
+            frame.body,
+            content_type,
+            {
+                "sampled": flags & 1 == 1,
+                "request_id": request_id,
+                "depth": frame.code,
+                "deadline": deadline,
+            },
+        )
+        if answer.stream is not None:
+            self._flush()
+            self._stream(number, answer)
+            self._stack -= 1
+            self._current = before
+            return
+        self._stack -= 1
+        self._current = before
+        self._add(number, answer)
+        slow = time.perf_counter() - started > SLOW
+        if slow or self._slow:
+            self._flush()
+        self._slow = slow
+
+    def _content_type(self, kind: bytes) -> str:
+        text = kind.decode("latin-1")
+        if len(self._types) < 64:  # clients choose them: bounded
+            self._types[kind] = text
+        return text
+
+    def _head(self, answer: Answer) -> bytes:
+        if answer.stats or answer.headers or answer.error_kind:
+            return frames.answer_head(
+                answer.content_type.encode("latin-1", "replace"),
+                answer.error_kind.encode(),
+                answer.stats,
+                answer.headers,
+            )
+        head = self._heads.get(answer.content_type)
+        if head is None:
+            head = frames.answer_head(answer.content_type.encode("latin-1", "replace"), b"", b"", ())
+            if len(self._heads) < 64:
+                self._heads[answer.content_type] = head
+        return head
+
+    def _parts(self, number: int, answer: Answer) -> tuple[frames.Buffer, ...]:
+        head, body = self._head(answer), answer.body
+        size = len(head) + len(body)
+        if size > self._max_frame:
+            text = f"the answer has {len(body)} bytes, more than the {self._max_frame} that a message may have"
+            return self._parts(number, refusal(500, text, "answer"))
+        return frames.HEADER.pack(size, frames.ANSWER, 0, answer.status, len(head), number), head, body
+
+    def _add(self, number: int, answer: Answer) -> None:
+        """Put an answer behind those that wait to be sent."""
+        head, body = self._head(answer), answer.body
+        start = self._unsent
+        size = len(head) + len(body)
+        end = start + frames.HEADER_SIZE + size
+        if end > self._room:
+            self._flush()
+            self._link.send(*self._parts(number, answer))
+            return
+        if size > self._max_frame:
+            self._link.send(*self._parts(number, answer))
+            return
+        outbox = self._outbox
+        PACK_INTO(outbox, start, size, frames.ANSWER, 0, answer.status, len(head), number)
+        cut = end - len(body)
+        outbox[start + frames.HEADER_SIZE : cut] = head
+        outbox[cut:end] = body
+        self._unsent = self._marks[UNSENT] = end
+
+    def _flush(self) -> None:
+        end = self._unsent
+        if end:
+            self._link.send(self._outbox[:end])
+            self._unsent = self._marks[UNSENT] = 0
+
+    def _execute_nested(self, frame: frames.Frame) -> None:
+        """Execute a request on top of one that waits, on the thread that waits."""
+        number = frame.id
+        main = threading.get_ident() == self._main
+        if main:
+            if self._stack > self._max_reentry:
+                self._refuse_nested(number)
+            else:
+                self._execute(frame, BEGUN_NESTED)
+            self._flush()
+            return
+        depth = getattr(self._here, "depth", 0)
+        if depth >= self._max_reentry:
+            self._refuse_nested(number)
+            return
+        deadline, kind, request_id = frames.request_head(frame.head)
+        self._marks[BEGUN_NESTED] = max(self._marks[BEGUN_NESTED], number)
+        before = getattr(self._here, "number", 0)
+        self._here.number, self._here.depth = number, depth + 1
+        try:
+            answer = self._handle(
+                frame.body,
+                kind.decode("latin-1"),
+                {
+                    "sampled": frame.flags & 1 == 1,
+                    "request_id": request_id,
+                    "depth": frame.code,
+                    "deadline": deadline,
+                },
+            )
+        finally:
+            self._here.number, self._here.depth = before, depth
+        if answer.stream is not None:
+            self._stream(number, answer)
+        else:
+            self._link.send(*self._parts(number, answer))
+
+    def _refuse_nested(self, number: int) -> None:
+        self._marks[BEGUN_NESTED] = max(self._marks[BEGUN_NESTED], number)
+        text = f"endpoints call each other: {self._max_reentry} requests wait for each other in this worker"
+        self._link.send(*self._parts(number, refusal(503, text, "reentry")))
+
+    def _stream(self, number: int, answer: Answer) -> None:
+        """Send the chunks of a stream, no faster than their reader takes them."""
+        link, head = self._link, self._head(answer)
+        link.credits[number] = frames.STREAM_WINDOW
+        failed = b""
+        try:
+            link.send(
+                frames.HEADER.pack(len(head), frames.ANSWER, frames.FLAG_STREAM, answer.status, len(head), number), head
+            )
+            for piece in pieces(answer.stream):
+                if link.credits[number] <= 0:
+                    link.pump(lambda: link.credits[number] > 0 or number in link.cancelled, self._execute_nested)
+                if number in link.cancelled:
+                    break
+                link.credits[number] -= 1
+                link.send(frames.HEADER.pack(len(piece), frames.CHUNK, 0, 0, 0, number), piece)
+        except StreamError as error:
+            failed = str(error).encode("utf-8", "replace") or b"the stream failed"
+        except Exception as error:
+            failed = f"{type(error).__name__}: {error}".encode("utf-8", "replace")
+        finally:
+            link.cancelled.discard(number)
+            del link.credits[number]
+            close = getattr(answer.stream, "close", None)
+            if close is not None:
+                close()
+        link.send(frames.pack(frames.END, number, failed))
+
+    def call(
+        self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]
+    ) -> tuple[int, str, bytes]:
+        """Ask another endpoint on behalf of the request that this thread executes."""
+        if threading.get_ident() == self._main:
+            self._flush()
+        parent = getattr(self._here, "number", 0) or self._current
+        return self._link.call(parent, url, version, body, content_type, timeout, self._execute_nested)
+
+    async def call_async(
+        self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]
+    ) -> tuple[int, str, bytes]:
+        """Ask from a coroutine that runs inside of a sync endpoint: it blocks its loop."""
+        return self.call(url, version, body, content_type, timeout)
+
+    def log(self, level: str, text: str) -> None:
+        """Say something in the endpoint's log."""
+        self._link.log(level, text, getattr(self._here, "number", 0) or self._current)
+
+
+def pieces(stream: Any) -> Any:
+    """Cut chunks that are too large for one frame."""
+    for chunk in stream:
+        if len(chunk) <= frames.MAX_CHUNK:
+            if chunk:
+                yield chunk
+            continue
+        view = memoryview(chunk)
+        for start in range(0, len(view), frames.MAX_CHUNK):
+            yield view[start : start + frames.MAX_CHUNK]
+
+
+def refusal(status: int, text: str, error_kind: str) -> Answer:
+    """An answer that user code has not given."""
+    return Answer(status, "application/json", json.dumps({"detail": text}).encode(), error_kind=error_kind)
+
+
+def serve(endpoint: Any, host: Host, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int) -> None:
+    """Answer requests of a sync endpoint until the end; raises LinkClosed when Go is gone."""
+    host.server = Server(endpoint, host.link, marks, outbox, max_frame, max_reentry)
+    host.server.run()

@@ -1,0 +1,144 @@
+"""From an endpoint's spec to something that answers requests.
+
+The entry point of this folder for the process's own loop: load_endpoint. Owns the order of
+events that user code sees: import, send_request on the class, Preprocess(), model_endpoint,
+load.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any, Optional
+
+import engines
+from answer import Answer, LoadError
+from awaiting import Awaiter
+from call import send_request_for
+from endpoint import AsyncEndpoint, Endpoint
+from tracebacks import describe, user_traceback
+from usercode import import_preprocess, missing_package, step_aside
+from variables import Variables
+
+__all__ = ["Answer", "LoadError", "load_endpoint"]
+
+FIELDS = (
+    "engine_type",
+    "serving_url",
+    "model_id",
+    "version",
+    "preprocess_artifact",
+    "input_size",
+    "input_type",
+    "input_name",
+    "output_size",
+    "output_type",
+    "output_name",
+    "auxiliary_cfg",
+)
+
+
+def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
+    """Import the endpoint's code, make its Preprocess, load its model; or raise LoadError.
+
+    Called once in the life of a process, on its main thread: what the import changes
+    (sys.path, sys.modules, __main__) stays. Afterwards `import` finds none of our modules.
+    """
+    name = spec["endpoint"]
+    engine = engines.engine_named(spec["engine"])
+    engines.limit_threads(int(spec.get("threads") or 0))
+    awaiter = Awaiter()
+    instance: Any = None
+    if spec.get("code_path"):
+        found = import_preprocess(spec["code_path"], spec.get("code_name") or "preprocess_code")
+        instance = _instance(found, spec, send_request_for(host, engine.is_async))
+    elif engine.needs_code:
+        raise LoadError(
+            f"endpoint '{name}' has no preprocess code, and the {engine.name} engine is nothing without: add a file "
+            f"with a class Preprocess (clearml-serving model add --engine {engine.name} --preprocess preprocess.py ...)"
+        )
+    else:
+        step_aside()
+
+    model = _user_load(instance, spec, awaiter)
+    if model is None:
+        model = engines.load_model(engine, spec.get("model_path") or "", name)
+    kind = AsyncEndpoint if engine.is_async else Endpoint
+    endpoint = kind(
+        _method(instance, "preprocess") or (engines.rows_only(engine.name) if engine.predict else None),
+        _predict(engine, instance, model, name),
+        _method(instance, "postprocess"),
+        Variables(spec.get("variables") or [], host.log),
+        host.log,
+        awaiter,
+    )
+    endpoint.instance, endpoint.model = instance, model
+    # What is loaded stays: full collections, the cause of the original's worst latencies, need
+    # not look at it again, and a fork shares it without touching it.
+    gc.collect()
+    gc.freeze()
+    return endpoint
+
+
+def _predict(engine: engines.Engine, instance: Any, model: Any, name: str) -> engines.Step:
+    if engine.predict is None:
+        return _method(instance, "process") or engines.nothing
+    if not callable(getattr(model, "predict", None)):
+        raise LoadError(
+            f"Failed loading model for '{name}': a {type(model).__name__} has no predict method, "
+            f"which the {engine.name} engine calls"
+        )
+    return engine.predict(model)
+
+
+def _instance(found: Any, spec: dict[str, Any], send_request: Any) -> Any:
+    """Make the user's Preprocess as the original does, model_endpoint a little earlier."""
+    record = ModelEndpoint(spec.get("fields") or {})
+    try:
+        found.send_request = staticmethod(send_request)
+        if not hasattr(found, "model_endpoint"):
+            found.model_endpoint = record  # so that __init__ sees it too
+        instance = found()
+        if getattr(instance, "model_endpoint", None) is not record:
+            instance.model_endpoint = record
+    except BaseException as error:
+        raise LoadError(_failed(spec, error), user_traceback(error)) from error
+    return instance
+
+
+def _user_load(instance: Any, spec: dict[str, Any], awaiter: Awaiter) -> Any:
+    load = _method(instance, "load")
+    if load is None:
+        return None
+    try:
+        model = load(spec.get("model_path") or None)
+        return awaiter.run(model) if hasattr(type(model), "__await__") else model
+    except BaseException as error:
+        raise LoadError(_failed(spec, error), user_traceback(error)) from error
+
+
+def _failed(spec: dict[str, Any], error: BaseException) -> str:
+    text = f"the code called sys.exit({error.code!r})" if isinstance(error, SystemExit) else describe(error)
+    name = spec.get("code_name") or spec["endpoint"]
+    return f"Failed loading preprocess code for '{name}': {text}{missing_package(error)}"
+
+
+def _method(instance: Any, name: str) -> Optional[Any]:
+    method = getattr(instance, name, None)
+    return method if callable(method) else None
+
+
+class ModelEndpoint:
+    """The endpoint's record, as user code finds it in self.model_endpoint."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        for name in FIELDS:
+            setattr(self, name, None)
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def as_dict(self, remove_null_entries: bool = False) -> dict[str, Any]:
+        """Return the fields as a dict."""
+        return {name: value for name, value in vars(self).items() if value is not None or not remove_null_entries}
+
+    def __repr__(self) -> str:
+        return f"ModelEndpoint({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"

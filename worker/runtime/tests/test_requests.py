@@ -1,0 +1,117 @@
+"""What user code gets for a request body."""
+
+import json
+import math
+import random
+
+import pytest
+
+from answer import RequestError
+from codec import decode_request, is_json
+
+JSON = "application/json"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "expected"),
+    [
+        (JSON, b'{"x0": 1, "x1": [2.5, null]}', {"x0": 1, "x1": [2.5, None]}),
+        (JSON, b'"text"', b"text"),
+        (JSON, '"gr\u00fc\u00df"'.encode(), "gr\u00fc\u00df".encode()),
+        (JSON, b'"\\ud800"', b"\xed\xa0\x80"),
+        (JSON, b"null", None),
+        (JSON, b"[1, 2]", [1, 2]),
+        (JSON, b"5", 5),
+        (JSON, b"true", True),
+        (JSON, b"", None),
+        (JSON, b' \n{"a": 1}\r\n ', {"a": 1}),
+        (JSON, b'{"a": 1, "a": 2}', {"a": 2}),
+        (JSON, b"\xef\xbb\xbf{}", {}),
+        (JSON, '{"a": 1}'.encode("utf-16"), {"a": 1}),
+        ("", b'{"a": 1}', {"a": 1}),
+        ("application/json; charset=utf-8", b"[]", []),
+        ("Application/JSON", b"[]", []),
+        ("application/vnd.api+json", b"[]", []),
+        ("application/vnd.api+json;v=1", b"", None),
+        ("application/x-www-form-urlencoded", b'{"a": 1}', b'{"a": 1}'),
+        ("image/png", b"\x89PNG\x00", b"\x89PNG\x00"),
+        ("text/json", b"{}", b"{}"),
+        ("image/png", b"", None),
+    ],
+)
+def test_body_follows_its_content_type(content_type, body, expected):
+    for given in (body, bytearray(body), memoryview(body)):
+        value = decode_request(given, content_type)
+        assert value == expected
+        assert type(value) is type(expected)
+
+
+def test_nan_and_infinity_are_accepted_in_a_request():
+    value = decode_request(b"[NaN, Infinity, -Infinity]", JSON)
+    assert math.isnan(value[0])
+    assert value[1:] == [math.inf, -math.inf]
+
+
+def test_raw_body_is_a_copy_of_the_buffer():
+    buffer = bytearray(b"first")
+    value = decode_request(memoryview(buffer), "image/png")
+    buffer[:] = b"other"
+    assert value == b"first"
+
+
+@pytest.mark.parametrize(
+    ("body", "position", "reason"),
+    [
+        (b"{", 1, "Expecting property name enclosed in double quotes"),
+        (b'{"a": 1} x', 9, "Extra data"),
+        (b"nope", 0, "Expecting value"),
+        (b"   ", 3, "Expecting value"),
+        (b'{"a": "\xff"}', 7, "invalid utf-8 at byte 7: invalid start byte"),
+    ],
+)
+def test_broken_json_says_where(body, position, reason):
+    with pytest.raises(RequestError) as caught:
+        decode_request(body, JSON)
+    assert caught.value.detail == [
+        {
+            "type": "json_invalid",
+            "loc": ["body", position],
+            "msg": "JSON decode error",
+            "input": {},
+            "ctx": {"error": reason},
+        }
+    ]
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b"1" * 100_000 + b"x", b'{"a":' * 100_000])
+def test_hostile_json_is_refused(body):
+    with pytest.raises(RequestError):
+        decode_request(body, JSON)
+
+
+def test_broken_json_is_a_422_and_no_log_line(process):
+    endpoint = process("return data")
+    answer = endpoint.ask(b"{")
+    assert (answer.status, answer.error_kind) == (422, "request")
+    assert json.loads(answer.body)["detail"][0]["type"] == "json_invalid"
+    assert endpoint.host.lines == []
+
+
+def test_any_bytes_give_a_value_or_a_request_error():
+    source = random.Random(1)
+    pieces = [b"{", b"}", b"[", b"]", b'"', b":", b",", b"1", b"-", b"e9", b"nul", b"\\u12", b"\xff", b"\x00", b" "]
+    decoded = refused = 0
+    for _ in range(20_000):
+        body = b"".join(source.choices(pieces, k=source.randrange(12)))
+        content_type = source.choice([JSON, "", "text/plain", "application/x+json", "/", ";", "\x00"])
+        try:
+            value = decode_request(memoryview(body), content_type)
+        except RequestError as error:
+            assert is_json(content_type)
+            json.dumps(error.detail)
+            refused += 1
+        else:
+            assert not isinstance(value, (str, memoryview))
+            decoded += 1
+    assert decoded > 1000
+    assert refused > 1000

@@ -1,0 +1,181 @@
+"""Imports the user's preprocess code, a file or a folder.
+
+Owns what an import changes in this process: sys.path, sys.modules, __main__. A process
+loads the code of one endpoint and is replaced when the code changes, so nothing is undone.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import types
+from typing import Any
+
+from answer import LoadError
+from tracebacks import RUNTIME, describe, user_traceback
+
+PUBLIC = "clearml_serving_worker"
+FILE_MODULE = "Preprocess"  # the original's name for a single file; it shows in error texts
+EXAMPLE = "class Preprocess: def preprocess(self, body, state, collect_custom_statistics_fn=None): return body"
+
+# What users call a package differs from what they import.
+PACKAGES = {
+    "PIL": "pillow",
+    "bs4": "beautifulsoup4",
+    "cv2": "opencv-python-headless",
+    "dotenv": "python-dotenv",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+
+
+def import_preprocess(path: str, name: str) -> Any:
+    """Import the code at path and return its Preprocess class; raises LoadError.
+
+    name is the artifact's. A folder becomes a package of that name.
+    """
+    code = os.path.abspath(path)
+    if not os.path.exists(code):
+        raise LoadError(_failed(name, f"{path} is not there"))
+    step_aside()
+    if os.path.isdir(code):
+        file, module_name = _folder_entry(code, name), name.replace(".", "_") or "preprocess_code"
+        sys.path.insert(0, code)
+        fresh = code
+    else:
+        # A single file has no siblings to find; in front, a file named json.py would hide a library.
+        file, module_name = code, FILE_MODULE
+        sys.path.append(os.path.dirname(code))
+        fresh = os.path.dirname(code)
+    sys.path_hooks.insert(0, _fresh_finder(fresh))
+    sys.path_importer_cache.clear()
+    module = _run(file, module_name, code if os.path.isdir(code) else "", name)
+    lend_to_main(module)
+    found = getattr(module, "Preprocess", None)
+    if found is None:
+        names = ", ".join(
+            sorted(n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name)
+        )
+        has = f" (its classes: {names})" if names else ""
+        raise LoadError(
+            _failed(name, f"{os.path.basename(file)} has no class named Preprocess{has}; write one: {EXAMPLE}")
+        )
+    if not isinstance(found, type):
+        raise LoadError(
+            _failed(name, f"Preprocess in {os.path.basename(file)} is a {type(found).__name__}, not a class")
+        )
+    return found
+
+
+def missing_package(error: BaseException) -> str:
+    """Return the command that installs what a ModuleNotFoundError misses, or ""."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return ""
+    top = error.name.partition(".")[0]
+    if top in sys.modules:  # a submodule of something that is there: installing it again is no cure
+        return ""
+    return f"; if it is a package, install it: {sys.executable} -m pip install {PACKAGES.get(top, top)}"
+
+
+def step_aside() -> None:
+    """Take this folder's modules out of the user's way.
+
+    A user's own preprocess.py or codec.py must be found by a plain import. Our modules keep
+    working, since they imported one another when the process started; none may do so later.
+    """
+    for module_name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if file.startswith(RUNTIME) and module_name.partition(".")[0] not in (PUBLIC, "__main__") and _is_ours(file):
+            del sys.modules[module_name]
+            sys.modules[f"{PUBLIC}._{module_name}"] = module
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) + os.sep != RUNTIME]
+
+
+def _is_ours(file: str) -> bool:
+    return os.path.dirname(file) + os.sep == RUNTIME
+
+
+def lend_to_main(module: types.ModuleType) -> None:
+    """Give the process a __main__ with the user's classes and functions.
+
+    A model pickled by a training script names what that script defined as "__main__.X".
+    Once the same X stands in the preprocess code, the model loads.
+    """
+    main = types.ModuleType("__main__")
+    for name, value in vars(module).items():
+        if not name.startswith("__") and (isinstance(value, type) or callable(value)):
+            setattr(main, name, value)
+    sys.modules.setdefault(f"{PUBLIC}._main", sys.modules["__main__"])  # ours lives on
+    sys.modules["__main__"] = main
+
+
+def _folder_entry(folder: str, name: str) -> str:
+    for entry in ("__init__.py", "preprocess.py"):
+        file = os.path.join(folder, entry)
+        if os.path.isfile(file):
+            return file
+    names = sorted(os.listdir(folder))
+    held = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
+    raise LoadError(
+        _failed(
+            name,
+            f"the folder has neither an __init__.py nor a preprocess.py, only {held}; "
+            "put the class Preprocess, or an import of it, into __init__.py",
+        )
+    )
+
+
+def _run(file: str, module_name: str, package_folder: str, name: str) -> types.ModuleType:
+    loader = FreshSource(module_name, file)
+    spec = importlib.util.spec_from_file_location(
+        module_name, file, loader=loader, submodule_search_locations=[package_folder] if package_folder else None
+    )
+    if spec is None:
+        raise LoadError(_failed(name, f"{file} is not Python source"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        loader.exec_module(module)
+    except SystemExit as error:
+        raise LoadError(
+            _failed(name, f"the code ended the process while it was imported (sys.exit({error.code!r}))"),
+            user_traceback(error),
+        ) from error
+    except BaseException as error:
+        raise LoadError(_failed(name, describe(error) + missing_package(error)), user_traceback(error)) from error
+    return module
+
+
+def _failed(name: str, why: str) -> str:
+    return f"Failed loading preprocess code for '{name}': {why}"
+
+
+class FreshSource(importlib.machinery.SourceFileLoader):
+    """Source that is compiled at each import.
+
+    Bytecode is matched by second and size of its source: a changed file of the same size
+    could run as the old one. The user's folder stays free of __pycache__ as well.
+    """
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        """Compile the module's source."""
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def _fresh_finder(folder: str) -> Any:
+    """Return a path hook that reads the modules below folder with FreshSource."""
+    loaders = (
+        (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+        (FreshSource, importlib.machinery.SOURCE_SUFFIXES),
+        (importlib.machinery.SourcelessFileLoader, importlib.machinery.BYTECODE_SUFFIXES),
+    )
+
+    def find(path: str) -> importlib.machinery.FileFinder:
+        if path != folder and not path.startswith(folder + os.sep):
+            raise ImportError(path)
+        return importlib.machinery.FileFinder(path, *loaders)
+
+    return find

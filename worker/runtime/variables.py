@@ -1,0 +1,56 @@
+"""The variables that a sampled request gives to the statistics.
+
+What user code collected goes in whole; of the request and the answer, what the endpoint's
+metric definition names. Never fails a request: a value that cannot be sent is left out,
+said once per name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+from answer import AnswerError
+from codec import encode_json
+
+
+class Variables:
+    """Gathers one endpoint's variables. `dropped` counts values that could not be encoded."""
+
+    def __init__(self, names: list[str], log: Callable[[str, str], None]) -> None:
+        self.names = tuple(names)
+        self.dropped = 0
+        self._log = log
+        self._said: set[str] = set()
+
+    def gather(self, request: Any, answer: Any, collected: dict[Any, Any]) -> bytes:
+        """Return the JSON object of this request's variables, or nothing if there are none."""
+        if not collected and not self.names:
+            return b""
+        record = collected
+        for source in (request, answer):  # in this order: the answer wins
+            if isinstance(source, dict):
+                for name in self.names:
+                    if name in source:
+                        record[name] = source[name]
+        if not record:
+            return b""
+        try:
+            return encode_json(record)
+        except Exception:
+            return self._encode_singly(record)
+
+    def _encode_singly(self, record: dict[Any, Any]) -> bytes:
+        parts = []
+        for name, value in record.items():
+            try:
+                parts.append(encode_json({name: value})[1:-1])
+            except Exception as error:
+                self._drop(str(name), error)
+        return b"{" + b",".join(parts) + b"}" if parts else b""
+
+    def _drop(self, name: str, error: Exception) -> None:
+        self.dropped += 1
+        if name not in self._said and len(self._said) < 100:
+            self._said.add(name)
+            why = str(error) if isinstance(error, AnswerError) else type(error).__name__
+            self._log("warning", f"statistics: variable '{name}' is left out (said once): {why}")

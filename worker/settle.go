@@ -1,0 +1,70 @@
+package worker
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+)
+
+// settle decides about each request of a worker that has died. g.mu is held.
+func (w *worker) settle() {
+	g := w.g
+	var again []*flight
+	for id, f := range w.flights {
+		begun := w.marks.begun(id, f.nested)
+		switch {
+		case f.state == streaming:
+			f.stream.fail(&DiedError{Endpoint: g.spec.Endpoint, Death: w.death})
+			g.gone()
+		case f.state == abandoned:
+			g.deliver(f, nil, nil)
+		case begun:
+			g.deliver(f, nil, &DiedError{Endpoint: g.spec.Endpoint, Death: w.death})
+		case g.closed:
+			g.deliver(f, nil, fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrClosed))
+		default:
+			again = append(again, f)
+		}
+	}
+	w.flights = nil
+	if len(again) == 0 {
+		return
+	}
+	slices.SortFunc(again, func(a, b *flight) int { return int(a.id) - int(b.id) })
+	for _, f := range again {
+		f.state, f.w, f.id = waiting, nil, 0
+	}
+	g.queue = append(again, g.queue[g.first:]...)
+	g.first = 0
+	g.queued += len(again)
+}
+
+// postMortem delivers the answers that the worker had made but not sent when it died.
+func (w *worker) postMortem() {
+	frames := newFrameReader(bytes.NewReader(w.marks.unsent()), w.g.o.MaxFrame)
+	for {
+		fr, err := frames.next()
+		if err != nil || fr.kind != kindAnswer {
+			return // the end, or what it wrote at its last moment
+		}
+		_ = w.answered(&fr, false) // an answer that had been sent is not under way
+	}
+}
+
+// drop takes a dead worker off the list. g.mu is held.
+func (g *Group) drop(w *worker) {
+	g.workers = slices.DeleteFunc(slices.Clone(g.workers), func(other *worker) bool { return other == w })
+}
+
+// feedAll gives what waits to whoever can take it.
+func (g *Group) feedAll() {
+	g.mu.Lock()
+	workers := g.workers
+	for _, w := range workers {
+		g.feed(w)
+	}
+	g.mu.Unlock()
+	for _, w := range workers {
+		w.out.flush()
+	}
+}

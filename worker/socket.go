@@ -1,0 +1,32 @@
+package worker
+
+import (
+	"errors"
+	"net"
+	"os"
+)
+
+// socketPair makes a pair of connected sockets: ours in the poller, theirs to be
+// given to a process.
+func socketPair(kind socketKind, name string) (*net.UnixConn, *os.File, error) {
+	fds, err := newSocketPair(kind)
+	if err != nil {
+		return nil, nil, err
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name)
+	defer ours.Close() // FileConn has its own
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		theirs.Close()
+		return nil, nil, err
+	}
+	unixConn, ok := conn.(*net.UnixConn)
+	if !ok {
+		theirs.Close()
+		return nil, nil, errors.Join(errors.New("not a unix socket"), conn.Close())
+	}
+	return unixConn, theirs, nil
+}
+
+// socketKind says how a socket cuts what is written.
+type socketKind int

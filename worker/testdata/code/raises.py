@@ -1,0 +1,7 @@
+def deep():
+    raise RuntimeError("no luck today")
+
+
+class Preprocess:
+    def load(self, path):
+        deep()

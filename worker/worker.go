@@ -1,0 +1,269 @@
+// Package worker is the Go side of the Python processes that run user code. It
+// owns the interpreter's environment, the zygote that forks workers, the groups
+// of workers that answer for one endpoint, and the frames between us and them.
+// It never parses a request's body, knows no HTTP, and never starts a process
+// but through package process.
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// Options of a Pool. The zero value of each field is usable unless said otherwise.
+type Options struct {
+	// Environment is the interpreter that runs the workers, as FindEnvironment
+	// found it. Required.
+	Environment *Environment
+	// RuntimeDir is where the embedded Python files are put, in a folder named by
+	// their hash. Required; shared by all instances on the machine.
+	RuntimeDir string
+	// ZygoteEnv is the whole environment of the zygote, to which the caps on
+	// native thread pools are added. Workers get Spec.Env instead.
+	ZygoteEnv []string
+	// Preload says which packages the zygote imports before it forks; nil: those
+	// of the well-known ones that are installed.
+	Preload []string
+	// Caller answers send_request of user code; nil refuses all calls.
+	Caller Caller
+	// MaxFrame bounds one message in either direction. Default 1 GiB.
+	MaxFrame int
+	// MaxQueue bounds the requests of one endpoint that wait for a worker. Default 4096.
+	MaxQueue int
+	// MaxCalls bounds the send_request calls of one worker under way. Default 256.
+	MaxCalls int
+	// MaxReentry bounds how many requests one worker executes on top of each other
+	// while the lower ones wait in send_request. Default 16.
+	MaxReentry int
+	// Concurrency bounds the requests that one worker of an asynchronous endpoint
+	// has under way. Default 256.
+	Concurrency int
+	// LoadStall ends a load that shows no progress for so long. A load that goes
+	// on may take as long as it needs. Default 60 seconds.
+	LoadStall time.Duration
+	// KillGrace is how long a request may run past its deadline before the worker
+	// that executes it is killed. Default 2 seconds.
+	KillGrace time.Duration
+	// StopGrace is how long a worker may take to unload. Default 5 seconds.
+	StopGrace time.Duration
+	// MaxBackoff bounds the pause before the restart of what dies again and again.
+	// Default 10 seconds.
+	MaxBackoff time.Duration
+	// OutputRate bounds the bytes a second of a worker's output that are logged,
+	// what is more is counted and dropped. Default 256 KiB.
+	OutputRate int
+	// Logger takes what happens to the workers, and their output. Default: none.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	set := func(p *int, v int) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	wait := func(p *time.Duration, v time.Duration) {
+		if *p <= 0 {
+			*p = v
+		}
+	}
+	set(&o.MaxFrame, 1<<30)
+	o.MaxFrame = min(o.MaxFrame, 1<<31-1)
+	set(&o.MaxQueue, 4096)
+	set(&o.MaxCalls, 256)
+	set(&o.MaxReentry, 16)
+	set(&o.Concurrency, 256)
+	set(&o.OutputRate, 256<<10)
+	wait(&o.LoadStall, time.Minute)
+	wait(&o.KillGrace, 2*time.Second)
+	wait(&o.StopGrace, 5*time.Second)
+	wait(&o.MaxBackoff, 10*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Spec is one endpoint to be served by a Group. Files are local by now.
+type Spec struct {
+	// Endpoint is the url, "name/1".
+	Endpoint string
+	// Engine is the name of the engine, "sklearn".
+	Engine string
+	// CodePath is the user's file or folder, "" for none.
+	CodePath string
+	// CodeName is the name of the artifact that the code came from.
+	CodeName string
+	// ModelPath is the model's file or folder, "" for none.
+	ModelPath string
+	// Fields is the endpoint's record as a JSON object, what user code finds as
+	// self.model_endpoint.
+	Fields json.RawMessage
+	// Variables are the names of the statistics variables that the endpoint logs.
+	Variables []string
+	// Threads caps the native thread pools of one worker. Default 1.
+	Threads int
+	// Workers is the number of processes. Default 1. More than one share the
+	// memory of the loaded model where that is safe.
+	Workers int
+	// Env is the whole environment that user code finds, "NAME=value".
+	Env []string
+	// Extra is passed on to the Python side as it is.
+	Extra map[string]any
+}
+
+// Request is one question to an endpoint.
+type Request struct {
+	// ID names the request towards user code.
+	ID string
+	// Body is untouched payload, valid until Do has returned.
+	Body        []byte
+	ContentType string
+	// Depth counts the send_request calls that led here.
+	Depth int
+	// Sampled asks for statistics variables.
+	Sampled bool
+}
+
+// Header is one header field.
+type Header struct{ Name, Value string }
+
+// Response is the answer of user code.
+type Response struct {
+	Status      int
+	ContentType string
+	Headers     []Header
+	Body        []byte
+	// Stats is a JSON object of the logged variables, nil for none.
+	Stats []byte
+	// ErrorKind says which error of user code this is, "" for none.
+	ErrorKind string
+	// Stream, when not nil, yields the body; the caller must Close it.
+	Stream *Stream
+}
+
+// Caller answers the send_request calls of user code.
+type Caller interface {
+	// Call is called from many goroutines. ctx ends with the request that makes
+	// the call; an error becomes an answer with status 500 for user code.
+	Call(ctx context.Context, c CallRequest) (CallResponse, error)
+}
+
+// CallRequest is a send_request of user code.
+type CallRequest struct {
+	// From is the endpoint whose code calls.
+	From string
+	// RequestID is the id of the request that the code executes.
+	RequestID string
+	// Depth is that request's depth plus one.
+	Depth int
+	// URL and Version say which endpoint is called, Version "" for none.
+	URL, Version string
+	Body         []byte
+	ContentType  string
+}
+
+// CallResponse is the answer to a send_request; exactly one of Body and Stream
+// carries it.
+type CallResponse struct {
+	Status      int
+	ContentType string
+	Body        []byte
+	// Stream is read to its end into one body, nil for none. It is closed.
+	Stream interface {
+		Next(ctx context.Context) ([]byte, error)
+		io.Closer
+	}
+}
+
+// Pool runs the Python workers of one environment. It owns the zygote.
+type Pool struct {
+	o      Options
+	zygote *zygote
+
+	mu     sync.Mutex // guards groups, closed
+	groups map[*Group]struct{}
+	closed bool
+}
+
+// New prepares a Pool; Run starts it.
+func New(o Options) *Pool {
+	o = o.withDefaults()
+	return &Pool{o: o, zygote: newZygote(o), groups: make(map[*Group]struct{})}
+}
+
+// Run keeps a zygote alive until ctx ends, then closes the groups that are left
+// and every process. It is called once. It returns an error only when the
+// environment cannot be used at all.
+func (p *Pool) Run(ctx context.Context) error {
+	zygoteCtx, stopZygote := context.WithCancel(context.WithoutCancel(ctx)) // outlives the groups
+	defer stopZygote()
+	ended := make(chan error, 1)
+	go func() { ended <- p.zygote.run(zygoteCtx) }()
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-ended:
+		ended <- nil
+	}
+	p.closeGroups(context.WithoutCancel(ctx))
+	stopZygote()
+	<-ended
+	if err != nil {
+		return fmt.Errorf("run python workers with %s: %w", p.o.Environment.Python, err)
+	}
+	return nil
+}
+
+func (p *Pool) closeGroups(ctx context.Context) {
+	p.mu.Lock()
+	p.closed = true
+	groups := make([]*Group, 0, len(p.groups))
+	for g := range p.groups {
+		groups = append(groups, g)
+	}
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, p.o.StopGrace)
+	defer cancel()
+	var all sync.WaitGroup
+	for _, g := range groups {
+		all.Go(func() { _ = g.Close(ctx) }) // only says that it had to kill
+	}
+	all.Wait()
+}
+
+// Start loads an endpoint and returns when its first worker can answer; further
+// workers follow in the background. It may be called at any time, also from many
+// goroutines: before Run has the zygote ready, it waits. The end of ctx ends the
+// load. A *LoadError carries the user's traceback.
+func (p *Pool) Start(ctx context.Context, spec Spec) (*Group, error) {
+	if spec.Workers <= 0 {
+		spec.Workers = 1
+	}
+	if spec.Threads <= 0 {
+		spec.Threads = 1
+	}
+	g := newGroup(p, spec)
+	p.mu.Lock()
+	if p.closed {
+		p.mu.Unlock()
+		return nil, fmt.Errorf("start %q: %w", spec.Endpoint, ErrClosed)
+	}
+	p.groups[g] = struct{}{}
+	p.mu.Unlock()
+	if err := g.start(ctx); err != nil {
+		return nil, err
+	}
+	return g, nil
+}
+
+func (p *Pool) forget(g *Group) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.groups, g)
+}

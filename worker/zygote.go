@@ -1,0 +1,219 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"clearmlserving/process"
+)
+
+// importStall is how long the import of one package may take: the first one from
+// a cold disk or a network file system is slow.
+const importStall = 2 * time.Minute
+
+// zygote keeps one process alive that has imported the heavy packages and forks
+// workers. Its run owns the process.
+type zygote struct {
+	o Options
+
+	mu      sync.Mutex // guards the rest
+	current *forker    // nil while there is none that can fork
+	err     error      // why there is none, nil while one starts
+	changed chan struct{}
+}
+
+func newZygote(o Options) *zygote { return &zygote{o: o, changed: make(chan struct{})} }
+
+// set publishes a state and wakes those who wait for one.
+func (z *zygote) set(f *forker, err error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.current, z.err = f, err
+	close(z.changed)
+	z.changed = make(chan struct{})
+}
+
+// get returns a forker that is ready. It waits for one that starts, and tells
+// why the last one did not.
+func (z *zygote) get(ctx context.Context) (*forker, error) {
+	for {
+		z.mu.Lock()
+		f, err, changed := z.current, z.err, z.changed
+		z.mu.Unlock()
+		switch {
+		case f != nil && f.alive():
+			return f, nil
+		case err != nil:
+			return nil, err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// run keeps a zygote alive until ctx ends. It returns an error when none can be
+// started at all.
+func (z *zygote) run(ctx context.Context) (err error) {
+	defer func() {
+		final := err
+		if final == nil {
+			final = ErrClosed
+		}
+		z.set(nil, final) // for good: nobody sets anything else
+	}()
+	dir, err := extractRuntime(z.o.RuntimeDir)
+	if err != nil {
+		return err
+	}
+	pause := backoff{limit: z.o.MaxBackoff}
+	for {
+		started := time.Now()
+		ready, err := z.live(ctx, dir)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, fs.ErrNotExist) && errors.Is(err, process.ErrNotStarted) {
+			return err
+		}
+		if ready && time.Since(started) > z.o.MaxBackoff {
+			pause.reset()
+		}
+		wait := pause.next()
+		z.o.Logger.Error("zygote died", "worker", "zygote", "err", err, "restart_in", wait)
+		if wait == 0 {
+			z.set(nil, nil)
+			continue
+		}
+		z.set(nil, fmt.Errorf("the python process that forks workers does not run: %w", err))
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		z.set(nil, nil)
+	}
+}
+
+// live starts one zygote and stays until it is dead. The error says how it died.
+func (z *zygote) live(ctx context.Context, dir string) (ready bool, err error) {
+	f, theirs, err := newForker()
+	if err != nil {
+		return false, err
+	}
+	defer f.close()
+	preload := z.o.Preload
+	if preload == nil {
+		preload = z.o.Environment.preload()
+	}
+	options, err := json.Marshal(map[string]any{"preload": preload})
+	if err != nil {
+		theirs.Close()
+		return false, fmt.Errorf("encode the zygote's options: %w", err)
+	}
+	log := z.o.Logger.With("worker", "zygote")
+	out := newOutput(log, z.o.OutputRate)
+	child, err := process.Start(ctx, process.Spec{
+		Path: z.o.Environment.program(), Args: []string{filepath.Join(dir, "zygote.py"), string(options)},
+		Env: cpuCaps(z.o.ZygoteEnv), ExtraFiles: []*os.File{theirs},
+		LogLine: func(stream process.Stream, line []byte) { out.line(string(stream), line) },
+	})
+	theirs.Close()
+	if err != nil {
+		return false, err
+	}
+
+	progress := make(chan struct{}, 1)
+	isReady := make(chan struct{})
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		f.read(func(m control) {
+			switch m.Is {
+			case "importing":
+				select {
+				case progress <- struct{}{}:
+				default:
+				}
+			case "ready":
+				for name, why := range m.Failed {
+					log.Warn("package cannot be imported", "package", name, "err", why)
+				}
+				if m.Threads > 1 {
+					log.Warn("zygote has threads, which its workers will lack", "threads", m.Threads)
+				}
+				log.Info("zygote ready", "pid", child.PID(), "took", time.Since(child.Since()), "imported", len(m.Imported))
+				z.set(f, nil)
+				close(isReady)
+			}
+		})
+	})
+	defer reader.Wait()
+	defer f.close()
+
+	stall := time.NewTimer(importStall)
+	defer stall.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			f.close() // it ends by itself, and its children with it
+			child.Stop(context.WithoutCancel(ctx), z.o.StopGrace)
+			return ready, nil
+		case <-child.Done():
+			return ready, fmt.Errorf("zygote died: %w", detailed(child.Death()))
+		case <-progress:
+			stall.Reset(importStall)
+		case <-isReady:
+			isReady, ready = nil, true
+			stall.Stop()
+		case <-stall.C:
+			_ = child.Kill()
+			death := child.Death()
+			death.Reason = fmt.Sprintf("importing packages made no progress for %s", importStall)
+			return ready, fmt.Errorf("zygote hung: %w", detailed(death))
+		}
+	}
+}
+
+// deathDetail is a death whose text includes its last lines.
+type deathDetail struct{ death process.Death }
+
+func (d deathDetail) Error() string { return d.death.Detail() }
+
+func (d deathDetail) Unwrap() error { return d.death }
+
+func detailed(d process.Death) error { return deathDetail{d} }
+
+// backoff is the growing pause between restarts of what dies again and again:
+// none the first time.
+type backoff struct {
+	limit time.Duration
+	last  time.Duration
+	count int
+}
+
+func (b *backoff) next() time.Duration {
+	b.count++
+	switch {
+	case b.count == 1:
+		return 0
+	case b.last == 0:
+		b.last = 100 * time.Millisecond
+	default:
+		b.last *= 2
+	}
+	b.last = min(b.last, b.limit)
+	return b.last
+}
+
+func (b *backoff) reset() { b.last, b.count = 0, 0 }
