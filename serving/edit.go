@@ -29,7 +29,7 @@ func (s *Service) AddMonitoring(m Monitoring) (replaced bool, err error) {
 	if err := m.Validate(); err != nil {
 		return false, err
 	}
-	key := strings.TrimRight(m.BaseServingURL, "/")
+	key := string(CleanURL(m.BaseServingURL))
 	old, replaced := existing(s.Monitoring, key)
 	delete(s.Monitoring, old)
 	s.Monitoring[key] = m

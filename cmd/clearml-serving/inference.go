@@ -71,7 +71,7 @@ func (a *app) runInference(ctx context.Context, name string) error {
 		return err
 	}
 	return runParts(ctx, log, inferencePart(service, func() error {
-		a.greet(sockets.urls)
+		a.greet(dir, sockets.urls)
 		return sockets.announce()
 	}))
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 )
 
@@ -26,8 +27,8 @@ func runParts(ctx context.Context, log *slog.Logger, parts ...part) error {
 	ended := make(chan struct{}, len(parts))
 	var stops []func()
 	stopAll := func() error {
-		for i := len(stops) - 1; i >= 0; i-- {
-			stops[i]()
+		for _, stop := range slices.Backward(stops) {
+			stop()
 		}
 		failure.Lock()
 		defer failure.Unlock()

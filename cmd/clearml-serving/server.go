@@ -42,7 +42,7 @@ func (a *app) runServer(ctx context.Context) error {
 		return err
 	}
 	return runParts(ctx, log, a.controlPlanePart(server, sockets, func() error {
-		a.greet(sockets.urls)
+		a.greet(dir, sockets.urls)
 		return nil
 	}))
 }

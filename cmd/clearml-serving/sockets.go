@@ -145,7 +145,7 @@ func (s *sockets) close() {
 }
 
 // greet says where everything is and what comes next.
-func (a *app) greet(urls map[string]string) {
+func (a *app) greet(dir string, urls map[string]string) {
 	p := &a.print
 	p.line("clearml-serving %s is up", version)
 	for _, row := range []struct{ name, label, suffix string }{
@@ -156,6 +156,10 @@ func (a *app) greet(urls map[string]string) {
 		}
 	}
 	if _, ok := urls["api"]; ok {
-		p.line("Point the SDK here with:  eval \"$(clearml-serving env)\"")
+		command := "clearml-serving env"
+		if a.setting("data-dir").value != "" {
+			command += " --data-dir " + shellWord(dir)
+		}
+		p.line("Point the SDK here with:  eval \"$(%s)\"", command)
 	}
 }

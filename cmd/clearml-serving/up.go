@@ -62,7 +62,7 @@ func (a *app) runUp(ctx context.Context, name string) error {
 	return runParts(ctx, log,
 		a.controlPlanePart(server, sockets, nil),
 		inferencePart(inference, func() error {
-			a.greet(sockets.urls)
+			a.greet(dir, sockets.urls)
 			return nil
 		}))
 }

@@ -37,6 +37,7 @@ const (
 	lingerTime    = time.Second // for the client to read a refusal before we close
 	lingerBytes   = 256 << 10
 	keepBuffer    = 64 << 10 // larger buffers are not kept between requests
+	keepBody      = 1 << 20  // nor larger bodies
 	peekAfter     = 200 * time.Millisecond
 	writeOneShot  = 32 << 10  // bodies up to here are copied behind their head
 	writeProgress = 512 << 10 // the piece in which large bodies are sent
@@ -364,13 +365,8 @@ func (c *conn) answer() bool {
 	if resp.Done != nil {
 		resp.Done()
 	}
-	if c.ctx.Err() != nil || c.body.Cap() > maxPooledBody {
-		c.body = bytes.Buffer{} // a model may still read it after a cancelled request
-		if c.ctx.Err() != nil && c.r > 0 {
-			left := append([]byte(nil), c.in[c.r:c.w]...)
-			c.in = make([]byte, max(firstBuffer, len(left)))
-			c.r, c.w = 0, copy(c.in, left)
-		}
+	if c.body.Cap() > keepBody {
+		c.body = bytes.Buffer{}
 	}
 	return !c.head.close && !c.server.closing.Load() && phase(c.phase.Load()) != phaseClosed
 }
