@@ -170,7 +170,7 @@ func startOurs(ctx context.Context, binary, data, python string, workers int) (*
 		return nil, err
 	}
 	args := []string{"up", "--data-dir", data}
-	for _, name := range []string{"serve", "grpc", "api", "files", "admin", "metrics"} {
+	for _, name := range []string{"serve", "api", "files", "admin"} {
 		args = append(args, "--"+name+"-addr", "127.0.0.1:0")
 	}
 	s, err := start(filepath.Dir(data), "ours.log", []string{

@@ -113,7 +113,7 @@ func (s *system) start(t *testing.T, r role) {
 func (s *system) launch(t *testing.T, r role) {
 	t.Helper()
 	if r.args == nil {
-		r.args = []string{"up", "--grpc-addr", "127.0.0.1:0", "--metrics-addr", "127.0.0.1:0"}
+		r.args = []string{"up"}
 		for _, name := range []string{"serve", "api", "files", "admin"} {
 			r.args = append(r.args, "--"+name+"-addr", "127.0.0.1:0")
 		}
@@ -280,7 +280,14 @@ func (s *system) python(t *testing.T, interpreter, script string, args ...string
 	if !filepath.IsAbs(script) {
 		script = filepath.Join(root, "e2e/testdata/python", script)
 	}
-	r := s.command(t, s.sdk, interpreter, append([]string{script}, args...)...)
+	// The SDK runs git in one thread while another forks its reporter; when the fork
+	// inherits git's pipe, Task.close waits five minutes. One after the other is safe.
+	settings := filepath.Join(s.dir, "sdk.conf")
+	if err := os.WriteFile(settings, []byte("sdk { development { vcs_repo_detect_async: false } }\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	env := slices.Concat(s.sdk, []string{"CLEARML_CONFIG_FILE=" + settings})
+	r := s.command(t, env, interpreter, append([]string{script}, args...)...)
 	if r.code != 0 {
 		t.Fatalf("%s: %v", filepath.Base(script), r)
 	}

@@ -27,16 +27,18 @@ fail() {
   [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
   exit 1
 }
-# run echoes a command as one would type it, then runs it.
-run() {
+# show echoes a command as one would type it.
+show() {
   local words="" word
   for word in "$@"; do
     case $word in *[!A-Za-z0-9_./:=-]* | "") word="'${word//\'/\'\\\'\'}'" ;; esac
     words+=" $word"
   done
   printf '%s      $%s%s\n' "$dim" "$words" "$plain"
-  "$@"
 }
+run() { show "$@" && "$@"; }
+# serving runs one of our commands; the line that each prints first says nothing new here.
+serving() { show "$binary" "$@" && "$binary" "$@" | sed -e '/^clearml-serving - CLI/d' -e 's/^/      /'; }
 # field FILTER reads JSON on stdin and prints a Python expression of it, called d.
 field() { "$python" -c 'import json, sys; d = json.load(sys.stdin); v = eval(sys.argv[1]); print("" if v is None else v)' "$1"; }
 address() { field "d.get('$1')" <"$demo/endpoints.json"; }
@@ -47,6 +49,10 @@ command -v curl >/dev/null || fail "curl is needed" "Debian, Ubuntu: apt-get ins
 mkdir -p "$demo"
 demo=$(cd "$demo" && pwd)
 log=$demo/up.log
+if command -v flock >/dev/null; then # two demos on one folder would take each other's service for their own
+  exec 8>"$demo/demo.lock"
+  flock -n 8 || fail "another make demo is at work on $demo" "wait for it, or: DEMO_DIR=/some/other/folder make demo"
+fi
 
 step 1 "Build $binary"
 run make --no-print-directory build
@@ -57,7 +63,9 @@ run scripts/python-env.sh .venv python/requirements.txt
 say "$("$python" -V), scikit-learn $("$python" -c 'from importlib.metadata import version as v; print(v("scikit-learn") + ", clearml " + v("clearml"))')"
 
 step 3 "Start clearml-serving up"
-up_pid=$(cat "$demo/up.pid" 2>/dev/null || true)
+# Whoever started it: the service itself says which process serves this folder.
+if [ -f "$demo/endpoints.json" ]; then up_pid=$(address pid); else up_pid=$(cat "$demo/up.pid" 2>/dev/null || true); fi
+! alive "$up_pid" || echo "$up_pid" >"$demo/up.pid"
 if alive "$up_pid" && [ "$(cat "$demo/up.binary" 2>/dev/null)" != "$(digest "$binary")" ]; then
   say "it runs (process $up_pid), but from an older build: restarting it"
   scripts/demo-stop.sh
@@ -70,7 +78,7 @@ else
   command=("$binary" up --data-dir "$demo" --addr-fallback)
   printf '%s      $ CLEARML_SERVING_PYTHON=%s %s &%s\n' "$dim" "$python" "${command[*]}" "$plain"
   detach=$(command -v setsid || true) # so that Ctrl-C in this terminal is not meant for it
-  CLEARML_SERVING_PYTHON=$PWD/$python nohup $detach "${command[@]}" >"$log" 2>&1 </dev/null &
+  CLEARML_SERVING_PYTHON=$PWD/$python nohup $detach "${command[@]}" >"$log" 2>&1 </dev/null 8>&- &
   up_pid=$!
   disown "$up_pid" 2>/dev/null || true
   echo "$up_pid" >"$demo/up.pid"
@@ -91,6 +99,11 @@ variables="eval \"\$($binary env --data-dir '$demo')\"" # what a user would type
 printf '%s      $ %s%s\n' "$dim" "$variables" "$plain"
 eval "$("$binary" env --data-dir "$demo")"
 
+# The SDK runs git in one thread while another forks its reporter; when the fork inherits git's
+# pipe, Task.close waits five minutes. One after the other is safe.
+printf 'sdk { development { vcs_repo_detect_async: false } }\n' >"$demo/sdk.conf"
+export CLEARML_CONFIG_FILE=$demo/sdk.conf
+
 step 4 "Train with the ClearML SDK"
 if [ -n "$("$python" scripts/demo_model.py find)" ]; then
   say "the model '$model' is registered already"
@@ -106,14 +119,14 @@ service=$("$binary" --json list | field "next(iter(d.get('services', []) if isin
 if [ -n "$service" ]; then
   say "the serving service exists already: id=$service"
 else
-  run "$binary" create --name "serving example"
+  serving create --name "serving example"
   service=$("$binary" --json list | field "next(iter(d.get('services', []) if isinstance(d, dict) else d), {}).get('id')")
 fi
 present=$("$binary" --id "$service" --json model list | field "'$endpoint' in d.get('endpoints', {})")
 if [ "$present" = True ] && [ "$(cat "$demo/preprocess.sha256" 2>/dev/null)" = "$(digest "$preprocess")" ]; then
   say "the endpoint '$endpoint' exists already, with today's $preprocess"
 else
-  run "$binary" --id "$service" model add --engine sklearn --endpoint "$endpoint" \
+  serving --id "$service" model add --engine sklearn --endpoint "$endpoint" \
     --preprocess "$preprocess" --name "$model" --project "$project" --wait
   digest "$preprocess" >"$demo/preprocess.sha256"
 fi

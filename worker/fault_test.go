@@ -113,6 +113,61 @@ func TestADeadlineIsKeptAndWhoHangsIsReplaced(t *testing.T) {
 	w.log.waitFor(t, "in process") // where it hung
 }
 
+func TestAFastRequestIsNotHeldUpBehindOneThatHangs(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	for range 200 {
+		ask(t, g, `1`) // so that requests are taken for fast
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var hung, fast sync.WaitGroup
+	hung.Go(func() { _ = askErr(ctx, g, `{"do":"sleep","seconds":0.02}`) })
+	eventually(t, "it is busy", func() bool { return g.Status().Workers[0].InFlight == 1 })
+	// These come in one lot while the worker is busy, and the last of them hangs.
+	for range 3 {
+		fast.Go(func() { ask(t, g, `2`) })
+	}
+	eventually(t, "they wait", func() bool { return g.Status().Workers[0].InFlight == 4 })
+	hung.Go(func() { _ = askErr(ctx, g, `{"do":"sleep","seconds":1000}`) })
+	fast.Wait()
+	if n := g.Status().Workers[0].InFlight; n != 1 {
+		t.Errorf("%d requests in flight", n)
+	}
+	if err := func() error { // the worker is alive, and knows what was taken from it
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
+		defer cancel()
+		return askErr(ctx, g, `3`)
+	}(); !errors.Is(err, worker.ErrDeadline) {
+		t.Errorf("err = %v", err)
+	}
+	if err := syscall.Kill(g.Status().Workers[0].PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	hung.Wait()
+}
+
+func TestAnswersThatWereTakenAreNotTakenTwice(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	var all sync.WaitGroup
+	for i := range 300 {
+		all.Go(func() {
+			q := strconv.Itoa(i)
+			if i%10 == 0 {
+				q = `{"do":"sleep","seconds":0.008}`
+			}
+			if got := ask(t, g, q); got != q {
+				t.Errorf("asked %s, got %s", q, got)
+			}
+		})
+	}
+	all.Wait()
+	if s := g.Status(); s.Restarts != 0 || s.Requests != 300 {
+		t.Errorf("status = %+v", s)
+	}
+}
+
 func TestARequestThatEndsInTheGraceCostsNoWorker(t *testing.T) {
 	w := newWorld(t, func(o *worker.Options) { o.KillGrace = 10 * time.Second })
 	g := w.start(t, "echo", "echo.py", nil)

@@ -232,6 +232,7 @@ func (g *Group) send(w *worker, f *flight) {
 	w.nextID++
 	f.id, f.w, f.state = w.nextID, w, sent
 	w.flights[f.id] = f
+	w.expectAnswers()
 	w.out.add(f.frameHead(), f.req.Body, f)
 }
 

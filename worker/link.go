@@ -62,7 +62,11 @@ type worker struct {
 	busySince time.Time
 	served    uint64
 	paced     uint64 // served, when pace was last called
-	asked     bool   // we want its end
+	rescue    *time.Timer
+	armed     bool
+	lastSeen  uint64          // served, when rescue last looked
+	rescued   map[uint64]bool // answered from the shared memory, and by the socket later
+	asked     bool            // we want its end
 	reason    string // why, "" for a polite end
 	types     map[string]string
 }
@@ -134,6 +138,8 @@ func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worke
 		}
 		children, theirs = f, append(theirs, controlFile)
 	}
+	w.rescue = time.AfterFunc(time.Hour, w.rescueAnswers)
+	w.rescue.Stop()
 	if w.out, err = newOutbox(conn, func() { g.all.Go(w.out.finish) }); err != nil {
 		undo()
 		return nil, nil, fmt.Errorf("make a data socket: %w", err)
@@ -227,54 +233,71 @@ func (w *worker) tellLoaded(r loadResult) {
 
 // answered ends the flight that fr answers.
 func (w *worker) answered(fr *frame, last bool) error {
-	meta, err := answerHead{}, error(nil)
-	if fr.flags&flagCancelled == 0 {
-		if meta, err = parseAnswerHead(fr.meta); err != nil {
-			return err
-		}
+	meta, body, err := openAnswer(fr)
+	if err != nil {
+		return err
 	}
 	g := w.g
-	var body []byte
-	if fr.owned {
-		body = fr.body
-	} else if len(fr.body) > 0 {
-		body = append(make([]byte, 0, len(fr.body)), fr.body...)
-	}
 	g.mu.Lock()
-	f := w.flights[fr.id]
-	if f == nil || f.state == streaming {
-		g.mu.Unlock()
-		return fmt.Errorf("%w: an answer to request %d, which is not under way", errFrame, fr.id)
-	}
-	w.served++
-	g.served++
-	switch {
-	case fr.flags&flagCancelled != 0:
-		delete(w.flights, fr.id)
-		g.deliver(f, nil, fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrDeadline))
-	case fr.flags&flagStream != 0:
-		w.stream(f, &meta, int(fr.code))
-	default:
-		delete(w.flights, fr.id)
-		if f.state == abandoned {
-			g.deliver(f, nil, nil)
-			break
-		}
-		response := w.response(&meta, int(fr.code))
-		response.Body = body
-		g.deliver(f, response, nil)
-	}
+	err = w.accept(fr, &meta, body)
 	if last {
 		w.pace()
 		g.feed(w)
 	}
-	fatal := string(meta.errorKind) == "fatal"
 	g.mu.Unlock()
 	if last {
 		w.out.flush()
 	}
-	if fatal {
+	if string(meta.errorKind) == "fatal" {
 		w.giveUp()
+	}
+	return err
+}
+
+// openAnswer parses an answer's metadata and makes its body one that stays.
+func openAnswer(fr *frame) (meta answerHead, body []byte, err error) {
+	if fr.flags&flagCancelled != 0 {
+		return meta, nil, nil
+	}
+	if meta, err = parseAnswerHead(fr.meta); err != nil {
+		return meta, nil, err
+	}
+	if fr.owned {
+		return meta, fr.body, nil
+	}
+	if len(fr.body) > 0 {
+		body = append(make([]byte, 0, len(fr.body)), fr.body...)
+	}
+	return meta, body, nil
+}
+
+// accept delivers an answer. g.mu is held.
+func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
+	g := w.g
+	f := w.flights[fr.id]
+	if f == nil || f.state == streaming {
+		if w.rescued[fr.id] { // taken from the shared memory before it was sent
+			delete(w.rescued, fr.id)
+			return nil
+		}
+		return fmt.Errorf("%w: an answer to request %d, which is not under way", errFrame, fr.id)
+	}
+	w.served++
+	g.served++
+	if fr.flags&flagStream != 0 {
+		w.stream(f, meta, int(fr.code))
+		return nil
+	}
+	delete(w.flights, fr.id)
+	switch {
+	case fr.flags&flagCancelled != 0:
+		g.deliver(f, nil, fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrDeadline))
+	case f.state == abandoned:
+		g.deliver(f, nil, nil)
+	default:
+		response := w.response(meta, int(fr.code))
+		response.Body = body
+		g.deliver(f, response, nil)
 	}
 	return nil
 }
@@ -409,11 +432,12 @@ func (w *worker) bury() {
 	w.printed.end()
 	w.conn.Close()
 	w.out.breakOff()
-	w.postMortem()
 
 	g.mu.Lock()
+	w.takeUnsent(w.marks.unsent())
 	w.death = w.verdict()
 	w.state = dead
+	w.rescue.Stop()
 	g.drop(w)
 	for _, c := range w.calls {
 		c.cancel()

@@ -48,11 +48,19 @@ func (m *marks) begun(id uint64, nested bool) bool {
 	return id <= m.load(place)
 }
 
-// unsent is the answers that a dead worker had not sent. What a living one has
-// there is changing.
+// unsent is a copy of the answers that the worker has made but not sent, nil if
+// there are none or if it is about to send them.
 func (m *marks) unsent() []byte {
-	answers := m.page[marksSize:]
-	return answers[:min(m.load(2), uint64(len(answers)))]
+	area := m.page[marksSize:]
+	sends, size := m.load(3), m.load(2)
+	if size == 0 || size > uint64(len(area)) {
+		return nil
+	}
+	answers := append([]byte(nil), area[:size]...)
+	if m.load(3) != sends { // it has sent them, and may have written others over them
+		return nil
+	}
+	return answers
 }
 
 func (m *marks) load(place int) uint64 {

@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 )
@@ -37,18 +36,6 @@ func (w *worker) settle() {
 	g.queue = append(again, g.queue[g.first:]...)
 	g.first = 0
 	g.queued += len(again)
-}
-
-// postMortem delivers the answers that the worker had made but not sent when it died.
-func (w *worker) postMortem() {
-	frames := newFrameReader(bytes.NewReader(w.marks.unsent()), w.g.o.MaxFrame)
-	for {
-		fr, err := frames.next()
-		if err != nil || fr.kind != kindAnswer {
-			return // the end, or what it wrote at its last moment
-		}
-		_ = w.answered(&fr, false) // an answer that had been sent is not under way
-	}
 }
 
 // drop takes a dead worker off the list. g.mu is held.

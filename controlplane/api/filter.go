@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -235,6 +236,7 @@ func rangeFilter(key string, value any) (store.Expr, error) {
 		return nil, invalid("%s must be a list of two: the least and the greatest value", key)
 	}
 	path := fieldPath(key)
+	limits = slices.Clone(limits)
 	for i, v := range limits {
 		switch text := v.(type) {
 		case nil, json.Number:

@@ -207,14 +207,19 @@ func (s *Server) validateTask(_ context.Context, _ *Call, req Fields) (none, err
 	return none{}, err
 }
 
-// pingTask says that the process behind a task is alive.
+// pingTask says that the process behind a task is alive. It doesn't ring the change
+// feed: who is woken by it pings again, and would be woken by that without end.
 func (s *Server) pingTask(ctx context.Context, c *Call, req taskRequest) (none, error) {
-	return none{}, s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		doc["last_update"] = w.now
+	return none{}, s.write(ctx, c, func(w *work) error {
+		doc, err := w.get(ctx, store.Task, req.Task)
+		if err != nil {
+			return err
+		}
+		doc["last_update"], doc["last_change"] = w.now, w.now
 		if doc.Text("status") == "in_progress" {
 			noteDuration(doc, w.now)
 		}
-		return nil
+		return w.Put(ctx, store.Task, doc)
 	})
 }
 

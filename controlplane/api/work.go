@@ -44,6 +44,14 @@ func (s *Server) write(ctx context.Context, c *Call, do func(w *work) error) err
 	return nil
 }
 
+// touch remembers a write that can concern serving.
+func (w *work) touch(kind store.Kind, id string) {
+	switch kind {
+	case store.Task, store.Model, store.Project:
+		w.touched = append(w.touched, touched{kind, id})
+	}
+}
+
 // get reads a document, or returns the refusal that fits its kind.
 func (w *work) get(ctx context.Context, kind store.Kind, id string) (store.Doc, error) {
 	if id == "" {
@@ -63,20 +71,20 @@ func (w *work) add(ctx context.Context, kind store.Kind, doc store.Doc) (string,
 		}
 	}
 	doc["last_changed_by"] = w.who.User
-	w.touched = append(w.touched, touched{kind, id})
+	w.touch(kind, id)
 	return id, w.Insert(ctx, kind, tidy(kind, doc))
 }
 
 // put stores a changed document.
 func (w *work) put(ctx context.Context, kind store.Kind, doc store.Doc) error {
 	doc["last_change"], doc["last_changed_by"] = w.now, w.who.User
-	w.touched = append(w.touched, touched{kind, doc.ID()})
+	w.touch(kind, doc.ID())
 	return w.Put(ctx, kind, tidy(kind, doc))
 }
 
 // remove deletes a document.
 func (w *work) remove(ctx context.Context, kind store.Kind, id string) error {
-	w.touched = append(w.touched, touched{kind, id})
+	w.touch(kind, id)
 	return w.Delete(ctx, kind, id)
 }
 

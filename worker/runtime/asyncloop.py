@@ -14,7 +14,7 @@ from typing import Any, Optional
 import frames
 from answer import Answer, StreamError
 from link import LEVELS, LinkClosed
-from loop import BEGUN, BEGUN_NESTED, Host, refusal
+from loop import BEGUN, BEGUN_NESTED, Host, refusal, unfit
 
 HIGH = 8 << 20  # bytes waiting to be sent above which streams pause
 
@@ -115,7 +115,10 @@ class AsyncServer:
             if answer.stream is not None:
                 await self._stream(number, answer)
             else:
-                self._send_answer(number, answer)
+                try:
+                    self._send_answer(number, answer)
+                except Exception as error:
+                    self._send_answer(number, unfit(error))
         except asyncio.CancelledError:
             self._send(frames.pack(frames.ANSWER, number, flags=frames.FLAG_CANCELLED))
         finally:

@@ -59,6 +59,9 @@ class Frame(NamedTuple):
     body: Buffer
 
 
+_new = tuple.__new__
+
+
 class FrameError(Exception):
     """The bytes are no frames: the connection cannot go on."""
 
@@ -124,7 +127,8 @@ class Reader:
                     pos = end
                 break
             cut = first + head
-            out.append(Frame(kind, flags, code, number, bytes(view[first:cut]), bytes(view[cut:last])))
+            # The quick way to make a Frame: this is done for each request.
+            out.append(_new(Frame, (kind, flags, code, number, bytes(view[first:cut]), bytes(view[cut:last]))))
             pos = last
         self._start = pos
         return out
@@ -136,6 +140,7 @@ def pack(kind: int, number: int, body: Buffer = b"", head: bytes = b"", flags: i
 
 
 _REQUEST_HEAD = struct.Struct("<dH")  # deadline (epoch seconds, 0: none), length of the content type
+_unpack_request_head = _REQUEST_HEAD.unpack_from
 _ANSWER_HEAD = struct.Struct("<HHHI")  # lengths of content type and error kind, headers, length of stats
 _FIELD = struct.Struct("<HI")
 _CALL_HEAD = struct.Struct("<QHHH")  # parent request, lengths of url, version, content type
@@ -143,9 +148,9 @@ _CALL_HEAD = struct.Struct("<QHHH")  # parent request, lengths of url, version, 
 
 def request_head(head: bytes) -> tuple[Optional[float], bytes, str]:
     """Deadline, content type (still bytes: the caller knows most of them) and request id."""
-    deadline, n = _REQUEST_HEAD.unpack_from(head)
+    deadline, n = _unpack_request_head(head)
     cut = 10 + n
-    return (deadline or None), head[10:cut], head[cut:].decode("utf-8", "replace")
+    return (deadline or None), head[10:cut], head[cut:].decode()
 
 
 def answer_head(content_type: bytes, kind: bytes, stats: bytes, headers: Sequence[tuple[str, str]]) -> bytes:

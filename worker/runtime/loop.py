@@ -9,15 +9,20 @@ from __future__ import annotations
 import json
 import threading
 import time
+from time import perf_counter
 from typing import Any, Optional
 
 import frames
 from answer import Answer, StreamError
+from frames import request_head
 from link import Link
 
 SLOW = 200e-6  # seconds; after a request slower than this, answers are sent one by one
-BEGUN, BEGUN_NESTED, UNSENT = 0, 1, 2  # places in the shared page: last request begun of either sort, size of answers
-PACK_INTO = frames.HEADER.pack_into
+# Places in the shared memory: the last request begun of either sort, the size of the answers
+# that wait to be sent, and how often such answers have been sent.
+BEGUN, BEGUN_NESTED, UNSENT, SENDS = 0, 1, 2, 3
+
+pack_into = frames.HEADER.pack_into
 
 
 class Host:
@@ -75,6 +80,8 @@ class Server:
         self._room = len(outbox)
         self._unsent = 0
         self._slow = False
+        self._clock = self._epoch = 0.0  # when the last request ended, and the wall clock's distance from that
+        self._cancelled = link.cancelled
         self._heads: dict[str, bytes] = {}
         self._types: dict[bytes, str] = {}
 
@@ -87,6 +94,8 @@ class Server:
 
         while True:
             link.pump(work)
+            self._clock = perf_counter()
+            self._epoch = time.time() - self._clock
             while True:
                 try:
                     if nested:
@@ -103,40 +112,36 @@ class Server:
 
     def _execute(self, frame: frames.Frame, mark: int) -> None:
         """Execute a request on the main thread."""
-        number = frame.id
-        started = time.perf_counter()
-        deadline, kind, request_id = frames.request_head(frame.head)
-        if number > self._marks[mark]:
-            self._marks[mark] = number
-        if number in self._link.cancelled or (deadline is not None and deadline <= time.time()):
-            self._link.cancelled.discard(number)
+        _, flags, depth, number, head, body = frame
+        deadline, kind, request_id = request_head(head)
+        marks = self._marks
+        if number > marks[mark]:
+            marks[mark] = number
+        if number in self._cancelled or (deadline is not None and deadline <= self._clock + self._epoch):
+            self._cancelled.discard(number)
             self._flush()
             self._link.send(frames.pack(frames.ANSWER, number, flags=frames.FLAG_CANCELLED))
             return
         before, self._current = self._current, number
         self._stack += 1
-        content_type = self._types.get(kind) or self._content_type(kind)
-        flags = frame.flags
         answer = self._handle(
-            frame.body,
-            content_type,
-            {
-                "sampled": flags & 1 == 1,
-                "request_id": request_id,
-                "depth": frame.code,
-                "deadline": deadline,
-            },
+            body,
+            self._types.get(kind) or self._content_type(kind),
+            {"sampled": flags & 1 == 1, "request_id": request_id, "depth": depth, "deadline": deadline},
         )
         if answer.stream is not None:
             self._flush()
             self._stream(number, answer)
-            self._stack -= 1
-            self._current = before
-            return
+        else:
+            try:
+                self._add(number, answer)
+            except Exception as error:
+                self._add(number, unfit(error))
         self._stack -= 1
         self._current = before
-        self._add(number, answer)
-        slow = time.perf_counter() - started > SLOW
+        now = perf_counter()
+        slow = now - self._clock > SLOW
+        self._clock = now
         if slow or self._slow:
             self._flush()
         self._slow = slow
@@ -184,7 +189,7 @@ class Server:
             self._link.send(*self._parts(number, answer))
             return
         outbox = self._outbox
-        PACK_INTO(outbox, start, size, frames.ANSWER, 0, answer.status, len(head), number)
+        pack_into(outbox, start, size, frames.ANSWER, 0, answer.status, len(head), number)
         cut = end - len(body)
         outbox[start + frames.HEADER_SIZE : cut] = head
         outbox[cut:end] = body
@@ -194,7 +199,9 @@ class Server:
         end = self._unsent
         if end:
             self._link.send(self._outbox[:end])
-            self._unsent = self._marks[UNSENT] = 0
+            marks = self._marks
+            marks[SENDS] += 1  # first: Go must not take what is written next for what it has seen
+            self._unsent = marks[UNSENT] = 0
 
     def _execute_nested(self, frame: frames.Frame) -> None:
         """Execute a request on top of one that waits, on the thread that waits."""
@@ -231,7 +238,11 @@ class Server:
         if answer.stream is not None:
             self._stream(number, answer)
         else:
-            self._link.send(*self._parts(number, answer))
+            try:
+                parts = self._parts(number, answer)
+            except Exception as error:
+                parts = self._parts(number, unfit(error))
+            self._link.send(*parts)
 
     def _refuse_nested(self, number: int) -> None:
         self._marks[BEGUN_NESTED] = max(self._marks[BEGUN_NESTED], number)
@@ -301,6 +312,11 @@ def pieces(stream: Any) -> Any:
 def refusal(status: int, text: str, error_kind: str) -> Answer:
     """An answer that user code has not given."""
     return Answer(status, "application/json", json.dumps({"detail": text}).encode(), error_kind=error_kind)
+
+
+def unfit(error: Exception) -> Answer:
+    """An answer for one whose status or headers have no place in a frame."""
+    return refusal(500, f"Error processing request: the answer cannot be sent: {error}", "answer")
 
 
 def serve(endpoint: Any, host: Host, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int) -> None:
