@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -67,7 +68,7 @@ func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *li
 		return s.fail(ctx, live, r.ID, err)
 	}
 	resp.Response = *answer
-	resp.Header = append(live.Header[:len(live.Header):len(live.Header)], answer.Header...)
+	resp.Header = append(slices.Clip(live.Header), answer.Header...)
 	return resp
 }
 
@@ -196,7 +197,7 @@ func (s *Service) fail(ctx context.Context, live *router.Live, id string, err er
 		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", id, "err", err)
 	}
 	resp := detail(statusOf(engineErr.Kind), engineErr.Error())
-	resp.Header = live.Header[:len(live.Header):len(live.Header)]
+	resp.Header = slices.Clip(live.Header)
 	if wait := engineErr.RetryAfter; wait > 0 || engineErr.Kind == engine.KindOverloaded {
 		seconds := max(1, int(wait.Round(time.Second)/time.Second))
 		resp.Header = append(resp.Header, engine.Header{Name: "Retry-After", Value: strconv.Itoa(seconds)})

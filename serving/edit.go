@@ -58,7 +58,7 @@ func (s *Service) AddMetrics(m MetricLogging) (updated bool, err error) {
 	}
 	key := string(CleanURL(m.Endpoint))
 	if !s.canLog(key) {
-		return false, fmt.Errorf("Metric logging '%s' references a nonexistent endpoint", key) //nolint:staticcheck // the original's words
+		return false, fmt.Errorf("Metric logging '%s' references a nonexistent endpoint", key)
 	}
 	old, updated := existing(s.Metrics, key)
 	if updated {

@@ -167,8 +167,12 @@ func (t Tensors) validate(engine string) error {
 		name string
 		set  bool
 	}{
-		{"input_type", t.InputType != nil}, {"input_size", t.InputSize != nil}, {"input_name", t.InputName != nil},
-		{"output_type", t.OutputType != nil}, {"output_size", t.OutputSize != nil}, {"output_name", t.OutputName != nil},
+		{"input_type", t.InputType != nil},
+		{"input_size", t.InputSize != nil},
+		{"input_name", t.InputName != nil},
+		{"output_type", t.OutputType != nil},
+		{"output_size", t.OutputSize != nil},
+		{"output_name", t.OutputName != nil},
 	} {
 		if !f.set {
 			missing = append(missing, "'"+f.name+"'")

@@ -16,7 +16,7 @@ import (
 
 	"clearmlserving/controlplane/api"
 	"clearmlserving/controlplane/store"
-	"clearmlserving/controlplane/store/sqlite"
+	"clearmlserving/controlplane/store/sqlite/sqlitetest"
 )
 
 // plane is an API on a store of its own, with the first user's credentials.
@@ -36,24 +36,17 @@ func newPlane(t *testing.T) *plane {
 // reopenPlane serves the database file; have are the credentials of an earlier start.
 func reopenPlane(t *testing.T, path string, have api.Credentials) *plane {
 	t.Helper()
-	db, err := sqlite.Open(t.Context(), path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := sqlitetest.Open(t, path)
 	clock := time.Now()
 	now := func() time.Time { return clock }
 	p := &plane{store: db, clock: &clock, auth: api.NewAuth(api.AuthOptions{Store: db, Now: now})}
+	var err error
 	if p.creds, _, err = p.auth.EnsureDefaults(t.Context(), have); err != nil {
 		t.Fatal(err)
 	}
 	srv := httptest.NewServer(api.New(api.Options{Store: db, Auth: p.auth, Now: now, Version: "9.9.9", FilesURL: "http://files"}))
 	p.url = srv.URL
-	t.Cleanup(func() {
-		srv.Close()
-		if err := db.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(srv.Close)
 	return p
 }
 

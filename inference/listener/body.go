@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -52,8 +53,8 @@ func readBody(buf *bytes.Buffer, from io.Reader, size, limit int64) error {
 // RFC 9110: names in any case, several separated by commas, last applied first.
 func decompress(body []byte, encoding string, limit int64) ([]byte, error) {
 	names := strings.Split(encoding, ",")
-	for i := len(names) - 1; i >= 0; i-- {
-		name := strings.ToLower(strings.TrimSpace(names[i]))
+	for _, name := range slices.Backward(names) {
+		name = strings.ToLower(strings.TrimSpace(name))
 		if name == "" || name == "identity" {
 			continue
 		}

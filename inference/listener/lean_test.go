@@ -106,6 +106,7 @@ func TestRequestsOfEveryShape(t *testing.T) {
 	const end = "Connection: close\r\n\r\n"
 	big := strings.Repeat("b", 300_000)
 	lean(t, listener.Options{Handler: echo, MaxBody: 1 << 20}, func(t *testing.T, addr string) {
+		t.Helper()
 		for _, tc := range []struct {
 			name   string
 			pieces []string
@@ -152,6 +153,7 @@ func TestRequestsOfEveryShape(t *testing.T) {
 
 func TestKeptAliveConnectionAnswersManyRequests(t *testing.T) {
 	each(t, listener.Options{Handler: echo}, func(t *testing.T, addr string) {
+		t.Helper()
 		c := dial(t, addr)
 		from := bufio.NewReader(c)
 		for i := range 100 {
@@ -184,6 +186,7 @@ func TestAClientThatLeavesCancelsItsRequest(t *testing.T) {
 		return &listener.Response{Response: engine.Response{Status: 500}}
 	}
 	each(t, listener.Options{Handler: handler}, func(t *testing.T, addr string) {
+		t.Helper()
 		c := dial(t, addr)
 		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"); err != nil {
 			t.Fatal(err)
@@ -217,12 +220,13 @@ func TestDeadlinesOfOneConnectionAreApart(t *testing.T) {
 		return &listener.Response{Response: engine.Response{Status: 200}}
 	}
 	each(t, listener.Options{Handler: handler}, func(t *testing.T, addr string) {
+		t.Helper()
 		for i := range 40 {
 			path, want := "/fast", 200
 			if i%4 == 0 {
 				path, want = "/slow", 504
 			}
-			resp, err := http.Post("http://"+addr+path, "", nil) //nolint:noctx // the test has a deadline
+			resp, err := http.Post("http://"+addr+path, "", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -237,6 +241,7 @@ func TestDeadlinesOfOneConnectionAreApart(t *testing.T) {
 func TestSlowClientsAreCut(t *testing.T) {
 	o := listener.Options{Handler: echo, HeaderTimeout: 200 * time.Millisecond, BodyTimeout: 200 * time.Millisecond, IdleTimeout: 200 * time.Millisecond}
 	lean(t, o, func(t *testing.T, addr string) {
+		t.Helper()
 		for name, sent := range map[string]string{
 			"nothing":        "",
 			"half a head":    "POST / HTTP/1.1\r\nHost:",
@@ -260,6 +265,7 @@ func TestSlowClientsAreCut(t *testing.T) {
 
 func TestAClientThatAsksFirstIsToldToContinue(t *testing.T) {
 	each(t, listener.Options{Handler: echo}, func(t *testing.T, addr string) {
+		t.Helper()
 		c := dial(t, addr)
 		if _, err := io.WriteString(c, "POST /p HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"); err != nil {
 			t.Fatal(err)
@@ -285,6 +291,7 @@ func TestAPanicCostsOneAnswer(t *testing.T) {
 		return &listener.Response{Response: engine.Response{Status: 200}}
 	}
 	lean(t, listener.Options{Handler: handler}, func(t *testing.T, addr string) {
+		t.Helper()
 		if got := talk(t, addr, "GET /panic HTTP/1.1\r\nHost: a\r\n\r\n"); !strings.Contains(got, "HTTP/1.1 500") || strings.Contains(got, "boom") {
 			t.Errorf("got %q", got)
 		}
@@ -296,12 +303,13 @@ func TestAPanicCostsOneAnswer(t *testing.T) {
 
 func TestConnectionsBeyondTheLimitAreTold(t *testing.T) {
 	lean(t, listener.Options{Handler: echo, MaxConns: 2}, func(t *testing.T, addr string) {
+		t.Helper()
 		for range 2 {
 			c := dial(t, addr)
 			if _, err := io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil { //nolint:bodyclose // the connection is closed at the end
+			if _, err := http.ReadResponse(bufio.NewReader(c), nil); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -22,7 +22,6 @@ type entry struct {
 	live        *router.Live
 	liveKey     string // want.key that live satisfies
 	content     string // digest of the files and settings that live was made of
-	step        string // what a load under way is doing
 	cancel      context.CancelFunc
 	failure     *Failure
 	held        []func() // releases of the files that live uses

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -47,14 +48,7 @@ func (w *world) Load(context.Context) (*reconcile.State, error) {
 		return nil, w.err
 	}
 	copied := *w.state
-	copied.Sections = map[serving.Section]json.RawMessage{}
-	for name, text := range w.state.Sections {
-		copied.Sections[name] = text
-	}
-	copied.Artifacts = map[string]reconcile.Artifact{}
-	for name, a := range w.state.Artifacts {
-		copied.Artifacts[name] = a
-	}
+	copied.Sections, copied.Artifacts = maps.Clone(w.state.Sections), maps.Clone(w.state.Artifacts)
 	return &copied, nil
 }
 

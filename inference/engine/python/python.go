@@ -75,8 +75,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 }
 
 func loadError(err error) error {
-	var failed *worker.LoadError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*worker.LoadError](err); ok {
 		return &engine.LoadError{Text: failed.Error(), Traceback: failed.Traceback, Err: err}
 	}
 	return err
