@@ -140,7 +140,7 @@ func TestCodeThatCannotBeLoadedIsNamedAndConcernsNobodyElse(t *testing.T) {
 		"raises_at_import.py": {"py_code_broken", "the licence file is missing"},
 		"raises_in_load.py":   {"py_code_broken", "the tokenizer could not be opened"},
 		"no_class.py":         {"py_code_broken", "Preprocess"},
-		"syntax_error.py":     {"py_code_broken", "line 2"},
+		"syntax_error.py":     {"py_code_broken", "syntax_error.py:2"},
 	} {
 		t.Run(file, func(t *testing.T) {
 			r := s.cli(t, "model", "add", "--engine", "custom", "--endpoint", "broken", "--preprocess", code(file), "--wait", "--wait-timeout", "30s")

@@ -131,8 +131,8 @@ func TestALackingPackageIsNamedWithTheCommandThatInstallsIt(t *testing.T) {
 	if err := os.WriteFile(file, []byte("x"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.must(t, "--id", service, "model", "upload", "--name", "m", "--project", "p", "--path", file)
-	r := s.cli(t, "model", "add", "--engine", "sklearn", "--endpoint", "lacking", "--name", "m", "--project", "p", "--wait", "--wait-timeout", "30s")
+	s.must(t, "--id", service, "model", "upload", "--name", "lacking model", "--project", "lacking", "--path", file)
+	r := s.cli(t, "model", "add", "--engine", "sklearn", "--endpoint", "lacking", "--name", "lacking model", "--project", "lacking", "--wait", "--wait-timeout", "30s")
 	if r.code != 1 {
 		t.Errorf("model add --wait ended with %v, want 1", r)
 	}

@@ -103,15 +103,15 @@ func (c *Child) own(spec Spec, started chan<- error) {
 		started <- err
 		return
 	}
-	defer stdout.Close()
-	defer stdoutChild.Close()
+	defer func() { _ = stdout.Close() }()
+	defer func() { _ = stdoutChild.Close() }()
 	stderr, stderrChild, err := os.Pipe()
 	if err != nil {
 		started <- err
 		return
 	}
-	defer stderr.Close()
-	defer stderrChild.Close()
+	defer func() { _ = stderr.Close() }()
+	defer func() { _ = stderrChild.Close() }()
 
 	// The context is deliberately not the caller's: Stop and Kill end the child.
 	cmd := exec.CommandContext(context.Background(), spec.Path, spec.Args...)
@@ -128,8 +128,8 @@ func (c *Child) own(spec Spec, started chan<- error) {
 		started <- err
 		return
 	}
-	stdoutChild.Close()
-	stderrChild.Close()
+	_ = stdoutChild.Close()
+	_ = stderrChild.Close()
 	c.pid, c.since = cmd.Process.Pid, time.Now()
 
 	tail := NewTail(spec.Tail)

@@ -49,7 +49,7 @@ func play(role string, args []string) {
 		for i := range 200 {
 			fmt.Fprintf(os.Stderr, "%d %s\n", i, line)
 		}
-		os.Stderr.WriteString(strings.Repeat("y", 100_000))
+		_, _ = os.Stderr.WriteString(strings.Repeat("y", 100_000))
 	case "wait":
 		fmt.Println("ready")
 		select {}
@@ -240,13 +240,13 @@ func TestChildrenDieWhenWeAreKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "child", "orphan")
 	cmd.Stdout = w
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
+	_ = w.Close()
 	line, err := bufio.NewReader(r).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
@@ -271,14 +271,14 @@ func TestExtraFilesAreDescriptorsFromThree(t *testing.T) {
 	c, err := process.Start(t.Context(), process.Spec{
 		Path: os.Args[0], Args: []string{"child", "file"}, ExtraFiles: []*os.File{r}, LogLine: out.take,
 	})
-	r.Close()
+	_ = r.Close()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := w.WriteString("through three"); err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
+	_ = w.Close()
 	<-c.Done()
 	if want := []string{"stdout through three"}; !slices.Equal(out.got, want) {
 		t.Errorf("got %q, want %q", out.got, want)

@@ -25,6 +25,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 		Metrics:             map[string]MetricLogging{},
 		MonitoringEndpoints: map[string]Endpoint{},
 		Versions:            Versions{},
+		Options:             map[string]EndpointOptions{},
 		Parameters:          ParametersFrom(general),
 	}
 	decodeSection(&s, sections, SectionEndpoints, s.Endpoints, decodeEndpoint)
@@ -33,6 +34,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 	decodeSection(&s, sections, SectionCanary, s.Canaries, decodeCanary)
 	decodeSection(&s, sections, SectionMetrics, s.Metrics, decodeMetricLogging)
 	decodeSection(&s, sections, SectionVersions, s.Versions, decodeVersions)
+	decodeSection(&s, sections, SectionOptions, s.Options, decodeOptions)
 	return s
 }
 
@@ -176,6 +178,8 @@ func (s Service) Encode(section Section) (string, error) {
 		encodeRecords(records, s.Canaries, encodeCanary)
 	case SectionMetrics:
 		encodeRecords(records, s.Metrics, encodeMetricLogging)
+	case SectionOptions:
+		encodeRecords(records, s.Options, encodeOptions)
 	case SectionVersions:
 		encodeRecords(records, s.Versions, func(given map[ModelID]int) record {
 			r := record{}
@@ -333,6 +337,13 @@ func (s Service) StateHash(artifactHashes map[string]string) string {
 		}
 		fmt.Fprintf(h, "%s=%s\n", section, text)
 	}
+	if len(s.Options) > 0 { // services without any keep the hash that they had
+		text, err := s.Encode(SectionOptions)
+		if err != nil {
+			text = err.Error()
+		}
+		fmt.Fprintf(h, "%s=%s\n", SectionOptions, text)
+	}
 	fmt.Fprintf(h, "%+v\n", s.Parameters)
 	for _, name := range s.artifacts() {
 		fmt.Fprintf(h, "%s=%s\n", name, artifactHashes[name])
@@ -340,7 +351,7 @@ func (s Service) StateHash(artifactHashes map[string]string) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// artifacts lists the preprocess artifacts that records refer to, sorted.
+// artifacts lists the artifacts that records refer to, sorted.
 func (s Service) artifacts() []string {
 	names := map[string]bool{}
 	for _, e := range s.Endpoints {
@@ -348,6 +359,11 @@ func (s Service) artifacts() []string {
 	}
 	for _, m := range s.Monitoring {
 		names[m.PreprocessArtifact] = true
+	}
+	for _, o := range s.Options {
+		if o.Golden != nil {
+			names[o.Golden.Artifact] = true
+		}
 	}
 	delete(names, "")
 	return slices.Sorted(maps.Keys(names))

@@ -12,7 +12,8 @@ import (
 type Plan struct {
 	Endpoints map[EndpointURL]PlannedEndpoint
 	Canaries  map[EndpointURL]CanaryTable
-	Problems  []Problem // records that are left out or only partly used, and why
+	Options   map[EndpointURL]EndpointOptions // of those endpoints and canaries that have some
+	Problems  []Problem                       // records that are left out or only partly used, and why
 }
 
 // PlannedEndpoint is an endpoint to serve, with where it comes from.
@@ -60,6 +61,7 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 		e.Metrics = s.MetricsFor(url)
 		p.Endpoints[url] = e
 	}
+	p.resolveOptions(s)
 	return p
 }
 

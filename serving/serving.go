@@ -155,8 +155,9 @@ func ParametersFrom(general map[string]string) Parameters {
 // Section is the name of one configuration object of a service's task.
 type Section string
 
-// The configuration objects of a service. SectionVersions is ours (which
-// number each monitored model was ever given); the original leaves it alone.
+// The configuration objects of a service. Two are ours, and the original leaves
+// them alone: SectionVersions (which number each monitored model was ever given)
+// and SectionOptions (recording, golden samples and shadow traffic by url).
 const (
 	SectionEndpoints           Section = "endpoints"
 	SectionCanary              Section = "canary"
@@ -164,11 +165,12 @@ const (
 	SectionMetrics             Section = "metric_logging"
 	SectionMonitoringEndpoints Section = "model_monitoring_eps"
 	SectionVersions            Section = "model_monitoring_versions"
+	SectionOptions             Section = "endpoint_options"
 )
 
 // Sections lists the configuration objects in the order in which the original stores them.
 func Sections() []Section {
-	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions}
+	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions, SectionOptions}
 }
 
 // Service is the configuration of one serving service. The maps are keyed as
@@ -180,6 +182,7 @@ type Service struct {
 	Metrics             map[string]MetricLogging
 	MonitoringEndpoints map[string]Endpoint // what monitoring made, as last written back
 	Versions            Versions
+	Options             map[string]EndpointOptions
 	Parameters          Parameters
 	Broken              []BrokenRecord // records that could not be read; kept when a section is written
 }

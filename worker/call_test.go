@@ -217,8 +217,7 @@ func TestAStreamThatBreaksSaysSo(t *testing.T) {
 	}
 	r = do(t, g, `{"do":"stream","pieces":5,"width":1,"die":3}`)
 	_, err = drain(t.Context(), r)
-	var died *worker.DiedError
-	if !errors.As(err, &died) {
+	if _, ok := errors.AsType[*worker.DiedError](err); !ok {
 		t.Errorf("err = %v, want a *DiedError", err)
 	}
 	if got := ask(t, g, `1`); got != "1" {
@@ -230,7 +229,7 @@ func drain(ctx context.Context, r *worker.Response) (string, error) {
 	if r.Stream == nil {
 		return string(r.Body), nil
 	}
-	defer r.Stream.Close()
+	defer func() { _ = r.Stream.Close() }()
 	var b strings.Builder
 	for {
 		piece, err := r.Stream.Next(ctx)

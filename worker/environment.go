@@ -17,10 +17,21 @@ import (
 
 // packages are those that the probe asks for: import name, name for pip.
 var packages = [...][2]string{
-	{"numpy", "numpy"}, {"joblib", "joblib"}, {"sklearn", "scikit-learn"}, {"scipy", "scipy"},
-	{"xgboost", "xgboost"}, {"lightgbm", "lightgbm"}, {"pandas", "pandas"}, {"clearml", "clearml"},
-	{"orjson", "orjson"}, {"uvloop", "uvloop"}, {"starlette", "starlette"}, {"fastapi", "fastapi"},
-	{"torch", "torch"}, {"onnx", "onnx"}, {"skl2onnx", "skl2onnx"},
+	{"numpy", "numpy"},
+	{"joblib", "joblib"},
+	{"sklearn", "scikit-learn"},
+	{"scipy", "scipy"},
+	{"xgboost", "xgboost"},
+	{"lightgbm", "lightgbm"},
+	{"pandas", "pandas"},
+	{"clearml", "clearml"},
+	{"orjson", "orjson"},
+	{"uvloop", "uvloop"},
+	{"starlette", "starlette"},
+	{"fastapi", "fastapi"},
+	{"torch", "torch"},
+	{"onnx", "onnx"},
+	{"skl2onnx", "skl2onnx"},
 }
 
 const oldestPython = 9 // 3.9

@@ -223,8 +223,7 @@ func TestWhatDiesAgainAndAgainIsPaused(t *testing.T) {
 		if errors.As(err, &unavailable) {
 			break
 		}
-		var died *worker.DiedError
-		if !errors.As(err, &died) {
+		if _, ok := errors.AsType[*worker.DiedError](err); !ok {
 			t.Fatalf("%d: err = %v", i, err)
 		}
 	}

@@ -1,8 +1,10 @@
 package worker
 
 import (
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 )
 
 type flightState uint8
@@ -41,6 +43,9 @@ func (p *flightPool) take(req *Request, deadline time.Time) *flight {
 		f = &flight{done: make(chan struct{}, 1)}
 	}
 	f.req, f.deadline, f.nested, f.state = *req, deadline, req.Depth > 0, waiting
+	if !utf8.ValidString(f.req.ID) { // a client's, maybe; the worker reads it as text
+		f.req.ID = strings.ToValidUTF8(f.req.ID, "\uFFFD")
+	}
 	return f
 }
 

@@ -91,7 +91,7 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 	select {
 	case <-f.done:
 	case <-ctx.Done():
-		if !g.abandon(ctx, f) {
+		if !g.abandon(f) {
 			return nil, g.ended(ctx)
 		}
 		<-f.done // it came at the same time
@@ -291,9 +291,9 @@ func (g *Group) gone() {
 	}
 }
 
-// abandon stops the wait for f because ctx has ended. It says whether the answer
+// abandon stops the wait for f. It says whether the answer
 // has come meanwhile: then f.done is about to receive.
-func (g *Group) abandon(ctx context.Context, f *flight) (answered bool) {
+func (g *Group) abandon(f *flight) (answered bool) {
 	g.mu.Lock()
 	w := f.w
 	switch f.state {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -297,7 +298,7 @@ func (g *Group) enlist(ctx context.Context, w *worker, r loadResult) (*worker, e
 	w.state = ready
 	g.async = r.Async
 	g.lastLoad = nil
-	g.workers = append(g.workers[:len(g.workers):len(g.workers)], w)
+	g.workers = append(slices.Clip(g.workers), w) // a copy: others read the old one
 	g.feed(w)
 	g.mu.Unlock()
 	w.out.flush()

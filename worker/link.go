@@ -25,14 +25,6 @@ const (
 	dead
 )
 
-// How much work is sent ahead to a busy worker: as many requests as it executes
-// in aheadTime, but at least two, so that its wake-up is hidden.
-const (
-	aheadTime = time.Millisecond
-	aheadMin  = 2
-	aheadMax  = 64
-)
-
 // worker is one process and our end of its socket. Group.mu guards the second part.
 type worker struct {
 	g       *Group
@@ -67,7 +59,7 @@ type worker struct {
 	lastSeen  uint64          // served, when rescue last looked
 	rescued   map[uint64]bool // answered from the shared memory, and by the socket later
 	asked     bool            // we want its end
-	reason    string // why, "" for a polite end
+	reason    string          // why, "" for a polite end
 	types     map[string]string
 }
 
@@ -87,7 +79,7 @@ func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worke
 	var theirs []*os.File
 	defer func() {
 		for _, f := range theirs {
-			f.Close()
+			_ = f.Close()
 		}
 	}()
 	conn, data, err := socketPair(stream, "data")
@@ -102,9 +94,9 @@ func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worke
 		ahead: aheadMin,
 	}
 	undo := func() {
-		conn.Close()
+		_ = conn.Close()
 		for _, p := range w.pipes {
-			p.Close()
+			_ = p.Close()
 		}
 		if w.marks != nil {
 			w.marks.close()
@@ -231,119 +223,6 @@ func (w *worker) tellLoaded(r loadResult) {
 	}
 }
 
-// answered ends the flight that fr answers.
-func (w *worker) answered(fr *frame, last bool) error {
-	meta, body, err := openAnswer(fr)
-	if err != nil {
-		return err
-	}
-	g := w.g
-	g.mu.Lock()
-	err = w.accept(fr, &meta, body)
-	if last {
-		w.pace()
-		g.feed(w)
-	}
-	g.mu.Unlock()
-	if last {
-		w.out.flush()
-	}
-	if string(meta.errorKind) == "fatal" {
-		w.giveUp()
-	}
-	return err
-}
-
-// openAnswer parses an answer's metadata and makes its body one that stays.
-func openAnswer(fr *frame) (meta answerHead, body []byte, err error) {
-	if fr.flags&flagCancelled != 0 {
-		return meta, nil, nil
-	}
-	if meta, err = parseAnswerHead(fr.meta); err != nil {
-		return meta, nil, err
-	}
-	if fr.owned {
-		return meta, fr.body, nil
-	}
-	if len(fr.body) > 0 {
-		body = append(make([]byte, 0, len(fr.body)), fr.body...)
-	}
-	return meta, body, nil
-}
-
-// accept delivers an answer. g.mu is held.
-func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
-	g := w.g
-	f := w.flights[fr.id]
-	if f == nil || f.state == streaming {
-		if w.rescued[fr.id] { // taken from the shared memory before it was sent
-			delete(w.rescued, fr.id)
-			return nil
-		}
-		return fmt.Errorf("%w: an answer to request %d, which is not under way", errFrame, fr.id)
-	}
-	w.served++
-	g.served++
-	if fr.flags&flagStream != 0 {
-		w.stream(f, meta, int(fr.code))
-		return nil
-	}
-	delete(w.flights, fr.id)
-	switch {
-	case fr.flags&flagCancelled != 0:
-		g.deliver(f, nil, fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrDeadline))
-	case f.state == abandoned:
-		g.deliver(f, nil, nil)
-	default:
-		response := w.response(meta, int(fr.code))
-		response.Body = body
-		g.deliver(f, response, nil)
-	}
-	return nil
-}
-
-// response makes the caller's answer of an answer's metadata. g.mu is held.
-func (w *worker) response(meta *answerHead, status int) *Response {
-	r := &Response{Status: status, ContentType: w.text(meta.contentType), Headers: meta.headers, ErrorKind: w.text(meta.errorKind)}
-	if len(meta.stats) > 0 {
-		r.Stats = append([]byte(nil), meta.stats...)
-	}
-	return r
-}
-
-// text makes a string of bytes that are nearly always the same. g.mu is held.
-func (w *worker) text(b []byte) string {
-	if len(b) == 0 {
-		return ""
-	}
-	if s, ok := w.types[string(b)]; ok {
-		return s
-	}
-	s := string(b)
-	if len(w.types) < 64 {
-		w.types[s] = s
-	}
-	return s
-}
-
-// pace notes how long the requests of this lot took, which decides how many are
-// sent ahead. g.mu is held.
-func (w *worker) pace() {
-	n := w.served - w.paced
-	if n == 0 {
-		return
-	}
-	now := time.Now()
-	one := now.Sub(w.busySince) / time.Duration(n)
-	w.busySince, w.paced = now, w.served
-	if w.perOne == 0 {
-		w.perOne = one
-	} else {
-		w.perOne += (one - w.perOne) / 8
-	}
-	w.ahead = int(min(max(aheadTime/max(w.perOne, 1), aheadMin), aheadMax))
-}
-
 // giveUp ends a worker that says it is of no further use.
 func (w *worker) giveUp() {
 	if w.g.Async() {
@@ -427,10 +306,10 @@ func (w *worker) bury() {
 	}
 	w.outputs.Wait()
 	for _, p := range w.pipes {
-		p.Close()
+		_ = p.Close()
 	}
 	w.printed.end()
-	w.conn.Close()
+	_ = w.conn.Close()
 	w.out.breakOff()
 
 	g.mu.Lock()

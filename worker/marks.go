@@ -27,12 +27,12 @@ func newMarks() (*marks, *os.File, error) {
 		return nil, nil, fmt.Errorf("make a shared page: %w", err)
 	}
 	if err := file.Truncate(sharedSize); err != nil {
-		file.Close()
+		_ = file.Close()
 		return nil, nil, fmt.Errorf("make a shared page: %w", err)
 	}
 	page, err := unix.Mmap(int(file.Fd()), 0, sharedSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		file.Close()
+		_ = file.Close()
 		return nil, nil, fmt.Errorf("map a shared page: %w", err)
 	}
 	return &marks{page: page}, file, nil

@@ -21,8 +21,8 @@ func pair(t *testing.T) (*outbox, *os.File, *sync.WaitGroup) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		conn.Close()
-		theirs.Close()
+		_ = conn.Close()
+		_ = theirs.Close()
 		drains.Wait()
 	})
 	return o, theirs, &drains
@@ -90,7 +90,7 @@ func TestOutboxLetsGoOfABodyThatIsNotSent(t *testing.T) {
 
 func TestOutboxOfADeadWorkerTakesNothing(t *testing.T) {
 	o, theirs, _ := pair(t)
-	theirs.Close()
+	_ = theirs.Close()
 	for range 3 {
 		o.add([]byte("head"), bytes.Repeat([]byte("x"), byReference), &flight{})
 		o.flush()

@@ -41,7 +41,7 @@ func extractRuntime(dir string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make the folder for the python runtime: %w", err)
 	}
-	defer os.RemoveAll(fresh) // nothing is left there once it is renamed
+	defer func() { _ = os.RemoveAll(fresh) }() // nothing is left there once it is renamed
 	if err := os.Chmod(fresh, 0o755); err != nil {
 		return "", fmt.Errorf("write the python runtime: %w", err)
 	}

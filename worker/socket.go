@@ -14,15 +14,15 @@ func socketPair(kind socketKind, name string) (*net.UnixConn, *os.File, error) {
 		return nil, nil, err
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name)
-	defer ours.Close() // FileConn has its own
+	defer func() { _ = ours.Close() }() // FileConn has its own
 	conn, err := net.FileConn(ours)
 	if err != nil {
-		theirs.Close()
+		_ = theirs.Close()
 		return nil, nil, err
 	}
 	unixConn, ok := conn.(*net.UnixConn)
 	if !ok {
-		theirs.Close()
+		_ = theirs.Close()
 		return nil, nil, errors.Join(errors.New("not a unix socket"), conn.Close())
 	}
 	return unixConn, theirs, nil

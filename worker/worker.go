@@ -203,13 +203,15 @@ func New(o Options) *Pool {
 func (p *Pool) Run(ctx context.Context) error {
 	zygoteCtx, stopZygote := context.WithCancel(context.WithoutCancel(ctx)) // outlives the groups
 	defer stopZygote()
-	ended := make(chan error, 1)
-	go func() { ended <- p.zygote.run(zygoteCtx) }()
 	var err error
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err = p.zygote.run(zygoteCtx)
+	}()
 	select {
 	case <-ctx.Done():
-	case err = <-ended:
-		ended <- nil
+	case <-ended:
 	}
 	p.closeGroups(context.WithoutCancel(ctx))
 	stopZygote()

@@ -85,15 +85,15 @@ var python = sync.OnceValues(func() (*worker.Environment, error) {
 	return worker.FindEnvironment(context.Background(), worker.Search{Candidates: []string{os.Getenv("CLEARML_SERVING_TEST_PYTHON"), "python3"}, Env: os.Environ()})
 })
 
-func newWorld(t testing.TB, change func(*worker.Options)) *world {
-	t.Helper()
+func newWorld(tb testing.TB, change func(*worker.Options)) *world {
+	tb.Helper()
 	env, err := python()
 	if err != nil {
-		t.Skipf("no python: %v", err)
+		tb.Skipf("no python: %v", err)
 	}
 	w := &world{log: &record{}, groups: make(map[string]*worker.Group)}
 	o := worker.Options{
-		Environment: env, RuntimeDir: filepath.Join(t.TempDir(), "runtime"), ZygoteEnv: os.Environ(), Caller: w,
+		Environment: env, RuntimeDir: filepath.Join(tb.TempDir(), "runtime"), ZygoteEnv: os.Environ(), Caller: w,
 		Preload: []string{}, MaxBackoff: 200 * time.Millisecond, KillGrace: 50 * time.Millisecond,
 		Logger: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
@@ -104,13 +104,13 @@ func newWorld(t testing.TB, change func(*worker.Options)) *world {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- w.Run(ctx) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Errorf("Run: %v", err)
+			tb.Errorf("Run: %v", err)
 		}
-		if t.Failed() {
-			t.Logf("log:\n%s", w.log)
+		if tb.Failed() {
+			tb.Logf("log:\n%s", w.log)
 		}
 	})
 	return w
@@ -124,11 +124,11 @@ func code(name string) string {
 	return path
 }
 
-func (w *world) start(t testing.TB, name, file string, change func(*worker.Spec)) *worker.Group {
-	t.Helper()
+func (w *world) start(tb testing.TB, name, file string, change func(*worker.Spec)) *worker.Group {
+	tb.Helper()
 	g, err := w.tryStart(name, file, change)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return g
 }
@@ -153,22 +153,22 @@ func (w *world) tryStart(name, file string, change func(*worker.Spec)) (*worker.
 	return g, nil
 }
 
-func ask(t testing.TB, g *worker.Group, question string) string {
-	t.Helper()
-	r := do(t, g, question)
+func ask(tb testing.TB, g *worker.Group, question string) string {
+	tb.Helper()
+	r := do(tb, g, question)
 	if r.Status != 200 {
-		t.Fatalf("%s: status %d: %s", question, r.Status, r.Body)
+		tb.Fatalf("%s: status %d: %s", question, r.Status, r.Body)
 	}
 	return string(r.Body)
 }
 
-func do(t testing.TB, g *worker.Group, question string) *worker.Response {
-	t.Helper()
+func do(tb testing.TB, g *worker.Group, question string) *worker.Response {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	r, err := g.Do(ctx, &worker.Request{ID: "r1", Body: []byte(question), ContentType: "application/json"})
 	if err != nil {
-		t.Fatalf("%s: %v", question, err)
+		tb.Fatalf("%s: %v", question, err)
 	}
 	return r
 }
@@ -189,7 +189,11 @@ func TestAnswersWhatUserCodeReturns(t *testing.T) {
 		t.Errorf("a ValueError answered %d %s %s", r.Status, r.ContentType, r.Body)
 	}
 	w.log.waitFor(t, "bad luck") // the traceback
-	if s := g.Status(); s.State != worker.StateReady || len(s.Workers) != 1 || s.Requests != 7 {
+	odd := &worker.Request{ID: "\xff\x00", Body: []byte("1"), ContentType: "application/json\xff"}
+	if _, err := g.Do(t.Context(), odd); err != nil {
+		t.Errorf("odd bytes in id and content type: %v", err)
+	}
+	if s := g.Status(); s.State != worker.StateReady || len(s.Workers) != 1 || s.Requests != 8 {
 		t.Errorf("status = %+v", s)
 	}
 }

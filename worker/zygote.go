@@ -119,7 +119,7 @@ func (z *zygote) live(ctx context.Context, dir string) (ready bool, err error) {
 	}
 	options, err := json.Marshal(map[string]any{"preload": preload})
 	if err != nil {
-		theirs.Close()
+		_ = theirs.Close()
 		return false, fmt.Errorf("encode the zygote's options: %w", err)
 	}
 	log := z.o.Logger.With("worker", "zygote")
@@ -129,7 +129,7 @@ func (z *zygote) live(ctx context.Context, dir string) (ready bool, err error) {
 		Env: cpuCaps(z.o.ZygoteEnv), ExtraFiles: []*os.File{theirs},
 		LogLine: func(stream process.Stream, line []byte) { out.line(string(stream), line) },
 	})
-	theirs.Close()
+	_ = theirs.Close()
 	if err != nil {
 		return false, err
 	}
@@ -167,7 +167,7 @@ func (z *zygote) live(ctx context.Context, dir string) (ready bool, err error) {
 		select {
 		case <-ctx.Done():
 			f.close() // it ends by itself, and its children with it
-			child.Stop(context.WithoutCancel(ctx), z.o.StopGrace)
+			_ = child.Stop(context.WithoutCancel(ctx), z.o.StopGrace)
 			return ready, nil
 		case <-child.Done():
 			return ready, fmt.Errorf("zygote died: %w", detailed(child.Death()))

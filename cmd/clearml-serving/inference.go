@@ -209,8 +209,12 @@ func (a *app) workerEnv(config clearml.Config) []string {
 func sdkEnv(config clearml.Config) []string {
 	var env []string
 	for _, v := range []struct{ name, value string }{
-		{"CLEARML_API_HOST", config.API.Value}, {"CLEARML_WEB_HOST", config.Web.Value}, {"CLEARML_FILES_HOST", config.Files.Value},
-		{"CLEARML_API_ACCESS_KEY", config.AccessKey.Value}, {"CLEARML_API_SECRET_KEY", config.SecretKey.Reveal()}, {"CLEARML_AUTH_TOKEN", config.Token.Reveal()},
+		{"CLEARML_API_HOST", config.API.Value},
+		{"CLEARML_WEB_HOST", config.Web.Value},
+		{"CLEARML_FILES_HOST", config.Files.Value},
+		{"CLEARML_API_ACCESS_KEY", config.AccessKey.Value},
+		{"CLEARML_API_SECRET_KEY", config.SecretKey.Reveal()},
+		{"CLEARML_AUTH_TOKEN", config.Token.Reveal()},
 	} {
 		if v.value != "" {
 			env = append(env, v.name+"="+v.value)

@@ -70,7 +70,12 @@ func (a *Auth) firstUser(ctx context.Context, tx store.Tx) (store.Doc, error) {
 		"id": newID(), "name": "default", "company": company.ID(), "role": string(RoleAdmin),
 		"created": now, "preferences": map[string]any{},
 	}
-	return user, errors.Join(tx.Insert(ctx, store.Company, company), tx.Insert(ctx, store.User, user))
+	// Task.enqueue of a newcomer's script names this queue without having made it.
+	queue := store.Doc{
+		"id": newID(), "name": "default", "company": company.ID(), "user": user.ID(), "created": now,
+		"tags": []any{}, "system_tags": []any{defaultTag}, "entries": []any{},
+	}
+	return user, errors.Join(tx.Insert(ctx, store.Company, company), tx.Insert(ctx, store.User, user), tx.Insert(ctx, store.Queue, queue))
 }
 
 func (a *Auth) credentialDoc(c Credentials, user store.Doc, label string) store.Doc {
