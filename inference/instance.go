@@ -27,7 +27,7 @@ type Recording struct {
 	Logger  *slog.Logger
 
 	mu      sync.Mutex // guards pending
-	pending *reconcile.State
+	pending *applied
 	wake    chan struct{}
 	once    sync.Once
 }
@@ -43,10 +43,16 @@ func (r *Recording) signal() chan struct{} {
 	return r.wake
 }
 
+// applied is a configuration that the instance has taken in.
+type applied struct {
+	state *reconcile.State
+	plan  serving.Plan
+}
+
 // Applied notes the newest configuration; Run mirrors it.
-func (r *Recording) Applied(state *reconcile.State, _ serving.Plan) {
+func (r *Recording) Applied(state *reconcile.State, plan serving.Plan) {
 	r.mu.Lock()
-	r.pending = state
+	r.pending = &applied{state, plan}
 	r.mu.Unlock()
 	select {
 	case r.signal() <- struct{}{}:
@@ -54,12 +60,12 @@ func (r *Recording) Applied(state *reconcile.State, _ serving.Plan) {
 	}
 }
 
-func (r *Recording) take() *reconcile.State {
+func (r *Recording) take() *applied {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	state := r.pending
+	newest := r.pending
 	r.pending = nil
-	return state
+	return newest
 }
 
 // Run keeps the record until ctx ends, then marks the task as stopped.
@@ -102,11 +108,11 @@ type instanceRecord struct {
 // mirror opens the instance's task when that has not been done yet, and copies
 // the configuration in force onto it.
 func (r *Recording) mirror(ctx context.Context, record *instanceRecord) error {
-	state := r.take()
-	if state == nil {
+	newest := r.take()
+	if newest == nil {
 		return nil
 	}
-	service, err := r.Client.LoadService(ctx, state.ServiceID)
+	service, err := r.Client.LoadService(ctx, newest.state.ServiceID)
 	if err != nil {
 		return fmt.Errorf("read the service's task: %w", err)
 	}
@@ -124,9 +130,16 @@ func (r *Recording) mirror(ctx context.Context, record *instanceRecord) error {
 		}
 		r.Logger.Info("instance recorded", "task", record.taskID, "service", service.Name)
 	}
-	if hash := state.Hash(); hash != record.hash {
+	if hash := newest.state.Hash(); hash != record.hash {
 		if err := r.Client.MirrorService(ctx, service, record.taskID); err != nil {
 			return fmt.Errorf("mirror the configuration: %w", err)
+		}
+		events, err := layoutEvents(record.taskID, newest.plan)
+		if err == nil && len(events) > 0 {
+			err = r.Client.AddEvents(ctx, events)
+		}
+		if err != nil {
+			return fmt.Errorf("draw the layout of the endpoints: %w", err)
 		}
 		record.hash = hash
 	}

@@ -93,7 +93,8 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	if err != nil {
 		return nil, err
 	}
-	log := setup.log.With("part", "inference")
+	console := inference.NewConsole(setup.log.Handler())
+	log := slog.New(console).With("part", "inference")
 	client, err := clearml.New(clearml.Options{Config: setup.config, Logger: log, ClientName: "clearml-serving-" + compatVersion})
 	if err != nil {
 		return nil, err
@@ -123,7 +124,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	o.Source, o.Changes, o.Poll = source, setup.changes, setup.poll
 	o.Files = reconcile.CachedFiles{Cache: cache, Logger: log}
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Logger: log}
+	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Console: console, Logger: log}
 	return inference.New(o), nil
 }
 

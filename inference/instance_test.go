@@ -1,0 +1,132 @@
+package inference_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"clearmlserving/clearml"
+	"clearmlserving/inference"
+	"clearmlserving/inference/reconcile"
+	"clearmlserving/serving"
+)
+
+// apiServer answers the calls of an instance's record and notes them.
+type apiServer struct {
+	mu    sync.Mutex
+	calls []string
+	down  bool
+}
+
+func (a *apiServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	name := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
+	a.mu.Lock()
+	a.calls = append(a.calls, name+" "+string(body))
+	down := a.down
+	a.mu.Unlock()
+	data := map[string]any{}
+	code := http.StatusOK
+	switch {
+	case down || err != nil:
+		code = http.StatusInternalServerError
+	case name == "auth.login":
+		// header and claims of an unsigned token: the client only decodes it
+		data["token"] = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJhcGlfdmVyc2lvbiI6IjIuMzEifQ.x"
+	case name == "tasks.get_by_id":
+		data["task"] = map[string]any{
+			"id": "S", "name": "service", "status": "created", "project": "P",
+			"configuration": map[string]any{"endpoints": map[string]any{"name": "endpoints", "value": "{}"}},
+		}
+	case name == "projects.get_by_id":
+		data["project"] = map[string]any{"id": "P", "name": "DevOps"}
+	case name == "tasks.create":
+		data["id"] = "I"
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(map[string]any{"meta": map[string]any{"result_code": code, "result_msg": "", "id": "1"}, "data": data})
+}
+
+func (a *apiServer) has(words ...string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, call := range a.calls {
+		all := true
+		for _, w := range words {
+			all = all && strings.Contains(call, w)
+		}
+		if all {
+			return true
+		}
+	}
+	return false
+}
+
+func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
+	api := &apiServer{}
+	server := httptest.NewServer(api)
+	defer server.Close()
+	client, err := clearml.New(clearml.Options{Config: clearml.Config{
+		API: clearml.Setting{Value: server.URL}, AccessKey: clearml.Setting{Value: "a"}, SecretKey: clearml.NewSecret("s", ""),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	console := inference.NewConsole(slog.DiscardHandler)
+	log := slog.New(console)
+	r := &inference.Recording{Client: client, Console: console, Logger: log}
+	log.Info("first words", "endpoint", "m/1")
+	r.Applied(&reconcile.State{ServiceID: "S"}, serving.Plan{Endpoints: map[serving.EndpointURL]serving.PlannedEndpoint{"m/1": {}}})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	for deadline := time.Now().Add(10 * time.Second); !api.has("events.add_batch", "Serving Endpoints Layout"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never drawn: %q", api.calls)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	for name, words := range map[string][]string{
+		"its task":               {"tasks.create", `"name":"service - serve instance"`, `"type":"inference"`, `"system_tags":["service"]`},
+		"its start":              {"tasks.started", `"task":"I"`},
+		"the service's start":    {"tasks.started", `"task":"S"`},
+		"the mirror":             {"tasks.edit_configuration", `"task":"I"`, `"endpoints"`},
+		"the table of endpoints": {"events.add_batch", "Serving Endpoint Configuration", "preprocess_artifact"},
+		"the console":            {"events.add_batch", "first words", "endpoint=m/1"},
+		"its end":                {"tasks.stopped", `"task":"I"`},
+	} {
+		if !api.has(words...) {
+			t.Errorf("%s was not told", name)
+		}
+	}
+}
+
+func TestAServerThatIsAwayNeverStopsTheInstance(t *testing.T) {
+	api := &apiServer{down: true}
+	server := httptest.NewServer(api)
+	defer server.Close()
+	client, err := clearml.New(clearml.Options{Config: clearml.Config{API: clearml.Setting{Value: server.URL}, Token: clearml.NewSecret("t", "")}, Retry: clearml.Retry{Attempts: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	r := &inference.Recording{Client: client, Logger: slog.New(slog.DiscardHandler)}
+	r.Applied(&reconcile.State{ServiceID: "S"}, serving.Plan{})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if err := r.Run(ctx); err != nil {
+		t.Fatalf("ended with %v", err)
+	}
+}
