@@ -35,9 +35,9 @@ test: test-go test-python test-e2e ## every test, the way CI runs them
 	@echo "test: go vet, go test -race, pytest and end-to-end tests passed"
 
 .PHONY: test-go
-test-go: ## go vet and every Go test but the end-to-end ones, with the race detector
+test-go: python-env ## go vet and every Go test but the end-to-end ones, with the race detector
 	$(GO) vet ./...
-	$(GO) test -race ./...
+	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python $(GO) test -race ./...
 
 .PHONY: test-python
 test-python: python-env ## tests of the worker runtime (Python)

@@ -66,6 +66,7 @@ func (a *app) runInference(ctx context.Context, name string) error {
 	log := a.logger(slog.LevelInfo)
 	sockets := a.newSockets(dir, log)
 	defer sockets.close()
+	defer context.AfterFunc(ctx, sockets.hide)()
 	service, err := a.newInference(ctx, inferenceSetup{dataDir: dir, sockets: sockets, config: config, name: name, poll: poll, log: log})
 	if err != nil {
 		return err

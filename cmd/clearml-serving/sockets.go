@@ -130,13 +130,20 @@ func processLives(pid int) bool {
 	return err == nil && pid > 0 && p.Signal(syscall.Signal(0)) == nil
 }
 
+// hide takes back what announce told: from the moment of stopping nobody shall
+// find us, and whoever starts after us may tell.
+func (s *sockets) hide() {
+	if s.told == nil {
+		return
+	}
+	if err := s.told.Remove(); err != nil {
+		s.log.Warn("endpoints.json stays behind", "err", err)
+	}
+}
+
 // close closes what nobody serves on any more.
 func (s *sockets) close() {
-	if s.told != nil {
-		if err := s.told.Remove(); err != nil {
-			s.log.Warn("endpoints.json stays behind", "err", err)
-		}
-	}
+	s.hide()
 	for _, l := range s.opened {
 		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			s.log.Debug("close listener", "listener", l.Name(), "err", err)

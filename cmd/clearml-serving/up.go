@@ -42,6 +42,7 @@ func (a *app) runUp(ctx context.Context, name string) error {
 	log := a.logger(slog.LevelInfo)
 	sockets := a.newSockets(dir, log)
 	defer sockets.close()
+	defer context.AfterFunc(ctx, sockets.hide)()
 	server, err := a.newControlPlane(ctx, dir, sockets, log)
 	if err != nil {
 		return err

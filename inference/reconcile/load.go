@@ -29,7 +29,7 @@ type entry struct {
 
 // Failure says why an endpoint could not be loaded.
 type Failure struct {
-	Step      string    `json:"step"` // fetch, load
+	Step      string    `json:"step"` // fetch, load, golden
 	Reason    string    `json:"reason"`
 	Traceback string    `json:"traceback,omitempty"`
 	Code      string    `json:"code,omitempty"` // artifact whose code failed
@@ -70,9 +70,7 @@ type loadResult struct {
 // discard throws a result away that nobody wants any more.
 func (l loadResult) discard() {
 	if l.model != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-		defer cancel()
-		_ = l.model.Close(ctx) // it never served; its workers are killed at the latest when we end
+		closeUnused(context.Background(), l.model)
 	}
 	for _, release := range l.release {
 		release()
@@ -135,6 +133,13 @@ func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, 
 		result.unchanged = true
 		return result
 	}
+	var samples []serving.Exchange
+	if w.golden != nil {
+		if samples, err = r.samples(ctx, w.golden); err != nil {
+			result.failure = &Failure{Step: stepGolden, Reason: err.Error()}
+			return result
+		}
+	}
 	model, err := r.o.Loader.Load(ctx, spec)
 	if err != nil {
 		result.failure = &Failure{Step: "load", Reason: err.Error()}
@@ -144,8 +149,22 @@ func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, 
 		}
 		return result
 	}
+	if w.golden != nil {
+		if err := w.golden.reproduces(ctx, model, samples, w.golden.Limit(r.o.RequestTimeout)); err != nil {
+			closeUnused(ctx, model)
+			result.failure = &Failure{Step: stepGolden, Reason: err.Error()}
+			return result
+		}
+	}
 	result.model = model
 	return result
+}
+
+// closeUnused ends a model that never served.
+func closeUnused(ctx context.Context, model engine.Model) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	_ = model.Close(ctx) // its workers are killed at the latest when we end
 }
 
 // codeAtFault names the preprocess artifact when that is what is missing.

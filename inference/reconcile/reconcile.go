@@ -78,7 +78,10 @@ type Options struct {
 	// OnApplied, when set, is called on the owner's goroutine after the plan has
 	// changed; it must not block.
 	OnApplied func(*State, serving.Plan)
-	Logger    *slog.Logger
+	// OnPlan, when set, is called in the same way with each plan, changed or not,
+	// as soon as it is followed and before any of it has loaded.
+	OnPlan func(serving.Plan)
+	Logger *slog.Logger
 }
 
 // Reconciler is the owner of what an instance serves.
@@ -96,6 +99,7 @@ type Reconciler struct {
 	slots     chan struct{} // one for each load under way
 	running   sync.WaitGroup
 	source    sourceStatus
+	recalled  bool // the state on disk has been looked at
 }
 
 // sourceStatus is how the last look at the configuration went.
@@ -152,6 +156,8 @@ func (r *Reconciler) Run(ctx context.Context) error {
 func (r *Reconciler) follow(ctx context.Context, looks <-chan look) {
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
+	patience := time.NewTimer(startPatience)
+	defer patience.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -160,6 +166,10 @@ func (r *Reconciler) follow(ctx context.Context, looks <-chan look) {
 			r.see(l)
 		case result := <-r.loaded:
 			r.finish(result)
+		case <-patience.C:
+			if !r.source.synced {
+				r.recall()
+			}
 		case <-retry.C:
 		}
 		r.startDue(ctx)
@@ -262,14 +272,22 @@ func (r *Reconciler) cannotSee(err error) {
 	case first:
 		r.o.Logger.Warn("configuration cannot be read; serving goes on with the last good one", "err", err)
 	}
-	if r.state != nil || r.o.CacheFile == "" {
+	r.recall()
+}
+
+// startPatience is how long a start waits for the control plane before it
+// serves the last good configuration; the answer, when it comes, is then applied.
+const startPatience = time.Second
+
+// recall serves the last good configuration on disk, if nothing is served yet.
+func (r *Reconciler) recall() {
+	if r.state != nil || r.o.CacheFile == "" || r.recalled {
 		return
 	}
-	state, cacheErr := readCache(r.o.CacheFile)
-	if cacheErr != nil {
-		if first {
-			r.o.Logger.Warn("no last good configuration on disk", "file", r.o.CacheFile, "err", cacheErr)
-		}
+	r.recalled = true
+	state, err := readCache(r.o.CacheFile)
+	if err != nil {
+		r.o.Logger.Info("there is no last good configuration on disk", "file", r.o.CacheFile, "err", err)
 		return
 	}
 	r.o.Logger.Info("serving from the last good configuration on disk", "file", r.o.CacheFile)
@@ -282,7 +300,7 @@ func (r *Reconciler) apply(state *State) {
 	plan := serving.Resolve(state.service(), state.Found, state.Versions)
 	wanted := map[serving.EndpointURL]want{}
 	for url, e := range plan.Endpoints {
-		wanted[url] = state.want(url, e)
+		wanted[url] = state.want(url, e, plan.Options[url].Golden)
 	}
 	current := map[serving.EndpointURL]string{}
 	for url, e := range r.entries {
@@ -321,6 +339,9 @@ func (r *Reconciler) apply(state *State) {
 		}
 	}
 	r.swap()
+	if r.o.OnPlan != nil {
+		r.o.OnPlan(plan)
+	}
 	if r.o.OnApplied != nil && (first || moved) {
 		r.o.OnApplied(state, plan)
 	}

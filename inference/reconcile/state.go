@@ -65,15 +65,16 @@ type want struct {
 	model      File
 	variables  []string
 	logShare   float64
-	impossible string // why it cannot be loaded, known without trying
+	impossible string        // why it cannot be loaded, known without trying
+	golden     *wantedGolden // what it must reproduce before it goes live, nil for nothing
 	// key changes whenever something has to be fetched or loaded again.
 	key string
 }
 
 // want collects what an endpoint needs. A missing artifact or model is not an
 // error of the whole: the endpoint says so when asked.
-func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint) want {
-	w := want{planned: e, logShare: s.logShare(e)}
+func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, golden *serving.Golden) want {
+	w := want{planned: e, logShare: s.logShare(e), golden: s.golden(golden)}
 	w.variables = slices.Sorted(maps.Keys(e.Metrics.Metrics))
 	if name := e.PreprocessArtifact; e.Code != nil {
 		w.code = File{URL: e.Code.URI, SHA256: e.Code.SHA256, Unpack: e.Code.Folder}
@@ -95,7 +96,11 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint) want {
 		}
 		w.model, changed = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
 	}
-	w.key = digest(url, e.Endpoint, w.code, w.model, changed, w.variables, w.impossible)
+	parts := []any{url, e.Endpoint, w.code, w.model, changed, w.variables, w.impossible}
+	if w.golden != nil {
+		parts = append(parts, w.golden.Golden, w.golden.file)
+	}
+	w.key = digest(parts...)
 	return w
 }
 

@@ -85,9 +85,11 @@ def step_aside() -> None:
     A user's own preprocess.py or codec.py must be found by a plain import. Our modules keep
     working, since they imported one another when the process started; none may do so later.
     """
-    for module_name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) or ""
-        if file.startswith(RUNTIME) and module_name.partition(".")[0] not in (PUBLIC, "__main__") and _is_ours(file):
+    # By name: a look at every module would touch the pages of all of them, which a fork shares.
+    for file in os.listdir(RUNTIME):
+        module_name, dot, ending = file.partition(".")
+        module = sys.modules.get(module_name)
+        if ending == "py" and dot and module is not None and _is_ours(getattr(module, "__file__", None) or ""):
             del sys.modules[module_name]
             sys.modules[f"{PUBLIC}._{module_name}"] = module
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) + os.sep != RUNTIME]

@@ -1,0 +1,154 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/serving"
+)
+
+const (
+	stepGolden = "golden"
+	// maxGoldenBytes bounds a file of samples and one streamed answer.
+	maxGoldenBytes = 64 << 20
+	// maxRefusals is how many samples that differ are told before the rest is
+	// not asked any more.
+	maxRefusals = 3
+)
+
+// wantedGolden is what an endpoint's new models must reproduce.
+type wantedGolden struct {
+	serving.Golden
+	file    File
+	missing string // why there is nothing to compare with
+}
+
+// golden finds the samples of an endpoint, nil when it has none. Samples that
+// are configured but missing refuse a new model: nobody has checked it.
+func (s *State) golden(options *serving.Golden) *wantedGolden {
+	if options == nil {
+		return nil
+	}
+	g := &wantedGolden{Golden: *options}
+	artifact, ok := s.Artifacts[options.Artifact]
+	if !ok {
+		g.missing = fmt.Sprintf("its samples, artifact '%s' of the serving service, are missing: attach them again, or take them off with: clearml-serving model golden --off", options.Artifact)
+	}
+	g.file = File{URL: artifact.URI, SHA256: artifact.SHA256}
+	return g
+}
+
+// samples brings and reads the samples of an endpoint.
+func (r *Reconciler) samples(ctx context.Context, g *wantedGolden) ([]serving.Exchange, error) {
+	if g.missing != "" {
+		return nil, errors.New(g.missing)
+	}
+	local, err := r.o.Files.Fetch(ctx, g.file)
+	if err != nil {
+		return nil, fmt.Errorf("samples '%s': %w", g.Artifact, err)
+	}
+	defer local.Release()
+	info, err := os.Stat(local.Path)
+	if err != nil {
+		return nil, fmt.Errorf("samples '%s': %w", g.Artifact, err)
+	}
+	if info.Size() > maxGoldenBytes {
+		return nil, fmt.Errorf("samples '%s': the file has %d bytes, at most %d are read", g.Artifact, info.Size(), maxGoldenBytes)
+	}
+	data, err := os.ReadFile(local.Path)
+	if err != nil {
+		return nil, fmt.Errorf("samples '%s': %w", g.Artifact, err)
+	}
+	samples, err := serving.ParseExchanges(data)
+	if err != nil {
+		return nil, fmt.Errorf("samples '%s': %w", g.Artifact, err)
+	}
+	return samples, nil
+}
+
+// reproduces asks a model that serves nobody yet the recorded questions, one
+// after the other. The error names the first samples that it does not answer as
+// recorded; one that fails to answer at all, or in time, ends the questions.
+func (g *wantedGolden) reproduces(ctx context.Context, model engine.Model, samples []serving.Exchange, limit time.Duration) error {
+	var refusals []string
+	for i, sample := range samples {
+		got, err := ask(ctx, model, fmt.Sprintf("golden-%d", i+1), sample, limit)
+		if ctx.Err() != nil {
+			return errors.New("given up: the configuration changed")
+		}
+		name := fmt.Sprintf("sample %d of %d", i+1, len(samples))
+		if err != nil {
+			refusals = append(refusals, name+": "+err.Error())
+			break
+		}
+		found := serving.Compare(serving.Answer{Status: sample.Status, Body: sample.Answer}, got, g.Tolerance)
+		if len(found) == 0 {
+			continue
+		}
+		text := name + ": " + found[0].String()
+		if found[0].Path == "status" && got.Status >= 400 {
+			text += " (" + oneLine(string(got.Body)) + ")"
+		} else if len(found) > 1 {
+			text += fmt.Sprintf(" (and %d more)", len(found)-1)
+		}
+		if refusals = append(refusals, text); len(refusals) == maxRefusals {
+			break
+		}
+	}
+	if len(refusals) > 0 {
+		return errors.New("it does not reproduce the golden samples: " + strings.Join(refusals, "; "))
+	}
+	return nil
+}
+
+// ask has the model answer one recorded question within limit, 0 for none.
+func ask(ctx context.Context, model engine.Model, id string, sample serving.Exchange, limit time.Duration) (serving.Answer, error) {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))
+		defer cancel()
+	}
+	resp, err := model.Infer(ctx, &engine.Request{ID: id, Body: sample.Body, ContentType: sample.ContentType})
+	if err == nil && resp.Stream != nil {
+		resp.Body, err = wholeBody(ctx, resp.Stream)
+	}
+	if ctx.Err() != nil {
+		return serving.Answer{}, context.Cause(ctx)
+	}
+	if err != nil {
+		return serving.Answer{}, fmt.Errorf("no answer: %s", oneLine(err.Error()))
+	}
+	return serving.Answer{Status: resp.Status, Body: resp.Body}, nil
+}
+
+func wholeBody(ctx context.Context, stream engine.Stream) (body []byte, err error) {
+	defer func() { err = errors.Join(err, stream.Close()) }()
+	for {
+		piece, err := stream.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return body, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		if body = append(body, piece...); len(body) > maxGoldenBytes {
+			return nil, fmt.Errorf("the streamed answer is larger than %d bytes", maxGoldenBytes)
+		}
+	}
+}
+
+// oneLine makes a text fit into a reason that is shown in a table.
+func oneLine(text string) string {
+	const most = 300
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
+}

@@ -1,0 +1,129 @@
+package worker
+
+import (
+	"fmt"
+	"time"
+)
+
+// How much work is sent ahead to a busy worker: as many requests as it executes
+// in aheadTime, but at least two, so that its wake-up is hidden.
+const (
+	aheadTime = time.Millisecond
+	aheadMin  = 2
+	aheadMax  = 64
+)
+
+// answered ends the flight that fr answers.
+func (w *worker) answered(fr *frame, last bool) error {
+	meta, body, err := openAnswer(fr)
+	if err != nil {
+		return err
+	}
+	g := w.g
+	g.mu.Lock()
+	err = w.accept(fr, &meta, body)
+	if last {
+		w.pace()
+		g.feed(w)
+	}
+	g.mu.Unlock()
+	if last {
+		w.out.flush()
+	}
+	if string(meta.errorKind) == "fatal" {
+		w.giveUp()
+	}
+	return err
+}
+
+// openAnswer parses an answer's metadata and makes its body one that stays.
+func openAnswer(fr *frame) (meta answerHead, body []byte, err error) {
+	if fr.flags&flagCancelled != 0 {
+		return meta, nil, nil
+	}
+	if meta, err = parseAnswerHead(fr.meta); err != nil {
+		return meta, nil, err
+	}
+	if fr.owned {
+		return meta, fr.body, nil
+	}
+	if len(fr.body) > 0 {
+		body = append(make([]byte, 0, len(fr.body)), fr.body...)
+	}
+	return meta, body, nil
+}
+
+// accept delivers an answer. g.mu is held.
+func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
+	g := w.g
+	f := w.flights[fr.id]
+	if f == nil || f.state == streaming {
+		if w.rescued[fr.id] { // taken from the shared memory before it was sent
+			delete(w.rescued, fr.id)
+			return nil
+		}
+		return fmt.Errorf("%w: an answer to request %d, which is not under way", errFrame, fr.id)
+	}
+	w.served++
+	g.served++
+	if fr.flags&flagStream != 0 {
+		w.stream(f, meta, int(fr.code))
+		return nil
+	}
+	delete(w.flights, fr.id)
+	switch {
+	case fr.flags&flagCancelled != 0:
+		g.deliver(f, nil, fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrDeadline))
+	case f.state == abandoned:
+		g.deliver(f, nil, nil)
+	default:
+		response := w.response(meta, int(fr.code))
+		response.Body = body
+		g.deliver(f, response, nil)
+	}
+	return nil
+}
+
+// response makes the caller's answer of an answer's metadata. g.mu is held.
+func (w *worker) response(meta *answerHead, status int) *Response {
+	r := &Response{Status: status, ContentType: w.text(meta.contentType), Headers: meta.headers, ErrorKind: w.text(meta.errorKind)}
+	if len(meta.stats) > 0 {
+		r.Stats = append([]byte(nil), meta.stats...)
+	}
+	return r
+}
+
+// text makes a string of bytes that are nearly always the same. g.mu is held.
+func (w *worker) text(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if s, ok := w.types[string(b)]; ok {
+		return s
+	}
+	s := string(b)
+	if len(w.types) < 64 {
+		w.types[s] = s
+	}
+	return s
+}
+
+// pace notes how long the requests of this lot took, which decides how many are
+// sent ahead. g.mu is held.
+func (w *worker) pace() {
+	n := w.served - w.paced
+	if n == 0 {
+		return
+	}
+	now := time.Now()
+	one := now.Sub(w.busySince) / time.Duration(n)
+	w.busySince, w.paced = now, w.served
+	if w.perOne == 0 {
+		w.perOne = one
+	} else {
+		w.perOne += (one - w.perOne) / 8
+	}
+	// What is sent ahead cannot go to another worker if this one hangs.
+	most := max(aheadMax/len(w.g.seats), aheadMin)
+	w.ahead = min(max(int(aheadTime/max(w.perOne, 1)), aheadMin), most)
+}
