@@ -46,7 +46,7 @@ test-python: python-env ## tests of the worker runtime (Python)
 .PHONY: test-e2e
 test-e2e: build python-env ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
 	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
-	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m $(if $(E2E),-v -run '$(E2E)') ./e2e/...
+	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -parallel 4 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## every linter: Go, Python, module file

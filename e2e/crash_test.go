@@ -4,7 +4,6 @@ package e2e_test
 
 import (
 	"net/http"
-	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -117,7 +116,5 @@ func TestInferenceServesFromItsCacheWhileTheControlPlaneIsDown(t *testing.T) {
 	}
 	wantWords(t, "status", body, `"from_cache": true`, "control_plane_error")
 	inference.stop(t)
-	if left := below(os.Getpid()); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
+	s.noProcessLeft(t)
 }

@@ -27,7 +27,7 @@ func TestTheDemoPredictsAndASecondRunChangesNothing(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		run("demo-stop.sh")
-		noProcessLeft(t)
+		noProcessLeft(t, demo)
 	})
 	first := run("demo.sh")
 	wantWords(t, "the demo", first, `{"y":[1]}`, "agrees on all 178 rows", "make demo-stop")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -59,13 +60,20 @@ func below(root int) []process {
 	return found
 }
 
-// noProcessLeft fails when a process is still there below the test. The kernel
-// and the reapers may need a moment.
-func noProcessLeft(t *testing.T) {
+// noProcessLeft fails when a process of the installation is still there: one below
+// the test that runs in its folder or names it. Installations of tests that run at
+// the same time are not ours to judge. The kernel and the reapers may need a moment.
+func (s *system) noProcessLeft(t *testing.T) {
+	t.Helper()
+	noProcessLeft(t, s.dir)
+}
+
+func noProcessLeft(t *testing.T, dir string) {
 	t.Helper()
 	var left []process
 	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(tick) {
-		if left = below(os.Getpid()); len(left) == 0 {
+		left = slices.DeleteFunc(below(os.Getpid()), func(p process) bool { return !p.concerns(dir) })
+		if len(left) == 0 {
 			return
 		}
 	}
@@ -73,6 +81,19 @@ func noProcessLeft(t *testing.T) {
 		t.Errorf("left behind: %v", p)
 		_ = syscall.Kill(p.pid, syscall.SIGKILL) // so that the next test starts clean
 	}
+}
+
+// concerns tells whether a process runs in a folder, or was told of it.
+func (p process) concerns(dir string) bool {
+	if strings.Contains(p.command, dir) {
+		return true
+	}
+	proc := fmt.Sprintf("/proc/%d/", p.pid)
+	if cwd, err := os.Readlink(proc + "cwd"); err == nil && strings.HasPrefix(cwd, dir) {
+		return true
+	}
+	environ, err := os.ReadFile(proc + "environ")
+	return err == nil && strings.Contains(string(environ), dir)
 }
 
 // pythons are the processes below the service that run our Python runtime.

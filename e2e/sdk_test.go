@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -14,8 +15,10 @@ import (
 func sdks() map[string]string { return map[string]string{"SDK 1": pythonSDK1, "SDK 2": pythonSDK2} }
 
 func TestTheExampleIsTrainedDeployedAndAnswersAsScikitLearnDoes(t *testing.T) {
+	t.Parallel() // the SDK waits most of its time
 	for name, python := range sdks() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := up(t)
 			s.python(t, python, filepath.Join(root, "examples/sklearn/train_model.py"))
 			var state struct {
@@ -61,8 +64,10 @@ func TestTheExampleIsTrainedDeployedAndAnswersAsScikitLearnDoes(t *testing.T) {
 }
 
 func TestWhatTheSDKStoresItReadsBackUnchanged(t *testing.T) {
+	t.Parallel() // the SDK waits most of its time
 	for name, python := range sdks() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := up(t)
 			wantsOK(t, s.python(t, python, "round_trip.py"))
 			wantsOK(t, s.python(t, python, "names.py"))
@@ -71,8 +76,10 @@ func TestWhatTheSDKStoresItReadsBackUnchanged(t *testing.T) {
 }
 
 func TestARunWithinTheReuseWindowTakesTheSameTask(t *testing.T) {
+	t.Parallel() // the SDK waits most of its time
 	for name, python := range sdks() {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := up(t)
 			first := idIn(t, s.python(t, python, "reuse.py"))
 			if again := idIn(t, s.python(t, python, "reuse.py")); again != first {
@@ -94,7 +101,11 @@ func TestEveryNewModelIsDeployedByAutoUpdate(t *testing.T) {
 		"--name", "train tiny - tiny", "--project", "tiny", "--preprocess", code("tiny.py"))
 	s.eventually(t, 10*time.Second, "the first version answers", func() error {
 		status, got := s.ask(t, "tiny/1", `{"x": 3}`)
-		return answerError(status, got, `{"y":1}`)
+		if err := answerError(status, got, `{"y":1}`); err != nil {
+			_, state := s.get(t, s.urls["serve"]+"/status")
+			return fmt.Errorf("%w; status: %s", err, state)
+		}
+		return nil
 	})
 	s.python(t, pythonSDK2, "train_tiny.py", "-")
 	s.eventually(t, 10*time.Second, "the second version answers", func() error {

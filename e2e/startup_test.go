@@ -21,7 +21,7 @@ func (s *system) fails(t *testing.T, r role) string {
 	if code := s.end(t, startPatience); code != 1 {
 		t.Errorf("the service ended with %d, want 1", code)
 	}
-	noProcessLeft(t)
+	s.noProcessLeft(t)
 	return lastLines(s.log)
 }
 
@@ -148,7 +148,7 @@ func (s *system) pythonComplaint(t *testing.T, engine, preprocess string) string
 	for end := time.Now().Add(startPatience); time.Now().Before(end); time.Sleep(tick) {
 		select {
 		case <-s.done:
-			noProcessLeft(t)
+			s.noProcessLeft(t)
 			return lastLines(s.log)
 		default:
 		}

@@ -183,7 +183,7 @@ func (s *system) stop(t *testing.T) {
 	t.Helper()
 	select {
 	case <-s.done: // killed by the test on purpose
-		noProcessLeft(t)
+		s.noProcessLeft(t)
 		return
 	default:
 	}
@@ -193,7 +193,7 @@ func (s *system) stop(t *testing.T) {
 	if code := s.end(t, stopPatience); code != 0 {
 		t.Errorf("the stopped service ended with %d, want 0; its log:\n%s", code, lastLines(s.log))
 	}
-	noProcessLeft(t)
+	s.noProcessLeft(t)
 	if _, err := os.Stat(filepath.Join(s.data, "endpoints.json")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("endpoints.json is still there after the stop (%v)", err)
 	}
@@ -215,7 +215,7 @@ func (s *system) kill(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.end(t, stopPatience)
-	noProcessLeft(t)
+	s.noProcessLeft(t)
 }
 
 // eventually asks every few milliseconds until check says nil. It fails the test

@@ -1,0 +1,223 @@
+package inference
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/serving"
+)
+
+const (
+	shadowQueue   = 64       // copies of one pair that wait
+	shadowPending = 16 << 20 // their bytes
+	shadowRunners = 2        // copies of one pair that are answered at once
+)
+
+// shadows send copies of requests to other urls and count how the answers
+// compare. Nothing of it is seen by the client whose request was copied: the
+// copy is made when the answer is there, and dropped when the queue is full.
+type shadows struct {
+	answer  func(ctx context.Context, to serving.EndpointURL, c copied) (*engine.Response, error)
+	changed chan struct{} // holds one ring: pairs came or went
+
+	mu    sync.Mutex // guards pairs
+	pairs map[pairKey]*pair
+}
+
+type pairKey struct{ from, to serving.EndpointURL }
+
+// pair is one url whose requests are copied to another.
+type pair struct {
+	pairKey
+	options   atomic.Pointer[serving.Shadow]
+	queue     chan copied
+	pending   atomic.Int64 // bytes in the queue
+	shadowed  atomic.Uint64
+	dropped   atomic.Uint64
+	errors    atomic.Uint64
+	equal     atomic.Uint64
+	different atomic.Uint64
+}
+
+// copied is a request with the answer that its client got.
+type copied struct {
+	exchange serving.Exchange
+	id       string
+	depth    int
+	streamed bool // the client's answer was not kept, so there is nothing to compare
+}
+
+// ShadowStatus counts the shadow traffic from one url to another.
+type ShadowStatus struct {
+	From      serving.EndpointURL `json:"endpoint"`
+	To        serving.EndpointURL `json:"to"`
+	Share     float64             `json:"share"`
+	Shadowed  uint64              `json:"shadowed"`  // copies that were sent
+	Dropped   uint64              `json:"dropped"`   // copies that were not, because too many waited
+	Errors    uint64              `json:"errors"`    // copies without an answer, or with a status of 500 and above
+	Equal     uint64              `json:"equal"`     // answers like the client's
+	Different uint64              `json:"different"` // other answers
+}
+
+func newShadows() *shadows {
+	return &shadows{changed: make(chan struct{}, 1), pairs: map[pairKey]*pair{}}
+}
+
+// of returns a pair with these options, the one of before if there was one.
+func (s *shadows) of(key pairKey, options *serving.Shadow) *pair {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, known := s.pairs[key]
+	if !known {
+		p = &pair{pairKey: key, queue: make(chan copied, shadowQueue)}
+	}
+	p.options.Store(options)
+	return p
+}
+
+// keep makes these the pairs in use.
+func (s *shadows) keep(used map[pairKey]*pair) {
+	s.mu.Lock()
+	same := maps.Equal(s.pairs, used)
+	s.pairs = used
+	s.mu.Unlock()
+	if same {
+		return
+	}
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+func (s *shadows) inUse() map[pairKey]*pair {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pairs // replaced as a whole, never changed
+}
+
+func (s *shadows) status() []ShadowStatus {
+	var list []ShadowStatus
+	for _, p := range s.inUse() {
+		list = append(list, ShadowStatus{
+			From: p.from, To: p.to, Share: p.options.Load().Share, Shadowed: p.shadowed.Load(), Dropped: p.dropped.Load(),
+			Errors: p.errors.Load(), Equal: p.equal.Load(), Different: p.different.Load(),
+		})
+	}
+	slices.SortFunc(list, func(a, b ShadowStatus) int { return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To)) })
+	return list
+}
+
+// run answers copies until ctx ends: each pair has goroutines of its own, so
+// that a slow target delays no other pair's copies.
+func (s *shadows) run(ctx context.Context) error {
+	var runners sync.WaitGroup
+	defer runners.Wait()
+	stops := map[*pair]context.CancelFunc{}
+	defer func() {
+		for _, stop := range stops {
+			stop()
+		}
+	}()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.changed:
+		}
+		used := s.inUse()
+		for p, stop := range stops {
+			if used[p.pairKey] != p {
+				stop()
+				delete(stops, p)
+			}
+		}
+		for _, p := range used {
+			if stops[p] != nil {
+				continue
+			}
+			pairCtx, stop := context.WithCancel(ctx)
+			stops[p] = stop
+			for range shadowRunners {
+				runners.Go(func() { s.runPair(pairCtx, p) })
+			}
+		}
+	}
+}
+
+func (s *shadows) runPair(ctx context.Context, p *pair) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-p.queue:
+			p.pending.Add(-c.size())
+			s.compare(ctx, p, c)
+		}
+	}
+}
+
+// compare has one copy answered and counts the outcome.
+func (s *shadows) compare(ctx context.Context, p *pair, c copied) {
+	got, err := s.answer(ctx, p.to, c)
+	if ctx.Err() != nil {
+		return // the pair is gone, or we stop: that is no outcome
+	}
+	p.shadowed.Add(1)
+	if err != nil || got.Status >= 500 {
+		p.errors.Add(1)
+		return
+	}
+	if c.streamed {
+		return
+	}
+	want := serving.Answer{Status: c.exchange.Status, Body: c.exchange.Answer}
+	if len(serving.Compare(want, serving.Answer{Status: got.Status, Body: got.Body}, p.options.Load().Tolerance)) == 0 {
+		p.equal.Add(1)
+	} else {
+		p.different.Add(1)
+	}
+}
+
+// admits tells whether a copy may be put, and counts it when not.
+func (p *pair) admits(size int64) bool {
+	if len(p.queue) == cap(p.queue) || p.pending.Load()+size > shadowPending {
+		p.dropped.Add(1)
+		return false
+	}
+	return true
+}
+
+// put hands a copy to the pair's runners, or drops it.
+func (p *pair) put(c copied) {
+	size := c.size()
+	p.pending.Add(size)
+	select {
+	case p.queue <- c:
+	default:
+		p.pending.Add(-size)
+		p.dropped.Add(1)
+	}
+}
+
+func (c copied) size() int64 { return int64(len(c.exchange.Body) + len(c.exchange.Answer)) }
+
+// shadowAnswer is the way of a copy: as a client's request, but nobody waits
+// for it and it is not copied again.
+func (s *Service) shadowAnswer(ctx context.Context, to serving.EndpointURL, c copied) (*engine.Response, error) {
+	live, err := s.router.Acquire(to)
+	if err != nil {
+		return nil, err
+	}
+	defer live.Release()
+	answer, err := s.infer(ctx, live, &engine.Request{ID: c.id, Body: c.exchange.Body, ContentType: c.exchange.ContentType, Depth: c.depth})
+	if err == nil && answer.Stream != nil {
+		err = collect(ctx, answer, s.o.MaxBody)
+	}
+	return answer, err
+}

@@ -1,0 +1,314 @@
+package inference
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/serving"
+)
+
+const (
+	tapeQueue    = 1024     // exchanges that wait for the writer
+	tapePending  = 64 << 20 // their bytes
+	tapeExchange = 8 << 20  // bytes of the largest exchange that is kept
+	tapeFile     = 64 << 20 // bytes of one endpoint's file
+	tapePause    = 200 * time.Millisecond
+)
+
+// tapes write recordings of live requests, a file of exchanges for each url in
+// one folder, readable by its owner only. A file is a ring: the oldest lines go
+// when it is full. One goroutine (run) owns the files.
+type tapes struct {
+	dir     string
+	log     *slog.Logger
+	queue   chan taped
+	pending atomic.Int64 // bytes in the queue
+
+	mu  sync.Mutex // guards all
+	all map[serving.EndpointURL]*tape
+}
+
+// tape counts what was recorded of one url.
+type tape struct {
+	url                        serving.EndpointURL
+	owner                      *tapes
+	recorded, dropped, skipped atomic.Uint64
+	problem                    atomic.Pointer[string] // why nothing can be written now
+}
+
+// taped is an exchange on its way to a tape.
+type taped struct {
+	tape     *tape
+	record   serving.Record
+	exchange serving.Exchange
+}
+
+// RecordingStatus describes the recording of one url's requests.
+type RecordingStatus struct {
+	URL      serving.EndpointURL `json:"endpoint"`
+	Recorded uint64              `json:"recorded"`
+	Dropped  uint64              `json:"dropped"` // there was no time or room to write them
+	Skipped  uint64              `json:"skipped"` // streamed, too large, or not redactable
+	Problem  string              `json:"problem,omitempty"`
+}
+
+func newTapes(dir string, log *slog.Logger) *tapes {
+	return &tapes{dir: dir, log: log, queue: make(chan taped, tapeQueue), all: map[serving.EndpointURL]*tape{}}
+}
+
+// of returns the tape of a url, the one of before if there was one.
+func (t *tapes) of(url serving.EndpointURL) *tape {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if known, ok := t.all[url]; ok {
+		return known
+	}
+	t.log.Info("recording requests", "endpoint", url, "file", t.file(url))
+	return &tape{url: url, owner: t}
+}
+
+// keep makes these the tapes in use. Files of others stay.
+func (t *tapes) keep(used map[serving.EndpointURL]*tape) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for url := range t.all {
+		if used[url] == nil {
+			t.log.Info("recording ended", "endpoint", url)
+		}
+	}
+	t.all = used
+}
+
+// status lists the tapes in use.
+func (t *tapes) status() []RecordingStatus {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []RecordingStatus
+	for _, url := range slices.Sorted(maps.Keys(t.all)) {
+		p := t.all[url]
+		s := RecordingStatus{URL: url, Recorded: p.recorded.Load(), Dropped: p.dropped.Load(), Skipped: p.skipped.Load()}
+		if problem := p.problem.Load(); problem != nil {
+			s.Problem = *problem
+		}
+		list = append(list, s)
+	}
+	return list
+}
+
+// admits tells whether an exchange may be put, and counts it when not.
+func (p *tape) admits(size int64, answer *engine.Response) bool {
+	switch {
+	case answer.Stream != nil || size > tapeExchange:
+		p.skipped.Add(1)
+		return false
+	case len(p.owner.queue) == cap(p.owner.queue) || p.owner.pending.Load()+size > tapePending:
+		p.dropped.Add(1)
+		return false
+	}
+	return true
+}
+
+// put hands an exchange to the writer, or drops it.
+func (t *tapes) put(item taped) {
+	size := item.size()
+	t.pending.Add(size)
+	select {
+	case t.queue <- item:
+	default:
+		t.pending.Add(-size)
+		item.tape.dropped.Add(1)
+	}
+}
+
+func (i taped) size() int64 { return int64(len(i.exchange.Body) + len(i.exchange.Answer)) }
+
+// run writes until ctx ends, and then what is still in the queue.
+func (t *tapes) run(ctx context.Context) error {
+	w := tapeWriter{tapes: t, known: map[string]fileState{}}
+	pause := time.NewTimer(tapePause)
+	defer pause.Stop()
+	for {
+		select {
+		case item := <-t.queue:
+			w.take(item)
+		case <-ctx.Done():
+			w.takeAll()
+			w.flush()
+			return nil
+		}
+		pause.Reset(tapePause) // one write for what comes together
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+		}
+		w.takeAll()
+		w.flush()
+	}
+}
+
+// tapeWriter holds what the writing goroutine knows.
+type tapeWriter struct {
+	tapes *tapes
+	batch map[*tape]*tapeBatch
+	known map[string]fileState // by file
+}
+
+// tapeBatch is what is to be appended to one file.
+type tapeBatch struct {
+	lines [][]byte
+	limit int
+}
+
+// fileState is what a file held when we last wrote it; others may change it.
+type fileState struct {
+	lines int
+	size  int64
+}
+
+func (w *tapeWriter) takeAll() {
+	for range cap(w.tapes.queue) {
+		select {
+		case item := <-w.tapes.queue:
+			w.take(item)
+		default:
+			return
+		}
+	}
+}
+
+// take makes a line of an exchange; here, and not on the way of the request,
+// fields are redacted.
+func (w *tapeWriter) take(item taped) {
+	w.tapes.pending.Add(-item.size())
+	e := item.exchange
+	if len(item.record.Redact) > 0 {
+		body, inBody, err := serving.RedactJSON(e.Body, item.record.Redact)
+		answer, inAnswer, err2 := serving.RedactJSON(e.Answer, item.record.Redact)
+		if errors.Join(err, err2) != nil {
+			item.tape.skipped.Add(1)
+			return
+		}
+		e.Body, e.Answer, e.Redacted = body, answer, inBody || inAnswer
+	}
+	line, err := e.Line()
+	if err != nil {
+		item.tape.skipped.Add(1)
+		return
+	}
+	if w.batch == nil {
+		w.batch = map[*tape]*tapeBatch{}
+	}
+	b := w.batch[item.tape]
+	if b == nil {
+		b = &tapeBatch{}
+		w.batch[item.tape] = b
+	}
+	b.lines, b.limit = append(b.lines, line), item.record.Limit()
+}
+
+func (w *tapeWriter) flush() {
+	for p, b := range w.batch {
+		err := w.write(w.tapes.file(p.url), b)
+		if err == nil {
+			p.recorded.Add(uint64(len(b.lines)))
+			if p.problem.Swap(nil) != nil {
+				w.tapes.log.Info("requests can be recorded again", "endpoint", p.url)
+			}
+			continue
+		}
+		p.dropped.Add(uint64(len(b.lines)))
+		text := err.Error()
+		if p.problem.Swap(&text) == nil {
+			w.tapes.log.Warn("requests cannot be recorded", "endpoint", p.url, "err", err)
+		}
+	}
+	w.batch = nil
+}
+
+// file is where the exchanges of a url lie.
+func (t *tapes) file(u serving.EndpointURL) string {
+	return filepath.Join(t.dir, url.PathEscape(string(u))+".jsonl")
+}
+
+// write appends to a file, which is opened for each batch: people may move it
+// away at any time, and a further instance may write to it.
+func (w *tapeWriter) write(file string, b *tapeBatch) error {
+	if err := os.MkdirAll(w.tapes.dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder of recordings: %w", err)
+	}
+	size := int64(0)
+	if info, err := os.Stat(file); err == nil {
+		size = info.Size()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("record requests: %w", err)
+	}
+	state := w.known[file]
+	whole := true
+	if state.size != size {
+		old, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("record requests: %w", err)
+		}
+		whole = len(old) == 0 || old[len(old)-1] == '\n'
+		state = fileState{lines: bytes.Count(old, []byte("\n")), size: int64(len(old))}
+	}
+	added := bytes.Join(b.lines, nil)
+	if !whole || state.lines+len(b.lines) > b.limit || state.size+int64(len(added)) > tapeFile {
+		next, err := replace(file, added, b.limit)
+		w.known[file] = next
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("record requests: %w", err)
+	}
+	_, err = f.Write(added)
+	if err := errors.Join(err, f.Close()); err != nil {
+		delete(w.known, file)
+		return fmt.Errorf("record requests: %w", err)
+	}
+	w.known[file] = fileState{lines: state.lines + len(b.lines), size: state.size + int64(len(added))}
+	return nil
+}
+
+// replace writes the newest lines of a full file and of what is added, three
+// quarters of what it may hold, so that most batches are only appended. A line
+// that a crash has cut is left out.
+func replace(file string, added []byte, limit int) (fileState, error) {
+	old, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fileState{}, fmt.Errorf("record requests: %w", err)
+	}
+	old = old[:bytes.LastIndexByte(old, '\n')+1]
+	lines := slices.Collect(bytes.Lines(append(old, added...)))
+	first, size := len(lines), 0
+	for first > 0 && len(lines)-first < limit-limit/4 && size+len(lines[first-1]) <= tapeFile/4*3 {
+		first--
+		size += len(lines[first])
+	}
+	temp, err := os.CreateTemp(filepath.Dir(file), ".recording-*") // made for its owner only
+	if err != nil {
+		return fileState{}, fmt.Errorf("record requests: %w", err)
+	}
+	_, err = temp.Write(bytes.Join(lines[first:], nil))
+	if err = errors.Join(err, temp.Close()); err == nil {
+		err = os.Rename(temp.Name(), file)
+	}
+	if err != nil {
+		return fileState{}, errors.Join(fmt.Errorf("record requests: %w", err), os.Remove(temp.Name()))
+	}
+	return fileState{lines: len(lines) - first, size: int64(size)}, nil
+}

@@ -1,0 +1,295 @@
+package serving
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"strings"
+	"time"
+)
+
+// EndpointOptions are what this product does around the requests of one url
+// without changing their answers. They are a configuration object of ours: the
+// original reads past it.
+type EndpointOptions struct {
+	Record  *Record // nil: off, as for the others
+	Golden  *Golden
+	Shadow  *Shadow
+	Unknown map[string]json.RawMessage
+}
+
+// Record asks instances to keep a share of the live requests with their answers.
+type Record struct {
+	Share   float64  // 0 to 1
+	Max     int      // newest exchanges kept by each instance; 0: DefaultRecordMax
+	Redact  []string // fields that are blanked before anything is written; see RedactJSON
+	Unknown map[string]json.RawMessage
+}
+
+// DefaultRecordMax is how many exchanges are kept when nobody says.
+const DefaultRecordMax = 1000
+
+// Limit is how many exchanges are kept.
+func (r Record) Limit() int {
+	if r.Max > 0 {
+		return r.Max
+	}
+	return DefaultRecordMax
+}
+
+// Golden names the exchanges that a new model, code or version must reproduce
+// before it takes traffic.
+type Golden struct {
+	Artifact  string  // of the service's task, holding exchanges
+	Tolerance float64 // for numbers; see Compare
+	// Timeout in seconds bounds one answer; 0: only the instance's request timeout does.
+	Timeout float64
+	Unknown map[string]json.RawMessage
+}
+
+// Limit bounds one answer: the shorter of the golden samples' own and the
+// instance's limit, 0 for none.
+func (g Golden) Limit(request time.Duration) time.Duration {
+	own := time.Duration(g.Timeout * float64(time.Second))
+	if own > 0 && (request <= 0 || own < request) {
+		return own
+	}
+	return request
+}
+
+// Shadow sends a copy of a share of the requests to another url; the answers
+// are compared and thrown away.
+type Shadow struct {
+	To        string
+	Share     float64 // 0 to 1
+	Tolerance float64 // for numbers; see Compare
+	Unknown   map[string]json.RawMessage
+}
+
+func (o EndpointOptions) empty() bool {
+	return o.Record == nil && o.Golden == nil && o.Shadow == nil && len(o.Unknown) == 0
+}
+
+// over returns o with what it leaves open taken from below.
+func (o EndpointOptions) over(below EndpointOptions) EndpointOptions {
+	if o.Record == nil {
+		o.Record = below.Record
+	}
+	if o.Golden == nil {
+		o.Golden = below.Golden
+	}
+	if o.Shadow == nil {
+		o.Shadow = below.Shadow
+	}
+	return o
+}
+
+// optionsOf returns what is set for a url itself.
+func (s Service) optionsOf(url EndpointURL) EndpointOptions {
+	key, _ := existing(s.Options, string(url))
+	return s.Options[key]
+}
+
+// resolveOptions gives each planned endpoint and canary its options: its own,
+// and for what monitoring made those of the monitoring, option by option.
+// Options of a url that nobody serves rest until somebody does.
+func (p *Plan) resolveOptions(s Service) {
+	p.Options = map[EndpointURL]EndpointOptions{}
+	if len(s.Options) == 0 {
+		return
+	}
+	for url := range p.Canaries {
+		p.Options[url] = s.optionsOf(url)
+	}
+	for url, e := range p.Endpoints {
+		own := s.optionsOf(url)
+		if e.Monitoring != "" {
+			own = own.over(s.optionsOf(CleanURL(e.Monitoring)))
+		}
+		p.Options[url] = own
+	}
+	maps.DeleteFunc(p.Options, func(_ EndpointURL, o EndpointOptions) bool { return o.empty() })
+	for url, o := range p.Options {
+		if o.Shadow != nil && CleanURL(o.Shadow.To) == url {
+			o.Shadow = nil // a canary or a version that would copy to itself
+			p.Options[url] = o
+		}
+	}
+}
+
+// SetOptions changes what is set for a url, which need not be served yet, and
+// drops a record that could not be read. Options that end up empty are removed.
+func (s *Service) SetOptions(url string, change func(*EndpointOptions)) error {
+	if err := validateURL("endpoint", url); err != nil {
+		return err
+	}
+	key, _ := existing(s.Options, string(CleanURL(url)))
+	options := s.Options[key]
+	change(&options)
+	if err := options.validate(CleanURL(url)); err != nil {
+		return err
+	}
+	next := maps.Clone(s.Options)
+	if next == nil {
+		next = map[string]EndpointOptions{}
+	}
+	delete(next, key)
+	if !options.empty() {
+		next[string(CleanURL(url))] = options
+	}
+	s.Options = next
+	s.forget(SectionOptions, string(CleanURL(url)))
+	return nil
+}
+
+// Serves tells whether the url is an endpoint, a canary, or a monitoring whose
+// versions the url stands for.
+func (s Service) Serves(url EndpointURL) bool {
+	key := string(url)
+	_, static := existing(s.Endpoints, key)
+	_, made := existing(s.MonitoringEndpoints, key)
+	_, monitoring := existing(s.Monitoring, key)
+	_, canary := existing(s.Canaries, key)
+	return static || made || monitoring || canary
+}
+
+func (o EndpointOptions) validate(url EndpointURL) error {
+	if r := o.Record; r != nil {
+		if err := validateShare(r.Share); err != nil {
+			return fmt.Errorf("record: %w", err)
+		}
+		if r.Max < 0 || r.Max > maxRecordMax {
+			return fmt.Errorf("record: %w", &FieldError{Field: "max", Value: fmt.Sprint(r.Max), Why: fmt.Sprintf("is not usable: give 1 to %d", maxRecordMax)})
+		}
+		for _, name := range r.Redact {
+			if strings.Trim(name, ". ") == "" {
+				return fmt.Errorf("record: %w", &FieldError{Field: "redact", Value: fmt.Sprintf("%q", name), Why: "names no field"})
+			}
+		}
+	}
+	if g := o.Golden; g != nil {
+		if g.Artifact == "" {
+			return fmt.Errorf("golden: %w", &FieldError{Field: "artifact", Why: "is missing"})
+		}
+		if err := validateTolerance(g.Tolerance); err != nil {
+			return fmt.Errorf("golden: %w", err)
+		}
+		if math.IsNaN(g.Timeout) || g.Timeout < 0 || g.Timeout > maxTimeout {
+			return fmt.Errorf("golden: %w", &FieldError{Field: "timeout", Value: fmt.Sprint(g.Timeout), Why: "is not a number of seconds"})
+		}
+	}
+	if sh := o.Shadow; sh != nil {
+		if err := validateURL("to", sh.To); err != nil {
+			return fmt.Errorf("shadow: %w", err)
+		}
+		if CleanURL(sh.To) == url {
+			return fmt.Errorf("shadow: endpoint '%s' would copy its requests to itself", url)
+		}
+		if err := validateShare(sh.Share); err != nil {
+			return fmt.Errorf("shadow: %w", err)
+		}
+		if err := validateTolerance(sh.Tolerance); err != nil {
+			return fmt.Errorf("shadow: %w", err)
+		}
+	}
+	return nil
+}
+
+const (
+	maxRecordMax = 1_000_000
+	maxTimeout   = 24 * 3600
+)
+
+func validateShare(share float64) error {
+	if math.IsNaN(share) || share <= 0 || share > 1 {
+		return &FieldError{Field: "share", Value: fmt.Sprint(share), Why: "is not a share of requests: give a number above 0, at most 1"}
+	}
+	return nil
+}
+
+func validateTolerance(t float64) error {
+	if math.IsNaN(t) || math.IsInf(t, 0) || t < 0 {
+		return &FieldError{Field: "tolerance", Value: fmt.Sprint(t), Why: "is not a tolerance: give a number, 0 or more"}
+	}
+	return nil
+}
+
+func decodeOptions(key string, f *fields) (EndpointOptions, error) {
+	var o EndpointOptions
+	err := decodeOption(f, "record", &o.Record, func(f *fields) Record {
+		return Record{Share: f.share(), Max: f.whole("max"), Redact: f.texts("redact"), Unknown: f.rest()}
+	})
+	if err == nil {
+		err = decodeOption(f, "golden", &o.Golden, func(f *fields) Golden {
+			return Golden{Artifact: f.text("artifact"), Tolerance: f.numberOr("tolerance", 0), Timeout: f.numberOr("timeout", 0), Unknown: f.rest()}
+		})
+	}
+	if err == nil {
+		err = decodeOption(f, "shadow", &o.Shadow, func(f *fields) Shadow {
+			return Shadow{To: f.text("to"), Share: f.share(), Tolerance: f.numberOr("tolerance", 0), Unknown: f.rest()}
+		})
+	}
+	if err != nil {
+		return o, err
+	}
+	o.Unknown = f.rest()
+	return o, o.validate(CleanURL(key))
+}
+
+// decodeOption reads one option; it stays nil when it is not there.
+func decodeOption[T any](f *fields, name string, into **T, decode func(*fields) T) error {
+	raw, ok := f.take(name)
+	if !ok {
+		return nil
+	}
+	option, err := decodeRecord(raw, name, func(_ string, f *fields) (T, error) { return decode(f), f.err })
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	*into = &option
+	return nil
+}
+
+// share reads a share of requests; all of them when it is left out.
+func (f *fields) share() float64 { return f.numberOr("share", 1) }
+
+func (f *fields) numberOr(name string, otherwise float64) float64 {
+	if n := f.optionalNumber(name); n != nil {
+		return *n
+	}
+	return otherwise
+}
+
+func encodeOptions(o EndpointOptions) record {
+	all := newRecord(o.Unknown)
+	if o.Record != nil {
+		r := newRecord(o.Record.Unknown)
+		r["share"] = o.Record.Share
+		if o.Record.Max > 0 {
+			r["max"] = o.Record.Max
+		}
+		if o.Record.Redact != nil {
+			r["redact"] = o.Record.Redact
+		}
+		all["record"] = r
+	}
+	if o.Golden != nil {
+		r := newRecord(o.Golden.Unknown)
+		r["artifact"] = o.Golden.Artifact
+		r["tolerance"] = o.Golden.Tolerance
+		if o.Golden.Timeout > 0 {
+			r["timeout"] = o.Golden.Timeout
+		}
+		all["golden"] = r
+	}
+	if o.Shadow != nil {
+		r := newRecord(o.Shadow.Unknown)
+		r["to"], r["share"] = o.Shadow.To, o.Shadow.Share
+		if o.Shadow.Tolerance > 0 {
+			r["tolerance"] = o.Shadow.Tolerance
+		}
+		all["shadow"] = r
+	}
+	return all
+}
