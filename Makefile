@@ -48,6 +48,12 @@ test-e2e: build python-env ## the built binary against the real ClearML SDK, 1.x
 	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -parallel 4 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
 
+.PHONY: e2e-original
+e2e-original: build python-env ## configuration in both directions with the original's own command line (UPDATE=1: golden files)
+	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
+	@scripts/python-env.sh .venv-original python/requirements-original.txt
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ORIGINAL=1 UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 20m -v -run 'Original|CommandLines' ./e2e/...
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## every linter: Go, Python, module file
 	$(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run ./...
@@ -81,7 +87,7 @@ python-lock: ## pin python/*.in into python/*.txt again (UPGRADE=1: to the newes
 
 .PHONY: clean
 clean: ## remove what was built and installed; the demo's data stay
-	rm -rf bin .venv .venv-sdk1 .venv-bench .cache bench/.work
+	rm -rf bin .venv .venv-sdk1 .venv-original .venv-bench .cache bench/.work
 
 # The version is part of the file's name, so a new pin installs a new one.
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):

@@ -3,30 +3,67 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // clockTick is the unit of the times in /proc/<pid>/stat on Linux.
 const clockTick = 10 * time.Millisecond
 
-// cpuMeter takes the time that a server and all its processes used.
-type cpuMeter struct{ before map[int]time.Duration }
+// cpuMeter takes the time that a server and all its processes used, and what the
+// rest of the machine used meanwhile: that is what makes a measurement doubtful.
+type cpuMeter struct {
+	begun  time.Time
+	before map[int]time.Duration
+	self   time.Duration
+	busy   time.Duration
+}
 
-func (c *cpuMeter) begin(pid int) { c.before = treeCPU(pid) }
+func (c *cpuMeter) begin(pid int) {
+	*c = cpuMeter{begun: time.Now(), before: treeCPU(pid), self: ownCPU(), busy: busyCPU()}
+}
 
-// end is what was used since begin, zero when begin was never called.
-func (c *cpuMeter) end(pid int) time.Duration {
+// end is what the server used since begin, and the share of the machine that went
+// to others. Both are zero when begin was never called.
+func (c *cpuMeter) end(pid int) (server time.Duration, others float64) {
 	if c.before == nil {
+		return 0, 0
+	}
+	for pid, after := range treeCPU(pid) {
+		server += after - c.before[pid]
+	}
+	rest := busyCPU() - c.busy - server - (ownCPU() - c.self)
+	return server, max(0, rest.Seconds()/time.Since(c.begun).Seconds()/float64(runtime.NumCPU()))
+}
+
+// ownCPU is the time of this process, the load generator.
+func ownCPU() time.Duration {
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
 		return 0
 	}
-	var sum time.Duration
-	for pid, after := range treeCPU(pid) {
-		sum += after - c.before[pid]
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// busyCPU is the time that all cores together were not idle.
+func busyCPU() time.Duration {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
 	}
-	return sum
+	line, _, _ := strings.Cut(string(text), "\n")
+	var busy time.Duration
+	for i, field := range strings.Fields(line) {
+		// cpu user nice system idle iowait irq softirq steal guest…: guest is in user already
+		if n, err := strconv.Atoi(field); err == nil && i <= 8 && i != 4 && i != 5 {
+			busy += time.Duration(n) * clockTick
+		}
+	}
+	return busy
 }
 
 // treeCPU is the time of a process and of all below it, each by its id. Processes

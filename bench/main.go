@@ -126,7 +126,7 @@ func measureSide(ctx context.Context, p plan, s *setup, one side, workers, round
 			if err != nil {
 				return err
 			}
-			used := cpu.end(server.pid)
+			used, others := cpu.end(server.pid)
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -139,11 +139,11 @@ func measureSide(ctx context.Context, p plan, s *setup, one side, workers, round
 			m := measured{
 				PerSecond: result.PerSecond(), Failed: result.Failed,
 				P50: micros(result.Latency.Percentile(50)), P99: micros(result.Latency.Percentile(99)),
-				CPU: micros(used) / float64(result.Requests),
+				CPU: micros(used) / float64(result.Requests), Others: others,
 			}
 			r.add(one.name, key{name, workers, connections}, m)
-			say("round %d  %-8s %-8s %d workers %3d connections  %8.0f/s  p50 %6.0f us  p99 %7.0f us  CPU %5.0f us",
-				round+1, one.name, name, workers, connections, m.PerSecond, m.P50, m.P99, m.CPU)
+			say("round %d  %-8s %-8s %d workers %3d connections  %8.0f/s  p50 %6.0f us  p99 %7.0f us  CPU %5.0f us  others %2.0f %%",
+				round+1, one.name, name, workers, connections, m.PerSecond, m.P50, m.P99, m.CPU, 100*m.Others)
 		}
 	}
 	return nil

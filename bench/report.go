@@ -21,6 +21,7 @@ type key struct {
 // measured is what one round saw.
 type measured struct {
 	PerSecond, P50, P99, CPU float64 // requests a second, microseconds
+	Others                   float64 // share of the machine that went to other programs
 	Failed                   int
 }
 
@@ -106,6 +107,25 @@ func (r *report) add(side string, k key, m measured) {
 		r.order = append(r.order, k)
 	}
 	r.rounds[k][side] = append(r.rounds[k][side], m)
+}
+
+// tolerable is how much of the machine other programs may use before the page
+// says that its figures are doubtful.
+const tolerable = 0.05
+
+// others is the share of the machine that other programs used: the median of all
+// rounds, and the worst.
+func (r *report) others() (typical, worst float64) {
+	var all []float64
+	for _, sides := range r.rounds {
+		for _, rounds := range sides {
+			for _, m := range rounds {
+				all = append(all, m.Others)
+				worst = max(worst, m.Others)
+			}
+		}
+	}
+	return median(all), worst
 }
 
 // finish turns the rounds into rows: medians, and the ratio of the medians.
@@ -217,9 +237,11 @@ that all processes of the server used for a request: the figure that carries ove
 
 %s, %s.
 
+%s
+
 | case | workers | connections | requests/s ours / FastAPI | ratio | p50 us | p99 us | CPU us/request | ratio |
 |---|---|---|---|---|---|---|---|---|
-`, rounds, machine(), r.versionsLine())
+`, rounds, machine(), r.versionsLine(), r.quietLine())
 	for i := 0; i+len(metrics) <= len(r.rows); i += len(metrics) {
 		k := r.order[i/len(metrics)]
 		rate, p50, p99, cpu := r.rows[i], r.rows[i+1], r.rows[i+2], r.rows[i+3]
@@ -233,6 +255,16 @@ that all processes of the server used for a request: the figure that carries ove
 		}
 	}
 	return b.String()
+}
+
+// quietLine says how quiet the machine was.
+func (r *report) quietLine() string {
+	typical, worst := r.others()
+	line := fmt.Sprintf("Other programs used %.0f %% of the machine meanwhile (at worst %.0f %%).", 100*typical, 100*worst)
+	if typical > tolerable {
+		line = "**The machine was not quiet, so these figures are doubtful.** " + line
+	}
+	return line
 }
 
 func (r *report) versionsLine() string {

@@ -102,11 +102,17 @@ func (s *Service) readiness(endpoint serving.EndpointURL) (int, Readiness) {
 type Status struct {
 	Started time.Time `json:"started"`
 	reconcile.Status
+	Recordings []RecordingStatus `json:"recordings,omitempty"`
+	Shadows    []ShadowStatus    `json:"shadows,omitempty"`
 }
 
 // Status describes the instance for people and scripts.
 func (s *Service) Status() Status {
-	return Status{Started: s.started, Status: s.reconciler.Status()}
+	status := Status{Started: s.started, Status: s.reconciler.Status(), Shadows: s.taps.shadows.status()}
+	if s.taps.tapes != nil {
+		status.Recordings = s.taps.tapes.status()
+	}
+	return status
 }
 
 // adminServer answers operators: health as above, and profiles.

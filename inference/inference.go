@@ -43,6 +43,9 @@ type Options struct {
 	MaxDepth int
 	// Python runs the engines that execute user code; the Service runs it.
 	Python PythonEngines
+	// RecordingsDir is the folder of recorded requests, for endpoints whose options
+	// ask for it. "": nothing is recorded.
+	RecordingsDir string
 	// Recorder takes what requests are counted by, nil for none.
 	Recorder Recorder
 
@@ -86,6 +89,7 @@ type Service struct {
 	prefix     string
 	router     router.Router
 	reconciler *reconcile.Reconciler
+	taps       taps
 	started    time.Time
 	stopping   atomic.Bool
 }
@@ -111,6 +115,11 @@ func New(o Options) *Service {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{o: o, prefix: "/" + o.Suffix + "/", started: time.Now()}
+	s.taps.shadows = newShadows()
+	s.taps.shadows.answer = s.shadowAnswer
+	if o.RecordingsDir != "" {
+		s.taps.tapes = newTapes(o.RecordingsDir, o.Logger)
+	}
 	s.reconciler = reconcile.New(reconcile.Options{
 		Router: &s.router, Source: o.Source, Files: o.Files, Loader: engines(o.Python), Changes: o.Changes,
 		Poll: o.Poll, CacheFile: o.CacheFile, Loads: o.Loads, RequestTimeout: o.RequestTimeout, DrainTimeout: o.RequestTimeout,
@@ -119,6 +128,7 @@ func New(o Options) *Service {
 				o.Instance.Applied(state, plan)
 			}
 		},
+		OnPlan: s.taps.follow,
 		Logger: o.Logger,
 	})
 	return s
@@ -136,7 +146,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer stopPython()
 
 	var parts, back, python sync.WaitGroup
-	failed := make(chan error, 5) // one place for each part: nobody blocks on it
+	failed := make(chan error, 7) // one place for each part: nobody blocks on it
 	run := func(group *sync.WaitGroup, part func() error) {
 		group.Go(func() {
 			if err := part(); err != nil {
@@ -148,6 +158,10 @@ func (s *Service) Run(ctx context.Context) error {
 
 	run(&python, func() error { return s.o.Python.Run(pythonCtx, s) })
 	run(&back, func() error { return s.reconciler.Run(backCtx) })
+	run(&back, func() error { return s.taps.shadows.run(backCtx) })
+	if s.taps.tapes != nil {
+		run(&back, func() error { return s.taps.tapes.run(backCtx) })
+	}
 	if s.o.Instance != nil {
 		back.Go(func() {
 			if err := s.o.Instance.Run(backCtx); err != nil {

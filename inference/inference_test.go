@@ -39,9 +39,16 @@ func (p *fakePython) Run(ctx context.Context, caller engine.Caller) error {
 	return nil
 }
 
+// calls is whoever answers send_request.
+func (p *fakePython) calls() engine.Caller {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.caller
+}
+
 func (p *fakePython) Load(_ context.Context, spec engine.Spec) (engine.Model, error) {
 	if spec.Endpoint.ServingURL == "badcode" {
-		return nil, &engine.LoadError{Text: "NameError: x", Traceback: "preprocess.py, line 3"}
+		return nil, &engine.LoadError{Text: "NameError: x", Traceback: "preprocess.py, line 3", UserCode: true}
 	}
 	return &fakeModel{p: p, url: spec.URL}, nil
 }
@@ -74,12 +81,12 @@ func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 	case "died":
 		return nil, &engine.Error{Kind: engine.KindDied, Text: "worker of 'died' was killed by signal 9"}
 	case "loop":
-		resp, err := m.p.caller.Call(ctx, engine.Call{From: "loop", Endpoint: "loop", Depth: r.Depth + 1, Body: r.Body})
+		resp, err := m.p.calls().Call(ctx, engine.Call{From: "loop", Endpoint: "loop", Depth: r.Depth + 1, Body: r.Body})
 		return resp, err
 	case "ask":
-		return m.p.caller.Call(ctx, engine.Call{From: "ask", Endpoint: "/echo/", Version: "1", Depth: r.Depth + 1, ContentType: "text/x", Body: r.Body})
+		return m.p.calls().Call(ctx, engine.Call{From: "ask", Endpoint: "/echo/", Version: "1", Depth: r.Depth + 1, ContentType: "text/x", Body: r.Body})
 	case "askstream":
-		return m.p.caller.Call(ctx, engine.Call{From: "askstream", Endpoint: "stream", Depth: r.Depth + 1})
+		return m.p.calls().Call(ctx, engine.Call{From: "askstream", Endpoint: "stream", Depth: r.Depth + 1})
 	}
 	return answer(200, "null")
 }

@@ -62,11 +62,17 @@ func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *li
 		return s.refuse(endpoint, err)
 	}
 	resp := &listener.Response{Done: live.Release}
-	answer, err := s.infer(ctx, live, &engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType})
+	req := engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType}
+	answer, err := s.infer(ctx, live, &req)
 	if err != nil {
 		live.Release()
-		return s.fail(ctx, live, r.ID, err)
+		resp := s.fail(ctx, live, r.ID, err)
+		if !errors.Is(ctx.Err(), context.Canceled) { // a client that went away got no answer
+			s.taps.see(endpoint, live, &req, &resp.Response)
+		}
+		return resp
 	}
+	s.taps.see(endpoint, live, &req, answer)
 	resp.Response = *answer
 	resp.Header = append(slices.Clip(live.Header), answer.Header...)
 	return resp
@@ -112,11 +118,14 @@ func (s *Service) Call(ctx context.Context, c engine.Call) (*engine.Response, er
 		return &resp, nil
 	}
 	defer live.Release()
-	answer, err := s.infer(ctx, live, &engine.Request{ID: c.ID, Body: c.Body, ContentType: c.ContentType, Depth: c.Depth})
+	req := engine.Request{ID: c.ID, Body: c.Body, ContentType: c.ContentType, Depth: c.Depth}
+	answer, err := s.infer(ctx, live, &req)
 	if err != nil {
 		resp := s.fail(ctx, live, c.ID, err).Response
+		s.taps.see(endpoint, live, &req, &resp)
 		return &resp, nil
 	}
+	s.taps.see(endpoint, live, &req, answer)
 	if answer.Stream != nil { // user code gets whole answers
 		if err := collect(ctx, answer, s.o.MaxBody); err != nil {
 			resp := s.fail(ctx, live, c.ID, err).Response
@@ -155,7 +164,8 @@ func (s *Service) refuse(endpoint serving.EndpointURL, err error) *listener.Resp
 		text := fmt.Sprintf("Error processing request, endpoint was not found: Model inference endpoint '%s' not found", endpoint)
 		return detail(http.StatusNotFound, text)
 	case notReady.Code != "":
-		text := fmt.Sprintf("Error [<class 'ValueError'>] processing request: Error: Failed loading preprocess code for '%s': %s", notReady.Code, notReady.Reason)
+		begin := fmt.Sprintf("Failed loading preprocess code for '%s': ", notReady.Code)
+		text := "Error [<class 'ValueError'>] processing request: Error: " + begin + strings.TrimPrefix(notReady.Reason, begin)
 		return detail(http.StatusUnprocessableEntity, text)
 	default:
 		resp := detail(http.StatusServiceUnavailable, "Error processing request, "+notReady.Error())

@@ -3,6 +3,7 @@ package inference
 import (
 	"bytes"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -81,8 +82,9 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	if !keep && !shadow {
 		return
 	}
-	e := serving.Exchange{
-		Time: time.Now().UTC(), Endpoint: asked, ModelID: live.ModelID, ContentType: req.ContentType, Body: bytes.Clone(req.Body),
+	e := serving.Exchange{ // the listener's texts lie in a buffer that it reads into again
+		Time: time.Now().UTC(), Endpoint: serving.EndpointURL(strings.Clone(string(asked))), ModelID: live.ModelID,
+		ContentType: strings.Clone(req.ContentType), Body: bytes.Clone(req.Body),
 		Status: answer.Status, AnswerType: answer.ContentType, Answer: bytes.Clone(answer.Body),
 	}
 	if live.URL != asked {
@@ -92,7 +94,7 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 		t.tapes.put(taped{tap.tape, tap.record, e})
 	}
 	if shadow {
-		tap.shadow.put(copied{exchange: e, id: req.ID, depth: req.Depth, streamed: answer.Stream != nil})
+		tap.shadow.put(copied{exchange: e, id: strings.Clone(req.ID), depth: req.Depth, streamed: answer.Stream != nil})
 	}
 }
 

@@ -205,7 +205,7 @@ func (e *Environment) program() string {
 
 // preload lists the packages that a zygote imports once for all workers.
 func (e *Environment) preload() []string {
-	var names []string
+	names := []string{} // Python reads it: null is no list
 	for _, name := range []string{"numpy", "joblib", "pandas", "sklearn", "xgboost", "lightgbm"} {
 		if _, ok := e.Packages[name]; ok {
 			names = append(names, name)

@@ -124,6 +124,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	o.Listener, o.Admin, o.Python, o.Logger = serve, admin, engine, log
 	o.Source, o.Changes, o.Poll = source, setup.changes, setup.poll
 	o.Files = reconcile.CachedFiles{Cache: cache, Logger: log}
+	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
 	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Console: console, Logger: log}
 	return inference.New(o), nil
@@ -183,6 +184,7 @@ func (a *app) pythonEngine(ctx context.Context, setup inferenceSetup, log *slog.
 	return python.New(python.Options{
 		Worker:   worker.Options{Environment: environment, RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Logger: log},
 		Unusable: unusable, Workers: workers, Env: env,
+		Environments: a.environments(setup.dataDir, log), Extra: a.extraPackages(),
 	}), nil
 }
 

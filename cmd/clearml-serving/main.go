@@ -100,7 +100,7 @@ by themselves within seconds.`,
 	}
 	add(groupConfigure, listCommand(a), createCommand(a), configCommand(a), modelCommand(a), metricsCommand(a))
 	add(groupRun, upCommand(a), serverCommand(a), inferenceCommand(a))
-	add(groupAssist, envCommand(a), doctorCommand(a), versionCommand(a), completionCommand(a))
+	add(groupAssist, testCommand(a), envCommand(a), doctorCommand(a), versionCommand(a), completionCommand(a))
 	root.InitDefaultHelpCmd()
 	root.SetHelpTemplate(helpTemplate)
 	root.SetUsageTemplate(usageTemplate)

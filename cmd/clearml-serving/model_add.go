@@ -111,7 +111,10 @@ func (f *recordFlags) readEndpoint(version, modelID string) (serving.Endpoint, e
 	if err := e.Validate(); err != nil {
 		return e, err
 	}
-	return e, f.checkCode()
+	if err := f.checkCode(); err != nil {
+		return e, err
+	}
+	return e, f.checkEnvironment(aux, false)
 }
 
 // checkCode refuses an endpoint that could never answer.

@@ -95,5 +95,8 @@ func (f *recordFlags) readMonitoring(maxVersions int) (serving.Monitoring, error
 	if err := m.Validate(); err != nil {
 		return m, err
 	}
-	return m, f.checkCode()
+	if err := f.checkCode(); err != nil {
+		return m, err
+	}
+	return m, f.checkEnvironment(aux, true)
 }

@@ -49,6 +49,14 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 		}
 		a.print.line("%s:\n%s", section.title, text)
 	}
+	options := sorted(s.config.Options, showOptions)
+	if len(options) > 0 {
+		text, err := indented(options)
+		if err != nil {
+			return err
+		}
+		a.print.line("Endpoint options:\n%s", text)
+	}
 	result := object{
 		{"id", s.doc.ID},
 		{"name", s.doc.Name},
@@ -56,6 +64,7 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 		{"endpoints", endpoints},
 		{"model_monitoring", monitoring},
 		{"canary", canaries},
+		{"endpoint_options", options},
 		{"monitored", sorted(s.config.MonitoringEndpoints, showEndpoint)},
 		{"broken", showBroken(s.config, serving.Sections()...)},
 	}
@@ -68,6 +77,7 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 			live = nil
 		}
 		a.printEndpointTable(s, live)
+		a.printCopies(live)
 		result = append(result, field{"live", live.forJSON()})
 	}
 	return a.print.result(result)
@@ -138,11 +148,14 @@ func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) 
 			if b.Key == "" {
 				continue
 			}
-			group := "model"
-			if section == serving.SectionMetrics {
-				group = "metrics"
+			remove := "model remove --endpoint " + shellWord(b.Key)
+			switch section {
+			case serving.SectionMetrics:
+				remove = "metrics remove --endpoint " + shellWord(b.Key)
+			case serving.SectionOptions:
+				remove = "model record --off --endpoint " + shellWord(b.Key)
 			}
-			a.print.notice("  it is kept but not used; to remove it: clearml-serving %s remove --endpoint %s", group, shellWord(b.Key))
+			a.print.notice("  it is kept but not used; to remove it: clearml-serving %s", remove)
 		}
 	}
 }

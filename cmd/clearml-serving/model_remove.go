@@ -62,5 +62,16 @@ func (a *app) modelRemove(ctx context.Context, endpoint string, wait waitFlags) 
 		url := string(serving.CleanURL(endpoint))
 		a.print.notice("Notice: the logged metrics of '%s' are kept; to remove them: clearml-serving --id %s metrics remove --endpoint %s", url, s.doc.ID, shellWord(url))
 	}
+	if kept, set := lookUp(s.config.Options, endpoint); set {
+		url := shellWord(string(serving.CleanURL(endpoint)))
+		for _, option := range []struct {
+			on      bool
+			command string
+		}{{kept.Record != nil, "record"}, {kept.Golden != nil, "golden"}, {kept.Shadow != nil, "shadow"}} {
+			if option.on {
+				a.print.notice("Notice: an option of '%s' is kept; to remove it: clearml-serving --id %s model %s --endpoint %s --off", serving.CleanURL(endpoint), s.doc.ID, option.command, url)
+			}
+		}
+	}
 	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"endpoint", endpoint}, {"removed", string(kind)}})
 }

@@ -70,6 +70,7 @@ var optionTable = []option{
 	{name: "max-body", variables: []string{"CLEARML_SERVING_MAX_BODY"}, def: "256", group: optionsInference, help: "largest request body in MiB, as sent and decompressed"},
 	{name: "max-connections", variables: []string{"CLEARML_SERVING_MAX_CONNECTIONS"}, def: "0", group: optionsInference, help: "most connections at a time; 0 for the service's own limit"},
 	{name: "worker-env", variables: []string{"CLEARML_SERVING_WORKER_ENV"}, group: optionsInference, noFlag: true, help: "names of further variables that user code finds, with commas between"},
+	{name: "extra-packages", variables: []string{"CLEARML_EXTRA_PYTHON_PACKAGES", "EXTRA_PYTHON_PACKAGES"}, group: optionsInference, noFlag: true, help: "packages that user code finds besides those of the interpreter, in the words of pip install; installed once"},
 	{name: "serve-suffix", variables: []string{"CLEARML_DEFAULT_SERVE_SUFFIX"}, def: "serve", group: optionsInference, noFlag: true, help: "first part of every endpoint's path"},
 	{name: "base-serve-url", variables: []string{"CLEARML_DEFAULT_BASE_SERVE_URL"}, group: optionsInference, noFlag: true, help: "address under which endpoints call each other on other machines"},
 	{name: "kafka-url", variables: []string{"CLEARML_DEFAULT_KAFKA_SERVE_URL"}, group: optionsInference, noFlag: true, help: "Kafka broker that statistics are sent to (default: none)"},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/listen"
 	"clearmlserving/serving"
@@ -115,7 +116,7 @@ func stillWaiting(ctx context.Context, reason string) error {
 
 // liveState is what a running inference service tells of itself.
 type liveState struct {
-	reconcile.Status
+	inference.Status
 	url string
 }
 
@@ -182,7 +183,7 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 		wanted[url] = true
 	}
 	for _, p := range l.Problems {
-		if url := serving.CleanURL(p.Key); wanted[url] && p.Section != serving.SectionCanary {
+		if url := serving.CleanURL(p.Key); wanted[url] && p.Section != serving.SectionCanary && p.Section != serving.SectionOptions {
 			return false, "", fmt.Errorf("'%s' is not served as configured: %s", url, p.Text)
 		}
 	}

@@ -145,7 +145,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // LoadError says why a model could not be made, with the user's own traceback.
 type LoadError struct {
 	Text      string
-	Traceback string // trimmed to user code, "" when the failure is not in user code
+	Traceback string // trimmed to user code, "" when there is none
+	UserCode  bool   // the user's own code is at fault
 	Err       error
 }
 

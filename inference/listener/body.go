@@ -90,9 +90,9 @@ func decode(body []byte, name string, limit int64) ([]byte, error) {
 	default:
 		return nil, &bodyError{http.StatusUnsupportedMediaType, fmt.Sprintf("Content encoding %q is not supported; use gzip, deflate, zstd or none", name)}
 	}
-	var out bytes.Buffer
+	var out []byte
 	if err == nil {
-		err = readBody(&out, from, -1, limit)
+		out, err = readPieces(from, limit)
 	}
 	var large *bodyError
 	switch {
@@ -103,7 +103,36 @@ func decode(body []byte, name string, limit int64) ([]byte, error) {
 	case err != nil: // the original's words
 		return nil, &bodyError{http.StatusBadRequest, "There was an error parsing the body"}
 	}
-	return out.Bytes(), nil
+	return out, nil
+}
+
+// readPieces reads what nobody knows the size of, at most limit bytes, in
+// pieces that are joined once: a bomb costs the limit, not a growing buffer's
+// multiple of it.
+func readPieces(from io.Reader, limit int64) ([]byte, error) {
+	const size = 256 << 10
+	var whole [][]byte
+	piece := make([]byte, 0, size)
+	total := int64(0)
+	for {
+		if len(piece) == cap(piece) {
+			whole, piece = append(whole, piece), make([]byte, 0, size)
+		}
+		n, err := from.Read(piece[len(piece):cap(piece)])
+		piece = piece[:len(piece)+n]
+		if total += int64(n); total > limit {
+			return nil, tooLarge(limit)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			if whole == nil {
+				return piece, nil
+			}
+			return slices.Concat(append(whole, piece)...), nil
+		case err != nil:
+			return nil, err
+		}
+	}
 }
 
 var gzipWriters = sync.Pool{New: func() any { //nolint:gochecknoglobals // a pool is shared by design

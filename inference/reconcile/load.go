@@ -144,7 +144,7 @@ func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, 
 	if err != nil {
 		result.failure = &Failure{Step: "load", Reason: err.Error()}
 		var loadErr *engine.LoadError
-		if errors.As(err, &loadErr) && loadErr.Traceback != "" {
+		if errors.As(err, &loadErr) && loadErr.UserCode {
 			result.failure.Traceback, result.failure.Code = loadErr.Traceback, w.planned.PreprocessArtifact
 		}
 		return result

@@ -168,6 +168,7 @@ func (r *Reconciler) follow(ctx context.Context, looks <-chan look) {
 			r.finish(result)
 		case <-patience.C:
 			if !r.source.synced {
+				r.source.err, r.source.since = errNoAnswer, time.Now()
 				r.recall()
 			}
 		case <-retry.C:
@@ -257,7 +258,7 @@ func (r *Reconciler) see(l look) {
 
 // cannotSee keeps what runs; at start it falls back to the last good state on disk.
 func (r *Reconciler) cannotSee(err error) {
-	first := r.source.err == nil
+	first := r.source.err == nil || errors.Is(r.source.err, errNoAnswer)
 	if first {
 		r.source.since = time.Now()
 	}
@@ -278,6 +279,9 @@ func (r *Reconciler) cannotSee(err error) {
 // startPatience is how long a start waits for the control plane before it
 // serves the last good configuration; the answer, when it comes, is then applied.
 const startPatience = time.Second
+
+// errNoAnswer is what the status says until the first answer or failure.
+var errNoAnswer = errors.New("the control plane has not answered yet")
 
 // recall serves the last good configuration on disk, if nothing is served yet.
 func (r *Reconciler) recall() {

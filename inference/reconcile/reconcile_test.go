@@ -250,7 +250,7 @@ func TestFailedLoadLeavesTheOldServingAndTellsWhy(t *testing.T) {
 	w.set(endpoints(map[string]string{"m/1": "v1"}))
 	run(t, w, "", func(r *reconcile.Reconciler, rt *router.Router) {
 		w.mu.Lock()
-		w.loadErr["m/1"] = &engine.LoadError{Text: "NameError: x", Traceback: "File preprocess.py, line 1"}
+		w.loadErr["m/1"] = &engine.LoadError{Text: "NameError: x", Traceback: "File preprocess.py, line 1", UserCode: true}
 		w.mu.Unlock()
 		w.set(endpoints(map[string]string{"m/1": "v2", "n": "v2"}))
 		settle()

@@ -14,5 +14,6 @@ task = Task.init(
     auto_resource_monitoring=False,
 )
 sign = 1 if sys.argv[1] == "+" else -1
-joblib.dump(LogisticRegression().fit([[-2], [-1], [1], [2]], [-sign, -sign, sign, sign]), "tiny.pkl")
+model = LogisticRegression().fit([[-2], [-1], [1], [2]], [-sign, -sign, sign, sign])
+joblib.dump(model, "tiny.pkl", compress=9)  # the SDK does not notice one without compression
 task.close()

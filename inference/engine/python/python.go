@@ -7,11 +7,14 @@ package python
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strings"
 	"sync/atomic"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
 	"clearmlserving/worker"
+	"clearmlserving/worker/venv"
 )
 
 // Options of an Engine.
@@ -25,58 +28,113 @@ type Options struct {
 	Workers int
 	// Env is the environment that user code finds, "NAME=value".
 	Env []string
+	// Environments makes Python environments beside the interpreter's own, for
+	// endpoints that ask for one and for Extra; nil: none can be made.
+	Environments *venv.Maker
+	// Extra are packages that every endpoint without an environment of its own
+	// finds besides the interpreter's, in the words of "pip install".
+	Extra []string
 }
 
 // Engine loads models that run in Python workers.
 type Engine struct {
-	o      Options
-	pool   *worker.Pool // nil when there is no usable interpreter
-	caller atomic.Pointer[engine.Caller]
+	o            Options
+	environments *environments
+	pools        *pools
+	begun        chan struct{} // closed when Run has begun
+	caller       atomic.Pointer[engine.Caller]
 }
 
 // New prepares an Engine; Run starts it.
 func New(o Options) *Engine {
-	e := &Engine{o: o}
-	if o.Unusable == nil {
-		o.Worker.Caller = e
-		e.pool = worker.New(o.Worker)
+	e := &Engine{o: o, begun: make(chan struct{})}
+	log := o.Worker.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
+	e.environments = &environments{
+		base: o.Worker.Environment, maker: o.Environments, extra: o.Extra, env: o.Env, known: map[string]*worker.Environment{},
+	}
+	e.pools = &pools{log: log, byPath: map[string]*pool{}, make: func(at place) *worker.Pool {
+		own := o.Worker
+		own.Caller, own.Environment = e, at.Environment
+		if at.Environment != o.Worker.Environment {
+			own.ZygoteEnv = at.env
+		}
+		return worker.New(own)
+	}}
 	return e
 }
 
 // Run owns the worker processes until ctx ends. Calls of user code go to caller.
+// It is called once.
 func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
 	e.caller.Store(&caller)
-	if e.pool == nil {
-		<-ctx.Done()
-		return nil
+	close(e.begun)
+	defer e.pools.close()
+	if e.o.Unusable == nil {
+		e.warm(ctx)
 	}
-	return e.pool.Run(ctx)
+	<-ctx.Done()
+	return nil
+}
+
+// warm has the shared environment's workers ready before the first endpoint asks,
+// and keeps them ready while none does.
+func (e *Engine) warm(ctx context.Context) {
+	at, err := e.environments.shared(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.pools.log.Error("python environment cannot be made; endpoints try again", "err", err)
+		}
+		return
+	}
+	_, _, _ = e.pools.take(at) // close takes it back; after close there is nothing to be ready for
 }
 
 // Load starts the workers of an endpoint; it fulfils engine.Loader.
 func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, error) {
-	if e.pool == nil {
+	if e.o.Unusable != nil {
 		return nil, &engine.LoadError{Text: e.o.Unusable.Error(), Err: e.o.Unusable}
+	}
+	select {
+	case <-e.begun:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
 	}
 	fields, err := spec.Endpoint.Record()
 	if err != nil {
 		return nil, err
 	}
-	group, err := e.pool.Start(ctx, worker.Spec{
+	at, err := e.environments.of(ctx, spec)
+	if err != nil {
+		return nil, err
+	}
+	pool, release, err := e.pools.take(at)
+	if err != nil {
+		return nil, err
+	}
+	group, err := pool.Start(ctx, worker.Spec{
 		Endpoint: string(spec.URL), Engine: spec.Endpoint.EngineType,
 		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath,
-		Fields: fields, Variables: spec.Variables, Workers: e.o.Workers, Env: e.o.Env,
+		Fields: fields, Variables: spec.Variables, Workers: e.o.Workers, Env: at.env,
 	})
 	if err != nil {
+		release()
 		return nil, loadError(err)
 	}
-	return &model{url: spec.URL, group: group}, nil
+	return &model{url: spec.URL, group: group, release: release}, nil
 }
 
 func loadError(err error) error {
 	if failed, ok := errors.AsType[*worker.LoadError](err); ok {
-		return &engine.LoadError{Text: failed.Error(), Traceback: failed.Traceback, Err: err}
+		text := failed.Text
+		if !failed.Death.IsZero() {
+			text = failed.Error() // with its last lines
+		}
+		// The runtime begins so what it says of code, as the original does.
+		byUser := failed.Traceback != "" || strings.HasPrefix(failed.Text, "Failed loading preprocess code")
+		return &engine.LoadError{Text: text, Traceback: failed.Traceback, UserCode: byUser, Err: err}
 	}
 	return err
 }
@@ -95,8 +153,9 @@ func (e *Engine) Call(ctx context.Context, c worker.CallRequest) (worker.CallRes
 
 // model is one endpoint's group of workers.
 type model struct {
-	url   serving.EndpointURL
-	group *worker.Group
+	url     serving.EndpointURL
+	group   *worker.Group
+	release func() // of the pool
 }
 
 // Infer fulfils engine.Model.
@@ -146,4 +205,7 @@ func (m *model) Status() engine.Status {
 }
 
 // Close fulfils engine.Model.
-func (m *model) Close(ctx context.Context) error { return m.group.Close(ctx) }
+func (m *model) Close(ctx context.Context) error {
+	defer m.release()
+	return m.group.Close(ctx)
+}

@@ -9,10 +9,11 @@ or by hand, from the top of the checkout, with a ClearML server that may be fill
     eval "$(bin/clearml-serving env --data-dir /tmp/d)"
     .venv-original/bin/python serving/testdata/original/generate.py serving/testdata/original
 
-Each scenario below is a serving service and the commands that are run on it. For each of its sections
-that is not empty, <scenario>.<section>.conf is the text that was stored, and <scenario>.<section>.json
-the records that the original's own code made of that text. A scenario whose text the original can
-write but not read has no .json. Model ids are replaced by numbers, so that every run gives the same.
+Each scenario of scenarios.txt is a serving service and the commands that are run on it. For each of its
+sections that is not empty, <scenario>.<section>.conf is the text that was stored, and
+<scenario>.<section>.json the records that the original's own code made of that text. A scenario whose
+text the original can write but not read has no .json. Model ids are replaced by numbers, so that every
+run gives the same.
 
 With the path of our binary as a second argument, the same commands are run with ours, and read with the
 original's code all the same: e2e/original_test.go compares.
@@ -20,6 +21,7 @@ original's code all the same: e2e/original_test.go compares.
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -36,138 +38,51 @@ READERS = {
     "metric_logging": EndpointMetricLogging,
 }
 
+HERE = Path(__file__).resolve().parent
+
 PBTXT = 'platform: "onnxruntime_onnx"\nmax_batch_size: 8\n# a # in a comment, a \\ and "quotes"\n'
 
-TENSORS = (
-    "--input-size 1 28 28 --input-name INPUT__0 --input-type float32"
-    " --output-size -1 10 --output-name OUTPUT__0 --output-type float32"
-).split()
+TENSORS = """
+    --input-size 1 28 28 --input-name INPUT__0 --input-type float32
+    --output-size -1 10 --output-name OUTPUT__0 --output-type float32
+"""
 
 
-def scenarios(first, second):
-    """Name -> commands. first and second are ids of models."""
-    code, pbtxt = ["--preprocess", "preprocess.py"], ["--aux-config", "config.pbtxt"]
-    add, auto = ("model", "add"), ("model", "auto-update")
-    canary, metrics = ("model", "canary"), ("metrics", "add")
-    return {
-        "empty": [],
-        "add": [
-            [*add, "--engine", "sklearn", "--endpoint", "test_model_sklearn", "--model-id", first, *code],
-            [*add, "--engine", "sklearn", "--endpoint", "versioned", "--version", "1", "--model-id", first],
-            [*add, "--engine", "sklearn", "--endpoint", "versioned", "--version", "02", "--model-id", second],
-            [*add, "--engine", "xgboost", "--endpoint", "by_name", "--name", "first", "--project", "golden"],
-            [*add, "--engine", "lightgbm", "--endpoint", "by_tag", "--tags", "golden tag", "other"],
-            [*add, "--engine", "custom", "--endpoint", "folder", "--preprocess", "folder"],
-            [*add, "--engine", "custom_async", "--endpoint", "later", *code],
-        ],
-        "add-odd-urls": [
-            [*add, "--engine", "custom", "--endpoint", url, *version, *code]
-            for url, version in (
-                ("a/b", ()), ("a/b/", ("--version", "7/")), ("2024", ()), ("1.5", ("--version", "1.0")),
-                ("dots.in.it", ()), ("q:c=d,e+f", ()), ("true", ()), ("-", ()),
-                ("null", ("--version", "null")), ("$x{y}", ()),
-            )
-        ],
-        # Where ours does otherwise. It refuses the first: no request can name it. It stores the second
-        # as "lead": the original never finds its own "/lead". The original adds backslashes in the third,
-        # and forgets the frequency in the fourth. Ours refuses the fifth: the original cannot read that
-        # again, and every later command on its service ends with an error.
-        "only-original-wildcard": [[*add, "--engine", "custom", "--endpoint", "q/*"]],
-        "only-original-slash": [[*add, "--engine", "custom", "--endpoint", "/lead/"]],
-        "only-original-quotes": [
-            [*add, "--engine", "custom", "--endpoint", "m", "--aux-config", "name='single'", 'double="x"'],
-        ],
-        "only-original-frequency": [
-            [*metrics, "--endpoint", "m/*", "--log-freq", "0.5", "--variable-value", "v"],
-            [*metrics, "--endpoint", "m/*", "--variable-value", "later"],
-        ],
-        "only-original-canary": [[*canary, "--endpoint", "broken", "--input-endpoints", "m/2"]],
-        "add-letters": [[*add, "--engine", "custom", "--endpoint", "mit Umlaut äöü", "--version", "ß", *code]],
-        # What the original stores and cannot read again; what ours stores it reads.
-        "unreadable-letters": [[*add, "--engine", "custom", "--endpoint", "日本", "--version", "v一"]],
-        "unreadable-quote": [[*add, "--engine", "custom", "--endpoint", "it's"]],
-        "unreadable-letters-and-dots": [
-            [*add, "--engine", "custom", "--endpoint", "dots.in.it"],
-            [*add, "--engine", "custom", "--endpoint", "äöü"],
-        ],
-        "add-triton": [
-            [*add, "--engine", "triton", "--endpoint", "keras", "--model-id", first, *TENSORS],
-            [*add, "--engine", "triton", "--endpoint", "two", "--model-id", first, *pbtxt,
-             "--input-size", "[1, 784]", "[1, 10]", "--input-name", "a", "b", "--input-type", "float32", "int64",
-             "--output-size", "[]", "--output-name", "y", "--output-type", "float64"],
-            [*add, "--engine", "triton", "--endpoint", "mixed", "--model-id", first, "--input-size", "1", "[2, 3]",
-             "--input-name", "x", "--input-type", "uint8", "--output-size", "1", "--output-name", "1",
-             "--output-type", "bool"],
-        ],
-        "aux-config": [
-            [*add, "--engine", "triton", "--endpoint", "words", "--model-id", first, *TENSORS, "--aux-config",
-             'platform="onnxruntime_onnx"', "max_batch_size=32", "dynamic_batching.max_queue_delay_microseconds=100",
-             "dynamic_batching.preferred_batch_size=[1,2]", "a.b.c=true", "ratio=0.25", "big=12345678901234567890"],
-            [*add, "--engine", "triton", "--endpoint", "text", "--model-id", first, *TENSORS, *pbtxt],
-            [*add, "--engine", "custom", "--endpoint", "python", *code, "--aux-config", "umlaut=ä", "path=C:/x", "list=[a,b]"],
-        ],
-        "auto-update": [
-            [*auto, "--engine", "sklearn", "--endpoint", "auto", "--name", "first", "--project", "golden", *code,
-             "--max-versions", "2"],
-            [*auto, "--engine", "xgboost", "--endpoint", "deep/auto", "--tags", "a b", "ü", "--published"],
-            [*auto, "--engine", "triton", "--endpoint", "triton_auto", "--project", "golden", *TENSORS, *pbtxt],
-            [*auto, "--engine", "custom", "--endpoint", "overwritten", "--name", "x"],
-            [*auto, "--engine", "custom", "--endpoint", "overwritten", "--name", "y (z) [1-2] $"],
-        ],
-        "canary": [
-            [*add, "--engine", "custom", "--endpoint", "m", "--version", "1", *code],
-            [*add, "--engine", "custom", "--endpoint", "m", "--version", "2", *code],
-            [*canary, "--endpoint", "fixed", "--weights", "0.1", "0.9", "--input-endpoints", "m/2", "m/1"],
-            [*canary, "--endpoint", "prefix", "--weights", "1", "2.5e-3", "100", "--input-endpoint-prefix", "m"],
-            [*canary, "--endpoint", "deep/canary", "--weights", "0.5", "--input-endpoints", "m/2"],
-        ],
-        "metrics": [
-            [*add, "--engine", "custom", "--endpoint", "m", "--version", "1", *code],
-            [*metrics, "--endpoint", "m/1", "--log-freq", "0.5", "--variable-scalar", "x0=0,0.5,1", "x1=-1,2,3.25e2",
-             "--variable-enum", "animal=cat,dog,sheep", "n=1,2,3", "--variable-value", "v", "w.x"],
-            [*metrics, "--endpoint", "m/1", "--log-freq", "0.5", "--variable-value", "later"],
-            [*metrics, "--endpoint", "m/*", "--log-freq", "0", "--variable-enum", "quoted='a',\"b\",true, null"],
-            [*metrics, "--endpoint", "*", "--log-freq", "1.0"],
-        ],
-        "metrics-removed": [
-            [*add, "--engine", "custom", "--endpoint", "m", "--version", "1", *code],
-            [*metrics, "--endpoint", "m/1", "--variable-value", "v", "w"],
-            ["metrics", "remove", "--endpoint", "m/1", "--variable", "v"],
-            [*metrics, "--endpoint", "m/*", "--variable-value", "v"],
-            ["metrics", "remove", "--endpoint", "m/*"],
-        ],
-        "removed": [
-            [*add, "--engine", "custom", "--endpoint", "m", "--version", "1", *code],
-            [*auto, "--engine", "custom", "--endpoint", "auto", "--name", "x", *code],
-            [*canary, "--endpoint", "c", "--weights", "1", "--input-endpoints", "m/1"],
-            ["model", "remove", "--endpoint", "m/1"],
-            ["model", "remove", "--endpoint", "c"],
-        ],
-        "config": [
-            ["config", "--base-serving-url", "http://host:8080/serve", "--triton-grpc-server", "triton:8001"],
-            ["config", "--kafka-metric-server", "kafka:9092", "--metric-log-freq", "0.5"],
-        ],
-    }
+def scenarios():
+    """Name -> commands, as they stand in scenarios.txt."""
+    found, commands = {}, []
+    for line in (HERE / "scenarios.txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            commands = found[line.strip("[]")] = []
+        elif line and not line.startswith("#"):
+            commands.append(line)
+    return found
 
 
-def ours(binary, words):
+def words(command, ids):
+    values = {"$first": [ids[0]], "$second": [ids[1]], "$tensors": shlex.split(TENSORS)}
+    return [value for word in shlex.split(command) for value in values.get(word, [word])]
+
+
+def ours(binary, args):
     """Runs our command line; gives what it prints."""
-    run = subprocess.run([binary, *words], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    run = subprocess.run([binary, *args], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if run.returncode != 0:
-        sys.exit(f"clearml-serving {' '.join(words)}: exit code {run.returncode}\n{run.stdout}{run.stderr}")
+        sys.exit(f"clearml-serving {' '.join(args)}: exit code {run.returncode}\n{run.stdout}{run.stderr}")
     return run.stdout
 
 
-def original(words):
+def original(args):
     """Runs the original's command line in a fork of this process, which saves the imports."""
     with tempfile.TemporaryFile("w+") as out:
         child = os.fork()
         if child == 0:
             os.dup2(out.fileno(), 1)
             os.dup2(out.fileno(), 2)
-            sys.argv, code = ["clearml-serving", *words], 0
+            sys.argv, code = ["clearml-serving", *args], 1
             try:
                 clearml_serving.main()
+                code = 0
             except SystemExit as e:
                 code = e.code
             finally:
@@ -177,7 +92,7 @@ def original(words):
         out.seek(0)
         text = out.read()
     if code != 0:
-        sys.exit(f"clearml-serving {' '.join(words)}: exit code {code}\n{text}")
+        sys.exit(f"clearml-serving {' '.join(args)}: exit code {code}\n{text}")
     return text
 
 
@@ -185,12 +100,12 @@ def after(text, words):
     return text.split(words, 1)[1].split()[0]
 
 
-def run(*words):
-    return ours(sys.argv[2], words) if len(sys.argv) > 2 else original(words)
+def run(*args):
+    return ours(sys.argv[2], args) if len(sys.argv) > 2 else original(args)
 
 
-def upload(service, name, *words):
-    out = run("--id", service, "model", "upload", "--name", name, "--project", "golden", *words)
+def upload(service, name, *args):
+    out = run("--id", service, "model", "upload", "--name", name, "--project", "golden", *args)
     return after(out, "new Model ID=")
 
 
@@ -198,7 +113,9 @@ def records(task, section):
     """What the original makes of a stored section, as its deserialize does."""
     make = READERS[section]
     stored = task.get_configuration_object_as_dict(name=section) or {}
-    known = {key: {f: v for f, v in r.items() if hasattr(make.__attrs_attrs__, f)} for key, r in stored.items()}
+    known = {
+        key: {f: v for f, v in r.items() if hasattr(make.__attrs_attrs__, f)} for key, r in stored.items()
+    }
     return {key: make(**r).as_dict() for key, r in known.items()}
 
 
@@ -221,12 +138,12 @@ def main(folder):
     Path("folder/__init__.py").write_text("class Preprocess:\n    pass\n")
     for old in [*folder.glob("*.conf"), *folder.glob("*.json")]:
         old.unlink()
-    for name, commands in scenarios(*ids).items():
+    for name, commands in scenarios().items():
         if name.startswith("only-original-") and len(sys.argv) > 2:
             continue
         service = after(run("create", "--name", "golden " + name, "--tags", "a", "b c"), "id=")
-        for words in commands:
-            run("--id", service, *words)
+        for command in commands:
+            run("--id", service, *words(command, ids))
         task = Task.get_task(task_id=service)
         written = []
         for section in READERS:

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/clearml"
+	"clearmlserving/serving"
+)
+
+// goldenFlags are the flags of model golden.
+type goldenFlags struct {
+	endpoint, samples string
+	tolerance         float64
+	timeout           time.Duration
+	off               bool
+}
+
+// maxSamples bounds a file of golden samples: each new model has to answer them all.
+const maxSamples = 64 << 20
+
+func modelGoldenCommand(a *app) *cobra.Command {
+	var f goldenFlags
+	var tolerance number
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:   "golden",
+		Short: "Let an endpoint take new models only when they reproduce samples",
+		Long: `Attach recorded requests with their answers to an endpoint, as golden samples. From
+then on, a new model, new code or a new version is asked them after it has loaded
+and before it takes traffic. One that answers differently, fails or takes too long
+is refused: what served before serves on, and model list --verbose says why.
+
+The samples are a recording (see model record), or lines written by hand:
+{"body": {"x": 1}, "answer": {"y": [2]}}. The base name of an auto-updated
+endpoint stands for all its versions.`,
+		Example: `  clearml-serving model golden --endpoint test_model --samples recordings/test_model.jsonl
+  clearml-serving model golden --endpoint test_model --samples samples.jsonl --tolerance 0.01 --timeout 500ms
+  clearml-serving model golden --endpoint test_model --off`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f.tolerance = defaultTolerance
+			if tolerance.value != nil {
+				f.tolerance = *tolerance.value
+			}
+			if (f.samples == "") != f.off {
+				return &usageError{command: cmd, problem: "give one of --samples and --off", hint: "Try: " + cmd.CommandPath() + " --help"}
+			}
+			return a.modelGolden(cmd.Context(), f, wait)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&f.endpoint, "endpoint", "", "name under /serve/: an endpoint, or an auto-updated one")
+	mark(flags, "endpoint", markRequired)
+	flags.StringVar(&f.samples, "samples", "", "file of recorded requests with their answers")
+	flags.Var(&tolerance, "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
+	flags.DurationVar(&f.timeout, "timeout", 0, "longest time for one answer, for example 500ms (default: that of any request)")
+	flags.BoolVar(&f.off, "off", false, "take the samples off")
+	wait.declare(a, cmd)
+	return cmd
+}
+
+func (a *app) modelGolden(ctx context.Context, f goldenFlags, wait waitFlags) error {
+	s, err := a.openOptions(ctx, f.endpoint, "Golden samples of")
+	if err != nil {
+		return err
+	}
+	before := s.options(f.endpoint).Golden
+	if f.off {
+		if before == nil {
+			return noOption(f.endpoint, "golden samples")
+		}
+		if err := a.setOptions(ctx, s, f.endpoint, func(o *serving.EndpointOptions) { o.Golden = nil }); err != nil {
+			return err
+		}
+		a.dropUnusedSamples(ctx, s, before.Artifact)
+		return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"endpoint", string(serving.CleanURL(f.endpoint))}, {"samples", 0}})
+	}
+	data, samples, err := a.readSamples(f.samples)
+	if err != nil {
+		return err
+	}
+	a.warnOfMissingEndpoint(s, f.endpoint)
+	golden := serving.Golden{Tolerance: f.tolerance, Timeout: f.timeout.Seconds()}
+	if golden.Artifact, err = a.uploadSamples(ctx, s, f.endpoint, data); err != nil {
+		return err
+	}
+	if err := a.setOptions(ctx, s, f.endpoint, func(o *serving.EndpointOptions) { o.Golden = &golden }); err != nil {
+		return err
+	}
+	if before != nil {
+		a.dropUnusedSamples(ctx, s, before.Artifact)
+	}
+	a.print.line("%s attached", plural(len(samples), "sample"))
+	checked := a.checkSamples(ctx, s, f, samples)
+	return a.finish(ctx, s, wait, nil, object{
+		{"id", s.doc.ID},
+		{"endpoint", string(serving.CleanURL(f.endpoint))},
+		{"samples", len(samples)},
+		{"artifact", golden.Artifact},
+		{"not_reproduced", checked},
+	})
+}
+
+// readSamples reads a file of exchanges and warns of what can hardly be reproduced.
+func (a *app) readSamples(file string) ([]byte, []serving.Exchange, error) {
+	info, err := os.Stat(file)
+	if err != nil {
+		return nil, nil, notFound("--samples '%s' could not be found", file)
+	}
+	if info.Size() > maxSamples {
+		return nil, nil, fmt.Errorf("--samples '%s' has %d MiB, at most %d are taken: each new model has to answer all of it", file, info.Size()>>20, maxSamples>>20)
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("--samples '%s': %w", file, err)
+	}
+	samples, err := serving.ParseExchanges(data)
+	if err != nil {
+		return nil, nil, hint(fmt.Errorf("--samples '%s': %w", file, err), `Try: lines of the form {"body": {"x": 1}, "answer": {"y": [2]}}, or a recording: clearml-serving model record --help`)
+	}
+	redacted, failed := 0, 0
+	for _, e := range samples {
+		if e.Redacted {
+			redacted++
+		}
+		if e.Status >= http.StatusBadRequest {
+			failed++
+		}
+	}
+	if redacted > 0 {
+		a.print.notice("Warning: fields of %s were redacted: a model that uses them answers otherwise than recorded", plural(redacted, "sample"))
+	}
+	if failed > 0 {
+		a.print.notice("Warning: %s of %d have an error as the recorded answer; a new model must fail in the same way", plural(failed, "sample"), len(samples))
+	}
+	return data, samples, nil
+}
+
+// uploadSamples stores samples as an artifact of the service. Its name holds a
+// piece of their hash, so that samples and tolerance change at one moment.
+func (a *app) uploadSamples(ctx context.Context, s *service, endpoint string, data []byte) (artifact string, err error) {
+	sum := sha256.Sum256(data)
+	hash := hex.EncodeToString(sum[:])
+	name := "golden_" + strings.ReplaceAll(string(serving.CleanURL(endpoint)), "/", "_") + "_" + hash[:8]
+	if s.doc.Artifacts[name].Hash == hash {
+		return name, nil
+	}
+	object := path.Join(s.doc.StoragePath(), "artifacts", clearml.ArtifactFolder(name), "samples.jsonl")
+	uri, err := s.client.Upload(ctx, s.client.FilesURL(), object, bytes.NewReader(data), int64(len(data)), nil)
+	if err != nil {
+		return "", fmt.Errorf("upload golden samples to %s: %w", s.client.FilesURL(), err)
+	}
+	if err := s.client.SetArtifact(ctx, s.doc.ID, clearml.Artifact{Key: name, Type: "custom", URI: uri, Hash: hash, Size: int64(len(data))}); err != nil {
+		return "", fmt.Errorf("enter the golden samples on the serving service: %w", err)
+	}
+	return name, nil
+}
+
+// dropUnusedSamples takes an artifact off the service when no endpoint's options
+// name it any more.
+func (a *app) dropUnusedSamples(ctx context.Context, s *service, name string) {
+	for _, o := range s.config.Options {
+		if o.Golden != nil && o.Golden.Artifact == name {
+			return
+		}
+	}
+	if len(s.config.BrokenIn(serving.SectionOptions)) > 0 {
+		return // what cannot be read may name it
+	}
+	if err := s.client.DeleteArtifact(ctx, s.doc.ID, name); err != nil {
+		a.print.notice("Warning: artifact %s is no longer used but could not be removed: %v", name, err)
+	}
+}
+
+// checkSamples asks what serves now, when it can be reached: it is not refused
+// by new samples, but would be at the next start. It returns the urls that do
+// not reproduce them.
+func (a *app) checkSamples(ctx context.Context, s *service, f goldenFlags, samples []serving.Exchange) []string {
+	failed := []string{}
+	live, err := a.liveState(ctx)
+	if err != nil || live.ServiceID != s.doc.ID {
+		return failed // nothing serves it here
+	}
+	base := serving.CleanURL(f.endpoint)
+	for _, e := range live.Endpoints {
+		if (e.URL != base && serving.CleanURL(e.Monitoring) != base) || e.Model.State == "" {
+			continue
+		}
+		for i, sample := range samples {
+			problem := a.checkSample(ctx, live.url, e.URL, sample, f.tolerance)
+			if problem == "" {
+				continue
+			}
+			a.print.notice("Warning: what '%s' serves now does not reproduce the samples: sample %d of %d: %s", e.URL, i+1, len(samples), problem)
+			a.print.notice("  it serves on, but would be refused when an instance starts")
+			failed = append(failed, string(e.URL))
+			break
+		}
+	}
+	return failed
+}
+
+// checkSample asks one sample over HTTP; "" means that it is reproduced.
+func (a *app) checkSample(ctx context.Context, base string, endpoint serving.EndpointURL, sample serving.Exchange, tolerance float64) string {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	address := base + (&url.URL{Path: "/" + strings.Trim(a.text("serve-suffix"), "/") + "/" + string(endpoint)}).EscapedPath()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(sample.Body))
+	if err != nil {
+		return err.Error()
+	}
+	if sample.ContentType != "" {
+		req.Header.Set("Content-Type", sample.ContentType)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxSamples))
+	if err != nil {
+		return err.Error()
+	}
+	found := serving.Compare(serving.Answer{Status: sample.Status, Body: sample.Answer}, serving.Answer{Status: resp.StatusCode, Body: body}, tolerance)
+	if len(found) == 0 {
+		return ""
+	}
+	return found[0].String()
+}

@@ -1,0 +1,403 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"clearmlserving/clearml"
+	"clearmlserving/inference"
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/reconcile"
+	"clearmlserving/serving"
+	"clearmlserving/storage"
+	"clearmlserving/storage/file"
+)
+
+// trial runs code and a model in a real inference service of this process: it
+// serves one endpoint from a configuration that nobody stored, and listens nowhere.
+type trial struct {
+	a       *app
+	flags   testFlags
+	dir     string // temporary, of this trial
+	dataDir string
+	config  clearml.Config
+	files   reconcile.Files
+	model   reconcile.Model
+	stdin   []byte // what --request - gave
+
+	mu    sync.Mutex // guards paths
+	paths []string   // old, new, …: where code was copied to, and where it came from
+}
+
+// question is one request with what is expected of it.
+type question struct {
+	serving.Exchange
+	compared bool
+}
+
+// trialAnswer is the answer to one request.
+type trialAnswer struct {
+	status      int
+	contentType string
+	body        []byte
+	took        time.Duration
+	differences []serving.Difference
+	passed      bool
+}
+
+// trialFailure says why code and model could not be loaded.
+type trialFailure struct{ step, reason, traceback string }
+
+// localModel is the id of a model that is only a file.
+const localModel = "local"
+
+func (a *app) newTrial(ctx context.Context, f testFlags) (*trial, error) {
+	dataDir, err := a.dataDir()
+	if err != nil {
+		return nil, err
+	}
+	t := &trial{a: a, flags: f, dataDir: dataDir}
+	t.config, err = clearml.LoadConfig(clearml.ConfigOptions{Env: a.sys.env, HomeDir: a.home(), DataDir: dataDir})
+	if err != nil && f.modelID != "" {
+		return nil, err // without a model on a server, none is needed
+	}
+	if f.request == "-" {
+		if t.stdin, err = io.ReadAll(a.sys.stdin); err != nil {
+			return nil, fmt.Errorf("read the request from stdin: %w", err)
+		}
+	}
+	if t.dir, err = os.MkdirTemp("", "clearml-serving-test-"); err != nil {
+		return nil, fmt.Errorf("make a temporary folder: %w", err)
+	}
+	if err := t.openFiles(ctx); err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *trial) close() { _ = os.RemoveAll(t.dir) } // the system clears its temporary folder in the end
+
+// openFiles prepares where code and model come from. A model of the server is
+// kept in the cache of the data folder, where a service finds it again.
+func (t *trial) openFiles(ctx context.Context) error {
+	places, dir := storage.Adapters{"file": file.Adapter{}}, filepath.Join(t.dir, "cache")
+	local := localFiles{}
+	switch {
+	case t.flags.model != "":
+		full, err := filepath.Abs(t.flags.model)
+		if err != nil {
+			return fmt.Errorf("--model %s: %w", t.flags.model, err)
+		}
+		t.model.URI = "file://" + full
+		if info, err := os.Stat(full); err == nil && info.IsDir() {
+			local.url, local.folder = t.model.URI, full // used as it is: packing it would cost its size
+		}
+	case t.flags.modelID != "":
+		client, err := t.a.connect()
+		if err != nil {
+			return err
+		}
+		models, err := client.Models(ctx, clearml.ModelFilter{IDs: []string{t.flags.modelID}, WithArchived: true})
+		if err != nil {
+			return fmt.Errorf("look up model %s: %w", t.flags.modelID, err)
+		}
+		if len(models) == 0 {
+			return notFound("model %s does not exist on the ClearML server", t.flags.modelID)
+		}
+		t.model.URI = models[0].URI
+		places, dir = adapters(client), filepath.Join(t.dataDir, "cache")
+	}
+	cache, err := storage.NewCache(storage.CacheOptions{Dir: dir, Adapters: places})
+	if err != nil {
+		return err
+	}
+	local.cached = reconcile.CachedFiles{Cache: cache, Logger: slog.New(slog.DiscardHandler)}
+	t.files = local
+	return nil
+}
+
+// localFiles brings files through a cache, but for one folder that is used in place.
+type localFiles struct {
+	cached      reconcile.CachedFiles
+	url, folder string
+}
+
+// Fetch fulfils reconcile.Files.
+func (l localFiles) Fetch(ctx context.Context, f reconcile.File) (reconcile.Local, error) {
+	if l.folder != "" && f.URL == l.url {
+		return reconcile.Local{Path: l.folder, Release: func() {}}, nil
+	}
+	return l.cached.Fetch(ctx, f)
+}
+
+// questions reads the requests, and what their answers should be.
+func (t *trial) questions() (list []question, recorded bool, err error) {
+	data := t.stdin
+	if t.flags.request != "-" {
+		if data, err = os.ReadFile(t.flags.request); err != nil {
+			return nil, false, fmt.Errorf("read the request: %w", err)
+		}
+	}
+	if serving.LooksLikeExchanges(data) {
+		if t.flags.expect != "" {
+			return nil, false, fmt.Errorf("--request %s is a recording, which holds the expected answers: leave --expect out", t.flags.request)
+		}
+		exchanges, err := serving.ParseExchanges(data)
+		if err != nil {
+			return nil, false, fmt.Errorf("--request %s: %w", t.flags.request, err)
+		}
+		for _, e := range exchanges {
+			list = append(list, question{e, true})
+		}
+		return list, true, nil
+	}
+	q := question{Exchange: serving.Exchange{Endpoint: serving.CleanURL(t.flags.endpoint), ContentType: t.flags.contentType, Body: data}}
+	if t.flags.expect != "" {
+		q.compared = true
+		if q.Answer, err = os.ReadFile(t.flags.expect); err != nil {
+			return nil, false, fmt.Errorf("read the expected answer: %w", err)
+		}
+		if _, isJSON := jsonOrText(q.Answer).(json.RawMessage); !isJSON { // editors end files with a line break
+			q.Answer = bytes.TrimRight(q.Answer, "\r\n")
+		}
+	}
+	return []question{q}, false, nil
+}
+
+// state is the configuration with the one endpoint.
+func (t *trial) state(ctx context.Context) (*reconcile.State, error) {
+	aux, err := readAuxConfig(t.flags.aux)
+	if err != nil {
+		return nil, err
+	}
+	e := serving.Endpoint{EngineType: t.flags.engine, ServingURL: t.flags.endpoint, AuxiliaryCfg: aux}
+	state := &reconcile.State{ServiceID: "test", ServiceName: "test", Artifacts: map[string]reconcile.Artifact{}, Models: map[serving.ModelID]reconcile.Model{}}
+	if t.model.URI != "" {
+		e.ModelID = serving.ModelID(firstOf(t.flags.modelID, localModel))
+		state.Models[e.ModelID] = t.model
+	}
+	if t.flags.code != "" {
+		code, err := t.copyCode(ctx)
+		if err != nil {
+			return nil, err
+		}
+		e.PreprocessArtifact = clearml.PreprocessArtifact(e.URL())
+		state.Artifacts[e.PreprocessArtifact] = code
+	}
+	config := serving.Service{Endpoints: map[string]serving.Endpoint{}}
+	if _, err := config.AddEndpoint(e); err != nil {
+		return nil, err
+	}
+	text, err := config.Encode(serving.SectionEndpoints)
+	if err != nil {
+		return nil, err
+	}
+	state.Sections = map[serving.Section]json.RawMessage{serving.SectionEndpoints: json.RawMessage(text)}
+	return state, nil
+}
+
+// copyCode brings the code where a service would have it: a file alone, a folder
+// packed, so that what works here does not hang on what lies beside it.
+func (t *trial) copyCode(ctx context.Context) (reconcile.Artifact, error) {
+	c, err := t.a.packCode(ctx, t.flags.code)
+	if err != nil {
+		return reconcile.Artifact{}, err
+	}
+	defer c.remove()
+	data, err := os.ReadFile(c.file)
+	if err != nil {
+		return reconcile.Artifact{}, fmt.Errorf("preprocessing code '%s': %w", t.flags.code, err)
+	}
+	dir := filepath.Join(t.dir, c.sha256[:12])
+	target := filepath.Join(dir, c.name)
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(target, data, 0o600)); err != nil {
+		return reconcile.Artifact{}, fmt.Errorf("copy preprocessing code '%s': %w", t.flags.code, err)
+	}
+	artifact := reconcile.Artifact{URI: "file://" + target, SHA256: c.sha256, Folder: c.kind == "archive"}
+	local, err := t.files.Fetch(ctx, reconcile.File{URL: artifact.URI, SHA256: artifact.SHA256, Unpack: artifact.Folder})
+	if err != nil {
+		return artifact, fmt.Errorf("preprocessing code '%s': %w", t.flags.code, err)
+	}
+	t.mu.Lock()
+	t.paths = []string{local.Path, strings.TrimRight(t.flags.code, "/")}
+	t.mu.Unlock()
+	local.Release()
+	return artifact, nil
+}
+
+// shownPaths writes the user's own paths in place of those of the copy.
+func (t *trial) shownPaths(text string) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.NewReplacer(t.paths...).Replace(text)
+}
+
+// run starts a service, has the questions asked once it is ready, and stops it.
+func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (trialAnswer, error)) error) (loaded time.Duration, failure *trialFailure, err error) {
+	state, err := t.state(ctx)
+	if err != nil {
+		return 0, nil, err
+	}
+	log := slog.New(&outputHandler{next: t.a.logger(slog.LevelError + 1).Handler(), trial: t, out: &lockedWriter{w: t.a.sys.stderr}})
+	o, err := t.a.inferenceOptions()
+	if err != nil {
+		return 0, nil, err
+	}
+	python, err := t.a.pythonEngine(ctx, inferenceSetup{dataDir: t.dataDir, config: t.config, log: log}, log)
+	if err != nil {
+		return 0, nil, err
+	}
+	o.Listener, o.Python, o.Files, o.Source, o.Logger = newNoListener(), python, t.files, fixedState{state}, log
+	service := inference.New(o)
+	runCtx, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- service.Run(runCtx) }() // waited for below
+	begun := time.Now()
+	failure, err = waitLoaded(ctx, service)
+	loaded = time.Since(begun)
+	if err == nil && failure == nil {
+		err = use(func(e serving.Exchange) (trialAnswer, error) { return t.ask(ctx, service, e) })
+	}
+	stop()
+	return loaded, failure, errors.Join(err, <-ended)
+}
+
+// waitLoaded blocks until the one endpoint is ready or cannot be loaded.
+func waitLoaded(ctx context.Context, service *inference.Service) (*trialFailure, error) {
+	ticker := time.NewTicker(5 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		status := service.Status()
+		for _, p := range status.Problems {
+			return &trialFailure{step: "configuration", reason: p.Text}, nil
+		}
+		for _, e := range status.Endpoints {
+			if e.Failure != nil {
+				return &trialFailure{step: e.Failure.Step, reason: e.Failure.Reason, traceback: e.Failure.Traceback}, nil
+			}
+			if e.State == "ready" {
+				return nil, nil //nolint:nilnil // loaded: there is no failure
+			}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (t *trial) ask(ctx context.Context, service *inference.Service, e serving.Exchange) (trialAnswer, error) {
+	begun := time.Now()
+	resp, err := service.Call(ctx, engine.Call{Endpoint: t.flags.endpoint, ID: "test", Body: e.Body, ContentType: e.ContentType})
+	if err != nil {
+		return trialAnswer{}, err
+	}
+	answer := trialAnswer{status: resp.Status, contentType: resp.ContentType, body: resp.Body, took: time.Since(begun)}
+	if resp.Status >= 400 && utf8.Valid(resp.Body) {
+		answer.body = []byte(t.shownPaths(string(resp.Body)))
+	}
+	return answer, ctx.Err()
+}
+
+// fixedState is a source whose configuration never changes.
+type fixedState struct{ state *reconcile.State }
+
+// Load fulfils reconcile.Source.
+func (f fixedState) Load(context.Context) (*reconcile.State, error) { return f.state, nil }
+
+// noListener is a listener that nobody can connect to.
+type noListener struct {
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newNoListener() *noListener { return &noListener{closed: make(chan struct{})} }
+
+// Accept fulfils net.Listener: it blocks until Close.
+func (l *noListener) Accept() (net.Conn, error) {
+	<-l.closed
+	return nil, net.ErrClosed
+}
+
+// Close fulfils net.Listener.
+func (l *noListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+// Addr fulfils net.Listener.
+func (l *noListener) Addr() net.Addr { return &net.UnixAddr{Name: "none", Net: "none"} }
+
+// userWords are the log events that carry what user code has printed, and what
+// became of its exceptions, with the fact that holds it.
+var userWords = map[string]string{"worker output": "line", "endpoint says": "text"}
+
+// outputHandler is a log handler that shows what user code prints as it is
+// printed, and passes the rest on.
+type outputHandler struct {
+	next  slog.Handler
+	trial *trial
+	out   *lockedWriter
+}
+
+// Enabled fulfils slog.Handler.
+func (h *outputHandler) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelInfo || h.next.Enabled(ctx, level)
+}
+
+// Handle fulfils slog.Handler.
+func (h *outputHandler) Handle(ctx context.Context, r slog.Record) error {
+	if key, said := userWords[r.Message]; said {
+		r.Attrs(func(fact slog.Attr) bool {
+			if fact.Key == key {
+				h.out.mu.Lock()
+				put(h.out.w, "%s", strings.TrimRight(h.trial.shownPaths(fact.Value.String()), "\n"))
+				h.out.mu.Unlock()
+			}
+			return true
+		})
+		return nil
+	}
+	if !h.next.Enabled(ctx, r.Level) {
+		return nil
+	}
+	return h.next.Handle(ctx, r)
+}
+
+// WithAttrs fulfils slog.Handler.
+func (h *outputHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &outputHandler{h.next.WithAttrs(attrs), h.trial, h.out}
+}
+
+// WithGroup fulfils slog.Handler.
+func (h *outputHandler) WithGroup(name string) slog.Handler {
+	return &outputHandler{h.next.WithGroup(name), h.trial, h.out}
+}
+
+// jsonOrText is a body for a JSON result: as JSON when it is that, else as text,
+// else as base64.
+func jsonOrText(body []byte) any {
+	switch {
+	case len(body) > 0 && json.Valid(body):
+		return json.RawMessage(body)
+	case utf8.Valid(body):
+		return string(body)
+	default:
+		return object{{"base64", base64.StdEncoding.EncodeToString(body)}}
+	}
+}

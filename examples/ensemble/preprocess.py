@@ -1,0 +1,32 @@
+"""What happens around the model: a request's JSON in, the model's row out, and back again."""
+
+from typing import Any, Callable, Optional
+
+import numpy as np
+
+# x0 is the body mass index, x1 the logarithm of the blood's triglycerides.
+FEATURES = ("x0", "x1")
+
+
+class Preprocess:
+    """Turns `{"x0": 32.1, "x1": 4.86}` into the model's row, and its vote into `{"y": [201.4]}`."""
+
+    def preprocess(
+        self,
+        body: dict,
+        state: dict,
+        collect_custom_statistics_fn: Optional[Callable[[dict], None]] = None,
+    ) -> Any:
+        missing = [name for name in FEATURES if name not in body]
+        if missing:
+            # A ValueError becomes the client's answer: status 422 with this text.
+            raise ValueError(f"the request lacks {', '.join(missing)}")
+        return np.array([[float(body[name]) for name in FEATURES]])
+
+    def postprocess(
+        self,
+        data: Any,
+        state: dict,
+        collect_custom_statistics_fn: Optional[Callable[[dict], None]] = None,
+    ) -> dict:
+        return {"y": data.tolist()}

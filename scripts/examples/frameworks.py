@@ -1,0 +1,227 @@
+"""What the frameworks say by themselves: the requests of each example, and the right answers.
+
+The registered model is fetched through the ClearML SDK and asked here in plain Python, with code of
+our own, so nothing of what is compared went through the service or through an example's preprocess
+code.
+"""
+
+import json
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+Answerer = Callable[[Any], Any]
+
+
+class Framework(NamedTuple):
+    """The requests that are sent, and how a model's file becomes a function that answers them."""
+
+    requests: Callable[[], list]
+    load: Callable[[Path], Answerer]
+
+
+def framework_of(url: str) -> Framework:
+    """The framework behind an endpoint, by how its name begins."""
+    for prefix, framework in FRAMEWORKS.items():
+        if url.startswith(prefix):
+            return framework
+    raise KeyError(
+        f"no framework is known to answer for the endpoint {url!r}; add it to {Path(__file__).name}"
+    )
+
+
+@lru_cache(maxsize=None)
+def model_file(model_id: str) -> Path:
+    """The file of a registered model, or the unpacked folder of one that is a zip."""
+    from clearml import Model
+
+    model = Model(model_id=model_id)
+    return Path(model.get_local_copy(extract_archive=model.url.endswith(".zip"), raise_on_error=True))
+
+
+@lru_cache(maxsize=None)
+def answerer(url: str, model_id: str) -> Answerer:
+    """What answers like the endpoint should, with that model."""
+    return framework_of(url).load(model_file(model_id) if model_id else Path())
+
+
+# scikit-learn
+
+
+def wine_requests() -> list:
+    from sklearn.datasets import load_wine
+
+    wine = load_wine()
+    return [dict(zip(wine.feature_names, row)) for row in wine.data.tolist()]
+
+
+def wine(path: Path) -> Answerer:
+    import joblib
+
+    model = joblib.load(path)
+    return lambda body: {"y": model.predict([list(body.values())]).tolist()}
+
+
+def diabetes_requests() -> list:
+    from sklearn.datasets import load_diabetes
+
+    patients = load_diabetes(scaled=False)
+    columns = [patients.feature_names.index(name) for name in ("bmi", "s5")]
+    rows = [*patients.data[::4, columns].tolist(), [1, 2]]  # the last is the original's request
+    return [{"x0": x0, "x1": x1} for x0, x1 in rows]
+
+
+def diabetes(path: Path) -> Answerer:
+    import joblib
+
+    model = joblib.load(path)
+    return lambda body: {"y": model.predict([[body["x0"], body["x1"]]]).tolist()}
+
+
+# XGBoost and LightGBM
+
+
+def iris_requests() -> list:
+    from sklearn.datasets import load_iris
+
+    rows = [*load_iris().data.tolist(), [1, 2, 3, 4]]  # the last is the original's request
+    return [{f"x{i}": value for i, value in enumerate(row)} for row in rows]
+
+
+def iris_xgboost(path: Path) -> Answerer:
+    import xgboost
+
+    booster = xgboost.Booster(model_file=bytearray(path.read_bytes()))  # no guessing by the file's name
+    names = list(booster.feature_names or ()) or None
+
+    def answer(body: dict) -> dict:
+        matrix = xgboost.DMatrix([[body[f"x{i}"] for i in range(4)]], feature_names=names)
+        return {"y": booster.predict(matrix).tolist()}
+
+    return answer
+
+
+def iris_lightgbm(path: Path) -> Answerer:
+    import lightgbm
+
+    booster = lightgbm.Booster(model_file=str(path))
+    return lambda body: {"y": int(booster.predict([[body[f"x{i}"] for i in range(4)]]).argmax())}
+
+
+# Code of one's own
+
+
+def custom_requests() -> list:
+    columns = ("alcohol", "flavanoids", "color_intensity")
+    return [
+        *({"features": [row[name] for name in columns]} for row in wine_requests()),
+        {"features": [1, 2, 3]},
+    ]
+
+
+def custom(path: Path) -> Answerer:
+    import joblib
+
+    model = joblib.load(path)
+    return lambda body: {"predict": model.predict([body["features"]]).tolist()}
+
+
+def patient_requests() -> list:
+    singles = [{"patients": [patient]} for patient in range(0, 569, 7)]
+    return [*singles, {"patients": list(range(569))}, {"patients": [17, 21]}]
+
+
+def patients(path: Path) -> Answerer:
+    import joblib
+    from sklearn.datasets import load_breast_cancer
+
+    model, measured = joblib.load(path / "model.pkl"), load_breast_cancer().data
+    return lambda body: {"malignant": model.predict_proba(measured[body["patients"]])[:, 1].tolist()}
+
+
+def text_requests() -> list:
+    texts = [
+        "Open a socket and connect to the mail server",
+        "Return the square root of a number",
+        "Delete a directory tree and everything in it",
+        "Wait until the other thread has released the lock",
+        "Decode the header of an HTTP response",
+        "The median of the sample, which is the middle value",
+        "Write a row to the CSV file",
+        "Start a process and wait for it to end",
+        "¿Dónde está la biblioteca? 図書館はどこですか",
+        "",
+        "word " * 1000,
+    ]
+    return [*({"text": text} for text in texts), {"text": texts}]
+
+
+def text_topics(path: Path) -> Answerer:
+    """The classifier put back into scikit-learn, which trained it, one text at a time."""
+    import numpy as np
+    from safetensors.numpy import load_file
+    from sklearn.linear_model import LogisticRegression
+    from tokenizers import Tokenizer
+
+    config = json.loads((path / "config.json").read_text())
+    weights = load_file(path / "model.safetensors")
+    model = LogisticRegression()
+    model.coef_ = weights["token.weight"].T.astype(float)
+    model.intercept_ = weights["classifier.bias"].astype(float)
+    model.classes_ = np.arange(len(model.intercept_))
+    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
+    tokenizer.no_padding()
+
+    def rank(text: str) -> list:
+        ids = tokenizer.encode(text).ids
+        row = np.bincount(ids, minlength=config["vocab_size"]) / max(len(ids), 1)
+        scores = model.predict_proba([row])[0]
+        ranked = sorted(range(len(scores)), key=lambda i: -scores[i])
+        return [{"label": config["id2label"][str(i)], "score": float(scores[i])} for i in ranked]
+
+    def answer(body: dict) -> dict:
+        text = body["text"]
+        return {"data": [rank(one) for one in ([text] if isinstance(text, str) else text)]}
+
+    return answer
+
+
+# No model
+
+
+def any_requests() -> list:
+    return [{"x0": 1, "x1": 2}, [], [1, 2.5, None, True], {"ä": {"deep": ["y"]}}, 7, 0.1, False]
+
+
+def itself(_path: Path) -> Answerer:
+    return lambda body: body
+
+
+FRAMEWORKS = {
+    "test_model_sklearn": Framework(wine_requests, wine),
+    "test_model_pipeline": Framework(wine_requests, itself),  # answered by pipeline_answerer
+    "test_model_ensemble": Framework(diabetes_requests, diabetes),
+    "test_model_xgb": Framework(iris_requests, iris_xgboost),
+    "test_model_lgbm": Framework(iris_requests, iris_lightgbm),
+    "test_model_auto": Framework(iris_requests, iris_lightgbm),  # the original's name
+    "test_model_custom_async": Framework(patient_requests, patients),
+    "test_model_custom": Framework(custom_requests, custom),
+    "transformer_model": Framework(text_requests, text_topics),
+    "test_preprocess_template": Framework(any_requests, itself),
+}
+
+
+def pipeline_answerer(a: Answerer, b: Answerer) -> Answerer:
+    """What joins two answers like examples/pipeline."""
+    return lambda body: {"y": 0.5 * a(body)["y"][0] + 0.5 * b(body)["y"][0]}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two answers are the same; numbers may differ by what rounding does (1e-6 of their size)."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) <= 1e-6 * max(1.0, abs(one), abs(other))
+    return type(one) is type(other) and one == other

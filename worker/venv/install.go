@@ -1,0 +1,166 @@
+package venv
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"clearmlserving/process"
+)
+
+// Error says which step of making an environment failed, with the installer's
+// own last words.
+type Error struct {
+	// Step is the command, as a person would type it.
+	Step  string
+	Death process.Death
+	Hint  string
+}
+
+func (e *Error) Error() string {
+	text := fmt.Sprintf("make python environment: %s: %s", e.Step, e.Death.Detail())
+	if e.Hint != "" {
+		text += "\n" + e.Hint
+	}
+	return text
+}
+
+func (e *Error) Unwrap() error { return e.Death }
+
+// install fills the folder of an environment.
+func (m *Maker) install(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
+	run := func(hint string, command ...string) error {
+		_, err := m.run(ctx, r.dir, log, hint, command...)
+		return err
+	}
+	// uv does not see the packages of the layer below and would install them all again.
+	if !r.layered && m.hasUV(ctx, log) {
+		if err := run("", m.o.UV, "venv", "--quiet", "--no-project", "--python", r.base.Path, e.Dir); err != nil {
+			return err
+		}
+		return run("", append([]string{m.o.UV, "pip", "install", "--compile-bytecode", "--python", e.Python}, r.args...)...)
+	}
+	command := []string{r.base.Path, "-m", "venv"}
+	if r.layered {
+		command = append(command, "--system-site-packages")
+	}
+	if err := run("environments need uv or python's own venv; Debian, Ubuntu: apt-get install python3-venv", append(command, e.Dir)...); err != nil {
+		return err
+	}
+	if r.layered {
+		if err := m.seeBase(ctx, e, r.base, log); err != nil {
+			return err
+		}
+	}
+	return run("", append([]string{e.Python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, r.args...)...)
+}
+
+// seeBase lets an environment find the packages of the one below it. What venv
+// calls system packages are those of the interpreter below all environments.
+func (m *Maker) seeBase(ctx context.Context, e Environment, base Interpreter, log *slog.Logger) error {
+	const list = `import json, sys; print(json.dumps([p for p in sys.path if p.rstrip("/").endswith(("site-packages", "dist-packages"))]))`
+	out, err := m.run(ctx, "", log, "", base.Path, "-c", list)
+	if err != nil {
+		return err
+	}
+	var folders []string
+	if err := json.Unmarshal([]byte(out), &folders); err != nil {
+		return fmt.Errorf("make python environment: ask %s where its packages are: %w", base.Path, err)
+	}
+	// A line of code in a .pth file is run at start: addsitedir reads the .pth files of the base too.
+	const write = `
+import os, sys, sysconfig
+with open(os.path.join(sysconfig.get_path("purelib"), "zz_base.pth"), "w") as f:
+    f.writelines(f"import site; site.addsitedir({p!r})\n" for p in sys.argv[1:])`
+	_, err = m.run(ctx, "", log, "", append([]string{e.Python, "-c", write}, folders...)...)
+	return err
+}
+
+// hasUV tells whether uv can be used.
+func (m *Maker) hasUV(ctx context.Context, log *slog.Logger) bool {
+	_, err := m.run(ctx, "", log, "", m.o.UV, "--version")
+	return err == nil
+}
+
+// tellEvery is the least time between two lines of an installer in the log.
+const tellEvery = time.Second
+
+// run runs one step to its end and returns its last line. A step that says
+// nothing for long, or whose context ends, is killed with all its children.
+func (m *Maker) run(ctx context.Context, dir string, log *slog.Logger, hint string, command ...string) (last string, err error) {
+	step := strings.Join(command[:min(len(command), 8)], " ")
+	heard := make(chan struct{}, 1) // one waiting word is enough
+	var mu sync.Mutex               // guards last and told: two streams call LogLine
+	told := time.Now()
+	child, err := process.Start(ctx, process.Spec{
+		Path: command[0], Args: command[1:], Dir: dir, Env: m.o.Env,
+		LogLine: func(stream process.Stream, line []byte) {
+			text := strings.TrimSpace(string(line))
+			mu.Lock()
+			if stream == process.Stdout && text != "" {
+				last = text
+			}
+			tell := time.Since(told) >= tellEvery && text != ""
+			if tell {
+				told = time.Now()
+			}
+			mu.Unlock()
+			if tell {
+				log.Info("installing", "says", text)
+			}
+			select {
+			case heard <- struct{}{}:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		return "", fmt.Errorf("make python environment: %s: %w", step, err)
+	}
+	stalled, err := m.await(ctx, child, heard)
+	death := child.Death()
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("make python environment: %s: %w", step, err)
+	case stalled:
+		death.Reason = fmt.Sprintf("said nothing for %s", m.o.Stall)
+	case death.Code == 0:
+		return last, nil
+	}
+	death.LastLines = lastOf(death.LastLines, 20)
+	return "", &Error{Step: step, Death: death, Hint: hint}
+}
+
+// await stays until the child is gone; it kills one that stalls or that nobody
+// waits for any more.
+func (m *Maker) await(ctx context.Context, child *process.Child, heard <-chan struct{}) (stalled bool, err error) {
+	stall := time.NewTimer(m.o.Stall)
+	defer stall.Stop()
+	for {
+		select {
+		case <-child.Done():
+			return stalled, err
+		case <-heard:
+			stall.Reset(m.o.Stall)
+		case <-stall.C:
+			stalled = true
+			err = errors.Join(err, child.Kill())
+		case <-ctx.Done():
+			_ = child.Kill() // gone already, if it fails
+			<-child.Done()
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+// lastOf is the end of a list, without the lines that say nothing.
+func lastOf(lines []string, n int) []string {
+	kept := slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return strings.TrimSpace(l) == "" })
+	return kept[max(0, len(kept)-n):]
+}

@@ -1,0 +1,152 @@
+// Package venv makes Python environments: one that holds what a requirements.txt
+// names, or one laid over another with a few packages more. It owns the folder of
+// environments: each is made once, under a name that is the hash of what it is
+// made from, and found again at the next start. It never runs user code and
+// starts the installers only through package process.
+package venv
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// Options of a Maker.
+type Options struct {
+	// Dir holds the environments. Required; shared by all instances that like.
+	Dir string
+	// Env is the whole environment of the installers: PATH, HOME, proxies, and
+	// what says which package registry is used. Nil: an empty one.
+	Env []string
+	// UV is the program uv, "uv" by default: where it cannot be started, venv and
+	// pip are used.
+	UV string
+	// Stall ends an installer that says nothing for so long. Default 10 minutes.
+	Stall time.Duration
+	// Logger takes the progress. Default: none.
+	Logger *slog.Logger
+}
+
+// Maker makes environments and finds those that are made. Its methods may be
+// called from any goroutine; what two ask for at the same time is made once.
+type Maker struct {
+	o Options
+}
+
+// New prepares a Maker; it touches nothing.
+func New(o Options) *Maker {
+	if o.UV == "" {
+		o.UV = "uv"
+	}
+	if o.Stall <= 0 {
+		o.Stall = 10 * time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Maker{o: o}
+}
+
+// Interpreter is the Python that an environment is made with.
+type Interpreter struct {
+	// Path is the interpreter itself, and Version what it says it is ("3.11.7").
+	Path, Version string
+}
+
+// Environment is one that has been made.
+type Environment struct {
+	// Dir is its folder and Python its interpreter.
+	Dir, Python string
+}
+
+// Own makes the environment that the folder's requirements.txt describes and
+// nothing else is in. A requirements file may name others of the folder. The
+// error is an *Error when the installer says no.
+func (m *Maker) Own(ctx context.Context, base Interpreter, folder string) (Environment, error) {
+	text, err := requirements(folder)
+	if err != nil {
+		return Environment{}, err
+	}
+	return m.make(ctx, recipe{
+		base: base, name: "requirements.txt", dir: folder, args: []string{"-r", RequirementsFile},
+		key: key("own", base.Path, base.Version, text),
+	})
+}
+
+// Layer makes an environment in which everything of the base is found, and the
+// packages besides. They are words as for "pip install". The error is an *Error
+// when the installer says no.
+func (m *Maker) Layer(ctx context.Context, base Interpreter, packages []string) (Environment, error) {
+	parts := append([]string{"layer", base.Path, base.Version}, packages...)
+	return m.make(ctx, recipe{base: base, name: "extra packages", args: packages, layered: true, key: key(parts...)})
+}
+
+// recipe is what an environment is made from.
+type recipe struct {
+	base    Interpreter
+	name    string   // for people
+	dir     string   // where relative names are looked up
+	args    []string // what to install
+	layered bool     // the base's packages are seen too
+	key     string
+}
+
+// stampFile is written last: an environment without it was interrupted.
+const stampFile = ".made.json"
+
+func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
+	e := Environment{Dir: filepath.Join(m.o.Dir, r.key)}
+	e.Python = filepath.Join(e.Dir, "bin", "python")
+	if made(e) {
+		return e, nil
+	}
+	if err := os.MkdirAll(m.o.Dir, 0o755); err != nil {
+		return Environment{}, fmt.Errorf("make python environment: %w", err)
+	}
+	unlock, err := lock(ctx, e.Dir+".lock")
+	if err != nil {
+		return Environment{}, fmt.Errorf("make python environment: %w", err)
+	}
+	defer unlock()
+	if made(e) { // by whoever held the lock
+		return e, nil
+	}
+	log := m.o.Logger.With("environment", filepath.Base(e.Dir))
+	log.Info("making python environment", "from", r.name, "python", r.base.Path, "version", r.base.Version)
+	begun := time.Now()
+	if err := os.RemoveAll(e.Dir); err != nil { // what was interrupted
+		return Environment{}, fmt.Errorf("make python environment: %w", err)
+	}
+	if err := m.install(ctx, e, r, log); err != nil {
+		_ = os.RemoveAll(e.Dir) // without its stamp it is never used
+		return Environment{}, err
+	}
+	if err := stamp(e, r); err != nil {
+		return Environment{}, fmt.Errorf("make python environment: %w", err)
+	}
+	log.Info("python environment made", "took", time.Since(begun).Round(time.Millisecond))
+	return e, nil
+}
+
+// made tells whether an environment is complete and its interpreter is still there.
+func made(e Environment) bool {
+	_, err := os.Stat(filepath.Join(e.Dir, stampFile))
+	_, errPython := os.Stat(e.Python)
+	return err == nil && errPython == nil
+}
+
+func stamp(e Environment, r recipe) error {
+	text, err := json.Marshal(map[string]any{"from": r.name, "install": r.args, "python": r.base.Path, "version": r.base.Version, "layered": r.layered, "made": time.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	temp := filepath.Join(e.Dir, stampFile+".tmp")
+	if err := os.WriteFile(temp, text, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(temp, filepath.Join(e.Dir, stampFile))
+}
