@@ -30,6 +30,10 @@ demo: ## from nothing to a checked prediction: build, serve, train, deploy, ask
 demo-stop: ## stop what make demo left running
 	@scripts/demo-stop.sh
 
+.PHONY: examples
+examples: ## run every tutorial of examples/ and compare its answers with the framework's own (EXAMPLES=names: only those)
+	@scripts/examples.sh $(EXAMPLES)
+
 .PHONY: test
 test: test-go test-python test-e2e ## every test, the way CI runs them
 	@echo "test: go vet, go test -race, pytest and end-to-end tests passed"
@@ -40,8 +44,9 @@ test-go: python-env ## go vet and every Go test but the end-to-end ones, with th
 	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python $(GO) test -race ./...
 
 .PHONY: test-python
-test-python: python-env ## tests of the worker runtime (Python)
+test-python: python-env ## tests of the worker runtime and of the examples' runner (Python)
 	@if [ -d worker/runtime/tests ]; then cd worker/runtime && $(CURDIR)/.venv/bin/python -m pytest -q -p no:cacheprovider tests; else echo "test-python: no worker/runtime/tests"; fi
+	@cd scripts/examples && $(CURDIR)/.venv/bin/python -m pytest -q -p no:cacheprovider .
 
 .PHONY: test-e2e
 test-e2e: build python-env ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
@@ -87,7 +92,7 @@ python-lock: ## pin python/*.in into python/*.txt again (UPGRADE=1: to the newes
 
 .PHONY: clean
 clean: ## remove what was built and installed; the demo's data stay
-	rm -rf bin .venv .venv-sdk1 .venv-original .venv-bench .cache bench/.work
+	rm -rf bin .venv .venv-sdk1 .venv-original .venv-bench .venv-examples .cache bench/.work
 
 # The version is part of the file's name, so a new pin installs a new one.
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):

@@ -30,6 +30,19 @@ type Model struct {
 // ModelMetadata holds the values that users attach to a model, by key.
 type ModelMetadata map[string]string
 
+// MarshalJSON writes the map that servers take when a model is created.
+func (m ModelMetadata) MarshalJSON() ([]byte, error) {
+	items := make(map[string]map[string]string, len(m))
+	for key, value := range m {
+		items[key] = metadataItem(key, value)
+	}
+	return json.Marshal(items)
+}
+
+func metadataItem(key, value string) map[string]string {
+	return map[string]string{"key": key, "type": "str", "value": value}
+}
+
 // UnmarshalJSON reads the map of new servers and the list of old ones; it never fails.
 func (m *ModelMetadata) UnmarshalJSON(text []byte) error {
 	type item struct {
@@ -129,6 +142,7 @@ type NewModel struct {
 	Comment   string         `json:"comment,omitempty"`
 	Tags      []string       `json:"tags,omitempty"`
 	Labels    map[string]int `json:"labels,omitempty"`
+	Metadata  ModelMetadata  `json:"metadata,omitempty"`
 	Ready     bool           `json:"ready"` // always sent: servers take an absent one for true
 }
 
@@ -162,7 +176,7 @@ func (c *Client) PublishModel(ctx context.Context, id string) error {
 func (c *Client) SetModelMetadata(ctx context.Context, id string, values ModelMetadata) error {
 	items := make([]map[string]string, 0, len(values))
 	for key, value := range values {
-		items = append(items, map[string]string{"key": key, "type": "str", "value": value})
+		items = append(items, metadataItem(key, value))
 	}
 	return c.Call(ctx, "models.add_or_update_metadata", map[string]any{"model": id, "metadata": items, "replace_metadata": false}, nil)
 }

@@ -75,6 +75,8 @@ func checkVersions(answer string) error {
 func TestAChangeIsLiveWithinTwoSecondsAndCostsNoRequest(t *testing.T) {
 	s := up(t)
 	s.must(t, "create", "--name", "changing")
+	// The promise is for a service that runs, not for one whose Python still starts.
+	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "first", "--preprocess", code("echo.py"), "--wait")
 	add := func(version int) time.Duration {
 		t.Helper()
 		s.must(t, "model", "add", "--engine", "custom", "--endpoint", "versioned", "--preprocess", writeVersion(t, s, version))

@@ -39,7 +39,7 @@ func (a *app) environments(dataDir string, log *slog.Logger) *venv.Maker {
 
 // extraPackages are the words of CLEARML_EXTRA_PYTHON_PACKAGES, split as the
 // original's shell does: by blanks, quotes mean nothing.
-func (a *app) extraPackages() []string { return strings.Fields(a.text("extra-packages")) }
+func (a *app) extraPackages() []string { return strings.Fields(a.text("extra-python-packages")) }
 
 // checkEnvironment refuses an environment that could never be made. Models under
 // auto-update may bring their own code, so there none need be given.

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
+	"clearmlserving/serving"
 	"clearmlserving/storage"
 )
 
@@ -24,6 +25,7 @@ type uploadFlags struct {
 	publish       bool
 	path, url     string
 	destination   string
+	preprocess    string
 }
 
 func modelUploadCommand(a *app) *cobra.Command {
@@ -32,9 +34,12 @@ func modelUploadCommand(a *app) *cobra.Command {
 		Use:   "upload",
 		Short: "Upload or register a model file",
 		Long: `Upload a model file or folder to the model repository, or register one that lies
-somewhere already. It becomes an output model of the serving service given by --id.`,
+somewhere already. It becomes an output model of the serving service given by --id.
+
+With --preprocess the model brings its own code: model auto-update serves it with
+that code instead of its own, so that model and code change together.`,
 		Example: `  clearml-serving --id 8f31… model upload --name "manual sklearn model" --project "serving examples" \
-      --framework scikitlearn --path ./sklearn-model.pkl
+      --framework scikitlearn --path ./sklearn-model.pkl --preprocess ./preprocess.py
   clearml-serving --id 8f31… model upload --name m --project "serving examples" --url https://example.com/model.onnx`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.modelUpload(cmd.Context(), f) },
 	}
@@ -53,6 +58,8 @@ somewhere already. It becomes an output model of the serving service given by --
 	flags.StringVar(&f.path, "path", "", "file or folder to upload; a folder is packed as a zip")
 	flags.StringVar(&f.url, "url", "", "address of a file that is only registered")
 	flags.StringVar(&f.destination, "destination", "", "where to upload to (default: the service's own, else the file server)")
+	flags.StringVar(&f.preprocess, "preprocess", "", "file or folder with the class Preprocess that belongs to this model, for model auto-update")
+	mark(flags, "preprocess", markOurs)
 	return cmd
 }
 
@@ -80,8 +87,14 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 	}
 	a.print.line("Creating new Model name='%s' project='%s' tags=%s", f.name, f.project, shownTags)
 	uri := f.url
+	destination := firstOf(f.destination, doc.OutputDestination, client.FilesURL())
+	var own *serving.ModelCode
+	if f.preprocess != "" { // first: a model without its code must not be seen
+		if own, err = a.uploadModelCode(ctx, client, doc, destination, f.preprocess); err != nil {
+			return err
+		}
+	}
 	if f.path != "" {
-		destination := firstOf(f.destination, doc.OutputDestination, client.FilesURL())
 		a.print.line("Uploading model file '%s' to %s", f.path, destination)
 		if uri, err = a.uploadModelFile(ctx, client, doc, destination, f.path); err != nil {
 			return err
@@ -89,7 +102,7 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 	} else {
 		a.print.line("Registering model file '%s'", f.url)
 	}
-	id, err := a.registerModel(ctx, client, doc, f, uri)
+	id, err := a.registerModel(ctx, client, doc, f, uri, own)
 	if err != nil {
 		return err
 	}
@@ -100,7 +113,11 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 		}
 		a.print.line("Published Model ID=%s", id)
 	}
-	return a.print.result(object{{"id", id}, {"name", f.name}, {"project", f.project}, {"uri", uri}, {"published", f.publish}})
+	result := object{{"id", id}, {"name", f.name}, {"project", f.project}, {"uri", uri}, {"published", f.publish}}
+	if own != nil {
+		result = append(result, field{"preprocess", own.URI})
+	}
+	return a.print.result(result)
 }
 
 // check looks at the flags in the original's order.
@@ -112,6 +129,8 @@ func (f *uploadFlags) check(serviceID string) error {
 		return errors.New("Either --path or --url but not both") //nolint:staticcheck // the original's words
 	case f.path != "" && !exists(f.path):
 		return notFound("--path='%s' could not be found", f.path)
+	case f.preprocess != "" && !exists(f.preprocess):
+		return notFound("Preprocessing code '%s' could not be found", f.preprocess)
 	case serviceID == "":
 		return hint(errors.New("Serving Service ID must be provided, use --id <serving_id>"), "Try: clearml-serving list   (shows the ids)") //nolint:staticcheck // the original's words
 	case f.url != "":
@@ -125,9 +144,8 @@ func (f *uploadFlags) check(serviceID string) error {
 // uploadModelFile brings a file or a packed folder to the destination and
 // returns its address. It never overwrites a file that another model refers to.
 func (a *app) uploadModelFile(ctx context.Context, client *clearml.Client, doc *clearml.Service, destination, name string) (string, error) {
-	if scheme := storage.Scheme(destination); scheme != "http" && scheme != "https" {
-		return "", hint(fmt.Errorf("upload '%s': destination %s: this version uploads to http and https file servers only", name, storage.Redact(destination)),
-			"Try: upload it with your own tools, then register it: clearml-serving --id %s model upload … --url %s/…", doc.ID, destination)
+	if err := checkDestination(doc, destination, name); err != nil {
+		return "", err
 	}
 	full, err := filepath.Abs(name)
 	if err != nil {
@@ -159,6 +177,33 @@ func (a *app) uploadModelFile(ctx context.Context, client *clearml.Client, doc *
 	return a.uploadFile(ctx, client, destination, object, file)
 }
 
+func checkDestination(doc *clearml.Service, destination, name string) error {
+	if scheme := storage.Scheme(destination); scheme != "http" && scheme != "https" {
+		return hint(fmt.Errorf("upload '%s': destination %s: this version uploads to http and https file servers only", name, storage.Redact(destination)),
+			"Try: upload it with your own tools, then register it: clearml-serving --id %s model upload … --url %s/…", doc.ID, destination)
+	}
+	return nil
+}
+
+// uploadModelCode brings the code that belongs to a model to the destination. Its
+// address holds its hash: a model's code, like its file, never changes.
+func (a *app) uploadModelCode(ctx context.Context, client *clearml.Client, doc *clearml.Service, destination, name string) (*serving.ModelCode, error) {
+	if err := checkDestination(doc, destination, name); err != nil {
+		return nil, err
+	}
+	c, err := a.packCode(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer c.remove()
+	a.print.line("Uploading preprocessing code '%s' to %s", name, destination)
+	uri, err := a.uploadFile(ctx, client, destination, path.Join(doc.StoragePath(), "models", "code", c.sha256[:12], c.name), c.file)
+	if err != nil {
+		return nil, err
+	}
+	return &serving.ModelCode{URI: uri, SHA256: c.sha256, Folder: c.kind == "archive"}, nil
+}
+
 // uploadFile sends a file with a progress bar.
 func (a *app) uploadFile(ctx context.Context, client *clearml.Client, destination, object, file string) (string, error) {
 	f, err := os.Open(file)
@@ -184,7 +229,7 @@ func (a *app) uploadFile(ctx context.Context, client *clearml.Client, destinatio
 
 // registerModel makes the model's record once its file is there, so that nobody
 // who watches the repository finds a model without a file.
-func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *clearml.Service, f uploadFlags, uri string) (string, error) {
+func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *clearml.Service, f uploadFlags, uri string, own *serving.ModelCode) (string, error) {
 	project, err := client.EnsureProject(ctx, f.project)
 	if err != nil {
 		return "", fmt.Errorf("project '%s': %w", f.project, err)
@@ -194,10 +239,14 @@ func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *cl
 	if framework == "" {
 		framework = guessFramework(file)
 	}
-	id, err := client.CreateModel(ctx, clearml.NewModel{
+	model := clearml.NewModel{
 		Name: f.name, ProjectID: project.ID, URI: uri, Framework: framework, Tags: f.tags, TaskID: doc.ID,
 		Comment: "snapshot " + firstOf(f.path, f.url) + " stored",
-	})
+	}
+	if own != nil {
+		model.Metadata = own.Metadata()
+	}
+	id, err := client.CreateModel(ctx, model)
 	if err != nil {
 		return "", fmt.Errorf("create model '%s': %w", f.name, err)
 	}

@@ -6,7 +6,7 @@ code.
 """
 
 import json
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
@@ -30,7 +30,7 @@ def framework_of(url: str) -> Framework:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def model_file(model_id: str) -> Path:
     """The file of a registered model, or the unpacked folder of one that is a zip."""
     from clearml import Model
@@ -39,7 +39,7 @@ def model_file(model_id: str) -> Path:
     return Path(model.get_local_copy(extract_archive=model.url.endswith(".zip"), raise_on_error=True))
 
 
-@lru_cache(maxsize=None)
+@cache
 def answerer(url: str, model_id: str) -> Answerer:
     """What answers like the endpoint should, with that model."""
     return framework_of(url).load(model_file(model_id) if model_id else Path())

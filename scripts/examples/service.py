@@ -144,6 +144,12 @@ class Service:
             headers.get("X-Clearml-Model-Id", ""),
         )
 
+    def served(self) -> list:
+        """The urls of the endpoints that answer now."""
+        with urllib.request.urlopen(f"{self.address}/status", timeout=10) as response:
+            endpoints = json.load(response)["endpoints"]
+        return [endpoint["endpoint"] for endpoint in endpoints if endpoint["state"] == "ready"]
+
     def lay_out(self, examples: Path) -> None:
         """Put a copy of the examples where the tutorials expect them."""
         ignored = shutil.ignore_patterns("__pycache__", "*.pkl", "*.pyc")

@@ -32,10 +32,8 @@ class Row:
         if status != 200 or not frameworks.same(answer, expected):
             self._wrong_answers += 1
             if self._wrong_answers <= SHOWN_WRONG:
-                self.wrong.append(
-                    f"{_cut(_compact(body), 400)}\n  service, status {status}: {_cut(_compact(answer), 400)}\n"
-                    f"  framework: {_cut(_compact(expected), 400)}"
-                )
+                sent, said, right = (_cut(_compact(value), 400) for value in (body, answer, expected))
+                self.wrong.append(f"{sent}\n  service, status {status}: {said}\n  framework: {right}")
 
     @property
     def verdict(self) -> str:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -35,22 +36,42 @@ func (e *Error) Unwrap() error { return e.Death }
 
 // install fills the folder of an environment.
 func (m *Maker) install(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
-	run := func(hint string, command ...string) error {
-		_, err := m.run(ctx, r.dir, log, hint, command...)
+	// uv does not see the packages of the layer below and would install them all again.
+	if r.layered || !m.hasUV(ctx, log) {
+		return m.withPip(ctx, e, r, log)
+	}
+	err := m.withUV(ctx, e, r, log)
+	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	// uv does not see the packages of the layer below and would install them all again.
-	if !r.layered && m.hasUV(ctx, log) {
-		if err := run("", m.o.UV, "venv", "--quiet", "--no-project", "--python", r.base.Path, e.Dir); err != nil {
-			return err
-		}
-		return run("", append([]string{m.o.UV, "pip", "install", "--compile-bytecode", "--python", e.Python}, r.args...)...)
+	// pip has a configuration of its own (pip.conf), which uv does not read.
+	log.Warn("uv could not make the python environment, trying pip", "err", err)
+	if errRemove := os.RemoveAll(e.Dir); errRemove != nil {
+		return errors.Join(err, errRemove)
 	}
+	errPip := m.withPip(ctx, e, r, log)
+	if failed, ok := errors.AsType[*Error](errPip); ok && failed.Hint == noVenv {
+		return err // there is no pip either, so what uv says is all there is
+	}
+	return errPip
+}
+
+func (m *Maker) withUV(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
+	if _, err := m.run(ctx, r.dir, log, "", m.o.UV, "venv", "--quiet", "--no-project", "--python", r.base.Path, e.Dir); err != nil {
+		return err
+	}
+	_, err := m.run(ctx, r.dir, log, "", append([]string{m.o.UV, "pip", "install", "--compile-bytecode", "--python", e.Python}, r.args...)...)
+	return err
+}
+
+const noVenv = "environments need uv or python's own venv; Debian, Ubuntu: apt-get install python3-venv"
+
+func (m *Maker) withPip(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
 	command := []string{r.base.Path, "-m", "venv"}
 	if r.layered {
 		command = append(command, "--system-site-packages")
 	}
-	if err := run("environments need uv or python's own venv; Debian, Ubuntu: apt-get install python3-venv", append(command, e.Dir)...); err != nil {
+	if _, err := m.run(ctx, r.dir, log, noVenv, append(command, e.Dir)...); err != nil {
 		return err
 	}
 	if r.layered {
@@ -58,7 +79,30 @@ func (m *Maker) install(ctx context.Context, e Environment, r recipe, log *slog.
 			return err
 		}
 	}
-	return run("", append([]string{e.Python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, r.args...)...)
+	_, err := m.run(ctx, r.dir, log, "", append([]string{e.Python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, r.args...)...)
+	return err
+}
+
+// uvNames are the variables of pip that uv has under other names.
+var uvNames = [...][2]string{ //nolint:gochecknoglobals // a constant table
+	{"PIP_INDEX_URL", "UV_DEFAULT_INDEX"}, {"PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL"}, {"PIP_FIND_LINKS", "UV_FIND_LINKS"},
+	{"PIP_TRUSTED_HOST", "UV_INSECURE_HOST"}, {"PIP_NO_INDEX", "UV_OFFLINE"},
+}
+
+// forUV lets what is said to pip hold for uv too, where nothing is said to uv.
+func forUV(env []string) []string {
+	set := map[string]string{}
+	for _, v := range env {
+		name, value, _ := strings.Cut(v, "=")
+		set[name] = value
+	}
+	all := slices.Clone(env)
+	for _, n := range uvNames {
+		if value := set[n[0]]; value != "" && set[n[1]] == "" {
+			all = append(all, n[1]+"="+value)
+		}
+	}
+	return all
 }
 
 // seeBase lets an environment find the packages of the one below it. What venv

@@ -63,6 +63,14 @@ func TestEveryFileThatIsNamedCounts(t *testing.T) {
 	}
 }
 
+func TestWhatIsSaidToPipHoldsForUV(t *testing.T) {
+	got := forUV([]string{"PIP_INDEX_URL=a", "PIP_FIND_LINKS=b", "UV_FIND_LINKS=c", "PIP_NO_INDEX="})
+	want := []string{"PIP_INDEX_URL=a", "PIP_FIND_LINKS=b", "UV_FIND_LINKS=c", "PIP_NO_INDEX=", "UV_DEFAULT_INDEX=a"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func FuzzNamed(f *testing.F) {
 	f.Add("-r a.txt\n")
 	f.Add("x @ file:../y.whl # z")

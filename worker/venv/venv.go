@@ -42,6 +42,7 @@ func New(o Options) *Maker {
 	if o.UV == "" {
 		o.UV = "uv"
 	}
+	o.Env = forUV(o.Env)
 	if o.Stall <= 0 {
 		o.Stall = 10 * time.Minute
 	}

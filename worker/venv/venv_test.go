@@ -176,6 +176,28 @@ func TestAnInstallerThatSaysNothingIsEnded(t *testing.T) {
 	}
 }
 
+func TestPipTriesWhatUVCannotDo(t *testing.T) {
+	f := newFake(t, 0)
+	uv := filepath.Join(t.TempDir(), "uv")
+	if err := os.WriteFile(uv, []byte("#!/bin/sh\ntest \"$1\" = --version && exit 0\necho 'no route to the index' >&2\nexit 2\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f.Maker = venv.New(venv.Options{Dir: f.dir, Env: []string{"PATH=" + os.Getenv("PATH"), "CALLS=" + f.calls}, UV: uv})
+	f.own(t, "a")
+	if n := f.installs(t); n != 1 {
+		t.Errorf("pip installed %d times", n)
+	}
+	// Where there is no venv either, the first reason is told.
+	f.base.Path = filepath.Join(t.TempDir(), "python")
+	if err := os.WriteFile(f.base.Path, []byte("#!/bin/sh\necho 'no module named ensurepip' >&2\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	_, err := f.Own(t.Context(), f.base, folder(t, map[string]string{"requirements.txt": "a"}))
+	if err == nil || !strings.Contains(err.Error(), "no route to the index") {
+		t.Errorf("err = %v", err)
+	}
+}
+
 func TestAFolderWithoutRequirementsIsTold(t *testing.T) {
 	f := newFake(t, 0)
 	if _, err := f.Own(t.Context(), f.base, t.TempDir()); !errors.Is(err, venv.ErrNoRequirements) {
@@ -258,7 +280,7 @@ func TestRealInstallers(t *testing.T) {
 			if _, err := os.Stat(program); name == "uv" && err != nil {
 				t.Skip("no uv in bin/tools: make python-env")
 			}
-			env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PIP_NO_INDEX=1", "UV_OFFLINE=1"}
+			env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PIP_NO_INDEX=1"}
 			m := venv.New(venv.Options{Dir: t.TempDir(), Env: env, UV: program})
 			code := t.TempDir()
 			file := wheel(t, code, "tiny", "41")

@@ -51,7 +51,11 @@ class Preprocess:
         if do == "cwd":
             return os.getcwd()
         if do == "fds":
-            return sorted(n + " " + os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{n}"))
+            return sorted(
+                n + " " + os.readlink(f"/proc/self/fd/{n}")
+                for n in os.listdir("/proc/self/fd")
+                if os.path.exists(f"/proc/self/fd/{n}")
+            )
         if do == "threads":
             return len(os.listdir("/proc/self/task"))
         if do == "bytes":
