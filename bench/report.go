@@ -232,7 +232,7 @@ func (r *report) page() string {
 Our endpoints beside a plain FastAPI + uvicorn server (bench/fastapi/server.py) that runs the same
 user code around the same model, with the same number of worker processes. Both are started afresh
 for each round and asked in alternation by the load generator in bench/load, which shares the
-machine's cores with them; medians of %d rounds. A ratio is ours divided by theirs. CPU is the time
+machine's cores with them; medians of %d rounds, each the quietest of up to %d attempts. A ratio is ours divided by theirs. CPU is the time
 that all processes of the server used for a request: the figure that carries over to other machines.
 
 %s, %s.
@@ -241,7 +241,7 @@ that all processes of the server used for a request: the figure that carries ove
 
 | case | workers | connections | requests/s ours / FastAPI | ratio | p50 us | p99 us | CPU us/request | ratio |
 |---|---|---|---|---|---|---|---|---|
-`, rounds, machine(), r.versionsLine(), r.quietLine())
+`, rounds, quietAttempts, machine(), r.versionsLine(), r.quietLine())
 	for i := 0; i+len(metrics) <= len(r.rows); i += len(metrics) {
 		k := r.order[i/len(metrics)]
 		rate, p50, p99, cpu := r.rows[i], r.rows[i+1], r.rows[i+2], r.rows[i+3]

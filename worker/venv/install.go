@@ -85,8 +85,11 @@ func (m *Maker) withPip(ctx context.Context, e Environment, r recipe, log *slog.
 
 // uvNames are the variables of pip that uv has under other names.
 var uvNames = [...][2]string{ //nolint:gochecknoglobals // a constant table
-	{"PIP_INDEX_URL", "UV_DEFAULT_INDEX"}, {"PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL"}, {"PIP_FIND_LINKS", "UV_FIND_LINKS"},
-	{"PIP_TRUSTED_HOST", "UV_INSECURE_HOST"}, {"PIP_NO_INDEX", "UV_OFFLINE"},
+	{"PIP_INDEX_URL", "UV_DEFAULT_INDEX"},
+	{"PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL"},
+	{"PIP_FIND_LINKS", "UV_FIND_LINKS"},
+	{"PIP_TRUSTED_HOST", "UV_INSECURE_HOST"},
+	{"PIP_NO_INDEX", "UV_OFFLINE"},
 }
 
 // forUV lets what is said to pip hold for uv too, where nothing is said to uv.
