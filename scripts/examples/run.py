@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -87,7 +88,10 @@ class Reader:
             if mark in done.stdout:
                 self.ids[kind] = done.stdout.partition(mark)[2].split()[0]
         if line.startswith("python3 "):
-            print("".join(f"    | {said}\n" for said in done.stdout.splitlines()[-2:]), end="", flush=True)
+            told = [
+                said for said in done.stdout.splitlines() if "test:" in said or said.startswith("trained")
+            ]
+            print("".join(f"    | {said}\n" for said in told), end="", flush=True)
         return done.stdout
 
     def _id(self, placeholder: str) -> str:
@@ -237,4 +241,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # stops the service, too
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 START_LIMIT = 60  # seconds
+# The SDK looks for the repository in a thread, by starting git, while it forks its reporter. Now and
+# then the fork inherits the pipe that the thread waits on, and the training stands still for 300 s.
+SDK_SETTINGS = "sdk.development.vcs_repo_detect_async: false\n"
 STOP_LIMIT = 60  # seconds; requests under way may finish
 COMMAND_LIMIT = 600  # seconds; a training on a busy machine
 
@@ -44,6 +47,7 @@ class Service:
         for folder in (tools, self.work, self.scratch / "home"):
             folder.mkdir()
         (tools / "clearml-serving").symlink_to(self._binary)
+        (self.scratch / "home" / "clearml.conf").write_text(SDK_SETTINGS)
         self.variables = {
             **{
                 name: value
@@ -51,7 +55,7 @@ class Service:
                 if not name.startswith(("CLEARML_", "TRAINS_"))
             },
             "PATH": os.pathsep.join([str(tools), str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "HOME": str(self.scratch / "home"),  # the SDK's cache, and no clearml.conf of somebody's
+            "HOME": str(self.scratch / "home"),  # the SDK's cache, and no clearml.conf but ours
             "CLEARML_SERVING_HOME": str(self._data),
             "NO_COLOR": "1",
         }
