@@ -34,6 +34,11 @@ demo-stop: ## stop what make demo left running
 examples: ## run every tutorial of examples/ and compare its answers with the framework's own (EXAMPLES=names: only those)
 	@scripts/examples.sh $(EXAMPLES)
 
+.PHONY: screenshots
+screenshots: ## draw the pictures of the README anew, from real runs
+	@mkdir -p docs/images
+	scripts/demo.sh 2>&1 | grep -v '^CGO_ENABLED' | sed 's#$(CURDIR)#~/clearml-serving-go#g' | python3 scripts/terminal_picture.py "make demo" > docs/images/demo.svg
+
 .PHONY: test
 test: test-go test-python test-e2e ## every test, the way CI runs them
 	@echo "test: go vet, go test -race, pytest and end-to-end tests passed"

@@ -18,26 +18,45 @@ const clockTick = 10 * time.Millisecond
 // rest of the machine used meanwhile: that is what makes a measurement doubtful.
 type cpuMeter struct {
 	begun  time.Time
-	before map[int]time.Duration
+	before map[int]time.Duration // of every process there is
 	self   time.Duration
 	busy   time.Duration
 }
 
-func (c *cpuMeter) begin(pid int) {
-	*c = cpuMeter{begun: time.Now(), before: treeCPU(pid), self: ownCPU(), busy: busyCPU()}
+func (c *cpuMeter) begin() {
+	*c = cpuMeter{begun: time.Now(), before: everyCPU(nil), self: ownCPU(), busy: busyCPU()}
 }
 
-// end is what the server used since begin, and the share of the machine that went
-// to others. Both are zero when begin was never called.
-func (c *cpuMeter) end(pid int) (server time.Duration, others float64) {
+// end is what the server used since begin, the share of the machine that went to
+// others, and the name of the one of them that used the most. All are zero when
+// begin was never called.
+func (c *cpuMeter) end(pid int) (server time.Duration, others float64, worst string) {
 	if c.before == nil {
-		return 0, 0
+		return 0, 0, ""
 	}
-	for pid, after := range treeCPU(pid) {
-		server += after - c.before[pid]
+	parents := map[int]int{}
+	var most time.Duration
+	for id, after := range everyCPU(parents) {
+		used := after - c.before[id]
+		switch {
+		case isBelow(parents, id, pid):
+			server += used
+		case id != os.Getpid() && used > most:
+			most, worst = used, commandOf(id)
+		}
 	}
 	rest := busyCPU() - c.busy - server - (ownCPU() - c.self)
-	return server, max(0, rest.Seconds()/time.Since(c.begun).Seconds()/float64(runtime.NumCPU()))
+	return server, max(0, rest.Seconds()/time.Since(c.begun).Seconds()/float64(runtime.NumCPU())), worst
+}
+
+// commandOf is the beginning of a process's command line.
+func commandOf(pid int) string {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
+	if err != nil {
+		return "" // it has ended
+	}
+	line := strings.TrimSpace(strings.ReplaceAll(string(text), "\x00", " "))
+	return line[:min(len(line), 100)]
 }
 
 // ownCPU is the time of this process, the load generator.
@@ -66,10 +85,10 @@ func busyCPU() time.Duration {
 	return busy
 }
 
-// treeCPU is the time of a process and of all below it, each by its id. Processes
-// that end meanwhile are left out.
-func treeCPU(root int) map[int]time.Duration {
-	parents, times := map[int]int{}, map[int]time.Duration{}
+// everyCPU is the time of every process, by its id, and notes its parent in
+// parents unless that is nil. Processes that end meanwhile are left out.
+func everyCPU(parents map[int]int) map[int]time.Duration {
+	times := map[int]time.Duration{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
 	for _, file := range stats {
 		data, err := os.ReadFile(file)
@@ -83,15 +102,12 @@ func treeCPU(root int) map[int]time.Duration {
 		if !ok || len(fields) < 13 {
 			continue
 		}
-		parents[pid], _ = strconv.Atoi(fields[1])
+		if parents != nil {
+			parents[pid], _ = strconv.Atoi(fields[1])
+		}
 		user, _ := strconv.Atoi(fields[11])
 		system, _ := strconv.Atoi(fields[12])
 		times[pid] = time.Duration(user+system) * clockTick
-	}
-	for pid := range times {
-		if !isBelow(parents, pid, root) {
-			delete(times, pid)
-		}
 	}
 	return times
 }

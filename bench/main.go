@@ -32,7 +32,7 @@ type plan struct {
 
 var (
 	full  = plan{[]string{"sklearn", "null"}, []int{1, 2}, []int{1, 16, 64}, 3, 500 * time.Millisecond, 2 * time.Second}
-	quick = plan{[]string{"sklearn"}, []int{1}, []int{1, 16, 64}, 1, 300 * time.Millisecond, time.Second}
+	quick = plan{[]string{"sklearn"}, []int{2}, []int{16, 64}, 3, 500 * time.Millisecond, 2 * time.Second}
 )
 
 func main() {
@@ -128,6 +128,9 @@ func measureSide(ctx context.Context, p plan, s *setup, one side, workers, round
 			if err != nil {
 				return fmt.Errorf("%s: %w", url, err)
 			}
+			if m.Others > tolerable {
+				say("  not quiet: %.0f %% went to others, most of it to: %s", 100*m.Others, m.Worst)
+			}
 			r.add(one.name, key{name, workers, connections}, m)
 			say("round %d  %-8s %-8s %d workers %3d connections  %8.0f/s  p50 %6.0f us  p99 %7.0f us  CPU %5.0f us  others %2.0f %%",
 				round+1, one.name, name, workers, connections, m.PerSecond, m.P50, m.P99, m.CPU, 100*m.Others)
@@ -189,11 +192,11 @@ func waitForQuiet(ctx context.Context) error {
 // measureOnce asks for one counted time.
 func measureOnce(ctx context.Context, s *server, o load.Options) (measured, error) {
 	var cpu cpuMeter
-	result, err := load.Run(ctx, o, func() { cpu.begin(s.pid) })
+	result, err := load.Run(ctx, o, cpu.begin)
 	if err != nil {
 		return measured{}, err
 	}
-	used, others := cpu.end(s.pid)
+	used, others, worst := cpu.end(s.pid)
 	if err := ctx.Err(); err != nil {
 		return measured{}, err
 	}
@@ -203,7 +206,7 @@ func measureOnce(ctx context.Context, s *server, o load.Options) (measured, erro
 	return measured{
 		PerSecond: result.PerSecond(), Failed: result.Failed,
 		P50: micros(result.Latency.Percentile(50)), P99: micros(result.Latency.Percentile(99)),
-		CPU: micros(used) / float64(result.Requests), Others: others,
+		CPU: micros(used) / float64(result.Requests), Others: others, Worst: worst,
 	}, nil
 }
 

@@ -22,6 +22,7 @@ type key struct {
 type measured struct {
 	PerSecond, P50, P99, CPU float64 // requests a second, microseconds
 	Others                   float64 // share of the machine that went to other programs
+	Worst                    string  // of those, the command that used the most
 	Failed                   int
 }
 

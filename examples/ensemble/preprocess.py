@@ -9,7 +9,7 @@ FEATURES = ("x0", "x1")
 
 
 class Preprocess:
-    """Turns `{"x0": 32.1, "x1": 4.86}` into the model's row, and its vote into `{"y": [201.4]}`."""
+    """Turns `{"x0": 32.1, "x1": 4.86}` into the model's row, and its vote into `{"y": [184.5]}`."""
 
     def preprocess(
         self,
