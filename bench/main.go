@@ -32,7 +32,7 @@ type plan struct {
 
 var (
 	full  = plan{[]string{"sklearn", "null"}, []int{1, 2}, []int{1, 16, 64}, 3, 500 * time.Millisecond, 2 * time.Second}
-	quick = plan{[]string{"sklearn"}, []int{2}, []int{16, 64}, 3, 500 * time.Millisecond, 2 * time.Second}
+	quick = plan{[]string{"sklearn"}, []int{1}, []int{1, 16, 64}, 1, 300 * time.Millisecond, time.Second}
 )
 
 func main() {

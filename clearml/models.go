@@ -134,17 +134,22 @@ func (c *Client) Model(ctx context.Context, id string) (Model, error) {
 
 // NewModel describes a model to register.
 type NewModel struct {
-	Name      string         `json:"name"`
-	URI       string         `json:"uri"`
-	ProjectID string         `json:"project,omitempty"`
-	TaskID    string         `json:"task,omitempty"`
-	Framework string         `json:"framework,omitempty"`
-	Comment   string         `json:"comment,omitempty"`
-	Tags      []string       `json:"tags,omitempty"`
-	Labels    map[string]int `json:"labels,omitempty"`
-	Metadata  ModelMetadata  `json:"metadata,omitempty"`
-	Ready     bool           `json:"ready"` // always sent: servers take an absent one for true
+	Name      string   `json:"name"`
+	URI       string   `json:"uri"`
+	ProjectID string   `json:"project,omitempty"`
+	TaskID    string   `json:"task,omitempty"`
+	Framework string   `json:"framework,omitempty"`
+	Comment   string   `json:"comment,omitempty"`
+	Tags      []string `json:"tags,omitempty"`
+	// SystemTags holds PackagedTag when the file is a folder that was packed.
+	SystemTags []string       `json:"system_tags,omitempty"`
+	Labels     map[string]int `json:"labels,omitempty"`
+	Metadata   ModelMetadata  `json:"metadata,omitempty"`
+	Ready      bool           `json:"ready"` // always sent: servers take an absent one for true
 }
+
+// PackagedTag tells the SDK that a model's file has to be unpacked.
+const PackagedTag = "package"
 
 // CreateModel registers a model, as a draft unless Ready is set, and gives its id.
 func (c *Client) CreateModel(ctx context.Context, m NewModel) (string, error) {

@@ -243,6 +243,9 @@ func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *cl
 		Name: f.name, ProjectID: project.ID, URI: uri, Framework: framework, Tags: f.tags, TaskID: doc.ID,
 		Comment: "snapshot " + firstOf(f.path, f.url) + " stored",
 	}
+	if info, err := os.Stat(f.path); f.path != "" && err == nil && info.IsDir() {
+		model.SystemTags = []string{clearml.PackagedTag}
+	}
 	if own != nil {
 		model.Metadata = own.Metadata()
 	}
