@@ -98,6 +98,13 @@ func deploy(ctx context.Context, root, dir, data, binary string) error {
 	for name, value := range variables {
 		environ = append(environ, name+"="+value)
 	}
+	// The SDK runs git in one thread while another forks its reporter; when the fork
+	// inherits git's pipe, Task.close waits five minutes. One after the other is safe.
+	settings := filepath.Join(dir, "sdk.conf")
+	if err := os.WriteFile(settings, []byte("sdk { development { vcs_repo_detect_async: false } }\n"), 0o600); err != nil {
+		return err
+	}
+	environ = append(environ, "CLEARML_CONFIG_FILE="+settings)
 	python := filepath.Join(root, ".venv/bin/python")
 	for _, command := range [][]string{
 		{python, filepath.Join(root, "examples/sklearn/train_model.py")},
