@@ -18,8 +18,6 @@ var (
 	ErrClosed = errors.New("closed")
 	// ErrTooLarge: the request does not fit into a frame.
 	ErrTooLarge = errors.New("request is larger than a worker takes")
-	// ErrReentry: calls among endpoints are nested deeper than the workers allow.
-	ErrReentry = errors.New("endpoints call each other too deeply")
 )
 
 // DiedError says that a worker died while it executed the request.
