@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -116,20 +117,21 @@ func TestADeadlineIsKeptAndWhoHangsIsReplaced(t *testing.T) {
 func TestAFastRequestIsNotHeldUpBehindOneThatHangs(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "echo", "echo.py", nil)
-	for range 200 {
-		ask(t, g, `1`) // so that requests are taken for fast
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var hung, fast sync.WaitGroup
-	hung.Go(func() { _ = askErr(ctx, g, `{"do":"sleep","seconds":0.02}`) })
+	question, open := gate(t)
+	hung.Go(func() { _ = askErr(ctx, g, question) })
 	eventually(t, "it is busy", func() bool { return g.Status().Workers[0].InFlight == 1 })
+	g.SendAhead(5)
 	// These come in one lot while the worker is busy, and the last of them hangs.
 	for range 3 {
 		fast.Go(func() { ask(t, g, `2`) })
 	}
 	eventually(t, "they wait", func() bool { return g.Status().Workers[0].InFlight == 4 })
 	hung.Go(func() { _ = askErr(ctx, g, `{"do":"sleep","seconds":1000}`) })
+	eventually(t, "all are at the worker", func() bool { return g.Status().Workers[0].InFlight == 5 })
+	open()
 	fast.Wait()
 	if n := g.Status().Workers[0].InFlight; n != 1 {
 		t.Errorf("%d requests in flight", n)
@@ -186,12 +188,13 @@ func TestWaitingRequestsGiveUpAtTheirDeadline(t *testing.T) {
 	w := newWorld(t, func(o *worker.Options) { o.KillGrace = time.Minute; o.MaxQueue = 5 })
 	g := w.start(t, "echo", "echo.py", nil)
 	var busy sync.WaitGroup
-	busy.Go(func() { ask(t, g, `{"do":"sleep","seconds":0.5}`) })
+	question, open := gate(t)
+	busy.Go(func() { ask(t, g, question) })
 	eventually(t, "the worker is busy", func() bool { return g.Status().Workers[0].InFlight == 1 })
 	var all sync.WaitGroup
 	for range 6 {
 		all.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			if err := askErr(ctx, g, `{"do":"count"}`); !errors.Is(err, worker.ErrDeadline) {
 				t.Errorf("err = %v, want ErrDeadline", err)
@@ -208,6 +211,7 @@ func TestWaitingRequestsGiveUpAtTheirDeadline(t *testing.T) {
 	if err := askErr(ctx, g, `{"do":"count"}`); !errors.Is(err, context.Canceled) {
 		t.Errorf("a client that leaves: err = %v", err)
 	}
+	open()
 	busy.Wait()
 	if got := ask(t, g, `{"do":"count"}`); got != "2" {
 		t.Errorf("user code was called %s times: what nobody waited for was executed", got)
@@ -330,10 +334,12 @@ func TestCloseFinishesWhatIsUnderWay(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "echo", "echo.py", nil)
 	var all sync.WaitGroup
+	question, open := gate(t)
 	for range 5 {
-		all.Go(func() { ask(t, g, `{"do":"sleep","seconds":0.05}`) })
+		all.Go(func() { ask(t, g, question) })
 	}
 	eventually(t, "all are there", func() bool { s := g.Status(); return s.Queued+s.Workers[0].InFlight == 5 })
+	all.Go(open)
 	if err := g.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -355,6 +361,17 @@ func TestCloseCutsOffWhatTakesTooLong(t *testing.T) {
 	var died *worker.DiedError
 	if err := <-failed; !errors.As(err, &died) || !died.Death.Asked {
 		t.Errorf("the request: err = %v", err)
+	}
+}
+
+// gate is a question that is not answered before the gate is opened.
+func gate(t *testing.T) (question string, open func()) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "open")
+	return fmt.Sprintf(`{"do":"wait","for":%q}`, path), func() {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -29,6 +29,9 @@ class Preprocess:
             ctypes.string_at(0)
         if do == "sleep":
             time.sleep(data["seconds"])
+        if do == "wait":  # until the test makes the file
+            while not os.path.exists(data["for"]):
+                time.sleep(0.001)
         if do == "spin":
             while True:
                 pass
