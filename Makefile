@@ -40,8 +40,8 @@ screenshots: ## draw the pictures of the README anew, from real runs
 	scripts/demo.sh 2>&1 | grep -v '^CGO_ENABLED' | sed 's#$(CURDIR)#~/clearml-serving-go#g' | python3 scripts/terminal_picture.py "make demo" > docs/images/demo.svg
 
 .PHONY: test
-test: test-go test-python test-e2e ## every test, the way CI runs them
-	@echo "test: go vet, go test -race, pytest and end-to-end tests passed"
+test: test-go test-python test-e2e chaos-short ## every test, the way CI runs them
+	@echo "test: go vet, go test -race, pytest, end-to-end tests and injected faults passed"
 
 .PHONY: test-go
 test-go: python-env ## go vet and every Go test but the end-to-end ones, with the race detector
@@ -63,6 +63,18 @@ e2e-original: build python-env ## configuration in both directions with the orig
 	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
 	@scripts/python-env.sh .venv-original python/requirements-original.txt
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ORIGINAL=1 UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 20m -v -run 'Original|CommandLines' ./e2e/...
+
+.PHONY: chaos
+chaos: build python-env ## inject every kind of fault under load (FAULTS=words: only those), into chaos/results.json and docs/faults.md
+	$(GO) run ./chaos $(if $(FAULTS),-only '$(FAULTS)',-results chaos/results.json -table docs/faults.md)
+
+.PHONY: chaos-short
+chaos-short: build python-env ## the quick ones of the faults, as in make test
+	$(GO) run ./chaos -short
+
+.PHONY: soak
+soak: build python-env ## 20 minutes of load and changing configuration: memory and descriptors stay flat (SOAK=1h: longer)
+	$(GO) run ./chaos -soak $(or $(SOAK),20m) -results docs/images/soak.json
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## every linter: Go, Python, module file

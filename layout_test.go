@@ -50,6 +50,7 @@ var arrows = []arrow{
 	{"hocon", nil, "hocon reads a text: it needs nothing of ours"},
 	{"serving", nil, "serving is the vocabulary: pure, it imports nothing of ours"},
 	{"bench", []string{"bench"}, "the benchmark drives the built binary from outside"},
+	{"chaos", nil, "the faults hit the built binary from outside"},
 	{"e2e", []string{"e2e"}, "the end-to-end tests drive the built binary from outside"},
 }
 

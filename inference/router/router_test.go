@@ -38,10 +38,19 @@ func table(models ...*router.Live) *router.Snapshot {
 	return s
 }
 
+func TestBeforeTheFirstTableNothingIsSaidToBeUnknown(t *testing.T) {
+	var r router.Router
+	_, err := r.Acquire("anybody")
+	if notReady, ok := errors.AsType[*router.NotReadyError](err); !ok || !notReady.Loading {
+		t.Fatalf("got %v", err)
+	}
+}
+
 func TestUnknownUrlIsTold(t *testing.T) {
 	var r router.Router
+	r.Swap(&router.Snapshot{})
 	if _, err := r.Acquire("nobody"); !errors.Is(err, router.ErrUnknown) {
-		t.Fatalf("empty router: %v", err)
+		t.Fatalf("empty table: %v", err)
 	}
 	r.Swap(table(router.NewLive("a", "", &model{})))
 	if _, err := r.Acquire("a/1"); !errors.Is(err, router.ErrUnknown) {

@@ -146,8 +146,8 @@ func (r *Router) Snapshot() *Snapshot {
 func (r *Router) Acquire(url serving.EndpointURL) (*Live, error) {
 	for {
 		s := r.current.Load()
-		if s == nil {
-			return nil, ErrUnknown
+		if s == nil { // whether the url exists is not known yet
+			return nil, &NotReadyError{URL: url, Obstacle: Obstacle{Loading: true, Reason: "the configuration has not been read yet"}}
 		}
 		live, err := s.find(url)
 		if err != nil {

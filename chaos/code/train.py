@@ -1,0 +1,10 @@
+"""Trains y = 7 x, which is all that the steady endpoints compute."""
+
+import sys
+
+import joblib
+import numpy as np
+from sklearn.linear_model import LinearRegression
+
+x = np.arange(100.0).reshape(-1, 1)
+joblib.dump(LinearRegression(fit_intercept=False).fit(x, 7 * x[:, 0]), sys.argv[1])

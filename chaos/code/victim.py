@@ -1,0 +1,151 @@
+"""Answers like the steady endpoints, and does harm when it is asked to."""
+
+import ctypes
+import locale
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def sockets():
+    """The descriptors of this process that are sockets."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink("/proc/self/fd/" + name).startswith("socket:"):
+                yield int(name)
+        except OSError:
+            pass
+
+
+class Preprocess:
+    def process(self, data, state, collect_custom_statistics_fn=None):
+        do = data.get("do")
+        if do:
+            found = getattr(self, "do_" + do)(data)
+            if found is not None:
+                return found
+        name = self.model_endpoint.serving_url
+        return {"y": 7 * data["x"] + len(name), "from": name}
+
+    def do_exit(self, data):
+        os._exit(3)
+
+    def do_sys_exit(self, data):
+        sys.exit("bye")
+
+    def do_segv(self, data):
+        ctypes.string_at(0)
+
+    def do_raise(self, data):
+        raise Unspeakable()
+
+    def do_recursion(self, data):
+        return self.do_recursion(data)
+
+    def do_spin(self, data):
+        while True:
+            pass
+
+    def do_native(self, data):
+        ctypes.PyDLL(None).sleep(3600)  # PyDLL keeps the lock, unlike CDLL
+
+    def do_deaf(self, data):
+        signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
+        while True:
+            pass
+
+    def do_threads(self, data):
+        for _ in range(200):
+            threading.Thread(target=time.sleep, args=(3600,), daemon=False).start()
+
+    def do_files(self, data):
+        self.kept = []
+        try:
+            for _ in range(200_000):
+                self.kept.append(open(os.devnull))
+        finally:
+            for f in self.kept[:50]:
+                f.close()
+
+    def do_forks(self, data):
+        for _ in range(20):
+            subprocess.Popen(["sleep", "3600"], start_new_session=False)
+
+    def do_print(self, data):
+        for _ in range(300):
+            print("x" * 100_000)
+
+    def do_mute(self, data):
+        os.close(1)
+        os.close(2)
+
+    def do_cut(self, data):
+        for fd in list(sockets()):
+            os.close(fd)
+
+    def do_garbage(self, data):
+        for fd in list(sockets()):
+            try:
+                socket.socket(fileno=os.dup(fd)).send(b"\xff" * 4096)
+            except OSError:
+                pass
+        time.sleep(1)
+
+    def do_kill_group(self, data):
+        os.killpg(0, signal.SIGKILL)
+
+    def do_kill_parent(self, data):
+        os.kill(os.getppid(), signal.SIGTERM)
+
+    def do_spoil(self, data):
+        os.chdir("/")
+        os.environ.clear()
+        locale.setlocale(locale.LC_ALL, "C")
+        sys.setrecursionlimit(150)
+        sys.path.clear()
+        sys.stdout = None
+
+    def do_huge(self, data):
+        return {"text": "y" * (64 << 20)}
+
+    def do_large(self, data):
+        return {"text": "y" * (4 << 20)}
+
+    def do_hog(self, data):
+        """Takes a gigabyte, touches it, and gives it back."""
+        block = bytearray(1 << 30)
+        block[::4096] = b"x" * len(block[::4096])
+
+    def do_odd(self, data):
+        loop = []
+        loop.append(loop)
+        return [float("nan"), {1, 2}, socket, loop]
+
+    def do_stream_dies(self, data):
+        def pieces():
+            yield "one\n"
+            time.sleep(0.05)
+            os._exit(4)
+
+        return pieces()
+
+    def do_circle(self, data):
+        return self.send_request(self.model_endpoint.serving_url, data={"x": 1, "do": "circle"}) or {
+            "none": True
+        }
+
+    def do_burn(self, data):
+        end = time.monotonic() + 2
+        while time.monotonic() < end:
+            pass

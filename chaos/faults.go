@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// everything as what a fault hits: no endpoint is spared, as when the service itself ends.
+const everything = "everything"
+
+// fault is one thing that can go wrong.
+type fault struct {
+	name     string
+	about    string
+	hit      string // the endpoint whose clients may see errors, "" for none
+	statuses []int  // which errors
+	slow     bool   // not in the short form
+	// inject does the harm and returns when it is over.
+	inject func(ctx context.Context, w *world) error
+}
+
+// patience bounds the time until an endpoint that was hit answers again.
+const patience = 20 * time.Second
+
+func faults() []fault {
+	return slices.Concat(workerFaults(), codeFaults(), clientFaults(), controlFaults(), deployFaults(), machineFaults())
+}
+
+// run injects the fault, waits until all is well again, and tells what it cost.
+func (f fault) run(ctx context.Context, w *world, t *traffic) (outcome, error) {
+	if before := t.take(""); before.elsewhere.failures()+before.elsewhere.wrong > 0 {
+		return outcome{}, fmt.Errorf("something is wrong before it is injected: %s", before.elsewhere.example)
+	}
+	if err := f.inject(ctx, w); err != nil {
+		return outcome{}, err
+	}
+	begun := time.Now()
+	if err := recovered(ctx, w); err != nil {
+		return outcome{}, err
+	}
+	took := time.Since(begun)
+	if err := pause(ctx, 300*time.Millisecond); err != nil { // so that what comes late is counted here
+		return outcome{}, err
+	}
+	return outcomeOf(f, t.take(f.hit), took), nil
+}
+
+// recovered waits until every endpoint answers a few times in a row.
+func recovered(ctx context.Context, w *world) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, name := range append(slices.Clone(bystanders), victim) {
+		for good := 0; good < 5; {
+			status, body, err := post(ctx, http.DefaultClient, w.endpoint(name), []byte(`{"x": 3}`))
+			if err == nil && status == http.StatusOK && right(name, 3, body) {
+				good++
+				continue
+			}
+			good = 0
+			if pause(ctx, 5*time.Millisecond) != nil {
+				return fmt.Errorf("%s did not recover within %v: %d %s (%w)", name, patience, status, body, err)
+			}
+		}
+	}
+	return nil
+}
+
+// harm asks the victim for what does harm; the answer has to be one of statuses,
+// 0 for a connection that breaks.
+func harm(body string, statuses ...int) func(context.Context, *world) error {
+	return func(ctx context.Context, w *world) error { return w.ask(ctx, victim, body, statuses...) }
+}
+
+func (w *world) ask(ctx context.Context, endpoint, body string, statuses ...int) error {
+	status, answer, err := post(ctx, http.DefaultClient, w.endpoint(endpoint), []byte(body))
+	if err != nil {
+		status = 0
+		if len(statuses) == 0 || !slices.Contains(statuses, 0) {
+			return err
+		}
+	}
+	if !slices.Contains(statuses, status) {
+		return fmt.Errorf("%s was answered %d %.300s, want one of %v", body, status, answer, statuses)
+	}
+	return nil
+}
+
+// several injects the same thing again and again.
+func several(n int, gap time.Duration, one func(context.Context, *world) error) func(context.Context, *world) error {
+	return func(ctx context.Context, w *world) error {
+		for range n {
+			if err := errors.Join(one(ctx, w), pause(ctx, gap)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// lost is what a request may be answered whose worker died: it had begun (500), or
+// no worker could take it (503).
+var lost = []int{http.StatusInternalServerError, http.StatusServiceUnavailable}
+
+// workerFaults end or stop processes.
+func workerFaults() []fault {
+	signal := func(which syscall.Signal) func(context.Context, *world) error {
+		return func(ctx context.Context, w *world) error {
+			pid, err := w.workerOf(ctx, victim)
+			if err != nil {
+				return err
+			}
+			return syscall.Kill(pid, which)
+		}
+	}
+	return []fault{
+		{name: "worker-killed", about: "SIGKILL to a worker, three times", hit: victim, statuses: lost, inject: several(3, 300*time.Millisecond, signal(syscall.SIGKILL))},
+		{name: "worker-terminated", about: "SIGTERM to a worker", slow: true, hit: victim, statuses: lost, inject: signal(syscall.SIGTERM)},
+		{name: "worker-aborted", about: "SIGABRT to a worker, as from a failed assertion of a library", slow: true, hit: victim, statuses: lost, inject: signal(syscall.SIGABRT)},
+		{
+			name: "worker-stopped", about: "SIGSTOP to a worker for two seconds: its clients wait", slow: true, hit: victim, statuses: lost,
+			inject: func(ctx context.Context, w *world) error {
+				pid, err := w.workerOf(ctx, victim)
+				if err != nil {
+					return err
+				}
+				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+					return err
+				}
+				if err := pause(ctx, 2*time.Second); err != nil {
+					return err
+				}
+				_ = syscall.Kill(pid, syscall.SIGCONT) // it may have been replaced
+				return nil
+			},
+		},
+		{
+			name: "zygote-killed", about: "SIGKILL to the process that all workers are forked from", hit: everything, statuses: lost,
+			inject: func(ctx context.Context, w *world) error {
+				pid, err := w.zygote(ctx)
+				if err != nil {
+					return err
+				}
+				return syscall.Kill(pid, syscall.SIGKILL)
+			},
+		},
+		{
+			name: "zygote-stopped", about: "SIGSTOP to the zygote while a worker dies, for two seconds", slow: true, hit: victim, statuses: lost,
+			inject: func(ctx context.Context, w *world) error {
+				pid, err := w.zygote(ctx)
+				if err != nil {
+					return err
+				}
+				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+					return err
+				}
+				if err := signal(syscall.SIGKILL)(ctx, w); err != nil {
+					return err
+				}
+				if err := pause(ctx, 2*time.Second); err != nil {
+					return err
+				}
+				_ = syscall.Kill(pid, syscall.SIGCONT) // it may have been replaced
+				return nil
+			},
+		},
+	}
+}
+
+// workerOf asks the service which process answers for an endpoint, and waits
+// until there is one.
+func (w *world) workerOf(ctx context.Context, endpoint string) (pid int, err error) {
+	s := w.serving()
+	err = s.wait(ctx, func() error {
+		body, err := fetch(ctx, s.urls["serve"]+"/status")
+		if err != nil {
+			return err
+		}
+		var status struct {
+			Endpoints []struct {
+				Endpoint string
+				Model    struct {
+					Reason  string
+					Workers []struct {
+						PID int `json:"pid"`
+					}
+				}
+			}
+		}
+		if err := json.Unmarshal(body, &status); err != nil {
+			return err
+		}
+		reason := ""
+		for _, e := range status.Endpoints {
+			if e.Endpoint == endpoint {
+				if len(e.Model.Workers) > 0 {
+					pid = e.Model.Workers[0].PID
+					return nil
+				}
+				reason = e.Model.Reason
+			}
+		}
+		return fmt.Errorf("/status names no worker of %s (%s)", endpoint, reason)
+	})
+	return pid, err
+}
+
+// zygote is the parent of a worker.
+func (w *world) zygote(ctx context.Context) (int, error) {
+	pid, err := w.workerOf(ctx, "steady_1")
+	if err != nil {
+		return 0, err
+	}
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("no parent in %q", stat)
+	}
+	return strconv.Atoi(fields[1])
+}

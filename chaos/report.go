@@ -1,0 +1,164 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// outcome is what one fault did.
+type outcome struct {
+	Fault           string      `json:"fault"`
+	About           string      `json:"about"`
+	Hit             string      `json:"hit,omitempty"`
+	Requests        int         `json:"requests"`
+	Wrong           int         `json:"wrong"`
+	ErrorsOnHit     int         `json:"errors_on_hit"`
+	StatusesOnHit   map[int]int `json:"statuses_on_hit,omitempty"`
+	ErrorsElsewhere int         `json:"errors_elsewhere"`
+	SlowestMS       int64       `json:"slowest_elsewhere_ms"`
+	RecoveredMS     int64       `json:"recovered_ms"`
+	Problem         string      `json:"problem,omitempty"`
+}
+
+func (o outcome) String() string {
+	line := fmt.Sprintf("%-28s %6d requests  %3d errors on %s, %d elsewhere, %d wrong; slowest elsewhere %d ms, recovered in %d ms",
+		o.Fault, o.Requests, o.ErrorsOnHit, orNone(o.Hit), o.ErrorsElsewhere, o.Wrong, o.SlowestMS, o.RecoveredMS)
+	if o.Problem != "" {
+		line += "\n  PROBLEM: " + o.Problem
+	}
+	return line
+}
+
+func orNone(hit string) string {
+	if hit == "" {
+		return "none"
+	}
+	return hit
+}
+
+// outcomeOf judges what was seen while f was injected.
+func outcomeOf(f fault, w window, recovered time.Duration) outcome {
+	o := outcome{
+		Fault: f.name, About: f.about, Hit: f.hit, Requests: w.onHit.requests + w.elsewhere.requests,
+		Wrong: w.onHit.wrong + w.elsewhere.wrong, ErrorsOnHit: w.onHit.failures(), ErrorsElsewhere: w.elsewhere.failures(),
+		SlowestMS: w.elsewhere.slowest.Milliseconds(), RecoveredMS: recovered.Milliseconds(),
+	}
+	var problems []string
+	if o.ErrorsOnHit > 0 {
+		o.StatusesOnHit = w.onHit.failed
+	}
+	for status, n := range w.onHit.failed {
+		if !slices.Contains(f.statuses, status) {
+			problems = append(problems, fmt.Sprintf("%d answers of status %d on the endpoint that was hit, which may only give %v (%s)", n, status, f.statuses, w.onHit.example))
+		}
+	}
+	if o.ErrorsElsewhere > 0 {
+		problems = append(problems, fmt.Sprintf("%d failures elsewhere (%s)", o.ErrorsElsewhere, w.elsewhere.example))
+	}
+	if o.Wrong > 0 {
+		problems = append(problems, fmt.Sprintf("%d wrong answers (%s%s)", o.Wrong, w.onHit.example, w.elsewhere.example))
+	}
+	slices.Sort(problems)
+	o.Problem = strings.Join(problems, "; ")
+	return o
+}
+
+// report collects the outcomes.
+type report struct {
+	short    bool
+	outcomes []outcome
+	total    int    // right answers
+	rest     window // since the last fault
+}
+
+func (r *report) add(o outcome) { r.outcomes = append(r.outcomes, o) }
+
+func (r *report) table() string {
+	var b strings.Builder
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
+	row := func(format string, values ...any) {
+		_, _ = fmt.Fprintf(w, format, values...) // into memory
+	}
+	row("fault\trequests\twrong\terrors on hit\telsewhere\tslowest elsewhere\trecovered\t\n")
+	for _, o := range r.outcomes {
+		mark := ""
+		if o.Problem != "" {
+			mark = "  <- " + o.Problem
+		}
+		row("%s\t%d\t%d\t%d\t%d\t%d ms\t%d ms\t%s\n", o.Fault, o.Requests, o.Wrong, o.ErrorsOnHit, o.ErrorsElsewhere, o.SlowestMS, o.RecoveredMS, mark)
+	}
+	if err := w.Flush(); err != nil {
+		return err.Error()
+	}
+	fmt.Fprintf(&b, "%d kinds of fault, %d right answers\n", len(r.outcomes), r.total)
+	return b.String()
+}
+
+// page is the documentation of what is promised, and of what the last run saw.
+func (r *report) page() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, `# Faults
+
+Written by `+"`make chaos`"+`. Clients with known answers ask %d endpoints all the while; one fault after
+another is injected. What is promised: never a wrong answer, never an error on an endpoint that was
+not hit, and on the one that was hit only the documented statuses, until it has recovered by itself.
+
+| status | when, on the endpoint that was hit |
+|---|---|
+| 500 | the request had begun when its worker died; the answer says why it died |
+| 503 + Retry-After | no worker can take it now: the endpoint starts, or dies again and again |
+| 504 | its deadline passed |
+| 429 + Retry-After | too many requests wait already |
+
+The last run: %d kinds of fault, %d right answers.
+
+| fault | what was done | requests meanwhile | wrong answers | errors where it hit | errors elsewhere | slowest answer elsewhere | recovered after |
+|---|---|---|---|---|---|---|---|
+`, len(bystanders)+1, len(r.outcomes), r.total)
+	for _, o := range r.outcomes {
+		hit := []string{strconv.Itoa(o.ErrorsOnHit)}
+		for _, status := range slices.Sorted(maps.Keys(o.StatusesOnHit)) {
+			name := strconv.Itoa(status)
+			if status == 0 {
+				name = "connection"
+			}
+			hit = append(hit, fmt.Sprintf("%s: %d", name, o.StatusesOnHit[status]))
+		}
+		fmt.Fprintf(&b, "| %s | %s | %d | %d | %s | %d | %d ms | %d ms |\n", o.Fault, o.About, o.Requests, o.Wrong, strings.Join(hit, ", "), o.ErrorsElsewhere, o.SlowestMS, o.RecoveredMS)
+	}
+	return b.String()
+}
+
+// verdict is nil when no promise was broken.
+func (r *report) verdict() error {
+	var errs []error
+	for _, o := range r.outcomes {
+		if o.Problem != "" {
+			errs = append(errs, fmt.Errorf("%s: %s", o.Fault, o.Problem))
+		}
+	}
+	if n := r.rest.elsewhere.failures() + r.rest.elsewhere.wrong; n > 0 {
+		errs = append(errs, fmt.Errorf("after the last fault: %d wrong or failed answers (%s)", n, r.rest.elsewhere.example))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *report) write(file string) error {
+	text, err := json.MarshalIndent(r.outcomes, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, append(text, '\n'), 0o644)
+}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+// tempo is the pause of a client between two questions.
+const tempo = 2 * time.Millisecond
+
+// seen is what the clients of one endpoint saw in a window of time.
+type seen struct {
+	requests int
+	wrong    int
+	failed   map[int]int // by status, 0 for a connection that broke
+	slowest  time.Duration
+	example  string // of what was wrong or failed
+}
+
+// traffic asks all endpoints all the while, and knows the right answers.
+type traffic struct {
+	w      *world
+	cancel context.CancelFunc
+	all    sync.WaitGroup
+
+	mu       sync.Mutex
+	seen     map[string]*seen
+	answered int
+}
+
+// newTraffic starts the clients; end stops them.
+func newTraffic(w *world) *traffic {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &traffic{w: w, cancel: cancel, seen: map[string]*seen{}}
+	for _, name := range slices.Concat(bystanders, []string{victim, victim}) {
+		t.all.Go(func() { t.client(ctx, name) })
+	}
+	return t
+}
+
+func (t *traffic) end() {
+	t.cancel()
+	t.all.Wait()
+}
+
+func (t *traffic) client(ctx context.Context, name string) {
+	// Each has a connection of its own, like clients elsewhere.
+	c := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
+	defer c.CloseIdleConnections()
+	for pause(ctx, tempo) == nil {
+		x := rand.IntN(1000) //nolint:gosec // a question
+		begun := time.Now()
+		status, body, err := post(ctx, c, t.w.endpoint(name), fmt.Appendf(nil, `{"x": %d}`, x))
+		if ctx.Err() != nil {
+			return
+		}
+		t.note(name, x, status, body, err, time.Since(begun))
+	}
+}
+
+func (t *traffic) note(name string, x, status int, body []byte, err error, took time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.seen[name]
+	if s == nil {
+		s = &seen{failed: map[int]int{}}
+		t.seen[name] = s
+	}
+	s.requests++
+	s.slowest = max(s.slowest, took)
+	switch {
+	case err != nil:
+		s.failed[0]++
+		s.example = err.Error()
+	case status != http.StatusOK:
+		s.failed[status]++
+		s.example = fmt.Sprintf("%d %.400s", status, body)
+	case !right(name, x, body):
+		s.wrong++
+		s.example = fmt.Sprintf("x=%d: %.400s", x, body)
+	default:
+		t.answered++
+	}
+}
+
+// right says whether body is the one right answer of an endpoint.
+func right(name string, x int, body []byte) bool {
+	var got struct {
+		Y    *int
+		From string
+	}
+	return json.Unmarshal(body, &got) == nil && got.From == name && got.Y != nil && *got.Y == 7*x+len(name)
+}
+
+// total is how many right answers there were.
+func (t *traffic) total() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.answered
+}
+
+// take ends a window of time and returns what was seen in it: on the endpoint
+// that was hit, and on all others together.
+func (t *traffic) take(hit string) (w window) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	w.onHit.failed, w.elsewhere.failed = map[int]int{}, map[int]int{}
+	for name, s := range t.seen {
+		to := &w.elsewhere
+		if name == hit || hit == everything {
+			to = &w.onHit
+		}
+		to.requests += s.requests
+		to.wrong += s.wrong
+		to.slowest = max(to.slowest, s.slowest)
+		for status, n := range s.failed {
+			to.failed[status] += n
+		}
+		if s.example != "" {
+			to.example = name + ": " + s.example
+		}
+	}
+	clear(t.seen)
+	return w
+}
+
+type window struct{ onHit, elsewhere seen }
+
+func (s *seen) failures() int {
+	n := 0
+	for k := range maps.Values(s.failed) {
+		n += k
+	}
+	return n
+}
+
+func post(ctx context.Context, c *http.Client, url string, body []byte, header ...string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, answer, err
+}
