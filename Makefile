@@ -12,6 +12,11 @@ GO ?= go
 TOOLS := $(CURDIR)/bin/tools
 
 GOLANGCI_LINT := v2.15.0
+# The servers that storage is tested against.
+MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
+VERSITYGW := v1.8.0
+FAKE_GCS := v1.56.1
+AZURITE := 3.35.0
 
 .PHONY: help
 help: ## list the targets
@@ -76,6 +81,21 @@ chaos-short: build python-env ## the quick ones of the faults, as in make test
 soak: build python-env ## 20 minutes of load and changing configuration: memory and descriptors stay flat (SOAK=1h: longer)
 	$(GO) run ./chaos -soak $(or $(SOAK),20m) -results docs/images/soak.json
 
+.PHONY: storage-servers
+storage-servers: ## install the S3, Google Storage and Azure servers that e2e-storage starts
+	@test -x $(TOOLS)/minio || { echo "storage-servers: minio $(MINIO) (some minutes)"; GOBIN=$(TOOLS) $(GO) install github.com/minio/minio@$(MINIO); }
+	@test -x $(TOOLS)/versitygw || { echo "storage-servers: versitygw $(VERSITYGW)"; GOBIN=$(TOOLS) $(GO) install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW); }
+	@test -x $(TOOLS)/fake-gcs-server || { echo "storage-servers: fake-gcs-server $(FAKE_GCS)"; GOBIN=$(TOOLS) $(GO) install github.com/fsouza/fake-gcs-server@$(FAKE_GCS); }
+	@test -d .cache/azurite/node_modules/azurite || { echo "storage-servers: azurite $(AZURITE)"; mkdir -p .cache/azurite && npm install --prefix .cache/azurite --ignore-scripts --no-audit --no-fund --loglevel error azurite@$(AZURITE); }
+
+.PHONY: e2e-storage
+e2e-storage: build python-env storage-servers ## models in real S3, Google Storage and Azure servers (BIG=1: also a file of 10 GB)
+	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
+	@scripts/python-env.sh .venv-storage python/requirements-storage.txt
+	scripts/storage-servers.sh $(GO) test -count=1 -timeout 5m ./storage/s3 ./storage/gs ./storage/azure
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_BIG=$(BIG) scripts/storage-servers.sh $(GO) test -count=1 -timeout 40m -v -run 'EveryPlace|ToABucket|OnABucket|AnotherAddress|TenGigabytes' ./e2e/...
+	@echo "e2e-storage: models went to, and were served from, S3 (minio, versitygw), Google Storage and Azure servers"
+
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## every linter: Go, Python, module file
 	$(TOOLS)/golangci-lint-$(GOLANGCI_LINT) run ./...
@@ -90,14 +110,26 @@ format: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## repair what the li
 	.venv/bin/ruff format --no-cache .
 
 .PHONY: bench
-bench: build python-env ## our endpoints against FastAPI on this machine, into bench/results.json and docs/benchmarks.md
-	@scripts/python-env.sh .venv-bench python/requirements-bench.txt
-	$(GO) run ./bench -results bench/results.json -history bench/history.jsonl -table docs/benchmarks.md
+bench: build bench-env ## measure beside other servers, 30-40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
+	@mkdir -p docs/images
+	$(GO) run ./bench -cases '$(BENCH)' -against '$(AGAINST)' -rounds $(or $(ROUNDS),5) $(if $(FORCE),-force) \
+	  -results bench/results.json -history bench/history.jsonl -page docs/benchmarks.md -images docs/images
 
 .PHONY: bench-quick
-bench-quick: build python-env ## the same in a minute, printed only
-	@scripts/python-env.sh .venv-bench python/requirements-bench.txt
-	$(GO) run ./bench -quick
+bench-quick: build bench-env ## a first look in less than 3 minutes, printed only (BENCH=cases)
+	$(GO) run ./bench -quick -cases '$(BENCH)' -against '$(AGAINST)'
+
+# The original's packages exist for Python 3.11 only, so everyone who is measured gets that.
+BENCH_RIVALS := original fastapi mosec mlserver litserve bentoml
+.PHONY: bench-env
+bench-env: # the environments of the servers that are measured
+	@python=$$(command -v python3.11 || true); \
+	if [ -z "$$python" ] && ! $${PYTHON:-python3} -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))'; then \
+	  echo "bench: Python 3.11 is needed, because the original's packages exist for no newer one: PYTHON=/path/to/python3.11 make bench" >&2; exit 1; \
+	fi; \
+	export PYTHON="$${PYTHON:-$${python:-python3}}"; \
+	scripts/python-env.sh .venv-bench python/requirements-bench.txt; \
+	for rival in $(BENCH_RIVALS); do scripts/python-env.sh .venv-bench-$$rival python/requirements-bench-$$rival.txt; done
 
 .PHONY: python-env
 python-env: # the Python environment of the demo and the tests
@@ -109,7 +141,7 @@ python-lock: ## pin python/*.in into python/*.txt again (UPGRADE=1: to the newes
 
 .PHONY: clean
 clean: ## remove what was built and installed; the demo's data stay
-	rm -rf bin .venv .venv-sdk1 .venv-original .venv-bench .venv-examples .cache bench/.work
+	rm -rf bin .venv .venv-sdk1 .venv-original .venv-bench .venv-bench-* .venv-examples .cache bench/.work
 
 # The version is part of the file's name, so a new pin installs a new one.
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):

@@ -1,7 +1,10 @@
-// Command bench measures our endpoints beside a plain FastAPI server that does
-// the same work, on this machine: both are started afresh, asked in alternating
-// rounds by the same load generator, and reported as ratios. It drives the built
-// binary from outside and knows nothing of its inside.
+// Command bench measures our endpoints beside other servers that do the same
+// work, on this machine: all are started afresh, asked in alternating rounds by
+// one load generator, and held against goals. It drives the built binary from
+// outside and knows nothing of its inside.
+//
+// What is measured stands in cases.go, what is aimed at in goals.go, who is
+// measured in rivals.go. docs/benchmarks.md is made from what a run leaves.
 package main
 
 import (
@@ -11,45 +14,58 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"runtime"
-	"slices"
+	"strings"
 	"syscall"
 	"time"
-
-	"clearmlserving/bench/load"
 )
 
-// plan is what one run of the benchmark measures.
+// plan says how thoroughly a run measures, and what it leaves out.
 type plan struct {
-	cases       []string
-	workers     []int
-	connections []int
-	rounds      int
-	warmup      time.Duration
-	duration    time.Duration
+	cases    []string // names of groups or of cases in them; empty for all
+	against  []string // names of rivals; empty for all
+	rounds   int
+	warmup   time.Duration
+	duration time.Duration
+	quick    bool // fewer connections, no waiting for a quiet machine
 }
 
-var (
-	full  = plan{[]string{"sklearn", "null"}, []int{1, 2}, []int{1, 16, 64}, 3, 500 * time.Millisecond, 2 * time.Second}
-	quick = plan{[]string{"sklearn"}, []int{1}, []int{1, 16, 64}, 1, 300 * time.Millisecond, time.Second}
-)
+// files are what a run leaves; an empty name leaves nothing.
+type files struct {
+	results, history, page, images string
+	force                          bool // take results with fewer rounds than those there are
+}
 
 func main() {
-	results := flag.String("results", "", "write the results as JSON to this `file`")
-	history := flag.String("history", "", "append the ratios, a JSON line each, to this `file`")
-	table := flag.String("table", "", "write the results as a page to this `file`")
-	short := flag.Bool("quick", false, "one round, one worker")
+	var p plan
+	var f files
+	cases := flag.String("cases", "", "measure only these `names`, with commas between; -list shows them")
+	against := flag.String("against", "", "measure only beside these `servers`, with commas between")
+	flag.IntVar(&p.rounds, "rounds", 5, "rounds of each case")
+	flag.DurationVar(&p.duration, "duration", time.Second, "counted time of one measurement")
+	flag.DurationVar(&p.warmup, "warmup", 300*time.Millisecond, "time before that is not counted")
+	flag.BoolVar(&p.quick, "quick", false, "a first look: one round, few cases, two servers; writes nothing by itself")
+	flag.StringVar(&f.results, "results", "", "merge the results into this JSON `file`, case by case")
+	flag.StringVar(&f.history, "history", "", "append the ratios, a JSON line each, to this `file`")
+	flag.StringVar(&f.page, "page", "", "write the page of all results to this `file`")
+	flag.StringVar(&f.images, "images", "", "write the page's charts into this `folder`")
+	flag.BoolVar(&f.force, "force", false, "replace results that had more rounds")
+	list := flag.Bool("list", false, "print the names of the cases and end")
+	render := flag.Bool("render", false, "make page and charts anew from the results and end")
 	flag.Parse()
+	p.cases, p.against = words(*cases), words(*against)
+	if p.quick {
+		p.lookOnly()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	p := full
-	if *short {
-		p = quick
-	}
-	report, err := bench(ctx, p)
-	if err == nil {
-		err = report.write(*results, *history, *table)
+	var err error
+	switch {
+	case *list:
+		fmt.Print(listOfCases())
+	case *render:
+		err = f.render()
+	default:
+		err = run(ctx, p, f)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -57,159 +73,65 @@ func main() {
 	}
 }
 
-// bench sets both sides up once, then measures every case of the plan.
-func bench(ctx context.Context, p plan) (r *report, err error) {
-	dir, err := filepath.Abs("bench/.work")
-	if err != nil {
-		return nil, err
+// lookOnly is the plan of -quick, unless other cases were asked for.
+func (p *plan) lookOnly() {
+	p.rounds, p.duration = 1, 700*time.Millisecond
+	if len(p.cases) == 0 {
+		p.cases = []string{"light", "cold"}
 	}
-	if err := os.RemoveAll(dir); err != nil {
-		return nil, err
+	if len(p.against) == 0 {
+		p.against = []string{original, fastAPI, mosec}
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
-	}
-	say("setting up: our service, the example's model, its endpoints")
-	setup, err := prepare(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	r = newReport(setup)
-	for _, workers := range p.workers {
-		if err := measure(ctx, p, setup, workers, r); err != nil {
-			return nil, err
-		}
-	}
-	r.finish()
-	return r, nil
 }
 
-// measure asks both sides, with the same number of workers, in alternation.
-// Servers are started afresh for each round: how the kernel spreads kept
-// connections over a server's processes is luck that a round must not keep.
-func measure(ctx context.Context, p plan, s *setup, workers int, r *report) error {
-	for round := range p.rounds {
-		sides := []side{s.ours, s.fastapi}
-		if round%2 == 1 {
-			slices.Reverse(sides)
-		}
-		for _, one := range sides {
-			if err := measureSide(ctx, p, s, one, workers, round, r); err != nil {
-				return fmt.Errorf("%s with %d workers: %w", one.name, workers, err)
-			}
-		}
-	}
-	return nil
-}
-
-func measureSide(ctx context.Context, p plan, s *setup, one side, workers, round int, r *report) (err error) {
-	server, err := one.start(ctx, workers)
+// run sets everything up, then measures group by group. What is complete is
+// kept, also when the run is interrupted in a later group.
+func run(ctx context.Context, p plan, f files) (err error) {
+	groups, err := p.chosen()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, server.stop()) }()
-	for _, name := range p.cases {
-		body := s.bodies[name]
-		url := server.url + one.path(name)
-		answer, err := waitForAnswer(ctx, server, url, body)
-		if err != nil {
+	b, err := prepare(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	begun := time.Now()
+	var kept []row
+	var missing []string // rivals that could not be measured, and why
+	var failed []error   // groups
+	for i, g := range groups {
+		say("group %d of %d: %s (%s), since %v", i+1, len(groups), g.name, g.about, time.Since(begun).Round(time.Second))
+		n := newNotes()
+		if err := g.measure(ctx, b, g, n); err != nil {
+			err = fmt.Errorf("group %s, of which nothing is kept: %w", g.name, err)
+			if ctx.Err() != nil {
+				return err
+			}
+			say("%v", err)
+			failed = append(failed, err)
+			continue
+		}
+		missing = append(missing, n.out...)
+		rows := n.rows(b.versions)
+		if err := f.keep(rows); err != nil {
 			return err
 		}
-		if err := sameJSON(answer, s.answers[name]); err != nil {
-			return fmt.Errorf("%s: %w", url, err)
-		}
-		for _, connections := range p.connections {
-			m, err := quietest(ctx, one.name+" "+name, func() (measured, error) {
-				return measureOnce(ctx, server, load.Options{
-					URL: url, Body: body, Connections: connections,
-					Warmup: p.warmup, Duration: p.duration, Expect: answer,
-				})
-			})
-			if err != nil {
-				return fmt.Errorf("%s: %w", url, err)
-			}
-			if m.Others > tolerable {
-				say("  not quiet: %.0f %% went to others, most of it to: %s", 100*m.Others, m.Worst)
-			}
-			r.add(one.name, key{name, workers, connections}, m)
-			say("round %d  %-8s %-8s %d workers %3d connections  %8.0f/s  p50 %6.0f us  p99 %7.0f us  CPU %5.0f us  others %2.0f %%",
-				round+1, one.name, name, workers, connections, m.PerSecond, m.P50, m.P99, m.CPU, 100*m.Others)
-		}
+		kept = append(kept, rows...)
 	}
-	return nil
+	fmt.Print(summary(kept))
+	for _, text := range missing {
+		say("left out: %s", text)
+	}
+	say("%d groups in %v", len(groups), time.Since(begun).Round(time.Second))
+	if p.rounds < fullRounds {
+		say("fewer than %d rounds: for a first look, not for publishing", fullRounds)
+	}
+	return errors.Join(append(failed, f.render())...)
 }
 
-// Other programs come and go in blocks that are longer than a round, so that
-// alternation does not cancel them: a moment is waited for, and tried for again.
-const (
-	quietAttempts = 3
-	quietPatience = 5 * time.Second
-	quietWindow   = 300 * time.Millisecond
-)
-
-// quietest measures up to quietAttempts times and keeps what was seen while
-// other programs used the least; a quiet one ends it.
-func quietest(ctx context.Context, what string, once func() (measured, error)) (best measured, err error) {
-	for attempt := range quietAttempts {
-		if err := waitForQuiet(ctx); err != nil {
-			return best, err
-		}
-		m, err := once()
-		if err != nil {
-			return best, err
-		}
-		if m.Failed > 0 {
-			say("  %s: %d requests failed", what, m.Failed)
-		}
-		if attempt == 0 || m.Others < best.Others {
-			best = m
-		}
-		if best.Others <= tolerable {
-			break
-		}
-	}
-	return best, nil
+func words(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
 }
-
-// waitForQuiet waits, for a while, until nobody else uses the machine.
-func waitForQuiet(ctx context.Context) error {
-	tick := time.NewTicker(quietWindow)
-	defer tick.Stop()
-	for end := time.Now().Add(quietPatience); time.Now().Before(end); {
-		before := busyCPU()
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		if (busyCPU() - before).Seconds() <= tolerable*quietWindow.Seconds()*float64(runtime.NumCPU()) {
-			return nil
-		}
-	}
-	return nil
-}
-
-// measureOnce asks for one counted time.
-func measureOnce(ctx context.Context, s *server, o load.Options) (measured, error) {
-	var cpu cpuMeter
-	result, err := load.Run(ctx, o, cpu.begin)
-	if err != nil {
-		return measured{}, err
-	}
-	used, others, worst := cpu.end(s.pid)
-	if err := ctx.Err(); err != nil {
-		return measured{}, err
-	}
-	if result.Requests == 0 {
-		return measured{}, fmt.Errorf("not one right answer: %w", result.FirstFailure)
-	}
-	return measured{
-		PerSecond: result.PerSecond(), Failed: result.Failed,
-		P50: micros(result.Latency.Percentile(50)), P99: micros(result.Latency.Percentile(99)),
-		CPU: micros(used) / float64(result.Requests), Others: others, Worst: worst,
-	}, nil
-}
-
-func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

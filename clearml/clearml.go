@@ -34,6 +34,7 @@ type Client struct {
 	session   atomic.Pointer[session]
 	loginTurn chan struct{} // of size 1: whoever has put something in logs in, the others wait
 	server    atomic.Pointer[ServerInfo]
+	ahead     atomic.Int64 // by how many nanoseconds the server's clock is ahead of ours
 }
 
 // Options of a Client.

@@ -109,6 +109,14 @@ func LoadConfig(o ConfigOptions) (Config, error) {
 	return c, err
 }
 
+// LoadStorage reads the configuration files alone, as LoadConfig does, for what
+// needs no server: the storage's credentials.
+func LoadStorage(o ConfigOptions) (*hocon.Object, error) {
+	l := &configLoader{options: o}
+	err := l.readFiles()
+	return l.merged, err
+}
+
 // configLoader holds what is known while a configuration is put together.
 type configLoader struct {
 	options ConfigOptions

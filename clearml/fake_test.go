@@ -33,6 +33,7 @@ type fakeServer struct {
 	tokens   int
 	life     time.Duration
 	version  string
+	clock    time.Time // what the server's clock shows; zero: the real time
 }
 
 func newFake(t *testing.T) *fakeServer {
@@ -108,6 +109,9 @@ func (f *fakeServer) handle(call string, h func(body map[string]any) (int, strin
 func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if !f.clock.IsZero() {
+		w.Header().Set("Date", f.clock.UTC().Format(http.TimeFormat))
+	}
 	call := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	text, err := io.ReadAll(r.Body)
 	if err != nil {

@@ -3,17 +3,18 @@ package clearml
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"clearmlserving/serving"
 )
 
 // OpenInstance makes the task that stands for one running process of a service,
 // named as the original names it: kind is "serve instance" (of type inference)
-// or "statistics controller" (of type monitor). It is started; whoever opens it
-// pings it, and stops it at the end.
+// or "statistics controller" (of type monitor). The service is its parent. It is
+// started; whoever opens it pings it, and stops it at the end.
 func (c *Client) OpenInstance(ctx context.Context, s *Service, kind, taskType string) (string, error) {
 	id, err := c.CreateTask(ctx, NewTask{
-		Name: s.Name + " - " + kind, Type: taskType, ProjectID: s.ProjectID, SystemTags: []string{"service"},
+		Name: s.Name + " - " + kind, Type: taskType, ProjectID: s.ProjectID, ParentID: s.ID, SystemTags: []string{"service"},
 		Comment: "Serves the serving service " + s.ID, Runtime: map[string]any{versionKey: ServiceVersion},
 	})
 	if err != nil {
@@ -26,17 +27,56 @@ func (c *Client) OpenInstance(ctx context.Context, s *Service, kind, taskType st
 }
 
 // ContinueInstance goes on with an instance task of an earlier process.
-func (c *Client) ContinueInstance(ctx context.Context, id string) error {
-	return c.StartTask(ctx, id, true)
+func (c *Client) ContinueInstance(ctx context.Context, s *Service, id string) error {
+	if err := c.StartTask(ctx, id, true); err != nil {
+		return err
+	}
+	return c.EditTask(ctx, id, map[string]any{"parent": s.ID})
+}
+
+// reportObject is the configuration object of an instance's task in which the
+// instance tells how it is.
+const reportObject = "serving_instance"
+
+// Instance is a running process of a service, as its task tells.
+type Instance struct {
+	TaskID, Name string
+	Seen         time.Time // when it last gave a sign of life, by the server's clock
+	Report       string    // as given to ReportInstance, "" for none
+}
+
+// ReportInstance stores what an instance tells of itself, a JSON text, on its task.
+func (c *Client) ReportInstance(ctx context.Context, id, report string) error {
+	object := ConfigObject{Name: reportObject, Value: Text(report), Type: "json", Description: "How this instance is, written by itself"}
+	return c.EditConfiguration(ctx, id, []ConfigObject{object}, nil)
+}
+
+// Instances lists the tasks of a service's instances of that type that have not
+// ended, the longest running first. One whose process was killed is among them
+// until somebody ends its task: compare Seen with ServerTime.
+func (c *Client) Instances(ctx context.Context, serviceID, taskType string) ([]Instance, error) {
+	tasks, err := c.Tasks(ctx, TaskFilter{
+		ParentIDs: []string{serviceID}, Types: []string{taskType}, Statuses: []string{StatusInProgress}, Hidden: true,
+		Fields: []string{"id", "name", "last_update", "configuration." + reportObject}, OrderBy: []string{"started"},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list the instances of serving service %s: %w", serviceID, err)
+	}
+	instances := make([]Instance, len(tasks))
+	for i, t := range tasks {
+		instances[i] = Instance{TaskID: t.ID, Name: t.Name, Seen: t.LastUpdate.Time, Report: string(t.Configuration[reportObject].Value)}
+	}
+	return instances, nil
 }
 
 // MirrorService copies the configuration of a service to an instance's task,
-// where the web application shows it. Sections that cannot be read are left out.
+// where the web application shows it. Sections that cannot be read are left out,
+// and so is what is kept of keys: nobody looks for it there when he revokes one.
 func (c *Client) MirrorService(ctx context.Context, s *Service, instance string) error {
 	var objects []ConfigObject
 	sections, _ := s.Sections()
 	for _, section := range serving.Sections() {
-		if text, ok := sections[section]; ok {
+		if text, ok := sections[section]; ok && section != serving.SectionAccess {
 			objects = append(objects, ConfigObject{Name: string(section), Value: Text(text)})
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -219,6 +220,7 @@ func TestInstanceTaskIsNamedStartedAndMirrored(t *testing.T) {
 	serveService(f, "")
 	f.on("tasks.create", `{"id":"i1"}`)
 	f.on("tasks.started", `{"updated":1}`)
+	f.on("tasks.edit", `{"updated":1}`)
 	c := f.start()
 	s, err := c.LoadService(t.Context(), "s1")
 	if err != nil {
@@ -242,8 +244,52 @@ func TestInstanceTaskIsNamedStartedAndMirrored(t *testing.T) {
 	if text := fmt.Sprint(f.last()); !strings.Contains(text, "task:i1") || !strings.Contains(text, "name:endpoints") || strings.Contains(text, "if_match") || strings.Contains(text, "model_monitoring") {
 		t.Errorf("mirrored = %s", text)
 	}
-	if err := c.ContinueInstance(t.Context(), id); err != nil || fmt.Sprint(f.last()) != "map[force:true task:i1]" {
+	if err := c.ContinueInstance(t.Context(), s, id); err != nil || fmt.Sprint(f.last()) != "map[force:true parent:s1 task:i1]" {
 		t.Errorf("continued with %v, %v", f.last(), err)
+	}
+}
+
+func TestInstancesAreFoundByTheirService(t *testing.T) {
+	f := newFake(t)
+	f.on("tasks.get_all", `{"tasks":[
+		{"id":"i1","name":"a","last_update":"2026-01-02T03:04:05+00:00","configuration":{"serving_instance":{"name":"serving_instance","value":"{\"host\":1}"}}},
+		{"id":"i2","name":"of the original","last_update":"2026-01-02T03:04:05+00:00"}]}`)
+	f.on("tasks.edit_configuration", `{"updated":1}`)
+	c := f.start()
+	instances, err := c.Instances(t.Context(), "s1", "inference")
+	if err != nil || len(instances) != 2 {
+		t.Fatalf("%v, %v", instances, err)
+	}
+	asked := fmt.Sprint(f.last())
+	for _, word := range []string{"parent:[s1]", "status:[in_progress]", "type:[inference]", "configuration.serving_instance"} {
+		if !strings.Contains(asked, word) {
+			t.Errorf("asked for %s, without %s", asked, word)
+		}
+	}
+	if i := instances[0]; i.TaskID != "i1" || i.Report != `{"host":1}` || i.Seen.Year() != 2026 {
+		t.Errorf("first = %+v", i)
+	}
+	if i := instances[1]; i.Report != "" {
+		t.Errorf("one that tells nothing of itself tells %q", i.Report)
+	}
+	if err := c.ReportInstance(t.Context(), "i1", `{}`); err != nil || !strings.Contains(fmt.Sprint(f.last()), "name:serving_instance") {
+		t.Errorf("reported with %v, %v", f.last(), err)
+	}
+}
+
+func TestServerTimeFollowsTheServersClock(t *testing.T) {
+	f := newFake(t)
+	f.on("tasks.ping", `{}`)
+	c := f.start()
+	if d := time.Since(c.ServerTime()); d > time.Minute || d < -time.Minute {
+		t.Errorf("before the first answer it is %v from our own clock", d)
+	}
+	f.clock = time.Now().Add(-3 * time.Hour)
+	if err := c.PingTask(t.Context(), "i1"); err != nil {
+		t.Fatal(err)
+	}
+	if d := c.ServerTime().Sub(f.clock); d > time.Minute || d < -time.Minute {
+		t.Errorf("it is %v from the server's clock", d)
 	}
 }
 

@@ -113,6 +113,9 @@ func (c *Client) post(ctx context.Context, path string, headers func(http.Header
 		return a, 0, bare(err)
 	}
 	defer resp.Body.Close()
+	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		c.ahead.Store(int64(time.Until(at)))
+	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, c.maxAnswer+1))
 	if err != nil {
 		return a, 0, fmt.Errorf("read the answer: %w", err)
@@ -122,6 +125,11 @@ func (c *Client) post(ctx context.Context, path string, headers func(http.Header
 	}
 	return answer{resp.StatusCode, text, resp.Header.Get("Location")}, retryAfter(resp.Header, time.Now()), nil
 }
+
+// ServerTime is what the server's clock shows now, to the second, as far as its
+// last answer told; before the first it is our own clock. Ages of what the server
+// has stamped are taken against it.
+func (c *Client) ServerTime() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
 // bare takes method and URL off an error: ours name the server themselves.
 func bare(err error) error {

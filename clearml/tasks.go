@@ -92,6 +92,7 @@ type TaskFilter struct {
 	Types      []string
 	Statuses   []string
 	ProjectIDs []string
+	ParentIDs  []string
 	Tags       []string // any of them; "-x" for not x
 	SystemTags []string
 	Hidden     bool     // also hidden ones
@@ -108,6 +109,7 @@ func (c *Client) Tasks(ctx context.Context, f TaskFilter) ([]Task, error) {
 	query.list("type", f.Types)
 	query.list("status", f.Statuses)
 	query.list("project", f.ProjectIDs)
+	query.list("parent", f.ParentIDs)
 	query.list("tags", f.Tags)
 	query.list("system_tags", f.SystemTags)
 	query.list("only_fields", f.Fields)

@@ -25,7 +25,7 @@ import (
 	"clearmlserving/controlplane/api"
 	"clearmlserving/controlplane/files"
 	"clearmlserving/controlplane/store"
-	"clearmlserving/controlplane/store/sqlite"
+	"clearmlserving/storage"
 )
 
 // Options says where the control plane keeps its data and where it is reached.
@@ -33,6 +33,9 @@ type Options struct {
 	// DataDir is the folder that holds everything; it is made when it is missing.
 	// Copying it, while no server runs on it, moves the installation. Required.
 	DataDir string
+	// DatabaseURL names a PostgreSQL database, postgres://user:password@host:5432/name, that
+	// several servers may share. Empty keeps everything in a file of DataDir.
+	DatabaseURL string
 	// API is the open socket of the ClearML API. Required.
 	API net.Listener
 	// Files is the open socket of the file server. Nil leaves it at /files/ of the API's
@@ -45,8 +48,15 @@ type Options struct {
 	Version string
 	// AnonymousRead lets everybody download files without credentials.
 	AnonymousRead bool
+	// FilesPlace holds the files instead of the data folder, below FilesRoot, such as a
+	// bucket. Nil: the data folder.
+	FilesPlace storage.Adapter
+	FilesRoot  string
 	// MaxUpload is the greatest number of bytes in one upload request; 0 means no limit.
 	MaxUpload int64
+	// EventsRetention is how long reports of tasks (console, scalars, plots) are kept; 0
+	// keeps them for ever.
+	EventsRetention time.Duration
 	// Ready is called once, by Run, when requests are accepted. Nil calls nothing.
 	Ready func()
 	// Grace is how long Run lets requests end after it was told to stop; 0 means 10 s.
@@ -61,9 +71,11 @@ type Server struct {
 	opts        Options
 	log         *slog.Logger
 	feed        Feed
-	store       *sqlite.Store
+	store       store.Store
+	news        *news // nil when no other server uses the database
 	files       *files.Server
 	credentials api.Credentials
+	calls       *api.Server
 	web         *site
 	closing     sync.Once
 	closeErr    error
@@ -115,15 +127,18 @@ func (s *Server) open(ctx context.Context) error {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
 	var err error
-	if s.store, err = sqlite.Open(ctx, filepath.Join(s.opts.DataDir, "clearml.db")); err != nil {
+	if s.store, err = OpenStore(ctx, s.opts.DataDir, s.opts.DatabaseURL, s.log); err != nil {
 		return err
+	}
+	if _, shared := s.store.(store.Shared); shared {
+		s.news = newNews()
 	}
 	auth := api.NewAuth(api.AuthOptions{Store: s.store, Logger: s.log})
 	if s.credentials, err = keepCredentials(ctx, s.opts.DataDir, auth, s.log); err != nil {
 		return err
 	}
 	s.files, err = files.New(files.Options{
-		Dir: filepath.Join(s.opts.DataDir, "files"), Auth: fileAuth{auth},
+		Dir: filepath.Join(s.opts.DataDir, "files"), Place: s.opts.FilesPlace, PlaceURL: s.opts.FilesRoot, Auth: fileAuth{auth},
 		AnonymousRead: s.opts.AnonymousRead, MaxUpload: s.opts.MaxUpload, Logger: s.log,
 	})
 	if err != nil {
@@ -132,8 +147,9 @@ func (s *Server) open(ctx context.Context) error {
 	calls := api.New(api.Options{
 		Store: s.store, Auth: auth, Version: s.opts.Version, Logger: s.log,
 		APIURL: s.opts.APIURL, FilesURL: s.opts.FilesURL, WebURL: s.opts.WebURL,
-		OnChange: func(kind store.Kind, id string) { s.feed.Ring(string(kind), id) },
+		OnChange: s.changed,
 	})
+	s.calls = calls
 	s.web, err = newSite(calls, s.files, s.opts, s.log)
 	return err
 }
@@ -141,6 +157,12 @@ func (s *Server) open(ctx context.Context) error {
 // Credentials returns the access key and secret that this installation began with.
 func (s *Server) Credentials() (access, secret string) {
 	return s.credentials.AccessKey, s.credentials.SecretKey
+}
+
+// LoginLink returns an address that logs one browser in, once and within the hour, as
+// the user whom this installation began with.
+func (s *Server) LoginLink(ctx context.Context) (string, error) {
+	return s.web.pages.Link(ctx, s.credentials.AccessKey, s.credentials.SecretKey)
 }
 
 // Feed returns the change feed, which rings after each committed write of a task, a
@@ -164,6 +186,8 @@ func (s *Server) serve(ctx context.Context) error {
 	for _, socket := range sockets {
 		group.Go(socket.serve)
 	}
+	group.Go(func() error { return s.exchangeNews(failed) })
+	group.Go(func() error { return s.expireEvents(failed) })
 	s.log.Info("control plane ready", "api", s.opts.APIURL, "files", s.opts.FilesURL, "data_dir", s.opts.DataDir)
 	if s.opts.Ready != nil {
 		s.opts.Ready()

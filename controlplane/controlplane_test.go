@@ -19,13 +19,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"clearmlserving/controlplane"
 	"clearmlserving/controlplane/store"
+	"clearmlserving/controlplane/store/postgres/postgrestest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+var postgresServer postgrestest.Server
+
+func TestMain(m *testing.M) { os.Exit(postgrestest.Main(m, &postgresServer)) }
 
 func socket(t *testing.T) net.Listener {
 	t.Helper()

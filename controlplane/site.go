@@ -8,14 +8,16 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"clearmlserving/controlplane/ui"
 )
 
-// site is what lies behind the API's socket: the calls, the file server at /files/, a
-// page for people who come with a browser, and the liveness probe. It is no ServeMux:
-// that one would redirect paths with double slashes, which stored files may have.
+// site is what lies behind the API's socket: the calls, the file server at /files/, the
+// web pages, and the liveness probe. It is no ServeMux: that one would redirect paths
+// with double slashes, which stored files may have.
 type site struct {
 	calls, files http.Handler
-	landing      []byte
+	pages        *ui.Pages
 	log          *slog.Logger
 
 	mu      sync.Mutex // guards unknown
@@ -23,8 +25,11 @@ type site struct {
 }
 
 func newSite(calls, files http.Handler, opts Options, log *slog.Logger) (*site, error) {
-	page, err := renderLanding(opts)
-	return &site{calls: calls, files: files, landing: page, log: log, unknown: map[string]bool{}}, err
+	pages, err := ui.New(ui.Options{
+		API: inProcess{calls: calls, files: files, filesURL: opts.FilesURL}, APIURL: opts.APIURL, FilesURL: opts.FilesURL,
+		Version: opts.Version, Logger: log,
+	})
+	return &site{calls: calls, files: files, pages: pages, log: log, unknown: map[string]bool{}}, err
 }
 
 // ServeHTTP implements http.Handler.
@@ -37,8 +42,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case reading && r.URL.Path == "/livez":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n")) // a prober that went away has no use for the error
-	case reading && r.URL.Path == "/" && strings.Contains(r.Header.Get("Accept"), "text/html"):
-		s.serveLanding(w)
+	case s.pages.Serves(r.URL.Path), reading && r.URL.Path == "/" && strings.Contains(r.Header.Get("Accept"), "text/html"):
+		setDeadlines(w)
+		s.pages.ServeHTTP(w, r)
 	default:
 		setDeadlines(w)
 		s.call(w, r)
@@ -50,15 +56,6 @@ func at(r *http.Request, path string) *http.Request {
 	inner := *r
 	inner.URL = &url.URL{Path: path, RawQuery: r.URL.RawQuery}
 	return &inner
-}
-
-func (s *site) serveLanding(w http.ResponseWriter) {
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	_, _ = w.Write(s.landing) // a visitor that went away has no use for the error
 }
 
 // call answers an API call, and notes the first one of each name that isn't known: a

@@ -34,3 +34,11 @@ func (t engineTable) Load(ctx context.Context, spec engine.Spec) (engine.Model, 
 	}
 	return loader.Load(ctx, spec)
 }
+
+// Prepare gives the endpoint to its engine's loader, if that prepares anything.
+func (t engineTable) Prepare(ctx context.Context, spec engine.Spec) error {
+	if preparer, ok := t[spec.Endpoint.EngineType].(engine.Preparer); ok {
+		return preparer.Prepare(ctx, spec)
+	}
+	return nil
+}

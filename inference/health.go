@@ -3,8 +3,6 @@ package inference
 import (
 	"encoding/json"
 	"net/http"
-	"net/http/pprof"
-	"net/url"
 	"time"
 
 	"clearmlserving/inference/engine"
@@ -12,34 +10,6 @@ import (
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
-
-// handleHealth answers probes on the clients' listener.
-func (s *Service) handleHealth(r *listener.Request) *listener.Response {
-	switch r.Path {
-	case "/livez", "/readyz", "/status":
-	default:
-		return detail(http.StatusNotFound, "Not Found")
-	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		resp := detail(http.StatusMethodNotAllowed, "Method Not Allowed")
-		resp.Header = []engine.Header{{Name: "Allow", Value: "GET, HEAD"}}
-		return resp
-	}
-	status, body := http.StatusOK, any(nil)
-	switch r.Path {
-	case "/livez":
-		body = map[string]any{"alive": true, "uptime_seconds": int(time.Since(s.started).Seconds())}
-	case "/readyz":
-		query, err := url.ParseQuery(r.RawQuery)
-		if err != nil {
-			return detail(http.StatusBadRequest, "The query cannot be read: "+err.Error())
-		}
-		status, body = s.readiness(serving.CleanURL(query.Get("endpoint")))
-	case "/status":
-		body = s.Status()
-	}
-	return jsonResponse(status, body)
-}
 
 // Readiness is the body of /readyz.
 type Readiness struct {
@@ -78,7 +48,7 @@ func (s *Service) readiness(endpoint serving.EndpointURL) (int, Readiness) {
 		if e.Failure != nil {
 			n.Reason = e.Failure.Step + ": " + e.Failure.Reason
 		}
-		answers := e.Model.State != ""
+		answers := e.Model.State == "ready" || e.Model.State == "degraded"
 		if endpoint != "" {
 			found, r.Ready = true, answers
 		}
@@ -102,38 +72,18 @@ func (s *Service) readiness(endpoint serving.EndpointURL) (int, Readiness) {
 type Status struct {
 	Started time.Time `json:"started"`
 	reconcile.Status
+	Access     AccessStatus      `json:"access"`
 	Recordings []RecordingStatus `json:"recordings,omitempty"`
 	Shadows    []ShadowStatus    `json:"shadows,omitempty"`
 }
 
 // Status describes the instance for people and scripts.
 func (s *Service) Status() Status {
-	status := Status{Started: s.started, Status: s.reconciler.Status(), Shadows: s.taps.shadows.status()}
+	status := Status{Started: s.started, Status: s.reconciler.Status(), Access: s.gate.status(), Shadows: s.taps.shadows.status()}
 	if s.taps.tapes != nil {
 		status.Recordings = s.taps.tapes.status()
 	}
 	return status
-}
-
-// adminServer answers operators: health as above, and profiles.
-func (s *Service) adminServer() *http.Server {
-	mux := http.NewServeMux()
-	for _, path := range []string{"/livez", "/readyz", "/status"} {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			resp := s.handleHealth(&listener.Request{Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery})
-			w.Header().Set("Content-Type", resp.ContentType)
-			w.WriteHeader(resp.Status)
-			if _, err := w.Write(resp.Body); err != nil {
-				s.o.Logger.Debug("client went away", "err", err)
-			}
-		})
-	}
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	return &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 }
 
 func jsonResponse(status int, body any) *listener.Response {

@@ -39,6 +39,15 @@ type Options struct {
 	MaxBody int64
 	// MaxConnections bounds the clients' open connections. 0: no bound but the machine's.
 	MaxConnections int
+	// Exposed says that other machines reach Listener without showing a
+	// certificate: when no keys are asked for either, that is told loudly.
+	Exposed bool
+	// Origins are the web pages ("https://app.example.com", or "*") that may send
+	// requests from a browser. None by default.
+	Origins []string
+	// AdminToken, when set, is asked for on Admin. Without one, only requests are
+	// answered there that name the machine by its address, or as localhost.
+	AdminToken string
 	// MaxDepth bounds how many send_request calls may be nested. Default 16.
 	MaxDepth int
 	// Python runs the engines that execute user code; the Service runs it.
@@ -77,10 +86,13 @@ type Recorder interface {
 // Instance is the record of this instance on the control plane.
 type Instance interface {
 	// Run keeps the record until ctx ends, then marks it as ended. A control
-	// plane that is away never stops serving: Run retries.
-	Run(ctx context.Context) error
+	// plane that is away never stops serving: Run retries. status may be called
+	// from any goroutine.
+	Run(ctx context.Context, status func() Status) error
 	// Applied tells that the instance has taken in a configuration; it never blocks.
 	Applied(state *reconcile.State, plan serving.Plan)
+	// Changed tells that the instance's status may have changed; it never blocks.
+	Changed()
 }
 
 // Service is one inference instance.
@@ -90,6 +102,8 @@ type Service struct {
 	router     router.Router
 	reconciler *reconcile.Reconciler
 	taps       taps
+	gate       gate
+	origins    origins
 	started    time.Time
 	stopping   atomic.Bool
 }
@@ -115,6 +129,8 @@ func New(o Options) *Service {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Service{o: o, prefix: "/" + o.Suffix + "/", started: time.Now()}
+	s.origins = o.Origins
+	s.gate = gate{log: o.Logger, exposed: o.Exposed, now: time.Now}
 	s.taps.shadows = newShadows()
 	s.taps.shadows.answer = s.shadowAnswer
 	if o.RecordingsDir != "" {
@@ -128,7 +144,15 @@ func New(o Options) *Service {
 				o.Instance.Applied(state, plan)
 			}
 		},
-		OnPlan: s.taps.follow,
+		OnPlan: func(plan serving.Plan) {
+			s.gate.follow(plan.Access)
+			s.taps.follow(plan)
+		},
+		OnStatus: func() {
+			if o.Instance != nil {
+				o.Instance.Changed()
+			}
+		},
 		Logger: o.Logger,
 	})
 	return s
@@ -164,7 +188,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	if s.o.Instance != nil {
 		back.Go(func() {
-			if err := s.o.Instance.Run(backCtx); err != nil {
+			if err := s.o.Instance.Run(backCtx, s.Status); err != nil {
 				s.o.Logger.Warn("instance is not recorded on the control plane", "err", err)
 			}
 		})

@@ -58,7 +58,15 @@ type fakeModel struct {
 	url serving.EndpointURL
 }
 
-func (m *fakeModel) Status() engine.Status       { return engine.Status{State: "ready"} }
+func (m *fakeModel) Status() engine.Status {
+	switch m.url {
+	case "mute":
+		return engine.Status{State: "failed", Reason: "no answer for 11s, and 5 requests wait"}
+	case "limping":
+		return engine.Status{State: "degraded", Reason: "1 of 2 workers answer"}
+	}
+	return engine.Status{State: "ready"}
+}
 func (m *fakeModel) Close(context.Context) error { return nil }
 func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Response, error) {
 	answer := func(status int, body string) (*engine.Response, error) {
@@ -329,12 +337,12 @@ func TestStreamsArriveWholeOrVisiblyCut(t *testing.T) {
 }
 
 func TestReadinessTellsTheTruth(t *testing.T) {
-	base := start(t, nil, "echo", "badcode")
+	base := start(t, nil, "echo", "badcode", "mute", "limping")
 	resp, body := get(t, base+"/readyz")
-	if resp.StatusCode != 200 || !strings.Contains(body, `"endpoint": "badcode"`) || !strings.Contains(body, "NameError: x") {
+	if resp.StatusCode != 200 || !strings.Contains(body, `"endpoint": "badcode"`) || !strings.Contains(body, "NameError: x") || !strings.Contains(body, "no answer for 11s") {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
-	for endpoint, status := range map[string]int{"echo": 200, "badcode": 503, "nobody": 404} {
+	for endpoint, status := range map[string]int{"echo": 200, "badcode": 503, "mute": 503, "limping": 200, "nobody": 404} {
 		if resp, body := get(t, base+"/readyz?endpoint="+endpoint); resp.StatusCode != status {
 			t.Errorf("%s: %d %s", endpoint, resp.StatusCode, body)
 		}

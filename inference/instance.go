@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -16,12 +17,16 @@ import (
 
 // Recording keeps an instance's record on a ClearML server, as the original
 // does: a task "<service> - serve instance" with the instance's console and a
-// mirror of the configuration that it serves. The service's own task is kept
-// alive by pings. A server that is away costs the record, never the serving.
+// mirror of the configuration that it serves. Beyond the original it holds the
+// instance's Report, written at each change of the instance's state. The service's
+// own task is kept alive by pings. A server that is away costs the record, never
+// the serving.
 type Recording struct {
 	Client *clearml.Client
 	// TaskID continues that task; "" makes one.
 	TaskID string
+	// Name and URL are those of the Report.
+	Name, URL string
 	// Console takes the log lines for the task's console, nil for none.
 	Console *Console
 	Logger  *slog.Logger
@@ -33,9 +38,14 @@ type Recording struct {
 }
 
 const (
-	pingEvery    = 30 * time.Second // as the SDK pings its tasks
+	// PingEvery is the time between two signs of life of an instance on its task.
+	PingEvery = 5 * time.Second
+
+	servicePings = 6 // every so many pings one for the service: every 30 seconds, as the SDK does
 	consoleEvery = 5 * time.Second
-	lastWords    = 3 * time.Second // for marking the task as ended
+	reportGap    = 200 * time.Millisecond // the least time between two reports
+	countsEvery  = 15 * time.Second       // between two reports that differ in their counts only
+	lastWords    = 3 * time.Second        // for marking the task as ended
 )
 
 func (r *Recording) signal() chan struct{} {
@@ -54,10 +64,7 @@ func (r *Recording) Applied(state *reconcile.State, plan serving.Plan) {
 	r.mu.Lock()
 	r.pending = &applied{state, plan}
 	r.mu.Unlock()
-	select {
-	case r.signal() <- struct{}{}:
-	default:
-	}
+	r.Changed()
 }
 
 func (r *Recording) take() *applied {
@@ -68,21 +75,49 @@ func (r *Recording) take() *applied {
 	return newest
 }
 
+// putBack keeps what could not be mirrored, unless there is something newer.
+func (r *Recording) putBack(a *applied) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending == nil {
+		r.pending = a
+	}
+}
+
+// Changed tells that the instance's status may have changed; it never blocks.
+func (r *Recording) Changed() {
+	select {
+	case r.signal() <- struct{}{}:
+	default:
+	}
+}
+
 // Run keeps the record until ctx ends, then marks the task as stopped.
-func (r *Recording) Run(ctx context.Context) error {
-	ping, console := time.NewTicker(pingEvery), time.NewTicker(consoleEvery)
+func (r *Recording) Run(ctx context.Context, status func() Status) error {
+	ping, console := time.NewTicker(PingEvery), time.NewTicker(consoleEvery)
 	defer ping.Stop()
 	defer console.Stop()
-	var record instanceRecord
+	gap := time.NewTimer(0) // fires when the next report may be written
+	defer gap.Stop()
+	<-gap.C
+	record := instanceRecord{status: status}
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
 			return r.end(context.WithoutCancel(ctx), record)
 		case <-r.signal():
-			err = r.mirror(ctx, &record)
+			if err = r.mirror(ctx, &record); err == nil && !record.waiting {
+				record.waiting = true
+				gap.Reset(max(0, reportGap-time.Since(record.reported)))
+			}
+		case <-gap.C:
+			record.waiting = false
+			err = r.report(ctx, &record)
 		case <-ping.C:
-			err = r.ping(ctx, record)
+			if err = r.mirror(ctx, &record); err == nil { // what failed before
+				err = errors.Join(r.ping(ctx, &record), r.report(ctx, &record))
+			}
 		case <-console.C:
 			err = r.flush(ctx, record)
 		}
@@ -99,19 +134,29 @@ func (r *Recording) Run(ctx context.Context) error {
 
 // instanceRecord is what Run knows of the tasks.
 type instanceRecord struct {
+	status    func() Status
 	serviceID string
 	taskID    string
 	hash      string // of the mirrored configuration
+	pings     int
+	standing  string    // of the report as it was stored last
+	reported  time.Time // when
+	waiting   bool      // a report is due after the gap
 	troubled  bool
 }
 
 // mirror opens the instance's task when that has not been done yet, and copies
-// the configuration in force onto it.
-func (r *Recording) mirror(ctx context.Context, record *instanceRecord) error {
+// the configuration in force onto it. What fails is tried again at the next ping.
+func (r *Recording) mirror(ctx context.Context, record *instanceRecord) (err error) {
 	newest := r.take()
 	if newest == nil {
 		return nil
 	}
+	defer func() {
+		if err != nil {
+			r.putBack(newest)
+		}
+	}()
 	service, err := r.Client.LoadService(ctx, newest.state.ServiceID)
 	if err != nil {
 		return fmt.Errorf("read the service's task: %w", err)
@@ -148,20 +193,47 @@ func (r *Recording) mirror(ctx context.Context, record *instanceRecord) error {
 
 func (r *Recording) open(ctx context.Context, service *clearml.Service) (string, error) {
 	if r.TaskID != "" {
-		return r.TaskID, r.Client.ContinueInstance(ctx, r.TaskID)
+		return r.TaskID, r.Client.ContinueInstance(ctx, service, r.TaskID)
 	}
 	return r.Client.OpenInstance(ctx, service, "serve instance", "inference")
 }
 
-// ping keeps the watchdogs of a ClearML server from taking the tasks for dead.
-func (r *Recording) ping(ctx context.Context, record instanceRecord) error {
-	var all error
-	for _, id := range []string{record.serviceID, record.taskID} {
-		if id != "" {
-			all = errors.Join(all, r.Client.PingTask(ctx, id))
-		}
+// report stores how the instance is when that is news, or when its counts are old.
+func (r *Recording) report(ctx context.Context, record *instanceRecord) error {
+	if record.taskID == "" {
+		return nil
 	}
-	return all
+	report := Report{Name: r.Name, URL: r.URL, PID: os.Getpid(), Status: record.status()}
+	standing, err := report.standing()
+	if err != nil {
+		return err
+	}
+	if standing == record.standing && time.Since(record.reported) < countsEvery {
+		return nil
+	}
+	text, err := report.Text()
+	if err != nil {
+		return err
+	}
+	if err := r.Client.ReportInstance(ctx, record.taskID, text); err != nil {
+		return fmt.Errorf("report the instance's state: %w", err)
+	}
+	record.standing, record.reported = standing, time.Now()
+	return nil
+}
+
+// ping shows whoever changes the service that the instance lives, and keeps the
+// watchdogs of a ClearML server from taking the tasks for dead.
+func (r *Recording) ping(ctx context.Context, record *instanceRecord) error {
+	if record.taskID == "" {
+		return nil
+	}
+	err := r.Client.PingTask(ctx, record.taskID)
+	if record.pings%servicePings == 0 {
+		err = errors.Join(err, r.Client.PingTask(ctx, record.serviceID))
+	}
+	record.pings++
+	return err
 }
 
 // flush sends the log lines since the last time to the task's console.

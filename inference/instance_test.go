@@ -70,6 +70,18 @@ func (a *apiServer) has(words ...string) bool {
 	return false
 }
 
+func (a *apiServer) count(word string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, call := range a.calls {
+		if strings.Contains(call, word) {
+			n++
+		}
+	}
+	return n
+}
+
 func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 	api := &apiServer{}
 	server := httptest.NewServer(api)
@@ -83,15 +95,15 @@ func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 	defer client.Close()
 	console := inference.NewConsole(slog.DiscardHandler)
 	log := slog.New(console)
-	r := &inference.Recording{Client: client, Console: console, Logger: log}
+	r := &inference.Recording{Client: client, Console: console, Logger: log, Name: "host:1", URL: "http://host:1"}
 	log.Info("first words", "endpoint", "m/1")
 	r.Applied(&reconcile.State{ServiceID: "S"}, serving.Plan{Endpoints: map[serving.EndpointURL]serving.PlannedEndpoint{"m/1": {}}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	for deadline := time.Now().Add(10 * time.Second); !api.has("events.add_batch", "Serving Endpoints Layout"); time.Sleep(time.Millisecond) {
+	go func() { done <- r.Run(ctx, loadingThenFailed(r)) }()
+	for deadline := time.Now().Add(10 * time.Second); !api.has("serving_instance", "no such file"); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("never drawn: %q", api.calls)
+			t.Fatalf("never reported: %q", api.calls)
 		}
 	}
 	cancel()
@@ -104,12 +116,91 @@ func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 		"the service's start":    {"tasks.started", `"task":"S"`},
 		"the mirror":             {"tasks.edit_configuration", `"task":"I"`, `"endpoints"`},
 		"the table of endpoints": {"events.add_batch", "Serving Endpoint Configuration", "preprocess_artifact"},
+		"its report":             {"tasks.edit_configuration", `"task":"I"`, "serving_instance", "host:1", "loading"},
+		"the change of state":    {"tasks.edit_configuration", `"task":"I"`, "serving_instance", "no such file"},
 		"the console":            {"events.add_batch", "first words", "endpoint=m/1"},
 		"its end":                {"tasks.stopped", `"task":"I"`},
 	} {
 		if !api.has(words...) {
 			t.Errorf("%s was not told", name)
 		}
+	}
+	if api.has("serving_instance", "user.py") {
+		t.Error("the report holds a traceback")
+	}
+}
+
+// loadingThenFailed is the status of an instance whose endpoint fails to load once
+// its loading has been told; it tells r of the change.
+func loadingThenFailed(r *inference.Recording) func() inference.Status {
+	asked := 0
+	return func() inference.Status {
+		e := reconcile.EndpointStatus{URL: "m/1", State: "loading"}
+		if asked++; asked > 1 {
+			e.State, e.Failure = "failed", &reconcile.Failure{Step: "load", Reason: "no such file", Traceback: "user.py, line 1"}
+		} else {
+			r.Changed()
+		}
+		return inference.Status{Status: reconcile.Status{ServiceID: "S", Endpoints: []reconcile.EndpointStatus{e}}}
+	}
+}
+
+func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
+	api := &apiServer{}
+	server := httptest.NewServer(api)
+	defer server.Close()
+	client, err := clearml.New(clearml.Options{Config: clearml.Config{API: clearml.Setting{Value: server.URL}, AccessKey: clearml.Setting{Value: "a"}, SecretKey: clearml.NewSecret("s", "")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	r := &inference.Recording{Client: client, Logger: slog.New(slog.DiscardHandler)}
+	r.Applied(&reconcile.State{ServiceID: "S"}, serving.Plan{})
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	looked := make(chan struct{}, 100)
+	var requests uint64
+	status := func() inference.Status {
+		requests++
+		looked <- struct{}{}
+		return inference.Status{Status: reconcile.Status{Endpoints: []reconcile.EndpointStatus{{URL: "m", State: "ready", Requests: requests}}}}
+	}
+	go func() { done <- r.Run(ctx, status) }()
+	for range 3 {
+		<-looked
+		r.Changed()
+	}
+	<-looked
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := api.count("serving_instance"); n != 1 {
+		t.Errorf("%d reports were written, want 1", n)
+	}
+}
+
+func TestAReportIsReadBackAndBounded(t *testing.T) {
+	long := strings.Repeat("é", 2000)
+	report := inference.Report{Name: "host:1", Status: inference.Status{Status: reconcile.Status{ServiceID: "S", Endpoints: []reconcile.EndpointStatus{
+		{URL: "m", State: "failed", Requests: 7, Failure: &reconcile.Failure{Step: "load", Reason: long, Traceback: long}},
+	}}}}
+	text, err := report.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(text) > 1000 {
+		t.Errorf("the report of one endpoint has %d bytes", len(text))
+	}
+	back, err := inference.ParseReport(text)
+	if err != nil || back.Name != "host:1" || back.ServiceID != "S" || back.Endpoints[0].Requests != 7 || !strings.HasSuffix(back.Endpoints[0].Failure.Reason, "é…") {
+		t.Errorf("read back %+v, %v", back, err)
+	}
+	if report.Endpoints[0].Failure.Reason != long {
+		t.Error("writing the report has changed it")
+	}
+	if _, err := inference.ParseReport("{"); err == nil {
+		t.Error("half a report was read")
 	}
 }
 
@@ -126,7 +217,7 @@ func TestAServerThatIsAwayNeverStopsTheInstance(t *testing.T) {
 	r.Applied(&reconcile.State{ServiceID: "S"}, serving.Plan{})
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if err := r.Run(ctx); err != nil {
+	if err := r.Run(ctx, func() inference.Status { return inference.Status{} }); err != nil {
 		t.Fatalf("ended with %v", err)
 	}
 }

@@ -21,20 +21,6 @@ import (
 
 const jsonType = "application/json"
 
-// handle is the way of a client's request: endpoint paths, then health.
-func (s *Service) handle(ctx context.Context, r *listener.Request) *listener.Response {
-	path, ok := strings.CutPrefix(r.Path, s.prefix)
-	if !ok {
-		return s.handleHealth(r)
-	}
-	if r.Method != http.MethodPost {
-		resp := detail(http.StatusMethodNotAllowed, "Method Not Allowed")
-		resp.Header = []engine.Header{{Name: "Allow", Value: http.MethodPost}}
-		return resp
-	}
-	return s.serve(ctx, s.endpointOf(path, r.RawQuery), r)
-}
-
 // endpointOf finds the url that a path and its query name. The whole path is
 // the url, however many parts it has; "?version=" is its last part unless the
 // path already has one.
@@ -61,12 +47,17 @@ func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *li
 	if err != nil {
 		return s.refuse(endpoint, err)
 	}
-	resp := &listener.Response{Done: live.Release}
-	req := engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType}
-	answer, err := s.infer(ctx, live, &req)
+	limit, err := allowance(r.Header(timeoutHeader), live.Timeout)
 	if err != nil {
 		live.Release()
-		resp := s.fail(ctx, live, r.ID, err)
+		return detail(http.StatusBadRequest, "Error processing request, "+err.Error())
+	}
+	resp := &listener.Response{Done: live.Release}
+	req := engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType}
+	answer, err := s.infer(ctx, live, &req, limit)
+	if err != nil {
+		live.Release()
+		resp := s.fail(ctx, live, r.ID, limit, err)
 		if !errors.Is(ctx.Err(), context.Canceled) { // a client that went away got no answer
 			s.taps.see(endpoint, live, &req, &resp.Response)
 		}
@@ -78,11 +69,12 @@ func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *li
 	return resp
 }
 
-// infer asks the model, within the endpoint's time, and counts the answer.
-func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Request) (*engine.Response, error) {
-	if live.Timeout > 0 {
+// infer asks the model, within limit or what is left of the time of the request
+// that calls, and counts the answer.
+func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Request, limit time.Duration) (*engine.Response, error) {
+	if limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = listener.WithTimeout(ctx, live.Timeout)
+		ctx, cancel = listener.WithTimeout(ctx, limit)
 		defer cancel()
 	}
 	share := 0.0
@@ -119,16 +111,16 @@ func (s *Service) Call(ctx context.Context, c engine.Call) (*engine.Response, er
 	}
 	defer live.Release()
 	req := engine.Request{ID: c.ID, Body: c.Body, ContentType: c.ContentType, Depth: c.Depth}
-	answer, err := s.infer(ctx, live, &req)
+	answer, err := s.infer(ctx, live, &req, live.Timeout)
 	if err != nil {
-		resp := s.fail(ctx, live, c.ID, err).Response
+		resp := s.fail(ctx, live, c.ID, live.Timeout, err).Response
 		s.taps.see(endpoint, live, &req, &resp)
 		return &resp, nil
 	}
 	s.taps.see(endpoint, live, &req, answer)
 	if answer.Stream != nil { // user code gets whole answers
 		if err := collect(ctx, answer, s.o.MaxBody); err != nil {
-			resp := s.fail(ctx, live, c.ID, err).Response
+			resp := s.fail(ctx, live, c.ID, live.Timeout, err).Response
 			return &resp, nil
 		}
 	}
@@ -192,8 +184,9 @@ func statusOf(kind engine.Kind) int {
 	return http.StatusInternalServerError
 }
 
-// fail answers for an engine that could not. What happened is logged once here.
-func (s *Service) fail(ctx context.Context, live *router.Live, id string, err error) *listener.Response {
+// fail answers for an engine that could not within limit. What happened is logged
+// once here.
+func (s *Service) fail(ctx context.Context, live *router.Live, id string, limit time.Duration, err error) *listener.Response {
 	var engineErr *engine.Error
 	if !errors.As(err, &engineErr) {
 		engineErr = &engine.Error{Kind: engine.KindInternal, Endpoint: live.URL, Text: "Error processing request", Err: err}
@@ -206,7 +199,11 @@ func (s *Service) fail(ctx context.Context, live *router.Live, id string, err er
 	} else {
 		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", id, "err", err)
 	}
-	resp := detail(statusOf(engineErr.Kind), engineErr.Error())
+	text := engineErr.Error()
+	if engineErr.Kind == engine.KindDeadline && limit > 0 {
+		text += fmt.Sprintf(" (its limit is %s)", limit)
+	}
+	resp := detail(statusOf(engineErr.Kind), text)
 	resp.Header = slices.Clip(live.Header)
 	if wait := engineErr.RetryAfter; wait > 0 || engineErr.Kind == engine.KindOverloaded {
 		seconds := max(1, int(wait.Round(time.Second)/time.Second))

@@ -36,6 +36,8 @@ type Options struct {
 	FreeFallback bool
 	// TLS, when set, encrypts. A TLS with ClientCA counts as credentials.
 	TLS *TLSFiles
+	// Protocols are those offered to TLS clients, the best first. Default h2, http/1.1.
+	Protocols []string
 	// Logger is told when certificates are loaded anew or can't be. nil discards.
 	Logger *slog.Logger
 }
@@ -66,7 +68,7 @@ func Open(ctx context.Context, o Options) (*Listener, error) {
 	}
 	var config *tls.Config
 	if o.TLS != nil { // before the socket: a wrong certificate shall not open one
-		if config, err = o.TLS.config(o.Name, o.Logger); err != nil {
+		if config, err = o.TLS.config(o.Name, o.Protocols, o.Logger); err != nil {
 			return nil, err
 		}
 	}

@@ -22,13 +22,16 @@ type TLSFiles struct {
 }
 
 // config loads the files and gives a configuration that follows their changes.
-func (f TLSFiles) config(name string, log *slog.Logger) (*tls.Config, error) {
+func (f TLSFiles) config(name string, protocols []string, log *slog.Logger) (*tls.Config, error) {
 	if f.Cert == "" || f.Key == "" {
 		return nil, fmt.Errorf("listen for %s: TLS needs a certificate and a key file", name)
 	}
-	w := &watched{files: f, log: log.With("listener", name)}
+	if protocols == nil {
+		protocols = []string{"h2", "http/1.1"}
+	}
+	w := &watched{files: f, protocols: protocols, log: log.With("listener", name)}
 	w.seen = w.stamps()
-	current, err := f.load()
+	current, err := f.load(protocols)
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s: %w", name, err)
 	}
@@ -38,7 +41,7 @@ func (f TLSFiles) config(name string, log *slog.Logger) (*tls.Config, error) {
 	return outer, nil
 }
 
-func (f TLSFiles) load() (*tls.Config, error) {
+func (f TLSFiles) load(protocols []string) (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s with key %s: %w", f.Cert, f.Key, err)
@@ -46,7 +49,7 @@ func (f TLSFiles) load() (*tls.Config, error) {
 	config := &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{pair},
-		NextProtos:   []string{"h2", "http/1.1"},
+		NextProtos:   protocols,
 	}
 	if f.ClientCA == "" {
 		return config, nil
@@ -72,8 +75,9 @@ type stamp struct {
 
 // watched is the configuration of files that may change.
 type watched struct {
-	files TLSFiles
-	log   *slog.Logger
+	files     TLSFiles
+	protocols []string
+	log       *slog.Logger
 
 	mu      sync.Mutex // guards what follows
 	seen    [3]stamp
@@ -90,7 +94,7 @@ func (w *watched) latest() *tls.Config {
 		return w.current
 	}
 	w.seen = now // a broken state is told once, and tried again when it changes
-	config, err := w.files.load()
+	config, err := w.files.load(w.protocols)
 	if err != nil {
 		w.log.Error("certificate not reloaded, the one before stays in use", "err", err)
 		return w.current

@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func groupOfItsOwn() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+func groupOfItsOwn(whenWeDie syscall.Signal) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: whenWeDie}
 }
 
 // reap waits for the end of the child and takes the rest of its group with it.

@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-func groupOfItsOwn() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// groupOfItsOwn cannot tell the child of our death here.
+func groupOfItsOwn(syscall.Signal) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // reap waits for the end of the child and takes the rest of its group with it.
 func (c *Child) reap(cmd *exec.Cmd) {

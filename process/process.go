@@ -43,6 +43,10 @@ type Spec struct {
 	MaxLine int
 	// Tail is how much of stderr is kept for Death.LastLines. Default 8 KiB.
 	Tail int
+	// WhenWeDie is the signal that the child gets if we die without a word, where
+	// the system can do that (Linux). A child that has processes to end itself asks
+	// for a milder one than the default, SIGKILL.
+	WhenWeDie syscall.Signal
 }
 
 // Stream says where a line of output came from.
@@ -83,6 +87,9 @@ func Start(ctx context.Context, spec Spec) (*Child, error) {
 	if spec.Tail <= 0 {
 		spec.Tail = 8 << 10
 	}
+	if spec.WhenWeDie == 0 {
+		spec.WhenWeDie = syscall.SIGKILL
+	}
 	c := &Child{done: make(chan struct{})}
 	started := make(chan error, 1)
 	// The goroutine that starts the child also reaps it. It stays on one thread:
@@ -122,7 +129,7 @@ func (c *Child) own(spec Spec, started chan<- error) {
 		cmd.Stdin = spec.Stdin
 	}
 	cmd.Stdout, cmd.Stderr = stdoutChild, stderrChild
-	cmd.SysProcAttr = groupOfItsOwn()
+	cmd.SysProcAttr = groupOfItsOwn(spec.WhenWeDie)
 	oom := WatchOOM()
 	if err := cmd.Start(); err != nil {
 		started <- err

@@ -35,6 +35,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 	decodeSection(&s, sections, SectionMetrics, s.Metrics, decodeMetricLogging)
 	decodeSection(&s, sections, SectionVersions, s.Versions, decodeVersions)
 	decodeSection(&s, sections, SectionOptions, s.Options, decodeOptions)
+	decodeAccess(&s, sections)
 	return s
 }
 
@@ -180,6 +181,8 @@ func (s Service) Encode(section Section) (string, error) {
 		encodeRecords(records, s.Metrics, encodeMetricLogging)
 	case SectionOptions:
 		encodeRecords(records, s.Options, encodeOptions)
+	case SectionAccess:
+		encodeAccess(records, s.Access)
 	case SectionVersions:
 		encodeRecords(records, s.Versions, func(given map[ModelID]int) record {
 			r := record{}
@@ -343,6 +346,13 @@ func (s Service) StateHash(artifactHashes map[string]string) string {
 			text = err.Error()
 		}
 		fmt.Fprintf(h, "%s=%s\n", SectionOptions, text)
+	}
+	if s.Access.Required || len(s.Access.Keys) > 0 {
+		text, err := s.Encode(SectionAccess)
+		if err != nil {
+			text = err.Error()
+		}
+		fmt.Fprintf(h, "%s=%s\n", SectionAccess, text)
 	}
 	fmt.Fprintf(h, "%+v\n", s.Parameters)
 	for _, name := range s.artifacts() {

@@ -13,7 +13,8 @@ type Plan struct {
 	Endpoints map[EndpointURL]PlannedEndpoint
 	Canaries  map[EndpointURL]CanaryTable
 	Options   map[EndpointURL]EndpointOptions // of those endpoints and canaries that have some
-	Problems  []Problem                       // records that are left out or only partly used, and why
+	Access    Access
+	Problems  []Problem // records that are left out or only partly used, and why
 }
 
 // PlannedEndpoint is an endpoint to serve, with where it comes from.
@@ -62,6 +63,7 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 		p.Endpoints[url] = e
 	}
 	p.resolveOptions(s)
+	p.Access = s.accessInForce()
 	return p
 }
 

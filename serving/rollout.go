@@ -10,12 +10,13 @@ import (
 )
 
 // EndpointOptions are what this product does around the requests of one url
-// without changing their answers. They are a configuration object of ours: the
+// without changing their answers, and what it gives them. They are a configuration object of ours: the
 // original reads past it.
 type EndpointOptions struct {
 	Record  *Record // nil: off, as for the others
 	Golden  *Golden
 	Shadow  *Shadow
+	Limits  *Limits
 	Unknown map[string]json.RawMessage
 }
 
@@ -68,7 +69,7 @@ type Shadow struct {
 }
 
 func (o EndpointOptions) empty() bool {
-	return o.Record == nil && o.Golden == nil && o.Shadow == nil && len(o.Unknown) == 0
+	return o.Record == nil && o.Golden == nil && o.Shadow == nil && o.Limits == nil && len(o.Unknown) == 0
 }
 
 // over returns o with what it leaves open taken from below.
@@ -81,6 +82,9 @@ func (o EndpointOptions) over(below EndpointOptions) EndpointOptions {
 	}
 	if o.Shadow == nil {
 		o.Shadow = below.Shadow
+	}
+	if o.Limits == nil {
+		o.Limits = below.Limits
 	}
 	return o
 }
@@ -193,6 +197,11 @@ func (o EndpointOptions) validate(url EndpointURL) error {
 			return fmt.Errorf("shadow: %w", err)
 		}
 	}
+	if o.Limits != nil {
+		if err := o.Limits.validate(); err != nil {
+			return fmt.Errorf("limits: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -229,6 +238,9 @@ func decodeOptions(key string, f *fields) (EndpointOptions, error) {
 		err = decodeOption(f, "shadow", &o.Shadow, func(f *fields) Shadow {
 			return Shadow{To: f.text("to"), Share: f.share(), Tolerance: f.numberOr("tolerance", 0), Unknown: f.rest()}
 		})
+	}
+	if err == nil {
+		err = decodeOption(f, "limits", &o.Limits, decodeLimits)
 	}
 	if err != nil {
 		return o, err
@@ -290,6 +302,9 @@ func encodeOptions(o EndpointOptions) record {
 			r["tolerance"] = o.Shadow.Tolerance
 		}
 		all["shadow"] = r
+	}
+	if o.Limits != nil {
+		all["limits"] = encodeLimits(*o.Limits)
 	}
 	return all
 }

@@ -155,9 +155,10 @@ func ParametersFrom(general map[string]string) Parameters {
 // Section is the name of one configuration object of a service's task.
 type Section string
 
-// The configuration objects of a service. Two are ours, and the original leaves
-// them alone: SectionVersions (which number each monitored model was ever given)
-// and SectionOptions (recording, golden samples and shadow traffic by url).
+// The configuration objects of a service. Three are ours, and the original leaves
+// them alone: SectionVersions (which number each monitored model was ever given),
+// SectionOptions (recording, golden samples, shadow traffic and limits by url), and
+// SectionAccess (who may send requests).
 const (
 	SectionEndpoints           Section = "endpoints"
 	SectionCanary              Section = "canary"
@@ -166,11 +167,12 @@ const (
 	SectionMonitoringEndpoints Section = "model_monitoring_eps"
 	SectionVersions            Section = "model_monitoring_versions"
 	SectionOptions             Section = "endpoint_options"
+	SectionAccess              Section = "access_keys"
 )
 
 // Sections lists the configuration objects in the order in which the original stores them.
 func Sections() []Section {
-	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions, SectionOptions}
+	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions, SectionOptions, SectionAccess}
 }
 
 // Service is the configuration of one serving service. The maps are keyed as
@@ -183,6 +185,7 @@ type Service struct {
 	MonitoringEndpoints map[string]Endpoint // what monitoring made, as last written back
 	Versions            Versions
 	Options             map[string]EndpointOptions
+	Access              Access
 	Parameters          Parameters
 	Broken              []BrokenRecord // records that could not be read; kept when a section is written
 }

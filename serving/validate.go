@@ -36,6 +36,9 @@ func (e Endpoint) Validate() error {
 			return err
 		}
 	}
+	if _, err := BatchingOf(e.EngineType, e.AuxiliaryCfg); err != nil {
+		return err
+	}
 	return e.Tensors.validate(e.EngineType)
 }
 
@@ -52,6 +55,9 @@ func (m Monitoring) Validate() error {
 	}
 	if m.MaxVersions < 0 {
 		return &FieldError{Field: "max_versions", Value: fmt.Sprint(m.MaxVersions), Why: "is negative; give 1 or more"}
+	}
+	if _, err := BatchingOf(m.EngineType, m.AuxiliaryCfg); err != nil {
+		return err
 	}
 	return m.Tensors.validate(m.EngineType)
 }

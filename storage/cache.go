@@ -17,6 +17,8 @@ type CacheOptions struct {
 	Dir string
 	// Adapters are the places that files may come from.
 	Adapters Adapters
+	// Rewrites are applied to the URLs of items, the first that fits.
+	Rewrites []Rewrite
 	// MaxBytes bounds what is kept; the files that were not used for the longest
 	// time go first, files in use never. 0: no bound.
 	MaxBytes int64
@@ -112,6 +114,7 @@ func NewCache(o CacheOptions) (*Cache, error) {
 // *ArchiveError, *SpaceError, *DirError; IsTransient tells whether it is worth
 // trying again.
 func (c *Cache) Fetch(ctx context.Context, item Item, progress Progress) (*Handle, error) {
+	item.URL = apply(c.o.Rewrites, item.URL)
 	adapter, err := c.o.Adapters.For(item.URL)
 	if err != nil {
 		return nil, err

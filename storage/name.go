@@ -48,6 +48,10 @@ func safeName(name string) (safe, problem string) {
 
 // nameOf is the name of the file that a URL leads to.
 func nameOf(rawURL string) string {
+	switch Scheme(rawURL) {
+	case "s3", "gs", "azure": // their keys stand in the URL as they are
+		return path.Base(rawURL)
+	}
 	if u, err := url.Parse(rawURL); err == nil {
 		return path.Base(u.Path) // decoded once, as the place itself decodes it
 	}

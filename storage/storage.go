@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"net/url"
 	"slices"
@@ -49,6 +50,14 @@ type Locator interface {
 	Adapter
 	// LocalPath is where the file of the URL is, whether it exists or not.
 	LocalPath(url string) (string, error)
+}
+
+// Lister is an Adapter that can tell which files there are.
+type Lister interface {
+	Adapter
+	// List gives the URLs of all files whose URL begins with prefix, in any order.
+	// An error ends it.
+	List(ctx context.Context, prefix string) iter.Seq2[string, error]
 }
 
 // Progress is told how far a transfer is; total is -1 while it is not known.
@@ -182,8 +191,11 @@ func Scheme(rawURL string) string {
 // Redact is the URL as it may appear in logs and errors: without user, query and
 // fragment, which carry the keys of signed URLs.
 func Redact(rawURL string) string {
-	if Scheme(rawURL) == "file" {
+	switch Scheme(rawURL) {
+	case "file":
 		return rawURL
+	case "s3", "gs", "azure":
+		return redactKey(rawURL)
 	}
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -200,4 +212,22 @@ func Redact(rawURL string) string {
 	}
 	u.User, u.RawQuery, u.Fragment, u.RawFragment, u.ForceQuery = nil, "", "", "", false
 	return u.String()
+}
+
+// redactKey is the address of a file in a bucket as it may appear. Its key is written
+// as it is, so "?" and "#" belong to it; but a signed URL of Azure that got another
+// scheme still holds its signature.
+func redactKey(rawURL string) string {
+	if place, query, found := strings.Cut(rawURL, "?"); found && strings.Contains(query, "sig=") {
+		rawURL = place
+	}
+	scheme, rest, _ := strings.Cut(rawURL, "://")
+	host, key, slash := strings.Cut(rest, "/")
+	if at := strings.LastIndexByte(host, '@'); at >= 0 {
+		host = host[at+1:]
+	}
+	if slash {
+		host += "/" + key
+	}
+	return scheme + "://" + host
 }

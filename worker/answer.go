@@ -20,14 +20,25 @@ func (w *worker) answered(fr *frame, last bool) error {
 		return err
 	}
 	g := w.g
+	var told round
+	if fr.flags&flagBatch != 0 {
+		if told, err = parseRound(fr.meta); err != nil {
+			return err
+		}
+	}
 	g.mu.Lock()
 	err = w.accept(fr, &meta, body)
-	if last {
+	if g.batch != nil && fr.flags&flagBatch != 0 {
+		g.batch.note(told)
+	}
+	// An idle worker is fed even when more is at hand: that may be no answer.
+	feed := last || len(w.flights) == 0
+	if feed {
 		w.pace()
 		g.feed(w)
 	}
 	g.mu.Unlock()
-	if last {
+	if feed {
 		w.out.flush()
 	}
 	if string(meta.errorKind) == "fatal" {
@@ -124,6 +135,6 @@ func (w *worker) pace() {
 		w.perOne += (one - w.perOne) / 8
 	}
 	// What is sent ahead cannot go to another worker if this one hangs.
-	most := max(aheadMax/len(w.g.seats), aheadMin)
+	most := max(aheadMax/max(len(w.g.seats), 1), aheadMin)
 	w.ahead = min(max(int(aheadTime/max(w.perOne, 1)), aheadMin), most)
 }

@@ -27,7 +27,22 @@ type DiedError struct {
 }
 
 func (e *DiedError) Error() string {
-	return fmt.Sprintf("endpoint %q: worker died: %s", e.Endpoint, e.Death)
+	text := fmt.Sprintf("endpoint %q: worker died: %s", e.Endpoint, e.Death)
+	if said := lastWords(e.Death.LastLines); said != "" {
+		text += "; it wrote last: " + said
+	}
+	return text
+}
+
+// lastWords is the end of what a process wrote, short enough for an answer; the
+// log has more.
+func lastWords(lines []string) string {
+	const most = 400
+	text := strings.TrimSpace(strings.Join(lines[max(0, len(lines)-3):], " | "))
+	if len(text) > most {
+		text = "…" + strings.ToValidUTF8(text[len(text)-most:], "")
+	}
+	return text
 }
 
 func (e *DiedError) Unwrap() error { return e.Death }

@@ -22,6 +22,7 @@ const (
 type flight struct {
 	req      Request
 	deadline time.Time
+	since    time.Time // when it came, where that matters
 	nested   bool
 	state    flightState
 	id       uint64 // at its worker

@@ -30,6 +30,7 @@ const (
 	kindCallAnswer frameKind = 4
 	kindCredit     frameKind = 5
 	kindStop       frameKind = 6
+	kindLimit      frameKind = 7 // its id is the most rows to execute together
 
 	kindReady     frameKind = 16 // from the worker
 	kindLoadError frameKind = 17
@@ -45,6 +46,7 @@ const (
 	flagNested    = 2 // of a request: may be executed while another waits for a call
 	flagStream    = 1 // of an answer: chunks follow
 	flagCancelled = 2 // of an answer: the request was not begun
+	flagBatch     = 4 // of an answer: the last of its batch, whose size and time end its metadata
 
 	streamWindow = 16 // chunks under way before the first credit
 )
@@ -255,6 +257,28 @@ func parseAnswerHead(b []byte) (answerHead, error) {
 		b = b[nName+nValue:]
 	}
 	return h, nil
+}
+
+// round is what a worker tells of a batch that it has executed.
+type round struct {
+	rows, requests int
+	took           time.Duration
+}
+
+const roundSize = 12
+
+// parseRound reads what is told of a batch at the end of an answer's metadata.
+func parseRound(meta []byte) (round, error) {
+	at := len(meta) - roundSize
+	if at < 0 {
+		return round{}, fmt.Errorf("%w: the end of a batch cut short", errFrame)
+	}
+	b := meta[at:]
+	return round{
+		rows:     int(binary.LittleEndian.Uint32(b)),
+		requests: int(binary.LittleEndian.Uint32(b[4:])),
+		took:     time.Duration(binary.LittleEndian.Uint32(b[8:])) * time.Microsecond,
+	}, nil
 }
 
 // callHead is the metadata of a send_request.

@@ -28,9 +28,14 @@ type Group struct {
 	drained chan struct{}      // closed when Close has begun and no request is left
 	cancel  context.CancelFunc // ends what starts workers
 
-	specJSON []byte // what each process is told first
+	specJSON  []byte // what each process is told first
+	modelSize int64
+
+	more chan struct{} // holds one: seats are wanted; see scale.go
 
 	template templateSeat
+
+	batch *batching // nil: one by one
 
 	mu       sync.Mutex // guards the rest, and all flights and workers of the group
 	closed   bool
@@ -45,16 +50,25 @@ type Group struct {
 	restarts int
 	lastLoad error
 	lastEnd  process.Death
+
+	started   bool // it has loaded once
+	wanted    int  // seats
+	waitLooks int  // at how many looks in a row requests have waited
+	loadTook  time.Duration
+	seen      uint64    // served, when looked at last
+	moved     time.Time // when it was seen to answer, or to have nothing to do
+	without   time.Time // since when no worker is ready, zero while one is
 }
 
 func newGroup(p *Pool, spec Spec) *Group {
 	g := &Group{
 		pool: p, o: p.o, spec: spec, log: p.o.Logger.With("endpoint", spec.Endpoint),
-		drained: make(chan struct{}), cancel: func() {},
+		drained: make(chan struct{}), cancel: func() {}, more: make(chan struct{}, 1),
 	}
-	for i := range spec.Workers {
-		g.seats = append(g.seats, &seat{number: i, pause: backoff{limit: p.o.MaxBackoff}})
+	if spec.Limits.MaxQueue > 0 {
+		g.o.MaxQueue = spec.Limits.MaxQueue
 	}
+	g.batch = batchingOf(g)
 	return g
 }
 
@@ -112,7 +126,13 @@ func (g *Group) admit(f *flight) (*worker, error) {
 	}
 	w := g.pick(f)
 	if w == nil {
-		return nil, g.enqueue(f)
+		if g.batch != nil && g.batch.o.Delay > 0 {
+			f.since = time.Now()
+		}
+		if err := g.enqueue(f); err != nil {
+			return nil, err
+		}
+		return g.feedIdle(), nil
 	}
 	g.pending++
 	g.send(w, f)
@@ -136,6 +156,9 @@ func (g *Group) ended(ctx context.Context) error {
 func (g *Group) pick(f *flight) *worker {
 	if g.queued > 0 && !f.nested {
 		return nil // nobody overtakes: a large request waits for an idle worker
+	}
+	if g.batch != nil && !f.nested {
+		return g.pickForBatch(f)
 	}
 	var best *worker
 	rank := 1 << 30
@@ -180,6 +203,9 @@ func (g *Group) enqueue(f *flight) error {
 	g.queue = append(g.queue, f)
 	g.queued++
 	g.pending++
+	if len(g.seats) == 0 {
+		g.want(1) // it sleeps
+	}
 	return nil
 }
 
@@ -203,6 +229,9 @@ func (g *Group) unavailable() error {
 		if w.state == ready {
 			return nil
 		}
+	}
+	if len(g.seats) == 0 {
+		return nil // it sleeps, and is woken by whoever asks
 	}
 	soonest := time.Duration(-1)
 	for _, s := range g.seats {
@@ -239,6 +268,10 @@ func (g *Group) send(w *worker, f *flight) {
 // feed gives w what waits, as much as it may have; mu is held, and the caller
 // flushes w.out.
 func (g *Group) feed(w *worker) {
+	if g.batch != nil {
+		g.feedBatch(w, time.Now())
+		return
+	}
 	for g.first < len(g.queue) {
 		f := g.queue[g.first]
 		if f.state == waiting && !g.fits(w, f) {
@@ -373,6 +406,9 @@ func (g *Group) Close(ctx context.Context) error {
 	ends.Wait()
 	g.template.close()
 	g.all.Wait()
+	if g.batch != nil {
+		g.batch.hold.Stop()
+	}
 	g.mu.Lock()
 	g.failQueue(fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrClosed))
 	g.mu.Unlock()

@@ -18,8 +18,15 @@ import (
 // taken: it starts a worker, waits for its death, and starts the next one.
 type seat struct {
 	number int
+	renew  chan string // holds one: why its worker is to be replaced while it goes on
 	pause  backoff
-	until  time.Time // guarded by Group.mu: when the next start is due, zero if it is not delayed
+
+	// Guarded by Group.mu.
+	until     time.Time // when the next start is due, zero if it is not delayed
+	w         *worker   // who has the seat, nil for nobody
+	left      bool      // nobody will follow
+	deaths    int       // of workers that lived for a short time only, in a row
+	notBefore time.Time // no replacement before
 }
 
 // templateSeat is the place for the process that has loaded the endpoint and from
@@ -37,7 +44,7 @@ func (g *Group) start(ctx context.Context) error {
 		g.pool.forget(g)
 		return fmt.Errorf("start %q: %w", g.spec.Endpoint, err)
 	}
-	g.specJSON = spec
+	g.specJSON, g.modelSize = spec, sizeOf(g.spec.ModelPath)
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.mu.Lock()
 	g.cancel = cancel
@@ -57,13 +64,11 @@ func (g *Group) start(ctx context.Context) error {
 		return err
 	}
 	g.log.Info("endpoint loaded", "engine", g.spec.Engine, "worker", w.pid, "took", time.Since(started))
-	for i, s := range g.seats {
-		if i > 0 {
-			w = nil
-		}
-		taken := w
-		g.all.Go(func() { g.keep(life, s, taken) })
-	}
+	g.mu.Lock()
+	g.started, g.moved, g.wanted = true, time.Now(), max(1, g.spec.Workers-g.spec.Elastic)
+	g.mu.Unlock()
+	g.seat(life, w)
+	g.all.Go(func() { g.tend(life) })
 	return nil
 }
 
@@ -96,7 +101,8 @@ func (g *Group) encodeSpec() ([]byte, error) {
 	})
 }
 
-// keep keeps a seat taken until ctx ends and its worker is buried.
+// keep keeps a seat taken until ctx ends or the seat is given up, and its worker
+// is buried.
 func (g *Group) keep(ctx context.Context, s *seat, w *worker) {
 	for {
 		if w == nil {
@@ -115,23 +121,76 @@ func (g *Group) keep(ctx context.Context, s *seat, w *worker) {
 				continue
 			}
 		}
-		<-w.buried
-		if ctx.Err() != nil {
+		g.sit(s, w)
+		if next := g.outlive(ctx, s, w); next != nil {
+			w = next
+			continue
+		}
+		g.sit(s, nil)
+		if ctx.Err() != nil || g.sleeps(s) {
 			return
+		}
+		lasted := time.Since(w.since) > g.o.MaxBackoff
+		if lasted {
+			s.pause.reset()
 		}
 		g.mu.Lock()
 		g.restarts++
 		g.lastEnd = w.death
+		if s.deaths++; lasted {
+			s.deaths = 1
+		}
 		g.mu.Unlock()
 		g.log.Error("worker died", "worker", w.pid, "err", w.death, "requests", w.served, "last_lines", w.death.LastLines)
-		if time.Since(w.since) > g.o.MaxBackoff {
-			s.pause.reset()
-		}
 		w = nil
 		if !g.rest(ctx, s) {
 			return
 		}
 	}
+}
+
+func (g *Group) sit(s *seat, w *worker) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s.w = w; w != nil {
+		w.place = s
+	}
+}
+
+// outlive waits until w is buried or replaced; next is the replacement, which
+// serves already when w begins to leave.
+func (g *Group) outlive(ctx context.Context, s *seat, w *worker) (next *worker) {
+	for {
+		var why string
+		select {
+		case <-w.buried:
+			return nil
+		case why = <-s.renew:
+		}
+		next, err := g.spawn(ctx)
+		if err == nil {
+			g.mu.Lock()
+			served := w.served
+			w.leave()
+			g.mu.Unlock()
+			g.log.Info("worker recycled", "worker", w.pid, "by", next.pid, "reason", why, "requests", served)
+			return next
+		}
+		if ctx.Err() == nil {
+			g.log.Warn("worker not recycled: its replacement cannot be started", "worker", w.pid, "reason", why, "err", err)
+		}
+	}
+}
+
+// sleeps says whether the seat was given up. The last one's template goes too.
+func (g *Group) sleeps(s *seat) bool {
+	g.mu.Lock()
+	left, last := s.left, len(g.seats) == 0
+	g.mu.Unlock()
+	if left && last {
+		g.template.rest()
+	}
+	return left
 }
 
 // rest waits before the next start of a seat: not at all after the first death.
@@ -171,7 +230,7 @@ func (g *Group) spawn(ctx context.Context) (*worker, error) {
 
 func (g *Group) spawnOnce(ctx context.Context) (*worker, error) {
 	var from *forker
-	if g.spec.Workers > 1 {
+	if g.wantsTemplate() {
 		f, self, err := g.fromTemplate(ctx)
 		if err != nil || self != nil {
 			return self, err
@@ -236,13 +295,20 @@ func (g *Group) fromTemplate(ctx context.Context) (*forker, *worker, error) {
 }
 
 func (t *templateSeat) close() {
+	t.rest()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.refused = "closed"
+}
+
+// rest ends the template; the next worker makes another one.
+func (t *templateSeat) rest() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.f != nil {
 		t.f.close()
 		t.f = nil
 	}
-	t.refused = "closed"
 }
 
 // await waits until w has loaded, as long as it makes progress.
@@ -298,6 +364,7 @@ func (g *Group) enlist(ctx context.Context, w *worker, r loadResult) (*worker, e
 	w.state = ready
 	g.async = r.Async
 	g.lastLoad = nil
+	g.loadTook = max(g.loadTook, time.Duration(r.Took*float64(time.Second)))
 	g.workers = append(slices.Clip(g.workers), w) // a copy: others read the old one
 	g.feed(w)
 	g.mu.Unlock()

@@ -58,9 +58,13 @@ type worker struct {
 	armed     bool
 	lastSeen  uint64          // served, when rescue last looked
 	rescued   map[uint64]bool // answered from the shared memory, and by the socket later
-	asked     bool            // we want its end
-	reason    string          // why, "" for a polite end
+	place     *seat
+	retiring  bool   // it leaves when it has answered what it has
+	asked     bool   // we want its end
+	reason    string // why, "" for a polite end
 	types     map[string]string
+
+	stopped int // at how many looks in a row; Pool.watch's
 }
 
 // loadResult is what a worker says when its load is over.
@@ -300,6 +304,11 @@ func (w *worker) bury() {
 	last := time.AfterFunc(time.Second, func() { w.process.kill(syscall.SIGKILL, true) }) // it closed its socket and lives on
 	<-w.process.done
 	last.Stop()
+	if w.process.lost {
+		// Nobody is left to end what it has started. The group keeps its number as
+		// long as it has members, so this reaches them or nobody.
+		_ = syscall.Kill(-w.pid, syscall.SIGKILL)
+	}
 	limit := time.Now().Add(500 * time.Millisecond) // a grandchild may hold the pipes
 	for _, p := range w.pipes {
 		_ = p.SetReadDeadline(limit)

@@ -50,7 +50,7 @@ func (w *worker) takeUnsent(answers []byte) {
 			return // the end, or what it wrote at its last moment
 		}
 		f := w.flights[fr.id]
-		if f == nil || f.state == streaming || fr.flags != 0 {
+		if f == nil || f.state == streaming || fr.flags&^flagBatch != 0 {
 			continue
 		}
 		meta, body, err := openAnswer(&fr)

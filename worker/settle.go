@@ -26,6 +26,9 @@ func (w *worker) settle() {
 		}
 	}
 	w.flights = nil
+	if g.batch != nil {
+		delete(g.batch.told, w)
+	}
 	if len(again) == 0 {
 		return
 	}

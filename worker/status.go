@@ -10,10 +10,10 @@ type State string
 
 // The states of a Group.
 const (
-	StateLoading  State = "loading"  // no worker yet
-	StateReady    State = "ready"    // all workers are there
+	StateLoading  State = "loading"  // no worker for this moment; requests are held
+	StateReady    State = "ready"    // all workers are there, or it sleeps
 	StateDegraded State = "degraded" // it answers, but workers are missing or die
-	StateFailed   State = "failed"   // nobody answers, and a restart is not due at once
+	StateFailed   State = "failed"   // nobody answers
 	StateClosed   State = "closed"
 )
 
@@ -24,9 +24,16 @@ type Status struct {
 	Reason  string
 	Queued  int
 	Workers []WorkerStatus
-	// Restarts counts the deaths that nobody asked for, LastDeath is the last one's cause.
+	// Asleep says that there is no worker because nobody needs one.
+	Asleep bool
+	// Restarts counts the deaths that nobody asked for, LastDeath is the last one's
+	// cause, and LastLines the end of what it wrote to stderr.
 	Restarts  int
 	LastDeath string
+	LastLines []string
+	// Least and Most say how many workers there are without and under load, MaxQueue
+	// how many requests may wait.
+	Least, Most, MaxQueue int
 	// Requests counts the answers of all workers, also of those that are gone.
 	Requests uint64
 	Async    bool
@@ -62,8 +69,9 @@ func (g *Group) Status() Status {
 	defer g.mu.Unlock()
 	s.Queued, s.Restarts, s.Requests, s.Async = g.queued, g.restarts, g.served, g.async
 	if !g.lastEnd.IsZero() {
-		s.LastDeath = g.lastEnd.String()
+		s.LastDeath, s.LastLines = g.lastEnd.String(), g.lastEnd.LastLines
 	}
+	s.Least, s.Most, s.MaxQueue = g.spec.Workers-g.spec.Elastic, g.spec.Workers, g.o.MaxQueue
 	answering := 0
 	for _, w := range g.workers {
 		ws := WorkerStatus{PID: w.pid, Since: w.since, InFlight: len(w.flights), Calls: len(w.calls), Requests: w.served, State: "idle"}
@@ -80,25 +88,8 @@ func (g *Group) Status() Status {
 		}
 		s.Workers = append(s.Workers, ws)
 	}
-	pausing := 0
-	for _, seat := range g.seats {
-		if !seat.until.IsZero() {
-			pausing++
-		}
-	}
-	switch {
-	case g.closed:
-		s.State = StateClosed
-	case answering == len(g.seats):
-		s.State = StateReady
-	case answering > 0:
-		s.State = StateDegraded
-		s.Reason = fmt.Sprintf("%d of %d workers answer", answering, len(g.seats))
-	case pausing > 0:
-		s.State, s.Reason = StateFailed, "no worker answers"
-	default:
-		s.State, s.Reason = StateLoading, "a worker is being started"
-	}
+	s.State, s.Reason = g.state(answering, time.Now())
+	s.Asleep = s.State == StateReady && len(g.seats) == 0
 	switch {
 	case s.State == StateReady || s.State == StateClosed:
 	case g.lastLoad != nil:
@@ -107,4 +98,51 @@ func (g *Group) Status() Status {
 		s.Reason += ": the last one " + s.LastDeath
 	}
 	return s
+}
+
+const (
+	// A worker that dies is replaced in some milliseconds. After this time without
+	// any, those who ask hear that nobody answers.
+	withoutBound = time.Second
+	// stallBound is how long requests may wait without any being answered.
+	stallBound = 10 * time.Second
+)
+
+// state judges the group by what clients see of it. mu is held.
+func (g *Group) state(answering int, now time.Time) (state State, reason string) {
+	pausing, dying := 0, false
+	for _, s := range g.seats {
+		if !s.until.IsZero() {
+			pausing++
+		}
+		if s.deaths > 1 && (s.w == nil || now.Sub(s.w.since) < g.o.MaxBackoff) {
+			dying = true
+		}
+	}
+	without := time.Duration(0)
+	if !g.without.IsZero() {
+		without = now.Sub(g.without)
+	}
+	stalled := now.Sub(g.moved)
+	switch {
+	case g.closed:
+		return StateClosed, ""
+	case !g.started:
+		return StateLoading, "a worker is being started"
+	case g.pending > max(answering, 1) && !g.async && stalled > stallBound:
+		return StateFailed, fmt.Sprintf("no answer for %s, and %d requests wait", stalled.Round(time.Second), g.pending-answering)
+	case len(g.seats) == 0 && g.queued == 0:
+		return StateReady, "" // it sleeps
+	case answering >= len(g.seats) && answering > 0 && !dying:
+		return StateReady, ""
+	case answering > 0 && dying:
+		return StateDegraded, "its workers die again and again"
+	case answering > 0:
+		return StateDegraded, fmt.Sprintf("%d of %d workers answer", answering, len(g.seats))
+	case pausing > 0:
+		return StateFailed, "no worker answers"
+	case without > withoutBound:
+		return StateFailed, fmt.Sprintf("no worker for %s: one is being started", without.Round(time.Second))
+	}
+	return StateLoading, "a worker is being started"
 }

@@ -51,6 +51,9 @@ type Options struct {
 	KillGrace time.Duration
 	// StopGrace is how long a worker may take to unload. Default 5 seconds.
 	StopGrace time.Duration
+	// MaxThreads bounds the threads of one worker, and MaxProcesses the processes that
+	// it has started: a worker with more is killed. Default 1024 and 256.
+	MaxThreads, MaxProcesses int
 	// MaxBackoff bounds the pause before the restart of what dies again and again.
 	// Default 10 seconds.
 	MaxBackoff time.Duration
@@ -79,6 +82,8 @@ func (o Options) withDefaults() Options {
 	set(&o.MaxReentry, 16)
 	set(&o.Concurrency, 256)
 	set(&o.OutputRate, 256<<10)
+	set(&o.MaxThreads, 1024)
+	set(&o.MaxProcesses, 256)
 	wait(&o.LoadStall, time.Minute)
 	wait(&o.KillGrace, 2*time.Second)
 	wait(&o.StopGrace, 5*time.Second)
@@ -108,13 +113,40 @@ type Spec struct {
 	Variables []string
 	// Threads caps the native thread pools of one worker. Default 1.
 	Threads int
-	// Workers is the number of processes. Default 1. More than one share the
-	// memory of the loaded model where that is safe.
+	// Workers is the number of processes, and the most of them where some are
+	// Elastic. Default 1. More than one share the memory of the loaded model where
+	// that is safe.
 	Workers int
+	// Elastic says how many of the Workers are started only when requests wait, and
+	// end when nobody has needed them for Limits.IdleAfter. With all of them elastic
+	// the endpoint sleeps without a process until the next request, which is held.
+	Elastic int
+	// Limits bound the life of the workers.
+	Limits Limits
 	// Env is the whole environment that user code finds, "NAME=value".
 	Env []string
+	// Batch has requests executed together. Default: one by one.
+	Batch Batch
 	// Extra is passed on to the Python side as it is.
 	Extra map[string]any
+}
+
+// Limits bound the life of one endpoint's workers. The zero value bounds nothing
+// but what the Pool's Options do.
+type Limits struct {
+	// MaxQueue bounds the requests that wait for a worker. Default Options.MaxQueue.
+	MaxQueue int
+	// IdleAfter is how long an elastic worker stays without requests. Default 1 minute.
+	IdleAfter time.Duration
+	// Memory is how many bytes one worker may take, with the processes that it has
+	// started; memory that it shares is divided among those who share it. A worker
+	// that takes more is killed.
+	Memory int64
+	// RecycleRequests has a worker replaced after about so many requests, and
+	// RecycleMemory when it takes more than so many bytes. The new one is ready
+	// before the old one leaves: no request is lost.
+	RecycleRequests int
+	RecycleMemory   int64
 }
 
 // Request is one question to an endpoint.
@@ -209,6 +241,10 @@ func (p *Pool) Run(ctx context.Context) error {
 		defer close(ended)
 		err = p.zygote.run(zygoteCtx)
 	}()
+	var watcher sync.WaitGroup
+	watcher.Go(func() { p.watch(zygoteCtx) })
+	defer watcher.Wait()
+	defer stopZygote()
 	select {
 	case <-ctx.Done():
 	case <-ended:
@@ -249,6 +285,10 @@ func (p *Pool) Start(ctx context.Context, spec Spec) (*Group, error) {
 	}
 	if spec.Threads <= 0 {
 		spec.Threads = 1
+	}
+	spec.Elastic = min(max(spec.Elastic, 0), spec.Workers)
+	if spec.Limits.IdleAfter <= 0 {
+		spec.Limits.IdleAfter = time.Minute
 	}
 	g := newGroup(p, spec)
 	p.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"clearmlserving/process"
@@ -126,7 +127,8 @@ func (z *zygote) live(ctx context.Context, dir string) (ready bool, err error) {
 	out := newOutput(log, z.o.OutputRate)
 	child, err := process.Start(ctx, process.Spec{
 		Path: z.o.Environment.program(), Args: []string{filepath.Join(dir, "zygote.py"), string(options)},
-		Env: cpuCaps(z.o.ZygoteEnv), ExtraFiles: []*os.File{theirs},
+		Env: cpuCaps(z.o.ZygoteEnv), ExtraFiles: []*os.File{theirs}, WhenWeDie: syscall.SIGTERM, // its children are its to end
+
 		LogLine: func(stream process.Stream, line []byte) { out.line(string(stream), line) },
 	})
 	_ = theirs.Close()

@@ -40,9 +40,15 @@ func dial(ctx context.Context, host string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A read that waits when the run ends is woken by its deadline.
-	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	return &conn{net: c, in: bufio.NewReaderSize(c, 16<<10), cancel: stop}, nil
+	opened := &conn{net: c, in: bufio.NewReaderSize(c, 16<<10), cancel: func() bool { return true }}
+	opened.endWith(ctx)
+	return opened, nil
+}
+
+// endWith wakes a read that waits when ctx ends, by its deadline.
+func (c *conn) endWith(ctx context.Context) {
+	c.cancel()
+	c.cancel = context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
 }
 
 func (c *conn) close() {

@@ -13,6 +13,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/netip"
 	"net/url"
 	"sync"
 	"time"
@@ -22,7 +24,8 @@ import (
 type Options struct {
 	// URL is a plain http one.
 	URL string
-	// Body is sent by POST, as ContentType (default application/json).
+	// Method is POST by default. Body is sent as ContentType (default application/json).
+	Method      string
 	Body        []byte
 	ContentType string
 	// Connections ask at the same time. Default 1.
@@ -31,6 +34,11 @@ type Options struct {
 	Warmup, Duration time.Duration
 	// Expect is the one right body; nil takes any. Another counts as wrong.
 	Expect []byte
+	// Owner tells which of the server's processes took the connection that has this
+	// local address, 0 while none has. When it is given, connections are closed and
+	// opened again until each of Owners processes has as many as the others.
+	Owner  func(local netip.AddrPort) (int, error)
+	Owners int
 }
 
 // Result is what was seen in the counted time.
@@ -41,6 +49,8 @@ type Result struct {
 	Latency  Histogram // of right answers
 	// FirstFailure says what the first failed request met.
 	FirstFailure error
+	// Uneven tells that an Owner was given, but connections kept landing unevenly.
+	Uneven bool
 }
 
 // PerSecond is the rate of right answers.
@@ -60,6 +70,9 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 	if o.ContentType == "" {
 		o.ContentType = "application/json"
 	}
+	if o.Method == "" {
+		o.Method = http.MethodPost
+	}
 	target, err := url.Parse(o.URL)
 	if err != nil || target.Scheme != "http" || target.Host == "" {
 		return nil, fmt.Errorf("ask %q: not a plain http URL", o.URL)
@@ -68,9 +81,17 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 	if target.Port() == "" {
 		host = net.JoinHostPort(target.Hostname(), "80")
 	}
-	request := fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nAccept: application/json\r\nContent-Length: %d\r\n\r\n",
-		target.RequestURI(), target.Host, o.ContentType, len(o.Body))
+	request := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nAccept: application/json\r\nContent-Length: %d\r\n\r\n",
+		o.Method, target.RequestURI(), target.Host, o.ContentType, len(o.Body))
 	request = append(request, o.Body...)
+	sum := &Result{}
+	conns := make([]*conn, o.Connections) // nil: opened at the first request
+	if o.Owner != nil && o.Owners > 1 && o.Connections >= o.Owners {
+		conns, sum.Uneven, err = spread(ctx, host, o)
+		if err != nil {
+			return nil, err
+		}
+	}
 
 	counted := time.Now().Add(o.Warmup)
 	end := counted.Add(o.Duration)
@@ -90,11 +111,11 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 		})
 	}
 	for i := range results {
-		all.Go(func() { ask(ctx, host, request, o.Expect, counted, end, &results[i]) })
+		all.Go(func() { ask(ctx, host, conns[i], request, o.Expect, counted, end, &results[i]) })
 	}
 	all.Wait()
 
-	sum := &Result{Took: time.Since(counted)}
+	sum.Took = time.Since(counted)
 	for i := range results {
 		r := &results[i]
 		sum.Requests += r.Requests
@@ -108,8 +129,10 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 }
 
 // ask is one connection's loop. A broken connection is opened again.
-func ask(ctx context.Context, host string, request, expect []byte, counted, end time.Time, r *Result) {
-	var c *conn
+func ask(ctx context.Context, host string, c *conn, request, expect []byte, counted, end time.Time, r *Result) {
+	if c != nil {
+		c.endWith(ctx)
+	}
 	defer func() {
 		if c != nil {
 			c.close()

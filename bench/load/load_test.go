@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -139,5 +140,35 @@ func TestWhatTheWarmUpSeesIsNotCounted(t *testing.T) {
 	}
 	if most := asked.Load() - asWarm.Load() + 2; int64(result.Requests) > most {
 		t.Errorf("counted %d, but only %d were asked after the warm-up", result.Requests, most)
+	}
+}
+
+func TestEachProcessGetsAsManyConnections(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+	opened := map[int]int{}
+	var n int
+	owner := func(netip.AddrPort) (int, error) { // three of four land on the first process
+		n++
+		process := 1
+		if n%4 == 0 {
+			process = 2
+		}
+		opened[process]++
+		return process, nil
+	}
+	result := run(t, load.Options{URL: url, Connections: 8, Owner: owner, Owners: 2})
+	if result.Uneven || result.Requests == 0 || result.Failed != 0 {
+		t.Errorf("%+v", result)
+	}
+	if opened[2] != 4 {
+		t.Errorf("%v connections were looked at; it ends when the second process has its 4", opened)
+	}
+}
+
+func TestOneProcessThatTakesAllIsTold(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "{}") })
+	result := run(t, load.Options{URL: url, Connections: 2, Owner: func(netip.AddrPort) (int, error) { return 1, nil }, Owners: 2})
+	if !result.Uneven || result.Requests == 0 {
+		t.Errorf("%+v", result)
 	}
 }

@@ -23,15 +23,10 @@ type app struct {
 
 	debug, yes bool
 	serviceID  string
-
-	// wait blocks until running instances serve a change; see wait.go.
-	wait waiter
 }
 
 func newApp(sys system) *app {
-	a := &app{sys: sys, print: printer{out: sys.stdout, err: sys.stderr}}
-	a.wait = a.waitForStatus
-	return a
+	return &app{sys: sys, print: printer{out: sys.stdout, err: sys.stderr}}
 }
 
 // globalFlags declares the flags that every command takes. The original has

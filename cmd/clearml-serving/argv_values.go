@@ -23,6 +23,10 @@ func checkValue(flag *pflag.Flag, value string) error {
 		if d, err := time.ParseDuration(value); err != nil || d <= 0 {
 			return fmt.Errorf("argument --%s: invalid duration: %s (for example 90s or 5m)", flag.Name, pyText(value))
 		}
+	case "size":
+		if _, err := parseSize(value); err != nil {
+			return fmt.Errorf("argument --%s: %w", flag.Name, err)
+		}
 	case "number", "numbers":
 		if _, err := strconv.ParseFloat(value, 64); err != nil {
 			return fmt.Errorf("argument --%s: invalid float value: %s", flag.Name, pyText(value))

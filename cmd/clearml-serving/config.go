@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"math"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 type serviceFlags struct {
 	baseURL, triton, kafka string
 	logFreq                number
+	auth                   string
 }
 
 func configCommand(a *app) *cobra.Command {
@@ -23,13 +25,16 @@ func configCommand(a *app) *cobra.Command {
 		Short: "Change the settings of a serving service",
 		Long:  `Change the settings of a serving service. An empty value ("") takes a setting away.`,
 		Example: `  clearml-serving config --triton-grpc-server triton:8001 --kafka-metric-server kafka:9092
-  clearml-serving config --metric-log-freq 0.1`,
+  clearml-serving config --metric-log-freq 0.1
+  clearml-serving config --auth on`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.baseURL, "base-serving-url", "", "address under which endpoints call each other on other machines")
 	flags.StringVar(&f.triton, "triton-grpc-server", "", "address of Triton's gRPC port")
 	flags.StringVar(&f.kafka, "kafka-metric-server", "", "address of the Kafka broker that statistics are sent to")
 	flags.Var(&f.logFreq, "metric-log-freq", "share of the requests whose variables are logged, 0 to 1")
+	flags.StringVar(&f.auth, "auth", "", "whether requests need a key, on or off (see auth create)")
+	mark(flags, "auth", markOurs)
 	wait.declare(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		return a.config(cmd.Context(), f, cmd.Flags().Changed, wait)
@@ -40,6 +45,9 @@ func configCommand(a *app) *cobra.Command {
 func (a *app) config(ctx context.Context, f serviceFlags, given func(flag string) bool, wait waitFlags) error {
 	if v := f.logFreq.value; v != nil && (math.IsNaN(*v) || *v < 0 || *v > 1) {
 		return &serving.FieldError{Field: serving.ParamMetricLoggingFreq, Value: pyFloat(*v), Why: "is not a share of requests: give a number from 0 to 1"}
+	}
+	if given("auth") && f.auth != "on" && f.auth != "off" {
+		return hint(fmt.Errorf("--auth %s: give on or off", pyText(f.auth)), "Try: clearml-serving config --auth on")
 	}
 	s, err := a.openForEdit(ctx)
 	if err != nil {
@@ -67,6 +75,12 @@ func (a *app) config(ctx context.Context, f serviceFlags, given func(flag string
 			a.print.line("Configuring serving service [id=%s] %s=%s", s.doc.ID, setting.shown, setting.value)
 		}
 		changed = append(changed, field{setting.name, setting.value})
+	}
+	if given("auth") {
+		if err := a.requireKeys(ctx, s, f.auth); err != nil {
+			return err
+		}
+		changed = append(changed, field{"auth", f.auth})
 	}
 	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"changed", changed}})
 }

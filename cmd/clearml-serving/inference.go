@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -18,8 +18,6 @@ import (
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/storage"
-	"clearmlserving/storage/file"
-	"clearmlserving/storage/https"
 	"clearmlserving/worker"
 )
 
@@ -47,7 +45,8 @@ When the ClearML server is away it goes on with what it knew last, also at start
 
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
-	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections")
+	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections",
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -100,7 +99,15 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	if err != nil {
 		return nil, err
 	}
-	cache, err := storage.NewCache(storage.CacheOptions{Dir: filepath.Join(setup.dataDir, "cache"), Adapters: adapters(client), Logger: log})
+	places, err := a.places(client)
+	if err != nil {
+		return nil, err
+	}
+	rewrites, err := a.rewrites(setup.dataDir, client.FilesURL())
+	if err != nil {
+		return nil, err
+	}
+	cache, err := storage.NewCache(storage.CacheOptions{Dir: filepath.Join(setup.dataDir, "cache"), Adapters: places, Rewrites: rewrites, Logger: log})
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +115,9 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	if err != nil {
 		return nil, err
 	}
-	admin, err := setup.sockets.open(ctx, adminSocket)
+	operators := adminSocket
+	operators.credentials = a.text("admin-token") != ""
+	admin, err := setup.sockets.open(ctx, operators)
 	if err != nil {
 		return nil, err
 	}
@@ -122,12 +131,23 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 		return nil, err
 	}
 	o.Listener, o.Admin, o.Python, o.Logger = serve, admin, engine, log
+	o.Exposed, o.AdminToken = serve.Open(), a.text("admin-token")
 	o.Source, o.Changes, o.Poll = source, setup.changes, setup.poll
 	o.Files = reconcile.CachedFiles{Cache: cache, Logger: log}
 	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Console: console, Logger: log}
+	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Console: console, Logger: log}
 	return inference.New(o), nil
+}
+
+// instanceName tells this instance apart from others of its service, on this
+// machine and elsewhere.
+func instanceName(port string) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return host + ":" + port
 }
 
 // cacheName keeps the states of services apart that are served from one data folder.
@@ -151,20 +171,9 @@ func (a *app) inferenceOptions() (inference.Options, error) {
 	maxConns, err3 := a.whole("max-connections")
 	o.RequestTimeout, o.MaxBody, o.MaxConnections = timeout, int64(maxBody)<<20, maxConns
 	o.Suffix = strings.Trim(a.text("serve-suffix"), "/")
-	return o, errors.Join(err, err2, err3)
-}
-
-// adapters are the places that models and code may come from.
-func adapters(client *clearml.Client) storage.Adapters {
-	web := https.New(https.Options{FileServer: client.FilesURL(), Header: func(url string) (http.Header, error) {
-		// A login that is under way belongs to the client, not to one download.
-		value, err := client.AuthHeader(context.Background(), url)
-		if err != nil || value == "" {
-			return nil, err
-		}
-		return http.Header{"Authorization": {value}}, nil
-	}})
-	return storage.Adapters{"file": file.Adapter{}, "http": web, "https": web}
+	origins, err4 := a.origins()
+	o.Origins = origins
+	return o, errors.Join(err, err2, err3, err4)
 }
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its
@@ -196,7 +205,9 @@ func (a *app) workerEnv(config clearml.Config) []string {
 		"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH",
 		"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 		"CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_CACHE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-		"AWS_DEFAULT_REGION", "AWS_PROFILE", "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY",
+		"AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE",
+		"GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY", "AZURE_STORAGE_CONNECTION_STRING",
+		"AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE", "CLEARML_AZURE_STORAGE_USE_DEFAULT_CREDENTIAL",
 		"CLEARML_CONFIG_FILE", "CLEARML_CACHE_DIR", "CLEARML_SERVING_TASK_ID", "CLEARML_DEFAULT_BASE_SERVE_URL", "CLEARML_LOG_LEVEL",
 	}
 	names = append(names, strings.FieldsFunc(a.text("worker-env"), func(r rune) bool { return r == ',' || r == ' ' })...)

@@ -98,9 +98,9 @@ by themselves within seconds.`,
 			root.AddCommand(c)
 		}
 	}
-	add(groupConfigure, listCommand(a), createCommand(a), configCommand(a), modelCommand(a), metricsCommand(a))
+	add(groupConfigure, listCommand(a), createCommand(a), configCommand(a), modelCommand(a), metricsCommand(a), authCommand(a))
 	add(groupRun, upCommand(a), serverCommand(a), inferenceCommand(a))
-	add(groupAssist, testCommand(a), envCommand(a), doctorCommand(a), versionCommand(a), completionCommand(a))
+	add(groupAssist, testCommand(a), envCommand(a), uiCommand(a), doctorCommand(a), versionCommand(a), completionCommand(a))
 	root.InitDefaultHelpCmd()
 	root.SetHelpTemplate(helpTemplate)
 	root.SetUsageTemplate(usageTemplate)

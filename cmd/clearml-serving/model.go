@@ -15,7 +15,7 @@ func modelCommand(a *app) *cobra.Command {
 	cmd.AddCommand(
 		modelListCommand(a), modelAddCommand(a), modelRemoveCommand(a), modelUploadCommand(a),
 		modelCanaryCommand(a), modelAutoUpdateCommand(a),
-		modelRecordCommand(a), modelGoldenCommand(a), modelShadowCommand(a),
+		modelRecordCommand(a), modelGoldenCommand(a), modelShadowCommand(a), modelLimitsCommand(a),
 	)
 	return cmd
 }

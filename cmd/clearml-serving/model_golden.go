@@ -224,6 +224,7 @@ func (a *app) checkSample(ctx context.Context, base string, endpoint serving.End
 	if sample.ContentType != "" {
 		req.Header.Set("Content-Type", sample.ContentType)
 	}
+	a.showServeKey(req)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err.Error()

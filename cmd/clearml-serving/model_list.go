@@ -16,14 +16,15 @@ func modelListCommand(a *app) *cobra.Command {
 		Use:   "list",
 		Short: "List the endpoints of a serving service",
 		Long: `List the endpoints, auto-updated endpoints and canaries of a serving service, as
-JSON by kind. With --verbose a table follows that says what the running
-inference service does with each.`,
+JSON by kind. With --verbose a table follows that says what the running instances
+of the service do with each: "ready 2/3" when one of three is not ready, and why.
+They are found on the ClearML server; with --serve-url one is asked directly.`,
 		Example: `  clearml-serving model list
   clearml-serving model list --verbose
   clearml-serving --json model list`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.modelList(cmd.Context(), verbose) },
 	}
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "add a table with the state of the running inference service")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "add a table with the state of the running instances")
 	mark(cmd.Flags(), "verbose", markOurs)
 	a.declare(cmd.Flags(), "serve-url")
 	return cmd
@@ -69,16 +70,18 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 		{"broken", showBroken(s.config, serving.Sections()...)},
 	}
 	if verbose {
-		live, err := a.liveState(ctx)
-		if err != nil {
+		f, err := a.fleet(ctx, s)
+		switch {
+		case err != nil:
 			a.print.notice("Notice: the state of the running service is not known: %v", err)
-		} else if live.ServiceID != s.doc.ID {
-			a.print.notice("Notice: the inference service at %s serves another serving service, id=%s", live.url, live.ServiceID)
-			live = nil
+		case len(f.instances)+len(f.silent) == 0:
+			a.print.notice("Notice: the state of the running service is not known: %v", noInstance())
 		}
-		a.printEndpointTable(s, live)
-		a.printCopies(live)
-		result = append(result, field{"live", live.forJSON()})
+		a.printEndpointTable(s, f)
+		a.printInstances(s, f)
+		a.printCopies(f)
+		a.printBatching(f)
+		result = append(result, field{"instances", f.forJSON()})
 	}
 	return a.print.result(result)
 }
@@ -160,12 +163,12 @@ func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) 
 	}
 }
 
-// printEndpointTable shows what is configured beside what is running; live may be nil.
-func (a *app) printEndpointTable(s *service, live *liveState) {
+// printEndpointTable shows what is configured beside what the instances do with it.
+func (a *app) printEndpointTable(s *service, f fleet) {
 	var rows [][]string
 	row := func(url, kind, engine, model string) {
-		state, requests, failed, mean, reason := live.of(serving.CleanURL(url))
-		rows = append(rows, []string{"/" + url, kind, engine, model, state, requests, failed, mean, reason})
+		r := f.of(serving.CleanURL(url))
+		rows = append(rows, []string{"/" + url, kind, engine, model, r.state, r.requests, r.failed, r.mean, r.note})
 	}
 	for _, key := range keys(s.config.Endpoints) {
 		e := s.config.Endpoints[key]
@@ -176,8 +179,8 @@ func (a *app) printEndpointTable(s *service, live *liveState) {
 		row(string(e.URL()), "auto-update", e.EngineType, string(e.ModelID))
 	}
 	for _, key := range keys(s.config.Canaries) {
-		state, reason := live.ofCanary(serving.CleanURL(key))
-		rows = append(rows, []string{"/" + string(serving.CleanURL(key)), "canary", "", "", state, "", "", "", reason})
+		state, note := f.ofCanary(serving.CleanURL(key))
+		rows = append(rows, []string{"/" + string(serving.CleanURL(key)), "canary", "", "", state, "", "", "", note})
 	}
 	a.print.line("")
 	a.print.table([]string{"ENDPOINT", "KIND", "ENGINE", "MODEL", "STATE", "REQUESTS", "ERRORS", "MEAN", "NOTE"}, rows)

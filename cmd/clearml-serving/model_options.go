@@ -8,7 +8,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// What model record, model golden and model shadow share: each sets one of the
+// What model record, model golden, model shadow and model limits share: each sets one of the
 // options of an endpoint, or takes it off.
 
 // errNoOption says that there is nothing to take off.
@@ -67,28 +67,34 @@ func showOptions(o serving.EndpointOptions) any {
 	if sh := o.Shadow; sh != nil {
 		shown = append(shown, field{"shadow", object{{"to", sh.To}, {"share", sh.Share}, {"tolerance", sh.Tolerance}}})
 	}
+	if o.Limits != nil {
+		shown = append(shown, field{"limits", showLimits(*o.Limits)})
+	}
 	return shown
 }
 
-// printCopies shows what recordings and shadow traffic have come to.
-func (a *app) printCopies(live *liveState) {
-	if live == nil {
-		return
-	}
-	if len(live.Shadows) > 0 {
-		var rows [][]string
-		for _, s := range live.Shadows {
-			rows = append(rows, []string{"/" + string(s.From), "/" + string(s.To), fmt.Sprint(s.Share), fmt.Sprint(s.Shadowed), fmt.Sprint(s.Equal), fmt.Sprint(s.Different), fmt.Sprint(s.Errors), fmt.Sprint(s.Dropped)})
+// printCopies shows what recordings and shadow traffic have come to, instance by
+// instance when there are several.
+func (a *app) printCopies(f fleet) {
+	var shadows, recordings [][]string
+	for _, l := range f.instances {
+		where := ""
+		if name := f.called(l); name != "" {
+			where = " on " + l.name
 		}
-		a.print.line("")
-		a.print.table([]string{"SHADOW OF", "TO", "SHARE", "SENT", "EQUAL", "DIFFERENT", "ERRORS", "DROPPED"}, rows)
-	}
-	if len(live.Recordings) > 0 {
-		var rows [][]string
-		for _, r := range live.Recordings {
-			rows = append(rows, []string{"/" + string(r.URL), fmt.Sprint(r.Recorded), fmt.Sprint(r.Dropped), fmt.Sprint(r.Skipped), r.Problem})
+		for _, s := range l.Shadows {
+			shadows = append(shadows, []string{"/" + string(s.From) + where, "/" + string(s.To), fmt.Sprint(s.Share), fmt.Sprint(s.Shadowed), fmt.Sprint(s.Equal), fmt.Sprint(s.Different), fmt.Sprint(s.Errors), fmt.Sprint(s.Dropped)})
 		}
+		for _, r := range l.Recordings {
+			recordings = append(recordings, []string{"/" + string(r.URL) + where, fmt.Sprint(r.Recorded), fmt.Sprint(r.Dropped), fmt.Sprint(r.Skipped), r.Problem})
+		}
+	}
+	if len(shadows) > 0 {
 		a.print.line("")
-		a.print.table([]string{"RECORDING OF", "RECORDED", "DROPPED", "SKIPPED", "NOTE"}, rows)
+		a.print.table([]string{"SHADOW OF", "TO", "SHARE", "SENT", "EQUAL", "DIFFERENT", "ERRORS", "DROPPED"}, shadows)
+	}
+	if len(recordings) > 0 {
+		a.print.line("")
+		a.print.table([]string{"RECORDING OF", "RECORDED", "DROPPED", "SKIPPED", "NOTE"}, recordings)
 	}
 }

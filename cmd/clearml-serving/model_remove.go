@@ -67,7 +67,7 @@ func (a *app) modelRemove(ctx context.Context, endpoint string, wait waitFlags) 
 		for _, option := range []struct {
 			on      bool
 			command string
-		}{{kept.Record != nil, "record"}, {kept.Golden != nil, "golden"}, {kept.Shadow != nil, "shadow"}} {
+		}{{kept.Record != nil, "record"}, {kept.Golden != nil, "golden"}, {kept.Shadow != nil, "shadow"}, {kept.Limits != nil, "limits"}} {
 			if option.on {
 				a.print.notice("Notice: an option of '%s' is kept; to remove it: clearml-serving --id %s model %s --endpoint %s --off", serving.CleanURL(endpoint), s.doc.ID, option.command, url)
 			}

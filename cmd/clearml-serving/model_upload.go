@@ -57,7 +57,7 @@ that code instead of its own, so that model and code change together.`,
 	flags.BoolVar(&f.publish, "publish", false, "publish the model: it can no longer be changed")
 	flags.StringVar(&f.path, "path", "", "file or folder to upload; a folder is packed as a zip")
 	flags.StringVar(&f.url, "url", "", "address of a file that is only registered")
-	flags.StringVar(&f.destination, "destination", "", "where to upload to (default: the service's own, else the file server)")
+	flags.StringVar(&f.destination, "destination", "", "where to upload to: an http, s3, gs or azure address, or file:// (default: the service's own, else the file server)")
 	flags.StringVar(&f.preprocess, "preprocess", "", "file or folder with the class Preprocess that belongs to this model, for model auto-update")
 	mark(flags, "preprocess", markOurs)
 	return cmd
@@ -144,7 +144,7 @@ func (f *uploadFlags) check(serviceID string) error {
 // uploadModelFile brings a file or a packed folder to the destination and
 // returns its address. It never overwrites a file that another model refers to.
 func (a *app) uploadModelFile(ctx context.Context, client *clearml.Client, doc *clearml.Service, destination, name string) (string, error) {
-	if err := checkDestination(doc, destination, name); err != nil {
+	if err := a.checkDestination(client, destination); err != nil {
 		return "", err
 	}
 	full, err := filepath.Abs(name)
@@ -163,7 +163,7 @@ func (a *app) uploadModelFile(ctx context.Context, client *clearml.Client, doc *
 		file, fileName = packed.file, packed.name
 	}
 	object := path.Join(doc.StoragePath(), "models", fileName)
-	taken, err := client.Models(ctx, clearml.ModelFilter{URI: clearml.FileURL(destination, object), Limit: 1})
+	taken, err := client.Models(ctx, clearml.ModelFilter{URI: fileURL(destination, object), Limit: 1})
 	if err != nil {
 		return "", fmt.Errorf("look for other models of that file: %w", err)
 	}
@@ -177,18 +177,10 @@ func (a *app) uploadModelFile(ctx context.Context, client *clearml.Client, doc *
 	return a.uploadFile(ctx, client, destination, object, file)
 }
 
-func checkDestination(doc *clearml.Service, destination, name string) error {
-	if scheme := storage.Scheme(destination); scheme != "http" && scheme != "https" {
-		return hint(fmt.Errorf("upload '%s': destination %s: this version uploads to http and https file servers only", name, storage.Redact(destination)),
-			"Try: upload it with your own tools, then register it: clearml-serving --id %s model upload … --url %s/…", doc.ID, destination)
-	}
-	return nil
-}
-
 // uploadModelCode brings the code that belongs to a model to the destination. Its
 // address holds its hash: a model's code, like its file, never changes.
 func (a *app) uploadModelCode(ctx context.Context, client *clearml.Client, doc *clearml.Service, destination, name string) (*serving.ModelCode, error) {
-	if err := checkDestination(doc, destination, name); err != nil {
+	if err := a.checkDestination(client, destination); err != nil {
 		return nil, err
 	}
 	c, err := a.packCode(ctx, name)
@@ -220,9 +212,15 @@ func (a *app) uploadFile(ctx context.Context, client *clearml.Client, destinatio
 	}
 	bar := a.progress(path.Base(object), info.Size())
 	defer bar.done()
-	uri, err := client.Upload(ctx, destination, object, f, info.Size(), bar.set)
+	uri := fileURL(destination, object)
+	switch storage.Scheme(destination) {
+	case "http", "https":
+		uri, err = client.Upload(ctx, destination, object, f, info.Size(), bar.set)
+	default:
+		err = a.store(ctx, client, uri, f, info.Size(), bar)
+	}
 	if err != nil {
-		return "", fmt.Errorf("upload '%s' to %s: %w", file, destination, err)
+		return "", fmt.Errorf("upload '%s' to %s: %w", file, storage.Redact(destination), err)
 	}
 	return uri, nil
 }

@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 //	capture NAME REGEXP   set a variable to the first group found in the last stdout
 //	api CALL JSON [NAME]  make a call of the ClearML API; with NAME, set it to the answer's id
 //	answers FILE          check the last answer of api against lines, each a regular expression
+//	instance KEY NAME FILE
+//	                      record an instance of service $SID whose report is the file
+//	                      (with variables); $TASK_KEY is its task
 //	status FILE           serve the file (with variables) as the /status of an inference service
 //	readfile URL FILE     check that a stored file has that content
 func TestScripts(t *testing.T) {
@@ -45,7 +48,7 @@ func TestScripts(t *testing.T) {
 		Setup:               startServer,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": scriptExits, "capture": scriptCapture, "api": scriptAPI, "answers": scriptAnswers,
-			"status": scriptStatus, "readfile": scriptReadFile,
+			"status": scriptStatus, "instance": scriptInstance, "readfile": scriptReadFile,
 		},
 	})
 }
@@ -196,6 +199,25 @@ func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {
 		serving.Wait()
 	})
 	ts.Setenv("SERVE", "http://"+l.Addr().String())
+}
+
+func scriptInstance(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: instance KEY NAME FILE")
+	}
+	variable := "TASK_" + args[0]
+	if ts.Getenv(variable) == "" {
+		scriptAPI(ts, false, []string{"tasks.create", fmt.Sprintf(`{"name":"an instance","type":"inference","parent":%q}`, ts.Getenv("SID")), variable})
+	}
+	task := ts.Getenv(variable)
+	report := strings.TrimSpace(os.Expand(ts.ReadFile(args[2]), ts.Getenv))
+	if report != "" {
+		report = strings.Replace(report, "{", fmt.Sprintf(`{"instance":%q,`, args[1]), 1)
+	}
+	text, err := json.Marshal(report)
+	ts.Check(err)
+	scriptAPI(ts, false, []string{"tasks.started", fmt.Sprintf(`{"task":%q,"force":true}`, task)})
+	scriptAPI(ts, false, []string{"tasks.edit_configuration", fmt.Sprintf(`{"task":%q,"force":true,"configuration":[{"name":"serving_instance","value":%s}]}`, task, text)})
 }
 
 func scriptReadFile(ts *testscript.TestScript, neg bool, args []string) {

@@ -25,7 +25,8 @@ you alone. A shell gets everything that the SDK needs by:
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runServer(cmd.Context()) },
 	}
-	a.declare(cmd.Flags(), "api-addr", "files-addr", "addr-fallback")
+	a.declare(cmd.Flags(), "api-addr", "files-addr", "files-destination", "addr-fallback", "api-tls-cert", "api-tls-key", "database-url", "events-retention")
+	cmd.AddCommand(backupCommand(a), restoreCommand(a))
 	return cmd
 }
 
@@ -44,7 +45,7 @@ func (a *app) runServer(ctx context.Context) error {
 	}
 	return runParts(ctx, log, a.controlPlanePart(server, sockets, func() error {
 		a.greet(dir, sockets.urls)
-		return nil
+		return a.greetBrowser(ctx, server)
 	}))
 }
 
@@ -64,13 +65,26 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 	if err != nil {
 		return nil, err
 	}
+	place, root, err := a.filesPlace(ctx)
+	if err != nil {
+		return nil, err
+	}
 	c := &controlPlane{api: api, files: files}
+	retention, err := a.eventsRetention()
+	if err != nil {
+		return nil, err
+	}
 	c.Server, err = controlplane.New(controlplane.Options{
-		DataDir: dir, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
+		DatabaseURL: a.text("database-url"), EventsRetention: retention,
+		DataDir: dir, FilesPlace: place, FilesRoot: root, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
 		Ready: func() { c.ready() }, Logger: log.With("part", "server"),
 	})
 	if err != nil {
 		return nil, err
+	}
+	// Before the data plane of this process looks for files under earlier addresses.
+	if err := sockets.keepFilesAddress(); err != nil {
+		return nil, closeOnError(c, err)
 	}
 	return c, nil
 }

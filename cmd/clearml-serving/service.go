@@ -107,12 +107,19 @@ func (s *service) reload(ctx context.Context) error {
 }
 
 // hash is the change marker of the service as it was read.
-func (s *service) hash() string {
+func (s *service) hash() string { return s.config.StateHash(s.artifactHashes()) }
+
+// digests are the change markers of the single urls.
+func (s *service) digests() map[serving.EndpointURL]string {
+	return s.config.Digests(s.artifactHashes())
+}
+
+func (s *service) artifactHashes() map[string]string {
 	hashes := make(map[string]string, len(s.doc.Artifacts))
 	for name, artifact := range s.doc.Artifacts {
 		hashes[name] = artifact.Hash
 	}
-	return s.config.StateHash(hashes)
+	return hashes
 }
 
 // printSync prints what the original prints when it has read the state.

@@ -33,6 +33,11 @@ type sockets struct {
 // registered under them.
 const lastAddresses = "last-addresses.json"
 
+// filesAddresses keeps every address that the file server of this data folder ever
+// had. Files stay registered under the one they were uploaded to; who reads them
+// finds the server by this list when it has another.
+const filesAddresses = "files-addresses.json"
+
 // socket describes a listener that a role wants.
 type socket struct {
 	name   string // in endpoints.json
@@ -40,13 +45,15 @@ type socket struct {
 	// credentials: whoever connects must show some. open: it may be reached from
 	// other machines without. Neither: loopback only.
 	credentials, open bool
+	tls               string   // the option of its certificate begins so
+	protocols         []string // over TLS; nil for all
 }
 
 var (
-	serveSocket = socket{name: "serve", option: "serve-addr", open: true}
-	apiSocket   = socket{name: "api", option: "api-addr", credentials: true}
-	filesSocket = socket{name: "files", option: "files-addr", credentials: true}
-	adminSocket = socket{name: "admin", option: "admin-addr"}
+	serveSocket = socket{name: "serve", option: "serve-addr", open: true, tls: "tls", protocols: []string{"http/1.1"}}
+	apiSocket   = socket{name: "api", option: "api-addr", credentials: true, tls: "api-tls"}
+	filesSocket = socket{name: "files", option: "files-addr", credentials: true, tls: "api-tls"}
+	adminSocket = socket{name: "admin", option: "admin-addr", tls: "admin-tls"}
 )
 
 func (a *app) newSockets(dataDir string, log *slog.Logger) *sockets {
@@ -69,6 +76,7 @@ func (s *sockets) open(ctx context.Context, want socket) (*listen.Listener, erro
 	}
 	addr := s.app.text(want.option)
 	o := listen.Options{Name: want.name, Addr: addr, Flag: "--" + want.option, Credentials: want.credentials, AllowOpen: want.open, Logger: s.log}
+	o.TLS, o.Protocols = s.app.tlsFiles(want.tls), want.protocols
 	if before, err := url.Parse(s.before[want.name]); fallback && err == nil && before.Host != "" {
 		o.Addr = before.Host
 	}
@@ -84,9 +92,6 @@ func (s *sockets) open(ctx context.Context, want socket) (*listen.Listener, erro
 	if l.Wanted() != "" {
 		s.log.Warn("address is taken, listening on a free one", "listener", want.name, "taken", l.Wanted(), "url", l.URL())
 	}
-	if l.Open() {
-		s.log.Warn("this listener can be reached from other machines without credentials", "listener", want.name, "url", l.URL(), "hint", "--"+want.option+" 127.0.0.1:"+portOf(l.Addr()))
-	}
 	s.opened = append(s.opened, l)
 	s.urls[want.name] = l.URL()
 	return l, nil
@@ -98,6 +103,18 @@ func portOf(addr net.Addr) string {
 		return "0"
 	}
 	return port
+}
+
+// tlsFiles reads the options of a certificate, nil when none is given.
+func (a *app) tlsFiles(prefix string) *listen.TLSFiles {
+	f := listen.TLSFiles{Cert: a.text(prefix + "-cert"), Key: a.text(prefix + "-key")}
+	if prefix != "api-tls" { // its callers show credentials anyway
+		f.ClientCA = a.text(prefix + "-client-ca")
+	}
+	if f == (listen.TLSFiles{}) {
+		return nil
+	}
+	return &f
 }
 
 // announce tells where the listeners are; it is done when everything behind
@@ -120,6 +137,34 @@ func (s *sockets) announce() error {
 	s.told = listen.NewRegistry(file)
 	if err := s.told.SetAll(s.urls); err != nil {
 		return fmt.Errorf("tell where the listeners are: %w", err)
+	}
+	return nil
+}
+
+// keepFilesAddress adds the address of the file server to those it had.
+func (s *sockets) keepFilesAddress() error {
+	now, serves := s.urls[filesSocket.name]
+	if !serves {
+		return nil
+	}
+	file := filepath.Join(s.dir, filesAddresses)
+	known, err := listen.ReadRegistry(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the earlier addresses of the file server: %w", err)
+	}
+	all := maps.Clone(known.URLs)
+	if all == nil {
+		all = map[string]string{}
+	}
+	if before := s.before[filesSocket.name]; before != "" {
+		all[before] = "files" // of a version that kept no list
+	}
+	if all[now] != "" {
+		return nil
+	}
+	all[now] = "files"
+	if err := listen.NewRegistry(file).SetAll(all); err != nil {
+		return fmt.Errorf("keep the address of the file server: %w", err)
 	}
 	return nil
 }

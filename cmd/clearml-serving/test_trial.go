@@ -95,6 +95,7 @@ func (t *trial) close() { _ = os.RemoveAll(t.dir) } // the system clears its tem
 // kept in the cache of the data folder, where a service finds it again.
 func (t *trial) openFiles(ctx context.Context) error {
 	places, dir := storage.Adapters{"file": file.Adapter{}}, filepath.Join(t.dir, "cache")
+	var rewrites []storage.Rewrite
 	local := localFiles{}
 	switch {
 	case t.flags.model != "":
@@ -119,9 +120,15 @@ func (t *trial) openFiles(ctx context.Context) error {
 			return notFound("model %s does not exist on the ClearML server", t.flags.modelID)
 		}
 		t.model.URI = models[0].URI
-		places, dir = adapters(client), filepath.Join(t.dataDir, "cache")
+		if places, err = t.a.places(client); err != nil {
+			return err
+		}
+		if rewrites, err = t.a.rewrites(t.dataDir, client.FilesURL()); err != nil {
+			return err
+		}
+		dir = filepath.Join(t.dataDir, "cache")
 	}
-	cache, err := storage.NewCache(storage.CacheOptions{Dir: dir, Adapters: places})
+	cache, err := storage.NewCache(storage.CacheOptions{Dir: dir, Adapters: places, Rewrites: rewrites})
 	if err != nil {
 		return err
 	}

@@ -2,21 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"net/http"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
-	"clearmlserving/listen"
 	"clearmlserving/serving"
 )
 
@@ -28,18 +21,12 @@ type waitFlags struct {
 
 func (w *waitFlags) declare(a *app, cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.BoolVar(&w.wait, "wait", false, "end only when the running inference service serves the change, or says why not")
+	flags.BoolVar(&w.wait, "wait", false, "end only when all running instances serve the change, or say why one does not")
 	flags.DurationVar(&w.timeout, "wait-timeout", 5*time.Minute, "how long --wait waits, for example 90s")
 	mark(flags, "wait", markOurs)
 	mark(flags, "wait-timeout", markOurs)
 	a.declare(flags, "serve-url")
 }
-
-// waiter blocks until running instances serve the state with that hash and the
-// named urls in it (all, when none is named) have loaded. It returns errTimedOut when ctx ends first, and
-// the reason when an endpoint cannot be loaded. refresh gives the hash of the
-// stored state of this moment: somebody may have changed it further.
-type waiter func(ctx context.Context, serviceID, hash string, endpoints []serving.EndpointURL, refresh func(context.Context) (string, error)) error
 
 // finish ends a command that has changed a service: it waits when asked to, and
 // prints the result for scripts.
@@ -50,128 +37,141 @@ func (a *app) finish(ctx context.Context, s *service, w waitFlags, endpoints []s
 		}
 		waiting, cancel := context.WithTimeout(ctx, w.timeout)
 		defer cancel()
-		err := a.wait(waiting, s.doc.ID, s.hash(), endpoints, func(ctx context.Context) (string, error) {
-			err := s.reload(ctx)
-			return s.hash(), err
-		})
+		instances, err := a.wait(waiting, s, endpoints)
 		if err != nil {
 			return fmt.Errorf("the change is stored, but waiting for it ended: %w", err)
 		}
-		a.print.line("The running inference service serves the change")
-		result = append(result, field{"live", true})
+		if instances == 1 {
+			a.print.line("The running inference service serves the change")
+		} else {
+			a.print.line("All %d running inference services serve the change", instances)
+		}
+		result = append(result, field{"live", true}, field{"instances", instances})
 	}
 	return a.print.result(append(result, field{"state_hash", s.hash()}))
 }
 
 const (
 	statusInterval = 200 * time.Millisecond
-	// A later change of somebody else moves the hash on: every so many looks
-	// the stored state is read again.
+	// A later change of somebody else moves the wanted state on: every so many
+	// looks the stored state is read again.
 	statusRefresh = 15
+	// An instance that has just started needs a moment until it is recorded. One
+	// that runs on this machine is surely on its way.
+	findPatience, findPatienceHere = 2 * time.Second, 15 * time.Second
 )
 
-// waitForStatus is the waiter that asks one inference service for its status.
-func (a *app) waitForStatus(ctx context.Context, serviceID, hash string, endpoints []serving.EndpointURL, refresh func(context.Context) (string, error)) error {
+// wait blocks until all live instances serve the state that s holds and the named
+// urls in it (everything, when none is named) have loaded, and returns how many
+// these are. It fails with errTimedOut when ctx ends first, and with the reason
+// and the instance when an endpoint cannot be loaded.
+func (a *app) wait(ctx context.Context, s *service, named []serving.EndpointURL) (instances int, err error) {
 	ticker := time.NewTicker(statusInterval)
 	defer ticker.Stop()
-	reason := "it has not taken in the change"
+	begun := time.Now()
+	patience := findPatience
+	if _, err := a.serveURL(); err == nil {
+		patience = findPatienceHere
+	}
+	reason := "no running inference service is known"
 	for looks := 1; ; looks++ {
-		live, err := a.liveState(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return stillWaiting(ctx, reason)
-			}
-			return err
+		f, err := a.fleet(ctx, s)
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return 0, stillWaiting(ctx, reason)
+		case err != nil:
+			return 0, err
+		case looks == 1:
+			a.noticeSilent(f)
 		}
-		if live.ServiceID != "" && live.ServiceID != serviceID {
-			return hint(fmt.Errorf("the inference service at %s serves another serving service, id=%s", live.url, live.ServiceID),
-				"Try: clearml-serving inference --id %s   (in another terminal), or --serve-url with the address of one that serves it", serviceID)
-		}
-		reason = "it has not taken in the change"
-		if live.StateHash == hash {
+		if len(f.instances) > 0 {
 			var done bool
-			if done, reason, err = live.settled(endpoints); done || err != nil {
-				return err
+			if done, reason, err = f.serve(s, named); done || err != nil {
+				return len(f.instances), err
 			}
-		} else if looks%statusRefresh == 0 {
-			if hash, err = refresh(ctx); err != nil && ctx.Err() == nil {
-				return err
+			if looks%statusRefresh == 0 {
+				if err := s.reload(ctx); err != nil && ctx.Err() == nil {
+					return 0, err
+				}
 			}
+		} else if time.Since(begun) > patience || ctx.Err() != nil {
+			return 0, noInstance()
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return stillWaiting(ctx, reason)
+			if len(f.instances) == 0 {
+				return 0, noInstance()
+			}
+			return 0, stillWaiting(ctx, reason)
 		}
 	}
+}
+
+func noInstance() error {
+	return hint(errors.New("no running inference service of this serving service is known"),
+		"Try: clearml-serving up   (starts one), or --serve-url with the address of a running one")
+}
+
+// serve tells whether every instance serves the state of s, and which does not
+// and why. It is an error when one cannot: all that hinders is named.
+func (f fleet) serve(s *service, named []serving.EndpointURL) (done bool, reason string, err error) {
+	var waiting, hindered []string
+	var failure error
+	for _, l := range f.instances {
+		done, reason, err := l.serves(s, named)
+		switch {
+		case err != nil:
+			hindered = append(hindered, f.called(l)+err.Error())
+			failure = err
+		case !done:
+			waiting = append(waiting, f.called(l)+reason)
+		}
+	}
+	switch {
+	case len(hindered) == 1 && len(f.instances) == 1:
+		return false, "", failure
+	case len(hindered) > 0:
+		serving := len(f.instances) - len(hindered) - len(waiting)
+		return false, "", hint(fmt.Errorf("%s; %d of %d instances serve it", strings.Join(hindered, "; "), serving, len(f.instances)), "Try: clearml-serving model list --verbose")
+	}
+	return len(waiting) == 0, strings.Join(waiting, "; "), nil
+}
+
+// serves is serve for one instance.
+func (l *liveState) serves(s *service, named []serving.EndpointURL) (done bool, reason string, err error) {
+	if !l.follows(s, named) {
+		reason := "it has not taken in the change"
+		if l.SourceError != "" {
+			reason += ": it cannot read its configuration: " + l.SourceError
+		}
+		return false, reason, nil
+	}
+	return l.settled(named)
+}
+
+// follows tells whether the instance has taken in what is stored for the named
+// urls. Without names, or from an instance that does not tell url by url, it is
+// the state as a whole.
+func (l *liveState) follows(s *service, named []serving.EndpointURL) bool {
+	if len(named) == 0 || len(l.Digests) == 0 {
+		return l.StateHash == s.hash()
+	}
+	wanted := s.digests()
+	for _, url := range named {
+		if url = serving.CleanURL(string(url)); l.Digests[url] != wanted[url] {
+			return false
+		}
+	}
+	return true
 }
 
 func stillWaiting(ctx context.Context, reason string) error {
 	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return ctx.Err()
 	}
-	return hint(&marked{error: fmt.Errorf("timed out: %s; the inference service goes on by itself", reason), kind: errTimedOut},
+	return hint(&marked{error: fmt.Errorf("timed out: %s; what runs goes on by itself", reason), kind: errTimedOut},
 		"Try: clearml-serving model list --verbose   (shows what it does), or a longer --wait-timeout")
-}
-
-// liveState is what a running inference service tells of itself.
-type liveState struct {
-	inference.Status
-	url string
-}
-
-// maxStatus bounds how much of an answer is read: some 50,000 endpoints.
-const maxStatus = 64 << 20
-
-// liveState asks the running inference service what it serves.
-func (a *app) liveState(ctx context.Context) (*liveState, error) {
-	base, err := a.serveURL()
-	if err != nil {
-		return nil, err
-	}
-	live := &liveState{url: base}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/status", nil)
-	if err != nil {
-		return nil, fmt.Errorf("--serve-url %s: %w", base, err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, hint(fmt.Errorf("ask the inference service for its status: %w", err), "Try: clearml-serving up   (starts one), or --serve-url with the address of a running one")
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask the inference service at %s for its status: it answers %s; is it a clearml-serving inference service?", base, resp.Status)
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxStatus)).Decode(&live.Status); err != nil {
-		return nil, fmt.Errorf("read the status of the inference service at %s: %w", base, err)
-	}
-	return live, nil
-}
-
-// serveURL is the address of a running inference service: as given, else the
-// one whose address lies in the data folder.
-func (a *app) serveURL() (string, error) {
-	if url := a.text("serve-url"); url != "" {
-		if !strings.Contains(url, "://") {
-			url = "http://" + url
-		}
-		return strings.TrimRight(url, "/"), nil
-	}
-	dir, err := a.dataDir()
-	if err != nil {
-		return "", err
-	}
-	file := filepath.Join(dir, "endpoints.json")
-	endpoints, err := listen.ReadRegistry(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) || (err == nil && endpoints.URLs["serve"] == ""):
-		return "", hint(fmt.Errorf("no running inference service is known (%s names none)", file), "Try: clearml-serving up   (starts one), or --serve-url with the address of a running one")
-	case err != nil:
-		return "", err
-	}
-	return strings.TrimRight(endpoints.URLs["serve"], "/"), nil
 }
 
 // settled tells whether what is named (endpoints, monitorings, canaries) has
@@ -207,18 +207,6 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 	return true, "", nil
 }
 
-func (l *liveState) of(url serving.EndpointURL) (state, requests, failed, mean, reason string) {
-	if l == nil {
-		return "unknown", "", "", "", ""
-	}
-	for _, e := range l.Endpoints {
-		if e.URL == url {
-			return e.State, fmt.Sprint(e.Requests), fmt.Sprint(e.Errors), milliseconds(e.MeanMS), reasonOf(e)
-		}
-	}
-	return "not served", "", "", "", ""
-}
-
 func reasonOf(e reconcile.EndpointStatus) string {
 	reason := e.Model.Reason
 	if e.Failure != nil {
@@ -226,28 +214,4 @@ func reasonOf(e reconcile.EndpointStatus) string {
 	}
 	reason, _, _ = strings.Cut(reason, "\n")
 	return reason
-}
-
-func (l *liveState) ofCanary(url serving.EndpointURL) (state, reason string) {
-	if l == nil {
-		return "unknown", ""
-	}
-	for _, c := range l.Canaries {
-		if c.URL != url {
-			continue
-		}
-		if len(c.Shares) == 0 {
-			return "failed", c.Problem
-		}
-		return "ready", c.Problem
-	}
-	return "not served", ""
-}
-
-// forJSON is the state as it was told, null when it is not known.
-func (l *liveState) forJSON() any {
-	if l == nil {
-		return nil
-	}
-	return l.Status
 }

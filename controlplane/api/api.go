@@ -56,17 +56,21 @@ type Identity struct {
 	Via string
 	// AccessKey is the credential behind it, if known.
 	AccessKey string
+	// Service is the serving service that a RoleService is limited to.
+	Service string
 }
 
 // Role is what an identity may do.
 type Role string
 
 // The roles, in ClearML's words. A guest reads; a user reads and writes; an admin
-// administers users and credentials of others too.
+// administers users and credentials of others too. A service account reads, and writes
+// what belongs to one serving service: its task, and the tasks of its instances.
 const (
-	RoleGuest Role = "guest"
-	RoleUser  Role = "user"
-	RoleAdmin Role = "admin"
+	RoleGuest   Role = "guest"
+	RoleService Role = "service"
+	RoleUser    Role = "user"
+	RoleAdmin   Role = "admin"
 )
 
 // permission is what a call asks of its caller.
@@ -124,6 +128,8 @@ func (s *Server) table() []callEntry {
 		s.serverCalls(),
 		s.userCalls(),
 		s.eventCalls(),
+		s.organizationCalls(),
+		s.servingCalls(),
 	)
 }
 

@@ -132,7 +132,7 @@ func (a *Auth) byToken(ctx context.Context, text, via string) (Identity, error) 
 	who := claims.Identity
 	return Identity{
 		User: who.User, UserName: who.UserName, Company: who.Company, CompanyName: who.CompanyName,
-		Role: Role(who.Role), Via: via, AccessKey: claims.AccessKey,
+		Role: Role(who.Role), Via: via, AccessKey: claims.AccessKey, Service: who.Service,
 	}, nil
 }
 

@@ -108,11 +108,11 @@ func (a *Auth) byCredentials(ctx context.Context, c Credentials) (Identity, erro
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return Identity{}, err
 	}
-	return Identity{
+	return limited(Identity{
 		User: user.ID(), UserName: user.Text("name"),
 		Company: user.Text("company"), CompanyName: company.Text("name"),
 		Role: cmp.Or(Role(user.Text("role")), RoleUser), Via: "Basic", AccessKey: c.AccessKey,
-	}, nil
+	}, doc), nil
 }
 
 // touch notes when and from where credentials were used to log in, at most once a minute.

@@ -10,7 +10,8 @@ import (
 
 // Error is a refusal with the codes that clients compare.
 type Error struct {
-	// Code is the HTTP status. It is never above 500: the SDK repeats those for ever.
+	// Code is the HTTP status. It is above 500 only when the database isn't reached, with
+	// 503: the SDK waits then for as long as it takes, where other codes lose the call.
 	Code int
 	// Subcode tells errors of one Code apart; see the constants.
 	Subcode int
@@ -102,6 +103,10 @@ func asError(err error) (told *Error, trouble bool) {
 		return refuse(subInvalidID, "No such document"), false
 	case errors.Is(err, store.ErrFull):
 		return internal("The disk of the control plane is full: free some space on it; nothing of this call was stored"), true
+	case errors.Is(err, store.ErrTooLong):
+		return invalid("a name, a tag, or the name of a metric is too long for the database"), false
+	case errors.Is(err, store.ErrUnavailable):
+		return &Error{Code: http.StatusServiceUnavailable, Msg: "The database of the control plane isn't reached: try again"}, true
 	case errors.Is(err, store.ErrReadOnly):
 		return internal("The database of the control plane can't be written: check the permissions of its data folder"), true
 	}

@@ -183,6 +183,9 @@ func (b *batch) owner(ctx context.Context, key ownerKey) (*owner, error) {
 		status := doc.Text("status")
 		o.locked = status == "published" || status == "publishing"
 	}
+	if o.problem == "" && b.c.mayChange(key.kind, doc) != nil {
+		o.problem = fmt.Sprintf("No write permission for %s %s", key.kind, key.id)
+	}
 	b.owners[key] = o
 	return o, nil
 }
@@ -291,7 +294,10 @@ type taskRequest struct {
 }
 
 // deleteTaskEvents forgets all reports of a task.
-func (s *Server) deleteTaskEvents(ctx context.Context, _ *Call, req taskRequest) (map[string]any, error) {
+func (s *Server) deleteTaskEvents(ctx context.Context, c *Call, req taskRequest) (map[string]any, error) {
+	if c.Role == RoleService {
+		return nil, outOfService(store.Task, req.Task)
+	}
 	if err := s.mustHaveTask(ctx, req.Task, false); err != nil {
 		return nil, err
 	}

@@ -21,6 +21,11 @@ func (s *Server) authCalls() []callEntry {
 		{"auth.edit_credentials", mayWrite, typed(s.editCredentials)},
 		{"auth.revoke_credentials", mayWrite, typed(s.revokeCredentials)},
 		{"auth.fixed_users_mode", open, typed(s.fixedUsersMode)},
+
+		// accounts.go
+		{"auth.create_user", mayAdmin, typed(s.createUser)},
+		{"auth.edit_user", mayAdmin, typed(s.editUser)},
+		{"auth.delete_user", mayAdmin, typed(s.deleteUser)},
 	}
 }
 
@@ -64,7 +69,7 @@ func (s *Server) login(ctx context.Context, c *Call, req loginRequest) (loginAns
 	if err != nil {
 		return loginAnswer{}, err
 	}
-	who := tokenIdentity{User: c.User, Company: c.Company, Role: string(c.Role), UserName: c.UserName, CompanyName: c.CompanyName}
+	who := tokenIdentity{User: c.User, Company: c.Company, Role: string(c.Role), UserName: c.UserName, CompanyName: c.CompanyName, Service: c.Service}
 	token, _, err := t.sign(who, c.AccessKey, life)
 	if err != nil {
 		return loginAnswer{}, err
@@ -147,27 +152,55 @@ func (s *Server) validateToken(ctx context.Context, _ *Call, req validateRequest
 
 type createCredentialsRequest struct {
 	Label string `json:"label"`
+	// User, of an admin only, is for whom the pair is; it and the limit are our extensions.
+	User string `json:"user"`
+	limit
 }
 
 type newCredentialsAnswer struct {
 	Credentials struct {
 		Credentials
-		Label string `json:"label,omitempty"`
+		Label    string `json:"label,omitempty"`
+		ReadOnly bool   `json:"read_only,omitempty"`
+		Service  string `json:"service,omitempty"`
 	} `json:"credentials"`
 }
 
-// createCredentials makes a pair for the caller. The secret is in this answer only.
+// createCredentials makes a pair for the caller, or by an admin for another user. The
+// secret is in this answer only.
 func (s *Server) createCredentials(ctx context.Context, c *Call, req createCredentialsRequest) (newCredentialsAnswer, error) {
 	a, err := s.ownAuth()
 	if err != nil {
 		return newCredentialsAnswer{}, err
 	}
+	user := store.Doc{"id": c.User, "company": c.Company}
+	switch {
+	case c.Role == RoleService:
+		return newCredentialsAnswer{}, outOfService(store.Credential, "")
+	case req.User != "" && req.User != c.User && c.Role != RoleAdmin:
+		return newCredentialsAnswer{}, &Error{Code: http.StatusForbidden, Subcode: 20, Msg: "Role not allowed: only an admin makes credentials for others"}
+	case req.User != "":
+		if user, err = s.user(ctx, req.User); err != nil {
+			return newCredentialsAnswer{}, err
+		}
+	}
 	fresh := newCredentials()
 	err = s.store.Tx(ctx, func(tx store.Tx) error {
-		return tx.Insert(ctx, store.Credential, a.credentialDoc(fresh, store.Doc{"id": c.User, "company": c.Company}, req.Label))
+		if err := req.check(ctx, tx); err != nil {
+			return err
+		}
+		doc := a.credentialDoc(fresh, user, req.Label)
+		if req.ReadOnly {
+			doc["read_only"] = true
+		}
+		if req.Service != "" {
+			doc["service"] = req.Service
+		}
+		return tx.Insert(ctx, store.Credential, doc)
 	})
 	var answer newCredentialsAnswer
 	answer.Credentials.Credentials, answer.Credentials.Label = fresh, req.Label
+	answer.Credentials.ReadOnly, answer.Credentials.Service = req.ReadOnly, req.Service
 	return answer, err
 }
 
@@ -175,15 +208,21 @@ type credentialsAnswer struct {
 	Credentials []map[string]any `json:"credentials"`
 }
 
-// getCredentials lists the caller's pairs, without secrets.
-func (s *Server) getCredentials(ctx context.Context, c *Call, _ none) (credentialsAnswer, error) {
-	docs, err := s.store.Query(ctx, store.Credential, store.Query{
-		Where: store.In{Path: store.Path{"user"}, Values: []any{c.User}},
-	})
+// getCredentials lists the caller's pairs, or for an admin those of another user, without
+// secrets.
+func (s *Server) getCredentials(ctx context.Context, c *Call, req userRequest) (credentialsAnswer, error) {
+	user := c.User
+	if req.User != "" && c.Role == RoleAdmin {
+		user = req.User
+	}
+	docs, err := s.store.Query(ctx, store.Credential, store.Query{Where: is(user, "user")})
 	answer := credentialsAnswer{Credentials: []map[string]any{}}
 	for _, doc := range docs {
 		one := map[string]any{"access_key": doc.ID()}
-		for _, field := range []string{"label", "last_used", "last_used_from"} {
+		if doc["read_only"] == true {
+			one["read_only"] = true
+		}
+		for _, field := range []string{"label", "last_used", "last_used_from", "created", "service"} {
 			if text := doc.Text(field); text != "" {
 				one[field] = text
 			}
@@ -220,16 +259,21 @@ func (s *Server) revokeCredentials(ctx context.Context, c *Call, req credentialR
 // subNoSuchCredential is ClearML's subcode for credentials that the user doesn't have.
 const subNoSuchCredential = 75
 
-// changeCredential changes one pair of the caller's; others' are as if they weren't there.
+// changeCredential changes one pair of the caller's; others' are as if they weren't there,
+// but to admins.
 func (s *Server) changeCredential(ctx context.Context, c *Call, req credentialRequest, change func(store.Tx, store.Doc) error) error {
 	if req.AccessKey == "" {
 		return missing("access_key")
 	}
+	if c.Role == RoleService {
+		return outOfService(store.Credential, req.AccessKey)
+	}
 	return s.store.Tx(ctx, func(tx store.Tx) error {
-		found, err := tx.Query(ctx, store.Credential, store.Query{Where: store.And{
-			store.In{Path: store.Path{"id"}, Values: []any{req.AccessKey}},
-			store.In{Path: store.Path{"user"}, Values: []any{c.User}},
-		}})
+		where := store.And{is(req.AccessKey, "id")}
+		if c.Role != RoleAdmin {
+			where = append(where, is(c.User, "user"))
+		}
+		found, err := tx.Query(ctx, store.Credential, store.Query{Where: where})
 		if err != nil {
 			return err
 		}

@@ -26,6 +26,11 @@ func (s *Server) modelCalls() []callEntry {
 		{"models.add_or_update_metadata", mayWrite, typed(s.addModelMetadata)},
 		{"models.delete_metadata", mayWrite, typed(s.deleteModelMetadata)},
 
+		// organization.go
+		{"models.get_frameworks", mayRead, typed(s.modelFrameworks)},
+		{"models.make_public", mayWrite, typed(s.makePublicModels)},
+		{"models.make_private", mayWrite, typed(s.makePrivateModels)},
+
 		// modelready.go
 		{"models.set_ready", mayWrite, typed(s.setModelReady)},
 		{"models.delete", mayWrite, typed(s.deleteModel)},

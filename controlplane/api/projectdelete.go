@@ -127,6 +127,9 @@ func (w *work) deleteTask(ctx context.Context, task store.Doc, answer *deletePro
 	answer.URLs.Model = append(answer.URLs.Model, gone.URLs.Model...)
 	answer.URLs.Event = append(answer.URLs.Event, gone.URLs.Event...)
 	answer.URLs.Artifact = append(answer.URLs.Artifact, gone.URLs.Artifact...)
+	if err := w.removeEdits(ctx, store.Query{Where: is(task.ID(), "task")}); err != nil {
+		return err
+	}
 	err = w.remove(ctx, store.Task, task.ID())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil

@@ -19,6 +19,20 @@ func (s *Server) projectCalls() []callEntry {
 		{"projects.get_all_ex", mayRead, typed(s.getProjectsExpanded)},
 		{"projects.update", mayWrite, typed(s.updateProject)},
 		{"projects.delete", mayWrite, typed(s.deleteProject)}, // projectdelete.go
+		{"projects.validate_delete", mayRead, typed(s.validateDeleteProject)},
+
+		// projectmove.go
+		{"projects.move", mayWrite, typed(s.moveProject)},
+		{"projects.merge", mayWrite, typed(s.mergeProject)},
+
+		// organization.go
+		{"projects.get_task_tags", mayRead, typed(s.projectTaskTags)},
+		{"projects.get_model_tags", mayRead, typed(s.projectModelTags)},
+		{"projects.get_task_parents", mayRead, typed(s.projectTaskParents)},
+		{"projects.get_hyper_parameters", mayRead, typed(s.projectHyperParams)},
+		{"projects.get_hyperparam_values", mayRead, typed(s.projectHyperParamValues)},
+		{"projects.get_model_metadata_keys", mayRead, typed(s.projectMetadataKeys)},
+		{"projects.get_unique_metric_variants", mayRead, typed(s.projectMetricVariants)},
 	}
 }
 

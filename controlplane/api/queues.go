@@ -19,6 +19,11 @@ func (s *Server) queueCalls() []callEntry {
 		{"queues.get_num_entries", mayRead, typed(s.countQueueEntries)},
 		{"queues.update", mayWrite, typed(s.updateQueue)},
 		{"queues.delete", mayWrite, typed(s.deleteQueue)},
+
+		// queueentries.go
+		{"queues.add_task", mayWrite, typed(s.addQueueTask)},
+		{"queues.remove_task", mayWrite, typed(s.removeQueueTask)},
+		{"queues.get_next_task", mayWrite, typed(s.nextQueueTask)},
 	}
 }
 

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"maps"
 	"slices"
 	"strings"
@@ -75,6 +73,7 @@ func (s *Server) editConfiguration(ctx context.Context, c *Call, req editConfigu
 		if err := checkUnchanged(doc, req.IfMatch); err != nil {
 			return err
 		}
+		before := maps.Clone(doc.Object("configuration"))
 		if req.Replace {
 			doc["configuration"] = map[string]any{}
 		}
@@ -83,7 +82,7 @@ func (s *Server) editConfiguration(ctx context.Context, c *Call, req editConfigu
 			stored[section["name"].(string)] = section
 		}
 		doc["last_update"] = w.now
-		return nil
+		return w.noteConfiguration(ctx, c, doc, before, "")
 	})
 	return countAnswer{1}, err
 }
@@ -95,8 +94,7 @@ func checkUnchanged(doc store.Doc, ifMatch map[string]string) error {
 		want := strings.ToLower(ifMatch[name])
 		have := ""
 		if exists {
-			sum := sha256.Sum256([]byte(doc.Text("configuration", name, "value")))
-			have = hex.EncodeToString(sum[:])
+			have = textHash(doc.Text("configuration", name, "value"))
 		}
 		if have != want {
 			return refuse(subStale, "Stale configuration: task=%s, section=%s was changed in between: read it again and repeat the edit", doc.ID(), name)
@@ -175,11 +173,12 @@ func (s *Server) deleteConfiguration(ctx context.Context, c *Call, req deleteCon
 		if err := checkUnchanged(doc, req.IfMatch); err != nil {
 			return err
 		}
+		before := maps.Clone(doc.Object("configuration"))
 		for _, name := range req.Configuration {
 			delete(doc.Object("configuration"), strings.TrimSpace(name))
 		}
 		doc["last_update"] = w.now
-		return nil
+		return w.noteConfiguration(ctx, c, doc, before, "")
 	})
 	return deletedAnswer{1}, err
 }

@@ -126,6 +126,9 @@ func (s *Server) deleteTask(ctx context.Context, c *Call, req deleteTaskRequest)
 		if err := w.leaveRelatives(ctx, doc, &answer.cleaned); err != nil {
 			return err
 		}
+		if err := w.removeEdits(ctx, store.Query{Where: is(doc.ID(), "task")}); err != nil {
+			return err
+		}
 		return w.remove(ctx, store.Task, doc.ID())
 	})
 	return answer, err

@@ -139,7 +139,11 @@ func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields Fields, gua
 				return err
 			}
 		}
+		before := maps.Clone(doc.Object("configuration"))
 		applyTaskFields(doc, fields)
+		if err := w.noteServiceConfiguration(ctx, c, doc, before); err != nil {
+			return err
+		}
 		for key := range fields {
 			if !slices.Contains(userFields, key) {
 				doc["last_update"] = w.now

@@ -56,6 +56,15 @@ func (s *Server) taskCalls() []callEntry {
 		{"tasks.get_configuration_names", mayRead, typed(s.getConfigurationNames)},
 		{"tasks.delete_configuration", mayWrite, typed(s.deleteConfiguration)},
 
+		// taskmore.go
+		{"tasks.update_batch", mayWrite, raw(s.updateTasks)},
+		{"tasks.make_public", mayWrite, typed(s.makePublicTasks)},
+		{"tasks.make_private", mayWrite, typed(s.makePrivateTasks)},
+
+		// confighistory.go
+		{"tasks.get_configuration_history", mayRead, typed(s.getConfigurationHistory)},
+		{"tasks.revert_configuration", mayWrite, typed(s.revertConfiguration)},
+
 		// taskoutput.go
 		{"tasks.add_or_update_artifacts", mayWrite, typed(s.addArtifacts)},
 		{"tasks.delete_artifacts", mayWrite, typed(s.deleteArtifacts)},
@@ -218,6 +227,9 @@ func (s *Server) pingTask(ctx context.Context, c *Call, req taskRequest) (none, 
 		doc["last_update"], doc["last_change"] = w.now, w.now
 		if doc.Text("status") == "in_progress" {
 			noteDuration(doc, w.now)
+		}
+		if err := c.mayChange(store.Task, doc); err != nil {
+			return err
 		}
 		return w.Put(ctx, store.Task, doc)
 	})

@@ -52,6 +52,8 @@ type tokenIdentity struct {
 	Role        string `json:"role"`
 	UserName    string `json:"user_name,omitempty"`
 	CompanyName string `json:"company_name,omitempty"`
+	// Service is ours: what a service account is limited to.
+	Service string `json:"service,omitempty"`
 }
 
 // tokens signs and reads tokens. It knows no session: whether one was ended is for

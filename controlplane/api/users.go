@@ -75,6 +75,9 @@ func (s *Server) setPreferences(ctx context.Context, c *Call, req preferencesBod
 	if req.Preferences == nil {
 		return updated{}, missing("preferences")
 	}
+	if c.Role == RoleService {
+		return updated{}, outOfService(store.User, c.User)
+	}
 	err := store.Update(ctx, s.store, store.User, c.User, func(doc store.Doc) error {
 		doc["preferences"] = req.Preferences
 		return nil

@@ -71,6 +71,9 @@ func (w *work) add(ctx context.Context, kind store.Kind, doc store.Doc) (string,
 		}
 	}
 	doc["last_changed_by"] = w.who.User
+	if err := w.who.mayChange(kind, doc); err != nil {
+		return "", err
+	}
 	w.touch(kind, id)
 	return id, w.Insert(ctx, kind, tidy(kind, doc))
 }
@@ -78,12 +81,18 @@ func (w *work) add(ctx context.Context, kind store.Kind, doc store.Doc) (string,
 // put stores a changed document.
 func (w *work) put(ctx context.Context, kind store.Kind, doc store.Doc) error {
 	doc["last_change"], doc["last_changed_by"] = w.now, w.who.User
+	if err := w.who.mayChange(kind, doc); err != nil {
+		return err
+	}
 	w.touch(kind, doc.ID())
 	return w.Put(ctx, kind, tidy(kind, doc))
 }
 
 // remove deletes a document.
 func (w *work) remove(ctx context.Context, kind store.Kind, id string) error {
+	if w.who.Role == RoleService {
+		return outOfService(kind, id)
+	}
 	w.touch(kind, id)
 	return w.Delete(ctx, kind, id)
 }
@@ -93,6 +102,9 @@ func (w *work) change(ctx context.Context, kind store.Kind, id string, change fu
 	doc, err := w.get(ctx, kind, id)
 	if err != nil {
 		return err
+	}
+	if err := w.who.mayChange(kind, doc); err != nil {
+		return err // before the change: that could claim it
 	}
 	if err := change(doc); err != nil {
 		return err

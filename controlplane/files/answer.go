@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"syscall"
 	"time"
+
+	"clearmlserving/storage"
 )
 
 // answerError is an error whose text is meant for the client.
@@ -31,6 +33,12 @@ func explain(err error) (status int, msg string, trouble bool) {
 	}
 	if told := nameError(""); errors.As(err, &told) {
 		return http.StatusBadRequest, told.Error(), false
+	}
+	if told := (*storage.Error)(nil); errors.As(err, &told) {
+		if errors.Is(err, storage.ErrNotExist) && (told.Op == "put" || told.Op == "list") {
+			return http.StatusInternalServerError, "the bucket of the file server does not exist: its log says more", true
+		}
+		return http.StatusInternalServerError, "the storage behind the file server refuses or can't be reached: its log says why", true
 	}
 	switch {
 	case errors.Is(err, errUnsafePath), errors.Is(err, fs.ErrNotExist):

@@ -2,12 +2,10 @@ package files
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"mime"
 	"net/http"
-	"os"
 	"path"
 	"strings"
 	"syscall"
@@ -17,26 +15,20 @@ import (
 // download answers GET and HEAD, whole or in ranges. A client that goes away in the
 // middle is normal: the SDK asks twice and drops the first answer unread.
 func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
-	f, info, err := s.find(r.URL.Path)
+	name, err := safePath(r.URL.Path)
 	if err != nil {
-		return asMissing(err)
+		return err
+	}
+	f, err := s.tree.find(r.Context(), name)
+	if err != nil {
+		return err
 	}
 	defer func() { _ = f.Close() }() // only read
 	h := w.Header()
 	describe(h, path.Base(r.URL.Path), r.URL.Query().Has("download"))
-	// A stored file never changes in place: a new upload is a new file with a new time.
-	h.Set("Etag", fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size()))
-	http.ServeContent(s.moving(w), r, "", info.ModTime(), f)
+	h.Set("Etag", f.tag)
+	http.ServeContent(s.moving(w), r, "", f.modified, f)
 	return nil
-}
-
-// find opens the file for a path.
-func (s *Server) find(raw string) (*os.File, fs.FileInfo, error) {
-	name, err := safePath(raw)
-	if err != nil {
-		return nil, nil, err
-	}
-	return s.open(s.stored(name))
 }
 
 // asMissing hides why no file can lie at a path: whoever reads or deletes just finds

@@ -1,20 +1,21 @@
-// Package files is the ClearML file server on a directory: models and artifacts
-// are uploaded, read in ranges, and deleted over HTTP, as the ClearML SDK does it.
+// Package files is the ClearML file server on a directory or in a bucket: models and
+// artifacts are uploaded, read in ranges, and deleted over HTTP, as the ClearML SDK
+// does it.
 //
 // It owns everything below its directory and is the only one that writes there. A
-// file is visible whole or not at all: uploads are written aside, flushed to disk,
-// and renamed into place. It never decides who may come in (the caller's Auth
+// file is visible whole or not at all: on a disk uploads are written aside, flushed,
+// and renamed into place; into a bucket they stream, and it shows them at their end. It never decides who may come in (the caller's Auth
 // does), never follows a link, never looks into a file, and never encodes content.
 package files
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
-	"sync"
+	"strings"
 	"time"
+
+	"clearmlserving/storage"
 )
 
 // Auth says who may use the file server.
@@ -28,6 +29,10 @@ type Auth interface {
 type Options struct {
 	// Dir is the directory that holds the files; it is made when it is missing.
 	Dir string
+	// Place holds the files instead, below PlaceURL, such as a bucket. Uploads and
+	// downloads pass through without resting here.
+	Place    storage.Adapter
+	PlaceURL string
 	// Auth checks each request but the ping. Nil refuses every one of them.
 	Auth Auth
 	// AnonymousRead lets everybody download without credentials. Needed when stored
@@ -46,16 +51,8 @@ type Options struct {
 type Server struct {
 	opts Options
 	log  *slog.Logger
-	root *os.Root
-
-	// shape guards which folders exist: a folder that an upload has just made must not
-	// be pruned as empty by a delete before the file has been renamed into it.
-	shape sync.Mutex
+	tree tree
 }
-
-// incoming is the folder inside Dir where uploads grow and deleted folders shrink;
-// it is on the same file system as the rest, so that a rename is all it takes.
-const incoming = ".incoming"
 
 // New opens the directory and removes what interrupted uploads left behind. The
 // caller closes the server when no request is running any more.
@@ -66,29 +63,20 @@ func New(opts Options) (*Server, error) {
 	if opts.Stall == 0 {
 		opts.Stall = 5 * time.Minute
 	}
-	if err := os.MkdirAll(opts.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the folder of the file server: %w", err)
+	s := &Server{opts: opts, log: opts.Logger}
+	if opts.Place != nil {
+		s.tree = &bucket{at: opts.Place, root: strings.TrimRight(opts.PlaceURL, "/") + "/", log: opts.Logger}
+		return s, nil
 	}
-	root, err := os.OpenRoot(opts.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("open the folder of the file server: %w", err)
-	}
-	s := &Server{opts: opts, log: opts.Logger, root: root}
-	if err := s.clearIncoming(); err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare the folder of the file server %s: %w", opts.Dir, err), root.Close())
+	var err error
+	if s.tree, err = openDisk(opts.Dir, opts.Logger); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-// Close releases the directory. It may be called only once all requests have ended.
-func (s *Server) Close() error { return s.root.Close() }
-
-func (s *Server) clearIncoming() error {
-	if err := s.root.RemoveAll(incoming); err != nil {
-		return err
-	}
-	return s.root.Mkdir(incoming, 0o700)
-}
+// Close releases the directory, if any. It may be called only once all requests have ended.
+func (s *Server) Close() error { return s.tree.close() }
 
 // ServeHTTP answers one request. It must be reached without a ServeMux in between:
 // stored names may hold double slashes, which a mux would redirect.

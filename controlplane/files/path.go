@@ -2,9 +2,7 @@ package files
 
 import (
 	"errors"
-	"io/fs"
 	"net/url"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -107,60 +105,4 @@ func decodeOnce(s string) string {
 		b.WriteByte(s[i])
 	}
 	return b.String()
-}
-
-// stored finds the name under which a file lies. Form encoding turns three characters
-// of a part's name into escapes (a quote arrives as %22) which the URL of that file
-// brings back decoded, so a name that is not there is tried that way too.
-func (s *Server) stored(name string) string {
-	sent := strings.NewReplacer(`"`, "%22", "\r", "%0D", "\n", "%0A").Replace(name)
-	if sent == name {
-		return name
-	}
-	if _, err := s.root.Lstat(name); err == nil {
-		return name
-	}
-	return sent
-}
-
-// open opens the regular file with this name, which safePath has passed. Links and
-// folders do not exist as far as a client can tell.
-func (s *Server) open(name string) (*os.File, fs.FileInfo, error) {
-	if err := s.refuseLinks(name); err != nil {
-		return nil, nil, err
-	}
-	f, err := s.root.Open(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, nil, errors.Join(err, f.Close())
-	}
-	if !info.Mode().IsRegular() {
-		return nil, nil, errors.Join(fs.ErrNotExist, f.Close())
-	}
-	return f, info, nil
-}
-
-// refuseLinks fails when the name, or a folder on the way to it, is a link. os.Root
-// keeps a link from leaving the directory; that none is followed at all keeps one
-// from reaching another's file inside. A missing element is no link.
-func (s *Server) refuseLinks(name string) error {
-	for i := 0; i <= len(name); i++ {
-		if i < len(name) && name[i] != '/' {
-			continue
-		}
-		info, err := s.root.Lstat(name[:i])
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if info.Mode()&fs.ModeSymlink != 0 {
-			return errUnsafePath
-		}
-	}
-	return nil
 }

@@ -3,6 +3,7 @@ package files
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,11 +72,11 @@ func TestPathThatCannotBeStoredIsNamed(t *testing.T) {
 
 func TestLinksAreNotFollowed(t *testing.T) {
 	dir := t.TempDir()
-	s, err := New(Options{Dir: dir})
+	s, err := openDisk(dir, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = s.Close() })
+	t.Cleanup(func() { _ = s.close() })
 	outside := filepath.Join(t.TempDir(), "secret")
 	for path, content := range map[string]string{outside: "s", filepath.Join(dir, "real"): "r"} {
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -93,7 +94,7 @@ func TestLinksAreNotFollowed(t *testing.T) {
 		if _, _, err := s.open(name); !errors.Is(err, errUnsafePath) {
 			t.Errorf("open(%q): %v; want it refused", name, err)
 		}
-		if err := s.remove(name, true); !errors.Is(err, errUnsafePath) {
+		if _, err := s.remove(t.Context(), name, true); !errors.Is(err, errUnsafePath) {
 			t.Errorf("remove(%q): %v; want it refused", name, err)
 		}
 	}

@@ -3,31 +3,21 @@ package files
 import (
 	"bufio"
 	"bytes"
-	"crypto/rand"
 	"errors"
 	"io"
-	"io/fs"
 	"mime"
 	"mime/multipart"
 	"net/http"
-	"os"
-	"path"
-	"syscall"
 	"time"
 )
 
 // maxParts bounds the memory that one upload of very many tiny files can take.
 const maxParts = 10_000
 
-// received is a file that lies whole and flushed in the incoming folder.
-type received struct {
-	temp, name string
-	size       int64
-}
-
 // uploadForm takes multipart uploads: the name of each part is the path to store it
 // at. Nothing becomes visible before the last byte of the request has arrived, so an
-// upload that breaks off leaves nothing at all.
+// upload that breaks off leaves nothing at all. (In a bucket, of a request with several
+// files those stay that were whole before.)
 func (s *Server) uploadForm(w http.ResponseWriter, r *http.Request) error {
 	began := time.Now()
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -38,12 +28,12 @@ func (s *Server) uploadForm(w http.ResponseWriter, r *http.Request) error {
 		return refusal(http.StatusBadRequest, "the multipart boundary has %d characters, not 1 to 70", n)
 	}
 	body := &tailReader{from: s.body(w, r)}
-	form := multipart.NewReader(body, params["boundary"])
 	var got []received
-	defer func() { s.discard(got) }()
+	defer func() { s.tree.discard(got) }()
+	parts := &parts{form: multipart.NewReader(body, params["boundary"]), body: body, closing: "--" + params["boundary"] + "--"}
 	for {
-		part, err := form.NextRawPart() // raw: stored bytes are the sent ones
-		if errors.Is(err, io.EOF) && body.holds("--"+params["boundary"]+"--") {
+		part, err := parts.take()
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -57,9 +47,9 @@ func (s *Server) uploadForm(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return asUploadError(err)
 		}
-		f, err := s.receive(name, part)
+		f, err := s.tree.receive(r.Context(), name, parts.whole(part))
 		if err != nil {
-			return err
+			return asBroken(err)
 		}
 		got = append(got, f)
 	}
@@ -68,7 +58,7 @@ func (s *Server) uploadForm(w http.ResponseWriter, r *http.Request) error {
 	}
 	paths := make([]string, 0, len(got))
 	for _, f := range got {
-		if err := s.place(f); err != nil {
+		if err := s.tree.place(r.Context(), f); err != nil {
 			return err
 		}
 		paths = append(paths, f.name)
@@ -98,6 +88,61 @@ func (t *tailReader) Read(p []byte) (int, error) {
 
 func (t *tailReader) holds(boundary string) bool { return bytes.Contains(t.tail, []byte(boundary)) }
 
+// parts are the files of a form, one after the other. The end of each is given out
+// only when what follows has begun, or the form is closed: whoever stores a file on
+// its way must not be told that it is whole while the request may yet turn out cut.
+type parts struct {
+	form    *multipart.Reader
+	body    *tailReader
+	closing string
+	next    *multipart.Part
+	ahead   bool // next and err are known
+	err     error
+}
+
+// take gives the next part, or io.EOF behind the last.
+func (p *parts) take() (*multipart.Part, error) {
+	p.look()
+	p.ahead = false
+	return p.next, p.err
+}
+
+func (p *parts) look() {
+	if p.ahead {
+		return
+	}
+	p.ahead = true
+	p.next, p.err = p.form.NextRawPart() // raw: stored bytes are the sent ones
+	if errors.Is(p.err, io.EOF) && !p.body.holds(p.closing) {
+		p.err = io.ErrUnexpectedEOF
+	}
+}
+
+// whole is the content of a part, whose end is looked behind.
+func (p *parts) whole(part io.Reader) io.Reader { return &wholePart{part, p} }
+
+type wholePart struct {
+	part  io.Reader
+	parts *parts
+}
+
+func (w *wholePart) Read(buf []byte) (int, error) {
+	n, err := w.part.Read(buf)
+	if n > 0 && errors.Is(err, io.EOF) {
+		err = nil // told by the next call
+	}
+	if n > 0 || err == nil {
+		return n, err
+	}
+	if errors.Is(err, io.EOF) {
+		if w.parts.look(); w.parts.err == nil || errors.Is(w.parts.err, io.EOF) {
+			return 0, io.EOF
+		}
+		err = w.parts.err
+	}
+	return 0, &readError{err}
+}
+
 // put stores the body at the path of the URL: our addition, handy with curl -T.
 func (s *Server) put(w http.ResponseWriter, r *http.Request) error {
 	name, err := safePath(r.URL.Path)
@@ -107,12 +152,12 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) error {
 	if r.Header.Get("Content-Range") != "" {
 		return refusal(http.StatusBadRequest, "a part of a file can't be stored: send it whole")
 	}
-	f, err := s.receive(name, s.body(w, r))
+	f, err := s.tree.receive(r.Context(), name, s.body(w, r))
 	if err != nil {
-		return err
+		return asBroken(err)
 	}
-	defer s.discard([]received{f})
-	if err := s.place(f); err != nil {
+	defer s.tree.discard([]received{f})
+	if err := s.tree.place(r.Context(), f); err != nil {
 		return err
 	}
 	answerJSON(w, http.StatusOK, []string{f.name})
@@ -142,32 +187,12 @@ func broken(err error) error {
 	return refusal(http.StatusBadRequest, "the upload is broken off or malformed: %s", err)
 }
 
-// receive writes the bytes to a new file in the incoming folder and flushes it to
-// disk. On error nothing is left of it.
-func (s *Server) receive(name string, from io.Reader) (received, error) {
-	temp := path.Join(incoming, rand.Text())
-	f, err := s.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return received{}, err
+// asBroken tells what failed while a file was received: the request, or the storing.
+func asBroken(err error) error {
+	if told := (*readError)(nil); errors.As(err, &told) {
+		return broken(told.err)
 	}
-	size, err := copyBytes(f, from)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		// The system's own times tick every few milliseconds; the ETag needs finer ones.
-		now := time.Now()
-		err = s.root.Chtimes(temp, now, now)
-	}
-	if err != nil {
-		err = errors.Join(err, s.root.Remove(temp))
-		if told := (*readError)(nil); errors.As(err, &told) {
-			return received{}, broken(told.err)
-		}
-		return received{}, err
-	}
-	return received{temp: temp, name: name, size: size}, nil
+	return err
 }
 
 // copyBytes is io.Copy that tells the reader's errors from the writer's, and writes
@@ -191,60 +216,6 @@ func copyBytes(to io.Writer, from io.Reader) (int64, error) {
 	}
 }
 
-// place makes a received file visible under its name, replacing what was there.
-func (s *Server) place(f received) error {
-	if err := s.rename(f); err != nil {
-		return err
-	}
-	// The new name, and those of folders just made, must survive a power cut.
-	for dir := path.Dir(f.name); ; dir = path.Dir(dir) {
-		if err := s.syncDir(dir); err != nil || dir == "." {
-			return err
-		}
-	}
-}
-
-func (s *Server) rename(f received) error {
-	s.shape.Lock()
-	defer s.shape.Unlock()
-	if err := s.refuseLinks(f.name); err != nil {
-		return asUploadError(err)
-	}
-	if err := s.root.MkdirAll(path.Dir(f.name), 0o700); err != nil {
-		return err
-	}
-	if info, err := s.root.Lstat(f.name); err == nil && info.IsDir() {
-		return refusal(http.StatusBadRequest, "the path is a folder")
-	}
-	return s.root.Rename(f.temp, f.name)
-}
-
-// syncDir flushes a folder. One that a delete has pruned meanwhile needs none, and
-// file systems that can't flush folders say so with EINVAL or ENOTSUP.
-func (s *Server) syncDir(dir string) error {
-	d, err := s.root.Open(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	if closeErr := d.Close(); err == nil || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		err = closeErr
-	}
-	return err
-}
-
-// discard removes received files that were not placed.
-func (s *Server) discard(files []received) {
-	for _, f := range files {
-		if err := s.root.Remove(f.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.log.Error("interrupted upload not removed", "path", f.temp, "err", err)
-		}
-	}
-}
-
 // body reads the request with the size limit, and with a deadline that moves along
 // with the bytes: an upload may take hours, but not stand still.
 func (s *Server) body(w http.ResponseWriter, r *http.Request) io.Reader {
@@ -263,5 +234,9 @@ type movingReader struct {
 
 func (m *movingReader) Read(p []byte) (int, error) {
 	extend(m.conn, m.stall) // the answer's time begins anew too, for it comes last
-	return m.from.Read(p)
+	n, err := m.from.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = &readError{err}
+	}
+	return n, err
 }

@@ -24,6 +24,11 @@ var (
 	ErrFull = errors.New("disk full")
 	// ErrReadOnly says that the database can't be written.
 	ErrReadOnly = errors.New("read-only")
+	// ErrUnavailable says that the database isn't reached now, and may be soon.
+	ErrUnavailable = errors.New("database not reached")
+	// ErrTooLong says that the database can't hold a text: a name, a tag, or the name of
+	// a metric.
+	ErrTooLong = errors.New("text too long")
 )
 
 // Kind names a collection of documents.
@@ -38,6 +43,10 @@ const (
 	User       Kind = "user"
 	Company    Kind = "company"
 	Credential Kind = "credential"
+	// ConfigurationEdit documents are the history of tasks' configurations.
+	ConfigurationEdit Kind = "configuration_edit"
+	// Container documents are serving instances' endpoints, as they report themselves.
+	Container Kind = "container"
 )
 
 // Store keeps the control plane's state. It is safe for use by many goroutines.
@@ -50,8 +59,50 @@ type Store interface {
 	// may be called again when the database asks for it: it must not touch anything
 	// outside but variables that it sets anew. It must not use the Store itself.
 	Tx(ctx context.Context, change func(Tx) error) error
+	// Export calls each with all that is stored at one moment: settings, then documents
+	// and events in the order of insertion. Other calls go on meanwhile.
+	Export(ctx context.Context, each func(Record) error) error
+	// Import stores records, as Export gives them, until next returns io.EOF: all or, on
+	// an error, none. It returns ErrExists when the database holds documents already.
+	Import(ctx context.Context, next func() (Record, error)) error
 	// Close ends the use of the database. It is called once, after all other calls.
 	Close() error
+}
+
+// Record is one thing that a Store holds: exactly one of the fields is set.
+type Record struct {
+	Setting  *Setting  `json:"setting,omitempty"`
+	Document *Document `json:"document,omitempty"`
+	Event    *Event    `json:"event,omitempty"`
+}
+
+// Setting is a key with its value.
+type Setting struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// Document is a document with its kind.
+type Document struct {
+	Kind Kind `json:"kind"`
+	Doc  Doc  `json:"doc"`
+}
+
+// Shared is a Store whose database several servers use at the same time.
+type Shared interface {
+	Store
+	// Tell lets the other servers hear of writes that were committed.
+	Tell(ctx context.Context, news []News) error
+	// Hear calls heard with what others tell, until ctx ends, whose error it returns. It
+	// heals broken connections by itself, and then calls heard once with the zero News,
+	// since some may be lost. heard must not block.
+	Hear(ctx context.Context, heard func(News)) error
+}
+
+// News says that a document was written or removed; the zero value that any may be.
+type News struct {
+	Kind Kind
+	ID   string
 }
 
 // Reader reads documents, events, and settings. The documents it returns belong to
@@ -63,6 +114,9 @@ type Reader interface {
 	Query(ctx context.Context, kind Kind, q Query) ([]Doc, error)
 	// Count returns how many documents of a kind match; nil matches all.
 	Count(ctx context.Context, kind Kind, where Expr) (int, error)
+	// Distinct returns the texts that a field of the documents that match holds, each
+	// once, in order; of a list each element counts.
+	Distinct(ctx context.Context, kind Kind, field Path, where Expr) ([]string, error)
 	// Events returns the events that match, in order.
 	Events(ctx context.Context, q EventQuery) ([]Event, error)
 	// CountEvents returns how many events match, whatever Limit and Offset say.
@@ -87,6 +141,9 @@ type Tx interface {
 	// DeleteEvents removes the events that match, whatever Limit and Offset say, and
 	// returns how many there were.
 	DeleteEvents(ctx context.Context, q EventQuery) (int, error)
+	// ExpireEvents removes events whose Timestamp is before a time in milliseconds, the
+	// oldest first and at most limit of them, and returns how many there were.
+	ExpireEvents(ctx context.Context, before int64, limit int) (int, error)
 	// SetSetting stores the value of a key.
 	SetSetting(ctx context.Context, key, value string) error
 }
@@ -129,21 +186,22 @@ func Update(ctx context.Context, s Store, kind Kind, id string, change func(Doc)
 // Event is one report of a task or model: a log line, a scalar, a plot.
 type Event struct {
 	// ID names the event: a second one with the same ID takes its place. Never empty.
-	ID string
+	ID string `json:"id"`
 	// Task is the id of the task or model that reported.
-	Task string
+	Task string `json:"task"`
 	// Type is the kind of event in ClearML's words, such as "log".
-	Type string
+	Type string `json:"type"`
 	// Metric and Variant name the series; empty for log lines.
-	Metric, Variant string
+	Metric  string `json:"metric,omitempty"`
+	Variant string `json:"variant,omitempty"`
 	// Iter is the iteration reported for.
-	Iter int64
+	Iter int64 `json:"iter"`
 	// Timestamp is the time of the report in milliseconds since 1970.
-	Timestamp int64
+	Timestamp int64 `json:"timestamp"`
 	// Seq is the place in the order of storing, set by the store; a cursor.
-	Seq int64
+	Seq int64 `json:"-"`
 	// Body is the whole event as it is answered.
-	Body Doc
+	Body Doc `json:"body"`
 }
 
 // EventQuery says which events to return; but for Tasks, an empty field sets no condition.

@@ -76,6 +76,8 @@ type Spec struct {
 	ModelPath string
 	// Variables are the names of the statistics variables the endpoint logs.
 	Variables []string
+	// Limits bound what the endpoint takes, nil: as the instance has it.
+	Limits *serving.Limits
 }
 
 // Loader makes models of one kind of endpoint.
@@ -85,19 +87,55 @@ type Loader interface {
 	Load(ctx context.Context, spec Spec) (Model, error)
 }
 
+// Preparer is a Loader that may have to make something on this machine before it
+// loads, like a Python environment. It is asked apart, because that can take
+// minutes in which other endpoints' loads go on.
+type Preparer interface {
+	// Prepare returns when Load finds everything made. Its errors are Load's.
+	Prepare(ctx context.Context, spec Spec) error
+}
+
 // Status describes a loaded model.
 type Status struct {
 	// State is ready, degraded (it answers, but not as it should) or failed
 	// (nobody answers, and nobody will at once).
-	State     string       `json:"state"`
-	Reason    string       `json:"reason,omitempty"`
-	Queued    int          `json:"queued"`
-	Restarts  int          `json:"restarts,omitempty"`
-	LastDeath string       `json:"last_death,omitempty"`
-	Workers   []WorkerInfo `json:"workers,omitempty"`
+	State  string `json:"state"`
+	Reason string `json:"reason,omitempty"`
+	Queued int    `json:"queued"`
+	// Asleep: it has no process until the next request, which is held.
+	Asleep    bool     `json:"asleep,omitempty"`
+	Restarts  int      `json:"restarts,omitempty"`
+	LastDeath string   `json:"last_death,omitempty"`
+	LastLines []string `json:"last_lines,omitempty"` // of what the dead worker wrote
+	// MinWorkers and MaxWorkers say how many workers there are without and under
+	// load, MaxQueue how many requests may wait.
+	MinWorkers int          `json:"min_workers,omitempty"`
+	MaxWorkers int          `json:"max_workers,omitempty"`
+	MaxQueue   int          `json:"max_queue,omitempty"`
+	Workers    []WorkerInfo `json:"workers,omitempty"`
 	// Shared: the workers share the memory of one loaded model; SharedReason why not.
 	Shared       bool   `json:"shared,omitempty"`
 	SharedReason string `json:"shared_reason,omitempty"`
+	// Batching tells how requests are executed together, nil: one by one.
+	Batching *Batching `json:"batching,omitempty"`
+}
+
+// Batching describes how requests are executed together, and what the last
+// decisions were.
+type Batching struct {
+	MaxRows      int     `json:"max_batch_size"`
+	DelayUS      int64   `json:"max_queue_delay_microseconds,omitempty"`
+	Preferred    []int   `json:"preferred_batch_size,omitempty"`
+	Batches      uint64  `json:"batches"`
+	LastRows     int     `json:"last_rows"`
+	LastRequests int     `json:"last_requests"`
+	MeanRows     float64 `json:"mean_rows"`
+	// A batch takes about PerBatchUS + rows * PerRowUS; both 0 while unknown.
+	PerRowUS   float64 `json:"us_per_row"`
+	PerBatchUS float64 `json:"us_per_batch"`
+	// Limit is how many rows the last batch could have, LimitedBy what said so.
+	Limit     int    `json:"limit"`
+	LimitedBy string `json:"limited_by"`
 }
 
 // WorkerInfo describes one process behind a model.

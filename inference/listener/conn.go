@@ -46,10 +46,11 @@ const (
 // conn is one client's connection. All but the atomics and the context belong
 // to the goroutine of serve.
 type conn struct {
-	server *Lean
-	nc     net.Conn
-	raw    syscall.RawConn // nil when it cannot be looked at
-	ctx    requestContext
+	server    *Lean
+	nc        net.Conn
+	raw       syscall.RawConn // nil when it cannot be looked at
+	encrypted bool
+	ctx       requestContext
 
 	phase atomic.Int32
 	since atomic.Int64 // unix nanoseconds of the phase's beginning or last progress
@@ -67,11 +68,8 @@ func newConn(s *Lean, nc net.Conn) *conn {
 	c := &conn{server: s, nc: nc}
 	c.request.Header = c.head.get
 	c.since.Store(time.Now().UnixNano())
-	tcp := nc
-	if t, ok := nc.(*tls.Conn); ok {
-		tcp = t.NetConn()
-	}
-	if sc, ok := tcp.(syscall.Conn); ok {
+	_, c.encrypted = nc.(*tls.Conn)
+	if sc, ok := socketOf(nc).(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw
 		}
@@ -96,7 +94,7 @@ func (c *conn) enter(p phase) bool {
 // closeIdle closes the connection if no request is under way.
 func (c *conn) closeIdle() {
 	if c.phase.CompareAndSwap(int32(phaseIdle), int32(phaseClosed)) || c.phase.CompareAndSwap(int32(phaseNew), int32(phaseClosed)) {
-		_ = c.nc.Close()
+		_ = socketOf(c.nc).Close()
 	}
 }
 
@@ -104,7 +102,7 @@ func (c *conn) closeIdle() {
 func (c *conn) cut() {
 	c.phase.Store(int32(phaseClosed))
 	c.ctx.cancel(context.Canceled)
-	_ = c.nc.Close()
+	_ = socketOf(c.nc).Close()
 }
 
 // check applies the time limits; it is the watcher's.
@@ -144,6 +142,10 @@ func (c *conn) gone() bool {
 	}
 	gone := false
 	err := c.raw.Control(func(fd uintptr) {
+		if c.encrypted {
+			gone = hungUp(int(fd))
+			return
+		}
 		var b [1]byte
 		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
 		gone = (n == 0 && err == nil) || errors.Is(err, unix.ECONNRESET)
@@ -157,6 +159,9 @@ func (c *conn) serve() {
 		c.phase.Store(int32(phaseClosed))
 		_ = c.nc.Close()
 	}()
+	if !c.greet() {
+		return
+	}
 	c.in = make([]byte, firstBuffer)
 	if !c.fill() || !c.enter(phaseHead) {
 		return

@@ -22,13 +22,14 @@ type Lean struct {
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
 
-	closing atomic.Bool
-	date    atomic.Pointer[string] // the Date header field of this second
-	serving sync.WaitGroup         // connections
-	watched sync.Once
-	stopped sync.Once
-	stop    chan struct{} // ends the watcher
-	watcher sync.WaitGroup
+	closing  atomic.Bool
+	date     atomic.Pointer[string] // the Date header field of this second
+	serving  sync.WaitGroup         // connections
+	refusing atomic.Int32           // connections that are being told that there are too many
+	watched  sync.Once
+	stopped  sync.Once
+	stop     chan struct{} // ends the watcher
+	watcher  sync.WaitGroup
 }
 
 // NewLean prepares a server; Serve starts it.
@@ -86,7 +87,7 @@ func (s *Lean) accept(nc net.Conn) {
 	}
 	s.mu.Unlock()
 	if full {
-		c.refuse(http.StatusServiceUnavailable, "Too many connections: the limit is set with --max-connections")
+		s.turnAway(c)
 		return
 	}
 	go func() { // ended by the client, the watcher or Shutdown; waited for there
@@ -96,6 +97,25 @@ func (s *Lean) accept(nc net.Conn) {
 		delete(s.conns, c)
 		s.mu.Unlock()
 	}()
+}
+
+// maxRefusing bounds the goroutines that tell clients to come later.
+const maxRefusing = 64
+
+// turnAway tells a client that there are too many. Those that come while many are
+// being told, and those that would have to shake hands first, are closed at once:
+// nobody waits for them, least of all whoever accepts.
+func (s *Lean) turnAway(c *conn) {
+	if c.encrypted || s.refusing.Load() >= maxRefusing {
+		_ = socketOf(c.nc).Close()
+		return
+	}
+	s.refusing.Add(1)
+	_ = c.nc.SetDeadline(time.Now().Add(lingerTime)) // fails on a closed socket: then the answer does too
+	s.serving.Go(func() {
+		defer s.refusing.Add(-1)
+		c.refuse(http.StatusServiceUnavailable, "Too many connections: the limit is set with --max-connections")
+	})
 }
 
 // Shutdown stops accepting, lets the requests under way finish until ctx ends,

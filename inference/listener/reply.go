@@ -2,7 +2,6 @@ package listener
 
 import (
 	"bytes"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -226,11 +225,7 @@ func (c *conn) replyStream(resp *Response) {
 // reset makes the coming close visible as a failure to a client that reads
 // until the connection ends.
 func (c *conn) reset() {
-	nc := c.nc
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
-	}
-	if tcp, ok := nc.(*net.TCPConn); ok {
+	if tcp, ok := socketOf(c.nc).(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // the socket may be closed already
 	}
 }

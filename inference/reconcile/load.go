@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"clearmlserving/inference/engine"
@@ -113,14 +114,13 @@ func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, 
 	if w.impossible != "" {
 		return loadResult{failure: &Failure{Step: "fetch", Reason: w.impossible, Code: w.codeAtFault()}}
 	}
-	select { // bounds how much of the machine loading takes from serving
-	case r.slots <- struct{}{}:
-		defer func() { <-r.slots }()
-	case <-ctx.Done():
-		return loadResult{failure: &Failure{Step: "fetch", Reason: "given up: the configuration changed"}}
+	prepared, ok := turn(ctx, r.preparing) // bounds how many downloads compete
+	if !ok {
+		return givenUp()
 	}
+	defer prepared()
 	var result loadResult
-	spec := engine.Spec{URL: url, Endpoint: w.planned.Endpoint, CodeName: w.planned.PreprocessArtifact, Variables: w.variables}
+	spec := engine.Spec{URL: url, Endpoint: w.planned.Endpoint, CodeName: w.planned.PreprocessArtifact, Variables: w.variables, Limits: w.limits}
 	fetched, err := r.fetch(ctx, w)
 	result.release = fetched.release
 	if err != nil {
@@ -128,7 +128,7 @@ func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, 
 		return result
 	}
 	spec.CodePath, spec.ModelPath = fetched.codePath, fetched.modelPath
-	result.content = digest(url, w.planned.Endpoint, w.variables, fetched.codeSHA, fetched.modelSHA)
+	result.content = digest(url, w.planned.Endpoint, w.variables, fetched.codeSHA, fetched.modelSHA, w.limits)
 	if result.content == liveContent {
 		result.unchanged = true
 		return result
@@ -140,17 +140,26 @@ func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, 
 			return result
 		}
 	}
+	if preparer, ok := r.o.Loader.(engine.Preparer); ok {
+		if err := preparer.Prepare(ctx, spec); err != nil {
+			result.failure = w.loadFailure(err)
+			return result
+		}
+	}
+	prepared()
+	loaded, ok := turn(ctx, r.slots) // bounds how much of the machine loading takes from serving
+	if !ok {
+		result.failure = givenUp().failure
+		return result
+	}
+	defer loaded()
 	model, err := r.o.Loader.Load(ctx, spec)
 	if err != nil {
-		result.failure = &Failure{Step: "load", Reason: err.Error()}
-		var loadErr *engine.LoadError
-		if errors.As(err, &loadErr) && loadErr.UserCode {
-			result.failure.Traceback, result.failure.Code = loadErr.Traceback, w.planned.PreprocessArtifact
-		}
+		result.failure = w.loadFailure(err)
 		return result
 	}
 	if w.golden != nil {
-		if err := w.golden.reproduces(ctx, model, samples, w.golden.Limit(r.o.RequestTimeout)); err != nil {
+		if err := w.golden.reproduces(ctx, model, samples, w.golden.Limit(w.limits.Within(r.o.RequestTimeout))); err != nil {
 			closeUnused(ctx, model)
 			result.failure = &Failure{Step: stepGolden, Reason: err.Error()}
 			return result
@@ -158,6 +167,30 @@ func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, 
 	}
 	result.model = model
 	return result
+}
+
+// turn waits for a place among those that do the same; done gives it back, and
+// may be called again.
+func turn(ctx context.Context, places chan struct{}) (done func(), ok bool) {
+	select {
+	case places <- struct{}{}:
+		return sync.OnceFunc(func() { <-places }), true
+	case <-ctx.Done():
+		return nil, false
+	}
+}
+
+func givenUp() loadResult {
+	return loadResult{failure: &Failure{Step: "fetch", Reason: "given up: the configuration changed"}}
+}
+
+// loadFailure says why the engine could not load, and whose code it was.
+func (w want) loadFailure(err error) *Failure {
+	failure := &Failure{Step: "load", Reason: err.Error()}
+	if loadErr, ok := errors.AsType[*engine.LoadError](err); ok && loadErr.UserCode {
+		failure.Traceback, failure.Code = loadErr.Traceback, w.planned.PreprocessArtifact
+	}
+	return failure
 }
 
 // closeUnused ends a model that never served.
@@ -220,7 +253,7 @@ func (r *Reconciler) finish(result loadResult) {
 	default:
 		old, held := e.live, e.held
 		e.live = router.NewLive(e.url, e.want.planned.ModelID, result.model)
-		e.live.Timeout = r.o.RequestTimeout
+		e.live.Timeout = e.want.limits.Within(r.o.RequestTimeout)
 		e.live.SetLogShare(e.want.logShare)
 		e.liveKey, e.content, e.held, e.failure = result.key, result.content, result.release, nil
 		r.o.Logger.Info("endpoint live", "endpoint", e.url, "model_id", e.want.planned.ModelID, "took", time.Since(e.wantedSince).Round(time.Millisecond))

@@ -81,7 +81,10 @@ type Options struct {
 	// OnPlan, when set, is called in the same way with each plan, changed or not,
 	// as soon as it is followed and before any of it has loaded.
 	OnPlan func(serving.Plan)
-	Logger *slog.Logger
+	// OnStatus, when set, is called in the same way each time that Status may
+	// have changed.
+	OnStatus func()
+	Logger   *slog.Logger
 }
 
 // Reconciler is the owner of what an instance serves.
@@ -93,13 +96,16 @@ type Reconciler struct {
 	state     *State
 	plan      serving.Plan
 	stateHash string
+	digests   map[serving.EndpointURL]string
 	entries   map[serving.EndpointURL]*entry
 	canaries  map[serving.EndpointURL]*router.Canary
 	loaded    chan loadResult
 	slots     chan struct{} // one for each load under way
+	preparing chan struct{} // one for each preparation under way: downloads, environments
 	running   sync.WaitGroup
 	source    sourceStatus
-	recalled  bool // the state on disk has been looked at
+	disk      error // why the last good state is not on disk
+	recalled  bool  // the state on disk has been looked at
 }
 
 // sourceStatus is how the last look at the configuration went.
@@ -109,6 +115,10 @@ type sourceStatus struct {
 	fromCache bool
 	synced    bool // the configuration has been seen at least once
 }
+
+// preparationsPerLoad is how many endpoints may be prepared for each that may
+// load: a preparation mostly waits for the network.
+const preparationsPerLoad = 4
 
 // New prepares a Reconciler; Run starts it.
 func New(o Options) *Reconciler {
@@ -129,7 +139,7 @@ func New(o Options) *Reconciler {
 		entries:  map[serving.EndpointURL]*entry{},
 		canaries: map[serving.EndpointURL]*router.Canary{},
 		loaded:   make(chan loadResult),
-		slots:    make(chan struct{}, o.Loads),
+		slots:    make(chan struct{}, o.Loads), preparing: make(chan struct{}, preparationsPerLoad*o.Loads),
 	}
 	r.status.Store(&Status{})
 	return r
@@ -249,10 +259,21 @@ func (r *Reconciler) see(l look) {
 	}
 	r.source = sourceStatus{since: time.Now(), synced: true}
 	r.apply(l.state)
-	if r.o.CacheFile != "" {
-		if err := writeCache(r.o.CacheFile, l.state); err != nil {
-			r.o.Logger.Warn("last good configuration cannot be kept on disk", "file", r.o.CacheFile, "err", err)
-		}
+	r.keepOnDisk(l.state)
+}
+
+// keepOnDisk keeps the last good state. A disk that is full or read-only does not
+// stop serving; it is said once, and shown as long as it lasts.
+func (r *Reconciler) keepOnDisk(state *State) {
+	if r.o.CacheFile == "" {
+		return
+	}
+	before, err := r.disk, writeCache(r.o.CacheFile, state)
+	switch r.disk = err; {
+	case err != nil && before == nil:
+		r.o.Logger.Warn("last good configuration cannot be kept on disk", "file", r.o.CacheFile, "err", err)
+	case err == nil && before != nil:
+		r.o.Logger.Info("last good configuration is kept on disk again", "file", r.o.CacheFile)
 	}
 }
 
@@ -304,7 +325,7 @@ func (r *Reconciler) apply(state *State) {
 	plan := serving.Resolve(state.service(), state.Found, state.Versions)
 	wanted := map[serving.EndpointURL]want{}
 	for url, e := range plan.Endpoints {
-		wanted[url] = state.want(url, e, plan.Options[url].Golden)
+		wanted[url] = state.want(url, e, plan.Options[url])
 	}
 	current := map[serving.EndpointURL]string{}
 	for url, e := range r.entries {
@@ -337,6 +358,9 @@ func (r *Reconciler) apply(state *State) {
 	first, hash := r.state == nil, state.Hash()
 	moved := hash != r.stateHash
 	r.state, r.plan, r.stateHash = state, plan, hash
+	if first || moved {
+		r.digests = state.digests()
+	}
 	if problems {
 		for _, p := range plan.Problems {
 			r.o.Logger.Warn("part of the configuration is not served", "section", p.Section, "key", p.Key, "problem", p.Text)

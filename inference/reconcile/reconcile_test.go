@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -27,6 +28,7 @@ type world struct {
 	err      error
 	loadErr  map[serving.EndpointURL]error
 	hold     map[serving.EndpointURL]chan struct{} // a load waits until closed
+	prepare  map[serving.EndpointURL]chan struct{} // a preparation waits until closed
 	stuck    bool                                  // every load waits for its context
 	loads    []string
 	closed   []string
@@ -73,6 +75,21 @@ func (w *world) Fetch(_ context.Context, f reconcile.File) (reconcile.Local, err
 }
 
 type loader struct{ w *world }
+
+func (l loader) Prepare(ctx context.Context, spec engine.Spec) error {
+	l.w.mu.Lock()
+	gate := l.w.prepare[spec.URL]
+	l.w.mu.Unlock()
+	if gate == nil {
+		return nil
+	}
+	select {
+	case <-gate:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
 
 func (l loader) Load(ctx context.Context, spec engine.Spec) (engine.Model, error) {
 	l.w.mu.Lock()
@@ -219,6 +236,95 @@ func TestChangedCodeGoesLiveOnlyWhenItIsLoaded(t *testing.T) {
 	if w.released != 2 {
 		t.Errorf("%d of 2 files released", w.released)
 	}
+}
+
+func TestALongPreparationTakesNoPlaceFromLoads(t *testing.T) {
+	w := newWorld()
+	run(t, w, "", func(r *reconcile.Reconciler, rt *router.Router) {
+		gate := make(chan struct{})
+		w.prepare = map[serving.EndpointURL]chan struct{}{}
+		code := map[string]string{}
+		for i := range 5 { // more than may load at once
+			url := fmt.Sprintf("slow/%d", i)
+			w.prepare[serving.EndpointURL(url)], code[url] = gate, "v1"
+		}
+		w.set(endpoints(code))
+		settle()
+		code["quick"] = "v1"
+		w.set(endpoints(code))
+		settle()
+		if got := answer(t, rt, "quick"); got != "quick /local/http://files/v1" {
+			t.Errorf("while others are prepared: %s", got)
+		}
+		close(gate)
+		settle()
+		for i := range 5 {
+			if got, want := answer(t, rt, fmt.Sprintf("slow/%d", i)), fmt.Sprintf("slow/%d /local/http://files/v1", i); got != want {
+				t.Errorf("prepared: %s, want %s", got, want)
+			}
+		}
+	})
+}
+
+func TestAPreparationThatIsOvertakenIsGivenUp(t *testing.T) {
+	w := newWorld()
+	run(t, w, "", func(r *reconcile.Reconciler, rt *router.Router) {
+		w.prepare = map[serving.EndpointURL]chan struct{}{"m/1": make(chan struct{})} // never opened
+		w.set(endpoints(map[string]string{"m/1": "v1"}))
+		settle()
+		w.mu.Lock()
+		w.prepare = nil
+		w.mu.Unlock()
+		w.set(endpoints(map[string]string{"m/1": "v2"}))
+		settle()
+		if got := answer(t, rt, "m/1"); got != "m/1 /local/http://files/v2" {
+			t.Error(got)
+		}
+	})
+}
+
+// TestATagThatFlapsServesConsistently changes what monitoring finds a hundred
+// times in a minute: the number stays, nothing else moves, and each model that
+// was loaded is closed.
+func TestATagThatFlapsServesConsistently(t *testing.T) {
+	w := newWorld()
+	run(t, w, "", func(r *reconcile.Reconciler, rt *router.Router) {
+		steady := serving.MonitoredModel{ID: "steady", URI: "http://files/steady"}
+		flapping := serving.MonitoredModel{ID: "flapping", URI: "http://files/flapping"}
+		var versions serving.Versions
+		found := func(models ...serving.MonitoredModel) {
+			w.set(func(s *reconcile.State) {
+				s.Sections[serving.SectionMonitoring] = json.RawMessage(`{"auto":{"base_serving_url":"auto","engine_type":"custom","monitor_tags":["prod"],"max_versions":5}}`)
+				versions, _ = versions.Assign("auto", models)
+				s.Found, s.Versions = map[string][]serving.MonitoredModel{"auto": models}, versions
+				s.Models = map[serving.ModelID]reconcile.Model{"steady": {URI: steady.URI}, "flapping": {URI: flapping.URI}}
+			})
+			time.Sleep(600 * time.Millisecond)
+			synctest.Wait()
+		}
+		found(steady)
+		for range 50 {
+			found(flapping, steady)
+			if got := answer(t, rt, "auto/2"); got != "auto/2 " {
+				t.Fatalf("with the tag: %s", got)
+			}
+			found(steady)
+			if _, err := rt.Acquire("auto/2"); !errors.Is(err, router.ErrUnknown) {
+				t.Fatalf("without the tag: %v", err)
+			}
+			if got := answer(t, rt, "auto/1"); got != "auto/1 " {
+				t.Fatalf("the other one: %s", got)
+			}
+		}
+		if len(versions["auto"]) != 2 {
+			t.Errorf("numbers were burnt: %v", versions)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if loads, closed := len(w.loads), len(w.closed); loads != 51 || closed != 50 {
+			t.Errorf("%d loads and %d closed, want 51 and 50: the steady one is never loaded again", loads, closed)
+		}
+	})
 }
 
 func TestOldModelClosesOnlyAfterItsLastRequest(t *testing.T) {
@@ -445,4 +551,54 @@ func TestAThousandChangesLeaveNothingBehind(t *testing.T) {
 	if len(w.closed) < 2 || w.released < len(w.closed) {
 		t.Errorf("%d closed, %d files released", len(w.closed), w.released)
 	}
+}
+
+func TestADiskThatTakesNothingStopsNothingAndIsTold(t *testing.T) {
+	blocked := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld()
+	w.set(endpoints(map[string]string{"m/1": "v1"}))
+	run(t, w, filepath.Join(blocked, "state.json"), func(r *reconcile.Reconciler, rt *router.Router) {
+		if got := answer(t, rt, "m/1"); got != "m/1 /local/http://files/v1" {
+			t.Errorf("got %s", got)
+		}
+		if s := r.Status(); !s.Ready() || !strings.Contains(s.DiskError, "not a directory") {
+			t.Errorf("status: %+v", s)
+		}
+		if err := os.Remove(blocked); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Minute) // the next poll
+		settle()
+		if s := r.Status(); s.DiskError != "" {
+			t.Errorf("the disk has healed: %q", s.DiskError)
+		}
+	})
+}
+
+func TestLimitsReachTheModelAndTheirChangeLoadsItAnew(t *testing.T) {
+	w := newWorld()
+	w.set(endpoints(map[string]string{"m/1": "v1"}))
+	run(t, w, "", func(r *reconcile.Reconciler, rt *router.Router) {
+		before := len(w.loads)
+		w.mu.Lock()
+		w.state.Sections[serving.SectionOptions] = json.RawMessage(`{"m/1":{"limits":{"deadline":2,"max_workers":3}}}`)
+		w.mu.Unlock()
+		w.bell <- struct{}{}
+		time.Sleep(time.Second)
+		settle()
+		if len(w.loads) != before+1 {
+			t.Errorf("loads: %v", w.loads)
+		}
+		live, err := rt.Acquire("m/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer live.Release()
+		if live.Timeout != 2*time.Second {
+			t.Errorf("a request may take %s", live.Timeout)
+		}
+	})
 }

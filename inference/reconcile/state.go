@@ -67,14 +67,15 @@ type want struct {
 	logShare   float64
 	impossible string        // why it cannot be loaded, known without trying
 	golden     *wantedGolden // what it must reproduce before it goes live, nil for nothing
+	limits     *serving.Limits
 	// key changes whenever something has to be fetched or loaded again.
 	key string
 }
 
 // want collects what an endpoint needs. A missing artifact or model is not an
 // error of the whole: the endpoint says so when asked.
-func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, golden *serving.Golden) want {
-	w := want{planned: e, logShare: s.logShare(e), golden: s.golden(golden)}
+func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options serving.EndpointOptions) want {
+	w := want{planned: e, logShare: s.logShare(e), golden: s.golden(options.Golden), limits: options.Limits}
 	w.variables = slices.Sorted(maps.Keys(e.Metrics.Metrics))
 	if name := e.PreprocessArtifact; e.Code != nil {
 		w.code = File{URL: e.Code.URI, SHA256: e.Code.SHA256, Unpack: e.Code.Folder}
@@ -96,7 +97,7 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, golden 
 		}
 		w.model, changed = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
 	}
-	parts := []any{url, e.Endpoint, w.code, w.model, changed, w.variables, w.impossible}
+	parts := []any{url, e.Endpoint, w.code, w.model, changed, w.variables, w.impossible, w.limits}
 	if w.golden != nil {
 		parts = append(parts, w.golden.Golden, w.golden.file)
 	}
@@ -113,12 +114,19 @@ func (s *State) logShare(e serving.PlannedEndpoint) float64 {
 }
 
 // Hash is the change marker of the state, in the original's form: 32 hex digits.
-func (s *State) Hash() string {
+func (s *State) Hash() string { return s.service().StateHash(s.artifactHashes()) }
+
+// digests are the change markers of the single urls.
+func (s *State) digests() map[serving.EndpointURL]string {
+	return s.service().Digests(s.artifactHashes())
+}
+
+func (s *State) artifactHashes() map[string]string {
 	hashes := map[string]string{}
 	for name, a := range s.Artifacts {
 		hashes[name] = a.SHA256
 	}
-	return s.service().StateHash(hashes)
+	return hashes
 }
 
 // digest makes a comparable key of values that decide what is loaded.

@@ -10,16 +10,21 @@ import (
 // Status describes what an instance serves, for people and probes. It is a
 // value of one moment; models' own states are asked when it is read.
 type Status struct {
-	ServiceID   string            `json:"service_id,omitempty"`
-	ServiceName string            `json:"service_name,omitempty"`
-	StateHash   string            `json:"state_hash,omitempty"`
-	Synced      bool              `json:"synced"` // the configuration has been seen, or its last good copy
-	FromCache   bool              `json:"from_cache,omitempty"`
-	SourceError string            `json:"control_plane_error,omitempty"`
-	SourceSince time.Time         `json:"control_plane_since,omitzero"`
-	Endpoints   []EndpointStatus  `json:"endpoints"`
-	Canaries    []CanaryStatus    `json:"canaries,omitempty"`
-	Problems    []serving.Problem `json:"problems,omitempty"`
+	ServiceID   string `json:"service_id,omitempty"`
+	ServiceName string `json:"service_name,omitempty"`
+	StateHash   string `json:"state_hash,omitempty"`
+	// Digests are the markers of what is configured for each url; see serving.Service.Digests.
+	Digests     map[serving.EndpointURL]string `json:"digests,omitempty"`
+	Synced      bool                           `json:"synced"` // the configuration has been seen, or its last good copy
+	FromCache   bool                           `json:"from_cache,omitempty"`
+	SourceError string                         `json:"control_plane_error,omitempty"`
+	SourceSince time.Time                      `json:"control_plane_since,omitzero"`
+	// DiskError says why the last good configuration cannot be kept on disk: serving
+	// goes on, but a restart without the control plane would not know it.
+	DiskError string            `json:"disk_error,omitempty"`
+	Endpoints []EndpointStatus  `json:"endpoints"`
+	Canaries  []CanaryStatus    `json:"canaries,omitempty"`
+	Problems  []serving.Problem `json:"problems,omitempty"`
 }
 
 // EndpointStatus describes one endpoint.
@@ -94,8 +99,12 @@ func (r *Reconciler) publish() {
 	if r.source.err != nil {
 		s.SourceError = r.source.err.Error()
 	}
+	if r.disk != nil {
+		s.DiskError = r.disk.Error()
+	}
 	if r.state != nil {
 		s.ServiceID, s.ServiceName, s.StateHash = r.state.ServiceID, r.state.ServiceName, r.stateHash
+		s.Digests = r.digests
 	}
 	for _, url := range r.urls() {
 		e := r.entries[url]
@@ -116,4 +125,7 @@ func (r *Reconciler) publish() {
 		s.Canaries = append(s.Canaries, CanaryStatus{URL: url, Shares: c.Shares(), Problem: r.plan.Canaries[url].Problem})
 	}
 	r.status.Store(s)
+	if r.o.OnStatus != nil {
+		r.o.OnStatus()
+	}
 }

@@ -26,6 +26,21 @@ var _ storage.Locator = Adapter{}
 // a file has that name, for the original writes such URLs without quoting;
 // percent signs are decoded only when none has.
 func (Adapter) LocalPath(rawURL string) (string, error) {
+	path, err := literal(rawURL)
+	if err != nil {
+		return "", err
+	}
+	if _, isURL := cutScheme(rawURL); isURL && strings.Contains(path, "%") {
+		decoded, err := url.PathUnescape(path)
+		if _, statErr := os.Lstat(path); err == nil && errors.Is(statErr, fs.ErrNotExist) && !strings.ContainsRune(decoded, 0) {
+			return filepath.Abs(decoded)
+		}
+	}
+	return path, nil
+}
+
+// literal is the path in a URL, taken as it is.
+func literal(rawURL string) (string, error) {
 	path, isURL := cutScheme(rawURL)
 	if isURL {
 		host, rest, _ := strings.Cut(path, "/")
@@ -39,12 +54,6 @@ func (Adapter) LocalPath(rawURL string) (string, error) {
 	}
 	if path == "" {
 		return "", errors.New("the path of the file is empty")
-	}
-	if isURL && strings.Contains(path, "%") {
-		decoded, err := url.PathUnescape(path)
-		if _, statErr := os.Lstat(path); err == nil && errors.Is(statErr, fs.ErrNotExist) && !strings.ContainsRune(decoded, 0) {
-			path = decoded
-		}
 	}
 	return filepath.Abs(path)
 }
@@ -176,7 +185,7 @@ func (r *reader) Close() error { return r.file.Close() }
 // Put stores a file; folders on the way are made.
 func (a Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) error {
 	fail := func(err error) error { return &storage.Error{Op: "put", URL: rawURL, Err: classify(err)} }
-	path, err := a.LocalPath(rawURL)
+	path, err := literal(rawURL) // so that readers find it who decode nothing
 	if err != nil {
 		return fail(err)
 	}

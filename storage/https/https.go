@@ -130,7 +130,7 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (i
 		drop(resp)
 		return nil, object, err
 	}
-	return &reader{ctx: ctx, body: resp.Body, url: rawURL, left: length}, object, nil
+	return storage.Body(ctx, rawURL, resp.Body, length), object, nil
 }
 
 // judge tells whether an answer is the part that was asked for, and how many
@@ -162,40 +162,17 @@ func judge(resp *http.Response, rawURL string, part storage.Part) (storage.Objec
 	if part.Whole() {
 		return fail(errors.New("the server answers with a part although all was asked for"))
 	}
-	from, to, total, ok := contentRange(resp.Header.Get("Content-Range"))
-	if !ok || from != part.Offset || (part.Length > 0 && to-from > part.Length) {
+	from, to, total, ok := storage.ContentRange(resp.Header.Get("Content-Range"))
+	if !ok {
 		return fail(fmt.Errorf("the server answers with other bytes (%q) than asked for: %w", resp.Header.Get("Content-Range"), storage.ErrNoRanges))
 	}
 	o := object(resp, total)
 	o.Ranges = true
-	if part.Of.Validated() && !part.Of.Same(o) {
-		return fail(storage.ErrChanged)
-	}
-	want := part.Length
-	if want == 0 {
-		want = total - from
-	}
-	if to-from != want {
-		return fail(fmt.Errorf("bytes %d-%d are asked of %d: %w", from, from+want, total, storage.ErrChanged))
+	want, err := storage.CheckPart(part, o, from, to)
+	if err != nil {
+		return fail(err)
 	}
 	return o, want, nil
-}
-
-// contentRange reads "bytes first-last/total"; to is one past last.
-func contentRange(s string) (from, to, total int64, ok bool) {
-	s, ok = strings.CutPrefix(strings.TrimSpace(s), "bytes ")
-	if !ok {
-		return 0, 0, 0, false
-	}
-	span, size, _ := strings.Cut(s, "/")
-	first, last, _ := strings.Cut(span, "-")
-	from, err1 := strconv.ParseInt(first, 10, 64)
-	to, err2 := strconv.ParseInt(last, 10, 64)
-	total, err3 := strconv.ParseInt(size, 10, 64)
-	if err1 != nil || err2 != nil || err3 != nil || from < 0 || to < from || to >= total {
-		return 0, 0, 0, false
-	}
-	return from, to + 1, total, true
 }
 
 func object(resp *http.Response, size int64) storage.Object {
@@ -228,37 +205,3 @@ func encodingError(resp *http.Response, rawURL string) error {
 	}
 	return fmt.Errorf("the server encodes the file as %q although asked not to; the bytes would not be the stored ones", encoding)
 }
-
-// reader gives the bytes of one answer and tells a cut from the end.
-type reader struct {
-	ctx  context.Context //nolint:containedctx // tells a cancelled read from a cut; lives as long as the answer
-	body io.ReadCloser
-	url  string
-	left int64 // -1: not told
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	if r.left == 0 {
-		return 0, io.EOF
-	}
-	if r.left > 0 {
-		p = p[:min(int64(len(p)), r.left)]
-	}
-	n, err := r.body.Read(p)
-	if r.left > 0 {
-		r.left -= int64(n)
-	}
-	switch {
-	case err == nil:
-		return n, nil
-	case errors.Is(err, io.EOF) && r.left <= 0:
-		return n, io.EOF
-	case r.ctx.Err() != nil:
-		return n, context.Cause(r.ctx)
-	case errors.Is(err, io.EOF):
-		err = io.ErrUnexpectedEOF
-	}
-	return n, &storage.Error{Op: "read", URL: r.url, Transient: true, Err: fmt.Errorf("the connection was cut: %w", err)}
-}
-
-func (r *reader) Close() error { return r.body.Close() }

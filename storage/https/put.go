@@ -3,7 +3,6 @@ package https
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"mime/multipart"
@@ -11,7 +10,6 @@ import (
 	"net/textproto"
 	"net/url"
 	"strings"
-	"sync"
 
 	"clearmlserving/storage"
 )
@@ -24,7 +22,10 @@ func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int6
 	if err != nil {
 		return fail(err)
 	}
-	counted := &counting{r: r, total: size, progress: progress}
+	counted, err := storage.NewSource(r, size, 0, progress)
+	if err != nil {
+		return fail(err)
+	}
 	method, target, body, length, contentType := http.MethodPut, u.String(), io.Reader(counted), size, "application/octet-stream"
 	if rest, ok := a.onFileServer(rawURL); ok {
 		name, err := url.PathUnescape(rest)
@@ -48,14 +49,14 @@ func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int6
 		return err
 	}
 	resp, err := a.o.Transport.RoundTrip(req)
-	if sourceErr := counted.stop(); sourceErr != nil { // the source failed, not the server
+	if sourceErr := counted.Stop(); sourceErr != nil { // the source failed, not the server
 		if err == nil {
 			drop(resp)
 		}
 		return fail(sourceErr)
 	}
 	if err != nil {
-		return connectError(ctx, "put", rawURL, err)
+		return storage.Unanswered(ctx, "put", rawURL, err)
 	}
 	drop(resp)
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusNoContent {
@@ -100,46 +101,6 @@ func form(name string, content io.Reader, size int64) (body io.Reader, length in
 	return io.MultiReader(bytes.NewReader(head), content, bytes.NewReader(tail)), length, w.FormDataContentType(), nil
 }
 
-// counting reports what was sent and keeps the error of the source. The
-// transport may read on after it has answered; stop keeps it from the source.
-type counting struct {
-	mu          sync.Mutex // guards what follows, and is held while the source is read
-	r           io.Reader
-	done, total int64
-	progress    storage.Progress
-	err         error
-	stopped     bool
-}
-
-// stop waits for a read under way, allows no further one, and tells how the source failed.
-func (c *counting) stop() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stopped = true
-	return c.err
-}
-
-func (c *counting) Read(p []byte) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.stopped {
-		return 0, io.ErrClosedPipe
-	}
-	n, err := c.r.Read(p)
-	c.done += int64(n)
-	if c.total >= 0 && (c.done > c.total || (errors.Is(err, io.EOF) && c.done < c.total)) {
-		// Before the end of a form is sent, which would make the file look whole.
-		err = fmt.Errorf("%d bytes came of %d", c.done, c.total)
-	}
-	if n > 0 && c.progress != nil {
-		c.progress(c.done, c.total)
-	}
-	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader gives io.EOF itself
-		c.err = err
-	}
-	return n, err
-}
-
 // Delete removes a file. Redirects are not followed.
 func (a *Adapter) Delete(ctx context.Context, rawURL string) error {
 	fail := func(err error) error { return &storage.Error{Op: "delete", URL: rawURL, Err: err} }
@@ -156,7 +117,7 @@ func (a *Adapter) Delete(ctx context.Context, rawURL string) error {
 	}
 	resp, err := a.o.Transport.RoundTrip(req)
 	if err != nil {
-		return connectError(ctx, "delete", rawURL, err)
+		return storage.Unanswered(ctx, "delete", rawURL, err)
 	}
 	drop(resp)
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusAccepted && resp.StatusCode != http.StatusNoContent {

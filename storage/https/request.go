@@ -2,16 +2,12 @@ package https
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"clearmlserving/storage"
@@ -39,7 +35,7 @@ func (a *Adapter) do(ctx context.Context, op, method, rawURL string, header http
 		// Not an http.Client: it would follow redirects by rules of its own.
 		resp, err := a.o.Transport.RoundTrip(req)
 		if err != nil {
-			return nil, connectError(ctx, op, rawURL, err)
+			return nil, storage.Unanswered(ctx, op, rawURL, err)
 		}
 		switch resp.StatusCode {
 		case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
@@ -110,27 +106,6 @@ func redirected(from *url.URL, location string) (*url.URL, error) {
 	return to, nil
 }
 
-// connectError is a request without an answer. Almost all of these heal: a
-// server that starts, a name that is not announced yet, a cable.
-func connectError(ctx context.Context, op, rawURL string, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	var (
-		certificate *tls.CertificateVerificationError
-		authority   x509.UnknownAuthorityError
-		hostname    x509.HostnameError
-		record      tls.RecordHeaderError
-	)
-	if errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &hostname) {
-		return &storage.Error{Op: op, URL: rawURL, Err: fmt.Errorf("the server's certificate is not trusted: %w", err)}
-	}
-	if errors.As(err, &record) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
-		return &storage.Error{Op: op, URL: rawURL, Err: errors.New("the server does not speak https there")}
-	}
-	return &storage.Error{Op: op, URL: rawURL, Transient: true, Err: fmt.Errorf("the server can't be reached: %w", err)}
-}
-
 // statusError is an answer that is not the one asked for.
 func statusError(op, rawURL string, resp *http.Response) error {
 	e := &storage.Error{Op: op, URL: rawURL}
@@ -141,23 +116,10 @@ func statusError(op, rawURL string, resp *http.Response) error {
 		e.Err = fmt.Errorf("%w (%s)", storage.ErrDenied, resp.Status)
 	default:
 		e.Err = fmt.Errorf("the server answers %s", resp.Status)
-		e.Transient = resp.StatusCode >= 500 && resp.StatusCode != http.StatusNotImplemented ||
-			resp.StatusCode == http.StatusRequestTimeout || resp.StatusCode == http.StatusTooManyRequests ||
-			resp.StatusCode == http.StatusTooEarly
-		e.After = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+		e.Transient = storage.HealingStatus(resp.StatusCode)
+		e.After = storage.RetryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
 	return e
-}
-
-// retryAfter reads seconds or a date; 0 for everything else.
-func retryAfter(s string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseInt(s, 10, 32); err == nil {
-		return max(0, time.Duration(seconds)*time.Second)
-	}
-	if at, err := http.ParseTime(s); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
 }
 
 // drop ends an answer that is of no further use; a short rest is read so that

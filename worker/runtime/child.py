@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Optional
 
 import frames
 from asyncloop import serve_async
+from batch import serve_batches
 from forks import Job, supervise
 from link import Link, LinkClosed
 from loop import Host, serve
@@ -33,7 +34,10 @@ try:
 except ImportError:  # left out of some small builds of Python
     ctypes = None
 
-KIND_LOADING = 5  # how much nicer a process is while it loads
+KIND_LOADING = 10  # how much nicer a process is while it loads
+KIND_READING = (2 << 13) | 7  # "best effort", the last of its levels: what ionice -c2 -n7 sets
+SYS_IOPRIO = {"x86_64": (251, 252), "aarch64": (30, 31)}  # ioprio_set, ioprio_get
+OOM_SCORE = 500  # of 1000: when memory is short the kernel takes a worker, never the service
 PR_SET_PDEATHSIG = 1
 CAP_SYS_NICE = 23
 MARKS = 4096  # bytes of the shared memory before the answers that wait to be sent
@@ -103,7 +107,8 @@ class Worker:
         if self.endpoint.is_async:
             serve_async(self.endpoint, self.host, job.data, marks, max_frame)
         else:
-            serve(self.endpoint, self.host, marks, outbox, max_frame, int(self.spec["max_reentry"]))
+            run = serve if self.endpoint.stack is None else serve_batches
+            run(self.endpoint, self.host, marks, outbox, max_frame, int(self.spec["max_reentry"]))
         self.host.server = None
         self.endpoint.unload()
 
@@ -142,6 +147,7 @@ def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
 def become_own(parent: int) -> None:
     """Cut what ties a fork to its parent."""
     die_with(parent)
+    die_first()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
@@ -166,6 +172,15 @@ def die_with(parent: int) -> None:
         pass  # no Linux: the end of the socket tells us, if later
     if os.getppid() != parent:
         os._exit(0)
+
+
+def die_first() -> None:
+    """Be the one whom the kernel kills when memory is short."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
+            score.write(str(OOM_SCORE))
+    except OSError:
+        pass  # no Linux, or it is higher already
 
 
 def unsafe_to_fork(endpoint: Any) -> str:
@@ -202,10 +217,11 @@ def _ours(number: int) -> bool:
 
 
 class Nicer:
-    """Lower priority while a process loads, if it can be raised again."""
+    """Lower priority of processor and disk while a process loads, if it can be raised again."""
 
     def __init__(self) -> None:
         self._before: Optional[int] = None
+        self._reading: Optional[int] = None
         try:
             before = os.getpriority(os.PRIO_PROCESS, 0)
             if may_raise(before):
@@ -213,11 +229,29 @@ class Nicer:
                 self._before = before
         except OSError:
             pass  # then it loads as fast as everybody
+        reading = _disk_priority()
+        if reading is not None and _disk_priority(KIND_READING) is not None:
+            self._reading = reading
 
     def end(self) -> None:
         """Back to what it was."""
         if self._before is not None:
             os.setpriority(os.PRIO_PROCESS, 0, self._before)
+        if self._reading is not None:
+            _disk_priority(self._reading)
+
+
+def _disk_priority(value: Optional[int] = None) -> Optional[int]:
+    """Read this thread's, or set it; None where that cannot be done. No right is needed for it."""
+    calls = SYS_IOPRIO.get(os.uname().machine)
+    if ctypes is None or calls is None or not sys.platform.startswith("linux"):
+        return None
+    try:
+        syscall = ctypes.CDLL(None).syscall
+    except (OSError, AttributeError):
+        return None
+    answer = syscall(calls[1], 1, 0) if value is None else syscall(calls[0], 1, 0, value)
+    return answer if answer >= 0 else None
 
 
 def may_raise(priority: int) -> bool:

@@ -1,9 +1,7 @@
 """A loaded endpoint: one request in, one Answer out, whatever user code does.
 
-The three steps stand alone (pre, predict, post), so that a batch can be made between them:
-    data = endpoint.pre(endpoint.decode(body, content_type), state, collect)
-    data = endpoint.predict(rows_of_many, state, collect)
-    answer = endpoint.answer(endpoint.post(data, state, collect))
+A request is handled whole, or in three steps so that others can be predicted with it:
+    begin (decode and preprocess), the stack's run for many, finish (postprocess and encode).
 A step that user code lacks and the engine has no default for is None: the data passes.
 """
 
@@ -18,6 +16,7 @@ from awaiting import Awaiter
 from codec import decode_request, encode_json
 from failure import answer_failure, client_text, safe_repr
 from result import SIMPLE, outcome_of, stream_answer, stream_answer_async, whole_answer
+from stack import Case, Stack
 from tracebacks import text_of, user_traceback
 from variables import Variables
 
@@ -32,7 +31,8 @@ class Endpoint:
     """
 
     is_async = False
-    decode = staticmethod(decode_request)
+    stack: Optional[Stack] = None  # set when requests are predicted together
+    batch_rows = 0  # at most so many rows
 
     def __init__(
         self,
@@ -84,6 +84,43 @@ class Endpoint:
             return answer
         except BaseException as error:
             return self.failed(error, meta)
+
+    def begin(self, number: int, body: Any, content_type: str, meta: dict[str, Any]) -> Case:
+        """Do what comes before predict; case.answer is set if that failed. Never raises."""
+        case = Case(number, meta)
+        try:
+            if meta["sampled"]:
+                case.collected = {}
+                case.collect = case.collected.update
+            data = case.request = decode_request(body, content_type)
+            step = self.pre
+            if step is not None:
+                data = step(data, case.state, case.collect)
+                if type(data) is CoroutineType:
+                    data = self._await(data)
+            case.data = data
+            self.stack.measure(case)
+        except BaseException as error:
+            case.answer = self.failed(error, meta)
+        return case
+
+    def finish(self, case: Case) -> Answer:
+        """Do what comes after predict. Never raises."""
+        if case.error is not None:
+            return self.failed(case.error, case.meta)
+        try:
+            data = case.data
+            step = self.post
+            if step is not None:
+                data = step(data, case.state, case.collect)
+                if type(data) is CoroutineType:
+                    data = self._await(data)
+            answer = Answer(200, JSON, encode_json(data)) if type(data) in SIMPLE else self.answer(data)
+            if case.collected is not None:
+                answer.stats = self.variables.gather(case.request, data, case.collected)
+            return answer
+        except BaseException as error:
+            return self.failed(error, case.meta)
 
     def answer(self, data: Any) -> Answer:
         """Make the Answer of a result; raises what failed on the way."""

@@ -10,7 +10,8 @@ from it and share what it has loaded. One message a packet, JSON, on a control s
     -> {"is": "forked", "n": 7, "pid": 4711}  or  {"is": "unforked", "n": 7, "text": "..."}
     -> {"is": "exit", "n": 7, "status": 9, "maxrss": 12345}
 
-The end of the socket means that Go is gone: every child is killed.
+The end of the socket means that Go is gone: every child is killed, and so is whatever user
+code has started and left behind, for a forker inherits the orphans below it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,16 @@ import os
 import select
 import signal
 import socket
+import time
 from typing import Any, NamedTuple, Optional
+
+try:
+    import ctypes
+except ImportError:  # left out of some small builds of Python
+    ctypes = None
+
+PR_SET_CHILD_SUBREAPER = 36
+FAREWELL = 2.0  # seconds in which whatever is below us is looked for at the end
 
 
 class Job(NamedTuple):
@@ -39,7 +49,9 @@ def supervise(control: socket.socket) -> Job:
     wake_read, wake_write = socket.socketpair()
     for end in (wake_read, wake_write):
         end.setblocking(False)
+    inherit_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it comes when Go dies, and then so does the socket's end
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
     poll = select.poll()
@@ -90,7 +102,52 @@ def supervise(control: socket.socket) -> Job:
             tell(control, {"is": "forked", "n": message["n"], "pid": pid})
     for pid in children:
         kill_group(pid, signal.SIGKILL)
+    end_descendants()
     os._exit(0)
+
+
+def inherit_orphans() -> None:
+    """Have the kernel give us whoever below us loses its parent."""
+    try:
+        if ctypes is not None:
+            ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    except (OSError, AttributeError):
+        pass  # no Linux: what leaves its group lives on
+
+
+def end_descendants() -> None:
+    """Kill every process below us: as each dies, its children become ours."""
+    until = time.monotonic() + FAREWELL
+    while time.monotonic() < until:
+        for pid in children_of(os.getpid()):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return
+        time.sleep(0.002)
+
+
+def children_of(parent: int) -> list[int]:
+    """Look for the processes that a process is the parent of."""
+    found = []
+    try:
+        for name in os.listdir("/proc"):
+            if not name.isdigit():
+                continue
+            try:
+                with open(f"/proc/{name}/stat", "rb") as stat:
+                    if int(stat.read().rpartition(b") ")[2].split()[1]) == parent:
+                        found.append(int(name))
+            except (OSError, IndexError, ValueError):
+                continue  # it has ended meanwhile
+    except OSError:
+        pass
+    return found
 
 
 def tell(control: socket.socket, message: dict[str, Any]) -> None:

@@ -28,6 +28,7 @@ CANCEL = 3  # nobody waits for this request any more
 CALL_ANSWER = 4
 CREDIT = 5  # the reader of a stream takes so many more chunks
 STOP = 6  # finish what is there, unload, exit
+LIMIT = 7  # its id is the most rows to predict together from now on
 # From the worker to Go.
 READY = 16
 LOAD_ERROR = 17
@@ -41,6 +42,7 @@ FLAG_SAMPLED = 1  # of a request
 FLAG_NESTED = 2  # of a request: it may be executed while another waits for a call
 FLAG_STREAM = 1  # of an answer: chunks follow
 FLAG_CANCELLED = 2  # of an answer: the request was not begun
+FLAG_BATCH = 4  # of an answer: the last of its batch, whose size and time end its metadata
 
 STREAM_WINDOW = 16  # chunks that may be under way before the first CREDIT
 MAX_CHUNK = 64 << 10
@@ -143,6 +145,7 @@ _REQUEST_HEAD = struct.Struct("<dH")  # deadline (epoch seconds, 0: none), lengt
 _unpack_request_head = _REQUEST_HEAD.unpack_from
 _ANSWER_HEAD = struct.Struct("<HHHI")  # lengths of content type and error kind, headers, length of stats
 _FIELD = struct.Struct("<HI")
+_BATCH = struct.Struct("<III")  # rows, requests, microseconds
 _CALL_HEAD = struct.Struct("<QHHH")  # parent request, lengths of url, version, content type
 
 
@@ -160,6 +163,11 @@ def answer_head(content_type: bytes, kind: bytes, stats: bytes, headers: Sequenc
         n, v = name.encode("latin-1", "replace"), value.encode("latin-1", "replace")
         parts += (_FIELD.pack(len(n), len(v)), n, v)
     return b"".join(parts)
+
+
+def batch_tail(rows: int, requests: int, seconds: float) -> bytes:
+    """What ends the metadata of an answer with FLAG_BATCH."""
+    return _BATCH.pack(rows, requests, min(int(seconds * 1e6), 0xFFFFFFFF))
 
 
 def call_head(parent: int, url: str, version: Optional[str], content_type: str) -> bytes:

@@ -41,6 +41,7 @@ class Link:
         self.nested: deque[frames.Frame] = deque()
         self.cancelled: set[int] = set()
         self.credits: dict[int, int] = {}  # of the streams that are being sent
+        self.most_rows = 0  # to be predicted together, as Go said last
         self.spec: Optional[frames.Frame] = None
         self.stopping = False
         self.closed = False
@@ -84,6 +85,16 @@ class Link:
             else:
                 self._read(rest)
 
+    def poll(self) -> bool:
+        """Sort what has come, without waiting; False if nothing had. For the thread that runs the loop."""
+        with self._turn:
+            if self._reading or self.closed:
+                return False
+            self._reading = True
+        had = len(self.plain) + len(self.nested)
+        self._read(0)
+        return len(self.plain) + len(self.nested) > had
+
     def _read(self, limit: Optional[float]) -> None:
         """Read once and sort what came; the caller has taken the reader's role."""
         got: list[frames.Frame] = []
@@ -116,6 +127,8 @@ class Link:
             elif kind == frames.CREDIT:
                 if frame.id in self.credits:
                     self.credits[frame.id] += frame.code
+            elif kind == frames.LIMIT:
+                self.most_rows = frame.id
             elif kind == frames.SPEC:
                 self.spec = frame
             elif kind == frames.STOP:

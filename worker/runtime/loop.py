@@ -119,8 +119,7 @@ class Server:
             marks[mark] = number
         if number in self._cancelled or (deadline is not None and deadline <= self._clock + self._epoch):
             self._cancelled.discard(number)
-            self._flush()
-            self._link.send(frames.pack(frames.ANSWER, number, flags=frames.FLAG_CANCELLED))
+            self._skip(number)
             return
         before, self._current = self._current, number
         self._stack += 1
@@ -146,6 +145,11 @@ class Server:
             self._flush()
         self._slow = slow
 
+    def _skip(self, number: int) -> None:
+        """Tell that a request was not answered because nobody waits for it any more."""
+        self._flush()
+        self._link.send(frames.pack(frames.ANSWER, number, flags=frames.FLAG_CANCELLED))
+
     def _content_type(self, kind: bytes) -> str:
         text = kind.decode("latin-1")
         if len(self._types) < 64:  # clients choose them: bounded
@@ -167,29 +171,32 @@ class Server:
                 self._heads[answer.content_type] = head
         return head
 
-    def _parts(self, number: int, answer: Answer) -> tuple[frames.Buffer, ...]:
-        head, body = self._head(answer), answer.body
+    def _parts(self, number: int, answer: Answer, batch: bytes = b"") -> tuple[frames.Buffer, ...]:
+        head, body = self._head(answer) + batch, answer.body
+        flags = frames.FLAG_BATCH if batch else 0
         size = len(head) + len(body)
         if size > self._max_frame:
             text = f"the answer has {len(body)} bytes, more than the {self._max_frame} that a message may have"
-            return self._parts(number, refusal(500, text, "answer"))
-        return frames.HEADER.pack(size, frames.ANSWER, 0, answer.status, len(head), number), head, body
+            return self._parts(number, refusal(500, text, "answer"), batch)
+        return frames.HEADER.pack(size, frames.ANSWER, flags, answer.status, len(head), number), head, body
 
-    def _add(self, number: int, answer: Answer) -> None:
-        """Put an answer behind those that wait to be sent."""
-        head, body = self._head(answer), answer.body
+    def _add(self, number: int, answer: Answer, batch: bytes = b"") -> None:
+        """Put an answer behind those that wait to be sent; batch is told with the last one of a batch."""
+        head, body, flags = self._head(answer), answer.body, 0
+        if batch:
+            head, flags = head + batch, frames.FLAG_BATCH
         start = self._unsent
         size = len(head) + len(body)
         end = start + frames.HEADER_SIZE + size
         if end > self._room:
             self._flush()
-            self._link.send(*self._parts(number, answer))
+            self._link.send(*self._parts(number, answer, batch))
             return
         if size > self._max_frame:
-            self._link.send(*self._parts(number, answer))
+            self._link.send(*self._parts(number, answer, batch))
             return
         outbox = self._outbox
-        pack_into(outbox, start, size, frames.ANSWER, 0, answer.status, len(head), number)
+        pack_into(outbox, start, size, frames.ANSWER, flags, answer.status, len(head), number)
         cut = end - len(body)
         outbox[start + frames.HEADER_SIZE : cut] = head
         outbox[cut:end] = body

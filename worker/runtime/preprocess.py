@@ -15,6 +15,7 @@ from answer import Answer, LoadError
 from awaiting import Awaiter
 from call import send_request_for
 from endpoint import AsyncEndpoint, Endpoint
+from stack import CodeStack, ModelStack
 from tracebacks import describe, user_traceback
 from usercode import import_preprocess, missing_package, step_aside
 from variables import Variables
@@ -72,6 +73,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         awaiter,
     )
     endpoint.instance, endpoint.model = instance, model
+    _batch(endpoint, engine, spec, awaiter, host)
     # What is loaded stays: full collections, the cause of the original's worst latencies, need
     # not look at it again, and a fork shares it without touching it.
     gc.collect()
@@ -88,6 +90,28 @@ def _predict(engine: engines.Engine, instance: Any, model: Any, name: str) -> en
             f"which the {engine.name} engine calls"
         )
     return engine.predict(model)
+
+
+def _batch(endpoint: Endpoint, engine: engines.Engine, spec: dict[str, Any], awaiter: Awaiter, host: Any) -> None:
+    """Have requests predicted together, if the endpoint asks for it."""
+    rows = int((spec.get("extra") or {}).get("max_batch_size") or 0)
+    together = _method(endpoint.instance, "process_batch") if engine.predict is None and not engine.is_async else None
+    stack = CodeStack(together, awaiter.run) if together is not None else None
+    if stack is not None and (rows > 1 or _method(endpoint.instance, "process") is None):
+        endpoint.predict = stack.step
+    if rows <= 1:
+        return
+    if engine.is_async:
+        raise LoadError(f"max_batch_size={rows} is not for {engine.name}, whose requests run side by side already")
+    if engine.predict is not None:
+        stack = ModelStack(endpoint.predict, host.log)
+    elif stack is None:
+        raise LoadError(
+            f"max_batch_size={rows} is set, but the code has no method to batch with: add "
+            "`def process_batch(self, data, state, collect_custom_statistics_fn=None)`, which gets a list of what "
+            "preprocess returned and returns as many results, or remove max_batch_size"
+        )
+    endpoint.stack, endpoint.batch_rows = stack, rows
 
 
 def _instance(found: Any, spec: dict[str, Any], send_request: Any) -> Any:

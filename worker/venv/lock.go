@@ -13,30 +13,39 @@ import (
 // one, but then not for a context.
 const lockPoll = 200 * time.Millisecond
 
-// lock keeps others from making the same environment, in this process and in
-// others. It waits until ctx ends; unlock is called once. The file stays: its
+// lockFile locks a file of that name, which keeps others out in this process and
+// in others (mode LOCK_EX), or those who want it for themselves (LOCK_SH). It
+// waits until ctx ends. Closing the file gives the lock back. The file stays: its
 // removal would let a third one lock another file of that name.
-func lock(ctx context.Context, path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
+func lockFile(ctx context.Context, path string, mode int) (*os.File, error) {
 	retry := time.NewTicker(lockPoll)
 	defer retry.Stop()
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = f.Close() }, nil // which gives the lock back
-		}
-		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
-			_ = f.Close()
-			return nil, fmt.Errorf("lock %s: %w", path, err)
+		f, err := tryLock(path, mode)
+		if f != nil || err != nil {
+			return f, err
 		}
 		select {
 		case <-retry.C:
 		case <-ctx.Done():
-			_ = f.Close()
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// tryLock is lockFile without waiting: the file is nil when others hold it.
+func tryLock(path string, mode int) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(f.Fd()), mode|syscall.LOCK_NB)
+	if err == nil {
+		return f, nil
+	}
+	_ = f.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) || errors.Is(err, syscall.EINTR) {
+		return nil, nil //nolint:nilnil // the contract above: nobody's fault, only not now
+	}
+	return nil, fmt.Errorf("lock %s: %w", path, err)
 }

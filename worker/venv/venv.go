@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
+	"syscall"
 	"time"
 )
 
@@ -27,6 +29,8 @@ type Options struct {
 	UV string
 	// Stall ends an installer that says nothing for so long. Default 10 minutes.
 	Stall time.Duration
+	// Keep is how long an environment stays that nobody uses. Default DefaultKeep.
+	Keep time.Duration
 	// Logger takes the progress. Default: none.
 	Logger *slog.Logger
 }
@@ -35,6 +39,9 @@ type Options struct {
 // called from any goroutine; what two ask for at the same time is made once.
 type Maker struct {
 	o Options
+
+	mu   sync.Mutex // guards used
+	used map[string]*os.File
 }
 
 // New prepares a Maker; it touches nothing.
@@ -46,10 +53,13 @@ func New(o Options) *Maker {
 	if o.Stall <= 0 {
 		o.Stall = 10 * time.Minute
 	}
+	if o.Keep <= 0 {
+		o.Keep = DefaultKeep
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Maker{o: o}
+	return &Maker{o: o, used: map[string]*os.File{}}
 }
 
 // Interpreter is the Python that an environment is made with.
@@ -102,17 +112,20 @@ const stampFile = ".made.json"
 func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 	e := Environment{Dir: filepath.Join(m.o.Dir, r.key)}
 	e.Python = filepath.Join(e.Dir, "bin", "python")
-	if made(e) {
-		return e, nil
-	}
 	if err := os.MkdirAll(m.o.Dir, 0o755); err != nil {
 		return Environment{}, fmt.Errorf("make python environment: %w", err)
 	}
-	unlock, err := lock(ctx, e.Dir+".lock")
+	if err := m.use(ctx, e); err != nil { // first: what is found then stays
+		return Environment{}, fmt.Errorf("use python environment: %w", err)
+	}
+	if made(e) {
+		return e, nil
+	}
+	turn, err := lockFile(ctx, e.Dir+lockSuffix, syscall.LOCK_EX)
 	if err != nil {
 		return Environment{}, fmt.Errorf("make python environment: %w", err)
 	}
-	defer unlock()
+	defer turn.Close() //nolint:errcheck // gives the lock back
 	if made(e) { // by whoever held the lock
 		return e, nil
 	}

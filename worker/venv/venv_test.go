@@ -44,7 +44,13 @@ esac
 type fake struct {
 	*venv.Maker
 	dir, calls string
+	env        []string
 	base       venv.Interpreter
+}
+
+// another is a second Maker of the same folder.
+func (f fake) another() *venv.Maker {
+	return venv.New(venv.Options{Dir: f.dir, Env: f.env, UV: filepath.Join(f.dir, "no-uv")})
 }
 
 func newFake(t *testing.T, stall time.Duration) fake {
@@ -54,7 +60,8 @@ func newFake(t *testing.T, stall time.Duration) fake {
 	if err := os.WriteFile(f.base.Path, []byte(fakePython), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f.Maker = venv.New(venv.Options{Dir: f.dir, Env: []string{"PATH=" + os.Getenv("PATH"), "CALLS=" + f.calls}, UV: filepath.Join(work, "no-uv"), Stall: stall})
+	f.env = []string{"PATH=" + os.Getenv("PATH"), "CALLS=" + f.calls}
+	f.Maker = venv.New(venv.Options{Dir: f.dir, Env: f.env, UV: filepath.Join(work, "no-uv"), Stall: stall})
 	return f
 }
 

@@ -4,14 +4,12 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"regexp"
-	"regexp/syntax"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"modernc.org/sqlite"
 
-	"clearmlserving/controlplane/store"
+	"clearmlserving/controlplane/store/tables"
 )
 
 // registerRegexp gives SQLite the function re_match(pattern, text) for patterns that are
@@ -58,81 +56,87 @@ func (c *compiled) get(pattern string) (*regexp.Regexp, error) {
 	return re, nil
 }
 
-// compileRegexp uses what an index or a plain search can do for patterns that are text,
-// such as ^exact\ name$, and the function for the others.
-func compileRegexp(kind store.Kind, col string, re *regexp.Regexp) condition {
-	if text, ok := foldedLiteral(re.String()); ok {
+// dialect is what SQLite says in its own way.
+type dialect struct{}
+
+var _ tables.Dialect = dialect{}
+
+func (dialect) Mark(int) string         { return "?" }
+func (dialect) Explain(err error) error { return explain(err) }
+func (dialect) Text(text string) string { return text }
+
+// Begin does nothing: the driver begins writing transactions as immediate ones.
+func (dialect) Begin() string { return "" }
+
+// Pattern implements tables.Dialect with LIKE, instr, or the function.
+func (d dialect) Pattern(kind, column string, re *regexp.Regexp) (tables.Condition, bool) {
+	found := matching(`d."`+column+`"`, re)
+	if column != "name" || d.Search(column, re) != "" {
+		return found, true
+	}
+	// Nothing narrows the documents down: names are searched in their index, which holds
+	// nothing else, before the documents are looked at.
+	return tables.Condition{
+		SQL:  "d.seq IN (SELECT d.seq FROM documents d WHERE d.kind = ? AND " + found.SQL + ")",
+		Args: append([]any{kind}, found.Args...),
+	}, true
+}
+
+func matching(col string, re *regexp.Regexp) tables.Condition {
+	pattern := re.String()
+	if text, ok := tables.FoldedSubstring(pattern); ok {
 		// LIKE knows the cases of ASCII letters. Only k and s have further forms, the signs
 		// of Kelvin and of the long s.
 		like := col + ` LIKE ? ESCAPE '\'`
-		pattern := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
+		escaped := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
 		if !strings.ContainsAny(text, "ks") {
-			return searched(kind, col, like, pattern)
+			return tables.Condition{SQL: like, Args: []any{escaped}}
 		}
-		return searched(kind, col, "("+like+" OR (octet_length("+col+") <> length("+col+") AND re_match(?, "+col+")))", pattern, re.String())
-	}
-	text, start, end, ok := literal(re.String())
-	switch {
-	case !ok || strings.ContainsRune(text, 0) || (end && !start):
-		return searched(kind, col, "re_match(?, "+col+")", re.String())
-	case start && end:
-		return condition{sql: "d." + col + " = ?", args: []any{text}, exact: true}
-	case start:
-		return condition{
-			sql:   "d." + col + " >= ? AND d." + col + " < ? AND substr(d." + col + ", 1, length(?)) = ?",
-			args:  []any{text, text + "\U0010ffff", text, text},
-			exact: true,
+		return tables.Condition{
+			SQL:  "(" + like + " OR (octet_length(" + col + ") <> length(" + col + ") AND re_match(?, " + col + ")))",
+			Args: []any{escaped, pattern},
 		}
 	}
-	return searched(kind, col, "instr("+col+", ?) > 0", text)
+	if text, ok := tables.Substring(pattern); ok {
+		return tables.Condition{SQL: "instr(" + col + ", ?) > 0", Args: []any{text}}
+	}
+	return tables.Condition{SQL: "re_match(?, " + col + ")", Args: []any{pattern}}
 }
 
-// searched is a condition that must look at each value of a column. Names are searched
-// in their index, which holds nothing else, before the documents are looked at.
-func searched(kind store.Kind, col, sql string, args ...any) condition {
-	if col != "name" {
-		return condition{sql: sql, args: args, exact: true}
-	}
-	return condition{
-		sql:   "d.seq IN (SELECT seq FROM documents WHERE kind = ? AND " + sql + ")",
-		args:  append([]any{kind}, args...),
-		exact: true,
-	}
-}
+// maxTrigrams is how many trigrams of a pattern are looked up: more find hardly less.
+const maxTrigrams = 8
 
-// literal takes apart a pattern that is a text, perhaps bound to the start or the end.
-func literal(pattern string) (text string, start, end, ok bool) {
-	parsed, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil {
-		return "", false, false, false
+// Search implements tables.Dialect: the trigrams that every match holds. They find more
+// than the pattern does, since their places and cases don't count.
+func (dialect) Search(column string, re *regexp.Regexp) string {
+	if column != "name" && column != "id" && column != "comment" {
+		return ""
 	}
-	parts := []*syntax.Regexp{parsed}
-	if parsed.Op == syntax.OpConcat {
-		parts = parsed.Sub
-	}
-	if len(parts) > 0 && parts[0].Op == syntax.OpBeginText {
-		start, parts = true, parts[1:]
-	}
-	if n := len(parts); n > 0 && parts[n-1].Op == syntax.OpEndText {
-		end, parts = true, parts[:n-1]
-	}
-	if len(parts) != 1 || parts[0].Op != syntax.OpLiteral || parts[0].Flags&syntax.FoldCase != 0 {
-		return "", false, false, false
-	}
-	return string(parts[0].Rune), start, end, true
-}
-
-// foldedLiteral takes a pattern that is an ASCII text in any case, and returns that text
-// in small letters.
-func foldedLiteral(pattern string) (string, bool) {
-	parsed, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil || parsed.Op != syntax.OpLiteral || parsed.Flags&syntax.FoldCase == 0 {
-		return "", false
-	}
-	for _, r := range parsed.Rune {
-		if r == 0 || r >= utf8.RuneSelf {
-			return "", false
+	var trigrams []string
+	for _, piece := range tables.Pieces(re.String()) {
+		for i := 0; i+3 <= len(piece); i++ {
+			trigrams = append(trigrams, `"`+strings.ReplaceAll(piece[i:i+3], `"`, `""`)+`"`)
 		}
 	}
-	return strings.ToLower(string(parsed.Rune)), true
+	if len(trigrams) == 0 {
+		return ""
+	}
+	return column + " : (" + strings.Join(spread(trigrams, maxTrigrams), " AND ") + ")"
+}
+
+// spread picks some of a list, evenly.
+func spread(list []string, n int) []string {
+	if len(list) <= n {
+		return list
+	}
+	out := make([]string, n)
+	for i := range out {
+		out[i] = list[i*(len(list)-1)/(n-1)]
+	}
+	return out
+}
+
+// Found implements tables.Dialect.
+func (dialect) Found(search string) tables.Condition {
+	return tables.Condition{SQL: "SELECT rowid FROM texts WHERE texts MATCH ?", Args: []any{search}}
 }

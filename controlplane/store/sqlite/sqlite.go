@@ -1,8 +1,8 @@
 // Package sqlite keeps the control plane's state in one SQLite file.
 //
-// It owns that file and the lock beside it: one process at a time. What is committed
-// survives the death of the process at any moment (write-ahead log). It never decides
-// what a filter means: what SQL can't say exactly is left to store.Expr's Match.
+// It owns that file, the lock beside it (one process at a time), the migrations, and what
+// SQLite says in its own way. What is committed survives the death of the process at any
+// moment (write-ahead log). It never decides what a filter means: package tables does.
 package sqlite
 
 import (
@@ -20,17 +20,18 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"clearmlserving/controlplane/store"
+	"clearmlserving/controlplane/store/tables"
 )
 
 //go:embed migrations/*.sql
-var migrations embed.FS
+var steps embed.FS
 
 // readers is how many queries may run at once beside the one writer.
 const readers = 4
 
 // Store keeps documents, events, and settings in a SQLite file. It fulfils store.Store.
 type Store struct {
-	reader
+	tables.Store
 	write *sql.DB // one connection: SQLite knows one writer at a time
 	read  *sql.DB
 	lock  *os.File
@@ -88,7 +89,42 @@ func open(ctx context.Context, path string) (_ *Store, err error) {
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
-	s.reader = reader{s.read}
+	s.Store = tables.New(tables.Options{Read: s.read, Write: s.write, Dialect: dialect{}})
+	return s, nil
+}
+
+// OpenBeside opens a database for Export only, while a server may be working on it. Its
+// tables must be of this program's version: it changes nothing.
+func OpenBeside(ctx context.Context, path string) (*Store, error) {
+	s, err := openBeside(ctx, path)
+	if err != nil {
+		return nil, fmt.Errorf("read database %s: %w", path, explain(err))
+	}
+	return s, nil
+}
+
+func openBeside(ctx context.Context, path string) (_ *Store, err error) {
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(path); err != nil {
+		return nil, err
+	}
+	if err := registerRegexp(); err != nil {
+		return nil, err
+	}
+	s := &Store{}
+	if s.read, err = sql.Open("sqlite", dsn(path, "&_pragma=query_only(1)")); err != nil {
+		return nil, err
+	}
+	provider, err := migrations(s.read)
+	if err == nil {
+		err = checkVersion(ctx, provider, true)
+	}
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.Store = tables.New(tables.Options{Read: s.read, Write: s.read, Dialect: dialect{}})
 	return s, nil
 }
 
@@ -106,27 +142,47 @@ func dsn(path, more string) string {
 
 // migrate brings the tables to the newest form, each step in its own transaction.
 func migrate(ctx context.Context, db *sql.DB) error {
-	steps, err := fs.Sub(migrations, "migrations")
+	provider, err := migrations(db)
 	if err != nil {
 		return err
 	}
+	if err := checkVersion(ctx, provider, false); err != nil {
+		return err
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("bring the tables up to date: %w", err)
+	}
+	return nil
+}
+
+// migrations returns the steps to the newest form.
+func migrations(db *sql.DB) (*goose.Provider, error) {
+	steps, err := fs.Sub(steps, "migrations")
+	if err != nil {
+		return nil, err
+	}
 	provider, err := goose.NewProvider(goose.DialectSQLite3, db, steps)
 	if err != nil {
-		return fmt.Errorf("prepare migrations: %w", err)
+		return nil, fmt.Errorf("prepare migrations: %w", err)
 	}
+	return provider, nil
+}
+
+// checkVersion refuses tables that a newer program wrote and, if they must be current,
+// those of an older one.
+func checkVersion(ctx context.Context, provider *goose.Provider, current bool) error {
 	known := int64(0)
 	for _, step := range provider.ListSources() {
 		known = max(known, step.Version)
 	}
 	at, err := provider.GetDBVersion(ctx)
-	if err != nil {
+	switch {
+	case err != nil:
 		return fmt.Errorf("read the version of the tables: %w", err)
-	}
-	if at > known {
+	case at > known:
 		return fmt.Errorf("its tables are of version %d, this program knows up to %d: use the newer program that wrote it", at, known)
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("bring the tables up to date: %w", err)
+	case current && at < known:
+		return fmt.Errorf("its tables are of version %d, this program needs %d: start the server with this program once", at, known)
 	}
 	return nil
 }
@@ -140,21 +196,8 @@ func (s *Store) Close() error {
 	if s.write != nil {
 		errs = append(errs, s.write.Close())
 	}
-	return errors.Join(append(errs, s.lock.Close())...)
-}
-
-// Tx implements store.Store.
-func (s *Store) Tx(ctx context.Context, change func(store.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("begin transaction: %w", explain(err))
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
 	}
-	defer func() { _ = tx.Rollback() }() // does nothing after the commit; keeps a panic from holding the writer
-	if err := change(writer{reader{tx}, tx}); err != nil {
-		return err
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", explain(err))
-	}
-	return nil
+	return errors.Join(errs...)
 }

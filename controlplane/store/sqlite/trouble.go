@@ -37,9 +37,3 @@ func explain(err error) error {
 	}
 	return err
 }
-
-// isDuplicate says that a key is taken.
-func isDuplicate(err error) bool {
-	var broken *sqlite.Error
-	return errors.As(err, &broken) && broken.Code()&0xff == sqlite3.SQLITE_CONSTRAINT
-}

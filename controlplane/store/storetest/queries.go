@@ -240,6 +240,36 @@ func (c contract) paging() {
 	}
 }
 
+func (c contract) distinctValues() {
+	t, s := c.t, c.s
+	insert(t, s, store.Task, samples(t)...)
+	insert(t, s, store.Model, store.Doc{"id": "m", "name": "model", "tags": []any{"of a model"}})
+	p1 := store.In{Path: store.Path{"project"}, Values: []any{"p1"}}
+	unsaid := store.In{Path: store.Path{"runtime", "n"}, Values: []any{"2"}}
+	for _, c := range []struct {
+		field store.Path
+		where store.Expr
+		want  []string
+	}{
+		{store.Path{"tags"}, nil, []string{"-x", "x", "x y", "y", "é"}},
+		{store.Path{"tags"}, p1, []string{"x", "y"}},
+		{store.Path{"project"}, nil, []string{"p1", "p2", "p3"}},
+		{store.Path{"framework"}, nil, []string{"ONNX"}},
+		{store.Path{"runtime", "v"}, nil, []string{"1.10"}},
+		{store.Path{"models", "input", "name"}, nil, []string{"a", "b"}},
+		{store.Path{"tags"}, unsaid, nil},
+		{store.Path{"nothing"}, nil, nil},
+	} {
+		got, err := s.Distinct(t.Context(), store.Task, c.field, c.where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want, got); diff != "" {
+			t.Errorf("%v where %v (-want +got):\n%s", c.field, c.where, diff)
+		}
+	}
+}
+
 func (c contract) changedValues() {
 	t, s := c.t, c.s
 	insert(t, s, store.Task, parse(t, `{"id":"a","name":"old","tags":["old"],"ready":false,"last_iteration":1,"project":"old"}`))

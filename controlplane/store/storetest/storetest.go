@@ -40,6 +40,9 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"EventCursorMeetsEachEventOnce":           contract.eventCursor,
 		"DeletedEventsAreGone":                    contract.eventsDeleted,
 		"SettingsAreKept":                         contract.settings,
+		"DistinctValuesComeOnceAndInOrder":        contract.distinctValues,
+		"OldEventsExpireOldestFirst":              contract.eventsExpire,
+		"ExportIsImportedWhole":                   contract.exported,
 	} {
 		t.Run(name, func(t *testing.T) { test(contract{t, open(t)}) })
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
@@ -71,6 +72,12 @@ func New(o Options) *Engine {
 func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
 	e.caller.Store(&caller)
 	close(e.begun)
+	if e.o.Environments != nil {
+		defer e.o.Environments.Close()
+		if _, err := e.o.Environments.Prune(); err != nil {
+			e.pools.log.Warn("old python environments stay", "err", err)
+		}
+	}
 	defer e.pools.close()
 	if e.o.Unusable == nil {
 		e.warm(ctx)
@@ -92,6 +99,15 @@ func (e *Engine) warm(ctx context.Context) {
 	_, _, _ = e.pools.take(at) // close takes it back; after close there is nothing to be ready for
 }
 
+// Prepare makes the endpoint's Python environment; it fulfils engine.Preparer.
+func (e *Engine) Prepare(ctx context.Context, spec engine.Spec) error {
+	if e.o.Unusable != nil {
+		return nil // Load says so
+	}
+	_, err := e.environments.of(ctx, spec)
+	return err
+}
+
 // Load starts the workers of an endpoint; it fulfils engine.Loader.
 func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, error) {
 	if e.o.Unusable != nil {
@@ -101,6 +117,10 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	case <-e.begun:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	}
+	batching, err := serving.BatchingOf(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
+	if err != nil {
+		return nil, &engine.LoadError{Text: err.Error(), Err: err}
 	}
 	fields, err := spec.Endpoint.Record()
 	if err != nil {
@@ -114,16 +134,29 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	if err != nil {
 		return nil, err
 	}
+	least, most := spec.Limits.Workers(e.o.Workers)
 	group, err := pool.Start(ctx, worker.Spec{
 		Endpoint: string(spec.URL), Engine: spec.Endpoint.EngineType,
 		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath,
-		Fields: fields, Variables: spec.Variables, Workers: e.o.Workers, Env: at.env,
+		Fields: fields, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limitsOf(spec.Limits), Env: at.env,
+		Batch: worker.Batch{Rows: batching.MaxRows, Delay: batching.Delay, Preferred: batching.Preferred},
 	})
 	if err != nil {
 		release()
 		return nil, loadError(err)
 	}
 	return &model{url: spec.URL, group: group, release: release}, nil
+}
+
+// limitsOf gives limits in the worker's words.
+func limitsOf(l *serving.Limits) worker.Limits {
+	if l == nil {
+		return worker.Limits{}
+	}
+	return worker.Limits{
+		MaxQueue: l.MaxQueue, IdleAfter: time.Duration(l.IdleTimeout * float64(time.Second)), Memory: l.Memory,
+		RecycleRequests: l.RecycleRequests, RecycleMemory: l.RecycleMemory,
+	}
 }
 
 func loadError(err error) error {
@@ -197,11 +230,32 @@ func (m *model) failure(err error) error {
 // Status fulfils engine.Model.
 func (m *model) Status() engine.Status {
 	s := m.group.Status()
-	status := engine.Status{State: string(s.State), Reason: s.Reason, Queued: s.Queued, Restarts: s.Restarts, LastDeath: s.LastDeath, Shared: s.Shared, SharedReason: s.SharedReason}
+	status := engine.Status{
+		State: string(s.State), Reason: s.Reason, Queued: s.Queued, Asleep: s.Asleep,
+		Restarts: s.Restarts, LastDeath: s.LastDeath, LastLines: s.LastLines,
+		MinWorkers: s.Least, MaxWorkers: s.Most, MaxQueue: s.MaxQueue, Shared: s.Shared, SharedReason: s.SharedReason,
+	}
+	if s.State == worker.StateLoading { // for some milliseconds; requests are held meanwhile
+		status.State = string(worker.StateDegraded)
+	}
 	for _, w := range s.Workers {
 		status.Workers = append(status.Workers, engine.WorkerInfo{PID: w.PID, State: w.State, Since: w.Since, Requests: w.Requests, InFlight: w.InFlight})
 	}
+	status.Batching = batchingOf(m.group)
 	return status
+}
+
+func batchingOf(g *worker.Group) *engine.Batching {
+	b, on := g.Batching()
+	if !on {
+		return nil
+	}
+	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
+	return &engine.Batching{
+		MaxRows: b.Rows, DelayUS: b.Delay.Microseconds(), Preferred: b.Preferred,
+		Batches: b.Batches, LastRows: b.LastRows, LastRequests: b.LastRequests, MeanRows: b.MeanRows,
+		PerRowUS: us(b.PerRow), PerBatchUS: us(b.PerBatch), Limit: b.Limit, LimitedBy: b.Why,
+	}
 }
 
 // Close fulfils engine.Model.

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// group is cases that one deployment of each server answers: they share its start.
+type group struct {
+	name  string
+	about string
+	cases []loadCase
+	// workers is the number of worker processes that everyone gets.
+	workers int
+	measure func(ctx context.Context, b *bench, g group, n *notes) error
+}
+
+// loadCase is one endpoint under load.
+type loadCase struct {
+	name        string
+	about       string
+	endpoint    string // the name under which all serve it, when it is not the case's
+	connections []int
+	body        func() []byte
+	contentType string // default application/json
+	// against are the rivals that have the case, few those that are asked at the
+	// largest number of connections only.
+	against, few []string
+	// beside is the case of a rival that does not have this one: what its users would get.
+	beside map[string]string
+}
+
+func (c loadCase) served() string {
+	if c.endpoint != "" {
+		return c.endpoint
+	}
+	return c.name
+}
+
+var (
+	everyone = []string{original, fastAPI, mosec, mlServer, litServe, bentoML}
+	// How much of the original's tail is Python's garbage collector is asked where
+	// the tail has a goal.
+	withoutGC = append([]string{originalGC}, everyone...)
+	lesser    = []string{mlServer, litServe, bentoML}
+	// A server that cannot stack requests is compared as it is.
+	unstacked = func(name string) map[string]string {
+		return map[string]string{original: name, fastAPI: name, bentoML: name}
+	}
+)
+
+// groups is all that is measured.
+var groups = []group{
+	{
+		name: "light", about: "small bodies and small models", workers: 2, measure: measureLoad,
+		cases: []loadCase{
+			{name: "null", about: "an endpoint that does nothing", connections: []int{1, 16, 64, 256}, body: twoNumbers, against: withoutGC, few: lesser},
+			{name: "lr", about: "a logistic regression, one by one", connections: []int{1, 16, 64, 256}, body: twoNumbers, against: withoutGC, few: lesser},
+			{
+				name: "lr_batched", about: "the same, micro-batched", connections: []int{1, 16, 64}, body: twoNumbers,
+				against: everyone, few: lesser, beside: unstacked("lr"),
+			},
+			{name: constantCase, about: "our listener's constant answer", connections: []int{16, 64}},
+		},
+	},
+	{
+		name: "forests", about: "models of 100 trees", workers: 2, measure: measureLoad,
+		cases: []loadCase{
+			{name: "rf", about: "a random forest, one row", connections: []int{16, 64}, body: rows(1), against: everyone, few: lesser},
+			{name: "rf_batched", about: "the same, micro-batched", connections: []int{16, 64}, body: rows(1), against: everyone, few: lesser, beside: unstacked("rf")},
+			{name: "rf_100", about: "a random forest, 100 rows", endpoint: "rf", connections: []int{16}, body: rows(100), against: []string{original, fastAPI, mosec}},
+			{name: "xgb", about: "XGBoost, one row", connections: []int{16, 64}, body: rows(1), against: []string{original, fastAPI, mosec}},
+			{name: "xgb_100", about: "XGBoost, 100 rows", endpoint: "xgb", connections: []int{16}, body: rows(100), against: []string{original, fastAPI, mosec}},
+		},
+	},
+	{
+		name: "bodies", about: "large bodies", workers: 2, measure: measureLoad,
+		cases: []loadCase{
+			{name: "json", about: "1 MB of JSON", connections: []int{1, 16}, body: numbers, against: []string{original, fastAPI, mosec}},
+			{name: "binary", about: "10 MB of bytes", connections: []int{1, 16}, body: tenMegabytes, contentType: "application/octet-stream", against: []string{original, fastAPI, mosec}},
+		},
+	},
+	{
+		name: "waiting", about: "code that waits", workers: 2, measure: measureLoad,
+		cases: []loadCase{
+			{name: "async", about: "custom_async that awaits 10 ms", connections: []int{256}, body: twoNumbers, against: []string{original, fastAPI, litServe, bentoML}},
+			{name: "pipeline", about: "two calls of another endpoint", connections: []int{16, 64}, body: twoNumbers, against: []string{original}},
+		},
+	},
+	{
+		name: "alone", about: "one worker process each", workers: 1, measure: measureLoad,
+		cases: []loadCase{
+			{name: "null", about: "an endpoint that does nothing", connections: []int{1, 64}, body: twoNumbers, against: []string{original, fastAPI, mosec}},
+			{name: "lr", about: "a logistic regression, one by one", connections: []int{1, 64}, body: twoNumbers, against: []string{original, fastAPI, mosec}},
+		},
+	},
+	{name: "cold", about: "from start to health and first answer", workers: 1, measure: measureCold},
+	{name: "hundred", about: "100 endpoints: time and memory", workers: 1, measure: measureHundred},
+	{name: "neighbour", about: "a fast endpoint beside one that burns CPU", workers: 1, measure: measureNeighbour},
+	{name: "change", about: "answers while the configuration changes", workers: 2, measure: measureChange},
+	{name: "shared", about: "a forest of 500 MB in 4 workers", workers: 4, measure: measureShared},
+}
+
+// constantCase is answered by our listener itself: what HTTP alone costs.
+const constantCase = "constant"
+
+// chosen is the groups of the plan, each with the cases that were asked for.
+func (p *plan) chosen() ([]group, error) {
+	if len(p.cases) == 0 {
+		return groups, nil
+	}
+	left := slices.Clone(p.cases)
+	var all []group
+	for _, g := range groups {
+		if slices.Contains(p.cases, g.name) {
+			left = slices.DeleteFunc(left, func(name string) bool { return name == g.name })
+			all = append(all, g)
+			continue
+		}
+		var some []loadCase
+		for _, c := range g.cases {
+			if slices.Contains(p.cases, c.name) {
+				left = slices.DeleteFunc(left, func(name string) bool { return name == c.name })
+				some = append(some, c)
+			}
+		}
+		if len(some) > 0 {
+			g.cases = some
+			all = append(all, g)
+		}
+	}
+	if len(left) > 0 {
+		return nil, fmt.Errorf("no case or group is named %s; these are:\n%s", strings.Join(left, ", "), listOfCases())
+	}
+	return all, nil
+}
+
+func listOfCases() string {
+	var b strings.Builder
+	for _, g := range groups {
+		fmt.Fprintf(&b, "%-10s %s\n", g.name, g.about)
+		for _, c := range g.cases {
+			fmt.Fprintf(&b, "  %-12s %s; connections %v; beside %s\n", c.name, c.about, c.connections, strings.Join(c.against, ", "))
+		}
+	}
+	return b.String()
+}
+
+func twoNumbers() []byte { return []byte(`{"x0": 1, "x1": 2}`) }
+
+// rows is a body of n rows of ten numbers, the same every time.
+func rows(n int) func() []byte {
+	return func() []byte {
+		matrix := make([][]float64, n)
+		for i := range matrix {
+			for j := range 10 {
+				matrix[i] = append(matrix[i], float64((i*31+j*17)%41)/10-2)
+			}
+		}
+		return encoded(map[string]any{"rows": matrix})
+	}
+}
+
+// numbers is a body of about 1 MB.
+func numbers() []byte {
+	values := make([]float64, 110_000)
+	for i := range values {
+		values[i] = float64((i*7919)%1_000_003) / 1000
+	}
+	return encoded(map[string]any{"values": values})
+}
+
+func tenMegabytes() []byte {
+	body := make([]byte, 10_000_000)
+	for i := range body {
+		body[i] = byte(i * 7)
+	}
+	return body
+}
+
+func encoded(v any) []byte {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // numbers can be encoded
+	}
+	return text
+}

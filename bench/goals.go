@@ -1,0 +1,106 @@
+package main
+
+import "fmt"
+
+// metric is one of the figures of a measurement under load.
+type metric struct {
+	name string
+	of   func(measured) float64
+}
+
+var metrics = []metric{
+	{"requests/s", func(m measured) float64 { return m.PerSecond }},
+	{"p50 us", func(m measured) float64 { return m.P50 }},
+	{"p99 us", func(m measured) float64 { return m.P99 }},
+	{"CPU us/request", func(m measured) float64 { return m.CPU }},
+}
+
+// goal is a bound for a row. They were set before anything was measured, from
+// throw-away trials, and are never moved to where we are.
+type goal struct {
+	key
+	against, metric string
+	bound           float64
+	less            bool // at most, else at least
+	absolute        bool // of our own figure, else of the ratio of ours to theirs
+}
+
+func atLeast(name string, workers, connections int, against, metric string, bound float64) goal {
+	return goal{key: key{name, workers, connections}, against: against, metric: metric, bound: bound}
+}
+
+func atMost(name string, workers, connections int, against, metric string, bound float64) goal {
+	g := atLeast(name, workers, connections, against, metric, bound)
+	g.less = true
+	return g
+}
+
+func absolutely(name string, workers int, metric string, bound float64) goal {
+	g := atMost(name, workers, 0, "", metric, bound)
+	g.absolute = true
+	return g
+}
+
+var goals = []goal{
+	atLeast("null", 2, 64, original, "requests/s", 3),
+	atMost("null", 2, 64, original, "CPU us/request", 0.35),
+	atLeast("lr", 2, 64, original, "requests/s", 2.5),
+	atMost("lr", 2, 64, original, "CPU us/request", 0.4),
+	atLeast("lr_batched", 2, 64, original, "requests/s", 3.5),
+	atMost("lr_batched", 2, 64, original, "CPU us/request", 0.25),
+	atLeast("lr_batched", 2, 16, original, "requests/s", 2.7),
+	atLeast("rf_batched", 2, 64, original, "requests/s", 12),
+	atLeast("rf_batched", 2, 16, original, "requests/s", 4),
+	atLeast("null", 2, 16, mosec, "requests/s", 1.2),
+	atLeast("null", 2, 64, mosec, "requests/s", 1.2),
+	atLeast("lr", 2, 16, mosec, "requests/s", 1.2),
+	atLeast("lr", 2, 64, mosec, "requests/s", 1.2),
+	atMost("null", 2, 64, original, "p99 us", 0.125),
+	atMost("lr", 2, 64, original, "p99 us", 0.125),
+	atMost("lr_batched", 2, 64, original, "p99 us", 0.125),
+	atMost("rf_batched", 2, 64, original, "p99 us", 0.125),
+	atMost("null", 2, 64, originalGC, "p99 us", 1),
+	atMost("lr", 2, 64, originalGC, "p99 us", 1),
+	atMost("null", 1, 1, fastAPI, "p50 us", 0.8),
+	atMost("lr", 1, 1, fastAPI, "p50 us", 0.8),
+	atLeast("null", 2, 64, constantCase, "requests/s", 0.55),
+	atMost("neighbour", 1, 64, idleCase, "p99 us", 3),
+	absolutely("each of 100 endpoints", 1, "PSS MB", 12),
+	absolutely("each of 100 endpoints", 1, "ms to ready", 50),
+	absolutely("100 endpoints", 1, "ms to ready", 10_000),
+	atMost("forest of 500 MB", 4, 0, oneWorkerCase, "PSS MB", 1.3),
+	absolutely("cold start", 1, "ms to health", 50),
+	absolutely("cold start", 1, "ms to first answer", 500),
+}
+
+func goalOf(k key, against, metric string) *goal {
+	for i := range goals {
+		g := &goals[i]
+		if g.key == k && g.metric == metric && (g.absolute || g.against == against) {
+			return g
+		}
+	}
+	return nil
+}
+
+func (g *goal) String() string {
+	sign, unit := ">=", "x"
+	if g.less {
+		sign = "<="
+	}
+	if g.absolute {
+		unit = ""
+	}
+	return fmt.Sprintf("%s %g%s", sign, g.bound, unit)
+}
+
+func (g *goal) met(r *row) bool {
+	value := r.Ratio
+	if g.absolute {
+		value = r.Ours
+	}
+	if g.less {
+		return value <= g.bound
+	}
+	return value >= g.bound
+}

@@ -1,0 +1,69 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// Processes that accept from one socket race for each new connection, and a run
+// in which one of them got most measures its luck. So many tries a connection
+// are enough for two that win equally often.
+const triesEach = 40
+
+// spread opens connections until each process has its share. What lands on one
+// that has enough is closed. Uneven tells that it was given up.
+func spread(ctx context.Context, host string, o Options) (conns []*conn, uneven bool, err error) {
+	share := (o.Connections + o.Owners - 1) / o.Owners
+	have := map[int]int{}
+	defer func() {
+		if err != nil {
+			for _, c := range conns {
+				c.close()
+			}
+		}
+	}()
+	for try := 0; len(conns) < o.Connections; try++ {
+		c, err := dial(ctx, host)
+		if err != nil {
+			return conns, false, fmt.Errorf("connect to %s: %w", host, err)
+		}
+		owner, err := o.ownerOf(ctx, c)
+		if err != nil {
+			c.close()
+			return conns, false, err
+		}
+		if have[owner] >= share && try < triesEach*o.Connections {
+			c.close()
+			continue
+		}
+		uneven = uneven || have[owner] >= share
+		have[owner]++
+		conns = append(conns, c)
+	}
+	return conns, uneven, nil
+}
+
+// acceptPatience is how long a server may take to accept.
+const acceptPatience = 5 * time.Second
+
+func (o *Options) ownerOf(ctx context.Context, c *conn) (int, error) {
+	local := c.net.LocalAddr().(*net.TCPAddr).AddrPort() // dial opens nothing else
+	ctx, cancel := context.WithTimeout(ctx, acceptPatience)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		owner, err := o.Owner(local)
+		if owner != 0 || err != nil {
+			return owner, err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return 0, errors.Join(fmt.Errorf("no process of the server took the connection from %v", local), ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"clearmlserving/bench/load"
+	"clearmlserving/bench/proc"
+)
+
+// pipelinePort is where the original's user code looks for its own service,
+// whatever is configured.
+const pipelinePort = 8080
+
+// measureLoad asks all sides in alternation. Servers are started afresh for each
+// round, and each round begins with another one.
+func measureLoad(ctx context.Context, b *bench, g group, n *notes) error {
+	taking := b.taking(g)
+	wanted := map[string][]byte{} // our answers, by case
+	failed := map[string]bool{}
+	for round := range b.plan.rounds {
+		seen := map[string]map[string]measured{} // by side, then by case and connections
+		for i := range taking {
+			one := taking[(i+round)%len(taking)]
+			if failed[one.name] {
+				continue
+			}
+			results, err := b.askSide(ctx, g, one, round, wanted)
+			if ctx.Err() != nil {
+				return errors.Join(err, ctx.Err())
+			}
+			if err != nil {
+				if one.name == ours {
+					return err
+				}
+				// A rival that fails costs its own rows, not the run.
+				say("  %s is left out of this group: %v", one.name, err)
+				n.leftOut(g.name, one.name, err)
+				failed[one.name] = true
+				continue
+			}
+			seen[one.name] = results
+		}
+		g.compare(seen, n)
+	}
+	return nil
+}
+
+// taking is the sides that take part in a group; ours is the first, so that the
+// others' answers can be compared with ours from the first round on.
+func (b *bench) taking(g group) []side {
+	all := []side{sides[0]}
+	for _, one := range sides[1:] {
+		wanted := len(b.plan.against) == 0 || slices.Contains(b.plan.against, one.name)
+		if wanted && slices.ContainsFunc(g.cases, func(c loadCase) bool { return slices.Contains(c.against, one.name) }) {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+// askSide starts one server, asks all the group's cases of it, and stops it.
+func (b *bench) askSide(ctx context.Context, g group, one side, round int, wanted map[string][]byte) (_ map[string]measured, err error) {
+	d := deployment{names: g.served(one), workers: g.workers}
+	if slices.Contains(d.names, "pipeline") && one.name == original {
+		if err := free(pipelinePort); err != nil {
+			return nil, fmt.Errorf("the original can only run pipelines at this port: %w", err)
+		}
+		d.port = pipelinePort
+	}
+	s, err := one.start(ctx, b, d)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	results := map[string]measured{}
+	for _, c := range g.cases {
+		if one.name != ours && (!slices.Contains(c.against, one.name) || c.beside[one.name] != "") {
+			continue
+		}
+		o, err := b.loadOf(ctx, s, one, c, g, wanted)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.name, err)
+		}
+		for _, connections := range b.connectionsOf(c, one) {
+			o.Connections = connections
+			m, err := b.quietest(ctx, one.name+" "+c.name, func() (measured, error) { return b.once(ctx, s, o) })
+			if err != nil {
+				return nil, fmt.Errorf("%s with %d connections: %w", c.name, connections, err)
+			}
+			results[at(c.name, connections)] = m
+			tell(round, one, c.name, connections, m)
+		}
+	}
+	pss, err := proc.PSS(s.pid)
+	results[memoryCase] = measured{Memory: megabytes(pss)}
+	return results, err
+}
+
+// memoryCase stands for what a side's processes held after a group's cases.
+const memoryCase = "memory"
+
+func at(name string, connections int) string { return fmt.Sprint(name, " ", connections) }
+
+func tell(round int, one side, name string, connections int, m measured) {
+	say("round %d  %-10.10s %-10s %3d connections  %8.0f/s  p50 %7.0f us  p99 %8.0f us  CPU %6.0f us  others %2.0f %%",
+		round+1, one.name, name, connections, m.PerSecond, m.P50, m.P99, m.CPU, 100*m.Others)
+	if m.Others > tolerable {
+		say("  not quiet: %.0f %% went to others, most of it to: %s", 100*m.Others, m.Worst)
+	}
+	if m.Uneven {
+		say("  uneven: one process kept taking more connections than its share")
+	}
+}
+
+// served is the endpoints that a side must have for the group's cases.
+func (g group) served(one side) []string {
+	var names []string
+	add := func(name string) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, c := range g.cases {
+		switch {
+		case c.name == constantCase:
+		case one.name == ours || one.name == original || one.name == originalGC: // they share a configuration
+			add(c.served())
+			if c.name == "pipeline" {
+				add("lr")
+			}
+		case slices.Contains(c.against, one.name) && c.beside[one.name] == "":
+			add(c.served())
+		}
+	}
+	return names
+}
+
+// connectionsOf is how many connections a side is asked with.
+func (b *bench) connectionsOf(c loadCase, one side) []int {
+	all := c.connections
+	if slices.Contains(c.few, one.name) || one.name == originalGC {
+		all = []int{min(64, slices.Max(all))}
+	}
+	if b.plan.quick && len(all) > 1 {
+		all = all[max(0, len(all)-2):]
+	}
+	return all
+}
+
+// loadOf is what is asked of a side, and the answer that is the right one.
+func (b *bench) loadOf(ctx context.Context, s *server, one side, c loadCase, g group, wanted map[string][]byte) (o load.Options, err error) {
+	if c.name == constantCase {
+		return load.Options{URL: s.url + constantAnswer, Method: methodOf[constantCase]}, nil
+	}
+	body := c.body()
+	if one.body != nil {
+		if body, err = one.body(c.served(), body); err != nil {
+			return o, err
+		}
+	}
+	o = load.Options{URL: s.url + fmt.Sprintf(one.path, c.served()), Body: body, ContentType: c.contentType}
+	o.Expect, err = s.answerOf(ctx, o.URL, c.contentType, body)
+	if err != nil {
+		return o, err
+	}
+	if one.name == ours && wanted[c.name] == nil {
+		wanted[c.name] = o.Expect
+	}
+	if err := one.same(o.Expect, wanted[c.name]); err != nil && (one.name != ours || one.answer != nil) {
+		return o, err
+	}
+	if one.ids {
+		o.Expect = nil
+	}
+	if one.shared && g.workers > 1 {
+		o.Owners = g.workers
+		o.Owner = func(local netip.AddrPort) (int, error) { return proc.Owner(s.pid, local) }
+	}
+	return o, nil
+}
+
+// compare turns what a round saw into pairs of ours and theirs.
+func (g group) compare(seen map[string]map[string]measured, n *notes) {
+	for _, c := range g.cases {
+		if c.name == constantCase {
+			continue
+		}
+		for _, connections := range c.connections {
+			us, measuredUs := seen[ours][at(c.name, connections)]
+			if !measuredUs {
+				continue
+			}
+			k := key{c.name, g.workers, connections}
+			if constant, found := seen[ours][at(constantCase, connections)]; found && c.name == "null" {
+				n.add(k, constantCase, "requests/s", us.PerSecond, constant.PerSecond, us.doubtful() || constant.doubtful())
+			}
+			for _, other := range sides[1:] {
+				name, results := other.name, seen[other.name]
+				theirs := c.name
+				if c.beside[name] != "" {
+					theirs = c.beside[name]
+				}
+				them, measuredThem := results[at(theirs, connections)]
+				if !measuredThem || !slices.Contains(c.against, name) {
+					continue
+				}
+				for _, m := range metrics {
+					n.add(k, name, m.name, m.of(us), m.of(them), us.doubtful() || them.doubtful())
+				}
+			}
+		}
+	}
+	for _, other := range sides[1:] {
+		us, them := seen[ours][memoryCase].Memory, seen[other.name][memoryCase].Memory
+		if us > 0 && them > 0 && other.name != originalGC {
+			n.add(key{memoryCase + " after " + g.name, g.workers, 0}, other.name, "PSS MB", us, them, false)
+		}
+	}
+}
+
+// doubtful tells that other programs used the machine meanwhile, or that the
+// server was given an unfair share of connections.
+func (m measured) doubtful() bool { return m.Others > tolerable || m.Uneven }
+
+// free tells why a port of ours is not free.
+func free(port int) error {
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)) //nolint:noctx // at once
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}

@@ -1,0 +1,262 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// bench is what all measurements share: the embedded control plane, whose
+// configuration ours and the original follow, the models, and what was deployed.
+type bench struct {
+	plan     plan
+	root     string // of the checkout
+	dir      string // of everything that a run leaves
+	binary   string
+	environ  []string // by which the SDK and we find the control plane
+	control  *server
+	services map[string]string // id of the serving service, by what it serves
+	versions map[string]string
+}
+
+// Everybody's numerics get one thread in each process: rows are few.
+const oneThread = "OMP_NUM_THREADS=1"
+
+// prepare starts the control plane and trains the models.
+func prepare(ctx context.Context, p plan) (_ *bench, err error) {
+	root, err := os.Getwd()
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{plan: p, root: root, dir: filepath.Join(root, "bench/.work"), binary: filepath.Join(root, "bin/clearml-serving"), services: map[string]string{}}
+	for _, old := range []string{"data", "ours", "servers", "home"} { // the models stay
+		if err := os.RemoveAll(filepath.Join(b.dir, old)); err != nil {
+			return nil, err
+		}
+	}
+	for _, made := range []string{"models", "servers", "home"} {
+		if err := os.MkdirAll(filepath.Join(b.dir, made), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	say("setting up: the control plane and the models")
+	if b.control, err = b.startControl(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.setUp(ctx); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	return b, nil
+}
+
+func (b *bench) close() error { return b.control.stop() }
+
+func (b *bench) data() string   { return filepath.Join(b.dir, "data") }
+func (b *bench) models() string { return filepath.Join(b.dir, "models") }
+func (b *bench) python() string { return filepath.Join(b.root, ".venv-bench/bin/python") }
+
+func (b *bench) startControl(ctx context.Context) (*server, error) {
+	s, err := start(b.dir, "control.log", nil, b.binary, "server", "--data-dir", b.data(), "--api-addr", "127.0.0.1:0", "--files-addr", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	return s, s.wait(ctx, pollEvery, func() error {
+		urls, err := readURLs(b.data())
+		if err != nil {
+			return err
+		}
+		if urls["api"] == "" {
+			return errors.New("its address is not known yet")
+		}
+		return nil
+	})
+}
+
+func (b *bench) setUp(ctx context.Context) error {
+	text, err := output(ctx, b.dir, nil, b.binary, "env", "--data-dir", b.data(), "--format", "json")
+	if err != nil {
+		return err
+	}
+	var variables map[string]string
+	if err := json.Unmarshal(text, &variables); err != nil {
+		return fmt.Errorf("read the variables of clearml-serving env: %w", err)
+	}
+	for name, value := range variables {
+		b.environ = append(b.environ, name+"="+value)
+	}
+	// The SDK runs git in one thread while another forks its reporter; when the fork
+	// inherits git's pipe, Task.close waits five minutes. One after the other is safe.
+	settings := filepath.Join(b.dir, "home/clearml.conf")
+	if err := os.WriteFile(settings, []byte("sdk { development { vcs_repo_detect_async: false } }\n"), 0o600); err != nil {
+		return err
+	}
+	b.environ = append(b.environ, "CLEARML_CONFIG_FILE="+settings, "HOME="+filepath.Join(b.dir, "home"))
+	if err := b.train(ctx, "lr.pkl"); err != nil {
+		return err
+	}
+	b.versions, err = b.readVersions(ctx)
+	return err
+}
+
+// train makes the models, unless those of the same script are there.
+func (b *bench) train(ctx context.Context, file string, words ...string) error {
+	script := filepath.Join(b.root, "bench/models/train.py")
+	made, errMade := os.Stat(filepath.Join(b.models(), file))
+	written, err := os.Stat(script)
+	if err != nil {
+		return err
+	}
+	if errMade == nil && made.ModTime().After(written.ModTime()) {
+		return nil
+	}
+	_, err = output(ctx, b.dir, nil, b.python(), append([]string{script, b.models()}, words...)...)
+	return err
+}
+
+// endpoint is how an endpoint is deployed in ours and the original.
+type endpoint struct {
+	engine, code, model string
+	aux                 []string
+}
+
+var stackedUpTo64 = []string{"max_batch_size=64", "dynamic_batching.max_queue_delay_microseconds=0"}
+
+var endpoints = map[string]endpoint{
+	"null":       {engine: "custom", code: "null"},
+	"lr":         {engine: "sklearn", code: "lr", model: "lr.pkl"},
+	"lr_batched": {engine: "sklearn", code: "lr", model: "lr.pkl", aux: stackedUpTo64},
+	"rf":         {engine: "sklearn", code: "rows", model: "rf.pkl"},
+	"rf_batched": {engine: "sklearn", code: "rows", model: "rf.pkl", aux: stackedUpTo64},
+	"xgb":        {engine: "xgboost", code: "xgb", model: "xgb.json"},
+	"json":       {engine: "custom", code: "json"},
+	"binary":     {engine: "custom", code: "binary"},
+	"async":      {engine: "custom_async", code: "async"},
+	"pipeline":   {engine: "custom_async", code: "pipeline"},
+	"burn":       {engine: "custom", code: "burn"},
+	"big":        {engine: "sklearn", code: "rows", model: "big.pkl"},
+}
+
+// deploy makes a serving service with these endpoints, as a user would, once.
+// "name=lr" is the endpoint lr under another name.
+func (b *bench) deploy(ctx context.Context, names []string) (string, error) {
+	key := strings.Join(names, ",")
+	if id := b.services[key]; id != "" {
+		return id, nil
+	}
+	text, err := b.cli(ctx, "create", "--name", fmt.Sprintf("bench %d", len(b.services)+1), "--json")
+	if err != nil {
+		return "", err
+	}
+	var created struct {
+		ID string `json:"id"`
+	}
+	if err := json.Unmarshal(text[max(bytes.IndexByte(text, '{'), 0):], &created); err != nil || created.ID == "" {
+		return "", fmt.Errorf("read the service's id from %q: %w", text, err)
+	}
+	for _, name := range names {
+		url, like, other := strings.Cut(name, "=")
+		if !other {
+			like = name
+		}
+		if err := b.addEndpoint(ctx, created.ID, url, endpoints[like]); err != nil {
+			return "", err
+		}
+	}
+	b.services[key] = created.ID
+	return created.ID, nil
+}
+
+func (b *bench) addEndpoint(ctx context.Context, service, url string, e endpoint) error {
+	args := []string{"--id", service, "model", "add", "--engine", e.engine, "--endpoint", url, "--preprocess", filepath.Join(b.root, "bench/code", e.code, "preprocess.py")}
+	if e.model != "" {
+		if err := b.upload(ctx, service, e.model); err != nil {
+			return err
+		}
+		args = append(args, "--name", e.model, "--project", "bench")
+	}
+	if len(e.aux) > 0 {
+		args = append(append(args, "--aux-config"), e.aux...)
+	}
+	_, err := b.cli(ctx, args...)
+	return err
+}
+
+func (b *bench) upload(ctx context.Context, service, file string) error {
+	if b.services[file] != "" {
+		return nil
+	}
+	_, err := b.cli(ctx, "--id", service, "model", "upload", "--name", file, "--project", "bench", "--path", filepath.Join(b.models(), file))
+	if err == nil {
+		b.services[file] = service
+	}
+	return err
+}
+
+func (b *bench) cli(ctx context.Context, args ...string) ([]byte, error) {
+	return output(ctx, b.dir, b.environ, b.binary, append(args, "--data-dir", b.data())...)
+}
+
+// startOurs starts the inference service alone: its control plane is another
+// process, as the original's is, and is not counted on either side.
+func startOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
+	s, err := launchOurs(ctx, b, d)
+	if err != nil {
+		return nil, err
+	}
+	return s, s.wait(ctx, pollEvery, func() error {
+		urls, err := readURLs(oursData(b))
+		if err != nil {
+			return err
+		}
+		s.url = urls["serve"]
+		return get(ctx, s.url+"/livez")
+	})
+}
+
+func oursData(b *bench) string { return filepath.Join(b.dir, "ours") }
+
+// launchOurs does not wait for the service.
+func launchOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
+	id, err := b.deploy(ctx, d.names)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(filepath.Join(oursData(b), "endpoints.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	port := d.port
+	if port == 0 {
+		if port, err = freePort(); err != nil {
+			return nil, err
+		}
+	}
+	env := append([]string{oneThread, "CLEARML_SERVING_NUM_PROCESS=" + strconv.Itoa(d.workers), "CLEARML_SERVING_PYTHON=" + b.python()}, b.environ...)
+	s, err := start(b.dir, "servers/ours.log", append(env, d.env...), b.binary, "--id", id, "inference", "--data-dir", oursData(b),
+		"--serve-addr", fmt.Sprintf("127.0.0.1:%d", port), "--admin-addr", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	s.url = fmt.Sprintf("http://127.0.0.1:%d", port)
+	return s, nil
+}
+
+func readURLs(folder string) (map[string]string, error) {
+	text, err := os.ReadFile(filepath.Join(folder, "endpoints.json"))
+	if err != nil {
+		return nil, err
+	}
+	var urls map[string]string
+	return urls, json.Unmarshal(text, &urls)
+}
+
+// constantAnswer is what our listener answers by itself.
+const constantAnswer = "/livez"
+
+var methodOf = map[string]string{constantCase: http.MethodGet}

@@ -1,0 +1,210 @@
+package main
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"slices"
+	"strings"
+	"text/template"
+)
+
+//go:embed page.md.tmpl
+var pageText string
+
+// page is docs/benchmarks.md: what the template is given.
+type page struct {
+	Rounds   string // "5", or "3 to 5"
+	Machines []string
+	Versions []string
+	Dates    string
+	Goals    []goalLine
+	Met      int
+	Judged   int
+	Tables   []table
+	Others   []otherLine
+	Charts   []chart
+	Doubtful bool
+}
+
+// goalLine is a row of the table of goals.
+type goalLine struct {
+	Case, Against, Metric, Ours, Theirs, Value, Spread, Goal, Met string
+}
+
+// table is one case under load.
+type table struct {
+	Title string
+	Lines []loadLine
+}
+
+type loadLine struct {
+	Connections                                         int
+	Against, Rate, RateRatio, Spread, P50, P99, CPU, By string
+}
+
+// otherLine is a row of what is not under load.
+type otherLine struct{ Case, Against, Metric, Ours, Theirs, Value string }
+
+func pageOf(rows []row, charts []chart) ([]byte, error) {
+	t, err := template.New("page").Parse(pageText)
+	if err != nil {
+		return nil, err
+	}
+	p := page{Charts: charts}
+	p.about(rows)
+	p.judge(rows)
+	p.tables(rows)
+	var text bytes.Buffer
+	if err := t.Execute(&text, p); err != nil {
+		return nil, err
+	}
+	return text.Bytes(), nil
+}
+
+// about says when, where and with which versions the rows were measured.
+func (p *page) about(rows []row) {
+	fewest, most := 0, 0
+	var dates []string
+	for i := range rows {
+		r := &rows[i]
+		if fewest == 0 || len(r.Rounds) < fewest {
+			fewest = len(r.Rounds)
+		}
+		most = max(most, len(r.Rounds))
+		dates = append(dates, r.Date[:min(10, len(r.Date))])
+		if !slices.Contains(p.Machines, r.Machine) {
+			p.Machines = append(p.Machines, r.Machine)
+		}
+		for name, version := range r.Versions {
+			if text := name + " " + version; !slices.Contains(p.Versions, text) {
+				p.Versions = append(p.Versions, text)
+			}
+		}
+		p.Doubtful = p.Doubtful || r.Doubtful
+	}
+	slices.Sort(p.Versions)
+	slices.Sort(dates)
+	dates = slices.Compact(dates)
+	if len(dates) > 0 {
+		p.Dates = dates[0]
+		if last := dates[len(dates)-1]; last != dates[0] {
+			p.Dates += " to " + last
+		}
+	}
+	p.Rounds = fmt.Sprint(most)
+	if fewest != most {
+		p.Rounds = fmt.Sprintf("%d to %d", fewest, most)
+	}
+}
+
+// judge makes the table of goals, also of those that were not measured.
+func (p *page) judge(rows []row) {
+	for i := range goals {
+		g := &goals[i]
+		line := goalLine{Case: g.key.String(), Against: g.against, Metric: g.metric, Goal: g.String(), Met: "not measured"}
+		if j := slices.IndexFunc(rows, func(r row) bool { return goalOf(r.key(), r.Against, r.Metric) == g }); j >= 0 {
+			r := &rows[j]
+			line.Ours, line.Value, line.Met = number(r.Ours), r.value(), "doubtful"
+			if r.Theirs > 0 {
+				line.Theirs = number(r.Theirs)
+				line.Spread = spreadText(r)
+			}
+			if r.Met != nil {
+				p.Judged++
+				line.Met = "**no**"
+				if *r.Met {
+					p.Met++
+					line.Met = "yes"
+				}
+			}
+		}
+		p.Goals = append(p.Goals, line)
+	}
+}
+
+func (p *page) tables(rows []row) {
+	for _, g := range groups {
+		for _, c := range g.cases {
+			t := table{Title: fmt.Sprintf("%s: %s, %d worker processes", c.name, c.about, g.workers)}
+			if g.workers == 1 {
+				t.Title = fmt.Sprintf("%s: %s, one worker process", c.name, c.about)
+			}
+			for _, connections := range c.connections {
+				for _, one := range sides[1:] {
+					if line, found := lineOf(rows, key{c.name, g.workers, connections}, one.name, c.beside[one.name]); found {
+						t.Lines = append(t.Lines, line)
+					}
+				}
+			}
+			if len(t.Lines) > 0 {
+				p.Tables = append(p.Tables, t)
+			}
+		}
+	}
+	for i := range rows {
+		r := &rows[i]
+		if r.Connections == 0 || r.Name == "neighbour" || r.Name == "change" {
+			line := otherLine{Case: r.Case, Against: r.Against, Metric: r.Metric, Ours: number(r.Ours), Value: r.value()}
+			if r.Theirs > 0 {
+				line.Theirs = number(r.Theirs)
+			} else {
+				line.Value = ""
+			}
+			p.Others = append(p.Others, line)
+		}
+	}
+}
+
+func lineOf(rows []row, k key, against, beside string) (line loadLine, found bool) {
+	line = loadLine{Connections: k.Connections, Against: against}
+	if beside != "" {
+		line.Against += " (" + beside + ")"
+	}
+	for i := range rows {
+		r := &rows[i]
+		if r.key() != k || r.Against != against {
+			continue
+		}
+		found = true
+		both := number(r.Ours) + " / " + number(r.Theirs)
+		switch r.Metric {
+		case "requests/s":
+			line.Rate, line.RateRatio, line.Spread = both, fmt.Sprintf("%.2f", r.Ratio), spreadText(r)
+			if r.Doubtful {
+				line.Against += " (doubtful)"
+			}
+		case "p50 us":
+			line.P50 = both
+		case "p99 us":
+			line.P99 = both
+		case "CPU us/request":
+			line.CPU, line.By = both, fmt.Sprintf("%.2f", r.Ratio)
+		}
+	}
+	return line, found
+}
+
+func spreadText(r *row) string {
+	low, high := r.spread()
+	return fmt.Sprintf("%.2f-%.2f", low, high)
+}
+
+// number is a figure with its thousands apart, and no more digits than it is worth.
+func number(v float64) string {
+	switch {
+	case v < 10:
+		return fmt.Sprintf("%.1f", v)
+	case v < 10_000:
+		return fmt.Sprintf("%.0f", v)
+	}
+	digits := fmt.Sprintf("%.0f", v)
+	var b strings.Builder
+	for i, digit := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(digit)
+	}
+	return b.String()
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"clearmlserving/bench/load"
+	"clearmlserving/bench/proc"
+)
+
+// measured is what one measurement saw.
+type measured struct {
+	PerSecond, P50, P99, CPU float64 // requests a second, microseconds
+	Others                   float64 // share of the machine that went to other programs
+	Worst                    string  // of those, the command that used the most
+	Memory                   float64 // MB (PSS), where that was measured
+	Failed                   int
+	Uneven                   bool // connections could not be spread evenly
+}
+
+// tolerable is how much of the machine other programs may use before a result
+// is called doubtful.
+const tolerable = 0.05
+
+// Other programs come and go in blocks that are longer than a round, so that
+// alternation does not cancel them: a moment is waited for, and tried for again.
+const (
+	quietAttempts = 2
+	quietPatience = 3 * time.Second
+	quietWindow   = 200 * time.Millisecond
+)
+
+// quietest measures again when other programs disturbed it, and keeps what was
+// seen while they used the least.
+func (b *bench) quietest(ctx context.Context, what string, once func() (measured, error)) (best measured, err error) {
+	attempts := quietAttempts
+	if b.plan.quick {
+		attempts = 1
+	}
+	for attempt := range attempts {
+		if !b.plan.quick {
+			if err := waitForQuiet(ctx); err != nil {
+				return best, err
+			}
+		}
+		m, err := once()
+		if err != nil {
+			return best, err
+		}
+		if m.Failed > 0 {
+			say("  %s: %d requests failed", what, m.Failed)
+		}
+		if attempt == 0 || m.Others < best.Others {
+			best = m
+		}
+		if best.Others <= tolerable {
+			break
+		}
+	}
+	return best, nil
+}
+
+// waitForQuiet waits, for a while, until nobody else uses the machine.
+func waitForQuiet(ctx context.Context) error {
+	tick := time.NewTicker(quietWindow)
+	defer tick.Stop()
+	for end := time.Now().Add(quietPatience); time.Now().Before(end); {
+		before := proc.Busy()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if (proc.Busy() - before).Seconds() <= tolerable*quietWindow.Seconds()*float64(runtime.NumCPU()) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// silenceError is a server that gave not one right answer in the counted time.
+type silenceError struct {
+	counted time.Duration
+	failure error // the first, nil when requests were only slow
+}
+
+func (e *silenceError) Error() string {
+	if e.failure != nil {
+		return fmt.Sprintf("not one right answer in %v: %v", e.counted, e.failure)
+	}
+	return fmt.Sprintf("not one answer in %v", e.counted)
+}
+
+func (e *silenceError) Unwrap() error { return e.failure }
+
+// longestCount ends the search for a counted time that slow answers fit into.
+const longestCount = 20 * time.Second
+
+// once asks for one counted time, and for a longer one while that is too short
+// for a single answer.
+func (b *bench) once(ctx context.Context, s *server, o load.Options) (measured, error) {
+	o.Duration = max(o.Duration, b.plan.duration)
+	for {
+		m, err := b.count(ctx, s, o)
+		var silence *silenceError
+		if !errors.As(err, &silence) || silence.failure != nil || o.Duration >= longestCount {
+			return m, err
+		}
+		o.Duration *= 4
+	}
+}
+
+func (b *bench) count(ctx context.Context, s *server, o load.Options) (measured, error) {
+	var meter proc.Meter
+	o.Warmup = b.plan.warmup
+	result, err := load.Run(ctx, o, meter.Begin)
+	if err != nil {
+		return measured{}, err
+	}
+	used := meter.End(s.pid, b.control.pid)
+	if err := ctx.Err(); err != nil {
+		return measured{}, err
+	}
+	if result.FirstFailure != nil {
+		say("  failed: %v", result.FirstFailure)
+	}
+	if result.Requests == 0 {
+		return measured{}, &silenceError{o.Duration, result.FirstFailure}
+	}
+	return measured{
+		PerSecond: result.PerSecond(), Failed: result.Failed, Uneven: result.Uneven,
+		P50: micros(result.Latency.Percentile(50)), P99: micros(result.Latency.Percentile(99)),
+		CPU: micros(used.Server) / float64(result.Requests), Others: used.Others, Worst: used.Worst,
+	}, nil
+}
+
+func micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+func millis(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+func megabytes(bytes int64) float64 { return float64(bytes) / 1e6 }

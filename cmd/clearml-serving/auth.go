@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/serving"
+)
+
+// authCommand is the group of commands about the keys of a serving service.
+func authCommand(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "auth",
+		Short: "Make, list and revoke the keys with which requests are sent",
+		Long: `Make, list and revoke the keys with which requests are sent. A key belongs to a
+serving service, and opens all of its endpoints or only those that are named. Keys
+are asked for once "clearml-serving config --auth on" has been said.
+
+To change a key without a gap: create a second one, hand it out, and revoke the first
+when nobody uses it any more. Running instances follow within seconds.`,
+		Example: `  clearml-serving auth create --label "shop frontend" --expires 90d
+  clearml-serving config --auth on
+  curl -X POST http://127.0.0.1:8080/serve/test_model -H "Authorization: Bearer <key>" -d '{"x0": 1}' \
+      -H "Content-Type: application/json"
+  clearml-serving auth revoke k0123456789`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(authCreateCommand(a), authListCommand(a), authRevokeCommand(a))
+	return cmd
+}
+
+func authCreateCommand(a *app) *cobra.Command {
+	var endpoints wordList
+	var label, expires string
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Make a key and print it, once",
+		Long: `Make a key and print it. It is shown only now: the serving service keeps what is
+needed to recognise it, not the key itself.`,
+		Example: `  clearml-serving auth create --label "shop frontend" --expires 90d
+  KEY=$(clearml-serving auth create --endpoint test_model other_model --json | jq -r .key)`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.authCreate(cmd.Context(), endpoints, label, expires, wait)
+		},
+	}
+	flags := cmd.Flags()
+	flags.Var(&endpoints, "endpoint", "names under /serve/ that the key opens, with their versions and all below them (default: every endpoint)")
+	flags.StringVar(&label, "label", "", "what the key is for, shown by auth list")
+	flags.StringVar(&expires, "expires", "", "how long it is good for, as in 90d or 12h (default: until it is revoked)")
+	wait.declare(a, cmd)
+	return cmd
+}
+
+func (a *app) authCreate(ctx context.Context, endpoints []string, label, expires string, wait waitFlags) error {
+	life, err := serving.ParseLife(expires)
+	if err != nil {
+		return hint(err, "Try: --expires 90d")
+	}
+	s, err := a.openForEdit(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range endpoints {
+		a.warnOfMissingEndpoint(s, e)
+	}
+	secret, id := serving.NewAccessKey()
+	key := serving.AccessKey{Digest: serving.DigestOf(secret), Endpoints: endpoints, Label: label, Created: time.Now().UTC().Truncate(time.Second)}
+	if life > 0 {
+		key.Expires = key.Created.Add(life)
+	}
+	err = s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+		return serving.SectionAccess, c.AddKey(id, key)
+	})
+	if err != nil {
+		return err
+	}
+	a.print.line("Key %s of serving service id=%s, shown only now:", id, s.doc.ID)
+	a.print.line("%s", secret)
+	if !s.config.Access.Required {
+		a.print.notice("Notice: keys are not asked for yet: clearml-serving --id %s config --auth on", s.doc.ID)
+	}
+	return a.finish(ctx, s, wait, nil, append(object{{"id", s.doc.ID}, {"key_id", id}, {"key", secret}}, showKey(key)...))
+}
+
+func authListCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:     "list",
+		Short:   "List the keys of a serving service",
+		Long:    "List the keys of a serving service: what they are for, what they open, until when.",
+		Example: "  clearml-serving auth list --json",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.authList(cmd.Context()) },
+	}
+}
+
+func (a *app) authList(ctx context.Context) error {
+	s, err := a.openService(ctx)
+	if err != nil {
+		return err
+	}
+	access := serving.Resolve(s.config, nil, nil).Access
+	if access.Required {
+		a.print.line("Serving service id=%s: requests need a key", s.doc.ID)
+	} else {
+		a.print.line("Serving service id=%s: requests need no key", s.doc.ID)
+		a.print.notice("Notice: keys are asked for after: clearml-serving --id %s config --auth on", s.doc.ID)
+	}
+	a.warnOfBroken(s.config, serving.SectionAccess)
+	var rows [][]string
+	shown := []any{}
+	now := time.Now()
+	for _, id := range access.Sorted() {
+		k := access.Keys[id]
+		expires := day(k.Expires, "never")
+		if k.Expired(now) {
+			expires += " (expired)"
+		}
+		opens := "every endpoint"
+		if !k.Everywhere() {
+			opens = strings.Join(k.Endpoints, ", ")
+		}
+		rows = append(rows, []string{id, k.Label, opens, day(k.Created, ""), expires})
+		shown = append(shown, append(object{{"key_id", id}}, append(showKey(k), field{"expired", k.Expired(now)})...))
+	}
+	if len(rows) > 0 {
+		a.print.table([]string{"ID", "LABEL", "OPENS", "CREATED", "EXPIRES"}, rows)
+	}
+	return a.print.result(object{
+		{"id", s.doc.ID}, {"required", access.Required}, {"keys", shown}, {"broken", showBroken(s.config, serving.SectionAccess)},
+	})
+}
+
+func authRevokeCommand(a *app) *cobra.Command {
+	var wait waitFlags
+	cmd := &cobra.Command{
+		Use:     "revoke ID",
+		Short:   "Take a key away",
+		Long:    "Take a key away: requests that show it are refused as soon as the running instances have followed.",
+		Example: "  clearml-serving auth revoke k0123456789 --wait",
+		Args:    cobra.ArbitraryArgs, Annotations: map[string]string{markWords: ""},
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return &usageError{command: cmd, problem: "give the id of one key", hint: "Try: clearml-serving auth list   (shows the ids)"}
+		}
+		return a.authRevoke(cmd.Context(), args[0], wait)
+	}
+	wait.declare(a, cmd)
+	return cmd
+}
+
+func (a *app) authRevoke(ctx context.Context, id string, wait waitFlags) error {
+	s, err := a.openForEdit(ctx)
+	if err != nil {
+		return err
+	}
+	err = s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+		return serving.SectionAccess, c.RevokeKey(id)
+	})
+	if err != nil {
+		return hintIfNotFound(err, "Try: clearml-serving auth list   (shows the ids)")
+	}
+	a.print.line("Key %s of serving service id=%s is revoked", id, s.doc.ID)
+	if len(s.config.Access.Keys) == 0 && s.config.Access.Required {
+		a.print.notice("Warning: no key is left, every request is refused; clearml-serving auth create makes one")
+	}
+	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"key_id", id}, {"revoked", true}})
+}
+
+// requireKeys is config --auth.
+func (a *app) requireKeys(ctx context.Context, s *service, mode string) error {
+	required := mode == "on"
+	err := s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+		c.RequireKeys(required)
+		return serving.SectionAccess, nil
+	})
+	if err != nil {
+		return err
+	}
+	switch {
+	case !required:
+		a.print.line("Configuring serving service [id=%s] auth=off: requests need no key", s.doc.ID)
+	case len(s.config.Access.Keys) == 0:
+		a.print.line("Configuring serving service [id=%s] auth=on: requests need a key", s.doc.ID)
+		a.print.notice("Warning: there is no key yet, every request is refused; clearml-serving auth create makes one")
+	default:
+		a.print.line("Configuring serving service [id=%s] auth=on: requests need a key", s.doc.ID)
+	}
+	return nil
+}
+
+func showKey(k serving.AccessKey) object {
+	return object{
+		{"label", orNull(k.Label)}, {"endpoints", orNullList(k.Endpoints)},
+		{"created", orNull(stamp(k.Created))}, {"expires", orNull(stamp(k.Expires))},
+	}
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.RFC3339)
+}
+
+func day(t time.Time, none string) string {
+	if t.IsZero() {
+		return none
+	}
+	return t.UTC().Format(time.DateOnly)
+}
+
+// origins reads the web pages that may send requests.
+func (a *app) origins() ([]string, error) {
+	s := a.setting("cors-origin")
+	list := strings.FieldsFunc(s.value, func(r rune) bool { return r == ',' || r == ' ' })
+	for _, origin := range list {
+		if origin == "*" {
+			continue
+		}
+		u, err := url.Parse(origin)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || origin != u.Scheme+"://"+u.Host {
+			return nil, s.refuse(fmt.Sprintf("%q is not an origin: give scheme, host and port alone, as in https://app.example.com", origin))
+		}
+	}
+	return list, nil
+}

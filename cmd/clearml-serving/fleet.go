@@ -1,0 +1,210 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"clearmlserving/inference"
+	"clearmlserving/serving"
+)
+
+// liveState is what a running inference service tells of itself.
+type liveState struct {
+	inference.Status
+	name string    // tells it apart from others of its service, "" for one that was asked directly
+	url  string    // where it answers, as seen from its machine
+	seen time.Time // its last sign of life, by the server's clock
+}
+
+// fleet is the live instances of one serving service.
+type fleet struct {
+	instances []liveState
+	// silent are live instances that tell nothing of their state, as those of the
+	// original: they can be neither shown nor waited for.
+	silent []string
+}
+
+// goneAfter is how long an instance may give no sign of life before it counts as
+// dead: three pings and time for a server that is slow to answer.
+const goneAfter = 4 * inference.PingEvery
+
+// fleet finds the instances of a service: the one of --serve-url when that is
+// given, else all that have lately given a sign of life on the control plane.
+func (a *app) fleet(ctx context.Context, s *service) (fleet, error) {
+	if a.text("serve-url") != "" {
+		live, err := a.liveState(ctx)
+		if err != nil {
+			return fleet{}, err
+		}
+		if live.ServiceID != "" && live.ServiceID != s.doc.ID {
+			return fleet{}, hint(fmt.Errorf("the inference service at %s serves another serving service, id=%s", live.url, live.ServiceID),
+				"Try: clearml-serving inference --id %s   (in another terminal), or --serve-url with the address of one that serves it", s.doc.ID)
+		}
+		return fleet{instances: []liveState{*live}}, nil
+	}
+	recorded, err := s.client.Instances(ctx, s.doc.ID, "inference")
+	if err != nil {
+		return fleet{}, err
+	}
+	var f fleet
+	now := s.client.ServerTime()
+	for _, i := range recorded {
+		if now.Sub(i.Seen) > goneAfter {
+			continue
+		}
+		report, err := inference.ParseReport(i.Report)
+		if i.Report == "" || err != nil {
+			f.silent = append(f.silent, i.TaskID)
+			continue
+		}
+		f.instances = append(f.instances, liveState{Status: report.Status, name: report.Name, url: report.URL, seen: i.Seen})
+	}
+	return f, nil
+}
+
+// called is an instance's name as it stands in front of what is told of it:
+// empty when there is nothing to confuse it with.
+func (f fleet) called(l liveState) string {
+	if len(f.instances) < 2 {
+		return ""
+	}
+	return l.name + ": "
+}
+
+// endpointRow is what a fleet does with one endpoint.
+type endpointRow struct{ state, requests, failed, mean, note string }
+
+// of tells what the instances do with an endpoint: "ready 2/3" when they differ,
+// and then why on which.
+func (f fleet) of(url serving.EndpointURL) endpointRow {
+	var states, notes []string
+	var requests, failed uint64
+	var busy float64
+	for _, l := range f.instances {
+		state, note := "not served", ""
+		for _, e := range l.Endpoints {
+			if e.URL == url {
+				state, note = e.State, reasonOf(e)
+				requests, failed, busy = requests+e.Requests, failed+e.Errors, busy+e.MeanMS*float64(e.Requests)
+			}
+		}
+		states = append(states, state)
+		notes = append(notes, f.note(l, state, note))
+	}
+	row := endpointRow{state: f.summed(states), note: joinNotes(notes)}
+	if f.anyServes(states) {
+		row.requests, row.failed, row.mean = fmt.Sprint(requests), fmt.Sprint(failed), milliseconds(busy/float64(max(requests, 1)))
+	}
+	return row
+}
+
+// ofCanary is of for canaries.
+func (f fleet) ofCanary(url serving.EndpointURL) (state, note string) {
+	var states, notes []string
+	for _, l := range f.instances {
+		state, note := "not served", ""
+		for _, c := range l.Canaries {
+			if c.URL == url {
+				state, note = "ready", c.Problem
+				if len(c.Shares) == 0 {
+					state = "failed"
+				}
+			}
+		}
+		states = append(states, state)
+		notes = append(notes, f.note(l, state, note))
+	}
+	return f.summed(states), joinNotes(notes)
+}
+
+// note says why an instance is not ready, with its name when there are several.
+func (f fleet) note(l liveState, state, note string) string {
+	switch {
+	case len(f.instances) < 2:
+		return note
+	case state == "ready" && note == "":
+		return ""
+	case note == "":
+		return l.name + ": " + state
+	case state == "ready":
+		return l.name + ": " + note
+	}
+	return l.name + ": " + state + ", " + note
+}
+
+func joinNotes(notes []string) string {
+	var told []string
+	for _, n := range notes {
+		if n != "" {
+			told = append(told, n)
+		}
+	}
+	return strings.Join(told, "; ")
+}
+
+func (f fleet) anyServes(states []string) bool {
+	for _, s := range states {
+		if s != "not served" {
+			return true
+		}
+	}
+	return false
+}
+
+// summed is one word for the states of all instances.
+func (f fleet) summed(states []string) string {
+	switch len(states) {
+	case 0:
+		return "unknown"
+	case 1:
+		return states[0]
+	}
+	count := map[string]int{}
+	for _, s := range states {
+		count[s]++
+	}
+	word := "ready"
+	if count[word] == 0 { // the first one's state stands for them
+		word = states[0]
+	}
+	return fmt.Sprintf("%s %d/%d", word, count[word], len(states))
+}
+
+// forJSON lists the instances with all that they tell.
+func (f fleet) forJSON() []object {
+	list := []object{}
+	for _, l := range f.instances {
+		list = append(list, object{{"instance", orNull(l.name)}, {"serve_url", l.url}, {"status", l.Status}})
+	}
+	return list
+}
+
+// printInstances shows the instances themselves, when there is more than one.
+func (a *app) printInstances(s *service, f fleet) {
+	if len(f.instances) > 1 {
+		var rows [][]string
+		for _, l := range f.instances {
+			configuration := "current"
+			if l.StateHash != s.hash() {
+				configuration = "behind"
+			}
+			note := ""
+			if l.SourceError != "" {
+				note = "cannot read its configuration: " + l.SourceError
+			}
+			rows = append(rows, []string{l.name, l.url, configuration, l.Started.UTC().Format(time.DateTime), note})
+		}
+		a.print.line("")
+		a.print.table([]string{"INSTANCE", "ADDRESS", "CONFIGURATION", "STARTED (UTC)", "NOTE"}, rows)
+	}
+	a.noticeSilent(f)
+}
+
+// noticeSilent names instances whose state nobody can tell.
+func (a *app) noticeSilent(f fleet) {
+	if len(f.silent) > 0 {
+		a.print.notice("Notice: %s of this serving service tell nothing of their state, as those of the Python product: %s", plural(len(f.silent), "instance"), strings.Join(f.silent, " "))
+	}
+}

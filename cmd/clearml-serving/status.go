@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"clearmlserving/clearml"
+	"clearmlserving/listen"
+)
+
+// maxStatus bounds how much of an answer is read: some 50,000 endpoints.
+const maxStatus = 64 << 20
+
+// liveState asks the running inference service what it serves.
+func (a *app) liveState(ctx context.Context) (*liveState, error) {
+	base, err := a.serveURL()
+	if err != nil {
+		return nil, err
+	}
+	live := &liveState{url: base}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/status", nil)
+	if err != nil {
+		return nil, fmt.Errorf("--serve-url %s: %w", base, err)
+	}
+	a.showServeKey(req)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, hint(fmt.Errorf("ask the inference service for its status: %w", err), "Try: clearml-serving up   (starts one), or --serve-url with the address of a running one")
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
+		return nil, hint(&marked{error: fmt.Errorf("ask the inference service at %s for its status: it wants a key for all of its endpoints", base), kind: clearml.ErrUnauthorized},
+			"Try: CLEARML_SERVING_KEY=<key> clearml-serving …   (clearml-serving auth create makes one)")
+	}
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("ask the inference service at %s for its status: it answers %s; is it a clearml-serving inference service?", base, resp.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxStatus)).Decode(&live.Status); err != nil {
+		return nil, fmt.Errorf("read the status of the inference service at %s: %w", base, err)
+	}
+	return live, nil
+}
+
+// showServeKey puts the key of CLEARML_SERVING_KEY into a request to a running
+// inference service.
+func (a *app) showServeKey(req *http.Request) {
+	if key := a.text("serve-key"); key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
+}
+
+// serveURL is the address of a running inference service: as given, else the
+// one whose address lies in the data folder.
+func (a *app) serveURL() (string, error) {
+	if url := a.text("serve-url"); url != "" {
+		if !strings.Contains(url, "://") {
+			url = "http://" + url
+		}
+		return strings.TrimRight(url, "/"), nil
+	}
+	dir, err := a.dataDir()
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "endpoints.json")
+	endpoints, err := listen.ReadRegistry(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) || (err == nil && endpoints.URLs["serve"] == ""):
+		return "", hint(fmt.Errorf("no running inference service is known (%s names none)", file), "Try: clearml-serving up   (starts one), or --serve-url with the address of a running one")
+	case err != nil:
+		return "", err
+	}
+	return strings.TrimRight(endpoints.URLs["serve"], "/"), nil
+}

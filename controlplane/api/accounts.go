@@ -1,0 +1,154 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"clearmlserving/controlplane/store"
+)
+
+// mayChange says whether an identity may write a document: a service account only the
+// task of its service and those made for it.
+func (who Identity) mayChange(kind store.Kind, doc store.Doc) error {
+	if who.Role != RoleService {
+		return nil
+	}
+	if kind == store.Task && (doc.ID() == who.Service || doc.Text("parent") == who.Service) {
+		return nil
+	}
+	return outOfService(kind, doc.ID())
+}
+
+func outOfService(kind store.Kind, id string) error {
+	return &Error{
+		Code: http.StatusForbidden, Subcode: subNoWritePermission,
+		Msg: "No write permission: these credentials are limited to one serving service, and " + string(kind) + " " + id + " doesn't belong to it",
+	}
+}
+
+// subNoWritePermission is ClearML's subcode of 403 for callers who may read only.
+const subNoWritePermission = 21
+
+// limit is what a pair of credentials may do less than its user.
+type limit struct {
+	// ReadOnly lets read only.
+	ReadOnly bool `json:"read_only"`
+	// Service lets write what belongs to this serving service only.
+	Service string `json:"service"`
+}
+
+// check refuses limits that make no sense.
+func (l limit) check(ctx context.Context, from store.Reader) error {
+	if l.Service == "" {
+		return nil
+	}
+	if l.ReadOnly {
+		return invalid("read_only and service exclude each other")
+	}
+	_, err := from.Get(ctx, store.Task, l.Service)
+	return notFound(err, store.Task, l.Service)
+}
+
+// limited applies the limit of a credential to its user's identity.
+func limited(who Identity, credential store.Doc) Identity {
+	switch {
+	case who.Role == RoleGuest:
+	case credential["read_only"] == true:
+		who.Role = RoleGuest
+	case credential.Text("service") != "":
+		who.Role, who.Service = RoleService, credential.Text("service")
+	}
+	return who
+}
+
+type createUserRequest struct {
+	Name string `json:"name"`
+	Role Role   `json:"role"`
+}
+
+// createUser makes a user of the caller's company, by default one who reads and writes.
+func (s *Server) createUser(ctx context.Context, c *Call, req createUserRequest) (idAnswer, error) {
+	name, err := checkName("name", req.Name)
+	if err != nil {
+		return idAnswer{}, err
+	}
+	if req.Role == "" {
+		req.Role = RoleUser
+	}
+	if !slices.Contains([]Role{RoleGuest, RoleUser, RoleAdmin}, req.Role) {
+		return idAnswer{}, invalid("role %q is none of guest, user, admin", req.Role)
+	}
+	var answer idAnswer
+	err = s.store.Tx(ctx, func(tx store.Tx) error {
+		taken, err := tx.Count(ctx, store.User, is(name, "name"))
+		if err != nil {
+			return err
+		}
+		if taken > 0 {
+			return refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s", name)
+		}
+		answer.ID = newID()
+		return tx.Insert(ctx, store.User, store.Doc{
+			"id": answer.ID, "name": name, "company": c.Company, "role": string(req.Role),
+			"created": s.timestamp(), "preferences": map[string]any{},
+		})
+	})
+	return answer, err
+}
+
+// editUser changes the name and the role of a user. What the role allows holds from the
+// user's next login.
+func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
+	User string `json:"user"`
+	createUserRequest
+},
+) (updated, error) {
+	fields := map[string]any{}
+	if req.Name != "" {
+		name, err := checkName("name", req.Name)
+		if err != nil {
+			return updated{}, err
+		}
+		fields["name"] = name
+	}
+	if req.Role != "" {
+		if !slices.Contains([]Role{RoleGuest, RoleUser, RoleAdmin}, req.Role) {
+			return updated{}, invalid("role %q is none of guest, user, admin", req.Role)
+		}
+		fields["role"] = string(req.Role)
+	}
+	err := store.Update(ctx, s.store, store.User, req.User, func(doc store.Doc) error {
+		for key, v := range fields {
+			doc[key] = v
+		}
+		return nil
+	})
+	return updated{Updated: 1, Fields: fields}, notFound(err, store.User, req.User)
+}
+
+// deleteUser removes a user and all credentials of it. The last admin stays.
+func (s *Server) deleteUser(ctx context.Context, c *Call, req userRequest) (deletedAnswer, error) {
+	if req.User == c.User {
+		return deletedAnswer{}, badRequest("Nobody can delete himself: let another admin do it")
+	}
+	err := s.store.Tx(ctx, func(tx store.Tx) error {
+		if err := tx.Delete(ctx, store.User, req.User); err != nil {
+			return notFound(err, store.User, req.User)
+		}
+		pairs, err := tx.Query(ctx, store.Credential, store.Query{Where: is(req.User, "user")})
+		if err != nil {
+			return err
+		}
+		for _, pair := range pairs {
+			if err := tx.Delete(ctx, store.Credential, pair.ID()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if a, ok := s.auth.(*Auth); ok {
+		a.forget()
+	}
+	return deletedAnswer{1}, err
+}

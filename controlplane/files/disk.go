@@ -1,0 +1,209 @@
+package files
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// disk is a tree on a directory. It owns everything below it and is the only one
+// that writes there.
+type disk struct {
+	root *os.Root
+	log  *slog.Logger
+
+	// shape guards which folders exist: a folder that an upload has just made must not
+	// be pruned as empty by a delete before the file has been renamed into it.
+	shape sync.Mutex
+}
+
+// incoming is the folder inside Dir where uploads grow and deleted folders shrink;
+// it is on the same file system as the rest, so that a rename is all it takes.
+const incoming = ".incoming"
+
+// openDisk opens the directory and removes what interrupted uploads left behind.
+func openDisk(dir string, log *slog.Logger) (*disk, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the file server: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the folder of the file server: %w", err)
+	}
+	d := &disk{root: root, log: log}
+	if err := d.clearIncoming(); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare the folder of the file server %s: %w", dir, err), root.Close())
+	}
+	return d, nil
+}
+
+func (d *disk) close() error { return d.root.Close() }
+
+func (d *disk) clearIncoming() error {
+	if err := d.root.RemoveAll(incoming); err != nil {
+		return err
+	}
+	return d.root.Mkdir(incoming, 0o700)
+}
+
+// find opens the file with this name for reading.
+func (d *disk) find(_ context.Context, name string) (content, error) {
+	f, info, err := d.open(d.stored(name))
+	if err != nil {
+		return content{}, asMissing(err)
+	}
+	// A stored file never changes in place: a new upload is a new file with a new time.
+	tag := fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size())
+	return content{ReadSeekCloser: f, modified: info.ModTime(), tag: tag}, nil
+}
+
+// stored finds the name under which a file lies. Form encoding turns three characters
+// of a part's name into escapes (a quote arrives as %22) which the URL of that file
+// brings back decoded, so a name that is not there is tried that way too.
+func (d *disk) stored(name string) string {
+	sent := asSent(name)
+	if sent == name {
+		return name
+	}
+	if _, err := d.root.Lstat(name); err == nil {
+		return name
+	}
+	return sent
+}
+
+// asSent is the name as form encoding spells it.
+func asSent(name string) string {
+	return strings.NewReplacer(`"`, "%22", "\r", "%0D", "\n", "%0A").Replace(name)
+}
+
+// open opens the regular file with this name, which safePath has passed. Links and
+// folders do not exist as far as a client can tell.
+func (d *disk) open(name string) (*os.File, fs.FileInfo, error) {
+	if err := d.refuseLinks(name); err != nil {
+		return nil, nil, err
+	}
+	f, err := d.root.Open(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil, errors.Join(err, f.Close())
+	}
+	if !info.Mode().IsRegular() {
+		return nil, nil, errors.Join(fs.ErrNotExist, f.Close())
+	}
+	return f, info, nil
+}
+
+// refuseLinks fails when the name, or a folder on the way to it, is a link. os.Root
+// keeps a link from leaving the directory; that none is followed at all keeps one
+// from reaching another's file inside. A missing element is no link.
+func (d *disk) refuseLinks(name string) error {
+	for i := 0; i <= len(name); i++ {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		info, err := d.root.Lstat(name[:i])
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if info.Mode()&fs.ModeSymlink != 0 {
+			return errUnsafePath
+		}
+	}
+	return nil
+}
+
+// receive writes the bytes to a new file in the incoming folder and flushes it to
+// disk. On error nothing is left of it.
+func (d *disk) receive(_ context.Context, name string, from io.Reader) (received, error) {
+	temp := path.Join(incoming, rand.Text())
+	f, err := d.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return received{}, err
+	}
+	size, err := copyBytes(f, from)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		// The system's own times tick every few milliseconds; the ETag needs finer ones.
+		now := time.Now()
+		err = d.root.Chtimes(temp, now, now)
+	}
+	if err != nil {
+		err = errors.Join(err, d.root.Remove(temp))
+		return received{}, err
+	}
+	return received{temp: temp, name: name, size: size}, nil
+}
+
+// place makes a received file visible under its name, replacing what was there.
+func (d *disk) place(_ context.Context, f received) error {
+	if err := d.rename(f); err != nil {
+		return err
+	}
+	// The new name, and those of folders just made, must survive a power cut.
+	for dir := path.Dir(f.name); ; dir = path.Dir(dir) {
+		if err := d.syncDir(dir); err != nil || dir == "." {
+			return err
+		}
+	}
+}
+
+func (d *disk) rename(f received) error {
+	d.shape.Lock()
+	defer d.shape.Unlock()
+	if err := d.refuseLinks(f.name); err != nil {
+		return asUploadError(err)
+	}
+	if err := d.root.MkdirAll(path.Dir(f.name), 0o700); err != nil {
+		return err
+	}
+	if info, err := d.root.Lstat(f.name); err == nil && info.IsDir() {
+		return refusal(http.StatusBadRequest, "the path is a folder")
+	}
+	return d.root.Rename(f.temp, f.name)
+}
+
+// syncDir flushes a folder. One that a delete has pruned meanwhile needs none, and
+// file systems that can't flush folders say so with EINVAL or ENOTSUP.
+func (d *disk) syncDir(dir string) error {
+	folder, err := d.root.Open(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = folder.Sync()
+	if closeErr := folder.Close(); err == nil || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		err = closeErr
+	}
+	return err
+}
+
+// discard removes received files that were not placed.
+func (d *disk) discard(files []received) {
+	for _, f := range files {
+		if err := d.root.Remove(f.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			d.log.Error("interrupted upload not removed", "path", f.temp, "err", err)
+		}
+	}
+}

@@ -1,0 +1,181 @@
+// Package postgres keeps the control plane's state in a PostgreSQL database, which
+// several servers may share.
+//
+// It owns the connections, the migrations, what PostgreSQL says in its own way, and how
+// servers on one database tell each other of writes. It never decides what a filter
+// means: package tables does.
+package postgres
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"clearmlserving/controlplane/store"
+	"clearmlserving/controlplane/store/tables"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Options says which database to use.
+type Options struct {
+	// URL names it: postgres://user:password@host:port/database?sslmode=…. Required.
+	URL string
+	// Conns is how many connections are open at most; 0 means 16.
+	Conns int
+	// Logger receives what an operator should know; nil discards it.
+	Logger *slog.Logger
+}
+
+// Store keeps documents, events, and settings in PostgreSQL. It fulfils store.Store and
+// store.Shared.
+type Store struct {
+	tables.Store
+	read, write *sql.DB
+	config      *pgx.ConnConfig
+	sender      string // tells our own news from those of others
+	log         *slog.Logger
+}
+
+var (
+	_ store.Store  = (*Store)(nil)
+	_ store.Shared = (*Store)(nil)
+)
+
+// Open connects to the database and brings its tables up to date; servers that open it
+// at the same time do so one after the other. The database itself must exist.
+func Open(ctx context.Context, opts Options) (*Store, error) {
+	if opts.Conns <= 0 {
+		opts.Conns = 16
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	config, err := pgx.ParseConfig(opts.URL)
+	if err != nil {
+		return nil, fmt.Errorf("open the database: its URL must be like postgres://user:password@host:5432/name: %w", withoutPassword(err))
+	}
+	config.RuntimeParams["application_name"] = "clearml-serving"
+	config.RuntimeParams["timezone"] = "UTC"
+	// A search with a pattern that takes for ever must not hold a connection for ever.
+	limited := config.Copy()
+	limited.RuntimeParams["statement_timeout"] = "60000"
+	s := &Store{
+		config: config, sender: newSender(), log: opts.Logger,
+		read: pool(limited, opts.Conns), write: pool(config, max(opts.Conns/2, 2)),
+	}
+	if err := s.prepare(ctx); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", Name(opts.URL), errors.Join(explain(err), s.Close()))
+	}
+	s.Store = tables.New(tables.Options{
+		Read: s.read, Write: s.write, Export: s.write, Dialect: dialect{},
+		Snapshot: &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+	})
+	return s, nil
+}
+
+func pool(config *pgx.ConnConfig, conns int) *sql.DB {
+	db := stdlib.OpenDB(*config)
+	db.SetMaxOpenConns(conns)
+	db.SetMaxIdleConns(conns)
+	db.SetConnMaxIdleTime(5 * time.Minute)
+	return db
+}
+
+// Name is the URL of a database without its password, for people and logs.
+func Name(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "postgres://…"
+	}
+	return u.Redacted()
+}
+
+// withoutPassword is the reason behind an error of parsing a URL; the error itself
+// repeats the URL.
+func withoutPassword(err error) error {
+	if inner := errors.Unwrap(err); inner != nil {
+		return inner
+	}
+	return errors.New("it can't be read")
+}
+
+// prepare brings the tables to the newest form, each step in its own transaction.
+func (s *Store) prepare(ctx context.Context) error {
+	steps, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	locker, err := lock.NewPostgresSessionLocker()
+	if err != nil {
+		return fmt.Errorf("prepare migrations: %w", err)
+	}
+	provider, err := goose.NewProvider(goose.DialectPostgres, s.write, steps, goose.WithSessionLocker(locker))
+	if err != nil {
+		return fmt.Errorf("prepare migrations: %w", err)
+	}
+	known := int64(0)
+	for _, step := range provider.ListSources() {
+		known = max(known, step.Version)
+	}
+	at, err := provider.GetDBVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("read the version of the tables: %w", err)
+	}
+	if at > known {
+		return fmt.Errorf("its tables are of version %d, this program knows up to %d: use the newer program that wrote it", at, known)
+	}
+	if _, err := provider.Up(ctx); err != nil {
+		return fmt.Errorf("bring the tables up to date: %w", err)
+	}
+	s.indexTexts(ctx)
+	return nil
+}
+
+// indexTexts makes the index of searches within texts. It needs the extension pg_trgm,
+// which not every installation has and not every user may create: without it, searches
+// read all names.
+func (s *Store) indexTexts(ctx context.Context) {
+	err := s.inSession(ctx, func(run func(string) error) error {
+		if err := run(`SELECT pg_advisory_lock(` + indexLock + `)`); err != nil {
+			return err
+		}
+		err := run(`CREATE EXTENSION IF NOT EXISTS pg_trgm`)
+		if err == nil {
+			err = run(`CREATE INDEX IF NOT EXISTS documents_texts ON documents
+				USING gin (name gin_trgm_ops, id gin_trgm_ops, comment gin_trgm_ops) WITH (fastupdate = off)`)
+		}
+		return errors.Join(err, run(`SELECT pg_advisory_unlock(`+indexLock+`)`))
+	})
+	if err != nil {
+		s.log.Warn("searches within names read every name: let an administrator of the database run CREATE EXTENSION pg_trgm, then start again", "err", err)
+	}
+}
+
+// inSession runs statements on one connection.
+func (s *Store) inSession(ctx context.Context, do func(run func(string) error) error) error {
+	conn, err := s.write.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	err = do(func(text string) error {
+		_, err := conn.ExecContext(ctx, text)
+		return err
+	})
+	return errors.Join(err, conn.Close())
+}
+
+// Close implements store.Store.
+func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }

@@ -1,0 +1,231 @@
+// Package postgrestest gives tests PostgreSQL databases of their own on one real server,
+// which it starts for the tests of a package.
+//
+// It owns the server and its folder until the package's tests are over. It never uses a
+// server that runs on the machine already.
+package postgrestest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.uber.org/goleak"
+
+	"clearmlserving/controlplane/store/postgres"
+)
+
+// Required is the variable of the environment under which a missing PostgreSQL fails the
+// tests instead of skipping them.
+const Required = "CLEARML_SERVING_E2E_POSTGRES"
+
+// Server is a PostgreSQL that starts with the first test that asks for a database. The
+// zero value is ready.
+type Server struct {
+	once    sync.Once
+	missing string // why there is none
+	dir     string
+	port    int
+	cmd     *exec.Cmd
+	log     bytes.Buffer
+	made    atomic.Int64
+}
+
+// Main runs the tests of a package, stops the server, and then looks for goroutines that
+// are left. It returns the exit code.
+func Main(m interface{ Run() int }, s *Server) int {
+	code := m.Run()
+	s.stop()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return code
+}
+
+func (s *Server) start() error {
+	bin, err := programs()
+	if err != nil {
+		return err
+	}
+	if s.dir, err = os.MkdirTemp("", "postgrestest"); err != nil {
+		return err
+	}
+	owner, err := owner()
+	if err != nil {
+		return err
+	}
+	if owner != nil {
+		if err := os.Chown(s.dir, int(owner.Uid), int(owner.Gid)); err != nil {
+			return err
+		}
+	}
+	data := filepath.Join(s.dir, "data")
+	initdb := s.command(owner, filepath.Join(bin, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
+	if err := initdb.Run(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, s.log.String())
+	}
+	if s.port, err = freePort(); err != nil {
+		return err
+	}
+	s.cmd = s.command(owner, filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.port), "-k", s.dir,
+		"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200")
+	if err := s.cmd.Start(); err != nil {
+		s.cmd = nil
+		return fmt.Errorf("start postgres: %w", err)
+	}
+	return s.await()
+}
+
+// programs finds the folder of PostgreSQL's programs, the newest where there are several.
+func programs() (string, error) {
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if err != nil {
+		return "", err
+	}
+	if len(found) > 0 {
+		slices.SortFunc(found, func(a, b string) int { return len(a) - len(b) })
+		return filepath.Dir(found[len(found)-1]), nil
+	}
+	path, err := exec.LookPath("initdb")
+	if err != nil {
+		return "", errors.New("there is no PostgreSQL on this machine: apt-get install postgresql")
+	}
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return "", err
+	}
+	return filepath.Dir(path), nil
+}
+
+// owner is whom the server runs as: it refuses to run as root.
+func owner() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	account, err := user.Lookup("postgres")
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL doesn't run as root, and there is no user for it: %w", err)
+	}
+	uid, err := strconv.ParseUint(account.Uid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	gid, err := strconv.ParseUint(account.Gid, 10, 32)
+	if err != nil {
+		return nil, err
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+func (s *Server) command(as *syscall.Credential, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = s.dir
+	cmd.Stdout, cmd.Stderr = &s.log, &s.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as, Pdeathsig: syscall.SIGTERM}
+	return cmd
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	return port, l.Close()
+}
+
+// await waits until the server answers.
+func (s *Server) await() error {
+	limit, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for {
+		conn, err := pgx.Connect(limit, s.url("postgres"))
+		if err == nil {
+			return conn.Close(limit)
+		}
+		select {
+		case <-limit.Done():
+			return fmt.Errorf("postgres doesn't answer: %w", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (s *Server) url(database string) string {
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, database)
+}
+
+// stop ends the server and removes its folder.
+func (s *Server) stop() {
+	if s.cmd != nil {
+		_ = s.cmd.Process.Signal(syscall.SIGQUIT) // at once: nothing of it is kept
+		_ = s.cmd.Wait()
+		s.cmd = nil
+	}
+	if s.dir != "" {
+		_ = os.RemoveAll(s.dir)
+	}
+}
+
+// URL makes an empty database and returns its URL, or skips the test when there is no
+// PostgreSQL.
+func (s *Server) URL(t *testing.T) string {
+	t.Helper()
+	s.once.Do(func() {
+		if err := s.start(); err != nil {
+			s.stop()
+			s.missing = err.Error()
+		}
+	})
+	if s.missing != "" {
+		if os.Getenv(Required) != "" {
+			t.Fatalf("PostgreSQL is required here: %s", s.missing)
+		}
+		t.Skip("no PostgreSQL: " + s.missing)
+	}
+	name := "test" + strconv.FormatInt(s.made.Add(1), 10)
+	conn, err := pgx.Connect(t.Context(), s.url("postgres"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.Exec(t.Context(), "CREATE DATABASE "+name)
+	if err := errors.Join(err, conn.Close(t.Context())); err != nil {
+		t.Fatal(err)
+	}
+	return s.url(name)
+}
+
+// New opens an empty database and closes it at the test's end.
+func (s *Server) New(t *testing.T) *postgres.Store {
+	t.Helper()
+	return Open(t, s.URL(t))
+}
+
+// Open opens the database of a URL and closes it at the test's end.
+func Open(t *testing.T, url string) *postgres.Store {
+	t.Helper()
+	db, err := postgres.Open(t.Context(), postgres.Options{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("close the database: %v", err)
+		}
+	})
+	return db
+}

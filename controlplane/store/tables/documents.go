@@ -1,0 +1,180 @@
+package tables
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"clearmlserving/controlplane/store"
+)
+
+// Get implements store.Reader.
+func (r reader) Get(ctx context.Context, kind store.Kind, id string) (store.Doc, error) {
+	var body string
+	err := r.queryRow(ctx, `SELECT b.body FROM documents d JOIN bodies b ON b.seq = d.seq WHERE d.kind = ? AND d.id = ?`, string(kind), r.dialect.Text(id)).Scan(&body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, fmt.Errorf("%s %q: %w", kind, id, store.ErrNotFound)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s %q: %w", kind, id, r.dialect.Explain(err))
+	}
+	return decode(kind, []byte(body))
+}
+
+func decode(kind store.Kind, body []byte) (store.Doc, error) {
+	doc, err := store.Decode(body)
+	if err != nil {
+		return nil, fmt.Errorf("decode a stored %s: %w", kind, err)
+	}
+	return doc, nil
+}
+
+// Insert implements store.Tx.
+func (w writer) Insert(ctx context.Context, kind store.Kind, doc store.Doc) error {
+	row, err := newRow(w.dialect, kind, doc)
+	if err != nil {
+		return err
+	}
+	names := []string{"kind", "id"}
+	args := []any{string(kind), w.dialect.Text(doc.ID())}
+	for i, c := range columns {
+		names = append(names, c.quoted())
+		args = append(args, row.columns[i])
+	}
+	// A savepoint of its own would be needed to go on after a failed statement in some
+	// databases; ON CONFLICT needs none.
+	var seq int64
+	err = w.queryRow(ctx, `INSERT INTO documents (`+strings.Join(names, ", ")+`) VALUES (`+marks(len(args))+`) ON CONFLICT (kind, id) DO NOTHING RETURNING seq`, args...).Scan(&seq)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("%s %q: %w", kind, doc.ID(), store.ErrExists)
+	}
+	if err != nil {
+		return fmt.Errorf("insert %s %q: %w", kind, doc.ID(), w.dialect.Explain(err))
+	}
+	_, err = w.exec(ctx, `INSERT INTO bodies (seq, body) VALUES (?, ?)`, seq, row.body)
+	if err == nil {
+		err = w.addTerms(ctx, kind, seq, row.terms)
+	}
+	if err != nil {
+		return fmt.Errorf("insert %s %q: %w", kind, doc.ID(), w.dialect.Explain(err))
+	}
+	return nil
+}
+
+// Put implements store.Tx.
+func (w writer) Put(ctx context.Context, kind store.Kind, doc store.Doc) error {
+	row, err := newRow(w.dialect, kind, doc)
+	if err != nil {
+		return err
+	}
+	seq, err := w.seq(ctx, kind, doc.ID())
+	if err != nil {
+		return err
+	}
+	sets := make([]string, len(columns))
+	for i, c := range columns {
+		sets[i] = c.quoted() + " = ?"
+	}
+	_, err = w.exec(ctx, `UPDATE documents SET `+strings.Join(sets, ", ")+` WHERE seq = ?`, append(slices.Clone(row.columns), seq)...)
+	if err == nil {
+		_, err = w.exec(ctx, `UPDATE bodies SET body = ? WHERE seq = ?`, row.body, seq)
+	}
+	if err == nil {
+		err = w.replaceTerms(ctx, kind, seq, row.terms)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s %q: %w", kind, doc.ID(), w.dialect.Explain(err))
+	}
+	return nil
+}
+
+// Delete implements store.Tx.
+func (w writer) Delete(ctx context.Context, kind store.Kind, id string) error {
+	seq, err := w.seq(ctx, kind, id)
+	if err != nil {
+		return err
+	}
+	for _, table := range []string{"documents", "bodies", "terms"} {
+		if _, err := w.exec(ctx, `DELETE FROM `+table+` WHERE seq = ?`, seq); err != nil {
+			return fmt.Errorf("delete %s %q: %w", kind, id, w.dialect.Explain(err))
+		}
+	}
+	return nil
+}
+
+func (w writer) seq(ctx context.Context, kind store.Kind, id string) (int64, error) {
+	var seq int64
+	err := w.queryRow(ctx, `SELECT seq FROM documents WHERE kind = ? AND id = ?`, string(kind), w.dialect.Text(id)).Scan(&seq)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, fmt.Errorf("%s %q: %w", kind, id, store.ErrNotFound)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look up %s %q: %w", kind, id, w.dialect.Explain(err))
+	}
+	return seq, nil
+}
+
+func (w writer) addTerms(ctx context.Context, kind store.Kind, seq int64, terms []term) error {
+	for _, t := range terms {
+		if _, err := w.exec(ctx, `INSERT INTO terms (kind, field, value, seq) VALUES (?, ?, ?, ?)`, string(kind), t.field, t.value, seq); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replaceTerms writes the terms only when they have changed, which is rare: most writes
+// move times and numbers.
+func (w writer) replaceTerms(ctx context.Context, kind store.Kind, seq int64, terms []term) error {
+	rows, err := w.query(ctx, `SELECT field, value FROM terms WHERE seq = ? ORDER BY field, value`, seq)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	var stored []term
+	for rows.Next() {
+		var t term
+		if err := rows.Scan(&t.field, &t.value); err != nil {
+			return err
+		}
+		stored = append(stored, t)
+	}
+	if err := rows.Err(); err != nil {
+		return err
+	}
+	if slices.Equal(stored, terms) {
+		return nil
+	}
+	if _, err := w.exec(ctx, `DELETE FROM terms WHERE seq = ?`, seq); err != nil {
+		return err
+	}
+	return w.addTerms(ctx, kind, seq, terms)
+}
+
+// marks returns n parameter marks.
+func marks(n int) string { return strings.TrimSuffix(strings.Repeat("?, ", n), ", ") }
+
+// Setting implements store.Reader.
+func (r reader) Setting(ctx context.Context, key string) (string, error) {
+	var value string
+	err := r.queryRow(ctx, `SELECT value FROM settings WHERE "key" = ?`, key).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", fmt.Errorf("setting %q: %w", key, store.ErrNotFound)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read setting %q: %w", key, r.dialect.Explain(err))
+	}
+	return value, nil
+}
+
+// SetSetting implements store.Tx.
+func (w writer) SetSetting(ctx context.Context, key, value string) error {
+	_, err := w.exec(ctx, `INSERT INTO settings ("key", value) VALUES (?, ?) ON CONFLICT ("key") DO UPDATE SET value = excluded.value`, key, value)
+	if err != nil {
+		return fmt.Errorf("write setting %q: %w", key, w.dialect.Explain(err))
+	}
+	return nil
+}

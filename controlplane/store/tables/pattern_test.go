@@ -1,0 +1,50 @@
+package tables
+
+import (
+	"regexp"
+	"slices"
+	"testing"
+)
+
+func TestLiteralPatternsAreRecognised(t *testing.T) {
+	for _, c := range []struct {
+		pattern, text  string
+		start, end, ok bool
+	}{
+		{`^serving\ examples$`, "serving examples", true, true, true},
+		{`abc`, "abc", false, false, true},
+		{`^a\.b`, "a.b", true, false, true},
+		{`a/b\-c$`, "a/b-c", false, true, true},
+		{`^a.b$`, "", false, false, false},
+		{`(?i)abc`, "", false, false, false},
+		{`(?m)^abc$`, "", false, false, false},
+		{`^(abc)$`, "", false, false, false},
+		{`a|b`, "", false, false, false},
+		{``, "", false, false, false},
+		{`^$`, "", false, false, false},
+	} {
+		text, start, end, ok := literal(regexp.MustCompile(c.pattern).String())
+		if ok != c.ok || (ok && (text != c.text || start != c.start || end != c.end)) {
+			t.Errorf("%s: got %q %v %v %v", c.pattern, text, start, end, ok)
+		}
+	}
+}
+
+func TestPiecesOfAPatternAreInEachMatch(t *testing.T) {
+	for pattern, want := range map[string][]string{
+		`task 4707`:        {"task 4707"},
+		`^Serving\ v1`:     {"serving v1"},
+		`(?i)Task .*99.8$`: {"ta", " ", "99", "8"},
+		`a(bc)+d(ef)?g`:    {"a", "bc", "d", "g"},
+		`abc|abd`:          {"ab"},
+		`abc|xyz`:          nil,
+		`(?:abc){2,3}x`:    {"abc", "abc", "x"},
+		`(?:abc){0,3}`:     nil,
+		`naïve`:            {"na", "ve"},
+		`.*`:               nil,
+	} {
+		if got := Pieces(pattern); !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q", pattern, got, want)
+		}
+	}
+}

@@ -1,0 +1,261 @@
+package tables
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"clearmlserving/controlplane/store"
+)
+
+// Query implements store.Reader. SQL narrows the documents down and, where it can say
+// all of the filter and the order, pages too; the rest is done here by Match and Sort.
+func (r reader) Query(ctx context.Context, kind store.Kind, q store.Query) ([]store.Doc, error) {
+	docs, err := r.find(ctx, kind, q)
+	if err != nil {
+		return nil, fmt.Errorf("query %s documents: %w", kind, r.dialect.Explain(err))
+	}
+	return docs, nil
+}
+
+func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]store.Doc, error) {
+	where := r.compile(kind, q.Where)
+	order, ordered := orderBy(q.Order)
+	paged := where.exact && ordered // SQL does all of it
+	// Found first and read then: a sort would carry the bodies along, and what is
+	// skipped would be read. Both see the same state of the database.
+	docs := []store.Doc{}
+	err := r.inSnapshot(ctx, func(r reader) error {
+		narrowed, err := r.narrow(ctx, where)
+		if err != nil {
+			return err
+		}
+		text := `SELECT d.seq FROM documents d WHERE d.kind = ? AND ` + narrowed.SQL + ` ORDER BY ` + order
+		args := append([]any{string(kind)}, narrowed.Args...)
+		if paged {
+			text, args = window(text, args, q.Offset, q.Limit)
+		}
+		seqs, err := r.seqs(ctx, text, args)
+		if err != nil {
+			return err
+		}
+		skip := 0
+		if ordered && !paged {
+			skip = q.Offset
+		}
+		for chunk := range slices.Chunk(seqs, 200) {
+			read, err := r.bodies(ctx, kind, chunk)
+			if err != nil {
+				return err
+			}
+			for _, doc := range read {
+				switch {
+				case !where.exact && !q.Where.Match(doc):
+				case skip > 0:
+					skip--
+				default:
+					docs = append(docs, doc)
+				}
+				if ordered && q.Limit > 0 && len(docs) == q.Limit {
+					return nil
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !ordered {
+		store.Sort(docs, q.Order)
+		docs = page(docs, q.Offset, q.Limit)
+	}
+	return docs, nil
+}
+
+// window cuts a page out of a query. Its numbers stand in the text: they are ours.
+func window(text string, args []any, offset, limit int) (string, []any) {
+	if limit > 0 {
+		text, args = text+" LIMIT ?", append(args, limit)
+	}
+	if offset > 0 {
+		if limit <= 0 {
+			text, args = text+" LIMIT ?", append(args, int64(math.MaxInt64))
+		}
+		text, args = text+" OFFSET ?", append(args, offset)
+	}
+	return text, args
+}
+
+// fewFound is up to how many documents the text index is used: to look at each of more
+// takes longer than to walk in the order asked for, which ends when the page is full.
+const fewFound = 5000
+
+// narrow adds to a condition what the text index finds, when that is little.
+func (r reader) narrow(ctx context.Context, where condition) (Condition, error) {
+	out := Condition{SQL: "(" + where.sql + ")", Args: where.args}
+	if where.search == "" {
+		return out, nil
+	}
+	index := r.dialect.Found(where.search)
+	var n int
+	err := r.queryRow(ctx, `SELECT count(*) FROM (`+index.SQL+` LIMIT ?) AS found`, append(slices.Clone(index.Args), fewFound+1)...).Scan(&n)
+	if err != nil || n > fewFound {
+		return out, err
+	}
+	return Condition{SQL: "d.seq IN (" + index.SQL + ") AND " + out.SQL, Args: slices.Concat(index.Args, out.Args)}, nil
+}
+
+// inSnapshot runs several queries on one state of the database: in a transaction on
+// that, otherwise in a short one for reading.
+func (r reader) inSnapshot(ctx context.Context, read func(reader) error) error {
+	pool, ok := r.db.(*sql.DB)
+	if !ok {
+		return read(r)
+	}
+	tx, err := pool.BeginTx(ctx, r.snapshot)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // nothing was written
+	return read(reader{db: tx, dialect: r.dialect})
+}
+
+func (r reader) seqs(ctx context.Context, text string, args []any) ([]int64, error) {
+	rows, err := r.query(ctx, text, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	var out []int64
+	for rows.Next() {
+		var seq int64
+		if err := rows.Scan(&seq); err != nil {
+			return nil, err
+		}
+		out = append(out, seq)
+	}
+	return out, rows.Err()
+}
+
+// bodies reads documents in the order of the numbers given.
+func (r reader) bodies(ctx context.Context, kind store.Kind, seqs []int64) ([]store.Doc, error) {
+	args := make([]any, len(seqs))
+	at := make(map[int64]int, len(seqs))
+	for i, seq := range seqs {
+		args[i] = seq
+		at[seq] = i
+	}
+	rows, err := r.query(ctx, `SELECT seq, body FROM bodies WHERE seq IN (`+marks(len(seqs))+`)`, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	docs := make([]store.Doc, len(seqs))
+	for rows.Next() {
+		var seq int64
+		var body sql.RawBytes
+		if err := rows.Scan(&seq, &body); err != nil {
+			return nil, err
+		}
+		if docs[at[seq]], err = decode(kind, body); err != nil {
+			return nil, err
+		}
+	}
+	return docs, rows.Err()
+}
+
+// Count implements store.Reader.
+func (r reader) Count(ctx context.Context, kind store.Kind, where store.Expr) (int, error) {
+	c := r.compile(kind, where)
+	if !c.exact {
+		docs, err := r.Query(ctx, kind, store.Query{Where: where})
+		return len(docs), err
+	}
+	var n int
+	narrowed, err := r.narrow(ctx, c)
+	if err == nil {
+		err = r.queryRow(ctx, `SELECT count(*) FROM documents d WHERE d.kind = ? AND `+narrowed.SQL, append([]any{string(kind)}, narrowed.Args...)...).Scan(&n)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("count %s documents: %w", kind, r.dialect.Explain(err))
+	}
+	return n, nil
+}
+
+// Distinct implements store.Reader.
+func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path, where store.Expr) ([]string, error) {
+	c := r.compile(kind, where)
+	listed, isList := termField(field)
+	col, isColumn := columnOf(field)
+	if !c.exact || (!isList && (!isColumn || col.holds != texts)) {
+		docs, err := r.Query(ctx, kind, store.Query{Where: where})
+		return distinct(docs, field), err
+	}
+	text := `SELECT DISTINCT d.` + col.quoted() + ` FROM documents d WHERE d.kind = ? AND (` + c.sql + `) AND d.` + col.quoted() + ` <> ''`
+	args := []any{string(kind)}
+	if isList {
+		text = `SELECT DISTINCT t.value FROM terms t JOIN documents d ON d.seq = t.seq WHERE t.kind = ? AND t.field = ? AND (` + c.sql + `)`
+		args = append(args, listed)
+	}
+	rows, err := r.query(ctx, text, append(args, c.args...)...)
+	if err != nil {
+		return nil, fmt.Errorf("read the values of %s: %w", kind, r.dialect.Explain(err))
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	var out []string
+	for rows.Next() {
+		var value string
+		if err := rows.Scan(&value); err != nil {
+			return nil, fmt.Errorf("read the values of %s: %w", kind, err)
+		}
+		out = append(out, value)
+	}
+	slices.Sort(out)
+	return out, rows.Err()
+}
+
+// distinct is Distinct of documents that were read.
+func distinct(docs []store.Doc, field store.Path) []string {
+	var out []string
+	for _, doc := range docs {
+		for _, v := range elements(map[string]any(doc), field) {
+			if text, ok := v.(string); ok && text != "" {
+				out = append(out, text)
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func page(docs []store.Doc, offset, limit int) []store.Doc {
+	docs = docs[min(offset, len(docs)):]
+	if limit > 0 {
+		docs = docs[:min(limit, len(docs))]
+	}
+	return docs
+}
+
+// orderBy returns the SQL of an order, and whether it is all of it.
+func orderBy(order []store.Order) (string, bool) {
+	if len(order) == 0 {
+		return "d.seq", true
+	}
+	var parts []string
+	for _, by := range order {
+		c, ok := columnOf(by.Path)
+		if !ok {
+			return "d.seq", false
+		}
+		if by.Desc {
+			parts = append(parts, "d."+c.quoted()+" DESC NULLS LAST")
+		} else {
+			parts = append(parts, "d."+c.quoted()+" ASC NULLS LAST")
+		}
+	}
+	return strings.Join(append(parts, "d.id"), ", "), true
+}

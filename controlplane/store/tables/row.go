@@ -1,0 +1,176 @@
+package tables
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"clearmlserving/controlplane/store"
+)
+
+// column is a field of a document that is filtered and sorted by in SQL.
+type column struct {
+	name  string
+	holds valueType
+}
+
+// quoted is the column's name in SQL, where some are words of the language.
+func (c column) quoted() string { return `"` + c.name + `"` }
+
+// valueType is what a column holds when it isn't NULL, which stands for absent and null.
+type valueType int
+
+const (
+	texts valueType = iota
+	numbers
+	booleans
+)
+
+// columns are the top-level fields with a column of their own. What they hold is of
+// that type or absent: anything else is refused, so that SQL means what Match does.
+var columns = []column{
+	{"name", texts},
+	{"basename", texts},
+	{"comment", texts},
+	{"project", texts},
+	{"parent", texts},
+	{"task", texts},
+	{"user", texts},
+	{"company", texts},
+	{"type", texts},
+	{"status", texts},
+	{"framework", texts},
+	{"uri", texts},
+	{"ready", booleans},
+	{"created", texts},
+	{"started", texts},
+	{"status_changed", texts},
+	{"last_update", texts},
+	{"last_change", texts},
+	{"last_iteration", numbers},
+}
+
+// termFields are the lists whose elements lie in the table terms.
+var termFields = []store.Path{{"tags"}, {"system_tags"}, {"models", "input", "model"}, {"models", "output", "model"}}
+
+// term is an element of a list.
+type term struct{ field, value string }
+
+// row is a document as it is stored.
+type row struct {
+	columns []any
+	terms   []term
+	body    string
+}
+
+func newRow(d Dialect, kind store.Kind, doc store.Doc) (row, error) {
+	if doc.ID() == "" {
+		return row{}, fmt.Errorf("%s without an id", kind)
+	}
+	var r row
+	for _, c := range columns {
+		v, ok := c.value(d, doc[c.name])
+		if !ok {
+			return row{}, fmt.Errorf("field %q of %s %q holds %T", c.name, kind, doc.ID(), doc[c.name])
+		}
+		r.columns = append(r.columns, v)
+	}
+	for _, path := range termFields {
+		for _, v := range elements(map[string]any(doc), path) {
+			if text, ok := v.(string); ok && text != "" {
+				r.terms = append(r.terms, term{strings.Join(path, "."), d.Text(text)})
+			}
+		}
+	}
+	slices.SortFunc(r.terms, func(a, b term) int {
+		return cmp.Or(cmp.Compare(a.field, b.field), cmp.Compare(a.value, b.value))
+	})
+	r.terms = slices.Compact(r.terms)
+	body, err := doc.Encode()
+	if err != nil {
+		return row{}, err
+	}
+	r.body = string(body)
+	return r, nil
+}
+
+// value turns a field into what the column holds.
+func (c column) value(d Dialect, v any) (any, bool) {
+	if v == nil {
+		return nil, true
+	}
+	switch c.holds {
+	case texts:
+		text, ok := v.(string)
+		return d.Text(text), ok
+	case booleans:
+		b, ok := v.(bool)
+		return b, ok
+	case numbers:
+		switch v := v.(type) {
+		case json.Number:
+			n, err := v.Float64()
+			return n, err == nil
+		case int:
+			return float64(v), true
+		case int64:
+			return float64(v), true
+		case float64:
+			return v, true
+		}
+	}
+	return nil, false
+}
+
+// elements returns the values at a path, going into lists.
+func elements(at any, path store.Path) []any {
+	if list, ok := at.([]any); ok {
+		var out []any
+		for _, v := range list {
+			out = append(out, elements(v, path)...)
+		}
+		return out
+	}
+	if list, ok := at.([]string); ok {
+		var out []any
+		for _, v := range list {
+			out = append(out, v)
+		}
+		return out
+	}
+	if len(path) == 0 {
+		return []any{at}
+	}
+	object, ok := at.(map[string]any)
+	if !ok {
+		return nil
+	}
+	return elements(object[path[0]], path[1:])
+}
+
+// columnOf finds the column of a path.
+func columnOf(path store.Path) (column, bool) {
+	if len(path) != 1 {
+		return column{}, false
+	}
+	if path[0] == "id" {
+		return column{name: "id", holds: texts}, true
+	}
+	at := slices.IndexFunc(columns, func(c column) bool { return c.name == path[0] })
+	if at < 0 {
+		return column{}, false
+	}
+	return columns[at], true
+}
+
+// termField finds the name under which a list's elements lie in terms.
+func termField(path store.Path) (string, bool) {
+	for _, known := range termFields {
+		if slices.Equal(known, path) {
+			return strings.Join(path, "."), true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,77 @@
+package ui
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"embed"
+	"encoding/hex"
+	"fmt"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+	"time"
+)
+
+// The libraries among the assets are fetched by `make generate`; their licences lie
+// beside them.
+//
+//go:embed assets
+var assetFiles embed.FS
+
+// assets are the style, the scripts, and the libraries, by the name they are served under:
+// it holds their hash, so that browsers may keep them for good.
+type assets struct {
+	byName map[string]asset
+	named  map[string]string // file name -> served name
+}
+
+type asset struct {
+	kind string
+	text []byte
+}
+
+func readAssets() (assets, error) {
+	a := assets{byName: map[string]asset{}, named: map[string]string{}}
+	files, err := assetFiles.ReadDir("assets")
+	if err != nil {
+		return a, fmt.Errorf("read the assets of the web pages: %w", err)
+	}
+	for _, file := range files {
+		text, err := assetFiles.ReadFile("assets/" + file.Name())
+		if err != nil {
+			return a, fmt.Errorf("read the assets of the web pages: %w", err)
+		}
+		kind := mime.TypeByExtension(path.Ext(file.Name()))
+		if strings.HasSuffix(file.Name(), ".LICENSE") {
+			kind = "text/plain; charset=utf-8"
+		}
+		sum := sha256.Sum256(text)
+		served := hex.EncodeToString(sum[:6]) + "-" + file.Name()
+		a.byName[served], a.named[file.Name()] = asset{kind, text}, served
+	}
+	return a, nil
+}
+
+// url is where a file is served.
+func (a assets) url(file string) (string, error) {
+	served, ok := a.named[file]
+	if !ok {
+		return "", fmt.Errorf("there is no asset %q", file)
+	}
+	return "/assets/" + served, nil
+}
+
+func (p *Pages) serveAsset(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	found, ok := p.assets.byName[name]
+	if !ok {
+		http.Error(w, "There is no such file.", http.StatusNotFound)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", found.kind)
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("ETag", `"`+name[:12]+`"`)
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(found.text))
+}

@@ -1,0 +1,283 @@
+package ui
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"clearmlserving/clearml"
+)
+
+// ref is a reference to another document: an id, or an object where the call expands it.
+type ref struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+// UnmarshalJSON takes both forms; what is neither is no reference.
+func (r *ref) UnmarshalJSON(text []byte) error {
+	*r = ref{}
+	if json.Unmarshal(text, &r.ID) == nil {
+		return nil
+	}
+	type plain ref
+	_ = json.Unmarshal(text, (*plain)(r)) // an odd reference never costs the document
+	return nil
+}
+
+// Label is the name, or the id of what has none.
+func (r ref) Label() string {
+	if r.Name != "" {
+		return r.Name
+	}
+	return shortID(r.ID)
+}
+
+// modelDoc is a model as pages show it.
+type modelDoc struct {
+	ID         string                `json:"id"`
+	Name       string                `json:"name"`
+	Project    ref                   `json:"project"`
+	Task       ref                   `json:"task"`
+	Parent     ref                   `json:"parent"`
+	User       ref                   `json:"user"`
+	Framework  string                `json:"framework"`
+	URI        string                `json:"uri"`
+	Comment    string                `json:"comment"`
+	Tags       []string              `json:"tags"`
+	SystemTags []string              `json:"system_tags"`
+	Ready      bool                  `json:"ready"`
+	Created    clearml.Time          `json:"created"`
+	LastUpdate clearml.Time          `json:"last_update"`
+	Labels     map[string]any        `json:"labels"`
+	Metadata   clearml.ModelMetadata `json:"metadata"`
+}
+
+// State is published, or draft.
+func (m modelDoc) State() string {
+	if m.Ready {
+		return "published"
+	}
+	return "draft"
+}
+
+// Archived says that lists leave it out.
+func (m modelDoc) Archived() bool { return slices.Contains(m.SystemTags, "archived") }
+
+// taskDoc is a task as pages show it.
+type taskDoc struct {
+	ID            string         `json:"id"`
+	Name          string         `json:"name"`
+	Type          string         `json:"type"`
+	Status        string         `json:"status"`
+	StatusReason  string         `json:"status_reason"`
+	StatusMessage string         `json:"status_message"`
+	Project       ref            `json:"project"`
+	Parent        ref            `json:"parent"`
+	User          ref            `json:"user"`
+	Comment       string         `json:"comment"`
+	Tags          []string       `json:"tags"`
+	SystemTags    []string       `json:"system_tags"`
+	Created       clearml.Time   `json:"created"`
+	Started       clearml.Time   `json:"started"`
+	Completed     clearml.Time   `json:"completed"`
+	LastUpdate    clearml.Time   `json:"last_update"`
+	LastIteration clearml.Text   `json:"last_iteration"`
+	LastWorker    string         `json:"last_worker"`
+	Runtime       map[string]any `json:"runtime"`
+	Script        struct {
+		Repository string `json:"repository"`
+		Branch     string `json:"branch"`
+		Version    string `json:"version_num"`
+		EntryPoint string `json:"entry_point"`
+		WorkingDir string `json:"working_dir"`
+		Diff       string `json:"diff"`
+		Packages   struct {
+			Pip clearml.Text `json:"pip"`
+		} `json:"requirements"`
+	} `json:"script"`
+	Execution struct {
+		Artifacts []clearml.Artifact `json:"artifacts"`
+	} `json:"execution"`
+	Parameters    map[string]map[string]clearml.Parameter `json:"hyperparams"`
+	Configuration map[string]clearml.ConfigObject         `json:"configuration"`
+	Models        struct {
+		Input  []taskModel `json:"input"`
+		Output []taskModel `json:"output"`
+	} `json:"models"`
+}
+
+// taskModel is a model that a task has used or made.
+type taskModel struct {
+	Name  string `json:"name"`
+	Model ref    `json:"model"`
+}
+
+// Archived says that lists leave it out.
+func (t taskDoc) Archived() bool { return slices.Contains(t.SystemTags, "archived") }
+
+// Took is how long the task ran.
+func (t taskDoc) Took() string {
+	end := t.Completed.Time
+	if end.IsZero() {
+		end = t.LastUpdate.Time
+	}
+	if t.Started.IsZero() || end.Before(t.Started.Time) {
+		return "–"
+	}
+	return formatDuration(end.Sub(t.Started.Time))
+}
+
+// pageSize is how many rows a list shows.
+const pageSize = 50
+
+// list is a page of documents, and the query that led to it.
+type list[T any] struct {
+	Rows    []T
+	Page    int // 0 is the first
+	HasNext bool
+	query   url.Values
+	path    string
+}
+
+// Next and Previous are the addresses of the neighbouring pages.
+func (l list[T]) Next() string { return l.at(l.Page + 1) }
+
+// Previous is the address of the page before.
+func (l list[T]) Previous() string { return l.at(l.Page - 1) }
+
+// First and Last are the numbers of the rows on this page.
+func (l list[T]) First() int { return l.Page*pageSize + 1 }
+
+// Last is the number of the last row on this page.
+func (l list[T]) Last() int { return l.Page*pageSize + len(l.Rows) }
+
+// Single says that everything stands on one page.
+func (l list[T]) Single() bool { return l.Page == 0 && !l.HasNext }
+
+func (l list[T]) at(page int) string {
+	q := url.Values{}
+	for key, values := range l.query {
+		q[key] = values
+	}
+	q.Set("page", strconv.Itoa(page))
+	return l.path + "?" + q.Encode()
+}
+
+// readList asks for one page of a list and one row more, to know whether it goes on.
+func readList[T any](v *visit, call, name string, query map[string]any) (list[T], error) {
+	l := list[T]{query: v.r.URL.Query(), path: v.r.URL.Path}
+	if page, err := strconv.Atoi(l.query.Get("page")); err == nil && page > 0 && page < 1<<20 {
+		l.Page = page
+	}
+	// The pages overlap by the row more, so they are asked for by their start.
+	query["start"], query["size"] = l.Page*pageSize, pageSize+1
+	var answer map[string]json.RawMessage
+	if err := v.api.Call(v.r.Context(), call, query, &answer); err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal(answer[name], &l.Rows); err != nil {
+		return l, fmt.Errorf("%s: read the answer: %w", call, err)
+	}
+	if len(l.Rows) > pageSize {
+		l.Rows, l.HasNext = l.Rows[:pageSize], true
+	}
+	return l, nil
+}
+
+// taskFields and modelFields are what the documents above hold. References become objects
+// where a field of theirs is asked for.
+func taskFields() []string {
+	return []string{
+		"id", "name", "type", "status", "status_reason", "status_message", "project.name", "parent.name", "user.name", "comment",
+		"tags", "system_tags", "created", "started", "completed", "last_update", "last_iteration", "last_worker", "runtime", "script",
+		"execution.artifacts", "hyperparams", "configuration", "models",
+	}
+}
+
+func modelFields() []string {
+	return []string{
+		"id", "name", "project.name", "task.name", "parent.name", "user.name", "framework", "uri", "comment", "tags", "system_tags",
+		"ready", "created", "last_update", "labels", "metadata",
+	}
+}
+
+// readTask reads one task with the names of what it refers to.
+func (v *visit) readTask(id string) (taskDoc, error) {
+	var answer struct {
+		Tasks []taskDoc `json:"tasks"`
+	}
+	err := v.api.Call(v.r.Context(), "tasks.get_all_ex", map[string]any{
+		"id": []string{id}, "search_hidden": true, "only_fields": taskFields(),
+	}, &answer)
+	if err != nil {
+		return taskDoc{}, err
+	}
+	if len(answer.Tasks) == 0 {
+		return taskDoc{}, refusal{404, "There is no experiment with the id " + id + "."}
+	}
+	return answer.Tasks[0], nil
+}
+
+// readModel reads one model with the names of what it refers to.
+func (v *visit) readModel(id string) (modelDoc, error) {
+	models, err := v.readModels(v.r.Context(), []string{id})
+	if err != nil {
+		return modelDoc{}, err
+	}
+	if len(models) == 0 {
+		return modelDoc{}, refusal{404, "There is no model with the id " + id + "."}
+	}
+	return models[0], nil
+}
+
+func (v *visit) readModels(ctx context.Context, ids []string) ([]modelDoc, error) {
+	var answer struct {
+		Models []modelDoc `json:"models"`
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	err := v.api.Call(ctx, "models.get_all_ex", map[string]any{"id": ids, "only_fields": modelFields()}, &answer)
+	return answer.Models, err
+}
+
+// projects lists every project by name, for the filters.
+func (v *visit) projects() ([]ref, error) {
+	var answer struct {
+		Projects []ref `json:"projects"`
+	}
+	err := v.api.Call(v.r.Context(), "projects.get_all", map[string]any{"only_fields": []string{"id", "name"}, "order_by": []string{"name"}, "page": 0, "page_size": 500}, &answer)
+	return answer.Projects, err
+}
+
+// words splits a field into tags: by commas, or by line.
+func words(text string) []string {
+	var found []string
+	for part := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ',' || r == '\n' || r == '\r' }) {
+		if part = strings.TrimSpace(part); part != "" && !slices.Contains(found, part) {
+			found = append(found, part)
+		}
+	}
+	return found
+}
+
+// tagChange is what makes one list of tags of another.
+func tagChange(before, after []string) (add, remove []string) {
+	add, remove = []string{}, []string{}
+	for _, tag := range after {
+		if !slices.Contains(before, tag) {
+			add = append(add, tag)
+		}
+	}
+	for _, tag := range before {
+		if !slices.Contains(after, tag) {
+			remove = append(remove, tag)
+		}
+	}
+	return add, remove
+}

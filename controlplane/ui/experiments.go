@@ -1,0 +1,206 @@
+package ui
+
+import (
+	"slices"
+	"strings"
+
+	"clearmlserving/clearml"
+)
+
+type experimentsPage struct {
+	Filters  filters
+	Projects []ref
+	Types    []string
+	States   []string
+	Tasks    list[taskDoc]
+}
+
+// taskStates are the statuses that a task may be in.
+func taskStates() []string {
+	return []string{"created", "queued", "in_progress", "stopped", "completed", "failed", "published"}
+}
+
+func (p *Pages) experiments(v *visit) error {
+	page := experimentsPage{States: taskStates()}
+	var query map[string]any
+	page.Filters, query = readFilters(v.r.URL.Query())
+	delete(query, "framework")
+	if page.Filters.State != "" {
+		query["status"] = []string{page.Filters.State}
+	}
+	if page.Filters.Kind != "" {
+		query["type"] = []string{page.Filters.Kind}
+	}
+	query["only_fields"] = []string{"id", "name", "project.name", "type", "status", "tags", "created", "started", "completed", "last_update", "last_iteration", "user.name", "system_tags"}
+	var err error
+	if page.Tasks, err = readList[taskDoc](v, "tasks.get_all_ex", "tasks", query); err != nil {
+		return err
+	}
+	if page.Projects, err = v.projects(); err != nil {
+		return err
+	}
+	var types struct {
+		Types []string `json:"types"`
+	}
+	if err := v.api.Call(v.r.Context(), "tasks.get_types", nil, &types); err != nil {
+		return err
+	}
+	page.Types = types.Types
+	return v.render("experiments", "Experiments", page)
+}
+
+// tab is one view of an experiment.
+type tab struct {
+	Name, Label string
+}
+
+func tabs() []tab {
+	return []tab{
+		{"overview", "Overview"}, {"scalars", "Scalars"}, {"plots", "Plots"}, {"images", "Images"}, {"configuration", "Configuration"},
+		{"artifacts", "Artifacts"}, {"console", "Console"},
+	}
+}
+
+type experimentPage struct {
+	Task    taskDoc
+	Tabs    []tab
+	Tab     string
+	Edited  string
+	Values  []singleValue
+	Metrics []scalarMetric
+	Plots   []plot
+	Images  []debugImage
+	Console console
+	// Files are the output artifacts and models.
+	Made, Used []modelDoc
+}
+
+func (p *Pages) experiment(v *visit) error {
+	page := experimentPage{Tabs: tabs(), Tab: v.r.PathValue("tab")}
+	if page.Tab == "" {
+		page.Tab = "overview"
+	}
+	if !slices.ContainsFunc(page.Tabs, func(t tab) bool { return t.Name == page.Tab }) {
+		return p.unknown(v)
+	}
+	var err error
+	if page.Task, err = v.readTask(v.id()); err != nil {
+		return err
+	}
+	page.Edited = strings.Join(page.Task.Tags, ", ")
+	switch page.Tab {
+	case "overview":
+		if page.Values, err = v.singleValues(page.Task.ID); err == nil {
+			page.Used, page.Made, err = v.modelsOf(page.Task)
+		}
+	case "scalars":
+		if page.Values, err = v.singleValues(page.Task.ID); err == nil {
+			page.Metrics, err = v.scalarMetrics([]string{page.Task.ID})
+		}
+	case "plots":
+		page.Plots, err = v.plots(page.Task.ID)
+	case "images":
+		page.Images, err = v.debugImages(page.Task.ID)
+	case "console":
+		page.Console, err = v.console(page.Task.ID)
+	}
+	if err != nil {
+		return err
+	}
+	return v.render("experiment", page.Task.Name, page)
+}
+
+// modelsOf reads the models that a task has used and made.
+func (v *visit) modelsOf(t taskDoc) (used, made []modelDoc, err error) {
+	ids := func(models []taskModel) (ids []string) {
+		for _, m := range models {
+			if m.Model.ID != "" {
+				ids = append(ids, m.Model.ID)
+			}
+		}
+		return ids
+	}
+	if used, err = v.readModels(v.r.Context(), ids(t.Models.Input)); err != nil {
+		return nil, nil, err
+	}
+	made, err = v.readModels(v.r.Context(), ids(t.Models.Output))
+	return used, made, err
+}
+
+func (p *Pages) setTaskTags(v *visit) error {
+	t, err := v.readTask(v.id())
+	if err != nil {
+		return err
+	}
+	add, remove := tagChange(t.Tags, words(v.r.PostForm.Get("tags")))
+	err = v.api.Call(v.r.Context(), "tasks.update_tags", map[string]any{"ids": []string{t.ID}, "add_tags": add, "remove_tags": remove}, nil)
+	if err != nil {
+		return err
+	}
+	return v.done("/experiments/"+t.ID, "Tags stored.")
+}
+
+// archiveTask takes an experiment out of the lists, or with undo puts it back.
+func (p *Pages) archiveTask(v *visit) error {
+	call, notice := "tasks.archive_many", "The experiment is archived: it can be found with the filter “archived”."
+	if v.r.PostForm.Get("undo") != "" {
+		call, notice = "tasks.unarchive_many", "The experiment is back in the lists."
+	}
+	if err := v.api.Call(v.r.Context(), call, map[string]any{"ids": []string{v.id()}}, nil); err != nil {
+		return err
+	}
+	return v.done("/experiments/"+v.id(), notice)
+}
+
+// console is the newest part of what a task has printed.
+type console struct {
+	Lines []consoleLine
+	Total int
+	// Live says that the task may still print, so the page asks again.
+	Live bool
+	Task string
+}
+
+type consoleLine struct {
+	At    clearml.Time `json:"timestamp"`
+	Level string       `json:"level"`
+	Text  string       `json:"msg"`
+}
+
+// consoleLines is how many of the newest entries are shown.
+const consoleLines = 500
+
+func (v *visit) console(task string) (console, error) {
+	var answer struct {
+		Events []consoleLine `json:"events"`
+		Total  int           `json:"total"`
+	}
+	err := v.api.Call(v.r.Context(), "events.get_task_log", map[string]any{"task": task, "batch_size": consoleLines, "order": "asc"}, &answer)
+	return console{Lines: answer.Events, Total: answer.Total, Task: task}, err
+}
+
+// debugImage is one picture that a task has reported.
+type debugImage struct {
+	Metric  string `json:"metric"`
+	Variant string `json:"variant"`
+	URL     string `json:"url"`
+	Iter    int64  `json:"iter"`
+}
+
+func (v *visit) debugImages(task string) ([]debugImage, error) {
+	var answer struct {
+		Metrics []struct {
+			Iterations []struct {
+				Events []debugImage `json:"events"`
+			} `json:"iterations"`
+		} `json:"metrics"`
+	}
+	err := v.api.Call(v.r.Context(), "events.debug_images", map[string]any{"metrics": []any{map[string]string{"task": task}}, "iters": 3}, &answer)
+	var images []debugImage
+	for _, metric := range answer.Metrics {
+		for _, iteration := range metric.Iterations {
+			images = append(images, iteration.Events...)
+		}
+	}
+	return images, err
+}

@@ -1,0 +1,184 @@
+package ui
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"clearmlserving/clearml"
+)
+
+type historyPage struct {
+	Doc   *clearml.Service
+	Edits []configurationEdit
+	// Supported says that the server keeps a history at all.
+	Supported bool
+}
+
+// configurationEdit is one change of a service's configuration.
+type configurationEdit struct {
+	ID         string              `json:"id"`
+	Created    clearml.Time        `json:"created"`
+	User       ref                 `json:"user"`
+	Client     string              `json:"client"`
+	Call       string              `json:"call"`
+	Reverted   string              `json:"reverted"`
+	Revertible bool                `json:"revertible"`
+	Sections   []configurationStep `json:"sections"`
+	// Overtaken says that a section was changed again since, so that taking this edit
+	// back loses those changes too.
+	Overtaken bool `json:"-"`
+}
+
+// configurationStep is what an edit did to one section.
+type configurationStep struct {
+	Section string  `json:"section"`
+	Action  string  `json:"action"`
+	Before  *string `json:"before"`
+	After   *string `json:"after"`
+}
+
+// Written says who wrote the change: the web pages, the command line, or another program.
+func (e configurationEdit) Written() string {
+	switch {
+	case strings.HasPrefix(e.Client, "clearml-serving-web"):
+		return "web page"
+	case strings.HasPrefix(e.Client, "clearml-serving"):
+		return "command line or instance"
+	}
+	return e.Client
+}
+
+// Lines is the difference of a section, line by line.
+func (s configurationStep) Lines() []diffLine {
+	text := func(t *string) string {
+		if t == nil {
+			return ""
+		}
+		return prettyJSON(*t)
+	}
+	return difference(text(s.Before), text(s.After))
+}
+
+func (p *Pages) history(v *visit) error {
+	s, err := v.openService(v.id())
+	if err != nil {
+		return err
+	}
+	page := historyPage{Doc: s.doc, Supported: true}
+	var answer struct {
+		Edits []configurationEdit `json:"edits"`
+	}
+	err = v.api.Call(v.r.Context(), "tasks.get_configuration_history", map[string]any{"task": s.doc.ID, "page_size": 50}, &answer)
+	if errors.Is(err, clearml.ErrUnsupported) {
+		page.Supported, err = false, nil
+	}
+	if err != nil {
+		return err
+	}
+	changedSince := map[string]bool{}
+	for _, edit := range answer.Edits { // the newest first
+		for _, step := range edit.Sections {
+			edit.Overtaken = edit.Overtaken || changedSince[step.Section]
+		}
+		for _, step := range edit.Sections {
+			changedSince[step.Section] = true
+		}
+		page.Edits = append(page.Edits, edit)
+	}
+	return v.render("history", "History of "+s.doc.Name, page)
+}
+
+// revert takes one change back. One that was overtaken by others is only taken back when
+// the visitor has said that those may be lost.
+func (p *Pages) revert(v *visit) error {
+	form := v.r.PostForm
+	err := v.api.Call(v.r.Context(), "tasks.revert_configuration", map[string]any{
+		"task": v.id(), "edit": form.Get("edit"), "force": form.Get("force") != "",
+	}, nil)
+	if errors.Is(err, clearml.ErrConflict) {
+		return refusal{409, "A section of this change was changed again since. Go back and choose “Revert anyway” to lose those later changes too."}
+	}
+	if err != nil {
+		return err
+	}
+	return v.done(fmt.Sprintf("/services/%s/history", v.id()), "The change is taken back; instances follow now.")
+}
+
+// diffLine is a line of a difference: " ", "+", or "-".
+type diffLine struct {
+	Mark, Text string
+}
+
+// maxDiffLines bounds the work of a difference, which grows with the product of the lengths.
+const maxDiffLines = 1500
+
+// difference compares two texts by their longest common lines; long unchanged parts are
+// left out.
+func difference(before, after string) []diffLine {
+	a, b := splitLines(before), splitLines(after)
+	if len(a) > maxDiffLines || len(b) > maxDiffLines {
+		return []diffLine{{"-", fmt.Sprintf("%d lines", len(a))}, {"+", fmt.Sprintf("%d lines", len(b))}}
+	}
+	// common[i][j] is how many lines a[i:] and b[j:] share in order.
+	common := make([][]int, len(a)+1)
+	for i := range common {
+		common[i] = make([]int, len(b)+1)
+	}
+	for i := len(a) - 1; i >= 0; i-- {
+		for j := len(b) - 1; j >= 0; j-- {
+			if a[i] == b[j] {
+				common[i][j] = common[i+1][j+1] + 1
+			} else {
+				common[i][j] = max(common[i+1][j], common[i][j+1])
+			}
+		}
+	}
+	var lines []diffLine
+	i, j := 0, 0
+	for i < len(a) || j < len(b) {
+		switch {
+		case i < len(a) && j < len(b) && a[i] == b[j]:
+			lines = append(lines, diffLine{" ", a[i]})
+			i, j = i+1, j+1
+		case i < len(a) && (j == len(b) || common[i+1][j] >= common[i][j+1]):
+			lines = append(lines, diffLine{"-", a[i]})
+			i++
+		default:
+			lines = append(lines, diffLine{"+", b[j]})
+			j++
+		}
+	}
+	return onlyNearChanges(lines)
+}
+
+func splitLines(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(text, "\n")
+}
+
+// onlyNearChanges keeps the lines that are near a change.
+func onlyNearChanges(lines []diffLine) []diffLine {
+	const near = 3
+	keep := make([]bool, len(lines))
+	for i, line := range lines {
+		if line.Mark == " " {
+			continue
+		}
+		for k := max(0, i-near); k <= min(len(lines)-1, i+near); k++ {
+			keep[k] = true
+		}
+	}
+	var kept []diffLine
+	for i, line := range lines {
+		switch {
+		case keep[i]:
+			kept = append(kept, line)
+		case len(kept) > 0 && kept[len(kept)-1].Mark != "…":
+			kept = append(kept, diffLine{"…", ""})
+		}
+	}
+	return kept
+}

@@ -1,0 +1,180 @@
+package ui
+
+import (
+	"net/url"
+	"strings"
+
+	"clearmlserving/serving"
+)
+
+// filters are what a list was asked for, shown again in its form.
+type filters struct {
+	Search, Project, Tags, Framework, State, Archived, Kind string
+	Any                                                     bool // something is filtered by
+}
+
+// readFilters reads the query of a list, and makes the API's words of it.
+func readFilters(q url.Values) (filters, map[string]any) {
+	f := filters{
+		Search: strings.TrimSpace(q.Get("search")), Project: q.Get("project"), Tags: q.Get("tags"),
+		Framework: q.Get("framework"), State: q.Get("state"), Archived: q.Get("archived"), Kind: q.Get("type"),
+	}
+	query := map[string]any{"order_by": []string{"-created"}, "system_tags": []string{"-archived"}}
+	if f.Search != "" {
+		query["search_text"] = f.Search
+	}
+	if f.Project != "" {
+		query["project"], query["include_subprojects"] = []string{f.Project}, true
+	}
+	if tags := words(f.Tags); len(tags) > 0 {
+		query["tags"] = append([]string{"__$all"}, tags...)
+	}
+	if f.Framework != "" {
+		query["framework"] = []string{f.Framework}
+	}
+	if f.Archived != "" {
+		query["system_tags"] = []string{"archived"}
+	}
+	f.Any = f != filters{}
+	return f, query
+}
+
+type modelsPage struct {
+	Filters    filters
+	Projects   []ref
+	Frameworks []string
+	Models     list[modelDoc]
+}
+
+// frameworks are the names that ClearML's SDK gives.
+func frameworks() []string {
+	return []string{"ScikitLearn", "XGBoost", "LightGBM", "PyTorch", "TensorFlow", "Keras", "ONNX", "Catboost", "MegEngine", "Custom"}
+}
+
+func (p *Pages) models(v *visit) error {
+	page := modelsPage{Frameworks: frameworks()}
+	var query map[string]any
+	page.Filters, query = readFilters(v.r.URL.Query())
+	switch page.Filters.State {
+	case "published":
+		query["ready"] = true
+	case "draft":
+		query["ready"] = false
+	}
+	query["only_fields"] = []string{"id", "name", "project.name", "framework", "tags", "ready", "created", "system_tags", "task.name"}
+	var err error
+	if page.Models, err = readList[modelDoc](v, "models.get_all_ex", "models", query); err != nil {
+		return err
+	}
+	if page.Projects, err = v.projects(); err != nil {
+		return err
+	}
+	return v.render("models", "Models", page)
+}
+
+type modelPage struct {
+	Model modelDoc
+	Uses  []use
+	// Edited is the text of the tags' form.
+	Edited string
+}
+
+// use is an endpoint that serves a model.
+type use struct {
+	Service  string
+	Name     string
+	Endpoint string
+	How      string // "endpoint", or "monitoring"
+}
+
+func (p *Pages) model(v *visit) error {
+	m, err := v.readModel(v.id())
+	if err != nil {
+		return err
+	}
+	uses, err := v.usesOf(serving.ModelID(m.ID))
+	if err != nil {
+		return err
+	}
+	return v.render("model", m.Name, modelPage{Model: m, Uses: uses, Edited: strings.Join(m.Tags, ", ")})
+}
+
+// usesOf finds the endpoints of all services that serve a model.
+func (v *visit) usesOf(id serving.ModelID) ([]use, error) {
+	listed, err := v.api.ListServices(v.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	var uses []use
+	for _, service := range listed {
+		s, err := v.openService(service.ID)
+		if err != nil {
+			return nil, err
+		}
+		for _, kind := range []struct {
+			how       string
+			endpoints map[string]serving.Endpoint
+		}{{"endpoint", s.config.Endpoints}, {"monitoring", s.config.MonitoringEndpoints}} {
+			for _, url := range sortedKeys(kind.endpoints) {
+				if kind.endpoints[url].ModelID == id {
+					uses = append(uses, use{Service: s.doc.ID, Name: s.doc.Name, Endpoint: url, How: kind.how})
+				}
+			}
+		}
+	}
+	return uses, nil
+}
+
+func (p *Pages) setModelTags(v *visit) error {
+	m, err := v.readModel(v.id())
+	if err != nil {
+		return err
+	}
+	add, remove := tagChange(m.Tags, words(v.r.PostForm.Get("tags")))
+	err = v.api.Call(v.r.Context(), "models.update_tags", map[string]any{"ids": []string{m.ID}, "add_tags": add, "remove_tags": remove}, nil)
+	if err != nil {
+		return err
+	}
+	return v.done("/models/"+m.ID, "Tags stored.")
+}
+
+func (p *Pages) publishModel(v *visit) error {
+	err := v.api.Call(v.r.Context(), "models.set_ready", map[string]any{"model": v.id(), "publish_task": false}, nil)
+	if err != nil {
+		return err
+	}
+	return v.done("/models/"+v.id(), "The model is published.")
+}
+
+// archiveModel takes a model out of the lists, or with undo puts it back.
+func (p *Pages) archiveModel(v *visit) error {
+	call, notice := "models.archive_many", "The model is archived: it can be found with the filter “archived”."
+	if v.r.PostForm.Get("undo") != "" {
+		call, notice = "models.unarchive_many", "The model is back in the lists."
+	}
+	if err := v.api.Call(v.r.Context(), call, map[string]any{"ids": []string{v.id()}}, nil); err != nil {
+		return err
+	}
+	return v.done("/models/"+v.id(), notice)
+}
+
+// setModelMetadata adds, changes, or removes one value.
+func (p *Pages) setModelMetadata(v *visit) error {
+	key := strings.TrimSpace(v.r.PostForm.Get("key"))
+	if key == "" {
+		return refusal{400, "The value needs a name: fill in the field “name”."}
+	}
+	if v.r.PostForm.Get("remove") != "" {
+		err := v.api.Call(v.r.Context(), "models.delete_metadata", map[string]any{"model": v.id(), "keys": []string{key}}, nil)
+		if err != nil {
+			return err
+		}
+		return v.done("/models/"+v.id(), "Removed "+key+".")
+	}
+	value := map[string]string{"key": key, "type": "str", "value": v.r.PostForm.Get("value")}
+	err := v.api.Call(v.r.Context(), "models.add_or_update_metadata", map[string]any{"model": v.id(), "metadata": []any{value}}, nil)
+	if err != nil {
+		return err
+	}
+	return v.done("/models/"+v.id(), "Stored "+key+".")
+}

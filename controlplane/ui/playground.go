@@ -1,0 +1,220 @@
+package ui
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"clearmlserving/clearml"
+	"clearmlserving/serving"
+)
+
+const (
+	// playgroundLimit is how long an endpoint may take to answer the playground.
+	playgroundLimit = time.Minute
+	// maxReply bounds how much of an answer is shown.
+	maxReply = 1 << 20
+)
+
+type playgroundPage struct {
+	Doc       *clearml.Service
+	Endpoint  string
+	Endpoints []string
+	Instances []instance
+	// Instance is the task of the instance that is asked.
+	Instance string
+	Body     string
+	Reply    *reply
+	Problem  string
+	// Curl and Python ask the same outside of the page.
+	Curl, Python string
+}
+
+// reply is what an endpoint has answered.
+type reply struct {
+	Status   int
+	Good     bool
+	Text     string
+	Type     string
+	Took     string
+	Size     int
+	Endpoint string // that answered, as the instance tells
+	ModelID  string
+	Cut      bool
+}
+
+func (p *Pages) playground(v *visit) error {
+	page, err := v.playgroundPage(v.r.URL.Query())
+	if err != nil {
+		return err
+	}
+	page.Body = exampleBody(page)
+	return v.showPlayground(http.StatusOK, page)
+}
+
+// exampleBody is a request to begin with.
+func exampleBody(playgroundPage) string { return "{\n  \"x0\": 1,\n  \"x1\": 2\n}" }
+
+func (v *visit) playgroundPage(form url.Values) (playgroundPage, error) {
+	s, err := v.openService(v.id())
+	if err != nil {
+		return playgroundPage{}, err
+	}
+	page := playgroundPage{Doc: s.doc, Endpoint: string(serving.CleanURL(form.Get("endpoint"))), Instance: form.Get("instance")}
+	all, err := v.instances(s.doc.ID)
+	if err != nil {
+		return page, err
+	}
+	for _, i := range all {
+		if i.Alive() && i.Report.URL != "" {
+			page.Instances = append(page.Instances, i)
+		}
+	}
+	rows, err := v.endpointRows(s.config, all)
+	if err != nil {
+		return page, err
+	}
+	for _, row := range rows {
+		page.Endpoints = append(page.Endpoints, row.URL)
+	}
+	for _, canary := range canaryRows(s.config, all) {
+		page.Endpoints = append(page.Endpoints, canary.URL)
+	}
+	slices.Sort(page.Endpoints)
+	page.Endpoints = slices.Compact(page.Endpoints)
+	if page.Endpoint == "" && len(page.Endpoints) > 0 {
+		page.Endpoint = page.Endpoints[0]
+	}
+	return page, nil
+}
+
+// play sends a request to an endpoint. Where it goes to is taken from the service's own
+// records, never from the form: that only chooses among them.
+func (p *Pages) play(v *visit) error {
+	page, err := v.playgroundPage(v.r.PostForm)
+	if err != nil {
+		return err
+	}
+	page.Body = v.r.PostForm.Get("body")
+	status := http.StatusOK
+	if page.Reply, err = v.ask(page); err != nil {
+		told := explain(err)
+		page.Problem, status = told.Text, told.Status
+	}
+	return v.showPlayground(status, page)
+}
+
+func (v *visit) showPlayground(status int, page playgroundPage) error {
+	if target, err := page.target(); err == nil {
+		page.Curl, page.Python = curlOf(target, page.Body), pythonOf(target, page.Body)
+	}
+	return v.renderStatus(status, "playground", "Playground of "+page.Doc.Name, page)
+}
+
+// target is where the endpoint is reached.
+func (page playgroundPage) target() (string, error) {
+	switch {
+	case page.Endpoint == "" || !slices.Contains(page.Endpoints, page.Endpoint):
+		return "", refusal{http.StatusNotFound, fmt.Sprintf("The service %s has no endpoint %q.", page.Doc.Name, page.Endpoint)}
+	case len(page.Instances) == 0:
+		return "", refusal{http.StatusServiceUnavailable, "No instance of this service is running: start one with  clearml-serving --id " + page.Doc.ID + " inference"}
+	}
+	at := max(0, slices.IndexFunc(page.Instances, func(i instance) bool { return i.TaskID == page.Instance }))
+	base, err := url.Parse(page.Instances[at].Report.URL)
+	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" || base.User != nil {
+		return "", refusal{http.StatusBadGateway, "The instance reports an address that cannot be asked."}
+	}
+	// Metadata services of clouds lie there; no instance does.
+	if ip := net.ParseIP(base.Hostname()); ip != nil && (ip.IsLinkLocalUnicast() || ip.IsMulticast()) {
+		return "", refusal{http.StatusBadGateway, "The instance reports an address that is not asked from here."}
+	}
+	path := strings.Trim(base.Path, "/")
+	return (&url.URL{Scheme: base.Scheme, Host: base.Host, Path: "/" + cmp.Or(path, "serve") + "/" + page.Endpoint}).String(), nil
+}
+
+// ask sends the request and measures the answer.
+func (v *visit) ask(page playgroundPage) (*reply, error) {
+	target, err := page.target()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(v.r.Context(), playgroundLimit)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(page.Body))
+	if err != nil {
+		return nil, refusal{http.StatusBadRequest, "The request could not be made: " + err.Error()}
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Accept", "*/*")
+	began := time.Now()
+	answer, err := v.p.inference.Do(request)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, refusal{http.StatusGatewayTimeout, fmt.Sprintf("The endpoint did not answer within %s.", formatDuration(playgroundLimit))}
+	}
+	if err != nil {
+		return nil, refusal{http.StatusBadGateway, "The instance could not be reached: " + err.Error()}
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxReply+1))
+	took := time.Since(began)
+	if err != nil {
+		return nil, refusal{http.StatusBadGateway, "The answer broke off: " + err.Error()}
+	}
+	return &reply{
+		Status: answer.StatusCode, Good: answer.StatusCode < http.StatusBadRequest, Text: readable(text), Took: formatDuration(took),
+		Type: answer.Header.Get("Content-Type"), Size: len(text), Cut: len(text) > maxReply,
+		Endpoint: answer.Header.Get("X-Clearml-Endpoint"), ModelID: answer.Header.Get("X-Clearml-Model-Id"),
+	}, nil
+}
+
+// readable is an answer as text: JSON with its lines, bytes by their number.
+func readable(answer []byte) string {
+	answer = answer[:min(len(answer), maxReply)]
+	var out bytes.Buffer
+	if json.Valid(answer) && len(answer) < 64<<10 && json.Indent(&out, answer, "", "  ") == nil {
+		return out.String()
+	}
+	if !utf8.Valid(answer) {
+		return fmt.Sprintf("%d bytes that are no text", len(answer))
+	}
+	return string(answer)
+}
+
+// curlOf is the same request for a shell.
+func curlOf(target, body string) string {
+	quote := func(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
+	return "curl -X POST " + quote(target) + " \\\n  -H 'Content-Type: application/json' \\\n  -d " + quote(oneLine(body))
+}
+
+// pythonOf is the same request for Python.
+func pythonOf(target, body string) string {
+	quote := func(text string) string {
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			return `""`
+		}
+		return string(quoted)
+	}
+	return "import requests\n\nanswer = requests.post(\n    " + quote(target) + ",\n    data=" + quote(oneLine(body)) +
+		",\n    headers={\"Content-Type\": \"application/json\"},\n    timeout=60,\n)\nanswer.raise_for_status()\nprint(answer.json())"
+}
+
+// oneLine drops the line breaks of JSON.
+func oneLine(body string) string {
+	var out bytes.Buffer
+	if json.Compact(&out, []byte(body)) != nil {
+		return body
+	}
+	return out.String()
+}

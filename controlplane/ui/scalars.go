@@ -1,0 +1,161 @@
+package ui
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"clearmlserving/clearml"
+)
+
+// singleValue is a value that a task has reported once, without iterations.
+type singleValue struct {
+	Variant string       `json:"variant"`
+	Value   clearml.Text `json:"value"`
+}
+
+func (v *visit) singleValues(task string) ([]singleValue, error) {
+	var answer struct {
+		Tasks []struct {
+			Values []singleValue `json:"values"`
+		} `json:"tasks"`
+	}
+	err := v.api.Call(v.r.Context(), "events.get_task_single_value_metrics", map[string]any{"tasks": []string{task}}, &answer)
+	if err != nil || len(answer.Tasks) == 0 {
+		return nil, err
+	}
+	return answer.Tasks[0].Values, nil
+}
+
+// scalarMetric is one chart: a metric, and what its lines reached.
+type scalarMetric struct {
+	Name   string
+	Source string // of the chart's points
+	Lines  []scalarLine
+}
+
+// scalarLine is the summary of a line, which is also all that a browser without scripts shows.
+type scalarLine struct {
+	Name                 string
+	Last, Least, Largest string
+	Points               int
+}
+
+// points are the points of a line as the API gives them.
+type points struct {
+	X []json.Number `json:"x"`
+	Y []json.Number `json:"y"`
+}
+
+// chartLine is a line as the chart's script takes it.
+type chartLine struct {
+	Name string        `json:"name"`
+	X    []json.Number `json:"x"`
+	Y    []json.Number `json:"y"`
+}
+
+// chartSamples is how many points of a line are drawn: about one for each pixel.
+const chartSamples = 1000
+
+// histogram reads all scalars of a task: metric -> variant -> points.
+func (v *visit) histogram(task, metric string) (map[string]map[string]points, error) {
+	query := map[string]any{"task": task, "key": "iter", "samples": chartSamples}
+	if metric != "" {
+		query["metrics"] = []any{map[string]string{"metric": metric}}
+	}
+	var answer map[string]map[string]points
+	err := v.api.Call(v.r.Context(), "events.scalar_metrics_iter_histogram", query, &answer)
+	return answer, err
+}
+
+// scalarMetrics summarises the scalars of one task, or of several side by side.
+func (v *visit) scalarMetrics(tasks []string) ([]scalarMetric, error) {
+	found := map[string]*scalarMetric{}
+	for i, task := range tasks {
+		histogram, err := v.histogram(task, "")
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range sortedKeys(histogram) {
+			metric := found[name]
+			if metric == nil {
+				metric = &scalarMetric{Name: name, Source: "/experiments/" + task + "/scalars.json?metric=" + url.QueryEscape(name)}
+				if len(tasks) > 1 {
+					metric.Source = withQuery("/experiments/compare/scalars.json", "metric", name, "ids", strings.Join(tasks, ","))
+				}
+				found[name] = metric
+			}
+			for _, variant := range sortedKeys(histogram[name]) {
+				metric.Lines = append(metric.Lines, summarise(lineName(variant, i, len(tasks)), histogram[name][variant]))
+			}
+		}
+	}
+	metrics := make([]scalarMetric, 0, len(found))
+	for _, name := range sortedKeys(found) {
+		metrics = append(metrics, *found[name])
+	}
+	return metrics, nil
+}
+
+// lineName tells the lines of compared experiments apart by their letters.
+func lineName(variant string, i, of int) string {
+	if of == 1 {
+		return variant
+	}
+	return string(rune('A'+i)) + " · " + variant
+}
+
+func summarise(name string, p points) scalarLine {
+	line := scalarLine{Name: name, Points: len(p.Y), Last: "–", Least: "–", Largest: "–"}
+	var values []float64
+	for _, y := range p.Y {
+		if f, err := y.Float64(); err == nil {
+			values = append(values, f)
+		}
+	}
+	if len(values) > 0 {
+		line.Last, line.Least, line.Largest = formatNumber(values[len(values)-1]), formatNumber(slices.Min(values)), formatNumber(slices.Max(values))
+	}
+	return line
+}
+
+// scalars answers the chart's script with the lines of one metric.
+func (p *Pages) scalars(v *visit) error {
+	return v.sendLines([]string{v.id()})
+}
+
+func (p *Pages) compareScalars(v *visit) error {
+	ids := words(v.r.URL.Query().Get("ids"))
+	if len(ids) == 0 || len(ids) > maxCompared {
+		return refusal{http.StatusBadRequest, "Give the experiments to compare: ?ids=first,second"}
+	}
+	return v.sendLines(ids)
+}
+
+func (v *visit) sendLines(tasks []string) error {
+	metric := v.r.URL.Query().Get("metric")
+	lines := []chartLine{}
+	for i, task := range tasks {
+		histogram, err := v.histogram(task, metric)
+		if err != nil {
+			return err
+		}
+		for _, variant := range sortedKeys(histogram[metric]) {
+			p := histogram[metric][variant]
+			lines = append(lines, chartLine{Name: lineName(variant, i, len(tasks)), X: p.X, Y: p.Y})
+		}
+	}
+	return v.sendJSON(lines)
+}
+
+func (v *visit) sendJSON(value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	v.w.Header().Set("Content-Type", "application/json")
+	_, _ = v.w.Write(text) // a visitor that went away has no use for the error
+	return nil
+}

@@ -1,0 +1,359 @@
+package ui
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"clearmlserving/clearml"
+	"clearmlserving/serving"
+)
+
+type servicesPage struct {
+	Services []serviceRow
+}
+
+type serviceRow struct {
+	Doc                            clearml.Service
+	Endpoints, Canaries, Instances int
+	Unreadable                     int // records
+}
+
+func (p *Pages) services(v *visit) error {
+	listed, err := v.api.ListServices(v.r.Context())
+	if err != nil {
+		return err
+	}
+	rows, err := v.serviceRows(listed)
+	if err != nil {
+		return err
+	}
+	return v.render("services", "Serving services", servicesPage{rows})
+}
+
+func (p *Pages) createService(v *visit) error {
+	form := v.r.PostForm
+	name := strings.TrimSpace(form.Get("name"))
+	if name == "" {
+		return refusal{http.StatusBadRequest, "The service needs a name."}
+	}
+	id, err := v.api.CreateService(v.r.Context(), clearml.NewService{Name: name, Project: cmp.Or(strings.TrimSpace(form.Get("project")), "DevOps"), Tags: words(form.Get("tags"))})
+	if err != nil {
+		return err
+	}
+	return v.done("/services/"+id, "The serving service is created. Deploy a model to it from the model's page.")
+}
+
+type servicePage struct {
+	Doc        *clearml.Service
+	Instances  []instance
+	Endpoints  []endpointRow
+	Canaries   []canaryRow
+	Monitoring []serving.Monitoring
+	Metrics    []metricRow
+	Broken     []serving.BrokenRecord
+	Problems   []serving.Problem
+	Modified   string
+}
+
+// endpointRow is one url with what is configured and how it is.
+type endpointRow struct {
+	URL        string
+	Engine     string
+	Model      ref
+	Monitoring string // that made it, "" for a static one
+	Code       string
+	Live       []liveState
+	State      string
+	Reason     string
+	Requests   uint64
+	Errors     uint64
+	MeanMS     float64
+}
+
+// liveState is how an endpoint is on one instance.
+type liveState struct {
+	Instance string
+	endpointReport
+}
+
+type metricRow struct {
+	Endpoint  string
+	Frequency string
+	Variables []string
+}
+
+func (p *Pages) service(v *visit) error {
+	s, err := v.openService(v.id())
+	if err != nil {
+		return err
+	}
+	instances, err := v.instances(s.doc.ID)
+	if err != nil {
+		return err
+	}
+	page := servicePage{Doc: s.doc, Instances: instances, Broken: s.config.Broken, Canaries: canaryRows(s.config, instances)}
+	if page.Endpoints, err = v.endpointRows(s.config, instances); err != nil {
+		return err
+	}
+	for _, key := range sortedKeys(s.config.Monitoring) {
+		page.Monitoring = append(page.Monitoring, s.config.Monitoring[key])
+	}
+	for _, key := range sortedKeys(s.config.Metrics) {
+		page.Metrics = append(page.Metrics, metricRowOf(key, s.config.Metrics[key]))
+	}
+	for _, i := range instances {
+		for _, problem := range i.Report.Problems {
+			if !slices.Contains(page.Problems, problem) {
+				page.Problems = append(page.Problems, problem)
+			}
+		}
+	}
+	return v.render("service", s.doc.Name, page)
+}
+
+func metricRowOf(key string, m serving.MetricLogging) metricRow {
+	row := metricRow{Endpoint: key, Frequency: "the service's"}
+	if m.LogFrequency != nil {
+		row.Frequency = formatNumber(*m.LogFrequency*100) + " %"
+	}
+	for _, name := range sortedKeys(m.Metrics) {
+		text := name + " (" + m.Metrics[name].Type
+		if buckets := m.Metrics[name].Buckets; len(buckets) > 0 {
+			text += ": " + strings.Trim(fmt.Sprint(buckets), "[]")
+		}
+		row.Variables = append(row.Variables, text+")")
+	}
+	return row
+}
+
+// endpointRows joins what is configured with what the instances tell.
+func (v *visit) endpointRows(config serving.Service, instances []instance) ([]endpointRow, error) {
+	rows := map[string]*endpointRow{}
+	var ids []string
+	add := func(url string, e serving.Endpoint, monitoring string) {
+		rows[url] = &endpointRow{URL: url, Engine: e.EngineType, Model: ref{ID: string(e.ModelID)}, Monitoring: monitoring, Code: e.PreprocessArtifact}
+		if e.ModelID != "" {
+			ids = append(ids, string(e.ModelID))
+		}
+	}
+	for key, e := range config.MonitoringEndpoints {
+		by, _, _ := cutLast(key)
+		add(string(serving.CleanURL(key)), e, by)
+	}
+	for key, e := range config.Endpoints {
+		add(string(serving.CleanURL(key)), e, "")
+	}
+	for _, i := range instances {
+		if !i.Alive() {
+			continue
+		}
+		for _, report := range i.Report.Endpoints {
+			row := rows[report.URL]
+			if row == nil {
+				row = &endpointRow{URL: report.URL, Engine: report.Engine, Model: ref{ID: report.ModelID}, Monitoring: report.Monitoring}
+				rows[report.URL] = row
+			}
+			row.Live = append(row.Live, liveState{i.Name(), report})
+		}
+	}
+	models, err := v.readModels(v.r.Context(), ids)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]string{}
+	for _, m := range models {
+		names[m.ID] = m.Name
+	}
+	var all []endpointRow
+	for _, url := range sortedKeys(rows) {
+		row := rows[url]
+		row.Model.Name = names[row.Model.ID]
+		row.sum()
+		all = append(all, *row)
+	}
+	return all, nil
+}
+
+// sum makes one state of those of all instances: the worst of them.
+func (row *endpointRow) sum() {
+	worst := []string{"failed", "degraded", "updating", "loading", "ready"}
+	row.State = "not served"
+	at := len(worst)
+	total := 0.0
+	for _, live := range row.Live {
+		row.Requests += live.Requests
+		row.Errors += live.Errors
+		total += live.MeanMS * float64(live.Requests)
+		n := slices.Index(worst, live.State)
+		if n >= 0 && n < at {
+			at, row.State, row.Reason = n, live.State, live.Reason()
+		} else if n < 0 && at == len(worst) {
+			row.State = live.State
+		}
+	}
+	if row.Requests > 0 {
+		row.MeanMS = total / float64(row.Requests)
+	}
+}
+
+// cutLast separates the last part of a url.
+func cutLast(url string) (before, last string, found bool) {
+	i := strings.LastIndexByte(url, '/')
+	if i < 0 {
+		return url, "", false
+	}
+	return url[:i], url[i+1:], true
+}
+
+func (p *Pages) removeEndpoint(v *visit) error {
+	s, err := v.openService(v.id())
+	if err != nil {
+		return err
+	}
+	url := v.r.PostForm.Get("endpoint")
+	var removed serving.Removed
+	err = s.edit(v.r.Context(), func(c *serving.Service) (section serving.Section, err error) {
+		removed, section, err = c.Remove(url)
+		return section, err
+	})
+	if err != nil {
+		return err
+	}
+	if removed == serving.RemovedEndpoint {
+		err = v.api.DeleteTaskModels(v.r.Context(), s.doc.ID, clearml.ModelInput, []string{string(serving.CleanURL(url))})
+		if err != nil {
+			return err
+		}
+	}
+	return v.done("/services/"+s.doc.ID, fmt.Sprintf("Removed the %s %s. The history can bring it back.", removed, url))
+}
+
+// instance is a running process of a service, as its own report tells.
+type instance struct {
+	clearml.Instance
+	Report instanceReport
+	now    time.Time
+	// Trouble says why the report can't be read, "" mostly.
+	Trouble string
+}
+
+// instanceReport is as much of an instance's report as pages show.
+type instanceReport struct {
+	Name         string            `json:"instance"`
+	URL          string            `json:"serve_url"`
+	PID          int               `json:"pid"`
+	Started      clearml.Time      `json:"started"`
+	Synced       bool              `json:"synced"`
+	FromCache    bool              `json:"from_cache"`
+	SourceError  string            `json:"control_plane_error"`
+	Endpoints    []endpointReport  `json:"endpoints"`
+	Canaries     []canaryReport    `json:"canaries"`
+	Problems     []serving.Problem `json:"problems"`
+	CPU          *float64          `json:"cpu_percent"`
+	Memory       *int64            `json:"memory_bytes"`
+	ProcessCount int               `json:"processes"`
+}
+
+type endpointReport struct {
+	URL        string `json:"endpoint"`
+	Engine     string `json:"engine"`
+	ModelID    string `json:"model_id"`
+	Monitoring string `json:"monitoring"`
+	State      string `json:"state"`
+	Failure    *struct {
+		Step   string `json:"step"`
+		Reason string `json:"reason"`
+	} `json:"failure"`
+	Requests uint64  `json:"requests"`
+	Errors   uint64  `json:"errors"`
+	MeanMS   float64 `json:"mean_ms"`
+	Model    struct {
+		State     string `json:"state"`
+		Reason    string `json:"reason"`
+		LastDeath string `json:"last_death"`
+	} `json:"model"`
+}
+
+// Reason says why an endpoint is not ready.
+func (e endpointReport) Reason() string {
+	if e.Failure != nil {
+		return e.Failure.Step + ": " + e.Failure.Reason
+	}
+	return cmp.Or(e.Model.Reason, e.Model.LastDeath)
+}
+
+type canaryReport struct {
+	URL     string             `json:"endpoint"`
+	Shares  map[string]float64 `json:"shares"`
+	Problem string             `json:"problem"`
+}
+
+// contactLimit is after how long without a sign an instance counts as lost; it gives one
+// every half minute.
+const contactLimit = 2 * time.Minute
+
+// Alive says that the instance has given a sign of late.
+func (i instance) Alive() bool { return i.now.Sub(i.Seen) < contactLimit }
+
+// State is running, or lost when no sign came for a while.
+func (i instance) State() string {
+	if i.Alive() {
+		return "running"
+	}
+	return "lost"
+}
+
+// Name is what people know an instance by.
+func (i instance) Name() string { return cmp.Or(i.Report.Name, shortID(i.TaskID)) }
+
+func (v *visit) instances(service string) ([]instance, error) {
+	listed, err := v.api.Instances(v.r.Context(), service, "inference")
+	var found []instance
+	for _, one := range listed {
+		i := instance{Instance: one, now: v.api.ServerTime()}
+		if one.Report != "" {
+			if err := json.Unmarshal([]byte(one.Report), &i.Report); err != nil {
+				i.Trouble = "its report cannot be read: " + err.Error()
+			}
+		}
+		found = append(found, i)
+	}
+	return found, err
+}
+
+type instancePage struct {
+	Doc      *clearml.Service
+	Instance instance
+	Console  console
+	Machine  []scalarMetric
+}
+
+func (p *Pages) instance(v *visit) error {
+	s, err := v.openService(v.id())
+	if err != nil {
+		return err
+	}
+	task := v.r.PathValue("task")
+	instances, err := v.instances(s.doc.ID)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(instances, func(i instance) bool { return i.TaskID == task })
+	if at < 0 {
+		return refusal{http.StatusNotFound, "This instance has ended. Its console stays on the experiment of its task."}
+	}
+	page := instancePage{Doc: s.doc, Instance: instances[at]}
+	if page.Console, err = v.console(task); err != nil {
+		return err
+	}
+	page.Console.Live = page.Instance.Alive()
+	if page.Machine, err = v.scalarMetrics([]string{task}); err != nil {
+		return err
+	}
+	return v.render("instance", page.Instance.Name(), page)
+}

@@ -1,0 +1,258 @@
+// Package ui is the web pages of the control plane: models, experiments, serving
+// services, and settings, rendered on the server.
+//
+// It owns the routes of the pages, their templates and assets, and the browser's
+// session. Everything it shows or changes goes through the ClearML API with the token
+// of whoever is logged in, so a page can do what that user can do and no more. It
+// never sees the store, never opens a socket, and never loads anything from elsewhere.
+package ui
+
+import (
+	"errors"
+	"html/template"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"clearmlserving/clearml"
+)
+
+// Options says where the pages find what they show.
+type Options struct {
+	// API carries the calls to APIURL and the uploads to FilesURL. Required.
+	API http.RoundTripper
+	// APIURL and FilesURL are how clients reach the servers, without a slash at the end.
+	APIURL, FilesURL string
+	// Version is the version of this program, for the page about it.
+	Version string
+	// Inference carries the playground's requests to the instances. Nil opens a
+	// connection for each of them.
+	Inference http.RoundTripper
+	// Logger receives what an operator should know; nil discards it.
+	Logger *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Pages answers browsers. It is safe for use by many goroutines.
+type Pages struct {
+	opts      Options
+	log       *slog.Logger
+	now       func() time.Time
+	mux       *http.ServeMux
+	templates map[string]*template.Template
+	assets    assets
+	links     links
+	inference *http.Client
+	routes    []Route
+}
+
+// New reads the templates, so a broken one stops the server and not a visitor. It
+// starts nothing.
+func New(opts Options) (*Pages, error) {
+	if opts.API == nil || opts.APIURL == "" {
+		return nil, errors.New("make the web pages: no way to the API was given")
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.Inference == nil {
+		opts.Inference = &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: playgroundLimit}
+	}
+	p := &Pages{opts: opts, log: opts.Logger, now: opts.Now, mux: http.NewServeMux()}
+	p.inference = &http.Client{
+		Transport:     opts.Inference,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	var err error
+	if p.assets, err = readAssets(); err != nil {
+		return nil, err
+	}
+	if p.templates, err = p.parseTemplates(); err != nil {
+		return nil, err
+	}
+	p.install()
+	return p, nil
+}
+
+// install lists every route. A page needs a session; a post needs the session's CSRF
+// token too; open routes check for themselves.
+func (p *Pages) install() {
+	p.open("GET /assets/{name}", p.serveAsset)
+	p.open("GET /login", p.showLogin)
+	p.open("POST /login", p.login)
+	p.open("POST /login/link", p.makeLink)
+	p.open("GET /login/link/{code}", p.redeemLink)
+	p.post("POST /logout", p.logout)
+
+	p.page("GET /{$}", p.overview)
+	p.page("GET /models", p.models)
+	p.page("GET /models/upload", p.uploadForm)
+	p.upload("POST /models/upload", p.takeUpload)
+	p.page("GET /models/{id}", p.model)
+	p.post("POST /models/{id}/tags", p.setModelTags)
+	p.post("POST /models/{id}/publish", p.publishModel)
+	p.post("POST /models/{id}/archive", p.archiveModel)
+	p.post("POST /models/{id}/metadata", p.setModelMetadata)
+	p.page("GET /models/{id}/deploy", p.deployForm)
+	p.post("POST /models/{id}/deploy", p.deploy)
+
+	p.page("GET /experiments", p.experiments)
+	p.page("GET /experiments/compare", p.compare)
+	p.page("GET /experiments/compare/scalars.json", p.compareScalars)
+	p.page("GET /experiments/{id}", p.experiment)
+	p.page("GET /experiments/{id}/scalars.json", p.scalars)
+	p.page("GET /experiments/{id}/plot.json", p.plotJSON)
+	p.page("GET /experiments/{id}/{tab}", p.experiment)
+	p.post("POST /experiments/{id}/tags", p.setTaskTags)
+	p.post("POST /experiments/{id}/archive", p.archiveTask)
+
+	p.page("GET /services", p.services)
+	p.post("POST /services", p.createService)
+	p.page("GET /services/{id}", p.service)
+	p.page("GET /services/{id}/history", p.history)
+	p.post("POST /services/{id}/revert", p.revert)
+	p.page("GET /services/{id}/canary", p.canaryForm)
+	p.post("POST /services/{id}/canary", p.saveCanary)
+	p.post("POST /services/{id}/remove", p.removeEndpoint)
+	p.page("GET /services/{id}/playground", p.playground)
+	p.post("POST /services/{id}/playground", p.play)
+	p.page("GET /services/{id}/instances/{task}", p.instance)
+
+	p.page("GET /settings", p.settings)
+	p.post("POST /settings/credentials", p.createCredentials)
+	p.post("POST /settings/credentials/revoke", p.revokeCredentials)
+
+	// The SDK prints links to a ClearML server's own pages; they lead to ours.
+	p.page("GET /projects/{project}/experiments/{id}", p.redirectExperiment)
+	p.page("GET /projects/{project}/experiments/{id}/{rest...}", p.redirectExperiment)
+	p.page("GET /projects/{project}/tasks/{id}/{rest...}", p.redirectExperiment)
+	p.page("GET /projects/{project}/models/{id}", p.redirectModel)
+	p.page("GET /projects/{project}/models/{id}/{rest...}", p.redirectModel)
+	p.page("GET /", p.unknown)
+}
+
+// roots are the first parts of the paths that are pages. The calls of the API have a
+// dot or a version there.
+func roots() []string {
+	return []string{"assets", "login", "logout", "models", "experiments", "services", "settings", "projects"}
+}
+
+// Serves says whether a path is one of the pages'.
+func (p *Pages) Serves(path string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return slices.Contains(roots(), first)
+}
+
+// ServeHTTP implements http.Handler.
+func (p *Pages) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+	p.mux.ServeHTTP(w, r)
+}
+
+// visit is one request of somebody who is logged in.
+type visit struct {
+	p      *Pages
+	w      http.ResponseWriter
+	r      *http.Request
+	api    *clearml.Client
+	user   user
+	token  string
+	notice string
+}
+
+// user is who is logged in.
+type user struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+	Role string `json:"role"`
+}
+
+// MayWrite says whether the pages offer changes; the API decides.
+func (u user) MayWrite() bool { return u.Role != "guest" }
+
+type handler func(*visit) error
+
+// Route is one way into the pages, for the table in docs/security.md.
+type Route struct {
+	Pattern string // method and path, as http.ServeMux reads it
+	Caller  string
+}
+
+// Routes lists every way in: what install has listed.
+func (p *Pages) Routes() []Route { return slices.Clone(p.routes) }
+
+func (p *Pages) open(pattern string, h http.HandlerFunc) {
+	caller := "anybody"
+	if strings.HasPrefix(pattern, http.MethodPost) {
+		caller = "whoever shows valid credentials"
+	}
+	p.routes = append(p.routes, Route{pattern, caller})
+	p.mux.HandleFunc(pattern, h)
+}
+
+// page answers a request that changes nothing.
+func (p *Pages) page(pattern string, h handler) {
+	p.routes = append(p.routes, Route{pattern, "users and guests who are logged in"})
+	p.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { p.visit(w, r, h) })
+}
+
+// maxForm bounds a form; only an upload may be longer.
+const maxForm = 16 << 20
+
+// post answers a form that somebody sent from one of our pages.
+func (p *Pages) post(pattern string, h handler) {
+	p.upload(pattern, func(v *visit) error {
+		v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxForm)
+		if err := v.r.ParseForm(); err != nil {
+			return refusal{http.StatusBadRequest, "The form could not be read: " + err.Error()}
+		}
+		if !v.hasToken(v.r.PostForm.Get("csrf")) {
+			return errForged
+		}
+		return h(v)
+	})
+}
+
+// upload is post for a form that the handler reads, and whose CSRF token it checks.
+func (p *Pages) upload(pattern string, h handler) {
+	p.routes = append(p.routes, Route{pattern, "users who are logged in, from a page of ours"})
+	guard := http.NewCrossOriginProtection()
+	p.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		p.visit(w, r, func(v *visit) error {
+			if guard.Check(r) != nil {
+				return errForged
+			}
+			return h(v)
+		})
+	})
+}
+
+// visit finds out who asks, and turns the handler's error into a page.
+func (p *Pages) visit(w http.ResponseWriter, r *http.Request, h handler) {
+	v, err := p.enter(w, r)
+	if err == nil {
+		err = h(v)
+	}
+	if err != nil {
+		p.fail(v, err)
+	}
+}
+
+func (p *Pages) unknown(*visit) error {
+	return refusal{http.StatusNotFound, "There is no such page."}
+}
+
+func (p *Pages) redirectExperiment(v *visit) error { return v.redirect("/experiments/" + v.id()) }
+
+func (p *Pages) redirectModel(v *visit) error { return v.redirect("/models/" + v.id()) }

@@ -1,0 +1,169 @@
+package inference
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/listener"
+	"clearmlserving/serving"
+)
+
+// gate decides which clients' requests are answered, by the keys of the
+// service's configuration. It is asked once for each request, before anything
+// is routed, whatever the protocol; calls between endpoints do not pass it. It
+// takes no lock and does not allocate for a request that it lets through.
+type gate struct {
+	log *slog.Logger
+	// exposed: other machines reach the listener without showing anything.
+	exposed bool
+	now     func() time.Time
+
+	rules   atomic.Pointer[gateRules] // nil until the first configuration is read
+	refused atomic.Uint64
+}
+
+// gateRules are the keys of one configuration. They are never changed.
+type gateRules struct {
+	required bool
+	// Keys are found by their digest. How long that takes depends on the digest
+	// of what was sent, which tells nobody anything about the digests stored.
+	keys map[serving.KeyDigest]*gateKey
+}
+
+type gateKey struct {
+	id string
+	serving.AccessKey
+}
+
+// AccessStatus says in /status who may send requests.
+type AccessStatus struct {
+	KeysRequired bool   `json:"keys_required"`
+	Keys         int    `json:"keys"`    // that are good now
+	Refused      uint64 `json:"refused"` // requests, since the start
+}
+
+// follow takes in a configuration: the next request is judged by it.
+func (g *gate) follow(access serving.Access) {
+	next := &gateRules{required: access.Required, keys: make(map[serving.KeyDigest]*gateKey, len(access.Keys))}
+	for id, k := range access.Keys {
+		next.keys[k.Digest] = &gateKey{id, k}
+	}
+	before := g.rules.Swap(next)
+	if before != nil && before.required == next.required {
+		return
+	}
+	switch {
+	case next.required:
+		g.log.Info("requests need a key", "keys", len(next.keys))
+	case g.exposed:
+		g.log.Warn("ANYBODY who reaches this machine may send requests: no key is asked for", "hint", "clearml-serving auth create && clearml-serving config --auth on")
+	case before != nil:
+		g.log.Warn("requests need no key any more")
+	}
+}
+
+// admit checks the key of a request to an endpoint. What was wrong is a value
+// for the client: nil lets the request through.
+func (g *gate) admit(endpoint serving.EndpointURL, r *listener.Request) *listener.Response {
+	return g.check(r, func(k *serving.AccessKey) bool { return k.Opens(endpoint) })
+}
+
+// admitToService checks the key of a request about the whole service: a key for
+// some endpoints is not enough.
+func (g *gate) admitToService(r *listener.Request) *listener.Response {
+	return g.check(r, (*serving.AccessKey).Everywhere)
+}
+
+func (g *gate) check(r *listener.Request, opens func(*serving.AccessKey) bool) *listener.Response {
+	rules := g.rules.Load()
+	if rules == nil || !rules.required {
+		return nil
+	}
+	key, err := rules.find(r.Header("Authorization"), g.now)
+	if err == nil && !opens(&key.AccessKey) {
+		err = serving.ErrOtherEndpoint
+	}
+	if err == nil {
+		return nil
+	}
+	g.refused.Add(1)
+	if key == nil {
+		key = &gateKey{}
+	}
+	g.log.Debug("request refused", "request_id", r.ID, "key", key.id, "err", err)
+	return refusal(err, key)
+}
+
+// find looks up the key in an Authorization header; nil when there is none.
+func (rules *gateRules) find(header string, now func() time.Time) (*gateKey, error) {
+	secret, ok := bearer(header)
+	if !ok {
+		return nil, serving.ErrNoKey
+	}
+	var buf [serving.MaxAccessKey]byte // on the stack: the header is a string
+	if len(secret) > len(buf) {
+		return nil, serving.ErrUnknownKey
+	}
+	key, ok := rules.keys[sha256.Sum256(buf[:copy(buf[:], secret)])]
+	switch {
+	case !ok:
+		return nil, serving.ErrUnknownKey
+	case !key.Expires.IsZero() && key.Expired(now()):
+		return key, serving.ErrExpiredKey
+	}
+	return key, nil
+}
+
+// bearer takes the key out of an Authorization header.
+func bearer(header string) (key string, ok bool) {
+	const scheme = "Bearer "
+	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
+		return "", false
+	}
+	key = strings.Trim(header[len(scheme):], " ")
+	return key, key != ""
+}
+
+// refusal says what is wrong with a key, to whoever holds it. A stranger learns
+// nothing of what is configured: the answer is the same for endpoints that do
+// not exist.
+func refusal(err error, key *gateKey) *listener.Response {
+	status, challenge := http.StatusUnauthorized, `Bearer realm="clearml-serving", error="invalid_token"`
+	var text string
+	switch {
+	case errors.Is(err, serving.ErrNoKey):
+		challenge = `Bearer realm="clearml-serving"`
+		text = `Not authenticated: send a key of this service as Bearer token in the header Authorization; clearml-serving auth create makes one`
+	case errors.Is(err, serving.ErrExpiredKey):
+		text = fmt.Sprintf("The key %s has expired on %s; clearml-serving auth create makes another", key.id, key.Expires.UTC().Format(time.RFC3339))
+	case errors.Is(err, serving.ErrOtherEndpoint):
+		status, challenge = http.StatusForbidden, `Bearer realm="clearml-serving", error="insufficient_scope"`
+		text = fmt.Sprintf("The key %s is for other endpoints", key.id)
+	default:
+		text = "The key is not known: it may have been revoked, or belong to another service"
+	}
+	resp := detail(status, text)
+	resp.Header = []engine.Header{{Name: "WWW-Authenticate", Value: challenge}}
+	return resp
+}
+
+func (g *gate) status() AccessStatus {
+	s := AccessStatus{Refused: g.refused.Load()}
+	if rules := g.rules.Load(); rules != nil {
+		s.KeysRequired = rules.required
+		now := g.now()
+		for _, k := range rules.keys {
+			if !k.Expired(now) {
+				s.Keys++
+			}
+		}
+	}
+	return s
+}

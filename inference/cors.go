@@ -1,0 +1,75 @@
+package inference
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/listener"
+)
+
+// origins are the web pages that may send requests from a browser, as browsers
+// name them ("https://app.example.com"), or "*". Without any, no page may: the
+// browser then keeps the answer from it.
+type origins []string
+
+// allowed finds what a request's origin may be told, "" for nothing.
+func (o origins) allowed(r *listener.Request) string {
+	if len(o) == 0 {
+		return ""
+	}
+	origin := r.Header("Origin")
+	switch {
+	case origin == "":
+		return ""
+	case slices.Contains(o, "*"):
+		return "*"
+	case slices.Contains(o, origin):
+		return origin
+	}
+	return ""
+}
+
+// preflight answers the question that a browser asks ahead of a request. It
+// carries no key, so it is answered before keys are looked at, and it tells the
+// same whatever is configured. The key of a page is a header that it sets: no
+// cookie counts here, so credentials are never allowed in the sense of CORS.
+func (o origins) preflight(r *listener.Request) *listener.Response {
+	if r.Method != http.MethodOptions || r.Header("Access-Control-Request-Method") == "" {
+		return nil
+	}
+	origin := o.allowed(r)
+	if origin == "" {
+		return nil
+	}
+	resp := &listener.Response{Response: engine.Response{Status: http.StatusNoContent}}
+	resp.Header = []engine.Header{
+		{Name: "Access-Control-Allow-Methods", Value: "GET, HEAD, POST"},
+		{Name: "Access-Control-Max-Age", Value: "600"},
+	}
+	if asked := r.Header("Access-Control-Request-Headers"); asked != "" && len(asked) <= maxAskedHeaders {
+		resp.Header = append(resp.Header, engine.Header{Name: "Access-Control-Allow-Headers", Value: strings.Clone(asked)})
+	}
+	return resp
+}
+
+const maxAskedHeaders = 1 << 10
+
+// mark lets the page read the answer.
+func (o origins) mark(r *listener.Request, resp *listener.Response) *listener.Response {
+	if len(o) == 0 {
+		return resp
+	}
+	origin := o.allowed(r)
+	resp.Header = slices.Clip(resp.Header)
+	if origin != "*" {
+		resp.Header = append(resp.Header, engine.Header{Name: "Vary", Value: "Origin"})
+	}
+	if origin != "" {
+		resp.Header = append(resp.Header,
+			engine.Header{Name: "Access-Control-Allow-Origin", Value: strings.Clone(origin)},
+			engine.Header{Name: "Access-Control-Expose-Headers", Value: "X-Request-Id, X-Clearml-Endpoint, X-Clearml-Model-Id, Retry-After"})
+	}
+	return resp
+}

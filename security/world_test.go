@@ -1,0 +1,210 @@
+package security_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"clearmlserving/controlplane"
+	"clearmlserving/inference"
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/reconcile"
+	"clearmlserving/serving"
+)
+
+// world is a control plane and an inference instance in this process, with every
+// line that they log.
+type world struct {
+	api, files, serve, admin string // URLs
+	access, secret           string
+	key                      string // of the data plane
+	dir                      string
+	control                  *controlplane.Server
+	instance                 *inference.Service
+	log                      *journal
+}
+
+// journal keeps a log of many goroutines.
+type journal struct {
+	mu   sync.Mutex // guards text
+	text bytes.Buffer
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(p)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
+}
+
+func open(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// newWorld starts both; keys are required.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{dir: t.TempDir(), log: &journal{}}
+	log := slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	api, files, serve, admin := open(t), open(t), open(t), open(t)
+	w.api, w.files = "http://"+api.Addr().String(), "http://"+files.Addr().String()
+	w.serve, w.admin = "http://"+serve.Addr().String(), "http://"+admin.Addr().String()
+	ready := make(chan struct{})
+	var err error
+	w.control, err = controlplane.New(controlplane.Options{
+		DataDir: w.dir, API: api, Files: files, Version: "test", Grace: time.Second, MaxUpload: 1 << 20, Ready: func() { close(ready) }, Logger: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.access, w.secret = w.control.Credentials()
+	secret, id := serving.NewAccessKey()
+	w.key = secret
+	keys, err := json.Marshal(map[string]any{"service": map[string]any{"required": true}, id: map[string]any{"sha256": serving.DigestOf(secret).String()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.instance = inference.New(inference.Options{
+		Listener: serve, Admin: admin, Python: plainEngine{}, Files: noFiles{}, MaxBody: 1 << 20, RequestTimeout: 500 * time.Millisecond, Logger: log,
+		Source: fixedSource{&reconcile.State{ServiceID: "S", Sections: map[serving.Section]json.RawMessage{
+			serving.SectionEndpoints: json.RawMessage(`{"echo":{"engine_type":"custom","serving_url":"echo"},"slow":{"engine_type":"custom","serving_url":"slow"},"fails":{"engine_type":"custom","serving_url":"fails"}}`),
+			serving.SectionAccess:    keys,
+		}}},
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, part := range []interface{ Run(context.Context) error }{w.control, w.instance} {
+		running.Go(func() {
+			if err := part.Run(ctx); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		cancel()
+		http.DefaultClient.CloseIdleConnections()
+		running.Wait()
+	})
+	<-ready
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if status, _ := w.ask(t, "GET", w.serve+"/readyz", "", nil); status == http.StatusOK {
+			return w
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the instance is never ready")
+		}
+	}
+}
+
+// ask sends a request as it stands and returns status and body.
+func (w *world) ask(t *testing.T, method, url, body string, header map[string]string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return resp.StatusCode, err.Error()
+	}
+	return resp.StatusCode, string(text)
+}
+
+// basic are the credentials of the control plane.
+func (w *world) basic() map[string]string {
+	req := &http.Request{Header: http.Header{}}
+	req.SetBasicAuth(w.access, w.secret)
+	return map[string]string{"Authorization": req.Header.Get("Authorization")}
+}
+
+// alive fails the test when one of the listeners no longer answers as it should.
+func (w *world) alive(t *testing.T) {
+	t.Helper()
+	if status, body := w.ask(t, "POST", w.serve+"/serve/echo", "still here", map[string]string{"Authorization": "Bearer " + w.key}); status != 200 || body != "still here" {
+		t.Errorf("the data plane answers %d %s", status, body)
+	}
+	if status, body := w.ask(t, "GET", w.api+"/server.info", "", w.basic()); status != 200 {
+		t.Errorf("the control plane answers %d %s", status, body)
+	}
+}
+
+// send writes raw bytes to a listener and returns what comes back.
+func send(t *testing.T, base, raw string) string {
+	t.Helper()
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.WriteString(c, raw) // the server may have refused already
+	answer, err := io.ReadAll(c)
+	if err != nil && len(answer) == 0 {
+		return "error: " + err.Error()
+	}
+	return string(answer)
+}
+
+// plainEngine serves endpoints without Python.
+type plainEngine struct{}
+
+func (plainEngine) Run(ctx context.Context, _ engine.Caller) error {
+	<-ctx.Done()
+	return nil
+}
+
+func (plainEngine) Load(_ context.Context, spec engine.Spec) (engine.Model, error) {
+	return plainModel{spec.URL}, nil
+}
+
+type plainModel struct{ url serving.EndpointURL }
+
+func (plainModel) Status() engine.Status       { return engine.Status{State: "ready"} }
+func (plainModel) Close(context.Context) error { return nil }
+func (m plainModel) Infer(ctx context.Context, r *engine.Request) (*engine.Response, error) {
+	switch m.url {
+	case "slow":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case "fails":
+		return nil, fmt.Errorf("the model is broken")
+	}
+	return &engine.Response{Status: 200, ContentType: "application/octet-stream", Body: bytes.Clone(r.Body)}, nil
+}
+
+type fixedSource struct{ state *reconcile.State }
+
+func (f fixedSource) Load(context.Context) (*reconcile.State, error) { return f.state, nil }
+
+type noFiles struct{}
+
+func (noFiles) Fetch(_ context.Context, f reconcile.File) (reconcile.Local, error) {
+	return reconcile.Local{Path: f.URL, Release: func() {}}, nil
+}

@@ -1,0 +1,263 @@
+package serving
+
+import (
+	"cmp"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Access says who may send requests to the endpoints of a service.
+type Access struct {
+	// Required: a request needs one of the keys.
+	Required bool
+	Keys     map[string]AccessKey // by id
+	Unknown  map[string]json.RawMessage
+}
+
+// AccessKey is what is kept of a key: enough to recognise it, not to use it. A
+// key has 256 random bits, so nobody finds it by trying, and a plain SHA-256 of
+// it keeps it as well as the slow hashes that passwords need.
+type AccessKey struct {
+	Digest    KeyDigest
+	Endpoints []string // that it opens, with all below them; none: every endpoint
+	Label     string
+	Created   time.Time
+	Expires   time.Time // zero: never
+	Unknown   map[string]json.RawMessage
+}
+
+// KeyDigest is the SHA-256 of a key.
+type KeyDigest [sha256.Size]byte
+
+// String is the digest as it is stored.
+func (d KeyDigest) String() string { return hex.EncodeToString(d[:]) }
+
+// MaxAccessKey is the length that no key exceeds.
+const MaxAccessKey = 128
+
+// keyPrefix makes a key recognisable to people, and to programs that look for
+// secrets in places where they do not belong.
+const keyPrefix = "csk_"
+
+// accessSettings is the record of the section that is no key.
+const accessSettings = "service"
+
+// NewAccessKey makes a key: the secret, which is shown once, and the id by which
+// it is listed and revoked.
+func NewAccessKey() (secret, id string) {
+	var bits [32]byte
+	_, _ = rand.Read(bits[:]) // never fails, says its documentation
+	var name [5]byte
+	_, _ = rand.Read(name[:])
+	return keyPrefix + base64.RawURLEncoding.EncodeToString(bits[:]), "k" + hex.EncodeToString(name[:])
+}
+
+// DigestOf is the digest of a key as a client sends it.
+func DigestOf(secret string) KeyDigest { return sha256.Sum256([]byte(secret)) }
+
+// Opens tells whether the key may be used for a url: it is one of the key's
+// endpoints, a version of one, or lies below one.
+func (k AccessKey) Opens(url EndpointURL) bool {
+	if len(k.Endpoints) == 0 {
+		return true
+	}
+	for _, e := range k.Endpoints {
+		below, ok := strings.CutPrefix(string(url), e)
+		if ok && e != "" && (below == "" || below[0] == '/') {
+			return true
+		}
+	}
+	return false
+}
+
+// Expired tells whether the key has run out.
+func (k AccessKey) Expired(now time.Time) bool { return !k.Expires.IsZero() && !now.Before(k.Expires) }
+
+// Everywhere tells whether the key opens every endpoint.
+func (k AccessKey) Everywhere() bool { return len(k.Endpoints) == 0 }
+
+// AddKey stores a key under an id that is free.
+func (s *Service) AddKey(id string, k AccessKey) error {
+	if err := k.validate(); err != nil {
+		return err
+	}
+	if _, taken := s.Access.Keys[id]; taken || id == "" || id == accessSettings {
+		return fmt.Errorf("key id %q cannot be used", id)
+	}
+	for i, e := range k.Endpoints {
+		k.Endpoints[i] = string(CleanURL(e))
+	}
+	next := maps.Clone(s.Access.Keys)
+	if next == nil {
+		next = map[string]AccessKey{}
+	}
+	next[id] = k
+	s.Access.Keys = next
+	return nil
+}
+
+// RevokeKey takes a key away, one that cannot be read included.
+func (s *Service) RevokeKey(id string) error {
+	if _, ok := s.Access.Keys[id]; !ok {
+		if id != "" && id != accessSettings && s.forget(SectionAccess, id) {
+			return nil
+		}
+		return fmt.Errorf("key %q: %w", id, ErrNotFound)
+	}
+	next := maps.Clone(s.Access.Keys)
+	delete(next, id)
+	s.Access.Keys = next
+	return nil
+}
+
+// RequireKeys says whether requests need a key from now on.
+func (s *Service) RequireKeys(required bool) {
+	s.Access.Required = required
+	s.forget(SectionAccess, accessSettings)
+}
+
+func (k AccessKey) validate() error {
+	if k.Digest == (KeyDigest{}) {
+		return &FieldError{Field: "sha256", Why: "is missing"}
+	}
+	for _, e := range k.Endpoints {
+		if err := validateURL("endpoint", e); err != nil {
+			return err
+		}
+	}
+	if len(k.Label) > 200 {
+		return &FieldError{Field: "label", Why: "is longer than 200 characters"}
+	}
+	return nil
+}
+
+// decodeAccess reads the section. A key that cannot be read opens nothing.
+func decodeAccess(s *Service, sections map[Section]json.RawMessage) {
+	records := map[string]accessRecord{}
+	decodeSection(s, sections, SectionAccess, records, decodeAccessRecord)
+	s.Access.Keys = map[string]AccessKey{}
+	for id, r := range records {
+		if id == accessSettings {
+			s.Access.Required, s.Access.Unknown = r.required, r.unknown
+			continue
+		}
+		s.Access.Keys[id] = r.key
+	}
+}
+
+// accessInForce is what is configured, closed when nobody can tell whether keys
+// are asked for.
+func (s Service) accessInForce() Access {
+	a := s.Access
+	for _, b := range s.BrokenIn(SectionAccess) {
+		if b.Key == "" || b.Key == accessSettings {
+			a.Required = true
+		}
+	}
+	return a
+}
+
+type accessRecord struct {
+	required bool
+	key      AccessKey
+	unknown  map[string]json.RawMessage
+}
+
+func decodeAccessRecord(id string, f *fields) (accessRecord, error) {
+	if id == accessSettings {
+		r := accessRecord{required: f.boolean("required")}
+		r.unknown = f.rest()
+		return r, f.err
+	}
+	k := AccessKey{Endpoints: f.texts("endpoints"), Label: f.text("label"), Created: f.time("created"), Expires: f.time("expires")}
+	digest, err := hex.DecodeString(f.text("sha256"))
+	if err != nil || len(digest) != len(k.Digest) {
+		f.fail("sha256", nil, "is not the SHA-256 of a key in hex digits")
+	}
+	copy(k.Digest[:], digest)
+	k.Unknown = f.rest()
+	if f.err != nil {
+		return accessRecord{}, f.err
+	}
+	return accessRecord{key: k}, k.validate()
+}
+
+// time reads a moment; the zero time when it is left out.
+func (f *fields) time(name string) time.Time {
+	text := f.text(name)
+	if text == "" {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		f.fail(name, nil, "is not a time as in 2026-01-31T12:00:00Z")
+	}
+	return t
+}
+
+func encodeAccess(into map[string]any, a Access) {
+	if a.Required || len(a.Unknown) > 0 {
+		r := newRecord(a.Unknown)
+		r["required"] = a.Required
+		into[accessSettings] = r
+	}
+	for id, k := range a.Keys {
+		r := newRecord(k.Unknown)
+		r["sha256"] = k.Digest.String()
+		r.text("label", k.Label)
+		if len(k.Endpoints) > 0 {
+			r["endpoints"] = k.Endpoints
+		}
+		for name, t := range map[string]time.Time{"created": k.Created, "expires": k.Expires} {
+			if !t.IsZero() {
+				r[name] = t.UTC().Format(time.RFC3339)
+			}
+		}
+		into[id] = r
+	}
+}
+
+// ParseLife reads how long a key is good for: "90d", "12h", "30m"; "" is for ever.
+func ParseLife(text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	var days int
+	var life time.Duration
+	var err error
+	if number, ok := strings.CutSuffix(text, "d"); ok {
+		_, err = fmt.Sscanf(number+";", "%d;", &days)
+		life = time.Duration(days) * 24 * time.Hour
+	} else {
+		life, err = time.ParseDuration(text)
+	}
+	if err != nil || life <= 0 || days > 100*366 || life > 100*366*24*time.Hour {
+		return 0, &FieldError{Field: "expires", Value: fmt.Sprintf("%q", text), Why: "is not a length of time: give days or hours, as in 90d or 12h"}
+	}
+	return life, nil
+}
+
+// ErrNoKey, ErrUnknownKey, ErrExpiredKey and ErrOtherEndpoint are why a request
+// is not admitted.
+var (
+	ErrNoKey         = errors.New("a key is required")
+	ErrUnknownKey    = errors.New("the key is not known")
+	ErrExpiredKey    = errors.New("the key has expired")
+	ErrOtherEndpoint = errors.New("the key is for other endpoints")
+)
+
+// Sorted lists the ids of the keys, oldest first.
+func (a Access) Sorted() []string {
+	return slices.SortedFunc(maps.Keys(a.Keys), func(x, y string) int {
+		return cmp.Or(a.Keys[x].Created.Compare(a.Keys[y].Created), cmp.Compare(x, y))
+	})
+}

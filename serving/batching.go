@@ -1,0 +1,179 @@
+package serving
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The settings of an endpoint's auxiliary configuration that have requests
+// executed together, in Triton's words.
+const (
+	AuxMaxBatchSize    = "max_batch_size"
+	AuxDynamicBatching = "dynamic_batching"
+	AuxQueueDelay      = "max_queue_delay_microseconds"
+	AuxPreferredSizes  = "preferred_batch_size"
+)
+
+const (
+	mostRows  = 1 << 16
+	mostDelay = 10 * time.Second
+)
+
+// Batching says how requests of an endpoint are executed together. The zero value
+// means one by one.
+type Batching struct {
+	// MaxRows bounds the rows of one execution; 0 means one request at a time.
+	MaxRows int
+	// Delay is how long a request may wait for others although a worker is free.
+	Delay time.Duration
+	// Preferred are the sizes to make when there is a choice, ascending.
+	Preferred []int
+}
+
+// On tells whether requests are executed together at all.
+func (b Batching) On() bool { return b.MaxRows > 1 }
+
+// BatchingOf reads the batching of an endpoint that runs in Python from its
+// auxiliary configuration: a map, or the text of a config.pbtxt. The error is a
+// *FieldError that names the setting. Triton reads its own settings.
+func BatchingOf(engine string, aux any) (Batching, error) {
+	if engine == EngineTriton || aux == nil {
+		return Batching{}, nil
+	}
+	settings, isMap := aux.(map[string]any)
+	if text, isText := aux.(string); isText {
+		var err error
+		if settings, err = parsePbtxt(text); err != nil {
+			if !strings.Contains(text, AuxMaxBatchSize) && !strings.Contains(text, AuxDynamicBatching) {
+				return Batching{}, nil // not meant for us
+			}
+			return Batching{}, &FieldError{Field: "auxiliary_cfg", Why: "cannot be read: " + err.Error()}
+		}
+	} else if !isMap {
+		return Batching{}, nil
+	}
+	b, err := readBatching(settings)
+	if err != nil {
+		return Batching{}, err
+	}
+	if b.On() && engine == EngineCustomAsync {
+		return Batching{}, &FieldError{
+			Field: auxField(AuxMaxBatchSize), Value: strconv.Itoa(b.MaxRows),
+			Why: "is not for custom_async, whose requests run side by side on one event loop already; remove it, or use --engine custom and a process_batch method",
+		}
+	}
+	return b, nil
+}
+
+func auxField(path ...string) string { return "auxiliary_cfg." + strings.Join(path, ".") }
+
+func readBatching(settings map[string]any) (b Batching, err error) {
+	size, sizeSet := settings[AuxMaxBatchSize]
+	if sizeSet {
+		if b.MaxRows, err = wholeNumber(size, 0, mostRows, auxField(AuxMaxBatchSize)); err != nil {
+			return Batching{}, err
+		}
+	}
+	dynamic, set := settings[AuxDynamicBatching]
+	if !set {
+		return b, nil
+	}
+	inner, ok := dynamic.(map[string]any)
+	if !ok {
+		return Batching{}, &FieldError{
+			Field: auxField(AuxDynamicBatching), Value: shownValue(dynamic),
+			Why: "is not a group of settings: give " + AuxDynamicBatching + "." + AuxQueueDelay + "=100, for example",
+		}
+	}
+	if !b.On() && len(inner) > 0 {
+		return Batching{}, &FieldError{Field: auxField(AuxDynamicBatching), Why: "means nothing without " + AuxMaxBatchSize + ": give " + AuxMaxBatchSize + "=32, for example"}
+	}
+	for _, key := range slices.Sorted(maps.Keys(inner)) {
+		field := auxField(AuxDynamicBatching, key)
+		switch key {
+		case AuxQueueDelay:
+			delay, err := wholeNumber(inner[key], 0, int(mostDelay/time.Microsecond), field)
+			if err != nil {
+				return Batching{}, err
+			}
+			b.Delay = time.Duration(delay) * time.Microsecond
+		case AuxPreferredSizes:
+			if b.Preferred, err = sizes(inner[key], b.MaxRows, field); err != nil {
+				return Batching{}, err
+			}
+		default:
+			return Batching{}, &FieldError{Field: field, Why: "is not a setting of the Python engines, which know " + AuxQueueDelay + " and " + AuxPreferredSizes}
+		}
+	}
+	return b, nil
+}
+
+// sizes reads preferred sizes: a list, one number, or a list in a text.
+func sizes(value any, most int, field string) ([]int, error) {
+	list, ok := value.([]any)
+	if text, isText := value.(string); isText {
+		trimmed := strings.Trim(unquoted(text), "[] ")
+		for part := range strings.FieldsFuncSeq(trimmed, func(r rune) bool { return r == ',' || r == ' ' }) {
+			list = append(list, part)
+		}
+	} else if !ok {
+		list = []any{value}
+	}
+	out := make([]int, 0, len(list))
+	for _, item := range list {
+		n, err := wholeNumber(item, 1, most, field)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, n)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
+}
+
+// wholeNumber reads what JSON, a command line or a config.pbtxt make of a number.
+func wholeNumber(value any, least, most int, field string) (int, error) {
+	var n float64
+	var err error
+	switch v := value.(type) {
+	case int:
+		n = float64(v)
+	case int64:
+		n = float64(v)
+	case float64:
+		n = v
+	case json.Number:
+		n, err = v.Float64()
+	case string:
+		n, err = strconv.ParseFloat(strings.TrimSpace(unquoted(v)), 64)
+	default:
+		err = strconv.ErrSyntax
+	}
+	switch {
+	case err != nil || n != math.Trunc(n):
+		return 0, &FieldError{Field: field, Value: shownValue(value), Why: "is not a whole number"}
+	case n < float64(least) || n > float64(most):
+		return 0, &FieldError{Field: field, Value: shownValue(value), Why: fmt.Sprintf("is out of range: give a number from %d to %d", least, most)}
+	}
+	return int(n), nil
+}
+
+// unquoted takes off the quotes that stay in values of --aux-config.
+func unquoted(text string) string { return strings.Trim(text, `"'\`) }
+
+func shownValue(value any) string {
+	text := fmt.Sprint(value)
+	if _, isText := value.(string); isText {
+		text = strconv.Quote(text)
+	}
+	if len(text) > 60 {
+		text = text[:57] + "..."
+	}
+	return text
+}

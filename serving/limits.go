@@ -1,0 +1,150 @@
+package serving
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"time"
+)
+
+// Limits bound what an endpoint takes of time and of the machine. What is 0 or
+// nil is left to the instance.
+type Limits struct {
+	Deadline        float64 // seconds that one request may take
+	MinWorkers      *int    // processes without load; 0: none, the next request starts one
+	MaxWorkers      int     // processes under load
+	MaxQueue        int     // requests that wait for a worker
+	Memory          int64   // bytes that one worker may take before it is killed
+	RecycleRequests int     // a worker is replaced after about so many
+	RecycleMemory   int64   // a worker that takes more bytes is replaced
+	IdleTimeout     float64 // seconds without requests until a worker ends that is above the least
+	Unknown         map[string]json.RawMessage
+}
+
+// Workers is how many processes the endpoint has without and under load, where
+// otherwise is the instance's own number.
+func (l *Limits) Workers(otherwise int) (least, most int) {
+	least, most = max(otherwise, 1), max(otherwise, 1)
+	if l == nil {
+		return least, most
+	}
+	if l.MinWorkers != nil {
+		least = *l.MinWorkers
+		most = max(most, least)
+	}
+	if l.MaxWorkers > 0 {
+		most = l.MaxWorkers
+		least = min(least, most)
+	}
+	return least, most
+}
+
+// Within is the time that one request may take: the shorter of the endpoint's own
+// and the instance's limit, 0 for none.
+func (l *Limits) Within(request time.Duration) time.Duration {
+	if l == nil || l.Deadline <= 0 {
+		return request
+	}
+	own := time.Duration(l.Deadline * float64(time.Second))
+	if request > 0 {
+		return min(own, request)
+	}
+	return own
+}
+
+const (
+	maxLimitWorkers = 1024
+	maxLimitQueue   = 1_000_000
+	maxLimitBytes   = 1 << 50
+	minLimitBytes   = 1 << 20 // less than any Python process takes is a slip of the unit
+)
+
+func (l Limits) validate() error {
+	for _, f := range []struct {
+		name  string
+		value float64
+	}{{"deadline", l.Deadline}, {"idle_timeout", l.IdleTimeout}} {
+		if math.IsNaN(f.value) || f.value < 0 || f.value > maxTimeout {
+			return &FieldError{Field: f.name, Value: fmt.Sprint(f.value), Why: fmt.Sprintf("is not a number of seconds: give a number above 0, at most %d", maxTimeout)}
+		}
+	}
+	whole := func(name string, value, most int) error {
+		if value < 0 || value > most {
+			return &FieldError{Field: name, Value: fmt.Sprint(value), Why: fmt.Sprintf("is not usable: give 1 to %d", most)}
+		}
+		return nil
+	}
+	if err := whole("max_workers", l.MaxWorkers, maxLimitWorkers); err != nil {
+		return err
+	}
+	if err := whole("max_queue", l.MaxQueue, maxLimitQueue); err != nil {
+		return err
+	}
+	if err := whole("recycle_requests", l.RecycleRequests, math.MaxInt32); err != nil {
+		return err
+	}
+	if n := l.MinWorkers; n != nil {
+		if *n < 0 || *n > maxLimitWorkers {
+			return &FieldError{Field: "min_workers", Value: fmt.Sprint(*n), Why: fmt.Sprintf("is not usable: give 0 to %d", maxLimitWorkers)}
+		}
+		if l.MaxWorkers > 0 && *n > l.MaxWorkers {
+			return &FieldError{Field: "min_workers", Value: fmt.Sprint(*n), Why: fmt.Sprintf("is more than max_workers, %d", l.MaxWorkers)}
+		}
+	}
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{{"memory_limit", l.Memory}, {"recycle_memory", l.RecycleMemory}} {
+		if f.value != 0 && (f.value < minLimitBytes || f.value > maxLimitBytes) {
+			return &FieldError{Field: f.name, Value: fmt.Sprint(f.value), Why: "is not a number of bytes that a worker could do with: give 1 MiB or more"}
+		}
+	}
+	return nil
+}
+
+func decodeLimits(f *fields) Limits {
+	l := Limits{
+		Deadline: f.numberOr("deadline", 0), MaxWorkers: f.whole("max_workers"), MaxQueue: f.whole("max_queue"),
+		Memory: f.size("memory_limit"), RecycleRequests: f.whole("recycle_requests"),
+		RecycleMemory: f.size("recycle_memory"), IdleTimeout: f.numberOr("idle_timeout", 0),
+	}
+	if n := f.optionalNumber("min_workers"); n != nil {
+		least := int(min(max(*n, -1), maxLimitWorkers+1)) // what is outside is refused by validate
+		l.MinWorkers = &least
+		if *n != math.Trunc(*n) {
+			f.fail("min_workers", nil, "is not a whole number")
+		}
+	}
+	l.Unknown = f.rest()
+	return l
+}
+
+// size reads a number of bytes.
+func (f *fields) size(name string) int64 {
+	n := f.numberOr(name, 0)
+	if n != math.Trunc(n) || math.Abs(n) > maxLimitBytes {
+		f.fail(name, nil, "is not a number of bytes")
+		return 0
+	}
+	return int64(n)
+}
+
+func encodeLimits(l Limits) record {
+	r := newRecord(l.Unknown)
+	put := func(name string, set bool, value any) {
+		if set {
+			r[name] = value
+		}
+	}
+	put("deadline", l.Deadline > 0, l.Deadline)
+	put("max_workers", l.MaxWorkers > 0, l.MaxWorkers)
+	put("max_queue", l.MaxQueue > 0, l.MaxQueue)
+	put("memory_limit", l.Memory > 0, l.Memory)
+	put("recycle_requests", l.RecycleRequests > 0, l.RecycleRequests)
+	put("recycle_memory", l.RecycleMemory > 0, l.RecycleMemory)
+	put("idle_timeout", l.IdleTimeout > 0, l.IdleTimeout)
+	if l.MinWorkers != nil {
+		r["min_workers"] = *l.MinWorkers
+	}
+	return r
+}

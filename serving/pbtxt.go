@@ -1,0 +1,181 @@
+package serving
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"strings"
+)
+
+var errOpenQuote = errors.New("a quote is not closed")
+
+// deepestPbtxt bounds the groups inside of groups.
+const deepestPbtxt = 32
+
+// parsePbtxt reads the text form of protocol buffers as far as configurations of
+// models use it: `name: value`, `name { ... }`, `name [ ... ]`, comments behind #.
+// Values stay texts, except groups (maps) and lists. "=" does as ":", and dots in
+// names nest, so that settings in the syntax of clearml.conf are read as well. A
+// name that comes twice makes a list of both, as repeated fields do.
+func parsePbtxt(text string) (map[string]any, error) {
+	p := &pbtxt{rest: text}
+	p.next()
+	settings, err := p.fields("", 0)
+	if err != nil {
+		line := 1 + strings.Count(text[:len(text)-len(p.rest)], "\n")
+		return nil, fmt.Errorf("line %d: %w", line, err)
+	}
+	return settings, nil
+}
+
+// pbtxt is a text being read; token is the piece in front of rest, "" at the end.
+type pbtxt struct {
+	rest   string
+	token  string
+	quoted bool
+	broken bool // a quote that is not closed
+}
+
+const pbtxtMarks = "{}[]:=,;<>"
+
+func (p *pbtxt) next() {
+	p.token, p.quoted = "", false
+	for p.rest != "" {
+		p.rest = strings.TrimLeft(p.rest, " \t\r\n")
+		if !strings.HasPrefix(p.rest, "#") {
+			break
+		}
+		_, p.rest, _ = strings.Cut(p.rest, "\n")
+	}
+	if p.rest == "" {
+		return
+	}
+	if quote := p.rest[:1]; quote == `"` || quote == "'" {
+		end := strings.Index(p.rest[1:], quote)
+		if end < 0 {
+			p.broken, p.rest = true, ""
+			return
+		}
+		p.token, p.rest, p.quoted = p.rest[1:end+1], p.rest[end+2:], true
+		return
+	}
+	end := strings.IndexAny(p.rest, pbtxtMarks+" \t\r\n#\"'")
+	switch {
+	case end < 0:
+		end = len(p.rest)
+	case end == 0:
+		end = 1
+	}
+	p.token, p.rest = p.rest[:end], p.rest[end:]
+}
+
+func (p *pbtxt) is(marks string) bool {
+	return !p.quoted && len(p.token) == 1 && strings.Contains(marks, p.token)
+}
+
+func (p *pbtxt) over() bool { return p.token == "" && !p.quoted }
+
+// fields reads until the mark that closes, which is taken too.
+func (p *pbtxt) fields(closing string, depth int) (map[string]any, error) {
+	out := map[string]any{}
+	for {
+		for p.is(",;") {
+			p.next()
+		}
+		switch {
+		case p.broken:
+			return nil, errOpenQuote
+		case p.over() && closing == "":
+			return out, nil
+		case p.over():
+			return nil, fmt.Errorf("%q is missing", closing)
+		case closing != "" && p.is(closing):
+			p.next()
+			return out, nil
+		case p.is(pbtxtMarks):
+			return nil, fmt.Errorf("%q stands where a name should", p.token)
+		}
+		name := p.token
+		p.next()
+		if p.is(":=") {
+			p.next()
+		}
+		value, err := p.value(depth)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		putNested(out, name, value)
+	}
+}
+
+func (p *pbtxt) value(depth int) (any, error) {
+	switch {
+	case depth >= deepestPbtxt:
+		return nil, fmt.Errorf("nested deeper than %d levels", deepestPbtxt)
+	case p.is("{"):
+		p.next()
+		return p.fields("}", depth+1)
+	case p.is("<"):
+		p.next()
+		return p.fields(">", depth+1)
+	case p.is("["):
+		p.next()
+		list := []any{}
+		for !p.is("]") {
+			if p.is(",") {
+				p.next()
+				continue
+			}
+			item, err := p.value(depth + 1)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, item)
+		}
+		p.next()
+		return list, nil
+	case p.broken:
+		return nil, errOpenQuote
+	case p.over(), p.is(pbtxtMarks):
+		return nil, errors.New("a value is missing")
+	}
+	text := p.token
+	p.next()
+	return text, nil
+}
+
+// putNested sets a value by a name whose dots nest.
+func putNested(in map[string]any, name string, value any) {
+	for {
+		first, rest, nested := strings.Cut(name, ".")
+		if !nested {
+			break
+		}
+		inner, ok := in[first].(map[string]any)
+		if !ok {
+			inner = map[string]any{}
+			in[first] = inner
+		}
+		in, name = inner, rest
+	}
+	before, twice := in[name]
+	if !twice {
+		in[name] = value
+		return
+	}
+	group, isMap := before.(map[string]any)
+	if more, ok := value.(map[string]any); ok && isMap { // settings in two pieces
+		maps.Copy(group, more)
+		return
+	}
+	list, isList := before.([]any)
+	if !isList {
+		list = []any{before}
+	}
+	if items, ok := value.([]any); ok {
+		list = append(list, items...)
+	} else {
+		list = append(list, value)
+	}
+	in[name] = list
+}

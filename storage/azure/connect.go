@@ -1,0 +1,89 @@
+package azure
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
+
+	"clearmlserving/storage"
+)
+
+func newTransport() *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   15 * time.Second,
+		ResponseHeaderTimeout: time.Minute,
+		DisableCompression:    true, // stored bytes are wanted, not what they decode to
+	}
+}
+
+// How often Azure's client tries again by itself: a block of an upload lies in
+// memory and can be sent again, everything else the caller repeats.
+const (
+	retries   = 4
+	noRetries = -1
+)
+
+func (a *Adapter) clientOptions(tries int32) *blob.ClientOptions {
+	return &blob.ClientOptions{ClientOptions: policy.ClientOptions{
+		Transport: &http.Client{Transport: a.o.Transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		Retry:     policy.RetryOptions{MaxRetries: tries},
+		Telemetry: policy.TelemetryOptions{ApplicationID: "clearml-serving"},
+	}}
+}
+
+// blob is the way to the file of a URL.
+func (a *Adapter) blob(op, rawURL string) (place, *blob.Client, error) {
+	p, err := a.find(op, rawURL)
+	if err != nil {
+		return p, nil, err
+	}
+	client, err := connect(a, p, blob.NewClientWithSharedKeyCredential, blob.NewClient, a.clientOptions(noRetries), p.name)
+	if err != nil {
+		return p, nil, &storage.Error{Op: op, URL: rawURL, Err: err}
+	}
+	return p, client, nil
+}
+
+// address is where the API finds the container, or a file of it.
+func (p place) address(name string) string {
+	root := "https://" + p.host
+	if p.account.Endpoint != "" {
+		root = strings.TrimRight(p.account.Endpoint, "/")
+	}
+	root += "/" + url.PathEscape(p.container)
+	if name != "" {
+		root += "/" + strings.ReplaceAll(url.PathEscape(name), "%2F", "/")
+	}
+	return root
+}
+
+// connect makes a client of either kind with the credentials that the account has.
+// The clients of the library are cheap: what costs lies in the transport.
+func connect[C, O any](a *Adapter, p place,
+	byKey func(string, *blob.SharedKeyCredential, O) (C, error), byToken func(string, azcore.TokenCredential, O) (C, error), options O, name string,
+) (C, error) {
+	var none C
+	if p.account.Key == "" && p.account.Machine {
+		return byToken(p.address(name), a.machine(p.account.Identity), options)
+	}
+	if p.account.Key == "" {
+		return none, fmt.Errorf("%w: the account %q of %s has no key: set account_key", storage.ErrDenied, p.account.Name, p.account.From)
+	}
+	key, err := blob.NewSharedKeyCredential(p.account.Name, p.account.Key)
+	if err != nil {
+		return none, fmt.Errorf("%w: the key of the account %q (%s) is not what Azure's keys look like: %w", storage.ErrDenied, p.account.Name, p.account.From, errors.Unwrap(err))
+	}
+	return byKey(p.address(name), key, options)
+}

@@ -1,0 +1,290 @@
+// Package gs reaches files in Google Cloud Storage as gs://bucket/name, through its
+// JSON API. It owns the connections, the tokens, and the choice of the access that
+// fits a URL. It makes one attempt at a time, and reads neither configuration nor
+// environment, except through Google's search for default credentials where an
+// access names none.
+//
+// The API is spoken directly: Google's own client brings some forty packages, gRPC
+// among them, for the five calls that are needed here. Names stand in the URLs as
+// they are, without any quoting, as ClearML writes them.
+package gs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/oauth2"
+
+	"clearmlserving/storage"
+)
+
+// Options of an Adapter.
+type Options struct {
+	// Default is the access where no bucket fits.
+	Default Access
+	// Buckets have an access of their own. The longest place that a URL begins
+	// with wins.
+	Buckets []Bucket
+	// Endpoint replaces Google's servers, as http://host:port for an emulator, which
+	// is asked without credentials. "": Google.
+	Endpoint string
+	// Transport makes the connections. Default: as net/http's, with limits.
+	Transport http.RoundTripper
+}
+
+// Bucket is the access to one bucket or to a folder of it.
+type Bucket struct {
+	Name, Folder string
+	Access
+}
+
+// Access says with which rights a bucket is reached.
+type Access struct {
+	// Credentials is the path of a file of Google credentials, or its content. "":
+	// the default credentials of this machine.
+	Credentials string
+	// From says where that was configured, for messages.
+	From string
+}
+
+// Adapter reaches files in Google Cloud Storage.
+type Adapter struct {
+	o     Options
+	base  string
+	owned *http.Transport // nil when the transport is the caller's
+
+	mu     sync.Mutex // guards tokens
+	tokens map[string]oauth2.TokenSource
+}
+
+var _ storage.Lister = (*Adapter)(nil)
+
+// New prepares an Adapter; it connects to nothing.
+func New(o Options) *Adapter {
+	a := &Adapter{o: o, base: "https://storage.googleapis.com", tokens: map[string]oauth2.TokenSource{}}
+	if o.Endpoint != "" {
+		a.base = strings.TrimRight(o.Endpoint, "/")
+		if !strings.Contains(a.base, "://") {
+			a.base = "http://" + a.base
+		}
+	}
+	if o.Transport == nil {
+		a.owned = newTransport()
+		a.o.Transport = a.owned
+	}
+	return a
+}
+
+// Close drops idle connections. The Adapter can still be used.
+func (a *Adapter) Close() {
+	if a.owned != nil {
+		a.owned.CloseIdleConnections()
+	}
+}
+
+// place is what a URL means.
+type place struct {
+	url, bucket, name string
+	access            Access
+}
+
+// errNoBucket refuses a URL without a bucket or a name.
+var errNoBucket = errors.New("an address in Google Storage is gs://bucket/name")
+
+// find reads a URL. Of one that is listed, the name may be empty.
+func (a *Adapter) find(op, rawURL string) (place, error) {
+	const scheme = "gs://"
+	fail := func() (place, error) { return place{}, &storage.Error{Op: op, URL: rawURL, Err: errNoBucket} }
+	if len(rawURL) < len(scheme) || !strings.EqualFold(rawURL[:len(scheme)], scheme) {
+		return fail()
+	}
+	rest := rawURL[len(scheme):]
+	p := place{url: rawURL, access: a.o.Default}
+	p.bucket, p.name, _ = strings.Cut(rest, "/")
+	if p.bucket == "" || (p.name == "" && op != "list") {
+		return fail()
+	}
+	longest := -1
+	for _, b := range a.o.Buckets {
+		prefix := strings.ToLower(strings.Trim(b.Name+"/"+strings.Trim(b.Folder, "/"), "/"))
+		if after, ok := strings.CutPrefix(strings.ToLower(rest), prefix); ok && len(prefix) > longest && (after == "" || after[0] == '/') {
+			p.access, longest = b.Access, len(prefix)
+		}
+	}
+	return p, nil
+}
+
+// object is the address of a file in the API.
+func (a *Adapter) object(p place) string {
+	return a.base + "/storage/v1/b/" + url.PathEscape(p.bucket) + "/o/" + url.PathEscape(p.name)
+}
+
+// fields are what the API tells about a file.
+type fields struct {
+	Name       string    `json:"name"`
+	Size       string    `json:"size"`
+	Generation string    `json:"generation"`
+	Updated    time.Time `json:"updated"`
+	CRC32C     string    `json:"crc32c"`
+}
+
+// Stat tells about a file.
+func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error) {
+	p, err := a.find("stat", rawURL)
+	if err != nil {
+		return storage.Object{}, err
+	}
+	var f fields
+	if err := a.call(ctx, "stat", p, http.MethodGet, a.object(p)+"?fields=name,size,generation,updated", &f); err != nil {
+		return storage.Object{}, err
+	}
+	size, err := strconv.ParseInt(f.Size, 10, 64)
+	if err != nil {
+		return storage.Object{}, &storage.Error{Op: "stat", URL: rawURL, Err: fmt.Errorf("the server tells the size %q", f.Size)}
+	}
+	// Parts of one generation belong together, so that it is the validator. The time
+	// also changes with a file's description, and answers to reading do not tell it.
+	return storage.Object{Size: size, ETag: tag(f.Generation), Ranges: true}, nil
+}
+
+func tag(generation string) string {
+	if generation == "" {
+		return ""
+	}
+	return `"` + generation + `"`
+}
+
+// Open reads a part of a file.
+func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (io.ReadCloser, storage.Object, error) {
+	p, err := a.find("open", rawURL)
+	if err != nil {
+		return nil, storage.Object{}, err
+	}
+	target := a.object(p) + "?alt=media"
+	if part.Of.ETag != "" {
+		target += "&ifGenerationMatch=" + url.QueryEscape(strings.Trim(part.Of.ETag, `"`))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, storage.Object{}, &storage.Error{Op: "open", URL: rawURL, Err: err}
+	}
+	if !part.Whole() {
+		last := ""
+		if part.Length > 0 {
+			last = strconv.FormatInt(part.Offset+part.Length-1, 10)
+		}
+		req.Header.Set("Range", "bytes="+strconv.FormatInt(part.Offset, 10)+"-"+last)
+	}
+	// A file that was stored compressed would be sent decompressed without it.
+	req.Header.Set("Accept-Encoding", "gzip")
+	resp, err := a.send(ctx, "open", p, req)
+	if err != nil {
+		return nil, storage.Object{}, err
+	}
+	now, length, err := judge(resp, part)
+	if err != nil {
+		drop(resp)
+		return nil, now, &storage.Error{Op: "open", URL: rawURL, Err: err}
+	}
+	return storage.Body(ctx, rawURL, resp.Body, length), now, nil
+}
+
+// judge tells whether an answer is the part that was asked for, and its length.
+func judge(resp *http.Response, part storage.Part) (storage.Object, int64, error) {
+	now := storage.Object{Size: resp.ContentLength, ETag: tag(resp.Header.Get("X-Goog-Generation")), Ranges: true}
+	if now.ETag == "" {
+		now.ETag = part.Of.ETag // the condition of the request has held
+	}
+	if resp.StatusCode != http.StatusPartialContent {
+		switch {
+		case part.Of.Validated() && !part.Of.Same(now):
+			return now, 0, storage.ErrChanged
+		case !part.Whole():
+			return now, 0, storage.ErrNoRanges
+		}
+		return now, now.Size, nil
+	}
+	from, to, total, ok := storage.ContentRange(resp.Header.Get("Content-Range"))
+	if !ok {
+		return now, 0, fmt.Errorf("the server answers with the range %q: %w", resp.Header.Get("Content-Range"), storage.ErrNoRanges)
+	}
+	now.Size = total
+	length, err := storage.CheckPart(part, now, from, to)
+	return now, length, err
+}
+
+// Delete removes a file.
+func (a *Adapter) Delete(ctx context.Context, rawURL string) error {
+	p, err := a.find("delete", rawURL)
+	if err != nil {
+		return err
+	}
+	return a.call(ctx, "delete", p, http.MethodDelete, a.object(p), nil)
+}
+
+// List gives the URLs of all files whose URL begins with prefix.
+func (a *Adapter) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		p, err := a.find("list", prefix)
+		if err != nil {
+			yield("", err)
+			return
+		}
+		stem := prefix[:len(prefix)-len(p.name)]
+		query := url.Values{"prefix": {p.name}, "fields": {"items(name),nextPageToken"}}
+		for {
+			var page struct {
+				Items         []fields `json:"items"`
+				NextPageToken string   `json:"nextPageToken"`
+			}
+			target := a.base + "/storage/v1/b/" + url.PathEscape(p.bucket) + "/o?" + query.Encode()
+			if err := a.call(ctx, "list", p, http.MethodGet, target, &page); err != nil {
+				yield("", err)
+				return
+			}
+			for _, item := range page.Items {
+				if !yield(stem+item.Name, nil) {
+					return
+				}
+			}
+			if page.NextPageToken == "" {
+				return
+			}
+			query.Set("pageToken", page.NextPageToken)
+		}
+	}
+}
+
+// call makes a request without a body and reads its answer into a value, nil for
+// none.
+func (a *Adapter) call(ctx context.Context, op string, p place, method, target string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, method, target, nil)
+	if err != nil {
+		return &storage.Error{Op: op, URL: p.url, Err: err}
+	}
+	resp, err := a.send(ctx, op, p, req)
+	if err != nil {
+		return err
+	}
+	defer drop(resp)
+	if into == nil {
+		return nil
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(into); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return &storage.Error{Op: op, URL: p.url, Transient: true, Err: fmt.Errorf("the answer can't be read: %w", err)}
+	}
+	return nil
+}

@@ -1,0 +1,231 @@
+package gs
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"clearmlserving/storage"
+)
+
+const (
+	// atOnce is the size up to which a file goes in one request.
+	atOnce = 8 << 20
+	// pieceSize is what a longer one is cut into: a multiple of 256 KiB, by the
+	// protocol. One piece is held in memory, so that it can be sent again.
+	pieceSize = 16 << 20
+	// goodbye is how long the end of an upload that failed may take.
+	goodbye = 10 * time.Second
+)
+
+// Put stores a file: a short one in one request, else piece by piece. Nothing is
+// seen of it before its end. What Google then says to have is compared.
+func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) error {
+	p, err := a.find("put", rawURL)
+	if err != nil {
+		return err
+	}
+	fail := func(err error) error { return &storage.Error{Op: "put", URL: rawURL, Err: err} }
+	source, err := storage.NewSource(r, size, atOnce, progress)
+	if err != nil {
+		return fail(err)
+	}
+	u := &upload{adapter: a, place: p, size: source.Size(), sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
+	from := io.TeeReader(source, u.sum)
+	if u.size >= 0 && u.size <= atOnce {
+		err = u.whole(ctx, from)
+	} else {
+		err = u.inPieces(ctx, from)
+	}
+	if sourceErr := source.Stop(); sourceErr != nil { // the source failed, not the place
+		return fail(sourceErr)
+	}
+	return err
+}
+
+// upload is one file under way.
+type upload struct {
+	adapter *Adapter
+	place   place
+	size    int64 // -1: not known before its end
+	sum     hash.Hash32
+}
+
+func (u *upload) start(kind string) string {
+	query := url.Values{"uploadType": {kind}, "name": {u.place.name}}
+	return u.adapter.base + "/upload/storage/v1/b/" + url.PathEscape(u.place.bucket) + "/o?" + query.Encode()
+}
+
+func (u *upload) whole(ctx context.Context, r io.Reader) error {
+	// Read before it is sent: what the server gets is whole.
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	resp, err := u.request(ctx, http.MethodPost, u.start("media"), content, map[string]string{"Content-Type": "application/octet-stream"})
+	if err != nil {
+		return err
+	}
+	defer drop(resp)
+	return u.compare(resp)
+}
+
+// inPieces is the resumable upload of the API.
+func (u *upload) inPieces(ctx context.Context, r io.Reader) error {
+	resp, err := u.request(ctx, http.MethodPost, u.start("resumable"), []byte("{}"), map[string]string{
+		"Content-Type": "application/json", "X-Upload-Content-Type": "application/octet-stream",
+	})
+	if err != nil {
+		return err
+	}
+	session := resp.Header.Get("Location")
+	drop(resp)
+	if session == "" {
+		return &storage.Error{Op: "put", URL: u.place.url, Err: errors.New("the server gives no address to upload to")}
+	}
+	if err := u.pieces(ctx, session, r); err != nil {
+		u.abandon(ctx, session)
+		return err
+	}
+	return nil
+}
+
+// pieces reads and sends one piece after the other. Whether one is the last is known
+// only after a look behind it.
+func (u *upload) pieces(ctx context.Context, session string, r io.Reader) error {
+	piece, next := make([]byte, 0, pieceSize), make([]byte, 0, pieceSize)
+	var err error
+	if piece, err = fill(piece, r); err != nil {
+		return err
+	}
+	for at := int64(0); ; {
+		if next, err = fill(next, r); err != nil {
+			return err
+		}
+		last := len(next) == 0
+		if err := u.send(ctx, session, piece, at, last); err != nil {
+			return err
+		}
+		if last {
+			return nil
+		}
+		at += int64(len(piece))
+		piece, next = next, piece
+	}
+}
+
+func fill(piece []byte, r io.Reader) ([]byte, error) {
+	piece = piece[:cap(piece)]
+	n, err := io.ReadFull(r, piece)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return piece[:n], err
+}
+
+// send brings one piece there. After a fault the server is asked how much it has.
+func (u *upload) send(ctx context.Context, session string, piece []byte, at int64, last bool) error {
+	end, total := at+int64(len(piece)), "*"
+	if last {
+		total = strconv.FormatInt(end, 10)
+	}
+	return storage.Backoff{}.Do(ctx, func() error {
+		have := at
+		for {
+			content := piece[have-at:]
+			field := fmt.Sprintf("bytes %d-%d/%s", have, end-1, total)
+			resp, err := u.request(ctx, http.MethodPut, session, content, map[string]string{"Content-Range": field})
+			if err != nil {
+				if storage.IsTransient(err) {
+					have = u.have(ctx, session, at, end)
+					if have == end && !last {
+						return nil
+					}
+				}
+				return err
+			}
+			if resp.StatusCode != http.StatusPermanentRedirect {
+				defer drop(resp)
+				return u.compare(resp)
+			}
+			got := received(resp)
+			drop(resp)
+			switch {
+			case got >= end && !last:
+				return nil
+			case got <= have || got > end || last && got == end:
+				return &storage.Error{Op: "put", URL: u.place.url, Transient: true, Err: fmt.Errorf("the server has %d bytes after %d were sent", got, end)}
+			}
+			have = got
+		}
+	})
+}
+
+// have asks how much of an upload has arrived; what can't be true counts as nothing
+// of the piece.
+func (u *upload) have(ctx context.Context, session string, at, end int64) int64 {
+	resp, err := u.request(ctx, http.MethodPut, session, nil, map[string]string{"Content-Range": "bytes */*"})
+	if err != nil {
+		return at
+	}
+	defer drop(resp)
+	if got := received(resp); resp.StatusCode == http.StatusPermanentRedirect && got >= at && got <= end {
+		return got
+	}
+	return at
+}
+
+// received reads how much the server has: "bytes=0-41" is 42.
+func received(resp *http.Response) int64 {
+	_, last, found := strings.Cut(resp.Header.Get("Range"), "-")
+	n, err := strconv.ParseInt(last, 10, 64)
+	if !found || err != nil {
+		return 0
+	}
+	return n + 1
+}
+
+// abandon lets the server forget an upload, also when the caller's time is over.
+func (u *upload) abandon(ctx context.Context, session string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
+	defer cancel()
+	if resp, err := u.request(ctx, http.MethodDelete, session, nil, nil); err == nil {
+		drop(resp)
+	} // else the server forgets it after a week by itself
+}
+
+func (u *upload) request(ctx context.Context, method, target string, content []byte, header map[string]string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(content))
+	if err != nil {
+		return nil, &storage.Error{Op: "put", URL: u.place.url, Err: err}
+	}
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
+	return u.adapter.send(ctx, "put", u.place, req)
+}
+
+// compare looks whether what is stored is what was sent.
+func (u *upload) compare(resp *http.Response) error {
+	var stored fields
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&stored); err != nil || stored.CRC32C == "" {
+		return nil //nolint:nilerr // the file is stored; there is only nothing to compare with
+	}
+	want := base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, u.sum.Sum32()))
+	if stored.CRC32C != want {
+		return &storage.Error{Op: "put", URL: u.place.url, Transient: true, Err: fmt.Errorf("it arrived damaged: its CRC32C there is %s, here %s", stored.CRC32C, want)}
+	}
+	return nil
+}

@@ -1,0 +1,71 @@
+package storage
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Unanswered is a request that got no answer, as an *Error, or the end of ctx when
+// that is why. Almost all of these heal: a server that starts, a name that is not
+// announced yet, a cable. A certificate that is not trusted does not.
+func Unanswered(ctx context.Context, op, url string, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var (
+		certificate *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+		hostname    x509.HostnameError
+		record      tls.RecordHeaderError
+	)
+	if errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &hostname) {
+		return &Error{Op: op, URL: url, Err: fmt.Errorf("the server's certificate is not trusted: %w", err)}
+	}
+	if errors.As(err, &record) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
+		return &Error{Op: op, URL: url, Err: errors.New("the server does not speak https there")}
+	}
+	return &Error{Op: op, URL: url, Transient: true, Err: fmt.Errorf("the server can't be reached: %w", err)}
+}
+
+// HealingStatus tells whether an HTTP status says that the same request may
+// succeed later.
+func HealingStatus(status int) bool {
+	return status >= 500 && status != http.StatusNotImplemented ||
+		status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status == http.StatusTooEarly
+}
+
+// RetryAfter reads the header field of that name, seconds or a date; 0 for
+// everything else.
+func RetryAfter(field string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseInt(field, 10, 32); err == nil {
+		return max(0, time.Duration(seconds)*time.Second)
+	}
+	if at, err := http.ParseTime(field); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+// ContentRange reads "bytes first-last/total"; to is one past last.
+func ContentRange(field string) (from, to, total int64, ok bool) {
+	field, ok = strings.CutPrefix(strings.TrimSpace(field), "bytes ")
+	if !ok {
+		return 0, 0, 0, false
+	}
+	span, size, _ := strings.Cut(field, "/")
+	first, last, _ := strings.Cut(span, "-")
+	from, err1 := strconv.ParseInt(first, 10, 64)
+	to, err2 := strconv.ParseInt(last, 10, 64)
+	total, err3 := strconv.ParseInt(size, 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil || from < 0 || to < from || to >= total {
+		return 0, 0, 0, false
+	}
+	return from, to + 1, total, true
+}

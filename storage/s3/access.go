@@ -1,0 +1,81 @@
+package s3
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// place is what a URL means.
+type place struct{ host, bucket, key string }
+
+// choose finds the access to a URL, and reads the URL by it: a host is known by its
+// port, or because a bucket is configured with it.
+func (o Options) choose(rawURL string) (place, Access, error) {
+	rest, ok := cutScheme(rawURL)
+	if !ok {
+		return place{}, Access{}, errNoBucket
+	}
+	access, host, longest := o.Default, "", -1
+	for _, b := range o.Buckets {
+		prefix := b.place()
+		if len(prefix) > longest && prefix != "" && within(strings.ToLower(rest), prefix) {
+			access, host, longest = b.Access, b.Host, len(prefix)
+		}
+	}
+	first, behind, _ := strings.Cut(rest, "/")
+	p := place{bucket: first, key: behind}
+	if host != "" || hasPort(first) {
+		p.host = first
+		p.bucket, p.key, _ = strings.Cut(behind, "/")
+	}
+	if p.bucket == "" {
+		return place{}, Access{}, errNoBucket
+	}
+	return p, access, nil
+}
+
+// place is what URLs of the bucket begin with, after the scheme, in lower case.
+func (b Bucket) place() string {
+	name := strings.Trim(strings.ToLower(b.Name), "/")
+	host := strings.ToLower(b.Host)
+	if host == "" || name == "" {
+		return host + name
+	}
+	return host + "/" + name
+}
+
+// within tells whether a text is the prefix or goes on with a slash: the access to
+// the bucket "data" is not the one to "data-of-others".
+func within(text, prefix string) bool {
+	rest, ok := strings.CutPrefix(text, prefix)
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+func cutScheme(rawURL string) (string, bool) {
+	const scheme = "s3://"
+	if len(rawURL) < len(scheme) || !strings.EqualFold(rawURL[:len(scheme)], scheme) {
+		return "", false
+	}
+	return rawURL[len(scheme):], true
+}
+
+func hasPort(host string) bool {
+	at := strings.LastIndexByte(host, ':')
+	return at > 0 && at < len(host)-1 && strings.Trim(host[at+1:], "0123456789") == ""
+}
+
+// endpoint is the server to ask, and whether by https.
+func (o Options) endpoint(p place, access Access) (host string, secure bool, err error) {
+	switch {
+	case p.host != "":
+		return p.host, !access.Plain, nil
+	case o.Endpoint != "":
+		u, err := url.Parse(o.Endpoint)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			return "", false, fmt.Errorf("the S3 endpoint %q is no http or https address", o.Endpoint)
+		}
+		return u.Host, u.Scheme == "https", nil
+	}
+	return "s3.amazonaws.com", !access.Plain, nil
+}

@@ -1,0 +1,149 @@
+package s3
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"clearmlserving/storage"
+)
+
+// connection is what reaches one server with one access.
+type connection struct {
+	read  minio.Core // makes one attempt
+	write *minio.Client
+	// transport is nil when it is the caller's.
+	transport *http.Transport
+}
+
+// clientKey tells connections apart.
+type clientKey struct {
+	endpoint                            string
+	secure, chain, insecure             bool
+	key, secret, token, profile, region string
+	caFile                              string
+}
+
+// target is one file with the way to it.
+type target struct {
+	*connection
+	place
+	url    string
+	access Access
+}
+
+// find is the way to the file of a URL. Of a URL that is listed, the key may be
+// empty.
+func (a *Adapter) find(op, url string) (target, error) {
+	fail := func(err error) (target, error) { return target{}, &storage.Error{Op: op, URL: url, Err: err} }
+	p, access, err := a.o.choose(url)
+	if err == nil && p.key == "" && op != "list" {
+		err = errNoBucket
+	}
+	if err != nil {
+		return fail(err)
+	}
+	c, err := a.connect(p, access)
+	if err != nil {
+		return fail(err)
+	}
+	return target{connection: c, place: p, url: url, access: access}, nil
+}
+
+func (a *Adapter) connect(p place, access Access) (*connection, error) {
+	host, secure, err := a.o.endpoint(p, access)
+	if err != nil {
+		return nil, err
+	}
+	id := clientKey{
+		endpoint: host, secure: secure, chain: access.Chain, insecure: access.Insecure, caFile: access.CAFile,
+		key: access.Key, secret: access.Secret, token: access.Token, profile: access.Profile, region: access.Region,
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c := a.clients[id]; c != nil {
+		return c, nil
+	}
+	c := &connection{}
+	transport := a.o.Transport
+	if transport == nil {
+		if c.transport, err = newTransport(access); err != nil {
+			return nil, err
+		}
+		transport = c.transport
+	}
+	creds, err := access.credentials(transport)
+	if err != nil {
+		return nil, err
+	}
+	o := minio.Options{Creds: creds, Secure: secure, Region: access.Region, Transport: transport, MaxRetries: 1}
+	if p.host != "" || a.o.Endpoint != "" {
+		o.BucketLookup = minio.BucketLookupPath
+		if o.Region == "" {
+			o.Region = "us-east-1" // what servers that know no regions call theirs
+		}
+	}
+	reader, err := minio.New(host, &o)
+	if err != nil {
+		return nil, err
+	}
+	// A piece of an upload lies in memory, so it can be sent again; a whole upload can't.
+	o.MaxRetries = 5
+	if c.write, err = minio.New(host, &o); err != nil {
+		return nil, err
+	}
+	c.read = minio.Core{Client: reader}
+	a.clients[id] = c
+	return c, nil
+}
+
+// errNoKey says that nothing was configured for a bucket.
+var errNoKey = errors.New("no key and secret for it are configured: set sdk.aws.s3.key and secret, or an entry in sdk.aws.s3.credentials, in clearml.conf, or the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use_credentials_chain: true for those of the machine")
+
+func (access Access) credentials(transport http.RoundTripper) (*credentials.Credentials, error) {
+	switch {
+	case access.Key != "" && access.Secret != "":
+		return credentials.NewStaticV4(access.Key, access.Secret, access.Token), nil
+	case access.Chain:
+		return credentials.NewChainCredentials([]credentials.Provider{
+			&credentials.EnvAWS{},
+			&credentials.FileAWSCredentials{Profile: access.Profile},
+			&credentials.IAM{Client: &http.Client{Transport: transport, Timeout: 10 * time.Second}},
+		}), nil
+	case access.Profile != "":
+		return credentials.New(&credentials.FileAWSCredentials{Profile: access.Profile}), nil
+	}
+	return nil, fmt.Errorf("%w: %w", storage.ErrDenied, errNoKey)
+}
+
+func newTransport(access Access) (*http.Transport, error) {
+	check := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: access.Insecure} //nolint:gosec // only where the configuration says so
+	if access.CAFile != "" {
+		pem, err := os.ReadFile(access.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the authorities that verify names: %w", err)
+		}
+		check.RootCAs = x509.NewCertPool()
+		if !check.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("the file %s that verify names holds no certificate", access.CAFile)
+		}
+	}
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		MaxIdleConnsPerHost:   16,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   15 * time.Second,
+		ResponseHeaderTimeout: time.Minute,
+		TLSClientConfig:       check,
+		DisableCompression:    true, // stored bytes are wanted, not what they decode to
+	}, nil
+}

@@ -1,0 +1,287 @@
+package worker
+
+import (
+	"maps"
+	"math"
+	"time"
+)
+
+// Batch has requests of an endpoint executed together: preprocess of each, one
+// predict of all their rows, postprocess of each. The zero value means one by one.
+type Batch struct {
+	// Rows bounds the rows of one execution. Up to 1: one request at a time.
+	Rows int
+	// Delay is how long a request may wait for others although a worker is free.
+	// Default 0: not at all, only what waits anyway is executed together.
+	Delay time.Duration
+	// Preferred are the rows to execute together when more wait, ascending.
+	// Default: as many as there are.
+	Preferred []int
+}
+
+// On tells whether requests are executed together at all.
+func (b Batch) On() bool { return b.Rows > 1 }
+
+// BatchStatus tells what the last batches were like and what bounds the next one.
+type BatchStatus struct {
+	Batch
+	Batches      uint64
+	LastRows     int
+	LastRequests int
+	MeanRows     float64
+	// A batch takes PerBatch and for each row PerRow; both 0 while that is unknown.
+	PerRow, PerBatch time.Duration
+	// Limit is how many rows the last batch that was put together could have, Why
+	// what set that limit.
+	Limit int
+	Why   string
+}
+
+const (
+	whySize      = "max_batch_size"
+	whyPreferred = "preferred_batch_size"
+	whyDeadline  = "deadline"
+)
+
+const (
+	// A busy worker is sent more while all it has takes no longer than this: then
+	// its pause between two batches, about 60 µs, would be felt. Slower ones get
+	// everything that waits when they are free, which makes the largest batches.
+	aheadBatch = 2 * time.Millisecond
+	// How much of the time that a deadline leaves a batch may take by the fit.
+	deadlineShare = 0.8
+)
+
+// batching decides what is executed together. Group.mu guards it.
+type batching struct {
+	o          Batch
+	fit        fit
+	perRequest float64 // rows of one request, roughly
+	batches    uint64
+	rows       uint64
+	last       round
+	limit      int
+	why        string
+	told       map[*worker]int // the limit that each worker knows
+	hold       *time.Timer     // feeds what waits for others, when it has waited long enough
+}
+
+// batchingOf returns nil for an endpoint whose requests are executed one by one.
+// Its workers are told by the spec.
+func batchingOf(g *Group) *batching {
+	if !g.spec.Batch.On() {
+		return nil
+	}
+	extra := maps.Clone(g.spec.Extra)
+	if extra == nil {
+		extra = map[string]any{}
+	}
+	extra["max_batch_size"] = g.spec.Batch.Rows
+	g.spec.Extra = extra
+	b := &batching{o: g.spec.Batch, perRequest: 1, limit: g.spec.Batch.Rows, why: whySize, told: map[*worker]int{}}
+	b.hold = time.AfterFunc(time.Hour, g.feedAll)
+	b.hold.Stop()
+	return b
+}
+
+// Batching says how requests are executed together; false: one by one.
+func (g *Group) Batching() (BatchStatus, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	b := g.batch
+	if b == nil {
+		return BatchStatus{}, false
+	}
+	s := BatchStatus{Batch: b.o, Batches: b.batches, LastRows: b.last.rows, LastRequests: b.last.requests, Limit: b.limit, Why: b.why}
+	if b.batches > 0 {
+		s.MeanRows = float64(b.rows) / float64(b.batches)
+	}
+	if b.fit.known() {
+		s.PerRow, s.PerBatch = time.Duration(b.fit.perRow), time.Duration(b.fit.perBatch)
+	}
+	return s, true
+}
+
+// note learns from a batch.
+func (b *batching) note(r round) {
+	if r.requests <= 0 || r.rows <= 0 {
+		return
+	}
+	b.batches++
+	b.rows += uint64(r.rows)
+	b.last = r
+	b.perRequest += (float64(r.rows)/float64(r.requests) - b.perRequest) / 8
+	b.fit.add(r.rows, r.took)
+}
+
+// size is how many rows the next batch of a free worker may have when so many wait,
+// and why. It is 0 while more are to be waited for, for so long.
+func (b *batching) size(wait float64, patience time.Duration) (rows int, why string, hold time.Duration) {
+	enough, best := b.o.Rows, 0
+	for i, p := range b.o.Preferred {
+		if i == 0 {
+			enough = p
+		}
+		if float64(p) <= wait+0.5 { // wait is an estimate
+			best = p
+		}
+	}
+	switch {
+	case patience > 0 && wait+0.5 < float64(enough):
+		return 0, "", patience
+	case best > 0:
+		return best, whyPreferred, 0
+	}
+	return b.o.Rows, whySize, 0
+}
+
+// patience is how long f, which waits longest, may still wait for others.
+func (b *batching) patience(f *flight, wait float64, now time.Time) time.Duration {
+	if b.o.Delay == 0 {
+		return 0
+	}
+	left := b.o.Delay - now.Sub(f.since)
+	if !f.deadline.IsZero() {
+		left = min(left, time.Duration(deadlineShare*float64(f.deadline.Sub(now)))-b.fit.of(wait))
+	}
+	return left
+}
+
+// inTime is how many rows a batch may have so that f's deadline is met. A deadline
+// that cannot be met bounds nobody: it would help neither f nor the others.
+func (b *batching) inTime(f *flight, now time.Time) float64 {
+	if f.deadline.IsZero() {
+		return math.Inf(1)
+	}
+	left := f.deadline.Sub(now)
+	if left < b.fit.of(b.perRequest) {
+		return math.Inf(1)
+	}
+	return b.fit.rowsIn(time.Duration(deadlineShare * float64(left)))
+}
+
+// takesAhead says whether a worker that has n requests may have another one now.
+func (b *batching) takesAhead(n int) bool {
+	rows := float64(n+1) * b.perRequest
+	return b.fit.known() && b.fit.of(rows) < aheadBatch && rows <= 2*float64(b.o.Rows)
+}
+
+// pickForBatch chooses the worker that gets f at once, nil if f has to wait: while
+// all are busy, or for others where a delay is configured. mu is held.
+func (g *Group) pickForBatch(f *flight) *worker {
+	if g.batch.o.Delay > 0 {
+		return nil // feedIdle decides at once
+	}
+	var best *worker
+	for _, w := range g.workers {
+		n := len(w.flights)
+		switch {
+		case w.state != ready:
+		case n == 0:
+			g.tell(w, g.batch.o.Rows)
+			return w
+		case len(w.calls) > 0 || len(f.req.Body) >= byReference || !g.batch.takesAhead(n):
+		case best == nil || n < len(best.flights):
+			best = w
+		}
+	}
+	return best
+}
+
+// feedIdle gives a free worker what waits, if that is enough for a batch or has
+// waited long enough, and returns the worker for the caller to flush. mu is held.
+func (g *Group) feedIdle() *worker {
+	if g.batch == nil || g.batch.o.Delay == 0 {
+		return nil
+	}
+	for _, w := range g.workers {
+		if w.state == ready && len(w.flights) == 0 {
+			g.feedBatch(w, time.Now())
+			if len(w.flights) > 0 {
+				return w
+			}
+			return nil // another free one would not get it either
+		}
+	}
+	return nil
+}
+
+// feedBatch gives w what waits, as much as may be executed together. mu is held, and
+// the caller flushes w.out.
+func (g *Group) feedBatch(w *worker, now time.Time) {
+	if w.state != ready || g.queued == 0 {
+		return
+	}
+	b := g.batch
+	n, wait := len(w.flights), float64(g.queued)*g.batch.perRequest
+	limit, why := b.o.Rows, whySize
+	if n == 0 {
+		var hold time.Duration
+		if limit, why, hold = b.size(wait, b.patience(g.oldest(), wait, now)); hold > 0 {
+			b.hold.Reset(hold)
+		}
+	}
+	// First it is seen how far the batch goes, since the worker is to know before.
+	rows, tight, end := float64(n)*b.perRequest, float64(limit), g.first
+	for taken := n; end < len(g.queue); end++ {
+		f := g.queue[end]
+		if f.state != waiting || f.nested {
+			continue // dropped, or executed whatever else is
+		}
+		bound := b.inTime(f, now)
+		if n > 0 && (len(w.calls) > 0 || len(f.req.Body) >= byReference || !b.takesAhead(taken)) {
+			break
+		}
+		if n == 0 && (limit == 0 || rows > 0 && rows+b.perRequest > min(tight, bound)+0.5) {
+			if bound < tight {
+				why = whyDeadline
+			}
+			break
+		}
+		if bound < tight {
+			tight, why = bound, whyDeadline
+		}
+		rows += b.perRequest
+		taken++
+	}
+	if end == g.first {
+		return
+	}
+	if limit > 0 {
+		b.limit, b.why = max(int(tight), 1), why
+		g.tell(w, b.limit)
+	}
+	for ; g.first < end; g.first++ {
+		f := g.queue[g.first]
+		g.queue[g.first] = nil
+		if f.state == waiting {
+			g.queued--
+			g.send(w, f)
+		} else {
+			g.flights.give(f)
+		}
+	}
+	if g.first == len(g.queue) {
+		g.queue, g.first = g.queue[:0], 0
+	}
+}
+
+// oldest is the flight that waits longest; there is one. mu is held.
+func (g *Group) oldest() *flight {
+	for _, f := range g.queue[g.first:] {
+		if f.state == waiting {
+			return f
+		}
+	}
+	return g.queue[g.first]
+}
+
+// tell has w execute no more than so many rows together. mu is held, and the caller
+// flushes w.out.
+func (g *Group) tell(w *worker, rows int) {
+	if g.batch.told[w] == rows {
+		return
+	}
+	g.batch.told[w] = rows
+	w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindLimit, id: uint64(rows)}), nil, nil)
+}

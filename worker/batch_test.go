@@ -1,0 +1,279 @@
+package worker_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"clearmlserving/worker"
+)
+
+func batched(b worker.Batch) func(*worker.Spec) {
+	return func(s *worker.Spec) { s.Batch = b }
+}
+
+// together has the questions executed in one batch: they are asked while the only
+// worker is busy with another request.
+func together(t *testing.T, g *worker.Group, questions ...string) []*worker.Response {
+	t.Helper()
+	question, open := gate(t)
+	var all sync.WaitGroup
+	all.Go(func() { _, _ = g.Do(t.Context(), &worker.Request{Body: []byte(question)}) })
+	eventually(t, "the worker is busy", func() bool { return inFlight(g) == 1 })
+	answers := make([]*worker.Response, len(questions))
+	for i, q := range questions {
+		all.Go(func() {
+			r, err := g.Do(t.Context(), &worker.Request{ID: fmt.Sprint(i), Body: []byte(q), ContentType: "application/json", Sampled: true})
+			if err != nil {
+				r = &worker.Response{Body: []byte(err.Error())}
+			}
+			answers[i] = r
+		})
+		eventually(t, "the question waits", func() bool { return waitingOrSent(g) == i+2 })
+	}
+	open()
+	all.Wait()
+	return answers
+}
+
+func inFlight(g *worker.Group) (n int) {
+	for _, w := range g.Status().Workers {
+		n += w.InFlight
+	}
+	return n
+}
+
+func waitingOrSent(g *worker.Group) int { return g.Status().Queued + inFlight(g) }
+
+type stacked struct {
+	X      any
+	Of     int
+	Called any
+}
+
+func parse(t *testing.T, r *worker.Response) (s stacked) {
+	t.Helper()
+	if err := json.Unmarshal(r.Body, &s); r.Status != 200 || err != nil {
+		t.Fatalf("%d %s: %v", r.Status, r.Body, err)
+	}
+	return s
+}
+
+func TestWhatWaitsIsExecutedTogetherUpToTheRowsAllowed(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 3}))
+	if got := parse(t, do(t, g, `{"x":"alone"}`)); got.Of != 1 {
+		t.Errorf("an idle worker waited for others: %+v", got)
+	}
+	answers := together(t, g, `{"x":0}`, `{"x":1}`, `{"x":2}`, `{"x":3}`)
+	for i, r := range answers {
+		got := parse(t, r)
+		want := 3
+		if i == 3 {
+			want = 1
+		}
+		if got.X != float64(i) || got.Of != want {
+			t.Errorf("question %d: %+v, want it in a batch of %d", i, got, want)
+		}
+		if want := fmt.Sprintf(`{"seen":%d}`, i); string(r.Stats) != want {
+			t.Errorf("question %d: variables %s, want %s", i, r.Stats, want)
+		}
+	}
+	s, on := g.Batching()
+	if !on || s.Batches < 3 || s.LastRows != 1 || s.LastRequests != 1 || s.MeanRows < 1 || s.PerRow+s.PerBatch <= 0 || s.Limit != 3 || s.Why == "" {
+		t.Errorf("Batching() = %+v, %v", s, on)
+	}
+}
+
+func TestInABatchEachRequestFailsAlone(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
+	answers := together(t, g,
+		`{"x":0}`, `{"x":1,"do":"refuse"}`, `not json`, `{"x":3,"do":"spoil"}`, `{"x":4,"do":"fail"}`, `{"x":5,"do":"short"}`, `{"x":6}`)
+	for i, want := range []struct {
+		status int
+		says   string
+	}{
+		{200, `"x":0`}, {422, "refused 1"}, {422, "JSON decode error"}, {500, "spoilt by 3"}, {500, "no 4"}, {500, "returned 0 results"}, {200, `"x":6`},
+	} {
+		if r := answers[i]; r.Status != want.status || !strings.Contains(string(r.Body), want.says) {
+			t.Errorf("question %d: %d %s", i, r.Status, r.Body)
+		}
+	}
+}
+
+func TestADeathInABatchTakesWhatHasBegunAndNothingElse(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 2}))
+	answers := together(t, g, `{"x":0}`, `{"x":1,"do":"die"}`, `{"x":2}`, `{"x":3}`)
+	for i, r := range answers {
+		died := strings.Contains(string(r.Body), "worker died")
+		if died != (i < 2) || (!died && parse(t, r).X != float64(i)) {
+			t.Errorf("question %d: %s", i, r.Body)
+		}
+	}
+}
+
+func TestStreamsAndLargeAnswersOfABatchArriveWhole(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
+	question, open := gate(t)
+	var all sync.WaitGroup
+	all.Go(func() { _, _ = g.Do(t.Context(), &worker.Request{Body: []byte(question)}) })
+	eventually(t, "the worker is busy", func() bool { return inFlight(g) == 1 })
+	for i, x := range []string{"stream", "large", "slow", "stream", "plain", "large"} {
+		all.Go(func() {
+			r, err := g.Do(t.Context(), &worker.Request{Body: []byte(`{"x":"` + x + `"}`)})
+			if err != nil {
+				t.Errorf("%s: %v", x, err)
+				return
+			}
+			if r.Stream == nil {
+				if x == "stream" || !strings.Contains(string(r.Body), `"x":"`+x) || (x == "large") != (len(r.Body) > 300<<10) {
+					t.Errorf("%s: %d bytes", x, len(r.Body))
+				}
+				return
+			}
+			defer func() { _ = r.Stream.Close() }()
+			lines := 0
+			for {
+				piece, err := r.Stream.Next(t.Context())
+				if errors.Is(err, io.EOF) {
+					break
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				lines += strings.Count(string(piece), "\n")
+			}
+			if lines != 40 {
+				t.Errorf("%d lines of a stream", lines)
+			}
+		})
+		eventually(t, "the question waits", func() bool { return waitingOrSent(g) == i+2 })
+	}
+	open()
+	all.Wait()
+}
+
+func TestCodeOfABatchMayAskOtherEndpointsAndItself(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
+	w.start(t, "echo", "echo.py", nil)
+	answers := together(t, g,
+		`{"x":0,"do":"call","to":"echo","data":[1]}`, `{"x":1,"do":"call","to":"stacked","data":{"x":"inner"}}`, `{"x":2}`)
+	for i, want := range []string{`[1]`, `{"called":null,"of":1,"x":"inner"}`, `null`} {
+		got := parse(t, answers[i])
+		if b, err := json.Marshal(got.Called); err != nil || string(b) != want || got.Of != 3 {
+			t.Errorf("question %d: of %d, %s, %v", i, got.Of, b, err)
+		}
+	}
+}
+
+func TestWhoeverGivesUpInABatchLeavesTheOthersTheirAnswers(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
+	question, open := gate(t)
+	var all sync.WaitGroup
+	all.Go(func() { _, _ = g.Do(t.Context(), &worker.Request{Body: []byte(question)}) })
+	eventually(t, "the worker is busy", func() bool { return inFlight(g) == 1 })
+	inner, openInner := gate(t) // holds the batch that the others are in
+	ctx, cancel := context.WithCancel(t.Context())
+	for i := range 4 {
+		all.Go(func() {
+			q, c := fmt.Sprintf(`{"x":%d}`, i), t.Context()
+			switch i {
+			case 1:
+				c = ctx
+			case 3:
+				q = inner
+			}
+			r, err := g.Do(c, &worker.Request{Body: []byte(q)})
+			if i == 1 != errors.Is(err, context.Canceled) || (i != 1 && (err != nil || parse(t, r).Of != 4)) {
+				t.Errorf("question %d: %v, %v", i, r, err)
+			}
+		})
+		eventually(t, "the question waits", func() bool { return waitingOrSent(g) == i+2 })
+	}
+	open()
+	eventually(t, "the batch is at the worker", func() bool { return g.Status().Queued == 0 && inFlight(g) == 4 })
+	eventually(t, "the batch has begun", func() bool { return g.Status().Requests == 1 })
+	cancel()
+	openInner()
+	all.Wait()
+	if got := parse(t, do(t, g, `{"x":9}`)); got.X != 9.0 {
+		t.Errorf("the next one: %+v", got)
+	}
+}
+
+func TestADelayWaitsForOthersAndNoLongerThanItSays(t *testing.T) {
+	w := newWorld(t, nil)
+	never := w.start(t, "long", "stacked.py", batched(worker.Batch{Rows: 8, Delay: 10 * time.Second, Preferred: []int{2, 4}}))
+	var all sync.WaitGroup
+	for i := range 2 {
+		all.Go(func() {
+			if got := parse(t, do(t, never, fmt.Sprintf(`{"x":%d}`, i))); got.Of != 2 {
+				t.Errorf("a preferred size was not made: %+v", got)
+			}
+		})
+		if i == 0 {
+			eventually(t, "the first waits", func() bool { return never.Status().Queued == 1 && inFlight(never) == 0 })
+		}
+	}
+	all.Wait()
+	soon := w.start(t, "short", "stacked.py", batched(worker.Batch{Rows: 8, Delay: time.Millisecond}))
+	if got := parse(t, do(t, soon, `{"x":1}`)); got.Of != 1 {
+		t.Errorf("%+v", got)
+	}
+	// One that is given up while it waits for others is forgotten.
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := askErr(ctx, never, `{"x":1}`); !errors.Is(err, worker.ErrDeadline) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestBatchingThatTheCodeCannotDoIsALoadError(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, c := range map[string]struct{ engine, file, says string }{
+		"one row code": {"custom", "echo.py", "process_batch"},
+		"async":        {"custom_async", "awaits.py", "side by side"},
+	} {
+		_, err := w.tryStart(name, c.file, func(s *worker.Spec) { s.Engine, s.Batch = c.engine, worker.Batch{Rows: 8} })
+		var failed *worker.LoadError
+		if !errors.As(err, &failed) || !strings.Contains(failed.Text, c.says) || !strings.Contains(failed.Text, "max_batch_size=8") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestManyWorkersAndCallersAnswerEachItsOwn is the traffic of every day: the answers
+// must not be mixed up, whatever is executed together.
+func TestManyWorkersAndCallersAnswerEachItsOwn(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, b := range map[string]worker.Batch{"free": {Rows: 16}, "preferred": {Rows: 16, Delay: 200 * time.Microsecond, Preferred: []int{4, 8}}} {
+		g := w.start(t, name, "stacked.py", func(s *worker.Spec) { s.Batch, s.Workers = b, 2 })
+		var all sync.WaitGroup
+		for caller := range 32 {
+			all.Go(func() {
+				for i := range 30 {
+					x := caller*1000 + i
+					if got := parse(t, do(t, g, fmt.Sprintf(`{"x":%d}`, x))); got.X != float64(x) || got.Of > 16 {
+						t.Errorf("asked %d, got %+v", x, got)
+					}
+				}
+			})
+		}
+		all.Wait()
+		if s, _ := g.Batching(); s.MeanRows < 1 || s.LastRows > 16 {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+}

@@ -1,0 +1,21 @@
+//go:build unix && !linux
+
+package worker
+
+// facts are what the system says of a process. Here it does not tell cheaply:
+// workers are neither limited in memory and processes nor watched for being stopped.
+type facts struct {
+	stopped  bool
+	threads  int
+	resident int64
+}
+
+func factsOf(int) (facts, bool) { return facts{}, false }
+
+type census struct{}
+
+func takeCensus() *census { return &census{} }
+
+func (*census) below(int) []int { return nil }
+
+func tasksOfMachine() int { return 0 }

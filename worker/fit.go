@@ -1,0 +1,67 @@
+package worker
+
+import (
+	"math"
+	"time"
+)
+
+// fit follows how long a batch takes: a·rows + b. Old batches count ever less, so
+// that it follows a model whose inputs or neighbours change. The zero value knows
+// nothing yet.
+type fit struct {
+	samples          int
+	n, x, y, xx, xy  float64 // sums, each older sample worth a little less
+	perRow, perBatch float64 // a and b in nanoseconds
+}
+
+// fitMemory is what a sample is worth after the next one: about 64 count.
+const fitMemory = 1 - 1.0/64
+
+// fitSamples are needed before a fit says anything.
+const fitSamples = 3
+
+func (f *fit) add(rows int, took time.Duration) {
+	if rows <= 0 || took <= 0 {
+		return
+	}
+	x, y := float64(rows), float64(took)
+	f.samples++
+	f.n, f.x, f.y = f.n*fitMemory+1, f.x*fitMemory+x, f.y*fitMemory+y
+	f.xx, f.xy = f.xx*fitMemory+x*x, f.xy*fitMemory+x*y
+
+	meanX, meanY := f.x/f.n, f.y/f.n
+	spread := f.xx/f.n - meanX*meanX
+	slope := 0.0
+	if spread > 1e-3*meanX*meanX {
+		slope = (f.xy/f.n - meanX*meanY) / spread
+	} else {
+		slope = meanY / meanX // all of one size: as if it were all in the rows, which never promises too much
+	}
+	// A negative part is noise: the other then has all.
+	f.perRow = min(max(slope, 0), meanY/meanX)
+	f.perBatch = max(meanY-f.perRow*meanX, 0)
+}
+
+func (f *fit) known() bool { return f.samples >= fitSamples }
+
+// of is how long a batch of so many rows takes, 0 when nothing is known.
+func (f *fit) of(rows float64) time.Duration {
+	if !f.known() {
+		return 0
+	}
+	return time.Duration(f.perRow*rows + f.perBatch)
+}
+
+// rowsIn is how many rows can be executed in that time; less than 1 when not even one.
+func (f *fit) rowsIn(d time.Duration) float64 {
+	left := float64(d) - f.perBatch
+	switch {
+	case !f.known():
+		return math.Inf(1)
+	case left < 0:
+		return 0
+	case f.perRow == 0:
+		return math.Inf(1)
+	}
+	return left / f.perRow
+}

@@ -1,0 +1,165 @@
+"""The life of a sync worker whose endpoint has requests predicted together.
+
+Takes what waits, up to the rows that Go allows: preprocess one after another, one predict,
+postprocess one after another. Owns the order of answers within a batch. What is predicted
+together and how is stack.py's; a request that comes while user code waits in send_request
+is executed alone, as in loop.py.
+"""
+
+from __future__ import annotations
+
+import time
+from time import perf_counter
+from typing import Any, Optional
+
+import frames
+from answer import Answer
+from endpoint import Endpoint
+from frames import request_head
+from link import Link
+from loop import BEGUN, BEGUN_NESTED, SLOW, Host, Server, unfit
+from stack import Case
+
+
+class BatchServer(Server):
+    """Answers requests on the thread that calls run, many at a time."""
+
+    def __init__(
+        self, endpoint: Endpoint, link: Link, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int
+    ) -> None:
+        super().__init__(endpoint, link, marks, outbox, max_frame, max_reentry)
+        self._carried: Optional[Case] = None  # preprocessed, but too many rows for the last batch
+
+    def run(self) -> None:
+        """Answer until Go says stop; raises LinkClosed when Go is gone."""
+        link, plain, nested = self._link, self._link.plain, self._link.nested
+
+        def work() -> Any:
+            return plain or nested or link.stopping
+
+        while True:
+            link.pump(work)
+            self._clock = perf_counter()
+            self._epoch = time.time() - self._clock
+            while plain or nested or self._carried is not None:
+                self._round()
+            self._flush()
+            if link.stopping and not plain and not nested:
+                return
+
+    def _round(self) -> None:
+        """Answer one batch."""
+        started = self._clock = perf_counter()
+        before = self._current
+        self._stack += 1
+        cases = self._in_time(self._gather())
+        if cases:
+            if self._slow:
+                self._flush()
+            self._current = cases[0].number
+            self._endpoint.stack.run(cases)
+            self._answer(cases, started)
+        self._stack -= 1
+        self._current = before
+        self._flush()
+        self._slow = perf_counter() - started > SLOW
+
+    def _gather(self) -> list[Case]:
+        """Take requests and preprocess them until there is none, or rows enough."""
+        link, plain, nested = self._link, self._link.plain, self._link.nested
+        cases: list[Case] = []
+        rows, most = 0, min(link.most_rows or self._endpoint.batch_rows, self._endpoint.batch_rows)
+        case, self._carried = self._carried, None
+        while True:
+            if case is not None and case.answer is not None:
+                self._send_or_add(case.number, case.answer)
+            elif case is not None:
+                if cases and rows + case.rows > most:
+                    self._carried = case
+                    return cases
+                cases.append(case)
+                rows += case.rows
+                if rows >= most:
+                    return cases
+            try:
+                if nested:
+                    case = self._begin(nested.popleft(), BEGUN_NESTED)
+                elif plain:
+                    case = self._begin(plain.popleft(), BEGUN)
+                elif link.poll():
+                    case = None
+                else:
+                    return cases
+            except IndexError:  # another thread was faster
+                case = None
+
+    def _begin(self, frame: frames.Frame, mark: int) -> Optional[Case]:
+        """Preprocess a request; None if nobody waits for it."""
+        _, flags, depth, number, head, body = frame
+        deadline, kind, request_id = request_head(head)
+        marks = self._marks
+        if number > marks[mark]:
+            marks[mark] = number
+        if number in self._cancelled:
+            self._cancelled.discard(number)
+            self._skip(number)
+            return None
+        if deadline is not None and deadline <= self._clock + self._epoch:
+            self._skip(number)
+            return None
+        self._current = number
+        return self._endpoint.begin(
+            number,
+            body,
+            self._types.get(kind) or self._content_type(kind),
+            {"sampled": flags & 1 == 1, "request_id": request_id, "depth": depth, "deadline": deadline},
+        )
+
+    def _in_time(self, cases: list[Case]) -> list[Case]:
+        """Leave out whose deadline passed while the others were preprocessed: Go has said so to the client."""
+        now = perf_counter() + self._epoch
+        late = [case for case in cases if (case.meta["deadline"] or now + 1) <= now]
+        for case in late:
+            self._skip(case.number)
+        return [case for case in cases if case not in late] if late else cases
+
+    def _answer(self, cases: list[Case], started: float) -> None:
+        """Postprocess and answer what was predicted; streams, which take their time, come last."""
+        endpoint, last, streams = self._endpoint, cases[-1], []
+        clock = perf_counter()
+        for case in cases:
+            self._current = case.number
+            answer = endpoint.finish(case)
+            if answer.stream is not None:
+                streams.append((case.number, answer))
+                continue
+            now = perf_counter()
+            tail = b""
+            if case is last:
+                tail = frames.batch_tail(sum(case.rows for case in cases), len(cases), now - started)
+            self._send_or_add(case.number, answer, tail)
+            if now - clock > SLOW:
+                self._flush()
+            clock = now
+        for number, answer in streams:
+            self._flush()
+            self._current = number
+            self._stream(number, answer)
+
+    def _send_or_add(self, number: int, answer: Answer, tail: bytes = b"") -> None:
+        if answer.stream is not None:
+            self._flush()
+            self._stream(number, answer)
+            return
+        try:
+            self._add(number, answer, tail)
+        except Exception as error:
+            self._add(number, unfit(error), tail)
+
+
+def serve_batches(
+    endpoint: Endpoint, host: Host, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int
+) -> None:
+    """Answer requests of a batching endpoint until the end; raises LinkClosed when Go is gone."""
+    host.server = BatchServer(endpoint, host.link, marks, outbox, max_frame, max_reentry)
+    host.server.run()

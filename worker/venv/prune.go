@@ -1,0 +1,124 @@
+package venv
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// DefaultKeep is how long an environment stays that nobody uses.
+const DefaultKeep = 30 * 24 * time.Hour
+
+const (
+	lockSuffix = ".lock" // of the file that is locked while an environment is made
+	useSuffix  = ".use"  // of the file that is locked, shared, while it is used
+)
+
+// use marks an environment as used: from here on no process on this machine
+// prunes it until the Maker is closed, and its time begins anew. It waits while
+// one is being pruned.
+func (m *Maker) use(ctx context.Context, e Environment) error {
+	m.mu.Lock()
+	_, held := m.used[e.Dir]
+	m.mu.Unlock()
+	if !held {
+		f, err := lockFile(ctx, e.Dir+useSuffix, syscall.LOCK_SH)
+		if err != nil {
+			return err
+		}
+		m.mu.Lock()
+		if _, held := m.used[e.Dir]; held { // another of our goroutines was faster
+			_ = f.Close()
+		} else {
+			m.used[e.Dir] = f
+		}
+		m.mu.Unlock()
+	}
+	now := time.Now()
+	if err := os.Chtimes(e.Dir+useSuffix, now, now); err != nil {
+		m.o.Logger.Debug("the use of a python environment cannot be noted", "environment", filepath.Base(e.Dir), "err", err)
+	}
+	return nil
+}
+
+// Close gives back what the Maker has marked as used. It is called once, when no
+// process runs in its environments any more.
+func (m *Maker) Close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for dir, f := range m.used {
+		_ = f.Close() // which gives the lock back
+		delete(m.used, dir)
+	}
+}
+
+// Prune removes the environments that no process on this machine uses and that
+// nobody has used for Options.Keep, and what is left of interrupted ones of that
+// age. It returns how many these were.
+func (m *Maker) Prune() (removed int, err error) {
+	entries, err := os.ReadDir(m.o.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("prune python environments: %w", err)
+	}
+	var all error
+	for _, entry := range entries {
+		if !entry.IsDir() || strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		gone, err := m.pruneOne(filepath.Join(m.o.Dir, entry.Name()))
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("prune python environment %s: %w", entry.Name(), err))
+		}
+		if gone {
+			removed++
+		}
+	}
+	return removed, all
+}
+
+func (m *Maker) pruneOne(dir string) (gone bool, err error) {
+	if used, err := lastUse(dir); err != nil || time.Since(used) < m.o.Keep {
+		return false, err
+	}
+	// Both locks are tried, never waited for: whoever holds one uses or makes it.
+	for _, suffix := range []string{lockSuffix, useSuffix} {
+		f, err := tryLock(dir+suffix, syscall.LOCK_EX)
+		if f == nil {
+			return false, err
+		}
+		defer f.Close() //nolint:errcheck // gives the lock back
+	}
+	if used, err := lastUse(dir); err != nil || time.Since(used) < m.o.Keep { // meanwhile
+		return false, err
+	}
+	// Without its stamp it counts as not made, also when the removal is interrupted.
+	if err := os.Remove(filepath.Join(dir, stampFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return false, err
+	}
+	m.o.Logger.Info("python environment removed that nobody has used for long", "environment", filepath.Base(dir))
+	return true, nil
+}
+
+// lastUse is when an environment was last marked as used, else made.
+func lastUse(dir string) (time.Time, error) {
+	info, err := os.Stat(dir + useSuffix)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = os.Stat(dir)
+	}
+	if err != nil {
+		return time.Time{}, err
+	}
+	return info.ModTime(), nil
+}

@@ -1,0 +1,149 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+const (
+	// lookEvery is the time between two looks at all groups.
+	lookEvery = 100 * time.Millisecond
+	// thorough is at each how manieth look the processes themselves are looked at.
+	thorough = 10
+	// censusEvery is at each how manieth thorough look all processes are counted,
+	// and censusGrowth by how many the machine's must grow for it to be done at once.
+	censusEvery  = 10
+	censusGrowth = 64
+	// stoppedLooks is at how many thorough looks in a row a process must be stopped
+	// before it is replaced.
+	stoppedLooks = 2
+)
+
+// watch looks after the workers until ctx ends: how many there are, and whether
+// one takes more of the machine than it may. One goroutine does it for all groups.
+func (p *Pool) watch(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	var groups []*Group
+	tasks := tasksOfMachine()
+	for n := 1; ; n++ {
+		var now time.Time
+		select {
+		case now = <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		p.mu.Lock()
+		groups = groups[:0]
+		for g := range p.groups {
+			groups = append(groups, g)
+		}
+		p.mu.Unlock()
+		full := n%thorough == 0
+		seen := tasksOfMachine()
+		counts := full && n%(thorough*censusEvery) == 0 || seen > tasks+censusGrowth
+		if counts || seen < tasks {
+			tasks = seen
+		}
+		var all *census
+		for _, g := range groups {
+			workers := g.look(now)
+			if len(workers) > 0 && counts && all == nil {
+				all = takeCensus()
+			}
+			for _, w := range workers {
+				g.examine(w, now, full, all)
+			}
+		}
+		clear(groups)
+	}
+}
+
+// examine looks at one worker's process. all is nil when nobody was counted.
+func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
+	limits := g.spec.Limits
+	if !full && limits.Memory <= 0 && all == nil {
+		return
+	}
+	facts, ok := factsOf(w.pid)
+	if !ok {
+		return // it is dead, or the system does not tell
+	}
+	var members []int
+	if all != nil {
+		members = all.below(w.pid)
+	}
+	if limits.Memory > 0 && facts.resident >= limits.Memory || len(members) > 0 && limits.Memory > 0 {
+		taken := pss(w.pid)
+		for _, pid := range members {
+			taken += pss(pid)
+		}
+		if taken > limits.Memory {
+			w.killNow(fmt.Sprintf("memory limit %s exceeded (%s)", bytesText(limits.Memory), bytesText(taken)), members)
+			return
+		}
+	}
+	if len(members) > g.o.MaxProcesses {
+		w.killNow(fmt.Sprintf("it has started %d processes, more than the limit of %d", len(members), g.o.MaxProcesses), members)
+		return
+	}
+	if !full {
+		return
+	}
+	if facts.threads > g.o.MaxThreads {
+		w.killNow(fmt.Sprintf("it has %d threads, more than the limit of %d", facts.threads, g.o.MaxThreads), nil)
+		return
+	}
+	if facts.stopped {
+		w.stopped++
+	} else {
+		w.stopped = 0
+	}
+	if w.stopped >= stoppedLooks {
+		w.killNow("its process was stopped by a signal, and answers nothing", nil)
+		return
+	}
+	if most := limits.RecycleMemory; most > 0 && facts.resident > most {
+		if taken := pss(w.pid); taken > most {
+			g.mu.Lock()
+			g.recycle(w, now, fmt.Sprintf("it takes %s, more than %s", bytesText(taken), bytesText(most)))
+			g.mu.Unlock()
+		}
+	}
+}
+
+// killNow ends the worker for what it takes of the machine: it is not asked
+// anything, since each moment it takes more. members are processes of its own
+// that may have left its group.
+func (w *worker) killNow(reason string, members []int) {
+	w.g.mu.Lock()
+	again := w.reason != "" || w.state == dead
+	if !again {
+		w.reason, w.asked = reason, true
+		if w.state == ready {
+			w.state = leaving
+		}
+	}
+	w.g.mu.Unlock()
+	if again {
+		return
+	}
+	w.process.kill(syscall.SIGKILL, true)
+	for _, pid := range members {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // seen a moment ago; gone: nothing to do
+	}
+}
+
+// bytesText writes a number of bytes as people do.
+func bytesText(n int64) string {
+	switch {
+	case n >= 10<<30:
+		return fmt.Sprintf("%d GiB", n>>30)
+	case n >= 1<<20:
+		return fmt.Sprintf("%d MiB", n>>20)
+	default:
+		return fmt.Sprintf("%d KiB", n>>10)
+	}
+}
