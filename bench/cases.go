@@ -166,7 +166,7 @@ func rows(n int) func() []byte {
 
 // numbers is a body of about 1 MB.
 func numbers() []byte {
-	values := make([]float64, 110_000)
+	values := make([]float64, 128_000)
 	for i := range values {
 		values[i] = float64((i*7919)%1_000_003) / 1000
 	}

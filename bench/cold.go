@@ -27,16 +27,13 @@ func measureCold(ctx context.Context, b *bench, g group, n *notes) error {
 		if err != nil {
 			return err
 		}
-		if round == 0 && !b.plan.quick {
+		if round == 0 {
 			continue
 		}
 		say("round %d  health after %.0f ms, first answer after %.0f ms; the original's after %.0f ms", round, millis(health), millis(first), millis(theirs))
 		k := key{"cold start", 1, 0}
 		n.add(k, "", "ms to health", millis(health), 0, false)
 		n.add(k, original, "ms to first answer", millis(first), millis(theirs), false)
-		if round >= b.plan.rounds {
-			break
-		}
 	}
 	return nil
 }
@@ -97,7 +94,7 @@ func measureHundred(ctx context.Context, b *bench, g group, n *notes) error {
 		if err != nil {
 			return err
 		}
-		if round == 0 && b.plan.rounds > 1 {
+		if round == 0 {
 			continue // it filled the caches
 		}
 		say("round %d  1 endpoint: %.0f ms, %.0f MB; %d: %.0f ms, %.0f MB; the original: %.0f ms, %.0f MB",
@@ -110,9 +107,6 @@ func measureHundred(ctx context.Context, b *bench, g group, n *notes) error {
 		k.Case = "each of 100 endpoints"
 		n.add(k, "", "ms to ready", millis(all.took-one.took)/(hundred-1), 0, false)
 		n.add(k, "", "PSS MB", (all.memory-one.memory)/(hundred-1), 0, false)
-		if round >= b.plan.rounds {
-			break
-		}
 	}
 	return nil
 }

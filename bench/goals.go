@@ -35,8 +35,8 @@ func atMost(name string, workers, connections int, against, metric string, bound
 	return g
 }
 
-func absolutely(name string, workers int, metric string, bound float64) goal {
-	g := atMost(name, workers, 0, "", metric, bound)
+func absolutely(name, metric string, bound float64) goal {
+	g := atMost(name, 1, 0, "", metric, bound)
 	g.absolute = true
 	return g
 }
@@ -65,12 +65,12 @@ var goals = []goal{
 	atMost("lr", 1, 1, fastAPI, "p50 us", 0.8),
 	atLeast("null", 2, 64, constantCase, "requests/s", 0.55),
 	atMost("neighbour", 1, 64, idleCase, "p99 us", 3),
-	absolutely("each of 100 endpoints", 1, "PSS MB", 12),
-	absolutely("each of 100 endpoints", 1, "ms to ready", 50),
-	absolutely("100 endpoints", 1, "ms to ready", 10_000),
+	absolutely("each of 100 endpoints", "PSS MB", 12),
+	absolutely("each of 100 endpoints", "ms to ready", 50),
+	absolutely("100 endpoints", "ms to ready", 10_000),
 	atMost("forest of 500 MB", 4, 0, oneWorkerCase, "PSS MB", 1.3),
-	absolutely("cold start", 1, "ms to health", 50),
-	absolutely("cold start", 1, "ms to first answer", 500),
+	absolutely("cold start", "ms to health", 50),
+	absolutely("cold start", "ms to first answer", 500),
 }
 
 func goalOf(k key, against, metric string) *goal {

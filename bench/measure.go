@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"time"
 
 	"clearmlserving/bench/load"
 	"clearmlserving/bench/proc"
@@ -140,6 +141,9 @@ func (g group) served(one side) []string {
 	return names
 }
 
+// warmFor is enough for a first answer of each process, or once makes it longer.
+const warmFor = 500 * time.Millisecond
+
 // connectionsOf is how many connections a side is asked with.
 func (b *bench) connectionsOf(c loadCase, one side) []int {
 	all := c.connections
@@ -181,7 +185,15 @@ func (b *bench) loadOf(ctx context.Context, s *server, one side, c loadCase, g g
 		o.Owners = g.workers
 		o.Owner = func(local netip.AddrPort) (int, error) { return proc.Owner(s.pid, local) }
 	}
-	return o, nil
+	return o, b.warm(ctx, s, o, g.workers)
+}
+
+// warm asks every process once at least: some load their model at its first
+// request, and each process by itself.
+func (b *bench) warm(ctx context.Context, s *server, o load.Options, workers int) error {
+	o.Connections, o.Duration = 2*workers, warmFor
+	_, err := b.once(ctx, s, o)
+	return err
 }
 
 // compare turns what a round saw into pairs of ours and theirs.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // bench is what all measurements share: the embedded control plane, whose
@@ -21,6 +22,7 @@ type bench struct {
 	dir      string // of everything that a run leaves
 	binary   string
 	environ  []string // by which the SDK and we find the control plane
+	lock     *os.File // held while the run lasts
 	control  *server
 	services map[string]string // id of the serving service, by what it serves
 	versions map[string]string
@@ -36,6 +38,9 @@ func prepare(ctx context.Context, p plan) (_ *bench, err error) {
 		return nil, err
 	}
 	b := &bench{plan: p, root: root, dir: filepath.Join(root, "bench/.work"), binary: filepath.Join(root, "bin/clearml-serving"), services: map[string]string{}}
+	if b.lock, err = lock(b.dir); err != nil {
+		return nil, err
+	}
 	for _, old := range []string{"data", "ours", "servers", "home"} { // the models stay
 		if err := os.RemoveAll(filepath.Join(b.dir, old)); err != nil {
 			return nil, err
@@ -56,7 +61,23 @@ func prepare(ctx context.Context, p plan) (_ *bench, err error) {
 	return b, nil
 }
 
-func (b *bench) close() error { return b.control.stop() }
+func (b *bench) close() error { return errors.Join(b.control.stop(), b.lock.Close()) }
+
+// lock keeps a second run out of the folder: the two would measure each other,
+// and remove each other's data.
+func lock(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	file, err := os.Create(filepath.Join(dir, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("another benchmark is running in this checkout (%s is locked): %w", file.Name(), err), file.Close())
+	}
+	return file, nil
+}
 
 func (b *bench) data() string   { return filepath.Join(b.dir, "data") }
 func (b *bench) models() string { return filepath.Join(b.dir, "models") }
@@ -67,6 +88,7 @@ func (b *bench) startControl(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.patience = ourStopPatience
 	return s, s.wait(ctx, pollEvery, func() error {
 		urls, err := readURLs(b.data())
 		if err != nil {
@@ -243,7 +265,7 @@ func launchOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.url = fmt.Sprintf("http://127.0.0.1:%d", port)
+	s.url, s.patience = fmt.Sprintf("http://127.0.0.1:%d", port), ourStopPatience
 	return s, nil
 }
 

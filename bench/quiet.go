@@ -102,7 +102,9 @@ const longestCount = 20 * time.Second
 // once asks for one counted time, and for a longer one while that is too short
 // for a single answer.
 func (b *bench) once(ctx context.Context, s *server, o load.Options) (measured, error) {
-	o.Duration = max(o.Duration, b.plan.duration)
+	if o.Duration == 0 {
+		o.Duration = b.plan.duration
+	}
 	for {
 		m, err := b.count(ctx, s, o)
 		var silence *silenceError

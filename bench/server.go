@@ -20,8 +20,11 @@ import (
 
 const (
 	startPatience = 90 * time.Second
-	stopPatience  = 8 * time.Second
-	pollEvery     = 20 * time.Millisecond
+	// Some servers wait for their own threads for long; nobody is served any more.
+	stopPatience = 3 * time.Second
+	// Ours must end by itself: this long is allowed for the work of a busy machine.
+	ourStopPatience = 15 * time.Second
+	pollEvery       = 20 * time.Millisecond
 )
 
 // server is a started server; pid is the top of its processes.
@@ -32,6 +35,8 @@ type server struct {
 	begun time.Time
 	cmd   *exec.Cmd
 	done  chan struct{}
+	// patience is how long it may take to stop.
+	patience time.Duration
 }
 
 // start starts a program in a group of its own, its output in a file.
@@ -45,7 +50,7 @@ func start(dir, log string, env []string, path string, args ...string) (*server,
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	s := &server{begun: time.Now(), log: out.Name(), cmd: cmd, done: make(chan struct{})}
+	s := &server{begun: time.Now(), log: out.Name(), cmd: cmd, done: make(chan struct{}), patience: stopPatience}
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -91,12 +96,12 @@ func (s *server) poll(ctx context.Context, every time.Duration, ready func() err
 func (s *server) stop() error {
 	tree := proc.Tree(s.pid)
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
-	timer := time.NewTimer(stopPatience)
+	timer := time.NewTimer(s.patience)
 	defer timer.Stop()
 	select {
 	case <-s.done:
 	case <-timer.C:
-		say("  %s did not stop within %v and is killed", filepath.Base(s.log), stopPatience)
+		say("  %s did not stop within %v and is killed", filepath.Base(s.log), s.patience)
 		_ = s.cmd.Process.Kill() // it may have ended just now
 		<-s.done
 	}
@@ -139,6 +144,7 @@ func request(ctx context.Context, method, url, contentType string, body []byte) 
 		contentType = "application/json"
 	}
 	req.Header.Set("Content-Type", contentType)
+	req.Close = true // some servers wait for kept connections when they stop
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err

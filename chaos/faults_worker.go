@@ -49,7 +49,7 @@ func workerFaults() []fault {
 			},
 		},
 		{
-			name: "zygote-killed", about: "SIGKILL to the process that all workers are forked from", hit: everything, statuses: lost,
+			name: "zygote-killed", about: "SIGKILL to the process that all workers are forked from", hit: everything, statuses: append([]int{http.StatusGatewayTimeout}, lost...),
 			inject: func(ctx context.Context, w *world) error {
 				pid, err := w.zygote(ctx)
 				if err != nil {

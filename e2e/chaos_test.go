@@ -152,6 +152,7 @@ class Preprocess:
 `
 
 func newChaos(t *testing.T, s *system) *chaos {
+	t.Helper()
 	w := &chaos{
 		t: t, s: s, id: createdID(t, s.must(t, "create", "--name", "chaos")), token: s.authorization(t),
 		endpoints: map[string]map[string]any{}, canaries: map[string]map[string]any{}, models: map[string]string{},

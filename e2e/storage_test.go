@@ -164,7 +164,7 @@ func TestTheFileServerStandsOnABucket(t *testing.T) {
 			t.Cleanup(func() { s.stop(t) })
 			wantsOK(t, s.python(t, pythonSDK2, "round_trip.py"))
 			id := createdID(t, s.must(t, "create"))
-			model := s.register(t, id, "stored", "--name", "m", "--project", "p")
+			model := s.register(t, id, "stored", "--name", "stored model", "--project", "stored files")
 			s.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "e", "--model-id", model, "--preprocess", code("reads_model.py"))
 			s.answers(t, "e", says("stored"))
 			if kept, err := filepath.Glob(filepath.Join(s.data, "files", "*")); err != nil || len(kept) > 0 {
@@ -257,7 +257,7 @@ func TestFilesAreFoundAfterTheFileServerGotAnotherAddress(t *testing.T) {
 	s.start(t, role{})
 	t.Cleanup(func() { s.stop(t) })
 	id := createdID(t, s.must(t, "create"))
-	model := s.register(t, id, "moved", "--name", "m", "--project", "p")
+	model := s.register(t, id, "moved", "--name", "stored model", "--project", "stored files")
 	before := s.urls["files"]
 	s.end(t, stopPatience)
 	if err := os.RemoveAll(filepath.Join(s.data, "cache")); err != nil {
@@ -268,7 +268,10 @@ func TestFilesAreFoundAfterTheFileServerGotAnotherAddress(t *testing.T) {
 		t.Skip("the same free port was given twice")
 	}
 	s.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "e", "--model-id", model, "--preprocess", code("reads_model.py"))
-	s.answers(t, "e", says("moved"))
+	s.eventually(t, startPatience, "the model answers", func() error {
+		status, got := s.ask(t, "e", `{"x":1}`)
+		return answerError(status, got, says("moved"))
+	})
 }
 
 func TestAFileOfTenGigabytesPassesThroughConstantMemory(t *testing.T) {

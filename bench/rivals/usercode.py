@@ -17,7 +17,9 @@ CASES = set(os.environ["BENCH_CASES"].split(","))
 
 def code(name: str) -> Any:
     """The Preprocess object of bench/code/<name>."""
-    spec = importlib.util.spec_from_file_location(f"code_{name}", ROOT / "bench/code" / name / "preprocess.py")
+    spec = importlib.util.spec_from_file_location(
+        f"code_{name}", ROOT / "bench/code" / name / "preprocess.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.Preprocess()

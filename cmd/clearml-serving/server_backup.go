@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"time"
@@ -26,7 +27,8 @@ readable by you alone: whoever has it can act as your users. It fits a server wi
 any database, so backup and restore also move one to PostgreSQL, or back.`,
 		Example: `  clearml-serving server backup clearml-$(date +%F).backup
   clearml-serving server backup all.backup --database-url postgres://clearml@db/clearml`,
-		Args: cobra.ExactArgs(1),
+		Annotations: map[string]string{markWords: "file"},
+		Args:        oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.archive(cmd.Context(), "Saved", args[0], controlplane.Backup)
 		},
@@ -44,13 +46,22 @@ folder that holds none yet, and with --database-url in an empty database. A cut 
 damaged file is refused before anything is written.`,
 		Example: `  clearml-serving server restore clearml-2026-11-23.backup --data-dir ./restored
   clearml-serving server restore all.backup --database-url postgres://clearml@db/clearml`,
-		Args: cobra.ExactArgs(1),
+		Annotations: map[string]string{markWords: "file"},
+		Args:        oneFile,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.archive(cmd.Context(), "Restored", args[0], controlplane.Restore)
 		},
 	}
 	a.declare(cmd.Flags(), "database-url")
 	return cmd
+}
+
+// oneFile says which file is meant when none or several are named.
+func oneFile(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return &usageError{command: cmd, problem: fmt.Sprintf("one FILE is required, %d were given", len(args)), hint: "Try: " + cmd.CommandPath() + " clearml.backup"}
+	}
+	return nil
 }
 
 // archive runs a backup or a restore and tells what was done.

@@ -32,6 +32,7 @@ type testFlags struct {
 	tolerance      float64
 	watch          bool
 	aux            []string
+	stub           []string // endpoint=file
 }
 
 // testEngines are those that run on Python workers, which need nothing else.
@@ -49,11 +50,15 @@ answer to a request. No service and no server is needed (but for --model-id).
 With --expect the answer is compared with a file, JSON as values. A request file
 may also be a recording (see model record): all of its requests are asked, and
 their answers compared with the recorded ones. The exit code is 1 when an answer
-is an error or not as expected.`,
+is an error or not as expected.
+
+Other endpoints, which the code asks with send_request, are answered 404 unless
+--stub names a file with their answer.`,
 		Example: `  clearml-serving test preprocess.py --engine sklearn --model model.pkl --request request.json
   clearml-serving test ./my_code --engine custom --request request.json --expect answer.json --watch
   echo '{"x": 1}' | clearml-serving test preprocess.py --engine custom --request -
-  clearml-serving test preprocess.py --engine sklearn --model-id 5c3e… --request recording.jsonl`,
+  clearml-serving test preprocess.py --engine sklearn --model-id 5c3e… --request recording.jsonl
+  clearml-serving test pipeline.py --engine custom --request request.json --stub features=features.json prices/2=price.json`,
 		Annotations: map[string]string{markWords: "", markQuiet: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch len(args) {
@@ -85,6 +90,7 @@ is an error or not as expected.`,
 	flags.Var(&tolerance, "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
 	flags.BoolVar(&f.watch, "watch", false, "run again whenever code, model, request or expected answer changes")
 	flags.Var((*wordList)(&f.aux), "aux-config", "engine settings, as for model add")
+	flags.Var((*wordList)(&f.stub), "stub", "what send_request to other endpoints is answered, as endpoint=file")
 	a.declare(flags, "python")
 	return cmd
 }

@@ -37,6 +37,7 @@ type trial struct {
 	files   reconcile.Files
 	model   reconcile.Model
 	stdin   []byte // what --request - gave
+	stubs   stubs
 
 	mu    sync.Mutex // guards paths
 	paths []string   // old, new, …: where code was copied to, and where it came from
@@ -70,6 +71,9 @@ func (a *app) newTrial(ctx context.Context, f testFlags) (*trial, error) {
 		return nil, err
 	}
 	t := &trial{a: a, flags: f, dataDir: dataDir}
+	if t.stubs, err = readStubs(f.stub); err != nil {
+		return nil, err
+	}
 	t.config, err = clearml.LoadConfig(clearml.ConfigOptions{Env: a.sys.env, HomeDir: a.home(), DataDir: dataDir})
 	if err != nil && f.modelID != "" {
 		return nil, err // without a model on a server, none is needed
@@ -268,7 +272,7 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	if err != nil {
 		return 0, nil, err
 	}
-	o.Listener, o.Python, o.Files, o.Source, o.Logger = newNoListener(), python, t.files, fixedState{state}, log
+	o.Listener, o.Python, o.Files, o.Source, o.Logger = newNoListener(), stubbedPython{python, t.stubs}, t.files, fixedState{state}, log
 	service := inference.New(o)
 	runCtx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)

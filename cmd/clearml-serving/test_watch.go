@@ -87,5 +87,8 @@ func (t *trial) watched() []string {
 			paths = append(paths, path)
 		}
 	}
+	for _, file := range t.stubs {
+		paths = append(paths, file)
+	}
 	return paths
 }

@@ -122,7 +122,7 @@ func TestEveryCallIsNamedOnceAndWell(t *testing.T) {
 		}
 		writes := c.needs == mayWrite || c.needs == mayAdmin
 		reads := strings.Contains(c.name, ".get_") || strings.HasPrefix(c.name, "login.") || strings.HasPrefix(c.name, "server.")
-		if writes && reads {
+		if writes && reads && c.name != "queues.get_next_task" { // that one takes the task out
 			t.Errorf("%s only reads but needs the right to write", c.name)
 		}
 	}

@@ -115,3 +115,20 @@ func TestQueuesGiveTheirTasksOutInOrder(t *testing.T) {
 		{call: "queues.add_task", body: `{"task":"` + one + `"}`, want: "400/11"},
 	})
 }
+
+func TestCallsOfPagesThatDifferByNameOnlyAnswerToo(t *testing.T) {
+	w := newWire(t)
+	task, model := w.task(t, ""), w.model(t, "")
+	w.must(t, "queues.create", `{"name":"queue"}`)
+	w.run(t, []step{
+		{call: "tasks.get_by_id_ex", body: `{"id":["` + task + `"]}`, has: []string{`"tasks":[{`, task}},
+		{call: "models.get_by_id_ex", body: `{"id":["` + model + `"]}`, has: []string{`"models":[{`, model}},
+		{call: "users.get_all_ex", body: `{}`, has: []string{`"users":[`}},
+		{call: "tasks.enqueue_many", body: `{"ids":["` + task + `"],"queue_name":"queue"}`, has: []string{`"failed":[]`}},
+		{call: "tasks.dequeue_many", body: `{"ids":["` + task + `","none"]}`, has: []string{`"updated":1`, `"codes":[400,101]`}},
+		{call: "tasks.get_by_id", body: `{"task":"` + task + `"}`, has: []string{`"status":"created"`}},
+		{call: "tasks.get_configuration_history", body: `{"task":"` + task + `"}`, has: []string{`"total":0`, `"edits":[]`}},
+		{call: "tasks.get_configuration_history", body: `{"task":"none"}`, want: "400/101"},
+		{call: "tasks.get_configuration_history", body: `{"task":"` + task + `","page":-1}`, want: "400/12"},
+	})
+}

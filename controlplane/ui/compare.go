@@ -20,6 +20,9 @@ type comparePage struct {
 	Toggle   string
 }
 
+// Columns is how many columns the table has.
+func (p comparePage) Columns() int { return len(p.Tasks) + 1 }
+
 // comparedTask is an experiment with the letter that its lines bear.
 type comparedTask struct {
 	Letter string

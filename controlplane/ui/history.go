@@ -1,11 +1,14 @@
 package ui
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"clearmlserving/clearml"
+	"clearmlserving/serving"
 )
 
 type historyPage struct {
@@ -30,6 +33,11 @@ type configurationEdit struct {
 	Overtaken bool `json:"-"`
 }
 
+// Revert says that the page offers to take the edit back.
+func (e configurationEdit) Revert() bool {
+	return e.Revertible && slices.ContainsFunc(e.Sections, func(s configurationStep) bool { return !s.ByItself() })
+}
+
 // configurationStep is what an edit did to one section.
 type configurationStep struct {
 	Section string  `json:"section"`
@@ -47,6 +55,65 @@ func (e configurationEdit) Written() string {
 		return "command line or instance"
 	}
 	return e.Client
+}
+
+// ByItself says that instances write this section on their own, so that taking a change of
+// it back would not last.
+func (s configurationStep) ByItself() bool {
+	return s.Section == string(serving.SectionMonitoringEndpoints) || s.Section == string(serving.SectionVersions)
+}
+
+// sectionNoun is what the records of a section are.
+func sectionNoun(section string) string {
+	switch serving.Section(section) {
+	case serving.SectionEndpoints:
+		return "endpoint"
+	case serving.SectionCanary:
+		return "canary"
+	case serving.SectionMonitoring:
+		return "monitoring rule"
+	case serving.SectionMetrics:
+		return "metrics of"
+	case serving.SectionMonitoringEndpoints:
+		return "monitored endpoint"
+	case serving.SectionVersions:
+		return "version numbers of"
+	case serving.SectionOptions:
+		return "options of"
+	}
+	return section
+}
+
+// Summary says in words which records an edit of a section has touched.
+func (s configurationStep) Summary() string {
+	records := func(text *string) map[string]json.RawMessage {
+		found := map[string]json.RawMessage{}
+		if text != nil {
+			_ = json.Unmarshal([]byte(*text), &found) // of a text in another form no record is named
+		}
+		return found
+	}
+	before, after := records(s.Before), records(s.After)
+	var said []string
+	say := func(key, what string) { said = append(said, sectionNoun(s.Section)+" "+key+" "+what) }
+	for _, key := range sortedKeys(after) {
+		old, was := before[key]
+		switch {
+		case !was:
+			say(key, "added")
+		case string(old) != string(after[key]):
+			say(key, "changed")
+		}
+	}
+	for _, key := range sortedKeys(before) {
+		if _, stays := after[key]; !stays {
+			say(key, "removed")
+		}
+	}
+	if len(said) == 0 {
+		return s.Section + " " + s.Action
+	}
+	return strings.Join(said, ", ")
 }
 
 // Lines is the difference of a section, line by line.

@@ -59,6 +59,8 @@ def main() -> None:
                 imported.append(name)
             except Exception as error:  # a broken package must not take the others with it
                 failed[name] = f"{type(error).__name__}: {error}"[:1000]
+    if "sklearn.linear_model" in imported:
+        rehearse()
     # Ours too, all of them: once an endpoint is loaded they are out of its import path.
     from child import Worker
 
@@ -70,6 +72,25 @@ def main() -> None:
         threads = 1
     tell(control, {"is": "ready", "threads": threads, "imported": imported, "failed": failed})
     Worker().live(supervise(control))
+
+
+def rehearse() -> None:
+    """Load and ask a model once: what libraries look up at first use is then there for all workers.
+
+    Measured: scikit-learn searches all installed packages for plugins at its first prediction.
+    """
+    import io
+
+    import joblib
+    from sklearn.linear_model import LogisticRegression
+
+    try:
+        kept = io.BytesIO()
+        joblib.dump(LogisticRegression().fit([[0.0], [1.0]], [0, 1]), kept)
+        kept.seek(0)
+        joblib.load(kept).predict([[0.0]])
+    except Exception as error:  # a release that does it otherwise; workers then look it up themselves
+        sys.stderr.write(f"rehearsal of scikit-learn failed: {type(error).__name__}: {error}\n")
 
 
 if __name__ == "__main__":

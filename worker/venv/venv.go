@@ -126,7 +126,7 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 		return Environment{}, fmt.Errorf("make python environment: %w", err)
 	}
 	defer turn.Close() //nolint:errcheck // gives the lock back
-	if made(e) { // by whoever held the lock
+	if made(e) {       // by whoever held the lock
 		return e, nil
 	}
 	log := m.o.Logger.With("environment", filepath.Base(e.Dir))

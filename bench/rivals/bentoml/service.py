@@ -4,7 +4,6 @@ The methods are coroutines: for work this short that is its fastest form.
 """
 
 import bentoml
-
 from usercode import CASES, ENDPOINTS, WORKERS, code, endpoint
 
 

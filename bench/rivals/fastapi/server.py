@@ -5,7 +5,6 @@ would cost a hand-over to a thread for every request).
 """
 
 from fastapi import FastAPI, Request
-
 from usercode import CASES, ENDPOINTS, code, endpoint
 
 app = FastAPI()

@@ -1,12 +1,10 @@
 """LitServe, one API with its own processes for each case, as its documentation shows."""
 
-import asyncio
 import sys
 from typing import Any
 
 import litserve
 from fastapi import Request
-
 from usercode import CASES, ENDPOINTS, WORKERS, code, endpoint, model
 
 
@@ -87,4 +85,10 @@ def apis() -> list:
 
 if __name__ == "__main__":
     server = litserve.LitServer(apis(), accelerator="cpu", workers_per_device=WORKERS, fast_queue=True)
-    server.run(host="127.0.0.1", port=int(sys.argv[1]), num_api_servers=WORKERS, log_level="warning", generate_client_file=False)
+    server.run(
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        num_api_servers=WORKERS,
+        log_level="warning",
+        generate_client_file=False,
+    )

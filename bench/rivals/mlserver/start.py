@@ -37,7 +37,9 @@ def main() -> None:
     for name in CASES & set(MODEL_SETTINGS):
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "model-settings.json").write_text(json.dumps({"name": name, **MODEL_SETTINGS[name]}))
-    os.execv(sys.executable, [sys.executable, "-c", "from mlserver.cli import main; main()", "start", str(folder)])
+    os.execv(
+        sys.executable, [sys.executable, "-c", "from mlserver.cli import main; main()", "start", str(folder)]
+    )
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from typing import Any
 
 from mosec import Runtime, Server, Worker
-
 from usercode import CASES, ENDPOINTS, WORKERS, code, endpoint, model
 
 

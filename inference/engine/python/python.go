@@ -101,11 +101,11 @@ func (e *Engine) warm(ctx context.Context) {
 
 // Prepare makes the endpoint's Python environment; it fulfils engine.Preparer.
 func (e *Engine) Prepare(ctx context.Context, spec engine.Spec) error {
-	if e.o.Unusable != nil {
-		return nil // Load says so
+	if e.o.Unusable == nil { // else Load says so
+		_, err := e.environments.of(ctx, spec)
+		return err
 	}
-	_, err := e.environments.of(ctx, spec)
-	return err
+	return nil
 }
 
 // Load starts the workers of an endpoint; it fulfils engine.Loader.

@@ -274,14 +274,14 @@ def test_what_fits_together():
         "floats": [[1.0, 2.0]], "others": [[3.0, 4.0], [5.0, 6.0]], "mixed": [[1, 2.0]], "wide": [[1.0, 2.0, 3.0]],
         "ragged": [[1.0], [1.0, 2.0]], "empty": [], "text": ["a", "b"], "object": {"a": 1}, "numbers": [1.0, 2.0],
         "array": numpy.zeros((3, 2)), "single": numpy.zeros((3, 2), dtype="float32"), "nothing": numpy.zeros((0, 2)),
-        "scalar": numpy.array(1.0), "matrix": numpy.matrix([[1.0], [2.0]]),
+        "scalar": numpy.array(1.0), "masked": numpy.ma.array([[1.0], [2.0]]),
     }.items()}  # fmt: skip
     assert keys["floats"][0] == keys["others"][0] is not None
     assert len({keys[name][0] for name in ("floats", "mixed", "wide", "text", "numbers", "array", "single")}) == 7
     assert {name for name, (key, _) in keys.items() if key is None} == {
-        "ragged", "empty", "object", "nothing", "scalar", "matrix",
+        "ragged", "empty", "object", "nothing", "scalar", "masked",
     }  # fmt: skip
-    assert [keys[name][1] for name in ("floats", "others", "text", "array", "nothing", "matrix")] == [1, 2, 2, 3, 1, 2]
+    assert [keys[name][1] for name in ("floats", "others", "text", "array", "nothing", "masked")] == [1, 2, 2, 3, 1, 2]
 
 
 def test_stacked_rows_come_apart_as_they_went_in():

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// restore fills a data folder, or a database, with the content.
+func restore(ctx context.Context, binary, dir, content, databaseURL string) error {
+	args := []string{"server", "restore", content, "--data-dir", dir}
+	if databaseURL != "" {
+		args = append(args, "--database-url", databaseURL)
+	}
+	if out, err := exec.CommandContext(ctx, binary, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("restore: %w: %s", err, out)
+	}
+	return nil
+}
+
+// server is a running clearml-serving server.
+type server struct {
+	cmd   *exec.Cmd
+	url   string
+	token string
+}
+
+func startServer(ctx context.Context, binary, dir, databaseURL string) (*server, error) {
+	args := []string{"server", "--data-dir", dir, "--api-addr", "127.0.0.1:0", "--files-addr", "127.0.0.1:0"}
+	if databaseURL != "" {
+		args = append(args, "--database-url", databaseURL)
+	}
+	log, err := os.Create(filepath.Join(dir, "server.log"))
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	s := &server{cmd: exec.CommandContext(ctx, binary, args...)}
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	if err := s.cmd.Start(); err != nil {
+		return nil, err
+	}
+	if err := s.login(ctx, dir); err != nil {
+		text, _ := os.ReadFile(log.Name())
+		return nil, errors.Join(fmt.Errorf("start the server: %w: %s", err, text), s.stop())
+	}
+	return s, nil
+}
+
+// login waits for the server's addresses and credentials, and takes a token.
+func (s *server) login(ctx context.Context, dir string) error {
+	limit, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		err := s.tryLogin(limit, dir)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-limit.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (s *server) tryLogin(ctx context.Context, dir string) error {
+	var endpoints map[string]any
+	if err := readJSON(filepath.Join(dir, "endpoints.json"), &endpoints); err != nil {
+		return err
+	}
+	s.url, _ = endpoints["api"].(string)
+	var keys struct {
+		Access string `json:"access_key"`
+		Secret string `json:"secret_key"`
+	}
+	if err := readJSON(filepath.Join(dir, "credentials.json"), &keys); err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/auth.login", http.NoBody)
+	if err != nil {
+		return err
+	}
+	req.SetBasicAuth(keys.Access, keys.Secret)
+	var answer struct{ Data struct{ Token string } }
+	if err := do(req, &answer); err != nil {
+		return err
+	}
+	s.token = answer.Data.Token
+	return nil
+}
+
+func readJSON(path string, into any) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, into)
+}
+
+func do(req *http.Request, into any) error {
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %.300s", resp.Status, text)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(text, into)
+}
+
+func (s *server) call(ctx context.Context, name, body, contentType string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/v2.23/"+name, strings.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+s.token)
+	req.Header.Set("Content-Type", contentType)
+	return do(req, nil)
+}
+
+func (s *server) stop() error {
+	err := s.cmd.Process.Signal(syscall.SIGTERM)
+	return errors.Join(err, s.cmd.Wait())
+}
+
+// times are how long the answers to one question took.
+type times []time.Duration
+
+func (t times) at(share float64) time.Duration { return t[int(share*float64(len(t)-1))] }
+
+func (t times) print(name string) {
+	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+	fmt.Printf("| %s | %.1f | %.1f | %.1f |\n", name, ms(t.at(0.5)), ms(t.at(0.99)), ms(t.at(1)))
+}
+
+// ask asks a question so often, one after the other, the first few times unmeasured.
+func (s *server) ask(ctx context.Context, q question, rounds int) (times, error) {
+	const warm = 5
+	var out times
+	for n := range rounds + warm {
+		began := time.Now()
+		if err := s.call(ctx, q.call, q.body(n), "application/json"); err != nil {
+			return nil, err
+		}
+		if n >= warm {
+			out = append(out, time.Since(began))
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// importEvents reports scalars as the SDK does, as fast as the server takes them, while
+// a list is asked for.
+func (s *server) importEvents(ctx context.Context, o options) error {
+	const atOnce = 1000
+	began := time.Now()
+	var reporting sync.WaitGroup
+	var failed error // read after the wait
+	ended := make(chan struct{})
+	reporting.Go(func() {
+		defer close(ended)
+		for from := 0; from < o.events && failed == nil; from += atOnce {
+			failed = s.call(ctx, "events.add_batch", scalars(o, from, atOnce), "application/json-lines")
+		}
+	})
+	q := questions(o)[0]
+	var out times
+	var err error
+	for n := 0; err == nil; n++ {
+		select {
+		case <-ended:
+		default:
+			asked := time.Now()
+			err = s.call(ctx, q.call, q.body(n), "application/json")
+			out = append(out, time.Since(asked))
+			continue
+		}
+		break
+	}
+	reporting.Wait()
+	if err := errors.Join(err, failed); err != nil {
+		return fmt.Errorf("import events: %w", err)
+	}
+	took := time.Since(began)
+	slices.Sort(out)
+	out.print(fmt.Sprintf("%s, while %d scalars come in", q.name, o.events))
+	fmt.Printf("\n%d scalars in %.0f s: %.0f a second\n", o.events, took.Seconds(), float64(o.events)/took.Seconds())
+	return nil
+}
+
+func scalars(o options, from, n int) string {
+	var out bytes.Buffer
+	for i := from; i < from+n; i++ {
+		fmt.Fprintf(&out, `{"type":"training_stats_scalar","task":%q,"metric":"loss","variant":"train","iter":%d,"value":%f,"timestamp":%d}`+"\n",
+			taskID((1+i/10_000*5)%o.tasks), i%10_000, 1/float64(1+i%10_000), 1795441216000+int64(i))
+	}
+	return out.String()
+}

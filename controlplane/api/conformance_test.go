@@ -1,0 +1,138 @@
+package api_test
+
+import (
+	"bufio"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"clearmlserving/controlplane/api"
+)
+
+// knownCall is a line of testdata/calls.txt.
+type knownCall struct{ name, mark, clients string }
+
+func knownCalls(t *testing.T) []knownCall {
+	t.Helper()
+	f, err := os.Open("testdata/calls.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var out []knownCall
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "#") {
+			continue
+		}
+		parts := strings.SplitN(lines.Text(), " ", 3)
+		if len(parts) != 3 || !slices.Contains([]string{"MUST", "SHOULD", "ours"}, parts[1]) {
+			t.Fatalf("testdata/calls.txt: %q isn't: name, mark, clients", lines.Text())
+		}
+		out = append(out, knownCall{parts[0], parts[1], parts[2]})
+	}
+	if err := lines.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// testsByCall reads this package's tests: which of them names which call in a text.
+func testsByCall(t *testing.T) map[string][]string {
+	t.Helper()
+	files, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string][]string{}
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range file.Decls {
+			f, ok := decl.(*ast.FuncDecl)
+			if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Test") {
+				continue
+			}
+			ast.Inspect(f.Body, func(n ast.Node) bool {
+				if text, ok := n.(*ast.BasicLit); ok && text.Kind == token.STRING {
+					call := strings.Trim(text.Value, "\"`/")
+					call, _, _ = strings.Cut(call, "?")
+					if !slices.Contains(out[call], f.Name.Name) {
+						out[call] = append(out[call], f.Name.Name)
+					}
+				}
+				return true
+			})
+		}
+	}
+	return out
+}
+
+// The table of docs/conformance.md is made here; UPDATE=1 writes it anew.
+func TestConformanceTableIsCurrentAndEachCallHasATest(t *testing.T) {
+	answered := map[string]bool{}
+	for _, c := range api.New(api.Options{}).Calls() {
+		answered[c.Name] = true
+	}
+	tests := testsByCall(t)
+	var table strings.Builder
+	known := map[string]bool{}
+	for _, c := range knownCalls(t) {
+		known[c.name] = true
+		status, test := "answered", "-"
+		if found := tests[c.name]; len(found) > 0 {
+			slices.Sort(found)
+			test = found[0]
+			if len(found) > 1 {
+				test += fmt.Sprintf(" and %d more", len(found)-1)
+			}
+		} else {
+			status = "answered, without a test"
+			t.Errorf("%s has no test", c.name)
+		}
+		if !answered[c.name] {
+			status = "missing"
+			if c.mark == "MUST" {
+				t.Errorf("%s is a MUST and isn't answered", c.name)
+			}
+		}
+		fmt.Fprintf(&table, "| `%s` | %s | %s | %s | %s |\n", c.name, c.mark, strings.ReplaceAll(c.clients, ",", ", "), test, status)
+	}
+	for name := range answered {
+		if !known[name] {
+			t.Errorf("%s is answered, but not listed in testdata/calls.txt", name)
+		}
+	}
+	want := conformanceHead + table.String()
+	const page = "../../docs/conformance.md"
+	if os.Getenv("UPDATE") != "" {
+		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if have, err := os.ReadFile(page); err != nil || string(have) != want {
+		t.Errorf("%s is stale: UPDATE=1 go test -run Conformance ./controlplane/api (%v)", page, err)
+	}
+}
+
+const conformanceHead = `# Which calls of the ClearML API the embedded server answers
+
+<!-- Made by the tests: UPDATE=1 go test -run Conformance ./controlplane/api. Don't edit. -->
+
+The list holds each call that a known client makes. **MUST** means that the ClearML SDK or the original
+ClearML Serving fails without it, **SHOULD** that a page, a tool, or a part of the SDK uses it, and
+**ours** that it is an extension of this server. Clients: *sdk* is the ClearML SDK, *serving* the
+original ClearML Serving, *web* ClearML's web pages and ours, *agent* the ClearML agent, *ours* this
+program's own commands and instances. A call that isn't listed is answered with 404.
+
+| Call | Mark | Clients | Test | Status |
+|---|---|---|---|---|
+`

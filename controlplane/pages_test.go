@@ -1,0 +1,530 @@
+package controlplane_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"clearmlserving/controlplane"
+)
+
+// visitor is a browser without scripts.
+type visitor struct {
+	t      *testing.T
+	r      *running
+	client *http.Client
+	csrf   string
+}
+
+// visit logs a browser in by a one-time link.
+func (r *running) visit(t *testing.T) *visitor {
+	t.Helper()
+	v := r.stranger(t)
+	link, err := r.LoginLink(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, page := v.get(strings.TrimPrefix(link, r.api)); status != http.StatusOK || !strings.Contains(page, "<h1>Overview</h1>") {
+		t.Fatalf("the login link leads to %d %.300s", status, page)
+	}
+	return v
+}
+
+// stranger is a browser that is not logged in.
+func (r *running) stranger(t *testing.T) *visitor {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &visitor{t: t, r: r, client: &http.Client{Transport: r.client.Transport, Jar: jar}}
+}
+
+var csrfField = regexp.MustCompile(`name="csrf" value="([0-9a-f]+)"`)
+
+func (v *visitor) get(path string) (int, string) {
+	v.t.Helper()
+	return v.do(http.MethodGet, path, "", "")
+}
+
+// post sends a form with the session's token.
+func (v *visitor) post(path string, fields ...string) (int, string) {
+	v.t.Helper()
+	form := url.Values{"csrf": {v.csrf}}
+	for i := 0; i < len(fields); i += 2 {
+		form.Add(fields[i], fields[i+1])
+	}
+	return v.do(http.MethodPost, path, "application/x-www-form-urlencoded", form.Encode())
+}
+
+func (v *visitor) do(method, path, kind, body string, headers ...string) (int, string) {
+	v.t.Helper()
+	req, err := http.NewRequestWithContext(v.t.Context(), method, v.r.api+path, strings.NewReader(body))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	req.Header.Set("Accept", "text/html")
+	if kind != "" {
+		req.Header.Set("Content-Type", kind)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := v.client.Do(req)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	if found := csrfField.FindSubmatch(text); found != nil {
+		v.csrf = string(found[1])
+	}
+	return resp.StatusCode, string(text)
+}
+
+// shows fails unless the page holds the words.
+func (v *visitor) shows(path string, words ...string) string {
+	v.t.Helper()
+	status, page := v.get(path)
+	if status != http.StatusOK {
+		v.t.Fatalf("%s: %d %.400s", path, status, page)
+	}
+	for _, word := range words {
+		if !strings.Contains(page, word) {
+			v.t.Errorf("%s does not show %q:\n%s", path, word, page)
+		}
+	}
+	return page
+}
+
+// call makes an API call and decodes its data.
+func (r *running) call(t *testing.T, name string, request any, data any) {
+	t.Helper()
+	body, err := json.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	status, _, text := r.send(t, "POST", r.api+"/"+name, string(body), "Content-Type", "application/json")
+	answer := struct{ Data any }{data}
+	if err := json.Unmarshal([]byte(text), &answer); err != nil || status != http.StatusOK {
+		t.Fatalf("%s: %d %s (%v)", name, status, text, err)
+	}
+}
+
+// made is what a test's pages are about.
+type made struct{ task, model, service string }
+
+// furnish makes an experiment, its model, and a service, all with the same name.
+func (r *running) furnish(t *testing.T, name string) made {
+	t.Helper()
+	var m made
+	var id struct{ ID string }
+	r.call(t, "tasks.create", map[string]any{
+		"name": name, "type": "training", "tags": []string{name}, "comment": name,
+		"hyperparams":   map[string]any{"Args": map[string]any{"lr": map[string]any{"section": "Args", "name": "lr", "value": name}}},
+		"configuration": map[string]any{"net": map[string]any{"name": "net", "value": name}},
+	}, &id)
+	m.task = id.ID
+	r.call(t, "tasks.started", map[string]any{"task": m.task}, nil)
+	lines := []string{
+		`{"type":"log","task":"` + m.task + `","msg":` + quoted(name) + `,"level":"INFO"}`,
+		`{"type":"training_stats_scalar","task":"` + m.task + `","metric":` + quoted(name) + `,"variant":` + quoted(name) + `,"value":0.5,"iter":1}`,
+		`{"type":"plot","task":"` + m.task + `","metric":` + quoted(name) + `,"variant":"v","iter":1,"plot_str":` +
+			quoted(`{"data":[{"type":"bar","x":[`+quoted(name)+`],"y":[1],"name":`+quoted(name)+`}],"layout":{"title":{"text":`+quoted(name)+`}}}`) + `}`,
+		`{"type":"plot","task":"` + m.task + `","metric":"table","variant":"v","iter":1,"plot_str":` +
+			quoted(`{"data":[{"type":"table","header":{"values":[`+quoted(name)+`]},"cells":{"values":[[`+quoted(name)+`]]}}]}`) + `}`,
+	}
+	if status, _, text := r.send(t, "POST", r.api+"/events.add_batch", strings.Join(lines, "\n"), "Content-Type", "application/json-lines"); status != http.StatusOK {
+		t.Fatal(text)
+	}
+	r.call(t, "models.create", map[string]any{
+		"name": name, "uri": "javascript:alert(1)", "framework": name, "task": m.task, "tags": []string{name},
+		"metadata": []any{map[string]string{"key": name, "type": "str", "value": name}},
+	}, &id)
+	m.model = id.ID
+	r.call(t, "tasks.create", map[string]any{
+		"name": name, "type": "service", "system_tags": []string{"serving-control-plane"},
+		"configuration": map[string]any{"endpoints": map[string]any{"name": "endpoints", "value": "{}"}, "canary": map[string]any{"name": "canary", "value": "{}"}},
+	}, &id)
+	m.service = id.ID
+	return m
+}
+
+func quoted(text string) string {
+	out, err := json.Marshal(text)
+	if err != nil {
+		return `""`
+	}
+	return string(out)
+}
+
+// pages are the addresses of every kind of page.
+func (m made) pages() []string {
+	pages := []string{"/", "/models", "/models/upload", "/models/" + m.model, "/models/" + m.model + "/deploy", "/experiments", "/services", "/settings"}
+	for _, tab := range []string{"", "/overview", "/scalars", "/plots", "/images", "/configuration", "/artifacts", "/console", "/scalars.json?metric=x"} {
+		pages = append(pages, "/experiments/"+m.task+tab)
+	}
+	for _, page := range []string{"", "/history", "/canary", "/playground"} {
+		pages = append(pages, "/services/"+m.service+page)
+	}
+	return append(pages, "/experiments/compare?ids="+m.task+"&ids="+m.service, "/experiments/compare/scalars.json?metric=x&ids="+m.task)
+}
+
+// forms are the addresses of every form that changes something.
+func (m made) forms() []string {
+	return []string{
+		"/logout", "/models/upload", "/models/" + m.model + "/tags", "/models/" + m.model + "/publish", "/models/" + m.model + "/archive",
+		"/models/" + m.model + "/metadata", "/models/" + m.model + "/deploy", "/experiments/" + m.task + "/tags", "/experiments/" + m.task + "/archive",
+		"/services", "/services/" + m.service + "/revert", "/services/" + m.service + "/canary", "/services/" + m.service + "/remove",
+		"/services/" + m.service + "/playground", "/settings/credentials", "/settings/credentials/revoke",
+	}
+}
+
+func TestALoginLinkWorksOnce(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	link, err := r.LoginLink(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := strings.TrimPrefix(link, r.api)
+	if status, page := r.stranger(t).get(path); status != http.StatusOK || !strings.Contains(page, "Overview") {
+		t.Errorf("first use: %d %.300s", status, page)
+	}
+	if status, page := r.stranger(t).get(path); status != http.StatusGone || !strings.Contains(page, "clearml-serving ui") {
+		t.Errorf("second use: %d %.300s", status, page)
+	}
+	status, _, text := r.send(t, "POST", r.api+"/login/link", "")
+	var another struct{ URL string }
+	if err := json.Unmarshal([]byte(text), &another); err != nil || status != http.StatusOK || another.URL == link {
+		t.Fatalf("a further link: %d %s", status, text)
+	}
+	if status, _, text := r.send(t, "POST", r.api+"/login/link", "", "Authorization", "Basic eDp5"); status != http.StatusUnauthorized {
+		t.Errorf("a link for nobody: %d %s", status, text)
+	}
+}
+
+func TestALoginWithKeysLeadsToThePageThatWasWantedAndNowhereElse(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.stranger(t)
+	v.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	form := url.Values{"access_key": {r.access}, "secret_key": {"wrong"}, "next": {"/models?search=x"}}
+	if status, page := v.do("POST", "/login", "application/x-www-form-urlencoded", form.Encode()); status != http.StatusUnauthorized || !strings.Contains(page, "does not know") {
+		t.Errorf("wrong secret: %d %.300s", status, page)
+	}
+	for next, want := range map[string]string{
+		"/models?search=x": "/models?search=x", "//evil.example/": "/", "https://evil.example": "/", `/\evil.example`: "/", "javascript:alert(1)": "/", "": "/",
+	} {
+		form := url.Values{"access_key": {r.access}, "secret_key": {r.secret}, "next": {next}}
+		req, err := http.NewRequestWithContext(t.Context(), "POST", r.api+"/login", strings.NewReader(form.Encode()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		resp, err := v.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != want {
+			t.Errorf("next %q: %d to %q; want %q", next, resp.StatusCode, resp.Header.Get("Location"), want)
+		}
+		cookie := resp.Header.Get("Set-Cookie")
+		for _, part := range []string{"HttpOnly", "SameSite=Lax", "Max-Age=86400"} {
+			if !strings.Contains(cookie, part) {
+				t.Errorf("the cookie lacks %s: %s", part, cookie)
+			}
+		}
+	}
+}
+
+func TestNoPageIsShownAndNoFormTakenWithoutALogin(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	m := r.furnish(t, "plain")
+	v := r.stranger(t)
+	for _, path := range m.pages() {
+		if _, page := v.get(path); !strings.Contains(page, "<h1>Log in</h1>") {
+			t.Errorf("%s is shown to a stranger: %.200s", path, page)
+		}
+	}
+	for _, path := range m.forms() {
+		if _, page := v.post(path); !strings.Contains(page, "<h1>Log in</h1>") {
+			t.Errorf("%s is taken from a stranger: %.200s", path, page)
+		}
+	}
+}
+
+func TestEveryFormIsRefusedWithoutItsTokenAndFromOtherSites(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	m := r.furnish(t, "plain")
+	v := r.visit(t)
+	token := v.csrf
+	for _, path := range m.forms() {
+		for name, headers := range map[string][]string{
+			"another site": {"Sec-Fetch-Site", "cross-site"}, "another port": {"Sec-Fetch-Site", "same-site"},
+			"another origin": {"Origin", "http://evil.example"}, "no token": nil,
+		} {
+			form := url.Values{}
+			if name != "no token" {
+				form.Set("csrf", token)
+			}
+			kind, body := "application/x-www-form-urlencoded", form.Encode()
+			if path == "/models/upload" {
+				kind, body = multipartForm(t, "", map[string]string{"name": "x", "csrf": form.Get("csrf")}, "x")
+			}
+			if status, page := v.do("POST", path, kind, body, headers...); status != http.StatusForbidden {
+				t.Errorf("%s from %s: %d %.200s", path, name, status, page)
+			}
+		}
+	}
+	v.shows("/settings", r.access)
+}
+
+func TestNoNameBecomesMarkup(t *testing.T) {
+	const evil = `<script>alert("x")</script>'"><img src=x onerror=alert(1)>`
+	r := start(t, controlplane.Options{})
+	m := r.furnish(t, evil)
+	v := r.visit(t)
+	for _, path := range append(m.pages(), "/models?search="+url.QueryEscape(evil), "/experiments?tags="+url.QueryEscape(evil)) {
+		status, page := v.get(path)
+		if status != http.StatusOK {
+			t.Errorf("%s: %d %.300s", path, status, page)
+		}
+		if strings.Contains(page, "<script>alert") || strings.Contains(page, "<img src=x") || strings.Contains(page, `href="javascript:`) {
+			t.Errorf("%s holds the name as markup:\n%s", path, page)
+		}
+	}
+}
+
+func TestPagesLoadNothingFromElsewhere(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	m := r.furnish(t, "plain")
+	v := r.visit(t)
+	status, h, _ := r.send(t, "GET", r.api+"/login", "")
+	policy := h.Get("Content-Security-Policy")
+	if status != http.StatusOK || !strings.Contains(policy, "default-src 'none'") || strings.Contains(policy, "unsafe") {
+		t.Errorf("content policy: %d %q", status, policy)
+	}
+	asset := regexp.MustCompile(`(?:src|href)="(/assets/[^"]+)"`)
+	foreign := regexp.MustCompile(`(?:src|href)="(?:https?:)?//|<style|style="|\son[a-z]+="`)
+	checked := []string{}
+	for _, path := range m.pages() {
+		_, page := v.get(path)
+		if found := foreign.FindString(page); found != "" {
+			t.Errorf("%s holds %s", path, found)
+		}
+		for _, match := range asset.FindAllStringSubmatch(page, -1) {
+			if slices.Contains(checked, match[1]) {
+				continue
+			}
+			checked = append(checked, match[1])
+			status, h, _ := r.send(t, "GET", r.api+match[1], "")
+			if status != http.StatusOK || !strings.Contains(h.Get("Cache-Control"), "immutable") || h.Get("ETag") == "" {
+				t.Errorf("%s: %d %v", match[1], status, h)
+			}
+			if status, _, _ := r.send(t, "GET", r.api+match[1], "", "If-None-Match", h.Get("ETag")); status != http.StatusNotModified {
+				t.Errorf("%s asked again: %d", match[1], status)
+			}
+		}
+	}
+	if len(checked) < 5 {
+		t.Errorf("only %v were looked at", checked)
+	}
+}
+
+func multipartForm(t *testing.T, file string, fields map[string]string, content string) (kind, body string) {
+	t.Helper()
+	var out bytes.Buffer
+	form := multipart.NewWriter(&out)
+	for name, value := range fields {
+		if err := form.WriteField(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	part, err := form.CreateFormFile("file", file)
+	if err == nil {
+		_, err = part.Write([]byte(content))
+	}
+	if err != nil || form.Close() != nil {
+		t.Fatal(err)
+	}
+	return form.FormDataContentType(), out.String()
+}
+
+func TestAModelIsUploadedEditedAndDeployed(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	v.shows("/models", "No model yet")
+	v.shows("/models/upload", "multipart/form-data")
+	kind, body := multipartForm(t, `..\..\my "model".pkl`, map[string]string{"csrf": v.csrf, "name": "wine & more", "tags": "a, b", "framework": "ScikitLearn"}, strings.Repeat("bytes", 1000))
+	status, page := v.do("POST", "/models/upload", kind, body)
+	if status != http.StatusOK || !strings.Contains(page, "is uploaded") {
+		t.Fatalf("upload: %d %.400s", status, page)
+	}
+	model := regexp.MustCompile(`/models/([0-9a-f]{32})/deploy`).FindStringSubmatch(page)[1]
+	file := regexp.MustCompile(`href="(/files/[^"]+)" download`).FindStringSubmatch(page)
+	if file == nil {
+		t.Fatalf("no download: %s", page)
+	}
+	if status, text := v.get(file[1]); status != http.StatusOK || text != strings.Repeat("bytes", 1000) {
+		t.Errorf("download of %s: %d, %d bytes", file[1], status, len(text))
+	}
+	v.post("/models/"+model+"/tags", "tags", "b, new tag")
+	v.post("/models/"+model+"/metadata", "key", "owner", "value", "me")
+	v.shows("/models/"+model, "new tag", "owner", "wine &amp; more")
+	v.post("/models/"+model+"/metadata", "key", "owner", "remove", "1")
+	v.post("/models/" + model + "/publish")
+	page = v.shows("/models/"+model, "published")
+	if strings.Contains(page, "owner") || strings.Contains(page, "/publish\"") {
+		t.Errorf("metadata or the button stay: %s", page)
+	}
+	v.post("/models/" + model + "/archive")
+	v.shows("/models", "No model")
+	v.shows("/models?archived=1", "wine &amp; more")
+	v.post("/models/"+model+"/archive", "undo", "1")
+	v.shows("/models?search=WINE&tags=new+tag&state=published&framework=ScikitLearn", "wine &amp; more")
+	v.shows("/models?search=WINE&state=draft", "No model matches")
+
+	if status, page := v.post("/services", "name", "prices"); status != http.StatusOK || !strings.Contains(page, "is created") {
+		t.Fatalf("create a service: %d %.300s", status, page)
+	}
+	page = v.shows("/models/"+model+"/deploy", "wine_more", "sklearn")
+	service := regexp.MustCompile(`<option value="([0-9a-f]{32})"`).FindStringSubmatch(page)[1]
+	if status, page := v.post("/models/"+model+"/deploy", "service", service, "engine", "sklearn", "endpoint", "wi//ne", "version", "1"); status != http.StatusBadRequest || !strings.Contains(page, `value="wi//ne"`) {
+		t.Errorf("a bad name: %d %.300s", status, page)
+	}
+	for _, version := range []string{"1", "2"} {
+		if status, page := v.post("/models/"+model+"/deploy", "service", service, "engine", "sklearn", "endpoint", "wine", "version", version); status != http.StatusOK || !strings.Contains(page, "is stored") {
+			t.Fatalf("deploy: %d %.300s", status, page)
+		}
+	}
+	v.shows("/services/"+service, "wine/1", "wine/2", "not served", "No instance")
+	v.shows("/models/"+model, "prices", "wine/1")
+	v.steerCanary(service)
+	v.takeBack(service)
+}
+
+// steerCanary makes a canary and changes its weights.
+func (v *visitor) steerCanary(service string) {
+	v.t.Helper()
+	path := "/services/" + service + "/canary"
+	v.shows(path, "New canary")
+	for problem, fields := range map[string][]string{
+		"is no number":   {"endpoint", "c", "target", "wine/1", "weight", "many"},
+		"needs a weight": {"endpoint", "c", "target", "wine/1", "weight", ""},
+		"sum to 0":       {"endpoint", "c", "target", "wine/1", "weight", "0"},
+		"names itself":   {"endpoint", "c", "target", "c", "weight", "1"},
+	} {
+		if status, page := v.post(path, fields...); status != http.StatusBadRequest || !strings.Contains(page, problem) {
+			v.t.Errorf("%s: %d %.300s", problem, status, page)
+		}
+	}
+	if status, page := v.post(path, "endpoint", "split", "new", "1", "target", "wine/1", "weight", "0,25", "target", "wine/2", "weight", "0.75", "target", "", "weight", ""); status != http.StatusOK || !strings.Contains(page, "is stored") {
+		v.t.Fatalf("canary: %d %.300s", status, page)
+	}
+	v.shows("/services/"+service, "25 %", "75 %")
+	v.shows(path+"?endpoint=split", `value="0.25"`)
+	v.post(path, "endpoint", "split", "target", "wine/1", "weight", "1", "target", "wine/2", "weight", "1")
+	v.shows("/services/"+service, "50 %")
+	if status, page := v.post("/services/"+service+"/playground", "endpoint", "split", "body", "{}"); status != http.StatusServiceUnavailable || !strings.Contains(page, "No instance") {
+		v.t.Errorf("playground without instance: %d %.300s", status, page)
+	}
+	if status, _ := v.post("/services/"+service+"/playground", "endpoint", "http://evil.example/", "body", "{}"); status != http.StatusNotFound {
+		v.t.Errorf("playground of an address: %d", status)
+	}
+}
+
+// takeBack removes what was made, and reverts that.
+func (v *visitor) takeBack(service string) {
+	v.t.Helper()
+	v.post("/services/"+service+"/remove", "endpoint", "split")
+	page := v.shows("/services/"+service+"/history", "canary split removed", "endpoint wine/2 added", "web page", "default")
+	edits := regexp.MustCompile(`name="edit" value="([0-9a-f]+)"`).FindAllStringSubmatch(page, -1)
+	if len(edits) < 4 {
+		v.t.Fatalf("history: %s", page)
+	}
+	if status, page := v.post("/services/"+service+"/revert", "edit", edits[0][1]); status != http.StatusOK || !strings.Contains(page, "taken back") {
+		v.t.Fatalf("revert: %d %.300s", status, page)
+	}
+	v.shows("/services/"+service, "split", "50 %")
+	if status, page := v.post("/services/"+service+"/revert", "edit", edits[len(edits)-1][1]); status != http.StatusConflict || !strings.Contains(page, "changed again") {
+		v.t.Errorf("revert of what was overtaken: %d %.300s", status, page)
+	}
+	v.post("/services/"+service+"/remove", "endpoint", "wine/1")
+	if page := v.shows("/services/" + service); strings.Contains(page, `<code class="long">wine/1</code>`) {
+		v.t.Error("the endpoint is still there")
+	}
+}
+
+func TestCredentialsAreShownOnceAndRevoked(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	_, page := v.post("/settings/credentials", "label", "laptop <b>")
+	found := regexp.MustCompile(`access_key: &#34;(\w+)&#34;\s+secret_key: &#34;(\w+)&#34;|access_key: "(\w+)"\s+secret_key: "(\w+)"`).FindStringSubmatch(page)
+	if found == nil {
+		t.Fatalf("no credentials: %s", page)
+	}
+	access, secret := found[1]+found[3], found[2]+found[4]
+	if page := v.shows("/settings", access, "laptop &lt;b&gt;"); strings.Contains(page, secret) {
+		t.Error("the secret is shown again")
+	}
+	other := r.stranger(t)
+	other.do("POST", "/login", "application/x-www-form-urlencoded", url.Values{"access_key": {access}, "secret_key": {secret}}.Encode())
+	other.shows("/", "Overview")
+	v.post("/settings/credentials/revoke", "access_key", access)
+	if _, page := other.get("/models"); !strings.Contains(page, "<h1>Log in</h1>") {
+		t.Error("who used revoked credentials is still logged in")
+	}
+}
+
+func TestALogoutEndsTheSessionOnTheServerToo(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	at, err := url.Parse(r.api)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := v.client.Jar.Cookies(at)
+	v.post("/logout")
+	v.client.Jar.SetCookies(at, kept) // a thief of the cookie
+	if _, page := v.get("/models"); !strings.Contains(page, "<h1>Log in</h1>") {
+		t.Error("the cookie is still good")
+	}
+}
+
+func TestLinksOfTheSDKLeadToOurPages(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	m := r.furnish(t, "linked")
+	v := r.visit(t)
+	v.shows("/projects/abc/experiments/"+m.task+"/output/log", "linked")
+	v.shows("/projects/abc/models/"+m.model+"/general", "linked")
+	for _, path := range []string{"/models/nothing", "/experiments/nothing", "/services/nothing", "/settings/nothing"} {
+		if status, page := v.get(path); status != http.StatusNotFound || !strings.Contains(page, "Go back") {
+			t.Errorf("%s: %d %.200s", path, status, page)
+		}
+	}
+}
+
+func TestListsHavePages(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	for range 51 {
+		r.call(t, "models.create", map[string]any{"name": "many", "uri": "file:///x"}, nil)
+	}
+	v := r.visit(t)
+	first := v.shows("/models?search=many", "1–50", "page=1")
+	second := v.shows("/models?search=many&page=1", "51–51", "page=0")
+	row := regexp.MustCompile(`href="/models/[0-9a-f]{32}"`)
+	if a, b := len(row.FindAllString(first, -1)), len(row.FindAllString(second, -1)); a != 50 || b != 1 {
+		t.Errorf("%d and %d rows", a, b)
+	}
+}

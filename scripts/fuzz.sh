@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs every fuzz target in turn, each for FUZZTIME (default 1m), on one core. What a target
+# fails on lies in testdata/fuzz afterwards, and is a test from then on. FUZZ=regexp runs some.
+# KEEP=n also keeps the n smallest of the inputs that were found interesting there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+time=${FUZZTIME:-1m}
+only=${FUZZ:-.}
+keep=${KEEP:-0}
+corpus=$PWD/.cache/fuzz
+mkdir -p "$corpus"
+failed=()
+ran=0
+while IFS=: read -r file _ line; do
+  target=$(sed -E 's/^func (Fuzz[A-Za-z0-9_]*)\(.*/\1/' <<<"$line")
+  folder=$(dirname "$file")
+  [[ "$folder/$target" =~ $only ]] || continue
+  echo "fuzz: $folder $target for $time"
+  ran=$((ran + 1))
+  cache=$corpus/${folder//\//_}
+  if ! nice -n 19 "${GO:-go}" test "$folder" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -parallel "${PARALLEL:-1}" -test.fuzzcachedir "$cache"; then
+    failed+=("$folder $target")
+  fi
+  if ((keep > 0)) && [ -d "$cache/$target" ]; then
+    mkdir -p "$folder/testdata/fuzz/$target"
+    find "$cache/$target" -type f -size -4k -printf '%s %p\n' | sort -n | head -n "$keep" | cut -d' ' -f2- |
+      xargs -r -I{} cp -n {} "$folder/testdata/fuzz/$target/"
+  fi
+done < <(grep -rn --include='*_test.go' --exclude-dir='.*' -E '^func Fuzz[A-Za-z0-9_]*\(' . | sort)
+if ((ran == 0)); then
+  echo "fuzz: no target matches $only" >&2
+  exit 2
+fi
+if ((${#failed[@]} > 0)); then
+  printf 'fuzz: found something: %s\n' "${failed[@]}" >&2
+  exit 1
+fi
+echo "fuzz: $ran targets, $time each, nothing found"
