@@ -44,6 +44,10 @@ screenshots: ## draw the pictures of the README anew, from real runs
 	@mkdir -p docs/images
 	scripts/demo.sh 2>&1 | grep -v '^CGO_ENABLED' | sed 's#$(CURDIR)#~/clearml-serving-go#g' | python3 scripts/terminal_picture.py "make demo" > docs/images/demo.svg
 
+.PHONY: generate
+generate: ## fetch anew what others made and is committed here: the browser libraries of the web pages
+	@scripts/browser-libraries.sh
+
 .PHONY: test
 test: test-go test-python test-e2e chaos-short ## every test, the way CI runs them
 	@echo "test: go vet, go test -race, pytest, end-to-end tests and injected faults passed"
@@ -62,6 +66,11 @@ test-python: python-env ## tests of the worker runtime and of the examples' runn
 test-e2e: build python-env ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
 	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -parallel 4 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
+
+.PHONY: e2e-browser
+e2e-browser: build python-env ## every web page and form in a real browser (SCREENSHOTS=1: draw docs/images/ui-*.png anew)
+	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "e2e-browser: no Chromium found: apt-get install chromium" >&2; exit 1; }
+	CLEARML_SERVING_E2E_BROWSER=1 CLEARML_SERVING_E2E_SCREENSHOTS=$(SCREENSHOTS) $(GO) test -count=1 -timeout 10m -v ./e2e/browser
 
 .PHONY: e2e-original
 e2e-original: build python-env ## configuration in both directions with the original's own command line (UPDATE=1: golden files)
@@ -93,8 +102,22 @@ e2e-storage: build python-env storage-servers ## models in real S3, Google Stora
 	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
 	@scripts/python-env.sh .venv-storage python/requirements-storage.txt
 	scripts/storage-servers.sh $(GO) test -count=1 -timeout 5m ./storage/s3 ./storage/gs ./storage/azure
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_BIG=$(BIG) scripts/storage-servers.sh $(GO) test -count=1 -timeout 40m -v -run 'EveryPlace|ToABucket|OnABucket|AnotherAddress|TenGigabytes' ./e2e/...
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_BIG=$(BIG) scripts/storage-servers.sh $(GO) test -count=1 -timeout 40m -v -run 'EveryPlace|ToABucket|OnABucket|AnotherAddress|TenGigabytes' ./e2e
 	@echo "e2e-storage: models went to, and were served from, S3 (minio, versitygw), Google Storage and Azure servers"
+
+.PHONY: security
+security: build python-env ## attacks with the known holes of the field, every route without credentials, known holes of our modules
+	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m ./security/... ./listen ./inference/listener ./controlplane/files
+	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Security' ./e2e/...
+	@scripts/vulnerabilities.sh $(TOOLS)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target in turn (FUZZTIME=10m each, default 1m; FUZZ=regexp: only those)
+	@scripts/fuzz.sh
+
+.PHONY: e2e-postgres
+e2e-postgres: ## the store, the API's writers, and backups on a real PostgreSQL (apt-get install postgresql)
+	CLEARML_SERVING_E2E_POSTGRES=1 $(GO) test -race -count=1 -timeout 15m ./controlplane/store/postgres/... ./controlplane
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## every linter: Go, Python, module file
@@ -110,7 +133,7 @@ format: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## repair what the li
 	.venv/bin/ruff format --no-cache .
 
 .PHONY: bench
-bench: build bench-env ## measure beside other servers, 30-40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
+bench: build bench-env ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
 	@mkdir -p docs/images
 	$(GO) run ./bench -cases '$(BENCH)' -against '$(AGAINST)' -rounds $(or $(ROUNDS),5) $(if $(FORCE),-force) \
 	  -results bench/results.json -history bench/history.jsonl -page docs/benchmarks.md -images docs/images
@@ -130,6 +153,10 @@ bench-env: # the environments of the servers that are measured
 	export PYTHON="$${PYTHON:-$${python:-python3}}"; \
 	scripts/python-env.sh .venv-bench python/requirements-bench.txt; \
 	for rival in $(BENCH_RIVALS); do scripts/python-env.sh .venv-bench-$$rival python/requirements-bench-$$rival.txt; done
+
+.PHONY: bench-store
+bench-store: build ## lists, filters, and imports with 100,000 tasks and models, on SQLite and PostgreSQL (10-30 minutes)
+	$(GO) run ./bench/store
 
 .PHONY: python-env
 python-env: # the Python environment of the demo and the tests

@@ -81,7 +81,7 @@ func measureHundred(ctx context.Context, b *bench, g group, n *notes) error {
 		names[i] = "lr" + strconv.Itoa(i) + "=lr"
 	}
 	say("  adding %d endpoints", hundred)
-	for round := range b.plan.rounds + 1 {
+	for round := range min(3, b.plan.rounds) + 1 { // the original takes long
 		one, err := b.many(ctx, startOursAtOnce, names[:1], g)
 		if err != nil {
 			return err

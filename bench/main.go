@@ -42,7 +42,7 @@ func main() {
 	against := flag.String("against", "", "measure only beside these `servers`, with commas between")
 	flag.IntVar(&p.rounds, "rounds", 5, "rounds of each case")
 	flag.DurationVar(&p.duration, "duration", time.Second, "counted time of one measurement")
-	flag.DurationVar(&p.warmup, "warmup", 300*time.Millisecond, "time before that is not counted")
+	flag.DurationVar(&p.warmup, "warmup", 200*time.Millisecond, "time before that is not counted")
 	flag.BoolVar(&p.quick, "quick", false, "a first look: one round, few cases, two servers; writes nothing by itself")
 	flag.StringVar(&f.results, "results", "", "merge the results into this JSON `file`, case by case")
 	flag.StringVar(&f.history, "history", "", "append the ratios, a JSON line each, to this `file`")

@@ -16,7 +16,7 @@ import (
 const idleCase = "its own when idle"
 
 // A bad neighbour's request takes 2 s, so a second does not show it whole.
-const disturbedFor = 5 * time.Second
+const disturbedFor = 4 * time.Second
 
 // measureNeighbour asks a fast endpoint alone, then while another keeps a core
 // busy, on ours and on the original.
@@ -100,11 +100,12 @@ func measureChange(ctx context.Context, b *bench, g group, n *notes) error {
 			found[i] = m
 			tell(round, one, "change", changeConnections, m)
 		}
-		doubtful := found[0].Failed+found[1].Failed > 0
+		doubtful := found[0].doubtful() || found[1].doubtful()
 		k := key{"change", g.workers, changeConnections}
 		for _, m := range metrics[:3] { // not CPU: loading is in it
 			n.add(k, original, m.name, m.of(found[0]), m.of(found[1]), doubtful)
 		}
+		n.add(k, original, "failed requests", float64(found[0].Failed), float64(found[1].Failed), false)
 	}
 	return nil
 }

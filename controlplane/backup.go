@@ -264,7 +264,7 @@ func (w *backupWriter) addFile(root *os.Root, name string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // nothing was written
 	info, err := f.Stat()
 	if err != nil {
 		return err

@@ -40,7 +40,7 @@ func restore(ctx context.Context, from string, opts BackupOptions) (BackupConten
 	if err != nil {
 		return BackupContents{}, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // nothing was written
 	want, err := checkBackup(ctx, f)
 	if err != nil {
 		return BackupContents{}, err

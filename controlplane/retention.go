@@ -22,9 +22,7 @@ func (s *Server) expireEvents(ctx context.Context) error {
 	for {
 		n, err := s.expireOnce(ctx)
 		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
+		case err != nil && ctx.Err() == nil:
 			s.log.Warn("old events not removed", "err", err) // the next time may do it
 		case n > 0:
 			s.log.Info("old events removed", "events", n)

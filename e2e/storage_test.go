@@ -223,8 +223,10 @@ func (s *system) cutUpload(t *testing.T, token string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "PUT /tests/cut HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n", token, 40<<20)
+	defer conn.Close() //nolint:errcheck // it is cut on purpose
+	if _, err := fmt.Fprintf(conn, "PUT /tests/cut HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n", token, 40<<20); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := io.CopyN(conn, zeros{}, 20<<20); err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +261,7 @@ func TestFilesAreFoundAfterTheFileServerGotAnotherAddress(t *testing.T) {
 	id := createdID(t, s.must(t, "create"))
 	model := s.register(t, id, "moved", "--name", "stored model", "--project", "stored files")
 	before := s.urls["files"]
-	s.end(t, stopPatience)
+	s.stop(t)
 	if err := os.RemoveAll(filepath.Join(s.data, "cache")); err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ while IFS=: read -r file _ line; do
     find "$cache/$target" -type f -size -4k -printf '%s %p\n' | sort -n | head -n "$keep" | cut -d' ' -f2- |
       xargs -r -I{} cp -n {} "$folder/testdata/fuzz/$target/"
   fi
-done < <(grep -rn --include='*_test.go' --exclude-dir='.*' -E '^func Fuzz[A-Za-z0-9_]*\(' . | sort)
+done < <(grep -rn --include='*_test.go' --exclude-dir='.?*' -E '^func Fuzz[A-Za-z0-9_]*\(' . | sort)
 if ((ran == 0)); then
   echo "fuzz: no target matches $only" >&2
   exit 2

@@ -18,10 +18,10 @@ type CanaryTable struct {
 // resolveCanary chooses the targets among the endpoints that exist.
 //
 // A fixed list pairs weights and endpoints by position; endpoints that do not
-// exist are left out with their weight. A prefix takes every endpoint whose url
+// exist are left out with their weight, and so are other canaries: there are no circles. A prefix takes every endpoint whose url
 // starts with it as text, newest version first, so the first weight belongs to
 // the highest version; surplus weights or endpoints are cut.
-func resolveCanary(c Canary, exists map[EndpointURL]bool) CanaryTable {
+func resolveCanary(c Canary, exists, canaries map[EndpointURL]bool) CanaryTable {
 	table := CanaryTable{URL: CleanURL(c.Endpoint)}
 	if err := c.Validate(); err != nil {
 		table.Problem = err.Error()
@@ -46,6 +46,10 @@ func resolveCanary(c Canary, exists map[EndpointURL]bool) CanaryTable {
 	} else {
 		for i, name := range c.LoadEndpoints {
 			url := CleanURL(name)
+			if !exists[url] && canaries[url] {
+				notes = append(notes, fmt.Sprintf("%q is a canary: a canary chooses among endpoints only", name))
+				continue
+			}
 			if !exists[url] {
 				notes = append(notes, fmt.Sprintf("endpoint %q does not exist", name))
 				continue

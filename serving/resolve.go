@@ -51,8 +51,12 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 	for url := range p.Endpoints {
 		exists[url] = true
 	}
+	canaries := make(map[EndpointURL]bool, len(s.Canaries))
+	for key := range s.Canaries {
+		canaries[CleanURL(key)] = true
+	}
 	for _, key := range slices.Sorted(maps.Keys(s.Canaries)) {
-		table := resolveCanary(s.Canaries[key], exists)
+		table := resolveCanary(s.Canaries[key], exists, canaries)
 		if table.Problem != "" {
 			p.problem(SectionCanary, key, table.Problem)
 		}

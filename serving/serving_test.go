@@ -152,6 +152,7 @@ func TestCanaryRules(t *testing.T) {
 		{"a list pairs by position", serving.Canary{LoadEndpoints: []string{"m/2", "m/1"}, Weights: []float64{0.1, 0.9}}, []serving.EndpointURL{"m/2", "m/1"}, []float64{0.1, 0.9}, ""},
 		{"weights need not sum to 1", serving.Canary{LoadEndpoints: []string{"m/2", "m/1"}, Weights: []float64{1, 3}}, []serving.EndpointURL{"m/2", "m/1"}, []float64{0.25, 0.75}, ""},
 		{"an unknown one goes with its weight", serving.Canary{LoadEndpoints: []string{"m/7", "m/1", "m/2"}, Weights: []float64{8, 1, 1}}, []serving.EndpointURL{"m/1", "m/2"}, []float64{0.5, 0.5}, "m/7"},
+		{"a canary is no target, so there are no circles", serving.Canary{LoadEndpoints: []string{"second", "m/1"}, Weights: []float64{1, 1}}, []serving.EndpointURL{"m/1"}, []float64{1}, `"second" is a canary`},
 		{"a weight of 0 takes no traffic", serving.Canary{LoadEndpoints: []string{"m/1", "m/2"}, Weights: []float64{0, 1}}, []serving.EndpointURL{"m/2"}, []float64{1}, ""},
 		{"a prefix takes the newest first, as numbers", serving.Canary{LoadEndpointPrefix: "m/", Weights: []float64{0.1, 0.2, 0.7}}, []serving.EndpointURL{"m/10", "m/2", "m/1"}, []float64{0.1, 0.2, 0.7}, ""},
 		{"a prefix is text", serving.Canary{LoadEndpointPrefix: "m", Weights: []float64{1, 1, 1, 1}}, []serving.EndpointURL{"mb/1", "m/10", "m/2", "m/1"}, []float64{0.25, 0.25, 0.25, 0.25}, ""},
@@ -163,7 +164,7 @@ func TestCanaryRules(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tc.canary.Endpoint = "c"
-			plan := serving.Resolve(serving.Service{Endpoints: exists, Canaries: map[string]serving.Canary{"c": tc.canary}}, nil, nil)
+			plan := serving.Resolve(serving.Service{Endpoints: exists, Canaries: map[string]serving.Canary{"c": tc.canary, "second": {Endpoint: "second", Weights: []float64{1}, LoadEndpoints: []string{"c"}}}}, nil, nil)
 			got := plan.Canaries["c"]
 			if d := cmp.Diff(tc.targets, got.Targets); d != "" {
 				t.Error(d)

@@ -3,6 +3,7 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,11 +35,19 @@ func (e *DiedError) Error() string {
 	return text
 }
 
-// lastWords is the end of what a process wrote, short enough for an answer; the
-// log has more.
+// lastWords is the end of what a process wrote, short enough for an answer and
+// without stacks, which are no business of clients: status and log have all of it.
 func lastWords(lines []string) string {
 	const most = 400
-	text := strings.TrimSpace(strings.Join(lines[max(0, len(lines)-3):], " | "))
+	var said []string
+	for _, line := range lines {
+		stack := slices.ContainsFunc([]string{" ", "\t", "Traceback ", "Current thread ", "Thread ", "Stack ", "Extension modules:"},
+			func(begin string) bool { return strings.HasPrefix(line, begin) })
+		if !stack && strings.TrimSpace(line) != "" {
+			said = append(said, line)
+		}
+	}
+	text := strings.Join(said[max(0, len(said)-3):], " | ")
 	if len(text) > most {
 		text = "…" + strings.ToValidUTF8(text[len(text)-most:], "")
 	}

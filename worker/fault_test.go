@@ -288,6 +288,49 @@ func TestTheZygotesDeathIsHealed(t *testing.T) {
 	}
 }
 
+func TestTheZygotesHeirsTakeItsPlaceWithoutImports(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	for range 3 { // the zygote, its heir, and the heir's
+		pid := ask(t, g, `{"do":"pid"}`)
+		zygote := parentOf(t, pid)
+		eventually(t, "there is an heir", func() bool { return len(childrenOf(t, zygote)) == 2 })
+		if err := syscall.Kill(zygote, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "another worker answers", func() bool {
+			r, err := g.Do(t.Context(), &worker.Request{Body: []byte(`{"do":"pid"}`)})
+			return err == nil && string(r.Body) != pid
+		})
+	}
+	if n := strings.Count(w.log.String(), "its heir has taken its place"); n != 3 {
+		t.Errorf("%d successions", n)
+	}
+	if n := strings.Count(w.log.String(), "zygote ready"); n != 1 {
+		t.Errorf("%d zygotes were started", n)
+	}
+}
+
+// childrenOf are the processes that one has forked and that live.
+func childrenOf(t *testing.T, parent int) (pids []string) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range all {
+		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		if fields := strings.Fields(rest); len(fields) > 1 && fields[1] == strconv.Itoa(parent) && fields[0] != "Z" {
+			pids = append(pids, filepath.Base(dir))
+		}
+	}
+	return pids
+}
+
 func TestCloseLeavesNothing(t *testing.T) {
 	files := openFiles(t)
 	env, err := python()

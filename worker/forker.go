@@ -117,6 +117,16 @@ func (f *forker) close() {
 	_ = f.conn.Close()
 }
 
+// retire tells the forker to end and goes on listening until it has.
+func (f *forker) retire() {
+	f.mu.Lock()
+	f.gone = true
+	f.mu.Unlock()
+	if err := f.conn.CloseWrite(); err != nil {
+		_ = f.conn.Close()
+	}
+}
+
 func (f *forker) alive() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

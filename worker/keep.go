@@ -98,8 +98,13 @@ func (g *Group) encodeSpec() ([]byte, error) {
 		"endpoint": g.spec.Endpoint, "engine": g.spec.Engine, "code_path": g.spec.CodePath, "code_name": g.spec.CodeName,
 		"model_path": g.spec.ModelPath, "fields": fields, "variables": g.spec.Variables, "threads": threads,
 		"extra": g.spec.Extra, "env": env, "dir": dir, "max_frame": g.o.MaxFrame, "max_reentry": g.o.MaxReentry,
+		"confine": g.o.confinement(),
 	})
 }
+
+// provenRequests is how many answers show that a worker can do its work: its death
+// is then not held against the endpoint.
+const provenRequests = 50
 
 // keep keeps a seat taken until ctx ends or the seat is given up, and its worker
 // is buried.
@@ -130,7 +135,8 @@ func (g *Group) keep(ctx context.Context, s *seat, w *worker) {
 		if ctx.Err() != nil || g.sleeps(s) {
 			return
 		}
-		lasted := time.Since(w.since) > g.o.MaxBackoff
+		// One that has worked is no crash loop, and one that its parent took along is not to blame.
+		lasted := time.Since(w.since) > g.o.MaxBackoff || w.served >= provenRequests || w.process.lost
 		if lasted {
 			s.pause.reset()
 		}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"clearmlserving/process"
 	"clearmlserving/worker"
 )
 
@@ -276,4 +277,15 @@ func TestAFloodOfOneEndpointDoesNotStarveAnother(t *testing.T) {
 	}
 	cancel()
 	flood.Wait()
+}
+
+func TestAnAnswerShowsWhatADeadWorkerWroteButNoStack(t *testing.T) {
+	died := &worker.DiedError{Endpoint: "e", Death: process.Death{Signal: syscall.SIGSEGV, At: time.Now(), LastLines: []string{
+		"warming up", "Fatal Python error: Segmentation fault", "", "Current thread 0x00007f (most recent call first):",
+		`  File "/code/preprocess.py", line 3 in process`, "Extension modules: numpy (total: 1)",
+	}}}
+	text := died.Error()
+	if !strings.HasSuffix(text, "it wrote last: warming up | Fatal Python error: Segmentation fault") {
+		t.Error(text)
+	}
 }

@@ -54,8 +54,12 @@ type Options struct {
 	// MaxThreads bounds the threads of one worker, and MaxProcesses the processes that
 	// it has started: a worker with more is killed. Default 1024 and 256.
 	MaxThreads, MaxProcesses int
+	// Account is whom workers run as, nil for the service's own user; it needs root.
+	Account *Account
+	// OpenFiles bounds the descriptors of one worker. 0: no bound but the machine's.
+	OpenFiles int
 	// MaxBackoff bounds the pause before the restart of what dies again and again.
-	// Default 10 seconds.
+	// Default 3 seconds.
 	MaxBackoff time.Duration
 	// OutputRate bounds the bytes a second of a worker's output that are logged,
 	// what is more is counted and dropped. Default 256 KiB.
@@ -87,7 +91,7 @@ func (o Options) withDefaults() Options {
 	wait(&o.LoadStall, time.Minute)
 	wait(&o.KillGrace, 2*time.Second)
 	wait(&o.StopGrace, 5*time.Second)
-	wait(&o.MaxBackoff, 10*time.Second)
+	wait(&o.MaxBackoff, 3*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -289,6 +293,11 @@ func (p *Pool) Start(ctx context.Context, spec Spec) (*Group, error) {
 	spec.Elastic = min(max(spec.Elastic, 0), spec.Workers)
 	if spec.Limits.IdleAfter <= 0 {
 		spec.Limits.IdleAfter = time.Minute
+	}
+	for _, path := range []string{spec.CodePath, spec.ModelPath} {
+		if err := p.o.Account.admit(path); err != nil {
+			return nil, fmt.Errorf("start %q: let its workers' account in: %w", spec.Endpoint, err)
+		}
 	}
 	g := newGroup(p, spec)
 	p.mu.Lock()

@@ -79,7 +79,8 @@ func (z *zygote) run(ctx context.Context) (err error) {
 	pause := backoff{limit: z.o.MaxBackoff}
 	for {
 		started := time.Now()
-		ready, err := z.live(ctx, dir)
+		h, ready, err := z.live(ctx, dir)
+		err = z.succeed(ctx, h, err)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -107,11 +108,12 @@ func (z *zygote) run(ctx context.Context) (err error) {
 	}
 }
 
-// live starts one zygote and stays until it is dead. The error says how it died.
-func (z *zygote) live(ctx context.Context, dir string) (ready bool, err error) {
+// live starts one zygote and stays until it is dead. The error says how it died;
+// h is what can go on in its place, if there is something.
+func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err error) {
 	f, theirs, err := newForker()
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 	defer f.close()
 	preload := z.o.Preload
@@ -121,7 +123,7 @@ func (z *zygote) live(ctx context.Context, dir string) (ready bool, err error) {
 	options, err := json.Marshal(map[string]any{"preload": preload})
 	if err != nil {
 		_ = theirs.Close()
-		return false, fmt.Errorf("encode the zygote's options: %w", err)
+		return nil, false, fmt.Errorf("encode the zygote's options: %w", err)
 	}
 	log := z.o.Logger.With("worker", "zygote")
 	out := newOutput(log, z.o.OutputRate)
@@ -133,7 +135,7 @@ func (z *zygote) live(ctx context.Context, dir string) (ready bool, err error) {
 	})
 	_ = theirs.Close()
 	if err != nil {
-		return false, err
+		return nil, false, err
 	}
 
 	progress := make(chan struct{}, 1)
@@ -165,26 +167,33 @@ func (z *zygote) live(ctx context.Context, dir string) (ready bool, err error) {
 
 	stall := time.NewTimer(importStall)
 	defer stall.Stop()
-	for {
+	for !ready {
 		select {
 		case <-ctx.Done():
 			f.close() // it ends by itself, and its children with it
 			_ = child.Stop(context.WithoutCancel(ctx), z.o.StopGrace)
-			return ready, nil
+			return nil, false, nil
 		case <-child.Done():
-			return ready, fmt.Errorf("zygote died: %w", detailed(child.Death()))
+			return nil, false, fmt.Errorf("zygote died: %w", detailed(child.Death()))
 		case <-progress:
 			stall.Reset(importStall)
 		case <-isReady:
-			isReady, ready = nil, true
-			stall.Stop()
+			ready = true
 		case <-stall.C:
 			_ = child.Kill()
 			death := child.Death()
 			death.Reason = fmt.Sprintf("importing packages made no progress for %s", importStall)
-			return ready, fmt.Errorf("zygote hung: %w", detailed(death))
+			return nil, false, fmt.Errorf("zygote hung: %w", detailed(death))
 		}
 	}
+	h = z.reign(ctx, f, child.Done())
+	if ctx.Err() != nil {
+		h.end(z.o.StopGrace)
+		f.close()
+		_ = child.Stop(context.WithoutCancel(ctx), z.o.StopGrace)
+		return nil, true, nil
+	}
+	return h, true, fmt.Errorf("zygote died: %w", detailed(child.Death()))
 }
 
 // deathDetail is a death whose text includes its last lines.

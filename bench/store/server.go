@@ -46,7 +46,7 @@ func startServer(ctx context.Context, binary, dir, databaseURL string) (*server,
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // the program writes to its own handle
 	s := &server{cmd: exec.CommandContext(ctx, binary, args...)}
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}

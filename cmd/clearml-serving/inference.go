@@ -46,7 +46,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -184,6 +184,14 @@ func (a *app) pythonEngine(ctx context.Context, setup inferenceSetup, log *slog.
 		return nil, err
 	}
 	env := a.workerEnv(setup.config)
+	account, env, err := a.workerAccount(setup.dataDir, env)
+	if err != nil {
+		return nil, err
+	}
+	files, err := a.whole("worker-open-files")
+	if err != nil {
+		return nil, err
+	}
 	environment, unusable := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})
 	if unusable != nil {
 		log.Error("no Python interpreter can run models", "err", unusable)
@@ -191,7 +199,7 @@ func (a *app) pythonEngine(ctx context.Context, setup inferenceSetup, log *slog.
 		log.Info("python found", "python", environment.Python, "version", environment.Version)
 	}
 	return python.New(python.Options{
-		Worker:   worker.Options{Environment: environment, RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Logger: log},
+		Worker:   worker.Options{Environment: environment, RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Logger: log},
 		Unusable: unusable, Workers: workers, Env: env,
 		Environments: a.environments(setup.dataDir, log), Extra: a.extraPackages(),
 	}), nil

@@ -85,6 +85,10 @@ func (a *app) warnOfMissingTargets(config serving.Service, c serving.Canary) {
 		}) {
 			continue // monitoring will make it
 		}
+		if _, canary := lookUp(config.Canaries, url); canary {
+			a.print.notice("Warning: '%s' is a canary and takes no requests here: a canary chooses among endpoints only", name)
+			continue
+		}
 		a.print.notice("Warning: endpoint '%s' does not exist yet, it takes no requests until it is added", name)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -104,12 +105,8 @@ func (f *limitFlags) declare(flags *pflag.FlagSet) {
 
 // given tells whether any bound is on the command line.
 func (f *limitFlags) given(flags *pflag.FlagSet) bool {
-	for _, name := range []string{"deadline", "min-workers", "max-workers", "idle-timeout", "max-queue", "memory-limit", "recycle-requests", "recycle-memory"} {
-		if flags.Changed(name) {
-			return true
-		}
-	}
-	return false
+	names := []string{"deadline", "min-workers", "max-workers", "idle-timeout", "max-queue", "memory-limit", "recycle-requests", "recycle-memory"}
+	return slices.ContainsFunc(names, flags.Changed)
 }
 
 // change sets the bounds that were given.

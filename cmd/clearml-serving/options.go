@@ -83,6 +83,8 @@ var optionTable = []option{
 	{name: "max-body", variables: []string{"CLEARML_SERVING_MAX_BODY"}, def: "256", group: optionsInference, help: "largest request body in MiB, as sent and decompressed"},
 	{name: "max-connections", variables: []string{"CLEARML_SERVING_MAX_CONNECTIONS"}, def: "0", group: optionsInference, help: "most connections at a time; 0 for the service's own limit"},
 	{name: "worker-env", variables: []string{"CLEARML_SERVING_WORKER_ENV"}, group: optionsInference, noFlag: true, help: "names of further variables that user code finds, with commas between"},
+	{name: "worker-user", variables: []string{"CLEARML_SERVING_WORKER_USER"}, group: optionsInference, help: "account that user code runs as, by name or number; the service must be root for it (default: the service's own)"},
+	{name: "worker-open-files", variables: []string{"CLEARML_SERVING_WORKER_OPEN_FILES"}, def: "4096", group: optionsInference, noFlag: true, help: "most descriptors of one worker; 0 for the machine's own limit"},
 	{name: "extra-python-packages", variables: []string{"CLEARML_EXTRA_PYTHON_PACKAGES", "EXTRA_PYTHON_PACKAGES"}, group: optionsInference, noFlag: true, help: "packages that user code finds besides those of the interpreter, in the words of pip install; installed once"},
 	{name: "serve-suffix", variables: []string{"CLEARML_DEFAULT_SERVE_SUFFIX"}, def: "serve", group: optionsInference, noFlag: true, help: "first part of every endpoint's path"},
 	{name: "base-serve-url", variables: []string{"CLEARML_DEFAULT_BASE_SERVE_URL"}, group: optionsInference, noFlag: true, help: "address under which endpoints call each other on other machines"},

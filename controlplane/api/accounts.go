@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 
@@ -119,9 +120,7 @@ func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 		fields["role"] = string(req.Role)
 	}
 	err := store.Update(ctx, s.store, store.User, req.User, func(doc store.Doc) error {
-		for key, v := range fields {
-			doc[key] = v
-		}
+		maps.Copy(doc, fields)
 		return nil
 	})
 	return updated{Updated: 1, Fields: fields}, notFound(err, store.User, req.User)

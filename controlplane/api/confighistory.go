@@ -255,7 +255,7 @@ func (s *Server) revertConfiguration(ctx context.Context, c *Call, req revertCon
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		stored, err := w.Get(ctx, store.ConfigurationEdit, req.Edit)
 		if err != nil || stored.Text("task") != doc.ID() {
-			return notFound(cmp.Or(err, error(store.ErrNotFound)), store.ConfigurationEdit, req.Edit)
+			return notFound(cmp.Or(err, store.ErrNotFound), store.ConfigurationEdit, req.Edit)
 		}
 		if err := guardRunning(doc, true); err != nil {
 			return err

@@ -24,7 +24,7 @@ func knownCalls(t *testing.T) []knownCall {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	var out []knownCall
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {

@@ -47,7 +47,7 @@ var taskEntity = entity{
 	ranges:    []string{"created", "started", "active_duration", "last_metrics.*", "last_iteration"},
 	datetimes: []string{"status_changed", "last_update", "last_change"},
 	exact:     []string{"runtime.*"},
-	searched:  []string{"name", "id", "comment", "type"},
+	searched:  []string{"name", "id", "comment"}, // what the text index holds
 	references: []reference{
 		{store.Path{"project"}, store.Project},
 		{store.Path{"parent"}, store.Task},
@@ -68,7 +68,7 @@ var modelEntity = entity{
 	ranges:    []string{"created", "last_metrics.*", "last_iteration"},
 	datetimes: []string{"last_update", "last_change"},
 	exact:     []string{"ready"},
-	searched:  []string{"name", "id", "comment", "framework", "uri"},
+	searched:  []string{"name", "id", "comment"},
 	references: []reference{
 		{store.Path{"project"}, store.Project},
 		{store.Path{"parent"}, store.Model},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -88,9 +89,7 @@ func (s *Server) keepContainer(ctx context.Context, tx store.Tx, id string, fiel
 	} else if err != nil {
 		return err
 	}
-	for key, v := range fields {
-		doc[key] = v
-	}
+	maps.Copy(doc, fields)
 	doc["last_update"] = s.timestamp()
 	if known {
 		return tx.Put(ctx, store.Container, doc)

@@ -79,7 +79,7 @@ func liveShares(c serving.Canary, shares map[string]float64) []share {
 // newestFirst compares endpoints by the number at their end, as a canary by prefix does.
 func newestFirst(a, b string) int {
 	number := func(url string) int {
-		_, last, _ := cutLast(url)
+		_, last := cutLast(url)
 		n, err := strconv.Atoi(last)
 		if err != nil {
 			return -1

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -160,10 +161,7 @@ func (l list[T]) Last() int { return l.Page*pageSize + len(l.Rows) }
 func (l list[T]) Single() bool { return l.Page == 0 && !l.HasNext }
 
 func (l list[T]) at(page int) string {
-	q := url.Values{}
-	for key, values := range l.query {
-		q[key] = values
-	}
+	q := maps.Clone(l.query)
 	q.Set("page", strconv.Itoa(page))
 	return l.path + "?" + q.Encode()
 }

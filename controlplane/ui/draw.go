@@ -330,7 +330,7 @@ func niceRange(low, high float64) (from, to, step float64) {
 
 func ticks(s scale, step float64) []tick {
 	var found []tick
-	for i := 0; i < 20; i++ {
+	for i := range 20 {
 		v := math.Ceil(s.low/step-1e-9)*step + float64(i)*step
 		if v > s.high+step*1e-9 {
 			break

@@ -56,8 +56,13 @@ type tab struct {
 
 func tabs() []tab {
 	return []tab{
-		{"overview", "Overview"}, {"scalars", "Scalars"}, {"plots", "Plots"}, {"images", "Images"}, {"configuration", "Configuration"},
-		{"artifacts", "Artifacts"}, {"console", "Console"},
+		{"overview", "Overview"},
+		{"scalars", "Scalars"},
+		{"plots", "Plots"},
+		{"images", "Images"},
+		{"configuration", "Configuration"},
+		{"artifacts", "Artifacts"},
+		{"console", "Console"},
 	}
 }
 

@@ -142,7 +142,7 @@ func (v *visit) endpointRows(config serving.Service, instances []instance) ([]en
 		}
 	}
 	for key, e := range config.MonitoringEndpoints {
-		by, _, _ := cutLast(key)
+		by, _ := cutLast(key)
 		add(string(serving.CleanURL(key)), e, by)
 	}
 	for key, e := range config.Endpoints {
@@ -202,12 +202,12 @@ func (row *endpointRow) sum() {
 }
 
 // cutLast separates the last part of a url.
-func cutLast(url string) (before, last string, found bool) {
+func cutLast(url string) (before, last string) {
 	i := strings.LastIndexByte(url, '/')
 	if i < 0 {
-		return url, "", false
+		return url, ""
 	}
-	return url[:i], url[i+1:], true
+	return url[:i], url[i+1:]
 }
 
 func (p *Pages) removeEndpoint(v *visit) error {

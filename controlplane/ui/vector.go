@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -139,14 +140,9 @@ func (m *matrix) UnmarshalJSON(text []byte) error {
 		Shape string `json:"shape"`
 	}
 	_ = json.Unmarshal(text, &shape) // without a shape there is no matrix
-	_, width, ok := strings.Cut(shape.Shape, ",")
-	n, err := strconv.Atoi(strings.TrimSpace(width))
-	numbers := unpack(text)
-	if !ok || err != nil || n < 1 {
-		return nil
-	}
-	for at := 0; at+n <= len(numbers); at += n {
-		*m = append(*m, numbers[at:at+n])
+	_, width, _ := strings.Cut(shape.Shape, ",")
+	if n, err := strconv.Atoi(strings.TrimSpace(width)); err == nil && n > 0 {
+		*m = slices.Collect(slices.Chunk(unpack(text), n))
 	}
 	return nil
 }

@@ -38,6 +38,7 @@ const (
 	lingerBytes   = 256 << 10
 	keepBuffer    = 64 << 10 // larger buffers are not kept between requests
 	keepBody      = 1 << 20  // nor larger bodies
+	unproven      = 1 << 20  // what a lie about a body's length may cost
 	peekAfter     = 200 * time.Millisecond
 	writeOneShot  = 32 << 10  // bodies up to here are copied behind their head
 	writeProgress = 512 << 10 // the piece in which large bodies are sent
@@ -304,15 +305,23 @@ func (c *conn) receive(limit int64) error {
 	if c.head.length < 0 {
 		return readChunked(&c.body, from, limit)
 	}
-	have := min(int64(c.w-c.r), c.head.length)
-	c.body.Grow(int(min(c.head.length, 1<<20)) + bytes.MinRead) // a lie about the length costs at most this much
-	c.body.Write(c.in[c.r : c.r+int(have)])
-	c.r += int(have)
-	if _, err := c.body.ReadFrom(io.LimitReader(from, c.head.length-have)); err != nil {
-		return err
-	}
-	if int64(c.body.Len()) < c.head.length {
-		return io.ErrUnexpectedEOF
+	length := int(c.head.length)
+	have := min(c.w-c.r, length)
+	c.body.Grow(max(have, min(length, unproven)) + bytes.MinRead)
+	c.body.Write(c.in[c.r : c.r+have])
+	c.r += have
+	for c.body.Len() < length {
+		// What has arrived vouches for three times as much: a large body is moved
+		// twice instead of at every doubling.
+		room := min(length-c.body.Len(), max(3*c.body.Len(), unproven-c.body.Len()))
+		c.body.Grow(room + bytes.MinRead)
+		n, err := c.body.ReadFrom(io.LimitReader(from, int64(room)))
+		if err != nil {
+			return err
+		}
+		if n < int64(room) {
+			return io.ErrUnexpectedEOF
+		}
 	}
 	return nil
 }

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Optional
 
 import frames
 from asyncloop import serve_async
+from confine import confine
 from batch import serve_batches
 from forks import Job, supervise
 from link import Link, LinkClosed
@@ -50,6 +51,7 @@ class Worker:
         self.host: Any = None
         self.endpoint: Any = None
         self.spec: dict[str, Any] = {}
+        self.parent = 0
 
     def live(self, job: Job) -> NoReturn:
         """Load, answer, unload, end the process."""
@@ -75,6 +77,7 @@ class Worker:
 
     def _live(self, job: Job) -> None:
         become_own(job.parent)
+        self.parent = job.parent
         link = Link(job.data, (1 << 31) - 1)
         link.pump(lambda: link.spec is not None or link.stopping)
         if link.spec is None:
@@ -117,8 +120,11 @@ class Worker:
         os.environ.clear()
         os.environ.update(spec.get("env") or {})
         time.tzset()
-        nicer = Nicer()
+        nicer = None
         try:
+            confine(spec.get("confine") or {})
+            die_with(self.parent)  # the kernel forgets it with a change of account
+            nicer = Nicer()
             folder = spec.get("dir")
             if folder and os.path.isdir(folder):
                 os.chdir(folder)
@@ -133,7 +139,8 @@ class Worker:
         except BaseException as error:
             text, trace = f"{type(error).__name__}: {error}", ""
         finally:
-            nicer.end()
+            if nicer is not None:
+                nicer.end()
         link.send(frames.pack(frames.LOAD_ERROR, 0, json.dumps({"text": text, "traceback": trace}).encode()))
         return False
 

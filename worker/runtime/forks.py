@@ -5,6 +5,7 @@ from it and share what it has loaded. One message a packet, JSON, on a control s
 
     <- {"do": "fork", "n": 7, "template": false}  descriptors: data, stdout, stderr, marks[, control]
     <- {"do": "kill", "n": 7, "signal": 9, "group": true}
+    <- {"do": "heir"}  descriptor: the control socket of a copy that waits to take our place
     -> {"is": "importing", "name": "numpy"}
     -> {"is": "ready", "threads": 1, "imported": [...], "failed": {...}}
     -> {"is": "forked", "n": 7, "pid": 4711}  or  {"is": "unforked", "n": 7, "text": "..."}
@@ -72,6 +73,20 @@ def supervise(control: socket.socket) -> Job:
             break
         if message["do"] == "kill":
             kill(children, message)
+        elif message["do"] == "heir":
+            try:
+                pid = os.fork()
+            except OSError:
+                close_all(descriptors)  # which tells
+                continue
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                for end in (control, wake_read, wake_write):
+                    end.close()
+                os.setsid()
+                hush()
+                return supervise(socket.socket(fileno=descriptors[0]))
+            close_all(descriptors)
         elif message["do"] == "fork":
             parent = os.getpid()
             try:
@@ -104,6 +119,14 @@ def supervise(control: socket.socket) -> Job:
         kill_group(pid, signal.SIGKILL)
     end_descendants()
     os._exit(0)
+
+
+def hush() -> None:
+    """Write to nobody: the pipes of the process that we are a copy of must end with it."""
+    nobody = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nobody, 1)
+    os.dup2(nobody, 2)
+    os.close(nobody)
 
 
 def inherit_orphans() -> None:

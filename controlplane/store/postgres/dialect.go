@@ -54,6 +54,21 @@ func (dialect) Pattern(_, column string, re *regexp.Regexp) (tables.Condition, b
 	return tables.Condition{SQL: col + " ~ ?", Args: []any{translated}}, ok
 }
 
+// Among implements tables.Dialect.
+func (dialect) Among(seqs []int64) tables.Condition {
+	list := []byte("{")
+	for i, seq := range seqs {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = strconv.AppendInt(list, seq, 10)
+	}
+	return tables.Condition{SQL: "d.seq = ANY (CAST(? AS bigint[]))", Args: []any{string(append(list, '}'))}}
+}
+
+// Analyze implements tables.Dialect.
+func (dialect) Analyze() string { return "ANALYZE documents, terms, events, bodies" }
+
 // Search knows nothing: the planner uses the text index by itself.
 func (dialect) Search(string, *regexp.Regexp) string { return "" }
 

@@ -3,6 +3,7 @@ package postgres
 import (
 	"fmt"
 	"regexp/syntax"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -98,12 +99,7 @@ func bounded(re *syntax.Regexp) bool {
 	if re.Op == syntax.OpBeginText || re.Op == syntax.OpEndText || re.Op == syntax.OpEmptyMatch {
 		return true
 	}
-	for _, part := range re.Sub {
-		if bounded(part) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(re.Sub, bounded)
 }
 
 func writeLiteral(out *strings.Builder, re *syntax.Regexp) bool {

@@ -4,6 +4,7 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -135,6 +136,22 @@ func spread(list []string, n int) []string {
 	}
 	return out
 }
+
+// Among implements tables.Dialect. Numbers in the text are looked up one by one, where a
+// subquery may be walked past.
+func (dialect) Among(seqs []int64) tables.Condition {
+	list := make([]byte, 0, 8*len(seqs))
+	for i, seq := range seqs {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		list = strconv.AppendInt(list, seq, 10)
+	}
+	return tables.Condition{SQL: "d.seq IN (" + string(list) + ")"}
+}
+
+// Analyze implements tables.Dialect.
+func (dialect) Analyze() string { return "ANALYZE" }
 
 // Found implements tables.Dialect.
 func (dialect) Found(search string) tables.Condition {

@@ -16,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/pressly/goose/v3"
 
@@ -34,7 +36,9 @@ type Store struct {
 	tables.Store
 	write *sql.DB // one connection: SQLite knows one writer at a time
 	read  *sql.DB
-	lock  *os.File
+
+	written atomic.Uint64 // transactions
+	lock    *os.File
 }
 
 var _ store.Store = (*Store)(nil)
@@ -89,6 +93,7 @@ func open(ctx context.Context, path string) (_ *Store, err error) {
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
+	s.read.SetConnMaxLifetime(30 * time.Minute) // a new one knows the newest statistics
 	s.Store = tables.New(tables.Options{Read: s.read, Write: s.write, Dialect: dialect{}})
 	return s, nil
 }
@@ -152,7 +157,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("bring the tables up to date: %w", err)
 	}
-	return nil
+	return optimize(ctx, db, "0x10002")
 }
 
 // migrations returns the steps to the newest form.
@@ -187,6 +192,31 @@ func checkVersion(ctx context.Context, provider *goose.Provider, current bool) e
 	return nil
 }
 
+// Tx implements store.Store. Now and then it lets the planner see what has become of the
+// tables since it looked last.
+func (s *Store) Tx(ctx context.Context, change func(store.Tx) error) error {
+	if err := s.Store.Tx(ctx, change); err != nil {
+		return err
+	}
+	if s.written.Add(1)%optimizeEvery == 0 {
+		_ = optimize(context.WithoutCancel(ctx), s.write, "") // it is for speed only
+	}
+	return nil
+}
+
+// optimizeEvery is after how many transactions the planner looks again.
+const optimizeEvery = 5000
+
+// optimize brings the planner's statistics up to date where they are wrong by far; it
+// samples, so that it takes milliseconds.
+func optimize(ctx context.Context, db *sql.DB, how string) error {
+	if how != "" {
+		how = "=" + how
+	}
+	_, err := db.ExecContext(ctx, `PRAGMA analysis_limit = 1000; PRAGMA optimize`+how)
+	return err
+}
+
 // Close implements store.Store.
 func (s *Store) Close() error {
 	var errs []error
@@ -194,6 +224,9 @@ func (s *Store) Close() error {
 		errs = append(errs, s.read.Close())
 	}
 	if s.write != nil {
+		if s.lock != nil {
+			_ = optimize(context.Background(), s.write, "") // it is for speed only
+		}
 		errs = append(errs, s.write.Close())
 	}
 	if s.lock != nil {

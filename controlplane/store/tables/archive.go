@@ -74,13 +74,22 @@ func (s Store) Import(ctx context.Context, next func() (store.Record, error)) er
 	})
 }
 
+// analyze lets the planner know what was imported.
+func (w writer) analyze(ctx context.Context) error {
+	if text := w.dialect.Analyze(); text != "" {
+		_, err := w.exec(ctx, text)
+		return err
+	}
+	return nil
+}
+
 func (w writer) importAll(ctx context.Context, next func() (store.Record, error)) error {
 	var events []store.Event
 	for {
 		record, err := next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return w.AppendEvents(ctx, events)
+			return errors.Join(w.AppendEvents(ctx, events), w.analyze(ctx))
 		case err != nil:
 			return err
 		case record.Setting != nil:

@@ -1,6 +1,7 @@
 package tables
 
 import (
+	"slices"
 	"strings"
 
 	"clearmlserving/controlplane/store"
@@ -15,6 +16,9 @@ type condition struct {
 	// search is a query of the text index that every document passes that matches; ""
 	// knows nothing.
 	search string
+	// finders select the seq of documents by an index; each finds every document that
+	// matches, and some perhaps few others.
+	finders []Condition
 }
 
 var everything = condition{sql: "TRUE", exact: true}
@@ -67,15 +71,14 @@ func (c compiler) and(parts store.And) condition {
 		}
 	}
 	out.search = together(searches, " AND ")
+	out.finders = out.found
 	return out.condition
 }
 
 func (c compiler) or(parts store.Or) condition {
 	out := c.join(parts, " OR ", condition{sql: "FALSE", exact: true})
-	for _, part := range out.searches {
-		if part == "" {
-			return out.condition // one of them finds what the index can't
-		}
+	if slices.Contains(out.searches, "") {
+		return out.condition // one of them finds what the index can't
 	}
 	out.search = together(out.searches, " OR ")
 	return out.condition
@@ -85,6 +88,7 @@ func (c compiler) or(parts store.Or) condition {
 type joined struct {
 	condition
 	searches []string
+	found    []Condition
 }
 
 func (c compiler) join(parts []store.Expr, with string, empty condition) joined {
@@ -99,6 +103,7 @@ func (c compiler) join(parts []store.Expr, with string, empty condition) joined 
 		out.args = append(out.args, one.args...)
 		out.exact = out.exact && one.exact
 		out.searches = append(out.searches, one.search)
+		out.found = append(out.found, one.finders...)
 	}
 	out.sql = strings.Join(texts, with)
 	return out
@@ -132,13 +137,25 @@ func (c compiler) in(e store.In) condition {
 		args = append(args, v)
 	}
 	if listed {
-		return condition{
-			sql:   "d.seq IN (SELECT seq FROM terms WHERE kind = ? AND field = ? AND value IN (" + marks(len(args)) + "))",
-			args:  append([]any{c.kind, field}, args...),
-			exact: true,
+		finder := Condition{
+			SQL:  "SELECT seq FROM terms WHERE kind = ? AND field = ? AND value IN (" + marks(len(args)) + ")",
+			Args: append([]any{c.kind, field}, args...),
 		}
+		return condition{sql: "d.seq IN (" + finder.SQL + ")", args: finder.Args, exact: true, finders: []Condition{finder}}
 	}
-	return condition{sql: "d." + col.quoted() + " IN (" + marks(len(args)) + ")", args: args, exact: true}
+	return condition{sql: "d." + col.quoted() + " IN (" + marks(len(args)) + ")", args: args, exact: true, finders: c.byColumn(col, args)}
+}
+
+// byColumn finds documents by the columns whose values few of them share.
+func (c compiler) byColumn(col column, args []any) []Condition {
+	switch col.name {
+	case "name", "uri", "task", "parent":
+		return []Condition{{
+			SQL:  "SELECT d.seq FROM documents d WHERE d.kind = ? AND d." + col.quoted() + " IN (" + marks(len(args)) + ")",
+			Args: append([]any{c.kind}, args...),
+		}}
+	}
+	return nil
 }
 
 func (c compiler) compare(e store.Compare) condition {
@@ -180,7 +197,8 @@ func (c compiler) pattern(e store.Regexp) condition {
 	if text, start, end, ok := literal(e.Pattern.String()); ok && start && !strings.ContainsRune(text, 0) {
 		name := "d." + col.quoted()
 		if end {
-			return condition{sql: name + " = ?", args: []any{text}, exact: true}
+			args := []any{c.dialect.Text(text)}
+			return condition{sql: name + " = ?", args: args, exact: true, finders: c.byColumn(col, args)}
 		}
 		return condition{
 			sql:   name + " >= ? AND " + name + " < ? AND substr(" + name + ", 1, " + lengthOf(text) + ") = ?",

@@ -90,23 +90,33 @@ func window(text string, args []any, offset, limit int) (string, []any) {
 	return text, args
 }
 
-// fewFound is up to how many documents the text index is used: to look at each of more
-// takes longer than to walk in the order asked for, which ends when the page is full.
-const fewFound = 5000
+// fewFound is up to how many documents a finder is used: to look at each of more takes
+// longer than to walk in the order asked for, which ends when the page is full.
+const fewFound = 1000
 
-// narrow adds to a condition what the text index finds, when that is little.
+// narrow adds to a condition what a finder finds, when that is little. No planner can
+// know that: how many documents have a tag, or a text in their name, differs too much.
 func (r reader) narrow(ctx context.Context, where condition) (Condition, error) {
 	out := Condition{SQL: "(" + where.sql + ")", Args: where.args}
-	if where.search == "" {
-		return out, nil
+	finders := where.finders
+	if where.search != "" {
+		finders = append(slices.Clone(finders), r.dialect.Found(where.search))
 	}
-	index := r.dialect.Found(where.search)
-	var n int
-	err := r.queryRow(ctx, `SELECT count(*) FROM (`+index.SQL+` LIMIT ?) AS found`, append(slices.Clone(index.Args), fewFound+1)...).Scan(&n)
-	if err != nil || n > fewFound {
-		return out, err
+	for _, finder := range finders {
+		found, err := r.seqs(ctx, finder.SQL+" LIMIT ?", append(slices.Clone(finder.Args), fewFound+1))
+		if err != nil {
+			return out, err
+		}
+		if len(found) > fewFound {
+			continue
+		}
+		if len(found) == 0 {
+			return Condition{SQL: "FALSE"}, nil
+		}
+		among := r.dialect.Among(found)
+		return Condition{SQL: among.SQL + " AND " + out.SQL, Args: slices.Concat(among.Args, out.Args)}, nil
 	}
-	return Condition{SQL: "d.seq IN (" + index.SQL + ") AND " + out.SQL, Args: slices.Concat(index.Args, out.Args)}, nil
+	return out, nil
 }
 
 // inSnapshot runs several queries on one state of the database: in a transaction on

@@ -33,6 +33,10 @@ type Dialect interface {
 	Search(column string, pattern *regexp.Regexp) string
 	// Found selects the seq of the documents that a query of the text index finds.
 	Found(search string) Condition
+	// Among says that the seq of a document d is one of some.
+	Among(seqs []int64) Condition
+	// Analyze is run after much was written, for the planner; "" is nothing.
+	Analyze() string
 	// Begin is run first in each writing transaction; "" is nothing.
 	Begin() string
 }

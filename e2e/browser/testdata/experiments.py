@@ -15,11 +15,15 @@ from sklearn.model_selection import train_test_split
 
 
 def train(name: str, trees: int, depth: int) -> None:
-    task = Task.init(project_name="wine", task_name=name, reuse_last_task_id=False, auto_connect_frameworks=False)
+    task = Task.init(
+        project_name="wine", task_name=name, reuse_last_task_id=False, auto_connect_frameworks=False
+    )
     task.add_tags(["forest", f"depth {depth}"])
     task.set_comment("Which of three growers a wine is from, by its chemistry.")
     task.connect({"trees": trees, "depth": depth, "seed": 7, "test share": 0.3}, name="Training")
-    task.connect_configuration({"data": {"name": "wine", "rows": 178}, "classes": ["A", "B", "C"]}, name="data")
+    task.connect_configuration(
+        {"data": {"name": "wine", "rows": 178}, "classes": ["A", "B", "C"]}, name="data"
+    )
     data = load_wine()
     train_x, test_x, train_y, test_y = train_test_split(data.data, data.target, test_size=0.3, random_state=7)
     logger: Logger = task.get_logger()
@@ -35,10 +39,21 @@ def train(name: str, trees: int, depth: int) -> None:
     logger.report_single_value("trees", trees)
     growers = ["grower A", "grower B", "grower C"]
     matrix = confusion_matrix(test_y, model.predict(test_x))
-    logger.report_confusion_matrix("confusion", "test", matrix, xaxis="predicted", yaxis="true", xlabels=growers, ylabels=growers)
+    logger.report_confusion_matrix(
+        "confusion", "test", matrix, xaxis="predicted", yaxis="true", xlabels=growers, ylabels=growers
+    )
     weights = sorted(zip(model.feature_importances_, data.feature_names))[::-1][:8]
-    logger.report_histogram("importance", "features", [w for w, _ in weights], xlabels=[f for _, f in weights], yaxis="share")
-    logger.report_scatter2d("alcohol and proline", "test", list(zip(test_x[:, 0], test_x[:, 12])), xaxis="alcohol", yaxis="proline", mode="markers")
+    logger.report_histogram(
+        "importance", "features", [w for w, _ in weights], xlabels=[f for _, f in weights], yaxis="share"
+    )
+    logger.report_scatter2d(
+        "alcohol and proline",
+        "test",
+        list(zip(test_x[:, 0], test_x[:, 12])),
+        xaxis="alcohol",
+        yaxis="proline",
+        mode="markers",
+    )
     rows = [["grower", "wines"], *[[g, str(int((test_y == i).sum()))] for i, g in enumerate(growers)]]
     logger.report_table("test set", "by grower", table_plot=rows)
     logger.report_surface("surface", "depth", [[1, 2], [3, 4]])
@@ -57,12 +72,20 @@ def train(name: str, trees: int, depth: int) -> None:
 
 def picture(width: int, height: int) -> bytes:
     """A small PNG, made without a library."""
-    rows = b"".join(b"\0" + b"".join(bytes((x * 255 // width, y * 255 // height, 160)) for x in range(width)) for y in range(height))
+    rows = b"".join(
+        b"\0" + b"".join(bytes((x * 255 // width, y * 255 // height, 160)) for x in range(width))
+        for y in range(height)
+    )
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ func New(t *testing.T) store.Store {
 }
 
 // Open opens the database file at path and closes it at the test's end.
-func Open(t *testing.T, path string) store.Store {
+func Open(t testing.TB, path string) store.Store {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), path)
 	if err != nil {

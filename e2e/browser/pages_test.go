@@ -1,0 +1,277 @@
+//go:build linux
+
+package browser_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+const wine = `{"wine": [13.05, 3.86, 2.32, 22.5, 85, 1.65, 1.59, 0.61, 1.62, 4.8, 0.84, 2.01, 515]}`
+
+// One installation and one window serve all parts: to make them takes longer than to look.
+func TestAPersonDoesEverythingInTheBrowser(t *testing.T) {
+	s := newSystem(t)
+	p := openBrowser(t, s)
+	for _, part := range []struct {
+		name string
+		run  func(*person)
+	}{
+		{"overview", overview},
+		{"playground", playground},
+		{"service", service},
+		{"canary", canary},
+		{"history", history},
+		{"instance", instance},
+		{"experiments", experiments},
+		{"compare", compare},
+		{"models", models},
+		{"upload and deploy", uploadAndDeploy},
+		{"settings", settings},
+		{"themes and phone", themesAndPhone},
+		{"logout", logout},
+	} {
+		if !t.Run(part.name, func(t *testing.T) {
+			p.t, s.t = t, t
+			part.run(p)
+			p.content()
+		}) {
+			p.t, s.t = t, t
+			return
+		}
+		p.t, s.t = t, t
+	}
+}
+
+func overview(p *person) {
+	p.open("/")
+	p.sees("wine", "4 endpoints", "1 running", "wine forest", "forest of 60")
+	p.picture("ui-overview.png", 640)
+}
+
+func playground(p *person) {
+	p.open("/services/" + p.s.service + "/playground?endpoint=wine_canary")
+	p.write("textarea[name=body]", wine)
+	p.press("form", "Send")
+	p.sees(`"grower"`, "200", "answered by", "wine/", "ms")
+	p.sees("curl -X POST", "requests.post")
+	p.do(chromedp.Click(chromedp.CSS(`[data-copy="#curl"]`)))
+	p.write("textarea[name=body]", `{"wine": "nonsense"}`)
+	p.press("form", "Send")
+	p.sees("ValueError")
+	p.write("textarea[name=body]", wine)
+	p.press("form", "Send")
+	p.sees(`"grower"`)
+	p.picture("ui-playground.png", 980)
+}
+
+func service(p *person) {
+	p.open("/services")
+	p.sees("wine", "1 running")
+	p.open("/services/" + p.s.service)
+	p.sees("wine/1", "wine/2", "by monitoring wine_auto", "ready", "Monitoring rules", "alcohol", "just now")
+	p.picture("ui-service.png", 1180)
+}
+
+func canary(p *person) {
+	p.press(`div[contains(@class,"card")]`, "Edit weights")
+	p.sees("Weights of")
+	p.write("input[name=weight]", "0.3")
+	p.do(holds(`document.querySelector(".pair output").textContent.trim() === "25 %"`))
+	p.picture("ui-canary.png", 620)
+	p.press("form", "Store")
+	p.sees("is stored", "25 %", "75 %")
+	// A running instance follows: what is shown are the shares that it draws by.
+	p.do(holds(`!document.querySelector("main").innerText.includes("As configured")`))
+}
+
+func history(p *person) {
+	p.open("/services/" + p.s.service + "/history")
+	p.sees("canary wine_canary changed", "web page", "endpoint wine/1 added")
+	p.do(chromedp.Click(chromedp.CSS("details summary")))
+	p.picture("ui-history.png", 860)
+	p.press("form", "Revert")
+	p.sees("taken back")
+	p.open("/services/" + p.s.service)
+	p.sees("10 %", "90 %")
+}
+
+func instance(p *person) {
+	p.do(chromedp.Click(`//a[contains(@href,"/instances/")]`), chromedp.WaitVisible(chromedp.CSS(".console")))
+	p.sees("running", "Last contact", "endpoint live")
+	p.picture("ui-instance.png", 1000)
+}
+
+func experiments(p *person) {
+	p.open("/experiments")
+	p.write("input[name=search]", "forest of 6")
+	p.do(holds(`document.querySelectorAll("#results tbody tr").length === 1`))
+	p.sees("forest of 60")
+	for tab, words := range map[string][]string{
+		"overview": {"Models made", "wine forest", "test accuracy", "experiments.py"}, "plots": {"confusion", "importance", "surface", "grower A"},
+		"images": {"gradient"}, "configuration": {"trees", "test share", "classes"}, "artifacts": {"classes", "notes"}, "console": {"60 trees: accuracy"},
+	} {
+		p.open("/experiments/" + p.s.newer + "/" + tab)
+		p.sees(words...)
+		if tab == "plots" {
+			p.do(chromedp.WaitVisible(chromedp.CSS("svg.drawing .cell")), chromedp.WaitVisible(chromedp.CSS("svg.drawing .fill")))
+			p.picture("ui-plots.png", 1000)
+		}
+		if tab == "images" {
+			p.do(holds(`document.querySelector("figure img").naturalWidth === 160`))
+		}
+	}
+	p.open("/experiments/" + p.s.newer)
+	p.write("input[name=tags]", "forest, looked at")
+	p.press("form", "Store")
+	p.sees("Tags stored.")
+	p.press("form", "Archive")
+	p.sees("archived")
+	p.press("form", "Bring back")
+	p.sees("back in the lists")
+	p.open("/experiments/" + p.s.newer + "/scalars")
+	p.do(chromedp.WaitVisible(chromedp.CSS(".plot canvas")))
+	p.sees("accuracy", "train", "size")
+	p.picture("ui-scalars.png", 860)
+}
+
+func compare(p *person) {
+	p.open("/experiments?search=forest")
+	p.do(chromedp.Click(chromedp.CSS(`input[value="`+p.s.older+`"]`)), chromedp.Click(chromedp.CSS(`input[value="`+p.s.newer+`"]`)))
+	p.press("form", "Compare the chosen")
+	p.sees("forest of 20", "forest of 60", "depth")
+	p.do(chromedp.WaitVisible(chromedp.CSS(".plot canvas")))
+	p.picture("ui-compare.png", 980)
+	p.press(`div[contains(@class,"head")]`, "Show equal values too")
+	p.sees("seed")
+}
+
+func models(p *person) {
+	model := p.s.models[0]
+	p.open("/models?project=")
+	p.write("input[name=tags]", "wine")
+	p.sees("wine forest")
+	p.picture("ui-models.png", 520)
+	p.open("/models/" + model)
+	p.sees("forest of 20", "wine/1", "accuracy")
+	p.write("input[name=tags]", "wine, first")
+	p.press(`form[contains(@action,"tags")]`, "Store")
+	p.sees("Tags stored.")
+	p.write("input[name=key]", "owner")
+	p.write("input[name=value]", "the cellar")
+	p.press(`form[contains(@action,"metadata")]`, "Store")
+	p.sees("Stored owner.", "the cellar")
+	p.press("form", "Publish")
+	p.sees("is published")
+	p.picture("ui-model.png", 760)
+	p.press("form", "Archive")
+	p.sees("archived")
+	p.press("form", "Bring back")
+	p.sees("back in the lists")
+	if status := value[int](p, `fetch(document.querySelector("a[download]").href).then((answer) => answer.status)`); status != 200 {
+		p.t.Errorf("download: %d", status)
+	}
+}
+
+func uploadAndDeploy(p *person) {
+	file := filepath.Join(p.s.dir, "by hand.pkl")
+	made, err := filepath.Glob(filepath.Join(p.s.dir, "wine-forest-of-20.pkl"))
+	if err != nil || len(made) != 1 {
+		p.t.Fatalf("the training left %v, %v", made, err)
+	}
+	text, err := os.ReadFile(made[0])
+	if err == nil {
+		err = os.WriteFile(file, text, 0o600)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.open("/models/upload")
+	p.write("input[name=name]", "by hand")
+	p.do(chromedp.SetUploadFiles(chromedp.CSS("input[type=file]"), []string{file}))
+	p.press("form", "Upload")
+	p.sees("is uploaded", "it was uploaded or registered")
+	p.press(`div[contains(@class,"actions")]`, "Deploy")
+	p.sees("An endpoint serves")
+	p.write("input[name=endpoint]", "bad//name")
+	p.press("form", "Deploy")
+	p.sees("has an empty part between slashes")
+	p.write("input[name=endpoint]", "by_hand")
+	p.do(chromedp.SetValue(chromedp.CSS("select[name=code]"), "py_code_wine_1"))
+	p.picture("ui-deploy.png", 760)
+	p.press("form", "Deploy")
+	p.sees("is stored", "by_hand")
+	p.do(holds(`[...document.querySelectorAll("#live tbody tr")].some((row) => row.innerText.includes("by_hand") && row.innerText.includes("ready"))`))
+	p.open("/services/" + p.s.service + "/playground?endpoint=by_hand")
+	p.write("textarea[name=body]", wine)
+	p.press("form", "Send")
+	p.sees(`"grower"`)
+	p.open("/services/" + p.s.service)
+	p.do(chromedp.Click(chromedp.CSS(`button[aria-label="Remove by_hand"]`)))
+	p.sees("Removed the static endpoint by_hand")
+	p.open("/services")
+	p.write("input[name=name]", "another")
+	p.press("form", "Create")
+	p.sees("is created", "Nothing is served yet")
+}
+
+func settings(p *person) {
+	p.open("/settings")
+	p.write("input[name=label]", "laptop")
+	p.press("form", "Create credentials")
+	p.sees("New credentials: laptop", "secret_key")
+	key := value[string](p, `document.querySelector("#fresh").textContent.match(/access_key: "(\w+)"/)[1]`)
+	p.open("/settings")
+	p.sees(key, "Storage", "About", "htmx")
+	p.picture("ui-settings.png", 860)
+	p.do(chromedp.Click(chromedp.CSS(`button[aria-label="Revoke ` + key + `"]`)))
+	p.sees("is revoked")
+}
+
+func themesAndPhone(p *person) {
+	ground := `getComputedStyle(document.body).backgroundColor`
+	p.open("/services/" + p.s.service)
+	p.do(prefers("light"))
+	light := value[string](p, ground)
+	p.do(prefers("dark"))
+	dark := value[string](p, ground)
+	p.picture("ui-service-dark.png", 900)
+	p.do(chromedp.Click(chromedp.CSS("[data-theme-button]")))
+	if chosen := value[string](p, ground); light == dark || chosen != light {
+		p.t.Errorf("grounds: light %s, dark %s, light chosen on a dark system %s", light, dark, chosen)
+	}
+	p.open("/services/" + p.s.service) // the choice stays
+	if chosen := value[string](p, ground); chosen != light {
+		p.t.Errorf("the chosen theme is forgotten: %s", chosen)
+	}
+	p.do(prefers("light"))
+	p.phonePicture("ui-phone.png")
+	for _, path := range []string{"/", "/models", "/models/" + p.s.models[0], "/experiments", "/experiments/" + p.s.newer + "/scalars", "/services/" + p.s.service, "/settings"} {
+		p.do(chromedp.EmulateViewport(390, 844))
+		p.open(path)
+		if value[bool](p, `document.documentElement.scrollWidth > 391`) {
+			p.t.Errorf("%s is wider than a phone", path)
+		}
+	}
+	p.do(chromedp.EmulateViewport(1280, 900))
+}
+
+func logout(p *person) {
+	p.open("/models")
+	p.do(chromedp.Click(`//button[text()="Log out"]`), chromedp.WaitVisible(chromedp.CSS("input[name=access_key]")))
+	p.do(chromedp.Navigate(p.s.api+"/models?search=wine"), chromedp.WaitVisible(chromedp.CSS("input[name=access_key]")))
+	p.picture("ui-login.png", 560)
+	for _, name := range []struct{ field, variable string }{{"access_key", "CLEARML_API_ACCESS_KEY"}, {"secret_key", "CLEARML_API_SECRET_KEY"}} {
+		for _, line := range p.s.env {
+			if value, ok := strings.CutPrefix(line, name.variable+"="); ok {
+				p.write("input[name="+name.field+"]", value)
+			}
+		}
+	}
+	p.press("form", "Log in")
+	p.sees("Models", "wine forest")
+}

@@ -1,0 +1,42 @@
+"""What a worker may take of the machine, and whom it runs as: settled before user code runs.
+
+Owns the resource limits and the change of account of a freshly forked process. Who that account
+is and what it may read is Go's business.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import Any
+
+try:
+    import ctypes
+except ImportError:  # left out of some small builds of Python
+    ctypes = None
+
+PR_SET_NO_NEW_PRIVS = 38
+
+
+def confine(rules: dict[str, Any]) -> None:
+    """Give up what the rules name, for good; an error means that the process must not go on."""
+    # A core would put requests and models on disk, and takes longer to write than a worker to start.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    files = int(rules.get("open_files") or 0)
+    if files > 0:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        most = files if hard == resource.RLIM_INFINITY else min(files, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    if rules.get("uid") is not None:
+        become(int(rules["uid"]), int(rules["gid"]))
+
+
+def become(uid: int, gid: int) -> None:
+    """Run as another account, with no way back."""
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    if ctypes is not None:
+        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # no program makes it root again
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or os.getgroups():
+        raise PermissionError("the worker's account could not be changed")
