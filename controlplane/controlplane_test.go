@@ -266,16 +266,17 @@ func TestSecondServerOnAFolderIsRefused(t *testing.T) {
 }
 
 func TestStartTakesLessThanATenthOfASecond(t *testing.T) {
+	const limit = slowdown * 100 * time.Millisecond
 	best := time.Hour
 	for range 20 { // a loaded machine may need a few tries
 		began := time.Now()
 		r := start(t, controlplane.Options{})
 		r.send(t, "GET", r.api+"/livez", "")
-		if best = min(best, time.Since(began)); best < 100*time.Millisecond {
+		if best = min(best, time.Since(began)); best < limit {
 			return
 		}
 	}
-	t.Errorf("from New on an empty folder to the first answer: %v at best; want under 100 ms", best)
+	t.Errorf("from New on an empty folder to the first answer: %v at best; want under %v", best, limit)
 }
 
 func TestWritesRingTheFeed(t *testing.T) {

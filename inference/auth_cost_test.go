@@ -10,8 +10,8 @@ import (
 )
 
 // keyed is a request with a good key, and the gate that knows it.
-func keyed(t testing.TB) (*gate, *listener.Request) {
-	t.Helper()
+func keyed(tb testing.TB) (*gate, *listener.Request) {
+	tb.Helper()
 	secret, id := serving.NewAccessKey()
 	g := &gate{log: slog.New(slog.DiscardHandler), now: time.Now}
 	g.follow(serving.Access{Required: true, Keys: map[string]serving.AccessKey{

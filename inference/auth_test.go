@@ -3,6 +3,7 @@ package inference_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -288,9 +289,7 @@ func (e *editedSource) edit(section serving.Section, text []byte) {
 	before := <-e.edits
 	next := *before
 	next.Sections = map[serving.Section]json.RawMessage{}
-	for name, raw := range before.Sections {
-		next.Sections[name] = raw
-	}
+	maps.Copy(next.Sections, before.Sections)
 	next.Sections[section] = text
 	e.edits <- &next
 }

@@ -27,6 +27,8 @@ type Recording struct {
 	TaskID string
 	// Name and URL are those of the Report.
 	Name, URL string
+	// Suffix is the first part of every endpoint's path; "" is "serve".
+	Suffix string
 	// Console takes the log lines for the task's console, nil for none.
 	Console *Console
 	Logger  *slog.Logger
@@ -143,6 +145,8 @@ type instanceRecord struct {
 	reported  time.Time // when
 	waiting   bool      // a report is due after the gap
 	troubled  bool
+
+	containers containers
 }
 
 // mirror opens the instance's task when that has not been done yet, and copies
@@ -230,7 +234,7 @@ func (r *Recording) ping(ctx context.Context, record *instanceRecord) error {
 	}
 	err := r.Client.PingTask(ctx, record.taskID)
 	if record.pings%servicePings == 0 {
-		err = errors.Join(err, r.Client.PingTask(ctx, record.serviceID))
+		err = errors.Join(err, r.Client.PingTask(ctx, record.serviceID), record.containers.report(ctx, r, record.status(), record.serviceID))
 	}
 	record.pings++
 	return err
@@ -255,5 +259,5 @@ func (r *Recording) end(ctx context.Context, record instanceRecord) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lastWords)
 	defer cancel()
-	return errors.Join(r.flush(ctx, record), r.Client.StopTask(ctx, record.taskID, "the instance has ended"))
+	return errors.Join(r.flush(ctx, record), record.containers.end(ctx, r), r.Client.StopTask(ctx, record.taskID, "the instance has ended"))
 }

@@ -205,7 +205,7 @@ func TestSlowClientsHoldUpNobody(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { _ = c.Close() })
 		for _, piece := range []string{"", "P", "POST /serve/echo HTTP/1.1\r\nHost: a\r\nX-", "POST /serve/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx"}[:1+i%4] {
 			_, _ = io.WriteString(c, piece)
 		}

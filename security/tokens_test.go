@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -36,9 +37,7 @@ func TestCVE20159235_ForgedTokensAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	expired := jwt.MapClaims{}
-	for k, v := range claims {
-		expired[k] = v
-	}
+	maps.Copy(expired, claims)
 	expired["exp"] = time.Now().Add(-time.Hour).Unix()
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

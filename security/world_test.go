@@ -162,7 +162,7 @@ func send(t *testing.T, base, raw string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	_, _ = io.WriteString(c, raw) // the server may have refused already
 	answer, err := io.ReadAll(c)

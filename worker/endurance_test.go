@@ -133,7 +133,8 @@ func TestCyclesOfLoadingLeaveNothing(t *testing.T) {
 		cycle()
 	}
 	t.Logf("%d cycles, %s each", cycles, time.Since(begun)/time.Duration(cycles))
-	eventually(t, "as few processes are there as before", func() bool { return len(descendants(t, zygote)) == 1 })
+	// The worker that stays and the zygote's heir.
+	eventually(t, "as few processes are there as before", func() bool { return len(descendants(t, zygote)) <= 2 })
 	filesAfter, zygoteFilesAfter, memoryAfter, heapAfter := state()
 	t.Logf("files %d -> %d, of the zygote %d -> %d; memory of the processes %d -> %d KiB, our heap %d -> %d KiB",
 		files, filesAfter, zygoteFiles, zygoteFilesAfter, memory>>10, memoryAfter>>10, heap>>10, heapAfter>>10)

@@ -134,8 +134,9 @@ func (f *forker) alive() bool {
 }
 
 // fork asks for a process that gets files as its data socket, stdout, stderr,
-// page of marks and, if it shall be a template, control socket.
-func (f *forker) fork(ctx context.Context, template bool, files []*os.File) (*forked, error) {
+// page of marks and, if it shall be a template, control socket. The zygote imports
+// the packages in needs before it forks.
+func (f *forker) fork(ctx context.Context, template bool, needs []string, files []*os.File) (*forked, error) {
 	f.mu.Lock()
 	if f.gone {
 		f.mu.Unlock()
@@ -150,7 +151,7 @@ func (f *forker) fork(ctx context.Context, template bool, files []*os.File) (*fo
 	for i, file := range files {
 		descriptors[i] = int(file.Fd())
 	}
-	message, err := json.Marshal(map[string]any{"do": "fork", "n": c.n, "template": template})
+	message, err := json.Marshal(map[string]any{"do": "fork", "n": c.n, "template": template, "needs": needs})
 	if err == nil {
 		_, _, err = f.conn.WriteMsgUnix(message, unix.UnixRights(descriptors...), nil)
 	}

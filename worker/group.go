@@ -29,6 +29,7 @@ type Group struct {
 	cancel  context.CancelFunc // ends what starts workers
 
 	specJSON  []byte // what each process is told first
+	needs     []string
 	modelSize int64
 
 	more chan struct{} // holds one: seats are wanted; see scale.go

@@ -140,7 +140,7 @@ func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worke
 		undo()
 		return nil, nil, fmt.Errorf("make a data socket: %w", err)
 	}
-	w.process, err = from.fork(ctx, template, theirs)
+	w.process, err = from.fork(ctx, template, g.needs, theirs)
 	if err != nil {
 		undo()
 		if children != nil {

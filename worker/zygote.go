@@ -116,11 +116,7 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 		return nil, false, err
 	}
 	defer f.close()
-	preload := z.o.Preload
-	if preload == nil {
-		preload = z.o.Environment.preload()
-	}
-	options, err := json.Marshal(map[string]any{"preload": preload})
+	options, err := json.Marshal(map[string]any{"preload": z.o.preload()})
 	if err != nil {
 		_ = theirs.Close()
 		return nil, false, fmt.Errorf("encode the zygote's options: %w", err)
@@ -139,7 +135,7 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 	}
 
 	progress := make(chan struct{}, 1)
-	isReady := make(chan struct{})
+	isReady, imported := make(chan struct{}), make(chan struct{})
 	var reader sync.WaitGroup
 	reader.Go(func() {
 		f.read(func(m control) {
@@ -150,15 +146,18 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 				default:
 				}
 			case "ready":
+				log.Info("zygote ready", "pid", child.PID(), "took", time.Since(child.Since()))
+				z.set(f, nil)
+				close(isReady)
+			case "imported":
 				for name, why := range m.Failed {
 					log.Warn("package cannot be imported", "package", name, "err", why)
 				}
 				if m.Threads > 1 {
 					log.Warn("zygote has threads, which its workers will lack", "threads", m.Threads)
 				}
-				log.Info("zygote ready", "pid", child.PID(), "took", time.Since(child.Since()), "imported", len(m.Imported))
-				z.set(f, nil)
-				close(isReady)
+				log.Info("packages imported", "pid", child.PID(), "took", time.Since(child.Since()), "imported", len(m.Imported))
+				close(imported)
 			}
 		})
 	})
@@ -167,23 +166,25 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 
 	stall := time.NewTimer(importStall)
 	defer stall.Stop()
-	for !ready {
+	for all := false; !all; {
 		select {
 		case <-ctx.Done():
 			f.close() // it ends by itself, and its children with it
 			_ = child.Stop(context.WithoutCancel(ctx), z.o.StopGrace)
-			return nil, false, nil
+			return nil, ready, nil
 		case <-child.Done():
-			return nil, false, fmt.Errorf("zygote died: %w", detailed(child.Death()))
+			return nil, ready, fmt.Errorf("zygote died: %w", detailed(child.Death()))
 		case <-progress:
 			stall.Reset(importStall)
 		case <-isReady:
-			ready = true
+			isReady, ready = nil, true
+		case <-imported:
+			all = true
 		case <-stall.C:
 			_ = child.Kill()
 			death := child.Death()
 			death.Reason = fmt.Sprintf("importing packages made no progress for %s", importStall)
-			return nil, false, fmt.Errorf("zygote hung: %w", detailed(death))
+			return nil, ready, fmt.Errorf("zygote hung: %w", detailed(death))
 		}
 	}
 	h = z.reign(ctx, f, child.Done())

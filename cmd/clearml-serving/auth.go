@@ -196,8 +196,10 @@ func (a *app) requireKeys(ctx context.Context, s *service, mode string) error {
 
 func showKey(k serving.AccessKey) object {
 	return object{
-		{"label", orNull(k.Label)}, {"endpoints", orNullList(k.Endpoints)},
-		{"created", orNull(stamp(k.Created))}, {"expires", orNull(stamp(k.Expires))},
+		{"label", orNull(k.Label)},
+		{"endpoints", orNullList(k.Endpoints)},
+		{"created", orNull(stamp(k.Created))},
+		{"expires", orNull(stamp(k.Expires))},
 	}
 }
 

@@ -136,7 +136,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	o.Files = reconcile.CachedFiles{Cache: cache, Logger: log}
 	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Console: console, Logger: log}
+	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: strings.Trim(a.text("serve-suffix"), "/"), Console: console, Logger: log}
 	return inference.New(o), nil
 }
 

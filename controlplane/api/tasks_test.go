@@ -22,8 +22,10 @@ func TestNewTaskHasWhatTheSDKReadsWithoutLooking(t *testing.T) {
 			t.Errorf("%s is %v, want an object", key, doc[key])
 		}
 	}
-	if _, ok := doc.At("models", "input").([]any); !ok {
-		t.Errorf("models are %v", doc["models"])
+	for _, path := range [][]string{{"models", "input"}, {"models", "output"}, {"execution", "artifacts"}} {
+		if _, ok := doc.At(path...).([]any); !ok {
+			t.Errorf("%v is %v, want a list", path, doc.At(path...))
+		}
 	}
 	if diff := cmp.Diff([]any{"a", "b"}, doc["tags"]); diff != "" {
 		t.Error(diff)

@@ -118,7 +118,7 @@ func (w *work) all(ctx context.Context, kind store.Kind, where store.Expr) ([]st
 }
 
 // tidy brings a document to the form that clients rely on: sorted tags without
-// repetition, and in tasks the objects that the SDK reads without looking.
+// repetition, and in tasks the objects and lists that the SDK reads without looking.
 func tidy(kind store.Kind, doc store.Doc) store.Doc {
 	for _, key := range []string{"tags", "system_tags"} {
 		doc[key] = sortedTexts(doc.Strings(key))
@@ -128,6 +128,9 @@ func tidy(kind store.Kind, doc store.Doc) store.Doc {
 	}
 	for _, key := range []string{"output", "execution", "script", "runtime", "hyperparams", "configuration", "container"} {
 		doc.Object(key)
+	}
+	if execution := doc.Object("execution"); execution["artifacts"] == nil {
+		execution["artifacts"] = []any{} // pipelines of the SDK walk through it
 	}
 	models := doc.Object("models")
 	for _, direction := range []string{"input", "output"} {

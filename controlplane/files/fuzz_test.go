@@ -25,7 +25,9 @@ func FuzzUpload(f *testing.F) {
 		{"multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name=\"../b\"\r\n\r\nx\r\n--b--\r\n"},
 		{"multipart/form-data; boundary=b", "--b\r\nContent-Disposition: form-data; name*=UTF-8''%2e%2e%2fx\r\n\r\nx\r\n--b--"},
 		{"multipart/form-data; boundary=\"b b\"", "--b b\r\n\r\n"},
-		{"multipart/form-data", ""}, {"multipart/mixed; boundary=b", "--b--"}, {"", "x"},
+		{"multipart/form-data", ""},
+		{"multipart/mixed; boundary=b", "--b--"},
+		{"", "x"},
 	} {
 		f.Add(seed.kind, []byte(seed.body))
 	}

@@ -6,10 +6,8 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
-	"mime"
 	"net/http"
 	"path"
-	"strings"
 	"time"
 )
 
@@ -42,15 +40,24 @@ func readAssets() (assets, error) {
 		if err != nil {
 			return a, fmt.Errorf("read the assets of the web pages: %w", err)
 		}
-		kind := mime.TypeByExtension(path.Ext(file.Name()))
-		if strings.HasSuffix(file.Name(), ".LICENSE") {
-			kind = "text/plain; charset=utf-8"
-		}
 		sum := sha256.Sum256(text)
 		served := hex.EncodeToString(sum[:6]) + "-" + file.Name()
-		a.byName[served], a.named[file.Name()] = asset{kind, text}, served
+		a.byName[served], a.named[file.Name()] = asset{assetKind(file.Name()), text}, served
 	}
 	return a, nil
+}
+
+// assetKind is the content type of an asset; it must not depend on what this machine knows.
+func assetKind(name string) string {
+	switch path.Ext(name) {
+	case ".css":
+		return "text/css; charset=utf-8"
+	case ".js":
+		return "text/javascript; charset=utf-8"
+	case ".svg":
+		return "image/svg+xml"
+	}
+	return "text/plain; charset=utf-8"
 }
 
 // url is where a file is served.

@@ -103,7 +103,7 @@ func history(p *person) {
 func instance(p *person) {
 	p.do(chromedp.Click(`//a[contains(@href,"/instances/")]`), chromedp.WaitVisible(chromedp.CSS(".console")))
 	p.sees("running", "Last contact", "endpoint live")
-	p.picture("ui-instance.png", 1000)
+	p.picture("ui-instance.png", 760)
 }
 
 func experiments(p *person) {
@@ -161,7 +161,7 @@ func models(p *person) {
 	p.write("input[name=tags]", "wine, first")
 	p.press(`form[contains(@action,"tags")]`, "Store")
 	p.sees("Tags stored.")
-	p.write("input[name=key]", "owner")
+	p.write("input[name=key][required]", "owner")
 	p.write("input[name=value]", "the cellar")
 	p.press(`form[contains(@action,"metadata")]`, "Store")
 	p.sees("Stored owner.", "the cellar")

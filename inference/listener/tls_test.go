@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"math/big"
 	"net"
@@ -174,7 +175,10 @@ func TestARequestOverTLSWhoseClientLeavesIsCancelled(t *testing.T) {
 		<-begun
 		_ = c.Close() // with TLS's goodbye before the end
 		select {
-		case <-ended:
+		case err := <-ended:
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("it ended with %v", err)
+			}
 		case <-time.After(20 * time.Second):
 			t.Error("the request goes on for nobody")
 		}

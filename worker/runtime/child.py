@@ -23,8 +23,8 @@ from typing import Any, NoReturn, Optional
 
 import frames
 from asyncloop import serve_async
-from confine import confine
 from batch import serve_batches
+from confine import confine
 from forks import Job, supervise
 from link import Link, LinkClosed
 from loop import Host, serve

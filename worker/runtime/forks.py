@@ -3,11 +3,13 @@
 A template is a process that has loaded an endpoint; the workers of that endpoint are forked
 from it and share what it has loaded. One message a packet, JSON, on a control socket:
 
-    <- {"do": "fork", "n": 7, "template": false}  descriptors: data, stdout, stderr, marks[, control]
+    <- {"do": "fork", "n": 7, "template": false, "needs": ["numpy"]}  descriptors: data, stdout, stderr,
+       marks[, control]; needs are packages to import before
     <- {"do": "kill", "n": 7, "signal": 9, "group": true}
     <- {"do": "heir"}  descriptor: the control socket of a copy that waits to take our place
     -> {"is": "importing", "name": "numpy"}
-    -> {"is": "ready", "threads": 1, "imported": [...], "failed": {...}}
+    -> {"is": "ready"}
+    -> {"is": "imported", "threads": 1, "imported": [...], "failed": {...}}
     -> {"is": "forked", "n": 7, "pid": 4711}  or  {"is": "unforked", "n": 7, "text": "..."}
     -> {"is": "exit", "n": 7, "status": 9, "maxrss": 12345}
 
@@ -44,8 +46,11 @@ class Job(NamedTuple):
     parent: int
 
 
-def supervise(control: socket.socket) -> Job:
-    """Fork and reap until Go is gone; returns only in a forked child, with its Job."""
+def supervise(control: socket.socket, imports: Any = None) -> Job:
+    """Fork and reap until Go is gone; returns only in a forked child, with its Job.
+
+    What imports has left to do (see zygote.py) is done while nobody asks for anything.
+    """
     children: dict[int, int] = {}  # pid -> n
     wake_read, wake_write = socket.socketpair()
     for end in (wake_read, wake_write):
@@ -59,7 +64,11 @@ def supervise(control: socket.socket) -> Job:
     poll.register(control, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
     while True:
-        ready = {number for number, _ in poll.poll()}
+        busy = imports is not None and imports.left()
+        ready = {number for number, _ in poll.poll(0 if busy else None)}
+        if not ready:
+            imports.step()
+            continue
         if wake_read.fileno() in ready:
             try:
                 wake_read.recv(4096)
@@ -89,6 +98,8 @@ def supervise(control: socket.socket) -> Job:
             close_all(descriptors)
         elif message["do"] == "fork":
             parent = os.getpid()
+            if imports is not None:
+                imports.need(message.get("needs") or [])
             try:
                 pid = os.fork()
             except OSError as error:

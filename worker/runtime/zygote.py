@@ -1,4 +1,4 @@
-"""Imports the heavy packages once, then forks workers on request.
+"""Imports the heavy packages once, and forks workers on request.
 
 The entry point: started by the Go side with a control socket as descriptor 3. It never runs
 user code and stays at one thread: threads do not survive a fork. What it says and hears is
@@ -44,34 +44,75 @@ WELL_KNOWN = {
 }
 
 
+class Imports:
+    """The packages still to import: some when they are needed, the rest when nothing else is to be done."""
+
+    def __init__(self, control: socket.socket, packages: list[str]) -> None:
+        self._control = control
+        self._pending = {package: list(WELL_KNOWN.get(package, (package,))) for package in packages}
+        self._imported: list[str] = []
+        self._failed: dict[str, str] = {}
+        self._told = False
+
+    def left(self) -> bool:
+        """Say whether step has something to do."""
+        return not self._told
+
+    def need(self, packages: list[str]) -> None:
+        """Import what a worker that is about to be forked would otherwise import for itself alone."""
+        wanted = [package for package in packages if package in self._pending]
+        for package in wanted:
+            while package in self._pending:
+                self._one(package)
+        if wanted:
+            settle()
+
+    def step(self) -> None:
+        """Import one module; tell when the last one is there."""
+        for package in self._pending:
+            self._one(package)
+            return
+        settle()
+        try:
+            threads = len(os.listdir("/proc/self/task"))
+        except OSError:
+            threads = 1
+        self._told = True
+        facts = {"threads": threads, "imported": self._imported, "failed": self._failed}
+        tell(self._control, {"is": "imported", **facts})
+
+    def _one(self, package: str) -> None:
+        name = self._pending[package].pop(0)
+        if not self._pending[package]:
+            del self._pending[package]
+        tell(self._control, {"is": "importing", "name": name})
+        try:
+            importlib.import_module(name)
+            self._imported.append(name)
+        except Exception as error:  # a broken package must not take the others with it
+            self._failed[name] = f"{type(error).__name__}: {error}"[:1000]
+        if package == "sklearn" and package not in self._pending and "sklearn.linear_model" in self._imported:
+            rehearse()
+
+
+def settle() -> None:
+    """Keep what there is out of later collections, so that forks go on sharing it."""
+    gc.collect()
+    gc.freeze()
+
+
 def main() -> None:
-    """Import, say so, fork until the end."""
+    """Fork until the end, and import meanwhile."""
     control = socket.socket(fileno=3)
     os.set_inheritable(3, False)
     os.closerange(4, 1 << 12)  # what whoever started Go left open is none of user code's business
-    options = json.loads(sys.argv[1])
-    imported, failed = [], {}
-    for package in options["preload"]:
-        for name in WELL_KNOWN.get(package, (package,)):
-            tell(control, {"is": "importing", "name": name})
-            try:
-                importlib.import_module(name)
-                imported.append(name)
-            except Exception as error:  # a broken package must not take the others with it
-                failed[name] = f"{type(error).__name__}: {error}"[:1000]
-    if "sklearn.linear_model" in imported:
-        rehearse()
-    # Ours too, all of them: once an endpoint is loaded they are out of its import path.
+    imports = Imports(control, json.loads(sys.argv[1])["preload"])
+    # Ours, all of them: once an endpoint is loaded they are out of its import path.
     from child import Worker
 
-    gc.collect()
-    gc.freeze()
-    try:
-        threads = len(os.listdir("/proc/self/task"))
-    except OSError:
-        threads = 1
-    tell(control, {"is": "ready", "threads": threads, "imported": imported, "failed": failed})
-    Worker().live(supervise(control))
+    settle()
+    tell(control, {"is": "ready"})
+    Worker().live(supervise(control, imports))
 
 
 def rehearse() -> None:

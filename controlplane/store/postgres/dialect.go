@@ -66,8 +66,10 @@ func (dialect) Among(seqs []int64) tables.Condition {
 	return tables.Condition{SQL: "d.seq = ANY (CAST(? AS bigint[]))", Args: []any{string(append(list, '}'))}}
 }
 
-// Analyze implements tables.Dialect.
-func (dialect) Analyze() string { return "ANALYZE documents, terms, events, bodies" }
+// Import implements tables.Dialect.
+func (dialect) Import() (before, after []string) {
+	return nil, []string{"ANALYZE documents, terms, events, bodies"}
+}
 
 // Search knows nothing: the planner uses the text index by itself.
 func (dialect) Search(string, *regexp.Regexp) string { return "" }

@@ -150,8 +150,17 @@ func (dialect) Among(seqs []int64) tables.Condition {
 	return tables.Condition{SQL: "d.seq IN (" + string(list) + ")"}
 }
 
-// Analyze implements tables.Dialect.
-func (dialect) Analyze() string { return "ANALYZE" }
+// Import implements tables.Dialect: the text index is made at once at the end, which takes
+// a fraction of the time that one document after the other does.
+func (dialect) Import() (before, after []string) {
+	return []string{"DROP TRIGGER texts_insert"}, []string{
+		"INSERT INTO texts (rowid, name, id, comment) SELECT seq, name, id, comment FROM documents",
+		`CREATE TRIGGER texts_insert AFTER INSERT ON documents BEGIN
+    INSERT INTO texts (rowid, name, id, comment) VALUES (new.seq, new.name, new.id, new.comment);
+END`,
+		"ANALYZE",
+	}
+}
 
 // Found implements tables.Dialect.
 func (dialect) Found(search string) tables.Condition {

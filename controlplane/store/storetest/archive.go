@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -84,6 +85,14 @@ func (c contract) exported() {
 		t.Errorf("%d documents are left of an import that broke off, %v", n, err)
 	}
 	if err := s.Import(t.Context(), replay(want, io.EOF)); err != nil {
+		t.Fatal(err)
+	}
+	insert(t, s, store.Task, store.Doc{"id": "later", "name": "alphabetical"})
+	n, err := s.Count(t.Context(), store.Task, store.Regexp{Path: store.Path{"name"}, Pattern: regexp.MustCompile("(?i)alpha")})
+	if err != nil || n != 5 {
+		t.Errorf("of what was imported, and one after it, %d names are found, %v, want 5", n, err)
+	}
+	if err := s.Tx(t.Context(), func(tx store.Tx) error { return tx.Delete(t.Context(), store.Task, "later") }); err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, all()); diff != "" {

@@ -70,15 +70,23 @@ func (s Store) Import(ctx context.Context, next func() (store.Record, error)) er
 		if n > 0 {
 			return fmt.Errorf("import: the database holds documents: %w", store.ErrExists)
 		}
-		return w.importAll(ctx, next)
+		before, after := s.dialect.Import()
+		if err := w.all(ctx, before); err != nil {
+			return err
+		}
+		if err := w.importAll(ctx, next); err != nil {
+			return err
+		}
+		return w.all(ctx, after)
 	})
 }
 
-// analyze lets the planner know what was imported.
-func (w writer) analyze(ctx context.Context) error {
-	if text := w.dialect.Analyze(); text != "" {
-		_, err := w.exec(ctx, text)
-		return err
+// all runs statements one after the other.
+func (w writer) all(ctx context.Context, statements []string) error {
+	for _, text := range statements {
+		if _, err := w.exec(ctx, text); err != nil {
+			return fmt.Errorf("import: %w", w.dialect.Explain(err))
+		}
 	}
 	return nil
 }
@@ -89,7 +97,7 @@ func (w writer) importAll(ctx context.Context, next func() (store.Record, error)
 		record, err := next()
 		switch {
 		case errors.Is(err, io.EOF):
-			return errors.Join(w.AppendEvents(ctx, events), w.analyze(ctx))
+			return w.AppendEvents(ctx, events)
 		case err != nil:
 			return err
 		case record.Setting != nil:

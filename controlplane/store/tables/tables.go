@@ -35,8 +35,8 @@ type Dialect interface {
 	Found(search string) Condition
 	// Among says that the seq of a document d is one of some.
 	Among(seqs []int64) Condition
-	// Analyze is run after much was written, for the planner; "" is nothing.
-	Analyze() string
+	// Import returns what is run before and after much is written into empty tables.
+	Import() (before, after []string)
 	// Begin is run first in each writing transaction; "" is nothing.
 	Begin() string
 }

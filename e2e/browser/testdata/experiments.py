@@ -16,7 +16,11 @@ from sklearn.model_selection import train_test_split
 
 def train(name: str, trees: int, depth: int) -> None:
     task = Task.init(
-        project_name="wine", task_name=name, reuse_last_task_id=False, auto_connect_frameworks=False
+        project_name="wine",
+        task_name=name,
+        reuse_last_task_id=False,
+        output_uri=True,
+        auto_connect_frameworks=False,
     )
     task.add_tags(["forest", f"depth {depth}"])
     task.set_comment("Which of three growers a wine is from, by its chemistry.")

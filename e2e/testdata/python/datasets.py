@@ -29,7 +29,6 @@ second.remove_files("a.csv")
 second.sync_folder(folder)
 second.upload(show_progress=False)
 assert second.finalize()
-second.publish()
 
 newest = Dataset.get(dataset_project="datasets", dataset_name="rows")
 assert newest.id == second.id, (newest.id, second.id)
@@ -42,5 +41,6 @@ assert old.get_metadata("facts") == {"rows": 3}, old.get_metadata("facts")
 listed = Dataset.list_datasets(dataset_project="datasets", only_completed=True)
 assert {entry["id"] for entry in listed} == {first.id, second.id}, listed
 Dataset.delete(dataset_id=second.id, force=True)
-assert [entry["id"] for entry in Dataset.list_datasets(dataset_project="datasets")] == [first.id]
+rest = [entry["id"] for entry in Dataset.list_datasets(dataset_project="datasets")]
+assert rest == [first.id], (rest, first.id, second.id)
 print("ok")

@@ -69,8 +69,6 @@ assert read.get_metadata("a key.with dots/é") == "v", read.get_all_metadata()
 assert read.get_all_metadata_casted()["accuracy"] == 0.5
 assert Path(read.get_local_copy()).read_text() == "2" * 1000
 assert {p.name for p in Path(Model(second.id).get_local_copy()).rglob("*.txt")} == {"a.txt", "b.txt"}
-assert read.get_reported_scalars()["quality"]["auc"]["y"] == [0.7], read.get_reported_scalars()
-assert read.get_reported_single_value("best") == 0.7
 
 finished = Task.get_task(task_id=task.id)
 assert [m.id for m in finished.models["output"]] == [first.id, second.id], finished.models

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import joblib
-from clearml import Task
-from sklearn.linear_model import LogisticRegression
+from clearml import OutputModel, Task
 
 Task.set_offline(True)
 task = Task.init(
@@ -20,12 +18,14 @@ task.set_configuration_object("settings", config_dict={"a": [1, 2]})
 task.get_logger().report_scalar("loss", "train", value=0.5, iteration=1)
 task.get_logger().report_text("a line of the run")
 task.upload_artifact("notes", {"x": 1})
-joblib.dump(LogisticRegression().fit([[-1], [1]], [0, 1]), "tiny.pkl", compress=9)
+Path("weights.bin").write_bytes(b"w" * 1000)
+model = OutputModel(task=task, name="made offline", framework="custom", tags=["offline"])
+model.update_weights(weights_filename="weights.bin", auto_delete_file=False)
 session = task.get_offline_mode_folder()
 task.close()
 Task.set_offline(False)
 
-imported = Task.import_offline_session(str(session) + ".zip" if not Path(session).is_dir() else str(session))
+imported = Task.import_offline_session(f"{session}.zip")
 read = Task.get_task(task_id=imported)
 assert read.name == "a run on a train" and read.get_project_name() == "offline", read.name
 assert read.get_status() == "completed", read.get_status()
@@ -36,5 +36,6 @@ assert "a line of the run" in "".join(read.get_reported_console_output(number_of
 assert read.artifacts["notes"].get() == {"x": 1}
 models = read.models["output"]
 assert len(models) == 1 and models[0].url.startswith("http"), models
-assert joblib.load(models[0].get_local_copy()).predict([[2]])[0] == 1
+assert (models[0].name, models[0].tags) == ("made offline", ["offline"]), (models[0].name, models[0].tags)
+assert Path(models[0].get_local_copy()).read_bytes() == b"w" * 1000
 print("ok")

@@ -21,11 +21,11 @@ def decorated(count: int):
     print("the total is", total_of(numbers_up_to(count)))
 
 
-def doubled(number: int):
-    return number * 2
+def doubled(number):
+    return int(number) * 2  # values of the pipeline's parameters arrive as texts
 
 
-def added(number: int, more: int):
+def added(number, more: int):
     return number + more
 
 
@@ -53,10 +53,8 @@ def by_controller():
     )
     pipe.start_locally(run_pipeline_steps_locally=True)
     assert pipe.is_successful(), pipe.get_running_nodes()
-    steps = {name: node.executed for name, node in pipe.get_processed_nodes_dict().items()} if hasattr(
-        pipe, "get_processed_nodes_dict"
-    ) else {node.name: node.executed for node in pipe.get_processed_nodes()}
-    assert Task.get_task(task_id=steps["add"]).artifacts["result"].get() == 9, steps
+    add = next(node for node in pipe.get_processed_nodes() if node.name == "add")
+    assert Task.get_task(task_id=add.executed).artifacts["result"].get() == 9, add
     pipe.stop()
     print("ok")
 

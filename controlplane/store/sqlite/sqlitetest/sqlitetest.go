@@ -17,15 +17,15 @@ func New(t *testing.T) store.Store {
 }
 
 // Open opens the database file at path and closes it at the test's end.
-func Open(t testing.TB, path string) store.Store {
-	t.Helper()
-	s, err := sqlite.Open(t.Context(), path)
+func Open(tb testing.TB, path string) store.Store {
+	tb.Helper()
+	s, err := sqlite.Open(tb.Context(), path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := s.Close(); err != nil {
-			t.Errorf("close the database: %v", err)
+			tb.Errorf("close the database: %v", err)
 		}
 	})
 	return s

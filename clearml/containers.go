@@ -1,0 +1,44 @@
+package clearml
+
+import "context"
+
+// Container is an endpoint of a serving instance, as newer servers list it among their
+// model endpoints.
+type Container struct {
+	ID           string `json:"container_id"` // of this endpoint in this instance
+	EndpointName string `json:"endpoint_name"`
+	EndpointURL  string `json:"endpoint_url,omitempty"` // where it is asked; "" while it loads
+	ModelName    string `json:"model_name"`
+	ModelSource  string `json:"model_source,omitempty"`
+	ModelVersion string `json:"model_version,omitempty"`
+	// References lead to the tasks and models behind it.
+	References []Reference `json:"reference,omitempty"`
+
+	UptimeSec   int64   `json:"uptime_sec"`
+	Requests    uint64  `json:"requests_num"`
+	RequestsMin float64 `json:"requests_min"` // a minute, of late
+	LatencyMS   float64 `json:"latency_ms"`
+}
+
+// Reference leads to something on the server.
+type Reference struct {
+	Type  string `json:"type"` // "task", "model", or "url"
+	Value string `json:"value"`
+}
+
+// RegisterContainer lists an endpoint of an instance. It returns ErrUnsupported from
+// servers that keep no such list.
+func (c *Client) RegisterContainer(ctx context.Context, container Container) error {
+	return c.Call(ctx, "serving.register_container", container, nil)
+}
+
+// ReportContainer tells how an endpoint of an instance is; the server forgets those that
+// it hasn't heard of for some minutes.
+func (c *Client) ReportContainer(ctx context.Context, container Container) error {
+	return c.Call(ctx, "serving.container_status_report", container, nil)
+}
+
+// UnregisterContainer takes an endpoint of an instance off the list.
+func (c *Client) UnregisterContainer(ctx context.Context, id string) error {
+	return c.Call(ctx, "serving.unregister_container", map[string]string{"container_id": id}, nil)
+}

@@ -1,0 +1,39 @@
+package worker
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+func TestAnEndpointNeedsThePackagesOfItsEngineAndItsCode(t *testing.T) {
+	preload := []string{"numpy", "joblib", "pandas", "sklearn", "xgboost"}
+	folder := t.TempDir()
+	for name, text := range map[string]string{
+		"preprocess.py": "import os, numpy as np\n# import pandas\n\ndef f():\n    from xgboost import DMatrix\n",
+		"notes.txt":     "import pandas\n",
+	} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		name string
+		spec Spec
+		want []string
+	}{
+		{"an engine's own", Spec{Engine: "sklearn", ModelPath: "m.pkl"}, []string{"numpy", "joblib", "sklearn"}},
+		{"what the code imports", Spec{Engine: "sklearn", CodePath: folder}, []string{"numpy", "joblib", "sklearn", "xgboost"}},
+		{"code alone", Spec{Engine: "custom", CodePath: folder}, []string{"numpy", "xgboost"}},
+		{"one file", Spec{Engine: "custom_async", CodePath: filepath.Join(folder, "preprocess.py")}, []string{"numpy", "xgboost"}},
+		{"a model of which nothing is known", Spec{Engine: "custom", CodePath: folder, ModelPath: "m.pkl"}, preload},
+		{"code that is not there", Spec{Engine: "custom", CodePath: "nowhere.py"}, []string{}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := test.spec.needs(preload); !slices.Equal(got, test.want) {
+				t.Errorf("needs %q, want %q", got, test.want)
+			}
+		})
+	}
+}
