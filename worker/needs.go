@@ -59,16 +59,16 @@ func (s *Spec) importsOf(names []string) map[string]bool {
 	left := int64(scanLimit)
 	_ = filepath.WalkDir(s.CodePath, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || filepath.Ext(path) != ".py" {
-			return nil //nolint:nilerr // see above
+			return nil
 		}
 		info, err := entry.Info()
 		if err != nil || info.Size() > left {
-			return nil //nolint:nilerr // see above
+			return nil
 		}
 		left -= info.Size()
 		file, err := os.Open(path)
 		if err != nil {
-			return nil //nolint:nilerr // see above
+			return nil
 		}
 		defer file.Close() //nolint:errcheck // only read from
 		for lines := bufio.NewScanner(file); lines.Scan(); {

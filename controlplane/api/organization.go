@@ -49,19 +49,15 @@ type tagsAnswer struct {
 	SystemTags []string `json:"system_tags,omitempty"`
 }
 
-// tagsOf lists the tags in use, without those of what is archived.
+// tagsOf lists the tags in use.
 func (s *Server) tagsOf(ctx context.Context, req valuesRequest, kinds ...store.Kind) (tagsAnswer, error) {
 	answer := tagsAnswer{Tags: []string{}}
 	within, err := s.inside(ctx, req)
 	if err != nil {
 		return answer, err
 	}
-	where := store.And{store.Not{Expr: is(archivedTag, "system_tags")}}
-	if within != nil {
-		where = append(where, within)
-	}
 	for _, kind := range kinds {
-		tags, err := s.store.Distinct(ctx, kind, store.Path{"tags"}, where)
+		tags, err := s.store.Distinct(ctx, kind, store.Path{"tags"}, within)
 		if err != nil {
 			return answer, err
 		}
@@ -69,7 +65,7 @@ func (s *Server) tagsOf(ctx context.Context, req valuesRequest, kinds ...store.K
 		if !req.IncludeSystem {
 			continue
 		}
-		tags, err = s.store.Distinct(ctx, kind, store.Path{"system_tags"}, where)
+		tags, err = s.store.Distinct(ctx, kind, store.Path{"system_tags"}, within)
 		if err != nil {
 			return answer, err
 		}

@@ -12,13 +12,13 @@ func TestTagsFrameworksAndNamesInUseAreListed(t *testing.T) {
 	below := w.create(t, "projects.create", `{"name":"top/below"}`)
 	parent := w.task(t, `,"tags":["t1"],"project":"`+top+`"`)
 	w.task(t, `,"tags":["t2","t1"],"project":"`+below+`","parent":"`+parent+`","hyperparams":{"Args":{"lr":{"value":"0.1"}}}`)
-	w.task(t, `,"tags":["hidden away"],"system_tags":["archived"]`)
+	w.task(t, `,"system_tags":["archived"]`)
 	model := w.model(t, `,"tags":["m1"],"framework":"ONNX","project":"`+below+`"`)
 	w.must(t, "models.add_or_update_metadata", `{"model":"`+model+`","metadata":[{"key":"k","value":"v"}]}`)
 	w.must(t, "events.add", `{"type":"training_stats_scalar","task":"`+parent+`","metric":"loss","variant":"train","iter":1,"value":1}`)
 	for _, c := range []struct{ call, body, has, lacks string }{
 		{"organization.get_tags", `{}`, `"tags":["m1","t1","t2"]`, "system_tags"},
-		{"organization.get_tags", `{"include_system":true}`, `"tags":["m1","t1","t2"]`, "hidden"},
+		{"organization.get_tags", `{"include_system":true}`, `"tags":["m1","t1","t2"],"system_tags":["archived"]`, "hidden"},
 		{"organization.get_user_companies", `{}`, `"companies":[{`, "secret"},
 		{"projects.get_task_tags", `{"projects":["` + top + `"]}`, `"tags":["t1","t2"]`, "m1"},
 		{"projects.get_task_tags", `{"projects":["` + top + `"],"include_subprojects":false}`, `"tags":["t1"]`, "t2"},

@@ -30,10 +30,13 @@ var unknown = condition{sql: "TRUE"}
 type compiler struct {
 	dialect Dialect
 	kind    string
+	// walk says that documents are looked at in an order until a page is full: conditions
+	// are then to be asked of each, not to be gathered before.
+	walk bool
 }
 
-func (r reader) compile(kind store.Kind, e store.Expr) condition {
-	return compiler{r.dialect, string(kind)}.compile(e)
+func (r reader) compile(kind store.Kind, e store.Expr, walk bool) condition {
+	return compiler{r.dialect, string(kind), walk}.compile(e)
 }
 
 func (c compiler) compile(e store.Expr) condition {
@@ -45,6 +48,7 @@ func (c compiler) compile(e store.Expr) condition {
 	case store.Or:
 		return c.or(e)
 	case store.Not:
+		c.walk = false // what is left out is gathered once: it is asked of every document
 		inner := c.compile(e.Expr)
 		if !inner.exact {
 			return unknown
@@ -141,7 +145,12 @@ func (c compiler) in(e store.In) condition {
 			SQL:  "SELECT seq FROM terms WHERE kind = ? AND field = ? AND value IN (" + marks(len(args)) + ")",
 			Args: append([]any{c.kind, field}, args...),
 		}
-		return condition{sql: "d.seq IN (" + finder.SQL + ")", args: finder.Args, exact: true, finders: []Condition{finder}}
+		out := condition{sql: "d.seq IN (" + finder.SQL + ")", args: finder.Args, exact: true, finders: []Condition{finder}}
+		if c.walk {
+			// The plus keeps SQLite from turning it round, into the terms first.
+			out.sql = "EXISTS (" + finder.SQL + " AND seq = +d.seq)"
+		}
+		return out
 	}
 	return condition{sql: "d." + col.quoted() + " IN (" + marks(len(args)) + ")", args: args, exact: true, finders: c.byColumn(col, args)}
 }

@@ -22,7 +22,7 @@ func (r reader) Query(ctx context.Context, kind store.Kind, q store.Query) ([]st
 }
 
 func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]store.Doc, error) {
-	where := r.compile(kind, q.Where)
+	where := r.compile(kind, q.Where, q.Limit > 0 && len(q.Order) > 0)
 	order, ordered := orderBy(q.Order)
 	paged := where.exact && ordered // SQL does all of it
 	// Found first and read then: a sort would carry the bodies along, and what is
@@ -92,7 +92,7 @@ func window(text string, args []any, offset, limit int) (string, []any) {
 
 // fewFound is up to how many documents a finder is used: to look at each of more takes
 // longer than to walk in the order asked for, which ends when the page is full.
-const fewFound = 1000
+const fewFound = 2000
 
 // narrow adds to a condition what a finder finds, when that is little. No planner can
 // know that: how many documents have a tag, or a text in their name, differs too much.
@@ -180,7 +180,7 @@ func (r reader) bodies(ctx context.Context, kind store.Kind, seqs []int64) ([]st
 
 // Count implements store.Reader.
 func (r reader) Count(ctx context.Context, kind store.Kind, where store.Expr) (int, error) {
-	c := r.compile(kind, where)
+	c := r.compile(kind, where, false)
 	if !c.exact {
 		docs, err := r.Query(ctx, kind, store.Query{Where: where})
 		return len(docs), err
@@ -198,7 +198,7 @@ func (r reader) Count(ctx context.Context, kind store.Kind, where store.Expr) (i
 
 // Distinct implements store.Reader.
 func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path, where store.Expr) ([]string, error) {
-	c := r.compile(kind, where)
+	c := r.compile(kind, where, false)
 	listed, isList := termField(field)
 	col, isColumn := columnOf(field)
 	if !c.exact || (!isList && (!isColumn || col.holds != texts)) {
@@ -208,7 +208,10 @@ func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path,
 	text := `SELECT DISTINCT d.` + col.quoted() + ` FROM documents d WHERE d.kind = ? AND (` + c.sql + `) AND d.` + col.quoted() + ` <> ''`
 	args := []any{string(kind)}
 	if isList {
-		text = `SELECT DISTINCT t.value FROM terms t JOIN documents d ON d.seq = t.seq WHERE t.kind = ? AND t.field = ? AND (` + c.sql + `)`
+		text = `SELECT DISTINCT t.value FROM terms t WHERE t.kind = ? AND t.field = ?`
+		if where != nil {
+			text = `SELECT DISTINCT t.value FROM documents d JOIN terms t ON t.seq = d.seq WHERE t.kind = ? AND t.field = ? AND (` + c.sql + `)`
+		}
 		args = append(args, listed)
 	}
 	rows, err := r.query(ctx, text, append(args, c.args...)...)
