@@ -29,6 +29,8 @@ type Recording struct {
 	Name, URL string
 	// Suffix is the first part of every endpoint's path; "" is "serve".
 	Suffix string
+	// Usage tells what the instance takes of its machine, nil for nothing known.
+	Usage func() Usage
 	// Console takes the log lines for the task's console, nil for none.
 	Console *Console
 	Logger  *slog.Logger
@@ -214,6 +216,9 @@ func (r *Recording) report(ctx context.Context, record *instanceRecord) error {
 	}
 	if standing == record.standing && time.Since(record.reported) < countsEvery {
 		return nil
+	}
+	if r.Usage != nil {
+		report.Usage = r.Usage()
 	}
 	text, err := report.Text()
 	if err != nil {

@@ -17,7 +17,15 @@ type Report struct {
 	// URL is where the instance answers requests, as seen from its own machine.
 	URL string `json:"serve_url"`
 	PID int    `json:"pid"`
+	Usage
 	Status
+}
+
+// Usage is what an instance takes of its machine, its workers included.
+type Usage struct {
+	CPU       float64 `json:"cpu_percent,omitempty"` // of one core, since the last report
+	Memory    int64   `json:"memory_bytes,omitempty"`
+	Processes int     `json:"processes,omitempty"`
 }
 
 // ParseReport reads what Text has written. Fields of newer versions are passed over.
@@ -66,6 +74,6 @@ func (r Report) standing() (string, error) {
 		e.Requests, e.Errors, e.MeanMS, e.InUse, e.Model.Queued = 0, 0, 0, 0, 0
 		endpoints[i] = e
 	}
-	r.Endpoints, r.SourceSince, r.Shadows, r.Recordings = endpoints, r.Started, nil, nil
+	r.Endpoints, r.SourceSince, r.Shadows, r.Recordings, r.Usage = endpoints, r.Started, nil, nil, Usage{}
 	return r.Text()
 }

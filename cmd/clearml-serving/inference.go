@@ -17,6 +17,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/process"
 	"clearmlserving/storage"
 	"clearmlserving/worker"
 )
@@ -136,7 +137,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	o.Files = reconcile.CachedFiles{Cache: cache, Logger: log}
 	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: strings.Trim(a.text("serve-suffix"), "/"), Console: console, Logger: log}
+	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: strings.Trim(a.text("serve-suffix"), "/"), Usage: usageMeter(), Console: console, Logger: log}
 	return inference.New(o), nil
 }
 
@@ -148,6 +149,25 @@ func instanceName(port string) string {
 		host = "unknown host"
 	}
 	return host + ":" + port
+}
+
+// usageMeter tells what this process and its workers use, with the processor's
+// share since the call before.
+func usageMeter() func() inference.Usage {
+	var before process.TreeUsage
+	var at time.Time
+	return func() inference.Usage {
+		now, ok := process.Usage()
+		if !ok {
+			return inference.Usage{}
+		}
+		u := inference.Usage{Memory: now.Memory, Processes: now.Processes}
+		if used := now.CPU - before.CPU; !at.IsZero() && used > 0 { // less: a process has ended
+			u.CPU = 100 * used.Seconds() / time.Since(at).Seconds()
+		}
+		before, at = now, time.Now()
+		return u
+	}
 }
 
 // cacheName keeps the states of services apart that are served from one data folder.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 
 	"clearmlserving/controlplane/store"
 )
@@ -93,17 +95,25 @@ func (w writer) all(ctx context.Context, statements []string) error {
 
 func (w writer) importAll(ctx context.Context, next func() (store.Record, error)) error {
 	var events []store.Event
+	var docs []store.Document
 	for {
 		record, err := next()
 		switch {
 		case errors.Is(err, io.EOF):
+			if err := w.insertMany(ctx, docs); err != nil {
+				return err
+			}
 			return w.AppendEvents(ctx, events)
 		case err != nil:
 			return err
 		case record.Setting != nil:
 			err = w.SetSetting(ctx, record.Setting.Key, record.Setting.Value)
 		case record.Document != nil:
-			err = w.Insert(ctx, record.Document.Kind, record.Document.Doc)
+			docs = append(docs, *record.Document)
+			if len(docs) == documentsAtOnce {
+				err = w.insertMany(ctx, docs)
+				docs = docs[:0]
+			}
 		case record.Event != nil:
 			events = append(events, *record.Event)
 			if len(events) == eventsAtOnce {
@@ -117,4 +127,71 @@ func (w writer) importAll(ctx context.Context, next func() (store.Record, error)
 			return err
 		}
 	}
+}
+
+// documentsAtOnce is how many documents one statement imports.
+const documentsAtOnce = 100
+
+// insertMany stores new documents in few statements: one by one, most of the time would
+// go into the way to the database.
+func (w writer) insertMany(ctx context.Context, docs []store.Document) error {
+	if len(docs) == 0 {
+		return nil
+	}
+	var args []any
+	rows := map[[2]string]row{}
+	for _, d := range docs {
+		one, err := newRow(w.dialect, d.Kind, d.Doc)
+		if err != nil {
+			return err
+		}
+		id := w.dialect.Text(d.Doc.ID())
+		rows[[2]string{string(d.Kind), id}] = one
+		args = append(append(args, string(d.Kind), id), one.columns...)
+	}
+	if len(rows) != len(docs) {
+		return errors.New("import: two documents have the same kind and id")
+	}
+	if err := w.insertRows(ctx, rows, args); err != nil {
+		return fmt.Errorf("import %d documents from %s %q on: %w", len(docs), docs[0].Kind, docs[0].Doc.ID(), w.dialect.Explain(err))
+	}
+	return nil
+}
+
+func (w writer) insertRows(ctx context.Context, rows map[[2]string]row, args []any) error {
+	added, err := w.query(ctx, `INSERT INTO documents (`+documentColumns()+`) VALUES `+tuples(len(rows), len(args)/len(rows))+` RETURNING kind, id, seq`, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = added.Close() }() // Err tells
+	var bodies, terms []any
+	for added.Next() {
+		var kind, id string
+		var seq int64
+		if err := added.Scan(&kind, &id, &seq); err != nil {
+			return err
+		}
+		one := rows[[2]string{kind, id}]
+		bodies = append(bodies, seq, one.body)
+		for _, t := range one.terms {
+			terms = append(terms, kind, t.field, t.value, seq)
+		}
+	}
+	if err := added.Err(); err != nil {
+		return err
+	}
+	if _, err := w.exec(ctx, `INSERT INTO bodies (seq, body) VALUES `+tuples(len(bodies)/2, 2), bodies...); err != nil {
+		return err
+	}
+	for chunk := range slices.Chunk(terms, 4*1000) { // a document may have ten thousand tags
+		if _, err := w.exec(ctx, `INSERT INTO terms (kind, field, value, seq) VALUES `+tuples(len(chunk)/4, 4), chunk...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tuples returns n tuples of parameter marks.
+func tuples(n, width int) string {
+	return strings.TrimSuffix(strings.Repeat("("+marks(width)+"), ", n), ", ")
 }

@@ -38,16 +38,11 @@ func (w writer) Insert(ctx context.Context, kind store.Kind, doc store.Doc) erro
 	if err != nil {
 		return err
 	}
-	names := []string{"kind", "id"}
-	args := []any{string(kind), w.dialect.Text(doc.ID())}
-	for i, c := range columns {
-		names = append(names, c.quoted())
-		args = append(args, row.columns[i])
-	}
+	args := append([]any{string(kind), w.dialect.Text(doc.ID())}, row.columns...)
 	// A savepoint of its own would be needed to go on after a failed statement in some
 	// databases; ON CONFLICT needs none.
 	var seq int64
-	err = w.queryRow(ctx, `INSERT INTO documents (`+strings.Join(names, ", ")+`) VALUES (`+marks(len(args))+`) ON CONFLICT (kind, id) DO NOTHING RETURNING seq`, args...).Scan(&seq)
+	err = w.queryRow(ctx, `INSERT INTO documents (`+documentColumns()+`) VALUES (`+marks(len(args))+`) ON CONFLICT (kind, id) DO NOTHING RETURNING seq`, args...).Scan(&seq)
 	if errors.Is(err, sql.ErrNoRows) {
 		return fmt.Errorf("%s %q: %w", kind, doc.ID(), store.ErrExists)
 	}
@@ -62,6 +57,15 @@ func (w writer) Insert(ctx context.Context, kind store.Kind, doc store.Doc) erro
 		return fmt.Errorf("insert %s %q: %w", kind, doc.ID(), w.dialect.Explain(err))
 	}
 	return nil
+}
+
+// documentColumns names the columns of a document in the order of its values.
+func documentColumns() string {
+	names := []string{"kind", "id"}
+	for _, c := range columns {
+		names = append(names, c.quoted())
+	}
+	return strings.Join(names, ", ")
 }
 
 // Put implements store.Tx.

@@ -55,8 +55,7 @@ func (w writer) storeEvents(ctx context.Context, events []store.Event) error {
 		text := w.dialect.Text
 		args = append(args, text(e.ID), text(e.Task), text(e.Type), text(e.Metric), text(e.Variant), e.Iter, e.Timestamp, string(body))
 	}
-	rows := strings.TrimSuffix(strings.Repeat("("+marks(columns)+"), ", len(events)), ", ")
-	_, err := w.exec(ctx, `INSERT INTO events (id, task, type, metric, variant, iter, ts, body) VALUES `+rows+`
+	_, err := w.exec(ctx, `INSERT INTO events (id, task, type, metric, variant, iter, ts, body) VALUES `+tuples(len(events), columns)+`
 		ON CONFLICT (id) DO UPDATE SET task = excluded.task, type = excluded.type, metric = excluded.metric,
 			variant = excluded.variant, iter = excluded.iter, ts = excluded.ts, body = excluded.body`, args...)
 	return err

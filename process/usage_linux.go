@@ -1,0 +1,75 @@
+package process
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// clockTick is the unit of the times in /proc/<pid>/stat on Linux.
+const clockTick = 10 * time.Millisecond
+
+// Usage is what this process and all below it use now; ok is false where that
+// cannot be known. What processes share is counted once, divided among them.
+func Usage() (u TreeUsage, ok bool) {
+	parents, cpu := map[int]int{}, map[int]time.Duration{}
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		// The name in parentheses may hold anything, so the fields count from its end.
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+		if len(fields) < 13 {
+			continue
+		}
+		parents[pid], _ = strconv.Atoi(fields[1])
+		user, _ := strconv.Atoi(fields[11])
+		system, _ := strconv.Atoi(fields[12])
+		cpu[pid] = time.Duration(user+system) * clockTick
+	}
+	own := os.Getpid()
+	for pid := range parents {
+		if isBelow(parents, pid, own) {
+			u.Processes++
+			u.CPU += cpu[pid]
+			u.Memory += proportional(pid)
+		}
+	}
+	return u, u.Memory > 0
+}
+
+// isBelow bounds the way up: what was read piecemeal may hold a circle.
+func isBelow(parents map[int]int, pid, root int) bool {
+	for range 64 {
+		if pid == root {
+			return true
+		}
+		up, ok := parents[pid]
+		if !ok {
+			return false
+		}
+		pid = up
+	}
+	return false
+}
+
+// proportional is a process's share of memory in bytes, 0 when it has ended.
+func proportional(pid int) int64 {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "Pss:" {
+			kilobytes, _ := strconv.ParseInt(fields[1], 10, 64)
+			return kilobytes << 10
+		}
+	}
+	return 0
+}
