@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -124,6 +125,25 @@ func TestEveryCallIsNamedOnceAndWell(t *testing.T) {
 		reads := strings.Contains(c.name, ".get_") || strings.HasPrefix(c.name, "login.") || strings.HasPrefix(c.name, "server.")
 		if writes && reads && c.name != "queues.get_next_task" { // that one takes the task out
 			t.Errorf("%s only reads but needs the right to write", c.name)
+		}
+	}
+}
+
+func TestTroubleOfTheDatabaseIsToldByWhatClientsDoAboutIt(t *testing.T) {
+	for _, c := range []struct {
+		err     error
+		code    int
+		trouble bool
+	}{
+		{store.ErrUnavailable, 503, true}, // the SDK waits
+		{store.ErrFull, 500, true},        // it doesn't
+		{store.ErrReadOnly, 500, true},
+		{store.ErrTooLong, 400, false},
+		{store.ErrNotFound, 400, false},
+	} {
+		told, trouble := asError(fmt.Errorf("write: %w", c.err))
+		if told.Code != c.code || trouble != c.trouble || strings.Contains(told.Msg, "write:") {
+			t.Errorf("%v is told as %d %q, trouble %v", c.err, told.Code, told.Msg, trouble)
 		}
 	}
 }

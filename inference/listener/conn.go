@@ -60,6 +60,7 @@ type conn struct {
 	r, w    int
 	out     []byte
 	body    bytes.Buffer // bodies that do not fit behind their head in the buffer
+	held    int64        // bytes of the request's body that server.held counts
 	head    head
 	request Request
 	id      [16]byte
@@ -210,7 +211,10 @@ func (c *conn) one() bool {
 	h := &c.head
 	c.request = Request{Method: h.method, Path: h.path, RawQuery: h.query, ContentType: h.get("Content-Type"), Header: c.request.Header}
 	c.request.ID = c.requestID(h.get("X-Request-Id"))
+	defer c.letGo()
 	if err := c.readBody(); err != nil {
+		c.letGo() // a refusal may take its time
+		c.body = bytes.Buffer{}
 		var bad *bodyError
 		var malformed *headError
 		switch {
@@ -296,8 +300,29 @@ func (c *conn) readBody() error {
 		return nil
 	}
 	body, err := decompress(c.request.Body, encoding, limit)
+	if err != nil {
+		return err
+	}
 	c.request.Body = body
-	return err
+	return c.hold(len(body))
+}
+
+// hold counts bytes of this request's body among those that all connections hold.
+// What has arrived together with its head is small, and not counted.
+func (c *conn) hold(n int) error {
+	c.held += int64(n)
+	if c.server.held.Add(int64(n)) > c.server.o.MaxBodies {
+		return &bodyError{http.StatusServiceUnavailable, "Too many large request bodies are held at the moment; try again"}
+	}
+	return nil
+}
+
+// letGo is the end of what hold counts.
+func (c *conn) letGo() {
+	if c.held > 0 {
+		c.server.held.Add(-c.held)
+		c.held = 0
+	}
 }
 
 func (c *conn) receive(limit int64) error {
@@ -339,6 +364,9 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	}
 	n, err := c.nc.Read(p)
 	c.since.Store(time.Now().UnixNano())
+	if held := c.hold(n); held != nil {
+		return n, held
+	}
 	return n, err
 }
 

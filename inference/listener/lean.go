@@ -22,6 +22,7 @@ type Lean struct {
 	conns     map[*conn]struct{}
 	listeners map[net.Listener]struct{}
 
+	held     atomic.Int64 // bytes of bodies, of all connections
 	closing  atomic.Bool
 	date     atomic.Pointer[string] // the Date header field of this second
 	serving  sync.WaitGroup         // connections

@@ -41,6 +41,9 @@ type Options struct {
 	// MaxBody bounds a request's body as sent and, apart, after decompression.
 	// Default 256 MiB.
 	MaxBody int64
+	// MaxBodies bounds the bytes of bodies that are held at a time, of all connections
+	// together. Default 8 times MaxBody.
+	MaxBodies int64
 	// MaxConns bounds the open connections. 0: no bound but the machine's.
 	MaxConns int
 	// MaxHeader bounds the request line and headers. Default 64 KiB.
@@ -67,6 +70,9 @@ const (
 func (o Options) withDefaults() Options {
 	if o.MaxBody == 0 {
 		o.MaxBody = defaultMaxBody
+	}
+	if o.MaxBodies == 0 {
+		o.MaxBodies = 8 * o.MaxBody
 	}
 	if o.MaxHeader == 0 {
 		o.MaxHeader = defaultMaxHeader

@@ -239,7 +239,11 @@ func (c *conn) refuse(status int, why string) {
 		_ = c.nc.Close()
 		return
 	}
-	c.reply(detailResponse(status, why))
+	resp := detailResponse(status, why)
+	if status == http.StatusServiceUnavailable {
+		resp.Header = []engine.Header{{Name: "Retry-After", Value: "1"}}
+	}
+	c.reply(resp)
 	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 		_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails on a closed socket: then the copy ends too
 		_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)

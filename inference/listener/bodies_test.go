@@ -1,0 +1,78 @@
+package listener
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+
+	"clearmlserving/inference/engine"
+)
+
+func TestBodiesOfAllConnectionsTogetherAreBounded(t *testing.T) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	server := NewLean(Options{MaxBody: 1 << 20, MaxBodies: 1 << 20, Handler: func(_ context.Context, r *Request) *Response {
+		if strings.HasSuffix(r.Path, "/waits") {
+			close(entered)
+			<-leave
+		}
+		return &Response{Response: engine.Response{Status: http.StatusOK, Body: fmt.Append(nil, len(r.Body))}}
+	}})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1) // Serve's end
+	go func() { done <- server.Serve(l) }()
+	t.Cleanup(func() {
+		if err := server.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	send := func(path string, size int) *http.Response {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		if _, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", path, size, bytes.Repeat([]byte("x"), size)); err != nil {
+			t.Error(err) // the refusal comes once all has been sent, or is read by the kernel
+			return nil
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err != nil {
+			t.Error(err)
+			return nil
+		}
+		_ = resp.Body.Close()
+		return resp
+	}
+	first := make(chan *http.Response)
+	go func() { first <- send("/waits", 700<<10) }()
+	<-entered
+	if resp := send("/x", 500<<10); resp != nil && (resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "") {
+		t.Errorf("the one too many was answered %s, %v", resp.Status, resp.Header)
+	}
+	if resp := send("/x", 200<<10); resp != nil && resp.StatusCode != http.StatusOK {
+		t.Errorf("one that fits was answered %s", resp.Status)
+	}
+	close(leave)
+	if resp := <-first; resp != nil && resp.StatusCode != http.StatusOK {
+		t.Errorf("the first was answered %s", resp.Status)
+	}
+	for server.held.Load() > 0 { // let go once the answer has been written
+		runtime.Gosched()
+	}
+	if resp := send("/x", 1000<<10); resp != nil && resp.StatusCode != http.StatusOK {
+		t.Errorf("what was let go cannot be used: %s", resp.Status)
+	}
+}
