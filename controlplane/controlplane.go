@@ -222,7 +222,7 @@ func (s *Server) Close() error {
 // fileAuth admits to the file server whom the API knows.
 type fileAuth struct{ auth *api.Auth }
 
-var errGuest = errors.New("guests may only read")
+var errGuest = errors.New("guests, and credentials limited to one serving service, may only read files")
 
 func (f fileAuth) Authenticate(r *http.Request) error {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
@@ -230,7 +230,7 @@ func (f fileAuth) Authenticate(r *http.Request) error {
 		return err
 	}
 	who, err := f.auth.Authenticate(r)
-	if err == nil && who.Role == api.RoleGuest {
+	if err == nil && (who.Role == api.RoleGuest || who.Role == api.RoleService) {
 		return errGuest
 	}
 	return err

@@ -40,6 +40,9 @@ func TestCVE20231177_ArtifactPathsStayInTheirFolder(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.Remove(outside) })
 	targets := []string{strings.TrimPrefix(outside, "/"), "outside", "clearml.db", "credentials.json", "etc/passwd"}
+	if !thorough() {
+		targets = targets[1:3]
+	}
 	before := names(t, w.dir)
 	auth := "Authorization: " + w.basic()["Authorization"] + "\r\n"
 	tried := 0

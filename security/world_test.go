@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,10 @@ func (j *journal) String() string {
 	defer j.mu.Unlock()
 	return j.text.String()
 }
+
+// thorough tells whether the suite runs by itself (make security), and not as a
+// part of all tests with the race detector, where it does a sample.
+func thorough() bool { return os.Getenv("CLEARML_SERVING_E2E") != "" }
 
 func open(t *testing.T) net.Listener {
 	t.Helper()

@@ -74,7 +74,8 @@ func newHotPath(tb testing.TB) net.Addr {
 	service := inference.New(inference.Options{
 		Listener: l, Files: hotPathFiles{}, MaxBody: 1 << 20, RequestTimeout: 20 * time.Second,
 		Python: python.New(python.Options{
-			Worker:  worker.Options{Environment: env, RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
+			Find:    func(context.Context) (*worker.Environment, error) { return env, nil },
+			Worker:  worker.Options{RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
 			Workers: 1, Env: environ,
 		}),
 		Source: hotPathState{&reconcile.State{

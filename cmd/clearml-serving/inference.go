@@ -212,15 +212,18 @@ func (a *app) pythonEngine(ctx context.Context, setup inferenceSetup, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	environment, unusable := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})
-	if unusable != nil {
-		log.Error("no Python interpreter can run models", "err", unusable)
-	} else {
-		log.Info("python found", "python", environment.Python, "version", environment.Version)
-	}
 	return python.New(python.Options{
-		Worker:   worker.Options{Environment: environment, RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Logger: log},
-		Unusable: unusable, Workers: workers, Env: env,
+		Worker: worker.Options{RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Logger: log},
+		Find: func(ctx context.Context) (*worker.Environment, error) {
+			found, err := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})
+			if err != nil {
+				log.Error("no Python interpreter can run models", "err", err)
+			} else {
+				log.Info("python found", "python", found.Python, "version", found.Version)
+			}
+			return found, err
+		},
+		Workers: workers, Env: env,
 		Environments: a.environments(setup.dataDir, log), Extra: a.extraPackages(),
 	}), nil
 }

@@ -35,7 +35,7 @@ const (
 	firstBuffer   = 4 << 10
 	writeTimeout  = time.Minute // without a byte taken by the client
 	lingerTime    = time.Second // for the client to read a refusal before we close
-	lingerBytes   = 256 << 10
+	lingerBytes   = 16 << 20 // and what is read meanwhile: a body just above the limit comes to its end
 	keepBuffer    = 64 << 10 // larger buffers are not kept between requests
 	keepBody      = 1 << 20  // nor larger bodies
 	unproven      = 1 << 20  // what a lie about a body's length may cost

@@ -208,11 +208,11 @@ func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path,
 	text := `SELECT DISTINCT d.` + col.quoted() + ` FROM documents d WHERE d.kind = ? AND (` + c.sql + `) AND d.` + col.quoted() + ` <> ''`
 	args := []any{string(kind)}
 	if isList {
-		text = `SELECT DISTINCT t.value FROM terms t WHERE t.kind = ? AND t.field = ?`
-		if where != nil {
-			text = `SELECT DISTINCT t.value FROM documents d JOIN terms t ON t.seq = d.seq WHERE t.kind = ? AND t.field = ? AND (` + c.sql + `)`
-		}
+		text = `SELECT DISTINCT t.value FROM documents d JOIN terms t ON t.seq = d.seq WHERE t.kind = ? AND t.field = ? AND (` + c.sql + `)`
 		args = append(args, listed)
+		if where == nil {
+			text, args = allTerms, append(args, args...)
+		}
 	}
 	rows, err := r.query(ctx, text, append(args, c.args...)...)
 	if err != nil {
@@ -230,6 +230,13 @@ func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path,
 	slices.Sort(out)
 	return out, rows.Err()
 }
+
+// allTerms goes from each value to the next in the index, past the documents that have it.
+const allTerms = `WITH RECURSIVE v (value) AS (
+	SELECT min(value) FROM terms WHERE kind = ? AND field = ?
+	UNION ALL
+	SELECT (SELECT min(t.value) FROM terms t WHERE t.kind = ? AND t.field = ? AND t.value > v.value) FROM v WHERE v.value IS NOT NULL
+) SELECT value FROM v WHERE value IS NOT NULL`
 
 // distinct is Distinct of documents that were read.
 func distinct(docs []store.Doc, field store.Path) []string {

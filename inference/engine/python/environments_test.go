@@ -39,7 +39,8 @@ func running(t *testing.T, extra ...string) *Engine {
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	e := New(Options{
-		Worker: worker.Options{Environment: base, RuntimeDir: t.TempDir(), ZygoteEnv: env, Preload: []string{}, Logger: log},
+		Find:   func(context.Context) (*worker.Environment, error) { return base, nil },
+		Worker: worker.Options{RuntimeDir: t.TempDir(), ZygoteEnv: env, Preload: []string{}, Logger: log},
 		Env:    env, Extra: extra, Environments: venv.New(venv.Options{Dir: t.TempDir(), Env: env, UV: uv, Logger: log}),
 	})
 	ctx, cancel := context.WithCancel(t.Context())

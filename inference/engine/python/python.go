@@ -20,11 +20,12 @@ import (
 
 // Options of an Engine.
 type Options struct {
-	// Worker configures the processes; its Caller is set by the Engine.
+	// Worker configures the processes; its Caller and Environment are set by the Engine.
 	Worker worker.Options
-	// Unusable says why there is no interpreter to run anything with. Every load
-	// then fails with it, and the rest of the instance goes on.
-	Unusable error
+	// Find looks for the interpreter when Run begins, so that nothing else has to
+	// wait for it. With its error every load fails, and the rest of the instance
+	// goes on.
+	Find func(ctx context.Context) (*worker.Environment, error)
 	// Workers is the number of processes of each endpoint. Default 1.
 	Workers int
 	// Env is the environment that user code finds, "NAME=value".
@@ -42,7 +43,8 @@ type Engine struct {
 	o            Options
 	environments *environments
 	pools        *pools
-	begun        chan struct{} // closed when Run has begun
+	begun        chan struct{} // closed when Run has looked for the interpreter
+	unusable     error         // why there is none; valid once begun
 	caller       atomic.Pointer[engine.Caller]
 }
 
@@ -54,12 +56,12 @@ func New(o Options) *Engine {
 		log = slog.New(slog.DiscardHandler)
 	}
 	e.environments = &environments{
-		base: o.Worker.Environment, maker: o.Environments, extra: o.Extra, env: o.Env, known: map[string]*worker.Environment{},
+		maker: o.Environments, extra: o.Extra, env: o.Env, known: map[string]*worker.Environment{},
 	}
 	e.pools = &pools{log: log, byPath: map[string]*pool{}, make: func(at place) *worker.Pool {
 		own := o.Worker
 		own.Caller, own.Environment = e, at.Environment
-		if at.Environment != o.Worker.Environment {
+		if at.Environment != e.environments.base {
 			own.ZygoteEnv = at.env
 		}
 		return worker.New(own)
@@ -71,7 +73,12 @@ func New(o Options) *Engine {
 // It is called once.
 func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
 	e.caller.Store(&caller)
+	e.environments.base, e.unusable = e.o.Find(ctx)
 	close(e.begun)
+	if e.unusable != nil {
+		<-ctx.Done()
+		return nil
+	}
 	if e.o.Environments != nil {
 		defer e.o.Environments.Close()
 		if _, err := e.o.Environments.Prune(); err != nil {
@@ -79,9 +86,7 @@ func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
 		}
 	}
 	defer e.pools.close()
-	if e.o.Unusable == nil {
-		e.warm(ctx)
-	}
+	e.warm(ctx)
 	<-ctx.Done()
 	return nil
 }
@@ -99,24 +104,32 @@ func (e *Engine) warm(ctx context.Context) {
 	_, _, _ = e.pools.take(at) // close takes it back; after close there is nothing to be ready for
 }
 
-// Prepare makes the endpoint's Python environment; it fulfils engine.Preparer.
-func (e *Engine) Prepare(ctx context.Context, spec engine.Spec) error {
-	if e.o.Unusable == nil { // else Load says so
-		_, err := e.environments.of(ctx, spec)
-		return err
+// ready waits until the interpreter is known, and says why there is none.
+func (e *Engine) ready(ctx context.Context) error {
+	select {
+	case <-e.begun:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	if e.unusable != nil {
+		return &engine.LoadError{Text: e.unusable.Error(), Err: e.unusable}
 	}
 	return nil
 }
 
+// Prepare makes the endpoint's Python environment; it fulfils engine.Preparer.
+func (e *Engine) Prepare(ctx context.Context, spec engine.Spec) error {
+	if err := e.ready(ctx); err != nil {
+		return ctx.Err() // Load says what is wrong with the interpreter
+	}
+	_, err := e.environments.of(ctx, spec)
+	return err
+}
+
 // Load starts the workers of an endpoint; it fulfils engine.Loader.
 func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, error) {
-	if e.o.Unusable != nil {
-		return nil, &engine.LoadError{Text: e.o.Unusable.Error(), Err: e.o.Unusable}
-	}
-	select {
-	case <-e.begun:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	if err := e.ready(ctx); err != nil {
+		return nil, err
 	}
 	batching, err := serving.BatchingOf(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
 	if err != nil {
