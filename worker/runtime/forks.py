@@ -34,6 +34,7 @@ except ImportError:  # left out of some small builds of Python
     ctypes = None
 
 PR_SET_CHILD_SUBREAPER = 36
+QUIET = 0.2  # seconds
 FAREWELL = 2.0  # seconds in which whatever is below us is looked for at the end
 
 
@@ -49,8 +50,10 @@ class Job(NamedTuple):
 def supervise(control: socket.socket, imports: Any = None) -> Job:
     """Fork and reap until Go is gone; returns only in a forked child, with its Job.
 
-    What imports has left to do (see zygote.py) is done while nobody asks for anything.
+    What imports has left to do (see zygote.py) is done once nobody has asked for anything for a
+    moment: who was just forked loads at a lower priority than ours.
     """
+    quiet = time.monotonic() + QUIET
     children: dict[int, int] = {}  # pid -> n
     wake_read, wake_write = socket.socketpair()
     for end in (wake_read, wake_write):
@@ -64,11 +67,14 @@ def supervise(control: socket.socket, imports: Any = None) -> Job:
     poll.register(control, select.POLLIN)
     poll.register(wake_read, select.POLLIN)
     while True:
-        busy = imports is not None and imports.left()
-        ready = {number for number, _ in poll.poll(0 if busy else None)}
+        wait = None
+        if imports is not None and imports.left():
+            wait = max(0.0, quiet - time.monotonic()) * 1000
+        ready = {number for number, _ in poll.poll(wait)}
         if not ready:
             imports.step()
             continue
+        quiet = time.monotonic() + QUIET
         if wake_read.fileno() in ready:
             try:
                 wake_read.recv(4096)
