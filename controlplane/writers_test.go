@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"clearmlserving/controlplane"
+	"clearmlserving/controlplane/store/postgres/postgrestest"
 )
 
 // Fifty writers each add a line to one section, on the condition that it is as they have
@@ -128,5 +129,20 @@ func TestSecondServerOnADataFolderIsRefusedByName(t *testing.T) {
 	_, err := controlplane.New(controlplane.Options{DataDir: dir, API: socket(t)})
 	if err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "in use by another process") {
 		t.Errorf("got %v, want a refusal that names the folder", err)
+	}
+}
+
+func TestWhileTheDatabaseIsAwayCallsAreAnsweredWith503(t *testing.T) {
+	var database postgrestest.Server
+	url := database.URL(t)
+	t.Cleanup(database.Stop)
+	r := start(t, controlplane.Options{DatabaseURL: url})
+	bearer := "Bearer " + r.token(t)
+	database.Stop()
+	for _, call := range []string{"tasks.get_all", "tasks.create"} {
+		status, _, text := r.send(t, "POST", r.api+"/"+call, `{"name":"a task","type":"training"}`, "Authorization", bearer)
+		if status != 503 || !strings.Contains(text, "isn't reached") || strings.Contains(text, "127.0.0.1") {
+			t.Errorf("%s: %d %s, want 503 that says why and not where", call, status, text)
+		}
 	}
 }

@@ -127,6 +127,7 @@ func TestCyclesOfLoadingLeaveNothing(t *testing.T) {
 	for range 20 {
 		cycle()
 	}
+	eventually(t, "the zygote has its heir", func() bool { return len(descendants(t, zygote)) == 2 })
 	files, zygoteFiles, memory, heap := state()
 	begun := time.Now()
 	for range cycles {

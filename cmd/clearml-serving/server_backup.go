@@ -81,8 +81,11 @@ func (a *app) archive(ctx context.Context, done, file string, do func(context.Co
 	}
 	if a.print.json {
 		return a.print.result(object{
-			{"file", file}, {"documents", contents.Documents}, {"events", contents.Events},
-			{"files", contents.Files}, {"file_bytes", contents.FileBytes},
+			{"file", file},
+			{"documents", contents.Documents},
+			{"events", contents.Events},
+			{"files", contents.Files},
+			{"file_bytes", contents.FileBytes},
 		})
 	}
 	a.print.line("%s %d documents, %d events, and %d files (%.1f MiB): %s", done, contents.Documents, contents.Events,

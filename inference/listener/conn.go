@@ -35,10 +35,10 @@ const (
 	firstBuffer   = 4 << 10
 	writeTimeout  = time.Minute // without a byte taken by the client
 	lingerTime    = time.Second // for the client to read a refusal before we close
-	lingerBytes   = 16 << 20 // and what is read meanwhile: a body just above the limit comes to its end
-	keepBuffer    = 64 << 10 // larger buffers are not kept between requests
-	keepBody      = 1 << 20  // nor larger bodies
-	unproven      = 1 << 20  // what a lie about a body's length may cost
+	lingerBytes   = 16 << 20    // and what is read meanwhile: a body just above the limit comes to its end
+	keepBuffer    = 64 << 10    // larger buffers are not kept between requests
+	keepBody      = 1 << 20     // nor larger bodies
+	unproven      = 1 << 20     // what a lie about a body's length may cost
 	peekAfter     = 200 * time.Millisecond
 	writeOneShot  = 32 << 10  // bodies up to here are copied behind their head
 	writeProgress = 512 << 10 // the piece in which large bodies are sent

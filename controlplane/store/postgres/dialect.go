@@ -1,8 +1,10 @@
 package postgres
 
 import (
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"regexp"
 	"strconv"
@@ -93,7 +95,7 @@ func explain(err error) error {
 		return explainCode(told.Code, err)
 	case errors.As(err, &refused):
 		return fmt.Errorf("%w: start PostgreSQL or mend --database-url: %w", store.ErrUnavailable, err)
-	case errors.As(err, &network), pgconn.SafeToRetry(err):
+	case errors.As(err, &network), pgconn.SafeToRetry(err), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, driver.ErrBadConn):
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}
 	return err

@@ -49,7 +49,7 @@ type Server struct {
 // are left. It returns the exit code.
 func Main(m interface{ Run() int }, s *Server) int {
 	code := m.Run()
-	s.stop()
+	s.Stop()
 	if err := goleak.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -169,8 +169,8 @@ func (s *Server) url(database string) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, database)
 }
 
-// stop ends the server and removes its folder.
-func (s *Server) stop() {
+// Stop ends the server at once, whoever uses it, and removes its folder.
+func (s *Server) Stop() {
 	if s.cmd != nil {
 		_ = s.cmd.Process.Signal(syscall.SIGQUIT) // at once: nothing of it is kept
 		_ = s.cmd.Wait()
@@ -187,7 +187,7 @@ func (s *Server) URL(t *testing.T) string {
 	t.Helper()
 	s.once.Do(func() {
 		if err := s.start(); err != nil {
-			s.stop()
+			s.Stop()
 			s.missing = err.Error()
 		}
 	})
