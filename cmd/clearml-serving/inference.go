@@ -127,7 +127,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 		id = a.text("service-id")
 	}
 	source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
-	engine, err := a.pythonEngine(ctx, setup, log)
+	engine, err := a.pythonEngine(setup, log)
 	if err != nil {
 		return nil, err
 	}
@@ -198,7 +198,7 @@ func (a *app) inferenceOptions() (inference.Options, error) {
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its
 // endpoints say what is missing.
-func (a *app) pythonEngine(ctx context.Context, setup inferenceSetup, log *slog.Logger) (*python.Engine, error) {
+func (a *app) pythonEngine(setup inferenceSetup, log *slog.Logger) (*python.Engine, error) {
 	workers, err := a.whole("num-process")
 	if err != nil {
 		return nil, err
