@@ -78,6 +78,13 @@ e2e-original: build python-env ## configuration in both directions with the orig
 	@scripts/python-env.sh .venv-original python/requirements-original.txt
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ORIGINAL=1 UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 20m -v -run 'Original|CommandLines' ./e2e/...
 
+.PHONY: e2e-clients
+e2e-clients: build python-env ## training, reports, models, pipelines and data sets by the ClearML SDK, 1.x and 2.x, unmodified
+	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
+	@scripts/python-env.sh .venv-clients python/requirements-clients.txt
+	@scripts/python-env.sh .venv-clients1 python/requirements-clients1.txt
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_CLIENTS=1 $(GO) test -count=1 -timeout 40m -parallel 3 -v -run 'Clients' ./e2e/...
+
 .PHONY: chaos
 chaos: build python-env ## inject every kind of fault under load (FAULTS=words: only those), into chaos/results.json and docs/faults.md
 	$(GO) run ./chaos $(if $(FAULTS),-only '$(FAULTS)',-results chaos/results.json -table docs/faults.md)

@@ -1,4 +1,7 @@
-"""Trains with scikit-learn, XGBoost and LightGBM; the SDK registers what they save. Prints the models as JSON."""
+"""Trains with scikit-learn, XGBoost and LightGBM; the SDK registers what they save.
+
+Prints the models as JSON.
+"""
 
 import json
 from pathlib import Path
@@ -30,7 +33,9 @@ joblib.dump(forest, "forest.pkl", compress=True)  # the SDK does not notice one 
 booster = xgboost.train({"nthread": 1, "max_depth": 3}, xgboost.DMatrix(rows, target), num_boost_round=5)
 booster.save_model("booster.json")
 leaves = lightgbm.train(
-    {"objective": "regression", "num_threads": 1, "verbose": -1}, lightgbm.Dataset(rows, target), num_boost_round=5
+    {"objective": "regression", "num_threads": 1, "verbose": -1},
+    lightgbm.Dataset(rows, target),
+    num_boost_round=5,
 )
 leaves.save_model("leaves.txt")
 task.flush(wait_for_uploads=True)
@@ -62,4 +67,4 @@ for model in Model.query_models(project_name=project):
         "task": model.task,
         "answer": got,
     }
-print(json.dumps({"task": task.id, "probe": probe[0].tolist(), "models": models}))
+print("result=" + json.dumps({"task": task.id, "probe": probe[0].tolist(), "models": models}))

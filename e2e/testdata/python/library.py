@@ -49,7 +49,10 @@ first.update_weights(written("one more.onnx", "2" * 1000), auto_delete_file=Fals
 task.flush(wait_for_uploads=True)
 assert first.url != earlier, first.url
 registered = InputModel.import_model(
-    weights_url="https://example.com/somewhere/model.bin", name="elsewhere", framework="PyTorch", project=project
+    weights_url="https://example.com/somewhere/model.bin",
+    name="elsewhere",
+    framework="PyTorch",
+    project=project,
 )
 again = InputModel.import_model(weights_url="https://example.com/somewhere/model.bin", name="elsewhere")
 assert again.id == registered.id, "the same address became two models"

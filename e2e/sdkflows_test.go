@@ -1,0 +1,185 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// clientPythons are the interpreters that a flow of the SDK runs with: both lines of
+// the SDK with all that they report, in environments that only "make e2e-clients"
+// makes; else the newest line, when the flow needs nothing beside it.
+func clientPythons(t *testing.T, needsMore bool) map[string]string {
+	t.Helper()
+	if os.Getenv("CLEARML_SERVING_E2E_CLIENTS") == "" {
+		if needsMore {
+			t.Skip("needs XGBoost, LightGBM, pandas and matplotlib beside the SDK: make e2e-clients")
+		}
+		return map[string]string{"SDK 2": pythonSDK2}
+	}
+	pythons := map[string]string{}
+	for name, folder := range map[string]string{"SDK 1": ".venv-clients1", "SDK 2": ".venv-clients"} {
+		python := filepath.Join(root, folder, "bin/python")
+		if _, err := os.Stat(python); err != nil {
+			t.Fatalf("%v; run make e2e-clients", err)
+		}
+		pythons[name] = python
+	}
+	return pythons
+}
+
+// clientFlow runs a script with each SDK on a system of its own; the script reaches its end.
+func clientFlow(t *testing.T, needsMore bool, script string, args ...string) {
+	t.Helper()
+	t.Parallel() // the SDK waits most of its time
+	for name, python := range clientPythons(t, needsMore) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := up(t)
+			wantsOK(t, s.python(t, python, script, args...))
+		})
+	}
+}
+
+func TestClientsModelsAreFoundChangedPublishedAndRemoved(t *testing.T) {
+	clientFlow(t, false, "library.py")
+}
+
+func TestClientsTasksAreFoundClonedEditedAndEnqueued(t *testing.T) {
+	clientFlow(t, false, "tasks.py")
+}
+
+func TestClientsRunMadeOfflineIsImported(t *testing.T) {
+	clientFlow(t, false, "offline.py")
+}
+
+func TestClientsDatasetAndItsNewVersionComeBack(t *testing.T) {
+	clientFlow(t, false, "datasets.py")
+}
+
+func TestClientsArtifactsOfEveryKindComeBackAndAreDeletedWithTheirFiles(t *testing.T) {
+	clientFlow(t, true, "artifacts.py")
+}
+
+func TestClientsReportsOfEveryKindComeBack(t *testing.T) {
+	clientFlow(t, true, "reports.py")
+}
+
+func TestClientsPipelineOfDecoratedFunctionsRunsHere(t *testing.T) {
+	clientFlow(t, true, "pipelines.py", "decorators")
+}
+
+func TestClientsPipelineOfAControllerRunsHere(t *testing.T) {
+	clientFlow(t, true, "pipelines.py", "controller")
+}
+
+func TestClientsClonedTaskRunsWithItsEditedParameters(t *testing.T) {
+	t.Parallel() // the SDK waits most of its time
+	for name, python := range clientPythons(t, false) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := up(t)
+			type run struct {
+				ID                   string
+				Parameters, Settings map[string]any
+			}
+			ran := func(out string) (r run) {
+				t.Helper()
+				_, text, found := strings.Cut(out, "result=")
+				if !found {
+					t.Fatalf("no result in %q", out)
+				}
+				decode(t, text, &r)
+				return r
+			}
+			first := ran(s.python(t, python, "edited.py"))
+			clone := idIn(t, s.python(t, python, "edit_clone.py", first.ID))
+			// What an agent sets when it runs a task.
+			s.sdk = append(s.sdk, "CLEARML_TASK_ID="+clone)
+			again := ran(s.python(t, python, "edited.py"))
+			if again.ID != clone {
+				t.Errorf("the script ran as task %s, want the clone %s", again.ID, clone)
+			}
+			got, _ := json.Marshal([]any{again.Parameters["rate"], again.Parameters["layers"], again.Settings["a"], again.Settings["b"]})
+			if string(got) != `[0.5,[3],2,"text"]` {
+				t.Errorf("the clone ran with %s", got)
+			}
+		})
+	}
+}
+
+func TestClientsModelsOfEveryFrameworkAreRegisteredAndServed(t *testing.T) {
+	t.Parallel() // the SDK waits most of its time
+	for name, python := range clientPythons(t, true) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := install(t)
+			s.start(t, role{python: python})
+			t.Cleanup(func() { s.stop(t) })
+			var trained struct {
+				Task   string
+				Probe  []float64
+				Models map[string]struct {
+					ID, Framework, URL, Task string
+					Answer                   float64
+				}
+			}
+			_, text, _ := strings.Cut(s.python(t, python, "frameworks.py"), "result=")
+			decode(t, text, &trained)
+			s.must(t, "create")
+			for model, want := range map[string][3]string{
+				"forest":  {"ScikitLearn", "sklearn", "row.py"},
+				"booster": {"XGBoost", "xgboost", "row_xgboost.py"},
+				"leaves":  {"LightGBM", "lightgbm", "row.py"},
+			} {
+				got := trained.Models[model]
+				if got.Framework != want[0] || got.Task != trained.Task || !strings.HasPrefix(got.URL, s.urls["files"]) {
+					t.Errorf("%s: %+v, want framework %s, task %s, on the file server", model, got, want[0], trained.Task)
+				}
+				s.must(t, "model", "add", "--engine", want[1], "--endpoint", model, "--model-id", got.ID, "--preprocess", code(want[2]))
+			}
+			row, err := json.Marshal(map[string]any{"row": trained.Probe})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for model, want := range trained.Models {
+				s.eventually(t, liveWithin, model+" answers", func() error {
+					status, text := s.ask(t, model, string(row))
+					if status != http.StatusOK {
+						return statusError(status, text)
+					}
+					var answer struct{ Y float64 }
+					decode(t, text, &answer)
+					if difference := answer.Y - want.Answer; difference > 1e-6 || difference < -1e-6 {
+						return fmt.Errorf("%s answered %v, the framework %v", model, answer.Y, want.Answer)
+					}
+					return nil
+				})
+			}
+		})
+	}
+}
+
+// A token that lives for a second is refused in the middle of a run: the SDK logs in
+// anew and repeats the call.
+func TestClientsRunGoesOnAfterItsTokenExpired(t *testing.T) {
+	t.Parallel() // the SDK waits most of its time
+	for name, python := range clientPythons(t, false) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := up(t)
+			begun := time.Now()
+			wantsOK(t, s.python(t, python, "short_token.py"))
+			if took := time.Since(begun); took > 2*time.Minute {
+				t.Errorf("the run took %v", took)
+			}
+		})
+	}
+}

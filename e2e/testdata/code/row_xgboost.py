@@ -1,0 +1,9 @@
+import xgboost
+
+
+class Preprocess:
+    def preprocess(self, body, state, collect_custom_statistics_fn=None):
+        return xgboost.DMatrix([body["row"]])
+
+    def postprocess(self, data, state, collect_custom_statistics_fn=None):
+        return {"y": float(data[0])}
