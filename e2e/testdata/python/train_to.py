@@ -1,4 +1,7 @@
-"""Trains a model of two numbers, uploads it to a place by the SDK and reads it back: train_to.py PLACE PROJECT."""
+"""Trains a model of two numbers, uploads it to a place by the SDK and reads it back.
+
+train_to.py PLACE PROJECT
+"""
 
 import sys
 from pathlib import Path
