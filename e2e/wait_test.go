@@ -74,12 +74,16 @@ func TestWaitIsOverAllInstancesAndNamesTheOneThatFails(t *testing.T) {
 	if strings.Contains(r.out, name(a)+": endpoint") {
 		t.Errorf("--wait blames the instance that serves it: %v", r)
 	}
-	list := plane.must(t, "--id", id, "model", "list", "--verbose")
-	for _, want := range []string{`(?m)^/own +static +custom .*ready 2/2 `, `(?m)^/trips +static +custom .*ready 1/2 .*` + name(b) + `: failed, load: .*no accelerator`} {
-		if !regexp.MustCompile(want).MatchString(list) {
-			t.Errorf("model list does not hold %s:\n%s", want, list)
+	listed := []string{`(?m)^/own +static +custom .*ready 2/2 `, `(?m)^/trips +static +custom .*ready 1/2 .*` + name(b) + `: failed, load: .*no accelerator`}
+	plane.eventually(t, followed, "model list shows both", func() error { // the other may still load when --wait has seen the failure
+		list := plane.must(t, "--id", id, "model", "list", "--verbose")
+		for _, want := range listed {
+			if !regexp.MustCompile(want).MatchString(list) {
+				return fmt.Errorf("it does not hold %s:\n%s", want, list)
+			}
 		}
-	}
+		return nil
+	})
 
 	// One that has ended is not waited for, one that was killed only until it counts as dead.
 	b.stop(t)

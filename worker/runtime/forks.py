@@ -191,10 +191,11 @@ def children_of(parent: int) -> list[int]:
 
 
 def tell(control: socket.socket, message: dict[str, Any]) -> None:
-    """Send one message; when nobody is left to read it, end."""
+    """Send one message; when nobody is left to read it, end, and everything below us."""
     try:
         control.sendall(json.dumps(message).encode())
     except OSError:
+        end_descendants()
         os._exit(0)
 
 

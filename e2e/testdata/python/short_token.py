@@ -3,7 +3,6 @@
 import time
 
 from clearml import Task
-from clearml.backend_api import Session
 
 task = Task.init(
     project_name="tokens",
@@ -14,12 +13,13 @@ task = Task.init(
 )
 session = task._get_default_session()
 for number in range(3):
-    # Without its own look at the expiry the SDK learns of it from the refusal, as after a clock skew.
-    token = session._do_refresh_token(session.token, exp=1)
-    Session._Session__token_expiration = None
-    assert token
-    time.sleep(1.5)
+    expired = session._do_refresh_token(session.token, exp=1)
+    session._set_token(expired)
+    # The SDK learns of the expiry from the refusal only, as it does where clocks differ.
+    session._TokenManager__token_expiration_sec = time.time() + 1_000_000
+    time.sleep(2.5)
     task.set_parameter(f"General/step {number}", number)
+    assert session.token != expired, "the expired token was not refused"
 task.close()
 read = Task.get_task(task_id=task.id)
 assert read.get_status() == "completed", read.get_status()
