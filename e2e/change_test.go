@@ -4,10 +4,12 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -77,6 +79,13 @@ func TestAChangeIsLiveWithinTwoSecondsAndCostsNoRequest(t *testing.T) {
 	s.must(t, "create", "--name", "changing")
 	// The promise is for a service that runs, not for one whose Python still starts.
 	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "first", "--preprocess", code("echo.py"), "--wait")
+	s.eventually(t, startPatience, "its packages are imported", func() error {
+		text, err := os.ReadFile(s.log)
+		if err == nil && !strings.Contains(string(text), "packages imported") {
+			err = errors.New("not yet")
+		}
+		return err
+	})
 	add := func(version int) time.Duration {
 		t.Helper()
 		s.must(t, "model", "add", "--engine", "custom", "--endpoint", "versioned", "--preprocess", writeVersion(t, s, version))
