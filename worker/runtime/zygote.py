@@ -11,10 +11,11 @@ import gc
 import importlib
 import json
 import os
+import signal
 import socket
 import sys
 
-from forks import supervise, tell
+from forks import end_descendants, supervise, tell
 
 _KEPT = sys.modules["__main__"]  # user code gets a __main__ of its own; ours must outlive that
 
@@ -53,6 +54,7 @@ class Imports:
         self._imported: list[str] = []
         self._failed: dict[str, str] = {}
         self._told = False
+        self._parent = os.getppid()
 
     def left(self) -> bool:
         """Say whether step has something to do."""
@@ -81,16 +83,25 @@ class Imports:
         facts = {"threads": threads, "imported": self._imported, "failed": self._failed}
         tell(self._control, {"is": "imported", **facts})
 
+    def _leave(self, *_: object) -> None:
+        if os.getppid() != self._parent:  # else somebody else sent it
+            end_descendants()
+            os._exit(0)
+
     def _one(self, package: str) -> None:
         name = self._pending[package].pop(0)
         if not self._pending[package]:
             del self._pending[package]
         tell(self._control, {"is": "importing", "name": name})
+        # An import may take seconds, in which nobody looks whether Go is still there.
+        before = signal.signal(signal.SIGTERM, self._leave)
         try:
             importlib.import_module(name)
             self._imported.append(name)
         except Exception as error:  # a broken package must not take the others with it
             self._failed[name] = f"{type(error).__name__}: {error}"[:1000]
+        finally:
+            signal.signal(signal.SIGTERM, before)
         if package == "sklearn" and package not in self._pending and "sklearn.linear_model" in self._imported:
             rehearse()
 
