@@ -22,8 +22,9 @@ class Preprocess:
         folder = Path(local_file_name)
         config = json.loads((folder / "config.json").read_text())
         self._labels = [config["id2label"][str(number)] for number in range(len(config["id2label"]))]
-        # The file also says how to truncate and how to pad.
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.enable_padding()
+        self._tokenizer.enable_truncation(max_length=512)
         self._weights = load_file(folder / "model.safetensors")
         return self._weights
 
@@ -38,9 +39,9 @@ class Preprocess:
         if not isinstance(texts, list) or not texts or not all(isinstance(one, str) for one in texts):
             # A ValueError becomes the client's answer: status 422 with this text.
             raise ValueError("the request needs 'text': a text, or a list of texts")
-        encodings = self._tokenizer.encode_batch(texts)
+        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
         ids = np.array([encoding.ids for encoding in encodings], dtype=np.int32)
-        mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.int32)
+        mask = np.array([encoding.attention_mask for encoding in encodings], dtype=np.float32)
         return ids, mask
 
     def process(
@@ -49,11 +50,11 @@ class Preprocess:
         state: dict,
         collect_custom_statistics_fn: Optional[Callable[[dict], None]] = None,
     ) -> np.ndarray:
-        """The network: the mean of the tokens' weights, and a softmax over the topics."""
+        """The network: the mean of the tokens' embeddings, a linear layer, and a softmax over the topics."""
         ids, mask = data
-        tokens = self._weights["token.weight"][ids] * mask[:, :, None]
-        logits = tokens.sum(axis=1) / np.maximum(mask.sum(axis=1), 1)[:, None]
-        logits += self._weights["classifier.bias"]
+        tokens = self._weights["embedding.weight"][ids] * mask[:, :, None]
+        mean = tokens.sum(axis=1) / np.maximum(mask.sum(axis=1), 1)[:, None]
+        logits = mean @ self._weights["classifier.weight"].T + self._weights["classifier.bias"]
         scores = np.exp(logits - logits.max(axis=1, keepdims=True))
         return scores / scores.sum(axis=1, keepdims=True)
 

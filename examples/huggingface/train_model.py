@@ -1,11 +1,12 @@
-"""Train a tokenizer and a small text classifier, and save them as Hugging Face lays a model out.
+"""Fine-tune a text classifier on a language model's embeddings, saved as Hugging Face lays a model out.
 
-The text is what Python's own modules say of themselves (their docstrings), the label is what the
-module is about, so nothing has to be downloaded. The folder `text_topics` gets the files that one
-finds in a repository of the Hugging Face hub: config.json, tokenizer.json, model.safetensors.
+The embeddings and the tokenizer are WordLlama's, made of those of a large language model; they come in
+its Python package (MIT), so nothing has to be downloaded. What is trained here is the head: a text's
+mean embedding, and a linear layer that says what the text is about. It learns from what Python's own
+modules say of themselves (their docstrings), labelled with what the module is for.
 
-The classifier gives each token a number per topic, and takes the mean over the text's tokens: a
-linear model on top of a learned vocabulary, trained in seconds.
+The folder `text_topics` gets the files that one finds in a repository of the Hugging Face hub:
+config.json, tokenizer.json, model.safetensors.
 """
 
 import importlib
@@ -14,17 +15,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import wordllama
 from clearml import Task
 from safetensors.numpy import save_file
-from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
-from tokenizers import Tokenizer
-from tokenizers.models import WordPiece
-from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
-from tokenizers.trainers import WordPieceTrainer
 
 MODULES = {
     "network": "email.message ftplib http.client http.cookies http.server imaplib ipaddress poplib smtplib "
@@ -64,45 +60,33 @@ def main() -> None:
         texts, topics, test_size=0.2, random_state=1, stratify=topics
     )
 
-    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = BertPreTokenizer()
-    trainer = WordPieceTrainer(vocab_size=6000, special_tokens=["[PAD]", "[UNK]"], show_progress=False)
-    tokenizer.train_from_iterator(text_train, trainer)
-    tokenizer.enable_truncation(max_length=256)
-    tokenizer.enable_padding(pad_token="[PAD]", pad_id=0)
-
-    def shares(some: tuple) -> csr_matrix:
-        """One row per text: which share of its tokens each word of the vocabulary has."""
-        rows, columns, values = [], [], []
-        for row, encoding in enumerate(tokenizer.encode_batch(list(some))):
-            ids = [token for token, real in zip(encoding.ids, encoding.attention_mask) if real]
-            rows += [row] * len(ids)
-            columns += ids
-            values += [1 / len(ids)] * len(ids)
-        return csr_matrix((values, (rows, columns)), shape=(len(some), tokenizer.get_vocab_size()))
-
-    model = LogisticRegression(C=300.0, max_iter=2000)
-    model.fit(shares(text_train), y_train)
-    accuracy = accuracy_score(y_test, model.predict(shares(text_test)))
+    # The package's own folder stands for a cache, because load looks for the tokenizer in no other place.
+    language_model = wordllama.WordLlama.load(
+        cache_dir=Path(wordllama.__file__).parent, disable_download=True
+    )
+    head = LogisticRegression(max_iter=2000)
+    head.fit(language_model.embed(list(text_train)), y_train)
+    accuracy = accuracy_score(y_test, head.predict(language_model.embed(list(text_test))))
     task.get_logger().report_single_value("test accuracy", accuracy)
     print(f"{len(texts)} texts; test: accuracy {accuracy:.3f} on {len(y_test)} texts never seen before")
 
     folder = Path("text_topics")
     folder.mkdir(exist_ok=True)
+    tokenizer = language_model.tokenizer
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
-        "architectures": ["MeanTokenClassifier"],
-        "model_type": "mean-token-classifier",
+        "architectures": ["MeanEmbeddingClassifier"],
+        "model_type": "mean-embedding-classifier",
         "vocab_size": tokenizer.get_vocab_size(),
-        "max_position_embeddings": 256,
+        "hidden_size": language_model.embedding.shape[1],
         "id2label": dict(enumerate(labels)),
         "label2id": {label: number for number, label in enumerate(labels)},
     }
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     weights = {
-        "token.weight": np.ascontiguousarray(model.coef_.T, dtype=np.float32),
-        "classifier.bias": model.intercept_.astype(np.float32),
+        "embedding.weight": language_model.embedding.astype(np.float16),  # as the package has them
+        "classifier.weight": np.ascontiguousarray(head.coef_, dtype=np.float32),
+        "classifier.bias": head.intercept_.astype(np.float32),
     }
     save_file(weights, folder / "model.safetensors", metadata={"format": "np"})
     task.close()

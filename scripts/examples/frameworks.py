@@ -157,25 +157,25 @@ def text_requests() -> list:
 
 
 def text_topics(path: Path) -> Answerer:
-    """The classifier put back into scikit-learn, which trained it, one text at a time."""
+    """WordLlama itself embeds, and the head is back in scikit-learn, which trained it; one text at a time."""
     import numpy as np
+    import wordllama
     from safetensors.numpy import load_file
     from sklearn.linear_model import LogisticRegression
-    from tokenizers import Tokenizer
 
     config = json.loads((path / "config.json").read_text())
     weights = load_file(path / "model.safetensors")
-    model = LogisticRegression()
-    model.coef_ = weights["token.weight"].T.astype(float)
-    model.intercept_ = weights["classifier.bias"].astype(float)
-    model.classes_ = np.arange(len(model.intercept_))
-    tokenizer = Tokenizer.from_file(str(path / "tokenizer.json"))
-    tokenizer.no_padding()
+    head = LogisticRegression()
+    head.coef_ = weights["classifier.weight"].astype(float)
+    head.intercept_ = weights["classifier.bias"].astype(float)
+    head.classes_ = np.arange(len(head.intercept_))
+    language_model = wordllama.WordLlama.load(
+        cache_dir=Path(wordllama.__file__).parent, disable_download=True
+    )
+    language_model.tokenizer.enable_truncation(max_length=512)
 
     def rank(text: str) -> list:
-        ids = tokenizer.encode(text).ids
-        row = np.bincount(ids, minlength=config["vocab_size"]) / max(len(ids), 1)
-        scores = model.predict_proba([row])[0]
+        scores = head.predict_proba(language_model.embed([text]))[0]
         ranked = sorted(range(len(scores)), key=lambda i: -scores[i])
         return [{"label": config["id2label"][str(i)], "score": float(scores[i])} for i in ranked]
 
