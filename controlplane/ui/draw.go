@@ -153,13 +153,14 @@ func places(traces []trace) (all []xy, categories []string) {
 		if t.Orientation == "h" {
 			x, y = y, x
 		}
-		one := xy{trace: t, y: y.Numbers, labels: x.Labels}
+		one := xy{trace: t, labels: x.Labels}
 		for i := range y.Numbers {
+			one.y = append(one.y, placeable(y.Numbers[i]))
 			switch {
 			case i >= len(x.Labels):
 				one.x = append(one.x, float64(i))
 			case numeric:
-				one.x = append(one.x, x.Numbers[i])
+				one.x = append(one.x, placeable(x.Numbers[i]))
 			default:
 				at, ok := known[x.Labels[i]]
 				if !ok {
@@ -175,13 +176,21 @@ func places(traces []trace) (all []xy, categories []string) {
 	return all, categories
 }
 
+// placeable is f, or NaN where a scale that has f among its ends overflows.
+func placeable(f float64) float64 {
+	if math.Abs(f) > 1e300 {
+		return math.NaN()
+	}
+	return f
+}
+
 // extent is the least and the greatest value, nil when there is none.
 func extent(all []xy, of func(xy) []float64) []float64 {
 	var found []float64
 	for _, t := range all {
 		for _, f := range of(t) {
 			switch {
-			case math.IsNaN(f) || math.IsInf(f, 0):
+			case math.IsNaN(f):
 			case found == nil:
 				found = []float64{f, f}
 			default:
@@ -249,7 +258,7 @@ func drawHeatmap(t trace, f figure) *chart {
 	low, high := math.Inf(1), math.Inf(-1)
 	for _, row := range t.Z {
 		for _, z := range row {
-			if !math.IsNaN(z) {
+			if z = placeable(z); !math.IsNaN(z) {
 				low, high = min(low, z), max(high, z)
 			}
 		}
@@ -258,7 +267,7 @@ func drawHeatmap(t trace, f figure) *chart {
 	for i, row := range t.Z {
 		for j, z := range row {
 			cell := rect{X: round(c.Left + float64(j)*w), Y: round(c.Bottom - float64(i+1)*h), W: round(w), H: round(h), Label: formatNumber(z)}
-			if high > low && !math.IsNaN(z) {
+			if z := placeable(z); high > low && !math.IsNaN(z) {
 				cell.Strength = round((z - low) / (high - low))
 			}
 			if w > 34 && h > 18 {
@@ -312,7 +321,7 @@ func shorten(label string, longest int) string {
 
 // niceRange widens a range to round numbers, with about five steps.
 func niceRange(low, high float64) (from, to, step float64) {
-	if low == high {
+	if high-low < 1e-300 { // too close to have steps between them
 		pad := max(math.Abs(low)*0.1, 0.5)
 		low, high = low-pad, high+pad
 	}
