@@ -146,6 +146,39 @@ func TestLoginUploadAndRangedDownload(t *testing.T) {
 	}
 }
 
+// The SDK forks while it holds a connection: an answer on one that both processes have
+// reaches either of them.
+func TestNoConnectionIsKeptForPythonWhichForks(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	for _, c := range []struct {
+		agent string
+		kept  bool
+	}{{"python-requests/2.32.5", false}, {"clearml-serving", true}, {"", true}} {
+		for _, ask := range []struct{ method, url, body string }{
+			{"GET", r.api + "/v2.23/tasks.get_all", "{}"},
+			{"GET", r.api + "/v2.23/tasks.get_by_id", `{"task":"none"}`},
+			{"GET", r.api + "/files/none", ""},
+			{"GET", r.files + "/", ""},
+		} {
+			req, err := http.NewRequestWithContext(t.Context(), ask.method, ask.url, strings.NewReader(ask.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.SetBasicAuth(r.access, r.secret)
+			req.Header.Set("User-Agent", c.agent)
+			resp, err := r.client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			_ = resp.Body.Close()
+			if resp.Close == c.kept {
+				t.Errorf("%q at %s: the connection ends with the answer: %v", c.agent, ask.url, resp.Close)
+			}
+		}
+	}
+}
+
 func TestTraversalIsAnsweredNotFoundOnBothSockets(t *testing.T) {
 	r := start(t, controlplane.Options{})
 	for _, base := range []string{r.files, r.api} {

@@ -26,7 +26,7 @@ type socket struct {
 func newSocket(name string, l net.Listener, h http.Handler, log *slog.Logger) *socket {
 	s := &socket{name: name, listener: l, unused: map[net.Conn]struct{}{}}
 	s.server = &http.Server{
-		Handler:           h,
+		Handler:           closesForPython(h),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       3 * time.Minute,
 		MaxHeaderBytes:    64 << 10,

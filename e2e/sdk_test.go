@@ -30,15 +30,7 @@ func TestTheExampleIsTrainedDeployedAndAnswersAsScikitLearnDoes(t *testing.T) {
 				Parameters                          map[string]string
 				Printed                             bool `json:"console_has_the_last_print"`
 			}
-			// The SDK gives up the registration without a word when the machine is so busy that
-			// its threads time out; a user trains again then, and so do we, once.
-			said := s.command(t, s.sdk, python, filepath.Join(root, "e2e/testdata/python/state.py"))
-			if said.code != 0 {
-				t.Logf("not registered at first: %v", said)
-				s.python(t, python, filepath.Join(root, "examples/sklearn/train_model.py"))
-				said.out = s.python(t, python, "state.py")
-			}
-			decode(t, said.out, &state)
+			decode(t, s.python(t, python, "state.py"), &state)
 			if !strings.HasPrefix(state.URL, s.urls["files"]) {
 				t.Errorf("the model lies at %s, want the file server %s", state.URL, s.urls["files"])
 			}

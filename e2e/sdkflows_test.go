@@ -64,6 +64,12 @@ func TestClientsDatasetAndItsNewVersionComeBack(t *testing.T) {
 	clientFlow(t, false, "datasets.py")
 }
 
+// The SDK forks a process that sends its reports, and both used to wait for answers on
+// one connection: about one run in thirty registered no model.
+func TestClientsForkedProcessesGetTheirOwnAnswers(t *testing.T) {
+	clientFlow(t, false, "forked.py")
+}
+
 func TestClientsArtifactsOfEveryKindComeBackAndAreDeletedWithTheirFiles(t *testing.T) {
 	clientFlow(t, true, "artifacts.py")
 }

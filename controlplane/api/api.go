@@ -130,6 +130,7 @@ func (s *Server) table() []callEntry {
 		s.eventCalls(),
 		s.organizationCalls(),
 		s.servingCalls(),
+		s.workerCalls(),
 	)
 }
 

@@ -76,7 +76,7 @@ func testsByCall(t *testing.T) map[string][]string {
 	return out
 }
 
-// The table of docs/conformance.md is made here; UPDATE=1 writes it anew.
+// The table of docs/conformance.md is made here; UPDATE=1 writes it anew. So is the one of the traps.
 func TestConformanceTableIsCurrentAndEachCallHasATest(t *testing.T) {
 	answered := map[string]bool{}
 	for _, c := range api.New(api.Options{}).Calls() {
@@ -111,7 +111,7 @@ func TestConformanceTableIsCurrentAndEachCallHasATest(t *testing.T) {
 			t.Errorf("%s is answered, but not listed in testdata/calls.txt", name)
 		}
 	}
-	want := conformanceHead + table.String()
+	want := conformanceHead + table.String() + trapsHead + trapsTable(t)
 	const page = "../../docs/conformance.md"
 	if os.Getenv("UPDATE") != "" {
 		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
@@ -122,6 +122,80 @@ func TestConformanceTableIsCurrentAndEachCallHasATest(t *testing.T) {
 		t.Errorf("%s is stale: UPDATE=1 go test -run Conformance ./controlplane/api (%v)", page, err)
 	}
 }
+
+// trapsTable makes the second table of testdata/traps.txt. A trap whose test isn't there
+// any more fails the test.
+func trapsTable(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile("testdata/traps.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	inFolder := map[string]map[string]bool{}
+	var table strings.Builder
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		parts := strings.SplitN(line, "; ", 3)
+		if len(parts) != 3 {
+			t.Fatalf("testdata/traps.txt: %q isn't: part; tests; the trap", line)
+		}
+		var names []string
+		for test := range strings.FieldsSeq(parts[1]) {
+			folder, name, _ := strings.Cut(test, ".")
+			if inFolder[folder] == nil {
+				inFolder[folder] = testsIn(t, filepath.Join("../..", folder))
+			}
+			if !inFolder[folder][name] {
+				t.Errorf("testdata/traps.txt: %s has no %s: %s", folder, name, parts[2])
+			}
+			if folder != "controlplane/api" {
+				name += " (" + folder + ")"
+			}
+			names = append(names, name)
+		}
+		if len(names) == 0 {
+			t.Errorf("testdata/traps.txt: no test of: %s", parts[2])
+		}
+		fmt.Fprintf(&table, "| %s | %s | %s |\n", parts[0], parts[2], strings.Join(names, ", "))
+	}
+	return table.String()
+}
+
+// testsIn are the names of a folder's tests.
+func testsIn(t *testing.T, folder string) map[string]bool {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := map[string]bool{}
+	for _, file := range files {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range parsed.Decls {
+			if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
+				names[f.Name.Name] = true
+			}
+		}
+	}
+	return names
+}
+
+const trapsHead = `
+## Traps
+
+What makes clients fail, hang, or lose something without a word though each call is answered, and the
+tests that keep us out of it: those of the API's own package, of another folder where one is named.
+Those of e2e run with the unmodified SDK.
+
+| Part | Trap | Tests |
+|---|---|---|
+`
 
 const conformanceHead = `# Which calls of the ClearML API the embedded server answers
 

@@ -46,12 +46,17 @@ const (
 	subProjectHasModels   = 405
 	subProjectLocation    = 408
 	subInvalidQueue       = 701
-	subQueueNotEmpty      = 704
+	subQueueNotEmpty      = 702
 	subNoDefaultQueue     = 707
 	subUniqueData         = 801
 
+	subWorkerRegistration  = 1002
+	subWorkerNotRegistered = 1004
+	subWorkerStats         = 1005
+
 	// subStale is ours: a condition of tasks.edit_configuration's if_match doesn't hold.
-	// ClearML has no conditional write and no such subcode.
+	// ClearML has no conditional write, and none of its calls that are answered here uses
+	// the number.
 	subStale = 122
 )
 

@@ -196,7 +196,38 @@ func (e entity) where(req Fields) (store.And, error) {
 	if e.hides && !truth(req["search_hidden"]) && len(listOf(req["id"])) == 0 {
 		all = append(all, store.Not{Expr: store.In{Path: store.Path{"system_tags"}, Values: []any{"hidden"}}})
 	}
+	if n := conditions(all); n > maxConditions {
+		return nil, invalid("the filter has %d conditions, more than %d: ask for several values of one field as a list of which any will do", n, maxConditions)
+	}
 	return all, nil
+}
+
+const (
+	// maxConditions bounds how many conditions a filter has; values of which any will do
+	// are one condition together.
+	maxConditions = 500
+	// maxOrders bounds by how many fields a list is sorted.
+	maxOrders = 50
+)
+
+// conditions counts what a filter asks of each document.
+func conditions(e store.Expr) int {
+	n := 0
+	switch e := e.(type) {
+	case store.And:
+		for _, part := range e {
+			n += conditions(part)
+		}
+	case store.Or:
+		for _, part := range e {
+			n += conditions(part)
+		}
+	case store.Not:
+		n = conditions(e.Expr)
+	default:
+		n = 1
+	}
+	return n
 }
 
 // contains says whether a key is in a class of keys.
@@ -223,6 +254,9 @@ func (e entity) order(req Fields) ([]store.Order, error) {
 		keys = by
 	default:
 		keys = []any{by}
+	}
+	if len(keys) > maxOrders {
+		return nil, invalid("order_by names %d fields, more than %d", len(keys), maxOrders)
 	}
 	var order []store.Order
 	for _, key := range keys {

@@ -33,6 +33,9 @@ func decodeRequest(text []byte, req any) error {
 	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
 		return invalid("field %q must be %s, not %s", wrong.Field, typeName(wrong), wrong.Value)
 	}
+	if err != nil && json.Valid(text) {
+		return invalid("%v", err) // a text where a number belongs
+	}
 	if err != nil {
 		return badRequest("Malformed JSON: %v", err)
 	}

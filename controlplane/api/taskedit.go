@@ -262,12 +262,14 @@ func (s *Server) updateTags(ctx context.Context, c *Call, kind store.Kind, req t
 	err := s.write(ctx, c, func(w *work) error {
 		for _, id := range req.IDs {
 			err := w.change(ctx, kind, id, func(doc store.Doc) error {
-				for _, tag := range req.AddTags {
-					setTag(doc, "tags", tag, true)
+				kept := map[string]bool{}
+				for _, tag := range slices.Concat(doc.Strings("tags"), req.AddTags) {
+					kept[tag] = true
 				}
 				for _, tag := range req.RemoveTags {
-					setTag(doc, "tags", tag, false)
+					delete(kept, tag)
 				}
+				doc["tags"] = sortedTexts(slices.Collect(maps.Keys(kept)))
 				return nil
 			})
 			if err != nil {

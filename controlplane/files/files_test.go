@@ -565,3 +565,30 @@ func (c *counting) Read(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// The SDK asks for each file twice, and drops the first answer once it has read the
+// length. It takes a compressed file apart itself, unless the server says that it did.
+func TestADownloadIsAskedForTwiceAndItsFirstAnswerDropped(t *testing.T) {
+	_, url := start(t, files.Options{})
+	content := strings.Repeat("large ", 1<<20)
+	upload(t, url, "/p/table.csv.gz", content)
+	for range 3 {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/p/table.csv.gz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer t")
+		req.Header.Set("Accept-Encoding", "gzip, deflate")
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close() // unread
+		if resp.StatusCode != 200 || resp.ContentLength != int64(len(content)) || resp.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%s, length %d, encoding %q", resp.Status, resp.ContentLength, resp.Header.Get("Content-Encoding"))
+		}
+	}
+	if status, _, got := call(t, "GET", url+"/p/table.csv.gz", "", nil); status != 200 || got != content {
+		t.Errorf("the whole file: %d, %d bytes", status, len(got))
+	}
+}

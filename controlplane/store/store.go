@@ -47,6 +47,8 @@ const (
 	ConfigurationEdit Kind = "configuration_edit"
 	// Container documents are serving instances' endpoints, as they report themselves.
 	Container Kind = "container"
+	// Worker documents are machines that run tasks, as they report themselves.
+	Worker Kind = "worker"
 )
 
 // Store keeps the control plane's state. It is safe for use by many goroutines.
