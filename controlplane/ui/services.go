@@ -246,6 +246,8 @@ type instance struct {
 type instanceReport struct {
 	Name         string            `json:"instance"`
 	URL          string            `json:"serve_url"`
+	Path         string            `json:"serve_path"`
+	Key          string            `json:"key"`
 	PID          int               `json:"pid"`
 	Started      clearml.Time      `json:"started"`
 	Synced       bool              `json:"synced"`
