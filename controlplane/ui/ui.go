@@ -89,6 +89,7 @@ func (p *Pages) install() {
 	p.post("POST /models/{id}/publish", p.publishModel)
 	p.post("POST /models/{id}/archive", p.archiveModel)
 	p.post("POST /models/{id}/metadata", p.setModelMetadata)
+	p.post("POST /models/{id}/delete", p.deleteModel)
 	p.page("GET /models/{id}/deploy", p.deployForm)
 	p.post("POST /models/{id}/deploy", p.deploy)
 
@@ -101,6 +102,7 @@ func (p *Pages) install() {
 	p.page("GET /experiments/{id}/{tab}", p.experiment)
 	p.post("POST /experiments/{id}/tags", p.setTaskTags)
 	p.post("POST /experiments/{id}/archive", p.archiveTask)
+	p.post("POST /experiments/{id}/delete", p.deleteTask)
 
 	p.page("GET /services", p.services)
 	p.post("POST /services", p.createService)
@@ -158,7 +160,7 @@ type visit struct {
 	api    *clearml.Client
 	user   user
 	token  string
-	notice string
+	notice notice
 }
 
 // user is who is logged in.
