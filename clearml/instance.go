@@ -3,6 +3,7 @@ package clearml
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"clearmlserving/serving"
@@ -41,6 +42,7 @@ const reportObject = "serving_instance"
 // Instance is a running process of a service, as its task tells.
 type Instance struct {
 	TaskID, Name string
+	ServiceID    string
 	Seen         time.Time // when it last gave a sign of life, by the server's clock
 	Report       string    // as given to ReportInstance, "" for none
 }
@@ -55,16 +57,24 @@ func (c *Client) ReportInstance(ctx context.Context, id, report string) error {
 // ended, the longest running first. One whose process was killed is among them
 // until somebody ends its task: compare Seen with ServerTime.
 func (c *Client) Instances(ctx context.Context, serviceID, taskType string) ([]Instance, error) {
+	return c.InstancesOf(ctx, []string{serviceID}, taskType)
+}
+
+// InstancesOf is Instances of several services at once; of none, there are none.
+func (c *Client) InstancesOf(ctx context.Context, serviceIDs []string, taskType string) ([]Instance, error) {
+	if len(serviceIDs) == 0 {
+		return nil, nil
+	}
 	tasks, err := c.Tasks(ctx, TaskFilter{
-		ParentIDs: []string{serviceID}, Types: []string{taskType}, Statuses: []string{StatusInProgress}, Hidden: true,
-		Fields: []string{"id", "name", "last_update", "configuration." + reportObject}, OrderBy: []string{"started"},
+		ParentIDs: serviceIDs, Types: []string{taskType}, Statuses: []string{StatusInProgress}, Hidden: true,
+		Fields: []string{"id", "name", "parent", "last_update", "configuration." + reportObject}, OrderBy: []string{"started"},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list the instances of serving service %s: %w", serviceID, err)
+		return nil, fmt.Errorf("list the instances of serving service %s: %w", strings.Join(serviceIDs, ", "), err)
 	}
 	instances := make([]Instance, len(tasks))
 	for i, t := range tasks {
-		instances[i] = Instance{TaskID: t.ID, Name: t.Name, Seen: t.LastUpdate.Time, Report: string(t.Configuration[reportObject].Value)}
+		instances[i] = Instance{TaskID: t.ID, Name: t.Name, ServiceID: t.ParentID, Seen: t.LastUpdate.Time, Report: string(t.Configuration[reportObject].Value)}
 	}
 	return instances, nil
 }

@@ -51,9 +51,19 @@ type Service struct {
 // ListServices lists the services that are created or in progress, in the
 // server's order. The first is the one that is meant when none is named.
 func (c *Client) ListServices(ctx context.Context) ([]Service, error) {
+	return c.listServices(ctx, nil)
+}
+
+// LoadServices reads what ListServices lists in full, as LoadService reads one, by a
+// fixed number of calls.
+func (c *Client) LoadServices(ctx context.Context) ([]Service, error) {
+	return c.listServices(ctx, []string{"output", "models", "runtime", "hyperparams", "execution", "configuration"})
+}
+
+func (c *Client) listServices(ctx context.Context, more []string) ([]Service, error) {
 	tasks, err := c.Tasks(ctx, TaskFilter{
 		Types: []string{"service"}, Statuses: []string{StatusCreated, StatusInProgress}, SystemTags: []string{serviceTag},
-		Fields: []string{"id", "name", "status", "project", "tags", "last_update", "system_tags"},
+		Fields: append([]string{"id", "name", "status", "project", "tags", "last_update", "system_tags"}, more...),
 	})
 	if err != nil || len(tasks) == 0 {
 		return nil, err
@@ -64,10 +74,8 @@ func (c *Client) ListServices(ctx context.Context) ([]Service, error) {
 	}
 	services := make([]Service, len(tasks))
 	for i, t := range tasks {
-		services[i] = Service{
-			ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Project: names[t.ProjectID], Tags: t.Tags,
-			SystemTags: t.SystemTags, Status: t.Status, LastUpdate: t.LastUpdate,
-		}
+		services[i] = serviceOf(t)
+		services[i].Project = names[t.ProjectID]
 	}
 	return services, nil
 }
@@ -97,7 +105,20 @@ func (c *Client) LoadService(ctx context.Context, id string) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{
+	s := serviceOf(t)
+	if t.ProjectID != "" {
+		project, err := c.Project(ctx, t.ProjectID)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return nil, err
+		}
+		s.Project = project.Name
+	}
+	return &s, nil
+}
+
+// serviceOf takes from a task what there is of a service in it.
+func serviceOf(t Task) Service {
+	s := Service{
 		ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Tags: t.Tags, SystemTags: t.SystemTags, Status: t.Status,
 		OutputDestination: t.Output.Destination, General: map[string]string{}, Artifacts: map[string]Artifact{},
 		InputModels: t.Models.Input, OutputModels: t.Models.Output, LastUpdate: t.LastUpdate, stored: map[string]string{},
@@ -116,14 +137,7 @@ func (c *Client) LoadService(ctx context.Context, id string) (*Service, error) {
 	for name, object := range t.Configuration {
 		s.stored[name] = string(object.Value)
 	}
-	if t.ProjectID != "" {
-		project, err := c.Project(ctx, t.ProjectID)
-		if err != nil && !errors.Is(err, ErrNotFound) {
-			return nil, err
-		}
-		s.Project = project.Name
-	}
-	return s, nil
+	return s
 }
 
 // Sections turns the stored configuration objects into JSON. A section that

@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,6 +53,9 @@ type Options struct {
 	// bucket. Nil: the data folder.
 	FilesPlace storage.Adapter
 	FilesRoot  string
+	// Places are the buckets, by scheme, in which files are removed with the models and
+	// artifacts that they belong to, where one is configured by name. Nil: none.
+	Places storage.Adapters
 	// MaxUpload is the greatest number of bytes in one upload request; 0 means no limit.
 	MaxUpload int64
 	// EventsRetention is how long reports of tasks (console, scalars, plots) are kept; 0
@@ -145,13 +149,22 @@ func (s *Server) open(ctx context.Context) error {
 		return err
 	}
 	calls := api.New(api.Options{
-		Store: s.store, Auth: auth, Version: s.opts.Version, Logger: s.log,
+		Store: s.store, Auth: auth, Version: s.opts.Version, Logger: s.log, Files: s.remover(),
 		APIURL: s.opts.APIURL, FilesURL: s.opts.FilesURL, WebURL: s.opts.WebURL,
 		OnChange: s.changed,
 	})
 	s.calls = calls
 	s.web, err = newSite(calls, s.files, s.opts, s.log)
 	return err
+}
+
+// remover removes files for the API.
+func (s *Server) remover() *remover {
+	r := &remover{files: s.files, own: []string{s.opts.FilesURL + "/", s.opts.APIURL + "/files/"}, places: s.opts.Places}
+	if s.opts.FilesPlace != nil && storage.Scheme(s.opts.FilesRoot) != "file" {
+		r.root = strings.TrimRight(s.opts.FilesRoot, "/") + "/"
+	}
+	return r
 }
 
 // Credentials returns the access key and secret that this installation began with.

@@ -185,7 +185,7 @@ func (m made) pages() []string {
 func (m made) forms() []string {
 	return []string{
 		"/logout", "/models/upload", "/models/" + m.model + "/tags", "/models/" + m.model + "/publish", "/models/" + m.model + "/archive",
-		"/models/" + m.model + "/metadata", "/models/" + m.model + "/deploy", "/experiments/" + m.task + "/tags", "/experiments/" + m.task + "/archive",
+		"/models/" + m.model + "/metadata", "/models/" + m.model + "/delete", "/experiments/" + m.task + "/delete", "/models/" + m.model + "/deploy", "/experiments/" + m.task + "/tags", "/experiments/" + m.task + "/archive",
 		"/services", "/services/" + m.service + "/revert", "/services/" + m.service + "/canary", "/services/" + m.service + "/remove",
 		"/services/" + m.service + "/playground", "/settings/credentials", "/settings/credentials/revoke",
 	}
@@ -463,6 +463,31 @@ func (v *visitor) takeBack(service string) {
 	v.post("/services/"+service+"/remove", "endpoint", "wine/1")
 	if page := v.shows("/services/" + service); strings.Contains(page, `<code class="long">wine/1</code>`) {
 		v.t.Error("the endpoint is still there")
+	}
+}
+
+func TestWhatIsArchivedCanBeDeletedForGood(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	m := r.furnish(t, "short-lived")
+	v := r.visit(t)
+	for path, id := range map[string]string{"/models/": m.model, "/experiments/": m.task} {
+		if page := v.shows(path + id); strings.Contains(page, "Delete for good") {
+			t.Errorf("%s%s offers to delete what is not archived", path, id)
+		}
+		v.post(path + id + "/archive")
+		v.shows(path+id, "Delete for good")
+	}
+	status, page := v.post("/models/"+m.model+"/delete", "files", "1")
+	if status != http.StatusOK || !strings.Contains(page, "The model short-lived is deleted.") || !strings.Contains(page, "1 file stays") || !strings.Contains(page, "javascript:alert(1)") || !strings.Contains(page, "notice bad") {
+		t.Errorf("%d %s", status, page)
+	}
+	if status, page := v.post("/experiments/" + m.task + "/delete"); status != http.StatusOK || !strings.Contains(page, "The experiment short-lived is deleted.") || !strings.Contains(page, "notice good") {
+		t.Errorf("%d %s", status, page)
+	}
+	for _, path := range []string{"/models/" + m.model, "/experiments/" + m.task} {
+		if status, _ := v.get(path); status != http.StatusNotFound {
+			t.Errorf("%s is still there: %d", path, status)
+		}
 	}
 }
 

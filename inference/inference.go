@@ -66,6 +66,9 @@ type Options struct {
 	Loads     int
 	// Instance keeps the instance's record on the control plane, nil for none.
 	Instance Instance
+	// Identity proves on the listener of clients that the record is this instance's; the
+	// zero value proves nothing.
+	Identity serving.Identity
 	Logger   *slog.Logger
 }
 

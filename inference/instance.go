@@ -29,6 +29,8 @@ type Recording struct {
 	Name, URL string
 	// Suffix is the first part of every endpoint's path; "" is "serve".
 	Suffix string
+	// Key is the public half of the instance's identity.
+	Key string
 	// Usage tells what the instance takes of its machine, nil for nothing known.
 	Usage func() Usage
 	// Console takes the log lines for the task's console, nil for none.
@@ -209,7 +211,7 @@ func (r *Recording) report(ctx context.Context, record *instanceRecord) error {
 	if record.taskID == "" {
 		return nil
 	}
-	report := Report{Name: r.Name, URL: r.URL, PID: os.Getpid(), Status: record.status()}
+	report := Report{Name: r.Name, URL: r.URL, Path: r.Suffix, Key: r.Key, PID: os.Getpid(), Status: record.status()}
 	standing, err := report.standing()
 	if err != nil {
 		return err

@@ -16,6 +16,10 @@ type Report struct {
 	Name string `json:"instance"`
 	// URL is where the instance answers requests, as seen from its own machine.
 	URL string `json:"serve_url"`
+	// Path is the first part of every endpoint's path there.
+	Path string `json:"serve_path,omitempty"`
+	// Key is the public half of the instance's identity.
+	Key string `json:"key,omitempty"`
 	PID int    `json:"pid"`
 	Usage
 	Status

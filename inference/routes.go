@@ -67,7 +67,7 @@ func profiles() map[string]http.HandlerFunc {
 
 // Routes lists every way into the instance.
 func (s *Service) Routes() []Route {
-	routes := []Route{{"serve", "POST", s.prefix, EndpointKey}}
+	routes := []Route{{"serve", "POST", s.prefix, EndpointKey}, {"serve", "GET, HEAD", serving.IdentityPath, Anybody}}
 	for _, p := range probes() {
 		routes = append(routes, Route{"serve", "GET, HEAD", p.path, p.caller}, Route{"admin", "GET, HEAD", p.path, Operator})
 	}
@@ -89,6 +89,9 @@ func (s *Service) handle(ctx context.Context, r *listener.Request) *listener.Res
 
 func (s *Service) route(ctx context.Context, r *listener.Request) *listener.Response {
 	path, ok := strings.CutPrefix(r.Path, s.prefix)
+	if !ok && r.Path == serving.IdentityPath {
+		return s.prove(r)
+	}
 	if !ok {
 		return s.handleProbe(r, false)
 	}
@@ -154,6 +157,24 @@ func (s *Service) readyz(r *listener.Request, trusted bool) *listener.Response {
 		body = Readiness{Ready: body.Ready}
 	}
 	return jsonResponse(status, body)
+}
+
+// prove answers the challenge of whoever found this address in the instance's record and
+// sends nothing to it before it is known to be the instance's. Operators' listener has no
+// such answer: nothing is sent there for others.
+func (s *Service) prove(r *listener.Request) *listener.Response {
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return notAllowed("GET, HEAD")
+	}
+	query, err := url.ParseQuery(r.RawQuery)
+	if err != nil {
+		return detail(http.StatusBadRequest, "The query cannot be read: "+err.Error())
+	}
+	proof, ok := s.o.Identity.Prove(query.Get("challenge"))
+	if !ok {
+		return detail(http.StatusBadRequest, "Give a challenge of 16 to 128 letters and digits: "+serving.IdentityPath+"?challenge=<text>")
+	}
+	return jsonResponse(http.StatusOK, proof)
 }
 
 func (s *Service) status(*listener.Request, bool) *listener.Response {

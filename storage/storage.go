@@ -60,6 +60,27 @@ type Lister interface {
 	List(ctx context.Context, prefix string) iter.Seq2[string, error]
 }
 
+// Named is an Adapter whose places (a bucket, a folder of one, a server, an account) can be
+// configured by name.
+type Named interface {
+	Adapter
+	// Named tells whether the URL is of a file in a place that is configured by name; one
+	// that the adapter reaches by the rights that it has everywhere is not.
+	Named(url string) bool
+}
+
+// PlainKey tells whether no part of a URL's path could be read as another folder than
+// the one it names: nobody between here and a bucket may make "b" of "a/../b".
+func PlainKey(url string) bool {
+	_, rest, _ := strings.Cut(url, "://")
+	for part := range strings.SplitSeq(strings.ReplaceAll(rest, `\`, "/"), "/") {
+		if part == "." || part == ".." || part == "" {
+			return false
+		}
+	}
+	return true
+}
+
 // Progress is told how far a transfer is; total is -1 while it is not known.
 // Calls come one at a time, from goroutines other than the caller's, and end
 // before the transfer returns. done steps back when a transfer begins anew. It

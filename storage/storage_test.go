@@ -89,3 +89,14 @@ func TestSchemeOfURL(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyPlainKeysNameOneFile(t *testing.T) {
+	for url, want := range map[string]bool{
+		"s3://b/a/k": true, "s3://b/a b/#%2e?.k": true, "s3://b/a/../k": false, "s3://b/./k": false, `s3://b/a\..\k`: false, "s3://b//k": false,
+		"s3://b/": false, "gs://b/...": true,
+	} {
+		if got := storage.PlainKey(url); got != want {
+			t.Errorf("%s: %v; want %v", url, got, want)
+		}
+	}
+}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,7 @@ type options struct {
 	rounds        int
 	postgres      bool
 	limit         time.Duration
+	only          string
 }
 
 func main() {
@@ -35,6 +37,7 @@ func main() {
 	flag.IntVar(&o.rounds, "rounds", 200, "how often each question is asked")
 	flag.BoolVar(&o.postgres, "postgres", true, "measure PostgreSQL too, where it is installed")
 	flag.DurationVar(&o.limit, "limit", 0, "fail when a list's 99th percentile is above this; 0 only prints")
+	flag.StringVar(&o.only, "only", "", "ask only the questions whose names begin so, such as \"page:\"")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -93,8 +96,11 @@ func measureStore(ctx context.Context, o options, name, dir, content, databaseUR
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	fmt.Printf("| %s | p50 ms | p99 ms | most ms |\n|---|---:|---:|---:|\n", name)
+	fmt.Printf("| %s | p50 ms | p99 ms | most ms | processor ms |\n|---|---:|---:|---:|---:|\n", name)
 	for _, q := range questions(o) {
+		if !strings.HasPrefix(q.name, o.only) {
+			continue
+		}
 		t, err := s.ask(ctx, q, o.rounds)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", q.name, err)

@@ -2,11 +2,61 @@ package main
 
 import "fmt"
 
-// question is one kind of call that is measured. body gives its n-th form.
+// question is one kind of call, or one web page, that is measured. body gives the n-th
+// form of a call, page the n-th address of a page.
 type question struct {
 	name, call string
-	body       func(n int) string
+	body, page func(n int) string
 	list       bool // a page of a list, which has a limit
+}
+
+// webPages are the pages whose work grows with what the server holds: lists with their
+// filters, and pages that look for what refers to what they show.
+func webPages(o options) []question {
+	page := func(name, format string, args func(n int) []any) question {
+		return question{name: "page: " + name, list: true, page: func(n int) string {
+			if args == nil {
+				return format
+			}
+			return fmt.Sprintf(format, args(n)...)
+		}}
+	}
+	one := func(of int) func(int) []any { return func(n int) []any { return []any{n * 7919 % of} } }
+	project := func(n int) []any { return []any{projectID(n)} }
+	return []question{
+		page("overview", "/", nil),
+		page("models", "/models", nil),
+		page("models, page 1,000", "/models?page=1000", nil),
+		page("models, search, few match", "/models?search=model+%d", one(o.models)),
+		page("models, search, many match", "/models?search=vision", nil),
+		page("models, search for nothing", "/models?search=nothing+like+%d", one(1000)),
+		page("models, of a project", "/models?project=%s", project),
+		page("models, with a tag", "/models?tags=m3", nil),
+		page("models, with two tags that never meet", "/models?tags=m3,m4", nil),
+		page("models, of a framework", "/models?framework=ONNX", nil),
+		page("models, of a framework that none has", "/models?framework=Keras", nil),
+		page("models, published", "/models?state=published", nil),
+		page("models, archived", "/models?archived=1", nil),
+		page("models, by everything", "/models?search=vision&project=%s&tags=m7&framework=ONNX&state=draft", project),
+		page("a model with its lineage", "/models/%s", func(n int) []any { return []any{id("0b", n*31%o.models)} }),
+		page("deploy a model", "/models/%s/deploy", func(n int) []any { return []any{id("0b", n*31%o.models)} }),
+		page("experiments", "/experiments", nil),
+		page("experiments, page 1,000", "/experiments?page=1000", nil),
+		page("experiments, search, few match", "/experiments?search=training+%d+of", one(o.tasks)),
+		page("experiments, search, many match", "/experiments?search=vision", nil),
+		page("experiments, search for nothing", "/experiments?search=nothing+like+%d", one(1000)),
+		page("experiments, of a project", "/experiments?project=%s", project),
+		page("experiments, with a tag", "/experiments?tags=t3", nil),
+		page("experiments, with a rare tag", "/experiments?tags=rare", nil),
+		page("experiments, completed", "/experiments?state=completed", nil),
+		page("experiments, failed (none)", "/experiments?state=failed", nil),
+		page("experiments, services", "/experiments?type=service", nil),
+		page("experiments, archived", "/experiments?archived=1", nil),
+		page("experiments, by everything", "/experiments?search=vision&project=%s&tags=t7&state=completed&type=training", project),
+		page("an experiment", "/experiments/%s", func(n int) []any { return []any{taskID(n * 31 % o.tasks)} }),
+		page("serving services", "/services", nil),
+		page("a serving service", "/services/%s", func(n int) []any { return []any{taskID(n * 2000 % o.tasks)} }),
+	}
 }
 
 // questions are what pages, the SDK, and ClearML Serving ask.
@@ -22,7 +72,7 @@ func questions(o options) []question {
 		}}
 	}
 	one := func(of int) func(int) []any { return func(n int) []any { return []any{n * 7919 % of} } }
-	return []question{
+	return append([]question{
 		list("tasks: newest page", "tasks.get_all_ex", newest, nil),
 		list("tasks: page 1,000", "tasks.get_all_ex", newest+`,"page":1000`, nil),
 		list("tasks: first 500, ids and names", "tasks.get_all", `"page":0,"page_size":500,"only_fields":["id","name"]`, nil),
@@ -52,5 +102,5 @@ func questions(o options) []question {
 		{name: "write: edit a name", call: "tasks.update", body: func(n int) string {
 			return fmt.Sprintf(`{"task":%q,"name":"vision training %d edited"}`, taskID(n*31%o.tasks), n)
 		}},
-	}
+	}, webPages(o)...)
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -140,36 +141,91 @@ func (s *server) call(ctx context.Context, name, body, contentType string) error
 	return do(req, nil)
 }
 
+// page asks for a web page as a browser does that is logged in.
+func (s *server) page(ctx context.Context, path string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Accept", "text/html")
+	req.AddCookie(&http.Cookie{Name: "clearml_token_basic", Value: s.token})
+	if err := do(req, nil); err != nil {
+		return fmt.Errorf("GET %s: %w", path, err)
+	}
+	return nil
+}
+
 func (s *server) stop() error {
 	err := s.cmd.Process.Signal(syscall.SIGTERM)
 	return errors.Join(err, s.cmd.Wait())
 }
 
-// times are how long the answers to one question took.
-type times []time.Duration
+// times are how long the answers to one question took, and how much of the processor the
+// server used for one of them: that is the same on a machine that is busy with other work.
+type times struct {
+	took []time.Duration // sorted
+	cpu  time.Duration
+}
 
-func (t times) at(share float64) time.Duration { return t[int(share*float64(len(t)-1))] }
+func (t times) at(share float64) time.Duration { return t.took[int(share*float64(len(t.took)-1))] }
 
 func (t times) print(name string) {
 	ms := func(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
-	fmt.Printf("| %s | %.1f | %.1f | %.1f |\n", name, ms(t.at(0.5)), ms(t.at(0.99)), ms(t.at(1)))
+	fmt.Printf("| %s | %.1f | %.1f | %.1f | %.1f |\n", name, ms(t.at(0.5)), ms(t.at(0.99)), ms(t.at(1)), ms(t.cpu))
+}
+
+// cpu is the processor's time that the server has used until now.
+func (s *server) cpu() (time.Duration, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // the name before may hold anything
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/…/stat holds %q", text)
+	}
+	var ticks int64
+	for _, field := range fields[11:13] {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	const tick = 10 * time.Millisecond // Linux's, whatever the kernel's own
+	return time.Duration(ticks) * tick, nil
 }
 
 // ask asks a question so often, one after the other, the first few times unmeasured.
 func (s *server) ask(ctx context.Context, q question, rounds int) (times, error) {
 	const warm = 5
 	var out times
+	var before time.Duration
 	for n := range rounds + warm {
+		var err error
+		if n == warm {
+			if before, err = s.cpu(); err != nil {
+				return out, err
+			}
+		}
 		began := time.Now()
-		if err := s.call(ctx, q.call, q.body(n), "application/json"); err != nil {
-			return nil, err
+		if q.page != nil {
+			err = s.page(ctx, q.page(n))
+		} else {
+			err = s.call(ctx, q.call, q.body(n), "application/json")
+		}
+		if err != nil {
+			return out, err
 		}
 		if n >= warm {
-			out = append(out, time.Since(began))
+			out.took = append(out.took, time.Since(began))
 		}
 	}
-	slices.Sort(out)
-	return out, nil
+	after, err := s.cpu()
+	out.cpu = (after - before) / time.Duration(rounds)
+	slices.Sort(out.took)
+	return out, err
 }
 
 // importEvents reports scalars as the SDK does, as fast as the server takes them, while
@@ -195,7 +251,7 @@ func (s *server) importEvents(ctx context.Context, o options) error {
 		default:
 			asked := time.Now()
 			err = s.call(ctx, q.call, q.body(n), "application/json")
-			out = append(out, time.Since(asked))
+			out.took = append(out.took, time.Since(asked))
 			continue
 		}
 		break
@@ -205,7 +261,7 @@ func (s *server) importEvents(ctx context.Context, o options) error {
 		return fmt.Errorf("import events: %w", err)
 	}
 	took := time.Since(began)
-	slices.Sort(out)
+	slices.Sort(out.took)
 	out.print(fmt.Sprintf("%s, while %d scalars come in", q.name, o.events))
 	fmt.Printf("\n%d scalars in %.0f s: %.0f a second\n", o.events, took.Seconds(), float64(o.events)/took.Seconds())
 	return nil

@@ -18,6 +18,7 @@ import (
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/process"
+	"clearmlserving/serving"
 	"clearmlserving/storage"
 	"clearmlserving/worker"
 )
@@ -131,13 +132,19 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	if err != nil {
 		return nil, err
 	}
+	if o.Identity, err = serving.NewIdentity(); err != nil {
+		return nil, err
+	}
 	o.Listener, o.Admin, o.Python, o.Logger = serve, admin, engine, log
 	o.Exposed, o.AdminToken = serve.Open(), a.text("admin-token")
 	o.Source, o.Changes, o.Poll = source, setup.changes, setup.poll
 	o.Files = reconcile.CachedFiles{Cache: cache, Logger: log}
 	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	o.Instance = &inference.Recording{Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: strings.Trim(a.text("serve-suffix"), "/"), Usage: usageMeter(), Console: console, Logger: log}
+	o.Instance = &inference.Recording{
+		Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: o.Suffix,
+		Key: o.Identity.Public(), Usage: usageMeter(), Console: console, Logger: log,
+	}
 	return inference.New(o), nil
 }
 

@@ -74,9 +74,15 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 	if err != nil {
 		return nil, err
 	}
+	// Only what is deleted with its files needs them: a broken clearml.conf is told, and
+	// keeps nobody from the rest.
+	places, err := a.clouds()
+	if err != nil {
+		log.Warn("files in buckets stay when their models are deleted: clearml.conf cannot be read", "err", err)
+	}
 	c.Server, err = controlplane.New(controlplane.Options{
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
-		DataDir: dir, FilesPlace: place, FilesRoot: root, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
+		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: places, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
 		Ready: func() { c.ready() }, Logger: log.With("part", "server"),
 	})
 	if err != nil {

@@ -29,6 +29,8 @@ type Options struct {
 	APIURL, FilesURL, WebURL string
 	// Version is the version of this program, told to clients that ask.
 	Version string
+	// Files removes the files of what is deleted, where a call asks for that. Nil removes none.
+	Files Files
 	// OnChange is told of each task, model, and project that a committed call has
 	// written or removed. It is called on the request's goroutine and must not block.
 	OnChange func(kind store.Kind, id string)
@@ -36,6 +38,14 @@ type Options struct {
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
+}
+
+// Files is where the files of models and artifacts lie.
+type Files interface {
+	// RemoveFile removes a file by its address; one that is gone already is no error. It is
+	// asked only for addresses that no model has any more, and decides by itself whether
+	// this server may remove files there. The error is told to the caller.
+	RemoveFile(ctx context.Context, address string) error
 }
 
 // Authenticator finds out who sends a request.

@@ -56,6 +56,7 @@ type manyRequest struct {
 	ClearAll           bool     `json:"clear_all"`
 	DeleteOutputModels *bool    `json:"delete_output_models"`
 	ReturnFileURLs     bool     `json:"return_file_urls"`
+	WithFiles          bool     `json:"delete_external_artifacts"`
 	PublishModel       *bool    `json:"publish_model"`
 	PublishTask        *bool    `json:"publish_task"`
 	ForcePublishTask   bool     `json:"force_publish_task"`
@@ -72,7 +73,9 @@ func (r manyRequest) status(id string) statusRequest {
 }
 
 func (r manyRequest) cleaning(id string) deleteTaskRequest {
-	return deleteTaskRequest{Task: id, Force: r.Force, ClearAll: r.ClearAll, DeleteOutputModels: r.DeleteOutputModels, ReturnFileURLs: r.ReturnFileURLs}
+	return deleteTaskRequest{
+		Task: id, Force: r.Force, ClearAll: r.ClearAll, DeleteOutputModels: r.DeleteOutputModels, ReturnFileURLs: r.ReturnFileURLs, WithFiles: r.WithFiles,
+	}
 }
 
 // archive sets or takes away the system tag that hides a document.
@@ -132,6 +135,7 @@ func (s *Server) deleteManyTasks(ctx context.Context, c *Call, req manyRequest) 
 		return map[string]any{
 			"deleted": done.Deleted, "deleted_models": done.DeletedModels,
 			"updated_children": done.UpdatedChildren, "updated_models": done.UpdatedModels, "urls": done.URLs,
+			"files": done.Files,
 		}, err
 	})
 }
@@ -141,7 +145,7 @@ func (s *Server) resetManyTasks(ctx context.Context, c *Call, req manyRequest) (
 	return many(req.IDs, func(id string) (map[string]any, error) {
 		done, err := s.resetTask(ctx, c, req.cleaning(id))
 		return map[string]any{
-			"updated": done.Updated, "fields": done.Fields, "deleted_models": done.DeletedModels, "urls": done.URLs,
+			"updated": done.Updated, "fields": done.Fields, "deleted_models": done.DeletedModels, "urls": done.URLs, "files": done.Files,
 		}, err
 	})
 }
@@ -186,8 +190,8 @@ func (s *Server) unarchiveManyModels(ctx context.Context, c *Call, req manyReque
 // deleteManyModels deletes models.
 func (s *Server) deleteManyModels(ctx context.Context, c *Call, req manyRequest) (manyAnswer, error) {
 	return many(req.IDs, func(id string) (map[string]any, error) {
-		done, err := s.deleteModel(ctx, c, deleteModelRequest{Model: id, Force: req.Force})
-		return map[string]any{"deleted": done.Deleted, "url": done.URL}, err
+		done, err := s.deleteModel(ctx, c, deleteModelRequest{Model: id, Force: req.Force, WithFiles: req.WithFiles})
+		return map[string]any{"deleted": done.Deleted, "url": done.URL, "files": done.Files}, err
 	})
 }
 

@@ -79,15 +79,19 @@ func (w *work) publishTaskOf(ctx context.Context, model store.Doc, force bool) (
 type deleteModelRequest struct {
 	Model string `json:"model"`
 	Force bool   `json:"force"`
+	// WithFiles also removes the model's file. Not when it is absent, as clients remove it
+	// by themselves.
+	WithFiles bool `json:"delete_external_artifacts"`
 }
 
 type deleteModelAnswer struct {
-	Deleted bool   `json:"deleted"`
-	URL     string `json:"url,omitempty"`
+	Deleted bool          `json:"deleted"`
+	URL     string        `json:"url,omitempty"`
+	Files   *removedFiles `json:"files,omitempty"`
 }
 
-// deleteModel removes a model that nothing depends on, or any with force. Its file
-// stays; the answer tells where it is.
+// deleteModel removes a model that nothing depends on, or any with force. The answer
+// tells where its file is, or what became of it.
 func (s *Server) deleteModel(ctx context.Context, c *Call, req deleteModelRequest) (deleteModelAnswer, error) {
 	answer := deleteModelAnswer{Deleted: true}
 	err := s.write(ctx, c, func(w *work) error {
@@ -103,6 +107,9 @@ func (s *Server) deleteModel(ctx context.Context, c *Call, req deleteModelReques
 		answer.URL = doc.Text("uri")
 		return w.removeModel(ctx, doc)
 	})
+	if err == nil && req.WithFiles {
+		answer.Files = s.removeFiles(ctx, []string{answer.URL})
+	}
 	return answer, err
 }
 

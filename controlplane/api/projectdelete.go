@@ -8,11 +8,12 @@ import (
 )
 
 type deleteProjectAnswer struct {
-	Deleted            int       `json:"deleted"`
-	DisassociatedTasks int       `json:"disassociated_tasks"`
-	DeletedTasks       int       `json:"deleted_tasks"`
-	DeletedModels      int       `json:"deleted_models"`
-	URLs               *fileURLs `json:"urls,omitempty"`
+	Deleted            int           `json:"deleted"`
+	DisassociatedTasks int           `json:"disassociated_tasks"`
+	DeletedTasks       int           `json:"deleted_tasks"`
+	DeletedModels      int           `json:"deleted_models"`
+	URLs               *fileURLs     `json:"urls,omitempty"`
+	Files              *removedFiles `json:"files,omitempty"`
 }
 
 // deleteProject removes a project and those below it. Without force they must be empty
@@ -48,6 +49,9 @@ func (s *Server) deleteProject(ctx context.Context, c *Call, req projectRequest)
 		answer.Deleted = len(projects)
 		return nil
 	})
+	if err == nil && req.WithFiles {
+		answer.Files = s.removeFiles(ctx, answer.URLs.all())
+	}
 	return answer, err
 }
 

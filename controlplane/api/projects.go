@@ -130,6 +130,7 @@ type projectRequest struct {
 	Project        string `json:"project"`
 	Force          bool   `json:"force"`
 	DeleteContents bool   `json:"delete_contents"`
+	WithFiles      bool   `json:"delete_external_artifacts"`
 }
 
 type projectAnswer struct {

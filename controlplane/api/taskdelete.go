@@ -15,15 +15,19 @@ type deleteTaskRequest struct {
 	// DeleteOutputModels is true when absent.
 	DeleteOutputModels *bool `json:"delete_output_models"`
 	ReturnFileURLs     bool  `json:"return_file_urls"`
+	// WithFiles also removes the files of what goes away. Not when it is absent, as clients
+	// remove them by themselves.
+	WithFiles bool `json:"delete_external_artifacts"`
 }
 
 // cleaned is what went away with a task, and the files that nothing refers to any more.
 type cleaned struct {
-	DeletedModels   int       `json:"deleted_models"`
-	UpdatedModels   int       `json:"updated_models"`
-	UpdatedChildren int       `json:"updated_children"`
-	Events          *removed  `json:"events,omitempty"`
-	URLs            *fileURLs `json:"urls,omitempty"`
+	DeletedModels   int           `json:"deleted_models"`
+	UpdatedModels   int           `json:"updated_models"`
+	UpdatedChildren int           `json:"updated_children"`
+	Events          *removed      `json:"events,omitempty"`
+	URLs            *fileURLs     `json:"urls,omitempty"`
+	Files           *removedFiles `json:"files,omitempty"`
 }
 
 type removed struct {
@@ -65,7 +69,20 @@ func (s *Server) resetTask(ctx context.Context, c *Call, req deleteTaskRequest) 
 		answer.Fields = statusFields(doc)
 		return nil
 	})
+	if err == nil {
+		s.removeFilesOf(ctx, req, &answer.cleaned)
+	}
 	return answer, err
+}
+
+// removeFilesOf removes the files of what has gone away, as far as the caller wants that.
+func (s *Server) removeFilesOf(ctx context.Context, req deleteTaskRequest, gone *cleaned) {
+	if req.WithFiles {
+		gone.Files = s.removeFiles(ctx, gone.URLs.all())
+	}
+	if !req.ReturnFileURLs {
+		gone.URLs = nil
+	}
 }
 
 // clearRun forgets what running a task has left in it.
@@ -131,6 +148,9 @@ func (s *Server) deleteTask(ctx context.Context, c *Call, req deleteTaskRequest)
 		}
 		return w.remove(ctx, store.Task, doc.ID())
 	})
+	if err == nil {
+		s.removeFilesOf(ctx, req, &answer.cleaned)
+	}
 	return answer, err
 }
 
@@ -163,7 +183,7 @@ func (w *work) guardDelete(ctx context.Context, doc store.Doc) error {
 // another task has as input.
 func (w *work) cleanUp(ctx context.Context, doc store.Doc, req deleteTaskRequest) (cleaned, error) {
 	var gone cleaned
-	if req.ReturnFileURLs {
+	if req.ReturnFileURLs || req.WithFiles {
 		gone.URLs = &fileURLs{Model: []string{}, Event: []string{}, Artifact: artifactURLs(doc)}
 		events, err := w.Events(ctx, store.EventQuery{Tasks: []string{doc.ID()}, Types: []string{eventImage}})
 		if err != nil {

@@ -3,6 +3,8 @@ package files
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/url"
 )
@@ -50,6 +52,26 @@ func (s *Server) deleteMany(w http.ResponseWriter, r *http.Request) error {
 	}
 	answerJSON(w, http.StatusOK, answer)
 	return nil
+}
+
+// Remove removes the file of a path, as in an address below this server's own. One that
+// is not there is no error. Whoever calls it has checked that the caller may.
+func (s *Server) Remove(ctx context.Context, path string) error {
+	name, err := safePath(path)
+	if err == nil {
+		_, err = s.tree.remove(ctx, name, false)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		return nil
+	}
+	_, msg, trouble := explain(err)
+	if trouble {
+		s.log.Error("file not deleted", "path", path, "err", err)
+	}
+	return errors.New(msg)
 }
 
 func (s *Server) removeQuoted(ctx context.Context, quoted string) (string, error) {

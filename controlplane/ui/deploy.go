@@ -74,14 +74,12 @@ func (v *visit) deployPage() (deployPage, error) {
 	if page.Model, err = v.readModel(v.id()); err != nil {
 		return page, err
 	}
-	if page.Services, err = v.api.ListServices(v.r.Context()); err != nil {
+	services, err := v.openServices()
+	if err != nil {
 		return page, err
 	}
-	for _, service := range page.Services {
-		s, err := v.openService(service.ID)
-		if err != nil {
-			return page, err
-		}
+	for _, s := range services {
+		page.Services = append(page.Services, *s.doc)
 		for _, artifact := range sortedKeys(s.doc.Artifacts) {
 			if strings.HasPrefix(artifact, "py_code_") && !slices.Contains(page.Code, artifact) {
 				page.Code = append(page.Code, artifact)

@@ -101,16 +101,12 @@ func (p *Pages) model(v *visit) error {
 
 // usesOf finds the endpoints of all services that serve a model.
 func (v *visit) usesOf(id serving.ModelID) ([]use, error) {
-	listed, err := v.api.ListServices(v.r.Context())
+	services, err := v.openServices()
 	if err != nil {
 		return nil, err
 	}
 	var uses []use
-	for _, service := range listed {
-		s, err := v.openService(service.ID)
-		if err != nil {
-			return nil, err
-		}
+	for _, s := range services {
 		for _, kind := range []struct {
 			how       string
 			endpoints map[string]serving.Endpoint

@@ -1,7 +1,5 @@
 package ui
 
-import "clearmlserving/clearml"
-
 // overviewPage is the first page: what runs, what was made last, and what to do next.
 type overviewPage struct {
 	Services   []serviceRow
@@ -28,39 +26,35 @@ func (p *Pages) overview(v *visit) error {
 		return err
 	}
 	page.Models, page.Tasks = models.Models, tasks.Tasks
-	listed, err := v.api.ListServices(ctx)
-	if err != nil {
-		return err
-	}
-	page.Services, err = v.serviceRows(listed)
-	if err != nil {
+	var err error
+	if page.Services, err = v.serviceRows(); err != nil {
 		return err
 	}
 	return v.render("overview", "Overview", page)
 }
 
 // serviceRows says of each service how much of it there is.
-func (v *visit) serviceRows(listed []clearml.Service) ([]serviceRow, error) {
-	var rows []serviceRow
-	for _, doc := range listed {
-		s, err := v.openService(doc.ID)
-		if err != nil {
-			return nil, err
-		}
-		row := serviceRow{
-			Doc: doc, Endpoints: len(s.config.Endpoints) + len(s.config.MonitoringEndpoints), Canaries: len(s.config.Canaries),
+func (v *visit) serviceRows() ([]serviceRow, error) {
+	services, err := v.openServices()
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]serviceRow, len(services))
+	place := map[string]int{}
+	var ids []string
+	for i, s := range services {
+		rows[i] = serviceRow{
+			Doc: *s.doc, Endpoints: len(s.config.Endpoints) + len(s.config.MonitoringEndpoints), Canaries: len(s.config.Canaries),
 			Unreadable: len(s.config.Broken),
 		}
-		instances, err := v.instances(doc.ID)
-		if err != nil {
-			return nil, err
-		}
-		for _, i := range instances {
-			if i.Alive() {
-				row.Instances++
-			}
-		}
-		rows = append(rows, row)
+		place[s.doc.ID] = i
+		ids = append(ids, s.doc.ID)
 	}
-	return rows, nil
+	instances, err := v.instances(ids...)
+	for _, i := range instances {
+		if at, ok := place[i.ServiceID]; ok && i.Alive() {
+			rows[at].Instances++
+		}
+	}
+	return rows, err
 }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -37,6 +36,9 @@ type playgroundPage struct {
 	Body     string
 	Reply    *reply
 	Problem  string
+	// KeyNeeded says that the service asks for an access key; Key is what the visitor gave.
+	KeyNeeded bool
+	Key       string
 	// Curl and Python ask the same outside of the page.
 	Curl, Python string
 }
@@ -71,7 +73,9 @@ func (v *visit) playgroundPage(form url.Values) (playgroundPage, error) {
 	if err != nil {
 		return playgroundPage{}, err
 	}
-	page := playgroundPage{Doc: s.doc, Endpoint: string(serving.CleanURL(form.Get("endpoint"))), Instance: form.Get("instance")}
+	page := playgroundPage{
+		Doc: s.doc, Endpoint: string(serving.CleanURL(form.Get("endpoint"))), Instance: form.Get("instance"), KeyNeeded: s.config.Access.Required,
+	}
 	all, err := v.instances(s.doc.ID)
 	if err != nil {
 		return page, err
@@ -99,14 +103,15 @@ func (v *visit) playgroundPage(form url.Values) (playgroundPage, error) {
 	return page, nil
 }
 
-// play sends a request to an endpoint. Where it goes to is taken from the service's own
-// records, never from the form: that only chooses among them.
+// play sends a request to an endpoint. Where it goes to is taken from the records of the
+// service's instances, never from the form: that only chooses among them. reach makes sure
+// that an instance is there.
 func (p *Pages) play(v *visit) error {
 	page, err := v.playgroundPage(v.r.PostForm)
 	if err != nil {
 		return err
 	}
-	page.Body = v.r.PostForm.Get("body")
+	page.Body, page.Key = v.r.PostForm.Get("body"), strings.TrimSpace(v.r.PostForm.Get("key"))
 	status := http.StatusOK
 	if page.Reply, err = v.ask(page); err != nil {
 		told := explain(err)
@@ -116,54 +121,62 @@ func (p *Pages) play(v *visit) error {
 }
 
 func (v *visit) showPlayground(status int, page playgroundPage) error {
-	if target, err := page.target(); err == nil {
-		page.Curl, page.Python = curlOf(target, page.Body), pythonOf(target, page.Body)
+	if target, _, err := page.target(); err == nil {
+		page.Curl, page.Python = curlOf(target.String(), page.Body, page.KeyNeeded), pythonOf(target.String(), page.Body, page.KeyNeeded)
 	}
 	return v.renderStatus(status, "playground", "Playground of "+page.Doc.Name, page)
 }
 
-// target is where the endpoint is reached.
-func (page playgroundPage) target() (string, error) {
+// target is where the endpoint is reached, and the key by which that place proves to be
+// the instance.
+func (page playgroundPage) target() (where *url.URL, key string, err error) {
 	switch {
 	case page.Endpoint == "" || !slices.Contains(page.Endpoints, page.Endpoint):
-		return "", refusal{http.StatusNotFound, fmt.Sprintf("The service %s has no endpoint %q.", page.Doc.Name, page.Endpoint)}
+		return nil, "", refusal{http.StatusNotFound, fmt.Sprintf("The service %s has no endpoint %q.", page.Doc.Name, page.Endpoint)}
 	case len(page.Instances) == 0:
-		return "", refusal{http.StatusServiceUnavailable, "No instance of this service is running: start one with  clearml-serving --id " + page.Doc.ID + " inference"}
+		return nil, "", refusal{http.StatusServiceUnavailable, "No instance of this service is running: start one with  clearml-serving --id " + page.Doc.ID + " inference"}
 	}
 	at := max(0, slices.IndexFunc(page.Instances, func(i instance) bool { return i.TaskID == page.Instance }))
-	base, err := url.Parse(page.Instances[at].Report.URL)
+	report := page.Instances[at].Report
+	base, err := url.Parse(report.URL)
 	if err != nil || (base.Scheme != "http" && base.Scheme != "https") || base.Host == "" || base.User != nil {
-		return "", refusal{http.StatusBadGateway, "The instance reports an address that cannot be asked."}
+		return nil, "", refusal{http.StatusBadGateway, "The instance reports an address that cannot be asked."}
 	}
-	// Metadata services of clouds lie there; no instance does.
-	if ip := net.ParseIP(base.Hostname()); ip != nil && (ip.IsLinkLocalUnicast() || ip.IsMulticast()) {
-		return "", refusal{http.StatusBadGateway, "The instance reports an address that is not asked from here."}
-	}
-	path := strings.Trim(base.Path, "/")
-	return (&url.URL{Scheme: base.Scheme, Host: base.Host, Path: "/" + cmp.Or(path, "serve") + "/" + page.Endpoint}).String(), nil
+	return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: "/" + cmp.Or(strings.Trim(report.Path, "/"), "serve") + "/" + page.Endpoint}, report.Key, nil
 }
 
 // ask sends the request and measures the answer.
 func (v *visit) ask(page playgroundPage) (*reply, error) {
-	target, err := page.target()
+	target, key, err := page.target()
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(v.r.Context(), playgroundLimit)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(page.Body))
+	client, err := reach(ctx, target, key)
+	if err != nil {
+		// One answer for every reason: whoever writes a record must not learn from it
+		// which addresses there are.
+		v.p.log.Warn("instance not reached for the playground", "address", target.Host, "err", err)
+		return nil, refusal{http.StatusBadGateway, "At " + target.Host + " the instance did not prove who it is: this server does not reach it there, or something else answers, or it is of an older version. The server's log says more. The lines below work from where the instance is reached."}
+	}
+	defer client.Close()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), strings.NewReader(page.Body))
 	if err != nil {
 		return nil, refusal{http.StatusBadRequest, "The request could not be made: " + err.Error()}
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Accept", "*/*")
+	if page.Key != "" {
+		request.Header.Set("Authorization", "Bearer "+page.Key)
+	}
 	began := time.Now()
-	answer, err := v.p.inference.Do(request)
+	answer, err := client.Do(request)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil, refusal{http.StatusGatewayTimeout, fmt.Sprintf("The endpoint did not answer within %s.", formatDuration(playgroundLimit))}
 	}
 	if err != nil {
-		return nil, refusal{http.StatusBadGateway, "The instance could not be reached: " + err.Error()}
+		return nil, refusal{http.StatusBadGateway, "The instance did not answer: " + err.Error()}
 	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(answer.Body, maxReply+1))
@@ -192,13 +205,17 @@ func readable(answer []byte) string {
 }
 
 // curlOf is the same request for a shell.
-func curlOf(target, body string) string {
+func curlOf(target, body string, key bool) string {
 	quote := func(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
-	return "curl -X POST " + quote(target) + " \\\n  -H 'Content-Type: application/json' \\\n  -d " + quote(oneLine(body))
+	header := ""
+	if key {
+		header = " \\\n  -H \"Authorization: Bearer $ACCESS_KEY\""
+	}
+	return "curl -X POST " + quote(target) + " \\\n  -H 'Content-Type: application/json'" + header + " \\\n  -d " + quote(oneLine(body))
 }
 
 // pythonOf is the same request for Python.
-func pythonOf(target, body string) string {
+func pythonOf(target, body string, key bool) string {
 	quote := func(text string) string {
 		quoted, err := json.Marshal(text)
 		if err != nil {
@@ -206,8 +223,12 @@ func pythonOf(target, body string) string {
 		}
 		return string(quoted)
 	}
-	return "import requests\n\nanswer = requests.post(\n    " + quote(target) + ",\n    data=" + quote(oneLine(body)) +
-		",\n    headers={\"Content-Type\": \"application/json\"},\n    timeout=60,\n)\nanswer.raise_for_status()\nprint(answer.json())"
+	imports, header := "import requests", ""
+	if key {
+		imports, header = "import os\n\nimport requests", ", \"Authorization\": \"Bearer \" + os.environ[\"ACCESS_KEY\"]"
+	}
+	return imports + "\n\nanswer = requests.post(\n    " + quote(target) + ",\n    data=" + quote(oneLine(body)) +
+		",\n    headers={\"Content-Type\": \"application/json\"" + header + "},\n    timeout=60,\n)\nanswer.raise_for_status()\nprint(answer.json())"
 }
 
 // oneLine drops the line breaks of JSON.

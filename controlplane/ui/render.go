@@ -26,7 +26,7 @@ type frame struct {
 	Nav    string // the part of the site, for the navigation
 	User   user
 	CSRF   string
-	Notice string
+	Notice notice
 	Theme  string // "light", "dark", or "" for the system's
 	Page   any
 }
@@ -119,7 +119,7 @@ func (p *Pages) fail(v *visit, err error) {
 	if page.Status >= http.StatusInternalServerError {
 		p.log.Error("page failed", "path", v.r.URL.Path, "err", err)
 	}
-	v.notice = ""
+	v.notice = notice{}
 	if err := v.renderStatus(page.Status, "error", page.Heading, page); err != nil {
 		p.log.Error("error page failed", "path", v.r.URL.Path, "err", err)
 		http.Error(v.w, page.Text, page.Status)

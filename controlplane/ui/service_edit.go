@@ -24,17 +24,36 @@ func (v *visit) openService(id string) (*openedService, error) {
 	return s, s.read(v.r.Context(), id)
 }
 
+// openServices opens every service that lists show.
+func (v *visit) openServices() ([]*openedService, error) {
+	listed, err := v.api.LoadServices(v.r.Context())
+	if err != nil {
+		return nil, err
+	}
+	opened := make([]*openedService, len(listed))
+	for i := range listed {
+		opened[i] = &openedService{api: v.api}
+		opened[i].take(&listed[i])
+	}
+	return opened, nil
+}
+
 func (s *openedService) read(ctx context.Context, id string) error {
 	doc, err := s.api.LoadService(ctx, id)
 	if err != nil {
 		return err
 	}
+	s.take(doc)
+	return nil
+}
+
+// take reads the configuration in a service's document.
+func (s *openedService) take(doc *clearml.Service) {
 	sections, unreadable := doc.Sections()
 	s.doc, s.config = doc, serving.Decode(sections, doc.General)
 	for _, section := range sortedKeys(unreadable) {
 		s.config.Broken = append(s.config.Broken, serving.BrokenRecord{Section: section, Err: fmt.Errorf("the section cannot be read: %w", unreadable[section])})
 	}
-	return nil
 }
 
 // maxConflicts bounds how often a change is made again after somebody else's.

@@ -24,11 +24,7 @@ type serviceRow struct {
 }
 
 func (p *Pages) services(v *visit) error {
-	listed, err := v.api.ListServices(v.r.Context())
-	if err != nil {
-		return err
-	}
-	rows, err := v.serviceRows(listed)
+	rows, err := v.serviceRows()
 	if err != nil {
 		return err
 	}
@@ -246,6 +242,8 @@ type instance struct {
 type instanceReport struct {
 	Name         string            `json:"instance"`
 	URL          string            `json:"serve_url"`
+	Path         string            `json:"serve_path"`
+	Key          string            `json:"key"`
 	PID          int               `json:"pid"`
 	Started      clearml.Time      `json:"started"`
 	Synced       bool              `json:"synced"`
@@ -311,8 +309,9 @@ func (i instance) State() string {
 // Name is what people know an instance by.
 func (i instance) Name() string { return cmp.Or(i.Report.Name, shortID(i.TaskID)) }
 
-func (v *visit) instances(service string) ([]instance, error) {
-	listed, err := v.api.Instances(v.r.Context(), service, "inference")
+// instances are those of some services, whether they live or are lost.
+func (v *visit) instances(services ...string) ([]instance, error) {
+	listed, err := v.api.InstancesOf(v.r.Context(), services, "inference")
 	var found []instance
 	for _, one := range listed {
 		i := instance{Instance: one, now: v.api.ServerTime()}

@@ -259,25 +259,40 @@ func (p *Pages) redeemLink(w http.ResponseWriter, r *http.Request) {
 const noticeCookie = "clearml_serving_notice"
 
 // done leads to a page that says what was done.
-func (v *visit) done(to, notice string) error {
+func (v *visit) done(to, text string) error { return v.leaveNotice(to, notice{Text: text}) }
+
+// warn leads to a page that says what was not done.
+func (v *visit) warn(to, text string) error { return v.leaveNotice(to, notice{text, true}) }
+
+// notice is what the page before has to say.
+type notice struct {
+	Text    string `json:"text"`
+	Warning bool   `json:"warning,omitempty"`
+}
+
+func (v *visit) leaveNotice(to string, n notice) error {
+	text, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
 	http.SetCookie(v.w, &http.Cookie{
-		Name: noticeCookie, Value: base64.RawURLEncoding.EncodeToString([]byte(notice)), Path: "/", MaxAge: 60,
+		Name: noticeCookie, Value: base64.RawURLEncoding.EncodeToString(text), Path: "/", MaxAge: 60,
 		HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
 	return v.redirect(to)
 }
 
-func (v *visit) takeNotice() string {
+func (v *visit) takeNotice() (n notice) {
 	cookie, err := v.r.Cookie(noticeCookie)
 	if err != nil || v.r.Method != http.MethodGet || v.r.Header.Get("HX-Request") != "" {
-		return ""
+		return notice{}
 	}
 	text, err := base64.RawURLEncoding.DecodeString(cookie.Value)
-	if err != nil {
-		return ""
+	if err != nil || json.Unmarshal(text, &n) != nil {
+		return notice{} // not of ours
 	}
 	http.SetCookie(v.w, &http.Cookie{Name: noticeCookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode})
-	return string(text)
+	return n
 }
 
 // redirect leads the browser to a page of ours, with GET.

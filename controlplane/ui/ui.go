@@ -4,7 +4,8 @@
 // It owns the routes of the pages, their templates and assets, and the browser's
 // session. Everything it shows or changes goes through the ClearML API with the token
 // of whoever is logged in, so a page can do what that user can do and no more. It
-// never sees the store, never opens a socket, and never loads anything from elsewhere.
+// never sees the store, never loads anything from elsewhere, and opens a connection only
+// to instances that prove who they are, for the playground.
 package ui
 
 import (
@@ -27,9 +28,6 @@ type Options struct {
 	APIURL, FilesURL string
 	// Version is the version of this program, for the page about it.
 	Version string
-	// Inference carries the playground's requests to the instances. Nil opens a
-	// connection for each of them.
-	Inference http.RoundTripper
 	// Logger receives what an operator should know; nil discards it.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -45,7 +43,6 @@ type Pages struct {
 	templates map[string]*template.Template
 	assets    assets
 	links     links
-	inference *http.Client
 	routes    []Route
 }
 
@@ -61,14 +58,7 @@ func New(opts Options) (*Pages, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	if opts.Inference == nil {
-		opts.Inference = &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: playgroundLimit}
-	}
 	p := &Pages{opts: opts, log: opts.Logger, now: opts.Now, mux: http.NewServeMux()}
-	p.inference = &http.Client{
-		Transport:     opts.Inference,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
 	var err error
 	if p.assets, err = readAssets(); err != nil {
 		return nil, err
@@ -99,6 +89,7 @@ func (p *Pages) install() {
 	p.post("POST /models/{id}/publish", p.publishModel)
 	p.post("POST /models/{id}/archive", p.archiveModel)
 	p.post("POST /models/{id}/metadata", p.setModelMetadata)
+	p.post("POST /models/{id}/delete", p.deleteModel)
 	p.page("GET /models/{id}/deploy", p.deployForm)
 	p.post("POST /models/{id}/deploy", p.deploy)
 
@@ -111,6 +102,7 @@ func (p *Pages) install() {
 	p.page("GET /experiments/{id}/{tab}", p.experiment)
 	p.post("POST /experiments/{id}/tags", p.setTaskTags)
 	p.post("POST /experiments/{id}/archive", p.archiveTask)
+	p.post("POST /experiments/{id}/delete", p.deleteTask)
 
 	p.page("GET /services", p.services)
 	p.post("POST /services", p.createService)
@@ -168,7 +160,7 @@ type visit struct {
 	api    *clearml.Client
 	user   user
 	token  string
-	notice string
+	notice notice
 }
 
 // user is who is logged in.

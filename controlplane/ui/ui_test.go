@@ -241,21 +241,49 @@ func TestSharesOfAPrefixBeginWithTheNewest(t *testing.T) {
 func TestThePlaygroundAsksOnlyWhereTheInstanceIs(t *testing.T) {
 	page := playgroundPage{Doc: &clearml.Service{ID: "s", Name: "s"}, Endpoint: "m/1", Endpoints: []string{"m/1"}}
 	for address, want := range map[string]string{
-		"http://host:8080": "http://host:8080/serve/m/1", "https://host/prefix": "https://host/prefix/m/1", "file:///etc": "",
-		"http://169.254.169.254": "", "http://user:secret@host": "", "": "", "http://[fe80::1]:80": "",
+		"http://host:8080": "http://host:8080/serve/m/1", "https://host/prefix?x=1": "https://host/serve/m/1", "file:///etc": "",
+		"http://user:secret@host": "", "": "", "//host": "", "gopher://host": "",
 	} {
-		page.Instances = []instance{{Report: instanceReport{URL: address}}}
-		if got, err := page.target(); got != want || (err == nil) != (want != "") {
-			t.Errorf("%q: %q, %v; want %q", address, got, err, want)
+		page.Instances = []instance{{Report: instanceReport{URL: address, Key: "k"}}}
+		got, key, err := page.target()
+		if (err == nil) != (want != "") || (err == nil && (got.String() != want || key != "k")) {
+			t.Errorf("%q: %v, %v; want %q", address, got, err, want)
 		}
+	}
+	page.Instances = []instance{{Report: instanceReport{URL: "http://host", Path: "models"}}}
+	if got, _, err := page.target(); err != nil || got.String() != "http://host/models/m/1" {
+		t.Errorf("with another path: %v, %v", got, err)
+	}
+}
+
+func TestNoConnectionIsMadeToWhereNoInstanceIs(t *testing.T) {
+	for address, want := range map[string]bool{
+		"169.254.169.254": true, "[::ffff:169.254.169.254]": true, "[fe80::1%eth0]": true, "[fd00:ec2::254]": true, "100.100.100.200": true, "0.0.0.0": true,
+		"[::]": true, "224.0.0.1": true, "255.255.255.255": true, "127.0.0.1": false, "10.0.0.5": false, "[::1]": false, "[fd00::7]": false, "192.0.2.1": false,
+	} {
+		if err := refuseForbidden("tcp", address+":80", nil); (err != nil) != want {
+			t.Errorf("%s: %v; refused: want %v", address, err, want)
+		}
+	}
+	if err := refuseForbidden("tcp", "no address", nil); err == nil {
+		t.Error("what is no address is let through")
 	}
 }
 
 func TestCommandsToCopyHoldAnyBody(t *testing.T) {
-	if got := curlOf("http://h/serve/m", `{"a": "it's"}`); !strings.Contains(got, `-d '{"a":"it'\''s"}'`) {
+	if got := curlOf("http://h/serve/m", `{"a": "it's"}`, false); !strings.Contains(got, `-d '{"a":"it'\''s"}'`) {
 		t.Errorf("%s", got)
 	}
-	if got := pythonOf("http://h", "\"quote\"\n"); !strings.Contains(got, `data="\"quote\""`) {
+	if got := pythonOf("http://h", "\"quote\"\n", false); !strings.Contains(got, `data="\"quote\""`) {
+		t.Errorf("%s", got)
+	}
+}
+
+func TestCommandsToCopyHoldNoKey(t *testing.T) {
+	if got := curlOf("http://h", "{}", true); !strings.Contains(got, `-H "Authorization: Bearer $ACCESS_KEY"`) {
+		t.Errorf("%s", got)
+	}
+	if got := pythonOf("http://h", "{}", true); !strings.Contains(got, `os.environ["ACCESS_KEY"]`) || !strings.HasPrefix(got, "import os\n") {
 		t.Errorf("%s", got)
 	}
 }

@@ -56,7 +56,10 @@ type Adapter struct {
 	machines map[Identity]*machineToken
 }
 
-var _ storage.Lister = (*Adapter)(nil)
+var (
+	_ storage.Lister = (*Adapter)(nil)
+	_ storage.Named  = (*Adapter)(nil)
+)
 
 // New prepares an Adapter; it connects to nothing.
 func New(o Options) *Adapter {
@@ -105,6 +108,12 @@ func (a *Adapter) find(op, rawURL string) (place, error) {
 		}
 	}
 	return fail(fmt.Errorf("%w: no key of the account %q is configured for the container %q: add it to sdk.azure.storage.containers in clearml.conf, or set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY", storage.ErrDenied, name, p.container))
+}
+
+// Named tells whether the URL lies in an account, or a container of one, that is configured.
+func (a *Adapter) Named(rawURL string) bool {
+	_, err := a.find("delete", rawURL)
+	return err == nil
 }
 
 // Stat tells about a file.

@@ -67,7 +67,10 @@ type Adapter struct {
 	tokens map[string]oauth2.TokenSource
 }
 
-var _ storage.Lister = (*Adapter)(nil)
+var (
+	_ storage.Lister = (*Adapter)(nil)
+	_ storage.Named  = (*Adapter)(nil)
+)
 
 // New prepares an Adapter; it connects to nothing.
 func New(o Options) *Adapter {
@@ -122,6 +125,18 @@ func (a *Adapter) find(op, rawURL string) (place, error) {
 		}
 	}
 	return p, nil
+}
+
+// Named tells whether the URL lies in a bucket, or a folder of one, that is configured.
+func (a *Adapter) Named(rawURL string) bool {
+	scheme, rest, _ := strings.Cut(rawURL, "://")
+	for _, b := range a.o.Buckets {
+		prefix := strings.Trim(b.Name+"/"+strings.Trim(b.Folder, "/"), "/") + "/"
+		if strings.EqualFold(scheme, "gs") && prefix != "/" && strings.HasPrefix(rest, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // object is the address of a file in the API.

@@ -45,6 +45,29 @@ func (b Bucket) place() string {
 	return host + "/" + name
 }
 
+// Named tells whether the URL lies in a bucket, a folder of one, or on a server that is
+// configured. Unlike choose, which only picks keys, it takes the names of folders to the letter.
+func (a *Adapter) Named(rawURL string) bool {
+	rest, ok := cutScheme(rawURL)
+	if !ok {
+		return false
+	}
+	for _, b := range a.o.Buckets {
+		name, at := strings.Trim(b.Name, "/"), rest
+		if b.Host != "" {
+			host, behind, _ := strings.Cut(rest, "/")
+			if !strings.EqualFold(host, b.Host) {
+				continue
+			}
+			at = behind
+		}
+		if name == "" && b.Host != "" || name != "" && strings.HasPrefix(at, name+"/") {
+			return true
+		}
+	}
+	return false
+}
+
 // within tells whether a text is the prefix or goes on with a slash: the access to
 // the bucket "data" is not the one to "data-of-others".
 func within(text, prefix string) bool {

@@ -16,6 +16,21 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+func TestOnlyConfiguredPlacesAreNamed(t *testing.T) {
+	a := New(Options{Default: Access{From: "default"}, Buckets: []Bucket{
+		{Name: "data/team"}, {Host: "minio:9000", Name: "own"}, {Host: "ceph:80"}, {},
+	}})
+	for url, want := range map[string]bool{
+		"s3://data/team/k": true, "S3://data/team/k": true, "s3://data/Team/k": false, "s3://data/team": false, "s3://data/k": false,
+		"s3://data/teams/k": false, "s3://minio:9000/own/k": true, "s3://minio:9000/other/k": false, "s3://own/k": false,
+		"s3://MINIO:9000/own/k": true, "s3://ceph:80/any/k": true, "s3://other:80/any/k": false, "gs://data/team/k": false, "": false,
+	} {
+		if got := a.Named(url); got != want {
+			t.Errorf("%s: %v; want %v", url, got, want)
+		}
+	}
+}
+
 func TestURLMeansThisBucketWithThisAccess(t *testing.T) {
 	o := Options{Default: Access{From: "default"}, Buckets: []Bucket{
 		{Name: "data", Access: Access{From: "data"}},

@@ -72,7 +72,10 @@ type Adapter struct {
 	clients map[clientKey]*connection
 }
 
-var _ storage.Lister = (*Adapter)(nil)
+var (
+	_ storage.Lister = (*Adapter)(nil)
+	_ storage.Named  = (*Adapter)(nil)
+)
 
 // New prepares an Adapter; it connects to nothing.
 func New(o Options) *Adapter {

@@ -155,10 +155,11 @@ func (c compiler) in(e store.In) condition {
 	return condition{sql: "d." + col.quoted() + " IN (" + marks(len(args)) + ")", args: args, exact: true, finders: c.byColumn(col, args)}
 }
 
-// byColumn finds documents by the columns whose values few of them share.
+// byColumn finds documents by the columns that have an index: some values of those few
+// documents share, or none at all, and a walk would look at each of the others.
 func (c compiler) byColumn(col column, args []any) []Condition {
 	switch col.name {
-	case "name", "uri", "task", "parent":
+	case "name", "uri", "task", "parent", "project", "framework", "ready", "status", "type":
 		return []Condition{{
 			SQL:  "SELECT d.seq FROM documents d WHERE d.kind = ? AND d." + col.quoted() + " IN (" + marks(len(args)) + ")",
 			Args: append([]any{c.kind}, args...),

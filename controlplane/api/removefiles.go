@@ -1,0 +1,73 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"clearmlserving/controlplane/store"
+)
+
+// removedFiles is what became of the files of deleted documents. The documents are gone
+// whatever it says.
+type removedFiles struct {
+	Deleted int          `json:"deleted"`
+	Failed  []failedFile `json:"failed"`
+}
+
+type failedFile struct {
+	URL   string `json:"url"`
+	Error string `json:"error"`
+}
+
+// removeLimit bounds the removal of all files of one document.
+const removeLimit = 2 * time.Minute
+
+var errNoFilePlaces = errors.New("this server removes no files: delete it where it lies")
+
+// removeFiles removes the files at addresses, after the commit that deleted what refers
+// to them: a file without a document can be found and removed by hand, a document
+// without its file can't be mended. It goes on when the caller has gone away, since it
+// can't be asked again.
+func (s *Server) removeFiles(ctx context.Context, addresses []string) *removedFiles {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
+	defer cancel()
+	done := &removedFiles{Failed: []failedFile{}}
+	slices.Sort(addresses)
+	for _, address := range slices.Compact(addresses) {
+		if address == "" {
+			continue
+		}
+		if err := s.removeFile(ctx, address); err != nil {
+			s.log.Warn("file of a deleted document stays", "file", address, "err", err)
+			done.Failed = append(done.Failed, failedFile{address, err.Error()})
+			continue
+		}
+		done.Deleted++
+	}
+	return done
+}
+
+func (s *Server) removeFile(ctx context.Context, address string) error {
+	if s.opts.Files == nil {
+		return errNoFilePlaces
+	}
+	others, err := s.store.Count(ctx, store.Model, is(address, "uri"))
+	if err != nil {
+		return fmt.Errorf("look for other models with this file: %w", err)
+	}
+	if others > 0 {
+		return fmt.Errorf("the file belongs to %d other models too", others)
+	}
+	return s.opts.Files.RemoveFile(ctx, address)
+}
+
+// all are the addresses of every kind.
+func (u *fileURLs) all() []string {
+	if u == nil {
+		return nil
+	}
+	return slices.Concat(u.Model, u.Event, u.Artifact)
+}

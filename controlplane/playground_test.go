@@ -1,0 +1,144 @@
+package controlplane_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"clearmlserving/controlplane"
+	"clearmlserving/serving"
+)
+
+// place is an address that an instance's record may name, with what reached it.
+type place struct {
+	*httptest.Server
+	mu    sync.Mutex // guards asked
+	asked []string   // method, path, and body
+}
+
+func newPlace(t *testing.T, answer http.HandlerFunc) *place {
+	t.Helper()
+	p := &place{}
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body) // a cut body is seen as it is
+		p.mu.Lock()
+		p.asked = append(p.asked, r.Method+" "+r.URL.Path+" "+string(body))
+		p.mu.Unlock()
+		answer(w, r)
+	}))
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (p *place) saw() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string{}, p.asked...)
+}
+
+// proving answers the challenge by an identity, and requests with their body.
+func proving(t *testing.T, who serving.Identity) http.HandlerFunc {
+	t.Helper()
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != serving.IdentityPath {
+			w.Header().Set("X-Clearml-Endpoint", "m/1")
+			_, _ = io.WriteString(w, `{"answer":"`+r.Header.Get("Authorization")+`"}`)
+			return
+		}
+		proof, _ := who.Prove(r.URL.Query().Get("challenge"))
+		_ = json.NewEncoder(w).Encode(proof)
+	}
+}
+
+// record makes an instance of a service with a report of that address and key.
+func (r *running) record(t *testing.T, service, address, key string) {
+	t.Helper()
+	report, err := json.Marshal(map[string]any{"instance": "host:1", "serve_url": address, "key": key})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id struct{ ID string }
+	r.call(t, "tasks.create", map[string]any{
+		"name": "instance", "type": "inference", "parent": service, "system_tags": []string{"service"},
+		"configuration": map[string]any{"serving_instance": map[string]any{"name": "serving_instance", "value": string(report)}},
+	}, &id)
+	r.call(t, "tasks.started", map[string]any{"task": id.ID}, nil)
+}
+
+func TestThePlaygroundSendsOnlyToAnInstanceThatProvesItself(t *testing.T) {
+	own, err := serving.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := serving.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	victim := newPlace(t, func(http.ResponseWriter, *http.Request) {})
+	for name, tc := range map[string]struct {
+		answer http.HandlerFunc
+		key    string
+		sent   bool
+	}{
+		"the instance":         {proving(t, own), own.Public(), true},
+		"another instance":     {proving(t, other), own.Public(), false},
+		"a record without key": {proving(t, own), "", false},
+		"some other program":   {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"signature":""}`) }, own.Public(), false},
+		"one that echoes": {func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.WriteString(w, `{"signature":"`+r.URL.Query().Get("challenge")+`"}`)
+		}, own.Public(), false},
+		"one that leads on": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, victim.URL+r.URL.Path, http.StatusTemporaryRedirect)
+		}, own.Public(), false},
+		// As a name that leads elsewhere the second time: there is no second time.
+		"one that ends the connection": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Connection", "close")
+			proving(t, own)(w, r)
+		}, own.Public(), false},
+		"one that leads the request on": {func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path != serving.IdentityPath {
+				http.Redirect(w, r, victim.URL+"/inner", http.StatusTemporaryRedirect)
+				return
+			}
+			proving(t, own)(w, r)
+		}, own.Public(), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := start(t, controlplane.Options{})
+			at := newPlace(t, tc.answer)
+			var service struct{ ID string }
+			r.call(t, "tasks.create", map[string]any{
+				"name": "prices", "type": "service", "system_tags": []string{"serving-control-plane"},
+				"configuration": map[string]any{
+					"endpoints":   map[string]any{"name": "endpoints", "value": `{"m/1":{"engine_type":"custom","serving_url":"m","version":"1"}}`},
+					"access_keys": map[string]any{"name": "access_keys", "value": `{"service":{"required":true}}`},
+				},
+			}, &service)
+			r.record(t, service.ID, at.URL+"/admin?x=", tc.key)
+			v := r.visit(t)
+			v.shows("/services/"+service.ID+"/playground", `name="key"`)
+			status, page := v.post("/services/"+service.ID+"/playground", "endpoint", "m/1", "body", `{"secret":1}`, "key", "csk_x")
+			asked := at.saw()
+			sent := len(asked) == 2 && asked[1] == `POST /serve/m/1 {"secret":1}`
+			switch {
+			case asked[0] != "GET "+serving.IdentityPath+" ":
+				t.Errorf("asked first: %q", asked)
+			case sent != tc.sent || (!sent && len(asked) != 1):
+				t.Errorf("asked %q; sent: want %v", asked, tc.sent)
+			case sent && status != http.StatusOK, !sent && status != http.StatusBadGateway:
+				t.Errorf("status %d: %s", status, page)
+			case name == "the instance" && !strings.Contains(page, "Bearer csk_x"):
+				t.Errorf("the key is not passed on: %s", page)
+			case !sent && !strings.Contains(page, "did not prove who it is") && !strings.Contains(page, "ended the connection"):
+				t.Errorf("the page does not say why: %s", page)
+			}
+			if len(victim.saw()) > 0 {
+				t.Errorf("led on to %q", victim.saw())
+			}
+		})
+	}
+}

@@ -1,0 +1,77 @@
+package serving
+
+import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"errors"
+	"fmt"
+)
+
+// IdentityPath is where an instance proves who it is: GET with ?challenge=<text>.
+const IdentityPath = "/identity"
+
+// Identity is the key by which an instance proves that a record of it is its own: the
+// record holds the public half, the process alone the other. The zero value proves nothing.
+type Identity struct{ key ed25519.PrivateKey }
+
+// Proof is the answer to a challenge.
+type Proof struct {
+	Signature string `json:"signature"`
+}
+
+// NewIdentity makes the identity of one process; it is never stored.
+func NewIdentity() (Identity, error) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return Identity{}, fmt.Errorf("make the instance's identity: %w", err)
+	}
+	return Identity{key}, nil
+}
+
+// Public is the half for the record, "" of the zero value.
+func (i Identity) Public() string {
+	if i.key == nil {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(i.key.Public().(ed25519.PublicKey))
+}
+
+// Prove answers a challenge; false for one that no verifier makes, and of the zero value.
+func (i Identity) Prove(challenge string) (Proof, bool) {
+	if i.key == nil || !challengeGood(challenge) {
+		return Proof{}, false
+	}
+	return Proof{base64.RawURLEncoding.EncodeToString(ed25519.Sign(i.key, identityMessage(challenge)))}, true
+}
+
+// errNotProven is deliberately one for all reasons.
+var errNotProven = errors.New("the answer is not signed by the key of the instance's record")
+
+// Verify tells whether a proof answers the challenge by the key of a record.
+func (p Proof) Verify(public, challenge string) error {
+	key, err := base64.RawURLEncoding.DecodeString(public)
+	if err != nil || len(key) != ed25519.PublicKeySize {
+		return errors.New("the instance's record holds no key to prove it by; a newer version writes one")
+	}
+	signature, err := base64.RawURLEncoding.DecodeString(p.Signature)
+	if err != nil || !challengeGood(challenge) || !ed25519.Verify(key, identityMessage(challenge), signature) {
+		return errNotProven
+	}
+	return nil
+}
+
+// identityMessage keeps the signature from meaning anything elsewhere.
+func identityMessage(challenge string) []byte {
+	return []byte("clearml-serving: identity of an instance\n" + challenge)
+}
+
+// challengeGood asks for enough letters and digits that nobody foresees them, and few
+// enough that signing them costs nothing.
+func challengeGood(challenge string) bool {
+	for _, r := range challenge {
+		if (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') {
+			return false
+		}
+	}
+	return len(challenge) >= 16 && len(challenge) <= 128
+}
