@@ -73,7 +73,7 @@ func (c *conn) beginHead(resp *Response) {
 			c.field(f.Name, f.Value)
 		}
 	}
-	if c.server.closing.Load() {
+	if c.server.closing.Load() || c.server.retiring.Load() {
 		c.head.close = true
 	}
 }
