@@ -85,7 +85,7 @@ const orphansFor = 10 * time.Second
 // endOrphans ends what had detached itself from workers of a zygote that is dead.
 func (p *Pool) endOrphans(now time.Time) {
 	died := p.zygote.orphaned.Load()
-	if died == 0 || now.Sub(time.Unix(0, died)) > orphansFor {
+	if died == nil || now.Sub(*died) > orphansFor {
 		return
 	}
 	if n := endOrphans(p.zygote.mark); n > 0 {

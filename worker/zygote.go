@@ -27,7 +27,7 @@ type zygote struct {
 	o    Options
 	mark uint32 // of what workers start: see marks in forks.py
 
-	orphaned atomic.Int64 // when a zygote died last, unix nanoseconds: what had detached itself is nobody's child then
+	orphaned atomic.Pointer[time.Time] // when a zygote died last: what had detached itself is nobody's child then
 
 	mu      sync.Mutex // guards the rest
 	current *forker    // nil while there is none that can fork
@@ -87,7 +87,7 @@ func (z *zygote) run(ctx context.Context) (err error) {
 	for {
 		started := time.Now()
 		h, ready, err := z.live(ctx, dir)
-		z.orphaned.Store(time.Now().UnixNano())
+		z.orphaned.Store(new(time.Now()))
 		err = z.succeed(ctx, h, err)
 		if ctx.Err() != nil {
 			return nil

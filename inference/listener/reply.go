@@ -158,7 +158,7 @@ func (c *conn) send(body []byte) error {
 		return err
 	}
 	for body = body[first:]; len(body) > 0; {
-		c.since.Store(time.Now().UnixNano())
+		c.since.Store(ticks(time.Now()))
 		n := min(len(body), writeProgress)
 		if _, err := c.nc.Write(body[:n]); err != nil {
 			return err
