@@ -51,6 +51,7 @@ func balance(t *testing.T, of func() []string) *balancer {
 }
 
 func (b *balancer) look(t *testing.T, transport http.RoundTripper, addresses []string) {
+	t.Helper()
 	now := map[string]*httputil.ReverseProxy{}
 	for _, address := range addresses {
 		target, err := url.Parse(address)
