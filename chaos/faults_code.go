@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 )
@@ -31,6 +32,11 @@ func codeFaults() []fault {
 		{name: "code-kills-group", about: "SIGKILL to its process group", slow: true, hit: victim, statuses: lost, inject: harm(do("kill_group"), lost...)},
 		{name: "code-kills-parent", about: "SIGTERM to its parent", slow: true, hit: victim, statuses: lost, inject: harm(do("kill_parent"), append([]int{http.StatusOK}, lost...)...)},
 		{name: "code-spoils-process", about: "changes folder, environment, locale and recursion limit", slow: true, hit: victim, inject: harm(do("spoil"), http.StatusOK)},
+		{name: "code-clock-steps", about: "the wall clock as a worker sees it jumps by a year, forward and back", hit: victim, inject: func(ctx context.Context, w *world) error {
+			return errors.Join(
+				w.ask(ctx, victim, `{"x": 1, "do": "step"}`, http.StatusOK), pause(ctx, 300*time.Millisecond),
+				w.ask(ctx, victim, `{"x": 0, "do": "step"}`, http.StatusOK), w.ask(ctx, victim, `{"x": 0, "do": "step"}`, http.StatusOK), pause(ctx, 300*time.Millisecond))
+		}},
 		{name: "code-huge-answer", about: "an answer of 64 MB", slow: true, hit: victim, statuses: []int{http.StatusTooManyRequests}, inject: harm(do("huge"), http.StatusOK)},
 		{name: "code-odd-answer", about: "answers that are no JSON: NaN, a socket, a set, a loop", hit: victim, inject: several(5, 0, harm(do("odd"), http.StatusOK, http.StatusUnprocessableEntity, http.StatusInternalServerError))},
 		{name: "code-breaks-stream", about: "a streamed answer whose code dies in the middle", hit: victim, statuses: lost, inject: harm(do("stream_dies"), http.StatusOK, 0)},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,6 +32,7 @@ func workerFaults() []fault {
 		{name: "worker-killed", about: "SIGKILL to a worker, three times", hit: victim, statuses: lost, inject: several(3, 300*time.Millisecond, signal(syscall.SIGKILL))},
 		{name: "worker-terminated", about: "SIGTERM to a worker", slow: true, hit: victim, statuses: lost, inject: signal(syscall.SIGTERM)},
 		{name: "worker-aborted", about: "SIGABRT to a worker, as from a failed assertion of a library", slow: true, hit: victim, statuses: lost, inject: signal(syscall.SIGABRT)},
+		{name: "worker-leaves-daemons", about: "SIGKILL to a worker that has started processes in sessions of their own: they end too", hit: victim, statuses: lost, inject: daemons},
 		{
 			name: "worker-stopped", about: "SIGSTOP to a worker for two seconds: its clients wait", slow: true, hit: victim, statuses: lost,
 			inject: func(ctx context.Context, w *world) error {
@@ -78,6 +80,42 @@ func workerFaults() []fault {
 				return nil
 			},
 		},
+	}
+}
+
+// daemons has a worker start processes that detach themselves, kills it, and waits
+// for their end.
+func daemons(ctx context.Context, w *world) error {
+	status, body, err := post(ctx, http.DefaultClient, w.endpoint(victim), []byte(`{"x": 1, "do": "daemons"}`))
+	if err != nil || status != http.StatusOK {
+		return fmt.Errorf("answered %d %.300s %w", status, body, err)
+	}
+	var started struct {
+		PIDs   []int
+		Worker int
+	}
+	if err := json.Unmarshal(body, &started); err != nil {
+		return err
+	}
+	for _, pid := range started.PIDs {
+		if syscall.Kill(pid, 0) != nil {
+			return fmt.Errorf("process %d did not stay", pid)
+		}
+	}
+	if err := syscall.Kill(started.Worker, syscall.SIGKILL); err != nil {
+		return err
+	}
+	for end := time.Now().Add(patience); ; {
+		left := slices.DeleteFunc(slices.Clone(started.PIDs), func(pid int) bool { return syscall.Kill(pid, 0) != nil })
+		if len(left) == 0 {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("processes %v outlive the worker that has started them", left)
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
 	}
 }
 

@@ -35,6 +35,10 @@ type Options struct {
 	// StopTimeout bounds how long requests under way may take after Run's
 	// context has ended. Default 30 seconds.
 	StopTimeout time.Duration
+	// DrainDelay is how long requests are still taken after Run's context has
+	// ended, while /readyz says "not ready" already: the time that a load balancer
+	// needs to notice. Default 0: none.
+	DrainDelay time.Duration
 	// MaxBody bounds a request body, as sent and decompressed. Default 256 MiB.
 	MaxBody int64
 	// MaxConnections bounds the clients' open connections. 0: no bound but the machine's.
@@ -161,12 +165,12 @@ func New(o Options) *Service {
 	return s
 }
 
-// Run serves until ctx ends. It then says "not ready", stops accepting, lets
-// requests under way finish, and only after that closes models and workers.
-// Any part that ends with an error ends the whole.
+// Run serves until ctx ends. It then says "not ready", goes on for DrainDelay,
+// stops accepting, lets requests under way finish, and only after that closes
+// models and workers. Any part that ends with an error ends the whole.
 func (s *Service) Run(ctx context.Context) error {
-	serveCtx, stopServing := context.WithCancel(ctx)
-	defer stopServing()
+	whole, broken := context.WithCancel(context.WithoutCancel(ctx)) // ends with the first part
+	defer broken()
 	backCtx, stopBack := context.WithCancel(context.WithoutCancel(ctx)) // models outlive the front
 	defer stopBack()
 	pythonCtx, stopPython := context.WithCancel(context.WithoutCancel(ctx)) // workers outlive the models
@@ -179,7 +183,7 @@ func (s *Service) Run(ctx context.Context) error {
 			if err := part(); err != nil {
 				failed <- err
 			}
-			stopServing()
+			broken()
 		})
 	}
 
@@ -209,8 +213,12 @@ func (s *Service) Run(ctx context.Context) error {
 		})
 	}
 
-	<-serveCtx.Done()
+	select {
+	case <-ctx.Done():
+	case <-whole.Done():
+	}
 	s.stopping.Store(true)
+	s.linger(whole, front)
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.StopTimeout)
 	defer cancel()
 	if err := front.Shutdown(stopCtx); err != nil {
@@ -230,4 +238,21 @@ func (s *Service) Run(ctx context.Context) error {
 		all = errors.Join(all, err)
 	}
 	return all
+}
+
+// linger serves on for DrainDelay, unless a part has ended. Clients are asked to
+// close their connections, each after its next answer: what a balancer sends until
+// it has noticed is answered, and nothing is left on its way when we close.
+func (s *Service) linger(whole context.Context, front *listener.Lean) {
+	if s.o.DrainDelay <= 0 || whole.Err() != nil {
+		return
+	}
+	s.o.Logger.Info("requests are taken until balancers have noticed the stop", "for", s.o.DrainDelay)
+	front.Retire()
+	timer := time.NewTimer(s.o.DrainDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-whole.Done():
+	}
 }

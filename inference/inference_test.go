@@ -424,3 +424,59 @@ func TestRequestsUnderWayEndBeforeTheStop(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAStoppingInstanceServesUntilBalancersHaveNoticed(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := json.RawMessage(`{"echo":{"engine_type":"custom","serving_url":"echo","version":""}}`)
+	s := inference.New(inference.Options{
+		Listener: l, Python: &fakePython{}, Files: noFiles{}, DrainDelay: time.Hour,
+		Source: fixedSource{&reconcile.State{Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: text}}},
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	base := "http://" + l.Addr().String()
+	ready := func(status int) {
+		t.Helper()
+		for end := time.Now().Add(20 * time.Second); ; {
+			resp, body := get(t, base+"/readyz")
+			if resp.StatusCode == status {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("/readyz still says %d %s", resp.StatusCode, body)
+			}
+		}
+	}
+	ready(http.StatusOK)
+	if resp, _ := post(t, base+"/serve/echo", "1"); resp.Close {
+		t.Error("a connection is given up before the stop")
+	}
+	cancel()
+	ready(http.StatusServiceUnavailable)
+	for range 3 {
+		// The answer says that it is the connection's last, once linger has told the listener.
+		for end := time.Now().Add(20 * time.Second); ; {
+			resp, body := post(t, base+"/serve/echo", "1")
+			if resp.StatusCode != http.StatusOK || !strings.HasPrefix(body, "echo|") {
+				t.Fatalf("while it lingers: %d %s", resp.StatusCode, body)
+			}
+			if resp.Close {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatal("answers do not ask for their connection's end")
+			}
+		}
+	}
+	if err := l.Close(); err != nil { // a part that ends ends the wait as well
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("err = %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // facts are what the system says of a process at little cost.
@@ -46,11 +47,12 @@ func statOf(pid string) ([]string, bool) {
 type census struct {
 	parent map[int]int
 	group  map[int]int
+	origin map[int]int // of those whose parent has died: the worker that they come from
 }
 
 // takeCensus counts the processes that we see: some 10 microseconds for each.
 func takeCensus() *census {
-	c := &census{parent: map[int]int{}, group: map[int]int{}}
+	c := &census{parent: map[int]int{}, group: map[int]int{}, origin: map[int]int{}}
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return c
@@ -73,8 +75,57 @@ func takeCensus() *census {
 	return c
 }
 
+// attribute finds out from which workers those come that have detached themselves:
+// whoever forks the workers has inherited them.
+func (c *census) attribute(service uint32, workers map[int]bool) {
+	forkers := map[int]bool{}
+	for pid := range workers {
+		forkers[c.parent[pid]] = true
+	}
+	for pid, parent := range c.parent {
+		if forkers[parent] && !workers[pid] {
+			if worker := workerOf(pid, service); worker != 0 {
+				c.origin[pid] = worker
+			}
+		}
+	}
+}
+
+// workerOf reads the mark of a process: the worker of this service that it comes
+// from, 0 for none. See RLIMIT_LOCKS in forks.py.
+func workerOf(pid int, service uint32) int {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/limits")
+	if err != nil {
+		return 0
+	}
+	_, rest, found := bytes.Cut(b, []byte("\nMax file locks"))
+	if !found {
+		return 0
+	}
+	var mark uint64
+	if _, err := fmt.Sscan(string(rest[:min(len(rest), 64)]), &mark); err != nil || mark>>32 != uint64(service) {
+		return 0 // "unlimited", or somebody else's
+	}
+	return int(mark & (1<<32 - 1))
+}
+
+// endOrphans kills what comes from workers of this service that are dead. It finds
+// what the process that forks them would, had it not died itself.
+func endOrphans(service uint32) (ended int) {
+	for pid := range takeCensus().parent {
+		worker := workerOf(pid, service)
+		if worker == 0 || worker == pid || syscall.Kill(worker, 0) == nil {
+			continue
+		}
+		if syscall.Kill(pid, syscall.SIGKILL) == nil {
+			ended++
+		}
+	}
+	return ended
+}
+
 // below lists the processes that a worker has started, those that they have
-// started, and whoever else is in its group.
+// started, and whoever else is in its group or comes from it.
 func (c *census) below(worker int) []int {
 	const deepest = 64 // a chain may be torn while it is read
 	var found []int
@@ -84,7 +135,7 @@ func (c *census) below(worker int) []int {
 		}
 		at, member := pid, false
 		for range deepest {
-			if at == worker || c.group[at] == worker {
+			if at == worker || c.group[at] == worker || c.origin[at] == worker {
 				member = true
 				break
 			}

@@ -114,6 +114,26 @@ func TestADeadlineIsKeptAndWhoHangsIsReplaced(t *testing.T) {
 	w.log.waitFor(t, "in process") // where it hung
 }
 
+func TestAStepOfTheWallClockEndsNoRequest(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	for _, step := range []string{"31536000", "-63072000"} {
+		ask(t, g, `{"do":"step","seconds":`+step+`}`)
+		for range 3 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			if err := askErr(ctx, g, `1`); err != nil {
+				t.Errorf("after a step of %s s: %v", step, err)
+			}
+			cancel()
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := askErr(ctx, g, `{"do":"spin"}`); !errors.Is(err, worker.ErrDeadline) {
+		t.Errorf("err = %v, want ErrDeadline", err)
+	}
+}
+
 func TestAFastRequestIsNotHeldUpBehindOneThatHangs(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "echo", "echo.py", nil)

@@ -198,11 +198,11 @@ func unexpected(err error) error {
 	return err
 }
 
-// appendRequestHead writes deadline (epoch seconds, 0: none), content type and id.
+// appendRequestHead writes deadline (seconds of the worker's clock, 0: none), content type and id.
 func appendRequestHead(b []byte, deadline time.Time, contentType, id string) []byte {
 	var seconds float64
 	if !deadline.IsZero() {
-		seconds = float64(deadline.UnixMicro()) / 1e6
+		seconds = workerSeconds(deadline)
 	}
 	contentType = contentType[:min(len(contentType), math.MaxUint16)]
 	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(seconds))

@@ -112,6 +112,7 @@ func (z *zygote) succeed(ctx context.Context, h *heir, cause error) error {
 		z.set(h.f, nil)
 		z.o.Logger.Error("zygote died, its heir has taken its place", "worker", "zygote", "err", cause)
 		next := z.reign(ctx, h.f, h.done)
+		z.orphaned.Store(new(time.Now()))
 		if ctx.Err() != nil {
 			h.end(z.o.StopGrace)
 			next.end(z.o.StopGrace)

@@ -188,19 +188,73 @@ func TestACrashLoopIsDegradedAndSaysWhatTheWorkerWrote(t *testing.T) {
 	}
 }
 
+// leftBy has a worker start a process in its group and one that detaches itself.
+func leftBy(t *testing.T, g *worker.Group) (started []int) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(ask(t, g, `{"do":"leave"}`)), &started); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range started {
+		if !alive(strconv.Itoa(pid)) {
+			t.Fatalf("process %d is not there", pid)
+		}
+	}
+	return started
+}
+
+func TestWhatHasDetachedItselfEndsWithItsWorkerAndNoOther(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, change := range map[string]func(*worker.Spec){
+		"from the zygote": nil,
+		"from a template": func(s *worker.Spec) { s.Workers = 2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := w.start(t, name, "greedy.py", change)
+			other := w.start(t, "other "+name, "greedy.py", change)
+			stays := leftBy(t, other)
+			started := leftBy(t, g)
+			for _, wk := range g.Status().Workers {
+				if err := syscall.Kill(wk.PID, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "what it has started is gone", func() bool {
+				return !alive(strconv.Itoa(started[0])) && !alive(strconv.Itoa(started[1]))
+			})
+			for _, pid := range stays {
+				if !alive(strconv.Itoa(pid)) {
+					t.Error("another endpoint's process was ended")
+				}
+			}
+			if err := other.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			eventually(t, "the other's are gone when it is closed", func() bool {
+				return !alive(strconv.Itoa(stays[0])) && !alive(strconv.Itoa(stays[1]))
+			})
+		})
+	}
+}
+
+func TestProcessesThatDetachThemselvesAreCounted(t *testing.T) {
+	w := newWorld(t, func(o *worker.Options) { o.MaxProcesses = 20 })
+	g := w.start(t, "hidden", "greedy.py", nil)
+	if err := diesOf(t, g, `{"do":"hide","count":100}`); !strings.Contains(err.Error(), "processes, more than the limit of 20") {
+		t.Error(err)
+	}
+}
+
 func TestAKilledZygoteLeavesNothingOfWhatUserCodeStarted(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "leaves", "greedy.py", nil)
 	pid := ask(t, g, `{"do":"pid"}`)
-	var started []int
-	if err := json.Unmarshal([]byte(ask(t, g, `{"do":"leave"}`)), &started); err != nil {
-		t.Fatal(err)
-	}
+	started := leftBy(t, g)
 	if err := syscall.Kill(parentOf(t, pid), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "what is in its group is gone", func() bool { return !alive(strconv.Itoa(started[0])) })
-	t.Cleanup(func() { _ = syscall.Kill(started[1], syscall.SIGKILL) })
+	eventually(t, "all of it is gone", func() bool {
+		return !alive(strconv.Itoa(started[0])) && !alive(strconv.Itoa(started[1]))
+	})
 }
 
 func TestTheEndOfAPoolEndsWhatUserCodeStarted(t *testing.T) {

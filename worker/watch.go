@@ -49,15 +49,47 @@ func (p *Pool) watch(ctx context.Context) {
 		}
 		var all *census
 		for _, g := range groups {
-			workers := g.look(now)
-			if len(workers) > 0 && counts && all == nil {
-				all = takeCensus()
-			}
-			for _, w := range workers {
+			for _, w := range g.look(now) {
+				if counts && all == nil {
+					all = p.census(groups)
+				}
 				g.examine(w, now, full, all)
 			}
 		}
+		if full {
+			p.endOrphans(now)
+		}
 		clear(groups)
+	}
+}
+
+// census counts the processes of the machine, and which of them come from workers.
+func (p *Pool) census(groups []*Group) *census {
+	workers := map[int]bool{}
+	for _, g := range groups {
+		g.mu.Lock()
+		for _, w := range g.workers {
+			workers[w.pid] = true
+		}
+		g.mu.Unlock()
+	}
+	all := takeCensus()
+	all.attribute(p.zygote.mark, workers)
+	return all
+}
+
+// orphansFor is how long after a zygote's death what it has left behind is looked
+// for: its workers die with it, but not at the same moment.
+const orphansFor = 10 * time.Second
+
+// endOrphans ends what had detached itself from workers of a zygote that is dead.
+func (p *Pool) endOrphans(now time.Time) {
+	died := p.zygote.orphaned.Load()
+	if died == nil || now.Sub(*died) > orphansFor {
+		return
+	}
+	if n := endOrphans(p.zygote.mark); n > 0 {
+		p.o.Logger.Warn("processes were ended that had outlived their worker", "count", n)
 	}
 }
 

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,7 +24,10 @@ const importStall = 2 * time.Minute
 // zygote keeps one process alive that has imported the heavy packages and forks
 // workers. Its run owns the process.
 type zygote struct {
-	o Options
+	o    Options
+	mark uint32 // of what workers start: see marks in forks.py
+
+	orphaned atomic.Pointer[time.Time] // when a zygote died last: what had detached itself is nobody's child then
 
 	mu      sync.Mutex // guards the rest
 	current *forker    // nil while there is none that can fork
@@ -30,7 +35,9 @@ type zygote struct {
 	changed chan struct{}
 }
 
-func newZygote(o Options) *zygote { return &zygote{o: o, changed: make(chan struct{})} }
+func newZygote(o Options) *zygote {
+	return &zygote{o: o, mark: 1 + rand.Uint32N(1<<30), changed: make(chan struct{})} //nolint:gosec // a number of our own, no secret
+}
 
 // set publishes a state and wakes those who wait for one.
 func (z *zygote) set(f *forker, err error) {
@@ -80,6 +87,7 @@ func (z *zygote) run(ctx context.Context) (err error) {
 	for {
 		started := time.Now()
 		h, ready, err := z.live(ctx, dir)
+		z.orphaned.Store(new(time.Now()))
 		err = z.succeed(ctx, h, err)
 		if ctx.Err() != nil {
 			return nil
@@ -116,7 +124,7 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 		return nil, false, err
 	}
 	defer f.close()
-	options, err := json.Marshal(map[string]any{"preload": z.o.preload()})
+	options, err := json.Marshal(map[string]any{"preload": z.o.preload(), "mark": z.mark})
 	if err != nil {
 		_ = theirs.Close()
 		return nil, false, fmt.Errorf("encode the zygote's options: %w", err)

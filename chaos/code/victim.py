@@ -82,6 +82,22 @@ class Preprocess:
         for _ in range(20):
             subprocess.Popen(["sleep", "3600"], start_new_session=False)
 
+    def do_daemons(self, data):
+        """Starts processes that leave group, session, environment and parent."""
+        code = "import os, time; os.setsid(); os.fork() and os._exit(0)"
+        code += "; print(os.getpid(), flush=True); time.sleep(3600)"
+        started = []
+        for _ in range(5):
+            away = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE, env={})
+            away.wait()
+            started.append(int(away.stdout.readline()))
+        return {"pids": started, "worker": os.getpid()}
+
+    def do_step(self, data):
+        """The wall clock as this process sees it, a year on or back."""
+        shown, step = time.time, 365 * 86400 * (1 if data["x"] else -1)
+        time.time = lambda: shown() + step
+
     def do_print(self, data):
         for _ in range(300):
             print("x" * 100_000)

@@ -47,7 +47,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
-	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections",
+	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
 		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user")
 }
 
@@ -200,7 +200,9 @@ func (a *app) inferenceOptions() (inference.Options, error) {
 	o.Suffix = strings.Trim(a.text("serve-suffix"), "/")
 	origins, err4 := a.origins()
 	o.Origins = origins
-	return o, errors.Join(err, err2, err3, err4)
+	drain, err5 := a.seconds("drain-delay")
+	o.DrainDelay = drain
+	return o, errors.Join(err, err2, err3, err4, err5)
 }
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its

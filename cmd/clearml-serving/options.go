@@ -82,6 +82,7 @@ var optionTable = []option{
 	{name: "request-timeout", variables: []string{"GUNICORN_SERVING_TIMEOUT"}, def: "600", group: optionsInference, noFlag: true, help: "seconds that one request may take"},
 	{name: "max-body", variables: []string{"CLEARML_SERVING_MAX_BODY"}, def: "256", group: optionsInference, help: "largest request body in MiB, as sent and decompressed"},
 	{name: "max-connections", variables: []string{"CLEARML_SERVING_MAX_CONNECTIONS"}, def: "0", group: optionsInference, help: "most connections at a time; 0 for the service's own limit"},
+	{name: "drain-delay", variables: []string{"CLEARML_SERVING_DRAIN_DELAY"}, def: "0", group: optionsInference, help: "seconds for which requests are still taken after a signal to end, while /readyz says 503 already: the time in which a load balancer notices"},
 	{name: "worker-env", variables: []string{"CLEARML_SERVING_WORKER_ENV"}, group: optionsInference, noFlag: true, help: "names of further variables that user code finds, with commas between"},
 	{name: "worker-user", variables: []string{"CLEARML_SERVING_WORKER_USER"}, group: optionsInference, help: "account that user code runs as, by name or number; the service must be root for it (default: the service's own)"},
 	{name: "worker-open-files", variables: []string{"CLEARML_SERVING_WORKER_OPEN_FILES"}, def: "4096", group: optionsInference, noFlag: true, help: "most descriptors of one worker; 0 for the machine's own limit"},
@@ -185,6 +186,17 @@ func (a *app) duration(name string, unit time.Duration) (time.Duration, error) {
 		return 0, s.refuse("give a number greater than 0")
 	}
 	return time.Duration(f * float64(unit)), nil
+}
+
+// seconds is the value of an option that counts in seconds, fractions included,
+// and may be none.
+func (a *app) seconds(name string) (time.Duration, error) {
+	s := a.setting(name)
+	f, err := strconv.ParseFloat(s.value, 64)
+	if err != nil || math.IsNaN(f) || f < 0 || f > float64(math.MaxInt64/int64(time.Second)) {
+		return 0, s.refuse("give a number of seconds, 0 for none")
+	}
+	return time.Duration(f * float64(time.Second)), nil
 }
 
 // whole is the value of an option that is a whole number, 0 when it is not set.

@@ -116,7 +116,7 @@ func TestEveryOptionThatTheCodeNamesIsInTheTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	call := regexp.MustCompile(`\ba\.(?:text|whole|on|share|duration|choice|setting)\("([^"]+)"|a\.declare\([^"\n]*((?:"[^"]+"(?:, )?)+)\)`)
+	call := regexp.MustCompile(`\ba\.(?:text|whole|on|share|duration|seconds|choice|setting)\("([^"]+)"|a\.declare\([^"\n]*((?:"[^"]+"(?:, )?)+)\)`)
 	seen := 0
 	for _, file := range files {
 		text, err := os.ReadFile(file)

@@ -18,6 +18,12 @@ import (
 	"clearmlserving/inference/engine"
 )
 
+var begun = time.Now()
+
+// ticks counts nanoseconds on a clock that nobody sets: a step of the wall clock
+// makes no connection look slow.
+func ticks(t time.Time) int64 { return int64(t.Sub(begun)) }
+
 // phase is what a connection is doing; the watcher's rules depend on it.
 type phase int32
 
@@ -54,7 +60,7 @@ type conn struct {
 	ctx       requestContext
 
 	phase atomic.Int32
-	since atomic.Int64 // unix nanoseconds of the phase's beginning or last progress
+	since atomic.Int64 // ticks of the phase's beginning or last progress
 
 	in      []byte // bytes read and not used yet: in[r:w]
 	r, w    int
@@ -69,7 +75,7 @@ type conn struct {
 func newConn(s *Lean, nc net.Conn) *conn {
 	c := &conn{server: s, nc: nc}
 	c.request.Header = c.head.get
-	c.since.Store(time.Now().UnixNano())
+	c.since.Store(ticks(time.Now()))
 	_, c.encrypted = nc.(*tls.Conn)
 	if sc, ok := socketOf(nc).(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -81,7 +87,7 @@ func newConn(s *Lean, nc net.Conn) *conn {
 
 // enter begins a phase, unless the connection has been closed meanwhile.
 func (c *conn) enter(p phase) bool {
-	c.since.Store(time.Now().UnixNano())
+	c.since.Store(ticks(time.Now()))
 	for {
 		old := c.phase.Load()
 		if phase(old) == phaseClosed {
@@ -109,7 +115,7 @@ func (c *conn) cut() {
 
 // check applies the time limits; it is the watcher's.
 func (c *conn) check(now time.Time) {
-	quiet := now.Sub(time.Unix(0, c.since.Load()))
+	quiet := time.Duration(ticks(now) - c.since.Load())
 	o := &c.server.o
 	switch phase(c.phase.Load()) {
 	case phaseIdle:
@@ -363,7 +369,7 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	n, err := c.nc.Read(p)
-	c.since.Store(time.Now().UnixNano())
+	c.since.Store(ticks(time.Now()))
 	if held := c.hold(n); held != nil {
 		return n, held
 	}
@@ -379,7 +385,7 @@ func (b *bodyReader) ReadByte() (byte, error) {
 			c.r, c.w = 0, 0
 		}
 		n, err := c.nc.Read(c.in[c.w:])
-		c.since.Store(time.Now().UnixNano())
+		c.since.Store(ticks(time.Now()))
 		c.w += n
 		if n == 0 {
 			if err == nil {

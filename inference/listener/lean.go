@@ -23,6 +23,7 @@ type Lean struct {
 	listeners map[net.Listener]struct{}
 
 	held     atomic.Int64 // bytes of bodies, of all connections
+	retiring atomic.Bool  // answers ask for the connection's end
 	closing  atomic.Bool
 	date     atomic.Pointer[string] // the Date header field of this second
 	serving  sync.WaitGroup         // connections
@@ -118,6 +119,11 @@ func (s *Lean) turnAway(c *conn) {
 		c.refuse(http.StatusServiceUnavailable, "Too many connections: the limit is set with --max-connections")
 	})
 }
+
+// Retire has every answer from here on ask its client to close the connection, and
+// closes it after that answer. Connections are still accepted. It is what comes
+// before Shutdown: who asks again does so on a connection to somebody else.
+func (s *Lean) Retire() { s.retiring.Store(true) }
 
 // Shutdown stops accepting, lets the requests under way finish until ctx ends,
 // then cuts what is left. Idle connections are closed at once.

@@ -73,7 +73,7 @@ func (c *conn) beginHead(resp *Response) {
 			c.field(f.Name, f.Value)
 		}
 	}
-	if c.server.closing.Load() {
+	if c.server.closing.Load() || c.server.retiring.Load() {
 		c.head.close = true
 	}
 }
@@ -158,7 +158,7 @@ func (c *conn) send(body []byte) error {
 		return err
 	}
 	for body = body[first:]; len(body) > 0; {
-		c.since.Store(time.Now().UnixNano())
+		c.since.Store(ticks(time.Now()))
 		n := min(len(body), writeProgress)
 		if _, err := c.nc.Write(body[:n]); err != nil {
 			return err

@@ -8,8 +8,7 @@ is executed alone, as in loop.py.
 
 from __future__ import annotations
 
-import time
-from time import perf_counter
+from time import monotonic
 from typing import Any, Optional
 
 import frames
@@ -39,8 +38,7 @@ class BatchServer(Server):
 
         while True:
             link.pump(work)
-            self._clock = perf_counter()
-            self._epoch = time.time() - self._clock
+            self._clock = monotonic()
             while plain or nested or self._carried is not None:
                 self._round()
             self._flush()
@@ -49,7 +47,7 @@ class BatchServer(Server):
 
     def _round(self) -> None:
         """Answer one batch."""
-        started = self._clock = perf_counter()
+        started = self._clock = monotonic()
         before = self._current
         self._stack += 1
         cases = self._in_time(self._gather())
@@ -62,7 +60,7 @@ class BatchServer(Server):
         self._stack -= 1
         self._current = before
         self._flush()
-        self._slow = perf_counter() - started > SLOW
+        self._slow = monotonic() - started > SLOW
 
     def _gather(self) -> list[Case]:
         """Take requests and preprocess them until there is none, or rows enough."""
@@ -104,7 +102,7 @@ class BatchServer(Server):
             self._cancelled.discard(number)
             self._skip(number)
             return None
-        if deadline is not None and deadline <= self._clock + self._epoch:
+        if deadline is not None and deadline <= self._clock:
             self._skip(number)
             return None
         self._current = number
@@ -117,7 +115,7 @@ class BatchServer(Server):
 
     def _in_time(self, cases: list[Case]) -> list[Case]:
         """Leave out whose deadline passed while the others were preprocessed: Go has said so to the client."""
-        now = perf_counter() + self._epoch
+        now = monotonic()
         late = [case for case in cases if (case.meta["deadline"] or now + 1) <= now]
         for case in late:
             self._skip(case.number)
@@ -126,14 +124,14 @@ class BatchServer(Server):
     def _answer(self, cases: list[Case], started: float) -> None:
         """Postprocess and answer what was predicted; streams, which take their time, come last."""
         endpoint, last, streams = self._endpoint, cases[-1], []
-        clock = perf_counter()
+        clock = monotonic()
         for case in cases:
             self._current = case.number
             answer = endpoint.finish(case)
             if answer.stream is not None:
                 streams.append((case.number, answer))
                 continue
-            now = perf_counter()
+            now = monotonic()
             tail = b""
             if case is last:
                 tail = frames.batch_tail(sum(case.rows for case in cases), len(cases), now - started)

@@ -14,7 +14,8 @@ from it and share what it has loaded. One message a packet, JSON, on a control s
     -> {"is": "exit", "n": 7, "status": 9, "maxrss": 12345}
 
 The end of the socket means that Go is gone: every child is killed, and so is whatever user
-code has started and left behind, for a forker inherits the orphans below it.
+code has started and left behind, for a forker inherits the orphans below it. While it lives it
+kills the orphans whose worker is dead: each process carries the mark of the worker it comes from.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from __future__ import annotations
 import array
 import json
 import os
+import resource
 import select
 import signal
 import socket
+import sys
 import time
 from typing import Any, NamedTuple, Optional
 
@@ -34,8 +37,21 @@ except ImportError:  # left out of some small builds of Python
     ctypes = None
 
 PR_SET_CHILD_SUBREAPER = 36
+# The mark of a process is this limit's value. The kernel counts no locks since 2.4 but still keeps
+# the limit: whatever user code starts inherits it, through every fork, exec and new session, and
+# anybody may read it.
+RLIMIT_LOCKS = 10
 QUIET = 0.2  # seconds
 FAREWELL = 2.0  # seconds in which whatever is below us is looked for at the end
+
+
+_service = 0  # the upper half of our marks; the lower one is the worker's process id
+
+
+def mark_with(service: int) -> None:
+    """Have what is forked from here on carry marks of this service."""
+    global _service
+    _service = service
 
 
 class Job(NamedTuple):
@@ -117,6 +133,7 @@ def supervise(control: socket.socket, imports: Any = None) -> Job:
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 os.setpgid(0, 0)
+                mark_self()
                 for end in (control, wake_read, wake_write):
                     end.close()
                 data, out, err, marks = descriptors[:4]
@@ -218,20 +235,69 @@ def receive(control: socket.socket) -> tuple[Any, list[int]]:
 
 
 def reap(control: socket.socket, children: dict[int, int]) -> None:
-    """Report who has died; what it left of its group dies too."""
+    """Report who has died; what it left, in its group or elsewhere, dies too."""
+    buried = False
     while True:
         try:
             info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return
         if info is None:
-            return
+            break
         pid = info.si_pid
         kill_group(pid, signal.SIGKILL)  # a zombie keeps the id of its group
         _, status, usage = os.wait4(pid, 0)
+        buried = True
         number = children.pop(pid, None)
         if number is not None:
             tell(control, {"is": "exit", "n": number, "status": status, "maxrss": usage.ru_maxrss})
+    if buried:
+        end_orphans(children)
+
+
+def mark_self() -> None:
+    """Mark this process as a worker: what it starts can be told from what others start."""
+    if not _service or not sys.platform.startswith("linux"):
+        return
+    try:
+        hard = resource.getrlimit(RLIMIT_LOCKS)[1]
+        resource.setrlimit(RLIMIT_LOCKS, (_service << 32 | os.getpid(), hard))
+    except (OSError, ValueError):
+        pass  # somebody has lowered it: what detaches itself then ends with the service
+
+
+def worker_of(pid: int) -> int:
+    """Read from which worker of ours a process comes, 0 for none."""
+    try:
+        with open(f"/proc/{pid}/limits", "rb") as limits:
+            for line in limits:
+                if line.startswith(b"Max file locks"):
+                    mark = int(line.split()[3])
+                    return mark & 0xFFFFFFFF if mark >> 32 == _service else 0
+    except (OSError, IndexError, ValueError):
+        pass  # it has ended, or bears no number: "unlimited"
+    return 0
+
+
+def end_orphans(children: dict[int, int]) -> None:
+    """Kill what has come to us from workers that are dead. What that leaves comes to us in turn."""
+    if not _service:
+        return
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children", "rb") as ours:
+            mine = [int(pid) for pid in ours.read().split()]
+    except OSError:
+        mine = children_of(me)
+    for pid in mine:
+        if pid in children:
+            continue
+        worker = worker_of(pid)
+        if worker and worker != pid and not os.path.exists(f"/proc/{worker}"):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                pass
 
 
 def kill(children: dict[int, int], message: dict[str, Any]) -> None:

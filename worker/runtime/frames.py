@@ -141,7 +141,7 @@ def pack(kind: int, number: int, body: Buffer = b"", head: bytes = b"", flags: i
     return HEADER.pack(len(head) + len(body), kind, flags, code, len(head), number) + head + bytes(body)
 
 
-_REQUEST_HEAD = struct.Struct("<dH")  # deadline (epoch seconds, 0: none), length of the content type
+_REQUEST_HEAD = struct.Struct("<dH")  # deadline (of time.monotonic, 0: none), length of the content type
 _unpack_request_head = _REQUEST_HEAD.unpack_from
 _ANSWER_HEAD = struct.Struct("<HHHI")  # lengths of content type and error kind, headers, length of stats
 _FIELD = struct.Struct("<HI")

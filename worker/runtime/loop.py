@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from time import perf_counter
+from time import monotonic
 from typing import Any, Optional
 
 import frames
@@ -80,7 +79,7 @@ class Server:
         self._room = len(outbox)
         self._unsent = 0
         self._slow = False
-        self._clock = self._epoch = 0.0  # when the last request ended, and the wall clock's distance from that
+        self._clock = 0.0  # when the last request ended; Go's deadlines are times of the same clock
         self._cancelled = link.cancelled
         self._heads: dict[str, bytes] = {}
         self._types: dict[bytes, str] = {}
@@ -94,8 +93,7 @@ class Server:
 
         while True:
             link.pump(work)
-            self._clock = perf_counter()
-            self._epoch = time.time() - self._clock
+            self._clock = monotonic()
             while True:
                 try:
                     if nested:
@@ -117,7 +115,7 @@ class Server:
         marks = self._marks
         if number > marks[mark]:
             marks[mark] = number
-        if number in self._cancelled or (deadline is not None and deadline <= self._clock + self._epoch):
+        if number in self._cancelled or (deadline is not None and deadline <= self._clock):
             self._cancelled.discard(number)
             self._skip(number)
             return
@@ -138,7 +136,7 @@ class Server:
                 self._add(number, unfit(error))
         self._stack -= 1
         self._current = before
-        now = perf_counter()
+        now = monotonic()
         slow = now - self._clock > SLOW
         self._clock = now
         if slow or self._slow:

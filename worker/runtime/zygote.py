@@ -15,7 +15,7 @@ import signal
 import socket
 import sys
 
-from forks import end_descendants, supervise, tell
+from forks import end_descendants, mark_with, supervise, tell
 
 _KEPT = sys.modules["__main__"]  # user code gets a __main__ of its own; ours must outlive that
 
@@ -117,7 +117,9 @@ def main() -> None:
     control = socket.socket(fileno=3)
     os.set_inheritable(3, False)
     os.closerange(4, 1 << 12)  # what whoever started Go left open is none of user code's business
-    imports = Imports(control, json.loads(sys.argv[1])["preload"])
+    options = json.loads(sys.argv[1])
+    mark_with(options.get("mark", 0))
+    imports = Imports(control, options["preload"])
     # Ours, all of them: once an endpoint is loaded they are out of its import path.
     from child import Worker
 

@@ -75,7 +75,11 @@ def test_go_says_how_many_rows_are_in_time(answer):
 
 def test_who_gave_up_is_not_executed(answer):
     batches, got = answer(
-        request(1), request(2), frames.pack(frames.CANCEL, 2), request(3, deadline=time.time() - 1), request(4, bad=1)
+        request(1),
+        request(2),
+        frames.pack(frames.CANCEL, 2),
+        request(3, deadline=time.monotonic() - 1),
+        request(4, bad=1),
     )
     assert batches == [[1]]
     assert [got[n].flags for n in (2, 3)] == [frames.FLAG_CANCELLED] * 2
@@ -83,7 +87,7 @@ def test_who_gave_up_is_not_executed(answer):
 
 
 def test_a_deadline_that_passes_while_others_are_preprocessed_is_not_predicted(answer):
-    batches, got = answer(request(1, deadline=time.time() + 0.3), request(2, slow=0.6))
+    batches, got = answer(request(1, deadline=time.monotonic() + 0.3), request(2, slow=0.6))
     assert batches == [[1]]
     assert got[1].flags == frames.FLAG_CANCELLED
     assert told(got[2]) == (1, 1)

@@ -36,6 +36,16 @@ class Preprocess:
                     time.sleep(1000)
                     os._exit(0)
             time.sleep(1000)
+        if do == "hide":  # processes that nobody below us is the parent of
+            for _ in range(data["count"]):
+                child = os.fork()
+                if child == 0:
+                    os.setsid()
+                    if os.fork() == 0:
+                        time.sleep(1000)
+                    os._exit(0)
+                os.waitpid(child, 0)
+            time.sleep(1000)
         if do == "close":  # its output
             os.close(1)
             os.close(2)
@@ -46,12 +56,13 @@ class Preprocess:
         if do == "stop":
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGSTOP)).start()
             return os.getpid()
-        if do == "leave":  # a child, and one that leaves group and session
+        if do == "leave":  # a child, and one that leaves group, session, and environment
             code = "import os, time; print(os.getpid(), flush=True); time.sleep(1000)"
             child = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE)
             away = subprocess.Popen(
                 [sys.executable, "-S", "-c", f"import os; os.setsid(); os.fork() and os._exit(0); {code}"],
                 stdout=subprocess.PIPE,
+                env={},
             )
             away.wait()
             return [int(child.stdout.readline()), int(away.stdout.readline())]
