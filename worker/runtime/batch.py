@@ -17,7 +17,7 @@ from answer import Answer
 from endpoint import Endpoint
 from frames import request_head
 from link import Link
-from loop import BEGUN, BEGUN_NESTED, SLOW, Host, Server, unfit
+from loop import BEGUN, BEGUN_NESTED, HOLD, Host, Server, unfit
 from stack import Case
 
 
@@ -54,7 +54,7 @@ class BatchServer(Server):
         self._stack += 1
         cases = self._in_time(self._gather())
         if cases:
-            if self._slow:
+            if self._guess > HOLD:
                 self._flush()
             self._current = cases[0].number
             self._endpoint.stack.run(cases)
@@ -62,7 +62,7 @@ class BatchServer(Server):
         self._stack -= 1
         self._current = before
         self._flush()
-        self._slow = perf_counter() - started > SLOW
+        self._guess = perf_counter() - started
 
     def _gather(self) -> list[Case]:
         """Take requests and preprocess them until there is none, or rows enough."""
@@ -138,7 +138,7 @@ class BatchServer(Server):
             if case is last:
                 tail = frames.batch_tail(sum(case.rows for case in cases), len(cases), now - started)
             self._send_or_add(case.number, answer, tail)
-            if now - clock > SLOW:
+            if now + (now - clock) > self._oldest + HOLD:
                 self._flush()
             clock = now
         for number, answer in streams:
