@@ -6,9 +6,11 @@ import (
 )
 
 // How much work is sent ahead to a busy worker: as many requests as it executes
-// in aheadTime, but at least two, so that its wake-up is hidden.
+// in aheadTime, but at least two, so that its wake-up is hidden. The time is that
+// of the clock: on a machine with more to do than cores a worker gets less ahead,
+// and it is there that it has to be enough for answers to be sent together.
 const (
-	aheadTime = time.Millisecond
+	aheadTime = 3 * time.Millisecond
 	aheadMin  = 2
 	aheadMax  = 64
 )

@@ -16,7 +16,7 @@ from answer import Answer
 from endpoint import Endpoint
 from frames import request_head
 from link import Link
-from loop import BEGUN, BEGUN_NESTED, SLOW, Host, Server, unfit
+from loop import BEGUN, BEGUN_NESTED, HOLD, Host, Server, unfit
 from stack import Case
 
 
@@ -52,7 +52,7 @@ class BatchServer(Server):
         self._stack += 1
         cases = self._in_time(self._gather())
         if cases:
-            if self._slow:
+            if self._guess > HOLD:
                 self._flush()
             self._current = cases[0].number
             self._endpoint.stack.run(cases)
@@ -60,7 +60,7 @@ class BatchServer(Server):
         self._stack -= 1
         self._current = before
         self._flush()
-        self._slow = monotonic() - started > SLOW
+        self._guess = monotonic() - started
 
     def _gather(self) -> list[Case]:
         """Take requests and preprocess them until there is none, or rows enough."""
@@ -136,7 +136,7 @@ class BatchServer(Server):
             if case is last:
                 tail = frames.batch_tail(sum(case.rows for case in cases), len(cases), now - started)
             self._send_or_add(case.number, answer, tail)
-            if now - clock > SLOW:
+            if now + (now - clock) > self._oldest + HOLD:
                 self._flush()
             clock = now
         for number, answer in streams:

@@ -16,7 +16,9 @@ from answer import Answer, StreamError
 from frames import request_head
 from link import Link
 
-SLOW = 200e-6  # seconds; after a request slower than this, answers are sent one by one
+# Seconds that an answer may wait for those of the requests behind it. Each sending wakes the Go
+# side, which on few cores takes this one's: the fewer, the more is executed with warm caches.
+HOLD = 1e-3
 # Places in the shared memory: the last request begun of either sort, the size of the answers
 # that wait to be sent, and how often such answers have been sent.
 BEGUN, BEGUN_NESTED, UNSENT, SENDS = 0, 1, 2, 3
@@ -78,7 +80,8 @@ class Server:
         self._outbox = outbox
         self._room = len(outbox)
         self._unsent = 0
-        self._slow = False
+        self._oldest = 0.0  # when the first of the answers that wait to be sent was there
+        self._guess = 0.0  # how long the next request may take, by the last ones
         self._clock = 0.0  # when the last request ended; Go's deadlines are times of the same clock
         self._cancelled = link.cancelled
         self._heads: dict[str, bytes] = {}
@@ -137,11 +140,11 @@ class Server:
         self._stack -= 1
         self._current = before
         now = monotonic()
-        slow = now - self._clock > SLOW
-        self._clock = now
-        if slow or self._slow:
+        took, self._clock = now - self._clock, now
+        # A slow one is remembered for a while: the next may be as slow.
+        self._guess = took = max(took, self._guess / 2)
+        if now + took > self._oldest + HOLD:
             self._flush()
-        self._slow = slow
 
     def _skip(self, number: int) -> None:
         """Tell that a request was not answered because nobody waits for it any more."""
@@ -184,6 +187,8 @@ class Server:
         if batch:
             head, flags = head + batch, frames.FLAG_BATCH
         start = self._unsent
+        if not start:
+            self._oldest = monotonic()
         size = len(head) + len(body)
         end = start + frames.HEADER_SIZE + size
         if end > self._room:
