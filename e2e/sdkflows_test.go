@@ -4,7 +4,9 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -68,6 +70,73 @@ func TestClientsDatasetAndItsNewVersionComeBack(t *testing.T) {
 // one connection: about one run in thirty registered no model.
 func TestClientsForkedProcessesGetTheirOwnAnswers(t *testing.T) {
 	clientFlow(t, false, "forked.py")
+}
+
+// clearml-data is the SDK's command for datasets.
+func TestClientsDatasetCommandsWork(t *testing.T) {
+	t.Parallel() // the SDK waits most of its time
+	for name, python := range clientPythons(t, false) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := up(t)
+			data := func(want string, args ...string) string {
+				t.Helper()
+				r := s.command(t, s.sdk, python, append([]string{"-m", "clearml.cli.data"}, args...)...)
+				if r.code != 0 || !strings.Contains(r.out, want) {
+					t.Fatalf("clearml-data %s: %v; want %q", strings.Join(args, " "), r, want)
+				}
+				_, id, _ := strings.Cut(r.out, "New dataset created id=")
+				return strings.TrimSpace(id)
+			}
+			write := func(name, text string) {
+				t.Helper()
+				path := filepath.Join(s.dir, "work/rows", name)
+				if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			has := func(folder string, want map[string]string) {
+				t.Helper()
+				got := map[string]string{}
+				for file := range want {
+					text, err := os.ReadFile(filepath.Join(s.dir, "work", folder, file))
+					if err != nil {
+						t.Fatal(err)
+					}
+					got[file] = string(text)
+				}
+				if !maps.Equal(got, want) {
+					t.Errorf("%s holds %v, want %v", folder, got, want)
+				}
+			}
+			write("a.csv", "a")
+			write("below/b é.csv", "b")
+			first := data("New dataset created", "create", "--project", "datasets", "--name", "rows", "--version", "1.0.0", "--tags", "fresh")
+			data("2 files added", "add", "--files", "rows")
+			data("closed and finalized", "close")
+			data("available", "get", "--id", first, "--copy", "first copy")
+			has("first copy", map[string]string{"a.csv": "a", "below/b é.csv": "b"})
+
+			write("c.csv", "c")
+			second := data("New dataset created", "create", "--project", "datasets", "--name", "rows", "--version", "1.1.0", "--parents", first)
+			data("1 file removed", "remove", "--files", "a.csv")
+			if err := os.Remove(filepath.Join(s.dir, "work/rows/a.csv")); err != nil {
+				t.Fatal(err)
+			}
+			data("closed and finalized", "sync", "--folder", "rows")
+			data("1 files removed, 0 files modified, 1 files added", "compare", "--source", first, "--target", second)
+			data("available", "get", "--id", second, "--copy", "second copy")
+			has("second copy", map[string]string{"c.csv": "c", "below/b é.csv": "b"})
+			data("no errors found", "verify", "--id", second, "--folder", "second copy")
+			data("published", "publish", "--id", second)
+			data("moved", "move", "--project", "datasets", "--name", "rows", "--new-project", "other place")
+			data("renamed", "rename", "--project", "other place", "--name", "rows", "--new-name", "lines")
+			data("deleted", "delete", "--id", first, "--force") // the SDK keeps what is published
+			if r := s.command(t, s.sdk, python, "-m", "clearml.cli.data", "search", "--project", "other place"); strings.Contains(r.out, first) || !strings.Contains(r.out, second) {
+				t.Errorf("after the first version was deleted: %v", r)
+			}
+		})
+	}
 }
 
 func TestClientsArtifactsOfEveryKindComeBackAndAreDeletedWithTheirFiles(t *testing.T) {

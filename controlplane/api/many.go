@@ -82,7 +82,7 @@ func (r manyRequest) cleaning(id string) deleteTaskRequest {
 func (s *Server) archive(ctx context.Context, c *Call, kind store.Kind, id string, on bool) (map[string]any, error) {
 	err := s.write(ctx, c, func(w *work) error {
 		return w.change(ctx, kind, id, func(doc store.Doc) error {
-			setTag(doc, "system_tags", archivedTag, on)
+			setSystemTag(doc, archivedTag, on)
 			if kind != store.Task || !on || doc.Text("status") != "queued" {
 				return nil
 			}

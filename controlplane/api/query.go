@@ -196,8 +196,11 @@ func (e entity) where(req Fields) (store.And, error) {
 	if e.hides && !truth(req["search_hidden"]) && len(listOf(req["id"])) == 0 {
 		all = append(all, store.Not{Expr: store.In{Path: store.Path{"system_tags"}, Values: []any{"hidden"}}})
 	}
-	if n := conditions(all); n > maxConditions {
+	switch n, values := conditions(all); {
+	case n > maxConditions:
 		return nil, invalid("the filter has %d conditions, more than %d: ask for several values of one field as a list of which any will do", n, maxConditions)
+	case values > maxValues:
+		return nil, invalid("the filter names %d values, more than %d: ask in several calls", values, maxValues)
 	}
 	return all, nil
 }
@@ -206,28 +209,36 @@ const (
 	// maxConditions bounds how many conditions a filter has; values of which any will do
 	// are one condition together.
 	maxConditions = 500
+	// maxValues bounds how many values a filter names in all; databases take some 32,000
+	// parameters, and may need a value twice.
+	maxValues = 10_000
 	// maxOrders bounds by how many fields a list is sorted.
 	maxOrders = 50
 )
 
-// conditions counts what a filter asks of each document.
-func conditions(e store.Expr) int {
-	n := 0
+// conditions counts what a filter asks of each document, and the values that it names.
+func conditions(e store.Expr) (n, values int) {
+	add := func(part store.Expr) {
+		more, named := conditions(part)
+		n, values = n+more, values+named
+	}
 	switch e := e.(type) {
 	case store.And:
 		for _, part := range e {
-			n += conditions(part)
+			add(part)
 		}
 	case store.Or:
 		for _, part := range e {
-			n += conditions(part)
+			add(part)
 		}
 	case store.Not:
-		n = conditions(e.Expr)
+		add(e.Expr)
+	case store.In:
+		return 1, len(e.Values)
 	default:
-		n = 1
+		return 1, 1
 	}
-	return n
+	return n, values
 }
 
 // contains says whether a key is in a class of keys.

@@ -123,8 +123,8 @@ func inherited(source store.Doc) Fields {
 		fields["output_dest"] = dest
 	}
 	kept := store.Doc{"system_tags": source["system_tags"]}
-	setTag(kept, "system_tags", developmentTag, false)
-	setTag(kept, "system_tags", "archived", false)
+	setSystemTag(kept, developmentTag, false)
+	setSystemTag(kept, "archived", false)
 	fields["system_tags"] = kept["system_tags"]
 	return fields
 }

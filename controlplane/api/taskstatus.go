@@ -235,7 +235,7 @@ func (s *Server) enqueueTask(ctx context.Context, c *Call, req statusRequest) (s
 		if err := req.setStatus(doc, "queued", w.now); err != nil {
 			return err
 		}
-		setTag(doc, "system_tags", developmentTag, false)
+		setSystemTag(doc, developmentTag, false)
 		doc.Object("execution")["queue"] = queue.ID()
 		entries, _ := queue["entries"].([]any)
 		queue["entries"] = append(entries, map[string]any{"task": doc.ID(), "added": w.now})

@@ -154,13 +154,13 @@ func sortedTexts(texts []string) []any {
 // hasTag says whether a document has a tag in one of its lists.
 func hasTag(doc store.Doc, list, tag string) bool { return slices.Contains(doc.Strings(list), tag) }
 
-// setTag adds a tag to one of a document's lists, or takes it away.
-func setTag(doc store.Doc, list, tag string, on bool) {
-	kept := slices.DeleteFunc(doc.Strings(list), func(t string) bool { return t == tag })
+// setSystemTag adds a system tag to a document, or takes it away.
+func setSystemTag(doc store.Doc, tag string, on bool) {
+	kept := slices.DeleteFunc(doc.Strings("system_tags"), func(t string) bool { return t == tag })
 	if on {
 		kept = append(kept, tag)
 	}
-	doc[list] = sortedTexts(kept)
+	doc["system_tags"] = sortedTexts(kept)
 }
 
 // is makes the filter that a field has a value.
