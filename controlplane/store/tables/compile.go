@@ -158,14 +158,13 @@ func (c compiler) in(e store.In) condition {
 // byColumn finds documents by the columns that have an index: some values of those few
 // documents share, or none at all, and a walk would look at each of the others.
 func (c compiler) byColumn(col column, args []any) []Condition {
-	switch col.name {
-	case "name", "uri", "task", "parent", "project", "framework", "ready", "status", "type":
-		return []Condition{{
-			SQL:  "SELECT d.seq FROM documents d WHERE d.kind = ? AND d." + col.quoted() + " IN (" + marks(len(args)) + ")",
-			Args: append([]any{c.kind}, args...),
-		}}
+	if !col.indexed() && col.name != "uri" {
+		return nil
 	}
-	return nil
+	return []Condition{{
+		SQL:  "SELECT d.seq FROM documents d WHERE d.kind = ? AND d." + col.quoted() + " IN (" + marks(len(args)) + ")",
+		Args: append([]any{c.kind}, args...),
+	}}
 }
 
 func (c compiler) compare(e store.Compare) condition {
