@@ -102,6 +102,14 @@ func (r reader) narrow(ctx context.Context, where condition) (Condition, error) 
 	if where.search != "" {
 		finders = append(slices.Clone(finders), r.dialect.Found(where.search))
 	}
+	// Two tags that many documents have may meet in few, or in none.
+	if len(where.terms) > 1 {
+		one, other := where.terms[0], where.terms[1]
+		finders = append(slices.Clone(finders), Condition{
+			SQL:  "SELECT f.seq FROM (" + one.SQL + ") f WHERE EXISTS (SELECT 1 FROM (" + other.SQL + ") g WHERE g.seq = f.seq)",
+			Args: slices.Concat(one.Args, other.Args),
+		})
+	}
 	for _, finder := range finders {
 		found, err := r.seqs(ctx, finder.SQL+" LIMIT ?", append(slices.Clone(finder.Args), fewFound+1))
 		if err != nil {
