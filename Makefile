@@ -70,7 +70,7 @@ test-e2e: build python-env ## the built binary against the real ClearML SDK, 1.x
 .PHONY: e2e-browser
 e2e-browser: build python-env ## every web page and form in a real browser (SCREENSHOTS=1: draw docs/images/ui-*.png anew)
 	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "e2e-browser: no Chromium found: apt-get install chromium" >&2; exit 1; }
-	CLEARML_SERVING_E2E_BROWSER=1 CLEARML_SERVING_E2E_SCREENSHOTS=$(SCREENSHOTS) $(GO) test -count=1 -timeout 10m -v ./e2e/browser
+	CLEARML_SERVING_E2E_BROWSER=1 CLEARML_SERVING_E2E_SCREENSHOTS=$(SCREENSHOTS) $(GO) test -count=1 -timeout 20m -v ./e2e/browser
 
 .PHONY: e2e-original
 e2e-original: build python-env ## configuration in both directions with the original's own command line (UPDATE=1: golden files)

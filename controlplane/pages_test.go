@@ -186,7 +186,7 @@ func (m made) forms() []string {
 	return []string{
 		"/logout", "/models/upload", "/models/" + m.model + "/tags", "/models/" + m.model + "/publish", "/models/" + m.model + "/archive",
 		"/models/" + m.model + "/metadata", "/models/" + m.model + "/delete", "/experiments/" + m.task + "/delete", "/models/" + m.model + "/deploy", "/experiments/" + m.task + "/tags", "/experiments/" + m.task + "/archive",
-		"/services", "/services/" + m.service + "/revert", "/services/" + m.service + "/canary", "/services/" + m.service + "/remove",
+		"/services", "/services/" + m.service + "/revert", "/services/" + m.service + "/canary", "/services/" + m.service + "/remove", "/services/" + m.service + "/metrics/remove",
 		"/services/" + m.service + "/playground", "/settings/credentials", "/settings/credentials/revoke",
 	}
 }

@@ -63,7 +63,7 @@ func startServer(ctx context.Context, binary, dir, databaseURL string) (*server,
 
 // login waits for the server's addresses and credentials, and takes a token.
 func (s *server) login(ctx context.Context, dir string) error {
-	limit, cancel := context.WithTimeout(ctx, 30*time.Second)
+	limit, cancel := context.WithTimeout(ctx, 10*time.Minute) // PostgreSQL makes its index of texts first
 	defer cancel()
 	for {
 		err := s.tryLogin(limit, dir)

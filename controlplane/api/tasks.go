@@ -194,16 +194,16 @@ type typesAnswer struct {
 // getTaskTypes says which types the tasks of some projects, or all tasks, have.
 func (s *Server) getTaskTypes(ctx context.Context, _ *Call, req projectsRequest) (typesAnswer, error) {
 	answer := typesAnswer{Types: []string{}}
+	var where store.Expr
+	if len(req.Projects) > 0 {
+		where = store.In{Path: store.Path{"project"}, Values: anyTexts(req.Projects)}
+	}
+	found, err := s.store.Distinct(ctx, store.Task, store.Path{"type"}, where)
+	if err != nil {
+		return typesAnswer{}, err
+	}
 	for _, kind := range taskTypes {
-		where := store.And{is(kind, "type")}
-		if len(req.Projects) > 0 {
-			where = append(where, store.In{Path: store.Path{"project"}, Values: anyTexts(req.Projects)})
-		}
-		n, err := s.store.Count(ctx, store.Task, where)
-		if err != nil {
-			return typesAnswer{}, err
-		}
-		if n > 0 {
+		if slices.Contains(found, kind) {
 			answer.Types = append(answer.Types, kind)
 		}
 	}

@@ -20,6 +20,7 @@ func (p *Pages) functions() template.FuncMap {
 		"ago":     func(t any) moment { return p.moment(t) },
 		"bytes":   formatBytes,
 		"number":  formatNumber,
+		"one":     func(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) },
 		"percent": func(share float64) string { return formatNumber(share*100) + " %" },
 		"count":   formatCount,
 		"join":    strings.Join,
@@ -116,6 +117,9 @@ func formatDuration(d time.Duration) string {
 
 func formatBytes(n any) string {
 	var size float64
+	if at, ok := n.(*int64); ok && at != nil {
+		n = *at
+	}
 	switch n := n.(type) {
 	case int:
 		size = float64(n)

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 
 	"clearmlserving/serving"
@@ -46,13 +47,8 @@ type modelsPage struct {
 	Models     list[modelDoc]
 }
 
-// frameworks are the names that ClearML's SDK gives.
-func frameworks() []string {
-	return []string{"ScikitLearn", "XGBoost", "LightGBM", "PyTorch", "TensorFlow", "Keras", "ONNX", "Catboost", "MegEngine", "Custom"}
-}
-
 func (p *Pages) models(v *visit) error {
-	page := modelsPage{Frameworks: frameworks()}
+	var page modelsPage
 	var query map[string]any
 	page.Filters, query = readFilters(v.r.URL.Query())
 	switch page.Filters.State {
@@ -69,12 +65,35 @@ func (p *Pages) models(v *visit) error {
 	if page.Projects, err = v.projects(); err != nil {
 		return err
 	}
+	if page.Frameworks, err = v.frameworksInUse(page.Filters.Framework); err != nil {
+		return err
+	}
 	return v.render("models", "Models", page)
+}
+
+// frameworksInUse are those that a model has, and the one that is asked for.
+func (v *visit) frameworksInUse(chosen string) ([]string, error) {
+	var answer struct {
+		Frameworks []string `json:"frameworks"`
+	}
+	err := v.api.Call(v.r.Context(), "models.get_frameworks", nil, &answer)
+	if chosen != "" && !slices.Contains(answer.Frameworks, chosen) {
+		answer.Frameworks = append(answer.Frameworks, chosen)
+	}
+	slices.Sort(answer.Frameworks)
+	return answer.Frameworks, err
+}
+
+// frameworks are the names that ClearML's SDK gives.
+func frameworks() []string {
+	return []string{"ScikitLearn", "XGBoost", "LightGBM", "PyTorch", "TensorFlow", "Keras", "ONNX", "Catboost", "MegEngine", "Custom"}
 }
 
 type modelPage struct {
 	Model modelDoc
 	Uses  []use
+	// Tasks are experiments that have taken the model as input, the newest.
+	Tasks []ref
 	// Edited is the text of the tags' form.
 	Edited string
 }
@@ -96,7 +115,25 @@ func (p *Pages) model(v *visit) error {
 	if err != nil {
 		return err
 	}
-	return v.render("model", m.Name, modelPage{Model: m, Uses: uses, Edited: strings.Join(m.Tags, ", ")})
+	tasks, err := v.tasksWith(m.ID)
+	if err != nil {
+		return err
+	}
+	return v.render("model", m.Name, modelPage{Model: m, Uses: uses, Tasks: tasks, Edited: strings.Join(m.Tags, ", ")})
+}
+
+// tasksWith finds experiments that have taken a model as input. Services are told by their
+// endpoints.
+func (v *visit) tasksWith(model string) ([]ref, error) {
+	const most = 20
+	var answer struct {
+		Tasks []ref `json:"tasks"`
+	}
+	err := v.api.Call(v.r.Context(), "tasks.get_all", map[string]any{
+		"models.input.model": []string{model}, "type": []string{"-service", "-inference"}, "only_fields": []string{"id", "name"},
+		"order_by": []string{"-created"}, "page": 0, "page_size": most,
+	}, &answer)
+	return answer.Tasks, err
 }
 
 // usesOf finds the endpoints of all services that serve a model.

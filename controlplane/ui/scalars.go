@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"clearmlserving/clearml"
@@ -27,6 +28,15 @@ func (v *visit) singleValues(task string) ([]singleValue, error) {
 		return nil, err
 	}
 	return answer.Tasks[0].Values, nil
+}
+
+// Text is the value as people compare it; what is no number stays as it is.
+func (s singleValue) Text() string {
+	f, err := strconv.ParseFloat(string(s.Value), 64)
+	if err != nil {
+		return string(s.Value)
+	}
+	return formatNumber(f)
 }
 
 // scalarMetric is one chart: a metric, and what its lines reached.

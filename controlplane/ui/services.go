@@ -229,6 +229,22 @@ func (p *Pages) removeEndpoint(v *visit) error {
 	return v.done("/services/"+s.doc.ID, fmt.Sprintf("Removed the %s %s. The history can bring it back.", removed, url))
 }
 
+// removeMetrics ends the logging of an endpoint's values.
+func (p *Pages) removeMetrics(v *visit) error {
+	s, err := v.openService(v.id())
+	if err != nil {
+		return err
+	}
+	endpoint := v.r.PostForm.Get("endpoint")
+	err = s.edit(v.r.Context(), func(c *serving.Service) (serving.Section, error) {
+		return serving.SectionMetrics, c.RemoveMetrics(endpoint, nil)
+	})
+	if err != nil {
+		return err
+	}
+	return v.done("/services/"+s.doc.ID, fmt.Sprintf("Values of %s are not logged any more. The history can bring that back.", endpoint))
+}
+
 // instance is a running process of a service, as its own report tells.
 type instance struct {
 	clearml.Instance

@@ -112,6 +112,7 @@ func (p *Pages) install() {
 	p.page("GET /services/{id}/canary", p.canaryForm)
 	p.post("POST /services/{id}/canary", p.saveCanary)
 	p.post("POST /services/{id}/remove", p.removeEndpoint)
+	p.post("POST /services/{id}/metrics/remove", p.removeMetrics)
 	p.page("GET /services/{id}/playground", p.playground)
 	p.post("POST /services/{id}/playground", p.play)
 	p.page("GET /services/{id}/instances/{task}", p.instance)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -23,16 +24,21 @@ func TestAPersonDoesEverythingInTheBrowser(t *testing.T) {
 	}{
 		{"overview", overview},
 		{"playground", playground},
+		{"playground with a key", playgroundWithAKey},
 		{"service", service},
 		{"canary", canary},
 		{"history", history},
+		{"rules, metrics and a new canary", rules},
 		{"instance", instance},
 		{"experiments", experiments},
 		{"compare", compare},
 		{"models", models},
 		{"upload and deploy", uploadAndDeploy},
 		{"settings", settings},
+		{"deletion", deletion},
+		{"what is not there", errorPage},
 		{"themes and phone", themesAndPhone},
+		{"every page for everybody", forEverybody},
 		{"logout", logout},
 	} {
 		if !t.Run(part.name, func(t *testing.T) {
@@ -64,14 +70,41 @@ func playground(p *person) {
 	p.press("form", "Send")
 	p.sees("ValueError")
 	p.write("textarea[name=body]", wine)
-	p.press("form", "Send")
+	p.do(chromedp.KeyEvent("\r", chromedp.KeyModifiers(chromedp.ModifierCtrl)))
 	p.sees(`"grower"`)
 	p.picture("ui-playground.png", 980)
+}
+
+// A service that asks for keys is tried with one, and refuses another.
+func playgroundWithAKey(p *person) {
+	command := func(args ...string) string {
+		return p.s.run(p.s.dir, binary, append([]string{"--json", "--id", p.s.service}, args...)...)
+	}
+	var made struct{ Key string }
+	p.s.decode(command("auth", "create", "--label", "a person", "--wait"), &made)
+	command("config", "--auth", "on")
+	p.open("/services/" + p.s.service + "/playground?endpoint=wine/1")
+	p.write("textarea[name=body]", wine)
+	p.write("input[name=key]", "csk_wrong")
+	refused := `document.querySelector("main").innerText.includes("401")`
+	for deadline := time.Now().Add(time.Minute); !value[bool](p, refused); {
+		if time.Now().After(deadline) {
+			p.t.Fatal("a wrong key is never refused")
+		}
+		p.press("form", "Send")
+		p.do(holds(`document.querySelector("pre.answer")`))
+	}
+	p.write("input[name=key]", made.Key)
+	p.press("form", "Send")
+	p.sees(`"grower"`, "$ACCESS_KEY")
+	p.picture("ui-playground-key.png", 980)
+	command("config", "--auth", "off")
 }
 
 func service(p *person) {
 	p.open("/services")
 	p.sees("wine", "1 running")
+	p.picture("ui-services.png", 420)
 	p.open("/services/" + p.s.service)
 	p.sees("wine/1", "wine/2", "by monitoring wine_auto", "ready", "Monitoring rules", "alcohol", "just now")
 	p.picture("ui-service.png", 1180)
@@ -98,16 +131,55 @@ func history(p *person) {
 	p.sees("taken back")
 	p.open("/services/" + p.s.service)
 	p.sees("10 %", "90 %")
+	p.open("/services/" + p.s.service + "/history")
+	p.press("form", "Revert anyway")
+	p.sees("taken back")
+}
+
+// rules takes a monitoring rule and logged metrics away and brings them back, and makes a
+// canary.
+func rules(p *person) {
+	page := "/services/" + p.s.service
+	p.open(page)
+	p.do(chromedp.Click(chromedp.CSS(`button[aria-label="Remove the metrics of wine/2"]`)))
+	p.sees("not logged any more", "None beside the counts")
+	p.open(page + "/history")
+	p.press("form", "Revert")
+	p.sees("taken back")
+	p.open(page)
+	p.sees("alcohol")
+	p.do(chromedp.Click(chromedp.CSS(`button[aria-label="Remove the rule wine_auto"]`)))
+	p.sees("Removed the model monitoring endpoint wine_auto")
+	p.open(page + "/history")
+	p.press("form", "Revert")
+	p.sees("taken back")
+	p.open(page)
+	p.sees("every model, the newest 2")
+	p.press(`section`, "New canary")
+	p.sees("New canary")
+	p.write("input[name=endpoint]", "wine_trial")
+	p.write(".pair:nth-of-type(1) input[name=target]", "wine/1")
+	p.write(".pair:nth-of-type(1) input[name=weight]", "1")
+	p.write(".pair:nth-of-type(2) input[name=target]", "wine/2")
+	p.write(".pair:nth-of-type(2) input[name=weight]", "3")
+	p.do(holds(`document.querySelector(".pair output").textContent.trim() === "25 %"`))
+	p.press("form", "Store")
+	p.sees("is stored", "wine_trial")
+	p.do(chromedp.Click(chromedp.CSS(`button[aria-label="Remove wine_trial"]`)))
+	p.sees("Removed the model canary endpoint wine_trial")
 }
 
 func instance(p *person) {
 	p.do(chromedp.Click(`//a[contains(@href,"/instances/")]`), chromedp.WaitVisible(chromedp.CSS(".console")))
-	p.sees("running", "Last contact", "endpoint live")
+	p.sees("running", "Last contact", "endpoint live", "MB")
 	p.picture("ui-instance.png", 760)
 }
 
 func experiments(p *person) {
 	p.open("/experiments")
+	p.sees("forest of 20", "forest of 60")
+	p.picture("ui-experiments.png", 560)
+	p.do(chromedp.SetValue(chromedp.CSS("select[name=type]"), "training"))
 	p.write("input[name=search]", "forest of 6")
 	p.do(holds(`document.querySelectorAll("#results tbody tr").length === 1`))
 	p.sees("forest of 60")
@@ -123,6 +195,9 @@ func experiments(p *person) {
 		}
 		if tab == "images" {
 			p.do(holds(`document.querySelector("figure img").naturalWidth === 160`))
+		}
+		if height := map[string]int64{"overview": 860, "images": 380, "configuration": 860, "artifacts": 400, "console": 560}[tab]; height > 0 {
+			p.picture("ui-experiment-"+tab+".png", height)
 		}
 	}
 	p.open("/experiments/" + p.s.newer)
@@ -154,7 +229,8 @@ func models(p *person) {
 	model := p.s.models[0]
 	p.open("/models?project=")
 	p.write("input[name=tags]", "wine")
-	p.sees("wine forest")
+	p.do(chromedp.SetValue(chromedp.CSS("select[name=framework]"), "ScikitLearn"), chromedp.SetValue(chromedp.CSS("select[name=state]"), "draft"))
+	p.sees("wine forest", "forest of 60")
 	p.picture("ui-models.png", 520)
 	p.open("/models/" + model)
 	p.sees("forest of 20", "wine/1", "accuracy")
@@ -165,6 +241,8 @@ func models(p *person) {
 	p.write("input[name=value]", "the cellar")
 	p.press(`form[contains(@action,"metadata")]`, "Store")
 	p.sees("Stored owner.", "the cellar")
+	p.do(chromedp.Click(chromedp.CSS(`button[aria-label="Remove accuracy"]`)))
+	p.sees("Removed accuracy.")
 	p.press("form", "Publish")
 	p.sees("is published")
 	p.picture("ui-model.png", 760)
@@ -192,6 +270,7 @@ func uploadAndDeploy(p *person) {
 	}
 	p.open("/models/upload")
 	p.write("input[name=name]", "by hand")
+	p.picture("ui-upload.png", 760)
 	p.do(chromedp.SetUploadFiles(chromedp.CSS("input[type=file]"), []string{file}))
 	p.press("form", "Upload")
 	p.sees("is uploaded", "it was uploaded or registered")
@@ -232,6 +311,80 @@ func settings(p *person) {
 	p.sees("is revoked")
 }
 
+// deletion takes away what was uploaded, with its file, and an experiment.
+func deletion(p *person) {
+	p.open("/models?search=by+hand")
+	p.press("td", "by hand")
+	p.sees("it was uploaded or registered")
+	if p.present(`form[action$="/delete"]`) {
+		p.t.Error("what is not archived can be deleted")
+	}
+	p.press("form", "Archive")
+	p.sees("Delete for good")
+	p.picture("ui-delete.png", 940)
+	file := value[string](p, `document.querySelector("a[download]").href`)
+	p.do(chromedp.Click(chromedp.CSS(`input[name=files]`)))
+	p.press("form", "Delete")
+	p.sees("The model by hand is deleted. 1 file was removed.")
+	if status := value[int](p, `fetch(`+quoted(file)+`).then((answer) => answer.status)`); status != 404 {
+		p.t.Errorf("the file of the deleted model: %d", status)
+	}
+	id := value[string](p, `fetch("/tasks.create", {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({name: "short-lived", type: "testing"})}).then((answer) => answer.json()).then((answer) => answer.data.id)`)
+	p.open("/experiments/" + id)
+	p.press("form", "Archive")
+	p.sees("Delete for good")
+	p.press("form", "Delete")
+	p.sees("The experiment short-lived is deleted.")
+}
+
+func errorPage(p *person) {
+	p.open("/models/0123456789abcdef0123456789abcdef")
+	p.sees("404", "Not found", "There is no model with the id")
+	p.picture("ui-error.png", 420)
+	p.press("section", "Go back")
+	p.sees("Models")
+}
+
+// everyPage are the addresses of every kind of page.
+func (p *person) everyPage() []string {
+	experiment, service, model := "/experiments/"+p.s.newer, "/services/"+p.s.service, "/models/"+p.s.models[0]
+	pages := []string{"/", "/models", "/models/upload", model, model + "/deploy", "/experiments", "/services", "/settings", "/models/nothing"}
+	for _, tab := range []string{"/overview", "/scalars", "/plots", "/images", "/configuration", "/artifacts", "/console"} {
+		pages = append(pages, experiment+tab)
+	}
+	for _, page := range []string{"", "/history", "/canary", "/canary?endpoint=wine_canary", "/playground"} {
+		pages = append(pages, service+page)
+	}
+	instance := value[string](p, `fetch(`+quoted(service)+`).then((answer) => answer.text()).then((text) => text.match(/\/services\/\w+\/instances\/\w+/)[0])`)
+	return append(pages, instance, "/experiments/compare?ids="+p.s.older+"&ids="+p.s.newer)
+}
+
+// forEverybody looks at every page in both themes for what keeps people out: fields
+// without a name, contrast that is too low, and what is wider than a phone.
+func forEverybody(p *person) {
+	text, err := os.ReadFile("testdata/audit.js")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.do(prefers("light"))
+	value[bool](p, `(document.cookie = "theme=; path=/; max-age=0", true)`)
+	for _, path := range p.everyPage() {
+		p.open(path)
+		for _, theme := range []string{"light", "dark"} {
+			p.do(prefers(theme))
+			if told := value[string](p, string(text)); told != "" {
+				p.t.Errorf("%s, %s:\n%s", path, theme, told)
+			}
+		}
+		p.do(chromedp.EmulateViewport(390, 844))
+		if wide := value[int](p, `document.documentElement.scrollWidth`); wide > 391 {
+			p.t.Errorf("%s is wider than a phone: %d", path, wide)
+		}
+		p.do(chromedp.EmulateViewport(1280, 900))
+	}
+	p.do(prefers("light"))
+}
+
 func themesAndPhone(p *person) {
 	ground := `getComputedStyle(document.body).backgroundColor`
 	p.open("/services/" + p.s.service)
@@ -250,14 +403,6 @@ func themesAndPhone(p *person) {
 	}
 	p.do(prefers("light"))
 	p.phonePicture("ui-phone.png")
-	for _, path := range []string{"/", "/models", "/models/" + p.s.models[0], "/experiments", "/experiments/" + p.s.newer + "/scalars", "/services/" + p.s.service, "/settings"} {
-		p.do(chromedp.EmulateViewport(390, 844))
-		p.open(path)
-		if value[bool](p, `document.documentElement.scrollWidth > 391`) {
-			p.t.Errorf("%s is wider than a phone", path)
-		}
-	}
-	p.do(chromedp.EmulateViewport(1280, 900))
 }
 
 func logout(p *person) {

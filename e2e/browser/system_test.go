@@ -112,7 +112,15 @@ func newSystem(t *testing.T) *system {
 		s.env = append(s.env, name+"="+value)
 	}
 	s.api = variables["CLEARML_API_HOST"]
-	script := filepath.Join(root, "e2e/browser/testdata/experiments.py")
+	// Outside of any repository, so that no page shows where this one is.
+	script := filepath.Join(s.dir, "experiments.py")
+	text, err := os.ReadFile(filepath.Join(root, "e2e/browser/testdata/experiments.py"))
+	if err == nil {
+		err = os.WriteFile(script, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.run(s.dir, python, script, "forest of 20", "20", "2")
 	s.run(s.dir, python, script, "forest of 60", "60", "3")
 	s.serve()
@@ -197,7 +205,7 @@ func openBrowser(t *testing.T, s *system) *person {
 	t.Cleanup(cancel)
 	window, cancel := chromedp.NewContext(allocated)
 	t.Cleanup(cancel)
-	limited, cancel := context.WithTimeout(window, 8*time.Minute)
+	limited, cancel := context.WithTimeout(window, 15*time.Minute)
 	t.Cleanup(cancel)
 	p := &person{t: t, s: s, ctx: limited}
 	err := chromedp.Listen(window, func(event any) {
@@ -223,6 +231,12 @@ func openBrowser(t *testing.T, s *system) *person {
 	s.decode(s.run(s.dir, binary, "--json", "ui"), &link)
 	p.do(chromedp.Navigate(link.URL), chromedp.WaitVisible(chromedp.CSS("main h1")))
 	return p
+}
+
+// present says whether the page has such an element now.
+func (p *person) present(selector string) bool {
+	p.t.Helper()
+	return value[bool](p, `document.querySelector(`+quoted(selector)+`) !== null`)
 }
 
 func (p *person) note(problem string) {

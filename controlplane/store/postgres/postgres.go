@@ -72,6 +72,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	// A search with a pattern that takes for ever must not hold a connection for ever.
 	limited := config.Copy()
 	limited.RuntimeParams["statement_timeout"] = "60000"
+	// How many documents have a value differs too much for one plan: whoever asks for what
+	// none has would look at all of them.
+	limited.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	s := &Store{
 		config: config, sender: newSender(), log: opts.Logger,
 		read: pool(limited, opts.Conns), write: pool(config, max(opts.Conns/2, 2)),

@@ -240,6 +240,57 @@ func (c contract) paging() {
 	}
 }
 
+// manyAndFew asks for values that thousands of documents have, that some have, and that
+// none has, alone and together: adapters find them in different ways.
+func (c contract) manyAndFew() {
+	t, s := c.t, c.s
+	const many = 2100
+	docs := make([]store.Doc, 0, 2*many)
+	for i := range 2 * many {
+		tag, status := "left", "done"
+		if i >= many {
+			tag = "right"
+		}
+		tags := []any{tag}
+		if i%1000 == 7 {
+			tags, status = []any{"left", "right"}, "failed"
+		}
+		docs = append(docs, store.Doc{"id": fmt.Sprintf("t%05d", i), "name": "one of many", "tags": tags, "status": status, "created": fmt.Sprintf("%05d", i)})
+	}
+	insert(t, s, store.Task, docs...)
+	is := func(value string, path ...string) store.Expr { return store.In{Path: path, Values: []any{value}} }
+	left, right := is("left", "tags"), is("right", "tags")
+	for name, q := range map[string]struct {
+		where store.Expr
+		want  int // of all that match
+	}{
+		"one tag":            {left, many + 2},
+		"both tags":          {store.And{left, right}, 5},
+		"both, and a status": {store.And{is("done", "status"), left, right}, 0},
+		"either tag":         {store.Or{left, right}, 2 * many},
+		"a rare status":      {is("failed", "status"), 5},
+		"a status of none":   {is("queued", "status"), 0},
+		"not the other tag":  {store.And{left, store.Not{Expr: right}}, many - 3},
+	} {
+		n, err := s.Count(t.Context(), store.Task, q.where)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := s.Query(t.Context(), store.Task, store.Query{Where: q.where, Order: []store.Order{{Path: store.Path{"created"}, Desc: true}}, Limit: 50})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n != q.want || len(page) != min(q.want, 50) {
+			t.Errorf("%s: %d counted, %d on a page; want %d", name, n, len(page), q.want)
+		}
+		for _, doc := range page {
+			if !q.where.Match(doc) {
+				t.Errorf("%s: %s does not match", name, doc.ID())
+			}
+		}
+	}
+}
+
 func (c contract) distinctValues() {
 	t, s := c.t, c.s
 	insert(t, s, store.Task, samples(t)...)

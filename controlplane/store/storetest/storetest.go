@@ -41,6 +41,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"DeletedEventsAreGone":                    contract.eventsDeleted,
 		"SettingsAreKept":                         contract.settings,
 		"DistinctValuesComeOnceAndInOrder":        contract.distinctValues,
+		"WhatManyHaveIsFoundLikeWhatFewHave":      contract.manyAndFew,
 		"OldEventsExpireOldestFirst":              contract.eventsExpire,
 		"ExportIsImportedWhole":                   contract.exported,
 	} {

@@ -19,6 +19,8 @@ type condition struct {
 	// finders select the seq of documents by an index; each finds every document that
 	// matches, and some perhaps few others.
 	finders []Condition
+	// terms are those of the finders that look for elements of lists, such as tags.
+	terms []Condition
 }
 
 var everything = condition{sql: "TRUE", exact: true}
@@ -75,7 +77,7 @@ func (c compiler) and(parts store.And) condition {
 		}
 	}
 	out.search = together(searches, " AND ")
-	out.finders = out.found
+	out.finders, out.terms = out.found, out.foundTerms
 	return out.condition
 }
 
@@ -91,8 +93,8 @@ func (c compiler) or(parts store.Or) condition {
 // joined is a condition and the searches of its parts.
 type joined struct {
 	condition
-	searches []string
-	found    []Condition
+	searches          []string
+	found, foundTerms []Condition
 }
 
 func (c compiler) join(parts []store.Expr, with string, empty condition) joined {
@@ -108,6 +110,7 @@ func (c compiler) join(parts []store.Expr, with string, empty condition) joined 
 		out.exact = out.exact && one.exact
 		out.searches = append(out.searches, one.search)
 		out.found = append(out.found, one.finders...)
+		out.foundTerms = append(out.foundTerms, one.terms...)
 	}
 	out.sql = strings.Join(texts, with)
 	return out
@@ -145,7 +148,7 @@ func (c compiler) in(e store.In) condition {
 			SQL:  "SELECT seq FROM terms WHERE kind = ? AND field = ? AND value IN (" + marks(len(args)) + ")",
 			Args: append([]any{c.kind, field}, args...),
 		}
-		out := condition{sql: "d.seq IN (" + finder.SQL + ")", args: finder.Args, exact: true, finders: []Condition{finder}}
+		out := condition{sql: "d.seq IN (" + finder.SQL + ")", args: finder.Args, exact: true, finders: []Condition{finder}, terms: []Condition{finder}}
 		if c.walk {
 			// The plus keeps SQLite from turning it round, into the terms first.
 			out.sql = "EXISTS (" + finder.SQL + " AND seq = +d.seq)"
@@ -158,14 +161,13 @@ func (c compiler) in(e store.In) condition {
 // byColumn finds documents by the columns that have an index: some values of those few
 // documents share, or none at all, and a walk would look at each of the others.
 func (c compiler) byColumn(col column, args []any) []Condition {
-	switch col.name {
-	case "name", "uri", "task", "parent", "project", "framework", "ready", "status", "type":
-		return []Condition{{
-			SQL:  "SELECT d.seq FROM documents d WHERE d.kind = ? AND d." + col.quoted() + " IN (" + marks(len(args)) + ")",
-			Args: append([]any{c.kind}, args...),
-		}}
+	if !col.indexed() && col.name != "uri" {
+		return nil
 	}
-	return nil
+	return []Condition{{
+		SQL:  "SELECT d.seq FROM documents d WHERE d.kind = ? AND d." + col.quoted() + " IN (" + marks(len(args)) + ")",
+		Args: append([]any{c.kind}, args...),
+	}}
 }
 
 func (c compiler) compare(e store.Compare) condition {

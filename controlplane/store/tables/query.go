@@ -102,6 +102,14 @@ func (r reader) narrow(ctx context.Context, where condition) (Condition, error) 
 	if where.search != "" {
 		finders = append(slices.Clone(finders), r.dialect.Found(where.search))
 	}
+	// Two tags that many documents have may meet in few, or in none.
+	if len(where.terms) > 1 {
+		one, other := where.terms[0], where.terms[1]
+		finders = append(slices.Clone(finders), Condition{
+			SQL:  "SELECT f.seq FROM (" + one.SQL + ") f WHERE EXISTS (SELECT 1 FROM (" + other.SQL + ") g WHERE g.seq = f.seq)",
+			Args: slices.Concat(one.Args, other.Args),
+		})
+	}
 	for _, finder := range finders {
 		found, err := r.seqs(ctx, finder.SQL+" LIMIT ?", append(slices.Clone(finder.Args), fewFound+1))
 		if err != nil {
@@ -207,6 +215,9 @@ func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path,
 	}
 	text := `SELECT DISTINCT d.` + col.quoted() + ` FROM documents d WHERE d.kind = ? AND (` + c.sql + `) AND d.` + col.quoted() + ` <> ''`
 	args := []any{string(kind)}
+	if !isList && where == nil && col.indexed() {
+		text, args = allValues(col), []any{string(kind), string(kind)}
+	}
 	if isList {
 		text = `SELECT DISTINCT t.value FROM documents d JOIN terms t ON t.seq = d.seq WHERE t.kind = ? AND t.field = ? AND (` + c.sql + `)`
 		args = append(args, listed)
@@ -237,6 +248,16 @@ const allTerms = `WITH RECURSIVE v (value) AS (
 	UNION ALL
 	SELECT (SELECT min(t.value) FROM terms t WHERE t.kind = ? AND t.field = ? AND t.value > v.value) FROM v WHERE v.value IS NOT NULL
 ) SELECT value FROM v WHERE value IS NOT NULL`
+
+// allValues is allTerms of a column that has an index.
+func allValues(col column) string {
+	name := col.quoted()
+	return `WITH RECURSIVE v (value) AS (
+	SELECT min(` + name + `) FROM documents WHERE kind = ?
+	UNION ALL
+	SELECT (SELECT min(d.` + name + `) FROM documents d WHERE d.kind = ? AND d.` + name + ` > v.value) FROM v WHERE v.value IS NOT NULL
+) SELECT value FROM v WHERE value IS NOT NULL AND value <> ''`
+}
 
 // distinct is Distinct of documents that were read.
 func distinct(docs []store.Doc, field store.Path) []string {

@@ -16,6 +16,15 @@ type column struct {
 	holds valueType
 }
 
+// indexed says that there is a sorted index of the kind and this column.
+func (c column) indexed() bool {
+	switch c.name {
+	case "name", "task", "parent", "project", "framework", "ready", "status", "type":
+		return true
+	}
+	return false
+}
+
 // quoted is the column's name in SQL, where some are words of the language.
 func (c column) quoted() string { return `"` + c.name + `"` }
 

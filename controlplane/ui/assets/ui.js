@@ -83,6 +83,7 @@
     root.querySelectorAll("[data-lines]:not([data-begun])").forEach((element) => seen.observe(element));
     root.querySelectorAll("[data-copy], [data-theme-button]").forEach((button) => { button.hidden = false; });
     root.querySelectorAll("form[data-weights]").forEach(weights);
+    root.querySelectorAll(".tabs [aria-current]").forEach((tab) => { tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.clientWidth / 2; });
     root.querySelectorAll("[data-follow]").forEach((box) => { box.scrollTop = box.scrollHeight; });
   };
 
