@@ -29,6 +29,7 @@ type Group struct {
 	cancel  context.CancelFunc // ends what starts workers
 
 	specJSON  []byte // what each process is told first
+	hurryJSON []byte // the same for one that requests wait for
 	needs     []string
 	modelSize int64
 

@@ -189,6 +189,16 @@ func (g *Group) wantsTemplate() bool {
 	return g.loadTook >= templateLoad
 }
 
+// hurries says whether the next load has the priority of requests, because it stands
+// between them and their answer: the endpoint has slept, or its last worker has died.
+// A load that takes long would hurt the neighbours more than it helps.
+func (g *Group) hurries() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.started && g.modelSize < templateSize && g.loadTook < templateLoad &&
+		!slices.ContainsFunc(g.workers, func(w *worker) bool { return w.state == ready })
+}
+
 // sizeOf is the size of a file or of the files in a folder; what cannot be read
 // counts nothing: whoever loads it will say so.
 func sizeOf(path string) (size int64) {
