@@ -177,6 +177,24 @@ func (g *Group) noteProgress(now time.Time) {
 	}
 }
 
+// lose notes that a request which had begun has ended with its worker. mu is held.
+func (g *Group) lose(begun bool) {
+	if !begun {
+		return
+	}
+	now := time.Now()
+	if g.lostFirst.IsZero() || now.Sub(g.lostLast) > stallBound {
+		g.lostFirst = now
+	}
+	g.lostLast = now
+}
+
+// answersNobody says whether for a while each request has ended with its worker.
+// Once nobody asks any more the endpoint is given another chance. mu is held.
+func (g *Group) answersNobody(now time.Time) bool {
+	return !g.lostFirst.IsZero() && g.lostLast.Sub(g.lostFirst) > stallBound && now.Sub(g.lostLast) <= stallBound
+}
+
 // wantsTemplate says whether workers are forked from a process that has loaded:
 // several share its memory, and a large or slow model is not loaded again when a
 // worker dies. A small one is not worth the process.
