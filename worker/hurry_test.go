@@ -41,7 +41,7 @@ func TestALoadThatRequestsWaitForHasTheirPriorityUnlessItIsLarge(t *testing.T) {
 			if loaded != answers+10 {
 				t.Errorf("beside others it was loaded at %d, and answers at %d", loaded, answers)
 			}
-			diesOf(t, g, `{"do":"die"}`)
+			_ = diesOf(t, g, `{"do":"die"}`)
 			if again, _ := priorities(t, g); (again == answers) != tc.hurries {
 				t.Errorf("while requests waited it was loaded at %d, and answers at %d", again, answers)
 			}

@@ -247,7 +247,7 @@ func TestProcessesThatDetachThemselvesAreCounted(t *testing.T) {
 func TestAnEndpointThatAnswersNobodyIsNotReady(t *testing.T) {
 	w := newWorld(t, func(o *worker.Options) { o.MaxBackoff = time.Millisecond })
 	g := w.start(t, "fatal", "echo.py", nil)
-	diesOf(t, g, `{"do":"segv"}`)
+	_ = diesOf(t, g, `{"do":"segv"}`)
 	eventually(t, "a worker is back", func() bool { return g.Status().State != worker.StateLoading })
 	if s := g.Status(); s.State == worker.StateFailed {
 		t.Errorf("after one death it is %+v", s)
