@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -47,6 +50,7 @@ func codeFaults() []fault {
 				return w.ask(ctx, victim, do("burn"), http.StatusOK)
 			},
 		},
+		{name: "code-answers-nobody", about: "every request hangs, until the endpoint says that it is not ready", hit: victim, statuses: append([]int{http.StatusTooManyRequests}, died...), slow: true, inject: answersNobody},
 		{name: "code-crash-loop", about: "dies at each request for three seconds", hit: victim, statuses: lost, slow: true, inject: func(ctx context.Context, w *world) error {
 			for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
 				if err := w.ask(ctx, victim, do("exit"), lost...); err != nil {
@@ -55,5 +59,29 @@ func codeFaults() []fault {
 			}
 			return nil
 		}},
+	}
+}
+
+// answersNobody has every request of the victim hang and waits until its health says so.
+func answersNobody(ctx context.Context, w *world) (err error) {
+	hang := filepath.Join(w.dir, "tmp", "hang")
+	if err := os.WriteFile(hang, nil, 0o600); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(hang)) }()
+	for end := time.Now().Add(2 * stale); ; {
+		status, body, err := readyz(ctx, http.DefaultClient, w.serving(), victim)
+		if err != nil {
+			return err
+		}
+		if status == http.StatusServiceUnavailable {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("it has answered nobody for %v, and says %d %s", 2*stale, status, body)
+		}
+		if err := pause(ctx, 100*time.Millisecond); err != nil {
+			return err
+		}
 	}
 }

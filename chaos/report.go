@@ -26,6 +26,8 @@ type outcome struct {
 	ErrorsElsewhere int         `json:"errors_elsewhere"`
 	SlowestMS       int64       `json:"slowest_elsewhere_ms"`
 	RecoveredMS     int64       `json:"recovered_ms"`
+	HealthProbes    int         `json:"health_probes"`
+	HealthLies      int         `json:"health_lies"`
 	Problem         string      `json:"problem,omitempty"`
 }
 
@@ -51,6 +53,7 @@ func outcomeOf(f fault, w window, recovered time.Duration) outcome {
 		Fault: f.name, About: f.about, Hit: f.hit, Requests: w.onHit.requests + w.elsewhere.requests,
 		Wrong: w.onHit.wrong + w.elsewhere.wrong, ErrorsOnHit: w.onHit.failures(), ErrorsElsewhere: w.elsewhere.failures(),
 		SlowestMS: w.elsewhere.slowest.Milliseconds(), RecoveredMS: recovered.Milliseconds(),
+		HealthProbes: w.onHit.probes + w.elsewhere.probes, HealthLies: len(w.onHit.lies) + len(w.elsewhere.lies),
 	}
 	var problems []string
 	if o.ErrorsOnHit > 0 {
@@ -66,6 +69,9 @@ func outcomeOf(f fault, w window, recovered time.Duration) outcome {
 	}
 	if o.Wrong > 0 {
 		problems = append(problems, fmt.Sprintf("%d wrong answers (%s%s)", o.Wrong, w.onHit.example, w.elsewhere.example))
+	}
+	for _, lie := range slices.Concat(w.onHit.lies, w.elsewhere.lies) {
+		problems = append(problems, "/readyz lies: "+lie)
 	}
 	slices.Sort(problems)
 	o.Problem = strings.Join(problems, "; ")
@@ -99,8 +105,16 @@ func (r *report) table() string {
 	if err := w.Flush(); err != nil {
 		return err.Error()
 	}
-	fmt.Fprintf(&b, "%d kinds of fault, %d right answers\n", len(r.outcomes), r.total)
+	fmt.Fprintf(&b, "%d kinds of fault, %d right answers, %d looks at /readyz\n", len(r.outcomes), r.total, r.probes())
 	return b.String()
+}
+
+// probes is how often an endpoint was asked for its health.
+func (r *report) probes() (n int) {
+	for _, o := range r.outcomes {
+		n += o.HealthProbes
+	}
+	return n
 }
 
 // page is the documentation of what is promised, and of what the last run saw.
@@ -111,6 +125,8 @@ func (r *report) page() string {
 Written by `+"`make chaos`"+`. Clients with known answers ask %d endpoints all the while; one fault after
 another is injected. What is promised: never a wrong answer, never an error on an endpoint that was
 not hit, and on the one that was hit only the documented statuses, until it has recovered by itself.
+Each endpoint is asked for its health ten times a second as well: never unready between two right answers
+that are less than %v away, never ready after %v without one.
 
 | status | when, on the endpoint that was hit |
 |---|---|
@@ -119,11 +135,11 @@ not hit, and on the one that was hit only the documented statuses, until it has 
 | 504 | its deadline passed |
 | 429 + Retry-After | too many requests wait already |
 
-The last run: %d kinds of fault, %d right answers.
+The last run: %d kinds of fault, %d right answers, %d looks at /readyz, each of them true.
 
 | fault | what was done | requests meanwhile | wrong answers | errors where it hit | errors elsewhere | slowest answer elsewhere | recovered after |
 |---|---|---|---|---|---|---|---|
-`, len(bystanders)+1, len(r.outcomes), r.total)
+`, len(bystanders)+1, fresh, stale, len(r.outcomes), r.total, r.probes())
 	for _, o := range r.outcomes {
 		hit := []string{strconv.Itoa(o.ErrorsOnHit)}
 		for _, status := range slices.Sorted(maps.Keys(o.StatusesOnHit)) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -115,6 +116,24 @@ func (s *server) stop() error {
 func (s *server) kill() {
 	_ = s.cmd.Process.Kill() // it may have ended
 	<-s.done
+}
+
+// endpoint is the url of an endpoint of an inference service.
+func (s *server) endpoint(name string) string { return s.urls["serve"] + "/serve/" + name }
+
+// readyz asks an inference service for the health of one endpoint.
+func readyz(ctx context.Context, c *http.Client, s *server, name string) (status int, body []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.urls["serve"]+"/readyz?endpoint="+url.QueryEscape(name), nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err = io.ReadAll(resp.Body)
+	return resp.StatusCode, body, err
 }
 
 func get(ctx context.Context, url string) error {

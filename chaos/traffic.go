@@ -24,6 +24,8 @@ type seen struct {
 	failed   map[int]int // by status, 0 for a connection that broke
 	slowest  time.Duration
 	example  string // of what was wrong or failed
+	probes   int
+	lies     []string // of /readyz
 }
 
 // traffic asks all endpoints all the while, and knows the right answers.
@@ -34,15 +36,25 @@ type traffic struct {
 
 	mu       sync.Mutex
 	seen     map[string]*seen
+	good     map[string]sign
 	answered int
+}
+
+// sign is an endpoint's last right answer: when it had come, and from which instance.
+type sign struct {
+	at   time.Time
+	from *server
 }
 
 // newTraffic starts the clients; end stops them.
 func newTraffic(w *world) *traffic {
 	ctx, cancel := context.WithCancel(context.Background())
-	t := &traffic{w: w, cancel: cancel, seen: map[string]*seen{}}
+	t := &traffic{w: w, cancel: cancel, seen: map[string]*seen{}, good: map[string]sign{}}
 	for _, name := range slices.Concat(bystanders, []string{victim, victim}) {
 		t.all.Go(func() { t.client(ctx, name) })
+	}
+	for _, name := range append(slices.Clone(bystanders), victim) {
+		t.all.Go(func() { t.probe(ctx, name) })
 	}
 	return t
 }
@@ -59,22 +71,19 @@ func (t *traffic) client(ctx context.Context, name string) {
 	for pause(ctx, tempo) == nil {
 		x := rand.IntN(1000) //nolint:gosec // a question
 		begun := time.Now()
-		status, body, err := post(ctx, c, t.w.endpoint(name), fmt.Appendf(nil, `{"x": %d}`, x))
+		s := t.w.serving()
+		status, body, err := post(ctx, c, s.endpoint(name), fmt.Appendf(nil, `{"x": %d}`, x))
 		if ctx.Err() != nil {
 			return
 		}
-		t.note(name, x, status, body, err, time.Since(begun))
+		t.note(name, s, x, status, body, err, time.Since(begun))
 	}
 }
 
-func (t *traffic) note(name string, x, status int, body []byte, err error, took time.Duration) {
+func (t *traffic) note(name string, from *server, x, status int, body []byte, err error, took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.seen[name]
-	if s == nil {
-		s = &seen{failed: map[int]int{}}
-		t.seen[name] = s
-	}
+	s := t.of(name)
 	s.requests++
 	s.slowest = max(s.slowest, took)
 	switch {
@@ -89,7 +98,24 @@ func (t *traffic) note(name string, x, status int, body []byte, err error, took 
 		s.example = fmt.Sprintf("x=%d: %.400s", x, body)
 	default:
 		t.answered++
+		t.good[name] = sign{time.Now(), from}
 	}
+}
+
+func (t *traffic) lastGood(name string) sign {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.good[name]
+}
+
+// of is the window of an endpoint. mu is held.
+func (t *traffic) of(name string) *seen {
+	s := t.seen[name]
+	if s == nil {
+		s = &seen{failed: map[int]int{}}
+		t.seen[name] = s
+	}
+	return s
 }
 
 // right says whether body is the one right answer of an endpoint.
@@ -122,6 +148,8 @@ func (t *traffic) take(hit string) (w window) {
 		to.requests += s.requests
 		to.wrong += s.wrong
 		to.slowest = max(to.slowest, s.slowest)
+		to.probes += s.probes
+		to.lies = append(to.lies, s.lies...)
 		for status, n := range s.failed {
 			to.failed[status] += n
 		}

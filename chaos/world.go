@@ -175,7 +175,7 @@ func (w *world) replaceServing(s *server) {
 }
 
 // endpoint is the url of an endpoint.
-func (w *world) endpoint(name string) string { return w.serving().urls["serve"] + "/serve/" + name }
+func (w *world) endpoint(name string) string { return w.serving().endpoint(name) }
 
 func (w *world) waitReady(ctx context.Context, name string) error {
 	s := w.serving()

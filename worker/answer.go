@@ -79,6 +79,9 @@ func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
 	}
 	w.served++
 	g.served++
+	if !g.lostFirst.IsZero() {
+		g.lostFirst = time.Time{}
+	}
 	if fr.flags&flagStream != 0 {
 		w.stream(f, meta, int(fr.code))
 		return nil

@@ -1,5 +1,7 @@
 package worker
 
+import "time"
+
 // SendAhead has each worker sent n requests at a time from now to its next answer,
 // however fast it has been so far.
 func (g *Group) SendAhead(n int) {
@@ -8,4 +10,11 @@ func (g *Group) SendAhead(n int) {
 	for _, w := range g.workers {
 		w.ahead = n
 	}
+}
+
+// LostSince moves the first request that was lost since the last answer into the past.
+func (g *Group) LostSince(d time.Duration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.lostFirst = g.lostLast.Add(-d)
 }

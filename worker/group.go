@@ -29,6 +29,7 @@ type Group struct {
 	cancel  context.CancelFunc // ends what starts workers
 
 	specJSON  []byte // what each process is told first
+	hurryJSON []byte // the same for one that requests wait for
 	needs     []string
 	modelSize int64
 
@@ -59,6 +60,8 @@ type Group struct {
 	seen      uint64    // served, when looked at last
 	moved     time.Time // when it was seen to answer, or to have nothing to do
 	without   time.Time // since when no worker is ready, zero while one is
+	lostFirst time.Time // since the last answer: the first request that ended with its worker,
+	lostLast  time.Time // and the last one
 }
 
 func newGroup(p *Pool, spec Spec) *Group {

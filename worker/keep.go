@@ -45,6 +45,7 @@ func (g *Group) start(ctx context.Context) error {
 		return fmt.Errorf("start %q: %w", g.spec.Endpoint, err)
 	}
 	g.specJSON, g.modelSize = spec, sizeOf(g.spec.ModelPath)
+	g.hurryJSON = append(slices.Clone(spec[:len(spec)-1]), `,"hurry":true}`...)
 	g.needs = g.spec.needs(g.o.preload())
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.mu.Lock()

@@ -244,6 +244,24 @@ func TestProcessesThatDetachThemselvesAreCounted(t *testing.T) {
 	}
 }
 
+func TestAnEndpointThatAnswersNobodyIsNotReady(t *testing.T) {
+	w := newWorld(t, func(o *worker.Options) { o.MaxBackoff = time.Millisecond })
+	g := w.start(t, "fatal", "echo.py", nil)
+	_ = diesOf(t, g, `{"do":"segv"}`)
+	eventually(t, "a worker is back", func() bool { return g.Status().State != worker.StateLoading })
+	if s := g.Status(); s.State == worker.StateFailed {
+		t.Errorf("after one death it is %+v", s)
+	}
+	g.LostSince(11 * time.Second)
+	if s := g.Status(); s.State != worker.StateFailed || !strings.Contains(s.Reason, "each request ends with its worker") {
+		t.Errorf("when each request dies it is %+v", s)
+	}
+	ask(t, g, `1`)
+	if s := g.Status(); s.State == worker.StateFailed {
+		t.Errorf("when it answers it is %+v", s)
+	}
+}
+
 func TestAKilledZygoteLeavesNothingOfWhatUserCodeStarted(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "leaves", "greedy.py", nil)

@@ -155,7 +155,11 @@ func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worke
 		w.outputs.Go(func() { w.readOutput(w.pipes[i], from) })
 	}
 	g.all.Go(func() { w.read(context.WithoutCancel(ctx)) })
-	w.out.add(appendHeader(nil, header{kind: kindSpec, length: uint32(len(g.specJSON))}), g.specJSON, nil)
+	spec := g.specJSON
+	if g.hurries() {
+		spec = g.hurryJSON
+	}
+	w.out.add(appendHeader(nil, header{kind: kindSpec, length: uint32(len(spec))}), spec, nil)
 	w.out.flush()
 	return w, children, nil
 }

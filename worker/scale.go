@@ -177,6 +177,24 @@ func (g *Group) noteProgress(now time.Time) {
 	}
 }
 
+// lose notes that a request which had begun has ended with its worker. mu is held.
+func (g *Group) lose(begun bool) {
+	if !begun {
+		return
+	}
+	now := time.Now()
+	if g.lostFirst.IsZero() || now.Sub(g.lostLast) > stallBound {
+		g.lostFirst = now
+	}
+	g.lostLast = now
+}
+
+// answersNobody says whether for a while each request has ended with its worker.
+// Once nobody asks any more the endpoint is given another chance. mu is held.
+func (g *Group) answersNobody(now time.Time) bool {
+	return !g.lostFirst.IsZero() && g.lostLast.Sub(g.lostFirst) > stallBound && now.Sub(g.lostLast) <= stallBound
+}
+
 // wantsTemplate says whether workers are forked from a process that has loaded:
 // several share its memory, and a large or slow model is not loaded again when a
 // worker dies. A small one is not worth the process.
@@ -187,6 +205,16 @@ func (g *Group) wantsTemplate() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.loadTook >= templateLoad
+}
+
+// hurries says whether the next load has the priority of requests, because it stands
+// between them and their answer: the endpoint has slept, or its last worker has died.
+// A load that takes long would hurt the neighbours more than it helps.
+func (g *Group) hurries() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.started && g.modelSize < templateSize && g.loadTook < templateLoad &&
+		!slices.ContainsFunc(g.workers, func(w *worker) bool { return w.state == ready })
 }
 
 // sizeOf is the size of a file or of the files in a folder; what cannot be read

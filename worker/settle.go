@@ -16,8 +16,10 @@ func (w *worker) settle() {
 			f.stream.fail(&DiedError{Endpoint: g.spec.Endpoint, Death: w.death})
 			g.gone()
 		case f.state == abandoned:
+			g.lose(begun)
 			g.deliver(f, nil, nil)
 		case begun:
+			g.lose(begun)
 			g.deliver(f, nil, &DiedError{Endpoint: g.spec.Endpoint, Death: w.death})
 		case g.closed:
 			g.deliver(f, nil, fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrClosed))

