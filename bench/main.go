@@ -130,8 +130,15 @@ func run(ctx context.Context, p plan, f files) (err error) {
 	return errors.Join(append(failed, f.render())...)
 }
 
+// words takes a list apart; a name may have spaces in it, as those of some servers have.
 func words(list string) []string {
-	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+	var all []string
+	for word := range strings.SplitSeq(list, ",") {
+		if word = strings.TrimSpace(word); word != "" {
+			all = append(all, word)
+		}
+	}
+	return all
 }
 
 func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

@@ -66,6 +66,13 @@ type batching struct {
 	hold       *time.Timer     // feeds what waits for others, when it has waited long enough
 }
 
+// lot is what a worker that had nothing was sent to execute together.
+type lot struct {
+	first uint64  // id of the first request
+	rows  float64 // roughly
+	bound float64 // how many rows it may have so that all deadlines are met
+}
+
 // batchingOf returns nil for an endpoint whose requests are executed one by one.
 // Its workers are told by the spec.
 func batchingOf(g *Group) *batching {
@@ -178,14 +185,31 @@ func (g *Group) pickForBatch(f *flight) *worker {
 		switch {
 		case w.state != ready:
 		case n == 0:
-			g.tell(w, g.batch.o.Rows)
+			b := g.batch
+			g.tell(w, b.o.Rows)
+			w.lot = lot{first: w.nextID + 1, rows: b.perRequest, bound: min(float64(b.o.Rows), b.inTime(f, time.Now()))}
 			return w
-		case len(w.calls) > 0 || len(f.req.Body) >= byReference || !g.batch.takesAhead(n):
+		case len(w.calls) > 0 || len(f.req.Body) >= byReference || !g.joins(w, f) && !g.batch.takesAhead(n):
 		case best == nil || n < len(best.flights):
 			best = w
 		}
 	}
+	if best != nil {
+		best.lot.rows += g.batch.perRequest
+		best.lot.bound = min(best.lot.bound, g.batch.inTime(f, time.Now()))
+	}
 	return best
+}
+
+// joins says whether w, which has something to execute, has not begun with it and
+// may execute f together with that. Requests that are answered together come back
+// together: without this the first of them would be a batch of its own, and the
+// others wait for its end. mu is held.
+func (g *Group) joins(w *worker, f *flight) bool {
+	if w.marks.begun(w.lot.first, false) {
+		return false
+	}
+	return w.lot.rows+g.batch.perRequest <= min(w.lot.bound, g.batch.inTime(f, time.Now()))+0.5
 }
 
 // feedIdle gives a free worker what waits, if that is enough for a batch or has
@@ -250,6 +274,9 @@ func (g *Group) feedBatch(w *worker, now time.Time) {
 	if limit > 0 {
 		b.limit, b.why = max(int(tight), 1), why
 		g.tell(w, b.limit)
+	}
+	if n == 0 {
+		w.lot = lot{first: w.nextID + 1, rows: rows, bound: tight}
 	}
 	for ; g.first < end; g.first++ {
 		f := g.queue[g.first]

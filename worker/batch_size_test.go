@@ -2,8 +2,10 @@ package worker
 
 import (
 	"math"
+	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 func batchingFor(t *testing.T, b Batch) *batching {
@@ -157,5 +159,66 @@ func TestABatchGoesAsFarAsItsTightestDeadline(t *testing.T) {
 		if g.batch.told[w] != c.limit {
 			t.Errorf("%s: the worker knows %d", name, g.batch.told[w])
 		}
+	}
+}
+
+// Slow batches, of which a busy worker is sent no more than it executes.
+func TestARequestJoinsABatchThatIsNotBegun(t *testing.T) {
+	page, file, err := newMarks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(page.close)
+	t.Cleanup(func() { _ = file.Close() })
+	g := &Group{spec: Spec{Batch: Batch{Rows: 4}}}
+	g.batch = batchingOf(g)
+	for i := range 8 {
+		g.batch.note(round{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Second})
+	}
+	w := &worker{g: g, state: ready, flights: map[uint64]*flight{}, out: &outbox{}, marks: page}
+	w.rescue = time.AfterFunc(time.Hour, func() {})
+	defer w.rescue.Stop()
+	g.workers = []*worker{w}
+	now := time.Now()
+	sent := func(f *flight) bool {
+		if g.pick(f) != w {
+			return false
+		}
+		g.send(w, f)
+		return true
+	}
+	tight := &flight{deadline: now.Add(40 * time.Second)} // 0.8 of it is time for 3 rows
+	if !sent(&flight{}) || !sent(&flight{}) || !sent(tight) {
+		t.Fatal("three requests are not sent together")
+	}
+	if sent(&flight{}) {
+		t.Error("a fourth one makes the third miss its deadline")
+	}
+	atomic.StoreUint64((*uint64)(unsafe.Pointer(&page.page[0])), 1)
+	clear(w.flights)
+	if !sent(&flight{}) {
+		t.Fatal("a free worker is sent nothing")
+	}
+	for range 3 {
+		if !sent(&flight{}) {
+			t.Error("what is not begun has room and is not joined")
+		}
+	}
+	if sent(&flight{}) {
+		t.Error("more rows than max_batch_size")
+	}
+	clear(w.flights)
+	if !sent(&flight{}) {
+		t.Fatal("a free worker is sent nothing")
+	}
+	atomic.StoreUint64((*uint64)(unsafe.Pointer(&page.page[0])), w.nextID)
+	if sent(&flight{}) {
+		t.Error("what has begun is joined")
+	}
+	idle := &worker{g: g, state: ready, flights: map[uint64]*flight{}, out: &outbox{}, marks: page}
+	g.workers = []*worker{w, idle}
+	atomic.StoreUint64((*uint64)(unsafe.Pointer(&page.page[0])), 0)
+	if g.pick(&flight{}) != idle {
+		t.Error("nothing waits while a worker is free")
 	}
 }

@@ -25,7 +25,7 @@ func together(t *testing.T, g *worker.Group, questions ...string) []*worker.Resp
 	question, open := gate(t)
 	var all sync.WaitGroup
 	all.Go(func() { _, _ = g.Do(t.Context(), &worker.Request{Body: []byte(question)}) })
-	eventually(t, "the worker is busy", func() bool { return inFlight(g) == 1 })
+	eventually(t, "the worker is busy", g.Busy)
 	answers := make([]*worker.Response, len(questions))
 	for i, q := range questions {
 		all.Go(func() {
@@ -126,7 +126,7 @@ func TestStreamsAndLargeAnswersOfABatchArriveWhole(t *testing.T) {
 	question, open := gate(t)
 	var all sync.WaitGroup
 	all.Go(func() { _, _ = g.Do(t.Context(), &worker.Request{Body: []byte(question)}) })
-	eventually(t, "the worker is busy", func() bool { return inFlight(g) == 1 })
+	eventually(t, "the worker is busy", g.Busy)
 	for i, x := range []string{"stream", "large", "slow", "stream", "plain", "large"} {
 		all.Go(func() {
 			r, err := g.Do(t.Context(), &worker.Request{Body: []byte(`{"x":"` + x + `"}`)})
@@ -183,7 +183,7 @@ func TestWhoeverGivesUpInABatchLeavesTheOthersTheirAnswers(t *testing.T) {
 	question, open := gate(t)
 	var all sync.WaitGroup
 	all.Go(func() { _, _ = g.Do(t.Context(), &worker.Request{Body: []byte(question)}) })
-	eventually(t, "the worker is busy", func() bool { return inFlight(g) == 1 })
+	eventually(t, "the worker is busy", g.Busy)
 	inner, openInner := gate(t) // holds the batch that the others are in
 	ctx, cancel := context.WithCancel(t.Context())
 	for i := range 4 {

@@ -18,3 +18,18 @@ func (g *Group) LostSince(d time.Duration) {
 	defer g.mu.Unlock()
 	g.lostFirst = g.lostLast.Add(-d)
 }
+
+// Busy says whether a worker has begun with something, so that what comes now is
+// not executed together with that.
+func (g *Group) Busy() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range g.workers {
+		for id, f := range w.flights {
+			if w.marks.begun(id, f.nested) {
+				return true
+			}
+		}
+	}
+	return false
+}

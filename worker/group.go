@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -103,6 +104,9 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 		return nil, err
 	}
 	if w != nil {
+		if g.batch != nil {
+			runtime.Gosched() // those that have come at the same time may go along, see joins
+		}
 		w.out.flush()
 	}
 

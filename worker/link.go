@@ -50,6 +50,7 @@ type worker struct {
 	nextID    uint64
 	calls     map[uint64]*openCall
 	ahead     int
+	lot       lot           // of a group that batches
 	perOne    time.Duration // how long one request takes, roughly
 	busySince time.Time
 	served    uint64
