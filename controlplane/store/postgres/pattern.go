@@ -12,12 +12,17 @@ import (
 // maxRepeat is how often PostgreSQL lets a piece of a pattern repeat.
 const maxRepeat = 255
 
+// maxChoices bounds the choices that a pattern leaves open when PostgreSQL reads it: the
+// time that takes grows steeply with them, a minute for 500 letters that are optional.
+const maxChoices = 50
+
 // translate writes one of Go's patterns in PostgreSQL's language, so that it is found in
 // the same texts. What finds first or longest makes no difference to that. It refuses
-// what has no exact counterpart, such as word boundaries.
+// what has no exact counterpart, such as word boundaries, and what PostgreSQL is slow
+// to read.
 func translate(pattern string) (string, bool) {
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil {
+	if err != nil || choices(parsed) > maxChoices {
 		return "", false
 	}
 	var out strings.Builder
@@ -25,6 +30,25 @@ func translate(pattern string) (string, bool) {
 		return "", false
 	}
 	return out.String(), true
+}
+
+// choices counts what is optional, repeats, or has alternatives, as often as it repeats
+// itself. Go bounds how often that is, so it doesn't overflow.
+func choices(re *syntax.Regexp) int {
+	n := 0
+	for _, part := range re.Sub {
+		n += choices(part)
+	}
+	switch re.Op {
+	case syntax.OpStar, syntax.OpPlus, syntax.OpQuest:
+		n++
+	case syntax.OpRepeat:
+		times := max(re.Min, re.Max)
+		n = n*max(times, 1) + times - re.Min + 1
+	case syntax.OpAlternate:
+		n += len(re.Sub) - 1
+	}
+	return n
 }
 
 func write(out *strings.Builder, re *syntax.Regexp) bool {
