@@ -188,8 +188,10 @@ func TestARequestJoinsABatchThatIsNotBegun(t *testing.T) {
 		return true
 	}
 	tight := &flight{deadline: now.Add(40 * time.Second)} // 0.8 of it is time for 3 rows
-	if !sent(&flight{}) || !sent(&flight{}) || !sent(tight) {
-		t.Fatal("three requests are not sent together")
+	for i, f := range []*flight{{}, {}, tight} {
+		if !sent(f) {
+			t.Fatalf("request %d is not sent with those before it", i+1)
+		}
 	}
 	if sent(&flight{}) {
 		t.Error("a fourth one makes the third miss its deadline")
