@@ -40,8 +40,9 @@ func (s scripted) RoundTrip(r *http.Request) (*http.Response, error) {
 func guest() scripted {
 	return scripted{
 		"auth.login": `{"token":"t"}`, "users.get_current_user": `{"user":{"id":"u","name":"reader","role":"guest"}}`,
-		"models.get_all_ex": `{"models":[{"id":"m1","name":"one","uri":"http://files/a","tags":["x"]}]}`,
-		"tasks.get_all":     `{"tasks":[]}`, "projects.get_all": `{"projects":[]}`,
+		"models.get_frameworks": `{"frameworks":[]}`,
+		"models.get_all_ex":     `{"models":[{"id":"m1","name":"one","uri":"http://files/a","tags":["x"]}]}`,
+		"tasks.get_all":         `{"tasks":[]}`, "projects.get_all": `{"projects":[]}`,
 	}
 }
 
