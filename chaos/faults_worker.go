@@ -67,10 +67,14 @@ func workerFaults() []fault {
 				if err != nil {
 					return err
 				}
+				worker, err := w.workerOf(ctx, victim) // before: nobody makes one while the zygote is stopped
+				if err != nil {
+					return err
+				}
 				if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 					return err
 				}
-				if err := signal(syscall.SIGKILL)(ctx, w); err != nil {
+				if err := syscall.Kill(worker, syscall.SIGKILL); err != nil {
 					return err
 				}
 				if err := pause(ctx, 2*time.Second); err != nil {

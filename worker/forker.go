@@ -25,6 +25,7 @@ type forker struct {
 	children map[uint64]*forked
 	next     uint64
 	gone     bool
+	pid      int // 0 until it has told
 }
 
 // forked is a process that a forker has made and will bury.
@@ -81,6 +82,10 @@ func (f *forker) read(other func(control)) {
 		}
 		f.mu.Unlock()
 		switch {
+		case m.Is == "here":
+			f.mu.Lock()
+			f.pid = m.PID
+			f.mu.Unlock()
 		case c == nil:
 			other(m)
 		case m.Is == "forked":
@@ -170,6 +175,19 @@ func (f *forker) fork(ctx context.Context, template bool, needs []string, files 
 	case <-ctx.Done():
 		c.kill(syscall.SIGKILL, true) // in order behind the fork
 		return nil, context.Cause(ctx)
+	}
+}
+
+// wake has a forker go on that a signal has stopped: it neither buries nor forks
+// meanwhile, and to end it would end all its workers. A debugger's stop is left alone.
+func (f *forker) wake() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone || f.pid == 0 {
+		return
+	}
+	if facts, ok := factsOf(f.pid); ok && facts.stopped {
+		_ = syscall.Kill(f.pid, syscall.SIGCONT) // it is there: we have just seen it
 	}
 }
 

@@ -73,6 +73,26 @@ func TestAStoppedWorkerIsReplacedWithoutARequest(t *testing.T) {
 	w.log.waitFor(t, "was stopped by a signal")
 }
 
+func TestAStoppedZygoteGoesOnWhenItIsNeeded(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "waits", "greedy.py", nil)
+	other := w.start(t, "other", "greedy.py", nil)
+	pid, stays := ask(t, g, `{"do":"pid"}`), ask(t, other, `{"do":"pid"}`)
+	if err := syscall.Kill(parentOf(t, pid), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(g.Status().Workers[0].PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another answers", func() bool {
+		r, err := g.Do(t.Context(), &worker.Request{Body: []byte(`{"do":"pid"}`)})
+		return err == nil && string(r.Body) != pid
+	})
+	if after := ask(t, other, `{"do":"pid"}`); after != stays {
+		t.Error("another endpoint's worker was replaced")
+	}
+}
+
 func TestAWorkerDeafToSignalsIsKilledAfterItsDeadline(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "deaf", "greedy.py", nil)

@@ -58,6 +58,7 @@ func (p *Pool) watch(ctx context.Context) {
 		}
 		if full {
 			p.endOrphans(now)
+			p.wakeForkers(groups)
 		}
 		clear(groups)
 	}
@@ -90,6 +91,24 @@ func (p *Pool) endOrphans(now time.Time) {
 	}
 	if n := endOrphans(p.zygote.mark); n > 0 {
 		p.o.Logger.Warn("processes were ended that had outlived their worker", "count", n)
+	}
+}
+
+// wakeForkers has the processes go on that fork workers, should one be stopped.
+func (p *Pool) wakeForkers(groups []*Group) {
+	p.zygote.mu.Lock()
+	f := p.zygote.current
+	p.zygote.mu.Unlock()
+	if f != nil {
+		f.wake()
+	}
+	for _, g := range groups {
+		if t := &g.template; t.mu.TryLock() { // held while it loads: await looks after it then
+			if t.f != nil {
+				t.f.wake()
+			}
+			t.mu.Unlock()
+		}
 	}
 }
 

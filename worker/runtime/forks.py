@@ -7,6 +7,7 @@ from it and share what it has loaded. One message a packet, JSON, on a control s
        marks[, control]; needs are packages to import before
     <- {"do": "kill", "n": 7, "signal": 9, "group": true}
     <- {"do": "heir"}  descriptor: the control socket of a copy that waits to take our place
+    -> {"is": "here", "pid": 4710}
     -> {"is": "importing", "name": "numpy"}
     -> {"is": "ready"}
     -> {"is": "imported", "threads": 1, "imported": [...], "failed": {...}}
@@ -69,6 +70,7 @@ def supervise(control: socket.socket, imports: Any = None) -> Job:
     What imports has left to do (see zygote.py) is done once nobody has asked for anything for a
     moment: who was just forked loads at a lower priority than ours.
     """
+    tell(control, {"is": "here", "pid": os.getpid()})
     quiet = time.monotonic() + QUIET
     children: dict[int, int] = {}  # pid -> n
     wake_read, wake_write = socket.socketpair()
