@@ -66,6 +66,11 @@ func (b *bench) disturb(ctx context.Context, one side, g group, round int) (foun
 		found[i][0] = m
 		tell(round, one, "idle", connections, m)
 		m, err = b.beside(ctx, s, burn, o)
+		var silence *silenceError
+		if one.name != ours && errors.As(err, &silence) && silence.failure == nil {
+			say("  %s beside the burning one: %v, which counts as one just then", one.name, err)
+			m, err = silence.kindest(), nil
+		}
 		if err != nil {
 			return found, err
 		}
