@@ -13,6 +13,7 @@ worker/frame.go; a change of one is a change of both.
 
 from __future__ import annotations
 
+import io
 import socket
 import struct
 from collections.abc import Sequence
@@ -68,11 +69,32 @@ class FrameError(Exception):
     """The bytes are no frames: the connection cannot go on."""
 
 
+class Large:
+    """A frame whose body arrives in pieces, in the bytes that its reader gets: no copy is made."""
+
+    def __init__(self, frame: Frame, size: int) -> None:
+        self._frame = frame
+        # Nobody else holds these bytes yet, so BytesIO lends them for writing, and gives them
+        # back as they are.
+        self._body = io.BytesIO(bytes(size))
+        self.rest = self._body.getbuffer()  # where the next piece goes
+
+    def take(self, piece: memoryview) -> None:
+        """Put in what has arrived with the head."""
+        self.rest[: len(piece)] = piece
+        self.rest = self.rest[len(piece) :]
+
+    def frame(self) -> Frame:
+        """The whole frame, once nothing is missing."""
+        self.rest = memoryview(b"")
+        return self._frame._replace(body=self._body.getvalue())
+
+
 class Reader:
     """Cuts the bytes of a socket into frames, with one kept buffer.
 
     ``fill`` reads once, ``frames`` gives what is complete. A body that does not
-    fit into the buffer is read straight into memory of its own.
+    fit into the buffer is read straight into the bytes that user code gets.
     """
 
     def __init__(self, sock: socket.socket, size: int = 256 << 10, max_frame: int = (1 << 31) - 1) -> None:
@@ -82,15 +104,13 @@ class Reader:
         self._start = 0
         self._end = 0
         self._max = max_frame
-        self._large: Optional[bytearray] = None
-        self._large_have = 0
-        self._large_header: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+        self._large: Optional[Large] = None
 
     def fill(self) -> bool:
         """Read once; False at the end of the stream."""
         if self._large is not None:
-            n = self._sock.recv_into(memoryview(self._large)[self._large_have :])
-            self._large_have += n
+            n = self._sock.recv_into(self._large.rest)
+            self._large.rest = self._large.rest[n:]
             return n > 0
         if self._start == self._end:
             self._start = self._end = 0
@@ -106,11 +126,9 @@ class Reader:
         """All frames that are complete by now."""
         out: list[Frame] = []
         if self._large is not None:
-            if self._large_have < len(self._large):
+            if self._large.rest:
                 return out
-            kind, flags, code, head, number = self._large_header
-            view = memoryview(self._large)
-            out.append(Frame(kind, flags, code, number, bytes(view[:head]), view[head:]))
+            out.append(self._large.frame())
             self._large = None
         view, pos, end = self._view, self._start, self._end
         while end - pos >= HEADER_SIZE:
@@ -120,12 +138,12 @@ class Reader:
             first = pos + HEADER_SIZE
             last = first + length
             if last > end:
-                if length + HEADER_SIZE > len(self._buf):
-                    large = bytearray(length)
-                    have = end - first
-                    large[:have] = view[first:end]
-                    self._large, self._large_have = large, have
-                    self._large_header = (kind, flags, code, head, number)
+                if head + HEADER_SIZE > len(self._buf):
+                    raise FrameError(f"frame with a head of {head} bytes")
+                if length + HEADER_SIZE > len(self._buf) and first + head <= end:
+                    cut = first + head
+                    self._large = Large(Frame(kind, flags, code, number, bytes(view[first:cut]), b""), length - head)
+                    self._large.take(view[cut:end])
                     pos = end
                 break
             cut = first + head
