@@ -74,15 +74,15 @@ func (a *app) wait(ctx context.Context, s *service, named []serving.EndpointURL)
 		patience = findPatienceHere
 	}
 	reason := "no running inference service is known"
+	var f fleet
+	defer func() { a.noticeSilent(f) }() // at the end: one that has just started has told something by then
 	for looks := 1; ; looks++ {
-		f, err := a.fleet(ctx, s)
+		f, err = a.fleet(ctx, s)
 		switch {
 		case err != nil && ctx.Err() != nil:
 			return 0, stillWaiting(ctx, reason)
 		case err != nil:
 			return 0, err
-		case looks == 1:
-			a.noticeSilent(f)
 		}
 		if len(f.instances) > 0 {
 			var done bool
