@@ -29,8 +29,8 @@ func (t *traffic) probe(ctx context.Context, name string) {
 			since, at = begun, s
 		}
 		status, body, err := readyz(ctx, c, s, name)
-		if err != nil || t.w.serving() != s {
-			continue // nobody is there to say anything, or it is to end
+		if err != nil || t.w.serving() != s || s.ended() {
+			continue // nobody is there to say anything, or it is to end, or the next one answers at its address
 		}
 		lie, told := "", time.Now()
 		last := t.lastGood(name)

@@ -112,6 +112,15 @@ func (s *server) stop() error {
 	return nil
 }
 
+func (s *server) ended() bool {
+	select {
+	case <-s.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // kill ends the process the hard way.
 func (s *server) kill() {
 	_ = s.cmd.Process.Kill() // it may have ended
