@@ -200,7 +200,7 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		})
 	}
-	front := listener.NewLean(listener.Options{Handler: s.handle, MaxBody: s.o.MaxBody, MaxConns: s.o.MaxConnections, Logger: s.o.Logger})
+	front := listener.NewLean(listener.Options{Handler: s.handle, Lend: s.lend, MaxBody: s.o.MaxBody, MaxConns: s.o.MaxConnections, Logger: s.o.Logger})
 	run(&parts, func() error { return front.Serve(s.o.Listener) })
 	var admin *http.Server
 	if s.o.Admin != nil {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fakePython struct {
 	mu     sync.Mutex
 	caller engine.Caller
+	lent   atomic.Int32 // loans that are out
 }
 
 func (p *fakePython) Run(ctx context.Context, caller engine.Caller) error {
@@ -68,11 +70,34 @@ func (m *fakeModel) Status() engine.Status {
 	return engine.Status{State: "ready"}
 }
 func (m *fakeModel) Close(context.Context) error { return nil }
+
+// Lend fulfils engine.Lender; only one of the endpoints has memory.
+func (m *fakeModel) Lend(size int) engine.Loan {
+	if m.url != "lends" {
+		return nil
+	}
+	m.p.lent.Add(1)
+	return &fakeLoan{make([]byte, size), m.p}
+}
+
+type fakeLoan struct {
+	memory []byte
+	p      *fakePython
+}
+
+func (l *fakeLoan) Bytes() []byte { return l.memory }
+func (l *fakeLoan) Release()      { l.p.lent.Add(-1) }
+
 func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Response, error) {
 	answer := func(status int, body string) (*engine.Response, error) {
 		return &engine.Response{Status: status, ContentType: "application/json", Body: []byte(body), Stats: []byte(`{"x":1}`)}, nil
 	}
 	switch string(m.url) {
+	case "lends":
+		if r.Loan == nil {
+			return answer(200, fmt.Sprintf("own %d", len(r.Body)))
+		}
+		return answer(200, fmt.Sprintf("lent %d %t", len(r.Body), &r.Body[0] == &r.Loan.Bytes()[0]))
 	case "echo", "echo/1", "a/b/c", "a/ü%":
 		return answer(200, fmt.Sprintf("%s|%s|%s", m.url, r.ContentType, r.Body))
 	case "big":
@@ -230,6 +255,28 @@ func zipped(text string) string {
 	_, _ = z.Write([]byte(text))
 	_ = z.Close()
 	return b.String()
+}
+
+func TestLargeBodiesLieInTheModelsMemory(t *testing.T) {
+	python := &fakePython{}
+	base := start(t, func(o *inference.Options) { o.Python = python }, "lends", "echo")
+	large := strings.Repeat("x", engine.LendFrom)
+	for _, c := range []struct{ path, body, want string }{
+		{"/serve/lends", large, fmt.Sprintf("lent %d true", len(large))},
+		{"/serve/lends", "small", "own 5"},
+		{"/serve/echo", large, "echo||" + large},
+		{"/serve/nobody", large, `{"detail":"Error processing request, endpoint was not found: Model inference endpoint 'nobody' not found"}`},
+	} {
+		if _, got := post(t, base+c.path, c.body); got != c.want {
+			t.Errorf("%s with %d bytes: %.100s", c.path, len(c.body), got)
+		}
+	}
+	for n := 0; python.lent.Load() != 0; n++ { // given back behind the answer
+		if n > 1000 {
+			t.Fatalf("%d loans were not given back", python.lent.Load())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func TestRequestsAndTheirAnswers(t *testing.T) {

@@ -53,7 +53,7 @@ func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *li
 		return detail(http.StatusBadRequest, "Error processing request, "+err.Error())
 	}
 	resp := &listener.Response{Done: live.Release}
-	req := engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType}
+	req := engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType, Loan: r.Loan}
 	answer, err := s.infer(ctx, live, &req, limit)
 	if err != nil {
 		live.Release()
@@ -67,6 +67,26 @@ func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *li
 	resp.Response = *answer
 	resp.Header = append(slices.Clip(live.Header), answer.Header...)
 	return resp
+}
+
+// lend finds memory for a large body of a request to a path: that of the model which
+// answers it, most likely. A canary may draw another when the body is there, which
+// then reads it as it reads any other.
+func (s *Service) lend(path, query string, size int) engine.Loan {
+	rest, ok := strings.CutPrefix(path, s.prefix)
+	if !ok {
+		return nil
+	}
+	live, err := s.router.Acquire(s.endpointOf(rest, query))
+	if err != nil {
+		return nil // the request itself is told why
+	}
+	defer live.Release()
+	lender, ok := live.Model.(engine.Lender)
+	if !ok {
+		return nil
+	}
+	return lender.Lend(size)
 }
 
 // infer asks the model, within limit or what is left of the time of the request

@@ -28,6 +28,7 @@ type flight struct {
 	id       uint64 // at its worker
 	w        *worker
 	head     []byte // header and metadata of its frame, kept for the next one
+	loan     *Loan  // where its body lies, if that is shared with the worker
 	stream   *Stream
 	watch    *time.Timer // kills the worker that goes on with it past its deadline
 
@@ -55,6 +56,7 @@ func (p *flightPool) give(f *flight) {
 	if f.watch != nil {
 		f.watch.Stop()
 	}
+	f.dropBody()
 	select {
 	case <-f.done:
 	default:
@@ -67,12 +69,32 @@ func (p *flightPool) give(f *flight) {
 	p.pool.Put(f)
 }
 
-// frameHead makes header and metadata of the flight's request frame.
-func (f *flight) frameHead() []byte {
+// dropBody gives up the flight's hold of its body.
+func (f *flight) dropBody() {
+	if f.loan != nil {
+		f.loan.Release()
+		f.loan = nil
+	}
+	f.req.Body = nil
+}
+
+// mayFollow says whether the flight may be sent to a worker that has n requests
+// already. A large body would block the socket for those behind it; one that lies
+// in shared memory does not, but the worker copies it when it hears of it.
+func (f *flight) mayFollow(n int) bool {
+	return len(f.req.Body) < byReference || f.loan != nil && n < aheadMin
+}
+
+// appendFrame appends the flight's request frame without its body, or all of it
+// if the body lies in shared memory.
+func (f *flight) appendFrame(b []byte) []byte {
 	size := requestHeadSize(f.req.ContentType, f.req.ID)
 	h := header{
 		kind: kindRequest, id: f.id, code: uint16(min(f.req.Depth, 1<<16-1)),
 		head: uint32(size), length: uint32(size + len(f.req.Body)),
+	}
+	if f.loan != nil {
+		h.kind, h.length = kindLentRequest, uint32(size+placeSize)
 	}
 	if f.req.Sampled {
 		h.flags |= flagSampled
@@ -80,7 +102,9 @@ func (f *flight) frameHead() []byte {
 	if f.nested {
 		h.flags |= flagNested
 	}
-	f.head = appendHeader(f.head[:0], h)
-	f.head = appendRequestHead(f.head, f.deadline, f.req.ContentType, f.req.ID)
-	return f.head
+	b = appendRequestHead(appendHeader(b, h), f.deadline, f.req.ContentType, f.req.ID)
+	if f.loan != nil {
+		b = appendPlace(b, f.loan.offset, len(f.req.Body))
+	}
+	return b
 }

@@ -31,6 +31,9 @@ const (
 	kindCredit     frameKind = 5
 	kindStop       frameKind = 6
 	kindLimit      frameKind = 7 // its id is the most rows to execute together
+	// kindLentRequest is a kindRequest whose body is the place of the real one in the
+	// group's shared memory: its offset and its size, u64 each.
+	kindLentRequest frameKind = 8
 
 	kindReady     frameKind = 16 // from the worker
 	kindLoadError frameKind = 17
@@ -213,6 +216,13 @@ func appendRequestHead(b []byte, deadline time.Time, contentType, id string) []b
 
 func requestHeadSize(contentType, id string) int {
 	return 10 + min(len(contentType), math.MaxUint16) + len(id)
+}
+
+const placeSize = 16
+
+func appendPlace(b []byte, offset int64, size int) []byte {
+	b = binary.LittleEndian.AppendUint64(b, uint64(offset))
+	return binary.LittleEndian.AppendUint64(b, uint64(size))
 }
 
 // answerHead is the metadata of an answer; all slices point into the frame.

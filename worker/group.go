@@ -36,6 +36,7 @@ type Group struct {
 
 	more chan struct{} // holds one: seats are wanted; see scale.go
 
+	arena    arena
 	template templateSeat
 
 	batch *batching // nil: one by one
@@ -97,6 +98,10 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 	}
 	deadline, _ := ctx.Deadline()
 	f := g.flights.take(req, deadline)
+	if l := req.Loan; l != nil && l.a == &g.arena && l.holds(req.Body) {
+		f.loan = l
+		l.hold()
+	}
 
 	w, err := g.admit(f)
 	if err != nil {
@@ -123,6 +128,12 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 		g.flights.give(f)
 	} // a stream's flight stays at its worker until the end of the stream
 	return response, err
+}
+
+// Lend returns memory for a body of that many bytes, which Do then needs not send
+// through a socket, nil if there is none. Whoever gets it releases it.
+func (g *Group) Lend(size int) *Loan {
+	return g.arena.lend(size)
 }
 
 // admit hands f to a worker, which the caller flushes, or to the queue.
@@ -187,7 +198,7 @@ func (g *Group) pick(f *flight) *worker {
 			if len(w.calls) == 0 {
 				r += 1 << 20 // it executes; better one that waits
 			}
-		case len(w.calls) > 0 || n >= w.ahead || len(f.req.Body) >= byReference:
+		case len(w.calls) > 0 || n >= w.ahead || !f.mayFollow(n):
 			continue
 		}
 		if r < rank {
@@ -270,7 +281,12 @@ func (g *Group) send(w *worker, f *flight) {
 	f.id, f.w, f.state = w.nextID, w, sent
 	w.flights[f.id] = f
 	w.expectAnswers()
-	w.out.add(f.frameHead(), f.req.Body, f)
+	f.head = f.appendFrame(f.head[:0])
+	if f.loan != nil {
+		w.out.add(f.head, nil, nil)
+		return
+	}
+	w.out.add(f.head, f.req.Body, f)
 }
 
 // feed gives w what waits, as much as it may have; mu is held, and the caller
@@ -309,7 +325,7 @@ func (g *Group) fits(w *worker, f *flight) bool {
 	case g.async:
 		return n < g.o.Concurrency
 	default:
-		return len(w.calls) == 0 && n < w.ahead && len(f.req.Body) < byReference
+		return len(w.calls) == 0 && n < w.ahead && f.mayFollow(n)
 	}
 }
 
@@ -343,14 +359,14 @@ func (g *Group) abandon(f *flight) (answered bool) {
 		return true
 	case waiting:
 		f.state = abandoned // stays in the queue until its turn
-		f.req.Body = nil
+		f.dropBody()
 		g.queued--
 		g.gone()
 		g.mu.Unlock()
 		return false
 	}
 	f.state = abandoned
-	if len(f.req.Body) >= byReference {
+	if len(f.req.Body) >= byReference && f.loan == nil {
 		w.out.release(f) // the worker may not have read it, and its memory is the caller's
 	}
 	f.req.Body = nil
@@ -414,6 +430,7 @@ func (g *Group) Close(ctx context.Context) error {
 	ends.Wait()
 	g.template.close()
 	g.all.Wait()
+	g.arena.close()
 	if g.batch != nil {
 		g.batch.hold.Stop()
 	}

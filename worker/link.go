@@ -126,6 +126,12 @@ func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worke
 		return nil, nil, err
 	}
 	w.marks, theirs = page, append(theirs, file)
+	bodies, err := g.arena.share()
+	if err != nil {
+		undo()
+		return nil, nil, err
+	}
+	theirs = append(theirs, bodies)
 	var children *forker
 	if template {
 		f, controlFile, err := newForker()

@@ -22,12 +22,8 @@ const (
 
 // newMarks makes a page; file is for the worker and is closed by the caller.
 func newMarks() (*marks, *os.File, error) {
-	file, err := newPageFile()
+	file, err := newPageFile(sharedSize)
 	if err != nil {
-		return nil, nil, fmt.Errorf("make a shared page: %w", err)
-	}
-	if err := file.Truncate(sharedSize); err != nil {
-		_ = file.Close()
 		return nil, nil, fmt.Errorf("make a shared page: %w", err)
 	}
 	page, err := unix.Mmap(int(file.Fd()), 0, sharedSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)

@@ -6,10 +6,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func newPageFile() (*os.File, error) {
-	fd, err := unix.MemfdCreate("clearml-serving-marks", unix.MFD_CLOEXEC)
+func newPageFile(size int64) (*os.File, error) { return sealedFile("clearml-serving-marks", size) }
+
+// sealedFile makes a file in memory whose size nobody can change any more. To
+// touch memory that a worker has cut off would end us.
+func sealedFile(name string, size int64) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), "marks"), nil
+	file := os.NewFile(uintptr(fd), name)
+	if err := file.Truncate(size); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	const seals = unix.F_SEAL_SHRINK | unix.F_SEAL_GROW | unix.F_SEAL_SEAL
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
 }

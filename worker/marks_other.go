@@ -2,12 +2,20 @@
 
 package worker
 
-import "os"
+import (
+	"errors"
+	"os"
+)
 
-func newPageFile() (*os.File, error) {
+func newPageFile(size int64) (*os.File, error) {
 	f, err := os.CreateTemp("", "clearml-serving-marks-*")
 	if err != nil {
 		return nil, err
 	}
-	return f, os.Remove(f.Name()) // only its holders know it
+	// Only its holders know it from here on.
+	if err := errors.Join(os.Remove(f.Name()), f.Truncate(size)); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
 }

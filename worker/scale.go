@@ -73,6 +73,7 @@ func (g *Group) look(now time.Time) []*worker {
 		return nil
 	}
 	g.noteProgress(now)
+	g.arena.trim(now)
 	g.grow()
 	g.shrink(now)
 	for _, w := range g.workers {

@@ -158,7 +158,9 @@ type Request struct {
 	// ID names the request towards user code.
 	ID string
 	// Body is untouched payload, valid until Do has returned.
-	Body        []byte
+	Body []byte
+	// Loan, if not nil, is where Body lies.
+	Loan        *Loan
 	ContentType string
 	// Depth counts the send_request calls that led here.
 	Depth int

@@ -20,6 +20,8 @@ type Request struct {
 	// Body is the payload, already decompressed. It is only valid until Infer
 	// has returned: a Model that needs it longer copies it.
 	Body []byte
+	// Loan is where Body lies, if a Lender has lent that memory.
+	Loan Loan
 	// ContentType is the client's, "" when it sent none.
 	ContentType string
 	// Depth counts the send_request calls that led here, 0 for a client's request.
@@ -62,6 +64,24 @@ type Model interface {
 	// Close releases everything the model holds. It is called once, after the
 	// last Infer has returned; ctx bounds how long it may take to be polite.
 	Close(ctx context.Context) error
+}
+
+// Lender is a Model that has memory for large bodies which it reads where they lie:
+// a body that is received into it needs not be sent on.
+type Lender interface {
+	// Lend returns memory for a body of size bytes, nil if there is none. The model
+	// may be closed before the memory is given back. It is safe at any time.
+	Lend(size int) Loan
+}
+
+// LendFrom is the size from which a body is received into a Lender's memory; smaller
+// ones are copied as quickly.
+const LendFrom = 256 << 10
+
+// Loan is memory of a Lender, not touched after its Release.
+type Loan interface {
+	Bytes() []byte
+	Release()
 }
 
 // Spec is everything a Loader needs to make a model: files are local by now.

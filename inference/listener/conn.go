@@ -66,6 +66,7 @@ type conn struct {
 	r, w    int
 	out     []byte
 	body    bytes.Buffer // bodies that do not fit behind their head in the buffer
+	lent    engine.Loan  // a large body's memory, if it is not ours
 	held    int64        // bytes of the request's body that server.held counts
 	head    head
 	request Request
@@ -296,10 +297,11 @@ func (c *conn) readBody() error {
 			}
 		}
 		// The head's texts point into the buffer: a body must not move it.
-		if err := c.receive(limit); err != nil {
+		body, err := c.receive(limit)
+		if err != nil {
 			return err
 		}
-		c.request.Body = c.body.Bytes()
+		c.request.Body, c.request.Loan = body, c.lent
 	}
 	encoding := c.head.get("Content-Encoding")
 	if encoding == "" {
@@ -323,20 +325,51 @@ func (c *conn) hold(n int) error {
 	return nil
 }
 
-// letGo is the end of what hold counts.
+// letGo is the end of what hold counts, and of what is lent.
 func (c *conn) letGo() {
+	if c.lent != nil {
+		c.request.Body, c.request.Loan = nil, nil
+		c.lent.Release()
+		c.lent = nil
+	}
 	if c.held > 0 {
 		c.server.held.Add(-c.held)
 		c.held = 0
 	}
 }
 
-func (c *conn) receive(limit int64) error {
+// receive reads a body that has not arrived with its head.
+func (c *conn) receive(limit int64) ([]byte, error) {
 	from := &bodyReader{c: c}
-	if c.head.length < 0 {
-		return readChunked(&c.body, from, limit)
+	switch {
+	case c.head.length < 0:
+		if err := readChunked(&c.body, from, limit); err != nil {
+			return nil, err
+		}
+	case c.borrow(int(c.head.length)):
+		_, err := io.ReadFull(from, c.lent.Bytes())
+		return c.lent.Bytes(), err
+	default:
+		if err := c.receiveHere(from, int(c.head.length)); err != nil {
+			return nil, err
+		}
 	}
-	length := int(c.head.length)
+	return c.body.Bytes(), nil
+}
+
+// borrow asks for memory that whoever answers reads a large body from. A lie about
+// its length costs no more than addresses: memory is taken as bytes arrive.
+func (c *conn) borrow(length int) bool {
+	o := &c.server.o
+	if o.Lend == nil || length < engine.LendFrom || c.head.get("Content-Encoding") != "" {
+		return false
+	}
+	c.lent = o.Lend(c.request.Path, c.request.RawQuery, length)
+	return c.lent != nil
+}
+
+// receiveHere reads a body of known length into the connection's own memory.
+func (c *conn) receiveHere(from *bodyReader, length int) error {
 	have := min(c.w-c.r, length)
 	c.body.Grow(max(have, min(length, unproven)) + bytes.MinRead)
 	c.body.Write(c.in[c.r : c.r+have])

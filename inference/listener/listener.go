@@ -19,8 +19,9 @@ type Request struct {
 	Path        string // decoded once
 	RawQuery    string
 	ContentType string
-	ID          string // the client's X-Request-Id, or one made here
-	Body        []byte // decompressed
+	ID          string      // the client's X-Request-Id, or one made here
+	Body        []byte      // decompressed
+	Loan        engine.Loan // where Body lies, nil: in the listener's own memory
 	Header      func(name string) string
 }
 
@@ -38,6 +39,9 @@ type Handler func(ctx context.Context, r *Request) *Response
 // Options of a listener. The zero value of a limit means its default.
 type Options struct {
 	Handler Handler
+	// Lend returns memory for a large body of a request to that path, nil: the
+	// listener has its own. Default: none is lent.
+	Lend func(path, rawQuery string, size int) engine.Loan
 	// MaxBody bounds a request's body as sent and, apart, after decompression.
 	// Default 256 MiB.
 	MaxBody int64

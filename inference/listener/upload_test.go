@@ -3,35 +3,32 @@ package listener
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"runtime"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"clearmlserving/inference/engine"
 )
 
-// uploads answers every body by its length, on a connection that is kept.
-func uploads(tb testing.TB) (ask func(body []byte)) {
+// serveLean starts a server that ends with the test, and returns its address.
+func serveLean(tb testing.TB, o Options) string {
 	tb.Helper()
-	server := NewLean(Options{MaxBody: 64 << 20, Handler: func(_ context.Context, r *Request) *Response {
-		return &Response{Response: engine.Response{Status: http.StatusOK, Body: fmt.Append(nil, len(r.Body))}}
-	}})
+	server := NewLean(o)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
 	done := make(chan error, 1) // Serve's end
 	go func() { done <- server.Serve(l) }()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		tb.Fatal(err)
-	}
 	tb.Cleanup(func() {
-		_ = c.Close()
 		if err := server.Shutdown(context.Background()); err != nil {
 			tb.Error(err)
 		}
@@ -39,6 +36,20 @@ func uploads(tb testing.TB) (ask func(body []byte)) {
 			tb.Error(err)
 		}
 	})
+	return l.Addr().String()
+}
+
+// uploads answers every body by its length, on a connection that is kept.
+func uploads(tb testing.TB) (ask func(body []byte)) {
+	tb.Helper()
+	addr := serveLean(tb, Options{MaxBody: 64 << 20, Handler: func(_ context.Context, r *Request) *Response {
+		return &Response{Response: engine.Response{Status: http.StatusOK, Body: fmt.Append(nil, len(r.Body))}}
+	}})
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = c.Close() })
 	in := bufio.NewReader(c)
 	return func(body []byte) {
 		tb.Helper()
@@ -95,4 +106,93 @@ func BenchmarkBodyOfTenMegabytes(b *testing.B) {
 	for b.Loop() {
 		ask(body)
 	}
+}
+
+// loan is memory of a test's own.
+type loan struct {
+	memory []byte
+	out    *atomic.Int32
+}
+
+func (l *loan) Bytes() []byte { return l.memory }
+func (l *loan) Release()      { l.out.Add(-1) }
+
+func TestLargeBodiesAreReceivedIntoWhatIsLent(t *testing.T) {
+	var out, lent atomic.Int32
+	o := Options{MaxBody: 4 << 20}
+	o.Lend = func(path, query string, size int) engine.Loan {
+		if path != "/lends" || query != "v=1" {
+			return nil
+		}
+		out.Add(1)
+		lent.Add(1)
+		return &loan{make([]byte, size), &out}
+	}
+	o.Handler = func(_ context.Context, r *Request) *Response {
+		in := "own"
+		if r.Loan != nil && len(r.Body) > 0 && &r.Loan.Bytes()[0] == &r.Body[0] {
+			in = "lent"
+		}
+		return &Response{Response: engine.Response{Status: http.StatusOK, Body: fmt.Appendf(nil, "%s %x", in, sha256.Sum256(r.Body))}}
+	}
+	addr := serveLean(t, o)
+	body := make([]byte, 3<<20)
+	for i := range body {
+		body[i] = byte(i * i >> 8)
+	}
+	zipped := new(bytes.Buffer)
+	z := gzip.NewWriter(zipped)
+	if _, err := z.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		path, encoding string
+		send, body     []byte
+		in             string
+	}{
+		"large":           {"/lends?v=1", "", body, body, "lent"},
+		"the least":       {"/lends?v=1", "", body[:engine.LendFrom], body[:engine.LendFrom], "lent"},
+		"small":           {"/lends?v=1", "", body[:engine.LendFrom-1], body[:engine.LendFrom-1], "own"},
+		"compressed":      {"/lends?v=1", "gzip", zipped.Bytes(), body, "own"},
+		"nothing is lent": {"/other", "", body, body, "own"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+addr+c.path, bytes.NewReader(c.send))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.encoding != "" {
+			req.Header.Set("Content-Encoding", c.encoding)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if want := fmt.Sprintf("%s %x", c.in, sha256.Sum256(c.body)); err != nil || string(got) != want {
+			t.Errorf("%s: %s, not %s (%v)", name, got, want, err)
+		}
+	}
+	// One that ends half-way, and one that nobody lends for since it is too large.
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := lent.Load()
+	if _, err := fmt.Fprintf(c, "POST /lends?v=1 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nhalf"); err != nil {
+		t.Fatal(err)
+	}
+	for lent.Load() == before {
+		time.Sleep(time.Millisecond)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for out.Load() != 0 {
+		time.Sleep(time.Millisecond)
+	}
+	http.DefaultClient.CloseIdleConnections()
 }

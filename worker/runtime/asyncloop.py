@@ -75,7 +75,7 @@ class AsyncServer:
     def _take(self, got: list[frames.Frame]) -> None:
         for frame in got:
             kind = frame.kind
-            if kind == frames.REQUEST:
+            if kind == frames.REQUEST or kind == frames.LENT_REQUEST:
                 mark = BEGUN_NESTED if frame.flags & frames.FLAG_NESTED else BEGUN
                 self._marks[mark] = frame.id
                 task = self._loop.create_task(self._answer(frame))
@@ -103,7 +103,7 @@ class AsyncServer:
         try:
             deadline, kind, request_id = frames.request_head(frame.head)
             answer = await self._endpoint.handle_async(
-                frame.body,
+                self._reader.body(frame),
                 kind.decode("latin-1"),
                 {
                     "sampled": frame.flags & 1 == 1,

@@ -93,7 +93,7 @@ class BatchServer(Server):
 
     def _begin(self, frame: frames.Frame, mark: int) -> Optional[Case]:
         """Preprocess a request; None if nobody waits for it."""
-        _, flags, depth, number, head, body = frame
+        sort, flags, depth, number, head, body = frame
         deadline, kind, request_id = request_head(head)
         marks = self._marks
         if number > marks[mark]:
@@ -105,6 +105,8 @@ class BatchServer(Server):
         if deadline is not None and deadline <= self._clock:
             self._skip(number)
             return None
+        if sort == frames.LENT_REQUEST:
+            body = self._link.reader.body(frame)
         self._current = number
         return self._endpoint.begin(
             number,

@@ -78,7 +78,7 @@ class Worker:
     def _live(self, job: Job) -> None:
         become_own(job.parent)
         self.parent = job.parent
-        link = Link(job.data, (1 << 31) - 1)
+        link = Link(job.data, (1 << 31) - 1, job.bodies)
         link.pump(lambda: link.spec is not None or link.stopping)
         if link.spec is None:
             return
@@ -97,6 +97,7 @@ class Worker:
                 inherited, job = job, supervise(job.control)  # returns only in a child
                 inherited.data.close()
                 os.close(inherited.marks)
+                os.close(inherited.bodies)
                 self._live(job)
                 return
             if job.control is not None:

@@ -4,7 +4,7 @@ A template is a process that has loaded an endpoint; the workers of that endpoin
 from it and share what it has loaded. One message a packet, JSON, on a control socket:
 
     <- {"do": "fork", "n": 7, "template": false, "needs": ["numpy"]}  descriptors: data, stdout, stderr,
-       marks[, control]; needs are packages to import before
+       marks, bodies[, control]; needs are packages to import before
     <- {"do": "kill", "n": 7, "signal": 9, "group": true}
     <- {"do": "heir"}  descriptor: the control socket of a copy that waits to take our place
     -> {"is": "here", "pid": 4710}
@@ -60,6 +60,7 @@ class Job(NamedTuple):
 
     data: socket.socket
     marks: int  # descriptor of the shared page
+    bodies: int  # descriptor of the memory that large bodies lie in
     control: Optional[socket.socket]  # of a template
     parent: int
 
@@ -138,12 +139,12 @@ def supervise(control: socket.socket, imports: Any = None) -> Job:
                 mark_self()
                 for end in (control, wake_read, wake_write):
                     end.close()
-                data, out, err, marks = descriptors[:4]
+                data, out, err, marks, bodies = descriptors[:5]
                 os.dup2(out, 1)
                 os.dup2(err, 2)
                 close_all([out, err])
-                template = socket.socket(fileno=descriptors[4]) if message.get("template") else None
-                return Job(socket.socket(fileno=data), marks, template, parent)
+                template = socket.socket(fileno=descriptors[5]) if message.get("template") else None
+                return Job(socket.socket(fileno=data), marks, bodies, template, parent)
             try:
                 os.setpgid(pid, pid)  # in both: whoever comes first, a kill finds the group
             except OSError:

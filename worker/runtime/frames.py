@@ -14,6 +14,7 @@ worker/frame.go; a change of one is a change of both.
 from __future__ import annotations
 
 import io
+import os
 import socket
 import struct
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ CALL_ANSWER = 4
 CREDIT = 5  # the reader of a stream takes so many more chunks
 STOP = 6  # finish what is there, unload, exit
 LIMIT = 7  # its id is the most rows to predict together from now on
+LENT_REQUEST = 8  # its body is the place in the shared memory where the request's lies
 # From the worker to Go.
 READY = 16
 LOAD_ERROR = 17
@@ -97,8 +99,11 @@ class Reader:
     fit into the buffer is read straight into the bytes that user code gets.
     """
 
-    def __init__(self, sock: socket.socket, size: int = 256 << 10, max_frame: int = (1 << 31) - 1) -> None:
+    def __init__(
+        self, sock: socket.socket, bodies: int = -1, size: int = 256 << 10, max_frame: int = (1 << 31) - 1
+    ) -> None:
         self._sock = sock
+        self._bodies = bodies
         self._buf = bytearray(size)
         self._view = memoryview(self._buf)
         self._start = 0
@@ -121,6 +126,25 @@ class Reader:
         n = self._sock.recv_into(self._view[self._end :])
         self._end += n
         return n > 0
+
+    def body(self, frame: Frame) -> Buffer:
+        """Return the body of a request. Of one in the shared memory this is the only copy.
+
+        Ask when it is needed, and one at a time: the memory of the last one is then used again.
+        """
+        if frame.kind != LENT_REQUEST:
+            return frame.body
+        try:
+            offset, size = _PLACE.unpack(frame.body)
+            body = os.pread(self._bodies, size, offset)
+            while len(body) < size:  # the system reads 2 GB at a time
+                more = os.pread(self._bodies, size - len(body), offset + len(body))
+                if not more:
+                    raise FrameError(f"{size} bytes at {offset} of the shared memory")
+                body += more
+        except (OSError, struct.error) as error:
+            raise FrameError(f"a request in the shared memory: {error}") from error
+        return body
 
     def frames(self) -> list[Frame]:
         """All frames that are complete by now."""
@@ -159,6 +183,7 @@ def pack(kind: int, number: int, body: Buffer = b"", head: bytes = b"", flags: i
     return HEADER.pack(len(head) + len(body), kind, flags, code, len(head), number) + head + bytes(body)
 
 
+_PLACE = struct.Struct("<QQ")  # offset and size of a body in the shared memory
 _REQUEST_HEAD = struct.Struct("<dH")  # deadline (of time.monotonic, 0: none), length of the content type
 _unpack_request_head = _REQUEST_HEAD.unpack_from
 _ANSWER_HEAD = struct.Struct("<HHHI")  # lengths of content type and error kind, headers, length of stats

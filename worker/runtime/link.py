@@ -28,9 +28,9 @@ class LinkClosed(BaseException):
 class Link:
     """Frames in, sorted by what they are for; frames out."""
 
-    def __init__(self, sock: socket.socket, max_frame: int) -> None:
+    def __init__(self, sock: socket.socket, max_frame: int, bodies: int) -> None:
         self._sock = sock
-        self.reader = frames.Reader(sock, max_frame=max_frame)
+        self.reader = frames.Reader(sock, bodies, max_frame=max_frame)
         self._max = max_frame
         self._sending = threading.Lock()
         self._turn = threading.Condition(threading.Lock())  # guards all that follows
@@ -115,7 +115,7 @@ class Link:
     def _sort(self, got: list[frames.Frame]) -> None:
         for frame in got:
             kind = frame.kind
-            if kind == frames.REQUEST:
+            if kind == frames.REQUEST or kind == frames.LENT_REQUEST:
                 (self.nested if frame.flags & frames.FLAG_NESTED else self.plain).append(frame)
             elif kind == frames.CALL_ANSWER:
                 if frame.id in self._answers:

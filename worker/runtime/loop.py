@@ -113,7 +113,7 @@ class Server:
 
     def _execute(self, frame: frames.Frame, mark: int) -> None:
         """Execute a request on the main thread."""
-        _, flags, depth, number, head, body = frame
+        sort, flags, depth, number, head, body = frame
         deadline, kind, request_id = request_head(head)
         marks = self._marks
         if number > marks[mark]:
@@ -122,6 +122,8 @@ class Server:
             self._cancelled.discard(number)
             self._skip(number)
             return
+        if sort == frames.LENT_REQUEST:
+            body = self._link.reader.body(frame)
         before, self._current = self._current, number
         self._stack += 1
         answer = self._handle(
@@ -234,7 +236,7 @@ class Server:
         self._here.number, self._here.depth = number, depth + 1
         try:
             answer = self._handle(
-                frame.body,
+                self._link.reader.body(frame),
                 kind.decode("latin-1"),
                 {
                     "sampled": frame.flags & 1 == 1,

@@ -206,7 +206,9 @@ type model struct {
 
 // Infer fulfils engine.Model.
 func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Response, error) {
-	answer, err := m.group.Do(ctx, &worker.Request{ID: req.ID, Body: req.Body, ContentType: req.ContentType, Depth: req.Depth, Sampled: req.Sampled})
+	question := worker.Request{ID: req.ID, Body: req.Body, ContentType: req.ContentType, Depth: req.Depth, Sampled: req.Sampled}
+	question.Loan, _ = req.Loan.(*worker.Loan) // another Lender's is not
+	answer, err := m.group.Do(ctx, &question)
 	if err != nil {
 		return nil, m.failure(err)
 	}
@@ -218,6 +220,14 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 		resp.Stream = answer.Stream
 	}
 	return resp, nil
+}
+
+// Lend fulfils engine.Lender.
+func (m *model) Lend(size int) engine.Loan {
+	if l := m.group.Lend(size); l != nil {
+		return l
+	}
+	return nil // not a nil *worker.Loan
 }
 
 // failure gives a worker's error the kind that the data plane decides by.

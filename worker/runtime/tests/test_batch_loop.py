@@ -34,7 +34,7 @@ def answer(load):
     def run(*sent, limit=8, room=64 << 10):
         endpoint = load(CODE, extra={"max_batch_size": limit}).endpoint
         ours, theirs = socket.socketpair()
-        host = Host(Link(theirs, 1 << 20))
+        host = Host(Link(theirs, 1 << 20, -1))
         memory = memoryview(bytearray(4096 + room))
         with ours, theirs:
             for frame in (*sent, frames.pack(frames.STOP, 0)):

@@ -1,6 +1,7 @@
 """Frames, cut at any place on their way, come out whole."""
 
 import socket
+import struct
 
 import pytest
 
@@ -47,3 +48,18 @@ def test_a_head_larger_than_the_buffer_is_no_frame():
         reader.fill()
         with pytest.raises(frames.FrameError, match="head of 65 bytes"):
             reader.frames()
+
+
+def test_a_body_in_shared_memory_is_read_when_it_is_asked_for(tmp_path):
+    (tmp_path / "bodies").write_bytes(b"-" * 5000 + b"the body" + b"-" * 100)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, (tmp_path / "bodies").open("rb") as bodies:
+        reader = frames.Reader(theirs, bodies.fileno())
+        ours.sendall(frames.pack(frames.LENT_REQUEST, 1, struct.pack("<QQ", 5000, 8), b"head"))
+        ours.sendall(frames.pack(frames.REQUEST, 2, b"plain", b"head"))
+        reader.fill()
+        lent, plain = reader.frames()
+        assert (lent.head, reader.body(lent), reader.body(plain)) == (b"head", b"the body", b"plain")
+        for place in (struct.pack("<QQ", 5000, 1000), struct.pack("<QQ", 1 << 40, 1), b"short"):
+            with pytest.raises(frames.FrameError, match="shared memory"):
+                reader.body(lent._replace(body=place))

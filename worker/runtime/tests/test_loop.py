@@ -25,7 +25,7 @@ def sends(monkeypatch):
                 return Answer(200, JSON, b"1")
 
         ours, theirs = socket.socketpair()
-        host = loop.Host(Link(theirs, 1 << 20))
+        host = loop.Host(Link(theirs, 1 << 20, -1))
         memory = memoryview(bytearray(8192))
         sent = []
 
