@@ -206,7 +206,7 @@ func (e *Environment) program() string {
 // preload lists the packages that a zygote imports once for all workers.
 func (e *Environment) preload() []string {
 	names := []string{} // Python reads it: null is no list
-	for _, name := range []string{"numpy", "joblib", "pandas", "sklearn", "xgboost", "lightgbm"} {
+	for _, name := range []string{"numpy", "joblib", "pandas", "sklearn", "xgboost", "lightgbm", "orjson"} {
 		if _, ok := e.Packages[name]; ok {
 			names = append(names, name)
 		}

@@ -21,6 +21,13 @@ SHOWN = 60  # characters of a key or value that an error shows
 
 _scan = json.JSONDecoder().scan_once
 
+# From this size on a body that is mostly numbers is decoded by orjson, if the environment has it:
+# arrays of floats in a tenth of the time. With text it is no quicker.
+NUMBERS_FROM = 2 << 10
+_DIGITS = bytes(b"0"[0] if b"0"[0] <= c <= b"9"[0] else b"."[0] if c == b"."[0] else b" "[0] for c in range(256))
+_WIDE = b" " + 19 * b"0"  # an integer that may need more than 64 bits
+_orjson: Any = None  # not looked for yet; False: there is none
+
 
 # Requests
 
@@ -34,6 +41,10 @@ def decode_request(body: Any, content_type: str) -> Any:
         return None
     if content_type != JSON and content_type and not is_json(content_type):
         return bytes(body)
+    if len(body) >= NUMBERS_FROM and _orjson is not False and type(body) is bytes:
+        numbers = _decode_numbers(body)
+        if numbers is not None:
+            return numbers
     try:
         text = str(body, "utf-8")
         value, end = _scan(text, 0)
@@ -54,6 +65,31 @@ def is_json(content_type: str) -> bool:
     if not kind:
         return True
     return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
+
+
+def _decode_numbers(body: bytes) -> Any:
+    """Decode an array or object of numbers quickly; None if the usual way has to do it.
+
+    orjson gives the same value or refuses, but for one thing: it makes floats of integers that
+    need more than 64 bits.
+    """
+    global _orjson
+    if _orjson is None:
+        try:
+            import orjson
+        except ImportError:
+            orjson = False
+        _orjson = orjson
+        if not orjson:
+            return None
+    digits = body.translate(_DIGITS)
+    if 3 * digits.count(b"0") < len(digits) or _WIDE in digits or digits.startswith(_WIDE[1:]):
+        return None
+    try:
+        value = _orjson.loads(body)
+    except ValueError:  # what it refuses may be right by Python's rules, or is told in their words
+        return None
+    return value if type(value) in (list, dict) else None
 
 
 def _decode_again(body: Any) -> Any:

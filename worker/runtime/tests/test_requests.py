@@ -3,9 +3,11 @@
 import json
 import math
 import random
+import sys
 
 import pytest
 
+import codec
 from answer import RequestError
 from codec import decode_request, is_json
 
@@ -115,3 +117,82 @@ def test_any_bytes_give_a_value_or_a_request_error():
             decoded += 1
     assert decoded > 1000
     assert refused > 1000
+
+
+def _numbers(random_values):
+    """A list of numbers as JSON texts write them, large enough for the quick way."""
+    kinds = (
+        lambda: repr(random_values.random()),
+        lambda: repr(random_values.gauss(0, 1e-3)),
+        lambda: repr(random_values.uniform(-1e300, 1e300)),
+        lambda: f"{random_values.random():.30f}",
+        lambda: f"{random_values.randrange(10**18)}.{random_values.randrange(10**25)}",
+        lambda: f"{random_values.randrange(10**17)}e{random_values.randrange(-330, 280)}",
+        lambda: str(random_values.randrange(-(10**17), 10**17)),
+        lambda: random_values.choice(["0", "-0", "-0.0", "5e-324", "1E+2", "1.7976931348623157e308", "2.5E-7"]),
+    )
+    return [random_values.choice(kinds)() for _ in range(600)]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_large_bodies_of_numbers_are_what_python_makes_of_them(seed, monkeypatch):
+    pytest.importorskip("orjson")
+    random_values = random.Random(seed)
+    numbers = ", ".join(_numbers(random_values))
+    body = f'{{"a": [{numbers}], "\\u00fc": {{"b": [[1], {numbers}]}}, "a": [{numbers}]}}'.encode()
+    assert len(body) >= codec.NUMBERS_FROM
+    monkeypatch.setattr(codec, "_scan", None)  # the quick way does it
+    value = decode_request(body, JSON)
+    assert repr(value) == repr(json.loads(body))
+    assert [type(one) for one in value["a"]] == [type(one) for one in json.loads(body)["a"]]
+
+
+@pytest.mark.parametrize(
+    "special",
+    [
+        b"18446744073709551615",  # the largest that fits
+        b"18446744073709551616",
+        b"-9223372036854775809",
+        b"123456789012345678901234567890",
+        b"12345678901234567890.5",
+        b"1e0000000000000000000002",
+        b"1e400",
+        b"NaN",
+        b"-Infinity",
+        b'"\\ud800"',
+        b'"12345678901234567890"',
+        b"[" * 100 + b"]" * 100,
+    ],
+)
+@pytest.mark.parametrize("form", [b"[%s, %s]", b'{"a": %s, "b": [%s]}', b"%s%.0s", b"\xef\xbb\xbf[%s,%s]"])
+def test_what_orjson_would_read_differently_is_read_as_ever(special, form):
+    padding = b", 0.12345" * 500
+    body = form % (special, special + padding)
+    if form.startswith(b"%s"):
+        body = special + b" " * codec.NUMBERS_FROM
+    value, expected = decode_request(body, JSON), json.loads(body)
+    if isinstance(expected, str):
+        expected = expected.encode("utf-8", "surrogatepass")
+    assert repr(value) == repr(expected)
+
+
+@pytest.mark.parametrize("end", [b"", b",", b"]]", b"}", b"] x", b"\x00]", b'"'])
+def test_a_large_body_that_is_no_json_is_told_in_the_same_words(end, monkeypatch):
+    body = b"[" + b"0.5, " * 2000 + b"1" + end
+
+    def told():
+        with pytest.raises(RequestError) as caught:
+            decode_request(body, JSON)
+        return caught.value.detail
+
+    quick = told()
+    monkeypatch.setattr(codec, "_orjson", False)
+    assert quick == told()
+
+
+def test_where_there_is_no_orjson_numbers_are_read_as_ever(monkeypatch):
+    monkeypatch.setattr(codec, "_orjson", None)
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    body = json.dumps([random.random() for _ in range(1000)]).encode()
+    assert decode_request(body, JSON) == json.loads(body)
+    assert codec._orjson is False
