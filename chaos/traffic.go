@@ -14,8 +14,13 @@ import (
 	"time"
 )
 
-// tempo is the pause of a client between two questions.
-const tempo = 2 * time.Millisecond
+const (
+	// tempo is the pause of a client between two questions.
+	tempo = 2 * time.Millisecond
+	// One of so many questions is large: its body lies in memory shared with the workers.
+	largeEvery = 32
+	largeSize  = 400 << 10
+)
 
 // seen is what the clients of one endpoint saw in a window of time.
 type seen struct {
@@ -72,7 +77,11 @@ func (t *traffic) client(ctx context.Context, name string) {
 		x := rand.IntN(1000) //nolint:gosec // a question
 		begun := time.Now()
 		s := t.w.serving()
-		status, body, err := post(ctx, c, s.endpoint(name), fmt.Appendf(nil, `{"x": %d}`, x))
+		question := fmt.Appendf(nil, `{"x": %d}`, x)
+		if x%largeEvery == 0 {
+			question = append(question, bytes.Repeat([]byte(" "), largeSize)...)
+		}
+		status, body, err := post(ctx, c, s.endpoint(name), question)
 		if ctx.Err() != nil {
 			return
 		}
