@@ -81,18 +81,18 @@ func (a *arena) open() (err error) {
 	return err
 }
 
-// share returns the file for a worker; the caller closes it.
+// share returns the file for a worker, who may read it; the caller closes it.
 func (a *arena) share() (*os.File, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.open(); err != nil {
 		return nil, fmt.Errorf("share memory for bodies: %w", err)
 	}
-	fd, err := unix.FcntlInt(a.file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	file, err := readOnly(a.file)
 	if err != nil {
 		return nil, fmt.Errorf("share memory for bodies: %w", err)
 	}
-	return os.NewFile(uintptr(fd), a.file.Name()), nil
+	return file, nil
 }
 
 // lend returns memory for size bytes, nil if there is none: then the body goes

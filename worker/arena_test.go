@@ -166,6 +166,9 @@ func TestWhatIsSharedCannotBeCutOff(t *testing.T) {
 		if err := file.Truncate(0); err == nil {
 			t.Errorf("%s can be cut", file.Name())
 		}
+		if _, err := file.WriteAt([]byte("x"), 0); err == nil && file == bodies {
+			t.Error("bodies can be written to")
+		}
 		if err := file.Close(); err != nil {
 			t.Error(err)
 		}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -16,7 +17,7 @@ func sealedFile(name string, size int64) (*os.File, error) {
 		return nil, err
 	}
 	file := os.NewFile(uintptr(fd), name)
-	if err := file.Truncate(size); err != nil {
+	if err := errors.Join(file.Truncate(size), file.Chmod(0o600)); err != nil {
 		_ = file.Close()
 		return nil, err
 	}
