@@ -174,7 +174,7 @@ func (fr *frameReader) large(h header) (frame, error) {
 	payload := make([]byte, 0, min(size, 1<<20))
 	for len(payload) < size {
 		if len(payload) == cap(payload) {
-			grown := make([]byte, len(payload), min(size, 4*cap(payload)))
+			grown := make([]byte, len(payload), min(size, 16*cap(payload)))
 			copy(grown, payload)
 			payload = grown
 		}
