@@ -1,21 +1,36 @@
 # Tells what this interpreter is. It runs on whatever was found, even Python 2: no annotations here.
 import json
+import os
 import sys
+
+
+def installed():  # noqa: ANN201
+    # Distribution -> version by the names of installed folders (PEP 376): the standard library's
+    # way to know takes ten times as long, and a service that starts waits for it.
+    found = {}
+    for folder in reversed(sys.path):  # the first of two counts
+        try:
+            names = os.listdir(folder or ".")
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith(".dist-info"):
+                distribution, _, version = name[: -len(".dist-info")].partition("-")
+                found[distribution.lower().replace("_", "-").replace(".", "-")] = version
+    return found
+
 
 facts = {"version": list(sys.version_info[:3]), "executable": sys.executable, "prefix": sys.prefix, "packages": {}}
 try:
-    from importlib import metadata, util
+    from importlib import util
 
+    versions = installed()
     for name, distribution in json.loads(sys.argv[1]):
         try:
-            if util.find_spec(name) is None:
-                continue
+            if util.find_spec(name) is not None:
+                facts["packages"][name] = versions.get(distribution, "")
         except (ImportError, ValueError):
             continue
-        try:
-            facts["packages"][name] = metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            facts["packages"][name] = ""
-except ImportError:  # older than 3.8: too old anyway
+except ImportError:  # older than 3.4: too old anyway
     pass
 sys.stdout.write(json.dumps(facts) + "\n")
