@@ -2,18 +2,25 @@ package worker
 
 import (
 	"bufio"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
 // importLine is a line of Python that imports something.
 var importLine = regexp.MustCompile(`^\s*(?:import|from)\s`)
 
-// scanLimit bounds how much code is read to see what it imports.
-const scanLimit = 4 << 20
+var word = regexp.MustCompile(`[A-Za-z_]\w*`)
+
+const (
+	scanLimit = 4 << 20   // how much code is read to see what it imports
+	headSize  = 256 << 10 // and how much of a model
+)
 
 // preload lists what the zygote imports.
 func (o *Options) preload() []string {
@@ -23,9 +30,9 @@ func (o *Options) preload() []string {
 	return o.Environment.preload()
 }
 
-// needs lists which of the zygote's packages an endpoint will import: the zygote
-// has them before it forks, so that their memory is shared, and need not have the
-// others yet. An endpoint of whose model nothing is known needs all of them.
+// needs lists what the zygote has before it forks a worker of an endpoint, so that
+// its memory is shared: packages, all of which is imported then, or modules of one.
+// The rest comes later. An endpoint of whose model nothing is known needs all of it.
 func (s *Spec) needs(preload []string) []string {
 	switch s.Engine {
 	case "sklearn", "xgboost", "lightgbm":
@@ -33,13 +40,58 @@ func (s *Spec) needs(preload []string) []string {
 		for _, name := range []string{"numpy", "joblib", s.Engine} {
 			found[name] = true
 		}
-		return pick(preload, found)
+		picked := pick(preload, found)
+		if s.Engine == "sklearn" {
+			picked = s.modulesOf("sklearn", picked)
+		}
+		return picked
 	default:
 		if s.ModelPath != "" {
 			return preload // it may be a pickle of anything
 		}
 		return pick(preload, s.importsOf(preload))
 	}
+}
+
+// modulesOf puts those modules in the place of a package that model and code name.
+// A large package takes a while to import, and whoever starts waits for it.
+func (s *Spec) modulesOf(name string, picked []string) []string {
+	at := slices.Index(picked, name)
+	if at < 0 {
+		return picked
+	}
+	found := map[string]bool{}
+	dotted := regexp.MustCompile(`\b` + name + `\.[a-z_]\w*`)
+	for _, module := range dotted.FindAll(headOf(s.ModelPath), -1) {
+		found[string(module)] = true
+	}
+	if len(found) == 0 {
+		return picked // it is packed, or no pickle
+	}
+	from := regexp.MustCompile(`\bfrom\s+` + name + `\s+import\b(.*)`)
+	s.eachImport(func(line string) {
+		for _, module := range dotted.FindAllString(line, -1) {
+			found[module] = true
+		}
+		if names := from.FindStringSubmatch(line); names != nil {
+			for _, one := range word.FindAllString(names[1], -1) {
+				found[name+"."+one] = true // what is no module is passed over
+			}
+		}
+	})
+	return slices.Concat(picked[:at], slices.Sorted(maps.Keys(found)), picked[at+1:])
+}
+
+// headOf is the beginning of a file, where pickles name the modules of what they hold.
+func headOf(path string) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil // the load tells
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	head := make([]byte, headSize)
+	n, _ := io.ReadFull(f, head) // most are shorter
+	return head[:n]
 }
 
 func pick(names []string, wanted map[string]bool) []string {
@@ -52,10 +104,20 @@ func pick(names []string, wanted map[string]bool) []string {
 	return picked
 }
 
-// importsOf looks for names in the import lines of the user's code. What it cannot
-// read will be told by the load.
+// importsOf looks for names in the import lines of the user's code.
 func (s *Spec) importsOf(names []string) map[string]bool {
 	found := map[string]bool{}
+	s.eachImport(func(line string) {
+		for _, name := range names {
+			found[name] = found[name] || strings.Contains(line, name)
+		}
+	})
+	return found
+}
+
+// eachImport calls see with each import line of the user's code. What cannot be read
+// will be told by the load.
+func (s *Spec) eachImport(see func(line string)) {
 	left := int64(scanLimit)
 	_ = filepath.WalkDir(s.CodePath, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || filepath.Ext(path) != ".py" {
@@ -72,14 +134,10 @@ func (s *Spec) importsOf(names []string) map[string]bool {
 		}
 		defer file.Close() //nolint:errcheck // only read from
 		for lines := bufio.NewScanner(file); lines.Scan(); {
-			if !importLine.MatchString(lines.Text()) {
-				continue
-			}
-			for _, name := range names {
-				found[name] = found[name] || strings.Contains(lines.Text(), name)
+			if importLine.MatchString(lines.Text()) {
+				see(lines.Text())
 			}
 		}
 		return nil
 	})
-	return found
 }

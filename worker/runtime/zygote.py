@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.util
 import json
 import os
 import signal
@@ -51,6 +52,7 @@ class Imports:
     def __init__(self, control: socket.socket, packages: list[str]) -> None:
         self._control = control
         self._pending = {package: list(WELL_KNOWN.get(package, (package,))) for package in packages}
+        self._packages = frozenset(packages)
         self._imported: list[str] = []
         self._failed: dict[str, str] = {}
         self._told = False
@@ -60,19 +62,32 @@ class Imports:
         """Say whether step has something to do."""
         return not self._told
 
-    def need(self, packages: list[str]) -> None:
-        """Import what a worker that is about to be forked would otherwise import for itself alone."""
-        wanted = [package for package in packages if package in self._pending]
-        for package in wanted:
-            while package in self._pending:
-                self._one(package)
-        if wanted:
-            settle()
+    def need(self, names: list[str]) -> None:
+        """Import what a worker that is about to be forked would otherwise import for itself alone.
+
+        A name is that of a package, all of which is needed then, or of a module in one.
+        """
+        before = len(self._imported)
+        # Somebody waits. To search for garbage, of which imports leave next to none, would take
+        # as long as a sixth of them.
+        gc.disable()
+        try:
+            for name in names:
+                package, dot, _ = name.partition(".")
+                if not dot:
+                    while package in self._pending:
+                        self._one(package, self._pending[package][0])
+                elif package in self._packages and name not in sys.modules and _is_module(name):
+                    self._one(package, name)
+            if len(self._imported) > before:
+                gc.freeze()
+        finally:
+            gc.enable()
 
     def step(self) -> None:
         """Import one module; tell when the last one is there."""
-        for package in self._pending:
-            self._one(package)
+        for package, names in self._pending.items():
+            self._one(package, names[0])
             return
         settle()
         try:
@@ -88,10 +103,13 @@ class Imports:
             end_descendants()
             os._exit(0)
 
-    def _one(self, package: str) -> None:
-        name = self._pending[package].pop(0)
-        if not self._pending[package]:
+    def _one(self, package: str, name: str) -> None:
+        left = self._pending.get(package, [])
+        last = left == [name]
+        if last:
             del self._pending[package]
+        elif name in left:
+            left.remove(name)
         tell(self._control, {"is": "importing", "name": name})
         # An import may take seconds, in which nobody looks whether Go is still there.
         before = signal.signal(signal.SIGTERM, self._leave)
@@ -102,8 +120,16 @@ class Imports:
             self._failed[name] = f"{type(error).__name__}: {error}"[:1000]
         finally:
             signal.signal(signal.SIGTERM, before)
-        if package == "sklearn" and package not in self._pending and "sklearn.linear_model" in self._imported:
+        if package == "sklearn" and last and "sklearn.linear_model" in self._imported:
             rehearse()
+
+
+def _is_module(name: str) -> bool:
+    """Say whether there is such a module: "from package import name" may mean anything else."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except Exception:  # its package cannot be imported, which is told where that is needed
+        return False
 
 
 def settle() -> None:
