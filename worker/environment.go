@@ -211,7 +211,7 @@ func (e *Environment) preload() []string {
 			names = append(names, name)
 		}
 	}
-	return names
+	return append(names, "asyncio")
 }
 
 // cpuCaps keeps native libraries at one thread in the zygote: threads would not

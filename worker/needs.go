@@ -49,7 +49,9 @@ func (s *Spec) needs(preload []string) []string {
 		if s.ModelPath != "" {
 			return preload // it may be a pickle of anything
 		}
-		return pick(preload, s.importsOf(preload))
+		found := s.importsOf(preload)
+		found["asyncio"] = found["asyncio"] || s.Engine == "custom_async"
+		return pick(preload, found)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 func TestAnEndpointNeedsThePackagesOfItsEngineAndItsCode(t *testing.T) {
-	preload := []string{"numpy", "joblib", "pandas", "sklearn", "xgboost"}
+	preload := []string{"numpy", "joblib", "pandas", "sklearn", "xgboost", "asyncio"}
 	folder := t.TempDir()
 	for name, text := range map[string]string{
 		"preprocess.py": "import os, numpy as np\n# import pandas\n\ndef f():\n    from xgboost import DMatrix\n",
@@ -41,7 +41,7 @@ func TestAnEndpointNeedsThePackagesOfItsEngineAndItsCode(t *testing.T) {
 		}},
 		{"what the code imports", Spec{Engine: "sklearn", CodePath: folder}, []string{"numpy", "joblib", "sklearn", "xgboost"}},
 		{"code alone", Spec{Engine: "custom", CodePath: folder}, []string{"numpy", "xgboost"}},
-		{"one file", Spec{Engine: "custom_async", CodePath: filepath.Join(folder, "preprocess.py")}, []string{"numpy", "xgboost"}},
+		{"one file", Spec{Engine: "custom_async", CodePath: filepath.Join(folder, "preprocess.py")}, []string{"numpy", "xgboost", "asyncio"}},
 		{"a model of which nothing is known", Spec{Engine: "custom", CodePath: folder, ModelPath: "m.pkl"}, preload},
 		{"code that is not there", Spec{Engine: "custom", CodePath: "nowhere.py"}, []string{}},
 	} {

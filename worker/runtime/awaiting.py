@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import warnings
-from typing import Any, Optional
+from typing import Any
 
 
 class Awaiter:
@@ -15,7 +14,7 @@ class Awaiter:
     """
 
     def __init__(self) -> None:
-        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._loop: Any = None
         self._used = threading.Lock()
 
     def run(self, awaitable: Any) -> Any:
@@ -29,7 +28,7 @@ class Awaiter:
         finally:
             self._used.release()
 
-    def loop(self) -> Optional[asyncio.AbstractEventLoop]:
+    def loop(self) -> Any:
         """Return the loop, if one was needed so far."""
         return self._loop
 
@@ -39,13 +38,17 @@ class Awaiter:
         if loop is not None and not loop.is_running():
             loop.close()
 
-    def _on_loop(self) -> asyncio.AbstractEventLoop:
+    def _on_loop(self) -> Any:
+        import asyncio
+
         if self._loop is None or self._loop.is_closed():
             self._loop = _set_loop() or asyncio.new_event_loop()
         return self._loop
 
 
 def _loop_runs() -> bool:
+    import asyncio
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -53,8 +56,10 @@ def _loop_runs() -> bool:
     return True
 
 
-def _set_loop() -> Optional[asyncio.AbstractEventLoop]:
+def _set_loop() -> Any:
     """Return the loop that the process set for this thread: an async endpoint's requests ran there."""
+    import asyncio
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         try:
@@ -73,6 +78,8 @@ def _in_thread(awaitable: Any) -> Any:
     errors: list[BaseException] = []
 
     def work() -> None:
+        import asyncio
+
         try:
             results.append(asyncio.run(_wait(awaitable)))
         except BaseException as error:

@@ -5,7 +5,6 @@ Owns the form of the question and of its answer. The way it travels is the host'
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 from typing import Any, Callable, Optional
@@ -47,6 +46,8 @@ def send_request_for(host: Any, is_async: bool) -> Callable[..., Any]:
         elif takes_timeout["call_async"]:
             answer = await host.call_async(url, version, body, kind, timeout=timeout)
         else:
+            import asyncio
+
             answer = await asyncio.wait_for(host.call_async(url, version, body, kind), timeout)
         return _result(host, url, version, answer, raise_on_error)
 

@@ -22,7 +22,6 @@ import traceback
 from typing import Any, NoReturn, Optional
 
 import frames
-from asyncloop import serve_async
 from batch import serve_batches
 from confine import confine
 from forks import Job, supervise
@@ -109,7 +108,7 @@ class Worker:
         marks, outbox = shared[:MARKS].cast("Q"), shared[MARKS:]
         os.close(job.marks)
         if self.endpoint.is_async:
-            serve_async(self.endpoint, self.host, job.data, marks, max_frame)
+            self.endpoint.serve(self.host, job.data, marks, max_frame)
         else:
             run = serve if self.endpoint.stack is None else serve_batches
             run(self.endpoint, self.host, marks, outbox, max_frame, int(self.spec["max_reentry"]))

@@ -7,7 +7,6 @@ A step that user code lacks and the engine has no default for is None: the data 
 
 from __future__ import annotations
 
-import asyncio
 from types import CoroutineType
 from typing import Any, Callable, Optional
 
@@ -15,7 +14,7 @@ from answer import JSON, Answer, StreamError
 from awaiting import Awaiter
 from codec import decode_request, encode_json
 from failure import answer_failure, client_text, safe_repr
-from result import SIMPLE, outcome_of, stream_answer, stream_answer_async, whole_answer
+from result import SIMPLE, outcome_of, stream_answer, whole_answer
 from stack import Case, Stack
 from tracebacks import text_of, user_traceback
 from variables import Variables
@@ -157,65 +156,9 @@ class Endpoint:
         self._awaiter.close()
 
     @property
-    def loop(self) -> Optional[asyncio.AbstractEventLoop]:
+    def loop(self) -> Any:
         """The event loop that a coroutine `load` ran on, if there was one: what it opened lives there.
 
         It holds a descriptor that a fork would share: a process with a loop must not be forked.
         """
         return self._awaiter.loop()
-
-
-class AsyncEndpoint(Endpoint):
-    """An endpoint of custom_async: any number of requests at a time on one event loop.
-
-    Its methods may be plain ones too; what they return is awaited if it can be.
-    """
-
-    is_async = True
-
-    async def handle_async(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
-        """Answer one request. Raises only CancelledError, when the task itself is cancelled.
-
-        The body is copied or parsed before the first await, so its buffer may be reused then.
-        """
-        try:
-            collected: Any = None
-            collect = None
-            if meta and meta.get("sampled"):
-                collected = {}
-                collect = collected.update
-            state: dict[Any, Any] = {}
-            data = request = decode_request(body, content_type)
-            for step in (self.pre, self.predict, self.post):
-                if step is not None:
-                    data = step(data, state, collect)
-                    if type(data) is CoroutineType or hasattr(type(data), "__await__"):
-                        data = await data
-            if type(data) in SIMPLE:
-                answer = Answer(200, JSON, encode_json(data))
-            else:
-                outcome = outcome_of(data)
-                answer = whole_answer(outcome) or await stream_answer_async(outcome, self.stream_failed)
-            if collected is not None:
-                answer.stats = self.variables.gather(request, data, collected)
-            return answer
-        except asyncio.CancelledError as error:
-            if cancelled_from_outside():
-                raise
-            return self.failed(error, meta)
-        except BaseException as error:
-            return self.failed(error, meta)
-
-    def handle(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
-        """Answer one request on a loop of our own: for a probe before the real loop runs."""
-        try:
-            return self._await(self.handle_async(body, content_type, meta))
-        except BaseException as error:
-            return self.failed(error, meta)
-
-
-def cancelled_from_outside() -> bool:
-    """Tell whether this task was cancelled, or user code let an inner cancellation through."""
-    task = asyncio.current_task()
-    cancelling = getattr(task, "cancelling", None)  # Python 3.11
-    return cancelling is None or cancelling() > 0

@@ -14,7 +14,7 @@ import engines
 from answer import Answer, LoadError
 from awaiting import Awaiter
 from call import send_request_for
-from endpoint import AsyncEndpoint, Endpoint
+from endpoint import Endpoint
 from stack import CodeStack, ModelStack
 from tracebacks import describe, user_traceback
 from usercode import import_preprocess, missing_package, step_aside
@@ -47,6 +47,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     name = spec["endpoint"]
     engine = engines.engine_named(spec["engine"])
     engines.limit_threads(int(spec.get("threads") or 0))
+    kind = _kind(engine)
     awaiter = Awaiter()
     instance: Any = None
     if spec.get("code_path"):
@@ -63,7 +64,6 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     model = _user_load(instance, spec, awaiter)
     if model is None:
         model = engines.load_model(engine, spec.get("model_path") or "", name)
-    kind = AsyncEndpoint if engine.is_async else Endpoint
     endpoint = kind(
         _method(instance, "preprocess") or (engines.rows_only(engine.name) if engine.predict else None),
         _predict(engine, instance, model, name),
@@ -79,6 +79,14 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     gc.collect()
     gc.freeze()
     return endpoint
+
+
+def _kind(engine: engines.Engine) -> type[Endpoint]:
+    if not engine.is_async:
+        return Endpoint
+    from asyncendpoint import AsyncEndpoint
+
+    return AsyncEndpoint
 
 
 def _predict(engine: engines.Engine, instance: Any, model: Any, name: str) -> engines.Step:

@@ -10,7 +10,6 @@ fails at once is an error like any other:
 
 from __future__ import annotations
 
-import asyncio
 import types
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Callable, NamedTuple, Optional
@@ -99,6 +98,8 @@ def stream_answer(outcome: Outcome, run: Callable[[Any], Any], failed: Callable[
 
 async def stream_answer_async(outcome: Outcome, failed: Callable[[BaseException], Exception]) -> Answer:
     """Return the answer of an async endpoint; the stream is an async iterator."""
+    from asyncio import CancelledError
+
     items = outcome.body if isinstance(outcome.body, AsyncIterator) else _later(_items(outcome.body))
     try:
         first = await items.__anext__()
@@ -117,7 +118,7 @@ async def stream_answer_async(outcome: Outcome, failed: Callable[[BaseException]
                     yield chunk
             if outcome.background is not None:
                 await outcome.background()
-        except (GeneratorExit, asyncio.CancelledError):
+        except (GeneratorExit, CancelledError):
             raise
         except BaseException as error:
             raise failed(error) from None
@@ -166,10 +167,12 @@ class AsyncStream:
 
     async def aclose(self) -> None:
         """Stop the generator behind the stream. Raises only CancelledError; may be called twice."""
+        from asyncio import CancelledError
+
         for generator in (self._chunks, self._source):
             try:
                 await _close_async(generator)
-            except asyncio.CancelledError:
+            except CancelledError:
                 raise
             except BaseException as error:
                 self._failed(error)

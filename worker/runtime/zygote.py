@@ -43,6 +43,7 @@ WELL_KNOWN = {
     ),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
+    "asyncio": ("asyncendpoint",),  # ours, with it
 }
 
 

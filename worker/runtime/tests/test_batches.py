@@ -216,13 +216,16 @@ def test_process_batch_without_batching_does_for_process(load):
 def test_batching_without_the_method_is_refused(load):
     with pytest.raises(LoadError, match="max_batch_size=8 is set, but the code has no method"):
         load("class Preprocess:\n    def process(self, data, state, collect): return 1\n", extra={"max_batch_size": 8})
+    assert load("class Preprocess:\n    pass\n", extra={"max_batch_size": 1}).endpoint.stack is None
+
+
+def test_batching_of_an_async_endpoint_is_refused(load):
     with pytest.raises(LoadError, match="side by side"):
         load(
             "class Preprocess:\n    async def process(self, *a): return 1\n",
             "custom_async",
             extra={"max_batch_size": 8},
         )
-    assert load("class Preprocess:\n    pass\n", extra={"max_batch_size": 1}).endpoint.stack is None
 
 
 def cases_of(*data):

@@ -1,0 +1,77 @@
+"""A loaded endpoint of custom_async. The sync counterpart is endpoint.py.
+
+This module and asyncloop.py are imported for such endpoints only, or when there is nothing else
+to do: asyncio takes a third of the time that the rest of the runtime takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import CoroutineType
+from typing import Any
+
+from answer import JSON, Answer
+from asyncloop import serve_async
+from codec import decode_request, encode_json
+from endpoint import Endpoint
+from result import SIMPLE, outcome_of, stream_answer_async, whole_answer
+
+
+class AsyncEndpoint(Endpoint):
+    """An endpoint of custom_async: any number of requests at a time on one event loop.
+
+    Its methods may be plain ones too; what they return is awaited if it can be.
+    """
+
+    is_async = True
+
+    async def handle_async(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Answer one request. Raises only CancelledError, when the task itself is cancelled.
+
+        The body is copied or parsed before the first await, so its buffer may be reused then.
+        """
+        try:
+            collected: Any = None
+            collect = None
+            if meta and meta.get("sampled"):
+                collected = {}
+                collect = collected.update
+            state: dict[Any, Any] = {}
+            data = request = decode_request(body, content_type)
+            for step in (self.pre, self.predict, self.post):
+                if step is not None:
+                    data = step(data, state, collect)
+                    if type(data) is CoroutineType or hasattr(type(data), "__await__"):
+                        data = await data
+            if type(data) in SIMPLE:
+                answer = Answer(200, JSON, encode_json(data))
+            else:
+                outcome = outcome_of(data)
+                answer = whole_answer(outcome) or await stream_answer_async(outcome, self.stream_failed)
+            if collected is not None:
+                answer.stats = self.variables.gather(request, data, collected)
+            return answer
+        except asyncio.CancelledError as error:
+            if cancelled_from_outside():
+                raise
+            return self.failed(error, meta)
+        except BaseException as error:
+            return self.failed(error, meta)
+
+    def serve(self, host: Any, sock: Any, marks: memoryview, max_frame: int) -> None:
+        """Answer requests until the end; raises LinkClosed when Go is gone."""
+        serve_async(self, host, sock, marks, max_frame)
+
+    def handle(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Answer one request on a loop of our own: for a probe before the real loop runs."""
+        try:
+            return self._await(self.handle_async(body, content_type, meta))
+        except BaseException as error:
+            return self.failed(error, meta)
+
+
+def cancelled_from_outside() -> bool:
+    """Tell whether this task was cancelled, or user code let an inner cancellation through."""
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)  # Python 3.11
+    return cancelling is None or cancelling() > 0
