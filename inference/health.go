@@ -68,11 +68,25 @@ func (s *Service) readiness(endpoint serving.EndpointURL) (int, Readiness) {
 	return http.StatusOK, r
 }
 
+// WorkersMemory is what all workers take, and what is done about it.
+type WorkersMemory struct {
+	Budget int64 `json:"budget"`
+	Taken  int64 `json:"taken"`
+	// EndedEarly counts the idle workers that were ended before their idle timeout.
+	EndedEarly uint64 `json:"ended_early"`
+	// Short: that happens these days. Exceeded: more is taken than the budget, and no
+	// worker can be spared. Unmeasured: the system does not tell what workers take.
+	Short      bool `json:"short,omitempty"`
+	Exceeded   bool `json:"exceeded,omitempty"`
+	Unmeasured bool `json:"unmeasured,omitempty"`
+}
+
 // Status is the body of /status.
 type Status struct {
 	Started time.Time `json:"started"`
 	reconcile.Status
 	Access     AccessStatus      `json:"access"`
+	Workers    *WorkersMemory    `json:"workers_memory,omitempty"`
 	Recordings []RecordingStatus `json:"recordings,omitempty"`
 	Shadows    []ShadowStatus    `json:"shadows,omitempty"`
 }
@@ -80,6 +94,10 @@ type Status struct {
 // Status describes the instance for people and scripts.
 func (s *Service) Status() Status {
 	status := Status{Started: s.started, Status: s.reconciler.Status(), Access: s.gate.status(), Shadows: s.taps.shadows.status()}
+	if s.o.WorkersMemory != nil {
+		memory := s.o.WorkersMemory()
+		status.Workers = &memory
+	}
 	if s.taps.tapes != nil {
 		status.Recordings = s.taps.tapes.status()
 	}

@@ -56,6 +56,8 @@ type Options struct {
 	MaxDepth int
 	// Python runs the engines that execute user code; the Service runs it.
 	Python PythonEngines
+	// WorkersMemory tells what the workers take of their memory budget, nil: none is set.
+	WorkersMemory func() WorkersMemory
 	// RecordingsDir is the folder of recorded requests, for endpoints whose options
 	// ask for it. "": nothing is recorded.
 	RecordingsDir string

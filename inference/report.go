@@ -78,6 +78,11 @@ func (r Report) standing() (string, error) {
 		e.Requests, e.Errors, e.MeanMS, e.InUse, e.Model.Queued = 0, 0, 0, 0, 0
 		endpoints[i] = e
 	}
+	if r.Workers != nil {
+		memory := *r.Workers
+		memory.Taken, memory.EndedEarly = 0, 0
+		r.Workers = &memory
+	}
 	r.Endpoints, r.SourceSince, r.Shadows, r.Recordings, r.Usage = endpoints, r.Started, nil, nil, Usage{}
 	return r.Text()
 }

@@ -38,7 +38,8 @@ func Usage() (u TreeUsage, ok bool) {
 		if isBelow(parents, pid, own) {
 			u.Processes++
 			u.CPU += cpu[pid]
-			u.Memory += proportional(pid)
+			m, _ := MemoryOf(pid) // it may have ended
+			u.Memory += m.Share
 		}
 	}
 	return u, u.Memory > 0
@@ -57,19 +58,4 @@ func isBelow(parents map[int]int, pid, root int) bool {
 		pid = up
 	}
 	return false
-}
-
-// proportional is a process's share of memory in bytes, 0 when it has ended.
-func proportional(pid int) int64 {
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "smaps_rollup"))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "Pss:" {
-			kilobytes, _ := strconv.ParseInt(fields[1], 10, 64)
-			return kilobytes << 10
-		}
-	}
-	return 0
 }

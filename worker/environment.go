@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -234,15 +233,6 @@ func cpuCaps(env []string) []string {
 // pss is the memory of a process in bytes, what it shares divided among those
 // who share it; 0 where the system does not tell.
 func pss(pid int) int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0
-	}
-	for line := range strings.Lines(string(b)) {
-		var kilobytes int64
-		if _, err := fmt.Sscanf(line, "Pss: %d kB", &kilobytes); err == nil {
-			return kilobytes << 10
-		}
-	}
-	return 0
+	m, _ := process.MemoryOf(pid)
+	return m.Share
 }

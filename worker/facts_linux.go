@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +15,7 @@ type facts struct {
 	stopped  bool // by a signal; not by a debugger
 	threads  int
 	resident int64 // bytes, with all that it shares
+	faults   int64 // of pages that were not there, or shared and written to
 }
 
 // factsOf asks for the facts of a process; false when it is gone.
@@ -24,10 +26,11 @@ func factsOf(pid int) (facts, bool) {
 	}
 	threads, err := strconv.Atoi(fields[17])
 	pages, err2 := strconv.ParseInt(fields[21], 10, 64)
-	if err != nil || err2 != nil {
+	faults, err3 := strconv.ParseInt(fields[7], 10, 64)
+	if err != nil || err2 != nil || err3 != nil {
 		return facts{}, false
 	}
-	return facts{stopped: fields[0] == "T", threads: threads, resident: pages * int64(os.Getpagesize())}, true
+	return facts{stopped: fields[0] == "T", threads: threads, resident: pages * int64(os.Getpagesize()), faults: faults}, true
 }
 
 // statOf returns the fields of /proc/PID/stat from the third on.
@@ -147,6 +150,22 @@ func (c *census) below(worker int) []int {
 		}
 		if member {
 			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+// tree lists the roots that are there, and all processes that come from them.
+func (c *census) tree(roots []int) (found []int) {
+	const deepest = 64 // a chain may be torn while it is read
+	for pid := range c.parent {
+		at := pid
+		for range deepest {
+			if slices.Contains(roots, at) {
+				found = append(found, pid)
+				break
+			}
+			at = c.parent[at] // 0 above the first of all
 		}
 	}
 	return found

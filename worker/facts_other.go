@@ -8,6 +8,7 @@ type facts struct {
 	stopped  bool
 	threads  int
 	resident int64
+	faults   int64
 }
 
 func factsOf(int) (facts, bool) { return facts{}, false }
@@ -21,5 +22,7 @@ func (*census) attribute(uint32, map[int]bool) {}
 func endOrphans(uint32) int { return 0 }
 
 func (*census) below(int) []int { return nil }
+
+func (*census) tree([]int) []int { return nil }
 
 func tasksOfMachine() int { return 0 }

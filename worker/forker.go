@@ -138,6 +138,20 @@ func (f *forker) alive() bool {
 	return !f.gone
 }
 
+// process is the id of the process that forks, 0 when it is gone, has not told it
+// yet, or there is none.
+func (f *forker) process() int {
+	if f == nil {
+		return 0
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone {
+		return 0
+	}
+	return f.pid
+}
+
 // fork asks for a process that gets files as its data socket, stdout, stderr,
 // page of marks and, if it shall be a template, control socket. The zygote imports
 // the packages in needs before it forks.

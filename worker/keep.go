@@ -309,6 +309,15 @@ func (t *templateSeat) close() {
 	t.refused = "closed"
 }
 
+// process is the id of the template's process, 0 when there is none or it loads.
+func (t *templateSeat) process() int {
+	if !t.mu.TryLock() { // held while it loads
+		return 0
+	}
+	defer t.mu.Unlock()
+	return t.f.process()
+}
+
 // rest ends the template; the next worker makes another one.
 func (t *templateSeat) rest() {
 	t.mu.Lock()

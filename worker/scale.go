@@ -80,7 +80,7 @@ func (g *Group) look(now time.Time) []*worker {
 		if n := g.spec.Limits.RecycleRequests; n > 0 && w.served >= uint64(n) {
 			g.recycle(w, now, fmt.Sprintf("%d requests answered", w.served))
 		}
-		if w.retiring && len(w.flights) == 0 && len(w.calls) == 0 {
+		if w.retiring && w.idle() {
 			w.retiring = false
 			g.all.Go(func() { w.stop(context.Background(), g.o.StopGrace) })
 		}
@@ -119,21 +119,32 @@ func (g *Group) shrink(now time.Time) {
 	if g.served == 0 {
 		idle = min(idle, firstRest)
 	}
-	for len(g.seats) > g.spec.Workers-g.spec.Elastic && g.queued == 0 {
+	for g.mayShrink() {
 		i := slices.IndexFunc(g.seats, func(s *seat) bool {
 			w := s.w
-			return w != nil && w.state == ready && len(w.flights) == 0 && len(w.calls) == 0 && now.Sub(w.lastUse()) >= idle
+			return w != nil && w.state == ready && w.idle() && now.Sub(w.lastUse()) >= idle
 		})
 		if i < 0 {
 			return
 		}
-		s := g.seats[i]
-		s.left = true
-		s.w.leave()
-		g.seats = slices.Delete(slices.Clone(g.seats), i, i+1)
-		g.wanted = len(g.seats)
-		g.log.Debug("idle worker leaves", "worker", s.w.pid, "workers", len(g.seats))
+		g.giveUp(i)
 	}
+}
+
+// mayShrink says whether there are more workers than the endpoint must have, and
+// nobody waits for one. mu is held.
+func (g *Group) mayShrink() bool {
+	return len(g.seats) > g.spec.Workers-g.spec.Elastic && g.queued == 0
+}
+
+// giveUp has the worker of a seat leave, and the seat with it. mu is held.
+func (g *Group) giveUp(i int) {
+	s := g.seats[i]
+	s.left = true
+	s.w.leave()
+	g.seats = slices.Delete(slices.Clone(g.seats), i, i+1)
+	g.wanted = len(g.seats)
+	g.log.Debug("idle worker leaves", "worker", s.w.pid, "workers", len(g.seats))
 }
 
 // recycle has a worker replaced; it serves until the new one is ready. mu is held.
@@ -155,6 +166,9 @@ func (w *worker) leave() {
 		w.state, w.retiring = leaving, true
 	}
 }
+
+// idle says that w has nothing to do. g.mu is held.
+func (w *worker) idle() bool { return len(w.flights) == 0 && len(w.calls) == 0 }
 
 // lastUse is when w has worked last. g.mu is held.
 func (w *worker) lastUse() time.Time {

@@ -61,6 +61,8 @@ type Options struct {
 	// MaxBackoff bounds the pause before the restart of what dies again and again.
 	// Default 3 seconds.
 	MaxBackoff time.Duration
+	// Budget bounds the memory of all workers of this and other pools; nil: none.
+	Budget *Budget
 	// OutputRate bounds the bytes a second of a worker's output that are logged,
 	// what is more is counted and dropped. Default 256 KiB.
 	OutputRate int
@@ -247,6 +249,8 @@ func (p *Pool) Run(ctx context.Context) error {
 		defer close(ended)
 		err = p.zygote.run(zygoteCtx)
 	}()
+	p.o.Budget.join(p)
+	defer p.o.Budget.leave(p)
 	var watcher sync.WaitGroup
 	watcher.Go(func() { p.watch(zygoteCtx) })
 	defer watcher.Wait()

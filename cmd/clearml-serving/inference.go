@@ -48,7 +48,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -128,7 +128,19 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 		id = a.text("service-id")
 	}
 	source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
-	engine, err := a.pythonEngine(setup, log)
+	budget, err := a.memoryBudget(log)
+	if err != nil {
+		return nil, err
+	}
+	if budget != nil {
+		o.WorkersMemory = func() inference.WorkersMemory {
+			s := budget.Status()
+			return inference.WorkersMemory{
+				Budget: s.Limit, Taken: s.Taken, EndedEarly: s.EndedEarly, Short: s.Short, Exceeded: s.Exceeded, Unmeasured: s.Blind,
+			}
+		}
+	}
+	engine, err := a.pythonEngine(setup, budget, log)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +219,7 @@ func (a *app) inferenceOptions() (inference.Options, error) {
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its
 // endpoints say what is missing.
-func (a *app) pythonEngine(setup inferenceSetup, log *slog.Logger) (*python.Engine, error) {
+func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slog.Logger) (*python.Engine, error) {
 	workers, err := a.whole("num-process")
 	if err != nil {
 		return nil, err
@@ -222,7 +234,9 @@ func (a *app) pythonEngine(setup inferenceSetup, log *slog.Logger) (*python.Engi
 		return nil, err
 	}
 	return python.New(python.Options{
-		Worker: worker.Options{RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Logger: log},
+		Worker: worker.Options{
+			RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Budget: budget, Logger: log,
+		},
 		Find: func(ctx context.Context) (*worker.Environment, error) {
 			found, err := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})
 			if err != nil {

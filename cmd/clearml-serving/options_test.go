@@ -157,3 +157,22 @@ func TestTheTableOfOptionsIsWellFormed(t *testing.T) {
 		}
 	}
 }
+
+func TestAMemoryBudgetIsASizeOrAShare(t *testing.T) {
+	const all = 10 << 30
+	for value, want := range map[string]int64{"": 8 << 30, "50%": 5 << 30, "12.5 %": 10 << 27, "2GiB": 2 << 30, "0": 0, "0%": 0, "100%": all, "512M": 512 << 20} {
+		env := map[string]string{"CLEARML_SERVING_MEMORY_BUDGET": value}
+		if got, err := optionsApp(t, "", env).setting("memory-budget").memory(all); err != nil || got != want {
+			t.Errorf("%q is %d (%v), want %d", value, got, err, want)
+		}
+	}
+	for _, value := range []string{"101%", "-1%", "NaN%", "%", "much", "-5", "5 apples"} {
+		env := map[string]string{"CLEARML_SERVING_MEMORY_BUDGET": value}
+		if got, err := optionsApp(t, "", env).setting("memory-budget").memory(all); err == nil || !strings.Contains(err.Error(), "CLEARML_SERVING_MEMORY_BUDGET") {
+			t.Errorf("%q is %d (%v), want an error that says where it was set", value, got, err)
+		}
+	}
+	if got, err := optionsApp(t, "", nil).setting("memory-budget").memory(0); err != nil || got != 0 {
+		t.Errorf("a share of unknown memory is %d (%v)", got, err)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -84,6 +85,13 @@ func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
 		if _, err := e.o.Environments.Prune(); err != nil {
 			e.pools.log.Warn("old python environments stay", "err", err)
 		}
+	}
+	if budget := e.o.Worker.Budget; budget != nil {
+		watched, stop := context.WithCancel(context.WithoutCancel(ctx)) // as long as there are workers
+		var watch sync.WaitGroup
+		watch.Go(func() { budget.Run(watched) })
+		defer watch.Wait()
+		defer stop()
 	}
 	defer e.pools.close()
 	e.warm(ctx)

@@ -1,0 +1,38 @@
+package inference
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestWhatWorkersTakeIsNoNewsButThatMemoryIsShortIs(t *testing.T) {
+	calm := Report{Status: Status{Workers: &WorkersMemory{Budget: 1 << 30, Taken: 5}}}
+	standing := func(change func(*WorkersMemory)) string {
+		t.Helper()
+		memory := *calm.Workers
+		change(&memory)
+		report := calm
+		report.Workers = &memory
+		text, err := report.standing()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if stored, err := report.Text(); err != nil || !strings.Contains(stored, `"workers_memory":{"budget":1073741824,`) {
+			t.Errorf("stored is %s (%v)", stored, err)
+		}
+		return text
+	}
+	before := standing(func(*WorkersMemory) {})
+	if standing(func(m *WorkersMemory) { m.Taken, m.EndedEarly = 7, 3 }) != before {
+		t.Error("a few bytes more are news")
+	}
+	for name, change := range map[string]func(*WorkersMemory){
+		"short":      func(m *WorkersMemory) { m.Short = true },
+		"exceeded":   func(m *WorkersMemory) { m.Exceeded = true },
+		"unmeasured": func(m *WorkersMemory) { m.Unmeasured = true },
+	} {
+		if standing(change) == before {
+			t.Errorf("%s is no news", name)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package process
+
+import (
+	"math"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// machine is where the kernel tells about the system that we run on.
+type machine struct{ proc, cgroup string }
+
+var host = machine{proc: "/proc", cgroup: "/sys/fs/cgroup"}
+
+// MemoryLimit is how many bytes this process and all others beside it may take: the
+// machine's memory, or less where a control group or container bounds it. ok is
+// false where that cannot be known.
+func MemoryLimit() (limit int64, ok bool) { return host.memoryLimit() }
+
+func (m machine) memoryLimit() (int64, bool) {
+	limit := int64(math.MaxInt64)
+	if kilobytes, ok := counter(filepath.Join(m.proc, "meminfo"), "MemTotal:"); ok && kilobytes > 0 {
+		limit = kilobytes << 10
+	}
+	for _, file := range m.limitFiles() {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			continue // the root has none, and a container sees only its own
+		}
+		// "max" is no number; version 1 writes a number beyond every machine.
+		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && n > 0 {
+			limit = min(limit, n)
+		}
+	}
+	return limit, limit < math.MaxInt64
+}
+
+// limitFiles are the files that may bound our memory: those of our control group
+// and of all above it, in both versions of the hierarchy.
+func (m machine) limitFiles() (files []string) {
+	for _, v := range []struct {
+		controller, root string
+		names            []string
+	}{
+		{"", m.cgroup, []string{"memory.max", "memory.high"}},
+		{"memory", filepath.Join(m.cgroup, "memory"), []string{"memory.limit_in_bytes"}},
+	} {
+		group, _ := m.controlGroup(v.controller)
+		for {
+			for _, name := range v.names {
+				files = append(files, filepath.Join(v.root, group, name))
+			}
+			if group == "" || group == "/" {
+				break // a container's own view has its limit here
+			}
+			group = path.Dir(group)
+		}
+	}
+	return files
+}
+
+// oomKills reads the counter of our own control group, which also counts kills
+// for lack of memory of the whole machine; where there is none, the machine's.
+func (m machine) oomKills() (int64, bool) {
+	if group, ok := m.controlGroup(""); ok {
+		if n, ok := counter(filepath.Join(m.cgroup, group, "memory.events"), "oom_kill"); ok {
+			return n, true
+		}
+	}
+	if n, ok := counter(filepath.Join(m.cgroup, "memory.events"), "oom_kill"); ok { // a container's own view
+		return n, true
+	}
+	return counter(filepath.Join(m.proc, "vmstat"), "oom_kill")
+}
+
+// controlGroup is our path in a controller's hierarchy, "" for the unified one. It
+// begins with a slash and leads nowhere but down.
+func (m machine) controlGroup(controller string) (string, bool) {
+	b, err := os.ReadFile(filepath.Join(m.proc, "self", "cgroup"))
+	if err != nil {
+		return "", false
+	}
+	for line := range strings.Lines(string(b)) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3) // hierarchy, controllers, path
+		if len(parts) != 3 || controller == "" && parts[0] != "0" {
+			continue
+		}
+		for name := range strings.SplitSeq(parts[1], ",") {
+			if name == controller {
+				return path.Clean("/" + parts[2]), true
+			}
+		}
+	}
+	return "", false
+}
+
+// counter reads a number from lines of the form "key number", with or without a unit.
+func counter(file, key string) (int64, bool) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0, false
+	}
+	for line := range strings.Lines(string(b)) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != key {
+			continue
+		}
+		n, err := strconv.ParseInt(fields[1], 10, 64)
+		return n, err == nil
+	}
+	return 0, false
+}

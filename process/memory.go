@@ -1,0 +1,48 @@
+package process
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+)
+
+// Memory is what one process takes in bytes.
+type Memory struct {
+	// Share is what it has for itself, and its share of what it has together with
+	// others: the shares of all processes add up to what they take.
+	Share int64
+	// Own is what it has for itself alone: what comes back when it ends.
+	Own int64
+}
+
+// MemoryOf asks what a process takes; false when it is gone or the system does not
+// tell. The kernel looks at all its pages: that takes a millisecond or more, the
+// longer the larger it is.
+func MemoryOf(pid int) (m Memory, ok bool) {
+	text, err := os.ReadFile(filepath.Join(host.proc, strconv.Itoa(pid), "smaps_rollup"))
+	if err != nil {
+		return Memory{}, false
+	}
+	return parseRollup(text)
+}
+
+func parseRollup(text []byte) (m Memory, ok bool) {
+	for line := range bytes.Lines(text) {
+		fields := bytes.Fields(line)
+		if len(fields) < 2 {
+			continue
+		}
+		kilobytes, err := strconv.ParseInt(string(fields[1]), 10, 64)
+		if err != nil {
+			continue // the head, an address
+		}
+		switch string(fields[0]) {
+		case "Pss:":
+			m.Share, ok = kilobytes<<10, true
+		case "Private_Clean:", "Private_Dirty:":
+			m.Own += kilobytes << 10
+		}
+	}
+	return m, ok
+}
