@@ -73,6 +73,7 @@ func controlFaults() []fault {
 				return err
 			},
 		},
+		{name: "control-clock", about: "the control plane's clock is hours ahead, hours behind, and jumps: changes arrive, a killed instance counts as dead and the living one as alive", inject: skewed, slow: true},
 	}
 }
 

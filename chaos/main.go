@@ -39,6 +39,7 @@ type settings struct {
 	short, keep                    bool
 	least                          int
 	soak                           time.Duration
+	wrong                          wrongControl
 }
 
 func run(ctx context.Context, args []string) error {
@@ -53,8 +54,15 @@ func run(ctx context.Context, args []string) error {
 	flags.BoolVar(&s.keep, "keep", false, "keep the folder of the installation, with its logs")
 	flags.IntVar(&s.least, "least", 0, "go on asking until so many requests have been answered (default 200,000, in the short form none)")
 	flags.DurationVar(&s.soak, "soak", 0, "instead of faults: so long of load and changing configuration")
+	flags.StringVar(&s.wrong.data, "wrong-control", "", "instead of all else: be a control plane on this data folder, with a wrong clock")
+	flags.StringVar(&s.wrong.api, "api", "", "its address for the API")
+	flags.StringVar(&s.wrong.files, "files", "", "its address for files")
+	flags.StringVar(&s.wrong.clock, "clock", "", "the file that says by how many seconds its clock is ahead")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	if s.wrong.data != "" {
+		return s.wrong.run(ctx)
 	}
 	if s.least == 0 && !s.short && s.only == "" {
 		s.least = 200_000

@@ -26,14 +26,18 @@ type server struct {
 }
 
 // launch starts a role; its output goes to a file.
-func (w *world) launch(_ context.Context, name string, env []string, args ...string) (*server, error) {
+func (w *world) launch(name string, env []string, args ...string) (*server, error) {
+	return w.launchProgram(w.binary, name, env, args...)
+}
+
+func (w *world) launchProgram(program, name string, env []string, args ...string) (*server, error) {
 	log := filepath.Join(w.dir, name+".log")
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = out.Close() }()     // the child has its own
-	cmd := exec.Command(w.binary, args...) //nolint:noctx // stop ends it, politely
+	defer func() { _ = out.Close() }()    // the child has its own
+	cmd := exec.Command(program, args...) //nolint:noctx // stop ends it, politely
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = w.dir, out, out, w.environ(env)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {

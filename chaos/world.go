@@ -131,7 +131,7 @@ func (w *world) deploy(ctx context.Context) error {
 // startControl starts the control plane, on the addresses that it had before.
 func (w *world) startControl(ctx context.Context, api, files string) (err error) {
 	data := filepath.Join(w.dir, "control")
-	w.control, err = w.launch(ctx, "control", nil, "server", "--data-dir", data, "--api-addr", api, "--files-addr", files)
+	w.control, err = w.launch("control", nil, "server", "--data-dir", data, "--api-addr", api, "--files-addr", files)
 	if err != nil {
 		return err
 	}
@@ -149,7 +149,7 @@ func (w *world) startInference(ctx context.Context, name, address string) (*serv
 	data := filepath.Join(w.dir, name)
 	args := []string{"--id", w.service, "inference", "--data-dir", data, "--serve-addr", address, "--admin-addr", "127.0.0.1:0"}
 	env := append(slices.Clone(w.env), "CLEARML_SERVING_POLL_FREQ="+poll, "GUNICORN_SERVING_TIMEOUT="+deadline, "CLEARML_SERVING_PYTHON="+w.python, "OMP_NUM_THREADS=1")
-	s, err := w.launch(ctx, name, env, args...)
+	s, err := w.launch(name, env, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -61,6 +61,8 @@ type Options struct {
 	// EventsRetention is how long reports of tasks (console, scalars, plots) are kept; 0
 	// keeps them for ever.
 	EventsRetention time.Duration
+	// Now is the clock that everything is stamped with; nil means time.Now.
+	Now func() time.Time
 	// Ready is called once, by Run, when requests are accepted. Nil calls nothing.
 	Ready func()
 	// Grace is how long Run lets requests end after it was told to stop; 0 means 10 s.
@@ -97,6 +99,9 @@ func New(opts Options) (*Server, error) {
 	}
 	if opts.Grace == 0 {
 		opts.Grace = 10 * time.Second
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
 	}
 	if opts.API == nil {
 		return nil, errors.New("open the control plane: no socket for the API was given")
@@ -137,7 +142,7 @@ func (s *Server) open(ctx context.Context) error {
 	if _, shared := s.store.(store.Shared); shared {
 		s.news = newNews()
 	}
-	auth := api.NewAuth(api.AuthOptions{Store: s.store, Logger: s.log})
+	auth := api.NewAuth(api.AuthOptions{Store: s.store, Logger: s.log, Now: s.opts.Now})
 	if s.credentials, err = keepCredentials(ctx, s.opts.DataDir, auth, s.log); err != nil {
 		return err
 	}
@@ -151,7 +156,7 @@ func (s *Server) open(ctx context.Context) error {
 	calls := api.New(api.Options{
 		Store: s.store, Auth: auth, Version: s.opts.Version, Logger: s.log, Files: s.remover(),
 		APIURL: s.opts.APIURL, FilesURL: s.opts.FilesURL, WebURL: s.opts.WebURL,
-		OnChange: s.changed,
+		OnChange: s.changed, Now: s.opts.Now,
 	})
 	s.calls = calls
 	s.web, err = newSite(calls, s.files, s.opts, s.log)

@@ -492,3 +492,34 @@ func TestFolderThatCannotBeUsedIsNamed(t *testing.T) {
 		t.Error("New without a socket: no error")
 	}
 }
+
+func TestClientsTellHowOldAStampIsByTheClockThatStamps(t *testing.T) {
+	for _, ahead := range []time.Duration{6 * time.Hour, -6 * time.Hour} {
+		r := start(t, controlplane.Options{Now: func() time.Time { return time.Now().Add(ahead) }})
+		status, header, text := r.send(t, "POST", r.api+"/tasks.create", `{"name":"the task","type":"training"}`)
+		var made struct{ Data struct{ ID string } }
+		if err := json.Unmarshal([]byte(text), &made); err != nil || status != 200 {
+			t.Fatal(status, text, err)
+		}
+		_, _, text = r.send(t, "POST", r.api+"/tasks.get_by_id", `{"task":"`+made.Data.ID+`"}`)
+		var read struct {
+			Data struct {
+				Task struct {
+					LastUpdate time.Time `json:"last_update"`
+				}
+			}
+		}
+		if err := json.Unmarshal([]byte(text), &read); err != nil {
+			t.Fatal(text, err)
+		}
+		told, err := http.ParseTime(header.Get("Date"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, at := range map[string]time.Time{"the answer's date": told, "the stamp": read.Data.Task.LastUpdate} {
+			if off := time.Until(at) - ahead; off.Abs() > time.Minute {
+				t.Errorf("%s is %v from a clock that is %v ahead", what, off, ahead)
+			}
+		}
+	}
+}

@@ -36,7 +36,7 @@ func (s *Server) expireEvents(ctx context.Context) error {
 }
 
 func (s *Server) expireOnce(ctx context.Context) (int, error) {
-	before := time.Now().Add(-s.opts.EventsRetention).UnixMilli()
+	before := s.opts.Now().Add(-s.opts.EventsRetention).UnixMilli()
 	total := 0
 	for {
 		n := 0

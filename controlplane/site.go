@@ -19,6 +19,7 @@ type site struct {
 	calls, files http.Handler
 	pages        *ui.Pages
 	log          *slog.Logger
+	now          func() time.Time
 
 	mu      sync.Mutex // guards unknown
 	unknown map[string]bool
@@ -27,13 +28,15 @@ type site struct {
 func newSite(calls, files http.Handler, opts Options, log *slog.Logger) (*site, error) {
 	pages, err := ui.New(ui.Options{
 		API: inProcess{calls: calls, files: files, filesURL: opts.FilesURL}, APIURL: opts.APIURL, FilesURL: opts.FilesURL,
-		Version: opts.Version, Logger: log,
+		Version: opts.Version, Logger: log, Now: opts.Now,
 	})
-	return &site{calls: calls, files: files, pages: pages, log: log, unknown: map[string]bool{}}, err
+	return &site{calls: calls, files: files, pages: pages, log: log, now: opts.Now, unknown: map[string]bool{}}, err
 }
 
 // ServeHTTP implements http.Handler.
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// Clients tell by it how old our stamps are.
+	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
 	reading := r.Method == http.MethodGet || r.Method == http.MethodHead
 	rest, isFile := strings.CutPrefix(r.URL.Path, "/files")
 	switch {

@@ -51,7 +51,7 @@ func (a *app) fleet(ctx context.Context, s *service) (fleet, error) {
 	var f fleet
 	now := s.client.ServerTime()
 	for _, i := range recorded {
-		if now.Sub(i.Seen) > goneAfter {
+		if !i.Lives(now, goneAfter) {
 			continue
 		}
 		report, err := inference.ParseReport(i.Report)

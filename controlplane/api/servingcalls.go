@@ -138,7 +138,7 @@ func (s *Server) containers(ctx context.Context) ([]store.Doc, error) {
 	return slices.DeleteFunc(docs, func(doc store.Doc) bool {
 		seen, err := store.ParseTime(doc.Text("last_update"))
 		life := cmp.Or(time.Duration(floatOf(doc["timeout"])*float64(time.Second)), containerLife)
-		return err != nil || s.now().Sub(seen) > life
+		return err != nil || s.now().Sub(seen).Abs() > life // of the future: from before our clock was set back
 	}), err
 }
 

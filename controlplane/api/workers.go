@@ -146,7 +146,7 @@ func seconds(v any) time.Duration {
 
 func (s *Server) sawWorkerWithin(doc store.Doc, d time.Duration) bool {
 	seen, err := store.ParseTime(doc.Text("last_update"))
-	return err == nil && s.now().Sub(seen) <= d
+	return err == nil && s.now().Sub(seen).Abs() <= d // of the future: from before our clock was set back
 }
 
 type workerRequest struct {

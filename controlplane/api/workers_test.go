@@ -180,3 +180,18 @@ func TestReportsOfMachinesBecomeCharts(t *testing.T) {
 		t.Errorf("reports are kept longer than a week: %s", got)
 	}
 }
+
+func TestWorkersOfBeforeTheClockWasSetBackAreGoneUntilTheyReport(t *testing.T) {
+	w := newWire(t)
+	w.run(t, []step{
+		{call: "workers.register", body: `{"worker":"lives","timeout":600}`},
+		{call: "workers.register", body: `{"worker":"is gone","timeout":600}`},
+		{call: "workers.get_all", body: `{}`, has: []string{"lives", "is gone"}},
+	})
+	w.pass(-6 * time.Hour)
+	w.run(t, []step{
+		{call: "workers.get_all", body: `{}`, lacks: []string{"lives", "is gone"}},
+		{call: "workers.status_report", body: `{"worker":"lives","timestamp":1}`},
+		{call: "workers.get_all", body: `{}`, has: []string{"lives"}, lacks: []string{"is gone"}},
+	})
+}

@@ -312,7 +312,7 @@ type canaryReport struct {
 const contactLimit = 2 * time.Minute
 
 // Alive says that the instance has given a sign of late.
-func (i instance) Alive() bool { return i.now.Sub(i.Seen) < contactLimit }
+func (i instance) Alive() bool { return i.Lives(i.now, contactLimit) }
 
 // State is running, or lost when no sign came for a while.
 func (i instance) State() string {

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"clearmlserving/controlplane"
+)
+
+// wrongControl is a control plane whose clock is wrong, by as much as a file says.
+// Nothing makes the built program's clock wrong alone, so this one is put together
+// here and runs in a process of its own.
+type wrongControl struct{ data, api, files, clock string }
+
+func (c wrongControl) args() []string {
+	return []string{"-wrong-control", c.data, "-api", c.api, "-files", c.files, "-clock", c.clock}
+}
+
+// run serves until ctx ends.
+func (c wrongControl) run(ctx context.Context) error {
+	var sockets [2]net.Listener
+	for i, address := range []string{c.api, c.files} {
+		var err error
+		if sockets[i], err = new(net.ListenConfig).Listen(ctx, "tcp", address); err != nil {
+			return err
+		}
+	}
+	now := func() time.Time {
+		text, err := os.ReadFile(c.clock)
+		ahead, err2 := strconv.Atoi(string(bytes.TrimSpace(text)))
+		if err = errors.Join(err, err2); err != nil {
+			say("the clock is right, because nobody tells how wrong it is: %v", err)
+			return time.Now()
+		}
+		return time.Now().Round(0).Add(time.Duration(ahead) * time.Second)
+	}
+	server, err := controlplane.New(controlplane.Options{
+		DataDir: c.data, API: sockets[0], Files: sockets[1], Now: now, Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return err
+	}
+	return server.Run(ctx)
+}
+
+// setClock says by how much the clock of a wrongControl is ahead.
+func setClock(file string, ahead time.Duration) error {
+	fresh := file + ".new"
+	if err := os.WriteFile(fresh, strconv.AppendInt(nil, int64(ahead/time.Second), 10), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(fresh, file)
+}
+
+// afterPing is how long after a jump of the server's clock a living instance has given
+// a sign of life that bears the new time: it gives one every five seconds.
+const afterPing = 7 * time.Second
+
+// skewed has the control plane's clock wrong by hours, in both directions, and jump.
+// At each time a change has to arrive, and the one instance that lives has to be told
+// from one that was killed, by what the server has stamped.
+func skewed(ctx context.Context, w *world) (err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	honest := w.control
+	wrong := wrongControl{
+		data: filepath.Join(w.dir, "control"), clock: filepath.Join(w.dir, "clock"),
+		api: host(honest.urls["api"]), files: host(honest.urls["files"]),
+	}
+	if err := errors.Join(setClock(wrong.clock, 6*time.Hour), honest.stop()); err != nil {
+		return err
+	}
+	if w.control, err = w.launchProgram(self, "wrong-control", nil, wrong.args()...); err != nil {
+		return err
+	}
+	w.control.urls = honest.urls
+	defer func() {
+		err = errors.Join(err, w.control.stop(), w.startControl(ctx, wrong.api, wrong.files))
+	}()
+	if err := w.control.wait(ctx, func() error { return get(ctx, honest.urls["api"]+"/livez") }); err != nil {
+		return err
+	}
+	killed, err := w.startInference(ctx, "second", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	if err := pause(ctx, time.Second); err != nil { // for its record
+		return errors.Join(err, killed.stop())
+	}
+	killed.kill()
+	for i, ahead := range []time.Duration{-6 * time.Hour, 6 * time.Hour, 0} {
+		if err := setClock(wrong.clock, ahead); err != nil {
+			return err
+		}
+		if err := pause(ctx, afterPing); err != nil {
+			return err
+		}
+		if err := w.changeArrives(ctx, i); err != nil {
+			return fmt.Errorf("with a clock that is %v ahead: %w", ahead, err)
+		}
+	}
+	return nil
+}
+
+// changeArrives deploys the victim's code with a difference, and waits for all
+// instances that are known to live: it must be one.
+func (w *world) changeArrives(ctx context.Context, n int) error {
+	code, err := os.ReadFile("chaos/code/victim.py")
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(w.dir, "victim.py")
+	if err := os.WriteFile(file, fmt.Appendf(code, "\n# under a wrong clock %d\n", n), 0o600); err != nil {
+		return err
+	}
+	out, err := w.output(ctx, w.env, "--id", w.service, "model", "add", "--endpoint", victim, "--engine", "custom", "--preprocess", file, "--wait", "--wait-timeout", "30s", "--json")
+	if err != nil {
+		return err
+	}
+	var told struct {
+		Live      bool
+		Instances int
+	}
+	if err := json.Unmarshal(out, &told); err != nil {
+		return fmt.Errorf("read %q: %w", out, err)
+	}
+	if !told.Live || told.Instances != 1 {
+		return fmt.Errorf("of one living instance and a killed one is told: %s", out)
+	}
+	return nil
+}
