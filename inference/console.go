@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"sync"
 )
@@ -25,11 +26,11 @@ type consoleLines struct {
 // maxConsoleLines bounds what waits for the next flush.
 const maxConsoleLines = 1000
 
-// NewConsole wraps the handler of a log.
-func NewConsole(next slog.Handler) *Console {
-	c := &Console{next: next, lines: &consoleLines{}}
-	c.write = slog.NewTextHandler(c.lines, &slog.HandlerOptions{Level: slog.LevelInfo})
-	return c
+// NewConsole wraps the handler of a log. What render makes writes records in the form
+// that people shall read, each by one call.
+func NewConsole(next slog.Handler, render func(io.Writer) slog.Handler) *Console {
+	lines := &consoleLines{}
+	return &Console{next: next, lines: lines, write: render(lines)}
 }
 
 // Enabled fulfils slog.Handler.

@@ -93,7 +93,7 @@ func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	console := inference.NewConsole(slog.DiscardHandler)
+	console := inference.NewConsole(slog.DiscardHandler, func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) })
 	log := slog.New(console)
 	r := &inference.Recording{Client: client, Console: console, Logger: log, Name: "host:1", URL: "http://host:1"}
 	log.Info("first words", "endpoint", "m/1")

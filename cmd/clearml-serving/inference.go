@@ -95,7 +95,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	if err != nil {
 		return nil, err
 	}
-	console := inference.NewConsole(setup.log.Handler())
+	console := inference.NewConsole(setup.log.Handler(), func(w io.Writer) slog.Handler { return newLogHandler(w, slog.LevelInfo, false) })
 	log := slog.New(console).With("part", "inference")
 	client, err := clearml.New(clearml.Options{Config: setup.config, Logger: log, ClientName: "clearml-serving-" + compatVersion})
 	if err != nil {

@@ -11,10 +11,15 @@ import (
 	"unicode"
 )
 
-// The rules of the log on a terminal: one line per event, the time first, then
-// the level, the event, and its facts as key=value. Texts with blanks are quoted,
-// so that a line can be split again. With --log-format json the standard
-// library's handler is used instead.
+// The rules of the log for people, on a terminal and on the instance's console: one
+// line per event, the time first, then the level, the event, and its facts as
+// key=value. Texts with blanks are quoted, so that a line can be split again. Texts
+// of several lines, such as tracebacks, follow below, each line behind blockPrefix: a
+// line that begins with a time is an event, whatever user code has written. With
+// --log-format json the standard library's handler is used instead.
+
+// blockPrefix is what a line of a fact of several lines begins with.
+const blockPrefix = "    | "
 
 // logHandler writes log records for people.
 type logHandler struct {
@@ -22,6 +27,7 @@ type logHandler struct {
 	color  bool
 	prefix string // the open groups, "a.b."
 	facts  string // of With, written once
+	blocks string // of With, those of several lines
 	out    *lockedWriter
 }
 
@@ -47,13 +53,16 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	}
 	b.WriteString(h.levelWord(r.Level))
 	b.WriteByte(' ')
-	b.WriteString(r.Message)
+	writePlain(&b, r.Message)
 	b.WriteString(h.facts)
+	var blocks strings.Builder
 	r.Attrs(func(a slog.Attr) bool {
-		h.fact(&b, h.prefix, a)
+		h.fact(&b, &blocks, h.prefix, a)
 		return true
 	})
 	b.WriteByte('\n')
+	b.WriteString(h.blocks)
+	b.WriteString(blocks.String())
 	h.out.mu.Lock()
 	defer h.out.mu.Unlock()
 	_, err := io.WriteString(h.out.w, b.String())
@@ -63,11 +72,12 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 // WithAttrs returns a handler that writes the facts in every record.
 func (h *logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	next := *h
-	var b strings.Builder
+	var b, blocks strings.Builder
 	for _, a := range attrs {
-		h.fact(&b, h.prefix, a)
+		h.fact(&b, &blocks, h.prefix, a)
 	}
 	next.facts += b.String()
+	next.blocks += blocks.String()
 	return &next
 }
 
@@ -94,33 +104,64 @@ func (h *logHandler) levelWord(level slog.Level) string {
 	}
 }
 
-func (h *logHandler) fact(b *strings.Builder, prefix string, a slog.Attr) {
+// fact writes a fact into the event's line, or below it when it has several lines.
+func (h *logHandler) fact(b, blocks *strings.Builder, prefix string, a slog.Attr) {
 	value := a.Value.Resolve()
 	if value.Kind() == slog.KindGroup {
 		if a.Key != "" {
 			prefix += a.Key + "."
 		}
 		for _, inner := range value.Group() {
-			h.fact(b, prefix, inner)
+			h.fact(b, blocks, prefix, inner)
 		}
 		return
 	}
 	if a.Key == "" {
 		return
 	}
+	text := factText(value)
+	if lines := strings.Split(strings.TrimRight(text, "\r\n"), "\n"); len(lines) > 1 {
+		blocks.WriteString("  " + paint(h.color, faint, prefix+a.Key+":") + "\n")
+		for _, line := range lines {
+			blocks.WriteString(blockPrefix)
+			writePlain(blocks, strings.TrimSuffix(line, "\r"))
+			blocks.WriteByte('\n')
+		}
+		return
+	}
 	b.WriteByte(' ')
 	b.WriteString(paint(h.color, faint, prefix+a.Key+"="))
-	b.WriteString(factText(value))
+	b.WriteString(oneWord(text))
+}
+
+// writePlain writes a text without anything that could begin a line or move a
+// terminal's cursor.
+func writePlain(b *strings.Builder, text string) {
+	for _, r := range text {
+		switch {
+		case unicode.IsPrint(r):
+			b.WriteRune(r)
+		case r == '\t':
+			b.WriteString("    ")
+		default:
+			q := strconv.QuoteRune(r)
+			b.WriteString(q[1 : len(q)-1])
+		}
+	}
 }
 
 func factText(v slog.Value) string {
-	text := v.String()
 	switch v.Kind() {
 	case slog.KindTime:
-		text = v.Time().Format(time.RFC3339Nano)
+		return v.Time().Format(time.RFC3339Nano)
 	case slog.KindDuration:
-		text = roundDuration(v.Duration()).String()
+		return roundDuration(v.Duration()).String()
+	default:
+		return v.String()
 	}
+}
+
+func oneWord(text string) string {
 	plain := strings.IndexFunc(text, func(r rune) bool { return r == ' ' || r == '"' || r == '=' || !unicode.IsPrint(r) }) < 0
 	if text != "" && plain {
 		return text
