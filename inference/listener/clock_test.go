@@ -1,0 +1,101 @@
+package listener
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// stepped is what time.Now would have returned at t, had somebody set the wall clock
+// by d before: the wall's seconds differ, the clock that nobody sets does not.
+func stepped(tb testing.TB, t time.Time, d time.Duration) time.Time {
+	tb.Helper()
+	// The fields of time.Time: with a monotonic reading, wall holds the seconds from
+	// its 31st bit on, and ext that reading.
+	fields := (*struct {
+		wall uint64
+		ext  int64
+		loc  *time.Location
+	})(unsafe.Pointer(&t))
+	before := t
+	fields.wall += uint64(int64(d/time.Second)) << 30
+	if off := t.Round(0).Sub(before.Round(0)); off != d.Truncate(time.Second) || t.Sub(before) != 0 {
+		tb.Skipf("this Go keeps times in another way: a step of %s moved the wall by %s and the rest by %s", d, off, t.Sub(before))
+	}
+	return t
+}
+
+// watchedConn tells whether it has been closed.
+type watchedConn struct {
+	net.Conn
+	closed atomic.Bool
+}
+
+func (c *watchedConn) Close() error {
+	c.closed.Store(true)
+	return c.Conn.Close()
+}
+
+var steps = map[string]time.Duration{
+	"no step": 0, "an hour on": time.Hour, "an hour back": -time.Hour, "a year on": 365 * 24 * time.Hour, "a year back": -365 * 24 * time.Hour,
+}
+
+func TestAStepOfTheWallClockCutsNoConnectionAndSparesNone(t *testing.T) {
+	s := NewLean(Options{HeaderTimeout: 10 * time.Second, BodyTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute})
+	for phaseName, p := range map[string]struct {
+		phase phase
+		limit time.Duration
+	}{
+		"nothing sent": {phaseNew, 10 * time.Second},
+		"a head":       {phaseHead, 10 * time.Second},
+		"a body":       {phaseBody, 30 * time.Second},
+		"idle":         {phaseIdle, 2 * time.Minute},
+		"an answer":    {phaseWriting, writeTimeout},
+	} {
+		for name, d := range steps {
+			t.Run(phaseName+", "+name, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				defer func() { _ = theirs.Close() }()
+				nc := &watchedConn{Conn: ours}
+				defer func() { _ = nc.Close() }()
+				c := newConn(s, nc)
+				c.phase.Store(int32(p.phase))
+				begun := time.Now()
+				c.since.Store(ticks(stepped(t, begun, -d))) // the step came after that
+				if c.check(stepped(t, begun.Add(p.limit), d)); nc.closed.Load() {
+					t.Fatal("it is cut though its time is not over")
+				}
+				if c.check(stepped(t, begun.Add(p.limit+time.Millisecond), d)); !nc.closed.Load() {
+					t.Error("it is not cut though its time is over")
+				}
+			})
+		}
+	}
+}
+
+func TestAStepOfTheWallClockEndsNoRequest(t *testing.T) {
+	for name, d := range steps {
+		t.Run(name, func(t *testing.T) {
+			var c requestContext
+			c.begin()
+			c.limit(time.Hour)
+			defer c.finish()
+			c.mu.Lock()
+			c.deadline = stepped(t, c.deadline, -d) // it was set before the step
+			c.mu.Unlock()
+			c.expire() // as the timer calls it
+			if c.Err() != nil {
+				t.Errorf("an hour before its deadline: %v", c.Err())
+			}
+			c.mu.Lock()
+			c.deadline = stepped(t, time.Now(), -d)
+			c.mu.Unlock()
+			if c.expire(); c.Err() != context.DeadlineExceeded { //nolint:errorlint // the very one, as context.Context promises
+				t.Errorf("at its deadline: %v", c.Err())
+			}
+		})
+	}
+}
