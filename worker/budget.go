@@ -57,7 +57,8 @@ const (
 	measureEvery  = time.Second
 	measureFaults = 128
 	// countEvery is the time between two counts of all processes, and countSoonest the
-	// same when memory is short: decisions rest on a fresh one.
+	// same when memory is short, for decisions rest on a fresh one, or when a large
+	// model has been loaded.
 	countEvery, countSoonest = 10 * time.Second, time.Second
 	// lookShare is the share of one processor that single measurements may take, and
 	// countRest how many times as long as a count took the pause after it is.
@@ -284,13 +285,20 @@ func (l *ledger) look(now time.Time, groups []*Group, roots []int) []member {
 	}
 	l.remeasure(now, all)
 	pause := countEvery
-	if float64(l.taken) > budgetHigh*float64(l.limit) {
+	if float64(l.taken) > budgetHigh*float64(l.limit) || slices.ContainsFunc(groups, l.isNew) {
 		pause = countSoonest
 	}
 	if now.Sub(l.counted) >= max(pause, countRest*l.took) {
 		l.count(now, groups, roots, all)
 	}
 	return all
+}
+
+// isNew says whether g has a template that was not there at the last count: a large
+// model, which no worker has for itself.
+func (l *ledger) isNew(g *Group) bool {
+	_, counted := l.models[g]
+	return !counted && g.template.process() != 0
 }
 
 // expect is what a new worker of g will take for itself.
@@ -375,17 +383,18 @@ func (l *ledger) count(now time.Time, groups []*Group, roots []int, all []member
 	}
 	clear(l.models)
 	for _, g := range groups {
-		model := taken[g.template.process()].Share
+		template := g.template.process()
+		model := taken[template].Share
 		g.mu.Lock()
 		for _, w := range g.workers {
 			if m := taken[w.pid]; w.state == leaving {
 				delete(taken, w.pid) // it has been taken off already, and is about to be gone
-			} else if model > 0 {
+			} else {
 				model += m.Share - m.Own
 			}
 		}
 		g.mu.Unlock()
-		if model > 0 {
+		if template != 0 {
 			l.models[g] = model
 		}
 	}

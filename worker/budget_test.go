@@ -200,6 +200,25 @@ func TestALargeModelGoesWithItsLastWorker(t *testing.T) {
 	}
 }
 
+func TestALargeModelIsCountedSoon(t *testing.T) {
+	f, now := newFakes(), time.Now()
+	g := f.add(0, now, time.Second)
+	l := newLedger(1<<40, f.system())
+	l.look(now, f.groups, nil)
+	g.template.f = &forker{pid: 100}
+	f.taken[100] = process.Memory{Share: 600 * mib, Own: 600 * mib}
+	if l.look(now.Add(countSoonest-lookEvery), f.groups, nil); l.taken != 100*mib {
+		t.Errorf("%d MiB are taken at once", l.taken/mib)
+	}
+	if l.look(now.Add(countSoonest), f.groups, nil); l.taken != 700*mib {
+		t.Errorf("%d MiB are taken a second later", l.taken/mib)
+	}
+	f.taken[100] = process.Memory{Share: 800 * mib, Own: 800 * mib}
+	if l.look(now.Add(2*countSoonest), f.groups, nil); l.taken != 700*mib {
+		t.Errorf("it is counted again: %d MiB", l.taken/mib)
+	}
+}
+
 func TestShortMemoryIsSaidOnce(t *testing.T) {
 	var out bytes.Buffer
 	f, now := newFakes(), time.Now()
