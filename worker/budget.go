@@ -71,7 +71,7 @@ func NewBudget(limit int64, log *slog.Logger) *Budget {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	real := system{
+	host := system{
 		below:   func(roots []int) []int { return takeCensus().tree(roots) },
 		measure: process.MemoryOf,
 		faults: func(pid int) int64 {
@@ -80,7 +80,7 @@ func NewBudget(limit int64, log *slog.Logger) *Budget {
 		},
 		now: time.Now,
 	}
-	return &Budget{limit: limit, log: log, system: real, pools: map[*Pool]struct{}{}, status: BudgetStatus{Limit: limit}}
+	return &Budget{limit: limit, log: log, system: host, pools: map[*Pool]struct{}{}, status: BudgetStatus{Limit: limit}}
 }
 
 // system tells which processes there are and what they take.
