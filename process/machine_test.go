@@ -1,6 +1,8 @@
 package process
 
 import (
+	"errors"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -121,12 +123,12 @@ Private_Dirty:      7000 kB
 		t.Errorf("%+v of nothing", m)
 	}
 	if _, err := os.Stat("/proc/self/smaps_rollup"); err == nil {
-		m, ok := MemoryOf(os.Getpid())
-		if !ok || m.Own <= 0 || m.Share < m.Own {
-			t.Errorf("this process takes %+v, %v", m, ok)
+		m, err := MemoryOf(os.Getpid())
+		if err != nil || m.Own <= 0 || m.Share < m.Own {
+			t.Errorf("this process takes %+v, %v", m, err)
 		}
 	}
-	if m, ok := MemoryOf(math.MaxInt32); ok {
-		t.Errorf("a process that is not there takes %+v", m)
+	if m, err := MemoryOf(math.MaxInt32); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a process that is not there takes %+v, %v", m, err)
 	}
 }

@@ -2,6 +2,8 @@ package process
 
 import (
 	"bytes"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,15 +18,19 @@ type Memory struct {
 	Own int64
 }
 
-// MemoryOf asks what a process takes; false when it is gone or the system does not
-// tell. The kernel looks at all its pages: that takes a millisecond or more, the
-// longer the larger it is.
-func MemoryOf(pid int) (m Memory, ok bool) {
+// MemoryOf asks what a process takes. The error is fs.ErrPermission where the system
+// does not tell us; others mean that it has ended. The kernel looks at all its pages:
+// that takes a millisecond or more, the longer the larger it is.
+func MemoryOf(pid int) (Memory, error) {
 	text, err := os.ReadFile(filepath.Join(host.proc, strconv.Itoa(pid), "smaps_rollup"))
 	if err != nil {
-		return Memory{}, false
+		return Memory{}, err
 	}
-	return parseRollup(text)
+	m, ok := parseRollup(text)
+	if !ok { // it has ended, and its parent has not noticed yet
+		return Memory{}, fmt.Errorf("read the memory of process %d: %w", pid, fs.ErrNotExist)
+	}
+	return m, nil
 }
 
 func parseRollup(text []byte) (m Memory, ok bool) {

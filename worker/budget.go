@@ -3,6 +3,8 @@ package worker
 import (
 	"cmp"
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -86,7 +88,7 @@ func NewBudget(limit int64, log *slog.Logger) *Budget {
 // system tells which processes there are and what they take.
 type system struct {
 	below   func(roots []int) []int // the roots, and all processes that come from them
-	measure func(pid int) (process.Memory, bool)
+	measure func(pid int) (process.Memory, error)
 	faults  func(pid int) int64 // page faults until now
 	now     func() time.Time    // what measuring takes is told by it
 }
@@ -165,8 +167,8 @@ func (b *Budget) members() (groups []*Group, roots []int) {
 // note keeps what people are told: in the log the beginning and the end of a time
 // in which memory is short, not each worker.
 func (b *Budget) note(now time.Time, e *episode, l *ledger, ended int) {
-	was, taken := *e, l.taken
-	e.follow(now, b.limit, taken, ended)
+	was, taken := *e, l.present()
+	e.follow(now, b.limit, l.taken, ended)
 	e.blind = l.blind
 	b.mu.Lock()
 	b.status = BudgetStatus{Limit: b.limit, Taken: taken, EndedEarly: e.ended, Short: e.short, Exceeded: e.exceeded, Blind: e.blind}
@@ -195,8 +197,8 @@ type episode struct {
 	ended           uint64    // how many ever
 }
 
-// follow takes in one look: how much is taken after it, and how many workers were
-// ended at it.
+// follow takes in one look: how much is taken after it by those that stay, and how
+// many workers were ended at it.
 func (e *episode) follow(now time.Time, limit, taken int64, ended int) {
 	switch {
 	case ended > 0 && !e.short:
@@ -224,14 +226,16 @@ type ledger struct {
 	limit  int64
 	system system
 
-	taken   int64                // of all, as far as is known
+	taken   int64                // of all, as far as is known, but for those that leave
+	leaving int64                // of those: it is about to come back
 	workers map[*worker]*account // that are counted in it
-	known   map[*Group]int64     // what a worker of it that has answered had for itself
+	known   map[*Group]int64     // what a worker of it had for itself
 	usual   int64                // the median of them
 	models  map[*Group]int64     // what the endpoint's template holds for its workers, at the last count
 
 	counted time.Time     // when
 	took    time.Duration // how long
+	stale   bool          // a template has ended since
 	blind   bool          // no worker could be asked
 }
 
@@ -243,6 +247,7 @@ type account struct {
 	faults   int64  // when it was measured last
 	due      time.Time
 	seen     bool // at this look
+	leaves   bool
 }
 
 func newLedger(limit int64, s system) *ledger {
@@ -256,6 +261,7 @@ type member struct {
 	served uint64
 	busy   bool
 	spare  bool // it may be ended
+	leaves bool
 	last   time.Time
 }
 
@@ -275,17 +281,20 @@ func (l *ledger) look(now time.Time, groups []*Group, roots []int) []member {
 			l.workers[m.w] = a
 			l.taken += a.own
 		}
-		a.seen = true
+		if a.seen = true; m.leaves {
+			l.leave(a)
+		}
 	}
 	for w, a := range l.workers {
-		if !a.seen { // it is gone, or about to
-			l.taken -= a.own
+		if !a.seen { // it is gone
+			l.leave(a)
+			l.leaving -= a.own
 			delete(l.workers, w)
 		}
 	}
 	l.remeasure(now, all)
 	pause := countEvery
-	if float64(l.taken) > budgetHigh*float64(l.limit) || slices.ContainsFunc(groups, l.isNew) {
+	if l.isShort() || l.stale || slices.ContainsFunc(groups, l.isNew) {
 		pause = countSoonest
 	}
 	if now.Sub(l.counted) >= max(pause, countRest*l.took) {
@@ -293,6 +302,20 @@ func (l *ledger) look(now time.Time, groups []*Group, roots []int) []member {
 	}
 	return all
 }
+
+// leave takes note that a worker is about to end.
+func (l *ledger) leave(a *account) {
+	if !a.leaves {
+		a.leaves = true
+		l.taken -= a.own
+		l.leaving += a.own
+	}
+}
+
+// present is what is taken at the moment.
+func (l *ledger) present() int64 { return l.taken + l.leaving }
+
+func (l *ledger) isShort() bool { return float64(l.present()) > budgetHigh*float64(l.limit) }
 
 // isNew says whether g has a template that was not there at the last count: a large
 // model, which no worker has for itself.
@@ -314,7 +337,7 @@ func (l *ledger) expect(g *Group) int64 {
 func (l *ledger) remeasure(now time.Time, all []member) {
 	var due []member
 	for _, m := range all {
-		if a := l.workers[m.w]; !now.Before(a.due) && (!a.measured || m.busy || m.served != a.served) {
+		if a := l.workers[m.w]; !a.leaves && !now.Before(a.due) && (!a.measured || m.busy || m.served != a.served) {
 			due = append(due, m)
 		}
 	}
@@ -331,8 +354,8 @@ func (l *ledger) remeasure(now time.Time, all []member) {
 		if a.measured && faults < a.faults+measureFaults {
 			continue
 		}
-		taken, ok := l.system.measure(m.w.pid)
-		if !ok {
+		taken, err := l.system.measure(m.w.pid)
+		if err != nil {
 			continue // it has ended, and will be missed at the next look
 		}
 		l.taken += taken.Own - a.own
@@ -342,10 +365,11 @@ func (l *ledger) remeasure(now time.Time, all []member) {
 	}
 }
 
-// learn notes what a worker has been found to take for itself.
+// learn notes what a worker has been found to take for itself. One that has answered
+// tells more of the next one than one that has only loaded.
 func (l *ledger) learn(m member, a *account, own int64) {
 	a.own, a.measured = own, true
-	if m.served > 0 {
+	if _, known := l.known[m.g]; m.served > 0 || !known {
 		l.known[m.g] = own
 	}
 }
@@ -354,10 +378,14 @@ func (l *ledger) learn(m member, a *account, own int64) {
 func (l *ledger) count(now time.Time, groups []*Group, roots []int, all []member) {
 	begun := l.system.now()
 	taken, silent := map[int]process.Memory{}, map[int]bool{}
+	l.taken, l.leaving = 0, 0
 	for _, pid := range l.system.below(roots) {
-		if m, ok := l.system.measure(pid); ok {
+		m, err := l.system.measure(pid)
+		switch {
+		case err == nil:
 			taken[pid] = m
-		} else {
+			l.taken += m.Share
+		case errors.Is(err, fs.ErrPermission):
 			silent[pid] = true
 		}
 	}
@@ -373,8 +401,12 @@ func (l *ledger) count(now time.Time, groups []*Group, roots []int, all []member
 		if found, ok := taken[m.w.pid]; ok {
 			told++
 			l.learn(m, a, found.Own)
+			if a.leaves {
+				l.taken -= found.Own
+				l.leaving += found.Own
+			}
 		} else if silent[m.w.pid] {
-			refused++ // or it has just died
+			refused++
 		}
 	}
 	l.usual = median(slices.Sorted(maps.Values(l.known)))
@@ -387,22 +419,14 @@ func (l *ledger) count(now time.Time, groups []*Group, roots []int, all []member
 		model := taken[template].Share
 		g.mu.Lock()
 		for _, w := range g.workers {
-			if m := taken[w.pid]; w.state == leaving {
-				delete(taken, w.pid) // it has been taken off already, and is about to be gone
-			} else {
-				model += m.Share - m.Own
-			}
+			model += taken[w.pid].Share - taken[w.pid].Own
 		}
 		g.mu.Unlock()
 		if template != 0 {
 			l.models[g] = model
 		}
 	}
-	l.taken = 0
-	for _, m := range taken {
-		l.taken += m.Share
-	}
-	l.counted, l.took = now, l.system.now().Sub(begun)
+	l.counted, l.took, l.stale = now, l.system.now().Sub(begun), false
 }
 
 func median(sorted []int64) int64 {
@@ -412,9 +436,10 @@ func median(sorted []int64) int64 {
 	return sorted[len(sorted)/2]
 }
 
-// relieve ends idle workers when too much is taken, and returns how many.
+// relieve ends idle workers when too much is taken, and returns how many. What leaves
+// already counts as given back, so nobody is ended for it again.
 func (l *ledger) relieve(now time.Time, all []member) (ended int) {
-	if float64(l.taken) <= budgetHigh*float64(l.limit) {
+	if !l.isShort() {
 		return 0
 	}
 	slices.SortFunc(all, func(x, y member) int { return cmp.Or(x.last.Compare(y.last), cmp.Compare(x.w.pid, y.w.pid)) })
@@ -430,17 +455,18 @@ func (l *ledger) relieve(now time.Time, all []member) (ended int) {
 			continue // it has been asked meanwhile
 		}
 		ended++
-		l.taken -= l.workers[m.w].own
-		delete(l.workers, m.w)
-		if sleeps { // its template goes with it
-			l.taken -= l.models[m.g]
+		l.leave(l.workers[m.w])
+		if model := l.models[m.g]; sleeps && model > 0 { // its template goes with it
+			l.taken -= model
+			l.leaving += model
+			l.stale = true // nobody tells when it is gone
 			delete(l.models, m.g)
 		}
 	}
 	return ended
 }
 
-// members appends the group's workers that take requests.
+// members appends the group's workers that take requests, and those that leave.
 func (g *Group) members(all []member) []member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -448,13 +474,16 @@ func (g *Group) members(all []member) []member {
 		return all
 	}
 	for _, w := range g.workers {
-		if w.state != ready {
+		m := member{g: g, w: w, served: w.served, busy: !w.idle(), last: w.lastUse()}
+		switch w.state {
+		case ready:
+			m.spare = g.mayShrink() && !m.busy && w.place != nil && w.place.w == w
+		case leaving:
+			m.leaves = true
+		default:
 			continue
 		}
-		all = append(all, member{
-			g: g, w: w, served: w.served, busy: !w.idle(), last: w.lastUse(),
-			spare: g.mayShrink() && w.idle() && w.place != nil && w.place.w == w,
-		})
+		all = append(all, m)
 	}
 	return all
 }

@@ -18,7 +18,7 @@ import (
 // withBudget makes a world whose workers share a budget.
 func withBudget(t *testing.T, limit int64, change func(*worker.Options)) (*world, *worker.Budget) {
 	t.Helper()
-	if _, ok := process.MemoryOf(os.Getpid()); !ok {
+	if _, err := process.MemoryOf(os.Getpid()); err != nil {
 		t.Skip("the system does not tell what processes take")
 	}
 	log := &record{}
