@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -80,7 +81,7 @@ func NewBudget(limit int64, log *slog.Logger) *Budget {
 			f, _ := factsOf(pid)
 			return f.faults
 		},
-		now: time.Now,
+		spent: threadTime,
 	}
 	return &Budget{limit: limit, log: log, system: host, pools: map[*Pool]struct{}{}, status: BudgetStatus{Limit: limit}}
 }
@@ -89,14 +90,16 @@ func NewBudget(limit int64, log *slog.Logger) *Budget {
 type system struct {
 	below   func(roots []int) []int // the roots, and all processes that come from them
 	measure func(pid int) (process.Memory, error)
-	faults  func(pid int) int64 // page faults until now
-	now     func() time.Time    // what measuring takes is told by it
+	faults  func(pid int) int64  // page faults until now
+	spent   func() time.Duration // processor time of whoever measures
 }
 
 // Run looks after the budget until ctx ends. It is called once.
 func (b *Budget) Run(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
+	runtime.LockOSThread() // for what it spends to be its own
+	defer runtime.UnlockOSThread()
 	l, e := newLedger(b.limit, b.system), episode{}
 	for {
 		select {
@@ -229,8 +232,8 @@ type ledger struct {
 	taken   int64                // of all, as far as is known, but for those that leave
 	leaving int64                // of those: it is about to come back
 	workers map[*worker]*account // that are counted in it
-	known   map[*Group]int64     // what a worker of it had for itself
-	usual   int64                // the median of them
+	known   map[*Group]known     // what a worker of it had for itself
+	usual   int64                // the median of those that have answered
 	models  map[*Group]int64     // what the endpoint's template holds for its workers, at the last count
 
 	counted time.Time     // when
@@ -251,7 +254,14 @@ type account struct {
 }
 
 func newLedger(limit int64, s system) *ledger {
-	return &ledger{limit: limit, system: s, workers: map[*worker]*account{}, known: map[*Group]int64{}, models: map[*Group]int64{}}
+	return &ledger{limit: limit, system: s, workers: map[*worker]*account{}, known: map[*Group]known{}, models: map[*Group]int64{}}
+}
+
+// known is what the last worker of an endpoint had for itself, when it had answered or
+// only loaded.
+type known struct {
+	own      int64
+	answered bool
 }
 
 // member is a worker as it is at one look.
@@ -324,12 +334,17 @@ func (l *ledger) isNew(g *Group) bool {
 	return !counted && g.template.process() != 0
 }
 
-// expect is what a new worker of g will take for itself.
+// expect is what a new worker of g will take for itself: as much as the last one, and
+// something more if that has only loaded.
 func (l *ledger) expect(g *Group) int64 {
-	if own, ok := l.known[g]; ok {
-		return own
+	last, ok := l.known[g]
+	switch {
+	case !ok:
+		return l.usual
+	case last.answered:
+		return last.own
 	}
-	return l.usual
+	return min(max(l.usual, last.own), 2*last.own)
 }
 
 // remeasure asks anew what those take for themselves that may have taken more since
@@ -341,11 +356,15 @@ func (l *ledger) remeasure(now time.Time, all []member) {
 			due = append(due, m)
 		}
 	}
+	if len(due) == 0 {
+		return
+	}
 	slices.SortFunc(due, func(x, y member) int { return l.workers[x.w].due.Compare(l.workers[y.w].due) })
-	end := l.system.now().Add(time.Duration(lookShare * float64(lookEvery)))
+	defer l.sumUp()
+	end := l.system.spent() + time.Duration(lookShare*float64(lookEvery))
 	for _, m := range due {
-		begun := l.system.now()
-		if begun.After(end) {
+		begun := l.system.spent()
+		if begun > end {
 			return
 		}
 		a := l.workers[m.w]
@@ -361,7 +380,7 @@ func (l *ledger) remeasure(now time.Time, all []member) {
 		l.taken += taken.Own - a.own
 		l.learn(m, a, taken.Own)
 		a.faults = faults
-		a.due = now.Add(max(measureEvery, time.Duration(float64(l.system.now().Sub(begun))/lookShare)))
+		a.due = now.Add(max(measureEvery, time.Duration(float64(l.system.spent()-begun)/lookShare)))
 	}
 }
 
@@ -369,14 +388,28 @@ func (l *ledger) remeasure(now time.Time, all []member) {
 // tells more of the next one than one that has only loaded.
 func (l *ledger) learn(m member, a *account, own int64) {
 	a.own, a.measured = own, true
-	if _, known := l.known[m.g]; m.served > 0 || !known {
-		l.known[m.g] = own
+	if m.served > 0 || !l.known[m.g].answered {
+		l.known[m.g] = known{own, m.served > 0}
+	}
+}
+
+// sumUp finds what is usual among what is known.
+func (l *ledger) sumUp() {
+	var all []int64
+	for _, k := range l.known {
+		if k.answered {
+			all = append(all, k.own)
+		}
+	}
+	if l.usual = 0; len(all) > 0 {
+		slices.Sort(all)
+		l.usual = all[len(all)/2]
 	}
 }
 
 // count asks all processes below roots what they take.
 func (l *ledger) count(now time.Time, groups []*Group, roots []int, all []member) {
-	begun := l.system.now()
+	begun := l.system.spent()
 	taken, silent := map[int]process.Memory{}, map[int]bool{}
 	l.taken, l.leaving = 0, 0
 	for _, pid := range l.system.below(roots) {
@@ -394,7 +427,7 @@ func (l *ledger) count(now time.Time, groups []*Group, roots []int, all []member
 	for _, g := range groups {
 		there[g] = true
 	}
-	maps.DeleteFunc(l.known, func(g *Group, _ int64) bool { return !there[g] })
+	maps.DeleteFunc(l.known, func(g *Group, _ known) bool { return !there[g] })
 	for _, m := range all {
 		a := l.workers[m.w]
 		a.own = 0
@@ -409,7 +442,7 @@ func (l *ledger) count(now time.Time, groups []*Group, roots []int, all []member
 			refused++
 		}
 	}
-	l.usual = median(slices.Sorted(maps.Values(l.known)))
+	l.sumUp()
 	if told+refused > 0 {
 		l.blind = told == 0
 	}
@@ -426,14 +459,7 @@ func (l *ledger) count(now time.Time, groups []*Group, roots []int, all []member
 			l.models[g] = model
 		}
 	}
-	l.counted, l.took, l.stale = now, l.system.now().Sub(begun), false
-}
-
-func median(sorted []int64) int64 {
-	if len(sorted) == 0 {
-		return 0
-	}
-	return sorted[len(sorted)/2]
+	l.counted, l.took, l.stale = now, l.system.spent()-begun, false
 }
 
 // relieve ends idle workers when too much is taken, and returns how many. What leaves
