@@ -25,7 +25,7 @@ while IFS=: read -r file _ line; do
   fi
   if ((keep > 0)) && [ -d "$cache/$target" ]; then
     mkdir -p "$folder/testdata/fuzz/$target"
-    find "$cache/$target" -type f -size -4k -printf '%s %p\n' | sort -n | head -n "$keep" | cut -d' ' -f2- |
+    find "$cache/$target" -type f -size -4k -printf '%s %p\n' | sort -n | awk -v most="$keep" 'NR <= most { sub(/^[0-9]+ /, ""); print }' |
       xargs -r -I{} cp -n {} "$folder/testdata/fuzz/$target/"
   fi
 done < <(grep -rn --include='*_test.go' --exclude-dir='.?*' -E '^func Fuzz[A-Za-z0-9_]*\(' . | sort)
