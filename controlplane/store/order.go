@@ -11,14 +11,34 @@ func Sort(docs []Doc, order []Order) {
 	if len(order) == 0 {
 		return
 	}
-	slices.SortStableFunc(docs, func(a, b Doc) int {
-		for _, by := range order {
-			if c := compareKeys(sortKey(a, by.Path), sortKey(b, by.Path), by.Desc); c != 0 {
-				return c
-			}
+	slices.SortStableFunc(docs, func(a, b Doc) int { return comparePlaces(PlaceOf(a, order), PlaceOf(b, order), order) })
+}
+
+// PlaceOf is where a document stands in an order.
+func PlaceOf(doc Doc, order []Order) Place {
+	p := Place{ID: doc.ID(), Keys: make([]any, len(order))}
+	for i, by := range order {
+		if key := sortKey(doc, by.Path); keyRank(key) != rankMissing {
+			p.Keys[i] = key
 		}
-		return cmp.Compare(a.ID(), b.ID())
-	})
+	}
+	return p
+}
+
+// Beyond says whether a document is one that a Query with this place as its From returns.
+func (p Place) Beyond(doc Doc, order []Order, backwards bool) bool {
+	c := comparePlaces(PlaceOf(doc, order), p, order)
+	return (c > 0 && !backwards) || (c < 0 && backwards)
+}
+
+// comparePlaces orders two places, each with a key for every part of the order.
+func comparePlaces(a, b Place, order []Order) int {
+	for i, by := range order {
+		if c := compareKeys(a.Keys[i], b.Keys[i], by.Desc); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(a.ID, b.ID)
 }
 
 // compareKeys orders two values of a field; what is missing comes last either way, and

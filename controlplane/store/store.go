@@ -157,10 +157,23 @@ type Query struct {
 	// Order sorts them; documents without the field come last, whatever the direction.
 	// Ties are broken by id; without Order they come as they were inserted.
 	Order []Order
+	// From leaves out what lies at this place of the order, and what lies before it. It
+	// needs an Order. Unlike an Offset it costs the same wherever it is.
+	From *Place
+	// Backwards begins at the end: the last ones are returned, or the last before From.
+	// They stay in the order asked for.
+	Backwards bool
 	// Offset is how many of them to leave out at the start.
 	Offset int
 	// Limit is how many to return at most; 0 means all.
 	Limit int
+}
+
+// Place is a place in an order: where a document with these values stands, or would.
+type Place struct {
+	// Keys are the values that the document is sorted by, one for each Order; nil is none.
+	Keys []any
+	ID   string
 }
 
 // Order sorts by one field.

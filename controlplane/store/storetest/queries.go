@@ -3,6 +3,7 @@ package storetest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"regexp"
 	"slices"
@@ -238,6 +239,114 @@ func (c contract) paging() {
 			}
 		}
 	}
+}
+
+// orders are by fields that have a column, by others, and by both.
+func orders() [][]store.Order {
+	by := func(desc bool, path ...string) store.Order { return store.Order{Path: path, Desc: desc} }
+	var out [][]store.Order
+	for _, desc := range []bool{false, true} {
+		out = append(out,
+			[]store.Order{by(desc, "created")}, []store.Order{by(desc, "name")}, []store.Order{by(desc, "last_iteration")}, []store.Order{by(desc, "ready")},
+			[]store.Order{by(desc, "id")}, []store.Order{by(desc, "tags")}, []store.Order{by(desc, "runtime", "v")}, []store.Order{by(desc, "nothing")},
+			[]store.Order{by(desc, "project"), by(!desc, "created")}, []store.Order{by(desc, "status"), by(desc, "ready"), by(!desc, "name")},
+			[]store.Order{by(desc, "project"), by(!desc, "runtime", "v")},
+		)
+	}
+	return out
+}
+
+// places goes on from each document, and from where a document of another id would stand,
+// to both sides.
+func (c contract) places() {
+	t, s := c.t, c.s
+	docs := samples(t)
+	insert(t, s, store.Task, docs...)
+	from := slices.Clone(docs)
+	for i := 0; i < len(docs); i += 3 {
+		other := maps.Clone(docs[i])
+		other["id"] = fmt.Sprintf("s%dx", i)
+		from = append(from, other)
+	}
+	odd := parse(t, `{"id":"s5 odd","created":5,"name":false,"last_iteration":"x","ready":"true","project":1,"status":2}`)
+	for _, order := range orders() {
+		for _, at := range append(from, odd) {
+			for _, where := range []store.Expr{store.Missing{Path: store.Path{"comment"}}, store.Not{Expr: store.In{Path: store.Path{"runtime", "n"}, Values: []any{"2"}}}} {
+				before, behind := around(docs, at, order, where)
+				for _, backwards := range []bool{false, true} {
+					for _, cut := range [][2]int{{0, 0}, {0, 4}, {1, 3}} {
+						want := ids(page(behind, cut[0], cut[1]))
+						if backwards {
+							want = ids(pageOfEnd(before, cut[0], cut[1]))
+						}
+						place := store.PlaceOf(at, order)
+						got, err := s.Query(t.Context(), store.Task, store.Query{Where: where, Order: order, From: &place, Backwards: backwards, Offset: cut[0], Limit: cut[1]})
+						if err != nil {
+							t.Fatal(err)
+						}
+						if diff := cmp.Diff(want, ids(got)); diff != "" {
+							t.Fatalf("order %v, from %v, backwards %v, offset and limit %v, where %v (-want +got):\n%s", order, place, backwards, cut, where, diff)
+						}
+					}
+				}
+			}
+		}
+	}
+	c.ends(docs)
+}
+
+// ends asks for the last pages, in an order and in that of insertion.
+func (c contract) ends(docs []store.Doc) {
+	t, s := c.t, c.s
+	for _, order := range append(orders(), nil) {
+		sorted := slices.Clone(docs)
+		store.Sort(sorted, order)
+		for _, cut := range [][2]int{{0, 3}, {3, 3}, {10, 5}, {0, 0}, {2, 0}, {20, 1}} {
+			got, err := s.Query(t.Context(), store.Task, store.Query{Order: order, Backwards: true, Offset: cut[0], Limit: cut[1]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(ids(pageOfEnd(sorted, cut[0], cut[1])), ids(got)); diff != "" {
+				t.Errorf("the end, order %v, offset and limit %v (-want +got):\n%s", order, cut, diff)
+			}
+		}
+	}
+	for _, q := range []store.Query{
+		{From: &store.Place{ID: "s1"}},
+		{From: &store.Place{ID: "s1"}, Order: []store.Order{{Path: store.Path{"name"}}}},
+	} {
+		if _, err := s.Query(t.Context(), store.Task, q); err == nil {
+			t.Errorf("a place of %d keys in an order by %d fields was found", len(q.From.Keys), len(q.Order))
+		}
+	}
+}
+
+// around are the documents that match before and behind another in an order.
+func around(docs []store.Doc, at store.Doc, order []store.Order, where store.Expr) (before, behind []store.Doc) {
+	docs = slices.DeleteFunc(slices.Clone(docs), func(doc store.Doc) bool {
+		return doc.ID() == at.ID() || (where != nil && !where.Match(doc))
+	})
+	docs = append(docs, at)
+	store.Sort(docs, order)
+	i := slices.IndexFunc(docs, func(doc store.Doc) bool { return doc.ID() == at.ID() })
+	return docs[:i], docs[i+1:]
+}
+
+func page(docs []store.Doc, offset, limit int) []store.Doc {
+	docs = docs[min(offset, len(docs)):]
+	if limit > 0 {
+		docs = docs[:min(limit, len(docs))]
+	}
+	return docs
+}
+
+// pageOfEnd is page counted from the end.
+func pageOfEnd(docs []store.Doc, offset, limit int) []store.Doc {
+	docs = docs[:max(len(docs)-offset, 0)]
+	if limit > 0 {
+		docs = docs[max(len(docs)-limit, 0):]
+	}
+	return docs
 }
 
 // manyAndFew asks for values that thousands of documents have, that some have, and that

@@ -34,6 +34,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"OrderIsThatOfSort":                       contract.ordering,
 		"WithoutOrderDocumentsComeAsInserted":     contract.insertionOrder,
 		"PagesTogetherAreTheWhole":                contract.paging,
+		"WhatLiesBeyondAPlaceIsFoundBothWays":     contract.places,
 		"ChangedDocumentsAreFoundByNewValuesOnly": contract.changedValues,
 		"EventsAreOrderedAndFiltered":             contract.events,
 		"EventWithTheSameIDReplaces":              contract.eventReplaces,

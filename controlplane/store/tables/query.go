@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strings"
 
 	"clearmlserving/controlplane/store"
 )
@@ -22,9 +21,12 @@ func (r reader) Query(ctx context.Context, kind store.Kind, q store.Query) ([]st
 }
 
 func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]store.Doc, error) {
+	if q.From != nil && (len(q.Order) == 0 || len(q.From.Keys) != len(q.Order)) {
+		return nil, fmt.Errorf("a place of %d keys in an order by %d fields", len(q.From.Keys), len(q.Order))
+	}
 	where := r.compile(kind, q.Where, q.Limit > 0 && len(q.Order) > 0)
-	order, ordered := orderBy(q.Order)
-	paged := where.exact && ordered // SQL does all of it
+	w, ordered := r.walkOf(q)
+	w.paged = where.exact && ordered // SQL does all of it
 	// Found first and read then: a sort would carry the bodies along, and what is
 	// skipped would be read. Both see the same state of the database.
 	docs := []store.Doc{}
@@ -33,17 +35,12 @@ func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]sto
 		if err != nil {
 			return err
 		}
-		text := `SELECT d.seq FROM documents d WHERE d.kind = ? AND ` + narrowed.SQL + ` ORDER BY ` + order
-		args := append([]any{string(kind)}, narrowed.Args...)
-		if paged {
-			text, args = window(text, args, q.Offset, q.Limit)
-		}
-		seqs, err := r.seqs(ctx, text, args)
+		seqs, err := r.walk(ctx, kind, narrowed, w)
 		if err != nil {
 			return err
 		}
 		skip := 0
-		if ordered && !paged {
+		if ordered && (!w.paged || q.From != nil) {
 			skip = q.Offset
 		}
 		for chunk := range slices.Chunk(seqs, 200) {
@@ -70,10 +67,27 @@ func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]sto
 		return nil, err
 	}
 	if !ordered {
-		store.Sort(docs, q.Order)
-		docs = page(docs, q.Offset, q.Limit)
+		return inOrder(docs, q), nil
+	}
+	if q.Backwards {
+		slices.Reverse(docs)
 	}
 	return docs, nil
+}
+
+// inOrder is what a query asks for of all documents that match, where SQL can't say the order.
+func inOrder(docs []store.Doc, q store.Query) []store.Doc {
+	if q.From != nil {
+		docs = slices.DeleteFunc(docs, func(doc store.Doc) bool { return !q.From.Beyond(doc, q.Order, q.Backwards) })
+	}
+	store.Sort(docs, q.Order)
+	if !q.Backwards {
+		return page(docs, q.Offset, q.Limit)
+	}
+	slices.Reverse(docs)
+	docs = page(docs, q.Offset, q.Limit)
+	slices.Reverse(docs)
+	return docs
 }
 
 // window cuts a page out of a query. Its numbers stand in the text: they are ours.
@@ -273,30 +287,11 @@ func distinct(docs []store.Doc, field store.Path) []string {
 	return slices.Compact(out)
 }
 
+// page cuts a page out of documents.
 func page(docs []store.Doc, offset, limit int) []store.Doc {
 	docs = docs[min(offset, len(docs)):]
 	if limit > 0 {
 		docs = docs[:min(limit, len(docs))]
 	}
 	return docs
-}
-
-// orderBy returns the SQL of an order, and whether it is all of it.
-func orderBy(order []store.Order) (string, bool) {
-	if len(order) == 0 {
-		return "d.seq", true
-	}
-	var parts []string
-	for _, by := range order {
-		c, ok := columnOf(by.Path)
-		if !ok {
-			return "d.seq", false
-		}
-		if by.Desc {
-			parts = append(parts, "d."+c.quoted()+" DESC NULLS LAST")
-		} else {
-			parts = append(parts, "d."+c.quoted()+" ASC NULLS LAST")
-		}
-	}
-	return strings.Join(append(parts, "d.id"), ", "), true
 }
