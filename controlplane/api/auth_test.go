@@ -395,7 +395,7 @@ func TestCallsOfPagesAndTools(t *testing.T) {
 	}
 	info := p.ok(t, "server.info", "")
 	if info["uid"] == "" || info["uid"] != p.ok(t, "server.info", "")["uid"] || info["product_version"] != "9.9.9" ||
-		fmt.Sprint(info["extensions"]) != "[conditional_configuration configuration_history]" {
+		fmt.Sprint(info["extensions"]) != "[conditional_configuration configuration_history search_after]" {
 		t.Errorf("server.info: %v", info)
 	}
 	if got := p.ok(t, "server.config", `{"path":"urls"}`); got["files"] != "http://files" {

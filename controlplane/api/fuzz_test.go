@@ -38,6 +38,9 @@ func FuzzFilter(f *testing.F) {
 		`{"_any_":{"fields":["name"],"pattern":"x("}}`, `{"_all_":{"fields":["created"],"datetime":[">=2024-01-01"]}}`,
 		`{"created":[null,"2024-01-01T00:00:00Z"],"last_update":"<2024","runtime.x":1,"hyperparams.a.b.c":["v"]}`,
 		`{"order_by":["-created","hyperparams.A.x"],"only_fields":["a.b","-c.*"],"scroll_id":"5","size":3}`,
+		`{"order_by":["-created","name"],"scroll_id":"WyJhIiwxLCJiIl0","size":3}`,
+		`{"order_by":["-created","last_iteration"],"search_after":["2026",null,"x"]}`,
+		`{"order_by":["ready"],"search_before":[true,"x"],"page_size":2}`,
 		`{"order_by":"@text_score","search_text":"a b"}`, `{"name":"(?<=x)y"}`, `{"name":"\\Z\\\\Z"}`,
 	} {
 		f.Add(text)
@@ -58,11 +61,17 @@ func FuzzFilter(f *testing.F) {
 			if where.Match(sample) == (store.Not{Expr: where}).Match(sample) {
 				t.Error("the filter and its opposite agree")
 			}
-			if _, err := e.order(req); err != nil {
+			order, err := e.order(req)
+			if err != nil {
 				wantRefusal(t, err)
+				continue
 			}
-			if w, err := windowOf(req); err != nil {
+			if w, err := windowOf(req, order); err != nil {
 				wantRefusal(t, err)
+			} else if w.from != nil {
+				if w.from.Beyond(sample, order, false) && w.from.Beyond(sample, order, true) {
+					t.Errorf("the sample lies on both sides of %+v", w.from)
+				}
 			} else if w.limit < 1 || w.limit > maxPage || w.offset < 0 {
 				t.Errorf("window %+v", w)
 			}

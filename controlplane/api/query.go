@@ -2,9 +2,7 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
-	"strconv"
 	"strings"
 
 	"clearmlserving/controlplane/store"
@@ -119,16 +117,20 @@ func (s *Server) list(ctx context.Context, e entity, req Fields, also store.Expr
 	if q.Order, err = e.order(req); err != nil {
 		return nil, err
 	}
-	window, err := windowOf(req)
+	window, err := windowOf(req, q.Order)
 	if err != nil {
 		return nil, err
 	}
-	q.Offset, q.Limit = window.offset, window.limit
+	q.Offset, q.Limit, q.From, q.Backwards = window.offset, window.limit, window.from, window.backwards
 	fields, err := projectionOf(req)
 	if err != nil {
 		return nil, err
 	}
 	docs, err := s.store.Query(ctx, e.kind, q)
+	if err != nil {
+		return nil, err
+	}
+	scroll, err := window.next(docs, q.Order)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +146,7 @@ func (s *Server) list(ctx context.Context, e entity, req Fields, also store.Expr
 	}
 	answer := map[string]any{e.name: out}
 	if window.scroll {
-		answer["scroll_id"] = strconv.Itoa(window.offset + len(docs))
+		answer["scroll_id"] = scroll
 	}
 	return answer, nil
 }
@@ -289,79 +291,6 @@ func (e entity) order(req Fields) ([]store.Order, error) {
 		order = append(order, store.Order{Path: fieldPath(name), Desc: desc})
 	}
 	return order, nil
-}
-
-// window is the part of the matches that is returned.
-type window struct {
-	offset, limit int
-	// scroll says that the answer tells how to go on.
-	scroll bool
-}
-
-// windowOf reads page and page_size, start and size, or scroll_id and size.
-func windowOf(req Fields) (window, error) {
-	size, hasSize, err := intField(req, "size")
-	if err != nil {
-		return window{}, err
-	}
-	start, hasStart, err := intField(req, "start")
-	if err != nil {
-		return window{}, err
-	}
-	page, _, err := intField(req, "page")
-	if err != nil {
-		return window{}, err
-	}
-	pageSize, hasPageSize, err := intField(req, "page_size")
-	if err != nil {
-		return window{}, err
-	}
-	switch {
-	case page < 0:
-		return window{}, invalid("page must be 0 or more, not %d", page)
-	case start < 0:
-		return window{}, invalid("start must be 0 or more, not %d", start)
-	case hasPageSize && pageSize < 1:
-		return window{}, invalid("page_size must be 1 or more, not %d", pageSize)
-	case hasSize && size < 1:
-		return window{}, invalid("size must be 1 or more, not %d", size)
-	case page > 1<<40:
-		return window{}, invalid("page is too large")
-	}
-	scroll, scrolls := req["scroll_id"].(string)
-	if hasSize || scrolls || hasStart {
-		w := window{offset: start, limit: capped(size, hasSize), scroll: !hasStart}
-		if scroll != "" && !truth(req["refresh_scroll"]) {
-			at, err := strconv.Atoi(scroll)
-			if err != nil || at < 0 {
-				return window{}, invalid("scroll_id %q is not one of ours", scroll)
-			}
-			w.offset = at
-		}
-		return w, nil
-	}
-	limit := capped(pageSize, hasPageSize)
-	return window{offset: page * limit, limit: limit}, nil
-}
-
-func capped(size int, given bool) int {
-	if !given {
-		return maxPage
-	}
-	return min(size, maxPage)
-}
-
-// intField reads a whole number.
-func intField(req Fields, key string) (int, bool, error) {
-	switch v := req[key].(type) {
-	case nil:
-		return 0, false, nil
-	case json.Number:
-		if n, err := strconv.Atoi(v.String()); err == nil {
-			return n, true, nil
-		}
-	}
-	return 0, false, invalid("%s must be a whole number", key)
 }
 
 // truth reads a flag; what isn't true is false.

@@ -155,6 +155,15 @@ func TestBadFiltersAreRefused(t *testing.T) {
 		{`{"page":1.5}`, "400/12", "page"},
 		{`{"size":"x"}`, "400/12", "size"},
 		{`{"scroll_id":"other"}`, "400/12", "other"},
+		{`{"scroll_id":"WzFd","order_by":["name"]}`, "400/12", "scroll_id"},
+		{`{"scroll_id":"WyJhIiwiYiJd"}`, "400/12", "order"},
+		{`{"search_after":["a","b"]}`, "400/12", "order_by"},
+		{`{"order_by":["name"],"search_after":["a"]}`, "400/12", "search_after"},
+		{`{"order_by":["name"],"search_after":["a",1]}`, "400/12", "id"},
+		{`{"order_by":["name"],"search_before":"a"}`, "400/12", "search_before"},
+		{`{"order_by":["name"],"search_before":[["a"],"b"]}`, "400/12", "search_before"},
+		{`{"order_by":["name"],"search_after":["a","b"],"search_before":["c","d"]}`, "400/12", "leave out"},
+		{`{"order_by":["name"],"search_after":["a","b"],"page":1}`, "400/12", "leave out page"},
 		{`{"order_by":["@text_score"]}`, "400/16", "search_text"},
 		{`{"order_by":[5]}`, "400/12", "order_by"},
 		{`{"only_fields":[5]}`, "400/12", "only_fields"},
@@ -191,6 +200,75 @@ func TestPagesHoldAtMost500(t *testing.T) {
 	}
 	if len(seen) != 501 {
 		t.Errorf("scrolling met %d of 501", len(seen))
+	}
+}
+
+func TestListsGoOnFromAPlaceInTheirOrder(t *testing.T) {
+	w := newWire(t)
+	ids := map[string]string{}
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		comment := "right"
+		if name < "c" {
+			comment = "left"
+		}
+		ids[name] = w.create(t, "tasks.create", `{"type":"training","name":"`+name+` task","comment":"`+comment+`"}`)
+	}
+	at := func(letter string) string { return w.read(t, "task", ids[letter]).Text("created") }
+	place := strings.NewReplacer("<a>", ids["a"], "<b>", ids["b"], "<c>", ids["c"], "<d>", ids["d"], "<e>", ids["e"], "<Tb>", at("b"), "<Td>", at("d"))
+	for _, c := range []struct{ rule, body, want string }{
+		{"after", `{"order_by":["-created"],"search_after":["<Td>","<d>"]}`, "cba"},
+		{"a page of that", `{"order_by":["-created"],"search_after":["<Td>","<d>"],"page_size":2,"page":0}`, "cb"},
+		{"before, in the same order", `{"order_by":["-created"],"search_before":["<Tb>","<b>"]}`, "edc"},
+		{"the page before", `{"order_by":["-created"],"search_before":["<Tb>","<b>"],"size":2}`, "dc"},
+		{"nothing is the end", `{"order_by":["-created"],"search_before":[],"page_size":2}`, "ba"},
+		{"or the beginning", `{"order_by":["-created"],"search_after":[],"page_size":2}`, "ed"},
+		{"the end without an order", `{"search_before":[],"page_size":2}`, "de"},
+		{"by two fields", `{"order_by":["comment","-name"],"search_after":["left","a task","<a>"]}`, "edc"},
+		{"by two fields, before", `{"order_by":["comment","-name"],"search_before":["right","d task","<d>"]}`, "bae"},
+		{"where nothing stands any more", `{"order_by":["name"],"search_after":["bb","gone"]}`, "cde"},
+		{"with a filter", `{"order_by":["name"],"comment":"right","search_before":["e task","<e>"]}`, "cd"},
+		{"by a field that none has", `{"order_by":["hyperparams.A.x"],"search_after":[1,"<a>"],"name":"^a"}`, "a"},
+		{"null is no place", `{"order_by":["name"],"search_after":null,"search_before":null}`, "abcde"},
+	} {
+		got := ""
+		for _, name := range names(t, w.call(t, "tasks.get_all_ex", place.Replace(c.body)), "tasks") {
+			got += name[:1]
+		}
+		if got != c.want {
+			t.Errorf("%s: %s: got %q, want %q", c.rule, c.body, got, c.want)
+		}
+	}
+}
+
+// What is written meanwhile moves no page of a list that is sorted.
+func TestScrollingInAnOrderMeetsEachDocumentOnce(t *testing.T) {
+	w := newWire(t)
+	for i := range 5 {
+		w.create(t, "tasks.create", fmt.Sprintf(`{"type":"training","name":"task %d"}`, i))
+	}
+	for _, order := range []string{"-created", "name", "project", "hyperparams.A.x"} {
+		var seen []string
+		for scroll := ""; ; {
+			data := w.call(t, "tasks.get_all_ex", `{"size":2,"order_by":["`+order+`"],"only_fields":["name","project.name"],"name":"^task","scroll_id":"`+scroll+`"}`)
+			page := names(t, data, "tasks")
+			next := data.Data["scroll_id"].(string)
+			seen = append(seen, page...)
+			if len(page) == 0 {
+				if next != scroll {
+					t.Errorf("by %s: at the end scroll_id is %q after %q", order, next, scroll)
+				}
+				break
+			}
+			scroll = next
+			if order == "-created" {
+				w.create(t, "tasks.create", `{"type":"training","name":"task newer"}`) // before all, in this order
+			}
+		}
+		for i := range 5 {
+			if name := fmt.Sprint("task ", i); len(slices.DeleteFunc(slices.Clone(seen), func(s string) bool { return s != name })) != 1 {
+				t.Errorf("by %s: met %v", order, seen)
+			}
+		}
 	}
 }
 

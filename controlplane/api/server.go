@@ -39,7 +39,7 @@ func (s *Server) serverInfo(ctx context.Context, _ *Call, _ none) (infoAnswer, e
 	return infoAnswer{
 		Version: announcedServer, Build: announcedBuild, APIVersion: announcedAPI, UID: uid,
 		Product: "clearml-serving", ProductVersion: s.opts.Version,
-		Extensions: []string{"conditional_configuration", "configuration_history"},
+		Extensions: []string{"conditional_configuration", "configuration_history", "search_after"},
 	}, err
 }
 

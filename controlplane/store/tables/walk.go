@@ -129,8 +129,8 @@ func beyond(d Dialect, q store.Query) ([]Condition, bool) {
 		behindID, notBehind = "d.id < ?", "d.id >= ?"
 	}
 	id := d.Text(q.From.ID)
-	for i := len(columns) - 1; i >= 0; i-- {
-		column, key, last := columns[i], keys[i], i == len(columns)-1
+	for i, column := range slices.Backward(columns) {
+		key, last := keys[i], i == len(columns)-1
 		behind := " > ?"
 		if q.Order[i].Desc != q.Backwards {
 			behind = " < ?"

@@ -1,0 +1,169 @@
+package api
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"strconv"
+
+	"clearmlserving/controlplane/store"
+)
+
+// window is the part of the matches that is returned.
+type window struct {
+	offset, limit int
+	// from and backwards are those of store.Query.
+	from      *store.Place
+	backwards bool
+	// scroll says that the answer tells how to go on, scrolled from where it went on.
+	scroll   bool
+	scrolled string
+}
+
+// windowOf reads page and page_size, start and size, or scroll_id and size; and in the
+// place of where those begin, search_after or search_before.
+func windowOf(req Fields, order []store.Order) (window, error) {
+	w, err := countedWindow(req, order)
+	if err != nil {
+		return window{}, err
+	}
+	for _, key := range []string{"search_after", "search_before"} {
+		value := req[key]
+		switch {
+		case value == nil:
+			continue
+		case w.offset > 0 || w.scrolled != "" || w.backwards || w.from != nil:
+			return window{}, invalid("%s is given beside another place to begin at: leave out page, start, scroll_id, and the other of search_after and search_before", key)
+		}
+		if w.from, err = placeOf(key, value, order); err != nil {
+			return window{}, err
+		}
+		w.backwards = key == "search_before"
+	}
+	return w, nil
+}
+
+// placeOf reads a place in an order: the values of the fields of order_by, then the id. An
+// empty list is the beginning for search_after, and the end for search_before.
+func placeOf(key string, value any, order []store.Order) (*store.Place, error) {
+	values, ok := value.([]any)
+	if ok && len(values) == 0 {
+		return nil, nil
+	}
+	var id string
+	if ok && len(values) == len(order)+1 {
+		id, _ = values[len(order)].(string)
+	}
+	if id == "" || len(order) == 0 {
+		return nil, invalid("%s must be a list: the value of each field of order_by, of which there must be one, and then the id", key)
+	}
+	for _, v := range values[:len(order)] {
+		if v != nil && !plain(v) {
+			return nil, invalid("%s holds what no list is sorted by: give texts, numbers, flags, or null", key)
+		}
+	}
+	return &store.Place{Keys: values[:len(order)], ID: id}, nil
+}
+
+// next is the scroll_id that goes on behind some documents. In an order it names the last
+// of them, so that what is written meanwhile moves no page.
+func (w window) next(docs []store.Doc, order []store.Order) (string, error) {
+	switch {
+	case len(order) == 0:
+		return strconv.Itoa(w.offset + len(docs)), nil
+	case len(docs) == 0 && w.scrolled != "":
+		return w.scrolled, nil
+	case len(docs) == 0:
+		return strconv.Itoa(w.offset), nil
+	}
+	last := store.PlaceOf(docs[len(docs)-1], order)
+	text, err := json.Marshal(append(last.Keys, last.ID))
+	return base64.RawURLEncoding.EncodeToString(text), err
+}
+
+// scrolledTo reads a scroll_id.
+func (w *window) scrolledTo(scroll string, order []store.Order) error {
+	w.scrolled, w.offset = scroll, 0
+	if at, err := strconv.Atoi(scroll); err == nil && at >= 0 {
+		w.offset = at
+		return nil
+	}
+	var values []any
+	text, err := base64.RawURLEncoding.DecodeString(scroll)
+	if err == nil {
+		dec := json.NewDecoder(bytes.NewReader(text))
+		dec.UseNumber()
+		err = dec.Decode(&values)
+	}
+	if err == nil {
+		w.from, err = placeOf("scroll_id", values, order)
+	}
+	if err != nil || w.from == nil {
+		return invalid("scroll_id %q is not one of ours in this order", scroll)
+	}
+	return nil
+}
+
+// countedWindow is windowOf but for the places.
+func countedWindow(req Fields, order []store.Order) (window, error) {
+	size, hasSize, err := intField(req, "size")
+	if err != nil {
+		return window{}, err
+	}
+	start, hasStart, err := intField(req, "start")
+	if err != nil {
+		return window{}, err
+	}
+	page, _, err := intField(req, "page")
+	if err != nil {
+		return window{}, err
+	}
+	pageSize, hasPageSize, err := intField(req, "page_size")
+	if err != nil {
+		return window{}, err
+	}
+	switch {
+	case page < 0:
+		return window{}, invalid("page must be 0 or more, not %d", page)
+	case start < 0:
+		return window{}, invalid("start must be 0 or more, not %d", start)
+	case hasPageSize && pageSize < 1:
+		return window{}, invalid("page_size must be 1 or more, not %d", pageSize)
+	case hasSize && size < 1:
+		return window{}, invalid("size must be 1 or more, not %d", size)
+	case page > 1<<40:
+		return window{}, invalid("page is too large")
+	}
+	scroll, scrolls := req["scroll_id"].(string)
+	if hasSize || scrolls || hasStart {
+		w := window{offset: start, limit: capped(size, hasSize), scroll: !hasStart}
+		if scroll != "" && !truth(req["refresh_scroll"]) {
+			if err := w.scrolledTo(scroll, order); err != nil {
+				return window{}, err
+			}
+		}
+		return w, nil
+	}
+	limit := capped(pageSize, hasPageSize)
+	return window{offset: page * limit, limit: limit}, nil
+}
+
+func capped(size int, given bool) int {
+	if !given {
+		return maxPage
+	}
+	return min(size, maxPage)
+}
+
+// intField reads a whole number.
+func intField(req Fields, key string) (int, bool, error) {
+	switch v := req[key].(type) {
+	case nil:
+		return 0, false, nil
+	case json.Number:
+		if n, err := strconv.Atoi(v.String()); err == nil {
+			return n, true, nil
+		}
+	}
+	return 0, false, invalid("%s must be a whole number", key)
+}
