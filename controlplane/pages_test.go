@@ -3,6 +3,7 @@ package controlplane_test
 import (
 	"bytes"
 	"encoding/json"
+	"html"
 	"io"
 	"mime/multipart"
 	"net/http"
@@ -540,16 +541,76 @@ func TestLinksOfTheSDKLeadToOurPages(t *testing.T) {
 	}
 }
 
+// A list of 120 rows is walked forwards, back, and from its end, while rows come and go.
 func TestListsHavePages(t *testing.T) {
 	r := start(t, controlplane.Options{})
-	for range 51 {
-		r.call(t, "models.create", map[string]any{"name": "many", "uri": "file:///x"}, nil)
+	add := func(name string) string {
+		var model struct{ ID string }
+		r.call(t, "models.create", map[string]any{"name": name, "uri": "file:///x"}, &model)
+		return model.ID
 	}
+	ids := make([]string, 120)
+	for i := range ids {
+		ids[len(ids)-1-i] = add("one of many") // the newest come first
+	}
+	add("another")
 	v := r.visit(t)
-	first := v.shows("/models?search=many", "1–50", "page=1")
-	second := v.shows("/models?search=many&page=1", "51–51", "page=0")
-	row := regexp.MustCompile(`href="/models/[0-9a-f]{32}"`)
-	if a, b := len(row.FindAllString(first, -1)), len(row.FindAllString(second, -1)); a != 50 || b != 1 {
-		t.Errorf("%d and %d rows", a, b)
+	row := regexp.MustCompile(`href="/models/([0-9a-f]{32})"`)
+	link := func(page, text string) string {
+		found := regexp.MustCompile(`<a href="([^"]*)"[^>]*>` + text + `</a>`).FindStringSubmatch(page)
+		if found == nil {
+			return ""
+		}
+		return html.UnescapeString(found[1])
+	}
+	wants := func(path, rangeText string, want []string, links ...string) string {
+		t.Helper()
+		if path == "" {
+			t.Fatalf("no link leads to %s", rangeText)
+		}
+		page := v.shows(path, ">"+rangeText+"<")
+		var got []string
+		for _, found := range row.FindAllStringSubmatch(page, -1) {
+			got = append(got, found[1])
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s shows %d rows, want %d others", path, len(got), len(want))
+		}
+		for _, text := range []string{"First", "← Previous", "Next →", "Last"} {
+			if wanted := slices.Contains(links, text); (link(page, text) != "") != wanted {
+				t.Errorf("%s: a link %q: %v", path, text, !wanted)
+			}
+		}
+		return page
+	}
+	const home = "/models?search=many"
+	all := []string{"First", "← Previous", "Next →", "Last"}
+	first := wants(home, "1–50", ids[:50], all[2:]...)
+	second := wants(link(first, "Next →"), "51–100", ids[50:100], all...)
+	third := wants(link(second, "Next →"), "101–120", ids[100:], all[:2]...)
+	wants(link(third, "← Previous"), "51–100", ids[50:100], all...)
+	if got := link(second, "← Previous"); got != home {
+		t.Errorf("before the second page lies %s", got)
+	}
+	last := wants(link(first, "Last"), "the last 50", ids[70:], all[:2]...)
+	middle := wants(link(last, "← Previous"), "51–100 from the end", ids[20:70], all...)
+	wants(link(middle, "Next →"), "the last 50", ids[70:], all[:2]...)
+	wants(link(middle, "← Previous"), "101–120 from the end", ids[:20], all[2:]...)
+	if got := link(middle, "First"); got != home {
+		t.Errorf("the first page is %s", got)
+	}
+
+	// A new row moves nothing, and one that is gone is still a place to go on from.
+	add("one of many, newer")
+	wants(link(first, "Next →"), "51–100", ids[50:100], all...)
+	r.call(t, "models.delete", map[string]any{"model": ids[49]}, nil)
+	wants(link(first, "Next →"), "51–100", ids[50:100], all...)
+	r.call(t, "models.delete_many", map[string]any{"ids": ids[100:]}, nil)
+	for path, why := range map[string]string{
+		link(second, "Next →"): "all behind are gone", "/models?search=many&after=cut&page=7": "the address was cut", "/models?search=many&page=3": "no place is named",
+	} {
+		if page := v.shows(path, ">1–50<"); !strings.Contains(page, "newer") {
+			t.Errorf("%s (%s) does not begin anew", path, why)
+		}
 	}
 }

@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"net/url"
+)
 
 // question is one kind of call, or one web page, that is measured. body gives the n-th
 // form of a call, page the n-th address of a page.
@@ -23,15 +26,24 @@ func webPages(o options) []question {
 	}
 	one := func(of int) func(int) []any { return func(n int) []any { return []any{n * 7919 % of} } }
 	project := func(n int) []any { return []any{projectID(n)} }
+	// deep is the place behind which the thousandth page begins, and others near.
+	deep := func(kind string, of int) func(int) []any {
+		return func(n int) []any {
+			i := max(of-50_000-n, 0)
+			return []any{url.QueryEscape(stamp(i) + "," + id(kind, i))}
+		}
+	}
 	return []question{
 		page("overview", "/", nil),
 		page("models", "/models", nil),
-		page("models, page 1,000", "/models?page=1000", nil),
+		page("models, page 1,000", "/models?page=1000&after=%s", deep("0b", o.models)),
+		page("models, the last page", "/models?before=end", nil),
 		page("models, search, few match", "/models?search=model+%d", one(o.models)),
 		page("models, search, many match", "/models?search=vision", nil),
 		page("models, search for nothing", "/models?search=nothing+like+%d", one(1000)),
 		page("models, of a project", "/models?project=%s", project),
 		page("models, with a tag", "/models?tags=m3", nil),
+		page("models, with a tag, far behind", "/models?tags=m3&page=1000&after=%s", deep("0b", o.models)),
 		page("models, with two tags that never meet", "/models?tags=m3,m4", nil),
 		page("models, of a framework", "/models?framework=ONNX", nil),
 		page("models, of a framework that none has", "/models?framework=Keras", nil),
@@ -41,7 +53,8 @@ func webPages(o options) []question {
 		page("a model with its lineage", "/models/%s", func(n int) []any { return []any{id("0b", n*31%o.models)} }),
 		page("deploy a model", "/models/%s/deploy", func(n int) []any { return []any{id("0b", n*31%o.models)} }),
 		page("experiments", "/experiments", nil),
-		page("experiments, page 1,000", "/experiments?page=1000", nil),
+		page("experiments, page 1,000", "/experiments?page=1000&after=%s", deep("0a", o.tasks)),
+		page("experiments, the last page", "/experiments?before=end", nil),
 		page("experiments, search, few match", "/experiments?search=training+%d+of", one(o.tasks)),
 		page("experiments, search, many match", "/experiments?search=vision", nil),
 		page("experiments, search for nothing", "/experiments?search=nothing+like+%d", one(1000)),
@@ -52,6 +65,7 @@ func webPages(o options) []question {
 		page("experiments, failed (none)", "/experiments?state=failed", nil),
 		page("experiments, services", "/experiments?type=service", nil),
 		page("experiments, archived", "/experiments?archived=1", nil),
+		page("experiments, completed, the last page", "/experiments?state=completed&before=end", nil),
 		page("experiments, by everything", "/experiments?search=vision&project=%s&tags=t7&state=completed&type=training", project),
 		page("an experiment", "/experiments/%s", func(n int) []any { return []any{taskID(n * 31 % o.tasks)} }),
 		page("serving services", "/services", nil),

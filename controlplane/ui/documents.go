@@ -3,11 +3,7 @@ package ui
 import (
 	"context"
 	"encoding/json"
-	"fmt"
-	"maps"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"clearmlserving/clearml"
@@ -131,60 +127,6 @@ func (t taskDoc) Took() string {
 		return "–"
 	}
 	return formatDuration(end.Sub(t.Started.Time))
-}
-
-// pageSize is how many rows a list shows.
-const pageSize = 50
-
-// list is a page of documents, and the query that led to it.
-type list[T any] struct {
-	Rows    []T
-	Page    int // 0 is the first
-	HasNext bool
-	query   url.Values
-	path    string
-}
-
-// Next and Previous are the addresses of the neighbouring pages.
-func (l list[T]) Next() string { return l.at(l.Page + 1) }
-
-// Previous is the address of the page before.
-func (l list[T]) Previous() string { return l.at(l.Page - 1) }
-
-// First and Last are the numbers of the rows on this page.
-func (l list[T]) First() int { return l.Page*pageSize + 1 }
-
-// Last is the number of the last row on this page.
-func (l list[T]) Last() int { return l.Page*pageSize + len(l.Rows) }
-
-// Single says that everything stands on one page.
-func (l list[T]) Single() bool { return l.Page == 0 && !l.HasNext }
-
-func (l list[T]) at(page int) string {
-	q := maps.Clone(l.query)
-	q.Set("page", strconv.Itoa(page))
-	return l.path + "?" + q.Encode()
-}
-
-// readList asks for one page of a list and one row more, to know whether it goes on.
-func readList[T any](v *visit, call, name string, query map[string]any) (list[T], error) {
-	l := list[T]{query: v.r.URL.Query(), path: v.r.URL.Path}
-	if page, err := strconv.Atoi(l.query.Get("page")); err == nil && page > 0 && page < 1<<20 {
-		l.Page = page
-	}
-	// The pages overlap by the row more, so they are asked for by their start.
-	query["start"], query["size"] = l.Page*pageSize, pageSize+1
-	var answer map[string]json.RawMessage
-	if err := v.api.Call(v.r.Context(), call, query, &answer); err != nil {
-		return l, err
-	}
-	if err := json.Unmarshal(answer[name], &l.Rows); err != nil {
-		return l, fmt.Errorf("%s: read the answer: %w", call, err)
-	}
-	if len(l.Rows) > pageSize {
-		l.Rows, l.HasNext = l.Rows[:pageSize], true
-	}
-	return l, nil
 }
 
 // taskFields and modelFields are what the documents above hold. References become objects

@@ -20,7 +20,7 @@ func readFilters(q url.Values) (filters, map[string]any) {
 		Search: strings.TrimSpace(q.Get("search")), Project: q.Get("project"), Tags: q.Get("tags"),
 		Framework: q.Get("framework"), State: q.Get("state"), Archived: q.Get("archived"), Kind: q.Get("type"),
 	}
-	query := map[string]any{"order_by": []string{"-created"}, "system_tags": []string{"-archived"}}
+	query := map[string]any{"system_tags": []string{"-archived"}}
 	if f.Search != "" {
 		query["search_text"] = f.Search
 	}
