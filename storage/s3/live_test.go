@@ -2,6 +2,7 @@ package s3_test
 
 import (
 	"crypto/rand"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -29,14 +30,22 @@ func live(t *testing.T, variable string) string {
 
 var keys = s3.Access{Key: "testkey", Secret: "testsecret", Plain: true, From: "the test"}
 
-func newBucket(t *testing.T, host string) string {
+// newClient speaks to a server past the adapter.
+func newClient(t *testing.T, host string) *minio.Client {
 	t.Helper()
-	client, err := minio.New(host, &minio.Options{Creds: credentials.NewStaticV4(keys.Key, keys.Secret, ""), Region: "us-east-1"})
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	client, err := minio.New(host, &minio.Options{Creds: credentials.NewStaticV4(keys.Key, keys.Secret, ""), Region: "us-east-1", Transport: transport})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return client
+}
+
+func newBucket(t *testing.T, host string) string {
+	t.Helper()
 	bucket := "test-" + strings.ToLower(rand.Text())
-	if err := client.MakeBucket(t.Context(), bucket, minio.MakeBucketOptions{}); err != nil {
+	if err := newClient(t, host).MakeBucket(t.Context(), bucket, minio.MakeBucketOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return bucket
@@ -96,11 +105,7 @@ func TestCutUploadsLeaveNothing(t *testing.T) {
 			host := live(t, variable)
 			bucket := newBucket(t, host)
 			storagetest.CutUploads(t, newAdapter(t, s3.Options{Default: keys}), "s3://"+host+"/"+bucket+"/")
-			client, err := minio.New(host, &minio.Options{Creds: credentials.NewStaticV4(keys.Key, keys.Secret, ""), Region: "us-east-1"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for left := range client.ListIncompleteUploads(t.Context(), bucket, "", true) {
+			for left := range newClient(t, host).ListIncompleteUploads(t.Context(), bucket, "", true) {
 				t.Errorf("pieces of an upload that was given up are left: %s %v", left.Key, left.Err)
 			}
 		})
