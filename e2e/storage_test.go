@@ -5,6 +5,7 @@ package e2e_test
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,44 +29,58 @@ const (
 	azureKey     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 
-// clouds makes a new bucket on each of the real servers that make e2e-storage started,
-// and gives their addresses by the server's name.
-func clouds(t *testing.T) map[string]string {
+// storageServer is the address of a server that make e2e-storage started.
+func storageServer(t *testing.T, name string) string {
 	t.Helper()
-	address := func(name string) string {
-		value := os.Getenv("CLEARML_SERVING_TEST_" + name)
-		if value == "" {
-			t.Skip("no storage servers: make e2e-storage runs this against real ones")
-		}
-		return value
+	value := os.Getenv("CLEARML_SERVING_TEST_" + name)
+	if value == "" {
+		t.Skip("no storage servers: make e2e-storage runs this against real ones")
 	}
-	bucket := "models-" + strings.ToLower(rand.Text())
-	places := map[string]string{}
-	for server, variable := range map[string]string{"minio": "S3", "versitygw": "S3_OTHER"} {
-		host := strings.TrimPrefix(address(variable), "http://")
-		c, err := minio.New(host, &minio.Options{Creds: credentials.NewStaticV4("testkey", "testsecret", ""), Region: "us-east-1"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.MakeBucket(t.Context(), bucket, minio.MakeBucketOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		places[server] = "s3://" + host + "/" + bucket
+	return value
+}
+
+// s3Client and azureContainer speak to servers past what is tested.
+func s3Client(t *testing.T, host string) *minio.Client {
+	t.Helper()
+	c, err := minio.New(host, &minio.Options{Creds: credentials.NewStaticV4("testkey", "testsecret", ""), Region: "us-east-1"})
+	if err != nil {
+		t.Fatal(err)
 	}
-	status, answer := roundTrip("POST", address("GS")+"/storage/v1/b?project=test", "application/json", strings.NewReader(`{"name":"`+bucket+`"}`))
-	if status != http.StatusOK {
-		t.Fatalf("make a bucket: %d %s", status, answer)
-	}
-	places["fake-gcs-server"] = "gs://" + bucket
+	return c
+}
+
+func azureContainer(t *testing.T, name string) *container.Client {
+	t.Helper()
 	key, err := container.NewSharedKeyCredential(azureAccount, azureKey)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := container.NewClientWithSharedKeyCredential(address("AZURE")+"/"+azureAccount+"/"+bucket, key, nil)
+	c, err := container.NewClientWithSharedKeyCredential(storageServer(t, "AZURE")+"/"+azureAccount+"/"+name, key, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Create(t.Context(), nil); err != nil {
+	return c
+}
+
+// clouds makes a new bucket on each of the real servers that make e2e-storage started,
+// and gives their addresses by the server's name.
+func clouds(t *testing.T) map[string]string {
+	t.Helper()
+	bucket := "models-" + strings.ToLower(rand.Text())
+	places := map[string]string{}
+	for server, variable := range map[string]string{"minio": "S3", "versitygw": "S3_OTHER"} {
+		host := strings.TrimPrefix(storageServer(t, variable), "http://")
+		if err := s3Client(t, host).MakeBucket(t.Context(), bucket, minio.MakeBucketOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		places[server] = "s3://" + host + "/" + bucket
+	}
+	status, answer := roundTrip("POST", storageServer(t, "GS")+"/storage/v1/b?project=test", "application/json", strings.NewReader(`{"name":"`+bucket+`"}`))
+	if status != http.StatusOK {
+		t.Fatalf("make a bucket: %d %s", status, answer)
+	}
+	places["fake-gcs-server"] = "gs://" + bucket
+	if _, err := azureContainer(t, bucket).Create(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	places["azurite"] = "azure://" + azureAccount + ".blob.core.windows.net/" + bucket
@@ -171,6 +187,114 @@ func TestTheFileServerStandsOnABucket(t *testing.T) {
 				t.Errorf("in the data folder lie %q (%v)", kept, err)
 			}
 			s.filesAreAsOnADisk(t)
+		})
+	}
+}
+
+// held are the names of the files in a bucket, as its server tells.
+func held(t *testing.T, place string) []string {
+	t.Helper()
+	scheme, rest, _ := strings.Cut(place, "://")
+	host, bucket, _ := strings.Cut(rest, "/")
+	var names []string
+	switch scheme {
+	case "s3":
+		for object := range s3Client(t, host).ListObjects(t.Context(), bucket, minio.ListObjectsOptions{Recursive: true}) {
+			if object.Err != nil {
+				t.Fatal(object.Err)
+			}
+			names = append(names, object.Key)
+		}
+	case "gs":
+		status, answer := roundTrip("GET", storageServer(t, "GS")+"/storage/v1/b/"+rest+"/o", "", nil)
+		if status != http.StatusOK {
+			t.Fatalf("list %s: %d %s", place, status, answer)
+		}
+		var listed struct{ Items []struct{ Name string } }
+		decode(t, answer, &listed)
+		for _, item := range listed.Items {
+			names = append(names, item.Name)
+		}
+	case "azure":
+		for pages := azureContainer(t, bucket).NewListBlobsFlatPager(nil); pages.More(); {
+			page, err := pages.NextPage(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, item := range page.Segment.BlobItems {
+				names = append(names, *item.Name)
+			}
+		}
+	default:
+		t.Fatalf("no server for %s", place)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// The control plane removes a deleted model's file, and no other, from buckets that its
+// clearml.conf names.
+func TestAModelIsDeletedWithItsFileInEveryPlace(t *testing.T) {
+	places := clouds(t)
+	s := knowingClouds(t)
+	conf, err := os.OpenFile(s.config(), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = fmt.Fprintf(conf, "sdk.google.storage.credentials: [ { bucket: %q } ]\n", strings.TrimPrefix(places["fake-gcs-server"], "gs://"))
+	if err := errors.Join(err, conf.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s.start(t, role{})
+	t.Cleanup(func() { s.stop(t) })
+	id, call := createdID(t, s.must(t, "create")), s.caller(t)
+	remove := func(model string, files bool) (deleted int, failed string) {
+		var answer struct {
+			Data struct {
+				Files struct {
+					Deleted int
+					Failed  []struct{ URL, Error string }
+				}
+			}
+		}
+		decode(t, call("models.delete", map[string]any{"model": model, "delete_external_artifacts": files}), &answer)
+		for _, one := range answer.Data.Files.Failed {
+			failed += one.URL + ": " + one.Error
+		}
+		return answer.Data.Files.Deleted, failed
+	}
+	for name, place := range places {
+		t.Run(name, func(t *testing.T) {
+			models := map[string]string{}
+			for _, text := range []string{"goes", "stays", "left behind", "shared"} {
+				models[text] = s.register(t, id, text, "--name", text, "--project", "ü #1/50% "+name, "--destination", place)
+			}
+			before := held(t, place)
+			if len(before) != len(models) {
+				t.Fatalf("%d models are in the files %q", len(models), before)
+			}
+			var read struct{ Data struct{ Model struct{ URI string } } }
+			decode(t, call("models.get_by_id", map[string]any{"model": models["shared"]}), &read)
+			call("models.create", map[string]any{"name": "the same file", "uri": read.Data.Model.URI, "ready": true})
+			for _, c := range []struct {
+				model   string
+				files   bool
+				deleted int
+				failed  string
+			}{
+				{"goes", true, 1, ""},
+				{"left behind", false, 0, ""},
+				{"shared", true, 0, "1 other model"},
+			} {
+				deleted, failed := remove(models[c.model], c.files)
+				if deleted != c.deleted || (failed == "") != (c.failed == "") || !strings.Contains(failed, c.failed) {
+					t.Errorf("%s: %d files deleted, failed: %q; want %d and %q", c.model, deleted, failed, c.deleted, c.failed)
+				}
+			}
+			want := slices.DeleteFunc(before, func(file string) bool { return strings.HasSuffix(file, "/goes.txt") })
+			if got := held(t, place); !slices.Equal(got, want) || len(got) != 3 {
+				t.Errorf("left are %q, want %q", got, want)
+			}
 		})
 	}
 }
