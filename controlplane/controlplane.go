@@ -45,6 +45,9 @@ type Options struct {
 	// APIURL, FilesURL, and WebURL are how clients reach the servers. Empty ones are
 	// made of the sockets' addresses.
 	APIURL, FilesURL, WebURL string
+	// InstanceCA is a PEM file of authorities that certificates of instances may come from,
+	// beside those that the machine trusts: the web pages' playground asks instances.
+	InstanceCA string
 	// Version is the version of this program, told to clients that ask.
 	Version string
 	// AnonymousRead lets everybody download files without credentials.

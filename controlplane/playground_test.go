@@ -2,9 +2,13 @@ package controlplane_test
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -140,5 +144,62 @@ func TestThePlaygroundSendsOnlyToAnInstanceThatProvesItself(t *testing.T) {
 				t.Errorf("led on to %q", victim.saw())
 			}
 		})
+	}
+}
+
+// Certificates of an authority that only the file names count from the next request on.
+func TestThePlaygroundAsksInstancesWithCertificatesOfANamedAuthority(t *testing.T) {
+	own, err := serving.NewIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := httptest.NewUnstartedServer(proving(t, own))
+	at.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that are refused on purpose
+	at.StartTLS()
+	t.Cleanup(at.Close)
+	right := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: at.Certificate().Raw})
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	write := func(text []byte) {
+		t.Helper()
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(right)
+	for name, tc := range map[string]struct {
+		ca      string
+		changed []byte // what the file holds after the start
+		want    int
+	}{
+		"named":                 {file, nil, http.StatusOK},
+		"not named":             {"", nil, http.StatusBadGateway},
+		"no longer in the file": {file, []byte("none"), http.StatusBadGateway},
+	} {
+		t.Run(name, func(t *testing.T) {
+			write(right)
+			r := start(t, controlplane.Options{InstanceCA: tc.ca})
+			var service struct{ ID string }
+			r.call(t, "tasks.create", map[string]any{
+				"name": "prices", "type": "service", "system_tags": []string{"serving-control-plane"},
+				"configuration": map[string]any{"endpoints": map[string]any{"name": "endpoints", "value": `{"m/1":{"engine_type":"custom","serving_url":"m","version":"1"}}`}},
+			}, &service)
+			r.record(t, service.ID, at.URL, own.Public())
+			if tc.changed != nil {
+				write(tc.changed)
+			}
+			v := r.visit(t)
+			v.shows("/services/"+service.ID+"/playground", "m/1")
+			status, page := v.post("/services/"+service.ID+"/playground", "endpoint", "m/1", "body", `{}`)
+			if answered := strings.Contains(page, "&#34;answer&#34;"); status != tc.want || answered != (tc.want == http.StatusOK) {
+				t.Errorf("status %d, want %d: %s", status, tc.want, page)
+			}
+		})
+	}
+	write([]byte("none"))
+	for _, ca := range []string{file, file + ".missing"} {
+		_, err := controlplane.New(controlplane.Options{DataDir: t.TempDir(), API: socket(t), InstanceCA: ca})
+		if err == nil || !strings.Contains(err.Error(), "authorities of instances") || !strings.Contains(err.Error(), ca) {
+			t.Errorf("started with %s: %v", ca, err)
+		}
 	}
 }

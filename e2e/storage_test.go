@@ -273,7 +273,9 @@ func TestAModelIsDeletedWithItsFileInEveryPlace(t *testing.T) {
 			if len(before) != len(models) {
 				t.Fatalf("%d models are in the files %q", len(models), before)
 			}
-			var read struct{ Data struct{ Model struct{ URI string } } }
+			var read struct {
+				Data struct{ Model struct{ URI string } }
+			}
 			decode(t, call("models.get_by_id", map[string]any{"model": models["shared"]}), &read)
 			call("models.create", map[string]any{"name": "the same file", "uri": read.Data.Model.URI, "ready": true})
 			for _, c := range []struct {

@@ -65,6 +65,7 @@ var optionTable = []option{
 	{name: "tls-client-ca", variables: []string{"CLEARML_SERVING_TLS_CLIENT_CA"}, group: optionsListen, help: "authorities in PEM: clients must show a certificate of one of them"},
 	{name: "api-tls-cert", variables: []string{"CLEARML_SERVING_API_TLS_CERT"}, group: optionsListen, help: "the same for the embedded ClearML server and its files"},
 	{name: "api-tls-key", variables: []string{"CLEARML_SERVING_API_TLS_KEY"}, group: optionsListen, help: "private key in PEM of --api-tls-cert"},
+	{name: "instance-tls-ca", variables: []string{"CLEARML_SERVING_INSTANCE_TLS_CA"}, group: optionsListen, help: "authorities in PEM for the certificates of inference instances, which the playground of the web pages asks (default: those that the machine trusts, which count in any case)"},
 	{name: "admin-tls-cert", variables: []string{"CLEARML_SERVING_ADMIN_TLS_CERT"}, group: optionsListen, help: "the same for the admin listener"},
 	{name: "admin-tls-key", variables: []string{"CLEARML_SERVING_ADMIN_TLS_KEY"}, group: optionsListen, help: "private key in PEM of --admin-tls-cert"},
 	{name: "admin-tls-client-ca", variables: []string{"CLEARML_SERVING_ADMIN_TLS_CLIENT_CA"}, group: optionsListen, help: "authorities in PEM whose certificates operators must show"},

@@ -25,7 +25,7 @@ you alone. A shell gets everything that the SDK needs by:
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runServer(cmd.Context()) },
 	}
-	a.declare(cmd.Flags(), "api-addr", "files-addr", "files-destination", "addr-fallback", "api-tls-cert", "api-tls-key", "database-url", "events-retention")
+	a.declare(cmd.Flags(), "api-addr", "files-addr", "files-destination", "addr-fallback", "api-tls-cert", "api-tls-key", "instance-tls-ca", "database-url", "events-retention")
 	cmd.AddCommand(backupCommand(a), restoreCommand(a))
 	return cmd
 }
@@ -83,7 +83,8 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 	c.Server, err = controlplane.New(controlplane.Options{
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
 		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: places, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
-		Ready: func() { c.ready() }, Logger: log.With("part", "server"),
+		InstanceCA: a.text("instance-tls-ca"),
+		Ready:      func() { c.ready() }, Logger: log.With("part", "server"),
 	})
 	if err != nil {
 		return nil, err

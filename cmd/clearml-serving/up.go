@@ -29,7 +29,7 @@ find the server and its credentials by themselves when nothing else is configure
 	}
 	cmd.Flags().StringVar(&name, "name", "", "name of the serving service (default: the first active one)")
 	mark(cmd.Flags(), "name", markOurs)
-	a.declare(cmd.Flags(), "api-addr", "files-addr", "files-destination", "api-tls-cert", "api-tls-key", "database-url", "events-retention")
+	a.declare(cmd.Flags(), "api-addr", "files-addr", "files-destination", "api-tls-cert", "api-tls-key", "instance-tls-ca", "database-url", "events-retention")
 	a.declareInference(cmd.Flags())
 	return cmd
 }

@@ -153,12 +153,12 @@ func (v *visit) ask(page playgroundPage) (*reply, error) {
 	}
 	ctx, cancel := context.WithTimeout(v.r.Context(), playgroundLimit)
 	defer cancel()
-	client, err := reach(ctx, target, key)
+	client, err := v.p.reach(ctx, target, key)
 	if err != nil {
 		// One answer for every reason: whoever writes a record must not learn from it
 		// which addresses there are.
 		v.p.log.Warn("instance not reached for the playground", "address", target.Host, "err", err)
-		return nil, refusal{http.StatusBadGateway, "At " + target.Host + " the instance did not prove who it is: this server does not reach it there, or something else answers, or it is of an older version. The server's log says more. The lines below work from where the instance is reached."}
+		return nil, refusal{http.StatusBadGateway, "At " + target.Host + " the instance did not prove who it is: this server does not reach it there, or something else answers, or it is of an older version, or its certificate comes from an authority that this server does not know. The server's log says more. The lines below work from where the instance is reached."}
 	}
 	defer client.Close()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), strings.NewReader(page.Body))

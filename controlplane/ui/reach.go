@@ -3,6 +3,8 @@ package ui
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -39,13 +42,38 @@ type reached struct {
 // Close ends the connection.
 func (r reached) Close() { r.transport.CloseIdleConnections() }
 
+// authorities are whom an instance's certificate may come from, nil for those that the
+// machine trusts. A file that has changed counts from the next request on.
+func (p *Pages) authorities() (*x509.CertPool, error) {
+	if p.opts.InstanceCA == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(p.opts.InstanceCA)
+	if err != nil {
+		return nil, fmt.Errorf("authorities of instances: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool() // a machine that has none
+	}
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("authorities of instances: %s holds no certificate in PEM form", p.opts.InstanceCA)
+	}
+	return pool, nil
+}
+
 // reach connects to the instance at base and lets it prove that it holds the private half
 // of key. The caller closes what it gets.
-func reach(ctx context.Context, base *url.URL, key string) (reached, error) {
+func (p *Pages) reach(ctx context.Context, base *url.URL, key string) (reached, error) {
+	trusted, err := p.authorities()
+	if err != nil {
+		return reached{}, err
+	}
 	dialer := &net.Dialer{Timeout: proofLimit, Control: refuseForbidden}
 	var dialled atomic.Bool
 	transport := &http.Transport{
 		MaxConnsPerHost: 1, ResponseHeaderTimeout: playgroundLimit, TLSHandshakeTimeout: proofLimit,
+		TLSClientConfig: &tls.Config{RootCAs: trusted, MinVersion: tls.VersionTLS12},
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if dialled.Swap(true) {
 				return nil, errConnectionEnded
@@ -76,6 +104,9 @@ func (r reached) prove(ctx context.Context, base *url.URL, key string) error {
 		return err
 	}
 	answer, err := r.Do(request)
+	if untrusted := (x509.UnknownAuthorityError{}); errors.As(err, &untrusted) {
+		return fmt.Errorf("%w: name the authority of its certificate with --instance-tls-ca", err)
+	}
 	if err != nil {
 		return err
 	}

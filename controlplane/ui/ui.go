@@ -10,6 +10,7 @@ package ui
 
 import (
 	"errors"
+	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -26,6 +27,9 @@ type Options struct {
 	API http.RoundTripper
 	// APIURL and FilesURL are how clients reach the servers, without a slash at the end.
 	APIURL, FilesURL string
+	// InstanceCA is a PEM file of authorities that certificates of instances may come from,
+	// beside those that the machine trusts. Empty: only those.
+	InstanceCA string
 	// Version is the version of this program, for the page about it.
 	Version string
 	// Logger receives what an operator should know; nil discards it.
@@ -59,6 +63,9 @@ func New(opts Options) (*Pages, error) {
 		opts.Now = time.Now
 	}
 	p := &Pages{opts: opts, log: opts.Logger, now: opts.Now, mux: http.NewServeMux()}
+	if _, err := p.authorities(); err != nil {
+		return nil, fmt.Errorf("make the web pages: %w", err)
+	}
 	var err error
 	if p.assets, err = readAssets(); err != nil {
 		return nil, err
