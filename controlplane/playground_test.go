@@ -4,7 +4,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"io"
-	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -154,7 +154,7 @@ func TestThePlaygroundAsksInstancesWithCertificatesOfANamedAuthority(t *testing.
 		t.Fatal(err)
 	}
 	at := httptest.NewUnstartedServer(proving(t, own))
-	at.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that are refused on purpose
+	at.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError) // handshakes are refused on purpose
 	at.StartTLS()
 	t.Cleanup(at.Close)
 	right := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: at.Certificate().Raw})
