@@ -125,8 +125,8 @@ fuzz: ## every fuzz target in turn (FUZZTIME=10m each, default 1m; FUZZ=regexp: 
 	@scripts/fuzz.sh
 
 .PHONY: e2e-postgres
-e2e-postgres: ## the store, the API's writers, and backups on a real PostgreSQL (apt-get install postgresql)
-	CLEARML_SERVING_E2E_POSTGRES=1 $(GO) test -race -count=1 -timeout 15m ./controlplane/store/postgres/... ./controlplane
+e2e-postgres: ## the store, every test of the API's calls, its writers, and backups on a real PostgreSQL (apt-get install postgresql)
+	CLEARML_SERVING_E2E_POSTGRES=1 $(GO) test -race -count=1 -timeout 15m ./controlplane/store/postgres/... ./controlplane/api ./controlplane
 
 .PHONY: lint
 lint: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## every linter: Go, Python, module file

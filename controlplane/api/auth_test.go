@@ -30,13 +30,17 @@ type plane struct {
 
 func newPlane(t *testing.T) *plane {
 	t.Helper()
-	return reopenPlane(t, filepath.Join(t.TempDir(), "clearml.db"), api.Credentials{})
+	return planeOn(t, newStore(t), api.Credentials{})
 }
 
 // reopenPlane serves the database file; have are the credentials of an earlier start.
 func reopenPlane(t *testing.T, path string, have api.Credentials) *plane {
 	t.Helper()
-	db := sqlitetest.Open(t, path)
+	return planeOn(t, sqlitetest.Open(t, path), have)
+}
+
+func planeOn(t *testing.T, db store.Store, have api.Credentials) *plane {
+	t.Helper()
 	clock := time.Now()
 	now := func() time.Time { return clock }
 	p := &plane{store: db, clock: &clock, auth: api.NewAuth(api.AuthOptions{Store: db, Now: now})}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 
 	"clearmlserving/controlplane/api"
 	"clearmlserving/controlplane/store"
+	"clearmlserving/controlplane/store/postgres/postgrestest"
 	"clearmlserving/controlplane/store/sqlite/sqlitetest"
 )
 
@@ -43,9 +45,27 @@ func (byRole) Authenticate(r *http.Request) (api.Identity, error) {
 	return api.Identity{User: "user1", Company: "company1", Role: api.Role(role)}, nil
 }
 
+// postgresServer is where every test of calls has its store when "make e2e-postgres" runs
+// them; otherwise that is SQLite.
+var postgresServer postgrestest.Server
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	postgresServer.Stop()
+	os.Exit(code)
+}
+
+func newStore(t *testing.T) store.Store {
+	t.Helper()
+	if os.Getenv(postgrestest.Required) != "" {
+		return postgresServer.New(t)
+	}
+	return sqlitetest.New(t)
+}
+
 func newWire(t *testing.T) *wire {
 	t.Helper()
-	db := sqlitetest.New(t)
+	db := newStore(t)
 	w := &wire{store: db, clock: time.Date(2026, 11, 23, 13, 40, 14, 123456000, time.UTC)}
 	srv := httptest.NewServer(api.New(api.Options{
 		Store: db, Auth: byRole{}, Version: "1.0.0",
