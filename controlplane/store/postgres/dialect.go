@@ -68,6 +68,11 @@ func (dialect) Among(seqs []int64) tables.Condition {
 	return tables.Condition{SQL: "d.seq = ANY (CAST(? AS bigint[]))", Args: []any{string(append(list, '}'))}}
 }
 
+// AmongFound implements tables.Dialect. As a subquery it would be joined, by reading all documents.
+func (dialect) AmongFound(query tables.Condition) tables.Condition {
+	return tables.Condition{SQL: "d.seq = ANY (ARRAY(" + query.SQL + "))", Args: query.Args}
+}
+
 // Import implements tables.Dialect. The index of texts goes and is made at once by the next
 // Open: document by document it takes most of the time.
 func (dialect) Import() (before, after []string) {

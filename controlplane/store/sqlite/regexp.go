@@ -150,6 +150,11 @@ func (dialect) Among(seqs []int64) tables.Condition {
 	return tables.Condition{SQL: "d.seq IN (" + string(list) + ")"}
 }
 
+// AmongFound implements tables.Dialect.
+func (dialect) AmongFound(query tables.Condition) tables.Condition {
+	return tables.Condition{SQL: "d.seq IN (" + query.SQL + ")", Args: query.Args}
+}
+
 // Import implements tables.Dialect: the text index is made at once at the end, which takes
 // a fraction of the time that one document after the other does.
 func (dialect) Import() (before, after []string) {

@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		"WithoutOrderDocumentsComeAsInserted":     contract.insertionOrder,
 		"PagesTogetherAreTheWhole":                contract.paging,
 		"WhatLiesBeyondAPlaceIsFoundBothWays":     contract.places,
+		"WhatLiesFarBehindIsFoundInOrder":         contract.farBehind,
 		"ChangedDocumentsAreFoundByNewValuesOnly": contract.changedValues,
 		"EventsAreOrderedAndFiltered":             contract.events,
 		"EventWithTheSameIDReplaces":              contract.eventReplaces,

@@ -35,10 +35,13 @@ type compiler struct {
 	// walk says that documents are looked at in an order until a page is full: conditions
 	// are then to be asked of each, not to be gathered before.
 	walk bool
+	// apart says that what terms find is looked up by the caller, and left out of the
+	// conditions that always hold together with it.
+	apart bool
 }
 
 func (r reader) compile(kind store.Kind, e store.Expr, walk bool) condition {
-	return compiler{r.dialect, string(kind), walk}.compile(e)
+	return compiler{dialect: r.dialect, kind: string(kind), walk: walk}.compile(e)
 }
 
 func (c compiler) compile(e store.Expr) condition {
@@ -48,8 +51,10 @@ func (c compiler) compile(e store.Expr) condition {
 	case store.And:
 		return c.and(e)
 	case store.Or:
+		c.apart = false
 		return c.or(e)
 	case store.Not:
+		c.apart = false
 		c.walk = false // what is left out is gathered once: it is asked of every document
 		inner := c.compile(e.Expr)
 		if !inner.exact {
@@ -149,9 +154,12 @@ func (c compiler) in(e store.In) condition {
 			Args: append([]any{c.kind, field}, args...),
 		}
 		out := condition{sql: "d.seq IN (" + finder.SQL + ")", args: finder.Args, exact: true, finders: []Condition{finder}, terms: []Condition{finder}}
+		if c.apart {
+			out.sql, out.args = "TRUE", nil
+		}
 		if c.walk {
-			// The plus keeps SQLite from turning it round, into the terms first.
-			out.sql = "EXISTS (" + finder.SQL + " AND seq = +d.seq)"
+			// A value, so that no planner turns it round into a join, with the terms first.
+			out.sql = "(" + finder.SQL + " AND seq = d.seq LIMIT 1) IS NOT NULL"
 		}
 		return out
 	}

@@ -25,22 +25,22 @@ func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]sto
 		return nil, fmt.Errorf("a place of %d keys in an order by %d fields", len(q.From.Keys), len(q.Order))
 	}
 	where := r.compile(kind, q.Where, q.Limit > 0 && len(q.Order) > 0)
-	w, ordered := r.walkOf(q)
+	w, ordered := r.walkOf(kind, q)
 	w.paged = where.exact && ordered // SQL does all of it
 	// Found first and read then: a sort would carry the bodies along, and what is
 	// skipped would be read. Both see the same state of the database.
 	docs := []store.Doc{}
 	err := r.inSnapshot(ctx, func(r reader) error {
-		narrowed, err := r.narrow(ctx, where)
+		narrowed, few, err := r.narrow(ctx, where)
 		if err != nil {
 			return err
 		}
-		seqs, err := r.walk(ctx, kind, narrowed, w)
+		seqs, err := r.walk(ctx, w, narrowed, few)
 		if err != nil {
 			return err
 		}
 		skip := 0
-		if ordered && (!w.paged || q.From != nil) {
+		if ordered && !w.paged {
 			skip = q.Offset
 		}
 		for chunk := range slices.Chunk(seqs, 200) {
@@ -108,10 +108,11 @@ func window(text string, args []any, offset, limit int) (string, []any) {
 // longer than to walk in the order asked for, which ends when the page is full.
 const fewFound = 2000
 
-// narrow adds to a condition what a finder finds, when that is little. No planner can
-// know that: how many documents have a tag, or a text in their name, differs too much.
-func (r reader) narrow(ctx context.Context, where condition) (Condition, error) {
-	out := Condition{SQL: "(" + where.sql + ")", Args: where.args}
+// narrow adds to a condition what a finder finds, when that is little, and says whether it
+// is. No planner can know that: how many documents have a tag, or a text in their name,
+// differs too much.
+func (r reader) narrow(ctx context.Context, where condition) (out Condition, few bool, err error) {
+	out = Condition{SQL: "(" + where.sql + ")", Args: where.args}
 	finders := where.finders
 	if where.search != "" {
 		finders = append(slices.Clone(finders), r.dialect.Found(where.search))
@@ -127,18 +128,18 @@ func (r reader) narrow(ctx context.Context, where condition) (Condition, error) 
 	for _, finder := range finders {
 		found, err := r.seqs(ctx, finder.SQL+" LIMIT ?", append(slices.Clone(finder.Args), fewFound+1))
 		if err != nil {
-			return out, err
+			return out, false, err
 		}
 		if len(found) > fewFound {
 			continue
 		}
 		if len(found) == 0 {
-			return Condition{SQL: "FALSE"}, nil
+			return Condition{SQL: "FALSE"}, true, nil
 		}
 		among := r.dialect.Among(found)
-		return Condition{SQL: among.SQL + " AND " + out.SQL, Args: slices.Concat(among.Args, out.Args)}, nil
+		return Condition{SQL: among.SQL + " AND " + out.SQL, Args: slices.Concat(among.Args, out.Args)}, true, nil
 	}
-	return out, nil
+	return out, false, nil
 }
 
 // inSnapshot runs several queries on one state of the database: in a transaction on
@@ -208,7 +209,7 @@ func (r reader) Count(ctx context.Context, kind store.Kind, where store.Expr) (i
 		return len(docs), err
 	}
 	var n int
-	narrowed, err := r.narrow(ctx, c)
+	narrowed, _, err := r.narrow(ctx, c)
 	if err == nil {
 		err = r.queryRow(ctx, `SELECT count(*) FROM documents d WHERE d.kind = ? AND `+narrowed.SQL, append([]any{string(kind)}, narrowed.Args...)...).Scan(&n)
 	}
@@ -287,11 +288,11 @@ func distinct(docs []store.Doc, field store.Path) []string {
 	return slices.Compact(out)
 }
 
-// page cuts a page out of documents.
-func page(docs []store.Doc, offset, limit int) []store.Doc {
-	docs = docs[min(offset, len(docs)):]
+// page cuts a page out of what was found.
+func page[T any](found []T, offset, limit int) []T {
+	found = found[min(offset, len(found)):]
 	if limit > 0 {
-		docs = docs[:min(limit, len(docs))]
+		found = found[:min(limit, len(found))]
 	}
-	return docs
+	return found
 }

@@ -35,6 +35,9 @@ type Dialect interface {
 	Found(search string) Condition
 	// Among says that the seq of a document d is one of some.
 	Among(seqs []int64) Condition
+	// AmongFound says that the seq of a document d is one of those that a query selects: they
+	// are looked up one by one.
+	AmongFound(query Condition) Condition
 	// Import returns what is run before and after much is written into empty tables.
 	Import() (before, after []string)
 	// Begin is run first in each writing transaction; "" is nothing.
