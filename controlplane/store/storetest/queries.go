@@ -404,36 +404,30 @@ func (c contract) manyAndFew() {
 // and in all places alike, in an order that an index has, from everywhere.
 func (c contract) farBehind() {
 	t, s := c.t, c.s
-	const all = 9000
+	const all, block = 4600, 2300
 	docs := make([]store.Doc, 0, all)
 	for i := range all {
-		doc := store.Doc{"id": fmt.Sprintf("t%05d", i*7919%all), "name": "one of many", "tags": []any{fmt.Sprint("block ", i/3000)}, "project": fmt.Sprint("p", i/3000), "status": "done"}
+		doc := store.Doc{"id": fmt.Sprintf("t%05d", i*7919%all), "name": "one of many", "tags": []any{fmt.Sprint("block ", i/block)}, "project": fmt.Sprint("p", i/block)}
 		if i%3 > 0 {
 			doc["created"] = fmt.Sprintf("%05d", i/4) // some together
-		}
-		if i%2 == 0 {
-			doc["status"], doc["name"] = "begun", "one of half"
 		}
 		docs = append(docs, doc)
 	}
 	insert(t, s, store.Task, docs...)
 	is := func(value string, path ...string) store.Expr { return store.In{Path: path, Values: []any{value}} }
 	for name, where := range map[string]store.Expr{
-		"the oldest tag":      is("block 0", "tags"),
-		"the newest tag":      is("block 2", "tags"),
-		"the middle project":  store.And{is("p1", "project"), store.Not{Expr: is("x", "tags")}},
-		"a project and more":  store.And{is("p0", "project"), is("begun", "status"), is("block 0", "tags")},
-		"a text":              store.Regexp{Path: store.Path{"name"}, Pattern: regexp.MustCompile("(?i)OF HALF")},
-		"either of two":       store.Or{is("block 0", "tags"), is("p1", "project")},
-		"what most have":      store.Not{Expr: is("block 1", "tags")},
-		"a status":            is("done", "status"),
-		"no creation or more": store.And{is("p0", "project"), store.Missing{Path: store.Path{"created"}}},
+		"a tag":            is("block 0", "tags"),
+		"a project":        store.And{is("p1", "project"), store.Not{Expr: is("x", "tags")}},
+		"a text and a tag": store.And{is("block 1", "tags"), store.Regexp{Path: store.Path{"name"}, Pattern: regexp.MustCompile("(?i)OF MANY")}},
+		"either of two":    store.Or{is("block 0", "tags"), is("p1", "project")},
+		"what others lack": store.Not{Expr: is("block 1", "tags")},
+		"what has no time": store.And{is("p0", "project"), store.Missing{Path: store.Path{"created"}}},
 	} {
 		for _, desc := range []bool{true, false} {
 			order := []store.Order{{Path: store.Path{"created"}, Desc: desc}}
 			sorted := slices.Clone(docs)
 			store.Sort(sorted, order)
-			for _, from := range []int{-1, 0, 100, 2500, 4500, 6500, 8990} {
+			for _, from := range []int{-1, 100, 2500, all - 10} {
 				for _, backwards := range []bool{false, true} {
 					for _, offset := range []int{0, 30} {
 						q := store.Query{Where: where, Order: order, Backwards: backwards, Offset: offset, Limit: 50}
