@@ -39,6 +39,7 @@ func TestAPersonDoesEverythingInTheBrowser(t *testing.T) {
 		{"what is not there", errorPage},
 		{"themes and phone", themesAndPhone},
 		{"every page for everybody", forEverybody},
+		{"pages of a list", pagesOfAList},
 		{"logout", logout},
 	} {
 		if !t.Run(part.name, func(t *testing.T) {
@@ -364,13 +365,20 @@ func (p *person) everyPage() []string {
 // forEverybody looks at every page in both themes for what keeps people out: fields
 // without a name, contrast that is too low, and what is wider than a phone.
 func forEverybody(p *person) {
+	p.do(prefers("light"))
+	value[bool](p, `(document.cookie = "theme=; path=/; max-age=0", true)`)
+	p.audit(p.everyPage()...)
+	p.do(prefers("light"))
+}
+
+// audit looks at pages in both themes, and on a phone.
+func (p *person) audit(paths ...string) {
+	p.t.Helper()
 	text, err := os.ReadFile("testdata/audit.js")
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.do(prefers("light"))
-	value[bool](p, `(document.cookie = "theme=; path=/; max-age=0", true)`)
-	for _, path := range p.everyPage() {
+	for _, path := range paths {
 		p.open(path)
 		for _, theme := range []string{"light", "dark"} {
 			p.do(prefers(theme))
@@ -384,6 +392,35 @@ func forEverybody(p *person) {
 		}
 		p.do(chromedp.EmulateViewport(1280, 900))
 	}
+}
+
+// pagesOfAList turns the pages of a list of 120 experiments, and searches from within.
+func pagesOfAList(p *person) {
+	value[bool](p, `(async () => {
+		for (let i = 100; i < 220; i++) {
+			const answer = await fetch("/tasks.create", {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify({name: "one of many " + i, type: "testing"})})
+			if (!answer.ok) { throw new Error(answer.status) }
+		}
+		return true
+	})()`)
+	p.open("/experiments?search=one+of+many")
+	p.sees("1–50", "one of many 219", "one of many 170")
+	p.press("nav", "Next →")
+	p.sees("51–100", "one of many 169", "one of many 120")
+	p.press("nav", "Next →")
+	p.sees("101–120", "one of many 119", "one of many 100")
+	p.press("nav", "← Previous")
+	p.sees("51–100")
+	p.press("nav", "Last")
+	p.sees("the last 50", "one of many 149", "one of many 100")
+	p.press("nav", "← Previous")
+	p.sees("51–100 from the end", "one of many 199", "one of many 150")
+	p.write("input[name=search]", "one of many 21")
+	p.do(holds(`document.querySelectorAll("#results tbody tr").length === 10`))
+	p.open("/experiments?search=one+of+many&before=end&page=-1")
+	p.press("nav", "First")
+	p.sees("1–50", "one of many 219")
+	p.audit("/experiments?search=one+of+many")
 	p.do(prefers("light"))
 }
 
