@@ -79,7 +79,14 @@ func (w *contentWriter) write(name string, text []byte) {
 	}
 }
 
-const projects = 100
+// Half of everything lies in projects that all of the time share, the other half in projects
+// that came one after the other: what belongs to an old one lies together, far behind what is new.
+const (
+	steadyProjects = 100
+	projects       = steadyProjects + 20
+	// era is how many tasks, and how many models, come before the next such project.
+	era = 5_000
+)
 
 func stamp(minutes int) string {
 	return time.Date(2026, 1, 1, 0, minutes, 0, 0, time.UTC).Format("2006-01-02T15:04:05.000000+00:00")
@@ -91,8 +98,22 @@ func id(kind string, i int) string {
 	return fmt.Sprintf("%016x%014x%s", x, uint64(i)*0xff51afd7ed558ccd>>8, kind)
 }
 
-func projectID(i int) string { return id("0c", i%projects) }
-func taskID(i int) string    { return id("0a", i) }
+func projectID(i int) string { return id("0c", i) }
+
+// steadyProject is one of those of all of the time.
+func steadyProject(n int) string { return projectID(n % steadyProjects) }
+
+// projectOf is the project of the i-th task or model.
+func projectOf(i int) string {
+	if i/10%2 == 0 {
+		return steadyProject(i%10 + i/20%10*10)
+	}
+	return oldProject(i / era)
+}
+
+// oldProject is one of those that came one after the other.
+func oldProject(n int) string { return projectID(steadyProjects + n%(projects-steadyProjects)) }
+func taskID(i int) string     { return id("0a", i) }
 
 var words = []string{"resnet", "iris", "churn", "forecast", "ranking", "speech", "fraud", "vision", "tabular", "embedding"}
 
@@ -100,9 +121,9 @@ func task(i int) object {
 	statuses := []string{"created", "in_progress", "completed", "stopped", "published"}
 	doc := object{
 		"id": taskID(i), "name": fmt.Sprintf("%s training %d of %s", words[i%len(words)], i, words[i/7%len(words)]),
-		"type": "training", "status": statuses[i%len(statuses)], "project": projectID(i), "user": id("0d", i%20), "company": id("0e", 0),
+		"type": "training", "status": statuses[i%len(statuses)], "project": projectOf(i), "user": id("0d", i%20), "company": id("0e", 0),
 		"created": stamp(i), "last_update": stamp(i), "last_change": stamp(i), "status_changed": stamp(i), "started": stamp(i),
-		"comment": fmt.Sprint("made by run ", i*7), "tags": []string{fmt.Sprint("t", i%10)}, "system_tags": []string{}, "last_iteration": i % 1000,
+		"comment": fmt.Sprint("made by run ", i*7), "tags": []string{fmt.Sprint("t", i%10), fmt.Sprint("era ", i/era)}, "system_tags": []string{}, "last_iteration": i % 1000,
 		"hyperparams": object{"Args": object{"lr": object{"section": "Args", "name": "lr", "value": fmt.Sprint(i % 7)}}},
 		"script":      object{"diff": strings.Repeat("some code\n", 100), "entry_point": "train.py"},
 		"models":      object{"input": []any{}, "output": []any{}}, "execution": object{}, "output": object{}, "runtime": object{}, "configuration": object{}, "container": object{},
@@ -121,9 +142,9 @@ func task(i int) object {
 func model(i int) object {
 	frameworks := []string{"ScikitLearn", "PyTorch", "XGBoost", "ONNX"}
 	return object{
-		"id": id("0b", i), "name": fmt.Sprintf("%s model %d", words[i%len(words)], i), "project": projectID(i), "task": taskID(i),
+		"id": id("0b", i), "name": fmt.Sprintf("%s model %d", words[i%len(words)], i), "project": projectOf(i), "task": taskID(i),
 		"user": id("0d", i%20), "company": id("0e", 0), "framework": frameworks[i%len(frameworks)], "ready": i%3 == 0,
 		"uri": fmt.Sprintf("http://files:8081/project/model-%d/model.pkl", i), "created": stamp(i), "last_update": stamp(i), "last_change": stamp(i),
-		"tags": []string{fmt.Sprint("m", i%10)}, "system_tags": []string{}, "labels": object{}, "metadata": object{},
+		"tags": []string{fmt.Sprint("m", i%10), fmt.Sprint("era ", i/era)}, "system_tags": []string{}, "labels": object{}, "metadata": object{},
 	}
 }

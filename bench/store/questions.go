@@ -25,7 +25,9 @@ func webPages(o options) []question {
 		}}
 	}
 	one := func(of int) func(int) []any { return func(n int) []any { return []any{n * 7919 % of} } }
-	project := func(n int) []any { return []any{projectID(n)} }
+	project := func(n int) []any { return []any{steadyProject(n)} }
+	old := func(n int) []any { return []any{oldProject(n % 4)} }
+	oldTag := func(n int) []any { return []any{n % 4} }
 	// deep is the place behind which the thousandth page begins, and others near.
 	deep := func(kind string, of int) func(int) []any {
 		return func(n int) []any {
@@ -42,6 +44,10 @@ func webPages(o options) []question {
 		page("models, search, many match", "/models?search=vision", nil),
 		page("models, search for nothing", "/models?search=nothing+like+%d", one(1000)),
 		page("models, of a project", "/models?project=%s", project),
+		page("models, of an old project", "/models?project=%s", old),
+		page("models, search in an old project", "/models?search=vision&project=%s", old),
+		page("models, with an old tag", "/models?tags=era+%d", oldTag),
+		page("models, search with an old tag", "/models?search=vision&tags=era+%d", oldTag),
 		page("models, with a tag", "/models?tags=m3", nil),
 		page("models, with a tag, far behind", "/models?tags=m3&page=1000&after=%s", deep("0b", o.models)),
 		page("models, with two tags that never meet", "/models?tags=m3,m4", nil),
@@ -59,6 +65,10 @@ func webPages(o options) []question {
 		page("experiments, search, many match", "/experiments?search=vision", nil),
 		page("experiments, search for nothing", "/experiments?search=nothing+like+%d", one(1000)),
 		page("experiments, of a project", "/experiments?project=%s", project),
+		page("experiments, of an old project", "/experiments?project=%s", old),
+		page("experiments, completed, of an old project", "/experiments?state=completed&project=%s", old),
+		page("experiments, with an old tag", "/experiments?tags=era+%d", oldTag),
+		page("experiments, with an old tag, the last page", "/experiments?tags=era+%d&before=end", func(n int) []any { return []any{(o.tasks-1)/era - n%4} }),
 		page("experiments, with a tag", "/experiments?tags=t3", nil),
 		page("experiments, with a rare tag", "/experiments?tags=rare", nil),
 		page("experiments, completed", "/experiments?state=completed", nil),
@@ -91,13 +101,13 @@ func questions(o options) []question {
 		list("tasks: page 1,000", "tasks.get_all_ex", newest+`,"page":1000`, nil),
 		list("tasks: first 500, ids and names", "tasks.get_all", `"page":0,"page_size":500,"only_fields":["id","name"]`, nil),
 		list("tasks: by name", "tasks.get_all_ex", visible+`,"order_by":["name"]`, nil),
-		list("tasks: of a project, newest", "tasks.get_all_ex", newest+`,"project":["%s"]`, func(n int) []any { return []any{projectID(n)} }),
-		list("tasks: of a project with a tag", "tasks.get_all_ex", newest+`,"project":["%s"],"tags":["t%d"]`, func(n int) []any { return []any{projectID(n), n % 10} }),
+		list("tasks: of a project, newest", "tasks.get_all_ex", newest+`,"project":["%s"]`, func(n int) []any { return []any{steadyProject(n)} }),
+		list("tasks: of a project with a tag", "tasks.get_all_ex", newest+`,"project":["%s"],"tags":["t%d"]`, func(n int) []any { return []any{steadyProject(n), n % 10} }),
 		list("tasks: with a rare tag", "tasks.get_all_ex", newest+`,"tags":["rare"]`, nil),
 		list("tasks: with a common tag", "tasks.get_all_ex", newest+`,"tags":["t3"]`, nil),
 		list("tasks: of a status", "tasks.get_all_ex", newest+`,"status":["completed"]`, nil),
 		list("tasks: running services", "tasks.get_all", `"type":["service"],"status":["created","in_progress"],"system_tags":["serving-control-plane"],"page_size":500,"only_fields":["id","name"]`, nil),
-		list("tasks: exact name in a project", "tasks.get_all", `"name":"^resnet\\ training\\ %d\\ of\\ iris$","project":["%s"],"only_fields":["id"]`, func(n int) []any { return []any{n * 70 % o.tasks, projectID(n * 70)} }),
+		list("tasks: exact name in a project", "tasks.get_all", `"name":"^resnet\\ training\\ %d\\ of\\ iris$","project":["%s"],"only_fields":["id"]`, func(n int) []any { return []any{n * 70 % o.tasks, projectOf(n * 70 % o.tasks)} }),
 		list("tasks: part of a name, few match", "tasks.get_all_ex", newest+`,"name":"training %d "`, one(o.tasks)),
 		list("tasks: part of a name, many match", "tasks.get_all_ex", newest+`,"name":"vision"`, nil),
 		list("tasks: any case, few match", "tasks.get_all_ex", newest+`,"name":"(?i)TRAINING %d OF"`, one(o.tasks)),
@@ -105,7 +115,7 @@ func questions(o options) []question {
 		list("tasks: search in name, id, comment", "tasks.get_all_ex", newest+`,"_any_":{"fields":["name","id","comment"],"pattern":"run %d"}`, one(o.tasks*7)),
 		list("tasks: search for nothing", "tasks.get_all_ex", newest+`,"search_text":"no such text %d"`, one(1000)),
 		list("models: newest page", "models.get_all_ex", newest, nil),
-		list("models: published of a project", "models.get_all", newest+`,"ready":true,"project":["%s"]`, func(n int) []any { return []any{projectID(n)} }),
+		list("models: published of a project", "models.get_all", newest+`,"ready":true,"project":["%s"]`, func(n int) []any { return []any{steadyProject(n)} }),
 		list("models: part of a name", "models.get_all_ex", newest+`,"name":"model %d"`, one(o.models)),
 		list("models: of a task", "models.get_all", `"task":["%s"],"order_by":["created"],"only_fields":["id"]`, func(n int) []any { return []any{taskID(n * 31 % o.tasks)} }),
 		list("models: by address", "models.get_all", `"uri":["http://files:8081/project/model-%d/model.pkl"],"only_fields":["id"]`, one(o.models)),
