@@ -275,9 +275,9 @@ func beyond(d Dialect, q store.Query, from store.Place) ([]stretch, bool) {
 	id := d.Text(from.ID)
 	for i, column := range slices.Backward(columns) {
 		key, last := keys[i], i == len(columns)-1
-		behind := " > ?"
+		behind, orEqual := " > ?", " >= ?"
 		if q.Order[i].Desc != q.Backwards {
-			behind = " < ?"
+			behind, orEqual = " < ?", " <= ?"
 		}
 		switch {
 		case key == nil && last:
@@ -285,7 +285,6 @@ func beyond(d Dialect, q store.Query, from store.Place) ([]stretch, bool) {
 		case key == nil:
 		case last:
 			// Not as alternatives, which planners look up one by one and sort then.
-			orEqual := strings.Replace(behind, " ?", "= ?", 1)
 			add(i, true, column+orEqual+" AND NOT ("+column+" = ? AND "+notBehind+")", key, key, id)
 		default:
 			add(i, false, column+behind, key)
