@@ -226,7 +226,8 @@ func TestClientsModelsOfEveryFrameworkAreRegisteredAndServed(t *testing.T) {
 				t.Fatal(err)
 			}
 			for model, want := range trained.Models {
-				s.eventually(t, liveWithin, model+" answers", func() error {
+				// How soon an endpoint is live is asked where it loads alone.
+				s.eventually(t, startPatience, model+" answers", func() error {
 					status, text := s.ask(t, model, string(row))
 					if status != http.StatusOK {
 						return statusError(status, text)
