@@ -59,7 +59,7 @@ func (s *Server) removeFile(ctx context.Context, address string) error {
 		return fmt.Errorf("look for other models with this file: %w", err)
 	}
 	if others > 0 {
-		return fmt.Errorf("the file belongs to %d other models too", others)
+		return fmt.Errorf("the file belongs to other models, too (%d)", others)
 	}
 	return s.opts.Files.RemoveFile(ctx, address)
 }

@@ -157,7 +157,7 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("bring the tables up to date: %w", err)
 	}
-	return optimize(ctx, db, "0x10002")
+	return optimize(ctx, db)
 }
 
 // migrations returns the steps to the newest form.
@@ -199,7 +199,7 @@ func (s *Store) Tx(ctx context.Context, change func(store.Tx) error) error {
 		return err
 	}
 	if s.written.Add(1)%optimizeEvery == 0 {
-		_ = optimize(context.WithoutCancel(ctx), s.write, "") // it is for speed only
+		_ = optimize(context.WithoutCancel(ctx), s.write) // it is for speed only
 	}
 	return nil
 }
@@ -207,17 +207,30 @@ func (s *Store) Tx(ctx context.Context, change func(store.Tx) error) error {
 // optimizeEvery is after how many transactions the planner looks again.
 const optimizeEvery = 5000
 
-// optimizeEntries is how many entries of each index are looked at. All documents lie in
-// few kinds: by a small sample a kind holds a few hundred of them, and every way to find
-// them seems as good as the others. These take some 0.2 s.
-const optimizeEntries = "100000"
-
-// optimize brings the planner's statistics up to date where they are wrong by far.
-func optimize(ctx context.Context, db *sql.DB, how string) error {
-	if how != "" {
-		how = "=" + how
+// optimize has the planner count everything when there are twice as many documents as
+// it believes, or half as many. All lie in few kinds, so a sample says little: by one
+// a kind holds some hundreds of them, and every way to find them seems as good as
+// the others.
+func optimize(ctx context.Context, db *sql.DB) error {
+	var there, believed int64
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM documents").Scan(&there); err != nil {
+		return err
 	}
-	_, err := db.ExecContext(ctx, `PRAGMA analysis_limit = `+optimizeEntries+`; PRAGMA optimize`+how)
+	var tables int
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_stat1'").Scan(&tables); err != nil {
+		return err
+	}
+	if tables > 0 { // the first number of each index is how many rows there were
+		const rows = "SELECT coalesce(max(CAST(stat AS INTEGER)), 0) FROM sqlite_stat1 WHERE tbl = 'documents'"
+		if err := db.QueryRowContext(ctx, rows).Scan(&believed); err != nil {
+			return err
+		}
+	}
+	if there <= 2*believed && 2*there >= believed {
+		return nil
+	}
+	// Of events, of which there may be many more, a sample does.
+	_, err := db.ExecContext(ctx, "PRAGMA analysis_limit = 1000; ANALYZE; PRAGMA analysis_limit = 0; ANALYZE documents; ANALYZE terms")
 	return err
 }
 
@@ -229,7 +242,7 @@ func (s *Store) Close() error {
 	}
 	if s.write != nil {
 		if s.lock != nil {
-			_ = optimize(context.Background(), s.write, "") // it is for speed only
+			_ = optimize(context.Background(), s.write) // it is for speed only
 		}
 		errs = append(errs, s.write.Close())
 	}

@@ -237,3 +237,48 @@ func TestFieldOfAWrongTypeIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// The planner's statistics follow the number of documents by doublings and halvings.
+func TestThePlannerLearnsHowManyDocumentsThereAre(t *testing.T) {
+	s := openAt(t, filepath.Join(t.TempDir(), "store.db"))
+	believed := func() (n int) {
+		t.Helper()
+		if err := optimize(t.Context(), s.write); err != nil {
+			t.Fatal(err)
+		}
+		const rows = "SELECT coalesce(max(CAST(stat AS INTEGER)), 0) FROM sqlite_stat1 WHERE tbl = 'documents'"
+		if err := s.write.QueryRowContext(t.Context(), rows).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	there := 0
+	grow := func(to int) {
+		t.Helper()
+		for ; there < to; there++ {
+			if err := put(t.Context(), s, fmt.Sprintf("%032x", there)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, step := range []struct{ to, want int }{{3, 3}, {6, 3}, {7, 7}, {14, 7}, {15, 15}} {
+		grow(step.to)
+		if got := believed(); got != step.want {
+			t.Errorf("of %d documents it believes in %d, want %d", step.to, got, step.want)
+		}
+	}
+	err := s.Tx(t.Context(), func(tx store.Tx) error {
+		for i := range 8 {
+			if err := tx.Delete(t.Context(), store.Task, fmt.Sprintf("%032x", i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := believed(); got != 7 {
+		t.Errorf("of 7 documents it believes in %d", got)
+	}
+}
