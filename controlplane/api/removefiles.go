@@ -58,8 +58,11 @@ func (s *Server) removeFile(ctx context.Context, address string) error {
 	if err != nil {
 		return fmt.Errorf("look for other models with this file: %w", err)
 	}
-	if others > 0 {
-		return fmt.Errorf("the file belongs to other models, too (%d)", others)
+	switch {
+	case others == 1:
+		return errors.New("the file belongs to 1 other model too")
+	case others > 1:
+		return fmt.Errorf("the file belongs to %d other models too", others)
 	}
 	return s.opts.Files.RemoveFile(ctx, address)
 }
