@@ -155,6 +155,9 @@ func (dialect) AmongFound(query tables.Condition) tables.Condition {
 	return tables.Condition{SQL: "d.seq IN (" + query.SQL + ")", Args: query.Args}
 }
 
+// Walk implements tables.Dialect: the planner walks where it can.
+func (dialect) Walk() string { return "" }
+
 // Import implements tables.Dialect: the text index is made at once at the end, which takes
 // a fraction of the time that one document after the other does.
 func (dialect) Import() (before, after []string) {

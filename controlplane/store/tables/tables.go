@@ -38,6 +38,9 @@ type Dialect interface {
 	// AmongFound says that the seq of a document d is one of those that a query selects: they
 	// are looked up one by one.
 	AmongFound(query Condition) Condition
+	// Walk is run, in its transaction, before a query that skips many documents in an order;
+	// "" is nothing.
+	Walk() string
 	// Import returns what is run before and after much is written into empty tables.
 	Import() (before, after []string)
 	// Begin is run first in each writing transaction; "" is nothing.

@@ -124,6 +124,15 @@ func (r reader) walk(ctx context.Context, w walk, where Condition, few bool) ([]
 		offset, limit = w.query.Offset, w.query.Limit
 	}
 	if len(w.stretches) == 1 && w.gathered == nil {
+		if prepare := r.dialect.Walk(); prepare != "" && offset > fewFound {
+			rows, err := r.query(ctx, prepare)
+			if err != nil {
+				return nil, err
+			}
+			if err := errors.Join(rows.Close(), rows.Err()); err != nil {
+				return nil, err
+			}
+		}
 		text, args := w.sql(w.stretches[0], where)
 		text, args = window(text, args, offset, limit)
 		return r.seqs(ctx, text, args)
