@@ -125,11 +125,7 @@ func (r reader) walk(ctx context.Context, w walk, where Condition, few bool) ([]
 	}
 	if len(w.stretches) == 1 && w.gathered == nil {
 		if prepare := r.dialect.Walk(); prepare != "" && offset > fewFound {
-			rows, err := r.query(ctx, prepare)
-			if err != nil {
-				return nil, err
-			}
-			if err := errors.Join(rows.Close(), rows.Err()); err != nil {
+			if err := r.run(ctx, prepare); err != nil {
 				return nil, err
 			}
 		}
@@ -162,6 +158,18 @@ func (r reader) walk(ctx context.Context, w walk, where Condition, few bool) ([]
 		found = append(found, seqs...)
 	}
 	return page(found, offset, limit), nil
+}
+
+// run runs what has no result.
+func (r reader) run(ctx context.Context, text string) error {
+	rows, err := r.query(ctx, text)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err tells
+	for rows.Next() {                   //nolint:revive // there is none, which only the end tells
+	}
+	return rows.Err()
 }
 
 // sql finds the documents of a stretch, in order.
