@@ -79,8 +79,8 @@ func (f *flight) dropBody() {
 }
 
 // mayFollow says whether the flight may be sent to a worker that has n requests
-// already. A large body would block the socket for those behind it; one that lies
-// in shared memory does not, but the worker copies it when it hears of it.
+// already. A large body would block the socket for those behind it. One that lies in
+// shared memory does not, but takes long enough for few to be sent ahead.
 func (f *flight) mayFollow(n int) bool {
 	return len(f.req.Body) < byReference || f.loan != nil && n < aheadMin
 }
