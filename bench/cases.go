@@ -81,6 +81,21 @@ var groups = []group{
 		},
 	},
 	{
+		name: "own", about: "custom code that predicts for one request at a time", workers: 2, measure: measureLoad,
+		cases: []loadCase{
+			{name: "lr_own", about: "a logistic regression, one by one", connections: []int{16, 64}, body: twoNumbers, against: []string{original}},
+			{
+				name: "lr_own_stacked", about: "the same code, its calls of predict stacked", connections: []int{16, 64}, body: twoNumbers,
+				against: []string{original}, beside: map[string]string{original: "lr_own"},
+			},
+			{name: "rf_own", about: "a random forest, one by one", connections: []int{16, 64}, body: rows(1), against: []string{original}},
+			{
+				name: "rf_own_stacked", about: "the same code, its calls of predict stacked", connections: []int{16, 64}, body: rows(1),
+				against: []string{original}, beside: map[string]string{original: "rf_own"},
+			},
+		},
+	},
+	{
 		name: "bodies", about: "large bodies", workers: 2, measure: measureLoad,
 		cases: []loadCase{
 			{name: "json", about: "1 MB of JSON", connections: []int{1, 16}, body: numbers, against: takeAnything},

@@ -151,18 +151,22 @@ type endpoint struct {
 var stackedUpTo64 = []string{"max_batch_size=64", "dynamic_batching.max_queue_delay_microseconds=0"}
 
 var endpoints = map[string]endpoint{
-	"null":       {engine: "custom", code: "null"},
-	"lr":         {engine: "sklearn", code: "lr", model: "lr.pkl"},
-	"lr_batched": {engine: "sklearn", code: "lr", model: "lr.pkl", aux: stackedUpTo64},
-	"rf":         {engine: "sklearn", code: "rows", model: "rf.pkl"},
-	"rf_batched": {engine: "sklearn", code: "rows", model: "rf.pkl", aux: stackedUpTo64},
-	"xgb":        {engine: "xgboost", code: "xgb", model: "xgb.json"},
-	"json":       {engine: "custom", code: "json"},
-	"binary":     {engine: "custom", code: "binary"},
-	"async":      {engine: "custom_async", code: "async"},
-	"pipeline":   {engine: "custom_async", code: "pipeline"},
-	"burn":       {engine: "custom", code: "burn"},
-	"big":        {engine: "sklearn", code: "rows", model: "big.pkl"},
+	"null":           {engine: "custom", code: "null"},
+	"lr":             {engine: "sklearn", code: "lr", model: "lr.pkl"},
+	"lr_batched":     {engine: "sklearn", code: "lr", model: "lr.pkl", aux: stackedUpTo64},
+	"rf":             {engine: "sklearn", code: "rows", model: "rf.pkl"},
+	"rf_batched":     {engine: "sklearn", code: "rows", model: "rf.pkl", aux: stackedUpTo64},
+	"xgb":            {engine: "xgboost", code: "xgb", model: "xgb.json"},
+	"json":           {engine: "custom", code: "json"},
+	"binary":         {engine: "custom", code: "binary"},
+	"async":          {engine: "custom_async", code: "async"},
+	"pipeline":       {engine: "custom_async", code: "pipeline"},
+	"lr_own":         {engine: "custom", code: "own_lr", model: "lr.pkl"},
+	"lr_own_stacked": {engine: "custom", code: "own_lr", model: "lr.pkl", aux: stackedUpTo64},
+	"rf_own":         {engine: "custom", code: "own_rows", model: "rf.pkl"},
+	"rf_own_stacked": {engine: "custom", code: "own_rows", model: "rf.pkl", aux: stackedUpTo64},
+	"burn":           {engine: "custom", code: "burn"},
+	"big":            {engine: "sklearn", code: "rows", model: "big.pkl"},
 }
 
 // deploy makes a serving service with these endpoints, as a user would, once.

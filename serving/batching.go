@@ -65,7 +65,7 @@ func BatchingOf(engine string, aux any) (Batching, error) {
 	if b.On() && engine == EngineCustomAsync {
 		return Batching{}, &FieldError{
 			Field: auxField(AuxMaxBatchSize), Value: strconv.Itoa(b.MaxRows),
-			Why: "is not for custom_async, whose requests run side by side on one event loop already; remove it, or use --engine custom and a process_batch method",
+			Why: "is not for custom_async, whose requests run side by side on one event loop already; remove it, or use --engine custom",
 		}
 	}
 	return b, nil

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -177,6 +178,44 @@ func TestCodeOfABatchMayAskOtherEndpointsAndItself(t *testing.T) {
 	}
 }
 
+func TestCodeForOneRequestMeetsOthersAtItsModel(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "meets", "meets.py", batched(worker.Batch{Rows: 16}))
+	w.start(t, "echo", "echo.py", nil)
+	if got := parse(t, do(t, g, `{"x":7}`)); got.X != 7.0 || got.Of != 1 {
+		t.Errorf("alone: %+v", got)
+	}
+	answers := together(t, g,
+		`{"x":0,"do":"call","to":"echo","data":[1]}`, `{"x":1,"do":"call again","to":"meets","data":{"x":5}}`,
+		`{"x":2,"do":"refuse"}`, `{"x":3}`, `{"x":-4}`, `not json`)
+	for i, want := range []string{`{"Called":[1],"X":0}`, `{"Called":{"called":null,"of":4,"x":5},"X":1}`, "422 refused", `{"Called":null,"X":3}`, "422 no -4", "422 JSON decode error"} {
+		r := answers[i]
+		if status, says, failed := strings.Cut(want, " "); failed {
+			if fmt.Sprint(r.Status) != status || !strings.Contains(string(r.Body), says) {
+				t.Errorf("question %d: %d %s, want %s", i, r.Status, r.Body, want)
+			}
+			continue
+		}
+		got := parse(t, r)
+		b, err := json.Marshal(map[string]any{"X": got.X, "Called": got.Called})
+		if err != nil || string(b) != want || got.Of != 4 { // as many called it at once, one with a row that it does not take
+			t.Errorf("question %d: of %d, %s, %v", i, got.Of, b, err)
+		}
+		if want := fmt.Sprintf(`{"seen":%v}`, got.X); string(r.Stats) != want {
+			t.Errorf("question %d: variables %s, want %s", i, r.Stats, want)
+		}
+	}
+	answers = together(t, g, `{"x":0}`, `{"x":1,"do":"die"}`, `{"x":2}`)
+	for i, r := range answers {
+		if !strings.Contains(string(r.Body), "worker died") {
+			t.Errorf("question %d: %s", i, r.Body)
+		}
+	}
+	if got := parse(t, do(t, g, `{"x":8}`)); got.X != 8.0 {
+		t.Errorf("the next one: %+v", got)
+	}
+}
+
 func TestWhoeverGivesUpInABatchLeavesTheOthersTheirAnswers(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
@@ -257,8 +296,8 @@ func TestBatchingThatTheCodeCannotDoIsALoadError(t *testing.T) {
 // must not be mixed up, whatever is executed together.
 func TestManyWorkersAndCallersAnswerEachItsOwn(t *testing.T) {
 	w := newWorld(t, nil)
-	for name, b := range map[string]worker.Batch{"free": {Rows: 16}, "preferred": {Rows: 16, Delay: 200 * time.Microsecond, Preferred: []int{4, 8}}} {
-		g := w.start(t, name, "stacked.py", func(s *worker.Spec) { s.Batch, s.Workers = b, 2 })
+	for name, b := range map[string]worker.Batch{"stacked.py": {Rows: 16}, "meets.py": {Rows: 16}, "preferred/stacked.py": {Rows: 16, Delay: 200 * time.Microsecond, Preferred: []int{4, 8}}} {
+		g := w.start(t, name, path.Base(name), func(s *worker.Spec) { s.Batch, s.Workers = b, 2 })
 		var all sync.WaitGroup
 		for caller := range 32 {
 			all.Go(func() {

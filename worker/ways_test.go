@@ -97,19 +97,20 @@ func TestAllWaysGiveTheSameAnswers(t *testing.T) {
 		{"xgboost", "predicts.py", []string{"sklearn", "xgboost"}, true},
 		{"lightgbm", "predicts.py", []string{"sklearn", "lightgbm"}, true},
 		{"custom", "sums.py", nil, true},
+		{"custom", "asks_model.py", []string{"sklearn"}, true},
 		{"custom_async", "sums_async.py", nil, false},
 	} {
-		t.Run(c.engine, func(t *testing.T) {
+		t.Run(c.engine+" "+c.file, func(t *testing.T) {
 			installed(t, c.needs...)
 			model := ""
 			if c.needs != nil {
 				model = filepath.Join(t.TempDir(), "model")
-				if runPython(t, trainWays, filepath.Dir(model), c.engine); c.engine == "xgboost" {
+				if runPython(t, trainWays, filepath.Dir(model), strings.Replace(c.engine, "custom", "sklearn", 1)); c.engine == "xgboost" {
 					model += ".json"
 				}
 			}
 			start := func(name string, b worker.Batch) *worker.Group {
-				return w.start(t, c.engine+name, c.file, func(s *worker.Spec) { s.Engine, s.ModelPath, s.Workers, s.Batch = c.engine, model, 2, b })
+				return w.start(t, c.engine+c.file+name, c.file, func(s *worker.Spec) { s.Engine, s.ModelPath, s.Workers, s.Batch = c.engine, model, 2, b })
 			}
 			plain := start("-plain", worker.Batch{})
 			var want []string

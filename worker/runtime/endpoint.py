@@ -153,6 +153,8 @@ class Endpoint:
                     self._await(result)
         except BaseException as error:
             self._log("error", f"Failed unloading model: {text_of(error)}\n{user_traceback(error)}")
+        if self.stack is not None:
+            self.stack.close()
         self._awaiter.close()
 
     @property

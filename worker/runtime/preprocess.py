@@ -8,6 +8,7 @@ load.
 from __future__ import annotations
 
 import gc
+import inspect
 from typing import Any, Optional
 
 import engines
@@ -15,6 +16,7 @@ from answer import Answer, LoadError
 from awaiting import Awaiter
 from call import send_request_for
 from endpoint import Endpoint
+from predictcalls import PredictCalls, models_of
 from stack import CodeStack, ModelStack
 from tracebacks import describe, user_traceback
 from usercode import import_preprocess, missing_package, step_aside
@@ -104,7 +106,7 @@ def _batch(endpoint: Endpoint, engine: engines.Engine, spec: dict[str, Any], awa
     """Have requests predicted together, if the endpoint asks for it."""
     rows = int((spec.get("extra") or {}).get("max_batch_size") or 0)
     together = _method(endpoint.instance, "process_batch") if engine.predict is None and not engine.is_async else None
-    stack = CodeStack(together, awaiter.run) if together is not None else None
+    stack: Any = CodeStack(together, awaiter.run) if together is not None else None
     if stack is not None and (rows > 1 or _method(endpoint.instance, "process") is None):
         endpoint.predict = stack.step
     if rows <= 1:
@@ -114,12 +116,27 @@ def _batch(endpoint: Endpoint, engine: engines.Engine, spec: dict[str, Any], awa
     if engine.predict is not None:
         stack = ModelStack(endpoint.predict, host.log)
     elif stack is None:
-        raise LoadError(
-            f"max_batch_size={rows} is set, but the code has no method to batch with: add "
-            "`def process_batch(self, data, state, collect_custom_statistics_fn=None)`, which gets a list of what "
-            "preprocess returned and returns as many results, or remove max_batch_size"
-        )
+        stack = _stack_at_predict(endpoint, rows, host)
     endpoint.stack, endpoint.batch_rows = stack, rows
+
+
+def _stack_at_predict(endpoint: Endpoint, rows: int, host: Any) -> PredictCalls:
+    """Have the process of several requests meet where they call their model."""
+    missing = "no method process"
+    process = _method(endpoint.instance, "process")
+    if inspect.iscoroutinefunction(process):
+        missing = "an async process"
+    elif process is not None:
+        missing = "no model with a method predict in an attribute of the Preprocess, and load returned none"
+        stack = PredictCalls(process, endpoint.instance, rows, host.log, host.enter)
+        lent = [stack.lend(model) for model in models_of(endpoint.model, endpoint.instance)]
+        if any(lent):
+            return stack
+    raise LoadError(
+        f"max_batch_size={rows} is set, but the code has {missing}, so there is nothing to predict together: add "
+        "`def process_batch(self, data, state, collect_custom_statistics_fn=None)`, which gets a list of what "
+        "preprocess returned and returns as many results, or remove max_batch_size"
+    )
 
 
 def _instance(found: Any, spec: dict[str, Any], send_request: Any) -> Any:

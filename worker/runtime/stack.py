@@ -35,6 +35,9 @@ class Case:
 class Stack:
     """Predicts cases together: sets data or error of each. It never raises for user code's sake."""
 
+    def close(self) -> None:
+        """Give back what the stack keeps between batches."""
+
     def measure(self, case: Case) -> None:
         """Find out the rows of a case and what it fits together with."""
         case.key, case.rows = shape_of(case.data)
@@ -55,9 +58,12 @@ class Stack:
         if len(cases) == 1:
             self._apart(cases[0])
             return
+        failed, results = False, None
         try:
             results = self._together(cases)
         except BaseException:
+            failed = True  # the halves come outside, where their errors do not show this one as their cause
+        if failed:
             middle = len(cases) // 2
             self._divide(cases[:middle])
             self._divide(cases[middle:])
@@ -93,13 +99,13 @@ class ModelStack(Stack):
         self._predict = predict
         self._log = log
         self._checks = CHECKS
-        self._off = False
+        self.off = False
 
     def _alone(self, case: Case) -> Any:
         return self._predict(case.data, case.state, case.collect)
 
     def _together(self, cases: list[Case]) -> Optional[list[Any]]:
-        if self._off:
+        if self.off:
             return None
         result = self._predict(joined(cases), {}, None)
         parts = parted(result, [case.rows for case in cases])
@@ -113,7 +119,7 @@ class ModelStack(Stack):
         return parts
 
     def _give_up(self, why: str) -> None:
-        self._off = True
+        self.off = True
         self._log("warning", f"batching is off, requests are predicted one by one: {why}")
 
 
@@ -125,10 +131,8 @@ class CodeStack(Stack):
         self._wait = wait
 
     def measure(self, case: Case) -> None:
-        """Count the rows of tables, one for all else; everything fits together, as user code gets a list."""
-        data = case.data
-        table = (data and type(data[0]) in (list, tuple)) if type(data) is list else getattr(data, "ndim", 0) > 1
-        case.key, case.rows = "code", (max(len(data), 1) if table else 1)
+        """Count rows; everything fits together, as user code gets a list."""
+        case.key, case.rows = "code", rows_of(case.data)
 
     def step(self, data: Any, state: Any, collect: Any) -> Any:
         """Process one request: a batch of one."""
@@ -156,6 +160,12 @@ class CodeStack(Stack):
         if len(results) != len(data):
             raise TypeError(f"process_batch got {len(data)} requests and returned {len(results)} results")
         return list(results)
+
+
+def rows_of(data: Any) -> int:
+    """Return the rows of a table, one for all else."""
+    table = (data and type(data[0]) in (list, tuple)) if type(data) is list else getattr(data, "ndim", 0) > 1
+    return max(len(data), 1) if table else 1
 
 
 def shape_of(data: Any) -> tuple[Any, int]:
@@ -193,6 +203,14 @@ def _list_key(rows: list[Any]) -> Any:
             return None
         sorts.update(map(type, row))
     return (list, kind, width, frozenset(sorts))
+
+
+def copied(data: Any) -> Any:
+    """Return a copy of rows that can be stacked."""
+    if type(data) is not list:
+        return data.copy()
+    kind = type(data[0])
+    return [list(row) for row in data] if kind is list else list(data)
 
 
 def joined(cases: list[Case]) -> Any:

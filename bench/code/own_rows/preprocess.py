@@ -1,0 +1,11 @@
+"""A custom endpoint that loads its model and asks it for a request's rows: nothing in it is for batching."""
+
+import joblib
+
+
+class Preprocess:
+    def load(self, local_file_name):
+        self._model = joblib.load(local_file_name)
+
+    def process(self, data, state, collect_custom_statistics_fn=None):
+        return {"y": self._model.predict(data["rows"]).tolist()}
