@@ -21,6 +21,7 @@ METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 MOST = 64  # threads; more requests than that gain little from each other
 PATIENCE = 1.0  # seconds that calls wait for a request that makes none, before they are made without it
 LOOK = 32  # one batch of so many is executed the other way, to see what it takes now
+SETS = 4  # calls that found an attribute set anew, before batching is off
 IDLE_RUNS = 16  # runs in which no request called a model, before batching is off
 
 
@@ -90,7 +91,8 @@ class PredictCalls(Stack):
     ) -> None:
         self._process = process
         self._kept = getattr(instance, "__dict__", {})
-        self._as_loaded = dict(self._kept)
+        self._seen = dict(self._kept)  # as the last call found it
+        self._sets = 0
         self._most_rows = most_rows
         self._log = log
         self._enter = enter
@@ -291,17 +293,20 @@ class PredictCalls(Stack):
         return call
 
     def _keeps_something(self) -> bool:
-        """Tell whether user code has set an attribute, which may be one request's own."""
+        """Tell whether user code has just set an attribute, which may be one request's own."""
         if self._off:
             return True
-        kept, loaded = self._kept, self._as_loaded
-        if len(kept) == len(loaded) and all(map(is_, kept.values(), loaded.values())):
+        kept, seen = self._kept, self._seen
+        if len(kept) == len(seen) and all(map(is_, kept.values(), seen.values())):
             return False
-        names = [name for name in kept if kept[name] is not loaded.get(name, self)]
-        self._give_up(
-            f"process sets attributes of the Preprocess ({', '.join(names[:5])}) before it calls its model, and "
-            "another request could change them meanwhile; keep what belongs to one request in state"
-        )
+        names = [name for name in kept if kept[name] is not seen.get(name, self)]
+        self._seen = dict(kept)
+        self._sets += 1  # what is made once, by the first request, is no request's own
+        if self._sets == SETS:
+            self._give_up(
+                f"process sets attributes of the Preprocess ({', '.join(names[:5])}) before it calls its model, and "
+                "another request could change them meanwhile; keep what belongs to one request in state"
+            )
         return True
 
     def _wait(self, carrier: Carrier, stack: ModelStack, asked: Case) -> bool:

@@ -153,6 +153,15 @@ def test_what_user_code_keeps_in_an_attribute_is_not_mixed_up(load, host):
     endpoint.unload()
 
 
+def test_what_the_first_request_makes_is_no_reason_to_stop(load, host):
+    code = CODE.replace('state["x"] = data["x"]', 'state["x"] = data["x"]; vars(self).setdefault("cache", {})')
+    endpoint = stacked(load, code)
+    together(endpoint, {"x": 1}, {"x": 2}, {"x": 3})
+    assert endpoint.instance._model.calls == [(1, False), (2, True), (1, True)]
+    assert not endpoint.stack._off
+    endpoint.unload()
+
+
 @pytest.mark.parametrize("how", ["rows", "numpy.array(rows)", "pandas.DataFrame(rows)"])
 @pytest.mark.parametrize("name", ["RandomForestClassifier", "ExtraTreesRegressor"])
 def test_sklearn_answers_as_one_by_one(load, tmp_path, how, name):
