@@ -55,7 +55,8 @@ type sign struct {
 func newTraffic(w *world) *traffic {
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &traffic{w: w, cancel: cancel, seen: map[string]*seen{}, good: map[string]sign{}}
-	for _, name := range slices.Concat(bystanders, []string{victim, victim}) {
+	// Those that answer many requests at once have as many clients.
+	for _, name := range slices.Concat(bystanders, []string{victim, victim, "steady_batched", "steady_batched", "steady_own", "steady_own"}) {
 		t.all.Go(func() { t.client(ctx, name) })
 	}
 	for _, name := range append(slices.Clone(bystanders), victim) {

@@ -41,7 +41,7 @@ type world struct {
 }
 
 // bystanders are the endpoints that nobody hits. Each answers what only it does.
-var bystanders = []string{"steady_1", "steady_2", "steady_3", "steady_4", "steady_sklearn"}
+var bystanders = []string{"steady_1", "steady_2", "steady_3", "steady_4", "steady_sklearn", "steady_batched", "steady_own"}
 
 // victim is the endpoint that most faults hit.
 const victim = "victim"
@@ -100,19 +100,24 @@ func (w *world) deploy(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	model := filepath.Join(w.dir, "model.pkl")
-	if _, err := w.command(ctx, nil, w.python, filepath.Join(code, "train.py"), model); err != nil {
+	file := filepath.Join(w.dir, "model.pkl")
+	if _, err := w.command(ctx, nil, w.python, filepath.Join(code, "train.py"), file); err != nil {
 		return err
 	}
-	commands := [][]string{{"model", "upload", "--name", "steady model", "--project", "chaos", "--path", model}}
+	commands := [][]string{{"model", "upload", "--name", "steady model", "--project", "chaos", "--path", file}}
+	model, together := []string{"--name", "steady model", "--project", "chaos"}, []string{"--aux-config", "max_batch_size=16"}
 	for _, name := range bystanders {
-		add := []string{"model", "add", "--endpoint", name, "--preprocess", filepath.Join(code, "steady.py")}
-		if name == "steady_sklearn" {
-			add = append(add, "--engine", "sklearn", "--name", "steady model", "--project", "chaos")
-		} else {
-			add = append(add, "--engine", "custom")
+		source, engine := "steady.py", "custom"
+		var more []string
+		switch name {
+		case "steady_sklearn":
+			engine, more = "sklearn", model
+		case "steady_batched":
+			engine, more = "sklearn", slices.Concat(model, together)
+		case "steady_own":
+			source, more = "own.py", slices.Concat(model, together)
 		}
-		commands = append(commands, add)
+		commands = append(commands, append([]string{"model", "add", "--endpoint", name, "--engine", engine, "--preprocess", filepath.Join(code, source)}, more...))
 	}
 	commands = append(commands, []string{"model", "add", "--endpoint", victim, "--engine", "custom", "--preprocess", filepath.Join(code, "victim.py")})
 	for _, c := range commands {
