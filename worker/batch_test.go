@@ -253,7 +253,7 @@ func TestWhoeverGivesUpInABatchLeavesTheOthersTheirAnswers(t *testing.T) {
 
 func TestADelayWaitsForOthersAndNoLongerThanItSays(t *testing.T) {
 	w := newWorld(t, nil)
-	never := w.start(t, "long", "stacked.py", batched(worker.Batch{Rows: 8, Delay: 10 * time.Second, Preferred: []int{2, 4}}))
+	never := w.start(t, "long", "stacked.py", batched(worker.Batch{Rows: 8, Delay: patience, Preferred: []int{2, 4}}))
 	var all sync.WaitGroup
 	for i := range 2 {
 		all.Go(func() {

@@ -46,7 +46,7 @@ func TestUnusableInterpretersSayWhy(t *testing.T) {
 		"no program": {filepath.Dir(script(t, "")), worker.PythonBroken, []string{"permission denied"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			search := worker.Search{Candidates: []string{tc.python}, Env: os.Environ(), Timeout: 5 * time.Second}
+			search := worker.Search{Candidates: []string{tc.python}, Env: os.Environ(), Timeout: patience}
 			if name == "hangs" {
 				search.Timeout = 50 * time.Millisecond
 			}
