@@ -116,8 +116,9 @@ func TestMemoryThatNobodyUsesComesBack(t *testing.T) {
 	if inUse() < 8<<20 {
 		t.Error("memory was taken from under its holder")
 	}
+	now := time.Now()
 	l.Release()
-	a.trim(time.Now())
+	a.trim(now.Add(arenaIdle))
 	if inUse() < 8<<20 {
 		t.Error("memory is not kept for the next body")
 	}
