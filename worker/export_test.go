@@ -19,6 +19,14 @@ func (g *Group) LostSince(d time.Duration) {
 	g.lostFirst = g.lostLast.Add(-d)
 }
 
+// LoadedAtOnce forgets how long loading took: one that was slow, be it for the machine,
+// has later workers forked from a template.
+func (g *Group) LoadedAtOnce() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.loadTook = 0
+}
+
 // Busy says whether a worker has begun with something, so that what comes now is
 // not executed together with that.
 func (g *Group) Busy() bool {

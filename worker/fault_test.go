@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +20,44 @@ import (
 func askErr(ctx context.Context, g *worker.Group, question string) error {
 	_, err := g.Do(ctx, &worker.Request{Body: []byte(question)})
 	return err
+}
+
+// replacedAfter asks what never ends, gives it up at its deadline, and waits for the
+// worker that comes in place of the one that hangs. On a busy machine the deadline may
+// be over before the worker begins: it goes on then, and is asked again with more time.
+func replacedAfter(t *testing.T, g *worker.Group, question string) {
+	t.Helper()
+	before := ask(t, g, `{"do":"pid"}`)
+	for limit := 50 * time.Millisecond; limit < patience; limit *= 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		err := askErr(ctx, g, question)
+		cancel()
+		if !errors.Is(err, worker.ErrDeadline) {
+			t.Fatalf("err = %v, want ErrDeadline", err)
+		}
+		if ask(t, g, `{"do":"pid"}`) != before {
+			return
+		}
+	}
+	t.Error("the worker that hung answers")
+}
+
+// due is a context whose deadline comes when the test says so.
+type due struct {
+	context.Context               //nolint:containedctx // it is one
+	over            chan struct{} // closed by the test
+}
+
+func (d due) Deadline() (time.Time, bool) { return time.Now().Add(time.Hour), true }
+func (d due) Done() <-chan struct{}       { return d.over }
+
+func (d due) Err() error {
+	select {
+	case <-d.over:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
 }
 
 func TestADeathHasACauseAndTheNextRequestAWorker(t *testing.T) {
@@ -96,20 +135,7 @@ func TestOnlyBegunRequestsAreLostWithAWorker(t *testing.T) {
 func TestADeadlineIsKeptAndWhoHangsIsReplaced(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "echo", "echo.py", nil)
-	before := ask(t, g, `{"do":"pid"}`)
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-	defer cancel()
-	started := time.Now()
-	err := askErr(ctx, g, `{"do":"spin"}`)
-	if !errors.Is(err, worker.ErrDeadline) {
-		t.Fatalf("err = %v, want ErrDeadline", err)
-	}
-	if took := time.Since(started); took > 5*time.Second {
-		t.Errorf("the error came after %s", took)
-	}
-	if after := ask(t, g, `{"do":"pid"}`); after == before {
-		t.Error("the hung worker answers")
-	}
+	replacedAfter(t, g, `{"do":"spin"}`)
 	w.log.waitFor(t, "past its deadline")
 	w.log.waitFor(t, "in process") // where it hung
 }
@@ -191,7 +217,7 @@ func TestAnswersThatWereTakenAreNotTakenTwice(t *testing.T) {
 }
 
 func TestARequestThatEndsInTheGraceCostsNoWorker(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.KillGrace = 10 * time.Second })
+	w := newWorld(t, func(o *worker.Options) { o.KillGrace = patience })
 	g := w.start(t, "echo", "echo.py", nil)
 	before := ask(t, g, `{"do":"pid"}`)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -212,11 +238,10 @@ func TestWaitingRequestsGiveUpAtTheirDeadline(t *testing.T) {
 	busy.Go(func() { ask(t, g, question) })
 	eventually(t, "the worker is busy", func() bool { return g.Status().Workers[0].InFlight == 1 })
 	var all sync.WaitGroup
+	limit := due{t.Context(), make(chan struct{})}
 	for range 6 {
 		all.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			if err := askErr(ctx, g, `{"do":"count"}`); !errors.Is(err, worker.ErrDeadline) {
+			if err := askErr(limit, g, `{"do":"count"}`); !errors.Is(err, worker.ErrDeadline) {
 				t.Errorf("err = %v, want ErrDeadline", err)
 			}
 		})
@@ -225,6 +250,7 @@ func TestWaitingRequestsGiveUpAtTheirDeadline(t *testing.T) {
 	if err := askErr(t.Context(), g, `1`); !errors.Is(err, worker.ErrOverloaded) {
 		t.Errorf("the seventh: err = %v, want ErrOverloaded", err)
 	}
+	close(limit.over)
 	all.Wait()
 	ctx, cancel := context.WithCancel(t.Context())
 	go cancel()
@@ -239,13 +265,19 @@ func TestWaitingRequestsGiveUpAtTheirDeadline(t *testing.T) {
 }
 
 func TestWhatDiesAgainAndAgainIsPaused(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.MaxBackoff = 5 * time.Second })
+	w := newWorld(t, func(o *worker.Options) { o.MaxBackoff = 20 * time.Second })
 	g := w.start(t, "echo", "echo.py", nil)
 	var unavailable *worker.UnavailableError
+	var s worker.Status
 	for i := range 20 {
+		asked := time.Now()
 		err := askErr(t.Context(), g, `{"do":"exit","code":4}`)
 		if errors.As(err, &unavailable) {
-			break
+			// When this machine has slept over the pause, the next one is longer.
+			if s = g.Status(); time.Since(asked) < unavailable.RetryAfter-500*time.Millisecond {
+				break
+			}
+			continue
 		}
 		if _, ok := errors.AsType[*worker.DiedError](err); !ok {
 			t.Fatalf("%d: err = %v", i, err)
@@ -257,7 +289,7 @@ func TestWhatDiesAgainAndAgainIsPaused(t *testing.T) {
 	if unavailable.RetryAfter <= 0 || !strings.Contains(unavailable.Reason, "code 4") {
 		t.Errorf("err = %+v", unavailable)
 	}
-	if s := g.Status(); s.State != worker.StateFailed || !strings.Contains(s.Reason, "code 4") {
+	if s.State != worker.StateFailed || !strings.Contains(s.Reason, "code 4") {
 		t.Errorf("status = %+v", s)
 	}
 	eventually(t, "it comes back by itself", func() bool { return askErr(t.Context(), g, `1`) == nil })
@@ -303,18 +335,18 @@ func TestTheZygotesDeathIsHealed(t *testing.T) {
 		return err == nil && string(r.Body) != pid
 	})
 	w.log.waitFor(t, "forked from died")
-	if alive(pid) {
-		t.Error("the old worker lives on")
-	}
+	eventually(t, "the old worker is dead", func() bool { return !alive(pid) })
 }
 
 func TestTheZygotesHeirsTakeItsPlaceWithoutImports(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "echo", "echo.py", nil)
 	for range 3 { // the zygote, its heir, and the heir's
+		g.LoadedAtOnce()
 		pid := ask(t, g, `{"do":"pid"}`)
 		zygote := parentOf(t, pid)
-		eventually(t, "there is an heir", func() bool { return len(childrenOf(t, zygote)) == 2 })
+		// One that has not left the zygote's group yet dies with it.
+		eventually(t, "there is an heir", func() bool { return slices.ContainsFunc(childrenOf(t, zygote), leadsSession) })
 		if err := syscall.Kill(zygote, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -329,6 +361,17 @@ func TestTheZygotesHeirsTakeItsPlaceWithoutImports(t *testing.T) {
 	if n := strings.Count(w.log.String(), "zygote ready"); n != 1 {
 		t.Errorf("%d zygotes were started", n)
 	}
+}
+
+// leadsSession says whether a process has a session of its own.
+func leadsSession(pid string) bool {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return false // it has ended
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	return len(fields) > 3 && fields[3] == pid
 }
 
 // childrenOf are the processes that one has forked and that live.
@@ -415,7 +458,7 @@ func TestCloseCutsOffWhatTakesTooLong(t *testing.T) {
 	g := w.start(t, "echo", "echo.py", nil)
 	failed := make(chan error, 1)
 	go func() { failed <- askErr(context.Background(), g, `{"do":"spin"}`) }()
-	eventually(t, "it spins", func() bool { return g.Status().Workers[0].InFlight == 1 })
+	eventually(t, "it spins", g.Busy)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := g.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {

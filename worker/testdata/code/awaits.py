@@ -6,12 +6,19 @@ import time
 
 
 class Preprocess:
+    def __init__(self):
+        self.met = 0
+
     async def process(self, data, state, collect):
         if not isinstance(data, dict):
             return data
         do = data.get("do")
         if do == "sleep":
             await asyncio.sleep(data["seconds"])
+        if do == "meet":  # until so many are there
+            self.met += 1
+            while self.met < data["of"]:
+                await asyncio.sleep(0.001)
         if do == "block":
             time.sleep(data["seconds"])
         if do == "exit":

@@ -53,9 +53,6 @@ class Preprocess:
         if do == "deaf":  # every signal that can be blocked, and the interpreter's lock is kept
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
             ctypes.PyDLL(None).sleep(1000)
-        if do == "stop":
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGSTOP)).start()
-            return os.getpid()
         if do == "leave":  # a child, and one that leaves group, session, and environment
             code = "import os, time; print(os.getpid(), flush=True); time.sleep(1000)"
             child = subprocess.Popen([sys.executable, "-S", "-c", code], stdout=subprocess.PIPE)
