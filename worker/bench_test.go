@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"fmt"
+	"math"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -61,11 +62,16 @@ func TestAHopAllocatesLittle(t *testing.T) {
 	g := w.start(t, "echo", "echo.py", nil)
 	body := []byte(`{"x0": 1, "x1": 2}`)
 	ctx := t.Context()
-	got := testing.AllocsPerRun(500, func() {
-		if _, err := g.Do(ctx, &worker.Request{Body: body}); err != nil {
-			t.Fatal(err)
-		}
-	})
+	// What looks after the workers allocates in its own time, the more of it for each
+	// request the slower the machine is: the least of many short rounds is without.
+	got := math.Inf(1)
+	for range 50 {
+		got = min(got, testing.AllocsPerRun(10, func() {
+			if _, err := g.Do(ctx, &worker.Request{Body: body}); err != nil {
+				t.Fatal(err)
+			}
+		}))
+	}
 	if got > 4 { // the response and its body, and what the runtime does beside
 		t.Errorf("%v allocations a request", got)
 	}
