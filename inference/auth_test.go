@@ -153,7 +153,7 @@ func TestKeysThatChangeCountFromTheNextRequest(t *testing.T) {
 	wait := func(key string, want int) {
 		t.Helper()
 		var status int
-		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
 			resp, _ := post(t, base+"/serve/echo", "x", "Authorization", "Bearer "+key)
 			if status = resp.StatusCode; status == want {
 				return

@@ -101,7 +101,7 @@ func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx, loadingThenFailed(r)) }()
-	for deadline := time.Now().Add(10 * time.Second); !api.has("serving_instance", "no such file"); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(patience); !api.has("serving_instance", "no such file"); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never reported: %q", api.calls)
 		}
@@ -165,6 +165,7 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 		looked <- struct{}{}
 		return inference.Status{Status: reconcile.Status{Endpoints: []reconcile.EndpointStatus{{URL: "m", State: "ready", Requests: requests}}}}
 	}
+	begun := time.Now()
 	go func() { done <- r.Run(ctx, status) }()
 	for range 3 {
 		<-looked
@@ -175,8 +176,9 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if n := api.count("serving_instance"); n != 1 {
-		t.Errorf("%d reports were written, want 1", n)
+	// The counts alone are told now and then: on a slow machine that time may have come.
+	if n, most := api.count("serving_instance"), 1+int(time.Since(begun)/inference.CountsEvery); n < 1 || n > most {
+		t.Errorf("%d reports were written, want 1 and at most %d", n, most)
 	}
 }
 

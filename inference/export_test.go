@@ -1,0 +1,4 @@
+package inference
+
+// CountsEvery is the time between two reports that differ in their counts only.
+const CountsEvery = countsEvery
