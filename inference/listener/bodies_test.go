@@ -45,8 +45,7 @@ func TestBodiesOfAllConnectionsTogetherAreBounded(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = c.Close() })
 		if _, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", path, size, bytes.Repeat([]byte("x"), size)); err != nil {
-			t.Error(err) // the refusal comes once all has been sent, or is read by the kernel
-			return nil
+			t.Log(err) // the refusal may come, and the connection end, before all has been sent
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {

@@ -113,7 +113,7 @@ func (s *Lean) turnAway(c *conn) {
 		return
 	}
 	s.refusing.Add(1)
-	_ = c.nc.SetDeadline(time.Now().Add(lingerTime)) // fails on a closed socket: then the answer does too
+	_ = c.nc.SetWriteDeadline(time.Now().Add(writeTimeout)) // fails on a closed socket: then the answer does too
 	s.serving.Go(func() {
 		defer s.refusing.Add(-1)
 		c.refuse(http.StatusServiceUnavailable, "Too many connections: the limit is set with --max-connections")

@@ -33,7 +33,7 @@ func (c *conn) greet() bool {
 	}
 	var plain tls.RecordHeaderError
 	if errors.As(err, &plain) && plain.Conn != nil && looksLikeHTTP(plain.RecordHeader[:]) {
-		_ = plain.Conn.SetWriteDeadline(time.Now().Add(lingerTime)) // else the answer is not sent
+		_ = plain.Conn.SetWriteDeadline(time.Now().Add(writeTimeout)) // else the answer is not sent
 		_, _ = io.WriteString(plain.Conn, "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: 67\r\n\r\n"+plainText)
 	}
 	c.server.o.Logger.Debug("handshake failed", "remote", c.nc.RemoteAddr().String(), "err", err)
