@@ -20,7 +20,10 @@ func TestUsageCountsTheProcessesBelow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = child.Kill() }()
+	defer func() { // one that has not ended yet would be counted by the next run
+		_ = child.Kill()
+		<-child.Done()
+	}()
 	if with, _ := process.Usage(); with.Processes != before.Processes+1 {
 		t.Errorf("%d processes, before a child %d", with.Processes, before.Processes)
 	}
