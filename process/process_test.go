@@ -329,7 +329,7 @@ func TestTailKeepsWholeLinesOfTheEnd(t *testing.T) {
 // waitGone waits until a process that is not ours is dead; a zombie is.
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for time.Now().Before(deadline) {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
