@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"compress/gzip"
 	"compress/zlib"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -38,6 +41,17 @@ func heapDuring(f func()) uint64 {
 	close(stop)
 	<-done
 	return most
+}
+
+// processorTime is what this process has used until now: unlike the time of day it
+// does not pass faster where other programs run.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 const mostMemory = 200 << 20 // of a process that takes bodies of 1 MiB
@@ -144,7 +158,7 @@ func TestCVE20249056_MultipartBombsCostNobodyElse(t *testing.T) {
 		h["Content-Type"] = "multipart/form-data; boundary=" + boundary
 		return h
 	}
-	begun := time.Now()
+	begun := processorTime(t)
 	used := heapDuring(func() {
 		for name, tc := range map[string]struct{ boundary, body string }{
 			"characters behind the boundary": {"b", "--b" + strings.Repeat("-", 900_000)},
@@ -162,7 +176,7 @@ func TestCVE20249056_MultipartBombsCostNobodyElse(t *testing.T) {
 			}
 		}
 	})
-	if took := time.Since(begun); took > 60*time.Second {
+	if took := processorTime(t) - begun; took > 60*time.Second {
 		t.Errorf("took %s", took)
 	}
 	if used > mostMemory {
@@ -186,12 +200,12 @@ func TestJSONBombsAreRefused(t *testing.T) {
 		"not UTF-8":       "{\"name\":\"\xff\xfe\"}",
 		"nothing but NUL": strings.Repeat("\x00", 100),
 	} {
-		begun := time.Now()
+		begun := processorTime(t)
 		status, answer := w.ask(t, "POST", w.api+"/tasks.get_all", body, w.basic())
 		if status >= 500 || status == 0 {
 			t.Errorf("%s: %d %.200s", name, status, answer)
 		}
-		if took := time.Since(begun); took > 20*time.Second {
+		if took := processorTime(t) - begun; took > 20*time.Second {
 			t.Errorf("%s took %s", name, took)
 		}
 	}
@@ -201,7 +215,32 @@ func TestJSONBombsAreRefused(t *testing.T) {
 // Slowloris: clients that send a byte now and then, or nothing, hold up nobody.
 func TestSlowClientsHoldUpNobody(t *testing.T) {
 	w := newWorld(t)
-	var slow []net.Conn
+	for range 5 {
+		slow := slowClients(t, w)
+		w.alive(t)
+		// All listeners close those that are slow for 10 seconds: on a busy machine that
+		// time may be over, and nobody knows whether they held us up.
+		if !slices.ContainsFunc(slow[:4], closed) { // the first, which send nothing: one of each listener
+			for range 20 {
+				w.alive(t)
+			}
+			return
+		}
+	}
+	t.Error("nobody is answered before slow clients are closed")
+}
+
+// closed says whether the server has closed a connection, on which it sends nothing.
+func closed(c net.Conn) bool {
+	_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
+	_, err := c.Read(make([]byte, 1))
+	var ne net.Error
+	return !errors.As(err, &ne) || !ne.Timeout()
+}
+
+// slowClients connects 200 clients that send little or nothing to all listeners.
+func slowClients(t *testing.T, w *world) (slow []net.Conn) {
+	t.Helper()
 	for i := range 200 {
 		base := []string{w.serve, w.api, w.files, w.admin}[i%4]
 		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
@@ -209,16 +248,9 @@ func TestSlowClientsHoldUpNobody(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = c.Close() })
-		for _, piece := range []string{"", "P", "POST /serve/echo HTTP/1.1\r\nHost: a\r\nX-", "POST /serve/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx"}[:1+i%4] {
-			_, _ = io.WriteString(c, piece)
-		}
+		sent := []string{"", "P", "POST /serve/echo HTTP/1.1\r\nHost: a\r\nX-", "POST /serve/echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx"}
+		_, _ = io.WriteString(c, sent[i/4%4]) // each to each listener
 		slow = append(slow, c)
 	}
-	begun := time.Now()
-	for range 20 {
-		w.alive(t)
-	}
-	if took := time.Since(begun); took > 10*time.Second {
-		t.Errorf("20 requests beside %d slow clients took %s", len(slow), took)
-	}
+	return slow
 }

@@ -52,6 +52,9 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
+// patience bounds what must come, however slow the machine is at that moment.
+const patience = 2 * time.Minute
+
 // thorough tells whether the suite runs by itself (make security), and not as a
 // part of all tests with the race detector, where it does a sample.
 func thorough() bool { return os.Getenv("CLEARML_SERVING_E2E") != "" }
@@ -76,7 +79,7 @@ func newWorld(t *testing.T) *world {
 	ready := make(chan struct{})
 	var err error
 	w.control, err = controlplane.New(controlplane.Options{
-		DataDir: w.dir, API: api, Files: files, Version: "test", Grace: time.Second, MaxUpload: 1 << 20, Ready: func() { close(ready) }, Logger: log,
+		DataDir: w.dir, API: api, Files: files, Version: "test", Grace: patience, MaxUpload: 1 << 20, Ready: func() { close(ready) }, Logger: log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -89,9 +92,10 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.instance = inference.New(inference.Options{
-		Listener: serve, Admin: admin, Python: plainEngine{}, Files: noFiles{}, MaxBody: 1 << 20, RequestTimeout: 500 * time.Millisecond, Logger: log,
+		Listener: serve, Admin: admin, Python: plainEngine{}, Files: noFiles{}, MaxBody: 1 << 20, Logger: log,
 		Source: fixedSource{&reconcile.State{ServiceID: "S", Sections: map[serving.Section]json.RawMessage{
 			serving.SectionEndpoints: json.RawMessage(`{"echo":{"engine_type":"custom","serving_url":"echo"},"slow":{"engine_type":"custom","serving_url":"slow"},"fails":{"engine_type":"custom","serving_url":"fails"}}`),
+			serving.SectionOptions:   json.RawMessage(`{"slow":{"limits":{"deadline":0.5}}}`),
 			serving.SectionAccess:    keys,
 		}}},
 	})
@@ -110,7 +114,7 @@ func newWorld(t *testing.T) *world {
 		running.Wait()
 	})
 	<-ready
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(patience); ; {
 		if status, _ := w.ask(t, "GET", w.serve+"/readyz", "", nil); status == http.StatusOK {
 			return w
 		}
@@ -168,7 +172,7 @@ func send(t *testing.T, base, raw string) string {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(patience))
 	_, _ = io.WriteString(c, raw) // the server may have refused already
 	answer, err := io.ReadAll(c)
 	if err != nil && len(answer) == 0 {
