@@ -91,7 +91,7 @@ func skewed(ctx context.Context, w *world) (err error) {
 	if err := w.control.wait(ctx, func() error { return get(ctx, honest.urls["api"]+"/livez") }); err != nil {
 		return err
 	}
-	killed, err := w.startInference(ctx, "second", "127.0.0.1:0")
+	killed, err := w.startInference(ctx, "second")
 	if err != nil {
 		return err
 	}

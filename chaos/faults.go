@@ -24,7 +24,7 @@ type fault struct {
 }
 
 // patience bounds the time until an endpoint that was hit answers again.
-const patience = 20 * time.Second
+const patience = 2 * time.Minute
 
 func faults() []fault {
 	return slices.Concat(workerFaults(), codeFaults(), clientFaults(), controlFaults(), deployFaults(), machineFaults())
@@ -43,7 +43,8 @@ func (f fault) run(ctx context.Context, w *world, t *traffic) (outcome, error) {
 		return outcome{}, err
 	}
 	took := time.Since(begun)
-	if err := pause(ctx, 300*time.Millisecond); err != nil { // so that what comes late is counted here
+	// So that what comes late is counted here.
+	if err := errors.Join(t.settled(ctx), pause(ctx, 300*time.Millisecond)); err != nil {
 		return outcome{}, err
 	}
 	return outcomeOf(f, t.take(f.hit), took), nil
@@ -73,6 +74,17 @@ func recovered(ctx context.Context, w *world) error {
 // 0 for a connection that breaks.
 func harm(body string, statuses ...int) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error { return w.ask(ctx, victim, body, statuses...) }
+}
+
+// overdue asks the victim for what never ends, and is not willing to wait for long.
+func overdue(body string) func(context.Context, *world) error {
+	return func(ctx context.Context, w *world) error {
+		status, answer, err := post(ctx, http.DefaultClient, w.endpoint(victim), []byte(body), "X-Request-Timeout", "3")
+		if err == nil && status != http.StatusGatewayTimeout {
+			err = fmt.Errorf("%s was answered %d %.300s, want %d", body, status, answer, http.StatusGatewayTimeout)
+		}
+		return err
+	}
 }
 
 func (w *world) ask(ctx context.Context, endpoint, body string, statuses ...int) error {

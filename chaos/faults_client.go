@@ -86,9 +86,7 @@ func slowClients(ctx context.Context, w *world) error {
 	}
 	for _, piece := range []string{"POST /serve/victim HTTP/1.1\r\n", "Host: x\r\n", "Content-Length: 100\r\n\r\n", "{"} {
 		for _, c := range conns {
-			if _, err := io.WriteString(c, piece); err != nil {
-				return err
-			}
+			_, _ = io.WriteString(c, piece) // on a busy machine it may have been slow for too long, and is cut
 		}
 		if err := pause(ctx, 200*time.Millisecond); err != nil {
 			return err

@@ -31,12 +31,11 @@ func controlFaults() []fault {
 		{
 			name: "control-killed", about: "SIGKILL to the control plane, and a start on the same data",
 			inject: func(ctx context.Context, w *world) error {
-				api, files := w.control.urls["api"], w.control.urls["files"]
 				w.control.kill()
 				if err := pause(ctx, time.Second); err != nil {
 					return err
 				}
-				return w.startControl(ctx, host(api), host(files))
+				return w.startControl(ctx, "127.0.0.1:0", "127.0.0.1:0") // somebody else may have taken its ports
 			},
 		},
 		{
@@ -52,7 +51,7 @@ func controlFaults() []fault {
 		{
 			name: "control-away-at-start", about: "another instance starts while the control plane is away, from what it knew", slow: true,
 			inject: func(ctx context.Context, w *world) error {
-				first, err := w.startInference(ctx, "second", "127.0.0.1:0")
+				first, err := w.startInference(ctx, "second")
 				if err != nil {
 					return err
 				}
@@ -61,7 +60,7 @@ func controlFaults() []fault {
 				}
 				w.api.be(refuse)
 				w.files.be(refuse)
-				again, err := w.startInference(ctx, "second", "127.0.0.1:0")
+				again, err := w.startInference(ctx, "second")
 				if err == nil {
 					err = w.askAt(ctx, again, victim)
 				}

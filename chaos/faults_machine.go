@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -22,12 +23,17 @@ func machineFaults() []fault {
 				if err := os.Mkdir(filepath.Join(w.dir, next), 0o755); err != nil {
 					return err
 				}
-				s, err := w.startInference(ctx, next, "127.0.0.1:0")
+				s, err := w.startInference(ctx, next)
 				if err != nil {
 					return err
 				}
+				under := make(chan error, 1) // what the old one has under way when it is told to end
+				go func() { under <- w.burn(ctx, old) }()
 				w.replaceServing(s) // as a balancer that has seen the first one's end announced
-				return old.stop()
+				if err := errors.Join(w.traffic.settled(ctx), old.isAsked(ctx, victim, under)); err != nil {
+					return err
+				}
+				return errors.Join(old.stop(), <-under)
 			},
 		},
 		{
@@ -39,7 +45,7 @@ func machineFaults() []fault {
 					return err
 				}
 				old.kill()
-				for end := time.Now().Add(5 * time.Second); ; {
+				for end := time.Now().Add(patience); ; {
 					if syscall.Kill(workers, 0) != nil {
 						break
 					}
@@ -50,7 +56,7 @@ func machineFaults() []fault {
 						return err
 					}
 				}
-				s, err := w.startInference(ctx, "inference", host(old.urls["serve"]))
+				s, err := w.startInference(ctx, "inference") // somebody else may have taken its port
 				if err != nil {
 					return err
 				}
@@ -69,7 +75,7 @@ func machineFaults() []fault {
 					say("disk-full: not tried: a file system can't be mounted here (%v)", err)
 					return os.Remove(small)
 				}
-				s, err := w.startInference(ctx, "small", "127.0.0.1:0")
+				s, err := w.startInference(ctx, "small")
 				if err == nil {
 					err = fillAndAsk(ctx, w, s, small)
 				}
@@ -86,6 +92,46 @@ func machineFaults() []fault {
 			},
 		},
 	}
+}
+
+// burn asks an instance's victim what takes two seconds.
+func (w *world) burn(ctx context.Context, s *server) error {
+	status, body, err := post(ctx, http.DefaultClient, s.endpoint(victim), []byte(`{"x": 3, "do": "burn"}`))
+	if err == nil && !right(victim, 3, body) {
+		err = fmt.Errorf("answered %d %.200s", status, body)
+	}
+	if err != nil {
+		return fmt.Errorf("a request that was under way: %w", err)
+	}
+	return nil
+}
+
+// isAsked waits until an endpoint of an instance executes a request, or has answered it.
+func (s *server) isAsked(ctx context.Context, endpoint string, answered <-chan error) error {
+	return s.wait(ctx, func() error {
+		body, err := fetch(ctx, s.urls["serve"]+"/status")
+		if err != nil {
+			return err
+		}
+		var status struct {
+			Endpoints []struct {
+				Endpoint string
+				InUse    int `json:"in_use"`
+			}
+		}
+		if err := json.Unmarshal(body, &status); err != nil {
+			return err
+		}
+		for _, e := range status.Endpoints {
+			if e.Endpoint == endpoint && e.InUse > 0 {
+				return nil
+			}
+		}
+		if len(answered) > 0 {
+			return nil
+		}
+		return fmt.Errorf("%s is not asked", endpoint)
+	})
 }
 
 func fillAndAsk(ctx context.Context, w *world, s *server, dir string) error {

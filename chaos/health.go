@@ -12,6 +12,8 @@ const (
 	// fresh is how near two answers must be for their endpoint to be ready between
 	// them: less than the second for which one without a worker still is.
 	fresh = 300 * time.Millisecond
+	// without is how long it must have had no worker to be unready.
+	without = time.Second
 	// stale is how long an endpoint that is asked all the while may give no right
 	// answer and still say that it is ready: it gives itself ten seconds.
 	stale = 15 * time.Second
@@ -45,7 +47,7 @@ func (t *traffic) probe(ctx context.Context, name string) {
 			if pause(ctx, fresh) != nil {
 				return
 			}
-			if next := t.lastGood(name); next.from == s && next.at.After(told) {
+			if next := t.lastGood(name); next.from == s && next.at.After(told) && next.at.Sub(told) <= fresh && next.at.Sub(before.begun) < without {
 				lie = fmt.Sprintf("%s answered %v before and %v after it said that it is not ready: %d %.300s", name, begun.Sub(before.at), next.at.Sub(told), status, body)
 			}
 		}

@@ -26,13 +26,13 @@ const (
 
 // proxy stands before a server and can be told to misbehave.
 type proxy struct {
-	target   string
 	listener net.Listener
 	all      sync.WaitGroup
 
-	mu    sync.Mutex
-	mood  mood
-	conns map[net.Conn]bool
+	mu     sync.Mutex
+	target string
+	mood   mood
+	conns  map[net.Conn]bool
 }
 
 func newProxy(target string) (*proxy, error) {
@@ -61,10 +61,17 @@ func (p *proxy) be(m mood) {
 	}
 }
 
-func (p *proxy) now() mood {
+// stand has new connections go to another address.
+func (p *proxy) stand(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.mood
+	p.target = target
+}
+
+func (p *proxy) now() (mood, string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mood, p.target
 }
 
 func (p *proxy) close() error {
@@ -95,7 +102,7 @@ func (p *proxy) accept() {
 
 func (p *proxy) handle(c net.Conn) {
 	answer := ""
-	m := p.now()
+	m, target := p.now()
 	switch m {
 	case refuse:
 		return
@@ -109,7 +116,7 @@ func (p *proxy) handle(c net.Conn) {
 	case denies:
 		answer = "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 	case honest, cuts, slow:
-		p.pass(c, m)
+		p.pass(c, m, target)
 		return
 	}
 	_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // the request's head, which nobody reads
@@ -117,8 +124,8 @@ func (p *proxy) handle(c net.Conn) {
 	_, _ = io.WriteString(c, answer)
 }
 
-func (p *proxy) pass(c net.Conn, m mood) {
-	server, err := net.Dial("tcp", p.target) //nolint:noctx // on this machine
+func (p *proxy) pass(c net.Conn, m mood, target string) {
+	server, err := net.Dial("tcp", target) //nolint:noctx // on this machine
 	if err != nil {
 		return
 	}

@@ -42,22 +42,25 @@ type traffic struct {
 	mu       sync.Mutex
 	seen     map[string]*seen
 	good     map[string]sign
+	flying   map[int]time.Time // since when each client waits for an answer
 	answered int
 }
 
-// sign is an endpoint's last right answer: when it had come, and from which instance.
+// sign is an endpoint's last right answer: when it was asked for, when it had come, and
+// from which instance.
 type sign struct {
-	at   time.Time
-	from *server
+	begun, at time.Time
+	from      *server
 }
 
 // newTraffic starts the clients; end stops them.
 func newTraffic(w *world) *traffic {
 	ctx, cancel := context.WithCancel(context.Background())
-	t := &traffic{w: w, cancel: cancel, seen: map[string]*seen{}, good: map[string]sign{}}
+	t := &traffic{w: w, cancel: cancel, seen: map[string]*seen{}, good: map[string]sign{}, flying: map[int]time.Time{}}
+	w.traffic = t
 	// Those that answer many requests at once have as many clients.
-	for _, name := range slices.Concat(bystanders, []string{victim, victim, "steady_batched", "steady_batched", "steady_own", "steady_own"}) {
-		t.all.Go(func() { t.client(ctx, name) })
+	for n, name := range slices.Concat(bystanders, []string{victim, victim, "steady_batched", "steady_batched", "steady_own", "steady_own"}) {
+		t.all.Go(func() { t.client(ctx, n, name) })
 	}
 	for _, name := range append(slices.Clone(bystanders), victim) {
 		t.all.Go(func() { t.probe(ctx, name) })
@@ -70,13 +73,41 @@ func (t *traffic) end() {
 	t.all.Wait()
 }
 
-func (t *traffic) client(ctx context.Context, name string) {
+// settled waits until everything that was asked before has been noted.
+func (t *traffic) settled(ctx context.Context) error {
+	now := time.Now()
+	waits := func() bool {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		for begun := range maps.Values(t.flying) {
+			if begun.Before(now) {
+				return true
+			}
+		}
+		return false
+	}
+	for waits() {
+		if err := pause(ctx, 5*time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *traffic) begin(client int, begun time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.flying[client] = begun
+}
+
+func (t *traffic) client(ctx context.Context, n int, name string) {
 	// Each has a connection of its own, like clients elsewhere.
-	c := &http.Client{Timeout: 30 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
+	c := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 	defer c.CloseIdleConnections()
 	for pause(ctx, tempo) == nil {
 		x := rand.IntN(1000) //nolint:gosec // a question
 		begun := time.Now()
+		t.begin(n, begun)
 		s := t.w.serving()
 		question := fmt.Appendf(nil, `{"x": %d}`, x)
 		if x%largeEvery == 0 {
@@ -86,16 +117,17 @@ func (t *traffic) client(ctx context.Context, name string) {
 		if ctx.Err() != nil {
 			return
 		}
-		t.note(name, s, x, status, body, err, time.Since(begun))
+		t.note(n, name, s, x, status, body, err)
 	}
 }
 
-func (t *traffic) note(name string, from *server, x, status int, body []byte, err error, took time.Duration) {
+func (t *traffic) note(client int, name string, from *server, x, status int, body []byte, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.of(name)
+	s, begun, now := t.of(name), t.flying[client], time.Now()
+	delete(t.flying, client)
 	s.requests++
-	s.slowest = max(s.slowest, took)
+	s.slowest = max(s.slowest, now.Sub(begun))
 	switch {
 	case err != nil:
 		s.failed[0]++
@@ -108,7 +140,7 @@ func (t *traffic) note(name string, from *server, x, status int, body []byte, er
 		s.example = fmt.Sprintf("x=%d: %.400s", x, body)
 	default:
 		t.answered++
-		t.good[name] = sign{time.Now(), from}
+		t.good[name] = sign{begun, now, from}
 	}
 }
 

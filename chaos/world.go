@@ -19,10 +19,11 @@ import (
 )
 
 const (
-	startPatience = time.Minute
-	stopPatience  = 40 * time.Second
+	startPatience = 3 * time.Minute
+	stopPatience  = 2 * time.Minute
 	poll          = "0.01" // minutes between two looks at the control plane
-	deadline      = "3"    // seconds that a request may take
+	// deadline is how many seconds a request may take: more than a busy machine stalls.
+	deadline = "20"
 )
 
 // world is an installation: a control plane, an inference service that reaches it
@@ -38,6 +39,8 @@ type world struct {
 	files     *proxy // between everybody and the file server
 	mu        sync.Mutex
 	inference *server
+
+	traffic *traffic // nil until there is some
 }
 
 // bystanders are the endpoints that nobody hits. Each answers what only it does.
@@ -88,7 +91,7 @@ func start(ctx context.Context, s settings, dir string) (w *world, err error) {
 		return w, fmt.Errorf("create printed no id: %q", out)
 	}
 	w.service = strings.TrimSpace(id)
-	if w.inference, err = w.startInference(ctx, "inference", "127.0.0.1:0"); err != nil {
+	if w.inference, err = w.startInference(ctx, "inference"); err != nil {
 		return w, err
 	}
 	return w, w.deploy(ctx)
@@ -133,26 +136,32 @@ func (w *world) deploy(ctx context.Context) error {
 	return nil
 }
 
-// startControl starts the control plane, on the addresses that it had before.
+// startControl starts the control plane, and has the proxies stand before it.
 func (w *world) startControl(ctx context.Context, api, files string) (err error) {
 	data := filepath.Join(w.dir, "control")
 	w.control, err = w.launch("control", nil, "server", "--data-dir", data, "--api-addr", api, "--files-addr", files)
 	if err != nil {
 		return err
 	}
-	return w.control.wait(ctx, func() error {
+	err = w.control.wait(ctx, func() error {
 		if err := w.control.readAddresses(data); err != nil {
 			return err
 		}
 		return get(ctx, w.control.urls["api"]+"/livez")
 	})
+	if err != nil || w.files == nil {
+		return err
+	}
+	w.api.stand(host(w.control.urls["api"]))
+	w.files.stand(host(w.control.urls["files"]))
+	return nil
 }
 
 // startInference starts an inference service on a data folder of its own, and
 // waits until it says that it is ready.
-func (w *world) startInference(ctx context.Context, name, address string) (*server, error) {
+func (w *world) startInference(ctx context.Context, name string) (*server, error) {
 	data := filepath.Join(w.dir, name)
-	args := []string{"--id", w.service, "inference", "--data-dir", data, "--serve-addr", address, "--admin-addr", "127.0.0.1:0"}
+	args := []string{"--id", w.service, "inference", "--data-dir", data, "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}
 	env := append(slices.Clone(w.env), "CLEARML_SERVING_POLL_FREQ="+poll, "GUNICORN_SERVING_TIMEOUT="+deadline, "CLEARML_SERVING_PYTHON="+w.python, "OMP_NUM_THREADS=1")
 	s, err := w.launch(name, env, args...)
 	if err != nil {
@@ -200,7 +209,7 @@ func (w *world) output(ctx context.Context, env []string, args ...string) ([]byt
 }
 
 func (w *world) command(ctx context.Context, env []string, path string, args ...string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir, cmd.Env = w.dir, w.environ(env)
@@ -239,7 +248,7 @@ func (w *world) stop() error {
 // orphans looks for processes of the installation that outlive it.
 func (w *world) orphans() error {
 	var left []int
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(patience); time.Now().Before(end); {
 		if left = w.processes(); len(left) == 0 {
 			return nil
 		}
