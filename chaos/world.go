@@ -167,12 +167,16 @@ func (w *world) startInference(ctx context.Context, name string) (*server, error
 	if err != nil {
 		return nil, err
 	}
-	return s, s.wait(ctx, func() error {
+	err = s.wait(ctx, func() error {
 		if err := s.readAddresses(data); err != nil {
 			return err
 		}
 		return get(ctx, s.urls["serve"]+"/readyz")
 	})
+	if err != nil {
+		err = errors.Join(err, s.stop()) // nobody else knows of it
+	}
+	return s, err
 }
 
 // serving is the inference service that clients ask at the moment.
@@ -248,7 +252,7 @@ func (w *world) stop() error {
 // orphans looks for processes of the installation that outlive it.
 func (w *world) orphans() error {
 	var left []int
-	for end := time.Now().Add(patience); time.Now().Before(end); {
+	for end := time.Now().Add(patience / 4); time.Now().Before(end); {
 		if left = w.processes(); len(left) == 0 {
 			return nil
 		}
