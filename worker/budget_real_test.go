@@ -15,12 +15,18 @@ import (
 	"clearmlserving/worker"
 )
 
-// withBudget makes a world whose workers share a budget.
-func withBudget(t *testing.T, limit int64, change func(*worker.Options)) (*world, *worker.Budget) {
+// measurable skips where the system does not tell what processes take.
+func measurable(t *testing.T) {
 	t.Helper()
 	if _, err := process.MemoryOf(os.Getpid()); err != nil {
 		t.Skip("the system does not tell what processes take")
 	}
+}
+
+// withBudget makes a world whose workers share a budget.
+func withBudget(t *testing.T, limit int64, change func(*worker.Options)) (*world, *worker.Budget) {
+	t.Helper()
+	measurable(t)
 	log := &record{}
 	b := worker.NewBudget(limit, slog.New(slog.NewTextHandler(log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())

@@ -33,10 +33,13 @@ func TestAWorkerThatTakesTooMuchIsKilledAndToldWhy(t *testing.T) {
 		question, want string
 		change         func(*worker.Spec)
 	}{
-		"memory":    {`{"do":"hold","bytes":400000000,"stay":true}`, "memory limit 150 MiB exceeded (", func(s *worker.Spec) { s.Limits.Memory = 150 << 20 }},
+		"memory":    {`{"do":"hold","bytes":200000000,"stay":true}`, "memory limit 150 MiB exceeded (", func(s *worker.Spec) { s.Limits.Memory = 150 << 20 }},
 		"processes": {`{"do":"fork","count":100}`, "processes, more than the limit of 20", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "memory" {
+				measurable(t)
+			}
 			g := w.start(t, name, "greedy.py", tc.change)
 			before := ask(t, g, `{"do":"pid"}`)
 			if err := diesOf(t, g, tc.question); !strings.Contains(err.Error(), tc.want) {
@@ -164,9 +167,12 @@ func TestRecyclingLosesNoRequest(t *testing.T) {
 		"memory":   func(s *worker.Spec) { s.Limits.RecycleMemory = 150 << 20 },
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name == "memory" {
+				measurable(t)
+			}
 			g := w.start(t, name, "greedy.py", change)
 			first := ask(t, g, `{"do":"pid"}`)
-			ask(t, g, `{"do":"hold","bytes":300000000}`)
+			ask(t, g, `{"do":"hold","bytes":200000000}`)
 			var all sync.WaitGroup
 			var done atomic.Bool
 			for range 4 {
