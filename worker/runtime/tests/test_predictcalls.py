@@ -45,6 +45,12 @@ CODE = (
 )
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Wait for a request as long as a busy machine may need; those who test it wait for less."""
+    monkeypatch.setattr(predictcalls, "PATIENCE", 60.0)
+
+
 def stacked(load, code, rows=64, **spec):
     """Load an endpoint whose model takes so long, as far as it knows, that its calls are always stacked."""
     endpoint = load(code, extra={"max_batch_size": rows}, **spec).endpoint
