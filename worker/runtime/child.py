@@ -24,6 +24,7 @@ from typing import Any, NoReturn, Optional
 import frames
 from batch import serve_batches
 from confine import confine
+from delay import run_delay
 from forks import Job, supervise
 from link import Link, LinkClosed
 from loop import Host, serve
@@ -145,15 +146,6 @@ class Worker:
                 nicer.end()
         link.send(frames.pack(frames.LOAD_ERROR, 0, json.dumps({"text": text, "traceback": trace}).encode()))
         return False
-
-
-def run_delay() -> float:
-    """Tell for how many seconds this thread could have run and had no processor."""
-    try:
-        with open("/proc/thread-self/schedstat", "rb") as told:
-            return int(told.read().split()[1]) / 1e9
-    except (OSError, IndexError, ValueError):
-        return 0.0  # no Linux, or a kernel without
 
 
 def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:

@@ -15,6 +15,7 @@ from operator import is_
 from time import monotonic
 from typing import Any, Callable, Optional
 
+from delay import run_delay
 from stack import Case, ModelStack, Stack, Step, copied, rows_of, shape_of
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")  # a row in, an entry out
@@ -107,6 +108,7 @@ class PredictCalls(Stack):
         self._guard = threading.Lock()  # guards all that follows
         self._holder: Optional[Carrier] = None  # who has the turn
         self._turns = 0
+        self._delay = 0.0  # of the holder, when it was looked at last
         self._left = 0  # requests that are not done
         self._fresh: deque[Carrier] = deque()  # not begun
         self._ready: deque[Carrier] = deque()  # may go on with their results
@@ -210,7 +212,11 @@ class PredictCalls(Stack):
         """Stop waiting for a request that has had the turn for long while others wait at their calls."""
         with self._guard:
             holder = self._holder
-            if holder is None or not self._waiting or self._turns != seen:
+            if holder is None or not self._waiting:
+                return self._turns
+            before, self._delay = self._delay, run_delay(holder.native_id)
+            # One that the machine's other work holds up will come to its call.
+            if self._turns != seen or self._delay - before > PATIENCE / 2:
                 return self._turns
             holder.strays = True
             self._holder = None

@@ -238,6 +238,34 @@ def test_a_request_that_hangs_keeps_no_other_from_its_call(load, host, monkeypat
     endpoint.unload()
 
 
+def test_a_request_that_the_machine_holds_up_is_waited_for(load, monkeypatch):
+    looks = []
+
+    def starved(thread):
+        looks.append(thread)
+        return float(len(looks))
+
+    monkeypatch.setattr(predictcalls, "PATIENCE", 0.05)
+    monkeypatch.setattr(predictcalls, "run_delay", starved)
+    code = LOCKED.replace("with self._lock:", "with self._lock if data == 2 else threading.Lock():")
+    endpoint = stacked(load, code)
+    with endpoint.instance._lock:
+        cases = [endpoint.begin(number, b"%d" % number, "", META) for number in (1, 2, 3)]
+        running = threading.Thread(target=endpoint.stack.run, args=(cases,))
+        running.start()
+        until = time.monotonic() + 60
+        while len(looks) < 5 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert set(looks) <= {thread.native_id for thread in threading.enumerate() if thread.name == "request"}
+        assert endpoint.instance._model.calls == []
+    running.join(60)
+    assert not running.is_alive()
+    assert [case.data for case in cases] == [2, 3, 4]
+    assert [size for size, _ in endpoint.instance._model.calls] == [3, 1]
+    assert not endpoint.stack._off
+    endpoint.unload()
+
+
 def test_a_process_that_never_asks_its_model_is_told(load, host):
     code = (
         "    class M:\n        def predict(self, rows): return rows\n"
