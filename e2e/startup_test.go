@@ -192,14 +192,7 @@ func TestWrongCredentialsAreRefusedByNameAndWithAHint(t *testing.T) {
 
 func TestAServerThatIsAwayIsNamed(t *testing.T) {
 	s := install(t)
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := gone.Addr().String()
-	if err := gone.Close(); err != nil {
-		t.Fatal(err)
-	}
+	const address = "127.0.0.1:1" // a port that no other program is given
 	r := s.cliWith(t, []string{"CLEARML_API_HOST=http://" + address, "CLEARML_API_ACCESS_KEY=A", "CLEARML_API_SECRET_KEY=B"}, "list")
 	if r.code != 1 {
 		t.Errorf("list without a server ended with %d, want 1", r.code)
