@@ -39,6 +39,7 @@ var arrows = []arrow{
 	{"controlplane/api", []string{"controlplane/store!", "serving"}, "calls go through the store's contract, never to one database"},
 	{"controlplane/files", []string{"controlplane/store!", "storage"}, "the file server knows no tasks and no calls"},
 	{"controlplane/store", []string{"controlplane/store", "serving"}, "the store is the bottom of the control plane"},
+	{"controlplane/store/postgres/postgrestest", []string{"leaktest"}, "it ends a package's tests, and so looks for what they leave"},
 	{"controlplane/ui", []string{"clearml", "serving"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
 	{"statistics", []string{"statistics", "clearml", "listen", "serving", "storage"}, "statistics hangs on the control plane's API, not on the data plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},

@@ -12,12 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"clearmlserving/bench/load"
+	"clearmlserving/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // serve answers by a handler and returns the server's URL.
 func serve(t *testing.T, handler http.HandlerFunc) string {

@@ -14,14 +14,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"clearmlserving/leaktest"
 	"clearmlserving/storage"
 	"clearmlserving/storage/https"
 	"clearmlserving/storage/storagetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // fileServer is a server of files in memory: forms and PUT, ranges, validators.
 type fileServer struct {

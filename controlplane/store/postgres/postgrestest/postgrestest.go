@@ -24,9 +24,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 
 	"clearmlserving/controlplane/store/postgres"
+	"clearmlserving/leaktest"
 )
 
 // Required is the variable of the environment under which a missing PostgreSQL fails the
@@ -51,7 +51,7 @@ type Server struct {
 func Main(m interface{ Run() int }, s *Server) int {
 	code := m.Run()
 	s.Stop()
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := leaktest.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
