@@ -97,7 +97,7 @@ func (s *Server) serve(bin, data string, owner *syscall.Credential) (err error) 
 	if s.port, err = freePort(); err != nil {
 		return err
 	}
-	s.cmd = s.command(owner, filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.port), "-k", s.dir,
+	s.cmd = s.command(owner, filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.port), "-k", "",
 		"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200")
 	if err := s.cmd.Start(); err != nil {
 		s.cmd = nil
