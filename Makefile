@@ -11,6 +11,11 @@ LDFLAGS := -s -w -X main.version=$(VERSION:v%=%) -X main.commit=$(COMMIT)
 GO ?= go
 TOOLS := $(CURDIR)/bin/tools
 
+# How patient uv is with the network, and with itself on a machine that does much beside.
+export UV_HTTP_TIMEOUT ?= 300
+export UV_HTTP_RETRIES ?= 6
+export UV_COMPILE_BYTECODE_TIMEOUT ?= 1800
+
 GOLANGCI_LINT := v2.15.0
 # The servers that storage is tested against.
 MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
@@ -55,7 +60,7 @@ test: test-go test-python test-e2e chaos-short ## every test, the way CI runs th
 .PHONY: test-go
 test-go: python-env ## go vet and every Go test but the end-to-end ones, with the race detector
 	$(GO) vet ./...
-	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python $(GO) test -race ./...
+	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python $(GO) test -race -timeout 60m ./...
 
 .PHONY: test-python
 test-python: python-env ## tests of the worker runtime and of the examples' runner (Python)
@@ -65,7 +70,7 @@ test-python: python-env ## tests of the worker runtime and of the examples' runn
 .PHONY: test-e2e
 test-e2e: build python-env ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
 	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
-	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -parallel 3 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
+	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 90m -parallel 3 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
 
 .PHONY: e2e-browser
 e2e-browser: build python-env ## every web page and form in a real browser (SCREENSHOTS=1: draw docs/images/ui-*.png anew)
@@ -183,5 +188,5 @@ clean: ## remove what was built and installed; the demo's data stay
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
 	@echo "lint: installing golangci-lint $(GOLANGCI_LINT) into bin/tools/ (once, 1-2 minutes)"
 	@mkdir -p $(TOOLS)
-	GOBIN=$(TOOLS) $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
+	GOBIN=$(TOOLS) scripts/again.sh $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT)
 	@mv $(TOOLS)/golangci-lint $@

@@ -12,12 +12,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"clearmlserving/clearml"
+	"clearmlserving/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // fakeServer answers calls as a ClearML server does: with the recorded envelope,
 // tokens that it has given out, and whatever a test puts in the way.

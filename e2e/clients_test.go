@@ -24,14 +24,14 @@ type clients struct {
 	last     string
 }
 
-// ask starts n clients; check says what is wrong with an answer. At least one is
-// always on its way until end.
+// clients starts n that each ask at least once, and until end without a pause; check
+// says what is wrong with an answer.
 func (s *system) clients(n int, endpoint, body string, check func(answer string) error) *clients {
 	c := &clients{answers: map[string]int{}}
 	url := s.urls["serve"] + "/serve/" + endpoint
 	for range n {
 		c.all.Go(func() {
-			for !c.stopping.Load() {
+			for asked := false; !asked || !c.stopping.Load(); asked = true {
 				status, answer := roundTrip(http.MethodPost, url, "application/json", strings.NewReader(body))
 				c.requests.Add(1)
 				c.note(status, answer, check)

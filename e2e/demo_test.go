@@ -3,21 +3,26 @@
 package e2e_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestTheDemoPredictsAndASecondRunChangesNothing(t *testing.T) {
-	demo := filepath.Join(t.TempDir(), "demo")
+	demo, home := filepath.Join(t.TempDir(), "demo"), t.TempDir()
+	// The go command leaves a process of its own behind that writes there, maybe while we tidy up.
+	telemetry := filepath.Join(home, ".config/go/telemetry")
+	if err := errors.Join(os.MkdirAll(telemetry, 0o755), os.WriteFile(filepath.Join(telemetry, "mode"), []byte("off"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
 	run := func(script string) string {
 		t.Helper()
 		cmd := exec.Command(filepath.Join(root, "scripts", script))
 		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "DEMO_DIR="+demo, "HOME="+t.TempDir())
+		cmd.Env = append(os.Environ(), "DEMO_DIR="+demo, "HOME="+home, "XDG_CONFIG_HOME=")
 		cmd.Env = append(cmd.Env, "GOPATH="+goEnv(t, "GOPATH"), "GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE"))
 		out, err := cmd.CombinedOutput()
 		if err != nil {
@@ -31,11 +36,7 @@ func TestTheDemoPredictsAndASecondRunChangesNothing(t *testing.T) {
 	})
 	first := run("demo.sh")
 	wantWords(t, "the demo", first, `{"y":[1]}`, "agrees on all 178 rows", "make demo-stop")
-	begun := time.Now()
 	second := run("demo.sh")
-	if took := time.Since(begun); took > 30*time.Second {
-		t.Errorf("the second run took %v", took)
-	}
 	wantWords(t, "the second run", second, "it runs already", "is registered already", "the serving service exists already", "exists already, with today's", "agrees on all 178 rows")
 	if strings.Contains(second, "\x1b[") {
 		t.Error("colours where there is no terminal")

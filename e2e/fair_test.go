@@ -56,7 +56,7 @@ func TestAFloodedEndpointShedsAndItsNeighbourAnswersEverything(t *testing.T) {
 			}
 		})
 	}
-	s.eventually(t, startPatience, "the flood is shed", func() error {
+	s.eventually(t, patience, "the flood is shed", func() error {
 		if shed.Load() == 0 {
 			return io.ErrNoProgress
 		}

@@ -13,12 +13,8 @@ import (
 	"time"
 )
 
-// pollMinutes is how often instances without the change feed look, and followed how
-// long they may take then.
-const (
-	pollMinutes = "0.005"
-	followed    = 10 * time.Second
-)
+// pollMinutes is how often instances without the change feed look.
+const pollMinutes = "0.005"
 
 // controlPlane starts the embedded ClearML server alone.
 func controlPlane(t *testing.T) *system {
@@ -50,7 +46,7 @@ func (s *system) startInstance(t *testing.T, plane *system, id string) {
 // answers waits until an endpoint gives this answer.
 func (s *system) answers(t *testing.T, endpoint, answer string) {
 	t.Helper()
-	s.eventually(t, followed, endpoint+" answers "+answer, func() error {
+	s.eventually(t, patience, endpoint+" answers "+answer, func() error {
 		status, got := s.ask(t, endpoint, `{"x":1}`)
 		if err := answerError(status, got, answer); err != nil {
 			_, state := s.get(t, s.urls["serve"]+"/status")
@@ -63,7 +59,7 @@ func (s *system) answers(t *testing.T, endpoint, answer string) {
 // unknown waits until nobody serves an endpoint.
 func (s *system) unknown(t *testing.T, endpoint string) {
 	t.Helper()
-	s.eventually(t, followed, endpoint+" is not there", func() error {
+	s.eventually(t, patience, endpoint+" is not there", func() error {
 		if status, got := s.ask(t, endpoint, `{"x":1}`); status != http.StatusNotFound {
 			return fmt.Errorf("%s answered %d %s, want 404", endpoint, status, got)
 		}
@@ -248,7 +244,7 @@ func TestAutoUpdateFollowsItsModels(t *testing.T) {
 	})
 	t.Run("a project that does not exist yet", func(t *testing.T) {
 		monitor("later", "--project", "not there yet", "--max-versions", "1")
-		s.eventually(t, followed, "the status names the project", func() error {
+		s.eventually(t, patience, "the status names the project", func() error {
 			if _, status := s.get(t, s.urls["serve"]+"/status"); !strings.Contains(status, `project \"not there yet\" does not exist yet`) {
 				return fmt.Errorf("status: %s", status)
 			}

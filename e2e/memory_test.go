@@ -37,7 +37,7 @@ func TestWorkersEndEarlyWhenMemoryIsShortAndNobodyNotices(t *testing.T) {
 	for range 3 { // a request, and it is put to sleep again
 		s.answers(t, "sleeps", `{"code":"sleeps"}`)
 		s.answers(t, "stays", `{"code":"stays"}`)
-		s.eventually(t, startPatience, "it is put to sleep", func() error {
+		s.eventually(t, patience, "it is put to sleep", func() error {
 			status, body := s.get(t, s.urls["admin"]+"/status")
 			if status != 200 {
 				return fmt.Errorf("status %d: %s", status, body)

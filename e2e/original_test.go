@@ -203,7 +203,7 @@ func TestBothCommandLinesEditOneServiceInTurn(t *testing.T) {
 		}
 	}
 	for _, endpoint := range []string{"m/2", "m/3", "c", "p"} {
-		s.eventually(t, liveWithin, endpoint+" answers", func() error {
+		s.eventually(t, patience, endpoint+" answers", func() error {
 			status, got := s.ask(t, endpoint, `{"x": 1}`)
 			return answerError(status, got, `{"echo":{"x":1}}`)
 		})

@@ -12,11 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 )
-
-// originalPatience is for the original's programs, which start an SDK and their web servers first.
-const originalPatience = 2 * time.Minute
 
 // originalServing is the interpreter that has all of the original, its services too.
 func originalServing(t *testing.T) string {
@@ -83,7 +79,7 @@ func TestClientsTheOriginalsInferenceServesWhatOurCommandsConfigured(t *testing.
 		python, "-m", "uvicorn", "clearml_serving.serving.main:app", "--host", "127.0.0.1", "--port", port)
 	answers := func(endpoint string) {
 		t.Helper()
-		s.eventually(t, originalPatience, endpoint+" answers from the original", func() error {
+		s.eventually(t, patience, endpoint+" answers from the original", func() error {
 			status, got := roundTrip("POST", "http://127.0.0.1:"+port+"/serve/"+endpoint, "application/json", strings.NewReader(`{"x":1}`))
 			return answerError(status, got, `{"echo":{"x":1}}`)
 		})
@@ -110,7 +106,7 @@ func TestClientsTheOriginalsStatisticsFindTheServiceAndTheirTask(t *testing.T) {
 		"CLEARML_SERVING_TASK_ID=" + id, "CLEARML_SERVING_POLL_FREQ=0.02", "CLEARML_SERVING_PORT=" + port,
 		"CLEARML_DEFAULT_KAFKA_SERVE_URL=127.0.0.1:" + freePort(t),
 	}, python, "-m", "clearml_serving.statistics.main")
-	s.eventually(t, originalPatience, "the metrics page answers", func() error {
+	s.eventually(t, patience, "the metrics page answers", func() error {
 		status, page := s.get(t, "http://127.0.0.1:"+port+"/metrics")
 		if status != 200 || !strings.Contains(page, "process_cpu_seconds_total") {
 			return fmt.Errorf("status %d: %.200s", status, page)

@@ -30,7 +30,7 @@ func TestWhatUserCodeHasStartedEndsWithTheService(t *testing.T) {
 				t.Fatalf("nothing was left behind: %s", got)
 			}
 			end(s, t)
-			for limit := time.Now().Add(10 * time.Second); ; time.Sleep(tick) {
+			for limit := time.Now().Add(patience); ; time.Sleep(tick) {
 				still := slices.DeleteFunc(slices.Clone(left), func(pid int) bool { return !lives(pid) })
 				if len(still) == 0 {
 					break

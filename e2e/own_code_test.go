@@ -10,12 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
-
-// installTime is how long the making of a small environment may take; without uv
-// it is pip that works.
-const installTime = 2 * time.Minute
 
 // offline keeps installers off the network, and offers them the uv that make has installed.
 func offline() []string {
@@ -97,7 +92,7 @@ func TestAnEndpointRunsInAnEnvironmentOfItsOwn(t *testing.T) {
 	id := createdID(t, s.must(t, "create"))
 	add := func(endpoint, folder string, flags ...string) result {
 		t.Helper()
-		return s.cli(t, append([]string{"--id", id, "model", "add", "--engine", "custom", "--endpoint", endpoint, "--preprocess", folder, "--wait", "--wait-timeout", "120s"}, flags...)...)
+		return s.cli(t, append([]string{"--id", id, "model", "add", "--engine", "custom", "--endpoint", endpoint, "--preprocess", folder, "--wait", "--wait-timeout", "5m"}, flags...)...)
 	}
 	shared := packageCode(t, s, "shared", "extra_package", "")
 	if r := add("shared", shared); r.code != 0 {
@@ -127,7 +122,7 @@ func TestAnEndpointRunsInAnEnvironmentOfItsOwn(t *testing.T) {
 	if r := add("own", own, "--aux-config", "environment=own"); r.code != 0 {
 		t.Errorf("changed package: %v", r)
 	}
-	s.eventually(t, installTime, "the new package answers", func() error {
+	s.eventually(t, patience, "the new package answers", func() error {
 		status, got := s.ask(t, "own", `{}`)
 		return answerError(status, got, `{"tiny":42}`)
 	})
@@ -153,7 +148,7 @@ func TestAnEndpointRunsInAnEnvironmentOfItsOwn(t *testing.T) {
 	if r := add("own", own, "--aux-config", "environment=own"); r.code != 0 {
 		t.Errorf("after a restart: %v", r)
 	}
-	s.eventually(t, followed, "both answer after a restart", func() error {
+	s.eventually(t, patience, "both answer after a restart", func() error {
 		status, got := s.ask(t, "shared", `{}`)
 		status2, got2 := s.ask(t, "own", `{}`)
 		return errors.Join(answerError(status, got, `{"extra_package":7}`), answerError(status2, got2, `{"tiny":42}`))

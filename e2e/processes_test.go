@@ -71,7 +71,7 @@ func (s *system) noProcessLeft(t *testing.T) {
 func noProcessLeft(t *testing.T, dir string) {
 	t.Helper()
 	var left []process
-	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(tick) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(tick) {
 		left = slices.DeleteFunc(below(os.Getpid()), func(p process) bool { return !p.concerns(dir) })
 		if len(left) == 0 {
 			return

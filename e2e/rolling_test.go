@@ -88,7 +88,7 @@ func (b *balancer) forward(w http.ResponseWriter, r *http.Request) {
 // has waits until so many instances take requests.
 func (b *balancer) has(t *testing.T, s *system, n int) {
 	t.Helper()
-	s.eventually(t, startPatience, fmt.Sprintf("the balancer knows %d instances", n), func() error {
+	s.eventually(t, patience, fmt.Sprintf("the balancer knows %d instances", n), func() error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if len(b.ready) != n {
@@ -99,17 +99,18 @@ func (b *balancer) has(t *testing.T, s *system, n int) {
 }
 
 func TestNoRequestIsLostInARollingRestartBehindABalancer(t *testing.T) {
+	t.Parallel() // it waits most of its time
 	plane := controlPlane(t)
 	id := createdID(t, plane.must(t, "create"))
 	plane.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "rolled", "--preprocess", writeCode(t, plane, "rolled.py", answersWith("rolled")))
 	var mu sync.Mutex // guards addresses
 	addresses := map[int]string{}
 	var instances [2]*system
-	begin := func(i int) {
+	begin := func(i int, drain string) {
 		t.Helper()
 		s := instances[i]
 		s.start(t, role{
-			args: []string{"--id", id, "inference", "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--drain-delay", "3"},
+			args: []string{"--id", id, "inference", "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--drain-delay", drain},
 			env:  append([]string{"CLEARML_SERVING_POLL_FREQ=" + pollMinutes}, plane.sdk...),
 		})
 		mu.Lock()
@@ -118,7 +119,7 @@ func TestNoRequestIsLostInARollingRestartBehindABalancer(t *testing.T) {
 	}
 	for i := range instances {
 		instances[i] = install(t)
-		begin(i)
+		begin(i, "10") // in which the balancer surely looks
 		t.Cleanup(func() { instances[i].stop(t) })
 	}
 	b := balance(t, func() (all []string) {
@@ -137,7 +138,7 @@ func TestNoRequestIsLostInARollingRestartBehindABalancer(t *testing.T) {
 	})
 	for i, s := range instances {
 		s.stop(t)
-		begin(i)
+		begin(i, "0") // nobody asks any more when this one ends
 		b.has(t, plane, 2)
 	}
 	c.end(t)

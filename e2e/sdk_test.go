@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // sdks are the interpreters that have the two lines of the ClearML SDK.
@@ -50,7 +49,7 @@ func TestTheExampleIsTrainedDeployedAndAnswersAsScikitLearnDoes(t *testing.T) {
 				"--name", "train sklearn model - sklearn-model", "--project", "serving examples")
 			row := s.python(t, python, filepath.Join(root, "scripts/demo_model.py"), "row")
 			var answer string
-			s.eventually(t, 2*time.Second, "the new endpoint answers", func() error {
+			s.eventually(t, patience, "the new endpoint answers", func() error {
 				status, got := s.ask(t, "test_model_sklearn", row)
 				answer = got
 				return statusError(status, got)
@@ -99,7 +98,7 @@ func TestEveryNewModelIsDeployedByAutoUpdate(t *testing.T) {
 	s.python(t, pythonSDK2, "train_tiny.py", "+")
 	s.must(t, "model", "auto-update", "--engine", "sklearn", "--endpoint", "tiny", "--max-versions", "2",
 		"--name", "train tiny - tiny", "--project", "tiny", "--preprocess", code("tiny.py"))
-	s.eventually(t, 10*time.Second, "the first version answers", func() error {
+	s.eventually(t, patience, "the first version answers", func() error {
 		status, got := s.ask(t, "tiny/1", `{"x": 3}`)
 		if err := answerError(status, got, `{"y":1}`); err != nil {
 			_, state := s.get(t, s.urls["serve"]+"/status")
@@ -108,13 +107,13 @@ func TestEveryNewModelIsDeployedByAutoUpdate(t *testing.T) {
 		return nil
 	})
 	s.python(t, pythonSDK2, "train_tiny.py", "-")
-	s.eventually(t, 10*time.Second, "the second version answers", func() error {
+	s.eventually(t, patience, "the second version answers", func() error {
 		status, got := s.ask(t, "tiny/2", `{"x": 3}`)
 		return answerError(status, got, `{"y":-1}`)
 	})
 	s.wants(t, "tiny/1", `{"x": 3}`, `{"y":1}`)
 	s.must(t, "model", "canary", "--endpoint", "tiny", "--weights", "1.0", "0.0", "--input-endpoint-prefix", "tiny")
-	s.eventually(t, 10*time.Second, "the canary sends everything to the newest", func() error {
+	s.eventually(t, patience, "the canary sends everything to the newest", func() error {
 		status, got := s.ask(t, "tiny", `{"x": 3}`)
 		return answerError(status, got, `{"y":-1}`)
 	})

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // clientPythons are the interpreters that a flow of the SDK runs with: both lines of
@@ -227,7 +226,7 @@ func TestClientsModelsOfEveryFrameworkAreRegisteredAndServed(t *testing.T) {
 			}
 			for model, want := range trained.Models {
 				// How soon an endpoint is live is asked where it loads alone.
-				s.eventually(t, startPatience, model+" answers", func() error {
+				s.eventually(t, patience, model+" answers", func() error {
 					status, text := s.ask(t, model, string(row))
 					if status != http.StatusOK {
 						return statusError(status, text)
@@ -252,11 +251,7 @@ func TestClientsRunGoesOnAfterItsTokenExpired(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := up(t)
-			begun := time.Now()
 			wantsOK(t, s.python(t, python, "short_token.py"))
-			if took := time.Since(begun); took > 2*time.Minute {
-				t.Errorf("the run took %v", took)
-			}
 		})
 	}
 }

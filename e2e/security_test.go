@@ -144,7 +144,7 @@ func TestSecurityRequestsOverTLSWithACertificateThatChanges(t *testing.T) {
 	}
 	s.launch(t, role{args: args})
 	t.Cleanup(func() { s.stop(t) })
-	s.eventually(t, startPatience, "the service starts", s.readRegistry)
+	s.eventually(t, patience, "the service starts", s.readRegistry)
 	serial := func(trust *tls.Config) (string, error) {
 		transport := &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.urls["serve"]+"/livez", nil)
@@ -159,7 +159,7 @@ func TestSecurityRequestsOverTLSWithACertificateThatChanges(t *testing.T) {
 		_, err = io.Copy(io.Discard, resp.Body)
 		return resp.TLS.PeerCertificates[0].SerialNumber.String(), err
 	}
-	s.eventually(t, startPatience, "requests are answered over TLS", func() error {
+	s.eventually(t, patience, "requests are answered over TLS", func() error {
 		got, err := serial(trust)
 		if err == nil && got != "1" {
 			err = fmt.Errorf("certificate %s", got)

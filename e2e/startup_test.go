@@ -3,6 +3,7 @@
 package e2e_test
 
 import (
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -18,7 +19,7 @@ import (
 func (s *system) fails(t *testing.T, r role) string {
 	t.Helper()
 	s.launch(t, r)
-	if code := s.end(t, startPatience); code != 1 {
+	if code := s.end(t, patience); code != 1 {
 		t.Errorf("the service ended with %d, want 1", code)
 	}
 	s.noProcessLeft(t)
@@ -43,7 +44,7 @@ func TestADataFolderInUseIsNamed(t *testing.T) {
 	second := install(t)
 	second.data = s.data
 	second.launch(t, role{})
-	if code := second.end(t, startPatience); code != 1 {
+	if code := second.end(t, patience); code != 1 {
 		t.Errorf("a second up on the same folder ended with %d, want 1", code)
 	}
 	wantWords(t, "the second up", lastLines(second.log), s.data)
@@ -132,7 +133,7 @@ func TestALackingPackageIsNamedWithTheCommandThatInstallsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.must(t, "--id", service, "model", "upload", "--name", "lacking model", "--project", "lacking", "--path", file)
-	r := s.cli(t, "model", "add", "--engine", "sklearn", "--endpoint", "lacking", "--name", "lacking model", "--project", "lacking", "--wait", "--wait-timeout", "30s")
+	r := s.cli(t, "model", "add", "--engine", "sklearn", "--endpoint", "lacking", "--name", "lacking model", "--project", "lacking", "--wait")
 	if r.code != 1 {
 		t.Errorf("model add --wait ended with %v, want 1", r)
 	}
@@ -145,7 +146,7 @@ func TestALackingPackageIsNamedWithTheCommandThatInstallsIt(t *testing.T) {
 // refuses to, else where an endpoint cannot be loaded.
 func (s *system) pythonComplaint(t *testing.T, engine, preprocess string) string {
 	t.Helper()
-	for end := time.Now().Add(startPatience); time.Now().Before(end); time.Sleep(tick) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(tick) {
 		select {
 		case <-s.done:
 			s.noProcessLeft(t)
@@ -165,7 +166,7 @@ func (s *system) pythonComplaint(t *testing.T, engine, preprocess string) string
 			s.sdk = append(s.sdk, name+"="+value)
 		}
 		s.must(t, "create")
-		r := s.cli(t, "model", "add", "--engine", engine, "--endpoint", "broken", "--preprocess", preprocess, "--wait", "--wait-timeout", "20s")
+		r := s.cli(t, "model", "add", "--engine", engine, "--endpoint", "broken", "--preprocess", preprocess, "--wait")
 		if r.code == 0 {
 			t.Errorf("an endpoint was loaded without a usable Python: %v", r)
 		}
@@ -191,14 +192,7 @@ func TestWrongCredentialsAreRefusedByNameAndWithAHint(t *testing.T) {
 
 func TestAServerThatIsAwayIsNamed(t *testing.T) {
 	s := install(t)
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := gone.Addr().String()
-	if err := gone.Close(); err != nil {
-		t.Fatal(err)
-	}
+	const address = "127.0.0.1:1" // a port that no other program is given
 	r := s.cliWith(t, []string{"CLEARML_API_HOST=http://" + address, "CLEARML_API_ACCESS_KEY=A", "CLEARML_API_SECRET_KEY=B"}, "list")
 	if r.code != 1 {
 		t.Errorf("list without a server ended with %d, want 1", r.code)
@@ -206,16 +200,23 @@ func TestAServerThatIsAwayIsNamed(t *testing.T) {
 	wantWords(t, "list", r.out, address)
 }
 
-func TestStartAndStopTakeNoTime(t *testing.T) {
+// Neither waits for a Python that never gets ready, nor the stop for connections that
+// clients keep: the service answers and ends all the same.
+func TestStartAndStopWaitForNobody(t *testing.T) {
 	s := install(t)
 	begun := time.Now()
-	s.start(t, role{})
+	s.start(t, role{python: bareEnvironment(t, s, "import time\ntime.sleep(86400)\n")}) // its client keeps a connection
 	started := time.Since(begun)
+	s.eventually(t, patience, "a Python has been started", func() error {
+		if len(s.pythons()) == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
 	begun = time.Now()
 	s.stop(t)
-	stopped := time.Since(begun)
-	t.Logf("started in %v, stopped in %v", started, stopped)
-	if started > 5*time.Second || stopped > 5*time.Second {
-		t.Errorf("start took %v and stop %v, want less than 5 s each", started, stopped)
+	t.Logf("started in %v, stopped in %v", started, time.Since(begun))
+	if said := lastLines(s.log); strings.Contains(said, "were cut at stop") {
+		t.Errorf("the stop waited for a connection as long as it may:\n%s", said)
 	}
 }

@@ -166,7 +166,7 @@ func TestTheSDKUploadsToABucketWhatIsThenServed(t *testing.T) {
 			wantsOK(t, r.out)
 			s.must(t, "--id", id, "model", "add", "--engine", "sklearn", "--endpoint", name, "--project", "sdk "+name,
 				"--name", "train elsewhere - tiny", "--preprocess", code("tiny.py"))
-			s.eventually(t, followed, name+" answers", func() error { return statusError(s.ask(t, name, `{"x": 2}`)) })
+			s.eventually(t, patience, name+" answers", func() error { return statusError(s.ask(t, name, `{"x": 2}`)) })
 		})
 	}
 }
@@ -396,7 +396,7 @@ func TestFilesAreFoundAfterTheFileServerGotAnotherAddress(t *testing.T) {
 		t.Skip("the same free port was given twice")
 	}
 	s.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "e", "--model-id", model, "--preprocess", code("reads_model.py"))
-	s.eventually(t, startPatience, "the model answers", func() error {
+	s.eventually(t, patience, "the model answers", func() error {
 		status, got := s.ask(t, "e", `{"x":1}`)
 		return answerError(status, got, says("moved"))
 	})

@@ -35,7 +35,7 @@ func TestWaitIsOverAllInstancesAndNamesTheOneThatFails(t *testing.T) {
 	name := func(s *system) string { return s.urls["serve"][strings.LastIndexByte(s.urls["serve"], ':'):] } // ":port"
 	recorded := func(id string, n int) {
 		t.Helper()
-		plane.eventually(t, followed, fmt.Sprintf("%d instances are known", n), func() error {
+		plane.eventually(t, patience, fmt.Sprintf("%d instances are known", n), func() error {
 			list := plane.must(t, "--id", id, "--json", "model", "list", "--verbose")
 			if got := strings.Count(list, `"serve_url"`); got != n {
 				return fmt.Errorf("%d are:\n%s", got, list)
@@ -75,7 +75,7 @@ func TestWaitIsOverAllInstancesAndNamesTheOneThatFails(t *testing.T) {
 		t.Errorf("--wait blames the instance that serves it: %v", r)
 	}
 	listed := []string{`(?m)^/own +static +custom .*ready 2/2 `, `(?m)^/trips +static +custom .*ready 1/2 .*` + name(b) + `: failed, load: .*no accelerator`}
-	plane.eventually(t, followed, "model list shows both", func() error { // the other may still load when --wait has seen the failure
+	plane.eventually(t, patience, "model list shows both", func() error { // the other may still load when --wait has seen the failure
 		list := plane.must(t, "--id", id, "model", "list", "--verbose")
 		for _, want := range listed {
 			if !regexp.MustCompile(want).MatchString(list) {

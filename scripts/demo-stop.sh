@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 demo=${DEMO_DIR:-.demo}
-patience=60 # seconds; requests under way may finish
+patience=120 # seconds; requests under way may finish
 
 pid=$(cat "$demo/up.pid" 2>/dev/null || true)
 # A number in a file may belong to somebody else by now: look at the command too, where ps tells.

@@ -132,17 +132,17 @@ else
 fi
 
 step 6 "Ask it"
-for _ in $(seq 150); do
-  ready=$(curl -sS -o "$demo/readyz" -w '%{http_code}' --max-time 2 "$serve/readyz" || true)
+for _ in $(seq 600); do
+  ready=$(curl -sS -o "$demo/readyz" -w '%{http_code}' --max-time 10 "$serve/readyz" || true)
   [ "$ready" != 200 ] || break
   alive "$up_pid" || fail "clearml-serving ended; its last lines:" "$(tail -n 15 "$log")"
   sleep 0.2
 done
-[ "$ready" = 200 ] || fail "the service did not become ready within 30 s:" "$(cat "$demo/readyz" 2>/dev/null)"
+[ "$ready" = 200 ] || fail "the service did not become ready within 2 minutes:" "$(cat "$demo/readyz" 2>/dev/null)"
 url=$serve/serve/$endpoint
 row=$("$python" scripts/demo_model.py row)
 printf '%s      $ curl -X POST "%s" -H "Content-Type: application/json" -d '\''%s'\''%s\n' "$dim" "$url" "$row" "$plain"
-answer=$(curl -sS --max-time 30 -w '\n%{http_code}' -X POST "$url" -H "accept: application/json" -H "Content-Type: application/json" -d "$row")
+answer=$(curl -sS --max-time 120 -w '\n%{http_code}' -X POST "$url" -H "accept: application/json" -H "Content-Type: application/json" -d "$row")
 status=${answer##*$'\n'} answer=${answer%$'\n'*}
 [ "$status" = 200 ] || fail "the endpoint answered $status: $answer" "log: $log"
 say "${bold}$answer${plain}"

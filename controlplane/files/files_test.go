@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"clearmlserving/controlplane/files"
@@ -212,30 +213,61 @@ func TestConnectionLostInTheMiddleLeavesNothing(t *testing.T) {
 }
 
 func TestUploadThatStandsStillIsGivenUp(t *testing.T) {
-	dir, url := start(t, files.Options{Stall: 50 * time.Millisecond})
-	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	kind, body := form("/p/a", "never ends")
-	_, err = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
-		kind, body.Len(), body.Bytes()[:body.Len()-20])
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil) // comes although we neither send nor close
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	if resp.StatusCode != 400 {
-		t.Errorf("status %d; want 400", resp.StatusCode)
-	}
-	if got := tree(t, dir); len(got) != 0 {
-		t.Errorf("left behind: %v", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s, err := files.New(files.Options{Dir: dir, Auth: token("t")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, theirs := net.Pipe()
+		only := make(piped, 1)
+		only <- theirs
+		srv := &http.Server{Handler: s} //nolint:gosec // the limit on a request's head is not its own here
+		var serving sync.WaitGroup
+		serving.Go(func() { _ = srv.Serve(only) }) // ends with Close
+		defer func() {
+			_ = conn.Close()
+			if err := errors.Join(srv.Close(), s.Close()); err != nil {
+				t.Error(err)
+			}
+			serving.Wait()
+		}()
+		kind, body := form("/p/a", "never ends")
+		_, err = fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+			kind, body.Len(), body.Bytes()[:body.Len()-20])
+		if err != nil {
+			t.Fatal(err)
+		}
+		stands := time.Now()
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil) // comes although we neither send nor close
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != 400 {
+			t.Errorf("status %d; want 400", resp.StatusCode)
+		}
+		if took := time.Since(stands); took != 5*time.Minute {
+			t.Errorf("given up after %v; want 5 minutes", took)
+		}
+		if got := tree(t, dir); len(got) != 0 {
+			t.Errorf("left behind: %v", got)
+		}
+	})
 }
+
+// piped is a listener for connections in memory, which know no time but the bubble's.
+type piped chan net.Conn
+
+func (p piped) Accept() (net.Conn, error) {
+	if conn, open := <-p; open {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+func (p piped) Close() error   { close(p); return nil }
+func (p piped) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "pipe"} }
 
 func TestTraversalReadsWritesAndDeletesNothing(t *testing.T) {
 	parent := t.TempDir()

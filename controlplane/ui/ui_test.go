@@ -11,13 +11,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"clearmlserving/clearml"
+	"clearmlserving/leaktest"
 	"clearmlserving/serving"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // scripted answers calls of the API by their names.
 type scripted map[string]string

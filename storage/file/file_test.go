@@ -7,14 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
+	"clearmlserving/leaktest"
 	"clearmlserving/storage"
 	"clearmlserving/storage/file"
 	"clearmlserving/storage/storagetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func TestAdapterKeepsTheContract(t *testing.T) {
 	storagetest.Run(t, func(t *testing.T) storagetest.Place {

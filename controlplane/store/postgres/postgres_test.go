@@ -85,10 +85,17 @@ func TestServersThatOpenAnEmptyDatabaseTogetherAllSucceed(t *testing.T) {
 // hearing collects what a server hears; it is ready when the channel is closed.
 func hearing(t *testing.T, s *postgres.Store) <-chan store.News {
 	t.Helper()
-	news := make(chan store.News, 100) // more than any test tells
+	news := make(chan store.News, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1) // one result, so that the goroutine never waits
-	go func() { ended <- s.Hear(ctx, func(n store.News) { news <- n }) }()
+	go func() {
+		ended <- s.Hear(ctx, func(n store.News) {
+			select {
+			case news <- n:
+			case <-ctx.Done(): // a slow listener hears more than the test wants
+			}
+		})
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; !errors.Is(err, context.Canceled) {

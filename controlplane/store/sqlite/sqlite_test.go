@@ -9,13 +9,12 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"clearmlserving/controlplane/store"
 	"clearmlserving/controlplane/store/storetest"
+	"clearmlserving/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func openAt(t *testing.T, path string) *Store {
 	t.Helper()

@@ -423,6 +423,11 @@ func (c contract) farBehind() {
 		"what others lack": store.Not{Expr: is("block 1", "tags")},
 		"what has no time": store.And{is("p0", "project"), store.Missing{Path: store.Path{"created"}}},
 	} {
+		fits := map[any]bool{} // by id: asked once, used for every page
+		for _, doc := range docs {
+			fits[doc["id"]] = where.Match(doc)
+		}
+		none := func(doc store.Doc) bool { return !fits[doc["id"]] }
 		for _, desc := range []bool{true, false} {
 			order := []store.Order{{Path: store.Path{"created"}, Desc: desc}}
 			sorted := slices.Clone(docs)
@@ -436,7 +441,6 @@ func (c contract) farBehind() {
 							place := store.PlaceOf(sorted[from], order)
 							q.From, before, behind = &place, sorted[:from], sorted[from+1:]
 						}
-						none := func(doc store.Doc) bool { return !where.Match(doc) }
 						want := ids(page(slices.DeleteFunc(slices.Clone(behind), none), offset, 50))
 						if backwards {
 							want = ids(pageOfEnd(slices.DeleteFunc(slices.Clone(before), none), offset, 50))

@@ -24,9 +24,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 
 	"clearmlserving/controlplane/store/postgres"
+	"clearmlserving/leaktest"
 )
 
 // Required is the variable of the environment under which a missing PostgreSQL fails the
@@ -41,6 +41,7 @@ type Server struct {
 	dir     string
 	port    int
 	cmd     *exec.Cmd
+	ended   chan struct{} // closed when cmd has ended
 	log     bytes.Buffer
 	made    atomic.Int64
 }
@@ -50,7 +51,7 @@ type Server struct {
 func Main(m interface{ Run() int }, s *Server) int {
 	code := m.Run()
 	s.Stop()
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := leaktest.Find(); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -79,16 +80,35 @@ func (s *Server) start() error {
 	if err := initdb.Run(); err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, s.log.String())
 	}
+	for range 10 {
+		if err = s.serve(bin, data, owner); !errors.Is(err, errEnded) {
+			return err
+		}
+	}
+	return err
+}
+
+// errEnded is a server that has ended by itself: another program may have been given its
+// port meanwhile.
+var errEnded = errors.New("postgres ended while it started")
+
+// serve starts the server on a free port and waits until it answers.
+func (s *Server) serve(bin, data string, owner *syscall.Credential) (err error) {
 	if s.port, err = freePort(); err != nil {
 		return err
 	}
-	s.cmd = s.command(owner, filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.port), "-k", s.dir,
+	s.cmd = s.command(owner, filepath.Join(bin, "postgres"), "-D", data, "-p", strconv.Itoa(s.port), "-k", "",
 		"-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-c", "max_connections=200")
 	if err := s.cmd.Start(); err != nil {
 		s.cmd = nil
 		return fmt.Errorf("start postgres: %w", err)
 	}
-	return s.await()
+	s.ended = make(chan struct{})
+	go func(cmd *exec.Cmd, ended chan struct{}) { // ends with the process; Stop waits for it
+		_ = cmd.Wait() // how it ended is in its log
+		close(ended)
+	}(s.cmd, s.ended)
+	return s.await(data)
 }
 
 // programs finds the folder of PostgreSQL's programs, the newest where there are several.
@@ -148,21 +168,37 @@ func freePort() (int, error) {
 	return port, l.Close()
 }
 
-// await waits until the server answers.
-func (s *Server) await() error {
-	limit, cancel := context.WithTimeout(context.Background(), time.Minute)
+// await waits until the server of this folder answers.
+func (s *Server) await(data string) error {
+	limit, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	for {
-		conn, err := pgx.Connect(limit, s.url("postgres"))
+		err := s.answers(limit, data)
 		if err == nil {
-			return conn.Close(limit)
+			return nil
 		}
 		select {
+		case <-s.ended:
+			return fmt.Errorf("%w: %s", errEnded, s.log.String())
 		case <-limit.Done():
 			return fmt.Errorf("postgres doesn't answer: %w", err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// answers asks whoever listens on the port for its folder: it must be ours.
+func (s *Server) answers(ctx context.Context, data string) error {
+	conn, err := pgx.Connect(ctx, s.url("postgres"))
+	if err != nil {
+		return err
+	}
+	var theirs string
+	err = conn.QueryRow(ctx, "SHOW data_directory").Scan(&theirs)
+	if err == nil && theirs != data {
+		err = fmt.Errorf("on port %d another server answers, of %s", s.port, theirs)
+	}
+	return errors.Join(err, conn.Close(ctx))
 }
 
 func (s *Server) url(database string) string {
@@ -173,7 +209,7 @@ func (s *Server) url(database string) string {
 func (s *Server) Stop() {
 	if s.cmd != nil {
 		_ = s.cmd.Process.Signal(syscall.SIGQUIT) // at once: nothing of it is kept
-		_ = s.cmd.Wait()
+		<-s.ended
 		s.cmd = nil
 	}
 	if s.dir != "" {
