@@ -26,7 +26,7 @@ const (
 	chaosChange = 200 * time.Millisecond // between two changes
 	chaosPause  = 20 * time.Millisecond  // between two requests of one client
 	// chaosReach is how long after a change the state before may still answer. The
-	// product promises less (liveWithin); this is for machines that do much beside.
+	// product promises two seconds; this is for machines that do much beside.
 	// Where so much is done that a Python alone takes long to start, a change, which
 	// starts some, may take chaosStarts times as long.
 	chaosReach  = 8 * time.Second

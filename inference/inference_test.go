@@ -17,15 +17,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/leaktest"
 	"clearmlserving/serving"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // patience bounds what must come, however slow the machine is at that moment.
 const patience = 2 * time.Minute

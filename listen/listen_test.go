@@ -24,12 +24,11 @@ import (
 	"testing/fstest"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"clearmlserving/leaktest"
 	"clearmlserving/listen"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func open(t *testing.T, o listen.Options) *listen.Listener {
 	t.Helper()

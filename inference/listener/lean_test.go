@@ -13,13 +13,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
+	"clearmlserving/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // patience bounds what must come, however slow the machine is at that moment.
 const patience = time.Minute

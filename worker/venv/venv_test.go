@@ -12,13 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"clearmlserving/leaktest"
 	"clearmlserving/process"
 	"clearmlserving/worker/venv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // fakePython notes what it is asked for and makes environments whose python is
 // itself; it refuses to install what is called broken, and never ends on a hang.

@@ -11,15 +11,14 @@ import (
 	"sync"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"clearmlserving/inference/engine"
+	"clearmlserving/leaktest"
 	"clearmlserving/serving"
 	"clearmlserving/worker"
 	"clearmlserving/worker/venv"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // running is an Engine with the interpreter of the machine.
 func running(t *testing.T, extra ...string) *Engine {
