@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -109,28 +108,11 @@ func (w *world) burn(ctx context.Context, s *server) error {
 // isAsked waits until an endpoint of an instance executes a request, or has answered it.
 func (s *server) isAsked(ctx context.Context, endpoint string, answered <-chan error) error {
 	return s.wait(ctx, func() error {
-		body, err := fetch(ctx, s.urls["serve"]+"/status")
-		if err != nil {
-			return err
+		e, err := s.statusOf(ctx, endpoint)
+		if err == nil && e.InUse == 0 && len(answered) == 0 {
+			err = fmt.Errorf("%s is not asked", endpoint)
 		}
-		var status struct {
-			Endpoints []struct {
-				Endpoint string
-				InUse    int `json:"in_use"`
-			}
-		}
-		if err := json.Unmarshal(body, &status); err != nil {
-			return err
-		}
-		for _, e := range status.Endpoints {
-			if e.Endpoint == endpoint && e.InUse > 0 {
-				return nil
-			}
-		}
-		if len(answered) > 0 {
-			return nil
-		}
-		return fmt.Errorf("%s is not asked", endpoint)
+		return err
 	})
 }
 

@@ -128,35 +128,15 @@ func daemons(ctx context.Context, w *world) error {
 func (w *world) workerOf(ctx context.Context, endpoint string) (pid int, err error) {
 	s := w.serving()
 	err = s.wait(ctx, func() error {
-		body, err := fetch(ctx, s.urls["serve"]+"/status")
+		e, err := s.statusOf(ctx, endpoint)
 		if err != nil {
 			return err
 		}
-		var status struct {
-			Endpoints []struct {
-				Endpoint string
-				Model    struct {
-					Reason  string
-					Workers []struct {
-						PID int `json:"pid"`
-					}
-				}
-			}
+		if len(e.Model.Workers) == 0 {
+			return fmt.Errorf("/status names no worker of %s (%s)", endpoint, e.Model.Reason)
 		}
-		if err := json.Unmarshal(body, &status); err != nil {
-			return err
-		}
-		reason := ""
-		for _, e := range status.Endpoints {
-			if e.Endpoint == endpoint {
-				if len(e.Model.Workers) > 0 {
-					pid = e.Model.Workers[0].PID
-					return nil
-				}
-				reason = e.Model.Reason
-			}
-		}
-		return fmt.Errorf("/status names no worker of %s (%s)", endpoint, reason)
+		pid = e.Model.Workers[0].PID
+		return nil
 	})
 	return pid, err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -59,4 +60,34 @@ func (t *traffic) probe(ctx context.Context, name string) {
 		}
 		t.mu.Unlock()
 	}
+}
+
+// endpointStatus is what /status says of an endpoint.
+type endpointStatus struct {
+	Endpoint string
+	InUse    int `json:"in_use"`
+	Model    struct {
+		Reason  string
+		Workers []struct {
+			PID int `json:"pid"`
+		}
+	}
+}
+
+// statusOf asks an instance what it says of one endpoint.
+func (s *server) statusOf(ctx context.Context, endpoint string) (endpointStatus, error) {
+	body, err := fetch(ctx, s.urls["serve"]+"/status")
+	if err != nil {
+		return endpointStatus{}, err
+	}
+	var status struct{ Endpoints []endpointStatus }
+	if err := json.Unmarshal(body, &status); err != nil {
+		return endpointStatus{}, fmt.Errorf("read /status: %w", err)
+	}
+	for _, e := range status.Endpoints {
+		if e.Endpoint == endpoint {
+			return e, nil
+		}
+	}
+	return endpointStatus{}, fmt.Errorf("/status does not list %s", endpoint)
 }

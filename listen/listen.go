@@ -177,18 +177,24 @@ func bind(ctx context.Context, o Options, addr netip.AddrPort) (net.Listener, er
 		text = net.JoinHostPort("", strconv.Itoa(int(addr.Port())))
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, network, text)
+	if err != nil {
+		return nil, explain(o, addr, err)
+	}
+	return l, nil
+}
+
+// explain says what an address can't be listened on for, and what to do.
+func explain(o Options, addr netip.AddrPort, err error) error {
 	switch {
-	case err == nil:
-		return l, nil
 	case errors.Is(err, syscall.EADDRINUSE):
 		taken := &InUseError{Name: o.Name, Addr: o.Addr, Flag: o.Flag}
 		taken.PID, taken.Command = holder(os.DirFS("/proc"), addr.Port())
-		return nil, taken
+		return taken
 	case errors.Is(err, syscall.EACCES):
-		return nil, &AddrError{Name: o.Name, Addr: o.Addr, Flag: o.Flag, Problem: "this user may not open it; ports from 1024 up need no privilege", Err: err}
+		return &AddrError{Name: o.Name, Addr: o.Addr, Flag: o.Flag, Problem: "this user may not open it; ports from 1024 up need no privilege", Err: err}
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return nil, &AddrError{Name: o.Name, Addr: o.Addr, Flag: o.Flag, Problem: "it is not an address of this machine", Err: err}
+		return &AddrError{Name: o.Name, Addr: o.Addr, Flag: o.Flag, Problem: "it is not an address of this machine", Err: err}
 	default:
-		return nil, fmt.Errorf("listen for %s on %s: %w", o.Name, o.Addr, err)
+		return fmt.Errorf("listen for %s on %s: %w", o.Name, o.Addr, err)
 	}
 }

@@ -155,17 +155,17 @@ func TestTakenPortNamesItsHolder(t *testing.T) {
 	}
 }
 
-func TestPrivilegedPortSaysSo(t *testing.T) {
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:1")
-	if err == nil {
-		_ = l.Close()
-	}
-	if !errors.Is(err, syscall.EACCES) { // root, a capability, or a container that allows it
-		t.Skip("this process may open all ports")
-	}
-	_, err = listen.Open(t.Context(), listen.Options{Name: "api", Addr: "127.0.0.1:1"})
-	if !errors.Is(err, syscall.EACCES) || !strings.Contains(err.Error(), "1024") {
-		t.Errorf("error %v", err)
+func TestRefusedAddressesSayWhatToDo(t *testing.T) {
+	for cause, want := range map[syscall.Errno]string{
+		syscall.EACCES:        "ports from 1024 up need no privilege",
+		syscall.EADDRNOTAVAIL: "it is not an address of this machine",
+		syscall.EMFILE:        "listen for api on 127.0.0.1:1: ",
+	} {
+		refused := &net.OpError{Op: "listen", Net: "tcp4", Err: os.NewSyscallError("bind", cause)}
+		err := listen.Explain(listen.Options{Name: "api", Addr: "127.0.0.1:1", Flag: "--api-addr"}, refused)
+		if !errors.Is(err, cause) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v does not say %q", cause, err, want)
+		}
 	}
 }
 

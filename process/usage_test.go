@@ -4,16 +4,12 @@ package process_test
 
 import (
 	"context"
-	"os"
 	"testing"
 
 	"clearmlserving/process"
 )
 
 func TestUsageCountsTheProcessesBelow(t *testing.T) {
-	if _, err := process.MemoryOf(os.Getpid()); err != nil {
-		t.Skip("the system does not tell what processes take")
-	}
 	before, ok := process.Usage()
 	if !ok || before.Memory < 1<<20 || before.Processes < 1 {
 		t.Fatalf("usage = %+v, %v", before, ok)

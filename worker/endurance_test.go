@@ -30,13 +30,7 @@ func endurance(t *testing.T) {
 
 func runPython(t *testing.T, script string, args ...string) {
 	t.Helper()
-	env, err := python()
-	if err != nil {
-		t.Skip(err)
-	}
-	if err := env.Require("sklearn", "numpy", "joblib"); err != nil {
-		t.Skip(err)
-	}
+	env := installed(t, "sklearn", "numpy", "joblib")
 	child, err := process.Start(t.Context(), process.Spec{Path: env.Executable, Args: append([]string{"-c", script}, args...), Env: os.Environ()})
 	if err != nil {
 		t.Fatal(err)

@@ -302,10 +302,7 @@ func TestAKilledZygoteLeavesNothingOfWhatUserCodeStarted(t *testing.T) {
 }
 
 func TestTheEndOfAPoolEndsWhatUserCodeStarted(t *testing.T) {
-	env, err := python()
-	if err != nil {
-		t.Skip(err)
-	}
+	env := installed(t)
 	pool := worker.New(worker.Options{Environment: env, RuntimeDir: t.TempDir(), Preload: []string{}})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -23,13 +23,7 @@ joblib.dump(LogisticRegression(max_iter=500).fit(x, y), sys.argv[1])
 // TestTheZygoteSharesTheHeavyPackages needs scikit-learn in the interpreter that
 // CLEARML_SERVING_TEST_PYTHON names.
 func TestTheZygoteSharesTheHeavyPackages(t *testing.T) {
-	env, err := python()
-	if err != nil {
-		t.Skipf("no python: %v", err)
-	}
-	if err := env.Require("sklearn", "numpy", "joblib"); err != nil {
-		t.Skip(err)
-	}
+	env := installed(t, "sklearn", "numpy", "joblib")
 	model := filepath.Join(t.TempDir(), "model.pkl")
 	child, err := process.Start(t.Context(), process.Spec{Path: env.Executable, Args: []string{"-c", trainScript, model}, Env: os.Environ()})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -144,23 +143,6 @@ func TestAllWaysGiveTheSameAnswers(t *testing.T) {
 				all.Wait()
 			}
 		})
-	}
-}
-
-// installed skips where packages are missing, unless the interpreter is the one that
-// make test has made for the tests: there they must be.
-func installed(t *testing.T, packages ...string) {
-	t.Helper()
-	env, err := python()
-	if err == nil {
-		err = env.Require(packages...)
-	}
-	switch {
-	case err == nil:
-	case os.Getenv("CLEARML_SERVING_TEST_PYTHON") != "":
-		t.Fatal(err)
-	default:
-		t.Skip(err)
 	}
 }
 

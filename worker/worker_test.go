@@ -87,12 +87,28 @@ var python = sync.OnceValues(func() (*worker.Environment, error) {
 	return worker.FindEnvironment(context.Background(), worker.Search{Candidates: []string{os.Getenv("CLEARML_SERVING_TEST_PYTHON"), "python3"}, Env: os.Environ()})
 })
 
-func newWorld(tb testing.TB, change func(*worker.Options)) *world {
+// installed is the interpreter with these packages. It skips where they are missing,
+// unless the interpreter is the one that make test has made for the tests: there they
+// must be.
+func installed(tb testing.TB, packages ...string) *worker.Environment {
 	tb.Helper()
 	env, err := python()
-	if err != nil {
-		tb.Skipf("no python: %v", err)
+	if err == nil {
+		err = env.Require(packages...)
 	}
+	switch {
+	case err == nil:
+	case os.Getenv("CLEARML_SERVING_TEST_PYTHON") != "":
+		tb.Fatal(err)
+	default:
+		tb.Skip(err)
+	}
+	return env
+}
+
+func newWorld(tb testing.TB, change func(*worker.Options)) *world {
+	tb.Helper()
+	env := installed(tb)
 	w := &world{log: &record{}, groups: make(map[string]*worker.Group)}
 	o := worker.Options{
 		Environment: env, RuntimeDir: filepath.Join(tb.TempDir(), "runtime"), ZygoteEnv: os.Environ(), Caller: w,

@@ -1,5 +1,6 @@
 """Code that predicts for one request: the same answers as one by one, fewer calls of the model."""
 
+import contextlib
 import json
 import threading
 import time
@@ -219,22 +220,29 @@ def test_a_lock_held_at_the_call_stops_nobody(load, host, monkeypatch):
     endpoint.unload()
 
 
-def test_a_request_that_hangs_keeps_no_other_from_its_call(load, host, monkeypatch):
-    monkeypatch.setattr(predictcalls, "PATIENCE", 0.05)
-    code = LOCKED.replace("with self._lock:", "with self._lock if data == 2 else threading.Lock():")
-    endpoint = stacked(load, code)
+@contextlib.contextmanager
+def beside_one_that_waits(load, until):
+    """Run three requests, the second of which waits for a lock until the block ends; it begins when until says so."""
+    endpoint = stacked(load, LOCKED.replace("with self._lock:", "with self._lock if data == 2 else threading.Lock():"))
     with endpoint.instance._lock:
         cases = [endpoint.begin(number, b"%d" % number, "", META) for number in (1, 2, 3)]
         running = threading.Thread(target=endpoint.stack.run, args=(cases,))
         running.start()
-        until = time.monotonic() + 30
-        while len(endpoint.instance._model.calls) < 2 and time.monotonic() < until:
+        end = time.monotonic() + 60
+        while not until(endpoint) and time.monotonic() < end:
             time.sleep(0.01)
-        assert len(endpoint.instance._model.calls) == 2
+        yield endpoint
         assert running.is_alive()
-    running.join(30)
+    running.join(60)
     assert not running.is_alive()
     assert [case.data for case in cases] == [2, 3, 4]
+
+
+def test_a_request_that_hangs_keeps_no_other_from_its_call(load, monkeypatch):
+    monkeypatch.setattr(predictcalls, "PATIENCE", 0.05)
+    with beside_one_that_waits(load, lambda endpoint: len(endpoint.instance._model.calls) == 2) as endpoint:
+        assert len(endpoint.instance._model.calls) == 2
+    assert endpoint.stack._off
     endpoint.unload()
 
 
@@ -247,20 +255,10 @@ def test_a_request_that_the_machine_holds_up_is_waited_for(load, monkeypatch):
 
     monkeypatch.setattr(predictcalls, "PATIENCE", 0.05)
     monkeypatch.setattr(predictcalls, "run_delay", starved)
-    code = LOCKED.replace("with self._lock:", "with self._lock if data == 2 else threading.Lock():")
-    endpoint = stacked(load, code)
-    with endpoint.instance._lock:
-        cases = [endpoint.begin(number, b"%d" % number, "", META) for number in (1, 2, 3)]
-        running = threading.Thread(target=endpoint.stack.run, args=(cases,))
-        running.start()
-        until = time.monotonic() + 60
-        while len(looks) < 5 and time.monotonic() < until:
-            time.sleep(0.01)
+    with beside_one_that_waits(load, lambda _: len(looks) >= 5) as endpoint:
+        assert len(looks) >= 5
         assert set(looks) <= {thread.native_id for thread in threading.enumerate() if thread.name == "request"}
         assert endpoint.instance._model.calls == []
-    running.join(60)
-    assert not running.is_alive()
-    assert [case.data for case in cases] == [2, 3, 4]
     assert [size for size, _ in endpoint.instance._model.calls] == [3, 1]
     assert not endpoint.stack._off
     endpoint.unload()
