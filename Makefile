@@ -63,9 +63,10 @@ test-go: python-env ## go vet and every Go test but the end-to-end ones, with th
 	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python $(GO) test -race -timeout 60m ./...
 
 .PHONY: test-python
-test-python: python-env ## tests of the worker runtime and of the examples' runner (Python)
-	@if [ -d worker/runtime/tests ]; then cd worker/runtime && $(CURDIR)/.venv/bin/python -m pytest -q -p no:cacheprovider tests; else echo "test-python: no worker/runtime/tests"; fi
-	@cd scripts/examples && $(CURDIR)/.venv/bin/python -m pytest -q -p no:cacheprovider .
+test-python: ## tests of the worker runtime and of the examples' runner (Python)
+	@scripts/python-env.sh .venv-runtime python/requirements-runtime.txt
+	@cd worker/runtime && CLEARML_SERVING_TEST_PACKAGES=1 $(CURDIR)/.venv-runtime/bin/python -m pytest -q -rs -p no:cacheprovider tests
+	@cd scripts/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
 
 .PHONY: test-e2e
 test-e2e: build python-env ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
@@ -182,7 +183,7 @@ python-lock: ## pin python/*.in into python/*.txt again (UPGRADE=1: to the newes
 
 .PHONY: clean
 clean: ## remove what was built and installed; the demo's data stay
-	rm -rf bin .venv .venv-sdk1 .venv-original .venv-bench .venv-bench-* .venv-examples .cache bench/.work
+	rm -rf bin .venv .venv-runtime .venv-sdk1 .venv-original .venv-bench .venv-bench-* .venv-examples .cache bench/.work
 
 # The version is part of the file's name, so a new pin installs a new one.
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):
