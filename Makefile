@@ -63,33 +63,26 @@ test-go: python-env ## go vet and every Go test but the end-to-end ones, with th
 	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python $(GO) test -race -timeout 60m ./...
 
 .PHONY: test-python
-test-python: ## tests of the worker runtime and of the examples' runner (Python)
-	@scripts/python-env.sh .venv-runtime python/requirements-runtime.txt
+test-python: venv-runtime ## tests of the worker runtime and of the examples' runner (Python)
 	@cd worker/runtime && CLEARML_SERVING_TEST_PACKAGES=1 $(CURDIR)/.venv-runtime/bin/python -m pytest -q -rs -p no:cacheprovider tests
-	@cd scripts/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
+	@cd e2e/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
 
 .PHONY: test-e2e
-test-e2e: build python-env ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
-	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
+test-e2e: build python-env venv-sdk1 ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 90m -parallel 3 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
 
 .PHONY: e2e-browser
 e2e-browser: build python-env ## every web page and form in a real browser (SCREENSHOTS=1: draw docs/images/ui-*.png anew)
-	@command -v chromium chromium-browser google-chrome >/dev/null || { echo "e2e-browser: no Chromium found: apt-get install chromium" >&2; exit 1; }
+	@scripts/system-packages.sh chromium,chromium-browser,google-chrome=chromium
 	CLEARML_SERVING_E2E_BROWSER=1 CLEARML_SERVING_E2E_SCREENSHOTS=$(SCREENSHOTS) $(GO) test -count=1 -timeout 20m -v ./e2e/browser
 
 .PHONY: e2e-original
-e2e-original: build python-env ## configuration in both directions with the original's own command line (UPDATE=1: golden files)
-	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
-	@scripts/python-env.sh .venv-original python/requirements-original.txt
+e2e-original: build python-env venv-sdk1 venv-original ## configuration in both directions with the original's own command line (UPDATE=1: golden files)
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ORIGINAL=1 UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 20m -v -run 'Original|CommandLines' ./e2e/...
 
 .PHONY: e2e-clients
-e2e-clients: build python-env ## training, reports, models, pipelines by the unmodified ClearML SDK, 1.x and 2.x; the original's services
-	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
-	@scripts/python-env.sh .venv-clients python/requirements-clients.txt
-	@scripts/python-env.sh .venv-clients1 python/requirements-clients1.txt
-	@python=$$(command -v python3.11 || true); PYTHON="$${PYTHON:-$$python}" scripts/python-env.sh .venv-bench-original python/requirements-bench-original.txt || \
+e2e-clients: build python-env venv-sdk1 venv-clients venv-clients1 ## training, reports, models, pipelines by the unmodified ClearML SDK, 1.x and 2.x; the original's services
+	@python=$$(command -v python3.11 || true); PYTHON="$${PYTHON:-$$python}" scripts/python-env.sh .venv-bench-original requirements/bench-original.txt || \
 	  echo "e2e-clients: the original's services exist for Python 3.11 only, their tests are skipped" >&2
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_CLIENTS=1 $(GO) test -count=1 -timeout 40m -parallel 3 -v -run '^TestClients' ./e2e/...
 
@@ -113,15 +106,13 @@ storage-servers: ## install the S3, Google Storage and Azure servers that e2e-st
 	@test -d .cache/azurite/node_modules/azurite || { echo "storage-servers: azurite $(AZURITE)"; mkdir -p .cache/azurite && npm install --prefix .cache/azurite --ignore-scripts --no-audit --no-fund --loglevel error azurite@$(AZURITE); }
 
 .PHONY: e2e-storage
-e2e-storage: build python-env storage-servers ## models in real S3, Google Storage and Azure servers (BIG=1: also a file of 10 GB)
-	@scripts/python-env.sh .venv-sdk1 python/requirements-sdk1.txt
-	@scripts/python-env.sh .venv-storage python/requirements-storage.txt
+e2e-storage: build python-env venv-sdk1 venv-storage storage-servers ## models in real S3, Google Storage and Azure servers (BIG=1: also a file of 10 GB)
 	scripts/storage-servers.sh $(GO) test -count=1 -timeout 5m ./storage/s3 ./storage/gs ./storage/azure
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_BIG=$(BIG) scripts/storage-servers.sh $(GO) test -count=1 -timeout 40m -v -run 'EveryPlace|ToABucket|OnABucket|AnotherAddress|TenGigabytes' ./e2e
 	@echo "e2e-storage: models went to, and were served from, S3 (minio, versitygw), Google Storage and Azure servers"
 
 .PHONY: security
-security: build python-env ## attacks with the known holes of the field, every route without credentials, known holes of our modules
+security: build python-env venv-sdk1 ## attacks with the known holes of the field, every route without credentials, known holes of our modules
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m ./security/... ./listen ./inference/listener ./controlplane/files
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Security' ./e2e/...
 	@scripts/vulnerabilities.sh $(TOOLS)
@@ -131,7 +122,8 @@ fuzz: ## every fuzz target in turn (FUZZTIME=10m each, default 1m; FUZZ=regexp: 
 	@scripts/fuzz.sh
 
 .PHONY: e2e-postgres
-e2e-postgres: ## the store, every test of the API's calls, its writers, and backups on a real PostgreSQL (apt-get install postgresql)
+e2e-postgres: ## the store, every test of the API's calls, its writers, and backups on a real PostgreSQL
+	@scripts/system-packages.sh initdb=postgresql
 	CLEARML_SERVING_E2E_POSTGRES=1 $(GO) test -race -count=1 -timeout 15m ./controlplane/store/postgres/... ./controlplane/api ./controlplane
 
 .PHONY: lint
@@ -166,24 +158,28 @@ bench-env: # the environments of the servers that are measured
 	  echo "bench: Python 3.11 is needed, because the original's packages exist for no newer one: PYTHON=/path/to/python3.11 make bench" >&2; exit 1; \
 	fi; \
 	export PYTHON="$${PYTHON:-$${python:-python3}}"; \
-	scripts/python-env.sh .venv-bench python/requirements-bench.txt; \
-	for rival in $(BENCH_RIVALS); do scripts/python-env.sh .venv-bench-$$rival python/requirements-bench-$$rival.txt; done
+	scripts/python-env.sh .venv-bench requirements/bench.txt; \
+	for rival in $(BENCH_RIVALS); do scripts/python-env.sh .venv-bench-$$rival requirements/bench-$$rival.txt; done
 
 .PHONY: bench-store
 bench-store: build ## lists, filters, and imports with 100,000 tasks and models, on SQLite and PostgreSQL (10-30 minutes)
+	@scripts/system-packages.sh initdb=postgresql
 	$(GO) run ./bench/store
 
 .PHONY: python-env
 python-env: # the Python environment of the demo and the tests
-	@scripts/python-env.sh .venv python/requirements.txt
+	@scripts/python-env.sh .venv requirements/main.txt
+
+venv-%: # the environment .venv-NAME, of requirements/NAME.txt
+	@scripts/python-env.sh .venv-$* requirements/$*.txt
 
 .PHONY: python-lock
-python-lock: ## pin python/*.in into python/*.txt again (UPGRADE=1: to the newest)
+python-lock: ## pin requirements/*.in into requirements/*.txt again (UPGRADE=1: to the newest)
 	@scripts/python-lock.sh $(if $(UPGRADE),--upgrade)
 
 .PHONY: clean
 clean: ## remove what was built and installed; the demo's data stay
-	rm -rf bin .venv .venv-runtime .venv-sdk1 .venv-original .venv-bench .venv-bench-* .venv-examples .cache bench/.work
+	rm -rf bin .venv .venv-* .cache bench/.work
 
 # The version is part of the file's name, so a new pin installs a new one.
 $(TOOLS)/golangci-lint-$(GOLANGCI_LINT):

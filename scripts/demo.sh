@@ -59,7 +59,7 @@ run make --no-print-directory build
 say "$("$binary" version | grep -v '^clearml-serving - ' | head -1)"
 
 step 2 "Make a Python environment of our own"
-run scripts/python-env.sh .venv python/requirements.txt
+run scripts/python-env.sh .venv requirements/main.txt
 say "$("$python" -V), scikit-learn $("$python" -c 'from importlib.metadata import version as v; print(v("scikit-learn") + ", clearml " + v("clearml"))')"
 
 step 3 "Start clearml-serving up"

@@ -6,5 +6,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 command -v curl >/dev/null || { echo "examples: curl is needed; Debian, Ubuntu: apt-get install curl" >&2; exit 1; }
 make --no-print-directory build
-scripts/python-env.sh .venv-examples python/requirements-examples.txt
-exec .venv-examples/bin/python -u scripts/examples/run.py --binary bin/clearml-serving "$@"
+scripts/python-env.sh .venv-examples requirements/examples.txt
+exec .venv-examples/bin/python -u e2e/examples/run.py --binary bin/clearml-serving "$@"

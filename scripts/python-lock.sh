@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Pins python/*.in into python/*.txt: exact versions with hashes, for every Python from 3.11 on.
+# Pins requirements/*.in into requirements/*.txt: exact versions with hashes, for every Python from 3.11 on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 uv=$(scripts/python-uv.sh) || { echo "python-lock needs uv: pip install uv" >&2; exit 1; }
-for source in python/*.in; do
+for source in requirements/*.in; do
   target=${source%.in}.txt
   echo "python-lock: $target"
   "$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes "$@" \

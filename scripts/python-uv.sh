@@ -18,6 +18,6 @@ mkdir -p "$(dirname "$home")"
 echo "python: installing uv into bin/tools/" >&2
 "$python" -m venv "$home" >&2
 "$home/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
-  -r python/requirements-tools.txt >&2
+  -r requirements/tools.txt >&2
 "$home/bin/uv" --version >/dev/null
 echo "$home/bin/uv"

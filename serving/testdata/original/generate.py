@@ -4,7 +4,7 @@
 
 or by hand, from the top of the checkout, with a ClearML server that may be filled with test data:
 
-    scripts/python-env.sh .venv-original python/requirements-original.txt
+    scripts/python-env.sh .venv-original requirements/original.txt
     bin/clearml-serving server --data-dir /tmp/d --api-addr 127.0.0.1:0 --files-addr 127.0.0.1:0 &
     eval "$(bin/clearml-serving env --data-dir /tmp/d)"
     .venv-original/bin/python serving/testdata/original/generate.py serving/testdata/original

@@ -1,6 +1,6 @@
 """Runs the tutorials of examples/ as a reader would, and compares every answer with the framework's own.
 
-    python scripts/examples/run.py [--binary bin/clearml-serving] [--keep] [NAME ...]
+    python e2e/examples/run.py [--binary bin/clearml-serving] [--keep] [NAME ...]
 
 Starts a clearml-serving of its own in a scratch folder, runs the commands of each
 examples/NAME/readme.md (all of them without NAME), asks each endpoint, and ends with a table. Then
@@ -110,7 +110,7 @@ class Reader:
         installed |= {name.removesuffix("-cpu") for name in installed}  # xgboost without CUDA
         missing = [name for name in command.words[2:] if name.lower() not in installed]
         if missing:
-            raise CommandError(f"{command.text}\npython/requirements-examples.in lacks {', '.join(missing)}")
+            raise CommandError(f"{command.text}\nrequirements/examples.in lacks {', '.join(missing)}")
 
     # Comparisons
 
