@@ -96,7 +96,7 @@ chaos-short: build python-env ## the quick ones of the faults, as in make test
 
 .PHONY: soak
 soak: build python-env ## 20 minutes of load and changing configuration: memory and descriptors stay flat (SOAK=1h: longer)
-	$(GO) run ./chaos -soak $(or $(SOAK),20m) -results docs/images/soak.json
+	$(GO) run ./chaos -soak $(or $(SOAK),20m) -results .cache/soak.json -table docs/images/soak.svg
 
 .PHONY: storage-servers
 storage-servers: ## install the S3, Google Storage and Azure servers that e2e-storage starts
@@ -143,7 +143,7 @@ format: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## repair what the li
 bench: build bench-env ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
 	@mkdir -p docs/images
 	$(GO) run ./bench -cases '$(BENCH)' -against '$(AGAINST)' -rounds $(or $(ROUNDS),5) $(if $(FORCE),-force) \
-	  -results bench/results.json -history bench/history.jsonl -page docs/benchmarks.md -images docs/images
+	  -results bench/results.json -page docs/benchmarks.md -images docs/images
 
 .PHONY: bench-quick
 bench-quick: build bench-env ## a first look in less than 3 minutes, printed only (BENCH=cases)

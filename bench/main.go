@@ -31,8 +31,8 @@ type plan struct {
 
 // files are what a run leaves; an empty name leaves nothing.
 type files struct {
-	results, history, page, images string
-	force                          bool // take results with fewer rounds than those there are
+	results, page, images string
+	force                 bool // take results with fewer rounds than those there are
 }
 
 func main() {
@@ -45,7 +45,6 @@ func main() {
 	flag.DurationVar(&p.warmup, "warmup", 200*time.Millisecond, "time before that is not counted")
 	flag.BoolVar(&p.quick, "quick", false, "a first look: one round, few cases, two servers; writes nothing by itself")
 	flag.StringVar(&f.results, "results", "", "merge the results into this JSON `file`, case by case")
-	flag.StringVar(&f.history, "history", "", "append the ratios, a JSON line each, to this `file`")
 	flag.StringVar(&f.page, "page", "", "write the page of all results to this `file`")
 	flag.StringVar(&f.images, "images", "", "write the page's charts into this `folder`")
 	flag.BoolVar(&f.force, "force", false, "replace results that had more rounds")

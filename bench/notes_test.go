@@ -109,7 +109,7 @@ func TestFewerRoundsReplaceMoreOnlyWhenForced(t *testing.T) {
 
 func TestResultsComeBackAsTheyWereKept(t *testing.T) {
 	dir := t.TempDir()
-	f := files{results: filepath.Join(dir, "results.json"), history: filepath.Join(dir, "history.jsonl"), page: filepath.Join(dir, "page.md"), images: dir}
+	f := files{results: filepath.Join(dir, "results.json"), page: filepath.Join(dir, "page.md"), images: dir}
 	if err := f.keep(noted(3000, 0)); err != nil {
 		t.Fatal(err)
 	}

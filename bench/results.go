@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"slices"
-	"time"
 )
 
 // fullRounds is how many rounds a result needs to be published.
@@ -27,17 +25,28 @@ func (f files) keep(rows []row) error {
 	if len(taken) < len(rows) {
 		say("%d rows are not kept: there are such of more rounds (FORCE=1 replaces them)", len(rows)-len(taken))
 	}
-	text, err := json.MarshalIndent(merged, "", " ")
+	text, err := oneALine(merged)
 	if err != nil {
 		return err
 	}
-	if err := replace(f.results, append(text, '\n')); err != nil {
-		return err
+	return replace(f.results, text)
+}
+
+// oneALine is a JSON list with one row on each line, so that a diff shows the
+// rows that were measured again.
+func oneALine(rows []row) ([]byte, error) {
+	text := []byte("[")
+	for i, r := range rows {
+		line, err := json.Marshal(r)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(append(text, '\n'), line...)
 	}
-	if f.history == "" {
-		return nil
-	}
-	return appendHistory(f.history, taken)
+	return append(text, "\n]\n"...), nil
 }
 
 // merge is the new list, and those of the rows that are in it. A case that was
@@ -83,31 +92,6 @@ func replace(file string, text []byte) error {
 		return err
 	}
 	return os.Rename(file+".new", file)
-}
-
-// appendHistory keeps what a later run is compared with: a line for each ratio.
-func appendHistory(file string, rows []row) (err error) {
-	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	out := json.NewEncoder(f)
-	for _, r := range rows {
-		if r.Metric == "p50 us" && r.Goal == "" {
-			continue // nobody looks for it later
-		}
-		low, high := r.spread()
-		err := out.Encode(map[string]any{
-			"date": time.Now().UTC().Format(time.RFC3339), "version": r.Versions["ours"], "machine": r.Machine,
-			"case": r.Case, "against": r.Against, "metric": r.Metric, "ours": r.Ours, "ratio": r.Ratio,
-			"spread": []float64{math.Round(100*low) / 100, math.Round(100*high) / 100}, "doubtful": r.Doubtful,
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // render makes the page and the charts from all results there are.

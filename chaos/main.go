@@ -48,7 +48,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&s.binary, "binary", "bin/clearml-serving", "the program under test")
 	flags.StringVar(&s.python, "python", ".venv/bin/python", "the Python that runs models, with scikit-learn")
 	flags.StringVar(&s.results, "results", "", "write the results to this file as JSON")
-	flags.StringVar(&s.table, "table", "", "write the results to this file as a page of documentation")
+	flags.StringVar(&s.table, "table", "", "write the results to this file as a page of documentation; of a soak, as a chart")
 	flags.StringVar(&s.only, "only", "", "inject only faults whose name contains one of these words, split by commas")
 	flags.BoolVar(&s.short, "short", false, "leave out the slow faults and ask for a shorter time")
 	flags.BoolVar(&s.keep, "keep", false, "keep the folder of the installation, with its logs")

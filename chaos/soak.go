@@ -34,10 +34,8 @@ func soak(ctx context.Context, s settings, dir string) (err error) {
 	}
 	w := t.take("")
 	growths := growthsOf(samples)
-	if s.results != "" {
-		if err := writeSoak(s.results, samples, growths); err != nil {
-			return err
-		}
+	if err := writeSoak(s.results, s.table, samples, growths); err != nil {
+		return err
 	}
 	fmt.Printf("%d right answers, %d failed, %d wrong\n", t.total(), w.elsewhere.failures(), w.elsewhere.wrong)
 	for _, g := range growths {

@@ -131,13 +131,22 @@ func growthsOf(samples []sample) []growth {
 	return all
 }
 
-func writeSoak(file string, samples []sample, growths []growth) error {
-	text, err := json.MarshalIndent(map[string]any{"growth": growths, "samples": samples}, "", " ")
-	if err != nil {
-		return err
+// writeSoak writes the samples as JSON and as a chart, each where it is asked for.
+func writeSoak(results, chart string, samples []sample, growths []growth) error {
+	if results != "" {
+		text, err := json.MarshalIndent(map[string]any{"growth": growths, "samples": samples}, "", " ")
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Dir(results), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(results, append(text, '\n'), 0o644); err != nil {
+			return err
+		}
 	}
-	if err := os.WriteFile(file, append(text, '\n'), 0o644); err != nil {
-		return err
+	if chart == "" {
+		return nil
 	}
-	return os.WriteFile(strings.TrimSuffix(file, ".json")+".svg", []byte(soakChart(samples)), 0o644)
+	return os.WriteFile(chart, []byte(soakChart(samples)), 0o644)
 }
