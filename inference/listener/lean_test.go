@@ -107,7 +107,7 @@ func dial(t *testing.T, addr string) net.Conn {
 func TestRequestsOfEveryShape(t *testing.T) {
 	const end = "Connection: close\r\n\r\n"
 	big := strings.Repeat("b", 300_000)
-	lean(t, listener.Options{Handler: echo, MaxBody: 1 << 20}, func(t *testing.T, addr string) {
+	lean(t, listener.Options{Handler: listener.AnswerFunc(echo), MaxBody: 1 << 20}, func(t *testing.T, addr string) {
 		t.Helper()
 		for _, tc := range []struct {
 			name   string
@@ -154,7 +154,7 @@ func TestRequestsOfEveryShape(t *testing.T) {
 }
 
 func TestKeptAliveConnectionAnswersManyRequests(t *testing.T) {
-	each(t, listener.Options{Handler: echo}, func(t *testing.T, addr string) {
+	each(t, listener.Options{Handler: listener.AnswerFunc(echo)}, func(t *testing.T, addr string) {
 		t.Helper()
 		c := dial(t, addr)
 		from := bufio.NewReader(c)
@@ -187,7 +187,7 @@ func TestAClientThatLeavesCancelsItsRequest(t *testing.T) {
 		cancelled <- ctx.Err()
 		return &listener.Response{Response: engine.Response{Status: 500}}
 	}
-	each(t, listener.Options{Handler: handler}, func(t *testing.T, addr string) {
+	each(t, listener.Options{Handler: listener.AnswerFunc(handler)}, func(t *testing.T, addr string) {
 		t.Helper()
 		c := dial(t, addr)
 		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"); err != nil {
@@ -234,7 +234,7 @@ func TestDeadlinesOfOneConnectionAreApart(t *testing.T) {
 		}
 		return &listener.Response{Response: engine.Response{Status: 200}}
 	}
-	each(t, listener.Options{Handler: handler}, func(t *testing.T, addr string) {
+	each(t, listener.Options{Handler: listener.AnswerFunc(handler)}, func(t *testing.T, addr string) {
 		t.Helper()
 		for i := range 40 {
 			path, want := "/fast", 200
@@ -257,7 +257,7 @@ func TestDeadlinesOfOneConnectionAreApart(t *testing.T) {
 }
 
 func TestSlowClientsAreCut(t *testing.T) {
-	o := listener.Options{Handler: echo, HeaderTimeout: 200 * time.Millisecond, BodyTimeout: 200 * time.Millisecond, IdleTimeout: 200 * time.Millisecond}
+	o := listener.Options{Handler: listener.AnswerFunc(echo), HeaderTimeout: 200 * time.Millisecond, BodyTimeout: 200 * time.Millisecond, IdleTimeout: 200 * time.Millisecond}
 	lean(t, o, func(t *testing.T, addr string) {
 		t.Helper()
 		for name, sent := range map[string]string{
@@ -280,7 +280,7 @@ func TestSlowClientsAreCut(t *testing.T) {
 }
 
 func TestAClientThatAsksFirstIsToldToContinue(t *testing.T) {
-	each(t, listener.Options{Handler: echo}, func(t *testing.T, addr string) {
+	each(t, listener.Options{Handler: listener.AnswerFunc(echo)}, func(t *testing.T, addr string) {
 		t.Helper()
 		c := dial(t, addr)
 		if _, err := io.WriteString(c, "POST /p HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"); err != nil {
@@ -306,7 +306,7 @@ func TestAPanicCostsOneAnswer(t *testing.T) {
 		}
 		return &listener.Response{Response: engine.Response{Status: 200}}
 	}
-	lean(t, listener.Options{Handler: handler}, func(t *testing.T, addr string) {
+	lean(t, listener.Options{Handler: listener.AnswerFunc(handler)}, func(t *testing.T, addr string) {
 		t.Helper()
 		if got := talk(t, addr, "GET /panic HTTP/1.1\r\nHost: a\r\n\r\n"); !strings.Contains(got, "HTTP/1.1 500") || strings.Contains(got, "boom") {
 			t.Errorf("got %q", got)
@@ -318,7 +318,7 @@ func TestAPanicCostsOneAnswer(t *testing.T) {
 }
 
 func TestConnectionsBeyondTheLimitAreTold(t *testing.T) {
-	lean(t, listener.Options{Handler: echo, MaxConns: 2}, func(t *testing.T, addr string) {
+	lean(t, listener.Options{Handler: listener.AnswerFunc(echo), MaxConns: 2}, func(t *testing.T, addr string) {
 		t.Helper()
 		for range 2 {
 			c := dial(t, addr)
@@ -342,7 +342,7 @@ func TestShutdownLetsRequestsFinishAndClosesTheIdle(t *testing.T) {
 		time.Sleep(100 * time.Millisecond) // a request under way
 		return &listener.Response{Response: engine.Response{Status: 200, Body: []byte("done")}}
 	}
-	s := listener.NewLean(listener.Options{Handler: handler})
+	s := listener.NewLean(listener.Options{Handler: listener.AnswerFunc(handler)})
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -378,7 +378,7 @@ func TestShutdownCutsWhatDoesNotEnd(t *testing.T) {
 		cancelled.Store(true)
 		return &listener.Response{Response: engine.Response{Status: 200}}
 	}
-	s := listener.NewLean(listener.Options{Handler: handler})
+	s := listener.NewLean(listener.Options{Handler: listener.AnswerFunc(handler)})
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -414,7 +414,7 @@ func BenchmarkConstantAnswer(b *testing.B) {
 		"net/http": func(o listener.Options) server { return listener.NewHTTP(o) },
 	} {
 		b.Run(name, func(b *testing.B) {
-			s := make(listener.Options{Handler: handler})
+			s := make(listener.Options{Handler: listener.AnswerFunc(handler)})
 			l, err := new(net.ListenConfig).Listen(b.Context(), "tcp", "127.0.0.1:0")
 			if err != nil {
 				b.Fatal(err)
