@@ -35,7 +35,7 @@ const (
 	phaseProbing                 // the watcher sends the beginning of a response, for a moment
 	phaseHandling                // a handler is at work on the rest of a response
 	phaseWriting                 // a response is being sent
-	phaseLingering               // a refused request is dropped before the connection is closed
+	phaseDropping                // the body of a refused request is dropped
 	phaseClosed
 )
 
@@ -118,11 +118,8 @@ func (c *conn) enter(p phase) bool {
 
 // closeIdle closes the connection if no request is under way.
 func (c *conn) closeIdle() {
-	for _, idle := range []phase{phaseIdle, phaseNew, phaseLingering} {
-		if c.phase.CompareAndSwap(int32(idle), int32(phaseClosed)) {
-			_ = socketOf(c.nc).Close()
-			return
-		}
+	if c.phase.CompareAndSwap(int32(phaseIdle), int32(phaseClosed)) || c.phase.CompareAndSwap(int32(phaseNew), int32(phaseClosed)) {
+		_ = socketOf(c.nc).Close()
 	}
 }
 
@@ -164,6 +161,10 @@ func (c *conn) check(now time.Time) {
 		if quiet > o.BodyTimeout {
 			c.cut()
 		}
+	case phaseDropping:
+		if quiet > o.BodyTimeout || (quiet > lingerQuiet && c.server.closing.Load()) {
+			c.cut()
+		}
 	case phaseWriting:
 		if quiet > writeTimeout {
 			c.cut()
@@ -171,10 +172,6 @@ func (c *conn) check(now time.Time) {
 	case phaseUnanswered, phaseHandling:
 		if quiet > peekAfter {
 			c.checkClient()
-		}
-	case phaseLingering: // it has a limit of its own
-		if quiet > lingerQuiet && c.server.closing.Load() {
-			c.closeIdle()
 		}
 	case phaseProbing, phaseClosed:
 	}
@@ -332,7 +329,7 @@ func (c *conn) answerHead(resp *Response) bool {
 		return true
 	}
 	c.r, c.w = 0, 0
-	if !c.enter(phaseBody) {
+	if !c.enter(phaseDropping) {
 		return false
 	}
 	c.window = window{begun: c.since.Load(), last: c.since.Load()}

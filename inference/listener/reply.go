@@ -260,7 +260,7 @@ func (c *conn) refuse(status int, why string) {
 func (c *conn) linger() {
 	defer func() { _ = c.nc.Close() }()
 	half, ok := c.nc.(interface{ CloseWrite() error })
-	if !ok || !c.enter(phaseLingering) || half.CloseWrite() != nil {
+	if !ok || !c.enter(phaseDropping) || half.CloseWrite() != nil {
 		return
 	}
 	end, buffer := time.Now().Add(lingerTime), c.in
@@ -275,6 +275,7 @@ func (c *conn) linger() {
 		}
 		_ = c.nc.SetReadDeadline(next) // fails on a closed socket: then the read does too
 		n, err := c.nc.Read(buffer)
+		c.since.Store(ticks(time.Now()))
 		if left -= n; err != nil {
 			return
 		}

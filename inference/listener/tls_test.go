@@ -239,3 +239,22 @@ func TestClientsBeyondTheLimitAreTurnedAwayWithoutWaiting(t *testing.T) {
 		ask()
 	})
 }
+
+func TestAHalfClosedClientGetsItsAnswerOverTLS(t *testing.T) {
+	s := newStall()
+	serveTLS(t, listener.Options{Handler: listener.AnswerFunc(s.answer)}, func(t *testing.T, addr string, config *tls.Config) {
+		t.Helper()
+		c := dialTLS(t, addr, config)
+		if _, err := io.WriteString(c, "POST /stall HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"); err != nil {
+			t.Fatal(err)
+		}
+		session, ok := c.(*tls.Conn)
+		if !ok || session.CloseWrite() != nil {
+			t.Fatal("the session cannot be half-closed")
+		}
+		if tcp, ok := session.NetConn().(*net.TCPConn); !ok || tcp.CloseWrite() != nil {
+			t.Fatal("it cannot be half-closed")
+		}
+		s.expectAnswer(t, c, "HTTP/1.1 ", "200 OK\r\n")
+	})
+}
