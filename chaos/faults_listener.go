@@ -16,8 +16,8 @@ import (
 // answer, and bodies that nobody asked for.
 func listenerFaults() []fault {
 	return []fault{
-		{name: "client-half-closed", about: "16 clients that close their side and wait: each gets its answer", inject: halfClosedClients},
-		{name: "client-leaves-queue", about: "60 clients that queue 0.4 s of work each and leave: it is dropped", inject: queueLeavers},
+		{name: "client-half-closed", about: "16 clients that close their side and wait: each gets its answer", hit: victim, inject: halfClosedClients},
+		{name: "client-leaves-queue", about: "60 clients that queue 0.4 s of work each and leave: it is dropped", hit: victim, inject: queueLeavers},
 		{name: "client-drips", about: "100 bodies that arrive a byte at a time", inject: drippingClients},
 	}
 }

@@ -21,6 +21,9 @@ import (
 type doorman struct{ lent, answered atomic.Int32 }
 
 func (*doorman) Admit(h *listener.Head) *listener.Response {
+	if h.Path == "/panic" {
+		panic("boom")
+	}
 	if h.Header("Authorization") != "" {
 		return nil
 	}
@@ -266,6 +269,17 @@ func TestAClientThatResetsCancelsItsRequest(t *testing.T) {
 			}
 		case <-time.After(patience):
 			t.Error("the request goes on for nobody")
+		}
+	})
+}
+
+func TestAPanicOverAHeadCostsOneAnswer(t *testing.T) {
+	lean(t, listener.Options{Handler: new(doorman)}, func(t *testing.T, addr string) {
+		t.Helper()
+		for range 2 {
+			if got := talk(t, addr, "GET /panic HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 500") || !strings.Contains(got, "X-Request-Id: mine\r\n") || strings.Contains(got, "boom") {
+				t.Errorf("%q", got)
+			}
 		}
 	})
 }

@@ -131,7 +131,7 @@ func TestRequestsOfEveryShape(t *testing.T) {
 			{"both framings", []string{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"}, []string{"HTTP/1.1 400 Bad Request", `{"detail":"Bad Request: both`}},
 			{"nonsense", []string{"\x16\x03\x01\x02\x00\x01\r\n\r\n"}, []string{"HTTP/1.1 400"}},
 			{"too long a head", []string{"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 70_000) + "\r\n\r\n"}, []string{"HTTP/1.1 431"}},
-			{"too large a body", []string{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n"}, []string{"HTTP/1.1 413", "limit of 1048576 bytes"}},
+			{"too large a body", []string{"POST / HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nContent-Length: 9999999\r\n\r\n"}, []string{"HTTP/1.1 413", "limit of 1048576 bytes", "X-Request-Id: mine\r\n"}},
 			{"too large a chunk", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n"}, []string{"HTTP/1.1 413"}},
 			{"a chunk size beyond 63 bits", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\n"}, []string{"HTTP/1.1 400"}},
 			{"a chunk without a size", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\r\n"}, []string{"HTTP/1.1 400"}},

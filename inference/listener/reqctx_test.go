@@ -17,6 +17,7 @@ import (
 type kept struct {
 	base, limited, derived context.Context
 	after                  chan struct{}
+	stop                   context.CancelFunc // of derived
 }
 
 func TestTheContextOfAnAnsweredRequestStaysCancelled(t *testing.T) {
@@ -28,7 +29,7 @@ func TestTheContextOfAnAnsweredRequestStaysCancelled(t *testing.T) {
 			limit = time.Millisecond
 		}
 		k.limited, _ = listener.WithTimeout(ctx, limit)
-		k.derived, _ = context.WithTimeout(k.limited, time.Hour) //nolint:govet // it ends with the request
+		k.derived, k.stop = context.WithTimeout(k.limited, time.Hour)
 		context.AfterFunc(ctx, func() { close(k.after) })
 		if r.Path == "/expired" {
 			<-k.limited.Done()
@@ -71,7 +72,8 @@ func TestTheContextOfAnAnsweredRequestStaysCancelled(t *testing.T) {
 			}
 			<-k.base.Done() // with the response written, or soon after
 			<-k.limited.Done()
-			<-k.derived.Done()
+			<-k.derived.Done() // though nobody has called stop
+			defer k.stop()
 			<-k.after
 			if err := k.limited.Err(); !errors.Is(err, want) {
 				t.Errorf("%s: the context with a deadline ended with %v", path, err)
