@@ -76,6 +76,7 @@ func TestAHeadIsRefusedBeforeItsBodyIsRead(t *testing.T) {
 				if d.lent.Load() > 0 || d.answered.Load() > 0 {
 					t.Errorf("%d loans, %d answers for a refused request", d.lent.Load(), d.answered.Load())
 				}
+				_ = c.Close() // the server need not wait for what may still come
 			})
 		})
 	}

@@ -85,7 +85,7 @@ func extension(from io.ByteReader) error {
 			return err
 		case b == '\r':
 			return expect(from, '\n')
-		case control(b):
+		case (b < ' ' && b != '\t') || b == 0x7f:
 			return errChunk
 		}
 	}

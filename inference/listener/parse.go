@@ -217,15 +217,12 @@ func parseField(line []byte) (name, value string, err *headError) {
 	}
 	v := bytes.Trim(line[colon+1:], " \t")
 	for _, c := range v {
-		if control(c) {
+		if (c < ' ' && c != '\t') || c == 0x7f {
 			return "", "", errField
 		}
 	}
 	return text(line[:colon]), text(v), nil
 }
-
-// control tells whether a byte is one of those that no field and no extension holds.
-func control(c byte) bool { return (c < ' ' && c != '\t') || c == 0x7f }
 
 func contentLength(value string) (int64, *headError) {
 	if value == "" || len(value) > 18 {

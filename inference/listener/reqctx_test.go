@@ -15,7 +15,7 @@ import (
 
 // kept are the contexts of one request, as a handler may keep them.
 type kept struct {
-	base, limited, derived context.Context
+	base, limited, derived context.Context //nolint:containedctx // keeping them is what is tested
 	after                  chan struct{}
 	stop                   context.CancelFunc // of derived
 }
