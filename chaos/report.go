@@ -136,7 +136,7 @@ that are less than %v away, never ready after %v without one.
 | 429 + Retry-After | too many requests wait already |
 
 A client that leaves before its answer is counted neither as a request nor as an error
-([workers.md](workers.md#clients-that-leave)).
+([workers.md](workers.md#how-a-client-that-leaves-is-noticed)).
 
 The last run: %d kinds of fault, %d right answers, %d looks at /readyz, each of them true.
 
