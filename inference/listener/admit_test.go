@@ -6,9 +6,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -314,3 +316,32 @@ type panicking struct{}
 
 func (panicking) Next(context.Context) ([]byte, error) { panic("boom") }
 func (panicking) Close() error                         { return nil }
+
+// The beginning of a response is sent by another goroutine than the rest, at any moment
+// of its making: it is never sent twice, nor left out.
+func TestResponsesToHalfClosedClientsAreWhole(t *testing.T) {
+	handler := func(ctx context.Context, r *listener.Request) *listener.Response {
+		time.Sleep(time.Duration(150+rand.IntN(250)) * time.Millisecond) // around the time of the watcher's looks
+		return echo(ctx, r)
+	}
+	lean(t, listener.Options{Handler: listener.AnswerFunc(handler)}, func(t *testing.T, addr string) {
+		t.Helper()
+		var all sync.WaitGroup
+		for range 200 {
+			c := dial(t, addr)
+			all.Go(func() {
+				if _, err := io.WriteString(c, "GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n\r\n"); err != nil {
+					t.Error(err)
+				}
+				if tcp, ok := c.(*net.TCPConn); !ok || tcp.CloseWrite() != nil {
+					t.Error("it cannot be half-closed")
+				}
+				got, err := io.ReadAll(c)
+				if err != nil || strings.Count(string(got), "HTTP/1.1 200 OK\r\n") != 2 || strings.Count(string(got), "HTTP/1.1 ") != 2 {
+					t.Errorf("%q %v", got, err)
+				}
+			})
+		}
+		all.Wait()
+	})
+}

@@ -146,9 +146,12 @@ func (c *conn) expire() {
 
 // check applies the time limits; it is the watcher's.
 func (c *conn) check(now time.Time) {
+	// enter sets the time first: read in the reverse order, a new phase is never
+	// judged by the time of the one before it.
+	p := phase(c.phase.Load())
 	quiet := time.Duration(ticks(now) - c.since.Load())
 	o := &c.server.o
-	switch phase(c.phase.Load()) {
+	switch p {
 	case phaseIdle:
 		if quiet > o.IdleTimeout || c.server.closing.Load() {
 			c.closeIdle()

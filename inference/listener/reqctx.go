@@ -11,8 +11,8 @@ import (
 // the context with its deadline are one allocation; the channels are made when they
 // are asked for, and the timer belongs to the connection.
 type requestContext struct {
-	c       *conn
 	mu      sync.Mutex // guards what follows
+	c       *conn      // nil once the request has ended
 	done    chan struct{}
 	err     error
 	limited limitedContext
@@ -95,6 +95,7 @@ func (r *requestContext) cancel() {
 	defer r.mu.Unlock()
 	end(&r.done, &r.err, context.Canceled)
 	r.endLimited()
+	r.c = nil // who keeps the context does not keep the connection
 }
 
 // answered ends the context with the deadline: the handler has returned, and what
