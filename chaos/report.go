@@ -135,6 +135,9 @@ that are less than %v away, never ready after %v without one.
 | 504 | its deadline passed |
 | 429 + Retry-After | too many requests wait already |
 
+A client that leaves before its answer is counted neither as a request nor as an error
+([workers.md](workers.md#how-a-client-that-leaves-is-noticed)).
+
 The last run: %d kinds of fault, %d right answers, %d looks at /readyz, each of them true.
 
 | fault | what was done | requests meanwhile | wrong answers | errors where it hit | errors elsewhere | slowest answer elsewhere | recovered after |

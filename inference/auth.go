@@ -16,9 +16,9 @@ import (
 )
 
 // gate decides which clients' requests are answered, by the keys of the
-// service's configuration. It is asked once for each request, before anything
-// is routed, whatever the protocol; calls between endpoints do not pass it. It
-// takes no lock and does not allocate for a request that it lets through.
+// service's configuration. It is asked once for each request, with its head, before
+// anything is routed and before the body is read; calls between endpoints do not pass
+// it. It takes no lock and does not allocate for a request that it lets through.
 type gate struct {
 	log *slog.Logger
 	// exposed: other machines reach the listener without showing anything.
@@ -71,22 +71,22 @@ func (g *gate) follow(access serving.Access) {
 
 // admit checks the key of a request to an endpoint. What was wrong is a value
 // for the client: nil lets the request through.
-func (g *gate) admit(endpoint serving.EndpointURL, r *listener.Request) *listener.Response {
-	return g.check(r, func(k *serving.AccessKey) bool { return k.Opens(endpoint) })
+func (g *gate) admit(endpoint serving.EndpointURL, h *listener.Head) *listener.Response {
+	return g.check(h, func(k *serving.AccessKey) bool { return k.Opens(endpoint) })
 }
 
 // admitToService checks the key of a request about the whole service: a key for
 // some endpoints is not enough.
-func (g *gate) admitToService(r *listener.Request) *listener.Response {
-	return g.check(r, (*serving.AccessKey).Everywhere)
+func (g *gate) admitToService(h *listener.Head) *listener.Response {
+	return g.check(h, (*serving.AccessKey).Everywhere)
 }
 
-func (g *gate) check(r *listener.Request, opens func(*serving.AccessKey) bool) *listener.Response {
+func (g *gate) check(h *listener.Head, opens func(*serving.AccessKey) bool) *listener.Response {
 	rules := g.rules.Load()
 	if rules == nil || !rules.required {
 		return nil
 	}
-	key, err := rules.find(r.Header("Authorization"), g.now)
+	key, err := rules.find(h.Header("Authorization"), g.now)
 	if err == nil && !opens(&key.AccessKey) {
 		err = serving.ErrOtherEndpoint
 	}
@@ -97,7 +97,7 @@ func (g *gate) check(r *listener.Request, opens func(*serving.AccessKey) bool) *
 	if key == nil {
 		key = &gateKey{}
 	}
-	g.log.Debug("request refused", "request_id", r.ID, "key", key.id, "err", err)
+	g.log.Debug("request refused", "request_id", h.ID, "key", key.id, "err", err)
 	return refusal(err, key)
 }
 

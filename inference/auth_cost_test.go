@@ -10,7 +10,7 @@ import (
 )
 
 // keyed is a request with a good key, and the gate that knows it.
-func keyed(tb testing.TB) (*gate, *listener.Request) {
+func keyed(tb testing.TB) (*gate, *listener.Head) {
 	tb.Helper()
 	secret, id := serving.NewAccessKey()
 	g := &gate{log: slog.New(slog.DiscardHandler), now: time.Now}
@@ -18,7 +18,7 @@ func keyed(tb testing.TB) (*gate, *listener.Request) {
 		id: {Digest: serving.DigestOf(secret), Endpoints: []string{"a", "b"}, Expires: time.Now().Add(time.Hour)},
 	}})
 	header := "Bearer " + secret
-	return g, &listener.Request{Header: func(string) string { return header }}
+	return g, &listener.Head{Header: func(string) string { return header }}
 }
 
 func TestAKeyCostsNoMemory(t *testing.T) {
@@ -47,7 +47,7 @@ func FuzzBearer(f *testing.F) {
 	}
 	g, _ := keyed(f)
 	f.Fuzz(func(t *testing.T, header string) {
-		refused := g.admit("a", &listener.Request{Header: func(string) string { return header }})
+		refused := g.admit("a", &listener.Head{Header: func(string) string { return header }})
 		if refused == nil || (refused.Status != 401 && refused.Status != 403) {
 			t.Errorf("%q was let in", header)
 		}

@@ -15,11 +15,11 @@ import (
 type origins []string
 
 // allowed finds what a request's origin may be told, "" for nothing.
-func (o origins) allowed(r *listener.Request) string {
+func (o origins) allowed(h *listener.Head) string {
 	if len(o) == 0 {
 		return ""
 	}
-	origin := r.Header("Origin")
+	origin := h.Header("Origin")
 	switch {
 	case origin == "":
 		return ""
@@ -35,11 +35,11 @@ func (o origins) allowed(r *listener.Request) string {
 // carries no key, so it is answered before keys are looked at, and it tells the
 // same whatever is configured. The key of a page is a header that it sets: no
 // cookie counts here, so credentials are never allowed in the sense of CORS.
-func (o origins) preflight(r *listener.Request) *listener.Response {
-	if r.Method != http.MethodOptions || r.Header("Access-Control-Request-Method") == "" {
+func (o origins) preflight(h *listener.Head) *listener.Response {
+	if h.Method != http.MethodOptions || h.Header("Access-Control-Request-Method") == "" {
 		return nil
 	}
-	origin := o.allowed(r)
+	origin := o.allowed(h)
 	if origin == "" {
 		return nil
 	}
@@ -48,7 +48,7 @@ func (o origins) preflight(r *listener.Request) *listener.Response {
 		{Name: "Access-Control-Allow-Methods", Value: "GET, HEAD, POST"},
 		{Name: "Access-Control-Max-Age", Value: "600"},
 	}
-	if asked := r.Header("Access-Control-Request-Headers"); asked != "" && len(asked) <= maxAskedHeaders {
+	if asked := h.Header("Access-Control-Request-Headers"); asked != "" && len(asked) <= maxAskedHeaders {
 		resp.Header = append(resp.Header, engine.Header{Name: "Access-Control-Allow-Headers", Value: strings.Clone(asked)})
 	}
 	return resp
@@ -57,11 +57,11 @@ func (o origins) preflight(r *listener.Request) *listener.Response {
 const maxAskedHeaders = 1 << 10
 
 // mark lets the page read the answer.
-func (o origins) mark(r *listener.Request, resp *listener.Response) *listener.Response {
+func (o origins) mark(h *listener.Head, resp *listener.Response) *listener.Response {
 	if len(o) == 0 {
 		return resp
 	}
-	origin := o.allowed(r)
+	origin := o.allowed(h)
 	resp.Header = slices.Clip(resp.Header)
 	if origin != "*" {
 		resp.Header = append(resp.Header, engine.Header{Name: "Vary", Value: "Origin"})

@@ -202,8 +202,8 @@ func (s *Service) Run(ctx context.Context) error {
 			}
 		})
 	}
-	front := listener.NewLean(listener.Options{Handler: s.handle, Lend: s.lend, MaxBody: s.o.MaxBody, MaxConns: s.o.MaxConnections, Logger: s.o.Logger})
-	run(&parts, func() error { return front.Serve(s.o.Listener) })
+	clients := listener.NewLean(listener.Options{Handler: front{s}, MaxBody: s.o.MaxBody, MaxConns: s.o.MaxConnections, Logger: s.o.Logger})
+	run(&parts, func() error { return clients.Serve(s.o.Listener) })
 	var admin *http.Server
 	if s.o.Admin != nil {
 		admin = s.adminServer()
@@ -220,10 +220,10 @@ func (s *Service) Run(ctx context.Context) error {
 	case <-whole.Done():
 	}
 	s.stopping.Store(true)
-	s.linger(whole, front)
+	s.linger(whole, clients)
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.StopTimeout)
 	defer cancel()
-	if err := front.Shutdown(stopCtx); err != nil {
+	if err := clients.Shutdown(stopCtx); err != nil {
 		s.o.Logger.Warn("requests were cut at stop", "err", err)
 	}
 	if admin != nil {
@@ -245,12 +245,12 @@ func (s *Service) Run(ctx context.Context) error {
 // linger serves on for DrainDelay, unless a part has ended. Clients are asked to
 // close their connections, each after its next answer: what a balancer sends until
 // it has noticed is answered, and nothing is left on its way when we close.
-func (s *Service) linger(whole context.Context, front *listener.Lean) {
+func (s *Service) linger(whole context.Context, clients *listener.Lean) {
 	if s.o.DrainDelay <= 0 || whole.Err() != nil {
 		return
 	}
 	s.o.Logger.Info("requests are taken until balancers have noticed the stop", "for", s.o.DrainDelay)
-	front.Retire()
+	clients.Retire()
 	timer := time.NewTimer(s.o.DrainDelay)
 	defer timer.Stop()
 	select {

@@ -78,7 +78,11 @@ func (m *fakeModel) Close(context.Context) error { return nil }
 
 // Lend fulfils engine.Lender; only one of the endpoints has memory.
 func (m *fakeModel) Lend(size int) engine.Loan {
-	if m.url != "lends" {
+	switch m.url {
+	case "lends":
+	case "panics":
+		panic("a lender panics")
+	default:
 		return nil
 	}
 	m.p.lent.Add(1)
@@ -111,6 +115,14 @@ func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 		return &engine.Response{Status: 200, ContentType: "text/event-stream", Stream: &pieces{left: []string{"one,", "two,", "three"}}}, nil
 	case "cut":
 		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one,"}, err: errors.New("worker died")}}, nil
+	case "panics":
+		switch string(r.Body) {
+		case "no answer":
+			return nil, nil //nolint:nilnil // what no engine may do
+		case "stream":
+			return &engine.Response{Status: 200, Stream: panickingStream{}}, nil
+		}
+		panic("an engine panics")
 	case "slow":
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -153,6 +165,12 @@ func (p *pieces) Next(context.Context) ([]byte, error) {
 	return []byte(next), nil
 }
 func (p *pieces) Close() error { return nil }
+
+// panickingStream is a stream that panics.
+type panickingStream struct{}
+
+func (panickingStream) Next(context.Context) ([]byte, error) { panic("a stream panics") }
+func (panickingStream) Close() error                         { return nil }
 
 type fixedSource struct{ state *reconcile.State }
 

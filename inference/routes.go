@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -42,7 +44,7 @@ type Route struct {
 type probe struct {
 	path   string
 	caller Caller
-	answer func(s *Service, r *listener.Request, trusted bool) *listener.Response
+	answer func(s *Service, h *listener.Head, trusted bool) *listener.Response
 }
 
 // probes are answered on both listeners.
@@ -77,51 +79,67 @@ func (s *Service) Routes() []Route {
 	return routes
 }
 
-// handle is the way of a client's request: browsers' questions, then endpoint
-// paths with their key, then probes.
-func (s *Service) handle(ctx context.Context, r *listener.Request) *listener.Response {
-	resp := s.origins.preflight(r)
+// front is the data plane as its listener sees it. It fulfils listener.Handler.
+type front struct{ *Service }
+
+// Admit judges a client's request by its head: preflights of browsers, then endpoint
+// paths with their key, then probes. What it lets through is a request to an endpoint
+// that can answer.
+func (s front) Admit(h *listener.Head) *listener.Response {
+	resp := s.origins.preflight(h)
 	if resp == nil {
-		resp = s.route(ctx, r)
+		resp = s.route(h)
 	}
-	return s.origins.mark(r, resp)
+	if resp == nil {
+		return nil
+	}
+	return s.origins.mark(h, resp)
 }
 
-func (s *Service) route(ctx context.Context, r *listener.Request) *listener.Response {
-	path, ok := strings.CutPrefix(r.Path, s.prefix)
-	if !ok && r.Path == serving.IdentityPath {
-		return s.prove(r)
+// Answer answers a request that Admit has let through.
+func (s front) Answer(ctx context.Context, r *listener.Request) *listener.Response {
+	return s.origins.mark(&r.Head, s.serve(ctx, serving.EndpointURL(r.Endpoint), r))
+}
+
+func (s *Service) route(h *listener.Head) *listener.Response {
+	path, ok := strings.CutPrefix(h.Path, s.prefix)
+	if !ok && h.Path == serving.IdentityPath {
+		return s.prove(h)
 	}
 	if !ok {
-		return s.handleProbe(r, false)
+		return s.handleProbe(h, false)
 	}
-	endpoint := s.endpointOf(path, r.RawQuery)
-	if refused := s.gate.admit(endpoint, r); refused != nil {
+	endpoint := s.endpointOf(path, h.RawQuery)
+	if refused := s.gate.admit(endpoint, h); refused != nil {
 		return refused
 	}
-	if r.Method != http.MethodPost {
+	if h.Method != http.MethodPost {
 		return notAllowed(http.MethodPost)
 	}
-	return s.serve(ctx, endpoint, r)
+	if err := s.router.Check(endpoint); err != nil {
+		return s.refuse(endpoint, err)
+	}
+	h.Endpoint = string(endpoint)
+	return nil
 }
 
 // handleProbe answers about the instance; operators are trusted without a key.
-func (s *Service) handleProbe(r *listener.Request, trusted bool) *listener.Response {
+func (s *Service) handleProbe(h *listener.Head, trusted bool) *listener.Response {
 	for _, p := range probes() {
-		if p.path != r.Path {
+		if p.path != h.Path {
 			continue
 		}
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		if h.Method != http.MethodGet && h.Method != http.MethodHead {
 			return notAllowed("GET, HEAD")
 		}
 		refused := (*listener.Response)(nil)
 		if !trusted {
-			refused = s.gate.admitToService(r)
+			refused = s.gate.admitToService(h)
 		}
 		if refused != nil && p.caller != Anybody {
 			return refused
 		}
-		return p.answer(s, r, refused == nil)
+		return p.answer(s, h, refused == nil)
 	}
 	return detail(http.StatusNotFound, "Not Found")
 }
@@ -132,7 +150,7 @@ func notAllowed(allowed string) *listener.Response {
 	return resp
 }
 
-func (s *Service) livez(*listener.Request, bool) *listener.Response {
+func (s *Service) livez(*listener.Head, bool) *listener.Response {
 	// Written by hand: the benchmarks take it for the listener's constant answer.
 	body := fmt.Appendf(nil, "{\n  \"alive\": true,\n  \"uptime_seconds\": %d\n}\n", int(time.Since(s.started).Seconds()))
 	return &listener.Response{Response: engine.Response{Status: http.StatusOK, ContentType: jsonType, Body: body}}
@@ -140,14 +158,14 @@ func (s *Service) livez(*listener.Request, bool) *listener.Response {
 
 // readyz tells a stranger no more than whether the instance is ready: neither
 // names of endpoints nor why one of them is not.
-func (s *Service) readyz(r *listener.Request, trusted bool) *listener.Response {
-	query, err := url.ParseQuery(r.RawQuery)
+func (s *Service) readyz(h *listener.Head, trusted bool) *listener.Response {
+	query, err := url.ParseQuery(h.RawQuery)
 	if err != nil {
 		return detail(http.StatusBadRequest, "The query cannot be read: "+err.Error())
 	}
 	endpoint := serving.CleanURL(query.Get("endpoint"))
 	if !trusted && endpoint != "" {
-		if refused := s.gate.admit(endpoint, r); refused != nil {
+		if refused := s.gate.admit(endpoint, h); refused != nil {
 			return refused
 		}
 		trusted = true
@@ -162,11 +180,11 @@ func (s *Service) readyz(r *listener.Request, trusted bool) *listener.Response {
 // prove answers the challenge of whoever found this address in the instance's record and
 // sends nothing to it before it is known to be the instance's. Operators' listener has no
 // such answer: nothing is sent there for others.
-func (s *Service) prove(r *listener.Request) *listener.Response {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+func (s *Service) prove(h *listener.Head) *listener.Response {
+	if h.Method != http.MethodGet && h.Method != http.MethodHead {
 		return notAllowed("GET, HEAD")
 	}
-	query, err := url.ParseQuery(r.RawQuery)
+	query, err := url.ParseQuery(h.RawQuery)
 	if err != nil {
 		return detail(http.StatusBadRequest, "The query cannot be read: "+err.Error())
 	}
@@ -177,7 +195,7 @@ func (s *Service) prove(r *listener.Request) *listener.Response {
 	return jsonResponse(http.StatusOK, proof)
 }
 
-func (s *Service) status(*listener.Request, bool) *listener.Response {
+func (s *Service) status(*listener.Head, bool) *listener.Response {
 	return jsonResponse(http.StatusOK, s.Status())
 }
 
@@ -186,13 +204,8 @@ func (s *Service) adminServer() *http.Server {
 	mux := http.NewServeMux()
 	for _, p := range probes() {
 		mux.HandleFunc(p.path, func(w http.ResponseWriter, r *http.Request) {
-			resp := s.handleProbe(&listener.Request{Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery}, true)
-			for _, h := range resp.Header {
-				w.Header().Set(h.Name, h.Value)
-			}
-			w.Header().Set("Content-Type", resp.ContentType)
-			w.WriteHeader(resp.Status)
-			if _, err := w.Write(resp.Body); err != nil {
+			resp := s.handleProbe(&listener.Head{Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery}, true)
+			if err := writeResponse(r.Context(), w, resp); err != nil {
 				s.o.Logger.Debug("client went away", "err", err)
 			}
 		})
@@ -205,15 +218,58 @@ func (s *Service) adminServer() *http.Server {
 	}
 }
 
+// writeResponse gives a response to the standard library's server.
+func writeResponse(ctx context.Context, w http.ResponseWriter, resp *listener.Response) error {
+	if resp.Done != nil {
+		defer resp.Done()
+	}
+	for _, h := range resp.Header {
+		w.Header().Set(h.Name, h.Value)
+	}
+	w.Header().Set("Content-Type", resp.ContentType)
+	w.WriteHeader(resp.Status)
+	if resp.Stream == nil {
+		_, err := w.Write(resp.Body)
+		return err
+	}
+	for {
+		piece, err := resp.Stream.Next(ctx)
+		if err == nil {
+			_, err = w.Write(piece)
+		}
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			return errors.Join(err, resp.Stream.Close())
+		}
+	}
+}
+
+const (
+	// Requests to the admin listener have no bodies but that of a symbol look-up.
+	maxAdminBody     = 1 << 20
+	adminBodyTimeout = 10 * time.Second
+)
+
 // operatorsOnly asks for the admin token. Without one the listener is open to
 // this machine only; then the Host must be an address or localhost, so that a
-// web page whose name is made to point here (DNS rebinding) reads nothing.
+// web page whose name is made to point here (DNS rebinding) reads nothing. The
+// connection of a request that is refused is closed, without reading its body.
 func (s *Service) operatorsOnly(next http.Handler) http.Handler {
 	want := sha256.Sum256([]byte(s.o.AdminToken))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 { // bounds what the server drops of it too
+			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(adminBodyTimeout)); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+				return
+			}
+			r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
+		}
 		if s.o.AdminToken == "" {
 			shown := r.TLS != nil && len(r.TLS.PeerCertificates) > 0
 			if !shown && !namesAddress(r.Host) {
+				w.Header().Set("Connection", "close")
 				http.Error(w, "ask by address, as in http://127.0.0.1:8083/status, or set an admin token", http.StatusForbidden)
 				return
 			}
@@ -223,6 +279,7 @@ func (s *Service) operatorsOnly(next http.Handler) http.Handler {
 		given, _ := bearer(r.Header.Get("Authorization"))
 		got := sha256.Sum256([]byte(given))
 		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("Connection", "close")
 			w.Header().Set("WWW-Authenticate", `Bearer realm="clearml-serving admin"`)
 			http.Error(w, "send the admin token as Bearer token in the header Authorization", http.StatusUnauthorized)
 			return

@@ -47,37 +47,50 @@ func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *li
 	if err != nil {
 		return s.refuse(endpoint, err)
 	}
+	kept := false
+	var answer *engine.Response
+	defer func() { // also where user code, an engine or a tap panics
+		if kept {
+			return
+		}
+		if answer != nil && answer.Stream != nil {
+			_ = answer.Stream.Close() // nobody reads it
+		}
+		live.Release()
+	}()
 	limit, err := allowance(r.Header(timeoutHeader), live.Timeout)
 	if err != nil {
-		live.Release()
 		return detail(http.StatusBadRequest, "Error processing request, "+err.Error())
 	}
-	resp := &listener.Response{Done: live.Release}
 	req := engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType, Loan: r.Loan}
-	answer, err := s.infer(ctx, live, &req, limit)
+	answer, err = s.infer(ctx, live, &req, limit)
 	if err != nil {
-		live.Release()
 		resp := s.fail(ctx, live, r.ID, limit, err)
-		if !errors.Is(ctx.Err(), context.Canceled) { // a client that went away got no answer
+		if !left(ctx) { // a client that went away got no answer
 			s.taps.see(endpoint, live, &req, &resp.Response)
 		}
 		return resp
 	}
 	s.taps.see(endpoint, live, &req, answer)
-	resp.Response = *answer
+	resp := &listener.Response{Response: *answer, Done: live.Release}
 	resp.Header = append(slices.Clip(live.Header), answer.Header...)
+	kept = true
 	return resp
 }
 
-// lend finds memory for a large body of a request to a path: that of the model which
+// left tells whether a request has ended because its client went away: a deadline
+// ends it otherwise.
+func left(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
+
+// statusClientLeft is the status of a request whose client has left before its answer,
+// as with nginx: it is no error of the server.
+const statusClientLeft = 499
+
+// Lend finds memory for a large body of an admitted request: that of the model which
 // answers it, most likely. A canary may draw another when the body is there, which
 // then reads it as it reads any other.
-func (s *Service) lend(path, query string, size int) engine.Loan {
-	rest, ok := strings.CutPrefix(path, s.prefix)
-	if !ok {
-		return nil
-	}
-	live, err := s.router.Acquire(s.endpointOf(rest, query))
+func (s front) Lend(h *listener.Head, size int) engine.Loan {
+	live, err := s.router.Acquire(serving.EndpointURL(h.Endpoint))
 	if err != nil {
 		return nil // the request itself is told why
 	}
@@ -105,6 +118,9 @@ func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Requ
 	begun := time.Now()
 	answer, err := live.Model.Infer(ctx, req)
 	took := time.Since(begun)
+	if err != nil && left(ctx) {
+		return nil, err // neither answered nor failed: it is not counted
+	}
 	live.Stats.Requests.Add(1)
 	live.Stats.Nanos.Add(uint64(took))
 	if err != nil || answer.Status >= http.StatusInternalServerError {
@@ -134,7 +150,9 @@ func (s *Service) Call(ctx context.Context, c engine.Call) (*engine.Response, er
 	answer, err := s.infer(ctx, live, &req, live.Timeout)
 	if err != nil {
 		resp := s.fail(ctx, live, c.ID, live.Timeout, err).Response
-		s.taps.see(endpoint, live, &req, &resp)
+		if !left(ctx) {
+			s.taps.see(endpoint, live, &req, &resp)
+		}
 		return &resp, nil
 	}
 	s.taps.see(endpoint, live, &req, answer)
@@ -214,7 +232,9 @@ func (s *Service) fail(ctx context.Context, live *router.Live, id string, limit 
 			engineErr.Kind = engine.KindDeadline
 		}
 	}
-	if ctx.Err() != nil && engineErr.Kind != engine.KindDeadline {
+	status := statusOf(engineErr.Kind)
+	if left(ctx) && engineErr.Kind != engine.KindDeadline {
+		status = statusClientLeft
 		s.o.Logger.Debug("client went away", "endpoint", live.URL, "request_id", id)
 	} else {
 		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", id, "err", err)
@@ -223,7 +243,7 @@ func (s *Service) fail(ctx context.Context, live *router.Live, id string, limit 
 	if engineErr.Kind == engine.KindDeadline && limit > 0 {
 		text += fmt.Sprintf(" (its limit is %s)", limit)
 	}
-	resp := detail(statusOf(engineErr.Kind), text)
+	resp := detail(status, text)
 	resp.Header = slices.Clip(live.Header)
 	if wait := engineErr.RetryAfter; wait > 0 || engineErr.Kind == engine.KindOverloaded {
 		seconds := max(1, int(wait.Round(time.Second)/time.Second))

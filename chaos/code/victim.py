@@ -43,6 +43,9 @@ class Preprocess:
         name = self.model_endpoint.serving_url
         return {"y": 7 * data["x"] + len(name), "from": name}
 
+    def do_nap(self, data):
+        time.sleep(0.4)
+
     def do_exit(self, data):
         os._exit(3)
 

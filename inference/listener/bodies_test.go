@@ -16,13 +16,13 @@ import (
 
 func TestBodiesOfAllConnectionsTogetherAreBounded(t *testing.T) {
 	entered, leave := make(chan struct{}), make(chan struct{})
-	server := NewLean(Options{MaxBody: 1 << 20, MaxBodies: 1 << 20, Handler: func(_ context.Context, r *Request) *Response {
+	server := NewLean(Options{MaxBody: 1 << 20, MaxBodies: 1 << 20, Handler: AnswerFunc(func(_ context.Context, r *Request) *Response {
 		if strings.HasSuffix(r.Path, "/waits") {
 			close(entered)
 			<-leave
 		}
 		return &Response{Response: engine.Response{Status: http.StatusOK, Body: fmt.Append(nil, len(r.Body))}}
-	}})
+	})})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

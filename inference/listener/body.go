@@ -52,14 +52,13 @@ func readBody(buf *bytes.Buffer, from io.Reader, size, limit int64) error {
 // decompress replaces the body by its decoded form. Encodings are those of
 // RFC 9110: names in any case, several separated by commas, last applied first.
 func decompress(body []byte, encoding string, limit int64) ([]byte, error) {
-	names := strings.Split(encoding, ",")
-	for _, name := range slices.Backward(names) {
+	if err := checkEncodings(encoding); err != nil {
+		return nil, err
+	}
+	for _, name := range slices.Backward(strings.Split(encoding, ",")) {
 		name = strings.ToLower(strings.TrimSpace(name))
 		if name == "" || name == "identity" {
 			continue
-		}
-		if len(names) > 3 {
-			return nil, &bodyError{http.StatusUnsupportedMediaType, "Too many content encodings; send the body with one"}
 		}
 		decoded, err := decode(body, name, limit)
 		if err != nil {
@@ -68,6 +67,33 @@ func decompress(body []byte, encoding string, limit int64) ([]byte, error) {
 		body = decoded
 	}
 	return body, nil
+}
+
+// checkEncodings finds an encoding that decompress does not take before its body has
+// been received.
+func checkEncodings(encoding string) error {
+	names := strings.Split(encoding, ",")
+	for _, name := range names {
+		switch name = strings.ToLower(strings.TrimSpace(name)); name {
+		case "", "identity":
+			continue
+		case "gzip", "x-gzip", "deflate", "zstd":
+		default:
+			return unsupported(name)
+		}
+		if len(names) > maxEncodings {
+			return errManyEncodings
+		}
+	}
+	return nil
+}
+
+const maxEncodings = 3
+
+var errManyEncodings = &bodyError{http.StatusUnsupportedMediaType, "Too many content encodings; send the body with one"}
+
+func unsupported(name string) *bodyError {
+	return &bodyError{http.StatusUnsupportedMediaType, fmt.Sprintf("Content encoding %q is not supported; use gzip, deflate, zstd or none", name)}
 }
 
 func decode(body []byte, name string, limit int64) ([]byte, error) {
@@ -88,7 +114,7 @@ func decode(body []byte, name string, limit int64) ([]byte, error) {
 			from = dec
 		}
 	default:
-		return nil, &bodyError{http.StatusUnsupportedMediaType, fmt.Sprintf("Content encoding %q is not supported; use gzip, deflate, zstd or none", name)}
+		return nil, unsupported(name)
 	}
 	var out []byte
 	if err == nil {

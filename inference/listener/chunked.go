@@ -85,34 +85,35 @@ func extension(from io.ByteReader) error {
 			return err
 		case b == '\r':
 			return expect(from, '\n')
-		case b == '\n':
+		case (b < ' ' && b != '\t') || b == 0x7f:
 			return errChunk
 		}
 	}
 	return errChunk
 }
 
-// trailer drops the fields behind the last chunk.
+// trailer drops the fields behind the last chunk. They must be fields all the same.
 func trailer(from io.ByteReader) error {
-	line := 0
+	var line []byte
 	for range maxTrailer {
 		b, err := from.ReadByte()
 		switch {
 		case err != nil:
 			return err
-		case b == '\n':
-			return errChunk
 		case b != '\r':
-			line++
+			line = append(line, b)
 			continue
 		}
 		if err := expect(from, '\n'); err != nil {
 			return err
 		}
-		if line == 0 {
+		if len(line) == 0 {
 			return nil
 		}
-		line = 0
+		if _, _, bad := parseField(line); bad != nil {
+			return errChunk
+		}
+		line = line[:0]
 	}
 	return errChunk
 }

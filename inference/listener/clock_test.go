@@ -79,22 +79,21 @@ func TestAStepOfTheWallClockCutsNoConnectionAndSparesNone(t *testing.T) {
 func TestAStepOfTheWallClockEndsNoRequest(t *testing.T) {
 	for name, d := range steps {
 		t.Run(name, func(t *testing.T) {
-			var c requestContext
-			c.begin()
-			c.limit(time.Hour)
-			defer c.finish()
-			c.mu.Lock()
-			c.deadline = stepped(t, c.deadline, -d) // it was set before the step
-			c.mu.Unlock()
-			c.expire() // as the timer calls it
-			if c.Err() != nil {
-				t.Errorf("an hour before its deadline: %v", c.Err())
+			r := &requestContext{c: new(conn)}
+			l := r.limit(time.Hour)
+			defer r.cancel()
+			r.mu.Lock()
+			l.deadline = stepped(t, l.deadline, -d) // it was set before the step
+			r.mu.Unlock()
+			r.expire() // as the timer calls it
+			if l.Err() != nil {
+				t.Errorf("an hour before its deadline: %v", l.Err())
 			}
-			c.mu.Lock()
-			c.deadline = stepped(t, time.Now(), -d)
-			c.mu.Unlock()
-			if c.expire(); c.Err() != context.DeadlineExceeded { //nolint:errorlint // the very one, as context.Context promises
-				t.Errorf("at its deadline: %v", c.Err())
+			r.mu.Lock()
+			l.deadline = stepped(t, time.Now(), -d)
+			r.mu.Unlock()
+			if r.expire(); l.Err() != context.DeadlineExceeded { //nolint:errorlint // the very one, as context.Context promises
+				t.Errorf("at its deadline: %v", l.Err())
 			}
 		})
 	}

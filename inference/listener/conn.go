@@ -2,18 +2,17 @@ package listener
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"clearmlserving/inference/engine"
 )
@@ -28,39 +27,47 @@ func ticks(t time.Time) int64 { return int64(t.Sub(begun)) }
 type phase int32
 
 const (
-	phaseNew      phase = iota // nothing has been sent yet
-	phaseIdle                  // between two requests
-	phaseHead                  // a head has begun to arrive
-	phaseBody                  // a body is arriving
-	phaseHandling              // a handler is at work
-	phaseWriting               // an answer is being sent
+	phaseNew        phase = iota // nothing has been sent yet
+	phaseIdle                    // between two requests
+	phaseHead                    // a head has begun to arrive
+	phaseBody                    // a body is arriving
+	phaseUnanswered              // a handler is at work, and nothing of its response has been sent
+	phaseProbing                 // the watcher sends the beginning of a response, for a moment
+	phaseHandling                // a handler is at work on the rest of a response
+	phaseWriting                 // a response is being sent
+	phaseDropping                // the body of a refused request is dropped
 	phaseClosed
 )
 
 const (
 	firstBuffer   = 4 << 10
-	writeTimeout  = time.Minute // without a byte taken by the client
-	lingerTime    = time.Second // for the client to read a refusal before we close
-	lingerBytes   = 16 << 20    // and what is read meanwhile: a body just above the limit comes to its end
-	keepBuffer    = 64 << 10    // larger buffers are not kept between requests
-	keepBody      = 1 << 20     // nor larger bodies
-	unproven      = 1 << 20     // what a lie about a body's length may cost
+	minBodyRate   = 1 << 10         // bytes a second, over each BodyTimeout
+	writeTimeout  = time.Minute     // without a byte taken by the client
+	lingerTime    = 5 * time.Second // for the client to read a refusal before we close
+	lingerQuiet   = time.Second     // or so long without a byte of what it sends
+	lingerBytes   = 256 << 20       // and what is dropped meanwhile
+	dropBytes     = 256 << 10       // of a refused body, to keep the connection
+	keepBuffer    = 64 << 10        // larger buffers are not kept between requests
+	keepBody      = 1 << 20         // nor larger bodies
+	unproven      = 1 << 20         // what a lie about a body's length may cost
 	peekAfter     = 200 * time.Millisecond
 	writeOneShot  = 32 << 10  // bodies up to here are copied behind their head
 	writeProgress = 512 << 10 // the piece in which large bodies are sent
 )
 
-// conn is one client's connection. All but the atomics and the context belong
-// to the goroutine of serve.
+// conn is one client's connection. All but the atomics belong to the goroutine of
+// serve.
 type conn struct {
 	server    *Lean
 	nc        net.Conn
 	raw       syscall.RawConn // nil when it cannot be looked at
 	encrypted bool
-	ctx       requestContext
+	ctx       atomic.Pointer[requestContext] // of the request under way, or of the last one
+	timer     *time.Timer                    // calls expire; made at the first deadline, guarded by the context's lock
 
 	phase atomic.Int32
 	since atomic.Int64 // ticks of the phase's beginning or last progress
+	begun int          // bytes of the response that the watcher has sent; its own in phaseProbing
 
 	in      []byte // bytes read and not used yet: in[r:w]
 	r, w    int
@@ -68,10 +75,15 @@ type conn struct {
 	body    bytes.Buffer // bodies that do not fit behind their head in the buffer
 	lent    engine.Loan  // a large body's memory, if it is not ours
 	held    int64        // bytes of the request's body that server.held counts
+	window  window       // how fast the body arrives
 	head    head
 	request Request
+	replied bool // the response has begun
 	id      [16]byte
 }
+
+// window is a span of time in which a body must make progress.
+type window struct{ begun, last, bytes int64 }
 
 func newConn(s *Lean, nc net.Conn) *conn {
 	c := &conn{server: s, nc: nc}
@@ -91,8 +103,12 @@ func (c *conn) enter(p phase) bool {
 	c.since.Store(ticks(time.Now()))
 	for {
 		old := c.phase.Load()
-		if phase(old) == phaseClosed {
+		switch phase(old) {
+		case phaseClosed:
 			return false
+		case phaseProbing: // over in a moment: nothing in it blocks
+			runtime.Gosched()
+			continue
 		}
 		if c.phase.CompareAndSwap(old, int32(p)) {
 			return true
@@ -110,15 +126,32 @@ func (c *conn) closeIdle() {
 // cut ends the connection whatever it is doing.
 func (c *conn) cut() {
 	c.phase.Store(int32(phaseClosed))
-	c.ctx.cancel(context.Canceled)
+	c.cancel()
 	_ = socketOf(c.nc).Close()
+}
+
+// cancel ends the request under way.
+func (c *conn) cancel() {
+	if r := c.ctx.Load(); r != nil {
+		r.cancel()
+	}
+}
+
+// expire is the timer's.
+func (c *conn) expire() {
+	if r := c.ctx.Load(); r != nil {
+		r.expire()
+	}
 }
 
 // check applies the time limits; it is the watcher's.
 func (c *conn) check(now time.Time) {
+	// enter sets the time first: read in the reverse order, a new phase is never
+	// judged by the time of the one before it.
+	p := phase(c.phase.Load())
 	quiet := time.Duration(ticks(now) - c.since.Load())
 	o := &c.server.o
-	switch phase(c.phase.Load()) {
+	switch p {
 	case phaseIdle:
 		if quiet > o.IdleTimeout || c.server.closing.Load() {
 			c.closeIdle()
@@ -131,40 +164,63 @@ func (c *conn) check(now time.Time) {
 		if quiet > o.BodyTimeout {
 			c.cut()
 		}
+	case phaseDropping:
+		if quiet > o.BodyTimeout || (quiet > lingerQuiet && c.server.closing.Load()) {
+			c.cut()
+		}
 	case phaseWriting:
 		if quiet > writeTimeout {
 			c.cut()
 		}
-	case phaseHandling:
-		if quiet > peekAfter && c.gone() {
-			c.ctx.cancel(context.Canceled)
+	case phaseUnanswered, phaseHandling:
+		if quiet > peekAfter {
+			c.checkClient()
 		}
-	case phaseClosed:
+	case phaseProbing, phaseClosed:
 	}
 }
 
-// gone tells whether the client has closed its side, without taking bytes that
-// may be its next request.
-func (c *conn) gone() bool {
-	if c.raw == nil {
-		return false
+// clientState is what is known of the other side of a connection.
+type clientState int
+
+const (
+	clientThere clientState = iota
+	clientEnded             // it sends no more; whether it still reads is not known
+	clientGone              // the connection is broken
+)
+
+// checkClient cancels the request under way when its client has gone. A client that
+// has ended its side may be waiting for the response (a half-close) or have left: a
+// full close looks the same until something is sent to it. The response begins with
+// bytes that are known before it is made, so these are sent: a client that has left
+// answers them with a reset, one that waits has the beginning of its response.
+func (c *conn) checkClient() {
+	r := c.ctx.Load()
+	if c.raw == nil || r == nil {
+		return
 	}
-	gone := false
-	err := c.raw.Control(func(fd uintptr) {
-		if c.encrypted {
-			gone = hungUp(int(fd))
-			return
+	state, idle := clientThere, false
+	if err := c.raw.Control(func(fd uintptr) { state, idle = look(int(fd)) }); err != nil {
+		return // the socket is closed: serve is about to end
+	}
+	switch {
+	case state == clientGone:
+		r.cancel()
+	case state == clientEnded && idle && c.phase.CompareAndSwap(int32(phaseUnanswered), int32(phaseProbing)):
+		if c.begun == 0 {
+			c.begun, _ = c.nc.Write([]byte(protocol)) // does not block: nothing is queued; its failure is seen by the next look
 		}
-		var b [1]byte
-		n, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		gone = (n == 0 && err == nil) || errors.Is(err, unix.ECONNRESET)
-	})
-	return gone && err == nil
+		c.phase.CompareAndSwap(int32(phaseProbing), int32(phaseUnanswered)) // unless it has been cut
+	}
 }
 
 // serve answers the requests of the connection one after the other.
 func (c *conn) serve() {
 	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(p)
+		}
+		c.cancel()
 		c.phase.Store(int32(phaseClosed))
 		_ = c.nc.Close()
 	}()
@@ -193,6 +249,17 @@ func (c *conn) serve() {
 	}
 }
 
+// panicked ends a connection on whose request the handler, or this package, has
+// panicked: that costs one response, not the process.
+func (c *conn) panicked(p any) {
+	c.server.o.Logger.Error("handler panicked", "path", c.request.Path, "panic", p, "stack", string(debug.Stack()))
+	if c.replied {
+		c.reset() // the response is not whole
+		return
+	}
+	c.refuse(http.StatusInternalServerError, "Internal Server Error")
+}
+
 // fill reads what has arrived behind in[w].
 func (c *conn) fill() bool {
 	n, err := c.nc.Read(c.in[c.w:])
@@ -202,6 +269,8 @@ func (c *conn) fill() bool {
 
 // one reads and answers one request; it tells whether the connection goes on.
 func (c *conn) one() bool {
+	c.replied = false
+	c.request.ID = ""
 	n, refusal := c.readHead()
 	if refusal != nil {
 		c.refuse(refusal.status, refusal.text)
@@ -216,8 +285,11 @@ func (c *conn) one() bool {
 	}
 	c.r += n
 	h := &c.head
-	c.request = Request{Method: h.method, Path: h.path, RawQuery: h.query, ContentType: h.get("Content-Type"), Header: c.request.Header}
+	c.request = Request{Head: Head{Method: h.method, Path: h.path, RawQuery: h.query, ContentType: h.get("Content-Type"), Header: c.request.Header}}
 	c.request.ID = c.requestID(h.get("X-Request-Id"))
+	if resp := c.server.o.Handler.Admit(&c.request.Head); resp != nil {
+		return c.answerHead(resp)
+	}
 	defer c.letGo()
 	if err := c.readBody(); err != nil {
 		c.letGo() // a refusal may take its time
@@ -235,6 +307,44 @@ func (c *conn) one() bool {
 	return c.answer()
 }
 
+// arrived tells whether the body is in the buffer, behind its head.
+func (c *conn) arrived() bool {
+	return c.head.length >= 0 && int64(c.w-c.r) >= c.head.length
+}
+
+// answerHead sends a response that was made without the body, which is dropped where
+// it is short and sure to come. Else the connection ends.
+func (c *conn) answerHead(resp *Response) bool {
+	arrived := c.arrived()
+	if !arrived && (c.head.length < 0 || c.head.length > dropBytes || c.head.expects) {
+		c.head.close = true
+	}
+	if !c.send(resp) {
+		if !arrived {
+			c.linger()
+		}
+		return false
+	}
+	left := int(c.head.length)
+	have := min(c.w-c.r, left)
+	c.r += have
+	if left -= have; left == 0 {
+		return true
+	}
+	c.r, c.w = 0, 0
+	if !c.enter(phaseDropping) {
+		return false
+	}
+	c.window = window{begun: c.since.Load(), last: c.since.Load()}
+	for left > 0 {
+		n, err := c.arrive(c.in[:min(left, len(c.in))])
+		if left -= n; err != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // readHead waits until a whole head is in the buffer and returns its length, 0
 // when the client has gone.
 func (c *conn) readHead() (int, *headError) {
@@ -248,6 +358,9 @@ func (c *conn) readHead() (int, *headError) {
 				return 0, tooLargeHead
 			}
 			return n, nil
+		}
+		if bareLineFeed(c.in[c.r:c.w], seen) { // its end would never be found
+			return 0, errLineEnd
 		}
 		seen = c.w - c.r
 		if seen > c.server.o.MaxHeader {
@@ -284,13 +397,17 @@ func (c *conn) readBody() error {
 		return nil
 	case c.head.length > limit:
 		return tooLarge(limit)
-	case c.head.length > 0 && int64(c.w-c.r) >= c.head.length:
+	case c.arrived():
 		c.request.Body = c.in[c.r : c.r+int(c.head.length)]
 		c.r += int(c.head.length)
 	default:
+		if err := c.acceptable(); err != nil {
+			return err
+		}
 		if !c.enter(phaseBody) {
 			return net.ErrClosed
 		}
+		c.window = window{begun: c.since.Load(), last: c.since.Load()}
 		if c.head.expects {
 			if _, err := c.nc.Write([]byte("HTTP/1.1 100 Continue\r\n\r\n")); err != nil {
 				return err
@@ -315,15 +432,31 @@ func (c *conn) readBody() error {
 	return c.hold(len(body))
 }
 
+// acceptable finds what is wrong with a body before it is received.
+func (c *conn) acceptable() error {
+	if err := checkEncodings(c.head.get("Content-Encoding")); err != nil {
+		return err
+	}
+	if c.server.held.Load()+c.head.length > c.server.o.MaxBodies {
+		return errTooManyBodies
+	}
+	return nil
+}
+
 // hold counts bytes of this request's body among those that all connections hold.
 // What has arrived together with its head is small, and not counted.
 func (c *conn) hold(n int) error {
 	c.held += int64(n)
 	if c.server.held.Add(int64(n)) > c.server.o.MaxBodies {
-		return &bodyError{http.StatusServiceUnavailable, "Too many large request bodies are held at the moment; try again"}
+		return errTooManyBodies
 	}
 	return nil
 }
+
+var (
+	errTooManyBodies = &bodyError{http.StatusServiceUnavailable, "Too many large request bodies are held at the moment; try again"}
+	errSlowBody      = &bodyError{http.StatusRequestTimeout, fmt.Sprintf("The request body arrives too slowly: %d bytes a second are the least", minBodyRate)}
+)
 
 // letGo is the end of what hold counts, and of what is lent.
 func (c *conn) letGo() {
@@ -360,11 +493,10 @@ func (c *conn) receive(limit int64) ([]byte, error) {
 // borrow asks for memory that whoever answers reads a large body from. A lie about
 // its length costs no more than addresses: memory is taken as bytes arrive.
 func (c *conn) borrow(length int) bool {
-	o := &c.server.o
-	if o.Lend == nil || length < engine.LendFrom || c.head.get("Content-Encoding") != "" {
+	if length < engine.LendFrom || c.head.get("Content-Encoding") != "" {
 		return false
 	}
-	c.lent = o.Lend(c.request.Path, c.request.RawQuery, length)
+	c.lent = c.server.o.Handler.Lend(&c.request.Head, length)
 	return c.lent != nil
 }
 
@@ -390,8 +522,24 @@ func (c *conn) receiveHere(from *bodyReader, length int) error {
 	return nil
 }
 
-// bodyReader reads what is left in the buffer, then from the connection. Each
-// read is progress in the watcher's eyes.
+// arrive reads bytes of a body. Each read is progress in the watcher's eyes, which
+// ends a body that pauses; one that goes on, but too slowly, ends here.
+func (c *conn) arrive(p []byte) (int, error) {
+	w := &c.window
+	if took := time.Duration(w.last - w.begun); took >= c.server.o.BodyTimeout {
+		if float64(w.bytes) < minBodyRate*took.Seconds() {
+			return 0, errSlowBody
+		}
+		w.begun, w.bytes = w.last, 0
+	}
+	n, err := c.nc.Read(p)
+	w.last = ticks(time.Now())
+	w.bytes += int64(n)
+	c.since.Store(w.last)
+	return n, err
+}
+
+// bodyReader reads what is left in the buffer, then from the connection.
 type bodyReader struct{ c *conn }
 
 func (b *bodyReader) Read(p []byte) (int, error) {
@@ -401,8 +549,7 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 		c.r += n
 		return n, nil
 	}
-	n, err := c.nc.Read(p)
-	c.since.Store(ticks(time.Now()))
+	n, err := c.arrive(p)
 	if held := c.hold(n); held != nil {
 		return n, held
 	}
@@ -417,8 +564,7 @@ func (b *bodyReader) ReadByte() (byte, error) {
 			c.in = make([]byte, len(c.in))
 			c.r, c.w = 0, 0
 		}
-		n, err := c.nc.Read(c.in[c.w:])
-		c.since.Store(ticks(time.Now()))
+		n, err := c.arrive(c.in[c.w:])
 		c.w += n
 		if n == 0 {
 			if err == nil {
@@ -434,34 +580,30 @@ func (b *bodyReader) ReadByte() (byte, error) {
 
 // answer lets the handler make a response and sends it.
 func (c *conn) answer() bool {
-	if !c.enter(phaseHandling) {
+	if c.body.Cap() > keepBody {
+		defer func() { c.body = bytes.Buffer{} }()
+	}
+	ctx := &requestContext{c: c}
+	c.ctx.Store(ctx)
+	defer ctx.cancel()
+	if !c.enter(phaseUnanswered) {
 		return false
 	}
-	c.ctx.begin()
-	resp := c.handle()
-	c.ctx.finish()
-	if c.enter(phaseWriting) {
-		c.reply(resp)
-	}
-	if resp.Done != nil {
-		resp.Done()
-	}
-	if c.body.Cap() > keepBody {
-		c.body = bytes.Buffer{}
-	}
-	return !c.head.close && !c.server.closing.Load() && phase(c.phase.Load()) != phaseClosed
+	resp := c.server.o.Handler.Answer(ctx, &c.request)
+	ctx.answered()
+	return c.send(resp)
 }
 
-// handle calls the handler; a panic of ours costs one answer, not the process.
-func (c *conn) handle() (resp *Response) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.server.o.Logger.Error("handler panicked", "path", c.request.Path, "panic", p, "stack", string(debug.Stack()))
-			c.head.close = true
-			resp = &Response{Response: engine.Response{Status: http.StatusInternalServerError, ContentType: "application/json", Body: engine.Detail("Internal Server Error")}}
-		}
-	}()
-	return c.server.o.Handler(&c.ctx, &c.request)
+// send sends a response and tells whether the connection goes on.
+func (c *conn) send(resp *Response) bool {
+	if resp.Done != nil {
+		defer resp.Done()
+	}
+	if c.enter(phaseWriting) {
+		c.replied = true
+		c.reply(resp)
+	}
+	return !c.head.close && !c.server.closing.Load() && phase(c.phase.Load()) != phaseClosed
 }
 
 // requestID keeps the client's id when it can be logged, else makes one in the

@@ -107,7 +107,7 @@ func dial(t *testing.T, addr string) net.Conn {
 func TestRequestsOfEveryShape(t *testing.T) {
 	const end = "Connection: close\r\n\r\n"
 	big := strings.Repeat("b", 300_000)
-	lean(t, listener.Options{Handler: echo, MaxBody: 1 << 20}, func(t *testing.T, addr string) {
+	lean(t, listener.Options{Handler: listener.AnswerFunc(echo), MaxBody: 1 << 20}, func(t *testing.T, addr string) {
 		t.Helper()
 		for _, tc := range []struct {
 			name   string
@@ -118,7 +118,7 @@ func TestRequestsOfEveryShape(t *testing.T) {
 			{"byte by byte", strings.Split("POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"+end+"hi", ""), []string{"POST /p   hi"}},
 			{"pipelined", []string{"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nxPOST /2 HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n" + end + "y"}, []string{"POST /1   x", "POST /2   y"}},
 			{"an empty line first", []string{"\r\nGET / HTTP/1.1\r\nHost: a\r\n" + end}, []string{"GET /   "}},
-			{"chunked", []string{"POST /p HTTP/1.1\r\nHost: a\r\nX-A: v\r\nTransfer-Encoding: chunked\r\n" + end, "3;ext=1\r\nabc\r\n", "0A\r\n0123456789\r\n", "0\r\nTrailer: x\r\n\r\n"}, []string{"POST /p  v abc0123456789"}},
+			{"chunked", []string{"POST /p HTTP/1.1\r\nHost: a\r\nX-A: v\r\nTransfer-Encoding: chunked\r\n" + end, "3;ext=1\r\nabc\r\n", "0A\r\n0123456789\r\n", "0\r\nA: x\r\nB:\r\n\r\n"}, []string{"POST /p  v abc0123456789"}},
 			{"chunked, byte by byte", strings.Split("POST /p HTTP/1.1\r\nHost: a\r\nX-A: v\r\nTransfer-Encoding: chunked\r\n"+end+"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", ""), []string{"POST /p  v abcde"}},
 			{"chunked, then another", []string{"POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\nGET /2 HTTP/1.1\r\nHost: a\r\n" + end}, []string{"POST /1   x", "GET /2   "}},
 			{"many chunks", []string{"POST /p HTTP/1.1\r\nHost: a\r\nX-A: v\r\nTransfer-Encoding: chunked\r\n" + end + strings.Repeat("1\r\nz\r\n", 20_000) + "0\r\n\r\n"}, []string{"POST /p  v " + strings.Repeat("z", 20_000)}},
@@ -131,11 +131,21 @@ func TestRequestsOfEveryShape(t *testing.T) {
 			{"both framings", []string{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"}, []string{"HTTP/1.1 400 Bad Request", `{"detail":"Bad Request: both`}},
 			{"nonsense", []string{"\x16\x03\x01\x02\x00\x01\r\n\r\n"}, []string{"HTTP/1.1 400"}},
 			{"too long a head", []string{"GET / HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 70_000) + "\r\n\r\n"}, []string{"HTTP/1.1 431"}},
-			{"too large a body", []string{"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n"}, []string{"HTTP/1.1 413", "limit of 1048576 bytes"}},
+			{"too large a body", []string{"POST / HTTP/1.1\r\nHost: a\r\nX-Request-Id: mine\r\nContent-Length: 9999999\r\n\r\n"}, []string{"HTTP/1.1 413", "limit of 1048576 bytes", "X-Request-Id: mine\r\n"}},
 			{"too large a chunk", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n"}, []string{"HTTP/1.1 413"}},
 			{"a chunk size beyond 63 bits", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\n"}, []string{"HTTP/1.1 400"}},
 			{"a chunk without a size", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\r\n"}, []string{"HTTP/1.1 400"}},
 			{"a chunk that lies", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n"}, []string{"HTTP/1.1 400"}},
+			{"bare line feeds in a head", []string{"GET / HTTP/1.1\nHost: a\n\n"}, []string{"HTTP/1.1 400", "does not end in CR LF"}},
+			{"bare line feeds, byte by byte", strings.Split("GET / HTTP/1.1\nHost: a\n\n", ""), []string{"HTTP/1.1 400", "does not end in CR LF"}},
+			{"a bare line feed at the end", []string{"GET / HTTP/1.1\r\nHost: a\r\n\n"}, []string{"HTTP/1.1 400"}},
+			{"a bare line feed before the end", []string{"GET / HTTP/1.1\r\nHost: a\n\r\n"}, []string{"HTTP/1.1 400"}},
+			{"a bare line feed inside", []string{"GET / HTTP/1.1\r\nX: a\nHost: a\r\n\r\n"}, []string{"HTTP/1.1 400"}},
+			{"a line feed first", []string{"\nGET / HTTP/1.1\r\nHost: a\r\n" + end}, []string{"HTTP/1.1 400"}},
+			{"a trailer without a colon", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nnocolon\r\n\r\n"}, []string{"HTTP/1.1 400"}},
+			{"a trailer with NUL", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\x00c\r\n\r\n"}, []string{"HTTP/1.1 400"}},
+			{"a trailer with a bare line feed", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\n\r\n\r\n"}, []string{"HTTP/1.1 400"}},
+			{"an extension with NUL", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;a\x00\r\nx\r\n0\r\n\r\n"}, []string{"HTTP/1.1 400"}},
 			{"a bare line feed in a chunk", []string{"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\nab\r\n0\r\n\r\n"}, []string{"HTTP/1.1 400"}},
 		} {
 			t.Run(tc.name, func(t *testing.T) {
@@ -154,7 +164,7 @@ func TestRequestsOfEveryShape(t *testing.T) {
 }
 
 func TestKeptAliveConnectionAnswersManyRequests(t *testing.T) {
-	each(t, listener.Options{Handler: echo}, func(t *testing.T, addr string) {
+	each(t, listener.Options{Handler: listener.AnswerFunc(echo)}, func(t *testing.T, addr string) {
 		t.Helper()
 		c := dial(t, addr)
 		from := bufio.NewReader(c)
@@ -187,7 +197,7 @@ func TestAClientThatLeavesCancelsItsRequest(t *testing.T) {
 		cancelled <- ctx.Err()
 		return &listener.Response{Response: engine.Response{Status: 500}}
 	}
-	each(t, listener.Options{Handler: handler}, func(t *testing.T, addr string) {
+	each(t, listener.Options{Handler: listener.AnswerFunc(handler)}, func(t *testing.T, addr string) {
 		t.Helper()
 		c := dial(t, addr)
 		if _, err := io.WriteString(c, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"); err != nil {
@@ -234,7 +244,7 @@ func TestDeadlinesOfOneConnectionAreApart(t *testing.T) {
 		}
 		return &listener.Response{Response: engine.Response{Status: 200}}
 	}
-	each(t, listener.Options{Handler: handler}, func(t *testing.T, addr string) {
+	each(t, listener.Options{Handler: listener.AnswerFunc(handler)}, func(t *testing.T, addr string) {
 		t.Helper()
 		for i := range 40 {
 			path, want := "/fast", 200
@@ -257,7 +267,7 @@ func TestDeadlinesOfOneConnectionAreApart(t *testing.T) {
 }
 
 func TestSlowClientsAreCut(t *testing.T) {
-	o := listener.Options{Handler: echo, HeaderTimeout: 200 * time.Millisecond, BodyTimeout: 200 * time.Millisecond, IdleTimeout: 200 * time.Millisecond}
+	o := listener.Options{Handler: listener.AnswerFunc(echo), HeaderTimeout: 200 * time.Millisecond, BodyTimeout: 200 * time.Millisecond, IdleTimeout: 200 * time.Millisecond}
 	lean(t, o, func(t *testing.T, addr string) {
 		t.Helper()
 		for name, sent := range map[string]string{
@@ -280,7 +290,7 @@ func TestSlowClientsAreCut(t *testing.T) {
 }
 
 func TestAClientThatAsksFirstIsToldToContinue(t *testing.T) {
-	each(t, listener.Options{Handler: echo}, func(t *testing.T, addr string) {
+	each(t, listener.Options{Handler: listener.AnswerFunc(echo)}, func(t *testing.T, addr string) {
 		t.Helper()
 		c := dial(t, addr)
 		if _, err := io.WriteString(c, "POST /p HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"); err != nil {
@@ -306,7 +316,7 @@ func TestAPanicCostsOneAnswer(t *testing.T) {
 		}
 		return &listener.Response{Response: engine.Response{Status: 200}}
 	}
-	lean(t, listener.Options{Handler: handler}, func(t *testing.T, addr string) {
+	lean(t, listener.Options{Handler: listener.AnswerFunc(handler)}, func(t *testing.T, addr string) {
 		t.Helper()
 		if got := talk(t, addr, "GET /panic HTTP/1.1\r\nHost: a\r\n\r\n"); !strings.Contains(got, "HTTP/1.1 500") || strings.Contains(got, "boom") {
 			t.Errorf("got %q", got)
@@ -318,7 +328,7 @@ func TestAPanicCostsOneAnswer(t *testing.T) {
 }
 
 func TestConnectionsBeyondTheLimitAreTold(t *testing.T) {
-	lean(t, listener.Options{Handler: echo, MaxConns: 2}, func(t *testing.T, addr string) {
+	lean(t, listener.Options{Handler: listener.AnswerFunc(echo), MaxConns: 2}, func(t *testing.T, addr string) {
 		t.Helper()
 		for range 2 {
 			c := dial(t, addr)
@@ -342,7 +352,7 @@ func TestShutdownLetsRequestsFinishAndClosesTheIdle(t *testing.T) {
 		time.Sleep(100 * time.Millisecond) // a request under way
 		return &listener.Response{Response: engine.Response{Status: 200, Body: []byte("done")}}
 	}
-	s := listener.NewLean(listener.Options{Handler: handler})
+	s := listener.NewLean(listener.Options{Handler: listener.AnswerFunc(handler)})
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -378,7 +388,7 @@ func TestShutdownCutsWhatDoesNotEnd(t *testing.T) {
 		cancelled.Store(true)
 		return &listener.Response{Response: engine.Response{Status: 200}}
 	}
-	s := listener.NewLean(listener.Options{Handler: handler})
+	s := listener.NewLean(listener.Options{Handler: listener.AnswerFunc(handler)})
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -414,7 +424,7 @@ func BenchmarkConstantAnswer(b *testing.B) {
 		"net/http": func(o listener.Options) server { return listener.NewHTTP(o) },
 	} {
 		b.Run(name, func(b *testing.B) {
-			s := make(listener.Options{Handler: handler})
+			s := make(listener.Options{Handler: listener.AnswerFunc(handler)})
 			l, err := new(net.ListenConfig).Listen(b.Context(), "tcp", "127.0.0.1:0")
 			if err != nil {
 				b.Fatal(err)

@@ -12,17 +12,25 @@ import (
 	"clearmlserving/inference/engine"
 )
 
-// Request is what a client asked. It is valid until the handler's response has
-// been written.
-type Request struct {
+// Head is what a client says before its body. Its texts are valid until the
+// response has been written.
+type Head struct {
 	Method      string
 	Path        string // decoded once
 	RawQuery    string
 	ContentType string
-	ID          string      // the client's X-Request-Id, or one made here
-	Body        []byte      // decompressed
-	Loan        engine.Loan // where Body lies, nil: in the listener's own memory
+	ID          string // the client's X-Request-Id, or one made here
 	Header      func(name string) string
+	// Endpoint is set by Handler.Admit: what it found the request to ask for.
+	Endpoint string
+}
+
+// Request is an admitted head with its body. It is valid until the handler's
+// response has been written.
+type Request struct {
+	Head
+	Body []byte      // decompressed
+	Loan engine.Loan // where Body lies, nil: in the listener's own memory
 }
 
 // Response is the answer to a Request.
@@ -32,16 +40,25 @@ type Response struct {
 	Done func()
 }
 
-// Handler answers requests; it is called from many goroutines. ctx ends when
-// the client goes away or the server is told to give up.
-type Handler func(ctx context.Context, r *Request) *Response
+// Handler answers requests in two steps, so that no body is read and no memory is
+// taken for a request that is refused. It is called from many goroutines.
+type Handler interface {
+	// Admit judges a request by its head alone. It returns the response where the
+	// head is enough for one (a refusal, an answer that needs no body), nil to
+	// admit the request: only then is its body read.
+	Admit(h *Head) *Response
+	// Lend returns memory for the body of an admitted request, nil: the listener
+	// has its own. It is asked for bodies of engine.LendFrom bytes and more.
+	Lend(h *Head, size int) engine.Loan
+	// Answer answers an admitted request. ctx ends when the client has gone, when
+	// the server is told to give up, and at the latest after the response has been
+	// written.
+	Answer(ctx context.Context, r *Request) *Response
+}
 
 // Options of a listener. The zero value of a limit means its default.
 type Options struct {
 	Handler Handler
-	// Lend returns memory for a large body of a request to that path, nil: the
-	// listener has its own. Default: none is lent.
-	Lend func(path, rawQuery string, size int) engine.Loan
 	// MaxBody bounds a request's body as sent and, apart, after decompression.
 	// Default 256 MiB.
 	MaxBody int64
@@ -54,8 +71,8 @@ type Options struct {
 	MaxHeader int
 	// HeaderTimeout bounds the arrival of the headers. Default 10 s.
 	HeaderTimeout time.Duration
-	// BodyTimeout bounds the arrival of a body; it moves on as long as bytes
-	// come. Default 30 s without a byte.
+	// BodyTimeout bounds how long a body may pause. It is also the window in which
+	// a body must arrive at minBodyRate at least. Default 30 s.
 	BodyTimeout time.Duration
 	// IdleTimeout bounds a kept-alive connection without a request. Default 2 min.
 	IdleTimeout time.Duration

@@ -84,9 +84,14 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *HTTP) answer(w http.ResponseWriter, r *http.Request, x *exchange) *Response {
 	x.request = Request{
-		Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery,
-		ContentType: r.Header.Get("Content-Type"), ID: requestID(r.Header.Get("X-Request-Id")),
-		Header: r.Header.Get,
+		Head: Head{
+			Method: r.Method, Path: r.URL.Path, RawQuery: r.URL.RawQuery,
+			ContentType: r.Header.Get("Content-Type"), ID: requestID(r.Header.Get("X-Request-Id")),
+			Header: r.Header.Get,
+		},
+	}
+	if resp := h.o.Handler.Admit(&x.request.Head); resp != nil {
+		return resp
 	}
 	if err := h.read(w, r, x); err != nil {
 		var bad *bodyError
@@ -96,7 +101,7 @@ func (h *HTTP) answer(w http.ResponseWriter, r *http.Request, x *exchange) *Resp
 		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
 		return bad.response()
 	}
-	return h.o.Handler(r.Context(), &x.request)
+	return h.o.Handler.Answer(r.Context(), &x.request)
 }
 
 func (h *HTTP) read(w http.ResponseWriter, r *http.Request, x *exchange) error {

@@ -46,6 +46,7 @@ var (
 	errRequestLine = &headError{400, "Bad Request: the request line is not METHOD TARGET HTTP/1.1"}
 	errTarget      = &headError{400, "Bad Request: the request target is not a path"}
 	errVersion     = &headError{505, "HTTP Version Not Supported: use HTTP/1.1"}
+	errLineEnd     = &headError{400, "Bad Request: a line of the head does not end in CR LF"}
 	errField       = &headError{400, "Bad Request: a header field is malformed"}
 	errHost        = &headError{400, "Bad Request: exactly one Host header is required"}
 	errLength      = &headError{400, "Bad Request: Content-Length is not one whole number"}
@@ -62,6 +63,20 @@ func headEnd(b []byte, from int) int {
 		return max(0, from-3) + i + 4
 	}
 	return -1
+}
+
+// bareLineFeed tells whether b, an unfinished head, has a line that does not end in
+// CRLF. from says how much has been looked at.
+func bareLineFeed(b []byte, from int) bool {
+	for i := from; ; i++ {
+		n := bytes.IndexByte(b[i:], '\n')
+		if n < 0 {
+			return false
+		}
+		if i += n; i == 0 || b[i-1] != '\r' {
+			return true
+		}
+	}
 }
 
 // parse reads a whole head, its empty line included. It is stricter than

@@ -55,9 +55,13 @@ func bodyless(status int) bool {
 	return status < 200 || status == http.StatusNoContent || status == http.StatusNotModified
 }
 
+// protocol is how every response begins.
+const protocol = "HTTP/1.1 "
+
 // beginHead writes the status line and what the response brings along.
 func (c *conn) beginHead(resp *Response) {
-	c.out = append(c.out[:0], "HTTP/1.1 "...)
+	c.out = append(c.out[:0], protocol[c.begun:]...)
+	c.begun = 0
 	c.out = strconv.AppendInt(c.out, int64(resp.Status), 10)
 	c.out = append(c.out, ' ')
 	c.out = append(c.out, http.StatusText(resp.Status)...)
@@ -136,7 +140,7 @@ func compress(body []byte) []byte {
 
 // write sends c.out and the body behind it.
 func (c *conn) write(body []byte) {
-	err := c.send(body)
+	err := c.transmit(body)
 	if err != nil {
 		c.server.o.Logger.Debug("client went away", "request_id", c.request.ID, "err", err)
 		c.head.close = true
@@ -146,7 +150,7 @@ func (c *conn) write(body []byte) {
 	}
 }
 
-func (c *conn) send(body []byte) error {
+func (c *conn) transmit(body []byte) error {
 	if len(body) <= writeOneShot {
 		c.out = append(c.out, body...)
 		_, err := c.nc.Write(c.out)
@@ -191,7 +195,7 @@ func (c *conn) replyStream(resp *Response) {
 	for err == nil {
 		c.enter(phaseHandling) // a stream may be quiet for long: only its client is watched
 		var piece []byte
-		piece, err = resp.Stream.Next(&c.ctx)
+		piece, err = resp.Stream.Next(c.ctx.Load())
 		if err != nil || len(piece) == 0 {
 			continue
 		}
@@ -230,10 +234,12 @@ func (c *conn) reset() {
 	}
 }
 
-// refuse answers a request that was not understood and closes. The client gets
-// a moment to read the answer although it may still be sending.
+// refuse answers a request that was not understood, or whose body is not read, and
+// closes.
 func (c *conn) refuse(status int, why string) {
-	c.request.ID = c.requestID("")
+	if c.request.ID == "" {
+		c.request.ID = c.requestID("")
+	}
 	c.head = head{close: true, minor: 1}
 	if !c.enter(phaseWriting) {
 		_ = c.nc.Close()
@@ -243,12 +249,37 @@ func (c *conn) refuse(status int, why string) {
 	if status == http.StatusServiceUnavailable {
 		resp.Header = []engine.Header{{Name: "Retry-After", Value: "1"}}
 	}
+	c.replied = true
 	c.reply(resp)
-	if half, ok := c.nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		_ = c.nc.SetReadDeadline(time.Now().Add(lingerTime)) // fails on a closed socket: then the copy ends too
-		_, _ = io.CopyN(io.Discard, c.nc, lingerBytes)
+	c.linger()
+}
+
+// linger ends the connection after a response to a request whose body has not been
+// read. To close at once would reset the connection, and the client might lose the
+// response: what it still sends is dropped for a while.
+func (c *conn) linger() {
+	defer func() { _ = c.nc.Close() }()
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || !c.enter(phaseDropping) || half.CloseWrite() != nil {
+		return
 	}
-	_ = c.nc.Close()
+	end, buffer := time.Now().Add(lingerTime), c.in
+	if len(buffer) == 0 {
+		buffer = make([]byte, firstBuffer)
+	}
+	for left := lingerBytes; left > 0; {
+		now := time.Now()
+		next := now.Add(lingerQuiet)
+		if next.After(end) {
+			next = end
+		}
+		_ = c.nc.SetReadDeadline(next) // fails on a closed socket: then the read does too
+		n, err := c.nc.Read(buffer)
+		c.since.Store(ticks(time.Now()))
+		if left -= n; err != nil {
+			return
+		}
+	}
 }
 
 func detailResponse(status int, text string) *Response {

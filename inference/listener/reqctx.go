@@ -6,100 +6,155 @@ import (
 	"time"
 )
 
-// requestContext is the context of the requests of one connection, one after the
-// other. It costs nothing per request: its channel and its timer are used again
-// until one of them has fired.
+// requestContext is the context of one request. It is never used for another: who
+// keeps it finds it cancelled for ever once the response has been written. It and
+// the context with its deadline are one allocation; the channels are made when they
+// are asked for, and the timer belongs to the connection.
 type requestContext struct {
-	mu       sync.Mutex // guards what follows
-	done     chan struct{}
+	mu      sync.Mutex // guards what follows
+	c       *conn      // nil once the request has ended
+	done    chan struct{}
+	err     error
+	limited limitedContext
+}
+
+// limitedContext is a request's context with a deadline, as WithTimeout returns it.
+type limitedContext struct {
+	r        *requestContext
+	deadline time.Time     // set once, before anyone has the context
+	done     chan struct{} // this and err are guarded by requestContext.mu
 	err      error
-	timer    *time.Timer
-	deadline time.Time
 }
 
-func (c *requestContext) Deadline() (time.Time, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.deadline, !c.deadline.IsZero()
+// closed is the channel of all contexts that have ended before they were asked for one.
+var closed = func() chan struct{} { //nolint:gochecknoglobals // a constant
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+func (r *requestContext) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+func (r *requestContext) Done() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return channelOf(&r.done, r.err)
 }
 
-func (c *requestContext) Done() <-chan struct{} {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.done
+func (r *requestContext) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
 }
 
-func (c *requestContext) Err() error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.err
+func (r *requestContext) Value(any) any { return nil }
+
+func (l *limitedContext) Deadline() (time.Time, bool) { return l.deadline, true }
+
+func (l *limitedContext) Done() <-chan struct{} {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	return channelOf(&l.done, l.err)
 }
 
-func (c *requestContext) Value(any) any { return nil }
+func (l *limitedContext) Err() error {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	return l.err
+}
 
-// begin makes the context fit for the next request.
-func (c *requestContext) begin() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.done == nil || c.err != nil {
-		c.done, c.err = make(chan struct{}), nil
+func (l *limitedContext) Value(any) any { return nil }
+
+// channelOf makes the channel at its first use.
+func channelOf(done *chan struct{}, err error) chan struct{} {
+	if *done == nil {
+		if err != nil {
+			return closed
+		}
+		*done = make(chan struct{})
 	}
-	c.deadline = time.Time{}
+	return *done
 }
 
-// finish disarms the timer of the request that has been answered.
-func (c *requestContext) finish() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.timer != nil && !c.deadline.IsZero() {
-		c.timer.Stop()
-	}
-	c.deadline = time.Time{}
-}
-
-// cancel ends the request under way.
-func (c *requestContext) cancel(cause error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.end(cause)
-}
-
-func (c *requestContext) end(cause error) {
-	if c.err == nil && c.done != nil {
-		c.err = cause
-		close(c.done)
-	}
-}
-
-// limit ends the request under way after d. It is called once a request.
-func (c *requestContext) limit(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.deadline = time.Now().Add(d)
-	if c.timer == nil {
-		c.timer = time.AfterFunc(d, c.expire)
+// end ends one of the two contexts, unless it has ended. requestContext.mu is held.
+func end(done *chan struct{}, err *error, cause error) {
+	if *err != nil {
 		return
 	}
-	c.timer.Reset(d)
+	*err = cause
+	if *done == nil {
+		*done = closed
+		return
+	}
+	close(*done)
 }
 
-// expire ends the request whose deadline has passed. It looks at the deadline
+// cancel ends the request.
+func (r *requestContext) cancel() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	end(&r.done, &r.err, context.Canceled)
+	r.endLimited()
+	r.c = nil // who keeps the context does not keep the connection
+}
+
+// answered ends the context with the deadline: the handler has returned, and what
+// follows, the sending of its response, has limits of its own.
+func (r *requestContext) answered() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.endLimited()
+}
+
+// endLimited disarms the timer. mu is held.
+func (r *requestContext) endLimited() {
+	if l := &r.limited; l.r != nil && l.err == nil {
+		r.c.timer.Stop()
+		end(&l.done, &l.err, context.Canceled)
+	}
+}
+
+// limit makes the context with a deadline, nil if there is one already.
+func (r *requestContext) limit(d time.Duration) *limitedContext {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	l := &r.limited
+	if l.r != nil {
+		return nil
+	}
+	l.r, l.deadline = r, time.Now().Add(d)
+	switch {
+	case r.err != nil:
+		end(&l.done, &l.err, r.err)
+	case d <= 0:
+		end(&l.done, &l.err, context.DeadlineExceeded)
+	case r.c.timer == nil:
+		r.c.timer = time.AfterFunc(d, r.c.expire)
+	default:
+		r.c.timer.Reset(d)
+	}
+	return l
+}
+
+// expire ends the context whose deadline has passed. It looks at the deadline
 // again: the request that armed the timer may have been answered meanwhile.
-func (c *requestContext) expire() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.deadline.IsZero() || time.Now().Before(c.deadline) {
+func (r *requestContext) expire() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.limited.r == nil || time.Now().Before(r.limited.deadline) {
 		return
 	}
-	c.end(context.DeadlineExceeded)
+	end(&r.limited.done, &r.limited.err, context.DeadlineExceeded)
 }
 
-// WithTimeout is context.WithTimeout for a handler's context, without its cost.
-// It may be called once for each request, with the context that the handler got.
+// WithTimeout is context.WithTimeout for a handler's context, without its cost. The
+// context ends at the latest when the handler returns; the CancelFunc may end it
+// no earlier. Any other context, and a second deadline, are left to package context.
 func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	if c, ok := ctx.(*requestContext); ok {
-		c.limit(d)
-		return c, func() {}
+	if r, ok := ctx.(*requestContext); ok {
+		if l := r.limit(d); l != nil {
+			return l, func() {}
+		}
 	}
 	return context.WithTimeout(ctx, d)
 }

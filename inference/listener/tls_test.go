@@ -81,7 +81,7 @@ func TestRequestsOverTLS(t *testing.T) {
 		}
 		return echo(ctx, r)
 	}
-	serveTLS(t, listener.Options{Handler: handler, CompressFrom: -1}, func(t *testing.T, addr string, config *tls.Config) {
+	serveTLS(t, listener.Options{Handler: listener.AnswerFunc(handler), CompressFrom: -1}, func(t *testing.T, addr string, config *tls.Config) {
 		t.Helper()
 		transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
 		defer transport.CloseIdleConnections()
@@ -116,7 +116,7 @@ func TestRequestsOverTLS(t *testing.T) {
 }
 
 func TestPlainRequestsToTLSAreToldSo(t *testing.T) {
-	serveTLS(t, listener.Options{Handler: echo}, func(t *testing.T, addr string, _ *tls.Config) {
+	serveTLS(t, listener.Options{Handler: listener.AnswerFunc(echo)}, func(t *testing.T, addr string, _ *tls.Config) {
 		t.Helper()
 		if got := talk(t, addr, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"); !strings.Contains(got, "400 Bad Request") || !strings.Contains(got, "https://") || !strings.HasSuffix(got, "}") {
 			t.Errorf("got %q", got)
@@ -139,7 +139,7 @@ func beginHandshakes(t *testing.T, addr string) (slow []net.Conn) {
 }
 
 func TestASlowHandshakeHoldsUpNobody(t *testing.T) {
-	o := listener.Options{Handler: echo, HeaderTimeout: time.Hour} // no slow one ends by itself
+	o := listener.Options{Handler: listener.AnswerFunc(echo), HeaderTimeout: time.Hour} // no slow one ends by itself
 	serveTLS(t, o, func(t *testing.T, addr string, config *tls.Config) {
 		t.Helper()
 		slow := beginHandshakes(t, addr)
@@ -157,7 +157,7 @@ func TestASlowHandshakeHoldsUpNobody(t *testing.T) {
 }
 
 func TestASlowHandshakeEnds(t *testing.T) {
-	o := listener.Options{Handler: echo, HeaderTimeout: 300 * time.Millisecond}
+	o := listener.Options{Handler: listener.AnswerFunc(echo), HeaderTimeout: 300 * time.Millisecond}
 	serveTLS(t, o, func(t *testing.T, addr string, _ *tls.Config) {
 		t.Helper()
 		for _, c := range beginHandshakes(t, addr) {
@@ -176,12 +176,12 @@ func isTimeout(err error) bool {
 
 func TestARequestOverTLSWhoseClientLeavesIsCancelled(t *testing.T) {
 	begun, ended := make(chan struct{}, 1), make(chan error, 1)
-	o := listener.Options{Handler: func(ctx context.Context, r *listener.Request) *listener.Response {
+	o := listener.Options{Handler: listener.AnswerFunc(func(ctx context.Context, r *listener.Request) *listener.Response {
 		begun <- struct{}{}
 		<-ctx.Done()
 		ended <- ctx.Err()
 		return echo(ctx, r)
-	}}
+	})}
 	serveTLS(t, o, func(t *testing.T, addr string, config *tls.Config) {
 		t.Helper()
 		c := dialTLS(t, addr, config)
@@ -202,7 +202,7 @@ func TestARequestOverTLSWhoseClientLeavesIsCancelled(t *testing.T) {
 }
 
 func TestClientsBeyondTheLimitAreTurnedAwayWithoutWaiting(t *testing.T) {
-	lean(t, listener.Options{Handler: echo, MaxConns: 1}, func(t *testing.T, addr string) {
+	lean(t, listener.Options{Handler: listener.AnswerFunc(echo), MaxConns: 1}, func(t *testing.T, addr string) {
 		t.Helper()
 		first := dial(t, addr)
 		answers := bufio.NewReader(first)
@@ -237,5 +237,24 @@ func TestClientsBeyondTheLimitAreTurnedAwayWithoutWaiting(t *testing.T) {
 			t.Errorf("turning away %d clients took %s", len(silent), took)
 		}
 		ask()
+	})
+}
+
+func TestAHalfClosedClientGetsItsAnswerOverTLS(t *testing.T) {
+	s := newStall()
+	serveTLS(t, listener.Options{Handler: listener.AnswerFunc(s.answer)}, func(t *testing.T, addr string, config *tls.Config) {
+		t.Helper()
+		c := dialTLS(t, addr, config)
+		if _, err := io.WriteString(c, "POST /stall HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi"); err != nil {
+			t.Fatal(err)
+		}
+		session, ok := c.(*tls.Conn)
+		if !ok || session.CloseWrite() != nil {
+			t.Fatal("the session cannot be half-closed")
+		}
+		if tcp, ok := session.NetConn().(*net.TCPConn); !ok || tcp.CloseWrite() != nil {
+			t.Fatal("it cannot be half-closed")
+		}
+		s.expectAnswer(t, c, "HTTP/1.1 ", "200 OK\r\n")
 	})
 }

@@ -42,9 +42,9 @@ func serveLean(tb testing.TB, o Options) string {
 // uploads answers every body by its length, on a connection that is kept.
 func uploads(tb testing.TB) (ask func(body []byte)) {
 	tb.Helper()
-	addr := serveLean(tb, Options{MaxBody: 64 << 20, Handler: func(_ context.Context, r *Request) *Response {
+	addr := serveLean(tb, Options{MaxBody: 64 << 20, Handler: AnswerFunc(func(_ context.Context, r *Request) *Response {
 		return &Response{Response: engine.Response{Status: http.StatusOK, Body: fmt.Append(nil, len(r.Body))}}
-	}})
+	})})
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		tb.Fatal(err)
@@ -108,6 +108,14 @@ func BenchmarkBodyOfTenMegabytes(b *testing.B) {
 	}
 }
 
+// lender is a handler that lends memory.
+type lender struct {
+	AnswerFunc
+	lend func(h *Head, size int) engine.Loan
+}
+
+func (l lender) Lend(h *Head, size int) engine.Loan { return l.lend(h, size) }
+
 // loan is memory of a test's own.
 type loan struct {
 	memory []byte
@@ -120,21 +128,23 @@ func (l *loan) Release()      { l.out.Add(-1) }
 func TestLargeBodiesAreReceivedIntoWhatIsLent(t *testing.T) {
 	var out, lent atomic.Int32
 	o := Options{MaxBody: 4 << 20}
-	o.Lend = func(path, query string, size int) engine.Loan {
-		if path != "/lends" || query != "v=1" {
+	var handler lender
+	handler.lend = func(h *Head, size int) engine.Loan {
+		if h.Path != "/lends" || h.RawQuery != "v=1" {
 			return nil
 		}
 		out.Add(1)
 		lent.Add(1)
 		return &loan{make([]byte, size), &out}
 	}
-	o.Handler = func(_ context.Context, r *Request) *Response {
+	handler.AnswerFunc = func(_ context.Context, r *Request) *Response {
 		in := "own"
 		if r.Loan != nil && len(r.Body) > 0 && &r.Loan.Bytes()[0] == &r.Body[0] {
 			in = "lent"
 		}
 		return &Response{Response: engine.Response{Status: http.StatusOK, Body: fmt.Appendf(nil, "%s %x", in, sha256.Sum256(r.Body))}}
 	}
+	o.Handler = handler
 	addr := serveLean(t, o)
 	body := make([]byte, 3<<20)
 	for i := range body {

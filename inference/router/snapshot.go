@@ -146,8 +146,8 @@ func (r *Router) Snapshot() *Snapshot {
 func (r *Router) Acquire(url serving.EndpointURL) (*Live, error) {
 	for {
 		s := r.current.Load()
-		if s == nil { // whether the url exists is not known yet
-			return nil, &NotReadyError{URL: url, Obstacle: Obstacle{Loading: true, Reason: "the configuration has not been read yet"}}
+		if s == nil {
+			return nil, notRead(url)
 		}
 		live, err := s.find(url)
 		if err != nil {
@@ -157,6 +157,21 @@ func (r *Router) Acquire(url serving.EndpointURL) (*Live, error) {
 			return live, nil
 		}
 	}
+}
+
+// Check tells why no model would answer url now, without holding one.
+func (r *Router) Check(url serving.EndpointURL) error {
+	s := r.current.Load()
+	if s == nil {
+		return notRead(url)
+	}
+	_, err := s.find(url)
+	return err
+}
+
+// notRead is the answer while it is not known whether the url exists.
+func notRead(url serving.EndpointURL) error {
+	return &NotReadyError{URL: url, Obstacle: Obstacle{Loading: true, Reason: "the configuration has not been read yet"}}
 }
 
 // find looks the url up. A canary hides an endpoint of the same url, and a

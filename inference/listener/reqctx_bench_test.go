@@ -1,0 +1,26 @@
+package listener
+
+import (
+	"testing"
+	"time"
+)
+
+// BenchmarkContextOfARequest measures what each request pays for a context with a
+// deadline that is waited for.
+func BenchmarkContextOfARequest(b *testing.B) {
+	b.ReportAllocs()
+	c := new(conn)
+	for b.Loop() {
+		r := &requestContext{c: c}
+		c.ctx.Store(r)
+		ctx, stop := WithTimeout(r, time.Minute)
+		select {
+		case <-ctx.Done():
+			b.Fatal("it has ended")
+		default:
+		}
+		stop()
+		r.answered()
+		r.cancel()
+	}
+}
