@@ -32,7 +32,6 @@ const (
 	subInvalidRegex       = 21
 	subInvalidTask        = 101
 	subTaskStatus         = 110
-	subChangingStatus     = 121
 	subTaskNotDeletable   = 123
 	subEventsNotAdded     = 131
 	subInvalidModel       = 201
@@ -40,7 +39,6 @@ const (
 	subModelInUse         = 205
 	subModelCreatingTask  = 206
 	subInvalidProject     = 401
-	subProjectNotFound    = 403
 	subInvalidProjectName = 407
 	subProjectHasTasks    = 402
 	subProjectHasModels   = 405
@@ -52,7 +50,6 @@ const (
 
 	subWorkerRegistration  = 1002
 	subWorkerNotRegistered = 1004
-	subWorkerStats         = 1005
 
 	// subStale is ours: a condition of tasks.edit_configuration's if_match doesn't hold.
 	// ClearML has no conditional write, and none of its calls that are answered here uses

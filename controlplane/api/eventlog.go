@@ -104,27 +104,6 @@ func (s *Server) taskEvents(ctx context.Context, _ *Call, req eventsRequest) (ev
 	return s.scroll(ctx, q, req.ScrollID)
 }
 
-type scalarDataRequest struct {
-	Task        string `json:"task"`
-	Metric      string `json:"metric"`
-	BatchSize   int    `json:"batch_size"`
-	ScrollID    string `json:"scroll_id"`
-	ModelEvents bool   `json:"model_events"`
-}
-
-// scalarMetricData pages through the scalars of one metric.
-func (s *Server) scalarMetricData(ctx context.Context, _ *Call, req scalarDataRequest) (eventsAnswer, error) {
-	if req.Metric == "" {
-		return eventsAnswer{}, missing("metric")
-	}
-	if err := s.mustHaveTask(ctx, req.Task, req.ModelEvents); err != nil {
-		return eventsAnswer{}, err
-	}
-	q := store.EventQuery{Tasks: []string{req.Task}, Types: []string{eventScalar}, Metric: req.Metric}
-	q.Limit = eventPage(req.BatchSize)
-	return s.scroll(ctx, q, req.ScrollID)
-}
-
 // scroll answers the page of a query that a scroll id leads to.
 func (s *Server) scroll(ctx context.Context, q store.EventQuery, scrollID string) (eventsAnswer, error) {
 	if scrollID != "" {

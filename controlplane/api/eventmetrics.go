@@ -176,45 +176,6 @@ func place(e store.Event, key string) any {
 	return e.Iter
 }
 
-type rawRequest struct {
-	Task        string       `json:"task"`
-	Metric      metricFilter `json:"metric"`
-	Key         string       `json:"key"`
-	BatchSize   int          `json:"batch_size"`
-	ScrollID    string       `json:"scroll_id"`
-	ModelEvents bool         `json:"model_events"`
-}
-
-type rawAnswer struct {
-	Variants map[string]map[string][]any `json:"variants"`
-	Returned int                         `json:"returned"`
-	Total    int                         `json:"total"`
-	ScrollID string                      `json:"scroll_id"`
-}
-
-// scalarRaw pages through the scalars of a metric, none left out: variant -> columns.
-func (s *Server) scalarRaw(ctx context.Context, c *Call, req rawRequest) (rawAnswer, error) {
-	page, err := s.scalarMetricData(ctx, c, scalarDataRequest{
-		Task: req.Task, Metric: req.Metric.Metric, BatchSize: req.BatchSize, ScrollID: req.ScrollID, ModelEvents: req.ModelEvents,
-	})
-	answer := rawAnswer{Variants: map[string]map[string][]any{}, Returned: page.Returned, Total: page.Total, ScrollID: page.ScrollID}
-	for _, event := range page.Events {
-		variant := event.Text("variant")
-		if len(req.Metric.Variants) > 0 && !slices.Contains(req.Metric.Variants, variant) {
-			continue
-		}
-		columns := answer.Variants[variant]
-		if columns == nil {
-			columns = map[string][]any{}
-			answer.Variants[variant] = columns
-		}
-		for _, column := range []string{"iter", "timestamp", "value"} {
-			columns[column] = append(columns[column], event[column])
-		}
-	}
-	return answer, err
-}
-
 type tasksRequest struct {
 	Tasks       []string `json:"tasks"`
 	EventType   string   `json:"event_type"`
@@ -267,41 +228,6 @@ func (s *Server) singleValues(ctx context.Context, _ *Call, req tasksRequest) (s
 		}
 		one.TaskName = doc.Text("name")
 		answer.Tasks = append(answer.Tasks, one)
-	}
-	return answer, nil
-}
-
-type metricsAnswer struct {
-	Metrics []metricsOf `json:"metrics"`
-}
-
-type metricsOf struct {
-	Task    string   `json:"task"`
-	Metrics []string `json:"metrics"`
-}
-
-// taskMetrics returns the names of the metrics that tasks have reported.
-func (s *Server) taskMetrics(ctx context.Context, _ *Call, req tasksRequest) (metricsAnswer, error) {
-	answer := metricsAnswer{Metrics: []metricsOf{}}
-	if len(req.Tasks) == 0 {
-		return answer, missing("tasks")
-	}
-	for _, id := range req.Tasks {
-		q := store.EventQuery{Tasks: []string{id}, Types: []string{eventScalar, eventVector, eventImage, eventPlot}, ByIter: true}
-		if req.EventType != "" {
-			q.Types = []string{req.EventType}
-		}
-		events, err := s.store.Events(ctx, q)
-		if err != nil {
-			return answer, err
-		}
-		one := metricsOf{Task: id, Metrics: []string{}}
-		for _, e := range events {
-			one.Metrics = append(one.Metrics, e.Metric)
-		}
-		slices.Sort(one.Metrics)
-		one.Metrics = slices.Compact(one.Metrics)
-		answer.Metrics = append(answer.Metrics, one)
 	}
 	return answer, nil
 }

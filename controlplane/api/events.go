@@ -22,15 +22,11 @@ func (s *Server) eventCalls() []callEntry {
 	return []callEntry{
 		{"events.add", mayWrite, raw(s.addEvents)},
 		{"events.add_batch", mayWrite, raw(s.addEvents)},
-		{"events.delete_for_task", mayWrite, typed(s.deleteTaskEvents)},
 		{"events.get_task_log", mayRead, typed(s.taskLog)},
 		{"events.get_task_events", mayRead, typed(s.taskEvents)},
 		{"events.get_task_plots", mayRead, typed(s.taskPlots)},
-		{"events.get_task_metrics", mayRead, typed(s.taskMetrics)},
-		{"events.get_scalar_metric_data", mayRead, typed(s.scalarMetricData)},
 		{"events.get_task_single_value_metrics", mayRead, typed(s.singleValues)},
 		{"events.scalar_metrics_iter_histogram", mayRead, typed(s.scalarHistogram)},
-		{"events.scalar_metrics_iter_raw", mayRead, typed(s.scalarRaw)},
 		{"events.debug_images", mayRead, typed(s.debugImages)},
 	}
 }
@@ -291,23 +287,6 @@ func (b *batch) write(ctx context.Context) error {
 type taskRequest struct {
 	Task        string `json:"task"`
 	AllowLocked bool   `json:"allow_locked"`
-}
-
-// deleteTaskEvents forgets all reports of a task.
-func (s *Server) deleteTaskEvents(ctx context.Context, c *Call, req taskRequest) (map[string]any, error) {
-	if c.Role == RoleService {
-		return nil, outOfService(store.Task, req.Task)
-	}
-	if err := s.mustHaveTask(ctx, req.Task, false); err != nil {
-		return nil, err
-	}
-	var n int
-	err := s.store.Tx(ctx, func(tx store.Tx) error {
-		var err error
-		n, err = tx.DeleteEvents(ctx, store.EventQuery{Tasks: []string{req.Task}})
-		return err
-	})
-	return map[string]any{"deleted": n > 0}, err
 }
 
 // mustHaveTask refuses calls about tasks, or models, that don't exist.

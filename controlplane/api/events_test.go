@@ -230,12 +230,6 @@ func TestScrollEndsWithAnEmptyPage(t *testing.T) {
 			t.Errorf("%s: %v", order, all)
 		}
 	}
-	if got := p.ok(t, "events.delete_for_task", `{"task":"t"}`); got["deleted"] != true {
-		t.Errorf("delete_for_task: %v", got)
-	}
-	if got := p.ok(t, "events.get_task_events", `{"task":"t","event_type":"log"}`); fmt.Sprint(got["total"]) != "0" {
-		t.Errorf("after the delete: %v", got)
-	}
 	if a := p.do(t, "events.get_task_events", `{"task":"t","scroll_id":"x"}`, "Authorization", basic(p.creds)); a.code() != "400/12" {
 		t.Errorf("foreign scroll id: %s", a.code())
 	}
@@ -268,10 +262,6 @@ func TestPlotsOfTheLastIterations(t *testing.T) {
 	if got := p.ok(t, "events.get_task_plots", `{"task":"t","scroll_id":"end"}`); len(got["plots"].([]any)) != 0 {
 		t.Errorf("second page: %v", got)
 	}
-	metrics, _ := json.Marshal(p.ok(t, "events.get_task_metrics", `{"tasks":["t"],"event_type":"plot"}`)["metrics"])
-	if string(metrics) != `[{"metrics":["a","b"],"task":"t"}]` {
-		t.Errorf("metrics: %s", metrics)
-	}
 }
 
 func TestScalarsAreThinnedOutToWhatIsAsked(t *testing.T) {
@@ -291,14 +281,6 @@ func TestScalarsAreThinnedOutToWhatIsAsked(t *testing.T) {
 		if got, _ := json.Marshal(p.ok(t, "events.scalar_metrics_iter_histogram", ask)); string(got) != want {
 			t.Errorf("%s: %s; want %s", ask, got, want)
 		}
-	}
-	raw := p.ok(t, "events.scalar_metrics_iter_raw", `{"task":"t","metric":{"metric":"m"},"batch_size":3}`)
-	if got, _ := json.Marshal(raw["variants"]); !strings.Contains(string(got), `"value":`) || fmt.Sprint(raw["total"]) != "101" {
-		t.Errorf("raw: %v", raw)
-	}
-	data := p.ok(t, "events.get_scalar_metric_data", `{"task":"t","metric":"m"}`)
-	if fmt.Sprint(data["returned"]) != "101" {
-		t.Errorf("get_scalar_metric_data: %v", data["returned"])
 	}
 }
 

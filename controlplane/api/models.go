@@ -18,18 +18,12 @@ func (s *Server) modelCalls() []callEntry {
 		{"models.get_by_id", mayRead, typed(s.getModel)},
 		{"models.get_all", mayRead, typed(s.getModels)},
 		{"models.get_all_ex", mayRead, typed(s.getModelsExpanded)},
-		{"models.get_by_id_ex", mayRead, typed(s.getModelsExpanded)},
 		{"models.edit", mayWrite, typed(s.editModel)},
-		{"models.update", mayWrite, typed(s.editModel)},
-		{"models.move", mayWrite, typed(s.moveModels)},
 		{"models.update_tags", mayWrite, typed(s.updateModelTags)},
 		{"models.add_or_update_metadata", mayWrite, typed(s.addModelMetadata)},
 		{"models.delete_metadata", mayWrite, typed(s.deleteModelMetadata)},
 
-		// organization.go
 		{"models.get_frameworks", mayRead, typed(s.modelFrameworks)},
-		{"models.make_public", mayWrite, typed(s.makePublicModels)},
-		{"models.make_private", mayWrite, typed(s.makePrivateModels)},
 
 		// modelready.go
 		{"models.set_ready", mayWrite, typed(s.setModelReady)},
@@ -38,8 +32,6 @@ func (s *Server) modelCalls() []callEntry {
 		// many.go
 		{"models.archive_many", mayWrite, typed(s.archiveManyModels)},
 		{"models.unarchive_many", mayWrite, typed(s.unarchiveManyModels)},
-		{"models.delete_many", mayWrite, typed(s.deleteManyModels)},
-		{"models.publish_many", mayWrite, typed(s.publishManyModels)},
 	}
 }
 
@@ -187,6 +179,12 @@ func (s *Server) getModels(ctx context.Context, _ *Call, req Fields) (map[string
 	return s.listModels(ctx, req, false)
 }
 
+// modelFrameworks lists the frameworks of the models of some projects, or of all.
+func (s *Server) modelFrameworks(ctx context.Context, _ *Call, req projectsRequest) (map[string]any, error) {
+	found, err := s.store.Distinct(ctx, store.Model, store.Path{"framework"}, req.inside())
+	return map[string]any{"frameworks": append([]string{}, found...)}, err
+}
+
 // getModelsExpanded lists models with references as objects.
 func (s *Server) getModelsExpanded(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
 	return s.listModels(ctx, req, true)
@@ -256,11 +254,6 @@ func (w *work) raiseTaskIteration(ctx context.Context, task string, reached *int
 	}
 	raiseIteration(doc, reached)
 	return w.put(ctx, store.Task, doc)
-}
-
-// moveModels puts models into another project.
-func (s *Server) moveModels(ctx context.Context, c *Call, req moveRequest) (moveAnswer, error) {
-	return s.move(ctx, c, store.Model, req)
 }
 
 // updateModelTags adds tags to models and takes others away.

@@ -16,23 +16,8 @@ func (s *Server) projectCalls() []callEntry {
 		{"projects.create", mayWrite, typed(s.createProject)},
 		{"projects.get_by_id", mayRead, typed(s.getProject)},
 		{"projects.get_all", mayRead, typed(s.getProjects)},
-		{"projects.get_all_ex", mayRead, typed(s.getProjectsExpanded)},
 		{"projects.update", mayWrite, typed(s.updateProject)},
 		{"projects.delete", mayWrite, typed(s.deleteProject)}, // projectdelete.go
-		{"projects.validate_delete", mayRead, typed(s.validateDeleteProject)},
-
-		// projectmove.go
-		{"projects.move", mayWrite, typed(s.moveProject)},
-		{"projects.merge", mayWrite, typed(s.mergeProject)},
-
-		// organization.go
-		{"projects.get_task_tags", mayRead, typed(s.projectTaskTags)},
-		{"projects.get_model_tags", mayRead, typed(s.projectModelTags)},
-		{"projects.get_task_parents", mayRead, typed(s.projectTaskParents)},
-		{"projects.get_hyper_parameters", mayRead, typed(s.projectHyperParams)},
-		{"projects.get_hyperparam_values", mayRead, typed(s.projectHyperParamValues)},
-		{"projects.get_model_metadata_keys", mayRead, typed(s.projectMetadataKeys)},
-		{"projects.get_unique_metric_variants", mayRead, typed(s.projectMetricVariants)},
 	}
 }
 
@@ -146,34 +131,16 @@ func (s *Server) getProject(ctx context.Context, _ *Call, req projectRequest) (p
 	return projectAnswer{doc}, notFound(err, store.Project, req.Project)
 }
 
-// getProjects lists projects.
+// getProjects lists projects. A filter by parent finds those anywhere below it, unless
+// the search is shallow.
 func (s *Server) getProjects(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
-	return s.listProjects(ctx, req, false)
-}
-
-// getProjectsExpanded lists projects with references as objects, and with how many
-// tasks are in which status when asked for.
-func (s *Server) getProjectsExpanded(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
-	answer, err := s.listProjects(ctx, req, true)
-	if err != nil || !truth(req["include_stats"]) {
-		return answer, err
-	}
-	for _, doc := range answer[projectEntity.name].([]map[string]any) {
-		if doc["stats"], err = s.projectStats(ctx, asText(doc["id"])); err != nil {
-			return nil, err
-		}
-	}
-	return answer, nil
-}
-
-func (s *Server) listProjects(ctx context.Context, req Fields, expand bool) (map[string]any, error) {
 	shallow := truth(req["shallow_search"])
 	parent := req["parent"]
 	switch {
 	case shallow && parent == nil:
-		return s.list(ctx, projectEntity, req, store.Missing{Path: store.Path{"parent"}}, expand)
+		return s.list(ctx, projectEntity, req, store.Missing{Path: store.Path{"parent"}}, false)
 	case shallow || parent == nil:
-		return s.list(ctx, projectEntity, req, nil, expand)
+		return s.list(ctx, projectEntity, req, nil, false)
 	}
 	below, err := s.belowProjects(ctx, listOf(parent))
 	if err != nil {
@@ -181,7 +148,7 @@ func (s *Server) listProjects(ctx context.Context, req Fields, expand bool) (map
 	}
 	req = maps.Clone(req)
 	delete(req, "parent")
-	return s.list(ctx, projectEntity, req, below, expand)
+	return s.list(ctx, projectEntity, req, below, false)
 }
 
 // belowProjects is the filter for projects anywhere below some others: by their names,
@@ -239,32 +206,6 @@ func listOf(v any) []any {
 		return v
 	}
 	return []any{v}
-}
-
-// projectStats counts the tasks of a project by status.
-func (s *Server) projectStats(ctx context.Context, id string) (map[string]any, error) {
-	out := map[string]any{}
-	for part, archived := range map[string]bool{"active": false, "archived": true} {
-		visible := is(archivedTag, "system_tags")
-		if !archived {
-			visible = store.Not{Expr: visible}
-		}
-		counts, total := map[string]int{}, 0
-		for status := range transitions {
-			n, err := s.store.Count(ctx, store.Task, store.And{is(id, "project"), is(status, "status"), visible})
-			if err != nil {
-				return nil, err
-			}
-			counts[status] = n
-			total += n
-		}
-		models, err := s.store.Count(ctx, store.Model, store.And{is(id, "project"), visible})
-		if err != nil {
-			return nil, err
-		}
-		out[part] = map[string]any{"status_count": counts, "total_tasks": total, "total_models": models}
-	}
-	return out, nil
 }
 
 // updateProject changes a project. A new name must stay below the same parent; the

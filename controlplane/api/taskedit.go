@@ -196,51 +196,6 @@ func wrongStatus(doc store.Doc, expected string) *Error {
 	return refuse(subTaskStatus, "Invalid task status: task=%s, status=%s, expected=%s", doc.ID(), doc.Text("status"), expected)
 }
 
-type moveRequest struct {
-	IDs         []string `json:"ids"`
-	Project     string   `json:"project"`
-	ProjectName string   `json:"project_name"`
-}
-
-type moveAnswer struct {
-	ProjectID string `json:"project_id,omitempty"`
-	Updated   int    `json:"updated"`
-}
-
-// moveTasks puts tasks into another project.
-func (s *Server) moveTasks(ctx context.Context, c *Call, req moveRequest) (moveAnswer, error) {
-	return s.move(ctx, c, store.Task, req)
-}
-
-func (s *Server) move(ctx context.Context, c *Call, kind store.Kind, req moveRequest) (moveAnswer, error) {
-	if len(req.IDs) == 0 {
-		return moveAnswer{}, missing("ids")
-	}
-	answer := moveAnswer{Updated: len(req.IDs)}
-	err := s.write(ctx, c, func(w *work) error {
-		id, err := w.projectFor(ctx, req.Project, req.ProjectName)
-		if err != nil {
-			return err
-		}
-		answer.ProjectID = id
-		for _, moved := range req.IDs {
-			err := w.change(ctx, kind, moved, func(doc store.Doc) error {
-				if id == "" {
-					delete(doc, "project")
-				} else {
-					doc["project"] = id
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return answer, err
-}
-
 type tagsRequest struct {
 	IDs        []string `json:"ids"`
 	AddTags    []string `json:"add_tags"`

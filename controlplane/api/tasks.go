@@ -15,16 +15,13 @@ func (s *Server) taskCalls() []callEntry {
 		{"tasks.get_by_id", mayRead, typed(s.getTask)},
 		{"tasks.get_all", mayRead, typed(s.getTasks)},
 		{"tasks.get_all_ex", mayRead, typed(s.getTasksExpanded)},
-		{"tasks.get_by_id_ex", mayRead, typed(s.getTasksExpanded)},
 		{"tasks.get_types", mayRead, typed(s.getTaskTypes)},
-		{"tasks.validate", mayRead, typed(s.validateTask)},
 		{"tasks.ping", mayWrite, typed(s.pingTask)},
 
 		// taskedit.go
 		{"tasks.edit", mayWrite, typed(s.editTask)},
 		{"tasks.update", mayWrite, typed(s.updateTask)},
 		{"tasks.set_requirements", mayWrite, typed(s.setRequirements)},
-		{"tasks.move", mayWrite, typed(s.moveTasks)},
 		{"tasks.update_tags", mayWrite, typed(s.updateTaskTags)},
 
 		// taskstatus.go
@@ -33,7 +30,6 @@ func (s *Server) taskCalls() []callEntry {
 		{"tasks.stop", mayWrite, typed(s.stopTask)},
 		{"tasks.completed", mayWrite, typed(s.completedTask)},
 		{"tasks.failed", mayWrite, typed(s.failedTask)},
-		{"tasks.close", mayWrite, typed(s.closeTask)},
 		{"tasks.publish", mayWrite, typed(s.publishTask)},
 		{"tasks.enqueue", mayWrite, typed(s.enqueueTask)},
 		{"tasks.dequeue", mayWrite, typed(s.dequeueTask)},
@@ -52,14 +48,6 @@ func (s *Server) taskCalls() []callEntry {
 
 		// taskconfig.go
 		{"tasks.edit_configuration", mayWrite, typed(s.editConfiguration)},
-		{"tasks.get_configurations", mayRead, typed(s.getConfigurations)},
-		{"tasks.get_configuration_names", mayRead, typed(s.getConfigurationNames)},
-		{"tasks.delete_configuration", mayWrite, typed(s.deleteConfiguration)},
-
-		// taskmore.go
-		{"tasks.update_batch", mayWrite, raw(s.updateTasks)},
-		{"tasks.make_public", mayWrite, typed(s.makePublicTasks)},
-		{"tasks.make_private", mayWrite, typed(s.makePrivateTasks)},
 
 		// confighistory.go
 		{"tasks.get_configuration_history", mayRead, typed(s.getConfigurationHistory)},
@@ -72,16 +60,8 @@ func (s *Server) taskCalls() []callEntry {
 		{"tasks.delete_models", mayWrite, typed(s.deleteTaskModels)},
 
 		// many.go
-		{"tasks.archive", mayWrite, typed(s.archiveTasks)},
-		{"tasks.unarchive", mayWrite, typed(s.unarchiveTasks)},
 		{"tasks.archive_many", mayWrite, typed(s.archiveManyTasks)},
 		{"tasks.unarchive_many", mayWrite, typed(s.unarchiveManyTasks)},
-		{"tasks.delete_many", mayWrite, typed(s.deleteManyTasks)},
-		{"tasks.publish_many", mayWrite, typed(s.publishManyTasks)},
-		{"tasks.reset_many", mayWrite, typed(s.resetManyTasks)},
-		{"tasks.stop_many", mayWrite, typed(s.stopManyTasks)},
-		{"tasks.enqueue_many", mayWrite, typed(s.enqueueManyTasks)},
-		{"tasks.dequeue_many", mayWrite, typed(s.dequeueManyTasks)},
 	}
 }
 
@@ -187,6 +167,14 @@ type projectsRequest struct {
 	Projects []string `json:"projects"`
 }
 
+// inside is the filter for documents of these projects; nil, for all, without any.
+func (r projectsRequest) inside() store.Expr {
+	if len(r.Projects) == 0 {
+		return nil
+	}
+	return store.In{Path: store.Path{"project"}, Values: anyTexts(r.Projects)}
+}
+
 type typesAnswer struct {
 	Types []string `json:"types"`
 }
@@ -194,11 +182,7 @@ type typesAnswer struct {
 // getTaskTypes says which types the tasks of some projects, or all tasks, have.
 func (s *Server) getTaskTypes(ctx context.Context, _ *Call, req projectsRequest) (typesAnswer, error) {
 	answer := typesAnswer{Types: []string{}}
-	var where store.Expr
-	if len(req.Projects) > 0 {
-		where = store.In{Path: store.Path{"project"}, Values: anyTexts(req.Projects)}
-	}
-	found, err := s.store.Distinct(ctx, store.Task, store.Path{"type"}, where)
+	found, err := s.store.Distinct(ctx, store.Task, store.Path{"type"}, req.inside())
 	if err != nil {
 		return typesAnswer{}, err
 	}
@@ -208,12 +192,6 @@ func (s *Server) getTaskTypes(ctx context.Context, _ *Call, req projectsRequest)
 		}
 	}
 	return answer, nil
-}
-
-// validateTask says whether tasks.create would take a request.
-func (s *Server) validateTask(_ context.Context, _ *Call, req Fields) (none, error) {
-	_, err := takeTask(req, taskShapes)
-	return none{}, err
 }
 
 // pingTask says that the process behind a task is alive. It doesn't ring the change

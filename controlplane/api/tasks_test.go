@@ -177,9 +177,6 @@ func TestConditionalEditRefusesWhatIsStale(t *testing.T) {
 	if got := w.read(t, "task", id).Text("configuration", "endpoints", "value"); got != "five" {
 		t.Errorf("the value is %q", got)
 	}
-	if r := w.call(t, "tasks.delete_configuration", `{"task":"`+id+`","configuration":["endpoints"],"if_match":{"endpoints":"`+hash("x")+`"}}`); r.code() != "400/122" {
-		t.Errorf("deleting on a stale condition: %s", r.code())
-	}
 }
 
 // Twenty writers each add their own line to one section; with the condition and a
@@ -250,18 +247,12 @@ func TestHyperParametersAreEditedOneByOne(t *testing.T) {
 	}
 }
 
-func TestConfigurationsAreListedByName(t *testing.T) {
+func TestConfigurationIsReplacedAsAWholeWhenAsked(t *testing.T) {
 	w := newWire(t)
 	id := w.task(t, `,"configuration":{"b":{"value":"2"},"a":{"value":"1"},"empty":{}}`)
 	w.run(t, []step{
-		{call: "tasks.get_configurations", body: `{"tasks":["` + id + `"]}`, has: []string{`"configuration":[{"name":"a","value":"1"},{"name":"b","value":"2"},{"name":"empty"}]`}},
-		{call: "tasks.get_configurations", body: `{"tasks":["` + id + `"],"names":["b","x"]}`, has: []string{`"configuration":[{"name":"b","value":"2"}]`}},
-		{call: "tasks.get_configuration_names", body: `{"tasks":["` + id + `"]}`, has: []string{`"names":["a","b"]`}},
-		{call: "tasks.get_configuration_names", body: `{"tasks":["` + id + `"],"skip_empty":false}`, has: []string{`"names":["a","b","empty"]`}},
-		{call: "tasks.get_configurations", body: `{}`, want: "400/11"},
-		{call: "tasks.delete_configuration", body: `{"task":"` + id + `","configuration":["a","x"]}`},
 		{call: "tasks.edit_configuration", body: `{"task":"` + id + `","configuration":[{"name":"c","value":""}],"replace_configuration":true}`},
-		{call: "tasks.get_configurations", body: `{"tasks":["` + id + `"]}`, has: []string{`"configuration":[{"name":"c","value":""}]`}},
+		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"configuration":{"c":{"name":"c","value":""}}`}},
 		{call: "tasks.edit_configuration", body: `{"task":"` + id + `","configuration":[{"value":"x"}]}`, want: "400/12"},
 	})
 }
@@ -360,11 +351,6 @@ func TestCallsOnManyTasksFailOneByOne(t *testing.T) {
 	w.run(t, []step{
 		{call: "tasks.archive_many", body: ids, has: []string{`"succeeded":[{"archived":true,"id":"` + id + `"}]`, failed}},
 		{call: "tasks.unarchive_many", body: ids, has: []string{`"unarchived":true`, failed}},
-		{call: "tasks.stop_many", body: ids, has: []string{`"codes":[400,110]`, `"codes":[400,101]`, `"succeeded":[]`}},
-		{call: "tasks.reset_many", body: ids, has: []string{`"updated":1`, failed}},
-		{call: "tasks.publish_many", body: `{"ids":["` + id + `"],"force":true}`, has: []string{`"failed":[]`}},
-		{call: "tasks.delete_many", body: ids, has: []string{`"codes":[400,123]`}},
-		{call: "tasks.delete_many", body: `{"ids":["` + id + `"],"force":true}`, has: []string{`"deleted":true`}},
 		{call: "tasks.archive_many", body: `{}`, want: "400/11"},
 	})
 }
@@ -377,27 +363,20 @@ func TestTaskTypesAreThoseInUse(t *testing.T) {
 	w.run(t, []step{
 		{call: "tasks.get_types", body: `{}`, has: []string{`"types":["training","service"]`}},
 		{call: "tasks.get_types", body: `{"projects":["` + project + `"]}`, has: []string{`"types":["training"]`}},
-		{call: "tasks.validate", body: `{"name":"ab","type":"x"}`, want: "400/12"},
-		{call: "tasks.validate", body: `{"name":"abc","type":"custom"}`},
 	})
 }
 
-func TestMovesAndTagsOfMany(t *testing.T) {
+func TestTagsOfManyAndReferencesAsObjects(t *testing.T) {
 	w := newWire(t)
-	id, model := w.task(t, `,"tags":["a","b"]`), w.model(t, "")
+	project := w.create(t, "projects.create", `{"name":"new/place"}`)
+	id, model := w.task(t, `,"tags":["a","b"],"project":"`+project+`"`), w.model(t, `,"project":"`+project+`"`)
 	w.run(t, []step{
-		{call: "tasks.move", body: `{"ids":["` + id + `"],"project_name":"new/place"}`, has: []string{`"project_id":"`}},
-		{call: "models.move", body: `{"ids":["` + model + `"],"project_name":"new/place"}`},
 		{call: "tasks.get_all_ex", body: `{"only_fields":["project.name"]}`, has: []string{`"name":"new/place"`}},
 		{call: "models.get_all_ex", body: `{"only_fields":["project.name"]}`, has: []string{`"name":"new/place"`}},
 		{call: "tasks.update_tags", body: `{"ids":["` + id + `"],"add_tags":["c"],"remove_tags":["a"]}`},
 		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"tags":["b","c"]`}},
 		{call: "models.update_tags", body: `{"ids":["` + model + `"],"add_tags":["c"]}`},
 		{call: "tasks.update_tags", body: `{"ids":["` + id + `"],"add_tags":["__$x"]}`, want: "400/12"},
-		{call: "tasks.move", body: `{"ids":["gone"],"project_name":"never made"}`, want: "400/101"},
-		{call: "projects.get_all", body: `{"name":"never"}`, has: []string{`"projects":[]`}},
-		{call: "tasks.move", body: `{"ids":["` + id + `"]}`},
-		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, lacks: []string{`"project"`}},
 	})
 }
 

@@ -131,13 +131,6 @@ func (s *Server) failedTask(ctx context.Context, c *Call, req statusRequest) (st
 	})
 }
 
-// closeTask says that a task is over.
-func (s *Server) closeTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
-	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		return req.setStatus(doc, "closed", w.now)
-	})
-}
-
 // completedTask says that a task has done its work, and publishes it if asked to.
 func (s *Server) completedTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
 	published := 0

@@ -24,7 +24,7 @@ func TestStatusMachine(t *testing.T) {
 	}
 	calls := map[string]string{
 		"in_progress": "tasks.started", "stopped": "tasks.stopped", "failed": "tasks.failed",
-		"completed": "tasks.completed", "closed": "tasks.close", "published": "tasks.publish",
+		"completed": "tasks.completed", "published": "tasks.publish",
 	}
 	w := newWire(t)
 	for _, from := range statuses {
@@ -78,7 +78,6 @@ func TestWriteGuards(t *testing.T) {
 		{"tasks.edit_hyper_params", `"hyperparams":[{"section":"s","name":"n","value":"v"}]`, "running with force"},
 		{"tasks.delete_hyper_params", `"hyperparams":[{"section":"s"}]`, "running with force"},
 		{"tasks.edit_configuration", `"configuration":[{"name":"n","value":"v"}]`, "running with force"},
-		{"tasks.delete_configuration", `"configuration":["n"]`, "running with force"},
 		{"tasks.add_or_update_artifacts", `"artifacts":[{"key":"k"}]`, "running"},
 		{"tasks.delete_artifacts", `"artifacts":[{"key":"k"}]`, "running"},
 		{"tasks.add_or_update_model", `"name":"n","type":"input","model":"` + model + `"`, "running"},

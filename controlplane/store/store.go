@@ -45,8 +45,6 @@ const (
 	Credential Kind = "credential"
 	// ConfigurationEdit documents are the history of tasks' configurations.
 	ConfigurationEdit Kind = "configuration_edit"
-	// Container documents are serving instances' endpoints, as they report themselves.
-	Container Kind = "container"
 	// Worker documents are machines that run tasks, as they report themselves.
 	Worker Kind = "worker"
 )
