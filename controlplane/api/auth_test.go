@@ -362,7 +362,7 @@ func TestRevokedCredentialsTakeTheirTokensAlong(t *testing.T) {
 			t.Errorf("after revoke: %s; want 401", a.code())
 		}
 	}
-	for body, want := range map[string]string{`{"access_key":"` + second.AccessKey + `"}`: "400/75", `{}`: "400/11"} {
+	for body, want := range map[string]string{`{"access_key":"` + second.AccessKey + `"}`: "400/75", `{}`: "400/12"} {
 		if a := p.do(t, "auth.revoke_credentials", body, "Authorization", basic(p.creds)); a.code() != want {
 			t.Errorf("revoke %s: %s; want %s", body, a.code(), want)
 		}

@@ -110,7 +110,7 @@ func TestAnEditIsTakenBackUnlessItsSectionsChangedSince(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"task":"` + other + `","edit":"` + added + `"}`: "400/10",
 		`{"task":"` + id + `","edit":"none"}`:             "400/10",
-		`{"task":"` + id + `"}`:                           "400/11",
+		`{"task":"` + id + `"}`:                           "400/12",
 		`{"task":"none","edit":"` + added + `"}`:          "400/101",
 	} {
 		if got := w.call(t, "tasks.revert_configuration", body).code(); got != want {

@@ -27,6 +27,7 @@ const (
 	subInvalidID          = 10
 	subMissingFields      = 11
 	subValidation         = 12
+	subInvalidFields      = 14
 	subFieldsValue        = 16
 	subNoItems            = 17
 	subInvalidRegex       = 21
@@ -45,11 +46,13 @@ const (
 	subProjectLocation    = 408
 	subInvalidQueue       = 701
 	subQueueNotEmpty      = 702
+	subTaskAlreadyQueued  = 706
 	subNoDefaultQueue     = 707
+	subDataValidation     = 800
 	subUniqueData         = 801
+	subInvalidScroll      = 1104
 
-	subWorkerRegistration  = 1002
-	subWorkerNotRegistered = 1004
+	subWorkerRegistration = 1002
 
 	// subStale is ours: a condition of tasks.edit_configuration's if_match doesn't hold.
 	// ClearML has no conditional write, and none of its calls that are answered here uses
@@ -70,8 +73,9 @@ func invalid(format string, args ...any) *Error {
 	return refuse(subValidation, "Validation error: "+format, args...)
 }
 
+// missing refuses a request without a field that its call requires.
 func missing(field string) *Error {
-	return refuse(subMissingFields, "Missing required field(s): %s", field)
+	return invalid("missing required field %s", field)
 }
 
 // notFound turns store.ErrNotFound into the refusal for that kind of document and

@@ -115,9 +115,12 @@ func checkMetadata(v any) (map[string]any, error) {
 	return out, nil
 }
 
+// modelLinks are the fields of a model that hold ids of other documents.
+var modelLinks = map[string]store.Kind{"project": store.Project, "task": store.Task, "parent": store.Model}
+
 // checkModelLinks makes sure that what a model refers to exists.
 func (w *work) checkModelLinks(ctx context.Context, fields Fields) error {
-	for key, kind := range map[string]store.Kind{"project": store.Project, "task": store.Task, "parent": store.Model} {
+	for key, kind := range modelLinks {
 		if id := asText(fields[key]); id != "" {
 			if _, err := w.get(ctx, kind, id); err != nil {
 				return err
@@ -211,25 +214,28 @@ func (s *Server) editModel(ctx context.Context, c *Call, req Fields) (updated, e
 		at := int64(n)
 		reached = &at
 	}
-	answer := updated{Updated: 1, Fields: map[string]any{}}
+	answer := updated{Fields: map[string]any{}}
+	if len(fields) > 0 {
+		answer.Updated = 1
+	}
 	err = s.write(ctx, c, func(w *work) error {
-		if err := w.checkModelLinks(ctx, fields); err != nil {
-			return err
-		}
 		doc, err := w.get(ctx, store.Model, asText(req["model"]))
 		if err != nil {
 			return err
+		}
+		if err := w.expect(ctx, fields, modelLinks); err != nil {
+			return err
+		}
+		if len(fields) > 0 {
+			answer.Fields = w.changedBy()
 		}
 		if fields["uri"] != nil {
 			delete(doc, "ui_cache")
 		}
 		for key, v := range fields {
-			doc[key] = v
+			doc[key], answer.Fields[key] = v, v
 			if slices.Contains(contentFields, key) {
-				doc["last_update"] = w.now
-			}
-			if plain(v) {
-				answer.Fields[key] = v
+				doc["last_update"], answer.Fields["last_update"] = w.now, w.now
 			}
 		}
 		if err := w.raiseTaskIteration(ctx, doc.Text("task"), reached); err != nil {
@@ -270,9 +276,19 @@ type metadataRequest struct {
 
 // addModelMetadata adds and changes metadata of a model, by key.
 func (s *Server) addModelMetadata(ctx context.Context, c *Call, req metadataRequest) (countAnswer, error) {
+	if len(req.Metadata) == 0 {
+		return countAnswer{}, missing("metadata")
+	}
 	fresh, err := checkMetadata(req.Metadata)
 	if err != nil {
 		return countAnswer{}, err
+	}
+	for key, v := range fresh {
+		for _, field := range []string{"type", "value"} {
+			if item := v.(map[string]any); item[field] == nil {
+				return countAnswer{}, invalid("metadata %q lacks its %s", key, field)
+			}
+		}
 	}
 	err = s.changeModel(ctx, c, req.Model, func(w *work, doc store.Doc) error {
 		if req.Replace {
@@ -287,6 +303,9 @@ func (s *Server) addModelMetadata(ctx context.Context, c *Call, req metadataRequ
 
 // deleteModelMetadata removes metadata of a model; unknown keys are fine.
 func (s *Server) deleteModelMetadata(ctx context.Context, c *Call, req metadataRequest) (countAnswer, error) {
+	if len(req.Keys) == 0 {
+		return countAnswer{}, missing("keys")
+	}
 	err := s.changeModel(ctx, c, req.Model, func(w *work, doc store.Doc) error {
 		for _, key := range req.Keys {
 			delete(doc.Object("metadata"), strings.TrimSpace(key))

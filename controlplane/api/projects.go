@@ -23,16 +23,19 @@ func (s *Server) projectCalls() []callEntry {
 
 // projectShapes are the fields that calls may set on a project.
 var projectShapes = map[string]shape{
-	"name": aName, "description": aText, "tags": tags, "system_tags": tags, "default_output_destination": aText,
+	"name": aText, "description": aText, "tags": tags, "system_tags": tags, "default_output_destination": aText,
 }
 
 // createProject makes a project, and the projects above it that are missing.
 func (s *Server) createProject(ctx context.Context, c *Call, req Fields) (idAnswer, error) {
+	if req["name"] == nil { // the one call whose server side checks what is required by a list
+		return idAnswer{}, refuse(subMissingFields, "Missing required field: name")
+	}
 	fields, err := take(req, projectShapes)
 	if err != nil {
 		return idAnswer{}, err
 	}
-	name, err := projectName(asText(fields["name"]))
+	name, err := wholeProjectName(asText(fields["name"]))
 	if err != nil {
 		return idAnswer{}, err
 	}
@@ -52,9 +55,6 @@ func (s *Server) createProject(ctx context.Context, c *Call, req Fields) (idAnsw
 
 // projectName checks a name and trims its parts.
 func projectName(name string) (string, error) {
-	if name == "" {
-		return "", missing("name")
-	}
 	parts := strings.Split(strings.Trim(name, "/"), "/")
 	for i, part := range parts {
 		if parts[i] = strings.TrimSpace(part); parts[i] == "" {
@@ -62,6 +62,16 @@ func projectName(name string) (string, error) {
 		}
 	}
 	return strings.Join(parts, "/"), nil
+}
+
+// wholeProjectName is projectName for the name of the project that a call is about, which
+// needs its length.
+func wholeProjectName(name string) (string, error) {
+	name, err := projectName(name)
+	if err == nil && len([]rune(name)) < minName {
+		err = invalid("name %q is too short: it needs %d characters", name, minName)
+	}
+	return name, err
 }
 
 func (w *work) projectNamed(ctx context.Context, name string) (store.Doc, bool, error) {
@@ -232,13 +242,15 @@ func (s *Server) updateProject(ctx context.Context, c *Call, req Fields) (update
 			}
 		}
 		doc["last_update"] = w.now
+		answer.Fields = maps.Clone(fields)
+		answer.Fields["last_update"] = w.now
 		return w.put(ctx, store.Project, doc)
 	})
 	return answer, err
 }
 
 func (w *work) renameProject(ctx context.Context, doc store.Doc, name string) error {
-	name, err := projectName(name)
+	name, err := wholeProjectName(name)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,20 @@ func TestQueuesGiveTheirTasksOutInOrder(t *testing.T) {
 		{call: "queues.remove_task", body: `{"queue":"` + queue + `","task":"` + two + `"}`, has: []string{`"removed":0`}},
 		{call: "queues.get_next_task", body: `{"queue":"` + queue + `"}`, lacks: []string{"entry"}},
 		{call: "queues.get_next_task", body: `{"queue":"none"}`, want: "400/701"},
-		{call: "queues.add_task", body: `{"task":"` + one + `"}`, want: "400/11"},
+		{call: "queues.add_task", body: `{"task":"` + one + `"}`, want: "400/12"},
+	})
+}
+
+// The agent for Kubernetes puts a task back that it has taken out.
+func TestATaskThatWasTakenOutCanBePutBack(t *testing.T) {
+	w := newWire(t)
+	task, queue := w.task(t, ""), w.create(t, "queues.create", `{"name":"queue"}`)
+	w.run(t, []step{
+		{call: "tasks.enqueue", body: `{"task":"` + task + `","queue":"` + queue + `"}`},
+		{call: "queues.add_task", body: `{"queue":"` + queue + `","task":"` + task + `"}`, want: "400/706"},
+		{call: "queues.get_next_task", body: `{"queue":"` + queue + `"}`, has: []string{task}},
+		{call: "queues.add_task", body: `{"queue":"` + queue + `","task":"` + task + `"}`, has: []string{`"added":1`}},
+		{call: "queues.get_next_task", body: `{"queue":"` + queue + `"}`, has: []string{task}},
 	})
 }
 

@@ -58,8 +58,14 @@ type editConfigurationRequest struct {
 
 // editConfiguration adds and changes sections of a task's configuration; the others stay.
 func (s *Server) editConfiguration(ctx context.Context, c *Call, req editConfigurationRequest) (countAnswer, error) {
+	if len(req.Configuration) == 0 {
+		return countAnswer{}, missing("configuration")
+	}
 	var sections []map[string]any
 	for _, item := range req.Configuration {
+		if item["value"] == nil {
+			return countAnswer{}, invalid("configuration section %q lacks its value", asText(item["name"]))
+		}
 		section, err := checkSection(item, asText(item["name"]))
 		if err != nil {
 			return countAnswer{}, err

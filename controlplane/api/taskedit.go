@@ -131,7 +131,7 @@ func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields Fields, gua
 		if err := guard(doc); err != nil {
 			return err
 		}
-		if err := w.checkTaskLinks(ctx, fields); err != nil {
+		if err := w.expectTaskLinks(ctx, fields); err != nil {
 			return err
 		}
 		if status := asText(fields["status"]); status != "" {
@@ -144,16 +144,15 @@ func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields Fields, gua
 		if err := w.noteServiceConfiguration(ctx, c, doc, before); err != nil {
 			return err
 		}
+		answer = updated{Updated: 1, Fields: w.changedBy()}
 		for key := range fields {
 			if !slices.Contains(userFields, key) {
-				doc["last_update"] = w.now
+				doc["last_update"], answer.Fields["last_update"] = w.now, w.now
 			}
-		}
-		answer.Updated = 1
-		for key, v := range fields {
-			if plain(v) {
-				answer.Fields[key] = v
+			if key == "output_dest" || key == "output__error" {
+				key = "output"
 			}
+			answer.Fields[key] = doc[key]
 		}
 		return nil
 	})
@@ -175,7 +174,7 @@ func (s *Server) setRequirements(ctx context.Context, c *Call, req requirementsR
 		doc["last_update"] = w.now
 		return nil
 	})
-	return updated{Updated: 1, Fields: map[string]any{}}, err
+	return updated{Updated: 1, Fields: map[string]any{"script.requirements": req.Requirements}}, err
 }
 
 // guardRunning lets changes of a task's inputs and outputs pass while it is created, and

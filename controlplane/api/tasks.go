@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -98,7 +100,7 @@ func (s *Server) createTask(ctx context.Context, c *Call, req Fields) (idAnswer,
 	}
 	var answer idAnswer
 	err = s.write(ctx, c, func(w *work) error {
-		if err := w.checkTaskLinks(ctx, fields); err != nil {
+		if err := w.expectTaskLinks(ctx, fields); err != nil {
 			return err
 		}
 		answer.ID, err = w.addTask(ctx, fields)
@@ -117,7 +119,38 @@ func (w *work) addTask(ctx context.Context, fields Fields) (string, error) {
 	return w.add(ctx, store.Task, doc)
 }
 
-// checkTaskLinks makes sure that the project and the parent that a task shall have exist.
+// expectTaskLinks refuses a project, a parent, or input models that do not exist, with the
+// codes of tasks.create and tasks.edit.
+func (w *work) expectTaskLinks(ctx context.Context, fields Fields) error {
+	if err := w.expect(ctx, fields, map[string]store.Kind{"project": store.Project, "parent": store.Task}); err != nil {
+		return err
+	}
+	for _, id := range modelIDs(store.Doc(fields), "input") {
+		if _, err := w.get(ctx, store.Model, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expect refuses fields that hold ids of documents which do not exist.
+func (w *work) expect(ctx context.Context, fields Fields, kinds map[string]store.Kind) error {
+	for _, key := range slices.Sorted(maps.Keys(kinds)) {
+		id := asText(fields[key])
+		if id == "" {
+			continue
+		}
+		switch _, err := w.Get(ctx, kinds[key], id); {
+		case errors.Is(err, store.ErrNotFound):
+			return refuse(subFieldsValue, "Invalid field values: %s must be the id of a %s: id=%s", key, kinds[key], id)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTaskLinks makes sure that the project and the parent of a clone exist.
 func (w *work) checkTaskLinks(ctx context.Context, fields Fields) error {
 	if id := asText(fields["project"]); id != "" {
 		if _, err := w.get(ctx, store.Project, id); err != nil {
@@ -194,11 +227,18 @@ func (s *Server) getTaskTypes(ctx context.Context, _ *Call, req projectsRequest)
 	return answer, nil
 }
 
-// pingTask says that the process behind a task is alive. It doesn't ring the change
-// feed: who is woken by it pings again, and would be woken by that without end.
+// pingTask says that the process behind a task is alive; a task that is gone is no error.
+// It doesn't ring the change feed: who is woken by it pings again, and would be woken by
+// that without end.
 func (s *Server) pingTask(ctx context.Context, c *Call, req taskRequest) (none, error) {
+	if req.Task == "" {
+		return none{}, missing("task")
+	}
 	return none{}, s.write(ctx, c, func(w *work) error {
-		doc, err := w.get(ctx, store.Task, req.Task)
+		doc, err := w.Get(ctx, store.Task, req.Task)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

@@ -147,21 +147,18 @@ type workerRequest struct {
 	Worker string `json:"worker"`
 }
 
-// unregisterWorker takes a worker off the list.
+// unregisterWorker takes a worker off the list; one that is not on it is no error.
 func (s *Server) unregisterWorker(ctx context.Context, c *Call, req workerRequest) (none, error) {
 	if req.Worker == "" {
 		return none{}, missing("worker")
 	}
 	key := workerKey(c.Identity, req.Worker)
 	return none{}, s.write(ctx, c, func(w *work) error {
-		doc, err := w.Get(ctx, store.Worker, key)
-		if errors.Is(err, store.ErrNotFound) || err == nil && !s.isRegistered(doc) {
-			return refuse(subWorkerNotRegistered, "Worker is not registered: worker=%s", req.Worker)
+		err := w.remove(ctx, store.Worker, key)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
 		}
-		if err != nil {
-			return err
-		}
-		return w.remove(ctx, store.Worker, key)
+		return err
 	})
 }
 
