@@ -3,6 +3,7 @@ package controlplane_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"html"
 	"io"
 	"mime/multipart"
@@ -605,12 +606,37 @@ func TestListsHavePages(t *testing.T) {
 	wants(link(first, "Next →"), "51–100", ids[50:100], all...)
 	r.call(t, "models.delete", map[string]any{"model": ids[49]}, nil)
 	wants(link(first, "Next →"), "51–100", ids[50:100], all...)
-	r.call(t, "models.delete_many", map[string]any{"ids": ids[100:]}, nil)
+	for _, id := range ids[100:] {
+		r.call(t, "models.delete", map[string]any{"model": id}, nil)
+	}
 	for path, why := range map[string]string{
 		link(second, "Next →"): "all behind are gone", "/models?search=many&after=cut&page=7": "the address was cut", "/models?search=many&page=3": "no place is named",
 	} {
 		if page := v.shows(path, ">1–50<"); !strings.Contains(page, "newer") {
 			t.Errorf("%s (%s) does not begin anew", path, why)
 		}
+	}
+}
+
+// The images of the three newest iterations are shown, the newest first.
+func TestImagesOfTheNewestIterationsAreShown(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	task := r.furnish(t, "with images").task
+	var lines []string
+	for _, iter := range []int{2, 4, 1, 3} { // in the order of their reports
+		for _, metric := range []string{"b", "a"} {
+			lines = append(lines, fmt.Sprintf(`{"type":"training_debug_image","task":%q,"metric":%q,"variant":"v","iter":%d,"key":"k","url":"http://files/%s%d.png"}`, task, metric, iter, metric, iter))
+		}
+	}
+	if status, _, text := r.send(t, "POST", r.api+"/events.add_batch", strings.Join(lines, "\n"), "Content-Type", "application/json-lines"); status != http.StatusOK {
+		t.Fatal(text)
+	}
+	page := r.visit(t).shows("/experiments/" + task + "/images")
+	var shown []string
+	for _, found := range regexp.MustCompile(`files/([ab]\d)\.png`).FindAllStringSubmatch(page, -1) {
+		shown = append(shown, found[1])
+	}
+	if want := []string{"a4", "b4", "a3", "b3", "a2", "b2"}; !slices.Equal(shown, want) {
+		t.Errorf("the page shows %v, want %v:\n%s", shown, want, page)
 	}
 }

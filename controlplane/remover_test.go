@@ -144,7 +144,7 @@ func (r *running) sharedFile(t *testing.T, place *shelf) {
 	if !place.holds(shared) {
 		t.Error("removed though nobody asked for it")
 	}
-	r.call(t, "models.delete_many", map[string]any{"ids": ids[2:], "delete_external_artifacts": true}, nil)
+	r.call(t, "models.delete", map[string]any{"model": ids[2], "delete_external_artifacts": true}, nil)
 	if place.holds(shared) {
 		t.Error("the last model's file stays")
 	}

@@ -61,7 +61,6 @@ func TestCVE202343654_NoURLOfARequestIsFetched(t *testing.T) {
 		"tasks.create":                  `{"name":"t","type":"training","script":{"repository":"` + url + `","requirements":{"pip":"x @ ` + url + `"}}}`,
 		"projects.create":               `{"name":"p","description":"","default_output_destination":"` + url + `"}`,
 		"auth.login":                    `{"redirect":"` + url + `"}`,
-		"login.supported_modes":         `{"state":"` + url + `","callback_url_prefix":"` + url + `"}`,
 	}
 	for call, body := range calls {
 		w.ask(t, "POST", w.api+"/"+call, body, w.basic())

@@ -119,8 +119,7 @@ func questions(o options) []question {
 		list("models: part of a name", "models.get_all_ex", newest+`,"name":"model %d"`, one(o.models)),
 		list("models: of a task", "models.get_all", `"task":["%s"],"order_by":["created"],"only_fields":["id"]`, func(n int) []any { return []any{taskID(n * 31 % o.tasks)} }),
 		list("models: by address", "models.get_all", `"uri":["http://files:8081/project/model-%d/model.pkl"],"only_fields":["id"]`, one(o.models)),
-		list("projects: all", "projects.get_all_ex", `"page_size":100`, nil),
-		list("tags in use", "organization.get_tags", ``, nil),
+		list("projects: all", "projects.get_all", `"page_size":100`, nil),
 		{name: "one task in full", call: "tasks.get_by_id", body: func(n int) string { return fmt.Sprintf(`{"task":%q}`, taskID(n*31%o.tasks)) }},
 		{name: "write: ping a task", call: "tasks.ping", body: func(n int) string { return fmt.Sprintf(`{"task":%q}`, taskID(n*31%o.tasks)) }},
 		{name: "write: edit a name", call: "tasks.update", body: func(n int) string {

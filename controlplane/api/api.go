@@ -134,11 +134,9 @@ func (s *Server) table() []callEntry {
 		s.projectCalls(),
 		s.queueCalls(),
 		s.authCalls(),
-		s.loginCalls(),
 		s.serverCalls(),
 		s.userCalls(),
 		s.eventCalls(),
-		s.organizationCalls(),
 		s.servingCalls(),
 		s.workerCalls(),
 	)

@@ -37,7 +37,7 @@ func TestEachEditOfAConfigurationIsKeptWithWhoWhatAndWhen(t *testing.T) {
 	edit("tasks.edit_configuration", `"configuration":[{"name":"endpoints","value":"2"}]`)
 	edit("tasks.edit_configuration", `"configuration":[{"name":"endpoints","value":"2"}]`) // nothing changes
 	edit("tasks.edit", `"comment":"said"`)                                                 // nor here
-	edit("tasks.delete_configuration", `"configuration":["canary","none"]`)
+	edit("tasks.edit_configuration", `"configuration":[{"name":"endpoints","value":"2"}],"replace_configuration":true`)
 	edit("tasks.edit", `"configuration":{"endpoints":{"value":"3"}}`)
 
 	edits := history(t, w, id, "")
@@ -50,7 +50,7 @@ func TestEachEditOfAConfigurationIsKeptWithWhoWhatAndWhen(t *testing.T) {
 	}
 	want := []string{
 		"tasks.edit: changed endpoints 2>3",
-		"tasks.delete_configuration: removed canary c>",
+		"tasks.edit_configuration: removed canary c>",
 		"tasks.edit_configuration: changed endpoints 1>2",
 		"tasks.edit_configuration: added canary >c, added endpoints >1",
 	}
@@ -110,7 +110,7 @@ func TestAnEditIsTakenBackUnlessItsSectionsChangedSince(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"task":"` + other + `","edit":"` + added + `"}`: "400/10",
 		`{"task":"` + id + `","edit":"none"}`:             "400/10",
-		`{"task":"` + id + `"}`:                           "400/11",
+		`{"task":"` + id + `"}`:                           "400/12",
 		`{"task":"none","edit":"` + added + `"}`:          "400/101",
 	} {
 		if got := w.call(t, "tasks.revert_configuration", body).code(); got != want {

@@ -111,7 +111,11 @@ func TestConformanceTableIsCurrentAndEachCallHasATest(t *testing.T) {
 			t.Errorf("%s is answered, but not listed in testdata/calls.txt", name)
 		}
 	}
-	want := conformanceHead + table.String() + trapsHead + trapsTable(t)
+	differences, err := os.ReadFile("testdata/differences.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := conformanceHead + table.String() + string(differences) + trapsHead + trapsTable(t)
 	const page = "../../docs/conformance.md"
 	if os.Getenv("UPDATE") != "" {
 		if err := os.WriteFile(page, []byte(want), 0o644); err != nil {
@@ -201,11 +205,19 @@ const conformanceHead = `# Which calls of the ClearML API the embedded server an
 
 <!-- Made by the tests: UPDATE=1 go test -run Conformance ./controlplane/api. Don't edit. -->
 
-The list holds each call that a known client makes. **MUST** means that the ClearML SDK or the original
-ClearML Serving fails without it, **SHOULD** that a page, a tool, or a part of the SDK uses it, and
-**ours** that it is an extension of this server. Clients: *sdk* is the ClearML SDK, *serving* the
-original ClearML Serving, *web* ClearML's web pages and ours, *agent* the ClearML agent, *ours* this
-program's own commands and instances. A call that isn't listed is answered with 404.
+The list holds each call that a known client makes, and no other. **MUST** means that the ClearML SDK or
+the original ClearML Serving fails without it, **SHOULD** that a part of a client does, and **ours** that it
+is an extension of this server. The clients:
+
+- *sdk*: the ClearML SDK 1.x and 2.x with its command lines, pipelines, datasets, optimizers, and autoscalers.
+- *serving*: the original ClearML Serving.
+- *agent*: clearml-agent. *session*: clearml-session.
+- *pages*: the web pages of this program. *ours*: its command line and its serving instances.
+- *administration*: scripts of administrators. No other client makes these calls.
+
+ClearML's own web application is no client: this program has pages of its own. Calls that only that application
+makes are not answered, though the SDK's APIClient can name them. A call that is not listed is answered with
+404, as a ClearML server answers a call that it does not know.
 
 | Call | Mark | Clients | Test | Status |
 |---|---|---|---|---|

@@ -35,7 +35,7 @@ func TestRefusalsKeepTheEnvelope(t *testing.T) {
 		{"a list", "/tasks.get_all", `[1]`, "400/0", "Malformed JSON"},
 		{"NaN", "/tasks.get_all", `{"page":NaN}`, "400/0", "Malformed JSON"},
 		{"number for text", "/tasks.get_by_id", `{"task":5}`, "400/12", `field "task" must be a string`},
-		{"nothing for a required field", "/tasks.get_by_id", `{}`, "400/11", "task"},
+		{"nothing for a required field", "/tasks.get_by_id", `{}`, "400/12", "task"},
 		{"unknown task", "/tasks.get_by_id", `{"task":"x"}`, "400/101", "Invalid task id: id=x"},
 		{"unknown model", "/models.get_by_id", `{"model":"x"}`, "400/201", "Invalid model id"},
 		{"unknown project", "/projects.get_by_id", `{"project":"x"}`, "400/401", "Invalid project id"},

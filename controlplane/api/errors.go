@@ -27,12 +27,12 @@ const (
 	subInvalidID          = 10
 	subMissingFields      = 11
 	subValidation         = 12
+	subInvalidFields      = 14
 	subFieldsValue        = 16
 	subNoItems            = 17
 	subInvalidRegex       = 21
 	subInvalidTask        = 101
 	subTaskStatus         = 110
-	subChangingStatus     = 121
 	subTaskNotDeletable   = 123
 	subEventsNotAdded     = 131
 	subInvalidModel       = 201
@@ -40,19 +40,19 @@ const (
 	subModelInUse         = 205
 	subModelCreatingTask  = 206
 	subInvalidProject     = 401
-	subProjectNotFound    = 403
 	subInvalidProjectName = 407
 	subProjectHasTasks    = 402
 	subProjectHasModels   = 405
 	subProjectLocation    = 408
 	subInvalidQueue       = 701
 	subQueueNotEmpty      = 702
+	subTaskAlreadyQueued  = 706
 	subNoDefaultQueue     = 707
+	subDataValidation     = 800
 	subUniqueData         = 801
+	subInvalidScroll      = 1104
 
-	subWorkerRegistration  = 1002
-	subWorkerNotRegistered = 1004
-	subWorkerStats         = 1005
+	subWorkerRegistration = 1002
 
 	// subStale is ours: a condition of tasks.edit_configuration's if_match doesn't hold.
 	// ClearML has no conditional write, and none of its calls that are answered here uses
@@ -73,8 +73,9 @@ func invalid(format string, args ...any) *Error {
 	return refuse(subValidation, "Validation error: "+format, args...)
 }
 
+// missing refuses a request without a field that its call requires.
 func missing(field string) *Error {
-	return refuse(subMissingFields, "Missing required field(s): %s", field)
+	return invalid("missing required field %s", field)
 }
 
 // notFound turns store.ErrNotFound into the refusal for that kind of document and

@@ -93,40 +93,21 @@ type eventsRequest struct {
 
 // taskEvents pages through the events of a task, oldest first unless asked otherwise.
 func (s *Server) taskEvents(ctx context.Context, _ *Call, req eventsRequest) (eventsAnswer, error) {
+	switch {
+	case !slices.Contains(append(eventTypes(), "", allEvents), req.EventType):
+		return eventsAnswer{}, invalid("event_type %q is none of %s, %s", req.EventType, strings.Join(eventTypes(), ", "), allEvents)
+	case !slices.Contains([]string{"", "asc", "desc"}, req.Order):
+		return eventsAnswer{}, invalid("order must be asc or desc, not %q", req.Order)
+	}
 	if err := s.mustHaveTask(ctx, req.Task, req.ModelEvents); err != nil {
 		return eventsAnswer{}, err
 	}
 	q := store.EventQuery{Tasks: []string{req.Task}, Metric: req.Metric, Variant: req.Variant, Desc: req.Order == "desc"}
-	if req.EventType != "" {
+	if req.EventType != "" && req.EventType != allEvents {
 		q.Types = []string{req.EventType}
 	}
 	q.Limit = eventPage(req.BatchSize)
-	return s.scroll(ctx, q, req.ScrollID)
-}
-
-type scalarDataRequest struct {
-	Task        string `json:"task"`
-	Metric      string `json:"metric"`
-	BatchSize   int    `json:"batch_size"`
-	ScrollID    string `json:"scroll_id"`
-	ModelEvents bool   `json:"model_events"`
-}
-
-// scalarMetricData pages through the scalars of one metric.
-func (s *Server) scalarMetricData(ctx context.Context, _ *Call, req scalarDataRequest) (eventsAnswer, error) {
-	if req.Metric == "" {
-		return eventsAnswer{}, missing("metric")
-	}
-	if err := s.mustHaveTask(ctx, req.Task, req.ModelEvents); err != nil {
-		return eventsAnswer{}, err
-	}
-	q := store.EventQuery{Tasks: []string{req.Task}, Types: []string{eventScalar}, Metric: req.Metric}
-	q.Limit = eventPage(req.BatchSize)
-	return s.scroll(ctx, q, req.ScrollID)
-}
-
-// scroll answers the page of a query that a scroll id leads to.
-func (s *Server) scroll(ctx context.Context, q store.EventQuery, scrollID string) (eventsAnswer, error) {
+	scrollID := req.ScrollID
 	if scrollID != "" {
 		after, err := parseScroll(scrollID)
 		if err != nil {
@@ -154,7 +135,7 @@ func parseScroll(id string) (store.EventCursor, error) {
 	timestamp, err := strconv.ParseInt(at, 10, 64)
 	n, seqErr := strconv.ParseInt(seq, 10, 64)
 	if !ok || err != nil || seqErr != nil {
-		return store.EventCursor{}, invalid("scroll_id %q is none of this server's", id)
+		return store.EventCursor{}, refuse(subInvalidScroll, "Invalid scroll id: scroll_id=%s", id)
 	}
 	return store.EventCursor{Timestamp: timestamp, Seq: n}, nil
 }

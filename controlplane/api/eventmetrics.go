@@ -1,11 +1,9 @@
 package api
 
 import (
+	"cmp"
 	"context"
-	"encoding/base64"
-	"encoding/json"
 	"slices"
-	"sort"
 	"time"
 
 	"clearmlserving/controlplane/store"
@@ -96,7 +94,7 @@ func lastIterations(events []store.Event, n int) []store.Event {
 type histogramRequest struct {
 	Task        string         `json:"task"`
 	Key         string         `json:"key"`
-	Samples     int            `json:"samples"`
+	Samples     *int           `json:"samples"`
 	Metrics     []metricFilter `json:"metrics"`
 	ModelEvents bool           `json:"model_events"`
 }
@@ -108,18 +106,28 @@ type points struct {
 	Y    []any  `json:"y"`
 }
 
-const defaultSamples = 2000
+// How many points of a series are returned unless the caller says, and at most.
+const (
+	defaultSamples = 2000
+	maxSamples     = 6000
+)
 
 // scalarHistogram returns all scalars of a task: metric -> variant -> points, thinned
 // out to at most so many for each series.
 func (s *Server) scalarHistogram(ctx context.Context, _ *Call, req histogramRequest) (map[string]map[string]points, error) {
+	samples := defaultSamples
+	if req.Samples != nil {
+		samples = *req.Samples
+	}
+	switch {
+	case samples < 1 || samples > maxSamples:
+		return nil, invalid("samples must be 1 to %d, not %d", maxSamples, samples)
+	case !slices.Contains([]string{"", placeIter, placeTimestamp, placeISOTime}, req.Key):
+		return nil, invalid("key %q is none of %s, %s, %s", req.Key, placeIter, placeTimestamp, placeISOTime)
+	}
 	events, err := s.series(ctx, req.Task, req.ModelEvents, eventScalar, req.Metrics)
 	if err != nil {
 		return nil, err
-	}
-	samples := req.Samples
-	if samples <= 0 {
-		samples = defaultSamples
 	}
 	grouped := map[string]map[string][]store.Event{}
 	for _, e := range events {
@@ -141,78 +149,67 @@ func (s *Server) scalarHistogram(ctx context.Context, _ *Call, req histogramRequ
 	return answer, nil
 }
 
-// plotted turns the events of a series into points. Of more than asked for, each point
-// is the mean of its neighbours at the place of the last of them.
+// The places that points of a series may have.
+const (
+	placeIter      = "iter"
+	placeTimestamp = "timestamp"
+	placeISOTime   = "iso_time"
+)
+
+// plotted turns the events of a series into points. Of more than asked for, each point is
+// the mean of an interval at the place where that begins, as a ClearML server counts them:
+// intervals are of one length and begin at its multiples.
 func plotted(name string, line []store.Event, key string, samples int) points {
-	if key == "timestamp" || key == "iso_time" {
-		sort.SliceStable(line, func(i, j int) bool { return line[i].Timestamp < line[j].Timestamp })
+	place := func(e store.Event) int64 { return e.Iter }
+	if key == placeTimestamp || key == placeISOTime {
+		place = func(e store.Event) int64 { return e.Timestamp }
+		slices.SortStableFunc(line, func(a, b store.Event) int { return cmp.Compare(a.Timestamp, b.Timestamp) })
 	}
-	n := min(len(line), samples)
-	p := points{Name: name, X: make([]any, n), Y: make([]any, n)}
-	for i := range n {
-		part := line[i*len(line)/n : (i+1)*len(line)/n]
-		last := part[len(part)-1]
-		p.X[i] = place(last, key)
-		if len(part) == 1 {
-			p.Y[i] = last.Body["value"] // with the digits that were sent
-			continue
+	interval := int64(1)
+	if len(line) >= samples {
+		span := place(line[len(line)-1]) - place(line[0]) + 1
+		interval = max(1, (span+int64(samples)-1)/int64(samples))
+	}
+	p := points{Name: name, X: []any{}, Y: []any{}}
+	for len(line) > 0 {
+		at := floor(place(line[0]), interval)
+		n := slices.IndexFunc(line, func(e store.Event) bool { return floor(place(e), interval) != at })
+		if n < 0 {
+			n = len(line)
 		}
-		sum := 0.0
-		for _, e := range part {
-			sum += asFloat(e.Body["value"])
-		}
-		p.Y[i] = sum / float64(len(part))
+		p.X = append(p.X, placeText(at, key))
+		p.Y = append(p.Y, meanOf(line[:n]))
+		line = line[n:]
 	}
 	return p
 }
 
-func place(e store.Event, key string) any {
-	switch key {
-	case "timestamp":
-		return e.Timestamp
-	case "iso_time":
-		return store.FormatTime(time.UnixMilli(e.Timestamp))
+// floor is the largest multiple of an interval up to n.
+func floor(n, interval int64) int64 {
+	rest := n % interval
+	if rest < 0 {
+		rest += interval
 	}
-	return e.Iter
+	return n - rest
 }
 
-type rawRequest struct {
-	Task        string       `json:"task"`
-	Metric      metricFilter `json:"metric"`
-	Key         string       `json:"key"`
-	BatchSize   int          `json:"batch_size"`
-	ScrollID    string       `json:"scroll_id"`
-	ModelEvents bool         `json:"model_events"`
-}
-
-type rawAnswer struct {
-	Variants map[string]map[string][]any `json:"variants"`
-	Returned int                         `json:"returned"`
-	Total    int                         `json:"total"`
-	ScrollID string                      `json:"scroll_id"`
-}
-
-// scalarRaw pages through the scalars of a metric, none left out: variant -> columns.
-func (s *Server) scalarRaw(ctx context.Context, c *Call, req rawRequest) (rawAnswer, error) {
-	page, err := s.scalarMetricData(ctx, c, scalarDataRequest{
-		Task: req.Task, Metric: req.Metric.Metric, BatchSize: req.BatchSize, ScrollID: req.ScrollID, ModelEvents: req.ModelEvents,
-	})
-	answer := rawAnswer{Variants: map[string]map[string][]any{}, Returned: page.Returned, Total: page.Total, ScrollID: page.ScrollID}
-	for _, event := range page.Events {
-		variant := event.Text("variant")
-		if len(req.Metric.Variants) > 0 && !slices.Contains(req.Metric.Variants, variant) {
-			continue
-		}
-		columns := answer.Variants[variant]
-		if columns == nil {
-			columns = map[string][]any{}
-			answer.Variants[variant] = columns
-		}
-		for _, column := range []string{"iter", "timestamp", "value"} {
-			columns[column] = append(columns[column], event[column])
-		}
+func placeText(at int64, key string) any {
+	if key == placeISOTime {
+		return time.UnixMilli(at).UTC().Format("2006-01-02T15:04:05.000Z")
 	}
-	return answer, err
+	return at
+}
+
+// meanOf is the mean of scalars; a single one keeps the digits that were sent.
+func meanOf(part []store.Event) any {
+	if len(part) == 1 {
+		return part[0].Body["value"]
+	}
+	sum := 0.0
+	for _, e := range part {
+		sum += asFloat(e.Body["value"])
+	}
+	return sum / float64(len(part))
 }
 
 type tasksRequest struct {
@@ -271,48 +268,13 @@ func (s *Server) singleValues(ctx context.Context, _ *Call, req tasksRequest) (s
 	return answer, nil
 }
 
-type metricsAnswer struct {
-	Metrics []metricsOf `json:"metrics"`
-}
-
-type metricsOf struct {
-	Task    string   `json:"task"`
-	Metrics []string `json:"metrics"`
-}
-
-// taskMetrics returns the names of the metrics that tasks have reported.
-func (s *Server) taskMetrics(ctx context.Context, _ *Call, req tasksRequest) (metricsAnswer, error) {
-	answer := metricsAnswer{Metrics: []metricsOf{}}
-	if len(req.Tasks) == 0 {
-		return answer, missing("tasks")
-	}
-	for _, id := range req.Tasks {
-		q := store.EventQuery{Tasks: []string{id}, Types: []string{eventScalar, eventVector, eventImage, eventPlot}, ByIter: true}
-		if req.EventType != "" {
-			q.Types = []string{req.EventType}
-		}
-		events, err := s.store.Events(ctx, q)
-		if err != nil {
-			return answer, err
-		}
-		one := metricsOf{Task: id, Metrics: []string{}}
-		for _, e := range events {
-			one.Metrics = append(one.Metrics, e.Metric)
-		}
-		slices.Sort(one.Metrics)
-		one.Metrics = slices.Compact(one.Metrics)
-		answer.Metrics = append(answer.Metrics, one)
-	}
-	return answer, nil
-}
-
 type imagesRequest struct {
 	Metrics []struct {
 		Task     string   `json:"task"`
 		Metric   string   `json:"metric"`
 		Variants []string `json:"variants"`
 	} `json:"metrics"`
-	Iters           int    `json:"iters"`
+	Iters           *int   `json:"iters"`
 	NavigateEarlier *bool  `json:"navigate_earlier"`
 	Refresh         bool   `json:"refresh"`
 	ScrollID        string `json:"scroll_id"`
@@ -334,19 +296,18 @@ type imagesIteration struct {
 	Events []store.Doc `json:"events"`
 }
 
-// debugImages walks through the images of tasks, newest iteration first. The scroll id
-// says for each task where the walk is.
+// debugImages walks through the images of tasks, newest iteration first.
 func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (imagesAnswer, error) {
 	answer := imagesAnswer{Metrics: []imagesOf{}}
 	if len(req.Metrics) == 0 {
 		return answer, missing("metrics")
 	}
-	at := map[string]int64{}
-	if req.ScrollID != "" && !req.Refresh {
-		text, err := base64.RawURLEncoding.DecodeString(req.ScrollID)
-		if err != nil || json.Unmarshal(text, &at) != nil {
-			return answer, invalid("scroll_id %q is none of this server's", req.ScrollID)
-		}
+	iters := 1
+	if req.Iters != nil {
+		iters = *req.Iters
+	}
+	if iters < 1 {
+		return answer, invalid("iters must be 1 or more, not %d", iters)
 	}
 	filters := map[string][]metricFilter{}
 	var tasks []string
@@ -358,28 +319,37 @@ func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (i
 			filters[m.Task] = append(filters[m.Task], metricFilter{Metric: m.Metric, Variants: m.Variants})
 		}
 	}
-	earlier := req.NavigateEarlier == nil || *req.NavigateEarlier
+	at, err := s.scrollOf(ctx, req.ScrollID)
+	if err != nil {
+		return answer, err
+	}
+	if req.Refresh {
+		delete(at.doc, "seen")
+	}
 	for _, task := range tasks {
 		events, err := s.series(ctx, task, req.ModelEvents, eventImage, filters[task])
 		if err != nil {
 			return answer, err
 		}
-		bound, begun := at[task]
-		events = slices.DeleteFunc(events, func(e store.Event) bool {
-			return begun && (earlier && e.Iter >= bound || !earlier && e.Iter <= bound)
-		})
-		one := imagesOf{Task: task, Iterations: byIteration(events, max(req.Iters, 1), earlier)}
+		// The first page is always that of the newest.
+		seen, begun := store.Doc(at.doc.Object("seen"))[task].(map[string]any)
+		earlier := !begun || req.NavigateEarlier == nil || *req.NavigateEarlier
+		if begun {
+			least, largest := store.Doc(seen).Int("min_iter"), store.Doc(seen).Int("max_iter")
+			events = slices.DeleteFunc(events, func(e store.Event) bool {
+				return earlier && e.Iter >= least || !earlier && e.Iter <= largest
+			})
+		}
+		one := imagesOf{Task: task, Iterations: byIteration(events, iters, earlier)}
 		if n := len(one.Iterations); n > 0 {
-			at[task] = one.Iterations[n-1].Iter
-			if !earlier {
-				at[task] = one.Iterations[0].Iter
+			at.doc.Object("seen")[task] = map[string]any{
+				"min_iter": number(one.Iterations[n-1].Iter), "max_iter": number(one.Iterations[0].Iter),
 			}
 		}
 		answer.Metrics = append(answer.Metrics, one)
 	}
-	text, err := json.Marshal(at)
-	answer.ScrollID = base64.RawURLEncoding.EncodeToString(text)
-	return answer, err
+	answer.ScrollID = at.doc.ID()
+	return answer, s.keepScroll(ctx, at)
 }
 
 // byIteration groups events: the n highest iterations, or the n lowest, highest first.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/md5" // ClearML names metrics and events so; nothing is protected by it
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"clearmlserving/controlplane/store"
 )
@@ -22,15 +24,11 @@ func (s *Server) eventCalls() []callEntry {
 	return []callEntry{
 		{"events.add", mayWrite, raw(s.addEvents)},
 		{"events.add_batch", mayWrite, raw(s.addEvents)},
-		{"events.delete_for_task", mayWrite, typed(s.deleteTaskEvents)},
 		{"events.get_task_log", mayRead, typed(s.taskLog)},
 		{"events.get_task_events", mayRead, typed(s.taskEvents)},
 		{"events.get_task_plots", mayRead, typed(s.taskPlots)},
-		{"events.get_task_metrics", mayRead, typed(s.taskMetrics)},
-		{"events.get_scalar_metric_data", mayRead, typed(s.scalarMetricData)},
 		{"events.get_task_single_value_metrics", mayRead, typed(s.singleValues)},
 		{"events.scalar_metrics_iter_histogram", mayRead, typed(s.scalarHistogram)},
-		{"events.scalar_metrics_iter_raw", mayRead, typed(s.scalarRaw)},
 		{"events.debug_images", mayRead, typed(s.debugImages)},
 	}
 }
@@ -42,7 +40,17 @@ const (
 	eventVector = "training_stats_vector"
 	eventImage  = "training_debug_image"
 	eventPlot   = "plot"
+
+	// allEvents asks for events of every type.
+	allEvents = "*"
 )
+
+func eventTypes() []string {
+	return []string{eventLog, eventScalar, eventVector, eventImage, eventPlot}
+}
+
+// unknownWorker stands in events for a worker that did not name itself.
+const unknownWorker = "<unknown>"
 
 // singleValueIter is the iteration that marks a value which belongs to none.
 const singleValueIter = -1 << 31
@@ -107,6 +115,7 @@ type owner struct {
 	locked  bool
 	allow   *bool // allow_locked of its first event
 	touched bool
+	scalars map[[2]string]*lastScalar // by metric and variant
 }
 
 func (b *batch) add(ctx context.Context, docs []store.Doc) error {
@@ -125,11 +134,10 @@ func (b *batch) add(ctx context.Context, docs []store.Doc) error {
 // addOne checks one event and prepares it. A problem is the event's, an error the batch's.
 func (b *batch) addOne(ctx context.Context, doc store.Doc) (problem string, err error) {
 	kind := doc.Text("type")
-	switch kind {
-	case eventLog, eventScalar, eventVector, eventImage, eventPlot:
-	case "":
+	switch {
+	case kind == "":
 		return "Event must have a 'type' field", nil
-	default:
+	case !slices.Contains(eventTypes(), kind):
 		return "Invalid event type " + kind, nil
 	}
 	key := ownerKey{store.Task, doc.Text("task")}
@@ -216,13 +224,19 @@ func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, st
 		delete(doc, field)
 	}
 	doc["task"], doc["timestamp"] = key.id, number(at)
+	doc["@timestamp"] = b.now.UTC().Format("2006-01-02T15:04:05.000Z") // when it was stored
+	doc["model_event"] = key.kind == store.Model
+	doc["metric"], doc["variant"] = doc.Text("metric"), doc.Text("variant")
 	if kind == eventLog {
 		delete(doc, "iter")
 	} else {
 		doc["iter"] = number(iter)
 	}
-	if doc.Text("worker") == "" && b.c.Worker != "" {
-		doc["worker"] = b.c.Worker
+	if kind == eventPlot {
+		doc["plot_len"] = number(int64(utf8.RuneCountInString(doc.Text("plot_str"))))
+	}
+	if doc["worker"] == nil {
+		doc["worker"] = cmp.Or(b.c.Worker, unknownWorker)
 	}
 	event := store.Event{
 		ID: newID(), Task: key.id, Type: kind, Metric: doc.Text("metric"), Variant: doc.Text("variant"),
@@ -232,7 +246,6 @@ func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, st
 		// A report that is repeated takes the place of the first.
 		event.ID = md5Hex(strings.Join([]string{kind, key.id, event.Metric, event.Variant, doc.Text("key"), formatInt(iter)}, "\x00"))
 	}
-	doc["event_id"] = event.ID
 	return event, ""
 }
 
@@ -240,7 +253,7 @@ func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, st
 func (o *owner) note(e store.Event, now string) {
 	o.touched = true
 	o.doc["last_update"], o.doc["last_change"] = now, now
-	if worker := e.Body.Text("worker"); worker != "" {
+	if worker := e.Body.Text("worker"); worker != "" && worker != unknownWorker {
 		o.doc["last_worker"], o.doc["last_worker_report"] = worker, now
 	}
 	if e.Type == eventLog {
@@ -250,23 +263,8 @@ func (o *owner) note(e store.Event, now string) {
 		o.doc["last_iteration"] = number(e.Iter)
 	}
 	if e.Type == eventScalar && e.Metric != "" && e.Variant != "" && e.Body["value"] != nil {
-		noteLastMetric(o.doc, e)
+		o.noteScalar(e)
 	}
-}
-
-// noteLastMetric updates last_metrics[md5 of metric][md5 of variant].
-func noteLastMetric(doc store.Doc, e store.Event) {
-	value := e.Body["value"]
-	variants := store.Doc(doc.Object("last_metrics")).Object(md5Hex(e.Metric))
-	last := store.Doc(variants).Object(md5Hex(e.Variant))
-	iter := number(e.Iter)
-	if old, known := last["min_value"]; !known || asFloat(value) < asFloat(old) {
-		last["min_value"], last["min_value_iteration"] = value, iter
-	}
-	if old, known := last["max_value"]; !known || asFloat(value) > asFloat(old) {
-		last["max_value"], last["max_value_iteration"] = value, iter
-	}
-	last["metric"], last["variant"], last["value"] = e.Metric, e.Variant, value
 }
 
 // write stores what add has prepared.
@@ -281,6 +279,9 @@ func (b *batch) write(ctx context.Context) error {
 		if !o.touched {
 			continue
 		}
+		for _, scalar := range o.scalars {
+			scalar.note(o.doc)
+		}
 		if err := b.tx.Put(ctx, key.kind, o.doc); err != nil {
 			return err
 		}
@@ -291,23 +292,6 @@ func (b *batch) write(ctx context.Context) error {
 type taskRequest struct {
 	Task        string `json:"task"`
 	AllowLocked bool   `json:"allow_locked"`
-}
-
-// deleteTaskEvents forgets all reports of a task.
-func (s *Server) deleteTaskEvents(ctx context.Context, c *Call, req taskRequest) (map[string]any, error) {
-	if c.Role == RoleService {
-		return nil, outOfService(store.Task, req.Task)
-	}
-	if err := s.mustHaveTask(ctx, req.Task, false); err != nil {
-		return nil, err
-	}
-	var n int
-	err := s.store.Tx(ctx, func(tx store.Tx) error {
-		var err error
-		n, err = tx.DeleteEvents(ctx, store.EventQuery{Tasks: []string{req.Task}})
-		return err
-	})
-	return map[string]any{"deleted": n > 0}, err
 }
 
 // mustHaveTask refuses calls about tasks, or models, that don't exist.

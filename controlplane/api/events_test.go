@@ -145,7 +145,7 @@ func TestEventsLeaveTheirMarkOnTheTask(t *testing.T) {
 		t.Errorf("task: %v", doc)
 	}
 	metrics, _ := json.Marshal(doc["last_metrics"])
-	want := `{"max_value":1.50,"max_value_iteration":7,"metric":"loss","min_value":1e-07,"min_value_iteration":6,"value":1e-07,"variant":"train"}`
+	want := `{"count":3,"first_value":0.25,"first_value_iteration":5,"max_value":1.50,"max_value_iteration":7,"mean_value":0.58,"metric":"loss","min_value":1e-07,"min_value_iteration":6,"value":1.50,"variant":"train"}`
 	if !strings.Contains(string(metrics), want) {
 		t.Errorf("last_metrics: %s; want %s in it", metrics, want)
 	}
@@ -230,13 +230,7 @@ func TestScrollEndsWithAnEmptyPage(t *testing.T) {
 			t.Errorf("%s: %v", order, all)
 		}
 	}
-	if got := p.ok(t, "events.delete_for_task", `{"task":"t"}`); got["deleted"] != true {
-		t.Errorf("delete_for_task: %v", got)
-	}
-	if got := p.ok(t, "events.get_task_events", `{"task":"t","event_type":"log"}`); fmt.Sprint(got["total"]) != "0" {
-		t.Errorf("after the delete: %v", got)
-	}
-	if a := p.do(t, "events.get_task_events", `{"task":"t","scroll_id":"x"}`, "Authorization", basic(p.creds)); a.code() != "400/12" {
+	if a := p.do(t, "events.get_task_events", `{"task":"t","scroll_id":"x"}`, "Authorization", basic(p.creds)); a.code() != "400/1104" {
 		t.Errorf("foreign scroll id: %s", a.code())
 	}
 }
@@ -268,10 +262,6 @@ func TestPlotsOfTheLastIterations(t *testing.T) {
 	if got := p.ok(t, "events.get_task_plots", `{"task":"t","scroll_id":"end"}`); len(got["plots"].([]any)) != 0 {
 		t.Errorf("second page: %v", got)
 	}
-	metrics, _ := json.Marshal(p.ok(t, "events.get_task_metrics", `{"tasks":["t"],"event_type":"plot"}`)["metrics"])
-	if string(metrics) != `[{"metrics":["a","b"],"task":"t"}]` {
-		t.Errorf("metrics: %s", metrics)
-	}
 }
 
 func TestScalarsAreThinnedOutToWhatIsAsked(t *testing.T) {
@@ -283,22 +273,144 @@ func TestScalarsAreThinnedOutToWhatIsAsked(t *testing.T) {
 	}
 	p.batch(t, append(lines, scalar("t", "m", "v", -1<<31, "5"))...)
 	for ask, want := range map[string]string{
-		`{"task":"t","samples":2}`:                    `{"m":{"v":{"name":"v","x":[49,99],"y":[24.5,74.5]}}}`,
-		`{"task":"t","samples":1,"key":"timestamp"}`:  `{"m":{"v":{"name":"v","x":[1099],"y":[49.5]}}}`,
-		`{"task":"t","samples":1,"key":"iso_time"}`:   `{"m":{"v":{"name":"v","x":["1970-01-01T00:00:01.099000+00:00"],"y":[49.5]}}}`,
+		`{"task":"t","samples":2}`:                    `{"m":{"v":{"name":"v","x":[0,50],"y":[24.5,74.5]}}}`,
+		`{"task":"t","samples":1,"key":"timestamp"}`:  `{"m":{"v":{"name":"v","x":[1000],"y":[49.5]}}}`,
+		`{"task":"t","samples":1,"key":"iso_time"}`:   `{"m":{"v":{"name":"v","x":["1970-01-01T00:00:01.000Z"],"y":[49.5]}}}`,
 		`{"task":"t","metrics":[{"metric":"other"}]}`: `{}`,
 	} {
 		if got, _ := json.Marshal(p.ok(t, "events.scalar_metrics_iter_histogram", ask)); string(got) != want {
 			t.Errorf("%s: %s; want %s", ask, got, want)
 		}
 	}
-	raw := p.ok(t, "events.scalar_metrics_iter_raw", `{"task":"t","metric":{"metric":"m"},"batch_size":3}`)
-	if got, _ := json.Marshal(raw["variants"]); !strings.Contains(string(got), `"value":`) || fmt.Sprint(raw["total"]) != "101" {
-		t.Errorf("raw: %v", raw)
+}
+
+func TestOddQuestionsAboutEventsAreRefused(t *testing.T) {
+	p := newPlane(t)
+	p.task(t, "t", "in_progress")
+	for _, c := range []struct{ call, body, want string }{
+		{"events.scalar_metrics_iter_histogram", `{"task":"t","key":"iso_time","samples":6000}`, "200/0"},
+		{"events.scalar_metrics_iter_histogram", `{"task":"t","key":"epoch"}`, "400/12"},
+		{"events.scalar_metrics_iter_histogram", `{"task":"t","samples":0}`, "400/12"},
+		{"events.scalar_metrics_iter_histogram", `{"task":"t","samples":6001}`, "400/12"},
+		{"events.scalar_metrics_iter_histogram", `{}`, "400/12"},
+		{"events.get_task_events", `{"task":"t","event_type":"*"}`, "200/0"},
+		{"events.get_task_events", `{"task":"t","event_type":"scalar"}`, "400/12"},
+		{"events.get_task_events", `{"task":"t","order":"up"}`, "400/12"},
+		{"events.get_task_events", `{"task":"t","scroll_id":"none"}`, "400/1104"},
+		{"events.debug_images", `{"metrics":[{"task":"t"}],"iters":0}`, "400/12"},
+		{"events.debug_images", `{"metrics":[{"task":"t"}],"scroll_id":"unknown"}`, "200/0"},
+		{"events.debug_images", `{"metrics":[]}`, "400/12"},
+		{"events.get_task_single_value_metrics", `{}`, "400/12"},
+	} {
+		if a := p.do(t, c.call, c.body, "Authorization", basic(p.creds)); a.code() != c.want {
+			t.Errorf("%s %s: %s %s, want %s", c.call, c.body, a.code(), a.Meta.ResultMsg, c.want)
+		}
 	}
-	data := p.ok(t, "events.get_scalar_metric_data", `{"task":"t","metric":"m"}`)
-	if fmt.Sprint(data["returned"]) != "101" {
-		t.Errorf("get_scalar_metric_data: %v", data["returned"])
+}
+
+// Points lie at the beginning of intervals of one length, as a ClearML server draws them.
+func TestPointsLieAtTheBeginningOfTheirInterval(t *testing.T) {
+	for _, c := range []struct {
+		rule    string
+		iters   []int64
+		samples int
+		want    string
+	}{
+		{"few are all shown", []int64{3, 5, 8}, 4, "[3,5,8] [3,5,8]"},
+		{"intervals begin at their multiples", []int64{7, 8, 9, 10, 11, 12}, 3, "[6,8,10,12] [7,8.5,10.5,12]"},
+		{"an empty interval has no point", []int64{0, 1, 8, 9}, 2, "[0,5] [0.5,8.5]"},
+		{"iterations below zero", []int64{-3, -2, -1, 0}, 2, "[-4,-2,0] [-3,-1.5,0]"},
+		{"one for all", []int64{4, 5, 6}, 1, "[3,6] [4.5,6]"},
+	} {
+		p := newPlane(t)
+		p.task(t, "t", "in_progress")
+		var lines []string
+		for _, iter := range c.iters {
+			lines = append(lines, scalar("t", "m", "v", iter, fmt.Sprint(iter)))
+		}
+		p.batch(t, lines...)
+		line := p.ok(t, "events.scalar_metrics_iter_histogram", fmt.Sprintf(`{"task":"t","samples":%d}`, c.samples))["m"].(map[string]any)["v"].(map[string]any)
+		x, _ := json.Marshal(line["x"])
+		y, _ := json.Marshal(line["y"])
+		if got := fmt.Sprintf("%s %s", x, y); got != c.want {
+			t.Errorf("%s: %s, want %s", c.rule, got, c.want)
+		}
+	}
+}
+
+func TestEventsHaveTheFieldsThatAClearMLServerAdds(t *testing.T) {
+	p := newPlane(t)
+	p.task(t, "t", "in_progress")
+	p.insert(t, store.Model, store.Doc{"id": "m1", "name": "model"})
+	p.batch(t, `{"type":"log","task":"t","msg":"line"}`, `{"type":"plot","task":"t","metric":"p","variant":"q","iter":1,"plot_str":"{\"ä\":1}"}`,
+		`{"type":"training_stats_scalar","model":"m1","model_event":true,"metric":"a","variant":"b","iter":3,"value":2}`)
+	for _, c := range []struct {
+		ask  string
+		want map[string]any
+	}{
+		{`{"task":"t","event_type":"log"}`, map[string]any{"metric": "", "variant": "", "model_event": false, "worker": "host:1", "event_id": nil}},
+		{`{"task":"t","event_type":"plot"}`, map[string]any{"metric": "p", "model_event": false, "plot_len": "7", "event_id": nil}},
+		{`{"task":"m1","model_events":true}`, map[string]any{"metric": "a", "model_event": true, "event_id": nil}},
+	} {
+		events := p.ok(t, "events.get_task_events", c.ask)["events"].([]any)
+		if len(events) != 1 {
+			t.Fatalf("%s: %v", c.ask, events)
+		}
+		event := events[0].(map[string]any)
+		for key, want := range c.want {
+			if got := event[key]; fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("%s: %s is %v, want %v", c.ask, key, got, want)
+			}
+		}
+		if at, _ := event["@timestamp"].(string); len(at) != len("2026-11-23T13:40:14.123Z") || !strings.HasSuffix(at, "Z") {
+			t.Errorf("%s: @timestamp %q", c.ask, at)
+		}
+	}
+}
+
+// count, mean_value, and first_value go on over all batches; value is the last of a batch
+// by iteration and time, whatever the order in it.
+func TestLastMetricsGoOnOverBatches(t *testing.T) {
+	p := newPlane(t)
+	p.task(t, "t", "in_progress")
+	last := func() string {
+		doc, err := p.store.Get(t.Context(), store.Task, "t")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, variants := range doc.Object("last_metrics") {
+			for _, v := range variants.(map[string]any) {
+				text, _ := json.Marshal(v)
+				return string(text)
+			}
+		}
+		return ""
+	}
+	for _, c := range []struct {
+		batch []string
+		want  string
+	}{
+		{
+			[]string{scalar("t", "m", "v", 2, "5"), scalar("t", "m", "v", 1, "1.25")},
+			`{"count":2,"first_value":1.25,"first_value_iteration":1,"max_value":5,"max_value_iteration":2,"mean_value":3.12,"metric":"m","min_value":1.25,"min_value_iteration":1,"value":5,"variant":"v"}`,
+		},
+		{
+			[]string{scalar("t", "m", "v", 0, "9"), logLine("t", "between", 1)},
+			`{"count":3,"first_value":1.25,"first_value_iteration":1,"max_value":9,"max_value_iteration":0,"mean_value":5.08,"metric":"m","min_value":1.25,"min_value_iteration":1,"value":9,"variant":"v"}`,
+		},
+		{
+			[]string{scalar("t", "m", "v", 0, "9")}, // the same report once more
+			`{"count":4,"first_value":1.25,"first_value_iteration":1,"max_value":9,"max_value_iteration":0,"mean_value":6.06,"metric":"m","min_value":1.25,"min_value_iteration":1,"value":9,"variant":"v"}`,
+		},
+		{
+			[]string{scalar("t", "m", "v", 3, "1e999")}, // too large for a mean
+			`{"count":5,"first_value":1.25,"first_value_iteration":1,"max_value":1e999,"max_value_iteration":3,"mean_value":6.06,"metric":"m","min_value":1.25,"min_value_iteration":1,"value":1e999,"variant":"v"}`,
+		},
+	} {
+		p.batch(t, c.batch...)
+		if got := last(); got != c.want {
+			t.Errorf("after %v:\n%s, want\n%s", c.batch, got, c.want)
+		}
 	}
 }
 
@@ -325,5 +437,11 @@ func TestDebugImagesAreWalkedFromTheNewest(t *testing.T) {
 	again, _ := walk(end, `,"refresh":true`)
 	if got := fmt.Sprintf("%s|%s|%s|%s|%s", first, second, third, back, again); got != "32|1||32|32" {
 		t.Errorf("walked %s; want 32|1||32|32", got)
+	}
+	if scroll != end {
+		t.Errorf("the id is %s, then %s", scroll, end)
+	}
+	if anew, next := walk("unknown", ""); anew != "32" || next == "unknown" || next == scroll {
+		t.Errorf("an unknown id: %s, id %s", anew, next)
 	}
 }

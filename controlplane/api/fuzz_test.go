@@ -37,7 +37,7 @@ func FuzzFilter(f *testing.F) {
 		`{"filters":{"tags":{"any":{"include":["x"],"exclude":[null]},"op":"or"}}}`,
 		`{"_any_":{"fields":["name"],"pattern":"x("}}`, `{"_all_":{"fields":["created"],"datetime":[">=2024-01-01"]}}`,
 		`{"created":[null,"2024-01-01T00:00:00Z"],"last_update":"<2024","runtime.x":1,"hyperparams.a.b.c":["v"]}`,
-		`{"order_by":["-created","hyperparams.A.x"],"only_fields":["a.b","-c.*"],"scroll_id":"5","size":3}`,
+		`{"order_by":["-created","hyperparams.A.x"],"only_fields":["project.name","-runtime.*"],"scroll_id":"5","size":3}`,
 		`{"order_by":["-created","name"],"scroll_id":"WyJhIiwxLCJiIl0","size":3}`,
 		`{"order_by":["-created","last_iteration"],"search_after":["2026",null,"x"]}`,
 		`{"order_by":["ready"],"search_before":[true,"x"],"page_size":2}`,
@@ -75,7 +75,7 @@ func FuzzFilter(f *testing.F) {
 			} else if w.limit < 1 || w.limit > maxPage || w.offset < 0 {
 				t.Errorf("window %+v", w)
 			}
-			fields, err := projectionOf(req)
+			fields, err := e.projection(req, true)
 			if err != nil {
 				wantRefusal(t, err)
 			} else if fields.apply(sample)["id"] != "a" {

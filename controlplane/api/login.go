@@ -18,20 +18,13 @@ func (s *Server) authCalls() []callEntry {
 		{"auth.validate_token", mayRead, typed(s.validateToken)},
 		{"auth.create_credentials", mayWrite, typed(s.createCredentials)},
 		{"auth.get_credentials", mayRead, typed(s.getCredentials)},
-		{"auth.edit_credentials", mayWrite, typed(s.editCredentials)},
 		{"auth.revoke_credentials", mayWrite, typed(s.revokeCredentials)},
-		{"auth.fixed_users_mode", open, typed(s.fixedUsersMode)},
 
 		// accounts.go
 		{"auth.create_user", mayAdmin, typed(s.createUser)},
 		{"auth.edit_user", mayAdmin, typed(s.editUser)},
 		{"auth.delete_user", mayAdmin, typed(s.deleteUser)},
 	}
-}
-
-// loginCalls lists the calls of the login service.
-func (s *Server) loginCalls() []callEntry {
-	return []callEntry{{"login.supported_modes", mayIfKnown, typed(s.supportedModes)}}
 }
 
 // ownAuth is the Auth whose credentials and tokens these calls administer. A server
@@ -237,14 +230,6 @@ type credentialRequest struct {
 	Label     string `json:"label"`
 }
 
-func (s *Server) editCredentials(ctx context.Context, c *Call, req credentialRequest) (map[string]int, error) {
-	err := s.changeCredential(ctx, c, req, func(tx store.Tx, doc store.Doc) error {
-		doc["label"] = req.Label
-		return tx.Put(ctx, store.Credential, doc)
-	})
-	return map[string]int{"updated": 1}, err
-}
-
 // revokeCredentials removes a pair; the tokens made with it end with it.
 func (s *Server) revokeCredentials(ctx context.Context, c *Call, req credentialRequest) (map[string]int, error) {
 	err := s.changeCredential(ctx, c, req, func(tx store.Tx, doc store.Doc) error {
@@ -282,23 +267,4 @@ func (s *Server) changeCredential(ctx context.Context, c *Call, req credentialRe
 		}
 		return change(tx, found[0])
 	})
-}
-
-func (s *Server) fixedUsersMode(context.Context, *Call, none) (map[string]any, error) {
-	return map[string]any{
-		"enabled": false, "guest": map[string]any{"enabled": false}, "server_errors": map[string]any{},
-	}, nil
-}
-
-// supportedModes tells a login page what it may offer: nothing but credentials here.
-func (s *Server) supportedModes(_ context.Context, c *Call, _ none) (map[string]any, error) {
-	return map[string]any{
-		"basic": map[string]any{
-			"enabled": true,
-			"guest":   map[string]any{"enabled": false, "name": "", "username": "", "password": ""},
-		},
-		"sso": map[string]any{}, "sso_providers": []any{},
-		"server_errors": map[string]any{"missed_es_upgrade": false, "es_connection_error": false},
-		"authenticated": c.User != "",
-	}, nil
 }

@@ -73,7 +73,7 @@ func (w *work) publishTaskOf(ctx context.Context, model store.Doc, force bool) (
 	if err := w.put(ctx, store.Task, task); err != nil {
 		return nil, err
 	}
-	return &publishedTask{ID: id, Data: updated{Updated: 1, Fields: statusFields(task)}}, nil
+	return &publishedTask{ID: id, Data: updated{Updated: 1, Fields: w.statusFields(task)}}, nil
 }
 
 type deleteModelRequest struct {

@@ -18,18 +18,12 @@ func (s *Server) modelCalls() []callEntry {
 		{"models.get_by_id", mayRead, typed(s.getModel)},
 		{"models.get_all", mayRead, typed(s.getModels)},
 		{"models.get_all_ex", mayRead, typed(s.getModelsExpanded)},
-		{"models.get_by_id_ex", mayRead, typed(s.getModelsExpanded)},
 		{"models.edit", mayWrite, typed(s.editModel)},
-		{"models.update", mayWrite, typed(s.editModel)},
-		{"models.move", mayWrite, typed(s.moveModels)},
 		{"models.update_tags", mayWrite, typed(s.updateModelTags)},
 		{"models.add_or_update_metadata", mayWrite, typed(s.addModelMetadata)},
 		{"models.delete_metadata", mayWrite, typed(s.deleteModelMetadata)},
 
-		// organization.go
 		{"models.get_frameworks", mayRead, typed(s.modelFrameworks)},
-		{"models.make_public", mayWrite, typed(s.makePublicModels)},
-		{"models.make_private", mayWrite, typed(s.makePrivateModels)},
 
 		// modelready.go
 		{"models.set_ready", mayWrite, typed(s.setModelReady)},
@@ -38,8 +32,6 @@ func (s *Server) modelCalls() []callEntry {
 		// many.go
 		{"models.archive_many", mayWrite, typed(s.archiveManyModels)},
 		{"models.unarchive_many", mayWrite, typed(s.unarchiveManyModels)},
-		{"models.delete_many", mayWrite, typed(s.deleteManyModels)},
-		{"models.publish_many", mayWrite, typed(s.publishManyModels)},
 	}
 }
 
@@ -123,9 +115,12 @@ func checkMetadata(v any) (map[string]any, error) {
 	return out, nil
 }
 
+// modelLinks are the fields of a model that hold ids of other documents.
+var modelLinks = map[string]store.Kind{"project": store.Project, "task": store.Task, "parent": store.Model}
+
 // checkModelLinks makes sure that what a model refers to exists.
 func (w *work) checkModelLinks(ctx context.Context, fields Fields) error {
-	for key, kind := range map[string]store.Kind{"project": store.Project, "task": store.Task, "parent": store.Model} {
+	for key, kind := range modelLinks {
 		if id := asText(fields[key]); id != "" {
 			if _, err := w.get(ctx, kind, id); err != nil {
 				return err
@@ -187,6 +182,12 @@ func (s *Server) getModels(ctx context.Context, _ *Call, req Fields) (map[string
 	return s.listModels(ctx, req, false)
 }
 
+// modelFrameworks lists the frameworks of the models of some projects, or of all.
+func (s *Server) modelFrameworks(ctx context.Context, _ *Call, req projectsRequest) (map[string]any, error) {
+	found, err := s.store.Distinct(ctx, store.Model, store.Path{"framework"}, req.inside())
+	return map[string]any{"frameworks": append([]string{}, found...)}, err
+}
+
 // getModelsExpanded lists models with references as objects.
 func (s *Server) getModelsExpanded(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
 	return s.listModels(ctx, req, true)
@@ -213,25 +214,28 @@ func (s *Server) editModel(ctx context.Context, c *Call, req Fields) (updated, e
 		at := int64(n)
 		reached = &at
 	}
-	answer := updated{Updated: 1, Fields: map[string]any{}}
+	answer := updated{Fields: map[string]any{}}
+	if len(fields) > 0 {
+		answer.Updated = 1
+	}
 	err = s.write(ctx, c, func(w *work) error {
-		if err := w.checkModelLinks(ctx, fields); err != nil {
-			return err
-		}
 		doc, err := w.get(ctx, store.Model, asText(req["model"]))
 		if err != nil {
 			return err
+		}
+		if err := w.expect(ctx, fields, modelLinks); err != nil {
+			return err
+		}
+		if len(fields) > 0 {
+			answer.Fields = w.changedBy()
 		}
 		if fields["uri"] != nil {
 			delete(doc, "ui_cache")
 		}
 		for key, v := range fields {
-			doc[key] = v
+			doc[key], answer.Fields[key] = v, v
 			if slices.Contains(contentFields, key) {
-				doc["last_update"] = w.now
-			}
-			if plain(v) {
-				answer.Fields[key] = v
+				doc["last_update"], answer.Fields["last_update"] = w.now, w.now
 			}
 		}
 		if err := w.raiseTaskIteration(ctx, doc.Text("task"), reached); err != nil {
@@ -258,11 +262,6 @@ func (w *work) raiseTaskIteration(ctx context.Context, task string, reached *int
 	return w.put(ctx, store.Task, doc)
 }
 
-// moveModels puts models into another project.
-func (s *Server) moveModels(ctx context.Context, c *Call, req moveRequest) (moveAnswer, error) {
-	return s.move(ctx, c, store.Model, req)
-}
-
 // updateModelTags adds tags to models and takes others away.
 func (s *Server) updateModelTags(ctx context.Context, c *Call, req tagsRequest) (updated, error) {
 	return s.updateTags(ctx, c, store.Model, req)
@@ -277,9 +276,19 @@ type metadataRequest struct {
 
 // addModelMetadata adds and changes metadata of a model, by key.
 func (s *Server) addModelMetadata(ctx context.Context, c *Call, req metadataRequest) (countAnswer, error) {
+	if len(req.Metadata) == 0 {
+		return countAnswer{}, missing("metadata")
+	}
 	fresh, err := checkMetadata(req.Metadata)
 	if err != nil {
 		return countAnswer{}, err
+	}
+	for key, v := range fresh {
+		for _, field := range []string{"type", "value"} {
+			if item := v.(map[string]any); item[field] == nil {
+				return countAnswer{}, invalid("metadata %q lacks its %s", key, field)
+			}
+		}
 	}
 	err = s.changeModel(ctx, c, req.Model, func(w *work, doc store.Doc) error {
 		if req.Replace {
@@ -294,6 +303,9 @@ func (s *Server) addModelMetadata(ctx context.Context, c *Call, req metadataRequ
 
 // deleteModelMetadata removes metadata of a model; unknown keys are fine.
 func (s *Server) deleteModelMetadata(ctx context.Context, c *Call, req metadataRequest) (countAnswer, error) {
+	if len(req.Keys) == 0 {
+		return countAnswer{}, missing("keys")
+	}
 	err := s.changeModel(ctx, c, req.Model, func(w *work, doc store.Doc) error {
 		for _, key := range req.Keys {
 			delete(doc.Object("metadata"), strings.TrimSpace(key))

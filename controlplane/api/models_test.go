@@ -11,9 +11,9 @@ import (
 func TestBadModelsAreRefused(t *testing.T) {
 	w := newWire(t)
 	for _, c := range []struct{ body, want, msg string }{
-		{`{"uri":"u"}`, "400/11", "name"},
-		{`{"name":"abc"}`, "400/11", "uri"},
-		{`{"name":"ab","uri":"u"}`, "400/12", "3 characters"},
+		{`{"uri":"u"}`, "400/12", "name"},
+		{`{"name":"abc"}`, "400/12", "uri"},
+		{`{"name":"ab","uri":"u"}`, "400/800", "3 characters"},
 		{`{"name":"abc","uri":"u","labels":{"cat":"1"}}`, "400/12", "cat"},
 		{`{"name":"abc","uri":"u","labels":{"cat":1.5}}`, "400/12", "cat"},
 		{`{"name":"abc","uri":"u","metadata":{"k":{"value":1}}}`, "400/12", "k"},
@@ -68,8 +68,9 @@ func TestModelEditReplacesKeyByKey(t *testing.T) {
 	}
 	w.run(t, []step{
 		{call: "models.edit", body: `{"model":"gone","name":"abc"}`, want: "400/201"},
-		{call: "models.edit", body: `{"name":"abc"}`, want: "400/11"},
-		{call: "models.update", body: `{"model":"` + id + `","comment":"by update"}`, has: []string{`"updated":1`}},
+		{call: "models.edit", body: `{"model":"` + id + `","project":"gone"}`, want: "400/16"},
+		{call: "models.edit", body: `{"model":"` + id + `","name":"ab"}`, want: "400/800"},
+		{call: "models.edit", body: `{"name":"abc"}`, want: "400/12"},
 	})
 }
 
@@ -99,7 +100,7 @@ func TestDeletingAModel(t *testing.T) {
 		{call: "models.delete", body: `{"model":"` + used + `","force":true}`, has: []string{`"deleted":true`, `"url":"http://f/m"`}},
 		{call: "tasks.publish", body: `{"task":"` + task + `","force":true,"publish_model":false}`},
 		{call: "models.delete", body: `{"model":"` + made + `"}`, want: "400/206"},
-		{call: "models.delete_many", body: `{"ids":["` + made + `","gone"],"force":true}`, has: []string{`"url":"http://f/m"`, `"codes":[400,201]`}},
+		{call: "models.delete", body: `{"model":"` + made + `","force":true}`, has: []string{`"url":"http://f/m"`}},
 		{call: "tasks.get_by_id", body: `{"task":"` + task + `"}`, has: []string{`"output":[]`}},
 		{call: "models.delete", body: `{"model":"` + free + `"}`},
 		{call: "models.delete", body: `{"model":"` + free + `"}`, want: "400/201"},
@@ -116,8 +117,6 @@ func TestArchivedModelsStayUntilUnarchived(t *testing.T) {
 		{call: "models.get_all", body: `{}`, has: []string{id}},
 		{call: "models.unarchive_many", body: `{"ids":["` + id + `"]}`},
 		{call: "models.get_all", body: `{"system_tags":["-archived"]}`, has: []string{id}},
-		{call: "models.publish_many", body: `{"ids":["` + id + `"]}`, has: []string{`"updated":1`}},
-		{call: "models.publish_many", body: `{"ids":["` + id + `"]}`, has: []string{`"codes":[400,203]`}},
 	})
 	if got := w.read(t, "model", id); got.Text("last_change") == got.Text("created") || before == "" {
 		t.Error("archiving didn't move last_change")
@@ -128,13 +127,17 @@ func TestMetadataIsKeptByKey(t *testing.T) {
 	w := newWire(t)
 	id := w.model(t, "")
 	w.run(t, []step{
-		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[{"key":"a.b","type":"str","value":"1"},{"key":" $c ","value":"2"}]}`, has: []string{`"updated":1`}},
-		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[{"key":"a.b","value":"3"}],"replace_metadata":false}`},
-		{call: "models.get_by_id", body: `{"model":"` + id + `"}`, has: []string{`"metadata":{"$c":{"key":"$c","value":"2"},"a.b":{"key":"a.b","value":"3"}}`}},
+		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[{"key":"a.b","type":"str","value":"1"},{"key":" $c ","type":"str","value":"2"}]}`, has: []string{`"updated":1`}},
+		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[{"key":"a.b","type":"str","value":"3"}],"replace_metadata":false}`},
+		{call: "models.get_by_id", body: `{"model":"` + id + `"}`, has: []string{`"metadata":{"$c":{"key":"$c","type":"str","value":"2"},"a.b":{"key":"a.b","type":"str","value":"3"}}`}},
 		{call: "models.delete_metadata", body: `{"model":"` + id + `","keys":["a.b","gone"]}`},
-		{call: "models.get_by_id", body: `{"model":"` + id + `"}`, has: []string{`"metadata":{"$c":{"key":"$c","value":"2"}}`}},
-		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[{"key":"new","value":"4"}],"replace_metadata":true}`},
-		{call: "models.get_by_id", body: `{"model":"` + id + `"}`, has: []string{`"metadata":{"new":{"key":"new","value":"4"}}`}},
-		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[{"value":"4"}]}`, want: "400/12"},
+		{call: "models.get_by_id", body: `{"model":"` + id + `"}`, has: []string{`"metadata":{"$c":{"key":"$c","type":"str","value":"2"}}`}},
+		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[{"key":"new","type":"str","value":"4"}],"replace_metadata":true}`},
+		{call: "models.get_by_id", body: `{"model":"` + id + `"}`, has: []string{`"metadata":{"new":{"key":"new","type":"str","value":"4"}}`}},
+		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[{"type":"str","value":"4"}]}`, want: "400/12"},
+		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[{"key":"k","value":"4"}]}`, want: "400/12"},
+		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[{"key":"k","type":"str"}]}`, want: "400/12"},
+		{call: "models.add_or_update_metadata", body: `{"model":"` + id + `","metadata":[]}`, want: "400/12"},
+		{call: "models.delete_metadata", body: `{"model":"` + id + `"}`, want: "400/12"},
 	})
 }

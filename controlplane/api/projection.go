@@ -15,8 +15,9 @@ type projection struct {
 	keep, drop [][]string
 }
 
-// projectionOf reads only_fields, or projection, its other name.
-func projectionOf(req Fields) (projection, error) {
+// projection reads only_fields, or projection, its other name. Fields below a reference can
+// be named only where references become objects.
+func (e entity) projection(req Fields, expand bool) (projection, error) {
 	value := req["only_fields"]
 	if value == nil {
 		value = req["projection"]
@@ -37,12 +38,17 @@ func projectionOf(req Fields) (projection, error) {
 		}
 		name, leaveOut := strings.CutPrefix(strings.TrimSpace(name), "-")
 		name = strings.TrimSuffix(name, ".*")
-		switch {
-		case name == "" || name == "*":
-		case leaveOut:
-			p.drop = append(p.drop, strings.Split(name, "."))
-		default:
-			p.keep = append(p.keep, strings.Split(name, "."))
+		if name == "" || name == "*" {
+			continue
+		}
+		path := strings.Split(name, ".")
+		if err := e.knows(path, expand); err != nil {
+			return projection{}, err
+		}
+		if leaveOut {
+			p.drop = append(p.drop, path)
+		} else {
+			p.keep = append(p.keep, path)
 		}
 	}
 	return p, nil

@@ -16,38 +16,26 @@ func (s *Server) projectCalls() []callEntry {
 		{"projects.create", mayWrite, typed(s.createProject)},
 		{"projects.get_by_id", mayRead, typed(s.getProject)},
 		{"projects.get_all", mayRead, typed(s.getProjects)},
-		{"projects.get_all_ex", mayRead, typed(s.getProjectsExpanded)},
 		{"projects.update", mayWrite, typed(s.updateProject)},
 		{"projects.delete", mayWrite, typed(s.deleteProject)}, // projectdelete.go
-		{"projects.validate_delete", mayRead, typed(s.validateDeleteProject)},
-
-		// projectmove.go
-		{"projects.move", mayWrite, typed(s.moveProject)},
-		{"projects.merge", mayWrite, typed(s.mergeProject)},
-
-		// organization.go
-		{"projects.get_task_tags", mayRead, typed(s.projectTaskTags)},
-		{"projects.get_model_tags", mayRead, typed(s.projectModelTags)},
-		{"projects.get_task_parents", mayRead, typed(s.projectTaskParents)},
-		{"projects.get_hyper_parameters", mayRead, typed(s.projectHyperParams)},
-		{"projects.get_hyperparam_values", mayRead, typed(s.projectHyperParamValues)},
-		{"projects.get_model_metadata_keys", mayRead, typed(s.projectMetadataKeys)},
-		{"projects.get_unique_metric_variants", mayRead, typed(s.projectMetricVariants)},
 	}
 }
 
 // projectShapes are the fields that calls may set on a project.
 var projectShapes = map[string]shape{
-	"name": aName, "description": aText, "tags": tags, "system_tags": tags, "default_output_destination": aText,
+	"name": aText, "description": aText, "tags": tags, "system_tags": tags, "default_output_destination": aText,
 }
 
 // createProject makes a project, and the projects above it that are missing.
 func (s *Server) createProject(ctx context.Context, c *Call, req Fields) (idAnswer, error) {
+	if req["name"] == nil { // the one call whose server side checks what is required by a list
+		return idAnswer{}, refuse(subMissingFields, "Missing required field: name")
+	}
 	fields, err := take(req, projectShapes)
 	if err != nil {
 		return idAnswer{}, err
 	}
-	name, err := projectName(asText(fields["name"]))
+	name, err := wholeProjectName(asText(fields["name"]))
 	if err != nil {
 		return idAnswer{}, err
 	}
@@ -67,9 +55,6 @@ func (s *Server) createProject(ctx context.Context, c *Call, req Fields) (idAnsw
 
 // projectName checks a name and trims its parts.
 func projectName(name string) (string, error) {
-	if name == "" {
-		return "", missing("name")
-	}
 	parts := strings.Split(strings.Trim(name, "/"), "/")
 	for i, part := range parts {
 		if parts[i] = strings.TrimSpace(part); parts[i] == "" {
@@ -77,6 +62,16 @@ func projectName(name string) (string, error) {
 		}
 	}
 	return strings.Join(parts, "/"), nil
+}
+
+// wholeProjectName is projectName for the name of the project that a call is about, which
+// needs its length.
+func wholeProjectName(name string) (string, error) {
+	name, err := projectName(name)
+	if err == nil && len([]rune(name)) < minName {
+		err = invalid("name %q is too short: it needs %d characters", name, minName)
+	}
+	return name, err
 }
 
 func (w *work) projectNamed(ctx context.Context, name string) (store.Doc, bool, error) {
@@ -146,34 +141,16 @@ func (s *Server) getProject(ctx context.Context, _ *Call, req projectRequest) (p
 	return projectAnswer{doc}, notFound(err, store.Project, req.Project)
 }
 
-// getProjects lists projects.
+// getProjects lists projects. A filter by parent finds those anywhere below it, unless
+// the search is shallow.
 func (s *Server) getProjects(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
-	return s.listProjects(ctx, req, false)
-}
-
-// getProjectsExpanded lists projects with references as objects, and with how many
-// tasks are in which status when asked for.
-func (s *Server) getProjectsExpanded(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
-	answer, err := s.listProjects(ctx, req, true)
-	if err != nil || !truth(req["include_stats"]) {
-		return answer, err
-	}
-	for _, doc := range answer[projectEntity.name].([]map[string]any) {
-		if doc["stats"], err = s.projectStats(ctx, asText(doc["id"])); err != nil {
-			return nil, err
-		}
-	}
-	return answer, nil
-}
-
-func (s *Server) listProjects(ctx context.Context, req Fields, expand bool) (map[string]any, error) {
 	shallow := truth(req["shallow_search"])
 	parent := req["parent"]
 	switch {
 	case shallow && parent == nil:
-		return s.list(ctx, projectEntity, req, store.Missing{Path: store.Path{"parent"}}, expand)
+		return s.list(ctx, projectEntity, req, store.Missing{Path: store.Path{"parent"}}, false)
 	case shallow || parent == nil:
-		return s.list(ctx, projectEntity, req, nil, expand)
+		return s.list(ctx, projectEntity, req, nil, false)
 	}
 	below, err := s.belowProjects(ctx, listOf(parent))
 	if err != nil {
@@ -181,7 +158,7 @@ func (s *Server) listProjects(ctx context.Context, req Fields, expand bool) (map
 	}
 	req = maps.Clone(req)
 	delete(req, "parent")
-	return s.list(ctx, projectEntity, req, below, expand)
+	return s.list(ctx, projectEntity, req, below, false)
 }
 
 // belowProjects is the filter for projects anywhere below some others: by their names,
@@ -241,32 +218,6 @@ func listOf(v any) []any {
 	return []any{v}
 }
 
-// projectStats counts the tasks of a project by status.
-func (s *Server) projectStats(ctx context.Context, id string) (map[string]any, error) {
-	out := map[string]any{}
-	for part, archived := range map[string]bool{"active": false, "archived": true} {
-		visible := is(archivedTag, "system_tags")
-		if !archived {
-			visible = store.Not{Expr: visible}
-		}
-		counts, total := map[string]int{}, 0
-		for status := range transitions {
-			n, err := s.store.Count(ctx, store.Task, store.And{is(id, "project"), is(status, "status"), visible})
-			if err != nil {
-				return nil, err
-			}
-			counts[status] = n
-			total += n
-		}
-		models, err := s.store.Count(ctx, store.Model, store.And{is(id, "project"), visible})
-		if err != nil {
-			return nil, err
-		}
-		out[part] = map[string]any{"status_count": counts, "total_tasks": total, "total_models": models}
-	}
-	return out, nil
-}
-
 // updateProject changes a project. A new name must stay below the same parent; the
 // projects below it are renamed too.
 func (s *Server) updateProject(ctx context.Context, c *Call, req Fields) (updated, error) {
@@ -291,13 +242,15 @@ func (s *Server) updateProject(ctx context.Context, c *Call, req Fields) (update
 			}
 		}
 		doc["last_update"] = w.now
+		answer.Fields = maps.Clone(fields)
+		answer.Fields["last_update"] = w.now
 		return w.put(ctx, store.Project, doc)
 	})
 	return answer, err
 }
 
 func (w *work) renameProject(ctx context.Context, doc store.Doc, name string) error {
-	name, err := projectName(name)
+	name, err := wholeProjectName(name)
 	if err != nil {
 		return err
 	}

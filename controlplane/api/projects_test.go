@@ -102,18 +102,6 @@ func TestDeletingProjects(t *testing.T) {
 	}
 }
 
-func TestProjectStatsCountByStatus(t *testing.T) {
-	w := newWire(t)
-	w.run(t, []step{
-		{call: "projects.create", body: `{"name":"the project"}`, save: "P"},
-		{call: "tasks.create", body: `{"name":"abc","type":"custom","project":"$P"}`, save: "T"},
-		{call: "tasks.create", body: `{"name":"abc","type":"custom","project":"$P","system_tags":["archived"]}`},
-		{call: "tasks.started", body: `{"task":"$T"}`},
-		{call: "projects.get_all_ex", body: `{"include_stats":true,"only_fields":["name"]}`, has: []string{`"in_progress":1`, `"total_tasks":1`, `"archived":{`}},
-		{call: "projects.get_all_ex", body: `{"only_fields":["user.name"]}`, has: []string{`"user":{"id":"user1"}`}, lacks: []string{"stats"}},
-	})
-}
-
 func TestQueuesHoldTasksInOrder(t *testing.T) {
 	w := newWire(t)
 	ids := w.run(t, []step{
@@ -123,30 +111,42 @@ func TestQueuesHoldTasksInOrder(t *testing.T) {
 		{call: "tasks.enqueue", body: `{"task":"$T","queue":"gone"}`, want: "400/701"},
 		{call: "queues.create", body: `{"name":"default","system_tags":["default"]}`, save: "Q"},
 		{call: "queues.create", body: `{"name":"default"}`, want: "400/801"},
-		{call: "queues.create", body: `{}`, want: "400/11"},
+		{call: "queues.create", body: `{}`, want: "400/12"},
+		{call: "queues.create", body: `{"name":"x"}`, want: "400/800"},
 		{call: "queues.get_default", body: `{}`, has: []string{`"id":"$Q"`}},
 		{call: "queues.get_all", body: `{"name":"^default$","only_fields":["id"],"search_hidden":true}`, has: []string{`"queues":[{"id":"$Q"}]`}},
 		{call: "queues.get_by_id", body: `{"queue":"$Q"}`, has: []string{`"name":"default"`, `"entries":[]`}},
 		{call: "tasks.enqueue", body: `{"task":"$T"}`, has: []string{`"queued":1`, `"updated":1`}},
-		{call: "tasks.enqueue", body: `{"task":"$T"}`, want: "400/110"},
+		{call: "tasks.enqueue", body: `{"task":"$T"}`, want: "400/706"},
+		{call: "tasks.enqueue", body: `{"task":"$T","queue":"$Q","queue_name":"default"}`, want: "400/12"},
+		{call: "tasks.enqueue", body: `{"task":"$T","queue_name":"elsewhere"}`, has: []string{`"queued":1`, `"execution.queue":"`, `"last_changed_by":"user1"`}},
+		{call: "queues.get_num_entries", body: `{"queue":"$Q"}`, has: []string{`"num":0`}},
+		{call: "tasks.enqueue", body: `{"task":"$T","queue":"$Q"}`, has: []string{`"execution.queue":"$Q"`}},
+		{call: "queues.get_all", body: `{"name":"^elsewhere$"}`, has: []string{`"entries":[]`}},
 		{call: "tasks.get_by_id", body: `{"task":"$T"}`, has: []string{`"status":"queued"`, `"system_tags":[]`, `"queue":"$Q"`}},
 		{call: "queues.get_num_entries", body: `{"queue":"$Q"}`, has: []string{`"num":1`}},
 		{call: "queues.delete", body: `{"queue":"$Q"}`, want: "400/702"},
 		{call: "tasks.dequeue", body: `{"task":"$T"}`, has: []string{`"dequeued":1`}},
-		{call: "tasks.dequeue", body: `{"task":"$T"}`, want: "400/110"},
+		{call: "tasks.dequeue", body: `{"task":"$T"}`, has: []string{`"dequeued":1`, `"updated":0`}},
+		{call: "tasks.edit", body: `{"task":"$T","force":true,"status":"stopped"}`},
+		{call: "tasks.enqueue", body: `{"task":"$T"}`},
+		{call: "tasks.dequeue", body: `{"task":"$T","new_status":"in_progress"}`, has: []string{`"status":"in_progress"`}},
+		{call: "tasks.dequeue", body: `{"task":"$T","new_status":"done"}`, want: "400/12"},
+		{call: "tasks.stopped", body: `{"task":"$T"}`},
+		{call: "tasks.enqueue", body: `{"task":"$T"}`},
+		{call: "tasks.dequeue", body: `{"task":"$T"}`, has: []string{`"status":"stopped"`}},
+		{call: "tasks.reset", body: `{"task":"$T"}`},
 		{call: "queues.get_num_entries", body: `{"queue":"$Q"}`, has: []string{`"num":0`}},
 		{call: "tasks.enqueue", body: `{"task":"$T","queue_name":"made for it"}`},
 		{call: "tasks.started", body: `{"task":"$T"}`},
-		{call: "queues.get_all_ex", body: `{"name":"made"}`, has: []string{`"entries":[]`}},
+		{call: "queues.get_all", body: `{"name":"made"}`, has: []string{`"entries":[]`}},
 		{call: "tasks.reset", body: `{"task":"$T"}`},
 		{call: "tasks.enqueue", body: `{"task":"$T","queue":"$Q"}`},
-		{call: "queues.update", body: `{"queue":"$Q","name":"renamed"}`},
 		{call: "queues.delete", body: `{"queue":"$Q","force":true}`, has: []string{`"deleted":1`}},
 		{call: "tasks.get_by_id", body: `{"task":"$T"}`, has: []string{`"status":"created"`}},
-		{call: "tasks.enqueue_many", body: `{"ids":["$T"],"queue_name":"made for it"}`, has: []string{`"failed":[]`}},
-		{call: "tasks.archive", body: `{"tasks":["$T"]}`, has: []string{`"archived":1`}},
+		{call: "tasks.enqueue", body: `{"task":"$T","queue_name":"made for it"}`},
+		{call: "tasks.archive_many", body: `{"ids":["$T"]}`},
 		{call: "tasks.get_by_id", body: `{"task":"$T"}`, has: []string{`"status":"created"`, `"system_tags":["archived"]`}},
-		{call: "tasks.unarchive", body: `{"tasks":["$T"]}`},
 	})
 	if r := w.call(t, "queues.get_all", `{}`); strings.Contains(r.text, ids["T"]) {
 		t.Errorf("a queue still holds the task: %s", r.text)

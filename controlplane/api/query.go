@@ -121,8 +121,15 @@ func (s *Server) list(ctx context.Context, e entity, req Fields, also store.Expr
 	if err != nil {
 		return nil, err
 	}
+	var at scroll
+	if window.scrolls {
+		if at, err = s.scrollOf(ctx, window.scroll); err != nil {
+			return nil, err
+		}
+		window = at.window(window, q.Order, truth(req["refresh_scroll"]))
+	}
 	q.Offset, q.Limit, q.From, q.Backwards = window.offset, window.limit, window.from, window.backwards
-	fields, err := projectionOf(req)
+	fields, err := e.projection(req, expand)
 	if err != nil {
 		return nil, err
 	}
@@ -130,9 +137,11 @@ func (s *Server) list(ctx context.Context, e entity, req Fields, also store.Expr
 	if err != nil {
 		return nil, err
 	}
-	scroll, err := window.next(docs, q.Order)
-	if err != nil {
-		return nil, err
+	if window.scrolls {
+		at.move(docs, q.Order)
+		if err := s.keepScroll(ctx, at); err != nil {
+			return nil, err
+		}
 	}
 	if expand {
 		if err := s.expand(ctx, docs, e.references, fields); err != nil {
@@ -145,8 +154,8 @@ func (s *Server) list(ctx context.Context, e entity, req Fields, also store.Expr
 		out[i] = fields.apply(doc)
 	}
 	answer := map[string]any{e.name: out}
-	if window.scroll {
-		answer["scroll_id"] = scroll
+	if window.scrolls {
+		answer["scroll_id"] = at.doc.ID()
 	}
 	return answer, nil
 }
@@ -287,6 +296,9 @@ func (e entity) order(req Fields) ([]store.Order, error) {
 		}
 		if name == "" {
 			return nil, invalid("order_by holds an empty field name")
+		}
+		if err := e.knows(strings.Split(name, "."), false); err != nil {
+			return nil, err
 		}
 		order = append(order, store.Order{Path: fieldPath(name), Desc: desc})
 	}

@@ -5,8 +5,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"clearmlserving/controlplane/store"
 )
 
 // names returns the names of an answer's documents, in order.
@@ -154,9 +157,8 @@ func TestBadFiltersAreRefused(t *testing.T) {
 		{`{"page_size":0}`, "400/12", "page_size"},
 		{`{"page":1.5}`, "400/12", "page"},
 		{`{"size":"x"}`, "400/12", "size"},
-		{`{"scroll_id":"other"}`, "400/12", "other"},
-		{`{"scroll_id":"WzFd","order_by":["name"]}`, "400/12", "scroll_id"},
-		{`{"scroll_id":"WyJhIiwiYiJd"}`, "400/12", "order"},
+		{`{"scroll_id":"other"}`, "400/12", "size"},
+		{`{"start":1}`, "400/12", "size"},
 		{`{"search_after":["a","b"]}`, "400/12", "order_by"},
 		{`{"order_by":["name"],"search_after":["a"]}`, "400/12", "search_after"},
 		{`{"order_by":["name"],"search_after":["a",1]}`, "400/12", "id"},
@@ -167,6 +169,11 @@ func TestBadFiltersAreRefused(t *testing.T) {
 		{`{"order_by":["@text_score"]}`, "400/16", "search_text"},
 		{`{"order_by":[5]}`, "400/12", "order_by"},
 		{`{"only_fields":[5]}`, "400/12", "only_fields"},
+		{`{"only_fields":["nosuch"]}`, "400/14", "nosuch"},
+		{`{"only_fields":["id","-nosuch.x"]}`, "400/14", "nosuch"},
+		{`{"only_fields":["project.name"]}`, "400/14", "project.name"},
+		{`{"order_by":["-nosuch"]}`, "400/14", "nosuch"},
+		{`{"order_by":["project.name"]}`, "400/14", "project.name"},
 		{`{"search_text":5}`, "400/12", "search_text"},
 	} {
 		r := w.call(t, "tasks.get_all", c.body)
@@ -240,6 +247,60 @@ func TestListsGoOnFromAPlaceInTheirOrder(t *testing.T) {
 	}
 }
 
+// As on a ClearML server a scroll keeps its id, and the server keeps its place.
+func TestAScrollKeepsItsIDAndGoesOnWithEachCall(t *testing.T) {
+	w := newWire(t)
+	for _, name := range []string{"aaa", "bbb", "ccc", "ddd", "eee"} {
+		w.create(t, "tasks.create", `{"type":"training","name":"`+name+`"}`)
+	}
+	ask := func(id, more string) (page, next string) {
+		t.Helper()
+		r := w.call(t, "tasks.get_all", `{"size":2,"scroll_id":"`+id+`","only_fields":["name"]`+more+`}`)
+		return strings.Join(names(t, r, "tasks"), " "), r.Data["scroll_id"].(string)
+	}
+	for _, order := range []string{"", `,"order_by":["name"]`} {
+		first, id := ask("", order)
+		if first != "aaa bbb" || len(id) != 32 {
+			t.Errorf("%s the first page: %s, id %q", order, first, id)
+		}
+		for _, c := range []struct{ rule, more, want string }{
+			{"the first id goes on", "", "ccc ddd"},
+			{"to the end", "", "eee"},
+			{"which stays empty", "", ""},
+			{"what was read once more", `,"refresh_scroll":true`, "aaa bbb ccc ddd eee"},
+			{"and no more of it", "", ""},
+		} {
+			if got, next := ask(id, order+c.more); got != c.want || next != id {
+				t.Errorf("%s %s: %q, id %s; want %q, id %s", order, c.rule, got, next, c.want, id)
+			}
+		}
+		if got, next := ask("unknown", order); got != "aaa bbb" || next == "unknown" || next == id {
+			t.Errorf("%s an unknown id: %q, id %s", order, got, next)
+		}
+		_, id = ask("", order)
+		w.pass(2 * time.Hour)
+		if got, next := ask(id, order); got != "aaa bbb" || next == id {
+			t.Errorf("%s an id that nobody used for two hours: %q, id %s", order, got, next)
+		}
+	}
+	if n, err := w.store.Count(t.Context(), store.Scroll, nil); err != nil || n > 4 {
+		t.Errorf("%d scrolls are kept (%v): those of hours ago are not removed", n, err)
+	}
+}
+
+// Only a request with a scroll is remembered: lists that are read by pages write nothing.
+func TestAPageWithoutAScrollIsNotRemembered(t *testing.T) {
+	w := newWire(t)
+	for _, body := range []string{`{}`, `{"page":0,"page_size":2}`, `{"start":0,"size":2}`, `{"order_by":["name"],"size":2,"search_after":[]}`} {
+		if data := w.must(t, "tasks.get_all", body); data["scroll_id"] != nil {
+			t.Errorf("%s: scroll_id %v", body, data["scroll_id"])
+		}
+	}
+	if n, err := w.store.Count(t.Context(), store.Scroll, nil); err != nil || n != 0 {
+		t.Errorf("%d scrolls are kept (%v)", n, err)
+	}
+}
+
 // What is written meanwhile moves no page of a list that is sorted.
 func TestScrollingInAnOrderMeetsEachDocumentOnce(t *testing.T) {
 	w := newWire(t)
@@ -310,7 +371,7 @@ func TestProjectionKeepsTheNesting(t *testing.T) {
 	id := w.task(t, `,"project":"`+project+`","runtime":{"a.b":1,"a":{"b":2},"c":3},"models":{"input":[{"name":"n","model":"`+model+`"}]},"hyperparams":{"Args":{"l.r":{"value":"1"},"x":{"value":"2"}}}`)
 	for _, c := range []struct{ rule, call, fields, want string }{
 		{"the id always comes", "tasks.get_all", `["status"]`, `{"id":"ID","status":"created"}`},
-		{"what is missing is left out", "tasks.get_all", `["status","started","x.y"]`, `{"id":"ID","status":"created"}`},
+		{"what is missing is left out", "tasks.get_all", `["status","started","runtime.y.z","script.branch"]`, `{"id":"ID","runtime":{},"script":{},"status":"created"}`},
 		{"the longest key wins", "tasks.get_all", `["runtime.a.b"]`, `{"id":"ID","runtime":{"a.b":1}}`},
 		{"two paths of one object", "tasks.get_all", `["runtime.c","runtime.a"]`, `{"id":"ID","runtime":{"a":{"b":2},"c":3}}`},
 		{"a dotted parameter", "tasks.get_all", `["hyperparams.Args.l.r.value"]`, `{"hyperparams":{"Args":{"l.r":{"value":"1"}}},"id":"ID"}`},
@@ -335,9 +396,12 @@ func TestProjectionKeepsTheNesting(t *testing.T) {
 	if strings.Contains(r.text, `"runtime"`) || strings.Contains(r.text, `"x"`) || !strings.Contains(r.text, `"l.r"`) || !strings.Contains(r.text, `"comment"`) {
 		t.Errorf("leaving out: %s", r.text)
 	}
-	r = w.call(t, "tasks.get_all_ex", `{"projection":["project.nothing"]}`)
-	if !strings.Contains(r.text, `"project":{"id":"`+project+`"}`) {
+	r = w.call(t, "tasks.get_all_ex", `{"projection":["project.description"]}`)
+	if !strings.Contains(r.text, `"project":{"description":"","id":"`+project+`"}`) {
 		t.Errorf("projection is another name of only_fields: %s", r.text)
+	}
+	if r = w.call(t, "tasks.get_all_ex", `{"only_fields":["project.nothing"]}`); r.code() != "400/14" {
+		t.Errorf("a field that no project has: %s", r.code())
 	}
 	w.must(t, "projects.delete", `{"project":"`+project+`","force":true}`)
 	if r = w.call(t, "tasks.get_all_ex", `{"only_fields":["project.name"]}`); r.status != 200 {

@@ -7,17 +7,14 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// queueCalls lists the calls of the queues service. Queues only hold tasks here: no
-// agent takes them out.
+// queueCalls lists the calls of the queues service.
 func (s *Server) queueCalls() []callEntry {
 	return []callEntry{
 		{"queues.create", mayWrite, typed(s.createQueue)},
 		{"queues.get_by_id", mayRead, typed(s.getQueue)},
 		{"queues.get_all", mayRead, typed(s.getQueues)},
-		{"queues.get_all_ex", mayRead, typed(s.getQueuesExpanded)},
 		{"queues.get_default", mayRead, typed(s.getDefaultQueue)},
 		{"queues.get_num_entries", mayRead, typed(s.countQueueEntries)},
-		{"queues.update", mayWrite, typed(s.updateQueue)},
 		{"queues.delete", mayWrite, typed(s.deleteQueue)},
 
 		// queueentries.go
@@ -122,11 +119,6 @@ func (s *Server) getQueues(ctx context.Context, _ *Call, req Fields) (map[string
 	return s.list(ctx, queueEntity, req, nil, false)
 }
 
-// getQueuesExpanded lists queues with references as objects.
-func (s *Server) getQueuesExpanded(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
-	return s.list(ctx, queueEntity, req, nil, true)
-}
-
 // getDefaultQueue returns the queue of tasks that are enqueued without naming one.
 func (s *Server) getDefaultQueue(ctx context.Context, _ *Call, _ none) (map[string]any, error) {
 	found, err := s.store.Query(ctx, store.Queue, store.Query{Where: is(defaultTag, "system_tags"), Limit: 1})
@@ -147,22 +139,6 @@ func (s *Server) countQueueEntries(ctx context.Context, _ *Call, req queueReques
 	}
 	entries, _ := doc["entries"].([]any)
 	return map[string]any{"num": len(entries)}, nil
-}
-
-// updateQueue changes a queue's name and tags.
-func (s *Server) updateQueue(ctx context.Context, c *Call, req Fields) (updated, error) {
-	fields, err := take(req, queueShapes)
-	if err != nil {
-		return updated{}, err
-	}
-	err = s.write(ctx, c, func(w *work) error {
-		return w.change(ctx, store.Queue, asText(req["queue"]), func(doc store.Doc) error {
-			maps.Copy(doc, fields)
-			doc["last_update"] = w.now
-			return nil
-		})
-	})
-	return updated{Updated: 1, Fields: fields}, err
 }
 
 // deleteQueue removes an empty queue, or any with force; its tasks are created again.

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"clearmlserving/controlplane/store"
 )
@@ -12,8 +11,6 @@ import (
 func (s *Server) serverCalls() []callEntry {
 	return []callEntry{
 		{"server.info", mayRead, typed(s.serverInfo)},
-		{"server.config", mayRead, typed(s.serverConfig)},
-		{"server.report_stats_option", mayRead, typed(s.reportStatsOption)},
 	}
 }
 
@@ -58,33 +55,4 @@ func (s *Server) uid(ctx context.Context) (string, error) {
 		return tx.SetSetting(ctx, serverUID, uid)
 	})
 	return uid, err
-}
-
-type configRequest struct {
-	Path string `json:"path"`
-}
-
-// serverConfig tells pages where the parts of this installation are. A path that leads
-// to nothing gives an empty object.
-func (s *Server) serverConfig(_ context.Context, _ *Call, req configRequest) (map[string]any, error) {
-	tree := map[string]any{
-		"apps": map[string]any{},
-		"urls": map[string]any{"api": s.opts.APIURL, "files": s.opts.FilesURL, "web": s.opts.WebURL},
-	}
-	for part := range strings.SplitSeq(req.Path, ".") {
-		if part == "" {
-			continue
-		}
-		next, ok := tree[part].(map[string]any)
-		if !ok {
-			return map[string]any{}, nil
-		}
-		tree = next
-	}
-	return tree, nil
-}
-
-// reportStatsOption says that nothing is reported to anybody.
-func (s *Server) reportStatsOption(context.Context, *Call, none) (map[string]any, error) {
-	return map[string]any{"supported": false}, nil
 }

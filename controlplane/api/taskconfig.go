@@ -58,8 +58,14 @@ type editConfigurationRequest struct {
 
 // editConfiguration adds and changes sections of a task's configuration; the others stay.
 func (s *Server) editConfiguration(ctx context.Context, c *Call, req editConfigurationRequest) (countAnswer, error) {
+	if len(req.Configuration) == 0 {
+		return countAnswer{}, missing("configuration")
+	}
 	var sections []map[string]any
 	for _, item := range req.Configuration {
+		if item["value"] == nil {
+			return countAnswer{}, invalid("configuration section %q lacks its value", asText(item["name"]))
+		}
 		section, err := checkSection(item, asText(item["name"]))
 		if err != nil {
 			return countAnswer{}, err
@@ -101,84 +107,4 @@ func checkUnchanged(doc store.Doc, ifMatch map[string]string) error {
 		}
 	}
 	return nil
-}
-
-type configurationsRequest struct {
-	Tasks     []string `json:"tasks"`
-	Names     []string `json:"names"`
-	SkipEmpty *bool    `json:"skip_empty"`
-}
-
-type configurationOf struct {
-	Task          string   `json:"task"`
-	Configuration []any    `json:"configuration,omitempty"`
-	Names         []string `json:"names,omitempty"`
-}
-
-type configurationsAnswer struct {
-	Configurations []configurationOf `json:"configurations"`
-}
-
-// getConfigurations returns sections of tasks' configurations, by name.
-func (s *Server) getConfigurations(ctx context.Context, _ *Call, req configurationsRequest) (configurationsAnswer, error) {
-	return s.eachConfiguration(ctx, req.Tasks, func(of *configurationOf, sections map[string]any) {
-		for _, name := range slices.Sorted(maps.Keys(sections)) {
-			if len(req.Names) == 0 || slices.Contains(req.Names, name) {
-				of.Configuration = append(of.Configuration, sections[name])
-			}
-		}
-	})
-}
-
-// getConfigurationNames returns the names of the sections, without the empty ones
-// unless asked for.
-func (s *Server) getConfigurationNames(ctx context.Context, _ *Call, req configurationsRequest) (configurationsAnswer, error) {
-	return s.eachConfiguration(ctx, req.Tasks, func(of *configurationOf, sections map[string]any) {
-		for _, name := range slices.Sorted(maps.Keys(sections)) {
-			empty := store.Doc(sections).Text(name, "value") == ""
-			if !empty || (req.SkipEmpty != nil && !*req.SkipEmpty) {
-				of.Names = append(of.Names, name)
-			}
-		}
-	})
-}
-
-func (s *Server) eachConfiguration(ctx context.Context, ids []string, fill func(*configurationOf, map[string]any)) (configurationsAnswer, error) {
-	docs, err := s.tasksByID(ctx, ids)
-	if err != nil {
-		return configurationsAnswer{}, err
-	}
-	answer := configurationsAnswer{Configurations: []configurationOf{}}
-	for _, doc := range docs {
-		of := configurationOf{Task: doc.ID()}
-		fill(&of, doc.Object("configuration"))
-		answer.Configurations = append(answer.Configurations, of)
-	}
-	return answer, nil
-}
-
-type deleteConfigurationRequest struct {
-	Task          string            `json:"task"`
-	Configuration []string          `json:"configuration"`
-	Force         bool              `json:"force"`
-	IfMatch       map[string]string `json:"if_match"`
-}
-
-// deleteConfiguration removes sections; if_match is as in tasks.edit_configuration.
-func (s *Server) deleteConfiguration(ctx context.Context, c *Call, req deleteConfigurationRequest) (deletedAnswer, error) {
-	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if err := guardRunning(doc, req.Force); err != nil {
-			return err
-		}
-		if err := checkUnchanged(doc, req.IfMatch); err != nil {
-			return err
-		}
-		before := maps.Clone(doc.Object("configuration"))
-		for _, name := range req.Configuration {
-			delete(doc.Object("configuration"), strings.TrimSpace(name))
-		}
-		doc["last_update"] = w.now
-		return w.noteConfiguration(ctx, c, doc, before, "")
-	})
-	return deletedAnswer{1}, err
 }

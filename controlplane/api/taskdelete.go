@@ -66,7 +66,7 @@ func (s *Server) resetTask(ctx context.Context, c *Call, req deleteTaskRequest) 
 			return err
 		}
 		clearRun(doc, req.ClearAll)
-		answer.Fields = statusFields(doc)
+		answer.Fields = w.statusFields(doc)
 		return nil
 	})
 	if err == nil {

@@ -131,7 +131,7 @@ func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields Fields, gua
 		if err := guard(doc); err != nil {
 			return err
 		}
-		if err := w.checkTaskLinks(ctx, fields); err != nil {
+		if err := w.expectTaskLinks(ctx, fields); err != nil {
 			return err
 		}
 		if status := asText(fields["status"]); status != "" {
@@ -144,16 +144,15 @@ func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields Fields, gua
 		if err := w.noteServiceConfiguration(ctx, c, doc, before); err != nil {
 			return err
 		}
+		answer = updated{Updated: 1, Fields: w.changedBy()}
 		for key := range fields {
 			if !slices.Contains(userFields, key) {
-				doc["last_update"] = w.now
+				doc["last_update"], answer.Fields["last_update"] = w.now, w.now
 			}
-		}
-		answer.Updated = 1
-		for key, v := range fields {
-			if plain(v) {
-				answer.Fields[key] = v
+			if key == "output_dest" || key == "output__error" {
+				key = "output"
 			}
+			answer.Fields[key] = doc[key]
 		}
 		return nil
 	})
@@ -175,7 +174,7 @@ func (s *Server) setRequirements(ctx context.Context, c *Call, req requirementsR
 		doc["last_update"] = w.now
 		return nil
 	})
-	return updated{Updated: 1, Fields: map[string]any{}}, err
+	return updated{Updated: 1, Fields: map[string]any{"script.requirements": req.Requirements}}, err
 }
 
 // guardRunning lets changes of a task's inputs and outputs pass while it is created, and
@@ -194,51 +193,6 @@ func guardRunning(doc store.Doc, force bool) error {
 
 func wrongStatus(doc store.Doc, expected string) *Error {
 	return refuse(subTaskStatus, "Invalid task status: task=%s, status=%s, expected=%s", doc.ID(), doc.Text("status"), expected)
-}
-
-type moveRequest struct {
-	IDs         []string `json:"ids"`
-	Project     string   `json:"project"`
-	ProjectName string   `json:"project_name"`
-}
-
-type moveAnswer struct {
-	ProjectID string `json:"project_id,omitempty"`
-	Updated   int    `json:"updated"`
-}
-
-// moveTasks puts tasks into another project.
-func (s *Server) moveTasks(ctx context.Context, c *Call, req moveRequest) (moveAnswer, error) {
-	return s.move(ctx, c, store.Task, req)
-}
-
-func (s *Server) move(ctx context.Context, c *Call, kind store.Kind, req moveRequest) (moveAnswer, error) {
-	if len(req.IDs) == 0 {
-		return moveAnswer{}, missing("ids")
-	}
-	answer := moveAnswer{Updated: len(req.IDs)}
-	err := s.write(ctx, c, func(w *work) error {
-		id, err := w.projectFor(ctx, req.Project, req.ProjectName)
-		if err != nil {
-			return err
-		}
-		answer.ProjectID = id
-		for _, moved := range req.IDs {
-			err := w.change(ctx, kind, moved, func(doc store.Doc) error {
-				if id == "" {
-					delete(doc, "project")
-				} else {
-					doc["project"] = id
-				}
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return answer, err
 }
 
 type tagsRequest struct {

@@ -78,8 +78,14 @@ type artifactsRequest struct {
 
 // addArtifacts adds artifacts to a task that hasn't ended; the same key and mode replaces.
 func (s *Server) addArtifacts(ctx context.Context, c *Call, req artifactsRequest) (countAnswer, error) {
+	if len(req.Artifacts) == 0 {
+		return countAnswer{}, missing("artifacts")
+	}
 	list := make([]any, len(req.Artifacts))
 	for i, artifact := range req.Artifacts {
+		if artifact["type"] == nil {
+			return countAnswer{}, invalid("artifact %q lacks its type", asText(artifact["key"]))
+		}
 		list[i] = artifact
 	}
 	artifacts, err := checkArtifacts(list)
@@ -101,6 +107,14 @@ func (s *Server) addArtifacts(ctx context.Context, c *Call, req artifactsRequest
 
 // deleteArtifacts forgets artifacts; their files stay.
 func (s *Server) deleteArtifacts(ctx context.Context, c *Call, req artifactsRequest) (deletedAnswer, error) {
+	if len(req.Artifacts) == 0 {
+		return deletedAnswer{}, missing("artifacts")
+	}
+	for _, artifact := range req.Artifacts {
+		if asText(artifact["key"]) == "" {
+			return deletedAnswer{}, invalid("an artifact has no key")
+		}
+	}
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		if err := guardRunning(doc, true); err != nil {
 			return err
@@ -159,7 +173,8 @@ type taskModelRequest struct {
 }
 
 // addTaskModel names a model as a task's input or output; the same name replaces the
-// model and keeps its place, for the last output model is the one that is published.
+// model and keeps its place, for the last output model is the one that is published. As on
+// a ClearML server the model need not exist.
 func (s *Server) addTaskModel(ctx context.Context, c *Call, req taskModelRequest) (countAnswer, error) {
 	switch {
 	case req.Name == "":
@@ -171,9 +186,6 @@ func (s *Server) addTaskModel(ctx context.Context, c *Call, req taskModelRequest
 	}
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		if err := guardRunning(doc, true); err != nil {
-			return err
-		}
-		if _, err := w.get(ctx, store.Model, req.Model); err != nil {
 			return err
 		}
 		models := doc.Object("models")
@@ -210,6 +222,9 @@ type taskModelsRequest struct {
 
 // deleteTaskModels takes models out of a task's inputs and outputs; unknown names are fine.
 func (s *Server) deleteTaskModels(ctx context.Context, c *Call, req taskModelsRequest) (countAnswer, error) {
+	if len(req.Models) == 0 {
+		return countAnswer{}, missing("models")
+	}
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		if err := guardRunning(doc, true); err != nil {
 			return err

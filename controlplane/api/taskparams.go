@@ -95,11 +95,17 @@ func (s *Server) editHyperParams(ctx context.Context, c *Call, req editParamsReq
 	if !slices.Contains([]string{"", "none", "section", "all"}, req.Replace) {
 		return countAnswer{}, invalid("replace_hyperparams must be none, section, or all")
 	}
+	if len(req.Params) == 0 {
+		return countAnswer{}, missing("hyperparams")
+	}
 	var params []map[string]any
 	for _, item := range req.Params {
 		section, err := sectionName(asText(item["section"]))
 		if err != nil {
 			return countAnswer{}, err
+		}
+		if item["value"] == nil {
+			return countAnswer{}, invalid("hyper-parameter %s/%s lacks its value", section, asText(item["name"]))
 		}
 		param, err := checkParam(item, section, asText(item["name"]))
 		if err != nil {
@@ -166,16 +172,29 @@ func (s *Server) getHyperParams(ctx context.Context, _ *Call, req tasksRequest) 
 	return answer, nil
 }
 
-// tasksByID returns the tasks with the ids; unknown ones are left out.
+// tasksByID returns the tasks with the ids, which must all exist.
 func (s *Server) tasksByID(ctx context.Context, ids []string) ([]store.Doc, error) {
 	if len(ids) == 0 {
 		return nil, missing("tasks")
 	}
-	return s.store.Query(ctx, store.Task, store.Query{Where: store.In{Path: store.Path{"id"}, Values: anyTexts(ids)}})
+	docs, err := s.store.Query(ctx, store.Task, store.Query{Where: store.In{Path: store.Path{"id"}, Values: anyTexts(ids)}})
+	if err != nil {
+		return nil, err
+	}
+	found := docIDs(docs)
+	for _, id := range ids {
+		if !slices.Contains(found, id) {
+			return nil, refuse(subInvalidTask, "Invalid task id: id=%s", id)
+		}
+	}
+	return docs, nil
 }
 
 // deleteHyperParams removes hyper-parameters; one without a name means its section.
 func (s *Server) deleteHyperParams(ctx context.Context, c *Call, req editParamsRequest) (deletedAnswer, error) {
+	if len(req.Params) == 0 {
+		return deletedAnswer{}, missing("hyperparams")
+	}
 	params := make([]map[string]any, 0, len(req.Params))
 	for _, item := range req.Params {
 		section, err := sectionName(asText(item["section"]))

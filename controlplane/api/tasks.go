@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,16 +17,13 @@ func (s *Server) taskCalls() []callEntry {
 		{"tasks.get_by_id", mayRead, typed(s.getTask)},
 		{"tasks.get_all", mayRead, typed(s.getTasks)},
 		{"tasks.get_all_ex", mayRead, typed(s.getTasksExpanded)},
-		{"tasks.get_by_id_ex", mayRead, typed(s.getTasksExpanded)},
 		{"tasks.get_types", mayRead, typed(s.getTaskTypes)},
-		{"tasks.validate", mayRead, typed(s.validateTask)},
 		{"tasks.ping", mayWrite, typed(s.pingTask)},
 
 		// taskedit.go
 		{"tasks.edit", mayWrite, typed(s.editTask)},
 		{"tasks.update", mayWrite, typed(s.updateTask)},
 		{"tasks.set_requirements", mayWrite, typed(s.setRequirements)},
-		{"tasks.move", mayWrite, typed(s.moveTasks)},
 		{"tasks.update_tags", mayWrite, typed(s.updateTaskTags)},
 
 		// taskstatus.go
@@ -33,7 +32,6 @@ func (s *Server) taskCalls() []callEntry {
 		{"tasks.stop", mayWrite, typed(s.stopTask)},
 		{"tasks.completed", mayWrite, typed(s.completedTask)},
 		{"tasks.failed", mayWrite, typed(s.failedTask)},
-		{"tasks.close", mayWrite, typed(s.closeTask)},
 		{"tasks.publish", mayWrite, typed(s.publishTask)},
 		{"tasks.enqueue", mayWrite, typed(s.enqueueTask)},
 		{"tasks.dequeue", mayWrite, typed(s.dequeueTask)},
@@ -52,14 +50,6 @@ func (s *Server) taskCalls() []callEntry {
 
 		// taskconfig.go
 		{"tasks.edit_configuration", mayWrite, typed(s.editConfiguration)},
-		{"tasks.get_configurations", mayRead, typed(s.getConfigurations)},
-		{"tasks.get_configuration_names", mayRead, typed(s.getConfigurationNames)},
-		{"tasks.delete_configuration", mayWrite, typed(s.deleteConfiguration)},
-
-		// taskmore.go
-		{"tasks.update_batch", mayWrite, raw(s.updateTasks)},
-		{"tasks.make_public", mayWrite, typed(s.makePublicTasks)},
-		{"tasks.make_private", mayWrite, typed(s.makePrivateTasks)},
 
 		// confighistory.go
 		{"tasks.get_configuration_history", mayRead, typed(s.getConfigurationHistory)},
@@ -72,16 +62,8 @@ func (s *Server) taskCalls() []callEntry {
 		{"tasks.delete_models", mayWrite, typed(s.deleteTaskModels)},
 
 		// many.go
-		{"tasks.archive", mayWrite, typed(s.archiveTasks)},
-		{"tasks.unarchive", mayWrite, typed(s.unarchiveTasks)},
 		{"tasks.archive_many", mayWrite, typed(s.archiveManyTasks)},
 		{"tasks.unarchive_many", mayWrite, typed(s.unarchiveManyTasks)},
-		{"tasks.delete_many", mayWrite, typed(s.deleteManyTasks)},
-		{"tasks.publish_many", mayWrite, typed(s.publishManyTasks)},
-		{"tasks.reset_many", mayWrite, typed(s.resetManyTasks)},
-		{"tasks.stop_many", mayWrite, typed(s.stopManyTasks)},
-		{"tasks.enqueue_many", mayWrite, typed(s.enqueueManyTasks)},
-		{"tasks.dequeue_many", mayWrite, typed(s.dequeueManyTasks)},
 	}
 }
 
@@ -118,7 +100,7 @@ func (s *Server) createTask(ctx context.Context, c *Call, req Fields) (idAnswer,
 	}
 	var answer idAnswer
 	err = s.write(ctx, c, func(w *work) error {
-		if err := w.checkTaskLinks(ctx, fields); err != nil {
+		if err := w.expectTaskLinks(ctx, fields); err != nil {
 			return err
 		}
 		answer.ID, err = w.addTask(ctx, fields)
@@ -137,7 +119,38 @@ func (w *work) addTask(ctx context.Context, fields Fields) (string, error) {
 	return w.add(ctx, store.Task, doc)
 }
 
-// checkTaskLinks makes sure that the project and the parent that a task shall have exist.
+// expectTaskLinks refuses a project, a parent, or input models that do not exist, with the
+// codes of tasks.create and tasks.edit.
+func (w *work) expectTaskLinks(ctx context.Context, fields Fields) error {
+	if err := w.expect(ctx, fields, map[string]store.Kind{"project": store.Project, "parent": store.Task}); err != nil {
+		return err
+	}
+	for _, id := range modelIDs(store.Doc(fields), "input") {
+		if _, err := w.get(ctx, store.Model, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expect refuses fields that hold ids of documents which do not exist.
+func (w *work) expect(ctx context.Context, fields Fields, kinds map[string]store.Kind) error {
+	for _, key := range slices.Sorted(maps.Keys(kinds)) {
+		id := asText(fields[key])
+		if id == "" {
+			continue
+		}
+		switch _, err := w.Get(ctx, kinds[key], id); {
+		case errors.Is(err, store.ErrNotFound):
+			return refuse(subFieldsValue, "Invalid field values: %s must be the id of a %s: id=%s", key, kinds[key], id)
+		case err != nil:
+			return err
+		}
+	}
+	return nil
+}
+
+// checkTaskLinks makes sure that the project and the parent of a clone exist.
 func (w *work) checkTaskLinks(ctx context.Context, fields Fields) error {
 	if id := asText(fields["project"]); id != "" {
 		if _, err := w.get(ctx, store.Project, id); err != nil {
@@ -187,6 +200,14 @@ type projectsRequest struct {
 	Projects []string `json:"projects"`
 }
 
+// inside is the filter for documents of these projects; nil, for all, without any.
+func (r projectsRequest) inside() store.Expr {
+	if len(r.Projects) == 0 {
+		return nil
+	}
+	return store.In{Path: store.Path{"project"}, Values: anyTexts(r.Projects)}
+}
+
 type typesAnswer struct {
 	Types []string `json:"types"`
 }
@@ -194,11 +215,7 @@ type typesAnswer struct {
 // getTaskTypes says which types the tasks of some projects, or all tasks, have.
 func (s *Server) getTaskTypes(ctx context.Context, _ *Call, req projectsRequest) (typesAnswer, error) {
 	answer := typesAnswer{Types: []string{}}
-	var where store.Expr
-	if len(req.Projects) > 0 {
-		where = store.In{Path: store.Path{"project"}, Values: anyTexts(req.Projects)}
-	}
-	found, err := s.store.Distinct(ctx, store.Task, store.Path{"type"}, where)
+	found, err := s.store.Distinct(ctx, store.Task, store.Path{"type"}, req.inside())
 	if err != nil {
 		return typesAnswer{}, err
 	}
@@ -210,17 +227,18 @@ func (s *Server) getTaskTypes(ctx context.Context, _ *Call, req projectsRequest)
 	return answer, nil
 }
 
-// validateTask says whether tasks.create would take a request.
-func (s *Server) validateTask(_ context.Context, _ *Call, req Fields) (none, error) {
-	_, err := takeTask(req, taskShapes)
-	return none{}, err
-}
-
-// pingTask says that the process behind a task is alive. It doesn't ring the change
-// feed: who is woken by it pings again, and would be woken by that without end.
+// pingTask says that the process behind a task is alive; a task that is gone is no error.
+// It doesn't ring the change feed: who is woken by it pings again, and would be woken by
+// that without end.
 func (s *Server) pingTask(ctx context.Context, c *Call, req taskRequest) (none, error) {
+	if req.Task == "" {
+		return none{}, missing("task")
+	}
 	return none{}, s.write(ctx, c, func(w *work) error {
-		doc, err := w.get(ctx, store.Task, req.Task)
+		doc, err := w.Get(ctx, store.Task, req.Task)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}

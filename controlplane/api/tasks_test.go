@@ -48,18 +48,18 @@ func TestNewTaskHasWhatTheSDKReadsWithoutLooking(t *testing.T) {
 func TestBadTasksAreRefused(t *testing.T) {
 	w := newWire(t)
 	for _, c := range []struct{ body, want, msg string }{
-		{`{"type":"training"}`, "400/11", "name"},
-		{`{"name":"abc"}`, "400/11", "type"},
-		{`{"name":"ab","type":"training"}`, "400/12", "3 characters"},
-		{`{"name":" ab ","type":"training"}`, "400/12", "3 characters"},
+		{`{"type":"training"}`, "400/12", "name"},
+		{`{"name":"abc"}`, "400/12", "type"},
+		{`{"name":"ab","type":"training"}`, "400/800", "3 characters"},
+		{`{"name":" ab ","type":"training"}`, "400/800", "3 characters"},
 		{`{"name":5,"type":"training"}`, "400/12", "name"},
 		{`{"name":"abc","type":"dance"}`, "400/12", "dance"},
 		{`{"name":"abc","type":"training","tags":"x"}`, "400/12", "tags"},
 		{`{"name":"abc","type":"training","tags":["__$all"]}`, "400/12", "__$"},
 		{`{"name":"abc","type":"training","tags":[1]}`, "400/12", "tags"},
 		{`{"name":"abc","type":"training","script":"x"}`, "400/12", "script"},
-		{`{"name":"abc","type":"training","project":"gone"}`, "400/401", "gone"},
-		{`{"name":"abc","type":"training","parent":"gone"}`, "400/101", "gone"},
+		{`{"name":"abc","type":"training","project":"gone"}`, "400/16", "gone"},
+		{`{"name":"abc","type":"training","parent":"gone"}`, "400/16", "gone"},
 		{`{"name":"abc","type":"training","hyperparams":{"A":{"x":{"value":1}}}}`, "400/12", "A/x"},
 		{`{"name":"abc","type":"training","hyperparams":{"A":{"x":"1"}}}`, "400/12", "A.x"},
 		{`{"name":"abc","type":"training","hyperparams":{"A":{" ":{"value":"1"}}}}`, "400/12", "name"},
@@ -177,9 +177,6 @@ func TestConditionalEditRefusesWhatIsStale(t *testing.T) {
 	if got := w.read(t, "task", id).Text("configuration", "endpoints", "value"); got != "five" {
 		t.Errorf("the value is %q", got)
 	}
-	if r := w.call(t, "tasks.delete_configuration", `{"task":"`+id+`","configuration":["endpoints"],"if_match":{"endpoints":"`+hash("x")+`"}}`); r.code() != "400/122" {
-		t.Errorf("deleting on a stale condition: %s", r.code())
-	}
 }
 
 // Twenty writers each add their own line to one section; with the condition and a
@@ -231,7 +228,6 @@ func TestHyperParametersAreEditedOneByOne(t *testing.T) {
 		return strings.Join(out, " ")
 	}
 	for _, c := range []struct{ call, body, want string }{
-		{"tasks.edit_hyper_params", `"hyperparams":[]`, "A/z=3 B/x=2 B/y=1"},
 		{"tasks.edit_hyper_params", `"hyperparams":[{"section":"B","name":" x ","value":"9"},{"section":"properties","name":"p","value":"q"}],"replace_hyperparams":"none"`, "A/z=3 B/x=9 B/y=1 properties/p=q"},
 		{"tasks.edit_hyper_params", `"hyperparams":[{"section":"B","name":"n","value":"1"}],"replace_hyperparams":"section"`, "A/z=3 B/n=1 properties/p=q"},
 		{"tasks.delete_hyper_params", `"hyperparams":[{"section":"A","name":"z"},{"section":"gone"},{"section":"B","name":"gone"}]`, "B/n=1 properties/p=q"},
@@ -243,26 +239,22 @@ func TestHyperParametersAreEditedOneByOne(t *testing.T) {
 			t.Errorf("%s %s: %s, want %s", c.call, c.body, got, c.want)
 		}
 	}
-	for _, body := range []string{`"hyperparams":[{"name":"x","value":"1"}]`, `"hyperparams":[{"section":"s","value":"1"}]`, `"hyperparams":[{"section":"s","name":"n","value":1}]`, `"hyperparams":[],"replace_hyperparams":"some"`} {
+	for _, body := range []string{`"hyperparams":[{"name":"x","value":"1"}]`, `"hyperparams":[{"section":"s","value":"1"}]`, `"hyperparams":[{"section":"s","name":"n","value":1}]`, `"hyperparams":[{"section":"s","name":"n","value":"1"}],"replace_hyperparams":"some"`, `"hyperparams":[]`, `"hyperparams":[{"section":"s","name":"n"}]`} {
 		if r := w.call(t, "tasks.edit_hyper_params", `{"task":"`+id+`",`+body+`}`); r.code() != "400/12" {
 			t.Errorf("%s: %s", body, r.code())
 		}
 	}
 }
 
-func TestConfigurationsAreListedByName(t *testing.T) {
+func TestConfigurationIsReplacedAsAWholeWhenAsked(t *testing.T) {
 	w := newWire(t)
 	id := w.task(t, `,"configuration":{"b":{"value":"2"},"a":{"value":"1"},"empty":{}}`)
 	w.run(t, []step{
-		{call: "tasks.get_configurations", body: `{"tasks":["` + id + `"]}`, has: []string{`"configuration":[{"name":"a","value":"1"},{"name":"b","value":"2"},{"name":"empty"}]`}},
-		{call: "tasks.get_configurations", body: `{"tasks":["` + id + `"],"names":["b","x"]}`, has: []string{`"configuration":[{"name":"b","value":"2"}]`}},
-		{call: "tasks.get_configuration_names", body: `{"tasks":["` + id + `"]}`, has: []string{`"names":["a","b"]`}},
-		{call: "tasks.get_configuration_names", body: `{"tasks":["` + id + `"],"skip_empty":false}`, has: []string{`"names":["a","b","empty"]`}},
-		{call: "tasks.get_configurations", body: `{}`, want: "400/11"},
-		{call: "tasks.delete_configuration", body: `{"task":"` + id + `","configuration":["a","x"]}`},
 		{call: "tasks.edit_configuration", body: `{"task":"` + id + `","configuration":[{"name":"c","value":""}],"replace_configuration":true}`},
-		{call: "tasks.get_configurations", body: `{"tasks":["` + id + `"]}`, has: []string{`"configuration":[{"name":"c","value":""}]`}},
+		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"configuration":{"c":{"name":"c","value":""}}`}},
 		{call: "tasks.edit_configuration", body: `{"task":"` + id + `","configuration":[{"value":"x"}]}`, want: "400/12"},
+		{call: "tasks.edit_configuration", body: `{"task":"` + id + `","configuration":[{"name":"x"}]}`, want: "400/12"},
+		{call: "tasks.edit_configuration", body: `{"task":"` + id + `","configuration":[],"replace_configuration":true}`, want: "400/12"},
 	})
 }
 
@@ -303,7 +295,7 @@ func TestCloneTakesTheInputsOnly(t *testing.T) {
 	}
 	w.run(t, []step{
 		{call: "tasks.clone", body: `{"task":"gone"}`, want: "400/101"},
-		{call: "tasks.clone", body: `{"task":"` + source + `","new_task_name":"x"}`, want: "400/12"},
+		{call: "tasks.clone", body: `{"task":"` + source + `","new_task_name":"x"}`, want: "400/800"},
 		{call: "tasks.clone", body: `{"task":"` + source + `","new_task_project":"gone"}`, want: "400/401"},
 	})
 }
@@ -312,14 +304,17 @@ func TestArtifactsAreKeptByKeyAndMode(t *testing.T) {
 	w := newWire(t)
 	id := w.task(t, "")
 	w.run(t, []step{
-		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","force":true,"artifacts":[{"key":"b","uri":"1","content_size":14,"timestamp":1795441216,"type_data":{"preview":"p"},"display_data":[["k","v"]]},{"key":"a","uri":"2"}]}`},
-		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b","uri":"3"},{"key":"b","mode":"input","uri":"4"}]}`},
-		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"artifacts":[{"key":"a","mode":"output","uri":"2"},{"key":"b","mode":"input","uri":"4"},{"key":"b","mode":"output","uri":"3"}]`}},
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","force":true,"artifacts":[{"key":"b","type":"custom","uri":"1","content_size":14,"timestamp":1795441216,"type_data":{"preview":"p"},"display_data":[["k","v"]]},{"key":"a","type":"custom","uri":"2"}]}`},
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b","type":"custom","uri":"3"},{"key":"b","mode":"input","type":"custom","uri":"4"}]}`},
+		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"artifacts":[{"key":"a","mode":"output","type":"custom","uri":"2"},{"key":"b","mode":"input","type":"custom","uri":"4"},{"key":"b","mode":"output","type":"custom","uri":"3"}]`}},
 		{call: "tasks.delete_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b"},{"key":"gone"}]}`},
-		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"artifacts":[{"key":"a","mode":"output","uri":"2"},{"key":"b","mode":"input","uri":"4"}]`}},
-		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b","content_size":"14"}]}`, want: "400/12"},
-		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b","mode":"sideways"}]}`, want: "400/12"},
+		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"artifacts":[{"key":"a","mode":"output","type":"custom","uri":"2"},{"key":"b","mode":"input","type":"custom","uri":"4"}]`}},
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b","type":"custom","content_size":"14"}]}`, want: "400/12"},
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b","type":"custom","mode":"sideways"}]}`, want: "400/12"},
 		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":["b"]}`, want: "400/12"},
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[{"key":"b"}]}`, want: "400/12"},
+		{call: "tasks.add_or_update_artifacts", body: `{"task":"` + id + `","artifacts":[]}`, want: "400/12"},
+		{call: "tasks.delete_artifacts", body: `{"task":"` + id + `"}`, want: "400/12"},
 	})
 }
 
@@ -332,7 +327,9 @@ func TestModelsOfATaskKeepTheirPlace(t *testing.T) {
 	}
 	w.run(t, []step{
 		add("a", one), add("b", one), add("a", two),
-		{call: "tasks.add_or_update_model", body: `{"task":"` + id + `","name":"a","model":"gone","type":"output"}`, want: "400/201"},
+		{call: "tasks.add_or_update_model", body: `{"task":"` + id + `","name":"any","model":"gone","type":"input"}`},
+		{call: "tasks.edit", body: `{"task":"` + id + `","models":{"input":[{"name":"any","model":"gone"}]}}`, want: "400/201"},
+		{call: "tasks.delete_models", body: `{"task":"` + id + `","models":[]}`, want: "400/12"},
 		{call: "tasks.add_or_update_model", body: `{"task":"` + id + `","name":"a","model":"` + one + `","type":"sideways"}`, want: "400/12"},
 	})
 	var got []string
@@ -352,6 +349,38 @@ func TestModelsOfATaskKeepTheirPlace(t *testing.T) {
 	}
 }
 
+func TestEditsAnswerWithEveryFieldThatTheyChanged(t *testing.T) {
+	w := newWire(t)
+	task, model := w.task(t, `,"script":{"branch":"main"}`), w.model(t, "")
+	for _, c := range []struct {
+		call, body string
+		has, lacks []string
+	}{
+		{
+			"tasks.edit", `"tags":["a"],"script":{"diff":"d"},"runtime":{"r":1},"output_dest":"s3://b"`,
+			[]string{`"updated":1`, `"tags":["a"]`, `"script":{"branch":"main","diff":"d"}`, `"runtime":{"r":1}`, `"output":{"destination":"s3://b"}`, `"last_change":"`, `"last_changed_by":"user1"`, `"last_update":"`},
+			nil,
+		},
+		{"tasks.edit", `"name":"other name"`, []string{`"name":"other name"`, `"last_change":"`}, []string{"last_update"}},
+		{"tasks.edit", ``, []string{`"updated":0`, `"fields":{}`}, nil},
+		{"tasks.update", `"comment":"c"`, []string{`"comment":"c"`, `"last_changed_by":"user1"`}, []string{"last_update"}},
+		{"tasks.set_requirements", `"requirements":{"pip":"x"}`, []string{`"script.requirements":{"pip":"x"}`}, nil},
+		{"tasks.started", ``, []string{`"status":"in_progress"`, `"started":"`, `"last_change":"`, `"last_changed_by":"user1"`}, nil},
+		{"models.edit", `"tags":["t"],"labels":{"cat":1},"metadata":{"k":{"key":"k","type":"str","value":"v"}}`, []string{`"labels":{"cat":1}`, `"metadata":{"k":`, `"tags":["t"]`, `"last_update":"`, `"last_changed_by":"user1"`}, nil},
+		{"models.edit", `"name":"other name"`, []string{`"name":"other name"`, `"last_change":"`}, []string{"last_update"}},
+		{"models.edit", ``, []string{`"updated":0`, `"fields":{}`}, nil},
+	} {
+		body := `{"task":"` + task + `"`
+		if strings.HasPrefix(c.call, "models.") {
+			body = `{"model":"` + model + `"`
+		}
+		if c.body != "" {
+			body += "," + c.body
+		}
+		w.run(t, []step{{call: c.call, body: body + "}", has: c.has, lacks: c.lacks}})
+	}
+}
+
 func TestCallsOnManyTasksFailOneByOne(t *testing.T) {
 	w := newWire(t)
 	id := w.task(t, "")
@@ -360,12 +389,7 @@ func TestCallsOnManyTasksFailOneByOne(t *testing.T) {
 	w.run(t, []step{
 		{call: "tasks.archive_many", body: ids, has: []string{`"succeeded":[{"archived":true,"id":"` + id + `"}]`, failed}},
 		{call: "tasks.unarchive_many", body: ids, has: []string{`"unarchived":true`, failed}},
-		{call: "tasks.stop_many", body: ids, has: []string{`"codes":[400,110]`, `"codes":[400,101]`, `"succeeded":[]`}},
-		{call: "tasks.reset_many", body: ids, has: []string{`"updated":1`, failed}},
-		{call: "tasks.publish_many", body: `{"ids":["` + id + `"],"force":true}`, has: []string{`"failed":[]`}},
-		{call: "tasks.delete_many", body: ids, has: []string{`"codes":[400,123]`}},
-		{call: "tasks.delete_many", body: `{"ids":["` + id + `"],"force":true}`, has: []string{`"deleted":true`}},
-		{call: "tasks.archive_many", body: `{}`, want: "400/11"},
+		{call: "tasks.archive_many", body: `{}`, want: "400/12"},
 	})
 }
 
@@ -377,27 +401,20 @@ func TestTaskTypesAreThoseInUse(t *testing.T) {
 	w.run(t, []step{
 		{call: "tasks.get_types", body: `{}`, has: []string{`"types":["training","service"]`}},
 		{call: "tasks.get_types", body: `{"projects":["` + project + `"]}`, has: []string{`"types":["training"]`}},
-		{call: "tasks.validate", body: `{"name":"ab","type":"x"}`, want: "400/12"},
-		{call: "tasks.validate", body: `{"name":"abc","type":"custom"}`},
 	})
 }
 
-func TestMovesAndTagsOfMany(t *testing.T) {
+func TestTagsOfManyAndReferencesAsObjects(t *testing.T) {
 	w := newWire(t)
-	id, model := w.task(t, `,"tags":["a","b"]`), w.model(t, "")
+	project := w.create(t, "projects.create", `{"name":"new/place"}`)
+	id, model := w.task(t, `,"tags":["a","b"],"project":"`+project+`"`), w.model(t, `,"project":"`+project+`"`)
 	w.run(t, []step{
-		{call: "tasks.move", body: `{"ids":["` + id + `"],"project_name":"new/place"}`, has: []string{`"project_id":"`}},
-		{call: "models.move", body: `{"ids":["` + model + `"],"project_name":"new/place"}`},
 		{call: "tasks.get_all_ex", body: `{"only_fields":["project.name"]}`, has: []string{`"name":"new/place"`}},
 		{call: "models.get_all_ex", body: `{"only_fields":["project.name"]}`, has: []string{`"name":"new/place"`}},
 		{call: "tasks.update_tags", body: `{"ids":["` + id + `"],"add_tags":["c"],"remove_tags":["a"]}`},
 		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, has: []string{`"tags":["b","c"]`}},
 		{call: "models.update_tags", body: `{"ids":["` + model + `"],"add_tags":["c"]}`},
 		{call: "tasks.update_tags", body: `{"ids":["` + id + `"],"add_tags":["__$x"]}`, want: "400/12"},
-		{call: "tasks.move", body: `{"ids":["gone"],"project_name":"never made"}`, want: "400/101"},
-		{call: "projects.get_all", body: `{"name":"never"}`, has: []string{`"projects":[]`}},
-		{call: "tasks.move", body: `{"ids":["` + id + `"]}`},
-		{call: "tasks.get_by_id", body: `{"task":"` + id + `"}`, lacks: []string{`"project"`}},
 	})
 }
 

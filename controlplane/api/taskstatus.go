@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -55,6 +56,7 @@ type statusRequest struct {
 	PublishModel  *bool  `json:"publish_model"`
 	Queue         string `json:"queue"`
 	QueueName     string `json:"queue_name"`
+	NewStatus     string `json:"new_status"`
 }
 
 // setStatus moves a task with the reason and message of the request, which replace the
@@ -78,8 +80,8 @@ type statusAnswer struct {
 }
 
 // statusFields are the fields that a change of status may have written.
-func statusFields(doc store.Doc) map[string]any {
-	out := map[string]any{}
+func (w *work) statusFields(doc store.Doc) map[string]any {
+	out := w.changedBy()
 	for _, key := range []string{"status", "status_reason", "status_message", "status_changed", "last_update", "started", "completed", "published"} {
 		if doc[key] != nil {
 			out[key] = doc[key]
@@ -95,7 +97,7 @@ func (s *Server) changeStatus(ctx context.Context, c *Call, id string, change fu
 		if err := change(w, doc); err != nil {
 			return err
 		}
-		answer.Fields = statusFields(doc)
+		answer.Fields = w.statusFields(doc)
 		return nil
 	})
 	return answer, err
@@ -128,13 +130,6 @@ func (s *Server) stoppedTask(ctx context.Context, c *Call, req statusRequest) (s
 func (s *Server) failedTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
 	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		return w.end(ctx, doc, req, "failed")
-	})
-}
-
-// closeTask says that a task is over.
-func (s *Server) closeTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
-	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		return req.setStatus(doc, "closed", w.now)
 	})
 }
 
@@ -190,6 +185,9 @@ func (s *Server) publishTask(ctx context.Context, c *Call, req statusRequest) (s
 // publishTask makes a task final and its last output model ready, unless the request
 // says not to.
 func (w *work) publishTask(ctx context.Context, doc store.Doc, req statusRequest) error {
+	if doc.Text("status") == "published" && !req.Force {
+		return wrongStatus(doc, "not published, or force")
+	}
 	if err := req.setStatus(doc, "published", w.now); err != nil {
 		return err
 	}
@@ -222,44 +220,81 @@ func modelIDs(doc store.Doc, direction string) []string {
 	return ids
 }
 
-// enqueueTask puts a task into a queue.
+// enqueueTask puts a task into a queue; one that waits in another queue moves.
 func (s *Server) enqueueTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	if req.Queue != "" && req.QueueName != "" {
+		return statusAnswer{}, invalid("give queue or queue_name, not both")
+	}
+	queued := ""
 	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		queue, err := w.queueFor(ctx, req.Queue, req.QueueName)
 		if err != nil {
 			return err
 		}
-		if doc.Text("status") == "queued" {
-			return refuse(subTaskStatus, "Invalid task status: task=%s is queued already: dequeue it first", doc.ID())
+		if waitsIn(queue, doc.ID()) {
+			return refuse(subTaskAlreadyQueued, "Task is queued already: task=%s, queue=%s", doc.ID(), queue.ID())
 		}
+		if doc.Text("execution", "queue") != queue.ID() {
+			if err := w.leaveQueue(ctx, doc); err != nil {
+				return err
+			}
+		}
+		before := doc.Text("status")
 		if err := req.setStatus(doc, "queued", w.now); err != nil {
 			return err
 		}
+		if before != "queued" {
+			doc["enqueue_status"] = before
+		}
 		setSystemTag(doc, developmentTag, false)
-		doc.Object("execution")["queue"] = queue.ID()
+		queued = queue.ID()
+		doc.Object("execution")["queue"] = queued
 		entries, _ := queue["entries"].([]any)
 		queue["entries"] = append(entries, map[string]any{"task": doc.ID(), "added": w.now})
 		queue["last_update"] = w.now
 		return w.put(ctx, store.Queue, queue)
 	})
+	if err != nil {
+		return answer, err
+	}
 	one := 1
-	answer.Queued = &one
-	return answer, err
+	answer.Queued, answer.Fields["execution.queue"] = &one, queued
+	return answer, nil
 }
 
-// dequeueTask takes a task out of its queue.
+// waitsIn says whether a queue holds a task.
+func waitsIn(queue store.Doc, task string) bool {
+	entries, _ := queue["entries"].([]any)
+	return slices.ContainsFunc(entries, func(item any) bool { return isEntryOf(item, task) })
+}
+
+func isEntryOf(item any, task string) bool {
+	entry, ok := item.(map[string]any)
+	return ok && entry["task"] == task
+}
+
+// dequeueTask takes a task out of its queue, to the status that the request names or that
+// it had before. For one that neither waits nor runs there is nothing to do.
 func (s *Server) dequeueTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+	changed := false
 	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if doc.Text("status") != "queued" {
-			return wrongStatus(doc, "queued")
+		status := doc.Text("status")
+		if changed = status == "queued" || status == "in_progress"; !changed {
+			return nil
 		}
 		if err := w.leaveQueue(ctx, doc); err != nil {
 			return err
 		}
-		return req.setStatus(doc, "created", w.now)
+		to := cmp.Or(req.NewStatus, doc.Text("enqueue_status"), "created")
+		delete(doc, "enqueue_status")
+		req.Force = true
+		return req.setStatus(doc, to, w.now)
 	})
 	one := 1
 	answer.Dequeued = &one
+	if !changed {
+		answer.Updated, answer.Fields = 0, map[string]any{}
+	}
 	return answer, err
 }
 
@@ -277,10 +312,7 @@ func (w *work) leaveQueue(ctx context.Context, doc store.Doc) error {
 		return err
 	}
 	entries, _ := queue["entries"].([]any)
-	queue["entries"] = slices.DeleteFunc(entries, func(item any) bool {
-		entry, ok := item.(map[string]any)
-		return ok && entry["task"] == doc.ID()
-	})
+	queue["entries"] = slices.DeleteFunc(entries, func(item any) bool { return isEntryOf(item, doc.ID()) })
 	queue["last_update"] = w.now
 	return w.put(ctx, store.Queue, queue)
 }

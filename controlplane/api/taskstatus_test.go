@@ -24,7 +24,7 @@ func TestStatusMachine(t *testing.T) {
 	}
 	calls := map[string]string{
 		"in_progress": "tasks.started", "stopped": "tasks.stopped", "failed": "tasks.failed",
-		"completed": "tasks.completed", "closed": "tasks.close", "published": "tasks.publish",
+		"completed": "tasks.completed", "published": "tasks.publish",
 	}
 	w := newWire(t)
 	for _, from := range statuses {
@@ -32,7 +32,7 @@ func TestStatusMachine(t *testing.T) {
 			id := w.task(t, "")
 			w.must(t, "tasks.edit", fmt.Sprintf(`{"task":%q,"force":true,"status":%q}`, id, from))
 			r := w.call(t, call, fmt.Sprintf(`{"task":%q,"status_reason":"why","status_message":"what"}`, id))
-			if want := from == to || slices.Contains(allowed[from], to); (r.code() == "200/0") != want {
+			if want := from == to && to != "published" || slices.Contains(allowed[from], to); (r.code() == "200/0") != want {
 				t.Errorf("%s from %s: %s", call, from, r.code())
 			} else if !want && (r.code() != "400/110" || w.read(t, "task", id).Text("status") != from) {
 				t.Errorf("%s from %s: %s, then %s", call, from, r.code(), w.read(t, "task", id).Text("status"))
@@ -44,6 +44,16 @@ func TestStatusMachine(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestAPublishedTaskIsPublishedAgainByForceOnly(t *testing.T) {
+	w := newWire(t)
+	id := w.task(t, "")
+	w.run(t, []step{
+		{call: "tasks.publish", body: `{"task":"` + id + `","force":true}`},
+		{call: "tasks.publish", body: `{"task":"` + id + `"}`, want: "400/110"},
+		{call: "tasks.publish", body: `{"task":"` + id + `","force":true}`},
+	})
 }
 
 func TestTimesOfATaskFollowItsStatus(t *testing.T) {
@@ -65,8 +75,10 @@ func TestTimesOfATaskFollowItsStatus(t *testing.T) {
 	if again.Text("started") != first.Text("started") || again.Text("completed") == "" {
 		t.Errorf("started again: %v", again)
 	}
-	if r := w.call(t, "tasks.ping", `{"task":"gone"}`); r.code() != "400/101" {
-		t.Errorf("ping of no task: %s", r.code())
+	for body, want := range map[string]string{`{"task":"gone"}`: "200/0", `{}`: "400/12"} {
+		if r := w.call(t, "tasks.ping", body); r.code() != want {
+			t.Errorf("ping %s: %s, want %s", body, r.code(), want)
+		}
 	}
 }
 
@@ -78,8 +90,7 @@ func TestWriteGuards(t *testing.T) {
 		{"tasks.edit_hyper_params", `"hyperparams":[{"section":"s","name":"n","value":"v"}]`, "running with force"},
 		{"tasks.delete_hyper_params", `"hyperparams":[{"section":"s"}]`, "running with force"},
 		{"tasks.edit_configuration", `"configuration":[{"name":"n","value":"v"}]`, "running with force"},
-		{"tasks.delete_configuration", `"configuration":["n"]`, "running with force"},
-		{"tasks.add_or_update_artifacts", `"artifacts":[{"key":"k"}]`, "running"},
+		{"tasks.add_or_update_artifacts", `"artifacts":[{"key":"k","type":"custom"}]`, "running"},
 		{"tasks.delete_artifacts", `"artifacts":[{"key":"k"}]`, "running"},
 		{"tasks.add_or_update_model", `"name":"n","type":"input","model":"` + model + `"`, "running"},
 		{"tasks.delete_models", `"models":[{"name":"n","type":"input"}]`, "running"},

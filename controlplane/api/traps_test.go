@@ -249,7 +249,7 @@ func TestLastChangeMovesWithEveryWrite(t *testing.T) {
 		{"tasks.edit", `,"force":true,"runtime":{"a":1}`, true},
 		{"tasks.edit", `,"force":true,"name":"new name"`, false},
 		{"tasks.update", `,"comment":"c"`, false},
-		{"tasks.add_or_update_artifacts", `,"artifacts":[{"key":"k"}]`, true},
+		{"tasks.add_or_update_artifacts", `,"artifacts":[{"key":"k","type":"custom"}]`, true},
 		{"tasks.add_or_update_model", `,"name":"n","type":"output","model":"` + model + `"`, true},
 		{"tasks.edit_hyper_params", `,"force":true,"hyperparams":[{"section":"s","name":"n","value":"v"}]`, true},
 		{"tasks.edit_configuration", `,"force":true,"configuration":[{"name":"n","value":"v"}]`, true},

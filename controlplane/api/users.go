@@ -11,11 +11,7 @@ import (
 func (s *Server) userCalls() []callEntry {
 	return []callEntry{
 		{"users.get_current_user", mayRead, typed(s.currentUser)},
-		{"users.get_preferences", mayRead, typed(s.getPreferences)},
-		{"users.set_preferences", mayWrite, typed(s.setPreferences)},
-		{"users.get_by_id", mayRead, typed(s.userByID)},
 		{"users.get_all", mayRead, typed(s.allUsers)},
-		{"users.get_all_ex", mayRead, typed(s.allUsers)},
 	}
 }
 
@@ -33,7 +29,7 @@ func (s *Server) currentUser(ctx context.Context, c *Call, _ none) (currentUserA
 	user := publicUser(doc)
 	user["role"] = string(c.Role)
 	user["company"] = map[string]any{"id": c.Company, "name": c.CompanyName}
-	user["preferences"] = preferences(doc)
+	user["preferences"] = map[string]any{} // those are of ClearML's web application
 	return currentUserAnswer{User: user, GettingStarted: map[string]any{}, Settings: map[string]any{}}, nil
 }
 
@@ -54,51 +50,8 @@ func publicUser(doc store.Doc) map[string]any {
 	return user
 }
 
-func preferences(doc store.Doc) map[string]any {
-	if kept, ok := doc["preferences"].(map[string]any); ok {
-		return kept
-	}
-	return map[string]any{}
-}
-
-type preferencesBody struct {
-	Preferences map[string]any `json:"preferences"`
-}
-
-func (s *Server) getPreferences(ctx context.Context, c *Call, _ none) (preferencesBody, error) {
-	doc, err := s.user(ctx, c.User)
-	return preferencesBody{Preferences: preferences(doc)}, err
-}
-
-// setPreferences replaces what a web page has kept for the caller.
-func (s *Server) setPreferences(ctx context.Context, c *Call, req preferencesBody) (updated, error) {
-	if req.Preferences == nil {
-		return updated{}, missing("preferences")
-	}
-	if c.Role == RoleService {
-		return updated{}, outOfService(store.User, c.User)
-	}
-	err := store.Update(ctx, s.store, store.User, c.User, func(doc store.Doc) error {
-		doc["preferences"] = req.Preferences
-		return nil
-	})
-	return updated{Updated: 1, Fields: map[string]any{}}, notFound(err, store.User, c.User)
-}
-
 type userRequest struct {
 	User string `json:"user"`
-}
-
-type userAnswer struct {
-	User map[string]any `json:"user"`
-}
-
-func (s *Server) userByID(ctx context.Context, _ *Call, req userRequest) (userAnswer, error) {
-	if req.User == "" {
-		return userAnswer{}, missing("user")
-	}
-	doc, err := s.user(ctx, req.User)
-	return userAnswer{User: publicUser(doc)}, err
 }
 
 type usersRequest struct {

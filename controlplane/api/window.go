@@ -1,8 +1,6 @@
 package api
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"strconv"
 
@@ -15,15 +13,16 @@ type window struct {
 	// from and backwards are those of store.Query.
 	from      *store.Place
 	backwards bool
-	// scroll says that the answer tells how to go on, scrolled from where it went on.
-	scroll   bool
-	scrolled string
+	// scrolls says that the answer names a scroll to go on with, and scroll which one the
+	// request names, if any.
+	scrolls bool
+	scroll  string
 }
 
 // windowOf reads page and page_size, start and size, or scroll_id and size; and in the
 // place of where those begin, search_after or search_before.
 func windowOf(req Fields, order []store.Order) (window, error) {
-	w, err := countedWindow(req, order)
+	w, err := countedWindow(req)
 	if err != nil {
 		return window{}, err
 	}
@@ -32,13 +31,13 @@ func windowOf(req Fields, order []store.Order) (window, error) {
 		switch {
 		case value == nil:
 			continue
-		case w.offset > 0 || w.scrolled != "" || w.backwards || w.from != nil:
+		case w.offset > 0 || w.scroll != "" || w.backwards || w.from != nil:
 			return window{}, invalid("%s is given beside another place to begin at: leave out page, start, scroll_id, and the other of search_after and search_before", key)
 		}
 		if w.from, err = placeOf(key, value, order); err != nil {
 			return window{}, err
 		}
-		w.backwards = key == "search_before"
+		w.backwards, w.scrolls = key == "search_before", false
 	}
 	return w, nil
 }
@@ -65,47 +64,8 @@ func placeOf(key string, value any, order []store.Order) (*store.Place, error) {
 	return &store.Place{Keys: values[:len(order)], ID: id}, nil
 }
 
-// next is the scroll_id that goes on behind some documents. In an order it names the last
-// of them, so that what is written meanwhile moves no page.
-func (w window) next(docs []store.Doc, order []store.Order) (string, error) {
-	switch {
-	case len(order) == 0:
-		return strconv.Itoa(w.offset + len(docs)), nil
-	case len(docs) == 0 && w.scrolled != "":
-		return w.scrolled, nil
-	case len(docs) == 0:
-		return strconv.Itoa(w.offset), nil
-	}
-	last := store.PlaceOf(docs[len(docs)-1], order)
-	text, err := json.Marshal(append(last.Keys, last.ID))
-	return base64.RawURLEncoding.EncodeToString(text), err
-}
-
-// scrolledTo reads a scroll_id.
-func (w *window) scrolledTo(scroll string, order []store.Order) error {
-	w.scrolled, w.offset = scroll, 0
-	if at, err := strconv.Atoi(scroll); err == nil && at >= 0 {
-		w.offset = at
-		return nil
-	}
-	var values []any
-	text, err := base64.RawURLEncoding.DecodeString(scroll)
-	if err == nil {
-		dec := json.NewDecoder(bytes.NewReader(text))
-		dec.UseNumber()
-		err = dec.Decode(&values)
-	}
-	if err == nil {
-		w.from, err = placeOf("scroll_id", values, order)
-	}
-	if err != nil || w.from == nil {
-		return invalid("scroll_id %q is not one of ours in this order", scroll)
-	}
-	return nil
-}
-
 // countedWindow is windowOf but for the places.
-func countedWindow(req Fields, order []store.Order) (window, error) {
+func countedWindow(req Fields) (window, error) {
 	size, hasSize, err := intField(req, "size")
 	if err != nil {
 		return window{}, err
@@ -135,24 +95,17 @@ func countedWindow(req Fields, order []store.Order) (window, error) {
 		return window{}, invalid("page is too large")
 	}
 	scroll, scrolls := req["scroll_id"].(string)
-	if hasSize || scrolls || hasStart {
-		w := window{offset: start, limit: capped(size, hasSize), scroll: !hasStart}
-		if scroll != "" && !truth(req["refresh_scroll"]) {
-			if err := w.scrolledTo(scroll, order); err != nil {
-				return window{}, err
-			}
-		}
-		return w, nil
+	switch {
+	case !hasSize && (scrolls || hasStart):
+		return window{}, invalid("size, a whole number of 1 or more, is required with scroll_id and start")
+	case hasSize:
+		return window{offset: start, limit: min(size, maxPage), scrolls: !hasStart, scroll: scroll}, nil
 	}
-	limit := capped(pageSize, hasPageSize)
+	limit := maxPage
+	if hasPageSize {
+		limit = min(pageSize, maxPage)
+	}
 	return window{offset: page * limit, limit: limit}, nil
-}
-
-func capped(size int, given bool) int {
-	if !given {
-		return maxPage
-	}
-	return min(size, maxPage)
 }
 
 // intField reads a whole number.

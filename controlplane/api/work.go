@@ -97,6 +97,11 @@ func (w *work) remove(ctx context.Context, kind store.Kind, id string) error {
 	return w.Delete(ctx, kind, id)
 }
 
+// changedBy are the fields that every write of a task or model changes.
+func (w *work) changedBy() map[string]any {
+	return map[string]any{"last_change": w.now, "last_changed_by": w.who.User}
+}
+
 // change reads, changes, and stores one document.
 func (w *work) change(ctx context.Context, kind store.Kind, id string, change func(store.Doc) error) error {
 	doc, err := w.get(ctx, kind, id)
@@ -240,7 +245,7 @@ func checkName(key string, v any) (any, error) {
 		return nil, invalid("%s must be a text", key)
 	}
 	if text = strings.TrimSpace(text); len([]rune(text)) < minName {
-		return nil, invalid("%s %q is too short: it needs %d characters", key, text, minName)
+		return nil, refuse(subDataValidation, "Data validation error: %s %q is too short: it needs %d characters", key, text, minName)
 	}
 	return text, nil
 }

@@ -11,19 +11,13 @@ import (
 )
 
 // workerCalls lists the calls of the workers service: machines that run tasks out of
-// queues, clearml-agent's above all, tell of themselves, and pages list them.
+// queues, clearml-agent's above all, report themselves, and autoscalers list them.
 func (s *Server) workerCalls() []callEntry {
 	return []callEntry{
 		{"workers.register", mayWrite, typed(s.registerWorker)},
 		{"workers.unregister", mayWrite, typed(s.unregisterWorker)},
 		{"workers.status_report", mayWrite, typed(s.reportWorker)},
 		{"workers.get_all", mayRead, typed(s.getWorkers)},
-		{"workers.get_count", mayRead, typed(s.countWorkers)},
-
-		// workerstats.go
-		{"workers.get_metric_keys", mayRead, typed(s.workerMetricKeys)},
-		{"workers.get_stats", mayRead, typed(s.workerStats)},
-		{"workers.get_activity_report", mayRead, typed(s.workerActivity)},
 	}
 }
 
@@ -141,7 +135,7 @@ func (s *Server) isRegistered(doc store.Doc) bool {
 // seconds reads a time that a client names, from 0 to ten years.
 func seconds(v any) time.Duration {
 	const most = 10 * 365 * 24 * 3600
-	return time.Duration(min(max(floatOf(v), 0), most) * float64(time.Second))
+	return time.Duration(min(max(asFloat(v), 0), most) * float64(time.Second))
 }
 
 func (s *Server) sawWorkerWithin(doc store.Doc, d time.Duration) bool {
@@ -153,21 +147,18 @@ type workerRequest struct {
 	Worker string `json:"worker"`
 }
 
-// unregisterWorker takes a worker off the list.
+// unregisterWorker takes a worker off the list; one that is not on it is no error.
 func (s *Server) unregisterWorker(ctx context.Context, c *Call, req workerRequest) (none, error) {
 	if req.Worker == "" {
 		return none{}, missing("worker")
 	}
 	key := workerKey(c.Identity, req.Worker)
 	return none{}, s.write(ctx, c, func(w *work) error {
-		doc, err := w.Get(ctx, store.Worker, key)
-		if errors.Is(err, store.ErrNotFound) || err == nil && !s.isRegistered(doc) {
-			return refuse(subWorkerNotRegistered, "Worker is not registered: worker=%s", req.Worker)
+		err := w.remove(ctx, store.Worker, key)
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
 		}
-		if err != nil {
-			return err
-		}
-		return w.remove(ctx, store.Worker, key)
+		return err
 	})
 }
 
@@ -201,10 +192,7 @@ func (s *Server) reportWorker(ctx context.Context, c *Call, req Fields) (none, e
 		if err := s.keepWorker(ctx, w, doc); err != nil {
 			return err
 		}
-		if err := w.noteWorker(ctx, doc.Text("task"), worker); err != nil {
-			return err
-		}
-		return s.noteMachine(ctx, w, worker, doc.Text("task"), fields)
+		return w.noteWorker(ctx, doc.Text("task"), worker)
 	})
 }
 
@@ -273,12 +261,6 @@ func (s *Server) getWorkers(ctx context.Context, _ *Call, req workersRequest) (m
 		workers = append(workers, entry)
 	}
 	return map[string]any{"workers": workers}, nil
-}
-
-// countWorkers says how many getWorkers would list.
-func (s *Server) countWorkers(ctx context.Context, _ *Call, req workersRequest) (map[string]any, error) {
-	docs, err := s.workers(ctx, req)
-	return map[string]any{"count": len(docs)}, err
 }
 
 // workerEntry is a worker as it is listed.

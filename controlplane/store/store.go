@@ -45,8 +45,8 @@ const (
 	Credential Kind = "credential"
 	// ConfigurationEdit documents are the history of tasks' configurations.
 	ConfigurationEdit Kind = "configuration_edit"
-	// Container documents are serving instances' endpoints, as they report themselves.
-	Container Kind = "container"
+	// Scroll documents are how far clients have read lists.
+	Scroll Kind = "scroll"
 	// Worker documents are machines that run tasks, as they report themselves.
 	Worker Kind = "worker"
 )

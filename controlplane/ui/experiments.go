@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -192,19 +193,32 @@ type debugImage struct {
 	Iter    int64  `json:"iter"`
 }
 
+// The images of a page: those of the newest iterations, looked for among the newest reports.
+const (
+	imageIterations = 3
+	newestImages    = 500
+)
+
+// debugImages reads the newest images of a task. It does not scroll with
+// events.debug_images: a scroll is stored, and a page must show on a full disk too.
 func (v *visit) debugImages(task string) ([]debugImage, error) {
 	var answer struct {
-		Metrics []struct {
-			Iterations []struct {
-				Events []debugImage `json:"events"`
-			} `json:"iterations"`
-		} `json:"metrics"`
+		Events []debugImage `json:"events"`
 	}
-	err := v.api.Call(v.r.Context(), "events.debug_images", map[string]any{"metrics": []any{map[string]string{"task": task}}, "iters": 3}, &answer)
-	var images []debugImage
-	for _, metric := range answer.Metrics {
-		for _, iteration := range metric.Iterations {
-			images = append(images, iteration.Events...)
+	err := v.api.Call(v.r.Context(), "events.get_task_events", map[string]any{
+		"task": task, "event_type": "training_debug_image", "order": "desc", "batch_size": newestImages,
+	}, &answer)
+	images := answer.Events
+	slices.SortStableFunc(images, func(a, b debugImage) int {
+		return cmp.Or(cmp.Compare(b.Iter, a.Iter), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.Variant, b.Variant))
+	})
+	iterations := 0
+	for i := range images {
+		if i == 0 || images[i].Iter != images[i-1].Iter {
+			iterations++
+		}
+		if iterations > imageIterations {
+			return images[:i], err
 		}
 	}
 	return images, err

@@ -90,7 +90,7 @@ func (l list[T]) at(param, place string, page int) string {
 // whether it goes on.
 func readList[T any](v *visit, call, name string, query map[string]any) (list[T], error) {
 	l := list[T]{query: v.r.URL.Query(), path: v.r.URL.Path}
-	query["order_by"], query["size"] = []string{"-created"}, pageSize+1
+	query["order_by"], query["page_size"] = []string{"-created"}, pageSize+1
 	after, before := placeIn(l.query.Get(paramAfter)), placeIn(l.query.Get(paramBefore))
 	switch {
 	case after != nil:

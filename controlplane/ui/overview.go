@@ -11,7 +11,7 @@ type overviewPage struct {
 func (p *Pages) overview(v *visit) error {
 	page := overviewPage{API: p.opts.APIURL, Files: p.opts.FilesURL}
 	ctx := v.r.Context()
-	newest := map[string]any{"only_fields": []string{"id", "name", "framework", "status", "created"}, "order_by": []string{"-created"}, "page": 0, "page_size": 6, "system_tags": []string{"-archived"}}
+	newest := map[string]any{"only_fields": []string{"id", "name", "framework", "created"}, "order_by": []string{"-created"}, "page": 0, "page_size": 6, "system_tags": []string{"-archived"}}
 	var models struct {
 		Models []modelDoc `json:"models"`
 	}
@@ -21,7 +21,7 @@ func (p *Pages) overview(v *visit) error {
 	var tasks struct {
 		Tasks []taskDoc `json:"tasks"`
 	}
-	newest["type"] = []string{"-service", "-inference"}
+	newest["only_fields"], newest["type"] = []string{"id", "name", "status", "created"}, []string{"-service", "-inference"}
 	if err := v.api.Call(ctx, "tasks.get_all_ex", newest, &tasks); err != nil {
 		return err
 	}
