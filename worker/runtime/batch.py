@@ -23,6 +23,8 @@ from stack import Case
 class BatchServer(Server):
     """Answers requests on the thread that calls run, many at a time."""
 
+    one_by_one = False
+
     def __init__(
         self, endpoint: Endpoint, link: Link, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int
     ) -> None:
@@ -48,17 +50,19 @@ class BatchServer(Server):
     def _round(self) -> None:
         """Answer one batch."""
         started = self._clock = monotonic()
-        before = self._current
-        self._stack += 1
         cases = self._in_time(self._gather())
         if cases:
             if self._guess > HOLD:
                 self._flush()
-            self._current = cases[0].number
+            self._running.append(cases[0].number)
             self._endpoint.stack.run(cases)
+            self._running.pop()
             self._answer(cases, started)
-        self._stack -= 1
-        self._current = before
+        self._link.aside.clear()
+        if self._carried is not None:
+            self._link.aside.add(self._carried.number)
+        if self._cancelled and not self._link.plain:
+            self._cancelled.intersection_update(self._link.aside)
         self._flush()
         self._guess = monotonic() - started
 
@@ -107,18 +111,21 @@ class BatchServer(Server):
             return None
         if sort == frames.LENT_REQUEST:
             body = self._link.reader.body(frame)
-        self._current = number
-        return self._endpoint.begin(
+        self._link.aside.add(number)
+        self._running.append(number)
+        case = self._endpoint.begin(
             number,
             body,
             self._types.get(kind) or self._content_type(kind),
             {"sampled": flags & 1 == 1, "request_id": request_id, "depth": depth, "deadline": deadline},
         )
+        self._running.pop()
+        return case
 
     def _in_time(self, cases: list[Case]) -> list[Case]:
-        """Leave out whose deadline passed while the others were preprocessed: Go has said so to the client."""
-        now = monotonic()
-        late = [case for case in cases if (case.meta["deadline"] or now + 1) <= now]
+        """Leave out those for whom nobody waits any more: the client has left, or has been told of the deadline."""
+        now, gone = monotonic(), self._cancelled
+        late = [case for case in cases if (case.meta["deadline"] or now + 1) <= now or case.number in gone]
         for case in late:
             self._skip(case.number)
         return [case for case in cases if case not in late] if late else cases
@@ -128,8 +135,9 @@ class BatchServer(Server):
         endpoint, last, streams = self._endpoint, cases[-1], []
         clock = monotonic()
         for case in cases:
-            self._current = case.number
+            self._running.append(case.number)
             answer = endpoint.finish(case)
+            self._running.pop()
             if answer.stream is not None:
                 streams.append((case.number, answer))
                 continue
@@ -143,8 +151,9 @@ class BatchServer(Server):
             clock = now
         for number, answer in streams:
             self._flush()
-            self._current = number
+            self._running.append(number)
             self._stream(number, answer)
+            self._running.pop()
 
     def _send_or_add(self, number: int, answer: Answer, tail: bytes = b"") -> None:
         if answer.stream is not None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
 import frames
+from answer import Cancelled
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 LARGE = 64 << 10
@@ -40,6 +41,9 @@ class Link:
         self.plain: deque[frames.Frame] = deque()
         self.nested: deque[frames.Frame] = deque()
         self.cancelled: set[int] = set()
+        self.cancels = 0  # how many cancellations have come
+        self.running: list[int] = []  # what the main thread executes, the last one on top of the others
+        self.aside: set[int] = set()  # what other threads execute, and what waits inside of a batch
         self.credits: dict[int, int] = {}  # of the streams that are being sent
         self.most_rows = 0  # to be predicted together, as Go said last
         self.spec: Optional[frames.Frame] = None
@@ -121,8 +125,9 @@ class Link:
                 if frame.id in self._answers:
                     self._answers[frame.id] = frame
             elif kind == frames.CANCEL:
+                self.cancels += 1
                 waits = any(frame.id == other.id for queue in (self.plain, self.nested) for other in queue)
-                if waits or frame.id in self.credits:
+                if waits or frame.id in self.running or frame.id in self.aside:
                     self.cancelled.add(frame.id)
             elif kind == frames.CREDIT:
                 if frame.id in self.credits:
@@ -163,8 +168,12 @@ class Link:
         content_type: str,
         timeout: Optional[float],
         run_nested: Optional[Callable[[frames.Frame], None]],
+        ends_with: int = 0,
     ) -> tuple[int, str, bytes]:
-        """Ask another endpoint and wait for its answer."""
+        """Ask another endpoint and wait for its answer.
+
+        Raises Cancelled when nobody waits for the request any more whose number is ends_with.
+        """
         head = frames.call_head(parent, url, version, content_type)
         if len(head) + len(body) > self._max:
             raise ValueError(f"send_request: {len(body)} bytes are more than a message may have ({self._max})")
@@ -174,8 +183,15 @@ class Link:
             self._answers[number] = None
         try:
             self.send(frames.HEADER.pack(len(head) + len(body), frames.CALL, 0, 0, len(head), number), head, body)
-            if not self.pump(lambda: self._answers[number] is not None, run_nested, timeout):
+            cancelled = self.cancelled
+
+            def over() -> bool:
+                return ends_with in cancelled or self._answers[number] is not None
+
+            if not self.pump(over, run_nested, timeout):
                 raise TimeoutError(f"send_request to '{url}' was not answered within {timeout} s")
+            if ends_with in cancelled:
+                raise Cancelled
             answer = self._answers[number]
         finally:
             with self._turn:
