@@ -180,6 +180,9 @@ func (c *conn) replyStream(resp *Response) {
 			c.server.o.Logger.Debug("stream close", "err", err)
 		}
 	}()
+	if c.raw != nil {
+		_ = c.raw.Control(func(fd uintptr) { boundUnsent(int(fd)) }) // fails on a closed socket: then writing does too
+	}
 	chunked := c.head.minor > 0
 	c.beginHead(resp)
 	if chunked {
