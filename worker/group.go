@@ -64,6 +64,7 @@ type Group struct {
 	without   time.Time // since when no worker is ready, zero while one is
 	lostFirst time.Time // since the last answer: the first request that ended with its worker,
 	lostLast  time.Time // and the last one
+	cutLast   time.Time // a stream whose reader was slow
 }
 
 func newGroup(p *Pool, spec Spec) *Group {

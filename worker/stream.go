@@ -46,9 +46,12 @@ const (
 
 	// A stream that its worker cannot continue because its reader is slow, while
 	// others wait for the worker, is ended if slowAfter shows less than leastRate
-	// bytes a second.
-	slowAfter = 5 * time.Second
+	// bytes a second. For slowSpell after that, slowAgain is enough: there may be many
+	// such clients, one behind the other.
 	leastRate = 64 << 10
+	slowAfter = 5 * time.Second
+	slowAgain = 2 * time.Second
+	slowSpell = time.Minute
 
 	// closeGrace is how long a generator may take to end that has been told to.
 	closeGrace = 30 * time.Second
@@ -206,7 +209,7 @@ func (s *Stream) end(err error) (known bool) {
 // slow says whether the reader reads too slowly for those who wait for the worker.
 // It is asked again and again while somebody waits, and told when nobody does.
 // Group.mu is held.
-func (s *Stream) slow(now time.Time, awaited bool) bool {
+func (s *Stream) slow(now time.Time, awaited bool, after time.Duration) bool {
 	s.mu.Lock()
 	taken, full := s.taken, s.due == 0 && !s.ended
 	s.mu.Unlock()
@@ -218,7 +221,7 @@ func (s *Stream) slow(now time.Time, awaited bool) bool {
 		return false
 	}
 	took := now.Sub(s.judged.since)
-	if took < slowAfter {
+	if took < after {
 		return false
 	}
 	slow := float64(taken-s.judged.taken) < leastRate*took.Seconds()
@@ -229,6 +232,10 @@ func (s *Stream) slow(now time.Time, awaited bool) bool {
 // cutSlow ends the streams whose slow readers hold workers that others wait for. mu
 // is held, and the caller flushes the workers that are returned.
 func (g *Group) cutSlow(now time.Time) (told []*worker) {
+	after := slowAfter
+	if now.Sub(g.cutLast) < slowSpell {
+		after = slowAgain
+	}
 	for _, w := range g.workers {
 		if w.streams == 0 {
 			continue
@@ -236,9 +243,10 @@ func (g *Group) cutSlow(now time.Time) (told []*worker) {
 		awaited := g.queued > 0 || g.closed || w.state == leaving || w.holdsUp()
 		for _, f := range w.flights {
 			s := f.stream
-			if s == nil || s.closed || !s.slow(now, awaited) {
+			if s == nil || s.closed || !s.slow(now, awaited, after) {
 				continue
 			}
+			g.cutLast = now
 			w.log.Warn("stream cut: its client reads slowly and others wait for the worker", "request_id", f.req.ID)
 			if s.stop(&StreamError{Endpoint: g.spec.Endpoint, Text: "the client read too slowly while others waited for the worker"}) {
 				told = append(told, w)

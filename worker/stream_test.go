@@ -47,7 +47,7 @@ func TestAReaderIsSlowOnlyBelowTheLeastRateWhileOthersWaitAndTheWorkerCannotGoOn
 				if l.full {
 					s.due = 0
 				}
-				if got := s.slow(begin.Add(l.at), l.awaited); got != l.slow {
+				if got := s.slow(begin.Add(l.at), l.awaited, slowAfter); got != l.slow {
 					t.Errorf("after %v: slow is %t", l.at, got)
 				}
 			}
