@@ -64,7 +64,8 @@ func (a *app) runInference(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	log := a.logger(slog.LevelInfo)
+	log, endLog := a.roleLogger()
+	defer endLog()
 	sockets := a.newSockets(dir, log)
 	defer sockets.close()
 	defer context.AfterFunc(ctx, sockets.hide)()
