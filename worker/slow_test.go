@@ -83,6 +83,22 @@ func TestASlowReaderIsCutWhenOthersWaitAndNotBefore(t *testing.T) {
 	}
 }
 
+func TestTheEndOfAnEndpointWaitsForNoSlowReader(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "endless", "leaves.py", nil)
+	notes := filepath.Join(t.TempDir(), "notes")
+	r := do(t, g, fmt.Sprintf(`{"notes":%q,"at":"stream","gate":"","width":60000}`, notes))
+	defer func() { _ = r.Stream.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := g.Close(ctx); err != nil { // by its own end, not by being killed
+		t.Error(err)
+	}
+	if lines := read(t, notes); lines[len(lines)-1] != "closed" {
+		t.Errorf("the generator was not closed: it ends with %s", lines[len(lines)-1])
+	}
+}
+
 func TestStreamsShareWhatIsReadAhead(t *testing.T) {
 	const window = 16 * (64<<10 + 64)
 	for _, c := range []struct{ limit, most int64 }{
