@@ -273,6 +273,7 @@ func (w *worker) holdsUp() bool {
 func (w *worker) stream(f *flight, meta *answerHead, status int) {
 	s := &Stream{w: w, f: f, id: f.id, arrived: make(chan struct{}, 1), due: streamWindow}
 	f.stream = s
+	f.dropBody() // user code has had it
 	w.streams++
 	if f.state == abandoned { // told to cancel already; its end will come
 		f.state, s.closed, s.ended = streaming, true, true

@@ -580,9 +580,6 @@ func (b *bodyReader) ReadByte() (byte, error) {
 
 // answer lets the handler make a response and sends it.
 func (c *conn) answer() bool {
-	if c.body.Cap() > keepBody {
-		defer func() { c.body = bytes.Buffer{} }()
-	}
 	ctx := &requestContext{c: c}
 	c.ctx.Store(ctx)
 	defer ctx.cancel()
@@ -591,6 +588,11 @@ func (c *conn) answer() bool {
 	}
 	resp := c.server.o.Handler.Answer(ctx, &c.request)
 	ctx.answered()
+	// The body is no longer needed, and the client may read the answer slowly.
+	c.letGo()
+	if c.body.Cap() > keepBody {
+		c.body = bytes.Buffer{}
+	}
 	return c.send(resp)
 }
 
