@@ -113,6 +113,9 @@ func TestAClientThatDoesNotReadHoldsNoBody(t *testing.T) {
 			t.Errorf("%s: %d bytes and %d loans are held", path, held, out)
 		}
 	}
+	if answers := server.answers.Load(); answers != 2*64<<20 {
+		t.Errorf("%d bytes of answers are being written", answers)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := server.Shutdown(ctx); err == nil {
@@ -120,5 +123,8 @@ func TestAClientThatDoesNotReadHoldsNoBody(t *testing.T) {
 	}
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+	if answers := server.answers.Load(); answers != 0 {
+		t.Errorf("%d bytes of answers are still counted", answers)
 	}
 }

@@ -156,6 +156,8 @@ func (c *conn) transmit(body []byte) error {
 		_, err := c.nc.Write(c.out)
 		return err
 	}
+	c.server.answers.Add(int64(len(body)))
+	defer c.server.answers.Add(-int64(len(body)))
 	first := min(len(body), writeProgress)
 	pieces := net.Buffers{c.out, body[:first]} // one system call, no copy
 	if _, err := pieces.WriteTo(c.nc); err != nil {
