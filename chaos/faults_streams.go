@@ -56,7 +56,15 @@ func slowStreams(ctx context.Context, w *world) error {
 		conns = append(conns, c)
 	}
 	answered := make(chan error, 1)
-	go func() { answered <- w.ask(ctx, victim, `{"x": 1}`, http.StatusOK) }()
+	go func() { // until each stream has had its turn
+		for end := time.Now().Add(15 * time.Second); time.Now().Before(end); {
+			if err := errors.Join(w.ask(ctx, victim, `{"x": 1}`, http.StatusOK), pause(ctx, 100*time.Millisecond)); err != nil {
+				answered <- err
+				return
+			}
+		}
+		answered <- nil
+	}()
 	buf := make([]byte, 100)
 	for {
 		for _, c := range conns {
