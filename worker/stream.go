@@ -142,7 +142,7 @@ func (s *Stream) put(piece []byte) bool {
 		return false
 	}
 	s.due--
-	if s.first > 0 && len(s.pieces) == cap(s.pieces) {
+	if len(s.pieces) == cap(s.pieces) && s.first > len(s.pieces)/2 {
 		n := copy(s.pieces, s.pieces[s.first:])
 		clear(s.pieces[n:])
 		s.pieces, s.first = s.pieces[:n], 0
