@@ -44,25 +44,25 @@ class BatchServer(Server):
             while plain or nested or self._carried is not None:
                 self._round()
             self._flush()
+            if self._cancelled:
+                link.drop_cancelled()
             if link.stopping and not plain and not nested:
                 return
 
     def _round(self) -> None:
         """Answer one batch."""
         started = self._clock = monotonic()
+        before = self._current
+        self._stack += 1
         cases = self._in_time(self._gather())
         if cases:
             if self._guess > HOLD:
                 self._flush()
-            self._running.append(cases[0].number)
+            self._current = cases[0].number
             self._endpoint.stack.run(cases)
-            self._running.pop()
             self._answer(cases, started)
-        self._link.aside.clear()
-        if self._carried is not None:
-            self._link.aside.add(self._carried.number)
-        if self._cancelled and not self._link.plain:
-            self._cancelled.intersection_update(self._link.aside)
+        self._stack -= 1
+        self._current = before
         self._flush()
         self._guess = monotonic() - started
 
@@ -111,16 +111,13 @@ class BatchServer(Server):
             return None
         if sort == frames.LENT_REQUEST:
             body = self._link.reader.body(frame)
-        self._link.aside.add(number)
-        self._running.append(number)
-        case = self._endpoint.begin(
+        self._current = number
+        return self._endpoint.begin(
             number,
             body,
             self._types.get(kind) or self._content_type(kind),
             {"sampled": flags & 1 == 1, "request_id": request_id, "depth": depth, "deadline": deadline},
         )
-        self._running.pop()
-        return case
 
     def _in_time(self, cases: list[Case]) -> list[Case]:
         """Leave out those for whom nobody waits any more: the client has left, or has been told of the deadline."""
@@ -135,9 +132,8 @@ class BatchServer(Server):
         endpoint, last, streams = self._endpoint, cases[-1], []
         clock = monotonic()
         for case in cases:
-            self._running.append(case.number)
+            self._current = case.number
             answer = endpoint.finish(case)
-            self._running.pop()
             if answer.stream is not None:
                 streams.append((case.number, answer))
                 continue
@@ -151,9 +147,8 @@ class BatchServer(Server):
             clock = now
         for number, answer in streams:
             self._flush()
-            self._running.append(number)
+            self._current = number
             self._stream(number, answer)
-            self._running.pop()
 
     def _send_or_add(self, number: int, answer: Answer, tail: bytes = b"") -> None:
         if answer.stream is not None:

@@ -20,6 +20,7 @@ from answer import Cancelled
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 LARGE = 64 << 10
+MOST_CANCELLED = 1024
 
 
 class LinkClosed(BaseException):
@@ -42,8 +43,6 @@ class Link:
         self.nested: deque[frames.Frame] = deque()
         self.cancelled: set[int] = set()
         self.cancels = 0  # how many cancellations have come
-        self.running: list[int] = []  # what the main thread executes, the last one on top of the others
-        self.aside: set[int] = set()  # what other threads execute, and what waits inside of a batch
         self.credits: dict[int, int] = {}  # of the streams that are being sent
         self.most_rows = 0  # to be predicted together, as Go said last
         self.spec: Optional[frames.Frame] = None
@@ -126,9 +125,9 @@ class Link:
                     self._answers[frame.id] = frame
             elif kind == frames.CANCEL:
                 self.cancels += 1
-                waits = any(frame.id == other.id for queue in (self.plain, self.nested) for other in queue)
-                if waits or frame.id in self.running or frame.id in self.aside:
-                    self.cancelled.add(frame.id)
+                if len(self.cancelled) == MOST_CANCELLED:
+                    self.drop_cancelled()
+                self.cancelled.add(frame.id)
             elif kind == frames.CREDIT:
                 if frame.id in self.credits:
                     self.credits[frame.id] += frame.code
@@ -138,6 +137,13 @@ class Link:
                 self.spec = frame
             elif kind == frames.STOP:
                 self.stopping = True
+
+    def drop_cancelled(self) -> None:
+        """Forget what was cancelled after its end; what is forgotten too early is executed for nobody.
+
+        Not that of a stream, which would wait for its reader.
+        """
+        self.cancelled.intersection_update(self.credits)
 
     def send(self, *parts: frames.Buffer) -> None:
         """Send at once; may be called from any thread."""

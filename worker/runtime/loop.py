@@ -82,7 +82,8 @@ class Server:
         self._max_reentry = max_reentry
         self._main = threading.get_ident()
         self._here = threading.local()  # the request that another thread than the main one executes
-        self._running = link.running
+        self._current = 0
+        self._stack = 0
         self._outbox = outbox
         self._room = len(outbox)
         self._unsent = 0
@@ -116,6 +117,8 @@ class Server:
                 except IndexError:  # another thread was faster
                     continue
             self._flush()
+            if self._cancelled:
+                link.drop_cancelled()
             if link.stopping and not plain and not nested:
                 return
 
@@ -132,8 +135,8 @@ class Server:
             return
         if sort == frames.LENT_REQUEST:
             body = self._link.reader.body(frame)
-        running = self._running
-        running.append(number)
+        before, self._current = self._current, number
+        self._stack += 1
         answer = self._handle(
             body,
             self._types.get(kind) or self._content_type(kind),
@@ -150,7 +153,8 @@ class Server:
                 self._add(number, answer)
             except Exception as error:
                 self._add(number, unfit(error))
-        running.pop()
+        self._stack -= 1
+        self._current = before
         if self._cancelled:
             self._forget(number)
         now = monotonic()
@@ -175,10 +179,7 @@ class Server:
 
     def _number(self) -> int:
         """Return the request that this thread executes, or that the main thread does, or 0."""
-        number: int = getattr(self._here, "number", 0)
-        if not number and self._running:
-            return self._running[-1]
-        return number
+        return getattr(self._here, "number", 0) or self._current
 
     def _forget(self, number: int) -> None:
         """A request that was cancelled is over."""
@@ -252,7 +253,7 @@ class Server:
         number = frame.id
         main = threading.get_ident() == self._main
         if main:
-            if len(self._running) > self._max_reentry:
+            if self._stack > self._max_reentry:
                 self._refuse_nested(number)
             else:
                 self._execute(frame, BEGUN_NESTED)
@@ -266,7 +267,6 @@ class Server:
         self._marks[BEGUN_NESTED] = max(self._marks[BEGUN_NESTED], number)
         before = getattr(self._here, "number", 0)
         self._here.number, self._here.depth = number, depth + 1
-        self._link.aside.add(number)
         try:
             answer = self._handle(
                 self._link.reader.body(frame),
@@ -290,7 +290,6 @@ class Server:
             except Exception as error:
                 parts = self._parts(number, unfit(error))
             self._link.send(*parts)
-        self._link.aside.discard(number)
         self._forget(number)
 
     def _refuse_nested(self, number: int) -> None:
