@@ -111,6 +111,8 @@ func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 		return answer(200, fmt.Sprintf("%s|%s|%s", m.url, r.ContentType, r.Body))
 	case "big":
 		return answer(200, `"`+strings.Repeat("a", 100_000)+`"`)
+	case "huge":
+		return answer(200, `"`+strings.Repeat("a", 64<<20)+`"`)
 	case "stream":
 		return &engine.Response{Status: 200, ContentType: "text/event-stream", Stream: &pieces{left: []string{"one,", "two,", "three"}}}, nil
 	case "cut":
@@ -466,6 +468,24 @@ func TestAnsweredRequestsAreRecorded(t *testing.T) {
 	if len(got) != 3 || got["echo"] != 2 || got["ask"] != 1 || got["echo/1"] != 1 {
 		t.Errorf("recorded %v", got)
 	}
+}
+
+func TestAClientThatDoesNotReadItsWholeAnswerHoldsNoModel(t *testing.T) {
+	base := start(t, nil, "huge")
+	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(c, "POST /serve/huge HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil { // the answer has begun
+		t.Fatal(err)
+	}
+	if _, body := get(t, base+"/status"); !strings.Contains(body, `"in_use": 0`) {
+		t.Errorf("status: %s", body)
+	}
+	_ = c.Close()
 }
 
 func TestRequestsUnderWayEndBeforeTheStop(t *testing.T) {

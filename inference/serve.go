@@ -40,8 +40,9 @@ func (s *Service) endpointOf(path, query string) serving.EndpointURL {
 	return versioned
 }
 
-// serve answers one request by the model behind endpoint. The model's reference
-// is held until the last byte has been written.
+// serve answers one request by the model behind endpoint. Only a stream holds the
+// model's reference until the last byte has been written: a client that reads a whole
+// answer slowly keeps no model that has been replaced.
 func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *listener.Request) *listener.Response {
 	live, err := s.router.Acquire(endpoint)
 	if err != nil {
@@ -72,9 +73,11 @@ func (s *Service) serve(ctx context.Context, endpoint serving.EndpointURL, r *li
 		return resp
 	}
 	s.taps.see(endpoint, live, &req, answer)
-	resp := &listener.Response{Response: *answer, Done: live.Release}
+	resp := &listener.Response{Response: *answer}
 	resp.Header = append(slices.Clip(live.Header), answer.Header...)
-	kept = true
+	if resp.Stream != nil {
+		resp.Done, kept = live.Release, true
+	}
 	return resp
 }
 

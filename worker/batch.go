@@ -189,7 +189,7 @@ func (g *Group) pickForBatch(f *flight) *worker {
 			g.tell(w, b.o.Rows)
 			w.lot = lot{first: w.nextID + 1, rows: b.perRequest, bound: min(float64(b.o.Rows), b.inTime(f, time.Now()))}
 			return w
-		case len(w.calls) > 0 || !f.mayFollow(n) || !g.joins(w, f) && !g.batch.takesAhead(n):
+		case !w.takesAhead() || !f.mayFollow(n) || !g.joins(w, f) && !g.batch.takesAhead(n):
 		case best == nil || n < len(best.flights):
 			best = w
 		}
@@ -253,7 +253,7 @@ func (g *Group) feedBatch(w *worker, now time.Time) {
 			continue // dropped, or executed whatever else is
 		}
 		bound := b.inTime(f, now)
-		if n > 0 && (len(w.calls) > 0 || !f.mayFollow(n) || !b.takesAhead(taken)) {
+		if n > 0 && (!w.takesAhead() || !f.mayFollow(n) || !b.takesAhead(taken)) {
 			break
 		}
 		if n == 0 && (limit == 0 || rows > 0 && rows+b.perRequest > min(tight, bound)+0.5) {

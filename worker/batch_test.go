@@ -251,6 +251,34 @@ func TestWhoeverGivesUpInABatchLeavesTheOthersTheirAnswers(t *testing.T) {
 	}
 }
 
+func TestARequestWhoseClientLeavesDuringPreprocessIsNotPredicted(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
+	question, open := gate(t)
+	var all sync.WaitGroup
+	all.Go(func() { _, _ = g.Do(t.Context(), &worker.Request{Body: []byte(question)}) })
+	eventually(t, "the worker is busy", g.Busy)
+	stay, openStay := gate(t)
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- askErr(ctx, g, strings.Replace(stay, `"wait"`, `"stay"`, 1)) }()
+	eventually(t, "it waits", func() bool { return waitingOrSent(g) == 2 })
+	all.Go(func() {
+		if got := parse(t, do(t, g, `{"x":1}`)); got.Of != 1 {
+			t.Errorf("predicted with %d others, one of whom nobody waits for", got.Of-1)
+		}
+	})
+	eventually(t, "both wait", func() bool { return waitingOrSent(g) == 3 })
+	open()
+	eventually(t, "they are preprocessed", func() bool { return g.Status().Queued == 0 && inFlight(g) == 2 && g.Busy() })
+	leave()
+	if err := <-left; !errors.Is(err, context.Canceled) { // its worker has been told by now
+		t.Errorf("err = %v", err)
+	}
+	openStay()
+	all.Wait()
+}
+
 func TestADelayWaitsForOthersAndNoLongerThanItSays(t *testing.T) {
 	w := newWorld(t, nil)
 	never := w.start(t, "long", "stacked.py", batched(worker.Batch{Rows: 8, Delay: patience, Preferred: []int{2, 4}}))

@@ -64,6 +64,7 @@ type Group struct {
 	without   time.Time // since when no worker is ready, zero while one is
 	lostFirst time.Time // since the last answer: the first request that ended with its worker,
 	lostLast  time.Time // and the last one
+	cutLast   time.Time // a stream whose reader was slow
 }
 
 func newGroup(p *Pool, spec Spec) *Group {
@@ -198,7 +199,7 @@ func (g *Group) pick(f *flight) *worker {
 			if len(w.calls) == 0 {
 				r += 1 << 20 // it executes; better one that waits
 			}
-		case len(w.calls) > 0 || n >= w.ahead || !f.mayFollow(n):
+		case !w.takesAhead() || n >= w.ahead || !f.mayFollow(n):
 			continue
 		}
 		if r < rank {
@@ -325,9 +326,13 @@ func (g *Group) fits(w *worker, f *flight) bool {
 	case g.async:
 		return n < g.o.Concurrency
 	default:
-		return len(w.calls) == 0 && n < w.ahead && f.mayFollow(n)
+		return w.takesAhead() && n < w.ahead && f.mayFollow(n)
 	}
 }
+
+// takesAhead says whether what is sent to a busy worker has its turn soon: not while
+// user code waits for another endpoint or makes a stream. g.mu is held.
+func (w *worker) takesAhead() bool { return len(w.calls) == 0 && w.streams == 0 }
 
 // deliver ends the wait for f. mu is held, and f is in no table any more.
 func (g *Group) deliver(f *flight, response *Response, err error) {

@@ -49,6 +49,7 @@ type worker struct {
 	flights   map[uint64]*flight
 	nextID    uint64
 	calls     map[uint64]*openCall
+	streams   int // of the flights, those whose answer has begun
 	ahead     int
 	lot       lot           // of a group that batches
 	perOne    time.Duration // how long one request takes, roughly
@@ -249,6 +250,7 @@ func (w *worker) giveUp() {
 
 // cancel tells the worker that nobody waits for f. g.mu is held; the caller flushes.
 func (w *worker) cancel(f *flight) {
+	w.marks.cancelled()
 	w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindCancel, id: f.id}), nil, nil)
 	for _, c := range w.calls {
 		if c.parent == f.id {

@@ -67,8 +67,15 @@ func (g *Group) want(n int) {
 // look takes a look at the group: more or fewer workers, replacements, and those
 // that have finished before they leave.
 func (g *Group) look(now time.Time) []*worker {
+	var told []*worker
+	defer func() {
+		for _, w := range told {
+			w.out.flush()
+		}
+	}()
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	told = g.cutSlow(now)
 	if g.closed || !g.started {
 		return nil
 	}

@@ -13,7 +13,7 @@ func (w *worker) settle() {
 		begun := w.marks.begun(id, f.nested)
 		switch {
 		case f.state == streaming:
-			f.stream.fail(&DiedError{Endpoint: g.spec.Endpoint, Death: w.death})
+			f.stream.end(&DiedError{Endpoint: g.spec.Endpoint, Death: w.death})
 			g.gone()
 		case f.state == abandoned:
 			g.lose(begun)

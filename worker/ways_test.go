@@ -216,6 +216,26 @@ func TestASharedBodyStaysUntilItsWorkerIsDone(t *testing.T) {
 	})
 }
 
+func TestASharedBodyIsLetGoWhenItsAnswerBeginsToStream(t *testing.T) {
+	shares(t)
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	l, _ := lend(t, g, "a")
+	question := `{"do":"stream","pieces":1000000000,"width":60000}`
+	copy(l.Bytes(), question+strings.Repeat(" ", len(l.Bytes())-len(question)))
+	r, err := g.Do(t.Context(), &worker.Request{Body: l.Bytes(), Loan: l, ContentType: "application/json"})
+	if err != nil || r.Stream == nil {
+		t.Fatalf("answered %v, %v", r, err)
+	}
+	l.Release()
+	if next, _ := lend(t, g, "b"); next != l {
+		t.Error("the memory is held as long as the stream")
+	} else {
+		next.Release()
+	}
+	_ = r.Stream.Close()
+}
+
 func TestASharedBodyThatItsWorkerHasNotBegunGoesToTheNext(t *testing.T) {
 	shares(t)
 	w := newWorld(t, nil)

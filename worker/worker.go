@@ -63,6 +63,9 @@ type Options struct {
 	MaxBackoff time.Duration
 	// Budget bounds the memory of all workers of this and other pools; nil: none.
 	Budget *Budget
+	// Ahead bounds the bytes of streams that wait for their readers, of this and other
+	// pools; nil: NewAhead(0) for this pool.
+	Ahead *Ahead
 	// OutputRate bounds the bytes a second of a worker's output that are logged,
 	// what is more is counted and dropped. Default 256 KiB.
 	OutputRate int
@@ -94,6 +97,9 @@ func (o Options) withDefaults() Options {
 	wait(&o.KillGrace, 2*time.Second)
 	wait(&o.StopGrace, 5*time.Second)
 	wait(&o.MaxBackoff, 3*time.Second)
+	if o.Ahead == nil {
+		o.Ahead = NewAhead(0)
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}

@@ -164,6 +164,20 @@ class Preprocess:
 
         return pieces()
 
+    def do_stream(self, data):
+        """Streams as many megabytes as it is asked for."""
+        return (b"x" * 50000 for _ in range(20 * data["megabytes"]))
+
+    def do_ask(self, data):
+        """Asks another endpoint for as many seconds."""
+        end = time.monotonic() + data["seconds"]
+        while time.monotonic() < end:
+            try:
+                self.send_request("steady_1", data={"x": 1})
+            except Exception:
+                pass
+            time.sleep(0.01)
+
     def do_circle(self, data):
         return self.send_request(self.model_endpoint.serving_url, data={"x": 1, "do": "circle"}) or {
             "none": True

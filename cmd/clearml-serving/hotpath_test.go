@@ -52,19 +52,39 @@ type hotPath struct {
 // newHotPath serves the endpoints "plain" and "batched". It needs a Python.
 func newHotPath(tb testing.TB) net.Addr {
 	tb.Helper()
+	return serveCode(tb, map[string]endpointCode{
+		"plain": {engine: "custom", code: hotPathCode}, "batched": {engine: "custom", code: hotPathCode, together: 16},
+	})
+}
+
+// endpointCode is an endpoint of a test: its code, and how many requests are executed
+// together, 0 for one by one.
+type endpointCode struct {
+	engine, code string
+	together     int
+}
+
+// serveCode serves endpoints until the end of the test, which it skips without a Python.
+func serveCode(tb testing.TB, endpoints map[string]endpointCode) net.Addr {
+	tb.Helper()
 	environ := []string{"PATH=" + os.Getenv("PATH")}
 	env, err := worker.FindEnvironment(tb.Context(), worker.Search{Candidates: []string{os.Getenv("CLEARML_SERVING_TEST_PYTHON"), "python3"}, Env: environ})
 	if err != nil {
 		tb.Skipf("no python: %v", err)
 	}
-	code := filepath.Join(tb.TempDir(), "preprocess.py")
-	if err := os.WriteFile(code, []byte(hotPathCode), 0o600); err != nil {
-		tb.Fatal(err)
+	all, artifacts := map[string]any{}, map[string]reconcile.Artifact{}
+	for name, e := range endpoints {
+		code := filepath.Join(tb.TempDir(), "preprocess.py")
+		if err := os.WriteFile(code, []byte(e.code), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+		record := map[string]any{"engine_type": e.engine, "serving_url": name, "preprocess_artifact": name}
+		if e.together > 0 {
+			record["auxiliary_cfg"] = map[string]any{"max_batch_size": e.together}
+		}
+		all[name], artifacts[name] = record, reconcile.Artifact{URI: code}
 	}
-	records, err := json.Marshal(map[string]any{
-		"plain":   map[string]any{"engine_type": "custom", "serving_url": "plain", "preprocess_artifact": "code"},
-		"batched": map[string]any{"engine_type": "custom", "serving_url": "batched", "preprocess_artifact": "code", "auxiliary_cfg": map[string]any{"max_batch_size": 16}},
-	})
+	records, err := json.Marshal(all)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -80,8 +100,7 @@ func newHotPath(tb testing.TB) net.Addr {
 			Workers: 1, Env: environ,
 		}),
 		Source: hotPathState{&reconcile.State{
-			ServiceID: "S", Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: records},
-			Artifacts: map[string]reconcile.Artifact{"code": {URI: code}},
+			ServiceID: "S", Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: records}, Artifacts: artifacts,
 		}},
 	})
 	ctx, cancel := context.WithCancel(context.Background())

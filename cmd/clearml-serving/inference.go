@@ -64,7 +64,8 @@ func (a *app) runInference(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	log := a.logger(slog.LevelInfo)
+	log, endLog := a.roleLogger()
+	defer endLog()
 	sockets := a.newSockets(dir, log)
 	defer sockets.close()
 	defer context.AfterFunc(ctx, sockets.hide)()
@@ -233,9 +234,14 @@ func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slo
 	if err != nil {
 		return nil, err
 	}
+	maxBody, err := a.whole("max-body")
+	if err != nil {
+		return nil, err
+	}
 	return python.New(python.Options{
 		Worker: worker.Options{
 			RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Budget: budget, Logger: log,
+			Ahead: worker.NewAhead(int64(min(maxBody, 256)) << 20),
 		},
 		Find: func(ctx context.Context) (*worker.Environment, error) {
 			found, err := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,7 +38,8 @@ func (a *app) runUp(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	log := a.logger(slog.LevelInfo)
+	log, endLog := a.roleLogger()
+	defer endLog()
 	sockets := a.newSockets(dir, log)
 	defer sockets.close()
 	defer context.AfterFunc(ctx, sockets.hide)()

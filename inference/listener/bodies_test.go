@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"clearmlserving/inference/engine"
@@ -73,5 +74,57 @@ func TestBodiesOfAllConnectionsTogetherAreBounded(t *testing.T) {
 	}
 	if resp := send("/x", 1000<<10); resp != nil && resp.StatusCode != http.StatusOK {
 		t.Errorf("what was let go cannot be used: %s", resp.Status)
+	}
+}
+
+func TestAClientThatDoesNotReadHoldsNoBody(t *testing.T) {
+	var lent atomic.Int32
+	server := NewLean(Options{MaxBody: 1 << 20, MaxBodies: 1 << 20, Handler: lender{
+		AnswerFunc(func(context.Context, *Request) *Response {
+			return &Response{Response: engine.Response{Status: http.StatusOK, Body: make([]byte, 64<<20)}}
+		}),
+		func(h *Head, size int) engine.Loan {
+			if h.Path != "/lent" {
+				return nil
+			}
+			lent.Add(1)
+			return &loan{make([]byte, size), &lent}
+		},
+	}})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1) // Serve's end
+	go func() { done <- server.Serve(l) }()
+	for _, path := range []string{"/own", "/lent"} {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = c.Close() }()
+		if _, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", path, 900<<10, bytes.Repeat([]byte("x"), 900<<10)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err != nil { // the answer has begun, and does not fit into the socket
+			t.Fatal(err)
+		}
+		if held, out := server.held.Load(), lent.Load(); held != 0 || out != 0 {
+			t.Errorf("%s: %d bytes and %d loans are held", path, held, out)
+		}
+	}
+	if answers := server.answers.Load(); answers != 2*64<<20 {
+		t.Errorf("%d bytes of answers are being written", answers)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := server.Shutdown(ctx); err == nil {
+		t.Error("an answer that nobody reads has been written")
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if answers := server.answers.Load(); answers != 0 {
+		t.Errorf("%d bytes of answers are still counted", answers)
 	}
 }

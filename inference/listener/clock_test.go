@@ -76,6 +76,35 @@ func TestAStepOfTheWallClockCutsNoConnectionAndSparesNone(t *testing.T) {
 	}
 }
 
+func TestClientsThatDoNotReadAreCutSoonerWhenAnswersFillTheMemory(t *testing.T) {
+	for name, c := range map[string]struct {
+		answers int64
+		quiet   time.Duration
+		cut     bool
+	}{
+		"few answers":           {1 << 20, writeTimeoutFull + time.Second, false},
+		"few, after the limit":  {1 << 20, writeTimeout + time.Second, true},
+		"many answers":          {1<<20 + 1, writeTimeoutFull + time.Second, true},
+		"many, within patience": {1<<20 + 1, writeTimeoutFull - time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := NewLean(Options{MaxBodies: 1 << 20})
+			s.answers.Store(c.answers)
+			ours, theirs := net.Pipe()
+			defer func() { _ = theirs.Close() }()
+			nc := &watchedConn{Conn: ours}
+			defer func() { _ = nc.Close() }()
+			conn := newConn(s, nc)
+			conn.phase.Store(int32(phaseWriting))
+			now := time.Now()
+			conn.since.Store(ticks(now))
+			if conn.check(now.Add(c.quiet)); nc.closed.Load() != c.cut {
+				t.Errorf("cut: %t", nc.closed.Load())
+			}
+		})
+	}
+}
+
 func TestAStepOfTheWallClockEndsNoRequest(t *testing.T) {
 	for name, d := range steps {
 		t.Run(name, func(t *testing.T) {

@@ -40,19 +40,20 @@ const (
 )
 
 const (
-	firstBuffer   = 4 << 10
-	minBodyRate   = 1 << 10         // bytes a second, over each BodyTimeout
-	writeTimeout  = time.Minute     // without a byte taken by the client
-	lingerTime    = 5 * time.Second // for the client to read a refusal before we close
-	lingerQuiet   = time.Second     // or so long without a byte of what it sends
-	lingerBytes   = 256 << 20       // and what is dropped meanwhile
-	dropBytes     = 256 << 10       // of a refused body, to keep the connection
-	keepBuffer    = 64 << 10        // larger buffers are not kept between requests
-	keepBody      = 1 << 20         // nor larger bodies
-	unproven      = 1 << 20         // what a lie about a body's length may cost
-	peekAfter     = 200 * time.Millisecond
-	writeOneShot  = 32 << 10  // bodies up to here are copied behind their head
-	writeProgress = 512 << 10 // the piece in which large bodies are sent
+	firstBuffer      = 4 << 10
+	minBodyRate      = 1 << 10         // bytes a second, over each BodyTimeout
+	writeTimeout     = time.Minute     // without a byte taken by the client
+	writeTimeoutFull = 5 * time.Second // the same when many answers wait to be read
+	lingerTime       = 5 * time.Second // for the client to read a refusal before we close
+	lingerQuiet      = time.Second     // or so long without a byte of what it sends
+	lingerBytes      = 256 << 20       // and what is dropped meanwhile
+	dropBytes        = 256 << 10       // of a refused body, to keep the connection
+	keepBuffer       = 64 << 10        // larger buffers are not kept between requests
+	keepBody         = 1 << 20         // nor larger bodies
+	unproven         = 1 << 20         // what a lie about a body's length may cost
+	peekAfter        = 200 * time.Millisecond
+	writeOneShot     = 32 << 10  // bodies up to here are copied behind their head
+	writeProgress    = 512 << 10 // the piece in which large bodies are sent
 )
 
 // conn is one client's connection. All but the atomics belong to the goroutine of
@@ -169,7 +170,7 @@ func (c *conn) check(now time.Time) {
 			c.cut()
 		}
 	case phaseWriting:
-		if quiet > writeTimeout {
+		if quiet > c.server.writePatience() {
 			c.cut()
 		}
 	case phaseUnanswered, phaseHandling:
@@ -580,9 +581,6 @@ func (b *bodyReader) ReadByte() (byte, error) {
 
 // answer lets the handler make a response and sends it.
 func (c *conn) answer() bool {
-	if c.body.Cap() > keepBody {
-		defer func() { c.body = bytes.Buffer{} }()
-	}
 	ctx := &requestContext{c: c}
 	c.ctx.Store(ctx)
 	defer ctx.cancel()
@@ -591,6 +589,11 @@ func (c *conn) answer() bool {
 	}
 	resp := c.server.o.Handler.Answer(ctx, &c.request)
 	ctx.answered()
+	// The body is no longer needed, and the client may read the answer slowly.
+	c.letGo()
+	if c.body.Cap() > keepBody {
+		c.body = bytes.Buffer{}
+	}
 	return c.send(resp)
 }
 

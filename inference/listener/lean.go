@@ -23,6 +23,7 @@ type Lean struct {
 	listeners map[net.Listener]struct{}
 
 	held     atomic.Int64 // bytes of bodies, of all connections
+	answers  atomic.Int64 // bytes of large answers that are being written, of all connections
 	retiring atomic.Bool  // answers ask for the connection's end
 	closing  atomic.Bool
 	date     atomic.Pointer[string] // the Date header field of this second
@@ -189,6 +190,15 @@ func (s *Lean) watch() {
 			clear(all)
 		}
 	}
+}
+
+// writePatience is how long a client may take nothing of its answer: shorter when
+// answers that are not read fill the memory.
+func (s *Lean) writePatience() time.Duration {
+	if s.answers.Load() > s.o.MaxBodies {
+		return writeTimeoutFull
+	}
+	return writeTimeout
 }
 
 // tick renews the Date field.

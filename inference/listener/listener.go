@@ -63,7 +63,8 @@ type Options struct {
 	// Default 256 MiB.
 	MaxBody int64
 	// MaxBodies bounds the bytes of bodies that are held at a time, of all connections
-	// together. Default 8 times MaxBody.
+	// together. Where large responses take more than that, clients that do not read
+	// theirs are cut sooner. Default 8 times MaxBody.
 	MaxBodies int64
 	// MaxConns bounds the open connections. 0: no bound but the machine's.
 	MaxConns int

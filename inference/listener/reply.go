@@ -156,6 +156,8 @@ func (c *conn) transmit(body []byte) error {
 		_, err := c.nc.Write(c.out)
 		return err
 	}
+	c.server.answers.Add(int64(len(body)))
+	defer c.server.answers.Add(-int64(len(body)))
 	first := min(len(body), writeProgress)
 	pieces := net.Buffers{c.out, body[:first]} // one system call, no copy
 	if _, err := pieces.WriteTo(c.nc); err != nil {
@@ -180,6 +182,9 @@ func (c *conn) replyStream(resp *Response) {
 			c.server.o.Logger.Debug("stream close", "err", err)
 		}
 	}()
+	if c.raw != nil {
+		_ = c.raw.Control(func(fd uintptr) { boundUnsent(int(fd)) }) // fails on a closed socket: then writing does too
+	}
 	chunked := c.head.minor > 0
 	c.beginHead(resp)
 	if chunked {

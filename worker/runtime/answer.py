@@ -49,6 +49,19 @@ class Answer:
         return f"<Answer {self.status} {self.content_type} {what} {self.error_kind}>"
 
 
+class Cancelled(BaseException):
+    """Nobody waits for the request any more, so its code ends here.
+
+    Not an Exception: user code that catches those must not take it for a failure. Its finally
+    blocks are executed.
+    """
+
+
+# What becomes of a request that has ended by Cancelled. It has a stream only to be told apart
+# without a look at each answer.
+CANCELLED = Answer(499, JSON, b"", stream=())
+
+
 class LoadError(Exception):
     """An endpoint that cannot be loaded: what and why in one line, and the user's traceback."""
 

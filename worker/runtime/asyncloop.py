@@ -16,8 +16,6 @@ from answer import Answer, StreamError
 from link import LEVELS, LinkClosed
 from loop import BEGUN, BEGUN_NESTED, Host, refusal, unfit
 
-HIGH = 8 << 20  # bytes waiting to be sent above which streams pause
-
 _current: contextvars.ContextVar[int] = contextvars.ContextVar("request", default=0)
 
 

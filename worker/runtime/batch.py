@@ -23,6 +23,8 @@ from stack import Case
 class BatchServer(Server):
     """Answers requests on the thread that calls run, many at a time."""
 
+    one_by_one = False
+
     def __init__(
         self, endpoint: Endpoint, link: Link, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int
     ) -> None:
@@ -42,6 +44,8 @@ class BatchServer(Server):
             while plain or nested or self._carried is not None:
                 self._round()
             self._flush()
+            if self._cancelled:
+                link.drop_cancelled()
             if link.stopping and not plain and not nested:
                 return
 
@@ -116,9 +120,9 @@ class BatchServer(Server):
         )
 
     def _in_time(self, cases: list[Case]) -> list[Case]:
-        """Leave out whose deadline passed while the others were preprocessed: Go has said so to the client."""
-        now = monotonic()
-        late = [case for case in cases if (case.meta["deadline"] or now + 1) <= now]
+        """Leave out those for whom nobody waits any more: the client has left, or has been told of the deadline."""
+        now, gone = monotonic(), self._cancelled
+        late = [case for case in cases if (case.meta["deadline"] or now + 1) <= now or case.number in gone]
         for case in late:
             self._skip(case.number)
         return [case for case in cases if case not in late] if late else cases

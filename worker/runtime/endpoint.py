@@ -10,7 +10,7 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import Any, Callable, Optional
 
-from answer import JSON, Answer, StreamError
+from answer import CANCELLED, JSON, Answer, Cancelled, StreamError
 from awaiting import Awaiter
 from codec import decode_request, encode_json
 from failure import answer_failure, client_text, safe_repr
@@ -51,6 +51,7 @@ class Endpoint:
         self._log = log
         self._awaiter = awaiter
         self._await = awaiter.run
+        self.check: Callable[[], None] = _nothing  # raises Cancelled if nobody waits for the request
 
     def handle(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
         """Answer one request. Never raises; the body may be reused once this returns."""
@@ -67,6 +68,7 @@ class Endpoint:
                 data = step(data, state, collect)
                 if type(data) is CoroutineType:
                     data = self._await(data)
+                self.check()
             step = self.predict
             if step is not None:
                 data = step(data, state, collect)
@@ -74,6 +76,7 @@ class Endpoint:
                     data = self._await(data)
             step = self.post
             if step is not None:
+                self.check()
                 data = step(data, state, collect)
                 if type(data) is CoroutineType:
                     data = self._await(data)
@@ -130,6 +133,8 @@ class Endpoint:
 
     def failed(self, error: BaseException, meta: dict[str, Any]) -> Answer:
         """Return the Answer of an exception. Never raises."""
+        if isinstance(error, Cancelled):
+            return CANCELLED
         try:
             return answer_failure(error, meta or {}, self._log)
         except BaseException as failure:
@@ -164,3 +169,7 @@ class Endpoint:
         It holds a descriptor that a fork would share: a process with a loop must not be forked.
         """
         return self._awaiter.loop()
+
+
+def _nothing() -> None:
+    """Check nothing: no request is under way yet."""

@@ -16,9 +16,11 @@ from collections.abc import Iterator
 from typing import Any, Callable, Optional
 
 import frames
+from answer import Cancelled
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 LARGE = 64 << 10
+MOST_CANCELLED = 1024
 
 
 class LinkClosed(BaseException):
@@ -40,6 +42,7 @@ class Link:
         self.plain: deque[frames.Frame] = deque()
         self.nested: deque[frames.Frame] = deque()
         self.cancelled: set[int] = set()
+        self.cancels = 0  # how many cancellations have come
         self.credits: dict[int, int] = {}  # of the streams that are being sent
         self.most_rows = 0  # to be predicted together, as Go said last
         self.spec: Optional[frames.Frame] = None
@@ -121,9 +124,10 @@ class Link:
                 if frame.id in self._answers:
                     self._answers[frame.id] = frame
             elif kind == frames.CANCEL:
-                waits = any(frame.id == other.id for queue in (self.plain, self.nested) for other in queue)
-                if waits or frame.id in self.credits:
-                    self.cancelled.add(frame.id)
+                self.cancels += 1
+                if len(self.cancelled) == MOST_CANCELLED:
+                    self.drop_cancelled()
+                self.cancelled.add(frame.id)
             elif kind == frames.CREDIT:
                 if frame.id in self.credits:
                     self.credits[frame.id] += frame.code
@@ -133,6 +137,13 @@ class Link:
                 self.spec = frame
             elif kind == frames.STOP:
                 self.stopping = True
+
+    def drop_cancelled(self) -> None:
+        """Forget what was cancelled after its end; what is forgotten too early is executed for nobody.
+
+        Not that of a stream, which would wait for its reader.
+        """
+        self.cancelled.intersection_update(self.credits)
 
     def send(self, *parts: frames.Buffer) -> None:
         """Send at once; may be called from any thread."""
@@ -163,8 +174,12 @@ class Link:
         content_type: str,
         timeout: Optional[float],
         run_nested: Optional[Callable[[frames.Frame], None]],
+        ends_with: int = 0,
     ) -> tuple[int, str, bytes]:
-        """Ask another endpoint and wait for its answer."""
+        """Ask another endpoint and wait for its answer.
+
+        Raises Cancelled when nobody waits for the request any more whose number is ends_with.
+        """
         head = frames.call_head(parent, url, version, content_type)
         if len(head) + len(body) > self._max:
             raise ValueError(f"send_request: {len(body)} bytes are more than a message may have ({self._max})")
@@ -174,8 +189,15 @@ class Link:
             self._answers[number] = None
         try:
             self.send(frames.HEADER.pack(len(head) + len(body), frames.CALL, 0, 0, len(head), number), head, body)
-            if not self.pump(lambda: self._answers[number] is not None, run_nested, timeout):
+            cancelled = self.cancelled
+
+            def over() -> bool:
+                return ends_with in cancelled or self._answers[number] is not None
+
+            if not self.pump(over, run_nested, timeout):
                 raise TimeoutError(f"send_request to '{url}' was not answered within {timeout} s")
+            if ends_with in cancelled:
+                raise Cancelled
             answer = self._answers[number]
         finally:
             with self._turn:

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, Optional
 
 import frames
-from answer import Answer, StreamError
+from answer import CANCELLED, Answer, Cancelled, StreamError
 from frames import request_head
 from link import Link
 
@@ -20,8 +20,9 @@ from link import Link
 # side, which on few cores takes this one's: the fewer, the more is executed with warm caches.
 HOLD = 1e-3
 # Places in the shared memory: the last request begun of either sort, the size of the answers
-# that wait to be sent, and how often such answers have been sent.
-BEGUN, BEGUN_NESTED, UNSENT, SENDS = 0, 1, 2, 3
+# that wait to be sent, how often such answers have been sent, and how many cancellations Go
+# has sent.
+BEGUN, BEGUN_NESTED, UNSENT, SENDS, CANCELS = 0, 1, 2, 3, 4
 
 pack_into = frames.HEADER.pack_into
 
@@ -68,6 +69,8 @@ class Server:
     before it are not lost.
     """
 
+    one_by_one = True  # what user code does, it does for one request
+
     def __init__(
         self, endpoint: Any, link: Link, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int
     ) -> None:
@@ -88,8 +91,10 @@ class Server:
         self._guess = 0.0  # how long the next request may take, by the last ones
         self._clock = 0.0  # when the last request ended; Go's deadlines are times of the same clock
         self._cancelled = link.cancelled
+        self._told: set[int] = set()  # of them, those whose code was told by a send_request
         self._heads: dict[str, bytes] = {}
         self._types: dict[bytes, str] = {}
+        endpoint.check = self._check
 
     def run(self) -> None:
         """Answer until Go says stop; raises LinkClosed when Go is gone."""
@@ -112,6 +117,8 @@ class Server:
                 except IndexError:  # another thread was faster
                     continue
             self._flush()
+            if self._cancelled:
+                link.drop_cancelled()
             if link.stopping and not plain and not nested:
                 return
 
@@ -136,8 +143,11 @@ class Server:
             {"sampled": flags & 1 == 1, "request_id": request_id, "depth": depth, "deadline": deadline},
         )
         if answer.stream is not None:
-            self._flush()
-            self._stream(number, answer)
+            if answer is CANCELLED:
+                self._skip(number)
+            else:
+                self._flush()
+                self._stream(number, answer)
         else:
             try:
                 self._add(number, answer)
@@ -145,6 +155,8 @@ class Server:
                 self._add(number, unfit(error))
         self._stack -= 1
         self._current = before
+        if self._cancelled:
+            self._forget(number)
         now = monotonic()
         took, self._clock = now - self._clock, now
         # A slow one is remembered for a while: the next may be as slow.
@@ -156,6 +168,23 @@ class Server:
         """Tell that a request was not answered because nobody waits for it any more."""
         self._flush()
         self._link.send(frames.pack(frames.ANSWER, number, flags=frames.FLAG_CANCELLED))
+
+    def _check(self) -> None:
+        """Raise Cancelled if nobody waits for the request that this thread executes. Costs next to nothing."""
+        link = self._link
+        if self._marks[CANCELS] != link.cancels:
+            link.poll()
+        if link.cancelled and self._number() in link.cancelled:
+            raise Cancelled
+
+    def _number(self) -> int:
+        """Return the request that this thread executes, or that the main thread does, or 0."""
+        return getattr(self._here, "number", 0) or self._current
+
+    def _forget(self, number: int) -> None:
+        """A request that was cancelled is over."""
+        self._cancelled.discard(number)
+        self._told.discard(number)
 
     def _content_type(self, kind: bytes) -> str:
         text = kind.decode("latin-1")
@@ -251,7 +280,9 @@ class Server:
             )
         finally:
             self._here.number, self._here.depth = before, depth
-        if answer.stream is not None:
+        if answer is CANCELLED:
+            self._link.send(frames.pack(frames.ANSWER, number, flags=frames.FLAG_CANCELLED))
+        elif answer.stream is not None:
             self._stream(number, answer)
         else:
             try:
@@ -259,6 +290,7 @@ class Server:
             except Exception as error:
                 parts = self._parts(number, unfit(error))
             self._link.send(*parts)
+        self._forget(number)
 
     def _refuse_nested(self, number: int) -> None:
         self._marks[BEGUN_NESTED] = max(self._marks[BEGUN_NESTED], number)
@@ -267,7 +299,7 @@ class Server:
 
     def _stream(self, number: int, answer: Answer) -> None:
         """Send the chunks of a stream, no faster than their reader takes them."""
-        link, head = self._link, self._head(answer)
+        link, head, marks = self._link, self._head(answer), self._marks
         link.credits[number] = frames.STREAM_WINDOW
         failed = b""
         try:
@@ -275,6 +307,8 @@ class Server:
                 frames.HEADER.pack(len(head), frames.ANSWER, frames.FLAG_STREAM, answer.status, len(head), number), head
             )
             for piece in pieces(answer.stream):
+                if marks[CANCELS] != link.cancels:
+                    link.poll()
                 if link.credits[number] <= 0:
                     link.pump(lambda: link.credits[number] > 0 or number in link.cancelled, self._execute_nested)
                 if number in link.cancelled:
@@ -283,10 +317,12 @@ class Server:
                 link.send(frames.HEADER.pack(len(piece), frames.CHUNK, 0, 0, 0, number), piece)
         except StreamError as error:
             failed = str(error).encode("utf-8", "replace") or b"the stream failed"
+        except Cancelled:
+            pass
         except Exception as error:
             failed = f"{type(error).__name__}: {error}".encode("utf-8", "replace")
         finally:
-            link.cancelled.discard(number)
+            self._forget(number)
             del link.credits[number]
             close = getattr(answer.stream, "close", None)
             if close is not None:
@@ -296,11 +332,25 @@ class Server:
     def call(
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]
     ) -> tuple[int, str, bytes]:
-        """Ask another endpoint on behalf of the request that this thread executes."""
-        if threading.get_ident() == self._main:
+        """Ask another endpoint on behalf of the request that this thread executes.
+
+        Raises Cancelled, once, if nobody waits for that request. Not in a thread of which
+        it is not known that it executes that very request.
+        """
+        main = threading.get_ident() == self._main
+        if main:
             self._flush()
-        parent = getattr(self._here, "number", 0) or self._current
-        return self._link.call(parent, url, version, body, content_type, timeout, self._execute_nested)
+        number = self._number()
+        ends_with = 0
+        if self.one_by_one and (main or getattr(self._here, "number", 0)) and number not in self._told:
+            ends_with = number
+        try:
+            if ends_with:
+                self._check()
+            return self._link.call(number, url, version, body, content_type, timeout, self._execute_nested, ends_with)
+        except Cancelled:
+            self._told.add(number)
+            raise
 
     def enter(self, number: int) -> None:
         """Take the calling thread for one that executes this request; 0: none."""
@@ -314,7 +364,7 @@ class Server:
 
     def log(self, level: str, text: str) -> None:
         """Say something in the endpoint's log."""
-        self._link.log(level, text, getattr(self._here, "number", 0) or self._current)
+        self._link.log(level, text, self._number())
 
 
 def pieces(stream: Any) -> Any:

@@ -14,7 +14,7 @@ import types
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Callable, NamedTuple, Optional
 
-from answer import JSON, Answer
+from answer import JSON, Answer, Cancelled
 from clearml_serving_worker import Response
 from codec import encode_json
 
@@ -86,7 +86,7 @@ def stream_answer(outcome: Outcome, run: Callable[[Any], Any], failed: Callable[
                     yield chunk
             if outcome.background is not None:
                 run(outcome.background())
-        except GeneratorExit:
+        except (GeneratorExit, Cancelled):
             raise
         except BaseException as error:
             raise failed(error) from None

@@ -59,9 +59,14 @@ func New(o Options) *Engine {
 	e.environments = &environments{
 		maker: o.Environments, extra: o.Extra, env: o.Env, known: map[string]*worker.Environment{},
 	}
+	ahead := o.Worker.Ahead
+	if ahead == nil {
+		ahead = worker.NewAhead(0) // one for all pools
+	}
 	e.pools = &pools{log: log, byPath: map[string]*pool{}, make: func(at place) *worker.Pool {
 		own := o.Worker
 		own.Caller, own.Environment = e, at.Environment
+		own.Ahead = ahead
 		if at.Environment != e.environments.base {
 			own.ZygoteEnv = at.env
 		}

@@ -9,6 +9,8 @@ class Preprocess:
         if "for" in body:  # a gate
             body = {"x": "gate", **body}
         do = body.get("do")
+        while do == "stay" and not os.path.exists(body["for"]):
+            time.sleep(0.001)
         if do == "refuse":
             raise ValueError("refused " + str(body["x"]))
         if do == "call":
