@@ -43,6 +43,15 @@ func writeCache(file string, state *State) error {
 	return nil
 }
 
+// setAside moves a file that cannot be used out of the way and keeps it for a look.
+func setAside(file string) error {
+	aside := file + ".damaged"
+	if err := os.RemoveAll(aside); err != nil {
+		return err
+	}
+	return os.Rename(file, aside)
+}
+
 // readCache returns the last good state.
 func readCache(file string) (*State, error) {
 	data, err := os.ReadFile(file)

@@ -8,6 +8,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -30,8 +31,10 @@ type Changes interface {
 // Source reads the configuration of the service.
 type Source interface {
 	// Load reads the service as it is now. It is called from one goroutine at a
-	// time. ErrNoService says that there is none yet.
-	Load(ctx context.Context) (*State, error)
+	// time. last is the last good state, nil if there is none: what of the service
+	// cannot be used keeps the form that it has there. ErrNoService says that there
+	// is no service yet.
+	Load(ctx context.Context, last *State) (*State, error)
 }
 
 // ErrNoService is returned by a Source while no serving service exists.
@@ -105,7 +108,9 @@ type Reconciler struct {
 	running   sync.WaitGroup
 	source    sourceStatus
 	disk      error // why the last good state is not on disk
-	recalled  bool  // the state on disk has been looked at
+	recalled  bool  // the state on disk has been applied
+
+	lastGood *State // the state on disk at start, nil if there is none; not changed after Run has begun
 }
 
 // sourceStatus is how the last look at the configuration went.
@@ -147,6 +152,7 @@ func New(o Options) *Reconciler {
 
 // Run follows the configuration until ctx ends, then drains and closes all models.
 func (r *Reconciler) Run(ctx context.Context) error {
+	r.lastGood = r.readDisk()
 	looks := make(chan look)
 	rung := make(chan struct{}, 1) // one waiting ring is enough: a look sees everything
 	var readers sync.WaitGroup
@@ -201,6 +207,7 @@ func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks c
 	wait := time.NewTimer(0)
 	defer wait.Stop()
 	failures := 0
+	last := r.lastGood
 	for {
 		select {
 		case <-ctx.Done():
@@ -208,9 +215,12 @@ func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks c
 		case <-wait.C:
 		case <-rung:
 		}
-		state, err := r.o.Source.Load(ctx)
+		state, err := r.o.Source.Load(ctx, last)
 		if ctx.Err() != nil {
 			return
+		}
+		if err == nil {
+			last = state
 		}
 		next := r.o.Poll
 		if err != nil {
@@ -304,20 +314,36 @@ const startPatience = time.Second
 // errNoAnswer is what the status says until the first answer or failure.
 var errNoAnswer = errors.New("the control plane has not answered yet")
 
+// readDisk reads the last good state on disk, nil if there is none. A file that
+// cannot be read is set aside: the next good state takes its place.
+func (r *Reconciler) readDisk() *State {
+	if r.o.CacheFile == "" {
+		return nil
+	}
+	state, err := readCache(r.o.CacheFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		r.o.Logger.Warn("last good configuration on disk cannot be used", "file", r.o.CacheFile, "err", errors.Join(err, setAside(r.o.CacheFile)))
+		return nil
+	}
+	return state
+}
+
 // recall serves the last good configuration on disk, if nothing is served yet.
 func (r *Reconciler) recall() {
-	if r.state != nil || r.o.CacheFile == "" || r.recalled {
+	if r.state != nil || r.recalled || r.o.CacheFile == "" {
 		return
 	}
 	r.recalled = true
-	state, err := readCache(r.o.CacheFile)
-	if err != nil {
-		r.o.Logger.Info("there is no last good configuration on disk", "file", r.o.CacheFile, "err", err)
+	if r.lastGood == nil {
+		r.o.Logger.Info("there is no last good configuration on disk", "file", r.o.CacheFile)
 		return
 	}
 	r.o.Logger.Info("serving from the last good configuration on disk", "file", r.o.CacheFile)
 	r.source.fromCache, r.source.synced = true, true
-	r.apply(state)
+	r.apply(r.lastGood)
 }
 
 // apply compares what is wanted with what runs.
@@ -381,6 +407,10 @@ func (r *Reconciler) swap() {
 		Models:   map[serving.EndpointURL]*router.Live{},
 		Canaries: map[serving.EndpointURL]*router.Canary{},
 		Waiting:  map[serving.EndpointURL]router.Obstacle{},
+		Unclear:  r.plan.Unclear,
+	}
+	for url, reason := range r.plan.Unusable {
+		s.Waiting[url] = router.Obstacle{Reason: reason}
 	}
 	for url, e := range r.entries {
 		if e.live != nil {

@@ -43,7 +43,7 @@ func newWorld() *world {
 	}
 }
 
-func (w *world) Load(context.Context) (*reconcile.State, error) {
+func (w *world) Load(_ context.Context, last *reconcile.State) (*reconcile.State, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -51,6 +51,8 @@ func (w *world) Load(context.Context) (*reconcile.State, error) {
 	}
 	copied := *w.state
 	copied.Sections, copied.Artifacts = maps.Clone(w.state.Sections), maps.Clone(w.state.Artifacts)
+	copied.Unreadable, copied.General = maps.Clone(w.state.Unreadable), maps.Clone(w.state.General)
+	copied.Keep(last)
 	return &copied, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,6 +30,21 @@ type State struct {
 	Versions serving.Versions                    `json:"versions"`
 	// Trouble says, per monitoring, why its models could not be asked for.
 	Trouble map[string]string `json:"trouble,omitempty"`
+	// Kept lists what of the configuration cannot be used as stored and is here in
+	// its last good form.
+	Kept []serving.Kept `json:"kept,omitempty"`
+}
+
+// Keep puts the last good form, known from an earlier state of the same service, in
+// the place of what of the configuration cannot be used. nil: there is none.
+func (s *State) Keep(last *State) {
+	if last == nil || last.ServiceID != s.ServiceID {
+		return
+	}
+	now := serving.Configuration{Sections: s.Sections, Unreadable: s.Unreadable, General: s.General}
+	good := serving.Configuration{Sections: last.Sections, General: last.General}
+	now, s.Kept = serving.KeepLast(now, good)
+	s.Sections, s.Unreadable, s.General = now.Sections, now.Unreadable, now.General
 }
 
 // Artifact is a file registered on a task.
@@ -52,8 +68,15 @@ func (s *State) service() serving.Service {
 	for _, section := range slices.Sorted(maps.Keys(s.Unreadable)) {
 		service.Broken = append(service.Broken, serving.BrokenRecord{Section: section, Err: fmt.Errorf("configuration section %q cannot be read: %s", section, s.Unreadable[section])})
 	}
+	for _, k := range s.Kept {
+		why := k.Why
+		if k.Key == "" {
+			why = fmt.Sprintf("configuration section %q cannot be read: %s", k.Section, why)
+		}
+		service.Broken = append(service.Broken, serving.BrokenRecord{Section: k.Section, Key: k.Key, Err: errors.New(why + "; its last good form stays in force"), Kept: true})
+	}
 	for _, key := range slices.Sorted(maps.Keys(s.Trouble)) {
-		service.Broken = append(service.Broken, serving.BrokenRecord{Section: serving.SectionMonitoring, Key: key, Err: fmt.Errorf("model_monitoring %q: %s", key, s.Trouble[key])})
+		service.Broken = append(service.Broken, serving.BrokenRecord{Section: serving.SectionMonitoring, Key: key, Err: fmt.Errorf("model_monitoring %q: %s", key, s.Trouble[key]), Kept: true})
 	}
 	return service
 }
