@@ -214,7 +214,9 @@ func (a *app) inferenceOptions() (inference.Options, error) {
 	o.Origins = origins
 	drain, err5 := a.seconds("drain-delay")
 	o.DrainDelay = drain
-	return o, errors.Join(err, err2, err3, err4, err5)
+	share, err6 := a.share("metric-log-freq")
+	o.LogShare = &share
+	return o, errors.Join(err, err2, err3, err4, err5, err6)
 }
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its

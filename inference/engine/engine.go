@@ -74,6 +74,12 @@ type Lender interface {
 	Lend(size int) Loan
 }
 
+// VariableSetter is a Model whose statistics variables can change while it serves.
+type VariableSetter interface {
+	// SetVariables replaces the names of the variables that sampled requests report.
+	SetVariables(names []string) error
+}
+
 // LendFrom is the size from which a body is received into a Lender's memory; smaller
 // ones are copied as quickly.
 const LendFrom = 256 << 10

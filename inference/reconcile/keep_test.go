@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,4 +118,70 @@ func TestTheLastGoodFormOfAnotherServiceIsNone(t *testing.T) {
 	if len(now.Kept) != 0 || len(now.Sections) != 0 {
 		t.Errorf("%+v", now)
 	}
+}
+
+func TestACancelledLoadIsNotTakenForALaterOneOfTheSameConfiguration(t *testing.T) {
+	w := newWorld()
+	run(t, w, "", func(r *reconcile.Reconciler, rt *router.Router) {
+		first, second, third := make(chan struct{}), make(chan struct{}), make(chan struct{})
+		w.mu.Lock()
+		w.deaf = []chan struct{}{first, second, third}
+		w.mu.Unlock()
+		for _, version := range []string{"a", "b", "a"} {
+			w.set(endpoints(map[string]string{"m/1": version}))
+			settle()
+		}
+		close(first) // it was given up long ago
+		settle()
+		if s := r.Status().Endpoints[0]; s.State != "loading" || s.Failure != nil {
+			t.Errorf("the first load is booked as the third: %s, %+v", s.State, s.Failure)
+		}
+		close(third)
+		settle()
+		if got := answer(t, rt, "m/1"); got != "m/1 /local/http://files/a" {
+			t.Errorf("the third load: %s", got)
+		}
+		close(second)
+		settle()
+		if got := answer(t, rt, "m/1"); got != "m/1 /local/http://files/a" || len(w.loads) != 3 {
+			t.Errorf("at the end: %s, loads %v", got, w.loads)
+		}
+	})
+}
+
+func TestWhatIsLoggedChangesWithoutALoad(t *testing.T) {
+	w := newWorld()
+	w.set(endpoints(map[string]string{"m/1": "v1"}))
+	metrics := func(text string) func(*reconcile.State) {
+		return func(s *reconcile.State) { s.Sections[serving.SectionMetrics] = json.RawMessage(text) }
+	}
+	run(t, w, "", func(_ *reconcile.Reconciler, rt *router.Router) {
+		live := func() (*model, float64) {
+			l, err := rt.Acquire("m/1")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Release()
+			return l.Model.(*model), l.LogShare()
+		}
+		before, share := live()
+		if share != 1 {
+			t.Errorf("share %v without any setting", share)
+		}
+		w.set(func(s *reconcile.State) { s.General = map[string]string{serving.ParamMetricLoggingFreq: "0.25"} })
+		w.set(metrics(`{"m/1":{"endpoint":"m/1","metrics":{"x":{"type":"value"},"y":{"type":"value"}}}}`))
+		settle()
+		m, share := live()
+		if m != before || len(w.loads) != 1 {
+			t.Errorf("loaded again: %v", w.loads)
+		}
+		if share != 0.25 || !slices.Equal(m.variables, []string{"x", "y"}) {
+			t.Errorf("share %v, variables %v", share, m.variables)
+		}
+		w.set(metrics(`{"m/1":{"endpoint":"m/1","log_frequency":0.5,"metrics":{"z":{"type":"value"}}}}`))
+		settle()
+		if m, share = live(); share != 0.5 || !slices.Equal(m.variables, []string{"z"}) || m != before {
+			t.Errorf("share %v, variables %v", share, m.variables)
+		}
+	})
 }

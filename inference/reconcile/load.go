@@ -24,6 +24,8 @@ type entry struct {
 	liveKey     string // want.key that live satisfies
 	content     string // digest of the files and settings that live was made of
 	cancel      context.CancelFunc
+	attempt     uint64   // the number of the load under way, or of the last one
+	variables   []string // that the model of live has been told
 	failure     *Failure
 	held        []func() // releases of the files that live uses
 }
@@ -60,7 +62,9 @@ func (e *entry) settled() bool { return e.live != nil && e.liveKey == e.want.key
 // loadResult is the end of one attempt to load.
 type loadResult struct {
 	entry     *entry
+	attempt   uint64 // which of the entry's loads it is
 	key       string
+	variables []string
 	content   string
 	model     engine.Model // nil when failed or unchanged
 	unchanged bool
@@ -88,11 +92,12 @@ func (r *Reconciler) startDue(ctx context.Context) {
 		}
 		loadCtx, cancel := context.WithCancel(ctx)
 		e.cancel = cancel
-		w, content := e.want, e.content
+		e.attempt++
+		w, content, attempt := e.want, e.content, e.attempt
 		r.running.Go(func() {
 			defer cancel()
 			result := r.load(loadCtx, url, w, content)
-			result.entry, result.key = e, w.key
+			result.entry, result.attempt, result.key, result.variables = e, attempt, w.key, w.variables
 			r.loaded <- result // the owner, or shutdown, always takes it
 		})
 	}
@@ -128,7 +133,7 @@ func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, 
 		return result
 	}
 	spec.CodePath, spec.ModelPath = fetched.codePath, fetched.modelPath
-	result.content = digest(url, w.planned.Endpoint, w.variables, fetched.codeSHA, fetched.modelSHA, w.limits)
+	result.content = digest(url, w.planned.Endpoint, fetched.codeSHA, fetched.modelSHA, w.limits)
 	if result.content == liveContent {
 		result.unchanged = true
 		return result
@@ -237,7 +242,9 @@ func (r *Reconciler) fetch(ctx context.Context, w want) (fetchedFiles, error) {
 // finish takes in the end of a load: the new model goes live, the old retires.
 func (r *Reconciler) finish(result loadResult) {
 	e := result.entry
-	if r.entries[e.url] != e || e.want.key != result.key || e.cancel == nil {
+	// The wanted configuration may have changed and changed back since: the key alone
+	// does not tell the result of a cancelled load from that of the one under way.
+	if r.entries[e.url] != e || e.attempt != result.attempt || e.cancel == nil {
 		r.running.Go(result.discard)
 		return
 	}
@@ -254,7 +261,8 @@ func (r *Reconciler) finish(result loadResult) {
 		old, held := e.live, e.held
 		e.live = router.NewLive(e.url, e.want.planned.ModelID, result.model)
 		e.live.Timeout = e.want.limits.Within(r.o.RequestTimeout)
-		e.live.SetLogShare(e.want.logShare)
+		e.variables = result.variables
+		r.log(e)
 		e.liveKey, e.content, e.held, e.failure = result.key, result.content, result.release, nil
 		r.o.Logger.Info("endpoint live", "endpoint", e.url, "model_id", e.want.planned.ModelID, "took", time.Since(e.wantedSince).Round(time.Millisecond))
 		r.swap()

@@ -78,6 +78,9 @@ type Options struct {
 	DrainTimeout time.Duration
 	// RequestTimeout bounds one request, 0 for none.
 	RequestTimeout time.Duration
+	// LogShare is the share of requests whose variables are logged where neither the
+	// endpoint nor the service says. nil: all of them.
+	LogShare *float64
 	// OnApplied, when set, is called on the owner's goroutine after the plan has
 	// changed; it must not block.
 	OnApplied func(*State, serving.Plan)
@@ -111,6 +114,13 @@ type Reconciler struct {
 	recalled  bool  // the state on disk has been applied
 
 	lastGood *State // the state on disk at start, nil if there is none; not changed after Run has begun
+}
+
+func (o Options) logShare() float64 {
+	if o.LogShare == nil {
+		return 1
+	}
+	return *o.LogShare
 }
 
 // sourceStatus is how the last look at the configuration went.
@@ -348,10 +358,12 @@ func (r *Reconciler) recall() {
 
 // apply compares what is wanted with what runs.
 func (r *Reconciler) apply(state *State) {
-	plan := serving.Resolve(state.service(), state.Found, state.Versions)
+	service := state.service()
+	plan := serving.Resolve(service, state.Found, state.Versions)
+	share, _ := service.Parameters.LogShare(r.o.logShare()) // a share that cannot be read is one of the plan's problems
 	wanted := map[serving.EndpointURL]want{}
 	for url, e := range plan.Endpoints {
-		wanted[url] = state.want(url, e, plan.Options[url])
+		wanted[url] = state.want(url, e, plan.Options[url], share)
 	}
 	current := map[serving.EndpointURL]string{}
 	for url, e := range r.entries {
@@ -375,10 +387,8 @@ func (r *Reconciler) apply(state *State) {
 		e.want, e.failure, e.wantedSince = wanted[url], nil, time.Now()
 	}
 	for url, w := range wanted {
-		r.entries[url].want = w // parts that need no load: the log share
-		if live := r.entries[url].live; live != nil {
-			live.SetLogShare(w.logShare)
-		}
+		r.entries[url].want = w // parts that need no load: what is logged
+		r.log(r.entries[url])
 	}
 	problems := !slices.Equal(plan.Problems, r.plan.Problems)
 	first, hash := r.state == nil, state.Hash()
@@ -399,6 +409,23 @@ func (r *Reconciler) apply(state *State) {
 	if r.o.OnApplied != nil && (first || moved) {
 		r.o.OnApplied(state, plan)
 	}
+}
+
+// log has the live model of an entry log what is wanted, without loading it again.
+func (r *Reconciler) log(e *entry) {
+	if e.live == nil {
+		return
+	}
+	e.live.SetLogShare(e.want.logShare)
+	setter, ok := e.live.Model.(engine.VariableSetter)
+	if !ok || slices.Equal(e.variables, e.want.variables) {
+		return
+	}
+	if err := setter.SetVariables(e.want.variables); err != nil {
+		r.o.Logger.Warn("logged variables cannot be changed", "endpoint", e.url, "err", err)
+		return
+	}
+	e.variables = e.want.variables
 }
 
 // swap builds a new snapshot of what is live and makes it current.

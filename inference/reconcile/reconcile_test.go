@@ -30,6 +30,7 @@ type world struct {
 	hold     map[serving.EndpointURL]chan struct{} // a load waits until closed
 	prepare  map[serving.EndpointURL]chan struct{} // a preparation waits until closed
 	stuck    bool                                  // every load waits for its context
+	deaf     []chan struct{}                       // the next loads wait for these, whatever becomes of their context
 	loads    []string
 	closed   []string
 	released int
@@ -98,7 +99,17 @@ func (l loader) Load(ctx context.Context, spec engine.Spec) (engine.Model, error
 	hold, err := l.w.hold[spec.URL], l.w.loadErr[spec.URL]
 	l.w.loads = append(l.w.loads, string(spec.URL)+" "+spec.CodePath)
 	stuck := l.w.stuck
+	var deaf chan struct{}
+	if len(l.w.deaf) > 0 {
+		deaf, l.w.deaf = l.w.deaf[0], l.w.deaf[1:]
+	}
 	l.w.mu.Unlock()
+	if deaf != nil {
+		<-deaf
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
 	if stuck {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -117,8 +128,16 @@ func (l loader) Load(ctx context.Context, spec engine.Spec) (engine.Model, error
 }
 
 type model struct {
-	w    *world
-	name string
+	w         *world
+	name      string
+	variables []string
+}
+
+func (m *model) SetVariables(names []string) error {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	m.variables = names
+	return nil
 }
 
 func (m *model) Infer(context.Context, *engine.Request) (*engine.Response, error) {

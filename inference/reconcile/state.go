@@ -96,9 +96,13 @@ type want struct {
 }
 
 // want collects what an endpoint needs. A missing artifact or model is not an
-// error of the whole: the endpoint says so when asked.
-func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options serving.EndpointOptions) want {
-	w := want{planned: e, logShare: s.logShare(e), golden: s.golden(options.Golden), limits: options.Limits}
+// error of the whole: the endpoint says so when asked. share is the service's share
+// of logged requests.
+func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options serving.EndpointOptions, share float64) want {
+	if e.Metrics.LogFrequency != nil {
+		share = *e.Metrics.LogFrequency
+	}
+	w := want{planned: e, logShare: share, golden: s.golden(options.Golden), limits: options.Limits}
 	w.variables = slices.Sorted(maps.Keys(e.Metrics.Metrics))
 	if name := e.PreprocessArtifact; e.Code != nil {
 		w.code = File{URL: e.Code.URI, SHA256: e.Code.SHA256, Unpack: e.Code.Folder}
@@ -120,20 +124,12 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options
 		}
 		w.model, changed = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
 	}
-	parts := []any{url, e.Endpoint, w.code, w.model, changed, w.variables, w.impossible, w.limits}
+	parts := []any{url, e.Endpoint, w.code, w.model, changed, w.impossible, w.limits}
 	if w.golden != nil {
 		parts = append(parts, w.golden.Golden, w.golden.file)
 	}
 	w.key = digest(parts...)
 	return w
-}
-
-// logShare is the share of an endpoint's requests whose variables are logged.
-func (s *State) logShare(e serving.PlannedEndpoint) float64 {
-	if e.Metrics.LogFrequency != nil {
-		return *e.Metrics.LogFrequency
-	}
-	return 1
 }
 
 // Hash is the change marker of the state, in the original's form: 32 hex digits.

@@ -238,6 +238,9 @@ func (m *model) Lend(size int) engine.Loan {
 	return nil // not a nil *worker.Loan
 }
 
+// SetVariables fulfils engine.VariableSetter.
+func (m *model) SetVariables(names []string) error { return m.group.SetVariables(names) }
+
 // failure gives a worker's error the kind that the data plane decides by.
 func (m *model) failure(err error) error {
 	e := &engine.Error{Kind: engine.KindInternal, Endpoint: m.url, Text: "Error processing request", Err: err}
