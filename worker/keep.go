@@ -161,6 +161,7 @@ func (g *Group) keep(ctx context.Context, s *seat, w *worker) {
 				}
 				g.log.Error("worker not started", "seat", s.number, "err", err)
 				g.mu.Lock()
+				g.distrust = g.distrust || (g.lastLoad == nil && isLoadError(err)) // the first of a row
 				g.lastLoad = err
 				g.mu.Unlock()
 				if !g.rest(ctx, s) {
@@ -266,6 +267,11 @@ func (g *Group) rest(ctx context.Context, s *seat) bool {
 	return ctx.Err() == nil
 }
 
+func isLoadError(err error) bool {
+	_, ok := errors.AsType[*LoadError](err)
+	return ok
+}
+
 // spawn makes one worker that can answer.
 func (g *Group) spawn(ctx context.Context) (*worker, error) {
 	for attempt := 0; ; attempt++ {
@@ -278,6 +284,9 @@ func (g *Group) spawn(ctx context.Context) (*worker, error) {
 }
 
 func (g *Group) spawnOnce(ctx context.Context) (*worker, error) {
+	if err := g.restore(ctx); err != nil {
+		return nil, err
+	}
 	var from *forker
 	if g.wantsTemplate() {
 		f, self, err := g.fromTemplate(ctx)

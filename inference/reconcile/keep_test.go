@@ -185,3 +185,41 @@ func TestWhatIsLoggedChangesWithoutALoad(t *testing.T) {
 		}
 	})
 }
+
+func TestFilesAreBroughtBackAsTheyWereOrTheEndpointIsLoadedAnew(t *testing.T) {
+	w := newWorld()
+	w.set(func(s *reconcile.State) {
+		s.Sections[serving.SectionEndpoints] = json.RawMessage(`{"m/1":{"engine_type":"custom","serving_url":"m","version":"1","model_id":"a"}}`)
+		s.Models["a"] = reconcile.Model{URI: "http://files/model"}
+	})
+	w.replaced = "one"
+	run(t, w, "", func(r *reconcile.Reconciler, rt *router.Router) {
+		live, err := rt.Acquire("m/1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := live.Model.(*model)
+		live.Release()
+		if err := m.restore(t.Context(), true); err != nil {
+			t.Fatal(err)
+		}
+		if last := w.fetched[len(w.fetched)-1]; last.SHA256 != "one" || !last.Verify {
+			t.Errorf("asked for %+v", last)
+		}
+		if settle(); len(w.loads) != 1 {
+			t.Errorf("loads: %v", w.loads)
+		}
+		w.mu.Lock()
+		w.replaced = "two" // at its place is another model now
+		w.mu.Unlock()
+		if err := m.restore(t.Context(), false); err == nil || !strings.Contains(err.Error(), "model") {
+			t.Errorf("another content: %v", err)
+		}
+		if settle(); len(w.loads) != 2 || r.Status().Endpoints[0].State != "ready" || len(w.closed) != 1 {
+			t.Errorf("loads %v, closed %v, %+v", w.loads, w.closed, r.Status().Endpoints[0])
+		}
+	})
+	if len(w.fetched) != 3 || w.released != 3 {
+		t.Errorf("%d of %d files released", w.released, len(w.fetched))
+	}
+}

@@ -52,6 +52,7 @@ type File struct {
 	URL    string
 	SHA256 string // "" when not known
 	Unpack bool   // an archive whose content is wanted as a folder
+	Verify bool   // what is here already is compared, however untouched it looks
 }
 
 // Local is a file or folder on this machine.
@@ -106,6 +107,7 @@ type Reconciler struct {
 	entries   map[serving.EndpointURL]*entry
 	canaries  map[serving.EndpointURL]*router.Canary
 	loaded    chan loadResult
+	outdated  chan *entry   // whose files cannot be brought back as they were: it is loaded anew
 	slots     chan struct{} // one for each load under way
 	preparing chan struct{} // one for each preparation under way: downloads, environments
 	running   sync.WaitGroup
@@ -154,6 +156,7 @@ func New(o Options) *Reconciler {
 		entries:  map[serving.EndpointURL]*entry{},
 		canaries: map[serving.EndpointURL]*router.Canary{},
 		loaded:   make(chan loadResult),
+		outdated: make(chan *entry, 64),
 		slots:    make(chan struct{}, o.Loads), preparing: make(chan struct{}, preparationsPerLoad*o.Loads),
 	}
 	r.status.Store(&Status{})
@@ -192,6 +195,10 @@ func (r *Reconciler) follow(ctx context.Context, looks <-chan look) {
 			r.see(l)
 		case result := <-r.loaded:
 			r.finish(result)
+		case e := <-r.outdated:
+			if r.entries[e.url] == e && e.settled() {
+				e.content, e.liveKey, e.wantedSince = "", "", time.Now()
+			}
 		case <-patience.C:
 			if !r.source.synced {
 				r.source.err, r.source.since = errNoAnswer, time.Now()
@@ -483,16 +490,12 @@ func (r *Reconciler) canary(url serving.EndpointURL, table serving.CanaryTable, 
 
 // retire drains a model that no snapshot holds any more, closes it, and gives
 // back the files that it used.
-func (r *Reconciler) retire(live *router.Live, held []func()) {
+func (r *Reconciler) retire(live *router.Live, held *heldFiles) {
 	if live == nil {
 		return
 	}
 	r.running.Go(func() {
-		defer func() {
-			for _, release := range held {
-				release()
-			}
-		}()
+		defer held.release()
 		ctx, cancel := context.WithTimeout(context.Background(), r.o.DrainTimeout)
 		defer cancel()
 		if err := live.Drain(ctx); err != nil {

@@ -32,6 +32,8 @@ type world struct {
 	stuck    bool                                  // every load waits for its context
 	deaf     []chan struct{}                       // the next loads wait for these, whatever becomes of their context
 	loads    []string
+	fetched  []reconcile.File
+	replaced string // the content that every place now has
 	closed   []string
 	released int
 	bell     chan struct{}
@@ -69,6 +71,16 @@ func (w *world) Next(ctx context.Context) error {
 func (w *world) Fetch(_ context.Context, f reconcile.File) (reconcile.Local, error) {
 	if strings.Contains(f.URL, "gone") {
 		return reconcile.Local{}, errors.New("404")
+	}
+	w.mu.Lock()
+	w.fetched = append(w.fetched, f)
+	replaced := w.replaced
+	w.mu.Unlock()
+	if replaced != "" && f.SHA256 != "" && f.SHA256 != replaced {
+		return reconcile.Local{}, errors.New("its SHA-256 is another")
+	}
+	if replaced != "" {
+		f.SHA256 = replaced
 	}
 	return reconcile.Local{Path: "/local/" + f.URL, SHA256: f.SHA256, Release: func() {
 		w.mu.Lock()
@@ -124,13 +136,14 @@ func (l loader) Load(ctx context.Context, spec engine.Spec) (engine.Model, error
 	if err != nil {
 		return nil, err
 	}
-	return &model{w: l.w, name: string(spec.URL) + " " + spec.CodePath}, nil
+	return &model{w: l.w, name: string(spec.URL) + " " + spec.CodePath + spec.ModelPath, restore: spec.Restore}, nil
 }
 
 type model struct {
 	w         *world
 	name      string
 	variables []string
+	restore   func(ctx context.Context, distrust bool) error
 }
 
 func (m *model) SetVariables(names []string) error {

@@ -61,7 +61,7 @@ func New(o Options) *Engine {
 	}
 	e.pools = &pools{log: log, byPath: map[string]*pool{}, make: func(at place) *worker.Pool {
 		own := o.Worker
-		own.Caller, own.Environment = e, at.Environment
+		own.Caller, own.Environment, own.Restore = e, at.Environment, at.remake
 		if at.Environment != e.environments.base {
 			own.ZygoteEnv = at.env
 		}
@@ -158,7 +158,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	least, most := spec.Limits.Workers(e.o.Workers)
 	group, err := pool.Start(ctx, worker.Spec{
 		Endpoint: string(spec.URL), Engine: spec.Endpoint.EngineType,
-		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath,
+		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath, Restore: at.restore(spec),
 		Fields: fields, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limitsOf(spec.Limits), Env: at.env,
 		Batch: worker.Batch{Rows: batching.MaxRows, Delay: batching.Delay, Preferred: batching.Preferred},
 	})
