@@ -219,7 +219,7 @@ func TestFilesAreBroughtBackAsTheyWereOrTheEndpointIsLoadedAnew(t *testing.T) {
 			t.Errorf("loads %v, closed %v, %+v", w.loads, w.closed, r.Status().Endpoints[0])
 		}
 	})
-	if len(w.fetched) != 3 || w.released != 3 {
+	if len(w.fetched) != 4 || w.released != 3 { // one of them failed
 		t.Errorf("%d of %d files released", w.released, len(w.fetched))
 	}
 }

@@ -136,7 +136,7 @@ func (l loader) Load(ctx context.Context, spec engine.Spec) (engine.Model, error
 	if err != nil {
 		return nil, err
 	}
-	return &model{w: l.w, name: string(spec.URL) + " " + spec.CodePath + spec.ModelPath, restore: spec.Restore}, nil
+	return &model{w: l.w, name: string(spec.URL) + " " + spec.CodePath, restore: spec.Restore}, nil
 }
 
 type model struct {
