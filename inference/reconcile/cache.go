@@ -43,8 +43,9 @@ func writeCache(file string, state *State) error {
 	return nil
 }
 
-// setAside moves a file that cannot be used out of the way and keeps it for a look.
-func setAside(file string) error {
+// SetAside moves a file or folder that cannot be used out of the way, to a name that
+// ends in ".damaged", so that another can take its place.
+func SetAside(file string) error {
 	aside := file + ".damaged"
 	if err := os.RemoveAll(aside); err != nil {
 		return err

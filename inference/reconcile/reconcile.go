@@ -342,7 +342,7 @@ func (r *Reconciler) readDisk() *State {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		r.o.Logger.Warn("last good configuration on disk cannot be used", "file", r.o.CacheFile, "err", errors.Join(err, setAside(r.o.CacheFile)))
+		r.o.Logger.Warn("last good configuration on disk cannot be used", "file", r.o.CacheFile, "err", errors.Join(err, SetAside(r.o.CacheFile)))
 		return nil
 	}
 	return state

@@ -36,6 +36,9 @@ func lockFile(ctx context.Context, path string, mode int) (*os.File, error) {
 // tryLock is lockFile without waiting: the file is nil when others hold it.
 func tryLock(path string, mode int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if errors.Is(err, syscall.EISDIR) && os.RemoveAll(path) == nil { // nothing of ours: a lock is an empty file
+		f, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	}
 	if err != nil {
 		return nil, err
 	}

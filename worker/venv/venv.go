@@ -148,9 +148,9 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 
 // made tells whether an environment is complete and its interpreter is still there.
 func made(e Environment) bool {
-	_, err := os.Stat(filepath.Join(e.Dir, stampFile))
+	stamp, err := os.Stat(filepath.Join(e.Dir, stampFile))
 	_, errPython := os.Stat(e.Python)
-	return err == nil && errPython == nil
+	return err == nil && stamp.Mode().IsRegular() && stamp.Size() > 0 && errPython == nil
 }
 
 func stamp(e Environment, r recipe) error {
