@@ -52,3 +52,9 @@ func tryLock(path string, mode int) (*os.File, error) {
 	}
 	return nil, fmt.Errorf("lock %s: %w", path, err)
 }
+
+// unlock gives a lock back, also when a process that has inherited the file lives on.
+func unlock(f *os.File) {
+	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+	_ = f.Close()
+}
