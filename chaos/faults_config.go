@@ -291,12 +291,9 @@ func killMaking(ctx context.Context, w *world) error {
 	if err := os.MkdirAll(code, 0o755); err != nil {
 		return err
 	}
-	steady, err := os.ReadFile("chaos/code/steady.py")
-	if err != nil {
-		return err
-	}
+	const text = "class Preprocess:\n    def process(self, data, state, collect):\n        return data\n"
 	requirements := fmt.Sprintf("# %d\n", time.Now().UnixNano())
-	err = errors.Join(os.WriteFile(filepath.Join(code, "__init__.py"), steady, 0o600), os.WriteFile(filepath.Join(code, "requirements.txt"), []byte(requirements), 0o600))
+	err := errors.Join(os.WriteFile(filepath.Join(code, "__init__.py"), []byte(text), 0o600), os.WriteFile(filepath.Join(code, "requirements.txt"), []byte(requirements), 0o600))
 	if err != nil {
 		return err
 	}
