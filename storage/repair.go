@@ -138,7 +138,7 @@ func sameContent(a, b string) (bool, error) {
 	}
 	infoB, err := os.Lstat(b)
 	if err != nil || !infoB.Mode().IsRegular() || infoA.Size() != infoB.Size() {
-		return false, nil //nolint:nilerr // missing or unreadable: not the same
+		return false, nil // missing or unreadable: not the same
 	}
 	fileA, err := os.Open(a)
 	if err != nil {
@@ -147,7 +147,7 @@ func sameContent(a, b string) (bool, error) {
 	defer fileA.Close() //nolint:errcheck // only read from
 	fileB, err := os.Open(b)
 	if err != nil {
-		return false, nil //nolint:nilerr // as above
+		return false, nil // as above
 	}
 	defer fileB.Close() //nolint:errcheck // only read from
 	bufA, bufB := make([]byte, 256<<10), make([]byte, 256<<10)

@@ -51,11 +51,13 @@ func TestWhatVanishedOrChangedIsFetchedAgain(t *testing.T) {
 		do     func(t *testing.T, dir, file, folder string)
 	}{
 		"whole cache": {do: func(t *testing.T, dir, _, _ string) {
+			t.Helper()
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
 			}
 		}},
 		"its folders": {do: func(t *testing.T, dir, _, _ string) {
+			t.Helper()
 			for _, sub := range []string{"named", "unpacked", "leases", "partial", "urls"} {
 				if err := os.RemoveAll(filepath.Join(dir, sub)); err != nil {
 					t.Fatal(err)
@@ -63,20 +65,24 @@ func TestWhatVanishedOrChangedIsFetchedAgain(t *testing.T) {
 			}
 		}},
 		"the file and the folder": {do: func(t *testing.T, _, file, folder string) {
+			t.Helper()
 			if err := errors.Join(os.Remove(file), os.RemoveAll(folder)); err != nil {
 				t.Fatal(err)
 			}
 		}},
 		"one file of the folder": {do: func(t *testing.T, _, _, folder string) {
+			t.Helper()
 			if err := os.RemoveAll(filepath.Join(folder, "sub")); err != nil {
 				t.Fatal(err)
 			}
 		}},
 		"cut short": {do: func(t *testing.T, _, file, folder string) {
+			t.Helper()
 			rewrite(t, file, "the")
 			rewrite(t, filepath.Join(folder, "a.txt"), "con")
 		}},
 		"changed with the same length": {verify: true, do: func(t *testing.T, _, file, folder string) {
+			t.Helper()
 			info, err := os.Stat(file)
 			if err != nil {
 				t.Fatal(err)
@@ -88,6 +94,7 @@ func TestWhatVanishedOrChangedIsFetchedAgain(t *testing.T) {
 			}
 		}},
 		"folders in the place of files": {do: func(t *testing.T, dir, file, folder string) {
+			t.Helper()
 			var all error
 			for _, pattern := range []string{"blobs/*/*", "urls/*", "leases/*"} {
 				found, err := filepath.Glob(filepath.Join(dir, pattern))
@@ -103,6 +110,7 @@ func TestWhatVanishedOrChangedIsFetchedAgain(t *testing.T) {
 			}
 		}},
 		"a file in the place of a folder": {do: func(t *testing.T, dir, _, _ string) {
+			t.Helper()
 			for _, sub := range []string{"urls", "unpacked", "named"} {
 				err := errors.Join(os.RemoveAll(filepath.Join(dir, sub)), os.WriteFile(filepath.Join(dir, sub), nil, 0o600))
 				if err != nil {

@@ -66,6 +66,7 @@ func newVanishing(t *testing.T, change func(*worker.Spec)) *vanishing {
 }
 
 func (v *vanishing) put(t *testing.T) {
+	t.Helper()
 	if err := errors.Join(os.MkdirAll(v.dir, 0o755), os.WriteFile(filepath.Join(v.dir, "__init__.py"), []byte(vanishingCode), 0o600)); err != nil {
 		t.Error(err)
 	}
