@@ -128,6 +128,10 @@ not hit, and on the one that was hit only the documented statuses, until it has 
 Each endpoint is asked for its health ten times a second as well: never unready between two right answers
 that are less than %v away, never ready after %v without one.
 
+The faults hit workers, user code, clients, the control plane, deployments, the stored configuration, the
+files of the data folder, the log and the machine. Configuration that cannot be read and a log that is not read
+hit no endpoint: no error is allowed then.
+
 | status | when, on the endpoint that was hit |
 |---|---|
 | 500 | the request had begun when its worker died; the answer says why it died |

@@ -36,7 +36,13 @@ func (w *world) launchProgram(program, name string, env []string, args ...string
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = out.Close() }()    // the child has its own
+	defer func() { _ = out.Close() }() // the child has its own
+	return w.launchTo(out, program, name, env, args...)
+}
+
+// launchTo is launchProgram for output that goes elsewhere than to the log file.
+func (w *world) launchTo(out *os.File, program, name string, env []string, args ...string) (*server, error) {
+	log := filepath.Join(w.dir, name+".log")
 	cmd := exec.Command(program, args...) //nolint:noctx // stop ends it, politely
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = w.dir, out, out, w.environ(env)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

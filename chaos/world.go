@@ -160,10 +160,21 @@ func (w *world) startControl(ctx context.Context, api, files string) (err error)
 // startInference starts an inference service on a data folder of its own, and
 // waits until it says that it is ready.
 func (w *world) startInference(ctx context.Context, name string) (*server, error) {
+	return w.startInferenceTo(ctx, name, nil)
+}
+
+// startInferenceTo is startInference with its output going to out, nil for the log file.
+func (w *world) startInferenceTo(ctx context.Context, name string, out *os.File) (*server, error) {
 	data := filepath.Join(w.dir, name)
 	args := []string{"--id", w.service, "inference", "--data-dir", data, "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}
 	env := append(slices.Clone(w.env), "CLEARML_SERVING_POLL_FREQ="+poll, "GUNICORN_SERVING_TIMEOUT="+deadline, "CLEARML_SERVING_PYTHON="+w.python, "OMP_NUM_THREADS=1")
-	s, err := w.launch(name, env, args...)
+	var s *server
+	var err error
+	if out != nil {
+		s, err = w.launchTo(out, w.binary, name, append(env, "CLEARML_SERVING_LOG_LEVEL=debug"), args...)
+	} else {
+		s, err = w.launch(name, env, args...)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -294,7 +294,7 @@ func (e *editedSource) edit(section serving.Section, text []byte) {
 	e.edits <- &next
 }
 
-func (e *editedSource) Load(context.Context) (*reconcile.State, error) {
+func (e *editedSource) Load(context.Context, *reconcile.State) (*reconcile.State, error) {
 	state := <-e.edits
 	e.edits <- state
 	return state, nil

@@ -2,12 +2,14 @@ package inference
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/inference/router"
 	"clearmlserving/serving"
 )
 
@@ -16,6 +18,9 @@ type Readiness struct {
 	Ready    bool       `json:"ready"`
 	Reason   string     `json:"reason,omitempty"`
 	NotReady []NotReady `json:"not_ready,omitempty"`
+	// Problems names what of the configuration is not served as stored. The instance
+	// serves the rest, and the last good form where there is one, so it stays ready.
+	Problems []string `json:"problems,omitempty"`
 }
 
 // NotReady names an endpoint that cannot answer, or not as configured, and why.
@@ -39,6 +44,9 @@ func (s *Service) readiness(endpoint serving.EndpointURL) (int, Readiness) {
 	} else if status.SourceError != "" {
 		r.Reason = status.SourceError
 	}
+	for _, p := range status.Problems {
+		r.Problems = append(r.Problems, p.String())
+	}
 	found := endpoint == ""
 	for _, e := range status.Endpoints {
 		if endpoint != "" && e.URL != endpoint {
@@ -56,6 +64,9 @@ func (s *Service) readiness(endpoint serving.EndpointURL) (int, Readiness) {
 			r.NotReady = append(r.NotReady, n)
 		}
 	}
+	if !found && s.unclear(endpoint, &r) {
+		found, r.Ready = true, false
+	}
 	if !found {
 		return http.StatusNotFound, Readiness{Reason: "endpoint '" + string(endpoint) + "' is not configured"}
 	}
@@ -66,6 +77,21 @@ func (s *Service) readiness(endpoint serving.EndpointURL) (int, Readiness) {
 		return http.StatusServiceUnavailable, r
 	}
 	return http.StatusOK, r
+}
+
+// unclear tells whether a url that is no endpoint of the status may be configured
+// nevertheless: its record or section cannot be read.
+func (s *Service) unclear(endpoint serving.EndpointURL, r *Readiness) bool {
+	live, err := s.router.Acquire(endpoint)
+	if err == nil { // a canary
+		live.Release()
+		return false
+	}
+	notReady, ok := errors.AsType[*router.NotReadyError](err)
+	if ok {
+		r.Reason = notReady.Error()
+	}
+	return ok
 }
 
 // WorkersMemory is what all workers take, and what is done about it.

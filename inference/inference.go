@@ -63,6 +63,9 @@ type Options struct {
 	RecordingsDir string
 	// Recorder takes what requests are counted by, nil for none.
 	Recorder Recorder
+	// LogShare is the share of requests that are counted where neither the endpoint nor
+	// the service says. nil: all of them.
+	LogShare *float64
 
 	Source    reconcile.Source
 	Files     reconcile.Files
@@ -147,7 +150,7 @@ func New(o Options) *Service {
 	}
 	s.reconciler = reconcile.New(reconcile.Options{
 		Router: &s.router, Source: o.Source, Files: o.Files, Loader: engines(o.Python), Changes: o.Changes,
-		Poll: o.Poll, CacheFile: o.CacheFile, Loads: o.Loads, RequestTimeout: o.RequestTimeout, DrainTimeout: o.RequestTimeout,
+		Poll: o.Poll, CacheFile: o.CacheFile, Loads: o.Loads, RequestTimeout: o.RequestTimeout, DrainTimeout: o.RequestTimeout, LogShare: o.LogShare,
 		OnApplied: func(state *reconcile.State, plan serving.Plan) {
 			if o.Instance != nil {
 				o.Instance.Applied(state, plan)

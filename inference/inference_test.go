@@ -176,7 +176,9 @@ func (panickingStream) Close() error                         { return nil }
 
 type fixedSource struct{ state *reconcile.State }
 
-func (f fixedSource) Load(context.Context) (*reconcile.State, error) { return f.state, nil }
+func (f fixedSource) Load(context.Context, *reconcile.State) (*reconcile.State, error) {
+	return f.state, nil
+}
 
 type noFiles struct{}
 

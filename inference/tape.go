@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
 
@@ -250,15 +251,24 @@ func (w *tapeWriter) write(file string, b *tapeBatch) error {
 		return fmt.Errorf("make the folder of recordings: %w", err)
 	}
 	size := int64(0)
-	if info, err := os.Stat(file); err == nil {
+	info, err := os.Stat(file)
+	if err == nil && !info.Mode().IsRegular() {
+		err = reconcile.SetAside(file)
+		w.tapes.log.Warn("recording file is set aside: it is no file", "file", file, "err", err)
+	} else if err == nil {
 		size = info.Size()
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("record requests: %w", err)
 	}
 	state := w.known[file]
 	whole := true
 	if state.size != size {
 		old, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrPermission) {
+			err = reconcile.SetAside(file)
+			w.tapes.log.Warn("recording file is set aside: it cannot be read", "file", file, "err", err)
+		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("record requests: %w", err)
 		}

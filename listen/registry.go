@@ -118,6 +118,9 @@ func writeFile(file string, data []byte) error {
 		err = temp.Sync()
 	}
 	err = errors.Join(err, temp.Close())
+	if info, errStat := os.Lstat(file); err == nil && errStat == nil && info.IsDir() {
+		err = errors.Join(os.RemoveAll(file+".damaged"), os.Rename(file, file+".damaged")) // a folder cannot be replaced by a file
+	}
 	if err == nil {
 		err = os.Rename(temp.Name(), file)
 	}

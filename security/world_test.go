@@ -210,7 +210,9 @@ func (m plainModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 
 type fixedSource struct{ state *reconcile.State }
 
-func (f fixedSource) Load(context.Context) (*reconcile.State, error) { return f.state, nil }
+func (f fixedSource) Load(context.Context, *reconcile.State) (*reconcile.State, error) {
+	return f.state, nil
+}
 
 type noFiles struct{}
 

@@ -154,12 +154,13 @@ func decodeAccess(s *Service, sections map[Section]json.RawMessage) {
 	}
 }
 
-// accessInForce is what is configured, closed when nobody can tell whether keys
-// are asked for.
+// accessInForce is what is configured. It is closed when it is not known whether
+// keys are asked for: the section or its settings cannot be read, and there is no
+// last good form of them.
 func (s Service) accessInForce() Access {
 	a := s.Access
 	for _, b := range s.BrokenIn(SectionAccess) {
-		if b.Key == "" || b.Key == accessSettings {
+		if !b.Kept && (b.Key == "" || b.Key == accessSettings) {
 			a.Required = true
 		}
 	}

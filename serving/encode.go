@@ -42,11 +42,15 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 // decodeSection fills into from one section, record by record, in key order.
 func decodeSection[T any](s *Service, sections map[Section]json.RawMessage, name Section, into map[string]T, decode func(key string, f *fields) (T, error)) {
 	raw := bytes.TrimSpace(sections[name])
-	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
+	if len(raw) == 0 {
 		return
 	}
 	var records map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &records); err != nil {
+	err := json.Unmarshal(raw, &records)
+	if err == nil && records == nil {
+		err = errors.New("it is null")
+	}
+	if err != nil {
 		s.Broken = append(s.Broken, BrokenRecord{Section: name, Raw: slices.Clone(raw), Err: fmt.Errorf("configuration section %q is not a map of records: %w", name, err)})
 		return
 	}
@@ -549,7 +553,7 @@ func number(v any) (float64, bool) {
 		return 0, false
 	}
 	n, err := strconv.ParseFloat(text, 64)
-	return n, err == nil
+	return n, err == nil && !math.IsNaN(n) && !math.IsInf(n, 0)
 }
 
 func (f *fields) tensors() Tensors {

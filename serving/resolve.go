@@ -15,6 +15,11 @@ type Plan struct {
 	Options   map[EndpointURL]EndpointOptions // of those endpoints and canaries that have some
 	Access    Access
 	Problems  []Problem // records that are left out or only partly used, and why
+	// Unclear says why it is not known which urls are configured, "" when it is: a
+	// section that defines urls cannot be read and has no last good form.
+	Unclear string
+	// Unusable holds the urls whose records cannot be read and have no last good form.
+	Unusable map[EndpointURL]string
 }
 
 // PlannedEndpoint is an endpoint to serve, with where it comes from.
@@ -32,6 +37,18 @@ type Problem struct {
 	Text    string
 }
 
+// String names the section, the record and what is wrong with it.
+func (p Problem) String() string {
+	where := string(p.Section)
+	if p.Key != "" {
+		where += " " + strconv.Quote(p.Key)
+	}
+	if strings.HasPrefix(p.Text, where) {
+		return p.Text
+	}
+	return where + ": " + p.Text
+}
+
 // Resolve turns configuration and the models that monitoring found (per base
 // url, newest first, already cut to the monitoring's maximum) into a plan. The
 // versions must hold a number for every model: see Versions.Assign.
@@ -39,6 +56,10 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 	p := Plan{Endpoints: map[EndpointURL]PlannedEndpoint{}, Canaries: map[EndpointURL]CanaryTable{}}
 	for _, b := range s.Broken {
 		p.problem(b.Section, b.Key, b.Err.Error())
+		p.unusable(b)
+	}
+	if _, err := s.Parameters.LogShare(1); err != nil {
+		p.problem(SectionGeneral, ParamMetricLoggingFreq, err.Error())
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Endpoints)) {
 		e := s.Endpoints[key]
@@ -99,6 +120,21 @@ func (p *Plan) add(section Section, key string, url EndpointURL, e PlannedEndpoi
 
 func (p *Plan) problem(section Section, key, text string) {
 	p.Problems = append(p.Problems, Problem{Section: section, Key: key, Text: text})
+}
+
+// unusable remembers the urls that a broken record or section leaves unanswered.
+func (p *Plan) unusable(b BrokenRecord) {
+	defines := b.Section == SectionEndpoints || b.Section == SectionMonitoring || b.Section == SectionCanary
+	switch {
+	case b.Kept || !defines:
+	case b.Key == "":
+		p.Unclear = b.Err.Error()
+	default:
+		if p.Unusable == nil {
+			p.Unusable = map[EndpointURL]string{}
+		}
+		p.Unusable[CleanURL(b.Key)] = b.Err.Error()
+	}
 }
 
 // MonitoringRecords returns the endpoints that monitoring made, in the form in

@@ -7,7 +7,9 @@ package serving
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -152,6 +154,19 @@ func ParametersFrom(general map[string]string) Parameters {
 	}
 }
 
+// LogShare is the share of the requests whose variables are logged where an
+// endpoint's metrics name none: otherwise when the service names none either.
+func (p Parameters) LogShare(otherwise float64) (float64, error) {
+	if p.MetricLoggingFreq == "" {
+		return otherwise, nil
+	}
+	share, err := strconv.ParseFloat(p.MetricLoggingFreq, 64)
+	if err != nil || !(share >= 0 && share <= 1) {
+		return otherwise, fmt.Errorf("parameter %s: %q is not a share of requests: give a number from 0 to 1", ParamMetricLoggingFreq, p.MetricLoggingFreq)
+	}
+	return share, nil
+}
+
 // Section is the name of one configuration object of a service's task.
 type Section string
 
@@ -197,6 +212,8 @@ type BrokenRecord struct {
 	Key     string // "" when the whole section is unreadable
 	Raw     json.RawMessage
 	Err     error
+	// Kept: the service holds its last good form, which stays in force.
+	Kept bool
 }
 
 // BrokenIn returns the broken records of one section.

@@ -5,6 +5,7 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -19,14 +20,15 @@ func sealed() time.Time { return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 func (c *Cache) blob(sha string) string { return c.path("blobs", sha[:2], sha) }
 
-// hasBlob tells whether the content is here and whole.
-func (c *Cache) hasBlob(ctx context.Context, sha string) bool {
+// hasBlob tells whether the content is here and whole. One that nobody has touched is
+// trusted, unless verify says otherwise.
+func (c *Cache) hasBlob(ctx context.Context, sha string, verify bool) bool {
 	file := c.blob(sha)
 	info, err := os.Lstat(file)
 	if err != nil || !info.Mode().IsRegular() {
 		return false
 	}
-	if info.ModTime().Equal(sealed()) {
+	if !verify && info.ModTime().Equal(sealed()) {
 		return true
 	}
 	sum, err := hashFile(ctx, file)
@@ -60,7 +62,7 @@ func (c *Cache) publish(p *partial, sha string) error {
 	c.reached("blob rename")
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := os.Rename(p.path(), file); err != nil {
+	if err := errors.Join(clearWay(file), os.Rename(p.path(), file)); err != nil {
 		return err
 	}
 	p.gone = true
@@ -73,7 +75,8 @@ func (c *Cache) publish(p *partial, sha string) error {
 
 // named links the content under the name that users know, in a folder of its
 // own: what user code writes beside it, or finds there, concerns no other file.
-func (c *Cache) named(sha, name string) (string, error) {
+// verify compares what is there with the content.
+func (c *Cache) named(sha, name string, verify bool) (string, error) {
 	name = fileName(name)
 	sum := md5.Sum([]byte(name))
 	dir := c.path("named", sha, hex.EncodeToString(sum[:4]))
@@ -81,7 +84,14 @@ func (c *Cache) named(sha, name string) (string, error) {
 		return "", dirError(c.o.Dir, err)
 	}
 	link, blob := filepath.Join(dir, name), c.blob(sha)
-	if sameFile(link, blob) {
+	same := sameFile(link, blob)
+	if same && verify {
+		var err error
+		if same, err = sameContent(blob, link); err != nil {
+			return "", dirError(c.o.Dir, err)
+		}
+	}
+	if same {
 		return link, nil
 	}
 	temp, err := os.MkdirTemp(dir, ".linking-")
@@ -101,7 +111,7 @@ func (c *Cache) named(sha, name string) (string, error) {
 		}
 	}
 	c.reached("named rename")
-	if err := os.Rename(fresh, link); err != nil {
+	if err := errors.Join(clearWay(link), os.Rename(fresh, link)); err != nil {
 		return "", dirError(c.o.Dir, err)
 	}
 	return link, nil
@@ -139,13 +149,18 @@ func copyFile(from, to string) error {
 }
 
 // unpacked is the folder that the archive unpacks to, made once for each content.
-func (c *Cache) unpacked(ctx context.Context, archive, sha, name string) (string, error) {
+// Files of it that are missing, or different if verify asks for a comparison, are
+// unpacked again; files that others have put there stay.
+func (c *Cache) unpacked(ctx context.Context, archive, sha, name string, verify bool) (string, error) {
 	original := fileName(name)
 	name = fileName(folderName(original))
 	folder := c.path("unpacked", sha, name)
-	_, err := c.flights.do(ctx, "unpack\x00"+sha+"\x00"+name, nil, func(ctx context.Context, _ Progress) (fetched, error) {
+	_, err := c.flights.do(ctx, fmt.Sprintf("unpack\x00%s\x00%s\x00%t", sha, name, verify), nil, func(ctx context.Context, _ Progress) (fetched, error) {
 		if info, err := os.Lstat(folder); err == nil && info.IsDir() {
-			return fetched{}, nil
+			if !verify && complete(folder, listOf(folder)) {
+				return fetched{}, nil
+			}
+			return fetched{}, c.repair(ctx, archive, folder)
 		}
 		if err := os.MkdirAll(filepath.Dir(folder), 0o700); err != nil {
 			return fetched{}, dirError(c.o.Dir, err)
@@ -155,7 +170,10 @@ func (c *Cache) unpacked(ctx context.Context, archive, sha, name string) (string
 		if info, statErr := os.Lstat(folder); err != nil && statErr == nil && info.IsDir() {
 			err = nil // another process was faster
 		}
-		return fetched{}, err
+		if err != nil {
+			return fetched{}, err
+		}
+		return fetched{}, writeList(folder, listOf(folder))
 	})
 	if fault, ok := errors.AsType[*ArchiveError](err); ok {
 		// The user knows the file by its name, not by its hash.
@@ -185,6 +203,9 @@ var errGone = errors.New("the content is gone")
 
 func (c *Cache) lease(sha string) (*lease, error) {
 	path := c.path("leases", sha)
+	if err := clearWay(path); err != nil {
+		return nil, dirError(c.o.Dir, err)
+	}
 	for range 10 {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 		if err != nil {

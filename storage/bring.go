@@ -30,12 +30,12 @@ const changes = 3
 // bring makes sure that the content of the item is among the blobs. It is called
 // by one goroutine at a time for each item.
 func (c *Cache) bring(ctx context.Context, adapter Adapter, item Item, progress Progress) (fetched, error) {
-	if item.SHA256 != "" && c.hasBlob(ctx, item.SHA256) {
+	if item.SHA256 != "" && c.hasBlob(ctx, item.SHA256, item.Verify) {
 		return fetched{sha256: item.SHA256, fromCache: true}, nil
 	}
 	known, have := c.readIndex(item.URL)
 	// A copy is only of use as long as no other content is asked for.
-	have = have && item.SHA256 == "" && c.hasBlob(ctx, known.SHA256)
+	have = have && item.SHA256 == "" && c.hasBlob(ctx, known.SHA256, item.Verify)
 	patience := c.o.Backoff
 	if have {
 		patience.Attempts = min(patience.Attempts, 2) // what is here can be served meanwhile

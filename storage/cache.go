@@ -47,6 +47,9 @@ type Item struct {
 	Name string
 	// Unpack says that the file is an archive whose content is wanted as a folder.
 	Unpack bool
+	// Verify says that what is here is not trusted: its content is compared, however
+	// untouched it looks. Use it when something failed to read the file.
+	Verify bool
 }
 
 // Cache keeps files from other places, each content once, under
@@ -94,16 +97,31 @@ func NewCache(o CacheOptions) (*Cache, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	c := &Cache{o: o, slots: make(chan struct{}, o.Downloads), reached: func(string) {}}
-	for _, folder := range []string{"blobs", "urls", "named", "unpacked", "partial", "leases"} {
-		if err := os.MkdirAll(c.path(folder), 0o700); err != nil {
-			return nil, dirError(o.Dir, err)
-		}
+	if err := c.makeFolders(); err != nil {
+		return nil, err
 	}
 	if err := checkWritable(c.path("partial")); err != nil {
 		return nil, dirError(o.Dir, err)
 	}
 	c.sweep(time.Now())
 	return c, nil
+}
+
+// makeFolders makes what is missing of the cache's folder: someone may have removed
+// it to free room. A file in the place of a folder is set aside.
+func (c *Cache) makeFolders() error {
+	for _, folder := range []string{"blobs", "urls", "named", "unpacked", "partial", "leases"} {
+		path := c.path(folder)
+		err := os.MkdirAll(path, 0o700)
+		if info, statErr := os.Lstat(path); err != nil && statErr == nil && !info.IsDir() {
+			c.o.Logger.Warn("cache folder is replaced: a file is in its place", "path", path)
+			err = errors.Join(os.Rename(path, path+".damaged"), os.MkdirAll(path, 0o700))
+		}
+		if err != nil {
+			return dirError(c.o.Dir, err)
+		}
+	}
+	return nil
 }
 
 // Fetch brings a file here, or finds it here. It may be called from many
@@ -122,13 +140,16 @@ func (c *Cache) Fetch(ctx context.Context, item Item, progress Progress) (*Handl
 	if err := checkSHA256(item.SHA256); err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", Redact(item.URL), err)
 	}
+	if err := c.makeFolders(); err != nil {
+		return nil, err
+	}
 	if local, ok := adapter.(Locator); ok {
 		return c.useInPlace(ctx, local, item)
 	}
 	// Between the end of a download and the lease another process may prune the
 	// content; it is then brought again.
 	for range 3 {
-		got, err := c.flights.do(ctx, item.URL+"\x00"+item.SHA256, progress,
+		got, err := c.flights.do(ctx, fmt.Sprintf("%s\x00%s\x00%t", item.URL, item.SHA256, item.Verify), progress,
 			func(ctx context.Context, report Progress) (fetched, error) {
 				return c.bring(ctx, adapter, item, report)
 			})
@@ -212,9 +233,9 @@ func (c *Cache) place(ctx context.Context, item Item, got fetched, l *lease) (*H
 		name = nameOf(item.URL)
 	}
 	if item.Unpack {
-		h.Path, err = c.unpacked(ctx, blob, got.sha256, name)
+		h.Path, err = c.unpacked(ctx, blob, got.sha256, name, item.Verify)
 	} else {
-		h.Path, err = c.named(got.sha256, name)
+		h.Path, err = c.named(got.sha256, name, item.Verify)
 	}
 	return h, err
 }
@@ -231,7 +252,7 @@ func (c *Cache) useInPlace(ctx context.Context, place Locator, item Item) (*Hand
 		return nil, err
 	}
 	known, ok := c.readIndex(item.URL)
-	if !ok || !known.current(object) {
+	if !ok || item.Verify || !known.current(object) {
 		known.SHA256, err = hashFile(ctx, path)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", path, err)
@@ -250,7 +271,7 @@ func (c *Cache) useInPlace(ctx context.Context, place Locator, item Item) (*Hand
 	if h.lease, err = c.lease(known.SHA256); err != nil {
 		return nil, err
 	}
-	if h.Path, err = c.unpacked(ctx, path, known.SHA256, filepath.Base(path)); err != nil {
+	if h.Path, err = c.unpacked(ctx, path, known.SHA256, filepath.Base(path), item.Verify); err != nil {
 		h.Release()
 		return nil, err
 	}

@@ -72,7 +72,7 @@ func replaceFile(file string, data []byte) error {
 	_, err = temp.Write(data)
 	err = errors.Join(err, temp.Sync(), temp.Close())
 	if err == nil {
-		err = os.Rename(temp.Name(), file)
+		err = errors.Join(clearWay(file), os.Rename(temp.Name(), file))
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(temp.Name()))

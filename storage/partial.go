@@ -46,6 +46,9 @@ func (c *Cache) openPartial(item Item, object Object) (*partial, error) {
 	sum := md5.Sum([]byte(item.URL + "\x00" + item.SHA256))
 	path := c.path("partial", hex.EncodeToString(sum[:]))
 	c.reached("partial open")
+	if err := errors.Join(clearWay(path), clearWay(path+".json")); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err

@@ -34,6 +34,8 @@ const (
 	// kindLentRequest is a kindRequest whose body is the place of the real one in the
 	// group's shared memory: its offset and its size, u64 each.
 	kindLentRequest frameKind = 8
+	// kindVariables replaces the names of the statistics variables: a JSON list.
+	kindVariables frameKind = 9
 
 	kindReady     frameKind = 16 // from the worker
 	kindLoadError frameKind = 17

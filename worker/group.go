@@ -53,6 +53,7 @@ type Group struct {
 	served   uint64
 	restarts int
 	lastLoad error
+	distrust bool // a load has failed: its files are compared before the next one
 	lastEnd  process.Death
 
 	started   bool // it has loaded once

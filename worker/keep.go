@@ -39,13 +39,11 @@ type templateSeat struct {
 
 // start loads the first worker; the other seats follow in the background.
 func (g *Group) start(ctx context.Context) error {
-	spec, err := g.encodeSpec()
-	if err != nil {
+	if err := g.encodeSpec(); err != nil {
 		g.pool.forget(g)
 		return fmt.Errorf("start %q: %w", g.spec.Endpoint, err)
 	}
-	g.specJSON, g.modelSize = spec, sizeOf(g.spec.ModelPath)
-	g.hurryJSON = append(slices.Clone(spec[:len(spec)-1]), `,"hurry":true}`...)
+	g.modelSize = sizeOf(g.spec.ModelPath)
 	g.needs = g.spec.needs(g.o.preload())
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	g.mu.Lock()
@@ -74,7 +72,9 @@ func (g *Group) start(ctx context.Context) error {
 	return nil
 }
 
-func (g *Group) encodeSpec() ([]byte, error) {
+// encodeSpec makes the messages that tell a process what to load. mu is held, unless
+// the group has not started.
+func (g *Group) encodeSpec() error {
 	env := make(map[string]string, len(g.spec.Env))
 	for _, e := range cpuCaps(g.spec.Env) {
 		if name, value, ok := strings.Cut(e, "="); ok {
@@ -96,12 +96,53 @@ func (g *Group) encodeSpec() ([]byte, error) {
 	if threads == 1 {
 		threads = 0 // as the zygote has it: nothing to set, which saves a look at every library
 	}
-	return json.Marshal(map[string]any{
+	spec, err := json.Marshal(map[string]any{
 		"endpoint": g.spec.Endpoint, "engine": g.spec.Engine, "code_path": g.spec.CodePath, "code_name": g.spec.CodeName,
 		"model_path": g.spec.ModelPath, "fields": fields, "variables": g.spec.Variables, "threads": threads,
 		"extra": g.spec.Extra, "env": env, "dir": dir, "max_frame": g.o.MaxFrame, "max_reentry": g.o.MaxReentry,
 		"confine": g.o.confinement(),
 	})
+	if err != nil {
+		return err
+	}
+	g.specJSON, g.hurryJSON = spec, append(slices.Clone(spec[:len(spec)-1]), `,"hurry":true}`...)
+	return nil
+}
+
+// SetVariables replaces the names of the statistics variables. Nothing is loaded
+// again: the workers there are take them with the next request.
+func (g *Group) SetVariables(names []string) error {
+	g.mu.Lock()
+	before := g.spec.Variables
+	g.spec.Variables = names
+	if err := g.encodeSpec(); err != nil {
+		g.spec.Variables = before
+		g.mu.Unlock()
+		return fmt.Errorf("set the variables of %q: %w", g.spec.Endpoint, err)
+	}
+	workers := g.workers
+	for _, w := range workers {
+		g.sendVariables(w)
+	}
+	g.mu.Unlock()
+	for _, w := range workers {
+		w.out.flush()
+	}
+	return nil
+}
+
+// sendVariables tells a worker the names that it does not have yet. mu is held, and
+// the caller flushes w.out.
+func (g *Group) sendVariables(w *worker) {
+	if slices.Equal(w.variables, g.spec.Variables) {
+		return
+	}
+	names, err := json.Marshal(append([]string{}, g.spec.Variables...)) // [] and not null
+	if err != nil {
+		return // a list of texts always encodes
+	}
+	w.variables = g.spec.Variables
+	w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindVariables, length: uint32(len(names))}), names, nil)
 }
 
 // provenRequests is how many answers show that a worker can do its work: its death
@@ -120,6 +161,7 @@ func (g *Group) keep(ctx context.Context, s *seat, w *worker) {
 				}
 				g.log.Error("worker not started", "seat", s.number, "err", err)
 				g.mu.Lock()
+				g.distrust = g.distrust || (g.lastLoad == nil && isLoadError(err)) // the first of a row
 				g.lastLoad = err
 				g.mu.Unlock()
 				if !g.rest(ctx, s) {
@@ -225,6 +267,11 @@ func (g *Group) rest(ctx context.Context, s *seat) bool {
 	return ctx.Err() == nil
 }
 
+func isLoadError(err error) bool {
+	_, ok := errors.AsType[*LoadError](err)
+	return ok
+}
+
 // spawn makes one worker that can answer.
 func (g *Group) spawn(ctx context.Context) (*worker, error) {
 	for attempt := 0; ; attempt++ {
@@ -237,6 +284,9 @@ func (g *Group) spawn(ctx context.Context) (*worker, error) {
 }
 
 func (g *Group) spawnOnce(ctx context.Context) (*worker, error) {
+	if err := g.restore(ctx); err != nil {
+		return nil, err
+	}
 	var from *forker
 	if g.wantsTemplate() {
 		f, self, err := g.fromTemplate(ctx)
@@ -383,6 +433,7 @@ func (g *Group) enlist(ctx context.Context, w *worker, r loadResult) (*worker, e
 	g.lastLoad = nil
 	g.loadTook = max(g.loadTook, time.Duration(r.Took*float64(time.Second)))
 	g.workers = append(slices.Clip(g.workers), w) // a copy: others read the old one
+	g.sendVariables(w)
 	g.feed(w)
 	g.mu.Unlock()
 	w.out.flush()

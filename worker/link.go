@@ -61,9 +61,10 @@ type worker struct {
 	lastSeen  uint64          // served, when rescue last looked
 	rescued   map[uint64]bool // answered from the shared memory, and by the socket later
 	place     *seat
-	retiring  bool   // it leaves when it has answered what it has
-	asked     bool   // we want its end
-	reason    string // why, "" for a polite end
+	variables []string // the names that it has been told
+	retiring  bool     // it leaves when it has answered what it has
+	asked     bool     // we want its end
+	reason    string   // why, "" for a polite end
 	types     map[string]string
 
 	stopped int // at how many looks in a row; Pool.watch's
@@ -163,10 +164,14 @@ func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worke
 		w.outputs.Go(func() { w.readOutput(w.pipes[i], from) })
 	}
 	g.all.Go(func() { w.read(context.WithoutCancel(ctx)) })
+	hurries := g.hurries()
+	g.mu.Lock()
 	spec := g.specJSON
-	if g.hurries() {
+	if hurries {
 		spec = g.hurryJSON
 	}
+	w.variables = g.spec.Variables
+	g.mu.Unlock()
 	w.out.add(appendHeader(nil, header{kind: kindSpec, length: uint32(len(spec))}), spec, nil)
 	w.out.flush()
 	return w, children, nil

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -58,7 +57,7 @@ func extractRuntime(dir string) (string, error) {
 		if intact(target, files) { // another process was faster
 			return target, nil
 		}
-		if !errors.Is(err, fs.ErrExist) && !isDir(target) {
+		if _, errStat := os.Lstat(target); errStat != nil {
 			return "", fmt.Errorf("publish the python runtime: %w", err)
 		}
 		if err := os.RemoveAll(target); err != nil {
@@ -101,9 +100,4 @@ func intact(dir string, files []runtimeFile) bool {
 		}
 	}
 	return true
-}
-
-func isDir(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.IsDir()
 }

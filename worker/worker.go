@@ -20,6 +20,9 @@ type Options struct {
 	// Environment is the interpreter that runs the workers, as FindEnvironment
 	// found it. Required.
 	Environment *Environment
+	// Restore makes the folder of Environment again if it is gone, nil when it cannot be
+	// made. It is called before a process is started.
+	Restore func(ctx context.Context) error
 	// RuntimeDir is where the embedded Python files are put, in a folder named by
 	// their hash. Required; shared by all instances on the machine.
 	RuntimeDir string
@@ -118,6 +121,10 @@ type Spec struct {
 	CodeName string
 	// ModelPath is the model's file or folder, "" for none.
 	ModelPath string
+	// Restore brings CodePath and ModelPath back if they are missing or cut short; distrust
+	// asks it to compare their content, since a load has failed. Called before each
+	// process but the first is started. nil: they cannot be brought back.
+	Restore func(ctx context.Context, distrust bool) error
 	// Fields is the endpoint's record as a JSON object, what user code finds as
 	// self.model_endpoint.
 	Fields json.RawMessage
@@ -306,10 +313,8 @@ func (p *Pool) Start(ctx context.Context, spec Spec) (*Group, error) {
 	if spec.Limits.IdleAfter <= 0 {
 		spec.Limits.IdleAfter = time.Minute
 	}
-	for _, path := range []string{spec.CodePath, spec.ModelPath} {
-		if err := p.o.Account.admit(path); err != nil {
-			return nil, fmt.Errorf("start %q: let its workers' account in: %w", spec.Endpoint, err)
-		}
+	if err := p.admit(spec); err != nil {
+		return nil, fmt.Errorf("start %q: %w", spec.Endpoint, err)
 	}
 	g := newGroup(p, spec)
 	p.mu.Lock()
@@ -323,6 +328,16 @@ func (p *Pool) Start(ctx context.Context, spec Spec) (*Group, error) {
 		return nil, err
 	}
 	return g, nil
+}
+
+// admit lets the workers' account read what the endpoint is made of.
+func (p *Pool) admit(spec Spec) error {
+	for _, path := range []string{spec.CodePath, spec.ModelPath} {
+		if err := p.o.Account.admit(path); err != nil {
+			return fmt.Errorf("let its workers' account in: %w", err)
+		}
+	}
+	return nil
 }
 
 func (p *Pool) forget(g *Group) {

@@ -9,8 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -231,6 +233,58 @@ func TestStatisticsOnlyWhenSampled(t *testing.T) {
 	r, err = g.Do(t.Context(), &worker.Request{Body: []byte(`{"x":5}`)})
 	if err != nil || r.Stats != nil {
 		t.Errorf("not sampled: stats = %s, err = %v", r.Stats, err)
+	}
+}
+
+func TestVariablesChangeWithoutANewLoad(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, change := range map[string]func(*worker.Spec){
+		"sync": func(*worker.Spec) {}, "async": func(s *worker.Spec) { s.Engine = "custom_async" },
+		"template": func(s *worker.Spec) { s.Workers = 2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := "echo.py"
+			if name == "async" {
+				file = "awaits.py"
+			}
+			g := w.start(t, name, file, func(s *worker.Spec) {
+				s.Variables = []string{"x"}
+				change(s)
+			})
+			eventually(t, "all workers", func() bool { return g.Status().State == worker.StateReady })
+			pids := func() (list []int) {
+				for _, w := range g.Status().Workers {
+					list = append(list, w.PID)
+				}
+				slices.Sort(list)
+				return list
+			}
+			before := pids()
+			check := func(want string) {
+				t.Helper()
+				r, err := g.Do(t.Context(), &worker.Request{Body: []byte(`{"x":5,"y":6}`), Sampled: true})
+				if err != nil || string(r.Stats) != want {
+					t.Errorf("stats %s (%v), want %s", r.Stats, err, want)
+				}
+			}
+			check(`{"x":5}`)
+			if err := g.SetVariables([]string{"y"}); err != nil {
+				t.Fatal(err)
+			}
+			check(`{"y":6}`)
+			if !slices.Equal(pids(), before) {
+				t.Errorf("workers %v, before %v", pids(), before)
+			}
+			for _, pid := range before { // a new one, forked from an older template or not, knows them too
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+			eventually(t, "new workers", func() bool { return g.Status().State == worker.StateReady && !slices.Equal(pids(), before) })
+			check(`{"y":6}`)
+			if err := g.SetVariables(nil); err != nil {
+				t.Fatal(err)
+			}
+			check("")
+		})
 	}
 }
 

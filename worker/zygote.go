@@ -86,13 +86,18 @@ func (z *zygote) run(ctx context.Context) (err error) {
 	pause := backoff{limit: z.o.MaxBackoff}
 	for {
 		started := time.Now()
-		h, ready, err := z.live(ctx, dir)
+		var h *heir
+		ready := false
+		err := z.restore(ctx)
+		if err == nil {
+			h, ready, err = z.live(ctx, dir)
+		}
 		z.orphaned.Store(new(time.Now()))
 		err = z.succeed(ctx, h, err)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if errors.Is(err, fs.ErrNotExist) && errors.Is(err, process.ErrNotStarted) {
+		if z.o.Restore == nil && errors.Is(err, fs.ErrNotExist) && errors.Is(err, process.ErrNotStarted) {
 			return err
 		}
 		if ready && time.Since(started) > z.o.MaxBackoff {

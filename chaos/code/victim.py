@@ -46,6 +46,9 @@ class Preprocess:
     def do_nap(self, data):
         time.sleep(0.4)
 
+    def do_tell(self, data):
+        print("x" * 1000, flush=True)
+
     def do_exit(self, data):
         os._exit(3)
 

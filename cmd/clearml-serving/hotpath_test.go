@@ -32,7 +32,9 @@ class Preprocess:
 
 type hotPathState struct{ state *reconcile.State }
 
-func (s hotPathState) Load(context.Context) (*reconcile.State, error) { return s.state, nil }
+func (s hotPathState) Load(context.Context, *reconcile.State) (*reconcile.State, error) {
+	return s.state, nil
+}
 
 type hotPathFiles struct{}
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -52,6 +53,7 @@ func (a *app) declareInference(flags *pflag.FlagSet) {
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
+	defer a.outlive()()
 	dir, err := a.dataDir()
 	if err != nil {
 		return err
@@ -94,6 +96,9 @@ type inferenceSetup struct {
 func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inference.Service, error) {
 	o, err := a.inferenceOptions()
 	if err != nil {
+		return nil, err
+	}
+	if err := a.makeRoom(setup.dataDir, setup.log); err != nil {
 		return nil, err
 	}
 	console := inference.NewConsole(setup.log.Handler(), func(w io.Writer) slog.Handler { return newLogHandler(w, slog.LevelInfo, false) })
@@ -161,6 +166,22 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	return inference.New(o), nil
 }
 
+// makeRoom sets aside what lies where the data plane keeps a folder of its own and is
+// no folder. All of them can be made again.
+func (a *app) makeRoom(dataDir string, log *slog.Logger) error {
+	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference"} {
+		path := filepath.Join(dataDir, name)
+		if info, err := os.Stat(path); err != nil || info.IsDir() {
+			continue
+		}
+		if err := reconcile.SetAside(path); err != nil {
+			return fmt.Errorf("a folder is needed at %s, where something else lies: %w", path, err)
+		}
+		log.Warn("a folder is made anew: something else was in its place", "folder", path, "kept_as", path+".damaged")
+	}
+	return nil
+}
+
 // instanceName tells this instance apart from others of its service, on this
 // machine and elsewhere.
 func instanceName(port string) string {
@@ -215,7 +236,9 @@ func (a *app) inferenceOptions() (inference.Options, error) {
 	o.Origins = origins
 	drain, err5 := a.seconds("drain-delay")
 	o.DrainDelay = drain
-	return o, errors.Join(err, err2, err3, err4, err5)
+	share, err6 := a.share("metric-log-freq")
+	o.LogShare = &share
+	return o, errors.Join(err, err2, err3, err4, err5, err6)
 }
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its

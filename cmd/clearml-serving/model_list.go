@@ -143,12 +143,13 @@ func showBroken(config serving.Service, sections ...serving.Section) []object {
 	return list
 }
 
-// warnOfBroken tells of records that nobody can use, and how to get rid of them.
+// warnOfBroken names the records and sections that cannot be used, and how to remove a record.
 func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) {
 	for _, section := range sections {
 		for _, b := range config.BrokenIn(section) {
 			a.print.notice("Warning: %v", b.Err)
 			if b.Key == "" {
+				a.print.notice("  running instances keep its last good form until it can be read again")
 				continue
 			}
 			remove := "model remove --endpoint " + shellWord(b.Key)
@@ -157,8 +158,10 @@ func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) 
 				remove = "metrics remove --endpoint " + shellWord(b.Key)
 			case serving.SectionOptions:
 				remove = "model record --off --endpoint " + shellWord(b.Key)
+			case serving.SectionAccess:
+				remove = "auth revoke " + shellWord(b.Key)
 			}
-			a.print.notice("  it is kept but not used; to remove it: clearml-serving %s", remove)
+			a.print.notice("  running instances keep its last good form; to remove it: clearml-serving %s", remove)
 		}
 	}
 }
@@ -166,8 +169,10 @@ func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) 
 // printEndpointTable shows what is configured beside what the instances do with it.
 func (a *app) printEndpointTable(s *service, f fleet) {
 	var rows [][]string
+	listed := map[serving.EndpointURL]bool{}
 	row := func(url, kind, engine, model string) {
 		r := f.of(serving.CleanURL(url))
+		listed[serving.CleanURL(url)] = true
 		rows = append(rows, []string{"/" + url, kind, engine, model, r.state, r.requests, r.failed, r.mean, r.note})
 	}
 	for _, key := range keys(s.config.Endpoints) {
@@ -177,6 +182,13 @@ func (a *app) printEndpointTable(s *service, f fleet) {
 	for _, key := range keys(s.config.MonitoringEndpoints) {
 		e := s.config.MonitoringEndpoints[key]
 		row(string(e.URL()), "auto-update", e.EngineType, string(e.ModelID))
+	}
+	for _, l := range f.instances {
+		for _, e := range l.Endpoints {
+			if !listed[e.URL] { // configured no more, or its record cannot be read
+				row(string(e.URL), "not configured", e.Engine, string(e.ModelID))
+			}
+		}
 	}
 	for _, key := range keys(s.config.Canaries) {
 		state, note := f.ofCanary(serving.CleanURL(key))

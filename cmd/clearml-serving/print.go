@@ -110,6 +110,9 @@ func put(w io.Writer, format string, args ...any) {
 
 // isTerminal tells whether a person sees what is written there.
 func isTerminal(w any) bool {
+	if s, ok := w.(*spool); ok {
+		w = s.w
+	}
 	f, ok := w.(*os.File)
 	return ok && isatty.IsTerminal(f.Fd())
 }

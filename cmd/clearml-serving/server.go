@@ -31,6 +31,7 @@ you alone. A shell gets everything that the SDK needs by:
 }
 
 func (a *app) runServer(ctx context.Context) error {
+	defer a.outlive()()
 	dir, err := a.dataDir()
 	if err != nil {
 		return err

@@ -329,7 +329,9 @@ func (t *trial) ask(ctx context.Context, service *inference.Service, e serving.E
 type fixedState struct{ state *reconcile.State }
 
 // Load fulfils reconcile.Source.
-func (f fixedState) Load(context.Context) (*reconcile.State, error) { return f.state, nil }
+func (f fixedState) Load(context.Context, *reconcile.State) (*reconcile.State, error) {
+	return f.state, nil
+}
 
 // noListener is a listener that nobody can connect to.
 type noListener struct {

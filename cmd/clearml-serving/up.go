@@ -34,6 +34,7 @@ find the server and its credentials by themselves when nothing else is configure
 }
 
 func (a *app) runUp(ctx context.Context, name string) error {
+	defer a.outlive()()
 	dir, err := a.dataDir()
 	if err != nil {
 		return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,9 @@ func (a *app) wait(ctx context.Context, s *service, named []serving.EndpointURL)
 	var f fleet
 	defer func() { a.noticeSilent(f) }() // at the end: one that has just started has told something by then
 	for looks := 1; ; looks++ {
+		if err := s.unusable(named); err != nil {
+			return 0, err
+		}
 		f, err = a.fleet(ctx, s)
 		switch {
 		case err != nil && ctx.Err() != nil:
@@ -106,6 +110,20 @@ func (a *app) wait(ctx context.Context, s *service, named []serving.EndpointURL)
 			return 0, stillWaiting(ctx, reason)
 		}
 	}
+}
+
+// unusable says what of the stored configuration instances cannot use, as far as it
+// concerns the named urls: they keep its last good form, so that waiting for what is
+// stored has no end. A section that cannot be read may concern every url.
+func (s *service) unusable(named []serving.EndpointURL) error {
+	for _, b := range s.config.Unusable() {
+		url := serving.CleanURL(b.Key)
+		if b.Key != "" && len(named) > 0 && !slices.ContainsFunc(named, func(n serving.EndpointURL) bool { return serving.CleanURL(string(n)) == url }) {
+			continue
+		}
+		return hint(fmt.Errorf("%w; instances keep its last good form, if there is one", b.Err), "Try: clearml-serving model list   (shows all of it)")
+	}
+	return nil
 }
 
 func noInstance() error {

@@ -74,6 +74,12 @@ type Lender interface {
 	Lend(size int) Loan
 }
 
+// VariableSetter is a Model whose statistics variables can change while it serves.
+type VariableSetter interface {
+	// SetVariables replaces the names of the variables that sampled requests report.
+	SetVariables(names []string) error
+}
+
 // LendFrom is the size from which a body is received into a Lender's memory; smaller
 // ones are copied as quickly.
 const LendFrom = 256 << 10
@@ -96,6 +102,10 @@ type Spec struct {
 	ModelPath string
 	// Variables are the names of the statistics variables the endpoint logs.
 	Variables []string
+	// Restore brings CodePath and ModelPath back if they are missing or cut short; with
+	// distrust their content is compared, since a load has failed. A Model calls it
+	// before it reads them again. nil: they cannot be brought back.
+	Restore func(ctx context.Context, distrust bool) error
 	// Limits bound what the endpoint takes, nil: as the instance has it.
 	Limits *serving.Limits
 }

@@ -43,6 +43,16 @@ func writeCache(file string, state *State) error {
 	return nil
 }
 
+// SetAside moves a file or folder that cannot be used out of the way, to a name that
+// ends in ".damaged", so that another can take its place.
+func SetAside(file string) error {
+	aside := file + ".damaged"
+	if err := os.RemoveAll(aside); err != nil {
+		return err
+	}
+	return os.Rename(file, aside)
+}
+
 // readCache returns the last good state.
 func readCache(file string) (*State, error) {
 	data, err := os.ReadFile(file)

@@ -17,7 +17,7 @@ type CachedFiles struct {
 
 // Fetch fulfils Files.
 func (c CachedFiles) Fetch(ctx context.Context, f File) (Local, error) {
-	item := storage.Item{URL: f.URL, SHA256: f.SHA256, Unpack: f.Unpack}
+	item := storage.Item{URL: f.URL, SHA256: f.SHA256, Unpack: f.Unpack, Verify: f.Verify}
 	begun := time.Now()
 	told := begun
 	handle, err := c.Cache.Fetch(ctx, item, func(done, total int64) {

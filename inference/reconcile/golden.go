@@ -14,6 +14,7 @@ import (
 )
 
 const (
+	stepLoad   = "load"
 	stepGolden = "golden"
 	// maxGoldenBytes bounds a file of samples and one streamed answer.
 	maxGoldenBytes = 64 << 20

@@ -24,8 +24,10 @@ type entry struct {
 	liveKey     string // want.key that live satisfies
 	content     string // digest of the files and settings that live was made of
 	cancel      context.CancelFunc
+	attempt     uint64   // the number of the load under way, or of the last one
+	variables   []string // that the model of live has been told
 	failure     *Failure
-	held        []func() // releases of the files that live uses
+	held        *heldFiles // that live uses
 }
 
 // Failure says why an endpoint could not be loaded.
@@ -60,12 +62,14 @@ func (e *entry) settled() bool { return e.live != nil && e.liveKey == e.want.key
 // loadResult is the end of one attempt to load.
 type loadResult struct {
 	entry     *entry
+	attempt   uint64 // which of the entry's loads it is
 	key       string
+	variables []string
 	content   string
 	model     engine.Model // nil when failed or unchanged
 	unchanged bool
 	failure   *Failure
-	release   []func()
+	files     *heldFiles
 }
 
 // discard throws a result away that nobody wants any more.
@@ -73,9 +77,7 @@ func (l loadResult) discard() {
 	if l.model != nil {
 		closeUnused(context.Background(), l.model)
 	}
-	for _, release := range l.release {
-		release()
-	}
+	l.files.release()
 }
 
 // startDue begins every load that is wanted and not under way.
@@ -88,11 +90,15 @@ func (r *Reconciler) startDue(ctx context.Context) {
 		}
 		loadCtx, cancel := context.WithCancel(ctx)
 		e.cancel = cancel
-		w, content := e.want, e.content
+		e.attempt++
+		w, content, attempt := e.want, e.content, e.attempt
+		if e.failure != nil && e.failure.Step == stepLoad && e.failure.Attempts == 1 {
+			w.code.Verify, w.model.Verify = true, true // the files may be to blame
+		}
 		r.running.Go(func() {
 			defer cancel()
-			result := r.load(loadCtx, url, w, content)
-			result.entry, result.key = e, w.key
+			result := r.load(loadCtx, e, w, content)
+			result.entry, result.attempt, result.key, result.variables = e, attempt, w.key, w.variables
 			r.loaded <- result // the owner, or shutdown, always takes it
 		})
 	}
@@ -110,7 +116,8 @@ func (r *Reconciler) untilRetry() time.Duration {
 }
 
 // load brings an endpoint's files and makes its model. It runs apart from the owner.
-func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, liveContent string) loadResult {
+func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent string) loadResult {
+	url := e.url
 	if w.impossible != "" {
 		return loadResult{failure: &Failure{Step: "fetch", Reason: w.impossible, Code: w.codeAtFault()}}
 	}
@@ -122,13 +129,14 @@ func (r *Reconciler) load(ctx context.Context, url serving.EndpointURL, w want, 
 	var result loadResult
 	spec := engine.Spec{URL: url, Endpoint: w.planned.Endpoint, CodeName: w.planned.PreprocessArtifact, Variables: w.variables, Limits: w.limits}
 	fetched, err := r.fetch(ctx, w)
-	result.release = fetched.release
+	result.files = fetched.held
 	if err != nil {
 		result.failure = &Failure{Step: "fetch", Reason: err.Error()}
 		return result
 	}
-	spec.CodePath, spec.ModelPath = fetched.codePath, fetched.modelPath
-	result.content = digest(url, w.planned.Endpoint, w.variables, fetched.codeSHA, fetched.modelSHA, w.limits)
+	spec.CodePath, spec.ModelPath = fetched.code.Path, fetched.model.Path
+	spec.Restore = func(ctx context.Context, distrust bool) error { return r.restore(ctx, e, w, fetched, distrust) }
+	result.content = digest(url, w.planned.Endpoint, fetched.code.SHA256, fetched.model.SHA256, w.limits)
 	if result.content == liveContent {
 		result.unchanged = true
 		return result
@@ -186,7 +194,7 @@ func givenUp() loadResult {
 
 // loadFailure says why the engine could not load, and whose code it was.
 func (w want) loadFailure(err error) *Failure {
-	failure := &Failure{Step: "load", Reason: err.Error()}
+	failure := &Failure{Step: stepLoad, Reason: err.Error()}
 	if loadErr, ok := errors.AsType[*engine.LoadError](err); ok && loadErr.UserCode {
 		failure.Traceback, failure.Code = loadErr.Traceback, w.planned.PreprocessArtifact
 	}
@@ -210,34 +218,103 @@ func (w want) codeAtFault() string {
 
 // fetchedFiles are the local files of one endpoint.
 type fetchedFiles struct {
-	codePath, codeSHA   string
-	modelPath, modelSHA string
-	release             []func()
+	code, model Local
+	held        *heldFiles
+}
+
+// heldFiles keeps the files of one model in place until release.
+type heldFiles struct {
+	mu       sync.Mutex // guards the rest
+	releases map[string]func()
+	released bool
+}
+
+// put holds a file, in the place of what was held under that name before.
+func (h *heldFiles) put(name string, release func()) {
+	h.mu.Lock()
+	before := h.releases[name]
+	if h.released {
+		before = release
+	} else {
+		h.releases[name] = release
+	}
+	h.mu.Unlock()
+	if before != nil {
+		before()
+	}
+}
+
+// release gives all of it back; nil holds nothing.
+func (h *heldFiles) release() {
+	if h == nil {
+		return
+	}
+	h.mu.Lock()
+	releases := h.releases
+	h.releases, h.released = nil, true
+	h.mu.Unlock()
+	for _, release := range releases {
+		release()
+	}
 }
 
 func (r *Reconciler) fetch(ctx context.Context, w want) (fetchedFiles, error) {
-	var f fetchedFiles
+	f := fetchedFiles{held: &heldFiles{releases: map[string]func(){}}}
+	var err error
 	if w.code.URL != "" {
-		local, err := r.o.Files.Fetch(ctx, w.code)
-		if err != nil {
+		if f.code, err = r.o.Files.Fetch(ctx, w.code); err != nil {
 			return f, fmt.Errorf("preprocess code '%s': %w", w.planned.PreprocessArtifact, err)
 		}
-		f.codePath, f.codeSHA, f.release = local.Path, local.SHA256, append(f.release, local.Release)
+		f.held.put("code", f.code.Release)
 	}
 	if w.model.URL != "" {
-		local, err := r.o.Files.Fetch(ctx, w.model)
-		if err != nil {
+		if f.model, err = r.o.Files.Fetch(ctx, w.model); err != nil {
 			return f, fmt.Errorf("model %s: %w", w.planned.ModelID, err)
 		}
-		f.modelPath, f.modelSHA, f.release = local.Path, local.SHA256, append(f.release, local.Release)
+		f.held.put("model", f.model.Release)
 	}
 	return f, nil
+}
+
+// restore brings the files that a model was loaded from back to where they were, if
+// they are missing or were changed. When their places now hold something else, the
+// endpoint is loaded anew from that.
+func (r *Reconciler) restore(ctx context.Context, e *entry, w want, was fetchedFiles, distrust bool) error {
+	for _, part := range []struct {
+		name string
+		file File
+		was  Local
+	}{{"code", w.code, was.code}, {"model", w.model, was.model}} {
+		if part.file.URL == "" {
+			continue
+		}
+		file := part.file
+		file.SHA256, file.Verify = part.was.SHA256, distrust
+		local, err := r.o.Files.Fetch(ctx, file)
+		if err == nil {
+			was.held.put(part.name, local.Release)
+			if local.Path == part.was.Path {
+				continue
+			}
+			err = fmt.Errorf("it now lies at %s", local.Path)
+		}
+		if ctx.Err() == nil {
+			select {
+			case r.outdated <- e:
+			default: // the next try says it again
+			}
+		}
+		return fmt.Errorf("%s: %w", part.name, err)
+	}
+	return nil
 }
 
 // finish takes in the end of a load: the new model goes live, the old retires.
 func (r *Reconciler) finish(result loadResult) {
 	e := result.entry
-	if r.entries[e.url] != e || e.want.key != result.key || e.cancel == nil {
+	// The wanted configuration may have changed and changed back since: the key alone
+	// does not tell the result of a cancelled load from that of the one under way.
+	if r.entries[e.url] != e || e.attempt != result.attempt || e.cancel == nil {
 		r.running.Go(result.discard)
 		return
 	}
@@ -246,16 +323,15 @@ func (r *Reconciler) finish(result loadResult) {
 	case result.failure != nil:
 		r.fail(e, result)
 	case result.unchanged:
-		for _, release := range result.release {
-			release() // live holds the same files already
-		}
+		result.files.release() // live holds the same files already
 		e.liveKey, e.failure = result.key, nil
 	default:
 		old, held := e.live, e.held
 		e.live = router.NewLive(e.url, e.want.planned.ModelID, result.model)
 		e.live.Timeout = e.want.limits.Within(r.o.RequestTimeout)
-		e.live.SetLogShare(e.want.logShare)
-		e.liveKey, e.content, e.held, e.failure = result.key, result.content, result.release, nil
+		e.variables = result.variables
+		r.log(e)
+		e.liveKey, e.content, e.held, e.failure = result.key, result.content, result.files, nil
 		r.o.Logger.Info("endpoint live", "endpoint", e.url, "model_id", e.want.planned.ModelID, "took", time.Since(e.wantedSince).Round(time.Millisecond))
 		r.swap()
 		r.retire(old, held)
@@ -265,9 +341,7 @@ func (r *Reconciler) finish(result loadResult) {
 }
 
 func (r *Reconciler) fail(e *entry, result loadResult) {
-	for _, release := range result.release {
-		release()
-	}
+	result.files.release()
 	f := result.failure
 	f.Since, f.Attempts = time.Now(), 1
 	if e.failure != nil {

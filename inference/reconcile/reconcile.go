@@ -8,6 +8,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -30,8 +31,10 @@ type Changes interface {
 // Source reads the configuration of the service.
 type Source interface {
 	// Load reads the service as it is now. It is called from one goroutine at a
-	// time. ErrNoService says that there is none yet.
-	Load(ctx context.Context) (*State, error)
+	// time. last is the last good state, nil if there is none: what of the service
+	// cannot be used keeps the form that it has there. ErrNoService says that there
+	// is no service yet.
+	Load(ctx context.Context, last *State) (*State, error)
 }
 
 // ErrNoService is returned by a Source while no serving service exists.
@@ -49,6 +52,7 @@ type File struct {
 	URL    string
 	SHA256 string // "" when not known
 	Unpack bool   // an archive whose content is wanted as a folder
+	Verify bool   // what is here already is compared, however untouched it looks
 }
 
 // Local is a file or folder on this machine.
@@ -75,6 +79,9 @@ type Options struct {
 	DrainTimeout time.Duration
 	// RequestTimeout bounds one request, 0 for none.
 	RequestTimeout time.Duration
+	// LogShare is the share of requests whose variables are logged where neither the
+	// endpoint nor the service says. nil: all of them.
+	LogShare *float64
 	// OnApplied, when set, is called on the owner's goroutine after the plan has
 	// changed; it must not block.
 	OnApplied func(*State, serving.Plan)
@@ -100,12 +107,22 @@ type Reconciler struct {
 	entries   map[serving.EndpointURL]*entry
 	canaries  map[serving.EndpointURL]*router.Canary
 	loaded    chan loadResult
+	outdated  chan *entry   // whose files cannot be brought back as they were: it is loaded anew
 	slots     chan struct{} // one for each load under way
 	preparing chan struct{} // one for each preparation under way: downloads, environments
 	running   sync.WaitGroup
 	source    sourceStatus
 	disk      error // why the last good state is not on disk
-	recalled  bool  // the state on disk has been looked at
+	recalled  bool  // the state on disk has been applied
+
+	lastGood *State // the state on disk at start, nil if there is none; not changed after Run has begun
+}
+
+func (o Options) logShare() float64 {
+	if o.LogShare == nil {
+		return 1
+	}
+	return *o.LogShare
 }
 
 // sourceStatus is how the last look at the configuration went.
@@ -139,6 +156,7 @@ func New(o Options) *Reconciler {
 		entries:  map[serving.EndpointURL]*entry{},
 		canaries: map[serving.EndpointURL]*router.Canary{},
 		loaded:   make(chan loadResult),
+		outdated: make(chan *entry, 64),
 		slots:    make(chan struct{}, o.Loads), preparing: make(chan struct{}, preparationsPerLoad*o.Loads),
 	}
 	r.status.Store(&Status{})
@@ -147,6 +165,7 @@ func New(o Options) *Reconciler {
 
 // Run follows the configuration until ctx ends, then drains and closes all models.
 func (r *Reconciler) Run(ctx context.Context) error {
+	r.lastGood = r.readDisk()
 	looks := make(chan look)
 	rung := make(chan struct{}, 1) // one waiting ring is enough: a look sees everything
 	var readers sync.WaitGroup
@@ -176,6 +195,10 @@ func (r *Reconciler) follow(ctx context.Context, looks <-chan look) {
 			r.see(l)
 		case result := <-r.loaded:
 			r.finish(result)
+		case e := <-r.outdated:
+			if r.entries[e.url] == e && e.settled() {
+				e.content, e.liveKey, e.wantedSince = "", "", time.Now()
+			}
 		case <-patience.C:
 			if !r.source.synced {
 				r.source.err, r.source.since = errNoAnswer, time.Now()
@@ -201,6 +224,7 @@ func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks c
 	wait := time.NewTimer(0)
 	defer wait.Stop()
 	failures := 0
+	last := r.lastGood
 	for {
 		select {
 		case <-ctx.Done():
@@ -208,9 +232,12 @@ func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks c
 		case <-wait.C:
 		case <-rung:
 		}
-		state, err := r.o.Source.Load(ctx)
+		state, err := r.o.Source.Load(ctx, last)
 		if ctx.Err() != nil {
 			return
+		}
+		if err == nil {
+			last = state
 		}
 		next := r.o.Poll
 		if err != nil {
@@ -304,28 +331,46 @@ const startPatience = time.Second
 // errNoAnswer is what the status says until the first answer or failure.
 var errNoAnswer = errors.New("the control plane has not answered yet")
 
+// readDisk reads the last good state on disk, nil if there is none. A file that
+// cannot be read is set aside: the next good state takes its place.
+func (r *Reconciler) readDisk() *State {
+	if r.o.CacheFile == "" {
+		return nil
+	}
+	state, err := readCache(r.o.CacheFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		r.o.Logger.Warn("last good configuration on disk cannot be used", "file", r.o.CacheFile, "err", errors.Join(err, SetAside(r.o.CacheFile)))
+		return nil
+	}
+	return state
+}
+
 // recall serves the last good configuration on disk, if nothing is served yet.
 func (r *Reconciler) recall() {
-	if r.state != nil || r.o.CacheFile == "" || r.recalled {
+	if r.state != nil || r.recalled || r.o.CacheFile == "" {
 		return
 	}
 	r.recalled = true
-	state, err := readCache(r.o.CacheFile)
-	if err != nil {
-		r.o.Logger.Info("there is no last good configuration on disk", "file", r.o.CacheFile, "err", err)
+	if r.lastGood == nil {
+		r.o.Logger.Info("there is no last good configuration on disk", "file", r.o.CacheFile)
 		return
 	}
 	r.o.Logger.Info("serving from the last good configuration on disk", "file", r.o.CacheFile)
 	r.source.fromCache, r.source.synced = true, true
-	r.apply(state)
+	r.apply(r.lastGood)
 }
 
 // apply compares what is wanted with what runs.
 func (r *Reconciler) apply(state *State) {
-	plan := serving.Resolve(state.service(), state.Found, state.Versions)
+	service := state.service()
+	plan := serving.Resolve(service, state.Found, state.Versions)
+	share, _ := service.Parameters.LogShare(r.o.logShare()) // a share that cannot be read is one of the plan's problems
 	wanted := map[serving.EndpointURL]want{}
 	for url, e := range plan.Endpoints {
-		wanted[url] = state.want(url, e, plan.Options[url])
+		wanted[url] = state.want(url, e, plan.Options[url], share)
 	}
 	current := map[serving.EndpointURL]string{}
 	for url, e := range r.entries {
@@ -349,10 +394,8 @@ func (r *Reconciler) apply(state *State) {
 		e.want, e.failure, e.wantedSince = wanted[url], nil, time.Now()
 	}
 	for url, w := range wanted {
-		r.entries[url].want = w // parts that need no load: the log share
-		if live := r.entries[url].live; live != nil {
-			live.SetLogShare(w.logShare)
-		}
+		r.entries[url].want = w // parts that need no load: what is logged
+		r.log(r.entries[url])
 	}
 	problems := !slices.Equal(plan.Problems, r.plan.Problems)
 	first, hash := r.state == nil, state.Hash()
@@ -375,12 +418,33 @@ func (r *Reconciler) apply(state *State) {
 	}
 }
 
+// log has the live model of an entry log what is wanted, without loading it again.
+func (r *Reconciler) log(e *entry) {
+	if e.live == nil {
+		return
+	}
+	e.live.SetLogShare(e.want.logShare)
+	setter, ok := e.live.Model.(engine.VariableSetter)
+	if !ok || slices.Equal(e.variables, e.want.variables) {
+		return
+	}
+	if err := setter.SetVariables(e.want.variables); err != nil {
+		r.o.Logger.Warn("logged variables cannot be changed", "endpoint", e.url, "err", err)
+		return
+	}
+	e.variables = e.want.variables
+}
+
 // swap builds a new snapshot of what is live and makes it current.
 func (r *Reconciler) swap() {
 	s := &router.Snapshot{
 		Models:   map[serving.EndpointURL]*router.Live{},
 		Canaries: map[serving.EndpointURL]*router.Canary{},
 		Waiting:  map[serving.EndpointURL]router.Obstacle{},
+		Unclear:  r.plan.Unclear,
+	}
+	for url, reason := range r.plan.Unusable {
+		s.Waiting[url] = router.Obstacle{Reason: reason}
 	}
 	for url, e := range r.entries {
 		if e.live != nil {
@@ -426,16 +490,12 @@ func (r *Reconciler) canary(url serving.EndpointURL, table serving.CanaryTable, 
 
 // retire drains a model that no snapshot holds any more, closes it, and gives
 // back the files that it used.
-func (r *Reconciler) retire(live *router.Live, held []func()) {
+func (r *Reconciler) retire(live *router.Live, held *heldFiles) {
 	if live == nil {
 		return
 	}
 	r.running.Go(func() {
-		defer func() {
-			for _, release := range held {
-				release()
-			}
-		}()
+		defer held.release()
 		ctx, cancel := context.WithTimeout(context.Background(), r.o.DrainTimeout)
 		defer cancel()
 		if err := live.Drain(ctx); err != nil {

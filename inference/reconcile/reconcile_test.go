@@ -30,7 +30,10 @@ type world struct {
 	hold     map[serving.EndpointURL]chan struct{} // a load waits until closed
 	prepare  map[serving.EndpointURL]chan struct{} // a preparation waits until closed
 	stuck    bool                                  // every load waits for its context
+	deaf     []chan struct{}                       // the next loads wait for these, whatever becomes of their context
 	loads    []string
+	fetched  []reconcile.File
+	replaced string // the content that every place now has
 	closed   []string
 	released int
 	bell     chan struct{}
@@ -43,7 +46,7 @@ func newWorld() *world {
 	}
 }
 
-func (w *world) Load(context.Context) (*reconcile.State, error) {
+func (w *world) Load(_ context.Context, last *reconcile.State) (*reconcile.State, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -51,6 +54,8 @@ func (w *world) Load(context.Context) (*reconcile.State, error) {
 	}
 	copied := *w.state
 	copied.Sections, copied.Artifacts = maps.Clone(w.state.Sections), maps.Clone(w.state.Artifacts)
+	copied.Unreadable, copied.General = maps.Clone(w.state.Unreadable), maps.Clone(w.state.General)
+	copied.Keep(last)
 	return &copied, nil
 }
 
@@ -66,6 +71,16 @@ func (w *world) Next(ctx context.Context) error {
 func (w *world) Fetch(_ context.Context, f reconcile.File) (reconcile.Local, error) {
 	if strings.Contains(f.URL, "gone") {
 		return reconcile.Local{}, errors.New("404")
+	}
+	w.mu.Lock()
+	w.fetched = append(w.fetched, f)
+	replaced := w.replaced
+	w.mu.Unlock()
+	if replaced != "" && f.SHA256 != "" && f.SHA256 != replaced {
+		return reconcile.Local{}, errors.New("its SHA-256 is another")
+	}
+	if replaced != "" {
+		f.SHA256 = replaced
 	}
 	return reconcile.Local{Path: "/local/" + f.URL, SHA256: f.SHA256, Release: func() {
 		w.mu.Lock()
@@ -96,7 +111,17 @@ func (l loader) Load(ctx context.Context, spec engine.Spec) (engine.Model, error
 	hold, err := l.w.hold[spec.URL], l.w.loadErr[spec.URL]
 	l.w.loads = append(l.w.loads, string(spec.URL)+" "+spec.CodePath)
 	stuck := l.w.stuck
+	var deaf chan struct{}
+	if len(l.w.deaf) > 0 {
+		deaf, l.w.deaf = l.w.deaf[0], l.w.deaf[1:]
+	}
 	l.w.mu.Unlock()
+	if deaf != nil {
+		<-deaf
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+	}
 	if stuck {
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -111,12 +136,21 @@ func (l loader) Load(ctx context.Context, spec engine.Spec) (engine.Model, error
 	if err != nil {
 		return nil, err
 	}
-	return &model{w: l.w, name: string(spec.URL) + " " + spec.CodePath}, nil
+	return &model{w: l.w, name: string(spec.URL) + " " + spec.CodePath, restore: spec.Restore}, nil
 }
 
 type model struct {
-	w    *world
-	name string
+	w         *world
+	name      string
+	variables []string
+	restore   func(ctx context.Context, distrust bool) error
+}
+
+func (m *model) SetVariables(names []string) error {
+	m.w.mu.Lock()
+	defer m.w.mu.Unlock()
+	m.variables = names
+	return nil
 }
 
 func (m *model) Infer(context.Context, *engine.Request) (*engine.Response, error) {

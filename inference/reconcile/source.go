@@ -19,8 +19,8 @@ import (
 // instances and all restarts agree on them.
 type ClearMLSource struct {
 	Client *clearml.Client
-	// ServiceID, else ServiceName, says which service; both empty: the first
-	// active one, which is then kept.
+	// ServiceID, else ServiceName, says which service; both empty: the one of the
+	// last state, else the first active one. Once chosen, a service is kept.
 	ServiceID, ServiceName string
 	Logger                 *slog.Logger
 
@@ -34,13 +34,13 @@ type ClearMLSource struct {
 const maxConflicts = 5
 
 // Load fulfils Source.
-func (c *ClearMLSource) Load(ctx context.Context) (*State, error) {
-	id, err := c.choose(ctx)
+func (c *ClearMLSource) Load(ctx context.Context, last *State) (*State, error) {
+	id, err := c.choose(ctx, last)
 	if err != nil {
 		return nil, err
 	}
 	for attempt := 1; ; attempt++ {
-		state, doc, err := c.read(ctx, id)
+		state, doc, err := c.read(ctx, id, last)
 		if err == nil {
 			err = c.number(ctx, state, doc)
 		}
@@ -55,13 +55,18 @@ func (c *ClearMLSource) Load(ctx context.Context) (*State, error) {
 }
 
 // choose finds the service to follow. Once one was found it is followed, also
-// when another becomes the first.
-func (c *ClearMLSource) choose(ctx context.Context) (string, error) {
+// when another becomes the first, and after a restart: last says which it was.
+func (c *ClearMLSource) choose(ctx context.Context, last *State) (string, error) {
 	if c.ServiceID != "" {
 		return c.ServiceID, nil
 	}
 	if c.chosen != "" {
 		return c.chosen, nil
+	}
+	known, err := c.servedBefore(ctx, last)
+	if err != nil || known != "" {
+		c.chosen = known
+		return known, err
 	}
 	services, err := c.Client.ListServices(ctx)
 	if err != nil {
@@ -83,8 +88,37 @@ func (c *ClearMLSource) choose(ctx context.Context) (string, error) {
 	return c.chosen, nil
 }
 
+// servedBefore is the service of the last state, if it is still the one that is
+// meant: "" when there is none, or when another now has the name that is asked for.
+// A server may list it no more, for example because it stopped the task while no
+// instance ran. That is no reason to serve another.
+func (c *ClearMLSource) servedBefore(ctx context.Context, last *State) (string, error) {
+	if last == nil || last.ServiceID == "" {
+		return "", nil
+	}
+	doc, err := c.Client.LoadService(ctx, last.ServiceID)
+	switch {
+	case errors.Is(err, clearml.ErrNotFound) && c.ServiceName == "":
+		return "", &GoneError{ID: last.ServiceID, Name: last.ServiceName}
+	case errors.Is(err, clearml.ErrNotFound), err == nil && c.ServiceName != "" && doc.Name != c.ServiceName:
+		return "", nil
+	case err != nil:
+		return "", fmt.Errorf("read serving service %s: %w", last.ServiceID, err)
+	}
+	return doc.ID, nil
+}
+
+// GoneError says that the service that was served before does not exist any more.
+// No other takes its place by itself.
+type GoneError struct{ ID, Name string }
+
+func (e *GoneError) Error() string {
+	return fmt.Sprintf("serving service %s (%q), which was served from this data folder before, does not exist on the ClearML server; "+
+		"no other is served in its place: name one with --id or --name", e.ID, e.Name)
+}
+
 // read makes the state of what is configured now.
-func (c *ClearMLSource) read(ctx context.Context, id string) (*State, *clearml.Service, error) {
+func (c *ClearMLSource) read(ctx context.Context, id string, last *State) (*State, *clearml.Service, error) {
 	doc, err := c.Client.LoadService(ctx, id)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read serving service %s: %w", id, err)
@@ -101,16 +135,18 @@ func (c *ClearMLSource) read(ctx context.Context, id string) (*State, *clearml.S
 	for name, a := range doc.Artifacts {
 		state.Artifacts[name] = Artifact{URI: a.URI, SHA256: a.Hash, Folder: a.Type == "archive" || isArchive(a.URI)}
 	}
+	state.Keep(last)
 	service := state.service()
-	if err := c.monitored(ctx, state, service); err != nil {
+	if err := c.monitored(ctx, state, service, last); err != nil {
 		return nil, nil, err
 	}
 	return state, doc, c.models(ctx, state, service)
 }
 
-// monitored asks for the models of each monitoring. What the server refuses
-// troubles that monitoring alone; a server that cannot be reached ends the reading.
-func (c *ClearMLSource) monitored(ctx context.Context, state *State, service serving.Service) error {
+// monitored asks for the models of each monitoring. When the server refuses to
+// answer for one, the models that it found last stay; a server that cannot be
+// reached ends the reading.
+func (c *ClearMLSource) monitored(ctx context.Context, state *State, service serving.Service, last *State) error {
 	for _, key := range slices.Sorted(maps.Keys(service.Monitoring)) {
 		m := service.Monitoring[key]
 		found, err := c.query(ctx, m)
@@ -123,6 +159,10 @@ func (c *ClearMLSource) monitored(ctx context.Context, state *State, service ser
 			return err
 		default:
 			state.Trouble[key] = err.Error()
+			if last != nil && last.ServiceID == state.ServiceID && len(last.Found[key]) > 0 {
+				state.Found[key] = last.Found[key]
+				state.Trouble[key] += "; the models found last stay"
+			}
 		}
 	}
 	return nil
@@ -229,10 +269,9 @@ func (c *ClearMLSource) number(ctx context.Context, state *State, doc *clearml.S
 	}
 	for _, section := range writes {
 		text, err := after.Encode(section)
-		if err != nil {
-			return err
+		if err == nil {
+			err = c.Client.SaveSection(ctx, doc, section, text)
 		}
-		err = c.Client.SaveSection(ctx, doc, section, text)
 		if errors.Is(err, clearml.ErrConflict) || errors.Is(err, clearml.ErrUnavailable) || ctx.Err() != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,6 +30,21 @@ type State struct {
 	Versions serving.Versions                    `json:"versions"`
 	// Trouble says, per monitoring, why its models could not be asked for.
 	Trouble map[string]string `json:"trouble,omitempty"`
+	// Kept lists what of the configuration cannot be used as stored and is here in
+	// its last good form.
+	Kept []serving.Kept `json:"kept,omitempty"`
+}
+
+// Keep puts the last good form, known from an earlier state of the same service, in
+// the place of what of the configuration cannot be used. nil: there is none.
+func (s *State) Keep(last *State) {
+	if last == nil || last.ServiceID != s.ServiceID {
+		return
+	}
+	now := serving.Configuration{Sections: s.Sections, Unreadable: s.Unreadable, General: s.General}
+	good := serving.Configuration{Sections: last.Sections, General: last.General}
+	now, s.Kept = serving.KeepLast(now, good)
+	s.Sections, s.Unreadable, s.General = now.Sections, now.Unreadable, now.General
 }
 
 // Artifact is a file registered on a task.
@@ -52,8 +68,15 @@ func (s *State) service() serving.Service {
 	for _, section := range slices.Sorted(maps.Keys(s.Unreadable)) {
 		service.Broken = append(service.Broken, serving.BrokenRecord{Section: section, Err: fmt.Errorf("configuration section %q cannot be read: %s", section, s.Unreadable[section])})
 	}
+	for _, k := range s.Kept {
+		why := k.Why
+		if k.Key == "" {
+			why = fmt.Sprintf("configuration section %q cannot be read: %s", k.Section, why)
+		}
+		service.Broken = append(service.Broken, serving.BrokenRecord{Section: k.Section, Key: k.Key, Err: errors.New(why + "; its last good form stays in force"), Kept: true})
+	}
 	for _, key := range slices.Sorted(maps.Keys(s.Trouble)) {
-		service.Broken = append(service.Broken, serving.BrokenRecord{Section: serving.SectionMonitoring, Key: key, Err: fmt.Errorf("model_monitoring %q: %s", key, s.Trouble[key])})
+		service.Broken = append(service.Broken, serving.BrokenRecord{Section: serving.SectionMonitoring, Key: key, Err: fmt.Errorf("model_monitoring %q: %s", key, s.Trouble[key]), Kept: true})
 	}
 	return service
 }
@@ -73,9 +96,13 @@ type want struct {
 }
 
 // want collects what an endpoint needs. A missing artifact or model is not an
-// error of the whole: the endpoint says so when asked.
-func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options serving.EndpointOptions) want {
-	w := want{planned: e, logShare: s.logShare(e), golden: s.golden(options.Golden), limits: options.Limits}
+// error of the whole: the endpoint says so when asked. share is the service's share
+// of logged requests.
+func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options serving.EndpointOptions, share float64) want {
+	if e.Metrics.LogFrequency != nil {
+		share = *e.Metrics.LogFrequency
+	}
+	w := want{planned: e, logShare: share, golden: s.golden(options.Golden), limits: options.Limits}
 	w.variables = slices.Sorted(maps.Keys(e.Metrics.Metrics))
 	if name := e.PreprocessArtifact; e.Code != nil {
 		w.code = File{URL: e.Code.URI, SHA256: e.Code.SHA256, Unpack: e.Code.Folder}
@@ -97,20 +124,12 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options
 		}
 		w.model, changed = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
 	}
-	parts := []any{url, e.Endpoint, w.code, w.model, changed, w.variables, w.impossible, w.limits}
+	parts := []any{url, e.Endpoint, w.code, w.model, changed, w.impossible, w.limits}
 	if w.golden != nil {
 		parts = append(parts, w.golden.Golden, w.golden.file)
 	}
 	w.key = digest(parts...)
 	return w
-}
-
-// logShare is the share of an endpoint's requests whose variables are logged.
-func (s *State) logShare(e serving.PlannedEndpoint) float64 {
-	if e.Metrics.LogFrequency != nil {
-		return *e.Metrics.LogFrequency
-	}
-	return 1
 }
 
 // Hash is the change marker of the state, in the original's form: 32 hex digits.

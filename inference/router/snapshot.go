@@ -125,6 +125,9 @@ type Snapshot struct {
 	Canaries map[serving.EndpointURL]*Canary
 	// Waiting holds the urls that are configured but cannot answer, and why.
 	Waiting map[serving.EndpointURL]Obstacle
+	// Unclear says why a url that is not in the table may still be configured, ""
+	// when the table is complete.
+	Unclear string
 }
 
 // Router holds the current snapshot.
@@ -185,6 +188,9 @@ func (s *Snapshot) find(url serving.EndpointURL) (*Live, error) {
 	}
 	if obstacle, ok := s.Waiting[url]; ok {
 		return nil, &NotReadyError{URL: url, Obstacle: obstacle}
+	}
+	if s.Unclear != "" {
+		return nil, &NotReadyError{URL: url, Obstacle: Obstacle{Reason: s.Unclear}}
 	}
 	return nil, ErrUnknown
 }

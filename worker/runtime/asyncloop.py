@@ -91,6 +91,8 @@ class AsyncServer:
                 if window is not None:
                     for _ in range(frame.code):
                         window.release()
+            elif kind == frames.VARIABLES:
+                self._endpoint.variables.rename(frame.body)
             elif kind == frames.STOP:
                 self._stopping = True
                 self._finish_if_idle()

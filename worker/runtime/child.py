@@ -104,6 +104,8 @@ class Worker:
                 job.control.close()
         else:
             self.host.link, self.host.server, why = link, None, ""
+            self.endpoint.variables.names = tuple(self.spec.get("variables") or [])  # the template's may be older
+        link.rename = self.endpoint.variables.rename
         ready(link, self.endpoint, template=False, why=why)
         shared = memoryview(mmap.mmap(job.marks, 0))
         marks, outbox = shared[:MARKS].cast("Q"), shared[MARKS:]

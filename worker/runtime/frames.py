@@ -32,6 +32,7 @@ CREDIT = 5  # the reader of a stream takes so many more chunks
 STOP = 6  # finish what is there, unload, exit
 LIMIT = 7  # its id is the most rows to predict together from now on
 LENT_REQUEST = 8  # its body is the place in the shared memory where the request's lies
+VARIABLES = 9  # the names of the statistics variables from now on, a JSON list
 # From the worker to Go.
 READY = 16
 LOAD_ERROR = 17

@@ -45,6 +45,7 @@ class Link:
         self.cancels = 0  # how many cancellations have come
         self.credits: dict[int, int] = {}  # of the streams that are being sent
         self.most_rows = 0  # to be predicted together, as Go said last
+        self.rename: Optional[Callable[[frames.Buffer], None]] = None  # takes the names of the variables
         self.spec: Optional[frames.Frame] = None
         self.stopping = False
         self.closed = False
@@ -133,6 +134,9 @@ class Link:
                     self.credits[frame.id] += frame.code
             elif kind == frames.LIMIT:
                 self.most_rows = frame.id
+            elif kind == frames.VARIABLES:
+                if self.rename is not None:
+                    self.rename(frame.body)
             elif kind == frames.SPEC:
                 self.spec = frame
             elif kind == frames.STOP:

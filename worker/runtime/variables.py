@@ -7,6 +7,7 @@ said once per name.
 
 from __future__ import annotations
 
+import json
 from typing import Any, Callable
 
 from answer import AnswerError
@@ -21,6 +22,10 @@ class Variables:
         self.dropped = 0
         self._log = log
         self._said: set[str] = set()
+
+    def rename(self, names: bytes | bytearray | memoryview) -> None:
+        """Take the names, a JSON list, that count from the next request on."""
+        self.names = tuple(json.loads(bytes(names)))
 
     def gather(self, request: Any, answer: Any, collected: dict[Any, Any]) -> bytes:
         """Return the JSON object of this request's variables, or nothing if there are none."""

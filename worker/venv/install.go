@@ -37,7 +37,7 @@ func (e *Error) Unwrap() error { return e.Death }
 // install fills the folder of an environment.
 func (m *Maker) install(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
 	// uv does not see the packages of the layer below and would install them all again.
-	if r.layered || !m.hasUV(ctx, log) {
+	if r.layered || !m.hasUV(ctx, r, log) {
 		return m.withPip(ctx, e, r, log)
 	}
 	err := m.withUV(ctx, e, r, log)
@@ -57,10 +57,10 @@ func (m *Maker) install(ctx context.Context, e Environment, r recipe, log *slog.
 }
 
 func (m *Maker) withUV(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
-	if _, err := m.run(ctx, r.dir, log, "", m.o.UV, "venv", "--quiet", "--no-project", "--python", r.base.Path, e.Dir); err != nil {
+	if _, err := m.run(ctx, r, log, "", m.o.UV, "venv", "--quiet", "--no-project", "--python", r.base.Path, e.Dir); err != nil {
 		return err
 	}
-	_, err := m.run(ctx, r.dir, log, "", append([]string{m.o.UV, "pip", "install", "--compile-bytecode", "--python", e.Python}, r.args...)...)
+	_, err := m.run(ctx, r, log, "", append([]string{m.o.UV, "pip", "install", "--compile-bytecode", "--python", e.Python}, r.args...)...)
 	return err
 }
 
@@ -71,15 +71,15 @@ func (m *Maker) withPip(ctx context.Context, e Environment, r recipe, log *slog.
 	if r.layered {
 		command = append(command, "--system-site-packages")
 	}
-	if _, err := m.run(ctx, r.dir, log, noVenv, append(command, e.Dir)...); err != nil {
+	if _, err := m.run(ctx, r, log, noVenv, append(command, e.Dir)...); err != nil {
 		return err
 	}
 	if r.layered {
-		if err := m.seeBase(ctx, e, r.base, log); err != nil {
+		if err := m.seeBase(ctx, e, r, log); err != nil {
 			return err
 		}
 	}
-	_, err := m.run(ctx, r.dir, log, "", append([]string{e.Python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, r.args...)...)
+	_, err := m.run(ctx, r, log, "", append([]string{e.Python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, r.args...)...)
 	return err
 }
 
@@ -110,28 +110,28 @@ func forUV(env []string) []string {
 
 // seeBase lets an environment find the packages of the one below it. What venv
 // calls system packages are those of the interpreter below all environments.
-func (m *Maker) seeBase(ctx context.Context, e Environment, base Interpreter, log *slog.Logger) error {
+func (m *Maker) seeBase(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
 	const list = `import json, sys; print(json.dumps([p for p in sys.path if p.rstrip("/").endswith(("site-packages", "dist-packages"))]))`
-	out, err := m.run(ctx, "", log, "", base.Path, "-c", list)
+	out, err := m.run(ctx, recipe{turn: r.turn}, log, "", r.base.Path, "-c", list)
 	if err != nil {
 		return err
 	}
 	var folders []string
 	if err := json.Unmarshal([]byte(out), &folders); err != nil {
-		return fmt.Errorf("make python environment: ask %s where its packages are: %w", base.Path, err)
+		return fmt.Errorf("make python environment: ask %s where its packages are: %w", r.base.Path, err)
 	}
 	// A line of code in a .pth file is run at start: addsitedir reads the .pth files of the base too.
 	const write = `
 import os, sys, sysconfig
 with open(os.path.join(sysconfig.get_path("purelib"), "zz_base.pth"), "w") as f:
     f.writelines(f"import site; site.addsitedir({p!r})\n" for p in sys.argv[1:])`
-	_, err = m.run(ctx, "", log, "", append([]string{e.Python, "-c", write}, folders...)...)
+	_, err = m.run(ctx, recipe{turn: r.turn}, log, "", append([]string{e.Python, "-c", write}, folders...)...)
 	return err
 }
 
 // hasUV tells whether uv can be used.
-func (m *Maker) hasUV(ctx context.Context, log *slog.Logger) bool {
-	_, err := m.run(ctx, "", log, "", m.o.UV, "--version")
+func (m *Maker) hasUV(ctx context.Context, r recipe, log *slog.Logger) bool {
+	_, err := m.run(ctx, recipe{turn: r.turn}, log, "", m.o.UV, "--version")
 	return err == nil
 }
 
@@ -140,13 +140,17 @@ const tellEvery = time.Second
 
 // run runs one step to its end and returns its last line. A step that says
 // nothing for long, or whose context ends, is killed with all its children.
-func (m *Maker) run(ctx context.Context, dir string, log *slog.Logger, hint string, command ...string) (last string, err error) {
+//
+// The installers' standard input is the locked file. When this process is killed,
+// what an installer has started goes on for a while: it then holds the lock, so that
+// the next one to make the environment waits for its end.
+func (m *Maker) run(ctx context.Context, r recipe, log *slog.Logger, hint string, command ...string) (last string, err error) {
 	step := strings.Join(command[:min(len(command), 8)], " ")
 	heard := make(chan struct{}, 1) // one waiting word is enough
 	var mu sync.Mutex               // guards last and told: two streams call LogLine
 	told := time.Now()
 	child, err := process.Start(ctx, process.Spec{
-		Path: command[0], Args: command[1:], Dir: dir, Env: m.o.Env,
+		Path: command[0], Args: command[1:], Dir: r.dir, Env: m.o.Env, Stdin: r.turn,
 		LogLine: func(stream process.Stream, line []byte) {
 			text := strings.TrimSpace(string(line))
 			mu.Lock()

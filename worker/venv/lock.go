@@ -36,6 +36,9 @@ func lockFile(ctx context.Context, path string, mode int) (*os.File, error) {
 // tryLock is lockFile without waiting: the file is nil when others hold it.
 func tryLock(path string, mode int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	if errors.Is(err, syscall.EISDIR) && os.RemoveAll(path) == nil { // nothing of ours: a lock is an empty file
+		f, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -48,4 +51,10 @@ func tryLock(path string, mode int) (*os.File, error) {
 		return nil, nil //nolint:nilnil // the contract above: nobody's fault, only not now
 	}
 	return nil, fmt.Errorf("lock %s: %w", path, err)
+}
+
+// unlock gives a lock back, also when a process that has inherited the file lives on.
+func unlock(f *os.File) {
+	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+	_ = f.Close()
 }

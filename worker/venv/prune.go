@@ -25,7 +25,12 @@ const (
 // one is being pruned.
 func (m *Maker) use(ctx context.Context, e Environment) error {
 	m.mu.Lock()
-	_, held := m.used[e.Dir]
+	f, held := m.used[e.Dir]
+	if _, err := os.Stat(e.Dir + useSuffix); held && errors.Is(err, fs.ErrNotExist) {
+		_ = f.Close() // the lock of a file that is gone keeps nobody out
+		delete(m.used, e.Dir)
+		held = false
+	}
 	m.mu.Unlock()
 	if !held {
 		f, err := lockFile(ctx, e.Dir+useSuffix, syscall.LOCK_SH)

@@ -104,6 +104,7 @@ type recipe struct {
 	args    []string // what to install
 	layered bool     // the base's packages are seen too
 	key     string
+	turn    *os.File // locked while the environment is made
 }
 
 // stampFile is written last: an environment without it was interrupted.
@@ -121,15 +122,20 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 	if made(e) {
 		return e, nil
 	}
-	turn, err := lockFile(ctx, e.Dir+lockSuffix, syscall.LOCK_EX)
+	log := m.o.Logger.With("environment", filepath.Base(e.Dir))
+	turn, err := tryLock(e.Dir+lockSuffix, syscall.LOCK_EX)
+	if turn == nil && err == nil {
+		log.Info("waiting: the python environment is being made, or what a killed process began has not ended")
+		turn, err = lockFile(ctx, e.Dir+lockSuffix, syscall.LOCK_EX)
+	}
 	if err != nil {
 		return Environment{}, fmt.Errorf("make python environment: %w", err)
 	}
-	defer turn.Close() //nolint:errcheck // gives the lock back
-	if made(e) {       // by whoever held the lock
+	defer unlock(turn)
+	if made(e) { // by the one that held the lock
 		return e, nil
 	}
-	log := m.o.Logger.With("environment", filepath.Base(e.Dir))
+	r.turn = turn
 	log.Info("making python environment", "from", r.name, "python", r.base.Path, "version", r.base.Version)
 	begun := time.Now()
 	if err := os.RemoveAll(e.Dir); err != nil { // what was interrupted
@@ -148,9 +154,9 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 
 // made tells whether an environment is complete and its interpreter is still there.
 func made(e Environment) bool {
-	_, err := os.Stat(filepath.Join(e.Dir, stampFile))
+	stamp, err := os.Stat(filepath.Join(e.Dir, stampFile))
 	_, errPython := os.Stat(e.Python)
-	return err == nil && errPython == nil
+	return err == nil && stamp.Mode().IsRegular() && stamp.Size() > 0 && errPython == nil
 }
 
 func stamp(e Environment, r recipe) error {

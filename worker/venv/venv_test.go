@@ -17,7 +17,20 @@ import (
 	"clearmlserving/worker/venv"
 )
 
-func TestMain(m *testing.M) { leaktest.Main(m) }
+// makeIn, when set, has the test binary make the environment of a code folder and
+// nothing else: a process that a test can kill.
+const makeIn = "VENV_TEST_MAKE_IN"
+
+func TestMain(m *testing.M) {
+	if folder := os.Getenv(makeIn); folder != "" {
+		work := os.Getenv("VENV_TEST_WORK")
+		maker := venv.New(venv.Options{Dir: filepath.Join(work, "environments"), Env: os.Environ(), UV: filepath.Join(work, "no-uv")})
+		_, err := maker.Own(context.Background(), venv.Interpreter{Path: filepath.Join(work, "python"), Version: "3.11.1"}, folder)
+		fmt.Println(err)
+		return
+	}
+	leaktest.Main(m)
+}
 
 // fakePython notes what it is asked for and makes environments whose python is
 // itself; it refuses to install what is called broken, and never ends on a hang.
@@ -33,6 +46,11 @@ case "$*" in
 	;;
 *"-m venv"*)
 	for last; do :; done
+	if grep -q linger requirements.txt 2>/dev/null && [ ! -e "$CALLS.lingers" ]; then
+		exec 3<&0
+		(touch "$CALLS.lingers"; sleep 1.5; mkdir -p "$last"; echo late >"$last/late"; echo "orphan ends" >>"$CALLS") <&3 &
+		wait
+	fi
 	mkdir -p "$last/bin"
 	cp "$0" "$last/bin/python"
 	;;
@@ -330,5 +348,44 @@ func TestRealInstallers(t *testing.T) {
 				t.Errorf("err = %v", err)
 			}
 		})
+	}
+}
+
+func TestWhatAKilledProcessBeganDoesNotWriteBesideTheNextOne(t *testing.T) {
+	f := newFake(t, 0)
+	code := folder(t, map[string]string{"requirements.txt": "linger"})
+	killed, err := process.Start(t.Context(), process.Spec{
+		Path: os.Args[0], Env: append(f.env, makeIn+"="+code, "VENV_TEST_WORK="+filepath.Dir(f.dir)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Stat(f.calls + ".lingers"); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it never began")
+		}
+	}
+	if err := killed.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-killed.Done()
+	e, err := f.Own(t.Context(), f.base, code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if _, err := os.Stat(filepath.Join(e.Dir, "late")); err == nil {
+		t.Error("the environment holds what a killed process's child wrote")
+	}
+	text, err := os.ReadFile(f.calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, rest, ended := strings.Cut(string(text), "orphan ends")
+	if !ended || strings.Count(first, "-m venv") != 1 || strings.Count(rest, "-m venv") != 1 {
+		t.Errorf("calls:\n%s", text)
 	}
 }

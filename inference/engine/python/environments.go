@@ -33,21 +33,27 @@ type environments struct {
 type place struct {
 	*worker.Environment
 	env []string
+	// remake makes the environment again if its folder is gone, nil for the
+	// interpreter's own.
+	remake func(ctx context.Context) error
 }
 
 // shared is the environment of every endpoint that asks for no other.
 func (e *environments) shared(ctx context.Context) (place, error) {
 	if len(e.extra) == 0 {
-		return place{e.base, e.env}, nil
+		return place{Environment: e.base, env: e.env}, nil
 	}
 	if e.maker == nil {
 		return place{}, errors.New("extra Python packages are asked for, but there is no folder for environments")
 	}
-	made, err := e.maker.Layer(ctx, e.interpreter(), e.extra)
-	if err != nil {
-		return place{}, fmt.Errorf("extra Python packages (%s): %w", strings.Join(e.extra, " "), err)
+	layer := func(ctx context.Context) (venv.Environment, error) {
+		made, err := e.maker.Layer(ctx, e.interpreter(), e.extra)
+		if err != nil {
+			return made, fmt.Errorf("extra Python packages (%s): %w", strings.Join(e.extra, " "), err)
+		}
+		return made, nil
 	}
-	return e.place(ctx, made, e.env)
+	return e.place(ctx, layer, e.env)
 }
 
 // own is the environment of the code folder's requirements.txt.
@@ -58,13 +64,12 @@ func (e *environments) own(ctx context.Context, spec engine.Spec) (place, error)
 	if info, err := os.Stat(spec.CodePath); err != nil || !info.IsDir() {
 		return place{}, fmt.Errorf("environment=own: the code is no folder, so it %w", venv.ErrNoRequirements)
 	}
-	made, err := e.maker.Own(ctx, e.interpreter(), spec.CodePath)
-	if err != nil {
-		return place{}, err
+	own := func(ctx context.Context) (venv.Environment, error) {
+		return e.maker.Own(ctx, e.interpreter(), spec.CodePath)
 	}
 	// What PYTHONPATH names is not in the requirements.
 	env := slices.DeleteFunc(slices.Clone(e.env), func(v string) bool { return strings.HasPrefix(v, "PYTHONPATH=") })
-	return e.place(ctx, made, env)
+	return e.place(ctx, own, env)
 }
 
 func (e *environments) interpreter() venv.Interpreter {
@@ -77,7 +82,11 @@ func (e *environments) interpreter() venv.Interpreter {
 
 // place asks an environment's interpreter what it has, once, and gives its
 // processes the variables that an activated environment has.
-func (e *environments) place(ctx context.Context, made venv.Environment, env []string) (place, error) {
+func (e *environments) place(ctx context.Context, make func(context.Context) (venv.Environment, error), env []string) (place, error) {
+	made, err := make(ctx)
+	if err != nil {
+		return place{}, err
+	}
 	bin := filepath.Join(made.Dir, "bin")
 	var variables []string
 	path := bin
@@ -103,7 +112,29 @@ func (e *environments) place(ctx context.Context, made venv.Environment, env []s
 		e.known[made.Python] = found
 		e.mu.Unlock()
 	}
-	return place{found, variables}, nil
+	return place{Environment: found, env: variables, remake: func(ctx context.Context) error {
+		if _, err := os.Stat(made.Python); err == nil {
+			return nil
+		}
+		_, err := make(ctx)
+		return err
+	}}, nil
+}
+
+// restore brings an endpoint's files back, and then the environment that is made of
+// them.
+func (at place) restore(spec engine.Spec) func(ctx context.Context, distrust bool) error {
+	return func(ctx context.Context, distrust bool) error {
+		if spec.Restore != nil {
+			if err := spec.Restore(ctx, distrust); err != nil {
+				return err
+			}
+		}
+		if at.remake != nil {
+			return at.remake(ctx)
+		}
+		return nil
+	}
 }
 
 // of chooses the environment of an endpoint. Every error is a *engine.LoadError.

@@ -3,13 +3,18 @@ package python
 import (
 	"archive/zip"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/leaktest"
@@ -156,6 +161,50 @@ func TestAnEndpointFindsWhatItsOwnRequirementsName(t *testing.T) {
 	}
 	if n := e.poolsInUse(); n != 1 {
 		t.Errorf("%d pools when nobody uses the second environment any more", n)
+	}
+}
+
+func TestAnEnvironmentWhoseFolderIsRemovedIsMadeAgain(t *testing.T) {
+	e := running(t)
+	m, err := e.Load(t.Context(), specOf("one", codeFolder(t, "./tiny-1.0-py3-none-any.whl\n"), own()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var before struct{ Venv string }
+	if err := json.Unmarshal([]byte(answer(t, m)), &before); err != nil || before.Venv == "" {
+		t.Fatalf("%+v, %v", before, err)
+	}
+	for _, what := range []string{"worker", "zygote"} {
+		if err := os.RemoveAll(filepath.Dir(before.Venv)); err != nil { // all environments
+			t.Fatal(err)
+		}
+		pid := m.Status().Workers[0].PID
+		if what == "zygote" {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, rest, _ := strings.Cut(string(stat), ") ")
+			pid, _ = strconv.Atoi(strings.Fields(rest)[1])
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+		for answered := false; !answered; {
+			resp, err := m.Infer(ctx, &engine.Request{Body: []byte(`{}`), ContentType: "application/json"})
+			answered = err == nil && strings.Contains(string(resp.Body), `"tiny":41`)
+			if _, errDir := os.Stat(before.Venv); errDir != nil {
+				answered = false // by the worker that was about to die
+			}
+			if ctx.Err() != nil {
+				t.Fatalf("after the death of the %s: %v", what, err)
+			}
+		}
+		cancel()
+	}
+	if err := m.Close(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

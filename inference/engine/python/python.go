@@ -65,7 +65,7 @@ func New(o Options) *Engine {
 	}
 	e.pools = &pools{log: log, byPath: map[string]*pool{}, make: func(at place) *worker.Pool {
 		own := o.Worker
-		own.Caller, own.Environment = e, at.Environment
+		own.Caller, own.Environment, own.Restore = e, at.Environment, at.remake
 		own.Ahead = ahead
 		if at.Environment != e.environments.base {
 			own.ZygoteEnv = at.env
@@ -163,7 +163,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	least, most := spec.Limits.Workers(e.o.Workers)
 	group, err := pool.Start(ctx, worker.Spec{
 		Endpoint: string(spec.URL), Engine: spec.Endpoint.EngineType,
-		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath,
+		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath, Restore: at.restore(spec),
 		Fields: fields, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limitsOf(spec.Limits), Env: at.env,
 		Batch: worker.Batch{Rows: batching.MaxRows, Delay: batching.Delay, Preferred: batching.Preferred},
 	})
@@ -242,6 +242,9 @@ func (m *model) Lend(size int) engine.Loan {
 	}
 	return nil // not a nil *worker.Loan
 }
+
+// SetVariables fulfils engine.VariableSetter.
+func (m *model) SetVariables(names []string) error { return m.group.SetVariables(names) }
 
 // failure gives a worker's error the kind that the data plane decides by.
 func (m *model) failure(err error) error {

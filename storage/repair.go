@@ -1,0 +1,178 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// listOf is the file that lists what an unpacked folder holds: it lies beside it.
+func listOf(folder string) string {
+	return filepath.Join(filepath.Dir(folder), ".list-"+filepath.Base(folder)+".json")
+}
+
+// writeList lists the files of a folder that has just been unpacked, with their sizes.
+func writeList(folder, list string) error {
+	sizes := map[string]int64{}
+	err := walkFiles(folder, func(name string, info fs.FileInfo) error {
+		sizes[name] = info.Size()
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("list %s: %w", folder, err)
+	}
+	text, err := json.Marshal(sizes)
+	if err != nil {
+		return fmt.Errorf("list %s: %w", folder, err)
+	}
+	return replaceFile(list, text)
+}
+
+// complete tells whether every listed file is there and not cut short. Without a
+// list it is not known, which counts as no.
+func complete(folder, list string) bool {
+	text, err := os.ReadFile(list)
+	if err != nil {
+		return false
+	}
+	var sizes map[string]int64
+	if json.Unmarshal(text, &sizes) != nil || sizes == nil {
+		return false
+	}
+	for name, size := range sizes {
+		info, err := os.Lstat(filepath.Join(folder, filepath.FromSlash(name)))
+		if err != nil || !info.Mode().IsRegular() || info.Size() < size {
+			return false
+		}
+	}
+	return true
+}
+
+// repair unpacks the archive beside the folder and puts each file that is missing in
+// the folder, or differs there, in its place. The folder itself stays: it is the
+// working directory of workers.
+func (c *Cache) repair(ctx context.Context, archive, folder string) error {
+	temp, err := os.MkdirTemp(filepath.Dir(folder), unpackingPrefix)
+	if err != nil {
+		return dirError(c.o.Dir, err)
+	}
+	defer os.RemoveAll(temp) //nolint:errcheck // else swept at the next start
+	content := filepath.Join(temp, "content")
+	if err := unpackInto(ctx, archive, content, c.o.Limits); err != nil {
+		return err
+	}
+	list := filepath.Join(temp, "list")
+	if err := writeList(content, list); err != nil {
+		return err
+	}
+	repaired := 0
+	err = walkFiles(content, func(name string, _ fs.FileInfo) error {
+		fresh, target := filepath.Join(content, name), filepath.Join(folder, name)
+		if same, err := sameContent(fresh, target); same || err != nil {
+			return err
+		}
+		repaired++
+		return replaceWith(fresh, target, folder)
+	})
+	if err != nil {
+		return dirError(c.o.Dir, err)
+	}
+	if repaired > 0 {
+		c.o.Logger.Warn("unpacked files were missing or changed and are unpacked again", "folder", folder, "files", repaired)
+	}
+	if err := os.Rename(list, listOf(folder)); err != nil {
+		return dirError(c.o.Dir, err)
+	}
+	return nil
+}
+
+// replaceWith moves a file to its place in a folder, whatever is there now.
+func replaceWith(fresh, target, folder string) error {
+	for dir := filepath.Dir(target); len(dir) > len(folder); dir = filepath.Dir(dir) {
+		if info, err := os.Lstat(dir); err == nil && !info.IsDir() {
+			if err := os.Remove(dir); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		return err
+	}
+	if info, err := os.Lstat(target); err == nil && info.IsDir() {
+		if err := os.RemoveAll(target); err != nil {
+			return err
+		}
+	}
+	return os.Rename(fresh, target)
+}
+
+// walkFiles calls do for each regular file below a folder, by its name there.
+func walkFiles(folder string, do func(name string, info fs.FileInfo) error) error {
+	return filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		name, err := filepath.Rel(folder, path)
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		return do(filepath.ToSlash(name), info)
+	})
+}
+
+// sameContent tells whether b is a regular file with the content of a.
+func sameContent(a, b string) (bool, error) {
+	infoA, err := os.Lstat(a)
+	if err != nil {
+		return false, err
+	}
+	infoB, err := os.Lstat(b)
+	if err != nil || !infoB.Mode().IsRegular() || infoA.Size() != infoB.Size() {
+		return false, nil // missing or unreadable: not the same
+	}
+	fileA, err := os.Open(a)
+	if err != nil {
+		return false, err
+	}
+	defer fileA.Close() //nolint:errcheck // only read from
+	fileB, err := os.Open(b)
+	if err != nil {
+		return false, nil // as above
+	}
+	defer fileB.Close() //nolint:errcheck // only read from
+	bufA, bufB := make([]byte, 256<<10), make([]byte, 256<<10)
+	for {
+		n, errA := io.ReadFull(fileA, bufA)
+		m, errB := io.ReadFull(fileB, bufB)
+		if !bytes.Equal(bufA[:n], bufB[:m]) {
+			return false, nil
+		}
+		end := errors.Is(errA, io.EOF) || errors.Is(errA, io.ErrUnexpectedEOF)
+		switch {
+		case errA != nil && !end:
+			return false, errA
+		case end:
+			return true, nil
+		case errB != nil:
+			return false, nil
+		}
+	}
+}
+
+// clearWay removes a folder that lies where a file belongs.
+func clearWay(path string) error {
+	if info, err := os.Lstat(path); err != nil || !info.IsDir() {
+		return nil //nolint:nilerr // nothing is in the way
+	}
+	return os.RemoveAll(path)
+}
