@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -48,8 +47,13 @@ type Service struct {
 	stored map[string]string // the configuration objects' texts
 }
 
-// ListServices lists the services that are created or in progress, in the
-// server's order. The first is the one that is meant when none is named.
+// nonResponsive is what a server's watchdog writes into the status of a task that it
+// has stopped since nothing has pinged it for hours.
+const nonResponsive = "forced stop (non-responsive)"
+
+// ListServices lists the active services in the server's order: those that are created
+// or in progress, and those that the server's watchdog has stopped because no instance
+// ran. The first is the one that is meant when none is named.
 func (c *Client) ListServices(ctx context.Context) ([]Service, error) {
 	return c.listServices(ctx, nil)
 }
@@ -62,8 +66,11 @@ func (c *Client) LoadServices(ctx context.Context) ([]Service, error) {
 
 func (c *Client) listServices(ctx context.Context, more []string) ([]Service, error) {
 	tasks, err := c.Tasks(ctx, TaskFilter{
-		Types: []string{"service"}, Statuses: []string{StatusCreated, StatusInProgress}, SystemTags: []string{serviceTag},
-		Fields: append([]string{"id", "name", "status", "project", "tags", "last_update", "system_tags"}, more...),
+		Types: []string{"service"}, Statuses: []string{StatusCreated, StatusInProgress, StatusStopped}, SystemTags: []string{serviceTag},
+		Fields: append([]string{"id", "name", "status", "status_message", "project", "tags", "last_update", "system_tags"}, more...),
+	})
+	tasks = slices.DeleteFunc(tasks, func(t Task) bool { // what a user has stopped is over
+		return t.Status == StatusStopped && !strings.EqualFold(strings.TrimSpace(t.StatusMessage), nonResponsive)
 	})
 	if err != nil || len(tasks) == 0 {
 		return nil, err
@@ -200,36 +207,6 @@ func (c *Client) CreateService(ctx context.Context, n NewService) (string, error
 // StartService puts a service into status in_progress, from any other.
 func (c *Client) StartService(ctx context.Context, id string) error {
 	return c.StartTask(ctx, id, true)
-}
-
-// SaveSection stores one section of a service as JSON text. before is the
-// document that the edit is based on: when the section has been stored by
-// somebody else since it was read, nothing is stored and the error is
-// ErrConflict. On servers without conditional writes this is checked just
-// before the write, which leaves a gap of milliseconds.
-func (c *Client) SaveSection(ctx context.Context, before *Service, section serving.Section, text string) error {
-	if _, err := hocon.Parse([]byte(text), hocon.Options{}); err != nil {
-		return fmt.Errorf("section %q: what should be stored cannot be read back: %w", section, err)
-	}
-	info, err := c.Info(ctx)
-	if err != nil {
-		return err
-	}
-	condition := map[string]string{string(section): before.hash(section)}
-	if !slices.Contains(info.Extensions, conditionalWrites) {
-		condition = nil
-		now, err := c.Task(ctx, before.ID)
-		if err != nil {
-			return err
-		}
-		object, exists := now.Configuration[string(section)]
-		stored, existed := before.stored[string(section)]
-		if exists != existed || string(object.Value) != stored {
-			return fmt.Errorf("section %q of serving service %s: %w", section, before.ID, ErrConflict)
-		}
-	}
-	object := ConfigObject{Name: string(section), Value: Text(text)}
-	return c.EditConfiguration(ctx, before.ID, []ConfigObject{object}, condition)
 }
 
 // hash is the condition of a write: the SHA-256 of the stored text, "" for none.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -107,10 +108,10 @@ func TestServiceIsReadWholeAndBrokenSectionsAreValues(t *testing.T) {
 	}
 }
 
-func TestServicesAreListedAsTheOriginalAsks(t *testing.T) {
+func TestServicesAreListedAsTheOriginalAsksAndThoseThatAWatchdogStopped(t *testing.T) {
 	f := newFake(t)
 	f.handle("tasks.get_all", func(body map[string]any) (int, string) {
-		for key, want := range map[string]string{"type": "[service]", "status": "[created in_progress]", "system_tags": "[serving-control-plane]"} {
+		for key, want := range map[string]string{"type": "[service]", "status": "[created in_progress stopped]", "system_tags": "[serving-control-plane]"} {
 			if got := fmt.Sprint(body[key]); got != want {
 				t.Errorf("%s = %s, want %s", key, got, want)
 			}
@@ -118,7 +119,9 @@ func TestServicesAreListedAsTheOriginalAsks(t *testing.T) {
 		if body["order_by"] != nil {
 			t.Errorf("order_by = %v: the server's order decides which is the first", body["order_by"])
 		}
-		return 200, `{"tasks":[{"id":"b","name":"second","project":"p","tags":["x"]},{"id":"a","name":"first","project":"p"},{"id":"c","name":"lonely"}]}`
+		return 200, `{"tasks":[{"id":"b","name":"second","project":"p","tags":["x"]},{"id":"a","name":"first","project":"p"},{"id":"c","name":"lonely"},
+			{"id":"d","name":"by a user","status":"stopped","status_message":"stopped by hand"},
+			{"id":"e","name":"by the watchdog","status":"stopped","status_message":"Forced stop (non-responsive)"}]}`
 	})
 	f.on("projects.get_all", `{"projects":[{"id":"p","name":"DevOps"}]}`)
 	services, err := f.start().ListServices(t.Context())
@@ -129,7 +132,7 @@ func TestServicesAreListedAsTheOriginalAsks(t *testing.T) {
 	for _, s := range services {
 		got = append(got, s.ID+" "+s.Name+" "+s.Project)
 	}
-	if want := []string{"b second DevOps", "a first DevOps", "c lonely "}; !slices.Equal(got, want) {
+	if want := []string{"b second DevOps", "a first DevOps", "c lonely ", "e by the watchdog "}; !slices.Equal(got, want) {
 		t.Errorf("services = %q, want %q", got, want)
 	}
 	if n := count(f.seen(), "projects.get_all"); n != 1 {
@@ -161,35 +164,37 @@ func TestServiceIsCreatedInOneCall(t *testing.T) {
 func TestSectionIsStoredOnlyIfNobodyWasFaster(t *testing.T) {
 	for rule, extensions := range map[string]string{"conditional server": `"conditional_configuration"`, "plain server": ""} {
 		t.Run(rule, func(t *testing.T) {
-			f := newFake(t)
-			stored := serveService(f, extensions)
-			c := f.start()
-			before, err := c.LoadService(t.Context(), "s1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := c.SaveSection(t.Context(), before, serving.SectionCanary, `{"c":{}}`); err != nil {
-				t.Fatal(err)
-			}
-			if stored["canary"] != `{"c":{}}` || stored["endpoints"] != storedEndpoints || stored["other"] != "not ours" {
-				t.Errorf("stored = %v", stored)
-			}
-			// The same document again is stale now, for that section only.
-			if err := c.SaveSection(t.Context(), before, serving.SectionCanary, `{}`); !errors.Is(err, clearml.ErrConflict) {
-				t.Errorf("stale edit: %v, want ErrConflict", err)
-			}
-			if err := c.SaveSection(t.Context(), before, serving.SectionMetrics, `{}`); err != nil || stored["metric_logging"] != "{}" {
-				t.Errorf("a section that was not there: %v", err)
-			}
-			if err := c.SaveSection(t.Context(), before, serving.SectionMetrics, `{}`); !errors.Is(err, clearml.ErrConflict) {
-				t.Errorf("a section that appeared: %v, want ErrConflict", err)
-			}
-			if stored["canary"] != `{"c":{}}` {
-				t.Errorf("canary = %s, the stale edit was stored", stored["canary"])
-			}
-			if err := c.SaveSection(t.Context(), before, serving.SectionEndpoints, `{"a": `); err == nil || stored["endpoints"] != storedEndpoints {
-				t.Errorf("text that cannot be read back: %v", err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				stored := serveService(f, extensions)
+				c := f.direct()
+				before, err := c.LoadService(t.Context(), "s1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.SaveSection(t.Context(), before, serving.SectionCanary, `{"c":{}}`); err != nil {
+					t.Fatal(err)
+				}
+				if stored["canary"] != `{"c":{}}` || stored["endpoints"] != storedEndpoints || stored["other"] != "not ours" {
+					t.Errorf("stored = %v", stored)
+				}
+				// The same document again is stale now, for that section only.
+				if err := c.SaveSection(t.Context(), before, serving.SectionCanary, `{}`); !errors.Is(err, clearml.ErrConflict) {
+					t.Errorf("stale edit: %v, want ErrConflict", err)
+				}
+				if err := c.SaveSection(t.Context(), before, serving.SectionMetrics, `{}`); err != nil || stored["metric_logging"] != "{}" {
+					t.Errorf("a section that was not there: %v", err)
+				}
+				if err := c.SaveSection(t.Context(), before, serving.SectionMetrics, `{}`); !errors.Is(err, clearml.ErrConflict) {
+					t.Errorf("a section that appeared: %v, want ErrConflict", err)
+				}
+				if stored["canary"] != `{"c":{}}` {
+					t.Errorf("canary = %s, the stale edit was stored", stored["canary"])
+				}
+				if err := c.SaveSection(t.Context(), before, serving.SectionEndpoints, `{"a": `); err == nil || stored["endpoints"] != storedEndpoints {
+					t.Errorf("text that cannot be read back: %v", err)
+				}
+			})
 		})
 	}
 }

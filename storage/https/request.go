@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"clearmlserving/storage"
@@ -16,14 +17,66 @@ import (
 // redirects is how many are followed.
 const redirects = 10
 
-// do makes one request and follows redirects. Whatever status comes in the end
-// is given to the caller, who closes the body.
+// do makes one request and follows redirects. Where the server knows no such file,
+// the other ways to read the URL are tried. Whatever status comes in the end is given
+// to the caller, who closes the body.
 func (a *Adapter) do(ctx context.Context, op, method, rawURL string, header http.Header) (*http.Response, error) {
-	fail := func(err error) (*http.Response, error) { return nil, &storage.Error{Op: op, URL: rawURL, Err: err} }
 	at, err := parse(rawURL)
 	if err != nil {
-		return fail(err)
+		return nil, &storage.Error{Op: op, URL: rawURL, Err: err}
 	}
+	resp, err := a.follow(ctx, op, method, rawURL, at, header)
+	if err != nil || resp.StatusCode != http.StatusNotFound {
+		return resp, err
+	}
+	for _, other := range a.otherReadings(rawURL, at) {
+		again, err := a.follow(ctx, op, method, rawURL, other, header)
+		if err != nil {
+			drop(resp)
+			return nil, err
+		}
+		if again.StatusCode != http.StatusNotFound {
+			drop(resp)
+			return again, nil
+		}
+		drop(again)
+	}
+	return resp, nil
+}
+
+// otherReadings are where the file of a URL may lie else. The SDK stores a file whose
+// path has escapes of its own under that path, and registers a URL in which they are
+// not escaped again. It also leaves # and ? as they are in a URL of the file server.
+func (a *Adapter) otherReadings(rawURL string, at *url.URL) []*url.URL {
+	_, text, _ := strings.Cut(rawURL, "://")
+	_, text, _ = strings.Cut(text, "/")
+	path, query := text, at.RawQuery
+	end := strings.IndexAny(text, "?#")
+	marks := end >= 0
+	if marks {
+		path = text[:end]
+	}
+	var others []*url.URL
+	add := func(path, query string) {
+		other := *at
+		other.Path, other.RawPath, other.RawQuery = "/"+path, "", query
+		others = append(others, &other)
+	}
+	if _, own := a.onFileServer(rawURL); own && marks {
+		if decoded, err := url.PathUnescape(text); err == nil {
+			add(decoded, "")
+		}
+		path, query = text, ""
+	}
+	if strings.Contains(path, "%") {
+		add(path, query)
+	}
+	return others
+}
+
+// follow makes one request and follows redirects.
+func (a *Adapter) follow(ctx context.Context, op, method, rawURL string, at *url.URL, header http.Header) (*http.Response, error) {
+	fail := func(err error) (*http.Response, error) { return nil, &storage.Error{Op: op, URL: rawURL, Err: err} }
 	for range redirects {
 		req, err := http.NewRequestWithContext(ctx, method, at.String(), nil)
 		if err != nil {
