@@ -17,6 +17,7 @@ from endpoint import Endpoint
 from frames import request_head
 from link import Link
 from loop import BEGUN, BEGUN_NESTED, HOLD, Host, Server, unfit
+from owner import end_copy
 from stack import Case
 
 
@@ -56,6 +57,7 @@ class BatchServer(Server):
                 self._flush()
             self._current = cases[0].number
             self._endpoint.stack.run(cases)
+            end_copy()
             self._answer(cases, started)
         self._stack -= 1
         self._current = before
@@ -108,12 +110,14 @@ class BatchServer(Server):
         if sort == frames.LENT_REQUEST:
             body = self._link.reader.body(frame)
         self._current = number
-        return self._endpoint.begin(
+        case = self._endpoint.begin(
             number,
             body,
             self._types.get(kind) or self._content_type(kind),
             {"sampled": flags & 1 == 1, "request_id": request_id, "depth": depth, "deadline": deadline},
         )
+        end_copy()
+        return case
 
     def _in_time(self, cases: list[Case]) -> list[Case]:
         """Leave out whose deadline passed while the others were preprocessed: Go has said so to the client."""

@@ -28,6 +28,7 @@ from delay import run_delay
 from forks import Job, supervise
 from link import Link, LinkClosed
 from loop import Host, serve
+from owner import end_copy, take
 from preprocess import LoadError, load_endpoint
 
 try:
@@ -61,8 +62,10 @@ class Worker:
         except LinkClosed:
             pass  # Go is gone, and with it everybody who could be told
         except BaseException:
+            end_copy(sys.exc_info()[1])
             traceback.print_exc()
             code = 1
+        end_copy()
         # The interpreter's own way out would free, and so copy, all that is shared.
         try:
             atexit._run_exitfuncs()
@@ -156,6 +159,7 @@ def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
 
 def become_own(parent: int) -> None:
     """Cut what ties a fork to its parent."""
+    take()
     die_with(parent)
     die_first()
     signal.set_wakeup_fd(-1)

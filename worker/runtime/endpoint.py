@@ -14,6 +14,7 @@ from answer import JSON, Answer, StreamError
 from awaiting import Awaiter
 from codec import decode_request, encode_json
 from failure import answer_failure, client_text, safe_repr
+from owner import end_copy
 from result import SIMPLE, outcome_of, stream_answer, whole_answer
 from stack import Case, Stack
 from tracebacks import text_of, user_traceback
@@ -130,6 +131,7 @@ class Endpoint:
 
     def failed(self, error: BaseException, meta: dict[str, Any]) -> Answer:
         """Return the Answer of an exception. Never raises."""
+        end_copy(error)
         try:
             return answer_failure(error, meta or {}, self._log)
         except BaseException as failure:
@@ -139,6 +141,7 @@ class Endpoint:
 
     def stream_failed(self, error: BaseException) -> StreamError:
         """Log an error in the middle of a stream, and return what the stream is to raise."""
+        end_copy(error)
         self._log("error", f"stream: Exception [{safe_repr(type(error))}] {text_of(error)}\n{user_traceback(error)}")
         return StreamError(f"{type(error).__name__}: {client_text(error)}")
 

@@ -15,6 +15,7 @@ import frames
 from answer import Answer, StreamError
 from frames import request_head
 from link import Link
+from owner import end_copy
 
 # Seconds that an answer may wait for those of the requests behind it. Each sending wakes the Go
 # side, which on few cores takes this one's: the fewer, the more is executed with warm caches.
@@ -189,6 +190,7 @@ class Server:
 
     def _add(self, number: int, answer: Answer, batch: bytes = b"") -> None:
         """Put an answer behind those that wait to be sent; batch is told with the last one of a batch."""
+        end_copy()  # before the shared memory is written to
         head, body, flags = self._head(answer), answer.body, 0
         if batch:
             head, flags = head + batch, frames.FLAG_BATCH

@@ -16,6 +16,7 @@ from answer import Answer, LoadError
 from awaiting import Awaiter
 from call import send_request_for
 from endpoint import Endpoint
+from owner import end_copy
 from predictcalls import PredictCalls, models_of
 from stack import CodeStack, ModelStack
 from tracebacks import describe, user_traceback
@@ -150,6 +151,7 @@ def _instance(found: Any, spec: dict[str, Any], send_request: Any) -> Any:
         if getattr(instance, "model_endpoint", None) is not record:
             instance.model_endpoint = record
     except BaseException as error:
+        end_copy(error)
         raise LoadError(_failed(spec, error), user_traceback(error)) from error
     return instance
 
@@ -162,6 +164,7 @@ def _user_load(instance: Any, spec: dict[str, Any], awaiter: Awaiter) -> Any:
         model = load(spec.get("model_path") or None)
         return awaiter.run(model) if hasattr(type(model), "__await__") else model
     except BaseException as error:
+        end_copy(error)
         raise LoadError(_failed(spec, error), user_traceback(error)) from error
 
 

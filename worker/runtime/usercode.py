@@ -14,6 +14,7 @@ import types
 from typing import Any
 
 from answer import LoadError
+from owner import end_copy
 from tracebacks import RUNTIME, describe, user_traceback
 
 PUBLIC = "clearml_serving_worker"
@@ -154,11 +155,13 @@ def _run(file: str, module_name: str, package_folder: str, name: str) -> types.M
     try:
         loader.exec_module(module)
     except SystemExit as error:
+        end_copy(error)
         raise LoadError(
             _failed(name, f"the code ended the process while it was imported (sys.exit({error.code!r}))"),
             user_traceback(error),
         ) from error
     except BaseException as error:
+        end_copy(error)
         raise LoadError(_failed(name, describe(error) + missing_package(error)), user_traceback(error)) from error
     return module
 
