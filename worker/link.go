@@ -70,10 +70,12 @@ type worker struct {
 
 // loadResult is what a worker says when its load is over.
 type loadResult struct {
-	Async    bool    `json:"async"`
-	Template bool    `json:"template"`
-	Why      string  `json:"why"`
-	Took     float64 `json:"took"`
+	Async    bool     `json:"async"`
+	Batches  bool     `json:"batches"`
+	Template bool     `json:"template"`
+	Why      string   `json:"why"`
+	Took     float64  `json:"took"`
+	Warnings []string `json:"warnings"`
 	err      error
 }
 

@@ -153,7 +153,14 @@ class Worker:
 
 def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
     """Tell Go that requests may come."""
-    facts = {"async": bool(endpoint.is_async), "template": template, "why": why, "took": endpoint.took}
+    facts = {
+        "async": bool(endpoint.is_async),
+        "batches": endpoint.stack is not None,
+        "template": template,
+        "why": why,
+        "took": endpoint.took,
+        "warnings": endpoint.warnings,
+    }
     link.send(frames.pack(frames.READY, 0, json.dumps(facts).encode()))
 
 

@@ -33,6 +33,7 @@ class Endpoint:
     is_async = False
     stack: Optional[Stack] = None  # set when requests are predicted together
     batch_rows = 0  # at most so many rows
+    warnings: list[str]  # what the owner of the endpoint should know of it
 
     def __init__(
         self,
@@ -49,6 +50,7 @@ class Endpoint:
         self.variables = variables
         self.instance: Any = None
         self.model: Any = None
+        self.warnings = []
         self._log = log
         self._awaiter = awaiter
         self._await = awaiter.run
@@ -156,8 +158,6 @@ class Endpoint:
                     self._await(result)
         except BaseException as error:
             self._log("error", f"Failed unloading model: {text_of(error)}\n{user_traceback(error)}")
-        if self.stack is not None:
-            self.stack.close()
         self._awaiter.close()
 
     @property

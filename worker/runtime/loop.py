@@ -50,10 +50,6 @@ class Host:
             return self.link.call(0, url, version, body, content_type, timeout, None)
         return await self.server.call_async(url, version, body, content_type, timeout)
 
-    def enter(self, number: int) -> None:
-        """Take the calling thread for one that executes this request; 0: none."""
-        self.server.enter(number)
-
     def log(self, level: str, text: str) -> None:
         """Say something in the endpoint's log."""
         if self.server is None:
@@ -303,10 +299,6 @@ class Server:
             self._flush()
         parent = getattr(self._here, "number", 0) or self._current
         return self._link.call(parent, url, version, body, content_type, timeout, self._execute_nested)
-
-    def enter(self, number: int) -> None:
-        """Take the calling thread for one that executes this request; 0: none."""
-        self._here.number = number
 
     async def call_async(
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]

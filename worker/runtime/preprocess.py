@@ -8,7 +8,6 @@ load.
 from __future__ import annotations
 
 import gc
-import inspect
 from typing import Any, Optional
 
 import engines
@@ -17,7 +16,6 @@ from awaiting import Awaiter
 from call import send_request_for
 from endpoint import Endpoint
 from owner import end_copy
-from predictcalls import PredictCalls, models_of
 from stack import CodeStack, ModelStack
 from tracebacks import describe, user_traceback
 from usercode import import_preprocess, missing_package, step_aside
@@ -77,6 +75,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     )
     endpoint.instance, endpoint.model = instance, model
     _batch(endpoint, engine, spec, awaiter, host)
+    for warning in endpoint.warnings:
+        host.log("warning", warning)
     # What is loaded stays: full collections, the cause of the original's worst latencies, need
     # not look at it again, and a fork shares it without touching it.
     gc.collect()
@@ -117,27 +117,13 @@ def _batch(endpoint: Endpoint, engine: engines.Engine, spec: dict[str, Any], awa
     if engine.predict is not None:
         stack = ModelStack(endpoint.predict, host.log)
     elif stack is None:
-        stack = _stack_at_predict(endpoint, rows, host)
+        endpoint.warnings.append(
+            f"max_batch_size={rows} has no effect, requests are processed one by one: the code has no method "
+            "process_batch. Add `def process_batch(self, data, state, collect_custom_statistics_fn=None)`, which gets "
+            "a list of what preprocess returned and returns as many results, or remove max_batch_size"
+        )
+        return
     endpoint.stack, endpoint.batch_rows = stack, rows
-
-
-def _stack_at_predict(endpoint: Endpoint, rows: int, host: Any) -> PredictCalls:
-    """Have the process of several requests meet where they call their model."""
-    missing = "no method process"
-    process = _method(endpoint.instance, "process")
-    if inspect.iscoroutinefunction(process):
-        missing = "an async process"
-    elif process is not None:
-        missing = "no model with a method predict in an attribute of the Preprocess, and load returned none"
-        stack = PredictCalls(process, endpoint.instance, rows, host.log, host.enter)
-        lent = [stack.lend(model) for model in models_of(endpoint.model, endpoint.instance)]
-        if any(lent):
-            return stack
-    raise LoadError(
-        f"max_batch_size={rows} is set, but the code has {missing}, so there is nothing to predict together: add "
-        "`def process_batch(self, data, state, collect_custom_statistics_fn=None)`, which gets a list of what "
-        "preprocess returned and returns as many results, or remove max_batch_size"
-    )
 
 
 def _instance(found: Any, spec: dict[str, Any], send_request: Any) -> Any:

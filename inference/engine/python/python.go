@@ -265,6 +265,7 @@ func (m *model) Status() engine.Status {
 		State: string(s.State), Reason: s.Reason, Queued: s.Queued, Asleep: s.Asleep,
 		Restarts: s.Restarts, LastDeath: s.LastDeath, LastLines: s.LastLines,
 		MinWorkers: s.Least, MaxWorkers: s.Most, MaxQueue: s.MaxQueue, Shared: s.Shared, SharedReason: s.SharedReason,
+		Warnings: s.Warnings,
 	}
 	if s.State == worker.StateLoading { // for some milliseconds; requests are held meanwhile
 		status.State = string(worker.StateDegraded)
