@@ -46,7 +46,9 @@ def _leave(error: Optional[BaseException]) -> NoReturn:
             code = _exit_code(error)
         elif error is not None:
             traceback.print_exception(type(error), error, error.__traceback__)
-            sys.stderr.write(f"{CHILD} (pid {getpid()}) was ended by this exception; process {_owner} answers the request\n")
+            sys.stderr.write(
+                f"{CHILD} (pid {getpid()}) was ended by this exception; process {_owner} answers the request\n"
+            )
         else:
             sys.stderr.write(
                 f"{CHILD} (pid {getpid()}) returned from the code to the worker's runtime and was ended there; process "

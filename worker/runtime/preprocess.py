@@ -14,6 +14,7 @@ import engines
 from answer import Answer, LoadError
 from awaiting import Awaiter
 from call import send_request_for
+from clearml_serving_worker import ModelEndpoint
 from endpoint import Endpoint
 from owner import end_copy
 from stack import CodeStack, ModelStack
@@ -22,21 +23,6 @@ from usercode import import_preprocess, missing_package, step_aside
 from variables import Variables
 
 __all__ = ["Answer", "LoadError", "load_endpoint"]
-
-FIELDS = (
-    "engine_type",
-    "serving_url",
-    "model_id",
-    "version",
-    "preprocess_artifact",
-    "input_size",
-    "input_type",
-    "input_name",
-    "output_size",
-    "output_type",
-    "output_name",
-    "auxiliary_cfg",
-)
 
 
 def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
@@ -163,20 +149,3 @@ def _failed(spec: dict[str, Any], error: BaseException) -> str:
 def _method(instance: Any, name: str) -> Optional[Any]:
     method = getattr(instance, name, None)
     return method if callable(method) else None
-
-
-class ModelEndpoint:
-    """The endpoint's record, as user code finds it in self.model_endpoint."""
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        for name in FIELDS:
-            setattr(self, name, None)
-        for name, value in fields.items():
-            setattr(self, name, value)
-
-    def as_dict(self, remove_null_entries: bool = False) -> dict[str, Any]:
-        """Return the fields as a dict."""
-        return {name: value for name, value in vars(self).items() if value is not None or not remove_null_entries}
-
-    def __repr__(self) -> str:
-        return f"ModelEndpoint({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
