@@ -16,6 +16,7 @@ from awaiting import Awaiter
 from call import send_request_for
 from clearml_serving_worker import ModelEndpoint
 from endpoint import Endpoint
+from instancetask import offer
 from owner import end_copy
 from stack import CodeStack, ModelStack
 from tracebacks import describe, user_traceback
@@ -37,6 +38,9 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     kind = _kind(engine)
     awaiter = Awaiter()
     instance: Any = None
+    file = (spec.get("extra") or {}).get("instance_file")
+    if file:
+        offer(file)
     if spec.get("code_path"):
         found = import_preprocess(spec["code_path"], spec.get("code_name") or "preprocess_code")
         instance = _instance(found, spec, send_request_for(host, engine.is_async))
