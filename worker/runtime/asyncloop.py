@@ -12,6 +12,7 @@ import threading
 from typing import Any, Optional
 
 import frames
+import output
 from answer import Answer, StreamError
 from link import LEVELS, LinkClosed, refuse_in_copy
 from loop import BEGUN, BEGUN_NESTED, Host, refusal, unfit
@@ -20,6 +21,7 @@ from owner import end_copy
 HIGH = 8 << 20  # bytes waiting to be sent above which streams pause
 
 _current: contextvars.ContextVar[int] = contextvars.ContextVar("request", default=0)
+_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
 
 class AsyncServer:
@@ -43,6 +45,7 @@ class AsyncServer:
         self._flushing = False
         self._stopping = False
         self._done: Any = None
+        output.request_id = _request_id.get
 
     async def run(self, early: list[frames.Frame]) -> None:
         """Answer until Go says stop; raises LinkClosed when Go is gone. early came during the load."""
@@ -105,6 +108,7 @@ class AsyncServer:
         _current.set(number)
         try:
             deadline, kind, request_id = frames.request_head(frame.head)
+            _request_id.set(request_id)
             answer = await self._endpoint.handle_async(
                 self._reader.body(frame),
                 kind.decode("latin-1"),

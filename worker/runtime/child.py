@@ -22,6 +22,7 @@ import traceback
 from typing import Any, NoReturn, Optional
 
 import frames
+import output
 from batch import serve_batches
 from confine import confine
 from delay import run_delay
@@ -173,9 +174,7 @@ def become_own(parent: int) -> None:
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard's is for Go, which tells us
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    output.take_over()
     faulthandler.enable(file=sys.stderr)
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)  # Go asks where a hung request hangs
     random.seed()

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Optional
 
 import frames
+import output
 from answer import Answer, StreamError
 from frames import request_head
 from link import Link
@@ -77,6 +78,8 @@ class Server:
         self._main = threading.get_ident()
         self._here = threading.local()  # the request that another thread than the main one executes
         self._current = 0
+        self._request_id = ""
+        output.request_id = self.request_id
         self._stack = 0
         self._outbox = outbox
         self._room = len(outbox)
@@ -126,6 +129,7 @@ class Server:
         if sort == frames.LENT_REQUEST:
             body = self._link.reader.body(frame)
         before, self._current = self._current, number
+        outer, self._request_id = self._request_id, request_id
         self._stack += 1
         answer = self._handle(
             body,
@@ -141,7 +145,7 @@ class Server:
             except Exception as error:
                 self._add(number, unfit(error))
         self._stack -= 1
-        self._current = before
+        self._current, self._request_id = before, outer
         now = monotonic()
         took, self._clock = now - self._clock, now
         # A slow one is remembered for a while: the next may be as slow.
@@ -235,7 +239,8 @@ class Server:
         deadline, kind, request_id = frames.request_head(frame.head)
         self._marks[BEGUN_NESTED] = max(self._marks[BEGUN_NESTED], number)
         before = getattr(self._here, "number", 0)
-        self._here.number, self._here.depth = number, depth + 1
+        outer = getattr(self._here, "request_id", "")
+        self._here.number, self._here.depth, self._here.request_id = number, depth + 1, request_id
         try:
             answer = self._handle(
                 self._link.reader.body(frame),
@@ -248,7 +253,7 @@ class Server:
                 },
             )
         finally:
-            self._here.number, self._here.depth = before, depth
+            self._here.number, self._here.depth, self._here.request_id = before, depth, outer
         if answer.stream is not None:
             self._stream(number, answer)
         else:
@@ -305,6 +310,10 @@ class Server:
     ) -> tuple[int, str, bytes]:
         """Ask from a coroutine that runs inside of a sync endpoint: it blocks its loop."""
         return self.call(url, version, body, content_type, timeout)
+
+    def request_id(self) -> str:
+        """Return the id of the request that this thread executes, else of the main thread's."""
+        return getattr(self._here, "request_id", "") or self._request_id
 
     def log(self, level: str, text: str) -> None:
         """Say something in the endpoint's log."""
