@@ -61,7 +61,7 @@ func TestWhatUserCodeSaysKeepsItsLevelAndItsRequest(t *testing.T) {
 				return said{}
 			}
 			for text, level := range map[string]string{
-				"while it loads": "INFO", "printed words": "INFO", "a line without end": "INFO", "a warning line": "WARN", "an error line": "ERROR",
+				"printed at import": "INFO", "printed words": "INFO", "a line without end": "INFO", "a warning line": "WARN", "an error line": "ERROR",
 				"UserWarning: a Python warning": "WARN", "lines": "INFO", "root says a debug line": "DEBUG", "root says an info line": "INFO",
 				"root says an error line": "ERROR", "from another program": "INFO", "from the system": "INFO", "an error while it loads": "ERROR",
 				"RuntimeError: in a thread": "ERROR",
@@ -69,7 +69,7 @@ func TestWhatUserCodeSaysKeepsItsLevelAndItsRequest(t *testing.T) {
 				s := find(text)
 				id := "r1"
 				switch text {
-				case "while it loads", "an error while it loads", "from another program", "from the system":
+				case "printed at import", "an error while it loads", "from another program", "from the system":
 					id = ""
 				case "RuntimeError: in a thread":
 					id = s.RequestID // an async request's threads are not known to be its own

@@ -23,6 +23,7 @@ from typing import Any, NoReturn, Optional
 
 import frames
 import output
+import versions
 from batch import serve_batches
 from confine import confine
 from delay import run_delay
@@ -175,6 +176,7 @@ def become_own(parent: int) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard's is for Go, which tells us
     output.take_over()
+    output.on_warning = versions.note
     faulthandler.enable(file=sys.stderr)
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)  # Go asks where a hung request hangs
     random.seed()

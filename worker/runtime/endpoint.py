@@ -85,7 +85,7 @@ class Endpoint:
                 answer.stats = self.variables.gather(request, data, collected)
             return answer
         except BaseException as error:
-            return self.failed(error, meta)
+            return self.failed(error, meta, content_type)
 
     def begin(self, number: int, body: Any, content_type: str, meta: dict[str, Any]) -> Case:
         """Do what comes before predict; case.answer is set if that failed. Never raises."""
@@ -103,7 +103,7 @@ class Endpoint:
             case.data = data
             self.stack.measure(case)
         except BaseException as error:
-            case.answer = self.failed(error, meta)
+            case.answer = self.failed(error, meta, content_type)
         return case
 
     def finish(self, case: Case) -> Answer:
@@ -131,11 +131,11 @@ class Endpoint:
         outcome = outcome_of(data)
         return whole_answer(outcome) or stream_answer(outcome, self._await, self.stream_failed)
 
-    def failed(self, error: BaseException, meta: dict[str, Any]) -> Answer:
+    def failed(self, error: BaseException, meta: dict[str, Any], content_type: str = "") -> Answer:
         """Return the Answer of an exception. Never raises."""
         end_copy(error)
         try:
-            return answer_failure(error, meta or {}, self._log)
+            return answer_failure(error, meta or {}, self._log, content_type)
         except BaseException as failure:
             kind = safe_repr(type(error))
             text = f"Error  [{kind}] processing request: (and telling about it raised {safe_repr(type(failure))})"

@@ -12,6 +12,7 @@ import os
 import sys
 from typing import Any, Callable, NamedTuple, Optional
 
+import versions
 from answer import LoadError
 from modelfiles import cure
 from tracebacks import describe, user_traceback
@@ -118,7 +119,7 @@ def _model_fault(error: BaseException, path: str, engine: Engine, endpoint: str)
             "; the training script defined it: define the same in the endpoint's preprocess code, "
             "or move it to a package that both import"
         )
-    return text + missing_package(error)
+    return text + versions.hint(path) + missing_package(error)
 
 
 CELLS = frozenset({type(None), bool, int, float})  # of a row that came as JSON

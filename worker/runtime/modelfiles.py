@@ -7,6 +7,7 @@ import re
 from typing import Callable, NamedTuple, Optional
 
 HEAD = 64 << 10
+MOST = 64 << 20
 PICKLE = re.compile(rb"\x80[\x02-\x05]|c[\w.]+\n")  # of protocol 0 and 1 there is no mark but the first opcode
 PICKLED = re.compile(rb"\bc?(sklearn|xgboost|lightgbm|catboost|torch|keras|tensorflow|statsmodels)\b")
 NAMES = {
@@ -59,6 +60,12 @@ def kind_of(path: str) -> Optional[Kind]:
     if path.lower().endswith(".onnx") or (head[:1] == b"\x08" and b"onnx" in head[:256]):
         return Kind("an ONNX model", cure=TRITON)
     return None
+
+
+def content_of(path: str) -> bytes:
+    """Return the first megabytes of a file, unpacked if joblib has compressed it."""
+    with open(path, "rb") as file:
+        return _unpacked(file.read(MOST), MOST)
 
 
 def _by_beginning(_path: str, head: bytes) -> Optional[Kind]:
@@ -126,18 +133,18 @@ def _pickle(_path: str, head: bytes) -> Optional[Kind]:
     return Kind(what)
 
 
-def _unpacked(head: bytes) -> bytes:
+def _unpacked(head: bytes, most: int = HEAD) -> bytes:
     """Return the beginning of a file that joblib may have compressed."""
     import bz2
     import lzma
     import zlib
 
     ways: tuple[tuple[bytes, Callable[[], bytes]], ...] = (
-        (b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31).decompress(head, HEAD)),
-        (b"x", lambda: zlib.decompressobj().decompress(head, HEAD)),
-        (b"BZh", lambda: bz2.BZ2Decompressor().decompress(head, HEAD)),
-        (b"\xfd7zXZ", lambda: lzma.LZMADecompressor().decompress(head, HEAD)),
-        (b"]\x00", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(head, HEAD)),
+        (b"\x1f\x8b", lambda: zlib.decompressobj(wbits=31).decompress(head, most)),
+        (b"x", lambda: zlib.decompressobj().decompress(head, most)),
+        (b"BZh", lambda: bz2.BZ2Decompressor().decompress(head, most)),
+        (b"\xfd7zXZ", lambda: lzma.LZMADecompressor().decompress(head, most)),
+        (b"]\x00", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(head, most)),
     )
     for beginning, unpack in ways:
         if head.startswith(beginning):

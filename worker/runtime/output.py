@@ -92,6 +92,13 @@ def take_over() -> None:
     after_import("logging", _mark_logs)
 
 
+def last_words() -> str:
+    """Return what was written to stderr last, as the end of an error's text; "" for nothing."""
+    said = getattr(sys.stderr, "last", "")
+    lines = [line.strip() for line in str(said).splitlines() if line.strip()]
+    return f"; it wrote last: {' | '.join(lines[-3:])}" if lines else ""
+
+
 def _record(level: str, text: str) -> None:
     stream: Any = sys.stderr
     if isinstance(stream, Stream):

@@ -11,6 +11,7 @@ import gc
 from typing import Any, Optional
 
 import engines
+import versions
 from answer import Answer, LoadError
 from awaiting import Awaiter
 from call import send_request_for
@@ -19,7 +20,7 @@ from endpoint import Endpoint
 from instancetask import offer
 from owner import end_copy
 from stack import CodeStack, ModelStack
-from tracebacks import describe, user_traceback
+from tracebacks import describe, user_traceback, variable_hint
 from usercode import import_preprocess, missing_package, step_aside
 from variables import Variables
 
@@ -64,6 +65,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         awaiter,
     )
     endpoint.instance, endpoint.model = instance, model
+    endpoint.warnings += versions.warnings()
     _batch(endpoint, engine, spec, awaiter, host)
     for warning in endpoint.warnings:
         host.log("warning", warning)
@@ -147,7 +149,8 @@ def _user_load(instance: Any, spec: dict[str, Any], awaiter: Awaiter) -> Any:
 def _failed(spec: dict[str, Any], error: BaseException) -> str:
     text = f"the code called sys.exit({error.code!r})" if isinstance(error, SystemExit) else describe(error)
     name = spec.get("code_name") or spec["endpoint"]
-    return f"Failed loading preprocess code for '{name}': {text}{missing_package(error)}"
+    hints = versions.hint(spec.get("model_path") or "") + variable_hint(error) + missing_package(error)
+    return f"Failed loading preprocess code for '{name}': {text}{hints}"
 
 
 def _method(instance: Any, name: str) -> Optional[Any]:

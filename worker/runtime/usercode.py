@@ -15,8 +15,9 @@ from typing import Any
 
 from answer import LoadError
 from children import announce
+from output import last_words
 from owner import end_copy
-from tracebacks import RUNTIME, describe, user_traceback
+from tracebacks import RUNTIME, describe, user_traceback, variable_hint
 
 PUBLIC = "clearml_serving_worker"
 FILE_MODULE = "Preprocess"  # the original's name for a single file; it shows in error texts
@@ -177,12 +178,13 @@ def _run(spec: Any, module: types.ModuleType, name: str) -> None:
     except SystemExit as error:
         end_copy(error)
         raise LoadError(
-            _failed(name, f"the code ended the process while it was imported (sys.exit({error.code!r}))"),
+            _failed(name, f"the code ended the process while it was imported (sys.exit({error.code!r})){last_words()}"),
             user_traceback(error),
         ) from error
     except BaseException as error:
         end_copy(error)
-        raise LoadError(_failed(name, describe(error) + missing_package(error)), user_traceback(error)) from error
+        text = describe(error) + variable_hint(error) + missing_package(error)
+        raise LoadError(_failed(name, text), user_traceback(error)) from error
 
 
 def _failed(name: str, why: str) -> str:

@@ -7,7 +7,7 @@ import sys
 import threading
 import warnings
 
-print("while it loads")
+print("printed at import")
 logging.getLogger("early").error("an error while it loads")
 
 
