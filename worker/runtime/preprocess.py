@@ -21,7 +21,7 @@ from instancetask import offer
 from owner import end_copy
 from stack import CodeStack, ModelStack
 from tracebacks import describe, user_traceback, variable_hint
-from usercode import import_preprocess, missing_package, step_aside
+from usercode import import_preprocess, missing_package, stand_in_for_main, step_aside
 from variables import Variables
 
 __all__ = ["Answer", "LoadError", "load_endpoint"]
@@ -52,6 +52,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         )
     else:
         step_aside()
+        stand_in_for_main()  # processes that the model starts must not run ours
 
     model = _user_load(instance, spec, awaiter)
     if model is None:

@@ -342,3 +342,20 @@ def test_xgboost_takes_columns_of_categories(load, tmp_path):
     assert endpoint.value([{"kind": "y", "size": 1.0}]) == [pytest.approx(second)]
     codes = load(None, engine="xgboost", model_path=str(tmp_path / "model.ubj"))
     assert codes.value([[0, 0.0], [1, 1.0]]) == [pytest.approx(first), pytest.approx(second)]
+
+
+def test_processes_that_a_model_without_code_starts_run_nothing_of_ours(load, tmp_path):
+    joblib = pytest.importorskip("joblib")
+    pytest.importorskip("sklearn")
+    (tmp_path / "user_spawning.py").write_text(
+        "import multiprocessing\n"
+        "class Model:\n"
+        "    def predict(self, rows):\n"
+        "        with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "            return pool.map(abs, rows)\n"
+    )
+    sys.path.append(str(tmp_path))
+    import user_spawning
+
+    joblib.dump(user_spawning.Model(), tmp_path / "model.pkl")
+    assert load(None, engine="sklearn", model_path=str(tmp_path / "model.pkl")).value([-1, 2]) == [1, 2]
