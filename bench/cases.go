@@ -81,16 +81,16 @@ var groups = []group{
 		},
 	},
 	{
-		name: "own", about: "custom code that predicts for one request at a time", workers: 2, measure: measureLoad,
+		name: "own", about: "custom code that calls its model itself", workers: 2, measure: measureLoad,
 		cases: []loadCase{
 			{name: "lr_own", about: "a logistic regression, one by one", connections: []int{16, 64}, body: twoNumbers, against: []string{original}},
 			{
-				name: "lr_own_stacked", about: "the same code, its calls of predict stacked", connections: []int{16, 64}, body: twoNumbers,
+				name: "lr_own_batched", about: "the same with process_batch", connections: []int{16, 64}, body: twoNumbers,
 				against: []string{original}, beside: map[string]string{original: "lr_own"},
 			},
 			{name: "rf_own", about: "a random forest, one by one", connections: []int{16, 64}, body: rows(1), against: []string{original}},
 			{
-				name: "rf_own_stacked", about: "the same code, its calls of predict stacked", connections: []int{16, 64}, body: rows(1),
+				name: "rf_own_batched", about: "the same with process_batch", connections: []int{16, 64}, body: rows(1),
 				against: []string{original}, beside: map[string]string{original: "rf_own"},
 			},
 		},

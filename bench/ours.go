@@ -162,9 +162,9 @@ var endpoints = map[string]endpoint{
 	"async":          {engine: "custom_async", code: "async"},
 	"pipeline":       {engine: "custom_async", code: "pipeline"},
 	"lr_own":         {engine: "custom", code: "own_lr", model: "lr.pkl"},
-	"lr_own_stacked": {engine: "custom", code: "own_lr", model: "lr.pkl", aux: stackedUpTo64},
+	"lr_own_batched": {engine: "custom", code: "own_lr_batched", model: "lr.pkl", aux: stackedUpTo64},
 	"rf_own":         {engine: "custom", code: "own_rows", model: "rf.pkl"},
-	"rf_own_stacked": {engine: "custom", code: "own_rows", model: "rf.pkl", aux: stackedUpTo64},
+	"rf_own_batched": {engine: "custom", code: "own_rows_batched", model: "rf.pkl", aux: stackedUpTo64},
 	"burn":           {engine: "custom", code: "burn"},
 	"big":            {engine: "sklearn", code: "rows", model: "big.pkl"},
 }

@@ -31,6 +31,8 @@ type Recording struct {
 	Suffix string
 	// Key is the public half of the instance's identity.
 	Key string
+	// Opened, when set, is told the id of the instance's task.
+	Opened func(taskID string)
 	// Usage tells what the instance takes of its machine, nil for nothing known.
 	Usage func() Usage
 	// Console takes the log lines for the task's console, nil for none.
@@ -184,6 +186,9 @@ func (r *Recording) mirror(ctx context.Context, record *instanceRecord) (err err
 			return err
 		}
 		r.Logger.Info("instance recorded", "task", record.taskID, "service", service.Name)
+		if r.Opened != nil {
+			r.Opened(record.taskID)
+		}
 	}
 	record.planned = newest.plan.Endpoints
 	if hash := newest.state.Hash(); hash != record.hash {

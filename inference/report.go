@@ -42,8 +42,12 @@ func ParseReport(text string) (Report, error) {
 }
 
 // maxReason bounds how much of one endpoint's reason is reported: a control
-// plane is no place for a model's last words in full.
-const maxReason = 500
+// plane is no place for a model's last words in full. maxWarnings bounds how many of
+// its warnings are.
+const (
+	maxReason   = 500
+	maxWarnings = 5
+)
 
 // Text is the report as it is stored: without tracebacks, single workers and what they wrote.
 func (r Report) Text() (string, error) {
@@ -56,6 +60,12 @@ func (r Report) Text() (string, error) {
 		}
 		e.Model.Workers, e.Model.LastLines = nil, nil
 		e.Model.Reason, e.Model.LastDeath = brief(e.Model.Reason), brief(e.Model.LastDeath)
+		if w := e.Model.Warnings; len(w) > 0 {
+			e.Model.Warnings = make([]string, min(len(w), maxWarnings))
+			for j := range e.Model.Warnings {
+				e.Model.Warnings[j] = brief(w[j])
+			}
+		}
 		endpoints[i] = e
 	}
 	r.Endpoints = endpoints

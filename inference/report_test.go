@@ -1,9 +1,30 @@
 package inference
 
 import (
+	"slices"
 	"strings"
 	"testing"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/reconcile"
 )
+
+func TestAReportHoldsTheWarningsOfEndpointsInBrief(t *testing.T) {
+	many := slices.Repeat([]string{strings.Repeat("w", 600)}, 7)
+	report := Report{Status: Status{Status: reconcile.Status{Endpoints: []reconcile.EndpointStatus{{URL: "m", Model: engine.Status{Warnings: many}}}}}}
+	text, err := report.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := ParseReport(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := read.Endpoints[0].Model.Warnings
+	if len(got) != 5 || len(got[0]) > 510 || !strings.HasPrefix(got[0], "www") || len(many[0]) != 600 {
+		t.Errorf("%d warnings: %q", len(got), got)
+	}
+}
 
 func TestWhatWorkersTakeIsNoNewsButThatMemoryIsShortIs(t *testing.T) {
 	calm := Report{Status: Status{Workers: &WorkersMemory{Budget: 1 << 30, Taken: 5}}}

@@ -178,42 +178,37 @@ func TestCodeOfABatchMayAskOtherEndpointsAndItself(t *testing.T) {
 	}
 }
 
-func TestCodeForOneRequestMeetsOthersAtItsModel(t *testing.T) {
+// TestUserCodeRunsOnTheMainThread: signals and handles that are bound to their thread
+// work in every method, with max_batch_size as without.
+func TestUserCodeRunsOnTheMainThread(t *testing.T) {
 	w := newWorld(t, nil)
-	g := w.start(t, "meets", "meets.py", batched(worker.Batch{Rows: 16}))
-	w.start(t, "echo", "echo.py", nil)
-	if got := parse(t, do(t, g, `{"x":7}`)); got.X != 7.0 || got.Of != 1 {
-		t.Errorf("alone: %+v", got)
-	}
-	answers := together(t, g,
-		`{"x":0,"do":"call","to":"echo","data":[1]}`, `{"x":1,"do":"call again","to":"meets","data":{"x":5}}`,
-		`{"x":2,"do":"refuse"}`, `{"x":3}`, `{"x":-4}`, `not json`)
-	for i, want := range []string{`{"Called":[1],"X":0}`, `{"Called":{"called":null,"of":4,"x":5},"X":1}`, "422 refused", `{"Called":null,"X":3}`, "422 no -4", "422 JSON decode error"} {
-		r := answers[i]
-		if status, says, failed := strings.Cut(want, " "); failed {
-			if fmt.Sprint(r.Status) != status || !strings.Contains(string(r.Body), says) {
-				t.Errorf("question %d: %d %s, want %s", i, r.Status, r.Body, want)
-			}
-			continue
+	for name, c := range map[string]struct {
+		file    string
+		rows    int
+		batches bool
+	}{
+		"one by one":                {"main_thread.py", 0, false},
+		"with process_batch":        {"main_thread_batch.py", 8, true},
+		"batch size without method": {"main_thread.py", 8, false},
+	} {
+		g := w.start(t, name, c.file, batched(worker.Batch{Rows: c.rows, Delay: time.Millisecond}))
+		var all sync.WaitGroup
+		for i := range 40 {
+			all.Go(func() {
+				want := fmt.Sprintf(`{"x":%d}`, i)
+				if r := do(t, g, want); r.Status != 200 || string(r.Body) != want {
+					t.Errorf("%s, request %d: %d %s", name, i, r.Status, r.Body)
+				}
+			})
 		}
-		got := parse(t, r)
-		b, err := json.Marshal(map[string]any{"X": got.X, "Called": got.Called})
-		if err != nil || string(b) != want || got.Of != 4 { // as many called it at once, one with a row that it does not take
-			t.Errorf("question %d: of %d, %s, %v", i, got.Of, b, err)
-		}
-		if want := fmt.Sprintf(`{"seen":%v}`, got.X); string(r.Stats) != want {
-			t.Errorf("question %d: variables %s, want %s", i, r.Stats, want)
-		}
-	}
-	answers = together(t, g, `{"x":0}`, `{"x":1,"do":"die"}`, `{"x":2}`)
-	for i, r := range answers {
-		if !strings.Contains(string(r.Body), "worker died") {
-			t.Errorf("question %d: %s", i, r.Body)
+		all.Wait()
+		_, on := g.Batching()
+		warnings := strings.Join(g.Status().Warnings, "\n")
+		if on != c.batches || (c.rows > 1 && !c.batches) != strings.Contains(warnings, "max_batch_size=8 has no effect") {
+			t.Errorf("%s: batching %v, warnings %q", name, on, warnings)
 		}
 	}
-	if got := parse(t, do(t, g, `{"x":8}`)); got.X != 8.0 {
-		t.Errorf("the next one: %+v", got)
-	}
+	w.log.waitFor(t, "max_batch_size=8 has no effect")
 }
 
 func TestWhoeverGivesUpInABatchLeavesTheOthersTheirAnswers(t *testing.T) {
@@ -306,17 +301,12 @@ func TestADelayWaitsForOthersAndNoLongerThanItSays(t *testing.T) {
 	}
 }
 
-func TestBatchingThatTheCodeCannotDoIsALoadError(t *testing.T) {
+func TestBatchingOfAnAsyncEndpointIsALoadError(t *testing.T) {
 	w := newWorld(t, nil)
-	for name, c := range map[string]struct{ engine, file, says string }{
-		"one row code": {"custom", "echo.py", "process_batch"},
-		"async":        {"custom_async", "awaits.py", "side by side"},
-	} {
-		_, err := w.tryStart(name, c.file, func(s *worker.Spec) { s.Engine, s.Batch = c.engine, worker.Batch{Rows: 8} })
-		var failed *worker.LoadError
-		if !errors.As(err, &failed) || !strings.Contains(failed.Text, c.says) || !strings.Contains(failed.Text, "max_batch_size=8") {
-			t.Errorf("%s: %v", name, err)
-		}
+	_, err := w.tryStart("async", "awaits.py", func(s *worker.Spec) { s.Engine, s.Batch = "custom_async", worker.Batch{Rows: 8} })
+	var failed *worker.LoadError
+	if !errors.As(err, &failed) || !strings.Contains(failed.Text, "side by side") || !strings.Contains(failed.Text, "max_batch_size=8") {
+		t.Error(err)
 	}
 }
 
@@ -324,7 +314,7 @@ func TestBatchingThatTheCodeCannotDoIsALoadError(t *testing.T) {
 // must not be mixed up, whatever is executed together.
 func TestManyWorkersAndCallersAnswerEachItsOwn(t *testing.T) {
 	w := newWorld(t, nil)
-	for name, b := range map[string]worker.Batch{"stacked.py": {Rows: 16}, "meets.py": {Rows: 16}, "preferred/stacked.py": {Rows: 16, Delay: 200 * time.Microsecond, Preferred: []int{4, 8}}} {
+	for name, b := range map[string]worker.Batch{"stacked.py": {Rows: 16}, "preferred/stacked.py": {Rows: 16, Delay: 200 * time.Microsecond, Preferred: []int{4, 8}}} {
 		g := w.start(t, name, path.Base(name), func(s *worker.Spec) { s.Batch, s.Workers = b, 2 })
 		var all sync.WaitGroup
 		for caller := range 32 {

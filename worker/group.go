@@ -39,7 +39,7 @@ type Group struct {
 	arena    arena
 	template templateSeat
 
-	batch *batching // nil: one by one
+	batch *batching // nil: one by one; set to nil by the first load at the latest
 
 	mu       sync.Mutex // guards the rest, and all flights and workers of the group
 	closed   bool
@@ -50,6 +50,7 @@ type Group struct {
 	workers  []*worker
 	seats    []*seat
 	async    bool
+	warnings []string // of the last load
 	served   uint64
 	restarts int
 	lastLoad error

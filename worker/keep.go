@@ -429,7 +429,11 @@ func (g *Group) enlist(ctx context.Context, w *worker, r loadResult) (*worker, e
 		return nil, fmt.Errorf("start a worker of %q: %w", g.spec.Endpoint, ErrClosed)
 	}
 	w.state = ready
-	g.async = r.Async
+	g.async, g.warnings = r.Async, r.Warnings
+	if !g.started && g.batch != nil && !r.Batches { // the code has no way to execute requests together
+		g.batch.hold.Stop()
+		g.batch = nil
+	}
 	g.lastLoad = nil
 	g.loadTook = max(g.loadTook, time.Duration(r.Took*float64(time.Second)))
 	g.workers = append(slices.Clip(g.workers), w) // a copy: others read the old one

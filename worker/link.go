@@ -5,10 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -72,10 +72,12 @@ type worker struct {
 
 // loadResult is what a worker says when its load is over.
 type loadResult struct {
-	Async    bool    `json:"async"`
-	Template bool    `json:"template"`
-	Why      string  `json:"why"`
-	Took     float64 `json:"took"`
+	Async    bool     `json:"async"`
+	Batches  bool     `json:"batches"`
+	Template bool     `json:"template"`
+	Why      string   `json:"why"`
+	Took     float64  `json:"took"`
+	Warnings []string `json:"warnings"`
 	err      error
 }
 
@@ -177,12 +179,16 @@ func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worke
 	return w, children, nil
 }
 
+// longestLine is how much of a line or record is logged as one.
+const longestLine = 32 << 10
+
 func (w *worker) readOutput(pipe *os.File, from process.Stream) {
-	var r io.Reader = pipe
-	if from == process.Stderr {
-		r = io.TeeReader(pipe, w.tail)
-	}
-	_ = process.ReadLines(r, 8<<10, func(line []byte) { w.printed.line(string(from), line) })
+	_ = process.ReadLines(pipe, longestLine, func(line []byte) {
+		if from == process.Stderr {
+			_, _ = w.tail.Write(append(slices.Clone(parseLine(line).text), '\n')) // it never fails
+		}
+		w.printed.line(string(from), line)
+	})
 }
 
 // read is the worker's one reader: it takes frames until the end of the socket,
@@ -266,7 +272,6 @@ func (w *worker) cancel(f *flight) {
 
 // logged passes on what user code says by way of the runtime.
 func (w *worker) logged(fr *frame) {
-	levels := [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
 	level := levels[min(int(fr.flags), len(levels)-1)]
 	if w.printed.admit(len(fr.body)) {
 		w.log.Log(context.Background(), level, "endpoint says", "text", string(fr.body))

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"bytes"
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -26,9 +28,46 @@ func (o *output) line(stream string, line []byte) {
 	if len(line) == 0 {
 		return
 	}
-	if o.admit(len(line)) {
-		o.log.Info("worker output", "stream", stream, "line", string(line))
+	if !o.admit(len(line)) {
+		return
 	}
+	l := parseLine(line)
+	attrs := []slog.Attr{slog.String("stream", stream), slog.String("line", string(l.text))}
+	if l.requestID != "" {
+		attrs = append(attrs, slog.String("request_id", l.requestID))
+	}
+	o.log.LogAttrs(context.Background(), l.level, "worker output", attrs...)
+}
+
+// outputLine is a line of a process with what its mark tells.
+type outputLine struct {
+	level     slog.Level
+	requestID string
+	text      []byte // of several lines where it was one record
+}
+
+// The parts of a mark; see output.py.
+const (
+	markStart = 0x1e
+	markEnd   = 0x1f
+	lineBreak = 0x1d
+)
+
+var levels = [...]slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError}
+
+// parseLine reads the mark of a line. A line without one is information.
+func parseLine(line []byte) outputLine {
+	l := outputLine{level: slog.LevelInfo, text: line}
+	if len(line) == 0 || line[0] != markStart {
+		return l
+	}
+	end := bytes.IndexByte(line, markEnd)
+	if end < 2 || line[1] < '0' || int(line[1]-'0') >= len(levels) {
+		return l
+	}
+	l.level, l.requestID = levels[line[1]-'0'], string(line[2:end])
+	l.text = bytes.ReplaceAll(line[end+1:], []byte{lineBreak}, []byte{'\n'})
+	return l
 }
 
 // admit decides about one line, and tells of those dropped in the second before.

@@ -13,7 +13,7 @@ import (
 
 // The Python side. Tests and tools of that folder stay out of the binary.
 //
-//go:embed runtime/*.py runtime/clearml_serving_worker/*.py
+//go:embed runtime/*.py runtime/public/clearml_serving_worker/*.py
 var runtimeFiles embed.FS
 
 // extractRuntime puts the embedded Python files into dir/<hash of them> and

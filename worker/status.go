@@ -41,6 +41,9 @@ type Status struct {
 	// why not, "" when there is only one worker.
 	Shared       bool
 	SharedReason string
+	// Warnings are what the load has told besides: the endpoint answers, but not as
+	// its owner may expect.
+	Warnings []string
 }
 
 // WorkerStatus describes one process.
@@ -68,6 +71,7 @@ func (g *Group) Status() Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	s.Queued, s.Restarts, s.Requests, s.Async = g.queued, g.restarts, g.served, g.async
+	s.Warnings = g.warnings
 	if !g.lastEnd.IsZero() {
 		s.LastDeath, s.LastLines = g.lastEnd.String(), g.lastEnd.LastLines
 	}

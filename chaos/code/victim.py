@@ -93,6 +93,17 @@ class Preprocess:
         for _ in range(20):
             subprocess.Popen(["sleep", "3600"], start_new_session=False)
 
+    def do_fork(self, data):
+        """Both processes return; the parent waits, so that no zombie is left."""
+        child = os.fork()
+        if child:
+            os.waitpid(child, 0)
+
+    def do_fork_native(self, data):
+        child = ctypes.PyDLL(None).fork()
+        if child:
+            os.waitpid(child, 0)
+
     def do_daemons(self, data):
         """Starts processes that leave group, session, environment and parent."""
         code = "import os, time; os.setsid(); os.fork() and os._exit(0)"

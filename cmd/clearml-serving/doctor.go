@@ -211,6 +211,9 @@ func (a *app) checkService(ctx context.Context) []finding {
 		case e.Failure != nil:
 			found = append(found, finding{"endpoint", stateWarn, fmt.Sprintf("/%s is %s: %s", e.URL, e.State, reasonOf(e)), "See: clearml-serving model list --verbose"})
 		}
+		for _, w := range e.Model.Warnings {
+			found = append(found, finding{"endpoint", stateWarn, fmt.Sprintf("/%s: %s", e.URL, w), ""})
+		}
 	}
 	found[0] = finding{"inference", stateOK, fmt.Sprintf("%s: %d of %s ready", live.url, ready, plural(len(live.Endpoints), "endpoint")), ""}
 	if live.SourceError != "" {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"clearmlserving/inference"
+	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
 
@@ -86,7 +87,7 @@ func (f fleet) of(url serving.EndpointURL) endpointRow {
 		state, note := "not served", ""
 		for _, e := range l.Endpoints {
 			if e.URL == url {
-				state, note = e.State, reasonOf(e)
+				state, note = e.State, noteOf(e)
 				requests, failed, busy = requests+e.Requests, failed+e.Errors, busy+e.MeanMS*float64(e.Requests)
 			}
 		}
@@ -98,6 +99,15 @@ func (f fleet) of(url serving.EndpointURL) endpointRow {
 		row.requests, row.failed, row.mean = fmt.Sprint(requests), fmt.Sprint(failed), milliseconds(busy/float64(max(requests, 1)))
 	}
 	return row
+}
+
+// noteOf says why an endpoint is not ready, and what its owner should know otherwise.
+func noteOf(e reconcile.EndpointStatus) string {
+	notes := []string{reasonOf(e)}
+	for _, w := range e.Model.Warnings {
+		notes = append(notes, "warning: "+w)
+	}
+	return joinNotes(notes)
 }
 
 // ofCanary is of for canaries.

@@ -163,7 +163,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
 	o.Instance = &inference.Recording{
 		Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: o.Suffix,
-		Key: o.Identity.Public(), Usage: usageMeter(), Console: console, Logger: log,
+		Key: o.Identity.Public(), Usage: usageMeter(), Console: console, Opened: engine.SetInstanceTask, Logger: log,
 	}
 	return inference.New(o), nil
 }

@@ -287,18 +287,19 @@ type endpointReport struct {
 	Errors   uint64  `json:"errors"`
 	MeanMS   float64 `json:"mean_ms"`
 	Model    struct {
-		State     string `json:"state"`
-		Reason    string `json:"reason"`
-		LastDeath string `json:"last_death"`
+		State     string   `json:"state"`
+		Reason    string   `json:"reason"`
+		LastDeath string   `json:"last_death"`
+		Warnings  []string `json:"warnings"`
 	} `json:"model"`
 }
 
-// Reason says why an endpoint is not ready.
+// Reason says why an endpoint is not ready, or what else its owner should know.
 func (e endpointReport) Reason() string {
 	if e.Failure != nil {
 		return e.Failure.Step + ": " + e.Failure.Reason
 	}
-	return cmp.Or(e.Model.Reason, e.Model.LastDeath)
+	return cmp.Or(e.Model.Reason, strings.Join(e.Model.Warnings, "\n"), e.Model.LastDeath)
 }
 
 type canaryReport struct {

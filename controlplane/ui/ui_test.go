@@ -294,4 +294,9 @@ func TestAReportOfANewerInstanceIsRead(t *testing.T) {
 	if err != nil || report.Endpoints[0].Reason() != "load: boom" {
 		t.Errorf("%+v %v", report, err)
 	}
+	warned := `{"endpoints":[{"endpoint":"m","state":"ready","model":{"state":"ready","warnings":["made by scikit-learn 1.2.2"],"last_death":"exit 1"}}]}`
+	report = instanceReport{}
+	if err := json.Unmarshal([]byte(warned), &report); err != nil || report.Endpoints[0].Reason() != "made by scikit-learn 1.2.2" {
+		t.Errorf("%+v %v", report, err)
+	}
 }

@@ -146,6 +146,9 @@ type Status struct {
 	// Shared: the workers share the memory of one loaded model; SharedReason why not.
 	Shared       bool   `json:"shared,omitempty"`
 	SharedReason string `json:"shared_reason,omitempty"`
+	// Warnings are what its owner should know although it answers: a setting without
+	// effect, a model of another release of its library.
+	Warnings []string `json:"warnings,omitempty"`
 	// Batching tells how requests are executed together, nil: one by one.
 	Batching *Batching `json:"batching,omitempty"`
 }

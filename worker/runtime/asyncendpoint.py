@@ -54,9 +54,9 @@ class AsyncEndpoint(Endpoint):
         except asyncio.CancelledError as error:
             if cancelled_from_outside():
                 raise
-            return self.failed(error, meta)
+            return self.failed(error, meta, content_type)
         except BaseException as error:
-            return self.failed(error, meta)
+            return self.failed(error, meta, content_type)
 
     def serve(self, host: Any, sock: Any, marks: memoryview, max_frame: int) -> None:
         """Answer requests until the end; raises LinkClosed when Go is gone."""

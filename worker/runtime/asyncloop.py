@@ -12,11 +12,14 @@ import threading
 from typing import Any, Optional
 
 import frames
+import output
 from answer import Answer, StreamError
-from link import LEVELS, LinkClosed
+from link import LEVELS, LinkClosed, refuse_in_copy
 from loop import BEGUN, BEGUN_NESTED, Host, refusal, unfit
+from owner import end_copy
 
 _current: contextvars.ContextVar[int] = contextvars.ContextVar("request", default=0)
+_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 
 
 class AsyncServer:
@@ -40,6 +43,7 @@ class AsyncServer:
         self._flushing = False
         self._stopping = False
         self._done: Any = None
+        output.request_id = _request_id.get
 
     async def run(self, early: list[frames.Frame]) -> None:
         """Answer until Go says stop; raises LinkClosed when Go is gone. early came during the load."""
@@ -51,6 +55,7 @@ class AsyncServer:
         try:
             await self._done
         finally:
+            end_copy()  # the selector is shared with the owner: what is removed here is removed there
             self._loop.remove_reader(self._sock)
             for task in list(self._tasks.values()):
                 task.cancel()
@@ -59,6 +64,7 @@ class AsyncServer:
             self._sock.setblocking(True)
 
     def _readable(self) -> None:
+        end_copy()
         try:
             more = self._reader.fill()
             got = self._reader.frames()
@@ -102,6 +108,7 @@ class AsyncServer:
         _current.set(number)
         try:
             deadline, kind, request_id = frames.request_head(frame.head)
+            _request_id.set(request_id)
             answer = await self._endpoint.handle_async(
                 self._reader.body(frame),
                 kind.decode("latin-1"),
@@ -167,6 +174,7 @@ class AsyncServer:
         self._send(frames.pack(frames.END, number, failed))
 
     def _send(self, *parts: frames.Buffer) -> None:
+        end_copy()
         for part in parts:
             self._out += part
         if not self._flushing:
@@ -174,6 +182,7 @@ class AsyncServer:
             self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
+        end_copy()
         try:
             sent = self._sock.send(self._out)
         except (BlockingIOError, InterruptedError):
@@ -206,6 +215,7 @@ class AsyncServer:
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]
     ) -> tuple[int, str, bytes]:
         """Ask another endpoint on behalf of the request that this task executes."""
+        refuse_in_copy()
         head = frames.call_head(_current.get(), url, version, content_type)
         if len(head) + len(body) > self._max_frame:
             raise ValueError(f"send_request: {len(body)} bytes are more than a message may have ({self._max_frame})")
@@ -224,6 +234,7 @@ class AsyncServer:
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]
     ) -> tuple[int, str, bytes]:
         """Ask from another thread than the loop's."""
+        refuse_in_copy()
         if threading.get_ident() == self._thread:
             raise RuntimeError("a blocking call on the event loop would never end: await self.send_request(...)")
         waiting = self.call_async(url, version, body, content_type, timeout)
@@ -231,6 +242,7 @@ class AsyncServer:
 
     def log(self, level: str, text: str) -> None:
         """Say something in the endpoint's log; may be called from any thread."""
+        end_copy()
         body = text.encode("utf-8", "replace")[: 256 << 10]
         line = frames.pack(frames.LOG, _current.get(), body, flags=LEVELS.get(level, 1))
         if threading.get_ident() == self._thread:

@@ -17,6 +17,7 @@ from endpoint import Endpoint
 from frames import request_head
 from link import Link
 from loop import BEGUN, BEGUN_NESTED, HOLD, Host, Server, unfit
+from owner import end_copy
 from stack import Case
 
 
@@ -58,11 +59,12 @@ class BatchServer(Server):
         if cases:
             if self._guess > HOLD:
                 self._flush()
-            self._current = cases[0].number
+            self._of(cases[0])
             self._endpoint.stack.run(cases)
+            end_copy()
             self._answer(cases, started)
         self._stack -= 1
-        self._current = before
+        self._current, self._request_id = before, ""
         self._flush()
         self._guess = monotonic() - started
 
@@ -111,13 +113,19 @@ class BatchServer(Server):
             return None
         if sort == frames.LENT_REQUEST:
             body = self._link.reader.body(frame)
-        self._current = number
-        return self._endpoint.begin(
+        self._current, self._request_id = number, request_id
+        case = self._endpoint.begin(
             number,
             body,
             self._types.get(kind) or self._content_type(kind),
             {"sampled": flags & 1 == 1, "request_id": request_id, "depth": depth, "deadline": deadline},
         )
+        end_copy()
+        return case
+
+    def _of(self, case: Case) -> None:
+        """Let what user code does now be this request's."""
+        self._current, self._request_id = case.number, case.meta["request_id"]
 
     def _in_time(self, cases: list[Case]) -> list[Case]:
         """Leave out those for whom nobody waits any more: the client has left, or has been told of the deadline."""
@@ -132,10 +140,10 @@ class BatchServer(Server):
         endpoint, last, streams = self._endpoint, cases[-1], []
         clock = monotonic()
         for case in cases:
-            self._current = case.number
+            self._of(case)
             answer = endpoint.finish(case)
             if answer.stream is not None:
-                streams.append((case.number, answer))
+                streams.append((case, answer))
                 continue
             now = monotonic()
             tail = b""
@@ -145,10 +153,10 @@ class BatchServer(Server):
             if now + (now - clock) > self._oldest + HOLD:
                 self._flush()
             clock = now
-        for number, answer in streams:
+        for case, answer in streams:
             self._flush()
-            self._current = number
-            self._stream(number, answer)
+            self._of(case)
+            self._stream(case.number, answer)
 
     def _send_or_add(self, number: int, answer: Answer, tail: bytes = b"") -> None:
         if answer.stream is not None:

@@ -10,7 +10,7 @@ import json
 from typing import Any, Callable, Optional
 
 from answer import JSON
-from clearml_serving_worker import SendRequestError
+from clearml_serving_worker import SendRequest, SendRequestError
 from codec import encode_json, is_json
 
 SHOWN = 1000  # characters of an error answer that are logged
@@ -51,7 +51,7 @@ def send_request_for(host: Any, is_async: bool) -> Callable[..., Any]:
             answer = await asyncio.wait_for(host.call_async(url, version, body, kind), timeout)
         return _result(host, url, version, answer, raise_on_error)
 
-    return send_request_async if is_async else send_request
+    return SendRequest(send_request_async if is_async else send_request)
 
 
 def _takes_timeout(function: Any) -> bool:

@@ -22,12 +22,15 @@ import traceback
 from typing import Any, NoReturn, Optional
 
 import frames
+import output
+import versions
 from batch import serve_batches
 from confine import confine
 from delay import run_delay
 from forks import Job, supervise
 from link import Link, LinkClosed
 from loop import Host, serve
+from owner import end_copy, take
 from preprocess import LoadError, load_endpoint
 
 try:
@@ -61,8 +64,10 @@ class Worker:
         except LinkClosed:
             pass  # Go is gone, and with it everybody who could be told
         except BaseException:
+            end_copy(sys.exc_info()[1])
             traceback.print_exc()
             code = 1
+        end_copy()
         # The interpreter's own way out would free, and so copy, all that is shared.
         try:
             atexit._run_exitfuncs()
@@ -152,21 +157,28 @@ class Worker:
 
 def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
     """Tell Go that requests may come."""
-    facts = {"async": bool(endpoint.is_async), "template": template, "why": why, "took": endpoint.took}
+    facts = {
+        "async": bool(endpoint.is_async),
+        "batches": endpoint.stack is not None,
+        "template": template,
+        "why": why,
+        "took": endpoint.took,
+        "warnings": endpoint.warnings,
+    }
     link.send(frames.pack(frames.READY, 0, json.dumps(facts).encode()))
 
 
 def become_own(parent: int) -> None:
     """Cut what ties a fork to its parent."""
+    take()
     die_with(parent)
     die_first()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard's is for Go, which tells us
-    sys.stdout = open(1, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
-    sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
+    output.take_over()
+    output.on_warning = versions.note
     faulthandler.enable(file=sys.stderr)
     faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)  # Go asks where a hung request hangs
     random.seed()

@@ -14,6 +14,7 @@ from answer import CANCELLED, JSON, Answer, Cancelled, StreamError
 from awaiting import Awaiter
 from codec import decode_request, encode_json
 from failure import answer_failure, client_text, safe_repr
+from owner import end_copy
 from result import SIMPLE, outcome_of, stream_answer, whole_answer
 from stack import Case, Stack
 from tracebacks import text_of, user_traceback
@@ -32,6 +33,7 @@ class Endpoint:
     is_async = False
     stack: Optional[Stack] = None  # set when requests are predicted together
     batch_rows = 0  # at most so many rows
+    warnings: list[str]  # what the owner of the endpoint should know of it
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Endpoint:
         self.variables = variables
         self.instance: Any = None
         self.model: Any = None
+        self.warnings = []
         self._log = log
         self._awaiter = awaiter
         self._await = awaiter.run
@@ -85,7 +88,7 @@ class Endpoint:
                 answer.stats = self.variables.gather(request, data, collected)
             return answer
         except BaseException as error:
-            return self.failed(error, meta)
+            return self.failed(error, meta, content_type)
 
     def begin(self, number: int, body: Any, content_type: str, meta: dict[str, Any]) -> Case:
         """Do what comes before predict; case.answer is set if that failed. Never raises."""
@@ -103,7 +106,7 @@ class Endpoint:
             case.data = data
             self.stack.measure(case)
         except BaseException as error:
-            case.answer = self.failed(error, meta)
+            case.answer = self.failed(error, meta, content_type)
         return case
 
     def finish(self, case: Case) -> Answer:
@@ -131,12 +134,13 @@ class Endpoint:
         outcome = outcome_of(data)
         return whole_answer(outcome) or stream_answer(outcome, self._await, self.stream_failed)
 
-    def failed(self, error: BaseException, meta: dict[str, Any]) -> Answer:
+    def failed(self, error: BaseException, meta: dict[str, Any], content_type: str = "") -> Answer:
         """Return the Answer of an exception. Never raises."""
+        end_copy(error)
         if isinstance(error, Cancelled):
             return CANCELLED
         try:
-            return answer_failure(error, meta or {}, self._log)
+            return answer_failure(error, meta or {}, self._log, content_type)
         except BaseException as failure:
             kind = safe_repr(type(error))
             text = f"Error  [{kind}] processing request: (and telling about it raised {safe_repr(type(failure))})"
@@ -144,6 +148,7 @@ class Endpoint:
 
     def stream_failed(self, error: BaseException) -> StreamError:
         """Log an error in the middle of a stream, and return what the stream is to raise."""
+        end_copy(error)
         self._log("error", f"stream: Exception [{safe_repr(type(error))}] {text_of(error)}\n{user_traceback(error)}")
         return StreamError(f"{type(error).__name__}: {client_text(error)}")
 
@@ -158,8 +163,6 @@ class Endpoint:
                     self._await(result)
         except BaseException as error:
             self._log("error", f"Failed unloading model: {text_of(error)}\n{user_traceback(error)}")
-        if self.stack is not None:
-            self.stack.close()
         self._awaiter.close()
 
     @property

@@ -6,12 +6,15 @@ engine loads; the custom engines need none.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
 from typing import Any, Callable, NamedTuple, Optional
 
+import versions
 from answer import LoadError
+from modelfiles import cure
 from tracebacks import describe, user_traceback
 from usercode import missing_package
 
@@ -109,14 +112,17 @@ def _only_file(path: str, engine: Engine, endpoint: str) -> str:
 
 def _model_fault(error: BaseException, path: str, engine: Engine, endpoint: str) -> str:
     text = f"Failed loading model for '{endpoint}': {os.path.basename(path)} is not a model that the "
-    text += f"{engine.name} engine can load: {describe(error)}"
+    what = cure(path, engine.name)
+    text += f"{engine.name} engine can load: {f'{what} ({describe(error)})' if what else describe(error)}"
     if isinstance(error, AttributeError) and "__main__" in str(error):
         text += (
             "; the training script defined it: define the same in the endpoint's preprocess code, "
             "or move it to a package that both import"
         )
-    return text + missing_package(error)
+    return text + versions.hint(path) + missing_package(error)
 
+
+CELLS = frozenset({type(None), bool, int, float})  # of a row that came as JSON
 
 # scikit-learn
 
@@ -147,14 +153,19 @@ def _predict_xgboost(model: Any) -> Step:
     if xgboost is None or not isinstance(model, xgboost.Booster):
         return _predict_plainly(model)
     matrix, predict = xgboost.DMatrix, model.predict
-    names = model.feature_names
+    names, kinds = model.feature_names, model.feature_types
+    if kinds and "c" in kinds:  # columns of categories, which a DMatrix takes only when asked to
+        matrix = functools.partial(matrix, enable_categorical=True)
+        plain = functools.partial(matrix, feature_names=names, feature_types=kinds)
+    else:
+        plain = functools.partial(matrix, feature_names=names)
 
     def step(data: Any, _state: Any, _collect: Any) -> Any:
-        if not isinstance(data, matrix):
+        if not isinstance(data, xgboost.DMatrix):
             if isinstance(data, (list, tuple)):
                 data = _rows(data)
             # Rows without names take the model's; a table's own are checked against them.
-            data = matrix(data) if hasattr(data, "columns") else matrix(data, feature_names=names)
+            data = matrix(data) if hasattr(data, "columns") else plain(data)
         return predict(data)
 
     return step
@@ -162,8 +173,13 @@ def _predict_xgboost(model: Any) -> Step:
 
 def _rows(data: Any) -> Any:
     rows = sys.modules["numpy"].asarray(data)
+    if rows.dtype.kind == "O" and rows.ndim == 2 and all(type(cell) in CELLS for row in rows for cell in row):
+        rows = rows.astype(float)  # None becomes NaN, which is a missing value
     if rows.ndim != 2 or rows.dtype.kind not in "biuf":
-        raise ValueError(f"the model takes rows of numbers, such as [[1.0, 2.0]], not an array of shape {rows.shape}")
+        raise ValueError(
+            "the model takes rows of numbers, such as [[1.0, 2.0]], with null for a missing value, "
+            f"not an array of shape {rows.shape}"
+        )
     return rows
 
 
@@ -205,7 +221,7 @@ def rows_only(engine: str) -> Step:
 ENGINES = {
     engine.name: engine
     for engine in (
-        Engine("sklearn", _load_sklearn, _predict_plainly),
+        Engine("sklearn", _load_sklearn, _predict_xgboost),  # a pickle may hold a Booster as well
         Engine("xgboost", _load_xgboost, _predict_xgboost),
         Engine("lightgbm", _load_lightgbm, _predict_plainly),
         Engine("custom"),

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+import versions
 from answer import JSON, Answer, AnswerError, RequestError
 from codec import encode_json
-from tracebacks import text_of, user_traceback
+from tracebacks import text_of, user_traceback, variable_hint
 
 # The process is of no further use: its share of the accelerator's memory, or its context, is lost.
 FATAL = ("CUDA out of memory", "NVML_SUCCESS == r INTERNAL ASSERT FAILED", "CUDA error:")
+UNMEANT = ("application/x-www-form-urlencoded", "text/plain")  # what clients send when they are not told
 LONGEST = 8 << 10  # characters of an exception's text that a client gets
 
 
-def answer_failure(error: BaseException, meta: dict[str, Any], log: Callable[[str, str], None]) -> Answer:
+def answer_failure(
+    error: BaseException, meta: dict[str, Any], log: Callable[[str, str], None], content_type: str = ""
+) -> Answer:
     """Return the answer that tells of the exception, having logged what its owner needs."""
     if isinstance(error, RequestError):
         return Answer(422, JSON, encode_json({"detail": error.detail}), error_kind="request")
@@ -25,17 +29,30 @@ def answer_failure(error: BaseException, meta: dict[str, Any], log: Callable[[st
         text = f"the answer cannot be sent: {text_of(error)}"
         log("error", f"{_where(meta)}: {text}")
         return _detail(500, f"Error processing request: {text}", "answer")
-    kind, text = safe_repr(type(error)), client_text(error)
+    kind, text = safe_repr(type(error)), client_text(error) + variable_hint(error)
     fatal = any(mark in text for mark in FATAL)
     status = getattr(error, "status_code", None)
     if not fatal and isinstance(status, int) and 200 <= status <= 599 and hasattr(error, "detail"):
         return _chosen(error, int(status), meta, log)
     refused = isinstance(error, ValueError) and not fatal
+    if not refused:
+        text += _type_hint(error, content_type) + versions.hint()
     log("warning" if refused else "error", f"{_where(meta)}: Exception [{kind}] {text}\n{user_traceback(error)}")
     if refused:
         return _detail(422, f"Error [{kind}] processing request: {text}", "value")
     # Two blanks: the original has them, and clients compare.
     return _detail(500, f"Error  [{kind}] processing request: {text}", "fatal" if fatal else "user")
+
+
+def _type_hint(error: BaseException, content_type: str) -> str:
+    """Say why code that expects JSON has got bytes, when a client's default may be the cause; else ""."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind not in UNMEANT or not isinstance(error, (TypeError, AttributeError, LookupError)):
+        return ""
+    return (
+        f"; the request's Content-Type is {kind}, so the code got its body as bytes: "
+        "a client that sends JSON has to send the header Content-Type: application/json"
+    )
 
 
 def client_text(error: BaseException) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Callable, Optional
 
 import frames
 from answer import Cancelled
+from owner import end_copy, owned
 
 LEVELS = {"debug": 0, "info": 1, "warning": 2, "error": 3}
 LARGE = 64 << 10
@@ -101,6 +102,7 @@ class Link:
 
     def _read(self, limit: Optional[float]) -> None:
         """Read once and sort what came; the caller has taken the reader's role."""
+        end_copy()
         got: list[frames.Frame] = []
         closed = False
         try:
@@ -151,6 +153,7 @@ class Link:
 
     def send(self, *parts: frames.Buffer) -> None:
         """Send at once; may be called from any thread."""
+        end_copy()
         size = sum(len(part) for part in parts)
         try:
             with self._sending:
@@ -184,6 +187,7 @@ class Link:
 
         Raises Cancelled when nobody waits for the request any more whose number is ends_with.
         """
+        refuse_in_copy()
         head = frames.call_head(parent, url, version, content_type)
         if len(head) + len(body) > self._max:
             raise ValueError(f"send_request: {len(body)} bytes are more than a message may have ({self._max})")
@@ -208,6 +212,15 @@ class Link:
                 del self._answers[number]
         assert answer is not None
         return frames.call_answer(answer)
+
+
+def refuse_in_copy() -> None:
+    """Raise when this process is a copy of the worker: the answer would go to the worker."""
+    if not owned():
+        raise RuntimeError(
+            "send_request was called in a process that the endpoint's code has forked; it works in the worker only: "
+            "call it there, and give the result to the child"
+        )
 
 
 def _gathered(parts: tuple[frames.Buffer, ...]) -> Iterator[frames.Buffer]:

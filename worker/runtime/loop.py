@@ -12,9 +12,11 @@ from time import monotonic
 from typing import Any, Optional
 
 import frames
+import output
 from answer import CANCELLED, Answer, Cancelled, StreamError
 from frames import request_head
 from link import Link
+from owner import end_copy
 
 # Seconds that an answer may wait for those of the requests behind it. Each sending wakes the Go
 # side, which on few cores takes this one's: the fewer, the more is executed with warm caches.
@@ -50,10 +52,6 @@ class Host:
             return self.link.call(0, url, version, body, content_type, timeout, None)
         return await self.server.call_async(url, version, body, content_type, timeout)
 
-    def enter(self, number: int) -> None:
-        """Take the calling thread for one that executes this request; 0: none."""
-        self.server.enter(number)
-
     def log(self, level: str, text: str) -> None:
         """Say something in the endpoint's log."""
         if self.server is None:
@@ -83,6 +81,8 @@ class Server:
         self._main = threading.get_ident()
         self._here = threading.local()  # the request that another thread than the main one executes
         self._current = 0
+        self._request_id = ""
+        output.request_id = self.request_id
         self._stack = 0
         self._outbox = outbox
         self._room = len(outbox)
@@ -136,6 +136,7 @@ class Server:
         if sort == frames.LENT_REQUEST:
             body = self._link.reader.body(frame)
         before, self._current = self._current, number
+        outer, self._request_id = self._request_id, request_id
         self._stack += 1
         answer = self._handle(
             body,
@@ -154,7 +155,7 @@ class Server:
             except Exception as error:
                 self._add(number, unfit(error))
         self._stack -= 1
-        self._current = before
+        self._current, self._request_id = before, outer
         if self._cancelled:
             self._forget(number)
         now = monotonic()
@@ -218,6 +219,7 @@ class Server:
 
     def _add(self, number: int, answer: Answer, batch: bytes = b"") -> None:
         """Put an answer behind those that wait to be sent; batch is told with the last one of a batch."""
+        end_copy()  # before the shared memory is written to
         head, body, flags = self._head(answer), answer.body, 0
         if batch:
             head, flags = head + batch, frames.FLAG_BATCH
@@ -266,7 +268,8 @@ class Server:
         deadline, kind, request_id = frames.request_head(frame.head)
         self._marks[BEGUN_NESTED] = max(self._marks[BEGUN_NESTED], number)
         before = getattr(self._here, "number", 0)
-        self._here.number, self._here.depth = number, depth + 1
+        outer = getattr(self._here, "request_id", "")
+        self._here.number, self._here.depth, self._here.request_id = number, depth + 1, request_id
         try:
             answer = self._handle(
                 self._link.reader.body(frame),
@@ -279,7 +282,7 @@ class Server:
                 },
             )
         finally:
-            self._here.number, self._here.depth = before, depth
+            self._here.number, self._here.depth, self._here.request_id = before, depth, outer
         if answer is CANCELLED:
             self._link.send(frames.pack(frames.ANSWER, number, flags=frames.FLAG_CANCELLED))
         elif answer.stream is not None:
@@ -352,15 +355,15 @@ class Server:
             self._told.add(number)
             raise
 
-    def enter(self, number: int) -> None:
-        """Take the calling thread for one that executes this request; 0: none."""
-        self._here.number = number
-
     async def call_async(
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]
     ) -> tuple[int, str, bytes]:
         """Ask from a coroutine that runs inside of a sync endpoint: it blocks its loop."""
         return self.call(url, version, body, content_type, timeout)
+
+    def request_id(self) -> str:
+        """Return the id of the request that this thread executes, else of the main thread's."""
+        return getattr(self._here, "request_id", "") or self._request_id
 
     def log(self, level: str, text: str) -> None:
         """Say something in the endpoint's log."""

@@ -8,36 +8,23 @@ load.
 from __future__ import annotations
 
 import gc
-import inspect
 from typing import Any, Optional
 
 import engines
+import versions
 from answer import Answer, LoadError
 from awaiting import Awaiter
 from call import send_request_for
+from clearml_serving_worker import ModelEndpoint
 from endpoint import Endpoint
-from predictcalls import PredictCalls, models_of
+from instancetask import offer
+from owner import end_copy
 from stack import CodeStack, ModelStack
-from tracebacks import describe, user_traceback
-from usercode import import_preprocess, missing_package, step_aside
+from tracebacks import describe, user_traceback, variable_hint
+from usercode import import_preprocess, missing_package, stand_in_for_main, step_aside
 from variables import Variables
 
 __all__ = ["Answer", "LoadError", "load_endpoint"]
-
-FIELDS = (
-    "engine_type",
-    "serving_url",
-    "model_id",
-    "version",
-    "preprocess_artifact",
-    "input_size",
-    "input_type",
-    "input_name",
-    "output_size",
-    "output_type",
-    "output_name",
-    "auxiliary_cfg",
-)
 
 
 def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
@@ -52,6 +39,9 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     kind = _kind(engine)
     awaiter = Awaiter()
     instance: Any = None
+    file = (spec.get("extra") or {}).get("instance_file")
+    if file:
+        offer(file)
     if spec.get("code_path"):
         found = import_preprocess(spec["code_path"], spec.get("code_name") or "preprocess_code")
         instance = _instance(found, spec, send_request_for(host, engine.is_async))
@@ -62,6 +52,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         )
     else:
         step_aside()
+        stand_in_for_main()  # processes that the model starts must not run ours
 
     model = _user_load(instance, spec, awaiter)
     if model is None:
@@ -75,7 +66,10 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         awaiter,
     )
     endpoint.instance, endpoint.model = instance, model
+    endpoint.warnings += versions.warnings()
     _batch(endpoint, engine, spec, awaiter, host)
+    for warning in endpoint.warnings:
+        host.log("warning", warning)
     # What is loaded stays: full collections, the cause of the original's worst latencies, need
     # not look at it again, and a fork shares it without touching it.
     gc.collect()
@@ -116,27 +110,13 @@ def _batch(endpoint: Endpoint, engine: engines.Engine, spec: dict[str, Any], awa
     if engine.predict is not None:
         stack = ModelStack(endpoint.predict, host.log)
     elif stack is None:
-        stack = _stack_at_predict(endpoint, rows, host)
+        endpoint.warnings.append(
+            f"max_batch_size={rows} has no effect, requests are processed one by one: the code has no method "
+            "process_batch. Add `def process_batch(self, data, state, collect_custom_statistics_fn=None)`, which gets "
+            "a list of what preprocess returned and returns as many results, or remove max_batch_size"
+        )
+        return
     endpoint.stack, endpoint.batch_rows = stack, rows
-
-
-def _stack_at_predict(endpoint: Endpoint, rows: int, host: Any) -> PredictCalls:
-    """Have the process of several requests meet where they call their model."""
-    missing = "no method process"
-    process = _method(endpoint.instance, "process")
-    if inspect.iscoroutinefunction(process):
-        missing = "an async process"
-    elif process is not None:
-        missing = "no model with a method predict in an attribute of the Preprocess, and load returned none"
-        stack = PredictCalls(process, endpoint.instance, rows, host.log, host.enter)
-        lent = [stack.lend(model) for model in models_of(endpoint.model, endpoint.instance)]
-        if any(lent):
-            return stack
-    raise LoadError(
-        f"max_batch_size={rows} is set, but the code has {missing}, so there is nothing to predict together: add "
-        "`def process_batch(self, data, state, collect_custom_statistics_fn=None)`, which gets a list of what "
-        "preprocess returned and returns as many results, or remove max_batch_size"
-    )
 
 
 def _instance(found: Any, spec: dict[str, Any], send_request: Any) -> Any:
@@ -150,6 +130,7 @@ def _instance(found: Any, spec: dict[str, Any], send_request: Any) -> Any:
         if getattr(instance, "model_endpoint", None) is not record:
             instance.model_endpoint = record
     except BaseException as error:
+        end_copy(error)
         raise LoadError(_failed(spec, error), user_traceback(error)) from error
     return instance
 
@@ -162,32 +143,17 @@ def _user_load(instance: Any, spec: dict[str, Any], awaiter: Awaiter) -> Any:
         model = load(spec.get("model_path") or None)
         return awaiter.run(model) if hasattr(type(model), "__await__") else model
     except BaseException as error:
+        end_copy(error)
         raise LoadError(_failed(spec, error), user_traceback(error)) from error
 
 
 def _failed(spec: dict[str, Any], error: BaseException) -> str:
     text = f"the code called sys.exit({error.code!r})" if isinstance(error, SystemExit) else describe(error)
     name = spec.get("code_name") or spec["endpoint"]
-    return f"Failed loading preprocess code for '{name}': {text}{missing_package(error)}"
+    hints = versions.hint(spec.get("model_path") or "") + variable_hint(error) + missing_package(error)
+    return f"Failed loading preprocess code for '{name}': {text}{hints}"
 
 
 def _method(instance: Any, name: str) -> Optional[Any]:
     method = getattr(instance, name, None)
     return method if callable(method) else None
-
-
-class ModelEndpoint:
-    """The endpoint's record, as user code finds it in self.model_endpoint."""
-
-    def __init__(self, fields: dict[str, Any]) -> None:
-        for name in FIELDS:
-            setattr(self, name, None)
-        for name, value in fields.items():
-            setattr(self, name, value)
-
-    def as_dict(self, remove_null_entries: bool = False) -> dict[str, Any]:
-        """Return the fields as a dict."""
-        return {name: value for name, value in vars(self).items() if value is not None or not remove_null_entries}
-
-    def __repr__(self) -> str:
-        return f"ModelEndpoint({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"

@@ -35,9 +35,6 @@ class Case:
 class Stack:
     """Predicts cases together: sets data or error of each. It never raises for user code's sake."""
 
-    def close(self) -> None:
-        """Give back what the stack keeps between batches."""
-
     def measure(self, case: Case) -> None:
         """Find out the rows of a case and what it fits together with."""
         case.key, case.rows = shape_of(case.data)
@@ -99,13 +96,13 @@ class ModelStack(Stack):
         self._predict = predict
         self._log = log
         self._checks = CHECKS
-        self.off = False
+        self._off = False
 
     def _alone(self, case: Case) -> Any:
         return self._predict(case.data, case.state, case.collect)
 
     def _together(self, cases: list[Case]) -> Optional[list[Any]]:
-        if self.off:
+        if self._off:
             return None
         result = self._predict(joined(cases), {}, None)
         parts = parted(result, [case.rows for case in cases])
@@ -119,7 +116,7 @@ class ModelStack(Stack):
         return parts
 
     def _give_up(self, why: str) -> None:
-        self.off = True
+        self._off = True
         self._log("warning", f"batching is off, requests are predicted one by one: {why}")
 
 
@@ -203,14 +200,6 @@ def _list_key(rows: list[Any]) -> Any:
             return None
         sorts.update(map(type, row))
     return (list, kind, width, frozenset(sorts))
-
-
-def copied(data: Any) -> Any:
-    """Return a copy of rows that can be stacked."""
-    if type(data) is not list:
-        return data.copy()
-    kind = type(data[0])
-    return [list(row) for row in data] if kind is list else list(data)
 
 
 def joined(cases: list[Case]) -> Any:

@@ -51,6 +51,21 @@ def _trim(told: Any, limit: int) -> None:
             told = told.__context__
 
 
+def variable_hint(error: BaseException) -> str:
+    """Say what to do when a variable of the environment was asked for that is not there; "" for other errors."""
+    if type(error) is not KeyError or len(error.args) != 1 or not isinstance(error.args[0], str):
+        return ""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None or trace.tb_frame.f_globals.get("__name__") != "os":
+        return ""
+    return (
+        f"; user code finds only those variables of the service's environment that are allowed by name: set "
+        f"{error.args[0]} and CLEARML_SERVING_WORKER_ENV={error.args[0]} (names with commas between) for the service"
+    )
+
+
 def text_of(error: BaseException) -> str:
     """Return str(error), whatever its __str__ does."""
     try:

@@ -14,7 +14,10 @@ import types
 from typing import Any
 
 from answer import LoadError
-from tracebacks import RUNTIME, describe, user_traceback
+from children import announce
+from output import last_words
+from owner import end_copy
+from tracebacks import RUNTIME, describe, user_traceback, variable_hint
 
 PUBLIC = "clearml_serving_worker"
 FILE_MODULE = "Preprocess"  # the original's name for a single file; it shows in error texts
@@ -40,19 +43,17 @@ def import_preprocess(path: str, name: str) -> Any:
     if not os.path.exists(code):
         raise LoadError(_failed(name, f"{path} is not there"))
     step_aside()
-    if os.path.isdir(code):
-        file, module_name = _folder_entry(code, name), name.replace(".", "_") or "preprocess_code"
-        sys.path.insert(0, code)
-        fresh = code
-    else:
-        # A single file has no siblings to find; in front, a file named json.py would hide a library.
-        file, module_name = code, FILE_MODULE
-        sys.path.append(os.path.dirname(code))
-        fresh = os.path.dirname(code)
-    sys.path_hooks.insert(0, _fresh_finder(fresh))
-    forget_finders(fresh)
-    module = _run(file, module_name, code if os.path.isdir(code) else "", name)
-    lend_to_main(module)
+    module_name = (name.replace(".", "_") or "preprocess_code") if os.path.isdir(code) else FILE_MODULE
+    file = _folder_entry(code, name) if os.path.isdir(code) else code
+    see(code)
+    # What parses its arguments when it is imported has none of its own: those of this process are ours.
+    sys.argv = [file]
+    main = stand_in_for_main()
+    spec = spec_of(code, module_name)
+    module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
+    announce(module_name, code, main)
+    _run(spec, module, name)
+    lend_to_main(module, main)
     found = getattr(module, "Preprocess", None)
     if found is None:
         names = ", ".join(
@@ -112,18 +113,47 @@ def forget_finders(folder: str) -> None:
             known.pop(entry, None)
 
 
-def lend_to_main(module: types.ModuleType) -> None:
-    """Give the process a __main__ with the user's classes and functions.
+def see(code: str) -> None:
+    """Have imports find what lies beside the user's code."""
+    if os.path.isdir(code):
+        fresh = code
+        if code not in sys.path:
+            sys.path.insert(0, code)
+    else:
+        # A single file has no siblings to find; in front, a file named json.py would hide a library.
+        fresh = os.path.dirname(code)
+        if fresh not in sys.path:
+            sys.path.append(fresh)
+    sys.path_hooks.insert(0, _fresh_finder(fresh))
+    forget_finders(fresh)
+
+
+def spec_of(code: str, module_name: str) -> Any:
+    """Return the spec of the user's module."""
+    package = os.path.isdir(code)
+    file = _folder_entry(code, module_name) if package else code
+    return importlib.util.spec_from_file_location(
+        module_name, file, loader=FreshSource(module_name, file), submodule_search_locations=[code] if package else None
+    )
+
+
+def stand_in_for_main() -> types.ModuleType:
+    """Give the process a __main__ of the user's in the place of ours, which lives on."""
+    main = types.ModuleType("__main__")
+    sys.modules.setdefault(f"{PUBLIC}._main", sys.modules["__main__"])
+    sys.modules["__main__"] = main
+    return main
+
+
+def lend_to_main(module: types.ModuleType, main: types.ModuleType) -> None:
+    """Put the user's classes and functions into __main__.
 
     A model pickled by a training script names what that script defined as "__main__.X".
     Once the same X stands in the preprocess code, the model loads.
     """
-    main = types.ModuleType("__main__")
     for name, value in vars(module).items():
         if not name.startswith("__") and (isinstance(value, type) or callable(value)):
             setattr(main, name, value)
-    sys.modules.setdefault(f"{PUBLIC}._main", sys.modules["__main__"])  # ours lives on
-    sys.modules["__main__"] = main
 
 
 def _folder_entry(folder: str, name: str) -> str:
@@ -142,25 +172,19 @@ def _folder_entry(folder: str, name: str) -> str:
     )
 
 
-def _run(file: str, module_name: str, package_folder: str, name: str) -> types.ModuleType:
-    loader = FreshSource(module_name, file)
-    spec = importlib.util.spec_from_file_location(
-        module_name, file, loader=loader, submodule_search_locations=[package_folder] if package_folder else None
-    )
-    if spec is None:
-        raise LoadError(_failed(name, f"{file} is not Python source"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module
+def _run(spec: Any, module: types.ModuleType, name: str) -> None:
     try:
-        loader.exec_module(module)
+        spec.loader.exec_module(module)
     except SystemExit as error:
+        end_copy(error)
         raise LoadError(
-            _failed(name, f"the code ended the process while it was imported (sys.exit({error.code!r}))"),
+            _failed(name, f"the code ended the process while it was imported (sys.exit({error.code!r})){last_words()}"),
             user_traceback(error),
         ) from error
     except BaseException as error:
-        raise LoadError(_failed(name, describe(error) + missing_package(error)), user_traceback(error)) from error
-    return module
+        end_copy(error)
+        text = describe(error) + variable_hint(error) + missing_package(error)
+        raise LoadError(_failed(name, text), user_traceback(error)) from error
 
 
 def _failed(name: str, why: str) -> str:

@@ -16,6 +16,10 @@ import signal
 import socket
 import sys
 
+# What user code may import from us is a folder of its own, which stays on the path of workers and
+# of the processes that they start.
+sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "public"))
+
 from forks import end_descendants, mark_with, supervise, tell
 
 _KEPT = sys.modules["__main__"]  # user code gets a __main__ of its own; ours must outlive that

@@ -44,6 +44,7 @@ type Engine struct {
 	o            Options
 	environments *environments
 	pools        *pools
+	instance     instanceFile
 	begun        chan struct{} // closed when Run has looked for the interpreter
 	unusable     error         // why there is none; valid once begun
 	caller       atomic.Pointer[engine.Caller]
@@ -51,7 +52,7 @@ type Engine struct {
 
 // New prepares an Engine; Run starts it.
 func New(o Options) *Engine {
-	e := &Engine{o: o, begun: make(chan struct{})}
+	e := &Engine{o: o, begun: make(chan struct{}), instance: newInstanceFile(o.Worker.RuntimeDir)}
 	log := o.Worker.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -79,6 +80,7 @@ func New(o Options) *Engine {
 // It is called once.
 func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
 	e.caller.Store(&caller)
+	defer e.instance.remove()
 	e.environments.base, e.unusable = e.o.Find(ctx)
 	close(e.begun)
 	if e.unusable != nil {
@@ -166,6 +168,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath, Restore: at.restore(spec),
 		Fields: fields, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limitsOf(spec.Limits), Env: at.env,
 		Batch: worker.Batch{Rows: batching.MaxRows, Delay: batching.Delay, Preferred: batching.Preferred},
+		Extra: map[string]any{"instance_file": e.instance.path},
 	})
 	if err != nil {
 		release()
@@ -273,6 +276,7 @@ func (m *model) Status() engine.Status {
 		State: string(s.State), Reason: s.Reason, Queued: s.Queued, Asleep: s.Asleep,
 		Restarts: s.Restarts, LastDeath: s.LastDeath, LastLines: s.LastLines,
 		MinWorkers: s.Least, MaxWorkers: s.Most, MaxQueue: s.MaxQueue, Shared: s.Shared, SharedReason: s.SharedReason,
+		Warnings: s.Warnings,
 	}
 	if s.State == worker.StateLoading { // for some milliseconds; requests are held meanwhile
 		status.State = string(worker.StateDegraded)

@@ -22,7 +22,6 @@ class Host:
     def __init__(self):
         self.lines = []
         self.calls = []
-        self.entered = []
         self.answer = (200, "application/json", b"{}")
 
     def call(self, url, version, body, content_type):
@@ -32,9 +31,6 @@ class Host:
     async def call_async(self, url, version, body, content_type):
         await asyncio.sleep(0)
         return self.call(url, version, body, content_type)
-
-    def enter(self, number):
-        self.entered.append(number)
 
     def log(self, level, text):
         self.lines.append((level, text))

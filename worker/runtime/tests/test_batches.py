@@ -91,7 +91,7 @@ def test_sklearn_answers_as_one_by_one(load, tmp_path, data, name, as_array):
     ).endpoint
     answers = assert_same_as_alone(endpoint, bodies_of(data[0]))
     assert [answer.status == 200 for answer in answers[:5]] == [True, True, True, False, True]
-    assert endpoint.stack.off is False
+    assert endpoint.stack._off is False
 
 
 def test_linear_regression_answers_as_one_by_one_but_for_the_last_bits(load, tmp_path, data):
@@ -213,6 +213,16 @@ def test_process_batch_without_batching_does_for_process(load):
     assert load(both).value(5) == "one"
 
 
+def test_max_batch_size_without_the_method_has_no_effect_and_says_so(load):
+    endpoint = load(
+        "class Preprocess:\n    def process(self, data, state, collect): return 1\n", extra={"max_batch_size": 8}
+    )
+    assert endpoint.endpoint.stack is None
+    assert endpoint.value({}) == 1
+    assert "max_batch_size=8 has no effect" in endpoint.host.text()
+    assert "process_batch" in endpoint.endpoint.warnings[0]
+
+
 def test_one_row_is_no_batching(load):
     assert load("class Preprocess:\n    pass\n", extra={"max_batch_size": 1}).endpoint.stack is None
 
@@ -248,7 +258,7 @@ def test_rows_that_matter_to_each_other_are_not_stacked():
         expected = [predict(case.data) for case in cases]
         stack.run(cases)
         assert [list(case.data) for case in cases] == [list(one) for one in expected]
-        assert stack.off
+        assert stack._off
     assert "others are beside it" in said[0]
     assert "predict of 2 rows returned a list of 3" in said[1]
 

@@ -193,3 +193,169 @@ def test_statistics_of_a_model_engine(load, sklearn_file):
     endpoint = load(PRE, engine="sklearn", model_path=str(sklearn_file), variables=["x0", "y"])
     answer = endpoint.ask({"x0": 2, "x1": 2}, sampled=True)
     assert json.loads(answer.stats) == {"x0": 2, "y": [1]}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Write models of every library in every format that it has."""
+    joblib, numpy = pytest.importorskip("joblib"), pytest.importorskip("numpy")
+    xgboost, lightgbm = pytest.importorskip("xgboost"), pytest.importorskip("lightgbm")
+    linear = pytest.importorskip("sklearn.linear_model")
+    import pickle
+    import zipfile
+
+    rows, labels = numpy.array(ROWS * 20), LABELS * 20
+    trees = xgboost.XGBClassifier(n_estimators=2).fit(rows, labels)
+    light = lightgbm.LGBMClassifier(n_estimators=2, verbosity=-1).fit(rows, labels)
+    logistic = linear.LogisticRegression().fit(rows, labels)
+    trees.save_model(tmp_path / "trees.json")
+    trees.save_model(tmp_path / "trees.ubj")
+    joblib.dump(trees, tmp_path / "trees.pkl")
+    light.booster_.save_model(tmp_path / "light.txt")
+    joblib.dump(light, tmp_path / "light.pkl")
+    (tmp_path / "light.json").write_text(json.dumps(light.booster_.dump_model()))
+    joblib.dump(logistic, tmp_path / "logistic.pkl")
+    joblib.dump(logistic, tmp_path / "logistic.z", compress=3)
+    joblib.dump(logistic, tmp_path / "logistic.gz", compress=("gzip", 3))
+    joblib.dump(logistic, tmp_path / "logistic.xz", compress=("xz", 3))
+    joblib.dump(logistic, tmp_path / "logistic.lzma", compress=("lzma", 3))
+    (tmp_path / "logistic.0").write_bytes(pickle.dumps(logistic, protocol=0))
+    (tmp_path / "text.json").write_text('{"a": 1}')
+    (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x09\x12\x08skl2onnx" + bytes(100))
+    (tmp_path / "empty.pkl").write_bytes(b"")
+    for name, held in (
+        ("model.pt", "m/data.pkl"),
+        ("script.pt", "m/constants.pkl"),
+        ("model.keras", "model.weights.h5"),
+    ):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr(held, b"x")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "engine", "says"),
+    [
+        ("trees.json", "sklearn", "an XGBoost model saved as JSON: use --engine xgboost"),
+        ("trees.json", "lightgbm", "an XGBoost model saved as JSON: use --engine xgboost"),
+        ("trees.ubj", "sklearn", "an XGBoost model saved as UBJSON: use --engine xgboost"),
+        ("trees.ubj", "lightgbm", "an XGBoost model saved as UBJSON: use --engine xgboost"),
+        ("trees.pkl", "xgboost", "a pickled XGBoost model: use --engine sklearn"),
+        ("trees.pkl", "lightgbm", "a pickled XGBoost model: use --engine sklearn"),
+        ("light.txt", "sklearn", "a LightGBM model saved as text: use --engine lightgbm"),
+        ("light.txt", "xgboost", "a LightGBM model saved as text: use --engine lightgbm"),
+        ("light.pkl", "lightgbm", "a pickled LightGBM model: use --engine sklearn"),
+        ("light.json", "lightgbm", "save it with booster.save_model"),
+        ("light.json", "sklearn", "use --engine lightgbm"),
+        ("logistic.pkl", "xgboost", "a pickled scikit-learn model: use --engine sklearn"),
+        ("logistic.z", "lightgbm", "a pickled scikit-learn model: use --engine sklearn"),
+        ("logistic.gz", "xgboost", "a pickled scikit-learn model: use --engine sklearn"),
+        ("logistic.xz", "xgboost", "a pickled scikit-learn model: use --engine sklearn"),
+        ("logistic.lzma", "lightgbm", "a pickled scikit-learn model: use --engine sklearn"),
+        ("logistic.0", "lightgbm", "a pickled scikit-learn model: use --engine sklearn"),
+        ("text.json", "sklearn", "a JSON file: use --engine custom"),
+        ("text.json", "xgboost", "a JSON file: use --engine custom"),
+        ("text.json", "lightgbm", "a JSON file: use --engine custom"),
+        ("model.h5", "sklearn", "an HDF5 file, such as a Keras model: use --engine triton"),
+        ("model.keras", "xgboost", "a Keras model: use --engine triton"),
+        ("model.onnx", "sklearn", "an ONNX model: use --engine triton"),
+        ("model.onnx", "lightgbm", "an ONNX model: use --engine triton"),
+        ("model.pt", "sklearn", "a file of torch.save: use --engine custom"),
+        ("script.pt", "sklearn", "a PyTorch model in TorchScript: use --engine triton"),
+        ("empty.pkl", "sklearn", "an empty file: upload the model again"),
+    ],
+)
+def test_a_model_under_the_wrong_engine_names_the_right_one(load, files, name, engine, says):
+    with pytest.raises(LoadError) as raised:
+        load(None, engine=engine, model_path=str(files / name))
+    assert says in raised.value.message
+    assert name in raised.value.message
+
+
+@pytest.mark.parametrize(
+    ("name", "engine"), [("trees.pkl", "sklearn"), ("light.pkl", "sklearn"), ("trees.ubj", "xgboost")]
+)
+def test_models_of_the_wrappers_are_served(load, files, name, engine):
+    assert len(load(None, engine=engine, model_path=str(files / name)).value([[1, 1], [None, 0.9]])) == 2
+
+
+def test_a_pickled_booster_is_served(load, xgboost_file, tmp_path):
+    xgboost, joblib = pytest.importorskip("xgboost"), pytest.importorskip("joblib")
+    booster = xgboost.Booster(model_file=xgboost_file)
+    joblib.dump(booster, tmp_path / "booster.pkl")
+    endpoint = load(None, engine="sklearn", model_path=str(tmp_path / "booster.pkl"))
+    assert endpoint.value([[1, 1]]) == load(None, engine="xgboost", model_path=str(xgboost_file)).value([[1, 1]])
+
+
+def test_a_damaged_file_of_the_right_format_says_so(load, files):
+    whole = (files / "logistic.pkl").read_bytes()
+    (files / "logistic.pkl").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(LoadError, match="looks like a pickled scikit-learn model, but it is damaged"):
+        load(None, engine="sklearn", model_path=str(files / "logistic.pkl"))
+
+
+@pytest.mark.parametrize("engine", ["sklearn", "xgboost", "lightgbm"])
+def test_null_is_a_missing_value(load, tmp_path, engine):
+    numpy, joblib = pytest.importorskip("numpy"), pytest.importorskip("joblib")
+    rows = numpy.array([*ROWS * 20, [float("nan"), 0.5], [0.5, float("nan")]])
+    labels = [*LABELS * 20, 0, 1]
+    file = tmp_path / "model.json"
+    if engine == "sklearn":
+        ensemble = pytest.importorskip("sklearn.ensemble")
+        model = ensemble.HistGradientBoostingRegressor(max_iter=5).fit(rows, labels)
+        joblib.dump(model, file)
+        expected = model.predict
+    elif engine == "xgboost":
+        xgboost = pytest.importorskip("xgboost")
+        model = xgboost.train({"max_depth": 2}, xgboost.DMatrix(rows, label=labels), 3)
+        model.save_model(file)
+        expected = lambda rows: model.predict(xgboost.DMatrix(rows))  # noqa: E731
+    else:
+        lightgbm = pytest.importorskip("lightgbm")
+        model = lightgbm.train({"verbosity": -1, "min_data_in_leaf": 1}, lightgbm.Dataset(rows, label=labels), 3)
+        model.save_model(file)
+        expected = model.predict
+    endpoint = load(None, engine=engine, model_path=str(file))
+    for asked in ([[None, 0.9]], [[None, 1]], [[None, None]], [[1, None], [None, 0]], [[True, None]]):
+        want = expected(numpy.array(asked, dtype=float)).tolist()
+        assert endpoint.value(asked) == pytest.approx(want), asked
+    together = load(None, engine=engine, model_path=str(file), extra={"max_batch_size": 8})
+    assert together.value([[None, 0.9]]) == endpoint.value([[None, 0.9]])
+
+
+def test_xgboost_takes_columns_of_categories(load, tmp_path):
+    xgboost, pandas = pytest.importorskip("xgboost"), pytest.importorskip("pandas")
+    table = pandas.DataFrame({"kind": pandas.Categorical(["x", "y", "z"] * 20), "size": [float(n) for n in range(60)]})
+    matrix = xgboost.DMatrix(table, label=[0, 1, 0] * 20, enable_categorical=True)
+    xgboost.train({"max_depth": 3}, matrix, 5).save_model(tmp_path / "model.ubj")
+    code = """
+        import pandas
+        class Preprocess:
+            def preprocess(self, body, state, collect_custom_statistics_fn=None):
+                kinds = pandas.Categorical([row["kind"] for row in body], categories=["x", "y", "z"])
+                return pandas.DataFrame({"kind": kinds, "size": [row["size"] for row in body]})
+    """
+    endpoint = load(code, engine="xgboost", model_path=str(tmp_path / "model.ubj"))
+    first, second = endpoint.value([{"kind": "x", "size": 0.0}, {"kind": "y", "size": 1.0}])
+    assert first < 0.5 < second
+    assert endpoint.value([{"kind": "y", "size": 1.0}]) == [pytest.approx(second)]
+    codes = load(None, engine="xgboost", model_path=str(tmp_path / "model.ubj"))
+    assert codes.value([[0, 0.0], [1, 1.0]]) == [pytest.approx(first), pytest.approx(second)]
+
+
+def test_processes_that_a_model_without_code_starts_run_nothing_of_ours(load, tmp_path):
+    joblib = pytest.importorskip("joblib")
+    pytest.importorskip("sklearn")
+    (tmp_path / "user_spawning.py").write_text(
+        "import multiprocessing\n"
+        "class Model:\n"
+        "    def predict(self, rows):\n"
+        "        with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "            return pool.map(abs, rows)\n"
+    )
+    sys.path.append(str(tmp_path))
+    import user_spawning
+
+    joblib.dump(user_spawning.Model(), tmp_path / "model.pkl")
+    assert load(None, engine="sklearn", model_path=str(tmp_path / "model.pkl")).value([-1, 2]) == [1, 2]

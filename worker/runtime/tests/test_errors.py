@@ -184,3 +184,20 @@ def test_metaclass_that_lies_is_seen_through(process):
         500,
         "Error  [<class 'Preprocess.Odd'>] processing request: x",
     )
+
+
+@pytest.mark.parametrize("engine", ["custom", "custom_async"])
+def test_json_without_its_content_type_names_the_header(load, engine):
+    code = """
+        class Preprocess:
+            def preprocess(self, body, state, collect_custom_statistics_fn=None):
+                return body["x"] if body != b"refused" else int("x")
+    """
+    endpoint = load(code, engine=engine)
+    for kind in ("application/x-www-form-urlencoded", "text/plain; charset=utf-8"):
+        answer = endpoint.ask(b'{"x": 1}', kind)
+        assert answer.status == 500
+        assert b"header Content-Type: application/json" in answer.body
+    assert b"Content-Type" not in endpoint.ask(b'{"x": 1}', "image/png").body
+    assert b"Content-Type" not in endpoint.ask(b'{"y": 1}').body
+    assert b"Content-Type" not in endpoint.ask(b"refused", "text/plain").body

@@ -58,3 +58,54 @@ def header_text(value: Any) -> str:
     if any(mark in text for mark in "\r\n\0"):
         raise ValueError(f"a header of a Response must be one line of text, not {text!r}")
     return text
+
+
+_FIELDS = (
+    "engine_type",
+    "serving_url",
+    "model_id",
+    "version",
+    "preprocess_artifact",
+    "input_size",
+    "input_type",
+    "input_name",
+    "output_size",
+    "output_type",
+    "output_name",
+    "auxiliary_cfg",
+)
+
+
+class ModelEndpoint:
+    """The endpoint's record, as user code finds it in self.model_endpoint."""
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        for name in _FIELDS:
+            setattr(self, name, None)
+        for name, value in fields.items():
+            setattr(self, name, value)
+
+    def as_dict(self, remove_null_entries: bool = False) -> dict[str, Any]:
+        """Return the fields as a dict."""
+        return {name: value for name, value in vars(self).items() if value is not None or not remove_null_entries}
+
+    def __repr__(self) -> str:
+        return f"ModelEndpoint({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+
+class SendRequest:
+    """The send_request of a Preprocess; a copy of it in another process refuses to work."""
+
+    def __init__(self, ask: Any = None) -> None:
+        self._ask = ask
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Ask another endpoint."""
+        if self._ask is None:
+            raise RuntimeError(
+                "send_request works in the worker only, not in a process that the endpoint's code has started"
+            )
+        return self._ask(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return SendRequest, ()

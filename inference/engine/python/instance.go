@@ -1,0 +1,61 @@
+package python
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// instanceFile tells workers the id of the instance's task on the control plane, of
+// which user code finds Task.current_task(). The task is opened while endpoints load,
+// so workers read the file when their code asks. It is named by our process id; those
+// of processes that were killed are removed by the next one.
+type instanceFile struct{ path string }
+
+const instancePrefix = "instance-"
+
+func newInstanceFile(dir string) instanceFile {
+	return instanceFile{filepath.Join(dir, fmt.Sprintf("%s%d-%d", instancePrefix, os.Getpid(), time.Now().UnixNano()))}
+}
+
+// write makes the id known.
+func (f instanceFile) write(taskID string) error {
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+		return fmt.Errorf("tell workers the instance's task: %w", err)
+	}
+	fresh := f.path + ".new"
+	if err := os.WriteFile(fresh, []byte(taskID), 0o644); err != nil { //nolint:gosec // workers of another account read it; an id is no secret
+		return fmt.Errorf("tell workers the instance's task: %w", err)
+	}
+	if err := os.Rename(fresh, f.path); err != nil {
+		return fmt.Errorf("tell workers the instance's task: %w", err)
+	}
+	return nil
+}
+
+// remove removes the file, and those of processes that are gone.
+func (f instanceFile) remove() {
+	_ = os.Remove(f.path) // there may have been no task
+	left, err := filepath.Glob(filepath.Join(filepath.Dir(f.path), instancePrefix+"*"))
+	if err != nil {
+		return
+	}
+	for _, path := range left {
+		pid, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), instancePrefix), "-")
+		if n, err := strconv.Atoi(pid); err == nil && errors.Is(syscall.Kill(n, 0), syscall.ESRCH) {
+			_ = os.Remove(path) // another process may have been faster
+		}
+	}
+}
+
+// SetInstanceTask makes the id of the instance's task known to user code.
+func (e *Engine) SetInstanceTask(taskID string) {
+	if err := e.instance.write(taskID); err != nil {
+		e.pools.log.Warn("user code does not find the instance's task", "err", err)
+	}
+}
