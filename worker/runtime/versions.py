@@ -14,7 +14,8 @@ import modelfiles
 
 SHOWN = 5  # names of estimators
 SKLEARN = re.compile(r"unpickle estimator (\S+) from version (\S+) when using version (\d\S*?)\.(?:\s|$)")
-PICKLED_BY = re.compile(rb"_sklearn_version.{0,12}?(\d+\.\d+(?:\.\w+)*)", re.DOTALL)
+# Opcodes of the pickle follow the version, and may be letters.
+PICKLED_BY = re.compile(rb"_sklearn_version.{0,12}?(\d+(?:\.\d+)+(?:(?:a|b|rc|\.post|\.dev)\d+)?)", re.DOTALL)
 SAVED_BY = re.compile(rb'"version":\[(\d+),(\d+),(\d+)\]')
 
 _told: dict[tuple[str, str, str], list[str]] = {}  # library, its release then and now: estimators
