@@ -15,7 +15,7 @@ import frames
 import output
 from answer import CANCELLED, Answer, Cancelled, StreamError
 from frames import request_head
-from link import Link
+from link import Link, refuse_in_copy
 from owner import end_copy
 
 # Seconds that an answer may wait for those of the requests behind it. Each sending wakes the Go
@@ -340,6 +340,7 @@ class Server:
         Raises Cancelled, once, if nobody waits for that request. Not in a thread of which
         it is not known that it executes that very request.
         """
+        refuse_in_copy()
         main = threading.get_ident() == self._main
         if main:
             self._flush()

@@ -195,8 +195,8 @@ def test_statistics_of_a_model_engine(load, sklearn_file):
     assert json.loads(answer.stats) == {"x0": 2, "y": [1]}
 
 
-@pytest.fixture
-def files(tmp_path):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
     """Write models of every library in every format that it has."""
     joblib, numpy = pytest.importorskip("joblib"), pytest.importorskip("numpy")
     xgboost, lightgbm = pytest.importorskip("xgboost"), pytest.importorskip("lightgbm")
@@ -204,34 +204,35 @@ def files(tmp_path):
     import pickle
     import zipfile
 
+    folder = tmp_path_factory.mktemp("models")
     rows, labels = numpy.array(ROWS * 20), LABELS * 20
     trees = xgboost.XGBClassifier(n_estimators=2).fit(rows, labels)
     light = lightgbm.LGBMClassifier(n_estimators=2, verbosity=-1).fit(rows, labels)
     logistic = linear.LogisticRegression().fit(rows, labels)
-    trees.save_model(tmp_path / "trees.json")
-    trees.save_model(tmp_path / "trees.ubj")
-    joblib.dump(trees, tmp_path / "trees.pkl")
-    light.booster_.save_model(tmp_path / "light.txt")
-    joblib.dump(light, tmp_path / "light.pkl")
-    (tmp_path / "light.json").write_text(json.dumps(light.booster_.dump_model()))
-    joblib.dump(logistic, tmp_path / "logistic.pkl")
-    joblib.dump(logistic, tmp_path / "logistic.z", compress=3)
-    joblib.dump(logistic, tmp_path / "logistic.gz", compress=("gzip", 3))
-    joblib.dump(logistic, tmp_path / "logistic.xz", compress=("xz", 3))
-    joblib.dump(logistic, tmp_path / "logistic.lzma", compress=("lzma", 3))
-    (tmp_path / "logistic.0").write_bytes(pickle.dumps(logistic, protocol=0))
-    (tmp_path / "text.json").write_text('{"a": 1}')
-    (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    (tmp_path / "model.onnx").write_bytes(b"\x08\x09\x12\x08skl2onnx" + bytes(100))
-    (tmp_path / "empty.pkl").write_bytes(b"")
+    trees.save_model(folder / "trees.json")
+    trees.save_model(folder / "trees.ubj")
+    joblib.dump(trees, folder / "trees.pkl")
+    light.booster_.save_model(folder / "light.txt")
+    joblib.dump(light, folder / "light.pkl")
+    (folder / "light.json").write_text(json.dumps(light.booster_.dump_model()))
+    joblib.dump(logistic, folder / "logistic.pkl")
+    joblib.dump(logistic, folder / "logistic.z", compress=3)
+    joblib.dump(logistic, folder / "logistic.gz", compress=("gzip", 3))
+    joblib.dump(logistic, folder / "logistic.xz", compress=("xz", 3))
+    joblib.dump(logistic, folder / "logistic.lzma", compress=("lzma", 3))
+    (folder / "logistic.0").write_bytes(pickle.dumps(logistic, protocol=0))
+    (folder / "text.json").write_text('{"a": 1}')
+    (folder / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    (folder / "model.onnx").write_bytes(b"\x08\x09\x12\x08skl2onnx" + bytes(100))
+    (folder / "empty.pkl").write_bytes(b"")
     for name, held in (
         ("model.pt", "m/data.pkl"),
         ("script.pt", "m/constants.pkl"),
         ("model.keras", "model.weights.h5"),
     ):
-        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        with zipfile.ZipFile(folder / name, "w") as archive:
             archive.writestr(held, b"x")
-    return tmp_path
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -288,11 +289,11 @@ def test_a_pickled_booster_is_served(load, xgboost_file, tmp_path):
     assert endpoint.value([[1, 1]]) == load(None, engine="xgboost", model_path=str(xgboost_file)).value([[1, 1]])
 
 
-def test_a_damaged_file_of_the_right_format_says_so(load, files):
+def test_a_damaged_file_of_the_right_format_says_so(load, files, tmp_path):
     whole = (files / "logistic.pkl").read_bytes()
-    (files / "logistic.pkl").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "logistic.pkl").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(LoadError, match="looks like a pickled scikit-learn model, but it is damaged"):
-        load(None, engine="sklearn", model_path=str(files / "logistic.pkl"))
+        load(None, engine="sklearn", model_path=str(tmp_path / "logistic.pkl"))
 
 
 @pytest.mark.parametrize("engine", ["sklearn", "xgboost", "lightgbm"])
