@@ -28,7 +28,7 @@ type arrow struct {
 
 // A package matches "x" when it is x or lies below it, and "x!" only when it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "outbound", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/listener", "inference/reconcile", "inference/router", "inference/engine", "clearml", "listen", "serving"}, "the front of the data plane sees its own rooms; only engines see workers and only reconcile sees storage"},
 	{"inference/listener", []string{"inference/engine!"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"inference/engine!", "serving"}, "the router picks a model and does no I/O"},
@@ -45,9 +45,10 @@ var arrows = []arrow{
 	{"statistics", []string{"statistics", "clearml", "listen", "serving", "storage"}, "statistics hangs on the control plane's API, not on the data plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
 	{"worker", []string{"process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},
-	{"clearml", []string{"hocon", "serving"}, "the client knows the API's words and the domain's"},
-	{"storage", []string{"storage"}, "cmd translates clearml.conf into storage.Options, so storage needs nothing of ours"},
+	{"clearml", []string{"hocon", "outbound", "serving"}, "the client knows the API's words and the domain's"},
+	{"storage", []string{"outbound", "storage"}, "cmd translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},
 	{"process", nil, "process is the floor: it needs nothing of ours"},
+	{"outbound", nil, "outbound is the floor: it needs nothing of ours"},
 	{"listen", nil, "listen is the floor: it needs nothing of ours"},
 	{"hocon", nil, "hocon reads a text: it needs nothing of ours"},
 	{"serving", nil, "serving is the vocabulary: pure, it imports nothing of ours"},

@@ -8,14 +8,9 @@ package clearml
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
-	"os"
 	"sync/atomic"
 	"time"
 )
@@ -42,7 +37,7 @@ type Options struct {
 	Config Config
 	Logger *slog.Logger // nil: nothing is logged
 	// HTTP makes the requests. Nil: a client of our own, with the configuration's
-	// TLS settings and the system's proxies. It must not follow redirects of POST.
+	// transport. It must not follow redirects of POST.
 	HTTP *http.Client
 	// ClientName says who calls, like "clearml-serving-1.3.5".
 	ClientName string
@@ -90,7 +85,7 @@ func New(o Options) (*Client, error) {
 		maxAnswer: o.MaxAnswer, loginTurn: make(chan struct{}, 1),
 	}
 	if c.http == nil {
-		transport, err := newTransport(o.Config.TLS)
+		transport, err := o.Config.NewTransport(5 * time.Minute) // as the SDK: a busy server may take its time
 		if err != nil {
 			return nil, err
 		}
@@ -101,34 +96,6 @@ func New(o Options) (*Client, error) {
 		}
 	}
 	return c, nil
-}
-
-// newTransport makes connections as the configuration wants them.
-func newTransport(t TLS) (*http.Transport, error) {
-	transport := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second,
-		ResponseHeaderTimeout: 5 * time.Minute, // as the SDK: a busy server may take its time
-		IdleConnTimeout:       90 * time.Second,
-		MaxIdleConnsPerHost:   16,
-		ForceAttemptHTTP2:     true,
-	}
-	switch {
-	case t.Insecure:
-		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the user's own setting api.verify_certificate
-	case t.CAFile != "":
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the certificates that %s names: %w", t.From, err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read the certificates that %s names: %s holds none in PEM form", t.From, t.CAFile)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
-	}
-	return transport, nil
 }
 
 // Close ends idle connections. Calls under way are not disturbed.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"clearmlserving/hocon"
+	"clearmlserving/outbound"
 )
 
 // The hosted service, used when credentials are configured and no server is.
@@ -21,19 +22,13 @@ const (
 	hostedFiles = "https://files.clear.ml"
 )
 
-// TLS says how the server's certificate is checked.
-type TLS struct {
-	Insecure bool   // do not check it
-	CAFile   string // check it against these, "" for the system's
-	From     string
-}
-
 // Config is how a ClearML server is reached, as the SDK would reach it.
 type Config struct {
 	API, Web, Files  Setting // without trailing slashes; Web and Files may be empty
 	AccessKey        Setting
 	SecretKey, Token Secret // a token is used instead of the keys
 	TLS              TLS
+	Network          outbound.Network
 	CacheDir         Setting
 	DefaultOutputURI Setting
 	WorkerName       Setting
@@ -72,7 +67,7 @@ func LoadConfig(o ConfigOptions) (Config, error) {
 	if err := l.readFiles(); err != nil {
 		return Config{}, err
 	}
-	c := Config{Storage: l.merged, ReadFiles: l.read}
+	c := Config{Storage: l.merged, ReadFiles: l.read, Network: outbound.FromEnvironment(o.Env), TLS: l.tls()}
 	c.API = trimSlash(l.setting("", []string{"api.api_server", "api.host"}, "CLEARML_API_HOST", "TRAINS_API_HOST"))
 	c.Web = trimSlash(l.setting("", []string{"api.web_server"}, "CLEARML_WEB_HOST", "TRAINS_WEB_HOST"))
 	c.Files = trimSlash(l.setting("", []string{"api.files_server"}, "CLEARML_FILES_HOST", "TRAINS_FILES_HOST"))
@@ -95,8 +90,6 @@ func LoadConfig(o ConfigOptions) (Config, error) {
 			c.WorkerName = Setting{host, "host name"}
 		}
 	}
-	c.TLS = parseVerify(l.setting("true", []string{"api.verify_certificate"}, "CLEARML_API_HOST_VERIFY_CERT", "TRAINS_API_HOST_VERIFY_CERT"))
-	c.TLS.CAFile = l.expand(c.TLS.CAFile)
 	c.MaxAPIVersion = l.setting("", nil, "CLEARML_FORCE_MAX_API_VERSION").Value
 	var err error
 	if c.TokenMargin, err = seconds(l.setting("360", []string{"api.auth.token_expiration_threshold_sec"})); err != nil {
@@ -109,12 +102,12 @@ func LoadConfig(o ConfigOptions) (Config, error) {
 	return c, err
 }
 
-// LoadStorage reads the configuration files alone, as LoadConfig does, for what
-// needs no server: the storage's credentials.
-func LoadStorage(o ConfigOptions) (*hocon.Object, error) {
+// LoadStorage reads the configuration without a server, as LoadConfig does, for
+// what needs none: the storage's credentials, and how certificates are verified.
+func LoadStorage(o ConfigOptions) (*hocon.Object, TLS, error) {
 	l := &configLoader{options: o}
 	err := l.readFiles()
-	return l.merged, err
+	return l.merged, l.tls(), err
 }
 
 // configLoader holds what is known while a configuration is put together.
@@ -353,18 +346,6 @@ func (l *configLoader) retryCodes() ([]int, error) {
 		codes = append(codes, code)
 	}
 	return codes, nil
-}
-
-// parseVerify reads true, false, or the path of a file of certificates.
-func parseVerify(s Setting) TLS {
-	switch strings.ToLower(s.Value) {
-	case "true", "yes", "y", "t", "on", "1":
-		return TLS{From: s.From}
-	case "false", "no", "n", "f", "off", "0":
-		return TLS{Insecure: true, From: s.From}
-	default:
-		return TLS{CAFile: s.Value, From: s.From}
-	}
 }
 
 func seconds(s Setting) (time.Duration, error) {

@@ -82,8 +82,8 @@ func (u *upload) run(ctx context.Context) error {
 		case errors.Is(err, errSource):
 			return err
 		case err != nil:
+			again = !untrusted(err)
 			err = &UnavailableError{Server: "file server", Host: u.host(), Err: err}
-			again = true
 		case status == http.StatusOK:
 			return nil
 		case status == http.StatusUnauthorized && bearer != "" && stale == "":

@@ -3,6 +3,7 @@ package clearml
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,7 +79,7 @@ func (c *Client) send(ctx context.Context, name, path string, headers func(http.
 			if errors.Is(err, errTooBig) {
 				return a, fmt.Errorf("%s: %w", name, err)
 			}
-			again = repeatable(name) || neverArrived(err)
+			again = (repeatable(name) || neverArrived(err)) && !untrusted(err)
 			err = &UnavailableError{Server: "API server", Host: c.config.API, Err: err}
 		case c.busy(a.status):
 			again = repeatable(name) || a.status == http.StatusTooManyRequests || a.status == http.StatusServiceUnavailable
@@ -182,6 +183,12 @@ func repeatable(call string) bool {
 func neverArrived(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// untrusted tells of a certificate that the next attempt would find untrusted too.
+func untrusted(err error) bool {
+	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	return ok
 }
 
 // pause is how long to wait before the next attempt: doubling, with jitter so

@@ -10,6 +10,7 @@ package controlplane
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -46,8 +47,10 @@ type Options struct {
 	// made of the sockets' addresses.
 	APIURL, FilesURL, WebURL string
 	// InstanceCA is a PEM file of authorities that certificates of instances may come from,
-	// beside those that the machine trusts: the web pages' playground asks instances.
+	// besides those of Authorities: the web pages' playground asks instances.
 	InstanceCA string
+	// Authorities gives the authorities that are trusted. Nil: those of the machine.
+	Authorities func() (*x509.CertPool, error)
 	// Version is the version of this program, told to clients that ask.
 	Version string
 	// AnonymousRead lets everybody download files without credentials.

@@ -28,7 +28,7 @@ type site struct {
 func newSite(calls, files http.Handler, opts Options, log *slog.Logger) (*site, error) {
 	pages, err := ui.New(ui.Options{
 		API: inProcess{calls: calls, files: files, filesURL: opts.FilesURL}, APIURL: opts.APIURL, FilesURL: opts.FilesURL,
-		InstanceCA: opts.InstanceCA, Version: opts.Version, Logger: log, Now: opts.Now,
+		InstanceCA: opts.InstanceCA, Authorities: opts.Authorities, Version: opts.Version, Logger: log, Now: opts.Now,
 	})
 	return &site{calls: calls, files: files, pages: pages, log: log, now: opts.Now, unknown: map[string]bool{}}, err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/listen"
+	"clearmlserving/outbound"
 )
 
 func envCommand(a *app) *cobra.Command {
@@ -21,7 +22,8 @@ func envCommand(a *app) *cobra.Command {
 		Short: "Print what the ClearML SDK needs to use the local server",
 		Long: `Print what the ClearML SDK and this program need to use the server that
 "clearml-serving up" or "clearml-serving server" runs on this machine. It holds
-the secret key: mind where you send it.`,
+the secret key: mind where you send it. Where a proxy is set, NO_PROXY is extended
+by this machine, which the SDK would ask through the proxy.`,
 		Example: `  eval "$(clearml-serving env)"
   clearml-serving env --format conf > ~/clearml.conf`,
 		Annotations: map[string]string{markQuiet: ""},
@@ -60,9 +62,15 @@ func (a *app) env(format string) error {
 	if a.print.json {
 		format = "json"
 	}
+	variables := server.variables()
+	// With a proxy, the SDK asks it for this machine too, other than this program.
+	names, value := outbound.Unproxied(a.sys.env, server.api, server.web, server.files)
+	for _, name := range names {
+		variables = append(variables, field{name, value})
+	}
 	switch format {
 	case "json":
-		text, err := indented(server.variables())
+		text, err := indented(variables)
 		if err != nil {
 			return err
 		}
@@ -78,8 +86,11 @@ api {
         secret_key: %s
     }
 }`, server.dir, confText(server.api), confText(server.web), confText(server.files), confText(server.accessKey), confText(server.secretKey))
+		for _, name := range names {
+			put(a.sys.stderr, "Warning: a proxy is set, and the SDK asks it for this server too: export %s=%s", name, shellWord(value))
+		}
 	default:
-		for _, v := range server.variables() {
+		for _, v := range variables {
 			put(a.sys.stdout, "export %s=%s", v.key, shellWord(fmt.Sprint(v.value)))
 		}
 	}

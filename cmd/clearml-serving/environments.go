@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"clearmlserving/serving"
@@ -17,8 +18,6 @@ import (
 // them; and no credentials of ClearML are among them.
 var installerVariables = []string{
 	"PATH", "HOME", "USER", "LANG", "LC_ALL", "TMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "NETRC",
-	"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
-	"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
 	"PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_CERT", "PIP_CLIENT_CERT", "PIP_PROXY", "PIP_CONFIG_FILE",
 	"PIP_FIND_LINKS", "PIP_NO_INDEX", "PIP_CACHE_DIR", "PIP_CONSTRAINT", "PIP_DEFAULT_TIMEOUT", "PIP_RETRIES", "PIP_ONLY_BINARY", "PIP_PREFER_BINARY",
 	"UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_INDEX_STRATEGY", "UV_FIND_LINKS", "UV_NO_INDEX", "UV_OFFLINE",
@@ -26,15 +25,38 @@ var installerVariables = []string{
 	"CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "LD_LIBRARY_PATH", "CUDA_HOME",
 }
 
-// environments makes Python environments in the data folder.
-func (a *app) environments(dataDir string, log *slog.Logger) *venv.Maker {
-	var env []string
-	for _, name := range installerVariables {
-		if value, ok := a.sys.env(name); ok {
-			env = append(env, name+"="+value)
+// networkVariables decide how programs make connections: ours, installers and user
+// code alike.
+var networkVariables = []string{
+	"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+	"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy",
+}
+
+// fullPath is the value of a variable for a program that runs in another folder.
+func fullPath(name, value string) string {
+	switch name {
+	case "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE":
+		if full, err := filepath.Abs(value); err == nil && value != "" {
+			return full
 		}
 	}
-	return venv.New(venv.Options{Dir: filepath.Join(dataDir, "environments"), Env: env, Logger: log})
+	return value
+}
+
+// installerEnv is the environment that installers run in.
+func (a *app) installerEnv() []string {
+	var env []string
+	for _, name := range slices.Concat(installerVariables, networkVariables) {
+		if value, ok := a.sys.env(name); ok {
+			env = append(env, name+"="+fullPath(name, value))
+		}
+	}
+	return env
+}
+
+// environments makes Python environments in the data folder.
+func (a *app) environments(dataDir string, log *slog.Logger) *venv.Maker {
+	return venv.New(venv.Options{Dir: filepath.Join(dataDir, "environments"), Env: a.installerEnv(), Logger: log})
 }
 
 // extraPackages are the words of CLEARML_EXTRA_PYTHON_PACKAGES, split as the

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -144,12 +145,20 @@ func exitCode(err error) int {
 	}
 }
 
+// isUntrusted tells of a certificate that no known authority has signed.
+func isUntrusted(err error) bool {
+	_, unknown := errors.AsType[x509.UnknownAuthorityError](err)
+	return unknown
+}
+
 // errorHint finds the next step for an error: its own, or what helps with that kind.
 func errorHint(err error) string {
 	var h *hinted
 	switch {
 	case errors.As(err, &h):
 		return h.hint
+	case isUntrusted(err):
+		return "Try: CLEARML_API_HOST_VERIFY_CERT=/path/to/ca.pem   (the server's authority, or its certificate), or REQUESTS_CA_BUNDLE with all authorities"
 	case errors.Is(err, clearml.ErrUnauthorized):
 		return "Try: clearml-serving doctor   (shows which credentials are used and where they come from)"
 	case errors.Is(err, clearml.ErrUnavailable):

@@ -284,39 +284,24 @@ func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slo
 // variables of ClearML and of storage, and those allowed by name. Nothing else
 // of ours reaches user code.
 func (a *app) workerEnv(config clearml.Config) []string {
-	names := []string{
+	names := append([]string{
 		"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH",
-		"SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
 		"CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_CACHE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
 		"AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE",
 		"GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY", "AZURE_STORAGE_CONNECTION_STRING",
 		"AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE", "CLEARML_AZURE_STORAGE_USE_DEFAULT_CREDENTIAL",
 		"CLEARML_CONFIG_FILE", "CLEARML_CACHE_DIR", "CLEARML_SERVING_TASK_ID", "CLEARML_DEFAULT_BASE_SERVE_URL", "CLEARML_LOG_LEVEL",
-	}
+	}, networkVariables...)
 	names = append(names, strings.FieldsFunc(a.text("worker-env"), func(r rune) bool { return r == ',' || r == ' ' })...)
 	var env []string
 	for _, name := range names {
 		if value, ok := a.sys.env(name); ok {
-			env = append(env, name+"="+value)
+			env = append(env, name+"="+fullPath(name, value))
 		}
 	}
-	return append(env, sdkEnv(config)...)
-}
-
-// sdkEnv lets the SDK inside user code reach the server that the service lives on.
-func sdkEnv(config clearml.Config) []string {
-	var env []string
-	for _, v := range []struct{ name, value string }{
-		{"CLEARML_API_HOST", config.API.Value},
-		{"CLEARML_WEB_HOST", config.Web.Value},
-		{"CLEARML_FILES_HOST", config.Files.Value},
-		{"CLEARML_API_ACCESS_KEY", config.AccessKey.Value},
-		{"CLEARML_API_SECRET_KEY", config.SecretKey.Reveal()},
-		{"CLEARML_AUTH_TOKEN", config.Token.Reveal()},
-	} {
-		if v.value != "" {
-			env = append(env, v.name+"="+v.value)
-		}
+	sdk := config.Variables() // the SDK inside user code reaches the server that the service lives on
+	for _, name := range keys(sdk) {
+		env = append(env, name+"="+sdk[name])
 	}
 	return env
 }

@@ -225,7 +225,7 @@ func (a *app) checkSample(ctx context.Context, base string, endpoint serving.End
 		req.Header.Set("Content-Type", sample.ContentType)
 	}
 	a.showServeKey(req)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := a.ask(req)
 	if err != nil {
 		return err.Error()
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"log/slog"
 
 	"github.com/spf13/cobra"
@@ -85,8 +86,8 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 	c.Server, err = controlplane.New(controlplane.Options{
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
 		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: places, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
-		InstanceCA: a.text("instance-tls-ca"),
-		Ready:      func() { c.ready() }, Logger: log.With("part", "server"),
+		InstanceCA: a.text("instance-tls-ca"), Authorities: a.authorities(log),
+		Ready: func() { c.ready() }, Logger: log.With("part", "server"),
 	})
 	if err != nil {
 		return nil, err
@@ -96,6 +97,24 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 		return nil, closeOnError(c, err)
 	}
 	return c, nil
+}
+
+// authorities gives those that the environment and clearml.conf name. When they cannot be
+// read, the machine's count: a setting that the embedded server does not need must not
+// keep it from starting.
+func (a *app) authorities(log *slog.Logger) func() (*x509.CertPool, error) {
+	conf, err := a.cloudConfig()
+	if err != nil {
+		return nil // newControlPlane tells why
+	}
+	return func() (*x509.CertPool, error) {
+		pool, err := conf.network.Pool(conf.tls.Others())
+		if err != nil {
+			log.Warn("certificates of authorities cannot be read, those of the machine are used", "err", err)
+			return nil, nil //nolint:nilnil // the machine's
+		}
+		return pool, nil
+	}
 }
 
 // controlPlanePart serves the control plane; then is called once it answers.

@@ -14,6 +14,7 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/listen"
+	"clearmlserving/outbound"
 )
 
 // maxStatus bounds how much of an answer is read: some 50,000 endpoints.
@@ -33,7 +34,7 @@ func (a *app) liveState(ctx context.Context) (*liveState, error) {
 		return nil, fmt.Errorf("--serve-url %s: %w", base, err)
 	}
 	a.showServeKey(req)
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := a.ask(req)
 	if err != nil {
 		return nil, hint(fmt.Errorf("ask the inference service for its status: %w", err), "Try: clearml-serving up   (starts one), or --serve-url with the address of a running one")
 	}
@@ -49,6 +50,22 @@ func (a *app) liveState(ctx context.Context) (*liveState, error) {
 		return nil, fmt.Errorf("read the status of the inference service at %s: %w", base, err)
 	}
 	return live, nil
+}
+
+// ask sends a request to a running inference service.
+func (a *app) ask(req *http.Request) (*http.Response, error) {
+	conf, err := a.cloudConfig()
+	if err != nil {
+		return nil, err
+	}
+	return askOnce(req, conf.network, conf.tls.Others())
+}
+
+// askOnce sends one request over a connection of its own.
+func askOnce(req *http.Request, network outbound.Network, trust outbound.Trust) (*http.Response, error) {
+	transport := network.Transport(trust, 0)
+	transport.DisableKeepAlives = true
+	return (&http.Client{Transport: transport}).Do(req)
 }
 
 // showServeKey puts the key of CLEARML_SERVING_KEY into a request to a running

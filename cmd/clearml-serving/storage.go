@@ -11,9 +11,11 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"clearmlserving/clearml"
 	"clearmlserving/listen"
+	"clearmlserving/outbound"
 	"clearmlserving/storage"
 	"clearmlserving/storage/azure"
 	"clearmlserving/storage/file"
@@ -25,7 +27,11 @@ import (
 // places are where models and code may lie, with the access that clearml.conf and
 // the environment give: those of every scheme that the SDK knows.
 func (a *app) places(client *clearml.Client) (storage.Adapters, error) {
-	web := https.New(https.Options{FileServer: client.FilesURL(), Header: func(url string) (http.Header, error) {
+	transport, err := client.Config().NewTransport(time.Minute)
+	if err != nil {
+		return nil, err
+	}
+	web := https.New(https.Options{FileServer: client.FilesURL(), Transport: transport, Header: func(url string) (http.Header, error) {
 		// A login that is under way belongs to the client, not to one download.
 		value, err := client.AuthHeader(context.Background(), url)
 		if err != nil || value == "" {
@@ -47,13 +53,19 @@ func (a *app) clouds() (storage.Adapters, error) {
 	if err != nil {
 		return nil, err
 	}
-	return storage.Adapters{"s3": s3.New(conf.s3()), "gs": gs.New(conf.gs()), "azure": azure.New(conf.azure())}, nil
+	// Of the settings of ClearML's servers, only the authorities count here, as more
+	// than those of the machine: each cloud has its own switch for verification.
+	transport := conf.network.Transport(conf.tls.Others(), time.Minute)
+	buckets, google, accounts := conf.s3(), conf.gs(), conf.azure()
+	buckets.Network, buckets.Trust = conf.network, conf.tls.Others()
+	google.Transport, accounts.Transport = transport, transport
+	return storage.Adapters{"s3": s3.New(buckets), "gs": gs.New(google), "azure": azure.New(accounts)}, nil
 }
 
 // cloudConfig reads what the SDK would read.
 func (a *app) cloudConfig() (cloudConfig, error) {
-	file, err := clearml.LoadStorage(clearml.ConfigOptions{Env: a.sys.env, HomeDir: a.home()})
-	return cloudConfig{file: file, env: a.sys.env}, err
+	file, verify, err := clearml.LoadStorage(clearml.ConfigOptions{Env: a.sys.env, HomeDir: a.home()})
+	return cloudConfig{file: file, env: a.sys.env, tls: verify, network: outbound.FromEnvironment(a.sys.env)}, err
 }
 
 // rewrites are the addresses that files are registered under and no longer, or not

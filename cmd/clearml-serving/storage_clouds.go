@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"strings"
 
+	"clearmlserving/clearml"
 	"clearmlserving/hocon"
+	"clearmlserving/outbound"
 	"clearmlserving/storage"
 	"clearmlserving/storage/azure"
 	"clearmlserving/storage/gs"
@@ -16,8 +18,10 @@ import (
 // the options of the places. The rules of precedence are the SDK's: the file wins
 // over the AWS_ variables.
 type cloudConfig struct {
-	file *hocon.Object
-	env  func(string) (string, bool)
+	file    *hocon.Object
+	env     func(string) (string, bool)
+	tls     clearml.TLS
+	network outbound.Network
 }
 
 // variable is the first that is set and not blank.

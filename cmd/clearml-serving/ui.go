@@ -39,9 +39,16 @@ func (a *app) ui(ctx context.Context) error {
 		return fmt.Errorf("ask %s for a link: %w", server.api, err)
 	}
 	request.SetBasicAuth(server.accessKey, server.secretKey)
-	answer, err := http.DefaultClient.Do(request)
+	conf, err := a.cloudConfig()
 	if err != nil {
-		return hint(fmt.Errorf("ask %s for a link: %w", server.api, errors.Unwrap(err)), "Try: clearml-serving up --data-dir %s", shellWord(server.dir))
+		return err
+	}
+	answer, err := askOnce(request, conf.network, conf.tls.Servers())
+	if err != nil {
+		if bare := errors.Unwrap(err); bare != nil { // without method and address
+			err = bare
+		}
+		return hint(fmt.Errorf("ask %s for a link: %w", server.api, err), "Try: clearml-serving up --data-dir %s", shellWord(server.dir))
 	}
 	defer answer.Body.Close()
 	var made struct {

@@ -42,19 +42,27 @@ type reached struct {
 // Close ends the connection.
 func (r reached) Close() { r.transport.CloseIdleConnections() }
 
-// authorities are whom an instance's certificate may come from, nil for those that the
-// machine trusts. A file that has changed counts from the next request on.
+// authorities are those that an instance's certificate may come from, nil for the
+// machine's. A file that has changed counts from the next request on.
 func (p *Pages) authorities() (*x509.CertPool, error) {
+	var pool *x509.CertPool
+	if p.opts.Authorities != nil {
+		var err error
+		if pool, err = p.opts.Authorities(); err != nil {
+			return nil, fmt.Errorf("authorities of instances: %w", err)
+		}
+	}
 	if p.opts.InstanceCA == "" {
-		return nil, nil
+		return pool, nil
 	}
 	pem, err := os.ReadFile(p.opts.InstanceCA)
 	if err != nil {
 		return nil, fmt.Errorf("authorities of instances: %w", err)
 	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool() // a machine that has none
+	if pool == nil {
+		if pool, err = x509.SystemCertPool(); err != nil {
+			pool = x509.NewCertPool() // a machine that has none
+		}
 	}
 	if !pool.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("authorities of instances: %s holds no certificate in PEM form", p.opts.InstanceCA)

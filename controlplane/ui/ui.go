@@ -9,6 +9,7 @@
 package ui
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"html/template"
@@ -28,8 +29,10 @@ type Options struct {
 	// APIURL and FilesURL are how clients reach the servers, without a slash at the end.
 	APIURL, FilesURL string
 	// InstanceCA is a PEM file of authorities that certificates of instances may come from,
-	// beside those that the machine trusts. Empty: only those.
+	// besides those of Authorities. Empty: only those.
 	InstanceCA string
+	// Authorities gives the authorities that are trusted. Nil: those of the machine.
+	Authorities func() (*x509.CertPool, error)
 	// Version is the version of this program, for the page about it.
 	Version string
 	// Logger receives what an operator should know; nil discards it.

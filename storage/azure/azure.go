@@ -15,12 +15,14 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/blockblob"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 
+	"clearmlserving/outbound"
 	"clearmlserving/storage"
 )
 
@@ -28,7 +30,7 @@ import (
 type Options struct {
 	// Accounts are tried in their order; the first that fits a URL is taken.
 	Accounts []Account
-	// Transport makes the connections. Default: as net/http's, with limits.
+	// Transport makes the connections. Default: that of the zero outbound.Network.
 	Transport http.RoundTripper
 }
 
@@ -65,7 +67,7 @@ var (
 func New(o Options) *Adapter {
 	a := &Adapter{o: o, machines: map[Identity]*machineToken{}}
 	if o.Transport == nil {
-		a.owned = newTransport()
+		a.owned = outbound.Network{}.Transport(outbound.Trust{}, time.Minute)
 		a.o.Transport = a.owned
 	}
 	return a

@@ -25,6 +25,7 @@ import (
 
 	"golang.org/x/oauth2"
 
+	"clearmlserving/outbound"
 	"clearmlserving/storage"
 )
 
@@ -38,7 +39,7 @@ type Options struct {
 	// Endpoint replaces Google's servers, as http://host:port for an emulator, which
 	// is asked without credentials. "": Google.
 	Endpoint string
-	// Transport makes the connections. Default: as net/http's, with limits.
+	// Transport makes the connections. Default: that of the zero outbound.Network.
 	Transport http.RoundTripper
 }
 
@@ -82,7 +83,7 @@ func New(o Options) *Adapter {
 		}
 	}
 	if o.Transport == nil {
-		a.owned = newTransport()
+		a.owned = outbound.Network{}.Transport(outbound.Trust{}, time.Minute)
 		a.o.Transport = a.owned
 	}
 	return a

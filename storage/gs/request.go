@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -20,17 +19,6 @@ import (
 
 // scope is the right to read and write files, and nothing else.
 const scope = "https://www.googleapis.com/auth/devstorage.read_write"
-
-func newTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		MaxIdleConnsPerHost:   16,
-		IdleConnTimeout:       90 * time.Second,
-		TLSHandshakeTimeout:   15 * time.Second,
-		ResponseHeaderTimeout: time.Minute,
-	}
-}
 
 // token finds the source of tokens for an access, once.
 func (a *Adapter) token(access Access) (oauth2.TokenSource, error) {

@@ -9,13 +9,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
+	"clearmlserving/outbound"
 	"clearmlserving/storage"
 )
 
@@ -29,8 +29,7 @@ type Options struct {
 	// FileServer is the root URL of a ClearML file server; files below it are
 	// stored the way its clients do, others with PUT. "": none.
 	FileServer string
-	// Transport makes the connections. Default: as http.DefaultTransport, with
-	// limits on connecting and on the wait for an answer.
+	// Transport makes the connections. Default: that of the zero outbound.Network.
 	Transport http.RoundTripper
 	// UserAgent is sent with each request. Default "clearml-serving".
 	UserAgent string
@@ -49,16 +48,8 @@ func New(o Options) *Adapter {
 	a := &Adapter{o: o}
 	a.o.FileServer = strings.TrimRight(o.FileServer, "/")
 	if o.Transport == nil {
-		a.owned = &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			ForceAttemptHTTP2:     true,
-			MaxIdleConnsPerHost:   8,
-			IdleConnTimeout:       90 * time.Second,
-			TLSHandshakeTimeout:   15 * time.Second,
-			ResponseHeaderTimeout: time.Minute,
-			DisableCompression:    true, // stored bytes are wanted, not what they decode to
-		}
+		a.owned = outbound.Network{}.Transport(outbound.Trust{}, time.Minute)
+		a.owned.ForceAttemptHTTP2 = true
 		a.o.Transport = a.owned
 	}
 	if o.UserAgent == "" {

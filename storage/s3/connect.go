@@ -1,18 +1,15 @@
 package s3
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
 
+	"clearmlserving/outbound"
 	"clearmlserving/storage"
 )
 
@@ -75,9 +72,7 @@ func (a *Adapter) connect(p place, access Access) (*connection, error) {
 	c := &connection{}
 	transport := a.o.Transport
 	if transport == nil {
-		if c.transport, err = newTransport(access); err != nil {
-			return nil, err
-		}
+		c.transport = a.newTransport(access)
 		transport = c.transport
 	}
 	creds, err := access.credentials(transport)
@@ -124,26 +119,11 @@ func (access Access) credentials(transport http.RoundTripper) (*credentials.Cred
 	return nil, fmt.Errorf("%w: %w", storage.ErrDenied, errNoKey)
 }
 
-func newTransport(access Access) (*http.Transport, error) {
-	check := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: access.Insecure} //nolint:gosec // only where the configuration says so
-	if access.CAFile != "" {
-		pem, err := os.ReadFile(access.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the authorities that verify names: %w", err)
-		}
-		check.RootCAs = x509.NewCertPool()
-		if !check.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("the file %s that verify names holds no certificate", access.CAFile)
-		}
+// newTransport makes connections for one access. What it says of certificates wins.
+func (a *Adapter) newTransport(access Access) *http.Transport {
+	trust := a.o.Trust
+	if access.Insecure || access.CAFile != "" {
+		trust = outbound.Trust{Insecure: access.Insecure, Only: outbound.Source{Path: access.CAFile, From: "verify"}, Explicit: true}
 	}
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 15 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		MaxIdleConnsPerHost:   16,
-		IdleConnTimeout:       90 * time.Second,
-		TLSHandshakeTimeout:   15 * time.Second,
-		ResponseHeaderTimeout: time.Minute,
-		TLSClientConfig:       check,
-		DisableCompression:    true, // stored bytes are wanted, not what they decode to
-	}, nil
+	return a.o.Network.Transport(trust, time.Minute)
 }

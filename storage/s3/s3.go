@@ -19,6 +19,7 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"clearmlserving/outbound"
 	"clearmlserving/storage"
 )
 
@@ -31,9 +32,12 @@ type Options struct {
 	Buckets []Bucket
 	// Endpoint replaces AWS for URLs without a host, as http://host:port. "": AWS.
 	Endpoint string
-	// Transport makes the connections. Default: one for each way of checking
-	// certificates.
+	// Transport makes the connections. Default: one for each way of verifying
+	// certificates, made by Network. Trust counts where an access has no setting of
+	// its own.
 	Transport http.RoundTripper
+	Network   outbound.Network
+	Trust     outbound.Trust
 }
 
 // Bucket is the access to one bucket, to a folder of it, or to all of a host.

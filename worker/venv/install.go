@@ -83,27 +83,39 @@ func (m *Maker) withPip(ctx context.Context, e Environment, r recipe, log *slog.
 	return err
 }
 
-// uvNames are the variables of pip that uv has under other names.
-var uvNames = [...][2]string{ //nolint:gochecknoglobals // a constant table
+// otherNames are the variables of pip that uv has under other names, and the reverse
+// for certificates: pip reads the three variables in this order, uv only SSL_CERT_FILE.
+var otherNames = [...][2]string{ //nolint:gochecknoglobals // a constant table
 	{"PIP_INDEX_URL", "UV_DEFAULT_INDEX"},
 	{"PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL"},
 	{"PIP_FIND_LINKS", "UV_FIND_LINKS"},
 	{"PIP_TRUSTED_HOST", "UV_INSECURE_HOST"},
 	{"PIP_NO_INDEX", "UV_OFFLINE"},
+	{"PIP_CERT", "SSL_CERT_FILE"},
+	{"REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"},
+	{"CURL_CA_BUNDLE", "SSL_CERT_FILE"},
 }
 
-// forUV lets what is said to pip hold for uv too, where nothing is said to uv.
-func forUV(env []string) []string {
+// forBoth lets what is said to one installer hold for the other, where nothing is
+// said to that one.
+func forBoth(env []string) []string {
 	set := map[string]string{}
 	for _, v := range env {
 		name, value, _ := strings.Cut(v, "=")
 		set[name] = value
 	}
 	all := slices.Clone(env)
-	for _, n := range uvNames {
-		if value := set[n[0]]; value != "" && set[n[1]] == "" {
-			all = append(all, n[1]+"="+value)
+	say := func(name, value string) {
+		if value != "" && set[name] == "" {
+			set[name] = value
+			all = append(all, name+"="+value)
 		}
+	}
+	if set["REQUESTS_CA_BUNDLE"] == "" && set["CURL_CA_BUNDLE"] == "" {
+		say("PIP_CERT", set["SSL_CERT_FILE"])
+	}
+	for _, n := range otherNames {
+		say(n[1], set[n[0]])
 	}
 	return all
 }

@@ -63,11 +63,17 @@ func TestEveryFileThatIsNamedCounts(t *testing.T) {
 	}
 }
 
-func TestWhatIsSaidToPipHoldsForUV(t *testing.T) {
-	got := forUV([]string{"PIP_INDEX_URL=a", "PIP_FIND_LINKS=b", "UV_FIND_LINKS=c", "PIP_NO_INDEX="})
-	want := []string{"PIP_INDEX_URL=a", "PIP_FIND_LINKS=b", "UV_FIND_LINKS=c", "PIP_NO_INDEX=", "UV_DEFAULT_INDEX=a"}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
+func TestWhatIsSaidToOneInstallerHoldsForTheOther(t *testing.T) {
+	for _, tc := range []struct{ env, added []string }{
+		{[]string{"PIP_INDEX_URL=a", "PIP_FIND_LINKS=b", "UV_FIND_LINKS=c", "PIP_NO_INDEX="}, []string{"UV_DEFAULT_INDEX=a"}},
+		{[]string{"REQUESTS_CA_BUNDLE=a"}, []string{"SSL_CERT_FILE=a"}},
+		{[]string{"CURL_CA_BUNDLE=a", "REQUESTS_CA_BUNDLE=b", "PIP_CERT=c"}, []string{"SSL_CERT_FILE=c"}},
+		{[]string{"SSL_CERT_FILE=a"}, []string{"PIP_CERT=a"}},
+		{[]string{"SSL_CERT_FILE=a", "CURL_CA_BUNDLE=b"}, nil},
+	} {
+		if got, want := forBoth(tc.env), slices.Concat(tc.env, tc.added); !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

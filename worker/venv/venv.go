@@ -49,7 +49,7 @@ func New(o Options) *Maker {
 	if o.UV == "" {
 		o.UV = "uv"
 	}
-	o.Env = forUV(o.Env)
+	o.Env = forBoth(o.Env)
 	if o.Stall <= 0 {
 		o.Stall = 10 * time.Minute
 	}

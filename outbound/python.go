@@ -1,0 +1,83 @@
+package outbound
+
+import (
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// PythonProxy is the proxy through which Python's HTTP library, and so the ClearML
+// SDK, asks a URL, "" for none. Other than Go it asks also the machine itself
+// through a proxy, unless NO_PROXY names it.
+func PythonProxy(env func(string) (string, bool), u *url.URL) string {
+	proxy := firstOf(proxyVariable(env, u.Scheme+"_proxy"), proxyVariable(env, "all_proxy"))
+	if proxy == "" || u.Hostname() == "" || pythonBypasses(noProxy(env), u) {
+		return ""
+	}
+	return proxy
+}
+
+// noProxy is what that library takes for NO_PROXY: the lower case counts when it is
+// not empty.
+func noProxy(env func(string) (string, bool)) string {
+	if value, _ := env("no_proxy"); value != "" {
+		return value
+	}
+	value, _ := env("NO_PROXY")
+	return value
+}
+
+func pythonBypasses(list string, u *url.URL) bool {
+	host, withPort := strings.ToLower(u.Hostname()), strings.ToLower(u.Hostname())
+	if u.Port() != "" {
+		withPort += ":" + u.Port()
+	}
+	ip, err := netip.ParseAddr(host)
+	if list == "*" {
+		return true
+	}
+	for name := range strings.SplitSeq(strings.ToLower(list), ",") {
+		name = strings.TrimSpace(name)
+		if block, blockErr := netip.ParsePrefix(name); blockErr == nil && err == nil && ip.Is4() && block.Contains(ip) {
+			return true
+		}
+		name = strings.TrimLeft(name, ".")
+		if name == "" {
+			continue
+		}
+		if host == name || withPort == name || strings.HasSuffix(host, "."+name) || strings.HasSuffix(withPort, "."+name) {
+			return true
+		}
+	}
+	return false
+}
+
+// Unproxied extends NO_PROXY so that Python programs reach those of the addresses
+// that are on this machine directly. It names the variables to set, none when
+// nothing is missing.
+func Unproxied(env func(string) (string, bool), addresses ...string) (names []string, value string) {
+	value = noProxy(env)
+	missing := false
+	for _, address := range addresses {
+		u, err := url.Parse(address)
+		if err != nil || !loopback(u.Hostname()) || PythonProxy(env, u) == "" || pythonBypasses(value, u) {
+			continue
+		}
+		missing = true
+		value = strings.TrimLeft(strings.TrimRight(value, ", ")+","+u.Hostname(), ",")
+	}
+	if !missing {
+		return nil, ""
+	}
+	names = []string{"NO_PROXY"}
+	if lower, _ := env("no_proxy"); lower != "" {
+		names = append(names, "no_proxy")
+	}
+	return slices.Clip(names), value
+}
+
+func loopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return strings.EqualFold(host, "localhost") || (err == nil && ip.IsLoopback())
+}
