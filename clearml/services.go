@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
@@ -200,36 +199,6 @@ func (c *Client) CreateService(ctx context.Context, n NewService) (string, error
 // StartService puts a service into status in_progress, from any other.
 func (c *Client) StartService(ctx context.Context, id string) error {
 	return c.StartTask(ctx, id, true)
-}
-
-// SaveSection stores one section of a service as JSON text. before is the
-// document that the edit is based on: when the section has been stored by
-// somebody else since it was read, nothing is stored and the error is
-// ErrConflict. On servers without conditional writes this is checked just
-// before the write, which leaves a gap of milliseconds.
-func (c *Client) SaveSection(ctx context.Context, before *Service, section serving.Section, text string) error {
-	if _, err := hocon.Parse([]byte(text), hocon.Options{}); err != nil {
-		return fmt.Errorf("section %q: what should be stored cannot be read back: %w", section, err)
-	}
-	info, err := c.Info(ctx)
-	if err != nil {
-		return err
-	}
-	condition := map[string]string{string(section): before.hash(section)}
-	if !slices.Contains(info.Extensions, conditionalWrites) {
-		condition = nil
-		now, err := c.Task(ctx, before.ID)
-		if err != nil {
-			return err
-		}
-		object, exists := now.Configuration[string(section)]
-		stored, existed := before.stored[string(section)]
-		if exists != existed || string(object.Value) != stored {
-			return fmt.Errorf("section %q of serving service %s: %w", section, before.ID, ErrConflict)
-		}
-	}
-	object := ConfigObject{Name: string(section), Value: Text(text)}
-	return c.EditConfiguration(ctx, before.ID, []ConfigObject{object}, condition)
 }
 
 // hash is the condition of a write: the SHA-256 of the stored text, "" for none.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -161,35 +162,37 @@ func TestServiceIsCreatedInOneCall(t *testing.T) {
 func TestSectionIsStoredOnlyIfNobodyWasFaster(t *testing.T) {
 	for rule, extensions := range map[string]string{"conditional server": `"conditional_configuration"`, "plain server": ""} {
 		t.Run(rule, func(t *testing.T) {
-			f := newFake(t)
-			stored := serveService(f, extensions)
-			c := f.start()
-			before, err := c.LoadService(t.Context(), "s1")
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := c.SaveSection(t.Context(), before, serving.SectionCanary, `{"c":{}}`); err != nil {
-				t.Fatal(err)
-			}
-			if stored["canary"] != `{"c":{}}` || stored["endpoints"] != storedEndpoints || stored["other"] != "not ours" {
-				t.Errorf("stored = %v", stored)
-			}
-			// The same document again is stale now, for that section only.
-			if err := c.SaveSection(t.Context(), before, serving.SectionCanary, `{}`); !errors.Is(err, clearml.ErrConflict) {
-				t.Errorf("stale edit: %v, want ErrConflict", err)
-			}
-			if err := c.SaveSection(t.Context(), before, serving.SectionMetrics, `{}`); err != nil || stored["metric_logging"] != "{}" {
-				t.Errorf("a section that was not there: %v", err)
-			}
-			if err := c.SaveSection(t.Context(), before, serving.SectionMetrics, `{}`); !errors.Is(err, clearml.ErrConflict) {
-				t.Errorf("a section that appeared: %v, want ErrConflict", err)
-			}
-			if stored["canary"] != `{"c":{}}` {
-				t.Errorf("canary = %s, the stale edit was stored", stored["canary"])
-			}
-			if err := c.SaveSection(t.Context(), before, serving.SectionEndpoints, `{"a": `); err == nil || stored["endpoints"] != storedEndpoints {
-				t.Errorf("text that cannot be read back: %v", err)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				stored := serveService(f, extensions)
+				c := f.direct()
+				before, err := c.LoadService(t.Context(), "s1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := c.SaveSection(t.Context(), before, serving.SectionCanary, `{"c":{}}`); err != nil {
+					t.Fatal(err)
+				}
+				if stored["canary"] != `{"c":{}}` || stored["endpoints"] != storedEndpoints || stored["other"] != "not ours" {
+					t.Errorf("stored = %v", stored)
+				}
+				// The same document again is stale now, for that section only.
+				if err := c.SaveSection(t.Context(), before, serving.SectionCanary, `{}`); !errors.Is(err, clearml.ErrConflict) {
+					t.Errorf("stale edit: %v, want ErrConflict", err)
+				}
+				if err := c.SaveSection(t.Context(), before, serving.SectionMetrics, `{}`); err != nil || stored["metric_logging"] != "{}" {
+					t.Errorf("a section that was not there: %v", err)
+				}
+				if err := c.SaveSection(t.Context(), before, serving.SectionMetrics, `{}`); !errors.Is(err, clearml.ErrConflict) {
+					t.Errorf("a section that appeared: %v, want ErrConflict", err)
+				}
+				if stored["canary"] != `{"c":{}}` {
+					t.Errorf("canary = %s, the stale edit was stored", stored["canary"])
+				}
+				if err := c.SaveSection(t.Context(), before, serving.SectionEndpoints, `{"a": `); err == nil || stored["endpoints"] != storedEndpoints {
+					t.Errorf("text that cannot be read back: %v", err)
+				}
+			})
 		})
 	}
 }

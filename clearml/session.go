@@ -87,7 +87,7 @@ func (c *Client) send(ctx context.Context, name, path string, headers func(http.
 		default:
 			return a, nil
 		}
-		if !again || attempt >= c.retry.Attempts {
+		if !again || attempt >= c.retry.Attempts || ctx.Value(onceKey{}) != nil {
 			return a, fmt.Errorf("%s: %w", name, err)
 		}
 		wait = c.pause(attempt, wait)
@@ -97,6 +97,9 @@ func (c *Client) send(ctx context.Context, name, path string, headers func(http.
 		}
 	}
 }
+
+// onceKey marks the context of a call that is not made again by itself.
+type onceKey struct{}
 
 var errTooBig = errors.New("the answer is too big")
 

@@ -267,22 +267,39 @@ func (c *ClearMLSource) number(ctx context.Context, state *State, doc *clearml.S
 	if !sameRecords(service, after) {
 		writes = append(writes, serving.SectionMonitoringEndpoints)
 	}
+	if len(writes) == 0 {
+		return nil
+	}
+	texts := map[serving.Section]string{}
+	var unwritable error
 	for _, section := range writes {
 		text, err := after.Encode(section)
-		if err == nil {
-			err = c.Client.SaveSection(ctx, doc, section, text)
+		if err != nil { // what is stored there cannot be read, so it stays
+			unwritable = err
+			continue
 		}
-		if errors.Is(err, clearml.ErrConflict) || errors.Is(err, clearml.ErrUnavailable) || ctx.Err() != nil {
+		texts[section] = text
+	}
+	if len(texts) > 0 {
+		err := c.Client.SaveSections(ctx, doc, texts)
+		switch {
+		case errors.Is(err, clearml.ErrConflict) || errors.Is(err, clearml.ErrUnavailable) || ctx.Err() != nil:
 			return err
+		case err != nil:
+			unwritable = err
+		default:
+			for section, text := range texts {
+				state.Sections[section] = json.RawMessage(text)
+			}
 		}
-		if err != nil && c.unwritable != err.Error() {
-			c.unwritable = err.Error()
-			c.Logger.Warn("version numbers cannot be written back to the serving service", "service_id", state.ServiceID, "err", err)
-		}
-		if err == nil {
-			c.unwritable = ""
-			state.Sections[section] = json.RawMessage(text)
-		}
+	}
+	if unwritable == nil {
+		c.unwritable = ""
+		return nil
+	}
+	if c.unwritable != unwritable.Error() {
+		c.unwritable = unwritable.Error()
+		c.Logger.Warn("version numbers cannot be written back to the serving service", "service_id", state.ServiceID, "err", unwritable)
 	}
 	return nil
 }

@@ -1,0 +1,195 @@
+package clearml
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"clearmlserving/hocon"
+	"clearmlserving/serving"
+)
+
+// SaveSection is SaveSections for one section.
+func (c *Client) SaveSection(ctx context.Context, before *Service, section serving.Section, text string) error {
+	return c.SaveSections(ctx, before, map[serving.Section]string{section: text})
+}
+
+// SaveSections stores sections of a service, as JSON texts, in one call. before is
+// the document that the edit is based on: when one of the sections has been stored by
+// another writer since it was read, nothing is stored and the error is ErrConflict.
+//
+// A server without conditional writes is asked just before the write. Another writer
+// may have asked it at the same moment, and then its write takes ours away. So the
+// sections are read again after a pause that is longer than writers need from their
+// question to their write; when a change is gone, the error is ErrConflict too. What
+// is overwritten after that pause is not noticed.
+func (c *Client) SaveSections(ctx context.Context, before *Service, texts map[serving.Section]string) error {
+	names := slices.Sorted(maps.Keys(texts))
+	condition := map[string]string{}
+	var objects []ConfigObject
+	for _, section := range names {
+		if _, err := hocon.Parse([]byte(texts[section]), hocon.Options{}); err != nil {
+			return fmt.Errorf("section %q: what should be stored cannot be read back: %w", section, err)
+		}
+		condition[string(section)] = before.hash(section)
+		objects = append(objects, ConfigObject{Name: string(section), Value: Text(texts[section])})
+	}
+	info, err := c.Info(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(info.Extensions, conditionalWrites) {
+		return c.EditConfiguration(ctx, before.ID, objects, condition)
+	}
+	for attempt := 1; ; attempt++ {
+		call, written, err := c.saveUnconditionally(ctx, before, texts, objects, attempt > 1)
+		if written {
+			return c.confirm(ctx, before, texts, call)
+		}
+		// The write is not repeated by itself: it would come long after the question.
+		if !errors.Is(err, ErrUnavailable) || attempt >= c.retry.Attempts || ctx.Err() != nil {
+			return err
+		}
+		if ended := sleep(ctx, c.pause(attempt, 0)); ended != nil {
+			return fmt.Errorf("%w (%w)", err, ended)
+		}
+	}
+}
+
+// saveUnconditionally asks whether the sections are still those of before, and writes
+// at once. written says that they are stored; with again, maybe by the earlier attempt,
+// whose answer was lost. call is how long one call takes.
+func (c *Client) saveUnconditionally(ctx context.Context, before *Service, texts map[serving.Section]string, objects []ConfigObject, again bool) (call time.Duration, written bool, err error) {
+	asked := time.Now()
+	now, err := c.Task(ctx, before.ID)
+	if err != nil {
+		return 0, false, err
+	}
+	call = time.Since(asked)
+	written = again
+	for section, text := range texts {
+		object, exists := now.Configuration[string(section)]
+		stored, existed := before.stored[string(section)]
+		written = written && string(object.Value) == text
+		if !(again && string(object.Value) == text) && (exists != existed || string(object.Value) != stored) {
+			return call, false, fmt.Errorf("section %q of serving service %s: %w", section, before.ID, ErrConflict)
+		}
+	}
+	if written {
+		return call, true, nil
+	}
+	limited, cancel := context.WithTimeout(ctx, settle(call)/2)
+	defer cancel()
+	if err := c.EditConfiguration(context.WithValue(limited, onceKey{}, true), before.ID, objects, nil); err != nil {
+		if limited.Err() != nil && ctx.Err() == nil {
+			err = &UnavailableError{Server: "API server", Host: c.config.API, Err: err}
+		}
+		return call, false, err
+	}
+	return max(call, time.Since(asked)/2), true, nil
+}
+
+// settleBase and settleCalls make the pause before a written section is read again.
+// Our own writers need two calls from their question to their write. The Python
+// product's command line reads the service when it starts, and needs about fifteen
+// calls and a second of its own until it writes.
+const (
+	settleBase  = 2 * time.Second
+	settleCalls = 20
+)
+
+// settle is the pause after a write on a server whose calls take that long.
+func settle(call time.Duration) time.Duration { return settleBase + settleCalls*call }
+
+// confirm reads sections again that were written without a condition. call is how long
+// one call takes. The pause is not the same for all writers, so that those that have
+// met once do not meet again.
+func (c *Client) confirm(ctx context.Context, before *Service, texts map[serving.Section]string, call time.Duration) error {
+	fail := func(err error) error {
+		return fmt.Errorf("the change of serving service %s was stored, but it is not known whether it stayed: %w", before.ID, err)
+	}
+	pause := settle(call)
+	pause += rand.N(pause / 2) //nolint:gosec // jitter needs no secret randomness
+	if err := sleep(ctx, pause); err != nil {
+		return fail(err)
+	}
+	now, err := c.Task(ctx, before.ID)
+	if err != nil {
+		return fail(err)
+	}
+	for _, section := range slices.Sorted(maps.Keys(texts)) {
+		stored := string(now.Configuration[string(section)].Value)
+		lost, err := lostChanges(before.stored[string(section)], texts[section], stored)
+		if err != nil {
+			return fail(fmt.Errorf("section %q: %w", section, err))
+		}
+		if len(lost) > 0 {
+			c.log.InfoContext(ctx, "change overwritten by another writer", "service_id", before.ID, "section", section, "values", lost)
+			return fmt.Errorf("section %q of serving service %s was stored, and overwritten by another writer that had read it before: %w", section, before.ID, ErrConflict)
+		}
+	}
+	return nil
+}
+
+// lostChanges names the values that an edit has changed from before to wanted, and
+// that are in now what they were before. A value that is neither was changed by an
+// edit after ours.
+func lostChanges(before, wanted, now string) ([]string, error) {
+	var values [3]map[string]string
+	for i, text := range []string{before, wanted, now} {
+		object, err := hocon.Parse([]byte(text), hocon.Options{})
+		if err != nil {
+			return nil, err
+		}
+		encoded, err := object.JSON()
+		if err != nil {
+			return nil, err
+		}
+		var content any
+		if err := json.Unmarshal(encoded, &content); err != nil {
+			return nil, err
+		}
+		values[i] = map[string]string{}
+		if err := flatten(content, nil, values[i]); err != nil {
+			return nil, err
+		}
+	}
+	var lost []string
+	names := maps.Clone(values[0])
+	maps.Copy(names, values[1])
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		was, had := values[0][name]
+		want, has := values[1][name]
+		is, there := values[2][name]
+		changed := was != want || had != has
+		if changed && is == was && there == had {
+			lost = append(lost, strings.ReplaceAll(name, "\x00", "."))
+		}
+	}
+	return lost, nil
+}
+
+// flatten lists the values of nested objects by their paths. Lists are values. Empty
+// objects are left out: they come and go with what is in them.
+func flatten(value any, path []string, into map[string]string) error {
+	if object, ok := value.(map[string]any); ok {
+		for key, inner := range object {
+			if err := flatten(inner, append(slices.Clip(path), key), into); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	text, err := json.Marshal(value)
+	if err != nil {
+		return errors.Join(errors.New(strings.Join(path, ".")), err)
+	}
+	into[strings.Join(path, "\x00")] = string(text)
+	return nil
+}
