@@ -11,6 +11,11 @@ type Container struct {
 	ModelName    string `json:"model_name"`
 	ModelSource  string `json:"model_source,omitempty"`
 	ModelVersion string `json:"model_version,omitempty"`
+	// PreprocessArtifact is the name of the code on the service's task. InputType and
+	// InputSize, in bytes, are those of the model's inputs, as configured.
+	PreprocessArtifact string `json:"preprocess_artifact,omitempty"`
+	InputType          string `json:"input_type,omitempty"`
+	InputSize          int64  `json:"input_size,omitempty"`
 	// References lead to the tasks and models behind it.
 	References []Reference `json:"reference,omitempty"`
 
@@ -18,6 +23,14 @@ type Container struct {
 	Requests    uint64  `json:"requests_num"`
 	RequestsMin float64 `json:"requests_min"` // a minute, of late
 	LatencyMS   float64 `json:"latency_ms"`
+	// Machine is what the instance takes of its machine, nil for nothing known.
+	Machine *MachineStats `json:"machine_stats,omitempty"`
+}
+
+// MachineStats is what an instance takes of its machine.
+type MachineStats struct {
+	CPU        []float64 `json:"cpu_usage"`   // of each core, in percent
+	MemoryUsed float64   `json:"memory_used"` // in MB
 }
 
 // Reference leads to something on the server.
@@ -32,8 +45,9 @@ func (c *Client) RegisterContainer(ctx context.Context, container Container) err
 	return c.Call(ctx, "serving.register_container", container, nil)
 }
 
-// ReportContainer tells how an endpoint of an instance is; the server forgets those that
-// it hasn't heard of for some minutes.
+// ReportContainer tells how an endpoint of an instance is. A server may replace by it what
+// was registered, so it holds all of that again. The server forgets those that it has not
+// heard of for some minutes.
 func (c *Client) ReportContainer(ctx context.Context, container Container) error {
 	return c.Call(ctx, "serving.container_status_report", container, nil)
 }

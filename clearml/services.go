@@ -47,8 +47,13 @@ type Service struct {
 	stored map[string]string // the configuration objects' texts
 }
 
-// ListServices lists the services that are created or in progress, in the
-// server's order. The first is the one that is meant when none is named.
+// nonResponsive is what a server's watchdog writes into the status of a task that it
+// has stopped since nothing has pinged it for hours.
+const nonResponsive = "forced stop (non-responsive)"
+
+// ListServices lists the active services in the server's order: those that are created
+// or in progress, and those that the server's watchdog has stopped because no instance
+// ran. The first is the one that is meant when none is named.
 func (c *Client) ListServices(ctx context.Context) ([]Service, error) {
 	return c.listServices(ctx, nil)
 }
@@ -61,8 +66,11 @@ func (c *Client) LoadServices(ctx context.Context) ([]Service, error) {
 
 func (c *Client) listServices(ctx context.Context, more []string) ([]Service, error) {
 	tasks, err := c.Tasks(ctx, TaskFilter{
-		Types: []string{"service"}, Statuses: []string{StatusCreated, StatusInProgress}, SystemTags: []string{serviceTag},
-		Fields: append([]string{"id", "name", "status", "project", "tags", "last_update", "system_tags"}, more...),
+		Types: []string{"service"}, Statuses: []string{StatusCreated, StatusInProgress, StatusStopped}, SystemTags: []string{serviceTag},
+		Fields: append([]string{"id", "name", "status", "status_message", "project", "tags", "last_update", "system_tags"}, more...),
+	})
+	tasks = slices.DeleteFunc(tasks, func(t Task) bool { // what a user has stopped is over
+		return t.Status == StatusStopped && !strings.EqualFold(strings.TrimSpace(t.StatusMessage), nonResponsive)
 	})
 	if err != nil || len(tasks) == 0 {
 		return nil, err

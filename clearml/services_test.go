@@ -108,10 +108,10 @@ func TestServiceIsReadWholeAndBrokenSectionsAreValues(t *testing.T) {
 	}
 }
 
-func TestServicesAreListedAsTheOriginalAsks(t *testing.T) {
+func TestServicesAreListedAsTheOriginalAsksAndThoseThatAWatchdogStopped(t *testing.T) {
 	f := newFake(t)
 	f.handle("tasks.get_all", func(body map[string]any) (int, string) {
-		for key, want := range map[string]string{"type": "[service]", "status": "[created in_progress]", "system_tags": "[serving-control-plane]"} {
+		for key, want := range map[string]string{"type": "[service]", "status": "[created in_progress stopped]", "system_tags": "[serving-control-plane]"} {
 			if got := fmt.Sprint(body[key]); got != want {
 				t.Errorf("%s = %s, want %s", key, got, want)
 			}
@@ -119,7 +119,9 @@ func TestServicesAreListedAsTheOriginalAsks(t *testing.T) {
 		if body["order_by"] != nil {
 			t.Errorf("order_by = %v: the server's order decides which is the first", body["order_by"])
 		}
-		return 200, `{"tasks":[{"id":"b","name":"second","project":"p","tags":["x"]},{"id":"a","name":"first","project":"p"},{"id":"c","name":"lonely"}]}`
+		return 200, `{"tasks":[{"id":"b","name":"second","project":"p","tags":["x"]},{"id":"a","name":"first","project":"p"},{"id":"c","name":"lonely"},
+			{"id":"d","name":"by a user","status":"stopped","status_message":"stopped by hand"},
+			{"id":"e","name":"by the watchdog","status":"stopped","status_message":"Forced stop (non-responsive)"}]}`
 	})
 	f.on("projects.get_all", `{"projects":[{"id":"p","name":"DevOps"}]}`)
 	services, err := f.start().ListServices(t.Context())
@@ -130,7 +132,7 @@ func TestServicesAreListedAsTheOriginalAsks(t *testing.T) {
 	for _, s := range services {
 		got = append(got, s.ID+" "+s.Name+" "+s.Project)
 	}
-	if want := []string{"b second DevOps", "a first DevOps", "c lonely "}; !slices.Equal(got, want) {
+	if want := []string{"b second DevOps", "a first DevOps", "c lonely ", "e by the watchdog "}; !slices.Equal(got, want) {
 		t.Errorf("services = %q, want %q", got, want)
 	}
 	if n := count(f.seen(), "projects.get_all"); n != 1 {

@@ -4,6 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"math"
+	"runtime"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,7 +33,7 @@ type container struct {
 }
 
 // report lists new endpoints, tells how each is, and takes those off that are gone.
-func (c *containers) report(ctx context.Context, r *Recording, status Status, serviceID string) error {
+func (c *containers) report(ctx context.Context, r *Recording, status Status, serviceID string, planned map[serving.EndpointURL]serving.PlannedEndpoint, usage Usage) error {
 	if c.unsupported {
 		return nil
 	}
@@ -44,7 +48,11 @@ func (c *containers) report(ctx context.Context, r *Recording, status Status, se
 		told := clearml.Container{
 			EndpointName: string(e.URL), EndpointURL: r.endpointURL(e.URL), ModelName: cmp.Or(string(e.ModelID), "none"),
 			ModelSource: "ClearML", References: []clearml.Reference{{Type: "task", Value: serviceID}},
-			Requests: e.Requests, LatencyMS: e.MeanMS,
+			Requests: e.Requests, LatencyMS: e.MeanMS, Machine: machineStats(usage),
+		}
+		if p, ok := planned[e.URL]; ok {
+			told.ModelVersion, told.PreprocessArtifact = p.Version, p.PreprocessArtifact
+			told.InputType, told.InputSize = strings.Join(p.InputType, ", "), inputBytes(p.Tensors)
 		}
 		if e.ModelID != "" {
 			told.References = append(told.References, clearml.Reference{Type: "model", Value: string(e.ModelID)})
@@ -75,6 +83,60 @@ func (c *containers) report(ctx context.Context, r *Recording, status Status, se
 		}
 	}
 	return nil
+}
+
+// machineStats spreads what the instance takes over the cores: which of them did the
+// work is not known.
+func machineStats(u Usage) *clearml.MachineStats {
+	if u.Memory == 0 {
+		return nil
+	}
+	cores := make([]float64, runtime.NumCPU())
+	for i := range cores {
+		cores[i] = u.CPU / float64(len(cores))
+	}
+	return &clearml.MachineStats{CPU: cores, MemoryUsed: float64(u.Memory) / (1 << 20)}
+}
+
+// inputBytes is the size of all inputs together, 0 when the configuration leaves it open.
+func inputBytes(t serving.Tensors) int64 {
+	total := int64(0)
+	for i, shape := range t.InputSize {
+		if i >= len(t.InputType) {
+			return 0
+		}
+		size := typeBytes(t.InputType[i])
+		dimensions, ok := shape.([]any)
+		if !ok { // one input, whose shape is not in a list of its own
+			dimensions = t.InputSize
+		}
+		for _, d := range dimensions {
+			n, err := strconv.ParseInt(fmt.Sprint(d), 10, 64)
+			if err != nil || n <= 0 || size > math.MaxInt64/n {
+				return 0
+			}
+			size *= n
+		}
+		if total += size; !ok {
+			break
+		}
+	}
+	return total
+}
+
+// typeBytes is the length of one value of a type named as NumPy or Triton name it, 0
+// when it is not known.
+func typeBytes(name string) int64 {
+	name = strings.ToLower(strings.TrimPrefix(strings.ToUpper(name), "TYPE_"))
+	switch {
+	case name == "bool" || name == "byte":
+		return 1
+	case strings.HasPrefix(name, "float") || strings.HasPrefix(name, "fp") || strings.HasPrefix(name, "bf") ||
+		strings.HasPrefix(name, "int") || strings.HasPrefix(name, "uint") || strings.HasPrefix(name, "complex"):
+		bits, _ := strconv.ParseInt(strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz"), 10, 64) // 0 when none are named
+		return bits / 8
+	}
+	return 0
 }
 
 // told takes note of a server without the list.

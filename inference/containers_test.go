@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ type listServer struct {
 
 	mu    sync.Mutex // guards calls
 	calls []string
+	told  []map[string]any // what was told of endpoints
 }
 
 func (l *listServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -36,7 +38,12 @@ func (l *listServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case l.lacks:
 		code, msg = http.StatusNotFound, "Unable to find endpoint for name "+name+" and version 2.31"
 	}
+	var fields map[string]any
+	_ = json.Unmarshal(body, &fields)
 	l.mu.Lock()
+	if fields["endpoint_name"] != nil {
+		l.told = append(l.told, fields)
+	}
 	if name != "auth.login" {
 		l.calls = append(l.calls, strings.TrimSpace(strings.TrimPrefix(name, "serving.")+" "+told.EndpointName))
 	}
@@ -88,7 +95,7 @@ func TestEndpointsAreOnTheServersListFromTheirStartToTheirEnd(t *testing.T) {
 		{listedStatus("a", "b"), []string{"container_status_report a", "register_container b", "container_status_report b"}},
 		{listedStatus("b"), []string{"container_status_report b", "unregister_container"}},
 	} {
-		if err := c.report(t.Context(), r, step.status, "S"); err != nil {
+		if err := c.report(t.Context(), r, step.status, "S", nil, Usage{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := l.taken(); !slices.Equal(got, step.want) {
@@ -108,11 +115,64 @@ func TestAServerWithoutAListIsAskedOnce(t *testing.T) {
 	r := listing(t, l)
 	var c containers
 	for range 3 {
-		if err := c.report(t.Context(), r, listedStatus("a", "b"), "S"); err != nil {
+		if err := c.report(t.Context(), r, listedStatus("a", "b"), "S", nil, Usage{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if got := l.taken(); len(got) != 1 {
 		t.Errorf("asked %q, want once", got)
+	}
+}
+
+// A server replaces what was registered by what is reported.
+func TestEachReportHoldsAllThatIsKnownOfAnEndpoint(t *testing.T) {
+	l := &listServer{}
+	r := listing(t, l)
+	planned := map[serving.EndpointURL]serving.PlannedEndpoint{"a/2": {Endpoint: serving.Endpoint{
+		ServingURL: "a", Version: "2", ModelID: "M", PreprocessArtifact: "py_code_a",
+		Tensors: serving.Tensors{InputSize: []any{[]any{1, 28, 28}, []any{4}}, InputType: []string{"float32", "int64"}},
+	}}}
+	var c containers
+	for range 2 {
+		if err := c.report(t.Context(), r, listedStatus("a/2"), "S", planned, Usage{CPU: 50, Memory: 3 << 20}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(l.told) != 3 {
+		t.Fatalf("told %d times, want 3", len(l.told))
+	}
+	for _, fields := range l.told {
+		for name, want := range map[string]any{
+			"model_version": "2", "preprocess_artifact": "py_code_a", "input_type": "float32, int64", "input_size": float64(28*28*4 + 4*8), "model_source": "ClearML",
+		} {
+			if fields[name] != want {
+				t.Errorf("%s is %v, want %v", name, fields[name], want)
+			}
+		}
+		machine, _ := fields["machine_stats"].(map[string]any)
+		cores, _ := machine["cpu_usage"].([]any)
+		if machine["memory_used"] != 3.0 || len(cores) != runtime.NumCPU() {
+			t.Errorf("machine_stats are %v", machine)
+		}
+	}
+}
+
+func TestTheSizeOfInputsIsToldWhereItIsKnown(t *testing.T) {
+	for name, tc := range map[string]struct {
+		size  []any
+		types []string
+		want  int64
+	}{
+		"none":          {nil, nil, 0},
+		"one":           {[]any{[]any{2, 3}}, []string{"float64"}, 48},
+		"not in a list": {[]any{2, 3}, []string{"TYPE_FP32"}, 24},
+		"open":          {[]any{[]any{-1, 3}}, []string{"float32"}, 0},
+		"no type":       {[]any{[]any{1}, []any{1}}, []string{"int8"}, 0},
+		"texts":         {[]any{[]any{1}}, []string{"string"}, 0},
+		"huge":          {[]any{[]any{1 << 62, 1 << 62}}, []string{"int64"}, 0},
+	} {
+		if got := inputBytes(serving.Tensors{InputSize: tc.size, InputType: tc.types}); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
 	}
 }

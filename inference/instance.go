@@ -151,6 +151,8 @@ type instanceRecord struct {
 	troubled  bool
 
 	containers containers
+	planned    map[serving.EndpointURL]serving.PlannedEndpoint
+	usage      Usage // as reported last
 }
 
 // mirror opens the instance's task when that has not been done yet, and copies
@@ -183,6 +185,7 @@ func (r *Recording) mirror(ctx context.Context, record *instanceRecord) (err err
 		}
 		r.Logger.Info("instance recorded", "task", record.taskID, "service", service.Name)
 	}
+	record.planned = newest.plan.Endpoints
 	if hash := newest.state.Hash(); hash != record.hash {
 		if err := r.Client.MirrorService(ctx, service, record.taskID); err != nil {
 			return fmt.Errorf("mirror the configuration: %w", err)
@@ -221,6 +224,7 @@ func (r *Recording) report(ctx context.Context, record *instanceRecord) error {
 	}
 	if r.Usage != nil {
 		report.Usage = r.Usage()
+		record.usage = report.Usage
 	}
 	text, err := report.Text()
 	if err != nil {
@@ -241,7 +245,7 @@ func (r *Recording) ping(ctx context.Context, record *instanceRecord) error {
 	}
 	err := r.Client.PingTask(ctx, record.taskID)
 	if record.pings%servicePings == 0 {
-		err = errors.Join(err, r.Client.PingTask(ctx, record.serviceID), record.containers.report(ctx, r, record.status(), record.serviceID))
+		err = errors.Join(err, r.Client.PingTask(ctx, record.serviceID), record.containers.report(ctx, r, record.status(), record.serviceID, record.planned, record.usage))
 	}
 	record.pings++
 	return err

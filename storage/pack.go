@@ -13,7 +13,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -23,21 +25,26 @@ type Packed struct {
 	SHA256 string // of the zip file, in hex
 	Size   int64  // of the zip file
 	Files  int
+	// LeftOut are entries that a reader of the folder may miss.
+	LeftOut []LeftOut
+}
+
+// LeftOut is an entry of a folder that was not packed.
+type LeftOut struct {
+	Name   string // relative to the folder
+	Why    string
+	Broken bool // a link to nothing
 }
 
 // Pack makes a zip file of all files below a folder, with names relative to it.
 // The same files give the same bytes: names are sorted, times fixed, and of the
-// modes only "can be run" is kept. Left out are what Python and git make by
-// themselves: __pycache__, *.pyc, .git and .venv. Links to files inside the
-// folder are packed as the files; others are refused, for the folder would mean
-// something else on another machine. The zip file appears when it is whole; an
-// existing one is replaced.
+// modes only "can be run" is kept. Without a word are left out what Python and git
+// make by themselves: __pycache__, *.pyc, .git and virtual environments. Links are
+// followed, also out of the folder: what they lead to is packed in their place. Links
+// to nothing, links to a folder that they lie in, and what is neither file nor folder
+// are left out and listed. The limits are those of Unpack. The zip file appears when
+// it is whole; an existing one is replaced.
 func Pack(ctx context.Context, folder, file string) (Packed, error) {
-	root, err := os.OpenRoot(folder)
-	if err != nil {
-		return Packed{}, fmt.Errorf("pack %s: %w", folder, err)
-	}
-	defer root.Close() //nolint:errcheck // only read from
 	target, err := filepath.Abs(file)
 	if err != nil {
 		return Packed{}, fmt.Errorf("pack %s: %w", folder, err)
@@ -47,8 +54,12 @@ func Pack(ctx context.Context, folder, file string) (Packed, error) {
 		return Packed{}, dirError(filepath.Dir(target), err)
 	}
 	defer os.Remove(temp.Name()) //nolint:errcheck // gone already after the rename
-	p := &packing{root: root, folder: folder, sum: sha256.New()}
-	p.skip = relativeTo(folder, target, temp.Name())
+	p := &packing{folder: folder, sum: sha256.New(), limits: Limits{}.withDefaults()}
+	for _, own := range []string{temp.Name(), target} {
+		if info, err := os.Stat(own); err == nil {
+			p.own = append(p.own, info)
+		}
+	}
 	p.zip = zip.NewWriter(io.MultiWriter(temp, p.sum))
 	p.zip.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
 		return flate.NewWriter(w, flate.DefaultCompression)
@@ -62,95 +73,135 @@ func Pack(ctx context.Context, folder, file string) (Packed, error) {
 	if err := os.Rename(temp.Name(), target); err != nil {
 		return Packed{}, fmt.Errorf("pack %s: %w", folder, err)
 	}
-	return Packed{Path: target, SHA256: hex.EncodeToString(p.sum.Sum(nil)), Size: info.Size(), Files: p.files}, nil
+	return Packed{Path: target, SHA256: hex.EncodeToString(p.sum.Sum(nil)), Size: info.Size(), Files: p.files, LeftOut: p.leftOut}, nil
 }
 
 // packing is one folder on its way into a zip file.
 type packing struct {
-	root   *os.Root
 	folder string
 	zip    *zip.Writer
 	sum    interface {
 		io.Writer
 		Sum([]byte) []byte
 	}
-	skip  map[string]bool // the zip file itself, when it lies in the folder
-	files int
+	own     []os.FileInfo // the zip file itself, when a name of the folder leads to it
+	limits  Limits
+	entries int
+	bytes   int64
+	files   int
+	leftOut []LeftOut
 }
 
 func (p *packing) run(ctx context.Context) error {
-	// WalkDir visits the names in lexical order.
-	err := fs.WalkDir(p.root.FS(), ".", func(name string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return fmt.Errorf("pack %s: %w", p.folder, err)
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case d.IsDir() && leftOut(d.Name()):
-			return fs.SkipDir
-		case d.IsDir() || strings.HasSuffix(name, ".pyc") || leftOut(d.Name()) || p.skip[name]:
-			return nil
-		}
-		return p.add(name)
-	})
-	if err == nil && p.files == 0 {
+	info, err := os.Stat(p.folder)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is no folder")
+	}
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", p.folder, err)
+	}
+	if err := p.walk(ctx, "", []os.FileInfo{info}); err != nil {
+		return err
+	}
+	if p.files == 0 {
 		return fmt.Errorf("pack %s: the folder holds no files", p.folder)
 	}
-	return err
+	return nil
 }
 
-// leftOut tells whether a name is one of those that are not packed.
-func leftOut(name string) bool {
-	return name == "__pycache__" || name == ".git" || name == ".venv"
+// walk packs the entries of a folder in the order of their names. above are that
+// folder and those that it lies in, links followed.
+func (p *packing) walk(ctx context.Context, name string, above []os.FileInfo) error {
+	entries, err := os.ReadDir(filepath.Join(p.folder, filepath.FromSlash(name)))
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", p.folder, err)
+	}
+	for _, entry := range entries {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if isLeftOut(entry.Name()) {
+			continue
+		}
+		if err := p.entry(ctx, path.Join(name, entry.Name()), entry, above); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-func (p *packing) add(name string) error {
+func (p *packing) entry(ctx context.Context, name string, entry fs.DirEntry, above []os.FileInfo) error {
 	fault := func(err error) error { return fmt.Errorf("pack %s: file %q: %w", p.folder, name, err) }
+	if p.entries++; p.entries > p.limits.Entries {
+		return fault(fmt.Errorf("more than %d files and folders; links to folders are followed, so one may lead to far more than is meant", p.limits.Entries))
+	}
+	full := filepath.Join(p.folder, filepath.FromSlash(name))
+	info, err := os.Stat(full) // what a link leads to
+	link := entry.Type()&fs.ModeSymlink != 0
+	switch {
+	case err != nil && link && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ELOOP)):
+		p.leave(name, "a link to nothing", true)
+		return nil
+	case err != nil:
+		return fault(err)
+	case info.IsDir():
+		if slices.ContainsFunc(above, func(a os.FileInfo) bool { return os.SameFile(a, info) }) {
+			p.leave(name, "a link to a folder that it lies in", false)
+			return nil
+		}
+		if len(above) > p.limits.Depth {
+			return fault(fmt.Errorf("it lies more than %d folders deep", p.limits.Depth))
+		}
+		if _, err := os.Stat(filepath.Join(full, "pyvenv.cfg")); err == nil {
+			return nil // a virtual environment
+		}
+		return p.walk(ctx, name, append(slices.Clip(above), info))
+	case !info.Mode().IsRegular():
+		p.leave(name, "neither a file nor a folder", false)
+		return nil
+	case slices.ContainsFunc(p.own, func(o os.FileInfo) bool { return os.SameFile(o, info) }):
+		return nil
+	}
+	if err := p.add(name, full, info); err != nil {
+		return fault(err)
+	}
+	return nil
+}
+
+func (p *packing) leave(name, why string, broken bool) {
+	p.leftOut = append(p.leftOut, LeftOut{Name: name, Why: why, Broken: broken})
+}
+
+// isLeftOut tells whether a name is one of those that are not packed.
+func isLeftOut(name string) bool {
+	return name == "__pycache__" || name == ".git" || name == ".venv" || strings.HasSuffix(name, ".pyc")
+}
+
+func (p *packing) add(name, full string, info os.FileInfo) error {
 	if _, problem := safeName(name); problem != "" {
-		return fault(errors.New(problem + ", which can't be unpacked everywhere; rename it"))
+		return errors.New(problem + ", which can't be unpacked everywhere; rename it")
 	}
-	info, err := p.root.Stat(name) // follows links, inside the folder only
+	f, err := os.Open(full)
 	if err != nil {
-		return fault(err)
-	}
-	if info.IsDir() {
-		return fault(errors.New("it is a link to a folder; put a copy of the folder in its place"))
-	}
-	if !info.Mode().IsRegular() {
-		return fault(errors.New("it is neither a file nor a folder"))
-	}
-	f, err := p.root.Open(name)
-	if err != nil {
-		return fault(err)
+		return err
 	}
 	defer f.Close() //nolint:errcheck // only read from
-	h := &zip.FileHeader{Name: path.Clean(name), Method: zip.Deflate, Modified: time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)}
+	h := &zip.FileHeader{Name: name, Method: zip.Deflate, Modified: time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)}
 	h.SetMode(0o644)
 	if info.Mode()&0o111 != 0 {
 		h.SetMode(0o755)
 	}
 	w, err := p.zip.CreateHeader(h)
 	if err != nil {
-		return fault(err)
+		return err
 	}
-	if _, err := io.Copy(w, f); err != nil {
-		return fault(err)
+	n, err := io.Copy(w, io.LimitReader(f, p.limits.Bytes-p.bytes+1))
+	if err != nil {
+		return err
+	}
+	if p.bytes += n; p.bytes > p.limits.Bytes {
+		return fmt.Errorf("the files are larger than %d GiB together; links are followed, so one may lead to far more than is meant", p.limits.Bytes>>30)
 	}
 	p.files++
 	return nil
-}
-
-// relativeTo gives those of the files that lie in the folder, named as fs.FS does.
-func relativeTo(folder string, files ...string) map[string]bool {
-	inside := map[string]bool{}
-	abs, err := filepath.Abs(folder)
-	if err != nil {
-		return inside
-	}
-	for _, file := range files {
-		if rel, err := filepath.Rel(abs, file); err == nil && filepath.IsLocal(rel) {
-			inside[filepath.ToSlash(rel)] = true
-		}
-	}
-	return inside
 }

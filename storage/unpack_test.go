@@ -9,10 +9,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -354,18 +358,100 @@ func TestPackedFolderUnpacksToTheSameFiles(t *testing.T) {
 	}
 }
 
+// Links are packed as what they lead to, as the SDK does it, wherever that is.
+func TestLinksArePackedAsWhatTheyLeadTo(t *testing.T) {
+	top := t.TempDir()
+	folder := filepath.Join(top, "snapshots", "abc")
+	for name, text := range map[string]string{
+		"snapshots/abc/real.txt": "real", "snapshots/abc/sub/inner.txt": "inner", "blobs/ab12": "{}", "elsewhere/data.bin": "data", "elsewhere/deep/x": "x",
+		"snapshots/abc/venv/pyvenv.cfg": "home = /usr", "snapshots/abc/venv/bin/tool": "tool",
+	} {
+		write(t, filepath.Join(top, name), text)
+	}
+	for name, to := range map[string]string{
+		"config.json":         "../../blobs/ab12",
+		"absolute.bin":        filepath.Join(top, "elsewhere", "data.bin"),
+		"chained":             "config.json",
+		"data":                "../../elsewhere",
+		"twice":               "../../elsewhere",
+		"sub/up":              "..",
+		"self":                ".",
+		"broken":              "../../blobs/gone",
+		"round":               "round",
+		"venv/bin/python":     "/usr/bin/python3",
+		"../../elsewhere/top": "../snapshots/abc",
+	} {
+		if err := os.Symlink(to, filepath.Join(folder, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := syscall.Mkfifo(filepath.Join(folder, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("pipe", filepath.Join(folder, "to-pipe")); err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	packed, err := storage.Pack(t.Context(), folder, filepath.Join(out, "a.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unpacked := filepath.Join(out, "unpacked")
+	if err := storage.Unpack(t.Context(), packed.Path, unpacked, storage.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	if err := filepath.WalkDir(unpacked, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		name, _ := filepath.Rel(unpacked, path)
+		got[name] = string(text)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"real.txt": "real", "sub/inner.txt": "inner", "config.json": "{}", "absolute.bin": "data", "chained": "{}",
+		"data/data.bin": "data", "data/deep/x": "x", "twice/data.bin": "data", "twice/deep/x": "x",
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("unpacked %q, want %q", got, want)
+	}
+	const above, nothing, special = "a link to a folder that it lies in", "a link to nothing", "neither a file nor a folder"
+	left := []storage.LeftOut{
+		{Name: "broken", Why: nothing, Broken: true},
+		{Name: "data/top", Why: above},
+		{Name: "pipe", Why: special},
+		{Name: "round", Why: nothing, Broken: true},
+		{Name: "self", Why: above},
+		{Name: "sub/up", Why: above},
+		{Name: "to-pipe", Why: special},
+		{Name: "twice/top", Why: above},
+	}
+	if !slices.Equal(packed.LeftOut, left) {
+		t.Errorf("left out %+v, want %+v", packed.LeftOut, left)
+	}
+}
+
 func TestFoldersThatCanNotBePackedAreNamed(t *testing.T) {
 	for name, c := range map[string]struct {
 		make func(folder string) error
 		says string
 	}{
-		"empty":        {func(string) error { return nil }, "holds no files"},
-		"link outside": {func(f string) error { return os.Symlink("/etc/passwd", filepath.Join(f, "a")) }, `file "a"`},
-		"link up":      {func(f string) error { return os.Symlink("../../x", filepath.Join(f, "a")) }, `file "a"`},
-		"broken link":  {func(f string) error { return os.Symlink("gone", filepath.Join(f, "a")) }, `file "a"`},
-		"link to folder": {func(f string) error {
-			return errors.Join(os.Mkdir(filepath.Join(f, "d"), 0o755), os.Symlink("d", filepath.Join(f, "a")))
-		}, "link to a folder"},
+		"empty":              {func(string) error { return nil }, "holds no files"},
+		"only a broken link": {func(f string) error { return os.Symlink("gone", filepath.Join(f, "a")) }, "holds no files"},
+		"too many by links": {func(f string) error {
+			// Each folder holds two links to the next: 2^20 ways to the last.
+			var err error
+			here, next := f, "../d1"
+			for i := range 20 {
+				err = errors.Join(err, os.MkdirAll(here, 0o755), os.Symlink(next, filepath.Join(here, "l1")), os.Symlink(next, filepath.Join(here, "l2")))
+				here, next = filepath.Join(filepath.Dir(f), fmt.Sprintf("d%d", i+1)), fmt.Sprintf("../d%d", i+2)
+			}
+			return errors.Join(err, os.Mkdir(filepath.Join(filepath.Dir(f), "d20"), 0o755))
+		}, "links to folders are followed"},
 		"name with break": {func(f string) error { return os.WriteFile(filepath.Join(f, "a\nb"), nil, 0o600) }, "control character"},
 		"missing":         {os.RemoveAll, "no such file"},
 	} {

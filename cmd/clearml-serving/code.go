@@ -37,7 +37,11 @@ func (a *app) packCode(ctx context.Context, path string) (code, error) {
 		return code{}, fmt.Errorf("preprocessing code '%s': %w", path, err)
 	}
 	if info.IsDir() {
-		return packFolder(ctx, full)
+		packed, left, err := packFolder(ctx, full)
+		for _, l := range left {
+			a.print.notice("Warning: '%s' is not packed: it is %s", filepath.Join(path, l.Name), l.Why)
+		}
+		return packed, err
 	}
 	sum, size, err := hashFile(full)
 	if err != nil {
@@ -50,11 +54,10 @@ func (a *app) packCode(ctx context.Context, path string) (code, error) {
 }
 
 // packFolder makes a zip of a folder, the same bytes for the same content.
-
-func packFolder(ctx context.Context, folder string) (code, error) {
+func packFolder(ctx context.Context, folder string) (code, []storage.LeftOut, error) {
 	temp, err := os.MkdirTemp("", "clearml-serving-")
 	if err != nil {
-		return code{}, fmt.Errorf("pack folder '%s': %w", folder, err)
+		return code{}, nil, fmt.Errorf("pack folder '%s': %w", folder, err)
 	}
 	remove := func() { _ = os.RemoveAll(temp) } // the system clears its temporary folder in the end
 	name := filepath.Base(folder) + ".zip"
@@ -62,9 +65,9 @@ func packFolder(ctx context.Context, folder string) (code, error) {
 	packed, err := storage.Pack(ctx, folder, file)
 	if err != nil {
 		remove()
-		return code{}, fmt.Errorf("pack folder '%s': %w", folder, err)
+		return code{}, nil, fmt.Errorf("pack folder '%s': %w", folder, err)
 	}
-	return code{file: file, name: name, kind: "archive", sha256: packed.SHA256, size: packed.Size, remove: remove}, nil
+	return code{file: file, name: name, kind: "archive", sha256: packed.SHA256, size: packed.Size, remove: remove}, packed.LeftOut, nil
 }
 
 func hashFile(path string) (sum string, size int64, err error) {

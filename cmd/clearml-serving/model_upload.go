@@ -155,11 +155,17 @@ func (a *app) uploadModelFile(ctx context.Context, client *clearml.Client, doc *
 	if info, err := os.Stat(full); err != nil {
 		return "", fmt.Errorf("upload '%s': %w", name, err)
 	} else if info.IsDir() {
-		packed, err := packFolder(ctx, full)
+		packed, left, err := packFolder(ctx, full)
 		if err != nil {
 			return "", err
 		}
 		defer packed.remove()
+		for _, l := range left {
+			if l.Broken { // as the SDK: a model that lacks a file is none
+				return "", hint(fmt.Errorf("upload '%s': '%s' is %s, so the model would lack it", name, l.Name, l.Why), "Try: complete the download, or remove the link")
+			}
+			a.print.notice("Warning: '%s' is not packed: it is %s", filepath.Join(name, l.Name), l.Why)
+		}
 		file, fileName = packed.file, packed.name
 	}
 	object := path.Join(doc.StoragePath(), "models", fileName)

@@ -67,7 +67,7 @@ func (a *app) openService(ctx context.Context) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.serviceID != "" && !slices.Contains([]string{"created", "in_progress"}, doc.Status) {
+	if !slices.Contains([]string{"created", "in_progress"}, doc.Status) {
 		if err := client.StartService(ctx, id); err != nil {
 			return nil, fmt.Errorf("start serving service %s again (its status is %s): %w", id, doc.Status, err)
 		}
@@ -127,13 +127,13 @@ func (a *app) printSync(s *service) {
 	a.print.line("Info: syncing model endpoint configuration, state hash=%s", s.hash())
 }
 
-// maxConflicts bounds how often a change is made again after somebody else's.
+// maxConflicts bounds how often a change is made again after another writer's.
 const maxConflicts = 20
 
 // edit changes one section and stores it. The change is made again on what is
-// there when somebody else has stored the section in between, so two edits at
-// once lose nothing where the server offers conditional writes. What is stored
-// already is not written again. change must have no other effect than on its argument.
+// there when another writer has stored the section in between, or has overwritten
+// it. What is stored already is not written again. change must have no other effect
+// than on its argument.
 func (s *service) edit(ctx context.Context, change func(*serving.Service) (serving.Section, error)) error {
 	for attempt := 1; ; attempt++ {
 		section, err := change(&s.config)
@@ -160,6 +160,9 @@ func (s *service) edit(ctx context.Context, change func(*serving.Service) (servi
 					return err
 				}
 				continue
+			}
+			if errors.Is(err, clearml.ErrConflict) {
+				return hint(fmt.Errorf("store the change: other writers were faster %d times: %w", attempt, err), "Try: the same command again, when fewer edits are under way")
 			}
 			if err != nil {
 				return fmt.Errorf("store section %q of serving service %s: %w", section, s.doc.ID, err)

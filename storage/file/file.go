@@ -114,7 +114,12 @@ func (a Adapter) open(ctx context.Context, op, rawURL string) (*os.File, storage
 		return nil, storage.Object{}, &storage.Error{Op: op, URL: rawURL, Err: err}
 	}
 	fail := func(err error) (*os.File, storage.Object, error) {
-		return nil, storage.Object{}, &storage.Error{Op: op, URL: rawURL, Err: classify(err)}
+		err = classify(err)
+		if errors.Is(err, storage.ErrNotExist) {
+			// Usually the SDK has registered the file where it was trained, without an upload.
+			err = fmt.Errorf("%w on this machine; files of training on another machine are uploaded with Task.init(output_uri=True)", err)
+		}
+		return nil, storage.Object{}, &storage.Error{Op: op, URL: rawURL, Err: err}
 	}
 	// Looked at before it is opened: opening a pipe would wait for its writer.
 	info, err := os.Stat(path)
