@@ -53,7 +53,16 @@ func nameOf(rawURL string) string {
 		return path.Base(rawURL)
 	}
 	if u, err := url.Parse(rawURL); err == nil {
-		return path.Base(u.Path) // decoded once, as the place itself decodes it
+		name := path.Base(u.Path) // decoded once, as the place itself decodes it
+		if path.Ext(name) == "" { // # or ? in a name, which the SDK leaves as they are
+			if u.RawQuery != "" && !strings.Contains(u.RawQuery, "=") { // which may hold a signature
+				name += "?" + u.RawQuery
+			}
+			if u.Fragment != "" {
+				name += "#" + u.Fragment
+			}
+		}
+		return name
 	}
 	return path.Base(strings.SplitN(rawURL, "?", 2)[0])
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -177,6 +178,50 @@ func TestFilesBelowTheFileServerAreSentAsForms(t *testing.T) {
 	}
 	if _, ok := s.files["P one/n%23.id/a%22b.pkl"]; !ok {
 		t.Errorf("stored are %v", s.files)
+	}
+}
+
+// What the SDK stores and what it registers are not always the same.
+func TestAFileIsFoundUnderTheOtherReadingsOfItsURL(t *testing.T) {
+	f := &fileServer{files: map[string]stored{}}
+	var asked atomic.Int64
+	root := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		f.ServeHTTP(w, r)
+	}))
+	for _, name := range []string{"t%C3%A4sk/m.pkl", "plain ü.pkl", "m#1.pkl", "m?1.pkl"} {
+		f.files[name] = stored{data: []byte(name), at: time.Now()}
+	}
+	for path, want := range map[string]struct {
+		name  string
+		asked int64
+	}{
+		"/t%C3%A4sk/m.pkl":     {"t%C3%A4sk/m.pkl", 2},
+		"/t%25C3%25A4sk/m.pkl": {"t%C3%A4sk/m.pkl", 1},
+		"/plain%20%C3%BC.pkl":  {"plain ü.pkl", 1},
+		"/m#1.pkl":             {"m#1.pkl", 2},
+		"/m?1.pkl":             {"m?1.pkl", 2},
+		"/m%231.pkl":           {"m#1.pkl", 1},
+		"/gone.pkl":            {"", 1},
+		"/go%20ne.pkl":         {"", 2},
+	} {
+		t.Run(path, func(t *testing.T) {
+			asked.Store(0)
+			body, _, err := adapter(t, https.Options{FileServer: root}).Open(t.Context(), root+path, storage.Part{})
+			got := ""
+			if err == nil {
+				text, readErr := io.ReadAll(body)
+				if err := errors.Join(readErr, body.Close()); err != nil {
+					t.Fatal(err)
+				}
+				got = string(text)
+			} else if !errors.Is(err, storage.ErrNotExist) {
+				t.Fatal(err)
+			}
+			if got != want.name || asked.Load() != want.asked {
+				t.Errorf("got %q with %d requests, want %q with %d", got, asked.Load(), want.name, want.asked)
+			}
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"clearmlserving/storage"
@@ -16,14 +17,59 @@ import (
 // redirects is how many are followed.
 const redirects = 10
 
-// do makes one request and follows redirects. Whatever status comes in the end
-// is given to the caller, who closes the body.
+// do makes one request and follows redirects. Where the server knows no such file,
+// the other ways to read the URL are tried. Whatever status comes in the end is given
+// to the caller, who closes the body.
 func (a *Adapter) do(ctx context.Context, op, method, rawURL string, header http.Header) (*http.Response, error) {
-	fail := func(err error) (*http.Response, error) { return nil, &storage.Error{Op: op, URL: rawURL, Err: err} }
 	at, err := parse(rawURL)
 	if err != nil {
-		return fail(err)
+		return nil, &storage.Error{Op: op, URL: rawURL, Err: err}
 	}
+	resp, err := a.follow(ctx, op, method, rawURL, at, header)
+	if err != nil || resp.StatusCode != http.StatusNotFound {
+		return resp, err
+	}
+	for _, other := range a.otherReadings(rawURL, at) {
+		again, err := a.follow(ctx, op, method, rawURL, other, header)
+		if err != nil {
+			drop(resp)
+			return nil, err
+		}
+		if again.StatusCode != http.StatusNotFound {
+			drop(resp)
+			return again, nil
+		}
+		drop(again)
+	}
+	return resp, nil
+}
+
+// otherReadings are where the file of a URL may lie else. The SDK stores a file whose
+// path has escapes of its own under that path, and registers a URL in which they are
+// not escaped again. It also leaves # and ? as they are in a URL of the file server.
+func (a *Adapter) otherReadings(rawURL string, at *url.URL) []*url.URL {
+	var others []*url.URL
+	add := func(escaped, query string) {
+		if decoded, err := url.PathUnescape(escaped); err == nil {
+			other := *at
+			other.Path, other.RawPath, other.RawQuery = decoded, escaped, query
+			others = append(others, &other)
+		}
+	}
+	if rest, ok := strings.CutPrefix(rawURL, a.o.FileServer+"/"); ok && a.o.FileServer != "" && strings.ContainsAny(rest, "#?") {
+		if root, err := url.Parse(a.o.FileServer); err == nil {
+			add(root.EscapedPath()+"/"+strings.NewReplacer("#", "%23", "?", "%3F").Replace(rest), "")
+		}
+	}
+	if path := at.EscapedPath(); strings.Contains(path, "%") {
+		add(strings.ReplaceAll(path, "%", "%25"), at.RawQuery)
+	}
+	return others
+}
+
+// follow makes one request and follows redirects.
+func (a *Adapter) follow(ctx context.Context, op, method, rawURL string, at *url.URL, header http.Header) (*http.Response, error) {
+	fail := func(err error) (*http.Response, error) { return nil, &storage.Error{Op: op, URL: rawURL, Err: err} }
 	for range redirects {
 		req, err := http.NewRequestWithContext(ctx, method, at.String(), nil)
 		if err != nil {
