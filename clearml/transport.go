@@ -33,9 +33,14 @@ func (l *configLoader) tls() TLS {
 	return TLS{CAFile: path, From: s.From}
 }
 
-// Servers is the trust in the ClearML servers.
+// Servers is the trust in the ClearML servers. The setting is about them, so it wins
+// over REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, unless it only says that certificates are
+// verified. Below the SDK these variables win always, even over a verification that is
+// switched off.
 func (t TLS) Servers() outbound.Trust {
-	return outbound.Trust{Insecure: t.Insecure, Only: outbound.Source{Path: t.CAFile, From: t.From}}
+	return outbound.Trust{
+		Insecure: t.Insecure, Only: outbound.Source{Path: t.CAFile, From: t.From}, Explicit: t.Insecure || t.CAFile != "",
+	}
 }
 
 // Others is the trust in every other server: the authorities that the setting

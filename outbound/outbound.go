@@ -48,7 +48,7 @@ type Trust struct {
 // HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are known in upper and in lower
 // case; the lower case wins, also when it is empty. The machine itself is never
 // asked through a proxy. REQUESTS_CA_BUNDLE, else CURL_CA_BUNDLE, replaces the
-// machine's authorities, and wins over the ClearML settings.
+// machine's authorities.
 func FromEnvironment(env func(string) (string, bool)) Network {
 	if env == nil {
 		return Network{}

@@ -78,6 +78,12 @@ func (a *app) checkNetwork(config clearml.Config) []finding {
 			f.text += " (" + config.TLS.From + ")"
 		}
 		found = append(found, f)
+		if bundle := config.Network.Bundle(); bundle.Path != "" && config.TLS.Servers().Explicit {
+			found = append(found, finding{
+				"tls", stateWarn, fmt.Sprintf("the SDK does not follow %s, because %s is set too", config.TLS.From, bundle.From),
+				"Where the SDK is used: unset REQUESTS_CA_BUNDLE CURL_CA_BUNDLE, or add the authority to " + shellWord(bundle.Path),
+			})
+		}
 	}
 	for _, server := range servers {
 		u, err := url.Parse(server)

@@ -104,7 +104,13 @@ var optionTable = []option{
 	{name: "api-access-key", variables: []string{"CLEARML_API_ACCESS_KEY", "TRAINS_API_ACCESS_KEY"}, group: optionsServer, noFlag: true, noFile: true, secret: true, help: "access key of the credentials"},
 	{name: "api-secret-key", variables: []string{"CLEARML_API_SECRET_KEY", "TRAINS_API_SECRET_KEY"}, group: optionsServer, noFlag: true, noFile: true, secret: true, help: "secret key of the credentials"},
 	{name: "auth-token", variables: []string{"CLEARML_AUTH_TOKEN"}, group: optionsServer, noFlag: true, noFile: true, secret: true, help: "token instead of the credentials"},
-	{name: "verify-cert", variables: []string{"CLEARML_API_HOST_VERIFY_CERT", "TRAINS_API_HOST_VERIFY_CERT"}, group: optionsServer, noFlag: true, noFile: true, help: "check the server's certificate: true, false, or a file of authorities"},
+	{name: "verify-cert", variables: []string{"CLEARML_API_HOST_VERIFY_CERT", "TRAINS_API_HOST_VERIFY_CERT"}, group: optionsServer, noFlag: true, noFile: true, help: "verify the certificates of the ClearML servers and of files at https addresses: true, false, or a file or folder of authorities, which count for all other connections too"},
+	{name: "ca-bundle", variables: []string{"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"}, group: optionsServer, noFlag: true, noFile: true, help: "file or folder of authorities instead of the machine's, for every connection; in the SDK it wins over the one before, here that one wins unless it is true"},
+	{name: "cert-file", variables: []string{"SSL_CERT_FILE", "SSL_CERT_DIR"}, group: optionsServer, noFlag: true, noFile: true, help: "file, or folders, of the machine's authorities (default: the system's)"},
+	{name: "http-proxy", variables: []string{"http_proxy", "HTTP_PROXY"}, group: optionsServer, noFlag: true, noFile: true, secret: true, help: "proxy for http addresses; never for this machine, though the SDK asks it for this machine too"},
+	{name: "https-proxy", variables: []string{"https_proxy", "HTTPS_PROXY"}, group: optionsServer, noFlag: true, noFile: true, secret: true, help: "proxy for https addresses"},
+	{name: "all-proxy", variables: []string{"all_proxy", "ALL_PROXY"}, group: optionsServer, noFlag: true, noFile: true, secret: true, help: "proxy where neither of the two before is set"},
+	{name: "no-proxy", variables: []string{"no_proxy", "NO_PROXY"}, group: optionsServer, noFlag: true, noFile: true, help: "hosts, domains and networks that are asked without a proxy, separated by commas"},
 }
 
 // lookUpOption finds a row of the table. That every name in our code is there is

@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -9,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -136,6 +140,21 @@ func (a *app) tryRead(ctx context.Context, address string) error {
 	return body.Close()
 }
 
+// anotherAuthority is a certificate that has signed nothing.
+func anotherAuthority(t *testing.T) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
 // settingOf is a way to say which certificates are trusted.
 type settingOf struct {
 	env  map[string]string
@@ -156,25 +175,33 @@ func TestEveryConnectionTrustsWhatTheSettingsSay(t *testing.T) {
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw}), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	another := filepath.Join(t.TempDir(), "another.pem")
+	if err := os.WriteFile(another, anotherAuthority(t), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	all := slices.Sorted(maps.Keys(connections))
 	// As for the SDK, verification that is off is off for the ClearML servers and the
 	// files that http addresses name. Clouds have their own switches.
 	notVerified := []string{"api", "file server", "https elsewhere", "upload elsewhere", "upload to the file server", "web pages"}
 	settings := map[string]settingOf{
-		"nothing":                                         {},
-		"CLEARML_API_HOST_VERIFY_CERT=true":               {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": "true"}},
-		"CLEARML_API_HOST_VERIFY_CERT=false":              {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": "false"}, trusted: notVerified},
-		"CLEARML_API_HOST_VERIFY_CERT=file":               {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": file}, trusted: all},
-		"CLEARML_API_HOST_VERIFY_CERT=folder":             {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": filepath.Dir(file)}, trusted: all},
-		"api.verify_certificate: false":                   {conf: "api.verify_certificate: false", trusted: notVerified},
-		"api.verify_certificate: file":                    {conf: "api.verify_certificate: " + confText(file), trusted: all},
-		"the variable before the file":                    {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": "true"}, conf: "api.verify_certificate: false"},
-		"REQUESTS_CA_BUNDLE":                              {env: map[string]string{"REQUESTS_CA_BUNDLE": file}, trusted: all},
-		"REQUESTS_CA_BUNDLE is a folder":                  {env: map[string]string{"REQUESTS_CA_BUNDLE": filepath.Dir(file)}, trusted: all},
-		"CURL_CA_BUNDLE":                                  {env: map[string]string{"CURL_CA_BUNDLE": file}, trusted: all},
-		"CURL_CA_BUNDLE and CLEARML_API_HOST_VERIFY_CERT": {env: map[string]string{"CURL_CA_BUNDLE": file, "CLEARML_API_HOST_VERIFY_CERT": "true"}, trusted: all},
-		"AWS_CA_BUNDLE":                                   {env: map[string]string{"AWS_CA_BUNDLE": file}, trusted: []string{"s3"}},
-		"sdk.aws.s3.verify: false":                        {conf: "sdk.aws.s3.verify: false", trusted: []string{"s3"}},
+		"nothing":                                                           {},
+		"CLEARML_API_HOST_VERIFY_CERT=true":                                 {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": "true"}},
+		"CLEARML_API_HOST_VERIFY_CERT=false":                                {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": "false"}, trusted: notVerified},
+		"CLEARML_API_HOST_VERIFY_CERT=file":                                 {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": file}, trusted: all},
+		"CLEARML_API_HOST_VERIFY_CERT=folder":                               {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": filepath.Dir(file)}, trusted: all},
+		"api.verify_certificate: false":                                     {conf: "api.verify_certificate: false", trusted: notVerified},
+		"api.verify_certificate: file":                                      {conf: "api.verify_certificate: " + confText(file), trusted: all},
+		"the variable before the file":                                      {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": "true"}, conf: "api.verify_certificate: false"},
+		"REQUESTS_CA_BUNDLE":                                                {env: map[string]string{"REQUESTS_CA_BUNDLE": file}, trusted: all},
+		"REQUESTS_CA_BUNDLE is a folder":                                    {env: map[string]string{"REQUESTS_CA_BUNDLE": filepath.Dir(file)}, trusted: all},
+		"CURL_CA_BUNDLE":                                                    {env: map[string]string{"CURL_CA_BUNDLE": file}, trusted: all},
+		"CURL_CA_BUNDLE and CLEARML_API_HOST_VERIFY_CERT":                   {env: map[string]string{"CURL_CA_BUNDLE": file, "CLEARML_API_HOST_VERIFY_CERT": "true"}, trusted: all},
+		"CLEARML_API_HOST_VERIFY_CERT=false and another REQUESTS_CA_BUNDLE": {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": "false", "REQUESTS_CA_BUNDLE": another}, trusted: notVerified},
+		"CLEARML_API_HOST_VERIFY_CERT=file and another REQUESTS_CA_BUNDLE":  {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": file, "REQUESTS_CA_BUNDLE": another}, trusted: all},
+		"CLEARML_API_HOST_VERIFY_CERT=another file":                         {env: map[string]string{"CLEARML_API_HOST_VERIFY_CERT": another}},
+		"another REQUESTS_CA_BUNDLE":                                        {env: map[string]string{"REQUESTS_CA_BUNDLE": another, "CURL_CA_BUNDLE": file}},
+		"AWS_CA_BUNDLE":                                                     {env: map[string]string{"AWS_CA_BUNDLE": file}, trusted: []string{"s3"}},
+		"sdk.aws.s3.verify: false":                                          {conf: "sdk.aws.s3.verify: false", trusted: []string{"s3"}},
 	}
 	// The machine's authorities are read once by each process.
 	if name := os.Getenv("TRUST_TEST_SETTING"); name != "" {
