@@ -48,9 +48,9 @@ func (c *Client) SaveSections(ctx context.Context, before *Service, texts map[se
 		return c.EditConfiguration(ctx, before.ID, objects, condition)
 	}
 	for attempt := 1; ; attempt++ {
-		call, written, err := c.saveUnconditionally(ctx, before, texts, objects, attempt > 1)
+		now, call, written, err := c.saveUnconditionally(ctx, before, texts, objects, attempt > 1)
 		if written {
-			return c.confirm(ctx, before, texts, call)
+			return c.confirm(ctx, before, texts, now, call)
 		}
 		// The write is not repeated by itself: it would come long after the question.
 		if !errors.Is(err, ErrUnavailable) || attempt >= c.retry.Attempts || ctx.Err() != nil {
@@ -64,12 +64,12 @@ func (c *Client) SaveSections(ctx context.Context, before *Service, texts map[se
 
 // saveUnconditionally asks whether the sections are still those of before, and writes
 // at once. written says that they are stored; with again, maybe by the earlier attempt,
-// whose answer was lost. call is how long one call takes.
-func (c *Client) saveUnconditionally(ctx context.Context, before *Service, texts map[serving.Section]string, objects []ConfigObject, again bool) (call time.Duration, written bool, err error) {
+// whose answer was lost. now is the service's task before the write, call how long one
+// call takes.
+func (c *Client) saveUnconditionally(ctx context.Context, before *Service, texts map[serving.Section]string, objects []ConfigObject, again bool) (now Task, call time.Duration, written bool, err error) {
 	asked := time.Now()
-	now, err := c.Task(ctx, before.ID)
-	if err != nil {
-		return 0, false, err
+	if now, err = c.Task(ctx, before.ID); err != nil {
+		return now, 0, false, err
 	}
 	call = time.Since(asked)
 	written = again
@@ -78,11 +78,11 @@ func (c *Client) saveUnconditionally(ctx context.Context, before *Service, texts
 		stored, existed := before.stored[string(section)]
 		written = written && string(object.Value) == text
 		if !(again && string(object.Value) == text) && (exists != existed || string(object.Value) != stored) {
-			return call, false, fmt.Errorf("section %q of serving service %s: %w", section, before.ID, ErrConflict)
+			return now, call, false, fmt.Errorf("section %q of serving service %s: %w", section, before.ID, ErrConflict)
 		}
 	}
 	if written {
-		return call, true, nil
+		return now, call, true, nil
 	}
 	limited, cancel := context.WithTimeout(ctx, settle(call)/2)
 	defer cancel()
@@ -90,51 +90,72 @@ func (c *Client) saveUnconditionally(ctx context.Context, before *Service, texts
 		if limited.Err() != nil && ctx.Err() == nil {
 			err = &UnavailableError{Server: "API server", Host: c.config.API, Err: err}
 		}
-		return call, false, err
+		return now, call, false, err
 	}
-	return max(call, time.Since(asked)/2), true, nil
+	return now, max(call, time.Since(asked)/2), true, nil
 }
 
-// settleBase and settleCalls make the pause before a written section is read again.
-// Our own writers need two calls from their question to their write. The Python
-// product's command line reads the service when it starts, and needs about fifteen
-// calls and a second of its own until it writes.
+// The pause before a written section is read again. Our own writers need two calls from
+// their question to their write. The Python product's command line reads the service when
+// it starts, and needs about fifteen calls and a second or more of its own until it
+// writes; blindBase is for services that it edits too.
 const (
 	settleBase  = 2 * time.Second
+	blindBase   = 8 * time.Second
 	settleCalls = 20
 )
 
 // settle is the pause after a write on a server whose calls take that long.
 func settle(call time.Duration) time.Duration { return settleBase + settleCalls*call }
 
-// confirm reads sections again that were written without a condition. call is how long
-// one call takes. The pause is not the same for all writers, so that those that have
-// met once do not meet again.
-func (c *Client) confirm(ctx context.Context, before *Service, texts map[serving.Section]string, call time.Duration) error {
+// editedBlindly tells of a service that the Python product edits too: its texts are no
+// JSON, and ours are.
+func editedBlindly(t Task) bool {
+	for _, section := range serving.Sections() {
+		if object, ok := t.Configuration[string(section)]; ok && !json.Valid([]byte(object.Value)) {
+			return true
+		}
+	}
+	return false
+}
+
+// confirm reads sections again that were written without a condition. now is the task
+// before the write, call how long one call takes. The pause is not the same for all
+// writers, so that those that have met once do not meet again.
+func (c *Client) confirm(ctx context.Context, before *Service, texts map[serving.Section]string, now Task, call time.Duration) error {
 	fail := func(err error) error {
 		return fmt.Errorf("the change of serving service %s was stored, but it is not known whether it stayed: %w", before.ID, err)
 	}
 	pause := settle(call)
-	pause += rand.N(pause / 2) //nolint:gosec // jitter needs no secret randomness
-	if err := sleep(ctx, pause); err != nil {
-		return fail(err)
+	blind := editedBlindly(now)
+	if blind {
+		pause += blindBase - settleBase
 	}
-	now, err := c.Task(ctx, before.ID)
-	if err != nil {
-		return fail(err)
-	}
-	for _, section := range slices.Sorted(maps.Keys(texts)) {
-		stored := string(now.Configuration[string(section)].Value)
-		lost, err := lostChanges(before.stored[string(section)], texts[section], stored)
+	for {
+		if err := sleep(ctx, pause+rand.N(pause/2)); err != nil { //nolint:gosec // jitter needs no secret randomness
+			return fail(err)
+		}
+		now, err := c.Task(ctx, before.ID)
 		if err != nil {
-			return fail(fmt.Errorf("section %q: %w", section, err))
+			return fail(err)
 		}
-		if len(lost) > 0 {
-			c.log.InfoContext(ctx, "change overwritten by another writer", "service_id", before.ID, "section", section, "values", lost)
-			return fmt.Errorf("section %q of serving service %s was stored, and overwritten by another writer that had read it before: %w", section, before.ID, ErrConflict)
+		for _, section := range slices.Sorted(maps.Keys(texts)) {
+			stored := string(now.Configuration[string(section)].Value)
+			lost, err := lostChanges(before.stored[string(section)], texts[section], stored)
+			if err != nil {
+				return fail(fmt.Errorf("section %q: %w", section, err))
+			}
+			if len(lost) > 0 {
+				c.log.InfoContext(ctx, "change overwritten by another writer", "service_id", before.ID, "section", section, "values", lost)
+				return fmt.Errorf("section %q of serving service %s was stored, and overwritten by another writer that had read it before: %w", section, before.ID, ErrConflict)
+			}
 		}
+		if blind || !editedBlindly(now) {
+			return nil
+		}
+		// It has just begun to edit the service.
+		blind, pause = true, blindBase-settleBase
 	}
-	return nil
 }
 
 // lostChanges names the values that an edit has changed from before to wanted, and

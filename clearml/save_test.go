@@ -96,6 +96,41 @@ func TestAnEditIsReadAgainWhereWritesHaveNoCondition(t *testing.T) {
 	}
 }
 
+// The Python product writes what it has read seconds before. Where its texts are found,
+// the edit is watched for longer.
+func TestAnEditIsWatchedLongerWhereThePythonProductEditsToo(t *testing.T) {
+	const theirs = "a {\n n = 1\n}\n"
+	for name, tc := range map[string]struct {
+		before, meanwhile string
+	}{
+		"before":    {theirs, ""},
+		"meanwhile": {`{"a": {"n": 1}}`, "a {\n n = 1\n}\nb {\n n = 2\n}\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				s := servePlain(f, tc.before)
+				c := f.direct()
+				doc, err := c.LoadService(t.Context(), "s1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				go func() {
+					time.Sleep(time.Second)
+					if tc.meanwhile != "" {
+						s.set(tc.meanwhile)
+					}
+					time.Sleep(6 * time.Second)
+					s.set(theirs)
+				}()
+				if err := c.SaveSection(t.Context(), doc, serving.SectionEndpoints, `{"a": {"n": 1}, "b": {"n": 2}}`); !errors.Is(err, clearml.ErrConflict) {
+					t.Errorf("a write after seven seconds is not noticed: %v", err)
+				}
+			})
+		})
+	}
+}
+
 func TestAnEditOfAConditionalServerIsNotReadAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)

@@ -189,21 +189,23 @@ func TestAFileIsFoundUnderTheOtherReadingsOfItsURL(t *testing.T) {
 		asked.Add(1)
 		f.ServeHTTP(w, r)
 	}))
-	for _, name := range []string{"t%C3%A4sk/m.pkl", "plain ü.pkl", "m#1.pkl", "m?1.pkl"} {
+	for _, name := range []string{"t%C3%A4sk/m.pkl", "plain ü.pkl", "m#1.pkl", "m?1.pkl", "t%C3%A4sk %C3%B6/m.pkl", "t%C3%A4sk %C3%B6/m#1.pkl"} {
 		f.files[name] = stored{data: []byte(name), at: time.Now()}
 	}
 	for path, want := range map[string]struct {
 		name  string
 		asked int64
 	}{
-		"/t%C3%A4sk/m.pkl":     {"t%C3%A4sk/m.pkl", 2},
-		"/t%25C3%25A4sk/m.pkl": {"t%C3%A4sk/m.pkl", 1},
-		"/plain%20%C3%BC.pkl":  {"plain ü.pkl", 1},
-		"/m#1.pkl":             {"m#1.pkl", 2},
-		"/m?1.pkl":             {"m?1.pkl", 2},
-		"/m%231.pkl":           {"m#1.pkl", 1},
-		"/gone.pkl":            {"", 1},
-		"/go%20ne.pkl":         {"", 2},
+		"/t%C3%A4sk/m.pkl":          {"t%C3%A4sk/m.pkl", 2},
+		"/t%25C3%25A4sk/m.pkl":      {"t%C3%A4sk/m.pkl", 1},
+		"/t%C3%A4sk %C3%B6/m.pkl":   {"t%C3%A4sk %C3%B6/m.pkl", 2},
+		"/t%C3%A4sk %C3%B6/m#1.pkl": {"t%C3%A4sk %C3%B6/m#1.pkl", 3},
+		"/plain%20%C3%BC.pkl":       {"plain ü.pkl", 1},
+		"/m#1.pkl":                  {"m#1.pkl", 2},
+		"/m?1.pkl":                  {"m?1.pkl", 2},
+		"/m%231.pkl":                {"m#1.pkl", 1},
+		"/gone.pkl":                 {"", 1},
+		"/go%20ne.pkl":              {"", 2},
 	} {
 		t.Run(path, func(t *testing.T) {
 			asked.Store(0)

@@ -48,21 +48,28 @@ func (a *Adapter) do(ctx context.Context, op, method, rawURL string, header http
 // path has escapes of its own under that path, and registers a URL in which they are
 // not escaped again. It also leaves # and ? as they are in a URL of the file server.
 func (a *Adapter) otherReadings(rawURL string, at *url.URL) []*url.URL {
+	_, text, _ := strings.Cut(rawURL, "://")
+	_, text, _ = strings.Cut(text, "/")
+	path, query := text, at.RawQuery
+	end := strings.IndexAny(text, "?#")
+	marks := end >= 0
+	if marks {
+		path = text[:end]
+	}
 	var others []*url.URL
-	add := func(escaped, query string) {
-		if decoded, err := url.PathUnescape(escaped); err == nil {
-			other := *at
-			other.Path, other.RawPath, other.RawQuery = decoded, escaped, query
-			others = append(others, &other)
-		}
+	add := func(path, query string) {
+		other := *at
+		other.Path, other.RawPath, other.RawQuery = "/"+path, "", query
+		others = append(others, &other)
 	}
-	if rest, ok := strings.CutPrefix(rawURL, a.o.FileServer+"/"); ok && a.o.FileServer != "" && strings.ContainsAny(rest, "#?") {
-		if root, err := url.Parse(a.o.FileServer); err == nil {
-			add(root.EscapedPath()+"/"+strings.NewReplacer("#", "%23", "?", "%3F").Replace(rest), "")
+	if _, own := a.onFileServer(rawURL); own && marks {
+		if decoded, err := url.PathUnescape(text); err == nil {
+			add(decoded, "")
 		}
+		path, query = text, ""
 	}
-	if path := at.EscapedPath(); strings.Contains(path, "%") {
-		add(strings.ReplaceAll(path, "%", "%25"), at.RawQuery)
+	if strings.Contains(path, "%") {
+		add(path, query)
 	}
 	return others
 }
