@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/outbound"
 	"clearmlserving/process"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
@@ -302,6 +304,11 @@ func (a *app) workerEnv(config clearml.Config) []string {
 	sdk := config.Variables() // the SDK inside user code reaches the server that the service lives on
 	for _, name := range keys(sdk) {
 		env = append(env, name+"="+sdk[name])
+	}
+	unproxied, value := outbound.Unproxied(a.sys.env, config.API.Value, config.Files.Value, config.Web.Value)
+	for _, name := range unproxied {
+		env = slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+		env = append(env, name+"="+value)
 	}
 	return env
 }

@@ -15,6 +15,7 @@ import (
 	"clearmlserving/clearml"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
+	"clearmlserving/storage/file"
 )
 
 // uploadFlags are the flags of model upload.
@@ -101,6 +102,9 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 		}
 	} else {
 		a.print.line("Registering model file '%s'", f.url)
+		if _, err := (file.Adapter{}).Stat(ctx, f.url); storage.Scheme(f.url) == "file" && errors.Is(err, storage.ErrNotExist) {
+			a.print.notice("Warning: '%s' is not on this machine; each instance must find it under this path", f.url)
+		}
 	}
 	id, err := a.registerModel(ctx, client, doc, f, uri, own)
 	if err != nil {

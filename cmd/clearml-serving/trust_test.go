@@ -253,7 +253,7 @@ func TestProgramsThatAreStartedGetTheSettingsOfConnections(t *testing.T) {
 	home := t.TempDir()
 	t.Chdir(home)
 	env := map[string]string{
-		"HOME": home, "CLEARML_SERVING_HOME": home, "CLEARML_API_HOST": "https://s:8008", "CLEARML_API_ACCESS_KEY": "k", "CLEARML_API_SECRET_KEY": "s",
+		"HOME": home, "CLEARML_SERVING_HOME": home, "CLEARML_API_HOST": "https://s:8008", "CLEARML_FILES_HOST": "http://127.0.0.1:8081", "CLEARML_API_ACCESS_KEY": "k", "CLEARML_API_SECRET_KEY": "s",
 		"CLEARML_API_HOST_VERIFY_CERT": "ca.pem", "REQUESTS_CA_BUNDLE": "bundle.pem", "SSL_CERT_DIR": "/a:/b", "ALL_PROXY": "http://p:1", "no_proxy": "x",
 	}
 	a := newApp(system{stdout: io.Discard, stderr: io.Discard, env: func(name string) (string, bool) { v, ok := env[name]; return v, ok }})
@@ -261,10 +261,12 @@ func TestProgramsThatAreStartedGetTheSettingsOfConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	shared := []string{"REQUESTS_CA_BUNDLE=" + filepath.Join(home, "bundle.pem"), "SSL_CERT_DIR=/a:/b", "ALL_PROXY=http://p:1", "no_proxy=x"}
+	shared := []string{"REQUESTS_CA_BUNDLE=" + filepath.Join(home, "bundle.pem"), "SSL_CERT_DIR=/a:/b", "ALL_PROXY=http://p:1"}
+	// The SDK in user code must reach a server on this machine without the proxy.
+	code := []string{"CLEARML_API_HOST_VERIFY_CERT=" + filepath.Join(home, "ca.pem"), "no_proxy=x,127.0.0.1", "NO_PROXY=x,127.0.0.1"}
 	for who, given := range map[string]struct{ got, want []string }{
-		"user code":  {a.workerEnv(config), append(shared, "CLEARML_API_HOST_VERIFY_CERT="+filepath.Join(home, "ca.pem"))},
-		"installers": {a.installerEnv(), shared},
+		"user code":  {a.workerEnv(config), append(code, shared...)},
+		"installers": {a.installerEnv(), append(shared, "no_proxy=x")},
 	} {
 		for _, want := range given.want {
 			if !slices.Contains(given.got, want) {
