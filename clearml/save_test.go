@@ -219,7 +219,7 @@ func TestAnEditThatCannotBeReadAgainFails(t *testing.T) {
 // a writer as the Python product is one: it reads, and writes a second later whatever
 // has been stored in between. Each edit that did not fail must be there in the end.
 func TestParallelEditsAreNotLostSilently(t *testing.T) {
-	const writers, edits = 8, 63 // each
+	const writers, edits = 8, 32 // each
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
 		s := servePlain(f, `{}`)

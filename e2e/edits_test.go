@@ -82,9 +82,9 @@ func rewriteJSON(body *io.ReadCloser, header http.Header, change func(map[string
 // Our command line must notice what other writers take away from it. The original's
 // command line takes part where it is installed (make e2e-original): it reads the
 // service, and writes all of it seconds later, whatever has been stored in between, so
-// its own edits may be lost. CLEARML_SERVING_E2E_EDITS: how many edits, 80 by default.
+// its own edits may be lost. CLEARML_SERVING_E2E_EDITS: how many edits, 40 by default.
 func TestCommandLinesEditingAtOnceLoseNothingSilently(t *testing.T) {
-	edits := 80
+	edits := 40
 	if text := os.Getenv("CLEARML_SERVING_E2E_EDITS"); text != "" {
 		var err error
 		if edits, err = strconv.Atoi(text); err != nil {
