@@ -1,6 +1,7 @@
 package controlplane_test
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"io"
@@ -166,18 +167,26 @@ func TestThePlaygroundAsksInstancesWithCertificatesOfANamedAuthority(t *testing.
 		}
 	}
 	write(right)
+	trusted := func() (*x509.CertPool, error) {
+		pool := x509.NewCertPool()
+		pool.AddCert(at.Certificate())
+		return pool, nil
+	}
 	for name, tc := range map[string]struct {
 		ca      string
+		given   func() (*x509.CertPool, error)
 		changed []byte // what the file holds after the start
 		want    int
 	}{
-		"named":                 {file, nil, http.StatusOK},
-		"not named":             {"", nil, http.StatusBadGateway},
-		"no longer in the file": {file, []byte("none"), http.StatusBadGateway},
+		"named":                       {file, nil, nil, http.StatusOK},
+		"not named":                   {"", nil, nil, http.StatusBadGateway},
+		"no longer in the file":       {file, nil, []byte("none"), http.StatusBadGateway},
+		"of the program's settings":   {"", trusted, nil, http.StatusOK},
+		"besides those of the others": {file, func() (*x509.CertPool, error) { return x509.NewCertPool(), nil }, nil, http.StatusOK},
 	} {
 		t.Run(name, func(t *testing.T) {
 			write(right)
-			r := start(t, controlplane.Options{InstanceCA: tc.ca})
+			r := start(t, controlplane.Options{InstanceCA: tc.ca, Authorities: tc.given})
 			var service struct{ ID string }
 			r.call(t, "tasks.create", map[string]any{
 				"name": "prices", "type": "service", "system_tags": []string{"serving-control-plane"},

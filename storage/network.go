@@ -25,7 +25,10 @@ func Unanswered(ctx context.Context, op, url string, err error) error {
 		hostname    x509.HostnameError
 		record      tls.RecordHeaderError
 	)
-	if errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &hostname) {
+	if errors.As(err, &authority) {
+		return &Error{Op: op, URL: url, Err: fmt.Errorf("the server's certificate is not trusted: %w; name its authority with CLEARML_API_HOST_VERIFY_CERT, REQUESTS_CA_BUNDLE or SSL_CERT_FILE", err)}
+	}
+	if errors.As(err, &certificate) || errors.As(err, &hostname) {
 		return &Error{Op: op, URL: url, Err: fmt.Errorf("the server's certificate is not trusted: %w", err)}
 	}
 	if errors.As(err, &record) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
