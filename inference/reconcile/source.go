@@ -271,28 +271,35 @@ func (c *ClearMLSource) number(ctx context.Context, state *State, doc *clearml.S
 		return nil
 	}
 	texts := map[serving.Section]string{}
-	var err error
+	var unwritable error
 	for _, section := range writes {
-		if texts[section], err = after.Encode(section); err != nil {
-			break
+		text, err := after.Encode(section)
+		if err != nil { // what is stored there cannot be read, so it stays
+			unwritable = err
+			continue
+		}
+		texts[section] = text
+	}
+	if len(texts) > 0 {
+		err := c.Client.SaveSections(ctx, doc, texts)
+		switch {
+		case errors.Is(err, clearml.ErrConflict) || errors.Is(err, clearml.ErrUnavailable) || ctx.Err() != nil:
+			return err
+		case err != nil:
+			unwritable = err
+		default:
+			for section, text := range texts {
+				state.Sections[section] = json.RawMessage(text)
+			}
 		}
 	}
-	if err == nil {
-		err = c.Client.SaveSections(ctx, doc, texts)
-	}
-	switch {
-	case errors.Is(err, clearml.ErrConflict) || errors.Is(err, clearml.ErrUnavailable) || ctx.Err() != nil:
-		return err
-	case err != nil:
-		if c.unwritable != err.Error() {
-			c.unwritable = err.Error()
-			c.Logger.Warn("version numbers cannot be written back to the serving service", "service_id", state.ServiceID, "err", err)
-		}
+	if unwritable == nil {
+		c.unwritable = ""
 		return nil
 	}
-	c.unwritable = ""
-	for section, text := range texts {
-		state.Sections[section] = json.RawMessage(text)
+	if c.unwritable != unwritable.Error() {
+		c.unwritable = unwritable.Error()
+		c.Logger.Warn("version numbers cannot be written back to the serving service", "service_id", state.ServiceID, "err", unwritable)
 	}
 	return nil
 }
