@@ -113,7 +113,7 @@ e2e-storage: build python-env venv-sdk1 venv-storage storage-servers ## models i
 
 .PHONY: security
 security: build python-env venv-sdk1 ## attacks with the known holes of the field, every route without credentials, known holes of our modules
-	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m ./security/... ./listen ./inference/listener ./controlplane/files
+	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m ./security/... ./listen ./inference/listener ./controlplane/files ./controlplane/intake
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Security' ./e2e/...
 	@scripts/vulnerabilities.sh $(TOOLS)
 

@@ -274,7 +274,7 @@ func (l *configLoader) readLocal(file string, into any) (bool, error) {
 	// Other programs may add values that are no texts; those are not ours.
 	var odd *json.UnmarshalTypeError
 	if err := json.Unmarshal(text, into); err != nil && !errors.As(err, &odd) {
-		return false, fmt.Errorf("read the local server's data folder: %s: %w", file, err)
+		return false, fmt.Errorf("read the local server's data folder: %s is damaged (%w): remove it and start the server again, which writes it anew", file, err)
 	}
 	return true, nil
 }

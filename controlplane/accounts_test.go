@@ -3,6 +3,7 @@ package controlplane_test
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"clearmlserving/controlplane"
@@ -38,8 +39,8 @@ func TestLimitedCredentialsReadFilesAndWriteNone(t *testing.T) {
 			t.Errorf("%s: GET %d %q", limit, status, text)
 		}
 		for _, method := range []string{"PUT", "DELETE"} {
-			if status, _, _ := limited.send(t, method, r.files+"/p/a", "changed"); status != 401 && status != 403 {
-				t.Errorf("%s: %s %d, want a refusal", limit, method, status)
+			if status, _, text := limited.send(t, method, r.files+"/p/a", "changed"); status != 403 || !strings.Contains(text, "may read files") {
+				t.Errorf("%s: %s %d %s, want 403 that says why", limit, method, status, text)
 			}
 		}
 	}

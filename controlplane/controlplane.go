@@ -26,6 +26,7 @@ import (
 
 	"clearmlserving/controlplane/api"
 	"clearmlserving/controlplane/files"
+	"clearmlserving/controlplane/intake"
 	"clearmlserving/controlplane/store"
 	"clearmlserving/storage"
 )
@@ -64,6 +65,9 @@ type Options struct {
 	Places storage.Adapters
 	// MaxUpload is the greatest number of bytes in one upload request; 0 means no limit.
 	MaxUpload int64
+	// BodyWindow is the time in which 64 KiB of a request's body must arrive, or its end; 0
+	// means 30 s. Uploads of files have a longer one.
+	BodyWindow time.Duration
 	// EventsRetention is how long reports of tasks (console, scalars, plots) are kept; 0
 	// keeps them for ever.
 	EventsRetention time.Duration
@@ -141,6 +145,11 @@ func (s *Server) open(ctx context.Context) error {
 	if err := os.MkdirAll(s.opts.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
+	if s.opts.DatabaseURL == "" {
+		if err := s.checkDatabaseFile(); err != nil {
+			return err
+		}
+	}
 	var err error
 	if s.store, err = OpenStore(ctx, s.opts.DataDir, s.opts.DatabaseURL, s.log); err != nil {
 		return err
@@ -148,24 +157,28 @@ func (s *Server) open(ctx context.Context) error {
 	if _, shared := s.store.(store.Shared); shared {
 		s.news = newNews()
 	}
+	bodies := intake.New()
+	if s.opts.BodyWindow > 0 {
+		bodies.Window = s.opts.BodyWindow
+	}
 	auth := api.NewAuth(api.AuthOptions{Store: s.store, Logger: s.log, Now: s.opts.Now})
 	if s.credentials, err = keepCredentials(ctx, s.opts.DataDir, auth, s.log); err != nil {
 		return err
 	}
 	s.files, err = files.New(files.Options{
-		Dir: filepath.Join(s.opts.DataDir, "files"), Place: s.opts.FilesPlace, PlaceURL: s.opts.FilesRoot, Auth: fileAuth{auth},
+		Dir: filepath.Join(s.opts.DataDir, "files"), Place: s.opts.FilesPlace, PlaceURL: s.opts.FilesRoot, Auth: fileAuth{auth}, Bodies: bodies,
 		AnonymousRead: s.opts.AnonymousRead, MaxUpload: s.opts.MaxUpload, Logger: s.log,
 	})
 	if err != nil {
 		return err
 	}
 	calls := api.New(api.Options{
-		Store: s.store, Auth: auth, Version: s.opts.Version, Logger: s.log, Files: s.remover(),
+		Store: s.store, Auth: auth, Bodies: bodies, Version: s.opts.Version, Logger: s.log, Files: s.remover(),
 		APIURL: s.opts.APIURL, FilesURL: s.opts.FilesURL, WebURL: s.opts.WebURL,
 		OnChange: s.changed, Now: s.opts.Now,
 	})
 	s.calls = calls
-	s.web, err = newSite(calls, s.files, s.opts, s.log)
+	s.web, err = newSite(calls, s.files, bodies, s.opts, s.log)
 	return err
 }
 
@@ -203,9 +216,10 @@ func (s *Server) Run(ctx context.Context) error {
 
 func (s *Server) serve(ctx context.Context) error {
 	group, failed := errgroup.WithContext(ctx)
-	sockets := []*socket{newSocket("api", s.opts.API, s.web, s.log)}
+	window := s.web.bodies.Window
+	sockets := []*socket{newSocket("api", s.opts.API, s.web, window, s.log)}
 	if s.opts.Files != nil {
-		sockets = append(sockets, newSocket("files", s.opts.Files, s.files, s.log))
+		sockets = append(sockets, newSocket("files", s.opts.Files, s.files, window, s.log))
 	}
 	for _, socket := range sockets {
 		group.Go(socket.serve)
@@ -243,19 +257,21 @@ func (s *Server) Close() error {
 	return s.closeErr
 }
 
-// fileAuth admits to the file server whom the API knows.
+// fileAuth admits to the file server whom the API admits.
 type fileAuth struct{ auth *api.Auth }
 
-var errGuest = errors.New("guests, and credentials limited to one serving service, may only read files")
-
 func (f fileAuth) Authenticate(r *http.Request) error {
-	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		_, err := f.auth.AuthenticateDownload(r)
-		return err
+	identify := f.auth.Authenticate
+	reading := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if reading {
+		identify = f.auth.AuthenticateDownload
 	}
-	who, err := f.auth.Authenticate(r)
-	if err == nil && (who.Role == api.RoleGuest || who.Role == api.RoleService) {
-		return errGuest
+	who, err := identify(r)
+	if told := (*api.Error)(nil); errors.As(err, &told) {
+		return fmt.Errorf("%w (%w)", files.ErrUnknown, err)
+	}
+	if err == nil && !reading && (who.Role == api.RoleGuest || who.Role == api.RoleService) {
+		return files.ErrForbidden
 	}
 	return err
 }

@@ -22,7 +22,7 @@ const credentialsFile = "credentials.json"
 // before stay valid for whoever uses them.
 func keepCredentials(ctx context.Context, dir string, auth *api.Auth, log *slog.Logger) (api.Credentials, error) {
 	path := filepath.Join(dir, credentialsFile)
-	have, err := readCredentials(path)
+	have, err := readCredentials(path, log)
 	if err != nil {
 		return api.Credentials{}, err
 	}
@@ -42,7 +42,7 @@ func keepCredentials(ctx context.Context, dir string, auth *api.Auth, log *slog.
 
 // readCredentials returns none when the file is missing or damaged, and closes it to
 // others of this machine when somebody has opened it to them.
-func readCredentials(path string) (api.Credentials, error) {
+func readCredentials(path string, log *slog.Logger) (api.Credentials, error) {
 	var c api.Credentials
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -60,8 +60,9 @@ func readCredentials(path string) (api.Credentials, error) {
 	if err != nil {
 		return c, fmt.Errorf("read the credentials: %w", err)
 	}
-	if json.Unmarshal(text, &c) != nil {
-		return api.Credentials{}, nil //nolint:nilerr // a damaged file is as good as none: it is set aside and made anew
+	if err := json.Unmarshal(text, &c); err != nil {
+		log.Warn("damaged credentials file is set aside and made anew", "path", path, "err", err)
+		return api.Credentials{}, nil
 	}
 	return c, nil
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"clearmlserving/controlplane/store"
@@ -30,6 +32,56 @@ func OpenStore(ctx context.Context, dataDir, databaseURL string, log *slog.Logge
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
 	return opened(sqlite.Open(ctx, filepath.Join(dataDir, databaseFile)))
+}
+
+// checkDatabaseFile looks for a folder whose database was lost: a start would make a new
+// one, and everything that the files belong to would be gone without a word.
+func (s *Server) checkDatabaseFile() error {
+	path := filepath.Join(s.opts.DataDir, databaseFile)
+	left, err := remains(s.opts.DataDir)
+	if err != nil || left == "" {
+		return err
+	}
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s.log.Warn("database file is missing beside what an earlier installation has left: a new one is made", "missing", path, "left", left)
+		return nil
+	case err != nil:
+		return fmt.Errorf("look at the database file: %w", err)
+	case info.Size() > 0:
+		return nil
+	}
+	if wal, err := os.Stat(path + "-wal"); err == nil && wal.Size() > 0 {
+		return nil // all of it is there still
+	}
+	return fmt.Errorf("the database file %s is empty, but %s is left of an installation: restore a backup into another folder (clearml-serving server restore), or remove the empty file to begin a new installation beside it", path, left)
+}
+
+// remains names something in a data folder that only a database gives a meaning, or "".
+func remains(dir string) (string, error) {
+	for _, name := range []string{credentialsFile, filesDir} {
+		path := filepath.Join(dir, name)
+		info, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return "", fmt.Errorf("look for an earlier installation: %w", err)
+		case !info.IsDir():
+			return path, nil
+		}
+		inside, err := os.ReadDir(path)
+		if err != nil {
+			return "", fmt.Errorf("look for an earlier installation: %w", err)
+		}
+		for _, entry := range inside {
+			if !strings.HasPrefix(entry.Name(), ".") { // unfinished uploads
+				return path, nil
+			}
+		}
+	}
+	return "", nil
 }
 
 // opened keeps a nil pointer from becoming a store that isn't nil.

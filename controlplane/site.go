@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"clearmlserving/controlplane/intake"
 	"clearmlserving/controlplane/ui"
 )
 
@@ -18,6 +19,7 @@ import (
 type site struct {
 	calls, files http.Handler
 	pages        *ui.Pages
+	bodies       *intake.Budget
 	log          *slog.Logger
 	now          func() time.Time
 
@@ -25,12 +27,12 @@ type site struct {
 	unknown map[string]bool
 }
 
-func newSite(calls, files http.Handler, opts Options, log *slog.Logger) (*site, error) {
+func newSite(calls, files http.Handler, bodies *intake.Budget, opts Options, log *slog.Logger) (*site, error) {
 	pages, err := ui.New(ui.Options{
-		API: inProcess{calls: calls, files: files, filesURL: opts.FilesURL}, APIURL: opts.APIURL, FilesURL: opts.FilesURL,
+		API: inProcess{calls: calls, files: files, filesURL: opts.FilesURL}, Bodies: bodies, APIURL: opts.APIURL, FilesURL: opts.FilesURL,
 		InstanceCA: opts.InstanceCA, Authorities: opts.Authorities, Version: opts.Version, Logger: log, Now: opts.Now,
 	})
-	return &site{calls: calls, files: files, pages: pages, log: log, now: opts.Now, unknown: map[string]bool{}}, err
+	return &site{calls: calls, files: files, pages: pages, bodies: bodies, log: log, now: opts.Now, unknown: map[string]bool{}}, err
 }
 
 // ServeHTTP implements http.Handler.
@@ -46,10 +48,10 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n")) // a prober that went away has no use for the error
 	case s.pages.Serves(r.URL.Path), reading && r.URL.Path == "/" && strings.Contains(r.Header.Get("Accept"), "text/html"):
-		setDeadlines(w)
+		setDeadlines(w, r)
 		s.pages.ServeHTTP(w, r)
 	default:
-		setDeadlines(w)
+		setDeadlines(w, r)
 		s.call(w, r)
 	}
 }
@@ -66,13 +68,17 @@ func at(r *http.Request, path string) *http.Request {
 func (s *site) call(w http.ResponseWriter, r *http.Request) {
 	status := &statusWriter{ResponseWriter: w}
 	s.calls.ServeHTTP(status, r)
-	if status.code == http.StatusNotFound && s.firstTime(r.URL.Path) {
-		s.log.Warn("unknown call", "path", r.URL.Path, "client", r.Header.Get("X-ClearML-Client"))
+	path := r.URL.Path[:min(len(r.URL.Path), longestNoted)]
+	if status.code == http.StatusNotFound && s.firstTime(path) {
+		s.log.Warn("unknown call", "path", path, "client", r.Header.Get("X-ClearML-Client"))
 	}
 }
 
-// firstTime says whether the path wasn't seen before. It remembers so many: whoever
-// asks for random names must not fill the memory or the log.
+// longestNoted is how much of an unknown path is kept and logged.
+const longestNoted = 200
+
+// firstTime says whether the path wasn't seen before. It remembers a few hundred, since
+// anybody can ask for random names.
 func (s *site) firstTime(path string) bool {
 	const remembered = 200
 	s.mu.Lock()
@@ -101,9 +107,14 @@ func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // answered. Transfers of files have deadlines of their own, which move along with them.
 const exchange = 5 * time.Minute
 
-func setDeadlines(w http.ResponseWriter) {
+// setDeadlines bounds a request. That of a body is set by the socket, and moved by who
+// reads it.
+func setDeadlines(w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
 	now := time.Now()
-	// Not every listener has deadlines; then there are none.
-	_ = errors.Join(conn.SetReadDeadline(now.Add(exchange)), conn.SetWriteDeadline(now.Add(2*exchange)))
+	err := conn.SetWriteDeadline(now.Add(2 * exchange))
+	if r.ContentLength == 0 {
+		err = errors.Join(err, conn.SetReadDeadline(now.Add(exchange)))
+	}
+	_ = err // not every listener has deadlines; then there are none
 }

@@ -23,10 +23,10 @@ type socket struct {
 	stopping bool
 }
 
-func newSocket(name string, l net.Listener, h http.Handler, log *slog.Logger) *socket {
+func newSocket(name string, l net.Listener, h http.Handler, window time.Duration, log *slog.Logger) *socket {
 	s := &socket{name: name, listener: l, unused: map[net.Conn]struct{}{}}
 	s.server = &http.Server{
-		Handler:           closesForPython(h),
+		Handler:           boundsBodies(closesForPython(h), window),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       3 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -34,6 +34,17 @@ func newSocket(name string, l net.Listener, h http.Handler, log *slog.Logger) *s
 		ErrorLog:          slog.NewLogLogger(log.With("listener", name).Handler(), slog.LevelDebug),
 	}
 	return s
+}
+
+// boundsBodies gives a body that is not read by any handler so long to end: the server
+// itself reads it to the end to keep the connection. A handler that reads moves that on.
+func boundsBodies(h http.Handler, window time.Duration) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(window))
+		}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // serve answers requests until stop; it closes the listener.

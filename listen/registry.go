@@ -89,7 +89,11 @@ type Endpoints struct {
 	PID  int               // the process that serves them, 0 when not told
 }
 
-// ReadRegistry reads a registry's file. fs.ErrNotExist when there is none.
+// ErrDamaged says that a registry's file holds something else.
+var ErrDamaged = errors.New("damaged")
+
+// ReadRegistry reads a registry's file. The error is fs.ErrNotExist when there is none, and
+// ErrDamaged when it can't be understood.
 func ReadRegistry(file string) (Endpoints, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -97,7 +101,7 @@ func ReadRegistry(file string) (Endpoints, error) {
 	}
 	e := Endpoints{}
 	if err := json.Unmarshal(data, &e.URLs); err != nil {
-		return Endpoints{}, fmt.Errorf("read %s: it is damaged: %w", file, err)
+		return Endpoints{}, fmt.Errorf("read %s: it is %w: %w", file, ErrDamaged, err)
 	}
 	e.PID, _ = strconv.Atoi(e.URLs[pidKey]) // anything else is "not told"
 	delete(e.URLs, pidKey)

@@ -69,7 +69,7 @@ func open(t *testing.T) net.Listener {
 }
 
 // newWorld starts both; keys are required.
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, change ...func(*controlplane.Options)) *world {
 	t.Helper()
 	w := &world{dir: t.TempDir(), log: &journal{}}
 	log := slog.New(slog.NewJSONHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -78,9 +78,13 @@ func newWorld(t *testing.T) *world {
 	w.serve, w.admin = "http://"+serve.Addr().String(), "http://"+admin.Addr().String()
 	ready := make(chan struct{})
 	var err error
-	w.control, err = controlplane.New(controlplane.Options{
+	opts := controlplane.Options{
 		DataDir: w.dir, API: api, Files: files, Version: "test", Grace: patience, MaxUpload: 1 << 20, Ready: func() { close(ready) }, Logger: log,
-	})
+	}
+	for _, f := range change {
+		f(&opts)
+	}
+	w.control, err = controlplane.New(opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -102,6 +102,14 @@ func confText(text string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
 }
 
+// hintDamaged says what to do about an endpoints.json that can't be understood.
+func hintDamaged(err error) error {
+	if errors.Is(err, listen.ErrDamaged) {
+		return hint(err, "Try: start the server again (clearml-serving up); it writes the file anew. Without a server on this data folder, remove the file")
+	}
+	return err
+}
+
 // localServer reads what the server of the data folder has written there.
 func (a *app) localServer() (localServer, error) {
 	dir, err := a.dataDir()
@@ -115,7 +123,7 @@ func (a *app) localServer() (localServer, error) {
 		return s, hint(err, "Try: clearml-serving up --data-dir %s", shellWord(dir))
 	}
 	if err != nil {
-		return s, err
+		return s, hintDamaged(err)
 	}
 	s.api, s.files = endpoints.URLs["api"], endpoints.URLs["files"]
 	s.web = firstOf(endpoints.URLs["web"], s.api)

@@ -60,10 +60,20 @@ func (a *app) newSockets(dataDir string, log *slog.Logger) *sockets {
 	s := &sockets{app: a, log: log, dir: dataDir, urls: map[string]string{}}
 	if last, err := listen.ReadRegistry(filepath.Join(dataDir, lastAddresses)); err == nil {
 		s.before = last.URLs
+	} else if errors.Is(err, listen.ErrDamaged) {
+		log.Warn("damaged file set aside: addresses of the last run are not known", "file", lastAddresses, "kept_as", lastAddresses+asideSuffix, "err", errors.Join(err, s.setAside(lastAddresses)))
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("the addresses of the run before cannot be read", "err", err)
+		log.Warn("addresses of the last run cannot be read", "err", err)
 	}
 	return s
+}
+
+// asideSuffix is added to the name of a damaged file that is not needed to start.
+const asideSuffix = ".damaged"
+
+func (s *sockets) setAside(name string) error {
+	file := filepath.Join(s.dir, name)
+	return os.Rename(file, file+asideSuffix)
 }
 
 // open opens one listener. With --addr-fallback a taken address is replaced by
@@ -149,7 +159,14 @@ func (s *sockets) keepFilesAddress() error {
 	}
 	file := filepath.Join(s.dir, filesAddresses)
 	known, err := listen.ReadRegistry(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, listen.ErrDamaged):
+		if err := s.setAside(filesAddresses); err != nil {
+			return fmt.Errorf("set the damaged list of the file server's addresses aside: %w", err)
+		}
+		s.log.Warn("damaged file set aside: files registered under an earlier address are not found here unless they are listed again",
+			"file", filesAddresses, "kept_as", filesAddresses+asideSuffix, "err", err)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("read the earlier addresses of the file server: %w", err)
 	}
 	all := maps.Clone(known.URLs)

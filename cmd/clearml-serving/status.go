@@ -95,7 +95,7 @@ func (a *app) serveURL() (string, error) {
 	case errors.Is(err, fs.ErrNotExist) || (err == nil && endpoints.URLs["serve"] == ""):
 		return "", hint(fmt.Errorf("no running inference service is known (%s names none)", file), "Try: clearml-serving up   (starts one), or --serve-url with the address of a running one")
 	case err != nil:
-		return "", err
+		return "", hintDamaged(err)
 	}
 	return strings.TrimRight(endpoints.URLs["serve"], "/"), nil
 }

@@ -98,8 +98,8 @@ func (s *Server) createUser(ctx context.Context, c *Call, req createUserRequest)
 	return answer, err
 }
 
-// editUser changes the name and the role of a user. What the role allows holds from the
-// user's next login.
+// editUser changes the name and the role of a user. A role holds at once, for tokens that
+// exist already too.
 func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 	User string `json:"user"`
 	createUserRequest
@@ -119,9 +119,17 @@ func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 		}
 		fields["role"] = string(req.Role)
 	}
-	err := store.Update(ctx, s.store, store.User, req.User, func(doc store.Doc) error {
+	err := s.store.Tx(ctx, func(tx store.Tx) error {
+		doc, err := tx.Get(ctx, store.User, req.User)
+		if err != nil {
+			return err
+		}
+		demoted := doc.Text("role") == string(RoleAdmin) && req.Role != "" && req.Role != RoleAdmin
 		maps.Copy(doc, fields)
-		return nil
+		if err := tx.Put(ctx, store.User, doc); err != nil || !demoted {
+			return err
+		}
+		return mustLeaveAdmin(ctx, tx)
 	})
 	return updated{Updated: 1, Fields: fields}, notFound(err, store.User, req.User)
 }
@@ -129,7 +137,7 @@ func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 // deleteUser removes a user and all credentials of it. The last admin stays.
 func (s *Server) deleteUser(ctx context.Context, c *Call, req userRequest) (deletedAnswer, error) {
 	if req.User == c.User {
-		return deletedAnswer{}, badRequest("Nobody can delete himself: let another admin do it")
+		return deletedAnswer{}, badRequest("A user can't delete itself: let another administrator do it")
 	}
 	err := s.store.Tx(ctx, func(tx store.Tx) error {
 		if err := tx.Delete(ctx, store.User, req.User); err != nil {
@@ -144,10 +152,7 @@ func (s *Server) deleteUser(ctx context.Context, c *Call, req userRequest) (dele
 				return err
 			}
 		}
-		return nil
+		return mustLeaveAdmin(ctx, tx)
 	})
-	if a, ok := s.auth.(*Auth); ok {
-		a.forget()
-	}
 	return deletedAnswer{1}, err
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"clearmlserving/controlplane/intake"
 	"clearmlserving/controlplane/store"
 )
 
@@ -29,6 +30,8 @@ type Options struct {
 	APIURL, FilesURL, WebURL string
 	// Version is the version of this program, told to clients that ask.
 	Version string
+	// Bodies bounds what the bodies of requests cost together. Nil makes a budget of its own.
+	Bodies *intake.Budget
 	// Files removes the files of what is deleted, where a call asks for that. Nil removes none.
 	Files Files
 	// OnChange is told of each task, model, and project that a committed call has
@@ -52,7 +55,8 @@ type Files interface {
 type Authenticator interface {
 	// Authenticate returns the caller's identity, or an *Error with code 401 that says
 	// what is wrong with the credentials. It is called from many goroutines, before the
-	// body is read, and never for calls that are open to all.
+	// body is read, again after a body that took long, and never for calls that are open
+	// to all.
 	Authenticate(r *http.Request) (Identity, error)
 }
 
@@ -96,12 +100,13 @@ const (
 
 // Server answers calls. It is safe for use by many goroutines.
 type Server struct {
-	opts  Options
-	store store.Store
-	auth  Authenticator
-	log   *slog.Logger
-	now   func() time.Time
-	calls map[string]callEntry
+	opts   Options
+	store  store.Store
+	auth   Authenticator
+	bodies *intake.Budget
+	log    *slog.Logger
+	now    func() time.Time
+	calls  map[string]callEntry
 }
 
 // New makes a Server. It starts nothing.
@@ -118,7 +123,10 @@ func New(opts Options) *Server {
 	if opts.Auth == nil {
 		opts.Auth = NewAuth(AuthOptions{Store: opts.Store, Logger: opts.Logger, Now: opts.Now})
 	}
-	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, log: opts.Logger, now: opts.Now}
+	if opts.Bodies == nil {
+		opts.Bodies = intake.New()
+	}
+	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, bodies: opts.Bodies, log: opts.Logger, now: opts.Now}
 	s.calls = map[string]callEntry{}
 	for _, c := range s.table() {
 		s.calls[c.name] = c

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -50,23 +51,9 @@ type Auth struct {
 	log   *slog.Logger
 	now   func() time.Time
 
-	mu       sync.Mutex // guards the fields below; nothing else is locked under it
-	key      []byte     // of tokens; nil until the first use
-	standing map[string]standing
+	mu  sync.Mutex // guards key; nothing else is locked under it
+	key []byte     // of tokens; nil until the first use
 }
-
-// standing is what was last found of a session: whether its credential exists and
-// nobody has logged out of it. It is looked up again after a while, so that a server
-// on the same database hears of it too.
-type standing struct {
-	refused *Error
-	until   time.Time
-}
-
-const (
-	standingLife = 15 * time.Second
-	maxStandings = 10_000
-)
 
 // NewAuth makes an Auth. It reads nothing yet.
 func NewAuth(opts AuthOptions) *Auth {
@@ -76,7 +63,7 @@ func NewAuth(opts AuthOptions) *Auth {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Auth{store: opts.Store, log: opts.Logger, now: opts.Now, standing: map[string]standing{}}
+	return &Auth{store: opts.Store, log: opts.Logger, now: opts.Now}
 }
 
 // Authenticate implements Authenticator. A cookie counts only when the request comes
@@ -121,19 +108,50 @@ func (a *Auth) byCookie(r *http.Request, take bool, refused *Error) (Identity, e
 	return a.byToken(r.Context(), cookie.Value, "Cookie")
 }
 
+// byToken takes from a token only whose credential it was made with. What its holder may
+// do is read from the store at each request, so a change of a user, of a credential, or
+// of a session holds for every token that exists already, on every server of the database.
 func (a *Auth) byToken(ctx context.Context, text, via string) (Identity, error) {
 	claims, err := a.claims(ctx, text)
 	if err != nil {
 		return Identity{}, err
 	}
-	if err := a.stands(ctx, claims); err != nil {
+	ended, err := a.ended(ctx, claims)
+	if err != nil {
 		return Identity{}, err
 	}
-	who := claims.Identity
-	return Identity{
-		User: who.User, UserName: who.UserName, Company: who.Company, CompanyName: who.CompanyName,
-		Role: Role(who.Role), Via: via, AccessKey: claims.AccessKey, Service: who.Service,
-	}, nil
+	if ended {
+		return Identity{}, unauthorized(subInvalidToken, "logged out")
+	}
+	credential, err := a.store.Get(ctx, store.Credential, claims.AccessKey)
+	if errors.Is(err, store.ErrNotFound) {
+		return Identity{}, unauthorized(subInvalidToken, "the credentials of this token were revoked")
+	}
+	if err != nil {
+		return Identity{}, err
+	}
+	return a.holder(ctx, credential, via, unauthorized(subInvalidToken, "the user of this token was deleted"))
+}
+
+// holder returns who holds a credential, with the rights of this moment. gone is the
+// refusal when the user doesn't exist any more.
+func (a *Auth) holder(ctx context.Context, credential store.Doc, via string, gone error) (Identity, error) {
+	user, err := a.store.Get(ctx, store.User, credential.Text("user"))
+	if errors.Is(err, store.ErrNotFound) {
+		return Identity{}, gone
+	}
+	if err != nil {
+		return Identity{}, err
+	}
+	company, err := a.store.Get(ctx, store.Company, user.Text("company"))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return Identity{}, err
+	}
+	return limited(Identity{
+		User: user.ID(), UserName: user.Text("name"),
+		Company: user.Text("company"), CompanyName: company.Text("name"),
+		Role: cmp.Or(Role(user.Text("role")), RoleUser), Via: via, AccessKey: credential.ID(),
+	}, credential), nil
 }
 
 func (a *Auth) claims(ctx context.Context, text string) (tokenClaims, error) {
@@ -146,49 +164,6 @@ func (a *Auth) claims(ctx context.Context, text string) (tokenClaims, error) {
 		return tokenClaims{}, unauthorized(subInvalidToken, err.Error())
 	}
 	return claims, nil
-}
-
-// stands says whether the session of a token is still good.
-func (a *Auth) stands(ctx context.Context, claims tokenClaims) error {
-	now := a.now()
-	a.mu.Lock()
-	found, ok := a.standing[claims.SessionID]
-	a.mu.Unlock()
-	if !ok || now.After(found.until) {
-		refused, err := a.lookUpStanding(ctx, claims)
-		if err != nil {
-			return err
-		}
-		found = standing{refused: refused, until: now.Add(standingLife)}
-		a.mu.Lock()
-		if len(a.standing) >= maxStandings {
-			clear(a.standing)
-		}
-		a.standing[claims.SessionID] = found
-		a.mu.Unlock()
-	}
-	if found.refused != nil {
-		return found.refused
-	}
-	return nil
-}
-
-func (a *Auth) lookUpStanding(ctx context.Context, claims tokenClaims) (*Error, error) {
-	ended, err := endedSessions(ctx, a.store)
-	if err != nil {
-		return nil, err
-	}
-	if _, gone := ended[claims.SessionID]; gone {
-		return unauthorized(subInvalidToken, "logged out"), nil
-	}
-	if claims.AccessKey == "" {
-		return nil, nil
-	}
-	_, err = a.store.Get(ctx, store.Credential, claims.AccessKey)
-	if errors.Is(err, store.ErrNotFound) {
-		return unauthorized(subInvalidToken, "the credentials of this token were revoked"), nil
-	}
-	return nil, err
 }
 
 func (a *Auth) byBasic(ctx context.Context, encoded string) (Identity, error) {
@@ -221,52 +196,80 @@ func (a *Auth) tokens(ctx context.Context) (tokens, error) {
 	return tokens{key: key, now: a.now}, nil
 }
 
-// forget drops what is remembered of sessions, after one of them ended.
-func (a *Auth) forget() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	clear(a.standing)
-}
-
-// endedSessionsKey is the setting that holds the sessions logged out of, each until
-// its token would have expired: {session id: seconds since 1970}.
-const endedSessionsKey = "auth.ended_sessions"
-
-func endedSessions(ctx context.Context, from store.Reader) (map[string]int64, error) {
-	text, err := from.Setting(ctx, endedSessionsKey)
+// ended says whether the session of a token was logged out of.
+func (a *Auth) ended(ctx context.Context, claims tokenClaims) (bool, error) {
+	_, err := a.store.Get(ctx, store.EndedSession, claims.SessionID)
 	if errors.Is(err, store.ErrNotFound) {
-		return map[string]int64{}, nil
+		return false, nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	ended := map[string]int64{}
-	if err := json.Unmarshal([]byte(text), &ended); err != nil {
-		return nil, fmt.Errorf("read the sessions that have ended: %w", err)
-	}
-	return ended, nil
+	return err == nil, err
 }
 
 // endSession makes the tokens of a session worthless.
 func (a *Auth) endSession(ctx context.Context, claims tokenClaims) error {
-	defer a.forget()
+	if ended, err := a.ended(ctx, claims); ended || err != nil {
+		return err
+	}
 	return a.store.Tx(ctx, func(tx store.Tx) error {
-		ended, err := endedSessions(ctx, tx)
-		if err != nil {
+		if err := a.expireSessions(ctx, tx); err != nil {
 			return err
 		}
-		now := a.now().Unix()
-		for id, expires := range ended {
-			if expires < now {
-				delete(ended, id)
+		return insertEnded(ctx, tx, claims.SessionID, claims.ExpiresAt.Time)
+	})
+}
+
+// insertEnded notes that a session has ended. The note is needed until the last token of
+// the session expires; it is found by that time in last_update, which has an index.
+func insertEnded(ctx context.Context, tx store.Tx, session string, expires time.Time) error {
+	err := tx.Insert(ctx, store.EndedSession, store.Doc{"id": session, "last_update": store.FormatTime(expires)})
+	if errors.Is(err, store.ErrExists) {
+		return nil // another request was quicker
+	}
+	return err
+}
+
+// expireSessions removes notes of sessions whose tokens have expired, a few at a time.
+func (a *Auth) expireSessions(ctx context.Context, tx store.Tx) error {
+	const atOnce = 100
+	old, err := tx.Query(ctx, store.EndedSession, store.Query{
+		Where: store.Compare{Path: store.Path{"last_update"}, Op: store.Less, Value: store.FormatTime(a.now())},
+		Order: []store.Order{{Path: store.Path{"last_update"}}}, Limit: atOnce,
+	})
+	if err != nil {
+		return err
+	}
+	for _, doc := range old {
+		if err := tx.Delete(ctx, store.EndedSession, doc.ID()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endedSessionsSetting is where earlier versions kept the sessions that have ended:
+// {session id: seconds since 1970}.
+const endedSessionsSetting = "auth.ended_sessions"
+
+// moveEndedSessions takes over what an earlier version has noted.
+func (a *Auth) moveEndedSessions(ctx context.Context) error {
+	text, err := a.store.Setting(ctx, endedSessionsSetting)
+	if errors.Is(err, store.ErrNotFound) || text == "{}" {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	earlier := map[string]int64{}
+	if err := json.Unmarshal([]byte(text), &earlier); err != nil {
+		return fmt.Errorf("read the sessions that have ended: %w", err)
+	}
+	return a.store.Tx(ctx, func(tx store.Tx) error {
+		for session, expires := range earlier {
+			if err := insertEnded(ctx, tx, session, time.Unix(expires, 0)); err != nil {
+				return err
 			}
 		}
-		ended[claims.SessionID] = claims.ExpiresAt.Unix()
-		text, err := json.Marshal(ended)
-		if err != nil {
-			return err
-		}
-		return tx.SetSetting(ctx, endedSessionsKey, string(text))
+		return tx.SetSetting(ctx, endedSessionsSetting, "{}")
 	})
 }
 
@@ -276,10 +279,13 @@ func fromOwnOrigin(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site == "same-origin" || site == "none"
 	}
-	origin := r.Header.Get("Origin") // browsers without Sec-Fetch-Site send it with POST
-	if origin == "" {
+	from := r.Header.Get("Origin") // browsers without Sec-Fetch-Site send it with POST
+	if from == "" {
+		from = r.Header.Get("Referer") // and this one also with GET, unless a page forbids it
+	}
+	if from == "" {
 		return true
 	}
-	u, err := url.Parse(origin)
+	u, err := url.Parse(from)
 	return err == nil && u.Host != "" && u.Host == r.Host
 }

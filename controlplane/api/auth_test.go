@@ -281,6 +281,10 @@ func TestCookieOfAnotherPageIsNotTaken(t *testing.T) {
 		{[]string{"Origin", "http://" + host}, "200/0"},
 		{[]string{"Origin", "http://evil.example"}, "401/20"},
 		{[]string{"Origin", "null"}, "401/20"},
+		{[]string{"Referer", "http://" + host + "/models"}, "200/0"},
+		{[]string{"Referer", "http://evil.example/" + host}, "401/20"},
+		{[]string{"Referer", "nothing"}, "401/20"},
+		{[]string{"Sec-Fetch-Site", "none", "Referer", "http://evil.example/"}, "200/0"},
 	} {
 		a := p.do(t, "users.get_current_user", "", append([]string{"Cookie", cookie}, c.headers...)...)
 		if a.code() != c.want {

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -27,42 +26,75 @@ type Credentials struct {
 // LogValue keeps the secret out of logs.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.AccessKey + ":[redacted]") }
 
-// EnsureDefaults makes the first user with credentials when the store has none. have
-// are the credentials kept beside the store, if any: they are returned as they are for
-// as long as they are valid. Otherwise new ones are made for the first user, and
-// created says that the caller must keep them, since they can't be read again.
+// EnsureDefaults makes sure that an installation can be administered. It makes the first
+// user with credentials when the store has none, and restores an administrator when none
+// is left. have are the credentials kept beside the store, if any: they are returned as
+// they are for as long as they are valid. Otherwise new ones are made, for an
+// administrator, and created says that the caller must keep them, since they can't be
+// read again.
 func (a *Auth) EnsureDefaults(ctx context.Context, have Credentials) (kept Credentials, created bool, err error) {
+	if err := a.moveEndedSessions(ctx); err != nil {
+		return Credentials{}, false, err
+	}
+	var holder string // the user of have
 	if have.AccessKey != "" {
-		_, err := a.byCredentials(ctx, have)
-		if err == nil {
-			return have, false, nil
-		}
-		if told := (*Error)(nil); !errors.As(err, &told) {
+		who, err := a.byCredentials(ctx, have)
+		if told := (*Error)(nil); err != nil && !errors.As(err, &told) {
 			return Credentials{}, false, err
+		}
+		holder = who.User
+	}
+	if holder != "" {
+		// No transaction when nothing is missing: a full disk must not stop the start.
+		if left, err := adminLeft(ctx, a.store); left || err != nil {
+			return have, false, err
 		}
 	}
 	fresh := newCredentials()
+	var promoted store.Doc
 	err = a.store.Tx(ctx, func(tx store.Tx) error {
-		user, err := a.firstUser(ctx, tx)
+		user, err := a.administrator(ctx, tx, holder)
 		if err != nil {
 			return err
 		}
+		if promoted = nil; user.Text("role") != string(RoleAdmin) {
+			promoted = user
+			user["role"] = string(RoleAdmin)
+			if err := tx.Put(ctx, store.User, user); err != nil {
+				return err
+			}
+		}
+		kept, created = have, false
+		if holder != "" {
+			if left, err := adminLeft(ctx, tx); left || err != nil {
+				return err
+			}
+		}
+		kept, created = fresh, true
 		return tx.Insert(ctx, store.Credential, a.credentialDoc(fresh, user, "default"))
 	})
 	if err != nil {
 		return Credentials{}, false, fmt.Errorf("make the first credentials: %w", err)
 	}
-	return fresh, true, nil
+	if promoted != nil {
+		a.log.Warn("no administrator was left: the role was given to a user", "user", promoted.ID(), "name", promoted.Text("name"))
+	}
+	return kept, created, nil
 }
 
-// firstUser returns the oldest user; in an empty store it makes one, with a company.
-func (a *Auth) firstUser(ctx context.Context, tx store.Tx) (store.Doc, error) {
-	users, err := tx.Query(ctx, store.User, store.Query{Limit: 1})
-	if err != nil || len(users) > 0 {
-		if err != nil {
-			return nil, err
+// administrator returns the oldest administrator, or else the user who is to become one:
+// preferred, or the oldest. In an empty store it makes one, with a company.
+func (a *Auth) administrator(ctx context.Context, tx store.Tx, preferred string) (store.Doc, error) {
+	users, err := tx.Query(ctx, store.User, store.Query{})
+	if err != nil {
+		return nil, err
+	}
+	for _, want := range []store.Expr{is(string(RoleAdmin), "role"), is(preferred, "id"), store.And{}} {
+		for _, user := range users {
+			if want.Match(user) {
+				return user, nil
+			}
 		}
-		return users[0], nil
 	}
 	now := store.FormatTime(a.now())
 	company := store.Doc{"id": newID(), "name": "ClearML", "created": now}
@@ -76,6 +108,38 @@ func (a *Auth) firstUser(ctx context.Context, tx store.Tx) (store.Doc, error) {
 		"tags": []any{}, "system_tags": []any{defaultTag}, "entries": []any{},
 	}
 	return user, errors.Join(tx.Insert(ctx, store.Company, company), tx.Insert(ctx, store.User, user), tx.Insert(ctx, store.Queue, queue))
+}
+
+// adminLeft says whether anybody can administer: an administrator with a credential that
+// is not limited.
+func adminLeft(ctx context.Context, from store.Reader) (bool, error) {
+	admins, err := from.Query(ctx, store.User, store.Query{Where: is(string(RoleAdmin), "role")})
+	if err != nil {
+		return false, err
+	}
+	for _, admin := range admins {
+		pairs, err := from.Query(ctx, store.Credential, store.Query{Where: is(admin.ID(), "user")})
+		if err != nil {
+			return false, err
+		}
+		for _, pair := range pairs {
+			if limited(Identity{Role: RoleAdmin}, pair).Role == RoleAdmin {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// mustLeaveAdmin refuses a change, at the end of its transaction, after which nobody could
+// administer. Transactions run one after the other, so of two administrators who demote
+// each other at the same time one is refused.
+func mustLeaveAdmin(ctx context.Context, tx store.Tx) error {
+	left, err := adminLeft(ctx, tx)
+	if err == nil && !left {
+		return badRequest("The last administrator stays: first give another user the role admin (auth.edit_user) and unlimited credentials (auth.create_credentials)")
+	}
+	return err
 }
 
 func (a *Auth) credentialDoc(c Credentials, user store.Doc, label string) store.Doc {
@@ -97,22 +161,7 @@ func (a *Auth) byCredentials(ctx context.Context, c Credentials) (Identity, erro
 	if doc == nil || !same {
 		return Identity{}, refused
 	}
-	user, err := a.store.Get(ctx, store.User, doc.Text("user"))
-	if errors.Is(err, store.ErrNotFound) {
-		return Identity{}, refused
-	}
-	if err != nil {
-		return Identity{}, err
-	}
-	company, err := a.store.Get(ctx, store.Company, user.Text("company"))
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		return Identity{}, err
-	}
-	return limited(Identity{
-		User: user.ID(), UserName: user.Text("name"),
-		Company: user.Text("company"), CompanyName: company.Text("name"),
-		Role: cmp.Or(Role(user.Text("role")), RoleUser), Via: "Basic", AccessKey: c.AccessKey,
-	}, doc), nil
+	return a.holder(ctx, doc, "Basic", refused)
 }
 
 // touch notes when and from where credentials were used to log in, at most once a minute.

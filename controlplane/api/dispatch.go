@@ -1,19 +1,28 @@
 package api
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"time"
+
+	"clearmlserving/controlplane/intake"
 )
 
-// maxBody is the greatest request that is read: large configuration objects and
-// batches of events come in one piece.
-const maxBody = 64 << 20
+const (
+	// maxBody is the greatest request that is read: large configuration objects and
+	// batches of events come in one piece.
+	maxBody = 64 << 20
+	// maxOpenBody is that of calls which anybody may make. They take no arguments.
+	maxOpenBody = 8 << 10
+	// maxFormBody is that of a form, which is decoded as query arguments are.
+	maxFormBody = 1 << 20
+	// maxRest is how much of a refused request is read to keep its connection.
+	maxRest = 1 << 20
+)
 
 // ServeHTTP answers one call. GET with a body, POST, and PUT are the same.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -29,7 +38,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, version, ok := parsePath(r.URL.Path)
 	m := newMeta(r, name, version)
 	if !ok {
-		drain(w, r)
+		intake.Discard(w, r, maxRest)
 		send(w, s.log, m.refused(badRequest("Invalid request path %s", r.URL.Path)), nil)
 		return
 	}
@@ -41,7 +50,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} else {
 			s.log.Debug("call refused", "call", name, "code", told.Code, "subcode", told.Subcode, "err", err)
 		}
-		drain(w, r)
+		if told.Code != http.StatusRequestTimeout {
+			intake.Discard(w, r, maxRest)
+		}
 		send(w, s.log, m.refused(told), nil)
 		return
 	}
@@ -68,12 +79,23 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, name, version st
 	if c.Identity, err = s.admit(r, entry.needs); err != nil {
 		return nil, err
 	}
-	body, err := readPayload(w, r)
+	began := time.Now()
+	body, release, err := s.readPayload(w, r, entry.needs)
 	if err != nil {
 		return nil, err
 	}
+	defer release()
+	if time.Since(began) > slowBody {
+		// The caller's rights may have changed while the body arrived.
+		if c.Identity, err = s.admit(r, entry.needs); err != nil {
+			return nil, err
+		}
+	}
 	return entry.answer(r.Context(), c, body)
 }
+
+// slowBody is how long a body may take to arrive before the caller is looked up again.
+const slowBody = time.Second
 
 // admit returns who calls, or why the call isn't allowed.
 func (s *Server) admit(r *http.Request, needs permission) (Identity, error) {
@@ -97,32 +119,44 @@ func (s *Server) admit(r *http.Request, needs permission) (Identity, error) {
 	return who, nil
 }
 
-// readPayload reads the body and merges the query arguments over it.
-func readPayload(w http.ResponseWriter, r *http.Request) (payload, error) {
+// readPayload reads the body within the budget of all bodies and merges the query arguments
+// over it. release gives the part of the budget back.
+func (s *Server) readPayload(w http.ResponseWriter, r *http.Request, needs permission) (_ payload, release func(), err error) {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	text, err := io.ReadAll(r.Body)
-	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return payload{}, &Error{Code: http.StatusRequestEntityTooLarge, Msg: fmt.Sprintf("Request is larger than %d MiB", maxBody>>20)}
+	form := kind == "application/x-www-form-urlencoded"
+	limit := int64(maxBody)
+	switch {
+	case needs == open || needs == mayIfKnown:
+		limit = maxOpenBody
+	case form:
+		limit = maxFormBody
 	}
+	body, err := s.bodies.Read(w, r, limit)
 	if err != nil {
-		return payload{}, badRequest("Request body broke off: %v", err)
+		return payload{}, nil, bodyRefused(err)
 	}
 	if kind == "application/json-lines" {
-		return payload{text: text, lines: true}, nil
+		return payload{text: body.Text, lines: true}, body.Release, nil
 	}
-	args := r.URL.RawQuery
-	if kind == "application/x-www-form-urlencoded" {
+	args, text := r.URL.RawQuery, body.Text
+	if form {
 		args, text = strings.Trim(args+"&"+string(text), "&"), nil
 	}
 	merged, err := mergeArguments(text, args)
-	return payload{text: merged}, err
+	if err != nil {
+		body.Release()
+		return payload{}, nil, err
+	}
+	return payload{text: merged}, body.Release, nil
 }
 
-// drain reads what is left of a short body, so that the connection stays usable after
-// an error; the SDK shares connections over threads.
-func drain(w http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 1<<20)) // what is longer closes the connection
+// bodyRefused says why a body was not read.
+func bodyRefused(err error) error {
+	code := intake.Status(err)
+	if code == http.StatusBadRequest {
+		return badRequest("Request body broke off: %v", err)
+	}
+	return &Error{Code: code, Msg: "Request refused: " + err.Error()}
 }
 
 // callPath is [/api]/[v2.31/]service.action[/].

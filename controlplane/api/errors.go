@@ -110,7 +110,11 @@ func asError(err error) (told *Error, trouble bool) {
 	case errors.Is(err, store.ErrFull):
 		return internal("The disk of the control plane is full: free some space on it; nothing of this call was stored"), true
 	case errors.Is(err, store.ErrTooLong):
-		return invalid("a name, a tag, or the name of a metric is too long for the database"), false
+		return invalid("a name, a comment, a tag, or the name of a metric is too long for the database"), false
+	case errors.Is(err, store.ErrTooLarge):
+		return invalid("what this call adds makes the document larger than the 64 MiB that one may have: remove some of it first"), false
+	case errors.Is(err, store.ErrTooMuch):
+		return internal("The database was not done with this call within a minute; nothing of it was stored: ask for less, or change less, in one call"), true
 	case errors.Is(err, store.ErrUnavailable):
 		return &Error{Code: http.StatusServiceUnavailable, Msg: "The database of the control plane isn't reached: try again"}, true
 	case errors.Is(err, store.ErrReadOnly):

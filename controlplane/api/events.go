@@ -71,16 +71,36 @@ func (s *Server) addEvents(ctx context.Context, c *Call, body []byte, _ bool) (e
 	if len(docs) == 0 {
 		return eventsAdded{}, refuse(subNoItems, "Batch contains no items")
 	}
-	var answer eventsAdded
-	err = s.store.Tx(ctx, func(tx store.Tx) error {
-		b := &batch{c: c, tx: tx, owners: map[ownerKey]*owner{}, now: s.now(), problems: map[string]int{}}
-		if err := b.add(ctx, docs); err != nil {
-			return err
+	if err := oneLocking(docs); err != nil {
+		return eventsAdded{}, err
+	}
+	answer := eventsAdded{ErrorsInfo: map[string]int{}}
+	for part := range slices.Chunk(docs, eventsTogether) {
+		var stored int
+		var problems map[string]int
+		err = s.store.Tx(ctx, func(tx store.Tx) error {
+			b := &batch{c: c, tx: tx, owners: map[ownerKey]*owner{}, now: s.now(), problems: map[string]int{}}
+			if err := b.add(ctx, part); err != nil {
+				return err
+			}
+			stored, problems = len(b.events), b.problems
+			return b.write(ctx)
+		})
+		if err != nil && answer.Added == 0 {
+			return eventsAdded{}, err
 		}
-		answer = eventsAdded{Added: len(b.events), Errors: len(docs) - len(b.events), ErrorsInfo: b.problems}
-		return b.write(ctx)
-	})
-	if err == nil && answer.Added == 0 {
+		if err != nil { // those of before are stored
+			told, _ := asError(err)
+			s.log.Error("part of a batch of events not stored", "err", err)
+			stored, problems = 0, map[string]int{told.Msg: len(part)}
+		}
+		answer.Added += stored
+		answer.Errors += len(part) - stored
+		for problem, n := range problems {
+			answer.ErrorsInfo[problem] += n
+		}
+	}
+	if answer.Added == 0 {
 		reasons := make([]string, 0, len(answer.ErrorsInfo))
 		for reason := range answer.ErrorsInfo {
 			reasons = append(reasons, reason)
@@ -88,7 +108,7 @@ func (s *Server) addEvents(ctx context.Context, c *Call, body []byte, _ bool) (e
 		slices.Sort(reasons)
 		return eventsAdded{}, refuse(subEventsNotAdded, "Events not added: %s", strings.Join(reasons, "; "))
 	}
-	return answer, err
+	return answer, nil
 }
 
 // batch is the work of one addEvents within its transaction.
@@ -113,9 +133,46 @@ type owner struct {
 	doc     store.Doc
 	problem string // why no event of it is stored; "" when they are
 	locked  bool
-	allow   *bool // allow_locked of its first event
 	touched bool
 	scalars map[[2]string]*lastScalar // by metric and variant
+}
+
+// ownerOf says of which type an event is and what it belongs to, or its problem.
+func ownerOf(doc store.Doc) (kind string, key ownerKey, problem string) {
+	switch kind = doc.Text("type"); {
+	case kind == "":
+		return "", ownerKey{}, "Event must have a 'type' field"
+	case !slices.Contains(eventTypes(), kind):
+		return "", ownerKey{}, "Invalid event type " + kind
+	}
+	key = ownerKey{store.Task, doc.Text("task")}
+	if forModel, _ := doc["model_event"].(bool); forModel {
+		key = ownerKey{store.Model, doc.Text("model")}
+		if key.id == "" {
+			key.id = doc.Text("task")
+		}
+	}
+	if key.id == "" {
+		return "", ownerKey{}, "Event must have a 'task' field"
+	}
+	return kind, key, ""
+}
+
+// oneLocking refuses a batch with different values of allow_locked for one task or model.
+func oneLocking(docs []store.Doc) error {
+	first := map[ownerKey]bool{}
+	for _, doc := range docs {
+		_, key, problem := ownerOf(doc)
+		if problem != "" {
+			continue
+		}
+		allow, _ := doc["allow_locked"].(bool)
+		if before, known := first[key]; known && before != allow {
+			return invalid("different allow_locked in one batch for %s", key.id)
+		}
+		first[key] = allow
+	}
+	return nil
 }
 
 func (b *batch) add(ctx context.Context, docs []store.Doc) error {
@@ -133,33 +190,15 @@ func (b *batch) add(ctx context.Context, docs []store.Doc) error {
 
 // addOne checks one event and prepares it. A problem is the event's, an error the batch's.
 func (b *batch) addOne(ctx context.Context, doc store.Doc) (problem string, err error) {
-	kind := doc.Text("type")
-	switch {
-	case kind == "":
-		return "Event must have a 'type' field", nil
-	case !slices.Contains(eventTypes(), kind):
-		return "Invalid event type " + kind, nil
-	}
-	key := ownerKey{store.Task, doc.Text("task")}
-	if forModel, _ := doc["model_event"].(bool); forModel {
-		key = ownerKey{store.Model, doc.Text("model")}
-		if key.id == "" {
-			key.id = doc.Text("task")
-		}
-	}
-	if key.id == "" {
-		return "Event must have a 'task' field", nil
+	kind, key, problem := ownerOf(doc)
+	if problem != "" {
+		return problem, nil
 	}
 	o, err := b.owner(ctx, key)
 	if err != nil {
 		return "", err
 	}
 	allow, _ := doc["allow_locked"].(bool)
-	if o.allow == nil {
-		o.allow = &allow
-	} else if *o.allow != allow {
-		return "", invalid("different allow_locked in one batch for %s", key.id)
-	}
 	if o.problem != "" {
 		return o.problem, nil
 	}
@@ -210,6 +249,9 @@ func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, st
 	}
 	if at == 0 {
 		at = b.now.UnixMilli()
+	}
+	if len(doc.Text("metric"))+len(doc.Text("variant")) > maxMetric {
+		return store.Event{}, "Event has a metric and a variant whose names are too long"
 	}
 	if kind == eventPlot && doc.Text("plot_str") == "" {
 		return store.Event{}, "Plot event must have a 'plot_str' field"

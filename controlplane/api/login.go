@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -233,11 +234,15 @@ type credentialRequest struct {
 // revokeCredentials removes a pair; the tokens made with it end with it.
 func (s *Server) revokeCredentials(ctx context.Context, c *Call, req credentialRequest) (map[string]int, error) {
 	err := s.changeCredential(ctx, c, req, func(tx store.Tx, doc store.Doc) error {
-		return tx.Delete(ctx, store.Credential, doc.ID())
+		owner, err := tx.Get(ctx, store.User, doc.Text("user"))
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		if err := tx.Delete(ctx, store.Credential, doc.ID()); err != nil || owner.Text("role") != string(RoleAdmin) {
+			return err
+		}
+		return mustLeaveAdmin(ctx, tx)
 	})
-	if a, ok := s.auth.(*Auth); ok {
-		a.forget()
-	}
 	return map[string]int{"revoked": 1}, err
 }
 

@@ -32,6 +32,9 @@ func many(ids []string, one func(id string) (map[string]any, error)) (manyAnswer
 	if len(ids) == 0 {
 		return answer, missing("ids")
 	}
+	if err := atMost("ids", len(ids), maxEach); err != nil {
+		return answer, err
+	}
 	for _, id := range ids {
 		done, err := one(id)
 		if err != nil {

@@ -4,9 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/url"
 	"regexp"
-	"sort"
+	"slices"
 	"strings"
 
 	"clearmlserving/controlplane/store"
@@ -72,7 +73,8 @@ func typeName(e *json.UnmarshalTypeError) string {
 }
 
 // mergeArguments lays query arguments over a JSON body: "a.b" nests, a key that is
-// repeated or ends in [] becomes a list, numbers and booleans get their type.
+// repeated or ends in [] becomes a list, numbers and booleans get their type. Of the body
+// only the objects on the way to an argument are taken apart; nothing else is decoded.
 func mergeArguments(body []byte, query string) ([]byte, error) {
 	if strings.TrimSpace(query) == "" {
 		if len(bytes.TrimSpace(body)) == 0 {
@@ -84,16 +86,25 @@ func mergeArguments(body []byte, query string) ([]byte, error) {
 	if err != nil {
 		return nil, badRequest("Malformed query: %v", err)
 	}
-	doc, err := decodeObject(body)
+	tree, err := argumentTree(args)
 	if err != nil {
 		return nil, err
 	}
-	keys := make([]string, 0, len(args))
-	for key := range args {
-		keys = append(keys, key)
+	if len(bytes.TrimSpace(body)) == 0 {
+		return encode(tree)
 	}
-	sort.Strings(keys)
-	for _, key := range keys {
+	return tree.over(body)
+}
+
+// arguments are the arguments below one name: each is arguments again, or a value.
+type arguments map[string]any
+
+// maxArgumentDepth bounds how deep an argument nests.
+const maxArgumentDepth = 16
+
+func argumentTree(args url.Values) (arguments, error) {
+	tree := arguments{}
+	for _, key := range slices.Sorted(maps.Keys(args)) {
 		values := make([]any, len(args[key]))
 		for i, text := range args[key] {
 			values[i] = argument(text)
@@ -103,19 +114,48 @@ func mergeArguments(body []byte, query string) ([]byte, error) {
 		if !list && len(values) == 1 {
 			value = values[0]
 		}
-		at := doc
-		path := strings.Split(name, ".")
+		path := strings.SplitN(name, ".", maxArgumentDepth+1)
+		if len(path) > maxArgumentDepth {
+			return nil, badRequest("Malformed query: an argument nests deeper than %d levels", maxArgumentDepth)
+		}
+		at := tree
 		for _, part := range path[:len(path)-1] {
-			next, ok := at[part].(map[string]any)
+			next, ok := at[part].(arguments)
 			if !ok {
-				next = map[string]any{}
+				next = arguments{}
 				at[part] = next
 			}
 			at = next
 		}
 		at[path[len(path)-1]] = value
 	}
-	return encode(doc)
+	return tree, nil
+}
+
+// over returns the JSON object with the arguments laid over it.
+func (a arguments) over(object []byte) ([]byte, error) {
+	fields := map[string]json.RawMessage{}
+	if err := json.Unmarshal(object, &fields); err != nil {
+		return nil, badRequest("Malformed JSON: %v", err)
+	}
+	if fields == nil { // null
+		fields = map[string]json.RawMessage{}
+	}
+	for name, value := range a {
+		var text []byte
+		var err error
+		inner, nested := value.(arguments)
+		if below := bytes.TrimSpace(fields[name]); nested && len(below) > 0 && below[0] == '{' {
+			text, err = inner.over(below)
+		} else {
+			text, err = encode(value)
+		}
+		if err != nil {
+			return nil, err
+		}
+		fields[name] = text
+	}
+	return encode(fields)
 }
 
 var numberText = regexp.MustCompile(`^-?(?:0|[1-9]\d{0,17})(?:\.\d+)?$`)

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"slices"
 
 	"clearmlserving/controlplane/store"
 )
@@ -189,8 +188,10 @@ func (w *work) cleanUp(ctx context.Context, doc store.Doc, req deleteTaskRequest
 		if err != nil {
 			return cleaned{}, err
 		}
+		seen := map[string]bool{"": true}
 		for _, event := range events {
-			if url := event.Body.Text("url"); url != "" && !slices.Contains(gone.URLs.Event, url) {
+			if url := event.Body.Text("url"); !seen[url] {
+				seen[url] = true
 				gone.URLs.Event = append(gone.URLs.Event, url)
 			}
 		}

@@ -210,6 +210,9 @@ func (s *Server) updateTags(ctx context.Context, c *Call, kind store.Kind, req t
 	if len(req.IDs) == 0 {
 		return updated{}, missing("ids")
 	}
+	if err := atMost("ids", len(req.IDs), maxTogether); err != nil {
+		return updated{}, err
+	}
 	if _, err := checkTexts("add_tags", anyTexts(req.AddTags), true); err != nil {
 		return updated{}, err
 	}

@@ -110,10 +110,15 @@ func (s *Server) deleteArtifacts(ctx context.Context, c *Call, req artifactsRequ
 	if len(req.Artifacts) == 0 {
 		return deletedAnswer{}, missing("artifacts")
 	}
+	named := func(artifact map[string]any) [2]string {
+		return [2]string{asText(artifact["key"]), cmp.Or(asText(artifact["mode"]), "output")}
+	}
+	gone := map[[2]string]bool{}
 	for _, artifact := range req.Artifacts {
 		if asText(artifact["key"]) == "" {
 			return deletedAnswer{}, invalid("an artifact has no key")
 		}
+		gone[named(artifact)] = true
 	}
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		if err := guardRunning(doc, true); err != nil {
@@ -121,13 +126,10 @@ func (s *Server) deleteArtifacts(ctx context.Context, c *Call, req artifactsRequ
 		}
 		execution := doc.Object("execution")
 		kept, _ := execution["artifacts"].([]any)
-		for _, gone := range req.Artifacts {
-			kept = slices.DeleteFunc(kept, func(v any) bool {
-				artifact, ok := v.(map[string]any)
-				return ok && artifact["key"] == gone["key"] &&
-					cmp.Or(asText(artifact["mode"]), "output") == cmp.Or(asText(gone["mode"]), "output")
-			})
-		}
+		kept = slices.DeleteFunc(kept, func(v any) bool {
+			artifact, ok := v.(map[string]any)
+			return ok && gone[named(artifact)]
+		})
 		if kept != nil {
 			execution["artifacts"] = kept
 		}
@@ -158,6 +160,9 @@ func checkTaskModels(models map[string]any) (map[string]any, error) {
 					return nil, invalid("an entry of models.%s lacks its %s", direction, key)
 				}
 			}
+		}
+		if err := atMost("models."+direction, len(list), maxTags); err != nil {
+			return nil, err
 		}
 		out[direction] = list
 	}
@@ -225,20 +230,24 @@ func (s *Server) deleteTaskModels(ctx context.Context, c *Call, req taskModelsRe
 	if len(req.Models) == 0 {
 		return countAnswer{}, missing("models")
 	}
+	gone := map[string]map[string]bool{"input": {}, "output": {}}
+	for _, model := range req.Models {
+		names := gone[asText(model["type"])]
+		if names == nil {
+			return countAnswer{}, invalid("type must be input or output")
+		}
+		names[asText(model["name"])] = true
+	}
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		if err := guardRunning(doc, true); err != nil {
 			return err
 		}
 		models := doc.Object("models")
-		for _, gone := range req.Models {
-			direction := asText(gone["type"])
-			if direction != "input" && direction != "output" {
-				return invalid("type must be input or output")
-			}
+		for direction, names := range gone {
 			list, _ := models[direction].([]any)
 			models[direction] = slices.DeleteFunc(list, func(v any) bool {
 				item, ok := v.(map[string]any)
-				return ok && item["name"] == gone["name"]
+				return ok && names[asText(item["name"])]
 			})
 		}
 		doc["last_update"] = w.now

@@ -177,13 +177,16 @@ func (s *Server) tasksByID(ctx context.Context, ids []string) ([]store.Doc, erro
 	if len(ids) == 0 {
 		return nil, missing("tasks")
 	}
+	if err := atMost("tasks", len(ids), maxValues); err != nil {
+		return nil, err
+	}
 	docs, err := s.store.Query(ctx, store.Task, store.Query{Where: store.In{Path: store.Path{"id"}, Values: anyTexts(ids)}})
 	if err != nil {
 		return nil, err
 	}
-	found := docIDs(docs)
+	found := setOf(docIDs(docs))
 	for _, id := range ids {
-		if !slices.Contains(found, id) {
+		if !found[id] {
 			return nil, refuse(subInvalidTask, "Invalid task id: id=%s", id)
 		}
 	}

@@ -46,6 +46,8 @@ type tokenClaims struct {
 	FeatureSet string `json:"feature_set"`
 }
 
+// tokenIdentity is who a token was made for, as things were then, for clients that look.
+// This server reads none of it back.
 type tokenIdentity struct {
 	User        string `json:"user"`
 	Company     string `json:"company"`
@@ -106,6 +108,8 @@ func (t tokens) read(text string) (tokenClaims, error) {
 		return tokenClaims{}, errors.New("token is malformed")
 	case claims.Identity.User == "" || claims.Identity.Company == "":
 		return tokenClaims{}, errors.New("token names no user")
+	case claims.AccessKey == "":
+		return tokenClaims{}, errors.New("token names no credentials")
 	}
 	return claims, nil
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"slices"
 
 	"clearmlserving/controlplane/store"
 )
@@ -68,8 +67,9 @@ func (s *Server) allUsers(ctx context.Context, c *Call, req usersRequest) (users
 		Where: store.In{Path: store.Path{"company"}, Values: []any{c.Company}},
 	})
 	answer := usersAnswer{Users: []map[string]any{}}
+	wanted := setOf(req.ID)
 	for _, doc := range docs {
-		if len(req.ID) == 0 || slices.Contains(req.ID, doc.ID()) {
+		if len(wanted) == 0 || wanted[doc.ID()] {
 			answer.Users = append(answer.Users, publicUser(doc))
 		}
 	}

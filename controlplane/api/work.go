@@ -255,6 +255,9 @@ func checkTexts(key string, v any, named bool) (any, error) {
 	if !ok {
 		return nil, invalid("%s must be a list of texts", key)
 	}
+	if err := atMost(key, len(list), maxTags); err != nil {
+		return nil, err
+	}
 	for _, item := range list {
 		text, ok := item.(string)
 		if !ok {

@@ -45,6 +45,9 @@ func takeWorker(req Fields) (Fields, error) {
 	if asText(fields["worker"]) == "" {
 		return nil, missing("worker")
 	}
+	if err := atMost("queues", len(listOf(fields["queues"])), maxTogether); err != nil {
+		return nil, err
+	}
 	return fields, nil
 }
 
@@ -115,7 +118,7 @@ func (s *Server) keepWorker(ctx context.Context, w *work, doc store.Doc) error {
 		return err
 	}
 	before := store.FormatTime(s.now().Add(-24 * time.Hour))
-	silent, err := w.all(ctx, store.Worker, store.Compare{Path: store.Path{"last_update"}, Op: store.Less, Value: before})
+	silent, err := w.Query(ctx, store.Worker, store.Query{Where: store.Compare{Path: store.Path{"last_update"}, Op: store.Less, Value: before}, Limit: 100})
 	if err != nil {
 		return err
 	}

@@ -59,14 +59,22 @@ func explain(err error) (status int, msg string, trouble bool) {
 	return http.StatusInternalServerError, "the file server could not do this; its log says why", true
 }
 
+// afterRefusal is how long a client may go on sending a body that was refused.
+const afterRefusal = 5 * time.Second
+
 // refuse writes the answer for an error. Nothing of the answer has been sent yet.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status, msg, trouble := explain(err)
 	if trouble {
 		s.log.Error("file request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
-	// The transfer may have used up its time; the answer has its own.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.opts.Stall))
+	// The transfer may have used up its time; the answer has its own. What the client still
+	// sends is read for a moment only.
+	conn := http.NewResponseController(w)
+	_ = conn.SetWriteDeadline(time.Now().Add(s.opts.Stall))
+	if status != http.StatusRequestTimeout {
+		_ = conn.SetReadDeadline(time.Now().Add(afterRefusal))
+	}
 	h := w.Header()
 	for _, about := range []string{"Content-Disposition", "Content-Length", "Etag", "Last-Modified"} {
 		h.Del(about)

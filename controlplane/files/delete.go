@@ -7,10 +7,15 @@ import (
 	"io/fs"
 	"net/http"
 	"net/url"
+
+	"clearmlserving/controlplane/intake"
 )
 
-// maxDeleteList bounds the body of delete_many.
-const maxDeleteList = 16 << 20
+// maxDeleteList and maxDeleted bound the body of delete_many, and the files that it names.
+const (
+	maxDeleteList = 4 << 20
+	maxDeleted    = 10_000
+)
 
 // delete removes one file. A folder is answered like a missing file.
 func (s *Server) delete(w http.ResponseWriter, r *http.Request) error {
@@ -31,14 +36,25 @@ func (s *Server) deleteMany(w http.ResponseWriter, r *http.Request) error {
 	var ask struct {
 		Files []string `json:"files"`
 	}
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxDeleteList)).Decode(&ask); err != nil {
+	body, err := s.opts.Bodies.Read(w, r, maxDeleteList)
+	if err != nil {
+		return refusal(intake.Status(err), "%s", err)
+	}
+	defer body.Release()
+	if err := json.Unmarshal(body.Text, &ask); err != nil {
 		return refusal(http.StatusBadRequest, `delete_many takes {"files": ["path", …]}: %s`, err)
+	}
+	if len(ask.Files) > maxDeleted {
+		return refusal(http.StatusBadRequest, "delete_many takes at most %d paths: send several requests", maxDeleted)
 	}
 	answer := struct {
 		Deleted map[string]string   `json:"deleted"`
 		Errors  map[string][]string `json:"errors"`
 	}{map[string]string{}, map[string][]string{}}
 	for _, quoted := range ask.Files {
+		if err := r.Context().Err(); err != nil {
+			return err // the client is gone
+		}
 		name, err := s.removeQuoted(r.Context(), quoted)
 		if err != nil {
 			_, msg, trouble := explain(err)

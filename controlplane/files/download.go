@@ -27,7 +27,7 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
 	h := w.Header()
 	describe(h, path.Base(r.URL.Path), r.URL.Query().Has("download"))
 	h.Set("Etag", f.tag)
-	http.ServeContent(s.moving(w), r, "", f.modified, f)
+	http.ServeContent(s.moving(w, r), r, "", f.modified, f)
 	return nil
 }
 
@@ -107,20 +107,21 @@ func describe(h http.Header, name string, save bool) {
 }
 
 // moving wraps the answer so that its deadline moves along with the bytes.
-func (s *Server) moving(w http.ResponseWriter) *movingWriter {
-	return &movingWriter{ResponseWriter: w, conn: http.NewResponseController(w), stall: s.opts.Stall}
+func (s *Server) moving(w http.ResponseWriter, r *http.Request) *movingWriter {
+	return &movingWriter{ResponseWriter: w, request: r, conn: http.NewResponseController(w), stall: s.opts.Stall}
 }
 
 type movingWriter struct {
 	http.ResponseWriter
-	conn  *http.ResponseController
-	stall time.Duration
+	request *http.Request
+	conn    *http.ResponseController
+	stall   time.Duration
 }
 
 func (m *movingWriter) Unwrap() http.ResponseWriter { return m.ResponseWriter }
 
 func (m *movingWriter) Write(p []byte) (int, error) {
-	extend(m.conn, m.stall)
+	extend(m.conn, m.request, m.stall)
 	return m.ResponseWriter.Write(p)
 }
 
@@ -132,7 +133,7 @@ func (m *movingWriter) ReadFrom(from io.Reader) (int64, error) {
 	limit, limited := from.(*io.LimitedReader)
 	var total int64
 	for {
-		extend(m.conn, m.stall)
+		extend(m.conn, m.request, m.stall)
 		var n int64
 		var err error
 		if limited {

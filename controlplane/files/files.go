@@ -10,20 +10,30 @@ package files
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
 	"time"
 
+	"clearmlserving/controlplane/intake"
 	"clearmlserving/storage"
 )
 
 // Auth says who may use the file server.
 type Auth interface {
-	// Authenticate returns nil when the request carries valid credentials. It is
-	// called from many goroutines, once for a request, before its body is read.
+	// Authenticate returns nil when the caller may send such a request, ErrUnknown when it
+	// carries no valid credentials, ErrForbidden when they are not for that, and any other
+	// error when this could not be found out. It is called from many goroutines, once for a
+	// request, before its body is read.
 	Authenticate(r *http.Request) error
 }
+
+// The refusals of Auth.
+var (
+	ErrUnknown   = errors.New("valid credentials are needed: send the Bearer token of auth.login")
+	ErrForbidden = errors.New("these credentials may read files and change none: guests, read-only credentials, and service accounts only read")
+)
 
 // Options says where the files lie and who may reach them.
 type Options struct {
@@ -41,8 +51,11 @@ type Options struct {
 	AnonymousRead bool
 	// MaxUpload is the greatest number of bytes in one upload request; 0 means no limit.
 	MaxUpload int64
-	// Stall is how long a transfer may go without a byte moving; 0 means five minutes.
+	// Stall is how long a download may go without a byte moving, and in which time 64 KiB of
+	// an upload must arrive; 0 means five minutes.
 	Stall time.Duration
+	// Bodies bounds what lists of files cost. Nil makes a budget of its own.
+	Bodies *intake.Budget
 	// Logger receives what an operator should know; nil discards it.
 	Logger *slog.Logger
 }
@@ -63,6 +76,9 @@ func New(opts Options) (*Server, error) {
 	if opts.Stall == 0 {
 		opts.Stall = 5 * time.Minute
 	}
+	if opts.Bodies == nil {
+		opts.Bodies = intake.New()
+	}
 	s := &Server{opts: opts, log: opts.Logger}
 	if opts.Place != nil {
 		s.tree = &bucket{at: opts.Place, root: strings.TrimRight(opts.PlaceURL, "/") + "/", log: opts.Logger}
@@ -82,7 +98,7 @@ func (s *Server) Close() error { return s.tree.close() }
 // stored names may hold double slashes, which a mux would redirect.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	allowAnyOrigin(w.Header())
-	extend(http.NewResponseController(w), s.opts.Stall)
+	extend(http.NewResponseController(w), r, s.opts.Stall)
 	if err := s.serve(w, r); err != nil {
 		s.refuse(w, r, err)
 	}
@@ -130,16 +146,28 @@ func (s *Server) authenticate(r *http.Request) error {
 	if s.opts.Auth == nil {
 		return refusal(http.StatusUnauthorized, "the file server has no credentials configured")
 	}
-	if err := s.opts.Auth.Authenticate(r); err != nil {
-		s.log.Debug("file request refused", "method", r.Method, "remote", r.RemoteAddr, "err", err)
-		return refusal(http.StatusUnauthorized, "valid credentials are needed: send the Bearer token of auth.login")
+	err := s.opts.Auth.Authenticate(r)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, ErrForbidden):
+		err = refusal(http.StatusForbidden, "%s", ErrForbidden)
+	case errors.Is(err, ErrUnknown):
+		err = refusal(http.StatusUnauthorized, "%s", ErrUnknown)
+	default:
+		return fmt.Errorf("find out who asks: %w", err)
 	}
-	return nil
+	s.log.Debug("file request refused", "method", r.Method, "remote", r.RemoteAddr, "err", err)
+	return err
 }
 
-// extend gives the connection another while to move a byte, in either direction. Not
-// every listener has deadlines; then there are none.
-func extend(conn *http.ResponseController, stall time.Duration) {
+// extend gives the connection another while to move a byte of the answer. A body that comes
+// is bounded by who reads it. Not every listener has deadlines; then there are none.
+func extend(conn *http.ResponseController, r *http.Request, stall time.Duration) {
 	at := time.Now().Add(stall)
-	_ = errors.Join(conn.SetReadDeadline(at), conn.SetWriteDeadline(at))
+	err := conn.SetWriteDeadline(at)
+	if r.ContentLength == 0 {
+		err = errors.Join(err, conn.SetReadDeadline(at))
+	}
+	_ = err
 }

@@ -29,7 +29,7 @@ type token string
 
 func (want token) Authenticate(r *http.Request) error {
 	if r.Header.Get("Authorization") != "Bearer "+string(want) {
-		return errors.New("wrong token")
+		return files.ErrUnknown
 	}
 	return nil
 }
@@ -244,8 +244,8 @@ func TestUploadThatStandsStillIsGivenUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = resp.Body.Close()
-		if resp.StatusCode != 400 {
-			t.Errorf("status %d; want 400", resp.StatusCode)
+		if resp.StatusCode != 408 {
+			t.Errorf("status %d; want 408", resp.StatusCode)
 		}
 		if took := time.Since(stands); took != 5*time.Minute {
 			t.Errorf("given up after %v; want 5 minutes", took)
@@ -622,5 +622,91 @@ func TestADownloadIsAskedForTwiceAndItsFirstAnswerDropped(t *testing.T) {
 	}
 	if status, _, got := call(t, "GET", url+"/p/table.csv.gz", "", nil); status != 200 || got != content {
 		t.Errorf("the whole file: %d, %d bytes", status, len(got))
+	}
+}
+
+type authError struct{ err error }
+
+func (a authError) Authenticate(*http.Request) error { return a.err }
+
+func TestARefusalSaysWhetherCredentialsAreMissingOrNotEnough(t *testing.T) {
+	for want, err := range map[int]error{
+		401: fmt.Errorf("%w (expired)", files.ErrUnknown), 403: files.ErrForbidden, 500: errors.New("the database is not reached"),
+	} {
+		_, url := start(t, files.Options{Auth: authError{err}})
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodPut, url+"/p/a", strings.NewReader("x"))
+		resp, doErr := http.DefaultClient.Do(req)
+		if doErr != nil {
+			t.Fatal(doErr)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%v: %d, want %d", err, resp.StatusCode, want)
+		}
+	}
+}
+
+// Each folder of a path costs steps while others wait for the tree.
+func TestADeepPathIsRefusedBeforeItCostsAnything(t *testing.T) {
+	dir, url := start(t, files.Options{})
+	ask := func(method, path, body string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer t")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = resp.Body.Close() }()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	deepest, deeper := strings.Repeat("/d", 64)+"/file", strings.Repeat("/d", 65)+"/file"
+	for _, path := range []string{deeper, strings.Repeat("/a", 2000) + "/b"} {
+		for _, method := range []string{"PUT", "DELETE", "GET"} {
+			if status, text := ask(method, path, "x"); status != 400 || !strings.Contains(text, "64 folders") {
+				t.Errorf("%s %.20s: %d %s", method, path, status, text)
+			}
+		}
+		if _, text := ask("POST", "/delete_many", `{"files":["`+path+`"]}`); !strings.Contains(text, "64 folders") {
+			t.Errorf("delete_many: %s", text)
+		}
+	}
+	if got := tree(t, dir); len(got) != 0 {
+		t.Errorf("made: %v", got)
+	}
+	for _, method := range []string{"PUT", "GET", "DELETE"} {
+		if status, text := ask(method, deepest, "x"); status != 200 {
+			t.Errorf("%s of 64 folders: %d %s", method, status, text)
+		}
+	}
+	if got := tree(t, dir); len(got) != 0 {
+		t.Errorf("left behind: %v", got)
+	}
+}
+
+func TestDeleteManyTakesSoManyPathsAndNoMore(t *testing.T) {
+	_, url := start(t, files.Options{})
+	for n, want := range map[int]int{10_000: 200, 10_001: 400, 2_000_000: 413} {
+		body := `{"files":[` + strings.TrimSuffix(strings.Repeat(`"",`, n), ",") + `]}`
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/delete_many", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer t")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%d paths: %d, want %d", n, resp.StatusCode, want)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package files
 
 import (
 	"errors"
+	"fmt"
 	"net/url"
 	"path"
 	"path/filepath"
@@ -15,6 +16,9 @@ var errUnsafePath = errors.New("the path is not allowed")
 const (
 	maxPart = 255  // what the common file systems take for one name
 	maxPath = 4096 // what Linux takes for one path
+	// maxDepth bounds the folders of a path: each costs steps while others wait for the
+	// tree. The SDK's paths are those of a project, its task, and two or three more.
+	maxDepth = 64
 )
 
 // nameError is a path that is harmless but can't be stored; its text is for the client.
@@ -52,6 +56,9 @@ func safePath(raw string) (string, error) {
 	}
 	if len(parts) == 0 {
 		return "", nameError("the path is empty")
+	}
+	if len(parts) > maxDepth+1 {
+		return "", nameError(fmt.Sprintf("the path has more than %d folders", maxDepth))
 	}
 	if parts[0] == incoming {
 		return "", errUnsafePath

@@ -9,6 +9,8 @@ import (
 	"mime/multipart"
 	"net/http"
 	"time"
+
+	"clearmlserving/controlplane/intake"
 )
 
 // maxParts bounds the memory that one upload of very many tiny files can take.
@@ -184,6 +186,9 @@ func broken(err error) error {
 	if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
 		return refusal(http.StatusRequestEntityTooLarge, "the upload is larger than the %d bytes that this server takes", tooBig.Limit)
 	}
+	if errors.Is(err, intake.ErrSlow) {
+		return refusal(http.StatusRequestTimeout, "%s", err)
+	}
 	return refusal(http.StatusBadRequest, "the upload is broken off or malformed: %s", err)
 }
 
@@ -217,24 +222,19 @@ func copyBytes(to io.Writer, from io.Reader) (int64, error) {
 }
 
 // body reads the request with the size limit, and with a deadline that moves along
-// with the bytes: an upload may take hours, but not stand still.
+// with the bytes: an upload may take hours, but not stand still, nor drip.
 func (s *Server) body(w http.ResponseWriter, r *http.Request) io.Reader {
 	from := r.Body
 	if s.opts.MaxUpload > 0 {
 		from = http.MaxBytesReader(w, from, s.opts.MaxUpload)
 	}
-	return &movingReader{from: from, conn: http.NewResponseController(w), stall: s.opts.Stall}
+	return clientReader{intake.Pace(w, from, s.opts.Stall)}
 }
 
-type movingReader struct {
-	from  io.Reader
-	conn  *http.ResponseController
-	stall time.Duration
-}
+type clientReader struct{ from io.Reader }
 
-func (m *movingReader) Read(p []byte) (int, error) {
-	extend(m.conn, m.stall) // the answer's time begins anew too, for it comes last
-	n, err := m.from.Read(p)
+func (c clientReader) Read(p []byte) (int, error) {
+	n, err := c.from.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		err = &readError{err}
 	}

@@ -26,9 +26,14 @@ var (
 	ErrReadOnly = errors.New("read-only")
 	// ErrUnavailable says that the database isn't reached now, and may be soon.
 	ErrUnavailable = errors.New("database not reached")
-	// ErrTooLong says that the database can't hold a text: a name, a tag, or the name of
-	// a metric.
+	// ErrTooLong says that the database can't hold a text: a name, a comment, a tag, or the
+	// name of a metric.
 	ErrTooLong = errors.New("text too long")
+	// ErrTooLarge says that a document would become too large.
+	ErrTooLarge = errors.New("document too large")
+	// ErrTooMuch says that a transaction or a query took longer than one may; nothing of it
+	// was stored.
+	ErrTooMuch = errors.New("too much for one transaction")
 )
 
 // Kind names a collection of documents.
@@ -49,6 +54,8 @@ const (
 	Scroll Kind = "scroll"
 	// Worker documents are machines that run tasks, as they report themselves.
 	Worker Kind = "worker"
+	// EndedSession documents are sessions that were logged out of.
+	EndedSession Kind = "ended_session"
 )
 
 // Store keeps the control plane's state. It is safe for use by many goroutines.

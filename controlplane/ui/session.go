@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"clearmlserving/clearml"
+	"clearmlserving/controlplane/intake"
 )
 
 // sessionCookie is the API's own cookie: with it a browser can also download the files
@@ -115,14 +116,18 @@ func (p *Pages) renderLogin(w http.ResponseWriter, r *http.Request, status int, 
 
 // login takes an access key and its secret.
 func (p *Pages) login(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	page := loginPage{AccessKey: strings.TrimSpace(r.PostFormValue("access_key")), Next: localPath(r.PostFormValue("next"))}
 	if http.NewCrossOriginProtection().Check(r) != nil {
-		page.Problem = "The form does not come from this page. Send it from here."
-		p.renderLogin(w, r, http.StatusForbidden, page)
+		p.renderLogin(w, r, http.StatusForbidden, loginPage{Problem: "The form does not come from this page. Send it from here."})
 		return
 	}
-	token, err := p.newToken(r.Context(), page.AccessKey, strings.TrimSpace(r.PostFormValue("secret_key")))
+	release, err := p.readForm(w, r, maxLoginForm)
+	if err != nil {
+		p.renderLogin(w, r, intake.Status(err), loginPage{Problem: "The form could not be read: " + err.Error()})
+		return
+	}
+	release() // it is small
+	page := loginPage{AccessKey: strings.TrimSpace(r.PostForm.Get("access_key")), Next: localPath(r.PostForm.Get("next"))}
+	token, err := p.newToken(r.Context(), page.AccessKey, strings.TrimSpace(r.PostForm.Get("secret_key")))
 	switch {
 	case errors.Is(err, clearml.ErrUnauthorized):
 		page.Problem = "The server does not know this access key with this secret key."

@@ -9,10 +9,12 @@
 package ui
 
 import (
+	"bytes"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"html/template"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -20,6 +22,7 @@ import (
 	"time"
 
 	"clearmlserving/clearml"
+	"clearmlserving/controlplane/intake"
 )
 
 // Options says where the pages find what they show.
@@ -35,6 +38,8 @@ type Options struct {
 	Authorities func() (*x509.CertPool, error)
 	// Version is the version of this program, for the page about it.
 	Version string
+	// Bodies bounds what the bodies of forms cost. Nil makes a budget of its own.
+	Bodies *intake.Budget
 	// Logger receives what an operator should know; nil discards it.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
@@ -64,6 +69,9 @@ func New(opts Options) (*Pages, error) {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Bodies == nil {
+		opts.Bodies = intake.New()
 	}
 	p := &Pages{opts: opts, log: opts.Logger, now: opts.Now, mux: http.NewServeMux()}
 	if _, err := p.authorities(); err != nil {
@@ -210,21 +218,42 @@ func (p *Pages) page(pattern string, h handler) {
 	p.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { p.visit(w, r, h) })
 }
 
-// maxForm bounds a form; only an upload may be longer.
-const maxForm = 16 << 20
+// maxForm bounds a form; only an upload may be longer. maxLoginForm is that of the login,
+// which anybody may send.
+const (
+	maxForm      = 16 << 20
+	maxLoginForm = 8 << 10
+)
 
 // post answers a form that somebody sent from one of our pages.
 func (p *Pages) post(pattern string, h handler) {
 	p.upload(pattern, func(v *visit) error {
-		v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxForm)
-		if err := v.r.ParseForm(); err != nil {
-			return refusal{http.StatusBadRequest, "The form could not be read: " + err.Error()}
+		release, err := p.readForm(v.w, v.r, maxForm)
+		if err != nil {
+			return refusal{intake.Status(err), "The form could not be read: " + err.Error()}
 		}
+		defer release()
+		v.r = v.r.WithContext(intake.Paid(v.r.Context()))
 		if !v.hasToken(v.r.PostForm.Get("csrf")) {
 			return errForged
 		}
 		return h(v)
 	})
+}
+
+// readForm reads the fields of a form within the budget of all bodies. release gives the
+// part of the budget back.
+func (p *Pages) readForm(w http.ResponseWriter, r *http.Request, limit int64) (release func(), err error) {
+	body, err := p.opts.Bodies.Read(w, r, limit)
+	if err != nil {
+		return nil, err
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body.Text))
+	if err := r.ParseForm(); err != nil {
+		body.Release()
+		return nil, err
+	}
+	return body.Release, nil
 }
 
 // upload is post for a form that the handler reads, and whose CSRF token it checks.

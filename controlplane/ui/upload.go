@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"clearmlserving/clearml"
+	"clearmlserving/controlplane/intake"
 )
 
 type uploadPage struct {
@@ -34,9 +35,16 @@ func (p *Pages) uploadForm(v *visit) error {
 // form, so that the file can go through without being kept here.
 type uploadFields map[string]string
 
+// maxFields and maxField bound what is kept of the form beside the file.
+const (
+	maxFields = 20
+	maxField  = 64 << 10
+)
+
 // takeUpload takes a model's file, stores it on the file server, and registers it. Nothing is
 // registered when the file does not arrive in full.
 func (p *Pages) takeUpload(v *visit) error {
+	v.r.Body = io.NopCloser(intake.Pace(v.w, v.r.Body, uploadStall))
 	form, err := v.r.MultipartReader()
 	if err != nil {
 		return refusal{http.StatusBadRequest, "The form could not be read: send it from the page “Upload a model”."}
@@ -53,9 +61,12 @@ func (p *Pages) takeUpload(v *visit) error {
 		if part.FormName() == "file" {
 			return v.storeUpload(fields, part)
 		}
-		text, err := io.ReadAll(io.LimitReader(part, 64<<10))
+		text, err := io.ReadAll(io.LimitReader(part, maxField))
 		if err != nil {
 			return refusal{http.StatusBadRequest, "The upload broke off: " + err.Error()}
+		}
+		if len(fields) == maxFields {
+			return refusal{http.StatusBadRequest, "The form has too many fields: send it from the page “Upload a model”."}
 		}
 		fields[part.FormName()] = strings.TrimSpace(string(text))
 	}
@@ -95,7 +106,7 @@ func (v *visit) register(ctx context.Context, fields uploadFields, uri string) (
 	})
 }
 
-// uploadStall is how long the browser may send nothing.
+// uploadStall is the time in which 64 KiB of an upload must arrive.
 const uploadStall = 5 * time.Minute
 
 // sendFile hands a file on to the file server as it arrives, and returns its address.
@@ -105,8 +116,7 @@ func (v *visit) sendFile(name string, file io.Reader) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	body := moving{file, http.NewResponseController(v.w)}
-	request, err := http.NewRequestWithContext(v.r.Context(), http.MethodPut, address, io.NopCloser(body))
+	request, err := http.NewRequestWithContext(v.r.Context(), http.MethodPut, address, io.NopCloser(file))
 	if err != nil {
 		return "", err
 	}
@@ -121,17 +131,4 @@ func (v *visit) sendFile(name string, file io.Reader) (string, error) {
 		return "", refusal{answer.StatusCode, "The file was not stored: " + strings.TrimSpace(string(why))}
 	}
 	return address, nil
-}
-
-// moving puts off the connection's deadline for as long as bytes arrive.
-type moving struct {
-	from io.Reader
-	conn *http.ResponseController
-}
-
-func (m moving) Read(p []byte) (int, error) {
-	until := time.Now().Add(uploadStall)
-	// Not every listener has deadlines; then there are none.
-	_ = errors.Join(m.conn.SetReadDeadline(until), m.conn.SetWriteDeadline(until.Add(uploadStall)))
-	return m.from.Read(p)
 }

@@ -116,6 +116,8 @@ func explainCode(code string, err error) error {
 		return fmt.Errorf("%w: free some space on the disk of PostgreSQL: %w", store.ErrFull, err)
 	case code == "25006" || code == "42501": // read_only_sql_transaction, insufficient_privilege
 		return fmt.Errorf("%w: the user of --database-url needs the right to write, on a primary server: %w", store.ErrReadOnly, err)
+	case code == "57014": // query_canceled, by statement_timeout
+		return fmt.Errorf("%w: %w", store.ErrTooMuch, err)
 	case code == "54000": // program_limit_exceeded
 		return fmt.Errorf("%w: %w", store.ErrTooLong, err)
 	case code == "53300" || strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08"):

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"clearmlserving/controlplane/store"
 )
@@ -63,8 +64,9 @@ func (r reader) exportRows(ctx context.Context, text string, each func(store.Rec
 
 // Import implements store.Store.
 func (s Store) Import(ctx context.Context, next func() (store.Record, error)) error {
-	return s.Tx(ctx, func(tx store.Tx) error {
-		w := tx.(writer) // made by Tx above
+	const long = 24 * time.Hour // nothing else uses the database meanwhile
+	return s.within(ctx, long, func(tx store.Tx) error {
+		w := tx.(writer) // made by within
 		var n int
 		if err := w.queryRow(ctx, `SELECT count(*) FROM (SELECT seq FROM documents LIMIT 1) AS found`).Scan(&n); err != nil {
 			return fmt.Errorf("import: %w", s.dialect.Explain(err))
@@ -183,7 +185,7 @@ func (w writer) insertRows(ctx context.Context, rows map[[2]string]row, args []a
 	if _, err := w.exec(ctx, `INSERT INTO bodies (seq, body) VALUES `+tuples(len(bodies)/2, 2), bodies...); err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(terms, 4*1000) { // a document may have ten thousand tags
+	for chunk := range slices.Chunk(terms, 4*termsAtOnce) {
 		if _, err := w.exec(ctx, `INSERT INTO terms (kind, field, value, seq) VALUES `+tuples(len(chunk)/4, 4), chunk...); err != nil {
 			return err
 		}

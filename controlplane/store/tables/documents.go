@@ -32,11 +32,41 @@ func decode(kind store.Kind, body []byte) (store.Doc, error) {
 	return doc, nil
 }
 
+// The bounds of a document that is written: each write of it is a write of all of it, and of
+// what its texts have in the indexes, while the others wait. A document that was stored
+// without them stays readable, and is imported.
+const (
+	maxDocument = 64 << 20
+	// maxText is that of a column or a term. The index of searches takes a second or so for
+	// a text of this length without repetition, and minutes for one of some MiB.
+	maxText = 64 << 10
+)
+
+func (r row) bounded() error {
+	if len(r.body) > maxDocument {
+		return fmt.Errorf("%d MiB: %w", len(r.body)>>20, store.ErrTooLarge)
+	}
+	for i, v := range r.columns {
+		if text, ok := v.(string); ok && len(text) > maxText {
+			return fmt.Errorf("%s of %d KiB: %w", columns[i].name, len(text)>>10, store.ErrTooLong)
+		}
+	}
+	for _, t := range r.terms {
+		if len(t.value) > maxText {
+			return fmt.Errorf("an element of %s of %d KiB: %w", t.field, len(t.value)>>10, store.ErrTooLong)
+		}
+	}
+	return nil
+}
+
 // Insert implements store.Tx.
 func (w writer) Insert(ctx context.Context, kind store.Kind, doc store.Doc) error {
 	row, err := newRow(w.dialect, kind, doc)
 	if err != nil {
 		return err
+	}
+	if err := row.bounded(); err != nil {
+		return fmt.Errorf("%s %q: %w", kind, doc.ID(), err)
 	}
 	args := append([]any{string(kind), w.dialect.Text(doc.ID())}, row.columns...)
 	// A savepoint of its own would be needed to go on after a failed statement in some
@@ -73,6 +103,9 @@ func (w writer) Put(ctx context.Context, kind store.Kind, doc store.Doc) error {
 	row, err := newRow(w.dialect, kind, doc)
 	if err != nil {
 		return err
+	}
+	if err := row.bounded(); err != nil {
+		return fmt.Errorf("%s %q: %w", kind, doc.ID(), err)
 	}
 	seq, err := w.seq(ctx, kind, doc.ID())
 	if err != nil {
@@ -121,9 +154,16 @@ func (w writer) seq(ctx context.Context, kind store.Kind, id string) (int64, err
 	return seq, nil
 }
 
+// termsAtOnce is how many terms one statement stores.
+const termsAtOnce = 1000
+
 func (w writer) addTerms(ctx context.Context, kind store.Kind, seq int64, terms []term) error {
-	for _, t := range terms {
-		if _, err := w.exec(ctx, `INSERT INTO terms (kind, field, value, seq) VALUES (?, ?, ?, ?)`, string(kind), t.field, t.value, seq); err != nil {
+	for some := range slices.Chunk(terms, termsAtOnce) {
+		args := make([]any, 0, 4*len(some))
+		for _, t := range some {
+			args = append(args, string(kind), t.field, t.value, seq)
+		}
+		if _, err := w.exec(ctx, `INSERT INTO terms (kind, field, value, seq) VALUES `+tuples(len(some), 4), args...); err != nil {
 			return err
 		}
 	}

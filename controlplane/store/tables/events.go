@@ -63,7 +63,7 @@ func (w writer) storeEvents(ctx context.Context, events []store.Event) error {
 
 // Events implements store.Reader.
 func (r reader) Events(ctx context.Context, q store.EventQuery) ([]store.Event, error) {
-	events, err := r.events(ctx, q)
+	events, err := limited(ctx, func(ctx context.Context) ([]store.Event, error) { return r.events(ctx, q) })
 	if err != nil {
 		return nil, fmt.Errorf("read events: %w", r.dialect.Explain(err))
 	}
@@ -122,8 +122,12 @@ func scanEvent(scan func(...any) error) (store.Event, error) {
 // CountEvents implements store.Reader.
 func (r reader) CountEvents(ctx context.Context, q store.EventQuery) (int, error) {
 	where, args := eventConditions(q)
-	var n int
-	if err := r.queryRow(ctx, `SELECT count(*) FROM events WHERE `+where, args...).Scan(&n); err != nil {
+	n, err := limited(ctx, func(ctx context.Context) (int, error) {
+		var n int
+		err := r.queryRow(ctx, `SELECT count(*) FROM events WHERE `+where, args...).Scan(&n)
+		return n, err
+	})
+	if err != nil {
 		return 0, fmt.Errorf("count events: %w", r.dialect.Explain(err))
 	}
 	return n, nil

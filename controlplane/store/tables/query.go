@@ -3,6 +3,7 @@ package tables
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -13,11 +14,23 @@ import (
 // Query implements store.Reader. SQL narrows the documents down and, where it can say
 // all of the filter and the order, pages too; the rest is done here by Match and Sort.
 func (r reader) Query(ctx context.Context, kind store.Kind, q store.Query) ([]store.Doc, error) {
-	docs, err := r.find(ctx, kind, q)
+	docs, err := limited(ctx, func(ctx context.Context) ([]store.Doc, error) { return r.find(ctx, kind, q) })
 	if err != nil {
 		return nil, fmt.Errorf("query %s documents: %w", kind, r.dialect.Explain(err))
 	}
 	return docs, nil
+}
+
+// limited runs a query of at most a while: there are few connections for reading, and
+// everybody's requests need one.
+func limited[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, maxHold, store.ErrTooMuch)
+	defer cancel()
+	out, err := read(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), store.ErrTooMuch) {
+		err = fmt.Errorf("%w (%w)", store.ErrTooMuch, err)
+	}
+	return out, err
 }
 
 func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]store.Doc, error) {
@@ -203,6 +216,10 @@ func (r reader) bodies(ctx context.Context, kind store.Kind, seqs []int64) ([]st
 
 // Count implements store.Reader.
 func (r reader) Count(ctx context.Context, kind store.Kind, where store.Expr) (int, error) {
+	return limited(ctx, func(ctx context.Context) (int, error) { return r.count(ctx, kind, where) })
+}
+
+func (r reader) count(ctx context.Context, kind store.Kind, where store.Expr) (int, error) {
 	c := r.compile(kind, where, false)
 	if !c.exact {
 		docs, err := r.Query(ctx, kind, store.Query{Where: where})
@@ -221,12 +238,16 @@ func (r reader) Count(ctx context.Context, kind store.Kind, where store.Expr) (i
 
 // Distinct implements store.Reader.
 func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path, where store.Expr) ([]string, error) {
+	return limited(ctx, func(ctx context.Context) ([]string, error) { return r.distinct(ctx, kind, field, where) })
+}
+
+func (r reader) distinct(ctx context.Context, kind store.Kind, field store.Path, where store.Expr) ([]string, error) {
 	c := r.compile(kind, where, false)
 	listed, isList := termField(field)
 	col, isColumn := columnOf(field)
 	if !c.exact || (!isList && (!isColumn || col.holds != texts)) {
 		docs, err := r.Query(ctx, kind, store.Query{Where: where})
-		return distinct(docs, field), err
+		return distinctOf(docs, field), err
 	}
 	text := `SELECT DISTINCT d.` + col.quoted() + ` FROM documents d WHERE d.kind = ? AND (` + c.sql + `) AND d.` + col.quoted() + ` <> ''`
 	args := []any{string(kind)}
@@ -274,8 +295,8 @@ func allValues(col column) string {
 ) SELECT value FROM v WHERE value IS NOT NULL AND value <> ''`
 }
 
-// distinct is Distinct of documents that were read.
-func distinct(docs []store.Doc, field store.Path) []string {
+// distinctOf is Distinct of documents that were read.
+func distinctOf(docs []store.Doc, field store.Path) []string {
 	var out []string
 	for _, doc := range docs {
 		for _, v := range elements(map[string]any(doc), field) {

@@ -10,8 +10,10 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"regexp"
+	"time"
 
 	"clearmlserving/controlplane/store"
 )
@@ -82,23 +84,40 @@ func New(opts Options) Store {
 
 // Tx implements store.Store.
 func (s Store) Tx(ctx context.Context, change func(store.Tx) error) error {
+	return s.within(ctx, maxHold, change)
+}
+
+// maxHold is how long a transaction may keep the others waiting before it is undone, and a
+// query a connection: far more than what calls are meant to take. It is a variable for
+// tests only.
+var maxHold = time.Minute
+
+// within runs a transaction of at most so long.
+func (s Store) within(ctx context.Context, hold time.Duration, change func(store.Tx) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", s.dialect.Explain(err))
 	}
-	defer func() { _ = tx.Rollback() }() // does nothing after the commit; keeps a panic from holding the writer
-	if first := s.dialect.Begin(); first != "" {
+	defer func() { _ = tx.Rollback() }()         // does nothing after the commit; keeps a panic from holding the writer
+	if first := s.dialect.Begin(); first != "" { // waits for others, which is no part of the hold
 		if _, err := tx.ExecContext(ctx, first); err != nil {
 			return fmt.Errorf("begin transaction: %w", s.dialect.Explain(err))
 		}
 	}
-	if err := change(writer{reader{db: tx, dialect: s.dialect}, tx}); err != nil {
-		return err
+	limit := time.AfterFunc(hold, func() { cancel(store.ErrTooMuch) })
+	defer limit.Stop()
+	if err = change(writer{reader{db: tx, dialect: s.dialect}, tx}); err == nil {
+		if err = tx.Commit(); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("commit: %w", s.dialect.Explain(err))
 	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", s.dialect.Explain(err))
+	if errors.Is(context.Cause(ctx), store.ErrTooMuch) {
+		return fmt.Errorf("transaction undone after %s: %w (%w)", hold, store.ErrTooMuch, err)
 	}
-	return nil
+	return err
 }
 
 // Export implements store.Store.
