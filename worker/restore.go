@@ -44,6 +44,9 @@ func (z *zygote) restore(ctx context.Context) error {
 			return err
 		}
 	}
+	if present(z.o.RuntimeDir) {
+		return nil
+	}
 	_, err := extractRuntime(z.o.RuntimeDir)
 	return err
 }

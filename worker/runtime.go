@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 // The Python side. Tests and tools of that folder stay out of the binary.
@@ -20,16 +21,11 @@ var runtimeFiles embed.FS
 // returns that folder. It is atomic and may happen in many processes at once; a
 // folder that is there is checked, so that a damaged one is replaced.
 func extractRuntime(dir string) (string, error) {
-	files, err := readRuntime()
+	files, hash, err := embedded()
 	if err != nil {
 		return "", fmt.Errorf("read the embedded python files: %w", err)
 	}
-	sum := sha256.New()
-	for _, f := range files {
-		fmt.Fprintf(sum, "%s %d\n", f.name, len(f.content))
-		sum.Write(f.content)
-	}
-	target := filepath.Join(dir, hex.EncodeToString(sum.Sum(nil))[:16])
+	target := filepath.Join(dir, hash)
 	if intact(target, files) {
 		return target, nil
 	}
@@ -68,6 +64,45 @@ func extractRuntime(dir string) (string, error) {
 		}
 	}
 	return target, nil
+}
+
+// embedded reads the Python files of this program, and the hash that names their folder.
+var embedded = onceRuntime() //nolint:gochecknoglobals // what is embedded never changes
+
+func onceRuntime() func() ([]runtimeFile, string, error) {
+	type result struct {
+		files []runtimeFile
+		hash  string
+	}
+	read := sync.OnceValues(func() (result, error) {
+		files, err := readRuntime()
+		sum := sha256.New()
+		for _, f := range files {
+			fmt.Fprintf(sum, "%s %d\n", f.name, len(f.content))
+			sum.Write(f.content)
+		}
+		return result{files, hex.EncodeToString(sum.Sum(nil))[:16]}, err
+	})
+	return func() ([]runtimeFile, string, error) {
+		r, err := read()
+		return r.files, r.hash, err
+	}
+}
+
+// present tells whether all files are there with their sizes: a look that costs
+// little, for each process that is started.
+func present(dir string) bool {
+	files, hash, err := embedded()
+	if err != nil {
+		return false
+	}
+	for _, f := range files {
+		info, err := os.Stat(filepath.Join(dir, hash, filepath.FromSlash(f.name)))
+		if err != nil || info.Size() != int64(len(f.content)) {
+			return false
+		}
+	}
+	return true
 }
 
 type runtimeFile struct {
