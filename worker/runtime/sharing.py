@@ -28,6 +28,7 @@ import sys
 import threading
 import uuid
 import weakref
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any, Callable, Optional
 
 from forks import children_of
@@ -58,6 +59,7 @@ PACKAGES = frozenset(
         "tzdata",
         # formats of requests and answers
         "PIL",
+        "charset_normalizer",
         "markupsafe",
         "msgpack",
         "orjson",
@@ -134,7 +136,6 @@ HARMLESS = frozenset(
         "gc.get_referrers",
         "glob.glob",
         "glob.glob/2",
-        "import",
         "marshal.dumps",
         "marshal.load",
         "marshal.loads",
@@ -173,9 +174,13 @@ STDLIB = os.path.dirname(os.path.realpath(os.__file__)) + os.sep
 SITES = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 TEMPFILE = os.path.join(STDLIB, "tempfile.py")
 TEMPORARY = "the load made a temporary file or folder"
+UNPICKLES_NUMPY = os.path.join("numpy", "random", "_pickle.py")
 IMPORTER = "<frozen importlib._bootstrap_external>"
 
 OWN, STANDARD, KNOWN, OTHER = "own", "standard", "known", "other"  # whose code a file is
+
+UNFOLLOWED = (ModuleType, str, bytes, int, float, complex, type(None), BuiltinFunctionType, CodeType)
+MOST_FOLLOWED = 1 << 20
 
 _armed: Optional[LoadWatch] = None
 _hooked = False
@@ -190,7 +195,11 @@ def note(why: str) -> None:
 
 def _hook(event: str, args: tuple[Any, ...]) -> None:
     watch = _armed
-    if watch is not None and event not in HARMLESS:
+    if watch is None or event in HARMLESS:
+        return
+    if event == "import":
+        watch.imports(args)
+    else:
         watch.heard(event, args)
 
 
@@ -202,6 +211,8 @@ class LoadWatch:
         self._before: Optional[Facts] = None
         self._undo: list[tuple[Any, str, Any]] = []
         self._callbacks = 0  # that known libraries have registered for the end
+        self._generators: list[Any] = []  # of known libraries
+        self._brought: set[str] = set()  # native code that known libraries have imported
 
     def begin(self) -> None:
         """Take down what the process holds, and listen."""
@@ -231,7 +242,7 @@ class LoadWatch:
         if not why and callable(getattr(instance, "unload", None)):
             why = "the code defines unload, which is called once for each load"
         if not why and instance is not None:
-            why = _generator_kept()
+            why = _generator_kept(endpoint, self._generators)
         return (False, why) if why else (True, PROVEN)
 
     def _kept(self, endpoint: Any) -> str:
@@ -242,11 +253,17 @@ class LoadWatch:
             return "this system does not tell what a process keeps open" + (
                 f" ({after.unknown})" if after.unknown else ""
             )
-        return after.beyond(before, self._callbacks)
+        return after.beyond(before, self._callbacks, self._brought)
 
     def note(self, why: str) -> None:
         """Remember the first reason."""
         self._why = self._why or why
+
+    def imports(self, args: tuple[Any, ...]) -> None:
+        """Remember the native code that a known library imports."""
+        file = args[1] if len(args) > 1 else None
+        if isinstance(file, str) and _user_of(sys._getframe(2)) == OWN:
+            self._brought.add(os.path.realpath(file))
 
     def heard(self, event: str, args: tuple[Any, ...]) -> None:
         """Judge an audit event."""
@@ -290,16 +307,18 @@ class LoadWatch:
         random_bits = "the load took random bits, of which each process has its own"
         for holder, name in ((os, "urandom"), (os, "getrandom"), (random, "_urandom"), (uuid, "uuid1")):
             self._watch_call(holder, name, random_bits, _may_draw)
-        self._watch_call(
-            random.Random,
-            "seed",
-            random_bits,
-            lambda frame, args: (len(args) > 1 and args[1] is not None) or _may_draw(frame, args),
-        )
+        self._watch_call(random.Random, "seed", random_bits, self._may_seed)
         self._watch_call(
             os, "register_at_fork", "the load registered what a fork calls", lambda frame, _: _user_of(frame) != OTHER
         )
         self._watch_call(atexit, "register", "the load registered what is called at the end", self._may_register)
+
+    def _may_seed(self, frame: Any, args: tuple[Any, ...]) -> bool:
+        maker = frame.f_back
+        if _user_of(frame) == OWN or (maker is not None and maker.f_code.co_filename == TEMPFILE):  # for its names
+            self._generators += args[:1]
+            return True
+        return (len(args) > 1 and args[1] is not None) or _may_draw(frame, args)
 
     def _may_register(self, frame: Any, _args: tuple[Any, ...]) -> bool:
         if _user_of(frame) == OTHER:
@@ -349,8 +368,11 @@ class Facts:
             if self.wakeup != -1:
                 signal.set_wakeup_fd(self.wakeup)
 
-    def beyond(self, before: Facts, callbacks: int) -> str:
-        """Name something that is there now and was not before, "" when there is nothing."""
+    def beyond(self, before: Facts, callbacks: int, brought: set[str]) -> str:
+        """Name something that is there now and was not before, "" when there is nothing.
+
+        callbacks and brought are what known libraries have registered and imported.
+        """
         if self.threads > 1:
             return f"the loaded code keeps threads running ({self.threads - 1}), which would not survive a fork"
         if self.children:
@@ -362,7 +384,7 @@ class Facts:
             return "the loaded code closed descriptors of the worker"
         for mapping in self.shared - before.shared:
             return f"the loaded code keeps shared memory ({mapping[1] or 'anonymous'}), which workers must not share"
-        for library in sorted(self.libraries - before.libraries):
+        for library in sorted(self.libraries - before.libraries - brought):
             if not _is_known_library(library):
                 return f"the load brought native code that may keep anything ({library})"
         if self.timers:
@@ -492,28 +514,73 @@ def _numpy_untouched() -> bool:
     return state is None or (isinstance(state, tuple) and state[1] == 623 and not state[2])
 
 
-def _generator_kept() -> str:
+def _generator_kept(endpoint: Any, ours: list[Any]) -> str:
     """Say whether the loaded code keeps a random generator: its seed may be the time of day.
 
-    The engines' models may: what a model file holds is the same in each process.
+    Known libraries may keep ours and others, and so may a model that an engine has loaded without
+    user code: what a model file holds is the same in each process.
     """
     kinds: list[type] = [random.Random]
     numpy_random = sys.modules.get("numpy.random")
-    ours: list[Any] = []
     if numpy_random is not None:
         kinds += [numpy_random.Generator, numpy_random.BitGenerator, numpy_random.RandomState]
         rand = getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None)
-        ours = [rand, getattr(rand, "_bit_generator", None)]
+        ours = [*ours, rand, getattr(rand, "_bit_generator", None)]
     generators = tuple(kinds)
     kind_of: dict[type, bool] = {}
+    suspects: dict[int, Any] = {}
     for thing in gc.get_objects():
         kind = type(thing)
         found = kind_of.get(kind)
         if found is None:
             found = kind_of[kind] = issubclass(kind, generators) and not issubclass(kind, random.SystemRandom)
         if found and not any(thing is one for one in ours):
-            return f"the loaded code keeps a random generator ({kind.__module__}.{kind.__qualname__})"
-    return ""
+            suspects[id(thing)] = thing
+    if not suspects:
+        return ""
+    kept = _reached(endpoint, suspects)
+    if kept is None:
+        return "the loaded code keeps too much to tell whether a random generator is in it"
+    kind = type(kept)
+    return f"the loaded code keeps a random generator ({kind.__module__}.{kind.__qualname__})" if kept else ""
+
+
+def _reached(endpoint: Any, wanted: dict[int, Any]) -> Any:
+    """Return something wanted that user code refers to, False for nothing, None if that is too much to search.
+
+    What known libraries refer to is not followed.
+    """
+    roots = [endpoint.instance, endpoint.model]
+    roots += [
+        vars(module) for module in list(sys.modules.values()) if isinstance(module, ModuleType) and _is_users(module)
+    ]
+    seen = {id(roots)}
+    while roots:
+        thing = roots.pop()
+        if id(thing) in seen or isinstance(thing, UNFOLLOWED):
+            continue
+        if id(thing) in wanted:
+            return thing
+        seen.add(id(thing))
+        if len(seen) > MOST_FOLLOWED:
+            return None
+        if isinstance(thing, FunctionType) and _origin(thing.__code__.co_filename) != OTHER:
+            continue
+        if isinstance(thing, type):
+            module = sys.modules.get(thing.__module__)
+            if not isinstance(module, ModuleType) or not _is_users(module):
+                continue
+        roots += gc.get_referents(thing)
+        if getattr(getattr(thing, "dtype", None), "hasobject", False) and hasattr(thing, "ravel"):
+            roots += thing.ravel().tolist()  # NumPy does not tell the collector what its arrays hold
+    return False
+
+
+def _is_users(module: ModuleType) -> bool:
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return module.__name__ == "__main__"
+    return _origin(file) == OTHER
 
 
 # Who calls
@@ -537,14 +604,18 @@ def _origin(file: str) -> str:
 
 def _user_of(frame: Any) -> str:
     """Say for whom the standard library acts: OWN (nothing of the load), KNOWN, or OTHER."""
+    found = ""
     while frame is not None:
-        whose = _origin(frame.f_code.co_filename)
+        file = frame.f_code.co_filename
+        whose = _origin(file)
         if whose in (STANDARD, KNOWN) and frame.f_code.co_name == "<module>":
-            return OWN  # what a known library does when it is imported is the same in each process
+            return OWN  # what a known library does, and imports, when it is imported is the same in each process
         if whose != STANDARD:
-            return whose
+            found = found or whose
+            if not _package_of(file):
+                return found
         frame = frame.f_back
-    return OTHER  # a thread
+    return found or OTHER  # a thread
 
 
 def _may_know_process(frame: Any, _args: tuple[Any, ...]) -> bool:
@@ -555,11 +626,16 @@ def _may_know_process(frame: Any, _args: tuple[Any, ...]) -> bool:
 
 
 def _may_draw(frame: Any, _args: tuple[Any, ...]) -> bool:
-    """Say whether random bits leave no trace: an import, or NumPy's generator of a pickle, which is then set."""
+    """Say whether random bits leave no trace.
+
+    They do not at an import, in what joblib names its tasks by, and in NumPy's generator of a
+    pickle, whose state is set afterwards.
+    """
     if _user_of(frame) == OWN:
         return True
     while frame is not None and _origin(frame.f_code.co_filename) in (STANDARD, KNOWN):
-        if frame.f_code.co_filename.endswith(os.path.join("numpy", "random", "_pickle.py")):
+        file = frame.f_code.co_filename
+        if file.endswith(UNPICKLES_NUMPY) or _package_of(file) == "joblib":
             return True
         frame = frame.f_back
     return False
