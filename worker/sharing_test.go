@@ -111,7 +111,7 @@ func TestWorkersAnswerRightWhateverTheirLoadLeaves(t *testing.T) {
 	installed(t, "numpy")
 	for name, shared := range loadStates(t) {
 		t.Run(name, func(t *testing.T) {
-			folder, err := os.MkdirTemp("", "") // t.TempDir is too long for the name of a socket
+			folder, err := os.MkdirTemp("", "") //nolint:usetesting // whose folder is too long for the name of a socket
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -184,14 +184,27 @@ func TestCodeMaySayWhetherItIsShared(t *testing.T) {
 	}
 }
 
+func TestALoadThatAsksAnotherEndpointIsNotShared(t *testing.T) {
+	w := newWorld(t, nil)
+	w.start(t, "echo", "echo.py", nil)
+	file := filepath.Join(t.TempDir(), "preprocess.py")
+	source := "class Preprocess:\n def load(self, path):\n  self.y = self.send_request('echo', data=7)\n def process(self, data, state, collect): return self.y\n"
+	if err := os.WriteFile(file, []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g := w.start(t, "asks", "", func(s *worker.Spec) { s.Workers, s.CodePath = 2, file })
+	if s := g.Status(); s.Shared || !strings.Contains(s.SharedReason, "asked another endpoint") {
+		t.Errorf("status = %+v", s)
+	}
+	if got := ask(t, g, `1`); got != "7" {
+		t.Error(got)
+	}
+}
+
 // A worker that ends because nobody asks unloads what it has loaded, not what others have.
 func TestAWorkerThatEndsLeavesTheOthersTheirFolder(t *testing.T) {
 	w := newWorld(t, nil)
-	folder, err := os.MkdirTemp("", "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = os.RemoveAll(folder) }()
+	folder := t.TempDir()
 	g := w.start(t, "folder", filepath.Join("..", "load", "temporary_folder.py"), func(s *worker.Spec) {
 		s.Workers, s.Elastic, s.ModelPath = loadWorkers, loadWorkers-1, numberedLines(t)
 		s.Limits.IdleAfter = 100 * time.Millisecond

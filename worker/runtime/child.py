@@ -98,6 +98,7 @@ class Worker:
             if not self._load(link):
                 return
             share, why = self.watch.verdict(self.endpoint) if self.watch is not None else (False, "")
+            self.watch = None
             gc.freeze()
             if job.control is not None and share:
                 self.endpoint.close_loop()

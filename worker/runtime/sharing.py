@@ -18,9 +18,11 @@ Not detected is the time of day: code that keeps it keeps the time of the one lo
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import gc
 import os
+import posix
 import random
 import signal
 import stat
@@ -236,8 +238,8 @@ class LoadWatch:
         """Say whether workers may be forked from this process, and why."""
         instance = endpoint.instance
         said = getattr(instance, "share_loaded", None)
-        if said is not None:
-            return (True, SAID_YES) if said else (False, SAID_NO)
+        if isinstance(said, bool):
+            return said, SAID_YES if said else SAID_NO
         why = self._kept(endpoint) or self._why
         if not why and callable(getattr(instance, "unload", None)):
             why = "the code defines unload, which is called once for each load"
@@ -262,7 +264,7 @@ class LoadWatch:
     def imports(self, args: tuple[Any, ...]) -> None:
         """Remember the native code that a known library imports."""
         file = args[1] if len(args) > 1 else None
-        if isinstance(file, str) and _user_of(sys._getframe(2)) == OWN:
+        if isinstance(file, str) and _user_of(_frame(3)) == OWN:
             self._brought.add(os.path.realpath(file))
 
     def heard(self, event: str, args: tuple[Any, ...]) -> None:
@@ -300,9 +302,14 @@ class LoadWatch:
     # What no audit event tells.
 
     def _wrap(self) -> None:
+        process_id = "the load asked for the id of its process"
         for name in ("getpid", "getppid", "getpgrp", "getpgid", "getsid"):
-            self._watch_call(os, name, "the load asked for the id of its process", _may_know_process)
-        self._watch_call(threading, "get_native_id", "the load asked for the id of its process", _may_know_process)
+            for holder in (os, posix):
+                self._watch_call(holder, name, process_id, _may_know_process)
+        for holder in (threading, _thread):
+            self._watch_call(holder, "get_native_id", process_id, _may_know_process)
+        for name in ("mkfifo", "mknod"):
+            self._watch_call(os, name, "the load made a file", lambda *_: False)
         self._watch_call(os, "readlink", "the load looked into /proc", lambda frame, args: not _links_to_process(args))
         random_bits = "the load took random bits, of which each process has its own"
         for holder, name in ((os, "urandom"), (os, "getrandom"), (random, "_urandom"), (uuid, "uuid1")):
@@ -333,8 +340,10 @@ class LoadWatch:
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             watch = _armed
-            if watch is not None and not allowed(sys._getframe(1), args):
-                watch.note(TEMPORARY if sys._getframe(1).f_code.co_filename == TEMPFILE else why)
+            if watch is not None:
+                frame = _frame(2)
+                if frame is None or not allowed(frame, args):
+                    watch.note(TEMPORARY if frame is not None and frame.f_code.co_filename == TEMPFILE else why)
             return real(*args, **kwargs)
 
         watched.__name__, watched.__qualname__, watched.__doc__ = name, name, getattr(real, "__doc__", None)
@@ -360,7 +369,8 @@ class Facts:
         self.streams = (sys.stdout, sys.stderr)
         self.random = random.getstate()
         self.numpy_random = _numpy_state()
-        self.finalizers = len(getattr(weakref.finalize, "_registry", ()))
+        registered = getattr(sys.modules.get("multiprocessing.util"), "_finalizer_registry", ())
+        self.finalizers = len(getattr(weakref.finalize, "_registry", ())) + len(registered)
         self.callbacks = atexit._ncallbacks()
         self.wakeup = -1
         if threading.current_thread() is threading.main_thread():
@@ -600,6 +610,14 @@ def _origin(file: str) -> str:
             whose = OTHER
         _whose[file] = whose
     return whose
+
+
+def _frame(depth: int) -> Any:
+    """Return the frame that is so many calls above; None where C has called."""
+    try:
+        return sys._getframe(depth)
+    except ValueError:
+        return None
 
 
 def _user_of(frame: Any) -> str:
