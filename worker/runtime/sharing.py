@@ -308,6 +308,7 @@ class LoadWatch:
                 self._watch_call(holder, name, process_id, _may_know_process)
         for holder in (threading, _thread):
             self._watch_call(holder, "get_native_id", process_id, _may_know_process)
+        self._watch_native_id(process_id)
         for name in ("mkfifo", "mknod"):
             self._watch_call(os, name, "the load made a file", lambda *_: False)
         self._watch_call(os, "readlink", "the load looked into /proc", lambda frame, args: not _links_to_process(args))
@@ -319,6 +320,17 @@ class LoadWatch:
             os, "register_at_fork", "the load registered what a fork calls", lambda frame, _: _user_of(frame) != OTHER
         )
         self._watch_call(atexit, "register", "the load registered what is called at the end", self._may_register)
+
+    def _watch_native_id(self, why: str) -> None:
+        real = threading.Thread.native_id
+
+        def native_id(thread: threading.Thread) -> Any:
+            if _armed is not None and _user_of(_frame(2)) == OTHER:
+                _armed.note(why)
+            return real.fget(thread)
+
+        self._undo.append((threading.Thread, "native_id", real))
+        threading.Thread.native_id = property(native_id)
 
     def _may_seed(self, frame: Any, args: tuple[Any, ...]) -> bool:
         maker = frame.f_back
