@@ -211,6 +211,7 @@ class LoadWatch:
     def __init__(self) -> None:
         self._why = ""
         self._before: Optional[Facts] = None
+        self._modules: frozenset[str] = frozenset()  # before the load
         self._undo: list[tuple[Any, str, Any]] = []
         self._callbacks = 0  # that known libraries have registered for the end
         self._generators: list[Any] = []  # of known libraries
@@ -220,6 +221,7 @@ class LoadWatch:
         """Take down what the process holds, and listen."""
         global _armed, _hooked
         self._before = Facts()
+        self._modules = frozenset(sys.modules)
         if not _hooked:
             sys.addaudithook(_hook)  # for good: Python cannot take it away again
             _hooked = True
@@ -230,12 +232,27 @@ class LoadWatch:
         """Listen no more. May be called twice."""
         global _armed
         _armed = None
+        real_of = {}
         while self._undo:
             holder, name, real = self._undo.pop()
+            real_of[id(vars(holder)[name])] = real
             setattr(holder, name, real)
+        # What the load has imported by name.
+        for name in sys.modules.keys() - self._modules:
+            module = sys.modules[name]
+            if issubclass(type(module), ModuleType):
+                for key, value in list(vars(module).items()):
+                    if id(value) in real_of:
+                        vars(module)[key] = real_of[id(value)]
 
     def verdict(self, endpoint: Any) -> tuple[bool, str]:
         """Say whether workers may be forked from this process, and why."""
+        try:
+            return self._verdict(endpoint)
+        except Exception as error:  # objects of user code may raise at a look
+            return False, f"what the load left could not be judged ({type(error).__name__}: {error})"
+
+    def _verdict(self, endpoint: Any) -> tuple[bool, str]:
         instance = endpoint.instance
         said = getattr(instance, "share_loaded", None)
         if isinstance(said, bool):
@@ -564,7 +581,7 @@ def _generator_kept(endpoint: Any, ours: list[Any]) -> str:
     if kept is None:
         return "the loaded code keeps too much to tell whether a random generator is in it"
     kind = type(kept)
-    return f"the loaded code keeps a random generator ({kind.__module__}.{kind.__qualname__})" if kept else ""
+    return "" if kept is False else f"the loaded code keeps a random generator ({kind.__module__}.{kind.__qualname__})"
 
 
 def _reached(endpoint: Any, wanted: dict[int, Any]) -> Any:
@@ -573,35 +590,35 @@ def _reached(endpoint: Any, wanted: dict[int, Any]) -> Any:
     What known libraries refer to is not followed.
     """
     roots = [endpoint.instance, endpoint.model]
-    roots += [
-        vars(module) for module in list(sys.modules.values()) if isinstance(module, ModuleType) and _is_users(module)
-    ]
+    roots += [vars(module) for module in list(sys.modules.values()) if _is_users(module)]
     seen = {id(roots)}
+    arrays = getattr(sys.modules.get("numpy"), "ndarray", None)
     while roots:
         thing = roots.pop()
-        if id(thing) in seen or isinstance(thing, UNFOLLOWED):
+        kind = type(thing)  # isinstance would ask the object, which may be of user code
+        if id(thing) in seen or issubclass(kind, UNFOLLOWED):
             continue
         if id(thing) in wanted:
             return thing
         seen.add(id(thing))
         if len(seen) > MOST_FOLLOWED:
             return None
-        if isinstance(thing, FunctionType) and _origin(thing.__code__.co_filename) != OTHER:
+        if kind is FunctionType and _origin(thing.__code__.co_filename) != OTHER:
             continue
-        if isinstance(thing, type):
-            module = sys.modules.get(thing.__module__)
-            if not isinstance(module, ModuleType) or not _is_users(module):
-                continue
+        if issubclass(kind, type) and not _is_users(sys.modules.get(thing.__module__)):
+            continue
         roots += gc.get_referents(thing)
-        if getattr(getattr(thing, "dtype", None), "hasobject", False) and hasattr(thing, "ravel"):
+        if arrays is not None and issubclass(kind, arrays) and thing.dtype.hasobject:
             roots += thing.ravel().tolist()  # NumPy does not tell the collector what its arrays hold
     return False
 
 
-def _is_users(module: ModuleType) -> bool:
-    file = getattr(module, "__file__", None)
+def _is_users(module: Any) -> bool:
+    if not issubclass(type(module), ModuleType):
+        return False
+    file = vars(module).get("__file__")
     if file is None:
-        return module.__name__ == "__main__"
+        return vars(module).get("__name__") == "__main__"
     return _origin(file) == OTHER
 
 

@@ -34,6 +34,7 @@ Endpoint.instance = module.Preprocess()
 gc.collect()
 watch.end()
 assert before == [getattr(holder, name) for holder, name in names], "not undone"
+assert module.__dict__.get("getpid", os.getpid) is os.getpid, "not undone in the module"
 print(watch.verdict(Endpoint)[1])
 """
 
@@ -93,6 +94,12 @@ def judged(source: str) -> str:
         ("class Preprocess:\n  share_loaded = True\n  unload = print", "share_loaded = True"),
         ("class Preprocess:\n  share_loaded = 'yes'\n  unload = print", "defines unload"),
         ("class Preprocess:\n  def __getattr__(self, name): raise AttributeError(name)", PROVEN),
+        ("class Preprocess:\n  def __getattr__(self, name): raise ValueError(name)", "could not be judged (ValueError"),
+        (
+            "import random\nclass Odd:\n  __class__ = property(lambda self: 1 / 0)\n"
+            "  def __getattr__(self, name): 1 / 0\nodd = [Odd(), random.Random(5)]",
+            "keeps a random generator",
+        ),
     ],
 )
 def test_what_is_not_known_to_be_harmless_is_not_shared(source: str, why: str) -> None:
