@@ -129,8 +129,6 @@ class Worker:
         self.host.server = None
         if self.unloads:
             self.endpoint.unload()
-        else:
-            self.endpoint.close()
 
     def _load(self, link: Link) -> bool:
         spec = self.spec
