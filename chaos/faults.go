@@ -27,7 +27,7 @@ type fault struct {
 const patience = 2 * time.Minute
 
 func faults() []fault {
-	return slices.Concat(workerFaults(), codeFaults(), userCodeFaults(), clientFaults(), listenerFaults(), streamFaults(), controlFaults(), deployFaults(), configFaults(), machineFaults())
+	return slices.Concat(workerFaults(), codeFaults(), userCodeFaults(), loadFaults(), clientFaults(), listenerFaults(), streamFaults(), controlFaults(), deployFaults(), configFaults(), machineFaults())
 }
 
 // run injects the fault, waits until all is well again, and tells what it cost.

@@ -67,8 +67,10 @@ type endpointStatus struct {
 	Endpoint string
 	InUse    int `json:"in_use"`
 	Model    struct {
-		Reason  string
-		Workers []struct {
+		Reason       string
+		Shared       bool
+		SharedReason string `json:"shared_reason"`
+		Workers      []struct {
 			PID int `json:"pid"`
 		}
 	}

@@ -34,7 +34,9 @@ type seat struct {
 type templateSeat struct {
 	mu      sync.Mutex // guards the rest; held while a template loads: the others would load the same
 	f       *forker
-	refused string // why the workers load for themselves
+	w       *worker // the template itself, as long as f is set
+	refused bool    // the workers load for themselves
+	why     string  // why they do, or why they need not
 }
 
 // start loads the first worker; the other seats follow in the background.
@@ -323,8 +325,8 @@ func (g *Group) fromTemplate(ctx context.Context) (*forker, *worker, error) {
 	if t.f != nil && t.f.alive() {
 		return t.f, nil, nil
 	}
-	t.f = nil
-	if t.refused != "" {
+	t.f, t.w = nil, nil
+	if t.refused {
 		return nil, nil, nil
 	}
 	zygote, err := g.pool.zygote.get(ctx)
@@ -341,12 +343,13 @@ func (g *Group) fromTemplate(ctx context.Context) (*forker, *worker, error) {
 		children.close()
 		return nil, nil, err
 	}
+	t.why = r.Why
 	if r.Template {
-		t.f = children
+		t.f, t.w = children, w
 		return children, nil, nil
 	}
 	children.close()
-	t.refused = r.Why
+	t.refused = true
 	g.log.Info("workers load for themselves", "reason", r.Why)
 	self, err := g.enlist(ctx, w, r)
 	return nil, self, err
@@ -356,7 +359,7 @@ func (t *templateSeat) close() {
 	t.rest()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.refused = "closed"
+	t.refused, t.why = true, "closed"
 }
 
 // process is the id of the template's process, 0 when there is none or it loads.
@@ -368,14 +371,18 @@ func (t *templateSeat) process() int {
 	return t.f.process()
 }
 
-// rest ends the template; the next worker makes another one.
+// rest ends the template, which unloads what it has loaded; the next worker makes
+// another one. Its workers have ended.
 func (t *templateSeat) rest() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.f != nil {
-		t.f.close()
-		t.f = nil
+	if t.f == nil {
+		return
 	}
+	t.f.close()
+	w := t.w
+	w.g.all.Go(func() { w.stop(context.Background(), w.g.o.StopGrace) })
+	t.f, t.w = nil, nil
 }
 
 // await waits until w has loaded, as long as it makes progress.

@@ -38,7 +38,7 @@ type Status struct {
 	Requests uint64
 	Async    bool
 	// Shared says that the workers share the memory of one loaded model; SharedReason
-	// why not, "" when there is only one worker.
+	// why, or why not: "" when there is only one worker, or no process that has loaded.
 	Shared       bool
 	SharedReason string
 	// Warnings are what the load has told besides: the endpoint answers, but not as
@@ -65,7 +65,9 @@ func (w WorkerStatus) Memory() int64 { return pss(w.PID) }
 func (g *Group) Status() Status {
 	var s Status
 	if t := &g.template; g.spec.Workers > 1 && t.mu.TryLock() { // held while a template loads
-		s.Shared, s.SharedReason = t.f != nil, t.refused
+		if s.Shared = t.f != nil; s.Shared || t.refused {
+			s.SharedReason = t.why
+		}
 		t.mu.Unlock()
 	}
 	g.mu.Lock()

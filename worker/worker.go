@@ -134,7 +134,7 @@ type Spec struct {
 	Threads int
 	// Workers is the number of processes, and the most of them where some are
 	// Elastic. Default 1. More than one share the memory of the loaded model where
-	// that is safe.
+	// that is proven to be right, or the code says so.
 	Workers int
 	// Elastic says how many of the Workers are started only when requests wait, and
 	// end when nobody has needed them for Limits.IdleAfter. With all of them elastic

@@ -143,7 +143,7 @@ type Status struct {
 	MaxWorkers int          `json:"max_workers,omitempty"`
 	MaxQueue   int          `json:"max_queue,omitempty"`
 	Workers    []WorkerInfo `json:"workers,omitempty"`
-	// Shared: the workers share the memory of one loaded model; SharedReason why not.
+	// Shared: the workers share the memory of one loaded model; SharedReason why, or why not.
 	Shared       bool   `json:"shared,omitempty"`
 	SharedReason string `json:"shared_reason,omitempty"`
 	// Warnings are what its owner should know although it answers: a setting without

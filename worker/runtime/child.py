@@ -14,9 +14,7 @@ import mmap
 import os
 import random
 import signal
-import socket
 import sys
-import threading
 import time
 import traceback
 from typing import Any, NoReturn, Optional
@@ -32,6 +30,7 @@ from link import Link, LinkClosed
 from loop import Host, serve
 from owner import end_copy, take
 from preprocess import LoadError, load_endpoint
+from sharing import LoadWatch
 
 try:
     import ctypes
@@ -55,6 +54,8 @@ class Worker:
         self.endpoint: Any = None
         self.spec: dict[str, Any] = {}
         self.parent = 0
+        self.watch: Optional[LoadWatch] = None
+        self.unloads = True  # the user's unload is ours to call
 
     def live(self, job: Job) -> NoReturn:
         """Load, answer, unload, end the process."""
@@ -92,14 +93,19 @@ class Worker:
         link.limit(max_frame)
         if self.endpoint is None:
             self.host = Host(link)
+            if job.control is not None:
+                self.watch = LoadWatch()
             if not self._load(link):
                 return
-            why = unsafe_to_fork(self.endpoint) if job.control is not None else ""
-            if job.control is not None and not why:
-                ready(link, self.endpoint, template=True)
-                gc.collect()
-                gc.freeze()
-                inherited, job = job, supervise(job.control)  # returns only in a child
+            share, why = self.watch.verdict(self.endpoint) if self.watch is not None else (False, "")
+            self.watch = None
+            gc.freeze()
+            if job.control is not None and share:
+                self.endpoint.close_loop()
+                ready(link, self.endpoint, template=True, why=why)
+                # What was loaded once is unloaded once: here, when the last worker has ended.
+                inherited, job = job, supervise(job.control, at_end=self.endpoint.unload)  # returns only in a child
+                self.unloads = False
                 inherited.data.close()
                 os.close(inherited.marks)
                 os.close(inherited.bodies)
@@ -121,7 +127,8 @@ class Worker:
             run = serve if self.endpoint.stack is None else serve_batches
             run(self.endpoint, self.host, marks, outbox, max_frame, int(self.spec["max_reentry"]))
         self.host.server = None
-        self.endpoint.unload()
+        if self.unloads:
+            self.endpoint.unload()
 
     def _load(self, link: Link) -> bool:
         spec = self.spec
@@ -138,6 +145,8 @@ class Worker:
             if folder and os.path.isdir(folder):
                 os.chdir(folder)
             started, delay = time.monotonic(), run_delay()
+            if self.watch is not None:
+                self.watch.begin()
             self.endpoint = load_endpoint(spec, self.host)
             # What the machine's other work took from it says nothing of the model.
             self.endpoint.took = max(time.monotonic() - started - (run_delay() - delay), 0.0)
@@ -149,6 +158,8 @@ class Worker:
         except BaseException as error:
             text, trace = f"{type(error).__name__}: {error}", ""
         finally:
+            if self.watch is not None:
+                self.watch.end()
             if nicer is not None:
                 nicer.end()
         link.send(frames.pack(frames.LOAD_ERROR, 0, json.dumps({"text": text, "traceback": trace}).encode()))
@@ -185,6 +196,12 @@ def become_own(parent: int) -> None:
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        try:
+            torch.default_generator.seed()
+        except Exception:
+            traceback.print_exc()
 
 
 def die_with(parent: int) -> None:
@@ -205,39 +222,6 @@ def die_first() -> None:
             score.write(str(OOM_SCORE))
     except OSError:
         pass  # no Linux, or it is higher already
-
-
-def unsafe_to_fork(endpoint: Any) -> str:
-    """Say why this process must not be forked any more, "" when it may."""
-    if endpoint.loop is not None:
-        return "the loaded code keeps an event loop, which workers must not share"
-    try:
-        count = len(os.listdir("/proc/self/task"))
-    except OSError:
-        count = threading.active_count()
-    if count > 1:
-        return f"the loaded code keeps {count - 1} more threads, which would not survive a fork"
-    torch = sys.modules.get("torch")
-    if torch is not None and getattr(torch, "cuda", None) is not None and torch.cuda.is_initialized():
-        return "the loaded code uses an accelerator, whose state does not survive a fork"
-    try:
-        for number in os.listdir("/proc/self/fd"):
-            try:
-                target = os.readlink(f"/proc/self/fd/{number}")
-            except OSError:
-                continue
-            if target.startswith(("/dev/nvidia", "/dev/kfd", "/dev/dri/")):
-                return f"the loaded code uses an accelerator ({target}), whose state does not survive a fork"
-            if target.startswith("socket:") and int(number) > 2 and not _ours(int(number)):
-                return "the loaded code keeps a network connection open, which workers must not share"
-    except OSError:
-        pass
-    return ""
-
-
-def _ours(number: int) -> bool:
-    with socket.socket(fileno=os.dup(number)) as sock:
-        return sock.family == socket.AF_UNIX and not sock.getsockname() and not sock.getpeername()
 
 
 class Nicer:

@@ -163,6 +163,10 @@ class Endpoint:
                     self._await(result)
         except BaseException as error:
             self._log("error", f"Failed unloading model: {text_of(error)}\n{user_traceback(error)}")
+        self.close_loop()
+
+    def close_loop(self) -> None:
+        """Close the loop of coroutines; another one is made when it is needed."""
         self._awaiter.close()
 
     @property

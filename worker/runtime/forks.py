@@ -30,7 +30,8 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, NamedTuple, Optional
+import traceback
+from typing import Any, Callable, NamedTuple, Optional
 
 try:
     import ctypes
@@ -65,8 +66,10 @@ class Job(NamedTuple):
     parent: int
 
 
-def supervise(control: socket.socket, imports: Any = None) -> Job:
+def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Callable[[], None]] = None) -> Job:
     """Fork and reap until Go is gone; returns only in a forked child, with its Job.
+
+    at_end is called when Go has closed the control socket and the workers have ended.
 
     What imports has left to do (see zygote.py) is done once nobody has asked for anything for a
     moment: who was just forked loads at a lower priority than ours.
@@ -154,6 +157,13 @@ def supervise(control: socket.socket, imports: Any = None) -> Job:
             tell(control, {"is": "forked", "n": message["n"], "pid": pid})
     for pid in children:
         kill_group(pid, signal.SIGKILL)
+    if at_end is not None:
+        for pid in children:
+            os.waitpid(pid, 0)
+        try:
+            at_end()
+        except BaseException:
+            traceback.print_exc()
     end_descendants()
     os._exit(0)
 

@@ -17,6 +17,7 @@ from answer import CANCELLED, Answer, Cancelled, StreamError
 from frames import request_head
 from link import Link, refuse_in_copy
 from owner import end_copy
+from sharing import note
 
 # Seconds that an answer may wait for those of the requests behind it. Each sending wakes the Go
 # side, which on few cores takes this one's: the fewer, the more is executed with warm caches.
@@ -25,6 +26,8 @@ HOLD = 1e-3
 # that wait to be sent, how often such answers have been sent, and how many cancellations Go
 # has sent.
 BEGUN, BEGUN_NESTED, UNSENT, SENDS, CANCELS = 0, 1, 2, 3, 4
+
+ASKED = "the load asked another endpoint"
 
 pack_into = frames.HEADER.pack_into
 
@@ -41,6 +44,7 @@ class Host:
     ) -> tuple[int, str, bytes]:
         """Ask another endpoint; blocks. May be called from any thread."""
         if self.server is None:
+            note(ASKED)
             return self.link.call(0, url, version, body, content_type, timeout, None)
         return self.server.call(url, version, body, content_type, timeout)
 
@@ -49,6 +53,7 @@ class Host:
     ) -> tuple[int, str, bytes]:
         """Ask another endpoint from a coroutine."""
         if self.server is None:
+            note(ASKED)
             return self.link.call(0, url, version, body, content_type, timeout, None)
         return await self.server.call_async(url, version, body, content_type, timeout)
 

@@ -70,10 +70,9 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     _batch(endpoint, engine, spec, awaiter, host)
     for warning in endpoint.warnings:
         host.log("warning", warning)
-    # What is loaded stays: full collections, the cause of the original's worst latencies, need
-    # not look at it again, and a fork shares it without touching it.
+    # What is loaded stays. The caller freezes it: full collections, the cause of the original's worst
+    # latencies, need not look at it again, and a fork shares it without touching it.
     gc.collect()
-    gc.freeze()
     return endpoint
 
 

@@ -4,6 +4,8 @@ LOADED_BY = os.getpid()
 
 
 class Preprocess:
+    share_loaded = True  # the id of the process that has loaded is what the tests ask for
+
     def load(self, path):
         self.weights = bytearray(32 << 20)
         return None
