@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -89,9 +88,7 @@ func (a *app) checkGlobals() error {
 
 // logger makes the log of this run, on stderr. Commands that end by themselves
 // log warnings only; roles pass info.
-func (a *app) logger(level slog.Level) *slog.Logger { return a.loggerTo(a.sys.stderr, level) }
-
-func (a *app) loggerTo(w io.Writer, level slog.Level) *slog.Logger {
+func (a *app) logger(level slog.Level) *slog.Logger {
 	switch a.text("log-level") {
 	case "debug":
 		level = slog.LevelDebug
@@ -106,9 +103,9 @@ func (a *app) loggerTo(w io.Writer, level slog.Level) *slog.Logger {
 		level = slog.LevelDebug
 	}
 	if a.text("log-format") == "json" {
-		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+		return slog.New(slog.NewJSONHandler(a.sys.stderr, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(newLogHandler(w, level, a.logColor()))
+	return slog.New(newLogHandler(a.sys.stderr, level, a.logColor()))
 }
 
 func (a *app) logColor() bool {

@@ -68,8 +68,7 @@ func (a *app) runInference(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	log, endLog := a.roleLogger()
-	defer endLog()
+	log := a.logger(slog.LevelInfo)
 	sockets := a.newSockets(dir, log)
 	defer sockets.close()
 	defer context.AfterFunc(ctx, sockets.hide)()

@@ -37,8 +37,7 @@ func (a *app) runServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	log, endLog := a.roleLogger()
-	defer endLog()
+	log := a.logger(slog.LevelInfo)
 	sockets := a.newSockets(dir, log)
 	defer sockets.close()
 	defer context.AfterFunc(ctx, sockets.hide)()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -39,8 +40,7 @@ func (a *app) runUp(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	log, endLog := a.roleLogger()
-	defer endLog()
+	log := a.logger(slog.LevelInfo)
 	sockets := a.newSockets(dir, log)
 	defer sockets.close()
 	defer context.AfterFunc(ctx, sockets.hide)()
