@@ -29,7 +29,8 @@ type arrow struct {
 // A package matches "x" when it is x or lies below it, and "x!" only when it is x.
 var arrows = []arrow{
 	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "outbound", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
-	{"inference!", []string{"inference/listener", "inference/reconcile", "inference/router", "inference/engine", "clearml", "listen", "serving"}, "the front of the data plane sees its own rooms; only engines see workers and only reconcile sees storage"},
+	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "clearml", "serving"}, "the core knows neither a protocol of clients nor an engine; only engines see workers and only reconcile sees storage"},
+	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
 	{"inference/listener", []string{"inference/engine!"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"inference/engine!", "serving"}, "the router picks a model and does no I/O"},
 	{"inference/reconcile", []string{"inference/router", "inference/engine!", "clearml", "serving", "storage"}, "reconcile loads models through the engine contract and fetches files through storage, never by an engine of its own"},
@@ -58,6 +59,9 @@ var arrows = []arrow{
 	{"security", []string{"controlplane", "inference", "serving", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
 	{"e2e", []string{"e2e"}, "the end-to-end tests drive the built binary from outside"},
 }
+
+// fronts are the packages that answer clients in a protocol.
+var fronts = []string{"inference/rest"}
 
 // below tells whether a package (its path in the module) fits a pattern: "x"
 // is x and all below it, "x!" only x, "x/" only what is below it.
@@ -142,8 +146,11 @@ func TestImportsFollowTheArrows(t *testing.T) {
 			if !ours || to == dir {
 				continue
 			}
-			if testOnly := !slices.Contains(pkg.Imports, path); testOnly && (suite(to) || below(dir, "cmd")) {
-				continue // a suite is imported by the tests of what fulfils its interface
+			if testOnly := !slices.Contains(pkg.Imports, path); testOnly && (suite(to) || below(dir, "cmd") || slices.Contains(fronts, dir) && to == "inference/reconcile") {
+				continue // a suite is imported by the tests of what fulfils its interface; a front's tests configure an instance
+			}
+			if to == "inference/listener" && !slices.Contains(fronts, dir) {
+				t.Errorf("%s must not import %s: only fronts know the clients' HTTP", dir, to)
 			}
 			if suite(dir) && below(to, filepath.ToSlash(filepath.Dir(dir))) {
 				continue // a suite knows the interface that it tests

@@ -5,23 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"clearmlserving/inference/engine"
-	"clearmlserving/inference/listener"
 	"clearmlserving/serving"
 )
 
-// gate decides which clients' requests are answered, by the keys of the
-// service's configuration. It is asked once for each request, with its head, before
-// anything is routed and before the body is read; calls between endpoints do not pass
-// it. It takes no lock and does not allocate for a request that it lets through.
+// gate decides which clients' questions are answered, by the keys of the
+// service's configuration. It is asked once for each question, with its head, before
+// anything is routed and before the content is read; calls between endpoints do not pass
+// it. It takes no lock and does not allocate for a question that it lets through.
 type gate struct {
 	log *slog.Logger
-	// exposed: other machines reach the listener without showing anything.
+	// exposed: other machines reach a front without showing a certificate.
 	exposed bool
 	now     func() time.Time
 
@@ -69,24 +66,23 @@ func (g *gate) follow(access serving.Access) {
 	}
 }
 
-// admit checks the key of a request to an endpoint. What was wrong is a value
-// for the client: nil lets the request through.
-func (g *gate) admit(endpoint serving.EndpointURL, h *listener.Head) *listener.Response {
-	return g.check(h, func(k *serving.AccessKey) bool { return k.Opens(endpoint) })
+// admit checks the key of a question to an endpoint; nil lets it through.
+func (g *gate) admit(h Head) *Failure {
+	return g.check(h, func(k *serving.AccessKey) bool { return k.Opens(h.Endpoint) })
 }
 
-// admitToService checks the key of a request about the whole service: a key for
+// admitToService checks the key of a question about the whole service: a key for
 // some endpoints is not enough.
-func (g *gate) admitToService(h *listener.Head) *listener.Response {
+func (g *gate) admitToService(h Head) *Failure {
 	return g.check(h, (*serving.AccessKey).Everywhere)
 }
 
-func (g *gate) check(h *listener.Head, opens func(*serving.AccessKey) bool) *listener.Response {
+func (g *gate) check(h Head, opens func(*serving.AccessKey) bool) *Failure {
 	rules := g.rules.Load()
 	if rules == nil || !rules.required {
 		return nil
 	}
-	key, err := rules.find(h.Header("Authorization"), g.now)
+	key, err := rules.find(h.Key, g.now)
 	if err == nil && !opens(&key.AccessKey) {
 		err = serving.ErrOtherEndpoint
 	}
@@ -101,13 +97,12 @@ func (g *gate) check(h *listener.Head, opens func(*serving.AccessKey) bool) *lis
 	return refusal(err, key)
 }
 
-// find looks up the key in an Authorization header; nil when there is none.
-func (rules *gateRules) find(header string, now func() time.Time) (*gateKey, error) {
-	secret, ok := bearer(header)
-	if !ok {
+// find looks up a key; nil when it is not known.
+func (rules *gateRules) find(secret string, now func() time.Time) (*gateKey, error) {
+	if secret == "" {
 		return nil, serving.ErrNoKey
 	}
-	var buf [serving.MaxAccessKey]byte // on the stack: the header is a string
+	var buf [serving.MaxAccessKey]byte // on the stack: the key is a string
 	if len(secret) > len(buf) {
 		return nil, serving.ErrUnknownKey
 	}
@@ -121,21 +116,20 @@ func (rules *gateRules) find(header string, now func() time.Time) (*gateKey, err
 	return key, nil
 }
 
-// bearer takes the key out of an Authorization header.
-func bearer(header string) (key string, ok bool) {
+// BearerKey takes the key out of the text of an Authorization header, or of what
+// another protocol has in its place; "" when there is none.
+func BearerKey(authorization string) string {
 	const scheme = "Bearer "
-	if len(header) < len(scheme) || !strings.EqualFold(header[:len(scheme)], scheme) {
-		return "", false
+	if len(authorization) < len(scheme) || !strings.EqualFold(authorization[:len(scheme)], scheme) {
+		return ""
 	}
-	key = strings.Trim(header[len(scheme):], " ")
-	return key, key != ""
+	return strings.Trim(authorization[len(scheme):], " ")
 }
 
-// refusal says what is wrong with a key, to whoever holds it. A stranger learns
-// nothing of what is configured: the answer is the same for endpoints that do
-// not exist.
-func refusal(err error, key *gateKey) *listener.Response {
-	status, challenge := http.StatusUnauthorized, `Bearer realm="clearml-serving", error="invalid_token"`
+// refusal says what is wrong with a key, to its holder. A client without a key learns
+// nothing of what is configured: the answer is the same for endpoints that do not exist.
+func refusal(err error, key *gateKey) *Failure {
+	kind, challenge := KindUnauthenticated, `Bearer realm="clearml-serving", error="invalid_token"`
 	var text string
 	switch {
 	case errors.Is(err, serving.ErrNoKey):
@@ -144,14 +138,12 @@ func refusal(err error, key *gateKey) *listener.Response {
 	case errors.Is(err, serving.ErrExpiredKey):
 		text = fmt.Sprintf("The key %s has expired on %s; clearml-serving auth create makes another", key.id, key.Expires.UTC().Format(time.RFC3339))
 	case errors.Is(err, serving.ErrOtherEndpoint):
-		status, challenge = http.StatusForbidden, `Bearer realm="clearml-serving", error="insufficient_scope"`
+		kind, challenge = KindForbidden, `Bearer realm="clearml-serving", error="insufficient_scope"`
 		text = fmt.Sprintf("The key %s is for other endpoints", key.id)
 	default:
 		text = "The key is not known: it may have been revoked, or belong to another service"
 	}
-	resp := detail(status, text)
-	resp.Header = []engine.Header{{Name: "WWW-Authenticate", Value: challenge}}
-	return resp
+	return &Failure{Kind: kind, Text: text, Challenge: challenge}
 }
 
 func (g *gate) status() AccessStatus {

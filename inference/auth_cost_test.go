@@ -5,27 +5,25 @@ import (
 	"testing"
 	"time"
 
-	"clearmlserving/inference/listener"
 	"clearmlserving/serving"
 )
 
 // keyed is a request with a good key, and the gate that knows it.
-func keyed(tb testing.TB) (*gate, *listener.Head) {
+func keyed(tb testing.TB) (*gate, Head) {
 	tb.Helper()
 	secret, id := serving.NewAccessKey()
 	g := &gate{log: slog.New(slog.DiscardHandler), now: time.Now}
 	g.follow(serving.Access{Required: true, Keys: map[string]serving.AccessKey{
 		id: {Digest: serving.DigestOf(secret), Endpoints: []string{"a", "b"}, Expires: time.Now().Add(time.Hour)},
 	}})
-	header := "Bearer " + secret
-	return g, &listener.Head{Header: func(string) string { return header }}
+	return g, Head{Endpoint: "b/1", Key: BearerKey("Bearer " + secret)}
 }
 
 func TestAKeyCostsNoMemory(t *testing.T) {
 	g, r := keyed(t)
 	allocated := testing.AllocsPerRun(100, func() {
-		if refused := g.admit("b/1", r); refused != nil {
-			t.Fatalf("%d %s", refused.Status, refused.Body)
+		if refused := g.admit(r); refused != nil {
+			t.Fatal(refused)
 		}
 	})
 	if allocated != 0 {
@@ -37,7 +35,7 @@ func BenchmarkKey(b *testing.B) {
 	g, r := keyed(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		g.admit("b/1", r)
+		g.admit(r)
 	}
 }
 
@@ -47,8 +45,8 @@ func FuzzBearer(f *testing.F) {
 	}
 	g, _ := keyed(f)
 	f.Fuzz(func(t *testing.T, header string) {
-		refused := g.admit("a", &listener.Head{Header: func(string) string { return header }})
-		if refused == nil || (refused.Status != 401 && refused.Status != 403) {
+		refused := g.admit(Head{Endpoint: "a", Key: BearerKey(header)})
+		if refused == nil || (refused.Kind != KindUnauthenticated && refused.Kind != KindForbidden) {
 			t.Errorf("%q was let in", header)
 		}
 	})

@@ -8,21 +8,19 @@ import (
 	"strings"
 
 	"clearmlserving/inference/engine"
-	"clearmlserving/serving"
 )
 
-// engineTable says which loader makes the models of which engine. A new engine
-// is one line here.
+// engineTable says which loader makes the models of which kind of endpoint.
 type engineTable map[string]engine.Loader
 
-func engines(python engine.Loader) engineTable {
-	return engineTable{
-		serving.EngineSklearn:     python,
-		serving.EngineXGBoost:     python,
-		serving.EngineLightGBM:    python,
-		serving.EngineCustom:      python,
-		serving.EngineCustomAsync: python,
+func table(entries []Engine) engineTable {
+	t := engineTable{}
+	for _, e := range entries {
+		for _, kind := range e.Kinds {
+			t[kind] = e.Loader
+		}
 	}
+	return t
 }
 
 // Load gives the endpoint to its engine's loader.

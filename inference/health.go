@@ -1,19 +1,15 @@
 package inference
 
 import (
-	"encoding/json"
 	"errors"
-	"net/http"
 	"time"
 
-	"clearmlserving/inference/engine"
-	"clearmlserving/inference/listener"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/router"
 	"clearmlserving/serving"
 )
 
-// Readiness is the body of /readyz.
+// Readiness tells whether an instance, or one endpoint, can answer.
 type Readiness struct {
 	Ready    bool       `json:"ready"`
 	Reason   string     `json:"reason,omitempty"`
@@ -30,12 +26,12 @@ type NotReady struct {
 	Reason   string              `json:"reason,omitempty"`
 }
 
-// readiness tells the truth about the instance or, when one is named, about one
-// endpoint. The instance is ready once every endpoint that can load has loaded:
-// one that cannot is named, but does not take the others out of service.
-func (s *Service) readiness(endpoint serving.EndpointURL) (int, Readiness) {
+// Readiness describes the instance or, when one is named, one endpoint; known is false
+// when that is not configured. The instance is ready once every endpoint that can load
+// has loaded: one that cannot is named, but does not take the others out of service.
+func (s *Service) Readiness(endpoint serving.EndpointURL) (r Readiness, known bool) {
 	status := s.reconciler.Status()
-	r := Readiness{Ready: status.Ready()}
+	r.Ready = status.Ready()
 	if !status.Synced {
 		r.Reason = "the configuration has not been read yet"
 		if status.SourceError != "" {
@@ -47,7 +43,7 @@ func (s *Service) readiness(endpoint serving.EndpointURL) (int, Readiness) {
 	for _, p := range status.Problems {
 		r.Problems = append(r.Problems, p.String())
 	}
-	found := endpoint == ""
+	known = endpoint == ""
 	for _, e := range status.Endpoints {
 		if endpoint != "" && e.URL != endpoint {
 			continue
@@ -58,35 +54,28 @@ func (s *Service) readiness(endpoint serving.EndpointURL) (int, Readiness) {
 		}
 		answers := e.Model.State == "ready" || e.Model.State == "degraded"
 		if endpoint != "" {
-			found, r.Ready = true, answers
+			known, r.Ready = true, answers
 		}
 		if e.State != "ready" {
 			r.NotReady = append(r.NotReady, n)
 		}
 	}
-	if !found && s.unclear(endpoint, &r) {
-		found, r.Ready = true, false
+	if !known && s.unclear(endpoint, &r) {
+		known, r.Ready = true, false
 	}
-	if !found {
-		return http.StatusNotFound, Readiness{Reason: "endpoint '" + string(endpoint) + "' is not configured"}
+	if !known {
+		return Readiness{Reason: "endpoint '" + string(endpoint) + "' is not configured"}, false
 	}
 	if s.stopping.Load() {
 		r.Ready, r.Reason = false, "the instance is stopping"
 	}
-	if !r.Ready {
-		return http.StatusServiceUnavailable, r
-	}
-	return http.StatusOK, r
+	return r, true
 }
 
 // unclear tells whether a url that is no endpoint of the status may be configured
 // nevertheless: its record or section cannot be read.
 func (s *Service) unclear(endpoint serving.EndpointURL, r *Readiness) bool {
-	live, err := s.router.Acquire(endpoint)
-	if err == nil { // a canary
-		live.Release()
-		return false
-	}
+	_, err := s.router.Check(endpoint) // nil for a canary
 	notReady, ok := errors.AsType[*router.NotReadyError](err)
 	if ok {
 		r.Reason = notReady.Error()
@@ -107,7 +96,7 @@ type WorkersMemory struct {
 	Unmeasured bool `json:"unmeasured,omitempty"`
 }
 
-// Status is the body of /status.
+// Status describes an instance.
 type Status struct {
 	Started time.Time `json:"started"`
 	reconcile.Status
@@ -128,12 +117,4 @@ func (s *Service) Status() Status {
 		status.Recordings = s.taps.tapes.status()
 	}
 	return status
-}
-
-func jsonResponse(status int, body any) *listener.Response {
-	text, err := json.MarshalIndent(body, "", "  ")
-	if err != nil {
-		return detail(http.StatusInternalServerError, "status cannot be encoded: "+err.Error())
-	}
-	return &listener.Response{Response: engine.Response{Status: status, ContentType: jsonType, Body: append(text, '\n')}}
 }

@@ -1,21 +1,20 @@
-// Package inference is the data plane: it answers clients' requests with the
-// models of one serving service. It owns the way of a request from the listener
-// through the router to an engine, the health of the instance, and the instance's
-// record on the control plane. It knows the control plane only by its HTTP API.
+// Package inference is the core of the data plane: it answers questions with the
+// models of one serving service. It owns who may ask, the way of a question through
+// the router to a model, what is copied of it, and the instance's record on the
+// control plane. It knows no protocol of clients (those are fronts, such as package
+// rest) and nothing of how a model computes (those are engines); it knows the control
+// plane only by its HTTP API.
 package inference
 
 import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"clearmlserving/inference/engine"
-	"clearmlserving/inference/listener"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/router"
 	"clearmlserving/serving"
@@ -23,71 +22,60 @@ import (
 
 // Options of an inference Service.
 type Options struct {
-	// Listener takes clients' requests; the Service closes it.
-	Listener net.Listener
-	// Admin takes operators' requests (status, profiles), nil for none; the
-	// Service closes it.
-	Admin net.Listener
-	// Suffix is the first part of every endpoint's path. Default "serve".
-	Suffix string
+	// Engines load the models, each for its kinds of endpoints. A kind that is named
+	// twice belongs to the later entry.
+	Engines []Engine
+	// Followers learn what is served. Those that are FollowerRunners are run by the Service.
+	Followers []reconcile.Follower
 	// RequestTimeout bounds one request. Default 10 minutes.
 	RequestTimeout time.Duration
-	// StopTimeout bounds how long requests under way may take after Run's
-	// context has ended. Default 30 seconds.
-	StopTimeout time.Duration
-	// DrainDelay is how long requests are still taken after Run's context has
-	// ended, while /readyz says "not ready" already: the time that a load balancer
-	// needs to notice. Default 0: none.
-	DrainDelay time.Duration
-	// MaxBody bounds a request body, as sent and decompressed. Default 256 MiB.
-	MaxBody int64
-	// MaxConnections bounds the clients' open connections. 0: no bound but the machine's.
-	MaxConnections int
-	// Exposed says that other machines reach Listener without showing a
-	// certificate: when no keys are asked for either, that is told loudly.
-	Exposed bool
-	// Origins are the web pages ("https://app.example.com", or "*") that may send
-	// requests from a browser. None by default.
-	Origins []string
-	// AdminToken, when set, is asked for on Admin. Without one, only requests are
-	// answered there that name the machine by its address, or as localhost.
-	AdminToken string
+	// MaxAnswer bounds a streamed answer that is collected for user code or for
+	// comparison. Default 256 MiB.
+	MaxAnswer int64
 	// MaxDepth bounds how many send_request calls may be nested. Default 16.
 	MaxDepth int
-	// Python runs the engines that execute user code; the Service runs it.
-	Python PythonEngines
+	// Exposed says that other machines reach a front without showing a certificate:
+	// when no keys are required either, a warning is logged.
+	Exposed bool
 	// WorkersMemory tells what the workers take of their memory budget, nil: none is set.
 	WorkersMemory func() WorkersMemory
 	// RecordingsDir is the folder of recorded requests, for endpoints whose options
 	// ask for it. "": nothing is recorded.
 	RecordingsDir string
-	// Recorder takes what requests are counted by, nil for none.
+	// Recorder takes the statistics of answered requests, nil for none.
 	Recorder Recorder
 	// LogShare is the share of requests that are counted where neither the endpoint nor
 	// the service says. nil: all of them.
 	LogShare *float64
 
+	// Source, Files, Changes, Poll, CacheFile and Loads are those of the reconciler.
 	Source    reconcile.Source
 	Files     reconcile.Files
 	Changes   reconcile.Changes
 	Poll      time.Duration
 	CacheFile string
 	Loads     int
-	// Instance keeps the instance's record on the control plane, nil for none.
-	Instance Instance
-	// Identity proves on the listener of clients that the record is this instance's; the
-	// zero value proves nothing.
-	Identity serving.Identity
-	Logger   *slog.Logger
+	Logger    *slog.Logger
 }
 
-// PythonEngines loads models that run in Python workers.
-type PythonEngines interface {
-	engine.Loader
-	// Run owns the worker processes until ctx ends; calls that user code makes
-	// with send_request go to caller.
-	Run(ctx context.Context, caller engine.Caller) error
+// Engine is an entry of the table of engines: who loads the models of which kinds of
+// endpoints. A Loader that is an engine.Runner is run by the Service.
+type Engine struct {
+	Kinds  []string // as configuration names them
+	Loader engine.Loader
 }
+
+// Front answers clients in their protocol, by asking the Service.
+type Front interface {
+	// Run takes requests until ctx ends, then lets those under way finish. The models
+	// serve until it has returned. When ctx has ended with ErrBroken, requests need
+	// not be taken any longer for the sake of load balancers.
+	Run(ctx context.Context) error
+}
+
+// ErrBroken is the cause of the end of a Front's context when another part of the
+// instance has ended on its own.
+var ErrBroken = errors.New("another part of the instance has ended")
 
 // Recorder takes the statistics of answered requests.
 type Recorder interface {
@@ -95,44 +83,33 @@ type Recorder interface {
 	Record(s serving.Sample)
 }
 
-// Instance is the record of this instance on the control plane.
-type Instance interface {
-	// Run keeps the record until ctx ends, then marks it as ended. A control
-	// plane that is away never stops serving: Run retries. status may be called
-	// from any goroutine.
+// FollowerRunner is a follower with work of its own, such as the record of the instance
+// on the control plane.
+type FollowerRunner interface {
+	reconcile.Follower
+	// Run works until ctx ends. A control plane that is away never stops serving:
+	// Run retries, and its error is only logged. status may be called from any goroutine.
 	Run(ctx context.Context, status func() Status) error
-	// Applied tells that the instance has taken in a configuration; it never blocks.
-	Applied(state *reconcile.State, plan serving.Plan)
-	// Changed tells that the instance's status may have changed; it never blocks.
-	Changed()
 }
 
 // Service is one inference instance.
 type Service struct {
 	o          Options
-	prefix     string
 	router     router.Router
 	reconciler *reconcile.Reconciler
 	taps       taps
 	gate       gate
-	origins    origins
 	started    time.Time
 	stopping   atomic.Bool
 }
 
 // New prepares an instance; Run starts it.
 func New(o Options) *Service {
-	if o.Suffix == "" {
-		o.Suffix = "serve"
-	}
 	if o.RequestTimeout <= 0 {
 		o.RequestTimeout = 10 * time.Minute
 	}
-	if o.StopTimeout <= 0 {
-		o.StopTimeout = 30 * time.Second
-	}
-	if o.MaxBody <= 0 {
-		o.MaxBody = 256 << 20
+	if o.MaxAnswer <= 0 {
+		o.MaxAnswer = 256 << 20
 	}
 	if o.MaxDepth <= 0 {
 		o.MaxDepth = 16
@@ -140,124 +117,91 @@ func New(o Options) *Service {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Service{o: o, prefix: "/" + o.Suffix + "/", started: time.Now()}
-	s.origins = o.Origins
+	s := &Service{o: o, started: time.Now()}
 	s.gate = gate{log: o.Logger, exposed: o.Exposed, now: time.Now}
-	s.taps.shadows = newShadows()
+	s.taps.shadows = newShadows(o.Logger)
 	s.taps.shadows.answer = s.shadowAnswer
 	if o.RecordingsDir != "" {
 		s.taps.tapes = newTapes(o.RecordingsDir, o.Logger)
 	}
 	s.reconciler = reconcile.New(reconcile.Options{
-		Router: &s.router, Source: o.Source, Files: o.Files, Loader: engines(o.Python), Changes: o.Changes,
+		Router: &s.router, Source: o.Source, Files: o.Files, Loader: table(o.Engines), Changes: o.Changes,
 		Poll: o.Poll, CacheFile: o.CacheFile, Loads: o.Loads, RequestTimeout: o.RequestTimeout, DrainTimeout: o.RequestTimeout, LogShare: o.LogShare,
-		OnApplied: func(state *reconcile.State, plan serving.Plan) {
-			if o.Instance != nil {
-				o.Instance.Applied(state, plan)
-			}
-		},
-		OnPlan: func(plan serving.Plan) {
-			s.gate.follow(plan.Access)
-			s.taps.follow(plan)
-		},
-		OnStatus: func() {
-			if o.Instance != nil {
-				o.Instance.Changed()
-			}
-		},
-		Logger: o.Logger,
+		Followers: append([]reconcile.Follower{planFollower{s}}, o.Followers...),
+		Logger:    o.Logger,
 	})
 	return s
 }
 
-// Run serves until ctx ends. It then says "not ready", goes on for DrainDelay,
-// stops accepting, lets requests under way finish, and only after that closes
-// models and workers. Any part that ends with an error ends the whole.
-func (s *Service) Run(ctx context.Context) error {
-	whole, broken := context.WithCancel(context.WithoutCancel(ctx)) // ends with the first part
-	defer broken()
-	backCtx, stopBack := context.WithCancel(context.WithoutCancel(ctx)) // models outlive the front
-	defer stopBack()
-	pythonCtx, stopPython := context.WithCancel(context.WithoutCancel(ctx)) // workers outlive the models
-	defer stopPython()
+// planFollower brings each plan to the gate and the taps.
+type planFollower struct{ s *Service }
 
-	var parts, back, python sync.WaitGroup
-	failed := make(chan error, 7) // one place for each part: nobody blocks on it
+// Planned fulfils reconcile.Follower.
+func (f planFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
+	f.s.gate.follow(plan.Access)
+	f.s.taps.follow(plan)
+}
+
+// StatusChanged fulfils reconcile.Follower.
+func (planFollower) StatusChanged(func() reconcile.Status) {}
+
+// Run serves through the fronts until ctx ends. It then says "not ready", lets the
+// fronts end, and only after that closes models and engines. Any part that ends on
+// its own ends the whole. Without fronts, only Ask in this process is answered.
+func (s *Service) Run(ctx context.Context, fronts ...Front) error {
+	ctx, broken := context.WithCancelCause(ctx)
+	defer broken(nil)
+	frontCtx, stopFronts := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopFronts(nil)
+	backCtx, stopBack := context.WithCancel(context.WithoutCancel(ctx)) // models outlive the fronts
+	defer stopBack()
+	engineCtx, stopEngines := context.WithCancel(context.WithoutCancel(ctx)) // workers outlive the models
+	defer stopEngines()
+
+	var front, back, engines sync.WaitGroup
+	var mu sync.Mutex // guards all
+	var all error
 	run := func(group *sync.WaitGroup, part func() error) {
 		group.Go(func() {
 			if err := part(); err != nil {
-				failed <- err
+				mu.Lock()
+				all = errors.Join(all, err)
+				mu.Unlock()
 			}
-			broken()
+			broken(ErrBroken)
 		})
 	}
 
-	run(&python, func() error { return s.o.Python.Run(pythonCtx, s) })
+	for _, e := range s.o.Engines {
+		if runner, ok := e.Loader.(engine.Runner); ok {
+			run(&engines, func() error { return runner.Run(engineCtx, caller{s}) })
+		}
+	}
 	run(&back, func() error { return s.reconciler.Run(backCtx) })
 	run(&back, func() error { return s.taps.shadows.run(backCtx) })
 	if s.taps.tapes != nil {
 		run(&back, func() error { return s.taps.tapes.run(backCtx) })
 	}
-	if s.o.Instance != nil {
-		back.Go(func() {
-			if err := s.o.Instance.Run(backCtx, s.Status); err != nil {
-				s.o.Logger.Warn("instance is not recorded on the control plane", "err", err)
-			}
-		})
+	for _, f := range s.o.Followers {
+		if record, ok := f.(FollowerRunner); ok {
+			back.Go(func() {
+				if err := record.Run(backCtx, s.Status); err != nil {
+					s.o.Logger.Warn("instance is not recorded on the control plane", "err", err)
+				}
+			})
+		}
 	}
-	clients := listener.NewLean(listener.Options{Handler: front{s}, MaxBody: s.o.MaxBody, MaxConns: s.o.MaxConnections, Logger: s.o.Logger})
-	run(&parts, func() error { return clients.Serve(s.o.Listener) })
-	var admin *http.Server
-	if s.o.Admin != nil {
-		admin = s.adminServer()
-		run(&parts, func() error {
-			if err := admin.Serve(s.o.Admin); !errors.Is(err, http.ErrServerClosed) {
-				return err
-			}
-			return nil
-		})
+	for _, f := range fronts {
+		run(&front, func() error { return f.Run(frontCtx) })
 	}
 
-	select {
-	case <-ctx.Done():
-	case <-whole.Done():
-	}
+	<-ctx.Done()
 	s.stopping.Store(true)
-	s.linger(whole, clients)
-	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.o.StopTimeout)
-	defer cancel()
-	if err := clients.Shutdown(stopCtx); err != nil {
-		s.o.Logger.Warn("requests were cut at stop", "err", err)
-	}
-	if admin != nil {
-		_ = admin.Close() // nothing on it is worth waiting for
-	}
-	parts.Wait()
+	stopFronts(context.Cause(ctx))
+	front.Wait()
 	stopBack()
 	back.Wait()
-	stopPython()
-	python.Wait()
-	close(failed)
-	var all error
-	for err := range failed {
-		all = errors.Join(all, err)
-	}
+	stopEngines()
+	engines.Wait()
 	return all
-}
-
-// linger serves on for DrainDelay, unless a part has ended. Clients are asked to
-// close their connections, each after its next answer: what a balancer sends until
-// it has noticed is answered, and nothing is left on its way when we close.
-func (s *Service) linger(whole context.Context, clients *listener.Lean) {
-	if s.o.DrainDelay <= 0 || whole.Err() != nil {
-		return
-	}
-	s.o.Logger.Info("requests are taken until balancers have noticed the stop", "for", s.o.DrainDelay)
-	clients.Retire()
-	timer := time.NewTimer(s.o.DrainDelay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-whole.Done():
-	}
 }

@@ -67,12 +67,15 @@ type applied struct {
 	plan  serving.Plan
 }
 
-// Applied notes the newest configuration; Run mirrors it.
-func (r *Recording) Applied(state *reconcile.State, plan serving.Plan) {
+// Planned fulfils reconcile.Follower: it notes a new configuration; Run mirrors it.
+func (r *Recording) Planned(state *reconcile.State, plan serving.Plan, changed bool) {
+	if !changed {
+		return
+	}
 	r.mu.Lock()
 	r.pending = &applied{state, plan}
 	r.mu.Unlock()
-	r.Changed()
+	r.wakeUp()
 }
 
 func (r *Recording) take() *applied {
@@ -92,8 +95,10 @@ func (r *Recording) putBack(a *applied) {
 	}
 }
 
-// Changed tells that the instance's status may have changed; it never blocks.
-func (r *Recording) Changed() {
+// StatusChanged fulfils reconcile.Follower: Run reports what is new.
+func (r *Recording) StatusChanged(func() reconcile.Status) { r.wakeUp() }
+
+func (r *Recording) wakeUp() {
 	select {
 	case r.signal() <- struct{}{}:
 	default:

@@ -97,7 +97,7 @@ func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 	log := slog.New(console)
 	r := &inference.Recording{Client: client, Console: console, Logger: log, Name: "host:1", URL: "http://host:1"}
 	log.Info("first words", "endpoint", "m/1")
-	r.Applied(&reconcile.State{ServiceID: "S"}, serving.Plan{Endpoints: map[serving.EndpointURL]serving.PlannedEndpoint{"m/1": {}}})
+	r.Planned(&reconcile.State{ServiceID: "S"}, serving.Plan{Endpoints: map[serving.EndpointURL]serving.PlannedEndpoint{"m/1": {}}}, true)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx, loadingThenFailed(r)) }()
@@ -139,7 +139,7 @@ func loadingThenFailed(r *inference.Recording) func() inference.Status {
 		if asked++; asked > 1 {
 			e.State, e.Failure = "failed", &reconcile.Failure{Step: "load", Reason: "no such file", Traceback: "user.py, line 1"}
 		} else {
-			r.Changed()
+			r.StatusChanged(nil)
 		}
 		return inference.Status{Status: reconcile.Status{ServiceID: "S", Endpoints: []reconcile.EndpointStatus{e}}}
 	}
@@ -155,7 +155,7 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 	}
 	defer client.Close()
 	r := &inference.Recording{Client: client, Logger: slog.New(slog.DiscardHandler)}
-	r.Applied(&reconcile.State{ServiceID: "S"}, serving.Plan{})
+	r.Planned(&reconcile.State{ServiceID: "S"}, serving.Plan{}, true)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	looked := make(chan struct{}, 100)
@@ -169,7 +169,7 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 	go func() { done <- r.Run(ctx, status) }()
 	for range 3 {
 		<-looked
-		r.Changed()
+		r.StatusChanged(nil)
 	}
 	<-looked
 	cancel()
@@ -216,7 +216,7 @@ func TestAServerThatIsAwayNeverStopsTheInstance(t *testing.T) {
 	}
 	defer client.Close()
 	r := &inference.Recording{Client: client, Logger: slog.New(slog.DiscardHandler)}
-	r.Applied(&reconcile.State{ServiceID: "S"}, serving.Plan{})
+	r.Planned(&reconcile.State{ServiceID: "S"}, serving.Plan{}, true)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	if err := r.Run(ctx, func() inference.Status { return inference.Status{} }); err != nil {

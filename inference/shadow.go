@@ -3,7 +3,10 @@ package inference
 import (
 	"cmp"
 	"context"
+	"fmt"
+	"log/slog"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,6 +27,7 @@ const (
 type shadows struct {
 	answer  func(ctx context.Context, to serving.EndpointURL, c copied) (*engine.Response, error)
 	changed chan struct{} // holds one ring: pairs came or went
+	log     *slog.Logger
 
 	mu    sync.Mutex // guards pairs
 	pairs map[pairKey]*pair
@@ -64,8 +68,8 @@ type ShadowStatus struct {
 	Different uint64              `json:"different"` // other answers
 }
 
-func newShadows() *shadows {
-	return &shadows{changed: make(chan struct{}, 1), pairs: map[pairKey]*pair{}}
+func newShadows(log *slog.Logger) *shadows {
+	return &shadows{changed: make(chan struct{}, 1), log: log, pairs: map[pairKey]*pair{}}
 }
 
 // of returns a pair with these options, the one of before if there was one.
@@ -164,7 +168,7 @@ func (s *shadows) runPair(ctx context.Context, p *pair) {
 
 // compare has one copy answered and counts the outcome.
 func (s *shadows) compare(ctx context.Context, p *pair, c copied) {
-	got, err := s.answer(ctx, p.to, c)
+	got, err := s.ask(ctx, p.to, c)
 	if ctx.Err() != nil {
 		return // the pair is gone, or we stop: that is no outcome
 	}
@@ -182,6 +186,17 @@ func (s *shadows) compare(ctx context.Context, p *pair, c copied) {
 	} else {
 		p.different.Add(1)
 	}
+}
+
+// ask has one copy answered. A panic costs the copy, not the process.
+func (s *shadows) ask(ctx context.Context, to serving.EndpointURL, c copied) (got *engine.Response, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("shadow request panicked", "endpoint", to, "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return s.answer(ctx, to, c)
 }
 
 // admits tells whether a copy may be put, and counts it when not.
@@ -217,7 +232,7 @@ func (s *Service) shadowAnswer(ctx context.Context, to serving.EndpointURL, c co
 	defer live.Release()
 	answer, err := s.infer(ctx, live, &engine.Request{ID: c.id, Body: c.exchange.Body, ContentType: c.exchange.ContentType, Depth: c.depth}, live.Timeout)
 	if err == nil && answer.Stream != nil {
-		err = collect(ctx, answer, s.o.MaxBody)
+		err = collect(ctx, answer, s.o.MaxAnswer)
 	}
 	return answer, err
 }

@@ -98,6 +98,14 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	}
 }
 
+// seeFailure copies a request that failed, as see does one that was answered.
+func (t *taps) seeFailure(asked serving.EndpointURL, live *router.Live, req *engine.Request, f *Failure) {
+	if t.table.Load() == nil {
+		return
+	}
+	t.see(asked, live, req, f.Response())
+}
+
 func (t tap) over(below tap) tap {
 	if t.tape == nil {
 		t.tape, t.record = below.tape, below.record

@@ -19,6 +19,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/inference/rest"
 	"clearmlserving/serving"
 )
 
@@ -30,7 +31,7 @@ type world struct {
 	key                      string // of the data plane
 	dir                      string
 	control                  *controlplane.Server
-	instance                 *inference.Service
+	instance                 *rest.Front
 	log                      *journal
 }
 
@@ -95,19 +96,20 @@ func newWorld(t *testing.T, change ...func(*controlplane.Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.instance = inference.New(inference.Options{
-		Listener: serve, Admin: admin, Python: plainEngine{}, Files: noFiles{}, MaxBody: 1 << 20, Logger: log,
+	core := inference.New(inference.Options{
+		Engines: []inference.Engine{{Kinds: []string{"custom"}, Loader: plainEngine{}}}, Files: noFiles{}, Logger: log,
 		Source: fixedSource{&reconcile.State{ServiceID: "S", Sections: map[serving.Section]json.RawMessage{
 			serving.SectionEndpoints: json.RawMessage(`{"echo":{"engine_type":"custom","serving_url":"echo"},"slow":{"engine_type":"custom","serving_url":"slow"},"fails":{"engine_type":"custom","serving_url":"fails"}}`),
 			serving.SectionOptions:   json.RawMessage(`{"slow":{"limits":{"deadline":0.5}}}`),
 			serving.SectionAccess:    keys,
 		}}},
 	})
+	w.instance = rest.New(core, rest.Options{Listener: serve, Admin: admin, MaxBody: 1 << 20, Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	for _, part := range []interface{ Run(context.Context) error }{w.control, w.instance} {
+	for _, run := range []func(context.Context) error{w.control.Run, func(ctx context.Context) error { return core.Run(ctx, w.instance) }} {
 		running.Go(func() {
-			if err := part.Run(ctx); err != nil {
+			if err := run(ctx); err != nil {
 				t.Error(err)
 			}
 		})
@@ -187,11 +189,6 @@ func send(t *testing.T, base, raw string) string {
 
 // plainEngine serves endpoints without Python.
 type plainEngine struct{}
-
-func (plainEngine) Run(ctx context.Context, _ engine.Caller) error {
-	<-ctx.Done()
-	return nil
-}
 
 func (plainEngine) Load(_ context.Context, spec engine.Spec) (engine.Model, error) {
 	return plainModel{spec.URL}, nil

@@ -16,6 +16,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/inference/rest"
 	"clearmlserving/serving"
 	"clearmlserving/worker"
 )
@@ -95,19 +96,19 @@ func serveCode(tb testing.TB, endpoints map[string]endpointCode) net.Addr {
 		tb.Fatal(err)
 	}
 	service := inference.New(inference.Options{
-		Listener: l, Files: hotPathFiles{}, MaxBody: 1 << 20, RequestTimeout: time.Minute,
-		Python: python.New(python.Options{
+		Files: hotPathFiles{}, RequestTimeout: time.Minute,
+		Engines: engines(python.New(python.Options{
 			Find:    func(context.Context) (*worker.Environment, error) { return env, nil },
 			Worker:  worker.Options{RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
 			Workers: 1, Env: environ,
-		}),
+		})),
 		Source: hotPathState{&reconcile.State{
 			ServiceID: "S", Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: records}, Artifacts: artifacts,
 		}},
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- service.Run(ctx) }()
+	go func() { done <- service.Run(ctx, rest.New(service, rest.Options{Listener: l, MaxBody: 1 << 20})) }()
 	tb.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

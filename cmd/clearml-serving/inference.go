@@ -17,8 +17,10 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/inference"
+	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/inference/rest"
 	"clearmlserving/outbound"
 	"clearmlserving/process"
 	"clearmlserving/serving"
@@ -72,11 +74,11 @@ func (a *app) runInference(ctx context.Context, name string) error {
 	sockets := a.newSockets(dir, log)
 	defer sockets.close()
 	defer context.AfterFunc(ctx, sockets.hide)()
-	service, err := a.newInference(ctx, inferenceSetup{dataDir: dir, sockets: sockets, config: config, name: name, poll: poll, log: log})
+	serve, err := a.newInference(ctx, inferenceSetup{dataDir: dir, sockets: sockets, config: config, name: name, poll: poll, log: log})
 	if err != nil {
 		return err
 	}
-	return runParts(ctx, log, inferencePart(service, func() error {
+	return runParts(ctx, log, inferencePart(serve, func() error {
 		a.greet(dir, sockets.urls)
 		return sockets.announce()
 	}))
@@ -93,9 +95,14 @@ type inferenceSetup struct {
 	log     *slog.Logger
 }
 
-// newInference puts the data plane together.
-func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inference.Service, error) {
-	o, err := a.inferenceOptions()
+// newInference puts the data plane together: core, fronts, engines, followers. What it
+// returns runs all of them.
+func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(context.Context) error, err error) {
+	o, err := a.coreOptions()
+	if err != nil {
+		return nil, err
+	}
+	front, err := a.restOptions()
 	if err != nil {
 		return nil, err
 	}
@@ -147,24 +154,34 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (*inferenc
 			}
 		}
 	}
-	engine, err := a.pythonEngine(setup, budget, log)
+	python, err := a.pythonEngine(setup, budget, log)
 	if err != nil {
 		return nil, err
 	}
-	if o.Identity, err = serving.NewIdentity(); err != nil {
+	if front.Identity, err = serving.NewIdentity(); err != nil {
 		return nil, err
 	}
-	o.Listener, o.Admin, o.Python, o.Logger = serve, admin, engine, log
-	o.Exposed, o.AdminToken = serve.Open(), a.text("admin-token")
+	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
+	o.Engines, o.Exposed, o.Logger = engines(python), serve.Open(), log
 	o.Source, o.Changes, o.Poll = source, setup.changes, setup.poll
 	o.Files = reconcile.CachedFiles{Cache: cache, Logger: log}
 	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	o.Instance = &inference.Recording{
-		Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: o.Suffix,
-		Key: o.Identity.Public(), Usage: usageMeter(), Console: console, Opened: engine.SetInstanceTask, Logger: log,
+	o.Followers = []reconcile.Follower{&inference.Recording{
+		Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: front.Suffix,
+		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: python.SetInstanceTask, Logger: log,
+	}}
+	core := inference.New(o)
+	clients := rest.New(core, front)
+	return func(ctx context.Context) error { return core.Run(ctx, clients) }, nil
+}
+
+// engines is the table of engines: which loader makes the models of which kinds of
+// endpoints. A new engine is one entry here.
+func engines(python engine.Loader) []inference.Engine {
+	return []inference.Engine{
+		{Kinds: []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM, serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
 	}
-	return inference.New(o), nil
 }
 
 // makeRoom sets aside what lies where the data plane keeps a folder of its own and is
@@ -225,21 +242,23 @@ func cacheName(id, name string) string {
 	}, "-"+id)
 }
 
-// inferenceOptions reads the settings of the data plane.
-func (a *app) inferenceOptions() (inference.Options, error) {
-	var o inference.Options
+// coreOptions reads the settings of the data plane's core.
+func (a *app) coreOptions() (inference.Options, error) {
 	timeout, err := a.duration("request-timeout", time.Second)
 	maxBody, err2 := a.whole("max-body")
-	maxConns, err3 := a.whole("max-connections")
-	o.RequestTimeout, o.MaxBody, o.MaxConnections = timeout, int64(maxBody)<<20, maxConns
-	o.Suffix = strings.Trim(a.text("serve-suffix"), "/")
-	origins, err4 := a.origins()
-	o.Origins = origins
-	drain, err5 := a.seconds("drain-delay")
-	o.DrainDelay = drain
-	share, err6 := a.share("metric-log-freq")
-	o.LogShare = &share
-	return o, errors.Join(err, err2, err3, err4, err5, err6)
+	share, err3 := a.share("metric-log-freq")
+	return inference.Options{RequestTimeout: timeout, MaxAnswer: int64(maxBody) << 20, LogShare: &share}, errors.Join(err, err2, err3)
+}
+
+// restOptions reads the settings of the front for HTTP clients.
+func (a *app) restOptions() (rest.Options, error) {
+	maxBody, err := a.whole("max-body")
+	maxConns, err2 := a.whole("max-connections")
+	origins, err3 := a.origins()
+	drain, err4 := a.seconds("drain-delay")
+	return rest.Options{
+		Suffix: strings.Trim(a.text("serve-suffix"), "/"), MaxBody: int64(maxBody) << 20, MaxConnections: maxConns, Origins: origins, DrainDelay: drain,
+	}, errors.Join(err, err2, err3, err4)
 }
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its
@@ -313,13 +332,13 @@ func (a *app) workerEnv(config clearml.Config) []string {
 }
 
 // inferencePart serves requests; then is called once they are taken.
-func inferencePart(service *inference.Service, then func() error) part {
+func inferencePart(serve func(context.Context) error, then func() error) part {
 	return part{"inference", func(ctx context.Context, ready func()) error {
 		if err := then(); err != nil { // the sockets are open: connections wait from here
 			return err
 		}
 		ready()
-		return service.Run(ctx)
+		return serve(ctx)
 	}}
 }
 

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
 )
@@ -36,16 +35,16 @@ func readStubs(words []string) (stubs, error) {
 	return found, nil
 }
 
-// stubbedPython runs user code whose calls are answered by stubs. What no stub
+// stubbedEngine runs user code whose calls are answered by stubs. What no stub
 // answers goes to the service, which has the endpoint under test only.
-type stubbedPython struct {
-	inference.PythonEngines
+type stubbedEngine struct {
+	engine.Runner
 	stubs stubs
 }
 
-// Run fulfils inference.PythonEngines.
-func (p stubbedPython) Run(ctx context.Context, caller engine.Caller) error {
-	return p.PythonEngines.Run(ctx, stubCaller{caller, p.stubs})
+// Run fulfils engine.Runner.
+func (e stubbedEngine) Run(ctx context.Context, caller engine.Caller) error {
+	return e.Runner.Run(ctx, stubCaller{caller, e.stubs})
 }
 
 type stubCaller struct {

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -264,7 +263,7 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 		return 0, nil, err
 	}
 	log := slog.New(&outputHandler{next: t.a.logger(slog.LevelError + 1).Handler(), trial: t, out: &lockedWriter{w: t.a.sys.stderr}})
-	o, err := t.a.inferenceOptions()
+	o, err := t.a.coreOptions()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -272,13 +271,15 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	if err != nil {
 		return 0, nil, err
 	}
-	o.Listener, o.Python, o.Files, o.Source, o.Logger = newNoListener(), stubbedPython{python, t.stubs}, t.files, fixedState{state}, log
+	watch := make(watcher, 1)
+	o.Engines, o.Files, o.Source, o.Logger = engines(stubbedEngine{python, t.stubs}), t.files, fixedState{state}, log
+	o.Followers = []reconcile.Follower{watch}
 	service := inference.New(o)
 	runCtx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- service.Run(runCtx) }() // waited for below
 	begun := time.Now()
-	failure, err = waitLoaded(ctx, service)
+	failure, err = waitLoaded(ctx, service, watch)
 	loaded = time.Since(begun)
 	if err == nil && failure == nil {
 		err = use(func(e serving.Exchange) (trialAnswer, error) { return t.ask(ctx, service, e) })
@@ -287,10 +288,22 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	return loaded, failure, errors.Join(err, <-ended)
 }
 
+// watcher is a follower that rings when the status may have changed.
+type watcher chan struct{}
+
+// Planned fulfils reconcile.Follower.
+func (watcher) Planned(*reconcile.State, serving.Plan, bool) {}
+
+// StatusChanged fulfils reconcile.Follower.
+func (w watcher) StatusChanged(func() reconcile.Status) {
+	select {
+	case w <- struct{}{}:
+	default: // it rings already
+	}
+}
+
 // waitLoaded blocks until the one endpoint is ready or cannot be loaded.
-func waitLoaded(ctx context.Context, service *inference.Service) (*trialFailure, error) {
-	ticker := time.NewTicker(5 * time.Millisecond)
-	defer ticker.Stop()
+func waitLoaded(ctx context.Context, service *inference.Service, changed watcher) (*trialFailure, error) {
 	for {
 		status := service.Status()
 		for _, p := range status.Problems {
@@ -305,7 +318,7 @@ func waitLoaded(ctx context.Context, service *inference.Service) (*trialFailure,
 			}
 		}
 		select {
-		case <-ticker.C:
+		case <-changed:
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -314,9 +327,13 @@ func waitLoaded(ctx context.Context, service *inference.Service) (*trialFailure,
 
 func (t *trial) ask(ctx context.Context, service *inference.Service, e serving.Exchange) (trialAnswer, error) {
 	begun := time.Now()
-	resp, err := service.Call(ctx, engine.Call{Endpoint: t.flags.endpoint, ID: "test", Body: e.Body, ContentType: e.ContentType})
-	if err != nil {
-		return trialAnswer{}, err
+	var resp *engine.Response
+	ticket, failure := service.Admit(inference.Head{Endpoint: serving.CleanURL(t.flags.endpoint), ID: "test"})
+	if failure == nil {
+		resp, failure = service.AskWhole(ctx, ticket, &inference.Question{Request: engine.Request{ID: "test", Body: e.Body, ContentType: e.ContentType}})
+	}
+	if failure != nil {
+		resp = failure.Response()
 	}
 	answer := trialAnswer{status: resp.Status, contentType: resp.ContentType, body: resp.Body, took: time.Since(begun)}
 	if resp.Status >= 400 && utf8.Valid(resp.Body) {
@@ -332,29 +349,6 @@ type fixedState struct{ state *reconcile.State }
 func (f fixedState) Load(context.Context, *reconcile.State) (*reconcile.State, error) {
 	return f.state, nil
 }
-
-// noListener is a listener that nobody can connect to.
-type noListener struct {
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newNoListener() *noListener { return &noListener{closed: make(chan struct{})} }
-
-// Accept fulfils net.Listener: it blocks until Close.
-func (l *noListener) Accept() (net.Conn, error) {
-	<-l.closed
-	return nil, net.ErrClosed
-}
-
-// Close fulfils net.Listener.
-func (l *noListener) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return nil
-}
-
-// Addr fulfils net.Listener.
-func (l *noListener) Addr() net.Addr { return &net.UnixAddr{Name: "none", Net: "none"} }
 
 // userWords are the log events that carry what user code has printed, and what
 // became of its exceptions, with the fact that holds it.

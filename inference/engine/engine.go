@@ -125,6 +125,15 @@ type Preparer interface {
 	Prepare(ctx context.Context, spec Spec) error
 }
 
+// Runner is a Loader with work of its own, like the ownership of processes.
+type Runner interface {
+	Loader
+	// Run works until ctx ends, which is after the last model has been closed. Calls
+	// that user code makes with send_request go to caller. It is called once; Load may
+	// be called before it.
+	Run(ctx context.Context, caller Caller) error
+}
+
 // Status describes a loaded model.
 type Status struct {
 	// State is ready, degraded (it answers, but not as it should) or failed
@@ -183,7 +192,7 @@ type WorkerInfo struct {
 // Kind says what a caller does about an engine's error.
 type Kind int
 
-// The kinds of an Error; inference/serve.go maps them to statuses.
+// The kinds of an Error; package inference maps them to its Failure.
 const (
 	KindInternal    Kind = iota // nothing the client can do
 	KindOverloaded              // try again later
@@ -191,6 +200,7 @@ const (
 	KindDied                    // the process died while it worked on this request
 	KindUnavailable             // no process can answer now
 	KindTooLarge                // the request does not fit the engine's limits
+	KindBadRequest              // the engine cannot take such a request
 )
 
 // Error is an engine's own failure to answer, as opposed to an answer of user

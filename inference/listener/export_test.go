@@ -2,6 +2,7 @@ package listener
 
 import (
 	"context"
+	"time"
 
 	"clearmlserving/inference/engine"
 )
@@ -13,3 +14,11 @@ func (AnswerFunc) Admit(*Head) *Response       { return nil }
 func (AnswerFunc) Lend(*Head, int) engine.Loan { return nil }
 
 func (f AnswerFunc) Answer(ctx context.Context, r *Request) *Response { return f(ctx, r) }
+
+// WithTimeout is the method of a handler's context, for any context.
+func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if r, ok := ctx.(*requestContext); ok {
+		return r.WithTimeout(d)
+	}
+	return context.WithTimeout(ctx, d)
+}

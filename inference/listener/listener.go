@@ -21,8 +21,8 @@ type Head struct {
 	ContentType string
 	ID          string // the client's X-Request-Id, or one made here
 	Header      func(name string) string
-	// Endpoint is set by Handler.Admit: what it found the request to ask for.
-	Endpoint string
+	// Admitted is set by Handler.Admit for itself: what it found out about the request.
+	Admitted any
 }
 
 // Request is an admitted head with its body. It is valid until the handler's

@@ -149,12 +149,10 @@ func (r *requestContext) expire() {
 
 // WithTimeout is context.WithTimeout for a handler's context, without its cost. The
 // context ends at the latest when the handler returns; the CancelFunc may end it
-// no earlier. Any other context, and a second deadline, are left to package context.
-func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	if r, ok := ctx.(*requestContext); ok {
-		if l := r.limit(d); l != nil {
-			return l, func() {}
-		}
+// no earlier. A second deadline is left to package context.
+func (r *requestContext) WithTimeout(d time.Duration) (context.Context, context.CancelFunc) {
+	if l := r.limit(d); l != nil {
+		return l, func() {}
 	}
-	return context.WithTimeout(ctx, d)
+	return context.WithTimeout(r, d)
 }

@@ -47,6 +47,21 @@ type Files interface {
 	Fetch(ctx context.Context, f File) (Local, error)
 }
 
+// Follower learns what an instance serves. Its methods are called on the
+// reconciler's one goroutine, so never at the same time, and must not block.
+type Follower interface {
+	// Planned is called after each reading of the configuration that succeeded, once
+	// the urls of the plan are routed and before any new model of it has loaded.
+	// changed is false when the configuration reads as it did before; the plan may
+	// differ even so, where it depends on what was found on the server.
+	Planned(state *State, plan serving.Plan, changed bool)
+	// StatusChanged is called after each step that may have changed the status: a
+	// reading of the configuration, failed or not, and the begin and end of a load.
+	// What a Planned call led to is told after it. status reads the newest one, at any
+	// time and from any goroutine.
+	StatusChanged(status func() Status)
+}
+
 // File is something to bring here.
 type File struct {
 	URL    string
@@ -82,16 +97,9 @@ type Options struct {
 	// LogShare is the share of requests whose variables are logged where neither the
 	// endpoint nor the service says. nil: all of them.
 	LogShare *float64
-	// OnApplied, when set, is called on the owner's goroutine after the plan has
-	// changed; it must not block.
-	OnApplied func(*State, serving.Plan)
-	// OnPlan, when set, is called in the same way with each plan, changed or not,
-	// as soon as it is followed and before any of it has loaded.
-	OnPlan func(serving.Plan)
-	// OnStatus, when set, is called in the same way each time that Status may
-	// have changed.
-	OnStatus func()
-	Logger   *slog.Logger
+	// Followers are told of each plan and of each status, in this order.
+	Followers []Follower
+	Logger    *slog.Logger
 }
 
 // Reconciler is the owner of what an instance serves.
@@ -410,11 +418,8 @@ func (r *Reconciler) apply(state *State) {
 		}
 	}
 	r.swap()
-	if r.o.OnPlan != nil {
-		r.o.OnPlan(plan)
-	}
-	if r.o.OnApplied != nil && (first || moved) {
-		r.o.OnApplied(state, plan)
+	for _, f := range r.o.Followers {
+		f.Planned(state, plan, first || moved)
 	}
 }
 

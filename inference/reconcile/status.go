@@ -125,7 +125,7 @@ func (r *Reconciler) publish() {
 		s.Canaries = append(s.Canaries, CanaryStatus{URL: url, Shares: c.Shares(), Problem: r.plan.Canaries[url].Problem})
 	}
 	r.status.Store(s)
-	if r.o.OnStatus != nil {
-		r.o.OnStatus()
+	for _, f := range r.o.Followers {
+		f.StatusChanged(r.Status)
 	}
 }

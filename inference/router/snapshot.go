@@ -162,14 +162,24 @@ func (r *Router) Acquire(url serving.EndpointURL) (*Live, error) {
 	}
 }
 
-// Check tells why no model would answer url now, without holding one.
-func (r *Router) Check(url serving.EndpointURL) error {
+// Check tells why no model would answer url now, without holding one. Else it returns
+// the url as the table holds it, which outlives the caller's text.
+func (r *Router) Check(url serving.EndpointURL) (*serving.EndpointURL, error) {
 	s := r.current.Load()
 	if s == nil {
-		return notRead(url)
+		return nil, notRead(url)
 	}
-	_, err := s.find(url)
-	return err
+	if c, ok := s.Canaries[url]; ok {
+		if c.problem != nil {
+			return nil, c.problem
+		}
+		return &c.URL, nil
+	}
+	live, err := s.find(url)
+	if err != nil {
+		return nil, err
+	}
+	return &live.URL, nil
 }
 
 // notRead is the answer while it is not known whether the url exists.

@@ -1,4 +1,4 @@
-package inference_test
+package rest_test
 
 import (
 	"bufio"
@@ -20,7 +20,7 @@ import (
 
 // running starts an instance with the endpoints of urls and returns it with its
 // address. stop ends it, and returns what Run did.
-func running(t *testing.T, o inference.Options, urls ...string) (s *inference.Service, addr string, stop func() error) {
+func running(t *testing.T, o options, urls ...string) (s *inference.Service, addr string, stop func() error) {
 	t.Helper()
 	records := map[string]any{}
 	for _, u := range urls {
@@ -36,10 +36,10 @@ func running(t *testing.T, o inference.Options, urls ...string) (s *inference.Se
 	}
 	o.Listener, o.Files, o.StopTimeout = l, noFiles{}, patience
 	o.Source = fixedSource{&reconcile.State{ServiceID: "S", Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: text}}}
-	s = inference.New(o)
+	s, run := o.instance()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	go func() { done <- run(ctx) }()
 	stopped := false
 	stop = func() error {
 		if stopped {
@@ -76,7 +76,7 @@ func dial(t *testing.T, addr string) net.Conn {
 }
 
 func TestAPanicGivesTheModelBack(t *testing.T) {
-	s, addr, stop := running(t, inference.Options{Python: &fakePython{}, RequestTimeout: time.Hour}, "panics")
+	s, addr, stop := running(t, options{Python: &fakePython{}, core: core{RequestTimeout: time.Hour}}, "panics")
 	for name, tc := range map[string]struct{ body, want string }{
 		"an engine":           {"x", "HTTP/1.1 500"},
 		"an engine's nothing": {"no answer", "HTTP/1.1 500"},
@@ -102,7 +102,7 @@ func TestAPanicGivesTheModelBack(t *testing.T) {
 
 func TestAClientThatLeavesIsNoErrorOfTheServer(t *testing.T) {
 	python := &fakePython{release: make(chan struct{})}
-	s, addr, _ := running(t, inference.Options{Python: python}, "held")
+	s, addr, _ := running(t, options{Python: python}, "held")
 	for _, reset := range []bool{true, false} {
 		c := dial(t, addr)
 		if _, err := io.WriteString(c, "POST /serve/held HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"); err != nil {
@@ -130,7 +130,7 @@ func TestAClientThatLeavesIsNoErrorOfTheServer(t *testing.T) {
 
 func TestAHalfClosedClientIsAnswered(t *testing.T) {
 	python := &fakePython{release: make(chan struct{})}
-	s, addr, _ := running(t, inference.Options{Python: python}, "held")
+	s, addr, _ := running(t, options{Python: python}, "held")
 	c := dial(t, addr)
 	if _, err := io.WriteString(c, "POST /serve/held HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n"); err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestAHalfClosedClientIsAnswered(t *testing.T) {
 // What is wrong with a request's head is said before its body is sent.
 func TestAHeadThatCannotBeAnsweredIsRefusedBeforeItsBody(t *testing.T) {
 	python := &fakePython{}
-	_, addr, _ := running(t, inference.Options{Python: python, Origins: []string{"https://app.example"}}, "lends")
+	_, addr, _ := running(t, options{Python: python, front: front{Origins: []string{"https://app.example"}}}, "lends")
 	for name, tc := range map[string]struct{ line, status string }{
 		"an unknown endpoint": {"POST /serve/nobody", "404"},
 		"another method":      {"PUT /serve/lends", "405"},

@@ -1,4 +1,4 @@
-package inference_test
+package rest_test
 
 import (
 	"encoding/json"
@@ -14,7 +14,7 @@ import (
 // An instance that never saw a good form of a section serves the rest, says what is
 // wrong, and calls no url unknown.
 func TestAnUnreadableSectionIsToldAndNothingIs404(t *testing.T) {
-	base := start(t, func(o *inference.Options) {
+	base := start(t, func(o *options) {
 		state := o.Source.(fixedSource).state
 		state.Models = map[serving.ModelID]reconcile.Model{}
 		state.Unreadable = map[serving.Section]string{serving.SectionCanary: "line 1: expected }"}

@@ -1,11 +1,10 @@
-package inference_test
+package rest_test
 
 import (
 	"encoding/json"
 	"net/http"
 	"testing"
 
-	"clearmlserving/inference"
 	"clearmlserving/serving"
 )
 
@@ -14,7 +13,7 @@ func TestAnInstanceProvesItselfToWhomeverAsks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := start(t, newKeyRing().with(t, func(o *inference.Options) { o.Identity = who }), "echo")
+	base := start(t, newKeyRing().with(t, func(o *options) { o.Identity = who }), "echo")
 	const challenge = "A7F3QZ5K2M4N6P7R"
 	resp, body := get(t, base+serving.IdentityPath+"?challenge="+challenge)
 	var proof serving.Proof

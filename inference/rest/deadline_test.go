@@ -1,4 +1,4 @@
-package inference_test
+package rest_test
 
 import (
 	"encoding/json"
@@ -6,13 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"clearmlserving/inference"
 	"clearmlserving/serving"
 )
 
 // limited gives the endpoint "slow" a deadline of its own.
-func limited(options string) func(*inference.Options) {
-	return func(o *inference.Options) {
+func limited(limits string) func(*options) {
+	return func(o *options) {
 		o.RequestTimeout = patience
 		source, ok := o.Source.(fixedSource)
 		if !ok {
@@ -21,7 +20,7 @@ func limited(options string) func(*inference.Options) {
 		state := *source.state
 		state.Sections = map[serving.Section]json.RawMessage{
 			serving.SectionEndpoints: state.Sections[serving.SectionEndpoints],
-			serving.SectionOptions:   json.RawMessage(options),
+			serving.SectionOptions:   json.RawMessage(limits),
 		}
 		o.Source = fixedSource{&state}
 	}

@@ -1,4 +1,4 @@
-package inference_test
+package rest_test
 
 import (
 	"context"
@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
@@ -35,13 +34,13 @@ func (k *keyRing) add(id string, expires time.Time, endpoints ...string) string 
 }
 
 // with puts the keys into the configuration of an instance under test.
-func (k *keyRing) with(t *testing.T, change func(*inference.Options)) func(*inference.Options) {
+func (k *keyRing) with(t *testing.T, change func(*options)) func(*options) {
 	t.Helper()
 	text, err := json.Marshal(k.records)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(o *inference.Options) {
+	return func(o *options) {
 		o.Source.(fixedSource).state.Sections[serving.SectionAccess] = text //nolint:forcetypeassert // start made it
 		if change != nil {
 			change(o)
@@ -146,7 +145,7 @@ func TestKeysThatChangeCountFromTheNextRequest(t *testing.T) {
 	old := keys.add("old", time.Time{})
 	changes := make(chan struct{}, 1)
 	source := &editedSource{}
-	base := start(t, keys.with(t, func(o *inference.Options) {
+	base := start(t, keys.with(t, func(o *options) {
 		source.set(o.Source.(fixedSource).state) //nolint:forcetypeassert // start made it
 		o.Source, o.Changes = source, ring(changes)
 	}), "echo")
@@ -189,9 +188,9 @@ func TestKeysThatChangeCountFromTheNextRequest(t *testing.T) {
 func TestAPageMaySendRequestsOnlyWhereItsOriginIsNamed(t *testing.T) {
 	keys := newKeyRing()
 	key := keys.add("k", time.Time{})
-	base := start(t, keys.with(t, func(o *inference.Options) { o.Origins = []string{"https://app.example"} }), "echo")
+	base := start(t, keys.with(t, func(o *options) { o.Origins = []string{"https://app.example"} }), "echo")
 	plain := start(t, nil, "echo")
-	star := start(t, func(o *inference.Options) { o.Origins = []string{"*"} }, "echo")
+	star := start(t, func(o *options) { o.Origins = []string{"*"} }, "echo")
 	preflight := func(base, origin string) *http.Response {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodOptions, base+"/serve/echo", nil)
 		if err != nil {
@@ -241,8 +240,8 @@ func TestOperatorsShowATokenOrAskByAddress(t *testing.T) {
 	}
 	keys := newKeyRing()
 	open, closed := listen(), listen()
-	start(t, keys.with(t, func(o *inference.Options) { o.Admin = open }), "echo")
-	start(t, keys.with(t, func(o *inference.Options) { o.Admin, o.AdminToken = closed, "s3cret" }), "echo")
+	start(t, keys.with(t, func(o *options) { o.Admin = open }), "echo")
+	start(t, keys.with(t, func(o *options) { o.Admin, o.AdminToken = closed, "s3cret" }), "echo")
 	for _, tc := range []struct {
 		name, host, path, token string
 		l                       net.Listener

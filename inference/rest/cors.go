@@ -1,4 +1,4 @@
-package inference
+package rest
 
 import (
 	"net/http"

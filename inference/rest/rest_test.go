@@ -1,4 +1,4 @@
-package inference_test
+package rest_test
 
 import (
 	"bytes"
@@ -20,6 +20,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/inference/rest"
 	"clearmlserving/leaktest"
 	"clearmlserving/serving"
 )
@@ -197,8 +198,29 @@ func (c *countingRecorder) Record(s serving.Sample) {
 	c.samples = append(c.samples, s)
 }
 
+// core and front are the options of an instance's core and of its front under test.
+type (
+	core  = inference.Options
+	front = rest.Options
+)
+
+// options are those of an instance under test.
+type options struct {
+	core
+	front
+	Python engine.Loader
+}
+
+// instance makes a core and what runs it with its front.
+func (o options) instance() (s *inference.Service, run func(context.Context) error) {
+	o.Engines = []inference.Engine{{Kinds: []string{"custom"}, Loader: o.Python}}
+	s = inference.New(o.core)
+	f := rest.New(s, o.front)
+	return s, func(ctx context.Context) error { return s.Run(ctx, f) }
+}
+
 // start runs an instance with an endpoint for each url and returns its address.
-func start(t *testing.T, change func(*inference.Options), urls ...string) string {
+func start(t *testing.T, change func(*options), urls ...string) string {
 	t.Helper()
 	records := map[string]any{}
 	for _, u := range urls {
@@ -220,20 +242,20 @@ func start(t *testing.T, change func(*inference.Options), urls ...string) string
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := inference.Options{
-		Listener: l, Python: &fakePython{}, Files: noFiles{}, MaxBody: 1 << 20, RequestTimeout: patience,
-		Source: fixedSource{&reconcile.State{
-			ServiceID: "S", Sections: sections,
-			Artifacts: map[string]reconcile.Artifact{"py_code_badcode": {URI: "x"}},
-		}},
-	}
+	o := options{Python: &fakePython{}}
+	o.Listener, o.MaxBody = l, 1<<20
+	o.Files, o.RequestTimeout = noFiles{}, patience
+	o.Source = fixedSource{&reconcile.State{
+		ServiceID: "S", Sections: sections,
+		Artifacts: map[string]reconcile.Artifact{"py_code_badcode": {URI: "x"}},
+	}}
 	if change != nil {
 		change(&o)
 	}
-	s := inference.New(o)
+	_, run := o.instance()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	go func() { done <- run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		http.DefaultClient.CloseIdleConnections()
@@ -297,7 +319,7 @@ func zipped(text string) string {
 
 func TestLargeBodiesLieInTheModelsMemory(t *testing.T) {
 	python := &fakePython{}
-	base := start(t, func(o *inference.Options) { o.Python = python }, "lends", "echo")
+	base := start(t, func(o *options) { o.Python = python }, "lends", "echo")
 	large := strings.Repeat("x", engine.LendFrom)
 	for _, c := range []struct{ path, body, want string }{
 		{"/serve/lends", large, fmt.Sprintf("lent %d true", len(large))},
@@ -443,7 +465,7 @@ func TestReadinessTellsTheTruth(t *testing.T) {
 }
 
 func TestSuffixReplacesServe(t *testing.T) {
-	base := start(t, func(o *inference.Options) { o.Suffix = "predict" }, "echo")
+	base := start(t, func(o *options) { o.Suffix = "predict" }, "echo")
 	if resp, _ := post(t, base+"/predict/echo", ""); resp.StatusCode != 200 {
 		t.Errorf("suffix: %d", resp.StatusCode)
 	}
@@ -454,7 +476,7 @@ func TestSuffixReplacesServe(t *testing.T) {
 
 func TestAnsweredRequestsAreRecorded(t *testing.T) {
 	recorder := &countingRecorder{}
-	base := start(t, func(o *inference.Options) { o.Recorder = recorder }, "echo", "busy", "ask", "echo/1")
+	base := start(t, func(o *options) { o.Recorder = recorder }, "echo", "busy", "ask", "echo/1")
 	for _, path := range []string{"echo", "echo", "busy", "nobody", "ask"} {
 		post(t, base+"/serve/"+path, "")
 	}
@@ -497,14 +519,14 @@ func TestRequestsUnderWayEndBeforeTheStop(t *testing.T) {
 	}
 	text := json.RawMessage(`{"held":{"engine_type":"custom","serving_url":"held","version":""}}`)
 	python := &fakePython{release: make(chan struct{})}
-	s := inference.New(inference.Options{
-		Listener: l, Python: python, Files: noFiles{}, StopTimeout: patience,
-		Source: fixedSource{&reconcile.State{Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: text}}},
-	})
+	s, run := options{
+		front: front{Listener: l, StopTimeout: patience}, Python: python,
+		core: core{Files: noFiles{}, Source: fixedSource{&reconcile.State{Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: text}}}},
+	}.instance()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	go func() { done <- run(ctx) }()
 	base := "http://" + l.Addr().String()
 	for {
 		if resp, _ := get(t, base+"/readyz"); resp.StatusCode == http.StatusOK {
@@ -547,14 +569,14 @@ func TestAStoppingInstanceServesUntilBalancersHaveNoticed(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := json.RawMessage(`{"echo":{"engine_type":"custom","serving_url":"echo","version":""}}`)
-	s := inference.New(inference.Options{
-		Listener: l, Python: &fakePython{}, Files: noFiles{}, DrainDelay: time.Hour,
-		Source: fixedSource{&reconcile.State{Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: text}}},
-	})
+	_, run := options{
+		front: front{Listener: l, DrainDelay: time.Hour}, Python: &fakePython{},
+		core: core{Files: noFiles{}, Source: fixedSource{&reconcile.State{Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: text}}}},
+	}.instance()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	go func() { done <- run(ctx) }()
 	base := "http://" + l.Addr().String()
 	ready := func(status int) {
 		t.Helper()

@@ -1,4 +1,4 @@
-package inference_test
+package rest_test
 
 import (
 	"encoding/json"
@@ -17,11 +17,11 @@ import (
 )
 
 // withOptions gives endpoints options, and recordings a folder.
-func withOptions(dir string, options map[string]any) func(*inference.Options) {
-	return func(o *inference.Options) {
+func withOptions(dir string, of map[string]any) func(*options) {
+	return func(o *options) {
 		o.RecordingsDir = dir
 		state := o.Source.(fixedSource).state
-		state.Sections[serving.SectionOptions], _ = json.Marshal(options)
+		state.Sections[serving.SectionOptions], _ = json.Marshal(of)
 		state.Sections[serving.SectionCanary] = json.RawMessage(`{"c":{"endpoint":"c","weights":[1],"load_endpoints":["echo"]}}`)
 		state.Models = map[serving.ModelID]reconcile.Model{}
 	}
@@ -162,10 +162,10 @@ func TestShadowTrafficIsTheShareThatWasAskedFor(t *testing.T) {
 }
 
 func TestASlowShadowDelaysNobodyAndIsDropped(t *testing.T) {
-	options := map[string]any{"x": map[string]any{"shadow": map[string]any{"to": "held"}}, "echo": map[string]any{"shadow": map[string]any{"to": "c"}}}
+	of := map[string]any{"x": map[string]any{"shadow": map[string]any{"to": "held"}}, "echo": map[string]any{"shadow": map[string]any{"to": "c"}}}
 	python := &fakePython{release: make(chan struct{})}
-	follow := withOptions("", options)
-	base := start(t, func(o *inference.Options) {
+	follow := withOptions("", of)
+	base := start(t, func(o *options) {
 		follow(o)
 		o.Python, o.RequestTimeout = python, time.Hour
 	}, "x", "held", "echo")

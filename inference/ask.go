@@ -1,0 +1,288 @@
+package inference
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"time"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/router"
+	"clearmlserving/serving"
+)
+
+// Head is what a question says of itself before its content.
+type Head struct {
+	Endpoint serving.EndpointURL
+	// Key is the client's key for this service, "" when it sent none.
+	Key string
+	// ID names the request in logs.
+	ID string
+}
+
+// Ticket is the right to ask one endpoint. Only Admit gives it; the zero value is
+// refused. It is valid for one question and is one word, so that it can be kept as an
+// interface value without an allocation.
+type Ticket struct{ url *serving.EndpointURL }
+
+// Question is one question to an endpoint.
+type Question struct {
+	engine.Request
+	// Within is the time that the client allows, 0: as long as the endpoint allows.
+	Within time.Duration
+}
+
+// Answer is a model's answer, with a user's error as its status. Close ends it.
+type Answer struct {
+	*engine.Response
+	// Origin names the endpoint and the model that answered. It is shared: copy it
+	// before you append.
+	Origin []engine.Header
+
+	live *router.Live // held by a stream, else nil
+}
+
+// Close ends a streamed answer, read or not, and gives its model back. It is needed
+// once after an answer with a Stream and does nothing after any other.
+func (a *Answer) Close() {
+	if a.live == nil {
+		return
+	}
+	if a.Stream != nil { // it has not been collected
+		_ = a.Stream.Close() // whether its end was seen, Next has told
+	}
+	a.live.Release()
+	a.live = nil
+}
+
+// Authorize tells whether a question with this head may be asked, nil: it may. What is
+// wrong depends on the key alone, not on whether the endpoint exists.
+func (s *Service) Authorize(h Head) *Failure { return s.gate.admit(h) }
+
+// AuthorizeService tells whether the holder of the head's key may learn about the whole
+// service: a key for some endpoints is not enough.
+func (s *Service) AuthorizeService(h Head) *Failure { return s.gate.admitToService(h) }
+
+// Admit judges a question by its head: is the client allowed to ask, and is there a
+// model that can answer. It takes no lock and does not allocate unless it refuses.
+func (s *Service) Admit(h Head) (Ticket, *Failure) {
+	if refused := s.gate.admit(h); refused != nil {
+		return Ticket{}, refused
+	}
+	url, err := s.router.Check(h.Endpoint)
+	if err != nil {
+		return Ticket{}, notAnswered(h.Endpoint, err)
+	}
+	return Ticket{url}, nil
+}
+
+// Knows tells whether the url is configured, ready or not.
+func (s *Service) Knows(url serving.EndpointURL) bool { return s.router.Knows(url) }
+
+// Lend finds memory for a large body of an admitted question, nil if there is none: that
+// of the model which answers it, most likely. A canary may draw another when the body is
+// there, which then reads it as it reads any other.
+func (s *Service) Lend(t Ticket, size int) engine.Loan {
+	if t.url == nil {
+		return nil
+	}
+	live, err := s.router.Acquire(*t.url)
+	if err != nil {
+		return nil // the question itself is told why
+	}
+	defer live.Release()
+	lender, ok := live.Model.(engine.Lender)
+	if !ok {
+		return nil
+	}
+	return lender.Lend(size)
+}
+
+// Ask has the model behind an admitted endpoint answer. What it is given may be used
+// again once it has returned. The caller closes the answer. Only a stream holds the
+// model until then: a client that reads a whole answer slowly keeps no model that has
+// been replaced.
+func (s *Service) Ask(ctx context.Context, t Ticket, q *Question) (Answer, *Failure) {
+	if t.url == nil {
+		return Answer{}, notAdmitted()
+	}
+	return s.ask(ctx, *t.url, q)
+}
+
+// AskWhole is Ask for a caller that takes whole answers only: what is streamed is
+// collected, up to MaxAnswer.
+func (s *Service) AskWhole(ctx context.Context, t Ticket, q *Question) (*engine.Response, *Failure) {
+	if t.url == nil {
+		return nil, notAdmitted()
+	}
+	return s.askWhole(ctx, *t.url, q)
+}
+
+func notAdmitted() *Failure {
+	return &Failure{Kind: KindInternal, Text: "Error processing request: it was not admitted"}
+}
+
+func (s *Service) askWhole(ctx context.Context, url serving.EndpointURL, q *Question) (*engine.Response, *Failure) {
+	answer, failure := s.ask(ctx, url, q)
+	if failure != nil {
+		return nil, failure
+	}
+	defer answer.Close()
+	if answer.Stream == nil {
+		return answer.Response, nil
+	}
+	if err := collect(ctx, answer.Response, s.o.MaxAnswer); err != nil {
+		return nil, s.failed(ctx, answer.live, q.ID, answer.live.Timeout, err)
+	}
+	return answer.Response, nil
+}
+
+// ask answers one question of a client or of user code, and shows it to the taps.
+func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question) (Answer, *Failure) {
+	live, err := s.router.Acquire(url)
+	if err != nil {
+		return Answer{}, notAnswered(url, err)
+	}
+	kept := false
+	var resp *engine.Response
+	defer func() { // also where an engine or a tap panics
+		if kept {
+			return
+		}
+		if resp != nil && resp.Stream != nil {
+			_ = resp.Stream.Close() // nobody reads it
+		}
+		live.Release()
+	}()
+	limit := live.Timeout
+	if q.Within > 0 && (limit <= 0 || q.Within < limit) {
+		limit = q.Within
+	}
+	resp, err = s.infer(ctx, live, &q.Request, limit)
+	if err != nil {
+		failure := s.failed(ctx, live, q.ID, limit, err)
+		if !left(ctx) { // a client that went away got no answer
+			s.taps.seeFailure(url, live, &q.Request, failure)
+		}
+		return Answer{}, failure
+	}
+	s.taps.see(url, live, &q.Request, resp)
+	answer := Answer{Response: resp, Origin: live.Header}
+	if resp.Stream != nil {
+		answer.live, kept = live, true
+	}
+	return answer, nil
+}
+
+// left tells whether a request has ended because its client went away: a deadline
+// ends it otherwise.
+func left(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
+
+// limiter is a context that makes a context with a deadline without package context's
+// cost, as that of a front's request may.
+type limiter interface {
+	WithTimeout(d time.Duration) (context.Context, context.CancelFunc)
+}
+
+func withTimeout(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	if own, ok := ctx.(limiter); ok {
+		return own.WithTimeout(d)
+	}
+	return context.WithTimeout(ctx, d)
+}
+
+// infer asks the model, within limit or what is left of the time of the request
+// that calls, and counts the answer.
+func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Request, limit time.Duration) (*engine.Response, error) {
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = withTimeout(ctx, limit)
+		defer cancel()
+	}
+	share := 0.0
+	if s.o.Recorder != nil {
+		share = live.LogShare()
+		req.Sampled = share >= 1 || (share > 0 && rand.Float64() < share) //nolint:gosec // a sample needs no secrecy
+	}
+	begun := time.Now()
+	answer, err := live.Model.Infer(ctx, req)
+	took := time.Since(begun)
+	if err != nil && left(ctx) {
+		return nil, err // neither answered nor failed: it is not counted
+	}
+	live.Stats.Requests.Add(1)
+	live.Stats.Nanos.Add(uint64(took))
+	if err != nil || answer.Status >= http.StatusInternalServerError {
+		live.Stats.Errors.Add(1)
+	}
+	if req.Sampled && err == nil && answer.Status < http.StatusBadRequest {
+		s.o.Recorder.Record(serving.Sample{URL: live.URL, Latency: took, Weight: 1 / share, Variables: answer.Stats})
+	}
+	return answer, err
+}
+
+// collect turns a streamed answer into a whole one of at most limit bytes.
+func collect(ctx context.Context, answer *engine.Response, limit int64) (err error) {
+	stream := answer.Stream
+	answer.Stream = nil
+	defer func() { err = errors.Join(err, stream.Close()) }()
+	for {
+		piece, err := stream.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read streamed answer: %w", err)
+		}
+		if int64(len(answer.Body)+len(piece)) > limit {
+			return &engine.Error{Kind: engine.KindTooLarge, Text: fmt.Sprintf("the streamed answer is larger than %d bytes", limit)}
+		}
+		answer.Body = append(answer.Body, piece...)
+	}
+}
+
+// notAnswered is the failure of a url that no model answers. The texts are the
+// original's where it has one.
+func notAnswered(url serving.EndpointURL, err error) *Failure {
+	notReady, ok := errors.AsType[*router.NotReadyError](err)
+	switch {
+	case !ok:
+		return &Failure{Kind: KindUnknownEndpoint, Text: fmt.Sprintf("Error processing request, endpoint was not found: Model inference endpoint '%s' not found", url)}
+	case notReady.Code != "":
+		return &Failure{Kind: KindCodeNotLoaded, Text: "Error [<class 'ValueError'>] processing request: Error: " + failedCode(notReady.Code, notReady.Reason)}
+	}
+	f := &Failure{Kind: KindNotReady, Text: "Error processing request, " + notReady.Error()}
+	if notReady.Loading {
+		f.RetryAfter = time.Second
+	}
+	return f
+}
+
+// failed is the failure of a model that could not answer within limit. What happened is
+// logged once, here.
+func (s *Service) failed(ctx context.Context, live *router.Live, id string, limit time.Duration, err error) *Failure {
+	engineErr, ok := errors.AsType[*engine.Error](err)
+	if !ok {
+		engineErr = &engine.Error{Kind: engine.KindInternal, Endpoint: live.URL, Text: "Error processing request", Err: err}
+		if errors.Is(err, context.DeadlineExceeded) {
+			engineErr.Kind = engine.KindDeadline
+		}
+	}
+	f := &Failure{Kind: kindOf(engineErr.Kind), Text: engineErr.Error(), RetryAfter: engineErr.RetryAfter, Origin: live.Header}
+	if left(ctx) && f.Kind != KindDeadline {
+		f.Kind = KindClientLeft
+		s.o.Logger.Debug("client went away", "endpoint", live.URL, "request_id", id)
+	} else {
+		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", id, "err", err)
+	}
+	if f.Kind == KindDeadline && limit > 0 {
+		f.Text += fmt.Sprintf(" (its limit is %s)", limit)
+	}
+	if engineErr.Kind == engine.KindOverloaded && f.RetryAfter <= 0 {
+		f.RetryAfter = time.Second
+	}
+	return f
+}

@@ -1,0 +1,35 @@
+package inference
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/serving"
+)
+
+// caller answers the send_request calls of user code: the way of a client's question,
+// without a key. Only engines get it. It fulfils engine.Caller.
+type caller struct{ s *Service }
+
+// Call answers one send_request. A panic costs the call, not the process.
+func (c caller) Call(ctx context.Context, call engine.Call) (resp *engine.Response, err error) {
+	url := serving.JoinURL(call.Endpoint, call.Version)
+	defer func() {
+		if p := recover(); p != nil {
+			c.s.o.Logger.Error("send_request panicked", "endpoint", url, "panic", p, "stack", string(debug.Stack()))
+			resp, err = (&Failure{Kind: KindInternal, Text: "Internal Server Error"}).Response(), nil
+		}
+	}()
+	if call.Depth > c.s.o.MaxDepth {
+		text := fmt.Sprintf("send_request to '%s' from '%s' is nested more than %d deep: do the endpoints call each other in a circle?", url, call.From, c.s.o.MaxDepth)
+		return (&Failure{Kind: KindLoopDetected, Text: text}).Response(), nil
+	}
+	q := Question{Request: engine.Request{ID: call.ID, Body: call.Body, ContentType: call.ContentType, Depth: call.Depth}}
+	answer, failure := c.s.askWhole(ctx, url, &q)
+	if failure != nil {
+		return failure.Response(), nil
+	}
+	return answer, nil
+}

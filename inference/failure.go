@@ -1,0 +1,107 @@
+package inference
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"clearmlserving/inference/engine"
+)
+
+// FailureKind says why a question has no answer of the model. Each front maps it to a
+// code of its protocol.
+type FailureKind int
+
+// The kinds of a Failure.
+const (
+	KindInternal        FailureKind = iota // nothing the client can do
+	KindUnknownEndpoint                    // the url is not configured
+	KindNotReady                           // configured, but no model can answer now
+	KindCodeNotLoaded                      // configured, but its user code cannot be loaded
+	KindBadRequest                         // the question cannot be understood
+	KindUnauthenticated                    // no key, or none that is good
+	KindForbidden                          // a good key, but for other endpoints
+	KindOverloaded                         // try again later
+	KindDeadline                           // the time allowed has passed
+	KindTooLarge                           // the question or the answer exceeds a limit
+	KindDied                               // the process died while it worked on this question
+	KindLoopDetected                       // calls between endpoints are nested too deep
+	KindClientLeft                         // the client went away before its answer
+)
+
+// statuses are the numbers by which send_request calls and recordings know failures:
+// those of HTTP, as with the original.
+var statuses = [...]int{ //nolint:gochecknoglobals // a constant table
+	KindInternal:        http.StatusInternalServerError,
+	KindUnknownEndpoint: http.StatusNotFound,
+	KindNotReady:        http.StatusServiceUnavailable,
+	KindCodeNotLoaded:   http.StatusUnprocessableEntity,
+	KindBadRequest:      http.StatusBadRequest,
+	KindUnauthenticated: http.StatusUnauthorized,
+	KindForbidden:       http.StatusForbidden,
+	KindOverloaded:      http.StatusTooManyRequests,
+	KindDeadline:        http.StatusGatewayTimeout,
+	KindTooLarge:        http.StatusRequestEntityTooLarge,
+	KindDied:            http.StatusInternalServerError,
+	KindLoopDetected:    http.StatusLoopDetected,
+	KindClientLeft:      499, // as with nginx: it is no error of the server
+}
+
+// kindOf is the one table from an engine's failure to ours.
+func kindOf(kind engine.Kind) FailureKind {
+	switch kind {
+	case engine.KindOverloaded:
+		return KindOverloaded
+	case engine.KindDeadline:
+		return KindDeadline
+	case engine.KindUnavailable:
+		return KindNotReady
+	case engine.KindTooLarge:
+		return KindTooLarge
+	case engine.KindDied:
+		return KindDied
+	case engine.KindBadRequest:
+		return KindBadRequest
+	case engine.KindInternal:
+	}
+	return KindInternal
+}
+
+// Failure says why a question has no answer of the model, for the client.
+type Failure struct {
+	Kind FailureKind
+	Text string
+	// RetryAfter is when to try again, 0: unknown.
+	RetryAfter time.Duration
+	// Challenge says what credentials are wanted, in the form of RFC 6750; only with
+	// KindUnauthenticated and KindForbidden.
+	Challenge string
+	// Origin names the endpoint and the model that failed, nil when none was reached.
+	Origin []engine.Header
+}
+
+func (f *Failure) Error() string { return f.Text }
+
+// Response is the failure in the form that HTTP clients and user code know: a status,
+// the text as JSON, and headers.
+func (f *Failure) Response() *engine.Response {
+	resp := &engine.Response{Status: statuses[f.Kind], ContentType: jsonType, Body: engine.Detail(f.Text), Header: f.Origin[:len(f.Origin):len(f.Origin)]}
+	if f.RetryAfter > 0 {
+		seconds := max(1, int(f.RetryAfter.Round(time.Second)/time.Second))
+		resp.Header = append(resp.Header, engine.Header{Name: "Retry-After", Value: strconv.Itoa(seconds)})
+	}
+	if f.Challenge != "" {
+		resp.Header = append(resp.Header, engine.Header{Name: "WWW-Authenticate", Value: f.Challenge})
+	}
+	return resp
+}
+
+const jsonType = "application/json"
+
+// failedCode is what the original says of code that cannot be loaded.
+func failedCode(name, reason string) string {
+	begin := fmt.Sprintf("Failed loading preprocess code for '%s': ", name)
+	return begin + strings.TrimPrefix(reason, begin)
+}

@@ -1,0 +1,205 @@
+// Package rest is the front for HTTP clients: POST /serve/<endpoint>[/<version>], the
+// probes, and the operators' listener. It owns its sockets and everything that is
+// HTTP's: paths, headers, statuses, CORS. It judges nothing itself: whether a client
+// may ask, and what the answer is, it asks the core.
+package rest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"clearmlserving/inference"
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/listener"
+	"clearmlserving/serving"
+)
+
+// Options of a Front.
+type Options struct {
+	// Listener takes clients' requests; the Front closes it.
+	Listener net.Listener
+	// Admin takes operators' requests (status, profiles), nil for none; the Front
+	// closes it.
+	Admin net.Listener
+	// AdminToken, when set, is asked for on Admin. Without one, only requests are
+	// answered there that name the machine by its address, or as localhost.
+	AdminToken string
+	// Suffix is the first part of every endpoint's path. Default "serve".
+	Suffix string
+	// StopTimeout bounds how long requests under way may take after Run's context has
+	// ended. Default 30 seconds.
+	StopTimeout time.Duration
+	// DrainDelay is how long requests are still taken after Run's context has ended,
+	// while /readyz says "not ready" already: the time that a load balancer needs to
+	// notice. Default 0: none.
+	DrainDelay time.Duration
+	// MaxBody bounds a request body, as sent and decompressed. Default 256 MiB.
+	MaxBody int64
+	// MaxConnections bounds the clients' open connections. 0: no bound but the machine's.
+	MaxConnections int
+	// Origins are the web pages ("https://app.example.com", or "*") that may send
+	// requests from a browser. None by default.
+	Origins []string
+	// Identity proves on Listener that this is the instance of a record on the control
+	// plane; the zero value proves nothing.
+	Identity serving.Identity
+	Logger   *slog.Logger
+}
+
+// Front serves HTTP clients. It fulfils inference.Front.
+type Front struct {
+	o       Options
+	core    *inference.Service
+	prefix  string
+	origins origins
+	started time.Time
+}
+
+// New prepares a front of core; Run starts it.
+func New(core *inference.Service, o Options) *Front {
+	if o.Suffix == "" {
+		o.Suffix = "serve"
+	}
+	if o.StopTimeout <= 0 {
+		o.StopTimeout = 30 * time.Second
+	}
+	if o.MaxBody <= 0 {
+		o.MaxBody = 256 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now()}
+}
+
+// Run serves until ctx ends. It then goes on for DrainDelay, stops accepting, and lets
+// requests under way finish. It fulfils inference.Front.
+func (f *Front) Run(ctx context.Context) error {
+	broken, breakUp := context.WithCancel(context.WithoutCancel(ctx)) // ends with the first listener that ends
+	defer breakUp()
+	var listeners sync.WaitGroup
+	failed := make(chan error, 2) // one place for each listener: neither blocks on it
+	run := func(serve func() error) {
+		listeners.Go(func() {
+			failed <- serve()
+			breakUp()
+		})
+	}
+	clients := listener.NewLean(listener.Options{Handler: handler{f}, MaxBody: f.o.MaxBody, MaxConns: f.o.MaxConnections, Logger: f.o.Logger})
+	run(func() error { return clients.Serve(f.o.Listener) })
+	var admin *http.Server
+	if f.o.Admin != nil {
+		admin = f.adminServer()
+		run(func() error {
+			if err := admin.Serve(f.o.Admin); !errors.Is(err, http.ErrServerClosed) {
+				return err
+			}
+			return nil
+		})
+	}
+
+	select {
+	case <-ctx.Done():
+		if !errors.Is(context.Cause(ctx), inference.ErrBroken) {
+			f.linger(broken, clients)
+		}
+	case <-broken.Done():
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.o.StopTimeout)
+	defer cancel()
+	if err := clients.Shutdown(stopCtx); err != nil {
+		f.o.Logger.Warn("requests were cut at stop", "err", err)
+	}
+	if admin != nil {
+		_ = admin.Close() // nothing on it is worth waiting for
+	}
+	listeners.Wait()
+	close(failed)
+	var all error
+	for err := range failed {
+		all = errors.Join(all, err)
+	}
+	return all
+}
+
+// linger serves on for DrainDelay, unless a listener ends. Clients are asked to
+// close their connections, each after its next answer: what a balancer sends until
+// it has noticed is answered, and nothing is left on its way when we close.
+func (f *Front) linger(broken context.Context, clients *listener.Lean) {
+	if f.o.DrainDelay <= 0 {
+		return
+	}
+	f.o.Logger.Info("requests are taken until balancers have noticed the stop", "for", f.o.DrainDelay)
+	clients.Retire()
+	timer := time.NewTimer(f.o.DrainDelay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-broken.Done():
+	}
+}
+
+// handler is the front as its listener sees it. It fulfils listener.Handler.
+type handler struct{ *Front }
+
+// Admit judges a client's request by its head: preflights of browsers, then endpoint
+// paths with their key, then probes. What it lets through is a request to an endpoint
+// that can answer.
+func (f handler) Admit(h *listener.Head) *listener.Response {
+	resp := f.origins.preflight(h)
+	if resp == nil {
+		resp = f.route(h)
+	}
+	if resp == nil {
+		return nil
+	}
+	return f.origins.mark(h, resp)
+}
+
+// Lend finds memory for a large body of an admitted request.
+func (f handler) Lend(h *listener.Head, size int) engine.Loan {
+	ticket, _ := h.Admitted.(inference.Ticket)
+	return f.core.Lend(ticket, size)
+}
+
+// Answer answers a request that Admit has let through.
+func (f handler) Answer(ctx context.Context, r *listener.Request) *listener.Response {
+	return f.origins.mark(&r.Head, f.ask(ctx, r))
+}
+
+func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response {
+	within, err := allowance(r.Header(timeoutHeader))
+	if err != nil {
+		return detail(http.StatusBadRequest, "Error processing request, "+err.Error())
+	}
+	ticket, _ := r.Admitted.(inference.Ticket)
+	answer, failure := f.core.Ask(ctx, ticket, &inference.Question{
+		Request: engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType, Loan: r.Loan}, Within: within,
+	})
+	if failure != nil {
+		return refuse(failure)
+	}
+	resp := &listener.Response{Response: *answer.Response}
+	resp.Header = append(slices.Clip(answer.Origin), answer.Header...)
+	if resp.Stream != nil {
+		streamed := answer // else every answer would be allocated
+		resp.Done = streamed.Close
+	}
+	return resp
+}
+
+func refuse(failure *inference.Failure) *listener.Response {
+	return &listener.Response{Response: *failure.Response()}
+}
+
+func detail(status int, text string) *listener.Response {
+	return &listener.Response{Response: engine.Response{Status: status, ContentType: jsonType, Body: engine.Detail(text)}}
+}
+
+const jsonType = "application/json"

@@ -1,0 +1,215 @@
+package rest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/pprof"
+	"net/url"
+	"strings"
+	"time"
+
+	"clearmlserving/inference"
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/listener"
+	"clearmlserving/serving"
+)
+
+// Caller says whom a route answers.
+type Caller string
+
+// The callers, from anybody to operators.
+const (
+	Anybody     Caller = "anybody"
+	EndpointKey Caller = "holders of a key for the endpoint, once keys are required; else anybody"
+	ServiceKey  Caller = "holders of a key for all endpoints, once keys are required; else anybody"
+	Operator    Caller = "operators: this machine, or holders of the admin token or of a client certificate"
+)
+
+// Route is one way into an instance. The tables below are what requests are
+// dispatched by, so that a list of routes cannot forget one.
+type Route struct {
+	Listener string // serve or admin
+	Methods  string
+	Path     string // a path that ends in "/" stands for all below it
+	Caller   Caller
+}
+
+// probe is a route about the instance as a whole.
+type probe struct {
+	path   string
+	caller Caller
+	answer func(f *Front, h *listener.Head, trusted bool) *listener.Response
+}
+
+// probes are answered on both listeners.
+func probes() []probe {
+	return []probe{
+		{"/livez", Anybody, (*Front).livez},
+		{"/readyz", Anybody, (*Front).readyz},
+		{"/status", ServiceKey, (*Front).status},
+	}
+}
+
+// profiles are answered on the admin listener alone.
+func profiles() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"/debug/pprof/":        pprof.Index,
+		"/debug/pprof/cmdline": pprof.Cmdline,
+		"/debug/pprof/profile": pprof.Profile,
+		"/debug/pprof/symbol":  pprof.Symbol,
+		"/debug/pprof/trace":   pprof.Trace,
+	}
+}
+
+// Routes lists every way into the instance.
+func (f *Front) Routes() []Route {
+	routes := []Route{{"serve", "POST", f.prefix, EndpointKey}, {"serve", "GET, HEAD", serving.IdentityPath, Anybody}}
+	for _, p := range probes() {
+		routes = append(routes, Route{"serve", "GET, HEAD", p.path, p.caller}, Route{"admin", "GET, HEAD", p.path, Operator})
+	}
+	for path := range profiles() {
+		routes = append(routes, Route{"admin", "any", path, Operator})
+	}
+	return routes
+}
+
+// route answers a request whose head is enough for that, and admits the others.
+func (f *Front) route(h *listener.Head) *listener.Response {
+	path, ok := strings.CutPrefix(h.Path, f.prefix)
+	if !ok && h.Path == serving.IdentityPath {
+		return f.prove(h)
+	}
+	if !ok {
+		return f.handleProbe(h, false)
+	}
+	ticket, failure := f.core.Admit(head(h, f.endpointOf(path, h.RawQuery)))
+	if h.Method != http.MethodPost && !refusesKey(failure) {
+		return notAllowed(http.MethodPost)
+	}
+	if failure != nil {
+		return refuse(failure)
+	}
+	h.Admitted = ticket
+	return nil
+}
+
+// refusesKey tells whether it is the client that is refused, whatever it asks for.
+func refusesKey(failure *inference.Failure) bool {
+	return failure != nil && (failure.Kind == inference.KindUnauthenticated || failure.Kind == inference.KindForbidden)
+}
+
+// head is a request's head in the words of the core.
+func head(h *listener.Head, endpoint serving.EndpointURL) inference.Head {
+	return inference.Head{Endpoint: endpoint, Key: inference.BearerKey(h.Header("Authorization")), ID: h.ID}
+}
+
+// endpointOf finds the url that a path and its query name. The whole path is
+// the url, however many parts it has; "?version=" is its last part unless the
+// path already has one.
+func (f *Front) endpointOf(path, query string) serving.EndpointURL {
+	endpoint := serving.CleanURL(path)
+	if query == "" {
+		return endpoint
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil || values.Get("version") == "" {
+		return endpoint
+	}
+	versioned := serving.JoinURL(string(endpoint), values.Get("version"))
+	if strings.Contains(string(endpoint), "/") && !f.core.Knows(versioned) {
+		return endpoint
+	}
+	return versioned
+}
+
+// handleProbe answers about the instance; operators are trusted without a key.
+func (f *Front) handleProbe(h *listener.Head, trusted bool) *listener.Response {
+	for _, p := range probes() {
+		if p.path != h.Path {
+			continue
+		}
+		if h.Method != http.MethodGet && h.Method != http.MethodHead {
+			return notAllowed("GET, HEAD")
+		}
+		var refused *inference.Failure
+		if !trusted {
+			refused = f.core.AuthorizeService(head(h, ""))
+		}
+		if refused != nil && p.caller != Anybody {
+			return refuse(refused)
+		}
+		return p.answer(f, h, refused == nil)
+	}
+	return detail(http.StatusNotFound, "Not Found")
+}
+
+func notAllowed(allowed string) *listener.Response {
+	resp := detail(http.StatusMethodNotAllowed, "Method Not Allowed")
+	resp.Header = []engine.Header{{Name: "Allow", Value: allowed}}
+	return resp
+}
+
+func (f *Front) livez(*listener.Head, bool) *listener.Response {
+	// Written by hand: the benchmarks take it for the listener's constant answer.
+	body := fmt.Appendf(nil, "{\n  \"alive\": true,\n  \"uptime_seconds\": %d\n}\n", int(time.Since(f.started).Seconds()))
+	return &listener.Response{Response: engine.Response{Status: http.StatusOK, ContentType: jsonType, Body: body}}
+}
+
+// readyz tells a stranger no more than whether the instance is ready: neither
+// names of endpoints nor why one of them is not.
+func (f *Front) readyz(h *listener.Head, trusted bool) *listener.Response {
+	query, err := url.ParseQuery(h.RawQuery)
+	if err != nil {
+		return detail(http.StatusBadRequest, "The query cannot be read: "+err.Error())
+	}
+	endpoint := serving.CleanURL(query.Get("endpoint"))
+	if !trusted && endpoint != "" {
+		if refused := f.core.Authorize(head(h, endpoint)); refused != nil {
+			return refuse(refused)
+		}
+		trusted = true
+	}
+	body, known := f.core.Readiness(endpoint)
+	status := http.StatusOK
+	switch {
+	case !known:
+		status = http.StatusNotFound
+	case !body.Ready:
+		status = http.StatusServiceUnavailable
+	}
+	if !trusted {
+		body = inference.Readiness{Ready: body.Ready}
+	}
+	return jsonResponse(status, body)
+}
+
+// prove answers the challenge of whoever found this address in the instance's record and
+// sends nothing to it before it is known to be the instance's. Operators' listener has no
+// such answer: nothing is sent there for others.
+func (f *Front) prove(h *listener.Head) *listener.Response {
+	if h.Method != http.MethodGet && h.Method != http.MethodHead {
+		return notAllowed("GET, HEAD")
+	}
+	query, err := url.ParseQuery(h.RawQuery)
+	if err != nil {
+		return detail(http.StatusBadRequest, "The query cannot be read: "+err.Error())
+	}
+	proof, ok := f.o.Identity.Prove(query.Get("challenge"))
+	if !ok {
+		return detail(http.StatusBadRequest, "Give a challenge of 16 to 128 letters and digits: "+serving.IdentityPath+"?challenge=<text>")
+	}
+	return jsonResponse(http.StatusOK, proof)
+}
+
+func (f *Front) status(*listener.Head, bool) *listener.Response {
+	return jsonResponse(http.StatusOK, f.core.Status())
+}
+
+func jsonResponse(status int, body any) *listener.Response {
+	text, err := json.MarshalIndent(body, "", "  ")
+	if err != nil {
+		return detail(http.StatusInternalServerError, "status cannot be encoded: "+err.Error())
+	}
+	return &listener.Response{Response: engine.Response{Status: status, ContentType: jsonType, Body: append(text, '\n')}}
+}
