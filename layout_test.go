@@ -49,6 +49,7 @@ var arrows = []arrow{
 	{"clearml", []string{"hocon", "outbound", "serving"}, "the client knows the API's words and the domain's"},
 	{"storage", []string{"outbound", "storage"}, "cmd translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},
+	{"retry", nil, "retry is the floor: it needs nothing of ours"},
 	{"process", nil, "process is the floor: it needs nothing of ours"},
 	{"outbound", nil, "outbound is the floor: it needs nothing of ours"},
 	{"listen", nil, "listen is the floor: it needs nothing of ours"},
@@ -61,7 +62,7 @@ var arrows = []arrow{
 }
 
 // tools may be imported everywhere.
-var tools = []string{"atomicfile"}
+var tools = []string{"atomicfile", "retry"}
 
 // below tells whether a package (its path in the module) fits a pattern: "x"
 // is x and all below it, "x!" only x, "x/" only what is below it.
