@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"slices"
+
+	"clearmlserving/atomicfile"
 )
 
 // fullRounds is how many rounds a result needs to be published.
@@ -29,7 +31,7 @@ func (f files) keep(rows []row) error {
 	if err != nil {
 		return err
 	}
-	return replace(f.results, text)
+	return atomicfile.Write(f.results, text, 0o644)
 }
 
 // oneALine is a JSON list with one row on each line, so that a diff shows the
@@ -86,14 +88,6 @@ func readResults(file string) ([]row, error) {
 	return slices.DeleteFunc(rows, func(r row) bool { return r.Name == "" }), nil // of an older form
 }
 
-// replace writes a file whole or not at all.
-func replace(file string, text []byte) error {
-	if err := os.WriteFile(file+".new", text, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(file+".new", file)
-}
-
 // render makes the page and the charts from all results there are.
 func (f files) render() error {
 	if f.page == "" || f.results == "" {
@@ -108,7 +102,7 @@ func (f files) render() error {
 	if err != nil {
 		return err
 	}
-	if err := replace(f.page, text); err != nil || f.images == "" {
+	if err := atomicfile.Write(f.page, text, 0o644); err != nil || f.images == "" {
 		return err
 	}
 	for _, c := range charts {
@@ -116,7 +110,7 @@ func (f files) render() error {
 		if err != nil {
 			return err
 		}
-		if err := replace(f.images+"/"+c.File, picture); err != nil {
+		if err := atomicfile.Write(f.images+"/"+c.File, picture, 0o644); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"clearmlserving/atomicfile"
 	"clearmlserving/controlplane"
 )
 
@@ -54,11 +55,7 @@ func (c wrongControl) run(ctx context.Context) error {
 
 // setClock says by how much the clock of a wrongControl is ahead.
 func setClock(file string, ahead time.Duration) error {
-	fresh := file + ".new"
-	if err := os.WriteFile(fresh, strconv.AppendInt(nil, int64(ahead/time.Second), 10), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(fresh, file)
+	return atomicfile.Write(file, strconv.AppendInt(nil, int64(ahead/time.Second), 10), 0o600)
 }
 
 // afterPing is how long after a jump of the server's clock a living instance has given

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"clearmlserving/retry"
 )
 
 // Upload stores a file below an http(s) destination, in the way that ClearML's
@@ -103,7 +105,7 @@ func (u *upload) run(ctx context.Context) error {
 			return err
 		}
 		if attempt > 0 {
-			if ended := sleep(ctx, u.client.pause(attempt, 0)); ended != nil {
+			if ended := retry.Sleep(ctx, u.client.pause(attempt, 0)); ended != nil {
 				return fmt.Errorf("%w (%w)", err, ended)
 			}
 		}

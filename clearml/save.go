@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"clearmlserving/hocon"
+	"clearmlserving/retry"
 	"clearmlserving/serving"
 )
 
@@ -56,7 +57,7 @@ func (c *Client) SaveSections(ctx context.Context, before *Service, texts map[se
 		if !errors.Is(err, ErrUnavailable) || attempt >= c.retry.Attempts || ctx.Err() != nil {
 			return err
 		}
-		if ended := sleep(ctx, c.pause(attempt, 0)); ended != nil {
+		if ended := retry.Sleep(ctx, c.pause(attempt, 0)); ended != nil {
 			return fmt.Errorf("%w (%w)", err, ended)
 		}
 	}
@@ -132,7 +133,7 @@ func (c *Client) confirm(ctx context.Context, before *Service, texts map[serving
 		pause += blindBase - settleBase
 	}
 	for {
-		if err := sleep(ctx, pause+rand.N(pause/2)); err != nil { //nolint:gosec // jitter needs no secret randomness
+		if err := retry.Sleep(ctx, pause+rand.N(pause/2)); err != nil { //nolint:gosec // jitter needs no secret randomness
 			return fail(err)
 		}
 		now, err := c.Task(ctx, before.ID)

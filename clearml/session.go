@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -16,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"clearmlserving/retry"
 )
 
 // Call makes one call of the API, like "tasks.get_by_id". The request is sent as
@@ -92,7 +93,7 @@ func (c *Client) send(ctx context.Context, name, path string, headers func(http.
 		}
 		wait = c.pause(attempt, wait)
 		c.log.DebugContext(ctx, "calling again", "call", name, "attempt", attempt, "wait", wait, "err", err)
-		if ended := sleep(ctx, wait); ended != nil {
+		if ended := retry.Sleep(ctx, wait); ended != nil {
 			return a, fmt.Errorf("%s: %w (%w)", name, err, ended)
 		}
 	}
@@ -127,7 +128,7 @@ func (c *Client) post(ctx context.Context, path string, headers func(http.Header
 	if int64(len(text)) > c.maxAnswer {
 		return a, 0, fmt.Errorf("%w: more than %d bytes", errTooBig, c.maxAnswer)
 	}
-	return answer{resp.StatusCode, text, resp.Header.Get("Location")}, retryAfter(resp.Header, time.Now()), nil
+	return answer{resp.StatusCode, text, resp.Header.Get("Location")}, retry.After(resp.Header.Get("Retry-After"), time.Now()), nil
 }
 
 // ServerTime is what the server's clock shows now, to the second, as far as its
@@ -197,39 +198,8 @@ func untrusted(err error) bool {
 // pause is how long to wait before the next attempt: doubling, with jitter so
 // that many clients do not come back at once, never less than the server asks.
 func (c *Client) pause(attempt int, asked time.Duration) time.Duration {
-	wait := c.retry.Longest
-	if attempt < 30 {
-		wait = min(wait, c.retry.First<<(attempt-1))
-	}
-	wait = wait/2 + rand.N(wait/2+1) //nolint:gosec // jitter needs no secret randomness
+	wait := retry.Jittered(retry.Doubled(attempt, c.retry.First, c.retry.Longest))
 	return min(max(wait, asked), max(c.retry.Longest, time.Minute))
-}
-
-// retryAfter reads how long a busy server wants to be left alone.
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	text := h.Get("Retry-After")
-	if n, err := strconv.Atoi(text); err == nil {
-		return time.Duration(min(max(n, 0), 3600)) * time.Second
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
-}
-
-// sleep waits, but not if ctx would end before.
-func sleep(ctx context.Context, d time.Duration) error {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < d {
-		return context.DeadlineExceeded
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }
 
 // envelope is the frame of every answer. Its parts are decoded one by one, so

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"clearmlserving/atomicfile"
 	"clearmlserving/controlplane/api"
 )
 
@@ -76,23 +77,14 @@ func setAside(path string) error {
 	return nil
 }
 
-// writeCredentials makes the file at once, whole and readable by its owner only.
+// writeCredentials replaces the file. Only its owner can read it.
 func writeCredentials(path string, c api.Credentials) error {
 	text, err := json.MarshalIndent(c, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode the credentials: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), credentialsFile+".*") // made with mode 0600
-	if err != nil {
+	if err := atomicfile.Write(path, append(text, '\n'), 0o600); err != nil {
 		return fmt.Errorf("write the credentials: %w", err)
-	}
-	_, err = f.Write(append(text, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("write the credentials: %w", errors.Join(err, os.Remove(f.Name())))
 	}
 	return nil
 }

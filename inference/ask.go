@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"time"
@@ -226,22 +225,9 @@ func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Requ
 
 // collect turns a streamed answer into a whole one of at most limit bytes.
 func collect(ctx context.Context, answer *engine.Response, limit int64) (err error) {
-	stream := answer.Stream
+	answer.Body, err = engine.ReadAll(ctx, answer.Stream, limit)
 	answer.Stream = nil
-	defer func() { err = errors.Join(err, stream.Close()) }()
-	for {
-		piece, err := stream.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read streamed answer: %w", err)
-		}
-		if int64(len(answer.Body)+len(piece)) > limit {
-			return &engine.Error{Kind: engine.KindTooLarge, Text: fmt.Sprintf("the streamed answer is larger than %d bytes", limit)}
-		}
-		answer.Body = append(answer.Body, piece...)
-	}
+	return err
 }
 
 // notAnswered is the failure of a url that no model answers. The texts are the

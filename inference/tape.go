@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"clearmlserving/atomicfile"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
@@ -309,16 +310,8 @@ func replace(file string, added []byte, limit int) (fileState, error) {
 		first--
 		size += len(lines[first])
 	}
-	temp, err := os.CreateTemp(filepath.Dir(file), ".recording-*") // made for its owner only
-	if err != nil {
+	if err := atomicfile.Write(file, bytes.Join(lines[first:], nil), 0o600); err != nil {
 		return fileState{}, fmt.Errorf("record requests: %w", err)
-	}
-	_, err = temp.Write(bytes.Join(lines[first:], nil))
-	if err = errors.Join(err, temp.Close()); err == nil {
-		err = os.Rename(temp.Name(), file)
-	}
-	if err != nil {
-		return fileState{}, errors.Join(fmt.Errorf("record requests: %w", err), os.Remove(temp.Name()))
 	}
 	return fileState{lines: len(lines) - first, size: int64(size)}, nil
 }

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+
+	"clearmlserving/atomicfile"
 )
 
 // pidKey is the one key of the registry's file that is not a listener.
@@ -108,28 +110,20 @@ func ReadRegistry(file string) (Endpoints, error) {
 	return e, nil
 }
 
-// writeFile replaces a file in one step.
+// writeFile writes the file and makes its folder.
 func writeFile(file string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = temp.Write(data)
-	if err == nil {
-		err = temp.Sync()
-	}
-	err = errors.Join(err, temp.Close())
-	if info, errStat := os.Lstat(file); err == nil && errStat == nil && info.IsDir() {
-		err = errors.Join(os.RemoveAll(file+".damaged"), os.Rename(file, file+".damaged")) // a folder cannot be replaced by a file
+	var err error
+	if info, errStat := os.Lstat(file); errStat == nil && info.IsDir() { // a folder cannot be replaced by a file
+		err = errors.Join(os.RemoveAll(file+".damaged"), os.Rename(file, file+".damaged"))
 	}
 	if err == nil {
-		err = os.Rename(temp.Name(), file)
+		err = atomicfile.Write(file, data, 0o600)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", file, err), os.Remove(temp.Name()))
+		return fmt.Errorf("write %s: %w", file, err)
 	}
 	return nil
 }

@@ -4,8 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
+
+	"clearmlserving/retry"
 )
 
 // Backoff is how patiently a transient failure is met.
@@ -43,35 +44,17 @@ func (b Backoff) Do(ctx context.Context, attempt func() error) error {
 		if failed >= b.Attempts {
 			return fmt.Errorf("%w (given up after %d attempts)", err, failed)
 		}
-		if waitErr := b.wait(ctx, failed, err); waitErr != nil {
+		if waitErr := retry.Sleep(ctx, b.delay(failed, err)); waitErr != nil {
 			return errors.Join(waitErr, err)
 		}
 	}
 }
 
-// wait lets the time pass that suits the failure, or returns the end of ctx.
-func (b Backoff) wait(ctx context.Context, failed int, cause error) error {
-	timer := time.NewTimer(b.delay(failed, cause))
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
-}
-
-// delay is between half and the whole of the doubled wait, so that many clients
-// that were cut off together do not come back together.
+// delay is the wait before the next attempt: what the place asks for, if that is longer.
 func (b Backoff) delay(failed int, cause error) time.Duration {
-	d := b.Max
-	if shift := failed - 1; shift < 20 {
-		d = min(b.Max, b.First<<shift)
-	}
-	d = d/2 + rand.N(d/2+1)
-	var e *Error
-	if errors.As(cause, &e) && e.After > d {
-		d = min(e.After, b.Max)
+	d := retry.Jittered(retry.Doubled(failed, b.First, b.Max))
+	if e, ok := errors.AsType[*Error](cause); ok {
+		d = min(max(d, e.After), b.Max)
 	}
 	return d
 }

@@ -6,8 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"path/filepath"
 	"time"
+
+	"clearmlserving/atomicfile"
 )
 
 // indexEntry is what a URL led to when it was last read.
@@ -63,25 +64,13 @@ func (c *Cache) writeIndex(url string, object Object, sha string) error {
 	return nil
 }
 
-// replaceFile gives a file new content in one step.
+// replaceFile replaces a file of the cache, or a folder that lies in its place.
 func replaceFile(file string, data []byte) error {
-	temp, err := os.CreateTemp(filepath.Dir(file), tempPrefix)
-	if err != nil {
+	if err := clearWay(file); err != nil {
 		return err
 	}
-	_, err = temp.Write(data)
-	err = errors.Join(err, temp.Sync(), temp.Close())
-	if err == nil {
-		err = errors.Join(clearWay(file), os.Rename(temp.Name(), file))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp.Name()))
-	}
-	return nil
+	return atomicfile.Write(file, data, 0o600)
 }
-
-// tempPrefix begins the names of files that are being written.
-const tempPrefix = ".writing-"
 
 // syncDir makes names that were given in a folder survive a power cut.
 func syncDir(dir string) error {

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // Unanswered is a request that got no answer, as an *Error, or the end of ctx when
@@ -42,18 +41,6 @@ func Unanswered(ctx context.Context, op, url string, err error) error {
 func HealingStatus(status int) bool {
 	return status >= 500 && status != http.StatusNotImplemented ||
 		status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status == http.StatusTooEarly
-}
-
-// RetryAfter reads the header field of that name, seconds or a date; 0 for
-// everything else.
-func RetryAfter(field string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseInt(field, 10, 32); err == nil {
-		return max(0, time.Duration(seconds)*time.Second)
-	}
-	if at, err := http.ParseTime(field); err == nil {
-		return max(0, at.Sub(now))
-	}
-	return 0
 }
 
 // ContentRange reads "bytes first-last/total"; to is one past last.

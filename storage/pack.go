@@ -17,6 +17,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"clearmlserving/atomicfile"
 )
 
 // Packed is a zip file made of a folder.
@@ -49,7 +51,7 @@ func Pack(ctx context.Context, folder, file string) (Packed, error) {
 	if err != nil {
 		return Packed{}, fmt.Errorf("pack %s: %w", folder, err)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(target), tempPrefix)
+	temp, err := os.CreateTemp(filepath.Dir(target), atomicfile.TempPrefix)
 	if err != nil {
 		return Packed{}, dirError(filepath.Dir(target), err)
 	}

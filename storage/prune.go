@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"clearmlserving/atomicfile"
 )
 
 // Prune removes the files that were not used for the longest time until at most
@@ -138,7 +140,7 @@ func (c *Cache) sweep(now time.Time) {
 		return err == nil && now.Sub(info.ModTime()) > age
 	}
 	for _, pattern := range []string{
-		c.path("unpacked", "*", unpackingPrefix+"*"), c.path("*", tempPrefix+"*"), c.path("named", "*", "*", ".linking-*"),
+		c.path("unpacked", "*", unpackingPrefix+"*"), c.path("*", atomicfile.TempPrefix+"*"), c.path("named", "*", "*", ".linking-*"),
 	} {
 		leftovers, _ := filepath.Glob(pattern) // the pattern is right
 		for _, path := range leftovers {

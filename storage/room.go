@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+
+	"clearmlserving/atomicfile"
 )
 
 // SpaceError says that a disk has no room for a file.
@@ -98,7 +100,7 @@ func freeBytes(dir string) int64 {
 
 // checkWritable makes and removes a file.
 func checkWritable(dir string) error {
-	f, err := os.CreateTemp(dir, tempPrefix)
+	f, err := os.CreateTemp(dir, atomicfile.TempPrefix)
 	if err != nil {
 		return err
 	}

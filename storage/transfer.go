@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"clearmlserving/retry"
 )
 
 const (
@@ -92,7 +94,7 @@ func (t *transfer) readGap(ctx context.Context, gap span) error {
 		if failed >= patience.Attempts {
 			return fmt.Errorf("%w (given up after %d attempts)", err, failed)
 		}
-		if waitErr := patience.wait(ctx, failed, err); waitErr != nil {
+		if waitErr := retry.Sleep(ctx, patience.delay(failed, err)); waitErr != nil {
 			return waitErr
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"clearmlserving/process"
+	"clearmlserving/retry"
 )
 
 // importStall is how long the import of one package may take: the first one from
@@ -223,22 +224,15 @@ func detailed(d process.Death) error { return deathDetail{d} }
 // none the first time.
 type backoff struct {
 	limit time.Duration
-	last  time.Duration
 	count int
 }
 
 func (b *backoff) next() time.Duration {
 	b.count++
-	switch {
-	case b.count == 1:
+	if b.count == 1 {
 		return 0
-	case b.last == 0:
-		b.last = 100 * time.Millisecond
-	default:
-		b.last *= 2
 	}
-	b.last = min(b.last, b.limit)
-	return b.last
+	return retry.Doubled(b.count-1, 100*time.Millisecond, b.limit)
 }
 
-func (b *backoff) reset() { b.last, b.count = 0, 0 }
+func (b *backoff) reset() { b.count = 0 }

@@ -7,6 +7,9 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"clearmlserving/serving"
@@ -51,6 +54,25 @@ type Stream interface {
 	Next(ctx context.Context) ([]byte, error)
 	// Close ends the stream early or after EOF; it may be called more than once.
 	Close() error
+}
+
+// ReadAll reads a stream to its end and closes it. A body of more than limit bytes is an
+// error of KindTooLarge.
+func ReadAll(ctx context.Context, stream Stream, limit int64) (body []byte, err error) {
+	defer func() { err = errors.Join(err, stream.Close()) }()
+	for {
+		piece, err := stream.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return body, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read streamed answer: %w", err)
+		}
+		if int64(len(body)+len(piece)) > limit {
+			return nil, &Error{Kind: KindTooLarge, Text: fmt.Sprintf("the streamed answer is larger than %d bytes", limit)}
+		}
+		body = append(body, piece...)
+	}
 }
 
 // Model answers requests for one endpoint.

@@ -2,10 +2,11 @@ package reconcile
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"clearmlserving/atomicfile"
 )
 
 // cacheFormat is raised when State changes in a way that older files cannot mean.
@@ -28,19 +29,7 @@ func writeCache(file string, state *State) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err
 	}
-	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = temp.Write(data)
-	err = errors.Join(err, temp.Sync(), temp.Close())
-	if err == nil {
-		err = os.Rename(temp.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temp.Name()))
-	}
-	return nil
+	return atomicfile.Write(file, data, 0o600)
 }
 
 // SetAside moves a file or folder that cannot be used out of the way, to a name that

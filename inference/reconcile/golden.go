@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -117,7 +116,7 @@ func ask(ctx context.Context, model engine.Model, id string, sample serving.Exch
 	}
 	resp, err := model.Infer(ctx, &engine.Request{ID: id, Body: sample.Body, ContentType: sample.ContentType})
 	if err == nil && resp.Stream != nil {
-		resp.Body, err = wholeBody(ctx, resp.Stream)
+		resp.Body, err = engine.ReadAll(ctx, resp.Stream, maxGoldenBytes)
 	}
 	if ctx.Err() != nil {
 		return serving.Answer{}, context.Cause(ctx)
@@ -126,22 +125,6 @@ func ask(ctx context.Context, model engine.Model, id string, sample serving.Exch
 		return serving.Answer{}, fmt.Errorf("no answer: %s", oneLine(err.Error()))
 	}
 	return serving.Answer{Status: resp.Status, Body: resp.Body}, nil
-}
-
-func wholeBody(ctx context.Context, stream engine.Stream) (body []byte, err error) {
-	defer func() { err = errors.Join(err, stream.Close()) }()
-	for {
-		piece, err := stream.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return body, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if body = append(body, piece...); len(body) > maxGoldenBytes {
-			return nil, fmt.Errorf("the streamed answer is larger than %d bytes", maxGoldenBytes)
-		}
-	}
 }
 
 // oneLine makes a text fit into a reason that is shown in a table.

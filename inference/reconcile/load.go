@@ -11,6 +11,7 @@ import (
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/router"
+	"clearmlserving/retry"
 	"clearmlserving/serving"
 )
 
@@ -347,7 +348,7 @@ func (r *Reconciler) fail(e *entry, result loadResult) {
 	if e.failure != nil {
 		f.Since, f.Attempts = e.failure.Since, e.failure.Attempts+1
 	}
-	f.NextTry = time.Now().Add(backoff(f.Attempts, 2*time.Second, 5*time.Minute))
+	f.NextTry = time.Now().Add(retry.Doubled(f.Attempts, 2*time.Second, 5*time.Minute))
 	repeated := e.failure != nil && e.failure.Reason == f.Reason
 	e.failure = f
 	if repeated {

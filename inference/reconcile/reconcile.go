@@ -18,6 +18,7 @@ import (
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/router"
+	"clearmlserving/retry"
 	"clearmlserving/serving"
 )
 
@@ -250,7 +251,7 @@ func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks c
 		next := r.o.Poll
 		if err != nil {
 			failures++
-			next = min(next, backoff(failures, time.Second, 30*time.Second))
+			next = min(next, retry.Doubled(failures, time.Second, 30*time.Second))
 		} else {
 			failures = 0
 		}
@@ -534,17 +535,6 @@ func (r *Reconciler) shutdown() {
 			return
 		}
 	}
-}
-
-// backoff doubles from first to limit.
-func backoff(attempt int, first, limit time.Duration) time.Duration {
-	d := first
-	for range attempt - 1 {
-		if d *= 2; d >= limit {
-			return limit
-		}
-	}
-	return min(d, limit)
 }
 
 // urls returns the endpoints in a stable order.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 
+	"clearmlserving/retry"
 	"clearmlserving/storage"
 )
 
@@ -27,7 +28,7 @@ func (p place) explain(ctx context.Context, op string, err error) error {
 	}
 	e := &storage.Error{Op: op, URL: p.url, Transient: storage.HealingStatus(answer.StatusCode), Err: p.meaning(answer)}
 	if answer.RawResponse != nil {
-		e.After = storage.RetryAfter(answer.RawResponse.Header.Get("Retry-After"), time.Now())
+		e.After = retry.After(answer.RawResponse.Header.Get("Retry-After"), time.Now())
 	}
 	return e
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"clearmlserving/atomicfile"
 	"clearmlserving/storage"
 )
 
@@ -200,25 +201,14 @@ func (a Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fail(err)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(path), ".writing-")
+	err = atomicfile.WriteWith(path, 0o644, func(f *os.File) error { // the mode of a file that the user writes, not of a secret
+		n, err := io.Copy(f, &counting{ctx: ctx, r: r, total: size, progress: progress})
+		if err == nil && size >= 0 && n != size {
+			err = fmt.Errorf("%d bytes came of %d", n, size)
+		}
+		return err
+	})
 	if err != nil {
-		return fail(err)
-	}
-	defer os.Remove(temp.Name()) //nolint:errcheck // gone already after the rename
-	n, err := io.Copy(temp, &counting{ctx: ctx, r: r, total: size, progress: progress})
-	if err == nil && size >= 0 && n != size {
-		err = fmt.Errorf("%d bytes came of %d", n, size)
-	}
-	if err == nil {
-		err = temp.Chmod(0o644) // as any file the user writes, not as a secret
-	}
-	if err == nil {
-		err = temp.Sync()
-	}
-	if err = errors.Join(err, temp.Close()); err != nil {
-		return fail(err)
-	}
-	if err := os.Rename(temp.Name(), path); err != nil {
 		return fail(err)
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
 
+	"clearmlserving/retry"
 	"clearmlserving/storage"
 )
 
@@ -127,7 +128,7 @@ func explain(op string, p place, resp *http.Response) error {
 	if len(message) > 300 {
 		message = message[:300]
 	}
-	e := &storage.Error{Op: op, URL: p.url, Transient: storage.HealingStatus(resp.StatusCode), After: storage.RetryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	e := &storage.Error{Op: op, URL: p.url, Transient: storage.HealingStatus(resp.StatusCode), After: retry.After(resp.Header.Get("Retry-After"), time.Now())}
 	switch resp.StatusCode {
 	case http.StatusNotFound, http.StatusGone:
 		e.Err = storage.ErrNotExist

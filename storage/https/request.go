@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"clearmlserving/retry"
 	"clearmlserving/storage"
 )
 
@@ -170,7 +171,7 @@ func statusError(op, rawURL string, resp *http.Response) error {
 	default:
 		e.Err = fmt.Errorf("the server answers %s", resp.Status)
 		e.Transient = storage.HealingStatus(resp.StatusCode)
-		e.After = storage.RetryAfter(resp.Header.Get("Retry-After"), time.Now())
+		e.After = retry.After(resp.Header.Get("Retry-After"), time.Now())
 	}
 	return e
 }

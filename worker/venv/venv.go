@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"clearmlserving/atomicfile"
 )
 
 // Options of a Maker.
@@ -164,9 +166,5 @@ func stamp(e Environment, r recipe) error {
 	if err != nil {
 		return err
 	}
-	temp := filepath.Join(e.Dir, stampFile+".tmp")
-	if err := os.WriteFile(temp, text, 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temp, filepath.Join(e.Dir, stampFile))
+	return atomicfile.Write(filepath.Join(e.Dir, stampFile), text, 0o644)
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"clearmlserving/atomicfile"
 )
 
 // instanceFile tells workers the id of the instance's task on the control plane, of
@@ -28,11 +30,7 @@ func (f instanceFile) write(taskID string) error {
 	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
 		return fmt.Errorf("tell workers the instance's task: %w", err)
 	}
-	fresh := f.path + ".new"
-	if err := os.WriteFile(fresh, []byte(taskID), 0o644); err != nil { //nolint:gosec // workers of another account read it; an id is no secret
-		return fmt.Errorf("tell workers the instance's task: %w", err)
-	}
-	if err := os.Rename(fresh, f.path); err != nil {
+	if err := atomicfile.Write(f.path, []byte(taskID), 0o644); err != nil { // workers of another account read it; an id is no secret
 		return fmt.Errorf("tell workers the instance's task: %w", err)
 	}
 	return nil
