@@ -18,6 +18,7 @@ import (
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 	"clearmlserving/worker"
+	"clearmlserving/worker/host"
 )
 
 // hotPathCode answers at once, one by one and together.
@@ -96,11 +97,11 @@ func serveCode(tb testing.TB, endpoints map[string]endpointCode) net.Addr {
 	}
 	service := inference.New(inference.Options{
 		Listener: l, Files: hotPathFiles{}, MaxBody: 1 << 20, RequestTimeout: time.Minute,
-		Python: python.New(python.Options{
-			Find:    func(context.Context) (*worker.Environment, error) { return env, nil },
-			Worker:  worker.Options{RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
-			Workers: 1, Env: environ,
-		}),
+		Python: python.New(python.Options{Workers: 1, Host: host.New(host.Options{
+			Find:   func(context.Context) (*worker.Environment, error) { return env, nil },
+			Worker: worker.Options{RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
+			Env:    environ,
+		})}),
 		Source: hotPathState{&reconcile.State{
 			ServiceID: "S", Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: records}, Artifacts: artifacts,
 		}},
