@@ -164,7 +164,7 @@ func TestFiguresOfReplacement(t *testing.T) {
 	small, large := filepath.Join(dir, "model.pkl"), filepath.Join(dir, "model.npy")
 	runPython(t, trainScript, small)
 	runPython(t, "import numpy, sys; numpy.save(sys.argv[1], numpy.ones(1 << 27))", large)
-	w := newWorld(t, func(o *worker.Options) { o.Preload, o.MaxBackoff = nil, time.Millisecond })
+	w := newWorld(t, func(o *worker.Options) { o.Preload = nil; o.Bound(worker.Bounds{MaxBackoff: time.Millisecond}) })
 	for _, tc := range []struct {
 		name, file, engine, model string
 		rounds                    int

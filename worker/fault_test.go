@@ -217,7 +217,7 @@ func TestAnswersThatWereTakenAreNotTakenTwice(t *testing.T) {
 }
 
 func TestARequestThatEndsInTheGraceCostsNoWorker(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.KillGrace = patience })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{KillGrace: patience}) })
 	g := w.start(t, "echo", "echo.py", nil)
 	before := ask(t, g, `{"do":"pid"}`)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -231,8 +231,8 @@ func TestARequestThatEndsInTheGraceCostsNoWorker(t *testing.T) {
 }
 
 func TestWaitingRequestsGiveUpAtTheirDeadline(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.KillGrace = time.Minute; o.MaxQueue = 5 })
-	g := w.start(t, "echo", "echo.py", nil)
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{KillGrace: time.Minute}) })
+	g := w.start(t, "echo", "echo.py", func(s *worker.Spec) { s.Limits.MaxQueue = 5 })
 	var busy sync.WaitGroup
 	question, open := gate(t)
 	busy.Go(func() { ask(t, g, question) })
@@ -265,7 +265,7 @@ func TestWaitingRequestsGiveUpAtTheirDeadline(t *testing.T) {
 }
 
 func TestWhatDiesAgainAndAgainIsPaused(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.MaxBackoff = 20 * time.Second })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{MaxBackoff: 20 * time.Second}) })
 	g := w.start(t, "echo", "echo.py", nil)
 	var unavailable *worker.UnavailableError
 	var s worker.Status
@@ -296,7 +296,7 @@ func TestWhatDiesAgainAndAgainIsPaused(t *testing.T) {
 }
 
 func TestAFloodOfOutputNeitherBlocksNorFillsTheLog(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.OutputRate = 20_000 })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{OutputRate: 20_000}) })
 	g := w.start(t, "echo", "echo.py", nil)
 	ask(t, g, `{"do":"print","lines":20000,"width":200}`)
 	ask(t, g, `{"do":"print","lines":3,"width":100000}`)

@@ -74,9 +74,6 @@ func newGroup(p *Pool, spec Spec) *Group {
 		pool: p, o: p.o, spec: spec, log: p.o.Logger.With("endpoint", spec.Endpoint),
 		drained: make(chan struct{}), cancel: func() {}, more: make(chan struct{}, 1),
 	}
-	if spec.Limits.MaxQueue > 0 {
-		g.o.MaxQueue = spec.Limits.MaxQueue
-	}
 	g.batch = batchingOf(g)
 	return g
 }
@@ -93,8 +90,8 @@ func (g *Group) Async() bool {
 // Response. The caller may reuse the request's body once Do has returned, and
 // must close the response's Stream if there is one.
 func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
-	if size := len(req.Body) + requestHeadSize(req.ContentType, req.ID); size > g.o.MaxFrame {
-		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", g.spec.Endpoint, size, ErrTooLarge, g.o.MaxFrame)
+	if size := len(req.Body) + requestHeadSize(req.ContentType, req.ID); size > g.o.maxFrame {
+		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", g.spec.Endpoint, size, ErrTooLarge, g.o.maxFrame)
 	}
 	if ctx.Err() != nil {
 		return nil, g.ended(ctx)
@@ -194,7 +191,7 @@ func (g *Group) pick(f *flight) *worker {
 		case n == 0:
 			return w
 		case g.async:
-			if !f.nested && n >= g.o.Concurrency {
+			if !f.nested && n >= asyncRequests {
 				continue
 			}
 		case f.nested:
@@ -213,7 +210,7 @@ func (g *Group) pick(f *flight) *worker {
 
 // enqueue lets f wait for a worker, if that makes sense. mu is held.
 func (g *Group) enqueue(f *flight) error {
-	if g.queued >= g.o.MaxQueue {
+	if g.queued >= g.spec.Limits.MaxQueue {
 		return fmt.Errorf("endpoint %q: %d requests wait already: %w", g.spec.Endpoint, g.queued, ErrOverloaded)
 	}
 	if err := g.unavailable(); err != nil {
@@ -326,7 +323,7 @@ func (g *Group) fits(w *worker, f *flight) bool {
 	case n == 0 || f.nested:
 		return true
 	case g.async:
-		return n < g.o.Concurrency
+		return n < asyncRequests
 	default:
 		return w.takesAhead() && n < w.ahead && f.mayFollow(n)
 	}
@@ -391,13 +388,13 @@ func (g *Group) watch(w *worker, f *flight) {
 		return // nobody has said how long is too long
 	}
 	id := f.id
-	wait := max(time.Until(f.deadline), 0) + g.o.KillGrace
+	wait := max(time.Until(f.deadline), 0) + g.o.killGrace
 	f.watch = time.AfterFunc(wait, func() {
 		g.mu.Lock()
 		hung := w.flights[id] == f && f.state == abandoned && w.marks.begun(id, f.nested)
 		g.mu.Unlock()
 		if hung {
-			w.kill(fmt.Sprintf("a request went on for %s past its deadline", g.o.KillGrace))
+			w.kill(fmt.Sprintf("a request went on for %s past its deadline", g.o.killGrace))
 		}
 	})
 }
@@ -432,7 +429,7 @@ func (g *Group) Close(ctx context.Context) error {
 	g.mu.Unlock()
 	var ends sync.WaitGroup
 	for _, w := range workers {
-		ends.Go(func() { w.stop(ctx, g.o.StopGrace) })
+		ends.Go(func() { w.stop(ctx, stopGrace) })
 	}
 	ends.Wait()
 	g.template.close()

@@ -114,12 +114,12 @@ func (z *zygote) succeed(ctx context.Context, h *heir, cause error) error {
 		next := z.reign(ctx, h.f, h.done)
 		z.orphaned.Store(new(time.Now()))
 		if ctx.Err() != nil {
-			h.end(z.o.StopGrace)
-			next.end(z.o.StopGrace)
+			h.end(stopGrace)
+			next.end(stopGrace)
 			return cause
 		}
 		h, cause = next, fmt.Errorf("zygote died: %w", errForkerGone)
 	}
-	h.end(z.o.StopGrace)
+	h.end(stopGrace)
 	return cause
 }

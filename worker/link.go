@@ -161,7 +161,7 @@ func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worke
 	}
 	w.n, w.pid = w.process.n, w.process.pid
 	w.log = g.log.With("worker", w.pid)
-	w.printed = newOutput(w.log, g.o.OutputRate)
+	w.printed = newOutput(w.log, g.o.outputRate)
 	for i, from := range []process.Stream{process.Stdout, process.Stderr} {
 		w.outputs.Go(func() { w.readOutput(w.pipes[i], from) })
 	}
@@ -194,7 +194,7 @@ func (w *worker) readOutput(pipe *os.File, from process.Stream) {
 // read is the worker's one reader: it takes frames until the end of the socket,
 // waits for the process to end, and settles what is left.
 func (w *worker) read(ctx context.Context) {
-	frames := newFrameReader(w.conn, w.g.o.MaxFrame)
+	frames := newFrameReader(w.conn, w.g.o.maxFrame)
 	var err error
 	for err == nil {
 		var fr frame
@@ -253,7 +253,7 @@ func (w *worker) tellLoaded(r loadResult) {
 // giveUp ends a worker that says it is of no further use.
 func (w *worker) giveUp() {
 	if w.g.Async() {
-		w.g.all.Go(func() { w.stop(context.Background(), w.g.o.StopGrace) }) // others are under way there
+		w.g.all.Go(func() { w.stop(context.Background(), stopGrace) }) // others are under way there
 		return
 	}
 	w.kill("the endpoint's code reported an error that only a new process can heal")

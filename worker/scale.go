@@ -47,7 +47,7 @@ func (g *Group) seat(ctx context.Context, first *worker) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for !g.closed && len(g.seats) < g.wanted {
-		s := &seat{number: len(g.seats), pause: backoff{limit: g.o.MaxBackoff}, renew: make(chan string, 1)}
+		s := &seat{number: len(g.seats), pause: backoff{limit: g.o.maxBackoff}, renew: make(chan string, 1)}
 		g.seats = append(slices.Clip(g.seats), s)
 		taken := first
 		first = nil
@@ -89,7 +89,7 @@ func (g *Group) look(now time.Time) []*worker {
 		}
 		if w.retiring && w.idle() {
 			w.retiring = false
-			g.all.Go(func() { w.stop(context.Background(), g.o.StopGrace) })
+			g.all.Go(func() { w.stop(context.Background(), stopGrace) })
 		}
 	}
 	return g.workers

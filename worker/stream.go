@@ -341,7 +341,7 @@ func (g *Group) watchStream(s *Stream) {
 	if f.watch != nil {
 		f.watch.Stop()
 	}
-	f.watch = time.AfterFunc(max(time.Until(f.deadline), closeGrace)+g.o.KillGrace, func() {
+	f.watch = time.AfterFunc(max(time.Until(f.deadline), closeGrace)+g.o.killGrace, func() {
 		g.mu.Lock()
 		hung := w.flights[s.id] == f
 		g.mu.Unlock()

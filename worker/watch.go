@@ -136,15 +136,15 @@ func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 			return
 		}
 	}
-	if len(members) > g.o.MaxProcesses {
-		w.killNow(fmt.Sprintf("it has started %d processes, more than the limit of %d", len(members), g.o.MaxProcesses), members)
+	if len(members) > g.o.maxProcesses {
+		w.killNow(fmt.Sprintf("it has started %d processes, more than the limit of %d", len(members), g.o.maxProcesses), members)
 		return
 	}
 	if !full {
 		return
 	}
-	if facts.threads > g.o.MaxThreads {
-		w.killNow(fmt.Sprintf("it has %d threads, more than the limit of %d", facts.threads, g.o.MaxThreads), nil)
+	if facts.threads > g.o.maxThreads {
+		w.killNow(fmt.Sprintf("it has %d threads, more than the limit of %d", facts.threads, g.o.maxThreads), nil)
 		return
 	}
 	if facts.stopped {

@@ -83,7 +83,7 @@ func (z *zygote) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	pause := backoff{limit: z.o.MaxBackoff}
+	pause := backoff{limit: z.o.maxBackoff}
 	for {
 		started := time.Now()
 		var h *heir
@@ -100,7 +100,7 @@ func (z *zygote) run(ctx context.Context) (err error) {
 		if z.o.Restore == nil && errors.Is(err, fs.ErrNotExist) && errors.Is(err, process.ErrNotStarted) {
 			return err
 		}
-		if ready && time.Since(started) > z.o.MaxBackoff {
+		if ready && time.Since(started) > z.o.maxBackoff {
 			pause.reset()
 		}
 		wait := pause.next()
@@ -135,7 +135,7 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 		return nil, false, fmt.Errorf("encode the zygote's options: %w", err)
 	}
 	log := z.o.Logger.With("worker", "zygote")
-	out := newOutput(log, z.o.OutputRate)
+	out := newOutput(log, z.o.outputRate)
 	child, err := process.Start(ctx, process.Spec{
 		Path: z.o.Environment.program(), Args: []string{filepath.Join(dir, "zygote.py"), string(options)},
 		Env: cpuCaps(z.o.ZygoteEnv), ExtraFiles: []*os.File{theirs}, WhenWeDie: syscall.SIGTERM, // its children are its to end
@@ -183,7 +183,7 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 		select {
 		case <-ctx.Done():
 			f.close() // it ends by itself, and its children with it
-			_ = child.Stop(context.WithoutCancel(ctx), z.o.StopGrace)
+			_ = child.Stop(context.WithoutCancel(ctx), stopGrace)
 			return nil, ready, nil
 		case <-child.Done():
 			return nil, ready, fmt.Errorf("zygote died: %w", detailed(child.Death()))
@@ -202,9 +202,9 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 	}
 	h = z.reign(ctx, f, child.Done())
 	if ctx.Err() != nil {
-		h.end(z.o.StopGrace)
+		h.end(stopGrace)
 		f.close()
-		_ = child.Stop(context.WithoutCancel(ctx), z.o.StopGrace)
+		_ = child.Stop(context.WithoutCancel(ctx), stopGrace)
 		return nil, true, nil
 	}
 	return h, true, fmt.Errorf("zygote died: %w", detailed(child.Death()))
