@@ -346,6 +346,6 @@ func (g *Group) endEarly(w *worker, now time.Time) (gone, sleeps bool) {
 	if g.closed || i < 0 || !g.mayShrink() || w.state != ready || !w.idle() || now.Sub(w.lastUse()) < earliestEnd {
 		return false, false
 	}
-	g.giveUp(i)
+	g.vacate(i)
 	return true, len(g.seats) == 0
 }

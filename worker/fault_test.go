@@ -338,15 +338,15 @@ func TestTheZygotesDeathIsHealed(t *testing.T) {
 	eventually(t, "the old worker is dead", func() bool { return !alive(pid) })
 }
 
-func TestTheZygotesHeirsTakeItsPlaceWithoutImports(t *testing.T) {
+func TestTheZygotesStandbysTakeOverWithoutImports(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "echo", "echo.py", nil)
-	for range 3 { // the zygote, its heir, and the heir's
+	for range 3 { // the zygote, its standby, and that one's
 		g.LoadedAtOnce()
 		pid := ask(t, g, `{"do":"pid"}`)
 		zygote := parentOf(t, pid)
 		// One that has not left the zygote's group yet dies with it.
-		eventually(t, "there is an heir", func() bool { return slices.ContainsFunc(childrenOf(t, zygote), leadsSession) })
+		eventually(t, "there is a standby", func() bool { return slices.ContainsFunc(childrenOf(t, zygote), leadsSession) })
 		if err := syscall.Kill(zygote, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -355,7 +355,7 @@ func TestTheZygotesHeirsTakeItsPlaceWithoutImports(t *testing.T) {
 			return err == nil && string(r.Body) != pid
 		})
 	}
-	if n := strings.Count(w.log.String(), "its heir has taken its place"); n != 3 {
+	if n := strings.Count(w.log.String(), "its standby has taken over"); n != 3 {
 		t.Errorf("%d successions", n)
 	}
 	if n := strings.Count(w.log.String(), "zygote ready"); n != 1 {

@@ -94,7 +94,7 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", g.spec.Endpoint, size, ErrTooLarge, g.o.maxFrame)
 	}
 	if ctx.Err() != nil {
-		return nil, g.ended(ctx)
+		return nil, g.contextError(ctx)
 	}
 	deadline, _ := ctx.Deadline()
 	f := g.flights.take(req, deadline)
@@ -119,7 +119,7 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 	case <-f.done:
 	case <-ctx.Done():
 		if !g.abandon(f) {
-			return nil, g.ended(ctx)
+			return nil, g.contextError(ctx)
 		}
 		<-f.done // it came at the same time
 	}
@@ -158,7 +158,7 @@ func (g *Group) admit(f *flight) (*worker, error) {
 	return w, nil
 }
 
-func (g *Group) ended(ctx context.Context) error {
+func (g *Group) contextError(ctx context.Context) error {
 	err := context.Cause(ctx)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrDeadline)
@@ -223,7 +223,7 @@ func (g *Group) enqueue(f *flight) error {
 	g.queued++
 	g.pending++
 	if len(g.seats) == 0 {
-		g.want(1) // it sleeps
+		g.wantSeats(1) // it sleeps
 	}
 	return nil
 }
@@ -335,7 +335,7 @@ func (w *worker) takesAhead() bool { return len(w.calls) == 0 && w.streams == 0 
 
 // deliver ends the wait for f. mu is held, and f is in no table any more.
 func (g *Group) deliver(f *flight, response *Response, err error) {
-	g.gone()
+	g.finishFlight()
 	if f.state == abandoned {
 		g.flights.give(f)
 		return
@@ -344,8 +344,8 @@ func (g *Group) deliver(f *flight, response *Response, err error) {
 	f.done <- struct{}{}
 }
 
-// gone counts a flight out. mu is held.
-func (g *Group) gone() {
+// finishFlight counts a flight out. mu is held.
+func (g *Group) finishFlight() {
 	g.pending--
 	if g.closed && g.pending == 0 {
 		close(g.drained)
@@ -365,7 +365,7 @@ func (g *Group) abandon(f *flight) (answered bool) {
 		f.state = abandoned // stays in the queue until its turn
 		f.dropBody()
 		g.queued--
-		g.gone()
+		g.finishFlight()
 		g.mu.Unlock()
 		return false
 	}
@@ -375,15 +375,15 @@ func (g *Group) abandon(f *flight) (answered bool) {
 	}
 	f.req.Body = nil
 	w.cancel(f)
-	g.watch(w, f)
+	g.killAfterDeadline(w, f)
 	g.mu.Unlock()
 	w.out.flush()
 	return false
 }
 
-// watch has w killed if it still executes f when the deadline is past by more
-// than the grace. mu is held.
-func (g *Group) watch(w *worker, f *flight) {
+// killAfterDeadline has w killed if it still executes f when the deadline has passed
+// by more than killGrace. mu is held.
+func (g *Group) killAfterDeadline(w *worker, f *flight) {
 	if f.deadline.IsZero() {
 		return // nobody has said how long is too long
 	}
@@ -429,7 +429,7 @@ func (g *Group) Close(ctx context.Context) error {
 	g.mu.Unlock()
 	var ends sync.WaitGroup
 	for _, w := range workers {
-		ends.Go(func() { w.stop(ctx, stopGrace) })
+		ends.Go(func() { w.stop(ctx) })
 	}
 	ends.Wait()
 	g.template.close()

@@ -219,7 +219,7 @@ func (g *Group) outlive(ctx context.Context, s *seat, w *worker) (next *worker) 
 		if err == nil {
 			g.mu.Lock()
 			served := w.served
-			w.leave()
+			w.startLeaving()
 			g.mu.Unlock()
 			g.log.Info("worker recycled", "worker", w.pid, "by", next.pid, "reason", why, "requests", served)
 			return next
@@ -236,7 +236,7 @@ func (g *Group) sleeps(s *seat) bool {
 	left, last := s.left, len(g.seats) == 0
 	g.mu.Unlock()
 	if left && last {
-		g.template.rest()
+		g.template.unload()
 	}
 	return left
 }
@@ -352,7 +352,7 @@ func (g *Group) fromTemplate(ctx context.Context) (*forker, *worker, error) {
 }
 
 func (t *templateSeat) close() {
-	t.rest()
+	t.unload()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refused, t.why = true, "closed"
@@ -367,9 +367,9 @@ func (t *templateSeat) process() int {
 	return t.f.process()
 }
 
-// rest ends the template, which unloads what it has loaded; the next worker makes
+// unload ends the template, which unloads what it has loaded; the next worker makes
 // another one. Its workers have ended.
-func (t *templateSeat) rest() {
+func (t *templateSeat) unload() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.f == nil {
@@ -377,7 +377,7 @@ func (t *templateSeat) rest() {
 	}
 	t.f.close()
 	w := t.w
-	w.g.all.Go(func() { w.stop(context.Background(), stopGrace) })
+	w.g.all.Go(func() { w.stop(context.Background()) })
 	t.f, t.w = nil, nil
 }
 
@@ -393,7 +393,7 @@ func (g *Group) await(ctx context.Context, w *worker) (loadResult, error) {
 			if r.err == nil {
 				return r, nil
 			}
-			w.stop(ctx, stopGrace)
+			w.stop(ctx)
 			var failed *LoadError
 			if errors.As(r.err, &failed) && failed.Death.IsZero() {
 				failed.LastLines = w.tail.Lines()
@@ -428,7 +428,7 @@ func (g *Group) enlist(ctx context.Context, w *worker, r loadResult) (*worker, e
 	g.mu.Lock()
 	if g.closed || w.state == dead {
 		g.mu.Unlock()
-		w.stop(ctx, stopGrace)
+		w.stop(ctx)
 		return nil, fmt.Errorf("start a worker of %q: %w", g.spec.Endpoint, ErrClosed)
 	}
 	w.state = ready

@@ -10,10 +10,10 @@ import (
 const (
 	// lookEvery is the time between two looks at all groups.
 	lookEvery = 100 * time.Millisecond
-	// thorough is at each how manieth look the processes themselves are looked at.
+	// Every thorough-th look also inspects each process.
 	thorough = 10
-	// censusEvery is at each how manieth thorough look all processes are counted,
-	// and censusGrowth by how many the machine's must grow for it to be done at once.
+	// Every censusEvery-th thorough look scans /proc; a rise of censusGrowth in the
+	// machine's tasks causes a scan at once.
 	censusEvery  = 10
 	censusGrowth = 64
 	// stoppedLooks is at how many thorough looks in a row a process must be stopped

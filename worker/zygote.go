@@ -86,14 +86,14 @@ func (z *zygote) run(ctx context.Context) (err error) {
 	pause := backoff{limit: z.o.maxBackoff}
 	for {
 		started := time.Now()
-		var h *heir
+		var h *standby
 		ready := false
 		err := z.restore(ctx)
 		if err == nil {
 			h, ready, err = z.live(ctx, dir)
 		}
 		z.orphaned.Store(new(time.Now()))
-		err = z.succeed(ctx, h, err)
+		err = z.failOver(ctx, h, err)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -123,7 +123,7 @@ func (z *zygote) run(ctx context.Context) (err error) {
 
 // live starts one zygote and stays until it is dead. The error says how it died;
 // h is what can go on in its place, if there is something.
-func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err error) {
+func (z *zygote) live(ctx context.Context, dir string) (h *standby, ready bool, err error) {
 	f, theirs, err := newForker()
 	if err != nil {
 		return nil, false, err
@@ -200,9 +200,9 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 			return nil, ready, fmt.Errorf("zygote hung: %w", detailed(death))
 		}
 	}
-	h = z.reign(ctx, f, child.Done())
+	h = z.superviseStandby(ctx, f, child.Done())
 	if ctx.Err() != nil {
-		h.end(stopGrace)
+		h.end()
 		f.close()
 		_ = child.Stop(context.WithoutCancel(ctx), stopGrace)
 		return nil, true, nil
