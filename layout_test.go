@@ -46,6 +46,7 @@ var arrows = []arrow{
 	{"controlplane/ui", []string{"clearml", "controlplane/intake", "serving"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
 	{"statistics", []string{"statistics", "clearml", "listen", "serving", "storage"}, "statistics hangs on the control plane's API, not on the data plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
+	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
 	{"worker", []string{"process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},
 	{"clearml", []string{"hocon", "outbound", "serving"}, "the client knows the API's words and the domain's"},
 	{"storage", []string{"outbound", "storage"}, "cmd translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},

@@ -19,7 +19,7 @@ type Account struct {
 	DataDir string
 }
 
-// confinement is what a worker is told of it.
+// confinement is what the worker receives about it.
 func (o *Options) confinement() map[string]any {
 	rules := map[string]any{"open_files": o.OpenFiles}
 	if o.Account != nil {
@@ -49,7 +49,7 @@ func (a *Account) admit(path string) error {
 func (a *Account) open(root *os.Root, rel string) error {
 	way := "."
 	for part := range strings.SplitSeq(rel, "/") {
-		if err := a.share(root, way, 0o010); err != nil {
+		if err := a.grant(root, way, 0o010); err != nil {
 			return err
 		}
 		way = filepath.ToSlash(filepath.Join(way, part))
@@ -59,16 +59,16 @@ func (a *Account) open(root *os.Root, rel string) error {
 		case err != nil:
 			return err
 		case d.IsDir():
-			return a.share(root, name, 0o050)
+			return a.grant(root, name, 0o050)
 		case d.Type().IsRegular():
-			return a.share(root, name, 0o040)
+			return a.grant(root, name, 0o040)
 		}
 		return nil
 	})
 }
 
-// share gives the account's group some bits of a file's mode.
-func (a *Account) share(root *os.Root, name string, bits fs.FileMode) error {
+// grant gives the account's group some bits of a file's mode.
+func (a *Account) grant(root *os.Root, name string, bits fs.FileMode) error {
 	info, err := root.Lstat(name)
 	if err != nil {
 		return err

@@ -22,16 +22,16 @@ func (w *worker) answered(fr *frame, last bool) error {
 		return err
 	}
 	g := w.g
-	var told round
+	var report batchReport
 	if fr.flags&flagBatch != 0 {
-		if told, err = parseRound(fr.meta); err != nil {
+		if report, err = parseBatchReport(fr.meta); err != nil {
 			return err
 		}
 	}
 	g.mu.Lock()
 	err = w.accept(fr, &meta, body)
 	if g.batch != nil && fr.flags&flagBatch != 0 {
-		g.batch.note(told)
+		g.batch.note(report)
 	}
 	// An idle worker is fed even when more is at hand: that may be no answer.
 	feed := last || len(w.flights) == 0
@@ -44,7 +44,7 @@ func (w *worker) answered(fr *frame, last bool) error {
 		w.out.flush()
 	}
 	if string(meta.errorKind) == "fatal" {
-		w.giveUp()
+		w.replaceBroken()
 	}
 	return err
 }
@@ -124,8 +124,8 @@ func (w *worker) text(b []byte) string {
 	return s
 }
 
-// pace notes how long the requests of this lot took, which decides how many are
-// sent ahead. g.mu is held.
+// pace notes how long the requests answered since the last call took, which decides
+// how many are sent ahead. g.mu is held.
 func (w *worker) pace() {
 	n := w.served - w.paced
 	if n == 0 {

@@ -59,22 +59,22 @@ type batching struct {
 	perRequest float64 // rows of one request, roughly
 	batches    uint64
 	rows       uint64
-	last       round
+	last       batchReport
 	limit      int
 	why        string
-	told       map[*worker]int // the limit that each worker knows
+	limits     map[*worker]int // the limit that was sent to each worker
 	hold       *time.Timer     // feeds what waits for others, when it has waited long enough
 }
 
-// lot is what a worker that had nothing was sent to execute together.
-type lot struct {
+// batchInFlight is what an idle worker was sent to execute together.
+type batchInFlight struct {
 	first uint64  // id of the first request
 	rows  float64 // roughly
 	bound float64 // how many rows it may have so that all deadlines are met
 }
 
 // batchingOf returns nil for an endpoint whose requests are executed one by one.
-// Its workers are told by the spec.
+// Its workers learn it from the spec.
 func batchingOf(g *Group) *batching {
 	if !g.spec.Batch.On() {
 		return nil
@@ -85,7 +85,7 @@ func batchingOf(g *Group) *batching {
 	}
 	extra["max_batch_size"] = g.spec.Batch.Rows
 	g.spec.Extra = extra
-	b := &batching{o: g.spec.Batch, perRequest: 1, limit: g.spec.Batch.Rows, why: whySize, told: map[*worker]int{}}
+	b := &batching{o: g.spec.Batch, perRequest: 1, limit: g.spec.Batch.Rows, why: whySize, limits: map[*worker]int{}}
 	b.hold = time.AfterFunc(time.Hour, g.feedAll)
 	b.hold.Stop()
 	return b
@@ -110,7 +110,7 @@ func (g *Group) Batching() (BatchStatus, bool) {
 }
 
 // note learns from a batch.
-func (b *batching) note(r round) {
+func (b *batching) note(r batchReport) {
 	if r.requests <= 0 || r.rows <= 0 {
 		return
 	}
@@ -186,8 +186,8 @@ func (g *Group) pickForBatch(f *flight) *worker {
 		case w.state != ready:
 		case n == 0:
 			b := g.batch
-			g.tell(w, b.o.Rows)
-			w.lot = lot{first: w.nextID + 1, rows: b.perRequest, bound: min(float64(b.o.Rows), b.inTime(f, time.Now()))}
+			g.limitRows(w, b.o.Rows)
+			w.batch = batchInFlight{first: w.nextID + 1, rows: b.perRequest, bound: min(float64(b.o.Rows), b.inTime(f, time.Now()))}
 			return w
 		case !w.takesAhead() || !f.mayFollow(n) || !g.joins(w, f) && !g.batch.takesAhead(n):
 		case best == nil || n < len(best.flights):
@@ -195,8 +195,8 @@ func (g *Group) pickForBatch(f *flight) *worker {
 		}
 	}
 	if best != nil {
-		best.lot.rows += g.batch.perRequest
-		best.lot.bound = min(best.lot.bound, g.batch.inTime(f, time.Now()))
+		best.batch.rows += g.batch.perRequest
+		best.batch.bound = min(best.batch.bound, g.batch.inTime(f, time.Now()))
 	}
 	return best
 }
@@ -206,10 +206,10 @@ func (g *Group) pickForBatch(f *flight) *worker {
 // together: without this the first of them would be a batch of its own, and the
 // others wait for its end. mu is held.
 func (g *Group) joins(w *worker, f *flight) bool {
-	if w.marks.begun(w.lot.first, false) {
+	if w.marks.begun(w.batch.first, false) {
 		return false
 	}
-	return w.lot.rows+g.batch.perRequest <= min(w.lot.bound, g.batch.inTime(f, time.Now()))+0.5
+	return w.batch.rows+g.batch.perRequest <= min(w.batch.bound, g.batch.inTime(f, time.Now()))+0.5
 }
 
 // feedIdle gives a free worker what waits, if that is enough for a batch or has
@@ -273,10 +273,10 @@ func (g *Group) feedBatch(w *worker, now time.Time) {
 	}
 	if limit > 0 {
 		b.limit, b.why = max(int(tight), 1), why
-		g.tell(w, b.limit)
+		g.limitRows(w, b.limit)
 	}
 	if n == 0 {
-		w.lot = lot{first: w.nextID + 1, rows: rows, bound: tight}
+		w.batch = batchInFlight{first: w.nextID + 1, rows: rows, bound: tight}
 	}
 	for ; g.first < end; g.first++ {
 		f := g.queue[g.first]
@@ -306,12 +306,12 @@ func (g *Group) oldest() *flight {
 	return g.queue[g.first]
 }
 
-// tell has w execute no more than so many rows together. mu is held, and the caller
+// limitRows has w execute at most so many rows together. mu is held, and the caller
 // flushes w.out.
-func (g *Group) tell(w *worker, rows int) {
-	if g.batch.told[w] == rows {
+func (g *Group) limitRows(w *worker, rows int) {
+	if g.batch.limits[w] == rows {
 		return
 	}
-	g.batch.told[w] = rows
+	g.batch.limits[w] = rows
 	w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindLimit, id: uint64(rows)}), nil, nil)
 }

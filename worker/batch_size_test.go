@@ -83,7 +83,7 @@ func TestDeadlinesBoundABatchUnlessTheyCannotBeMet(t *testing.T) {
 		t.Errorf("nothing is known, and the bound is %v", got)
 	}
 	for i := range 8 { // 1 ms, and 10 ms a row
-		b.note(round{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Millisecond})
+		b.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Millisecond})
 	}
 	if got := within(101250 * time.Microsecond); math.Abs(got-8) > 0.01 { // 0.8 of it is 81 ms
 		t.Errorf("%v rows in 101 ms", got)
@@ -94,7 +94,7 @@ func TestDeadlinesBoundABatchUnlessTheyCannotBeMet(t *testing.T) {
 	if got := b.inTime(&flight{}, now); !math.IsInf(got, 1) {
 		t.Errorf("no deadline leaves %v rows", got)
 	}
-	b.note(round{requests: 0, rows: 5})
+	b.note(batchReport{requests: 0, rows: 5})
 	if b.batches != 8 || b.rows != 36 || b.perRequest != 1 {
 		t.Errorf("%+v", b)
 	}
@@ -106,13 +106,13 @@ func TestOnlyFastBatchesAreSentAhead(t *testing.T) {
 		t.Error("nothing is known yet")
 	}
 	for i := range 8 {
-		b.note(round{rows: i + 1, requests: i + 1, took: time.Duration(i+1) * 100 * time.Microsecond})
+		b.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(i+1) * 100 * time.Microsecond})
 	}
 	if !b.takesAhead(7) || b.takesAhead(8) {
 		t.Error("more than the next batch is sent ahead, or less")
 	}
 	for i := range 500 {
-		b.note(round{rows: 1 + i%4, requests: 1 + i%4, took: 3 * time.Millisecond})
+		b.note(batchReport{rows: 1 + i%4, requests: 1 + i%4, took: 3 * time.Millisecond})
 	}
 	if b.takesAhead(1) {
 		t.Error("a slow worker is sent more than it executes")
@@ -136,7 +136,7 @@ func TestABatchGoesAsFarAsItsTightestDeadline(t *testing.T) {
 		g := &Group{spec: Spec{Batch: Batch{Rows: 32}}}
 		g.batch = batchingOf(g)
 		for i := range 8 {
-			g.batch.note(round{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Millisecond})
+			g.batch.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Millisecond})
 		}
 		w := &worker{g: g, state: ready, flights: map[uint64]*flight{}, out: &outbox{}}
 		w.rescue = time.AfterFunc(time.Hour, func() {})
@@ -156,8 +156,8 @@ func TestABatchGoesAsFarAsItsTightestDeadline(t *testing.T) {
 		if len(w.flights) != c.taken || g.batch.limit != c.limit || g.batch.why != c.why || g.queued != len(c.deadlines)-c.taken {
 			t.Errorf("%s: %d taken, limit %d by %s, %d left", name, len(w.flights), g.batch.limit, g.batch.why, g.queued)
 		}
-		if g.batch.told[w] != c.limit {
-			t.Errorf("%s: the worker knows %d", name, g.batch.told[w])
+		if g.batch.limits[w] != c.limit {
+			t.Errorf("%s: the worker knows %d", name, g.batch.limits[w])
 		}
 	}
 }
@@ -173,7 +173,7 @@ func TestARequestJoinsABatchThatIsNotBegun(t *testing.T) {
 	g := &Group{spec: Spec{Batch: Batch{Rows: 4}}}
 	g.batch = batchingOf(g)
 	for i := range 8 {
-		g.batch.note(round{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Second})
+		g.batch.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Second})
 	}
 	w := &worker{g: g, state: ready, flights: map[uint64]*flight{}, out: &outbox{}, marks: page}
 	w.rescue = time.AfterFunc(time.Hour, func() {})

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
-	"maps"
-	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -15,11 +13,10 @@ import (
 	"clearmlserving/process"
 )
 
-// A Budget bounds the memory of all workers of an instance, those of all its pools
-// together. When it gets short, workers end that nobody asks and that are above
-// their endpoint's least, the one that has been idle for longest first, as if their
-// idle timeout had passed: a request that comes next is held until another has
-// been forked. Nobody who works is ended, and nobody whom an endpoint must have.
+// A Budget bounds the memory of all workers of an instance, in all its pools. When
+// memory is short, idle workers above their endpoint's minimum are ended, the longest
+// idle first, as if their idle timeout had passed; the endpoint's next request is held
+// until another worker is forked. Busy workers and an endpoint's minimum are never ended.
 type Budget struct {
 	limit  int64
 	log    *slog.Logger
@@ -30,43 +27,31 @@ type Budget struct {
 	status BudgetStatus
 }
 
-// BudgetStatus describes a Budget for people.
+// BudgetStatus describes a Budget.
 type BudgetStatus struct {
-	// Limit is the budget, Taken what the workers and the processes that they are
-	// forked from take, in bytes.
+	// Limit is the budget; Taken is the memory of the workers and of the processes that
+	// fork them, in bytes.
 	Limit, Taken int64
 	// EndedEarly counts the workers that were ended before their idle timeout.
 	EndedEarly uint64
-	// Short says that workers are ended early these days, and Exceeded that more is
-	// taken than the budget allows although no idle worker is left. Blind: the system
-	// does not tell what workers take, so that the budget bounds nothing.
+	// Short: idle workers were ended early within the last minute. Exceeded: over budget
+	// with no idle worker left. Blind: memory usage cannot be read.
 	Short, Exceeded, Blind bool
 }
 
 const (
-	// Between these parts of the budget nothing happens: above the first, idle
-	// workers end until the second is reached. What is left above the first is for
-	// what comes before a look has seen it.
+	// Above the share budgetHigh of the budget, idle workers are ended down to budgetLow.
 	budgetHigh, budgetLow = 0.9, 0.8
-	// earliestEnd is how long a worker is left in peace after its last answer, however
-	// short memory is: two endpoints that are asked in turn must not end each other.
+	// earliestEnd protects a worker after its last answer, so that two endpoints that
+	// are asked in turn do not end each other's workers.
 	earliestEnd = time.Second
-	// episodeEnd is how long nothing must have been ended early until memory counts as
-	// sufficient again, which is said in the log.
-	episodeEnd = time.Minute
-
-	// A worker that has worked is measured after so long, and again when it has had
-	// so many page faults meanwhile: without one no process takes more than before.
-	measureEvery  = time.Second
-	measureFaults = 128
-	// countEvery is the time between two counts of all processes, and countSoonest the
-	// same when memory is short, for decisions rest on a fresh one, or when a large
-	// model has been loaded.
-	countEvery, countSoonest = 10 * time.Second, time.Second
-	// lookShare is the share of one processor that single measurements may take, and
-	// countRest how many times as long as a count took the pause after it is.
-	lookShare = 0.05
-	countRest = 20
+	// shortFor is how long memory counts as short after a worker was ended early.
+	shortFor = time.Minute
+	// All processes are measured every measureEvery, and after measureSoonest when memory
+	// is short or processes have started or ended. A measurement takes some milliseconds
+	// for each process; the pause is at least measureRest times what the last one took.
+	measureEvery, measureSoonest = 10 * time.Second, time.Second
+	measureRest                  = 20
 )
 
 // NewBudget makes a budget of so many bytes; Run enforces it.
@@ -77,48 +62,37 @@ func NewBudget(limit int64, log *slog.Logger) *Budget {
 	host := system{
 		below:   func(roots []int) []int { return takeCensus().tree(roots) },
 		measure: process.MemoryOf,
-		faults: func(pid int) int64 {
-			f, _ := factsOf(pid)
-			return f.faults
-		},
-		spent: threadTime,
 	}
 	return &Budget{limit: limit, log: log, system: host, pools: map[*Pool]struct{}{}, status: BudgetStatus{Limit: limit}}
 }
 
-// system tells which processes there are and what they take.
+// system lists processes and measures their memory.
 type system struct {
-	below   func(roots []int) []int // the roots, and all processes that come from them
+	below   func(roots []int) []int // the roots and all their descendants
 	measure func(pid int) (process.Memory, error)
-	faults  func(pid int) int64  // page faults until now
-	spent   func() time.Duration // processor time of whoever measures
 }
 
-// Run looks after the budget until ctx ends. It is called once.
+// Run enforces the budget until ctx ends. It is called once.
 func (b *Budget) Run(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
-	runtime.LockOSThread() // for what it spends to be its own
-	defer runtime.UnlockOSThread()
-	l, e := newLedger(b.limit, b.system), episode{}
+	l := newMemoryLedger(b.limit, b.system)
 	for {
 		select {
 		case now := <-ticker.C:
-			b.look(now, l, &e)
+			b.look(now, l)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-func (b *Budget) look(now time.Time, l *ledger, e *episode) {
+func (b *Budget) look(now time.Time, l *memoryLedger) {
 	groups, roots := b.members()
-	seen := l.look(now, groups, roots)
-	ended := l.relieve(now, seen)
-	b.note(now, e, l, ended)
+	b.report(l.look(now, groups, roots))
 }
 
-// Status describes the budget as it was at the last look.
+// Status describes the budget at the last look.
 func (b *Budget) Status() BudgetStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -142,8 +116,7 @@ func (b *Budget) leave(p *Pool) {
 	}
 }
 
-// members lists the groups that share the budget, and the processes from which all
-// of their workers come.
+// members lists the groups that share the budget, and the zygotes of their pools.
 func (b *Budget) members() (groups []*Group, roots []int) {
 	b.mu.Lock()
 	pools := make([]*Pool, 0, len(b.pools))
@@ -167,310 +140,167 @@ func (b *Budget) members() (groups []*Group, roots []int) {
 	return groups, roots
 }
 
-// note keeps what people are told: in the log the beginning and the end of a time
-// in which memory is short, not each worker.
-func (b *Budget) note(now time.Time, e *episode, l *ledger, ended int) {
-	was, taken := *e, l.present()
-	e.follow(now, b.limit, l.taken, ended)
-	e.blind = l.blind
+// report publishes the status and logs when it changes, not each ended worker.
+func (b *Budget) report(s BudgetStatus) {
 	b.mu.Lock()
-	b.status = BudgetStatus{Limit: b.limit, Taken: taken, EndedEarly: e.ended, Short: e.short, Exceeded: e.exceeded, Blind: e.blind}
+	was := b.status
+	b.status = s
 	b.mu.Unlock()
-	log := b.log.With("budget", bytesText(b.limit), "taken", bytesText(taken))
+	log := b.log.With("budget", bytesText(s.Limit), "taken", bytesText(s.Taken))
 	switch {
-	case e.short && !was.short:
-		log.Warn("memory of the workers is short: idle ones end before their idle timeout, those first that have been idle for longest")
-	case was.short && !e.short:
-		log.Info("memory of the workers is sufficient again", "ended_early", e.ended-was.before, "lasted", was.last.Sub(was.since))
+	case s.Short && !was.Short:
+		log.Warn("worker memory is short", "action", "idle workers are ended before their idle timeout, the longest idle first")
+	case was.Short && !s.Short:
+		log.Info("worker memory is sufficient again", "ended_early", s.EndedEarly)
 	}
-	if e.exceeded && !was.exceeded {
-		log.Warn("workers take more memory than their budget, and none of them can be spared")
+	if s.Exceeded && !was.Exceeded {
+		log.Warn("worker memory budget exceeded", "reason", "no worker is idle and above its endpoint's minimum")
 	}
-	if e.blind && !was.blind {
-		log.Warn("the system does not tell what the workers take: their memory budget bounds nothing; with --worker-user the service needs CAP_SYS_PTRACE")
+	if s.Blind && !was.Blind {
+		log.Warn("worker memory cannot be measured", "effect", "the memory budget bounds nothing", "hint", "with --worker-user the service needs CAP_SYS_PTRACE")
 	}
 }
 
-// episode is a time in which memory is short.
-type episode struct {
-	short, exceeded bool
-	blind           bool
-	since, last     time.Time // its begin, and when a worker was ended last
-	before          uint64    // how many had been ended until then
-	ended           uint64    // how many ever
-}
-
-// follow takes in one look: how much is taken after it by those that stay, and how
-// many workers were ended at it.
-func (e *episode) follow(now time.Time, limit, taken int64, ended int) {
-	switch {
-	case ended > 0 && !e.short:
-		e.short, e.since, e.before, e.last = true, now, e.ended, now
-	case ended > 0:
-		e.last = now
-	case e.short && now.Sub(e.last) >= episodeEnd:
-		e.short = false
-	}
-	e.ended += uint64(ended)
-	switch {
-	case taken > limit && ended == 0:
-		e.exceeded = true
-	case float64(taken) <= budgetHigh*float64(limit):
-		e.exceeded = false
-	}
-}
-
-// ledger follows what the workers take, at little cost, for the kernel needs some
-// milliseconds to tell it of one: all processes are counted now and then; in between
-// a new worker is taken to be like the last one of its endpoint until it has been
-// measured, and those are measured again that may take more than before. One
-// goroutine uses it.
-type ledger struct {
-	limit  int64
+// memoryLedger holds what the workers take. One goroutine uses it.
+type memoryLedger struct {
 	system system
+	status BudgetStatus
+	last   time.Time // when a worker was ended early last
 
-	taken   int64                // of all, as far as is known, but for those that leave
-	leaving int64                // of those: it is about to come back
-	workers map[*worker]*account // that are counted in it
-	known   map[*Group]known     // what a worker of it had for itself
-	usual   int64                // the median of those that have answered
-	models  map[*Group]int64     // what the endpoint's template holds for its workers, at the last count
-
-	counted time.Time     // when
-	took    time.Duration // how long
-	stale   bool          // a template has ended since
-	blind   bool          // no worker could be asked
+	own      map[*worker]int64 // private memory of each worker at the last measurement
+	mean     int64             // of them; a worker that started since counts as much
+	others   int64             // shared memory, and that of all other processes
+	models   map[*Group]int64  // what the endpoint's template shares with its workers, of others
+	stays    int64             // of all but the workers that are leaving
+	measured time.Time
+	took     time.Duration
 }
 
-// account is what is known of one worker.
-type account struct {
-	own      int64
-	measured bool
-	served   uint64 // when it was looked at last
-	faults   int64  // when it was measured last
-	due      time.Time
-	seen     bool // at this look
-	leaves   bool
+func newMemoryLedger(limit int64, s system) *memoryLedger {
+	return &memoryLedger{system: s, status: BudgetStatus{Limit: limit}}
 }
 
-func newLedger(limit int64, s system) *ledger {
-	return &ledger{limit: limit, system: s, workers: map[*worker]*account{}, known: map[*Group]known{}, models: map[*Group]int64{}}
-}
-
-// known is what the last worker of an endpoint had for itself, when it had answered or
-// only loaded.
-type known struct {
-	own      int64
-	answered bool
-}
-
-// member is a worker as it is at one look.
+// member is a worker at one look.
 type member struct {
 	g      *Group
 	w      *worker
-	served uint64
-	busy   bool
 	spare  bool // it may be ended
 	leaves bool
 	last   time.Time
 }
 
-// look takes in what has changed since the last one.
-func (l *ledger) look(now time.Time, groups []*Group, roots []int) []member {
+// look measures if it is time to, and ends workers if memory is short.
+func (l *memoryLedger) look(now time.Time, groups []*Group, roots []int) BudgetStatus {
 	var all []member
 	for _, g := range groups {
 		all = g.members(all)
 	}
-	for _, a := range l.workers {
-		a.seen = false
+	pause := measureEvery
+	if l.above(l.stays, budgetHigh) || l.changed(groups, all) {
+		pause = measureSoonest
 	}
+	if now.Sub(l.measured) >= max(pause, measureRest*l.took) {
+		l.measure(now, groups, roots, all)
+	}
+	l.stays = l.others
+	leaving := int64(0)
 	for _, m := range all {
-		a := l.workers[m.w]
-		if a == nil {
-			a = &account{own: l.expect(m.g), due: now.Add(measureEvery)}
-			l.workers[m.w] = a
-			l.taken += a.own
-		}
-		if a.seen = true; m.leaves {
-			l.leave(a)
+		if m.leaves {
+			leaving += l.ownOf(m.w)
+		} else {
+			l.stays += l.ownOf(m.w)
 		}
 	}
-	for w, a := range l.workers {
-		if !a.seen { // it is gone
-			l.leave(a)
-			l.leaving -= a.own
-			delete(l.workers, w)
-		}
+	s := &l.status
+	s.Taken = l.stays + leaving
+	ended := l.relieve(now, all)
+	s.EndedEarly += ended
+	if ended > 0 {
+		l.last = now
 	}
-	l.remeasure(now, all)
-	pause := countEvery
-	if l.isShort() || l.stale || slices.ContainsFunc(groups, l.isNew) {
-		pause = countSoonest
+	s.Short = s.EndedEarly > 0 && now.Sub(l.last) < shortFor
+	if l.stays > s.Limit && ended == 0 {
+		s.Exceeded = true
+	} else if !l.above(l.stays, budgetHigh) {
+		s.Exceeded = false
 	}
-	if now.Sub(l.counted) >= max(pause, countRest*l.took) {
-		l.count(now, groups, roots, all)
-	}
-	return all
+	return *s
 }
 
-// leave takes note that a worker is about to end.
-func (l *ledger) leave(a *account) {
-	if !a.leaves {
-		a.leaves = true
-		l.taken -= a.own
-		l.leaving += a.own
-	}
+func (l *memoryLedger) above(taken int64, share float64) bool {
+	return float64(taken) > share*float64(l.status.Limit)
 }
 
-// present is what is taken at the moment.
-func (l *ledger) present() int64 { return l.taken + l.leaving }
-
-func (l *ledger) isShort() bool { return float64(l.present()) > budgetHigh*float64(l.limit) }
-
-// isNew says whether g has a template that was not there at the last count: a large
-// model, which no worker has for itself.
-func (l *ledger) isNew(g *Group) bool {
-	_, counted := l.models[g]
-	return !counted && g.template.process() != 0
-}
-
-// expect is what a new worker of g will take for itself: as much as the last one, and
-// something more if that has only loaded.
-func (l *ledger) expect(g *Group) int64 {
-	last, ok := l.known[g]
-	switch {
-	case !ok:
-		return l.usual
-	case last.answered:
-		return last.own
-	}
-	return min(max(l.usual, last.own), 2*last.own)
-}
-
-// remeasure asks anew what those take for themselves that may have taken more since
-// they were asked last, the longest due first, as many as the time allows.
-func (l *ledger) remeasure(now time.Time, all []member) {
-	var due []member
-	for _, m := range all {
-		if a := l.workers[m.w]; !a.leaves && !now.Before(a.due) && (!a.measured || m.busy || m.served != a.served) {
-			due = append(due, m)
+// changed reports whether workers or templates have started or ended since the last
+// measurement.
+func (l *memoryLedger) changed(groups []*Group, all []member) bool {
+	for _, g := range groups {
+		if _, known := l.models[g]; known != (g.template.process() != 0) {
+			return true
 		}
 	}
-	if len(due) == 0 {
-		return
-	}
-	slices.SortFunc(due, func(x, y member) int { return l.workers[x.w].due.Compare(l.workers[y.w].due) })
-	defer l.sumUp()
-	end := l.system.spent() + time.Duration(lookShare*float64(lookEvery))
-	for _, m := range due {
-		begun := l.system.spent()
-		if begun > end {
-			return
-		}
-		a := l.workers[m.w]
-		faults := l.system.faults(m.w.pid)
-		a.served, a.due = m.served, now.Add(measureEvery)
-		if a.measured && faults < a.faults+measureFaults {
-			continue
-		}
-		taken, err := l.system.measure(m.w.pid)
-		if err != nil {
-			continue // it has ended, and will be missed at the next look
-		}
-		l.taken += taken.Own - a.own
-		l.learn(m, a, taken.Own)
-		a.faults = faults
-		a.due = now.Add(max(measureEvery, time.Duration(float64(l.system.spent()-begun)/lookShare)))
-	}
+	return len(all) != len(l.own) || slices.ContainsFunc(all, func(m member) bool { _, known := l.own[m.w]; return !known })
 }
 
-// learn notes what a worker has been found to take for itself. One that has answered
-// tells more of the next one than one that has only loaded.
-func (l *ledger) learn(m member, a *account, own int64) {
-	a.own, a.measured = own, true
-	if m.served > 0 || !l.known[m.g].answered {
-		l.known[m.g] = known{own, m.served > 0}
+// ownOf is the private memory of a worker.
+func (l *memoryLedger) ownOf(w *worker) int64 {
+	if own, known := l.own[w]; known {
+		return own
 	}
+	return l.mean
 }
 
-// sumUp finds what is usual among what is known.
-func (l *ledger) sumUp() {
-	var all []int64
-	for _, k := range l.known {
-		if k.answered {
-			all = append(all, k.own)
-		}
-	}
-	if l.usual = 0; len(all) > 0 {
-		slices.Sort(all)
-		l.usual = all[len(all)/2]
-	}
-}
-
-// count asks all processes below roots what they take.
-func (l *ledger) count(now time.Time, groups []*Group, roots []int, all []member) {
-	begun := l.system.spent()
-	taken, silent := map[int]process.Memory{}, map[int]bool{}
-	l.taken, l.leaving = 0, 0
+// measure measures all processes below roots.
+func (l *memoryLedger) measure(now time.Time, groups []*Group, roots []int, all []member) {
+	begun := time.Now()
+	taken, refused := map[int]process.Memory{}, false
+	l.others = 0
 	for _, pid := range l.system.below(roots) {
 		m, err := l.system.measure(pid)
 		switch {
 		case err == nil:
 			taken[pid] = m
-			l.taken += m.Share
+			l.others += m.Share
 		case errors.Is(err, fs.ErrPermission):
-			silent[pid] = true
+			refused = true
 		}
 	}
-	told, refused := 0, 0
-	there := make(map[*Group]bool, len(groups))
+	l.own, l.models = make(map[*worker]int64, len(all)), map[*Group]int64{}
+	var sum, read int64
 	for _, g := range groups {
-		there[g] = true
+		if pid := g.template.process(); pid != 0 {
+			l.models[g] = taken[pid].Share
+		}
 	}
-	maps.DeleteFunc(l.known, func(g *Group, _ known) bool { return !there[g] })
 	for _, m := range all {
-		a := l.workers[m.w]
-		a.own = 0
-		if found, ok := taken[m.w.pid]; ok {
-			told++
-			l.learn(m, a, found.Own)
-			if a.leaves {
-				l.taken -= found.Own
-				l.leaving += found.Own
-			}
-		} else if silent[m.w.pid] {
-			refused++
+		found, ok := taken[m.w.pid]
+		l.own[m.w] = found.Own
+		sum += found.Own
+		if model, has := l.models[m.g]; has {
+			l.models[m.g] = model + found.Share - found.Own
+		}
+		if ok {
+			read++
 		}
 	}
-	l.sumUp()
-	if told+refused > 0 {
-		l.blind = told == 0
+	l.others -= sum
+	if read > 0 {
+		l.mean = sum / read
 	}
-	clear(l.models)
-	for _, g := range groups {
-		template := g.template.process()
-		model := taken[template].Share
-		g.mu.Lock()
-		for _, w := range g.workers {
-			model += taken[w.pid].Share - taken[w.pid].Own
-		}
-		g.mu.Unlock()
-		if template != 0 {
-			l.models[g] = model
-		}
+	if read > 0 || refused {
+		l.status.Blind = read == 0
 	}
-	l.counted, l.took, l.stale = now, l.system.spent()-begun, false
+	l.measured, l.took = now, time.Since(begun)
 }
 
-// relieve ends idle workers when too much is taken, and returns how many. What leaves
-// already counts as given back, so nobody is ended for it again.
-func (l *ledger) relieve(now time.Time, all []member) (ended int) {
-	if !l.isShort() {
+// relieve ends idle workers if memory is short, and returns how many.
+func (l *memoryLedger) relieve(now time.Time, all []member) (ended uint64) {
+	if !l.above(l.stays, budgetHigh) {
 		return 0
 	}
 	slices.SortFunc(all, func(x, y member) int { return cmp.Or(x.last.Compare(y.last), cmp.Compare(x.w.pid, y.w.pid)) })
 	for _, m := range all {
-		if float64(l.taken) <= budgetLow*float64(l.limit) || now.Sub(m.last) < earliestEnd {
+		if !l.above(l.stays, budgetLow) || now.Sub(m.last) < earliestEnd {
 			break
 		}
 		if !m.spare {
@@ -481,11 +311,10 @@ func (l *ledger) relieve(now time.Time, all []member) (ended int) {
 			continue // it has been asked meanwhile
 		}
 		ended++
-		l.leave(l.workers[m.w])
-		if model := l.models[m.g]; sleeps && model > 0 { // its template goes with it
-			l.taken -= model
-			l.leaving += model
-			l.stale = true // nobody tells when it is gone
+		l.stays -= l.ownOf(m.w)
+		if sleeps { // its template ends too
+			l.stays -= l.models[m.g]
+			l.others -= l.models[m.g]
 			delete(l.models, m.g)
 		}
 	}
@@ -500,22 +329,16 @@ func (g *Group) members(all []member) []member {
 		return all
 	}
 	for _, w := range g.workers {
-		m := member{g: g, w: w, served: w.served, busy: !w.idle(), last: w.lastUse()}
-		switch w.state {
-		case ready:
-			m.spare = g.mayShrink() && !m.busy && w.place != nil && w.place.w == w
-		case leaving:
-			m.leaves = true
-		default:
-			continue
+		if w.state == ready || w.state == leaving {
+			spare := w.state == ready && g.mayShrink() && w.idle() && w.place != nil && w.place.w == w
+			all = append(all, member{g: g, w: w, spare: spare, leaves: w.state == leaving, last: w.lastUse()})
 		}
-		all = append(all, m)
 	}
 	return all
 }
 
-// endEarly has a worker leave although its idle timeout has not passed, unless it
-// is needed after all. sleeps says that the endpoint has none left.
+// endEarly ends a worker before its idle timeout, unless it is needed after all. sleeps
+// reports that the endpoint has none left.
 func (g *Group) endEarly(w *worker, now time.Time) (gone, sleeps bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -523,6 +346,6 @@ func (g *Group) endEarly(w *worker, now time.Time) (gone, sleeps bool) {
 	if g.closed || i < 0 || !g.mayShrink() || w.state != ready || !w.idle() || now.Sub(w.lastUse()) < earliestEnd {
 		return false, false
 	}
-	g.giveUp(i)
+	g.vacate(i)
 	return true, len(g.seats) == 0
 }

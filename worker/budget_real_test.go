@@ -38,7 +38,7 @@ func withBudget(t *testing.T, limit int64, change func(*worker.Options)) (*world
 		if t.Failed() {
 			t.Logf("the budget's log:\n%s", log)
 		}
-		if n := strings.Count(log.String(), "is short"); n > 1 {
+		if n := strings.Count(log.String(), "memory is short"); n > 1 {
 			t.Errorf("it is said %d times that memory is short", n)
 		}
 	})

@@ -19,12 +19,11 @@ const mib = 1 << 20
 type fakes struct {
 	last     int // worker
 	taken    map[int]process.Memory
-	faults   map[int]int64
-	measured []int // of which one was asked alone
+	measured []int
 	groups   []*Group
 }
 
-func newFakes() *fakes { return &fakes{taken: map[int]process.Memory{}, faults: map[int]int64{}} }
+func newFakes() *fakes { return &fakes{taken: map[int]process.Memory{}} }
 
 func (f *fakes) system() system {
 	return system{
@@ -36,8 +35,6 @@ func (f *fakes) system() system {
 			}
 			return process.Memory{}, fs.ErrNotExist
 		},
-		faults: func(pid int) int64 { return f.faults[pid] },
-		spent:  func() time.Duration { return 0 }, // measuring takes no time
 	}
 }
 
@@ -93,10 +90,10 @@ func TestShortMemoryEndsThoseThatHaveBeenIdleForLongest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFakes()
 			c.make(f)
-			l := newLedger(c.limit, f.system())
+			l := newMemoryLedger(c.limit, f.system())
 			before := f.left()
-			ended := l.relieve(now, l.look(now, f.groups, nil))
-			if got := f.left(); !slices.Equal(got, c.want) || ended != len(got)-len(before) {
+			ended := l.look(now, f.groups, nil).EndedEarly
+			if got := f.left(); !slices.Equal(got, c.want) || int(ended) != len(got)-len(before) {
 				t.Errorf("%v left, want %v; %d are said to have been ended", got, c.want, ended)
 			}
 			for _, g := range f.groups {
@@ -104,91 +101,43 @@ func TestShortMemoryEndsThoseThatHaveBeenIdleForLongest(t *testing.T) {
 					t.Errorf("%d seats are left of at least %d", len(g.seats), g.spec.Workers-g.spec.Elastic)
 				}
 			}
-			if again := l.relieve(now, l.look(now, f.groups, nil)); again != 0 {
-				t.Errorf("%d more were ended at the next look, before those have gone", again)
+			if again := l.look(now, f.groups, nil).EndedEarly; again != ended {
+				t.Errorf("%d more were ended at the next look, before those have gone", again-ended)
 			}
 		})
 	}
 }
 
-func TestOnlyWorkersThatMayTakeMoreAreMeasuredAgain(t *testing.T) {
+func TestMemoryIsMeasuredNowAndThenAndSoonWhenProcessesChange(t *testing.T) {
 	f, now := newFakes(), time.Now()
-	a, b := f.add(0, now, time.Second), f.add(0, now, time.Second)
-	l := newLedger(1<<40, f.system())
-	step := func(after time.Duration) []int {
+	f.add(0, now, time.Second)
+	g := f.add(0, now, time.Second)
+	l := newMemoryLedger(1<<40, f.system())
+	step := func(after time.Duration, measured int, taken int64) {
+		t.Helper()
 		f.measured = nil
 		now = now.Add(after)
-		l.look(now, f.groups, nil)
-		slices.Sort(f.measured)
-		return f.measured
-	}
-	if got := step(0); len(got) != 2 || l.taken != 200*mib {
-		t.Errorf("%v were counted, want all; %d MiB are taken", got, l.taken/mib)
-	}
-	if got := step(measureEvery); len(got) != 0 {
-		t.Errorf("%v were measured though nothing has happened", got)
-	}
-	a.workers[0].served++
-	if got := step(measureEvery); len(got) != 0 {
-		t.Errorf("%v were measured though they had no page fault", got)
-	}
-	a.workers[0].served++
-	f.faults[1], f.taken[1] = 10_000, process.Memory{Share: 130 * mib, Own: 130 * mib}
-	if got := step(lookEvery); len(got) != 0 {
-		t.Errorf("%v were measured again at once", got)
-	}
-	if got := step(measureEvery); !slices.Equal(got, []int{1}) || l.taken != 230*mib {
-		t.Errorf("%v were measured, want the one that has worked; %d MiB are taken", got, l.taken/mib)
-	}
-	b.workers[0].flights[1] = &flight{} // for a long while
-	f.faults[2] = 10_000
-	if got := step(measureEvery); !slices.Equal(got, []int{2}) {
-		t.Errorf("%v were measured, want the one that works", got)
-	}
-	b.workers = nil
-	if step(lookEvery); l.taken != 130*mib {
-		t.Errorf("%d MiB are taken when one has gone", l.taken/mib)
-	}
-	if got := step(countEvery); len(got) != 2 { // the process is still there
-		t.Errorf("%v were counted, want all", got)
-	}
-}
-
-func TestANewWorkerIsTakenToBeLikeTheLastOneOfItsEndpoint(t *testing.T) {
-	f, now := newFakes(), time.Now()
-	small, large := f.add(0, now, time.Second), f.add(0, now, time.Second)
-	f.taken[1], f.taken[2] = process.Memory{Share: 20 * mib, Own: 20 * mib}, process.Memory{Share: 500 * mib, Own: 500 * mib}
-	for _, g := range f.groups {
-		g.workers[0].served = 1
-	}
-	loaded := f.add(0, now, time.Second) // has answered nobody
-	other := f.add(0, now)               // had no worker yet
-	l := newLedger(1<<40, f.system())
-	look := func() { now = now.Add(lookEvery); l.look(now, f.groups, nil) }
-	look()
-	again := func(g *Group) {
-		g.workers = nil
-		look()
-		before := l.taken
-		g.workers = f.add(0, now, 0).workers
-		f.groups = f.groups[:len(f.groups)-1]
-		f.measured = nil
-		look()
-		// Of the last one nothing is known: it is like the middle of those that have answered.
-		want := map[*Group]int64{small: 20, large: 500, loaded: 200, other: 500}[g]
-		if got := (l.taken - before) / mib; got != want || len(f.measured) != 0 {
-			t.Errorf("it counts %d MiB, want %d; %v were measured", got, want, f.measured)
+		if s := l.look(now, f.groups, nil); len(f.measured) != measured || s.Taken != taken*mib {
+			t.Errorf("%d were measured, want %d; %d MiB are taken, want %d", len(f.measured), measured, s.Taken/mib, taken)
 		}
 	}
-	again(small)
-	again(large)
-	again(loaded)
-	again(other)
-	f.measured = nil
-	now = now.Add(measureEvery)
-	if look(); len(f.measured) != 4 || l.taken != 400*mib {
-		t.Errorf("%v were measured after a while, want the new ones; %d MiB are taken", f.measured, l.taken/mib)
-	}
+	step(0, 2, 200)
+	f.taken[1] = process.Memory{Share: 300 * mib, Own: 300 * mib}
+	step(measureEvery-lookEvery, 0, 200)
+	step(lookEvery, 2, 400)
+	f.add(0, now, 0)
+	f.taken[3] = process.Memory{Share: 20 * mib, Own: 20 * mib}
+	step(lookEvery, 0, 600) // a new worker counts as much as the others do on average
+	step(measureSoonest, 3, 420)
+	g.workers = nil
+	step(lookEvery, 0, 320)
+	delete(f.taken, 2)
+	step(measureSoonest, 2, 320)
+	step(measureSoonest, 0, 320)
+	f.groups[0].template.f = &forker{pid: 100} // a large model
+	f.taken[100] = process.Memory{Share: 600 * mib, Own: 600 * mib}
+	step(lookEvery, 3, 920)
+	step(measureSoonest, 0, 920)
 }
 
 func TestALargeModelGoesWithItsLastWorker(t *testing.T) {
@@ -200,28 +149,9 @@ func TestALargeModelGoesWithItsLastWorker(t *testing.T) {
 		f.taken[pid] = process.Memory{Share: 310 * mib, Own: 10 * mib}
 		f.taken[g.workers[0].pid] = process.Memory{Share: 310 * mib, Own: 10 * mib}
 	}
-	l := newLedger(1800*mib, f.system())
-	if ended := l.relieve(now, l.look(now, f.groups, nil)); ended != 1 || l.taken != 2*620*mib {
-		t.Errorf("%d were ended, and %d MiB are taken after it", ended, l.taken/mib)
-	}
-}
-
-func TestALargeModelIsCountedSoon(t *testing.T) {
-	f, now := newFakes(), time.Now()
-	g := f.add(0, now, time.Second)
-	l := newLedger(1<<40, f.system())
-	l.look(now, f.groups, nil)
-	g.template.f = &forker{pid: 100}
-	f.taken[100] = process.Memory{Share: 600 * mib, Own: 600 * mib}
-	if l.look(now.Add(countSoonest-lookEvery), f.groups, nil); l.taken != 100*mib {
-		t.Errorf("%d MiB are taken at once", l.taken/mib)
-	}
-	if l.look(now.Add(countSoonest), f.groups, nil); l.taken != 700*mib {
-		t.Errorf("%d MiB are taken a second later", l.taken/mib)
-	}
-	f.taken[100] = process.Memory{Share: 800 * mib, Own: 800 * mib}
-	if l.look(now.Add(2*countSoonest), f.groups, nil); l.taken != 700*mib {
-		t.Errorf("it is counted again: %d MiB", l.taken/mib)
+	l := newMemoryLedger(1800*mib, f.system())
+	if s := l.look(now, f.groups, nil); s.EndedEarly != 1 || l.stays != 2*620*mib {
+		t.Errorf("%d were ended, and %d MiB are taken after it", s.EndedEarly, l.stays/mib)
 	}
 }
 
@@ -232,10 +162,10 @@ func TestShortMemoryIsSaidOnce(t *testing.T) {
 	b.system = f.system()
 	p := New(Options{Budget: b})
 	b.join(p)
-	l, e := newLedger(b.limit, b.system), episode{}
+	l := newMemoryLedger(b.limit, b.system)
 	wait := func(d time.Duration) {
 		for end := now.Add(d); now.Before(end); now = now.Add(lookEvery) {
-			b.look(now, l, &e)
+			b.look(now, l)
 			for _, g := range f.groups {
 				g.workers = slices.DeleteFunc(g.workers, func(w *worker) bool {
 					if w.state == leaving {
@@ -260,20 +190,20 @@ func TestShortMemoryIsSaidOnce(t *testing.T) {
 		}
 	}
 	add(2)
-	wait(countEvery)
+	wait(measureEvery)
 	says()
 	add(1)
-	wait(countEvery)
-	says("is short: idle ones end")
+	wait(measureEvery)
+	says("worker memory is short")
 	for range 3 {
 		add(1)
-		wait(countEvery)
+		wait(measureEvery)
 	}
 	says()
 	if s := b.Status(); s != (BudgetStatus{Limit: 330 * mib, Taken: 200 * mib, EndedEarly: 4, Short: true}) {
 		t.Errorf("status = %+v", s)
 	}
-	wait(episodeEnd)
+	wait(shortFor)
 	says("is sufficient again")
 	for _, g := range f.groups { // all that are left work
 		for _, w := range g.workers {
@@ -281,18 +211,18 @@ func TestShortMemoryIsSaidOnce(t *testing.T) {
 			f.taken[w.pid] = process.Memory{Share: 200 * mib, Own: 200 * mib}
 		}
 	}
-	wait(countEvery)
-	says("more memory than their budget, and none")
+	wait(measureEvery)
+	says("memory budget exceeded")
 	if s := b.Status(); s != (BudgetStatus{Limit: 330 * mib, Taken: 400 * mib, EndedEarly: 4, Exceeded: true}) {
 		t.Errorf("status = %+v", s)
 	}
 	asked := b.system.measure
 	l.system.measure = func(int) (process.Memory, error) { return process.Memory{}, fs.ErrNotExist }
-	wait(countEvery) // that they have just died is no reason to say anything
+	wait(measureEvery) // that they have just died is no reason to say anything
 	says()
 	b.system.measure = func(int) (process.Memory, error) { return process.Memory{}, fs.ErrPermission }
 	l.system = b.system
-	wait(countEvery)
+	wait(measureEvery)
 	says("bounds nothing")
 	if s := b.Status(); !s.Blind || s.Exceeded {
 		t.Errorf("status = %+v", s)
@@ -300,7 +230,7 @@ func TestShortMemoryIsSaidOnce(t *testing.T) {
 	l.system.measure = asked
 	b.leave(p)
 	clear(f.taken)
-	wait(countEvery)
+	wait(measureEvery)
 	says()
 	if s := b.Status(); s != (BudgetStatus{Limit: 330 * mib, EndedEarly: 4, Blind: true}) { // nobody is left who could be asked
 		t.Errorf("status = %+v", s)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 )
 
@@ -30,9 +29,9 @@ func (w *worker) called(ctx context.Context, fr *frame) error {
 	id := fr.id
 
 	g.mu.Lock()
-	if len(w.calls) >= g.o.MaxCalls {
+	if len(w.calls) >= maxCalls {
 		g.mu.Unlock()
-		w.answerCall(id, refusedCall(503, fmt.Sprintf("%d calls of this worker are under way already", g.o.MaxCalls)))
+		w.answerCall(id, refusedCall(503, fmt.Sprintf("%d calls of this worker are under way already", maxCalls)))
 		return nil
 	}
 	if w.calls[id] != nil {
@@ -63,41 +62,21 @@ func (w *worker) called(ctx context.Context, fr *frame) error {
 	return nil
 }
 
-// call has one call answered; whatever goes wrong is an answer.
+// call asks the Caller; every failure becomes an answer.
 func (w *worker) call(ctx context.Context, c CallRequest) CallResponse {
 	if w.g.o.Caller == nil {
 		return refusedCall(501, "this service does not answer send_request")
 	}
 	response, err := w.g.o.Caller.Call(ctx, c)
-	if err == nil && response.Stream != nil {
-		response.Body, err = w.readAll(ctx, response)
-	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return refusedCall(504, "the deadline of the request that calls has passed")
 	case err != nil:
 		return refusedCall(500, err.Error())
-	case len(response.Body)+len(response.ContentType) > w.g.o.MaxFrame:
-		return refusedCall(500, fmt.Sprintf("the answer has %d bytes, more than the limit of %d", len(response.Body), w.g.o.MaxFrame))
+	case len(response.Body)+len(response.ContentType) > w.g.o.maxFrame:
+		return refusedCall(500, fmt.Sprintf("the answer has %d bytes, more than the limit of %d", len(response.Body), w.g.o.maxFrame))
 	}
 	return response
-}
-
-func (w *worker) readAll(ctx context.Context, r CallResponse) ([]byte, error) {
-	defer r.Stream.Close() // a stream's Close has nothing to say
-	var body []byte
-	for {
-		piece, err := r.Stream.Next(ctx)
-		if errors.Is(err, io.EOF) {
-			return body, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		if body = append(body, piece...); len(body) > w.g.o.MaxFrame {
-			return nil, fmt.Errorf("the streamed answer is larger than the limit of %d bytes", w.g.o.MaxFrame)
-		}
-	}
 }
 
 func (w *worker) answerCall(id uint64, r CallResponse) {

@@ -67,7 +67,7 @@ func TestThreadsOfUserCodeMayCall(t *testing.T) {
 }
 
 func TestCallsThatNeverEndAreEnded(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.MaxReentry = 6 })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{MaxReentry: 6}) })
 	a := w.start(t, "a", "echo.py", nil)
 	b := w.start(t, "b", "echo.py", nil)
 	r := do(t, a, nest(30, "b", "a"))
@@ -132,7 +132,7 @@ func TestAsyncCodeCalls(t *testing.T) {
 }
 
 func TestAsyncRequestsRunTogetherAndAreCancelled(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.KillGrace = patience }) // what is cancelled late is not killed
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{KillGrace: patience}) }) // what is cancelled late is not killed
 	g := w.start(t, "a", "awaits.py", func(s *worker.Spec) { s.Engine = "custom_async" })
 	pid := ask(t, g, `{"do":"pid"}`)
 	var all sync.WaitGroup

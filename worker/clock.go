@@ -27,12 +27,3 @@ var anchor = func() moment {
 
 // workerSeconds is what a worker's clock shows at t.
 func workerSeconds(t time.Time) float64 { return anchor.seconds + t.Sub(anchor.at).Seconds() }
-
-// threadTime is how long this thread has used a processor.
-func threadTime() time.Duration {
-	var spent unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &spent) != nil {
-		return 0 // it fails on no system that we build for
-	}
-	return time.Duration(spent.Nano())
-}

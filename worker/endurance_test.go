@@ -138,14 +138,14 @@ func TestCyclesOfLoadingLeaveNothing(t *testing.T) {
 	for range 20 {
 		cycle()
 	}
-	eventually(t, "the zygote has its heir", func() bool { return len(descendants(t, zygote)) == 2 })
+	eventually(t, "the zygote has its standby", func() bool { return len(descendants(t, zygote)) == 2 })
 	files, zygoteFiles, memory, heap := state()
 	begun := time.Now()
 	for range cycles {
 		cycle()
 	}
 	t.Logf("%d cycles, %s each", cycles, time.Since(begun)/time.Duration(cycles))
-	// The worker that stays and the zygote's heir.
+	// The worker that stays and the zygote's standby.
 	eventually(t, "as few processes are there as before", func() bool { return len(descendants(t, zygote)) <= 2 })
 	filesAfter, zygoteFilesAfter, memoryAfter, heapAfter := state()
 	t.Logf("files %d -> %d, of the zygote %d -> %d; memory of the processes %d -> %d KiB, our heap %d -> %d KiB",
@@ -164,7 +164,7 @@ func TestFiguresOfReplacement(t *testing.T) {
 	small, large := filepath.Join(dir, "model.pkl"), filepath.Join(dir, "model.npy")
 	runPython(t, trainScript, small)
 	runPython(t, "import numpy, sys; numpy.save(sys.argv[1], numpy.ones(1 << 27))", large)
-	w := newWorld(t, func(o *worker.Options) { o.Preload, o.MaxBackoff = nil, time.Millisecond })
+	w := newWorld(t, func(o *worker.Options) { o.Preload = nil; o.Bound(worker.Bounds{MaxBackoff: time.Millisecond}) })
 	for _, tc := range []struct {
 		name, file, engine, model string
 		rounds                    int

@@ -1,6 +1,9 @@
 package worker
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // SendAhead has each worker sent n requests at a time from now to its next answer,
 // however fast it has been so far.
@@ -40,4 +43,23 @@ func (g *Group) Busy() bool {
 		}
 	}
 	return false
+}
+
+// Bounds are a Pool's constants, as a test wants them; 0: as they are.
+type Bounds struct {
+	MaxFrame, MaxReentry, OutputRate, MaxThreads, MaxProcesses int
+	LoadStall, KillGrace, MaxBackoff                           time.Duration
+}
+
+// Bound changes some of the Pool's constants.
+func (o *Options) Bound(to Bounds) {
+	if o.bounds == (bounds{}) {
+		o.bounds = defaultBounds
+	}
+	b := &o.bounds
+	b.maxFrame, b.maxReentry = cmp.Or(to.MaxFrame, b.maxFrame), cmp.Or(to.MaxReentry, b.maxReentry)
+	b.outputRate = cmp.Or(to.OutputRate, b.outputRate)
+	b.maxThreads, b.maxProcesses = cmp.Or(to.MaxThreads, b.maxThreads), cmp.Or(to.MaxProcesses, b.maxProcesses)
+	b.loadStall, b.killGrace = cmp.Or(to.LoadStall, b.loadStall), cmp.Or(to.KillGrace, b.killGrace)
+	b.maxBackoff = cmp.Or(to.MaxBackoff, b.maxBackoff)
 }

@@ -15,7 +15,6 @@ type facts struct {
 	stopped  bool // by a signal; not by a debugger
 	threads  int
 	resident int64 // bytes, with all that it shares
-	faults   int64 // of pages that were not there, or shared and written to
 }
 
 // factsOf asks for the facts of a process; false when it is gone.
@@ -26,11 +25,10 @@ func factsOf(pid int) (facts, bool) {
 	}
 	threads, err := strconv.Atoi(fields[17])
 	pages, err2 := strconv.ParseInt(fields[21], 10, 64)
-	faults, err3 := strconv.ParseInt(fields[7], 10, 64)
-	if err != nil || err2 != nil || err3 != nil {
+	if err != nil || err2 != nil {
 		return facts{}, false
 	}
-	return facts{stopped: fields[0] == "T", threads: threads, resident: pages * int64(os.Getpagesize()), faults: faults}, true
+	return facts{stopped: fields[0] == "T", threads: threads, resident: pages * int64(os.Getpagesize())}, true
 }
 
 // statOf returns the fields of /proc/PID/stat from the third on.

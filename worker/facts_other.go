@@ -8,7 +8,6 @@ type facts struct {
 	stopped  bool
 	threads  int
 	resident int64
-	faults   int64
 }
 
 func factsOf(int) (facts, bool) { return facts{}, false }

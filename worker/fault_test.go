@@ -217,7 +217,7 @@ func TestAnswersThatWereTakenAreNotTakenTwice(t *testing.T) {
 }
 
 func TestARequestThatEndsInTheGraceCostsNoWorker(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.KillGrace = patience })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{KillGrace: patience}) })
 	g := w.start(t, "echo", "echo.py", nil)
 	before := ask(t, g, `{"do":"pid"}`)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -231,8 +231,8 @@ func TestARequestThatEndsInTheGraceCostsNoWorker(t *testing.T) {
 }
 
 func TestWaitingRequestsGiveUpAtTheirDeadline(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.KillGrace = time.Minute; o.MaxQueue = 5 })
-	g := w.start(t, "echo", "echo.py", nil)
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{KillGrace: time.Minute}) })
+	g := w.start(t, "echo", "echo.py", func(s *worker.Spec) { s.Limits.MaxQueue = 5 })
 	var busy sync.WaitGroup
 	question, open := gate(t)
 	busy.Go(func() { ask(t, g, question) })
@@ -265,7 +265,7 @@ func TestWaitingRequestsGiveUpAtTheirDeadline(t *testing.T) {
 }
 
 func TestWhatDiesAgainAndAgainIsPaused(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.MaxBackoff = 20 * time.Second })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{MaxBackoff: 20 * time.Second}) })
 	g := w.start(t, "echo", "echo.py", nil)
 	var unavailable *worker.UnavailableError
 	var s worker.Status
@@ -296,7 +296,7 @@ func TestWhatDiesAgainAndAgainIsPaused(t *testing.T) {
 }
 
 func TestAFloodOfOutputNeitherBlocksNorFillsTheLog(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.OutputRate = 20_000 })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{OutputRate: 20_000}) })
 	g := w.start(t, "echo", "echo.py", nil)
 	ask(t, g, `{"do":"print","lines":20000,"width":200}`)
 	ask(t, g, `{"do":"print","lines":3,"width":100000}`)
@@ -338,15 +338,15 @@ func TestTheZygotesDeathIsHealed(t *testing.T) {
 	eventually(t, "the old worker is dead", func() bool { return !alive(pid) })
 }
 
-func TestTheZygotesHeirsTakeItsPlaceWithoutImports(t *testing.T) {
+func TestTheZygotesStandbysTakeOverWithoutImports(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "echo", "echo.py", nil)
-	for range 3 { // the zygote, its heir, and the heir's
+	for range 3 { // the zygote, its standby, and that one's
 		g.LoadedAtOnce()
 		pid := ask(t, g, `{"do":"pid"}`)
 		zygote := parentOf(t, pid)
 		// One that has not left the zygote's group yet dies with it.
-		eventually(t, "there is an heir", func() bool { return slices.ContainsFunc(childrenOf(t, zygote), leadsSession) })
+		eventually(t, "there is a standby", func() bool { return slices.ContainsFunc(childrenOf(t, zygote), leadsSession) })
 		if err := syscall.Kill(zygote, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -355,7 +355,7 @@ func TestTheZygotesHeirsTakeItsPlaceWithoutImports(t *testing.T) {
 			return err == nil && string(r.Body) != pid
 		})
 	}
-	if n := strings.Count(w.log.String(), "its heir has taken its place"); n != 3 {
+	if n := strings.Count(w.log.String(), "its standby has taken over"); n != 3 {
 		t.Errorf("%d successions", n)
 	}
 	if n := strings.Count(w.log.String(), "zygote ready"); n != 1 {

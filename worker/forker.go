@@ -25,7 +25,7 @@ type forker struct {
 	children map[uint64]*forked
 	next     uint64
 	gone     bool
-	pid      int // 0 until it has told
+	pid      int // 0 until it has reported it
 }
 
 // forked is a process that a forker has made and will bury.
@@ -73,7 +73,7 @@ func (f *forker) read(other func(control)) {
 		}
 		var m control
 		if json.Unmarshal(buf[:n], &m) != nil {
-			break // ours alone writes there: it is out of its mind
+			break // only our own runtime writes here, so it is broken
 		}
 		f.mu.Lock()
 		c := f.children[m.N]

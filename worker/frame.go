@@ -116,7 +116,7 @@ func newFrameReader(r io.Reader, maxFrame int) *frameReader {
 }
 
 // more says whether a whole frame, or one too large for the buffer, is at hand:
-// the lot that one read brought is not over.
+// more of what one read brought is to come.
 func (fr *frameReader) more() bool {
 	have := fr.end - fr.start
 	if have < headerSize {
@@ -271,22 +271,22 @@ func parseAnswerHead(b []byte) (answerHead, error) {
 	return h, nil
 }
 
-// round is what a worker tells of a batch that it has executed.
-type round struct {
+// batchReport is what a worker reports of a batch that it has executed.
+type batchReport struct {
 	rows, requests int
 	took           time.Duration
 }
 
-const roundSize = 12
+const batchReportSize = 12
 
-// parseRound reads what is told of a batch at the end of an answer's metadata.
-func parseRound(meta []byte) (round, error) {
-	at := len(meta) - roundSize
+// parseBatchReport reads the report at the end of an answer's metadata.
+func parseBatchReport(meta []byte) (batchReport, error) {
+	at := len(meta) - batchReportSize
 	if at < 0 {
-		return round{}, fmt.Errorf("%w: the end of a batch cut short", errFrame)
+		return batchReport{}, fmt.Errorf("%w: the end of a batch cut short", errFrame)
 	}
 	b := meta[at:]
-	return round{
+	return batchReport{
 		rows:     int(binary.LittleEndian.Uint32(b)),
 		requests: int(binary.LittleEndian.Uint32(b[4:])),
 		took:     time.Duration(binary.LittleEndian.Uint32(b[8:])) * time.Microsecond,

@@ -159,10 +159,10 @@ func FuzzReadFrame(f *testing.F) {
 
 func TestTheEndOfABatchIsReadFromTheEndOfTheMetadata(t *testing.T) {
 	meta := append([]byte("whatever stands before"), 9, 0, 0, 0, 3, 0, 0, 0, 0xE8, 3, 0, 0)
-	if r, err := parseRound(meta); err != nil || r != (round{rows: 9, requests: 3, took: time.Millisecond}) {
+	if r, err := parseBatchReport(meta); err != nil || r != (batchReport{rows: 9, requests: 3, took: time.Millisecond}) {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if _, err := parseRound(meta[:11]); !errors.Is(err, errFrame) {
+	if _, err := parseBatchReport(meta[:11]); !errors.Is(err, errFrame) {
 		t.Errorf("err = %v", err)
 	}
 }

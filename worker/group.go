@@ -74,9 +74,6 @@ func newGroup(p *Pool, spec Spec) *Group {
 		pool: p, o: p.o, spec: spec, log: p.o.Logger.With("endpoint", spec.Endpoint),
 		drained: make(chan struct{}), cancel: func() {}, more: make(chan struct{}, 1),
 	}
-	if spec.Limits.MaxQueue > 0 {
-		g.o.MaxQueue = spec.Limits.MaxQueue
-	}
 	g.batch = batchingOf(g)
 	return g
 }
@@ -93,11 +90,11 @@ func (g *Group) Async() bool {
 // Response. The caller may reuse the request's body once Do has returned, and
 // must close the response's Stream if there is one.
 func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
-	if size := len(req.Body) + requestHeadSize(req.ContentType, req.ID); size > g.o.MaxFrame {
-		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", g.spec.Endpoint, size, ErrTooLarge, g.o.MaxFrame)
+	if size := len(req.Body) + requestHeadSize(req.ContentType, req.ID); size > g.o.maxFrame {
+		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", g.spec.Endpoint, size, ErrTooLarge, g.o.maxFrame)
 	}
 	if ctx.Err() != nil {
-		return nil, g.ended(ctx)
+		return nil, g.contextError(ctx)
 	}
 	deadline, _ := ctx.Deadline()
 	f := g.flights.take(req, deadline)
@@ -122,7 +119,7 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 	case <-f.done:
 	case <-ctx.Done():
 		if !g.abandon(f) {
-			return nil, g.ended(ctx)
+			return nil, g.contextError(ctx)
 		}
 		<-f.done // it came at the same time
 	}
@@ -161,7 +158,7 @@ func (g *Group) admit(f *flight) (*worker, error) {
 	return w, nil
 }
 
-func (g *Group) ended(ctx context.Context) error {
+func (g *Group) contextError(ctx context.Context) error {
 	err := context.Cause(ctx)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrDeadline)
@@ -194,7 +191,7 @@ func (g *Group) pick(f *flight) *worker {
 		case n == 0:
 			return w
 		case g.async:
-			if !f.nested && n >= g.o.Concurrency {
+			if !f.nested && n >= asyncRequests {
 				continue
 			}
 		case f.nested:
@@ -213,7 +210,7 @@ func (g *Group) pick(f *flight) *worker {
 
 // enqueue lets f wait for a worker, if that makes sense. mu is held.
 func (g *Group) enqueue(f *flight) error {
-	if g.queued >= g.o.MaxQueue {
+	if g.queued >= g.spec.Limits.MaxQueue {
 		return fmt.Errorf("endpoint %q: %d requests wait already: %w", g.spec.Endpoint, g.queued, ErrOverloaded)
 	}
 	if err := g.unavailable(); err != nil {
@@ -226,7 +223,7 @@ func (g *Group) enqueue(f *flight) error {
 	g.queued++
 	g.pending++
 	if len(g.seats) == 0 {
-		g.want(1) // it sleeps
+		g.wantSeats(1) // it sleeps
 	}
 	return nil
 }
@@ -326,7 +323,7 @@ func (g *Group) fits(w *worker, f *flight) bool {
 	case n == 0 || f.nested:
 		return true
 	case g.async:
-		return n < g.o.Concurrency
+		return n < asyncRequests
 	default:
 		return w.takesAhead() && n < w.ahead && f.mayFollow(n)
 	}
@@ -338,7 +335,7 @@ func (w *worker) takesAhead() bool { return len(w.calls) == 0 && w.streams == 0 
 
 // deliver ends the wait for f. mu is held, and f is in no table any more.
 func (g *Group) deliver(f *flight, response *Response, err error) {
-	g.gone()
+	g.finishFlight()
 	if f.state == abandoned {
 		g.flights.give(f)
 		return
@@ -347,8 +344,8 @@ func (g *Group) deliver(f *flight, response *Response, err error) {
 	f.done <- struct{}{}
 }
 
-// gone counts a flight out. mu is held.
-func (g *Group) gone() {
+// finishFlight counts a flight out. mu is held.
+func (g *Group) finishFlight() {
 	g.pending--
 	if g.closed && g.pending == 0 {
 		close(g.drained)
@@ -368,7 +365,7 @@ func (g *Group) abandon(f *flight) (answered bool) {
 		f.state = abandoned // stays in the queue until its turn
 		f.dropBody()
 		g.queued--
-		g.gone()
+		g.finishFlight()
 		g.mu.Unlock()
 		return false
 	}
@@ -378,26 +375,26 @@ func (g *Group) abandon(f *flight) (answered bool) {
 	}
 	f.req.Body = nil
 	w.cancel(f)
-	g.watch(w, f)
+	g.killAfterDeadline(w, f)
 	g.mu.Unlock()
 	w.out.flush()
 	return false
 }
 
-// watch has w killed if it still executes f when the deadline is past by more
-// than the grace. mu is held.
-func (g *Group) watch(w *worker, f *flight) {
+// killAfterDeadline has w killed if it still executes f when the deadline has passed
+// by more than killGrace. mu is held.
+func (g *Group) killAfterDeadline(w *worker, f *flight) {
 	if f.deadline.IsZero() {
 		return // nobody has said how long is too long
 	}
 	id := f.id
-	wait := max(time.Until(f.deadline), 0) + g.o.KillGrace
+	wait := max(time.Until(f.deadline), 0) + g.o.killGrace
 	f.watch = time.AfterFunc(wait, func() {
 		g.mu.Lock()
 		hung := w.flights[id] == f && f.state == abandoned && w.marks.begun(id, f.nested)
 		g.mu.Unlock()
 		if hung {
-			w.kill(fmt.Sprintf("a request went on for %s past its deadline", g.o.KillGrace))
+			w.kill(fmt.Sprintf("a request went on for %s past its deadline", g.o.killGrace))
 		}
 	})
 }
@@ -432,7 +429,7 @@ func (g *Group) Close(ctx context.Context) error {
 	g.mu.Unlock()
 	var ends sync.WaitGroup
 	for _, w := range workers {
-		ends.Go(func() { w.stop(ctx, g.o.StopGrace) })
+		ends.Go(func() { w.stop(ctx) })
 	}
 	ends.Wait()
 	g.template.close()

@@ -94,14 +94,10 @@ func (g *Group) encodeSpec() error {
 			dir = filepath.Dir(dir)
 		}
 	}
-	threads := g.spec.Threads
-	if threads == 1 {
-		threads = 0 // as the zygote has it: nothing to set, which saves a look at every library
-	}
 	spec, err := json.Marshal(map[string]any{
 		"endpoint": g.spec.Endpoint, "engine": g.spec.Engine, "code_path": g.spec.CodePath, "code_name": g.spec.CodeName,
-		"model_path": g.spec.ModelPath, "fields": fields, "variables": g.spec.Variables, "threads": threads,
-		"extra": g.spec.Extra, "env": env, "dir": dir, "max_frame": g.o.MaxFrame, "max_reentry": g.o.MaxReentry,
+		"model_path": g.spec.ModelPath, "fields": fields, "variables": g.spec.Variables,
+		"extra": g.spec.Extra, "env": env, "dir": dir, "max_frame": g.o.maxFrame, "max_reentry": g.o.maxReentry,
 		"confine": g.o.confinement(),
 	})
 	if err != nil {
@@ -182,7 +178,7 @@ func (g *Group) keep(ctx context.Context, s *seat, w *worker) {
 			return
 		}
 		// One that has worked is no crash loop, and one that its parent took along is not to blame.
-		lasted := time.Since(w.since) > g.o.MaxBackoff || w.served >= provenRequests || w.process.lost
+		lasted := time.Since(w.since) > g.o.maxBackoff || w.served >= provenRequests || w.process.lost
 		if lasted {
 			s.pause.reset()
 		}
@@ -223,7 +219,7 @@ func (g *Group) outlive(ctx context.Context, s *seat, w *worker) (next *worker) 
 		if err == nil {
 			g.mu.Lock()
 			served := w.served
-			w.leave()
+			w.startLeaving()
 			g.mu.Unlock()
 			g.log.Info("worker recycled", "worker", w.pid, "by", next.pid, "reason", why, "requests", served)
 			return next
@@ -240,7 +236,7 @@ func (g *Group) sleeps(s *seat) bool {
 	left, last := s.left, len(g.seats) == 0
 	g.mu.Unlock()
 	if left && last {
-		g.template.rest()
+		g.template.unload()
 	}
 	return left
 }
@@ -356,7 +352,7 @@ func (g *Group) fromTemplate(ctx context.Context) (*forker, *worker, error) {
 }
 
 func (t *templateSeat) close() {
-	t.rest()
+	t.unload()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.refused, t.why = true, "closed"
@@ -371,9 +367,9 @@ func (t *templateSeat) process() int {
 	return t.f.process()
 }
 
-// rest ends the template, which unloads what it has loaded; the next worker makes
+// unload ends the template, which unloads what it has loaded; the next worker makes
 // another one. Its workers have ended.
-func (t *templateSeat) rest() {
+func (t *templateSeat) unload() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.f == nil {
@@ -381,13 +377,13 @@ func (t *templateSeat) rest() {
 	}
 	t.f.close()
 	w := t.w
-	w.g.all.Go(func() { w.stop(context.Background(), w.g.o.StopGrace) })
+	w.g.all.Go(func() { w.stop(context.Background()) })
 	t.f, t.w = nil, nil
 }
 
 // await waits until w has loaded, as long as it makes progress.
 func (g *Group) await(ctx context.Context, w *worker) (loadResult, error) {
-	interval := min(max(g.o.LoadStall/20, 10*time.Millisecond), time.Second)
+	interval := min(max(g.o.loadStall/20, 10*time.Millisecond), time.Second)
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	lastSign, lastMove := progressOf(w.pid), time.Now()
@@ -397,7 +393,7 @@ func (g *Group) await(ctx context.Context, w *worker) (loadResult, error) {
 			if r.err == nil {
 				return r, nil
 			}
-			w.stop(ctx, g.o.StopGrace)
+			w.stop(ctx)
 			var failed *LoadError
 			if errors.As(r.err, &failed) && failed.Death.IsZero() {
 				failed.LastLines = w.tail.Lines()
@@ -407,14 +403,14 @@ func (g *Group) await(ctx context.Context, w *worker) (loadResult, error) {
 			if sign := progressOf(w.pid); sign != lastSign || sign == "" {
 				lastSign, lastMove = sign, now
 			}
-			if now.Sub(lastMove) < g.o.LoadStall {
+			if now.Sub(lastMove) < g.o.loadStall {
 				continue
 			}
-			w.kill(fmt.Sprintf("loading made no progress for %s", g.o.LoadStall))
+			w.kill(fmt.Sprintf("loading made no progress for %s", g.o.loadStall))
 			<-w.buried
 			return loadResult{}, &LoadError{
 				Endpoint: g.spec.Endpoint, LastLines: w.death.LastLines, Death: w.death,
-				Text: fmt.Sprintf("loading made no progress for %s, its process was killed", g.o.LoadStall),
+				Text: fmt.Sprintf("loading made no progress for %s, its process was killed", g.o.loadStall),
 			}
 		case <-ctx.Done():
 			g.mu.Lock()
@@ -432,7 +428,7 @@ func (g *Group) enlist(ctx context.Context, w *worker, r loadResult) (*worker, e
 	g.mu.Lock()
 	if g.closed || w.state == dead {
 		g.mu.Unlock()
-		w.stop(ctx, g.o.StopGrace)
+		w.stop(ctx)
 		return nil, fmt.Errorf("start a worker of %q: %w", g.spec.Endpoint, ErrClosed)
 	}
 	w.state = ready

@@ -28,7 +28,7 @@ func diesOf(t *testing.T, g *worker.Group, question string) error {
 }
 
 func TestAWorkerThatTakesTooMuchIsKilledAndToldWhy(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.MaxProcesses, o.MaxThreads = 20, 30 })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{MaxProcesses: 20, MaxThreads: 30}) })
 	for name, tc := range map[string]struct {
 		question, want string
 		change         func(*worker.Spec)
@@ -56,7 +56,7 @@ func TestAWorkerThatTakesTooMuchIsKilledAndToldWhy(t *testing.T) {
 	t.Run("threads", func(t *testing.T) {
 		g := w.start(t, "threads", "greedy.py", nil)
 		before := ask(t, g, `{"do":"pid"}`)
-		ask(t, g, `{"do":"threads","count":50}`)
+		_ = askErr(t.Context(), g, `{"do":"threads","count":50}`) // the kill may come before the answer
 		eventually(t, "it is replaced", func() bool {
 			r, err := g.Do(t.Context(), &worker.Request{Body: []byte(`{"do":"pid"}`)})
 			return err == nil && string(r.Body) != before
@@ -195,7 +195,7 @@ func TestRecyclingLosesNoRequest(t *testing.T) {
 }
 
 func TestACrashLoopIsDegradedAndSaysWhatTheWorkerWrote(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.MaxBackoff = time.Minute })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{MaxBackoff: time.Minute}) })
 	g := w.start(t, "crash", "echo.py", nil)
 	for range 2 {
 		if err := diesOf(t, g, `{"do":"segv"}`); !strings.Contains(err.Error(), "it wrote last: ") {
@@ -258,7 +258,7 @@ func TestWhatHasDetachedItselfEndsWithItsWorkerAndNoOther(t *testing.T) {
 }
 
 func TestProcessesThatDetachThemselvesAreCounted(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.MaxProcesses = 20 })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{MaxProcesses: 20}) })
 	g := w.start(t, "hidden", "greedy.py", nil)
 	if err := diesOf(t, g, `{"do":"hide","count":100}`); !strings.Contains(err.Error(), "processes, more than the limit of 20") {
 		t.Error(err)
@@ -266,7 +266,7 @@ func TestProcessesThatDetachThemselvesAreCounted(t *testing.T) {
 }
 
 func TestAnEndpointThatAnswersNobodyIsNotReady(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.MaxBackoff = time.Millisecond })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{MaxBackoff: time.Millisecond}) })
 	g := w.start(t, "fatal", "echo.py", nil)
 	_ = diesOf(t, g, `{"do":"segv"}`)
 	const nobody = "each request ends with its worker"

@@ -51,7 +51,7 @@ type worker struct {
 	calls     map[uint64]*openCall
 	streams   int // of the flights, those whose answer has begun
 	ahead     int
-	lot       lot           // of a group that batches
+	batch     batchInFlight // of a group that batches
 	perOne    time.Duration // how long one request takes, roughly
 	busySince time.Time
 	served    uint64
@@ -81,91 +81,102 @@ type loadResult struct {
 	err      error
 }
 
-// launch forks a process, gives it the spec and starts to read what it says. The
-// result of its load comes through loaded. With template set it is asked to fork
-// the workers of the group, by the forker that is returned.
+// launch forks a process, sends it the spec and starts to read its frames. The result
+// of its load comes through loaded. A template also gets a control socket, whose forker
+// is returned: it forks the workers of the group.
 func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worker, *forker, error) {
-	var theirs []*os.File
-	defer func() {
-		for _, f := range theirs {
-			_ = f.Close()
-		}
-	}()
-	conn, data, err := socketPair(stream, "data")
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a data socket: %w", err)
-	}
-	theirs = append(theirs, data)
 	w := &worker{
-		g: g, conn: conn, since: time.Now(), tail: process.NewTail(8 << 10), oom: process.WatchOOM(),
+		g: g, since: time.Now(), tail: process.NewTail(8 << 10), oom: process.WatchOOM(),
 		loaded: make(chan loadResult, 1), buried: make(chan struct{}),
 		flights: make(map[uint64]*flight), calls: make(map[uint64]*openCall), types: make(map[string]string),
 		ahead: aheadMin,
 	}
-	undo := func() {
-		_ = conn.Close()
-		for _, p := range w.pipes {
-			_ = p.Close()
-		}
-		if w.marks != nil {
-			w.marks.close()
-		}
+	theirs, children, err := w.connect(template)
+	if err == nil {
+		w.process, err = from.fork(ctx, template, g.needs, theirs)
 	}
-	for _, name := range []string{"stdout", "stderr"} {
-		r, pw, err := os.Pipe()
-		if err != nil {
-			undo()
-			return nil, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
-		}
-		w.pipes, theirs = append(w.pipes, r), append(theirs, pw)
-		// Go opens pipes non-blocking, at which a print of user code would fail.
-		if err := syscall.SetNonblock(int(pw.Fd()), false); err != nil {
-			undo()
-			return nil, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
-		}
+	for _, f := range theirs {
+		_ = f.Close() // the process has its own
 	}
-	page, file, err := newMarks()
 	if err != nil {
-		undo()
-		return nil, nil, err
-	}
-	w.marks, theirs = page, append(theirs, file)
-	bodies, err := g.arena.share()
-	if err != nil {
-		undo()
-		return nil, nil, err
-	}
-	theirs = append(theirs, bodies)
-	var children *forker
-	if template {
-		f, controlFile, err := newForker()
-		if err != nil {
-			undo()
-			return nil, nil, err
-		}
-		children, theirs = f, append(theirs, controlFile)
-	}
-	w.rescue = time.AfterFunc(time.Hour, w.rescueAnswers)
-	w.rescue.Stop()
-	if w.out, err = newOutbox(conn, func() { g.all.Go(w.out.finish) }); err != nil {
-		undo()
-		return nil, nil, fmt.Errorf("make a data socket: %w", err)
-	}
-	w.process, err = from.fork(ctx, template, g.needs, theirs)
-	if err != nil {
-		undo()
+		w.disconnect()
 		if children != nil {
 			children.close()
 		}
 		return nil, nil, err
 	}
+	w.run(context.WithoutCancel(ctx))
+	return w, children, nil
+}
+
+// connect makes what the process will share with us, in the order in which it expects
+// its files. The caller closes what it returns, also with an error.
+func (w *worker) connect(template bool) (theirs []*os.File, children *forker, err error) {
+	g := w.g
+	conn, data, err := socketPair(stream, "data")
+	if err != nil {
+		return theirs, nil, fmt.Errorf("make a data socket: %w", err)
+	}
+	w.conn, theirs = conn, append(theirs, data)
+	if w.out, err = newOutbox(conn, func() { g.all.Go(w.out.finish) }); err != nil {
+		return theirs, nil, fmt.Errorf("make a data socket: %w", err)
+	}
+	for _, name := range []string{"stdout", "stderr"} {
+		r, pw, err := os.Pipe()
+		if err != nil {
+			return theirs, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
+		}
+		w.pipes, theirs = append(w.pipes, r), append(theirs, pw)
+		// Go opens pipes non-blocking, at which a print of user code would fail.
+		if err := syscall.SetNonblock(int(pw.Fd()), false); err != nil {
+			return theirs, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
+		}
+	}
+	marks, file, err := newMarks()
+	if err != nil {
+		return theirs, nil, err
+	}
+	w.marks, theirs = marks, append(theirs, file)
+	bodies, err := g.arena.share()
+	if err != nil {
+		return theirs, nil, err
+	}
+	theirs = append(theirs, bodies)
+	if template {
+		f, control, err := newForker()
+		if err != nil {
+			return theirs, nil, err
+		}
+		children, theirs = f, append(theirs, control)
+	}
+	return theirs, children, nil
+}
+
+// disconnect closes our ends after connect, when no process was forked.
+func (w *worker) disconnect() {
+	if w.conn != nil {
+		_ = w.conn.Close()
+	}
+	for _, p := range w.pipes {
+		_ = p.Close()
+	}
+	if w.marks != nil {
+		w.marks.close()
+	}
+}
+
+// run starts to read what the forked process writes, and sends it the spec.
+func (w *worker) run(ctx context.Context) {
+	g := w.g
+	w.rescue = time.AfterFunc(time.Hour, w.rescueAnswers)
+	w.rescue.Stop()
 	w.n, w.pid = w.process.n, w.process.pid
 	w.log = g.log.With("worker", w.pid)
-	w.printed = newOutput(w.log, g.o.OutputRate)
-	for i, from := range []process.Stream{process.Stdout, process.Stderr} {
-		w.outputs.Go(func() { w.readOutput(w.pipes[i], from) })
+	w.printed = newOutput(w.log, g.o.outputRate)
+	for i, name := range []process.Stream{process.Stdout, process.Stderr} {
+		w.outputs.Go(func() { w.readOutput(w.pipes[i], name) })
 	}
-	g.all.Go(func() { w.read(context.WithoutCancel(ctx)) })
+	g.all.Go(func() { w.read(ctx) })
 	hurries := g.hurries()
 	g.mu.Lock()
 	spec := g.specJSON
@@ -176,7 +187,6 @@ func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worke
 	g.mu.Unlock()
 	w.out.add(appendHeader(nil, header{kind: kindSpec, length: uint32(len(spec))}), spec, nil)
 	w.out.flush()
-	return w, children, nil
 }
 
 // longestLine is how much of a line or record is logged as one.
@@ -194,7 +204,7 @@ func (w *worker) readOutput(pipe *os.File, from process.Stream) {
 // read is the worker's one reader: it takes frames until the end of the socket,
 // waits for the process to end, and settles what is left.
 func (w *worker) read(ctx context.Context) {
-	frames := newFrameReader(w.conn, w.g.o.MaxFrame)
+	frames := newFrameReader(w.conn, w.g.o.maxFrame)
 	var err error
 	for err == nil {
 		var fr frame
@@ -218,7 +228,7 @@ func (w *worker) take(ctx context.Context, fr *frame, last bool) error {
 	case kindChunk:
 		return w.chunk(fr)
 	case kindEnd:
-		w.ended(fr)
+		w.endStream(fr)
 	case kindCall:
 		return w.called(ctx, fr)
 	case kindLog:
@@ -228,13 +238,13 @@ func (w *worker) take(ctx context.Context, fr *frame, last bool) error {
 		if err := json.Unmarshal(fr.body, &r); err != nil {
 			return fmt.Errorf("%w: %w", errFrame, err)
 		}
-		w.tellLoaded(r)
+		w.reportLoaded(r)
 	case kindLoadError:
 		var e struct{ Text, Traceback string }
 		if err := json.Unmarshal(fr.body, &e); err != nil {
 			return fmt.Errorf("%w: %w", errFrame, err)
 		}
-		w.tellLoaded(loadResult{err: &LoadError{
+		w.reportLoaded(loadResult{err: &LoadError{
 			Endpoint: w.g.spec.Endpoint, Text: e.Text, Traceback: e.Traceback, LastLines: w.tail.Lines(),
 		}})
 	default:
@@ -243,17 +253,17 @@ func (w *worker) take(ctx context.Context, fr *frame, last bool) error {
 	return nil
 }
 
-func (w *worker) tellLoaded(r loadResult) {
+func (w *worker) reportLoaded(r loadResult) {
 	select {
 	case w.loaded <- r:
 	default: // said before
 	}
 }
 
-// giveUp ends a worker that says it is of no further use.
-func (w *worker) giveUp() {
+// replaceBroken ends a worker whose code reported a fatal error.
+func (w *worker) replaceBroken() {
 	if w.g.Async() {
-		w.g.all.Go(func() { w.stop(context.Background(), w.g.o.StopGrace) }) // others are under way there
+		w.g.all.Go(func() { w.stop(context.Background()) }) // others are under way there
 		return
 	}
 	w.kill("the endpoint's code reported an error that only a new process can heal")
@@ -278,9 +288,9 @@ func (w *worker) logged(fr *frame) {
 	}
 }
 
-// stop asks the worker to finish, unload and end, and kills it after grace or at
-// the end of ctx. It returns when the worker is buried.
-func (w *worker) stop(ctx context.Context, grace time.Duration) {
+// stop asks the worker to finish, unload and exit, and kills it after stopGrace or at
+// the end of ctx. It returns when the process is gone and its requests are settled.
+func (w *worker) stop(ctx context.Context) {
 	w.g.mu.Lock()
 	w.asked = true
 	if w.state == ready {
@@ -289,7 +299,7 @@ func (w *worker) stop(ctx context.Context, grace time.Duration) {
 	w.g.mu.Unlock()
 	w.out.add(appendHeader(nil, header{kind: kindStop}), nil, nil)
 	w.out.flush()
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(stopGrace)
 	defer timer.Stop()
 	select {
 	case <-w.buried:
@@ -356,7 +366,7 @@ func (w *worker) bury() {
 	w.settle()
 	w.marks.close()
 	g.mu.Unlock()
-	w.tellLoaded(loadResult{err: &LoadError{
+	w.reportLoaded(loadResult{err: &LoadError{
 		Endpoint: g.spec.Endpoint, Text: "worker died while it loaded: " + w.death.String(), LastLines: w.death.LastLines, Death: w.death,
 	}})
 	close(w.buried)

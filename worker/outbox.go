@@ -29,17 +29,17 @@ type outbox struct {
 
 	// writeMu is held during each write, so that a body can be exchanged between
 	// two. It guards the rest; taken after Group.mu, before mu.
-	writeMu  sync.Mutex
-	lot      []part // being sent, the first lotAt of it are
-	lotAt    int
-	lotBytes []byte // the copied parts of lot, the first bytesAt of it are sent
-	bytesAt  int
-	vectors  [][]byte
-	blocked  bool
-	failed   error
-	nobody   flight                // owns the bodies that nobody waits for any more
-	try      func(fd uintptr) bool // bound once: no allocation for each write
-	wait     func(fd uintptr) bool
+	writeMu      sync.Mutex
+	sending      []part // the first sentParts of it are sent
+	sentParts    int
+	sendingBytes []byte // the copied parts of sending, the first sentBytes of it are sent
+	sentBytes    int
+	vectors      [][]byte
+	blocked      bool
+	failed       error
+	nobody       flight                // owns the bodies that nobody waits for any more
+	try          func(fd uintptr) bool // bound once: no allocation for each write
+	wait         func(fd uintptr) bool
 }
 
 // part is a piece to send: n copied bytes, or a body by reference.
@@ -130,12 +130,12 @@ func (o *outbox) run(attempt func(fd uintptr) bool) bool {
 	}
 }
 
-// take makes what is waiting the next lot, and gives the writer's role back when
-// there is nothing.
+// take moves what is waiting to sending, and gives up the writer's role when nothing
+// waits.
 func (o *outbox) take() (done bool) {
 	o.writeMu.Lock()
 	defer o.writeMu.Unlock()
-	if o.lotAt < len(o.lot) {
+	if o.sentParts < len(o.sending) {
 		return false
 	}
 	o.mu.Lock()
@@ -144,9 +144,9 @@ func (o *outbox) take() (done bool) {
 		o.writing = false
 		return true
 	}
-	o.lot, o.parts = o.parts, o.lot[:0]
-	o.lotBytes, o.bytes = o.bytes, o.lotBytes[:0]
-	o.lotAt, o.bytesAt = 0, 0
+	o.sending, o.parts = o.parts, o.sending[:0]
+	o.sendingBytes, o.bytes = o.bytes, o.sendingBytes[:0]
+	o.sentParts, o.sentBytes = 0, 0
 	if cap(o.bytes) > 1<<20 {
 		o.bytes = nil // a burst's memory is not kept
 	}
@@ -159,20 +159,20 @@ func (o *outbox) breakOff() {
 	defer o.writeMu.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.lot, o.lotBytes, o.parts, o.bytes = nil, nil, nil, nil
-	o.lotAt, o.bytesAt = 0, 0
+	o.sending, o.sendingBytes, o.parts, o.bytes = nil, nil, nil, nil
+	o.sentParts, o.sentBytes = 0, 0
 	o.broken, o.writing = true, false
 }
 
-// write sends as much of the lot as the socket takes at once.
+// write sends as much of sending as the socket takes at once.
 func (o *outbox) write(fd int) {
 	o.writeMu.Lock()
 	defer o.writeMu.Unlock()
 	o.blocked = false
-	for o.lotAt < len(o.lot) {
+	for o.sentParts < len(o.sending) {
 		o.vectors = o.vectors[:0]
-		rest := o.lotBytes[o.bytesAt:]
-		for _, p := range o.lot[o.lotAt:min(len(o.lot), o.lotAt+64)] {
+		rest := o.sendingBytes[o.sentBytes:]
+		for _, p := range o.sending[o.sentParts:min(len(o.sending), o.sentParts+64)] {
 			if p.owner != nil {
 				o.vectors = append(o.vectors, p.body)
 				continue
@@ -203,15 +203,15 @@ func (o *outbox) write(fd int) {
 	}
 }
 
-// sent takes n bytes off the front of the lot.
+// sent takes n bytes off the front of sending.
 func (o *outbox) sent(n int) {
-	for o.lotAt < len(o.lot) {
-		p := &o.lot[o.lotAt]
+	for o.sentParts < len(o.sending) {
+		p := &o.sending[o.sentParts]
 		size := p.copied + len(p.body) // one of them is 0
 		step := min(n, size)
 		n -= step
 		if p.owner == nil {
-			o.bytesAt += step
+			o.sentBytes += step
 			p.copied -= step
 		} else {
 			p.body = p.body[step:]
@@ -220,7 +220,7 @@ func (o *outbox) sent(n int) {
 			return
 		}
 		*p = part{}
-		o.lotAt++
+		o.sentParts++
 	}
 }
 
@@ -231,7 +231,7 @@ func (o *outbox) release(f *flight) {
 	defer o.writeMu.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, parts := range [...][]part{o.lot[o.lotAt:], o.parts} {
+	for _, parts := range [...][]part{o.sending[o.sentParts:], o.parts} {
 		for i := range parts {
 			if parts[i].owner == f {
 				parts[i].body = append([]byte(nil), parts[i].body...)

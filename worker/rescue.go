@@ -43,7 +43,7 @@ func (w *worker) takeUnsent(answers []byte) {
 	if len(answers) == 0 {
 		return
 	}
-	frames := newFrameReader(bytes.NewReader(answers), w.g.o.MaxFrame)
+	frames := newFrameReader(bytes.NewReader(answers), w.g.o.maxFrame)
 	for {
 		fr, err := frames.next()
 		if err != nil || fr.kind != kindAnswer {

@@ -47,7 +47,7 @@ func (g *Group) seat(ctx context.Context, first *worker) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for !g.closed && len(g.seats) < g.wanted {
-		s := &seat{number: len(g.seats), pause: backoff{limit: g.o.MaxBackoff}, renew: make(chan string, 1)}
+		s := &seat{number: len(g.seats), pause: backoff{limit: g.o.maxBackoff}, renew: make(chan string, 1)}
 		g.seats = append(slices.Clip(g.seats), s)
 		taken := first
 		first = nil
@@ -55,8 +55,8 @@ func (g *Group) seat(ctx context.Context, first *worker) {
 	}
 }
 
-// want asks for n seats. mu is held.
-func (g *Group) want(n int) {
+// wantSeats asks for n seats. mu is held.
+func (g *Group) wantSeats(n int) {
 	g.wanted = min(max(g.wanted, n), g.spec.Workers)
 	select {
 	case g.more <- struct{}{}:
@@ -67,15 +67,15 @@ func (g *Group) want(n int) {
 // look takes a look at the group: more or fewer workers, replacements, and those
 // that have finished before they leave.
 func (g *Group) look(now time.Time) []*worker {
-	var told []*worker
+	var cut []*worker
 	defer func() {
-		for _, w := range told {
+		for _, w := range cut {
 			w.out.flush()
 		}
 	}()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	told = g.cutSlow(now)
+	cut = g.cutSlow(now)
 	if g.closed || !g.started {
 		return nil
 	}
@@ -89,7 +89,7 @@ func (g *Group) look(now time.Time) []*worker {
 		}
 		if w.retiring && w.idle() {
 			w.retiring = false
-			g.all.Go(func() { w.stop(context.Background(), g.o.StopGrace) })
+			g.all.Go(func() { w.stop(context.Background()) })
 		}
 	}
 	return g.workers
@@ -108,13 +108,13 @@ func (g *Group) grow() {
 	waits := g.queued > 0 || (!g.async && able > 0 && inFlight > able)
 	switch {
 	case len(g.seats) == 0 && g.queued > 0:
-		g.want(1)
+		g.wantSeats(1)
 	case !waits || len(g.seats) >= g.spec.Workers || able < len(g.seats):
 		g.waitLooks = 0
 	default:
 		if g.waitLooks++; g.waitLooks >= growLooks {
 			g.waitLooks = 0
-			g.want(len(g.seats) + 1)
+			g.wantSeats(len(g.seats) + 1)
 			g.log.Info("another worker is started: requests wait", "workers", len(g.seats)+1, "most", g.spec.Workers)
 		}
 	}
@@ -134,7 +134,7 @@ func (g *Group) shrink(now time.Time) {
 		if i < 0 {
 			return
 		}
-		g.giveUp(i)
+		g.vacate(i)
 	}
 }
 
@@ -144,11 +144,11 @@ func (g *Group) mayShrink() bool {
 	return len(g.seats) > g.spec.Workers-g.spec.Elastic && g.queued == 0
 }
 
-// giveUp has the worker of a seat leave, and the seat with it. mu is held.
-func (g *Group) giveUp(i int) {
+// vacate removes a seat; its worker leaves. mu is held.
+func (g *Group) vacate(i int) {
 	s := g.seats[i]
 	s.left = true
-	s.w.leave()
+	s.w.startLeaving()
 	g.seats = slices.Delete(slices.Clone(g.seats), i, i+1)
 	g.wanted = len(g.seats)
 	g.log.Debug("idle worker leaves", "worker", s.w.pid, "workers", len(g.seats))
@@ -167,8 +167,8 @@ func (g *Group) recycle(w *worker, now time.Time, why string) {
 	}
 }
 
-// leave has w get nothing new, and end when it has answered what it has. g.mu is held.
-func (w *worker) leave() {
+// startLeaving gives w nothing new and ends it when it has answered what it has. g.mu is held.
+func (w *worker) startLeaving() {
 	if w.state == ready {
 		w.state, w.retiring = leaving, true
 	}

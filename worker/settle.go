@@ -14,7 +14,7 @@ func (w *worker) settle() {
 		switch {
 		case f.state == streaming:
 			f.stream.end(&DiedError{Endpoint: g.spec.Endpoint, Death: w.death})
-			g.gone()
+			g.finishFlight()
 		case f.state == abandoned:
 			g.lose(begun)
 			g.deliver(f, nil, nil)
@@ -29,7 +29,7 @@ func (w *worker) settle() {
 	}
 	w.flights = nil
 	if g.batch != nil {
-		delete(g.batch.told, w)
+		delete(g.batch.limits, w)
 	}
 	if len(again) == 0 {
 		return

@@ -77,7 +77,7 @@ func (g *Group) Status() Status {
 	if !g.lastEnd.IsZero() {
 		s.LastDeath, s.LastLines = g.lastEnd.String(), g.lastEnd.LastLines
 	}
-	s.Least, s.Most, s.MaxQueue = g.spec.Workers-g.spec.Elastic, g.spec.Workers, g.o.MaxQueue
+	s.Least, s.Most, s.MaxQueue = g.spec.Workers-g.spec.Elastic, g.spec.Workers, g.spec.Limits.MaxQueue
 	answering := 0
 	for _, w := range g.workers {
 		ws := WorkerStatus{PID: w.pid, Since: w.since, InFlight: len(w.flights), Calls: len(w.calls), Requests: w.served, State: "idle"}
@@ -118,7 +118,7 @@ const (
 func (g *Group) state(answering int, now time.Time) (state State, reason string) {
 	dying := false
 	for _, s := range g.seats {
-		if s.deaths > 1 && (s.w == nil || now.Sub(s.w.since) < g.o.MaxBackoff) {
+		if s.deaths > 1 && (s.w == nil || now.Sub(s.w.since) < g.o.maxBackoff) {
 			dying = true
 		}
 	}

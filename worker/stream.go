@@ -168,9 +168,9 @@ func (s *Stream) wake() {
 func (s *Stream) Close() error {
 	g := s.w.g
 	g.mu.Lock()
-	told := s.stop(io.ErrClosedPipe)
+	first := s.stop(io.ErrClosedPipe)
 	g.mu.Unlock()
-	if told {
+	if first {
 		s.w.out.flush()
 	}
 	return nil
@@ -178,7 +178,7 @@ func (s *Stream) Close() error {
 
 // stop ends a stream that nobody is to read any further, and tells the worker if
 // that still makes it; the caller flushes then. Group.mu is held.
-func (s *Stream) stop(err error) (told bool) {
+func (s *Stream) stop(err error) (first bool) {
 	over := s.end(err)
 	s.mu.Lock()
 	s.hold(-s.held)
@@ -231,7 +231,7 @@ func (s *Stream) slow(now time.Time, awaited bool, after time.Duration) bool {
 
 // cutSlow ends the streams whose slow readers hold workers that others wait for. mu
 // is held, and the caller flushes the workers that are returned.
-func (g *Group) cutSlow(now time.Time) (told []*worker) {
+func (g *Group) cutSlow(now time.Time) (cut []*worker) {
 	after := slowAfter
 	if now.Sub(g.cutLast) < slowSpell {
 		after = slowAgain
@@ -249,11 +249,11 @@ func (g *Group) cutSlow(now time.Time) (told []*worker) {
 			g.cutLast = now
 			w.log.Warn("stream cut: its client reads slowly and others wait for the worker", "request_id", f.req.ID)
 			if s.stop(&StreamError{Endpoint: g.spec.Endpoint, Text: "the client read too slowly while others waited for the worker"}) {
-				told = append(told, w)
+				cut = append(cut, w)
 			}
 		}
 	}
-	return told
+	return cut
 }
 
 // holdsUp says whether requests that were sent to w have to wait for a stream. g.mu is held.
@@ -310,8 +310,8 @@ func (w *worker) chunk(fr *frame) error {
 	return nil
 }
 
-// ended ends a stream as the worker says.
-func (w *worker) ended(fr *frame) {
+// endStream ends a stream as the worker says.
+func (w *worker) endStream(fr *frame) {
 	g := w.g
 	g.mu.Lock()
 	f := w.flights[fr.id]
@@ -329,7 +329,7 @@ func (w *worker) ended(fr *frame) {
 		err = &StreamError{Endpoint: g.spec.Endpoint, Text: string(fr.body)}
 	}
 	f.stream.end(err)
-	g.gone()
+	g.finishFlight()
 	g.feed(w)
 	g.mu.Unlock()
 	w.out.flush()
@@ -341,7 +341,7 @@ func (g *Group) watchStream(s *Stream) {
 	if f.watch != nil {
 		f.watch.Stop()
 	}
-	f.watch = time.AfterFunc(max(time.Until(f.deadline), closeGrace)+g.o.KillGrace, func() {
+	f.watch = time.AfterFunc(max(time.Until(f.deadline), closeGrace)+g.o.killGrace, func() {
 		g.mu.Lock()
 		hung := w.flights[s.id] == f
 		g.mu.Unlock()

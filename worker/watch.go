@@ -10,10 +10,10 @@ import (
 const (
 	// lookEvery is the time between two looks at all groups.
 	lookEvery = 100 * time.Millisecond
-	// thorough is at each how manieth look the processes themselves are looked at.
+	// Every thorough-th look also inspects each process.
 	thorough = 10
-	// censusEvery is at each how manieth thorough look all processes are counted,
-	// and censusGrowth by how many the machine's must grow for it to be done at once.
+	// Every censusEvery-th thorough look scans /proc; a rise of censusGrowth in the
+	// machine's tasks causes a scan at once.
 	censusEvery  = 10
 	censusGrowth = 64
 	// stoppedLooks is at how many thorough looks in a row a process must be stopped
@@ -136,15 +136,15 @@ func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 			return
 		}
 	}
-	if len(members) > g.o.MaxProcesses {
-		w.killNow(fmt.Sprintf("it has started %d processes, more than the limit of %d", len(members), g.o.MaxProcesses), members)
+	if len(members) > g.o.maxProcesses {
+		w.killNow(fmt.Sprintf("it has started %d processes, more than the limit of %d", len(members), g.o.maxProcesses), members)
 		return
 	}
 	if !full {
 		return
 	}
-	if facts.threads > g.o.MaxThreads {
-		w.killNow(fmt.Sprintf("it has %d threads, more than the limit of %d", facts.threads, g.o.MaxThreads), nil)
+	if facts.threads > g.o.maxThreads {
+		w.killNow(fmt.Sprintf("it has %d threads, more than the limit of %d", facts.threads, g.o.maxThreads), nil)
 		return
 	}
 	if facts.stopped {

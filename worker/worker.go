@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -34,72 +33,64 @@ type Options struct {
 	Preload []string
 	// Caller answers send_request of user code; nil refuses all calls.
 	Caller Caller
-	// MaxFrame bounds one message in either direction. Default 1 GiB.
-	MaxFrame int
-	// MaxQueue bounds the requests of one endpoint that wait for a worker. Default 4096.
-	MaxQueue int
-	// MaxCalls bounds the send_request calls of one worker under way. Default 256.
-	MaxCalls int
-	// MaxReentry bounds how many requests one worker executes on top of each other
-	// while the lower ones wait in send_request. Default 16.
-	MaxReentry int
-	// Concurrency bounds the requests that one worker of an asynchronous endpoint
-	// has under way. Default 256.
-	Concurrency int
-	// LoadStall ends a load that shows no progress for so long. A load that goes
-	// on may take as long as it needs. Default 60 seconds.
-	LoadStall time.Duration
-	// KillGrace is how long a request may run past its deadline before the worker
-	// that executes it is killed. Default 2 seconds.
-	KillGrace time.Duration
-	// StopGrace is how long a worker may take to unload. Default 5 seconds.
-	StopGrace time.Duration
-	// MaxThreads bounds the threads of one worker, and MaxProcesses the processes that
-	// it has started: a worker with more is killed. Default 1024 and 256.
-	MaxThreads, MaxProcesses int
 	// Account is whom workers run as, nil for the service's own user; it needs root.
 	Account *Account
 	// OpenFiles bounds the descriptors of one worker. 0: no bound but the machine's.
 	OpenFiles int
-	// MaxBackoff bounds the pause before the restart of what dies again and again.
-	// Default 3 seconds.
-	MaxBackoff time.Duration
 	// Budget bounds the memory of all workers of this and other pools; nil: none.
 	Budget *Budget
 	// Ahead bounds the bytes of streams that wait for their readers, of this and other
 	// pools; nil: NewAhead(0) for this pool.
 	Ahead *Ahead
-	// OutputRate bounds the bytes a second of a worker's output that are logged,
-	// what is more is counted and dropped. Default 256 KiB.
-	OutputRate int
 	// Logger takes what happens to the workers, and their output. Default: none.
 	Logger *slog.Logger
+
+	bounds
+}
+
+const (
+	// defaultQueue bounds the requests of one endpoint that wait for a worker.
+	defaultQueue = 4096
+	// maxCalls bounds the send_request calls of one worker under way.
+	maxCalls = 256
+	// asyncRequests bounds the requests under way in one worker of an asynchronous endpoint.
+	asyncRequests = 256
+	// stopGrace is how long a worker may take to unload.
+	stopGrace = 5 * time.Second
+)
+
+// bounds are constants of a Pool that tests change.
+type bounds struct {
+	// maxFrame bounds one message in either direction.
+	maxFrame int
+	// maxReentry bounds how many requests one worker executes on top of each other
+	// while the lower ones wait in send_request.
+	maxReentry int
+	// outputRate bounds the bytes a second of a worker's output that are logged; the
+	// rest is counted and dropped.
+	outputRate int
+	// A worker with more than maxThreads threads, or that has started more than
+	// maxProcesses processes, is killed.
+	maxThreads, maxProcesses int
+	// loadStall ends a load that shows no progress for so long. A load that
+	// progresses may take as long as it needs.
+	loadStall time.Duration
+	// killGrace is how long a request may run past its deadline before the worker
+	// that executes it is killed.
+	killGrace time.Duration
+	// maxBackoff bounds the pause before the restart of a process that dies repeatedly.
+	maxBackoff time.Duration
+}
+
+var defaultBounds = bounds{
+	maxFrame: 1 << 30, maxReentry: 16, outputRate: 256 << 10, maxThreads: 1024, maxProcesses: 256,
+	loadStall: time.Minute, killGrace: 2 * time.Second, maxBackoff: 3 * time.Second,
 }
 
 func (o Options) withDefaults() Options {
-	set := func(p *int, v int) {
-		if *p <= 0 {
-			*p = v
-		}
+	if o.bounds == (bounds{}) {
+		o.bounds = defaultBounds
 	}
-	wait := func(p *time.Duration, v time.Duration) {
-		if *p <= 0 {
-			*p = v
-		}
-	}
-	set(&o.MaxFrame, 1<<30)
-	o.MaxFrame = min(o.MaxFrame, 1<<31-1)
-	set(&o.MaxQueue, 4096)
-	set(&o.MaxCalls, 256)
-	set(&o.MaxReentry, 16)
-	set(&o.Concurrency, 256)
-	set(&o.OutputRate, 256<<10)
-	set(&o.MaxThreads, 1024)
-	set(&o.MaxProcesses, 256)
-	wait(&o.LoadStall, time.Minute)
-	wait(&o.KillGrace, 2*time.Second)
-	wait(&o.StopGrace, 5*time.Second)
-	wait(&o.MaxBackoff, 3*time.Second)
 	if o.Ahead == nil {
 		o.Ahead = NewAhead(0)
 	}
@@ -130,8 +121,6 @@ type Spec struct {
 	Fields json.RawMessage
 	// Variables are the names of the statistics variables that the endpoint logs.
 	Variables []string
-	// Threads caps the native thread pools of one worker. Default 1.
-	Threads int
 	// Workers is the number of processes, and the most of them where some are
 	// Elastic. Default 1. More than one share the memory of the loaded model where
 	// that is proven to be right, or the code says so.
@@ -150,10 +139,9 @@ type Spec struct {
 	Extra map[string]any
 }
 
-// Limits bound the life of one endpoint's workers. The zero value bounds nothing
-// but what the Pool's Options do.
+// Limits bound the life of one endpoint's workers. The zero value means the defaults.
 type Limits struct {
-	// MaxQueue bounds the requests that wait for a worker. Default Options.MaxQueue.
+	// MaxQueue bounds the requests that wait for a worker. Default 4096.
 	MaxQueue int
 	// IdleAfter is how long an elastic worker stays without requests. Default 1 minute.
 	IdleAfter time.Duration
@@ -221,17 +209,11 @@ type CallRequest struct {
 	ContentType  string
 }
 
-// CallResponse is the answer to a send_request; exactly one of Body and Stream
-// carries it.
+// CallResponse is the answer to a send_request.
 type CallResponse struct {
 	Status      int
 	ContentType string
 	Body        []byte
-	// Stream is read to its end into one body, nil for none. It is closed.
-	Stream interface {
-		Next(ctx context.Context) ([]byte, error)
-		io.Closer
-	}
 }
 
 // Pool runs the Python workers of one environment. It owns the zygote.
@@ -289,7 +271,7 @@ func (p *Pool) closeGroups(ctx context.Context) {
 		groups = append(groups, g)
 	}
 	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, p.o.StopGrace)
+	ctx, cancel := context.WithTimeout(ctx, stopGrace)
 	defer cancel()
 	var all sync.WaitGroup
 	for _, g := range groups {
@@ -306,12 +288,12 @@ func (p *Pool) Start(ctx context.Context, spec Spec) (*Group, error) {
 	if spec.Workers <= 0 {
 		spec.Workers = 1
 	}
-	if spec.Threads <= 0 {
-		spec.Threads = 1
-	}
 	spec.Elastic = min(max(spec.Elastic, 0), spec.Workers)
 	if spec.Limits.IdleAfter <= 0 {
 		spec.Limits.IdleAfter = time.Minute
+	}
+	if spec.Limits.MaxQueue <= 0 {
+		spec.Limits.MaxQueue = defaultQueue
 	}
 	if err := p.admit(spec); err != nil {
 		return nil, fmt.Errorf("start %q: %w", spec.Endpoint, err)

@@ -114,9 +114,10 @@ func newWorld(tb testing.TB, change func(*worker.Options)) *world {
 	w := &world{log: &record{}, groups: make(map[string]*worker.Group)}
 	o := worker.Options{
 		Environment: env, RuntimeDir: filepath.Join(tb.TempDir(), "runtime"), ZygoteEnv: os.Environ(), Caller: w,
-		Preload: []string{}, MaxBackoff: 200 * time.Millisecond, KillGrace: 50 * time.Millisecond,
-		Logger: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Preload: []string{},
+		Logger:  slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
+	o.Bound(worker.Bounds{MaxBackoff: 200 * time.Millisecond, KillGrace: 50 * time.Millisecond})
 	if change != nil {
 		change(&o)
 	}
@@ -337,7 +338,7 @@ func TestLargeBodiesArriveWhole(t *testing.T) {
 }
 
 func TestTooLargeIsRefusedInBothDirections(t *testing.T) {
-	w := newWorld(t, func(o *worker.Options) { o.MaxFrame = 10_000 })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{MaxFrame: 10_000}) })
 	g := w.start(t, "echo", "echo.py", nil)
 	_, err := g.Do(t.Context(), &worker.Request{Body: make([]byte, 10_001)})
 	if !errors.Is(err, worker.ErrTooLarge) {
@@ -418,7 +419,7 @@ func TestLoadErrorsSayWhatAndWhere(t *testing.T) {
 
 func TestLoadThatHangsIsEndedButASlowOneIsNot(t *testing.T) {
 	// Long enough for a busy machine to bring the process to where it hangs.
-	w := newWorld(t, func(o *worker.Options) { o.LoadStall = 4 * time.Second })
+	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{LoadStall: 4 * time.Second}) })
 	_, err := w.tryStart("hangs", "hangs.py", nil)
 	var failed *worker.LoadError
 	if !errors.As(err, &failed) || !strings.Contains(err.Error(), "no progress") || !strings.Contains(strings.Join(failed.LastLines, "\n"), "hangs.py") {

@@ -84,24 +84,24 @@ func (z *zygote) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	pause := backoff{limit: z.o.MaxBackoff}
+	pause := backoff{limit: z.o.maxBackoff}
 	for {
 		started := time.Now()
-		var h *heir
+		var h *standby
 		ready := false
 		err := z.restore(ctx)
 		if err == nil {
 			h, ready, err = z.live(ctx, dir)
 		}
 		z.orphaned.Store(new(time.Now()))
-		err = z.succeed(ctx, h, err)
+		err = z.failOver(ctx, h, err)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if z.o.Restore == nil && errors.Is(err, fs.ErrNotExist) && errors.Is(err, process.ErrNotStarted) {
 			return err
 		}
-		if ready && time.Since(started) > z.o.MaxBackoff {
+		if ready && time.Since(started) > z.o.maxBackoff {
 			pause.reset()
 		}
 		wait := pause.next()
@@ -124,7 +124,7 @@ func (z *zygote) run(ctx context.Context) (err error) {
 
 // live starts one zygote and stays until it is dead. The error says how it died;
 // h is what can go on in its place, if there is something.
-func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err error) {
+func (z *zygote) live(ctx context.Context, dir string) (h *standby, ready bool, err error) {
 	f, theirs, err := newForker()
 	if err != nil {
 		return nil, false, err
@@ -136,7 +136,7 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 		return nil, false, fmt.Errorf("encode the zygote's options: %w", err)
 	}
 	log := z.o.Logger.With("worker", "zygote")
-	out := newOutput(log, z.o.OutputRate)
+	out := newOutput(log, z.o.outputRate)
 	child, err := process.Start(ctx, process.Spec{
 		Path: z.o.Environment.program(), Args: []string{filepath.Join(dir, "zygote.py"), string(options)},
 		Env: cpuCaps(z.o.ZygoteEnv), ExtraFiles: []*os.File{theirs}, WhenWeDie: syscall.SIGTERM, // its children are its to end
@@ -184,7 +184,7 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 		select {
 		case <-ctx.Done():
 			f.close() // it ends by itself, and its children with it
-			_ = child.Stop(context.WithoutCancel(ctx), z.o.StopGrace)
+			_ = child.Stop(context.WithoutCancel(ctx), stopGrace)
 			return nil, ready, nil
 		case <-child.Done():
 			return nil, ready, fmt.Errorf("zygote died: %w", detailed(child.Death()))
@@ -201,11 +201,11 @@ func (z *zygote) live(ctx context.Context, dir string) (h *heir, ready bool, err
 			return nil, ready, fmt.Errorf("zygote hung: %w", detailed(death))
 		}
 	}
-	h = z.reign(ctx, f, child.Done())
+	h = z.superviseStandby(ctx, f, child.Done())
 	if ctx.Err() != nil {
-		h.end(z.o.StopGrace)
+		h.end()
 		f.close()
-		_ = child.Stop(context.WithoutCancel(ctx), z.o.StopGrace)
+		_ = child.Stop(context.WithoutCancel(ctx), stopGrace)
 		return nil, true, nil
 	}
 	return h, true, fmt.Errorf("zygote died: %w", detailed(child.Death()))

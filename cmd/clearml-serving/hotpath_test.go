@@ -19,6 +19,7 @@ import (
 	"clearmlserving/inference/rest"
 	"clearmlserving/serving"
 	"clearmlserving/worker"
+	"clearmlserving/worker/host"
 )
 
 // hotPathCode answers at once, one by one and together.
@@ -97,11 +98,11 @@ func serveCode(tb testing.TB, endpoints map[string]endpointCode) net.Addr {
 	}
 	service := inference.New(inference.Options{
 		Files: hotPathFiles{}, RequestTimeout: time.Minute,
-		Engines: engines(python.New(python.Options{
-			Find:    func(context.Context) (*worker.Environment, error) { return env, nil },
-			Worker:  worker.Options{RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
-			Workers: 1, Env: environ,
-		})),
+		Engines: engines(python.New(python.Options{Workers: 1, Host: host.New(host.Options{
+			Find:   func(context.Context) (*worker.Environment, error) { return env, nil },
+			Worker: worker.Options{RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
+			Env:    environ,
+		})})),
 		Source: hotPathState{&reconcile.State{
 			ServiceID: "S", Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: records}, Artifacts: artifacts,
 		}},

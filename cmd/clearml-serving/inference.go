@@ -26,6 +26,7 @@ import (
 	"clearmlserving/serving"
 	"clearmlserving/storage"
 	"clearmlserving/worker"
+	"clearmlserving/worker/host"
 )
 
 func inferenceCommand(a *app) *cobra.Command {
@@ -203,11 +204,11 @@ func (a *app) makeRoom(dataDir string, log *slog.Logger) error {
 // instanceName tells this instance apart from others of its service, on this
 // machine and elsewhere.
 func instanceName(port string) string {
-	host, err := os.Hostname()
+	machine, err := os.Hostname()
 	if err != nil {
-		host = "unknown host"
+		machine = "unknown host"
 	}
-	return host + ":" + port
+	return machine + ":" + port
 }
 
 // usageMeter tells what this process and its workers use, with the processor's
@@ -281,7 +282,7 @@ func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slo
 	if err != nil {
 		return nil, err
 	}
-	return python.New(python.Options{
+	return python.New(python.Options{Workers: workers, Host: host.New(host.Options{
 		Worker: worker.Options{
 			RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Budget: budget, Logger: log,
 			Ahead: worker.NewAhead(int64(min(maxBody, 256)) << 20),
@@ -295,9 +296,8 @@ func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slo
 			}
 			return found, err
 		},
-		Workers: workers, Env: env,
-		Environments: a.environments(setup.dataDir, log), Extra: a.extraPackages(),
-	}), nil
+		Env: env, Environments: a.environments(setup.dataDir, log), Extra: a.extraPackages(),
+	})}), nil
 }
 
 // workerEnv is the environment that user code finds: what programs need, the

@@ -66,24 +66,6 @@ def load_model(engine: Engine, path: str, endpoint: str) -> Any:
         raise LoadError(_model_fault(error, path, engine, endpoint), user_traceback(error)) from error
 
 
-def limit_threads(count: int) -> None:
-    """Set the size of the native thread pools of the libraries that are loaded already.
-
-    The process that workers are forked from has its pools at one thread; the environment
-    variables do for libraries that user code imports from now on.
-    """
-    if count < 1:
-        return
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        os.environ[name] = str(count)
-    limits = sys.modules.get("threadpoolctl")  # scikit-learn brings it
-    if limits is not None:
-        limits.threadpool_limits(limits=count)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(count)
-
-
 def _library(name: str, engine: str) -> Any:
     try:
         return importlib.import_module(name)

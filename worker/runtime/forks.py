@@ -6,7 +6,7 @@ from it and share what it has loaded. One message a packet, JSON, on a control s
     <- {"do": "fork", "n": 7, "template": false, "needs": ["numpy"]}  descriptors: data, stdout, stderr,
        marks, bodies[, control]; needs are packages to import before
     <- {"do": "kill", "n": 7, "signal": 9, "group": true}
-    <- {"do": "heir"}  descriptor: the control socket of a copy that waits to take our place
+    <- {"do": "standby"}  descriptor: the control socket of a copy that waits to take our place
     -> {"is": "here", "pid": 4710}
     -> {"is": "importing", "name": "numpy"}
     -> {"is": "ready"}
@@ -110,7 +110,7 @@ def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Call
             break
         if message["do"] == "kill":
             kill(children, message)
-        elif message["do"] == "heir":
+        elif message["do"] == "standby":
             try:
                 pid = os.fork()
             except OSError:

@@ -35,7 +35,6 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     """
     name = spec["endpoint"]
     engine = engines.engine_named(spec["engine"])
-    engines.limit_threads(int(spec.get("threads") or 0))
     kind = _kind(engine)
     awaiter = Awaiter()
     instance: Any = None

@@ -7,145 +7,48 @@ package python
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
 	"clearmlserving/worker"
-	"clearmlserving/worker/venv"
+	"clearmlserving/worker/host"
 )
 
 // Options of an Engine.
 type Options struct {
-	// Worker configures the processes; its Caller and Environment are set by the Engine.
-	Worker worker.Options
-	// Find looks for the interpreter when Run begins, so that nothing else has to
-	// wait for it. With its error every load fails, and the rest of the instance
-	// goes on.
-	Find func(ctx context.Context) (*worker.Environment, error)
+	// Host runs the workers. The Engine's Run runs it; other engines may use it too.
+	Host *host.Host
 	// Workers is the number of processes of each endpoint. Default 1.
 	Workers int
-	// Env is the environment that user code finds, "NAME=value".
-	Env []string
-	// Environments makes Python environments beside the interpreter's own, for
-	// endpoints that ask for one and for Extra; nil: none can be made.
-	Environments *venv.Maker
-	// Extra are packages that every endpoint without an environment of its own
-	// finds besides the interpreter's, in the words of "pip install".
-	Extra []string
 }
 
 // Engine loads models that run in Python workers.
-type Engine struct {
-	o            Options
-	environments *environments
-	pools        *pools
-	instance     instanceFile
-	begun        chan struct{} // closed when Run has looked for the interpreter
-	unusable     error         // why there is none; valid once begun
-	caller       atomic.Pointer[engine.Caller]
-}
+type Engine struct{ o Options }
 
 // New prepares an Engine; Run starts it.
-func New(o Options) *Engine {
-	e := &Engine{o: o, begun: make(chan struct{}), instance: newInstanceFile(o.Worker.RuntimeDir)}
-	log := o.Worker.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-	e.environments = &environments{
-		maker: o.Environments, extra: o.Extra, env: o.Env, known: map[string]*worker.Environment{},
-	}
-	ahead := o.Worker.Ahead
-	if ahead == nil {
-		ahead = worker.NewAhead(0) // one for all pools
-	}
-	e.pools = &pools{log: log, byPath: map[string]*pool{}, make: func(at place) *worker.Pool {
-		own := o.Worker
-		own.Caller, own.Environment, own.Restore = e, at.Environment, at.remake
-		own.Ahead = ahead
-		if at.Environment != e.environments.base {
-			own.ZygoteEnv = at.env
-		}
-		return worker.New(own)
-	}}
-	return e
-}
+func New(o Options) *Engine { return &Engine{o} }
 
-// Run owns the worker processes until ctx ends. Calls of user code go to caller.
-// It is called once.
+// Run runs the Host until ctx ends. Calls of user code go to caller. It is called once.
 func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
-	e.caller.Store(&caller)
-	defer e.instance.remove()
-	e.environments.base, e.unusable = e.o.Find(ctx)
-	close(e.begun)
-	if e.unusable != nil {
-		<-ctx.Done()
-		return nil
-	}
-	if e.o.Environments != nil {
-		defer e.o.Environments.Close()
-		if _, err := e.o.Environments.Prune(); err != nil {
-			e.pools.log.Warn("old python environments stay", "err", err)
-		}
-	}
-	if budget := e.o.Worker.Budget; budget != nil {
-		watched, stop := context.WithCancel(context.WithoutCancel(ctx)) // as long as there are workers
-		var watch sync.WaitGroup
-		watch.Go(func() { budget.Run(watched) })
-		defer watch.Wait()
-		defer stop()
-	}
-	defer e.pools.close()
-	e.warm(ctx)
-	<-ctx.Done()
-	return nil
+	return e.o.Host.Run(ctx, calls{caller})
 }
 
-// warm has the shared environment's workers ready before the first endpoint asks,
-// and keeps them ready while none does.
-func (e *Engine) warm(ctx context.Context) {
-	at, err := e.environments.shared(ctx)
-	if err != nil {
-		if ctx.Err() == nil {
-			e.pools.log.Error("python environment cannot be made; endpoints try again", "err", err)
-		}
-		return
-	}
-	_, _, _ = e.pools.take(at) // close takes it back; after close there is nothing to be ready for
-}
+// SetInstanceTask tells user code the id of the instance's task.
+func (e *Engine) SetInstanceTask(taskID string) { e.o.Host.SetInstanceTask(taskID) }
 
-// ready waits until the interpreter is known, and says why there is none.
-func (e *Engine) ready(ctx context.Context) error {
-	select {
-	case <-e.begun:
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-	if e.unusable != nil {
-		return &engine.LoadError{Text: e.unusable.Error(), Err: e.unusable}
-	}
-	return nil
-}
-
-// Prepare makes the endpoint's Python environment; it fulfils engine.Preparer.
+// Prepare makes the endpoint's Python environment; it implements engine.Preparer.
 func (e *Engine) Prepare(ctx context.Context, spec engine.Spec) error {
-	if err := e.ready(ctx); err != nil {
-		return ctx.Err() // Load says what is wrong with the interpreter
+	own, err := serving.OwnEnvironment(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
+	if err != nil {
+		return &engine.LoadError{Text: err.Error(), Err: err}
 	}
-	_, err := e.environments.of(ctx, spec)
-	return err
+	return loadError(e.o.Host.Prepare(ctx, own, spec.CodePath))
 }
 
-// Load starts the workers of an endpoint; it fulfils engine.Loader.
+// Load starts the workers of an endpoint; it implements engine.Loader.
 func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, error) {
-	if err := e.ready(ctx); err != nil {
-		return nil, err
-	}
 	batching, err := serving.BatchingOf(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
 	if err != nil {
 		return nil, &engine.LoadError{Text: err.Error(), Err: err}
@@ -154,27 +57,21 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	if err != nil {
 		return nil, err
 	}
-	at, err := e.environments.of(ctx, spec)
+	own, err := serving.OwnEnvironment(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
 	if err != nil {
-		return nil, err
-	}
-	pool, release, err := e.pools.take(at)
-	if err != nil {
-		return nil, err
+		return nil, &engine.LoadError{Text: err.Error(), Err: err}
 	}
 	least, most := spec.Limits.Workers(e.o.Workers)
-	group, err := pool.Start(ctx, worker.Spec{
+	group, err := e.o.Host.Start(ctx, own, worker.Spec{
 		Endpoint: string(spec.URL), Engine: spec.Endpoint.EngineType,
-		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath, Restore: at.restore(spec),
-		Fields: fields, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limitsOf(spec.Limits), Env: at.env,
+		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath, Restore: spec.Restore,
+		Fields: fields, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limitsOf(spec.Limits),
 		Batch: worker.Batch{Rows: batching.MaxRows, Delay: batching.Delay, Preferred: batching.Preferred},
-		Extra: map[string]any{"instance_file": e.instance.path},
 	})
 	if err != nil {
-		release()
 		return nil, loadError(err)
 	}
-	return &model{url: spec.URL, group: group, release: release}, nil
+	return &model{url: spec.URL, group: group}, nil
 }
 
 // limitsOf gives limits in the worker's words.
@@ -188,7 +85,11 @@ func limitsOf(l *serving.Limits) worker.Limits {
 	}
 }
 
+// loadError makes an *engine.LoadError of an error that is the endpoint's fault.
 func loadError(err error) error {
+	if failed, ok := errors.AsType[*host.EnvironmentError](err); ok {
+		return &engine.LoadError{Text: failed.Error(), Err: failed.Err}
+	}
 	if failed, ok := errors.AsType[*worker.LoadError](err); ok {
 		text := failed.Text
 		if !failed.Death.IsZero() {
@@ -201,9 +102,12 @@ func loadError(err error) error {
 	return err
 }
 
-// Call takes a send_request of user code to the router; it fulfils worker.Caller.
-func (e *Engine) Call(ctx context.Context, c worker.CallRequest) (worker.CallResponse, error) {
-	resp, err := (*e.caller.Load()).Call(ctx, engine.Call{
+// calls takes each send_request of user code to the data plane.
+type calls struct{ to engine.Caller }
+
+// Call implements worker.Caller.
+func (s calls) Call(ctx context.Context, c worker.CallRequest) (worker.CallResponse, error) {
+	resp, err := s.to.Call(ctx, engine.Call{
 		From: serving.EndpointURL(c.From), Endpoint: c.URL, Version: c.Version, ID: c.RequestID,
 		Body: c.Body, ContentType: c.ContentType, Depth: c.Depth,
 	})
@@ -215,12 +119,11 @@ func (e *Engine) Call(ctx context.Context, c worker.CallRequest) (worker.CallRes
 
 // model is one endpoint's group of workers.
 type model struct {
-	url     serving.EndpointURL
-	group   *worker.Group
-	release func() // of the pool
+	url   serving.EndpointURL
+	group *host.Group
 }
 
-// Infer fulfils engine.Model.
+// Infer implements engine.Model.
 func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	question := worker.Request{ID: req.ID, Body: req.Body, ContentType: req.ContentType, Depth: req.Depth, Sampled: req.Sampled}
 	question.Loan, _ = req.Loan.(*worker.Loan) // another Lender's is not
@@ -238,7 +141,7 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 	return resp, nil
 }
 
-// Lend fulfils engine.Lender.
+// Lend implements engine.Lender.
 func (m *model) Lend(size int) engine.Loan {
 	if l := m.group.Lend(size); l != nil {
 		return l
@@ -246,7 +149,7 @@ func (m *model) Lend(size int) engine.Loan {
 	return nil // not a nil *worker.Loan
 }
 
-// SetVariables fulfils engine.VariableSetter.
+// SetVariables implements engine.VariableSetter.
 func (m *model) SetVariables(names []string) error { return m.group.SetVariables(names) }
 
 // failure gives a worker's error the kind that the data plane decides by.
@@ -269,7 +172,7 @@ func (m *model) failure(err error) error {
 	return e
 }
 
-// Status fulfils engine.Model.
+// Status implements engine.Model.
 func (m *model) Status() engine.Status {
 	s := m.group.Status()
 	status := engine.Status{
@@ -288,7 +191,7 @@ func (m *model) Status() engine.Status {
 	return status
 }
 
-func batchingOf(g *worker.Group) *engine.Batching {
+func batchingOf(g *host.Group) *engine.Batching {
 	b, on := g.Batching()
 	if !on {
 		return nil
@@ -301,8 +204,5 @@ func batchingOf(g *worker.Group) *engine.Batching {
 	}
 }
 
-// Close fulfils engine.Model.
-func (m *model) Close(ctx context.Context) error {
-	defer m.release()
-	return m.group.Close(ctx)
-}
+// Close implements engine.Model.
+func (m *model) Close(ctx context.Context) error { return m.group.Close(ctx) }

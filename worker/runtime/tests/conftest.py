@@ -109,7 +109,6 @@ def load(tmp_path, host):
             "model_path": "",
             "fields": {"engine_type": engine, "serving_url": "test", "version": "1"},
             "variables": [],
-            "threads": 0,
             "extra": {},
         }
         whole.update(spec)

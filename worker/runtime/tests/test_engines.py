@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-import engines
 from answer import LoadError
 
 ROWS = [[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [2.0, 2.0]]
@@ -167,26 +166,6 @@ def test_model_of_a_class_from_the_training_script_says_what_to_do(load, tmp_pat
         class Preprocess: pass
     """
     assert load(code, engine="sklearn", model_path=str(file)).value([[1]]) == [[1]]
-
-
-def test_threads_are_capped(load, monkeypatch):
-    limits = []
-
-    class Limiter:
-        @staticmethod
-        def threadpool_limits(limits):
-            Limiter.seen.append(limits)
-
-    Limiter.seen = limits
-    monkeypatch.setitem(sys.modules, "threadpoolctl", Limiter)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
-        monkeypatch.setenv(name, "1")
-    load(None, threads=3)
-    assert limits == [3]
-    assert engines.os.environ["OMP_NUM_THREADS"] == "3"
-    engines.limit_threads(0)
-    assert limits == [3]
 
 
 def test_statistics_of_a_model_engine(load, sklearn_file):

@@ -1,4 +1,4 @@
-package python
+package host
 
 import (
 	"archive/zip"
@@ -16,17 +16,15 @@ import (
 	"testing"
 	"time"
 
-	"clearmlserving/inference/engine"
 	"clearmlserving/leaktest"
-	"clearmlserving/serving"
 	"clearmlserving/worker"
 	"clearmlserving/worker/venv"
 )
 
-func TestMain(m *testing.M) { leaktest.Main(m) }
+func TestMain(all *testing.M) { leaktest.Main(all) }
 
-// running is an Engine with the interpreter of the machine.
-func running(t *testing.T, extra ...string) *Engine {
+// running is a Host with the interpreter of the machine.
+func running(t *testing.T, extra ...string) *Host {
 	t.Helper()
 	python := os.Getenv("CLEARML_SERVING_TEST_PYTHON")
 	if python == "" {
@@ -37,12 +35,12 @@ func running(t *testing.T, extra ...string) *Engine {
 	if err != nil {
 		t.Skipf("no Python: %v", err)
 	}
-	uv, err := filepath.Abs("../../../bin/tools/uv/bin/uv") // faster, where it is
+	uv, err := filepath.Abs("../../bin/tools/uv/bin/uv") // faster, where it is
 	if err != nil {
 		t.Fatal(err)
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	e := New(Options{
+	h := New(Options{
 		Find:   func(context.Context) (*worker.Environment, error) { return base, nil },
 		Worker: worker.Options{RuntimeDir: t.TempDir(), ZygoteEnv: env, Preload: []string{}, Logger: log},
 		Env:    env, Extra: extra, Environments: venv.New(venv.Options{Dir: t.TempDir(), Env: env, UV: uv, Logger: log}),
@@ -50,7 +48,7 @@ func running(t *testing.T, extra ...string) *Engine {
 	ctx, cancel := context.WithCancel(t.Context())
 	var run sync.WaitGroup
 	run.Go(func() {
-		if err := e.Run(ctx, nil); err != nil {
+		if err := h.Run(ctx, nil); err != nil {
 			t.Error(err)
 		}
 	})
@@ -58,7 +56,7 @@ func running(t *testing.T, extra ...string) *Engine {
 		cancel()
 		run.Wait()
 	})
-	return e
+	return h
 }
 
 // tinyWheel writes a package of one module, "tiny".
@@ -110,75 +108,78 @@ func codeFolder(t *testing.T, requirements string) string {
 	return dir
 }
 
-func specOf(url, code string, aux any) engine.Spec {
-	return engine.Spec{
-		URL: serving.EndpointURL(url), CodePath: code, CodeName: "py_code_" + url,
-		Endpoint: serving.Endpoint{EngineType: serving.EngineCustom, ServingURL: url, AuxiliaryCfg: aux},
-	}
+func specOf(url, code string) worker.Spec {
+	return worker.Spec{Endpoint: url, Engine: "custom", CodePath: code, CodeName: "py_code_" + url}
 }
 
-func own() any { return map[string]any{"environment": "own"} }
+func ask(ctx context.Context, g *Group) (string, error) {
+	resp, err := g.Do(ctx, &worker.Request{Body: []byte(`{}`), ContentType: "application/json"})
+	if err != nil {
+		return "", err
+	}
+	return string(resp.Body), nil
+}
 
-func answer(t *testing.T, m engine.Model) string {
+func answer(t *testing.T, g *Group) string {
 	t.Helper()
-	resp, err := m.Infer(t.Context(), &engine.Request{Body: []byte(`{}`), ContentType: "application/json"})
+	body, err := ask(t.Context(), g)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(resp.Body)
+	return body
 }
 
-func (e *Engine) poolsInUse() int {
-	e.pools.mu.Lock()
-	defer e.pools.mu.Unlock()
-	return len(e.pools.byPath)
+func (h *Host) poolsInUse() int {
+	h.pools.mu.Lock()
+	defer h.pools.mu.Unlock()
+	return len(h.pools.byPath)
 }
 
 func TestAnEndpointFindsWhatItsOwnRequirementsName(t *testing.T) {
-	e := running(t)
+	h := running(t)
 	code := codeFolder(t, "./tiny-1.0-py3-none-any.whl\n")
-	if _, err := e.Load(t.Context(), specOf("shared", code, nil)); err == nil || !strings.Contains(err.Error(), "tiny") {
+	if _, err := h.Start(t.Context(), false, specOf("shared", code)); err == nil || !strings.Contains(err.Error(), "tiny") {
 		t.Fatalf("the shared environment has tiny: %v", err)
 	}
-	var models []engine.Model
+	var groups []*Group
 	for _, url := range []string{"one", "two"} {
-		m, err := e.Load(t.Context(), specOf(url, code, own()))
+		g, err := h.Start(t.Context(), true, specOf(url, code))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := answer(t, m); !strings.Contains(got, `"tiny":41`) || strings.Contains(got, `"venv":""`) {
+		if got := answer(t, g); !strings.Contains(got, `"tiny":41`) || strings.Contains(got, `"venv":""`) {
 			t.Errorf("%s answered %s", url, got)
 		}
-		models = append(models, m)
+		groups = append(groups, g)
 	}
-	if n := e.poolsInUse(); n != 2 {
+	if n := h.poolsInUse(); n != 2 {
 		t.Errorf("%d pools for two environments", n)
 	}
-	for _, m := range models {
-		if err := m.Close(t.Context()); err != nil {
+	for _, g := range groups {
+		if err := g.Close(t.Context()); err != nil {
 			t.Error(err)
 		}
 	}
-	if n := e.poolsInUse(); n != 1 {
+	if n := h.poolsInUse(); n != 1 {
 		t.Errorf("%d pools when nobody uses the second environment any more", n)
 	}
 }
 
 func TestAnEnvironmentWhoseFolderIsRemovedIsMadeAgain(t *testing.T) {
-	e := running(t)
-	m, err := e.Load(t.Context(), specOf("one", codeFolder(t, "./tiny-1.0-py3-none-any.whl\n"), own()))
+	h := running(t)
+	g, err := h.Start(t.Context(), true, specOf("one", codeFolder(t, "./tiny-1.0-py3-none-any.whl\n")))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var before struct{ Venv string }
-	if err := json.Unmarshal([]byte(answer(t, m)), &before); err != nil || before.Venv == "" {
+	if err := json.Unmarshal([]byte(answer(t, g)), &before); err != nil || before.Venv == "" {
 		t.Fatalf("%+v, %v", before, err)
 	}
 	for _, what := range []string{"worker", "zygote"} {
 		if err := os.RemoveAll(filepath.Dir(before.Venv)); err != nil { // all environments
 			t.Fatal(err)
 		}
-		pid := m.Status().Workers[0].PID
+		pid := g.Status().Workers[0].PID
 		if what == "zygote" {
 			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 			if err != nil {
@@ -192,8 +193,8 @@ func TestAnEnvironmentWhoseFolderIsRemovedIsMadeAgain(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 		for answered := false; !answered; {
-			resp, err := m.Infer(ctx, &engine.Request{Body: []byte(`{}`), ContentType: "application/json"})
-			answered = err == nil && strings.Contains(string(resp.Body), `"tiny":41`)
+			body, err := ask(ctx, g)
+			answered = err == nil && strings.Contains(body, `"tiny":41`)
 			if _, errDir := os.Stat(before.Venv); errDir != nil {
 				answered = false // by the worker that was about to die
 			}
@@ -203,24 +204,23 @@ func TestAnEnvironmentWhoseFolderIsRemovedIsMadeAgain(t *testing.T) {
 		}
 		cancel()
 	}
-	if err := m.Close(t.Context()); err != nil {
+	if err := g.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestAnEnvironmentThatCannotBeMadeIsAFailureOfThatEndpoint(t *testing.T) {
-	e := running(t)
+	h := running(t)
 	for name, c := range map[string]struct {
-		spec engine.Spec
+		spec worker.Spec
 		says string
 	}{
-		"unknown package": {specOf("a", codeFolder(t, "no-such-package-at-all\n"), own()), "no-such-package-at-all"},
-		"single file":     {specOf("b", filepath.Join(codeFolder(t, ""), "__init__.py"), own()), "has no requirements.txt"},
-		"no code":         {specOf("c", "", own()), "has no requirements.txt"},
-		"unknown word":    {specOf("d", "", map[string]any{"environment": "mine"}), "give own or shared"},
+		"unknown package": {specOf("a", codeFolder(t, "no-such-package-at-all\n")), "no-such-package-at-all"},
+		"single file":     {specOf("b", filepath.Join(codeFolder(t, ""), "__init__.py")), "has no requirements.txt"},
+		"no code":         {specOf("c", ""), "has no requirements.txt"},
 	} {
-		_, err := e.Load(t.Context(), c.spec)
-		if failed, ok := errors.AsType[*engine.LoadError](err); !ok || !strings.Contains(failed.Text, c.says) {
+		_, err := h.Start(t.Context(), true, c.spec)
+		if failed, ok := errors.AsType[*EnvironmentError](err); !ok || !strings.Contains(failed.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -229,18 +229,18 @@ func TestAnEnvironmentThatCannotBeMadeIsAFailureOfThatEndpoint(t *testing.T) {
 func TestExtraPackagesLieOverTheInterpretersOwn(t *testing.T) {
 	dir := t.TempDir()
 	tinyWheel(t, dir)
-	e := running(t, filepath.Join(dir, "tiny-1.0-py3-none-any.whl"))
-	m, err := e.Load(t.Context(), specOf("shared", codeFolder(t, ""), nil))
+	h := running(t, filepath.Join(dir, "tiny-1.0-py3-none-any.whl"))
+	g, err := h.Start(t.Context(), false, specOf("shared", codeFolder(t, "")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := answer(t, m); !strings.Contains(got, `"tiny":41`) {
+	if got := answer(t, g); !strings.Contains(got, `"tiny":41`) {
 		t.Errorf("answered %s", got)
 	}
-	if err := m.Close(t.Context()); err != nil {
+	if err := g.Close(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if n := e.poolsInUse(); n != 1 {
+	if n := h.poolsInUse(); n != 1 {
 		t.Errorf("%d pools: the shared one is kept ready", n)
 	}
 }

@@ -1,4 +1,4 @@
-package python
+package host
 
 import (
 	"context"
@@ -8,10 +8,10 @@ import (
 	"clearmlserving/worker"
 )
 
-// pools holds a pool of workers for each Python environment in use. A pool is
-// started with its first user and ends with its last.
+// pools holds one pool of workers for each Python environment in use. A pool starts
+// with its first user and ends with its last.
 type pools struct {
-	make func(place) *worker.Pool
+	make func(environment) *worker.Pool
 	log  *slog.Logger
 	all  sync.WaitGroup // each pool's Run
 
@@ -26,9 +26,9 @@ type pool struct {
 	stop  context.CancelFunc
 }
 
-// take returns the pool of an environment; the caller calls release, once, when
-// its last group is closed.
-func (p *pools) take(at place) (_ *worker.Pool, release func(), err error) {
+// take returns the pool of an environment; the caller calls release once, when its
+// group is closed.
+func (p *pools) take(at environment) (_ *worker.Pool, release func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -37,7 +37,7 @@ func (p *pools) take(at place) (_ *worker.Pool, release func(), err error) {
 	path := at.Python
 	taken := p.byPath[path]
 	if taken == nil {
-		// It outlives the load that is its first user; close ends it.
+		// The pool outlives the load that starts it; close ends it.
 		ctx, stop := context.WithCancel(context.Background())
 		taken = &pool{Pool: p.make(at), stop: stop}
 		p.byPath[path] = taken
@@ -47,8 +47,8 @@ func (p *pools) take(at place) (_ *worker.Pool, release func(), err error) {
 	return taken.Pool, func() { p.release(path, taken) }, nil
 }
 
-// run stays with a pool until it has ended. One that ends by itself makes room
-// for another try.
+// run runs a pool to its end. One that fails is removed, so that the next load
+// starts another.
 func (p *pools) run(ctx context.Context, path string, one *pool) {
 	defer one.stop()
 	err := one.Run(ctx)
@@ -69,14 +69,14 @@ func (p *pools) release(path string, one *pool) {
 	}
 }
 
-// drop forgets a pool; another may have taken its place. mu is held.
+// drop removes a pool unless another has replaced it. mu is held.
 func (p *pools) drop(path string, one *pool) {
 	if p.byPath[path] == one {
 		delete(p.byPath, path)
 	}
 }
 
-// close ends every pool and waits for them. No pool is given out afterwards.
+// close ends every pool and waits for them; take fails from now on.
 func (p *pools) close() {
 	p.mu.Lock()
 	p.closed = true

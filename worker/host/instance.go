@@ -1,4 +1,4 @@
-package python
+package host
 
 import (
 	"errors"
@@ -51,9 +51,9 @@ func (f instanceFile) remove() {
 	}
 }
 
-// SetInstanceTask makes the id of the instance's task known to user code.
-func (e *Engine) SetInstanceTask(taskID string) {
-	if err := e.instance.write(taskID); err != nil {
-		e.pools.log.Warn("user code does not find the instance's task", "err", err)
+// SetInstanceTask tells user code the id of the instance's task.
+func (h *Host) SetInstanceTask(taskID string) {
+	if err := h.instance.write(taskID); err != nil {
+		h.pools.log.Warn("instance task not written", "err", err)
 	}
 }
