@@ -53,7 +53,7 @@ func (a *app) config(ctx context.Context, f serviceFlags, given func(flag string
 	if err != nil {
 		return err
 	}
-	a.print.line("Configure serving service id=%s", s.doc.ID)
+	a.print.line("Configure serving service id=%s", s.Doc.ID)
 	a.printSync(s)
 	changed := object{}
 	for _, setting := range []struct {
@@ -69,11 +69,11 @@ func (a *app) config(ctx context.Context, f serviceFlags, given func(flag string
 		if !given(setting.flag) {
 			continue
 		}
-		if err := s.setParameter(ctx, setting.name, setting.value, setting.kind); err != nil {
+		if err := s.SetParameter(ctx, setting.name, setting.value, setting.kind); err != nil {
 			return err
 		}
 		if setting.shown != "" {
-			a.print.line("Configuring serving service [id=%s] %s=%s", s.doc.ID, setting.shown, setting.value)
+			a.print.line("Configuring serving service [id=%s] %s=%s", s.Doc.ID, setting.shown, setting.value)
 		}
 		changed = append(changed, field{setting.name, setting.value})
 		if setting.unused && setting.value != "" {
@@ -86,7 +86,7 @@ func (a *app) config(ctx context.Context, f serviceFlags, given func(flag string
 		}
 		changed = append(changed, field{"auth", f.auth})
 	}
-	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"changed", changed}})
+	return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"changed", changed}})
 }
 
 func (f *serviceFlags) logFreqText() string {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -57,9 +58,9 @@ func (a *app) modelRecord(ctx context.Context, endpoint string, record serving.R
 	if err != nil {
 		return err
 	}
-	result := object{{"id", s.doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"recording", !off}}
+	result := object{{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"recording", !off}}
 	if off {
-		if s.options(endpoint).Record == nil && !s.brokenOptions(endpoint) {
+		if optionsOf(s, endpoint).Record == nil && !brokenOptions(s, endpoint) {
 			return noOption(endpoint, "recording")
 		}
 		err = a.setOptions(ctx, s, endpoint, func(o *serving.EndpointOptions) { o.Record = nil })
@@ -74,8 +75,8 @@ func (a *app) modelRecord(ctx context.Context, endpoint string, record serving.R
 }
 
 // brokenOptions tells whether what is stored for an endpoint cannot be read.
-func (s *service) brokenOptions(endpoint string) bool {
-	for _, b := range s.config.BrokenIn(serving.SectionOptions) {
+func brokenOptions(s *operations.Service, endpoint string) bool {
+	for _, b := range s.Config.BrokenIn(serving.SectionOptions) {
 		if serving.CleanURL(b.Key) == serving.CleanURL(endpoint) {
 			return true
 		}
