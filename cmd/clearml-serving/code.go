@@ -93,7 +93,11 @@ func (a *app) uploadCode(ctx context.Context, s *operations.Service, name string
 		// Instances may be reading the old file under the old address.
 		object = path.Join(s.Doc.StoragePath(), "artifacts", name, c.sha256[:12], c.name)
 	}
-	uri, err := a.uploadFile(ctx, s.Client, s.Client.FilesURL(), object, c.file)
+	to, err := a.openDestination(s.Client, s.Client.FilesURL())
+	if err != nil {
+		return err
+	}
+	uri, err := a.uploadFile(ctx, to, object, c.file)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 func modelAddCommand(a *app) *cobra.Command {
-	var f recordFlags
+	var f endpointFlags
 	var version, modelID string
 	var wait waitFlags
 	cmd := &cobra.Command{
@@ -39,7 +39,7 @@ gap.`,
 	return cmd
 }
 
-func (a *app) modelAdd(ctx context.Context, f recordFlags, version, modelID string, wait waitFlags) error {
+func (a *app) modelAdd(ctx context.Context, f endpointFlags, version, modelID string, wait waitFlags) error {
 	s, err := a.openForEdit(ctx)
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (a *app) modelAdd(ctx context.Context, f recordFlags, version, modelID stri
 }
 
 // readEndpoint makes the record that the flags describe, without its code.
-func (f *recordFlags) readEndpoint(version, modelID string) (serving.Endpoint, error) {
+func (f *endpointFlags) readEndpoint(version, modelID string) (serving.Endpoint, error) {
 	tensors, err := f.tensors()
 	if err != nil {
 		return serving.Endpoint{}, err
@@ -110,7 +110,7 @@ func (f *recordFlags) readEndpoint(version, modelID string) (serving.Endpoint, e
 }
 
 // checkCode refuses an endpoint that could never answer.
-func (f *recordFlags) checkCode() error {
+func (f *endpointFlags) checkCode() error {
 	if f.engine == serving.EngineCustomAsync && f.preprocess == "" {
 		return hint(fmt.Errorf("engine custom_async needs code: it has no model of its own to run"), "Try: add --preprocess preprocess.py")
 	}

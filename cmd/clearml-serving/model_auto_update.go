@@ -9,7 +9,7 @@ import (
 )
 
 func modelAutoUpdateCommand(a *app) *cobra.Command {
-	var f recordFlags
+	var f endpointFlags
 	var maxVersions int
 	var wait waitFlags
 	cmd := &cobra.Command{
@@ -31,7 +31,7 @@ the next version by itself; a number, once given, always means the same model.`,
 	return cmd
 }
 
-func (a *app) modelAutoUpdate(ctx context.Context, f recordFlags, maxVersions int, wait waitFlags) error {
+func (a *app) modelAutoUpdate(ctx context.Context, f endpointFlags, maxVersions int, wait waitFlags) error {
 	s, err := a.openForEdit(ctx)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (a *app) modelAutoUpdate(ctx context.Context, f recordFlags, maxVersions in
 }
 
 // readMonitoring makes the record that the flags describe, without its code.
-func (f *recordFlags) readMonitoring(maxVersions int) (serving.Monitoring, error) {
+func (f *endpointFlags) readMonitoring(maxVersions int) (serving.Monitoring, error) {
 	tensors, err := f.tensors()
 	if err != nil {
 		return serving.Monitoring{}, err
