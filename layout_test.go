@@ -28,7 +28,7 @@ type arrow struct {
 
 // A package matches "x" when it is x or lies below it, and "x!" only when it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "outbound", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "operations", "outbound", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "clearml", "serving"}, "the core knows neither a protocol of clients nor an engine; only engines see workers and only reconcile sees storage"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
 	{"inference/listener", []string{"inference/engine!"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
@@ -43,12 +43,13 @@ var arrows = []arrow{
 	{"controlplane/store", []string{"controlplane/store", "serving"}, "the store is the bottom of the control plane"},
 	{"controlplane/store/postgres/postgrestest", []string{"leaktest"}, "it ends a package's tests, and so looks for what they leave"},
 	{"controlplane/intake", nil, "intake bounds bodies and knows nothing of what they are for"},
-	{"controlplane/ui", []string{"clearml", "controlplane/intake", "serving"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
+	{"controlplane/ui", []string{"clearml", "controlplane/intake", "operations", "serving"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
 	{"statistics", []string{"statistics", "clearml", "listen", "serving", "storage"}, "statistics hangs on the control plane's API, not on the data plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
 	{"worker", []string{"process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},
 	{"clearml", []string{"hocon", "outbound", "serving"}, "the client knows the API's words and the domain's"},
+	{"operations", []string{"clearml", "serving"}, "operations edit a service through the API, and print nothing"},
 	{"storage", []string{"outbound", "storage"}, "cmd translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},
 	{"retry", nil, "retry is the floor: it needs nothing of ours"},

@@ -310,7 +310,7 @@ func FuzzAnswers(f *testing.F) {
 			t.Errorf("task %q with error %v", task.ID, err)
 		}
 		if s, err := c.LoadService(t.Context(), "x"); err == nil {
-			s.Sections()
+			s.Configuration()
 		}
 		if models, err := c.Models(t.Context(), clearml.ModelFilter{Limit: 3}); err == nil && len(models) > 3 {
 			t.Errorf("%d models, asked for 3", len(models))

@@ -91,7 +91,7 @@ func (c *Client) InstancesOf(ctx context.Context, serviceIDs []string, taskType 
 // and so is what is kept of keys: nobody looks for it there when he revokes one.
 func (c *Client) MirrorService(ctx context.Context, s *Service, instance string) error {
 	var objects []ConfigObject
-	sections, _ := s.Sections()
+	sections := s.Configuration().Sections
 	for _, section := range serving.Sections() {
 		if text, ok := sections[section]; ok && section != serving.SectionAccess {
 			objects = append(objects, ConfigObject{Name: string(section), Value: Text(text)})

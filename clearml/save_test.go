@@ -292,7 +292,7 @@ func addRecord(t *testing.T, c *clearml.Client, name string) error {
 		if err != nil {
 			return err
 		}
-		sections, _ := doc.Sections()
+		sections := doc.Configuration().Sections
 		err = c.SaveSection(t.Context(), doc, serving.SectionEndpoints, withRecord(t, string(sections[serving.SectionEndpoints]), name))
 		if !errors.Is(err, clearml.ErrConflict) || attempt == 20 {
 			return err

@@ -147,11 +147,10 @@ func serviceOf(t Task) Service {
 	return s
 }
 
-// Sections turns the stored configuration objects into JSON. A section that
-// cannot be parsed is in unreadable instead, and does not stop the others; one
-// that is not stored is in neither.
-func (s *Service) Sections() (sections map[serving.Section]json.RawMessage, unreadable map[serving.Section]error) {
-	sections, unreadable = map[serving.Section]json.RawMessage{}, map[serving.Section]error{}
+// Configuration parses the stored configuration objects. It lists those that cannot be
+// parsed with the cause.
+func (s *Service) Configuration() serving.Configuration {
+	c := serving.Configuration{Sections: map[serving.Section]json.RawMessage{}, Unreadable: map[serving.Section]string{}, General: s.General}
 	for _, section := range serving.Sections() {
 		text, ok := s.stored[string(section)]
 		if !ok {
@@ -160,17 +159,17 @@ func (s *Service) Sections() (sections map[serving.Section]json.RawMessage, unre
 		// No environment: what a service means must not depend on who reads it.
 		object, err := hocon.Parse([]byte(text), hocon.Options{})
 		if err != nil {
-			unreadable[section] = err
+			c.Unreadable[section] = err.Error()
 			continue
 		}
 		encoded, err := object.JSON()
 		if err != nil {
-			unreadable[section] = err
+			c.Unreadable[section] = err.Error()
 			continue
 		}
-		sections[section] = encoded
+		c.Sections[section] = encoded
 	}
-	return sections, unreadable
+	return c
 }
 
 // StoragePath is the folder of the service's files below a destination.

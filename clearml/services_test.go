@@ -91,7 +91,8 @@ func TestServiceIsReadWholeAndBrokenSectionsAreValues(t *testing.T) {
 	if s.StoragePath() != "DevOps/sub/my service.s1" {
 		t.Errorf("StoragePath = %s", s.StoragePath())
 	}
-	sections, unreadable := s.Sections()
+	configuration := s.Configuration()
+	sections, unreadable := configuration.Sections, configuration.Unreadable
 	want := `{"a.b":{"engine_type":"sklearn","serving_url":"a.b","version":""},"test_q/2":{"engine_type":"triton","serving_url":"test_q","version":"2","input_size":[[1,28,28]],"auxiliary_cfg":"platform: \"x\"\ny"}}`
 	if got := string(sections[serving.SectionEndpoints]); got != want {
 		t.Errorf("endpoints = %s, want %s", got, want)
@@ -99,7 +100,7 @@ func TestServiceIsReadWholeAndBrokenSectionsAreValues(t *testing.T) {
 	if string(sections[serving.SectionCanary]) != "{}" || len(sections) != 2 {
 		t.Errorf("sections = %s", sections)
 	}
-	if len(unreadable) != 1 || unreadable[serving.SectionMonitoring] == nil {
+	if len(unreadable) != 1 || unreadable[serving.SectionMonitoring] == "" {
 		t.Errorf("unreadable = %v, want model_monitoring", unreadable)
 	}
 	decoded := serving.Decode(sections, s.General)

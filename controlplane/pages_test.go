@@ -416,6 +416,46 @@ func TestAModelIsUploadedEditedAndDeployed(t *testing.T) {
 	v.takeBack(service)
 }
 
+// TestPagesEditAServiceAsTheCommandLineDoes: the version of the service is written, what
+// is stored already is not written again, and an entry of the original's for the model
+// (under the url without version) leaves with the endpoint.
+func TestPagesEditAServiceAsTheCommandLineDoes(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	m := r.furnish(t, "shared")
+	for range 2 {
+		status, page := v.post("/models/"+m.model+"/deploy", "service", m.service, "engine", "sklearn", "endpoint", "wine", "version", "1")
+		if status != http.StatusOK || !strings.Contains(page, "is stored") {
+			t.Fatalf("deploy: %d %.300s", status, page)
+		}
+	}
+	var task struct {
+		Task struct {
+			Runtime map[string]string
+			Models  struct{ Input []struct{ Name string } }
+		}
+	}
+	read := func() {
+		task.Task.Models.Input = nil
+		r.call(t, "tasks.get_by_id", map[string]any{"task": m.service}, &task)
+	}
+	if read(); task.Task.Runtime["version"] != "1.3.5" {
+		t.Errorf("runtime = %v, want version %s", task.Task.Runtime, "1.3.5")
+	}
+	var history struct{ Edits []any }
+	r.call(t, "tasks.get_configuration_history", map[string]any{"task": m.service}, &history)
+	if len(history.Edits) != 1 {
+		t.Errorf("%d edits, want 1: %v", len(history.Edits), history.Edits)
+	}
+	r.call(t, "tasks.add_or_update_model", map[string]any{"task": m.service, "name": "wine", "model": m.model, "type": "input"}, nil)
+	if status, page := v.post("/services/"+m.service+"/remove", "endpoint", "wine/1"); status != http.StatusOK || !strings.Contains(page, "Removed the static endpoint wine/1") {
+		t.Errorf("remove: %d %.300s", status, page)
+	}
+	if read(); len(task.Task.Models.Input) != 0 {
+		t.Errorf("models stay on the service: %v", task.Task.Models.Input)
+	}
+}
+
 // steerCanary makes a canary and changes its weights.
 func (v *visitor) steerCanary(service string) {
 	v.t.Helper()

@@ -169,6 +169,12 @@ func (s *Service) forget(section Section, key string) bool {
 	return len(s.Broken) < before
 }
 
+// LookUp finds the record of a url, which others may have stored with slashes around.
+func LookUp[T any](records map[string]T, url string) (T, bool) {
+	key, ok := existing(records, url)
+	return records[key], ok
+}
+
 // existing finds the stored key that means the same url: others may have
 // stored it with slashes around.
 func existing[T any](records map[string]T, key string) (string, bool) {

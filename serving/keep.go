@@ -29,6 +29,15 @@ type Configuration struct {
 	General    map[string]string
 }
 
+// Decode reads the records. A section that could not be parsed is one broken record.
+func (c Configuration) Decode() Service {
+	s := Decode(c.Sections, c.General)
+	for _, section := range slices.Sorted(maps.Keys(c.Unreadable)) {
+		s.Broken = append(s.Broken, BrokenRecord{Section: section, Err: fmt.Errorf("configuration section %q cannot be read: %s", section, c.Unreadable[section])})
+	}
+	return s
+}
+
 // KeepLast puts the last good form in the place of every section, record and
 // parameter of now that cannot be used. What is absent stays absent: that is how
 // things are removed. What never had a good form is left as it is. The arguments

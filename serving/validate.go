@@ -25,6 +25,9 @@ func (e *FieldError) Error() string {
 // Validate checks what a user asks to be stored. Records of others are read
 // more forgivingly (Decode).
 func (e Endpoint) Validate() error {
+	if err := validateTriton(e.EngineType, e.AuxiliaryCfg); err != nil {
+		return err
+	}
 	if err := validateEngine(e.EngineType); err != nil {
 		return err
 	}
@@ -44,6 +47,9 @@ func (e Endpoint) Validate() error {
 
 // Validate checks what a user asks to be stored.
 func (m Monitoring) Validate() error {
+	if err := validateTriton(m.EngineType, m.AuxiliaryCfg); err != nil {
+		return err
+	}
 	if err := validateEngine(m.EngineType); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -74,18 +75,18 @@ func (a *app) authCreate(ctx context.Context, endpoints []string, label, expires
 	if life > 0 {
 		key.Expires = key.Created.Add(life)
 	}
-	err = s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+	err = s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
 		return serving.SectionAccess, c.AddKey(id, key)
 	})
 	if err != nil {
 		return err
 	}
-	a.print.line("Key %s of serving service id=%s, shown only now:", id, s.doc.ID)
+	a.print.line("Key %s of serving service id=%s, shown only now:", id, s.Doc.ID)
 	a.print.line("%s", secret)
-	if !s.config.Access.Required {
-		a.print.notice("Notice: keys are not asked for yet: clearml-serving --id %s config --auth on", s.doc.ID)
+	if !s.Config.Access.Required {
+		a.print.notice("Notice: keys are not asked for yet: clearml-serving --id %s config --auth on", s.Doc.ID)
 	}
-	return a.finish(ctx, s, wait, nil, append(object{{"id", s.doc.ID}, {"key_id", id}, {"key", secret}}, showKey(key)...))
+	return a.finish(ctx, s, wait, nil, append(object{{"id", s.Doc.ID}, {"key_id", id}, {"key", secret}}, showKey(key)...))
 }
 
 func authListCommand(a *app) *cobra.Command {
@@ -103,14 +104,14 @@ func (a *app) authList(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	access := serving.Resolve(s.config, nil, nil).Access
+	access := serving.Resolve(s.Config, nil, nil).Access
 	if access.Required {
-		a.print.line("Serving service id=%s: requests need a key", s.doc.ID)
+		a.print.line("Serving service id=%s: requests need a key", s.Doc.ID)
 	} else {
-		a.print.line("Serving service id=%s: requests need no key", s.doc.ID)
-		a.print.notice("Notice: keys are asked for after: clearml-serving --id %s config --auth on", s.doc.ID)
+		a.print.line("Serving service id=%s: requests need no key", s.Doc.ID)
+		a.print.notice("Notice: keys are asked for after: clearml-serving --id %s config --auth on", s.Doc.ID)
 	}
-	a.warnOfBroken(s.config, serving.SectionAccess)
+	a.warnOfBroken(s.Config, serving.SectionAccess)
 	var rows [][]string
 	shown := []any{}
 	now := time.Now()
@@ -131,7 +132,7 @@ func (a *app) authList(ctx context.Context) error {
 		a.print.table([]string{"ID", "LABEL", "OPENS", "CREATED", "EXPIRES"}, rows)
 	}
 	return a.print.result(object{
-		{"id", s.doc.ID}, {"required", access.Required}, {"keys", shown}, {"broken", showBroken(s.config, serving.SectionAccess)},
+		{"id", s.Doc.ID}, {"required", access.Required}, {"keys", shown}, {"broken", showBroken(s.Config, serving.SectionAccess)},
 	})
 }
 
@@ -159,23 +160,23 @@ func (a *app) authRevoke(ctx context.Context, id string, wait waitFlags) error {
 	if err != nil {
 		return err
 	}
-	err = s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+	err = s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
 		return serving.SectionAccess, c.RevokeKey(id)
 	})
 	if err != nil {
 		return hintIfNotFound(err, "Try: clearml-serving auth list   (shows the ids)")
 	}
-	a.print.line("Key %s of serving service id=%s is revoked", id, s.doc.ID)
-	if len(s.config.Access.Keys) == 0 && s.config.Access.Required {
+	a.print.line("Key %s of serving service id=%s is revoked", id, s.Doc.ID)
+	if len(s.Config.Access.Keys) == 0 && s.Config.Access.Required {
 		a.print.notice("Warning: no key is left, every request is refused; clearml-serving auth create makes one")
 	}
-	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"key_id", id}, {"revoked", true}})
+	return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"key_id", id}, {"revoked", true}})
 }
 
 // requireKeys is config --auth.
-func (a *app) requireKeys(ctx context.Context, s *service, mode string) error {
+func (a *app) requireKeys(ctx context.Context, s *operations.Service, mode string) error {
 	required := mode == "on"
-	err := s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+	err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
 		c.RequireKeys(required)
 		return serving.SectionAccess, nil
 	})
@@ -184,12 +185,12 @@ func (a *app) requireKeys(ctx context.Context, s *service, mode string) error {
 	}
 	switch {
 	case !required:
-		a.print.line("Configuring serving service [id=%s] auth=off: requests need no key", s.doc.ID)
-	case len(s.config.Access.Keys) == 0:
-		a.print.line("Configuring serving service [id=%s] auth=on: requests need a key", s.doc.ID)
+		a.print.line("Configuring serving service [id=%s] auth=off: requests need no key", s.Doc.ID)
+	case len(s.Config.Access.Keys) == 0:
+		a.print.line("Configuring serving service [id=%s] auth=on: requests need a key", s.Doc.ID)
 		a.print.notice("Warning: there is no key yet, every request is refused; clearml-serving auth create makes one")
 	default:
-		a.print.line("Configuring serving service [id=%s] auth=on: requests need a key", s.doc.ID)
+		a.print.line("Configuring serving service [id=%s] auth=on: requests need a key", s.Doc.ID)
 	}
 	return nil
 }

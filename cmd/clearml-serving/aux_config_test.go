@@ -51,33 +51,6 @@ func TestAuxConfigThatIsNeitherIsRefused(t *testing.T) {
 	}
 }
 
-func TestTritonSettingsThatTheSidecarWritesAreRefused(t *testing.T) {
-	pbtxt := `
-input [ { name: "x" data_type: TYPE_FP32 dims: [ 1, 28,28 ] } ]
-output: { name: "y", data_type: TYPE_STRING dims: [-1] }
-`
-	for _, tc := range []struct {
-		name   string
-		engine string
-		aux    any
-		want   string // "" for no error
-	}{
-		{"a text without them", serving.EngineTriton, "platform: \"onnxruntime_onnx\"\nmax_batch_size: 4\ninput_pinned: 1", ""},
-		{"a text with input and output", serving.EngineTriton, pbtxt, `--input-name "x" --input-type float32 --input-size "[1, 28, 28]" --output-name "y" --output-type str --output-size "[-1]"`},
-		{"settings with input", serving.EngineTriton, map[string]any{"input": map[string]any{}}, "--input-name ? --input-type ? --input-size ?"},
-		{"a text with a file name", serving.EngineTriton, "default_model_filename: \"model.bin\"", "default_model_filename"},
-		{"settings with a file name", serving.EngineTriton, map[string]any{"default_model_filename": "m"}, "added automatically by the system."},
-		{"other engines never read them", serving.EngineCustom, pbtxt, ""},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			err := checkTritonConfig(tc.engine, tc.aux)
-			if (err == nil) != (tc.want == "") || (err != nil && !strings.Contains(err.Error(), tc.want)) {
-				t.Errorf("got %v", err)
-			}
-		})
-	}
-}
-
 func FuzzReadAuxConfig(f *testing.F) {
 	f.Add(`platform="x"`, "input.0.format=X")
 	f.Add(`a='[1,2]'`, `{"b": ["c"]}`)
@@ -89,7 +62,7 @@ func FuzzReadAuxConfig(f *testing.F) {
 				t.Fatalf("cannot be stored: %v", err)
 			}
 		}
-		_ = checkTritonConfig(serving.EngineTriton, aux)
-		_ = checkTritonConfig(serving.EngineTriton, a+"\n"+b)
+		_ = serving.Endpoint{EngineType: serving.EngineTriton, AuxiliaryCfg: aux}.Validate()
+		_ = serving.Endpoint{EngineType: serving.EngineTriton, AuxiliaryCfg: a + "\n" + b}.Validate()
 	})
 }

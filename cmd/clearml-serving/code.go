@@ -9,10 +9,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"clearmlserving/clearml"
-	"clearmlserving/serving"
+	"clearmlserving/operations"
 	"clearmlserving/storage"
 )
 
@@ -83,77 +82,34 @@ func hashFile(path string) (sum string, size int64, err error) {
 	return hex.EncodeToString(h.Sum(nil)), size, nil
 }
 
-// artifactName chooses the artifact for the code of a url: the original's name
-// while it is free. The original gives "a/b" and "a_b" the same name, so that
-// one loses its code; ours adds a piece of the code's hash instead. In the same
-// way, an endpoint whose code changes together with something else gets a new
-// artifact (keep apart says so): the record then switches both at one moment.
-func (s *service) artifactName(url, sha256 string, keepApart func(artifact string) bool) string {
-	name := "py_code_" + strings.ReplaceAll(url, "/", "_")
-	takenByOther := false
-	for key, e := range s.config.Endpoints {
-		takenByOther = takenByOther || (e.PreprocessArtifact == name && string(serving.CleanURL(key)) != url)
-	}
-	for key, m := range s.config.Monitoring {
-		takenByOther = takenByOther || (m.PreprocessArtifact == name && string(serving.CleanURL(key)) != url)
-	}
-	sameCode := s.doc.Artifacts[name].Hash == sha256
-	if !takenByOther && (sameCode || !keepApart(name)) {
-		return name
-	}
-	return name + "_" + sha256[:8]
-}
-
-// artifactUsed tells whether a record refers to the artifact.
-func (s *service) artifactUsed(name string) bool {
-	for _, e := range s.config.Endpoints {
-		if e.PreprocessArtifact == name {
-			return true
-		}
-	}
-	for _, m := range s.config.Monitoring {
-		if m.PreprocessArtifact == name {
-			return true
-		}
-	}
-	for _, e := range s.config.MonitoringEndpoints {
-		if e.PreprocessArtifact == name {
-			return true
-		}
-	}
-	return len(s.config.Broken) > 0 // what cannot be read may refer to it
-}
-
 // uploadCode stores packed code as an artifact of the service.
-func (a *app) uploadCode(ctx context.Context, s *service, name string, c code) error {
-	stored, there := s.doc.Artifacts[name]
+func (a *app) uploadCode(ctx context.Context, s *operations.Service, name string, c code) error {
+	stored, there := s.Doc.Artifacts[name]
 	if there && stored.Hash == c.sha256 {
 		return nil
 	}
-	object := path.Join(s.doc.StoragePath(), "artifacts", name, c.name)
+	object := path.Join(s.Doc.StoragePath(), "artifacts", name, c.name)
 	if there {
 		// Instances may be reading the old file under the old address.
-		object = path.Join(s.doc.StoragePath(), "artifacts", name, c.sha256[:12], c.name)
+		object = path.Join(s.Doc.StoragePath(), "artifacts", name, c.sha256[:12], c.name)
 	}
-	uri, err := a.uploadFile(ctx, s.client, s.client.FilesURL(), object, c.file)
+	to, err := a.openDestination(s.Client, s.Client.FilesURL())
 	if err != nil {
 		return err
 	}
-	if err := s.client.SetArtifact(ctx, s.doc.ID, clearml.Artifact{Key: name, Type: c.kind, URI: uri, Hash: c.sha256, Size: c.size}); err != nil {
+	uri, err := a.uploadFile(ctx, to, object, c.file)
+	if err != nil {
+		return err
+	}
+	if err := s.Client.SetArtifact(ctx, s.Doc.ID, clearml.Artifact{Key: name, Type: c.kind, URI: uri, Hash: c.sha256, Size: c.size}); err != nil {
 		return fmt.Errorf("enter the preprocess code on the serving service: %w", err)
 	}
 	return nil
 }
 
-// dropUnusedCode takes an artifact off the service when no record refers to it
-// any more. Its file stays: an instance may still be reading it.
-func (a *app) dropUnusedCode(ctx context.Context, s *service, name string) {
-	if name == "" || s.artifactUsed(name) {
-		return
+// dropUnusedCode takes an artifact off the service when no record refers to it.
+func (a *app) dropUnusedCode(ctx context.Context, s *operations.Service, name string) {
+	if err := s.DropUnusedCode(ctx, name); err != nil {
+		a.print.notice("Warning: %v", err)
 	}
-	if err := s.client.DeleteArtifact(ctx, s.doc.ID, name); err != nil {
-		a.print.notice("Warning: artifact %s is no longer used but could not be removed: %v", name, err)
-		return
-	}
-	delete(s.doc.Artifacts, name)
 }

@@ -29,9 +29,9 @@ func configCommand(a *app) *cobra.Command {
   clearml-serving config --auth on`,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.baseURL, "base-serving-url", "", "address under which endpoints call each other on other machines")
+	flags.StringVar(&f.baseURL, "base-serving-url", "", "external address of the inference instances, as http://host:8080/serve")
 	flags.StringVar(&f.triton, "triton-grpc-server", "", "address of Triton's gRPC port")
-	flags.StringVar(&f.kafka, "kafka-metric-server", "", "address of the Kafka broker that statistics are sent to")
+	flags.StringVar(&f.kafka, "kafka-metric-server", "", "address of a Kafka broker for statistics")
 	flags.Var(&f.logFreq, "metric-log-freq", "share of the requests whose variables are logged, 0 to 1")
 	flags.StringVar(&f.auth, "auth", "", "whether requests need a key, on or off (see auth create)")
 	mark(flags, "auth", markOurs)
@@ -53,28 +53,32 @@ func (a *app) config(ctx context.Context, f serviceFlags, given func(flag string
 	if err != nil {
 		return err
 	}
-	a.print.line("Configure serving service id=%s", s.doc.ID)
+	a.print.line("Configure serving service id=%s", s.Doc.ID)
 	a.printSync(s)
 	changed := object{}
 	for _, setting := range []struct {
 		flag, name, value, kind string
-		shown                   string // how the original's line calls it, "" for no line
+		shown                   string // its name in the original's line, "" for no line
+		unused                  bool   // nothing of this version reads it
 	}{
-		{"base-serving-url", serving.ParamServingBaseURL, f.baseURL, "str", "base_serving_url"},
-		{"triton-grpc-server", serving.ParamTritonGRPCServer, f.triton, "str", "triton_grpc_server"},
-		{"kafka-metric-server", serving.ParamKafkaServiceServer, f.kafka, "str", ""},
-		{"metric-log-freq", serving.ParamMetricLoggingFreq, f.logFreqText(), "float", "metric_log_freq"},
+		{"base-serving-url", serving.ParamServingBaseURL, f.baseURL, "str", "base_serving_url", true},
+		{"triton-grpc-server", serving.ParamTritonGRPCServer, f.triton, "str", "triton_grpc_server", true},
+		{"kafka-metric-server", serving.ParamKafkaServiceServer, f.kafka, "str", "", true},
+		{"metric-log-freq", serving.ParamMetricLoggingFreq, f.logFreqText(), "float", "metric_log_freq", false},
 	} {
 		if !given(setting.flag) {
 			continue
 		}
-		if err := s.setParameter(ctx, setting.name, setting.value, setting.kind); err != nil {
+		if err := s.SetParameter(ctx, setting.name, setting.value, setting.kind); err != nil {
 			return err
 		}
 		if setting.shown != "" {
-			a.print.line("Configuring serving service [id=%s] %s=%s", s.doc.ID, setting.shown, setting.value)
+			a.print.line("Configuring serving service [id=%s] %s=%s", s.Doc.ID, setting.shown, setting.value)
 		}
 		changed = append(changed, field{setting.name, setting.value})
+		if setting.unused && setting.value != "" {
+			put(a.sys.stderr, "Notice: %s is stored for the Python product; instances of this version do not use it", setting.name)
+		}
 	}
 	if given("auth") {
 		if err := a.requireKeys(ctx, s, f.auth); err != nil {
@@ -82,7 +86,7 @@ func (a *app) config(ctx context.Context, f serviceFlags, given func(flag string
 		}
 		changed = append(changed, field{"auth", f.auth})
 	}
-	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"changed", changed}})
+	return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"changed", changed}})
 }
 
 func (f *serviceFlags) logFreqText() string {

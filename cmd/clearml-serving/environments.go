@@ -65,7 +65,7 @@ func (a *app) extraPackages() []string { return strings.Fields(a.text("extra-pyt
 
 // checkEnvironment refuses an environment that could never be made. Models under
 // auto-update may bring their own code, so there none need be given.
-func (f *recordFlags) checkEnvironment(aux any, codeMayCome bool) error {
+func (f *endpointFlags) checkEnvironment(aux any, codeMayCome bool) error {
 	own, err := serving.OwnEnvironment(f.engine, aux)
 	if err != nil {
 		return fmt.Errorf("argument --aux-config: %w", err)

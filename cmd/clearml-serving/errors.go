@@ -161,6 +161,8 @@ func errorHint(err error) string {
 		return "Try: CLEARML_API_HOST_VERIFY_CERT=/path/to/ca.pem   (the server's authority, or its certificate), or REQUESTS_CA_BUNDLE with all authorities"
 	case errors.Is(err, clearml.ErrUnauthorized):
 		return "Try: clearml-serving doctor   (shows which credentials are used and where they come from)"
+	case errors.Is(err, clearml.ErrConflict):
+		return "Try: the same command again, when fewer edits are under way"
 	case errors.Is(err, clearml.ErrUnavailable):
 		return "Try: clearml-serving doctor   (shows which server is used; a local one is started by: clearml-serving up)"
 	default:

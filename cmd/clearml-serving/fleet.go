@@ -8,6 +8,7 @@ import (
 
 	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -33,24 +34,24 @@ const goneAfter = 4 * inference.PingEvery
 
 // fleet finds the instances of a service: the one of --serve-url when that is
 // given, else all that have lately given a sign of life on the control plane.
-func (a *app) fleet(ctx context.Context, s *service) (fleet, error) {
+func (a *app) fleet(ctx context.Context, s *operations.Service) (fleet, error) {
 	if a.text("serve-url") != "" {
 		live, err := a.liveState(ctx)
 		if err != nil {
 			return fleet{}, err
 		}
-		if live.ServiceID != "" && live.ServiceID != s.doc.ID {
+		if live.ServiceID != "" && live.ServiceID != s.Doc.ID {
 			return fleet{}, hint(fmt.Errorf("the inference service at %s serves another serving service, id=%s", live.url, live.ServiceID),
-				"Try: clearml-serving inference --id %s   (in another terminal), or --serve-url with the address of one that serves it", s.doc.ID)
+				"Try: clearml-serving inference --id %s   (in another terminal), or --serve-url with the address of one that serves it", s.Doc.ID)
 		}
 		return fleet{instances: []liveState{*live}}, nil
 	}
-	recorded, err := s.client.Instances(ctx, s.doc.ID, "inference")
+	recorded, err := s.Client.Instances(ctx, s.Doc.ID, "inference")
 	if err != nil {
 		return fleet{}, err
 	}
 	var f fleet
-	now := s.client.ServerTime()
+	now := s.Client.ServerTime()
 	for _, i := range recorded {
 		if !i.Lives(now, goneAfter) {
 			continue
@@ -192,12 +193,12 @@ func (f fleet) forJSON() []object {
 }
 
 // printInstances shows the instances themselves, when there is more than one.
-func (a *app) printInstances(s *service, f fleet) {
+func (a *app) printInstances(s *operations.Service, f fleet) {
 	if len(f.instances) > 1 {
 		var rows [][]string
 		for _, l := range f.instances {
 			configuration := "current"
-			if l.StateHash != s.hash() {
+			if l.StateHash != s.Hash() {
 				configuration = "behind"
 			}
 			note := ""

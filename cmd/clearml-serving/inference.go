@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +20,6 @@ import (
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
-	"clearmlserving/outbound"
 	"clearmlserving/process"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
@@ -298,37 +296,6 @@ func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slo
 		},
 		Env: env, Environments: a.environments(setup.dataDir, log), Extra: a.extraPackages(),
 	})}), nil
-}
-
-// workerEnv is the environment that user code finds: what programs need, the
-// variables of ClearML and of storage, and those allowed by name. Nothing else
-// of ours reaches user code.
-func (a *app) workerEnv(config clearml.Config) []string {
-	names := append([]string{
-		"PATH", "HOME", "USER", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH",
-		"CUDA_VISIBLE_DEVICES", "HF_HOME", "HF_HUB_OFFLINE", "TRANSFORMERS_CACHE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
-		"AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE",
-		"GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST", "AZURE_STORAGE_ACCOUNT", "AZURE_STORAGE_KEY", "AZURE_STORAGE_CONNECTION_STRING",
-		"AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_FEDERATED_TOKEN_FILE", "CLEARML_AZURE_STORAGE_USE_DEFAULT_CREDENTIAL",
-		"CLEARML_CONFIG_FILE", "CLEARML_CACHE_DIR", "CLEARML_SERVING_TASK_ID", "CLEARML_DEFAULT_BASE_SERVE_URL", "CLEARML_LOG_LEVEL",
-	}, networkVariables...)
-	names = append(names, strings.FieldsFunc(a.text("worker-env"), func(r rune) bool { return r == ',' || r == ' ' })...)
-	var env []string
-	for _, name := range names {
-		if value, ok := a.sys.env(name); ok {
-			env = append(env, name+"="+fullPath(name, value))
-		}
-	}
-	sdk := config.Variables() // the SDK inside user code reaches the server that the service lives on
-	for _, name := range keys(sdk) {
-		env = append(env, name+"="+sdk[name])
-	}
-	unproxied, value := outbound.Unproxied(a.sys.env, config.API.Value, config.Files.Value, config.Web.Value)
-	for _, name := range unproxied {
-		env = slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
-		env = append(env, name+"="+value)
-	}
-	return env
 }
 
 // inferencePart serves requests; then is called once they are taken.

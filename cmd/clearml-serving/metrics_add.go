@@ -54,16 +54,16 @@ func (a *app) metricsAdd(ctx context.Context, f metricFlags, wait waitFlags) err
 	if err != nil {
 		return err
 	}
-	a.print.line("Serving service Task %s, Adding metric logging endpoint '/%s/'", s.doc.ID, f.endpoint)
+	a.print.line("Serving service Task %s, Adding metric logging endpoint '/%s/'", s.Doc.ID, f.endpoint)
 	a.printSync(s)
 	m := serving.MetricLogging{Endpoint: f.endpoint, LogFrequency: f.logFreq.value}
 	if m.Metrics, err = f.variables(a.print.notice); err != nil {
 		return err
 	}
 	url := string(serving.CleanURL(f.endpoint))
-	_, updated := lookUp(s.config.Metrics, url)
+	_, updated := serving.LookUp(s.Config.Metrics, url)
 	first := true
-	err = s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+	err = s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
 		_, err := c.AddMetrics(m)
 		if err == nil && first {
 			first = false
@@ -77,7 +77,7 @@ func (a *app) metricsAdd(ctx context.Context, f metricFlags, wait waitFlags) err
 	if err != nil {
 		return err
 	}
-	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"endpoint", url}, {"variables", keys(m.Metrics)}, {"updated", updated}})
+	return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"endpoint", url}, {"variables", keys(m.Metrics)}, {"updated", updated}})
 }
 
 // variables reads the flags that define variables. notice is told of a name

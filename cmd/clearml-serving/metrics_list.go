@@ -23,17 +23,17 @@ func (a *app) metricsList(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.print.line("List endpoint metrics, control task id=%s", s.doc.ID)
+	a.print.line("List endpoint metrics, control task id=%s", s.Doc.ID)
 	a.printSync(s)
-	a.warnOfBroken(s.config, serving.SectionMetrics)
-	metrics := sorted(s.config.Metrics, showMetrics)
+	a.warnOfBroken(s.Config, serving.SectionMetrics)
+	metrics := sorted(s.Config.Metrics, showMetrics)
 	text, err := indented(metrics)
 	if err != nil {
 		return err
 	}
 	a.print.line("Logged Metrics:\n%s", text)
 	return a.print.result(object{
-		{"id", s.doc.ID}, {"state_hash", s.hash()}, {"metrics", metrics}, {"broken", showBroken(s.config, serving.SectionMetrics)},
+		{"id", s.Doc.ID}, {"state_hash", s.Hash()}, {"metrics", metrics}, {"broken", showBroken(s.Config, serving.SectionMetrics)},
 	})
 }
 

@@ -34,9 +34,9 @@ func (a *app) metricsRemove(ctx context.Context, endpoint string, variables []st
 	if err != nil {
 		return err
 	}
-	a.print.line("Serving service Task %s, Removing metrics from endpoint=%s", s.doc.ID, endpoint)
+	a.print.line("Serving service Task %s, Removing metrics from endpoint=%s", s.Doc.ID, endpoint)
 	a.printSync(s)
-	err = s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+	err = s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
 		return serving.SectionMetrics, c.RemoveMetrics(endpoint, variables)
 	})
 	if err != nil {
@@ -49,5 +49,5 @@ func (a *app) metricsRemove(ctx context.Context, endpoint string, variables []st
 		a.print.line("Removing metric endpoint: %s / %s", endpoint, name)
 	}
 	a.print.line("Updating serving service")
-	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"endpoint", endpoint}, {"removed_variables", orNullList(variables)}})
+	return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"endpoint", endpoint}, {"removed_variables", orNullList(variables)}})
 }

@@ -6,11 +6,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
 func modelAddCommand(a *app) *cobra.Command {
-	var f recordFlags
+	var f endpointFlags
 	var version, modelID string
 	var wait waitFlags
 	cmd := &cobra.Command{
@@ -38,19 +39,19 @@ gap.`,
 	return cmd
 }
 
-func (a *app) modelAdd(ctx context.Context, f recordFlags, version, modelID string, wait waitFlags) error {
+func (a *app) modelAdd(ctx context.Context, f endpointFlags, version, modelID string, wait waitFlags) error {
 	s, err := a.openForEdit(ctx)
 	if err != nil {
 		return err
 	}
-	a.print.line("Serving service Task %s, Adding Model endpoint '/%s/'", s.doc.ID, f.endpoint)
+	a.print.line("Serving service Task %s, Adding Model endpoint '/%s/'", s.Doc.ID, f.endpoint)
 	a.printSync(s)
 	e, err := f.readEndpoint(version, modelID)
 	if err != nil {
 		return err
 	}
 	url := string(e.URL())
-	before, replaced := lookUp(s.config.Endpoints, url)
+	before, replaced := serving.LookUp(s.Config.Endpoints, url)
 	if replaced {
 		a.print.notice("Warning: Model endpoint '%s' overwritten", url)
 	}
@@ -63,7 +64,7 @@ func (a *app) modelAdd(ctx context.Context, f recordFlags, version, modelID stri
 			return err
 		}
 		defer code.remove()
-		name := s.artifactName(url, code.sha256, func(stored string) bool {
+		name := s.ArtifactName(url, code.sha256, func(stored string) bool {
 			return replaced && before.PreprocessArtifact == stored && !sameApartFromCode(before, e)
 		})
 		if err := a.uploadCode(ctx, s, name, code); err != nil {
@@ -72,18 +73,12 @@ func (a *app) modelAdd(ctx context.Context, f recordFlags, version, modelID stri
 		e.PreprocessArtifact = name
 	}
 	a.print.line("Updating serving service")
-	if err := s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
-		_, err := c.AddEndpoint(e)
-		return serving.SectionEndpoints, err
-	}); err != nil {
-		return err
-	}
-	if err := a.linkModel(ctx, s, url, e.ModelID); err != nil {
+	if err := s.AddEndpoint(ctx, e); err != nil {
 		return err
 	}
 	a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
 	return a.finish(ctx, s, wait, []serving.EndpointURL{e.URL()}, object{
-		{"id", s.doc.ID},
+		{"id", s.Doc.ID},
 		{"endpoint", url},
 		{"model_id", orNull(e.ModelID)},
 		{"preprocess_artifact", orNull(e.PreprocessArtifact)},
@@ -92,7 +87,7 @@ func (a *app) modelAdd(ctx context.Context, f recordFlags, version, modelID stri
 }
 
 // readEndpoint makes the record that the flags describe, without its code.
-func (f *recordFlags) readEndpoint(version, modelID string) (serving.Endpoint, error) {
+func (f *endpointFlags) readEndpoint(version, modelID string) (serving.Endpoint, error) {
 	tensors, err := f.tensors()
 	if err != nil {
 		return serving.Endpoint{}, err
@@ -105,9 +100,6 @@ func (f *recordFlags) readEndpoint(version, modelID string) (serving.Endpoint, e
 		EngineType: f.engine, ServingURL: f.endpoint, Version: version, ModelID: serving.ModelID(modelID),
 		Tensors: tensors, AuxiliaryCfg: aux,
 	}
-	if err := checkTritonConfig(e.EngineType, aux); err != nil {
-		return e, err
-	}
 	if err := e.Validate(); err != nil {
 		return e, err
 	}
@@ -118,7 +110,7 @@ func (f *recordFlags) readEndpoint(version, modelID string) (serving.Endpoint, e
 }
 
 // checkCode refuses an endpoint that could never answer.
-func (f *recordFlags) checkCode() error {
+func (f *endpointFlags) checkCode() error {
 	if f.engine == serving.EngineCustomAsync && f.preprocess == "" {
 		return hint(fmt.Errorf("engine custom_async needs code: it has no model of its own to run"), "Try: add --preprocess preprocess.py")
 	}
@@ -129,7 +121,7 @@ func (f *recordFlags) checkCode() error {
 }
 
 // findModel completes an endpoint with the model that the query finds.
-func (a *app) findModel(ctx context.Context, s *service, e *serving.Endpoint, q modelQuery) error {
+func (a *app) findModel(ctx context.Context, s *operations.Service, e *serving.Endpoint, q modelQuery) error {
 	switch {
 	case e.ModelID != "":
 		return a.checkModel(ctx, s, e.ModelID)
@@ -139,7 +131,7 @@ func (a *app) findModel(ctx context.Context, s *service, e *serving.Endpoint, q 
 		}
 		return nil
 	}
-	id, err := a.searchModel(ctx, s.client, q)
+	id, err := a.searchModel(ctx, s.Client, q)
 	e.ModelID = id
 	return err
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func modelAutoUpdateCommand(a *app) *cobra.Command {
-	var f recordFlags
+	var f endpointFlags
 	var maxVersions int
 	var wait waitFlags
 	cmd := &cobra.Command{
@@ -31,19 +31,19 @@ the next version by itself; a number, once given, always means the same model.`,
 	return cmd
 }
 
-func (a *app) modelAutoUpdate(ctx context.Context, f recordFlags, maxVersions int, wait waitFlags) error {
+func (a *app) modelAutoUpdate(ctx context.Context, f endpointFlags, maxVersions int, wait waitFlags) error {
 	s, err := a.openForEdit(ctx)
 	if err != nil {
 		return err
 	}
-	a.print.line("Serving service Task %s, Adding Model monitoring endpoint: '/%s/'", s.doc.ID, f.endpoint)
+	a.print.line("Serving service Task %s, Adding Model monitoring endpoint: '/%s/'", s.Doc.ID, f.endpoint)
 	a.printSync(s)
 	m, err := f.readMonitoring(maxVersions)
 	if err != nil {
 		return err
 	}
 	base := string(serving.CleanURL(m.BaseServingURL))
-	before, replaced := lookUp(s.config.Monitoring, base)
+	before, replaced := serving.LookUp(s.Config.Monitoring, base)
 	if replaced {
 		a.print.notice("Warning: Model monitoring '%s' overwritten", base)
 	}
@@ -54,13 +54,13 @@ func (a *app) modelAutoUpdate(ctx context.Context, f recordFlags, maxVersions in
 			return err
 		}
 		defer code.remove()
-		m.PreprocessArtifact = s.artifactName(base, code.sha256, func(string) bool { return false })
+		m.PreprocessArtifact = s.ArtifactName(base, code.sha256, func(string) bool { return false })
 		if err := a.uploadCode(ctx, s, m.PreprocessArtifact, code); err != nil {
 			return err
 		}
 	}
 	a.print.line("Updating serving service")
-	if err := s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+	if err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
 		_, err := c.AddMonitoring(m)
 		return serving.SectionMonitoring, err
 	}); err != nil {
@@ -68,12 +68,12 @@ func (a *app) modelAutoUpdate(ctx context.Context, f recordFlags, maxVersions in
 	}
 	a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
 	return a.finish(ctx, s, wait, []serving.EndpointURL{serving.EndpointURL(base)}, object{
-		{"id", s.doc.ID}, {"endpoint", base}, {"preprocess_artifact", orNull(m.PreprocessArtifact)}, {"replaced", replaced},
+		{"id", s.Doc.ID}, {"endpoint", base}, {"preprocess_artifact", orNull(m.PreprocessArtifact)}, {"replaced", replaced},
 	})
 }
 
 // readMonitoring makes the record that the flags describe, without its code.
-func (f *recordFlags) readMonitoring(maxVersions int) (serving.Monitoring, error) {
+func (f *endpointFlags) readMonitoring(maxVersions int) (serving.Monitoring, error) {
 	tensors, err := f.tensors()
 	if err != nil {
 		return serving.Monitoring{}, err
@@ -88,9 +88,6 @@ func (f *recordFlags) readMonitoring(maxVersions int) (serving.Monitoring, error
 	}
 	if maxVersions < 1 {
 		return m, &serving.FieldError{Field: "max_versions", Value: pyRepr(maxVersions), Why: "is no number of versions; give 1 or more"}
-	}
-	if err := checkTritonConfig(m.EngineType, aux); err != nil {
-		return m, err
 	}
 	if err := m.Validate(); err != nil {
 		return m, err

@@ -49,25 +49,25 @@ func (a *app) modelCanary(ctx context.Context, c serving.Canary, wait waitFlags)
 	if err != nil {
 		return err
 	}
-	a.print.line("Serving service Task %s, Adding canary endpoint '/%s/'", s.doc.ID, c.Endpoint)
+	a.print.line("Serving service Task %s, Adding canary endpoint '/%s/'", s.Doc.ID, c.Endpoint)
 	a.printSync(s)
 	if err := c.Validate(); err != nil {
 		return err
 	}
 	url := serving.CleanURL(c.Endpoint)
-	_, replaced := lookUp(s.config.Canaries, string(url))
+	_, replaced := serving.LookUp(s.Config.Canaries, string(url))
 	if replaced {
 		a.print.notice("Warning: Model monitoring '%s' overwritten", url)
 	}
-	a.warnOfMissingTargets(s.config, c)
+	a.warnOfMissingTargets(s.Config, c)
 	a.print.line("Updating serving service")
-	if err := s.edit(ctx, func(config *serving.Service) (serving.Section, error) {
+	if err := s.Edit(ctx, func(config *serving.Service) (serving.Section, error) {
 		_, err := config.AddCanary(c)
 		return serving.SectionCanary, err
 	}); err != nil {
 		return err
 	}
-	return a.finish(ctx, s, wait, []serving.EndpointURL{url}, object{{"id", s.doc.ID}, {"endpoint", string(url)}, {"replaced", replaced}})
+	return a.finish(ctx, s, wait, []serving.EndpointURL{url}, object{{"id", s.Doc.ID}, {"endpoint", string(url)}, {"replaced", replaced}})
 }
 
 // warnOfMissingTargets tells which endpoints of a canary do not exist: they may
@@ -75,8 +75,8 @@ func (a *app) modelCanary(ctx context.Context, c serving.Canary, wait waitFlags)
 func (a *app) warnOfMissingTargets(config serving.Service, c serving.Canary) {
 	for _, name := range c.LoadEndpoints {
 		url := string(serving.CleanURL(name))
-		_, static := lookUp(config.Endpoints, url)
-		_, monitored := lookUp(config.MonitoringEndpoints, url)
+		_, static := serving.LookUp(config.Endpoints, url)
+		_, monitored := serving.LookUp(config.MonitoringEndpoints, url)
 		if static || monitored {
 			continue
 		}
@@ -85,7 +85,7 @@ func (a *app) warnOfMissingTargets(config serving.Service, c serving.Canary) {
 		}) {
 			continue // monitoring will make it
 		}
-		if _, canary := lookUp(config.Canaries, url); canary {
+		if _, canary := serving.LookUp(config.Canaries, url); canary {
 			a.print.notice("Warning: '%s' is a canary and takes no requests here: a canary chooses among endpoints only", name)
 			continue
 		}

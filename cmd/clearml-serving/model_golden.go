@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -76,7 +77,7 @@ func (a *app) modelGolden(ctx context.Context, f goldenFlags, wait waitFlags) er
 	if err != nil {
 		return err
 	}
-	before := s.options(f.endpoint).Golden
+	before := optionsOf(s, f.endpoint).Golden
 	if f.off {
 		if before == nil {
 			return noOption(f.endpoint, "golden samples")
@@ -85,7 +86,7 @@ func (a *app) modelGolden(ctx context.Context, f goldenFlags, wait waitFlags) er
 			return err
 		}
 		a.dropUnusedSamples(ctx, s, before.Artifact)
-		return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"endpoint", string(serving.CleanURL(f.endpoint))}, {"samples", 0}})
+		return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(f.endpoint))}, {"samples", 0}})
 	}
 	data, samples, err := a.readSamples(f.samples)
 	if err != nil {
@@ -105,7 +106,7 @@ func (a *app) modelGolden(ctx context.Context, f goldenFlags, wait waitFlags) er
 	a.print.line("%s attached", plural(len(samples), "sample"))
 	checked := a.checkSamples(ctx, s, f, samples)
 	return a.finish(ctx, s, wait, nil, object{
-		{"id", s.doc.ID},
+		{"id", s.Doc.ID},
 		{"endpoint", string(serving.CleanURL(f.endpoint))},
 		{"samples", len(samples)},
 		{"artifact", golden.Artifact},
@@ -150,19 +151,19 @@ func (a *app) readSamples(file string) ([]byte, []serving.Exchange, error) {
 
 // uploadSamples stores samples as an artifact of the service. Its name holds a
 // piece of their hash, so that samples and tolerance change at one moment.
-func (a *app) uploadSamples(ctx context.Context, s *service, endpoint string, data []byte) (artifact string, err error) {
+func (a *app) uploadSamples(ctx context.Context, s *operations.Service, endpoint string, data []byte) (artifact string, err error) {
 	sum := sha256.Sum256(data)
 	hash := hex.EncodeToString(sum[:])
 	name := "golden_" + strings.ReplaceAll(string(serving.CleanURL(endpoint)), "/", "_") + "_" + hash[:8]
-	if s.doc.Artifacts[name].Hash == hash {
+	if s.Doc.Artifacts[name].Hash == hash {
 		return name, nil
 	}
-	object := path.Join(s.doc.StoragePath(), "artifacts", clearml.ArtifactFolder(name), "samples.jsonl")
-	uri, err := s.client.Upload(ctx, s.client.FilesURL(), object, bytes.NewReader(data), int64(len(data)), nil)
+	object := path.Join(s.Doc.StoragePath(), "artifacts", clearml.ArtifactFolder(name), "samples.jsonl")
+	uri, err := s.Client.Upload(ctx, s.Client.FilesURL(), object, bytes.NewReader(data), int64(len(data)), nil)
 	if err != nil {
-		return "", fmt.Errorf("upload golden samples to %s: %w", s.client.FilesURL(), err)
+		return "", fmt.Errorf("upload golden samples to %s: %w", s.Client.FilesURL(), err)
 	}
-	if err := s.client.SetArtifact(ctx, s.doc.ID, clearml.Artifact{Key: name, Type: "custom", URI: uri, Hash: hash, Size: int64(len(data))}); err != nil {
+	if err := s.Client.SetArtifact(ctx, s.Doc.ID, clearml.Artifact{Key: name, Type: "custom", URI: uri, Hash: hash, Size: int64(len(data))}); err != nil {
 		return "", fmt.Errorf("enter the golden samples on the serving service: %w", err)
 	}
 	return name, nil
@@ -170,16 +171,16 @@ func (a *app) uploadSamples(ctx context.Context, s *service, endpoint string, da
 
 // dropUnusedSamples takes an artifact off the service when no endpoint's options
 // name it any more.
-func (a *app) dropUnusedSamples(ctx context.Context, s *service, name string) {
-	for _, o := range s.config.Options {
+func (a *app) dropUnusedSamples(ctx context.Context, s *operations.Service, name string) {
+	for _, o := range s.Config.Options {
 		if o.Golden != nil && o.Golden.Artifact == name {
 			return
 		}
 	}
-	if len(s.config.BrokenIn(serving.SectionOptions)) > 0 {
+	if len(s.Config.BrokenIn(serving.SectionOptions)) > 0 {
 		return // what cannot be read may name it
 	}
-	if err := s.client.DeleteArtifact(ctx, s.doc.ID, name); err != nil {
+	if err := s.Client.DeleteArtifact(ctx, s.Doc.ID, name); err != nil {
 		a.print.notice("Warning: artifact %s is no longer used but could not be removed: %v", name, err)
 	}
 }
@@ -187,10 +188,10 @@ func (a *app) dropUnusedSamples(ctx context.Context, s *service, name string) {
 // checkSamples asks what serves now, when it can be reached: it is not refused
 // by new samples, but would be at the next start. It returns the urls that do
 // not reproduce them.
-func (a *app) checkSamples(ctx context.Context, s *service, f goldenFlags, samples []serving.Exchange) []string {
+func (a *app) checkSamples(ctx context.Context, s *operations.Service, f goldenFlags, samples []serving.Exchange) []string {
 	failed := []string{}
 	live, err := a.liveState(ctx)
-	if err != nil || live.ServiceID != s.doc.ID {
+	if err != nil || live.ServiceID != s.Doc.ID {
 		return failed // nothing serves it here
 	}
 	base := serving.CleanURL(f.endpoint)

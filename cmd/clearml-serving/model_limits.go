@@ -57,7 +57,7 @@ func (a *app) modelLimits(ctx context.Context, endpoint string, f limitFlags, of
 		return err
 	}
 	if off {
-		if s.options(endpoint).Limits == nil {
+		if optionsOf(s, endpoint).Limits == nil {
 			return noOption(endpoint, "limits")
 		}
 		err = a.setOptions(ctx, s, endpoint, func(o *serving.EndpointOptions) { o.Limits = nil })
@@ -69,11 +69,11 @@ func (a *app) modelLimits(ctx context.Context, endpoint string, f limitFlags, of
 		return err
 	}
 	var limits any
-	if l := s.options(endpoint).Limits; l != nil {
+	if l := optionsOf(s, endpoint).Limits; l != nil {
 		limits = showLimits(*l)
 	}
 	url := serving.CleanURL(endpoint)
-	return a.finish(ctx, s, wait, []serving.EndpointURL{url}, object{{"id", s.doc.ID}, {"endpoint", string(url)}, {"limits", limits}})
+	return a.finish(ctx, s, wait, []serving.EndpointURL{url}, object{{"id", s.Doc.ID}, {"endpoint", string(url)}, {"limits", limits}})
 }
 
 // limitFlags are the bounds as flags.

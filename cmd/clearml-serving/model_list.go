@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -35,11 +36,11 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 	if err != nil {
 		return err
 	}
-	a.print.line("List model serving and endpoints, control task id=%s", s.doc.ID)
+	a.print.line("List model serving and endpoints, control task id=%s", s.Doc.ID)
 	a.printSync(s)
-	a.warnOfBroken(s.config, serving.Sections()...)
-	endpoints, monitoring := sorted(s.config.Endpoints, showEndpoint), sorted(s.config.Monitoring, showMonitoring)
-	canaries := sorted(s.config.Canaries, showCanary)
+	a.warnOfBroken(s.Config, serving.Sections()...)
+	endpoints, monitoring := sorted(s.Config.Endpoints, showEndpoint), sorted(s.Config.Monitoring, showMonitoring)
+	canaries := sorted(s.Config.Canaries, showCanary)
 	for _, section := range []struct {
 		title   string
 		records object
@@ -50,7 +51,7 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 		}
 		a.print.line("%s:\n%s", section.title, text)
 	}
-	options := sorted(s.config.Options, showOptions)
+	options := sorted(s.Config.Options, showOptions)
 	if len(options) > 0 {
 		text, err := indented(options)
 		if err != nil {
@@ -59,15 +60,15 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 		a.print.line("Endpoint options:\n%s", text)
 	}
 	result := object{
-		{"id", s.doc.ID},
-		{"name", s.doc.Name},
-		{"state_hash", s.hash()},
+		{"id", s.Doc.ID},
+		{"name", s.Doc.Name},
+		{"state_hash", s.Hash()},
 		{"endpoints", endpoints},
 		{"model_monitoring", monitoring},
 		{"canary", canaries},
 		{"endpoint_options", options},
-		{"monitored", sorted(s.config.MonitoringEndpoints, showEndpoint)},
-		{"broken", showBroken(s.config, serving.Sections()...)},
+		{"monitored", sorted(s.Config.MonitoringEndpoints, showEndpoint)},
+		{"broken", showBroken(s.Config, serving.Sections()...)},
 	}
 	if verbose {
 		f, err := a.fleet(ctx, s)
@@ -167,7 +168,7 @@ func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) 
 }
 
 // printEndpointTable shows what is configured beside what the instances do with it.
-func (a *app) printEndpointTable(s *service, f fleet) {
+func (a *app) printEndpointTable(s *operations.Service, f fleet) {
 	var rows [][]string
 	listed := map[serving.EndpointURL]bool{}
 	row := func(url, kind, engine, model string) {
@@ -175,12 +176,12 @@ func (a *app) printEndpointTable(s *service, f fleet) {
 		listed[serving.CleanURL(url)] = true
 		rows = append(rows, []string{"/" + url, kind, engine, model, r.state, r.requests, r.failed, r.mean, r.note})
 	}
-	for _, key := range keys(s.config.Endpoints) {
-		e := s.config.Endpoints[key]
+	for _, key := range keys(s.Config.Endpoints) {
+		e := s.Config.Endpoints[key]
 		row(string(e.URL()), "static", e.EngineType, string(e.ModelID))
 	}
-	for _, key := range keys(s.config.MonitoringEndpoints) {
-		e := s.config.MonitoringEndpoints[key]
+	for _, key := range keys(s.Config.MonitoringEndpoints) {
+		e := s.Config.MonitoringEndpoints[key]
 		row(string(e.URL()), "auto-update", e.EngineType, string(e.ModelID))
 	}
 	for _, l := range f.instances {
@@ -190,7 +191,7 @@ func (a *app) printEndpointTable(s *service, f fleet) {
 			}
 		}
 	}
-	for _, key := range keys(s.config.Canaries) {
+	for _, key := range keys(s.Config.Canaries) {
 		state, note := f.ofCanary(serving.CleanURL(key))
 		rows = append(rows, []string{"/" + string(serving.CleanURL(key)), "canary", "", "", state, "", "", "", note})
 	}

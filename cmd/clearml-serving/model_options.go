@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -15,35 +16,35 @@ import (
 var errNoOption = errors.New("there is nothing to take off")
 
 // openOptions selects the service for a change of an endpoint's options.
-func (a *app) openOptions(ctx context.Context, endpoint, doing string) (*service, error) {
+func (a *app) openOptions(ctx context.Context, endpoint, doing string) (*operations.Service, error) {
 	s, err := a.openForEdit(ctx)
 	if err != nil {
 		return nil, err
 	}
-	a.print.line("Serving service Task %s, %s '/%s/'", s.doc.ID, doing, serving.CleanURL(endpoint))
+	a.print.line("Serving service Task %s, %s '/%s/'", s.Doc.ID, doing, serving.CleanURL(endpoint))
 	a.printSync(s)
 	return s, nil
 }
 
 // warnOfMissingEndpoint tells that a url is not served: it may be added later,
 // but more often the name is mistyped.
-func (a *app) warnOfMissingEndpoint(s *service, url string) {
-	if !s.config.Serves(serving.CleanURL(url)) {
+func (a *app) warnOfMissingEndpoint(s *operations.Service, url string) {
+	if !s.Config.Serves(serving.CleanURL(url)) {
 		a.print.notice("Warning: endpoint '%s' does not exist yet, nothing happens until it is added", serving.CleanURL(url))
 	}
 }
 
 // setOptions stores a change of an endpoint's options.
-func (a *app) setOptions(ctx context.Context, s *service, endpoint string, change func(*serving.EndpointOptions)) error {
+func (a *app) setOptions(ctx context.Context, s *operations.Service, endpoint string, change func(*serving.EndpointOptions)) error {
 	a.print.line("Updating serving service")
-	return s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
+	return s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
 		return serving.SectionOptions, c.SetOptions(endpoint, change)
 	})
 }
 
-// options are those of the url itself.
-func (s *service) options(endpoint string) serving.EndpointOptions {
-	options, _ := lookUp(s.config.Options, string(serving.CleanURL(endpoint)))
+// optionsOf are those of the url itself.
+func optionsOf(s *operations.Service, endpoint string) serving.EndpointOptions {
+	options, _ := serving.LookUp(s.Config.Options, string(serving.CleanURL(endpoint)))
 	return options
 }
 

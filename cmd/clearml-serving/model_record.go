@@ -1,100 +1,93 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
-	"strings"
+	"context"
+	"errors"
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
-// recordFlags are the flags that model add and model auto-update share: what
-// makes an endpoint's record, and how its model is found.
-type recordFlags struct {
-	engine, endpoint                   string
-	name, project                      string
-	tags                               []string
-	published                          bool
-	preprocess                         string
-	inputSize, inputType, inputName    []string
-	outputSize, outputType, outputName []string
-	aux                                []string
-}
+func modelRecordCommand(a *app) *cobra.Command {
+	var endpoint string
+	var off bool
+	var share number
+	var wait waitFlags
+	record := serving.Record{}
+	cmd := &cobra.Command{
+		Use:   "record",
+		Short: "Record requests of an endpoint with their answers",
+		Long: `Have the running instances keep a share of an endpoint's requests with their
+answers, the newest of them, in recordings/<endpoint>.jsonl of the data folder of
+the machine that answers. Requests are never delayed by it.
 
-func (f *recordFlags) declare(cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.StringVar(&f.engine, "engine", "", "engine that runs the model: "+strings.Join(serving.Engines(), ", "))
-	mark(flags, "engine", markRequired)
-	completeFrom(cmd, "engine", serving.Engines())
-	flags.StringVar(&f.endpoint, "endpoint", "", "name under /serve/, slashes allowed")
-	flags.StringVar(&f.name, "name", "", "model by name: exact, else the newest of \"<name> - …\", else a regular expression")
-	flags.StringVar(&f.project, "project", "", "model by project (exact name)")
-	flags.Var((*wordList)(&f.tags), "tags", "model by tags: any of these")
-	flags.BoolVar(&f.published, "published", false, "only published models")
-	flags.StringVar(&f.preprocess, "preprocess", "", "file or folder with the class Preprocess")
-	flags.Var((*wordList)(&f.inputSize), "input-size", "sizes of the inputs: 1 28 28, or \"[1, 784]\" \"[1, 10]\" for several")
-	flags.Var((*wordList)(&f.inputType), "input-type", "types of the inputs, as NumPy names them: float32")
-	flags.Var((*wordList)(&f.inputName), "input-name", "names of the inputs")
-	flags.Var((*wordList)(&f.outputSize), "output-size", "sizes of the outputs")
-	flags.Var((*wordList)(&f.outputType), "output-type", "types of the outputs")
-	flags.Var((*wordList)(&f.outputName), "output-name", "names of the outputs")
-	flags.Var((*wordList)(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32")
-}
-
-// tensors reads the description of inputs and outputs.
-func (f *recordFlags) tensors() (serving.Tensors, error) {
-	inputSize, err := readSizes("input-size", f.inputSize)
-	if err != nil {
-		return serving.Tensors{}, err
-	}
-	outputSize, err := readSizes("output-size", f.outputSize)
-	return serving.Tensors{
-		InputSize: inputSize, InputType: f.inputType, InputName: f.inputName,
-		OutputSize: outputSize, OutputType: f.outputType, OutputName: f.outputName,
-	}, err
-}
-
-// query is the search for a model that the flags describe.
-func (f *recordFlags) query() modelQuery {
-	return modelQuery{project: f.project, name: f.name, tags: f.tags, published: f.published}
-}
-
-// readSizes reads words that are JSON each: a number, or a list of numbers.
-func readSizes(flag string, words []string) ([]any, error) {
-	if words == nil {
-		return nil, nil
-	}
-	sizes := make([]any, 0, len(words))
-	for _, word := range words {
-		dec := json.NewDecoder(strings.NewReader(word))
-		dec.UseNumber()
-		var size any
-		if err := dec.Decode(&size); err != nil || dec.More() || !isSize(size, 0) {
-			return nil, hint(fmt.Errorf("argument --%s: %s is neither a whole number nor a list of them", flag, pyText(word)),
-				`Try: --%s 1 28 28   or, for several:  --%s "[1, 784]" "[1, 10]"`, flag, flag)
-		}
-		sizes = append(sizes, size)
-	}
-	return serving.WrapSizes(sizes), nil
-}
-
-func isSize(v any, depth int) bool {
-	switch v := v.(type) {
-	case json.Number:
-		_, err := v.Int64()
-		return err == nil
-	case []any:
-		if depth > 0 {
-			return false
-		}
-		for _, item := range v {
-			if !isSize(item, depth+1) {
-				return false
+A recording can be replayed (clearml-serving test … --request FILE) or become
+golden samples (model golden). The base name of an auto-updated endpoint stands
+for all its versions. Personal data: name the fields to blank with --redact; a
+plain name means every field of that name, a path with dots one place. What is
+no JSON is then not recorded.`,
+		Example: `  clearml-serving model record --endpoint test_model --share 0.1 --max 500
+  clearml-serving model record --endpoint prices/2 --redact password user.address
+  clearml-serving model record --endpoint test_model --off`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			record.Share = 1
+			if share.value != nil {
+				record.Share = *share.value
 			}
+			if f := cmd.Flags().Lookup("max"); f.Changed && record.Max < 1 {
+				return &usageError{command: cmd, problem: "argument --max: give 1 or more", hint: "Try: " + cmd.CommandPath() + " --help"}
+			}
+			return a.modelRecord(cmd.Context(), endpoint, record, off, wait)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&endpoint, "endpoint", "", "name under /serve/: an endpoint, an auto-updated one, or a canary")
+	mark(flags, "endpoint", markRequired)
+	flags.Var(&share, "share", "share of the requests, above 0, at most 1 (default 1)")
+	flags.IntVar(&record.Max, "max", serving.DefaultRecordMax, "how many are kept by each instance, the newest")
+	flags.Var((*wordList)(&record.Redact), "redact", "fields whose values are not recorded")
+	flags.BoolVar(&off, "off", false, "stop recording; what has been recorded stays")
+	wait.declare(a, cmd)
+	return cmd
+}
+
+func (a *app) modelRecord(ctx context.Context, endpoint string, record serving.Record, off bool, wait waitFlags) error {
+	s, err := a.openOptions(ctx, endpoint, "Recording requests of")
+	if err != nil {
+		return err
+	}
+	result := object{{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"recording", !off}}
+	if off {
+		if optionsOf(s, endpoint).Record == nil && !brokenOptions(s, endpoint) {
+			return noOption(endpoint, "recording")
 		}
-		return true
+		err = a.setOptions(ctx, s, endpoint, func(o *serving.EndpointOptions) { o.Record = nil })
+	} else {
+		a.warnOfMissingEndpoint(s, endpoint)
+		err = a.setOptions(ctx, s, endpoint, func(o *serving.EndpointOptions) { o.Record = &record })
+	}
+	if err != nil {
+		return hintOfField(err, "share", "Try: --share 0.1")
+	}
+	return a.finish(ctx, s, wait, nil, result)
+}
+
+// brokenOptions tells whether what is stored for an endpoint cannot be read.
+func brokenOptions(s *operations.Service, endpoint string) bool {
+	for _, b := range s.Config.BrokenIn(serving.SectionOptions) {
+		if serving.CleanURL(b.Key) == serving.CleanURL(endpoint) {
+			return true
+		}
 	}
 	return false
+}
+
+// hintOfField adds a next step to an error about that field.
+func hintOfField(err error, name, text string) error {
+	if wrong, ok := errors.AsType[*serving.FieldError](err); ok && wrong.Field == name {
+		return hint(err, "%s", text)
+	}
+	return err
 }

@@ -31,47 +31,40 @@ func (a *app) modelRemove(ctx context.Context, endpoint string, wait waitFlags) 
 	if err != nil {
 		return err
 	}
-	a.print.line("Serving service Task %s, Removing Model endpoint=%s", s.doc.ID, endpoint)
+	a.print.line("Serving service Task %s, Removing Model endpoint=%s", s.Doc.ID, endpoint)
 	a.printSync(s)
-	before, static := lookUp(s.config.Endpoints, endpoint)
+	before, static := serving.LookUp(s.Config.Endpoints, endpoint)
 	codeBefore := before.PreprocessArtifact
 	if !static {
-		monitoring, _ := lookUp(s.config.Monitoring, endpoint)
+		monitoring, _ := serving.LookUp(s.Config.Monitoring, endpoint)
 		codeBefore = monitoring.PreprocessArtifact
 	}
-	var kind serving.Removed
-	err = s.edit(ctx, func(c *serving.Service) (serving.Section, error) {
-		removed, section, err := c.Remove(endpoint)
-		kind = removed
-		return section, err
-	})
-	if err != nil {
+	kind, err := s.Remove(ctx, endpoint)
+	if kind == "" {
 		return hintIfNotFound(err, "Try: clearml-serving model list   (shows what there is)")
 	}
 	a.print.line("Removing %s: %s", kind, endpoint)
 	a.print.line("Updating serving service")
-	if kind == serving.RemovedEndpoint {
-		if err := a.unlinkModel(ctx, s, before); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	if kind != serving.RemovedCanary {
 		a.dropUnusedCode(ctx, s, codeBefore)
 	}
-	if _, logged := lookUp(s.config.Metrics, endpoint); logged && kind == serving.RemovedEndpoint {
+	if _, logged := serving.LookUp(s.Config.Metrics, endpoint); logged && kind == serving.RemovedEndpoint {
 		url := string(serving.CleanURL(endpoint))
-		a.print.notice("Notice: the logged metrics of '%s' are kept; to remove them: clearml-serving --id %s metrics remove --endpoint %s", url, s.doc.ID, shellWord(url))
+		a.print.notice("Notice: the logged metrics of '%s' are kept; to remove them: clearml-serving --id %s metrics remove --endpoint %s", url, s.Doc.ID, shellWord(url))
 	}
-	if kept, set := lookUp(s.config.Options, endpoint); set {
+	if kept, set := serving.LookUp(s.Config.Options, endpoint); set {
 		url := shellWord(string(serving.CleanURL(endpoint)))
 		for _, option := range []struct {
 			on      bool
 			command string
 		}{{kept.Record != nil, "record"}, {kept.Golden != nil, "golden"}, {kept.Shadow != nil, "shadow"}, {kept.Limits != nil, "limits"}} {
 			if option.on {
-				a.print.notice("Notice: an option of '%s' is kept; to remove it: clearml-serving --id %s model %s --endpoint %s --off", serving.CleanURL(endpoint), s.doc.ID, option.command, url)
+				a.print.notice("Notice: an option of '%s' is kept; to remove it: clearml-serving --id %s model %s --endpoint %s --off", serving.CleanURL(endpoint), s.Doc.ID, option.command, url)
 			}
 		}
 	}
-	return a.finish(ctx, s, wait, nil, object{{"id", s.doc.ID}, {"endpoint", endpoint}, {"removed", string(kind)}})
+	return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"endpoint", endpoint}, {"removed", string(kind)}})
 }

@@ -7,6 +7,7 @@ import (
 	"regexp"
 
 	"clearmlserving/clearml"
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -102,18 +103,18 @@ func (q modelQuery) filter(ctx context.Context, client *clearml.Client) (clearml
 // monitoredName is the name that a monitoring is stored with. It must be exact,
 // because the original's instances match it so; a name that means "what that
 // task has made" is replaced by the model's own.
-func (a *app) monitoredName(ctx context.Context, s *service, q modelQuery) string {
+func (a *app) monitoredName(ctx context.Context, s *operations.Service, q modelQuery) string {
 	if q.name == "" {
 		return ""
 	}
-	filter, err := q.filter(ctx, s.client)
+	filter, err := q.filter(ctx, s.Client)
 	if err != nil {
 		return q.name // the project may come later
 	}
 	filter.PublishedOnly = false // a published one may come later
 	for _, p := range q.namePatterns() {
 		filter.Name = p.pattern
-		found, err := s.client.Models(ctx, filter)
+		found, err := s.Client.Models(ctx, filter)
 		if err != nil || len(found) == 0 {
 			continue
 		}
@@ -129,8 +130,8 @@ func (a *app) monitoredName(ctx context.Context, s *service, q modelQuery) strin
 
 // checkModel warns of an id that no model has. It is no error, as in the
 // original: the model may come later.
-func (a *app) checkModel(ctx context.Context, s *service, id serving.ModelID) error {
-	_, err := s.client.Model(ctx, string(id))
+func (a *app) checkModel(ctx context.Context, s *operations.Service, id serving.ModelID) error {
+	_, err := s.Client.Model(ctx, string(id))
 	if errors.Is(err, clearml.ErrNotFound) {
 		a.print.notice("Warning: Model ID=%s could not be found, the endpoint answers once it exists", id)
 		return nil

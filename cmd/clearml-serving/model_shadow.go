@@ -53,9 +53,9 @@ func (a *app) modelShadow(ctx context.Context, endpoint string, shadow serving.S
 	if err != nil {
 		return err
 	}
-	result := object{{"id", s.doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"shadow", !off}}
+	result := object{{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"shadow", !off}}
 	if off {
-		if s.options(endpoint).Shadow == nil {
+		if optionsOf(s, endpoint).Shadow == nil {
 			return noOption(endpoint, "shadow traffic")
 		}
 		err = a.setOptions(ctx, s, endpoint, func(o *serving.EndpointOptions) { o.Shadow = nil })

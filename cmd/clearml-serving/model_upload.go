@@ -88,16 +88,21 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 	}
 	a.print.line("Creating new Model name='%s' project='%s' tags=%s", f.name, f.project, shownTags)
 	uri := f.url
-	destination := firstOf(f.destination, doc.OutputDestination, client.FilesURL())
+	var to destination
+	if f.path != "" || f.preprocess != "" {
+		if to, err = a.openDestination(client, firstOf(f.destination, doc.OutputDestination, client.FilesURL())); err != nil {
+			return err
+		}
+	}
 	var own *serving.ModelCode
 	if f.preprocess != "" { // first: a model without its code must not be seen
-		if own, err = a.uploadModelCode(ctx, client, doc, destination, f.preprocess); err != nil {
+		if own, err = a.uploadModelCode(ctx, to, doc, f.preprocess); err != nil {
 			return err
 		}
 	}
 	if f.path != "" {
-		a.print.line("Uploading model file '%s' to %s", f.path, destination)
-		if uri, err = a.uploadModelFile(ctx, client, doc, destination, f.path); err != nil {
+		a.print.line("Uploading model file '%s' to %s", f.path, to.url)
+		if uri, err = a.uploadModelFile(ctx, to, doc, f.path); err != nil {
 			return err
 		}
 	} else {
@@ -147,10 +152,7 @@ func (f *uploadFlags) check(serviceID string) error {
 
 // uploadModelFile brings a file or a packed folder to the destination and
 // returns its address. It never overwrites a file that another model refers to.
-func (a *app) uploadModelFile(ctx context.Context, client *clearml.Client, doc *clearml.Service, destination, name string) (string, error) {
-	if err := a.checkDestination(client, destination); err != nil {
-		return "", err
-	}
+func (a *app) uploadModelFile(ctx context.Context, to destination, doc *clearml.Service, name string) (string, error) {
 	full, err := filepath.Abs(name)
 	if err != nil {
 		return "", fmt.Errorf("upload '%s': %w", name, err)
@@ -173,7 +175,7 @@ func (a *app) uploadModelFile(ctx context.Context, client *clearml.Client, doc *
 		file, fileName = packed.file, packed.name
 	}
 	object := path.Join(doc.StoragePath(), "models", fileName)
-	taken, err := client.Models(ctx, clearml.ModelFilter{URI: fileURL(destination, object), Limit: 1})
+	taken, err := to.client.Models(ctx, clearml.ModelFilter{URI: fileURL(to.url, object), Limit: 1})
 	if err != nil {
 		return "", fmt.Errorf("look for other models of that file: %w", err)
 	}
@@ -184,22 +186,19 @@ func (a *app) uploadModelFile(ctx context.Context, client *clearml.Client, doc *
 		}
 		object = path.Join(doc.StoragePath(), "models", sum[:12], fileName)
 	}
-	return a.uploadFile(ctx, client, destination, object, file)
+	return a.uploadFile(ctx, to, object, file)
 }
 
 // uploadModelCode brings the code that belongs to a model to the destination. Its
 // address holds its hash: a model's code, like its file, never changes.
-func (a *app) uploadModelCode(ctx context.Context, client *clearml.Client, doc *clearml.Service, destination, name string) (*serving.ModelCode, error) {
-	if err := a.checkDestination(client, destination); err != nil {
-		return nil, err
-	}
+func (a *app) uploadModelCode(ctx context.Context, to destination, doc *clearml.Service, name string) (*serving.ModelCode, error) {
 	c, err := a.packCode(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer c.remove()
-	a.print.line("Uploading preprocessing code '%s' to %s", name, destination)
-	uri, err := a.uploadFile(ctx, client, destination, path.Join(doc.StoragePath(), "models", "code", c.sha256[:12], c.name), c.file)
+	a.print.line("Uploading preprocessing code '%s' to %s", name, to.url)
+	uri, err := a.uploadFile(ctx, to, path.Join(doc.StoragePath(), "models", "code", c.sha256[:12], c.name), c.file)
 	if err != nil {
 		return nil, err
 	}
@@ -207,7 +206,7 @@ func (a *app) uploadModelCode(ctx context.Context, client *clearml.Client, doc *
 }
 
 // uploadFile sends a file with a progress bar.
-func (a *app) uploadFile(ctx context.Context, client *clearml.Client, destination, object, file string) (string, error) {
+func (a *app) uploadFile(ctx context.Context, to destination, object, file string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return "", fmt.Errorf("upload: %w", err)
@@ -222,15 +221,9 @@ func (a *app) uploadFile(ctx context.Context, client *clearml.Client, destinatio
 	}
 	bar := a.progress(path.Base(object), info.Size())
 	defer bar.done()
-	uri := fileURL(destination, object)
-	switch storage.Scheme(destination) {
-	case "http", "https":
-		uri, err = client.Upload(ctx, destination, object, f, info.Size(), bar.set)
-	default:
-		err = a.store(ctx, client, uri, f, info.Size(), bar)
-	}
+	uri, err := to.put(ctx, object, f, info.Size(), bar.set)
 	if err != nil {
-		return "", fmt.Errorf("upload '%s' to %s: %w", file, storage.Redact(destination), err)
+		return "", fmt.Errorf("upload '%s' to %s: %w", file, storage.Redact(to.url), err)
 	}
 	return uri, nil
 }

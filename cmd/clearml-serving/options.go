@@ -12,8 +12,8 @@ import (
 )
 
 // option is one setting of the program. The table below is the only list of
-// them: flags are declared from it, and the reference in the docs and
-// "clearml-serving help environment" are made from it.
+// them: flags and "clearml-serving help environment" are made from it. A row is
+// added together with the code that reads it.
 //
 // A flag wins over the variables, the first variable that is set and not empty
 // over the next, all of them over the configuration file, and that over the
@@ -53,13 +53,11 @@ var optionTable = []option{
 	{name: "python", variables: []string{"CLEARML_SERVING_PYTHON"}, group: optionsProgram, help: "Python interpreter that runs models (default: that of the active virtual environment, else python3)"},
 
 	{name: "serve-addr", variables: []string{"CLEARML_SERVING_SERVE_ADDR"}, def: "127.0.0.1:8080", group: optionsListen, help: "where requests are answered"},
-	{name: "grpc-addr", variables: []string{"CLEARML_SERVING_GRPC_ADDR"}, def: "127.0.0.1:8090", group: optionsListen, help: "where gRPC requests are answered"},
 	{name: "api-addr", variables: []string{"CLEARML_SERVING_API_ADDR"}, def: "127.0.0.1:8008", group: optionsListen, help: "where the embedded ClearML server answers"},
 	{name: "files-addr", variables: []string{"CLEARML_SERVING_FILES_ADDR"}, def: "127.0.0.1:8081", group: optionsListen, help: "where the embedded file server answers"},
 	{name: "admin-addr", variables: []string{"CLEARML_SERVING_ADMIN_ADDR"}, def: "127.0.0.1:8083", group: optionsListen, help: "where operators find status and profiles"},
 	{name: "database-url", variables: []string{"CLEARML_SERVING_DATABASE_URL"}, group: optionsListen, secret: true, help: "PostgreSQL database of the embedded ClearML server, postgres://user:password@host:5432/name (default: a file in the data folder)"},
 	{name: "events-retention", variables: []string{"CLEARML_SERVING_EVENTS_RETENTION"}, group: optionsListen, help: "days for which the embedded ClearML server keeps reports of tasks: console, scalars, plots (default: for ever)"},
-	{name: "metrics-addr", variables: []string{"CLEARML_SERVING_METRICS_ADDR"}, def: "127.0.0.1:9999", group: optionsListen, help: "where statistics are read"},
 	{name: "tls-cert", variables: []string{"CLEARML_SERVING_TLS_CERT"}, group: optionsListen, help: "certificate chain in PEM with which requests are answered over TLS; a changed file is used from the next connection"},
 	{name: "tls-key", variables: []string{"CLEARML_SERVING_TLS_KEY"}, group: optionsListen, help: "private key in PEM of --tls-cert"},
 	{name: "tls-client-ca", variables: []string{"CLEARML_SERVING_TLS_CLIENT_CA"}, group: optionsListen, help: "authorities in PEM: clients must show a certificate of one of them"},
@@ -73,7 +71,7 @@ var optionTable = []option{
 	{name: "cors-origin", variables: []string{"CLEARML_SERVING_CORS_ORIGIN"}, group: optionsListen, help: "web pages that may send requests from a browser, as https://app.example.com with commas between, or * (default: none)"},
 	{name: "serve-key", variables: []string{"CLEARML_SERVING_KEY"}, group: optionsListen, noFlag: true, secret: true, help: "key that commands show to a running inference service (see auth create)"},
 	{name: "addr-fallback", variables: []string{"CLEARML_SERVING_ADDR_FALLBACK"}, def: "false", group: optionsListen, isSwitch: true, help: "take a free port when one of the addresses is taken, and say so"},
-	{name: "serving-port", variables: []string{"CLEARML_SERVING_PORT"}, group: optionsListen, noFlag: true, help: "port of the role, as containers set it; --serve-addr wins"},
+	{name: "serving-port", variables: []string{"CLEARML_SERVING_PORT"}, group: optionsListen, noFlag: true, help: "port at which requests are answered on every interface, 0.0.0.0, as containers set it; an address in --serve-addr wins"},
 	{name: "serve-url", variables: []string{"CLEARML_SERVING_SERVE_URL"}, group: optionsListen, help: "address of a running inference service, for --wait and model list --verbose (default: the one in the data folder)"},
 
 	{name: "service-id", variables: []string{"CLEARML_SERVING_TASK_ID"}, group: optionsInference, noFlag: true, help: "id of the serving service that is served; --id wins (default: the first active one)"},
@@ -90,11 +88,7 @@ var optionTable = []option{
 	{name: "memory-budget", variables: []string{"CLEARML_SERVING_MEMORY_BUDGET"}, def: "80%", group: optionsInference, help: "memory that all workers may take, as 4GiB, or as a share of what this machine or container has; near it idle workers above min-workers end early; 0 for no bound"},
 	{name: "extra-python-packages", variables: []string{"CLEARML_EXTRA_PYTHON_PACKAGES", "EXTRA_PYTHON_PACKAGES"}, group: optionsInference, noFlag: true, help: "packages that user code finds besides those of the interpreter, in the words of pip install; installed once"},
 	{name: "serve-suffix", variables: []string{"CLEARML_DEFAULT_SERVE_SUFFIX"}, def: "serve", group: optionsInference, noFlag: true, help: "first part of every endpoint's path"},
-	{name: "base-serve-url", variables: []string{"CLEARML_DEFAULT_BASE_SERVE_URL"}, group: optionsInference, noFlag: true, help: "address under which endpoints call each other on other machines"},
-	{name: "kafka-url", variables: []string{"CLEARML_DEFAULT_KAFKA_SERVE_URL"}, group: optionsInference, noFlag: true, help: "Kafka broker that statistics are sent to (default: none)"},
 	{name: "metric-log-freq", variables: []string{"CLEARML_DEFAULT_METRIC_LOG_FREQ"}, def: "1.0", group: optionsInference, noFlag: true, help: "share of requests whose variables are logged, 0 to 1"},
-	{name: "triton-grpc-addr", variables: []string{"CLEARML_DEFAULT_TRITON_GRPC_ADDR"}, def: "127.0.0.1:8001", group: optionsInference, noFlag: true, help: "Triton's gRPC address"},
-	{name: "triton-grpc-compression", variables: []string{"CLEARML_DEFAULT_TRITON_GRPC_COMPRESSION"}, def: "0", group: optionsInference, noFlag: true, help: "compress requests to Triton"},
 
 	{name: "files-destination", variables: []string{"CLEARML_SERVING_FILES_DESTINATION"}, group: optionsServer, help: "where the embedded file server keeps its files: s3://…, gs://…, azure://… or a folder (default: files in the data folder)"},
 	{name: "clearml-config-file", variables: []string{"CLEARML_CONFIG_FILE", "TRAINS_CONFIG_FILE"}, group: optionsServer, noFlag: true, noFile: true, help: "the SDK's configuration (default: ~/clearml.conf)"},
@@ -113,8 +107,8 @@ var optionTable = []option{
 	{name: "no-proxy", variables: []string{"no_proxy", "NO_PROXY"}, group: optionsServer, noFlag: true, noFile: true, help: "hosts, domains and networks that are asked without a proxy, separated by commas"},
 }
 
-// lookUpOption finds a row of the table. That every name in our code is there is
-// the business of a test.
+// lookUpOption finds a row of the table. Tests check that each name in the code has
+// a row, and that each row is read.
 func lookUpOption(name string) option {
 	i := slices.IndexFunc(optionTable, func(o option) bool { return o.name == name })
 	if i < 0 {
@@ -139,9 +133,11 @@ func (a *app) declare(flags *pflag.FlagSet, names ...string) {
 // setting is the value of an option with where it comes from.
 type setting struct {
 	value string
-	// source is "--flag", a variable's name, the file's name, or "default".
+	// source is "--flag", a variable's name, the file's name, or sourceDefault.
 	source string
 }
+
+const sourceDefault = "default"
 
 // setting finds the value of an option by the rule of precedence.
 func (a *app) setting(name string) setting {
@@ -161,7 +157,7 @@ func (a *app) setting(name string) setting {
 			return setting{value, a.files.path}
 		}
 	}
-	return setting{o.def, "default"}
+	return setting{o.def, sourceDefault}
 }
 
 // text is the value of an option.

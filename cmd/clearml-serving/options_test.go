@@ -2,10 +2,13 @@ package main
 
 import (
 	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -66,17 +69,17 @@ func TestFlagsWinOverVariablesOverTheFileOverTheDefault(t *testing.T) {
 func TestUnusableSettingsNameWhereTheyWereSet(t *testing.T) {
 	a := optionsApp(t, "log_level = loud", map[string]string{
 		"CLEARML_SERVING_POLL_FREQ": "soon", "CLEARML_DEFAULT_METRIC_LOG_FREQ": "2", "CLEARML_SERVING_NUM_PROCESS": "-1",
-		"CLEARML_DEFAULT_TRITON_GRPC_COMPRESSION": "maybe",
+		"CLEARML_SERVING_ADDR_FALLBACK": "maybe",
 	}, "--color=pink")
 	_, poll := a.duration("poll-freq", time.Minute)
 	_, share := a.share("metric-log-freq")
 	_, whole := a.whole("num-process")
-	_, on := a.on("triton-grpc-compression")
+	_, on := a.on("addr-fallback")
 	_, color := a.choice("color", "auto", "always", "never")
 	_, level := a.choice("log-level", "", "debug", "info")
 	for want, err := range map[string]error{
 		"CLEARML_SERVING_POLL_FREQ: 'soon'": poll, "CLEARML_DEFAULT_METRIC_LOG_FREQ: '2'": share, "CLEARML_SERVING_NUM_PROCESS: '-1'": whole,
-		"CLEARML_DEFAULT_TRITON_GRPC_COMPRESSION: 'maybe'": on, "--color: 'pink'": color, "serving.conf: 'loud'": level,
+		"CLEARML_SERVING_ADDR_FALLBACK: 'maybe'": on, "--color: 'pink'": color, "serving.conf: 'loud'": level,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
@@ -111,29 +114,151 @@ func TestConfigurationFileIsRefusedWhenItCannotBeUsed(t *testing.T) {
 	}
 }
 
-func TestEveryOptionThatTheCodeNamesIsInTheTable(t *testing.T) {
+// optionUses are the names of options in the code of this package.
+type optionUses struct {
+	read     map[string]string // name -> file
+	declared map[string]string
+}
+
+// findOptionUses reads the package's source. An option is read by a.text("name") and
+// the like; address and certificate options are named in the table of sockets.
+func findOptionUses(t *testing.T) optionUses {
+	t.Helper()
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	call := regexp.MustCompile(`\ba\.(?:text|whole|on|share|duration|seconds|choice|setting)\("([^"]+)"|a\.declare\([^"\n]*((?:"[^"]+"(?:, )?)+)\)`)
-	seen := 0
+	readers := []string{"text", "whole", "on", "share", "duration", "seconds", "choice", "setting"}
+	uses := optionUses{map[string]string{}, map[string]string{}}
+	var prefixes, suffixes []string // of the options of certificates
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range call.FindAllStringSubmatch(string(text), -1) {
-			for _, name := range strings.FieldsFunc(m[1]+m[2], func(r rune) bool { return r == '"' || r == ',' || r == ' ' }) {
-				seen++
-				if !slices.ContainsFunc(optionTable, func(o option) bool { return o.name == name }) {
-					t.Errorf("%s names the option %q, which is not in the table", file, name)
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.KeyValueExpr: // socket{option: "serve-addr", tls: "tls"}
+				key, ok := n.Key.(*ast.Ident)
+				if ok && key.Name == "option" {
+					addText(n.Value, func(name string) { uses.read[name] = file })
 				}
+				if ok && key.Name == "tls" {
+					addText(n.Value, func(name string) { prefixes = append(prefixes, name) })
+				}
+			case *ast.CallExpr:
+				f, ok := n.Fun.(*ast.SelectorExpr)
+				if !ok {
+					return true
+				}
+				switch {
+				case f.Sel.Name == "declare":
+					for _, arg := range n.Args {
+						addText(arg, func(name string) { uses.declared[name] = file })
+					}
+				case slices.Contains(readers, f.Sel.Name) && isApp(f.X) && len(n.Args) > 0:
+					addText(n.Args[0], func(name string) { uses.read[name] = file })
+					if sum, ok := n.Args[0].(*ast.BinaryExpr); ok {
+						addText(sum.Y, func(name string) { suffixes = append(suffixes, name) })
+					}
+				}
+			case *ast.RangeStmt: // for _, name := range []string{…} { a.declare(flags, name) }
+				if list, ok := n.X.(*ast.CompositeLit); ok && strings.Contains(nodeText(t, file, n.Body), "a.declare(") {
+					for _, element := range list.Elts {
+						addText(element, func(name string) { uses.declared[name] = file })
+					}
+				}
+			}
+			return true
+		})
+	}
+	for _, prefix := range prefixes {
+		for _, suffix := range suffixes {
+			if name := prefix + suffix; slices.ContainsFunc(optionTable, func(o option) bool { return o.name == name }) {
+				uses.read[name] = "sockets.go"
 			}
 		}
 	}
-	if seen < 10 {
-		t.Errorf("only %d names found: the pattern of this test is out of date", seen)
+	return uses
+}
+
+// isApp tells whether an expression is the app, by its name.
+func isApp(e ast.Expr) bool {
+	if field, ok := e.(*ast.SelectorExpr); ok { // s.app
+		return field.Sel.Name == "app"
+	}
+	name, ok := e.(*ast.Ident)
+	return ok && name.Name == "a"
+}
+
+// addText calls add with the text of a literal, and with nothing else.
+func addText(e ast.Expr, add func(string)) {
+	if literal, ok := e.(*ast.BasicLit); ok && literal.Kind == token.STRING {
+		if text, err := strconv.Unquote(literal.Value); err == nil {
+			add(text)
+		}
+	}
+}
+
+func nodeText(t *testing.T, file string, n ast.Node) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text[n.Pos()-1 : n.End()-1]) // the only file of its set begins at 1
+}
+
+func TestEveryOptionThatTheCodeNamesIsInTheTable(t *testing.T) {
+	uses := findOptionUses(t)
+	for _, named := range []map[string]string{uses.read, uses.declared} {
+		if len(named) < 10 {
+			t.Errorf("only %d names found: the search of this test is out of date", len(named))
+		}
+		for name, file := range named {
+			if !slices.ContainsFunc(optionTable, func(o option) bool { return o.name == name }) {
+				t.Errorf("%s names the option %q, which is not in the table", file, name)
+			}
+		}
+	}
+}
+
+// A row that no code reads would be a promise of "help environment" that is not kept.
+func TestEveryOptionInTheTableIsReadByTheCode(t *testing.T) {
+	uses := findOptionUses(t)
+	var source strings.Builder // of the packages that read the SDK's variables themselves
+	for _, dir := range []string{"clearml", "outbound"} {
+		files, err := filepath.Glob("../../" + dir + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatal(dir, err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(file, "_test.go") {
+				source.Write(text)
+			}
+		}
+	}
+	for _, o := range optionTable {
+		if _, declared := uses.declared[o.name]; declared == o.noFlag {
+			t.Errorf("%s: noFlag is %v, but a command declares the flag: %v", o.name, o.noFlag, declared)
+		}
+		if uses.read[o.name] != "" {
+			continue
+		}
+		known := func(variable string) bool { return strings.Contains(source.String(), strconv.Quote(variable)) }
+		if o.name == "cert-file" {
+			continue // by crypto/x509
+		}
+		if !o.noFlag || !o.noFile || !slices.ContainsFunc(o.variables, known) {
+			t.Errorf("no code reads %s (%s)", o.name, strings.Join(o.variables, ", "))
+		}
 	}
 }
 

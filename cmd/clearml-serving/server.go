@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -55,7 +57,7 @@ func (a *app) runServer(ctx context.Context) error {
 type controlPlane struct {
 	*controlplane.Server
 	api, files *listen.Listener
-	ready      func() // set before it runs
+	answers    chan struct{} // closed by Run when requests are accepted
 }
 
 func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets, log *slog.Logger) (*controlPlane, error) {
@@ -71,7 +73,7 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 	if err != nil {
 		return nil, err
 	}
-	c := &controlPlane{api: api, files: files}
+	c := &controlPlane{api: api, files: files, answers: make(chan struct{})}
 	retention, err := a.eventsRetention()
 	if err != nil {
 		return nil, err
@@ -86,7 +88,7 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
 		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: places, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
 		InstanceCA: a.text("instance-tls-ca"), Authorities: a.authorities(log),
-		Ready: func() { c.ready() }, Logger: log.With("part", "server"),
+		Ready: func() { close(c.answers) }, Logger: log.With("part", "server"),
 	})
 	if err != nil {
 		return nil, err
@@ -96,6 +98,14 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 		return nil, closeOnError(c, err)
 	}
 	return c, nil
+}
+
+// eventsRetention is for how long reports are kept, 0 for ever.
+func (a *app) eventsRetention() (time.Duration, error) {
+	if a.text("events-retention") == "" {
+		return 0, nil
+	}
+	return a.duration("events-retention", 24*time.Hour)
 }
 
 // authorities gives those that the environment and clearml.conf name. When they cannot be
@@ -121,21 +131,22 @@ func (a *app) controlPlanePart(server *controlPlane, sockets *sockets, then func
 	return part{"server", func(ctx context.Context, ready func()) error {
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
-		var problem error
-		server.ready = func() {
-			if problem = sockets.announce(); problem == nil && then != nil {
-				problem = then()
-			}
-			if problem != nil {
-				stop()
-				return
-			}
-			ready()
+		ended := make(chan error, 1)
+		go func() { ended <- server.Run(ctx) }() // ended by ctx, waited for below
+		select {
+		case err := <-ended:
+			return err
+		case <-server.answers:
 		}
-		err := server.Run(ctx)
-		if problem != nil {
-			return problem
+		err := sockets.announce()
+		if err == nil && then != nil {
+			err = then()
 		}
-		return err
+		if err != nil {
+			stop()
+			return errors.Join(err, <-ended)
+		}
+		ready()
+		return <-ended
 	}}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -103,12 +102,4 @@ func archiveHint(err error) error {
 		return hint(err, "Stop the server of that data folder first, or choose another --data-dir")
 	}
 	return err
-}
-
-// eventsRetention is for how long reports are kept, 0 for ever.
-func (a *app) eventsRetention() (time.Duration, error) {
-	if a.text("events-retention") == "" {
-		return 0, nil
-	}
-	return a.duration("events-retention", 24*time.Hour)
 }

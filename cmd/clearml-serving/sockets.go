@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"clearmlserving/listen"
@@ -84,7 +86,10 @@ func (s *sockets) open(ctx context.Context, want socket) (*listen.Listener, erro
 	if err != nil {
 		return nil, err
 	}
-	addr := s.app.text(want.option)
+	addr, err := s.app.address(want.option)
+	if err != nil {
+		return nil, err
+	}
 	o := listen.Options{Name: want.name, Addr: addr, Flag: "--" + want.option, Credentials: want.credentials, AllowOpen: want.open, Logger: s.log}
 	o.TLS, o.Protocols = s.app.tlsFiles(want.tls), want.protocols
 	if before, err := url.Parse(s.before[want.name]); fallback && err == nil && before.Host != "" {
@@ -105,6 +110,24 @@ func (s *sockets) open(ctx context.Context, want socket) (*listen.Listener, erro
 	s.opened = append(s.opened, l)
 	s.urls[want.name] = l.URL()
 	return l, nil
+}
+
+// address is where a listener shall be. Containers of the original are told their port
+// alone, in CLEARML_SERVING_PORT, and answer requests on every interface.
+func (a *app) address(option string) (string, error) {
+	addr := a.setting(option)
+	if option != serveSocket.option || addr.source != sourceDefault {
+		return addr.value, nil
+	}
+	port := a.setting("serving-port")
+	// Kubernetes sets this variable in pods beside a Service that is called clearml-serving.
+	if port.value == "" || strings.HasPrefix(port.value, "tcp://") {
+		return addr.value, nil
+	}
+	if _, err := strconv.ParseUint(port.value, 10, 16); err != nil {
+		return "", port.refuse("give the number of a port, 0 to 65535")
+	}
+	return net.JoinHostPort("0.0.0.0", port.value), nil
 }
 
 func portOf(addr net.Addr) string {

@@ -43,3 +43,38 @@ func TestDamagedListsOfAddressesStopNoStart(t *testing.T) {
 		s.close()
 	}
 }
+
+// Containers of the original are told a port alone, and answer on every interface.
+func TestThePortOfAContainerIsServedOnEveryInterface(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		conf  string
+		env   map[string]string
+		flags []string
+		want  string // an address, or what is wrong
+	}{
+		{"no port", "", nil, nil, "127.0.0.1:8080"},
+		{"a port", "", map[string]string{"CLEARML_SERVING_PORT": "9090"}, nil, "0.0.0.0:9090"},
+		{"a port in the file", "serving_port = 9090", nil, nil, "0.0.0.0:9090"},
+		{"the flag wins", "", map[string]string{"CLEARML_SERVING_PORT": "9090"}, []string{"--serve-addr=127.0.0.1:1"}, "127.0.0.1:1"},
+		{"the address wins", "", map[string]string{"CLEARML_SERVING_PORT": "9090", "CLEARML_SERVING_SERVE_ADDR": "[::1]:2"}, nil, "[::1]:2"},
+		{"the address in the file wins", `serve_addr = "127.0.0.1:3"`, map[string]string{"CLEARML_SERVING_PORT": "9090"}, nil, "127.0.0.1:3"},
+		{"a variable of Kubernetes", "", map[string]string{"CLEARML_SERVING_PORT": "tcp://10.96.0.7:8080"}, nil, "127.0.0.1:8080"},
+		{"no number", "", map[string]string{"CLEARML_SERVING_PORT": "http"}, nil, "CLEARML_SERVING_PORT: 'http'"},
+		{"no port number", "", map[string]string{"CLEARML_SERVING_PORT": "65536"}, nil, "CLEARML_SERVING_PORT: '65536'"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got, err := optionsApp(t, tc.conf, tc.env, tc.flags...).address("serve-addr")
+			if err != nil {
+				got = err.Error()
+			}
+			if !strings.HasPrefix(got, tc.want) {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		})
+	}
+	a := optionsApp(t, "", map[string]string{"CLEARML_SERVING_PORT": "9090"})
+	if got, err := a.address("admin-addr"); err != nil || got != "127.0.0.1:8083" {
+		t.Errorf("the admin listener is at %q, %v", got, err)
+	}
+}

@@ -155,40 +155,48 @@ func fileURL(destination, object string) string {
 	return destination + "/" + strings.TrimLeft(object, "/")
 }
 
-// checkDestination looks at a destination before anything is packed or sent.
-func (a *app) checkDestination(client *clearml.Client, destination string) error {
-	places, err := a.places(client)
-	if err != nil {
-		return err
-	}
-	if _, err := places.For(destination); err != nil {
-		return err
-	}
-	if storage.Scheme(destination) == "file" && !strings.HasPrefix(strings.ToLower(destination), "file:") && !filepath.IsAbs(destination) {
-		full, err := filepath.Abs(destination)
-		if err != nil {
-			return err
-		}
-		return hint(fmt.Errorf("destination %s: a folder is named by its full path, since others read it from elsewhere", destination), "Try: --destination %s", full)
-	}
-	return nil
+// destination is a place that files are uploaded to.
+type destination struct {
+	url    string
+	client *clearml.Client
+	place  storage.Adapter // nil for a ClearML file server, which the client uploads to
 }
 
-// store brings a file to a place other than a ClearML file server. After a fault that
-// may heal, all of it is sent again.
-func (a *app) store(ctx context.Context, client *clearml.Client, url string, f *os.File, size int64, bar *bar) error {
+// openDestination checks a destination before anything is packed or sent to it.
+func (a *app) openDestination(client *clearml.Client, url string) (destination, error) {
+	d := destination{url: url, client: client}
+	scheme := storage.Scheme(url)
+	if scheme == "http" || scheme == "https" {
+		return d, nil
+	}
 	places, err := a.places(client)
 	if err != nil {
-		return err
+		return d, err
 	}
-	place, err := places.For(url)
-	if err != nil {
-		return err
+	if d.place, err = places.For(url); err != nil {
+		return d, err
 	}
-	return storage.Backoff{}.Do(ctx, func() error {
+	if scheme == "file" && !strings.HasPrefix(strings.ToLower(url), "file:") && !filepath.IsAbs(url) {
+		full, err := filepath.Abs(url)
+		if err != nil {
+			return d, err
+		}
+		return d, hint(fmt.Errorf("destination %s: a folder is named by its full path, since others read it from elsewhere", url), "Try: --destination %s", full)
+	}
+	return d, nil
+}
+
+// put stores a file and returns its address. After a transient error all of it is sent
+// again.
+func (d destination) put(ctx context.Context, object string, f *os.File, size int64, progress func(done int64)) (string, error) {
+	if d.place == nil {
+		return d.client.Upload(ctx, d.url, object, f, size, progress)
+	}
+	uri := fileURL(d.url, object)
+	return uri, storage.Backoff{}.Do(ctx, func() error {
 		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
-		return place.Put(ctx, url, f, size, func(done, _ int64) { bar.set(done) })
+		return d.place.Put(ctx, uri, f, size, func(done, _ int64) { progress(done) })
 	})
 }

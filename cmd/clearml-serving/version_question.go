@@ -7,21 +7,23 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"clearmlserving/operations"
 )
 
 // openForEdit selects the service and asks before it edits one that another
 // version has made.
-func (a *app) openForEdit(ctx context.Context) (*service, error) {
+func (a *app) openForEdit(ctx context.Context) (*operations.Service, error) {
 	s, err := a.openService(ctx)
 	if err != nil {
 		return nil, err
 	}
-	stored, own := majorMinor(firstOf(s.doc.Version, "1.0.0")), majorMinor(compatVersion)
+	stored, own := majorMinor(firstOf(s.Doc.Version, "1.0.0")), majorMinor(compatVersion)
 	if stored == own {
 		return s, nil
 	}
 	a.print.notice("WARNING: You are about to edit clearml-serving session ID=%s\n"+
-		"It was created with a different version (%s), you are currently using version %s", s.doc.ID, stored, own)
+		"It was created with a different version (%s), you are currently using version %s", s.Doc.ID, stored, own)
 	yes, err := a.confirm(ctx, "Do you want to continue [n]/y? ")
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -31,9 +32,9 @@ func (w *waitFlags) declare(a *app, cmd *cobra.Command) {
 
 // finish ends a command that has changed a service: it waits when asked to, and
 // prints the result for scripts.
-func (a *app) finish(ctx context.Context, s *service, w waitFlags, endpoints []serving.EndpointURL, result object) error {
+func (a *app) finish(ctx context.Context, s *operations.Service, w waitFlags, endpoints []serving.EndpointURL, result object) error {
 	if w.wait {
-		if err := s.reload(ctx); err != nil {
+		if err := s.Reload(ctx); err != nil {
 			return err
 		}
 		waiting, cancel := context.WithTimeout(ctx, w.timeout)
@@ -49,7 +50,7 @@ func (a *app) finish(ctx context.Context, s *service, w waitFlags, endpoints []s
 		}
 		result = append(result, field{"live", true}, field{"instances", instances})
 	}
-	return a.print.result(append(result, field{"state_hash", s.hash()}))
+	return a.print.result(append(result, field{"state_hash", s.Hash()}))
 }
 
 const (
@@ -66,7 +67,7 @@ const (
 // urls in it (everything, when none is named) have loaded, and returns how many
 // these are. It fails with errTimedOut when ctx ends first, and with the reason
 // and the instance when an endpoint cannot be loaded.
-func (a *app) wait(ctx context.Context, s *service, named []serving.EndpointURL) (instances int, err error) {
+func (a *app) wait(ctx context.Context, s *operations.Service, named []serving.EndpointURL) (instances int, err error) {
 	ticker := time.NewTicker(statusInterval)
 	defer ticker.Stop()
 	begun := time.Now()
@@ -78,7 +79,7 @@ func (a *app) wait(ctx context.Context, s *service, named []serving.EndpointURL)
 	var f fleet
 	defer func() { a.noticeSilent(f) }() // at the end: one that has just started has told something by then
 	for looks := 1; ; looks++ {
-		if err := s.unusable(named); err != nil {
+		if err := unusable(s, named); err != nil {
 			return 0, err
 		}
 		f, err = a.fleet(ctx, s)
@@ -94,7 +95,7 @@ func (a *app) wait(ctx context.Context, s *service, named []serving.EndpointURL)
 				return len(f.instances), err
 			}
 			if looks%statusRefresh == 0 {
-				if err := s.reload(ctx); err != nil && ctx.Err() == nil {
+				if err := s.Reload(ctx); err != nil && ctx.Err() == nil {
 					return 0, err
 				}
 			}
@@ -115,8 +116,8 @@ func (a *app) wait(ctx context.Context, s *service, named []serving.EndpointURL)
 // unusable says what of the stored configuration instances cannot use, as far as it
 // concerns the named urls: they keep its last good form, so that waiting for what is
 // stored has no end. A section that cannot be read may concern every url.
-func (s *service) unusable(named []serving.EndpointURL) error {
-	for _, b := range s.config.Unusable() {
+func unusable(s *operations.Service, named []serving.EndpointURL) error {
+	for _, b := range s.Config.Unusable() {
 		url := serving.CleanURL(b.Key)
 		if b.Key != "" && len(named) > 0 && !slices.ContainsFunc(named, func(n serving.EndpointURL) bool { return serving.CleanURL(string(n)) == url }) {
 			continue
@@ -133,7 +134,7 @@ func noInstance() error {
 
 // serve tells whether every instance serves the state of s, and which does not
 // and why. It is an error when one cannot: all that hinders is named.
-func (f fleet) serve(s *service, named []serving.EndpointURL) (done bool, reason string, err error) {
+func (f fleet) serve(s *operations.Service, named []serving.EndpointURL) (done bool, reason string, err error) {
 	var waiting, hindered []string
 	var failure error
 	for _, l := range f.instances {
@@ -157,7 +158,7 @@ func (f fleet) serve(s *service, named []serving.EndpointURL) (done bool, reason
 }
 
 // serves is serve for one instance.
-func (l *liveState) serves(s *service, named []serving.EndpointURL) (done bool, reason string, err error) {
+func (l *liveState) serves(s *operations.Service, named []serving.EndpointURL) (done bool, reason string, err error) {
 	if !l.follows(s, named) {
 		reason := "it has not taken in the change"
 		if l.SourceError != "" {
@@ -171,11 +172,11 @@ func (l *liveState) serves(s *service, named []serving.EndpointURL) (done bool, 
 // follows tells whether the instance has taken in what is stored for the named
 // urls. Without names, or from an instance that does not tell url by url, it is
 // the state as a whole.
-func (l *liveState) follows(s *service, named []serving.EndpointURL) bool {
+func (l *liveState) follows(s *operations.Service, named []serving.EndpointURL) bool {
 	if len(named) == 0 || len(l.Digests) == 0 {
-		return l.StateHash == s.hash()
+		return l.StateHash == s.Hash()
 	}
-	wanted := s.digests()
+	wanted := s.Digests()
 	for _, url := range named {
 		if url = serving.CleanURL(string(url)); l.Digests[url] != wanted[url] {
 			return false

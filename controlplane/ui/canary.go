@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -152,9 +153,9 @@ func (p *Pages) canaryForm(v *visit) error {
 	}
 	page := newCanaryPage(s)
 	page.URL = v.r.URL.Query().Get("endpoint")
-	c, ok := s.config.Canaries[canaryKey(s.config, page.URL)]
+	c, ok := serving.LookUp(s.Config.Canaries, page.URL)
 	if page.New = page.URL == ""; !page.New && !ok {
-		return refusal{http.StatusNotFound, fmt.Sprintf("The service %s has no canary %s.", s.doc.Name, page.URL)}
+		return refusal{http.StatusNotFound, fmt.Sprintf("The service %s has no canary %s.", s.Doc.Name, page.URL)}
 	}
 	page.Prefix = c.LoadEndpointPrefix
 	for i := range max(len(c.Weights), len(c.LoadEndpoints)) {
@@ -168,12 +169,12 @@ func (p *Pages) canaryForm(v *visit) error {
 	return v.render("canary", "Canary "+page.URL, page)
 }
 
-func newCanaryPage(s *openedService) canaryPage {
-	page := canaryPage{Service: s.doc.ID, Name: s.doc.Name}
-	for key := range s.config.Endpoints {
+func newCanaryPage(s *operations.Service) canaryPage {
+	page := canaryPage{Service: s.Doc.ID, Name: s.Doc.Name}
+	for key := range s.Config.Endpoints {
 		page.Known = append(page.Known, string(serving.CleanURL(key)))
 	}
-	for key := range s.config.MonitoringEndpoints {
+	for key := range s.Config.MonitoringEndpoints {
 		page.Known = append(page.Known, string(serving.CleanURL(key)))
 	}
 	slices.Sort(page.Known)
@@ -186,15 +187,6 @@ func (page *canaryPage) addSpare() {
 	}
 }
 
-func canaryKey(config serving.Service, url string) string {
-	for key := range config.Canaries {
-		if serving.CleanURL(key) == serving.CleanURL(url) {
-			return key
-		}
-	}
-	return url
-}
-
 // saveCanary stores a canary by the rules of the command line. A form with a mistake
 // comes back as it was, with the mistake named.
 func (p *Pages) saveCanary(v *visit) error {
@@ -205,8 +197,8 @@ func (p *Pages) saveCanary(v *visit) error {
 	form := v.r.PostForm
 	c, err := canaryOf(form)
 	if err == nil {
-		err = s.edit(v.r.Context(), func(config *serving.Service) (serving.Section, error) {
-			if old, ok := config.Canaries[canaryKey(*config, c.Endpoint)]; ok {
+		err = s.Edit(v.r.Context(), func(config *serving.Service) (serving.Section, error) {
+			if old, ok := serving.LookUp(config.Canaries, c.Endpoint); ok {
 				c.Unknown = old.Unknown
 			}
 			_, err := config.AddCanary(c)
@@ -214,7 +206,7 @@ func (p *Pages) saveCanary(v *visit) error {
 		})
 	}
 	if err == nil {
-		return v.done("/services/"+s.doc.ID, fmt.Sprintf("The canary %s is stored; instances follow it now.", serving.CleanURL(c.Endpoint)))
+		return v.done("/services/"+s.Doc.ID, fmt.Sprintf("The canary %s is stored; instances follow it now.", serving.CleanURL(c.Endpoint)))
 	}
 	told := explain(err)
 	if told.Status >= http.StatusInternalServerError && c.Validate() == nil {

@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -79,8 +78,8 @@ func (v *visit) deployPage() (deployPage, error) {
 		return page, err
 	}
 	for _, s := range services {
-		page.Services = append(page.Services, *s.doc)
-		for _, artifact := range sortedKeys(s.doc.Artifacts) {
+		page.Services = append(page.Services, *s.Doc)
+		for _, artifact := range sortedKeys(s.Doc.Artifacts) {
 			if strings.HasPrefix(artifact, "py_code_") && !slices.Contains(page.Code, artifact) {
 				page.Code = append(page.Code, artifact)
 			}
@@ -129,22 +128,11 @@ func (v *visit) storeEndpoint(page deployPage) (serving.EndpointURL, error) {
 	if err != nil {
 		return "", err
 	}
-	if _, ok := s.doc.Artifacts[form.Code]; form.Code != "" && !ok {
-		return "", refusal{http.StatusBadRequest, fmt.Sprintf("The service %s has no code called %s.", s.doc.Name, form.Code)}
+	if _, ok := s.Doc.Artifacts[form.Code]; form.Code != "" && !ok {
+		return "", refusal{http.StatusBadRequest, fmt.Sprintf("The service %s has no code called %s.", s.Doc.Name, form.Code)}
 	}
 	if form.Engine == serving.EngineCustomAsync && form.Code == "" {
 		return "", refusal{http.StatusBadRequest, "The engine custom_async needs code: it has no model of its own to run."}
 	}
-	err = s.edit(v.r.Context(), func(c *serving.Service) (serving.Section, error) {
-		_, err := c.AddEndpoint(e)
-		return serving.SectionEndpoints, err
-	})
-	if err != nil {
-		return "", err
-	}
-	err = v.api.AddTaskModel(v.r.Context(), s.doc.ID, clearml.ModelInput, string(e.URL()), page.Model.ID)
-	if errors.Is(err, clearml.ErrNotFound) {
-		err = nil // the endpoint is stored; the model was deleted meanwhile, which instances tell
-	}
-	return e.URL(), err
+	return e.URL(), s.AddEndpoint(v.r.Context(), e)
 }

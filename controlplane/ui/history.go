@@ -132,11 +132,11 @@ func (p *Pages) history(v *visit) error {
 	if err != nil {
 		return err
 	}
-	page := historyPage{Doc: s.doc, Supported: true}
+	page := historyPage{Doc: s.Doc, Supported: true}
 	var answer struct {
 		Edits []configurationEdit `json:"edits"`
 	}
-	err = v.api.Call(v.r.Context(), "tasks.get_configuration_history", map[string]any{"task": s.doc.ID, "page_size": 50}, &answer)
+	err = v.api.Call(v.r.Context(), "tasks.get_configuration_history", map[string]any{"task": s.Doc.ID, "page_size": 50}, &answer)
 	if errors.Is(err, clearml.ErrUnsupported) {
 		page.Supported, err = false, nil
 	}
@@ -153,7 +153,7 @@ func (p *Pages) history(v *visit) error {
 		}
 		page.Edits = append(page.Edits, edit)
 	}
-	return v.render("history", "History of "+s.doc.Name, page)
+	return v.render("history", "History of "+s.Doc.Name, page)
 }
 
 // revert takes one change back. One that was overtaken by others is only taken back when

@@ -147,10 +147,10 @@ func (v *visit) usesOf(id serving.ModelID) ([]use, error) {
 		for _, kind := range []struct {
 			how       string
 			endpoints map[string]serving.Endpoint
-		}{{"endpoint", s.config.Endpoints}, {"monitoring", s.config.MonitoringEndpoints}} {
+		}{{"endpoint", s.Config.Endpoints}, {"monitoring", s.Config.MonitoringEndpoints}} {
 			for _, url := range sortedKeys(kind.endpoints) {
 				if kind.endpoints[url].ModelID == id {
-					uses = append(uses, use{Service: s.doc.ID, Name: s.doc.Name, Endpoint: url, How: kind.how})
+					uses = append(uses, use{Service: s.Doc.ID, Name: s.Doc.Name, Endpoint: url, How: kind.how})
 				}
 			}
 		}

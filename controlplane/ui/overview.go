@@ -44,11 +44,11 @@ func (v *visit) serviceRows() ([]serviceRow, error) {
 	var ids []string
 	for i, s := range services {
 		rows[i] = serviceRow{
-			Doc: *s.doc, Endpoints: len(s.config.Endpoints) + len(s.config.MonitoringEndpoints), Canaries: len(s.config.Canaries),
-			Unreadable: len(s.config.Broken),
+			Doc: *s.Doc, Endpoints: len(s.Config.Endpoints) + len(s.Config.MonitoringEndpoints), Canaries: len(s.Config.Canaries),
+			Unreadable: len(s.Config.Broken),
 		}
-		place[s.doc.ID] = i
-		ids = append(ids, s.doc.ID)
+		place[s.Doc.ID] = i
+		ids = append(ids, s.Doc.ID)
 	}
 	instances, err := v.instances(ids...)
 	for _, i := range instances {

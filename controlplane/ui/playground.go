@@ -74,9 +74,9 @@ func (v *visit) playgroundPage(form url.Values) (playgroundPage, error) {
 		return playgroundPage{}, err
 	}
 	page := playgroundPage{
-		Doc: s.doc, Endpoint: string(serving.CleanURL(form.Get("endpoint"))), Instance: form.Get("instance"), KeyNeeded: s.config.Access.Required,
+		Doc: s.Doc, Endpoint: string(serving.CleanURL(form.Get("endpoint"))), Instance: form.Get("instance"), KeyNeeded: s.Config.Access.Required,
 	}
-	all, err := v.instances(s.doc.ID)
+	all, err := v.instances(s.Doc.ID)
 	if err != nil {
 		return page, err
 	}
@@ -85,14 +85,14 @@ func (v *visit) playgroundPage(form url.Values) (playgroundPage, error) {
 			page.Instances = append(page.Instances, i)
 		}
 	}
-	rows, err := v.endpointRows(s.config, all)
+	rows, err := v.endpointRows(s.Config, all)
 	if err != nil {
 		return page, err
 	}
 	for _, row := range rows {
 		page.Endpoints = append(page.Endpoints, row.URL)
 	}
-	for _, canary := range canaryRows(s.config, all) {
+	for _, canary := range canaryRows(s.Config, all) {
 		page.Endpoints = append(page.Endpoints, canary.URL)
 	}
 	slices.Sort(page.Endpoints)

@@ -88,19 +88,19 @@ func (p *Pages) service(v *visit) error {
 	if err != nil {
 		return err
 	}
-	instances, err := v.instances(s.doc.ID)
+	instances, err := v.instances(s.Doc.ID)
 	if err != nil {
 		return err
 	}
-	page := servicePage{Doc: s.doc, Instances: instances, Broken: s.config.Broken, Canaries: canaryRows(s.config, instances)}
-	if page.Endpoints, err = v.endpointRows(s.config, instances); err != nil {
+	page := servicePage{Doc: s.Doc, Instances: instances, Broken: s.Config.Broken, Canaries: canaryRows(s.Config, instances)}
+	if page.Endpoints, err = v.endpointRows(s.Config, instances); err != nil {
 		return err
 	}
-	for _, key := range sortedKeys(s.config.Monitoring) {
-		page.Monitoring = append(page.Monitoring, s.config.Monitoring[key])
+	for _, key := range sortedKeys(s.Config.Monitoring) {
+		page.Monitoring = append(page.Monitoring, s.Config.Monitoring[key])
 	}
-	for _, key := range sortedKeys(s.config.Metrics) {
-		page.Metrics = append(page.Metrics, metricRowOf(key, s.config.Metrics[key]))
+	for _, key := range sortedKeys(s.Config.Metrics) {
+		page.Metrics = append(page.Metrics, metricRowOf(key, s.Config.Metrics[key]))
 	}
 	for _, i := range instances {
 		for _, problem := range i.Report.Problems {
@@ -109,7 +109,7 @@ func (p *Pages) service(v *visit) error {
 			}
 		}
 	}
-	return v.render("service", s.doc.Name, page)
+	return v.render("service", s.Doc.Name, page)
 }
 
 func metricRowOf(key string, m serving.MetricLogging) metricRow {
@@ -212,21 +212,11 @@ func (p *Pages) removeEndpoint(v *visit) error {
 		return err
 	}
 	url := v.r.PostForm.Get("endpoint")
-	var removed serving.Removed
-	err = s.edit(v.r.Context(), func(c *serving.Service) (section serving.Section, err error) {
-		removed, section, err = c.Remove(url)
-		return section, err
-	})
+	removed, err := s.Remove(v.r.Context(), url)
 	if err != nil {
 		return err
 	}
-	if removed == serving.RemovedEndpoint {
-		err = v.api.DeleteTaskModels(v.r.Context(), s.doc.ID, clearml.ModelInput, []string{string(serving.CleanURL(url))})
-		if err != nil {
-			return err
-		}
-	}
-	return v.done("/services/"+s.doc.ID, fmt.Sprintf("Removed the %s %s. The history can bring it back.", removed, url))
+	return v.done("/services/"+s.Doc.ID, fmt.Sprintf("Removed the %s %s. The history can bring it back.", removed, url))
 }
 
 // removeMetrics ends the logging of an endpoint's values.
@@ -236,13 +226,13 @@ func (p *Pages) removeMetrics(v *visit) error {
 		return err
 	}
 	endpoint := v.r.PostForm.Get("endpoint")
-	err = s.edit(v.r.Context(), func(c *serving.Service) (serving.Section, error) {
+	err = s.Edit(v.r.Context(), func(c *serving.Service) (serving.Section, error) {
 		return serving.SectionMetrics, c.RemoveMetrics(endpoint, nil)
 	})
 	if err != nil {
 		return err
 	}
-	return v.done("/services/"+s.doc.ID, fmt.Sprintf("Values of %s are not logged any more. The history can bring that back.", endpoint))
+	return v.done("/services/"+s.Doc.ID, fmt.Sprintf("Values of %s are not logged any more. The history can bring that back.", endpoint))
 }
 
 // instance is a running process of a service, as its own report tells.
@@ -355,7 +345,7 @@ func (p *Pages) instance(v *visit) error {
 		return err
 	}
 	task := v.r.PathValue("task")
-	instances, err := v.instances(s.doc.ID)
+	instances, err := v.instances(s.Doc.ID)
 	if err != nil {
 		return err
 	}
@@ -363,7 +353,7 @@ func (p *Pages) instance(v *visit) error {
 	if at < 0 {
 		return refusal{http.StatusNotFound, "This instance has ended. Its console stays on the experiment of its task."}
 	}
-	page := instancePage{Doc: s.doc, Instance: instances[at]}
+	page := instancePage{Doc: s.Doc, Instance: instances[at]}
 	if page.Console, err = v.console(task); err != nil {
 		return err
 	}

@@ -123,14 +123,11 @@ func (c *ClearMLSource) read(ctx context.Context, id string, last *State) (*Stat
 	if err != nil {
 		return nil, nil, fmt.Errorf("read serving service %s: %w", id, err)
 	}
-	sections, unreadable := doc.Sections()
+	configuration := doc.Configuration()
 	state := &State{
-		ServiceID: doc.ID, ServiceName: doc.Name, Project: doc.Project, Sections: sections, General: doc.General,
-		Unreadable: map[serving.Section]string{}, Artifacts: map[string]Artifact{}, Models: map[serving.ModelID]Model{},
+		ServiceID: doc.ID, ServiceName: doc.Name, Project: doc.Project, Sections: configuration.Sections, General: doc.General,
+		Unreadable: configuration.Unreadable, Artifacts: map[string]Artifact{}, Models: map[serving.ModelID]Model{},
 		Found: map[string][]serving.MonitoredModel{}, Trouble: map[string]string{},
-	}
-	for section, err := range unreadable {
-		state.Unreadable[section] = err.Error()
 	}
 	for name, a := range doc.Artifacts {
 		state.Artifacts[name] = Artifact{URI: a.URI, SHA256: a.Hash, Folder: a.Type == "archive" || isArchive(a.URI)}

@@ -64,10 +64,7 @@ type Model struct {
 
 // service decodes the configuration.
 func (s *State) service() serving.Service {
-	service := serving.Decode(s.Sections, s.General)
-	for _, section := range slices.Sorted(maps.Keys(s.Unreadable)) {
-		service.Broken = append(service.Broken, serving.BrokenRecord{Section: section, Err: fmt.Errorf("configuration section %q cannot be read: %s", section, s.Unreadable[section])})
-	}
+	service := serving.Configuration{Sections: s.Sections, Unreadable: s.Unreadable, General: s.General}.Decode()
 	for _, k := range s.Kept {
 		why := k.Why
 		if k.Key == "" {

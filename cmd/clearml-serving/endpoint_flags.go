@@ -1,0 +1,100 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"clearmlserving/serving"
+)
+
+// endpointFlags are the flags that model add and model auto-update share: what
+// makes an endpoint's record, and how its model is found.
+type endpointFlags struct {
+	engine, endpoint                   string
+	name, project                      string
+	tags                               []string
+	published                          bool
+	preprocess                         string
+	inputSize, inputType, inputName    []string
+	outputSize, outputType, outputName []string
+	aux                                []string
+}
+
+func (f *endpointFlags) declare(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.engine, "engine", "", "engine that runs the model: "+strings.Join(serving.Engines(), ", "))
+	mark(flags, "engine", markRequired)
+	completeFrom(cmd, "engine", serving.Engines())
+	flags.StringVar(&f.endpoint, "endpoint", "", "name under /serve/, slashes allowed")
+	flags.StringVar(&f.name, "name", "", "model by name: exact, else the newest of \"<name> - …\", else a regular expression")
+	flags.StringVar(&f.project, "project", "", "model by project (exact name)")
+	flags.Var((*wordList)(&f.tags), "tags", "model by tags: any of these")
+	flags.BoolVar(&f.published, "published", false, "only published models")
+	flags.StringVar(&f.preprocess, "preprocess", "", "file or folder with the class Preprocess")
+	flags.Var((*wordList)(&f.inputSize), "input-size", "sizes of the inputs: 1 28 28, or \"[1, 784]\" \"[1, 10]\" for several")
+	flags.Var((*wordList)(&f.inputType), "input-type", "types of the inputs, as NumPy names them: float32")
+	flags.Var((*wordList)(&f.inputName), "input-name", "names of the inputs")
+	flags.Var((*wordList)(&f.outputSize), "output-size", "sizes of the outputs")
+	flags.Var((*wordList)(&f.outputType), "output-type", "types of the outputs")
+	flags.Var((*wordList)(&f.outputName), "output-name", "names of the outputs")
+	flags.Var((*wordList)(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32")
+}
+
+// tensors reads the description of inputs and outputs.
+func (f *endpointFlags) tensors() (serving.Tensors, error) {
+	inputSize, err := readSizes("input-size", f.inputSize)
+	if err != nil {
+		return serving.Tensors{}, err
+	}
+	outputSize, err := readSizes("output-size", f.outputSize)
+	return serving.Tensors{
+		InputSize: inputSize, InputType: f.inputType, InputName: f.inputName,
+		OutputSize: outputSize, OutputType: f.outputType, OutputName: f.outputName,
+	}, err
+}
+
+// query is the search for a model that the flags describe.
+func (f *endpointFlags) query() modelQuery {
+	return modelQuery{project: f.project, name: f.name, tags: f.tags, published: f.published}
+}
+
+// readSizes reads words that are JSON each: a number, or a list of numbers.
+func readSizes(flag string, words []string) ([]any, error) {
+	if words == nil {
+		return nil, nil
+	}
+	sizes := make([]any, 0, len(words))
+	for _, word := range words {
+		dec := json.NewDecoder(strings.NewReader(word))
+		dec.UseNumber()
+		var size any
+		if err := dec.Decode(&size); err != nil || dec.More() || !isSize(size, 0) {
+			return nil, hint(fmt.Errorf("argument --%s: %s is neither a whole number nor a list of them", flag, pyText(word)),
+				`Try: --%s 1 28 28   or, for several:  --%s "[1, 784]" "[1, 10]"`, flag, flag)
+		}
+		sizes = append(sizes, size)
+	}
+	return serving.WrapSizes(sizes), nil
+}
+
+func isSize(v any, depth int) bool {
+	switch v := v.(type) {
+	case json.Number:
+		_, err := v.Int64()
+		return err == nil
+	case []any:
+		if depth > 0 {
+			return false
+		}
+		for _, item := range v {
+			if !isSize(item, depth+1) {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
