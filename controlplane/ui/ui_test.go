@@ -238,6 +238,28 @@ func TestSharesOfAPrefixBeginWithTheNewest(t *testing.T) {
 	}
 }
 
+func TestAnInstanceIsLostAfterTheTimeThatTheCommandLineUses(t *testing.T) {
+	now := time.Now()
+	for age, want := range map[time.Duration]string{serving.AliveFor: "running", serving.AliveFor + time.Second: "lost"} {
+		if got := (instance{Instance: clearml.Instance{Seen: now.Add(-age)}, now: now}).State(); got != want {
+			t.Errorf("after %s: %s, want %s", age, got, want)
+		}
+	}
+}
+
+func TestCountsOfEndpointsCarryTheAgeOfTheOldestReport(t *testing.T) {
+	now := time.Now()
+	seen := func(age time.Duration) instance {
+		return instance{Instance: clearml.Instance{Seen: now.Add(-age)}, now: now}
+	}
+	if got := oldestAlive([]instance{seen(time.Second), seen(12 * time.Second), seen(time.Hour)}); !got.Equal(now.Add(-12 * time.Second)) {
+		t.Errorf("oldest report %s ago", now.Sub(got))
+	}
+	if got := oldestAlive([]instance{seen(time.Hour)}); !got.IsZero() {
+		t.Errorf("no instance is alive, but a report is from %s ago", now.Sub(got))
+	}
+}
+
 func TestThePlaygroundAsksOnlyWhereTheInstanceIs(t *testing.T) {
 	page := playgroundPage{Doc: &clearml.Service{ID: "s", Name: "s"}, Endpoint: "m/1", Endpoints: []string{"m/1"}}
 	for address, want := range map[string]string{
