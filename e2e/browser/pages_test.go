@@ -31,6 +31,7 @@ func TestAPersonDoesEverythingInTheBrowser(t *testing.T) {
 		{"rules, metrics and a new canary", rules},
 		{"instance", instance},
 		{"experiments", experiments},
+		{"figures", figures},
 		{"compare", compare},
 		{"models", models},
 		{"upload and deploy", uploadAndDeploy},
@@ -189,7 +190,7 @@ func experiments(p *person) {
 		p.open("/experiments/" + p.s.newer + "/" + tab)
 		p.sees(words...)
 		if tab == "plots" {
-			p.do(chromedp.WaitVisible(chromedp.CSS("svg.drawing .cell")), chromedp.WaitVisible(chromedp.CSS("svg.drawing .fill")))
+			p.do(chromedp.WaitVisible(chromedp.CSS("td.heat")), chromedp.WaitVisible(chromedp.CSS(".plot canvas")))
 			p.picture("ui-plots.png", 1000)
 		}
 		if tab == "images" {
