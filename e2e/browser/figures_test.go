@@ -28,7 +28,7 @@ func figures(p *person) {
 		{"beyond the scale", `{"data":[{"y":[1e308,-1e308,1]}]}`, data, `[[0,1,2],[null,null,1]]`},
 		{"narrow", `{"data":[{"x":[10000000000000000,10000000000000002],"y":[10000000000000000,10000000000000002]}]}`, data, `[[10000000000000000,10000000000000002],[10000000000000000,10000000000000002]]`},
 		{"equal", `{"data":[{"x":[5,5],"y":[1,1]}]}`, data, `[[5,5],[1,1]]`},
-		{"titles", `{"data":[{"y":[1]}],"layout":{"title":{"text":"a title"},"xaxis":{"title":"across"}}}`, `plot.innerText.includes("a title") && plot.innerText.includes("across") ? "both" : plot.innerText`, "both"},
+		{"titles", `{"data":[{"y":[1]}],"layout":{"title":{"text":"a title"},"xaxis":{"title":"across"}}}`, `plot.textContent.includes("a title") && plot.textContent.includes("across") ? "both" : plot.textContent`, "both"},
 		{"matrix", `{"data":[{"type":"heatmap","z":[[1,2],[3,4]],"x":["a","b"],"y":["c","d"]}],"layout":{"xaxis":{"title":"p"},"yaxis":{"title":{"text":"t"}}}}`, rows, `t ↓ p →,a,b;d,3,4;c,1,2`},
 		{"matrix from above", `{"data":[{"type":"heatmap","z":[[1,2],[3,4]]}],"layout":{"yaxis":{"autorange":"reversed"}}}`, rows, `,0,1;0,1,2;1,3,4`},
 		{"packed matrix", `{"data":[{"type":"heatmap","z":{"dtype":"i1","bdata":"AQL/AA==","shape":"2, 2"}}]}`, rows, `,0,1;1,-1,0;0,1,2`},

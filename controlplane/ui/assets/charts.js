@@ -17,8 +17,12 @@
     if (typeof value === "number") return String(Number.isInteger(value) ? value : Number(value.toPrecision(5)));
     return value == null ? "" : typeof value === "object" ? JSON.stringify(value) : String(value);
   };
+  const tick = (value) => {
+    const [plain, brief] = [String(Number(value.toPrecision(12))), value.toExponential()];
+    return plain.length > 8 && brief.length < plain.length ? brief : plain;
+  };
   const titleOf = (title) => text(title !== null && typeof title === "object" ? title.text : title);
-  const shorten = (label, longest = 14) => (label.length > longest ? label.slice(0, longest - 1) + "…" : label);
+  const shorten = (label, longest = 12) => (label.length > longest ? label.slice(0, longest - 1) + "…" : label);
 
   // number is null for a value without a place on an axis: scales overflow beyond 1e300.
   const number = (value) => ((typeof value === "number" || (typeof value === "string" && value.trim())) && Math.abs(value) < 1e300 ? Number(value) : null);
@@ -143,7 +147,7 @@
 
   const series = (line, colour) => {
     const look = { label: line.name, value: (_, v) => text(v), stroke: colour, points: { show: false } };
-    if (line.beside !== undefined) return { ...look, fill: colour, width: 0, paths: uPlot.paths.bars({ size: [0.9, Infinity] }) };
+    if (line.beside !== undefined) return { ...look, fill: colour, width: 0, paths: uPlot.paths.bars({ size: [0.9, 120] }) };
     const drawn = line.mode.includes("lines");
     return { ...look, width: 2, paths: drawn ? through(line) : () => null, points: { show: !drawn || line.mode.includes("markers"), size: 6, fill: colour } };
   };
@@ -152,9 +156,9 @@
     const style = getComputedStyle(document.documentElement), colour = (name) => style.getPropertyValue(name).trim();
     const [xTitle, yTitle] = [titleOf(layout.xaxis?.title), titleOf(layout.yaxis?.title)];
     const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 }, labelSize: 20, labelFont: "12px sans-serif" };
-    const xAxis = { ...axis, label: xTitle || undefined, values: (_, splits) => splits.map((v) => (labels ? shorten(labels[v] ?? "") : text(v))) };
-    if (labels) Object.assign(xAxis, { incrs: [1, 2, 5, 10, 20, 50, 100, 1000, 10_000], space: 16 + 7 * Math.max(...labels.map((label) => shorten(label).length)) });
-    const yAxis = { ...axis, label: yTitle || undefined, size: (_, values) => 24 + 7 * Math.max(4, ...(values ?? []).map((v) => v.length)), values: (_, splits) => splits.map((v) => String(Number(v.toPrecision(12)))) };
+    const xAxis = { ...axis, size: 34, label: xTitle || undefined, values: (_, splits) => splits.map((v) => (labels ? shorten(labels[v] ?? "") : tick(v))) };
+    if (labels) Object.assign(xAxis, { incrs: [1, 2, 3, 5, 10, 20, 50, 100, 1000, 10_000], space: 10 + 7 * Math.max(...labels.map((label) => shorten(label).length)) });
+    const yAxis = { ...axis, label: yTitle || undefined, size: (_, values) => 24 + 7 * Math.max(4, ...(values ?? []).map((v) => v.length)), values: (_, splits) => splits.map(tick) };
     // A range that is too narrow for its numbers would have endless ticks.
     const narrow = (low, high) => high - low < Math.max(Math.abs(low), Math.abs(high)) * 1e-12;
     const xRange = (_, low, high) => (bars ? [-0.6, labels.length - 0.4] : low === null || narrow(low, high) ? uPlot.rangeNum(low ?? 0, high ?? 1, 0.1, true) : [low, high]);
@@ -164,7 +168,7 @@
     element.chart = new uPlot({
       width: element.clientWidth, height,
       scales: { x: { time: false, range: xRange }, y: { range: yRange } },
-      series: [{ label: xTitle || "x", value: (_, v) => (labels ? labels[Math.round(v)] ?? "" : text(v)) }, ...lines.map((line, i) => series(line, colour("--s" + (i % 8))))],
+      series: [{ label: xTitle || "x", value: (_, v) => text(labels && v !== null ? labels[Math.round(v)] : v) }, ...lines.map((line, i) => series(line, colour("--s" + (i % 8))))],
       axes: [xAxis, yAxis], cursor: { y: false },
     }, ["x", ...lines].map((_, column) => rows.map((row) => row[column])), (chart, ready) => { element.insertBefore(chart.root, element.querySelector("details")); ready(); });
     const canvas = element.chart.root.querySelector(".u-wrap");
