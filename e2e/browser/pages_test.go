@@ -381,6 +381,7 @@ func (p *person) audit(paths ...string) {
 	}
 	for _, path := range paths {
 		p.open(path)
+		p.do(holds(`![...document.querySelectorAll("[data-figure]")].some((plot) => plot.getBoundingClientRect().top < innerHeight && !plot.querySelector("canvas, table, a"))`))
 		for _, theme := range []string{"light", "dark"} {
 			p.do(prefers(theme))
 			if told := value[string](p, string(text)); told != "" {
