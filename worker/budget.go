@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"clearmlserving/process"
 )
 
@@ -176,7 +178,7 @@ func (b *Budget) note(now time.Time, e *episode, l *ledger, ended int) {
 	b.mu.Lock()
 	b.status = BudgetStatus{Limit: b.limit, Taken: taken, EndedEarly: e.ended, Short: e.short, Exceeded: e.exceeded, Blind: e.blind}
 	b.mu.Unlock()
-	log := b.log.With("budget", bytesText(b.limit), "taken", bytesText(taken))
+	log := b.log.With("budget", humanize.IBytes(uint64(max(b.limit, 0))), "taken", humanize.IBytes(uint64(max(taken, 0))))
 	switch {
 	case e.short && !was.short:
 		log.Warn("memory of the workers is short: idle ones end before their idle timeout, those first that have been idle for longest")

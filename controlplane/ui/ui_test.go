@@ -102,11 +102,12 @@ func TestAFilterThatIsTypedAsksForALoginWithoutLosingThePage(t *testing.T) {
 }
 
 func TestTimesAreSaidAsPeopleSayThem(t *testing.T) {
+	now := time.Now()
 	for age, want := range map[time.Duration]string{
-		0: "just now", time.Minute: "1 minute ago", 59 * time.Second: "59 seconds ago", 90 * time.Minute: "1 hour ago",
-		50 * time.Hour: "2 days ago", 100 * 24 * time.Hour: "3 months ago", 800 * 24 * time.Hour: "2 years ago", -time.Hour: "in 1 hour",
+		0: "now", time.Minute: "1 minute ago", 59 * time.Second: "59 seconds ago", 90 * time.Minute: "1 hour ago",
+		50 * time.Hour: "2 days ago", 100 * 24 * time.Hour: "3 months ago", 800 * 24 * time.Hour: "2 years ago", -time.Hour: "1 hour from now",
 	} {
-		if got := formatAge(age); got != want {
+		if got := (&Pages{now: func() time.Time { return now }}).moment(now.Add(-age)).Text; got != want {
 			t.Errorf("%s: %q; want %q", age, got, want)
 		}
 	}
@@ -118,8 +119,10 @@ func TestNumbersHaveFourDigits(t *testing.T) {
 			t.Errorf("%v: %q; want %q", value, got, want)
 		}
 	}
-	if got := formatBytes(int64(1234567)); got != "1.235 MB" {
-		t.Errorf("bytes: %q", got)
+	for size, want := range map[int64]string{0: "–", -1: "–", 512: "512 B", 1536: "1.5 KiB", 1234567: "1.2 MiB", 3 << 30: "3.0 GiB"} {
+		if got := formatBytes(size); got != want {
+			t.Errorf("%d bytes: %q; want %q", size, got, want)
+		}
 	}
 	if got := formatCount(1234567); got != "1\u202f234\u202f567" {
 		t.Errorf("count: %q", got)

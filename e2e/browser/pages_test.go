@@ -106,7 +106,7 @@ func service(p *person) {
 	p.sees("wine", "1 running")
 	p.picture("ui-services.png", 420)
 	p.open("/services/" + p.s.service)
-	p.sees("wine/1", "wine/2", "by monitoring wine_auto", "ready", "Monitoring rules", "alcohol", "just now")
+	p.sees("wine/1", "wine/2", "by monitoring wine_auto", "ready", "Monitoring rules", "alcohol", "Reported by the instances")
 	p.picture("ui-service.png", 1180)
 }
 
@@ -171,7 +171,7 @@ func rules(p *person) {
 
 func instance(p *person) {
 	p.do(chromedp.Click(`//a[contains(@href,"/instances/")]`), chromedp.WaitVisible(chromedp.CSS(".console")))
-	p.sees("running", "Last contact", "endpoint live", "MB")
+	p.sees("running", "Last contact", "endpoint live", "MiB")
 	p.picture("ui-instance.png", 760)
 }
 
