@@ -47,13 +47,6 @@ type Instance struct {
 	Report       string    // as given to ReportInstance, "" for none
 }
 
-// Lives says whether the instance has given a sign of life within limit of now, the
-// server's time. A stamp of the future is from before that clock was set back:
-// whoever lives has been stamped since.
-func (i Instance) Lives(now time.Time, limit time.Duration) bool {
-	return now.Sub(i.Seen).Abs() <= limit
-}
-
 // ReportInstance stores what an instance tells of itself, a JSON text, on its task.
 func (c *Client) ReportInstance(ctx context.Context, id, report string) error {
 	object := ConfigObject{Name: reportObject, Value: Text(report), Type: "json", Description: "How this instance is, written by itself"}
@@ -61,8 +54,8 @@ func (c *Client) ReportInstance(ctx context.Context, id, report string) error {
 }
 
 // Instances lists the tasks of a service's instances of that type that have not
-// ended, the longest running first. One whose process was killed is among them
-// until somebody ends its task: ask Lives with ServerTime.
+// ended, the longest running first. An instance whose process was killed stays in the
+// list until its task is ended: check Seen with serving.Alive and ServerTime.
 func (c *Client) Instances(ctx context.Context, serviceID, taskType string) ([]Instance, error) {
 	return c.InstancesOf(ctx, []string{serviceID}, taskType)
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/dustin/go-humanize"
+
 	"clearmlserving/atomicfile"
 )
 
@@ -18,12 +20,13 @@ type SpaceError struct {
 }
 
 func (e *SpaceError) Error() string {
+	const digits = 4 // so that two sizes that are close together differ
 	text := "no room in " + e.Dir
 	if e.Need > 0 {
-		text += ": " + bytesText(e.Need) + " needed"
+		text += ": " + humanize.IBytesN(uint64(e.Need), digits) + " needed"
 	}
 	if e.Free >= 0 {
-		text += ", " + bytesText(e.Free) + " free"
+		text += ", " + humanize.IBytesN(uint64(e.Free), digits) + " free"
 	}
 	return text + "; make room there or choose another data folder"
 }
@@ -105,17 +108,4 @@ func checkWritable(dir string) error {
 		return err
 	}
 	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// bytesText is a number of bytes for people.
-func bytesText(n int64) string {
-	for _, unit := range []struct {
-		size int64
-		name string
-	}{{1 << 40, "TiB"}, {1 << 30, "GiB"}, {1 << 20, "MiB"}, {1 << 10, "KiB"}} {
-		if n >= unit.size {
-			return fmt.Sprintf("%.1f %s", float64(n)/float64(unit.size), unit.name)
-		}
-	}
-	return fmt.Sprintf("%d B", n)
 }

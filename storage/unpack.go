@@ -14,6 +14,8 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+
+	"github.com/dustin/go-humanize"
 )
 
 // Limits bound what an archive may unpack to.
@@ -350,11 +352,11 @@ func (u *unpacking) copy(ctx context.Context, entry string, w io.Writer, r io.Re
 func (u *unpacking) count(entry string, n int64) error {
 	u.bytes += n
 	if u.bytes > u.limits.Bytes {
-		return u.fault(entry, fmt.Sprintf("the archive unpacks to more than %s", bytesText(u.limits.Bytes)))
+		return u.fault(entry, fmt.Sprintf("the archive unpacks to more than %s", humanize.IBytes(uint64(u.limits.Bytes))))
 	}
 	if u.bytes > ratioFrom && u.bytes/u.limits.Ratio > u.size {
 		return u.fault(entry, fmt.Sprintf("the archive of %s unpacks to more than %d times its size; it looks like a bomb",
-			bytesText(u.size), u.limits.Ratio))
+			humanize.IBytes(uint64(u.size)), u.limits.Ratio))
 	}
 	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"clearmlserving/process"
 )
 
@@ -146,7 +148,7 @@ func (b *Budget) report(s BudgetStatus) {
 	was := b.status
 	b.status = s
 	b.mu.Unlock()
-	log := b.log.With("budget", bytesText(s.Limit), "taken", bytesText(s.Taken))
+	log := b.log.With("budget", humanize.IBytes(uint64(max(s.Limit, 0))), "taken", humanize.IBytes(uint64(max(s.Taken, 0))))
 	switch {
 	case s.Short && !was.Short:
 		log.Warn("worker memory is short", "action", "idle workers are ended before their idle timeout, the longest idle first")

@@ -33,7 +33,7 @@ func TestAWorkerThatTakesTooMuchIsKilledAndToldWhy(t *testing.T) {
 		question, want string
 		change         func(*worker.Spec)
 	}{
-		"memory":    {`{"do":"hold","bytes":200000000,"stay":true}`, "memory limit 150 MiB exceeded (", func(s *worker.Spec) { s.Limits.Memory = 150 << 20 }},
+		"memory":    {`{"do":"hold","bytes":200000000,"stay":true}`, "memory limit 150.0 MiB exceeded (", func(s *worker.Spec) { s.Limits.Memory = 150 << 20 }},
 		"processes": {`{"do":"fork","count":100}`, "processes, more than the limit of 20", nil},
 	} {
 		t.Run(name, func(t *testing.T) {

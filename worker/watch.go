@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
 const (
@@ -132,7 +134,7 @@ func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 			taken += pss(pid)
 		}
 		if taken > limits.Memory {
-			w.killNow(fmt.Sprintf("memory limit %s exceeded (%s)", bytesText(limits.Memory), bytesText(taken)), members)
+			w.killNow(fmt.Sprintf("memory limit %s exceeded (%s)", exactBytes(limits.Memory), exactBytes(taken)), members)
 			return
 		}
 	}
@@ -159,7 +161,7 @@ func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 	if most := limits.RecycleMemory; most > 0 && facts.resident > most {
 		if taken := pss(w.pid); taken > most {
 			g.mu.Lock()
-			g.recycle(w, now, fmt.Sprintf("it takes %s, more than %s", bytesText(taken), bytesText(most)))
+			g.recycle(w, now, fmt.Sprintf("it takes %s, more than %s", exactBytes(taken), exactBytes(most)))
 			g.mu.Unlock()
 		}
 	}
@@ -187,14 +189,5 @@ func (w *worker) killNow(reason string, members []int) {
 	}
 }
 
-// bytesText writes a number of bytes as people do.
-func bytesText(n int64) string {
-	switch {
-	case n >= 10<<30:
-		return fmt.Sprintf("%d GiB", n>>30)
-	case n >= 1<<20:
-		return fmt.Sprintf("%d MiB", n>>20)
-	default:
-		return fmt.Sprintf("%d KiB", n>>10)
-	}
-}
+// exactBytes has four digits, so that a size just above its limit differs from it.
+func exactBytes(n int64) string { return humanize.IBytesN(uint64(max(n, 0)), 4) }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"clearmlserving/clearml"
 	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/operations"
@@ -28,12 +29,8 @@ type fleet struct {
 	silent []string
 }
 
-// goneAfter is how long an instance may give no sign of life before it counts as
-// dead: three pings and time for a server that is slow to answer.
-const goneAfter = 4 * inference.PingEvery
-
-// fleet finds the instances of a service: the one of --serve-url when that is
-// given, else all that have lately given a sign of life on the control plane.
+// fleet finds the instances of a service: the one at --serve-url if that is given,
+// else all that are alive according to the control plane.
 func (a *app) fleet(ctx context.Context, s *operations.Service) (fleet, error) {
 	if a.text("serve-url") != "" {
 		live, err := a.liveState(ctx)
@@ -50,10 +47,14 @@ func (a *app) fleet(ctx context.Context, s *operations.Service) (fleet, error) {
 	if err != nil {
 		return fleet{}, err
 	}
+	return aliveOf(recorded, s.Client.ServerTime()), nil
+}
+
+// aliveOf leaves out the instances that are not alive at now.
+func aliveOf(recorded []clearml.Instance, now time.Time) fleet {
 	var f fleet
-	now := s.Client.ServerTime()
 	for _, i := range recorded {
-		if !i.Lives(now, goneAfter) {
+		if !serving.Alive(i.Seen, now) {
 			continue
 		}
 		report, err := inference.ParseReport(i.Report)
@@ -63,7 +64,7 @@ func (a *app) fleet(ctx context.Context, s *operations.Service) (fleet, error) {
 		}
 		f.instances = append(f.instances, liveState{Status: report.Status, name: report.Name, url: report.URL, seen: i.Seen})
 	}
-	return f, nil
+	return f
 }
 
 // called is an instance's name as it stands in front of what is told of it:

@@ -2,10 +2,13 @@ package main
 
 import (
 	"testing"
+	"time"
 
+	"clearmlserving/clearml"
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/serving"
 )
 
 func TestTheTableOfEndpointsShowsWarningsOfThoseThatAnswer(t *testing.T) {
@@ -21,5 +24,25 @@ func TestTheTableOfEndpointsShowsWarningsOfThoseThatAnswer(t *testing.T) {
 		if got := f.of("m"); got.note != want || got.state != "ready" {
 			t.Errorf("%+v, not %q", got, want)
 		}
+	}
+}
+
+func TestTheFleetIsTheInstancesThatAreAlive(t *testing.T) {
+	now := time.Now()
+	report := `{"instance":"h:1","serve_url":"http://h:1"}`
+	f := aliveOf([]clearml.Instance{
+		{TaskID: "alive", Seen: now.Add(-serving.AliveFor), Report: report},
+		{TaskID: "lost", Seen: now.Add(-serving.AliveFor - time.Second), Report: report},
+		{TaskID: "without a report", Seen: now},
+		{TaskID: "lost without a report"},
+	}, now)
+	if len(f.instances) != 1 || f.instances[0].name != "h:1" || len(f.silent) != 1 || f.silent[0] != "without a report" {
+		t.Errorf("instances %+v, silent %v", f.instances, f.silent)
+	}
+}
+
+func TestAnInstanceIsAliveAfterThreeLostPings(t *testing.T) {
+	if serving.AliveFor < 4*inference.PingEvery {
+		t.Errorf("an instance counts as alive for %s and pings every %s", serving.AliveFor, inference.PingEvery)
 	}
 }

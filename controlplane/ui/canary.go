@@ -3,6 +3,7 @@ package ui
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strconv"
@@ -117,8 +118,12 @@ func configuredShares(c serving.Canary) []share {
 	return all
 }
 
+// seriesColours is the number of colours for series in the style sheet.
+const seriesColours = 8
+
 // lay gives each share its place in the bar.
 func lay(shares []share) {
+	round := func(f float64) float64 { return math.Round(f*100) / 100 }
 	at := 0.0
 	for i := range shares {
 		shares[i].From, shares[i].Wide, shares[i].Series = round(at), round(shares[i].Share*100), i%seriesColours

@@ -10,10 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
+
 	"clearmlserving/clearml"
 )
 
-// functions are what templates may call.
+// functions are the functions of the templates.
 func (p *Pages) functions() template.FuncMap {
 	return template.FuncMap{
 		"asset":   p.assets.url,
@@ -36,10 +38,10 @@ func (p *Pages) functions() template.FuncMap {
 	}
 }
 
-// args hands several values to a part of a template.
+// args passes several values to a part of a template.
 func args(values ...any) []any { return values }
 
-// moment is a time as a person reads it, with the exact one beside it.
+// moment is a time relative to now, with the exact time.
 type moment struct {
 	Text, Exact, Machine string
 }
@@ -60,45 +62,12 @@ func (p *Pages) moment(value any) moment {
 		return moment{Text: "never"}
 	}
 	return moment{
-		Text: formatAge(p.now().Sub(at)), Exact: at.UTC().Format("2006-01-02 15:04:05 UTC"),
+		Text: humanize.RelTime(at, p.now(), "ago", "from now"), Exact: at.UTC().Format("2006-01-02 15:04:05 UTC"),
 		Machine: at.UTC().Format(time.RFC3339),
 	}
 }
 
-// formatAge says how long ago something was.
-func formatAge(age time.Duration) string {
-	ahead := age < -2*time.Second
-	if ahead {
-		age = -age
-	}
-	say := func(n int, unit string) string {
-		if n != 1 {
-			unit += "s"
-		}
-		if ahead {
-			return fmt.Sprintf("in %d %s", n, unit)
-		}
-		return fmt.Sprintf("%d %s ago", n, unit)
-	}
-	const day = 24 * time.Hour
-	switch {
-	case age < 5*time.Second:
-		return "just now"
-	case age < time.Minute:
-		return say(int(age/time.Second), "second")
-	case age < time.Hour:
-		return say(int(age/time.Minute), "minute")
-	case age < 2*day:
-		return say(int(age/time.Hour), "hour")
-	case age < 60*day:
-		return say(int(age/day), "day")
-	case age < 730*day:
-		return say(int(age/(30*day)), "month")
-	}
-	return say(int(age/(365*day)), "year")
-}
-
-// formatDuration says how long something took.
+// formatDuration shows a duration with its two greatest units.
 func formatDuration(d time.Duration) string {
 	switch {
 	case d <= 0:
@@ -115,34 +84,15 @@ func formatDuration(d time.Duration) string {
 	return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
 }
 
-func formatBytes(n any) string {
-	var size float64
-	if at, ok := n.(*int64); ok && at != nil {
-		n = *at
-	}
-	switch n := n.(type) {
-	case int:
-		size = float64(n)
-	case int64:
-		size = float64(n)
-	case uint64:
-		size = float64(n)
-	case float64:
-		size = n
-	}
+// formatBytes shows a size; 0 means that it is not known.
+func formatBytes(size int64) string {
 	if size <= 0 {
 		return "–"
 	}
-	units := []string{"B", "KB", "MB", "GB", "TB"}
-	unit := 0
-	for size >= 1000 && unit < len(units)-1 {
-		size /= 1000
-		unit++
-	}
-	return formatNumber(size) + " " + units[unit]
+	return humanize.IBytes(uint64(size))
 }
 
-// formatNumber shows four digits, which is what a person compares.
+// formatNumber shows integers in full and other numbers with four digits.
 func formatNumber(f float64) string {
 	switch {
 	case math.IsNaN(f) || math.IsInf(f, 0):
@@ -153,7 +103,7 @@ func formatNumber(f float64) string {
 	return strconv.FormatFloat(f, 'g', 4, 64)
 }
 
-// formatCount puts thin gaps between thousands.
+// formatCount separates thousands by thin spaces.
 func formatCount(n any) string {
 	text := fmt.Sprint(n)
 	for i := len(text) - 3; i > 0; i -= 3 {
@@ -162,7 +112,7 @@ func formatCount(n any) string {
 	return text
 }
 
-// shortID is enough of an id to tell things apart.
+// shortID is the first eight characters of an id.
 func shortID(id string) string {
 	if len(id) <= 8 {
 		return id
@@ -170,8 +120,8 @@ func shortID(id string) string {
 	return id[:8]
 }
 
-// fileLink is where a browser downloads a stored file: a path of this server, so that the
-// session counts there, or the address itself when it is one of the web; "" otherwise.
+// fileLink is where a browser downloads a stored file: a path of this server, where the
+// session is valid, or an address with http or https; "" otherwise.
 func (p *Pages) fileLink(uri string) string {
 	if path, own := strings.CutPrefix(uri, p.opts.FilesURL+"/"); own {
 		return "/files/" + path
@@ -183,9 +133,8 @@ func (p *Pages) fileLink(uri string) string {
 	return uri
 }
 
-// pictureLink is the address of a picture that the page may load: one of this server, or
-// one that is in the address itself. No other is asked for, so that nobody elsewhere
-// learns who looks at what.
+// pictureLink is the address of a picture that a page may load: a path of this server or a
+// data: address. Pages load nothing from other servers, which could trace their visitors.
 func (p *Pages) pictureLink(uri string) template.URL {
 	if strings.HasPrefix(uri, "data:image/png;base64,") || strings.HasPrefix(uri, "data:image/jpeg;base64,") {
 		return template.URL(uri) //nolint:gosec // a picture in base64 holds no script
@@ -196,7 +145,7 @@ func (p *Pages) pictureLink(uri string) template.URL {
 	return ""
 }
 
-// withQuery makes a link of a path and pairs of names and values; empty values are left out.
+// withQuery adds pairs of names and values to a path as its query; empty values are left out.
 func withQuery(path string, pairs ...any) string {
 	q := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -210,7 +159,7 @@ func withQuery(path string, pairs ...any) string {
 	return path + "?" + q.Encode()
 }
 
-// prettyJSON indents what is JSON and leaves the rest as it is.
+// prettyJSON indents JSON and returns any other text unchanged.
 func prettyJSON(text string) string {
 	var value json.RawMessage
 	if json.Unmarshal([]byte(text), &value) != nil {
@@ -223,7 +172,7 @@ func prettyJSON(text string) string {
 	return string(indented)
 }
 
-// stateClass is how a state looks: good, busy, bad, or plain.
+// stateClass is the style class of a state: good, busy, bad, or plain.
 func stateClass(state string) string {
 	switch state {
 	case "ready", "completed", "published", "running":

@@ -111,8 +111,8 @@ func (p *Pages) fail(v *visit, err error) {
 		p.sendToLogin(v)
 		return
 	}
-	if errors.Is(err, context.Canceled) && v.r.Context().Err() != nil {
-		return // nobody is there to read it
+	if errors.Is(v.r.Context().Err(), context.Canceled) {
+		return // the browser is gone
 	}
 	page := explain(err)
 	page.Back = backOf(v.r)

@@ -11,7 +11,7 @@ import (
 	"clearmlserving/clearml"
 )
 
-// singleValue is a value that a task has reported once, without iterations.
+// singleValue is a value that a task has reported without an iteration.
 type singleValue struct {
 	Variant string       `json:"variant"`
 	Value   clearml.Text `json:"value"`
@@ -30,7 +30,7 @@ func (v *visit) singleValues(task string) ([]singleValue, error) {
 	return answer.Tasks[0].Values, nil
 }
 
-// Text is the value as people compare it; what is no number stays as it is.
+// Text is the value with four digits; a value that is not a number stays as it is.
 func (s singleValue) Text() string {
 	f, err := strconv.ParseFloat(string(s.Value), 64)
 	if err != nil {
@@ -39,48 +39,35 @@ func (s singleValue) Text() string {
 	return formatNumber(f)
 }
 
-// scalarMetric is one chart: a metric, and what its lines reached.
+// scalarMetric is one chart: a metric with a summary of its lines.
 type scalarMetric struct {
 	Name   string
-	Source string // of the chart's points
+	Source string // path of the chart's figure
 	Lines  []scalarLine
 }
 
-// scalarLine is the summary of a line, which is also all that a browser without scripts shows.
+// scalarLine is the summary of a line. A browser without JavaScript shows nothing else.
 type scalarLine struct {
 	Name                 string
 	Last, Least, Largest string
 	Points               int
 }
 
-// points are the points of a line as the API gives them.
-type points struct {
-	X []json.Number `json:"x"`
-	Y []json.Number `json:"y"`
-}
-
-// chartLine is a line as the chart's script takes it.
-type chartLine struct {
-	Name string        `json:"name"`
-	X    []json.Number `json:"x"`
-	Y    []json.Number `json:"y"`
-}
-
-// chartSamples is how many points of a line are drawn: about one for each pixel.
+// chartSamples is the most points of a line that are drawn: about one for each pixel.
 const chartSamples = 1000
 
-// histogram reads all scalars of a task: metric -> variant -> points.
-func (v *visit) histogram(task, metric string) (map[string]map[string]points, error) {
+// histogram reads the scalars of a task: metric -> variant -> points.
+func (v *visit) histogram(task, metric string) (map[string]map[string]trace, error) {
 	query := map[string]any{"task": task, "key": "iter", "samples": chartSamples}
 	if metric != "" {
 		query["metrics"] = []any{map[string]string{"metric": metric}}
 	}
-	var answer map[string]map[string]points
+	var answer map[string]map[string]trace
 	err := v.api.Call(v.r.Context(), "events.scalar_metrics_iter_histogram", query, &answer)
 	return answer, err
 }
 
-// scalarMetrics summarises the scalars of one task, or of several side by side.
+// scalarMetrics summarises the scalars of one task, or of several for comparison.
 func (v *visit) scalarMetrics(tasks []string) ([]scalarMetric, error) {
 	found := map[string]*scalarMetric{}
 	for i, task := range tasks {
@@ -109,7 +96,7 @@ func (v *visit) scalarMetrics(tasks []string) ([]scalarMetric, error) {
 	return metrics, nil
 }
 
-// lineName tells the lines of compared experiments apart by their letters.
+// lineName puts the experiment's letter before the name of a line when several are compared.
 func lineName(variant string, i, of int) string {
 	if of == 1 {
 		return variant
@@ -117,7 +104,7 @@ func lineName(variant string, i, of int) string {
 	return string(rune('A'+i)) + " · " + variant
 }
 
-func summarise(name string, p points) scalarLine {
+func summarise(name string, p trace) scalarLine {
 	line := scalarLine{Name: name, Points: len(p.Y), Last: "–", Least: "–", Largest: "–"}
 	var values []float64
 	for _, y := range p.Y {
@@ -131,9 +118,9 @@ func summarise(name string, p points) scalarLine {
 	return line
 }
 
-// scalars answers the chart's script with the lines of one metric.
+// scalars sends the lines of one metric as a figure.
 func (p *Pages) scalars(v *visit) error {
-	return v.sendLines([]string{v.id()})
+	return v.sendScalars([]string{v.id()})
 }
 
 func (p *Pages) compareScalars(v *visit) error {
@@ -141,31 +128,29 @@ func (p *Pages) compareScalars(v *visit) error {
 	if len(ids) == 0 || len(ids) > maxCompared {
 		return refusal{http.StatusBadRequest, "Give the experiments to compare: ?ids=first,second"}
 	}
-	return v.sendLines(ids)
+	return v.sendScalars(ids)
 }
 
-func (v *visit) sendLines(tasks []string) error {
+func (v *visit) sendScalars(tasks []string) error {
 	metric := v.r.URL.Query().Get("metric")
-	lines := []chartLine{}
+	f := figure{Data: []trace{}}
+	f.Layout.XAxis.Title.Text = "iteration"
 	for i, task := range tasks {
 		histogram, err := v.histogram(task, metric)
 		if err != nil {
 			return err
 		}
 		for _, variant := range sortedKeys(histogram[metric]) {
-			p := histogram[metric][variant]
-			lines = append(lines, chartLine{Name: lineName(variant, i, len(tasks)), X: p.X, Y: p.Y})
+			line := histogram[metric][variant]
+			line.Name = lineName(variant, i, len(tasks))
+			f.Data = append(f.Data, line)
 		}
 	}
-	return v.sendJSON(lines)
-}
-
-func (v *visit) sendJSON(value any) error {
-	text, err := json.Marshal(value)
+	text, err := json.Marshal(f)
 	if err != nil {
 		return err
 	}
 	v.w.Header().Set("Content-Type", "application/json")
-	_, _ = v.w.Write(text) // a visitor that went away has no use for the error
+	_, _ = v.w.Write(text) // an error means that the browser is gone
 	return nil
 }

@@ -53,7 +53,8 @@ type servicePage struct {
 	Metrics    []metricRow
 	Broken     []serving.BrokenRecord
 	Problems   []serving.Problem
-	Modified   string
+	// Reported is the time of the oldest report that the endpoints' counts come from.
+	Reported time.Time
 }
 
 // endpointRow is one url with what is configured and how it is.
@@ -92,7 +93,7 @@ func (p *Pages) service(v *visit) error {
 	if err != nil {
 		return err
 	}
-	page := servicePage{Doc: s.Doc, Instances: instances, Broken: s.Config.Broken, Canaries: canaryRows(s.Config, instances)}
+	page := servicePage{Doc: s.Doc, Instances: instances, Broken: s.Config.Broken, Canaries: canaryRows(s.Config, instances), Reported: oldestAlive(instances)}
 	if page.Endpoints, err = v.endpointRows(s.Config, instances); err != nil {
 		return err
 	}
@@ -298,14 +299,10 @@ type canaryReport struct {
 	Problem string             `json:"problem"`
 }
 
-// contactLimit is after how long without a sign an instance counts as lost; it gives one
-// every half minute.
-const contactLimit = 2 * time.Minute
+// Alive reports whether the instance has given a sign of life recently.
+func (i instance) Alive() bool { return serving.Alive(i.Seen, i.now) }
 
-// Alive says that the instance has given a sign of late.
-func (i instance) Alive() bool { return i.Lives(i.now, contactLimit) }
-
-// State is running, or lost when no sign came for a while.
+// State is running, or lost when the instance is not alive.
 func (i instance) State() string {
 	if i.Alive() {
 		return "running"
@@ -313,7 +310,19 @@ func (i instance) State() string {
 	return "lost"
 }
 
-// Name is what people know an instance by.
+// oldestAlive is when the instance that was seen the longest ago, of those alive, gave its last
+// sign of life; zero if none is alive.
+func oldestAlive(instances []instance) time.Time {
+	var oldest time.Time
+	for _, i := range instances {
+		if i.Alive() && (oldest.IsZero() || i.Seen.Before(oldest)) {
+			oldest = i.Seen
+		}
+	}
+	return oldest
+}
+
+// Name is the name in the instance's report, or its task's id.
 func (i instance) Name() string { return cmp.Or(i.Report.Name, shortID(i.TaskID)) }
 
 // instances are those of some services, whether they live or are lost.

@@ -1,10 +1,8 @@
 package ui
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"io"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -104,11 +102,12 @@ func TestAFilterThatIsTypedAsksForALoginWithoutLosingThePage(t *testing.T) {
 }
 
 func TestTimesAreSaidAsPeopleSayThem(t *testing.T) {
+	now := time.Now()
 	for age, want := range map[time.Duration]string{
-		0: "just now", time.Minute: "1 minute ago", 59 * time.Second: "59 seconds ago", 90 * time.Minute: "1 hour ago",
-		50 * time.Hour: "2 days ago", 100 * 24 * time.Hour: "3 months ago", 800 * 24 * time.Hour: "2 years ago", -time.Hour: "in 1 hour",
+		0: "now", time.Minute: "1 minute ago", 59 * time.Second: "59 seconds ago", 90 * time.Minute: "1 hour ago",
+		50 * time.Hour: "2 days ago", 100 * 24 * time.Hour: "3 months ago", 800 * 24 * time.Hour: "2 years ago", -time.Hour: "1 hour from now",
 	} {
-		if got := formatAge(age); got != want {
+		if got := (&Pages{now: func() time.Time { return now }}).moment(now.Add(-age)).Text; got != want {
 			t.Errorf("%s: %q; want %q", age, got, want)
 		}
 	}
@@ -120,8 +119,10 @@ func TestNumbersHaveFourDigits(t *testing.T) {
 			t.Errorf("%v: %q; want %q", value, got, want)
 		}
 	}
-	if got := formatBytes(int64(1234567)); got != "1.235 MB" {
-		t.Errorf("bytes: %q", got)
+	for size, want := range map[int64]string{0: "–", -1: "–", 512: "512 B", 1536: "1.5 KiB", 1234567: "1.2 MiB", 3 << 30: "3.0 GiB"} {
+		if got := formatBytes(size); got != want {
+			t.Errorf("%d bytes: %q; want %q", size, got, want)
+		}
 	}
 	if got := formatCount(1234567); got != "1\u202f234\u202f567" {
 		t.Errorf("count: %q", got)
@@ -166,55 +167,56 @@ func TestAHistorySaysWhichRecordsChanged(t *testing.T) {
 	}
 }
 
-func TestPlotsAreDrawnByTheirKind(t *testing.T) {
-	packedNumbers := base64.StdEncoding.EncodeToString([]byte{0, 0, 0, 0, 0, 0, 240, 63, 0, 0, 0, 0, 0, 0, 0, 64})
-	for name, c := range map[string]struct {
-		figure string
-		check  func(plot) bool
-	}{
-		"lines":      {`{"data":[{"type":"scatter","x":[1,2,3],"y":[1,null,3]}]}`, func(p plot) bool { return len(p.Chart.Lines) == 2 }},
-		"markers":    {`{"data":[{"mode":"markers","x":[1,2],"y":[1,2]}]}`, func(p plot) bool { return len(p.Chart.Dots) == 2 && len(p.Chart.Lines) == 0 }},
-		"packed":     {`{"data":[{"x":[1,2],"y":{"dtype":"f8","bdata":"` + packedNumbers + `"}}]}`, func(p plot) bool { return len(p.Chart.Lines) == 1 }},
-		"bars":       {`{"data":[{"type":"bar","x":["a","b"],"y":[1,-2]}]}`, func(p plot) bool { return len(p.Chart.Bars) == 2 && p.Chart.Bars[1].H > 0 }},
-		"heatmap":    {`{"data":[{"type":"heatmap","z":[[1,2],[3,4]],"x":["a","b"],"y":["c","d"]}]}`, func(p plot) bool { return len(p.Chart.Cells) == 4 && p.Chart.Cells[3].Strength == 1 }},
-		"one value":  {`{"data":[{"x":[1],"y":[5]}]}`, func(p plot) bool { return len(p.Chart.Lines) == 1 }},
-		"table":      {`{"data":[{"type":"table","header":{"values":["h"]},"cells":{"values":[["x","y"]]}}]}`, func(p plot) bool { return len(p.Table.Rows) == 2 && p.Table.Header[0] == "h" }},
-		"picture":    {`{"layout":{"images":[{"source":"data:image/png;base64,xx"}]}}`, func(p plot) bool { return len(p.Pictures) == 1 }},
-		"unknown":    {`{"data":[{"type":"surface"},{"type":"bar"}]}`, func(p plot) bool { return p.Kinds == "surface, bar" }},
-		"empty":      {`{"data":[]}`, func(p plot) bool { return p.Chart == nil && p.Table == nil }},
-		"no figure":  {`[`, func(p plot) bool { return p.Kinds != "" }},
-		"no numbers": {`{"data":[{"x":["a"],"y":["b"]}]}`, func(p plot) bool { return p.Chart == nil }},
+// plots answers like a task with one figure of each way to show it.
+func plots() scripted {
+	s := guest()
+	s["tasks.get_all_ex"] = `{"tasks":[{"id":"t1","name":"one"}]}`
+	s["events.get_task_plots"] = `{"plots":[
+		{"metric":"matplotlib","variant":"v","plot_str":"{\"layout\":{\"images\":[{\"source\":\"http://files/a.png\"},{\"source\":\"https://other/b.png\"}]}}"},
+		{"metric":"no figure","variant":"v","plot_str":"["},
+		{"metric":"loss","variant":"a&b","iter":3,"plot_str":"{\"data\":[{\"type\":\"bar\",\"y\":[1]}]}"}]}`
+	return s
+}
+
+func TestAPlotIsGivenToTheScriptAndAPictureIsShownByThePage(t *testing.T) {
+	page := ask(t, newPages(t, Options{API: plots()}), "GET", "/experiments/t1/plots", "").Body.String()
+	for _, want := range []string{
+		`data-figure="/experiments/t1/plot.json?metric=loss&amp;variant=a%26b"`, `src="/files/a.png"`,
+		`<noscript>Drawn with JavaScript only. <a href="/experiments/t1/plot.json?metric=loss&amp;variant=a%26b">`, `variant=v" data-values`, "charts.js",
 	} {
-		if p := draw(plotEvent{Variant: "v", Text: c.figure}); !c.check(p) {
-			t.Errorf("%s: %+v", name, p)
+		if !strings.Contains(page, want) {
+			t.Errorf("no %s in %s", want, page)
 		}
+	}
+	if strings.Contains(page, "other/b.png") || strings.Contains(page, `data-figure="/experiments/t1/plot.json?metric=matplotlib`) {
+		t.Errorf("%s", page)
 	}
 }
 
-func FuzzDraw(f *testing.F) {
-	f.Add(`{"data":[{"type":"bar","x":["a"],"y":[1e308,-1e308]}]}`)
-	f.Add(`{"data":[{"type":"heatmap","z":[[1],[2,3]]}]}`)
-	f.Add(`{"data":[{"z":{"dtype":"i1","bdata":"AAAA","shape":"3, 1"},"type":"heatmap"}]}`)
-	f.Fuzz(func(t *testing.T, figure string) {
-		p := draw(plotEvent{Text: figure})
-		if p.Chart == nil {
-			return
-		}
-		for _, line := range p.Chart.Lines {
-			if strings.Contains(line.Points, "NaN") {
-				t.Errorf("%q draws %s", figure, line.Points)
-			}
-		}
-	})
+func TestTheJSONOfAPlotNeedsTheRightsOfThePage(t *testing.T) {
+	const path = "/experiments/t1/plot.json?metric=loss&variant=a%26b"
+	pages := newPages(t, Options{API: plots()})
+	if got := ask(t, pages, "GET", path, ""); got.Code != http.StatusOK || got.Header().Get("Content-Type") != "application/json" || !json.Valid(got.Body.Bytes()) {
+		t.Errorf("%d %v %s", got.Code, got.Header(), got.Body)
+	}
+	w := httptest.NewRecorder()
+	pages.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, http.NoBody))
+	if w.Code != http.StatusSeeOther || !strings.HasPrefix(w.Header().Get("Location"), "/login") {
+		t.Errorf("without a login: %d %v", w.Code, w.Header())
+	}
+	refused := plots()
+	delete(refused, "events.get_task_plots")
+	if got := ask(t, newPages(t, Options{API: refused}), "GET", path, ""); got.Code != http.StatusForbidden {
+		t.Errorf("without the right to read: %d %s", got.Code, got.Body)
+	}
 }
 
-func TestTicksAreRound(t *testing.T) {
-	low, high, step := niceRange(0.03, 9.7)
-	if low != 0 || high != 10 || step != 2 {
-		t.Errorf("%v %v %v", low, high, step)
-	}
-	if low, high, _ := niceRange(5, 5); !(low < 5 && high > 5) || math.IsNaN(low) {
-		t.Errorf("a single value: %v %v", low, high)
+func TestScalarsAreAFigure(t *testing.T) {
+	api := guest()
+	api["events.scalar_metrics_iter_histogram"] = `{"loss":{"b":{"x":[1,2],"y":[0.5,0.25]},"a":{"x":[],"y":[]}}}`
+	got := ask(t, newPages(t, Options{API: api}), "GET", "/experiments/t1/scalars.json?metric=loss", "").Body.String()
+	if want := `{"data":[{"name":"a","x":[],"y":[]},{"name":"b","x":[1,2],"y":[0.5,0.25]}],"layout":{"xaxis":{"title":{"text":"iteration"}}}}`; got != want {
+		t.Errorf("%s", got)
 	}
 }
 
@@ -235,6 +237,28 @@ func TestSharesOfAPrefixBeginWithTheNewest(t *testing.T) {
 	rows := canaryRows(config, []instance{live})
 	if len(rows) != 1 || !rows[0].Live || rows[0].Shares[0].Endpoint != "m/10" || rows[0].Shares[0].Weight != "0.1" || rows[0].Shares[1].From != 10 {
 		t.Errorf("%+v", rows)
+	}
+}
+
+func TestAnInstanceIsLostAfterTheTimeThatTheCommandLineUses(t *testing.T) {
+	now := time.Now()
+	for age, want := range map[time.Duration]string{serving.AliveFor: "running", serving.AliveFor + time.Second: "lost"} {
+		if got := (instance{Instance: clearml.Instance{Seen: now.Add(-age)}, now: now}).State(); got != want {
+			t.Errorf("after %s: %s, want %s", age, got, want)
+		}
+	}
+}
+
+func TestCountsOfEndpointsCarryTheAgeOfTheOldestReport(t *testing.T) {
+	now := time.Now()
+	seen := func(age time.Duration) instance {
+		return instance{Instance: clearml.Instance{Seen: now.Add(-age)}, now: now}
+	}
+	if got := oldestAlive([]instance{seen(time.Second), seen(12 * time.Second), seen(time.Hour)}); !got.Equal(now.Add(-12 * time.Second)) {
+		t.Errorf("oldest report %s ago", now.Sub(got))
+	}
+	if got := oldestAlive([]instance{seen(time.Hour)}); !got.IsZero() {
+		t.Errorf("no instance is alive, but a report is from %s ago", now.Sub(got))
 	}
 }
 

@@ -31,6 +31,7 @@ func TestAPersonDoesEverythingInTheBrowser(t *testing.T) {
 		{"rules, metrics and a new canary", rules},
 		{"instance", instance},
 		{"experiments", experiments},
+		{"figures", figures},
 		{"compare", compare},
 		{"models", models},
 		{"upload and deploy", uploadAndDeploy},
@@ -105,7 +106,7 @@ func service(p *person) {
 	p.sees("wine", "1 running")
 	p.picture("ui-services.png", 420)
 	p.open("/services/" + p.s.service)
-	p.sees("wine/1", "wine/2", "by monitoring wine_auto", "ready", "Monitoring rules", "alcohol", "just now")
+	p.sees("wine/1", "wine/2", "by monitoring wine_auto", "ready", "Monitoring rules", "alcohol", "Reported by the instances")
 	p.picture("ui-service.png", 1180)
 }
 
@@ -170,7 +171,7 @@ func rules(p *person) {
 
 func instance(p *person) {
 	p.do(chromedp.Click(`//a[contains(@href,"/instances/")]`), chromedp.WaitVisible(chromedp.CSS(".console")))
-	p.sees("running", "Last contact", "endpoint live", "MB")
+	p.sees("running", "Last contact", "endpoint live", "MiB")
 	p.picture("ui-instance.png", 760)
 }
 
@@ -189,7 +190,7 @@ func experiments(p *person) {
 		p.open("/experiments/" + p.s.newer + "/" + tab)
 		p.sees(words...)
 		if tab == "plots" {
-			p.do(chromedp.WaitVisible(chromedp.CSS("svg.drawing .cell")), chromedp.WaitVisible(chromedp.CSS("svg.drawing .fill")))
+			p.do(chromedp.WaitVisible(chromedp.CSS("td.heat")), chromedp.WaitVisible(chromedp.CSS(".plot canvas")))
 			p.picture("ui-plots.png", 1000)
 		}
 		if tab == "images" {
@@ -380,6 +381,7 @@ func (p *person) audit(paths ...string) {
 	}
 	for _, path := range paths {
 		p.open(path)
+		p.do(holds(`![...document.querySelectorAll("[data-figure]")].some((plot) => plot.getBoundingClientRect().top < innerHeight && !plot.querySelector("canvas, table, a"))`))
 		for _, theme := range []string{"light", "dark"} {
 			p.do(prefers(theme))
 			if told := value[string](p, string(text)); told != "" {

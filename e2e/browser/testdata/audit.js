@@ -23,7 +23,8 @@
     level = next;
   }
 
-  const numbers = (colour) => colour.match(/[\d.]+/g).map(Number);
+  // A mixed colour is told as color(srgb r g b), with parts between 0 and 1.
+  const numbers = (colour) => colour.match(/[\d.]+/g).map((part, i) => Number(part) * (colour.startsWith("color(srgb") && i < 3 ? 255 : 1));
   const light = (colour) => {
     const [r, g, b] = colour.slice(0, 3).map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
