@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-
-	"clearmlserving/retry"
 )
 
 const (
@@ -83,23 +81,11 @@ func (t *transfer) atOnce() bool {
 
 // readGap reads one gap, and goes on where it was cut.
 func (t *transfer) readGap(ctx context.Context, gap span) error {
-	patience := t.cache.o.Backoff
-	for failed := 1; ; failed++ {
+	return t.cache.o.Backoff.goOn(ctx, func() (bool, error) {
 		n, err := t.stream(ctx, gap)
 		gap.From += n
-		if n > 0 {
-			failed = 1 // as long as it moves, it is alive
-		}
-		if err == nil || !IsTransient(err) || ctx.Err() != nil {
-			return err
-		}
-		if failed >= patience.Attempts {
-			return fmt.Errorf("%w (given up after %d attempts)", err, failed)
-		}
-		if waitErr := retry.Sleep(ctx, patience.delay(failed, err)); waitErr != nil {
-			return waitErr
-		}
-	}
+		return n > 0, err
+	})
 }
 
 // readAll reads a file that can't be read in parts: a cut means the start.
