@@ -43,7 +43,7 @@ func settled(t *testing.T, url string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	defer c.Close() //nolint:errcheck // the other end has closed it
 	if _, err := io.Copy(io.Discard, c); err != nil {
 		t.Fatal(err)
 	}
