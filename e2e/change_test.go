@@ -147,6 +147,6 @@ func TestEndpointsCallEachOtherWithoutAnAddress(t *testing.T) {
 	}
 	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "both", "--preprocess", code("pipeline.py"), "--wait")
 	c := s.clients(8, "both", `{"x": 21}`, func(answer string) error { return answerError(http.StatusOK, answer, `{"sum":42}`) })
-	time.Sleep(time.Second)
+	c.further(t, s, 200)
 	c.end(t)
 }

@@ -58,6 +58,18 @@ func (c *clients) note(status int, answer string, check func(string) error) {
 	c.last = answer
 }
 
+// further waits until the clients have asked n times more.
+func (c *clients) further(t *testing.T, s *system, n int64) {
+	t.Helper()
+	want := c.requests.Load() + n
+	s.eventually(t, patience, fmt.Sprintf("%d more requests", n), func() error {
+		if got := c.requests.Load(); got < want {
+			return fmt.Errorf("%d are missing", want-got)
+		}
+		return nil
+	})
+}
+
 // end stops the clients and fails the test for every request that went wrong.
 func (c *clients) end(t *testing.T) {
 	t.Helper()

@@ -102,7 +102,7 @@ func TestInferenceServesFromItsCacheWhileTheControlPlaneIsDown(t *testing.T) {
 	if code := s.end(t, patience); code != 0 {
 		t.Errorf("the server ended with %d", code)
 	}
-	time.Sleep(500 * time.Millisecond)
+	c.further(t, inference, 100)
 	c.end(t)
 
 	// And is still away when the inference service starts anew, even after a kill.

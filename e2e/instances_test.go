@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 )
 
 // pollMinutes is how often instances without the change feed look.
@@ -235,7 +234,10 @@ func TestAutoUpdateFollowsItsModels(t *testing.T) {
 		s.register(t, id, "whole", "--name", "whole", "--project", "uploading")
 		s.answers(t, "upload/1", says("whole"))
 		late := s.registerFrom(t, id, "--name", "late", "--project", "uploading", "--url", s.urls["files"]+"/uploading_file")
-		time.Sleep(500 * time.Millisecond) // nothing must happen
+		// The instance that serves a later model has seen this one.
+		monitor("upload_seen", "--project", "seen")
+		s.register(t, id, "seen", "--name", "seen", "--project", "seen")
+		s.answers(t, "upload_seen/1", says("seen"))
 		s.answers(t, "upload/1", says("whole"))
 		s.unknown(t, "upload/2")
 		s.call(t, "models.edit", map[string]any{"model": late, "uri": s.upload(t, "uploading/late.txt", []byte("late"))})

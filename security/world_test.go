@@ -33,6 +33,7 @@ type world struct {
 	control                  *controlplane.Server
 	instance                 *rest.Front
 	log                      *journal
+	stop                     func() // waits for all that the two have begun
 }
 
 // journal keeps a log of many goroutines.
@@ -114,11 +115,12 @@ func newWorld(t *testing.T, change ...func(*controlplane.Options)) *world {
 			}
 		})
 	}
-	t.Cleanup(func() {
+	w.stop = sync.OnceFunc(func() {
 		cancel()
 		http.DefaultClient.CloseIdleConnections()
 		running.Wait()
 	})
+	t.Cleanup(w.stop)
 	<-ready
 	for deadline := time.Now().Add(patience); ; {
 		if status, _ := w.ask(t, "GET", w.serve+"/readyz", "", nil); status == http.StatusOK {

@@ -35,11 +35,20 @@ func (b Backoff) withDefaults() Backoff {
 // Do calls attempt until it succeeds, fails for good, or has failed transiently
 // too often; then it returns the last error. It gives up when ctx ends.
 func (b Backoff) Do(ctx context.Context, attempt func() error) error {
+	return b.goOn(ctx, func() (bool, error) { return false, attempt() })
+}
+
+// goOn is Do for an attempt that goes on where the last one ended. The count of failures
+// begins anew with each attempt that got further.
+func (b Backoff) goOn(ctx context.Context, attempt func() (further bool, err error)) error {
 	b = b.withDefaults()
 	for failed := 1; ; failed++ {
-		err := attempt()
+		further, err := attempt()
 		if err == nil || !IsTransient(err) {
 			return err
+		}
+		if further {
+			failed = 1
 		}
 		if failed >= b.Attempts {
 			return fmt.Errorf("%w (given up after %d attempts)", err, failed)

@@ -104,8 +104,8 @@ func TestABudgetThatIsAlwaysExceededLosesNoRequest(t *testing.T) {
 					if got := ask(t, g, fmt.Sprint(i)); got != fmt.Sprint(i) {
 						t.Errorf("%d is answered %s", i, got)
 					}
-					if i%20 == 19 { // long enough to be put to sleep
-						time.Sleep(1200 * time.Millisecond)
+					for i%20 == 19 && !done.Load() && !g.Status().Asleep {
+						time.Sleep(10 * time.Millisecond)
 					}
 				}
 			})

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -346,10 +347,10 @@ func TestConnectionsBeyondTheLimitAreTold(t *testing.T) {
 }
 
 func TestShutdownLetsRequestsFinishAndClosesTheIdle(t *testing.T) {
-	began := make(chan struct{})
+	began, release := make(chan struct{}), make(chan struct{})
 	handler := func(context.Context, *listener.Request) *listener.Response {
 		close(began)
-		time.Sleep(100 * time.Millisecond) // a request under way
+		<-release
 		return &listener.Response{Response: engine.Response{Status: 200, Body: []byte("done")}}
 	}
 	s := listener.NewLean(listener.Options{Handler: listener.AnswerFunc(handler)})
@@ -364,7 +365,16 @@ func TestShutdownLetsRequestsFinishAndClosesTheIdle(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-began
-	if err := s.Shutdown(t.Context()); err != nil {
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.Shutdown(t.Context()) }()
+	if err := idle.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(idle); len(got) > 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("idle: %q %v", got, err)
+	}
+	close(release) // the shutdown has begun: it closed the idle connection
+	if err := <-stopped; err != nil {
 		t.Fatal(err)
 	}
 	if err := <-served; err != nil {
@@ -373,9 +383,6 @@ func TestShutdownLetsRequestsFinishAndClosesTheIdle(t *testing.T) {
 	got, err := io.ReadAll(busy)
 	if err != nil || !strings.Contains(string(got), "Connection: close\r\n") || !strings.HasSuffix(string(got), "done") {
 		t.Errorf("%q %v", got, err)
-	}
-	if got, err := io.ReadAll(idle); len(got) > 0 {
-		t.Errorf("idle: %q %v", got, err)
 	}
 }
 

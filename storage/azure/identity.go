@@ -21,6 +21,12 @@ import (
 // Identity is who this machine is in Azure, in the words of Azure's own variables:
 // a client with its secret, or with the file of a token that Kubernetes renews. One
 // without either is the managed identity of the machine.
+//
+// The managed identity is asked of the address that virtual machines and AKS have. Not
+// covered are the places with another one: App Service and Functions (IDENTITY_ENDPOINT),
+// Azure Arc, Service Fabric, Cloud Shell, and Azure ML. Nor are clients with a
+// certificate, users, and the login of the az command. An account key or a connection
+// string works there.
 type Identity struct {
 	Tenant, Client, Secret string
 	TokenFile              string

@@ -135,37 +135,38 @@ func fill(piece []byte, r io.Reader) ([]byte, error) {
 	return piece[:n], err
 }
 
-// send brings one piece there. After a fault the server is asked how much it has.
+// send brings one piece there. After a fault the server is asked how much it has: the
+// bytes, or the answer alone, may have been lost.
 func (u *upload) send(ctx context.Context, session string, piece []byte, at int64, last bool) error {
-	end, total := at+int64(len(piece)), "*"
+	have, end, total := at, at+int64(len(piece)), "*"
 	if last {
 		total = strconv.FormatInt(end, 10)
 	}
 	return storage.Backoff{}.Do(ctx, func() error {
-		have := at
 		for {
-			content := piece[have-at:]
 			field := fmt.Sprintf("bytes %d-%d/%s", have, end-1, total)
-			resp, err := u.request(ctx, http.MethodPut, session, content, map[string]string{"Content-Range": field})
-			if err != nil {
-				if storage.IsTransient(err) {
-					have = u.have(ctx, session, at, end)
-					if have == end && !last {
-						return nil
-					}
+			got, whole, fault := u.put(ctx, session, piece[have-at:], field)
+			if !whole && storage.IsTransient(fault) {
+				now, stored, err := u.put(ctx, session, nil, "bytes */*")
+				if stored {
+					return err
 				}
-				return err
+				if err != nil {
+					return fault
+				}
+				got = now
 			}
-			if resp.StatusCode != http.StatusPermanentRedirect {
-				defer drop(resp)
-				return u.compare(resp)
-			}
-			got := received(resp)
-			drop(resp)
 			switch {
-			case got >= end && !last:
+			case whole:
+				return fault
+			case got == end && !last:
 				return nil
-			case got <= have || got > end || last && got == end:
+			case fault != nil:
+				if have = at; got > at && got < end {
+					have = got
+				}
+				return fault
+			case got <= have || got >= end:
 				return &storage.Error{Op: "put", URL: u.place.url, Transient: true, Err: fmt.Errorf("the server has %d bytes after %d were sent", got, end)}
 			}
 			have = got
@@ -173,18 +174,18 @@ func (u *upload) send(ctx context.Context, session string, piece []byte, at int6
 	})
 }
 
-// have asks how much of an upload has arrived; what can't be true counts as nothing
-// of the piece.
-func (u *upload) have(ctx context.Context, session string, at, end int64) int64 {
-	resp, err := u.request(ctx, http.MethodPut, session, nil, map[string]string{"Content-Range": "bytes */*"})
+// put sends bytes, or asks with none, and returns how much the server has then. whole
+// says that the file is stored; the error is then that of the comparison.
+func (u *upload) put(ctx context.Context, session string, content []byte, field string) (got int64, whole bool, err error) {
+	resp, err := u.request(ctx, http.MethodPut, session, content, map[string]string{"Content-Range": field})
 	if err != nil {
-		return at
+		return 0, false, err
 	}
 	defer drop(resp)
-	if got := received(resp); resp.StatusCode == http.StatusPermanentRedirect && got >= at && got <= end {
-		return got
+	if resp.StatusCode != http.StatusPermanentRedirect {
+		return 0, true, u.compare(resp)
 	}
-	return at
+	return received(resp), false, nil
 }
 
 // received reads how much the server has: "bytes=0-41" is 42.
