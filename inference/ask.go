@@ -256,7 +256,8 @@ func notAnswered(url serving.EndpointURL, err error) *Failure {
 	case !ok:
 		return &Failure{Kind: KindUnknownEndpoint, Text: fmt.Sprintf("Error processing request, endpoint was not found: Model inference endpoint '%s' not found", url)}
 	case notReady.Code != "":
-		return &Failure{Kind: KindCodeNotLoaded, Text: "Error [<class 'ValueError'>] processing request: Error: " + failedCode(notReady.Code, notReady.Reason)}
+		return &Failure{Kind: KindCodeNotLoaded, Text: fmt.Sprintf(
+			"Error [<class 'ValueError'>] processing request: Error: Failed loading preprocess code for '%s': %s", notReady.Code, notReady.Reason)}
 	}
 	f := &Failure{Kind: KindNotReady, Text: "Error processing request, " + notReady.Error()}
 	if notReady.Loading {

@@ -1,10 +1,8 @@
 package inference
 
 import (
-	"fmt"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"clearmlserving/inference/engine"
@@ -99,9 +97,3 @@ func (f *Failure) Response() *engine.Response {
 }
 
 const jsonType = "application/json"
-
-// failedCode is what the original says of code that cannot be loaded.
-func failedCode(name, reason string) string {
-	begin := fmt.Sprintf("Failed loading preprocess code for '%s': ", name)
-	return begin + strings.TrimPrefix(reason, begin)
-}

@@ -27,7 +27,7 @@ func (e *toyEngine) Run(ctx context.Context, caller engine.Caller) error {
 
 func (e *toyEngine) Load(ctx context.Context, spec engine.Spec) (engine.Model, error) {
 	if spec.URL == "broken" {
-		return nil, &engine.LoadError{Text: "its code has a fault", UserCode: true}
+		return nil, &engine.LoadError{Text: "Failed loading preprocess code for 'py_code_broken': its code has a fault", Cause: "its code has a fault", UserCode: true}
 	}
 	return &toyModel{e, spec.URL}, ctx.Err()
 }

@@ -257,6 +257,7 @@ func NoTensors(url serving.EndpointURL) *Error {
 // LoadError says why a model could not be made, with the user's own traceback.
 type LoadError struct {
 	Text      string
+	Cause     string // Text without the name of the code, "" where it does not name it
 	Traceback string // trimmed to user code, "" when there is none
 	UserCode  bool   // the user's own code is at fault
 	Err       error

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type Failure struct {
 	Since     time.Time `json:"since"`
 	Attempts  int       `json:"attempts"`
 	NextTry   time.Time `json:"next_try"`
+
+	cause string // Reason without the name of the code, "" where it does not name it
 }
 
 // cancelLoad gives up a load under way; its result will be discarded.
@@ -52,7 +55,7 @@ func (e *entry) cancelLoad() {
 
 func (e *entry) obstacle() router.Obstacle {
 	if e.failure != nil {
-		return router.Obstacle{Reason: e.failure.Reason, Code: e.failure.Code}
+		return router.Obstacle{Reason: cmp.Or(e.failure.cause, e.failure.Reason), Code: e.failure.Code}
 	}
 	return router.Obstacle{Loading: true, Reason: "it is being loaded"}
 }
@@ -198,6 +201,9 @@ func (w want) loadFailure(err error) *Failure {
 	failure := &Failure{Step: stepLoad, Reason: err.Error()}
 	if loadErr, ok := errors.AsType[*engine.LoadError](err); ok && loadErr.UserCode {
 		failure.Traceback, failure.Code = loadErr.Traceback, w.planned.PreprocessArtifact
+		if failure.Code != "" {
+			failure.cause = loadErr.Cause
+		}
 	}
 	return failure
 }

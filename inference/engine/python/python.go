@@ -7,7 +7,6 @@ package python
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"clearmlserving/inference/engine"
@@ -97,9 +96,8 @@ func loadError(err error) error {
 		if !failed.Death.IsZero() {
 			text = failed.Error() // with its last lines
 		}
-		// The runtime begins so what it says of code, as the original does.
-		byUser := failed.Traceback != "" || strings.HasPrefix(failed.Text, "Failed loading preprocess code")
-		return &engine.LoadError{Text: text, Traceback: failed.Traceback, UserCode: byUser, Err: err}
+		byUser := failed.Traceback != "" || failed.Cause != ""
+		return &engine.LoadError{Text: text, Cause: failed.Cause, Traceback: failed.Traceback, UserCode: byUser, Err: err}
 	}
 	return err
 }

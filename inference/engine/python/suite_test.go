@@ -1,6 +1,7 @@
 package python
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -31,10 +32,15 @@ func TestPythonFulfilsTheContractOfEngines(t *testing.T) {
 			return &engine.Request{ID: fmt.Sprint(i), Body: fmt.Appendf(nil, `{"n":%d}`, i), ContentType: "application/json"}
 		}}
 	}
+	python := running(t)
 	enginetest.Run(t, enginetest.Engine{
-		Loader:  running(t),
+		Loader:  python,
 		Answers: *at("answers", func(i int) string { return fmt.Sprintf(`{"n":%d}`, i) }),
 		Waits:   at("waits", nil), Refuses: at("refuses", nil), Broken: at("broken", nil), BrokenByUser: true,
 		Streams: at("streams", func(int) string { return "012" }),
 	})
+	_, err := python.Load(t.Context(), at("broken", nil).Spec)
+	if failed, ok := errors.AsType[*engine.LoadError](err); !ok || failed.Cause != "KeyError: 'weights'" || failed.Text != "Failed loading preprocess code for 'py_code_broken': KeyError: 'weights'" {
+		t.Errorf("the code at fault is named by a field and not by the text alone: %#v", err)
+	}
 }
