@@ -5,8 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
+	"maps"
 	"net"
 	"strings"
 	"testing"
@@ -67,9 +66,7 @@ func core(t *testing.T, o inference.Options, fronts func(*inference.Service) []i
 		Artifacts: map[string]reconcile.Artifact{"py_code_broken": {URI: "x"}},
 	}
 	if o.Source != nil {
-		for section, text := range o.Source.(fixedSource).state.Sections { //nolint:forcetypeassert // these tests know no other
-			state.Sections[section] = text
-		}
+		maps.Copy(state.Sections, o.Source.(fixedSource).state.Sections) //nolint:forcetypeassert // these tests know no other
 	}
 	o.Source, o.Files = fixedSource{state}, noFiles{}
 	s := inference.New(o)
@@ -193,9 +190,8 @@ func TestTensorsAndSignaturesPassTheCore(t *testing.T) {
 }
 
 // A panic on a goroutine that is no connection's would end the process.
-func TestAPanicCostsItsCallOrCopy(t *testing.T) {
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	s := core(t, inference.Options{Logger: log}, nil, `{"echo":{"shadow":{"to":"panics","share":1}}}`, "echo", "calls", "panics")
+func TestAPanicCostsItsCallCopyOrLoad(t *testing.T) {
+	s := core(t, inference.Options{}, nil, `{"echo":{"shadow":{"to":"panics","share":1}}}`, "echo", "calls", "panics", "cannot load")
 	resp, failure := ask(t, s, "calls", engine.Request{Body: []byte("panics")})
 	if failure != nil || resp.Status != 500 {
 		t.Errorf("a call: %+v %v", resp, failure)
@@ -211,6 +207,9 @@ func TestAPanicCostsItsCallOrCopy(t *testing.T) {
 	for _, e := range s.Status().Endpoints {
 		if e.InUse != 0 {
 			t.Errorf("%s: %d references are left", e.URL, e.InUse)
+		}
+		if failed := e.Failure != nil && strings.Contains(e.Failure.Reason, "panicked"); failed != (e.URL == "cannot load") {
+			t.Errorf("%s: %+v", e.URL, e.Failure)
 		}
 	}
 }

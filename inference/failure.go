@@ -2,6 +2,7 @@ package inference
 
 import (
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -85,7 +86,7 @@ func (f *Failure) Error() string { return f.Text }
 // Response is the failure in the form that HTTP clients and user code know: a status,
 // the text as JSON, and headers.
 func (f *Failure) Response() *engine.Response {
-	resp := &engine.Response{Status: statuses[f.Kind], ContentType: jsonType, Body: engine.Detail(f.Text), Header: f.Origin[:len(f.Origin):len(f.Origin)]}
+	resp := &engine.Response{Status: statuses[f.Kind], ContentType: jsonType, Body: engine.Detail(f.Text), Header: slices.Clip(f.Origin)}
 	if f.RetryAfter > 0 {
 		seconds := max(1, int(f.RetryAfter.Round(time.Second)/time.Second))
 		resp.Header = append(resp.Header, engine.Header{Name: "Retry-After", Value: strconv.Itoa(seconds)})

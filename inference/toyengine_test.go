@@ -29,6 +29,9 @@ func (e *toyEngine) Load(ctx context.Context, spec engine.Spec) (engine.Model, e
 	if spec.URL == "broken" {
 		return nil, &engine.LoadError{Text: "Failed loading preprocess code for 'py_code_broken': its code has a fault", Cause: "its code has a fault", UserCode: true}
 	}
+	if spec.URL == "cannot load" {
+		panic("a toy breaks while it loads")
+	}
 	return &toyModel{e, spec.URL}, ctx.Err()
 }
 

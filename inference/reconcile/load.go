@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -120,8 +121,21 @@ func (r *Reconciler) untilRetry() time.Duration {
 }
 
 // load brings an endpoint's files and makes its model. It runs apart from the owner.
-func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent string) loadResult {
+// A panic of an engine costs the load, not the process.
+func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent string) (result loadResult) {
 	url := e.url
+	var model engine.Model
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		r.o.Logger.Error("load panicked", "endpoint", url, "panic", p, "stack", string(debug.Stack()))
+		if model != nil {
+			closeUnused(ctx, model)
+		}
+		result.failure = &Failure{Step: stepLoad, Reason: fmt.Sprintf("the engine panicked: %v", p)}
+	}()
 	if w.impossible != "" {
 		return loadResult{failure: &Failure{Step: "fetch", Reason: w.impossible, Code: w.codeAtFault()}}
 	}
@@ -130,7 +144,6 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 		return givenUp()
 	}
 	defer prepared()
-	var result loadResult
 	spec := engine.Spec{URL: url, Endpoint: w.planned.Endpoint, CodeName: w.planned.PreprocessArtifact, Variables: w.variables, Limits: w.limits}
 	fetched, err := r.fetch(ctx, w)
 	result.files = fetched.held
@@ -165,7 +178,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 		return result
 	}
 	defer loaded()
-	model, err := r.o.Loader.Load(ctx, spec)
+	model, err = r.o.Loader.Load(ctx, spec)
 	if err != nil {
 		result.failure = w.loadFailure(err)
 		return result

@@ -105,6 +105,7 @@ func ask(ctx context.Context, m engine.Model, of *Endpoint, i int) error {
 }
 
 func manyAtOnce(t *testing.T, e Engine) {
+	t.Helper()
 	m, _ := load(t, e, &e.Answers)
 	var clients sync.WaitGroup
 	for client := range 8 {
@@ -121,6 +122,7 @@ func manyAtOnce(t *testing.T, e Engine) {
 }
 
 func bodyReused(t *testing.T, e Engine) {
+	t.Helper()
 	m, _ := load(t, e, &e.Answers)
 	req := e.Answers.Request(1)
 	resp, err := m.Infer(t.Context(), req)
@@ -150,6 +152,7 @@ func kindOf(err error) engine.Kind {
 }
 
 func deadline(t *testing.T, e Engine) {
+	t.Helper()
 	m, _ := load(t, e, e.Waits)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -160,6 +163,7 @@ func deadline(t *testing.T, e Engine) {
 }
 
 func cancelled(t *testing.T, e Engine) {
+	t.Helper()
 	m, _ := load(t, e, e.Waits)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -179,6 +183,7 @@ func cancelled(t *testing.T, e Engine) {
 }
 
 func userError(t *testing.T, e Engine) {
+	t.Helper()
 	m, _ := load(t, e, e.Refuses)
 	resp, err := m.Infer(t.Context(), e.Refuses.Request(0))
 	if err != nil || resp.Status < 400 || len(resp.Body) == 0 {
@@ -187,6 +192,7 @@ func userError(t *testing.T, e Engine) {
 }
 
 func streams(t *testing.T, e Engine) {
+	t.Helper()
 	m, _ := load(t, e, e.Streams)
 	open := func(i int) engine.Stream {
 		t.Helper()
@@ -224,6 +230,7 @@ func streams(t *testing.T, e Engine) {
 }
 
 func tensors(t *testing.T, e Engine) {
+	t.Helper()
 	if e.Tensors == nil {
 		m, _ := load(t, e, &e.Answers)
 		_, err := m.Infer(t.Context(), &engine.Request{Tensors: []engine.Tensor{{Name: "x", Datatype: engine.Int8, Shape: []int64{1}, Data: []byte{1}}}})
@@ -245,6 +252,7 @@ func tensors(t *testing.T, e Engine) {
 }
 
 func signature(t *testing.T, e Engine) {
+	t.Helper()
 	of := &e.Answers
 	if e.Tensors != nil {
 		of = e.Tensors
@@ -270,6 +278,7 @@ func signature(t *testing.T, e Engine) {
 }
 
 func broken(t *testing.T, e Engine) {
+	t.Helper()
 	if e.Broken == nil {
 		t.Skip("the engine has no such endpoint")
 	}
@@ -281,6 +290,7 @@ func broken(t *testing.T, e Engine) {
 }
 
 func givenUp(t *testing.T, e Engine) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if m, err := e.Loader.Load(ctx, e.Answers.Spec); err == nil {
@@ -290,6 +300,7 @@ func givenUp(t *testing.T, e Engine) {
 }
 
 func status(t *testing.T, e Engine) {
+	t.Helper()
 	m, closeModel := load(t, e, &e.Answers)
 	if s := m.Status(); s.State != "ready" {
 		t.Errorf("after its load it is %q (%s), want ready", s.State, s.Reason)
