@@ -100,6 +100,24 @@ func (s *Service) Lend(t Ticket, size int) engine.Loan {
 	return lender.Lend(size)
 }
 
+// Signature describes what the model behind an admitted endpoint takes and gives; known
+// is false when the model does not tell.
+func (s *Service) Signature(t Ticket) (signature engine.Signature, known bool, failure *Failure) {
+	if t.url == nil {
+		return engine.Signature{}, false, notAdmitted()
+	}
+	live, err := s.router.Acquire(*t.url)
+	if err != nil {
+		return engine.Signature{}, false, notAnswered(*t.url, err)
+	}
+	defer live.Release()
+	signed, known := live.Model.(engine.Signed)
+	if known {
+		signature = signed.Signature()
+	}
+	return signature, known, nil
+}
+
 // Ask has the model behind an admitted endpoint answer. What it is given may be used
 // again once it has returned. The caller closes the answer. Only a stream holds the
 // model until then: a client that reads a whole answer slowly keeps no model that has
@@ -238,7 +256,8 @@ func notAnswered(url serving.EndpointURL, err error) *Failure {
 	case !ok:
 		return &Failure{Kind: KindUnknownEndpoint, Text: fmt.Sprintf("Error processing request, endpoint was not found: Model inference endpoint '%s' not found", url)}
 	case notReady.Code != "":
-		return &Failure{Kind: KindCodeNotLoaded, Text: "Error [<class 'ValueError'>] processing request: Error: " + failedCode(notReady.Code, notReady.Reason)}
+		return &Failure{Kind: KindCodeNotLoaded, Text: fmt.Sprintf(
+			"Error [<class 'ValueError'>] processing request: Error: Failed loading preprocess code for '%s': %s", notReady.Code, notReady.Reason)}
 	}
 	f := &Failure{Kind: KindNotReady, Text: "Error processing request, " + notReady.Error()}
 	if notReady.Loading {

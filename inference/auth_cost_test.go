@@ -35,7 +35,7 @@ func BenchmarkKey(b *testing.B) {
 	g, r := keyed(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		g.admit(r)
+		_ = g.admit(r)
 	}
 }
 

@@ -9,6 +9,9 @@ import (
 	"clearmlserving/serving"
 )
 
+// maxDepth bounds how many send_request calls may be nested.
+const maxDepth = 16
+
 // caller answers the send_request calls of user code: the way of a client's question,
 // without a key. Only engines get it. It fulfils engine.Caller.
 type caller struct{ s *Service }
@@ -22,8 +25,8 @@ func (c caller) Call(ctx context.Context, call engine.Call) (resp *engine.Respon
 			resp, err = (&Failure{Kind: KindInternal, Text: "Internal Server Error"}).Response(), nil
 		}
 	}()
-	if call.Depth > c.s.o.MaxDepth {
-		text := fmt.Sprintf("send_request to '%s' from '%s' is nested more than %d deep: do the endpoints call each other in a circle?", url, call.From, c.s.o.MaxDepth)
+	if call.Depth > maxDepth {
+		text := fmt.Sprintf("send_request to '%s' from '%s' is nested more than %d deep: do the endpoints call each other in a circle?", url, call.From, maxDepth)
 		return (&Failure{Kind: KindLoopDetected, Text: text}).Response(), nil
 	}
 	q := Question{Request: engine.Request{ID: call.ID, Body: call.Body, ContentType: call.ContentType, Depth: call.Depth}}

@@ -4,16 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
-	"math"
 	"runtime"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
 	"clearmlserving/clearml"
+	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
 )
 
@@ -100,43 +98,19 @@ func machineStats(u Usage) *clearml.MachineStats {
 
 // inputBytes is the size of all inputs together, 0 when the configuration leaves it open.
 func inputBytes(t serving.Tensors) int64 {
+	signature, err := engine.SignatureOf(t)
+	if err != nil {
+		return 0
+	}
 	total := int64(0)
-	for i, shape := range t.InputSize {
-		if i >= len(t.InputType) {
+	for _, in := range signature.Inputs {
+		size := in.Bytes()
+		if size == 0 {
 			return 0
 		}
-		size := typeBytes(t.InputType[i])
-		dimensions, ok := shape.([]any)
-		if !ok { // one input, whose shape is not in a list of its own
-			dimensions = t.InputSize
-		}
-		for _, d := range dimensions {
-			n, err := strconv.ParseInt(fmt.Sprint(d), 10, 64)
-			if err != nil || n <= 0 || size > math.MaxInt64/n {
-				return 0
-			}
-			size *= n
-		}
-		if total += size; !ok {
-			break
-		}
+		total += size
 	}
 	return total
-}
-
-// typeBytes is the length of one value of a type named as NumPy or Triton name it, 0
-// when it is not known.
-func typeBytes(name string) int64 {
-	name = strings.ToLower(strings.TrimPrefix(strings.ToUpper(name), "TYPE_"))
-	switch {
-	case name == "bool" || name == "byte":
-		return 1
-	case strings.HasPrefix(name, "float") || strings.HasPrefix(name, "fp") || strings.HasPrefix(name, "bf") ||
-		strings.HasPrefix(name, "int") || strings.HasPrefix(name, "uint") || strings.HasPrefix(name, "complex"):
-		bits, _ := strconv.ParseInt(strings.TrimLeft(name, "abcdefghijklmnopqrstuvwxyz"), 10, 64) // 0 when none are named
-		return bits / 8
-	}
-	return 0
 }
 
 // told takes note of a server without the list.

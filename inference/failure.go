@@ -1,10 +1,9 @@
 package inference
 
 import (
-	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"clearmlserving/inference/engine"
@@ -87,7 +86,7 @@ func (f *Failure) Error() string { return f.Text }
 // Response is the failure in the form that HTTP clients and user code know: a status,
 // the text as JSON, and headers.
 func (f *Failure) Response() *engine.Response {
-	resp := &engine.Response{Status: statuses[f.Kind], ContentType: jsonType, Body: engine.Detail(f.Text), Header: f.Origin[:len(f.Origin):len(f.Origin)]}
+	resp := &engine.Response{Status: statuses[f.Kind], ContentType: jsonType, Body: engine.Detail(f.Text), Header: slices.Clip(f.Origin)}
 	if f.RetryAfter > 0 {
 		seconds := max(1, int(f.RetryAfter.Round(time.Second)/time.Second))
 		resp.Header = append(resp.Header, engine.Header{Name: "Retry-After", Value: strconv.Itoa(seconds)})
@@ -99,9 +98,3 @@ func (f *Failure) Response() *engine.Response {
 }
 
 const jsonType = "application/json"
-
-// failedCode is what the original says of code that cannot be loaded.
-func failedCode(name, reason string) string {
-	begin := fmt.Sprintf("Failed loading preprocess code for '%s': ", name)
-	return begin + strings.TrimPrefix(reason, begin)
-}

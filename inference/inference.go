@@ -32,8 +32,6 @@ type Options struct {
 	// MaxAnswer bounds a streamed answer that is collected for user code or for
 	// comparison. Default 256 MiB.
 	MaxAnswer int64
-	// MaxDepth bounds how many send_request calls may be nested. Default 16.
-	MaxDepth int
 	// Exposed says that other machines reach a front without showing a certificate:
 	// when no keys are required either, a warning is logged.
 	Exposed bool
@@ -48,13 +46,12 @@ type Options struct {
 	// the service says. nil: all of them.
 	LogShare *float64
 
-	// Source, Files, Changes, Poll, CacheFile and Loads are those of the reconciler.
+	// Source, Files, Changes, Poll and CacheFile are those of the reconciler.
 	Source    reconcile.Source
 	Files     reconcile.Files
 	Changes   reconcile.Changes
 	Poll      time.Duration
 	CacheFile string
-	Loads     int
 	Logger    *slog.Logger
 }
 
@@ -111,9 +108,6 @@ func New(o Options) *Service {
 	if o.MaxAnswer <= 0 {
 		o.MaxAnswer = 256 << 20
 	}
-	if o.MaxDepth <= 0 {
-		o.MaxDepth = 16
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -126,7 +120,7 @@ func New(o Options) *Service {
 	}
 	s.reconciler = reconcile.New(reconcile.Options{
 		Router: &s.router, Source: o.Source, Files: o.Files, Loader: table(o.Engines), Changes: o.Changes,
-		Poll: o.Poll, CacheFile: o.CacheFile, Loads: o.Loads, RequestTimeout: o.RequestTimeout, DrainTimeout: o.RequestTimeout, LogShare: o.LogShare,
+		Poll: o.Poll, CacheFile: o.CacheFile, RequestTimeout: o.RequestTimeout, DrainTimeout: o.RequestTimeout, LogShare: o.LogShare,
 		Followers: append([]reconcile.Follower{planFollower{s}}, o.Followers...),
 		Logger:    o.Logger,
 	})

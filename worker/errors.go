@@ -73,6 +73,9 @@ type LoadError struct {
 	Endpoint string
 	// Text says what is wrong, in the words of the Python side.
 	Text string
+	// Cause is Text without the name of the code, "" when it is not preprocess code
+	// that failed.
+	Cause string
 	// Traceback is the user's part of the traceback, "" when user code is not to blame.
 	Traceback string
 	// LastLines is the end of what the worker wrote to stderr.

@@ -240,12 +240,12 @@ func (w *worker) take(ctx context.Context, fr *frame, last bool) error {
 		}
 		w.reportLoaded(r)
 	case kindLoadError:
-		var e struct{ Text, Traceback string }
+		var e struct{ Text, Cause, Traceback string }
 		if err := json.Unmarshal(fr.body, &e); err != nil {
 			return fmt.Errorf("%w: %w", errFrame, err)
 		}
 		w.reportLoaded(loadResult{err: &LoadError{
-			Endpoint: w.g.spec.Endpoint, Text: e.Text, Traceback: e.Traceback, LastLines: w.tail.Lines(),
+			Endpoint: w.g.spec.Endpoint, Text: e.Text, Cause: e.Cause, Traceback: e.Traceback, LastLines: w.tail.Lines(),
 		}})
 	default:
 		return fmt.Errorf("%w: of unknown kind %d", errFrame, fr.kind)
@@ -284,7 +284,7 @@ func (w *worker) cancel(f *flight) {
 func (w *worker) logged(fr *frame) {
 	level := levels[min(int(fr.flags), len(levels)-1)]
 	if w.printed.admit(len(fr.body)) {
-		w.log.Log(context.Background(), level, "endpoint says", "text", string(fr.body))
+		w.log.Log(context.Background(), level, "endpoint says", "text", UserText(fr.body))
 	}
 }
 

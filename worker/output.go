@@ -32,12 +32,16 @@ func (o *output) line(stream string, line []byte) {
 		return
 	}
 	l := parseLine(line)
-	attrs := []slog.Attr{slog.String("stream", stream), slog.String("line", string(l.text))}
+	attrs := []slog.Attr{slog.String("stream", stream), slog.Any("line", UserText(l.text))}
 	if l.requestID != "" {
 		attrs = append(attrs, slog.String("request_id", l.requestID))
 	}
 	o.log.LogAttrs(context.Background(), l.level, "worker output", attrs...)
 }
+
+// UserText is the value of a log attribute that holds what user code has printed or
+// logged, or what became of its exceptions. A log handler tells it by its type.
+type UserText string
 
 // outputLine is a line of a process with what its mark tells.
 type outputLine struct {

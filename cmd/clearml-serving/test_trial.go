@@ -23,6 +23,7 @@ import (
 	"clearmlserving/serving"
 	"clearmlserving/storage"
 	"clearmlserving/storage/file"
+	"clearmlserving/worker"
 )
 
 // trial runs code and a model in a real inference service of this process: it
@@ -350,10 +351,6 @@ func (f fixedState) Load(context.Context, *reconcile.State) (*reconcile.State, e
 	return f.state, nil
 }
 
-// userWords are the log events that carry what user code has printed, and what
-// became of its exceptions, with the fact that holds it.
-var userWords = map[string]string{"worker output": "line", "endpoint says": "text"}
-
 // outputHandler is a log handler that shows what user code prints as it is
 // printed, and passes the rest on.
 type outputHandler struct {
@@ -369,15 +366,18 @@ func (h *outputHandler) Enabled(ctx context.Context, level slog.Level) bool {
 
 // Handle fulfils slog.Handler.
 func (h *outputHandler) Handle(ctx context.Context, r slog.Record) error {
-	if key, said := userWords[r.Message]; said {
-		r.Attrs(func(fact slog.Attr) bool {
-			if fact.Key == key {
-				h.out.mu.Lock()
-				put(h.out.w, "%s", strings.TrimRight(h.trial.shownPaths(fact.Value.String()), "\n"))
-				h.out.mu.Unlock()
-			}
-			return true
-		})
+	user := false
+	r.Attrs(func(fact slog.Attr) bool {
+		text, ok := fact.Value.Any().(worker.UserText)
+		if ok {
+			h.out.mu.Lock()
+			put(h.out.w, "%s", strings.TrimRight(h.trial.shownPaths(string(text)), "\n"))
+			h.out.mu.Unlock()
+		}
+		user = user || ok
+		return true
+	})
+	if user {
 		return nil
 	}
 	if !h.next.Enabled(ctx, r.Level) {

@@ -15,14 +15,16 @@ import (
 	"clearmlserving/serving"
 )
 
-// Request is one question to a model. The body travels untouched: nobody
-// between the client and user code parses it.
+// Request is one question to a model: a body, which travels untouched, or tensors.
 type Request struct {
 	// ID names the request in logs and towards user code.
 	ID string
 	// Body is the payload, already decompressed. It is only valid until Infer
 	// has returned: a Model that needs it longer copies it.
 	Body []byte
+	// Tensors, when not nil, are the payload in the place of Body and ContentType. A
+	// Model that takes none fails with NoTensors.
+	Tensors []Tensor
 	// Loan is where Body lies, if a Lender has lent that memory.
 	Loan Loan
 	// ContentType is the client's, "" when it sent none.
@@ -36,12 +38,14 @@ type Request struct {
 // Header is one header field of a response.
 type Header struct{ Name, Value string }
 
-// Response is a model's answer. Exactly one of Body and Stream carries it.
+// Response is a model's answer. Exactly one of Body, Tensors and Stream carries it.
 type Response struct {
 	Status      int
 	ContentType string
 	Header      []Header
 	Body        []byte
+	// Tensors are the answer to a request with tensors, of a Model that has them.
+	Tensors []Tensor
 	// Stats is a JSON object of the endpoint's logged variables, nil when not sampled.
 	Stats []byte
 	// Stream, when not nil, yields the body piece by piece.
@@ -245,9 +249,15 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
+// NoTensors is the failure of a Model that takes bodies only.
+func NoTensors(url serving.EndpointURL) *Error {
+	return &Error{Kind: KindBadRequest, Endpoint: url, Text: fmt.Sprintf("endpoint '%s' takes no tensors: send a body", url)}
+}
+
 // LoadError says why a model could not be made, with the user's own traceback.
 type LoadError struct {
 	Text      string
+	Cause     string // Text without the name of the code, "" where it does not name it
 	Traceback string // trimmed to user code, "" when there is none
 	UserCode  bool   // the user's own code is at fault
 	Err       error

@@ -1,10 +1,12 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -40,6 +42,8 @@ type Failure struct {
 	Since     time.Time `json:"since"`
 	Attempts  int       `json:"attempts"`
 	NextTry   time.Time `json:"next_try"`
+
+	cause string // Reason without the name of the code, "" where it does not name it
 }
 
 // cancelLoad gives up a load under way; its result will be discarded.
@@ -52,7 +56,7 @@ func (e *entry) cancelLoad() {
 
 func (e *entry) obstacle() router.Obstacle {
 	if e.failure != nil {
-		return router.Obstacle{Reason: e.failure.Reason, Code: e.failure.Code}
+		return router.Obstacle{Reason: cmp.Or(e.failure.cause, e.failure.Reason), Code: e.failure.Code}
 	}
 	return router.Obstacle{Loading: true, Reason: "it is being loaded"}
 }
@@ -117,8 +121,21 @@ func (r *Reconciler) untilRetry() time.Duration {
 }
 
 // load brings an endpoint's files and makes its model. It runs apart from the owner.
-func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent string) loadResult {
+// A panic of an engine costs the load, not the process.
+func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent string) (result loadResult) {
 	url := e.url
+	var model engine.Model
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		r.o.Logger.Error("load panicked", "endpoint", url, "panic", p, "stack", string(debug.Stack()))
+		if model != nil {
+			closeUnused(ctx, model)
+		}
+		result.failure = &Failure{Step: stepLoad, Reason: fmt.Sprintf("the engine panicked: %v", p)}
+	}()
 	if w.impossible != "" {
 		return loadResult{failure: &Failure{Step: "fetch", Reason: w.impossible, Code: w.codeAtFault()}}
 	}
@@ -127,7 +144,6 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 		return givenUp()
 	}
 	defer prepared()
-	var result loadResult
 	spec := engine.Spec{URL: url, Endpoint: w.planned.Endpoint, CodeName: w.planned.PreprocessArtifact, Variables: w.variables, Limits: w.limits}
 	fetched, err := r.fetch(ctx, w)
 	result.files = fetched.held
@@ -162,7 +178,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 		return result
 	}
 	defer loaded()
-	model, err := r.o.Loader.Load(ctx, spec)
+	model, err = r.o.Loader.Load(ctx, spec)
 	if err != nil {
 		result.failure = w.loadFailure(err)
 		return result
@@ -198,6 +214,9 @@ func (w want) loadFailure(err error) *Failure {
 	failure := &Failure{Step: stepLoad, Reason: err.Error()}
 	if loadErr, ok := errors.AsType[*engine.LoadError](err); ok && loadErr.UserCode {
 		failure.Traceback, failure.Code = loadErr.Traceback, w.planned.PreprocessArtifact
+		if failure.Code != "" {
+			failure.cause = loadErr.Cause
+		}
 	}
 	return failure
 }

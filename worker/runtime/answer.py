@@ -65,10 +65,20 @@ CANCELLED = Answer(499, JSON, b"", stream=())
 class LoadError(Exception):
     """An endpoint that cannot be loaded: what and why in one line, and the user's traceback."""
 
+    cause = ""  # of a CodeError
+
     def __init__(self, message: str, traceback_text: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.traceback_text = traceback_text
+
+
+class CodeError(LoadError):
+    """Preprocess code that cannot be loaded: the message names the code, cause only says why."""
+
+    def __init__(self, name: str, cause: str, traceback_text: str = "") -> None:
+        super().__init__(f"Failed loading preprocess code for '{name}': {cause}", traceback_text)
+        self.cause = cause
 
 
 class RequestError(Exception):

@@ -152,17 +152,17 @@ class Worker:
             self.endpoint.took = max(time.monotonic() - started - (run_delay() - delay), 0.0)
             return True
         except LoadError as error:
-            text, trace = error.message, error.traceback_text
+            failure = {"text": error.message, "cause": error.cause, "traceback": error.traceback_text}
         except LinkClosed:
             raise
         except BaseException as error:
-            text, trace = f"{type(error).__name__}: {error}", ""
+            failure = {"text": f"{type(error).__name__}: {error}"}
         finally:
             if self.watch is not None:
                 self.watch.end()
             if nicer is not None:
                 nicer.end()
-        link.send(frames.pack(frames.LOAD_ERROR, 0, json.dumps({"text": text, "traceback": trace}).encode()))
+        link.send(frames.pack(frames.LOAD_ERROR, 0, json.dumps(failure).encode()))
         return False
 
 

@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 import engines
 import versions
-from answer import Answer, LoadError
+from answer import Answer, CodeError, LoadError
 from awaiting import Awaiter
 from call import send_request_for
 from clearml_serving_worker import ModelEndpoint
@@ -129,7 +129,7 @@ def _instance(found: Any, spec: dict[str, Any], send_request: Any) -> Any:
             instance.model_endpoint = record
     except BaseException as error:
         end_copy(error)
-        raise LoadError(_failed(spec, error), user_traceback(error)) from error
+        raise _failed(spec, error) from error
     return instance
 
 
@@ -142,14 +142,14 @@ def _user_load(instance: Any, spec: dict[str, Any], awaiter: Awaiter) -> Any:
         return awaiter.run(model) if hasattr(type(model), "__await__") else model
     except BaseException as error:
         end_copy(error)
-        raise LoadError(_failed(spec, error), user_traceback(error)) from error
+        raise _failed(spec, error) from error
 
 
-def _failed(spec: dict[str, Any], error: BaseException) -> str:
+def _failed(spec: dict[str, Any], error: BaseException) -> CodeError:
     text = f"the code called sys.exit({error.code!r})" if isinstance(error, SystemExit) else describe(error)
     name = spec.get("code_name") or spec["endpoint"]
     hints = versions.hint(spec.get("model_path") or "") + variable_hint(error) + missing_package(error)
-    return f"Failed loading preprocess code for '{name}': {text}{hints}"
+    return CodeError(name, text + hints, user_traceback(error))
 
 
 def _method(instance: Any, name: str) -> Optional[Any]:

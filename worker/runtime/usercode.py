@@ -13,7 +13,7 @@ import sys
 import types
 from typing import Any
 
-from answer import LoadError
+from answer import CodeError
 from children import announce
 from output import last_words
 from owner import end_copy
@@ -35,13 +35,13 @@ PACKAGES = {
 
 
 def import_preprocess(path: str, name: str) -> Any:
-    """Import the code at path and return its Preprocess class; raises LoadError.
+    """Import the code at path and return its Preprocess class; raises CodeError.
 
     name is the artifact's. A folder becomes a package of that name.
     """
     code = os.path.abspath(path)
     if not os.path.exists(code):
-        raise LoadError(_failed(name, f"{path} is not there"))
+        raise CodeError(name, f"{path} is not there")
     step_aside()
     module_name = (name.replace(".", "_") or "preprocess_code") if os.path.isdir(code) else FILE_MODULE
     file = _folder_entry(code, name) if os.path.isdir(code) else code
@@ -60,13 +60,9 @@ def import_preprocess(path: str, name: str) -> Any:
             sorted(n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name)
         )
         has = f" (its classes: {names})" if names else ""
-        raise LoadError(
-            _failed(name, f"{os.path.basename(file)} has no class named Preprocess{has}; write one: {EXAMPLE}")
-        )
+        raise CodeError(name, f"{os.path.basename(file)} has no class named Preprocess{has}; write one: {EXAMPLE}")
     if not isinstance(found, type):
-        raise LoadError(
-            _failed(name, f"Preprocess in {os.path.basename(file)} is a {type(found).__name__}, not a class")
-        )
+        raise CodeError(name, f"Preprocess in {os.path.basename(file)} is a {type(found).__name__}, not a class")
     return found
 
 
@@ -163,12 +159,10 @@ def _folder_entry(folder: str, name: str) -> str:
             return file
     names = sorted(os.listdir(folder))
     held = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
-    raise LoadError(
-        _failed(
-            name,
-            f"the folder has neither an __init__.py nor a preprocess.py, only {held}; "
-            "put the class Preprocess, or an import of it, into __init__.py",
-        )
+    raise CodeError(
+        name,
+        f"the folder has neither an __init__.py nor a preprocess.py, only {held}; "
+        "put the class Preprocess, or an import of it, into __init__.py",
     )
 
 
@@ -177,18 +171,15 @@ def _run(spec: Any, module: types.ModuleType, name: str) -> None:
         spec.loader.exec_module(module)
     except SystemExit as error:
         end_copy(error)
-        raise LoadError(
-            _failed(name, f"the code ended the process while it was imported (sys.exit({error.code!r})){last_words()}"),
+        raise CodeError(
+            name,
+            f"the code ended the process while it was imported (sys.exit({error.code!r})){last_words()}",
             user_traceback(error),
         ) from error
     except BaseException as error:
         end_copy(error)
         text = describe(error) + variable_hint(error) + missing_package(error)
-        raise LoadError(_failed(name, text), user_traceback(error)) from error
-
-
-def _failed(name: str, why: str) -> str:
-    return f"Failed loading preprocess code for '{name}': {why}"
+        raise CodeError(name, text, user_traceback(error)) from error
 
 
 class FreshSource(importlib.machinery.SourceFileLoader):

@@ -7,7 +7,6 @@ package python
 import (
 	"context"
 	"errors"
-	"strings"
 	"time"
 
 	"clearmlserving/inference/engine"
@@ -71,7 +70,9 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	if err != nil {
 		return nil, loadError(err)
 	}
-	return &model{url: spec.URL, group: group}, nil
+	// Settings that are no signature do not keep Python from loading the model.
+	signature, _ := engine.SignatureOf(spec.Endpoint.Tensors)
+	return &model{url: spec.URL, group: group, signature: signature}, nil
 }
 
 // limitsOf gives limits in the worker's words.
@@ -95,9 +96,8 @@ func loadError(err error) error {
 		if !failed.Death.IsZero() {
 			text = failed.Error() // with its last lines
 		}
-		// The runtime begins so what it says of code, as the original does.
-		byUser := failed.Traceback != "" || strings.HasPrefix(failed.Text, "Failed loading preprocess code")
-		return &engine.LoadError{Text: text, Traceback: failed.Traceback, UserCode: byUser, Err: err}
+		byUser := failed.Traceback != "" || failed.Cause != ""
+		return &engine.LoadError{Text: text, Cause: failed.Cause, Traceback: failed.Traceback, UserCode: byUser, Err: err}
 	}
 	return err
 }
@@ -119,12 +119,16 @@ func (s calls) Call(ctx context.Context, c worker.CallRequest) (worker.CallRespo
 
 // model is one endpoint's group of workers.
 type model struct {
-	url   serving.EndpointURL
-	group *host.Group
+	url       serving.EndpointURL
+	group     *host.Group
+	signature engine.Signature
 }
 
 // Infer implements engine.Model.
 func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Response, error) {
+	if req.Tensors != nil {
+		return nil, engine.NoTensors(m.url)
+	}
 	question := worker.Request{ID: req.ID, Body: req.Body, ContentType: req.ContentType, Depth: req.Depth, Sampled: req.Sampled}
 	question.Loan, _ = req.Loan.(*worker.Loan) // another Lender's is not
 	answer, err := m.group.Do(ctx, &question)
@@ -140,6 +144,9 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 	}
 	return resp, nil
 }
+
+// Signature implements engine.Signed.
+func (m *model) Signature() engine.Signature { return m.signature }
 
 // Lend implements engine.Lender.
 func (m *model) Lend(size int) engine.Loan {

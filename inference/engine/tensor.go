@@ -1,0 +1,179 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"clearmlserving/serving"
+)
+
+// Datatype is the type of a tensor's elements, by its name in the Open Inference
+// Protocol (V2).
+type Datatype string
+
+// The datatypes of the Open Inference Protocol, and BF16, which servers add.
+const (
+	Bool   Datatype = "BOOL"
+	Uint8  Datatype = "UINT8"
+	Uint16 Datatype = "UINT16"
+	Uint32 Datatype = "UINT32"
+	Uint64 Datatype = "UINT64"
+	Int8   Datatype = "INT8"
+	Int16  Datatype = "INT16"
+	Int32  Datatype = "INT32"
+	Int64  Datatype = "INT64"
+	FP16   Datatype = "FP16"
+	BF16   Datatype = "BF16"
+	FP32   Datatype = "FP32"
+	FP64   Datatype = "FP64"
+	Bytes  Datatype = "BYTES" // elements of any length
+)
+
+// Size is the number of bytes of one element, 0 when elements differ in length or the
+// type is not known.
+func (d Datatype) Size() int64 {
+	switch d {
+	case Bool, Uint8, Int8:
+		return 1
+	case Uint16, Int16, FP16, BF16:
+		return 2
+	case Uint32, Int32, FP32:
+		return 4
+	case Uint64, Int64, FP64:
+		return 8
+	case Bytes:
+	}
+	return 0
+}
+
+// DatatypeOf finds the type that NumPy or Triton calls name, "" when there is none.
+func DatatypeOf(name string) Datatype {
+	name = strings.TrimPrefix(strings.ToUpper(name), "TYPE_")
+	switch name {
+	case "BOOL", "BOOL_":
+		return Bool
+	case "BYTE":
+		return Uint8
+	case "INT":
+		return Int64
+	case "UINT":
+		return Uint64
+	case "HALF":
+		return FP16
+	case "SINGLE":
+		return FP32
+	case "FLOAT", "DOUBLE":
+		return FP64
+	case "STR", "STRING", "BYTES", "OBJECT":
+		return Bytes
+	case "BFLOAT16":
+		return BF16
+	}
+	if bits, ok := strings.CutPrefix(name, "FLOAT"); ok {
+		name = "FP" + bits
+	}
+	if d := Datatype(name); d.Size() > 0 {
+		return d
+	}
+	return ""
+}
+
+// Tensor is a named array.
+type Tensor struct {
+	Name     string
+	Datatype Datatype
+	Shape    []int64
+	// Data holds the elements in row-major order, little-endian. An element of type
+	// BYTES is its length as four bytes, then its bytes. It is valid as long as a body.
+	Data []byte
+}
+
+// TensorSpec describes a tensor that a model takes or gives.
+type TensorSpec struct {
+	Name     string
+	Datatype Datatype // "" when it is not known
+	Shape    []int64  // -1 for a dimension of any length; nil when it is not known
+}
+
+// Signature describes what a model takes and gives.
+type Signature struct {
+	Inputs, Outputs []TensorSpec
+	// Source says where this is known from: SourceSettings, or the name of what the
+	// engine has read it from, like the model's file.
+	Source string
+}
+
+// SourceSettings is the source of a signature that the endpoint's configuration gives.
+const SourceSettings = "settings"
+
+// Signed is a Model whose signature is known.
+type Signed interface {
+	// Signature may be called from many goroutines; the result is not changed.
+	Signature() Signature
+}
+
+// SignatureOf reads a signature from an endpoint's settings, and fails when they
+// cannot be one. It is empty where they say nothing.
+func SignatureOf(t serving.Tensors) (Signature, error) {
+	inputs, err := specs("input", t.InputName, t.InputType, t.InputSize)
+	if err != nil {
+		return Signature{}, err
+	}
+	outputs, err := specs("output", t.OutputName, t.OutputType, t.OutputSize)
+	if err != nil {
+		return Signature{}, err
+	}
+	return Signature{Inputs: inputs, Outputs: outputs, Source: SourceSettings}, nil
+}
+
+func specs(what string, names, types []string, sizes []any) ([]TensorSpec, error) {
+	shapes := make([][]int64, 0, len(sizes))
+	for _, size := range sizes {
+		dimensions, ok := size.([]any)
+		if !ok { // one tensor, whose shape is not in a list of its own
+			dimensions = sizes
+		}
+		shape := make([]int64, 0, len(dimensions))
+		for _, d := range dimensions {
+			n, err := strconv.ParseInt(fmt.Sprint(d), 10, 64)
+			if err != nil || n < -1 {
+				return nil, fmt.Errorf("%s_size: %v is no dimension", what, d)
+			}
+			shape = append(shape, n)
+		}
+		if shapes = append(shapes, shape); !ok {
+			break
+		}
+	}
+	list := make([]TensorSpec, max(len(names), len(types), len(shapes)))
+	for i := range list {
+		list[i].Name = what + "-" + strconv.Itoa(i)
+		if i < len(names) {
+			list[i].Name = names[i]
+		}
+		if i < len(types) {
+			list[i].Datatype = DatatypeOf(types[i])
+		}
+		if i < len(shapes) {
+			list[i].Shape = shapes[i]
+		}
+	}
+	return list, nil
+}
+
+// Bytes is the size of all elements of a tensor of this form, 0 when it is open.
+func (s TensorSpec) Bytes() int64 {
+	size := s.Datatype.Size()
+	if s.Shape == nil {
+		return 0
+	}
+	for _, n := range s.Shape {
+		if n <= 0 || size > math.MaxInt64/n {
+			return 0
+		}
+		size *= n
+	}
+	return size
+}
