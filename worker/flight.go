@@ -24,6 +24,8 @@ type flight struct {
 	deadline time.Time
 	since    time.Time // when it came, where that matters
 	nested   bool
+	kind     frameKind // kindRequest, kindPre or kindPost
+	prepared uint64    // of a kindPost: the id of its kindPre
 	state    flightState
 	id       uint64 // at its worker
 	w        *worker
@@ -39,12 +41,12 @@ type flight struct {
 
 type flightPool struct{ pool sync.Pool }
 
-func (p *flightPool) take(req *Request, deadline time.Time) *flight {
+func (p *flightPool) take(req *Request, deadline time.Time, kind frameKind) *flight {
 	f, ok := p.pool.Get().(*flight)
 	if !ok {
 		f = &flight{done: make(chan struct{}, 1)}
 	}
-	f.req, f.deadline, f.nested, f.state = *req, deadline, req.Depth > 0, waiting
+	f.req, f.deadline, f.nested, f.kind, f.state = *req, deadline, req.Depth > 0, kind, waiting
 	if !utf8.ValidString(f.req.ID) { // a client's, maybe; the worker reads it as text
 		f.req.ID = strings.ToValidUTF8(f.req.ID, "\uFFFD")
 	}
@@ -90,11 +92,16 @@ func (f *flight) mayFollow(n int) bool {
 func (f *flight) appendFrame(b []byte) []byte {
 	size := requestHeadSize(f.req.ContentType, f.req.ID)
 	h := header{
-		kind: kindRequest, id: f.id, code: uint16(min(f.req.Depth, 1<<16-1)),
+		kind: f.kind, id: f.id, code: uint16(min(f.req.Depth, 1<<16-1)),
 		head: uint32(size), length: uint32(size + len(f.req.Body)),
 	}
 	if f.loan != nil {
-		h.kind, h.length = kindLentRequest, uint32(size+placeSize)
+		h.length = uint32(size + placeSize)
+		if f.kind == kindPre {
+			h.flags |= flagLent
+		} else {
+			h.kind = kindLentRequest
+		}
 	}
 	if f.req.Sampled {
 		h.flags |= flagSampled

@@ -46,7 +46,8 @@ type Group struct {
 	queue    []*flight // from first on
 	first    int
 	queued   int // of them, those that somebody still waits for
-	pending  int // flights that are queued or at a worker
+	pending  int // flights that are queued or at a worker, and Prepared
+	prepared int // of them, the Prepared
 	workers  []*worker
 	seats    []*seat
 	async    bool
@@ -90,6 +91,10 @@ func (g *Group) Async() bool {
 // Response. The caller may reuse the request's body once Do has returned, and
 // must close the response's Stream if there is one.
 func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
+	return g.do(ctx, req, kindRequest)
+}
+
+func (g *Group) do(ctx context.Context, req *Request, kind frameKind) (*Response, error) {
 	if size := len(req.Body) + requestHeadSize(req.ContentType, req.ID); size > g.o.maxFrame {
 		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", g.spec.Endpoint, size, ErrTooLarge, g.o.maxFrame)
 	}
@@ -97,7 +102,7 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 		return nil, g.contextError(ctx)
 	}
 	deadline, _ := ctx.Deadline()
-	f := g.flights.take(req, deadline)
+	f := g.flights.take(req, deadline, kind)
 	if l := req.Loan; l != nil && l.a == &g.arena && l.holds(req.Body) {
 		f.loan = l
 		l.hold()
@@ -114,7 +119,11 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 		}
 		w.out.flush()
 	}
+	return g.wait(ctx, f)
+}
 
+// wait waits for the answer to a flight that was handed to a worker or to the queue.
+func (g *Group) wait(ctx context.Context, f *flight) (*Response, error) {
 	select {
 	case <-f.done:
 	case <-ctx.Done():

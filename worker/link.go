@@ -49,7 +49,8 @@ type worker struct {
 	flights   map[uint64]*flight
 	nextID    uint64
 	calls     map[uint64]*openCall
-	streams   int // of the flights, those whose answer has begun
+	prepared  map[uint64]*Prepared // requests whose state it keeps
+	streams   int                  // of the flights, those whose answer has begun
 	ahead     int
 	batch     batchInFlight // of a group that batches
 	perOne    time.Duration // how long one request takes, roughly
@@ -364,6 +365,7 @@ func (w *worker) bury() {
 		c.cancel()
 	}
 	w.settle()
+	w.dropPrepared()
 	w.marks.close()
 	g.mu.Unlock()
 	w.reportLoaded(loadResult{err: &LoadError{

@@ -174,8 +174,10 @@ func (w *worker) startLeaving() {
 	}
 }
 
-// idle says that w has nothing to do. g.mu is held.
-func (w *worker) idle() bool { return len(w.flights) == 0 && len(w.calls) == 0 }
+// idle reports that w has nothing to do and keeps no state. g.mu is held.
+func (w *worker) idle() bool {
+	return len(w.flights) == 0 && len(w.calls) == 0 && len(w.prepared) == 0
+}
 
 // lastUse is when w has worked last. g.mu is held.
 func (w *worker) lastUse() time.Time {

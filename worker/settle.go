@@ -18,7 +18,7 @@ func (w *worker) settle() {
 		case f.state == abandoned:
 			g.lose(begun)
 			g.deliver(f, nil, nil)
-		case begun:
+		case begun, f.kind == kindPost: // the state is lost with the process
 			g.lose(begun)
 			g.deliver(f, nil, &DiedError{Endpoint: g.spec.Endpoint, Death: w.death})
 		case g.closed:

@@ -186,6 +186,8 @@ type Response struct {
 	ErrorKind string
 	// Stream, when not nil, yields the body; the caller must Close it.
 	Stream *Stream
+
+	prepared *Prepared // of a kindPre, when preprocess did not fail
 }
 
 // Caller answers the send_request calls of user code.
