@@ -19,10 +19,10 @@ type Batch struct {
 	Preferred []int
 }
 
-// On tells whether requests are executed together at all.
+// On reports whether requests are executed together at all.
 func (b Batch) On() bool { return b.Rows > 1 }
 
-// BatchStatus tells what the last batches were like and what bounds the next one.
+// BatchStatus describes the last batches and what bounds the next one.
 type BatchStatus struct {
 	Batch
 	Batches      uint64
@@ -91,7 +91,7 @@ func batchingOf(g *Group) *batching {
 	return b
 }
 
-// Batching says how requests are executed together; false: one by one.
+// Batching returns how requests are executed together; false: one by one.
 func (g *Group) Batching() (BatchStatus, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -155,7 +155,7 @@ func (b *batching) patience(f *flight, wait float64, now time.Time) time.Duratio
 }
 
 // inTime is how many rows a batch may have so that f's deadline is met. A deadline
-// that cannot be met bounds nobody: it would help neither f nor the others.
+// that cannot be met is ignored: it would help neither f nor the others.
 func (b *batching) inTime(f *flight, now time.Time) float64 {
 	if f.deadline.IsZero() {
 		return math.Inf(1)
@@ -167,7 +167,7 @@ func (b *batching) inTime(f *flight, now time.Time) float64 {
 	return b.fit.rowsIn(time.Duration(deadlineShare * float64(left)))
 }
 
-// takesAhead says whether a worker that has n requests may have another one now.
+// takesAhead reports whether a worker that has n requests may have another one now.
 func (b *batching) takesAhead(n int) bool {
 	rows := float64(n+1) * b.perRequest
 	return b.fit.known() && b.fit.of(rows) < aheadBatch && rows <= 2*float64(b.o.Rows)
@@ -201,7 +201,7 @@ func (g *Group) pickForBatch(f *flight) *worker {
 	return best
 }
 
-// joins says whether w, which has something to execute, has not begun with it and
+// joins reports whether w, which has something to execute, has not begun with it and
 // may execute f together with that. Requests that are answered together come back
 // together: without this the first of them would be a batch of its own, and the
 // others wait for its end. mu is held.

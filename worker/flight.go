@@ -13,12 +13,12 @@ const (
 	waiting   flightState = iota // in the group's queue
 	sent                         // at a worker
 	streaming                    // its answer has begun
-	abandoned                    // nobody waits for it any more; it stays where it is until that is over
+	abandoned                    // the caller has left; it stays where it is until that is over
 	finished
 )
 
-// flight is one request on its way. It is taken from a pool: whoever ends it (see
-// Group.deliver) must be the last who knows it. Group.mu guards all but done.
+// flight is one request on its way. It is taken from a pool: the code that ends it
+// (see Group.deliver) must hold the last reference. Group.mu guards all but done.
 type flight struct {
 	req      Request
 	deadline time.Time
@@ -53,7 +53,7 @@ func (p *flightPool) take(req *Request, deadline time.Time, kind frameKind) *fli
 	return f
 }
 
-// give returns a flight that nobody knows any more.
+// give returns a flight without other references.
 func (p *flightPool) give(f *flight) {
 	if f.watch != nil {
 		f.watch.Stop()
@@ -80,7 +80,7 @@ func (f *flight) dropBody() {
 	f.req.Body = nil
 }
 
-// mayFollow says whether the flight may be sent to a worker that has n requests
+// mayFollow reports whether the flight may be sent to a worker that has n requests
 // already. A large body would block the socket for those behind it. One that lies in
 // shared memory does not, but takes long enough for few to be sent ahead.
 func (f *flight) mayFollow(n int) bool {

@@ -122,7 +122,7 @@ func newFrameReader(r io.Reader, maxFrame int) *frameReader {
 	return &frameReader{r: r, buf: make([]byte, 64<<10), maxFrame: maxFrame}
 }
 
-// more says whether a whole frame, or one too large for the buffer, is at hand:
+// more reports whether a whole frame, or one too large for the buffer, is at hand:
 // more of what one read brought is to come.
 func (fr *frameReader) more() bool {
 	have := fr.end - fr.start

@@ -29,7 +29,7 @@ type Group struct {
 	drained chan struct{}      // closed when Close has begun and no request is left
 	cancel  context.CancelFunc // ends what starts workers
 
-	specJSON  []byte // what each process is told first
+	specJSON  []byte // the first message to each process
 	hurryJSON []byte // the same for one that requests wait for
 	needs     []string
 	modelSize int64
@@ -45,7 +45,7 @@ type Group struct {
 	closed   bool
 	queue    []*flight // from first on
 	first    int
-	queued   int // of them, those that somebody still waits for
+	queued   int // of them, those whose caller still waits
 	pending  int // flights that are queued or at a worker, and Prepared
 	prepared int // of them, the Prepared
 	workers  []*worker
@@ -79,7 +79,7 @@ func newGroup(p *Pool, spec Spec) *Group {
 	return g
 }
 
-// Async says whether the endpoint executes requests concurrently.
+// Async reports whether the endpoint executes requests concurrently.
 func (g *Group) Async() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -140,7 +140,7 @@ func (g *Group) wait(ctx context.Context, f *flight) (*Response, error) {
 }
 
 // Lend returns memory for a body of that many bytes, which Do then needs not send
-// through a socket, nil if there is none. Whoever gets it releases it.
+// through a socket, nil if there is none. The caller releases it.
 func (g *Group) Lend(size int) *Loan {
 	return g.arena.lend(size)
 }
@@ -183,7 +183,7 @@ func (g *Group) contextError(ctx context.Context) error {
 // however few workers they have.
 func (g *Group) pick(f *flight) *worker {
 	if g.queued > 0 && !f.nested {
-		return nil // nobody overtakes: a large request waits for an idle worker
+		return nil // no request overtakes: a large one waits for an idle worker
 	}
 	if g.batch != nil && !f.nested {
 		return g.pickForBatch(f)
@@ -237,7 +237,7 @@ func (g *Group) enqueue(f *flight) error {
 	return nil
 }
 
-// compact drops the flights that nobody waits for from the queue. mu is held.
+// compact removes abandoned flights from the queue. mu is held.
 func (g *Group) compact() {
 	kept := g.queue[:0]
 	for _, f := range g.queue[g.first:] {
@@ -251,7 +251,7 @@ func (g *Group) compact() {
 	g.queue, g.first = kept, 0
 }
 
-// unavailable says why no worker will take a request soon, nil if one will. mu is held.
+// unavailable returns why no worker will take a request soon, nil if one will. mu is held.
 func (g *Group) unavailable() error {
 	for _, w := range g.workers {
 		if w.state == ready {
@@ -259,7 +259,7 @@ func (g *Group) unavailable() error {
 		}
 	}
 	if len(g.seats) == 0 {
-		return nil // it sleeps, and is woken by whoever asks
+		return nil // it sleeps, and the next request wakes it
 	}
 	soonest := time.Duration(-1)
 	for _, s := range g.seats {
@@ -338,7 +338,7 @@ func (g *Group) fits(w *worker, f *flight) bool {
 	}
 }
 
-// takesAhead says whether what is sent to a busy worker has its turn soon: not while
+// takesAhead reports whether what is sent to a busy worker has its turn soon: not while
 // user code waits for another endpoint or makes a stream. g.mu is held.
 func (w *worker) takesAhead() bool { return len(w.calls) == 0 && w.streams == 0 }
 
@@ -394,7 +394,7 @@ func (g *Group) abandon(f *flight) (answered bool) {
 // by more than killGrace. mu is held.
 func (g *Group) killAfterDeadline(w *worker, f *flight) {
 	if f.deadline.IsZero() {
-		return // nobody has said how long is too long
+		return // without a deadline it may take as long as it needs
 	}
 	id := f.id
 	wait := max(time.Until(f.deadline), 0) + g.o.killGrace

@@ -62,7 +62,7 @@ type worker struct {
 	lastSeen  uint64          // served, when rescue last looked
 	rescued   map[uint64]bool // answered from the shared memory, and by the socket later
 	place     *seat
-	variables []string // the names that it has been told
+	variables []string // the names that were sent to it
 	retiring  bool     // it leaves when it has answered what it has
 	asked     bool     // we want its end
 	reason    string   // why, "" for a polite end
@@ -270,7 +270,7 @@ func (w *worker) replaceBroken() {
 	w.kill("the endpoint's code reported an error that only a new process can heal")
 }
 
-// cancel tells the worker that nobody waits for f. g.mu is held; the caller flushes.
+// cancel tells the worker that f is abandoned. g.mu is held; the caller flushes.
 func (w *worker) cancel(f *flight) {
 	w.marks.cancelled()
 	w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindCancel, id: f.id}), nil, nil)
@@ -339,8 +339,8 @@ func (w *worker) bury() {
 	<-w.process.done
 	last.Stop()
 	if w.process.lost {
-		// Nobody is left to end what it has started. The group keeps its number as
-		// long as it has members, so this reaches them or nobody.
+		// Its forker can no longer end its children. The group keeps its number as long
+		// as it has members, so this reaches no other process.
 		_ = syscall.Kill(-w.pid, syscall.SIGKILL)
 	}
 	limit := time.Now().Add(500 * time.Millisecond) // a grandchild may hold the pipes

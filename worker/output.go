@@ -39,7 +39,7 @@ func (o *output) line(stream string, line []byte) {
 	o.log.LogAttrs(context.Background(), l.level, "worker output", attrs...)
 }
 
-// outputLine is a line of a process with what its mark tells.
+// outputLine is a line of a process with what its mark says.
 type outputLine struct {
 	level     slog.Level
 	requestID string
@@ -70,7 +70,7 @@ func parseLine(line []byte) outputLine {
 	return l
 }
 
-// admit decides about one line, and tells of those dropped in the second before.
+// admit decides about one line, and logs how many were dropped in the second before.
 func (o *output) admit(size int) bool {
 	o.mu.Lock()
 	now, dropped := time.Now(), 0
@@ -91,7 +91,7 @@ func (o *output) admit(size int) bool {
 	return ok
 }
 
-// end tells of what was dropped last; the process is gone.
+// end logs what was dropped last; the process is gone.
 func (o *output) end() {
 	o.mu.Lock()
 	dropped := o.dropped

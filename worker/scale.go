@@ -19,7 +19,7 @@ const (
 	// another worker.
 	growLooks = 2
 	// firstRest is how long a worker stays that was started only to see whether the
-	// endpoint loads, and that nobody has asked.
+	// endpoint loads, and that has had no request.
 	firstRest = 2 * time.Second
 	// recyclePause is the least time between two replacements for the same reason.
 	recyclePause = 10 * time.Second
@@ -120,7 +120,7 @@ func (g *Group) grow() {
 	}
 }
 
-// shrink has elastic workers leave that nobody needs. mu is held.
+// shrink ends idle elastic workers. mu is held.
 func (g *Group) shrink(now time.Time) {
 	idle := g.spec.Limits.IdleAfter
 	if g.served == 0 {
@@ -138,8 +138,8 @@ func (g *Group) shrink(now time.Time) {
 	}
 }
 
-// mayShrink says whether there are more workers than the endpoint must have, and
-// nobody waits for one. mu is held.
+// mayShrink reports whether there are more workers than the endpoint must have, and
+// no request waits for one. mu is held.
 func (g *Group) mayShrink() bool {
 	return len(g.seats) > g.spec.Workers-g.spec.Elastic && g.queued == 0
 }
@@ -213,13 +213,13 @@ func (g *Group) lose(begun bool) {
 	g.lostLast = now
 }
 
-// answersNobody says whether for a while each request has ended with its worker.
-// Once nobody asks any more the endpoint is given another chance. mu is held.
+// answersNobody reports whether for a while each request has ended with its worker.
+// When requests stop, the endpoint gets another chance. mu is held.
 func (g *Group) answersNobody(now time.Time) bool {
 	return !g.lostFirst.IsZero() && g.lostLast.Sub(g.lostFirst) > stallBound && now.Sub(g.lostLast) <= stallBound
 }
 
-// wantsTemplate says whether workers are forked from a process that has loaded:
+// wantsTemplate reports whether workers are forked from a process that has loaded:
 // several share its memory, and a large or slow model is not loaded again when a
 // worker dies. A small one is not worth the process.
 func (g *Group) wantsTemplate() bool {
@@ -231,7 +231,7 @@ func (g *Group) wantsTemplate() bool {
 	return g.loadTook >= templateLoad
 }
 
-// hurries says whether the next load has the priority of requests, because it stands
+// hurries reports whether the next load has the priority of requests, because it stands
 // between them and their answer: the endpoint has slept, or its last worker has died.
 // A load that takes long would hurt the neighbours more than it helps.
 func (g *Group) hurries() bool {
@@ -242,7 +242,7 @@ func (g *Group) hurries() bool {
 }
 
 // sizeOf is the size of a file or of the files in a folder; what cannot be read
-// counts nothing: whoever loads it will say so.
+// counts nothing: the load will report it.
 func sizeOf(path string) (size int64) {
 	if path == "" {
 		return 0

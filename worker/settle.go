@@ -48,7 +48,7 @@ func (g *Group) drop(w *worker) {
 	g.workers = slices.DeleteFunc(slices.Clone(g.workers), func(other *worker) bool { return other == w })
 }
 
-// feedAll gives what waits to whoever can take it.
+// feedAll gives what waits to the workers that can take it.
 func (g *Group) feedAll() {
 	g.mu.Lock()
 	workers := g.workers

@@ -114,7 +114,7 @@ func (p *Pool) wakeForkers(groups []*Group) {
 	}
 }
 
-// examine looks at one worker's process. all is nil when nobody was counted.
+// examine looks at one worker's process. all is nil without a census.
 func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 	limits := g.spec.Limits
 	if !full && limits.Memory <= 0 && all == nil {
