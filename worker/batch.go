@@ -233,23 +233,23 @@ func (g *Group) feedIdle() *worker {
 // feedBatch gives w what waits, as much as may be executed together. mu is held, and
 // the caller flushes w.out.
 func (g *Group) feedBatch(w *worker, now time.Time) {
-	if w.state != ready || g.queued == 0 {
+	if w.state != ready || g.queue.waiting == 0 {
 		return
 	}
 	b := g.batch
-	n, wait := len(w.flights), float64(g.queued)*g.batch.perRequest
+	n, wait := len(w.flights), float64(g.queue.waiting)*g.batch.perRequest
 	limit, why := b.o.Rows, whySize
 	if n == 0 {
 		var hold time.Duration
-		if limit, why, hold = b.size(wait, b.patience(g.oldest(), wait, now)); hold > 0 {
+		if limit, why, hold = b.size(wait, b.patience(g.queue.oldest(), wait, now)); hold > 0 {
 			b.hold.Reset(hold)
 		}
 	}
 	// First it is seen how far the batch goes, since the worker is to know before.
-	rows, tight, end := float64(n)*b.perRequest, float64(limit), g.first
-	for taken := n; end < len(g.queue); end++ {
-		f := g.queue[end]
+	rows, tight, count, taken := float64(n)*b.perRequest, float64(limit), 0, n
+	for _, f := range g.queue.all() {
 		if f.state != waiting || f.nested {
+			count++
 			continue // dropped, or executed whatever else is
 		}
 		bound := b.inTime(f, now)
@@ -267,8 +267,9 @@ func (g *Group) feedBatch(w *worker, now time.Time) {
 		}
 		rows += b.perRequest
 		taken++
+		count++
 	}
-	if end == g.first {
+	if count == 0 {
 		return
 	}
 	if limit > 0 {
@@ -278,32 +279,14 @@ func (g *Group) feedBatch(w *worker, now time.Time) {
 	if n == 0 {
 		w.batch = batchInFlight{first: w.nextID + 1, rows: rows, bound: tight}
 	}
-	for ; g.first < end; g.first++ {
-		f := g.queue[g.first]
-		g.queue[g.first] = nil
-		if f.state == waiting {
-			g.queued--
+	for range count {
+		if f := g.queue.pop(); f != nil {
 			g.send(w, f)
-		} else {
-			g.flights.give(f)
 		}
 	}
-	if g.first == len(g.queue) {
-		g.queue, g.first = g.queue[:0], 0
+	if b.o.Delay > 0 && g.queue.waiting > 0 { // what is left waits no longer either, if another worker is free
+		b.hold.Reset(max(b.patience(g.queue.oldest(), float64(g.queue.waiting)*b.perRequest, now), 0))
 	}
-	if b.o.Delay > 0 && g.queued > 0 { // what is left waits no longer either, if another worker is free
-		b.hold.Reset(max(b.patience(g.oldest(), float64(g.queued)*b.perRequest, now), 0))
-	}
-}
-
-// oldest is the flight that waits longest; there is one. mu is held.
-func (g *Group) oldest() *flight {
-	for _, f := range g.queue[g.first:] {
-		if f.state == waiting {
-			return f
-		}
-	}
-	return g.queue[g.first]
 }
 
 // limitRows has w execute at most so many rows together. mu is held, and the caller

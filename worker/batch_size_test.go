@@ -148,13 +148,12 @@ func TestABatchGoesAsFarAsItsTightestDeadline(t *testing.T) {
 			if d != 0 {
 				f.deadline = now.Add(d)
 			}
-			g.queue = append(g.queue, f)
-			g.queued++
+			g.queue.push(f)
 		}
 		g.feedBatch(w, now)
 		w.rescue.Stop()
-		if len(w.flights) != c.taken || g.batch.limit != c.limit || g.batch.why != c.why || g.queued != len(c.deadlines)-c.taken {
-			t.Errorf("%s: %d taken, limit %d by %s, %d left", name, len(w.flights), g.batch.limit, g.batch.why, g.queued)
+		if len(w.flights) != c.taken || g.batch.limit != c.limit || g.batch.why != c.why || g.queue.waiting != len(c.deadlines)-c.taken {
+			t.Errorf("%s: %d taken, limit %d by %s, %d left", name, len(w.flights), g.batch.limit, g.batch.why, g.queue.waiting)
 		}
 		if g.batch.limits[w] != c.limit {
 			t.Errorf("%s: the worker knows %d", name, g.batch.limits[w])

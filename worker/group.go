@@ -43,9 +43,7 @@ type Group struct {
 
 	mu       sync.Mutex // guards the rest, and all flights and workers of the group
 	closed   bool
-	queue    []*flight // from first on
-	first    int
-	queued   int // of them, those whose caller still waits
+	queue    queue
 	pending  int // flights that are queued or at a worker, and Prepared
 	prepared int // of them, the Prepared
 	workers  []*worker
@@ -75,6 +73,7 @@ func newGroup(p *Pool, spec Spec) *Group {
 		pool: p, o: p.o, spec: spec, log: p.o.Logger.With("endpoint", spec.Endpoint),
 		drained: make(chan struct{}), cancel: func() {}, more: make(chan struct{}, 1),
 	}
+	g.queue.pool = &g.flights
 	g.batch = batchingOf(g)
 	return g
 }
@@ -182,7 +181,7 @@ func (g *Group) contextError(ctx context.Context) error {
 // executes it on top. So endpoints that call each other cannot block each other,
 // however few workers they have.
 func (g *Group) pick(f *flight) *worker {
-	if g.queued > 0 && !f.nested {
+	if g.queue.waiting > 0 && !f.nested {
 		return nil // no request overtakes: a large one waits for an idle worker
 	}
 	if g.batch != nil && !f.nested {
@@ -219,36 +218,18 @@ func (g *Group) pick(f *flight) *worker {
 
 // enqueue lets f wait for a worker, if that makes sense. mu is held.
 func (g *Group) enqueue(f *flight) error {
-	if g.queued >= g.spec.Limits.MaxQueue {
-		return fmt.Errorf("endpoint %q: %d requests wait already: %w", g.spec.Endpoint, g.queued, ErrOverloaded)
+	if g.queue.waiting >= g.spec.Limits.MaxQueue {
+		return fmt.Errorf("endpoint %q: %d requests wait already: %w", g.spec.Endpoint, g.queue.waiting, ErrOverloaded)
 	}
 	if err := g.unavailable(); err != nil {
 		return err
 	}
-	if len(g.queue) == cap(g.queue) {
-		g.compact()
-	}
-	g.queue = append(g.queue, f)
-	g.queued++
+	g.queue.push(f)
 	g.pending++
 	if len(g.seats) == 0 {
 		g.wantSeats(1) // it sleeps
 	}
 	return nil
-}
-
-// compact removes abandoned flights from the queue. mu is held.
-func (g *Group) compact() {
-	kept := g.queue[:0]
-	for _, f := range g.queue[g.first:] {
-		if f.state == waiting {
-			kept = append(kept, f)
-		} else {
-			g.flights.give(f)
-		}
-	}
-	clear(g.queue[len(kept):])
-	g.queue, g.first = kept, 0
 }
 
 // unavailable returns why no worker will take a request soon, nil if one will. mu is held.
@@ -305,22 +286,9 @@ func (g *Group) feed(w *worker) {
 		g.feedBatch(w, time.Now())
 		return
 	}
-	for g.first < len(g.queue) {
-		f := g.queue[g.first]
-		if f.state == waiting && !g.fits(w, f) {
-			return
-		}
-		g.queue[g.first] = nil
-		g.first++
-		if g.first == len(g.queue) {
-			g.queue, g.first = g.queue[:0], 0
-		}
-		if f.state == waiting {
-			g.queued--
-			g.send(w, f)
-		} else {
-			g.flights.give(f)
-		}
+	for f := g.queue.oldest(); f != nil && g.fits(w, f); f = g.queue.oldest() {
+		g.queue.pop()
+		g.send(w, f)
 	}
 }
 
@@ -373,7 +341,7 @@ func (g *Group) abandon(f *flight) (answered bool) {
 	case waiting:
 		f.state = abandoned // stays in the queue until its turn
 		f.dropBody()
-		g.queued--
+		g.queue.waiting--
 		g.finishFlight()
 		g.mu.Unlock()
 		return false
@@ -456,9 +424,7 @@ func (g *Group) Close(ctx context.Context) error {
 
 // failQueue answers everything that waits with err. mu is held.
 func (g *Group) failQueue(err error) {
-	waiters := g.queue[g.first:]
-	g.queue, g.first, g.queued = nil, 0, 0
-	for _, f := range waiters {
+	for _, f := range g.queue.clear() {
 		if f.state == waiting {
 			g.deliver(f, nil, err)
 		}

@@ -105,9 +105,9 @@ func (g *Group) grow() {
 		}
 	}
 	// What is sent ahead to a busy worker waits as well.
-	waits := g.queued > 0 || (!g.async && able > 0 && inFlight > able)
+	waits := g.queue.waiting > 0 || (!g.async && able > 0 && inFlight > able)
 	switch {
-	case len(g.seats) == 0 && g.queued > 0:
+	case len(g.seats) == 0 && g.queue.waiting > 0:
 		g.wantSeats(1)
 	case !waits || len(g.seats) >= g.spec.Workers || able < len(g.seats):
 		g.waitLooks = 0
@@ -141,7 +141,7 @@ func (g *Group) shrink(now time.Time) {
 // mayShrink reports whether there are more workers than the endpoint must have, and
 // no request waits for one. mu is held.
 func (g *Group) mayShrink() bool {
-	return len(g.seats) > g.spec.Workers-g.spec.Elastic && g.queued == 0
+	return len(g.seats) > g.spec.Workers-g.spec.Elastic && g.queue.waiting == 0
 }
 
 // vacate removes a seat; its worker leaves. mu is held.
@@ -193,7 +193,7 @@ func (g *Group) noteProgress(now time.Time) {
 	if g.served != g.seen || g.pending == 0 {
 		g.seen, g.moved = g.served, now
 	}
-	asleep := len(g.seats) == 0 && g.queued == 0
+	asleep := len(g.seats) == 0 && g.queue.waiting == 0
 	if asleep || slices.ContainsFunc(g.workers, func(w *worker) bool { return w.state == ready }) {
 		g.without = time.Time{}
 	} else if g.without.IsZero() {

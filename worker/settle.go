@@ -38,9 +38,7 @@ func (w *worker) settle() {
 	for _, f := range again {
 		f.state, f.w, f.id = waiting, nil, 0
 	}
-	g.queue = append(again, g.queue[g.first:]...)
-	g.first = 0
-	g.queued += len(again)
+	g.queue.pushFront(again)
 }
 
 // drop takes a dead worker off the list. g.mu is held.

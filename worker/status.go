@@ -72,7 +72,7 @@ func (g *Group) Status() Status {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s.Queued, s.Restarts, s.Requests, s.Async = g.queued, g.restarts, g.served, g.async
+	s.Queued, s.Restarts, s.Requests, s.Async = g.queue.waiting, g.restarts, g.served, g.async
 	s.Warnings = g.warnings
 	if !g.lastEnd.IsZero() {
 		s.LastDeath, s.LastLines = g.lastEnd.String(), g.lastEnd.LastLines
@@ -136,7 +136,7 @@ func (g *Group) state(answering int, now time.Time) (state State, reason string)
 		return StateFailed, fmt.Sprintf("no answer for %s, and %d requests wait", stalled.Round(time.Second), g.pending-answering)
 	case g.answersNobody(now):
 		return StateFailed, fmt.Sprintf("no answer for %s: each request ends with its worker", now.Sub(g.lostFirst).Round(time.Second))
-	case len(g.seats) == 0 && g.queued == 0:
+	case len(g.seats) == 0 && g.queue.waiting == 0:
 		return StateReady, "" // it sleeps
 	case answering >= len(g.seats) && answering > 0 && !dying:
 		return StateReady, ""

@@ -240,7 +240,7 @@ func (g *Group) cutSlow(now time.Time) (cut []*worker) {
 		if w.streams == 0 {
 			continue
 		}
-		awaited := g.queued > 0 || g.closed || w.state == leaving || w.holdsUp()
+		awaited := g.queue.waiting > 0 || g.closed || w.state == leaving || w.holdsUp()
 		for _, f := range w.flights {
 			s := f.stream
 			if s == nil || s.closed || !s.slow(now, awaited, after) {
