@@ -45,7 +45,7 @@ func (f *fakes) add(least int, now time.Time, idle ...time.Duration) *Group {
 	for _, d := range idle {
 		f.last++
 		pid := f.last
-		w := &worker{g: g, pid: pid, state: ready, since: now.Add(-d), flights: map[uint64]*flight{}, calls: map[uint64]*openCall{}}
+		w := &worker{link: link{pid: pid}, g: g, state: ready, since: now.Add(-d), flights: map[uint64]*flight{}, calls: map[uint64]*openCall{}}
 		w.place = &seat{w: w}
 		g.workers, g.seats = append(g.workers, w), append(g.seats, w.place)
 		f.taken[pid] = process.Memory{Share: 100 * mib, Own: 100 * mib}
