@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -190,6 +191,54 @@ func TestAStateIsDroppedWithItsRequest(t *testing.T) {
 		t.Errorf("err = %v", err)
 	}
 	eventually(t, "what was prepared for nobody is dropped", func() bool { return states(t, g) == "0" })
+}
+
+func TestARestThatIsCancelledBeforeItsTurnLeavesNothing(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "steps", "steps.py", nil)
+	p := prepare(t, t.Context(), g, `{"x":1}`)
+	var busy sync.WaitGroup
+	busy.Go(func() { ask(t, g, `{"do":"sleep","seconds":0.3}`) })
+	eventually(t, "the worker is busy", g.Busy)
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := p.Post(ctx, jsonValue("1"))
+		left <- err
+	}()
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v", err)
+	}
+	busy.Wait()
+	eventually(t, "no state is kept", func() bool { return states(t, g) == "0" })
+}
+
+// twoSteps answers send_request of user code by Pre and Post.
+type twoSteps struct{ group *worker.Group }
+
+func (c *twoSteps) Call(ctx context.Context, call worker.CallRequest) (worker.CallResponse, error) {
+	p, r, err := c.group.Pre(ctx, &worker.Request{Body: call.Body, ContentType: call.ContentType, Depth: call.Depth})
+	if err == nil && p != nil {
+		r, err = p.Post(ctx, p.Data)
+	}
+	if err != nil {
+		return worker.CallResponse{}, err
+	}
+	return worker.CallResponse{Status: r.Status, ContentType: r.ContentType, Body: r.Body}, nil
+}
+
+func TestBothStepsOfANestedRequestRunWhileItsCallerWaits(t *testing.T) {
+	caller := &twoSteps{}
+	w := newWorld(t, func(o *worker.Options) { o.Caller = caller })
+	caller.group = w.start(t, "steps", "steps.py", nil) // of one worker, which asks itself
+	p := prepare(t, t.Context(), caller.group, `{"x":1,"do":"ask"}`)
+	if got := string(p.Data.Body); !strings.HasPrefix(got, `{"x":"nested","got":{"for":"nested"},`) {
+		t.Errorf("preprocess returned %s", got)
+	}
+	if got := post(t, p, jsonValue("2")); !strings.HasPrefix(got, `{"x":1,"got":2,`) {
+		t.Error(got)
+	}
 }
 
 func TestAStateDiesWithItsWorker(t *testing.T) {

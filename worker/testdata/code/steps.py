@@ -37,6 +37,8 @@ class Preprocess:
             del mark, state["mark"]
             gc.collect()
             return len(self.marks)
+        if do == "ask":
+            return self.send_request("steps", version=None, data={"x": "nested"})
         if do == "one":
             return numpy.arange(6, dtype="float32").reshape(2, 3)
         if do == "dict":
