@@ -24,7 +24,7 @@ func NewAhead(limit int64) *Ahead {
 // Held is how many bytes wait for their readers.
 func (a *Ahead) Held() int64 { return a.held.Load() }
 
-// allows says whether a stream that holds so many bytes may have a window more.
+// allows reports whether a stream that holds so many bytes may have a window more.
 func (a *Ahead) allows(held int64) bool {
 	const window = streamWindow * maxPiece
 	return held+window <= a.limit/8 && a.held.Load()+window <= a.limit

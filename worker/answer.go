@@ -87,6 +87,9 @@ func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
 		return nil
 	}
 	delete(w.flights, fr.id)
+	if f.kind != kindRequest {
+		w.keepState(f, fr, meta)
+	}
 	switch {
 	case fr.flags&flagCancelled != 0:
 		g.deliver(f, nil, fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrDeadline))
@@ -95,6 +98,9 @@ func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
 	default:
 		response := w.response(meta, int(fr.code))
 		response.Body = body
+		if f.kind == kindPre {
+			response.prepared = w.prepared[fr.id]
+		}
 		g.deliver(f, response, nil)
 	}
 	return nil

@@ -13,13 +13,13 @@ import (
 )
 
 // arena is memory that a group shares with its workers, for large bodies: a body
-// is read from the client straight into it, and the worker is told where it lies
+// is read from the client straight into it, and the worker receives its place
 // and reads it with one copy. It is a file without a name that only we map; its
 // holders are the processes of one endpoint, so no endpoint sees another's bodies,
 // and the kernel frees it with the last of them.
 type arena struct {
 	mu     sync.Mutex // guards the rest
-	file   *os.File   // nil until somebody needs it
+	file   *os.File   // nil until the first loan
 	free   [maxClass + 1][]*Loan
 	handed int64 // bytes of the file that are in use or were once
 	kept   int   // free loans that have memory
@@ -32,14 +32,14 @@ const (
 	minClass  = 18      // 256 KiB
 	maxClass  = 28      // 256 MiB
 	arenaSize = 1 << 30 // of addresses: memory is taken when it is written to
-	// arenaIdle is for how long memory that nobody uses is kept: the next body needs
+	// arenaIdle is how long unused memory is kept: the next body needs
 	// no new pages then.
 	arenaIdle = 5 * time.Second
 )
 
-// Loan is a piece of a group's shared memory. It is used again once everybody who
-// holds it has given it back: whoever borrowed it, and the request whose body lies
-// in it until its worker is done with it, whether or not somebody waits for that.
+// Loan is a piece of a group's shared memory. It is reused when all
+// its holders have released it: the borrower, and the request whose body lies in it
+// until its worker is done, even if the request was abandoned.
 type Loan struct {
 	a       *arena
 	class   int
@@ -63,7 +63,7 @@ func (l *Loan) Release() {
 
 func (l *Loan) hold() { l.holders.Add(1) }
 
-// holds says whether body is the beginning of the loan's memory.
+// holds reports whether body is the beginning of the loan's memory.
 func (l *Loan) holds(body []byte) bool {
 	return len(body) > 0 && len(body) <= l.size && &body[0] == &l.memory[0]
 }
@@ -124,7 +124,7 @@ func (a *arena) lend(size int) *Loan {
 	return l
 }
 
-// make maps a piece of the file that nobody has had. mu is held.
+// make maps an unused piece of the file. mu is held.
 func (a *arena) make(class int) *Loan {
 	size := int64(1) << class
 	if a.handed+size > arenaSize {

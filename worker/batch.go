@@ -19,10 +19,10 @@ type Batch struct {
 	Preferred []int
 }
 
-// On tells whether requests are executed together at all.
+// On reports whether requests are executed together at all.
 func (b Batch) On() bool { return b.Rows > 1 }
 
-// BatchStatus tells what the last batches were like and what bounds the next one.
+// BatchStatus describes the last batches and what bounds the next one.
 type BatchStatus struct {
 	Batch
 	Batches      uint64
@@ -91,7 +91,7 @@ func batchingOf(g *Group) *batching {
 	return b
 }
 
-// Batching says how requests are executed together; false: one by one.
+// Batching returns how requests are executed together; false: one by one.
 func (g *Group) Batching() (BatchStatus, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -155,7 +155,7 @@ func (b *batching) patience(f *flight, wait float64, now time.Time) time.Duratio
 }
 
 // inTime is how many rows a batch may have so that f's deadline is met. A deadline
-// that cannot be met bounds nobody: it would help neither f nor the others.
+// that cannot be met is ignored: it would help neither f nor the others.
 func (b *batching) inTime(f *flight, now time.Time) float64 {
 	if f.deadline.IsZero() {
 		return math.Inf(1)
@@ -167,7 +167,7 @@ func (b *batching) inTime(f *flight, now time.Time) float64 {
 	return b.fit.rowsIn(time.Duration(deadlineShare * float64(left)))
 }
 
-// takesAhead says whether a worker that has n requests may have another one now.
+// takesAhead reports whether a worker that has n requests may have another one now.
 func (b *batching) takesAhead(n int) bool {
 	rows := float64(n+1) * b.perRequest
 	return b.fit.known() && b.fit.of(rows) < aheadBatch && rows <= 2*float64(b.o.Rows)
@@ -201,7 +201,7 @@ func (g *Group) pickForBatch(f *flight) *worker {
 	return best
 }
 
-// joins says whether w, which has something to execute, has not begun with it and
+// joins reports whether w, which has something to execute, has not begun with it and
 // may execute f together with that. Requests that are answered together come back
 // together: without this the first of them would be a batch of its own, and the
 // others wait for its end. mu is held.
@@ -233,23 +233,23 @@ func (g *Group) feedIdle() *worker {
 // feedBatch gives w what waits, as much as may be executed together. mu is held, and
 // the caller flushes w.out.
 func (g *Group) feedBatch(w *worker, now time.Time) {
-	if w.state != ready || g.queued == 0 {
+	if w.state != ready || g.queue.waiting == 0 {
 		return
 	}
 	b := g.batch
-	n, wait := len(w.flights), float64(g.queued)*g.batch.perRequest
+	n, wait := len(w.flights), float64(g.queue.waiting)*g.batch.perRequest
 	limit, why := b.o.Rows, whySize
 	if n == 0 {
 		var hold time.Duration
-		if limit, why, hold = b.size(wait, b.patience(g.oldest(), wait, now)); hold > 0 {
+		if limit, why, hold = b.size(wait, b.patience(g.queue.oldest(), wait, now)); hold > 0 {
 			b.hold.Reset(hold)
 		}
 	}
 	// First it is seen how far the batch goes, since the worker is to know before.
-	rows, tight, end := float64(n)*b.perRequest, float64(limit), g.first
-	for taken := n; end < len(g.queue); end++ {
-		f := g.queue[end]
+	rows, tight, count, taken := float64(n)*b.perRequest, float64(limit), 0, n
+	for _, f := range g.queue.all() {
 		if f.state != waiting || f.nested {
+			count++
 			continue // dropped, or executed whatever else is
 		}
 		bound := b.inTime(f, now)
@@ -267,8 +267,9 @@ func (g *Group) feedBatch(w *worker, now time.Time) {
 		}
 		rows += b.perRequest
 		taken++
+		count++
 	}
-	if end == g.first {
+	if count == 0 {
 		return
 	}
 	if limit > 0 {
@@ -278,32 +279,14 @@ func (g *Group) feedBatch(w *worker, now time.Time) {
 	if n == 0 {
 		w.batch = batchInFlight{first: w.nextID + 1, rows: rows, bound: tight}
 	}
-	for ; g.first < end; g.first++ {
-		f := g.queue[g.first]
-		g.queue[g.first] = nil
-		if f.state == waiting {
-			g.queued--
+	for range count {
+		if f := g.queue.pop(); f != nil {
 			g.send(w, f)
-		} else {
-			g.flights.give(f)
 		}
 	}
-	if g.first == len(g.queue) {
-		g.queue, g.first = g.queue[:0], 0
+	if b.o.Delay > 0 && g.queue.waiting > 0 { // what is left waits no longer either, if another worker is free
+		b.hold.Reset(max(b.patience(g.queue.oldest(), float64(g.queue.waiting)*b.perRequest, now), 0))
 	}
-	if b.o.Delay > 0 && g.queued > 0 { // what is left waits no longer either, if another worker is free
-		b.hold.Reset(max(b.patience(g.oldest(), float64(g.queued)*b.perRequest, now), 0))
-	}
-}
-
-// oldest is the flight that waits longest; there is one. mu is held.
-func (g *Group) oldest() *flight {
-	for _, f := range g.queue[g.first:] {
-		if f.state == waiting {
-			return f
-		}
-	}
-	return g.queue[g.first]
 }
 
 // limitRows has w execute at most so many rows together. mu is held, and the caller

@@ -138,7 +138,7 @@ func TestABatchGoesAsFarAsItsTightestDeadline(t *testing.T) {
 		for i := range 8 {
 			g.batch.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Millisecond})
 		}
-		w := &worker{g: g, state: ready, flights: map[uint64]*flight{}, out: &outbox{}}
+		w := &worker{g: g, state: ready, flights: map[uint64]*flight{}, link: link{out: &outbox{}}}
 		w.rescue = time.AfterFunc(time.Hour, func() {})
 		w.rescue.Stop()
 		g.workers = []*worker{w}
@@ -148,13 +148,12 @@ func TestABatchGoesAsFarAsItsTightestDeadline(t *testing.T) {
 			if d != 0 {
 				f.deadline = now.Add(d)
 			}
-			g.queue = append(g.queue, f)
-			g.queued++
+			g.queue.push(f)
 		}
 		g.feedBatch(w, now)
 		w.rescue.Stop()
-		if len(w.flights) != c.taken || g.batch.limit != c.limit || g.batch.why != c.why || g.queued != len(c.deadlines)-c.taken {
-			t.Errorf("%s: %d taken, limit %d by %s, %d left", name, len(w.flights), g.batch.limit, g.batch.why, g.queued)
+		if len(w.flights) != c.taken || g.batch.limit != c.limit || g.batch.why != c.why || g.queue.waiting != len(c.deadlines)-c.taken {
+			t.Errorf("%s: %d taken, limit %d by %s, %d left", name, len(w.flights), g.batch.limit, g.batch.why, g.queue.waiting)
 		}
 		if g.batch.limits[w] != c.limit {
 			t.Errorf("%s: the worker knows %d", name, g.batch.limits[w])
@@ -175,7 +174,7 @@ func TestARequestJoinsABatchThatIsNotBegun(t *testing.T) {
 	for i := range 8 {
 		g.batch.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Second})
 	}
-	w := &worker{g: g, state: ready, flights: map[uint64]*flight{}, out: &outbox{}, marks: page}
+	w := &worker{g: g, state: ready, flights: map[uint64]*flight{}, link: link{out: &outbox{}, marks: page}}
 	w.rescue = time.AfterFunc(time.Hour, func() {})
 	defer w.rescue.Stop()
 	g.workers = []*worker{w}
@@ -217,7 +216,7 @@ func TestARequestJoinsABatchThatIsNotBegun(t *testing.T) {
 	if sent(&flight{}) {
 		t.Error("what has begun is joined")
 	}
-	idle := &worker{g: g, state: ready, flights: map[uint64]*flight{}, out: &outbox{}, marks: page}
+	idle := &worker{g: g, state: ready, flights: map[uint64]*flight{}, link: link{out: &outbox{}, marks: page}}
 	g.workers = []*worker{w, idle}
 	atomic.StoreUint64((*uint64)(unsafe.Pointer(&page.page[0])), 0)
 	if g.pick(&flight{}) != idle {

@@ -45,7 +45,7 @@ func (f *fakes) add(least int, now time.Time, idle ...time.Duration) *Group {
 	for _, d := range idle {
 		f.last++
 		pid := f.last
-		w := &worker{g: g, pid: pid, state: ready, since: now.Add(-d), flights: map[uint64]*flight{}, calls: map[uint64]*openCall{}}
+		w := &worker{link: link{pid: pid}, g: g, state: ready, since: now.Add(-d), flights: map[uint64]*flight{}, calls: map[uint64]*openCall{}}
 		w.place = &seat{w: w}
 		g.workers, g.seats = append(g.workers, w), append(g.seats, w.place)
 		f.taken[pid] = process.Memory{Share: 100 * mib, Own: 100 * mib}
@@ -75,15 +75,19 @@ func TestShortMemoryEndsThoseThatHaveBeenIdleForLongest(t *testing.T) {
 		make  func(f *fakes)
 		want  []int
 	}{
-		"enough":                               {500 * mib, func(f *fakes) { f.add(0, now, 9*s); f.add(0, now, 8*s); f.add(0, now, 7*s) }, nil},
-		"near the limit":                       {330 * mib, func(f *fakes) { f.add(0, now, 7*s); f.add(0, now, 9*s); f.add(0, now, 8*s) }, []int{2}},
-		"far beyond it":                        {150 * mib, func(f *fakes) { f.add(0, now, 7*s); f.add(0, now, 9*s); f.add(0, now, 8*s) }, []int{2, 3}},
-		"of one endpoint, above its least":     {150 * mib, func(f *fakes) { f.add(1, now, 7*s, 9*s, 8*s) }, []int{2, 3}},
-		"an endpoint's least":                  {150 * mib, func(f *fakes) { f.add(2, now, 9*s, 8*s); f.add(0, now, 7*s) }, []int{3}},
-		"one that was asked a moment ago":      {150 * mib, func(f *fakes) { f.add(0, now, s/2); f.add(0, now, 0); f.add(0, now, 2*s) }, []int{3}},
-		"one that works":                       {150 * mib, func(f *fakes) { f.add(0, now, 9*s).workers[0].flights[1] = &flight{}; f.add(0, now, 2*s) }, []int{2}},
-		"one whose code waits for another":     {150 * mib, func(f *fakes) { f.add(0, now, 9*s).workers[0].calls[1] = &openCall{}; f.add(0, now, 2*s) }, []int{2}},
-		"one of an endpoint with requests":     {150 * mib, func(f *fakes) { f.add(0, now, 9*s).queued = 1; f.add(0, now, 2*s) }, []int{2}},
+		"enough":                           {500 * mib, func(f *fakes) { f.add(0, now, 9*s); f.add(0, now, 8*s); f.add(0, now, 7*s) }, nil},
+		"near the limit":                   {330 * mib, func(f *fakes) { f.add(0, now, 7*s); f.add(0, now, 9*s); f.add(0, now, 8*s) }, []int{2}},
+		"far beyond it":                    {150 * mib, func(f *fakes) { f.add(0, now, 7*s); f.add(0, now, 9*s); f.add(0, now, 8*s) }, []int{2, 3}},
+		"of one endpoint, above its least": {150 * mib, func(f *fakes) { f.add(1, now, 7*s, 9*s, 8*s) }, []int{2, 3}},
+		"an endpoint's least":              {150 * mib, func(f *fakes) { f.add(2, now, 9*s, 8*s); f.add(0, now, 7*s) }, []int{3}},
+		"one that was asked a moment ago":  {150 * mib, func(f *fakes) { f.add(0, now, s/2); f.add(0, now, 0); f.add(0, now, 2*s) }, []int{3}},
+		"one that works":                   {150 * mib, func(f *fakes) { f.add(0, now, 9*s).workers[0].flights[1] = &flight{}; f.add(0, now, 2*s) }, []int{2}},
+		"one whose code waits for another": {150 * mib, func(f *fakes) { f.add(0, now, 9*s).workers[0].calls[1] = &openCall{}; f.add(0, now, 2*s) }, []int{2}},
+		"one that keeps a request's state": {150 * mib, func(f *fakes) {
+			f.add(0, now, 9*s).workers[0].prepared = map[uint64]*Prepared{1: {}}
+			f.add(0, now, 2*s)
+		}, []int{2}},
+		"one of an endpoint with requests":     {150 * mib, func(f *fakes) { f.add(0, now, 9*s).queue.waiting = 1; f.add(0, now, 2*s) }, []int{2}},
 		"one that is being replaced":           {150 * mib, func(f *fakes) { f.add(0, now, 9*s).workers[0].place = nil; f.add(0, now, 2*s) }, []int{2}},
 		"one that leaves is not counted again": {350 * mib, func(f *fakes) { f.add(0, now, 9*s).workers[0].state = leaving; f.add(0, now, 8*s, 7*s) }, []int{1}},
 	} {

@@ -14,7 +14,7 @@ type moment struct {
 }
 
 // anchor is where the two clocks meet: a deadline crosses over as a distance from
-// it. Nobody sets these clocks, so a step of the wall clock, however large, ends no
+// it. These clocks are never set, so a step of the wall clock, however large, ends no
 // request.
 var anchor = func() moment {
 	var now unix.Timespec

@@ -77,7 +77,7 @@ func takeCensus() *census {
 }
 
 // attribute finds out from which workers those come that have detached themselves:
-// whoever forks the workers has inherited them.
+// the process that forks the workers has inherited them.
 func (c *census) attribute(service uint32, workers map[int]bool) {
 	forkers := map[int]bool{}
 	for pid := range workers {
@@ -105,7 +105,7 @@ func workerOf(pid int, service uint32) int {
 	}
 	var mark uint64
 	if _, err := fmt.Sscan(string(rest[:min(len(rest), 64)]), &mark); err != nil || mark>>32 != uint64(service) {
-		return 0 // "unlimited", or somebody else's
+		return 0 // "unlimited", or that of another service
 	}
 	return int(mark & (1<<32 - 1))
 }
@@ -126,7 +126,7 @@ func endOrphans(service uint32) (ended int) {
 }
 
 // below lists the processes that a worker has started, those that they have
-// started, and whoever else is in its group or comes from it.
+// started, and all others that are in its group or come from it.
 func (c *census) below(worker int) []int {
 	const deepest = 64 // a chain may be torn while it is read
 	var found []int

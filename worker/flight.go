@@ -13,17 +13,19 @@ const (
 	waiting   flightState = iota // in the group's queue
 	sent                         // at a worker
 	streaming                    // its answer has begun
-	abandoned                    // nobody waits for it any more; it stays where it is until that is over
+	abandoned                    // the caller has left; it stays where it is until that is over
 	finished
 )
 
-// flight is one request on its way. It is taken from a pool: whoever ends it (see
-// Group.deliver) must be the last who knows it. Group.mu guards all but done.
+// flight is one request on its way. It is taken from a pool: the code that ends it
+// (see Group.deliver) must hold the last reference. Group.mu guards all but done.
 type flight struct {
 	req      Request
 	deadline time.Time
 	since    time.Time // when it came, where that matters
 	nested   bool
+	kind     frameKind // kindRequest, kindPre or kindPost
+	prepared uint64    // of a kindPost: the id of its kindPre
 	state    flightState
 	id       uint64 // at its worker
 	w        *worker
@@ -39,19 +41,19 @@ type flight struct {
 
 type flightPool struct{ pool sync.Pool }
 
-func (p *flightPool) take(req *Request, deadline time.Time) *flight {
+func (p *flightPool) take(req *Request, deadline time.Time, kind frameKind) *flight {
 	f, ok := p.pool.Get().(*flight)
 	if !ok {
 		f = &flight{done: make(chan struct{}, 1)}
 	}
-	f.req, f.deadline, f.nested, f.state = *req, deadline, req.Depth > 0, waiting
+	f.req, f.deadline, f.nested, f.kind, f.state = *req, deadline, req.Depth > 0, kind, waiting
 	if !utf8.ValidString(f.req.ID) { // a client's, maybe; the worker reads it as text
 		f.req.ID = strings.ToValidUTF8(f.req.ID, "\uFFFD")
 	}
 	return f
 }
 
-// give returns a flight that nobody knows any more.
+// give returns a flight without other references.
 func (p *flightPool) give(f *flight) {
 	if f.watch != nil {
 		f.watch.Stop()
@@ -78,7 +80,7 @@ func (f *flight) dropBody() {
 	f.req.Body = nil
 }
 
-// mayFollow says whether the flight may be sent to a worker that has n requests
+// mayFollow reports whether the flight may be sent to a worker that has n requests
 // already. A large body would block the socket for those behind it. One that lies in
 // shared memory does not, but takes long enough for few to be sent ahead.
 func (f *flight) mayFollow(n int) bool {
@@ -90,11 +92,16 @@ func (f *flight) mayFollow(n int) bool {
 func (f *flight) appendFrame(b []byte) []byte {
 	size := requestHeadSize(f.req.ContentType, f.req.ID)
 	h := header{
-		kind: kindRequest, id: f.id, code: uint16(min(f.req.Depth, 1<<16-1)),
+		kind: f.kind, id: f.id, code: uint16(min(f.req.Depth, 1<<16-1)),
 		head: uint32(size), length: uint32(size + len(f.req.Body)),
 	}
 	if f.loan != nil {
-		h.kind, h.length = kindLentRequest, uint32(size+placeSize)
+		h.length = uint32(size + placeSize)
+		if f.kind == kindPre {
+			h.flags |= flagLent
+		} else {
+			h.kind = kindLentRequest
+		}
 	}
 	if f.req.Sampled {
 		h.flags |= flagSampled

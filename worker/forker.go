@@ -114,7 +114,7 @@ func (f *forker) read(other func(control)) {
 	}
 }
 
-// close tells the forker to end and to take its children along.
+// close ends the forker and its children.
 func (f *forker) close() {
 	f.mu.Lock()
 	f.gone = true
@@ -122,7 +122,7 @@ func (f *forker) close() {
 	_ = f.conn.Close()
 }
 
-// retire tells the forker to end and goes on listening until it has.
+// retire asks the forker to end; read goes on until it has.
 func (f *forker) retire() {
 	f.mu.Lock()
 	f.gone = true
@@ -138,8 +138,8 @@ func (f *forker) alive() bool {
 	return !f.gone
 }
 
-// process is the id of the process that forks, 0 when it is gone, has not told it
-// yet, or there is none.
+// process is the id of the process that forks, 0 when it is gone, has not reported
+// it yet, or there is none.
 func (f *forker) process() int {
 	if f == nil {
 		return 0
@@ -153,7 +153,7 @@ func (f *forker) process() int {
 }
 
 // fork asks for a process that gets files as its data socket, stdout, stderr,
-// page of marks and, if it shall be a template, control socket. The zygote imports
+// page of marks and, for a template, control socket. The zygote imports
 // the packages in needs before it forks.
 func (f *forker) fork(ctx context.Context, template bool, needs []string, files []*os.File) (*forked, error) {
 	f.mu.Lock()

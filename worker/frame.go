@@ -36,6 +36,12 @@ const (
 	kindLentRequest frameKind = 8
 	// kindVariables replaces the names of the statistics variables: a JSON list.
 	kindVariables frameKind = 9
+	// kindPre is a kindRequest to preprocess only; the worker keeps the state under its
+	// id. kindPost continues one: its body is that id, u64, and what postprocess gets.
+	// kindDrop forgets the state of the kindPre with its id.
+	kindPre  frameKind = 10
+	kindPost frameKind = 11
+	kindDrop frameKind = 12
 
 	kindReady     frameKind = 16 // from the worker
 	kindLoadError frameKind = 17
@@ -49,6 +55,7 @@ const (
 const (
 	flagSampled   = 1 // of a request
 	flagNested    = 2 // of a request: may be executed while another waits for a call
+	flagLent      = 4 // of a kindPre: its body is a place, as that of a kindLentRequest
 	flagStream    = 1 // of an answer: chunks follow
 	flagCancelled = 2 // of an answer: the request was not begun
 	flagBatch     = 4 // of an answer: the last of its batch, whose size and time end its metadata
@@ -115,7 +122,7 @@ func newFrameReader(r io.Reader, maxFrame int) *frameReader {
 	return &frameReader{r: r, buf: make([]byte, 64<<10), maxFrame: maxFrame}
 }
 
-// more says whether a whole frame, or one too large for the buffer, is at hand:
+// more reports whether a whole frame, or one too large for the buffer, is at hand:
 // more of what one read brought is to come.
 func (fr *frameReader) more() bool {
 	have := fr.end - fr.start

@@ -29,7 +29,7 @@ type Group struct {
 	drained chan struct{}      // closed when Close has begun and no request is left
 	cancel  context.CancelFunc // ends what starts workers
 
-	specJSON  []byte // what each process is told first
+	specJSON  []byte // the first message to each process
 	hurryJSON []byte // the same for one that requests wait for
 	needs     []string
 	modelSize int64
@@ -43,10 +43,9 @@ type Group struct {
 
 	mu       sync.Mutex // guards the rest, and all flights and workers of the group
 	closed   bool
-	queue    []*flight // from first on
-	first    int
-	queued   int // of them, those that somebody still waits for
-	pending  int // flights that are queued or at a worker
+	queue    queue
+	pending  int // flights that are queued or at a worker, and Prepared
+	prepared int // of them, the Prepared
 	workers  []*worker
 	seats    []*seat
 	async    bool
@@ -74,11 +73,12 @@ func newGroup(p *Pool, spec Spec) *Group {
 		pool: p, o: p.o, spec: spec, log: p.o.Logger.With("endpoint", spec.Endpoint),
 		drained: make(chan struct{}), cancel: func() {}, more: make(chan struct{}, 1),
 	}
+	g.queue.pool = &g.flights
 	g.batch = batchingOf(g)
 	return g
 }
 
-// Async says whether the endpoint executes requests concurrently.
+// Async reports whether the endpoint executes requests concurrently.
 func (g *Group) Async() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -90,6 +90,10 @@ func (g *Group) Async() bool {
 // Response. The caller may reuse the request's body once Do has returned, and
 // must close the response's Stream if there is one.
 func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
+	return g.do(ctx, req, kindRequest)
+}
+
+func (g *Group) do(ctx context.Context, req *Request, kind frameKind) (*Response, error) {
 	if size := len(req.Body) + requestHeadSize(req.ContentType, req.ID); size > g.o.maxFrame {
 		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", g.spec.Endpoint, size, ErrTooLarge, g.o.maxFrame)
 	}
@@ -97,7 +101,7 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 		return nil, g.contextError(ctx)
 	}
 	deadline, _ := ctx.Deadline()
-	f := g.flights.take(req, deadline)
+	f := g.flights.take(req, deadline, kind)
 	if l := req.Loan; l != nil && l.a == &g.arena && l.holds(req.Body) {
 		f.loan = l
 		l.hold()
@@ -114,7 +118,11 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 		}
 		w.out.flush()
 	}
+	return g.wait(ctx, f)
+}
 
+// wait waits for the answer to a flight that was handed to a worker or to the queue.
+func (g *Group) wait(ctx context.Context, f *flight) (*Response, error) {
 	select {
 	case <-f.done:
 	case <-ctx.Done():
@@ -131,7 +139,7 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 }
 
 // Lend returns memory for a body of that many bytes, which Do then needs not send
-// through a socket, nil if there is none. Whoever gets it releases it.
+// through a socket, nil if there is none. The caller releases it.
 func (g *Group) Lend(size int) *Loan {
 	return g.arena.lend(size)
 }
@@ -173,8 +181,8 @@ func (g *Group) contextError(ctx context.Context) error {
 // executes it on top. So endpoints that call each other cannot block each other,
 // however few workers they have.
 func (g *Group) pick(f *flight) *worker {
-	if g.queued > 0 && !f.nested {
-		return nil // nobody overtakes: a large request waits for an idle worker
+	if g.queue.waiting > 0 && !f.nested {
+		return nil // no request overtakes: a large one waits for an idle worker
 	}
 	if g.batch != nil && !f.nested {
 		return g.pickForBatch(f)
@@ -210,17 +218,13 @@ func (g *Group) pick(f *flight) *worker {
 
 // enqueue lets f wait for a worker, if that makes sense. mu is held.
 func (g *Group) enqueue(f *flight) error {
-	if g.queued >= g.spec.Limits.MaxQueue {
-		return fmt.Errorf("endpoint %q: %d requests wait already: %w", g.spec.Endpoint, g.queued, ErrOverloaded)
+	if g.queue.waiting >= g.spec.Limits.MaxQueue {
+		return fmt.Errorf("endpoint %q: %d requests wait already: %w", g.spec.Endpoint, g.queue.waiting, ErrOverloaded)
 	}
 	if err := g.unavailable(); err != nil {
 		return err
 	}
-	if len(g.queue) == cap(g.queue) {
-		g.compact()
-	}
-	g.queue = append(g.queue, f)
-	g.queued++
+	g.queue.push(f)
 	g.pending++
 	if len(g.seats) == 0 {
 		g.wantSeats(1) // it sleeps
@@ -228,21 +232,7 @@ func (g *Group) enqueue(f *flight) error {
 	return nil
 }
 
-// compact drops the flights that nobody waits for from the queue. mu is held.
-func (g *Group) compact() {
-	kept := g.queue[:0]
-	for _, f := range g.queue[g.first:] {
-		if f.state == waiting {
-			kept = append(kept, f)
-		} else {
-			g.flights.give(f)
-		}
-	}
-	clear(g.queue[len(kept):])
-	g.queue, g.first = kept, 0
-}
-
-// unavailable says why no worker will take a request soon, nil if one will. mu is held.
+// unavailable returns why no worker will take a request soon, nil if one will. mu is held.
 func (g *Group) unavailable() error {
 	for _, w := range g.workers {
 		if w.state == ready {
@@ -250,7 +240,7 @@ func (g *Group) unavailable() error {
 		}
 	}
 	if len(g.seats) == 0 {
-		return nil // it sleeps, and is woken by whoever asks
+		return nil // it sleeps, and the next request wakes it
 	}
 	soonest := time.Duration(-1)
 	for _, s := range g.seats {
@@ -296,22 +286,9 @@ func (g *Group) feed(w *worker) {
 		g.feedBatch(w, time.Now())
 		return
 	}
-	for g.first < len(g.queue) {
-		f := g.queue[g.first]
-		if f.state == waiting && !g.fits(w, f) {
-			return
-		}
-		g.queue[g.first] = nil
-		g.first++
-		if g.first == len(g.queue) {
-			g.queue, g.first = g.queue[:0], 0
-		}
-		if f.state == waiting {
-			g.queued--
-			g.send(w, f)
-		} else {
-			g.flights.give(f)
-		}
+	for f := g.queue.oldest(); f != nil && g.fits(w, f); f = g.queue.oldest() {
+		g.queue.pop()
+		g.send(w, f)
 	}
 }
 
@@ -329,7 +306,7 @@ func (g *Group) fits(w *worker, f *flight) bool {
 	}
 }
 
-// takesAhead says whether what is sent to a busy worker has its turn soon: not while
+// takesAhead reports whether what is sent to a busy worker has its turn soon: not while
 // user code waits for another endpoint or makes a stream. g.mu is held.
 func (w *worker) takesAhead() bool { return len(w.calls) == 0 && w.streams == 0 }
 
@@ -364,7 +341,7 @@ func (g *Group) abandon(f *flight) (answered bool) {
 	case waiting:
 		f.state = abandoned // stays in the queue until its turn
 		f.dropBody()
-		g.queued--
+		g.queue.waiting--
 		g.finishFlight()
 		g.mu.Unlock()
 		return false
@@ -385,7 +362,7 @@ func (g *Group) abandon(f *flight) (answered bool) {
 // by more than killGrace. mu is held.
 func (g *Group) killAfterDeadline(w *worker, f *flight) {
 	if f.deadline.IsZero() {
-		return // nobody has said how long is too long
+		return // without a deadline it may take as long as it needs
 	}
 	id := f.id
 	wait := max(time.Until(f.deadline), 0) + g.o.killGrace
@@ -447,9 +424,7 @@ func (g *Group) Close(ctx context.Context) error {
 
 // failQueue answers everything that waits with err. mu is held.
 func (g *Group) failQueue(err error) {
-	waiters := g.queue[g.first:]
-	g.queue, g.first, g.queued = nil, 0, 0
-	for _, f := range waiters {
+	for _, f := range g.queue.clear() {
 		if f.state == waiting {
 			g.deliver(f, nil, err)
 		}

@@ -23,8 +23,8 @@ type seat struct {
 
 	// Guarded by Group.mu.
 	until     time.Time // when the next start is due, zero if it is not delayed
-	w         *worker   // who has the seat, nil for nobody
-	left      bool      // nobody will follow
+	w         *worker   // nil: the seat is vacant
+	left      bool      // no worker will follow
 	deaths    int       // of workers that lived for a short time only, in a row
 	notBefore time.Time // no replacement before
 }
@@ -129,7 +129,7 @@ func (g *Group) SetVariables(names []string) error {
 	return nil
 }
 
-// sendVariables tells a worker the names that it does not have yet. mu is held, and
+// sendVariables sends a worker the names that it does not have yet. mu is held, and
 // the caller flushes w.out.
 func (g *Group) sendVariables(w *worker) {
 	if slices.Equal(w.variables, g.spec.Variables) {
@@ -177,7 +177,7 @@ func (g *Group) keep(ctx context.Context, s *seat, w *worker) {
 		if ctx.Err() != nil || g.sleeps(s) {
 			return
 		}
-		// One that has worked is no crash loop, and one that its parent took along is not to blame.
+		// A worker that served requests, or that died because its forker died, is no crash loop.
 		lasted := time.Since(w.since) > g.o.maxBackoff || w.served >= provenRequests || w.process.lost
 		if lasted {
 			s.pause.reset()
@@ -230,7 +230,7 @@ func (g *Group) outlive(ctx context.Context, s *seat, w *worker) (next *worker) 
 	}
 }
 
-// sleeps says whether the seat was given up. The last one's template goes too.
+// sleeps reports whether the seat was given up. The last one's template goes too.
 func (g *Group) sleeps(s *seat) bool {
 	g.mu.Lock()
 	left, last := s.left, len(g.seats) == 0

@@ -1,9 +1,6 @@
 package worker
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -16,21 +13,11 @@ import (
 	"clearmlserving/process"
 )
 
-type workerState uint8
-
-const (
-	loading workerState = iota
-	ready
-	leaving // gets nothing new
-	dead
-)
-
-// worker is one process and our end of its socket. Group.mu guards the second part.
-type worker struct {
-	g       *Group
-	n       uint64
+// link is a worker's process and our ends of what connects us with it. It knows no
+// requests and needs no lock: what happens to it is in the order of connect, the fork,
+// readOutputs, and end.
+type link struct {
 	pid     int
-	since   time.Time
 	log     *slog.Logger
 	process *forked
 	conn    *net.UnixConn
@@ -41,84 +28,17 @@ type worker struct {
 	oom     *process.OOMWatch
 	pipes   []*os.File
 	outputs sync.WaitGroup
-	loaded  chan loadResult // receives once
-	buried  chan struct{}   // closed when all is over
-	death   process.Death   // valid after buried
-
-	state     workerState
-	flights   map[uint64]*flight
-	nextID    uint64
-	calls     map[uint64]*openCall
-	streams   int // of the flights, those whose answer has begun
-	ahead     int
-	batch     batchInFlight // of a group that batches
-	perOne    time.Duration // how long one request takes, roughly
-	busySince time.Time
-	served    uint64
-	paced     uint64 // served, when pace was last called
-	rescue    *time.Timer
-	armed     bool
-	lastSeen  uint64          // served, when rescue last looked
-	rescued   map[uint64]bool // answered from the shared memory, and by the socket later
-	place     *seat
-	variables []string // the names that it has been told
-	retiring  bool     // it leaves when it has answered what it has
-	asked     bool     // we want its end
-	reason    string   // why, "" for a polite end
-	types     map[string]string
-
-	stopped int // at how many looks in a row; Pool.watch's
 }
 
-// loadResult is what a worker says when its load is over.
-type loadResult struct {
-	Async    bool     `json:"async"`
-	Batches  bool     `json:"batches"`
-	Template bool     `json:"template"`
-	Why      string   `json:"why"`
-	Took     float64  `json:"took"`
-	Warnings []string `json:"warnings"`
-	err      error
-}
-
-// launch forks a process, sends it the spec and starts to read its frames. The result
-// of its load comes through loaded. A template also gets a control socket, whose forker
-// is returned: it forks the workers of the group.
-func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worker, *forker, error) {
-	w := &worker{
-		g: g, since: time.Now(), tail: process.NewTail(8 << 10), oom: process.WatchOOM(),
-		loaded: make(chan loadResult, 1), buried: make(chan struct{}),
-		flights: make(map[uint64]*flight), calls: make(map[uint64]*openCall), types: make(map[string]string),
-		ahead: aheadMin,
-	}
-	theirs, children, err := w.connect(template)
-	if err == nil {
-		w.process, err = from.fork(ctx, template, g.needs, theirs)
-	}
-	for _, f := range theirs {
-		_ = f.Close() // the process has its own
-	}
-	if err != nil {
-		w.disconnect()
-		if children != nil {
-			children.close()
-		}
-		return nil, nil, err
-	}
-	w.run(context.WithoutCancel(ctx))
-	return w, children, nil
-}
-
-// connect makes what the process will share with us, in the order in which it expects
-// its files. The caller closes what it returns, also with an error.
-func (w *worker) connect(template bool) (theirs []*os.File, children *forker, err error) {
-	g := w.g
+// connect makes what the process will share with us; theirs are its ends, in the order
+// in which it expects them. The caller closes what it returns, also with an error.
+func (l *link) connect(template bool, shared *arena, background func(func())) (theirs []*os.File, children *forker, err error) {
 	conn, data, err := socketPair(stream, "data")
 	if err != nil {
 		return theirs, nil, fmt.Errorf("make a data socket: %w", err)
 	}
-	w.conn, theirs = conn, append(theirs, data)
-	if w.out, err = newOutbox(conn, func() { g.all.Go(w.out.finish) }); err != nil {
+	l.conn, theirs = conn, append(theirs, data)
+	if l.out, err = newOutbox(conn, func() { background(l.out.finish) }); err != nil {
 		return theirs, nil, fmt.Errorf("make a data socket: %w", err)
 	}
 	for _, name := range []string{"stdout", "stderr"} {
@@ -126,7 +46,7 @@ func (w *worker) connect(template bool) (theirs []*os.File, children *forker, er
 		if err != nil {
 			return theirs, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
 		}
-		w.pipes, theirs = append(w.pipes, r), append(theirs, pw)
+		l.pipes, theirs = append(l.pipes, r), append(theirs, pw)
 		// Go opens pipes non-blocking, at which a print of user code would fail.
 		if err := syscall.SetNonblock(int(pw.Fd()), false); err != nil {
 			return theirs, nil, fmt.Errorf("make a pipe for %s: %w", name, err)
@@ -136,8 +56,8 @@ func (w *worker) connect(template bool) (theirs []*os.File, children *forker, er
 	if err != nil {
 		return theirs, nil, err
 	}
-	w.marks, theirs = marks, append(theirs, file)
-	bodies, err := g.arena.share()
+	l.marks, theirs = marks, append(theirs, file)
+	bodies, err := shared.share()
 	if err != nil {
 		return theirs, nil, err
 	}
@@ -153,237 +73,75 @@ func (w *worker) connect(template bool) (theirs []*os.File, children *forker, er
 }
 
 // disconnect closes our ends after connect, when no process was forked.
-func (w *worker) disconnect() {
-	if w.conn != nil {
-		_ = w.conn.Close()
+func (l *link) disconnect() {
+	if l.conn != nil {
+		_ = l.conn.Close()
 	}
-	for _, p := range w.pipes {
+	for _, p := range l.pipes {
 		_ = p.Close()
 	}
-	if w.marks != nil {
-		w.marks.close()
+	if l.marks != nil {
+		l.marks.close()
 	}
 }
 
-// run starts to read what the forked process writes, and sends it the spec.
-func (w *worker) run(ctx context.Context) {
-	g := w.g
-	w.rescue = time.AfterFunc(time.Hour, w.rescueAnswers)
-	w.rescue.Stop()
-	w.n, w.pid = w.process.n, w.process.pid
-	w.log = g.log.With("worker", w.pid)
-	w.printed = newOutput(w.log, g.o.outputRate)
+// readOutputs starts to log what the forked process writes.
+func (l *link) readOutputs(log *slog.Logger, rate int) {
+	l.pid = l.process.pid
+	l.log = log.With("worker", l.pid)
+	l.printed = newOutput(l.log, rate)
 	for i, name := range []process.Stream{process.Stdout, process.Stderr} {
-		w.outputs.Go(func() { w.readOutput(w.pipes[i], name) })
+		l.outputs.Go(func() { l.readOutput(l.pipes[i], name) })
 	}
-	g.all.Go(func() { w.read(ctx) })
-	hurries := g.hurries()
-	g.mu.Lock()
-	spec := g.specJSON
-	if hurries {
-		spec = g.hurryJSON
-	}
-	w.variables = g.spec.Variables
-	g.mu.Unlock()
-	w.out.add(appendHeader(nil, header{kind: kindSpec, length: uint32(len(spec))}), spec, nil)
-	w.out.flush()
 }
 
 // longestLine is how much of a line or record is logged as one.
 const longestLine = 32 << 10
 
-func (w *worker) readOutput(pipe *os.File, from process.Stream) {
+func (l *link) readOutput(pipe *os.File, name process.Stream) {
 	_ = process.ReadLines(pipe, longestLine, func(line []byte) {
-		if from == process.Stderr {
-			_, _ = w.tail.Write(append(slices.Clone(parseLine(line).text), '\n')) // it never fails
+		if name == process.Stderr {
+			_, _ = l.tail.Write(append(slices.Clone(parseLine(line).text), '\n')) // it never fails
 		}
-		w.printed.line(string(from), line)
+		l.printed.line(string(name), line)
 	})
 }
 
-// read is the worker's one reader: it takes frames until the end of the socket,
-// waits for the process to end, and settles what is left.
-func (w *worker) read(ctx context.Context) {
-	frames := newFrameReader(w.conn, w.g.o.maxFrame)
-	var err error
-	for err == nil {
-		var fr frame
-		if fr, err = frames.next(); err != nil {
-			break
-		}
-		err = w.take(ctx, &fr, !frames.more())
-	}
-	if errors.Is(err, errFrame) {
-		w.kill(err.Error())
-	}
-	w.bury()
-}
-
-// take handles one frame; last says that no other is at hand, so that now is the
-// time to send what waits.
-func (w *worker) take(ctx context.Context, fr *frame, last bool) error {
-	switch fr.kind {
-	case kindAnswer:
-		return w.answered(fr, last)
-	case kindChunk:
-		return w.chunk(fr)
-	case kindEnd:
-		w.endStream(fr)
-	case kindCall:
-		return w.called(ctx, fr)
-	case kindLog:
-		w.logged(fr)
-	case kindReady:
-		var r loadResult
-		if err := json.Unmarshal(fr.body, &r); err != nil {
-			return fmt.Errorf("%w: %w", errFrame, err)
-		}
-		w.reportLoaded(r)
-	case kindLoadError:
-		var e struct{ Text, Cause, Traceback string }
-		if err := json.Unmarshal(fr.body, &e); err != nil {
-			return fmt.Errorf("%w: %w", errFrame, err)
-		}
-		w.reportLoaded(loadResult{err: &LoadError{
-			Endpoint: w.g.spec.Endpoint, Text: e.Text, Cause: e.Cause, Traceback: e.Traceback, LastLines: w.tail.Lines(),
-		}})
-	default:
-		return fmt.Errorf("%w: of unknown kind %d", errFrame, fr.kind)
-	}
-	return nil
-}
-
-func (w *worker) reportLoaded(r loadResult) {
-	select {
-	case w.loaded <- r:
-	default: // said before
-	}
-}
-
-// replaceBroken ends a worker whose code reported a fatal error.
-func (w *worker) replaceBroken() {
-	if w.g.Async() {
-		w.g.all.Go(func() { w.stop(context.Background()) }) // others are under way there
-		return
-	}
-	w.kill("the endpoint's code reported an error that only a new process can heal")
-}
-
-// cancel tells the worker that nobody waits for f. g.mu is held; the caller flushes.
-func (w *worker) cancel(f *flight) {
-	w.marks.cancelled()
-	w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindCancel, id: f.id}), nil, nil)
-	for _, c := range w.calls {
-		if c.parent == f.id {
-			c.cancel()
-		}
-	}
-}
-
-// logged passes on what user code says by way of the runtime.
-func (w *worker) logged(fr *frame) {
-	level := levels[min(int(fr.flags), len(levels)-1)]
-	if w.printed.admit(len(fr.body)) {
-		w.log.Log(context.Background(), level, "endpoint says", "text", UserText(fr.body))
-	}
-}
-
-// stop asks the worker to finish, unload and exit, and kills it after stopGrace or at
-// the end of ctx. It returns when the process is gone and its requests are settled.
-func (w *worker) stop(ctx context.Context) {
-	w.g.mu.Lock()
-	w.asked = true
-	if w.state == ready {
-		w.state = leaving
-	}
-	w.g.mu.Unlock()
-	w.out.add(appendHeader(nil, header{kind: kindStop}), nil, nil)
-	w.out.flush()
-	timer := time.NewTimer(stopGrace)
-	defer timer.Stop()
-	select {
-	case <-w.buried:
-		return
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	w.process.kill(syscall.SIGKILL, true)
-	<-w.buried
-}
-
-// kill ends the worker because of what it did. It is first asked where it hangs,
-// which it writes to stderr.
-func (w *worker) kill(reason string) {
-	w.g.mu.Lock()
-	again := w.reason != "" || w.state == dead
-	if !again {
-		w.reason, w.asked = reason, true
-	}
-	if w.state == ready {
-		w.state = leaving
-	}
-	w.g.mu.Unlock()
-	if again {
-		return
-	}
-	w.process.kill(syscall.SIGUSR1, false)
-	time.AfterFunc(100*time.Millisecond, func() { w.process.kill(syscall.SIGKILL, true) })
-}
-
-// bury waits for the end of the process and settles its requests: those begun
-// are lost with it, the others go to another worker.
-func (w *worker) bury() {
-	g := w.g
-	last := time.AfterFunc(time.Second, func() { w.process.kill(syscall.SIGKILL, true) }) // it closed its socket and lives on
-	<-w.process.done
+// end waits for the end of the process, whose socket has ended, and of its output.
+func (l *link) end() {
+	last := time.AfterFunc(time.Second, func() { l.process.kill(syscall.SIGKILL, true) }) // it closed its socket and lives on
+	<-l.process.done
 	last.Stop()
-	if w.process.lost {
-		// Nobody is left to end what it has started. The group keeps its number as
-		// long as it has members, so this reaches them or nobody.
-		_ = syscall.Kill(-w.pid, syscall.SIGKILL)
+	if l.process.lost {
+		// Its forker can no longer end its children. The group keeps its number as long
+		// as it has members, so this reaches no other process.
+		_ = syscall.Kill(-l.pid, syscall.SIGKILL)
 	}
 	limit := time.Now().Add(500 * time.Millisecond) // a grandchild may hold the pipes
-	for _, p := range w.pipes {
+	for _, p := range l.pipes {
 		_ = p.SetReadDeadline(limit)
 	}
-	w.outputs.Wait()
-	for _, p := range w.pipes {
+	l.outputs.Wait()
+	for _, p := range l.pipes {
 		_ = p.Close()
 	}
-	w.printed.end()
-	_ = w.conn.Close()
-	w.out.breakOff()
-
-	g.mu.Lock()
-	w.takeUnsent(w.marks.unsent())
-	w.death = w.verdict()
-	w.state = dead
-	w.rescue.Stop()
-	g.drop(w)
-	for _, c := range w.calls {
-		c.cancel()
-	}
-	w.settle()
-	w.marks.close()
-	g.mu.Unlock()
-	w.reportLoaded(loadResult{err: &LoadError{
-		Endpoint: g.spec.Endpoint, Text: "worker died while it loaded: " + w.death.String(), LastLines: w.death.LastLines, Death: w.death,
-	}})
-	close(w.buried)
-	g.feedAll()
+	l.printed.end()
+	_ = l.conn.Close()
+	l.out.breakOff()
 }
 
-// verdict makes the death of the wait status. g.mu is held.
-func (w *worker) verdict() process.Death {
-	d := process.Verdict(w.process.status, w.asked, w.oom, w.tail.Lines())
-	if w.process.lost {
+// verdict makes the death of the wait status. asked reports that we wanted it, and
+// reason why.
+func (l *link) verdict(asked bool, reason string) process.Death {
+	d := process.Verdict(l.process.status, asked, l.oom, l.tail.Lines())
+	if l.process.lost {
 		d = process.Death{
-			Signal: syscall.SIGKILL, Code: -1, LastLines: w.tail.Lines(), At: time.Now(), Asked: w.asked,
+			Signal: syscall.SIGKILL, Code: -1, LastLines: l.tail.Lines(), At: time.Now(), Asked: asked,
 			Reason: "the process that it was forked from died",
 		}
 	}
-	if w.reason != "" {
-		d.Reason = w.reason
+	if reason != "" {
+		d.Reason = reason
 	}
 	return d
 }

@@ -35,7 +35,7 @@ func newMarks() (*marks, *os.File, error) {
 	return &marks{page: page}, file, nil
 }
 
-// begun says whether the worker has begun the request with this id. Ids grow, and
+// begun reports whether the worker has begun the request with this id. Ids grow, and
 // each of the two sorts of requests is begun in their order.
 func (m *marks) begun(id uint64, nested bool) bool {
 	place := 0

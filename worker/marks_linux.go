@@ -9,7 +9,7 @@ import (
 
 func newPageFile(size int64) (*os.File, error) { return sealedFile("clearml-serving-marks", size) }
 
-// sealedFile makes a file in memory whose size nobody can change any more. To
+// sealedFile makes a file in memory whose size can no longer be changed. To
 // touch memory that a worker has cut off would end us.
 func sealedFile(name string, size int64) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)

@@ -56,7 +56,7 @@ func (s *Spec) needs(preload []string) []string {
 }
 
 // modulesOf puts those modules in the place of a package that model and code name.
-// A large package takes a while to import, and whoever starts waits for it.
+// A large package takes a while to import, and the start waits for it.
 func (s *Spec) modulesOf(name string, picked []string) []string {
 	at := slices.Index(picked, name)
 	if at < 0 {
@@ -88,7 +88,7 @@ func (s *Spec) modulesOf(name string, picked []string) []string {
 func headOf(path string) []byte {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil // the load tells
+		return nil // the load reports it
 	}
 	defer f.Close() //nolint:errcheck // only read from
 	head := make([]byte, headSize)
@@ -118,7 +118,7 @@ func (s *Spec) importsOf(names []string) map[string]bool {
 }
 
 // eachImport calls see with each import line of the user's code. What cannot be read
-// will be told by the load.
+// is reported by the load.
 func (s *Spec) eachImport(see func(line string)) {
 	left := int64(scanLimit)
 	_ = filepath.WalkDir(s.CodePath, func(path string, entry fs.DirEntry, err error) error {

@@ -13,13 +13,13 @@ import (
 // instead of being copied behind the others.
 const byReference = 32 << 10
 
-// outbox is the sending side of a worker's socket. Whoever has something to send
-// appends it and flushes; while one goroutine writes, the others leave their bytes
+// outbox is the sending side of a worker's socket. A sender appends its frame
+// and flushes; while one goroutine writes, the others leave their bytes
 // to it (this beats a goroutine of its own by 5-10 %). Writing never blocks a
 // caller: what the socket does not take is finished by drain, in the background.
 type outbox struct {
 	raw   syscall.RawConn
-	drain func() // starts finish in a goroutine that somebody waits for
+	drain func() // starts finish in a goroutine of the group
 
 	mu      sync.Mutex // guards all up to writeMu; taken after Group.mu and writeMu
 	bytes   []byte     // copied parts, one after another
@@ -37,7 +37,7 @@ type outbox struct {
 	vectors      [][]byte
 	blocked      bool
 	failed       error
-	nobody       flight                // owns the bodies that nobody waits for any more
+	nobody       flight                // owns the bodies of abandoned flights
 	try          func(fd uintptr) bool // bound once: no allocation for each write
 	wait         func(fd uintptr) bool
 }
@@ -91,7 +91,7 @@ func (o *outbox) append(b []byte) {
 	o.parts = append(o.parts, part{copied: len(b)})
 }
 
-// flush sends what is there, or leaves it to whoever is sending. It never blocks
+// flush sends what is there, or leaves it to the goroutine that is sending. It never blocks
 // for the socket. Errors are for the reader of the socket, who sees its end.
 func (o *outbox) flush() {
 	o.mu.Lock()

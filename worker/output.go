@@ -43,7 +43,7 @@ func (o *output) line(stream string, line []byte) {
 // logged, or what became of its exceptions. A log handler tells it by its type.
 type UserText string
 
-// outputLine is a line of a process with what its mark tells.
+// outputLine is a line of a process with what its mark says.
 type outputLine struct {
 	level     slog.Level
 	requestID string
@@ -74,7 +74,7 @@ func parseLine(line []byte) outputLine {
 	return l
 }
 
-// admit decides about one line, and tells of those dropped in the second before.
+// admit decides about one line, and logs how many were dropped in the second before.
 func (o *output) admit(size int) bool {
 	o.mu.Lock()
 	now, dropped := time.Now(), 0
@@ -95,7 +95,7 @@ func (o *output) admit(size int) bool {
 	return ok
 }
 
-// end tells of what was dropped last; the process is gone.
+// end logs what was dropped last; the process is gone.
 func (o *output) end() {
 	o.mu.Lock()
 	dropped := o.dropped

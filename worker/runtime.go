@@ -89,7 +89,7 @@ func onceRuntime() func() ([]runtimeFile, string, error) {
 	}
 }
 
-// present tells whether all files are there with their sizes: a look that costs
+// present reports whether all files are there with their sizes: a look that costs
 // little, for each process that is started.
 func present(dir string) bool {
 	files, hash, err := embedded()

@@ -19,7 +19,7 @@ const (
 	// another worker.
 	growLooks = 2
 	// firstRest is how long a worker stays that was started only to see whether the
-	// endpoint loads, and that nobody has asked.
+	// endpoint loads, and that has had no request.
 	firstRest = 2 * time.Second
 	// recyclePause is the least time between two replacements for the same reason.
 	recyclePause = 10 * time.Second
@@ -105,9 +105,9 @@ func (g *Group) grow() {
 		}
 	}
 	// What is sent ahead to a busy worker waits as well.
-	waits := g.queued > 0 || (!g.async && able > 0 && inFlight > able)
+	waits := g.queue.waiting > 0 || (!g.async && able > 0 && inFlight > able)
 	switch {
-	case len(g.seats) == 0 && g.queued > 0:
+	case len(g.seats) == 0 && g.queue.waiting > 0:
 		g.wantSeats(1)
 	case !waits || len(g.seats) >= g.spec.Workers || able < len(g.seats):
 		g.waitLooks = 0
@@ -120,7 +120,7 @@ func (g *Group) grow() {
 	}
 }
 
-// shrink has elastic workers leave that nobody needs. mu is held.
+// shrink ends idle elastic workers. mu is held.
 func (g *Group) shrink(now time.Time) {
 	idle := g.spec.Limits.IdleAfter
 	if g.served == 0 {
@@ -138,10 +138,10 @@ func (g *Group) shrink(now time.Time) {
 	}
 }
 
-// mayShrink says whether there are more workers than the endpoint must have, and
-// nobody waits for one. mu is held.
+// mayShrink reports whether there are more workers than the endpoint must have, and
+// no request waits for one. mu is held.
 func (g *Group) mayShrink() bool {
-	return len(g.seats) > g.spec.Workers-g.spec.Elastic && g.queued == 0
+	return len(g.seats) > g.spec.Workers-g.spec.Elastic && g.queue.waiting == 0
 }
 
 // vacate removes a seat; its worker leaves. mu is held.
@@ -174,8 +174,10 @@ func (w *worker) startLeaving() {
 	}
 }
 
-// idle says that w has nothing to do. g.mu is held.
-func (w *worker) idle() bool { return len(w.flights) == 0 && len(w.calls) == 0 }
+// idle reports that w has nothing to do and keeps no state. g.mu is held.
+func (w *worker) idle() bool {
+	return len(w.flights) == 0 && len(w.calls) == 0 && len(w.prepared) == 0
+}
 
 // lastUse is when w has worked last. g.mu is held.
 func (w *worker) lastUse() time.Time {
@@ -191,7 +193,7 @@ func (g *Group) noteProgress(now time.Time) {
 	if g.served != g.seen || g.pending == 0 {
 		g.seen, g.moved = g.served, now
 	}
-	asleep := len(g.seats) == 0 && g.queued == 0
+	asleep := len(g.seats) == 0 && g.queue.waiting == 0
 	if asleep || slices.ContainsFunc(g.workers, func(w *worker) bool { return w.state == ready }) {
 		g.without = time.Time{}
 	} else if g.without.IsZero() {
@@ -211,13 +213,13 @@ func (g *Group) lose(begun bool) {
 	g.lostLast = now
 }
 
-// answersNobody says whether for a while each request has ended with its worker.
-// Once nobody asks any more the endpoint is given another chance. mu is held.
+// answersNobody reports whether for a while each request has ended with its worker.
+// When requests stop, the endpoint gets another chance. mu is held.
 func (g *Group) answersNobody(now time.Time) bool {
 	return !g.lostFirst.IsZero() && g.lostLast.Sub(g.lostFirst) > stallBound && now.Sub(g.lostLast) <= stallBound
 }
 
-// wantsTemplate says whether workers are forked from a process that has loaded:
+// wantsTemplate reports whether workers are forked from a process that has loaded:
 // several share its memory, and a large or slow model is not loaded again when a
 // worker dies. A small one is not worth the process.
 func (g *Group) wantsTemplate() bool {
@@ -229,7 +231,7 @@ func (g *Group) wantsTemplate() bool {
 	return g.loadTook >= templateLoad
 }
 
-// hurries says whether the next load has the priority of requests, because it stands
+// hurries reports whether the next load has the priority of requests, because it stands
 // between them and their answer: the endpoint has slept, or its last worker has died.
 // A load that takes long would hurt the neighbours more than it helps.
 func (g *Group) hurries() bool {
@@ -240,7 +242,7 @@ func (g *Group) hurries() bool {
 }
 
 // sizeOf is the size of a file or of the files in a folder; what cannot be read
-// counts nothing: whoever loads it will say so.
+// counts nothing: the load will report it.
 func sizeOf(path string) (size int64) {
 	if path == "" {
 		return 0

@@ -18,7 +18,7 @@ func (w *worker) settle() {
 		case f.state == abandoned:
 			g.lose(begun)
 			g.deliver(f, nil, nil)
-		case begun:
+		case begun, f.kind == kindPost: // the state is lost with the process
 			g.lose(begun)
 			g.deliver(f, nil, &DiedError{Endpoint: g.spec.Endpoint, Death: w.death})
 		case g.closed:
@@ -38,9 +38,7 @@ func (w *worker) settle() {
 	for _, f := range again {
 		f.state, f.w, f.id = waiting, nil, 0
 	}
-	g.queue = append(again, g.queue[g.first:]...)
-	g.first = 0
-	g.queued += len(again)
+	g.queue.pushFront(again)
 }
 
 // drop takes a dead worker off the list. g.mu is held.
@@ -48,7 +46,7 @@ func (g *Group) drop(w *worker) {
 	g.workers = slices.DeleteFunc(slices.Clone(g.workers), func(other *worker) bool { return other == w })
 }
 
-// feedAll gives what waits to whoever can take it.
+// feedAll gives what waits to the workers that can take it.
 func (g *Group) feedAll() {
 	g.mu.Lock()
 	workers := g.workers

@@ -28,5 +28,5 @@ func socketPair(kind socketKind, name string) (*net.UnixConn, *os.File, error) {
 	return unixConn, theirs, nil
 }
 
-// socketKind says how a socket cuts what is written.
+// socketKind is how a socket cuts what is written.
 type socketKind int

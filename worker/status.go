@@ -13,20 +13,20 @@ const (
 	StateLoading  State = "loading"  // no worker for this moment; requests are held
 	StateReady    State = "ready"    // all workers are there, or it sleeps
 	StateDegraded State = "degraded" // it answers, but workers are missing or die
-	StateFailed   State = "failed"   // nobody answers
+	StateFailed   State = "failed"   // no worker answers
 	StateClosed   State = "closed"
 )
 
-// Status describes a group for people and probes.
+// Status describes a group for display and probes.
 type Status struct {
 	State State
 	// Reason says why the state is not ready.
 	Reason  string
 	Queued  int
 	Workers []WorkerStatus
-	// Asleep says that there is no worker because nobody needs one.
+	// Asleep says that there is no worker because none is needed.
 	Asleep bool
-	// Restarts counts the deaths that nobody asked for, LastDeath is the last one's
+	// Restarts counts the unwanted deaths, LastDeath is the last one's
 	// cause, and LastLines the end of what it wrote to stderr.
 	Restarts  int
 	LastDeath string
@@ -41,7 +41,7 @@ type Status struct {
 	// why, or why not: "" when there is only one worker, or no process that has loaded.
 	Shared       bool
 	SharedReason string
-	// Warnings are what the load has told besides: the endpoint answers, but not as
+	// Warnings are what the load reported besides: the endpoint answers, but not as
 	// its owner may expect.
 	Warnings []string
 }
@@ -72,7 +72,7 @@ func (g *Group) Status() Status {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	s.Queued, s.Restarts, s.Requests, s.Async = g.queued, g.restarts, g.served, g.async
+	s.Queued, s.Restarts, s.Requests, s.Async = g.queue.waiting, g.restarts, g.served, g.async
 	s.Warnings = g.warnings
 	if !g.lastEnd.IsZero() {
 		s.LastDeath, s.LastLines = g.lastEnd.String(), g.lastEnd.LastLines
@@ -108,7 +108,7 @@ func (g *Group) Status() Status {
 
 const (
 	// A worker that dies is replaced in some milliseconds. After this time without
-	// any, those who ask hear that nobody answers.
+	// any, requests are refused.
 	withoutBound = time.Second
 	// stallBound is how long requests may wait without any being answered.
 	stallBound = 10 * time.Second
@@ -136,7 +136,7 @@ func (g *Group) state(answering int, now time.Time) (state State, reason string)
 		return StateFailed, fmt.Sprintf("no answer for %s, and %d requests wait", stalled.Round(time.Second), g.pending-answering)
 	case g.answersNobody(now):
 		return StateFailed, fmt.Sprintf("no answer for %s: each request ends with its worker", now.Sub(g.lostFirst).Round(time.Second))
-	case len(g.seats) == 0 && g.queued == 0:
+	case len(g.seats) == 0 && g.queue.waiting == 0:
 		return StateReady, "" // it sleeps
 	case answering >= len(g.seats) && answering > 0 && !dying:
 		return StateReady, ""

@@ -27,7 +27,7 @@ type Stream struct {
 	f       *flight
 	id      uint64
 	arrived chan struct{} // holds one: there is something to read
-	closed  bool          // nobody reads any more; guarded by Group.mu
+	closed  bool          // the reader has left; guarded by Group.mu
 	judged  pace          // guarded by Group.mu
 
 	mu     sync.Mutex // guards the rest; taken after Group.mu
@@ -53,7 +53,7 @@ const (
 	slowAgain = 2 * time.Second
 	slowSpell = time.Minute
 
-	// closeGrace is how long a generator may take to end that has been told to.
+	// closeGrace is how long a generator may take to end after it was cancelled.
 	closeGrace = 30 * time.Second
 )
 
@@ -105,7 +105,7 @@ func (s *Stream) hold(n int64) {
 	s.w.g.o.Ahead.held.Add(n)
 }
 
-// credit says how many more pieces the worker may send now. mu is held.
+// credit returns how many more pieces the worker may send now. mu is held.
 func (s *Stream) credit() int {
 	if s.ended {
 		return 0
@@ -121,7 +121,7 @@ func (s *Stream) credit() int {
 	return more
 }
 
-// send tells the worker of a credit.
+// send sends the worker a credit.
 func (s *Stream) send(credit int) {
 	if credit > 0 {
 		s.w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindCredit, id: s.id, code: uint16(credit)}), nil, nil)
@@ -176,7 +176,7 @@ func (s *Stream) Close() error {
 	return nil
 }
 
-// stop ends a stream that nobody is to read any further, and tells the worker if
+// stop ends a stream that is not to be read any further, and tells the worker if
 // that still makes it; the caller flushes then. Group.mu is held.
 func (s *Stream) stop(err error) (first bool) {
 	over := s.end(err)
@@ -194,7 +194,7 @@ func (s *Stream) stop(err error) (first bool) {
 	return true
 }
 
-// end says what comes after the last piece, unless that is known already. Group.mu is held.
+// end sets what comes after the last piece, unless it is set already. Group.mu is held.
 func (s *Stream) end(err error) (known bool) {
 	s.mu.Lock()
 	known = s.ended
@@ -206,7 +206,7 @@ func (s *Stream) end(err error) (known bool) {
 	return known
 }
 
-// slow says whether the reader reads too slowly for those who wait for the worker.
+// slow reports whether the reader reads too slowly for those who wait for the worker.
 // It is asked again and again while somebody waits, and told when nobody does.
 // Group.mu is held.
 func (s *Stream) slow(now time.Time, awaited bool, after time.Duration) bool {
@@ -240,7 +240,7 @@ func (g *Group) cutSlow(now time.Time) (cut []*worker) {
 		if w.streams == 0 {
 			continue
 		}
-		awaited := g.queued > 0 || g.closed || w.state == leaving || w.holdsUp()
+		awaited := g.queue.waiting > 0 || g.closed || w.state == leaving || w.holdsUp()
 		for _, f := range w.flights {
 			s := f.stream
 			if s == nil || s.closed || !s.slow(now, awaited, after) {
@@ -256,7 +256,7 @@ func (g *Group) cutSlow(now time.Time) (cut []*worker) {
 	return cut
 }
 
-// holdsUp says whether requests that were sent to w have to wait for a stream. g.mu is held.
+// holdsUp reports whether requests that were sent to w have to wait for a stream. g.mu is held.
 func (w *worker) holdsUp() bool {
 	if w.g.async {
 		return false
@@ -275,7 +275,7 @@ func (w *worker) stream(f *flight, meta *answerHead, status int) {
 	f.stream = s
 	f.dropBody() // user code has had it
 	w.streams++
-	if f.state == abandoned { // told to cancel already; its end will come
+	if f.state == abandoned { // cancelled already; its end will come
 		f.state, s.closed, s.ended = streaming, true, true
 		w.g.watchStream(s)
 		return
@@ -335,7 +335,7 @@ func (w *worker) endStream(fr *frame) {
 	w.out.flush()
 }
 
-// watchStream has a worker killed whose generator does not end after it was told. g.mu is held.
+// watchStream has a worker killed whose generator does not end after its cancellation. g.mu is held.
 func (g *Group) watchStream(s *Stream) {
 	w, f := s.w, s.f
 	if f.watch != nil {

@@ -114,7 +114,7 @@ func (p *Pool) wakeForkers(groups []*Group) {
 	}
 }
 
-// examine looks at one worker's process. all is nil when nobody was counted.
+// examine looks at one worker's process. all is nil without a census.
 func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 	limits := g.spec.Limits
 	if !full && limits.Memory <= 0 && all == nil {
@@ -171,16 +171,7 @@ func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 // anything, since each moment it takes more. members are processes of its own
 // that may have left its group.
 func (w *worker) killNow(reason string, members []int) {
-	w.g.mu.Lock()
-	again := w.reason != "" || w.state == dead
-	if !again {
-		w.reason, w.asked = reason, true
-		if w.state == ready {
-			w.state = leaving
-		}
-	}
-	w.g.mu.Unlock()
-	if again {
+	if !w.condemn(reason) {
 		return
 	}
 	w.process.kill(syscall.SIGKILL, true)

@@ -33,7 +33,7 @@ type Options struct {
 	Preload []string
 	// Caller answers send_request of user code; nil refuses all calls.
 	Caller Caller
-	// Account is whom workers run as, nil for the service's own user; it needs root.
+	// Account is the user that workers run as, nil for the service's own user; it needs root.
 	Account *Account
 	// OpenFiles bounds the descriptors of one worker. 0: no bound but the machine's.
 	OpenFiles int
@@ -126,7 +126,7 @@ type Spec struct {
 	// that is proven to be right, or the code says so.
 	Workers int
 	// Elastic says how many of the Workers are started only when requests wait, and
-	// end when nobody has needed them for Limits.IdleAfter. With all of them elastic
+	// end when they were idle for Limits.IdleAfter. With all of them elastic
 	// the endpoint sleeps without a process until the next request, which is held.
 	Elastic int
 	// Limits bound the life of the workers.
@@ -186,6 +186,8 @@ type Response struct {
 	ErrorKind string
 	// Stream, when not nil, yields the body; the caller must Close it.
 	Stream *Stream
+
+	prepared *Prepared // of a kindPre, when preprocess did not fail
 }
 
 // Caller answers the send_request calls of user code.

@@ -28,7 +28,7 @@ type zygote struct {
 	o    Options
 	mark uint32 // of what workers start: see marks in forks.py
 
-	orphaned atomic.Pointer[time.Time] // when a zygote died last: what had detached itself is nobody's child then
+	orphaned atomic.Pointer[time.Time] // when a zygote died last: processes that had detached themselves have no parent then
 
 	mu      sync.Mutex // guards the rest
 	current *forker    // nil while there is none that can fork
@@ -49,7 +49,7 @@ func (z *zygote) set(f *forker, err error) {
 	z.changed = make(chan struct{})
 }
 
-// get returns a forker that is ready. It waits for one that starts, and tells
+// get returns a forker that is ready. It waits for one that starts, and returns
 // why the last one did not.
 func (z *zygote) get(ctx context.Context) (*forker, error) {
 	for {
@@ -78,7 +78,7 @@ func (z *zygote) run(ctx context.Context) (err error) {
 		if final == nil {
 			final = ErrClosed
 		}
-		z.set(nil, final) // for good: nobody sets anything else
+		z.set(nil, final) // the final state
 	}()
 	dir, err := extractRuntime(z.o.RuntimeDir)
 	if err != nil {

@@ -15,6 +15,7 @@ from asyncloop import serve_async
 from codec import decode_request, encode_json
 from endpoint import Endpoint
 from result import SIMPLE, outcome_of, stream_answer_async, whole_answer
+from stack import Case
 
 
 class AsyncEndpoint(Endpoint):
@@ -43,11 +44,7 @@ class AsyncEndpoint(Endpoint):
                     data = step(data, state, collect)
                     if type(data) is CoroutineType or hasattr(type(data), "__await__"):
                         data = await data
-            if type(data) in SIMPLE:
-                answer = Answer(200, JSON, encode_json(data))
-            else:
-                outcome = outcome_of(data)
-                answer = whole_answer(outcome) or await stream_answer_async(outcome, self.stream_failed)
+            answer = await self._answer_async(data)
             if collected is not None:
                 answer.stats = self.variables.gather(request, data, collected)
             return answer
@@ -57,6 +54,55 @@ class AsyncEndpoint(Endpoint):
             return self.failed(error, meta, content_type)
         except BaseException as error:
             return self.failed(error, meta, content_type)
+
+    async def begin_async(self, number: int, body: Any, content_type: str, meta: dict[str, Any]) -> Case:
+        """Do what comes before predict; as handle_async."""
+        case = Case(number, meta)
+        try:
+            if meta["sampled"]:
+                case.collected = {}
+                case.collect = case.collected.update
+            case.data = case.request = decode_request(body, content_type)
+            if self.pre is not None:
+                data = self.pre(case.data, case.state, case.collect)
+                if type(data) is CoroutineType or hasattr(type(data), "__await__"):
+                    data = await data
+                case.data = data
+        except asyncio.CancelledError as error:
+            if cancelled_from_outside():
+                raise
+            case.answer = self.failed(error, meta, content_type)
+        except BaseException as error:
+            case.answer = self.failed(error, meta, content_type)
+        return case
+
+    async def finish_async(self, case: Case) -> Answer:
+        """Do what comes after predict; as handle_async."""
+        if case.error is not None:
+            return self.failed(case.error, case.meta)
+        try:
+            data = case.data
+            if self.post is not None:
+                data = self.post(data, case.state, case.collect)
+                if type(data) is CoroutineType or hasattr(type(data), "__await__"):
+                    data = await data
+            answer = await self._answer_async(data)
+            if case.collected is not None:
+                answer.stats = self.variables.gather(case.request, data, case.collected)
+            return answer
+        except asyncio.CancelledError as error:
+            if cancelled_from_outside():
+                raise
+            return self.failed(error, case.meta)
+        except BaseException as error:
+            return self.failed(error, case.meta)
+
+    async def _answer_async(self, data: Any) -> Answer:
+        """Make the Answer of a result."""
+        if type(data) in SIMPLE:
+            return Answer(200, JSON, encode_json(data))
+        outcome = outcome_of(data)
+        return whole_answer(outcome) or await stream_answer_async(outcome, self.stream_failed)
 
     def serve(self, host: Any, sock: Any, marks: memoryview, max_frame: int) -> None:
         """Answer requests until the end; raises LinkClosed when Go is gone."""

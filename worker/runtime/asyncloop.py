@@ -15,7 +15,7 @@ import frames
 import output
 from answer import Answer, StreamError
 from link import LEVELS, LinkClosed, refuse_in_copy
-from loop import BEGUN, BEGUN_NESTED, Host, refusal, unfit
+from loop import BEGUN, BEGUN_NESTED, MOST_HEAD, Host, refusal, unfit
 from owner import end_copy
 
 _current: contextvars.ContextVar[int] = contextvars.ContextVar("request", default=0)
@@ -37,6 +37,13 @@ class AsyncServer:
         self._thread = threading.get_ident()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._calls: dict[int, asyncio.Future[frames.Frame]] = {}
+        self._prepared: dict[int, Any] = {}  # the cases whose preprocess is done, by the id of the request
+        self._handlers = {
+            frames.REQUEST: endpoint.handle_async,
+            frames.LENT_REQUEST: endpoint.handle_async,
+            frames.PRE: self._prepare,
+            frames.POST: self._finish,
+        }
         self._next_call = 0
         self._credits: dict[int, asyncio.Semaphore] = {}
         self._out = bytearray()
@@ -79,7 +86,7 @@ class AsyncServer:
     def _take(self, got: list[frames.Frame]) -> None:
         for frame in got:
             kind = frame.kind
-            if kind == frames.REQUEST or kind == frames.LENT_REQUEST:
+            if kind == frames.REQUEST or kind == frames.LENT_REQUEST or kind == frames.PRE or kind == frames.POST:
                 mark = BEGUN_NESTED if frame.flags & frames.FLAG_NESTED else BEGUN
                 self._marks[mark] = frame.id
                 task = self._loop.create_task(self._answer(frame))
@@ -97,6 +104,8 @@ class AsyncServer:
                 if window is not None:
                     for _ in range(frame.code):
                         window.release()
+            elif kind == frames.DROP:
+                self._prepared.pop(frame.id, None)
             elif kind == frames.VARIABLES:
                 self._endpoint.variables.rename(frame.body)
             elif kind == frames.STOP:
@@ -109,16 +118,13 @@ class AsyncServer:
         try:
             deadline, kind, request_id = frames.request_head(frame.head)
             _request_id.set(request_id)
-            answer = await self._endpoint.handle_async(
-                self._reader.body(frame),
-                kind.decode("latin-1"),
-                {
-                    "sampled": frame.flags & 1 == 1,
-                    "request_id": request_id,
-                    "depth": frame.code,
-                    "deadline": deadline,
-                },
-            )
+            meta = {
+                "sampled": frame.flags & 1 == 1,
+                "request_id": request_id,
+                "depth": frame.code,
+                "deadline": deadline,
+            }
+            answer = await self._handlers[frame.kind](self._reader.body(frame), kind.decode("latin-1"), meta)
             if answer.stream is not None:
                 await self._stream(number, answer)
             else:
@@ -131,6 +137,23 @@ class AsyncServer:
         finally:
             self._tasks.pop(number, None)
             self._finish_if_idle()
+
+    async def _prepare(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Preprocess only. The state is kept until Go sends the rest or drops it."""
+        number = _current.get()
+        case = await self._endpoint.begin_async(number, body, content_type, meta)
+        answer = self._endpoint.prepare(case, content_type, self._max_frame - MOST_HEAD)
+        if not answer.error_kind and answer.stream is None:
+            self._prepared[number] = case
+        return answer
+
+    async def _finish(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Postprocess what was computed elsewhere."""
+        number, value = frames.post_body(body)
+        case = self._prepared.pop(number, None)
+        if case is None:
+            return refusal(500, "the state of this request is gone", "answer")
+        return await self._endpoint.finish_async(self._endpoint.resume(case, meta, content_type, value))
 
     def _head(self, answer: Answer) -> bytes:
         return frames.answer_head(

@@ -1,7 +1,8 @@
 """A loaded endpoint: one request in, one Answer out, whatever user code does.
 
-A request is handled whole, or in three steps so that others can be predicted with it:
-    begin (decode and preprocess), the stack's run for many, finish (postprocess and encode).
+A request is handled whole, or in steps so that others can be predicted with it:
+    begin (decode and preprocess), the stack's run for many, finish (postprocess and encode);
+or so that the computation runs elsewhere: begin, prepare, ..., resume, finish.
 A step that user code lacks and the engine has no default for is None: the data passes.
 """
 
@@ -10,13 +11,14 @@ from __future__ import annotations
 from types import CoroutineType
 from typing import Any, Callable, Optional
 
-from answer import CANCELLED, JSON, Answer, Cancelled, StreamError
+from answer import CANCELLED, JSON, Answer, AnswerError, Cancelled, StreamError
 from awaiting import Awaiter
 from codec import decode_request, encode_json
 from failure import answer_failure, client_text, safe_repr
 from owner import end_copy
 from result import SIMPLE, outcome_of, stream_answer, whole_answer
 from stack import Case, Stack
+from tensors import decode_value, encode_value
 from tracebacks import text_of, user_traceback
 from variables import Variables
 
@@ -104,9 +106,32 @@ class Endpoint:
                 if type(data) is CoroutineType:
                     data = self._await(data)
             case.data = data
-            self.stack.measure(case)
+            if self.stack is not None:
+                self.stack.measure(case)
         except BaseException as error:
             case.answer = self.failed(error, meta, content_type)
+        return case
+
+    def prepare(self, case: Case, content_type: str, limit: int) -> Answer:
+        """Return what preprocess made, for a computation elsewhere. Never raises."""
+        if case.answer is not None:
+            return case.answer
+        try:
+            kind, body = encode_value(case.data)
+            if len(body) > limit:
+                raise AnswerError(f"what preprocess returned has {len(body)} bytes, more than a message may have")
+            case.data = None
+            return Answer(200, kind, body)
+        except BaseException as error:
+            return self.failed(error, case.meta, content_type)
+
+    def resume(self, case: Case, meta: dict[str, Any], content_type: str, body: Any) -> Case:
+        """Put in what postprocess gets. Never raises: finish tells what was wrong."""
+        case.meta = {**case.meta, "deadline": meta["deadline"]}
+        try:
+            case.data = decode_value(content_type, body)
+        except BaseException as error:
+            case.error = error
         return case
 
     def finish(self, case: Case) -> Answer:

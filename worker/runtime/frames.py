@@ -33,6 +33,9 @@ STOP = 6  # finish what is there, unload, exit
 LIMIT = 7  # its id is the most rows to predict together from now on
 LENT_REQUEST = 8  # its body is the place in the shared memory where the request's lies
 VARIABLES = 9  # the names of the statistics variables from now on, a JSON list
+PRE = 10  # a request to preprocess only; its id names the state that is kept for POST or DROP
+POST = 11  # the rest of such a request: its body is that id, u64, and what postprocess gets
+DROP = 12  # forget the state of the PRE with this id
 # From the worker to Go.
 READY = 16
 LOAD_ERROR = 17
@@ -44,6 +47,7 @@ LOG = 22
 
 FLAG_SAMPLED = 1  # of a request
 FLAG_NESTED = 2  # of a request: it may be executed while another waits for a call
+FLAG_LENT = 4  # of a PRE: its body is a place, as that of a LENT_REQUEST
 FLAG_STREAM = 1  # of an answer: chunks follow
 FLAG_CANCELLED = 2  # of an answer: the request was not begun
 FLAG_BATCH = 4  # of an answer: the last of its batch, whose size and time end its metadata
@@ -133,7 +137,7 @@ class Reader:
 
         Ask when it is needed, and one at a time: the memory of the last one is then used again.
         """
-        if frame.kind != LENT_REQUEST:
+        if frame.kind != LENT_REQUEST and not (frame.kind == PRE and frame.flags & FLAG_LENT):
             return frame.body
         try:
             offset, size = _PLACE.unpack(frame.body)
@@ -184,6 +188,7 @@ def pack(kind: int, number: int, body: Buffer = b"", head: bytes = b"", flags: i
     return HEADER.pack(len(head) + len(body), kind, flags, code, len(head), number) + head + bytes(body)
 
 
+_NUMBER = struct.Struct("<Q")
 _PLACE = struct.Struct("<QQ")  # offset and size of a body in the shared memory
 _REQUEST_HEAD = struct.Struct("<dH")  # deadline (of time.monotonic, 0: none), length of the content type
 _unpack_request_head = _REQUEST_HEAD.unpack_from
@@ -198,6 +203,11 @@ def request_head(head: bytes) -> tuple[Optional[float], bytes, str]:
     deadline, n = _unpack_request_head(head)
     cut = 10 + n
     return (deadline or None), head[10:cut], head[cut:].decode()
+
+
+def post_body(body: Buffer) -> tuple[int, memoryview]:
+    """Id of the PRE and the value of a POST."""
+    return _NUMBER.unpack_from(body)[0], memoryview(body)[_NUMBER.size :]
 
 
 def answer_head(content_type: bytes, kind: bytes, stats: bytes, headers: Sequence[tuple[str, str]]) -> bytes:

@@ -46,6 +46,7 @@ class Link:
         self.cancels = 0  # how many cancellations have come
         self.credits: dict[int, int] = {}  # of the streams that are being sent
         self.most_rows = 0  # to be predicted together, as Go said last
+        self.prepared: dict[int, Any] = {}  # the cases whose preprocess is done, by the id of the request
         self.rename: Optional[Callable[[frames.Buffer], None]] = None  # takes the names of the variables
         self.spec: Optional[frames.Frame] = None
         self.stopping = False
@@ -104,6 +105,7 @@ class Link:
         """Read once and sort what came; the caller has taken the reader's role."""
         end_copy()
         got: list[frames.Frame] = []
+        dropped: list[Any] = []  # what user code has put there ends without the lock
         closed = False
         try:
             if limit is None or select.select([self._sock], [], [], limit)[0]:
@@ -115,13 +117,13 @@ class Link:
             with self._turn:
                 self._reading = False
                 self.closed = self.closed or closed
-                self._sort(got)
+                self._sort(got, dropped)
                 self._turn.notify_all()
 
-    def _sort(self, got: list[frames.Frame]) -> None:
+    def _sort(self, got: list[frames.Frame], dropped: list[Any]) -> None:
         for frame in got:
             kind = frame.kind
-            if kind == frames.REQUEST or kind == frames.LENT_REQUEST:
+            if kind == frames.REQUEST or kind == frames.LENT_REQUEST or kind == frames.PRE or kind == frames.POST:
                 (self.nested if frame.flags & frames.FLAG_NESTED else self.plain).append(frame)
             elif kind == frames.CALL_ANSWER:
                 if frame.id in self._answers:
@@ -139,6 +141,8 @@ class Link:
             elif kind == frames.VARIABLES:
                 if self.rename is not None:
                     self.rename(frame.body)
+            elif kind == frames.DROP:
+                dropped.append(self.prepared.pop(frame.id, None))
             elif kind == frames.SPEC:
                 self.spec = frame
             elif kind == frames.STOP:

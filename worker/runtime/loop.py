@@ -27,6 +27,8 @@ HOLD = 1e-3
 # has sent.
 BEGUN, BEGUN_NESTED, UNSENT, SENDS, CANCELS = 0, 1, 2, 3, 4
 
+MOST_HEAD = 256  # bytes of an answer's metadata that we make
+
 ASKED = "the load asked another endpoint"
 
 pack_into = frames.HEADER.pack_into
@@ -79,6 +81,12 @@ class Server:
     ) -> None:
         self._endpoint = endpoint
         self._handle = endpoint.handle
+        self._handlers = {
+            frames.REQUEST: endpoint.handle,
+            frames.LENT_REQUEST: endpoint.handle,
+            frames.PRE: self._prepare,
+            frames.POST: self._finish,
+        }
         self._link = link
         self._marks = marks
         self._max_frame = max_frame
@@ -138,12 +146,14 @@ class Server:
             self._cancelled.discard(number)
             self._skip(number)
             return
-        if sort == frames.LENT_REQUEST:
+        handle = self._handle
+        if sort != frames.REQUEST:
             body = self._link.reader.body(frame)
+            handle = self._handlers[sort]
         before, self._current = self._current, number
         outer, self._request_id = self._request_id, request_id
         self._stack += 1
-        answer = self._handle(
+        answer = handle(
             body,
             self._types.get(kind) or self._content_type(kind),
             {"sampled": flags & 1 == 1, "request_id": request_id, "depth": depth, "deadline": deadline},
@@ -169,6 +179,23 @@ class Server:
         self._guess = took = max(took, self._guess / 2)
         if now + took > self._oldest + HOLD:
             self._flush()
+
+    def _prepare(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Preprocess only. The state is kept until Go sends the rest or drops it."""
+        number = self._number()
+        case = self._endpoint.begin(number, body, content_type, meta)
+        answer = self._endpoint.prepare(case, content_type, self._max_frame - MOST_HEAD)
+        if not answer.error_kind and answer.stream is None:
+            self._link.prepared[number] = case
+        return answer
+
+    def _finish(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Postprocess what was computed elsewhere."""
+        number, value = frames.post_body(body)
+        case = self._link.prepared.pop(number, None)
+        if case is None:
+            return refusal(500, "the state of this request is gone", "answer")
+        return self._endpoint.finish(self._endpoint.resume(case, meta, content_type, value))
 
     def _skip(self, number: int) -> None:
         """Tell that a request was not answered because nobody waits for it any more."""
@@ -276,7 +303,7 @@ class Server:
         outer = getattr(self._here, "request_id", "")
         self._here.number, self._here.depth, self._here.request_id = number, depth + 1, request_id
         try:
-            answer = self._handle(
+            answer = self._handlers[frame.kind](
                 self._link.reader.body(frame),
                 kind.decode("latin-1"),
                 {
