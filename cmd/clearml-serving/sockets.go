@@ -112,6 +112,17 @@ func (s *sockets) open(ctx context.Context, want socket) (*listen.Listener, erro
 	return l, nil
 }
 
+// openForRequests opens the listeners of the data plane: for clients and for operators.
+func (s *sockets) openForRequests(ctx context.Context) (serve, admin *listen.Listener, err error) {
+	if serve, err = s.open(ctx, serveSocket); err != nil {
+		return nil, nil, err
+	}
+	operators := adminSocket
+	operators.credentials = s.app.text("admin-token") != ""
+	admin, err = s.open(ctx, operators)
+	return serve, admin, err
+}
+
 // address is where a listener shall be. Containers of the original are told their port
 // alone, in CLEARML_SERVING_PORT, and answer requests on every interface.
 func (a *app) address(option string) (string, error) {
