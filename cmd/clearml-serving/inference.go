@@ -177,8 +177,8 @@ func engines(python engine.Loader) []inference.Engine {
 	}
 }
 
-// makeRoom sets aside what lies where the data plane keeps a folder of its own and is
-// no folder. All of them can be made again.
+// makeRoom renames files that are in the place of a folder of the data plane. The
+// content of all these folders can be made again.
 func (a *app) makeRoom(dataDir string, log *slog.Logger) error {
 	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference"} {
 		path := filepath.Join(dataDir, name)
@@ -186,9 +186,9 @@ func (a *app) makeRoom(dataDir string, log *slog.Logger) error {
 			continue
 		}
 		if err := reconcile.SetAside(path); err != nil {
-			return fmt.Errorf("a folder is needed at %s, where something else lies: %w", path, err)
+			return fmt.Errorf("rename the file in the place of folder %s: %w", path, err)
 		}
-		log.Warn("a folder is made anew: something else was in its place", "folder", path, "kept_as", path+".damaged")
+		log.Warn("file in the place of a folder set aside", "folder", path, "kept_as", path+".damaged")
 	}
 	return nil
 }
