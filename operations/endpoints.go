@@ -20,7 +20,7 @@ func (s *Service) AddEndpoint(ctx context.Context, e serving.Endpoint) error {
 	}
 	err = s.Client.AddTaskModel(ctx, s.Doc.ID, clearml.ModelInput, string(e.URL()), string(e.ModelID))
 	if err != nil && !errors.Is(err, clearml.ErrNotFound) { // a model may come later
-		return fmt.Errorf("enter model %s on the serving service: %w", e.ModelID, err)
+		return fmt.Errorf("link model %s to the serving service: %w", e.ModelID, err)
 	}
 	return nil
 }
@@ -61,7 +61,7 @@ func (s *Service) unlinkModel(ctx context.Context, e serving.Endpoint) error {
 		names = append(names, legacy)
 	}
 	if err := s.Client.DeleteTaskModels(ctx, s.Doc.ID, clearml.ModelInput, names); err != nil {
-		return fmt.Errorf("take the model of '%s' off the serving service: %w", e.URL(), err)
+		return fmt.Errorf("unlink the model of '%s' from the serving service: %w", e.URL(), err)
 	}
 	return nil
 }

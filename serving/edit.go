@@ -37,13 +37,17 @@ func (s *Service) AddMonitoring(m Monitoring) (replaced bool, err error) {
 	return replaced, nil
 }
 
-// AddCanary stores a canary under its url and tells whether one was replaced.
+// AddCanary stores a canary under its url and tells whether one was replaced. Fields of
+// other products in the replaced one are kept.
 func (s *Service) AddCanary(c Canary) (replaced bool, err error) {
 	if err := c.Validate(); err != nil {
 		return false, err
 	}
 	key := string(CleanURL(c.Endpoint))
 	old, replaced := existing(s.Canaries, key)
+	if c.Unknown == nil {
+		c.Unknown = s.Canaries[old].Unknown
+	}
 	delete(s.Canaries, old)
 	s.Canaries[key] = c
 	s.forget(SectionCanary, key)

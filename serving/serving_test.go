@@ -250,6 +250,16 @@ func TestMetricsChooseTheNearestDefinition(t *testing.T) {
 	}
 }
 
+func TestAChangedCanaryKeepsTheFieldsOfOtherProducts(t *testing.T) {
+	s := decode(t, map[serving.Section]string{serving.SectionCanary: `{"c":{"endpoint":"c","weights":[1],"load_endpoints":["a"],"from_the_future":1}}`})
+	if replaced, err := s.AddCanary(serving.Canary{Endpoint: "/c", Weights: []float64{1, 2}, LoadEndpoints: []string{"a", "b"}}); err != nil || !replaced {
+		t.Fatal(replaced, err)
+	}
+	if text, err := s.Encode(serving.SectionCanary); err != nil || !strings.Contains(text, `"from_the_future":1`) || !strings.Contains(text, `"b"`) {
+		t.Errorf("stored: %s, %v", text, err)
+	}
+}
+
 func TestAddingMetricsMergesAndKeepsTheFrequency(t *testing.T) {
 	half := 0.5
 	s := serving.Service{Endpoints: custom("m/1"), Metrics: map[string]serving.MetricLogging{}}

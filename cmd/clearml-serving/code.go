@@ -102,7 +102,7 @@ func (a *app) uploadCode(ctx context.Context, s *operations.Service, name string
 		return err
 	}
 	if err := s.Client.SetArtifact(ctx, s.Doc.ID, clearml.Artifact{Key: name, Type: c.kind, URI: uri, Hash: c.sha256, Size: c.size}); err != nil {
-		return fmt.Errorf("enter the preprocess code on the serving service: %w", err)
+		return fmt.Errorf("register the preprocess code on the serving service: %w", err)
 	}
 	return nil
 }

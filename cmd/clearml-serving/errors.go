@@ -114,7 +114,7 @@ func (a *app) crashed(fault any, stack []byte) int {
 	return a.end(err)
 }
 
-// aborted ends a run that somebody interrupted, as the original does.
+// aborted ends an interrupted run, as the original does.
 func (a *app) aborted() int {
 	a.print.line("\nUser aborted")
 	return exitDone

@@ -95,8 +95,11 @@ type inferenceSetup struct {
 }
 
 // newInference puts the data plane together: core, fronts, engines, followers. What it
-// returns runs all of them.
+// returns runs all of them. It opens its sockets last, so that an instance that cannot
+// start for another reason opens no port; the caller closes them.
 func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(context.Context) error, err error) {
+	console := inference.NewConsole(setup.log.Handler(), func(w io.Writer) slog.Handler { return newLogHandler(w, slog.LevelInfo, false) })
+	log := slog.New(console).With("part", "inference")
 	o, err := a.coreOptions()
 	if err != nil {
 		return nil, err
@@ -108,50 +111,16 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err := a.makeRoom(setup.dataDir, setup.log); err != nil {
 		return nil, err
 	}
-	console := inference.NewConsole(setup.log.Handler(), func(w io.Writer) slog.Handler { return newLogHandler(w, slog.LevelInfo, false) })
-	log := slog.New(console).With("part", "inference")
 	client, err := clearml.New(clearml.Options{Config: setup.config, Logger: log, ClientName: "clearml-serving-" + compatVersion})
 	if err != nil {
 		return nil, err
 	}
-	places, err := a.places(client)
-	if err != nil {
+	if o.Files, err = a.modelFiles(setup.dataDir, client, log); err != nil {
 		return nil, err
 	}
-	rewrites, err := a.rewrites(setup.dataDir, client.FilesURL())
-	if err != nil {
-		return nil, err
-	}
-	cache, err := storage.NewCache(storage.CacheOptions{Dir: filepath.Join(setup.dataDir, "cache"), Adapters: places, Rewrites: rewrites, Logger: log})
-	if err != nil {
-		return nil, err
-	}
-	serve, err := setup.sockets.open(ctx, serveSocket)
-	if err != nil {
-		return nil, err
-	}
-	operators := adminSocket
-	operators.credentials = a.text("admin-token") != ""
-	admin, err := setup.sockets.open(ctx, operators)
-	if err != nil {
-		return nil, err
-	}
-	id := a.serviceID
-	if id == "" && setup.name == "" {
-		id = a.text("service-id")
-	}
-	source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
 	budget, err := a.memoryBudget(log)
 	if err != nil {
 		return nil, err
-	}
-	if budget != nil {
-		o.WorkersMemory = func() inference.WorkersMemory {
-			s := budget.Status()
-			return inference.WorkersMemory{
-				Budget: s.Limit, Taken: s.Taken, EndedEarly: s.EndedEarly, Short: s.Short, Exceeded: s.Exceeded, Unmeasured: s.Blind,
-			}
-		}
 	}
 	python, err := a.pythonEngine(setup, budget, log)
 	if err != nil {
@@ -160,10 +129,18 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if front.Identity, err = serving.NewIdentity(); err != nil {
 		return nil, err
 	}
+	serve, admin, err := setup.sockets.openForRequests(ctx)
+	if err != nil {
+		return nil, err
+	}
+	id := a.serviceID
+	if id == "" && setup.name == "" {
+		id = a.text("service-id")
+	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python), serve.Open(), log
-	o.Source, o.Changes, o.Poll = source, setup.changes, setup.poll
-	o.Files = reconcile.CachedFiles{Cache: cache, Logger: log}
+	o.Engines, o.WorkersMemory, o.Exposed, o.Logger = engines(python), workersMemory(budget), serve.Open(), log
+	o.Source = &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
+	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
 	o.Followers = []reconcile.Follower{&inference.Recording{
@@ -175,6 +152,23 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	return func(ctx context.Context) error { return core.Run(ctx, clients) }, nil
 }
 
+// modelFiles fetches models and code into the cache of the data folder.
+func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logger) (reconcile.Files, error) {
+	places, err := a.places(client)
+	if err != nil {
+		return nil, err
+	}
+	rewrites, err := a.rewrites(dataDir, client.FilesURL())
+	if err != nil {
+		return nil, err
+	}
+	cache, err := storage.NewCache(storage.CacheOptions{Dir: filepath.Join(dataDir, "cache"), Adapters: places, Rewrites: rewrites, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	return reconcile.CachedFiles{Cache: cache, Logger: log}, nil
+}
+
 // engines is the table of engines: which loader makes the models of which kinds of
 // endpoints. A new engine is one entry here.
 func engines(python engine.Loader) []inference.Engine {
@@ -183,8 +177,8 @@ func engines(python engine.Loader) []inference.Engine {
 	}
 }
 
-// makeRoom sets aside what lies where the data plane keeps a folder of its own and is
-// no folder. All of them can be made again.
+// makeRoom renames files that are in the place of a folder of the data plane. The
+// content of all these folders can be made again.
 func (a *app) makeRoom(dataDir string, log *slog.Logger) error {
 	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference"} {
 		path := filepath.Join(dataDir, name)
@@ -192,9 +186,9 @@ func (a *app) makeRoom(dataDir string, log *slog.Logger) error {
 			continue
 		}
 		if err := reconcile.SetAside(path); err != nil {
-			return fmt.Errorf("a folder is needed at %s, where something else lies: %w", path, err)
+			return fmt.Errorf("rename the file in the place of folder %s: %w", path, err)
 		}
-		log.Warn("a folder is made anew: something else was in its place", "folder", path, "kept_as", path+".damaged")
+		log.Warn("file in the place of a folder set aside", "folder", path, "kept_as", path+".damaged")
 	}
 	return nil
 }

@@ -164,7 +164,7 @@ func (a *app) uploadSamples(ctx context.Context, s *operations.Service, endpoint
 		return "", fmt.Errorf("upload golden samples to %s: %w", s.Client.FilesURL(), err)
 	}
 	if err := s.Client.SetArtifact(ctx, s.Doc.ID, clearml.Artifact{Key: name, Type: "custom", URI: uri, Hash: hash, Size: int64(len(data))}); err != nil {
-		return "", fmt.Errorf("enter the golden samples on the serving service: %w", err)
+		return "", fmt.Errorf("register the golden samples on the serving service: %w", err)
 	}
 	return name, nil
 }

@@ -228,8 +228,8 @@ func (a *app) uploadFile(ctx context.Context, to destination, object, file strin
 	return uri, nil
 }
 
-// registerModel makes the model's record once its file is there, so that nobody
-// who watches the repository finds a model without a file.
+// registerModel makes the model's record after its file is stored, so that the
+// repository never lists a model without a file.
 func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *clearml.Service, f uploadFlags, uri string, own *serving.ModelCode) (string, error) {
 	project, err := client.EnsureProject(ctx, f.project)
 	if err != nil {
@@ -256,7 +256,7 @@ func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *cl
 	}
 	stem := strings.TrimSuffix(file, path.Ext(file))
 	if err := client.AddTaskModel(ctx, doc.ID, clearml.ModelOutput, firstOf(stem, f.name), id); err != nil {
-		return "", fmt.Errorf("enter model %s on the serving service: %w", id, err)
+		return "", fmt.Errorf("link model %s to the serving service: %w", id, err)
 	}
 	return id, nil
 }

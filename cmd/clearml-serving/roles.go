@@ -18,9 +18,9 @@ type part struct {
 }
 
 // runParts starts the parts in order, each once the one before is ready, until
-// ctx ends or a part does. It stops them in reverse order, each when the ones
-// that need it have ended: so inference drains while the control plane still
-// takes its last words. The error names the part that failed.
+// ctx ends or a part does. It stops them in reverse order, each after the ones that
+// need it: inference drains while the control plane still takes its last report. The
+// error names the part that failed.
 func runParts(ctx context.Context, log *slog.Logger, parts ...part) error {
 	var all error
 	var failure sync.Mutex // guards all
@@ -64,7 +64,7 @@ func runParts(ctx context.Context, log *slog.Logger, parts ...part) error {
 	select {
 	case <-ended:
 	case <-ctx.Done():
-		log.Info("stopping; a second signal ends at once")
+		log.Info("stopping", "hint", "a second signal ends at once")
 	}
 	return stopAll()
 }

@@ -78,11 +78,11 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 	if err != nil {
 		return nil, err
 	}
-	// Only what is deleted with its files needs them: a broken clearml.conf is told, and
-	// keeps nobody from the rest.
+	// They are needed only to delete files in buckets, so a broken clearml.conf is logged
+	// and does not prevent the start.
 	places, err := a.clouds()
 	if err != nil {
-		log.Warn("files in buckets stay when their models are deleted: clearml.conf cannot be read", "err", err)
+		log.Warn("cannot read clearml.conf", "effect", "files in buckets are kept when their models are deleted", "err", err)
 	}
 	c.Server, err = controlplane.New(controlplane.Options{
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
@@ -108,18 +108,18 @@ func (a *app) eventsRetention() (time.Duration, error) {
 	return a.duration("events-retention", 24*time.Hour)
 }
 
-// authorities gives those that the environment and clearml.conf name. When they cannot be
-// read, the machine's count: a setting that the embedded server does not need must not
-// keep it from starting.
+// authorities returns the certificate authorities that the environment and clearml.conf
+// name, and those of the machine when these cannot be read: a setting that the embedded
+// server does not need must not prevent its start.
 func (a *app) authorities(log *slog.Logger) func() (*x509.CertPool, error) {
 	conf, err := a.cloudConfig()
 	if err != nil {
-		return nil // newControlPlane tells why
+		return nil // newControlPlane logs why
 	}
 	return func() (*x509.CertPool, error) {
 		pool, err := conf.network.Pool(conf.tls.Others())
 		if err != nil {
-			log.Warn("certificates of authorities cannot be read, those of the machine are used", "err", err)
+			log.Warn("cannot read certificate authorities", "effect", "the machine's authorities are used", "err", err)
 			return nil, nil //nolint:nilnil // the machine's
 		}
 		return pool, nil

@@ -18,8 +18,8 @@ import (
 	"clearmlserving/listen"
 )
 
-// sockets opens the listeners of a role and tells others of this machine about
-// them, in DATA_DIR/endpoints.json for as long as they are open.
+// sockets opens the listeners of a role and lists them in DATA_DIR/endpoints.json for
+// other processes of this machine, for as long as they are open.
 type sockets struct {
 	app    *app
 	log    *slog.Logger
@@ -27,7 +27,7 @@ type sockets struct {
 	before map[string]string // name -> url of the run before
 	urls   map[string]string
 	opened []*listen.Listener
-	told   *listen.Registry // nil until announced
+	file   *listen.Registry // endpoints.json, nil until announced
 }
 
 // lastAddresses keeps the addresses of the last run, so that with
@@ -35,17 +35,17 @@ type sockets struct {
 // registered under them.
 const lastAddresses = "last-addresses.json"
 
-// filesAddresses keeps every address that the file server of this data folder ever
-// had. Files stay registered under the one they were uploaded to; who reads them
-// finds the server by this list when it has another.
+// filesAddresses keeps every address that the file server of this data folder has had.
+// Files stay registered under the address they were uploaded to; readers map it to the
+// present one by this list.
 const filesAddresses = "files-addresses.json"
 
 // socket describes a listener that a role wants.
 type socket struct {
 	name   string // in endpoints.json
 	option string // of its address
-	// credentials: whoever connects must show some. open: it may be reached from
-	// other machines without. Neither: loopback only.
+	// credentials: clients must show some. open: other machines may connect without.
+	// Neither: loopback only.
 	credentials, open bool
 	tls               string   // the option of its certificate begins so
 	protocols         []string // over TLS; nil for all
@@ -63,9 +63,10 @@ func (a *app) newSockets(dataDir string, log *slog.Logger) *sockets {
 	if last, err := listen.ReadRegistry(filepath.Join(dataDir, lastAddresses)); err == nil {
 		s.before = last.URLs
 	} else if errors.Is(err, listen.ErrDamaged) {
-		log.Warn("damaged file set aside: addresses of the last run are not known", "file", lastAddresses, "kept_as", lastAddresses+asideSuffix, "err", errors.Join(err, s.setAside(lastAddresses)))
+		log.Warn("damaged address list set aside", "file", lastAddresses, "kept_as", lastAddresses+asideSuffix,
+			"effect", "the addresses of the last run are unknown", "err", errors.Join(err, s.setAside(lastAddresses)))
 	} else if !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("addresses of the last run cannot be read", "err", err)
+		log.Warn("cannot read address list", "file", lastAddresses, "err", err)
 	}
 	return s
 }
@@ -105,15 +106,26 @@ func (s *sockets) open(ctx context.Context, want socket) (*listen.Listener, erro
 		return nil, err
 	}
 	if l.Wanted() != "" {
-		s.log.Warn("address is taken, listening on a free one", "listener", want.name, "taken", l.Wanted(), "url", l.URL())
+		s.log.Warn("address in use, listening on a free port", "listener", want.name, "taken", l.Wanted(), "url", l.URL())
 	}
 	s.opened = append(s.opened, l)
 	s.urls[want.name] = l.URL()
 	return l, nil
 }
 
-// address is where a listener shall be. Containers of the original are told their port
-// alone, in CLEARML_SERVING_PORT, and answer requests on every interface.
+// openForRequests opens the listeners of the data plane: for clients and for operators.
+func (s *sockets) openForRequests(ctx context.Context) (serve, admin *listen.Listener, err error) {
+	if serve, err = s.open(ctx, serveSocket); err != nil {
+		return nil, nil, err
+	}
+	operators := adminSocket
+	operators.credentials = s.app.text("admin-token") != ""
+	admin, err = s.open(ctx, operators)
+	return serve, admin, err
+}
+
+// address is the configured address of a listener. Containers of the original are given
+// a port only, in CLEARML_SERVING_PORT, and answer requests on every interface.
 func (a *app) address(option string) (string, error) {
 	addr := a.setting(option)
 	if option != serveSocket.option || addr.source != sourceDefault {
@@ -150,9 +162,9 @@ func (a *app) tlsFiles(prefix string) *listen.TLSFiles {
 	return &f
 }
 
-// announce tells where the listeners are; it is done when everything behind
-// them can be used. Another process that serves on the same data folder, as
-// "server" beside "inference", stays the one that is told about.
+// announce lists the listeners in endpoints.json, once everything behind them can be
+// used. The entry of another live process on the same data folder, as "server" beside
+// "inference", is not replaced.
 func (s *sockets) announce() error {
 	last := maps.Clone(s.before)
 	if last == nil {
@@ -160,16 +172,16 @@ func (s *sockets) announce() error {
 	}
 	maps.Copy(last, s.urls)
 	if err := listen.NewRegistry(filepath.Join(s.dir, lastAddresses)).SetAll(last); err != nil {
-		return fmt.Errorf("keep the addresses for the next start: %w", err)
+		return fmt.Errorf("write %s: %w", lastAddresses, err)
 	}
 	file := filepath.Join(s.dir, "endpoints.json")
 	if other, err := listen.ReadRegistry(file); err == nil && other.PID != os.Getpid() && processLives(other.PID) {
-		s.log.Warn("another process serves on this data folder, its addresses stay in endpoints.json", "pid", other.PID)
+		s.log.Warn("endpoints.json belongs to another process", "pid", other.PID)
 		return nil
 	}
-	s.told = listen.NewRegistry(file)
-	if err := s.told.SetAll(s.urls); err != nil {
-		return fmt.Errorf("tell where the listeners are: %w", err)
+	s.file = listen.NewRegistry(file)
+	if err := s.file.SetAll(s.urls); err != nil {
+		return fmt.Errorf("write endpoints.json: %w", err)
 	}
 	return nil
 }
@@ -185,12 +197,12 @@ func (s *sockets) keepFilesAddress() error {
 	switch {
 	case errors.Is(err, listen.ErrDamaged):
 		if err := s.setAside(filesAddresses); err != nil {
-			return fmt.Errorf("set the damaged list of the file server's addresses aside: %w", err)
+			return fmt.Errorf("rename damaged %s: %w", filesAddresses, err)
 		}
-		s.log.Warn("damaged file set aside: files registered under an earlier address are not found here unless they are listed again",
-			"file", filesAddresses, "kept_as", filesAddresses+asideSuffix, "err", err)
+		s.log.Warn("damaged address list set aside", "file", filesAddresses, "kept_as", filesAddresses+asideSuffix,
+			"effect", "files registered under an earlier address are not found", "err", err)
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("read the earlier addresses of the file server: %w", err)
+		return fmt.Errorf("read %s: %w", filesAddresses, err)
 	}
 	all := maps.Clone(known.URLs)
 	if all == nil {
@@ -204,7 +216,7 @@ func (s *sockets) keepFilesAddress() error {
 	}
 	all[now] = "files"
 	if err := listen.NewRegistry(file).SetAll(all); err != nil {
-		return fmt.Errorf("keep the address of the file server: %w", err)
+		return fmt.Errorf("write %s: %w", filesAddresses, err)
 	}
 	return nil
 }
@@ -215,18 +227,18 @@ func processLives(pid int) bool {
 	return err == nil && pid > 0 && p.Signal(syscall.Signal(0)) == nil
 }
 
-// hide takes back what announce told: from the moment of stopping nobody shall
-// find us, and whoever starts after us may tell.
+// hide removes what announce wrote: a stopping process must not be found, and the next
+// one may announce itself.
 func (s *sockets) hide() {
-	if s.told == nil {
+	if s.file == nil {
 		return
 	}
-	if err := s.told.Remove(); err != nil {
-		s.log.Warn("endpoints.json stays behind", "err", err)
+	if err := s.file.Remove(); err != nil {
+		s.log.Warn("cannot remove endpoints.json", "err", err)
 	}
 }
 
-// close closes what nobody serves on any more.
+// close closes the listeners that are still open.
 func (s *sockets) close() {
 	s.hide()
 	for _, l := range s.opened {

@@ -97,8 +97,8 @@ func (a *app) rewrites(dataDir, filesURL string) ([]storage.Rewrite, error) {
 }
 
 // filesPlace is where the embedded file server keeps its files, nil for the data
-// folder. A bucket that can't be reached, or not be written to, is told at the start
-// and not at the first upload.
+// folder. A bucket that cannot be reached or written to is an error at the start, not
+// at the first upload.
 func (a *app) filesPlace(ctx context.Context) (storage.Adapter, string, error) {
 	destination := strings.TrimRight(a.text("files-destination"), "/")
 	if destination == "" {

@@ -203,9 +203,6 @@ func (p *Pages) saveCanary(v *visit) error {
 	c, err := canaryOf(form)
 	if err == nil {
 		err = s.Edit(v.r.Context(), func(config *serving.Service) (serving.Section, error) {
-			if old, ok := serving.LookUp(config.Canaries, c.Endpoint); ok {
-				c.Unknown = old.Unknown
-			}
 			_, err := config.AddCanary(c)
 			return serving.SectionCanary, err
 		})
