@@ -7,21 +7,13 @@ import (
 
 // Artifact is a file that a task refers to.
 type Artifact struct {
-	Key       string        `json:"key"`
-	Type      string        `json:"type,omitempty"` // "custom" for a file, "archive" for a packed folder
-	Mode      string        `json:"mode,omitempty"` // "" is output
-	URI       string        `json:"uri,omitempty"`
-	Hash      string        `json:"hash,omitempty"` // SHA-256 of the file
-	Size      int64         `json:"content_size,omitempty"`
-	Timestamp int64         `json:"timestamp,omitempty"` // seconds; SetArtifact fills it in
-	TypeData  *ArtifactData `json:"type_data,omitempty"`
-}
-
-// ArtifactData tells people what is in an artifact.
-type ArtifactData struct {
-	Preview     string `json:"preview,omitempty"`
-	ContentType string `json:"content_type,omitempty"`
-	DataHash    string `json:"data_hash,omitempty"`
+	Key       string `json:"key"`
+	Type      string `json:"type,omitempty"` // "custom" for a file, "archive" for a packed folder
+	Mode      string `json:"mode,omitempty"` // "" is output
+	URI       string `json:"uri,omitempty"`
+	Hash      string `json:"hash,omitempty"` // SHA-256 of the file
+	Size      int64  `json:"content_size,omitempty"`
+	Timestamp int64  `json:"timestamp,omitempty"` // seconds; SetArtifact fills it in
 }
 
 // SetArtifact enters an artifact on a task; one of the same key is replaced.

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 )
 
 // Model is a model of the repository.
@@ -159,14 +158,6 @@ func (c *Client) CreateModel(ctx context.Context, m NewModel) (string, error) {
 	return c.create(ctx, "models.create", m)
 }
 
-// EditModel replaces fields of a model.
-func (c *Client) EditModel(ctx context.Context, id string, fields map[string]any) error {
-	req := make(map[string]any, len(fields)+1)
-	maps.Copy(req, fields)
-	req["model"] = id
-	return c.Call(ctx, "models.edit", req, nil)
-}
-
 // PublishModel makes a model ready. One that is ready already is no error.
 func (c *Client) PublishModel(ctx context.Context, id string) error {
 	err := c.Call(ctx, "models.set_ready", map[string]any{"model": id, "publish_task": false}, nil)
@@ -175,13 +166,4 @@ func (c *Client) PublishModel(ctx context.Context, id string) error {
 		return nil
 	}
 	return err
-}
-
-// SetModelMetadata attaches values to a model and leaves its others alone.
-func (c *Client) SetModelMetadata(ctx context.Context, id string, values ModelMetadata) error {
-	items := make([]map[string]string, 0, len(values))
-	for key, value := range values {
-		items = append(items, metadataItem(key, value))
-	}
-	return c.Call(ctx, "models.add_or_update_metadata", map[string]any{"model": id, "metadata": items, "replace_metadata": false}, nil)
 }

@@ -181,23 +181,10 @@ func checkName(what, name string) error {
 // EditTask replaces top-level fields of a task in any status. The maps
 // hyperparams, configuration, runtime and container are replaced as a whole.
 func (c *Client) EditTask(ctx context.Context, id string, fields map[string]any) error {
-	return c.Call(ctx, "tasks.edit", withTask(id, fields, true), nil)
-}
-
-// UpdateTask replaces fields that users own (name, comment, tags, system_tags,
-// project), in any status.
-func (c *Client) UpdateTask(ctx context.Context, id string, fields map[string]any) error {
-	return c.Call(ctx, "tasks.update", withTask(id, fields, false), nil)
-}
-
-func withTask(id string, fields map[string]any, force bool) map[string]any {
 	req := make(map[string]any, len(fields)+2)
 	maps.Copy(req, fields)
-	req["task"] = id
-	if force {
-		req["force"] = true
-	}
-	return req
+	req["task"], req["force"] = id, true
+	return c.Call(ctx, "tasks.edit", req, nil)
 }
 
 // EditConfiguration stores configuration objects of a task by name and leaves
@@ -217,13 +204,6 @@ func (c *Client) EditConfiguration(ctx context.Context, id string, objects []Con
 func (c *Client) EditParameters(ctx context.Context, id string, parameters []Parameter) error {
 	return c.Call(ctx, "tasks.edit_hyper_params", map[string]any{
 		"task": id, "hyperparams": parameters, "replace_hyperparams": "none", "force": true,
-	}, nil)
-}
-
-// DeleteParameter removes a parameter of a task; it need not be there.
-func (c *Client) DeleteParameter(ctx context.Context, id, section, name string) error {
-	return c.Call(ctx, "tasks.delete_hyper_params", map[string]any{
-		"task": id, "hyperparams": []map[string]string{{"section": section, "name": name}}, "force": true,
 	}, nil)
 }
 
@@ -255,11 +235,6 @@ func (c *Client) StartTask(ctx context.Context, id string, force bool) error {
 // StopTask puts a task into status stopped.
 func (c *Client) StopTask(ctx context.Context, id, reason string) error {
 	return c.Call(ctx, "tasks.stopped", map[string]any{"task": id, "force": true, "status_reason": reason}, nil)
-}
-
-// CompleteTask puts a task into status completed.
-func (c *Client) CompleteTask(ctx context.Context, id, reason string) error {
-	return c.Call(ctx, "tasks.completed", map[string]any{"task": id, "force": true, "status_reason": reason}, nil)
 }
 
 // PingTask tells the server that whoever runs the task lives.

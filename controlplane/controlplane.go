@@ -54,8 +54,6 @@ type Options struct {
 	Authorities func() (*x509.CertPool, error)
 	// Version is the version of this program, told to clients that ask.
 	Version string
-	// AnonymousRead lets everybody download files without credentials.
-	AnonymousRead bool
 	// FilesPlace holds the files instead of the data folder, below FilesRoot, such as a
 	// bucket. Nil: the data folder.
 	FilesPlace storage.Adapter
@@ -63,8 +61,6 @@ type Options struct {
 	// Places are the buckets, by scheme, in which files are removed with the models and
 	// artifacts that they belong to, where one is configured by name. Nil: none.
 	Places storage.Adapters
-	// MaxUpload is the greatest number of bytes in one upload request; 0 means no limit.
-	MaxUpload int64
 	// BodyWindow is the time in which 64 KiB of a request's body must arrive, or its end; 0
 	// means 30 s. Uploads of files have a longer one.
 	BodyWindow time.Duration
@@ -167,7 +163,7 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	s.files, err = files.New(files.Options{
 		Dir: filepath.Join(s.opts.DataDir, "files"), Place: s.opts.FilesPlace, PlaceURL: s.opts.FilesRoot, Auth: fileAuth{auth}, Bodies: bodies,
-		AnonymousRead: s.opts.AnonymousRead, MaxUpload: s.opts.MaxUpload, Logger: s.log,
+		Logger: s.log,
 	})
 	if err != nil {
 		return err

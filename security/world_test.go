@@ -81,7 +81,7 @@ func newWorld(t *testing.T, change ...func(*controlplane.Options)) *world {
 	ready := make(chan struct{})
 	var err error
 	opts := controlplane.Options{
-		DataDir: w.dir, API: api, Files: files, Version: "test", Grace: patience, MaxUpload: 1 << 20, Ready: func() { close(ready) }, Logger: log,
+		DataDir: w.dir, API: api, Files: files, Version: "test", Grace: patience, Ready: func() { close(ready) }, Logger: log,
 	}
 	for _, f := range change {
 		f(&opts)

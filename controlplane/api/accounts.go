@@ -3,33 +3,20 @@ package api
 import (
 	"context"
 	"maps"
-	"net/http"
 	"slices"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
-// mayChange says whether an identity may write a document: a service account only the
-// task of its service and those made for it.
+// author is an identity as the writer of documents.
+func (who Identity) author() documents.Author {
+	return documents.Author{User: who.User, Company: who.Company, Limited: who.Role == RoleService, Service: who.Service}
+}
+
 func (who Identity) mayChange(kind store.Kind, doc store.Doc) error {
-	if who.Role != RoleService {
-		return nil
-	}
-	if kind == store.Task && (doc.ID() == who.Service || doc.Text("parent") == who.Service) {
-		return nil
-	}
-	return outOfService(kind, doc.ID())
+	return who.author().MayChange(kind, doc)
 }
-
-func outOfService(kind store.Kind, id string) error {
-	return &Error{
-		Code: http.StatusForbidden, Subcode: subNoWritePermission,
-		Msg: "No write permission: these credentials are limited to one serving service, and " + string(kind) + " " + id + " doesn't belong to it",
-	}
-}
-
-// subNoWritePermission is ClearML's subcode of 403 for callers who may read only.
-const subNoWritePermission = 21
 
 // limit is what a pair of credentials may do less than its user.
 type limit struct {
@@ -45,10 +32,10 @@ func (l limit) check(ctx context.Context, from store.Reader) error {
 		return nil
 	}
 	if l.ReadOnly {
-		return invalid("read_only and service exclude each other")
+		return documents.Invalid("read_only and service exclude each other")
 	}
 	_, err := from.Get(ctx, store.Task, l.Service)
-	return notFound(err, store.Task, l.Service)
+	return documents.NotFound(err, store.Task, l.Service)
 }
 
 // limited applies the limit of a credential to its user's identity.
@@ -70,7 +57,7 @@ type createUserRequest struct {
 
 // createUser makes a user of the caller's company, by default one who reads and writes.
 func (s *Server) createUser(ctx context.Context, c *Call, req createUserRequest) (idAnswer, error) {
-	name, err := checkName("name", req.Name)
+	name, err := documents.CheckName("name", req.Name)
 	if err != nil {
 		return idAnswer{}, err
 	}
@@ -78,18 +65,18 @@ func (s *Server) createUser(ctx context.Context, c *Call, req createUserRequest)
 		req.Role = RoleUser
 	}
 	if !slices.Contains([]Role{RoleGuest, RoleUser, RoleAdmin}, req.Role) {
-		return idAnswer{}, invalid("role %q is none of guest, user, admin", req.Role)
+		return idAnswer{}, documents.Invalid("role %q is none of guest, user, admin", req.Role)
 	}
 	var answer idAnswer
 	err = s.store.Tx(ctx, func(tx store.Tx) error {
-		taken, err := tx.Count(ctx, store.User, is(name, "name"))
+		taken, err := tx.Count(ctx, store.User, documents.Is(name, "name"))
 		if err != nil {
 			return err
 		}
 		if taken > 0 {
-			return refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s", name)
+			return documents.Refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s", name)
 		}
-		answer.ID = newID()
+		answer.ID = documents.NewID()
 		return tx.Insert(ctx, store.User, store.Doc{
 			"id": answer.ID, "name": name, "company": c.Company, "role": string(req.Role),
 			"created": s.timestamp(), "preferences": map[string]any{},
@@ -107,7 +94,7 @@ func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 ) (updated, error) {
 	fields := map[string]any{}
 	if req.Name != "" {
-		name, err := checkName("name", req.Name)
+		name, err := documents.CheckName("name", req.Name)
 		if err != nil {
 			return updated{}, err
 		}
@@ -115,7 +102,7 @@ func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 	}
 	if req.Role != "" {
 		if !slices.Contains([]Role{RoleGuest, RoleUser, RoleAdmin}, req.Role) {
-			return updated{}, invalid("role %q is none of guest, user, admin", req.Role)
+			return updated{}, documents.Invalid("role %q is none of guest, user, admin", req.Role)
 		}
 		fields["role"] = string(req.Role)
 	}
@@ -131,7 +118,7 @@ func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 		}
 		return mustLeaveAdmin(ctx, tx)
 	})
-	return updated{Updated: 1, Fields: fields}, notFound(err, store.User, req.User)
+	return updated{Updated: 1, Fields: fields}, documents.NotFound(err, store.User, req.User)
 }
 
 // deleteUser removes a user and all credentials of it. The last admin stays.
@@ -141,9 +128,9 @@ func (s *Server) deleteUser(ctx context.Context, c *Call, req userRequest) (dele
 	}
 	err := s.store.Tx(ctx, func(tx store.Tx) error {
 		if err := tx.Delete(ctx, store.User, req.User); err != nil {
-			return notFound(err, store.User, req.User)
+			return documents.NotFound(err, store.User, req.User)
 		}
-		pairs, err := tx.Query(ctx, store.Credential, store.Query{Where: is(req.User, "user")})
+		pairs, err := tx.Query(ctx, store.Credential, store.Query{Where: documents.Is(req.User, "user")})
 		if err != nil {
 			return err
 		}

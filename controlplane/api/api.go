@@ -2,19 +2,19 @@
 // ClearML Serving, and our own pages and command line need, one file per ClearML
 // service.
 //
-// It owns the table of calls, the envelope, the filter language, the rules of tasks
-// and models, and who may call what. It never opens a socket or a file and knows the
-// database only as a store.Store.
+// It owns the table of calls, the envelope, the rules of tasks and models, and who may
+// call what. It never opens a socket or a file and knows the database only as a
+// store.Store.
 package api
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"net/http"
 	"slices"
 	"time"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/intake"
 	"clearmlserving/controlplane/store"
 )
@@ -106,6 +106,7 @@ type Server struct {
 	bodies *intake.Budget
 	log    *slog.Logger
 	now    func() time.Time
+	lists  documents.Lists
 	calls  map[string]callEntry
 }
 
@@ -126,7 +127,7 @@ func New(opts Options) *Server {
 	if opts.Bodies == nil {
 		opts.Bodies = intake.New()
 	}
-	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, bodies: opts.Bodies, log: opts.Logger, now: opts.Now}
+	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, bodies: opts.Bodies, log: opts.Logger, now: opts.Now, lists: documents.NewLists(opts.Store, opts.Now)}
 	s.calls = map[string]callEntry{}
 	for _, c := range s.table() {
 		s.calls[c.name] = c
@@ -173,10 +174,6 @@ type Call struct {
 	// Worker is the X-ClearML-Worker header.
 	Worker string
 }
-
-// Fields is a request as it came, for calls whose keys decide what is done. Nulls are
-// left out at the top level, so a key that is there has a value.
-type Fields = map[string]any
 
 // handler answers a call from its body: JSON with the query arguments merged in, {} when
 // there was none.
@@ -230,6 +227,3 @@ func (s *Server) changed(kind store.Kind, ids ...string) {
 
 // timestamp is now in the form that documents hold.
 func (s *Server) timestamp() string { return store.FormatTime(s.now()) }
-
-// number turns a Go integer into a document's number.
-func number(n int64) json.Number { return json.Number(formatInt(n)) }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -29,8 +30,8 @@ const (
 	subInvalidToken       = 30
 )
 
-func unauthorized(subcode int, reason string) *Error {
-	return &Error{Code: http.StatusUnauthorized, Subcode: subcode, Msg: "Unauthorized (" + reason + ")"}
+func unauthorized(subcode int, reason string) *documents.Error {
+	return &documents.Error{Code: http.StatusUnauthorized, Subcode: subcode, Msg: "Unauthorized (" + reason + ")"}
 }
 
 // AuthOptions says where credentials are kept.
@@ -87,7 +88,7 @@ func (a *Auth) identify(r *http.Request, takeCookie bool) (Identity, error) {
 		return a.byCookie(r, takeCookie, unauthorized(subNoCredentials, "missing credentials"))
 	case strings.EqualFold(scheme, "Bearer"):
 		who, err := a.byToken(r.Context(), strings.TrimSpace(value), "Bearer")
-		if told := (*Error)(nil); errors.As(err, &told) {
+		if told := (*documents.Error)(nil); errors.As(err, &told) {
 			// After a refused call the SDK logs in and repeats that call with its old
 			// token; the new one is then in the cookie.
 			return a.byCookie(r, takeCookie, told)
@@ -100,7 +101,7 @@ func (a *Auth) identify(r *http.Request, takeCookie bool) (Identity, error) {
 }
 
 // byCookie tries the cookie, and gives the first refusal when there is none that holds.
-func (a *Auth) byCookie(r *http.Request, take bool, refused *Error) (Identity, error) {
+func (a *Auth) byCookie(r *http.Request, take bool, refused *documents.Error) (Identity, error) {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil || cookie.Value == "" || !take {
 		return Identity{}, refused

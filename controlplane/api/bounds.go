@@ -12,18 +12,7 @@ const (
 	// maxMetric is how long the names of a metric and its variant are together: they are
 	// entries of indexes, and kept in the task.
 	maxMetric = 64 << 10
-	// maxTags is how many tags, or linked models, a document has in one list: each is an
-	// entry of an index.
-	maxTags = 10_000
 )
-
-// atMost refuses a list that is longer than what one call may ask for.
-func atMost(field string, n, most int) error {
-	if n <= most {
-		return nil
-	}
-	return invalid("%s lists %d, more than %d: ask in several calls", field, n, most)
-}
 
 // setOf is for lists that are searched many times.
 func setOf(texts []string) map[string]bool {

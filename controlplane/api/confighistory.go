@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -41,8 +42,8 @@ func (w *work) noteConfiguration(ctx context.Context, c *Call, doc store.Doc, be
 		return nil // instances write how they are there, every few seconds
 	}
 	edit := store.Doc{
-		"id": newID(), "task": doc.ID(), "company": c.Company, "user": c.User, "user_name": c.UserName,
-		"created": w.now, "call": c.Name, "client": clientName(c), "sections": changes,
+		"id": documents.NewID(), "task": doc.ID(), "company": c.Company, "user": c.User, "user_name": c.UserName,
+		"created": w.Now, "call": c.Name, "client": clientName(c), "sections": changes,
 	}
 	if reverted != "" {
 		edit["reverted"] = reverted
@@ -64,11 +65,11 @@ func (w *work) noteServiceConfiguration(ctx context.Context, c *Call, doc store.
 
 // forgetOldEdits keeps the history of a task within its bound.
 func (w *work) forgetOldEdits(ctx context.Context, task string) error {
-	n, err := w.Count(ctx, store.ConfigurationEdit, is(task, "task"))
+	n, err := w.Count(ctx, store.ConfigurationEdit, documents.Is(task, "task"))
 	if err != nil || n <= maxConfigurationEdits {
 		return err
 	}
-	return w.removeEdits(ctx, store.Query{Where: is(task, "task"), Order: oldestEditFirst, Limit: n - maxConfigurationEdits})
+	return w.removeEdits(ctx, store.Query{Where: documents.Is(task, "task"), Order: oldestEditFirst, Limit: n - maxConfigurationEdits})
 }
 
 var (
@@ -187,14 +188,14 @@ func (s *Server) getConfigurationHistory(ctx context.Context, _ *Call, req confi
 	answer := configurationHistoryAnswer{Edits: []configurationEdit{}}
 	switch {
 	case req.Task == "":
-		return answer, missing("task")
+		return answer, documents.Missing("task")
 	case req.Page < 0 || req.PageSize < 0 || req.Page > maxConfigurationEdits:
-		return answer, invalid("page and page_size must be 0 or more, page at most %d", maxConfigurationEdits)
+		return answer, documents.Invalid("page and page_size must be 0 or more, page at most %d", maxConfigurationEdits)
 	}
 	if _, err := s.store.Get(ctx, store.Task, req.Task); err != nil {
-		return answer, notFound(err, store.Task, req.Task)
+		return answer, documents.NotFound(err, store.Task, req.Task)
 	}
-	where := store.And{is(req.Task, "task")}
+	where := store.And{documents.Is(req.Task, "task")}
 	if len(req.Names) > 0 {
 		where = append(where, store.In{Path: store.Path{"sections", "section"}, Values: anyTexts(req.Names)})
 	}
@@ -202,7 +203,7 @@ func (s *Server) getConfigurationHistory(ctx context.Context, _ *Call, req confi
 	if answer.Total, err = s.store.Count(ctx, store.ConfigurationEdit, where); err != nil {
 		return answer, err
 	}
-	size := min(cmp.Or(req.PageSize, 50), maxPage)
+	size := min(cmp.Or(req.PageSize, 50), documents.MaxPage)
 	docs, err := s.store.Query(ctx, store.ConfigurationEdit, store.Query{Where: where, Order: newestEditFirst, Offset: req.Page * size, Limit: size})
 	for _, doc := range docs {
 		answer.Edits = append(answer.Edits, readEdit(doc))
@@ -220,8 +221,8 @@ func readEdit(doc store.Doc) configurationEdit {
 	for _, item := range list {
 		section, _ := item.(map[string]any)
 		change := configurationChange{
-			Section: asText(section["section"]), Action: asText(section["action"]),
-			BeforeSHA256: asText(section["before_sha256"]), AfterSHA256: asText(section["after_sha256"]),
+			Section: documents.AsText(section["section"]), Action: documents.AsText(section["action"]),
+			BeforeSHA256: documents.AsText(section["before_sha256"]), AfterSHA256: documents.AsText(section["after_sha256"]),
 		}
 		if text, ok := section["before"].(string); ok {
 			change.Before = &text
@@ -250,12 +251,12 @@ type revertConfigurationRequest struct {
 // changed again since, the call is refused with subcode 122, unless forced.
 func (s *Server) revertConfiguration(ctx context.Context, c *Call, req revertConfigurationRequest) (countAnswer, error) {
 	if req.Edit == "" {
-		return countAnswer{}, missing("edit")
+		return countAnswer{}, documents.Missing("edit")
 	}
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		stored, err := w.Get(ctx, store.ConfigurationEdit, req.Edit)
 		if err != nil || stored.Text("task") != doc.ID() {
-			return notFound(cmp.Or(err, store.ErrNotFound), store.ConfigurationEdit, req.Edit)
+			return documents.NotFound(cmp.Or(err, store.ErrNotFound), store.ConfigurationEdit, req.Edit)
 		}
 		if err := guardRunning(doc, true); err != nil {
 			return err
@@ -273,7 +274,7 @@ func (s *Server) revertConfiguration(ctx context.Context, c *Call, req revertCon
 			}
 			restoreSection(doc.Object("configuration"), change)
 		}
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return w.noteConfiguration(ctx, c, doc, before, edit.ID)
 	})
 	return countAnswer{1}, err

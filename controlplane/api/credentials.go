@@ -13,6 +13,7 @@ import (
 	"net"
 	"time"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -39,7 +40,7 @@ func (a *Auth) EnsureDefaults(ctx context.Context, have Credentials) (kept Crede
 	var holder string // the user of have
 	if have.AccessKey != "" {
 		who, err := a.byCredentials(ctx, have)
-		if told := (*Error)(nil); err != nil && !errors.As(err, &told) {
+		if told := (*documents.Error)(nil); err != nil && !errors.As(err, &told) {
 			return Credentials{}, false, err
 		}
 		holder = who.User
@@ -89,7 +90,7 @@ func (a *Auth) administrator(ctx context.Context, tx store.Tx, preferred string)
 	if err != nil {
 		return nil, err
 	}
-	for _, want := range []store.Expr{is(string(RoleAdmin), "role"), is(preferred, "id"), store.And{}} {
+	for _, want := range []store.Expr{documents.Is(string(RoleAdmin), "role"), documents.Is(preferred, "id"), store.And{}} {
 		for _, user := range users {
 			if want.Match(user) {
 				return user, nil
@@ -97,14 +98,14 @@ func (a *Auth) administrator(ctx context.Context, tx store.Tx, preferred string)
 		}
 	}
 	now := store.FormatTime(a.now())
-	company := store.Doc{"id": newID(), "name": "ClearML", "created": now}
+	company := store.Doc{"id": documents.NewID(), "name": "ClearML", "created": now}
 	user := store.Doc{
-		"id": newID(), "name": "default", "company": company.ID(), "role": string(RoleAdmin),
+		"id": documents.NewID(), "name": "default", "company": company.ID(), "role": string(RoleAdmin),
 		"created": now, "preferences": map[string]any{},
 	}
 	// Task.enqueue of a newcomer's script names this queue without having made it.
 	queue := store.Doc{
-		"id": newID(), "name": "default", "company": company.ID(), "user": user.ID(), "created": now,
+		"id": documents.NewID(), "name": "default", "company": company.ID(), "user": user.ID(), "created": now,
 		"tags": []any{}, "system_tags": []any{defaultTag}, "entries": []any{},
 	}
 	return user, errors.Join(tx.Insert(ctx, store.Company, company), tx.Insert(ctx, store.User, user), tx.Insert(ctx, store.Queue, queue))
@@ -113,12 +114,12 @@ func (a *Auth) administrator(ctx context.Context, tx store.Tx, preferred string)
 // adminLeft says whether anybody can administer: an administrator with a credential that
 // is not limited.
 func adminLeft(ctx context.Context, from store.Reader) (bool, error) {
-	admins, err := from.Query(ctx, store.User, store.Query{Where: is(string(RoleAdmin), "role")})
+	admins, err := from.Query(ctx, store.User, store.Query{Where: documents.Is(string(RoleAdmin), "role")})
 	if err != nil {
 		return false, err
 	}
 	for _, admin := range admins {
-		pairs, err := from.Query(ctx, store.Credential, store.Query{Where: is(admin.ID(), "user")})
+		pairs, err := from.Query(ctx, store.Credential, store.Query{Where: documents.Is(admin.ID(), "user")})
 		if err != nil {
 			return false, err
 		}

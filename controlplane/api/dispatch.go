@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/intake"
 )
 
@@ -70,7 +71,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, name, version st
 	}()
 	entry, ok := s.calls[name]
 	if !ok {
-		return nil, &Error{Code: http.StatusNotFound, Msg: fmt.Sprintf("Unable to find endpoint for name %s and version %s", name, version)}
+		return nil, &documents.Error{Code: http.StatusNotFound, Msg: fmt.Sprintf("Unable to find endpoint for name %s and version %s", name, version)}
 	}
 	c := &Call{Name: name, Version: version, HTTP: r, Header: w.Header(), Worker: r.Header.Get("X-ClearML-Worker")}
 	if c.Worker == "" {
@@ -112,9 +113,9 @@ func (s *Server) admit(r *http.Request, needs permission) (Identity, error) {
 	case err != nil:
 		return Identity{}, err
 	case needs == mayWrite && who.Role == RoleGuest:
-		return Identity{}, &Error{Code: http.StatusForbidden, Subcode: 21, Msg: "No write permission: guests may only read"}
+		return Identity{}, &documents.Error{Code: http.StatusForbidden, Subcode: 21, Msg: "No write permission: guests may only read"}
 	case needs == mayAdmin && who.Role != RoleAdmin:
-		return Identity{}, &Error{Code: http.StatusForbidden, Subcode: 20, Msg: "Role not allowed: only an admin may call this"}
+		return Identity{}, &documents.Error{Code: http.StatusForbidden, Subcode: 20, Msg: "Role not allowed: only an admin may call this"}
 	}
 	return who, nil
 }
@@ -156,7 +157,7 @@ func bodyRefused(err error) error {
 	if code == http.StatusBadRequest {
 		return badRequest("Request body broke off: %v", err)
 	}
-	return &Error{Code: code, Msg: "Request refused: " + err.Error()}
+	return &documents.Error{Code: code, Msg: "Request refused: " + err.Error()}
 }
 
 // callPath is [/api]/[v2.31/]service.action[/].

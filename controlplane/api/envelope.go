@@ -6,9 +6,8 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"strings"
 
-	"github.com/google/uuid"
+	"clearmlserving/controlplane/documents"
 )
 
 // newestVersion is the API version that we announce and answer as.
@@ -40,7 +39,7 @@ type endpoint struct {
 
 // newMeta begins the frame of an answer; it is a success until refused says otherwise.
 func newMeta(r *http.Request, name, version string) meta {
-	id := newID()
+	id := documents.NewID()
 	trx := id
 	for _, key := range []string{"X-Clearml-Trx", "X-Trains-Trx"} {
 		if given := r.Header.Get(key); given != "" && len(given) <= 200 {
@@ -55,7 +54,7 @@ func newMeta(r *http.Request, name, version string) meta {
 }
 
 // refused turns the frame into that of an error.
-func (m meta) refused(e *Error) meta {
+func (m meta) refused(e *documents.Error) meta {
 	m.ResultCode, m.ResultSubcode, m.ResultMsg = e.Code, e.Subcode, e.Msg
 	return m
 }
@@ -87,8 +86,5 @@ func encode(v any) ([]byte, error) {
 	err := enc.Encode(v)
 	return out.Bytes(), err
 }
-
-// newID makes an id as ClearML does: a random UUID without dashes.
-func newID() string { return strings.ReplaceAll(uuid.NewString(), "-", "") }
 
 func formatInt(n int64) string { return strconv.FormatInt(n, 10) }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"clearmlserving/controlplane/documents"
 )
 
 func TestBareNaNBecomesNullAndTextsStay(t *testing.T) {
@@ -31,7 +33,7 @@ func FuzzBatch(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string) {
 		events, err := parseEvents([]byte(body))
-		if refused := (*Error)(nil); err != nil && (!errors.As(err, &refused) || refused.Code != 400) {
+		if refused := (*documents.Error)(nil); err != nil && (!errors.As(err, &refused) || refused.Code != 400) {
 			t.Fatalf("parseEvents(%q): %v; want a refusal with 400", body, err)
 		}
 		for _, e := range events {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -95,9 +96,9 @@ type eventsRequest struct {
 func (s *Server) taskEvents(ctx context.Context, _ *Call, req eventsRequest) (eventsAnswer, error) {
 	switch {
 	case !slices.Contains(append(eventTypes(), "", allEvents), req.EventType):
-		return eventsAnswer{}, invalid("event_type %q is none of %s, %s", req.EventType, strings.Join(eventTypes(), ", "), allEvents)
+		return eventsAnswer{}, documents.Invalid("event_type %q is none of %s, %s", req.EventType, strings.Join(eventTypes(), ", "), allEvents)
 	case !slices.Contains([]string{"", "asc", "desc"}, req.Order):
-		return eventsAnswer{}, invalid("order must be asc or desc, not %q", req.Order)
+		return eventsAnswer{}, documents.Invalid("order must be asc or desc, not %q", req.Order)
 	}
 	if err := s.mustHaveTask(ctx, req.Task, req.ModelEvents); err != nil {
 		return eventsAnswer{}, err
@@ -135,7 +136,7 @@ func parseScroll(id string) (store.EventCursor, error) {
 	timestamp, err := strconv.ParseInt(at, 10, 64)
 	n, seqErr := strconv.ParseInt(seq, 10, 64)
 	if !ok || err != nil || seqErr != nil {
-		return store.EventCursor{}, refuse(subInvalidScroll, "Invalid scroll id: scroll_id=%s", id)
+		return store.EventCursor{}, documents.Refuse(subInvalidScroll, "Invalid scroll id: scroll_id=%s", id)
 	}
 	return store.EventCursor{Timestamp: timestamp, Seq: n}, nil
 }

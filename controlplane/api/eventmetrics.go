@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -121,9 +122,9 @@ func (s *Server) scalarHistogram(ctx context.Context, _ *Call, req histogramRequ
 	}
 	switch {
 	case samples < 1 || samples > maxSamples:
-		return nil, invalid("samples must be 1 to %d, not %d", maxSamples, samples)
+		return nil, documents.Invalid("samples must be 1 to %d, not %d", maxSamples, samples)
 	case !slices.Contains([]string{"", placeIter, placeTimestamp, placeISOTime}, req.Key):
-		return nil, invalid("key %q is none of %s, %s, %s", req.Key, placeIter, placeTimestamp, placeISOTime)
+		return nil, documents.Invalid("key %q is none of %s, %s, %s", req.Key, placeIter, placeTimestamp, placeISOTime)
 	}
 	events, err := s.series(ctx, req.Task, req.ModelEvents, eventScalar, req.Metrics)
 	if err != nil {
@@ -236,7 +237,7 @@ const summaryMetric = "Summary"
 func (s *Server) singleValues(ctx context.Context, _ *Call, req tasksRequest) (singleValuesAnswer, error) {
 	answer := singleValuesAnswer{Tasks: []singleValuesOf{}}
 	if len(req.Tasks) == 0 {
-		return answer, missing("tasks")
+		return answer, documents.Missing("tasks")
 	}
 	kind := store.Task
 	if req.ModelEvents {
@@ -260,7 +261,7 @@ func (s *Server) singleValues(ctx context.Context, _ *Call, req tasksRequest) (s
 		}
 		doc, err := s.store.Get(ctx, kind, id)
 		if err != nil {
-			return answer, notFound(err, kind, id)
+			return answer, documents.NotFound(err, kind, id)
 		}
 		one.TaskName = doc.Text("name")
 		answer.Tasks = append(answer.Tasks, one)
@@ -300,14 +301,14 @@ type imagesIteration struct {
 func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (imagesAnswer, error) {
 	answer := imagesAnswer{Metrics: []imagesOf{}}
 	if len(req.Metrics) == 0 {
-		return answer, missing("metrics")
+		return answer, documents.Missing("metrics")
 	}
 	iters := 1
 	if req.Iters != nil {
 		iters = *req.Iters
 	}
 	if iters < 1 {
-		return answer, invalid("iters must be 1 or more, not %d", iters)
+		return answer, documents.Invalid("iters must be 1 or more, not %d", iters)
 	}
 	filters := map[string][]metricFilter{}
 	var tasks []string
@@ -319,12 +320,12 @@ func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (i
 			filters[m.Task] = append(filters[m.Task], metricFilter{Metric: m.Metric, Variants: m.Variants})
 		}
 	}
-	at, err := s.scrollOf(ctx, req.ScrollID)
+	at, err := s.lists.ScrollOf(ctx, req.ScrollID)
 	if err != nil {
 		return answer, err
 	}
 	if req.Refresh {
-		delete(at.doc, "seen")
+		delete(at.Doc, "seen")
 	}
 	for _, task := range tasks {
 		events, err := s.series(ctx, task, req.ModelEvents, eventImage, filters[task])
@@ -332,7 +333,7 @@ func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (i
 			return answer, err
 		}
 		// The first page is always that of the newest.
-		seen, begun := store.Doc(at.doc.Object("seen"))[task].(map[string]any)
+		seen, begun := store.Doc(at.Doc.Object("seen"))[task].(map[string]any)
 		earlier := !begun || req.NavigateEarlier == nil || *req.NavigateEarlier
 		if begun {
 			least, largest := store.Doc(seen).Int("min_iter"), store.Doc(seen).Int("max_iter")
@@ -342,14 +343,14 @@ func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (i
 		}
 		one := imagesOf{Task: task, Iterations: byIteration(events, iters, earlier)}
 		if n := len(one.Iterations); n > 0 {
-			at.doc.Object("seen")[task] = map[string]any{
-				"min_iter": number(one.Iterations[n-1].Iter), "max_iter": number(one.Iterations[0].Iter),
+			at.Doc.Object("seen")[task] = map[string]any{
+				"min_iter": documents.Number(one.Iterations[n-1].Iter), "max_iter": documents.Number(one.Iterations[0].Iter),
 			}
 		}
 		answer.Metrics = append(answer.Metrics, one)
 	}
-	answer.ScrollID = at.doc.ID()
-	return answer, s.keepScroll(ctx, at)
+	answer.ScrollID = at.Doc.ID()
+	return answer, s.lists.KeepScroll(ctx, at)
 }
 
 // byIteration groups events: the n highest iterations, or the n lowest, highest first.

@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -69,7 +70,7 @@ func (s *Server) addEvents(ctx context.Context, c *Call, body []byte, _ bool) (e
 		return eventsAdded{}, err
 	}
 	if len(docs) == 0 {
-		return eventsAdded{}, refuse(subNoItems, "Batch contains no items")
+		return eventsAdded{}, documents.Refuse(subNoItems, "Batch contains no items")
 	}
 	if err := oneLocking(docs); err != nil {
 		return eventsAdded{}, err
@@ -106,7 +107,7 @@ func (s *Server) addEvents(ctx context.Context, c *Call, body []byte, _ bool) (e
 			reasons = append(reasons, reason)
 		}
 		slices.Sort(reasons)
-		return eventsAdded{}, refuse(subEventsNotAdded, "Events not added: %s", strings.Join(reasons, "; "))
+		return eventsAdded{}, documents.Refuse(subEventsNotAdded, "Events not added: %s", strings.Join(reasons, "; "))
 	}
 	return answer, nil
 }
@@ -168,7 +169,7 @@ func oneLocking(docs []store.Doc) error {
 		}
 		allow, _ := doc["allow_locked"].(bool)
 		if before, known := first[key]; known && before != allow {
-			return invalid("different allow_locked in one batch for %s", key.id)
+			return documents.Invalid("different allow_locked in one batch for %s", key.id)
 		}
 		first[key] = allow
 	}
@@ -265,23 +266,23 @@ func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, st
 	for _, field := range []string{"allow_locked", "method", "skip_validation", "model"} {
 		delete(doc, field)
 	}
-	doc["task"], doc["timestamp"] = key.id, number(at)
+	doc["task"], doc["timestamp"] = key.id, documents.Number(at)
 	doc["@timestamp"] = b.now.UTC().Format("2006-01-02T15:04:05.000Z") // when it was stored
 	doc["model_event"] = key.kind == store.Model
 	doc["metric"], doc["variant"] = doc.Text("metric"), doc.Text("variant")
 	if kind == eventLog {
 		delete(doc, "iter")
 	} else {
-		doc["iter"] = number(iter)
+		doc["iter"] = documents.Number(iter)
 	}
 	if kind == eventPlot {
-		doc["plot_len"] = number(int64(utf8.RuneCountInString(doc.Text("plot_str"))))
+		doc["plot_len"] = documents.Number(int64(utf8.RuneCountInString(doc.Text("plot_str"))))
 	}
 	if doc["worker"] == nil {
 		doc["worker"] = cmp.Or(b.c.Worker, unknownWorker)
 	}
 	event := store.Event{
-		ID: newID(), Task: key.id, Type: kind, Metric: doc.Text("metric"), Variant: doc.Text("variant"),
+		ID: documents.NewID(), Task: key.id, Type: kind, Metric: doc.Text("metric"), Variant: doc.Text("variant"),
 		Iter: iter, Timestamp: at, Body: doc,
 	}
 	if kind != eventLog {
@@ -302,7 +303,7 @@ func (o *owner) note(e store.Event, now string) {
 		return
 	}
 	if _, known := o.doc["last_iteration"]; e.Iter != singleValueIter && (!known || e.Iter > o.doc.Int("last_iteration")) {
-		o.doc["last_iteration"] = number(e.Iter)
+		o.doc["last_iteration"] = documents.Number(e.Iter)
 	}
 	if e.Type == eventScalar && e.Metric != "" && e.Variant != "" && e.Body["value"] != nil {
 		o.noteScalar(e)
@@ -339,14 +340,14 @@ type taskRequest struct {
 // mustHaveTask refuses calls about tasks, or models, that don't exist.
 func (s *Server) mustHaveTask(ctx context.Context, id string, model bool) error {
 	if id == "" {
-		return missing("task")
+		return documents.Missing("task")
 	}
 	kind := store.Task
 	if model {
 		kind = store.Model
 	}
 	_, err := s.store.Get(ctx, kind, id)
-	return notFound(err, kind, id)
+	return documents.NotFound(err, kind, id)
 }
 
 // wholeNumber reads a number that may have come as 3.0 or "3"; an absent one is 0.

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -61,7 +62,9 @@ func (l *lastScalar) note(doc store.Doc) {
 	variants := store.Doc(doc.Object("last_metrics")).Object(md5Hex(l.metric))
 	stored := store.Doc(store.Doc(variants).Object(md5Hex(l.variant)))
 	stored["metric"], stored["variant"], stored["value"] = l.metric, l.variant, l.last.value
-	set := func(name string, v scalarAt) { stored[name], stored[name+"_iteration"] = v.value, number(v.iter) }
+	set := func(name string, v scalarAt) {
+		stored[name], stored[name+"_iteration"] = v.value, documents.Number(v.iter)
+	}
 	if old, known := stored["min_value"]; !known || asFloat(l.least.value) < asFloat(old) {
 		set("min_value", l.least)
 	}
@@ -73,7 +76,7 @@ func (l *lastScalar) note(doc store.Doc) {
 	}
 	before := stored.Int("count")
 	mean := (asFloat(stored["mean_value"])*float64(before) + l.total) / float64(before+l.count)
-	stored["count"] = number(before + l.count)
+	stored["count"] = documents.Number(before + l.count)
 	if rounded := math.RoundToEven(mean*100) / 100; !math.IsInf(rounded, 0) && !math.IsNaN(rounded) {
 		stored["mean_value"] = json.Number(strconv.FormatFloat(rounded, 'g', -1, 64))
 	}

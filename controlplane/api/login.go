@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -55,7 +56,7 @@ func (s *Server) login(ctx context.Context, c *Call, req loginRequest) (loginAns
 	if req.ExpirationSec != nil {
 		seconds, err := req.ExpirationSec.Float64()
 		if err != nil || seconds < 1 {
-			return loginAnswer{}, invalid("expiration_sec must be a number of seconds, at least 1")
+			return loginAnswer{}, documents.Invalid("expiration_sec must be a number of seconds, at least 1")
 		}
 		life = time.Duration(min(seconds, maxTokenLife.Seconds())) * time.Second
 	}
@@ -170,9 +171,9 @@ func (s *Server) createCredentials(ctx context.Context, c *Call, req createCrede
 	user := store.Doc{"id": c.User, "company": c.Company}
 	switch {
 	case c.Role == RoleService:
-		return newCredentialsAnswer{}, outOfService(store.Credential, "")
+		return newCredentialsAnswer{}, documents.OutOfService(store.Credential, "")
 	case req.User != "" && req.User != c.User && c.Role != RoleAdmin:
-		return newCredentialsAnswer{}, &Error{Code: http.StatusForbidden, Subcode: 20, Msg: "Role not allowed: only an admin makes credentials for others"}
+		return newCredentialsAnswer{}, &documents.Error{Code: http.StatusForbidden, Subcode: 20, Msg: "Role not allowed: only an admin makes credentials for others"}
 	case req.User != "":
 		if user, err = s.user(ctx, req.User); err != nil {
 			return newCredentialsAnswer{}, err
@@ -209,7 +210,7 @@ func (s *Server) getCredentials(ctx context.Context, c *Call, req userRequest) (
 	if req.User != "" && c.Role == RoleAdmin {
 		user = req.User
 	}
-	docs, err := s.store.Query(ctx, store.Credential, store.Query{Where: is(user, "user")})
+	docs, err := s.store.Query(ctx, store.Credential, store.Query{Where: documents.Is(user, "user")})
 	answer := credentialsAnswer{Credentials: []map[string]any{}}
 	for _, doc := range docs {
 		one := map[string]any{"access_key": doc.ID()}
@@ -253,22 +254,22 @@ const subNoSuchCredential = 75
 // but to admins.
 func (s *Server) changeCredential(ctx context.Context, c *Call, req credentialRequest, change func(store.Tx, store.Doc) error) error {
 	if req.AccessKey == "" {
-		return missing("access_key")
+		return documents.Missing("access_key")
 	}
 	if c.Role == RoleService {
-		return outOfService(store.Credential, req.AccessKey)
+		return documents.OutOfService(store.Credential, req.AccessKey)
 	}
 	return s.store.Tx(ctx, func(tx store.Tx) error {
-		where := store.And{is(req.AccessKey, "id")}
+		where := store.And{documents.Is(req.AccessKey, "id")}
 		if c.Role != RoleAdmin {
-			where = append(where, is(c.User, "user"))
+			where = append(where, documents.Is(c.User, "user"))
 		}
 		found, err := tx.Query(ctx, store.Credential, store.Query{Where: where})
 		if err != nil {
 			return err
 		}
 		if len(found) == 0 {
-			return refuse(subNoSuchCredential, "No such credentials: access_key=%s", req.AccessKey)
+			return documents.Refuse(subNoSuchCredential, "No such credentials: access_key=%s", req.AccessKey)
 		}
 		return change(tx, found[0])
 	})

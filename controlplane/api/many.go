@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -30,9 +31,9 @@ type failureError struct {
 func many(ids []string, one func(id string) (map[string]any, error)) (manyAnswer, error) {
 	answer := manyAnswer{Succeeded: []map[string]any{}, Failed: []failure{}}
 	if len(ids) == 0 {
-		return answer, missing("ids")
+		return answer, documents.Missing("ids")
 	}
-	if err := atMost("ids", len(ids), maxEach); err != nil {
+	if err := documents.AtMost("ids", len(ids), maxEach); err != nil {
 		return answer, err
 	}
 	for _, id := range ids {
@@ -58,15 +59,15 @@ type manyRequest struct {
 // archive sets or takes away the system tag that hides a document.
 func (s *Server) archive(ctx context.Context, c *Call, kind store.Kind, id string, on bool) (map[string]any, error) {
 	err := s.write(ctx, c, func(w *work) error {
-		return w.change(ctx, kind, id, func(doc store.Doc) error {
-			setSystemTag(doc, archivedTag, on)
+		return w.Change(ctx, kind, id, func(doc store.Doc) error {
+			documents.SetSystemTag(doc, archivedTag, on)
 			if kind != store.Task || !on || doc.Text("status") != "queued" {
 				return nil
 			}
 			if err := w.leaveQueue(ctx, doc); err != nil {
 				return err
 			}
-			return moveTo(doc, "created", true, w.now)
+			return moveTo(doc, "created", true, w.Now)
 		})
 	})
 	if on {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -30,12 +31,12 @@ func (s *Server) setModelReady(ctx context.Context, c *Call, req readyRequest) (
 	var answer readyAnswer
 	err := s.write(ctx, c, func(w *work) error {
 		answer = readyAnswer{Updated: 1}
-		doc, err := w.get(ctx, store.Model, req.Model)
+		doc, err := w.Find(ctx, store.Model, req.Model)
 		if err != nil {
 			return err
 		}
-		if truth(doc["ready"]) {
-			return refuse(subModelIsReady, "Model is ready already: model=%s", doc.ID())
+		if documents.Truth(doc["ready"]) {
+			return documents.Refuse(subModelIsReady, "Model is ready already: model=%s", doc.ID())
 		}
 		if req.PublishTask == nil || *req.PublishTask {
 			if answer.PublishedTask, err = w.publishTaskOf(ctx, doc, req.ForcePublishTask); err != nil {
@@ -49,8 +50,8 @@ func (s *Server) setModelReady(ctx context.Context, c *Call, req readyRequest) (
 
 // publishModel makes a model ready.
 func (w *work) publishModel(ctx context.Context, doc store.Doc) error {
-	doc["ready"], doc["last_update"] = true, w.now
-	return w.put(ctx, store.Model, doc)
+	doc["ready"], doc["last_update"] = true, w.Now
+	return w.Save(ctx, store.Model, doc)
 }
 
 // publishTaskOf publishes the task that made a model, if there is one left to publish.
@@ -70,7 +71,7 @@ func (w *work) publishTaskOf(ctx context.Context, model store.Doc, force bool) (
 	if err := w.publishTask(ctx, task, statusRequest{Force: force, PublishModel: &withModel}); err != nil {
 		return nil, err
 	}
-	if err := w.put(ctx, store.Task, task); err != nil {
+	if err := w.Save(ctx, store.Task, task); err != nil {
 		return nil, err
 	}
 	return &publishedTask{ID: id, Data: updated{Updated: 1, Fields: w.statusFields(task)}}, nil
@@ -95,7 +96,7 @@ type deleteModelAnswer struct {
 func (s *Server) deleteModel(ctx context.Context, c *Call, req deleteModelRequest) (deleteModelAnswer, error) {
 	answer := deleteModelAnswer{Deleted: true}
 	err := s.write(ctx, c, func(w *work) error {
-		doc, err := w.get(ctx, store.Model, req.Model)
+		doc, err := w.Find(ctx, store.Model, req.Model)
 		if err != nil {
 			return err
 		}
@@ -115,12 +116,12 @@ func (s *Server) deleteModel(ctx context.Context, c *Call, req deleteModelReques
 
 // guardModelDelete refuses to delete what is in use without force.
 func (w *work) guardModelDelete(ctx context.Context, doc store.Doc) error {
-	users, err := w.Count(ctx, store.Task, is(doc.ID(), "models", "input", "model"))
+	users, err := w.Count(ctx, store.Task, documents.Is(doc.ID(), "models", "input", "model"))
 	if err != nil {
 		return err
 	}
 	if users > 0 {
-		return refuse(subModelInUse, "Model is used as input of %d tasks: model=%s: use force", users, doc.ID())
+		return documents.Refuse(subModelInUse, "Model is used as input of %d tasks: model=%s: use force", users, doc.ID())
 	}
 	if doc.Text("task") == "" {
 		return nil
@@ -133,20 +134,20 @@ func (w *work) guardModelDelete(ctx context.Context, doc store.Doc) error {
 		return err
 	}
 	if task.Text("status") == "published" {
-		return refuse(subModelCreatingTask, "Model was made by a published task: model=%s, task=%s: use force", doc.ID(), task.ID())
+		return documents.Refuse(subModelCreatingTask, "Model was made by a published task: model=%s, task=%s: use force", doc.ID(), task.ID())
 	}
 	return nil
 }
 
 // removeModel deletes a model and takes it out of the outputs of tasks.
 func (w *work) removeModel(ctx context.Context, doc store.Doc) error {
-	if err := w.remove(ctx, store.Model, doc.ID()); err != nil {
+	if err := w.Remove(ctx, store.Model, doc.ID()); err != nil {
 		return err
 	}
 	if _, err := w.DeleteEvents(ctx, store.EventQuery{Tasks: []string{doc.ID()}}); err != nil {
 		return err
 	}
-	makers, err := w.all(ctx, store.Task, is(doc.ID(), "models", "output", "model"))
+	makers, err := w.All(ctx, store.Task, documents.Is(doc.ID(), "models", "output", "model"))
 	if err != nil {
 		return err
 	}
@@ -157,7 +158,7 @@ func (w *work) removeModel(ctx context.Context, doc store.Doc) error {
 			entry, ok := v.(map[string]any)
 			return ok && entry["model"] == doc.ID()
 		})
-		if err := w.put(ctx, store.Task, task); err != nil {
+		if err := w.Save(ctx, store.Task, task); err != nil {
 			return err
 		}
 	}

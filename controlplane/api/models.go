@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -36,18 +37,18 @@ func (s *Server) modelCalls() []callEntry {
 }
 
 // modelShapes are the fields that calls may set on a model.
-var modelShapes = map[string]shape{
-	"name": aName, "uri": aText, "comment": aText, "framework": aText, "project": aText,
-	"parent": aText, "task": aText, "tags": tags, "system_tags": tags, "labels": anObject,
-	"ready": aFlag,
+var modelShapes = map[string]documents.Shape{
+	"name": documents.AName, "uri": documents.AText, "comment": documents.AText, "framework": documents.AText, "project": documents.AText,
+	"parent": documents.AText, "task": documents.AText, "tags": documents.Tags, "system_tags": documents.Tags, "labels": documents.AnObject,
+	"ready": documents.AFlag,
 }
 
 // contentFields are what a model is; setting one moves its last_update.
 var contentFields = []string{"uri", "framework", "design", "labels", "ready", "metadata", "system_tags", "tags"}
 
 // takeModel picks a model's fields out of a request and checks them.
-func takeModel(req Fields) (Fields, error) {
-	fields, err := take(req, modelShapes)
+func takeModel(req documents.Fields) (documents.Fields, error) {
+	fields, err := documents.Take(req, modelShapes)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,7 @@ func takeModel(req Fields) (Fields, error) {
 	for label, v := range labels {
 		n, ok := v.(json.Number)
 		if !ok || strings.ContainsAny(n.String(), ".eE") {
-			return nil, invalid("label %q must be a whole number", label)
+			return nil, documents.Invalid("label %q must be a whole number", label)
 		}
 	}
 	if design := req["design"]; design != nil {
@@ -75,13 +76,13 @@ func checkMetadata(v any) (map[string]any, error) {
 	put := func(key string, item any) error {
 		entry, ok := item.(map[string]any)
 		if !ok {
-			return invalid("metadata must hold objects with key, type, and value")
+			return documents.Invalid("metadata must hold objects with key, type, and value")
 		}
-		if named := asText(entry["key"]); named != "" {
+		if named := documents.AsText(entry["key"]); named != "" {
 			key = named
 		}
 		if key = strings.TrimSpace(key); key == "" {
-			return invalid("an item of metadata has no key")
+			return documents.Invalid("an item of metadata has no key")
 		}
 		checked := map[string]any{"key": key}
 		for _, field := range []string{"type", "value"} {
@@ -89,7 +90,7 @@ func checkMetadata(v any) (map[string]any, error) {
 				continue
 			}
 			if _, ok := entry[field].(string); !ok {
-				return invalid("%s of metadata %q must be a text", field, key)
+				return documents.Invalid("%s of metadata %q must be a text", field, key)
 			}
 			checked[field] = entry[field]
 		}
@@ -110,7 +111,7 @@ func checkMetadata(v any) (map[string]any, error) {
 			}
 		}
 	default:
-		return nil, invalid("metadata must be an object or a list")
+		return nil, documents.Invalid("metadata must be an object or a list")
 	}
 	return out, nil
 }
@@ -119,10 +120,10 @@ func checkMetadata(v any) (map[string]any, error) {
 var modelLinks = map[string]store.Kind{"project": store.Project, "task": store.Task, "parent": store.Model}
 
 // checkModelLinks makes sure that what a model refers to exists.
-func (w *work) checkModelLinks(ctx context.Context, fields Fields) error {
+func (w *work) checkModelLinks(ctx context.Context, fields documents.Fields) error {
 	for key, kind := range modelLinks {
-		if id := asText(fields[key]); id != "" {
-			if _, err := w.get(ctx, kind, id); err != nil {
+		if id := documents.AsText(fields[key]); id != "" {
+			if _, err := w.Find(ctx, kind, id); err != nil {
 				return err
 			}
 		}
@@ -137,14 +138,14 @@ type createdAnswer struct {
 
 // createModel makes a model. It is published unless the request says that it isn't
 // ready; the SDK always says so.
-func (s *Server) createModel(ctx context.Context, c *Call, req Fields) (createdAnswer, error) {
+func (s *Server) createModel(ctx context.Context, c *Call, req documents.Fields) (createdAnswer, error) {
 	fields, err := takeModel(req)
 	if err != nil {
 		return createdAnswer{}, err
 	}
 	for _, key := range []string{"name", "uri"} {
 		if fields[key] == nil {
-			return createdAnswer{}, missing(key)
+			return createdAnswer{}, documents.Missing(key)
 		}
 	}
 	answer := createdAnswer{Created: true}
@@ -154,7 +155,7 @@ func (s *Server) createModel(ctx context.Context, c *Call, req Fields) (createdA
 		}
 		doc := store.Doc{"ready": true, "comment": "", "labels": map[string]any{}, "metadata": map[string]any{}}
 		maps.Copy(doc, fields)
-		answer.ID, err = w.add(ctx, store.Model, doc)
+		answer.ID, err = w.Add(ctx, store.Model, doc)
 		return err
 	})
 	return answer, err
@@ -171,14 +172,14 @@ type modelAnswer struct {
 // getModel returns a model in full.
 func (s *Server) getModel(ctx context.Context, _ *Call, req modelRequest) (modelAnswer, error) {
 	if req.Model == "" {
-		return modelAnswer{}, missing("model")
+		return modelAnswer{}, documents.Missing("model")
 	}
 	doc, err := s.store.Get(ctx, store.Model, req.Model)
-	return modelAnswer{doc}, notFound(err, store.Model, req.Model)
+	return modelAnswer{doc}, documents.NotFound(err, store.Model, req.Model)
 }
 
 // getModels lists models.
-func (s *Server) getModels(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
+func (s *Server) getModels(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
 	return s.listModels(ctx, req, false)
 }
 
@@ -189,26 +190,26 @@ func (s *Server) modelFrameworks(ctx context.Context, _ *Call, req projectsReque
 }
 
 // getModelsExpanded lists models with references as objects.
-func (s *Server) getModelsExpanded(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
+func (s *Server) getModelsExpanded(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
 	return s.listModels(ctx, req, true)
 }
 
-func (s *Server) listModels(ctx context.Context, req Fields, expand bool) (map[string]any, error) {
+func (s *Server) listModels(ctx context.Context, req documents.Fields, expand bool) (map[string]any, error) {
 	req, err := s.withSubprojects(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	return s.list(ctx, modelEntity, req, nil, expand)
+	return s.lists.List(ctx, documents.ModelEntity, req, nil, expand)
 }
 
 // editModel replaces fields of a model, published or not.
-func (s *Server) editModel(ctx context.Context, c *Call, req Fields) (updated, error) {
+func (s *Server) editModel(ctx context.Context, c *Call, req documents.Fields) (updated, error) {
 	fields, err := takeModel(req)
 	if err != nil {
 		return updated{}, err
 	}
 	var reached *int64
-	if n, given, err := intField(req, "iteration"); err != nil {
+	if n, given, err := documents.IntField(req, "iteration"); err != nil {
 		return updated{}, err
 	} else if given {
 		at := int64(n)
@@ -219,7 +220,7 @@ func (s *Server) editModel(ctx context.Context, c *Call, req Fields) (updated, e
 		answer.Updated = 1
 	}
 	err = s.write(ctx, c, func(w *work) error {
-		doc, err := w.get(ctx, store.Model, asText(req["model"]))
+		doc, err := w.Find(ctx, store.Model, documents.AsText(req["model"]))
 		if err != nil {
 			return err
 		}
@@ -227,7 +228,7 @@ func (s *Server) editModel(ctx context.Context, c *Call, req Fields) (updated, e
 			return err
 		}
 		if len(fields) > 0 {
-			answer.Fields = w.changedBy()
+			answer.Fields = w.ChangedBy()
 		}
 		if fields["uri"] != nil {
 			delete(doc, "ui_cache")
@@ -235,13 +236,13 @@ func (s *Server) editModel(ctx context.Context, c *Call, req Fields) (updated, e
 		for key, v := range fields {
 			doc[key], answer.Fields[key] = v, v
 			if slices.Contains(contentFields, key) {
-				doc["last_update"], answer.Fields["last_update"] = w.now, w.now
+				doc["last_update"], answer.Fields["last_update"] = w.Now, w.Now
 			}
 		}
 		if err := w.raiseTaskIteration(ctx, doc.Text("task"), reached); err != nil {
 			return err
 		}
-		return w.put(ctx, store.Model, doc)
+		return w.Save(ctx, store.Model, doc)
 	})
 	return answer, err
 }
@@ -259,7 +260,7 @@ func (w *work) raiseTaskIteration(ctx context.Context, task string, reached *int
 		return err
 	}
 	raiseIteration(doc, reached)
-	return w.put(ctx, store.Task, doc)
+	return w.Save(ctx, store.Task, doc)
 }
 
 // updateModelTags adds tags to models and takes others away.
@@ -277,7 +278,7 @@ type metadataRequest struct {
 // addModelMetadata adds and changes metadata of a model, by key.
 func (s *Server) addModelMetadata(ctx context.Context, c *Call, req metadataRequest) (countAnswer, error) {
 	if len(req.Metadata) == 0 {
-		return countAnswer{}, missing("metadata")
+		return countAnswer{}, documents.Missing("metadata")
 	}
 	fresh, err := checkMetadata(req.Metadata)
 	if err != nil {
@@ -286,7 +287,7 @@ func (s *Server) addModelMetadata(ctx context.Context, c *Call, req metadataRequ
 	for key, v := range fresh {
 		for _, field := range []string{"type", "value"} {
 			if item := v.(map[string]any); item[field] == nil {
-				return countAnswer{}, invalid("metadata %q lacks its %s", key, field)
+				return countAnswer{}, documents.Invalid("metadata %q lacks its %s", key, field)
 			}
 		}
 	}
@@ -295,7 +296,7 @@ func (s *Server) addModelMetadata(ctx context.Context, c *Call, req metadataRequ
 			doc["metadata"] = map[string]any{}
 		}
 		maps.Copy(doc.Object("metadata"), fresh)
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return nil
 	})
 	return countAnswer{1}, err
@@ -304,13 +305,13 @@ func (s *Server) addModelMetadata(ctx context.Context, c *Call, req metadataRequ
 // deleteModelMetadata removes metadata of a model; unknown keys are fine.
 func (s *Server) deleteModelMetadata(ctx context.Context, c *Call, req metadataRequest) (countAnswer, error) {
 	if len(req.Keys) == 0 {
-		return countAnswer{}, missing("keys")
+		return countAnswer{}, documents.Missing("keys")
 	}
 	err := s.changeModel(ctx, c, req.Model, func(w *work, doc store.Doc) error {
 		for _, key := range req.Keys {
 			delete(doc.Object("metadata"), strings.TrimSpace(key))
 		}
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return nil
 	})
 	return countAnswer{1}, err
@@ -319,6 +320,6 @@ func (s *Server) deleteModelMetadata(ctx context.Context, c *Call, req metadataR
 // changeModel changes one model.
 func (s *Server) changeModel(ctx context.Context, c *Call, id string, change func(w *work, doc store.Doc) error) error {
 	return s.write(ctx, c, func(w *work) error {
-		return w.change(ctx, store.Model, id, func(doc store.Doc) error { return change(w, doc) })
+		return w.Change(ctx, store.Model, id, func(doc store.Doc) error { return change(w, doc) })
 	})
 }

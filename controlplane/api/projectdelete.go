@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -23,11 +24,11 @@ func (s *Server) deleteProject(ctx context.Context, c *Call, req projectRequest)
 	var answer deleteProjectAnswer
 	err := s.write(ctx, c, func(w *work) error {
 		answer = deleteProjectAnswer{}
-		doc, err := w.get(ctx, store.Project, req.Project)
+		doc, err := w.Find(ctx, store.Project, req.Project)
 		if err != nil {
 			return err
 		}
-		projects, err := w.all(ctx, store.Project, belowProject(doc))
+		projects, err := w.All(ctx, store.Project, belowProject(doc))
 		if err != nil {
 			return err
 		}
@@ -42,7 +43,7 @@ func (s *Server) deleteProject(ctx context.Context, c *Call, req projectRequest)
 			return err
 		}
 		for _, project := range projects {
-			if err := w.remove(ctx, store.Project, project.ID()); err != nil {
+			if err := w.Remove(ctx, store.Project, project.ID()); err != nil {
 				return err
 			}
 		}
@@ -56,27 +57,27 @@ func (s *Server) deleteProject(ctx context.Context, c *Call, req projectRequest)
 }
 
 func (w *work) guardEmpty(ctx context.Context, doc store.Doc, inside store.Expr) error {
-	inUse := store.And{inside, store.Not{Expr: is(archivedTag, "system_tags")}}
+	inUse := store.And{inside, store.Not{Expr: documents.Is(archivedTag, "system_tags")}}
 	tasks, err := w.Count(ctx, store.Task, inUse)
 	if err != nil {
 		return err
 	}
 	if tasks > 0 {
-		return refuse(subProjectHasTasks, "Project has %d tasks: id=%s: archive them or use force", tasks, doc.ID())
+		return documents.Refuse(subProjectHasTasks, "Project has %d tasks: id=%s: archive them or use force", tasks, doc.ID())
 	}
 	models, err := w.Count(ctx, store.Model, inUse)
 	if err != nil {
 		return err
 	}
 	if models > 0 {
-		return refuse(subProjectHasModels, "Project has %d models: id=%s: archive them or use force", models, doc.ID())
+		return documents.Refuse(subProjectHasModels, "Project has %d models: id=%s: archive them or use force", models, doc.ID())
 	}
 	return nil
 }
 
 // emptyProjects takes tasks and models out of projects, or deletes them.
 func (w *work) emptyProjects(ctx context.Context, inside store.Expr, deleteThem bool, answer *deleteProjectAnswer) error {
-	tasks, err := w.all(ctx, store.Task, inside)
+	tasks, err := w.All(ctx, store.Task, inside)
 	if err != nil {
 		return err
 	}
@@ -89,13 +90,13 @@ func (w *work) emptyProjects(ctx context.Context, inside store.Expr, deleteThem 
 		} else {
 			delete(task, "project")
 			answer.DisassociatedTasks++
-			err = w.put(ctx, store.Task, task)
+			err = w.Save(ctx, store.Task, task)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	models, err := w.all(ctx, store.Model, inside) // after the tasks: some of them went with those
+	models, err := w.All(ctx, store.Model, inside) // after the tasks: some of them went with those
 	if err != nil {
 		return err
 	}
@@ -108,7 +109,7 @@ func (w *work) emptyProjects(ctx context.Context, inside store.Expr, deleteThem 
 			err = w.removeModel(ctx, model)
 		} else {
 			delete(model, "project")
-			err = w.put(ctx, store.Model, model)
+			err = w.Save(ctx, store.Model, model)
 		}
 		if err != nil {
 			return err
@@ -131,10 +132,10 @@ func (w *work) deleteTask(ctx context.Context, task store.Doc, answer *deletePro
 	answer.URLs.Model = append(answer.URLs.Model, gone.URLs.Model...)
 	answer.URLs.Event = append(answer.URLs.Event, gone.URLs.Event...)
 	answer.URLs.Artifact = append(answer.URLs.Artifact, gone.URLs.Artifact...)
-	if err := w.removeEdits(ctx, store.Query{Where: is(task.ID(), "task")}); err != nil {
+	if err := w.removeEdits(ctx, store.Query{Where: documents.Is(task.ID(), "task")}); err != nil {
 		return err
 	}
-	err = w.remove(ctx, store.Task, task.ID())
+	err = w.Remove(ctx, store.Task, task.ID())
 	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}

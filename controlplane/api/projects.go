@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -22,20 +23,20 @@ func (s *Server) projectCalls() []callEntry {
 }
 
 // projectShapes are the fields that calls may set on a project.
-var projectShapes = map[string]shape{
-	"name": aText, "description": aText, "tags": tags, "system_tags": tags, "default_output_destination": aText,
+var projectShapes = map[string]documents.Shape{
+	"name": documents.AText, "description": documents.AText, "tags": documents.Tags, "system_tags": documents.Tags, "default_output_destination": documents.AText,
 }
 
 // createProject makes a project, and the projects above it that are missing.
-func (s *Server) createProject(ctx context.Context, c *Call, req Fields) (idAnswer, error) {
+func (s *Server) createProject(ctx context.Context, c *Call, req documents.Fields) (idAnswer, error) {
 	if req["name"] == nil { // the one call whose server side checks what is required by a list
-		return idAnswer{}, refuse(subMissingFields, "Missing required field: name")
+		return idAnswer{}, documents.Refuse(subMissingFields, "Missing required field: name")
 	}
-	fields, err := take(req, projectShapes)
+	fields, err := documents.Take(req, projectShapes)
 	if err != nil {
 		return idAnswer{}, err
 	}
-	name, err := wholeProjectName(asText(fields["name"]))
+	name, err := wholeProjectName(documents.AsText(fields["name"]))
 	if err != nil {
 		return idAnswer{}, err
 	}
@@ -43,7 +44,7 @@ func (s *Server) createProject(ctx context.Context, c *Call, req Fields) (idAnsw
 	err = s.write(ctx, c, func(w *work) error {
 		if _, found, err := w.projectNamed(ctx, name); err != nil || found {
 			if found {
-				return refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s, company=%s", name, c.Company)
+				return documents.Refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s, company=%s", name, c.Company)
 			}
 			return err
 		}
@@ -58,7 +59,7 @@ func projectName(name string) (string, error) {
 	parts := strings.Split(strings.Trim(name, "/"), "/")
 	for i, part := range parts {
 		if parts[i] = strings.TrimSpace(part); parts[i] == "" {
-			return "", refuse(subInvalidProjectName, "Invalid project name: %q has an empty part between its slashes", name)
+			return "", documents.Refuse(subInvalidProjectName, "Invalid project name: %q has an empty part between its slashes", name)
 		}
 	}
 	return strings.Join(parts, "/"), nil
@@ -68,14 +69,14 @@ func projectName(name string) (string, error) {
 // needs its length.
 func wholeProjectName(name string) (string, error) {
 	name, err := projectName(name)
-	if err == nil && len([]rune(name)) < minName {
-		err = invalid("name %q is too short: it needs %d characters", name, minName)
+	if err == nil && len([]rune(name)) < documents.MinName {
+		err = documents.Invalid("name %q is too short: it needs %d characters", name, documents.MinName)
 	}
 	return name, err
 }
 
 func (w *work) projectNamed(ctx context.Context, name string) (store.Doc, bool, error) {
-	found, err := w.all(ctx, store.Project, is(name, "name"))
+	found, err := w.All(ctx, store.Project, documents.Is(name, "name"))
 	if err != nil || len(found) == 0 {
 		return nil, false, err
 	}
@@ -83,7 +84,7 @@ func (w *work) projectNamed(ctx context.Context, name string) (store.Doc, bool, 
 }
 
 // addProject stores a new project below its parents, which are made when they are missing.
-func (w *work) addProject(ctx context.Context, name string, fields Fields) (string, error) {
+func (w *work) addProject(ctx context.Context, name string, fields documents.Fields) (string, error) {
 	doc := store.Doc{"description": ""}
 	maps.Copy(doc, fields)
 	doc["name"], doc["basename"] = name, name
@@ -94,14 +95,14 @@ func (w *work) addProject(ctx context.Context, name string, fields Fields) (stri
 		}
 		doc["basename"], doc["parent"] = name[at+1:], parent
 	}
-	return w.add(ctx, store.Project, doc)
+	return w.Add(ctx, store.Project, doc)
 }
 
 // projectFor finds a project by id, or by name, and makes the latter when it is
 // missing. Without either it is "".
 func (w *work) projectFor(ctx context.Context, id, name string) (string, error) {
 	if id != "" {
-		_, err := w.get(ctx, store.Project, id)
+		_, err := w.Find(ctx, store.Project, id)
 		return id, err
 	}
 	if name == "" {
@@ -118,7 +119,7 @@ func (w *work) projectFor(ctx context.Context, id, name string) (string, error) 
 	if found {
 		return doc.ID(), nil
 	}
-	return w.addProject(ctx, name, Fields{})
+	return w.addProject(ctx, name, documents.Fields{})
 }
 
 type projectRequest struct {
@@ -135,30 +136,30 @@ type projectAnswer struct {
 // getProject returns a project in full.
 func (s *Server) getProject(ctx context.Context, _ *Call, req projectRequest) (projectAnswer, error) {
 	if req.Project == "" {
-		return projectAnswer{}, missing("project")
+		return projectAnswer{}, documents.Missing("project")
 	}
 	doc, err := s.store.Get(ctx, store.Project, req.Project)
-	return projectAnswer{doc}, notFound(err, store.Project, req.Project)
+	return projectAnswer{doc}, documents.NotFound(err, store.Project, req.Project)
 }
 
 // getProjects lists projects. A filter by parent finds those anywhere below it, unless
 // the search is shallow.
-func (s *Server) getProjects(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
-	shallow := truth(req["shallow_search"])
+func (s *Server) getProjects(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
+	shallow := documents.Truth(req["shallow_search"])
 	parent := req["parent"]
 	switch {
 	case shallow && parent == nil:
-		return s.list(ctx, projectEntity, req, store.Missing{Path: store.Path{"parent"}}, false)
+		return s.lists.List(ctx, documents.ProjectEntity, req, store.Missing{Path: store.Path{"parent"}}, false)
 	case shallow || parent == nil:
-		return s.list(ctx, projectEntity, req, nil, false)
+		return s.lists.List(ctx, documents.ProjectEntity, req, nil, false)
 	}
-	below, err := s.belowProjects(ctx, listOf(parent))
+	below, err := s.belowProjects(ctx, documents.ListOf(parent))
 	if err != nil {
 		return nil, err
 	}
 	req = maps.Clone(req)
 	delete(req, "parent")
-	return s.list(ctx, projectEntity, req, below, false)
+	return s.lists.List(ctx, documents.ProjectEntity, req, below, false)
 }
 
 // belowProjects is the filter for projects anywhere below some others: by their names,
@@ -184,14 +185,14 @@ func belowProject(project store.Doc) store.Expr {
 }
 
 // withSubprojects adds the projects below to a filter by project when asked for.
-func (s *Server) withSubprojects(ctx context.Context, req Fields) (Fields, error) {
-	ids := listOf(req["project"])
-	if !truth(req["include_subprojects"]) || len(ids) == 0 {
+func (s *Server) withSubprojects(ctx context.Context, req documents.Fields) (documents.Fields, error) {
+	ids := documents.ListOf(req["project"])
+	if !documents.Truth(req["include_subprojects"]) || len(ids) == 0 {
 		return req, nil
 	}
 	var plainIDs []any
 	for _, id := range ids {
-		if text, ok := id.(string); ok && text != "" && !strings.HasPrefix(text, opPrefix) && text[0] != '-' {
+		if text, ok := id.(string); ok && text != "" && !strings.HasPrefix(text, documents.OpPrefix) && text[0] != '-' {
 			plainIDs = append(plainIDs, text)
 		}
 	}
@@ -208,30 +209,20 @@ func (s *Server) withSubprojects(ctx context.Context, req Fields) (Fields, error
 	return req, nil
 }
 
-func listOf(v any) []any {
-	switch v := v.(type) {
-	case nil:
-		return nil
-	case []any:
-		return v
-	}
-	return []any{v}
-}
-
 // updateProject changes a project. A new name must stay below the same parent; the
 // projects below it are renamed too.
-func (s *Server) updateProject(ctx context.Context, c *Call, req Fields) (updated, error) {
-	fields, err := take(req, projectShapes)
+func (s *Server) updateProject(ctx context.Context, c *Call, req documents.Fields) (updated, error) {
+	fields, err := documents.Take(req, projectShapes)
 	if err != nil {
 		return updated{}, err
 	}
 	answer := updated{Updated: 1, Fields: fields}
 	err = s.write(ctx, c, func(w *work) error {
-		doc, err := w.get(ctx, store.Project, asText(req["project"]))
+		doc, err := w.Find(ctx, store.Project, documents.AsText(req["project"]))
 		if err != nil {
 			return err
 		}
-		if name := asText(fields["name"]); name != "" {
+		if name := documents.AsText(fields["name"]); name != "" {
 			if err := w.renameProject(ctx, doc, name); err != nil {
 				return err
 			}
@@ -241,10 +232,10 @@ func (s *Server) updateProject(ctx context.Context, c *Call, req Fields) (update
 				doc[key] = v
 			}
 		}
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		answer.Fields = maps.Clone(fields)
-		answer.Fields["last_update"] = w.now
-		return w.put(ctx, store.Project, doc)
+		answer.Fields["last_update"] = w.Now
+		return w.Save(ctx, store.Project, doc)
 	})
 	return answer, err
 }
@@ -260,21 +251,21 @@ func (w *work) renameProject(ctx context.Context, doc store.Doc, name string) er
 	}
 	cut := strings.LastIndexByte(name, '/') + 1
 	if name[:cut] != old[:strings.LastIndexByte(old, '/')+1] {
-		return refuse(subProjectLocation, "Cannot update project location: name=%s: only the part behind the last slash can change", name)
+		return documents.Refuse(subProjectLocation, "Cannot update project location: name=%s: only the part behind the last slash can change", name)
 	}
 	if _, taken, err := w.projectNamed(ctx, name); err != nil || taken {
 		if taken {
-			return refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s", name)
+			return documents.Refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s", name)
 		}
 		return err
 	}
-	children, err := w.all(ctx, store.Project, belowProject(doc))
+	children, err := w.All(ctx, store.Project, belowProject(doc))
 	if err != nil {
 		return err
 	}
 	for _, child := range children {
 		child["name"] = name + strings.TrimPrefix(child.Text("name"), old)
-		if err := w.put(ctx, store.Project, child); err != nil {
+		if err := w.Save(ctx, store.Project, child); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -14,7 +15,7 @@ type queueTaskRequest struct {
 // addQueueTask puts a task into a queue, as tasks.enqueue does.
 func (s *Server) addQueueTask(ctx context.Context, c *Call, req queueTaskRequest) (map[string]any, error) {
 	if req.Queue == "" {
-		return nil, missing("queue")
+		return nil, documents.Missing("queue")
 	}
 	_, err := s.enqueueTask(ctx, c, statusRequest{Task: req.Task, Queue: req.Queue})
 	return map[string]any{"added": 1}, err
@@ -24,7 +25,7 @@ func (s *Server) addQueueTask(ctx context.Context, c *Call, req queueTaskRequest
 func (s *Server) removeQueueTask(ctx context.Context, c *Call, req queueTaskRequest) (map[string]any, error) {
 	task, err := s.store.Get(ctx, store.Task, req.Task)
 	if err != nil {
-		return nil, notFound(err, store.Task, req.Task)
+		return nil, documents.NotFound(err, store.Task, req.Task)
 	}
 	if task.Text("status") != "queued" || task.Text("execution", "queue") != req.Queue {
 		return map[string]any{"removed": 0}, nil
@@ -39,11 +40,11 @@ func (s *Server) nextQueueTask(ctx context.Context, c *Call, req queueTaskReques
 	var entry any
 	err := s.write(ctx, c, func(w *work) error {
 		entry = nil
-		return w.change(ctx, store.Queue, req.Queue, func(doc store.Doc) error {
+		return w.Change(ctx, store.Queue, req.Queue, func(doc store.Doc) error {
 			entries, _ := doc["entries"].([]any)
 			if len(entries) > 0 {
 				entry, doc["entries"] = entries[0], entries[1:]
-				doc["last_update"] = w.now
+				doc["last_update"] = w.Now
 			}
 			return nil
 		})

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -54,7 +55,7 @@ func (s *Server) removeFile(ctx context.Context, address string) error {
 	if s.opts.Files == nil {
 		return errNoFilePlaces
 	}
-	others, err := s.store.Count(ctx, store.Model, is(address, "uri"))
+	others, err := s.store.Count(ctx, store.Model, documents.Is(address, "uri"))
 	if err != nil {
 		return fmt.Errorf("look for other models with this file: %w", err)
 	}

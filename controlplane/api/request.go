@@ -10,12 +10,13 @@ import (
 	"slices"
 	"strings"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
 // decodeRequest reads a JSON object into a request: a struct, or Fields without nulls.
 func decodeRequest(text []byte, req any) error {
-	if fields, ok := req.(*Fields); ok {
+	if fields, ok := req.(*documents.Fields); ok {
 		doc, err := decodeObject(text)
 		if err != nil {
 			return err
@@ -32,10 +33,10 @@ func decodeRequest(text []byte, req any) error {
 	dec.UseNumber()
 	err := dec.Decode(req)
 	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
-		return invalid("field %q must be %s, not %s", wrong.Field, typeName(wrong), wrong.Value)
+		return documents.Invalid("field %q must be %s, not %s", wrong.Field, typeName(wrong), wrong.Value)
 	}
 	if err != nil && json.Valid(text) {
-		return invalid("%v", err) // a text where a number belongs
+		return documents.Invalid("%v", err) // a text where a number belongs
 	}
 	if err != nil {
 		return badRequest("Malformed JSON: %v", err)
@@ -43,16 +44,16 @@ func decodeRequest(text []byte, req any) error {
 	return nil
 }
 
-func decodeObject(text []byte) (Fields, error) {
+func decodeObject(text []byte) (documents.Fields, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
-		return Fields{}, nil
+		return documents.Fields{}, nil
 	}
 	doc, err := store.Decode(text)
 	if err != nil {
 		return nil, badRequest("Malformed JSON: %v", err)
 	}
 	if doc == nil {
-		return Fields{}, nil
+		return documents.Fields{}, nil
 	}
 	return doc, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -51,7 +52,7 @@ func (s *Server) uid(ctx context.Context) (string, error) {
 		if uid, err = tx.Setting(ctx, serverUID); !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		uid = newID()
+		uid = documents.NewID()
 		return tx.SetSetting(ctx, serverUID, uid)
 	})
 	return uid, err

@@ -1,5 +1,7 @@
 package api
 
+import "clearmlserving/controlplane/documents"
+
 import "context"
 
 // servingCalls lists the calls of the serving service. The SDK's and our instances report
@@ -15,34 +17,34 @@ func (s *Server) servingCalls() []callEntry {
 }
 
 // containerShapes are the fields that describe a container.
-var containerShapes = map[string]shape{
-	"container_id": aText, "endpoint_name": aText, "endpoint_url": aText, "model_name": aText, "model_source": aText,
-	"model_version": aText, "preprocess_artifact": aText, "input_type": aText, "tags": tags, "system_tags": tags, "timeout": aNumber,
-	"uptime_sec": aNumber, "requests_num": aNumber, "requests_min": aNumber, "latency_ms": aNumber, "machine_stats": anObject,
+var containerShapes = map[string]documents.Shape{
+	"container_id": documents.AText, "endpoint_name": documents.AText, "endpoint_url": documents.AText, "model_name": documents.AText, "model_source": documents.AText,
+	"model_version": documents.AText, "preprocess_artifact": documents.AText, "input_type": documents.AText, "tags": documents.Tags, "system_tags": documents.Tags, "timeout": documents.ANumber,
+	"uptime_sec": documents.ANumber, "requests_num": documents.ANumber, "requests_min": documents.ANumber, "latency_ms": documents.ANumber, "machine_stats": documents.AnObject,
 }
 
 // checkContainer checks a description of an endpoint of an instance.
-func checkContainer(req Fields, required ...string) error {
-	fields, err := take(req, containerShapes)
+func checkContainer(req documents.Fields, required ...string) error {
+	fields, err := documents.Take(req, containerShapes)
 	if err != nil {
 		return err
 	}
 	for _, key := range required {
-		if asText(fields[key]) == "" {
-			return missing(key)
+		if documents.AsText(fields[key]) == "" {
+			return documents.Missing(key)
 		}
 	}
 	return nil
 }
 
-func (s *Server) registerContainer(_ context.Context, _ *Call, req Fields) (none, error) {
+func (s *Server) registerContainer(_ context.Context, _ *Call, req documents.Fields) (none, error) {
 	return none{}, checkContainer(req, "container_id", "endpoint_name", "model_name")
 }
 
-func (s *Server) reportContainer(_ context.Context, _ *Call, req Fields) (none, error) {
+func (s *Server) reportContainer(_ context.Context, _ *Call, req documents.Fields) (none, error) {
 	return none{}, checkContainer(req, "container_id", "endpoint_name", "model_name", "endpoint_url")
 }
 
-func (s *Server) unregisterContainer(_ context.Context, _ *Call, req Fields) (none, error) {
+func (s *Server) unregisterContainer(_ context.Context, _ *Call, req documents.Fields) (none, error) {
 	return none{}, checkContainer(req, "container_id")
 }

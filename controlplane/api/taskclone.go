@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -36,7 +37,7 @@ type newParent struct {
 
 // cloneTask makes a new task of what another was given, without what it has done.
 func (s *Server) cloneTask(ctx context.Context, c *Call, req cloneRequest) (cloneAnswer, error) {
-	overrides := Fields{}
+	overrides := documents.Fields{}
 	set := func(key string, v map[string]any) {
 		if v != nil {
 			overrides[key] = v
@@ -73,8 +74,8 @@ func (s *Server) cloneTask(ctx context.Context, c *Call, req cloneRequest) (clon
 	return answer, err
 }
 
-func (w *work) clone(ctx context.Context, req cloneRequest, overrides Fields) (cloneAnswer, error) {
-	source, err := w.get(ctx, store.Task, req.Task)
+func (w *work) clone(ctx context.Context, req cloneRequest, overrides documents.Fields) (cloneAnswer, error) {
+	source, err := w.Find(ctx, store.Task, req.Task)
 	if err != nil {
 		return cloneAnswer{}, err
 	}
@@ -95,18 +96,18 @@ func (w *work) clone(ctx context.Context, req cloneRequest, overrides Fields) (c
 		return cloneAnswer{}, err
 	}
 	doc := store.Doc{
-		"status": "created", "status_reason": "", "status_message": "", "status_changed": w.now,
-		"last_iteration": number(0), "last_metrics": map[string]any{},
+		"status": "created", "status_reason": "", "status_message": "", "status_changed": w.Now,
+		"last_iteration": documents.Number(0), "last_metrics": map[string]any{},
 	}
 	applyTaskFields(doc, fields)
 	applyTaskFields(doc, overrides)
-	answer.ID, err = w.add(ctx, store.Task, doc)
+	answer.ID, err = w.Add(ctx, store.Task, doc)
 	return answer, err
 }
 
 // inherited is what a clone takes over from its source.
-func inherited(source store.Doc) Fields {
-	fields := Fields{}
+func inherited(source store.Doc) documents.Fields {
+	fields := documents.Fields{}
 	for _, key := range []string{"name", "type", "project", "comment", "tags", "script", "hyperparams", "configuration", "container"} {
 		if source[key] != nil {
 			fields[key] = source[key]
@@ -123,8 +124,8 @@ func inherited(source store.Doc) Fields {
 		fields["output_dest"] = dest
 	}
 	kept := store.Doc{"system_tags": source["system_tags"]}
-	setSystemTag(kept, developmentTag, false)
-	setSystemTag(kept, "archived", false)
+	documents.SetSystemTag(kept, developmentTag, false)
+	documents.SetSystemTag(kept, "archived", false)
 	fields["system_tags"] = kept["system_tags"]
 	return fields
 }

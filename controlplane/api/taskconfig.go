@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -16,7 +17,7 @@ func checkConfiguration(sections map[string]any) (map[string]any, error) {
 	for name, v := range sections {
 		item, ok := v.(map[string]any)
 		if !ok {
-			return nil, invalid("configuration.%s must be an object", name)
+			return nil, documents.Invalid("configuration.%s must be an object", name)
 		}
 		section, err := checkSection(item, name)
 		if err != nil {
@@ -29,7 +30,7 @@ func checkConfiguration(sections map[string]any) (map[string]any, error) {
 
 func checkSection(item map[string]any, name string) (map[string]any, error) {
 	if name = strings.TrimSpace(name); name == "" {
-		return nil, invalid("a section of the configuration has no name")
+		return nil, documents.Invalid("a section of the configuration has no name")
 	}
 	section := map[string]any{"name": name}
 	for _, key := range []string{"value", "type", "description"} {
@@ -37,7 +38,7 @@ func checkSection(item map[string]any, name string) (map[string]any, error) {
 			continue
 		}
 		if _, ok := item[key].(string); !ok {
-			return nil, invalid("%s of configuration section %q must be a text", key, name)
+			return nil, documents.Invalid("%s of configuration section %q must be a text", key, name)
 		}
 		section[key] = item[key]
 	}
@@ -59,14 +60,14 @@ type editConfigurationRequest struct {
 // editConfiguration adds and changes sections of a task's configuration; the others stay.
 func (s *Server) editConfiguration(ctx context.Context, c *Call, req editConfigurationRequest) (countAnswer, error) {
 	if len(req.Configuration) == 0 {
-		return countAnswer{}, missing("configuration")
+		return countAnswer{}, documents.Missing("configuration")
 	}
 	var sections []map[string]any
 	for _, item := range req.Configuration {
 		if item["value"] == nil {
-			return countAnswer{}, invalid("configuration section %q lacks its value", asText(item["name"]))
+			return countAnswer{}, documents.Invalid("configuration section %q lacks its value", documents.AsText(item["name"]))
 		}
-		section, err := checkSection(item, asText(item["name"]))
+		section, err := checkSection(item, documents.AsText(item["name"]))
 		if err != nil {
 			return countAnswer{}, err
 		}
@@ -87,7 +88,7 @@ func (s *Server) editConfiguration(ctx context.Context, c *Call, req editConfigu
 		for _, section := range sections {
 			stored[section["name"].(string)] = section
 		}
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return w.noteConfiguration(ctx, c, doc, before, "")
 	})
 	return countAnswer{1}, err
@@ -103,7 +104,7 @@ func checkUnchanged(doc store.Doc, ifMatch map[string]string) error {
 			have = textHash(doc.Text("configuration", name, "value"))
 		}
 		if have != want {
-			return refuse(subStale, "Stale configuration: task=%s, section=%s was changed in between: read it again and repeat the edit", doc.ID(), name)
+			return documents.Refuse(subStale, "Stale configuration: task=%s, section=%s was changed in between: read it again and repeat the edit", doc.ID(), name)
 		}
 	}
 	return nil

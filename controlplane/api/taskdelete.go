@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -61,7 +62,7 @@ func (s *Server) resetTask(ctx context.Context, c *Call, req deleteTaskRequest) 
 			return err
 		}
 		answer.cleaned = gone
-		if err := moveTo(doc, "created", true, w.now); err != nil {
+		if err := moveTo(doc, "created", true, w.Now); err != nil {
 			return err
 		}
 		clearRun(doc, req.ClearAll)
@@ -90,7 +91,7 @@ func clearRun(doc store.Doc, all bool) {
 	for _, key := range []string{"started", "completed", "published", "active_duration", "last_worker", "last_worker_report"} {
 		delete(doc, key)
 	}
-	doc["last_iteration"], doc["last_metrics"] = number(0), map[string]any{}
+	doc["last_iteration"], doc["last_metrics"] = documents.Number(0), map[string]any{}
 	doc["runtime"] = map[string]any{}
 	doc.Object("models")["output"] = []any{}
 	delete(doc.Object("output"), "error")
@@ -124,7 +125,7 @@ type deleteTaskAnswer struct {
 func (s *Server) deleteTask(ctx context.Context, c *Call, req deleteTaskRequest) (deleteTaskAnswer, error) {
 	answer := deleteTaskAnswer{Deleted: true}
 	err := s.write(ctx, c, func(w *work) error {
-		doc, err := w.get(ctx, store.Task, req.Task)
+		doc, err := w.Find(ctx, store.Task, req.Task)
 		if err != nil {
 			return err
 		}
@@ -142,10 +143,10 @@ func (s *Server) deleteTask(ctx context.Context, c *Call, req deleteTaskRequest)
 		if err := w.leaveRelatives(ctx, doc, &answer.cleaned); err != nil {
 			return err
 		}
-		if err := w.removeEdits(ctx, store.Query{Where: is(doc.ID(), "task")}); err != nil {
+		if err := w.removeEdits(ctx, store.Query{Where: documents.Is(doc.ID(), "task")}); err != nil {
 			return err
 		}
-		return w.remove(ctx, store.Task, doc.ID())
+		return w.Remove(ctx, store.Task, doc.ID())
 	})
 	if err == nil {
 		s.removeFilesOf(ctx, req, &answer.cleaned)
@@ -156,19 +157,19 @@ func (s *Server) deleteTask(ctx context.Context, c *Call, req deleteTaskRequest)
 // guardDelete refuses to delete what may be in use without force.
 func (w *work) guardDelete(ctx context.Context, doc store.Doc) error {
 	cannot := func(reason string) error {
-		return refuse(subTaskNotDeletable, "Task cannot be deleted: task=%s, %s: archive it first or use force", doc.ID(), reason)
+		return documents.Refuse(subTaskNotDeletable, "Task cannot be deleted: task=%s, %s: archive it first or use force", doc.ID(), reason)
 	}
-	if status := doc.Text("status"); status != "created" && !hasTag(doc, "system_tags", "archived") {
+	if status := doc.Text("status"); status != "created" && !documents.HasTag(doc, "system_tags", "archived") {
 		return cannot("status=" + status)
 	}
-	children, err := w.Count(ctx, store.Task, store.And{is(doc.ID(), "parent"), is("published", "status")})
+	children, err := w.Count(ctx, store.Task, store.And{documents.Is(doc.ID(), "parent"), documents.Is("published", "status")})
 	if err != nil {
 		return err
 	}
 	if children > 0 {
 		return cannot("it has published children")
 	}
-	models, err := w.Count(ctx, store.Model, store.And{is(doc.ID(), "task"), is(true, "ready")})
+	models, err := w.Count(ctx, store.Model, store.And{documents.Is(doc.ID(), "task"), documents.Is(true, "ready")})
 	if err != nil {
 		return err
 	}
@@ -204,13 +205,13 @@ func (w *work) cleanUp(ctx context.Context, doc store.Doc, req deleteTaskRequest
 	if req.DeleteOutputModels != nil && !*req.DeleteOutputModels {
 		return gone, nil
 	}
-	drafts, err := w.all(ctx, store.Model, store.And{is(doc.ID(), "task"), store.Not{Expr: is(true, "ready")}})
+	drafts, err := w.All(ctx, store.Model, store.And{documents.Is(doc.ID(), "task"), store.Not{Expr: documents.Is(true, "ready")}})
 	if err != nil {
 		return cleaned{}, err
 	}
 	for _, model := range drafts {
 		users, err := w.Count(ctx, store.Task, store.And{
-			is(model.ID(), "models", "input", "model"), store.Not{Expr: is(doc.ID(), "id")},
+			documents.Is(model.ID(), "models", "input", "model"), store.Not{Expr: documents.Is(doc.ID(), "id")},
 		})
 		if err != nil {
 			return cleaned{}, err
@@ -237,7 +238,7 @@ func artifactURLs(doc store.Doc) []string {
 		if !ok || artifact["mode"] == "input" {
 			continue
 		}
-		if uri := asText(artifact["uri"]); uri != "" {
+		if uri := documents.AsText(artifact["uri"]); uri != "" {
 			urls = append(urls, uri)
 		}
 	}
@@ -246,23 +247,23 @@ func artifactURLs(doc store.Doc) []string {
 
 // leaveRelatives takes a task that goes away out of its children and models.
 func (w *work) leaveRelatives(ctx context.Context, doc store.Doc, gone *cleaned) error {
-	children, err := w.all(ctx, store.Task, is(doc.ID(), "parent"))
+	children, err := w.All(ctx, store.Task, documents.Is(doc.ID(), "parent"))
 	if err != nil {
 		return err
 	}
 	for _, child := range children {
 		delete(child, "parent")
-		if err := w.put(ctx, store.Task, child); err != nil {
+		if err := w.Save(ctx, store.Task, child); err != nil {
 			return err
 		}
 	}
-	models, err := w.all(ctx, store.Model, is(doc.ID(), "task"))
+	models, err := w.All(ctx, store.Model, documents.Is(doc.ID(), "task"))
 	if err != nil {
 		return err
 	}
 	for _, model := range models {
 		delete(model, "task")
-		if err := w.put(ctx, store.Model, model); err != nil {
+		if err := w.Save(ctx, store.Model, model); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -15,15 +16,15 @@ var userFields = []string{"name", "comment", "created", "status_message", "proje
 
 // editShapes and updateShapes are the fields that tasks.edit and tasks.update take.
 var (
-	editShapes   = withShapes(taskShapes, map[string]shape{"created": aTime, "status": aText})
-	updateShapes = map[string]shape{
-		"name": aName, "comment": aText, "project": aText, "tags": tags, "system_tags": tags,
-		"created": aTime, "status": aText, "status_reason": aText, "status_message": aText,
-		"report": aText, "output__error": aText,
+	editShapes   = withShapes(taskShapes, map[string]documents.Shape{"created": documents.ATime, "status": documents.AText})
+	updateShapes = map[string]documents.Shape{
+		"name": documents.AName, "comment": documents.AText, "project": documents.AText, "tags": documents.Tags, "system_tags": documents.Tags,
+		"created": documents.ATime, "status": documents.AText, "status_reason": documents.AText, "status_message": documents.AText,
+		"report": documents.AText, "output__error": documents.AText,
 	}
 )
 
-func withShapes(a, b map[string]shape) map[string]shape {
+func withShapes(a, b map[string]documents.Shape) map[string]documents.Shape {
 	out := maps.Clone(a)
 	maps.Copy(out, b)
 	return out
@@ -31,13 +32,13 @@ func withShapes(a, b map[string]shape) map[string]shape {
 
 // takeTask picks a task's fields out of a request and brings them to the form in which
 // they are stored.
-func takeTask(req Fields, shapes map[string]shape) (Fields, error) {
-	fields, err := take(req, shapes)
+func takeTask(req documents.Fields, shapes map[string]documents.Shape) (documents.Fields, error) {
+	fields, err := documents.Take(req, shapes)
 	if err != nil {
 		return nil, err
 	}
-	if kind := asText(fields["type"]); kind != "" && !slices.Contains(taskTypes, kind) {
-		return nil, invalid("type %q is none of %s", kind, strings.Join(taskTypes, ", "))
+	if kind := documents.AsText(fields["type"]); kind != "" && !slices.Contains(taskTypes, kind) {
+		return nil, documents.Invalid("type %q is none of %s", kind, strings.Join(taskTypes, ", "))
 	}
 	checks := map[string]func(map[string]any) (map[string]any, error){
 		"hyperparams": checkHyperParams, "configuration": checkConfiguration,
@@ -58,7 +59,7 @@ func checkExecution(execution map[string]any) (map[string]any, error) {
 	list, ok := execution["artifacts"].([]any)
 	if !ok {
 		if execution["artifacts"] != nil {
-			return nil, invalid("execution.artifacts must be a list")
+			return nil, documents.Invalid("execution.artifacts must be a list")
 		}
 		return execution, nil
 	}
@@ -73,7 +74,7 @@ func checkExecution(execution map[string]any) (map[string]any, error) {
 
 // applyTaskFields writes checked fields into a task. Objects whose keys are ClearML's
 // own are merged key by key; maps whose keys users choose are replaced as a whole.
-func applyTaskFields(doc store.Doc, fields Fields) {
+func applyTaskFields(doc store.Doc, fields documents.Fields) {
 	for key, v := range fields {
 		switch key {
 		case "execution", "script", "output", "models":
@@ -99,13 +100,13 @@ func applyTaskFields(doc store.Doc, fields Fields) {
 }
 
 // editTask merges fields into a task that isn't running, or into any with force.
-func (s *Server) editTask(ctx context.Context, c *Call, req Fields) (updated, error) {
+func (s *Server) editTask(ctx context.Context, c *Call, req documents.Fields) (updated, error) {
 	fields, err := takeTask(req, editShapes)
 	if err != nil {
 		return updated{}, err
 	}
 	return s.applyEdit(ctx, c, req, fields, func(doc store.Doc) error {
-		if status := doc.Text("status"); status != "created" && !truth(req["force"]) {
+		if status := doc.Text("status"); status != "created" && !documents.Truth(req["force"]) {
 			return wrongStatus(doc, "created, or force")
 		}
 		return nil
@@ -113,7 +114,7 @@ func (s *Server) editTask(ctx context.Context, c *Call, req Fields) (updated, er
 }
 
 // updateTask changes what a person may change about a task in any status.
-func (s *Server) updateTask(ctx context.Context, c *Call, req Fields) (updated, error) {
+func (s *Server) updateTask(ctx context.Context, c *Call, req documents.Fields) (updated, error) {
 	fields, err := takeTask(req, updateShapes)
 	if err != nil {
 		return updated{}, err
@@ -121,21 +122,21 @@ func (s *Server) updateTask(ctx context.Context, c *Call, req Fields) (updated, 
 	return s.applyEdit(ctx, c, req, fields, func(store.Doc) error { return nil })
 }
 
-func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields Fields, guard func(store.Doc) error) (updated, error) {
+func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields documents.Fields, guard func(store.Doc) error) (updated, error) {
 	answer := updated{Fields: map[string]any{}}
-	if len(fields) == 0 && asText(req["task"]) != "" {
-		_, err := s.store.Get(ctx, store.Task, asText(req["task"]))
-		return answer, notFound(err, store.Task, asText(req["task"]))
+	if len(fields) == 0 && documents.AsText(req["task"]) != "" {
+		_, err := s.store.Get(ctx, store.Task, documents.AsText(req["task"]))
+		return answer, documents.NotFound(err, store.Task, documents.AsText(req["task"]))
 	}
-	err := s.changeTask(ctx, c, asText(req["task"]), func(w *work, doc store.Doc) error {
+	err := s.changeTask(ctx, c, documents.AsText(req["task"]), func(w *work, doc store.Doc) error {
 		if err := guard(doc); err != nil {
 			return err
 		}
 		if err := w.expectTaskLinks(ctx, fields); err != nil {
 			return err
 		}
-		if status := asText(fields["status"]); status != "" {
-			if err := moveTo(doc, status, truth(req["force"]), w.now); err != nil {
+		if status := documents.AsText(fields["status"]); status != "" {
+			if err := moveTo(doc, status, documents.Truth(req["force"]), w.Now); err != nil {
 				return err
 			}
 		}
@@ -144,10 +145,10 @@ func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields Fields, gua
 		if err := w.noteServiceConfiguration(ctx, c, doc, before); err != nil {
 			return err
 		}
-		answer = updated{Updated: 1, Fields: w.changedBy()}
+		answer = updated{Updated: 1, Fields: w.ChangedBy()}
 		for key := range fields {
 			if !slices.Contains(userFields, key) {
-				doc["last_update"], answer.Fields["last_update"] = w.now, w.now
+				doc["last_update"], answer.Fields["last_update"] = w.Now, w.Now
 			}
 			if key == "output_dest" || key == "output__error" {
 				key = "output"
@@ -167,11 +168,11 @@ type requirementsRequest struct {
 // setRequirements keeps which packages a task was run with.
 func (s *Server) setRequirements(ctx context.Context, c *Call, req requirementsRequest) (updated, error) {
 	if req.Requirements == nil {
-		return updated{}, missing("requirements")
+		return updated{}, documents.Missing("requirements")
 	}
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		doc.Object("script")["requirements"] = req.Requirements
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return nil
 	})
 	return updated{Updated: 1, Fields: map[string]any{"script.requirements": req.Requirements}}, err
@@ -191,8 +192,8 @@ func guardRunning(doc store.Doc, force bool) error {
 	return wrongStatus(doc, "created or in_progress")
 }
 
-func wrongStatus(doc store.Doc, expected string) *Error {
-	return refuse(subTaskStatus, "Invalid task status: task=%s, status=%s, expected=%s", doc.ID(), doc.Text("status"), expected)
+func wrongStatus(doc store.Doc, expected string) *documents.Error {
+	return documents.Refuse(subTaskStatus, "Invalid task status: task=%s, status=%s, expected=%s", doc.ID(), doc.Text("status"), expected)
 }
 
 type tagsRequest struct {
@@ -208,17 +209,17 @@ func (s *Server) updateTaskTags(ctx context.Context, c *Call, req tagsRequest) (
 
 func (s *Server) updateTags(ctx context.Context, c *Call, kind store.Kind, req tagsRequest) (updated, error) {
 	if len(req.IDs) == 0 {
-		return updated{}, missing("ids")
+		return updated{}, documents.Missing("ids")
 	}
-	if err := atMost("ids", len(req.IDs), maxTogether); err != nil {
+	if err := documents.AtMost("ids", len(req.IDs), maxTogether); err != nil {
 		return updated{}, err
 	}
-	if _, err := checkTexts("add_tags", anyTexts(req.AddTags), true); err != nil {
+	if _, err := documents.CheckTexts("add_tags", anyTexts(req.AddTags), true); err != nil {
 		return updated{}, err
 	}
 	err := s.write(ctx, c, func(w *work) error {
 		for _, id := range req.IDs {
-			err := w.change(ctx, kind, id, func(doc store.Doc) error {
+			err := w.Change(ctx, kind, id, func(doc store.Doc) error {
 				kept := map[string]bool{}
 				for _, tag := range slices.Concat(doc.Strings("tags"), req.AddTags) {
 					kept[tag] = true
@@ -226,7 +227,7 @@ func (s *Server) updateTags(ctx context.Context, c *Call, kind store.Kind, req t
 				for _, tag := range req.RemoveTags {
 					delete(kept, tag)
 				}
-				doc["tags"] = sortedTexts(slices.Collect(maps.Keys(kept)))
+				doc["tags"] = documents.SortedTexts(slices.Collect(maps.Keys(kept)))
 				return nil
 			})
 			if err != nil {

@@ -6,14 +6,15 @@ import (
 	"maps"
 	"slices"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
 // artifactShapes are the fields of an artifact whose types clients rely on; others are
 // kept as they come.
-var artifactShapes = map[string]shape{
-	"key": aText, "type": aText, "mode": aText, "uri": aText, "hash": aText,
-	"content_size": aNumber, "timestamp": aNumber, "type_data": anObject,
+var artifactShapes = map[string]documents.Shape{
+	"key": documents.AText, "type": documents.AText, "mode": documents.AText, "uri": documents.AText, "hash": documents.AText,
+	"content_size": documents.ANumber, "timestamp": documents.ANumber, "type_data": documents.AnObject,
 }
 
 // checkArtifacts checks artifacts and gives each its mode.
@@ -22,14 +23,14 @@ func checkArtifacts(list []any) ([]map[string]any, error) {
 	for _, v := range list {
 		item, ok := v.(map[string]any)
 		if !ok {
-			return nil, invalid("an artifact must be an object")
+			return nil, documents.Invalid("an artifact must be an object")
 		}
-		checked, err := take(item, artifactShapes)
+		checked, err := documents.Take(item, artifactShapes)
 		if err != nil {
 			return nil, err
 		}
-		if asText(checked["key"]) == "" {
-			return nil, invalid("an artifact has no key")
+		if documents.AsText(checked["key"]) == "" {
+			return nil, documents.Invalid("an artifact has no key")
 		}
 		artifact := map[string]any{"mode": "output"}
 		for key, v := range item {
@@ -39,7 +40,7 @@ func checkArtifacts(list []any) ([]map[string]any, error) {
 		}
 		maps.Copy(artifact, checked)
 		if mode := artifact["mode"]; mode != "input" && mode != "output" {
-			return nil, invalid("mode of artifact %q must be input or output", checked["key"])
+			return nil, documents.Invalid("mode of artifact %q must be input or output", checked["key"])
 		}
 		out = append(out, artifact)
 	}
@@ -51,7 +52,7 @@ func mergeArtifacts(old []any, fresh []map[string]any) []any {
 	type name struct{ key, mode string }
 	byName := map[name]map[string]any{}
 	put := func(artifact map[string]any) {
-		byName[name{asText(artifact["key"]), cmp.Or(asText(artifact["mode"]), "output")}] = artifact
+		byName[name{documents.AsText(artifact["key"]), cmp.Or(documents.AsText(artifact["mode"]), "output")}] = artifact
 	}
 	for _, v := range old {
 		if artifact, ok := v.(map[string]any); ok {
@@ -79,12 +80,12 @@ type artifactsRequest struct {
 // addArtifacts adds artifacts to a task that hasn't ended; the same key and mode replaces.
 func (s *Server) addArtifacts(ctx context.Context, c *Call, req artifactsRequest) (countAnswer, error) {
 	if len(req.Artifacts) == 0 {
-		return countAnswer{}, missing("artifacts")
+		return countAnswer{}, documents.Missing("artifacts")
 	}
 	list := make([]any, len(req.Artifacts))
 	for i, artifact := range req.Artifacts {
 		if artifact["type"] == nil {
-			return countAnswer{}, invalid("artifact %q lacks its type", asText(artifact["key"]))
+			return countAnswer{}, documents.Invalid("artifact %q lacks its type", documents.AsText(artifact["key"]))
 		}
 		list[i] = artifact
 	}
@@ -99,7 +100,7 @@ func (s *Server) addArtifacts(ctx context.Context, c *Call, req artifactsRequest
 		execution := doc.Object("execution")
 		old, _ := execution["artifacts"].([]any)
 		execution["artifacts"] = mergeArtifacts(old, artifacts)
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return nil
 	})
 	return countAnswer{1}, err
@@ -108,15 +109,15 @@ func (s *Server) addArtifacts(ctx context.Context, c *Call, req artifactsRequest
 // deleteArtifacts forgets artifacts; their files stay.
 func (s *Server) deleteArtifacts(ctx context.Context, c *Call, req artifactsRequest) (deletedAnswer, error) {
 	if len(req.Artifacts) == 0 {
-		return deletedAnswer{}, missing("artifacts")
+		return deletedAnswer{}, documents.Missing("artifacts")
 	}
 	named := func(artifact map[string]any) [2]string {
-		return [2]string{asText(artifact["key"]), cmp.Or(asText(artifact["mode"]), "output")}
+		return [2]string{documents.AsText(artifact["key"]), cmp.Or(documents.AsText(artifact["mode"]), "output")}
 	}
 	gone := map[[2]string]bool{}
 	for _, artifact := range req.Artifacts {
-		if asText(artifact["key"]) == "" {
-			return deletedAnswer{}, invalid("an artifact has no key")
+		if documents.AsText(artifact["key"]) == "" {
+			return deletedAnswer{}, documents.Invalid("an artifact has no key")
 		}
 		gone[named(artifact)] = true
 	}
@@ -133,7 +134,7 @@ func (s *Server) deleteArtifacts(ctx context.Context, c *Call, req artifactsRequ
 		if kept != nil {
 			execution["artifacts"] = kept
 		}
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return nil
 	})
 	return deletedAnswer{1}, err
@@ -148,20 +149,20 @@ func checkTaskModels(models map[string]any) (map[string]any, error) {
 		}
 		list, ok := v.([]any)
 		if !ok {
-			return nil, invalid("models.%s must be a list", direction)
+			return nil, documents.Invalid("models.%s must be a list", direction)
 		}
 		for _, v := range list {
 			item, ok := v.(map[string]any)
 			if !ok {
-				return nil, invalid("models.%s must be a list of objects", direction)
+				return nil, documents.Invalid("models.%s must be a list of objects", direction)
 			}
 			for _, key := range []string{"name", "model"} {
 				if _, ok := item[key].(string); !ok {
-					return nil, invalid("an entry of models.%s lacks its %s", direction, key)
+					return nil, documents.Invalid("an entry of models.%s lacks its %s", direction, key)
 				}
 			}
 		}
-		if err := atMost("models."+direction, len(list), maxTags); err != nil {
+		if err := documents.AtMost("models."+direction, len(list), documents.MaxTags); err != nil {
 			return nil, err
 		}
 		out[direction] = list
@@ -183,11 +184,11 @@ type taskModelRequest struct {
 func (s *Server) addTaskModel(ctx context.Context, c *Call, req taskModelRequest) (countAnswer, error) {
 	switch {
 	case req.Name == "":
-		return countAnswer{}, missing("name")
+		return countAnswer{}, documents.Missing("name")
 	case req.Model == "":
-		return countAnswer{}, missing("model")
+		return countAnswer{}, documents.Missing("model")
 	case req.Type != "input" && req.Type != "output":
-		return countAnswer{}, invalid("type must be input or output")
+		return countAnswer{}, documents.Invalid("type must be input or output")
 	}
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		if err := guardRunning(doc, true); err != nil {
@@ -195,7 +196,7 @@ func (s *Server) addTaskModel(ctx context.Context, c *Call, req taskModelRequest
 		}
 		models := doc.Object("models")
 		list, _ := models[req.Type].([]any)
-		entry := map[string]any{"name": req.Name, "model": req.Model, "updated": w.now}
+		entry := map[string]any{"name": req.Name, "model": req.Model, "updated": w.Now}
 		at := slices.IndexFunc(list, func(v any) bool {
 			item, ok := v.(map[string]any)
 			return ok && item["name"] == req.Name
@@ -207,7 +208,7 @@ func (s *Server) addTaskModel(ctx context.Context, c *Call, req taskModelRequest
 		}
 		models[req.Type] = list
 		raiseIteration(doc, req.Iteration)
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return nil
 	})
 	return countAnswer{1}, err
@@ -216,7 +217,7 @@ func (s *Server) addTaskModel(ctx context.Context, c *Call, req taskModelRequest
 // raiseIteration keeps the highest iteration that a task has reported.
 func raiseIteration(doc store.Doc, reached *int64) {
 	if reached != nil && *reached > doc.Int("last_iteration") {
-		doc["last_iteration"] = number(*reached)
+		doc["last_iteration"] = documents.Number(*reached)
 	}
 }
 
@@ -228,15 +229,15 @@ type taskModelsRequest struct {
 // deleteTaskModels takes models out of a task's inputs and outputs; unknown names are fine.
 func (s *Server) deleteTaskModels(ctx context.Context, c *Call, req taskModelsRequest) (countAnswer, error) {
 	if len(req.Models) == 0 {
-		return countAnswer{}, missing("models")
+		return countAnswer{}, documents.Missing("models")
 	}
 	gone := map[string]map[string]bool{"input": {}, "output": {}}
 	for _, model := range req.Models {
-		names := gone[asText(model["type"])]
+		names := gone[documents.AsText(model["type"])]
 		if names == nil {
-			return countAnswer{}, invalid("type must be input or output")
+			return countAnswer{}, documents.Invalid("type must be input or output")
 		}
-		names[asText(model["name"])] = true
+		names[documents.AsText(model["name"])] = true
 	}
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		if err := guardRunning(doc, true); err != nil {
@@ -247,10 +248,10 @@ func (s *Server) deleteTaskModels(ctx context.Context, c *Call, req taskModelsRe
 			list, _ := models[direction].([]any)
 			models[direction] = slices.DeleteFunc(list, func(v any) bool {
 				item, ok := v.(map[string]any)
-				return ok && names[asText(item["name"])]
+				return ok && names[documents.AsText(item["name"])]
 			})
 		}
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return nil
 	})
 	return countAnswer{1}, err

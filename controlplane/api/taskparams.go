@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -23,7 +24,7 @@ func checkHyperParams(sections map[string]any) (map[string]any, error) {
 	for section, v := range sections {
 		params, ok := v.(map[string]any)
 		if !ok {
-			return nil, invalid("hyperparams.%s must be an object", section)
+			return nil, documents.Invalid("hyperparams.%s must be an object", section)
 		}
 		key, err := sectionName(section)
 		if err != nil {
@@ -33,7 +34,7 @@ func checkHyperParams(sections map[string]any) (map[string]any, error) {
 		for name, v := range params {
 			item, ok := v.(map[string]any)
 			if !ok {
-				return nil, invalid("hyperparams.%s.%s must be an object", section, name)
+				return nil, documents.Invalid("hyperparams.%s.%s must be an object", section, name)
 			}
 			param, err := checkParam(item, key, name)
 			if err != nil {
@@ -49,7 +50,7 @@ func checkHyperParams(sections map[string]any) (map[string]any, error) {
 // checkParam checks one parameter; section and name are what it is stored under.
 func checkParam(item map[string]any, section, name string) (map[string]any, error) {
 	if name = strings.TrimSpace(name); name == "" {
-		return nil, invalid("a hyper-parameter of section %q has no name", section)
+		return nil, documents.Invalid("a hyper-parameter of section %q has no name", section)
 	}
 	param := map[string]any{"section": section, "name": name}
 	for _, key := range paramFields[2:] {
@@ -57,7 +58,7 @@ func checkParam(item map[string]any, section, name string) (map[string]any, erro
 			continue
 		}
 		if _, ok := item[key].(string); !ok {
-			return nil, invalid("%s of hyper-parameter %s/%s must be a text", key, section, name)
+			return nil, documents.Invalid("%s of hyper-parameter %s/%s must be a text", key, section, name)
 		}
 		param[key] = item[key]
 	}
@@ -67,7 +68,7 @@ func checkParam(item map[string]any, section, name string) (map[string]any, erro
 func sectionName(section string) (string, error) {
 	section = strings.TrimSpace(section)
 	if section == "" {
-		return "", invalid("a hyper-parameter has no section")
+		return "", documents.Invalid("a hyper-parameter has no section")
 	}
 	if strings.EqualFold(section, propertiesSection) {
 		return propertiesSection, nil
@@ -93,21 +94,21 @@ type deletedAnswer struct {
 // editHyperParams adds and changes hyper-parameters one by one.
 func (s *Server) editHyperParams(ctx context.Context, c *Call, req editParamsRequest) (countAnswer, error) {
 	if !slices.Contains([]string{"", "none", "section", "all"}, req.Replace) {
-		return countAnswer{}, invalid("replace_hyperparams must be none, section, or all")
+		return countAnswer{}, documents.Invalid("replace_hyperparams must be none, section, or all")
 	}
 	if len(req.Params) == 0 {
-		return countAnswer{}, missing("hyperparams")
+		return countAnswer{}, documents.Missing("hyperparams")
 	}
 	var params []map[string]any
 	for _, item := range req.Params {
-		section, err := sectionName(asText(item["section"]))
+		section, err := sectionName(documents.AsText(item["section"]))
 		if err != nil {
 			return countAnswer{}, err
 		}
 		if item["value"] == nil {
-			return countAnswer{}, invalid("hyper-parameter %s/%s lacks its value", section, asText(item["name"]))
+			return countAnswer{}, documents.Invalid("hyper-parameter %s/%s lacks its value", section, documents.AsText(item["name"]))
 		}
-		param, err := checkParam(item, section, asText(item["name"]))
+		param, err := checkParam(item, section, documents.AsText(item["name"]))
 		if err != nil {
 			return countAnswer{}, err
 		}
@@ -125,13 +126,13 @@ func (s *Server) editHyperParams(ctx context.Context, c *Call, req editParamsReq
 		sections := store.Doc(doc.Object("hyperparams"))
 		if req.Replace == "section" {
 			for _, param := range params {
-				delete(sections, asText(param["section"]))
+				delete(sections, documents.AsText(param["section"]))
 			}
 		}
 		for _, param := range params {
-			sections.Object(asText(param["section"]))[asText(param["name"])] = param
+			sections.Object(documents.AsText(param["section"]))[documents.AsText(param["name"])] = param
 		}
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return nil
 	})
 	return countAnswer{1}, err
@@ -175,9 +176,9 @@ func (s *Server) getHyperParams(ctx context.Context, _ *Call, req tasksRequest) 
 // tasksByID returns the tasks with the ids, which must all exist.
 func (s *Server) tasksByID(ctx context.Context, ids []string) ([]store.Doc, error) {
 	if len(ids) == 0 {
-		return nil, missing("tasks")
+		return nil, documents.Missing("tasks")
 	}
-	if err := atMost("tasks", len(ids), maxValues); err != nil {
+	if err := documents.AtMost("tasks", len(ids), documents.MaxValues); err != nil {
 		return nil, err
 	}
 	docs, err := s.store.Query(ctx, store.Task, store.Query{Where: store.In{Path: store.Path{"id"}, Values: anyTexts(ids)}})
@@ -187,7 +188,7 @@ func (s *Server) tasksByID(ctx context.Context, ids []string) ([]store.Doc, erro
 	found := setOf(docIDs(docs))
 	for _, id := range ids {
 		if !found[id] {
-			return nil, refuse(subInvalidTask, "Invalid task id: id=%s", id)
+			return nil, documents.Refuse(documents.SubInvalidTask, "Invalid task id: id=%s", id)
 		}
 	}
 	return docs, nil
@@ -196,15 +197,15 @@ func (s *Server) tasksByID(ctx context.Context, ids []string) ([]store.Doc, erro
 // deleteHyperParams removes hyper-parameters; one without a name means its section.
 func (s *Server) deleteHyperParams(ctx context.Context, c *Call, req editParamsRequest) (deletedAnswer, error) {
 	if len(req.Params) == 0 {
-		return deletedAnswer{}, missing("hyperparams")
+		return deletedAnswer{}, documents.Missing("hyperparams")
 	}
 	params := make([]map[string]any, 0, len(req.Params))
 	for _, item := range req.Params {
-		section, err := sectionName(asText(item["section"]))
+		section, err := sectionName(documents.AsText(item["section"]))
 		if err != nil {
 			return deletedAnswer{}, err
 		}
-		params = append(params, map[string]any{"section": section, "name": strings.TrimSpace(asText(item["name"]))})
+		params = append(params, map[string]any{"section": section, "name": strings.TrimSpace(documents.AsText(item["name"]))})
 	}
 	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		if !onlyProperties(params) {
@@ -214,7 +215,7 @@ func (s *Server) deleteHyperParams(ctx context.Context, c *Call, req editParamsR
 		}
 		sections := store.Doc(doc.Object("hyperparams"))
 		for _, param := range params {
-			section, name := asText(param["section"]), asText(param["name"])
+			section, name := documents.AsText(param["section"]), documents.AsText(param["name"])
 			if _, ok := sections[section]; !ok {
 				continue
 			}
@@ -223,7 +224,7 @@ func (s *Server) deleteHyperParams(ctx context.Context, c *Call, req editParamsR
 				delete(sections, section)
 			}
 		}
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return nil
 	})
 	return deletedAnswer{1}, err

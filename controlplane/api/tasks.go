@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -75,12 +76,12 @@ var taskTypes = []string{
 
 // taskShapes are the fields that tasks.create takes as they are; tasks.edit takes
 // created and status beside them.
-var taskShapes = map[string]shape{
-	"name": aName, "type": aText, "project": aText, "comment": aText, "parent": aText,
-	"tags": tags, "system_tags": tags, "script": anObject, "execution": anObject,
-	"hyperparams": anObject, "configuration": anObject, "models": anObject,
-	"container": anObject, "runtime": anObject, "output": anObject, "output_dest": aText,
-	"status_reason": aText, "status_message": aText, "report": aText,
+var taskShapes = map[string]documents.Shape{
+	"name": documents.AName, "type": documents.AText, "project": documents.AText, "comment": documents.AText, "parent": documents.AText,
+	"tags": documents.Tags, "system_tags": documents.Tags, "script": documents.AnObject, "execution": documents.AnObject,
+	"hyperparams": documents.AnObject, "configuration": documents.AnObject, "models": documents.AnObject,
+	"container": documents.AnObject, "runtime": documents.AnObject, "output": documents.AnObject, "output_dest": documents.AText,
+	"status_reason": documents.AText, "status_message": documents.AText, "report": documents.AText,
 }
 
 type idAnswer struct {
@@ -88,14 +89,14 @@ type idAnswer struct {
 }
 
 // createTask makes a task in status created.
-func (s *Server) createTask(ctx context.Context, c *Call, req Fields) (idAnswer, error) {
+func (s *Server) createTask(ctx context.Context, c *Call, req documents.Fields) (idAnswer, error) {
 	fields, err := takeTask(req, taskShapes)
 	if err != nil {
 		return idAnswer{}, err
 	}
 	for _, key := range []string{"name", "type"} {
 		if fields[key] == nil {
-			return idAnswer{}, missing(key)
+			return idAnswer{}, documents.Missing(key)
 		}
 	}
 	var answer idAnswer
@@ -110,23 +111,23 @@ func (s *Server) createTask(ctx context.Context, c *Call, req Fields) (idAnswer,
 }
 
 // addTask stores a new task.
-func (w *work) addTask(ctx context.Context, fields Fields) (string, error) {
+func (w *work) addTask(ctx context.Context, fields documents.Fields) (string, error) {
 	doc := store.Doc{
-		"status": "created", "status_reason": "", "status_message": "", "status_changed": w.now,
-		"comment": "", "last_iteration": number(0), "last_metrics": map[string]any{},
+		"status": "created", "status_reason": "", "status_message": "", "status_changed": w.Now,
+		"comment": "", "last_iteration": documents.Number(0), "last_metrics": map[string]any{},
 	}
 	applyTaskFields(doc, fields)
-	return w.add(ctx, store.Task, doc)
+	return w.Add(ctx, store.Task, doc)
 }
 
 // expectTaskLinks refuses a project, a parent, or input models that do not exist, with the
 // codes of tasks.create and tasks.edit.
-func (w *work) expectTaskLinks(ctx context.Context, fields Fields) error {
+func (w *work) expectTaskLinks(ctx context.Context, fields documents.Fields) error {
 	if err := w.expect(ctx, fields, map[string]store.Kind{"project": store.Project, "parent": store.Task}); err != nil {
 		return err
 	}
 	for _, id := range modelIDs(store.Doc(fields), "input") {
-		if _, err := w.get(ctx, store.Model, id); err != nil {
+		if _, err := w.Find(ctx, store.Model, id); err != nil {
 			return err
 		}
 	}
@@ -134,15 +135,15 @@ func (w *work) expectTaskLinks(ctx context.Context, fields Fields) error {
 }
 
 // expect refuses fields that hold ids of documents which do not exist.
-func (w *work) expect(ctx context.Context, fields Fields, kinds map[string]store.Kind) error {
+func (w *work) expect(ctx context.Context, fields documents.Fields, kinds map[string]store.Kind) error {
 	for _, key := range slices.Sorted(maps.Keys(kinds)) {
-		id := asText(fields[key])
+		id := documents.AsText(fields[key])
 		if id == "" {
 			continue
 		}
 		switch _, err := w.Get(ctx, kinds[key], id); {
 		case errors.Is(err, store.ErrNotFound):
-			return refuse(subFieldsValue, "Invalid field values: %s must be the id of a %s: id=%s", key, kinds[key], id)
+			return documents.Refuse(documents.SubFieldsValue, "Invalid field values: %s must be the id of a %s: id=%s", key, kinds[key], id)
 		case err != nil:
 			return err
 		}
@@ -151,14 +152,14 @@ func (w *work) expect(ctx context.Context, fields Fields, kinds map[string]store
 }
 
 // checkTaskLinks makes sure that the project and the parent of a clone exist.
-func (w *work) checkTaskLinks(ctx context.Context, fields Fields) error {
-	if id := asText(fields["project"]); id != "" {
-		if _, err := w.get(ctx, store.Project, id); err != nil {
+func (w *work) checkTaskLinks(ctx context.Context, fields documents.Fields) error {
+	if id := documents.AsText(fields["project"]); id != "" {
+		if _, err := w.Find(ctx, store.Project, id); err != nil {
 			return err
 		}
 	}
-	if id := asText(fields["parent"]); id != "" {
-		if _, err := w.get(ctx, store.Task, id); err != nil {
+	if id := documents.AsText(fields["parent"]); id != "" {
+		if _, err := w.Find(ctx, store.Task, id); err != nil {
 			return err
 		}
 	}
@@ -172,28 +173,28 @@ type taskAnswer struct {
 // getTask returns a task in full.
 func (s *Server) getTask(ctx context.Context, _ *Call, req taskRequest) (taskAnswer, error) {
 	if req.Task == "" {
-		return taskAnswer{}, missing("task")
+		return taskAnswer{}, documents.Missing("task")
 	}
 	doc, err := s.store.Get(ctx, store.Task, req.Task)
-	return taskAnswer{doc}, notFound(err, store.Task, req.Task)
+	return taskAnswer{doc}, documents.NotFound(err, store.Task, req.Task)
 }
 
 // getTasks lists tasks.
-func (s *Server) getTasks(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
+func (s *Server) getTasks(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
 	return s.listTasks(ctx, req, false)
 }
 
 // getTasksExpanded lists tasks with references as objects.
-func (s *Server) getTasksExpanded(ctx context.Context, _ *Call, req Fields) (map[string]any, error) {
+func (s *Server) getTasksExpanded(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
 	return s.listTasks(ctx, req, true)
 }
 
-func (s *Server) listTasks(ctx context.Context, req Fields, expand bool) (map[string]any, error) {
+func (s *Server) listTasks(ctx context.Context, req documents.Fields, expand bool) (map[string]any, error) {
 	req, err := s.withSubprojects(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	return s.list(ctx, taskEntity, req, nil, expand)
+	return s.lists.List(ctx, documents.TaskEntity, req, nil, expand)
 }
 
 type projectsRequest struct {
@@ -232,7 +233,7 @@ func (s *Server) getTaskTypes(ctx context.Context, _ *Call, req projectsRequest)
 // that without end.
 func (s *Server) pingTask(ctx context.Context, c *Call, req taskRequest) (none, error) {
 	if req.Task == "" {
-		return none{}, missing("task")
+		return none{}, documents.Missing("task")
 	}
 	return none{}, s.write(ctx, c, func(w *work) error {
 		doc, err := w.Get(ctx, store.Task, req.Task)
@@ -242,9 +243,9 @@ func (s *Server) pingTask(ctx context.Context, c *Call, req taskRequest) (none, 
 		if err != nil {
 			return err
 		}
-		doc["last_update"], doc["last_change"] = w.now, w.now
+		doc["last_update"], doc["last_change"] = w.Now, w.Now
 		if doc.Text("status") == "in_progress" {
-			noteDuration(doc, w.now)
+			noteDuration(doc, w.Now)
 		}
 		if err := c.mayChange(store.Task, doc); err != nil {
 			return err
@@ -263,13 +264,13 @@ func noteDuration(doc store.Doc, now string) {
 	if err != nil || until.Before(began) {
 		return
 	}
-	doc["active_duration"] = number(int64(until.Sub(began) / time.Second))
+	doc["active_duration"] = documents.Number(int64(until.Sub(began) / time.Second))
 }
 
 // changeTask changes one task.
 func (s *Server) changeTask(ctx context.Context, c *Call, id string, change func(w *work, doc store.Doc) error) error {
 	return s.write(ctx, c, func(w *work) error {
-		return w.change(ctx, store.Task, id, func(doc store.Doc) error { return change(w, doc) })
+		return w.Change(ctx, store.Task, id, func(doc store.Doc) error { return change(w, doc) })
 	})
 }
 

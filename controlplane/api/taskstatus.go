@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -31,14 +32,14 @@ const developmentTag = "development"
 func moveTo(doc store.Doc, to string, force bool, now string) error {
 	from := doc.Text("status")
 	if _, known := transitions[to]; !known {
-		return invalid("status %q is none of ClearML's", to)
+		return documents.Invalid("status %q is none of ClearML's", to)
 	}
 	if from != to && !force && !slices.Contains(transitions[from], to) {
 		allowed := strings.Join(transitions[from], ", ")
 		if allowed == "" {
 			allowed = "none"
 		}
-		return refuse(subTaskStatus, "Invalid task status: task=%s, current_status=%s, new_status=%s, allowed=%s", doc.ID(), from, to, allowed)
+		return documents.Refuse(subTaskStatus, "Invalid task status: task=%s, current_status=%s, new_status=%s, allowed=%s", doc.ID(), from, to, allowed)
 	}
 	if from == "in_progress" {
 		noteDuration(doc, now)
@@ -81,7 +82,7 @@ type statusAnswer struct {
 
 // statusFields are the fields that a change of status may have written.
 func (w *work) statusFields(doc store.Doc) map[string]any {
-	out := w.changedBy()
+	out := w.ChangedBy()
 	for _, key := range []string{"status", "status_reason", "status_message", "status_changed", "last_update", "started", "completed", "published"} {
 		if doc[key] != nil {
 			out[key] = doc[key]
@@ -109,10 +110,10 @@ func (s *Server) startedTask(ctx context.Context, c *Call, req statusRequest) (s
 		if err := w.leaveQueue(ctx, doc); err != nil {
 			return err
 		}
-		if began := doc.Text("started"); began == "" || began > w.now {
-			doc["started"] = w.now
+		if began := doc.Text("started"); began == "" || began > w.Now {
+			doc["started"] = w.Now
 		}
-		return req.setStatus(doc, "in_progress", w.now)
+		return req.setStatus(doc, "in_progress", w.Now)
 	})
 	one := 1
 	answer.Started = &one
@@ -155,10 +156,10 @@ func (w *work) end(ctx context.Context, doc store.Doc, req statusRequest, to str
 	if err := w.leaveQueue(ctx, doc); err != nil {
 		return err
 	}
-	if err := req.setStatus(doc, to, w.now); err != nil {
+	if err := req.setStatus(doc, to, w.Now); err != nil {
 		return err
 	}
-	doc["completed"] = w.now
+	doc["completed"] = w.Now
 	return nil
 }
 
@@ -166,11 +167,11 @@ func (w *work) end(ctx context.Context, doc store.Doc, req statusRequest, to str
 // a development task the SDK sees the new status itself.
 func (s *Server) stopTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
 	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if hasTag(doc, "system_tags", developmentTag) || doc.Text("last_worker") == "" || doc.Text("status") != "in_progress" {
+		if documents.HasTag(doc, "system_tags", developmentTag) || doc.Text("last_worker") == "" || doc.Text("status") != "in_progress" {
 			return w.end(ctx, doc, req, "stopped")
 		}
 		doc["status_reason"], doc["status_message"] = req.StatusReason, "stopping"
-		doc["last_update"] = w.now
+		doc["last_update"] = w.Now
 		return nil
 	})
 }
@@ -188,18 +189,18 @@ func (w *work) publishTask(ctx context.Context, doc store.Doc, req statusRequest
 	if doc.Text("status") == "published" && !req.Force {
 		return wrongStatus(doc, "not published, or force")
 	}
-	if err := req.setStatus(doc, "published", w.now); err != nil {
+	if err := req.setStatus(doc, "published", w.Now); err != nil {
 		return err
 	}
 	if doc.Text("published") == "" {
-		doc["published"] = w.now
+		doc["published"] = w.Now
 	}
 	output := modelIDs(doc, "output")
 	if len(output) == 0 || (req.PublishModel != nil && !*req.PublishModel) {
 		return nil
 	}
 	model, err := w.Get(ctx, store.Model, output[len(output)-1])
-	if errors.Is(err, store.ErrNotFound) || (err == nil && truth(model["ready"])) {
+	if errors.Is(err, store.ErrNotFound) || (err == nil && documents.Truth(model["ready"])) {
 		return nil
 	}
 	if err != nil {
@@ -214,7 +215,7 @@ func modelIDs(doc store.Doc, direction string) []string {
 	var ids []string
 	for _, item := range list {
 		if entry, ok := item.(map[string]any); ok {
-			ids = append(ids, asText(entry["model"]))
+			ids = append(ids, documents.AsText(entry["model"]))
 		}
 	}
 	return ids
@@ -223,7 +224,7 @@ func modelIDs(doc store.Doc, direction string) []string {
 // enqueueTask puts a task into a queue; one that waits in another queue moves.
 func (s *Server) enqueueTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
 	if req.Queue != "" && req.QueueName != "" {
-		return statusAnswer{}, invalid("give queue or queue_name, not both")
+		return statusAnswer{}, documents.Invalid("give queue or queue_name, not both")
 	}
 	queued := ""
 	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
@@ -232,7 +233,7 @@ func (s *Server) enqueueTask(ctx context.Context, c *Call, req statusRequest) (s
 			return err
 		}
 		if waitsIn(queue, doc.ID()) {
-			return refuse(subTaskAlreadyQueued, "Task is queued already: task=%s, queue=%s", doc.ID(), queue.ID())
+			return documents.Refuse(subTaskAlreadyQueued, "Task is queued already: task=%s, queue=%s", doc.ID(), queue.ID())
 		}
 		if doc.Text("execution", "queue") != queue.ID() {
 			if err := w.leaveQueue(ctx, doc); err != nil {
@@ -240,19 +241,19 @@ func (s *Server) enqueueTask(ctx context.Context, c *Call, req statusRequest) (s
 			}
 		}
 		before := doc.Text("status")
-		if err := req.setStatus(doc, "queued", w.now); err != nil {
+		if err := req.setStatus(doc, "queued", w.Now); err != nil {
 			return err
 		}
 		if before != "queued" {
 			doc["enqueue_status"] = before
 		}
-		setSystemTag(doc, developmentTag, false)
+		documents.SetSystemTag(doc, developmentTag, false)
 		queued = queue.ID()
 		doc.Object("execution")["queue"] = queued
 		entries, _ := queue["entries"].([]any)
-		queue["entries"] = append(entries, map[string]any{"task": doc.ID(), "added": w.now})
-		queue["last_update"] = w.now
-		return w.put(ctx, store.Queue, queue)
+		queue["entries"] = append(entries, map[string]any{"task": doc.ID(), "added": w.Now})
+		queue["last_update"] = w.Now
+		return w.Save(ctx, store.Queue, queue)
 	})
 	if err != nil {
 		return answer, err
@@ -288,7 +289,7 @@ func (s *Server) dequeueTask(ctx context.Context, c *Call, req statusRequest) (s
 		to := cmp.Or(req.NewStatus, doc.Text("enqueue_status"), "created")
 		delete(doc, "enqueue_status")
 		req.Force = true
-		return req.setStatus(doc, to, w.now)
+		return req.setStatus(doc, to, w.Now)
 	})
 	one := 1
 	answer.Dequeued = &one
@@ -313,6 +314,6 @@ func (w *work) leaveQueue(ctx context.Context, doc store.Doc) error {
 	}
 	entries, _ := queue["entries"].([]any)
 	queue["entries"] = slices.DeleteFunc(entries, func(item any) bool { return isEntryOf(item, doc.ID()) })
-	queue["last_update"] = w.now
-	return w.put(ctx, store.Queue, queue)
+	queue["last_update"] = w.Now
+	return w.Save(ctx, store.Queue, queue)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -75,7 +76,7 @@ func (t tokens) sign(who tokenIdentity, accessKey string, life time.Duration) (s
 		},
 		AuthType:      "Bearer",
 		Env:           "<unknown>",
-		SessionID:     newID(),
+		SessionID:     documents.NewID(),
 		AccessKey:     accessKey,
 		Identity:      who,
 		APIVersion:    announcedAPI,

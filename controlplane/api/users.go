@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -35,7 +36,7 @@ func (s *Server) currentUser(ctx context.Context, c *Call, _ none) (currentUserA
 // user reads a user whose token may be older than the database.
 func (s *Server) user(ctx context.Context, id string) (store.Doc, error) {
 	doc, err := s.store.Get(ctx, store.User, id)
-	return doc, notFound(err, store.User, id)
+	return doc, documents.NotFound(err, store.User, id)
 }
 
 // publicUser is what everybody may know of a user.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
@@ -31,21 +32,21 @@ const (
 )
 
 // workerShapes are the fields that a worker says of itself.
-var workerShapes = map[string]shape{
-	"worker": aText, "task": aText, "queue": aText, "queues": texts, "tags": tags, "system_tags": tags,
-	"timeout": aNumber, "timestamp": aNumber, "machine_stats": anObject,
+var workerShapes = map[string]documents.Shape{
+	"worker": documents.AText, "task": documents.AText, "queue": documents.AText, "queues": documents.Texts, "tags": documents.Tags, "system_tags": documents.Tags,
+	"timeout": documents.ANumber, "timestamp": documents.ANumber, "machine_stats": documents.AnObject,
 }
 
 // takeWorker reads what a worker says of itself.
-func takeWorker(req Fields) (Fields, error) {
-	fields, err := take(req, workerShapes)
+func takeWorker(req documents.Fields) (documents.Fields, error) {
+	fields, err := documents.Take(req, workerShapes)
 	if err != nil {
 		return nil, err
 	}
-	if asText(fields["worker"]) == "" {
-		return nil, missing("worker")
+	if documents.AsText(fields["worker"]) == "" {
+		return nil, documents.Missing("worker")
 	}
-	if err := atMost("queues", len(listOf(fields["queues"])), maxTogether); err != nil {
+	if err := documents.AtMost("queues", len(documents.ListOf(fields["queues"])), maxTogether); err != nil {
 		return nil, err
 	}
 	return fields, nil
@@ -57,7 +58,7 @@ func workerKey(who Identity, worker string) string {
 }
 
 // registerWorker lists a worker until it is silent for its timeout.
-func (s *Server) registerWorker(ctx context.Context, c *Call, req Fields) (none, error) {
+func (s *Server) registerWorker(ctx context.Context, c *Call, req documents.Fields) (none, error) {
 	fields, err := takeWorker(req)
 	if err != nil {
 		return none{}, err
@@ -67,14 +68,14 @@ func (s *Server) registerWorker(ctx context.Context, c *Call, req Fields) (none,
 		life = seconds(fields["timeout"])
 	}
 	if life == 0 {
-		return none{}, refuse(subWorkerRegistration, "Worker registration failed: timeout must be more than 0 seconds, not %v", fields["timeout"])
+		return none{}, documents.Refuse(subWorkerRegistration, "Worker registration failed: timeout must be more than 0 seconds, not %v", fields["timeout"])
 	}
 	return none{}, s.write(ctx, c, func(w *work) error {
-		doc := newWorker(c, asText(fields["worker"]), w.now)
-		doc["register_timeout"] = number(int64(max(life, time.Second) / time.Second))
+		doc := newWorker(c, documents.AsText(fields["worker"]), w.Now)
+		doc["register_timeout"] = documents.Number(int64(max(life, time.Second) / time.Second))
 		describeWorker(doc, fields)
 		for _, queue := range doc.Strings("queues") {
-			if _, err := w.get(ctx, store.Queue, queue); err != nil {
+			if _, err := w.Find(ctx, store.Queue, queue); err != nil {
 				return err
 			}
 		}
@@ -87,7 +88,7 @@ func newWorker(c *Call, worker, now string) store.Doc {
 		"id": workerKey(c.Identity, worker), "worker": worker,
 		"user": c.User, "user_name": c.UserName, "company": c.Company, "company_name": c.CompanyName,
 		"ip": callerIP(c), "created": now, "last_update": now,
-		"register_timeout": number(int64(workerLife.Seconds())), "queues": []any{},
+		"register_timeout": documents.Number(int64(workerLife.Seconds())), "queues": []any{},
 	}
 }
 
@@ -100,7 +101,7 @@ func callerIP(c *Call) string {
 }
 
 // describeWorker lays what a worker says of its queues and tags over its document.
-func describeWorker(doc store.Doc, fields Fields) {
+func describeWorker(doc store.Doc, fields documents.Fields) {
 	for _, key := range []string{"queues", "tags", "system_tags"} {
 		if fields[key] != nil {
 			doc[key] = fields[key]
@@ -110,10 +111,10 @@ func describeWorker(doc store.Doc, fields Fields) {
 
 // keepWorker stores a worker under its key and forgets those that are silent for a day.
 func (s *Server) keepWorker(ctx context.Context, w *work, doc store.Doc) error {
-	if err := w.who.mayChange(store.Worker, doc); err != nil {
+	if err := w.Who.MayChange(store.Worker, doc); err != nil {
 		return err
 	}
-	err := w.Put(ctx, store.Worker, tidy(store.Worker, doc))
+	err := w.Put(ctx, store.Worker, documents.Tidy(store.Worker, doc))
 	if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
@@ -127,7 +128,7 @@ func (s *Server) keepWorker(ctx context.Context, w *work, doc store.Doc) error {
 			return err
 		}
 	}
-	return w.Insert(ctx, store.Worker, tidy(store.Worker, doc))
+	return w.Insert(ctx, store.Worker, documents.Tidy(store.Worker, doc))
 }
 
 // isRegistered says whether a worker's last sign of life is within its timeout.
@@ -153,11 +154,11 @@ type workerRequest struct {
 // unregisterWorker takes a worker off the list; one that is not on it is no error.
 func (s *Server) unregisterWorker(ctx context.Context, c *Call, req workerRequest) (none, error) {
 	if req.Worker == "" {
-		return none{}, missing("worker")
+		return none{}, documents.Missing("worker")
 	}
 	key := workerKey(c.Identity, req.Worker)
 	return none{}, s.write(ctx, c, func(w *work) error {
-		err := w.remove(ctx, store.Worker, key)
+		err := w.Remove(ctx, store.Worker, key)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil
 		}
@@ -167,28 +168,28 @@ func (s *Server) unregisterWorker(ctx context.Context, c *Call, req workerReques
 
 // reportWorker says how a worker is and what it runs; one that isn't registered is so by
 // its report. The task it runs shows who works on it.
-func (s *Server) reportWorker(ctx context.Context, c *Call, req Fields) (none, error) {
+func (s *Server) reportWorker(ctx context.Context, c *Call, req documents.Fields) (none, error) {
 	fields, err := takeWorker(req)
 	if err != nil {
 		return none{}, err
 	}
 	if fields["timestamp"] == nil {
-		return none{}, missing("timestamp")
+		return none{}, documents.Missing("timestamp")
 	}
-	worker := asText(fields["worker"])
+	worker := documents.AsText(fields["worker"])
 	return none{}, s.write(ctx, c, func(w *work) error {
 		doc, err := w.Get(ctx, store.Worker, workerKey(c.Identity, worker))
 		if errors.Is(err, store.ErrNotFound) || err == nil && !s.isRegistered(doc) {
-			doc, err = newWorker(c, worker, w.now), nil
+			doc, err = newWorker(c, worker, w.Now), nil
 		}
 		if err != nil {
 			return err
 		}
 		describeWorker(doc, fields)
-		doc["ip"], doc["last_update"], doc["last_report_time"] = callerIP(c), w.now, w.now
+		doc["ip"], doc["last_update"], doc["last_report_time"] = callerIP(c), w.Now, w.Now
 		for _, key := range []string{"task", "queue"} {
 			delete(doc, key) // what a report doesn't name isn't so any more
-			if id := asText(fields[key]); id != "" {
+			if id := documents.AsText(fields[key]); id != "" {
 				doc[key] = id
 			}
 		}
@@ -204,11 +205,11 @@ func (w *work) noteWorker(ctx context.Context, id, worker string) error {
 	if id == "" {
 		return nil
 	}
-	task, err := w.get(ctx, store.Task, id)
+	task, err := w.Find(ctx, store.Task, id)
 	if err != nil {
 		return err
 	}
-	task["last_worker"], task["last_worker_report"], task["last_update"], task["last_change"] = worker, w.now, w.now, w.now
+	task["last_worker"], task["last_worker_report"], task["last_update"], task["last_change"] = worker, w.Now, w.Now, w.Now
 	return w.Put(ctx, store.Task, task)
 }
 
@@ -228,7 +229,7 @@ func (s *Server) workers(ctx context.Context, req workersRequest) ([]store.Doc, 
 	}
 	var where store.And
 	for key, values := range map[string][]any{"tags": req.Tags, "system_tags": req.SystemTags} {
-		expr, err := listFilter(key, values)
+		expr, err := documents.ListFilter(key, values)
 		if err != nil {
 			return nil, err
 		}
@@ -306,12 +307,12 @@ func (s *Server) addWorkerTask(ctx context.Context, entry map[string]any, id str
 	if task == nil {
 		return err
 	}
-	current["name"], current["last_iteration"] = task.Text("name"), number(task.Int("last_iteration"))
+	current["name"], current["last_iteration"] = task.Text("name"), documents.Number(task.Int("last_iteration"))
 	running := int64(0)
 	if started, err := store.ParseTime(task.Text("started")); err == nil {
 		running = max(s.now().Sub(started).Milliseconds(), 0)
 	}
-	current["running_time"] = number(running)
+	current["running_time"] = documents.Number(running)
 	project, err := s.ifThere(ctx, store.Project, task.Text("project"))
 	if project != nil {
 		entry["project"] = map[string]any{"id": project.ID(), "name": project.Text("name")}
@@ -332,7 +333,7 @@ func (s *Server) queueEntry(ctx context.Context, id string) (map[string]any, err
 		return entry, nil
 	}
 	first, _ := waiting[0].(map[string]any)
-	next, err := s.ifThere(ctx, store.Task, asText(first["task"]))
+	next, err := s.ifThere(ctx, store.Task, documents.AsText(first["task"]))
 	if next != nil {
 		entry["next_task"] = map[string]any{"id": next.ID(), "name": next.Text("name")}
 	}

@@ -16,12 +16,8 @@ import (
 	"clearmlserving/controlplane/store/tables"
 )
 
-// The advisory locks of a database: one that each writing transaction holds to its end,
-// one for making the index of texts.
-const (
-	writerLock = "7164820301"
-	indexLock  = "7164820302"
-)
+// writerLock is the advisory lock that each writing transaction holds to its end.
+const writerLock = "7164820301"
 
 // dialect is what PostgreSQL says in its own way.
 type dialect struct{}
@@ -39,57 +35,54 @@ func (dialect) Text(text string) string { return strings.ReplaceAll(text, "\x00"
 // again.
 func (dialect) Begin() string { return "SELECT pg_advisory_xact_lock(" + writerLock + ")" }
 
-// Pattern implements tables.Dialect with LIKE or PostgreSQL's own patterns, which its
-// text index knows how to find.
-func (dialect) Pattern(_, column string, re *regexp.Regexp) (tables.Condition, bool) {
-	col, pattern := `d."`+column+`"`, re.String()
+// Pattern implements tables.Dialect with LIKE, or with PostgreSQL's own patterns where
+// they are written the same.
+func (dialect) Pattern(col string, re *regexp.Regexp) (tables.Condition, bool) {
+	pattern := re.String()
 	escaped := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 	if text, ok := tables.Substring(pattern); ok {
 		return tables.Condition{SQL: col + " LIKE ?", Args: []any{"%" + escaped.Replace(text) + "%"}}, true
 	}
-	// ILIKE knows the cases of ASCII letters under the columns' collation. Only k and s
-	// have further forms, the signs of Kelvin and of the long s.
-	if text, ok := tables.FoldedSubstring(pattern); ok && !strings.ContainsAny(text, "ks") {
+	if text, ok := tables.FoldedSubstring(pattern); ok {
+		if strings.ContainsAny(text, "ks") {
+			col = plainCase(col)
+		}
 		return tables.Condition{SQL: col + " ILIKE ?", Args: []any{"%" + escaped.Replace(text) + "%"}}, true
 	}
-	translated, ok := translate(pattern)
-	return tables.Condition{SQL: col + " ~ ?", Args: []any{translated}}, ok
+	return samePattern(col, pattern)
 }
 
-// Among implements tables.Dialect.
-func (dialect) Among(seqs []int64) tables.Condition {
-	list := []byte("{")
-	for i, seq := range seqs {
-		if i > 0 {
-			list = append(list, ',')
-		}
-		list = strconv.AppendInt(list, seq, 10)
+// plainCase is a text column in which each character has the cases that the columns'
+// collation knows, those of ASCII: only k and s have further forms, the signs of Kelvin
+// and of the long s.
+func plainCase(col string) string { return "translate(" + col + ", '\u212a\u017f', 'ks')" }
+
+// same are the patterns that mean the same in both languages: ASCII letters, digits,
+// spaces, escaped signs, the dot, digits, and words, each perhaps repeated.
+var same = regexp.MustCompile(`^(\(\?i\))?(\^?)((?:(?:[A-Za-z0-9 ,:/_-]|\.|\\[][(){}.*+?|^$\\/_-]|\\[dw])[*+?]?)+)(\$|\\z)?$`)
+
+// maxChoices bounds what is optional or repeats in a pattern when PostgreSQL reads it: the
+// time that takes grows steeply, to a minute for 500 letters that are optional.
+const maxChoices = 50
+
+// samePattern hands a pattern to PostgreSQL that means the same there.
+func samePattern(col, pattern string) (tables.Condition, bool) {
+	parts := same.FindStringSubmatch(pattern)
+	if parts == nil || strings.Count(pattern, "*")+strings.Count(pattern, "+")+strings.Count(pattern, "?") > maxChoices {
+		return tables.Condition{}, false
 	}
-	return tables.Condition{SQL: "d.seq = ANY (CAST(? AS bigint[]))", Args: []any{string(append(list, '}'))}}
+	options, end := "(?p)", parts[4] // the dot matches no end of line, the others are not about lines
+	if parts[1] != "" {
+		options, col = "(?pi)", plainCase(col)
+	}
+	if end != "" {
+		end = `\Z`
+	}
+	return tables.Condition{SQL: col + " ~ ?", Args: []any{options + parts[2] + parts[3] + end}}, true
 }
 
-// AmongFound implements tables.Dialect. As a subquery it would be joined, by reading all documents.
-func (dialect) AmongFound(query tables.Condition) tables.Condition {
-	return tables.Condition{SQL: "d.seq = ANY (ARRAY(" + query.SQL + "))", Args: query.Args}
-}
-
-// Walk implements tables.Dialect. What is skipped has to be passed; the planner would
-// rather sort all that match, which takes five times as long.
-func (dialect) Walk() string { return "SET LOCAL enable_sort = off" }
-
-// Import implements tables.Dialect. The index of texts goes and is made at once by the next
-// Open: document by document it takes most of the time.
-func (dialect) Import() (before, after []string) {
-	return []string{"DROP INDEX IF EXISTS documents_texts"}, []string{"ANALYZE documents, terms, events, bodies"}
-}
-
-// Search knows nothing: the planner uses the text index by itself.
-func (dialect) Search(string, *regexp.Regexp) string { return "" }
-
-// Found is never asked, see Search.
-func (dialect) Found(string) tables.Condition {
-	return tables.Condition{SQL: "SELECT seq FROM documents WHERE FALSE"}
-}
+// Analyze implements tables.Dialect.
+func (dialect) Analyze() []string { return []string{"ANALYZE documents, terms, events, bodies"} }
 
 // explain adds to an error of PostgreSQL what a caller decides by, and for a person what
 // to do.

@@ -143,41 +143,7 @@ func (s *Store) prepare(ctx context.Context) error {
 	if _, err := provider.Up(ctx); err != nil {
 		return fmt.Errorf("bring the tables up to date: %w", err)
 	}
-	s.indexTexts(ctx)
 	return nil
-}
-
-// indexTexts makes the index of searches within texts. It needs the extension pg_trgm,
-// which not every installation has and not every user may create: without it, searches
-// read all names.
-func (s *Store) indexTexts(ctx context.Context) {
-	err := s.inSession(ctx, func(run func(string) error) error {
-		if err := run(`SELECT pg_advisory_lock(` + indexLock + `)`); err != nil {
-			return err
-		}
-		err := run(`CREATE EXTENSION IF NOT EXISTS pg_trgm`)
-		if err == nil {
-			err = run(`CREATE INDEX IF NOT EXISTS documents_texts ON documents
-				USING gin (name gin_trgm_ops, id gin_trgm_ops, comment gin_trgm_ops) WITH (fastupdate = off)`)
-		}
-		return errors.Join(err, run(`SELECT pg_advisory_unlock(`+indexLock+`)`))
-	})
-	if err != nil {
-		s.log.Warn("searches within names read every name: let an administrator of the database run CREATE EXTENSION pg_trgm, then start again", "err", err)
-	}
-}
-
-// inSession runs statements on one connection.
-func (s *Store) inSession(ctx context.Context, do func(run func(string) error) error) error {
-	conn, err := s.write.Conn(ctx)
-	if err != nil {
-		return err
-	}
-	err = do(func(text string) error {
-		_, err := conn.ExecContext(ctx, text)
-		return err
-	})
-	return errors.Join(err, conn.Close())
 }
 
 // Close implements store.Store.

@@ -4,7 +4,6 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -70,20 +69,7 @@ func (dialect) Text(text string) string { return text }
 func (dialect) Begin() string { return "" }
 
 // Pattern implements tables.Dialect with LIKE, instr, or the function.
-func (d dialect) Pattern(kind, column string, re *regexp.Regexp) (tables.Condition, bool) {
-	found := matching(`d."`+column+`"`, re)
-	if column != "name" || d.Search(column, re) != "" {
-		return found, true
-	}
-	// Nothing narrows the documents down: names are searched in their index, which holds
-	// nothing else, before the documents are looked at.
-	return tables.Condition{
-		SQL:  "d.seq IN (SELECT d.seq FROM documents d WHERE d.kind = ? AND " + found.SQL + ")",
-		Args: append([]any{kind}, found.Args...),
-	}, true
-}
-
-func matching(col string, re *regexp.Regexp) tables.Condition {
+func (dialect) Pattern(col string, re *regexp.Regexp) (tables.Condition, bool) {
 	pattern := re.String()
 	if text, ok := tables.FoldedSubstring(pattern); ok {
 		// LIKE knows the cases of ASCII letters. Only k and s have further forms, the signs
@@ -91,87 +77,18 @@ func matching(col string, re *regexp.Regexp) tables.Condition {
 		like := col + ` LIKE ? ESCAPE '\'`
 		escaped := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
 		if !strings.ContainsAny(text, "ks") {
-			return tables.Condition{SQL: like, Args: []any{escaped}}
+			return tables.Condition{SQL: like, Args: []any{escaped}}, true
 		}
 		return tables.Condition{
 			SQL:  "(" + like + " OR (octet_length(" + col + ") <> length(" + col + ") AND re_match(?, " + col + ")))",
 			Args: []any{escaped, pattern},
-		}
+		}, true
 	}
 	if text, ok := tables.Substring(pattern); ok {
-		return tables.Condition{SQL: "instr(" + col + ", ?) > 0", Args: []any{text}}
+		return tables.Condition{SQL: "instr(" + col + ", ?) > 0", Args: []any{text}}, true
 	}
-	return tables.Condition{SQL: "re_match(?, " + col + ")", Args: []any{pattern}}
+	return tables.Condition{SQL: "re_match(?, " + col + ")", Args: []any{pattern}}, true
 }
 
-// maxTrigrams is how many trigrams of a pattern are looked up: more find hardly less.
-const maxTrigrams = 8
-
-// Search implements tables.Dialect: the trigrams that every match holds. They find more
-// than the pattern does, since their places and cases don't count.
-func (dialect) Search(column string, re *regexp.Regexp) string {
-	if column != "name" && column != "id" && column != "comment" {
-		return ""
-	}
-	var trigrams []string
-	for _, piece := range tables.Pieces(re.String()) {
-		for i := 0; i+3 <= len(piece); i++ {
-			trigrams = append(trigrams, `"`+strings.ReplaceAll(piece[i:i+3], `"`, `""`)+`"`)
-		}
-	}
-	if len(trigrams) == 0 {
-		return ""
-	}
-	return column + " : (" + strings.Join(spread(trigrams, maxTrigrams), " AND ") + ")"
-}
-
-// spread picks some of a list, evenly.
-func spread(list []string, n int) []string {
-	if len(list) <= n {
-		return list
-	}
-	out := make([]string, n)
-	for i := range out {
-		out[i] = list[i*(len(list)-1)/(n-1)]
-	}
-	return out
-}
-
-// Among implements tables.Dialect. Numbers in the text are looked up one by one, where a
-// subquery may be walked past.
-func (dialect) Among(seqs []int64) tables.Condition {
-	list := make([]byte, 0, 8*len(seqs))
-	for i, seq := range seqs {
-		if i > 0 {
-			list = append(list, ',')
-		}
-		list = strconv.AppendInt(list, seq, 10)
-	}
-	return tables.Condition{SQL: "d.seq IN (" + string(list) + ")"}
-}
-
-// AmongFound implements tables.Dialect.
-func (dialect) AmongFound(query tables.Condition) tables.Condition {
-	return tables.Condition{SQL: "d.seq IN (" + query.SQL + ")", Args: query.Args}
-}
-
-// Walk implements tables.Dialect: the planner walks where it can.
-func (dialect) Walk() string { return "" }
-
-// Import implements tables.Dialect: the text index is made at once at the end, which takes
-// a fraction of the time that one document after the other does.
-func (dialect) Import() (before, after []string) {
-	return []string{"DROP TRIGGER texts_insert"}, []string{
-		"INSERT INTO texts (rowid, name, id, comment) SELECT seq, name, id, comment FROM documents",
-		`CREATE TRIGGER texts_insert AFTER INSERT ON documents BEGIN
-    INSERT INTO texts (rowid, name, id, comment) VALUES (new.seq, new.name, new.id, new.comment);
-END`,
-		"PRAGMA analysis_limit = 0", // whole, as a sample says little of so few kinds
-		"ANALYZE",
-	}
-}
-
-// Found implements tables.Dialect.
-func (dialect) Found(search string) tables.Condition {
-	return tables.Condition{SQL: "SELECT rowid FROM texts WHERE texts MATCH ?", Args: []any{search}}
-}
+// Analyze implements tables.Dialect. It is whole, as a sample says little of so few kinds.
+func (dialect) Analyze() []string { return []string{"PRAGMA analysis_limit = 0", "ANALYZE"} }

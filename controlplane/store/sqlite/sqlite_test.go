@@ -2,10 +2,12 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -205,6 +207,46 @@ func TestTablesOfANewerProgramAreRefused(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), path); err == nil || !strings.Contains(err.Error(), "version 99") {
 		t.Errorf("got %v, want a refusal that names the version", err)
+	}
+}
+
+func TestDatabasesOfOlderProgramsAreReadAndWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "store.db")
+	old, err := sql.Open("sqlite", dsn(path, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider, err := migrations(old)
+	if err == nil {
+		_, err = provider.UpTo(t.Context(), 4)
+	}
+	if err == nil {
+		_, err = old.ExecContext(t.Context(), `INSERT INTO documents (kind, id, name) VALUES ('task', 'a', 'an old one'); INSERT INTO bodies VALUES (1, '{"id":"a","name":"an old one"}')`)
+	}
+	if err := errors.Join(err, old.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s := openAt(t, path)
+	search := store.Query{Where: store.Regexp{Path: store.Path{"name"}, Pattern: regexp.MustCompile("(?i)OLD")}}
+	for _, step := range []struct {
+		name, text string
+		want       int
+	}{{"", "", 1}, {"put", "new", 0}, {"put", "older", 1}, {"delete", "", 0}} {
+		err := s.Tx(t.Context(), func(tx store.Tx) error {
+			switch step.name {
+			case "put":
+				return tx.Put(t.Context(), store.Task, store.Doc{"id": "a", "name": step.text})
+			case "delete":
+				return tx.Delete(t.Context(), store.Task, "a")
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if docs, err := s.Query(t.Context(), store.Task, search); err != nil || len(docs) != step.want {
+			t.Errorf("after %s %q: %v, %v; want %d", step.name, step.text, docs, err, step.want)
+		}
 	}
 }
 

@@ -74,14 +74,10 @@ func (s Store) Import(ctx context.Context, next func() (store.Record, error)) er
 		if n > 0 {
 			return fmt.Errorf("import: the database holds documents: %w", store.ErrExists)
 		}
-		before, after := s.dialect.Import()
-		if err := w.all(ctx, before); err != nil {
-			return err
-		}
 		if err := w.importAll(ctx, next); err != nil {
 			return err
 		}
-		return w.all(ctx, after)
+		return w.all(ctx, s.dialect.Analyze())
 	})
 }
 

@@ -37,8 +37,7 @@ func decode(kind store.Kind, body []byte) (store.Doc, error) {
 // without them stays readable, and is imported.
 const (
 	maxDocument = 64 << 20
-	// maxText is that of a column or a term. The index of searches takes a second or so for
-	// a text of this length without repetition, and minutes for one of some MiB.
+	// maxText is that of a column or a term: searches read them all.
 	maxText = 64 << 10
 )
 

@@ -50,54 +50,5 @@ func FoldedSubstring(pattern string) (string, bool) {
 	return strings.ToLower(string(parsed.Rune)), true
 }
 
-// Pieces returns texts in small letters that each match of a pattern holds, whatever
-// their case there. Only ASCII letters and digits are in them, without k and s: those
-// have further forms, the signs of Kelvin and of the long s.
-func Pieces(pattern string) []string {
-	parsed, err := syntax.Parse(pattern, syntax.Perl)
-	if err != nil {
-		return nil
-	}
-	var pieces []string
-	required(parsed.Simplify(), func(run []rune, folded bool) {
-		var piece strings.Builder
-		flush := func() {
-			if piece.Len() > 0 {
-				pieces = append(pieces, piece.String())
-			}
-			piece.Reset()
-		}
-		for _, r := range run {
-			lower := strings.ToLower(string(r))
-			plain := r > ' ' && r < utf8.RuneSelf || r == ' '
-			if !plain || (folded && strings.Contains("ks", lower)) {
-				flush()
-				continue
-			}
-			piece.WriteString(lower)
-		}
-		flush()
-	})
-	return pieces
-}
-
-// required calls found with each run of characters that every match must hold.
-func required(re *syntax.Regexp, found func(run []rune, folded bool)) {
-	switch re.Op {
-	case syntax.OpLiteral:
-		found(re.Rune, re.Flags&syntax.FoldCase != 0)
-	case syntax.OpConcat:
-		for _, part := range re.Sub {
-			required(part, found)
-		}
-	case syntax.OpCapture, syntax.OpPlus:
-		required(re.Sub[0], found)
-	case syntax.OpRepeat:
-		if re.Min > 0 {
-			required(re.Sub[0], found)
-		}
-	}
-}
-
 // lengthOf is the number of characters of a text, as SQL.
 func lengthOf(text string) string { return strconv.Itoa(utf8.RuneCountInString(text)) }

@@ -2,7 +2,6 @@ package tables
 
 import (
 	"regexp"
-	"slices"
 	"testing"
 )
 
@@ -26,25 +25,6 @@ func TestLiteralPatternsAreRecognised(t *testing.T) {
 		text, start, end, ok := literal(regexp.MustCompile(c.pattern).String())
 		if ok != c.ok || (ok && (text != c.text || start != c.start || end != c.end)) {
 			t.Errorf("%s: got %q %v %v %v", c.pattern, text, start, end, ok)
-		}
-	}
-}
-
-func TestPiecesOfAPatternAreInEachMatch(t *testing.T) {
-	for pattern, want := range map[string][]string{
-		`task 4707`:        {"task 4707"},
-		`^Serving\ v1`:     {"serving v1"},
-		`(?i)Task .*99.8$`: {"ta", " ", "99", "8"},
-		`a(bc)+d(ef)?g`:    {"a", "bc", "d", "g"},
-		`abc|abd`:          {"ab"},
-		`abc|xyz`:          nil,
-		`(?:abc){2,3}x`:    {"abc", "abc", "x"},
-		`(?:abc){0,3}`:     nil,
-		`naïve`:            {"na", "ve"},
-		`.*`:               nil,
-	} {
-		if got := Pieces(pattern); !slices.Equal(got, want) {
-			t.Errorf("%s: got %q, want %q", pattern, got, want)
 		}
 	}
 }

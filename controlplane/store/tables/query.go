@@ -37,23 +37,17 @@ func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]sto
 	if q.From != nil && (len(q.Order) == 0 || len(q.From.Keys) != len(q.Order)) {
 		return nil, fmt.Errorf("a place of %d keys in an order by %d fields", len(q.From.Keys), len(q.Order))
 	}
-	where := r.compile(kind, q.Where, q.Limit > 0 && len(q.Order) > 0)
-	w, ordered := r.walkOf(kind, q)
-	w.paged = where.exact && ordered // SQL does all of it
+	l, ordered := r.listOf(kind, q)
+	docs := []store.Doc{}
 	// Found first and read then: a sort would carry the bodies along, and what is
 	// skipped would be read. Both see the same state of the database.
-	docs := []store.Doc{}
 	err := r.inSnapshot(ctx, func(r reader) error {
-		narrowed, few, err := r.narrow(ctx, where)
-		if err != nil {
-			return err
-		}
-		seqs, err := r.walk(ctx, w, narrowed, few)
+		seqs, err := r.list(ctx, l)
 		if err != nil {
 			return err
 		}
 		skip := 0
-		if ordered && !w.paged {
+		if ordered && !l.paged {
 			skip = q.Offset
 		}
 		for chunk := range slices.Chunk(seqs, 200) {
@@ -63,7 +57,7 @@ func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]sto
 			}
 			for _, doc := range read {
 				switch {
-				case !where.exact && !q.Where.Match(doc):
+				case !l.where.exact && !q.Where.Match(doc):
 				case skip > 0:
 					skip--
 				default:
@@ -117,44 +111,6 @@ func window(text string, args []any, offset, limit int) (string, []any) {
 	return text, args
 }
 
-// fewFound is up to how many documents a finder is used: to look at each of more takes
-// longer than to walk in the order asked for, which ends when the page is full.
-const fewFound = 2000
-
-// narrow adds to a condition what a finder finds, when that is little, and says whether it
-// is. No planner can know that: how many documents have a tag, or a text in their name,
-// differs too much.
-func (r reader) narrow(ctx context.Context, where condition) (out Condition, few bool, err error) {
-	out = Condition{SQL: "(" + where.sql + ")", Args: where.args}
-	finders := where.finders
-	if where.search != "" {
-		finders = append(slices.Clone(finders), r.dialect.Found(where.search))
-	}
-	// Two tags that many documents have may meet in few, or in none.
-	if len(where.terms) > 1 {
-		one, other := where.terms[0], where.terms[1]
-		finders = append(slices.Clone(finders), Condition{
-			SQL:  "SELECT f.seq FROM (" + one.SQL + ") f WHERE EXISTS (SELECT 1 FROM (" + other.SQL + ") g WHERE g.seq = f.seq)",
-			Args: slices.Concat(one.Args, other.Args),
-		})
-	}
-	for _, finder := range finders {
-		found, err := r.seqs(ctx, finder.SQL+" LIMIT ?", append(slices.Clone(finder.Args), fewFound+1))
-		if err != nil {
-			return out, false, err
-		}
-		if len(found) > fewFound {
-			continue
-		}
-		if len(found) == 0 {
-			return Condition{SQL: "FALSE"}, true, nil
-		}
-		among := r.dialect.Among(found)
-		return Condition{SQL: among.SQL + " AND " + out.SQL, Args: slices.Concat(among.Args, out.Args)}, true, nil
-	}
-	return out, false, nil
-}
-
 // inSnapshot runs several queries on one state of the database: in a transaction on
 // that, otherwise in a short one for reading.
 func (r reader) inSnapshot(ctx context.Context, read func(reader) error) error {
@@ -168,23 +124,6 @@ func (r reader) inSnapshot(ctx context.Context, read func(reader) error) error {
 	}
 	defer func() { _ = tx.Rollback() }() // nothing was written
 	return read(reader{db: tx, dialect: r.dialect})
-}
-
-func (r reader) seqs(ctx context.Context, text string, args []any) ([]int64, error) {
-	rows, err := r.query(ctx, text, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	var out []int64
-	for rows.Next() {
-		var seq int64
-		if err := rows.Scan(&seq); err != nil {
-			return nil, err
-		}
-		out = append(out, seq)
-	}
-	return out, rows.Err()
 }
 
 // bodies reads documents in the order of the numbers given.
@@ -220,16 +159,13 @@ func (r reader) Count(ctx context.Context, kind store.Kind, where store.Expr) (i
 }
 
 func (r reader) count(ctx context.Context, kind store.Kind, where store.Expr) (int, error) {
-	c := r.compile(kind, where, false)
+	c := r.compile(kind, where)
 	if !c.exact {
 		docs, err := r.Query(ctx, kind, store.Query{Where: where})
 		return len(docs), err
 	}
 	var n int
-	narrowed, _, err := r.narrow(ctx, c)
-	if err == nil {
-		err = r.queryRow(ctx, `SELECT count(*) FROM documents d WHERE d.kind = ? AND `+narrowed.SQL, append([]any{string(kind)}, narrowed.Args...)...).Scan(&n)
-	}
+	err := r.queryRow(ctx, `SELECT count(*) FROM documents d WHERE d.kind = ? AND (`+c.SQL+`)`, append([]any{string(kind)}, c.Args...)...).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count %s documents: %w", kind, r.dialect.Explain(err))
 	}
@@ -242,26 +178,26 @@ func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path,
 }
 
 func (r reader) distinct(ctx context.Context, kind store.Kind, field store.Path, where store.Expr) ([]string, error) {
-	c := r.compile(kind, where, false)
+	c := r.compile(kind, where)
 	listed, isList := termField(field)
 	col, isColumn := columnOf(field)
 	if !c.exact || (!isList && (!isColumn || col.holds != texts)) {
 		docs, err := r.Query(ctx, kind, store.Query{Where: where})
 		return distinctOf(docs, field), err
 	}
-	text := `SELECT DISTINCT d.` + col.quoted() + ` FROM documents d WHERE d.kind = ? AND (` + c.sql + `) AND d.` + col.quoted() + ` <> ''`
+	text := `SELECT DISTINCT d.` + col.quoted() + ` FROM documents d WHERE d.kind = ? AND (` + c.SQL + `) AND d.` + col.quoted() + ` <> ''`
 	args := []any{string(kind)}
 	if !isList && where == nil && col.indexed() {
 		text, args = allValues(col), []any{string(kind), string(kind)}
 	}
 	if isList {
-		text = `SELECT DISTINCT t.value FROM documents d JOIN terms t ON t.seq = d.seq WHERE t.kind = ? AND t.field = ? AND (` + c.sql + `)`
+		text = `SELECT DISTINCT t.value FROM documents d JOIN terms t ON t.seq = d.seq WHERE t.kind = ? AND t.field = ? AND (` + c.SQL + `)`
 		args = append(args, listed)
 		if where == nil {
 			text, args = allTerms, append(args, args...)
 		}
 	}
-	rows, err := r.query(ctx, text, append(args, c.args...)...)
+	rows, err := r.query(ctx, text, append(args, c.Args...)...)
 	if err != nil {
 		return nil, fmt.Errorf("read the values of %s: %w", kind, r.dialect.Explain(err))
 	}

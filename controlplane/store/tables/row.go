@@ -26,7 +26,9 @@ func (c column) indexed() bool {
 }
 
 // sorted says that there is an index of the kind in the order of this column and the id.
-func (c column) sorted() bool { return c.name == "created" || c.name == "last_update" }
+func (c column) sorted() bool {
+	return c.name == "created" || c.name == "last_update" || c.name == "name"
+}
 
 // quoted is the column's name in SQL, where some are words of the language.
 func (c column) quoted() string { return `"` + c.name + `"` }

@@ -26,25 +26,11 @@ type Dialect interface {
 	Explain(err error) error
 	// Text returns a text as a column can hold it.
 	Text(text string) string
-	// Pattern says in SQL, exactly, that a pattern is found in a text column of the
-	// documents d of a kind; false when the database can't.
-	Pattern(kind, column string, pattern *regexp.Regexp) (Condition, bool)
-	// Search returns a query of the text index that every document passes in whose
-	// column the pattern is found; "" when there is no such index or it can't help.
-	// Queries are joined by AND and OR.
-	Search(column string, pattern *regexp.Regexp) string
-	// Found selects the seq of the documents that a query of the text index finds.
-	Found(search string) Condition
-	// Among says that the seq of a document d is one of some.
-	Among(seqs []int64) Condition
-	// AmongFound says that the seq of a document d is one of those that a query selects: they
-	// are looked up one by one.
-	AmongFound(query Condition) Condition
-	// Walk is run, in its transaction, before a query that skips many documents in an order;
-	// "" is nothing.
-	Walk() string
-	// Import returns what is run before and after much is written into empty tables.
-	Import() (before, after []string)
+	// Pattern says in SQL, exactly, that a pattern is found in a text column; false when
+	// the database can't.
+	Pattern(column string, pattern *regexp.Regexp) (Condition, bool)
+	// Analyze returns what is run after much was written into empty tables.
+	Analyze() []string
 	// Begin is run first in each writing transaction; "" is nothing.
 	Begin() string
 }

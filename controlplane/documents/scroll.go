@@ -1,4 +1,4 @@
-package api
+package documents
 
 import (
 	"context"
@@ -11,37 +11,37 @@ import (
 // scrollLife is how long a scroll waits for its next call.
 const scrollLife = time.Hour
 
-// scroll is how far a client has read. As on a ClearML server the id stays the same, and
+// Scroll is how far a client has read. As on a ClearML server the id stays the same, and
 // each call with it goes on where the one before ended. The state is a document, so that
 // several servers on one database share it.
-type scroll struct {
-	doc   store.Doc
+type Scroll struct {
+	Doc   store.Doc
 	known bool // it is stored already
 }
 
-// scrollOf returns the scroll with an id. One that is unknown or too old begins anew, with
+// ScrollOf returns the scroll with an id. One that is unknown or too old begins anew, with
 // an id of its own.
-func (s *Server) scrollOf(ctx context.Context, id string) (scroll, error) {
+func (s Lists) ScrollOf(ctx context.Context, id string) (Scroll, error) {
 	if id != "" {
 		doc, err := s.store.Get(ctx, store.Scroll, id)
 		if err == nil {
 			seen, badTime := store.ParseTime(doc.Text("last_update"))
 			if badTime == nil && s.now().Sub(seen).Abs() <= scrollLife {
-				return scroll{doc: doc, known: true}, nil
+				return Scroll{Doc: doc, known: true}, nil
 			}
 		} else if !errors.Is(err, store.ErrNotFound) {
-			return scroll{}, err
+			return Scroll{}, err
 		}
 	}
-	return scroll{doc: store.Doc{"id": newID()}}, nil
+	return Scroll{Doc: store.Doc{"id": NewID()}}, nil
 }
 
-// keepScroll stores how far a scroll is. A new one removes those that are too old.
-func (s *Server) keepScroll(ctx context.Context, of scroll) error {
-	of.doc["last_update"] = s.timestamp()
+// KeepScroll stores how far a scroll is. A new one removes those that are too old.
+func (s Lists) KeepScroll(ctx context.Context, of Scroll) error {
+	of.Doc["last_update"] = store.FormatTime(s.now())
 	return s.store.Tx(ctx, func(tx store.Tx) error {
 		if of.known {
-			if err := tx.Put(ctx, store.Scroll, of.doc); !errors.Is(err, store.ErrNotFound) {
+			if err := tx.Put(ctx, store.Scroll, of.Doc); !errors.Is(err, store.ErrNotFound) {
 				return err
 			}
 		}
@@ -55,23 +55,23 @@ func (s *Server) keepScroll(ctx context.Context, of scroll) error {
 				return err
 			}
 		}
-		return tx.Insert(ctx, store.Scroll, of.doc)
+		return tx.Insert(ctx, store.Scroll, of.Doc)
 	})
 }
 
 // window moves a window to where the scroll is. In an order that is behind the last
 // document of the page before, so that what is written meanwhile moves no page.
-func (of scroll) window(w window, order []store.Order, refresh bool) window {
-	position := int(of.doc.Int("position"))
+func (of Scroll) window(w window, order []store.Order, refresh bool) window {
+	position := int(of.Doc.Int("position"))
 	if refresh { // once more what was read already
-		delete(of.doc, "place")
-		of.doc["position"] = number(0)
-		w.limit = min(max(position, w.limit), maxPage)
+		delete(of.Doc, "place")
+		of.Doc["position"] = Number(0)
+		w.limit = min(max(position, w.limit), MaxPage)
 		return w
 	}
-	place, _ := of.doc["place"].([]any)
+	place, _ := of.Doc["place"].([]any)
 	if n := len(order); n > 0 && len(place) == n+1 {
-		w.from = &store.Place{Keys: place[:n], ID: asText(place[n])}
+		w.from = &store.Place{Keys: place[:n], ID: AsText(place[n])}
 	} else {
 		w.offset = position
 	}
@@ -79,14 +79,14 @@ func (of scroll) window(w window, order []store.Order, refresh bool) window {
 }
 
 // move notes that a page was read.
-func (of scroll) move(page []store.Doc, order []store.Order) {
+func (of Scroll) move(page []store.Doc, order []store.Order) {
 	if len(page) == 0 {
 		return
 	}
-	of.doc["position"] = number(of.doc.Int("position") + int64(len(page)))
-	delete(of.doc, "place")
+	of.Doc["position"] = Number(of.Doc.Int("position") + int64(len(page)))
+	delete(of.Doc, "place")
 	if len(order) > 0 {
 		last := store.PlaceOf(page[len(page)-1], order)
-		of.doc["place"] = append(append([]any{}, last.Keys...), last.ID)
+		of.Doc["place"] = append(append([]any{}, last.Keys...), last.ID)
 	}
 }

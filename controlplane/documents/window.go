@@ -1,4 +1,4 @@
-package api
+package documents
 
 import (
 	"encoding/json"
@@ -32,7 +32,7 @@ func windowOf(req Fields, order []store.Order) (window, error) {
 		case value == nil:
 			continue
 		case w.offset > 0 || w.scroll != "" || w.backwards || w.from != nil:
-			return window{}, invalid("%s is given beside another place to begin at: leave out page, start, scroll_id, and the other of search_after and search_before", key)
+			return window{}, Invalid("%s is given beside another place to begin at: leave out page, start, scroll_id, and the other of search_after and search_before", key)
 		}
 		if w.from, err = placeOf(key, value, order); err != nil {
 			return window{}, err
@@ -54,11 +54,11 @@ func placeOf(key string, value any, order []store.Order) (*store.Place, error) {
 		id, _ = values[len(order)].(string)
 	}
 	if id == "" || len(order) == 0 {
-		return nil, invalid("%s must be a list: the value of each field of order_by, of which there must be one, and then the id", key)
+		return nil, Invalid("%s must be a list: the value of each field of order_by, of which there must be one, and then the id", key)
 	}
 	for _, v := range values[:len(order)] {
 		if v != nil && !plain(v) {
-			return nil, invalid("%s holds what no list is sorted by: give texts, numbers, flags, or null", key)
+			return nil, Invalid("%s holds what no list is sorted by: give texts, numbers, flags, or null", key)
 		}
 	}
 	return &store.Place{Keys: values[:len(order)], ID: id}, nil
@@ -66,50 +66,50 @@ func placeOf(key string, value any, order []store.Order) (*store.Place, error) {
 
 // countedWindow is windowOf but for the places.
 func countedWindow(req Fields) (window, error) {
-	size, hasSize, err := intField(req, "size")
+	size, hasSize, err := IntField(req, "size")
 	if err != nil {
 		return window{}, err
 	}
-	start, hasStart, err := intField(req, "start")
+	start, hasStart, err := IntField(req, "start")
 	if err != nil {
 		return window{}, err
 	}
-	page, _, err := intField(req, "page")
+	page, _, err := IntField(req, "page")
 	if err != nil {
 		return window{}, err
 	}
-	pageSize, hasPageSize, err := intField(req, "page_size")
+	pageSize, hasPageSize, err := IntField(req, "page_size")
 	if err != nil {
 		return window{}, err
 	}
 	switch {
 	case page < 0:
-		return window{}, invalid("page must be 0 or more, not %d", page)
+		return window{}, Invalid("page must be 0 or more, not %d", page)
 	case start < 0:
-		return window{}, invalid("start must be 0 or more, not %d", start)
+		return window{}, Invalid("start must be 0 or more, not %d", start)
 	case hasPageSize && pageSize < 1:
-		return window{}, invalid("page_size must be 1 or more, not %d", pageSize)
+		return window{}, Invalid("page_size must be 1 or more, not %d", pageSize)
 	case hasSize && size < 1:
-		return window{}, invalid("size must be 1 or more, not %d", size)
+		return window{}, Invalid("size must be 1 or more, not %d", size)
 	case page > 1<<40:
-		return window{}, invalid("page is too large")
+		return window{}, Invalid("page is too large")
 	}
 	scroll, scrolls := req["scroll_id"].(string)
 	switch {
 	case !hasSize && (scrolls || hasStart):
-		return window{}, invalid("size, a whole number of 1 or more, is required with scroll_id and start")
+		return window{}, Invalid("size, a whole number of 1 or more, is required with scroll_id and start")
 	case hasSize:
-		return window{offset: start, limit: min(size, maxPage), scrolls: !hasStart, scroll: scroll}, nil
+		return window{offset: start, limit: min(size, MaxPage), scrolls: !hasStart, scroll: scroll}, nil
 	}
-	limit := maxPage
+	limit := MaxPage
 	if hasPageSize {
-		limit = min(pageSize, maxPage)
+		limit = min(pageSize, MaxPage)
 	}
 	return window{offset: page * limit, limit: limit}, nil
 }
 
-// intField reads a whole number.
-func intField(req Fields, key string) (int, bool, error) {
+// IntField reads a whole number.
+func IntField(req Fields, key string) (int, bool, error) {
 	switch v := req[key].(type) {
 	case nil:
 		return 0, false, nil
@@ -118,5 +118,5 @@ func intField(req Fields, key string) (int, bool, error) {
 			return n, true, nil
 		}
 	}
-	return 0, false, invalid("%s must be a whole number", key)
+	return 0, false, Invalid("%s must be a whole number", key)
 }

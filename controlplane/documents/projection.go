@@ -1,7 +1,6 @@
-package api
+package documents
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -17,7 +16,7 @@ type projection struct {
 
 // projection reads only_fields, or projection, its other name. Fields below a reference can
 // be named only where references become objects.
-func (e entity) projection(req Fields, expand bool) (projection, error) {
+func (e Entity) projection(req Fields, expand bool) (projection, error) {
 	value := req["only_fields"]
 	if value == nil {
 		value = req["projection"]
@@ -34,7 +33,7 @@ func (e entity) projection(req Fields, expand bool) (projection, error) {
 	for _, item := range names {
 		name, ok := item.(string)
 		if !ok {
-			return projection{}, invalid("only_fields must be a list of field names")
+			return projection{}, Invalid("only_fields must be a list of field names")
 		}
 		name, leaveOut := strings.CutPrefix(strings.TrimSpace(name), "-")
 		name = strings.TrimSuffix(name, ".*")
@@ -166,42 +165,6 @@ func longestKey(object map[string]any, path []string) (string, int) {
 		}
 	}
 	return "", 0
-}
-
-// expand turns the references of documents into objects: {"id": …} and what the
-// projection asks for of the document referred to. One that is gone keeps its id.
-func (s *Server) expand(ctx context.Context, docs []store.Doc, references []reference, fields projection) error {
-	for _, ref := range references {
-		below := fields.asks(ref.path)
-		known := map[string]store.Doc{}
-		if len(below) > 0 {
-			var ids []any
-			for _, doc := range docs {
-				eachAt(map[string]any(doc), ref.path, func(id string) any {
-					ids = append(ids, id)
-					return id
-				})
-			}
-			found, err := s.store.Query(ctx, ref.kind, store.Query{Where: store.In{Path: store.Path{"id"}, Values: ids}})
-			if err != nil {
-				return err
-			}
-			for _, doc := range found {
-				known[doc.ID()] = doc
-			}
-		}
-		for _, doc := range docs {
-			eachAt(map[string]any(doc), ref.path, func(id string) any {
-				out := map[string]any{}
-				if target, ok := known[id]; ok {
-					out = pick(target, below)
-				}
-				out["id"] = id
-				return out
-			})
-		}
-	}
-	return nil
 }
 
 // eachAt replaces each non-empty text at a path, going into lists.

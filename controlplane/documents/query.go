@@ -1,20 +1,19 @@
-package api
+package documents
 
 import (
-	"context"
 	"slices"
 	"strings"
 
 	"clearmlserving/controlplane/store"
 )
 
-// maxPage is how many documents one answer holds at most. The SDK takes a page with
+// MaxPage is how many documents one answer holds at most. The SDK takes a page with
 // fewer than it asked for as the last one, so more are never returned either.
-const maxPage = 500
+const MaxPage = 500
 
-// entity says how the documents of one kind are listed: which keys of a request are
+// Entity says how the documents of one kind are listed: which keys of a request are
 // filters and of which class. Keys that end in ".*" stand for all paths below.
-type entity struct {
+type Entity struct {
 	kind store.Kind
 	// name is the key of the answer.
 	name      string
@@ -37,7 +36,8 @@ type reference struct {
 	kind store.Kind
 }
 
-var taskEntity = entity{
+// TaskEntity is how tasks are listed.
+var TaskEntity = Entity{
 	kind:      store.Task,
 	name:      "tasks",
 	patterns:  []string{"name", "comment", "report"},
@@ -45,7 +45,7 @@ var taskEntity = entity{
 	ranges:    []string{"created", "started", "active_duration", "last_metrics.*", "last_iteration"},
 	datetimes: []string{"status_changed", "last_update", "last_change"},
 	exact:     []string{"runtime.*"},
-	searched:  []string{"name", "id", "comment"}, // what the text index holds
+	searched:  []string{"name", "id", "comment"},
 	references: []reference{
 		{store.Path{"project"}, store.Project},
 		{store.Path{"parent"}, store.Task},
@@ -58,7 +58,8 @@ var taskEntity = entity{
 	hides: true,
 }
 
-var modelEntity = entity{
+// ModelEntity is how models are listed.
+var ModelEntity = Entity{
 	kind:      store.Model,
 	name:      "models",
 	patterns:  []string{"name", "comment"},
@@ -76,7 +77,8 @@ var modelEntity = entity{
 	},
 }
 
-var projectEntity = entity{
+// ProjectEntity is how projects are listed.
+var ProjectEntity = Entity{
 	kind:      store.Project,
 	name:      "projects",
 	patterns:  []string{"name", "basename", "description"},
@@ -91,7 +93,8 @@ var projectEntity = entity{
 	hides: true,
 }
 
-var queueEntity = entity{
+// QueueEntity is how queues are listed.
+var QueueEntity = Entity{
 	kind:       store.Queue,
 	name:       "queues",
 	patterns:   []string{"name"},
@@ -102,66 +105,8 @@ var queueEntity = entity{
 	hides:      true,
 }
 
-// list answers a get_all call: documents that match, in order, one page of them, and
-// of each only the fields asked for. With expand, references become objects. also is
-// a condition of the call beside the request's own, or nil.
-func (s *Server) list(ctx context.Context, e entity, req Fields, also store.Expr, expand bool) (map[string]any, error) {
-	where, err := e.where(req)
-	if err != nil {
-		return nil, err
-	}
-	if also != nil {
-		where = append(where, also)
-	}
-	q := store.Query{Where: where}
-	if q.Order, err = e.order(req); err != nil {
-		return nil, err
-	}
-	window, err := windowOf(req, q.Order)
-	if err != nil {
-		return nil, err
-	}
-	var at scroll
-	if window.scrolls {
-		if at, err = s.scrollOf(ctx, window.scroll); err != nil {
-			return nil, err
-		}
-		window = at.window(window, q.Order, truth(req["refresh_scroll"]))
-	}
-	q.Offset, q.Limit, q.From, q.Backwards = window.offset, window.limit, window.from, window.backwards
-	fields, err := e.projection(req, expand)
-	if err != nil {
-		return nil, err
-	}
-	docs, err := s.store.Query(ctx, e.kind, q)
-	if err != nil {
-		return nil, err
-	}
-	if window.scrolls {
-		at.move(docs, q.Order)
-		if err := s.keepScroll(ctx, at); err != nil {
-			return nil, err
-		}
-	}
-	if expand {
-		if err := s.expand(ctx, docs, e.references, fields); err != nil {
-			return nil, err
-		}
-		fields = fields.withIDs(e.references)
-	}
-	out := make([]map[string]any, len(docs))
-	for i, doc := range docs {
-		out[i] = fields.apply(doc)
-	}
-	answer := map[string]any{e.name: out}
-	if window.scrolls {
-		answer["scroll_id"] = at.doc.ID()
-	}
-	return answer, nil
-}
-
 // where builds the filter of a request: all of its conditions together.
-func (e entity) where(req Fields) (store.And, error) {
+func (e Entity) where(req Fields) (store.And, error) {
 	var all store.And
 	add := func(cond store.Expr, err error) error {
 		if err == nil && cond != nil {
@@ -192,7 +137,7 @@ func (e entity) where(req Fields) (store.And, error) {
 		case contains(e.patterns, key):
 			err = add(patternFilter(key, value))
 		case contains(e.lists, key):
-			err = add(listFilter(key, value))
+			err = add(ListFilter(key, value))
 		case contains(e.ranges, key):
 			err = add(rangeFilter(key, value))
 		case contains(e.datetimes, key):
@@ -204,14 +149,14 @@ func (e entity) where(req Fields) (store.And, error) {
 			return nil, err
 		}
 	}
-	if e.hides && !truth(req["search_hidden"]) && len(listOf(req["id"])) == 0 {
+	if e.hides && !Truth(req["search_hidden"]) && len(ListOf(req["id"])) == 0 {
 		all = append(all, store.Not{Expr: store.In{Path: store.Path{"system_tags"}, Values: []any{"hidden"}}})
 	}
 	switch n, values := conditions(all); {
 	case n > maxConditions:
-		return nil, invalid("the filter has %d conditions, more than %d: ask for several values of one field as a list of which any will do", n, maxConditions)
-	case values > maxValues:
-		return nil, invalid("the filter names %d values, more than %d: ask in several calls", values, maxValues)
+		return nil, Invalid("the filter has %d conditions, more than %d: ask for several values of one field as a list of which any will do", n, maxConditions)
+	case values > MaxValues:
+		return nil, Invalid("the filter names %d values, more than %d: ask in several calls", values, MaxValues)
 	}
 	return all, nil
 }
@@ -220,9 +165,9 @@ const (
 	// maxConditions bounds how many conditions a filter has; values of which any will do
 	// are one condition together.
 	maxConditions = 500
-	// maxValues bounds how many values a filter names in all; databases take some 32,000
+	// MaxValues bounds how many values a filter names in all; databases take some 32,000
 	// parameters, and may need a value twice.
-	maxValues = 10_000
+	MaxValues = 10_000
 	// maxOrders bounds by how many fields a list is sorted.
 	maxOrders = 50
 )
@@ -268,7 +213,7 @@ func contains(class []string, key string) bool {
 
 // order reads order_by. Without one, the oldest come first: the serving CLI takes the
 // first service that it finds.
-func (e entity) order(req Fields) ([]store.Order, error) {
+func (e Entity) order(req Fields) ([]store.Order, error) {
 	var keys []any
 	switch by := req["order_by"].(type) {
 	case nil:
@@ -278,24 +223,24 @@ func (e entity) order(req Fields) ([]store.Order, error) {
 		keys = []any{by}
 	}
 	if len(keys) > maxOrders {
-		return nil, invalid("order_by names %d fields, more than %d", len(keys), maxOrders)
+		return nil, Invalid("order_by names %d fields, more than %d", len(keys), maxOrders)
 	}
 	var order []store.Order
 	for _, key := range keys {
 		name, ok := key.(string)
 		if !ok {
-			return nil, invalid("order_by must be the name of a field or a list of names")
+			return nil, Invalid("order_by must be the name of a field or a list of names")
 		}
 		name, desc := strings.CutPrefix(strings.TrimSpace(name), "-")
 		name = strings.TrimPrefix(name, "+")
 		if name == "@text_score" {
 			if req["search_text"] == nil {
-				return nil, refuse(subFieldsValue, "Invalid field values: order_by @text_score needs search_text")
+				return nil, Refuse(SubFieldsValue, "Invalid field values: order_by @text_score needs search_text")
 			}
 			continue // every match is as good as the others
 		}
 		if name == "" {
-			return nil, invalid("order_by holds an empty field name")
+			return nil, Invalid("order_by holds an empty field name")
 		}
 		if err := e.knows(strings.Split(name, "."), false); err != nil {
 			return nil, err
@@ -305,8 +250,8 @@ func (e entity) order(req Fields) ([]store.Order, error) {
 	return order, nil
 }
 
-// truth reads a flag; what isn't true is false.
-func truth(v any) bool {
+// Truth reads a flag; what isn't true is false.
+func Truth(v any) bool {
 	b, _ := v.(bool)
 	return b
 }
@@ -342,4 +287,15 @@ func fieldPath(name string) store.Path {
 		}
 	}
 	return parts
+}
+
+// ListOf is a list as it is, and any other value as a list of it.
+func ListOf(v any) []any {
+	switch v := v.(type) {
+	case nil:
+		return nil
+	case []any:
+		return v
+	}
+	return []any{v}
 }

@@ -1,4 +1,4 @@
-package api
+package documents
 
 import (
 	"encoding/json"
@@ -12,7 +12,7 @@ import (
 
 // The operators that stand as items in a list filter.
 const (
-	opPrefix = "__$"
+	OpPrefix = "__$"
 	opAll    = "__$all"
 	opAnd    = "__$and"
 	opAny    = "__$any"
@@ -29,13 +29,13 @@ type buckets struct {
 	or bool
 }
 
-// listFilter reads a value or a list of values with operators among them:
+// ListFilter reads a value or a list of values with operators among them:
 //
 //	["a", "b"]                 has a or b
 //	["a", "-b"]                has a, and not b (honoured until an operator is seen)
 //	["__$all", "a", "b"]       has a and b
 //	["__$or", "a", "__$not", "b"]   has a, or has not b
-func listFilter(key string, value any) (store.Expr, error) {
+func ListFilter(key string, value any) (store.Expr, error) {
 	values, ok := value.([]any)
 	if !ok {
 		values = []any{value}
@@ -47,7 +47,7 @@ func listFilter(key string, value any) (store.Expr, error) {
 	var seen, all, not bool
 	for _, v := range values {
 		text, isText := v.(string)
-		if isText && strings.HasPrefix(text, opPrefix) {
+		if isText && strings.HasPrefix(text, OpPrefix) {
 			switch text {
 			case opAll, opAnd:
 				all, not = true, false
@@ -59,7 +59,7 @@ func listFilter(key string, value any) (store.Expr, error) {
 			case opNop:
 				all, not = false, false
 			default:
-				return nil, refuse(subFieldsValue, "Invalid field values: %s holds the unknown operator %s", key, text)
+				return nil, Refuse(SubFieldsValue, "Invalid field values: %s holds the unknown operator %s", key, text)
 			}
 			// After __$nop the old form of excluding counts again; __$not leaves open how
 			// the buckets are joined.
@@ -73,7 +73,7 @@ func listFilter(key string, value any) (store.Expr, error) {
 		}
 		switch {
 		case v != nil && !plain(v):
-			return nil, invalid("%s must be a value or a list of values", key)
+			return nil, Invalid("%s must be a value or a list of values", key)
 		case !seen && isText && len(text) > 1 && text[0] == '-':
 			b.notIn = append(b.notIn, text[1:])
 		case not:
@@ -152,10 +152,10 @@ func eachOf(path store.Path, values []any) store.Expr {
 
 // filters reads the newer form of list filters:
 // {"tags": {"any": {"include": […], "exclude": […]}, "all": {…}, "op": "and"}}.
-func (e entity) filters(value any) (store.Expr, error) {
+func (e Entity) filters(value any) (store.Expr, error) {
 	byField, ok := value.(map[string]any)
 	if !ok {
-		return nil, invalid("filters must be an object")
+		return nil, Invalid("filters must be an object")
 	}
 	var all store.And
 	for field, v := range byField {
@@ -164,22 +164,22 @@ func (e entity) filters(value any) (store.Expr, error) {
 		}
 		form, ok := v.(map[string]any)
 		if !ok {
-			return nil, invalid("filters.%s must be an object", field)
+			return nil, Invalid("filters.%s must be an object", field)
 		}
 		if !contains(e.lists, field) {
 			continue
 		}
-		b := buckets{or: strings.EqualFold(asText(form["op"]), "or")}
+		b := buckets{or: strings.EqualFold(AsText(form["op"]), "or")}
 		for key, into := range map[string][2]*[]any{"any": {&b.in, &b.notIn}, "all": {&b.all, &b.notAll}} {
 			part, _ := form[key].(map[string]any)
 			for i, side := range []string{"include", "exclude"} {
 				list, ok := part[side].([]any)
 				if part[side] != nil && !ok {
-					return nil, invalid("filters.%s.%s.%s must be a list", field, key, side)
+					return nil, Invalid("filters.%s.%s.%s must be a list", field, key, side)
 				}
 				for _, item := range list {
 					if item != nil && !plain(item) {
-						return nil, invalid("filters.%s.%s.%s must hold plain values", field, key, side)
+						return nil, Invalid("filters.%s.%s.%s must hold plain values", field, key, side)
 					}
 				}
 				*into[i] = list
@@ -196,7 +196,7 @@ func (e entity) filters(value any) (store.Expr, error) {
 func patternFilter(key string, value any) (store.Expr, error) {
 	pattern, ok := value.(string)
 	if !ok {
-		return nil, invalid("%s must be a text", key)
+		return nil, Invalid("%s must be a text", key)
 	}
 	if pattern == "" {
 		return nil, nil
@@ -215,7 +215,7 @@ var pythonEnd = regexp.MustCompile(`((?:^|[^\\])(?:\\\\)*)\\Z`)
 // back-references, which need a search that can take for ever.
 func compilePattern(pattern string, ignoreCase bool) (*regexp.Regexp, error) {
 	if len(pattern) > 10_000 {
-		return nil, refuse(subInvalidRegex, "Invalid regular expression: longer than 10000 characters")
+		return nil, Refuse(subInvalidRegex, "Invalid regular expression: longer than 10000 characters")
 	}
 	text := pythonEnd.ReplaceAllString(pattern, `$1\z`)
 	if ignoreCase {
@@ -223,7 +223,7 @@ func compilePattern(pattern string, ignoreCase bool) (*regexp.Regexp, error) {
 	}
 	re, err := regexp.Compile(text)
 	if err != nil {
-		return nil, refuse(subInvalidRegex, "Invalid regular expression: %q: %v", pattern, err)
+		return nil, Refuse(subInvalidRegex, "Invalid regular expression: %q: %v", pattern, err)
 	}
 	return re, nil
 }
@@ -233,7 +233,7 @@ func compilePattern(pattern string, ignoreCase bool) (*regexp.Regexp, error) {
 func rangeFilter(key string, value any) (store.Expr, error) {
 	limits, ok := value.([]any)
 	if !ok || len(limits) != 2 {
-		return nil, invalid("%s must be a list of two: the least and the greatest value", key)
+		return nil, Invalid("%s must be a list of two: the least and the greatest value", key)
 	}
 	path := fieldPath(key)
 	limits = slices.Clone(limits)
@@ -243,11 +243,11 @@ func rangeFilter(key string, value any) (store.Expr, error) {
 		case string:
 			t, err := parseTime(text)
 			if err != nil {
-				return nil, invalid("%s: %v", key, err)
+				return nil, Invalid("%s: %v", key, err)
 			}
 			limits[i] = store.FormatTime(t)
 		default:
-			return nil, invalid("%s must hold numbers or times", key)
+			return nil, Invalid("%s must hold numbers or times", key)
 		}
 	}
 	least, greatest := limits[0], limits[1]
@@ -283,7 +283,7 @@ func datetimeFilter(key string, value any) (store.Expr, error) {
 		}
 		text, ok := item.(string)
 		if !ok {
-			return nil, invalid("%s must be a time or a list of times", key)
+			return nil, Invalid("%s must be a time or a list of times", key)
 		}
 		op, rest := store.Op(""), strings.TrimSpace(text)
 		for _, known := range []store.Op{store.GreaterEqual, store.LessEqual, store.Greater, store.Less} {
@@ -294,7 +294,7 @@ func datetimeFilter(key string, value any) (store.Expr, error) {
 		}
 		t, err := parseTime(rest)
 		if err != nil {
-			return nil, invalid("%s: %v", key, err)
+			return nil, Invalid("%s: %v", key, err)
 		}
 		if op == "" {
 			bare = append(bare, store.FormatTime(t))
@@ -317,7 +317,7 @@ func datetimeFilter(key string, value any) (store.Expr, error) {
 // exactFilter compares a field with one value.
 func exactFilter(key string, value any) (store.Expr, error) {
 	if !plain(value) {
-		return nil, invalid("%s must be a plain value", key)
+		return nil, Invalid("%s must be a plain value", key)
 	}
 	return store.In{Path: fieldPath(key), Values: []any{value}}, nil
 }
@@ -327,15 +327,15 @@ func exactFilter(key string, value any) (store.Expr, error) {
 func multiField(key string, value any, join func([]store.Expr) store.Expr) (store.Expr, error) {
 	form, ok := value.(map[string]any)
 	if !ok {
-		return nil, invalid("%s must be an object with fields and a pattern or datetime", key)
+		return nil, Invalid("%s must be an object with fields and a pattern or datetime", key)
 	}
 	fields, _ := form["fields"].([]any)
 	if len(fields) == 0 {
-		return nil, invalid("%s.fields must be a list of field names", key)
+		return nil, Invalid("%s.fields must be a list of field names", key)
 	}
 	pattern, hasPattern := form["pattern"].(string)
 	if !hasPattern && form["datetime"] == nil {
-		return nil, invalid("%s needs a pattern or datetime", key)
+		return nil, Invalid("%s needs a pattern or datetime", key)
 	}
 	var re *regexp.Regexp
 	if hasPattern {
@@ -351,7 +351,7 @@ func multiField(key string, value any, join func([]store.Expr) store.Expr) (stor
 	for _, field := range fields {
 		name, ok := field.(string)
 		if !ok || name == "" {
-			return nil, invalid("%s.fields must be a list of field names", key)
+			return nil, Invalid("%s.fields must be a list of field names", key)
 		}
 		if hasPattern {
 			parts = append(parts, store.Regexp{Path: fieldPath(name), Pattern: re})
@@ -370,7 +370,7 @@ func multiField(key string, value any, join func([]store.Expr) store.Expr) (stor
 func searchText(fields []string, value any) (store.Expr, error) {
 	text, ok := value.(string)
 	if !ok {
-		return nil, invalid("search_text must be a text")
+		return nil, Invalid("search_text must be a text")
 	}
 	if text = strings.TrimSpace(text); text == "" {
 		return nil, nil
@@ -405,10 +405,11 @@ func parseTime(text string) (time.Time, error) {
 			return t, nil
 		}
 	}
-	return time.Time{}, invalid("%q is not a time in ISO 8601, such as 2026-11-23T13:40:14+00:00", text)
+	return time.Time{}, Invalid("%q is not a time in ISO 8601, such as 2026-11-23T13:40:14+00:00", text)
 }
 
-func asText(v any) string {
+// AsText is a text, or "" for any other value.
+func AsText(v any) string {
 	s, _ := v.(string)
 	return s
 }

@@ -1,4 +1,4 @@
-package api
+package documents
 
 import (
 	"slices"
@@ -6,6 +6,10 @@ import (
 
 	"clearmlserving/controlplane/store"
 )
+
+// Fields is a request as it came, for calls whose keys decide what is done. Nulls are
+// left out at the top level, so a key that is there has a value.
+type Fields = map[string]any
 
 // fieldsOf are the fields of the documents on a ClearML server. Requests that name any
 // other are refused there, so they are here: a misspelt name would be ignored otherwise.
@@ -26,16 +30,16 @@ var fieldsOf = map[store.Kind][]string{
 
 // knows refuses a path that begins with no field of the entity or, below one of its
 // references, with none of the document referred to.
-func (e entity) knows(path []string, expand bool) error {
+func (e Entity) knows(path []string, expand bool) error {
 	if !slices.Contains(fieldsOf[e.kind], path[0]) {
-		return refuse(subInvalidFields, "Invalid fields: field=%s is none of a %s's", strings.Join(path, "."), e.kind)
+		return Refuse(subInvalidFields, "Invalid fields: field=%s is none of a %s's", strings.Join(path, "."), e.kind)
 	}
 	for _, ref := range e.references {
 		if len(path) <= len(ref.path) || !slices.Equal(path[:len(ref.path)], ref.path) {
 			continue
 		}
 		if !expand || !slices.Contains(fieldsOf[ref.kind], path[len(ref.path)]) {
-			return refuse(subInvalidFields, "Invalid fields: field=%s is none of a %s's", strings.Join(path, "."), e.kind)
+			return Refuse(subInvalidFields, "Invalid fields: field=%s is none of a %s's", strings.Join(path, "."), e.kind)
 		}
 	}
 	return nil

@@ -1,0 +1,135 @@
+package documents
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"clearmlserving/controlplane/store"
+)
+
+// Shape is what a field of a request must hold.
+type Shape int
+
+// The shapes.
+const (
+	AText Shape = iota
+	AName       // a text that people read: trimmed, three characters or more
+	Texts       // a list of texts
+	Tags        // a list of texts that filters can name
+	AnObject
+	ANumber
+	AFlag
+	ATime // ISO 8601; stored in our own form
+)
+
+// Take picks the known fields out of a request and checks what they hold; nulls and
+// unknown keys are left out.
+func Take(req Fields, shapes map[string]Shape) (Fields, error) {
+	out := Fields{}
+	keys := make([]string, 0, len(shapes))
+	for key := range shapes {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	for _, key := range keys {
+		if req[key] == nil {
+			continue
+		}
+		v, err := shapes[key].check(key, req[key])
+		if err != nil {
+			return nil, err
+		}
+		out[key] = v
+	}
+	return out, nil
+}
+
+func (s Shape) check(key string, v any) (any, error) {
+	var ok bool
+	want := ""
+	switch s {
+	case AText:
+		_, ok = v.(string)
+		want = "a text"
+	case AName:
+		return CheckName(key, v)
+	case Texts, Tags:
+		return CheckTexts(key, v, s == Tags)
+	case AnObject:
+		_, ok = v.(map[string]any)
+		want = "an object"
+	case ANumber:
+		_, ok = v.(json.Number)
+		want = "a number"
+	case AFlag:
+		_, ok = v.(bool)
+		want = "true or false"
+	case ATime:
+		return checkTime(key, v)
+	}
+	if !ok {
+		return nil, Invalid("%s must be %s", key, want)
+	}
+	return v, nil
+}
+
+// MinName is the least number of characters of a name on every ClearML server.
+const MinName = 3
+
+// CheckName returns the name that a field holds, trimmed.
+func CheckName(key string, v any) (any, error) {
+	text, ok := v.(string)
+	if !ok {
+		return nil, Invalid("%s must be a text", key)
+	}
+	if text = strings.TrimSpace(text); len([]rune(text)) < MinName {
+		return nil, Refuse(subDataValidation, "Data validation error: %s %q is too short: it needs %d characters", key, text, MinName)
+	}
+	return text, nil
+}
+
+// CheckTexts refuses what is no list of texts; named ones can't begin as operators of filters do.
+func CheckTexts(key string, v any, named bool) (any, error) {
+	list, ok := v.([]any)
+	if !ok {
+		return nil, Invalid("%s must be a list of texts", key)
+	}
+	if err := AtMost(key, len(list), MaxTags); err != nil {
+		return nil, err
+	}
+	for _, item := range list {
+		text, ok := item.(string)
+		if !ok {
+			return nil, Invalid("%s must be a list of texts", key)
+		}
+		if named && strings.HasPrefix(text, OpPrefix) {
+			return nil, Invalid("%s holds %q: what begins with %s is an operator of filters", key, text, OpPrefix)
+		}
+	}
+	return v, nil
+}
+
+func checkTime(key string, v any) (any, error) {
+	text, ok := v.(string)
+	if !ok {
+		return nil, Invalid("%s must be a time", key)
+	}
+	t, err := parseTime(text)
+	if err != nil {
+		return nil, Invalid("%s: %v", key, err)
+	}
+	return store.FormatTime(t), nil
+}
+
+// MaxTags is how many tags, or linked models, a document has in one list: each is an
+// entry of an index.
+const MaxTags = 10_000
+
+// AtMost refuses a list that is longer than what one call may ask for.
+func AtMost(field string, n, most int) error {
+	if n <= most {
+		return nil
+	}
+	return Invalid("%s lists %d, more than %d: ask in several calls", field, n, most)
+}

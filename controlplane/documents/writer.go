@@ -1,0 +1,164 @@
+package documents
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"clearmlserving/controlplane/store"
+)
+
+// Writer is a transaction of one author. It remembers what was written, to be told of after
+// the commit.
+type Writer struct {
+	store.Tx
+	// Who writes, and when, in the form that documents hold.
+	Who Author
+	Now string
+	// Touched is what was written that can concern serving.
+	Touched []Touched
+}
+
+// Touched names a document that was written.
+type Touched struct {
+	Kind store.Kind
+	ID   string
+}
+
+// touch remembers a write that can concern serving.
+func (w *Writer) touch(kind store.Kind, id string) {
+	switch kind {
+	case store.Task, store.Model, store.Project:
+		w.Touched = append(w.Touched, Touched{kind, id})
+	}
+}
+
+// Find reads a document, or returns the refusal that fits its kind.
+func (w *Writer) Find(ctx context.Context, kind store.Kind, id string) (store.Doc, error) {
+	if id == "" {
+		return nil, Missing(string(kind))
+	}
+	doc, err := w.Get(ctx, kind, id)
+	return doc, NotFound(err, kind, id)
+}
+
+// Add stores a new document with an id, an owner, and its times, and returns the id.
+func (w *Writer) Add(ctx context.Context, kind store.Kind, doc store.Doc) (string, error) {
+	id := NewID()
+	doc["id"], doc["user"], doc["company"] = id, w.Who.User, w.Who.Company
+	for _, key := range []string{"created", "last_update", "last_change"} {
+		if doc[key] == nil {
+			doc[key] = w.Now
+		}
+	}
+	doc["last_changed_by"] = w.Who.User
+	if err := w.Who.MayChange(kind, doc); err != nil {
+		return "", err
+	}
+	w.touch(kind, id)
+	return id, w.Insert(ctx, kind, Tidy(kind, doc))
+}
+
+// Save stores a changed document.
+func (w *Writer) Save(ctx context.Context, kind store.Kind, doc store.Doc) error {
+	doc["last_change"], doc["last_changed_by"] = w.Now, w.Who.User
+	if err := w.Who.MayChange(kind, doc); err != nil {
+		return err
+	}
+	w.touch(kind, doc.ID())
+	return w.Put(ctx, kind, Tidy(kind, doc))
+}
+
+// Remove deletes a document.
+func (w *Writer) Remove(ctx context.Context, kind store.Kind, id string) error {
+	if w.Who.Limited {
+		return OutOfService(kind, id)
+	}
+	w.touch(kind, id)
+	return w.Delete(ctx, kind, id)
+}
+
+// ChangedBy are the fields that every write of a task or model changes.
+func (w *Writer) ChangedBy() map[string]any {
+	return map[string]any{"last_change": w.Now, "last_changed_by": w.Who.User}
+}
+
+// Change reads, changes, and stores one document.
+func (w *Writer) Change(ctx context.Context, kind store.Kind, id string, change func(store.Doc) error) error {
+	doc, err := w.Find(ctx, kind, id)
+	if err != nil {
+		return err
+	}
+	if err := w.Who.MayChange(kind, doc); err != nil {
+		return err // before the change: that could claim it
+	}
+	if err := change(doc); err != nil {
+		return err
+	}
+	return w.Save(ctx, kind, doc)
+}
+
+// All reads every document of a kind that matches.
+func (w *Writer) All(ctx context.Context, kind store.Kind, where store.Expr) ([]store.Doc, error) {
+	return w.Query(ctx, kind, store.Query{Where: where})
+}
+
+// Tidy brings a document to the form that clients rely on: sorted tags without
+// repetition, and in tasks the objects and lists that the SDK reads without looking.
+func Tidy(kind store.Kind, doc store.Doc) store.Doc {
+	for _, key := range []string{"tags", "system_tags"} {
+		doc[key] = SortedTexts(doc.Strings(key))
+	}
+	if kind != store.Task {
+		return doc
+	}
+	for _, key := range []string{"output", "execution", "script", "runtime", "hyperparams", "configuration", "container"} {
+		doc.Object(key)
+	}
+	if execution := doc.Object("execution"); execution["artifacts"] == nil {
+		execution["artifacts"] = []any{} // pipelines of the SDK walk through it
+	}
+	models := doc.Object("models")
+	for _, direction := range []string{"input", "output"} {
+		if _, ok := models[direction].([]any); !ok {
+			models[direction] = []any{}
+		}
+	}
+	return doc
+}
+
+// SortedTexts is a list of texts as documents hold tags: sorted, each once.
+func SortedTexts(texts []string) []any {
+	texts = slices.Clone(texts)
+	slices.Sort(texts)
+	out := make([]any, 0, len(texts))
+	for _, text := range slices.Compact(texts) {
+		out = append(out, text)
+	}
+	return out
+}
+
+// HasTag says whether a document has a tag in one of its lists.
+func HasTag(doc store.Doc, list, tag string) bool { return slices.Contains(doc.Strings(list), tag) }
+
+// SetSystemTag adds a system tag to a document, or takes it away.
+func SetSystemTag(doc store.Doc, tag string, on bool) {
+	kept := slices.DeleteFunc(doc.Strings("system_tags"), func(t string) bool { return t == tag })
+	if on {
+		kept = append(kept, tag)
+	}
+	doc["system_tags"] = SortedTexts(kept)
+}
+
+// Is makes the filter that a field has a value.
+func Is(value any, path ...string) store.Expr { return store.In{Path: path, Values: []any{value}} }
+
+// NewID makes an id as ClearML does: a random UUID without dashes.
+func NewID() string { return strings.ReplaceAll(uuid.NewString(), "-", "") }
+
+// Number turns a Go integer into a document's number.
+func Number(n int64) json.Number { return json.Number(strconv.FormatInt(n, 10)) }
