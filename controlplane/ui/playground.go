@@ -50,7 +50,7 @@ type reply struct {
 	Text     string
 	Type     string
 	Took     string
-	Size     int
+	Size     int64
 	Endpoint string // that answered, as the instance tells
 	ModelID  string
 	Cut      bool
@@ -186,7 +186,7 @@ func (v *visit) ask(page playgroundPage) (*reply, error) {
 	}
 	return &reply{
 		Status: answer.StatusCode, Good: answer.StatusCode < http.StatusBadRequest, Text: readable(text), Took: formatDuration(took),
-		Type: answer.Header.Get("Content-Type"), Size: len(text), Cut: len(text) > maxReply,
+		Type: answer.Header.Get("Content-Type"), Size: int64(len(text)), Cut: len(text) > maxReply,
 		Endpoint: answer.Header.Get("X-Clearml-Endpoint"), ModelID: answer.Header.Get("X-Clearml-Model-Id"),
 	}, nil
 }

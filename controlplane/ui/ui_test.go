@@ -294,6 +294,31 @@ func TestNoConnectionIsMadeToWhereNoInstanceIs(t *testing.T) {
 	}
 }
 
+func TestSizesOfEveryPageAreShown(t *testing.T) {
+	p := newPages(t, Options{API: guest()})
+	memory := int64(3 << 20)
+	var report instanceReport
+	report.Memory = &memory
+	one := instance{Report: report}
+	var task taskDoc
+	task.Execution.Artifacts = []clearml.Artifact{{Key: "a", Size: 1536}}
+	doc := &clearml.Service{ID: "s", Name: "s"}
+	for name, c := range map[string]struct {
+		page any
+		want string
+	}{
+		"playground": {playgroundPage{Doc: doc, Endpoints: []string{"m"}, Reply: &reply{Size: 512}}, "512 B"},
+		"experiment": {experimentPage{Tab: "artifacts", Task: task}, "1.5 KiB"},
+		"instance":   {instancePage{Doc: doc, Instance: one}, "3.0 MiB"},
+		"service":    {servicePage{Doc: doc, Instances: []instance{one}}, "3.0 MiB"},
+	} {
+		var out strings.Builder
+		if err := p.templates[name].ExecuteTemplate(&out, "layout", frame{Page: c.page}); err != nil || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%s: no %s: %v", name, c.want, err)
+		}
+	}
+}
+
 func TestCommandsToCopyHoldAnyBody(t *testing.T) {
 	if got := curlOf("http://h/serve/m", `{"a": "it's"}`, false); !strings.Contains(got, `-d '{"a":"it'\''s"}'`) {
 		t.Errorf("%s", got)
