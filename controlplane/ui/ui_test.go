@@ -188,7 +188,7 @@ func TestAPlotIsGivenToTheScriptAndAPictureIsShownByThePage(t *testing.T) {
 			t.Errorf("no %s in %s", want, page)
 		}
 	}
-	if strings.Contains(page, "other/b.png") || strings.Contains(page, `data-figure="/experiments/t1/plot.json?metric=matplotlib`) {
+	if !strings.Contains(page, "on another server") || strings.Contains(page, "other/b.png") || strings.Contains(page, `data-figure="/experiments/t1/plot.json?metric=matplotlib`) {
 		t.Errorf("%s", page)
 	}
 }
@@ -214,7 +214,7 @@ func TestTheJSONOfAPlotNeedsTheRightsOfThePage(t *testing.T) {
 func TestScalarsAreAFigure(t *testing.T) {
 	api := guest()
 	api["events.scalar_metrics_iter_histogram"] = `{"loss":{"b":{"x":[1,2],"y":[0.5,0.25]},"a":{"x":[],"y":[]}}}`
-	got := ask(t, newPages(t, Options{API: api}), "GET", "/experiments/t1/scalars.json?metric=loss", "").Body.String()
+	got := ask(t, newPages(t, Options{API: api}), "GET", "/experiments/scalars.json?metric=loss&ids=t1", "").Body.String()
 	if want := `{"data":[{"name":"a","x":[],"y":[]},{"name":"b","x":[1,2],"y":[0.5,0.25]}],"layout":{"xaxis":{"title":{"text":"iteration"}}}}`; got != want {
 		t.Errorf("%s", got)
 	}
