@@ -147,12 +147,21 @@ func TestFilesAreLinkedOnlyWhereABrowserMayGo(t *testing.T) {
 }
 
 func TestADifferenceShowsWhatWasAddedAndRemoved(t *testing.T) {
-	var said []string
-	for _, line := range difference("a\nb\nc\nd\ne\nf\ng\nh\ni", "a\nb\nc\nd\nX\nf\ng\nh\ni") {
-		said = append(said, line.Mark+line.Text)
-	}
-	if got := strings.Join(said, ","); got != " b, c, d,-e,+X, f, g, h,…" {
-		t.Errorf("%s", got)
+	for _, c := range []struct{ before, after, want string }{
+		{"a\nb\nc\nd\ne\nf\ng\nh\ni", "a\nb\nc\nd\nX\nf\ng\nh\ni", " b, c, d,-e,+X, f, g, h"},
+		{"a\n1\n2\n3\n4\n5\n6\n7\nb", "X\n1\n2\n3\n4\n5\n6\n7\nY", "-a,+X, 1, 2, 3,…, 5, 6, 7,-b,+Y"},
+		{"", "a\n", "+a"},
+		{"a", "", "-a"},
+		{"a", "a\n", ""},
+		{"@@ a", "-- a", "-@@ a,+-- a"},
+	} {
+		var said []string
+		for _, line := range difference(c.before, c.after) {
+			said = append(said, line.Mark+line.Text)
+		}
+		if got := strings.Join(said, ","); got != c.want {
+			t.Errorf("%q to %q: %s; want %s", c.before, c.after, got, c.want)
+		}
 	}
 }
 
