@@ -9,10 +9,9 @@ import (
 	"clearmlserving/serving"
 )
 
-// OpenInstance makes the task that stands for one running process of a service,
-// named as the original names it: kind is "serve instance" (of type inference)
-// or "statistics controller" (of type monitor). The service is its parent. It is
-// started; whoever opens it pings it, and stops it at the end.
+// OpenInstance creates and starts the task of one process of a service, with the name that
+// the original uses: kind is "serve instance" (of type inference) or "statistics controller"
+// (of type monitor). The service is its parent. The caller pings it and stops it at the end.
 func (c *Client) OpenInstance(ctx context.Context, s *Service, kind, taskType string) (string, error) {
 	id, err := c.CreateTask(ctx, NewTask{
 		Name: s.Name + " - " + kind, Type: taskType, ProjectID: s.ProjectID, ParentID: s.ID, SystemTags: []string{"service"},
@@ -27,7 +26,7 @@ func (c *Client) OpenInstance(ctx context.Context, s *Service, kind, taskType st
 	return id, nil
 }
 
-// ContinueInstance goes on with an instance task of an earlier process.
+// ContinueInstance restarts the instance task of an earlier process.
 func (c *Client) ContinueInstance(ctx context.Context, s *Service, id string) error {
 	if err := c.StartTask(ctx, id, true); err != nil {
 		return err
@@ -35,11 +34,10 @@ func (c *Client) ContinueInstance(ctx context.Context, s *Service, id string) er
 	return c.EditTask(ctx, id, map[string]any{"parent": s.ID})
 }
 
-// reportObject is the configuration object of an instance's task in which the
-// instance tells how it is.
+// reportObject is the configuration object of an instance's task with the instance's report.
 const reportObject = "serving_instance"
 
-// Instance is a running process of a service, as its task tells.
+// Instance is a process of a service, as recorded on its task.
 type Instance struct {
 	TaskID, Name string
 	ServiceID    string
@@ -47,7 +45,7 @@ type Instance struct {
 	Report       string    // as given to ReportInstance, "" for none
 }
 
-// ReportInstance stores what an instance tells of itself, a JSON text, on its task.
+// ReportInstance stores an instance's report, a JSON text, on its task.
 func (c *Client) ReportInstance(ctx context.Context, id, report string) error {
 	object := ConfigObject{Name: reportObject, Value: Text(report), Type: "json", Description: "How this instance is, written by itself"}
 	return c.EditConfiguration(ctx, id, []ConfigObject{object}, nil)
@@ -60,7 +58,7 @@ func (c *Client) Instances(ctx context.Context, serviceID, taskType string) ([]I
 	return c.InstancesOf(ctx, []string{serviceID}, taskType)
 }
 
-// InstancesOf is Instances of several services at once; of none, there are none.
+// InstancesOf is Instances for several services.
 func (c *Client) InstancesOf(ctx context.Context, serviceIDs []string, taskType string) ([]Instance, error) {
 	if len(serviceIDs) == 0 {
 		return nil, nil
@@ -80,8 +78,8 @@ func (c *Client) InstancesOf(ctx context.Context, serviceIDs []string, taskType 
 }
 
 // MirrorService copies the configuration of a service to an instance's task,
-// where the web application shows it. Sections that cannot be read are left out,
-// and so is what is kept of keys: nobody looks for it there when he revokes one.
+// where the web application shows it. Sections that cannot be read are left out, and so are
+// access keys: a copy would stay when a key is revoked.
 func (c *Client) MirrorService(ctx context.Context, s *Service, instance string) error {
 	var objects []ConfigObject
 	sections := s.Configuration().Sections
@@ -96,8 +94,8 @@ func (c *Client) MirrorService(ctx context.Context, s *Service, instance string)
 	return c.EditConfiguration(ctx, instance, objects, nil)
 }
 
-// NewCredentials makes a further pair of keys for the user of this client. The
-// secret is given only here.
+// NewCredentials creates another pair of keys for the user of this client. The server
+// returns the secret only once.
 func (c *Client) NewCredentials(ctx context.Context, label string) (accessKey string, secretKey Secret, err error) {
 	var data struct {
 		Credentials struct {

@@ -174,13 +174,13 @@ func quoted(text string) string {
 // pages are the addresses of every kind of page.
 func (m made) pages() []string {
 	pages := []string{"/", "/models", "/models/upload", "/models/" + m.model, "/models/" + m.model + "/deploy", "/experiments", "/services", "/settings"}
-	for _, tab := range []string{"", "/overview", "/scalars", "/plots", "/images", "/configuration", "/artifacts", "/console", "/scalars.json?metric=x"} {
+	for _, tab := range []string{"", "/overview", "/scalars", "/plots", "/images", "/configuration", "/artifacts", "/console"} {
 		pages = append(pages, "/experiments/"+m.task+tab)
 	}
 	for _, page := range []string{"", "/history", "/canary", "/playground"} {
 		pages = append(pages, "/services/"+m.service+page)
 	}
-	return append(pages, "/experiments/compare?ids="+m.task+"&ids="+m.service, "/experiments/compare/scalars.json?metric=x&ids="+m.task)
+	return append(pages, "/experiments/compare?ids="+m.task+"&ids="+m.service, "/experiments/scalars.json?metric=x&ids="+m.task)
 }
 
 // forms are the addresses of every form that changes something.

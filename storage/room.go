@@ -11,7 +11,7 @@ import (
 	"clearmlserving/atomicfile"
 )
 
-// SpaceError says that a disk has no room for a file.
+// SpaceError means that a disk has no room for a file.
 type SpaceError struct {
 	Dir  string
 	Need int64 // bytes still to be written, 0 when not known
@@ -33,7 +33,7 @@ func (e *SpaceError) Error() string {
 
 func (e *SpaceError) Unwrap() error { return e.Err }
 
-// DirError says that a folder can't be used.
+// DirError means that a folder cannot be used.
 type DirError struct {
 	Dir string
 	Err error
@@ -49,7 +49,7 @@ func (e *DirError) Error() string {
 
 func (e *DirError) Unwrap() error { return e.Err }
 
-// isDirFault tells whether an error is one of the disk rather than of one file.
+// isDirFault reports whether an error concerns the disk rather than one file.
 func isDirFault(err error) bool {
 	for _, fault := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EACCES, syscall.EPERM, syscall.EIO} {
 		if errors.Is(err, fault) {
@@ -59,8 +59,8 @@ func isDirFault(err error) bool {
 	return false
 }
 
-// dirError gives an error of writing below dir the type that callers tell apart.
-// Errors that have one already pass unchanged.
+// dirError wraps an error of writing below dir in the type that callers distinguish.
+// Errors that have such a type already are returned unchanged.
 func dirError(dir string, err error) error {
 	var space *SpaceError
 	var folder *DirError
@@ -75,8 +75,8 @@ func dirError(dir string, err error) error {
 	}
 }
 
-// makeRoom sees that need bytes fit on the disk, at the cost of files that
-// nobody uses. Not knowing the need or the room, it hopes.
+// makeRoom removes unused files until need bytes fit on the disk. It does nothing if the
+// need or the free space is not known.
 func (c *Cache) makeRoom(need int64) error {
 	if need <= 0 {
 		return nil

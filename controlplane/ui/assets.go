@@ -11,14 +11,13 @@ import (
 	"time"
 )
 
-// The libraries among the assets are fetched by `make generate`; their licences lie
-// beside them.
+// The libraries among the assets come from `make generate`, with their licences.
 //
 //go:embed assets
 var assetFiles embed.FS
 
-// assets are the style, the scripts, and the libraries, by the name they are served under:
-// it holds their hash, so that browsers may keep them for good.
+// assets are the style sheets, scripts, and libraries. The name of each in its URL contains its
+// hash, so that browsers may cache it without a limit.
 type assets struct {
 	byName map[string]asset
 	named  map[string]string // file name -> served name
@@ -47,7 +46,7 @@ func readAssets() (assets, error) {
 	return a, nil
 }
 
-// assetKind is the content type of an asset; it must not depend on what this machine knows.
+// assetKind is the content type of an asset, independent of the machine's MIME tables.
 func assetKind(name string) string {
 	switch path.Ext(name) {
 	case ".css":
@@ -60,7 +59,7 @@ func assetKind(name string) string {
 	return "text/plain; charset=utf-8"
 }
 
-// url is where a file is served.
+// url is the path of a file.
 func (a assets) url(file string) (string, error) {
 	served, ok := a.named[file]
 	if !ok {

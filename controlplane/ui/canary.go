@@ -16,10 +16,10 @@ import (
 // canaryRow is a canary as a bar of its shares.
 type canaryRow struct {
 	URL     string
-	Prefix  string // when the endpoints are chosen by it
+	Prefix  string // of the endpoints, if they are chosen by one
 	Shares  []share
 	Problem string
-	// Live says that the shares are those that an instance draws by.
+	// Live means that the shares are in use by an instance.
 	Live bool
 }
 
@@ -33,8 +33,7 @@ type share struct {
 	Series     int
 }
 
-// canaryRows shows the shares in force; a canary that no instance serves yet shows what
-// is configured.
+// canaryRows shows the shares in use, or the configured ones while no instance serves the canary.
 func canaryRows(config serving.Service, instances []instance) []canaryRow {
 	live := map[serving.EndpointURL]canaryReport{}
 	for _, i := range instances {
@@ -78,7 +77,7 @@ func liveShares(c serving.Canary, shares map[string]float64) []share {
 	return all
 }
 
-// newestFirst compares endpoints by the number at their end, as a canary by prefix does.
+// newestFirst compares endpoints by the number at their end, the order of a canary by prefix.
 func newestFirst(a, b string) int {
 	number := func(url string) int {
 		_, last := cutLast(url)
@@ -121,7 +120,7 @@ func configuredShares(c serving.Canary) []share {
 // seriesColours is the number of colours for series in the style sheet.
 const seriesColours = 8
 
-// lay gives each share its place in the bar.
+// lay sets the place of each share in the bar.
 func lay(shares []share) {
 	round := func(f float64) float64 { return math.Round(f*100) / 100 }
 	at := 0.0
@@ -148,7 +147,7 @@ type canaryField struct {
 	Series           int
 }
 
-// spareFields are empty lines for further endpoints.
+// spareFields is the number of empty lines for further endpoints.
 const spareFields = 2
 
 func (p *Pages) canaryForm(v *visit) error {
@@ -192,8 +191,8 @@ func (page *canaryPage) addSpare() {
 	}
 }
 
-// saveCanary stores a canary by the rules of the command line. A form with a mistake
-// comes back as it was, with the mistake named.
+// saveCanary stores a canary by the rules of the command line. A form with a mistake is shown
+// again with a message.
 func (p *Pages) saveCanary(v *visit) error {
 	s, err := v.openService(v.id())
 	if err != nil {
@@ -229,7 +228,7 @@ func (p *Pages) saveCanary(v *visit) error {
 
 var errNoWeight = errors.New("every endpoint needs a weight, and every weight an endpoint")
 
-// canaryOf reads the form; lines that are empty are left out.
+// canaryOf reads the form without its empty lines.
 func canaryOf(form map[string][]string) (serving.Canary, error) {
 	one := func(name string) string {
 		if len(form[name]) == 0 {

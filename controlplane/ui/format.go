@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"html/template"
@@ -11,15 +12,13 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-
-	"clearmlserving/clearml"
 )
 
 // functions are the functions of the templates.
 func (p *Pages) functions() template.FuncMap {
 	return template.FuncMap{
 		"asset":   p.assets.url,
-		"ago":     func(t any) moment { return p.moment(t) },
+		"ago":     p.moment,
 		"bytes":   formatBytes,
 		"number":  formatNumber,
 		"one":     func(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) },
@@ -46,25 +45,12 @@ type moment struct {
 	Text, Exact, Machine string
 }
 
-func (p *Pages) moment(value any) moment {
-	var at time.Time
-	switch t := value.(type) {
-	case time.Time:
-		at = t
-	case clearml.Time:
-		at = t.Time
-	case *clearml.Time:
-		if t != nil {
-			at = t.Time
-		}
-	}
+func (p *Pages) moment(t interface{ UTC() time.Time }) moment {
+	at := t.UTC()
 	if at.IsZero() {
 		return moment{Text: "never"}
 	}
-	return moment{
-		Text: humanize.RelTime(at, p.now(), "ago", "from now"), Exact: at.UTC().Format("2006-01-02 15:04:05 UTC"),
-		Machine: at.UTC().Format(time.RFC3339),
-	}
+	return moment{humanize.RelTime(at, p.now(), "ago", "from now"), at.Format("2006-01-02 15:04:05 UTC"), at.Format(time.RFC3339)}
 }
 
 // formatDuration shows a duration with its two greatest units.
@@ -161,15 +147,11 @@ func withQuery(path string, pairs ...any) string {
 
 // prettyJSON indents JSON and returns any other text unchanged.
 func prettyJSON(text string) string {
-	var value json.RawMessage
-	if json.Unmarshal([]byte(text), &value) != nil {
+	var out bytes.Buffer
+	if json.Indent(&out, []byte(text), "", "  ") != nil {
 		return text
 	}
-	indented, err := json.MarshalIndent(value, "", "  ")
-	if err != nil {
-		return text
-	}
-	return string(indented)
+	return out.String()
 }
 
 // stateClass is the style class of a state: good, busy, bad, or plain.

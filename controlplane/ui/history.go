@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rogpeppe/go-internal/diff"
+
 	"clearmlserving/clearml"
 	"clearmlserving/serving"
 )
@@ -172,80 +174,31 @@ func (p *Pages) revert(v *visit) error {
 	return v.done(fmt.Sprintf("/services/%s/history", v.id()), "The change is taken back; instances follow now.")
 }
 
-// diffLine is a line of a difference: " ", "+", or "-".
+// diffLine is a line of a difference: " ", "+", "-", or "…" for unchanged lines that are left out.
 type diffLine struct {
 	Mark, Text string
 }
 
-// maxDiffLines bounds the work of a difference, which grows with the product of the lengths.
-const maxDiffLines = 1500
-
-// difference compares two texts by their longest common lines; long unchanged parts are
-// left out.
+// difference compares two texts by line.
 func difference(before, after string) []diffLine {
-	a, b := splitLines(before), splitLines(after)
-	if len(a) > maxDiffLines || len(b) > maxDiffLines {
-		return []diffLine{{"-", fmt.Sprintf("%d lines", len(a))}, {"+", fmt.Sprintf("%d lines", len(b))}}
-	}
-	// common[i][j] is how many lines a[i:] and b[j:] share in order.
-	common := make([][]int, len(a)+1)
-	for i := range common {
-		common[i] = make([]int, len(b)+1)
-	}
-	for i, line := range slices.Backward(a) {
-		for j, other := range slices.Backward(b) {
-			if line == other {
-				common[i][j] = common[i+1][j+1] + 1
-			} else {
-				common[i][j] = max(common[i+1][j], common[i][j+1])
-			}
-		}
-	}
 	var lines []diffLine
-	i, j := 0, 0
-	for i < len(a) || j < len(b) {
+	unified := string(diff.Diff("before", []byte(endLine(before)), "after", []byte(endLine(after))))
+	for i, line := range strings.Split(strings.TrimSuffix(unified, "\n"), "\n") {
 		switch {
-		case i < len(a) && j < len(b) && a[i] == b[j]:
-			lines = append(lines, diffLine{" ", a[i]})
-			i, j = i+1, j+1
-		case i < len(a) && (j == len(b) || common[i+1][j] >= common[i][j+1]):
-			lines = append(lines, diffLine{"-", a[i]})
-			i++
+		case i <= 3: // the header, and the place of the first change
+		case strings.HasPrefix(line, "@@"):
+			lines = append(lines, diffLine{"…", ""})
 		default:
-			lines = append(lines, diffLine{"+", b[j]})
-			j++
+			lines = append(lines, diffLine{line[:1], line[1:]})
 		}
 	}
-	return onlyNearChanges(lines)
+	return lines
 }
 
-func splitLines(text string) []string {
-	if text == "" {
-		return nil
+// endLine ends the last line of a text.
+func endLine(text string) string {
+	if text == "" || strings.HasSuffix(text, "\n") {
+		return text
 	}
-	return strings.Split(text, "\n")
-}
-
-// onlyNearChanges keeps the lines that are near a change.
-func onlyNearChanges(lines []diffLine) []diffLine {
-	const near = 3
-	keep := make([]bool, len(lines))
-	for i, line := range lines {
-		if line.Mark == " " {
-			continue
-		}
-		for k := max(0, i-near); k <= min(len(lines)-1, i+near); k++ {
-			keep[k] = true
-		}
-	}
-	var kept []diffLine
-	for i, line := range lines {
-		switch {
-		case keep[i]:
-			kept = append(kept, line)
-		case len(kept) > 0 && kept[len(kept)-1].Mark != "…":
-			kept = append(kept, diffLine{"…", ""})
-		}
-	}
-	return kept
+	return text + "\n"
 }

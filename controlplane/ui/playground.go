@@ -31,27 +31,27 @@ type playgroundPage struct {
 	Endpoint  string
 	Endpoints []string
 	Instances []instance
-	// Instance is the task of the instance that is asked.
+	// Instance is the task of the instance that gets the request.
 	Instance string
 	Body     string
 	Reply    *reply
 	Problem  string
-	// KeyNeeded says that the service asks for an access key; Key is what the visitor gave.
+	// KeyNeeded means that the service requires an access key; Key is the visitor's.
 	KeyNeeded bool
 	Key       string
-	// Curl and Python ask the same outside of the page.
+	// Curl and Python are the same request as commands.
 	Curl, Python string
 }
 
-// reply is what an endpoint has answered.
+// reply is an endpoint's answer.
 type reply struct {
 	Status   int
 	Good     bool
 	Text     string
 	Type     string
 	Took     string
-	Size     int
-	Endpoint string // that answered, as the instance tells
+	Size     int64
+	Endpoint string // that answered, according to the instance
 	ModelID  string
 	Cut      bool
 }
@@ -65,7 +65,7 @@ func (p *Pages) playground(v *visit) error {
 	return v.showPlayground(http.StatusOK, page)
 }
 
-// exampleBody is a request to begin with.
+// exampleBody is the request that the page shows first.
 func exampleBody(playgroundPage) string { return "{\n  \"x0\": 1,\n  \"x1\": 2\n}" }
 
 func (v *visit) playgroundPage(form url.Values) (playgroundPage, error) {
@@ -103,9 +103,8 @@ func (v *visit) playgroundPage(form url.Values) (playgroundPage, error) {
 	return page, nil
 }
 
-// play sends a request to an endpoint. Where it goes to is taken from the records of the
-// service's instances, never from the form: that only chooses among them. reach makes sure
-// that an instance is there.
+// play sends a request to an endpoint. Its address comes from the records of the service's
+// instances; the form only selects one of them. reach verifies that an instance is there.
 func (p *Pages) play(v *visit) error {
 	page, err := v.playgroundPage(v.r.PostForm)
 	if err != nil {
@@ -127,8 +126,7 @@ func (v *visit) showPlayground(status int, page playgroundPage) error {
 	return v.renderStatus(status, "playground", "Playground of "+page.Doc.Name, page)
 }
 
-// target is where the endpoint is reached, and the key by which that place proves to be
-// the instance.
+// target is the endpoint's address and the public key of the instance there.
 func (page playgroundPage) target() (where *url.URL, key string, err error) {
 	switch {
 	case page.Endpoint == "" || !slices.Contains(page.Endpoints, page.Endpoint):
@@ -145,7 +143,7 @@ func (page playgroundPage) target() (where *url.URL, key string, err error) {
 	return &url.URL{Scheme: base.Scheme, Host: base.Host, Path: "/" + cmp.Or(strings.Trim(report.Path, "/"), "serve") + "/" + page.Endpoint}, report.Key, nil
 }
 
-// ask sends the request and measures the answer.
+// ask sends the request and measures the time of the answer.
 func (v *visit) ask(page playgroundPage) (*reply, error) {
 	target, key, err := page.target()
 	if err != nil {
@@ -155,8 +153,8 @@ func (v *visit) ask(page playgroundPage) (*reply, error) {
 	defer cancel()
 	client, err := v.p.reach(ctx, target, key)
 	if err != nil {
-		// One answer for every reason: whoever writes a record must not learn from it
-		// which addresses there are.
+		// The message is the same for every reason, so that a forged record cannot be used to
+		// find out which addresses exist.
 		v.p.log.Warn("instance not reached for the playground", "address", target.Host, "err", err)
 		return nil, refusal{http.StatusBadGateway, "At " + target.Host + " the instance did not prove who it is: this server does not reach it there, or something else answers, or it is of an older version, or its certificate comes from an authority that this server does not know. The server's log says more. The lines below work from where the instance is reached."}
 	}
@@ -186,12 +184,12 @@ func (v *visit) ask(page playgroundPage) (*reply, error) {
 	}
 	return &reply{
 		Status: answer.StatusCode, Good: answer.StatusCode < http.StatusBadRequest, Text: readable(text), Took: formatDuration(took),
-		Type: answer.Header.Get("Content-Type"), Size: len(text), Cut: len(text) > maxReply,
+		Type: answer.Header.Get("Content-Type"), Size: int64(len(text)), Cut: len(text) > maxReply,
 		Endpoint: answer.Header.Get("X-Clearml-Endpoint"), ModelID: answer.Header.Get("X-Clearml-Model-Id"),
 	}, nil
 }
 
-// readable is an answer as text: JSON with its lines, bytes by their number.
+// readable is an answer as text: JSON is indented, and binary data is only counted.
 func readable(answer []byte) string {
 	answer = answer[:min(len(answer), maxReply)]
 	var out bytes.Buffer

@@ -15,7 +15,7 @@ type plot struct {
 	Download string `json:"-"`
 }
 
-// figure is the part of a Plotly figure that the server reads or writes; the script reads the rest.
+// figure is a Plotly figure as the server makes it of scalars.
 type figure struct {
 	Data   []trace `json:"data"`
 	Layout struct {
@@ -34,25 +34,20 @@ type trace struct {
 	Y    []json.Number `json:"y"`
 }
 
-// Pictures are the addresses of the images that the figure consists of.
-func (p plot) Pictures() []string {
+// picture is an image of a figure.
+type picture struct {
+	Source string `json:"source"`
+}
+
+// Pictures are the images that the figure consists of.
+func (p plot) Pictures() []picture {
 	var figure struct {
 		Layout struct {
-			Images []struct {
-				Source string `json:"source"`
-			} `json:"images"`
+			Images []picture `json:"images"`
 		} `json:"layout"`
 	}
-	if json.Unmarshal([]byte(p.Text), &figure) != nil {
-		return nil // the script shows why it cannot be drawn
-	}
-	var sources []string
-	for _, image := range figure.Layout.Images {
-		if image.Source != "" {
-			sources = append(sources, image.Source)
-		}
-	}
-	return sources
+	_ = json.Unmarshal([]byte(p.Text), &figure) // the page's script says what cannot be drawn
+	return figure.Layout.Images
 }
 
 // plots lists the newest figures of a task; metrics may choose some of them.

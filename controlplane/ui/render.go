@@ -20,7 +20,7 @@ import (
 //go:embed templates/*.tmpl
 var templateFiles embed.FS
 
-// frame is what every page gets around its own data.
+// frame is the data of the layout around a page.
 type frame struct {
 	Title  string
 	Nav    string // the part of the site, for the navigation
@@ -31,8 +31,7 @@ type frame struct {
 	Page   any
 }
 
-// parseTemplates reads each page together with the layout and the parts, whose names
-// begin with "_".
+// parseTemplates parses each page with the shared templates, whose names begin with "_".
 func (p *Pages) parseTemplates() (map[string]*template.Template, error) {
 	files, err := fs.Glob(templateFiles, "templates/*.tmpl")
 	if err != nil {
@@ -65,7 +64,7 @@ func (v *visit) render(name, title string, page any) error {
 	return v.renderStatus(http.StatusOK, name, title, page)
 }
 
-// renderStatus makes a page in full before anything of it is sent.
+// renderStatus renders the whole page before it sends the status.
 func (v *visit) renderStatus(status int, name, title string, page any) error {
 	nav, _, _ := strings.Cut(strings.TrimPrefix(v.r.URL.Path, "/"), "/")
 	f := frame{Title: title, Nav: nav, User: v.user, Notice: v.notice, Theme: themeOf(v.r), Page: page}
@@ -78,7 +77,7 @@ func (v *visit) renderStatus(status int, name, title string, page any) error {
 	}
 	v.w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	v.w.WriteHeader(status)
-	_, _ = v.w.Write(out.Bytes()) // a visitor that went away has no use for the error
+	_, _ = v.w.Write(out.Bytes()) // an error means that the browser is gone
 	return nil
 }
 
@@ -91,7 +90,7 @@ func themeOf(r *http.Request) string {
 	return cookie.Value
 }
 
-// refusal is an error that the visitor can do something about.
+// refusal is an error that the visitor can correct.
 type refusal struct {
 	status int
 	text   string
@@ -105,7 +104,7 @@ type errorPage struct {
 	Text, Back string
 }
 
-// fail answers with what went wrong.
+// fail answers with the page of an error.
 func (p *Pages) fail(v *visit, err error) {
 	if errors.Is(err, errNotLoggedIn) {
 		p.sendToLogin(v)
@@ -126,7 +125,7 @@ func (p *Pages) fail(v *visit, err error) {
 	}
 }
 
-// sendToLogin leads to the login, and from there back.
+// sendToLogin redirects to the login, which redirects back.
 func (p *Pages) sendToLogin(v *visit) {
 	to := "/login"
 	if next := v.r.URL.RequestURI(); v.r.Method == http.MethodGet && next != "/" {
@@ -140,7 +139,7 @@ func (p *Pages) sendToLogin(v *visit) {
 	http.Redirect(v.w, v.r, to, http.StatusSeeOther)
 }
 
-// explain is the one table from errors to statuses and words.
+// explain maps errors to statuses and messages.
 func explain(err error) errorPage {
 	var refused refusal
 	var field *serving.FieldError
@@ -180,7 +179,7 @@ func headingOf(status int) string {
 	return "That did not work"
 }
 
-// backOf is the page that a form was sent from: the path above, without what was done.
+// backOf is the page that a form was sent from, or the parent of the path.
 func backOf(r *http.Request) string {
 	if from, err := url.Parse(r.Referer()); err == nil && from.Host == r.Host && from.Path != r.URL.Path {
 		return localPath(from.RequestURI())

@@ -3,7 +3,6 @@ package ui
 import (
 	"encoding/json"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,10 +77,7 @@ func (v *visit) scalarMetrics(tasks []string) ([]scalarMetric, error) {
 		for _, name := range sortedKeys(histogram) {
 			metric := found[name]
 			if metric == nil {
-				metric = &scalarMetric{Name: name, Source: "/experiments/" + task + "/scalars.json?metric=" + url.QueryEscape(name)}
-				if len(tasks) > 1 {
-					metric.Source = withQuery("/experiments/compare/scalars.json", "metric", name, "ids", strings.Join(tasks, ","))
-				}
+				metric = &scalarMetric{Name: name, Source: withQuery("/experiments/scalars.json", "metric", name, "ids", strings.Join(tasks, ","))}
 				found[name] = metric
 			}
 			for _, variant := range sortedKeys(histogram[name]) {
@@ -118,21 +114,13 @@ func summarise(name string, p trace) scalarLine {
 	return line
 }
 
-// scalars sends the lines of one metric as a figure.
+// scalars sends the lines of one metric as a figure: those of one task or of several.
 func (p *Pages) scalars(v *visit) error {
-	return v.sendScalars([]string{v.id()})
-}
-
-func (p *Pages) compareScalars(v *visit) error {
-	ids := words(v.r.URL.Query().Get("ids"))
-	if len(ids) == 0 || len(ids) > maxCompared {
-		return refusal{http.StatusBadRequest, "Give the experiments to compare: ?ids=first,second"}
+	q := v.r.URL.Query()
+	tasks, metric := words(q.Get("ids")), q.Get("metric")
+	if len(tasks) == 0 || len(tasks) > maxCompared {
+		return refusal{http.StatusBadRequest, "Give the experiments: ?ids=first,second"}
 	}
-	return v.sendScalars(ids)
-}
-
-func (v *visit) sendScalars(tasks []string) error {
-	metric := v.r.URL.Query().Get("metric")
 	f := figure{Data: []trace{}}
 	f.Layout.XAxis.Title.Text = "iteration"
 	for i, task := range tasks {

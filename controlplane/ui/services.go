@@ -57,12 +57,12 @@ type servicePage struct {
 	Reported time.Time
 }
 
-// endpointRow is one url with what is configured and how it is.
+// endpointRow is one url with its configuration and its state.
 type endpointRow struct {
 	URL        string
 	Engine     string
 	Model      ref
-	Monitoring string // that made it, "" for a static one
+	Monitoring string // the rule that created it, "" for a static endpoint
 	Code       string
 	Live       []liveState
 	State      string
@@ -72,7 +72,7 @@ type endpointRow struct {
 	MeanMS     float64
 }
 
-// liveState is how an endpoint is on one instance.
+// liveState is the state of an endpoint on one instance.
 type liveState struct {
 	Instance string
 	endpointReport
@@ -128,7 +128,7 @@ func metricRowOf(key string, m serving.MetricLogging) metricRow {
 	return row
 }
 
-// endpointRows joins what is configured with what the instances tell.
+// endpointRows joins the configuration with the reports of the instances.
 func (v *visit) endpointRows(config serving.Service, instances []instance) ([]endpointRow, error) {
 	rows := map[string]*endpointRow{}
 	var ids []string
@@ -176,7 +176,7 @@ func (v *visit) endpointRows(config serving.Service, instances []instance) ([]en
 	return all, nil
 }
 
-// sum makes one state of those of all instances: the worst of them.
+// sum sets the state to the worst one of all instances, and adds up the counts.
 func (row *endpointRow) sum() {
 	worst := []string{"failed", "degraded", "updating", "loading", "ready"}
 	row.State = "not served"
@@ -220,7 +220,7 @@ func (p *Pages) removeEndpoint(v *visit) error {
 	return v.done("/services/"+s.Doc.ID, fmt.Sprintf("Removed the %s %s. The history can bring it back.", removed, url))
 }
 
-// removeMetrics ends the logging of an endpoint's values.
+// removeMetrics removes the logging of an endpoint's values.
 func (p *Pages) removeMetrics(v *visit) error {
 	s, err := v.openService(v.id())
 	if err != nil {
@@ -236,16 +236,16 @@ func (p *Pages) removeMetrics(v *visit) error {
 	return v.done("/services/"+s.Doc.ID, fmt.Sprintf("Values of %s are not logged any more. The history can bring that back.", endpoint))
 }
 
-// instance is a running process of a service, as its own report tells.
+// instance is a process of a service with its own report.
 type instance struct {
 	clearml.Instance
 	Report instanceReport
 	now    time.Time
-	// Trouble says why the report can't be read, "" mostly.
+	// Trouble is why the report cannot be read, "" if it can.
 	Trouble string
 }
 
-// instanceReport is as much of an instance's report as pages show.
+// instanceReport is the part of an instance's report that pages show.
 type instanceReport struct {
 	Name         string            `json:"instance"`
 	URL          string            `json:"serve_url"`
@@ -285,7 +285,7 @@ type endpointReport struct {
 	} `json:"model"`
 }
 
-// Reason says why an endpoint is not ready, or what else its owner should know.
+// Reason is why an endpoint is not ready, or a warning.
 func (e endpointReport) Reason() string {
 	if e.Failure != nil {
 		return e.Failure.Step + ": " + e.Failure.Reason
@@ -310,8 +310,8 @@ func (i instance) State() string {
 	return "lost"
 }
 
-// oldestAlive is when the instance that was seen the longest ago, of those alive, gave its last
-// sign of life; zero if none is alive.
+// oldestAlive is the oldest of the last signs of life of the instances that are alive; zero if
+// none is.
 func oldestAlive(instances []instance) time.Time {
 	var oldest time.Time
 	for _, i := range instances {
@@ -325,7 +325,7 @@ func oldestAlive(instances []instance) time.Time {
 // Name is the name in the instance's report, or its task's id.
 func (i instance) Name() string { return cmp.Or(i.Report.Name, shortID(i.TaskID)) }
 
-// instances are those of some services, whether they live or are lost.
+// instances lists the instances of some services, running or lost.
 func (v *visit) instances(services ...string) ([]instance, error) {
 	listed, err := v.api.InstancesOf(v.r.Context(), services, "inference")
 	var found []instance

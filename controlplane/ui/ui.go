@@ -113,9 +113,8 @@ func (p *Pages) install() {
 
 	p.page("GET /experiments", p.experiments)
 	p.page("GET /experiments/compare", p.compare)
-	p.page("GET /experiments/compare/scalars.json", p.compareScalars)
+	p.page("GET /experiments/scalars.json", p.scalars)
 	p.page("GET /experiments/{id}", p.experiment)
-	p.page("GET /experiments/{id}/scalars.json", p.scalars)
 	p.page("GET /experiments/{id}/plot.json", p.plotJSON)
 	p.page("GET /experiments/{id}/{tab}", p.experiment)
 	p.post("POST /experiments/{id}/tags", p.setTaskTags)

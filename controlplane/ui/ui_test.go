@@ -147,12 +147,21 @@ func TestFilesAreLinkedOnlyWhereABrowserMayGo(t *testing.T) {
 }
 
 func TestADifferenceShowsWhatWasAddedAndRemoved(t *testing.T) {
-	var said []string
-	for _, line := range difference("a\nb\nc\nd\ne\nf\ng\nh\ni", "a\nb\nc\nd\nX\nf\ng\nh\ni") {
-		said = append(said, line.Mark+line.Text)
-	}
-	if got := strings.Join(said, ","); got != " b, c, d,-e,+X, f, g, h,…" {
-		t.Errorf("%s", got)
+	for _, c := range []struct{ before, after, want string }{
+		{"a\nb\nc\nd\ne\nf\ng\nh\ni", "a\nb\nc\nd\nX\nf\ng\nh\ni", " b, c, d,-e,+X, f, g, h"},
+		{"a\n1\n2\n3\n4\n5\n6\n7\nb", "X\n1\n2\n3\n4\n5\n6\n7\nY", "-a,+X, 1, 2, 3,…, 5, 6, 7,-b,+Y"},
+		{"", "a\n", "+a"},
+		{"a", "", "-a"},
+		{"a", "a\n", ""},
+		{"@@ a", "-- a", "-@@ a,+-- a"},
+	} {
+		var said []string
+		for _, line := range difference(c.before, c.after) {
+			said = append(said, line.Mark+line.Text)
+		}
+		if got := strings.Join(said, ","); got != c.want {
+			t.Errorf("%q to %q: %s; want %s", c.before, c.after, got, c.want)
+		}
 	}
 }
 
@@ -188,7 +197,7 @@ func TestAPlotIsGivenToTheScriptAndAPictureIsShownByThePage(t *testing.T) {
 			t.Errorf("no %s in %s", want, page)
 		}
 	}
-	if strings.Contains(page, "other/b.png") || strings.Contains(page, `data-figure="/experiments/t1/plot.json?metric=matplotlib`) {
+	if !strings.Contains(page, "on another server") || strings.Contains(page, "other/b.png") || strings.Contains(page, `data-figure="/experiments/t1/plot.json?metric=matplotlib`) {
 		t.Errorf("%s", page)
 	}
 }
@@ -214,7 +223,7 @@ func TestTheJSONOfAPlotNeedsTheRightsOfThePage(t *testing.T) {
 func TestScalarsAreAFigure(t *testing.T) {
 	api := guest()
 	api["events.scalar_metrics_iter_histogram"] = `{"loss":{"b":{"x":[1,2],"y":[0.5,0.25]},"a":{"x":[],"y":[]}}}`
-	got := ask(t, newPages(t, Options{API: api}), "GET", "/experiments/t1/scalars.json?metric=loss", "").Body.String()
+	got := ask(t, newPages(t, Options{API: api}), "GET", "/experiments/scalars.json?metric=loss&ids=t1", "").Body.String()
 	if want := `{"data":[{"name":"a","x":[],"y":[]},{"name":"b","x":[1,2],"y":[0.5,0.25]}],"layout":{"xaxis":{"title":{"text":"iteration"}}}}`; got != want {
 		t.Errorf("%s", got)
 	}
@@ -291,6 +300,31 @@ func TestNoConnectionIsMadeToWhereNoInstanceIs(t *testing.T) {
 	}
 	if err := refuseForbidden("tcp", "no address", nil); err == nil {
 		t.Error("what is no address is let through")
+	}
+}
+
+func TestSizesOfEveryPageAreShown(t *testing.T) {
+	p := newPages(t, Options{API: guest()})
+	memory := int64(3 << 20)
+	var report instanceReport
+	report.Memory = &memory
+	one := instance{Report: report}
+	var task taskDoc
+	task.Execution.Artifacts = []clearml.Artifact{{Key: "a", Size: 1536}}
+	doc := &clearml.Service{ID: "s", Name: "s"}
+	for name, c := range map[string]struct {
+		page any
+		want string
+	}{
+		"playground": {playgroundPage{Doc: doc, Endpoints: []string{"m"}, Reply: &reply{Size: 512}}, "512 B"},
+		"experiment": {experimentPage{Tab: "artifacts", Task: task}, "1.5 KiB"},
+		"instance":   {instancePage{Doc: doc, Instance: one}, "3.0 MiB"},
+		"service":    {servicePage{Doc: doc, Instances: []instance{one}}, "3.0 MiB"},
+	} {
+		var out strings.Builder
+		if err := p.templates[name].ExecuteTemplate(&out, "layout", frame{Page: c.page}); err != nil || !strings.Contains(out.String(), c.want) {
+			t.Errorf("%s: no %s: %v", name, c.want, err)
+		}
 	}
 }
 

@@ -80,4 +80,5 @@ func figures(p *person) {
 		p.t.Errorf("the JSON of a plot that is not drawn: %s", got)
 	}
 	p.audit(path)
+	p.do(prefers("light"))
 }

@@ -97,7 +97,7 @@
     const lines = data.map((trace, i) => {
       const line = { name: trace.name || (data.length > 1 ? String(i + 1) : "y"), type: trace.type, x: list(trace.x), y: list(trace.y) };
       if (trace.orientation === "h") [line.x, line.y] = [line.y, line.x];
-      line.mode = trace.mode || (line.y.length < 60 ? "lines+markers" : "lines");
+      line.mode = trace.mode || (line.y.length < 20 ? "lines+markers" : "lines");
       return line;
     });
     count(lines.filter((line) => line.type === "histogram" && !line.y.length));
