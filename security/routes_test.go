@@ -13,7 +13,7 @@ import (
 // Where the table stands, and how it is made anew.
 const (
 	docFile    = "../docs/security.md"
-	tableBegin = "<!-- The table is made of the running program's own lists: UPDATE=1 go test ./security -run Table -->\n"
+	tableBegin = "<!-- The table is generated from the program's own lists: UPDATE=1 go test ./security -run Table -->\n"
 	tableEnd   = "<!-- end of the table -->"
 )
 
