@@ -140,7 +140,7 @@ hit no endpoint: no error is allowed then.
 | 429 + Retry-After | too many requests wait already |
 
 A client that leaves before its answer is counted neither as a request nor as an error
-([workers.md](workers.md#how-a-client-that-leaves-is-noticed)).
+([workers.md](workers.md#detection-of-disconnected-clients)).
 
 The last run: %d kinds of fault, %d right answers, %d looks at /readyz, each of them true.
 
