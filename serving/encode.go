@@ -14,9 +14,9 @@ import (
 	"strings"
 )
 
-// Decode reads the configuration objects of a service, given as JSON per
-// section, and its parameters of section "General". It never fails as a whole:
-// a record that cannot be read becomes a BrokenRecord and the others stay usable.
+// Decode reads the configuration objects of a service, given as JSON per section, and its
+// parameters of section "General". It never fails as a whole: a record that cannot be read becomes
+// a BrokenRecord, and the others stay usable.
 func Decode(sections map[Section]json.RawMessage, general map[string]string) Service {
 	s := Service{
 		Endpoints:           map[string]Endpoint{},
