@@ -9,10 +9,9 @@ import (
 	"clearmlserving/serving"
 )
 
-// OpenInstance makes the task that stands for one running process of a service,
-// named as the original names it: kind is "serve instance" (of type inference)
-// or "statistics controller" (of type monitor). The service is its parent. It is
-// started; whoever opens it pings it, and stops it at the end.
+// OpenInstance creates the task of one running process of a service, named as in the original: kind
+// is "serve instance" (of type inference) or "statistics controller" (of type monitor). The service
+// is its parent. The task is started; the caller pings it, and stops it at the end.
 func (c *Client) OpenInstance(ctx context.Context, s *Service, kind, taskType string) (string, error) {
 	id, err := c.CreateTask(ctx, NewTask{
 		Name: s.Name + " - " + kind, Type: taskType, ProjectID: s.ProjectID, ParentID: s.ID, SystemTags: []string{"service"},
@@ -27,7 +26,7 @@ func (c *Client) OpenInstance(ctx context.Context, s *Service, kind, taskType st
 	return id, nil
 }
 
-// ContinueInstance goes on with an instance task of an earlier process.
+// ContinueInstance continues an instance task of an earlier process.
 func (c *Client) ContinueInstance(ctx context.Context, s *Service, id string) error {
 	if err := c.StartTask(ctx, id, true); err != nil {
 		return err
@@ -35,39 +34,37 @@ func (c *Client) ContinueInstance(ctx context.Context, s *Service, id string) er
 	return c.EditTask(ctx, id, map[string]any{"parent": s.ID})
 }
 
-// reportObject is the configuration object of an instance's task in which the
-// instance tells how it is.
+// reportObject is the configuration object of an instance's task with the instance's state.
 const reportObject = "serving_instance"
 
-// Instance is a running process of a service, as its task tells.
+// Instance is a running process of a service, as described by its task.
 type Instance struct {
 	TaskID, Name string
 	ServiceID    string
-	Seen         time.Time // when it last gave a sign of life, by the server's clock
+	Seen         time.Time // time of the last ping, by the server's clock
 	Report       string    // as given to ReportInstance, "" for none
 }
 
-// Lives says whether the instance has given a sign of life within limit of now, the
-// server's time. A stamp of the future is from before that clock was set back:
-// whoever lives has been stamped since.
+// Lives reports whether the instance has pinged within limit of now, the server's time. A timestamp
+// in the future is from before that clock was set back: a living instance has pinged since.
 func (i Instance) Lives(now time.Time, limit time.Duration) bool {
 	return now.Sub(i.Seen).Abs() <= limit
 }
 
-// ReportInstance stores what an instance tells of itself, a JSON text, on its task.
+// ReportInstance stores an instance's report of its state, a JSON text, on its task.
 func (c *Client) ReportInstance(ctx context.Context, id, report string) error {
 	object := ConfigObject{Name: reportObject, Value: Text(report), Type: "json", Description: "How this instance is, written by itself"}
 	return c.EditConfiguration(ctx, id, []ConfigObject{object}, nil)
 }
 
-// Instances lists the tasks of a service's instances of that type that have not
-// ended, the longest running first. One whose process was killed is among them
-// until somebody ends its task: ask Lives with ServerTime.
+// Instances lists the tasks of a service's instances of that type that have not ended, the longest
+// running first. A killed process is in the list until its task is ended: check Lives with
+// ServerTime.
 func (c *Client) Instances(ctx context.Context, serviceID, taskType string) ([]Instance, error) {
 	return c.InstancesOf(ctx, []string{serviceID}, taskType)
 }
 
-// InstancesOf is Instances of several services at once; of none, there are none.
+// InstancesOf is Instances for several services; the result is empty for none.
 func (c *Client) InstancesOf(ctx context.Context, serviceIDs []string, taskType string) ([]Instance, error) {
 	if len(serviceIDs) == 0 {
 		return nil, nil
@@ -86,9 +83,9 @@ func (c *Client) InstancesOf(ctx context.Context, serviceIDs []string, taskType 
 	return instances, nil
 }
 
-// MirrorService copies the configuration of a service to an instance's task,
-// where the web application shows it. Sections that cannot be read are left out,
-// and so is what is kept of keys: nobody looks for it there when he revokes one.
+// MirrorService copies the configuration of a service to an instance's task, where the web
+// application shows it. Sections that cannot be read are omitted, and so are access keys, because a
+// revoked key must not stay there.
 func (c *Client) MirrorService(ctx context.Context, s *Service, instance string) error {
 	var objects []ConfigObject
 	sections := s.Configuration().Sections
@@ -103,8 +100,8 @@ func (c *Client) MirrorService(ctx context.Context, s *Service, instance string)
 	return c.EditConfiguration(ctx, instance, objects, nil)
 }
 
-// NewCredentials makes a further pair of keys for the user of this client. The
-// secret is given only here.
+// NewCredentials creates another key pair for the user of this client. The secret is only in this
+// answer.
 func (c *Client) NewCredentials(ctx context.Context, label string) (accessKey string, secretKey Secret, err error) {
 	var data struct {
 		Credentials struct {
