@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// outcome is what one fault did.
+// outcome is the result of one fault.
 type outcome struct {
 	Fault           string      `json:"fault"`
 	About           string      `json:"about"`
@@ -47,7 +47,7 @@ func orNone(hit string) string {
 	return hit
 }
 
-// outcomeOf judges what was seen while f was injected.
+// outcomeOf evaluates the observations during f.
 func outcomeOf(f fault, w window, recovered time.Duration) outcome {
 	o := outcome{
 		Fault: f.name, About: f.about, Hit: f.hit, Requests: w.onHit.requests + w.elsewhere.requests,
@@ -109,7 +109,7 @@ func (r *report) table() string {
 	return b.String()
 }
 
-// probes is how often an endpoint was asked for its health.
+// probes is the number of health probes.
 func (r *report) probes() (n int) {
 	for _, o := range r.outcomes {
 		n += o.HealthProbes
@@ -117,7 +117,7 @@ func (r *report) probes() (n int) {
 	return n
 }
 
-// page is the documentation of what is promised, and of what the last run saw.
+// page is the documentation of the guarantees, and of the results of the last run.
 func (r *report) page() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Faults
@@ -161,7 +161,7 @@ The last run: %d kinds of fault, %d right answers, %d probes of /readyz, all of 
 	return b.String()
 }
 
-// verdict is nil when no promise was broken.
+// verdict is nil if no guarantee was broken.
 func (r *report) verdict() error {
 	var errs []error
 	for _, o := range r.outcomes {
