@@ -39,7 +39,7 @@ PRINTED_IDS = (("service", "New Serving Service created: id="), ("model", "new M
 
 
 class Reader:
-    """Somebody who follows tutorials: remembers the ids, and looks at what is served after each step."""
+    """Follows tutorials as a user: keeps the ids, and checks the served endpoints after each step."""
 
     def __init__(self, service: Service, rows: list) -> None:
         self.service = service
