@@ -91,7 +91,7 @@ def iris_requests() -> list:
 def iris_xgboost(path: Path) -> Answerer:
     import xgboost
 
-    booster = xgboost.Booster(model_file=bytearray(path.read_bytes()))  # the type does not depend on the file's name
+    booster = xgboost.Booster(model_file=bytearray(path.read_bytes()))  # no guess by name
     names = list(booster.feature_names or ()) or None
 
     def answer(body: dict) -> dict:
