@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// group is cases that one deployment of each server answers: they share its start.
+// group is a set of cases that share one deployment and start of each server.
 type group struct {
 	name  string
 	about string
 	cases []loadCase
-	// workers is the number of worker processes that everyone gets.
+	// workers is the number of worker processes of every server.
 	workers int
 	measure func(ctx context.Context, b *bench, g group, n *notes) error
 }
@@ -22,14 +22,14 @@ type group struct {
 type loadCase struct {
 	name        string
 	about       string
-	endpoint    string // the name under which all serve it, when it is not the case's
+	endpoint    string // the name under which all serve it, if it differs from the case's
 	connections []int
 	body        func() []byte
 	contentType string // default application/json
-	// against are the rivals that have the case, few those that are asked at the
-	// largest number of connections only.
+	// against are the rivals that have the case; few are those that are measured only at the
+	// largest number of connections.
 	against, few []string
-	// beside is the case of a rival that does not have this one: what its users would get.
+	// beside is the case of a rival that does not have this one.
 	beside map[string]string
 }
 
@@ -42,21 +42,21 @@ func (c loadCase) served() string {
 
 var (
 	everyone = []string{original, fastAPI, mosec, mlServer, litServe, bentoML}
-	// How much of the original's tail is Python's garbage collector is asked where
-	// the tail has a goal.
+	// The original without Python's garbage collector is measured where the tail latency has a
+	// goal.
 	withoutGC = append([]string{originalGC}, everyone...)
-	// Every case of a small JSON object is for all; larger ones are for those that
-	// take any body, and stacking forests is for those that stack, too.
+	// Cases with a small JSON object are for all servers; larger ones are for servers that accept
+	// any body, and batched forests for servers that batch.
 	takeAnything = []string{original, fastAPI, mosec}
 	stackers     = []string{original, fastAPI, mosec, mlServer, litServe}
 	lesser       = []string{mlServer, litServe, bentoML}
-	// A server that cannot stack requests is compared as it is.
+	// A server without batching is compared without it.
 	unstacked = func(name string) map[string]string {
 		return map[string]string{original: name, fastAPI: name, bentoML: name}
 	}
 )
 
-// groups is all that is measured.
+// groups is the list of all measurements.
 var groups = []group{
 	{
 		name: "light", about: "small bodies and small models", workers: 2, measure: measureLoad,
@@ -123,10 +123,10 @@ var groups = []group{
 	{name: "shared", about: "a forest of 500 MB in 4 workers", workers: 4, measure: measureShared},
 }
 
-// constantCase is answered by our listener itself: what HTTP alone costs.
+// constantCase is answered by the listener itself: the cost of HTTP alone.
 const constantCase = "constant"
 
-// chosen is the groups of the plan, each with the cases that were asked for.
+// chosen is the groups of the plan, each with the requested cases.
 func (p *plan) chosen() ([]group, error) {
 	if len(p.cases) == 0 {
 		return groups, nil
@@ -203,7 +203,7 @@ func tenMegabytes() []byte {
 func encoded(v any) []byte {
 	text, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // numbers can be encoded
+		panic(err) // numbers can always be encoded
 	}
 	return text
 }

@@ -28,7 +28,7 @@ type bar struct {
 	Text                       string
 }
 
-// pictures are the charts that the page has, where their rows were measured.
+// pictures are the charts of the page whose rows were measured.
 var pictures = []struct {
 	file, title, metric, unit string
 	key
@@ -80,10 +80,10 @@ const (
 	barPitch = 30
 )
 
-// Height is the picture's.
+// Height is the height of the picture.
 func (c chart) Height() int { return barTop + barPitch*len(c.Bars) + 12 }
 
-// draw makes the picture.
+// draw renders the picture.
 func (c chart) draw() ([]byte, error) {
 	t, err := template.New("chart").Parse(chartText)
 	if err != nil {

@@ -11,12 +11,11 @@ import (
 	"clearmlserving/bench/proc"
 )
 
-// askEvery is how often a starting server is asked: the precision of its times.
+// askEvery is the polling interval for a starting server: the precision of its times.
 const askEvery = time.Millisecond
 
-// measureCold takes the time from the start of the process to the first answer
-// to a probe and to the first prediction. The model has been downloaded before,
-// as it has wherever an instance starts again.
+// measureCold measures the time from the start of the process to the first answer to a probe and to
+// the first prediction. The model has been downloaded before, as in a restart of an instance.
 func measureCold(ctx context.Context, b *bench, g group, n *notes) error {
 	for round := range b.plan.rounds + 1 { // the first fills the caches
 		health, first, err := b.coldOurs(ctx, g)
@@ -70,11 +69,11 @@ func asks(ctx context.Context, url string) func() error {
 	}
 }
 
-// hundred is how many endpoints the case of many has.
+// hundred is the number of endpoints in the case of many.
 const hundred = 100
 
-// measureHundred takes time and memory of many endpoints, each with a model of
-// its own process in ours, all in one in the original.
+// measureHundred measures time and memory of many endpoints: each model has its own process in
+// ours, all are in one process in the original.
 func measureHundred(ctx context.Context, b *bench, g group, n *notes) error {
 	names := make([]string, hundred)
 	for i := range names {
@@ -141,11 +140,11 @@ func (b *bench) many(ctx context.Context, launch func(context.Context, *bench, d
 	return m, err
 }
 
-// oneWorkerCase is what a forest in several workers is compared with.
+// oneWorkerCase is the baseline for a forest in several workers.
 const oneWorkerCase = "one worker's memory"
 
-// measureShared takes the memory of a large model in one worker and in several:
-// what they share is held once.
+// measureShared measures the memory of a large model in one worker and in several: shared memory is
+// counted once.
 func measureShared(ctx context.Context, b *bench, g group, n *notes) error {
 	say("  training the large forest, once")
 	if err := b.train(ctx, "big.pkl", "big"); err != nil {
@@ -166,7 +165,7 @@ func measureShared(ctx context.Context, b *bench, g group, n *notes) error {
 	return nil
 }
 
-// holding is the memory after each worker has been asked.
+// holding is the memory after each worker has answered a request.
 func (b *bench) holding(ctx context.Context, workers int) (memory float64, err error) {
 	s, err := startOurs(ctx, b, deployment{names: []string{"big"}, workers: workers})
 	if err != nil {

@@ -15,8 +15,8 @@ var metrics = []metric{
 	{"CPU us/request", func(m measured) float64 { return m.CPU }},
 }
 
-// goal is a bound for a row. They were set before anything was measured, from
-// throw-away trials, and are never moved to where we are.
+// goal is a bound for a row. The goals were set before the measurements, from preliminary trials,
+// and are never adjusted to the results.
 type goal struct {
 	key
 	against, metric string

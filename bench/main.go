@@ -1,10 +1,9 @@
-// Command bench measures our endpoints beside other servers that do the same
-// work, on this machine: all are started afresh, asked in alternating rounds by
-// one load generator, and held against goals. It drives the built binary from
-// outside and knows nothing of its inside.
+// Command bench compares our endpoints with other servers on this machine: all are started for each
+// round, measured in alternation by one load generator, and compared with goals. It uses the built
+// binary from outside and does not know its internals.
 //
-// What is measured stands in cases.go, what is aimed at in goals.go, who is
-// measured in rivals.go. docs/benchmarks.md is made from what a run leaves.
+// cases.go has the measurements, goals.go the goals, rivals.go the servers. docs/benchmarks.md is
+// generated from the results.
 package main
 
 import (
@@ -19,7 +18,7 @@ import (
 	"time"
 )
 
-// plan says how thoroughly a run measures, and what it leaves out.
+// plan is the scope of a run.
 type plan struct {
 	cases    []string // names of groups or of cases in them; empty for all
 	against  []string // names of rivals; empty for all
@@ -29,10 +28,10 @@ type plan struct {
 	quick    bool // fewer connections, no waiting for a quiet machine
 }
 
-// files are what a run leaves; an empty name leaves nothing.
+// files are the outputs of a run; an empty name means no output.
 type files struct {
 	results, page, images string
-	force                 bool // take results with fewer rounds than those there are
+	force                 bool // accept results with fewer rounds than the existing ones
 }
 
 func main() {
@@ -72,7 +71,7 @@ func main() {
 	}
 }
 
-// lookOnly is the plan of -quick, unless other cases were asked for.
+// lookOnly is the plan of -quick, unless other cases were requested.
 func (p *plan) lookOnly() {
 	p.rounds, p.duration = 1, 700*time.Millisecond
 	if len(p.cases) == 0 {
@@ -83,8 +82,8 @@ func (p *plan) lookOnly() {
 	}
 }
 
-// run sets everything up, then measures group by group. What is complete is
-// kept, also when the run is interrupted in a later group.
+// run prepares everything, then measures group by group. Complete groups are kept, also if the run
+// is interrupted in a later group.
 func run(ctx context.Context, p plan, f files) (err error) {
 	groups, err := p.chosen()
 	if err != nil {
@@ -129,7 +128,7 @@ func run(ctx context.Context, p plan, f files) (err error) {
 	return errors.Join(append(failed, f.render())...)
 }
 
-// words takes a list apart; a name may have spaces in it, as those of some servers have.
+// words splits a list; a name may contain spaces, as those of some servers do.
 func words(list string) []string {
 	var all []string
 	for word := range strings.SplitSeq(list, ",") {

@@ -13,12 +13,11 @@ import (
 	"clearmlserving/bench/proc"
 )
 
-// pipelinePort is where the original's user code looks for its own service,
-// whatever is configured.
+// pipelinePort is the fixed port at which the original's user code expects its own service.
 const pipelinePort = 8080
 
-// measureLoad asks all sides in alternation. Servers are started afresh for each
-// round, and each round begins with another one.
+// measureLoad measures all sides in alternation. Servers are started for each round, and each round
+// begins with another server.
 func measureLoad(ctx context.Context, b *bench, g group, n *notes) error {
 	taking := b.taking(g)
 	wanted := map[string][]byte{} // our answers, by case
@@ -38,7 +37,7 @@ func measureLoad(ctx context.Context, b *bench, g group, n *notes) error {
 				if one.name == ours {
 					return err
 				}
-				// A rival that fails costs its own rows, not the run.
+				// A rival that fails loses its own rows, not the run.
 				say("  %s is left out of this group: %v", one.name, err)
 				n.leftOut(g.name, one.name, err)
 				failed[one.name] = true
@@ -51,8 +50,8 @@ func measureLoad(ctx context.Context, b *bench, g group, n *notes) error {
 	return nil
 }
 
-// taking is the sides that take part in a group; ours is the first, so that the
-// others' answers can be compared with ours from the first round on.
+// taking is the sides that take part in a group; ours is the first, so that the others' answers can
+// be compared with ours from the first round on.
 func (b *bench) taking(g group) []side {
 	all := []side{sides[0]}
 	for _, one := range sides[1:] {
@@ -64,7 +63,7 @@ func (b *bench) taking(g group) []side {
 	return all
 }
 
-// askSide starts one server, asks all the group's cases of it, and stops it.
+// askSide starts one server, measures all cases of the group, and stops it.
 func (b *bench) askSide(ctx context.Context, g group, one side, round int, wanted map[string][]byte) (_ map[string]measured, err error) {
 	d := deployment{names: g.served(one), workers: g.workers}
 	if slices.Contains(d.names, "pipeline") && one.name == original {
@@ -102,7 +101,7 @@ func (b *bench) askSide(ctx context.Context, g group, one side, round int, wante
 	return results, err
 }
 
-// memoryCase stands for what a side's processes held after a group's cases.
+// memoryCase is the memory of a side's processes after a group's cases.
 const memoryCase = "memory"
 
 func at(name string, connections int) string { return fmt.Sprint(name, " ", connections) }
@@ -118,7 +117,7 @@ func tell(round int, one side, name string, connections int, m measured) {
 	}
 }
 
-// served is the endpoints that a side must have for the group's cases.
+// served is the endpoints that a side needs for the group's cases.
 func (g group) served(one side) []string {
 	var names []string
 	add := func(name string) {
@@ -141,10 +140,10 @@ func (g group) served(one side) []string {
 	return names
 }
 
-// warmFor is enough for a first answer of each process, or once makes it longer.
+// warmFor is enough for a first answer of each process; otherwise once makes it longer.
 const warmFor = 500 * time.Millisecond
 
-// connectionsOf is how many connections a side is asked with.
+// connectionsOf is the number of connections for a side.
 func (b *bench) connectionsOf(c loadCase, one side) []int {
 	all := c.connections
 	if slices.Contains(c.few, one.name) || one.name == originalGC {
@@ -156,7 +155,7 @@ func (b *bench) connectionsOf(c loadCase, one side) []int {
 	return all
 }
 
-// loadOf is what is asked of a side, and the answer that is the right one.
+// loadOf is the request for a side, and its expected answer.
 func (b *bench) loadOf(ctx context.Context, s *server, one side, c loadCase, g group, wanted map[string][]byte) (o load.Options, err error) {
 	if c.name == constantCase {
 		return load.Options{URL: s.url + constantAnswer, Method: methodOf[constantCase]}, nil
@@ -188,15 +187,15 @@ func (b *bench) loadOf(ctx context.Context, s *server, one side, c loadCase, g g
 	return o, b.warm(ctx, s, o, g.workers)
 }
 
-// warm asks every process once at least: some load their model at its first
-// request, and each process by itself.
+// warm sends at least one request to every process, because some load their model at the first
+// request.
 func (b *bench) warm(ctx context.Context, s *server, o load.Options, workers int) error {
 	o.Connections, o.Duration = 2*workers, warmFor
 	_, err := b.once(ctx, s, o)
 	return err
 }
 
-// compare turns what a round saw into pairs of ours and theirs.
+// compare converts the observations of a round to pairs of ours and theirs.
 func (g group) compare(seen map[string]map[string]measured, n *notes) {
 	for _, c := range g.cases {
 		if c.name == constantCase {
@@ -235,11 +234,11 @@ func (g group) compare(seen map[string]map[string]measured, n *notes) {
 	}
 }
 
-// doubtful tells that other programs used the machine meanwhile, or that the
-// server was given an unfair share of connections.
+// doubtful reports that other programs used the machine during the measurement, or that connections
+// were uneven.
 func (m measured) doubtful() bool { return m.Others > tolerable || m.Uneven }
 
-// free tells why a port of ours is not free.
+// free returns an error if one of our ports is in use.
 func free(port int) error {
 	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)) //nolint:noctx // at once
 	if err != nil {

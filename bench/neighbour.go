@@ -11,15 +11,14 @@ import (
 	"clearmlserving/bench/load"
 )
 
-// idleCase is what a busy endpoint's answers are compared with: its own beside
-// nobody.
+// idleCase is the baseline for a busy machine: the same endpoint without other load.
 const idleCase = "its own when idle"
 
-// A bad neighbour's request takes 2 s, so a second does not show it whole.
+// A request of the burning endpoint takes 2 s, so one second would not contain it.
 const disturbedFor = 4 * time.Second
 
-// measureNeighbour asks a fast endpoint alone, then while another keeps a core
-// busy, on ours and on the original.
+// measureNeighbour measures a fast endpoint alone, then while another endpoint keeps a core busy,
+// on ours and on the original.
 func measureNeighbour(ctx context.Context, b *bench, g group, n *notes) error {
 	for round := range b.plan.rounds {
 		found := map[string][2][2]measured{} // by side: connections, then idle and disturbed
@@ -80,20 +79,20 @@ func (b *bench) disturb(ctx context.Context, one side, g group, round int) (foun
 	return found, nil
 }
 
-// beside measures while one more connection keeps asking for work that burns CPU.
+// beside measures while one more connection keeps requesting CPU-bound work.
 func (b *bench) beside(ctx context.Context, s *server, burn string, o load.Options) (m measured, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	var neighbour sync.WaitGroup
 	defer func() { stop(); neighbour.Wait() }()
-	neighbour.Go(func() { // ends when it is stopped; nobody needs its result
+	neighbour.Go(func() { // ends when it is stopped; its result is not needed
 		_, _ = load.Run(ctx, load.Options{URL: burn, Body: twoNumbers(), Duration: time.Hour}, nil)
 	})
 	o.Duration = disturbedFor
 	return b.once(ctx, s, o)
 }
 
-// measureChange asks an endpoint while another is added and replaced, once a
-// second: both sides look at their configuration as often.
+// measureChange measures an endpoint while another is added and replaced, once a second: both sides
+// poll their configuration at the same rate.
 func measureChange(ctx context.Context, b *bench, g group, n *notes) error {
 	for round := range b.plan.rounds {
 		var found [2]measured
@@ -107,7 +106,7 @@ func measureChange(ctx context.Context, b *bench, g group, n *notes) error {
 		}
 		doubtful := found[0].doubtful() || found[1].doubtful()
 		k := key{"change", g.workers, changeConnections}
-		for _, m := range metrics[:3] { // not CPU: loading is in it
+		for _, m := range metrics[:3] { // not CPU, because loading is in it
 			n.add(k, original, m.name, m.of(found[0]), m.of(found[1]), doubtful)
 		}
 		n.add(k, original, "failed requests", float64(found[0].Failed), float64(found[1].Failed), false)
@@ -168,7 +167,7 @@ func (b *bench) change(ctx context.Context, service string) error {
 	}
 }
 
-// askAll asks from several connections at a time, so that every worker has work.
+// askAll sends requests from several connections, so that every worker has work.
 func (b *bench) askAll(ctx context.Context, s *server, path string, body []byte, connections int) error {
 	result, err := load.Run(ctx, load.Options{URL: s.url + path, Body: body, Connections: connections, Duration: time.Second}, nil)
 	if err == nil && (result.Requests == 0 || result.Failed > 0) {

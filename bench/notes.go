@@ -33,7 +33,7 @@ func (k key) String() string {
 type notes struct {
 	order  []place
 	series map[place]*series
-	out    []string // who was left out, and why
+	out    []string // servers that were left out, and why
 }
 
 type place struct {
@@ -48,7 +48,7 @@ type series struct {
 
 func newNotes() *notes { return &notes{series: map[place]*series{}} }
 
-// add notes one round of a row: our figure and theirs, 0 where there is no other side.
+// add records one round of a row: our figure and theirs, 0 without another side.
 func (n *notes) add(k key, against, metric string, ours, theirs float64, doubtful bool) {
 	p := place{k, against, metric}
 	s := n.series[p]
@@ -68,8 +68,8 @@ func (n *notes) leftOut(group, name string, err error) {
 	n.out = append(n.out, fmt.Sprintf("%s in %s: %s", name, group, text[:min(len(text), 300)]))
 }
 
-// row is one line of results.json; its form is the same for all benchmarks. What
-// stands behind Versions is for the page.
+// row is one line of results.json; its form is the same for all benchmarks. The fields after
+// Versions are for the page.
 type row struct {
 	Case     string            `json:"case"`
 	Against  string            `json:"against"`
@@ -108,7 +108,7 @@ func (n *notes) rows(versions map[string]string) []row {
 		}
 		if g := goalOf(p.key, p.against, p.metric); g != nil {
 			one.Goal = g.String()
-			if !one.Doubtful { // a goal is neither met nor missed by accident
+			if !one.Doubtful { // a doubtful row decides no goal
 				met := g.met(&one)
 				one.Met = &met
 			}
@@ -140,10 +140,10 @@ func (r *row) spread() (low, high float64) {
 	return low, high
 }
 
-// figure keeps what of a number is worth writing down.
+// figure rounds a number to its significant digits.
 func figure(v float64) float64 { return math.Round(v*10) / 10 }
 
-// median is the middle of the values; the mean of the middle two of an even number.
+// median is the middle of the values, or the mean of the middle two.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
@@ -153,7 +153,7 @@ func median(values []float64) float64 {
 	return (sorted[(n-1)/2] + sorted[n/2]) / 2
 }
 
-// summary is what a run prints at its end: the goals, then who was beaten where.
+// summary is the output of a run at its end: the goals, then the comparison with each server.
 func summary(rows []row) string {
 	var b strings.Builder
 	b.WriteString("\nGoals of the cases that were measured:\n")
@@ -183,7 +183,7 @@ func summary(rows []row) string {
 	return b.String()
 }
 
-// value is a row's ratio, or our figure where there is nobody else.
+// value is a row's ratio, or our figure if there is no other side.
 func (r *row) value() string {
 	if r.Theirs == 0 {
 		return fmt.Sprintf("%g", r.Ours)

@@ -14,21 +14,21 @@ import (
 	"syscall"
 )
 
-// bench is what all measurements share: the embedded control plane, whose
-// configuration ours and the original follow, the models, and what was deployed.
+// bench is shared by all measurements: the embedded control plane, which ours and the original use,
+// the models, and the deployments.
 type bench struct {
 	plan     plan
 	root     string // of the checkout
-	dir      string // of everything that a run leaves
+	dir      string // all output of a run
 	binary   string
-	environ  []string // by which the SDK and we find the control plane
-	lock     *os.File // held while the run lasts
+	environ  []string // the control plane's address and credentials for the SDK and for us
+	lock     *os.File // held during the run
 	control  *server
 	services map[string]string // id of the serving service, by what it serves
 	versions map[string]string
 }
 
-// Everybody's numerics get one thread in each process: rows are few.
+// The numerical libraries of every server use one thread per process, because rows are few.
 const oneThread = "OMP_NUM_THREADS=1"
 
 // prepare starts the control plane and trains the models.
@@ -63,8 +63,7 @@ func prepare(ctx context.Context, p plan) (_ *bench, err error) {
 
 func (b *bench) close() error { return errors.Join(b.control.stop(), b.lock.Close()) }
 
-// lock keeps a second run out of the folder: the two would measure each other,
-// and remove each other's data.
+// lock keeps a second run out of the folder: the two would disturb and remove each other's data.
 func lock(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -113,8 +112,8 @@ func (b *bench) setUp(ctx context.Context) error {
 	for name, value := range variables {
 		b.environ = append(b.environ, name+"="+value)
 	}
-	// The SDK runs git in one thread while another forks its reporter; when the fork
-	// inherits git's pipe, Task.close waits five minutes. One after the other is safe.
+	// The SDK runs git in one thread while another forks its reporter; if the fork inherits git's
+	// pipe, Task.close waits five minutes. Sequential runs are safe.
 	settings := filepath.Join(b.dir, "home/clearml.conf")
 	if err := os.WriteFile(settings, []byte("sdk { development { vcs_repo_detect_async: false } }\n"), 0o600); err != nil {
 		return err
@@ -127,7 +126,7 @@ func (b *bench) setUp(ctx context.Context) error {
 	return err
 }
 
-// train makes the models, unless those of the same script are there.
+// train trains the models, unless those of the same script exist.
 func (b *bench) train(ctx context.Context, file string, words ...string) error {
 	script := filepath.Join(b.root, "bench/models/train.py")
 	made, errMade := os.Stat(filepath.Join(b.models(), file))
@@ -142,7 +141,7 @@ func (b *bench) train(ctx context.Context, file string, words ...string) error {
 	return err
 }
 
-// endpoint is how an endpoint is deployed in ours and the original.
+// endpoint is the deployment of an endpoint in ours and the original.
 type endpoint struct {
 	engine, code, model string
 	aux                 []string
@@ -169,8 +168,8 @@ var endpoints = map[string]endpoint{
 	"big":            {engine: "sklearn", code: "rows", model: "big.pkl"},
 }
 
-// deploy makes a serving service with these endpoints, as a user would, once.
-// "name=lr" is the endpoint lr under another name.
+// deploy creates a serving service with these endpoints, as a user would, once. "name=lr" is the
+// endpoint lr under another name.
 func (b *bench) deploy(ctx context.Context, names []string) (string, error) {
 	key := strings.Join(names, ",")
 	if id := b.services[key]; id != "" {
@@ -229,8 +228,8 @@ func (b *bench) cli(ctx context.Context, args ...string) ([]byte, error) {
 	return output(ctx, b.dir, b.environ, b.binary, append(args, "--data-dir", b.data())...)
 }
 
-// startOurs starts the inference service alone: its control plane is another
-// process, as the original's is, and is not counted on either side.
+// startOurs starts only the inference service: its control plane is another process, as for the
+// original, and is not counted on either side.
 func startOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
 	s, err := launchOurs(ctx, b, d)
 	if err != nil {
@@ -282,7 +281,7 @@ func readURLs(folder string) (map[string]string, error) {
 	return urls, json.Unmarshal(text, &urls)
 }
 
-// constantAnswer is what our listener answers by itself.
+// constantAnswer is answered by our listener itself.
 const constantAnswer = "/livez"
 
 var methodOf = map[string]string{constantCase: http.MethodGet}

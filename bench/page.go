@@ -12,7 +12,7 @@ import (
 //go:embed page.md.tmpl
 var pageText string
 
-// page is docs/benchmarks.md: what the template is given.
+// page is the data of docs/benchmarks.md for the template.
 type page struct {
 	Rounds   string // "5", or "3 to 5"
 	Machines []string
@@ -43,7 +43,7 @@ type loadLine struct {
 	Against, Rate, RateRatio, Spread, P50, P99, CPU, By string
 }
 
-// otherLine is a row of what is not under load.
+// otherLine is a row of a measurement without load.
 type otherLine struct{ Case, Against, Metric, Ours, Theirs, Value string }
 
 func pageOf(rows []row, charts []chart) ([]byte, error) {
@@ -62,7 +62,7 @@ func pageOf(rows []row, charts []chart) ([]byte, error) {
 	return text.Bytes(), nil
 }
 
-// about says when, where and with which versions the rows were measured.
+// about has date, machine and versions of the rows.
 func (p *page) about(rows []row) {
 	fewest, most := 0, 0
 	var dates []string
@@ -98,7 +98,7 @@ func (p *page) about(rows []row) {
 	}
 }
 
-// judge makes the table of goals, also of those that were not measured.
+// judge builds the table of goals, including those that were not measured.
 func (p *page) judge(rows []row) {
 	for i := range goals {
 		g := &goals[i]
@@ -190,7 +190,7 @@ func spreadText(r *row) string {
 	return fmt.Sprintf("%.2f-%.2f", low, high)
 }
 
-// number is a figure with its thousands apart, and no more digits than it is worth.
+// number formats a figure with thousands separators and its significant digits.
 func number(v float64) string {
 	switch {
 	case v < 10:

@@ -11,7 +11,7 @@ import (
 	"clearmlserving/bench/proc"
 )
 
-// measured is what one measurement saw.
+// measured is the result of one measurement.
 type measured struct {
 	PerSecond, P50, P99, CPU float64 // requests a second, microseconds
 	Others                   float64 // share of the machine that went to other programs
@@ -21,20 +21,19 @@ type measured struct {
 	Uneven                   bool // connections could not be spread evenly
 }
 
-// tolerable is how much of the machine other programs may use before a result
-// is called doubtful.
+// tolerable is the share of the machine that other programs may use before a result is doubtful.
 const tolerable = 0.05
 
-// Other programs come and go in blocks that are longer than a round, so that
-// alternation does not cancel them: a moment is waited for, and tried for again.
+// Other programs run in blocks that are longer than a round, so alternation does not cancel them:
+// the benchmark waits for a quiet moment, and repeats.
 const (
 	quietAttempts = 2
 	quietPatience = 3 * time.Second
 	quietWindow   = 200 * time.Millisecond
 )
 
-// quietest measures again when other programs disturbed it, and keeps what was
-// seen while they used the least.
+// quietest repeats a measurement that other programs disturbed, and keeps the one with the least
+// disturbance.
 func (b *bench) quietest(ctx context.Context, what string, once func() (measured, error)) (best measured, err error) {
 	attempts := quietAttempts
 	if b.plan.quick {
@@ -63,7 +62,7 @@ func (b *bench) quietest(ctx context.Context, what string, once func() (measured
 	return best, nil
 }
 
-// waitForQuiet waits, for a while, until nobody else uses the machine.
+// waitForQuiet waits, for a limited time, until other programs are idle.
 func waitForQuiet(ctx context.Context) error {
 	tick := time.NewTicker(quietWindow)
 	defer tick.Stop()
@@ -81,7 +80,7 @@ func waitForQuiet(ctx context.Context) error {
 	return nil
 }
 
-// silenceError is a server that gave not one right answer in the counted time.
+// silenceError means that a server gave no right answer in the counted time.
 type silenceError struct {
 	counted time.Duration
 	failure error // the first, nil when requests were only slow
@@ -96,17 +95,16 @@ func (e *silenceError) Error() string {
 
 func (e *silenceError) Unwrap() error { return e.failure }
 
-// kindest is what a server that answered nobody in time may at best have reached:
-// one answer, just after we had given up.
+// kindest is the upper bound for a server without an answer in time: one answer, right after the
+// end.
 func (e *silenceError) kindest() measured {
 	return measured{PerSecond: 1 / e.counted.Seconds(), P50: micros(e.counted), P99: micros(e.counted)}
 }
 
-// longestCount ends the search for a counted time that slow answers fit into.
+// longestCount bounds the counted time for slow answers.
 const longestCount = 20 * time.Second
 
-// once asks for one counted time, and for a longer one while that is too short
-// for a single answer.
+// once measures one counted time, and a longer one if that is too short for a single answer.
 func (b *bench) once(ctx context.Context, s *server, o load.Options) (measured, error) {
 	if o.Duration == 0 {
 		o.Duration = b.plan.duration

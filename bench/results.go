@@ -10,11 +10,11 @@ import (
 	"clearmlserving/atomicfile"
 )
 
-// fullRounds is how many rounds a result needs to be published.
+// fullRounds is the number of rounds that a published result needs.
 const fullRounds = 5
 
-// keep merges rows into the results: a row replaces the one of the same name,
-// unless it had fewer rounds than that.
+// keep merges rows into the results: a row replaces the one of the same name, unless it has fewer
+// rounds than that.
 func (f files) keep(rows []row) error {
 	if f.results == "" {
 		return nil
@@ -34,8 +34,7 @@ func (f files) keep(rows []row) error {
 	return atomicfile.Write(f.results, text, 0o644)
 }
 
-// oneALine is a JSON list with one row on each line, so that a diff shows the
-// rows that were measured again.
+// oneALine is a JSON list with one row per line, so that a diff shows the changed rows.
 func oneALine(rows []row) ([]byte, error) {
 	text := []byte("[")
 	for i, r := range rows {
@@ -51,9 +50,8 @@ func oneALine(rows []row) ([]byte, error) {
 	return append(text, "\n]\n"...), nil
 }
 
-// merge is the new list, and those of the rows that are in it. A case that was
-// measured again loses its rows beside others whom it was not measured with only
-// when it is removed from the tables of this program.
+// merge returns the new list, and the rows that are in it. A case that was measured again keeps its
+// rows with other servers until it is removed from the tables of this program.
 func merge(old, rows []row, force bool) (merged, taken []row) {
 	merged = slices.Clone(old)
 	for _, r := range rows {
@@ -88,7 +86,7 @@ func readResults(file string) ([]row, error) {
 	return slices.DeleteFunc(rows, func(r row) bool { return r.Name == "" }), nil // of an older form
 }
 
-// render makes the page and the charts from all results there are.
+// render generates the page and the charts from all results.
 func (f files) render() error {
 	if f.page == "" || f.results == "" {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// The names of those who are measured.
+// The names of the measured servers.
 const (
 	ours       = "ours"
 	original   = "original"
@@ -23,7 +23,7 @@ const (
 	bentoML    = "bentoml"
 )
 
-// deployment is what a server shall serve, and with how many processes.
+// deployment is the endpoints of a server, and its number of processes.
 type deployment struct {
 	names   []string // of endpoints; "name=lr" is lr under another name
 	workers int
@@ -31,19 +31,19 @@ type deployment struct {
 	env     []string
 }
 
-// side is one of those who are measured.
+// side is one of the measured servers.
 type side struct {
 	name  string
 	start func(ctx context.Context, b *bench, d deployment) (*server, error)
 	path  string // of an endpoint, with %s for its name
-	// shared tells that its processes accept from one socket, so that connections
-	// land unevenly: they are spread for it.
+	// shared means that its processes accept from one socket, so that connections are uneven: the
+	// load generator spreads them.
 	shared bool
-	// ids tells that each answer carries one of its own.
+	// ids means that each answer has its own id.
 	ids bool
-	// body turns a request into the server's own protocol; nil leaves it.
+	// body converts a request to the server's own protocol; nil keeps it.
 	body func(endpoint string, body []byte) ([]byte, error)
-	// answer finds what ours answers in the server's own protocol; nil takes it.
+	// answer extracts our answer from the server's own protocol; nil keeps it.
 	answer func(text []byte) (any, error)
 }
 
@@ -58,7 +58,7 @@ var sides = []side{
 	{name: bentoML, start: startBentoML, path: "/%s", shared: true},
 }
 
-// startOriginal starts the original the way its container does.
+// startOriginal starts the original as its container does.
 func startOriginal(ctx context.Context, b *bench, d deployment) (*server, error) {
 	id, err := b.deploy(ctx, d.names)
 	if err != nil {
@@ -87,8 +87,8 @@ func startOriginal(ctx context.Context, b *bench, d deployment) (*server, error)
 	return s, s.wait(ctx, pollEvery, func() error { return get(ctx, s.url+"/openapi.json") })
 }
 
-// startOriginalWithoutGC answers the question how much of the original's tail
-// is Python's garbage collector.
+// startOriginalWithoutGC shows the part of Python's garbage collector in the original's tail
+// latency.
 func startOriginalWithoutGC(ctx context.Context, b *bench, d deployment) (*server, error) {
 	d.env = append(d.env, "PYTHONPATH="+filepath.Join(b.root, "bench/rivals/without_gc"))
 	return startOriginal(ctx, b, d)
@@ -183,7 +183,7 @@ func fromV2(text []byte) (any, error) {
 	return v2.Outputs[0].Data, nil
 }
 
-// same compares an answer with ours, as values: servers space them differently.
+// same compares an answer with ours by value, because servers format JSON differently.
 func (s *side) same(got, want []byte) error {
 	var a any
 	var b map[string]any

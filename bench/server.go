@@ -20,14 +20,14 @@ import (
 
 const (
 	startPatience = 90 * time.Second
-	// Some servers wait for their own threads for long; nobody is served any more.
+	// Some servers wait long for their own threads, after all requests.
 	stopPatience = 3 * time.Second
-	// Ours must end by itself: this long is allowed for the work of a busy machine.
+	// Ours must end by itself: this is the time limit on a busy machine.
 	ourStopPatience = 15 * time.Second
 	pollEvery       = 20 * time.Millisecond
 )
 
-// server is a started server; pid is the top of its processes.
+// server is a started server; pid is the root of its processes.
 type server struct {
 	url   string
 	pid   int
@@ -35,18 +35,18 @@ type server struct {
 	begun time.Time
 	cmd   *exec.Cmd
 	done  chan struct{}
-	// patience is how long it may take to stop.
+	// patience is the time limit of its stop.
 	patience time.Duration
 }
 
-// start starts a program in a group of its own, its output in a file.
+// start starts a program in a separate process group, with its output in a file.
 func start(dir, log string, env []string, path string, args ...string) (*server, error) {
 	out, err := os.Create(filepath.Join(dir, log))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = out.Close() }() // the child has its own
-	cmd := exec.Command(path, args...) //nolint:noctx // it is stopped by stop, politely
+	cmd := exec.Command(path, args...) //nolint:noctx // it is stopped gracefully by stop
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, out
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -56,13 +56,13 @@ func start(dir, log string, env []string, path string, args ...string) (*server,
 	}
 	s.pid = cmd.Process.Pid
 	go func() { // ends with the program; stop waits for it
-		_ = cmd.Wait() // how it ended is in its log
+		_ = cmd.Wait() // its log has the result
 		close(s.done)
 	}()
 	return s, nil
 }
 
-// wait asks until ready says nil; what never gets ready is stopped.
+// wait polls until ready returns nil; a server that does not get ready is stopped.
 func (s *server) wait(ctx context.Context, every time.Duration, ready func() error) error {
 	err := s.poll(ctx, every, ready)
 	if err != nil {
@@ -91,8 +91,7 @@ func (s *server) poll(ctx context.Context, every time.Duration, ready func() err
 	}
 }
 
-// stop asks the server to end, and kills what is left of its processes: some
-// servers leave theirs behind.
+// stop stops the server, and kills its remaining processes: some servers leave theirs behind.
 func (s *server) stop() error {
 	tree := proc.Tree(s.pid)
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
@@ -109,8 +108,7 @@ func (s *server) stop() error {
 	return endAll(tree)
 }
 
-// endAll kills those of the processes that are left; the kernel has no time to
-// give their ids away again.
+// endAll kills the remaining processes; their ids cannot have been reused so soon.
 func endAll(tree []int) error {
 	for _, pid := range tree {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
@@ -120,7 +118,7 @@ func endAll(tree []int) error {
 	return nil
 }
 
-// answerOf is the first good answer of an endpoint.
+// answerOf is the first successful answer of an endpoint.
 func (s *server) answerOf(ctx context.Context, url, contentType string, body []byte) ([]byte, error) {
 	var answer []byte
 	err := s.poll(ctx, pollEvery, func() (err error) {
@@ -144,7 +142,7 @@ func request(ctx context.Context, method, url, contentType string, body []byte) 
 		contentType = "application/json"
 	}
 	req.Header.Set("Content-Type", contentType)
-	req.Close = true // some servers wait for kept connections when they stop
+	req.Close = true // some servers wait for idle connections when they stop
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err
@@ -157,7 +155,7 @@ func request(ctx context.Context, method, url, contentType string, body []byte) 
 	return text, err
 }
 
-// freePort finds a port whose successor is free too: some servers want two.
+// freePort returns a free port whose successor is free too: some servers need two.
 func freePort() (int, error) {
 	for range 100 {
 		first, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once

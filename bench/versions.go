@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// packages are those whose versions are told, by environment.
+// packages are the packages whose versions are reported, by environment.
 var packages = map[string][]string{
 	"bench":          {"scikit-learn", "numpy", "xgboost-cpu"},
 	"bench-original": {"clearml-serving", "clearml"},
@@ -22,7 +22,7 @@ var packages = map[string][]string{
 	"bench-bentoml":  {"bentoml"},
 }
 
-// readVersions asks everyone who they are.
+// readVersions reads the versions of all servers.
 func (b *bench) readVersions(ctx context.Context) (map[string]string, error) {
 	ours, err := output(ctx, b.root, nil, b.binary, "version", "--json")
 	if err != nil {

@@ -17,9 +17,8 @@ import (
 	"clearmlserving/controlplane"
 )
 
-// wrongControl is a control plane whose clock is wrong, by as much as a file says.
-// Nothing makes the built program's clock wrong alone, so this one is put together
-// here and runs in a process of its own.
+// wrongControl is a control plane with a wrong clock, by the offset in a file. The built program
+// cannot have a wrong clock of its own, so it is assembled here and runs in a separate process.
 type wrongControl struct{ data, api, files, clock string }
 
 func (c wrongControl) args() []string {
@@ -53,18 +52,18 @@ func (c wrongControl) run(ctx context.Context) error {
 	return server.Run(ctx)
 }
 
-// setClock says by how much the clock of a wrongControl is ahead.
+// setClock sets the offset of a wrongControl's clock.
 func setClock(file string, ahead time.Duration) error {
 	return atomicfile.Write(file, strconv.AppendInt(nil, int64(ahead/time.Second), 10), 0o600)
 }
 
-// afterPing is how long after a jump of the server's clock a living instance has given
-// a sign of life that bears the new time: it gives one every five seconds.
+// afterPing is the time after which a living instance has pinged with the new time: it pings every
+// five seconds.
 const afterPing = 7 * time.Second
 
-// skewed has the control plane's clock wrong by hours, in both directions, and jump.
-// At each time a change has to arrive, and the one instance that lives has to be told
-// from one that was killed, by what the server has stamped.
+// skewed makes the control plane's clock wrong by hours, in both directions, and changes it in
+// steps. Each time a change must arrive, and the living instance must be distinguished from a
+// killed one by the server's timestamps.
 func skewed(ctx context.Context, w *world) (err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -110,8 +109,8 @@ func skewed(ctx context.Context, w *world) (err error) {
 	return nil
 }
 
-// changeArrives deploys the victim's code with a difference, and waits for all
-// instances that are known to live: it must be one.
+// changeArrives deploys a change of the victim's code, and waits for all living instances: there
+// must be one.
 func (w *world) changeArrives(ctx context.Context, n int) error {
 	code, err := os.ReadFile("chaos/code/victim.py")
 	if err != nil {

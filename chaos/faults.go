@@ -9,28 +9,29 @@ import (
 	"time"
 )
 
-// everything as what a fault hits: no endpoint is spared, as when the service itself ends.
+// everything as the target of a fault: it may affect every endpoint, such as the end of the
+// service.
 const everything = "everything"
 
-// fault is one thing that can go wrong.
+// fault is one kind of fault.
 type fault struct {
 	name     string
 	about    string
 	hit      string // the endpoint whose clients may see errors, "" for none
 	statuses []int  // which errors
 	slow     bool   // not in the short form
-	// inject does the harm and returns when it is over.
+	// inject injects the fault and returns when it is over.
 	inject func(ctx context.Context, w *world) error
 }
 
-// patience bounds the time until an endpoint that was hit answers again.
+// patience bounds the time until the affected endpoint answers again.
 const patience = 2 * time.Minute
 
 func faults() []fault {
 	return slices.Concat(workerFaults(), codeFaults(), userCodeFaults(), loadFaults(), clientFaults(), listenerFaults(), streamFaults(), controlFaults(), deployFaults(), configFaults(), machineFaults())
 }
 
-// run injects the fault, waits until all is well again, and tells what it cost.
+// run injects the fault, waits for the recovery, and returns the outcome.
 func (f fault) run(ctx context.Context, w *world, t *traffic) (outcome, error) {
 	if before := t.take(""); before.elsewhere.failures()+before.elsewhere.wrong > 0 {
 		return outcome{}, fmt.Errorf("something is wrong before it is injected: %s", before.elsewhere.example)
@@ -43,14 +44,14 @@ func (f fault) run(ctx context.Context, w *world, t *traffic) (outcome, error) {
 		return outcome{}, err
 	}
 	took := time.Since(begun)
-	// So that what comes late is counted here.
+	// So that late answers are counted here.
 	if err := errors.Join(t.settled(ctx), pause(ctx, 300*time.Millisecond)); err != nil {
 		return outcome{}, err
 	}
 	return outcomeOf(f, t.take(f.hit), took), nil
 }
 
-// recovered waits until every endpoint answers a few times in a row.
+// recovered waits until every endpoint answers several times in a row.
 func recovered(ctx context.Context, w *world) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -70,13 +71,13 @@ func recovered(ctx context.Context, w *world) error {
 	return nil
 }
 
-// harm asks the victim for what does harm; the answer has to be one of statuses,
-// 0 for a connection that breaks.
+// harm sends a harmful request to the victim; the answer must be one of statuses, 0 for a broken
+// connection.
 func harm(body string, statuses ...int) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error { return w.ask(ctx, victim, body, statuses...) }
 }
 
-// overdue asks the victim for what never ends, and is not willing to wait for long.
+// overdue sends a request that never ends to the victim, with a short deadline.
 func overdue(body string) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error {
 		status, answer, err := post(ctx, http.DefaultClient, w.endpoint(victim), []byte(body), "X-Request-Timeout", "3")
@@ -101,7 +102,7 @@ func (w *world) ask(ctx context.Context, endpoint, body string, statuses ...int)
 	return nil
 }
 
-// several injects the same thing again and again.
+// several injects the same fault repeatedly.
 func several(n int, gap time.Duration, one func(context.Context, *world) error) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error {
 		for range n {

@@ -14,8 +14,7 @@ import (
 	"time"
 )
 
-// clientFaults are what clients do, by malice or by accident. Nobody's request
-// but their own may suffer.
+// clientFaults are faulty or malicious clients. Only their own requests may be affected.
 func clientFaults() []fault {
 	return []fault{
 		{name: "client-malformed", about: "heads that two readers could read differently", inject: malformed},
@@ -86,7 +85,7 @@ func slowClients(ctx context.Context, w *world) error {
 	}
 	for _, piece := range []string{"POST /serve/victim HTTP/1.1\r\n", "Host: x\r\n", "Content-Length: 100\r\n\r\n", "{"} {
 		for _, c := range conns {
-			_, _ = io.WriteString(c, piece) // on a busy machine it may have been slow for too long, and is cut
+			_, _ = io.WriteString(c, piece) // on a busy machine it may have been too slow, and is cut
 		}
 		if err := pause(ctx, 200*time.Millisecond); err != nil {
 			return err
@@ -106,7 +105,7 @@ func leavingClients(ctx context.Context, w *world) error {
 			return err
 		}
 		if tcp, ok := c.(*net.TCPConn); ok && i%2 == 0 {
-			_ = tcp.SetLinger(0) // a reset in place of a polite end
+			_ = tcp.SetLinger(0) // a reset instead of a normal end
 		}
 		if err := c.Close(); err != nil {
 			return err
@@ -180,7 +179,7 @@ func flood(ctx context.Context, w *world) error {
 			for ctx.Err() == nil {
 				status, body, err := post(ctx, c, w.endpoint(victim), []byte(`{"x": 3}`))
 				if err != nil || status == http.StatusTooManyRequests || right(victim, 3, body) {
-					continue // an error is the end of ctx, or a connection that the flood itself broke
+					continue // an error is the end of ctx, or a connection broken by the flood
 				}
 				odd <- fmt.Errorf("answered %d %.200s", status, body)
 				return

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// codeFaults are what user code does to itself and its process. Other requests of
-// the same endpoint may be lost with their worker, nobody else's.
+// codeFaults are harmful actions of user code on its process. Requests of the same endpoint may be
+// lost with their worker, but no others.
 func codeFaults() []fault {
 	do := func(what string) string { return `{"x": 1, "do": "` + what + `"}` }
 	died := append([]int{http.StatusGatewayTimeout}, lost...)
@@ -62,7 +62,7 @@ func codeFaults() []fault {
 	}
 }
 
-// answersNobody has every request of the victim hang and waits until its health says so.
+// answersNobody makes every request of the victim hang and waits until its health reports it.
 func answersNobody(ctx context.Context, w *world) (err error) {
 	hang := filepath.Join(w.dir, "tmp", "hang")
 	if err := os.WriteFile(hang, nil, 0o600); err != nil {

@@ -17,8 +17,7 @@ import (
 	"time"
 )
 
-// configFaults are configuration that cannot be read, files that vanish, and readers
-// of the log that die.
+// configFaults are unreadable configuration, missing files, and dead readers of the log.
 func configFaults() []fault {
 	return []fault{
 		{
@@ -61,7 +60,7 @@ func configFaults() []fault {
 	}
 }
 
-// goodRecords holds a usable record for each section but endpoints, which has some.
+// goodRecords has a usable record for each section except endpoints, which has some.
 var goodRecords = map[string]string{
 	"endpoints":                 "",
 	"canary":                    `{"split":{"endpoint":"split","weights":[1],"load_endpoints":["steady_1"]}}`,
@@ -73,8 +72,8 @@ var goodRecords = map[string]string{
 	"access_keys":               `{"kchaos":{"sha256":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}}`,
 }
 
-// breakSections breaks each section in each way, waits until the instance says that
-// it has seen it, and mends it.
+// breakSections breaks each section in each way, waits until the instance reports it, and repairs
+// it.
 func (w *world) breakSections(ctx context.Context, sections ...string) (err error) {
 	for _, section := range sections {
 		good := goodRecords[section]
@@ -108,7 +107,7 @@ func (w *world) breakSections(ctx context.Context, sections ...string) (err erro
 	return nil
 }
 
-// breakages are forms of a section's text that cannot be used.
+// breakages are unusable forms of a section's text.
 func breakages(good string) []string {
 	texts := []string{strings.TrimSpace(good)[:len(strings.TrimSpace(good))-1], good + "x", "null", "[]", "1", "\x00", strings.Repeat("[", 100_000), `{"a":` + strings.Repeat("{", 10_000)}
 	var records map[string]json.RawMessage
@@ -126,7 +125,7 @@ func breakages(good string) []string {
 	return texts
 }
 
-// problem waits until /readyz names a problem of the section, or does not any more.
+// problem waits until /readyz names a problem of the section, or no longer names one.
 func (w *world) problem(ctx context.Context, section string, there bool) error {
 	s := w.serving()
 	return s.wait(ctx, func() error {
@@ -145,8 +144,7 @@ func (w *world) problem(ctx context.Context, section string, there bool) error {
 	})
 }
 
-// stored is the text of a section, and store replaces it as a program would that
-// knows no rules.
+// stored is the text of a section, and store replaces it as a program without validation would.
 func (w *world) stored(ctx context.Context, section string) (string, error) {
 	var answer struct {
 		Data struct {
@@ -198,8 +196,7 @@ func (w *world) call(ctx context.Context, name string, question, answer any) err
 	return json.Unmarshal(text, answer)
 }
 
-// restartWithBroken has an instance that knows the good form start again while the
-// section is broken.
+// restartWithBroken restarts an instance that has the good form while the section is broken.
 func restartWithBroken(ctx context.Context, w *world) error {
 	first, err := w.startInference(ctx, "knows")
 	if err != nil {
@@ -229,7 +226,7 @@ func restartWithBroken(ctx context.Context, w *world) error {
 	return errors.Join(err, w.store(ctx, "endpoints", good), w.problem(ctx, "endpoints", false))
 }
 
-// vanish removes folders of the data folder under the service, and kills a worker.
+// vanish removes folders of the data folder while the service runs, and kills a worker.
 func vanish(folders ...string) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error {
 		for range 2 {
@@ -253,8 +250,8 @@ func vanish(folders ...string) func(context.Context, *world) error {
 	}
 }
 
-// unread starts an instance whose output goes to a pipe that nobody reads after the
-// start, or that is closed, and has it log a lot.
+// unread starts an instance whose output goes to a pipe that is not read after the start, or that
+// is closed, and makes it log a lot.
 func unread(closed bool) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error {
 		r, out, err := os.Pipe()
@@ -285,7 +282,7 @@ func unread(closed bool) func(context.Context, *world) error {
 	}
 }
 
-// killMaking kills the service while it makes an endpoint's environment.
+// killMaking kills the service while it creates an endpoint's environment.
 func killMaking(ctx context.Context, w *world) error {
 	code := filepath.Join(w.dir, "fresh")
 	if err := os.MkdirAll(code, 0o755); err != nil {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// controlFaults are the control plane's troubles. No request may notice.
+// controlFaults are faults of the control plane. No request may be affected.
 func controlFaults() []fault {
 	broken := func(m mood, howLong time.Duration) func(context.Context, *world) error {
 		return func(ctx context.Context, w *world) error {
@@ -35,7 +35,7 @@ func controlFaults() []fault {
 				if err := pause(ctx, time.Second); err != nil {
 					return err
 				}
-				return w.startControl(ctx, "127.0.0.1:0", "127.0.0.1:0") // somebody else may have taken its ports
+				return w.startControl(ctx, "127.0.0.1:0", "127.0.0.1:0") // another process may have taken its ports
 			},
 		},
 		{

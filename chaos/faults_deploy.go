@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// deployFaults are bad deployments: the version that serves goes on.
+// deployFaults are bad deployments: the version in service must stay.
 func deployFaults() []fault {
-	// bad deploys code to the victim that must never answer, waits, and puts the good code back.
+	// bad deploys code to the victim that must never answer, waits, and restores the good code.
 	bad := func(text string) func(context.Context, *world) error {
 		return func(ctx context.Context, w *world) error {
 			file := filepath.Join(w.dir, "bad.py")

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// listenerFaults are clients that end a connection, or their side of it, before their
-// answer, and bodies that nobody asked for.
+// listenerFaults are clients that close a connection, or their side of it, before their answer, and
+// unsolicited bodies.
 func listenerFaults() []fault {
 	return []fault{
 		{name: "client-half-closed", about: "16 clients that close their side and wait: each gets its answer", hit: victim, inject: halfClosedClients},
@@ -78,8 +78,7 @@ func (w *world) askAndHalfClose(ctx context.Context, x int) (err error) {
 	return err
 }
 
-// queueLeavers leave more work behind than fits into the deadline of those that come
-// after them.
+// queueLeavers leave more work than the deadline of the next clients allows.
 func queueLeavers(ctx context.Context, w *world) error {
 	for x := range 60 {
 		c, err := w.askHalf(ctx, fmt.Sprintf(nap, x))
@@ -93,7 +92,7 @@ func queueLeavers(ctx context.Context, w *world) error {
 	return nil
 }
 
-// drippingClients announce a body each. Some leave at the end, the rest are cut.
+// drippingClients announce one body each. Some disconnect at the end, the rest are cut.
 func drippingClients(ctx context.Context, w *world) error {
 	var conns []net.Conn
 	defer func() {

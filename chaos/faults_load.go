@@ -17,20 +17,20 @@ import (
 
 const (
 	loadWorkers  = 3
-	loadRequests = 1000 // to each code
+	loadRequests = 1000 // per code
 	loadClients  = 12
 	loadTogether = 8 // codes that are deployed at a time
 )
 
-// loadFaults are what the load of user code may leave in its process.
+// loadFaults are states that the load of user code may leave in its process.
 func loadFaults() []fault {
 	return []fault{
 		{name: "load-state", about: "open files, processes, generators and all else that load() may leave, with three workers each: 1,000 requests at once for another part each", slow: true, inject: loadStates},
 	}
 }
 
-// loadStates deploys the codes of worker/testdata/load, some at a time, and asks each.
-// Their answers are known: 7n+3. What a worker calls its own no other worker may have.
+// loadStates deploys the programs of worker/testdata/load, some at a time, and sends requests to
+// each. Their answers are known: 7n+3. State that belongs to one worker must not be in another.
 func loadStates(ctx context.Context, w *world) error {
 	codes, err := filepath.Glob("worker/testdata/load/*.py")
 	if err != nil {
@@ -91,7 +91,7 @@ func (w *world) loadSome(ctx context.Context, codes []string) (err error) {
 	return nil
 }
 
-// askLoaded waits until all workers of an endpoint are there and asks all its parts at once.
+// askLoaded waits until all workers of an endpoint are running and sends all requests at once.
 func (w *world) askLoaded(ctx context.Context, endpoint string, shared bool) error {
 	for end := time.Now().Add(patience); ; {
 		status, err := w.serving().statusOf(ctx, endpoint)

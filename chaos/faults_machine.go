@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// machineFaults are the machine's troubles, and the ends of the service itself.
+// machineFaults are faults of the machine, and ends of the service itself.
 func machineFaults() []fault {
 	return []fault{
 		{
@@ -26,9 +26,9 @@ func machineFaults() []fault {
 				if err != nil {
 					return err
 				}
-				under := make(chan error, 1) // what the old one has under way when it is told to end
+				under := make(chan error, 1) // the running requests of the old instance when it is stopped
 				go func() { under <- w.burn(ctx, old) }()
-				w.replaceServing(s) // as a balancer that has seen the first one's end announced
+				w.replaceServing(s) // like a load balancer that has seen the announcement of the first one's end
 				if err := errors.Join(w.traffic.settled(ctx), old.isAsked(ctx, victim, under)); err != nil {
 					return err
 				}
@@ -55,7 +55,7 @@ func machineFaults() []fault {
 						return err
 					}
 				}
-				s, err := w.startInference(ctx, "inference") // somebody else may have taken its port
+				s, err := w.startInference(ctx, "inference") // another process may have taken its port
 				if err != nil {
 					return err
 				}
@@ -93,7 +93,7 @@ func machineFaults() []fault {
 	}
 }
 
-// burn asks an instance's victim what takes two seconds.
+// burn sends a request of two seconds to an instance's victim.
 func (w *world) burn(ctx context.Context, s *server) error {
 	status, body, err := post(ctx, http.DefaultClient, s.endpoint(victim), []byte(`{"x": 3, "do": "burn"}`))
 	if err == nil && !right(victim, 3, body) {
@@ -144,7 +144,7 @@ func fillAndAsk(ctx context.Context, w *world, s *server, dir string) error {
 	return os.Remove(fill.Name())
 }
 
-// askAt asks an instance that is not the one that clients ask.
+// askAt sends a request to an instance that the clients do not use.
 func (w *world) askAt(ctx context.Context, s *server, endpoint string) error {
 	status, body, err := post(ctx, http.DefaultClient, s.urls["serve"]+"/serve/"+endpoint, []byte(`{"x": 3}`))
 	if err != nil || !right(endpoint, 3, body) {

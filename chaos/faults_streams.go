@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// streamFaults are clients that would hold a worker for as long as they like: by reading
-// a stream slowly, or by leaving without an answer. The others of the same endpoint get
-// theirs within their deadline.
+// streamFaults are clients that would occupy a worker indefinitely: by reading a stream slowly, or
+// by disconnecting without an answer. Other clients of the same endpoint get their answers within
+// their deadline.
 func streamFaults() []fault {
 	return []fault{
 		{name: "client-reads-streams-slowly", about: "8 clients that read streams of 25 MB at 1 KB/s, and 3 that read streams without end", slow: true, hit: victim, inject: slowStreams},
@@ -21,7 +21,7 @@ func streamFaults() []fault {
 	}
 }
 
-// send asks the victim on a connection of its own.
+// send sends a request to the victim on a separate connection.
 func (w *world) send(ctx context.Context, question string) (*net.TCPConn, error) {
 	c, err := w.dial(ctx)
 	if err != nil {
@@ -69,7 +69,7 @@ func slowStreams(ctx context.Context, w *world) error {
 	for {
 		for _, c := range conns {
 			_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
-			_, _ = io.ReadFull(c, buf) // nothing may be there, or it has been cut
+			_, _ = io.ReadFull(c, buf) // nothing may have arrived, or it has been cut
 		}
 		select {
 		case err := <-answered:
@@ -86,7 +86,7 @@ func leavingLongRequests(ctx context.Context, w *world) error {
 			return err
 		}
 		err = pause(ctx, 500*time.Millisecond)
-		// A reset: the client does not only send nothing more.
+		// A reset: the connection is gone, not only half-closed.
 		if err := errors.Join(err, c.SetLinger(0), c.Close()); err != nil {
 			return err
 		}

@@ -2,7 +2,7 @@ package main
 
 import "net/http"
 
-// userCodeFaults are what user code may do by right: nobody's requests may be lost.
+// userCodeFaults are actions that user code is allowed to do: no request may be lost.
 func userCodeFaults() []fault {
 	do := func(what string) string { return `{"x": 1, "do": "` + what + `"}` }
 	return []fault{

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// lost is what a request may be answered whose worker died: it had begun (500), or
-// no worker could take it (503).
+// lost are the statuses of a request whose worker died: it had begun (500), or no worker could take
+// it (503).
 var lost = []int{http.StatusInternalServerError, http.StatusServiceUnavailable}
 
 // workerFaults end or stop processes.
@@ -67,7 +67,7 @@ func workerFaults() []fault {
 				if err != nil {
 					return err
 				}
-				worker, err := w.workerOf(ctx, victim) // before: nobody makes one while the zygote is stopped
+				worker, err := w.workerOf(ctx, victim) // before: none can be created while the zygote is stopped
 				if err != nil {
 					return err
 				}
@@ -87,8 +87,7 @@ func workerFaults() []fault {
 	}
 }
 
-// daemons has a worker start processes that detach themselves, kills it, and waits
-// for their end.
+// daemons makes a worker start processes that detach themselves, kills it, and waits for their end.
 func daemons(ctx context.Context, w *world) error {
 	status, body, err := post(ctx, http.DefaultClient, w.endpoint(victim), []byte(`{"x": 1, "do": "daemons"}`))
 	if err != nil || status != http.StatusOK {
@@ -123,8 +122,7 @@ func daemons(ctx context.Context, w *world) error {
 	}
 }
 
-// workerOf asks the service which process answers for an endpoint, and waits
-// until there is one.
+// workerOf returns the process that answers for an endpoint, and waits until there is one.
 func (w *world) workerOf(ctx context.Context, endpoint string) (pid int, err error) {
 	s := w.serving()
 	err = s.wait(ctx, func() error {

@@ -10,18 +10,18 @@ import (
 
 const (
 	probeEvery = 100 * time.Millisecond
-	// fresh is how near two answers must be for their endpoint to be ready between
-	// them: less than the second for which one without a worker still is.
+	// fresh is the maximum time between two answers for which the endpoint must be ready: less
+	// than the second for which an endpoint without a worker is still ready.
 	fresh = 300 * time.Millisecond
-	// without is how long it must have had no worker to be unready.
+	// without is the time without a worker after which an endpoint is unready.
 	without = time.Second
-	// stale is how long an endpoint that is asked all the while may give no right
-	// answer and still say that it is ready: it gives itself ten seconds.
+	// stale is the maximum time in which an endpoint under load may give no right answer and still
+	// be ready: its own limit is ten seconds.
 	stale = 15 * time.Second
 )
 
-// probe asks an endpoint's health all the while and holds it against what its
-// clients see: never unready while answers come, never ready while none do.
+// probe polls an endpoint's health and compares it with what its clients see: never unready while
+// there are answers, never ready while there are none.
 func (t *traffic) probe(ctx context.Context, name string) {
 	c := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 	defer c.CloseIdleConnections()
@@ -33,7 +33,7 @@ func (t *traffic) probe(ctx context.Context, name string) {
 		}
 		status, body, err := readyz(ctx, c, s, name)
 		if err != nil || t.w.serving() != s || s.ended() {
-			continue // nobody is there to say anything, or it is to end, or the next one answers at its address
+			continue // the process is gone, or is being stopped, or the next one has its address
 		}
 		lie, told := "", time.Now()
 		last := t.lastGood(name)
@@ -44,7 +44,7 @@ func (t *traffic) probe(ctx context.Context, name string) {
 		case status == http.StatusOK && told.Sub(last.at) > stale:
 			lie = fmt.Sprintf("%s says that it is ready, and has given no right answer for %v", name, stale)
 		case status != http.StatusOK && before.from == s && begun.Sub(before.at) < fresh:
-			// A worker that dies between two answers may well leave a gap.
+			// A worker that dies between two answers may leave a gap.
 			if pause(ctx, fresh) != nil {
 				return
 			}
@@ -55,14 +55,14 @@ func (t *traffic) probe(ctx context.Context, name string) {
 		t.mu.Lock()
 		seen := t.of(name)
 		seen.probes++
-		if lie != "" && len(seen.lies) < 5 { // they come in swarms
+		if lie != "" && len(seen.lies) < 5 { // they come in large numbers
 			seen.lies = append(seen.lies, lie)
 		}
 		t.mu.Unlock()
 	}
 }
 
-// endpointStatus is what /status says of an endpoint.
+// endpointStatus is an endpoint's state in /status.
 type endpointStatus struct {
 	Endpoint string
 	InUse    int `json:"in_use"`
@@ -76,7 +76,7 @@ type endpointStatus struct {
 	}
 }
 
-// statusOf asks an instance what it says of one endpoint.
+// statusOf returns an instance's state of one endpoint.
 func (s *server) statusOf(ctx context.Context, endpoint string) (endpointStatus, error) {
 	body, err := fetch(ctx, s.urls["serve"]+"/status")
 	if err != nil {

@@ -32,7 +32,7 @@ func main() {
 	}
 }
 
-// settings are the command line's.
+// settings are the options of the command line.
 type settings struct {
 	binary, python, results, table string
 	only                           string

@@ -10,21 +10,21 @@ import (
 	"time"
 )
 
-// mood is what a proxy does with connections.
+// mood is the behaviour of a proxy.
 type mood int
 
 const (
 	honest  mood = iota
 	refuse       // connections are closed at once
-	silent       // they are taken, and nothing is ever answered
-	garbage      // answered with what is no HTTP
+	silent       // they are accepted and never answered
+	garbage      // answered with something that is not HTTP
 	lies         // answered 200 with a body that is no answer
 	denies       // answered 401
-	cuts         // the answer breaks off after a few bytes
-	slow         // every read of the answer takes a while
+	cuts         // the answer ends after a few bytes
+	slow         // every read of the answer is delayed
 )
 
-// proxy stands before a server and can be told to misbehave.
+// proxy is in front of a server and can be made to misbehave.
 type proxy struct {
 	listener net.Listener
 	all      sync.WaitGroup
@@ -51,7 +51,7 @@ func newProxy(target string) (*proxy, error) {
 
 func (p *proxy) url() string { return "http://" + p.listener.Addr().String() }
 
-// be changes how it behaves, also on the connections that there are: they are cut.
+// be changes the behaviour; existing connections are cut.
 func (p *proxy) be(m mood) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -61,7 +61,7 @@ func (p *proxy) be(m mood) {
 	}
 }
 
-// stand has new connections go to another address.
+// stand sends new connections to another address.
 func (p *proxy) stand(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +119,7 @@ func (p *proxy) handle(c net.Conn) {
 		p.pass(c, m, target)
 		return
 	}
-	_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // the request's head, which nobody reads
+	_ = c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)) // the request's head, unread
 	_, _ = c.Read(make([]byte, 64<<10))
 	_, _ = io.WriteString(c, answer)
 }

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// outcome is what one fault did.
+// outcome is the result of one fault.
 type outcome struct {
 	Fault           string      `json:"fault"`
 	About           string      `json:"about"`
@@ -47,7 +47,7 @@ func orNone(hit string) string {
 	return hit
 }
 
-// outcomeOf judges what was seen while f was injected.
+// outcomeOf evaluates the observations during f.
 func outcomeOf(f fault, w window, recovered time.Duration) outcome {
 	o := outcome{
 		Fault: f.name, About: f.about, Hit: f.hit, Requests: w.onHit.requests + w.elsewhere.requests,
@@ -109,7 +109,7 @@ func (r *report) table() string {
 	return b.String()
 }
 
-// probes is how often an endpoint was asked for its health.
+// probes is the number of health probes.
 func (r *report) probes() (n int) {
 	for _, o := range r.outcomes {
 		n += o.HealthProbes
@@ -117,16 +117,16 @@ func (r *report) probes() (n int) {
 	return n
 }
 
-// page is the documentation of what is promised, and of what the last run saw.
+// page is the documentation of the guarantees, and of the results of the last run.
 func (r *report) page() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `# Faults
 
-Written by `+"`make chaos`"+`. Clients with known answers ask %d endpoints all the while; one fault after
-another is injected. What is promised: never a wrong answer, never an error on an endpoint that was
-not hit, and on the one that was hit only the documented statuses, until it has recovered by itself.
-Each endpoint is asked for its health ten times a second as well: never unready between two right answers
-that are less than %v away, never ready after %v without one.
+Written by `+"`make chaos`"+`. Clients with known answers send requests to %d endpoints; one fault after
+another is injected. The guarantees: no wrong answers, no errors on endpoints that were
+not hit, and only the documented statuses on the endpoint that was hit, until it has recovered by itself.
+The health of each endpoint is polled ten times a second: it is never unready between two right answers
+that are less than %v apart, and never ready after %v without one.
 
 The faults hit workers, user code, clients, the control plane, deployments, the stored configuration, the
 files of the data folder, the log and the machine. Configuration that cannot be read and a log that is not read
@@ -135,14 +135,14 @@ hit no endpoint: no error is allowed then.
 | status | when, on the endpoint that was hit |
 |---|---|
 | 500 | the request had begun when its worker died; the answer says why it died |
-| 503 + Retry-After | no worker can take it now: the endpoint starts, or dies again and again |
+| 503 + Retry-After | no worker can take it now: the endpoint starts, or its workers die repeatedly |
 | 504 | its deadline passed |
-| 429 + Retry-After | too many requests wait already |
+| 429 + Retry-After | too many requests are waiting |
 
-A client that leaves before its answer is counted neither as a request nor as an error
-([workers.md](workers.md#how-a-client-that-leaves-is-noticed)).
+A client that disconnects before its answer is counted neither as a request nor as an error
+([workers.md](workers.md#detection-of-disconnected-clients)).
 
-The last run: %d kinds of fault, %d right answers, %d looks at /readyz, each of them true.
+The last run: %d kinds of fault, %d right answers, %d probes of /readyz, all of them correct.
 
 | fault | what was done | requests meanwhile | wrong answers | errors where it hit | errors elsewhere | slowest answer elsewhere | recovered after |
 |---|---|---|---|---|---|---|---|
@@ -161,7 +161,7 @@ The last run: %d kinds of fault, %d right answers, %d looks at /readyz, each of 
 	return b.String()
 }
 
-// verdict is nil when no promise was broken.
+// verdict is nil if no guarantee was broken.
 func (r *report) verdict() error {
 	var errs []error
 	for _, o := range r.outcomes {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// server is a started process of ours.
+// server is a started process.
 type server struct {
 	name string
 	log  string
@@ -40,10 +40,10 @@ func (w *world) launchProgram(program, name string, env []string, args ...string
 	return w.launchTo(out, program, name, env, args...)
 }
 
-// launchTo is launchProgram for output that goes elsewhere than to the log file.
+// launchTo is launchProgram for output that is not written to the log file.
 func (w *world) launchTo(out *os.File, program, name string, env []string, args ...string) (*server, error) {
 	log := filepath.Join(w.dir, name+".log")
-	cmd := exec.Command(program, args...) //nolint:noctx // stop ends it, politely
+	cmd := exec.Command(program, args...) //nolint:noctx // stop ends it gracefully
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = w.dir, out, out, w.environ(env)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := cmd.Start(); err != nil {
@@ -51,7 +51,7 @@ func (w *world) launchTo(out *os.File, program, name string, env []string, args 
 	}
 	s := &server{name: name, log: log, cmd: cmd, done: make(chan struct{})}
 	go func() { // ends with the process; stop waits for it
-		_ = cmd.Wait() // how it ended is in its state
+		_ = cmd.Wait() // its state has the result
 		close(s.done)
 	}()
 	return s, nil
@@ -75,7 +75,7 @@ func (s *server) readAddresses(data string) error {
 	return nil
 }
 
-// wait asks until ready says nil.
+// wait polls until ready returns nil.
 func (s *server) wait(ctx context.Context, ready func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
@@ -96,7 +96,7 @@ func (s *server) wait(ctx context.Context, ready func() error) error {
 	}
 }
 
-// stop asks the process to end. Any exit but a clean one is an error.
+// stop stops the process gracefully. Any exit but a clean one is an error.
 func (s *server) stop() error {
 	select {
 	case <-s.done:
@@ -131,7 +131,7 @@ func (s *server) ended() bool {
 	}
 }
 
-// kill ends the process the hard way.
+// kill kills the process.
 func (s *server) kill() {
 	_ = s.cmd.Process.Kill() // it may have ended
 	<-s.done
@@ -140,7 +140,7 @@ func (s *server) kill() {
 // endpoint is the url of an endpoint of an inference service.
 func (s *server) endpoint(name string) string { return s.urls["serve"] + "/serve/" + name }
 
-// readyz asks an inference service for the health of one endpoint.
+// readyz queries an inference service for the health of one endpoint.
 func readyz(ctx context.Context, c *http.Client, s *server, name string) (status int, body []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.urls["serve"]+"/readyz?endpoint="+url.QueryEscape(name), nil)
 	if err != nil {

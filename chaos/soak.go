@@ -17,8 +17,8 @@ const (
 	soakChange = time.Second
 )
 
-// soak loads an installation for a long time while its configuration changes, and
-// checks that what it holds does not grow.
+// soak loads an installation for a long time while its configuration changes, and checks that its
+// resources do not grow.
 func soak(ctx context.Context, s settings, dir string) (err error) {
 	world, err := start(ctx, s, dir)
 	if err != nil {
@@ -80,8 +80,8 @@ func soakLoop(ctx context.Context, long time.Duration, w *world, t *traffic) ([]
 	return samples, nil
 }
 
-// changes are what the configuration goes through, again and again: new code, an
-// endpoint that comes, a canary over it, and both leave.
+// changes are the repeated changes of the configuration: new code, a new endpoint, a canary over
+// it, and the removal of both.
 type changes struct {
 	w    *world
 	code string

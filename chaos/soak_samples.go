@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// sample is what an installation holds at a moment.
+// sample has the resources of an installation at one moment.
 type sample struct {
 	Seconds    float64 `json:"seconds"`
 	Answers    int     `json:"answers"`
@@ -81,8 +81,8 @@ func count(pid int, what string) int {
 	return len(entries)
 }
 
-// growth compares a figure's median in the second quarter of the time, when all is
-// warm, with that in the last one.
+// growth compares a figure's median in the second quarter of the time, after the warm-up, with that
+// in the last one.
 type growth struct {
 	What    string `json:"what"`
 	Early   int    `json:"early"`
@@ -131,7 +131,7 @@ func growthsOf(samples []sample) []growth {
 	return all
 }
 
-// writeSoak writes the samples as JSON and as a chart, each where it is asked for.
+// writeSoak writes the samples as JSON and as a chart, if requested.
 func writeSoak(results, chart string, samples []sample, growths []growth) error {
 	if results != "" {
 		text, err := json.MarshalIndent(map[string]any{"growth": growths, "samples": samples}, "", " ")

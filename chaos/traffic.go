@@ -15,25 +15,25 @@ import (
 )
 
 const (
-	// tempo is the pause of a client between two questions.
+	// tempo is the pause of a client between two requests.
 	tempo = 2 * time.Millisecond
-	// One of so many questions is large: its body lies in memory shared with the workers.
+	// One of this many requests is large: its body is in memory shared with the workers.
 	largeEvery = 32
 	largeSize  = 400 << 10
 )
 
-// seen is what the clients of one endpoint saw in a window of time.
+// seen are the observations of the clients of one endpoint in a window of time.
 type seen struct {
 	requests int
 	wrong    int
 	failed   map[int]int // by status, 0 for a connection that broke
 	slowest  time.Duration
-	example  string // of what was wrong or failed
+	example  string // an example of a wrong or failed answer
 	probes   int
 	lies     []string // of /readyz
 }
 
-// traffic asks all endpoints all the while, and knows the right answers.
+// traffic sends requests to all endpoints continuously, and knows the right answers.
 type traffic struct {
 	w      *world
 	cancel context.CancelFunc
@@ -46,8 +46,7 @@ type traffic struct {
 	answered int
 }
 
-// sign is an endpoint's last right answer: when it was asked for, when it had come, and
-// from which instance.
+// sign is an endpoint's last right answer: the times of its request and arrival, and its instance.
 type sign struct {
 	begun, at time.Time
 	from      *server
@@ -58,7 +57,7 @@ func newTraffic(w *world) *traffic {
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &traffic{w: w, cancel: cancel, seen: map[string]*seen{}, good: map[string]sign{}, flying: map[int]time.Time{}}
 	w.traffic = t
-	// Those that answer many requests at once have as many clients.
+	// Endpoints that answer many requests at once have more clients.
 	for n, name := range slices.Concat(bystanders, []string{victim, victim, "steady_batched", "steady_batched", "steady_own", "steady_own"}) {
 		t.all.Go(func() { t.client(ctx, n, name) })
 	}
@@ -73,7 +72,7 @@ func (t *traffic) end() {
 	t.all.Wait()
 }
 
-// settled waits until everything that was asked before has been noted.
+// settled waits until all earlier requests have been recorded.
 func (t *traffic) settled(ctx context.Context) error {
 	now := time.Now()
 	waits := func() bool {
@@ -101,7 +100,7 @@ func (t *traffic) begin(client int, begun time.Time) {
 }
 
 func (t *traffic) client(ctx context.Context, n int, name string) {
-	// Each has a connection of its own, like clients elsewhere.
+	// Each has its own connection, like real clients.
 	c := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 	defer c.CloseIdleConnections()
 	for pause(ctx, tempo) == nil {
@@ -150,7 +149,7 @@ func (t *traffic) lastGood(name string) sign {
 	return t.good[name]
 }
 
-// of is the window of an endpoint. mu is held.
+// of is the window of an endpoint. Requires mu.
 func (t *traffic) of(name string) *seen {
 	s := t.seen[name]
 	if s == nil {
@@ -160,7 +159,7 @@ func (t *traffic) of(name string) *seen {
 	return s
 }
 
-// right says whether body is the one right answer of an endpoint.
+// right reports whether body is the right answer of an endpoint.
 func right(name string, x int, body []byte) bool {
 	var got struct {
 		Y    *int
@@ -169,15 +168,15 @@ func right(name string, x int, body []byte) bool {
 	return json.Unmarshal(body, &got) == nil && got.From == name && got.Y != nil && *got.Y == 7*x+len(name)
 }
 
-// total is how many right answers there were.
+// total is the number of right answers.
 func (t *traffic) total() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.answered
 }
 
-// take ends a window of time and returns what was seen in it: on the endpoint
-// that was hit, and on all others together.
+// take ends a window of time and returns its observations: of the affected endpoint, and of all
+// others together.
 func (t *traffic) take(hit string) (w window) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

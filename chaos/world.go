@@ -21,13 +21,13 @@ import (
 const (
 	startPatience = 3 * time.Minute
 	stopPatience  = 2 * time.Minute
-	poll          = "0.01" // minutes between two looks at the control plane
-	// deadline is how many seconds a request may take: more than a busy machine stalls.
+	poll          = "0.01" // minutes between two polls of the control plane
+	// deadline is the deadline of a request in seconds: more than the pauses of a busy machine.
 	deadline = "20"
 )
 
-// world is an installation: a control plane, an inference service that reaches it
-// only through proxies that can be broken, and what was deployed.
+// world is an installation: a control plane, an inference service that reaches it only through
+// proxies, and the deployed endpoints.
 type world struct {
 	settings
 	dir     string
@@ -35,18 +35,18 @@ type world struct {
 	service string   // id
 
 	control   *server
-	api       *proxy // between everybody and the API
-	files     *proxy // between everybody and the file server
+	api       *proxy // in front of the API
+	files     *proxy // in front of the file server
 	mu        sync.Mutex
 	inference *server
 
-	traffic *traffic // nil until there is some
+	traffic *traffic // nil until it is started
 }
 
-// bystanders are the endpoints that nobody hits. Each answers what only it does.
+// bystanders are the endpoints that faults do not target. Each has unique answers.
 var bystanders = []string{"steady_1", "steady_2", "steady_3", "steady_4", "steady_sklearn", "steady_batched", "steady_own"}
 
-// victim is the endpoint that most faults hit.
+// victim is the endpoint that most faults target.
 const victim = "victim"
 
 func start(ctx context.Context, s settings, dir string) (w *world, err error) {
@@ -136,7 +136,7 @@ func (w *world) deploy(ctx context.Context) error {
 	return nil
 }
 
-// startControl starts the control plane, and has the proxies stand before it.
+// startControl starts the control plane, with the proxies in front of it.
 func (w *world) startControl(ctx context.Context, api, files string) (err error) {
 	data := filepath.Join(w.dir, "control")
 	w.control, err = w.launch("control", nil, "server", "--data-dir", data, "--api-addr", api, "--files-addr", files)
@@ -157,8 +157,8 @@ func (w *world) startControl(ctx context.Context, api, files string) (err error)
 	return nil
 }
 
-// startInference starts an inference service on a data folder of its own, and
-// waits until it says that it is ready.
+// startInference starts an inference service on a separate data folder, and waits until it is
+// ready.
 func (w *world) startInference(ctx context.Context, name string) (*server, error) {
 	return w.startInferenceTo(ctx, name, nil)
 }
@@ -185,12 +185,12 @@ func (w *world) startInferenceTo(ctx context.Context, name string, out *os.File)
 		return get(ctx, s.urls["serve"]+"/readyz")
 	})
 	if err != nil {
-		err = errors.Join(err, s.stop()) // nobody else knows of it
+		err = errors.Join(err, s.stop()) // only this process knows it
 	}
 	return s, err
 }
 
-// serving is the inference service that clients ask at the moment.
+// serving is the inference service that clients use at the moment.
 func (w *world) serving() *server {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -213,7 +213,7 @@ func (w *world) waitReady(ctx context.Context, name string) error {
 	})
 }
 
-// cli runs a command of ours against the installation's control plane.
+// cli runs a command against the installation's control plane.
 func (w *world) cli(ctx context.Context, args ...string) error {
 	_, err := w.output(ctx, w.env, append([]string{"--id", w.service}, args...)...)
 	return err
@@ -244,7 +244,7 @@ func (w *world) environ(more []string) []string {
 	}, more...)
 }
 
-// stop ends everything and tells what would not end, or left something behind.
+// stop stops everything and reports processes that did not end, or that left something behind.
 func (w *world) stop() error {
 	var errs []error
 	for _, s := range []*server{w.inference, w.control} {
@@ -275,7 +275,7 @@ func (w *world) orphans() error {
 	return fmt.Errorf("%d processes outlived the service: %v", len(left), left)
 }
 
-// processes are those that were told of the installation's folder.
+// processes are the processes with the installation's folder in their arguments or environment.
 func (w *world) processes() []int {
 	var found []int
 	files, _ := filepath.Glob("/proc/[0-9]*/environ")
@@ -300,7 +300,7 @@ func (w *world) lastLines() string {
 			}
 			fmt.Fprintf(&b, "--- %s ends:\n", filepath.Base(s.log))
 			for line := range bytes.Lines(text[max(0, len(text)-20_000):]) {
-				if len(line) < 1000 { // the victim prints longer ones
+				if len(line) < 1000 { // the victim prints longer lines
 					b.Write(line)
 				}
 			}

@@ -16,7 +16,7 @@ type Artifact struct {
 	Timestamp int64  `json:"timestamp,omitempty"` // seconds; SetArtifact fills it in
 }
 
-// SetArtifact enters an artifact on a task; one of the same key is replaced.
+// SetArtifact adds an artifact to a task, or replaces the one with the same key.
 func (c *Client) SetArtifact(ctx context.Context, taskID string, a Artifact) error {
 	if a.Timestamp == 0 {
 		a.Timestamp = time.Now().Unix()
@@ -24,7 +24,7 @@ func (c *Client) SetArtifact(ctx context.Context, taskID string, a Artifact) err
 	return c.Call(ctx, "tasks.add_or_update_artifacts", map[string]any{"task": taskID, "artifacts": []Artifact{a}, "force": true}, nil)
 }
 
-// DeleteArtifact takes an artifact off a task; its file stays. It need not be there.
+// DeleteArtifact removes an artifact from a task; its file stays. It is no error if there is none.
 func (c *Client) DeleteArtifact(ctx context.Context, taskID, key string) error {
 	return c.Call(ctx, "tasks.delete_artifacts", map[string]any{
 		"task": taskID, "artifacts": []map[string]string{{"key": key, "mode": "output"}}, "force": true,

@@ -1,9 +1,8 @@
-// Package clearml is the client of the ClearML API: sessions, tasks, models,
-// projects, events, files, and on top of them the serving service. It owns how
-// credentials are found and how tokens are kept. It is the only way to a
-// control plane, be it the hosted one, a self-deployed or our embedded one. It
-// never interprets a service's configuration beyond turning its text into JSON,
-// and never reads the environment by itself.
+// Package clearml is the client of the ClearML API: sessions, tasks, models, projects, events,
+// files, and, based on them, the serving service. It owns the lookup of credentials and the
+// handling of tokens. It is the only access to a control plane: the hosted one, a self-hosted one,
+// or the embedded one. It does not interpret a service's configuration beyond converting its text
+// to JSON, and does not read the environment itself.
 package clearml
 
 import (
@@ -15,8 +14,8 @@ import (
 	"time"
 )
 
-// Client calls one ClearML server. Its methods may be called from many
-// goroutines. It starts none of its own.
+// Client calls one ClearML server. Its methods may be called from many goroutines. It starts no
+// goroutines.
 type Client struct {
 	config    Config
 	log       *slog.Logger
@@ -27,37 +26,37 @@ type Client struct {
 	maxAnswer int64
 
 	session   atomic.Pointer[session]
-	loginTurn chan struct{} // of size 1: whoever has put something in logs in, the others wait
+	loginTurn chan struct{} // of size 1: the goroutine that has put a value in logs in, the others wait
 	server    atomic.Pointer[ServerInfo]
-	ahead     atomic.Int64 // by how many nanoseconds the server's clock is ahead of ours
+	ahead     atomic.Int64 // nanoseconds by which the server's clock is ahead of ours
 }
 
 // Options of a Client.
 type Options struct {
 	Config Config
 	Logger *slog.Logger // nil: nothing is logged
-	// HTTP makes the requests. Nil: a client of our own, with the configuration's
+	// HTTP makes the requests. If nil, the client makes its own, with the configuration's
 	// transport. It must not follow redirects of POST.
 	HTTP *http.Client
-	// ClientName says who calls, like "clearml-serving-1.3.5".
+	// ClientName names the caller, such as "clearml-serving-1.3.5".
 	ClientName string
 	Retry      Retry
 	// MaxAnswer bounds the bytes of one answer. Default 256 MiB.
 	MaxAnswer int64
 }
 
-// Retry says how often a call is made again when the server is away or busy.
+// Retry configures retries when the server is unavailable or busy.
 type Retry struct {
-	// Attempts bounds how often a call is made. Default 5, 1 for no repetition.
+	// Attempts bounds the attempts of a call. Default 5; 1 means no retry.
 	Attempts int
 	// First is the wait before the second attempt; it doubles from there, with
 	// jitter. Default 200 ms.
 	First time.Duration
-	// Longest bounds one wait, also one that the server asks for. Default 10 s.
+	// Longest bounds one wait, also one requested by the server. Default 10 s.
 	Longest time.Duration
 }
 
-// New makes a client. It connects to nothing yet: the first call logs in.
+// New creates a client. It does not connect: the first call logs in.
 func New(o Options) (*Client, error) {
 	if o.Config.API.Value == "" {
 		return nil, &NotConfiguredError{}
@@ -85,7 +84,7 @@ func New(o Options) (*Client, error) {
 		maxAnswer: o.MaxAnswer, loginTurn: make(chan struct{}, 1),
 	}
 	if c.http == nil {
-		transport, err := o.Config.NewTransport(5 * time.Minute) // as the SDK: a busy server may take its time
+		transport, err := o.Config.NewTransport(5 * time.Minute) // as in the SDK: a busy server may be slow
 		if err != nil {
 			return nil, err
 		}
@@ -98,27 +97,27 @@ func New(o Options) (*Client, error) {
 	return c, nil
 }
 
-// Close ends idle connections. Calls under way are not disturbed.
+// Close closes idle connections. Running calls are not affected.
 func (c *Client) Close() {
 	if c.ownHTTP {
 		c.http.CloseIdleConnections()
 	}
 }
 
-// Config is the configuration that the client was made with.
+// Config is the client's configuration.
 func (c *Client) Config() Config { return c.config }
 
-// FilesURL is the address of the file server, "" when none is known.
+// FilesURL is the address of the file server, "" if unknown.
 func (c *Client) FilesURL() string { return c.config.Files.Value }
 
-// ServerInfo is what a server tells about itself.
+// ServerInfo is the server's description of itself.
 type ServerInfo struct {
 	Version    string   `json:"version"`
 	APIVersion string   `json:"api_version"`
 	Extensions []string `json:"extensions"` // of our embedded server
 }
 
-// Info asks the server about itself, once; later calls give the first answer.
+// Info queries the server's description once; later calls return the first answer.
 func (c *Client) Info(ctx context.Context) (ServerInfo, error) {
 	if info := c.server.Load(); info != nil {
 		return *info, nil

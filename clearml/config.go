@@ -15,14 +15,14 @@ import (
 	"clearmlserving/outbound"
 )
 
-// The hosted service, used when credentials are configured and no server is.
+// The hosted service, used if credentials but no server are configured.
 const (
 	hostedAPI   = "https://api.clear.ml"
 	hostedWeb   = "https://app.clear.ml"
 	hostedFiles = "https://files.clear.ml"
 )
 
-// Config is how a ClearML server is reached, as the SDK would reach it.
+// Config is the configuration of the access to a ClearML server, by the rules of the SDK.
 type Config struct {
 	API, Web, Files  Setting // without trailing slashes; Web and Files may be empty
 	AccessKey        Setting
@@ -32,13 +32,13 @@ type Config struct {
 	CacheDir         Setting
 	DefaultOutputURI Setting
 	WorkerName       Setting
-	// TokenMargin is how long before its end a token is exchanged. Default 6 minutes.
+	// TokenMargin is the time before its expiry at which a token is renewed. Default 6 minutes.
 	TokenMargin time.Duration
-	// TokenLife is the life that is asked for a token, 0 for the server's choice.
+	// TokenLife is the requested lifetime of a token, 0 for the server's default.
 	TokenLife time.Duration
-	// MaxAPIVersion bounds the version that calls are made with, "" for ours.
+	// MaxAPIVersion bounds the API version of calls, "" for this client's version.
 	MaxAPIVersion string
-	// ExtraRetryCodes are further HTTP statuses after which a call is made again.
+	// ExtraRetryCodes are further HTTP statuses that are retried.
 	ExtraRetryCodes []int
 	// Storage is the merged content of the configuration files, for the
 	// storage's credentials (sdk.aws, sdk.google, sdk.azure, sdk.storage).
@@ -47,21 +47,20 @@ type Config struct {
 	ReadFiles []string
 }
 
-// ConfigOptions say where configuration is looked for.
+// ConfigOptions are the sources of the configuration.
 type ConfigOptions struct {
-	// Env looks up an environment variable. Nil: there are none.
+	// Env looks up an environment variable. If nil, there are none.
 	Env func(name string) (string, bool)
 	// HomeDir is the folder of clearml.conf, "" for none.
 	HomeDir string
-	// DataDir is the data folder of a local server, which is used when nothing
-	// else is configured. "" for none.
+	// DataDir is the data folder of a local server, which is used if nothing else is configured.
+	// "" for none.
 	DataDir string
 }
 
-// LoadConfig finds the configuration as the SDK does: files, over them the
-// environment. If neither names a server, it takes the one that
-// "clearml-serving up" runs on this machine. A file that cannot be read or
-// parsed is an error; a missing one is not.
+// LoadConfig loads the configuration as the SDK does: files, overridden by the environment. If
+// neither names a server, it uses the server of "clearml-serving up" on this machine. A file that
+// cannot be read or parsed is an error; a missing file is not.
 func LoadConfig(o ConfigOptions) (Config, error) {
 	l := &configLoader{options: o}
 	if err := l.readFiles(); err != nil {
@@ -102,15 +101,15 @@ func LoadConfig(o ConfigOptions) (Config, error) {
 	return c, err
 }
 
-// LoadStorage reads the configuration without a server, as LoadConfig does, for
-// what needs none: the storage's credentials, and how certificates are verified.
+// LoadStorage loads the parts of the configuration that need no server: the storage's credentials
+// and the verification of certificates.
 func LoadStorage(o ConfigOptions) (*hocon.Object, TLS, error) {
 	l := &configLoader{options: o}
 	err := l.readFiles()
 	return l.merged, l.tls(), err
 }
 
-// configLoader holds what is known while a configuration is put together.
+// configLoader is the state while a configuration is loaded.
 type configLoader struct {
 	options ConfigOptions
 	merged  *hocon.Object
@@ -119,7 +118,7 @@ type configLoader struct {
 	looked  []string
 }
 
-// variable finds the first variable that is not blank.
+// variable returns the first variable that is not blank.
 func (l *configLoader) variable(names ...string) (Setting, bool) {
 	for _, name := range names {
 		if l.options.Env == nil {
@@ -132,7 +131,7 @@ func (l *configLoader) variable(names ...string) (Setting, bool) {
 	return Setting{}, false
 }
 
-// setting finds a value: variables, then file keys, then the default.
+// setting returns a value: variables, then file keys, then the default.
 func (l *configLoader) setting(fallback string, keys []string, variables ...string) Setting {
 	if s, ok := l.variable(variables...); ok {
 		return s
@@ -145,14 +144,14 @@ func (l *configLoader) setting(fallback string, keys []string, variables ...stri
 	return Setting{fallback, "default"}
 }
 
-// fileKeys are the keys whose file is remembered.
+// fileKeys are the keys whose file is recorded.
 var fileKeys = [...]string{
 	"api.api_server", "api.host", "api.web_server", "api.files_server", "api.credentials.access_key", "api.credentials.secret_key",
 	"api.verify_certificate", "api.auth.token_expiration_threshold_sec", "api.auth.request_token_expiration_sec",
 	"api.http.extra_retry_codes", "sdk.storage.cache.default_base_dir", "sdk.development.default_output_uri",
 }
 
-// readFiles merges the configuration files, the later over the earlier.
+// readFiles merges the configuration files; later files override earlier ones.
 func (l *configLoader) readFiles() error {
 	l.merged, l.origin = &hocon.Object{}, map[string]string{}
 	l.looked = append(l.looked, "environment variables CLEARML_API_HOST, CLEARML_API_ACCESS_KEY, CLEARML_API_SECRET_KEY, CLEARML_AUTH_TOKEN")
@@ -175,8 +174,8 @@ func (l *configLoader) readFiles() error {
 	return nil
 }
 
-// readFolder reads the files of a configuration folder: <dir>/default/api.conf
-// is what stands under the key "api", and so on.
+// readFolder reads the files of a configuration folder: <dir>/default/api.conf has the values of
+// the key "api", and so on.
 func (l *configLoader) readFolder(dir string) error {
 	root := filepath.Join(dir, "default")
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
@@ -195,7 +194,7 @@ func (l *configLoader) readFolder(dir string) error {
 	return nil
 }
 
-// readFile lays one file over what was read before, below a key if one is given.
+// readFile merges one file into the configuration, below a key if one is given.
 func (l *configLoader) readFile(path, under, note string) error {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -223,8 +222,8 @@ func (l *configLoader) readFile(path, under, note string) error {
 	return nil
 }
 
-// local takes the server of this machine's data folder when no other is
-// configured, and its credentials when only its address is.
+// local uses the server of this machine's data folder if no other is configured, and its
+// credentials if only its address is.
 func (l *configLoader) local(c *Config) error {
 	configured := c.AccessKey.Value != "" || c.SecretKey.IsSet() || c.Token.IsSet()
 	if configured || l.options.DataDir == "" {
@@ -271,7 +270,7 @@ func (l *configLoader) readLocal(file string, into any) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("read the local server's data folder: %w", err)
 	}
-	// Other programs may add values that are no texts; those are not ours.
+	// Other programs may add values that are not texts; they are ignored.
 	var odd *json.UnmarshalTypeError
 	if err := json.Unmarshal(text, into); err != nil && !errors.As(err, &odd) {
 		return false, fmt.Errorf("read the local server's data folder: %s is damaged (%w): remove it and start the server again, which writes it anew", file, err)
@@ -279,8 +278,8 @@ func (l *configLoader) readLocal(file string, into any) (bool, error) {
 	return true, nil
 }
 
-// complete checks that there are credentials, and names the hosted server when
-// only they are given, as the SDK does.
+// complete checks that there are credentials, and uses the hosted server if only they are given, as
+// the SDK does.
 func (l *configLoader) complete(c *Config) error {
 	if c.Token.IsSet() {
 		c.AccessKey, c.SecretKey = Setting{}, Secret{}

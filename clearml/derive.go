@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// derive finds the web and file servers of an API server by the SDK's rules
-// when they are not configured. They stay empty when no rule fits.
+// derive derives the web and file servers from the API server by the SDK's rules if they are not
+// configured. They stay empty if no rule matches.
 func derive(c *Config) {
 	hosted := c.API.Value == hostedAPI
 	if c.Web.Value == "" {
@@ -56,8 +56,8 @@ func filesOf(web string) string {
 	return u.String()
 }
 
-// Variables are the environment of a program that shall use the same server
-// through the SDK. It holds secrets.
+// Variables are the environment of a program that uses the same server through the SDK. It contains
+// secrets.
 func (c Config) Variables() map[string]string {
 	v := map[string]string{}
 	for name, value := range map[string]string{

@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// What callers decide by, tested with errors.Is.
+// Sentinel errors, for errors.Is.
 var (
 	// ErrNotFound: the task, model, project or file does not exist.
 	ErrNotFound = errors.New("not found")
-	// ErrUnauthorized: the server refuses the credentials, or what they may do.
+	// ErrUnauthorized: the server refuses the credentials, or they lack a permission.
 	ErrUnauthorized = errors.New("unauthorized")
 	// ErrUnavailable: the server cannot be reached or does not answer as a ClearML server.
 	ErrUnavailable = errors.New("unavailable")
-	// ErrConflict: somebody else has changed it in between; read it again and repeat.
+	// ErrConflict: it was changed in between; read it again and repeat.
 	ErrConflict = errors.New("changed in between")
 	// ErrStatus: the status of the task forbids it.
 	ErrStatus = errors.New("not allowed in this status")
-	// ErrExists: something unique is there already.
+	// ErrExists: an object that must be unique exists already.
 	ErrExists = errors.New("exists already")
 	// ErrUnsupported: the server does not know the call.
 	ErrUnsupported = errors.New("not supported by the server")
@@ -42,7 +42,7 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s (%d/%d)", e.Call, msg, e.Code, e.Subcode)
 }
 
-// Is makes errors.Is find the sentinel that the codes stand for.
+// Is makes errors.Is find the sentinel of the error's codes.
 func (e *Error) Is(target error) bool {
 	code := [2]int{e.Code, e.Subcode}
 	switch target {
@@ -67,10 +67,10 @@ func (e *Error) Is(target error) bool {
 	}
 }
 
-// unknownCall tells an unknown call of the API from an unknown file.
+// unknownCall distinguishes an unknown call of the API from an unknown file.
 func (e *Error) unknownCall() bool { return e.Code == 404 && strings.Contains(e.Call, ".") }
 
-// UnavailableError says which server cannot be reached and where its address came from.
+// UnavailableError names the server that cannot be reached, and the source of its address.
 type UnavailableError struct {
 	Server string // "API server" or "file server"
 	Host   Setting
@@ -85,27 +85,27 @@ func (e *UnavailableError) Error() string {
 	return fmt.Sprintf("ClearML %s %s%s: %v", e.Server, e.Host.Value, from, e.Err)
 }
 
-// Unwrap gives the cause.
+// Unwrap returns the cause.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // Is makes errors.Is(err, ErrUnavailable) true.
 func (e *UnavailableError) Is(target error) bool { return target == ErrUnavailable }
 
-// LoginError is the refusal of the credentials, with where they came from.
+// LoginError is the refusal of the credentials, with their source.
 type LoginError struct {
 	Host        Setting
-	Credentials string // where they came from
-	Err         error  // what the server said
+	Credentials string // source of the credentials
+	Err         error  // the server's message
 }
 
 func (e *LoginError) Error() string {
 	return fmt.Sprintf("log in to the ClearML API server %s with the credentials of %s: %v", e.Host.Value, e.Credentials, e.Err)
 }
 
-// Unwrap gives the server's refusal.
+// Unwrap returns the server's refusal.
 func (e *LoginError) Unwrap() error { return e.Err }
 
-// NotConfiguredError lists where a server and its credentials were looked for.
+// NotConfiguredError lists the places searched for a server and its credentials.
 type NotConfiguredError struct {
 	Looked []string
 }
@@ -124,8 +124,8 @@ func (e *NotConfiguredError) Error() string {
 	return b.String()
 }
 
-// Is makes errors.Is find ErrNotConfigured; for whoever only tells refused from
-// failed, missing credentials count as refused ones.
+// Is makes errors.Is find ErrNotConfigured. For callers that only distinguish refused from failed,
+// missing credentials are refused ones.
 func (e *NotConfiguredError) Is(target error) bool {
 	return target == ErrNotConfigured || target == ErrUnauthorized
 }

@@ -11,7 +11,7 @@ import (
 // maxBatch bounds the bytes of one events.add_batch, below the SDK's own limit.
 const maxBatch = 8 << 20
 
-// Event is something reported for a task: a line of its log, a scalar, a plot.
+// Event is a report for a task: a line of its log, a scalar, a plot.
 type Event struct {
 	Type      string   `json:"type"` // see the constants
 	Task      string   `json:"task"`
@@ -33,15 +33,15 @@ const (
 	EventPlot   = "plot"
 )
 
-// AddEvents reports events, in several requests when they are many.
+// AddEvents reports events, in several requests if there are many.
 func (c *Client) AddEvents(ctx context.Context, events []Event) error {
 	var batch bytes.Buffer
 	flush := func() error {
 		if batch.Len() == 0 {
 			return nil
 		}
-		// The transport may read a request's body longer than the call lasts, so
-		// each request gets bytes of its own.
+		// The transport may read a request's body after the end of the call, so each request gets
+		// its own bytes.
 		body := bytes.Clone(bytes.TrimSuffix(batch.Bytes(), []byte("\n")))
 		batch.Reset()
 		return c.call(ctx, "events.add_batch", "application/json-lines", body, nil)

@@ -16,11 +16,10 @@ import (
 	"clearmlserving/retry"
 )
 
-// Upload stores a file below an http(s) destination, in the way that ClearML's
-// file server wants it, and returns its URL. The path is not quoted. progress,
-// which may be nil, is called with the bytes sent so far; it must not block. A
-// body that is an io.Seeker is sent again after a connection error. The body is
-// not read any more once Upload has returned; it is not closed.
+// Upload stores a file below an http(s) destination, in the format of ClearML's file server, and
+// returns its URL. The path is not quoted. progress, which may be nil, is called with the bytes
+// sent so far; it must not block. A body that is an io.Seeker is sent again after a connection
+// error. The body is not read after Upload has returned; it is not closed.
 func (c *Client) Upload(ctx context.Context, destination, path string, body io.Reader, size int64, progress func(sent int64)) (string, error) {
 	destination = strings.TrimRight(destination, "/")
 	target, err := url.Parse(destination)
@@ -36,7 +35,8 @@ func (c *Client) Upload(ctx context.Context, destination, path string, body io.R
 	if size <= 0 {
 		return "", fmt.Errorf("upload to %s: %q is empty: clients refuse to download empty files", destination, path)
 	}
-	// The form goes to the root of the server; a path in the destination is a part of the name.
+	// The form is sent to the root of the server; a path in the destination becomes part of the
+	// name.
 	name := strings.Trim(target.Path, "/") + "/" + path
 	root := target.Scheme + "://" + target.Host
 	if c.ownFile(destination) {
@@ -54,7 +54,7 @@ func (c *Client) Upload(ctx context.Context, destination, path string, body io.R
 	return FileURL(destination, path), nil
 }
 
-// upload is one file under way.
+// upload is one running upload.
 type upload struct {
 	client     *Client
 	root, name string
@@ -146,7 +146,7 @@ func (u *upload) send(ctx context.Context, bearer string) (status int, answer st
 	}
 	if err != nil {
 		if resp != nil {
-			_ = resp.Body.Close() // the error is already known
+			_ = resp.Body.Close() // the error is known already
 		}
 		return 0, "", bare(err)
 	}
@@ -157,8 +157,8 @@ func (u *upload) send(ctx context.Context, bearer string) (status int, answer st
 
 var errSource = errors.New("read the file to upload")
 
-// uploadBody reads the file for the transport, which may do so from a goroutine
-// that outlives the request. After detach it reads nothing any more.
+// uploadBody reads the file for the transport, which may do so from a goroutine that outlives the
+// request. After detach it does not read any more.
 type uploadBody struct {
 	mu       sync.Mutex // guards everything
 	from     io.Reader
@@ -221,7 +221,7 @@ func formName(s string) string {
 	return b.String()
 }
 
-// DeleteFile removes a file of our own file server; ErrNotFound when it is not there.
+// DeleteFile removes a file from the configured file server; ErrNotFound if there is none.
 func (c *Client) DeleteFile(ctx context.Context, fileURL string) error {
 	if !c.ownFile(fileURL) {
 		return fmt.Errorf("delete %s: it does not lie on our file server %s", fileURL, c.config.Files.Value)

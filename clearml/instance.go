@@ -41,7 +41,7 @@ const reportObject = "serving_instance"
 type Instance struct {
 	TaskID, Name string
 	ServiceID    string
-	Seen         time.Time // when it last gave a sign of life, by the server's clock
+	Seen         time.Time // time of the last ping, by the server's clock
 	Report       string    // as given to ReportInstance, "" for none
 }
 

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// speaks is the newest API version that our calls are written for.
+// speaks is the newest API version that this client supports.
 const speaks = "2.23"
 
-// session is a token and what it says about the server. It is never changed.
+// session is a token with its facts about the server. It is immutable.
 type session struct {
 	token   string
 	version string    // of the API, for the path of calls
@@ -24,9 +24,8 @@ type session struct {
 	ends    time.Time // zero: never
 }
 
-// login gives a session that the server should accept. stale is a token that it
-// has just refused, "" if none. Only one goroutine logs in at a time; the
-// others wait for its result.
+// login returns a session that the server should accept. stale is a token that was just refused, ""
+// if none. Only one goroutine logs in at a time; the others wait for its result.
 func (c *Client) login(ctx context.Context, stale string) (*session, error) {
 	if s := c.usable(stale); s != nil {
 		return s, nil
@@ -42,7 +41,7 @@ func (c *Client) login(ctx context.Context, stale string) (*session, error) {
 	}
 	s, err := c.newSession(ctx, stale)
 	if err != nil {
-		// A token that is only due for exchange serves until its end.
+		// A token that is due for renewal is used until it expires.
 		if old := c.session.Load(); old != nil && old.token != stale && errors.Is(err, ErrUnavailable) && (old.ends.IsZero() || time.Now().Before(old.ends)) {
 			return old, nil
 		}
@@ -66,7 +65,7 @@ func (c *Client) newSession(ctx context.Context, stale string) (*session, error)
 		from = c.config.Token.From
 		token := c.config.Token.Reveal()
 		if old := c.session.Load(); old != nil && old.token != stale {
-			token = old.token // the newest one lives longest
+			token = old.token // the newest one expires last
 		}
 		header = "Bearer " + token
 	} else {
@@ -97,21 +96,20 @@ func (c *Client) newSession(ctx context.Context, stale string) (*session, error)
 	return newSession(data.Token, asked, c.config), nil
 }
 
-// claims are the parts of a token that a client uses. They are not verified:
-// the server does that.
+// claims are the parts of a token that a client uses. They are not verified: the server does that.
 type claims struct {
 	Ends    float64 `json:"exp"`
 	Issued  float64 `json:"iat"`
 	Version string  `json:"api_version"`
 }
 
-// newSession reads a token. One that cannot be read is used until it is refused.
+// newSession reads a token. An unreadable token is used until it is refused.
 func newSession(token string, now time.Time, config Config) *session {
 	s := &session{token: token, version: speaks}
 	var cl claims
 	if parts := strings.Split(token, "."); len(parts) == 3 {
 		if text, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "=")); err == nil {
-			_ = json.Unmarshal(text, &cl) // what is odd stays zero and so without effect
+			_ = json.Unmarshal(text, &cl) // unreadable claims stay zero and have no effect
 		}
 	}
 	for _, limit := range []string{cl.Version, config.MaxAPIVersion} {
@@ -122,7 +120,7 @@ func newSession(token string, now time.Time, config Config) *session {
 	if cl.Ends <= 0 || cl.Ends > math.MaxInt32*100 {
 		return s
 	}
-	// The life is counted from our own clock, so that the server's may be wrong.
+	// The lifetime is measured with our own clock, because the server's may be wrong.
 	life := time.Unix(int64(cl.Ends), 0).Sub(now)
 	if cl.Issued > 0 && cl.Issued < cl.Ends {
 		life = time.Duration(cl.Ends-cl.Issued) * time.Second
@@ -131,13 +129,13 @@ func newSession(token string, now time.Time, config Config) *session {
 	if margin <= 0 {
 		margin = 6 * time.Minute
 	}
-	// A token that lives shorter than the margin would be exchanged at every call.
+	// A token with a lifetime below the margin would be renewed at every call.
 	s.ends = now.Add(life)
 	s.renew = s.ends.Add(-min(margin, life/4))
 	return s
 }
 
-// versionBefore compares dotted numbers. What is no number is never before.
+// versionBefore compares dotted numbers. A text that is not a number is never before.
 func versionBefore(a, b string) bool {
 	x, y := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range max(len(x), len(y)) {
@@ -158,8 +156,8 @@ func versionBefore(a, b string) bool {
 	return false
 }
 
-// AuthHeader is the Authorization header for a URL: the token for our own file
-// server, "" for any other, so that no stranger ever sees it.
+// AuthHeader is the Authorization header for a URL: the token for the configured file server, ""
+// for any other server, so that no other server gets it.
 func (c *Client) AuthHeader(ctx context.Context, rawURL string) (string, error) {
 	if !c.ownFile(rawURL) {
 		return "", nil
@@ -171,7 +169,7 @@ func (c *Client) AuthHeader(ctx context.Context, rawURL string) (string, error) 
 	return "Bearer " + s.token, nil
 }
 
-// ownFile tells whether a URL lies on the configured file server.
+// ownFile reports whether a URL is on the configured file server.
 func (c *Client) ownFile(rawURL string) bool {
 	files := c.config.Files.Value
 	return files != "" && (rawURL == files || strings.HasPrefix(rawURL, files+"/"))

@@ -12,7 +12,7 @@ type Model struct {
 	ID         string        `json:"id"`
 	Name       string        `json:"name"`
 	ProjectID  string        `json:"project"`
-	TaskID     string        `json:"task"` // that made it
+	TaskID     string        `json:"task"` // the task that created it
 	ParentID   string        `json:"parent"`
 	Framework  string        `json:"framework"`
 	URI        string        `json:"uri"`
@@ -26,10 +26,10 @@ type Model struct {
 	Metadata   ModelMetadata `json:"metadata"`
 }
 
-// ModelMetadata holds the values that users attach to a model, by key.
+// ModelMetadata has the values that users attach to a model, by key.
 type ModelMetadata map[string]string
 
-// MarshalJSON writes the map that servers take when a model is created.
+// MarshalJSON writes the map that servers accept at the creation of a model.
 func (m ModelMetadata) MarshalJSON() ([]byte, error) {
 	items := make(map[string]map[string]string, len(m))
 	for key, value := range m {
@@ -80,7 +80,7 @@ type ModelFilter struct {
 	Metadata      map[string]string
 	PublishedOnly bool
 	WithArchived  bool
-	NewestFirst   bool     // by creation, as monitoring counts
+	NewestFirst   bool     // by creation, as in monitoring
 	Fields        []string // dotted paths to return, empty for everything
 	Limit         int      // 0: all
 }
@@ -140,17 +140,17 @@ type NewModel struct {
 	Framework string   `json:"framework,omitempty"`
 	Comment   string   `json:"comment,omitempty"`
 	Tags      []string `json:"tags,omitempty"`
-	// SystemTags holds PackagedTag when the file is a folder that was packed.
+	// SystemTags has PackagedTag if the file is a packed folder.
 	SystemTags []string       `json:"system_tags,omitempty"`
 	Labels     map[string]int `json:"labels,omitempty"`
 	Metadata   ModelMetadata  `json:"metadata,omitempty"`
-	Ready      bool           `json:"ready"` // always sent: servers take an absent one for true
+	Ready      bool           `json:"ready"` // always sent: servers read a missing one as true
 }
 
-// PackagedTag tells the SDK that a model's file has to be unpacked.
+// PackagedTag tells the SDK to unpack a model's file.
 const PackagedTag = "package"
 
-// CreateModel registers a model, as a draft unless Ready is set, and gives its id.
+// CreateModel registers a model, as a draft unless Ready is set, and returns its id.
 func (c *Client) CreateModel(ctx context.Context, m NewModel) (string, error) {
 	if err := checkName("model", m.Name); err != nil {
 		return "", err

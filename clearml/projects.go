@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// Project groups tasks and models. Its name holds the names of its parents: "parent/child".
+// Project groups tasks and models. Its name includes the names of its parents: "parent/child".
 type Project struct {
 	ID                string   `json:"id"`
 	Name              string   `json:"name"`
@@ -16,7 +16,7 @@ type Project struct {
 	OutputDestination string   `json:"default_output_destination"`
 }
 
-// Projects lists the projects of some ids, or all of them for none.
+// Projects lists the projects with the given ids, or all projects for none.
 func (c *Client) Projects(ctx context.Context, ids []string) ([]Project, error) {
 	q := query{"search_hidden": true, "shallow_search": false}
 	q.list("id", ids)
@@ -46,8 +46,7 @@ func (c *Client) Project(ctx context.Context, id string) (Project, error) {
 	return data.Project, nil
 }
 
-// FindProject finds a project by its exact name; the error is ErrNotFound when
-// there is none.
+// FindProject returns a project by its exact name; the error is ErrNotFound if there is none.
 func (c *Client) FindProject(ctx context.Context, name string) (Project, error) {
 	found, err := c.projects(ctx, query{
 		"name": "^" + QuotePattern(name) + "$", "search_hidden": true, "shallow_search": false,
@@ -65,7 +64,7 @@ func (c *Client) FindProject(ctx context.Context, name string) (Project, error) 
 	return Project{}, fmt.Errorf("project %q: %w", name, ErrNotFound)
 }
 
-// EnsureProject finds a project by its exact name and creates it if there is none.
+// EnsureProject returns a project by its exact name and creates it if there is none.
 func (c *Client) EnsureProject(ctx context.Context, name string) (Project, error) {
 	p, err := c.FindProject(ctx, name)
 	if !errors.Is(err, ErrNotFound) {
@@ -75,7 +74,7 @@ func (c *Client) EnsureProject(ctx context.Context, name string) (Project, error
 		return Project{}, err
 	}
 	id, err := c.create(ctx, "projects.create", map[string]string{"name": name, "description": ""})
-	if errors.Is(err, ErrExists) { // somebody else was faster
+	if errors.Is(err, ErrExists) { // another client was faster
 		return c.FindProject(ctx, name)
 	}
 	return Project{ID: id, Name: name}, err

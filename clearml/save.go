@@ -21,15 +21,14 @@ func (c *Client) SaveSection(ctx context.Context, before *Service, section servi
 	return c.SaveSections(ctx, before, map[serving.Section]string{section: text})
 }
 
-// SaveSections stores sections of a service, as JSON texts, in one call. before is
-// the document that the edit is based on: when one of the sections has been stored by
-// another writer since it was read, nothing is stored and the error is ErrConflict.
+// SaveSections stores sections of a service, as JSON texts, in one call. before is the document
+// that the edit is based on: if another writer has stored one of the sections since it was read,
+// nothing is stored and the error is ErrConflict.
 //
-// A server without conditional writes is asked just before the write. Another writer
-// may have asked it at the same moment, and then its write takes ours away. So the
-// sections are read again after a pause that is longer than writers need from their
-// question to their write; when a change is gone, the error is ErrConflict too. What
-// is overwritten after that pause is not noticed.
+// A server without conditional writes is read just before the write. Another writer may have read
+// it at the same time, and its write then overwrites ours. So the sections are read again after a
+// pause that is longer than the time between a writer's read and its write; if a change is gone,
+// the error is ErrConflict too. A change that is overwritten after that pause is not detected.
 func (c *Client) SaveSections(ctx context.Context, before *Service, texts map[serving.Section]string) error {
 	names := slices.Sorted(maps.Keys(texts))
 	condition := map[string]string{}
@@ -53,7 +52,7 @@ func (c *Client) SaveSections(ctx context.Context, before *Service, texts map[se
 		if written {
 			return c.confirm(ctx, before, texts, now, call)
 		}
-		// The write is not repeated by itself: it would come long after the question.
+		// The write is not retried: it would come long after the read.
 		if !errors.Is(err, ErrUnavailable) || attempt >= c.retry.Attempts || ctx.Err() != nil {
 			return err
 		}
@@ -63,10 +62,9 @@ func (c *Client) SaveSections(ctx context.Context, before *Service, texts map[se
 	}
 }
 
-// saveUnconditionally asks whether the sections are still those of before, and writes
-// at once. written says that they are stored; with again, maybe by the earlier attempt,
-// whose answer was lost. now is the service's task before the write, call how long one
-// call takes.
+// saveUnconditionally checks that the sections are still those of before, and writes at once.
+// written reports that they are stored; with again, possibly by the earlier attempt, whose answer
+// was lost. now is the service's task before the write, call the duration of one call.
 func (c *Client) saveUnconditionally(ctx context.Context, before *Service, texts map[serving.Section]string, objects []ConfigObject, again bool) (now Task, call time.Duration, written bool, err error) {
 	asked := time.Now()
 	if now, err = c.Task(ctx, before.ID); err != nil {
@@ -96,21 +94,20 @@ func (c *Client) saveUnconditionally(ctx context.Context, before *Service, texts
 	return now, max(call, time.Since(asked)/2), true, nil
 }
 
-// The pause before a written section is read again. Our own writers need two calls from
-// their question to their write. The Python product's command line reads the service when
-// it starts, and needs about fifteen calls and a second or more of its own until it
-// writes; blindBase is for services that it edits too.
+// The pause before a written section is read again. This client needs two calls from its read to
+// its write. The Python product's command line reads the service when it starts, and needs about
+// fifteen calls and a second or more until it writes; blindBase is for services that it edits too.
 const (
 	settleBase  = 2 * time.Second
 	blindBase   = 8 * time.Second
 	settleCalls = 20
 )
 
-// settle is the pause after a write on a server whose calls take that long.
+// settle is the pause after a write on a server with that duration of a call.
 func settle(call time.Duration) time.Duration { return settleBase + settleCalls*call }
 
-// editedBlindly tells of a service that the Python product edits too: its texts are no
-// JSON, and ours are.
+// editedBlindly reports whether the Python product edits the service too: its texts are not JSON,
+// ours are.
 func editedBlindly(t Task) bool {
 	for _, section := range serving.Sections() {
 		if object, ok := t.Configuration[string(section)]; ok && !json.Valid([]byte(object.Value)) {
@@ -120,9 +117,9 @@ func editedBlindly(t Task) bool {
 	return false
 }
 
-// confirm reads sections again that were written without a condition. now is the task
-// before the write, call how long one call takes. The pause is not the same for all
-// writers, so that those that have met once do not meet again.
+// confirm reads sections again that were written without a condition. now is the task before the
+// write, call the duration of one call. The pause has a random part, so that writers that have
+// collided once do not collide again.
 func (c *Client) confirm(ctx context.Context, before *Service, texts map[serving.Section]string, now Task, call time.Duration) error {
 	fail := func(err error) error {
 		return fmt.Errorf("the change of serving service %s was stored, but it is not known whether it stayed: %w", before.ID, err)
@@ -154,14 +151,13 @@ func (c *Client) confirm(ctx context.Context, before *Service, texts map[serving
 		if blind || !editedBlindly(now) {
 			return nil
 		}
-		// It has just begun to edit the service.
+		// The Python product has just begun to edit the service.
 		blind, pause = true, blindBase-settleBase
 	}
 }
 
-// lostChanges names the values that an edit has changed from before to wanted, and
-// that are in now what they were before. A value that is neither was changed by an
-// edit after ours.
+// lostChanges names the values that an edit has changed from before to wanted, and that have their
+// old values in now. A third value is a later edit's change.
 func lostChanges(before, wanted, now string) ([]string, error) {
 	var values [3]map[string]string
 	for i, text := range []string{before, wanted, now} {
@@ -197,8 +193,8 @@ func lostChanges(before, wanted, now string) ([]string, error) {
 	return lost, nil
 }
 
-// flatten lists the values of nested objects by their paths. Lists are values. Empty
-// objects are left out: they come and go with what is in them.
+// flatten lists the values of nested objects by their paths. Lists are values. Empty objects are
+// omitted, because they depend on their content.
 func flatten(value any, path []string, into map[string]string) error {
 	if object, ok := value.(map[string]any); ok {
 		for key, inner := range object {

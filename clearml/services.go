@@ -18,18 +18,17 @@ const (
 	generalSection = "General"
 	versionKey     = "version" // of the runtime properties
 
-	// conditionalWrites is the extension of our embedded server by which an edit
-	// names what it is based on.
+	// conditionalWrites is the extension of the embedded server by which an edit names the state
+	// that it is based on.
 	conditionalWrites = "conditional_configuration"
 )
 
-// ServiceVersion is the version of the original that services are made like.
-// The original's CLI asks before it edits a service of another major or minor.
+// ServiceVersion is the version of the original that created services name. The original's CLI asks
+// for confirmation before it edits a service of another major or minor version.
 const ServiceVersion = "1.3.5"
 
-// Service is the document of one serving service as it was read. It is not
-// changed by the calls that store something: load it again to see their effect.
-// ListServices fills in only what a list shows.
+// Service is the document of one serving service as it was read. Calls that store something do not
+// change it: load it again to see their effect. ListServices sets only the fields of a list.
 type Service struct {
 	ID, Name          string
 	ProjectID         string
@@ -47,19 +46,18 @@ type Service struct {
 	stored map[string]string // the configuration objects' texts
 }
 
-// nonResponsive is what a server's watchdog writes into the status of a task that it
-// has stopped since nothing has pinged it for hours.
+// nonResponsive is the status message of a task that a server's watchdog has stopped because it was
+// not pinged for hours.
 const nonResponsive = "forced stop (non-responsive)"
 
-// ListServices lists the active services in the server's order: those that are created
-// or in progress, and those that the server's watchdog has stopped because no instance
-// ran. The first is the one that is meant when none is named.
+// ListServices lists the active services in the server's order: created or in progress, or stopped
+// by the server's watchdog because no instance ran. The first one is the default.
 func (c *Client) ListServices(ctx context.Context) ([]Service, error) {
 	return c.listServices(ctx, nil)
 }
 
-// LoadServices reads what ListServices lists in full, as LoadService reads one, by a
-// fixed number of calls.
+// LoadServices reads the services of ListServices in full, as LoadService reads one, with a fixed
+// number of calls.
 func (c *Client) LoadServices(ctx context.Context) ([]Service, error) {
 	return c.listServices(ctx, []string{"output", "models", "runtime", "hyperparams", "execution", "configuration"})
 }
@@ -69,7 +67,7 @@ func (c *Client) listServices(ctx context.Context, more []string) ([]Service, er
 		Types: []string{"service"}, Statuses: []string{StatusCreated, StatusInProgress, StatusStopped}, SystemTags: []string{serviceTag},
 		Fields: append([]string{"id", "name", "status", "status_message", "project", "tags", "last_update", "system_tags"}, more...),
 	})
-	tasks = slices.DeleteFunc(tasks, func(t Task) bool { // what a user has stopped is over
+	tasks = slices.DeleteFunc(tasks, func(t Task) bool { // a service that a user has stopped is not active
 		return t.Status == StatusStopped && !strings.EqualFold(strings.TrimSpace(t.StatusMessage), nonResponsive)
 	})
 	if err != nil || len(tasks) == 0 {
@@ -105,8 +103,8 @@ func (c *Client) projectNames(ctx context.Context, tasks []Task) (map[string]str
 	return names, err
 }
 
-// LoadService reads the document of a service in whatever status it is; the
-// error is ErrNotFound when there is no such task.
+// LoadService reads the document of a service in any status; the error is ErrNotFound if there is
+// no such task.
 func (c *Client) LoadService(ctx context.Context, id string) (*Service, error) {
 	t, err := c.Task(ctx, id)
 	if err != nil {
@@ -123,7 +121,7 @@ func (c *Client) LoadService(ctx context.Context, id string) (*Service, error) {
 	return &s, nil
 }
 
-// serviceOf takes from a task what there is of a service in it.
+// serviceOf extracts a service from a task.
 func serviceOf(t Task) Service {
 	s := Service{
 		ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Tags: t.Tags, SystemTags: t.SystemTags, Status: t.Status,
@@ -147,8 +145,8 @@ func serviceOf(t Task) Service {
 	return s
 }
 
-// Configuration parses the stored configuration objects. It lists those that cannot be
-// parsed with the cause.
+// Configuration parses the stored configuration objects. Those that cannot be
+// parsed are in Unreadable, with the cause.
 func (s *Service) Configuration() serving.Configuration {
 	c := serving.Configuration{Sections: map[serving.Section]json.RawMessage{}, Unreadable: map[serving.Section]string{}, General: s.General}
 	for _, section := range serving.Sections() {
@@ -156,7 +154,7 @@ func (s *Service) Configuration() serving.Configuration {
 		if !ok {
 			continue
 		}
-		// No environment: what a service means must not depend on who reads it.
+		// No environment: the meaning of a service must not depend on its reader.
 		object, err := hocon.Parse([]byte(text), hocon.Options{})
 		if err != nil {
 			c.Unreadable[section] = err.Error()
@@ -178,13 +176,13 @@ func (s *Service) StoragePath() string { return TaskPath(s.Project, s.ProjectID,
 // NewService describes a serving service to create.
 type NewService struct {
 	Name    string
-	Project string // its name; created when it does not exist
+	Project string // its name; created if it does not exist
 	Tags    []string
 	Version string // "": ServiceVersion
 }
 
-// CreateService makes a serving service with empty configuration, in one call,
-// so that nobody ever sees half of one.
+// CreateService creates a serving service with empty configuration, in one call, so that it is
+// never visible incompletely.
 func (c *Client) CreateService(ctx context.Context, n NewService) (string, error) {
 	project, err := c.EnsureProject(ctx, n.Project)
 	if err != nil {
@@ -203,7 +201,7 @@ func (c *Client) CreateService(ctx context.Context, n NewService) (string, error
 	})
 }
 
-// StartService puts a service into status in_progress, from any other.
+// StartService sets the status of a service to in_progress, from any other status.
 func (c *Client) StartService(ctx context.Context, id string) error {
 	return c.StartTask(ctx, id, true)
 }
@@ -218,8 +216,8 @@ func (s *Service) hash(section serving.Section) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// SetServiceVersion stores which version of the product has edited a service
-// last, and keeps its other runtime properties.
+// SetServiceVersion stores the version of the product that edited a service last, and keeps its
+// other runtime properties.
 func (c *Client) SetServiceVersion(ctx context.Context, id, version string) error {
 	t, err := c.Task(ctx, id)
 	if err != nil {
@@ -254,8 +252,8 @@ func (c *Client) SetServiceParameter(ctx context.Context, id, name, value, kind 
 	return c.EditParameters(ctx, id, []Parameter{p})
 }
 
-// PreprocessArtifact is the name that the original gives the preprocess code of
-// an endpoint. Two urls that differ only in / and _ share it.
+// PreprocessArtifact is the original's name for the preprocess code of an endpoint. Two URLs that
+// differ only in / and _ share it.
 func PreprocessArtifact(url serving.EndpointURL) string {
 	return "py_code_" + strings.ReplaceAll(string(url), "/", "_")
 }

@@ -19,11 +19,10 @@ import (
 	"clearmlserving/retry"
 )
 
-// Call makes one call of the API, like "tasks.get_by_id". The request is sent as
-// JSON (nil: an empty object), the answer's data is decoded into resp (nil:
-// dropped). It logs in first when needed, once more when the server refuses the
-// token, and repeats after a connection error or when the server is busy. A
-// refusal is an *Error, a server that cannot be reached an *UnavailableError.
+// Call makes one call of the API, such as "tasks.get_by_id". The request is sent as JSON (nil: an
+// empty object), the answer's data is decoded into resp (nil: dropped). It logs in first if needed,
+// logs in again if the server refuses the token, and retries after a connection error or if the
+// server is busy. A refusal is an *Error, a server that cannot be reached an *UnavailableError.
 func (c *Client) Call(ctx context.Context, name string, req, resp any) error {
 	body := []byte("{}")
 	if req != nil {
@@ -64,7 +63,7 @@ type answer struct {
 	where  string // the target of a redirect
 }
 
-// send posts a request, again and again where that helps.
+// send posts a request, with retries where they can help.
 func (c *Client) send(ctx context.Context, name, path string, headers func(http.Header), body []byte) (answer, error) {
 	var a answer
 	var wait time.Duration
@@ -99,13 +98,13 @@ func (c *Client) send(ctx context.Context, name, path string, headers func(http.
 	}
 }
 
-// onceKey marks the context of a call that is not made again by itself.
+// onceKey marks the context of a call that is not retried.
 type onceKey struct{}
 
 var errTooBig = errors.New("the answer is too big")
 
-// post makes one HTTP request and reads the whole answer. wait is what the
-// server asks for before the next.
+// post makes one HTTP request and reads the whole answer. wait is the pause that the server
+// requests before the next.
 func (c *Client) post(ctx context.Context, path string, headers func(http.Header), body []byte) (a answer, wait time.Duration, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.config.API.Value+path, bytes.NewReader(body))
 	if err != nil {
@@ -131,12 +130,11 @@ func (c *Client) post(ctx context.Context, path string, headers func(http.Header
 	return answer{resp.StatusCode, text, resp.Header.Get("Location")}, retry.After(resp.Header.Get("Retry-After"), time.Now()), nil
 }
 
-// ServerTime is what the server's clock shows now, to the second, as far as its
-// last answer told; before the first it is our own clock. Ages of what the server
-// has stamped are taken against it.
+// ServerTime is the server's present time, to the second, by its last answer; before the first
+// answer it is our own clock. It is the reference for the ages of the server's timestamps.
 func (c *Client) ServerTime() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
-// bare takes method and URL off an error: ours name the server themselves.
+// bare removes method and URL from an error: our errors name the server themselves.
 func bare(err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		return wrapped.Err
@@ -144,7 +142,7 @@ func bare(err error) error {
 	return err
 }
 
-// identify says who calls, in both spellings that servers know.
+// identify names the caller, in both spellings that servers read.
 func (c *Client) identify(h http.Header) {
 	for _, prefix := range []string{"X-Clearml-", "X-Trains-"} {
 		h.Set(prefix+"Worker", headerText(c.config.WorkerName.Value))
@@ -153,7 +151,7 @@ func (c *Client) identify(h http.Header) {
 	h.Set("User-Agent", headerText(c.name))
 }
 
-// headerText drops what a header may not hold.
+// headerText removes invalid characters of a header.
 func headerText(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r > '~' {
@@ -163,7 +161,7 @@ func headerText(s string) string {
 	}, s)
 }
 
-// busy tells statuses after which the same request may well succeed.
+// busy reports a status after which the same request may succeed.
 func (c *Client) busy(status int) bool {
 	switch status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout, 509:
@@ -172,8 +170,8 @@ func (c *Client) busy(status int) bool {
 	return slices.Contains(c.config.ExtraRetryCodes, status)
 }
 
-// repeatable tells calls that may be made twice with the effect of one. The
-// others are repeated only if the server surely has not seen them.
+// repeatable reports whether a call is idempotent. Other calls are retried only if the server has
+// certainly not received them.
 func repeatable(call string) bool {
 	_, action, _ := strings.Cut(call, ".")
 	switch action {
@@ -183,27 +181,27 @@ func repeatable(call string) bool {
 	return true
 }
 
-// neverArrived tells connection errors from before the request was sent.
+// neverArrived reports connection errors from before the request was sent.
 func neverArrived(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// untrusted tells of a certificate that the next attempt would find untrusted too.
+// untrusted reports an error of an untrusted certificate, which a retry would repeat.
 func untrusted(err error) bool {
 	_, ok := errors.AsType[*tls.CertificateVerificationError](err)
 	return ok
 }
 
-// pause is how long to wait before the next attempt: doubling, with jitter so
-// that many clients do not come back at once, never less than the server asks.
+// pause is the wait before the next attempt: doubling, with jitter so that many clients do not
+// retry at once, and at least the pause that the server requests.
 func (c *Client) pause(attempt int, asked time.Duration) time.Duration {
 	wait := retry.Jittered(retry.Doubled(attempt, c.retry.First, c.retry.Longest))
 	return min(max(wait, asked), max(c.retry.Longest, time.Minute))
 }
 
-// envelope is the frame of every answer. Its parts are decoded one by one, so
-// that an odd one does not take the others along.
+// envelope is the frame of every answer. Its parts are decoded separately, so that an invalid part
+// does not affect the others.
 type envelope struct {
 	Meta *struct {
 		Code    int    `json:"result_code"`
@@ -213,7 +211,7 @@ type envelope struct {
 	Data json.RawMessage `json:"data"`
 }
 
-// decode turns an answer into data or an error.
+// decode converts an answer to data or an error.
 func (c *Client) decode(name string, a answer, resp any) error {
 	if a.status >= 300 && a.status < 400 {
 		return fmt.Errorf("%s: %w", name, c.notAnAPI(fmt.Errorf("redirects to %s: configure that address instead", a.where)))
@@ -246,7 +244,7 @@ func (c *Client) notAnAPI(err error) error {
 	return &UnavailableError{Server: "API server", Host: c.config.API, Err: err}
 }
 
-// describe shortens an answer that is none, and guesses what it is.
+// describe shortens an answer that is not from the API, and guesses its kind.
 func describe(body []byte) string {
 	text := strings.TrimSpace(string(body[:min(len(body), 2000)]))
 	switch {

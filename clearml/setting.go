@@ -6,13 +6,13 @@ import (
 	"strings"
 )
 
-// Setting is a value and where it came from, for doctor and for errors.
+// Setting is a value and its source, for doctor and for errors.
 type Setting struct {
 	Value string
-	From  string // like "environment variable CLEARML_API_HOST"
+	From  string // such as "environment variable CLEARML_API_HOST"
 }
 
-// Secret is a Setting that no print, log or JSON shows.
+// Secret is a Setting that prints, logs and JSON do not show.
 type Secret struct {
 	From  string
 	value string
@@ -21,10 +21,10 @@ type Secret struct {
 // NewSecret wraps a secret value.
 func NewSecret(value, from string) Secret { return Secret{From: from, value: value} }
 
-// Reveal gives the value itself.
+// Reveal returns the value.
 func (s Secret) Reveal() string { return s.value }
 
-// IsSet tells whether there is a value.
+// IsSet reports whether there is a value.
 func (s Secret) IsSet() bool { return s.value != "" }
 
 func (s Secret) String() string {

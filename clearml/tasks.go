@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// Task is a task's document, as far as serving needs it.
+// Task is a task's document, with the fields that serving needs.
 type Task struct {
 	ID            string   `json:"id"`
 	Name          string   `json:"name"`
@@ -68,7 +68,7 @@ type TaskModel struct {
 	ModelID string `json:"model"`
 }
 
-// Direction tells a task's input models from its output models.
+// Direction distinguishes a task's input models from its output models.
 type Direction string
 
 // The directions of a task's models.
@@ -77,7 +77,7 @@ const (
 	ModelOutput Direction = "output"
 )
 
-// The statuses of a task that callers decide by.
+// The statuses of a task that callers use.
 const (
 	StatusCreated    = "created"
 	StatusInProgress = "in_progress"
@@ -85,7 +85,7 @@ const (
 	StatusCompleted  = "completed"
 )
 
-// TaskFilter selects tasks; its conditions are joined by "and", empty ones do not count.
+// TaskFilter selects tasks; its conditions are joined by "and", empty ones are ignored.
 type TaskFilter struct {
 	IDs        []string
 	Name       string // a regular expression, see QuotePattern
@@ -149,7 +149,7 @@ type NewTask struct {
 	Runtime       map[string]any          `json:"runtime,omitempty"`
 }
 
-// CreateTask makes a task in status created and gives its id.
+// CreateTask creates a task in status created and returns its id.
 func (c *Client) CreateTask(ctx context.Context, t NewTask) (string, error) {
 	if err := checkName("task", t.Name); err != nil {
 		return "", err
@@ -170,7 +170,7 @@ func (c *Client) create(ctx context.Context, call string, req any) (string, erro
 	return data.ID, nil
 }
 
-// checkName names what a real server would refuse with words of its own.
+// checkName explains names that a real server would refuse with an unclear message.
 func checkName(what, name string) error {
 	if utf8.RuneCountInString(strings.TrimSpace(name)) < 3 {
 		return fmt.Errorf("%s name %q is too short: the server wants at least 3 characters", what, name)
@@ -187,11 +187,10 @@ func (c *Client) EditTask(ctx context.Context, id string, fields map[string]any)
 	return c.Call(ctx, "tasks.edit", req, nil)
 }
 
-// EditConfiguration stores configuration objects of a task by name and leaves
-// the others alone. ifMatch may hold, per name, the SHA-256 of the text that the
-// edit is based on ("" for none); if one is stale nothing is stored and the
-// error is ErrConflict. Only servers that announce the extension
-// "conditional_configuration" heed it.
+// EditConfiguration stores configuration objects of a task by name and keeps the others. ifMatch
+// may have, per name, the SHA-256 of the text that the edit is based on ("" for none); if one is
+// stale nothing is stored and the error is ErrConflict. Servers without the extension
+// "conditional_configuration" ignore it.
 func (c *Client) EditConfiguration(ctx context.Context, id string, objects []ConfigObject, ifMatch map[string]string) error {
 	req := map[string]any{"task": id, "configuration": objects, "force": true}
 	if len(ifMatch) > 0 {
@@ -200,7 +199,7 @@ func (c *Client) EditConfiguration(ctx context.Context, id string, objects []Con
 	return c.Call(ctx, "tasks.edit_configuration", req, nil)
 }
 
-// EditParameters stores parameters of a task and leaves the others alone.
+// EditParameters stores parameters of a task and keeps the others.
 func (c *Client) EditParameters(ctx context.Context, id string, parameters []Parameter) error {
 	return c.Call(ctx, "tasks.edit_hyper_params", map[string]any{
 		"task": id, "hyperparams": parameters, "replace_hyperparams": "none", "force": true,
@@ -215,7 +214,7 @@ func (c *Client) AddTaskModel(ctx context.Context, id string, direction Directio
 	}, nil)
 }
 
-// DeleteTaskModels removes entries of a task's models; they need not be there.
+// DeleteTaskModels removes entries of a task's models; it is no error if there are none.
 func (c *Client) DeleteTaskModels(ctx context.Context, id string, direction Direction, names []string) error {
 	if len(names) == 0 {
 		return nil
@@ -227,12 +226,12 @@ func (c *Client) DeleteTaskModels(ctx context.Context, id string, direction Dire
 	return c.Call(ctx, "tasks.delete_models", map[string]any{"task": id, "models": entries}, nil)
 }
 
-// StartTask puts a task into status in_progress. force starts one that has ended.
+// StartTask sets the status of a task to in_progress. force starts one that has ended.
 func (c *Client) StartTask(ctx context.Context, id string, force bool) error {
 	return c.Call(ctx, "tasks.started", map[string]any{"task": id, "force": force}, nil)
 }
 
-// StopTask puts a task into status stopped.
+// StopTask sets the status of a task to stopped.
 func (c *Client) StopTask(ctx context.Context, id, reason string) error {
 	return c.Call(ctx, "tasks.stopped", map[string]any{"task": id, "force": true, "status_reason": reason}, nil)
 }

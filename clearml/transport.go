@@ -13,7 +13,7 @@ import (
 // TLS is the setting api.verify_certificate, or CLEARML_API_HOST_VERIFY_CERT.
 type TLS struct {
 	Insecure bool   // certificates are not verified
-	CAFile   string // authorities in PEM form, a file or a folder; "": the machine's
+	CAFile   string // CA certificates in PEM form, a file or a folder; "": the machine's
 	From     string
 }
 
@@ -33,29 +33,27 @@ func (l *configLoader) tls() TLS {
 	return TLS{CAFile: path, From: s.From}
 }
 
-// Servers is the trust in the ClearML servers. The setting is about them, so it wins
-// over REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, unless it only says that certificates are
-// verified. Below the SDK these variables win always, even over a verification that is
-// switched off.
+// Servers is the trust in the ClearML servers. The setting is specific to them, so it takes
+// precedence over REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, unless it only enables verification. In
+// the SDK these variables always take precedence, even over disabled verification.
 func (t TLS) Servers() outbound.Trust {
 	return outbound.Trust{
 		Insecure: t.Insecure, Only: outbound.Source{Path: t.CAFile, From: t.From}, Explicit: t.Insecure || t.CAFile != "",
 	}
 }
 
-// Others is the trust in every other server: the authorities that the setting
-// names count besides the machine's. Verification stays on.
+// Others is the trust in every other server: the configured CAs count in addition to the machine's.
+// Verification stays enabled.
 func (t TLS) Others() outbound.Trust {
 	return outbound.Trust{Besides: []outbound.Source{{Path: t.CAFile, From: t.From}}}
 }
 
-// NewTransport makes connections over HTTP as the configuration wants them: to the
-// ClearML servers, and to the places of files that http and https addresses name.
-// As for the SDK, verification that is switched off is off for both. Authorities
-// that are named are the only ones for the ClearML servers. wait bounds the time
-// until an answer begins.
+// NewTransport creates the transport for HTTP connections by the configuration: to the ClearML
+// servers, and to the servers of files with http and https addresses. As in the SDK, disabled
+// verification applies to both. Configured CAs are the only ones for the ClearML servers. wait
+// bounds the time until an answer begins.
 func (c Config) NewTransport(wait time.Duration) (http.RoundTripper, error) {
-	if strings.HasPrefix(c.API.Value, "https:") { // a setting that cannot be used is told at once
+	if strings.HasPrefix(c.API.Value, "https:") { // an unusable setting is reported at once
 		if _, err := c.Network.Pool(c.TLS.Servers()); err != nil {
 			return nil, err
 		}
@@ -79,7 +77,7 @@ func (c Config) transport(trust outbound.Trust, wait time.Duration) *http.Transp
 	return t
 }
 
-// transport trusts the ClearML servers in another way than all others.
+// transport has a different trust for the ClearML servers than for all others.
 type transport struct {
 	servers, others *http.Transport
 	hosts           map[string]bool // of the ClearML servers

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Time is a moment in any of the forms that servers write. What cannot be read
-// is the zero time: a date never costs the rest of the document.
+// Time is a time in any of the formats that servers write. An unreadable time is the zero time: it
+// does not fail the whole document.
 type Time struct{ time.Time }
 
 // UnmarshalJSON never fails.
@@ -31,7 +31,7 @@ func (t *Time) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// MarshalJSON writes the moment in UTC, null when there is none.
+// MarshalJSON writes the time in UTC, null for the zero time.
 func (t Time) MarshalJSON() ([]byte, error) {
 	if t.IsZero() {
 		return []byte("null"), nil
@@ -56,7 +56,7 @@ func parseTime(s string) time.Time {
 // Text is a text that some writers send as a number or a boolean.
 type Text string
 
-// UnmarshalJSON never fails; what is no single value is "".
+// UnmarshalJSON never fails; anything but a single value is "".
 func (t *Text) UnmarshalJSON(text []byte) error {
 	*t = ""
 	var s string
@@ -69,9 +69,8 @@ func (t *Text) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// unmarshal decodes tolerantly: unknown keys are ignored, a value of an
-// unexpected type leaves its field empty and costs nothing else, and Python's
-// NaN and Infinity are read as null.
+// unmarshal decodes tolerantly: unknown keys are ignored, a value of an unexpected type leaves only
+// its field empty, and Python's NaN and Infinity are read as null.
 func unmarshal(text []byte, into any) error {
 	err := json.Unmarshal(text, into)
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
@@ -85,8 +84,7 @@ func unmarshal(text []byte, into any) error {
 	return err
 }
 
-// withoutNaN replaces the bare words NaN, Infinity and -Infinity, which Python's
-// json module writes, by null.
+// withoutNaN replaces NaN, Infinity and -Infinity, which Python's json module writes, by null.
 func withoutNaN(text []byte) (fixed []byte, changed bool) {
 	quoted := false
 	for i := 0; i < len(text); i++ {

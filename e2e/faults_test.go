@@ -50,7 +50,7 @@ func TestAClientsMistakeIsAnsweredAsTheClientsMistake(t *testing.T) {
 		{"JSON that is none", url, "application/json", `hello`, nil, 422, []string{"json_invalid"}},
 		{"text that is not UTF-8", url, "application/json", "{\"x\": \"\xff\"}", nil, 422, []string{"detail"}},
 		{"gzip that is none", url, "application/json", `{}`, []string{"Content-Encoding", "gzip"}, 400, []string{"There was an error parsing the body"}},
-		{"an encoding that nobody knows", url, "application/json", `{}`, []string{"Content-Encoding", "snappy"}, 415, []string{"snappy"}},
+		{"an unknown encoding", url, "application/json", `{}`, []string{"Content-Encoding", "snappy"}, 415, []string{"snappy"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

@@ -40,7 +40,7 @@ func TestOfAThousandModelsOnlyTheNewestAreFetchedAndServed(t *testing.T) {
 	call := s.caller(t)
 	var last string
 	for i := range floodModels {
-		uri := s.urls["files"] + "/flood/never_fetched.txt" // is not there: whoever fetches it fails
+		uri := s.urls["files"] + "/flood/never_fetched.txt" // does not exist: fetching it fails
 		if i >= floodModels-2 {
 			uri = s.upload(t, fmt.Sprintf("flood/%d.txt", i), fmt.Appendf(nil, "model %d", i))
 		}

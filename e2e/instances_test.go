@@ -55,7 +55,7 @@ func (s *system) answers(t *testing.T, endpoint, answer string) {
 	})
 }
 
-// unknown waits until nobody serves an endpoint.
+// unknown waits until no instance serves an endpoint.
 func (s *system) unknown(t *testing.T, endpoint string) {
 	t.Helper()
 	s.eventually(t, patience, endpoint+" is not there", func() error {

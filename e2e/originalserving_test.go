@@ -53,7 +53,7 @@ func (s *system) background(t *testing.T, name string, env []string, path string
 	return log
 }
 
-// freePort is one that nobody listens on now.
+// freePort returns a port that is free at this moment.
 func freePort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

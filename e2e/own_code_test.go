@@ -111,7 +111,7 @@ func TestAnEndpointRunsInAnEnvironmentOfItsOwn(t *testing.T) {
 	}
 	s.must(t, "--id", id, "model", "remove", "--endpoint", "not_own")
 
-	// A changed package is a changed environment, and nobody waits for it.
+	// A changed package is a changed environment; no request waits for it.
 	c := s.clients(2, "own", `{}`, func(answer string) error {
 		if answer != `{"tiny":41}` && answer != `{"tiny":42}` {
 			return errors.New(answer)

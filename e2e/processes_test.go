@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// process is one below the test, whoever started it.
+// process is a descendant of the test.
 type process struct {
 	pid, parent int
 	state       string
@@ -41,7 +41,7 @@ func below(root int) []process {
 		head, rest, ok := strings.Cut(string(text), ") ")
 		fields := strings.Fields(rest)
 		if !ok || len(fields) < 2 || fields[0] == "Z" {
-			continue // a zombie has ended; whoever started it has not looked yet
+			continue // a zombie has ended; its parent has not reaped it yet
 		}
 		pid, _ := strconv.Atoi(head[:strings.IndexByte(head, ' ')])
 		parent, _ := strconv.Atoi(fields[1])

@@ -138,7 +138,7 @@ func TestNoRequestIsLostInARollingRestartBehindABalancer(t *testing.T) {
 	})
 	for i, s := range instances {
 		s.stop(t)
-		begin(i, "0") // nobody asks any more when this one ends
+		begin(i, "0") // there are no requests left when this one ends
 		b.has(t, plane, 2)
 	}
 	c.end(t)

@@ -317,7 +317,7 @@ func (s *system) command(t *testing.T, env []string, path string, args ...string
 
 var client = &http.Client{Timeout: patience, Transport: &http.Transport{MaxIdleConnsPerHost: 16}}
 
-// get returns status and body; status 0 with the error's text when nobody answered.
+// get returns status and body; status 0 with the error's text if there is no answer.
 func (s *system) get(t *testing.T, url string) (int, string) {
 	t.Helper()
 	return roundTrip(http.MethodGet, url, "", nil)

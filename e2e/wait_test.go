@@ -99,6 +99,6 @@ func TestWaitIsOverAllInstancesAndNamesTheOneThatFails(t *testing.T) {
 	// Instances that do not answer in time are named.
 	c.stop(t)
 	if r := plane.cli(t, "--id", other, "model", "remove", "--endpoint", "own", "--wait"); r.code != 1 {
-		t.Errorf("nobody serves the service, --wait ended with %v", r)
+		t.Errorf("no instance serves the service, --wait ended with %v", r)
 	}
 }

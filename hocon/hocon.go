@@ -1,12 +1,10 @@
-// Package hocon reads clearml.conf and the configuration objects of ClearML
-// tasks: the dialect of HOCON that the ClearML SDK reads and writes. It owns
-// that dialect and the JSON that we write instead of it. It never opens a
-// file, never reads the environment by itself, and never writes HOCON.
+// Package hocon reads clearml.conf and the configuration objects of ClearML tasks: the dialect of
+// HOCON that the ClearML SDK reads and writes. It owns that dialect and the JSON that this product
+// writes instead. It never opens files, never reads the environment itself, and never writes HOCON.
 //
-// Where the SDK's own reader loses data and nothing depends on it, this one
-// keeps the data: empty texts in lists stay, "abc true" stays as written, keys
-// may hold any letter, and text that is JSON as a whole is read as JSON, with
-// all of JSON's escapes. Includes are refused.
+// Where the SDK's reader loses data and nothing depends on the loss, this reader keeps the data:
+// empty texts in lists are kept, "abc true" is kept as written, keys may contain any letter, and
+// text that is JSON as a whole is read as JSON, with all of JSON's escapes. Includes are refused.
 package hocon
 
 import (
@@ -15,18 +13,18 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth bounds how deep objects and lists may nest, so that no text can
-// exhaust the stack. The SDK's own reader gives up long before.
+// maxDepth bounds the nesting of objects and lists, so that no text can exhaust the stack. The
+// SDK's reader has a much lower bound.
 const maxDepth = 200
 
 // Options say what a text may refer to.
 type Options struct {
-	// Env looks up a variable for ${NAME} when no key of the text has that
-	// name. Nil: there are no variables.
+	// Env looks up a variable for ${NAME} when no key of the text has that name. If nil, there are
+	// no variables.
 	Env func(name string) (string, bool)
 }
 
-// SyntaxError says where a text cannot be read and why.
+// SyntaxError says where and why a text cannot be read.
 type SyntaxError struct {
 	Line, Column int // both from 1; the column counts characters
 	Problem      string
@@ -36,8 +34,8 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("line %d, column %d: %s", e.Line, e.Column, e.Problem)
 }
 
-// Parse reads a text whose root is an object, with or without braces. An empty
-// text is an empty object. Every failure is a *SyntaxError.
+// Parse reads a text whose root is an object, with or without braces. An empty text is an empty
+// object. Every failure is a *SyntaxError.
 func Parse(text []byte, o Options) (*Object, error) {
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	if !utf8.Valid(text) {
@@ -62,7 +60,7 @@ func Parse(text []byte, o Options) (*Object, error) {
 	return newResolver(p.src, root, o.Env).document()
 }
 
-// syntaxError turns an offset into line and column.
+// syntaxError converts an offset to line and column.
 func syntaxError(src string, at int, format string, args ...any) *SyntaxError {
 	line, column := 1, 1
 	for i, r := range src {

@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// EncodeJSON writes a value as JSON in raw UTF-8, on one line. The SDK reads
-// such text as HOCON, but does not decode \uXXXX, so nothing that can stand
-// for itself is escaped: not <, > and &, not U+2028 and U+2029.
+// EncodeJSON writes a value as JSON in raw UTF-8, on one line. The SDK reads such text as HOCON,
+// but does not decode \uXXXX, so only characters that require an escape are escaped: not <, > and
+// &, not U+2028 and U+2029.
 func EncodeJSON(v any) (string, error) {
 	if o, ok := v.(*Object); ok {
 		v = jsonObject{o}
@@ -107,8 +107,8 @@ func writeJSON(b *bytes.Buffer, v any) error {
 	}
 }
 
-// parseJSON reads text that is a JSON object as a whole. JSON needs its own
-// way because the dialect knows fewer escapes than JSON, and we write JSON.
+// parseJSON reads text that is a JSON object as a whole. JSON needs its own reader because the
+// dialect has fewer escapes than JSON, and this product writes JSON.
 func parseJSON(text []byte) (*Object, bool) {
 	if trimmed := bytes.TrimLeft(text, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' || !json.Valid(text) {
 		return nil, false
@@ -166,7 +166,7 @@ func readJSON(dec *json.Decoder, depth int) (any, error) {
 	return o, err
 }
 
-// put adds a key while an object is being read; objects under one key merge.
+// put adds a key while an object is read; objects with the same key are merged.
 func (o *Object) put(key string, value any) {
 	old, exists := o.values[key]
 	if !exists {

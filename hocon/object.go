@@ -8,10 +8,9 @@ import (
 	"strings"
 )
 
-// Object is a map of keys to values that remembers the order of its keys. Its
-// values are nil, bool, string, json.Number, []any and *Object. It is never
-// changed after Parse or Merge gave it out, so it may be shared. A nil *Object
-// is an empty one.
+// Object is a map of keys to values that keeps the order of its keys. Its values are nil, bool,
+// string, json.Number, []any and *Object. It is not changed after Parse or Merge returned it, so it
+// may be shared. A nil *Object is an empty object.
 type Object struct {
 	keys   []string
 	values map[string]any
@@ -33,7 +32,7 @@ func (o *Object) Len() int {
 	return len(o.keys)
 }
 
-// At finds the value of one key, which may hold dots.
+// At returns the value of one key, which may contain dots.
 func (o *Object) At(key string) (any, bool) {
 	if o == nil {
 		return nil, false
@@ -42,8 +41,8 @@ func (o *Object) At(key string) (any, bool) {
 	return v, ok
 }
 
-// Get finds the value at a path like `sdk.aws.s3.key`. An element that holds
-// dots is quoted: `endpoints."a.b".version`.
+// Get returns the value at a path like `sdk.aws.s3.key`. An element with dots is quoted:
+// `endpoints."a.b".version`.
 func (o *Object) Get(path string) (any, bool) {
 	var v any = o
 	for _, key := range splitPath(path) {
@@ -59,8 +58,8 @@ func (o *Object) Get(path string) (any, bool) {
 	return v, true
 }
 
-// Text finds a single value at a path, as text; numbers and booleans are
-// written out. It is not ok for null, lists, objects and what is absent.
+// Text returns a single value at a path, as text; numbers and booleans are formatted. It is not ok
+// for null, lists, objects and missing values.
 func (o *Object) Text(path string) (string, bool) {
 	v, _ := o.Get(path)
 	switch v := v.(type) {
@@ -75,22 +74,22 @@ func (o *Object) Text(path string) (string, bool) {
 	}
 }
 
-// Object finds the object at a path; it is nil (and so empty) when there is none.
+// Object returns the object at a path, or nil (an empty object) if there is none.
 func (o *Object) Object(path string) *Object {
 	v, _ := o.Get(path)
 	found, _ := v.(*Object)
 	return found
 }
 
-// List finds the list at a path; it is nil when there is none.
+// List returns the list at a path, or nil if there is none.
 func (o *Object) List(path string) []any {
 	v, _ := o.Get(path)
 	found, _ := v.([]any)
 	return found
 }
 
-// ToAny converts the object and all below it to map[string]any, []any and
-// single values; numbers stay json.Number.
+// ToAny converts the object and all nested values to map[string]any, []any and single values;
+// numbers stay json.Number.
 func (o *Object) ToAny() any { return plain(o) }
 
 func plain(v any) any {
@@ -114,8 +113,8 @@ func plain(v any) any {
 	}
 }
 
-// Merge lays one object over another: objects merge key by key, everything
-// else is replaced. Neither argument is changed.
+// Merge overlays one object with another: objects are merged key by key, all other values are
+// replaced. The arguments are not changed.
 func Merge(below, above *Object) *Object {
 	merged := &Object{keys: below.Keys(), values: map[string]any{}}
 	if below != nil {
@@ -149,7 +148,7 @@ func Nest(path string, o *Object) *Object {
 	return o
 }
 
-// splitPath cuts a path at its dots; a quoted element is kept whole.
+// splitPath splits a path at its dots; a quoted element is not split.
 func splitPath(path string) []string {
 	var elements []string
 	for path != "" {

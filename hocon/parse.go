@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// node is what the parser makes before substitutions are known: *objectNode,
-// *listNode, *singleNode, *concatNode, *overrideNode, *substitutionNode,
-// *selfNode. All are pointers, so a node is also its own key.
+// node is the parser's result before substitutions are resolved: *objectNode, *listNode,
+// *singleNode, *concatNode, *overrideNode, *substitutionNode, *selfNode. All are pointers, so a
+// node is also its own map key.
 type node any
 
 type objectNode struct {
@@ -22,8 +22,8 @@ type listNode struct{ items []node }
 // singleNode is a text, number, boolean or null.
 type singleNode struct {
 	value any
-	text  string // as it goes into a concatenation
-	empty bool   // nothing was written at all: no item in a list
+	text  string // its text in a concatenation
+	empty bool   // nothing was written: not an item of a list
 }
 
 // concatNode is a value of several pieces, at least one of them a substitution.
@@ -32,8 +32,8 @@ type concatNode struct {
 	at     int
 }
 
-// overrideNode is a value laid over an earlier one of the same key, because
-// above may turn out to be absent, an object, or to refer to below.
+// overrideNode is a value on top of an earlier value of the same key. The earlier value may be
+// needed, because above may be absent, an object, or a reference to below.
 type overrideNode struct {
 	below, above node
 	at           int
@@ -52,7 +52,7 @@ type selfNode struct{ _ byte }
 
 type piece struct {
 	node  node
-	space string // blanks behind it, kept only between two pieces
+	space string // blanks after it, kept only between two pieces
 }
 
 type parser struct {
@@ -65,7 +65,7 @@ func (p *parser) fail(at int, format string, args ...any) error {
 	return syntaxError(p.src, at, format, args...)
 }
 
-// found describes what stands at the position, for messages.
+// found describes the text at the position, for messages.
 func (p *parser) found() string {
 	if p.pos >= len(p.src) {
 		return "the end of the text"
@@ -94,7 +94,7 @@ func (p *parser) blanks() string {
 	return p.src[start:p.pos]
 }
 
-// skip passes blanks, line ends, comments and, where they only separate, commas.
+// skip skips blanks, line ends, comments and commas that are only separators.
 func (p *parser) skip(commas bool) {
 	for p.pos < len(p.src) {
 		switch c := p.src[p.pos]; {
@@ -224,7 +224,7 @@ func (p *parser) field(o *objectNode) error {
 func (p *parser) key() ([]string, error) {
 	start := p.pos
 	var path []string
-	element, open := "", false // the element being put together
+	element, open := "", false // the current element
 	end := func() {
 		if open {
 			path = append(path, element)
@@ -269,8 +269,8 @@ func (p *parser) key() ([]string, error) {
 	return path, nil
 }
 
-// bareKey reads the unquoted part of a key. The SDK writes slashes, blanks and
-// letters of any script bare, and // in a key is no comment.
+// bareKey reads the unquoted part of a key. The SDK writes slashes, blanks and letters of any
+// script without quotes, and // in a key is not a comment.
 func (p *parser) bareKey() string {
 	start := p.pos
 	for p.pos < len(p.src) {
@@ -284,7 +284,7 @@ func (p *parser) bareKey() string {
 	return p.src[start:p.pos]
 }
 
-// put stores a value under a path, as the SDK does: objects merge, the rest is replaced.
+// put stores a value under a path, as the SDK does: objects are merged, other values are replaced.
 func (o *objectNode) put(path []string, value node, add bool, at int) {
 	for _, key := range path[:len(path)-1] {
 		inner := &objectNode{fields: map[string]node{}}
@@ -302,8 +302,8 @@ func (o *objectNode) put(path []string, value node, add bool, at int) {
 	o.set(key, value, at)
 }
 
-// added makes the value of "key += value": a list grows, a text is appended
-// with a blank, anything else is replaced.
+// added evaluates "key += value": a list gets an item, a text is appended with a blank, anything
+// else is replaced.
 func added(existing, value node, at int) node {
 	if existing == nil {
 		return value

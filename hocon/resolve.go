@@ -6,16 +6,15 @@ import (
 	"strings"
 )
 
-// The limits of substitution. Without them a short text could refer to itself
-// so often that the result fills the memory.
+// The limits of substitution. Without them a short text could refer to itself so often that the
+// result exhausts the memory.
 const (
-	maxChain  = 500      // substitutions that lead to each other
-	maxLayers = 5000     // values of one key laid over each other
-	maxCopied = 16 << 20 // bytes, roughly, that substitutions may copy
+	maxChain  = 500      // depth of substitutions in substitutions
+	maxLayers = 5000     // values of one key on top of each other
+	maxCopied = 16 << 20 // approximate bytes that substitutions may copy
 )
 
-// resolver replaces substitutions by what they name. It resolves each node
-// once, on first use.
+// resolver replaces substitutions by their values. It resolves each node once, on first use.
 type resolver struct {
 	src    string
 	root   *objectNode
@@ -28,7 +27,7 @@ type resolver struct {
 	copied int
 }
 
-// resolved is a value, or the absence of one (${?name} that names nothing).
+// resolved is a value, or its absence (${?name} without a value).
 type resolved struct {
 	value   any
 	present bool
@@ -185,7 +184,7 @@ func (r *resolver) concat(n *concatNode) (resolved, error) {
 	return resolved{b.String(), true}, nil
 }
 
-// textOf writes a single value as it goes into a text of several pieces.
+// textOf formats a single value for a text of several pieces.
 func textOf(v any) (string, bool) {
 	switch v := v.(type) {
 	case nil:
@@ -230,9 +229,9 @@ func (r *resolver) substitute(n *substitutionNode) (resolved, error) {
 	return v, nil
 }
 
-// lookup walks a path from the root. Objects on the way need not be resolved
-// themselves, so an object may refer to its own fields. A value that is being
-// resolved just now is looked up as it was before that assignment.
+// lookup walks a path from the root. Objects on the way need not be resolved, so an object may
+// refer to its own fields. A value that is being resolved has its value from before that
+// assignment.
 func (r *resolver) lookup(name string) (found resolved, cycle bool, err error) {
 	var at node = r.root
 	path := splitPath(name)
@@ -254,7 +253,7 @@ func (r *resolver) lookup(name string) (found resolved, cycle bool, err error) {
 		for r.active[field] {
 			over, ok := field.(*overrideNode)
 			if !ok {
-				// Walking through an open object is fine, taking it whole is not.
+				// A path through an unresolved object is allowed, its use as a whole is not.
 				if _, isObject := field.(*objectNode); isObject && i < len(path)-1 {
 					break
 				}
@@ -282,8 +281,7 @@ func inside(o *Object, path []string) (any, bool) {
 	return v, true
 }
 
-// count adds the size of a copied value to what was copied, and stops early
-// once that is too much.
+// count adds the size of a copied value to the total, and stops at the limit.
 func (r *resolver) count(v any) {
 	r.copied += 16
 	switch v := v.(type) {

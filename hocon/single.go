@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// numberForm is what the SDK takes for a number.
+// numberForm matches what the SDK reads as a number.
 var numberForm = regexp.MustCompile(`^[+-]?(\d*\.\d+|\d+(\.\d+)?)([eE][+-]?\d+)?$`)
 
-// single decides what an unquoted word that stands alone is.
+// single determines the value of a single unquoted word.
 func single(word string) *singleNode {
 	n := &singleNode{value: word, text: word}
 	switch strings.ToLower(word) {
@@ -28,8 +28,8 @@ func single(word string) *singleNode {
 	return n
 }
 
-// jsonNumber writes a number of the dialect (+5, .5, 007) in JSON's form. A
-// number that no float holds stays a text.
+// jsonNumber converts a number of the dialect (+5, .5, 007) to JSON's form. A number outside of the
+// range of floats stays a text.
 func jsonNumber(word string) (json.Number, bool) {
 	if !numberForm.MatchString(word) {
 		return "", false

@@ -5,13 +5,13 @@ import (
 	"unicode/utf8"
 )
 
-// value reads everything up to the end of the line, a comma, a closing bracket
-// or a comment. Several pieces in a row are one value.
+// value reads up to the end of the line, a comma, a closing bracket or a comment. Several pieces in
+// a row are one value.
 func (p *parser) value() (node, error) {
 	start := p.pos
 	var pieces []piece
 	bare := true       // all pieces so far are unquoted words
-	continued := false // a line just ended in a backslash: what indents the next is dropped
+	continued := false // a line ended in a backslash: the indentation of the next line is dropped
 	for {
 		if space := p.blanks(); len(pieces) > 0 && !continued {
 			pieces[len(pieces)-1].space = space
@@ -68,7 +68,7 @@ func (p *parser) value() (node, error) {
 	return p.join(pieces, start)
 }
 
-// continued passes a backslash that ends a line; the value goes on in the next.
+// continued skips a backslash at the end of a line; the value continues in the next line.
 func (p *parser) continued() bool {
 	end := p.pos + 1
 	for end < len(p.src) && (p.src[end] == '\n' || p.src[end] == '\r') {
@@ -81,7 +81,7 @@ func (p *parser) continued() bool {
 	return true
 }
 
-// join makes one value of pieces without substitutions.
+// join joins pieces without substitutions to one value.
 func (p *parser) join(pieces []piece, at int) (node, error) {
 	if len(pieces) == 1 {
 		return pieces[0].node, nil
@@ -127,7 +127,7 @@ func (p *parser) join(pieces []piece, at int) (node, error) {
 
 const mixed = "the value mixes text, list and object: separate them by a comma or a new line, or quote the text"
 
-// word reads an unquoted word: up to a blank or a character with a meaning.
+// word reads an unquoted word: up to a blank or a special character.
 func (p *parser) word() (string, error) {
 	var b strings.Builder
 	for p.pos < len(p.src) {
@@ -182,8 +182,8 @@ func (p *parser) quoted() (string, error) {
 	return "", p.fail(open, "the quote opened here is not closed")
 }
 
-// unescape decodes the escapes that the SDK knows; any other pair stands for
-// itself, backslash included.
+// unescape decodes the escapes that the SDK supports; any other pair is kept, including the
+// backslash.
 func unescape(pair string) string {
 	switch pair[1:] {
 	case `\`, "=", "#", "!", `"`:
@@ -199,8 +199,8 @@ func unescape(pair string) string {
 	}
 }
 
-// raw reads """…""", in which nothing is escaped. Of more than three quotes at
-// the end the first ones belong to the text.
+// raw reads """…""", which has no escapes. If there are more than three quotes at the end, the
+// first ones belong to the text.
 func (p *parser) raw() (node, error) {
 	open := p.pos
 	body := p.src[p.pos+3:]

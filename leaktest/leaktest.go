@@ -1,8 +1,7 @@
-// Package leaktest runs the tests of a package and then looks for goroutines that are left.
+// Package leaktest runs the tests of a package and then looks for leaked goroutines.
 //
-// It owns how long that may take: a goroutine that ends needs a processor to do so, and on
-// a machine that does much beside it may get one late. goleak by itself waits for half a
-// second.
+// It owns the time limit: a goroutine needs a processor to end, and may get it late on a busy
+// machine. goleak's own limit is half a second.
 package leaktest
 
 import (
@@ -13,10 +12,10 @@ import (
 	"go.uber.org/goleak"
 )
 
-// patience is how long goroutines may take to end. Only a leak takes as long.
+// patience is the time limit for goroutines to end. Only a leak takes this long.
 const patience = time.Minute
 
-// Main is for TestMain: it runs the tests and ends the program.
+// Main is for TestMain: it runs the tests and exits.
 func Main(m interface{ Run() int }) {
 	code := m.Run()
 	if code == 0 {
@@ -28,10 +27,10 @@ func Main(m interface{ Run() int }) {
 	os.Exit(code)
 }
 
-// Find is an error that names the goroutines that are left.
+// Find returns an error that names the leaked goroutines.
 func Find() error { return find(patience) }
 
-// find looks until none is left, or for so long.
+// find retries until no goroutine is left, up to the time limit.
 func find(within time.Duration) error {
 	begun := time.Now()
 	for {

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// InUseError says that another program holds the port.
+// InUseError says that another program has the port.
 type InUseError struct {
 	Name, Addr, Flag string
-	PID              int    // 0: could not be found out
+	PID              int    // 0: unknown
 	Command          string // the program's short name
 }
 
@@ -25,7 +25,7 @@ func (e *InUseError) Error() string {
 	return b.String()
 }
 
-// freeOf is the same host with a port that the system chooses.
+// freeOf is the same host with a port chosen by the system.
 func freeOf(addr string) string {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -34,8 +34,7 @@ func freeOf(addr string) string {
 	return net.JoinHostPort(host, "0")
 }
 
-// OpenError refuses an address that other machines can reach for a listener
-// without credentials.
+// OpenError refuses an address that other machines can reach for a listener without credentials.
 type OpenError struct{ Name, Addr, Flag string }
 
 func (e *OpenError) Error() string {
@@ -51,11 +50,11 @@ func (e *OpenError) Error() string {
 		e.Name, e.Addr, hint)
 }
 
-// AddrError says what is wrong with an address.
+// AddrError describes an invalid address.
 type AddrError struct {
 	Name, Addr, Flag string
 	Problem          string
-	Err              error // nil: seen without asking the system
+	Err              error // nil: detected without the system
 }
 
 func (e *AddrError) Error() string {

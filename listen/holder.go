@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// holder finds the process that listens on a port, as far as proc tells. It is
-// only for a message, so everything unexpected means "not known": 0.
+// holder returns the process that listens on a port, by /proc. It is only for a message, so every
+// error means "unknown": 0.
 func holder(proc fs.FS, port uint16) (pid int, command string) {
 	sockets := map[string]bool{}
 	for _, table := range []string{"net/tcp", "net/tcp6"} {
@@ -29,7 +29,7 @@ func holder(proc fs.FS, port uint16) (pid int, command string) {
 		if err != nil || pid <= 0 || !holds(proc, entry.Name(), sockets) {
 			continue
 		}
-		// The short name only: a command line may hold secrets.
+		// Only the short name: a command line may contain secrets.
 		name, err := fs.ReadFile(proc, entry.Name()+"/comm")
 		if err != nil {
 			return pid, "unknown"
@@ -39,8 +39,8 @@ func holder(proc fs.FS, port uint16) (pid int, command string) {
 	return 0, ""
 }
 
-// listening adds the inodes of sockets that listen on the port, from a table as
-// /proc/net/tcp (proc(5)): field 1 is address:port in hex, 3 the state, 9 the inode.
+// listening adds the inodes of sockets that listen on the port, from a table as /proc/net/tcp
+// (proc(5)): field 1 is address:port in hex, 3 the state, 9 the inode.
 func listening(table []byte, port uint16, inodes map[string]bool) {
 	const stateListen = "0A"
 	lines := bufio.NewScanner(bytes.NewReader(table))
@@ -56,11 +56,11 @@ func listening(table []byte, port uint16, inodes map[string]bool) {
 	}
 }
 
-// holds tells whether a process has one of the sockets open.
+// holds reports whether a process has one of the sockets open.
 func holds(proc fs.FS, pid string, inodes map[string]bool) bool {
 	descriptors, err := fs.ReadDir(proc, pid+"/fd")
 	if err != nil {
-		return false // another user's process
+		return false // a process of another user
 	}
 	for _, d := range descriptors {
 		target, err := fs.ReadLink(proc, pid+"/fd/"+d.Name())

@@ -1,8 +1,7 @@
-// Package listen opens the sockets that this product serves on, by one set of
-// rules: loopback unless told otherwise, nothing that changes or reveals
-// anything open to a network without credentials, and an error that says who
-// holds a port and which flag moves ours. It owns sockets, their TLS, and the
-// file that tells others where they are. It never accepts a connection itself.
+// Package listen opens the listening sockets of this product, by one set of rules: loopback by
+// default, no access from a network without credentials to anything that changes or reveals data,
+// and errors that name the holder of a port and the flag to change. It owns sockets, their TLS, and
+// the file with their addresses. It never accepts connections itself.
 package listen
 
 import (
@@ -20,25 +19,25 @@ import (
 
 // Options of a Listener.
 type Options struct {
-	// Name is what the listener is for, one word: api, files, serve, admin.
+	// Name is the purpose of the listener, one word: api, files, serve, admin.
 	Name string
-	// Addr is host:port. Port 0 picks a free one. An empty host, as in ":8080",
-	// is every interface of the machine.
+	// Addr is host:port. Port 0 selects a free one. An empty host, as in ":8080", is every
+	// interface of the machine.
 	Addr string
-	// Flag is the flag that sets Addr, for hints; "" gives hints without one.
+	// Flag is the flag that sets Addr, for hints; "" for hints without one.
 	Flag string
-	// Credentials says that whoever connects must show credentials.
+	// Credentials means that every client must have credentials.
 	Credentials bool
-	// AllowOpen says that the listener may be reached from other machines
-	// without credentials. The caller then says so loudly (see Listener.Open).
+	// AllowOpen allows access from other machines without credentials. The caller must then log a
+	// warning (see Listener.Open).
 	AllowOpen bool
-	// FreeFallback takes a free port when the one of Addr is taken.
+	// FreeFallback uses a free port if the port of Addr is in use.
 	FreeFallback bool
-	// TLS, when set, encrypts. A TLS with ClientCA counts as credentials.
+	// TLS, if set, encrypts. A TLS with ClientCA counts as credentials.
 	TLS *TLSFiles
-	// Protocols are those offered to TLS clients, the best first. Default h2, http/1.1.
+	// Protocols are offered to TLS clients, in the order of preference. Default h2, http/1.1.
 	Protocols []string
-	// Logger is told when certificates are loaded anew or can't be. nil discards.
+	// Logger logs reloads of certificates and their errors. nil discards.
 	Logger *slog.Logger
 }
 
@@ -49,10 +48,10 @@ type Listener struct {
 	host   string // as URLs name it
 	open   bool
 	secure bool
-	wanted string // the taken address that a free port stands in for
+	wanted string // the address in use that a free port replaces
 }
 
-// Open opens a socket. Errors to tell apart: *InUseError, *OpenError, *AddrError.
+// Open opens a socket. Errors for the caller: *InUseError, *OpenError, *AddrError.
 func Open(ctx context.Context, o Options) (*Listener, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -67,7 +66,7 @@ func Open(ctx context.Context, o Options) (*Listener, error) {
 		return nil, &OpenError{Name: o.Name, Addr: o.Addr, Flag: o.Flag}
 	}
 	var config *tls.Config
-	if o.TLS != nil { // before the socket: a wrong certificate shall not open one
+	if o.TLS != nil { // before the socket, so that a wrong certificate does not open one
 		if config, err = o.TLS.config(o.Name, o.Protocols, o.Logger); err != nil {
 			return nil, err
 		}
@@ -88,20 +87,19 @@ func Open(ctx context.Context, o Options) (*Listener, error) {
 	return l, nil
 }
 
-// Name is what the listener is for.
+// Name is the purpose of the listener.
 func (l *Listener) Name() string { return l.name }
 
-// Open tells whether other machines can reach the listener without credentials.
+// Open reports whether other machines can reach the listener without credentials.
 func (l *Listener) Open() bool { return l.open }
 
-// TLS tells whether the listener encrypts.
+// TLS reports whether the listener encrypts.
 func (l *Listener) TLS() bool { return l.secure }
 
-// Wanted is the address that was taken by another program when the listener
-// fell back to a free port, "" when it did not.
+// Wanted is the address that was in use if the listener fell back to a free port, else "".
 func (l *Listener) Wanted() string { return l.wanted }
 
-// Port is the port in use.
+// Port is the listener's port.
 func (l *Listener) Port() int {
 	addr, _ := l.Addr().(*net.TCPAddr)
 	if addr == nil {
@@ -110,7 +108,7 @@ func (l *Listener) Port() int {
 	return addr.Port
 }
 
-// URL is where a client on this machine finds the listener, without a slash at the end.
+// URL is the listener's address for clients on this machine, without a slash at the end.
 func (l *Listener) URL() string {
 	scheme := "http"
 	if l.secure {
@@ -119,15 +117,13 @@ func (l *Listener) URL() string {
 	return scheme + "://" + net.JoinHostPort(l.host, strconv.Itoa(l.Port()))
 }
 
-// HostPort is where a client on this machine finds the listener, for protocols
-// whose addresses have no scheme.
+// HostPort is the listener's address for clients on this machine, for protocols without a scheme.
 func (l *Listener) HostPort() string {
 	return net.JoinHostPort(l.host, strconv.Itoa(l.Port()))
 }
 
-// resolve turns the address into one IP and port, and the host that URLs name.
-// A name is resolved here and only the result is bound, so that what was judged
-// is what is opened.
+// resolve turns the address into one IP and port, and the host for URLs. A name is resolved here
+// and only the result is bound, so that the checked address is the opened one.
 func resolve(ctx context.Context, o Options) (netip.AddrPort, string, error) {
 	fail := func(problem string) (netip.AddrPort, string, error) {
 		return netip.AddrPort{}, "", &AddrError{Name: o.Name, Addr: o.Addr, Flag: o.Flag, Problem: problem}
@@ -158,7 +154,7 @@ func resolve(ctx context.Context, o Options) (netip.AddrPort, string, error) {
 		return fail("its host can't be resolved")
 	}
 	chosen := ips[0].Unmap()
-	for _, ip := range ips { // IPv4 first, as clients do that know one address only
+	for _, ip := range ips { // IPv4 first, as in clients that use only one address
 		if ip = ip.Unmap(); ip.Is4() {
 			chosen = ip
 			break
@@ -171,7 +167,7 @@ func bind(ctx context.Context, o Options, addr netip.AddrPort) (net.Listener, er
 	network := "tcp"
 	text := addr.String()
 	if ip := addr.Addr(); ip.Is4() {
-		network = "tcp4" // 0.0.0.0 means IPv4 only where it is written so
+		network = "tcp4" // 0.0.0.0 means IPv4 only if it is written so
 	} else if host, _, _ := net.SplitHostPort(o.Addr); host == "" {
 		// Both families, or IPv4 alone on machines without IPv6.
 		text = net.JoinHostPort("", strconv.Itoa(int(addr.Port())))
@@ -183,7 +179,7 @@ func bind(ctx context.Context, o Options, addr netip.AddrPort) (net.Listener, er
 	return l, nil
 }
 
-// explain says what an address can't be listened on for, and what to do.
+// explain says why an address cannot be listened on, and what to do.
 func explain(o Options, addr netip.AddrPort, err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):

@@ -14,12 +14,12 @@ import (
 	"clearmlserving/atomicfile"
 )
 
-// pidKey is the one key of the registry's file that is not a listener.
+// pidKey is the only key of the registry's file that is not a listener.
 const pidKey = "pid"
 
-// Registry tells other programs of this machine where our listeners are: a file
-// with one JSON object of texts, name -> URL, and under "pid" the process that
-// serves them. Its methods may be called from many goroutines.
+// Registry publishes the listeners' addresses to other programs of this machine: a file with one
+// JSON object of texts, name -> URL, and under "pid" the serving process. Its methods may be called
+// from many goroutines.
 type Registry struct {
 	file string
 
@@ -27,18 +27,17 @@ type Registry struct {
 	urls map[string]string
 }
 
-// NewRegistry is a registry that will be written to the file. It writes nothing yet.
+// NewRegistry creates a registry for the file. It does not write yet.
 func NewRegistry(file string) *Registry {
 	return &Registry{file: file, urls: map[string]string{}}
 }
 
-// Set names an address and writes the file. The file is whole at every moment.
+// Set sets an address and writes the file. The file is complete at all times.
 func (r *Registry) Set(name, url string) error {
 	return r.SetAll(map[string]string{name: url})
 }
 
-// SetAll names several addresses with one writing, so that no reader sees some
-// of them only.
+// SetAll sets several addresses with one write, so that readers see all or none.
 func (r *Registry) SetAll(urls map[string]string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,15 +56,15 @@ func (r *Registry) SetAll(urls map[string]string) error {
 	return writeFile(r.file, append(data, '\n'))
 }
 
-// All is a copy of what was set.
+// All returns a copy of the addresses.
 func (r *Registry) All() map[string]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.urls)
 }
 
-// Remove removes the file if it is still ours: a process that was started later
-// on the same folder has written its own. A missing file is no error.
+// Remove removes the file if it belongs to this process: a process that was started later on the
+// same folder has written its own. A missing file is no error.
 func (r *Registry) Remove() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -85,17 +84,17 @@ func (r *Registry) Remove() error {
 	return nil
 }
 
-// Endpoints is what a registry's file tells.
+// Endpoints is the content of a registry's file.
 type Endpoints struct {
 	URLs map[string]string // by the names of the listeners
-	PID  int               // the process that serves them, 0 when not told
+	PID  int               // the serving process, 0 if unknown
 }
 
-// ErrDamaged says that a registry's file holds something else.
+// ErrDamaged says that a registry's file has invalid content.
 var ErrDamaged = errors.New("damaged")
 
-// ReadRegistry reads a registry's file. The error is fs.ErrNotExist when there is none, and
-// ErrDamaged when it can't be understood.
+// ReadRegistry reads a registry's file. The error is fs.ErrNotExist if there is none, and
+// ErrDamaged if it cannot be parsed.
 func ReadRegistry(file string) (Endpoints, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -105,12 +104,12 @@ func ReadRegistry(file string) (Endpoints, error) {
 	if err := json.Unmarshal(data, &e.URLs); err != nil {
 		return Endpoints{}, fmt.Errorf("read %s: it is %w: %w", file, ErrDamaged, err)
 	}
-	e.PID, _ = strconv.Atoi(e.URLs[pidKey]) // anything else is "not told"
+	e.PID, _ = strconv.Atoi(e.URLs[pidKey]) // anything else is unknown
 	delete(e.URLs, pidKey)
 	return e, nil
 }
 
-// writeFile writes the file and makes its folder.
+// writeFile replaces the file atomically and creates its folder.
 func writeFile(file string, data []byte) error {
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return err

@@ -10,18 +10,17 @@ import (
 	"time"
 )
 
-// TLSFiles are the files that a listener encrypts with. They are looked at with
-// each handshake and loaded anew when they have changed; while the new ones
-// can't be used, the ones before stay in use.
+// TLSFiles are the certificate files of a listener. They are checked at each handshake and reloaded
+// when they have changed; if the new files cannot be used, the previous ones stay in use.
 type TLSFiles struct {
-	// Cert and Key are PEM files; Cert holds the chain, the server's own first.
+	// Cert and Key are PEM files; Cert has the chain, the server's own first.
 	Cert, Key string
-	// ClientCA is a PEM file of authorities; when set, each client must show a
-	// certificate signed by one of them.
+	// ClientCA is a PEM file of CA certificates; if set, each client must have a certificate
+	// signed by one of them.
 	ClientCA string
 }
 
-// config loads the files and gives a configuration that follows their changes.
+// config loads the files and returns a configuration that follows their changes.
 func (f TLSFiles) config(name string, protocols []string, log *slog.Logger) (*tls.Config, error) {
 	if f.Cert == "" || f.Key == "" {
 		return nil, fmt.Errorf("listen for %s: TLS needs a certificate and a key file", name)
@@ -66,7 +65,7 @@ func (f TLSFiles) load(protocols []string) (*tls.Config, error) {
 	return config, nil
 }
 
-// stamp is what changes when a file does.
+// stamp changes when a file changes.
 type stamp struct {
 	modified time.Time
 	size     int64
@@ -79,13 +78,13 @@ type watched struct {
 	protocols []string
 	log       *slog.Logger
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	seen    [3]stamp
 	current *tls.Config
 }
 
-// latest looks whether the files have changed: three stats a handshake, which
-// costs a thousand times more itself.
+// latest checks the files for changes: three stats per handshake, which itself costs a thousand
+// times more.
 func (w *watched) latest() *tls.Config {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,7 +92,7 @@ func (w *watched) latest() *tls.Config {
 	if now == w.seen {
 		return w.current
 	}
-	w.seen = now // a broken state is told once, and tried again when it changes
+	w.seen = now // a broken state is logged once, and tried again when it changes
 	config, err := w.files.load(w.protocols)
 	if err != nil {
 		w.log.Error("certificate not reloaded, the one before stays in use", "err", err)

@@ -1,8 +1,6 @@
-// Package outbound decides how connections to other machines are made: through
-// which proxy, and which certificates of servers are trusted. Every transport of
-// the program for connections that it opens itself is made here. The rules are
-// those of the HTTP library below the ClearML SDK, so that both reach the same
-// servers with the same settings.
+// Package outbound configures outgoing connections: proxies, and trusted server certificates. It
+// creates every transport for connections that the program opens itself. The rules are those of the
+// ClearML SDK's HTTP library, so that both reach the same servers with the same settings.
 package outbound
 
 import (
@@ -21,34 +19,33 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// Network is what the environment says about connections. The zero value uses
-// the proxies that net/http finds and the authorities of the machine.
+// Network has the environment's settings for connections. The zero value uses the proxies of
+// net/http and the CAs of the machine.
 type Network struct {
 	proxies *httpproxy.Config
 	bundle  Source
 }
 
-// Source is a file of certificates in PEM form, or a folder of such files, and the
-// setting that names it.
+// Source is a file of certificates in PEM form, or a folder of such files, and the setting that
+// names it.
 type Source struct{ Path, From string }
 
-// Trust says which certificates of servers are accepted. The zero value: those of
-// the machine's authorities (on Linux SSL_CERT_FILE and SSL_CERT_DIR name them).
+// Trust is the set of accepted server certificates. The zero value accepts those of the machine's
+// CAs (on Linux SSL_CERT_FILE and SSL_CERT_DIR name them).
 type Trust struct {
 	Insecure bool     // every certificate is accepted
-	Only     Source   // these authorities count instead of the machine's
-	Besides  []Source // these count in any case; those without a path are skipped
-	// Explicit says that the setting is about this one connection, so it wins over
+	Only     Source   // these CAs count instead of the machine's
+	Besides  []Source // these always count; those without a path are skipped
+	// Explicit means that the setting is specific to this connection, so it takes precedence over
 	// REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.
 	Explicit bool
 }
 
 // FromEnvironment reads the variables of proxies and certificates. env may be nil.
 //
-// HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are known in upper and in lower
-// case; the lower case wins, also when it is empty. The machine itself is never
-// asked through a proxy. REQUESTS_CA_BUNDLE, else CURL_CA_BUNDLE, replaces the
-// machine's authorities.
+// HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are read in upper and in lower case; lower case
+// takes precedence, also if it is empty. The local machine is never reached through a proxy.
+// REQUESTS_CA_BUNDLE, else CURL_CA_BUNDLE, replaces the machine's CAs.
 func FromEnvironment(env func(string) (string, bool)) Network {
 	if env == nil {
 		return Network{}
@@ -82,7 +79,7 @@ func firstOf(a, b string) string {
 	return b
 }
 
-// Proxy is the proxy through which a URL is asked, nil for none.
+// Proxy returns the proxy for a URL, nil for none.
 func (n Network) Proxy(u *url.URL) (*url.URL, error) {
 	if n.proxies == nil {
 		return http.ProxyFromEnvironment(&http.Request{URL: u})
@@ -90,15 +87,15 @@ func (n Network) Proxy(u *url.URL) (*url.URL, error) {
 	return n.proxies.ProxyFunc()(u)
 }
 
-// Bundle is what REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE names, if one is set.
+// Bundle is the value of REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, if one is set.
 func (n Network) Bundle() Source { return n.bundle }
 
-// insecure tells whether certificates are accepted unread.
+// insecure reports whether certificates are not verified.
 func (n Network) insecure(t Trust) bool {
 	return t.Insecure && (t.Explicit || n.bundle.Path == "")
 }
 
-// Pool holds the authorities that count, nil for exactly those of the machine.
+// Pool returns the CAs that count, nil for exactly those of the machine.
 func (n Network) Pool(t Trust) (*x509.CertPool, error) {
 	base := t.Only
 	if n.bundle.Path != "" && !t.Explicit {
@@ -111,11 +108,11 @@ func (n Network) Pool(t Trust) (*x509.CertPool, error) {
 		}
 	}
 	if len(sources) == 0 {
-		return nil, nil //nolint:nilnil // what crypto/tls takes for the machine's authorities
+		return nil, nil //nolint:nilnil // what crypto/tls uses as the machine's CAs
 	}
 	pool := x509.NewCertPool()
 	if base.Path == "" {
-		if machine, err := x509.SystemCertPool(); err == nil { // else a machine that has none
+		if machine, err := x509.SystemCertPool(); err == nil { // or a machine without any
 			pool = machine
 		}
 	}
@@ -149,7 +146,7 @@ func (s Source) addTo(pool *x509.CertPool) error {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil && info.IsDir() {
-			continue // a folder below it, or a link to nowhere, as OpenSSL's folders hold
+			continue // a subfolder or a broken link, as in OpenSSL's folders
 		}
 		if err != nil {
 			return fail(err)
@@ -170,12 +167,11 @@ const (
 	idleConns      = 16
 )
 
-// Transport makes the transport for servers that are trusted as t says. wait bounds
-// the time between a request and the first byte of its answer, 0 for no bound. When
-// certificates cannot be read, every connection over TLS fails and says so; others
-// are made.
+// Transport creates the transport for servers with the trust t. wait bounds the time between a
+// request and the first byte of its answer, 0 for no bound. If certificates cannot be read, every
+// TLS connection fails with that error; others work.
 func (n Network) Transport(t Trust, wait time.Duration) *http.Transport {
-	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: n.insecure(t)} //nolint:gosec // only where the user's setting says so
+	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: n.insecure(t)} //nolint:gosec // only if the user's setting says so
 	var err error
 	if config.RootCAs, err = n.Pool(t); err != nil && !config.InsecureSkipVerify {
 		config.InsecureSkipVerify = true
@@ -189,11 +185,11 @@ func (n Network) Transport(t Trust, wait time.Duration) *http.Transport {
 		ResponseHeaderTimeout: wait,
 		IdleConnTimeout:       idleLimit,
 		MaxIdleConnsPerHost:   idleConns,
-		DisableCompression:    true, // stored bytes are wanted, not what they decode to
+		DisableCompression:    true, // the stored bytes are needed, not decoded ones
 	}
 }
 
-// Describe says how certificates are verified, for people.
+// Describe describes how certificates are verified, for users.
 func (n Network) Describe(t Trust) string {
 	switch {
 	case n.insecure(t):

@@ -7,9 +7,8 @@ import (
 	"strings"
 )
 
-// PythonProxy is the proxy through which Python's HTTP library, and so the ClearML
-// SDK, asks a URL, "" for none. Other than Go it asks also the machine itself
-// through a proxy, unless NO_PROXY names it.
+// PythonProxy is the proxy that Python's HTTP library, and so the ClearML SDK, uses for a URL, ""
+// for none. Unlike Go it also uses a proxy for the local machine, unless NO_PROXY names it.
 func PythonProxy(env func(string) (string, bool), u *url.URL) string {
 	proxy := firstOf(proxyVariable(env, u.Scheme+"_proxy"), proxyVariable(env, "all_proxy"))
 	if proxy == "" || u.Hostname() == "" || pythonBypasses(noProxy(env), u) {
@@ -18,8 +17,7 @@ func PythonProxy(env func(string) (string, bool), u *url.URL) string {
 	return proxy
 }
 
-// noProxy is what that library takes for NO_PROXY: the lower case counts when it is
-// not empty.
+// noProxy is that library's value of NO_PROXY: lower case is used if it is not empty.
 func noProxy(env func(string) (string, bool)) string {
 	if value, _ := env("no_proxy"); value != "" {
 		return value
@@ -53,9 +51,8 @@ func pythonBypasses(list string, u *url.URL) bool {
 	return false
 }
 
-// Unproxied extends NO_PROXY so that Python programs reach those of the addresses
-// that are on this machine directly. It names the variables to set, none when
-// nothing is missing.
+// Unproxied extends NO_PROXY so that Python programs reach addresses of this machine without a
+// proxy. It returns the variables to set, none if nothing is missing.
 func Unproxied(env func(string) (string, bool), addresses ...string) (names []string, value string) {
 	value = noProxy(env)
 	missing := false

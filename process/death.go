@@ -8,29 +8,28 @@ import (
 	"time"
 )
 
-// Death is how a process ended. It travels unchanged into errors, logs and the
-// status page.
+// Death describes how a process ended. Errors, logs and the status page use it unchanged.
 type Death struct {
-	// Signal ended the process, 0 when it exited by itself.
+	// Signal is the signal that ended the process, 0 if it exited itself.
 	Signal syscall.Signal
-	// Code is the exit code, -1 when a signal ended the process.
+	// Code is the exit code, -1 if a signal ended the process.
 	Code int
-	// OOM says that the kernel killed it for memory.
+	// OOM means that the kernel killed it because of a lack of memory.
 	OOM bool
-	// Asked says that we wanted it to end.
+	// Asked means that the service ended it.
 	Asked bool
-	// Reason says more than signal and code can, "" mostly ("no answer for 30s").
+	// Reason has more than signal and code, usually "" ("no answer for 30s").
 	Reason string
-	// LastLines is the end of what it wrote to stderr.
+	// LastLines is the end of its stderr.
 	LastLines []string
-	// At is when the end was noticed.
+	// At is the time when the end was noticed.
 	At time.Time
 }
 
 // Error makes a Death usable as the cause of an error.
 func (d Death) Error() string { return d.String() }
 
-// String says in one line how the process ended, without its last lines.
+// String describes the end in one line, without the last lines.
 func (d Death) String() string {
 	var s string
 	switch {
@@ -58,11 +57,11 @@ func (d Death) Detail() string {
 	return d.String() + "; its last lines:\n" + strings.Join(d.LastLines, "\n")
 }
 
-// IsZero says that there was no death.
+// IsZero reports that there was no death.
 func (d Death) IsZero() bool { return d.At.IsZero() }
 
-// Verdict makes the Death of a process that was not started by this package but
-// by a child of ours, which reports its wait status.
+// Verdict creates the Death of a process that was started by a child of ours, which reports its
+// wait status.
 func Verdict(status syscall.WaitStatus, asked bool, oom *OOMWatch, lastLines []string) Death {
 	d := Death{Code: -1, Asked: asked, LastLines: lastLines, At: time.Now()}
 	switch {

@@ -9,14 +9,13 @@ import (
 	"strings"
 )
 
-// machine is where the kernel tells about the system that we run on.
+// machine is where the kernel describes the system.
 type machine struct{ proc, cgroup string }
 
 var host = machine{proc: "/proc", cgroup: "/sys/fs/cgroup"}
 
-// MemoryLimit is how many bytes this process and all others beside it may take: the
-// machine's memory, or less where a control group or container bounds it. ok is
-// false where that cannot be known.
+// MemoryLimit is the number of bytes that all processes together may use: the machine's memory, or
+// less in a control group or container. ok is false if it is unknown.
 func MemoryLimit() (limit int64, ok bool) { return host.memoryLimit() }
 
 func (m machine) memoryLimit() (int64, bool) {
@@ -29,7 +28,7 @@ func (m machine) memoryLimit() (int64, bool) {
 		if err != nil {
 			continue // the root has none, and a container sees only its own
 		}
-		// "max" is no number; version 1 writes a number beyond every machine.
+		// "max" is not a number; version 1 has a number beyond every machine.
 		if n, err := strconv.ParseInt(strings.TrimSpace(string(b)), 10, 64); err == nil && n > 0 {
 			limit = min(limit, n)
 		}
@@ -37,8 +36,8 @@ func (m machine) memoryLimit() (int64, bool) {
 	return limit, limit < math.MaxInt64
 }
 
-// limitFiles are the files that may bound our memory: those of our control group
-// and of all above it, in both versions of the hierarchy.
+// limitFiles are the files that may limit our memory: those of our control group and its parents,
+// in both versions of the hierarchy.
 func (m machine) limitFiles() (files []string) {
 	for _, v := range []struct {
 		controller, root string
@@ -53,7 +52,7 @@ func (m machine) limitFiles() (files []string) {
 				files = append(files, filepath.Join(v.root, group, name))
 			}
 			if group == "" || group == "/" {
-				break // a container's own view has its limit here
+				break // in a container its limit is here
 			}
 			group = path.Dir(group)
 		}
@@ -61,22 +60,22 @@ func (m machine) limitFiles() (files []string) {
 	return files
 }
 
-// oomKills reads the counter of our own control group, which also counts kills
-// for lack of memory of the whole machine; where there is none, the machine's.
+// oomKills reads the counter of our own control group, which also counts kills because of a lack of
+// memory of the whole machine; if there is none, it reads the machine's.
 func (m machine) oomKills() (int64, bool) {
 	if group, ok := m.controlGroup(""); ok {
 		if n, ok := counter(filepath.Join(m.cgroup, group, "memory.events"), "oom_kill"); ok {
 			return n, true
 		}
 	}
-	if n, ok := counter(filepath.Join(m.cgroup, "memory.events"), "oom_kill"); ok { // a container's own view
+	if n, ok := counter(filepath.Join(m.cgroup, "memory.events"), "oom_kill"); ok { // in a container
 		return n, true
 	}
 	return counter(filepath.Join(m.proc, "vmstat"), "oom_kill")
 }
 
-// controlGroup is our path in a controller's hierarchy, "" for the unified one. It
-// begins with a slash and leads nowhere but down.
+// controlGroup is our path in a controller's hierarchy, "" for the unified one. It begins with a
+// slash and never leads upwards.
 func (m machine) controlGroup(controller string) (string, bool) {
 	b, err := os.ReadFile(filepath.Join(m.proc, "self", "cgroup"))
 	if err != nil {

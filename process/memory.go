@@ -9,18 +9,18 @@ import (
 	"strconv"
 )
 
-// Memory is what one process takes in bytes.
+// Memory is the memory usage of one process in bytes.
 type Memory struct {
-	// Share is what it has for itself, and its share of what it has together with
-	// others: the shares of all processes add up to what they take.
+	// Share is its private memory and its share of shared memory: the sum over all processes is
+	// their total usage.
 	Share int64
-	// Own is what it has for itself alone: what comes back when it ends.
+	// Own is its private memory, which is freed when it ends.
 	Own int64
 }
 
-// MemoryOf asks what a process takes. The error is fs.ErrPermission where the system
-// does not tell us; others mean that it has ended. The kernel looks at all its pages:
-// that takes a millisecond or more, the longer the larger it is.
+// MemoryOf measures the memory of a process. The error is fs.ErrPermission if that is not
+// permitted; other errors mean that it has ended. The kernel walks all its pages, which takes a
+// millisecond or more, depending on its size.
 func MemoryOf(pid int) (Memory, error) {
 	text, err := os.ReadFile(filepath.Join(host.proc, strconv.Itoa(pid), "smaps_rollup"))
 	if err != nil {
@@ -41,7 +41,7 @@ func parseRollup(text []byte) (m Memory, ok bool) {
 		}
 		kilobytes, err := strconv.ParseInt(string(fields[1]), 10, 64)
 		if err != nil {
-			continue // the head, an address
+			continue // the first line, an address
 		}
 		switch string(fields[0]) {
 		case "Pss:":

@@ -1,17 +1,17 @@
 package process
 
-// OOMWatch remembers how often the kernel had killed for memory when it was
-// made, so that a SIGKILL can be told from a person's.
+// OOMWatch stores the kernel's count of OOM kills at its creation, to distinguish a SIGKILL of the
+// kernel from others.
 type OOMWatch struct{ before int64 }
 
-// WatchOOM starts to watch. It costs one small read.
+// WatchOOM starts a watch. It costs one small read.
 func WatchOOM() *OOMWatch {
 	n, _ := host.oomKills()
 	return &OOMWatch{before: n}
 }
 
-// Struck says whether the kernel has killed a process for memory since the watch
-// was made, or since Struck last said yes. It says no where that cannot be known.
+// Struck reports whether the kernel has killed a process for memory since the creation of the
+// watch, or since Struck last returned true. It returns false if that is unknown.
 func (w *OOMWatch) Struck() bool {
 	if w == nil {
 		return false

@@ -7,14 +7,14 @@ import (
 	"syscall"
 )
 
-// groupOfItsOwn cannot tell the child of our death here.
+// groupOfItsOwn has no parent-death signal on this system.
 func groupOfItsOwn(syscall.Signal) *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// reap waits for the end of the child and takes the rest of its group with it.
+// reap waits for the end of the child and kills the rest of its group.
 func (c *Child) reap(cmd *exec.Cmd) {
-	_ = cmd.Wait() // the state says it all
+	_ = cmd.Wait() // the state has the result
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reaped = true
-	_ = syscall.Kill(-c.pid, syscall.SIGKILL) // the id stays taken as long as the group has members
+	_ = syscall.Kill(-c.pid, syscall.SIGKILL) // the id stays in use while the group has members
 }

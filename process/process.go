@@ -1,7 +1,6 @@
-// Package process runs one child process and tells the truth about its end. It
-// owns the child's process group, its output pipes and the verdict why it died.
-// It never restarts anything, never interprets output, and is the only package
-// that calls os/exec.
+// Package process runs one child process and reports its end. It owns the child's process group,
+// its output pipes and the cause of death. It does not restart processes or interpret output, and
+// is the only package that calls os/exec.
 package process
 
 import (
@@ -25,27 +24,25 @@ type Spec struct {
 	Path string
 	// Args are the arguments after the program's name.
 	Args []string
-	// Env is the whole environment of the child; nil means an empty one, so that
-	// nothing of ours leaks by accident.
+	// Env is the whole environment of the child; nil means an empty one, so that no variable leaks
+	// by accident.
 	Env []string
-	// Dir is the working directory, "" for ours.
+	// Dir is the working directory, "" for the current one.
 	Dir string
 	// Stdin is the child's standard input, nil for the null device. It is not closed.
 	Stdin *os.File
-	// ExtraFiles become descriptors 3, 4, … of the child. The caller closes its
-	// own copies after Start has returned.
+	// ExtraFiles become descriptors 3, 4, … of the child. The caller closes its own copies after
+	// Start has returned.
 	ExtraFiles []*os.File
-	// LogLine takes each line of output, nil to drop them. It is called from two
-	// goroutines, one for each stream, and the child blocks when it does.
+	// LogLine gets each line of output; nil drops them. It is called from two goroutines, one per
+	// stream, and blocks the child while it blocks.
 	LogLine func(stream Stream, line []byte)
-	// MaxLine is the longest line given to LogLine; a longer one arrives in
-	// pieces. Default 8 KiB.
+	// MaxLine is the maximum length of a line for LogLine; a longer line is split. Default 8 KiB.
 	MaxLine int
 	// Tail is how much of stderr is kept for Death.LastLines. Default 8 KiB.
 	Tail int
-	// WhenWeDie is the signal that the child gets if we die without a word, where
-	// the system can do that (Linux). A child that has processes to end itself asks
-	// for a milder one than the default, SIGKILL.
+	// WhenWeDie is the signal that the child gets if this process dies unexpectedly (Linux only).
+	// A child that must end its own processes uses a milder signal than the default, SIGKILL.
 	WhenWeDie syscall.Signal
 }
 
@@ -65,7 +62,7 @@ var ErrNotStarted = errors.New("process not started")
 type Child struct {
 	pid   int
 	since time.Time
-	asked atomic.Bool // we sent a signal that ends it
+	asked atomic.Bool // a signal that ends it was sent
 	done  chan struct{}
 	death Death // written before done is closed, read after
 
@@ -73,10 +70,9 @@ type Child struct {
 	reaped bool
 }
 
-// Start starts a child in a process group of its own, told to die with us where
-// the system can do that (Linux). The end of ctx before the child runs refuses
-// the start; afterwards ctx has no meaning: the caller ends the child with Stop
-// or Kill, and must wait for Done either way.
+// Start starts a child in its own process group, with a parent-death signal on Linux. If ctx ends
+// before the child runs, the start is refused; afterwards ctx has no effect: the caller ends the
+// child with Stop or Kill, and must always wait for Done.
 func Start(ctx context.Context, spec Spec) (*Child, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("start %s: %w: %w", spec.Path, ErrNotStarted, err)
@@ -92,9 +88,8 @@ func Start(ctx context.Context, spec Spec) (*Child, error) {
 	}
 	c := &Child{done: make(chan struct{})}
 	started := make(chan error, 1)
-	// The goroutine that starts the child also reaps it. It stays on one thread:
-	// the parent-death signal is tied to the thread that forked, and Go may end a
-	// thread long before the process.
+	// The goroutine that starts the child also reaps it. It stays on one thread: the parent-death
+	// signal is bound to the thread that forked, and Go may end a thread long before the process.
 	go c.own(spec, started)
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start %s: %w: %w", spec.Path, ErrNotStarted, err)
@@ -102,7 +97,7 @@ func Start(ctx context.Context, spec Spec) (*Child, error) {
 	return c, nil
 }
 
-// own starts the child and stays with it until it is reaped and its output is read.
+// own starts the child and waits until it is reaped and its output is read.
 func (c *Child) own(spec Spec, started chan<- error) {
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	stdout, stdoutChild, err := os.Pipe()
@@ -120,7 +115,7 @@ func (c *Child) own(spec Spec, started chan<- error) {
 	defer func() { _ = stderr.Close() }()
 	defer func() { _ = stderrChild.Close() }()
 
-	// The context is deliberately not the caller's: Stop and Kill end the child.
+	// The caller's context is deliberately not used: Stop and Kill end the child.
 	cmd := exec.CommandContext(context.Background(), spec.Path, spec.Args...)
 	cmd.Env = append([]string{}, spec.Env...)
 	cmd.Dir = spec.Dir
@@ -159,7 +154,7 @@ func (c *Child) own(spec Spec, started chan<- error) {
 
 	c.reap(cmd)
 
-	// A grandchild that left the group may hold the pipes open for ever.
+	// A grandchild that left the group may hold the pipes open forever.
 	limit := time.Now().Add(500 * time.Millisecond)
 	_ = stdout.SetReadDeadline(limit)
 	_ = stderr.SetReadDeadline(limit)
@@ -171,19 +166,19 @@ func (c *Child) own(spec Spec, started chan<- error) {
 // PID is the child's process id, and its group's.
 func (c *Child) PID() int { return c.pid }
 
-// Since is when the child was started.
+// Since is the start time of the child.
 func (c *Child) Since() time.Time { return c.since }
 
 // Done is closed once the child is dead, reaped, and its output read to the end.
 func (c *Child) Done() <-chan struct{} { return c.done }
 
-// Death says how the child ended. It blocks until Done is closed.
+// Death returns how the child ended. It blocks until Done is closed.
 func (c *Child) Death() Death {
 	<-c.done
 	return c.death
 }
 
-// Signal sends a signal to the child alone. A child that is gone is no error.
+// Signal sends a signal to the child only. It is no error if the child is gone.
 func (c *Child) Signal(sig syscall.Signal) error { return c.signal(c.pid, sig) }
 
 // Kill ends the child and its whole group at once. It does not wait for Done.
@@ -192,9 +187,8 @@ func (c *Child) Kill() error {
 	return c.signal(-c.pid, syscall.SIGKILL)
 }
 
-// Stop asks the child to end (SIGTERM), waits for grace, or less if ctx ends,
-// then kills its group. It returns when the child is gone and may be called more
-// than once and at the same time.
+// Stop sends SIGTERM to the child, waits for grace, or less if ctx ends, then kills its group. It
+// returns when the child is gone and may be called several times and concurrently.
 func (c *Child) Stop(ctx context.Context, grace time.Duration) Death {
 	c.asked.Store(true)
 	_ = c.signal(c.pid, syscall.SIGTERM)
@@ -222,9 +216,9 @@ func (c *Child) signal(pid int, sig syscall.Signal) error {
 	return nil
 }
 
-// ReadLines reads r to its end and gives each line, without its end, to take.
-// The slice is only valid during the call. A line longer than limit arrives in
-// pieces, so that a writer without line ends can neither fill memory nor be held up.
+// ReadLines reads r to its end and passes each line, without its line end, to take. The slice is
+// only valid during the call. A line longer than limit is split, so that a writer without line ends
+// can neither fill memory nor block.
 func ReadLines(r io.Reader, limit int, take func(line []byte)) error {
 	br := bufio.NewReaderSize(r, max(limit, 16))
 	for {

@@ -14,7 +14,7 @@ type Tail struct {
 	full bool
 }
 
-// NewTail makes a Tail of size bytes.
+// NewTail creates a Tail of size bytes.
 func NewTail(size int) *Tail { return &Tail{ring: make([]byte, max(size, 1))} }
 
 // Write keeps the end of p. It never fails.
@@ -37,7 +37,7 @@ func (t *Tail) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// Lines returns what is kept, a first line that is cut is left out.
+// Lines returns the kept bytes, without an incomplete first line.
 func (t *Tail) Lines() []string {
 	t.mu.Lock()
 	var text string

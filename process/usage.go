@@ -2,9 +2,9 @@ package process
 
 import "time"
 
-// TreeUsage is what a process and all below it use.
+// TreeUsage is the resource usage of a process and all its descendants.
 type TreeUsage struct {
-	CPU       time.Duration // since their starts; what has ended is not in it
+	CPU       time.Duration // since their starts, without ended processes
 	Memory    int64         // bytes
 	Processes int
 }

@@ -12,8 +12,8 @@ import (
 // clockTick is the unit of the times in /proc/<pid>/stat on Linux.
 const clockTick = 10 * time.Millisecond
 
-// Usage is what this process and all below it use now; ok is false where that
-// cannot be known. What processes share is counted once, divided among them.
+// Usage is the present usage of this process and all its descendants; ok is false if it is unknown.
+// Shared memory is counted once, divided among the processes.
 func Usage() (u TreeUsage, ok bool) {
 	parents, cpu := map[int]int{}, map[int]time.Duration{}
 	files, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -23,7 +23,7 @@ func Usage() (u TreeUsage, ok bool) {
 			continue // it has ended
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		// The name in parentheses may hold anything, so the fields count from its end.
+		// The name in parentheses may contain anything, so fields are counted after its end.
 		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if len(fields) < 13 {
 			continue
@@ -45,7 +45,7 @@ func Usage() (u TreeUsage, ok bool) {
 	return u, u.Memory > 0
 }
 
-// isBelow bounds the way up: what was read piecemeal may hold a circle.
+// isBelow bounds the walk upwards, because data from different times may contain a cycle.
 func isBelow(parents map[int]int, pid, root int) bool {
 	for range 64 {
 		if pid == root {

@@ -2,5 +2,5 @@
 
 package process
 
-// Usage is not known here.
+// Usage is unknown on this system.
 func Usage() (TreeUsage, bool) { return TreeUsage{}, false }

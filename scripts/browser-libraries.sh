@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make generate: fetches the libraries that the web pages carry, at the versions pinned here, with
-# their licences. The result is committed: building the binary needs neither Node nor a network.
+# make generate: fetches the libraries of the web pages, at the versions pinned here, with
+# their licences. The result is committed, so that a build needs neither Node nor a network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

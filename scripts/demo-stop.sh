@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# make demo-stop: asks the demo's clearml-serving to end and waits until it has. What it stored stays.
+# make demo-stop: stops the demo's clearml-serving and waits for its end. Its data stays.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 demo=${DEMO_DIR:-.demo}
-patience=120 # seconds; requests under way may finish
+patience=120 # seconds; running requests may finish
 
 pid=$(cat "$demo/up.pid" 2>/dev/null || true)
-# A number in a file may belong to somebody else by now: look at the command too, where ps tells.
+# The process id may have been reused: check the command too, if ps is available.
 ours() {
   [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
   case $(ps -o args= -p "$pid" 2>/dev/null || echo "clearml-serving up") in *"clearml-serving up"*) ;; *) return 1 ;; esac

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# make demo: from nothing to a checked prediction, in six steps. Everything that it makes lies in
-# .demo/ (DEMO_DIR), .venv/ and bin/. Run again, it repairs what is missing and leaves alone what is
-# right. It echoes the commands that a user would type; scripts/demo-stop.sh ends what it started.
+# make demo: from an empty folder to a checked prediction, in six steps. All its files are in
+# .demo/ (DEMO_DIR), .venv/ and bin/. A second run repeats only missing steps. It echoes
+# the commands that a user would type; scripts/demo-stop.sh stops the service.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -27,7 +27,7 @@ fail() {
   [ $# -eq 0 ] || printf '  %s\n' "$@" >&2
   exit 1
 }
-# show echoes a command as one would type it.
+# show echoes a command as in a shell.
 show() {
   local words="" word
   for word in "$@"; do
@@ -37,7 +37,7 @@ show() {
   printf '%s      $%s%s\n' "$dim" "$words" "$plain"
 }
 run() { show "$@" && "$@"; }
-# serving runs one of our commands; the line that each prints first says nothing new here.
+# serving runs one of our commands without its first line, which is always the same.
 serving() { show "$binary" "$@" && "$binary" "$@" | sed -e '/^clearml-serving - CLI/d' -e 's/^/      /'; }
 # field FILTER reads JSON on stdin and prints a Python expression of it, called d.
 field() { "$python" -c 'import json, sys; d = json.load(sys.stdin); v = eval(sys.argv[1]); print("" if v is None else v)' "$1"; }
@@ -49,7 +49,7 @@ command -v curl >/dev/null || fail "curl is needed" "Debian, Ubuntu: apt-get ins
 mkdir -p "$demo"
 demo=$(cd "$demo" && pwd)
 log=$demo/up.log
-if command -v flock >/dev/null; then # two demos on one folder would take each other's service for their own
+if command -v flock >/dev/null; then # two demos on one folder would use each other's service
   exec 8>"$demo/demo.lock"
   flock -n 8 || fail "another make demo is at work on $demo" "wait for it, or: DEMO_DIR=/some/other/folder make demo"
 fi
@@ -63,7 +63,7 @@ run scripts/python-env.sh .venv requirements/main.txt
 say "$("$python" -V), scikit-learn $("$python" -c 'from importlib.metadata import version as v; print(v("scikit-learn") + ", clearml " + v("clearml"))')"
 
 step 3 "Start clearml-serving up"
-# Whoever started it: the service itself says which process serves this folder.
+# The service's own file has the process that serves this folder.
 if [ -f "$demo/endpoints.json" ]; then up_pid=$(address pid); else up_pid=$(cat "$demo/up.pid" 2>/dev/null || true); fi
 ! alive "$up_pid" || echo "$up_pid" >"$demo/up.pid"
 if alive "$up_pid" && [ "$(cat "$demo/up.binary" 2>/dev/null)" != "$(digest "$binary")" ]; then
@@ -74,10 +74,10 @@ fi
 if alive "$up_pid" && [ -f "$demo/endpoints.json" ]; then
   say "it runs already: process $up_pid"
 else
-  rm -f "$demo/endpoints.json" # what a killed process left would look like the new one's
+  rm -f "$demo/endpoints.json" # the files of a killed process would look like the new one's
   command=("$binary" up --data-dir "$demo" --addr-fallback)
   printf '%s      $ CLEARML_SERVING_PYTHON=%s %s &%s\n' "$dim" "$python" "${command[*]}" "$plain"
-  detach=$(command -v setsid || true) # so that Ctrl-C in this terminal is not meant for it
+  detach=$(command -v setsid || true) # so that Ctrl-C in this terminal does not stop it
   CLEARML_SERVING_PYTHON=$PWD/$python nohup $detach "${command[@]}" >"$log" 2>&1 </dev/null 8>&- &
   up_pid=$!
   disown "$up_pid" 2>/dev/null || true
@@ -108,7 +108,7 @@ step 4 "Train with the ClearML SDK"
 if [ -n "$("$python" scripts/demo_model.py find)" ]; then
   say "the model '$model' is registered already"
 else
-  # in the demo's folder, where the script's model file shall lie
+  # in the demo's folder, because the script writes its model file there
   printf '%s      $ python3 examples/sklearn/train_model.py%s\n' "$dim" "$plain"
   (root=$PWD && cd "$demo" && "$root/$python" "$root/examples/sklearn/train_model.py") 2>&1 | sed 's/^/      | /'
   [ -n "$("$python" scripts/demo_model.py find)" ] || fail "the training ended, but '$model' is not registered in project '$project'"

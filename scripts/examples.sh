@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# make examples: every tutorial of examples/ run as a reader would, and every answer compared with
-# the framework's own. From nothing but Go, Python and curl; leaves nothing running.
+# make examples: runs every tutorial of examples/ as a reader would, and compares every answer with
+# the framework's own. Needs only Go, Python and curl; leaves no process running.
 #   scripts/examples.sh [--keep] [NAME ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."

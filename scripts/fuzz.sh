@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs every fuzz target in turn, each for FUZZTIME (default 1m), on one core. What a target
-# fails on lies in testdata/fuzz afterwards, and is a test from then on. FUZZ=regexp runs some.
-# KEEP=n also keeps the n smallest of the inputs that were found interesting there.
+# Runs every fuzz target in turn, each for FUZZTIME (default 1m), on one core. Failing inputs
+# are stored in testdata/fuzz and become tests. FUZZ=regexp runs some targets.
+# KEEP=n also stores the n smallest of the interesting inputs there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 time=${FUZZTIME:-1m}

@@ -1,9 +1,8 @@
 #!/usr/bin/env bash
-# Makes a Python environment from a pinned, hashed requirements file:
+# Creates a Python environment from a pinned, hashed requirements file:
 #   scripts/python-env.sh FOLDER REQUIREMENTS
-# By uv where it is to be had, else by venv and pip. An environment that was made from the same
-# file by the same Python is left alone, so a second run takes no time. One that was interrupted
-# has no stamp and is made afresh.
+# Uses uv if available, else venv and pip. An environment from the same file and the same Python
+# is kept, so a second run takes no time. An interrupted one has no stamp and is created again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=$1 requirements=$2
@@ -27,7 +26,7 @@ if uv=$(scripts/python-uv.sh); then
   "$uv" venv --quiet --no-project --python "$python" "$folder"
   VIRTUAL_ENV=$PWD/$folder "$uv" pip install --require-hashes --compile-bytecode -r "$requirements" >&2
 else
-  echo "python: uv is not to be had, using venv and pip (slower)" >&2
+  echo "python: uv is not available, using venv and pip (slower)" >&2
   "$python" -m venv "$folder" || {
     echo "python: $python can't make environments; Debian, Ubuntu: apt-get install python3-venv" >&2
     exit 1

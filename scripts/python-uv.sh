@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Prints the path of uv: the machine's own, else one that pip installs into bin/tools/.
-# Fails, with nothing on stdout, where neither is to be had; the caller then uses venv and pip.
+# Fails, with nothing on stdout, if neither is available; the caller then uses venv and pip.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if command -v uv >/dev/null 2>&1 && uv --version >/dev/null 2>&1; then

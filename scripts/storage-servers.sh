@@ -1,8 +1,8 @@
 #!/bin/sh
-# Starts the storage servers that the tests of S3, Google Storage and Azure need, on
+# Starts the storage servers for the tests of S3, Google Storage and Azure on
 # free ports of this machine, runs a command with their addresses, and stops them.
 #   scripts/storage-servers.sh COMMAND [ARGUMENT …]
-# The command finds CLEARML_SERVING_TEST_S3, …_S3_OTHER, …_GS and …_AZURE.
+# The command gets CLEARML_SERVING_TEST_S3, …_S3_OTHER, …_GS and …_AZURE.
 set -eu
 
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs Debian packages that a target needs, where a command of theirs is missing:
+# Installs the Debian packages of a target, if their commands are missing:
 #   scripts/system-packages.sh COMMAND[,COMMAND…]=PACKAGE…
 # One of the commands is enough. Without apt-get or root it fails and names the packages.
 set -euo pipefail
@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 present() {
   local command
   for command in ${1//,/ }; do
-    # initdb and its kin lie beside their version in Debian, not on the PATH.
+    # In Debian, initdb and others are in the folder of their version, not on the PATH.
     if command -v "$command" >/dev/null || compgen -G "/usr/lib/postgresql/*/bin/$command" >/dev/null; then return 0; fi
   done
   return 1

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Looks for known holes in the modules that we build in, with govulncheck in the given folder.
-# Its database comes over the network: without that, nothing was checked, and that is said.
+# Looks for known vulnerabilities in the linked modules, with govulncheck in the given folder.
+# Its database needs the network: without it, the script reports that nothing was checked.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 tools=$1

@@ -12,8 +12,8 @@ import (
 	"clearmlserving/storage"
 )
 
-// CVE-2026-27905 (BentoML), CVE-2007-4559 (tarfile) and the zip slips: archives
-// wrote outside of their folder by names that climb, or by a link and a file below it.
+// CVE-2026-27905 (BentoML), CVE-2007-4559 (tarfile) and zip slips: archives wrote outside of their
+// folder by names with "..", or by a link and a file below it.
 func TestCVE202627905_ArchivesWriteNothingOutside(t *testing.T) {
 	type entry struct {
 		name, link string
@@ -53,7 +53,7 @@ func TestCVE202627905_ArchivesWriteNothingOutside(t *testing.T) {
 				z := tar.NewWriter(&packed)
 				for _, e := range entries {
 					if err := z.WriteHeader(&tar.Header{Name: e.name, Linkname: e.link, Typeflag: e.kind, Size: int64(len(e.body)), Mode: 0o4777, Format: tar.FormatPAX}); err != nil {
-						continue // not even this format can name it
+						continue // even this format cannot name it
 					}
 					_, _ = z.Write([]byte(e.body))
 				}

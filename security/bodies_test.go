@@ -18,7 +18,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// heapDuring tells how much memory was in use at most while f ran.
+// heapDuring returns the maximum memory in use while f ran.
 func heapDuring(f func()) uint64 {
 	var most uint64
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -43,8 +43,8 @@ func heapDuring(f func()) uint64 {
 	return most
 }
 
-// processorTime is what this process has used until now: unlike the time of day it
-// does not pass faster where other programs run.
+// processorTime is the CPU time of this process: unlike the time of day it does not depend on other
+// programs.
 func processorTime(t *testing.T) time.Duration {
 	t.Helper()
 	var u syscall.Rusage
@@ -54,10 +54,10 @@ func processorTime(t *testing.T) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-const mostMemory = 200 << 20 // of a process that takes bodies of 1 MiB
+const mostMemory = 200 << 20 // of a process that receives bodies of 1 MiB
 
-// CVE-2025-23310 (Triton): a chunked body of very many tiny chunks, or of sizes
-// that do not fit a number, ran over the stack.
+// CVE-2025-23310 (Triton): a chunked body of very many tiny chunks, or of sizes beyond the range of
+// integers, overflowed the stack.
 func TestCVE202523310_ChunkedBodiesAreBounded(t *testing.T) {
 	w := newWorld(t)
 	head := "POST /serve/echo HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + w.key + "\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -95,7 +95,7 @@ func TestCVE202523310_ChunkedBodiesAreBounded(t *testing.T) {
 	w.alive(t)
 }
 
-// A body that grows when it is decompressed: refused at the limit, not at the end.
+// A body that grows when it is decompressed is refused at the limit, not at the end.
 func TestDecompressionBombsStopAtTheLimit(t *testing.T) {
 	w := newWorld(t)
 	zeros, size := make([]byte, 1<<20), 10
@@ -149,8 +149,8 @@ func TestDecompressionBombsStopAtTheLimit(t *testing.T) {
 	w.alive(t)
 }
 
-// CVE-2024-9056 (BentoML): characters behind a multipart boundary were looked at
-// one by one, for ever; one request took the server away from everybody.
+// CVE-2024-9056 (BentoML): characters after a multipart boundary were processed one by one, without
+// end; one request blocked the server.
 func TestCVE20249056_MultipartBombsCostNobodyElse(t *testing.T) {
 	w := newWorld(t)
 	header := func(boundary string) map[string]string {
@@ -171,7 +171,7 @@ func TestCVE20249056_MultipartBombsCostNobodyElse(t *testing.T) {
 			"larger than allowed":            {"b", "--b\r\nContent-Disposition: form-data; name=\"big\"\r\n\r\n" + strings.Repeat("x", 2<<20) + "\r\n--b--\r\n"},
 		} {
 			status, body := w.ask(t, "POST", w.files+"/", tc.body, header(tc.boundary))
-			if status >= 500 { // 0: the connection was closed on us
+			if status >= 500 { // 0: the server closed the connection
 				t.Errorf("%s: %d %.100s", name, status, body)
 			}
 		}
@@ -212,14 +212,14 @@ func TestJSONBombsAreRefused(t *testing.T) {
 	w.alive(t)
 }
 
-// Slowloris: clients that send a byte now and then, or nothing, hold up nobody.
+// Slowloris: clients that send very slowly, or nothing, do not affect others.
 func TestSlowClientsHoldUpNobody(t *testing.T) {
 	w := newWorld(t)
 	for range 5 {
 		slow := slowClients(t, w)
 		w.alive(t)
-		// All listeners close those that are slow for 10 seconds: on a busy machine that
-		// time may be over, and nobody knows whether they held us up.
+		// All listeners close connections that are slow for 10 seconds. On a busy machine that
+		// time may pass before the check.
 		if !slices.ContainsFunc(slow[:4], closed) { // the first, which send nothing: one of each listener
 			for range 20 {
 				w.alive(t)
@@ -230,7 +230,7 @@ func TestSlowClientsHoldUpNobody(t *testing.T) {
 	t.Error("nobody is answered before slow clients are closed")
 }
 
-// closed says whether the server has closed a connection, on which it sends nothing.
+// closed reports whether the server has closed a connection, on which it sends nothing.
 func closed(c net.Conn) bool {
 	_ = c.SetReadDeadline(time.Now().Add(time.Millisecond))
 	_, err := c.Read(make([]byte, 1))

@@ -1,8 +1,7 @@
-// Package security is the suite that attacks the product with the known holes of
-// its field: each test is named by what went wrong elsewhere, with its number. It
-// also enumerates every listener and route and holds docs/security.md against them.
+// Package security is the suite of attacks on the product, based on known vulnerabilities of
+// comparable products: each test has their number in its name. It also enumerates every listener
+// and route and compares them with docs/security.md.
 //
-// It holds no code for the product. The fast part, in this process, belongs to the
-// plain tests; what needs the built binary and real Python workers runs with make
-// security.
+// It has no code of the product. The fast part, in this process, belongs to the plain tests; tests
+// with the built binary and real Python workers run with make security.
 package security

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// announced are the ways to announce a body that nobody wants.
+// announced are the ways to announce an unwanted body.
 var announced = map[string]string{
 	"100 MB":           "Content-Length: 100000000\r\n\r\n",
 	"100 MB, waiting":  "Content-Length: 100000000\r\nExpect: 100-continue\r\n\r\n",
@@ -20,9 +20,9 @@ var announced = map[string]string{
 	"chunked, waiting": "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n",
 }
 
-// Bodies of strangers: every route of the data plane and of the admin listener is
-// answered by the head, before a byte of the body is sent, is not asked for the body,
-// and ends the connection, whatever drips in afterwards.
+// Bodies without credentials: every route of the data plane and of the admin listener answers after
+// the head, before a byte of the body is sent, does not request the body, and closes the
+// connection, even if more bytes arrive.
 func TestEveryRouteRefusesAStrangersBodyByItsHead(t *testing.T) {
 	w := newWorld(t)
 	base := map[string]string{"serve": w.serve, "admin": w.admin}
@@ -36,7 +36,7 @@ func TestEveryRouteRefusesAStrangersBodyByItsHead(t *testing.T) {
 		if r.listener == "serve" && strings.HasSuffix(path, "/") {
 			path += "echo"
 		}
-		if r.listener == "admin" { // from a page whose name points here
+		if r.listener == "admin" { // from a page whose name resolves to this machine
 			host = "evil.example"
 		}
 		for method := range strings.SplitSeq(r.methods, ", ") {
@@ -75,7 +75,7 @@ func TestEveryRouteRefusesAStrangersBodyByItsHead(t *testing.T) {
 	w.alive(t)
 }
 
-// dripUntilClosed sends a byte now and then until each connection has been closed.
+// dripUntilClosed sends single bytes until each connection has been closed.
 func dripUntilClosed(t *testing.T, open []net.Conn) {
 	t.Helper()
 	for end := time.Now().Add(patience); len(open) > 0; {
@@ -101,17 +101,17 @@ func (w *world) dial(t *testing.T, base string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience)) // a fresh socket takes it
+	_ = c.SetDeadline(time.Now().Add(patience)) // the buffer of a fresh socket takes it
 	return c
 }
 
-// The memory for bodies is for those with a key: strangers who send most of a body and
-// then wait hold none of it.
+// Memory for bodies needs a key: clients without one that send most of a body and then wait hold
+// none of it.
 func TestStrangersHoldNoMemoryForBodies(t *testing.T) {
 	w := newWorld(t)
 	most := bytes.Repeat([]byte("x"), 900<<10)
 	used := heapDuring(func() {
-		for range 100 { // 90 MB, more than 10 times what all bodies together may take here
+		for range 100 { // 90 MB, more than 10 times the limit of all bodies here
 			c := w.dial(t, w.serve)
 			if _, err := fmt.Fprintf(c, "POST /serve/echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", 1<<20); err != nil {
 				t.Fatal(err)

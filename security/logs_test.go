@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// What is sent is nobody's business but the sender's: neither credentials nor
-// payloads come into the log, at its most talkative, on any way that ends badly.
+// Neither credentials nor payloads get into the log, at its most verbose level, on any failing
+// path.
 func TestLogsHoldNoCredentialsAndNoPayloads(t *testing.T) {
 	w := newWorld(t)
 	const payload, credential = "marker-payload-8f2a", "marker-credential-77b1"
@@ -26,7 +26,7 @@ func TestLogsHoldNoCredentialsAndNoPayloads(t *testing.T) {
 			}
 			for _, path := range []string{"/serve/echo", "/serve/fails", "/serve/slow", "/serve/nobody?token=" + credential, "/status?key=" + credential, "/other/" + payload} {
 				if path == "/serve/slow" && i > 0 {
-					continue // once is enough for its time
+					continue // once is enough, because it takes long
 				}
 				w.ask(t, "POST", w.serve+path, body, header)
 			}

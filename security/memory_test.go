@@ -16,7 +16,7 @@ import (
 	"clearmlserving/controlplane/intake"
 )
 
-// heap is what is in use once nothing is left to be collected.
+// heap is the memory in use after a complete garbage collection.
 func heap() uint64 {
 	runtime.GC()
 	var m runtime.MemStats
@@ -24,12 +24,12 @@ func heap() uint64 {
 	return m.HeapInuse
 }
 
-// manyValues is JSON that takes far more memory than it has bytes.
+// manyValues is JSON that takes far more memory than its number of bytes.
 func manyValues(size int) []byte {
 	return []byte(`{"id":["x"],"a":[` + strings.TrimSuffix(strings.Repeat("[],", size/3), ",") + `]}`)
 }
 
-// post sends a body, as far as the server takes it, and returns the begin of the answer.
+// post sends a body, as far as the server accepts it, and returns the beginning of the answer.
 func post(t *testing.T, base, path, header string, body []byte) string {
 	t.Helper()
 	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
@@ -40,7 +40,7 @@ func post(t *testing.T, base, path, header string, body []byte) string {
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(patience))
 	_, _ = fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: a\r\n%sConnection: close\r\nContent-Length: %d\r\n\r\n", path, header, len(body))
-	_, _ = c.Write(body) // the server may have refused already
+	_, _ = c.Write(body) // the server may have refused it already
 	answer := make([]byte, 4096)
 	n, err := io.ReadAtLeast(c, answer, 12)
 	if err != nil {
@@ -49,8 +49,8 @@ func post(t *testing.T, base, path, header string, body []byte) string {
 	return string(answer[:n])
 }
 
-// A stranger's body costs next to nothing on every route, however it is declared: the head
-// is enough to refuse it, and what anybody may call reads a few KiB.
+// A body without credentials costs almost nothing on every route, however it is declared: the head
+// is enough to refuse it, and calls without credentials read a few KiB.
 func TestAStrangersBodyCostsNothingOnEveryRoute(t *testing.T) {
 	w := newWorld(t)
 	size := 2 << 20
@@ -76,7 +76,7 @@ func TestAStrangersBodyCostsNothingOnEveryRoute(t *testing.T) {
 			}
 		}
 	})
-	const most = 48 << 20 // of buffers and of what the collector has not seen yet
+	const most = 48 << 20 // of buffers and of uncollected memory
 	if used > before+most {
 		t.Errorf("%d MiB more were in use", (used-before)>>20)
 	}
@@ -86,7 +86,7 @@ func TestAStrangersBodyCostsNothingOnEveryRoute(t *testing.T) {
 	w.alive(t)
 }
 
-// Bodies of known callers share one budget, whatever they hold and however many come.
+// Bodies of authenticated callers share one budget, whatever their content and number.
 func TestBodiesOfKnownCallersShareABudget(t *testing.T) {
 	w := newWorld(t)
 	size, clients := 4<<20, 4
@@ -131,7 +131,7 @@ func TestBodiesOfKnownCallersShareABudget(t *testing.T) {
 	w.alive(t)
 }
 
-// A body that drips is cut on every route that reads one, of strangers and of known callers.
+// A slow body is cut on every route that reads one, with and without credentials.
 func TestBodiesThatDripAreCutOnEveryRoute(t *testing.T) {
 	w := newWorld(t, func(o *controlplane.Options) { o.BodyWindow = time.Second })
 	_, text := w.ask(t, http.MethodPost, w.api+"/auth.login", "", w.basic())
@@ -163,7 +163,7 @@ func TestBodiesThatDripAreCutOnEveryRoute(t *testing.T) {
 	w.alive(t)
 }
 
-// drip sends a byte now and then until the server closes.
+// drip sends single bytes until the server closes the connection.
 func drip(t *testing.T, base, method, path, header string) {
 	t.Helper()
 	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
@@ -192,7 +192,7 @@ func isTimeout(err error) bool {
 	return ok && ne.Timeout()
 }
 
-// A path of very many folders is refused on every way to name a file.
+// A path of very many folders is refused on every route with file names.
 func TestDeepPathsAreRefusedOnEveryRoute(t *testing.T) {
 	w := newWorld(t)
 	deep := strings.Repeat("a/", 2000) + "b"
@@ -215,7 +215,7 @@ func TestDeepPathsAreRefusedOnEveryRoute(t *testing.T) {
 	w.alive(t)
 }
 
-// A client that waits to be asked for its body is refused by the head, and not asked.
+// A client that waits for "100 Continue" is refused after the head, and not asked for the body.
 func TestAStrangerIsNotAskedForABody(t *testing.T) {
 	w := newWorld(t)
 	asked := 0

@@ -11,7 +11,7 @@ import (
 	"clearmlserving/storage"
 )
 
-// climbs are the ways in which names have left their folder, in many servers.
+// climbs are names that left their folder in many servers.
 func climbs(target string) []string {
 	plain := "../../../../../../../../" + target
 	double := func(s string) string { return strings.ReplaceAll(s, "%", "%25") }
@@ -28,10 +28,9 @@ func climbs(target string) []string {
 	}
 }
 
-// CVE-2023-1177, CVE-2023-2780, CVE-2023-6909, CVE-2023-6015, CVE-2023-6976,
-// CVE-2024-1558, CVE-2024-1560, CVE-2024-1593 (MLflow): artifact paths left the
-// folder of artifacts, in each encoding that a filter had not thought of, for
-// reading, writing and deleting.
+// CVE-2023-1177, CVE-2023-2780, CVE-2023-6909, CVE-2023-6015, CVE-2023-6976, CVE-2024-1558,
+// CVE-2024-1560, CVE-2024-1593 (MLflow): artifact paths left the folder of artifacts, in encodings
+// that a filter did not cover, for reading, writing and deleting.
 func TestCVE20231177_ArtifactPathsStayInTheirFolder(t *testing.T) {
 	w := newWorld(t)
 	outside := filepath.Join(filepath.Dir(w.dir), "outside")
@@ -51,7 +50,7 @@ func TestCVE20231177_ArtifactPathsStayInTheirFolder(t *testing.T) {
 			escaped := (&url.URL{Path: "/" + climb}).EscapedPath()
 			for _, path := range []string{"/" + climb, escaped} {
 				if strings.ContainsAny(path, " \t#") || strings.ContainsFunc(path, func(r rune) bool { return r > '~' }) {
-					continue // no request line can hold it; the escaped form comes anyway
+					continue // not valid in a request line; its escaped form is in the list too
 				}
 				for _, server := range []string{w.files, w.api + "/files"} {
 					base, prefix, _ := strings.Cut(strings.TrimPrefix(server, "http://"), "/")
@@ -109,7 +108,7 @@ func names(t *testing.T, dir string) map[string]bool {
 	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		rel, relErr := filepath.Rel(dir, path)
 		all[filepath.ToSlash(rel)] = true
-		if os.IsNotExist(err) { // uploads under way come and go
+		if os.IsNotExist(err) { // running uploads appear and disappear
 			return nil
 		}
 		if err == nil {
@@ -123,7 +122,7 @@ func names(t *testing.T, dir string) map[string]bool {
 	return all
 }
 
-// Names of endpoints are keys of a table, never paths: climbing leads nowhere.
+// Names of endpoints are keys of a table, never paths: ".." leads nowhere.
 func TestModelNamesThatClimbAreUnknownEndpoints(t *testing.T) {
 	w := newWorld(t)
 	for _, climb := range climbs("etc/passwd") {
@@ -136,8 +135,8 @@ func TestModelNamesThatClimbAreUnknownEndpoints(t *testing.T) {
 	w.alive(t)
 }
 
-// CVE-2024-37032 (Ollama): the digest of a file, taken from a manifest, was used
-// as a path as it came.
+// CVE-2024-37032 (Ollama): the digest of a file, taken from a manifest, was used as a path without
+// a check.
 func TestCVE202437032_DigestsAreNotPaths(t *testing.T) {
 	dir := t.TempDir()
 	victim := filepath.Join(dir, "victim")

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// person is a user of the control plane with every proof of who it is.
+// person is a user of the control plane with all its credentials.
 type person struct {
 	id, access, secret string
 	token              string // for a year
-	link               string // logs a browser in, once
+	link               string // logs in a browser, once
 }
 
 // call makes a call of the API as the administrator and returns its data.
@@ -48,7 +48,7 @@ func (w *world) person(t *testing.T, name, role string) *person {
 	return p
 }
 
-// proofs are the headers by which a person shows who it is.
+// proofs are the headers with a person's credentials.
 func (p *person) proofs() map[string]map[string]string {
 	of := world{access: p.access, secret: p.secret}
 	return map[string]map[string]string{
@@ -56,15 +56,15 @@ func (p *person) proofs() map[string]map[string]string {
 	}
 }
 
-// Every call and every route holds a person to the rights of this moment, whatever was
-// handed out before: tokens, cookies, and login links copy no rights.
+// Every call and every route applies a person's present rights, whatever was handed out before:
+// tokens, cookies, and login links copy no rights.
 func TestRightsThatWereTakenAwayAreGoneOnEveryRoute(t *testing.T) {
 	w := newWorld(t)
 	admin := "auth.edit_user"
 	for _, c := range []struct {
 		what string
 		take func(p *person)
-		// what of the table is refused from then on, with 403 or else 401
+		// the rows of the table that are refused from then on, with 403 or else 401
 		forbidden map[string]bool
 		out       bool
 	}{
@@ -86,7 +86,7 @@ func TestRightsThatWereTakenAwayAreGoneOnEveryRoute(t *testing.T) {
 		asked := 0
 		for _, r := range w.rows() {
 			base := map[string]string{"api": w.api, "files": w.files}[r.listener]
-			if base == "" || strings.HasPrefix(r.caller, "anybody") || strings.HasPrefix(r.caller, "whoever") {
+			if base == "" || strings.HasPrefix(r.caller, "anybody") || strings.HasPrefix(r.caller, "clients that") {
 				continue
 			}
 			page := strings.HasSuffix(r.caller, "logged in") || strings.Contains(r.caller, "logged in,")
@@ -124,7 +124,7 @@ func TestRightsThatWereTakenAwayAreGoneOnEveryRoute(t *testing.T) {
 		if c.what == "logged out" {
 			continue // the link is for another session
 		}
-		// A link of before leads to a session with the rights of now.
+		// An earlier link leads to a session with the present rights.
 		status, text := w.ask(t, "POST", w.api+"/auth.create_user", `{"name":"back door `+c.what+`","role":"admin"}`, w.redeemed(t, p.link))
 		if status != http.StatusForbidden && status != http.StatusUnauthorized {
 			t.Errorf("%s, by a login link: %d %s", c.what, status, text)
@@ -133,7 +133,7 @@ func TestRightsThatWereTakenAwayAreGoneOnEveryRoute(t *testing.T) {
 	w.alive(t)
 }
 
-// redeemed is the cookie that a login link gives.
+// redeemed is the cookie of a login link.
 func (w *world) redeemed(t *testing.T, link string) map[string]string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, link, http.NoBody)

@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// Where the table stands, and how it is made anew.
+// The page of the table, and the marks around it.
 const (
 	docFile    = "../docs/security.md"
-	tableBegin = "<!-- The table is made of the running program's own lists: UPDATE=1 go test ./security -run Table -->\n"
+	tableBegin = "<!-- The table is generated from the program's own lists: UPDATE=1 go test ./security -run Table -->\n"
 	tableEnd   = "<!-- end of the table -->"
 )
 
-// row is one way in, on one listener.
+// row is one route on one listener.
 type row struct{ listener, methods, path, caller string }
 
 var callName = regexp.MustCompile(`^/[a-z_]+\.[a-z_]+$`)
@@ -37,7 +37,7 @@ func (w *world) rows() []row {
 	return all
 }
 
-// table is the enumeration for people: the calls of the API stand together by caller.
+// table is the enumeration for readers: the calls of the API are grouped by caller.
 func table(rows []row) string {
 	var b strings.Builder
 	b.WriteString("\n| listener | methods | path | who may |\n|---|---|---|---|\n")
@@ -87,8 +87,8 @@ func TestTheTableInTheDocsIsWhatIsAnswered(t *testing.T) {
 	t.Errorf("the table of %s is not what the program answers; look at the difference, then: UPDATE=1 go test ./security -run Table\nthe program:\n%s\nthe docs:\n%s", docFile, want, stands)
 }
 
-// CVE-2023-48022 (Ray): management routes answered everybody who reached them.
-// Here each route is asked without credentials, and the table says what must come.
+// CVE-2023-48022 (Ray): management routes needed no credentials. Here each route is called without
+// credentials, and the answer must match the table.
 func TestCVE202348022_NoRouteAnswersAStranger(t *testing.T) {
 	w := newWorld(t)
 	base := map[string]string{"api": w.api, "files": w.files, "serve": w.serve, "admin": w.admin}
@@ -101,7 +101,7 @@ func TestCVE202348022_NoRouteAnswersAStranger(t *testing.T) {
 				method = "GET"
 			}
 			header := map[string]string{}
-			if r.listener == "admin" { // from a page whose name points here
+			if r.listener == "admin" { // from a page whose name resolves to this machine
 				header["Host"] = "evil.example"
 			}
 			status, answer := w.askAs(t, method, base[r.listener]+path, header)
@@ -127,7 +127,7 @@ func (r row) example() string {
 	return path
 }
 
-// askAs asks with a Host of the caller's choice.
+// askAs sends a request with the caller's choice of Host.
 func (w *world) askAs(t *testing.T, method, url string, header map[string]string) (status int, answer string) {
 	t.Helper()
 	base, path, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
@@ -139,14 +139,14 @@ func (w *world) askAs(t *testing.T, method, url string, header map[string]string
 	return status, answer
 }
 
-// toLogin tells whether a page sends its visitor to the login and shows nothing.
+// toLogin reports whether a page redirects to the login and shows nothing.
 func toLogin(answer string) bool {
 	head, _, _ := strings.Cut(answer, "\r\n\r\n")
 	return strings.HasPrefix(head, "HTTP/1.1 303") && strings.Contains(head, "\r\nLocation: /login")
 }
 
-// What is not in the table is not there: whoever tries paths of other products,
-// or methods that nobody thought of, finds nothing.
+// Routes that are not in the table do not exist: paths of other products, or unusual methods, get
+// no answer.
 func TestPathsOfOtherProductsAreNotAnswered(t *testing.T) {
 	w := newWorld(t)
 	public := map[string]bool{"api OPTIONS": true, "files OPTIONS": true}

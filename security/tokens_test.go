@@ -14,9 +14,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Tokens that were not made by this server are refused, whatever they claim to be
-// signed with: CVE-2015-9235 and its many children took "none", or a public key as
-// the secret of an HMAC.
+// Tokens that were not made by this server are refused, whatever their signature claims:
+// CVE-2015-9235 and many later ones used "none", or a public key as the secret of an HMAC.
 func TestCVE20159235_ForgedTokensAreRefused(t *testing.T) {
 	w := newWorld(t)
 	status, body := w.ask(t, "POST", w.api+"/auth.login", "", w.basic())

@@ -23,12 +23,12 @@ type Access struct {
 	Unknown  map[string]json.RawMessage
 }
 
-// AccessKey is what is kept of a key: enough to recognise it, not to use it. A
-// key has 256 random bits, so nobody finds it by trying, and a plain SHA-256 of
-// it keeps it as well as the slow hashes that passwords need.
+// AccessKey is the stored form of a key: enough to recognise it, not to use it. A key has 256
+// random bits and cannot be found by brute force, so a plain SHA-256 protects it as well as a slow
+// password hash.
 type AccessKey struct {
 	Digest    KeyDigest
-	Endpoints []string // that it opens, with all below them; none: every endpoint
+	Endpoints []string // the endpoints that it opens, with all below them; none: every endpoint
 	Label     string
 	Created   time.Time
 	Expires   time.Time // zero: never
@@ -41,31 +41,30 @@ type KeyDigest [sha256.Size]byte
 // String is the digest as it is stored.
 func (d KeyDigest) String() string { return hex.EncodeToString(d[:]) }
 
-// MaxAccessKey is the length that no key exceeds.
+// MaxAccessKey is the maximum length of a key.
 const MaxAccessKey = 128
 
-// keyPrefix makes a key recognisable to people, and to programs that look for
-// secrets in places where they do not belong.
+// keyPrefix makes keys recognisable, also for secret scanners.
 const keyPrefix = "csk_"
 
-// accessSettings is the record of the section that is no key.
+// accessSettings is the record of the section that is not a key.
 const accessSettings = "service"
 
-// NewAccessKey makes a key: the secret, which is shown once, and the id by which
-// it is listed and revoked.
+// NewAccessKey creates a key: the secret, which is shown once, and the id for listing and revoking
+// it.
 func NewAccessKey() (secret, id string) {
 	var bits [32]byte
-	_, _ = rand.Read(bits[:]) // never fails, says its documentation
+	_, _ = rand.Read(bits[:]) // never fails, by its documentation
 	var name [5]byte
 	_, _ = rand.Read(name[:])
 	return keyPrefix + base64.RawURLEncoding.EncodeToString(bits[:]), "k" + hex.EncodeToString(name[:])
 }
 
-// DigestOf is the digest of a key as a client sends it.
+// DigestOf returns the digest of a key as a client sends it.
 func DigestOf(secret string) KeyDigest { return sha256.Sum256([]byte(secret)) }
 
-// Opens tells whether the key may be used for a url: it is one of the key's
-// endpoints, a version of one, or lies below one.
+// Opens reports whether the key may be used for a URL: the URL is one of the key's endpoints, a
+// version of one, or below one.
 func (k AccessKey) Opens(url EndpointURL) bool {
 	if len(k.Endpoints) == 0 {
 		return true
@@ -79,13 +78,13 @@ func (k AccessKey) Opens(url EndpointURL) bool {
 	return false
 }
 
-// Expired tells whether the key has run out.
+// Expired reports whether the key has expired.
 func (k AccessKey) Expired(now time.Time) bool { return !k.Expires.IsZero() && !now.Before(k.Expires) }
 
-// Everywhere tells whether the key opens every endpoint.
+// Everywhere reports whether the key opens every endpoint.
 func (k AccessKey) Everywhere() bool { return len(k.Endpoints) == 0 }
 
-// AddKey stores a key under an id that is free.
+// AddKey stores a key under an unused id.
 func (s *Service) AddKey(id string, k AccessKey) error {
 	if err := k.validate(); err != nil {
 		return err
@@ -105,7 +104,7 @@ func (s *Service) AddKey(id string, k AccessKey) error {
 	return nil
 }
 
-// RevokeKey takes a key away, one that cannot be read included.
+// RevokeKey removes a key, also if it cannot be read.
 func (s *Service) RevokeKey(id string) error {
 	if _, ok := s.Access.Keys[id]; !ok {
 		if id != "" && id != accessSettings && s.forget(SectionAccess, id) {
@@ -119,7 +118,7 @@ func (s *Service) RevokeKey(id string) error {
 	return nil
 }
 
-// RequireKeys says whether requests need a key from now on.
+// RequireKeys sets whether requests need a key.
 func (s *Service) RequireKeys(required bool) {
 	s.Access.Required = required
 	s.forget(SectionAccess, accessSettings)
@@ -154,9 +153,8 @@ func decodeAccess(s *Service, sections map[Section]json.RawMessage) {
 	}
 }
 
-// accessInForce is what is configured. It is closed when it is not known whether
-// keys are asked for: the section or its settings cannot be read, and there is no
-// last good form of them.
+// accessInForce is the access that applies. It is closed if it is unknown whether keys are
+// required: the section or its settings cannot be read, and have no last good form.
 func (s Service) accessInForce() Access {
 	a := s.Access
 	for _, b := range s.BrokenIn(SectionAccess) {
@@ -192,7 +190,7 @@ func decodeAccessRecord(id string, f *fields) (accessRecord, error) {
 	return accessRecord{key: k}, k.validate()
 }
 
-// time reads a moment; the zero time when it is left out.
+// time reads a time; the zero time if it is missing.
 func (f *fields) time(name string) time.Time {
 	text := f.text(name)
 	if text == "" {
@@ -227,7 +225,7 @@ func encodeAccess(into map[string]any, a Access) {
 	}
 }
 
-// ParseLife reads how long a key is good for: "90d", "12h", "30m"; "" is for ever.
+// ParseLife reads the lifetime of a key: "90d", "12h", "30m"; "" is unlimited.
 func ParseLife(text string) (time.Duration, error) {
 	if text == "" {
 		return 0, nil
@@ -247,8 +245,8 @@ func ParseLife(text string) (time.Duration, error) {
 	return life, nil
 }
 
-// ErrNoKey, ErrUnknownKey, ErrExpiredKey and ErrOtherEndpoint are why a request
-// is not admitted.
+// ErrNoKey, ErrUnknownKey, ErrExpiredKey and ErrOtherEndpoint are the reasons for refusing a
+// request.
 var (
 	ErrNoKey         = errors.New("a key is required")
 	ErrUnknownKey    = errors.New("the key is not known")

@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// The settings of an endpoint's auxiliary configuration that have requests
-// executed together, in Triton's words.
+// The settings for batching in an endpoint's auxiliary configuration, with Triton's names.
 const (
 	AuxMaxBatchSize    = "max_batch_size"
 	AuxDynamicBatching = "dynamic_batching"
@@ -25,23 +24,22 @@ const (
 	mostDelay = 10 * time.Second
 )
 
-// Batching says how requests of an endpoint are executed together. The zero value
-// means one by one.
+// Batching is the configuration of batching of an endpoint. The zero value means no batching.
 type Batching struct {
-	// MaxRows bounds the rows of one execution; 0 means one request at a time.
+	// MaxRows bounds the rows of one batch; 0 means one request at a time.
 	MaxRows int
 	// Delay is how long a request may wait for others although a worker is free.
 	Delay time.Duration
-	// Preferred are the sizes to make when there is a choice, ascending.
+	// Preferred are the preferred batch sizes, ascending.
 	Preferred []int
 }
 
-// On tells whether requests are executed together at all.
+// On reports whether requests are batched.
 func (b Batching) On() bool { return b.MaxRows > 1 }
 
-// BatchingOf reads the batching of an endpoint that runs in Python from its
-// auxiliary configuration: a map, or the text of a config.pbtxt. The error is a
-// *FieldError that names the setting. Triton reads its own settings.
+// BatchingOf reads the batching of an endpoint that runs in Python from its auxiliary
+// configuration: a map, or the text of a config.pbtxt. The error is a *FieldError that names the
+// setting. Triton reads its own settings.
 func BatchingOf(engine string, aux any) (Batching, error) {
 	if engine == EngineTriton || aux == nil {
 		return Batching{}, nil
@@ -51,7 +49,7 @@ func BatchingOf(engine string, aux any) (Batching, error) {
 		var err error
 		if settings, err = parsePbtxt(text); err != nil {
 			if !strings.Contains(text, AuxMaxBatchSize) && !strings.Contains(text, AuxDynamicBatching) {
-				return Batching{}, nil // not meant for us
+				return Batching{}, nil // not for this engine
 			}
 			return Batching{}, &FieldError{Field: "auxiliary_cfg", Why: "cannot be read: " + err.Error()}
 		}
@@ -137,7 +135,7 @@ func sizes(value any, most int, field string) ([]int, error) {
 	return slices.Compact(out), nil
 }
 
-// wholeNumber reads what JSON, a command line or a config.pbtxt make of a number.
+// wholeNumber reads an integer as JSON, a command line or a config.pbtxt represent it.
 func wholeNumber(value any, least, most int, field string) (int, error) {
 	var n float64
 	var err error
@@ -164,7 +162,7 @@ func wholeNumber(value any, least, most int, field string) (int, error) {
 	return int(n), nil
 }
 
-// unquoted takes off the quotes that stay in values of --aux-config.
+// unquoted removes the quotes that values of --aux-config may have.
 func unquoted(text string) string { return strings.Trim(text, `"'\`) }
 
 func shownValue(value any) string {

@@ -7,20 +7,20 @@ import (
 	"strings"
 )
 
-// CanaryTable is a canary made ready for routing: the share of each target.
+// CanaryTable is a canary prepared for routing: the share of each target.
 type CanaryTable struct {
 	URL     EndpointURL
 	Targets []EndpointURL
 	Shares  []float64 // same length as Targets, sums to 1
-	Problem string    // why targets were left out or, with no target, why it cannot answer
+	Problem string    // why targets are missing or, without a target, why it cannot answer
 }
 
-// resolveCanary chooses the targets among the endpoints that exist.
+// resolveCanary selects the targets among the existing endpoints.
 //
-// A fixed list pairs weights and endpoints by position; endpoints that do not
-// exist are left out with their weight, and so are other canaries: there are no circles. A prefix takes every endpoint whose url
-// starts with it as text, newest version first, so the first weight belongs to
-// the highest version; surplus weights or endpoints are cut.
+// A fixed list pairs weights and endpoints by position. Endpoints that do not exist are omitted
+// with their weights, and so are other canaries, which prevents cycles. A prefix selects every
+// endpoint whose URL starts with it, newest version first, so the first weight belongs to the
+// highest version; surplus weights or endpoints are dropped.
 func resolveCanary(c Canary, exists, canaries map[EndpointURL]bool) CanaryTable {
 	table := CanaryTable{URL: CleanURL(c.Endpoint)}
 	if err := c.Validate(); err != nil {
@@ -70,7 +70,7 @@ func resolveCanary(c Canary, exists, canaries map[EndpointURL]bool) CanaryTable 
 	}
 	for i, w := range weights {
 		if w == 0 {
-			continue // a weight of 0 takes no traffic
+			continue // a weight of 0 gets no traffic
 		}
 		table.Targets = append(table.Targets, targets[i])
 		table.Shares = append(table.Shares, w/sum)

@@ -13,7 +13,7 @@ import (
 	"unicode/utf8"
 )
 
-// Difference is one place where an answer is not what was expected.
+// Difference is one place where an answer differs from the expected one.
 type Difference struct {
 	Path string `json:"path"` // y[0].label; "" for the whole, "status" for the status
 	Want string `json:"want"`
@@ -34,13 +34,13 @@ type Answer struct {
 	Body   []byte
 }
 
-// maxDifferences bounds what is listed: who reads more needs the whole answers.
+// maxDifferences bounds the list; for more differences, compare the answers directly.
 const maxDifferences = 20
 
-// Compare lists where got is not what is wanted, at most 20 places. JSON is
-// compared as values: order of fields and blanks do not matter, and numbers are
-// equal when they differ by no more than tolerance, absolutely or relative to
-// the greater of the two. Everything else is compared byte by byte.
+// Compare lists the places, at most 20, where got differs from the expected answer. JSON is
+// compared by value: the order of fields and blanks are ignored, and numbers are equal if they
+// differ by at most tolerance, absolutely or relative to the greater one. Everything else is
+// compared byte by byte.
 func Compare(want, got Answer, tolerance float64) []Difference {
 	c := comparison{tolerance: tolerance}
 	if want.Status != 0 && want.Status != got.Status {
@@ -124,20 +124,20 @@ func (c *comparison) lists(path string, want, got []any) {
 	}
 }
 
-// near compares two JSON numbers: exactly as decimals, else within the tolerance.
+// near compares two JSON numbers: exactly as decimals, or within the tolerance.
 func (c *comparison) near(want, got string) bool {
 	if want == got {
 		return true
 	}
 	w, errW := strconv.ParseFloat(want, 64)
 	g, errG := strconv.ParseFloat(got, 64)
-	if errW != nil || errG != nil { // beyond what a float64 holds
+	if errW != nil || errG != nil { // outside of the range of float64
 		return false
 	}
 	if c.tolerance > 0 {
 		return math.Abs(w-g) <= c.tolerance*max(1, math.Abs(w), math.Abs(g))
 	}
-	// Whole numbers above 2^53 are different although their floats are equal.
+	// Whole numbers above 2^53 can differ although their floats are equal.
 	wholeW, okW := new(big.Int).SetString(want, 10)
 	wholeG, okG := new(big.Int).SetString(got, 10)
 	if okW && okG {
@@ -179,7 +179,7 @@ func shown(v any) string {
 	return cut(text)
 }
 
-// excerpt shows an answer that is no JSON.
+// excerpt formats an answer that is not JSON.
 func excerpt(data []byte) string {
 	if len(data) == 0 {
 		return "empty"

@@ -1,12 +1,11 @@
 package serving
 
-// digestLength is enough hex digits to tell the states of one service apart.
+// digestLength is enough hex digits to distinguish the states of one service.
 const digestLength = 12
 
-// Digests gives, for each url that users configure (endpoints, monitorings,
-// canaries, options, logged metrics), a marker that moves with what is configured
-// for it, the hashes of the artifacts that it refers to included. Unlike
-// StateHash it stays where it is while others change other urls.
+// Digests returns, for each configured URL (endpoints, monitorings, canaries, options, logged
+// metrics), a marker that changes with the configuration of that URL, including the hashes of its
+// artifacts. Unlike StateHash it does not change with other URLs.
 func (s Service) Digests(artifactHashes map[string]string) map[EndpointURL]string {
 	parts := map[EndpointURL]Service{}
 	put(parts, s.Endpoints, func(p *Service) *map[string]Endpoint { return &p.Endpoints })
@@ -21,7 +20,7 @@ func (s Service) Digests(artifactHashes map[string]string) map[EndpointURL]strin
 	return digests
 }
 
-// put hands each record to the part of its url.
+// put adds each record to the part of its URL.
 func put[T any](parts map[EndpointURL]Service, records map[string]T, in func(*Service) *map[string]T) {
 	for key, record := range records {
 		url := CleanURL(key)

@@ -11,7 +11,7 @@ import (
 // ErrNotFound is returned by edits that name a record which does not exist.
 var ErrNotFound = errors.New("not found")
 
-// AddEndpoint stores an endpoint under its url and tells whether one was replaced.
+// AddEndpoint stores an endpoint under its URL and reports whether it replaced one.
 func (s *Service) AddEndpoint(e Endpoint) (replaced bool, err error) {
 	if err := e.Validate(); err != nil {
 		return false, err
@@ -24,7 +24,7 @@ func (s *Service) AddEndpoint(e Endpoint) (replaced bool, err error) {
 	return replaced, nil
 }
 
-// AddMonitoring stores a monitoring under its base url and tells whether one was replaced.
+// AddMonitoring stores a monitoring under its base URL and reports whether it replaced one.
 func (s *Service) AddMonitoring(m Monitoring) (replaced bool, err error) {
 	if err := m.Validate(); err != nil {
 		return false, err
@@ -54,8 +54,8 @@ func (s *Service) AddCanary(c Canary) (replaced bool, err error) {
 	return replaced, nil
 }
 
-// AddMetrics merges variables into what is logged for an endpoint and tells
-// whether a definition existed. A nil frequency keeps the stored one.
+// AddMetrics merges variables into the logged variables of an endpoint and reports whether a
+// definition existed. A nil frequency keeps the stored one.
 func (s *Service) AddMetrics(m MetricLogging) (updated bool, err error) {
 	if err := m.Validate(); err != nil {
 		return false, err
@@ -81,8 +81,8 @@ func (s *Service) AddMetrics(m MetricLogging) (updated bool, err error) {
 	return updated, nil
 }
 
-// canLog tells whether metrics may be defined for the url: an endpoint, one
-// that monitoring makes, or a prefix that ends in "*".
+// canLog reports whether metrics may be defined for the URL: an endpoint, one made by monitoring,
+// or a prefix that ends in "*".
 func (s *Service) canLog(key string) bool {
 	if strings.HasSuffix(key, "*") {
 		return true
@@ -98,7 +98,7 @@ func (s *Service) canLog(key string) bool {
 	return monitored
 }
 
-// Removed says which kind of record Remove took away.
+// Removed is the kind of record that Remove removed.
 type Removed string
 
 // The kinds in the order in which Remove looks for them.
@@ -108,8 +108,8 @@ const (
 	RemovedCanary     Removed = "model canary endpoint"
 )
 
-// Remove takes away the static endpoint, else the monitoring, else the canary of
-// that url, broken records included. One call removes one record.
+// Remove removes the static endpoint, else the monitoring, else the canary of that URL, including
+// broken records. One call removes one record.
 func (s *Service) Remove(url string) (Removed, Section, error) {
 	key := string(CleanURL(url))
 	if old, ok := existing(s.Endpoints, key); ok {
@@ -136,8 +136,8 @@ func (s *Service) Remove(url string) (Removed, Section, error) {
 	return "", "", fmt.Errorf("Could not find base endpoint URL: %s: %w", url, ErrNotFound) //nolint:staticcheck // the original's words
 }
 
-// RemoveMetrics takes away the named variables of an endpoint's definition, or
-// the whole definition when none is named. Nothing changes on an error.
+// RemoveMetrics removes the named variables of an endpoint's definition, or the whole definition if
+// none is named. Nothing changes on an error.
 func (s *Service) RemoveMetrics(endpoint string, variables []string) error {
 	key := string(CleanURL(endpoint))
 	old, ok := existing(s.Metrics, key)
@@ -164,7 +164,7 @@ func (s *Service) RemoveMetrics(endpoint string, variables []string) error {
 	return nil
 }
 
-// forget drops a broken record of that key and tells whether there was one.
+// forget drops a broken record of that key and reports whether there was one.
 func (s *Service) forget(section Section, key string) bool {
 	before := len(s.Broken)
 	s.Broken = slices.DeleteFunc(s.Broken, func(b BrokenRecord) bool {
@@ -173,14 +173,14 @@ func (s *Service) forget(section Section, key string) bool {
 	return len(s.Broken) < before
 }
 
-// LookUp finds the record of a url, which others may have stored with slashes around.
+// LookUp returns the record of a URL, which other products may have stored with slashes around.
 func LookUp[T any](records map[string]T, url string) (T, bool) {
 	key, ok := existing(records, url)
 	return records[key], ok
 }
 
-// existing finds the stored key that means the same url: others may have
-// stored it with slashes around.
+// existing returns the stored key for the same URL: other products may have stored it with slashes
+// around.
 func existing[T any](records map[string]T, key string) (string, bool) {
 	if _, ok := records[key]; ok {
 		return key, true

@@ -2,7 +2,7 @@ package serving
 
 import (
 	"bytes"
-	"crypto/md5" //nolint:gosec // a change marker printed in the original's format, not a protection
+	"crypto/md5" //nolint:gosec // a change marker in the original's format, not a protection
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,9 +14,9 @@ import (
 	"strings"
 )
 
-// Decode reads the configuration objects of a service, given as JSON per
-// section, and its parameters of section "General". It never fails as a whole:
-// a record that cannot be read becomes a BrokenRecord and the others stay usable.
+// Decode reads the configuration objects of a service, given as JSON per section, and its
+// parameters of section "General". It never fails as a whole: a record that cannot be read becomes
+// a BrokenRecord, and the others stay usable.
 func Decode(sections map[Section]json.RawMessage, general map[string]string) Service {
 	s := Service{
 		Endpoints:           map[string]Endpoint{},
@@ -168,8 +168,8 @@ func decodeVersions(_ string, f *fields) (map[ModelID]int, error) {
 	return given, nil
 }
 
-// Encode writes one section as JSON text that both products read: raw UTF-8,
-// keys sorted, unset fields left out, unknown fields and broken records kept.
+// Encode writes one section as JSON text that both products read: raw UTF-8, keys sorted, unset
+// fields omitted, unknown fields and broken records kept.
 func (s Service) Encode(section Section) (string, error) {
 	records := map[string]any{}
 	switch section {
@@ -344,7 +344,7 @@ func (s Service) StateHash(artifactHashes map[string]string) string {
 		}
 		fmt.Fprintf(h, "%s=%s\n", section, text)
 	}
-	if len(s.Options) > 0 { // services without any keep the hash that they had
+	if len(s.Options) > 0 { // services without any keep their previous hash
 		text, err := s.Encode(SectionOptions)
 		if err != nil {
 			text = err.Error()
@@ -383,8 +383,8 @@ func (s Service) artifacts() []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// fields takes named values out of a record, forgiving about their JSON type
-// where the original is, and remembers the first that cannot be used.
+// fields takes named values out of a record, accepts the JSON types that the original accepts, and
+// keeps the first error.
 type fields struct {
 	left map[string]json.RawMessage
 	err  error
@@ -400,7 +400,7 @@ func (f *fields) take(name string) (json.RawMessage, bool) {
 	return raw, true
 }
 
-// rest returns what no other call has taken: fields that we do not know.
+// rest returns the remaining, unknown fields.
 func (f *fields) rest() map[string]json.RawMessage {
 	if len(f.left) == 0 {
 		return nil
@@ -434,7 +434,7 @@ func (f *fields) text(name string) string {
 		return ""
 	case string:
 		return v
-	case json.Number: // a version written without quotes by hand
+	case json.Number: // a version without quotes, written by hand
 		return v.String()
 	case bool:
 		return strconv.FormatBool(v)
@@ -541,7 +541,7 @@ func (f *fields) numbers(name string) []float64 {
 	return out
 }
 
-// number reads a JSON number or a text that holds one.
+// number reads a JSON number or a text with a number.
 func number(v any) (float64, bool) {
 	var text string
 	switch v := v.(type) {
@@ -576,7 +576,7 @@ func (f *fields) sizes(name string) []any {
 	return WrapSizes(list)
 }
 
-// WrapSizes makes [[1,28,28]] of [1,28,28] and leaves every other form alone.
+// WrapSizes turns [1,28,28] into [[1,28,28]] and returns every other form unchanged.
 func WrapSizes(list []any) []any {
 	for _, item := range list {
 		if _, isNumber := number(item); !isNumber {

@@ -10,11 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// Exchange is a request and its answer as they are kept in recordings and
-// golden samples: one JSON object on a line of its own.
+// Exchange is a request and its answer as stored in recordings and golden samples: one JSON object
+// per line.
 type Exchange struct {
 	Time        time.Time
-	Endpoint    EndpointURL // as it was asked
+	Endpoint    EndpointURL // as in the request
 	AnsweredBy  EndpointURL // "" when it is the same
 	ModelID     ModelID
 	ContentType string
@@ -22,12 +22,11 @@ type Exchange struct {
 	Status      int
 	AnswerType  string // content type
 	Answer      []byte
-	// Redacted says that fields of body or answer were blanked.
+	// Redacted means that fields of body or answer were blanked.
 	Redacted bool
 }
 
-// exchangeLine is the stored form. Bytes that are no UTF-8 are in the field
-// that ends in _base64.
+// exchangeLine is the stored form. Bytes that are not UTF-8 are in the field that ends in _base64.
 type exchangeLine struct {
 	Time         *time.Time  `json:"time,omitempty"`
 	Endpoint     EndpointURL `json:"endpoint"`
@@ -43,7 +42,7 @@ type exchangeLine struct {
 	Redacted     bool        `json:"redacted,omitempty"`
 }
 
-// Line writes the exchange as one line, with its end.
+// Line returns the exchange as one line, with its line end.
 func (e Exchange) Line() ([]byte, error) {
 	line := exchangeLine{
 		Endpoint: e.Endpoint, AnsweredBy: e.AnsweredBy, ModelID: e.ModelID, ContentType: &e.ContentType,
@@ -72,10 +71,9 @@ func textOrBase64(data []byte) (text, encoded *string) {
 	return nil, &s
 }
 
-// ParseExchanges reads what Line wrote. Empty lines are passed over; an error
-// names the line. Lines may also be written by hand: endpoint, content type
-// (JSON) and status (200) may be left out, and body and answer may be JSON
-// instead of a text that holds it.
+// ParseExchanges reads the output of Line. Empty lines are skipped; an error names the line. Lines
+// may also be written by hand: endpoint, content type (JSON) and status (200) may be omitted, and
+// body and answer may be JSON instead of a text with JSON.
 func ParseExchanges(data []byte) ([]Exchange, error) {
 	var all []Exchange
 	n := 0
@@ -96,7 +94,7 @@ func ParseExchanges(data []byte) ([]Exchange, error) {
 	return all, nil
 }
 
-// LooksLikeExchanges tells a recorded set from a request's body.
+// LooksLikeExchanges distinguishes a set of exchanges from a request's body.
 func LooksLikeExchanges(data []byte) bool {
 	line, _, _ := bytes.Cut(bytes.TrimSpace(bytes.TrimPrefix(data, []byte("\ufeff"))), []byte("\n"))
 	var named map[string]json.RawMessage
@@ -126,7 +124,7 @@ func parseExchange(line []byte) (Exchange, error) {
 	if stored.Time != nil {
 		e.Time = *stored.Time
 	}
-	if stored.ContentType != nil { // "" is a client that sent none
+	if stored.ContentType != nil { // "": the client sent none
 		e.ContentType = *stored.ContentType
 	}
 	if e.Status == 0 {

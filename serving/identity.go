@@ -7,11 +7,11 @@ import (
 	"fmt"
 )
 
-// IdentityPath is where an instance proves who it is: GET with ?challenge=<text>.
+// IdentityPath is the path where an instance proves its identity: GET with ?challenge=<text>.
 const IdentityPath = "/identity"
 
-// Identity is the key by which an instance proves that a record of it is its own: the
-// record holds the public half, the process alone the other. The zero value proves nothing.
+// Identity is the key by which an instance proves that a record belongs to it: the record has the
+// public key, only the process has the private key. The zero value proves nothing.
 type Identity struct{ key ed25519.PrivateKey }
 
 // Proof is the answer to a challenge.
@@ -19,7 +19,7 @@ type Proof struct {
 	Signature string `json:"signature"`
 }
 
-// NewIdentity makes the identity of one process; it is never stored.
+// NewIdentity creates the identity of one process; it is never stored.
 func NewIdentity() (Identity, error) {
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -28,7 +28,7 @@ func NewIdentity() (Identity, error) {
 	return Identity{key}, nil
 }
 
-// Public is the half for the record, "" of the zero value.
+// Public is the public key for the record, "" for the zero value.
 func (i Identity) Public() string {
 	if i.key == nil {
 		return ""
@@ -36,7 +36,8 @@ func (i Identity) Public() string {
 	return base64.RawURLEncoding.EncodeToString(i.key.Public().(ed25519.PublicKey))
 }
 
-// Prove answers a challenge; false for one that no verifier makes, and of the zero value.
+// Prove answers a challenge; false for a challenge that Verify would not send, and for the zero
+// value.
 func (i Identity) Prove(challenge string) (Proof, bool) {
 	if i.key == nil || !challengeGood(challenge) {
 		return Proof{}, false
@@ -44,10 +45,10 @@ func (i Identity) Prove(challenge string) (Proof, bool) {
 	return Proof{base64.RawURLEncoding.EncodeToString(ed25519.Sign(i.key, identityMessage(challenge)))}, true
 }
 
-// errNotProven is deliberately one for all reasons.
+// errNotProven is the same for all reasons, to leak none.
 var errNotProven = errors.New("the answer is not signed by the key of the instance's record")
 
-// Verify tells whether a proof answers the challenge by the key of a record.
+// Verify reports whether a proof answers the challenge with the key of a record.
 func (p Proof) Verify(public, challenge string) error {
 	key, err := base64.RawURLEncoding.DecodeString(public)
 	if err != nil || len(key) != ed25519.PublicKeySize {
@@ -60,13 +61,13 @@ func (p Proof) Verify(public, challenge string) error {
 	return nil
 }
 
-// identityMessage keeps the signature from meaning anything elsewhere.
+// identityMessage gives the signature a context, so that it has no meaning elsewhere.
 func identityMessage(challenge string) []byte {
 	return []byte("clearml-serving: identity of an instance\n" + challenge)
 }
 
-// challengeGood asks for enough letters and digits that nobody foresees them, and few
-// enough that signing them costs nothing.
+// challengeGood requires enough letters and digits to be unpredictable, and few enough to be cheap
+// to sign.
 func challengeGood(challenge string) bool {
 	for _, r := range challenge {
 		if (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') {

@@ -9,27 +9,27 @@ import (
 	"slices"
 )
 
-// SectionGeneral names the service's parameters in problems. They are parameters of
-// the task and no configuration object.
+// SectionGeneral names the service's parameters in problems. They are parameters of the task, not a
+// configuration object.
 const SectionGeneral Section = "General"
 
-// Kept is a section, record or parameter that cannot be used as stored and whose
-// last good form is in force.
+// Kept is a section, record or parameter that cannot be used as stored; its last good form is in
+// use.
 type Kept struct {
 	Section Section `json:"section"`
 	Key     string  `json:"key,omitempty"` // "" for the whole section
 	Why     string  `json:"why"`
 }
 
-// Configuration is what a service's task stores, section by section.
+// Configuration is the stored configuration of a service's task, section by section.
 type Configuration struct {
 	Sections map[Section]json.RawMessage
-	// Unreadable holds the sections whose text could not be parsed, with the cause.
+	// Unreadable has the sections whose text could not be parsed, with the cause.
 	Unreadable map[Section]string
 	General    map[string]string
 }
 
-// Decode reads the records. A section that could not be parsed is one broken record.
+// Decode decodes the records. A section that could not be parsed is one broken record.
 func (c Configuration) Decode() Service {
 	s := Decode(c.Sections, c.General)
 	for _, section := range slices.Sorted(maps.Keys(c.Unreadable)) {
@@ -38,10 +38,9 @@ func (c Configuration) Decode() Service {
 	return s
 }
 
-// KeepLast puts the last good form in the place of every section, record and
-// parameter of now that cannot be used. What is absent stays absent: that is how
-// things are removed. What never had a good form is left as it is. The arguments
-// are not changed.
+// KeepLast replaces every section, record and parameter of now that cannot be used by its last good
+// form. What is missing stays missing, because removal is done that way. What never had a good form
+// is unchanged. The arguments are not changed.
 func KeepLast(now, last Configuration) (Configuration, []Kept) {
 	var kept []Kept
 	next := Configuration{Sections: maps.Clone(now.Sections), Unreadable: maps.Clone(now.Unreadable), General: now.General}
@@ -81,8 +80,8 @@ func KeepLast(now, last Configuration) (Configuration, []Kept) {
 	return next, kept
 }
 
-// Unusable lists the broken records, and with them those that can be read but never
-// served: reading is more forgiving than storing, since others store records too.
+// Unusable lists the broken records, and the readable records that can never be served: reading
+// accepts more than storing, because other products store records too.
 func (s Service) Unusable() []BrokenRecord {
 	all := slices.Clone(s.Broken)
 	add := func(section Section, key string, err error) {
@@ -99,10 +98,10 @@ func (s Service) Unusable() []BrokenRecord {
 	return all
 }
 
-// whole tells whether the section as a whole is unreadable.
+// whole reports whether the section as a whole is unreadable.
 func (b BrokenRecord) whole() bool { return b.Key == "" }
 
-// goodIn tells whether the service has a usable record of that key.
+// goodIn reports whether the service has a usable record of that key.
 func (s Service) goodIn(section Section, raw json.RawMessage, key string) bool {
 	for _, b := range s.Unusable() {
 		if b.Section == section && (b.whole() || b.Key == key) {

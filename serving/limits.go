@@ -7,22 +7,22 @@ import (
 	"time"
 )
 
-// Limits bound what an endpoint takes of time and of the machine. What is 0 or
-// nil is left to the instance.
+// Limits bound the time and the resources of an endpoint. Values of 0 or nil mean the instance's
+// default.
 type Limits struct {
 	Deadline        float64 // seconds that one request may take
 	MinWorkers      *int    // processes without load; 0: none, the next request starts one
 	MaxWorkers      int     // processes under load
-	MaxQueue        int     // requests that wait for a worker
-	Memory          int64   // bytes that one worker may take before it is killed
-	RecycleRequests int     // a worker is replaced after about so many
-	RecycleMemory   int64   // a worker that takes more bytes is replaced
-	IdleTimeout     float64 // seconds without requests until a worker ends that is above the least
+	MaxQueue        int     // maximum number of requests that wait for a worker
+	Memory          int64   // maximum bytes of one worker; it is killed above
+	RecycleRequests int     // a worker is replaced after about this number
+	RecycleMemory   int64   // a worker is replaced above this number of bytes
+	IdleTimeout     float64 // seconds without requests until a worker above the minimum ends
 	Unknown         map[string]json.RawMessage
 }
 
-// Workers is how many processes the endpoint has without and under load, where
-// otherwise is the instance's own number.
+// Workers returns the number of processes without and under load; otherwise is the instance's
+// number.
 func (l *Limits) Workers(otherwise int) (least, most int) {
 	least, most = max(otherwise, 1), max(otherwise, 1)
 	if l == nil {
@@ -39,8 +39,8 @@ func (l *Limits) Workers(otherwise int) (least, most int) {
 	return least, most
 }
 
-// Within is the time that one request may take: the shorter of the endpoint's own
-// and the instance's limit, 0 for none.
+// Within returns the time limit of one request: the shorter of the endpoint's and the instance's
+// limit, 0 for none.
 func (l *Limits) Within(request time.Duration) time.Duration {
 	if l == nil || l.Deadline <= 0 {
 		return request
@@ -56,7 +56,7 @@ const (
 	maxLimitWorkers = 1024
 	maxLimitQueue   = 1_000_000
 	maxLimitBytes   = 1 << 50
-	minLimitBytes   = 1 << 20 // less than any Python process takes is a slip of the unit
+	minLimitBytes   = 1 << 20 // less than any Python process uses: probably a wrong unit
 )
 
 func (l Limits) validate() error {
@@ -109,7 +109,7 @@ func decodeLimits(f *fields) Limits {
 		RecycleMemory: f.size("recycle_memory"), IdleTimeout: f.numberOr("idle_timeout", 0),
 	}
 	if n := f.optionalNumber("min_workers"); n != nil {
-		least := int(min(max(*n, -1), maxLimitWorkers+1)) // what is outside is refused by validate
+		least := int(min(max(*n, -1), maxLimitWorkers+1)) // values outside of the range are refused by validate
 		l.MinWorkers = &least
 		if *n != math.Trunc(*n) {
 			f.fail("min_workers", nil, "is not a whole number")

@@ -9,14 +9,13 @@ import (
 
 var errOpenQuote = errors.New("a quote is not closed")
 
-// deepestPbtxt bounds the groups inside of groups.
+// deepestPbtxt bounds the nesting of groups.
 const deepestPbtxt = 32
 
-// parsePbtxt reads the text form of protocol buffers as far as configurations of
-// models use it: `name: value`, `name { ... }`, `name [ ... ]`, comments behind #.
-// Values stay texts, except groups (maps) and lists. "=" does as ":", and dots in
-// names nest, so that settings in the syntax of clearml.conf are read as well. A
-// name that comes twice makes a list of both, as repeated fields do.
+// parsePbtxt reads the text form of protocol buffers as far as model configurations use it: `name:
+// value`, `name { ... }`, `name [ ... ]`, comments after #. Values stay texts, except groups (maps)
+// and lists. "=" is the same as ":", and dots in names nest, so that settings in the syntax of
+// clearml.conf can be read too. A repeated name makes a list, as for repeated fields.
 func parsePbtxt(text string) (map[string]any, error) {
 	p := &pbtxt{rest: text}
 	p.next()
@@ -28,7 +27,7 @@ func parsePbtxt(text string) (map[string]any, error) {
 	return settings, nil
 }
 
-// pbtxt is a text being read; token is the piece in front of rest, "" at the end.
+// pbtxt is a text that is being read; token is the piece before rest, "" at the end.
 type pbtxt struct {
 	rest   string
 	token  string
@@ -75,7 +74,7 @@ func (p *pbtxt) is(marks string) bool {
 
 func (p *pbtxt) over() bool { return p.token == "" && !p.quoted }
 
-// fields reads until the mark that closes, which is taken too.
+// fields reads up to and including the closing mark.
 func (p *pbtxt) fields(closing string, depth int) (map[string]any, error) {
 	out := map[string]any{}
 	for {

@@ -5,16 +5,15 @@ import (
 	"strings"
 )
 
-// Blanked stands in the place of a redacted value.
+// Blanked replaces the value of a redacted field.
 const Blanked = "[redacted]"
 
-// ErrNotRedactable says that a text holds no fields that could be blanked.
+// ErrNotRedactable says that a text has no fields that could be blanked.
 var ErrNotRedactable = errors.New("it is no JSON, so its fields cannot be redacted")
 
-// RedactJSON blanks the named fields of a JSON text, whatever is in them. A
-// plain name means the fields of that name at any depth, a path with dots
-// (user.address) the fields below the top, through lists. Upper and lower case
-// are the same. It returns the text unchanged when no field is there, and
+// RedactJSON blanks the named fields of a JSON text, with all nested values. A plain name selects
+// the fields of that name at any depth, a dotted path (user.address) the fields from the top,
+// through lists. Case is ignored. It returns the text unchanged if there is no such field, and
 // ErrNotRedactable for anything but JSON.
 func RedactJSON(data []byte, names []string) (out []byte, changed bool, err error) {
 	v, ok := parseJSON(data)

@@ -8,36 +8,36 @@ import (
 	"strings"
 )
 
-// Plan is what a service's configuration asks to be served at one moment.
+// Plan is the set of endpoints that a service's configuration defines at one moment.
 type Plan struct {
 	Endpoints map[EndpointURL]PlannedEndpoint
 	Canaries  map[EndpointURL]CanaryTable
-	Options   map[EndpointURL]EndpointOptions // of those endpoints and canaries that have some
+	Options   map[EndpointURL]EndpointOptions // of those endpoints and canaries that have options
 	Access    Access
-	Problems  []Problem // records that are left out or only partly used, and why
-	// Unclear says why it is not known which urls are configured, "" when it is: a
-	// section that defines urls cannot be read and has no last good form.
+	Problems  []Problem // records that are omitted or only partly used, and why
+	// Unclear says why the configured URLs are unknown, "" if they are known: a section that
+	// defines URLs cannot be read and has no last good form.
 	Unclear string
-	// Unusable holds the urls whose records cannot be read and have no last good form.
+	// Unusable has the URLs whose records cannot be read and have no last good form.
 	Unusable map[EndpointURL]string
 }
 
-// PlannedEndpoint is an endpoint to serve, with where it comes from.
+// PlannedEndpoint is an endpoint to serve, with its origin.
 type PlannedEndpoint struct {
 	Endpoint
-	Monitoring string     // base url of the monitoring that made it, "" for a static one
-	Code       *ModelCode // code that the model brings, instead of the preprocess artifact
+	Monitoring string     // base URL of the monitoring that made it, "" for a static endpoint
+	Code       *ModelCode // code of the model, used instead of the preprocess artifact
 	Metrics    MetricLogging
 }
 
-// Problem says what of the configuration is not served as written.
+// Problem is a part of the configuration that is not served as written.
 type Problem struct {
 	Section Section
 	Key     string
 	Text    string
 }
 
-// String names the section, the record and what is wrong with it.
+// String has the section, the record and the problem.
 func (p Problem) String() string {
 	where := string(p.Section)
 	if p.Key != "" {
@@ -49,9 +49,9 @@ func (p Problem) String() string {
 	return where + ": " + p.Text
 }
 
-// Resolve turns configuration and the models that monitoring found (per base
-// url, newest first, already cut to the monitoring's maximum) into a plan. The
-// versions must hold a number for every model: see Versions.Assign.
+// Resolve turns the configuration and the models found by monitoring (per base URL, newest first,
+// limited to the monitoring's maximum) into a plan. The versions must have a number for every
+// model: see Versions.Assign.
 func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Plan {
 	p := Plan{Endpoints: map[EndpointURL]PlannedEndpoint{}, Canaries: map[EndpointURL]CanaryTable{}}
 	for _, b := range s.Broken {
@@ -108,8 +108,8 @@ func (p *Plan) addMonitored(key string, m Monitoring, found map[string][]Monitor
 	}
 }
 
-// add keeps the first of two records that mean the same url: static endpoints
-// come before monitored ones, as in the original.
+// add keeps the first of two records for the same URL: static endpoints come before monitored ones,
+// as in the original.
 func (p *Plan) add(section Section, key string, url EndpointURL, e PlannedEndpoint) {
 	if _, taken := p.Endpoints[url]; taken {
 		p.problem(section, key, fmt.Sprintf("url %q is taken by another endpoint", url))
@@ -122,7 +122,7 @@ func (p *Plan) problem(section Section, key, text string) {
 	p.Problems = append(p.Problems, Problem{Section: section, Key: key, Text: text})
 }
 
-// unusable remembers the urls that a broken record or section leaves unanswered.
+// unusable collects the URLs that a broken record or section leaves unanswered.
 func (p *Plan) unusable(b BrokenRecord) {
 	defines := b.Section == SectionEndpoints || b.Section == SectionMonitoring || b.Section == SectionCanary
 	switch {
@@ -137,8 +137,8 @@ func (p *Plan) unusable(b BrokenRecord) {
 	}
 }
 
-// MonitoringRecords returns the endpoints that monitoring made, in the form in
-// which they are written back to the control plane.
+// MonitoringRecords returns the endpoints made by monitoring, in the form in which they are written
+// back to the control plane.
 func (p Plan) MonitoringRecords() map[string]Endpoint {
 	records := map[string]Endpoint{}
 	for url, e := range p.Endpoints {
@@ -149,8 +149,8 @@ func (p Plan) MonitoringRecords() map[string]Endpoint {
 	return records
 }
 
-// MetricsFor returns what is logged for a url: an exact definition wins over a
-// wildcard, a longer wildcard over a shorter one.
+// MetricsFor returns the logged metrics of a URL: an exact definition wins over a wildcard, a
+// longer wildcard over a shorter one.
 func (s Service) MetricsFor(url EndpointURL) MetricLogging {
 	best, length := MetricLogging{}, -1
 	for key, m := range s.Metrics {

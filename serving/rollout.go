@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// EndpointOptions are what this product does around the requests of one url
-// without changing their answers, and what it gives them. They are a configuration object of ours: the
-// original reads past it.
+// EndpointOptions are settings for one URL that do not change answers: recording, golden samples,
+// shadow traffic, limits. They are a configuration object of this product; the original ignores it.
 type EndpointOptions struct {
 	Record  *Record // nil: off, as for the others
 	Golden  *Golden
@@ -20,7 +19,7 @@ type EndpointOptions struct {
 	Unknown map[string]json.RawMessage
 }
 
-// Record asks instances to keep a share of the live requests with their answers.
+// Record makes instances keep a share of the live requests with their answers.
 type Record struct {
 	Share   float64  // 0 to 1
 	Max     int      // newest exchanges kept by each instance; 0: DefaultRecordMax
@@ -28,10 +27,10 @@ type Record struct {
 	Unknown map[string]json.RawMessage
 }
 
-// DefaultRecordMax is how many exchanges are kept when nobody says.
+// DefaultRecordMax is the default number of kept exchanges.
 const DefaultRecordMax = 1000
 
-// Limit is how many exchanges are kept.
+// Limit returns the number of kept exchanges.
 func (r Record) Limit() int {
 	if r.Max > 0 {
 		return r.Max
@@ -39,18 +38,18 @@ func (r Record) Limit() int {
 	return DefaultRecordMax
 }
 
-// Golden names the exchanges that a new model, code or version must reproduce
-// before it takes traffic.
+// Golden names the exchanges that a new model, code or version must reproduce before it gets
+// traffic.
 type Golden struct {
 	Artifact  string  // of the service's task, holding exchanges
 	Tolerance float64 // for numbers; see Compare
-	// Timeout in seconds bounds one answer; 0: only the instance's request timeout does.
+	// Timeout in seconds bounds one answer; 0: the instance's request timeout.
 	Timeout float64
 	Unknown map[string]json.RawMessage
 }
 
-// Limit bounds one answer: the shorter of the golden samples' own and the
-// instance's limit, 0 for none.
+// Limit returns the time limit of one answer: the shorter of the golden samples' and the instance's
+// limit, 0 for none.
 func (g Golden) Limit(request time.Duration) time.Duration {
 	own := time.Duration(g.Timeout * float64(time.Second))
 	if own > 0 && (request <= 0 || own < request) {
@@ -59,8 +58,8 @@ func (g Golden) Limit(request time.Duration) time.Duration {
 	return request
 }
 
-// Shadow sends a copy of a share of the requests to another url; the answers
-// are compared and thrown away.
+// Shadow sends a copy of a share of the requests to another URL; the answers are compared and
+// discarded.
 type Shadow struct {
 	To        string
 	Share     float64 // 0 to 1
@@ -72,7 +71,7 @@ func (o EndpointOptions) empty() bool {
 	return o.Record == nil && o.Golden == nil && o.Shadow == nil && o.Limits == nil && len(o.Unknown) == 0
 }
 
-// over returns o with what it leaves open taken from below.
+// over returns o, with missing options taken from below.
 func (o EndpointOptions) over(below EndpointOptions) EndpointOptions {
 	if o.Record == nil {
 		o.Record = below.Record
@@ -89,15 +88,15 @@ func (o EndpointOptions) over(below EndpointOptions) EndpointOptions {
 	return o
 }
 
-// optionsOf returns what is set for a url itself.
+// optionsOf returns the options of a URL itself.
 func (s Service) optionsOf(url EndpointURL) EndpointOptions {
 	key, _ := existing(s.Options, string(url))
 	return s.Options[key]
 }
 
-// resolveOptions gives each planned endpoint and canary its options: its own,
-// and for what monitoring made those of the monitoring, option by option.
-// Options of a url that nobody serves rest until somebody does.
+// resolveOptions returns the options of each planned endpoint and canary: its own, and for
+// endpoints of a monitoring also those of the monitoring, option by option. Options of a URL that
+// is not served have no effect until it is served.
 func (p *Plan) resolveOptions(s Service) {
 	p.Options = map[EndpointURL]EndpointOptions{}
 	if len(s.Options) == 0 {
@@ -122,8 +121,8 @@ func (p *Plan) resolveOptions(s Service) {
 	}
 }
 
-// SetOptions changes what is set for a url, which need not be served yet, and
-// drops a record that could not be read. Options that end up empty are removed.
+// SetOptions changes the options of a URL, which need not be served yet, and drops a record that
+// could not be read. Empty options are removed.
 func (s *Service) SetOptions(url string, change func(*EndpointOptions)) error {
 	if err := validateURL("endpoint", url); err != nil {
 		return err
@@ -147,8 +146,7 @@ func (s *Service) SetOptions(url string, change func(*EndpointOptions)) error {
 	return nil
 }
 
-// Serves tells whether the url is an endpoint, a canary, or a monitoring whose
-// versions the url stands for.
+// Serves reports whether the URL is an endpoint, a canary, or a monitoring (for all its versions).
 func (s Service) Serves(url EndpointURL) bool {
 	key := string(url)
 	_, static := existing(s.Endpoints, key)
@@ -249,7 +247,7 @@ func decodeOptions(key string, f *fields) (EndpointOptions, error) {
 	return o, o.validate(CleanURL(key))
 }
 
-// decodeOption reads one option; it stays nil when it is not there.
+// decodeOption reads one option; nil if it is missing.
 func decodeOption[T any](f *fields, name string, into **T, decode func(*fields) T) error {
 	raw, ok := f.take(name)
 	if !ok {
@@ -263,7 +261,7 @@ func decodeOption[T any](f *fields, name string, into **T, decode func(*fields) 
 	return nil
 }
 
-// share reads a share of requests; all of them when it is left out.
+// share reads a share of requests; it is 1 if it is missing.
 func (f *fields) share() float64 { return f.numberOr("share", 1) }
 
 func (f *fields) numberOr(name string, otherwise float64) float64 {

@@ -1,8 +1,7 @@
-// Package serving is the vocabulary of ClearML Serving: endpoints, model
-// monitoring, canaries, logged metrics, and the rules that turn the
-// configuration of one serving service into a plan of what to serve. It owns
-// the lossless encoding of the service's configuration objects. It is pure: it
-// never does I/O, keeps no state, and knows neither HTTP nor processes.
+// Package serving is the domain model of ClearML Serving: endpoints, model monitoring, canaries,
+// logged metrics, and the rules that turn the configuration of one serving service into a plan of
+// endpoints. It owns the lossless encoding of the service's configuration objects. It is pure: it
+// does no I/O, keeps no state, and does not know HTTP or processes.
 package serving
 
 import (
@@ -16,8 +15,8 @@ import (
 // ModelID identifies a model in the model repository (32 hex digits on a real server).
 type ModelID string
 
-// EndpointURL is the path of an endpoint below /serve/: "<serving url>[/<version>]"
-// without leading or trailing slashes. It is what requests are routed by.
+// EndpointURL is the path of an endpoint below /serve/: "<serving url>[/<version>]" without leading
+// or trailing slashes. Requests are routed by it.
 type EndpointURL string
 
 // JoinURL makes the routing key of an endpoint from its serving url and version.
@@ -32,8 +31,8 @@ func JoinURL(servingURL, version string) EndpointURL {
 // CleanURL makes a routing key of a path as a user types it ("/name/1/").
 func CleanURL(path string) EndpointURL { return EndpointURL(strings.Trim(path, "/")) }
 
-// The engines that a service's configuration may name. Which of them an
-// inference instance can run is decided there, in its table of engines.
+// The engines that a service's configuration may name. An inference instance decides which of them
+// it can run, in its table of engines.
 const (
 	EngineTriton      = "triton"
 	EngineSklearn     = "sklearn"
@@ -49,8 +48,8 @@ func Engines() []string {
 	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineVLLM}
 }
 
-// Tensors describes the inputs and outputs of a model, position by position.
-// Sizes hold integers or lists of integers exactly as they were given.
+// Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or
+// lists of integers exactly as they were given.
 type Tensors struct {
 	InputSize  []any
 	InputType  []string
@@ -60,7 +59,7 @@ type Tensors struct {
 	OutputName []string
 }
 
-// Endpoint is one version of one model behind one url (the original's ModelEndpoint).
+// Endpoint is one version of one model at one URL (the original's ModelEndpoint).
 type Endpoint struct {
 	EngineType         string
 	ServingURL         string // as typed, without version
@@ -69,14 +68,14 @@ type Endpoint struct {
 	PreprocessArtifact string // name of the artifact on the service's task, "" for none
 	Tensors
 	AuxiliaryCfg any                        // nil, a text (config.pbtxt) or a nested map
-	Unknown      map[string]json.RawMessage // fields of other products, kept as they are
+	Unknown      map[string]json.RawMessage // fields of other products, kept unchanged
 }
 
 // URL is the routing key of the endpoint.
 func (e Endpoint) URL() EndpointURL { return JoinURL(e.ServingURL, e.Version) }
 
-// Monitoring makes endpoints by itself from the models that match its query
-// (the original's ModelMonitoring).
+// Monitoring creates endpoints from the models that match its query (the original's
+// ModelMonitoring).
 type Monitoring struct {
 	BaseServingURL     string
 	EngineType         string
@@ -91,8 +90,8 @@ type Monitoring struct {
 	Unknown      map[string]json.RawMessage
 }
 
-// Canary splits the requests of one url over several endpoints by weight (the
-// original's CanaryEP). Exactly one of LoadEndpoints and LoadEndpointPrefix is used.
+// Canary splits the requests of one URL over several endpoints by weight (the original's CanaryEP).
+// Exactly one of LoadEndpoints and LoadEndpointPrefix is set.
 type Canary struct {
 	Endpoint           string
 	Weights            []float64
@@ -109,7 +108,7 @@ const (
 	MetricCounter = "counter"
 )
 
-// Metric says how one variable of an endpoint is logged.
+// Metric is the logging of one variable of an endpoint.
 type Metric struct {
 	Type    string
 	Buckets []any // numbers for scalar, texts for enum, nil otherwise
@@ -154,8 +153,8 @@ func ParametersFrom(general map[string]string) Parameters {
 	}
 }
 
-// LogShare is the share of the requests whose variables are logged where an
-// endpoint's metrics name none: otherwise when the service names none either.
+// LogShare is the share of the requests whose variables are logged if an endpoint's metrics have
+// none: otherwise if the service has none either.
 func (p Parameters) LogShare(otherwise float64) (float64, error) {
 	if p.MetricLoggingFreq == "" {
 		return otherwise, nil
@@ -170,10 +169,9 @@ func (p Parameters) LogShare(otherwise float64) (float64, error) {
 // Section is the name of one configuration object of a service's task.
 type Section string
 
-// The configuration objects of a service. Three are ours, and the original leaves
-// them alone: SectionVersions (which number each monitored model was ever given),
-// SectionOptions (recording, golden samples, shadow traffic and limits by url), and
-// SectionAccess (who may send requests).
+// The configuration objects of a service. Three belong to this product and are not used by the
+// original: SectionVersions (the version numbers of monitored models), SectionOptions (recording,
+// golden samples, shadow traffic and limits by URL), and SectionAccess (access keys).
 const (
 	SectionEndpoints           Section = "endpoints"
 	SectionCanary              Section = "canary"
@@ -190,14 +188,14 @@ func Sections() []Section {
 	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions, SectionOptions, SectionAccess}
 }
 
-// Service is the configuration of one serving service. The maps are keyed as
-// stored; a key may differ from the record's own url when others wrote it.
+// Service is the configuration of one serving service. The maps are keyed as stored; a key may
+// differ from the record's own URL if another product wrote it.
 type Service struct {
 	Endpoints           map[string]Endpoint
 	Monitoring          map[string]Monitoring
 	Canaries            map[string]Canary
 	Metrics             map[string]MetricLogging
-	MonitoringEndpoints map[string]Endpoint // what monitoring made, as last written back
+	MonitoringEndpoints map[string]Endpoint // endpoints made by monitoring, as last written back
 	Versions            Versions
 	Options             map[string]EndpointOptions
 	Access              Access
@@ -205,14 +203,14 @@ type Service struct {
 	Broken              []BrokenRecord // records that could not be read; kept when a section is written
 }
 
-// BrokenRecord is a record of a section that cannot be used. It does not stop
-// the others; it is shown, kept on writing, and can be removed by its key.
+// BrokenRecord is a record of a section that cannot be used. It does not affect the others; it is
+// shown, kept on writing, and can be removed by its key.
 type BrokenRecord struct {
 	Section Section
 	Key     string // "" when the whole section is unreadable
 	Raw     json.RawMessage
 	Err     error
-	// Kept: the service holds its last good form, which stays in force.
+	// Kept: the service has its last good form, which stays in use.
 	Kept bool
 }
 
@@ -227,5 +225,5 @@ func (s Service) BrokenIn(section Section) []BrokenRecord {
 	return found
 }
 
-// knownEngine tells whether configuration may name the engine.
+// knownEngine reports whether the configuration may name the engine.
 func knownEngine(name string) bool { return slices.Contains(Engines(), name) }

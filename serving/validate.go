@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// FieldError says which field of a record cannot be used, and why.
+// FieldError names a field of a record that cannot be used, and the reason.
 type FieldError struct {
 	Field string
 	Value string
@@ -22,8 +22,7 @@ func (e *FieldError) Error() string {
 	return fmt.Sprintf("field %s: %s %s", e.Field, e.Value, e.Why)
 }
 
-// Validate checks what a user asks to be stored. Records of others are read
-// more forgivingly (Decode).
+// Validate checks a record before it is stored. Reading stored records accepts more (Decode).
 func (e Endpoint) Validate() error {
 	if err := validateTriton(e.EngineType, e.AuxiliaryCfg); err != nil {
 		return err
@@ -45,7 +44,7 @@ func (e Endpoint) Validate() error {
 	return e.Tensors.validate(e.EngineType)
 }
 
-// Validate checks what a user asks to be stored.
+// Validate checks a record before it is stored.
 func (m Monitoring) Validate() error {
 	if err := validateTriton(m.EngineType, m.AuxiliaryCfg); err != nil {
 		return err
@@ -68,7 +67,7 @@ func (m Monitoring) Validate() error {
 	return m.Tensors.validate(m.EngineType)
 }
 
-// Validate checks what a user asks to be stored.
+// Validate checks a record before it is stored.
 func (c Canary) Validate() error {
 	if err := validateURL("endpoint", c.Endpoint); err != nil {
 		return err
@@ -111,7 +110,7 @@ func validateWeights(weights []float64) error {
 	return nil
 }
 
-// Validate checks what a user asks to be stored.
+// Validate checks a record before it is stored.
 func (m MetricLogging) Validate() error {
 	if m.Endpoint == "" {
 		return &FieldError{Field: "endpoint", Why: "is missing"}
@@ -136,8 +135,8 @@ func validateEngine(name string) error {
 	return nil
 }
 
-// validateURL refuses paths that no request could name: requests are routed by
-// decoded path segments, and "." or ".." segments are removed by clients.
+// validateURL refuses paths that no request can name: requests are routed by decoded path segments,
+// and clients remove "." and ".." segments.
 func validateURL(field, url string) error {
 	clean := strings.Trim(url, "/")
 	if clean == "" {

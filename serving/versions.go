@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Versions remembers, per monitored base url, the number that each model was
-// ever given, so that numbers neither change nor repeat.
+// Versions has, per monitored base URL, the number that each model was ever given, so that numbers
+// neither change nor repeat.
 type Versions map[string]map[ModelID]int
 
 // MonitoredModel is a model that a monitoring's query found.
@@ -17,27 +17,26 @@ type MonitoredModel struct {
 	ID      ModelID
 	Created time.Time
 	URI     string
-	// Code is preprocess code that the model brings itself, used instead of the
-	// monitoring's; nil for none.
+	// Code is preprocess code of the model itself, used instead of the monitoring's; nil for none.
 	Code *ModelCode
 }
 
-// ModelCode is preprocess code that belongs to one model, so that code and model
-// change together under monitoring. It is kept in the model's metadata.
+// ModelCode is preprocess code that belongs to one model, so that code and model change together
+// under monitoring. It is stored in the model's metadata.
 type ModelCode struct {
 	URI    string
 	SHA256 string
 	Folder bool // a packed folder
 }
 
-// The metadata keys of a model that brings its own preprocess code.
+// The metadata keys for preprocess code of a model.
 const (
 	MetadataCodeURI    = "clearml_serving_preprocess"
 	MetadataCodeSHA256 = "clearml_serving_preprocess_sha256"
 	MetadataCodeFolder = "clearml_serving_preprocess_folder"
 )
 
-// CodeOf reads a model's metadata; nil when the model brings no code.
+// CodeOf reads the code from a model's metadata; nil if there is none.
 func CodeOf(metadata map[string]string) *ModelCode {
 	if metadata[MetadataCodeURI] == "" {
 		return nil
@@ -45,15 +44,14 @@ func CodeOf(metadata map[string]string) *ModelCode {
 	return &ModelCode{URI: metadata[MetadataCodeURI], SHA256: metadata[MetadataCodeSHA256], Folder: metadata[MetadataCodeFolder] == "true"}
 }
 
-// Metadata is the code in the form of a model's metadata.
+// Metadata returns the code in the form of a model's metadata.
 func (c ModelCode) Metadata() map[string]string {
 	return map[string]string{MetadataCodeURI: c.URI, MetadataCodeSHA256: c.SHA256, MetadataCodeFolder: strconv.FormatBool(c.Folder)}
 }
 
-// Assign numbers the models of one monitoring. Models that have a number keep
-// it; new ones get the numbers after the highest ever given, oldest first, so
-// the newest model has the highest version. The receiver is not changed; the
-// second result tells whether something was added.
+// Assign numbers the models of one monitoring. Models that have a number keep it; new models get
+// the numbers after the highest ever given, oldest first, so the newest model has the highest
+// version. The receiver is not changed; the second result reports whether a number was added.
 func (v Versions) Assign(base string, models []MonitoredModel) (Versions, bool) {
 	given := v[base]
 	highest := 0
@@ -89,8 +87,8 @@ func (v Versions) Assign(base string, models []MonitoredModel) (Versions, bool) 
 	return all, true
 }
 
-// Known returns the numbers to continue from: those that we stored, and those
-// of endpoints that monitoring made before (by the original, for example).
+// Known returns the numbers to continue from: the stored ones, and those of endpoints that
+// monitoring made before (for example by the original).
 func (s Service) Known() Versions {
 	known := Versions{}
 	for base, given := range s.Versions {

@@ -13,19 +13,19 @@ import (
 	"time"
 )
 
-// maxBody bounds what an answer may hold; more is a server gone wild.
+// maxBody bounds an answer; a larger one is an error of the server.
 const maxBody = 64 << 20
 
-// answerError is a whole answer that was not the right one.
+// answerError is a complete answer that is wrong.
 type answerError struct {
 	status int
 	body   string
-	closed bool // the server closes the connection behind it
+	closed bool // the server closes the connection after it
 }
 
 func (e *answerError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.body) }
 
-// conn is one kept connection. It is used by one goroutine.
+// conn is one persistent connection. It is used by one goroutine.
 type conn struct {
 	net     net.Conn
 	in      *bufio.Reader
@@ -45,7 +45,7 @@ func dial(ctx context.Context, host string) (*conn, error) {
 	return opened, nil
 }
 
-// endWith wakes a read that waits when ctx ends, by its deadline.
+// endWith interrupts a waiting read when ctx ends, by its deadline.
 func (c *conn) endWith(ctx context.Context) {
 	c.cancel()
 	c.cancel = context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
@@ -56,7 +56,7 @@ func (c *conn) close() {
 	_ = c.net.Close() // nothing of it is needed any more
 }
 
-// exchange sends the request and reads one answer whole.
+// exchange sends the request and reads one complete answer.
 func (c *conn) exchange(request, expect []byte) error {
 	if _, err := c.net.Write(request); err != nil {
 		return err
@@ -74,7 +74,7 @@ func (c *conn) exchange(request, expect []byte) error {
 	return nil
 }
 
-// chunkedLength stands for a body that comes in chunks.
+// chunkedLength is the length of a chunked body.
 const chunkedLength = -1
 
 // readHeader reads status line and header; length is that of the body.

@@ -5,14 +5,13 @@ import (
 	"time"
 )
 
-// A power of two is cut into this many steps, so a value is told within 1.6 %.
+// A power of two is divided into this many steps, so values have a precision of 1.6 %.
 const (
 	stepBits = 6
 	steps    = 1 << stepBits
 )
 
-// Histogram counts durations from a microsecond to hours in a fixed space. Its
-// zero value is empty.
+// Histogram counts durations from a microsecond to hours in a fixed space. Its zero value is empty.
 type Histogram struct {
 	counts [(40 - stepBits) * steps]uint64
 	total  uint64
@@ -26,7 +25,7 @@ func (h *Histogram) Record(d time.Duration) {
 	h.max = max(h.max, d)
 }
 
-// Add counts everything that other counted.
+// Add adds the counts of other.
 func (h *Histogram) Add(other *Histogram) {
 	for i, n := range other.counts {
 		h.counts[i] += n
@@ -35,7 +34,7 @@ func (h *Histogram) Add(other *Histogram) {
 	h.max = max(h.max, other.max)
 }
 
-// Count is how many durations were recorded.
+// Count is the number of recorded durations.
 func (h *Histogram) Count() uint64 { return h.total }
 
 // Max is the longest one.
@@ -59,8 +58,7 @@ func (h *Histogram) Percentile(p float64) time.Duration {
 	return h.max
 }
 
-// bucket is the place of a value: exact below steps, then steps places for each
-// power of two.
+// bucket is the index of a value: exact below steps, then steps indexes for each power of two.
 func bucket(v uint64) int {
 	if v < steps {
 		return int(v)
@@ -70,7 +68,7 @@ func bucket(v uint64) int {
 	return min(i, (40-stepBits)*steps-1)
 }
 
-// upper is the largest value of a place.
+// upper is the largest value of a bucket.
 func upper(i int) uint64 {
 	if i < steps {
 		return uint64(i)

@@ -1,11 +1,10 @@
-// Package load asks one URL the same question from many connections and counts
-// the answers. It owns its connections and its clock; it knows nothing about who
-// answers. The loop is closed: a connection sends its next request when the last
-// one is answered, so a slow server is asked less often and its percentiles are
-// not corrected for that.
+// Package load sends the same request to one URL from many connections and counts the answers. It
+// owns its connections and its clock; it does not know the server. The loop is closed: a connection
+// sends its next request when the previous one is answered, so a slow server gets fewer requests,
+// and its percentiles are not corrected for that.
 //
-// The client is written by hand because the standard library's costs more CPU
-// for a request than the servers that are measured beside it on the same cores.
+// The client is written by hand because the standard library's uses more CPU per request than the
+// measured servers on the same cores.
 package load
 
 import (
@@ -20,7 +19,7 @@ import (
 	"time"
 )
 
-// Options say what is asked and for how long.
+// Options are the request and the duration.
 type Options struct {
 	// URL is a plain http one.
 	URL string
@@ -28,41 +27,40 @@ type Options struct {
 	Method      string
 	Body        []byte
 	ContentType string
-	// Connections ask at the same time. Default 1.
+	// Connections is the number of concurrent connections. Default 1.
 	Connections int
-	// Warmup is asked and not counted, then Duration is counted.
+	// Warmup is not counted, then Duration is counted.
 	Warmup, Duration time.Duration
-	// Expect is the one right body; nil takes any. Another counts as wrong.
+	// Expect is the expected body; nil accepts any. Other bodies count as wrong.
 	Expect []byte
-	// Owner tells which of the server's processes took the connection that has this
-	// local address, 0 while none has. When it is given, connections are closed and
-	// opened again until each of Owners processes has as many as the others.
+	// Owner returns the server process that has accepted the connection with this local address, 0
+	// while none has. If it is set, connections are closed and reopened until each of Owners
+	// processes has the same number.
 	Owner  func(local netip.AddrPort) (int, error)
 	Owners int
 }
 
-// Result is what was seen in the counted time.
+// Result has the observations of the counted time.
 type Result struct {
 	Requests int // right answers
 	Failed   int // other statuses, wrong bodies, broken connections
 	Took     time.Duration
 	Latency  Histogram // of right answers
-	// FirstFailure says what the first failed request met.
+	// FirstFailure describes the first failed request.
 	FirstFailure error
-	// Uneven tells that an Owner was given, but connections kept landing unevenly.
+	// Uneven means that an Owner was set, but connections stayed uneven.
 	Uneven bool
 }
 
 // PerSecond is the rate of right answers.
 func (r *Result) PerSecond() float64 { return float64(r.Requests) / r.Took.Seconds() }
 
-// maxFailures ends a connection's loop: a server that only fails would otherwise
-// be measured at failing.
+// maxFailures ends a connection's loop: a server that only fails must not be measured.
 const maxFailures = 100
 
-// Run asks until Duration is over or ctx ends. It returns an error only when it
-// could not ask; failed requests are in the Result. onCount, when not nil, is
-// called as the counted time begins, on a goroutine of its own.
+// Run sends requests until Duration is over or ctx ends. It returns an error only if it could not
+// send any; failed requests are in the Result. onCount, if not nil, is called when the counted time
+// begins, on a separate goroutine.
 func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 	if o.Connections < 1 {
 		o.Connections = 1
@@ -128,7 +126,7 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 	return sum, nil
 }
 
-// ask is one connection's loop. A broken connection is opened again.
+// ask is one connection's loop. A broken connection is reopened.
 func ask(ctx context.Context, host string, c *conn, request, expect []byte, counted, end time.Time, r *Result) {
 	if c != nil {
 		c.endWith(ctx)
@@ -148,8 +146,8 @@ func ask(ctx context.Context, host string, c *conn, request, expect []byte, coun
 			err = c.exchange(request, expect)
 		}
 		done := time.Now()
-		// What the end of the run cut is nobody's failure. A dial sees the end by the
-		// clock, maybe before the context's timer has fired.
+		// Requests that the end of the run has interrupted are not failures. A dial detects the
+		// end by the clock, possibly before the context's timer has fired.
 		if ctx.Err() != nil || !done.Before(end) {
 			return
 		}

@@ -8,13 +8,12 @@ import (
 	"time"
 )
 
-// Processes that accept from one socket race for each new connection, and a run
-// in which one of them got most measures its luck. So many tries a connection
-// are enough for two that win equally often.
+// Processes that accept from one socket compete for each new connection, so an uneven run measures
+// luck. This number of tries per connection is enough for two equal processes.
 const triesEach = 40
 
-// spread opens connections until each process has its share. What lands on one
-// that has enough is closed. Uneven tells that it was given up.
+// spread opens connections until each process has its share. A connection to a process that has
+// enough is closed. Uneven reports that it gave up.
 func spread(ctx context.Context, host string, o Options) (conns []*conn, uneven bool, err error) {
 	share := (o.Connections + o.Owners - 1) / o.Owners
 	have := map[int]int{}
@@ -46,7 +45,7 @@ func spread(ctx context.Context, host string, o Options) (conns []*conn, uneven 
 	return conns, uneven, nil
 }
 
-// acceptPatience is how long a server may take to accept.
+// acceptPatience is the time limit for a server to accept.
 const acceptPatience = 5 * time.Second
 
 func (o *Options) ownerOf(ctx context.Context, c *conn) (int, error) {

@@ -1,5 +1,5 @@
-// Package proc reads from Linux's /proc what a server and all its processes use:
-// time, memory, and who of them took a connection. It changes nothing.
+// Package proc reads from Linux's /proc the resources of a server and all its processes: time,
+// memory, and the process of a connection. It changes nothing.
 package proc
 
 import (
@@ -16,30 +16,29 @@ import (
 // clockTick is the unit of the times in /proc/<pid>/stat on Linux.
 const clockTick = 10 * time.Millisecond
 
-// Meter takes the time that a server and all its processes used, and what the
-// rest of the machine used meanwhile: that is what makes a measurement doubtful.
+// Meter measures the CPU time of a server and all its processes, and of the rest of the machine,
+// which makes a measurement doubtful.
 type Meter struct {
 	begun  time.Time
-	before map[int]time.Duration // of every process there is
+	before map[int]time.Duration // of all processes
 	self   time.Duration
 	busy   time.Duration
 }
 
-// Usage is what a Meter saw.
+// Usage is the result of a Meter.
 type Usage struct {
 	Server time.Duration
 	Others float64 // share of the machine that other programs used
 	Worst  string  // of those, the command that used the most
 }
 
-// Begin starts to count.
+// Begin starts the measurement.
 func (m *Meter) Begin() {
 	*m = Meter{begun: time.Now(), before: everyCPU(nil), self: ownCPU(), busy: Busy()}
 }
 
-// End is what was used since Begin by the processes below server, and by others:
-// all but this program and those below the ours. It is zero when Begin was never
-// called.
+// End returns the usage since Begin by the processes below server, and by others: all but this
+// program and those below the ours. It is zero if Begin was never called.
 func (m *Meter) End(server int, ours ...int) Usage {
 	if m.before == nil {
 		return Usage{}
@@ -112,8 +111,8 @@ func ownCPU() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// everyCPU is the time of every process, by its id, and notes its parent in
-// parents unless that is nil. Processes that end meanwhile are left out.
+// everyCPU is the time of every process, by its id, and stores its parent in parents unless that is
+// nil. Processes that end meanwhile are omitted.
 func everyCPU(parents map[int]int) map[int]time.Duration {
 	times := map[int]time.Duration{}
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
@@ -123,7 +122,7 @@ func everyCPU(parents map[int]int) map[int]time.Duration {
 			continue // it has ended
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		// The name in parentheses may hold anything, so the fields count from its end.
+		// The name in parentheses may contain anything, so fields are counted after its end.
 		end := strings.LastIndex(string(data), ")")
 		fields := strings.Fields(string(data[end+1:]))
 		if end < 0 || len(fields) < 13 {
@@ -140,7 +139,7 @@ func everyCPU(parents map[int]int) map[int]time.Duration {
 }
 
 func isBelow(parents map[int]int, pid, root int) bool {
-	for range 64 { // the depth of any tree of ours, and an end for a loop in what was read piecemeal
+	for range 64 { // the maximum depth of our trees; ends a cycle in data from different times
 		if pid == root {
 			return true
 		}

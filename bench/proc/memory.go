@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// PSS is the memory of a process and all below it in bytes, each page that
-// several share divided among them.
+// PSS is the memory of a process and all its descendants in bytes, with shared pages divided among
+// their processes.
 func PSS(pid int) (int64, error) {
 	var sum int64
 	for _, id := range Tree(pid) {

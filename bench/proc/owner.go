@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Owner tells which process below pid holds the server's end of a connection on
-// IPv4, given the client's end; 0 while none has taken it.
+// Owner returns the process below pid that has the server's end of an IPv4 connection, given the
+// client's end; 0 while it is not accepted.
 func Owner(pid int, client netip.AddrPort) (int, error) {
 	table, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
@@ -32,11 +32,11 @@ func Owner(pid int, client netip.AddrPort) (int, error) {
 	return 0, nil
 }
 
-// inodeOf finds the socket whose other end is remote in the text of
-// /proc/net/tcp; "" when there is none or it has not been accepted.
+// inodeOf returns the socket whose other end is remote in the text of /proc/net/tcp; "" if there is
+// none or it has not been accepted.
 func inodeOf(table string, remote netip.AddrPort) string {
 	b := remote.Addr().Unmap().As4()
-	// The kernel prints the address as a number of the machine's order: little-endian here.
+	// The kernel prints the address as a number in the machine's byte order: little-endian here.
 	want := fmt.Sprintf("%02X%02X%02X%02X:%04X", b[3], b[2], b[1], b[0], remote.Port())
 	for line := range strings.Lines(table) {
 		if fields := strings.Fields(line); len(fields) > 9 && fields[2] == want && fields[9] != "0" {

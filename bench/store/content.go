@@ -15,8 +15,8 @@ import (
 
 type object = map[string]any
 
-// writeContent makes a backup as "server backup" does, of tasks and models of many
-// people in many projects.
+// writeContent writes a backup as "server backup" does, of tasks and models of many users in many
+// projects.
 func writeContent(path string, tasks, models int) (err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -79,12 +79,12 @@ func (w *contentWriter) write(name string, text []byte) {
 	}
 }
 
-// Half of everything lies in projects that all of the time share, the other half in projects
-// that came one after the other: what belongs to an old one lies together, far behind what is new.
+// Half of the content is in permanent projects, the other half in projects that were created one
+// after the other: the content of an old one is contiguous, and far from new content.
 const (
 	steadyProjects = 100
 	projects       = steadyProjects + 20
-	// era is how many tasks, and how many models, come before the next such project.
+	// era is the number of tasks, and of models, per such project.
 	era = 5_000
 )
 
@@ -92,7 +92,7 @@ func stamp(minutes int) string {
 	return time.Date(2026, 1, 1, 0, minutes, 0, 0, time.UTC).Format("2006-01-02T15:04:05.000000+00:00")
 }
 
-// id spreads numbers over all ids, as random ones are.
+// id spreads numbers over all ids, as random ids are.
 func id(kind string, i int) string {
 	x := uint64(i+1) * 0x9e3779b97f4a7c15
 	return fmt.Sprintf("%016x%014x%s", x, uint64(i)*0xff51afd7ed558ccd>>8, kind)
@@ -100,7 +100,7 @@ func id(kind string, i int) string {
 
 func projectID(i int) string { return id("0c", i) }
 
-// steadyProject is one of those of all of the time.
+// steadyProject is a permanent project.
 func steadyProject(n int) string { return projectID(n % steadyProjects) }
 
 // projectOf is the project of the i-th task or model.
@@ -111,7 +111,7 @@ func projectOf(i int) string {
 	return oldProject(i / era)
 }
 
-// oldProject is one of those that came one after the other.
+// oldProject is one of the projects created one after the other.
 func oldProject(n int) string { return projectID(steadyProjects + n%(projects-steadyProjects)) }
 func taskID(i int) string     { return id("0a", i) }
 

@@ -1,9 +1,9 @@
-// Command store measures the embedded ClearML server with many tasks and models: how
-// long lists, filters, and writes take over HTTP, on SQLite and on PostgreSQL, and what a
-// large import of events does to them.
+// Command store measures the embedded ClearML server with many tasks and models: the duration of
+// lists, filters, and writes over HTTP, on SQLite and on PostgreSQL, and the effect of a large
+// import of events.
 //
-// It owns a temporary folder with the filled server. It drives the built binary from
-// outside: the content comes in as a backup that "server restore" reads.
+// It owns a temporary folder with the filled server. It uses the built binary from outside: the
+// content is a backup for "server restore".
 package main
 
 import (
@@ -83,8 +83,8 @@ func tooSlow(names []string) error {
 	return fmt.Errorf("slower than the limit: %v", names)
 }
 
-// measureStore fills a server, asks it everything, and prints a table. It returns the
-// questions that took longer than the limit.
+// measureStore fills a server, sends all queries, and prints a table. It returns the queries that
+// took longer than the limit.
 func measureStore(ctx context.Context, o options, name, dir, content, databaseURL string) (slow []string, err error) {
 	began := time.Now()
 	if err := restore(ctx, o.binary, dir, content, databaseURL); err != nil {

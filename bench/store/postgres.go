@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// postgres is a server of our own, with its settings as they come.
+// postgres is a separate PostgreSQL server with its default settings.
 type postgres struct {
 	cmd *exec.Cmd
 	url string
@@ -64,7 +64,7 @@ func startPostgres(ctx context.Context, dir string) (*postgres, error) {
 	return nil, errors.New("it doesn't answer")
 }
 
-// asPostgres lets programs run as the user postgres, since they refuse to run as root.
+// asPostgres runs programs as the user postgres, because they refuse to run as root.
 func asPostgres(dir string) (*syscall.SysProcAttr, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -86,11 +86,11 @@ func asPostgres(dir string) (*syscall.SysProcAttr, error) {
 		return nil, err
 	}
 	attributes.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	// The folder above is ours alone; the server must be able to pass through it.
+	// The parent folder is private; the server must be able to traverse it.
 	return attributes, errors.Join(os.Chmod(filepath.Dir(dir), 0o711), os.Chown(dir, uid, gid))
 }
 
 func (p *postgres) stop() {
-	_ = p.cmd.Process.Signal(syscall.SIGINT) // it ends at once, clients or not
+	_ = p.cmd.Process.Signal(syscall.SIGINT) // it ends at once, with or without clients
 	_ = p.cmd.Wait()                         // nothing of it is kept
 }

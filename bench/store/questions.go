@@ -5,16 +5,16 @@ import (
 	"net/url"
 )
 
-// question is one kind of call, or one web page, that is measured. body gives the n-th
-// form of a call, page the n-th address of a page.
+// question is one kind of call, or one web page, that is measured. body returns the n-th form of a
+// call, page the n-th address of a page.
 type question struct {
 	name, call string
 	body, page func(n int) string
 	list       bool // a page of a list, which has a limit
 }
 
-// webPages are the pages whose work grows with what the server holds: lists with their
-// filters, and pages that look for what refers to what they show.
+// webPages are the pages whose work depends on the amount of content: lists with their filters, and
+// pages that search for references.
 func webPages(o options) []question {
 	page := func(name, format string, args func(n int) []any) question {
 		return question{name: "page: " + name, list: true, page: func(n int) string {
@@ -28,7 +28,7 @@ func webPages(o options) []question {
 	project := func(n int) []any { return []any{steadyProject(n)} }
 	old := func(n int) []any { return []any{oldProject(n % 4)} }
 	oldTag := func(n int) []any { return []any{n % 4} }
-	// deep is the place behind which the thousandth page begins, and others near.
+	// deep is the position at which the thousandth page begins.
 	deep := func(kind string, of int) func(int) []any {
 		return func(n int) []any {
 			i := max(of-50_000-n, 0)
@@ -83,7 +83,7 @@ func webPages(o options) []question {
 	}
 }
 
-// questions are what pages, the SDK, and ClearML Serving ask.
+// questions are the queries of the pages, the SDK, and ClearML Serving.
 func questions(o options) []question {
 	const visible = `"system_tags":["-archived"],"page_size":25,"only_fields":["id","name","status","tags","project.name","last_update"]`
 	const newest = visible + `,"order_by":["-last_update"]`

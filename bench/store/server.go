@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// restore fills a data folder, or a database, with the content.
+// restore restores the content into a data folder, or a database.
 func restore(ctx context.Context, binary, dir, content, databaseURL string) error {
 	args := []string{"server", "restore", content, "--data-dir", dir}
 	if databaseURL != "" {
@@ -61,9 +61,9 @@ func startServer(ctx context.Context, binary, dir, databaseURL string) (*server,
 	return s, nil
 }
 
-// login waits for the server's addresses and credentials, and takes a token.
+// login waits for the server's addresses and credentials, and gets a token.
 func (s *server) login(ctx context.Context, dir string) error {
-	limit, cancel := context.WithTimeout(ctx, 10*time.Minute) // PostgreSQL makes its index of texts first
+	limit, cancel := context.WithTimeout(ctx, 10*time.Minute) // PostgreSQL first creates its index of texts
 	defer cancel()
 	for {
 		err := s.tryLogin(limit, dir)
@@ -141,7 +141,7 @@ func (s *server) call(ctx context.Context, name, body, contentType string) error
 	return do(req, nil)
 }
 
-// page asks for a web page as a browser does that is logged in.
+// page requests a web page as a logged-in browser does.
 func (s *server) page(ctx context.Context, path string) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, http.NoBody)
 	if err != nil {
@@ -160,8 +160,8 @@ func (s *server) stop() error {
 	return errors.Join(err, s.cmd.Wait())
 }
 
-// times are how long the answers to one question took, and how much of the processor the
-// server used for one of them: that is the same on a machine that is busy with other work.
+// times are the durations of the answers to one query, and the server's CPU time for one of them,
+// which does not depend on other work of the machine.
 type times struct {
 	took []time.Duration // sorted
 	cpu  time.Duration
@@ -174,13 +174,13 @@ func (t times) print(name string) {
 	fmt.Printf("| %s | %.1f | %.1f | %.1f | %.1f |\n", name, ms(t.at(0.5)), ms(t.at(0.99)), ms(t.at(1)), ms(t.cpu))
 }
 
-// cpu is the processor's time that the server has used until now.
+// cpu is the CPU time that the server has used until now.
 func (s *server) cpu() (time.Duration, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
 	if err != nil {
 		return 0, err
 	}
-	_, rest, _ := strings.Cut(string(text), ") ") // the name before may hold anything
+	_, rest, _ := strings.Cut(string(text), ") ") // the name before may contain anything
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
 		return 0, fmt.Errorf("/proc/…/stat holds %q", text)
@@ -197,7 +197,7 @@ func (s *server) cpu() (time.Duration, error) {
 	return time.Duration(ticks) * tick, nil
 }
 
-// ask asks a question so often, one after the other, the first few times unmeasured.
+// ask sends a query this many times, one after the other, the first few times without measurement.
 func (s *server) ask(ctx context.Context, q question, rounds int) (times, error) {
 	const warm = 5
 	var out times
@@ -228,8 +228,8 @@ func (s *server) ask(ctx context.Context, q question, rounds int) (times, error)
 	return out, err
 }
 
-// importEvents reports scalars as the SDK does, as fast as the server takes them, while
-// a list is asked for.
+// importEvents reports scalars as the SDK does, as fast as the server accepts them, while a list is
+// queried.
 func (s *server) importEvents(ctx context.Context, o options) error {
 	const atOnce = 1000
 	began := time.Now()

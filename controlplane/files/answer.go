@@ -24,9 +24,9 @@ func refusal(status int, format string, args ...any) error {
 	return &answerError{status: status, msg: fmt.Sprintf(format, args...)}
 }
 
-// explain turns an error into the status and text of the answer, and says whether an
-// operator should know of it. No status is above 500: the SDK repeats requests that
-// fail with one of those, some of them for ever.
+// explain turns an error into the status and text of the answer, and reports whether it must be
+// logged. No status is above 500: the SDK retries requests that fail with one of those, some of
+// them forever.
 func explain(err error) (status int, msg string, trouble bool) {
 	if told := (*answerError)(nil); errors.As(err, &told) {
 		return told.status, told.msg, false
@@ -59,17 +59,17 @@ func explain(err error) (status int, msg string, trouble bool) {
 	return http.StatusInternalServerError, "the file server could not do this; its log says why", true
 }
 
-// afterRefusal is how long a client may go on sending a body that was refused.
+// afterRefusal is how long a client may continue to send a refused body.
 const afterRefusal = 5 * time.Second
 
-// refuse writes the answer for an error. Nothing of the answer has been sent yet.
+// refuse writes the answer for an error. Nothing of the answer may have been sent.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status, msg, trouble := explain(err)
 	if trouble {
 		s.log.Error("file request failed", "method", r.Method, "path", r.URL.Path, "err", err)
 	}
-	// The transfer may have used up its time; the answer has its own. What the client still
-	// sends is read for a moment only.
+	// The transfer may have used up its time; the answer has its own. The rest of the request is
+	// read only briefly.
 	conn := http.NewResponseController(w)
 	_ = conn.SetWriteDeadline(time.Now().Add(s.opts.Stall))
 	if status != http.StatusRequestTimeout {
@@ -92,11 +92,11 @@ func answerJSON(w http.ResponseWriter, status int, v any) {
 	w.WriteHeader(status)
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(v) // a client that went away has no use for the error
+	_ = enc.Encode(v) // a client that has disconnected does not need the error
 }
 
-// allowAnyOrigin lets pages of any origin call with a token they hold. It never lets
-// a browser add its cookie to such a call, so a page without a token gains nothing.
+// allowAnyOrigin allows calls with a token from pages of any origin. It never allows cookies in
+// such a call, so a page without a token gains nothing.
 func allowAnyOrigin(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PUT, DELETE, OPTIONS")

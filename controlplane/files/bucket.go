@@ -11,17 +11,17 @@ import (
 	"clearmlserving/storage"
 )
 
-// bucket is a tree at a place of package storage. Nothing rests on this machine: an
-// upload streams through and shows itself at its end.
+// bucket is a tree in a place of package storage. Files are streamed and not stored on this
+// machine: an upload becomes visible at its end.
 type bucket struct {
 	at   storage.Adapter
-	root string // the URL above all names, with its slash
+	root string // the URL of the root, with its slash
 	log  *slog.Logger
 }
 
 func (b *bucket) close() error { return nil }
 
-// find asks for a file; its bytes are asked for when they are read.
+// find looks up a file; its content is requested when it is read.
 func (b *bucket) find(ctx context.Context, name string) (content, error) {
 	for _, spelled := range spellings(name) {
 		url := b.root + spelled
@@ -38,7 +38,7 @@ func (b *bucket) find(ctx context.Context, name string) (content, error) {
 	return content{}, fs.ErrNotExist
 }
 
-// spellings are the names under which a file may lie: see disk.stored.
+// spellings are the names under which a file may be stored: see disk.stored.
 func spellings(name string) []string {
 	if sent := asSent(name); sent != name {
 		return []string{name, sent}
@@ -54,7 +54,7 @@ func (b *bucket) stat(ctx context.Context, url string) (object storage.Object, e
 	return object, err
 }
 
-// patience is short: somebody waits for the answer.
+// patience is short, because a client waits for the answer.
 var patience = storage.Backoff{Attempts: 3}
 
 func (b *bucket) receive(ctx context.Context, name string, from io.Reader) (received, error) {
@@ -66,12 +66,12 @@ func (b *bucket) receive(ctx context.Context, name string, from io.Reader) (rece
 	return received{name: name, size: size}, nil
 }
 
-// place has nothing to do: the file is seen since its end was told.
+// place does nothing: the file is visible since its end was sent.
 func (b *bucket) place(context.Context, received) error { return nil }
 
 func (b *bucket) discard([]received) {}
 
-// remove deletes a file, or each below a folder.
+// remove deletes a file, or every file below a folder.
 func (b *bucket) remove(ctx context.Context, name string, folders bool) (string, error) {
 	for _, spelled := range spellings(name) {
 		err := patience.Do(ctx, func() error { return b.at.Delete(ctx, b.root+spelled) })
@@ -99,11 +99,10 @@ func (b *bucket) remove(ctx context.Context, name string, folders bool) (string,
 	return name, nil
 }
 
-// remote reads a file at a place, from wherever it is asked to. The connection is
-// made by the first Read after a Seek, so that a request for the headers costs none;
-// one that is cut is made anew where it ended.
+// remote reads a file from any offset. The connection is opened by the first Read after a Seek, so
+// that a request for the headers needs none; an interrupted connection is resumed.
 type remote struct {
-	ctx    context.Context //nolint:containedctx // of the request that is answered; io.Reader has no room for one
+	ctx    context.Context //nolint:containedctx // of the request that is being answered; io.Reader has no parameter for it
 	place  storage.Adapter
 	url    string
 	object storage.Object
@@ -122,7 +121,7 @@ func (r *remote) Seek(offset int64, whence int) (int64, error) {
 		return 0, fmt.Errorf("seek to %d", offset)
 	}
 	if offset != r.at {
-		_ = r.Close() // unread on purpose
+		_ = r.Close() // deliberately unread
 		r.at = offset
 	}
 	return offset, nil
@@ -147,14 +146,14 @@ func (r *remote) Read(p []byte) (int, error) {
 		if err == nil || errors.Is(err, io.EOF) || !storage.IsTransient(err) || cuts == patience.Attempts {
 			return n, err
 		}
-		_ = r.Close() // it gives nothing more
+		_ = r.Close() // the connection is used up
 		if n > 0 {
 			return n, nil
 		}
 	}
 }
 
-// Close ends the connection; reading goes on with a new one.
+// Close closes the connection; a later Read opens a new one.
 func (r *remote) Close() error {
 	if r.open == nil {
 		return nil

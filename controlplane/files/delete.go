@@ -11,7 +11,7 @@ import (
 	"clearmlserving/controlplane/intake"
 )
 
-// maxDeleteList and maxDeleted bound the body of delete_many, and the files that it names.
+// maxDeleteList and maxDeleted bound the body of delete_many, and its number of files.
 const (
 	maxDeleteList = 4 << 20
 	maxDeleted    = 10_000
@@ -30,8 +30,8 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// deleteMany removes a list of files and whole folders. One that fails does not keep
-// the others; the answer says what became of each.
+// deleteMany removes a list of files and whole folders. A failure does not affect the others; the
+// answer has the result of each.
 func (s *Server) deleteMany(w http.ResponseWriter, r *http.Request) error {
 	var ask struct {
 		Files []string `json:"files"`
@@ -53,7 +53,7 @@ func (s *Server) deleteMany(w http.ResponseWriter, r *http.Request) error {
 	}{map[string]string{}, map[string][]string{}}
 	for _, quoted := range ask.Files {
 		if err := r.Context().Err(); err != nil {
-			return err // the client is gone
+			return err // the client has disconnected
 		}
 		name, err := s.removeQuoted(r.Context(), quoted)
 		if err != nil {
@@ -70,8 +70,8 @@ func (s *Server) deleteMany(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// Remove removes the file of a path, as in an address below this server's own. One that
-// is not there is no error. Whoever calls it has checked that the caller may.
+// Remove removes the file of a path, as in an address of this server. A missing file is no error.
+// The caller has checked the permission.
 func (s *Server) Remove(ctx context.Context, path string) error {
 	name, err := safePath(path)
 	if err == nil {

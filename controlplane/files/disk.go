@@ -17,22 +17,21 @@ import (
 	"time"
 )
 
-// disk is a tree on a directory. It owns everything below it and is the only one
-// that writes there.
+// disk is a tree in a directory. It owns everything below it and is its only writer.
 type disk struct {
 	root *os.Root
 	log  *slog.Logger
 
-	// shape guards which folders exist: a folder that an upload has just made must not
-	// be pruned as empty by a delete before the file has been renamed into it.
+	// shape guards the set of folders: a folder that was just created by an upload must not be
+	// pruned as empty before the file has been renamed into it.
 	shape sync.Mutex
 }
 
-// incoming is the folder inside Dir where uploads grow and deleted folders shrink;
-// it is on the same file system as the rest, so that a rename is all it takes.
+// incoming is the folder inside Dir for unfinished uploads and detached folders; it is on the same
+// file system as the rest, so that a rename is enough.
 const incoming = ".incoming"
 
-// openDisk opens the directory and removes what interrupted uploads left behind.
+// openDisk opens the directory and removes the remains of interrupted uploads.
 func openDisk(dir string, log *slog.Logger) (*disk, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the file server: %w", err)
@@ -68,9 +67,9 @@ func (d *disk) find(_ context.Context, name string) (content, error) {
 	return content{ReadSeekCloser: f, modified: info.ModTime(), tag: tag}, nil
 }
 
-// stored finds the name under which a file lies. Form encoding turns three characters
-// of a part's name into escapes (a quote arrives as %22) which the URL of that file
-// brings back decoded, so a name that is not there is tried that way too.
+// stored returns the name under which a file is stored. Form encoding escapes three characters of a
+// part's name (a quote arrives as %22), and the URL of that file has them decoded, so a name that
+// does not exist is also tried in that form.
 func (d *disk) stored(name string) string {
 	sent := asSent(name)
 	if sent == name {
@@ -82,13 +81,13 @@ func (d *disk) stored(name string) string {
 	return sent
 }
 
-// asSent is the name as form encoding spells it.
+// asSent is the name in form encoding.
 func asSent(name string) string {
 	return strings.NewReplacer(`"`, "%22", "\r", "%0D", "\n", "%0A").Replace(name)
 }
 
-// open opens the regular file with this name, which safePath has passed. Links and
-// folders do not exist as far as a client can tell.
+// open opens the regular file with this name, which safePath has accepted. For clients, links and
+// folders do not exist.
 func (d *disk) open(name string) (*os.File, fs.FileInfo, error) {
 	if err := d.refuseLinks(name); err != nil {
 		return nil, nil, err
@@ -107,9 +106,9 @@ func (d *disk) open(name string) (*os.File, fs.FileInfo, error) {
 	return f, info, nil
 }
 
-// refuseLinks fails when the name, or a folder on the way to it, is a link. os.Root
-// keeps a link from leaving the directory; that none is followed at all keeps one
-// from reaching another's file inside. A missing element is no link.
+// refuseLinks fails if the name, or a folder on its path, is a link. os.Root prevents links out of
+// the directory; refusing all links also prevents links to other files inside. A missing element is
+// not a link.
 func (d *disk) refuseLinks(name string) error {
 	for i := 0; i <= len(name); i++ {
 		if i < len(name) && name[i] != '/' {
@@ -129,8 +128,8 @@ func (d *disk) refuseLinks(name string) error {
 	return nil
 }
 
-// receive writes the bytes to a new file in the incoming folder and flushes it to
-// disk. On error nothing is left of it.
+// receive writes the bytes to a new file in the incoming folder and syncs it. On error the file is
+// removed.
 func (d *disk) receive(_ context.Context, name string, from io.Reader) (received, error) {
 	temp := path.Join(incoming, rand.Text())
 	f, err := d.root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -143,7 +142,7 @@ func (d *disk) receive(_ context.Context, name string, from io.Reader) (received
 	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		// The system's own times tick every few milliseconds; the ETag needs finer ones.
+		// The system's clock for files ticks every few milliseconds; the ETag needs a finer time.
 		now := time.Now()
 		err = d.root.Chtimes(temp, now, now)
 	}
@@ -154,12 +153,12 @@ func (d *disk) receive(_ context.Context, name string, from io.Reader) (received
 	return received{temp: temp, name: name, size: size}, nil
 }
 
-// place makes a received file visible under its name, replacing what was there.
+// place makes a received file visible under its name, replacing an existing one.
 func (d *disk) place(_ context.Context, f received) error {
 	if err := d.rename(f); err != nil {
 		return err
 	}
-	// The new name, and those of folders just made, must survive a power cut.
+	// The new name, and those of new folders, must survive a power failure.
 	for dir := path.Dir(f.name); ; dir = path.Dir(dir) {
 		if err := d.syncDir(dir); err != nil || dir == "." {
 			return err
@@ -182,8 +181,8 @@ func (d *disk) rename(f received) error {
 	return d.root.Rename(f.temp, f.name)
 }
 
-// syncDir flushes a folder. One that a delete has pruned meanwhile needs none, and
-// file systems that can't flush folders say so with EINVAL or ENOTSUP.
+// syncDir syncs a folder. A folder that was pruned meanwhile needs no sync, and file systems that
+// cannot sync folders return EINVAL or ENOTSUP.
 func (d *disk) syncDir(dir string) error {
 	folder, err := d.root.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {

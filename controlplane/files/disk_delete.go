@@ -7,8 +7,8 @@ import (
 	"path"
 )
 
-// remove deletes a file, or a whole folder when that is allowed, and then the folders
-// above it that have become empty.
+// remove deletes a file, or a whole folder if that is allowed, and then the parent folders that
+// have become empty.
 func (d *disk) remove(_ context.Context, name string, folders bool) (string, error) {
 	if !folders {
 		name = d.stored(name)
@@ -20,12 +20,12 @@ func (d *disk) remove(_ context.Context, name string, folders bool) (string, err
 	if trash == "" {
 		return name, nil
 	}
-	// The folder is out of sight already; clearing it may take long and holds no lock.
+	// The folder is no longer visible; clearing it may take long and holds no lock.
 	return name, d.root.RemoveAll(trash)
 }
 
-// detach takes the name out of the tree at once. For a folder it returns where the
-// folder lies now, to be cleared.
+// detach removes the name from the tree at once. For a folder it returns the folder's new location,
+// for clearing.
 func (d *disk) detach(name string, folders bool) (trash string, err error) {
 	d.shape.Lock()
 	defer d.shape.Unlock()
@@ -51,11 +51,11 @@ func (d *disk) detach(name string, folders bool) (trash string, err error) {
 	return trash, nil
 }
 
-// prune removes the folder and those above it for as long as they are empty.
+// prune removes the folder and its parents while they are empty.
 func (d *disk) prune(dir string) {
 	for ; dir != "."; dir = path.Dir(dir) {
 		if err := d.root.Remove(dir); err != nil {
-			return // not empty: this is where it ends
+			return // not empty
 		}
 	}
 }

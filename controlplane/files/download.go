@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// download answers GET and HEAD, whole or in ranges. A client that goes away in the
-// middle is normal: the SDK asks twice and drops the first answer unread.
+// download answers GET and HEAD, whole or in ranges. A client that disconnects in the middle is
+// normal: the SDK sends two requests and drops the first answer unread.
 func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
 	name, err := safePath(r.URL.Path)
 	if err != nil {
@@ -31,8 +31,7 @@ func (s *Server) download(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// asMissing hides why no file can lie at a path: whoever reads or deletes just finds
-// none there.
+// asMissing hides why a path cannot have a file: for reads and deletes it does not exist.
 func asMissing(err error) error {
 	if errors.Is(err, syscall.ENOTDIR) || errors.Is(err, syscall.ENAMETOOLONG) || errors.Is(err, syscall.EINVAL) {
 		return fs.ErrNotExist
@@ -40,17 +39,17 @@ func asMissing(err error) error {
 	return err
 }
 
-// shown is how a browser may take a file.
+// shown is how a browser may treat a file.
 type shown int
 
 const (
-	saved  shown = iota // unknown content: offered for saving
+	saved  shown = iota // unknown content: offered for download
 	inline              // harmless content: may be shown
-	active              // content that can carry script: offered for saving
+	active              // content that can contain script: offered for download
 )
 
-// contentType goes by the extension of the stored name, not by the machine's tables.
-// Compressed files are plain bytes, so that no client decodes them on the way.
+// contentType depends on the extension of the stored name, not on the machine's tables. Compressed
+// files are plain bytes, so that clients do not decode them.
 func contentType(name string) (string, shown) {
 	switch strings.ToLower(path.Ext(name)) {
 	case ".txt", ".log", ".py", ".md", ".yaml", ".yml", ".toml", ".pbtxt":
@@ -89,9 +88,9 @@ func contentType(name string) (string, shown) {
 	return "application/octet-stream", saved
 }
 
-// describe sets type and disposition. Whoever may upload decides what a file holds,
-// and it may be served from the origin of the web pages: so no guessing of types, and
-// a sandbox without script, forms, or origin for what a browser opens regardless.
+// describe sets type and disposition. Users control the content of a file, and it may be served
+// from the origin of the web pages. So there is no content sniffing, and a sandbox without script,
+// forms, or origin.
 func describe(h http.Header, name string, save bool) {
 	kind, how := contentType(name)
 	disposition := "attachment"
@@ -106,7 +105,7 @@ func describe(h http.Header, name string, save bool) {
 	h.Set("Cache-Control", "private, no-cache")
 }
 
-// moving wraps the answer so that its deadline moves along with the bytes.
+// moving extends the deadline of the answer while bytes are sent.
 func (s *Server) moving(w http.ResponseWriter, r *http.Request) *movingWriter {
 	return &movingWriter{ResponseWriter: w, request: r, conn: http.NewResponseController(w), stall: s.opts.Stall}
 }
@@ -125,9 +124,9 @@ func (m *movingWriter) Write(p []byte) (int, error) {
 	return m.ResponseWriter.Write(p)
 }
 
-// ReadFrom passes pieces on to the connection, which sends them without copying
-// through this process where the system can. It can only if it sees the file behind
-// one limit, so the limit that came with it is taken apart.
+// ReadFrom passes pieces on to the connection, which sends them without copying through this
+// process if the system supports it. That requires a single limit around the file, so the limit of
+// the argument is unwrapped.
 func (m *movingWriter) ReadFrom(from io.Reader) (int64, error) {
 	const piece = 4 << 20
 	limit, limited := from.(*io.LimitedReader)

@@ -1,11 +1,10 @@
-// Package files is the ClearML file server on a directory or in a bucket: models and
-// artifacts are uploaded, read in ranges, and deleted over HTTP, as the ClearML SDK
-// does it.
+// Package files is the ClearML file server on a directory or in a bucket: models and artifacts are
+// uploaded, read in ranges, and deleted over HTTP, as the ClearML SDK does it.
 //
-// It owns everything below its directory and is the only one that writes there. A
-// file is visible whole or not at all: on a disk uploads are written aside, flushed,
-// and renamed into place; into a bucket they stream, and it shows them at their end. It never decides who may come in (the caller's Auth
-// does), never follows a link, never looks into a file, and never encodes content.
+// It owns everything below its directory and is its only writer. A file is visible only when it is
+// complete: on a disk uploads are written to a temporary file, synced, and renamed; into a bucket
+// they are streamed, and the bucket shows them at their end. The caller's Auth decides about
+// access. The package never follows links, reads the meaning of content, or encodes it.
 package files
 
 import (
@@ -20,12 +19,11 @@ import (
 	"clearmlserving/storage"
 )
 
-// Auth says who may use the file server.
+// Auth decides who may use the file server.
 type Auth interface {
-	// Authenticate returns nil when the caller may send such a request, ErrUnknown when it
-	// carries no valid credentials, ErrForbidden when they are not for that, and any other
-	// error when this could not be found out. It is called from many goroutines, once for a
-	// request, before its body is read.
+	// Authenticate returns nil if the caller may send such a request, ErrUnknown if it has no
+	// valid credentials, ErrForbidden if they lack the permission, and any other error if that is
+	// unknown. It is called from many goroutines, once per request, before the body is read.
 	Authenticate(r *http.Request) error
 }
 
@@ -35,28 +33,28 @@ var (
 	ErrForbidden = errors.New("these credentials may read files and change none: guests, read-only credentials, and service accounts only read")
 )
 
-// Options says where the files lie and who may reach them.
+// Options are the storage of the files and the access to them.
 type Options struct {
-	// Dir is the directory that holds the files; it is made when it is missing.
+	// Dir is the directory of the files; it is created if missing.
 	Dir string
-	// Place holds the files instead, below PlaceURL, such as a bucket. Uploads and
-	// downloads pass through without resting here.
+	// Place stores the files instead, below PlaceURL, such as a bucket. Uploads and downloads are
+	// streamed and not stored here.
 	Place    storage.Adapter
 	PlaceURL string
-	// Auth checks each request but the ping. Nil refuses every one of them.
+	// Auth checks each request except the ping. If nil, every request is refused.
 	Auth Auth
-	// AnonymousRead lets everybody download without credentials. Needed when stored
-	// URLs name this server by another host name than the SDK's configuration, for
-	// the SDK then sends no token.
+	// AnonymousRead allows downloads without credentials. It is needed if stored URLs name this
+	// server by another host name than the SDK's configuration, because the SDK then sends no
+	// token.
 	AnonymousRead bool
-	// MaxUpload is the greatest number of bytes in one upload request; 0 means no limit.
+	// MaxUpload is the maximum number of bytes in one upload request; 0 means no limit.
 	MaxUpload int64
-	// Stall is how long a download may go without a byte moving, and in which time 64 KiB of
-	// an upload must arrive; 0 means five minutes.
+	// Stall is the maximum time in which a download sends no byte, and in which 64 KiB of an
+	// upload must arrive; 0 means five minutes.
 	Stall time.Duration
-	// Bodies bounds what lists of files cost. Nil makes a budget of its own.
+	// Bodies bounds the memory for lists of files. If nil, the server has its own budget.
 	Bodies *intake.Budget
-	// Logger receives what an operator should know; nil discards it.
+	// Logger gets messages for operators; nil discards them.
 	Logger *slog.Logger
 }
 
@@ -67,8 +65,8 @@ type Server struct {
 	tree tree
 }
 
-// New opens the directory and removes what interrupted uploads left behind. The
-// caller closes the server when no request is running any more.
+// New opens the directory and removes the remains of interrupted uploads. The caller closes the
+// server when no request is running.
 func New(opts Options) (*Server, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -91,11 +89,11 @@ func New(opts Options) (*Server, error) {
 	return s, nil
 }
 
-// Close releases the directory, if any. It may be called only once all requests have ended.
+// Close releases the directory, if any. It may be called only after all requests have ended.
 func (s *Server) Close() error { return s.tree.close() }
 
-// ServeHTTP answers one request. It must be reached without a ServeMux in between:
-// stored names may hold double slashes, which a mux would redirect.
+// ServeHTTP answers one request. It must be called without a ServeMux in between: stored names may
+// contain double slashes, which a mux would redirect.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	allowAnyOrigin(w.Header())
 	extend(http.NewResponseController(w), r, s.opts.Stall)
@@ -104,8 +102,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// serve finds what is asked for. Nothing of the path or the body is looked at before
-// the caller is known, except for the ping and the pre-flight of browsers.
+// serve routes a request. Path and body are used only after authentication, except for the ping and
+// the pre-flight of browsers.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 	reading := r.Method == http.MethodGet || r.Method == http.MethodHead
 	switch {
@@ -114,7 +112,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	case reading && (r.URL.Path == "/" || r.URL.Path == ""):
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = w.Write([]byte("OK")) // a client that went away has no use for the error
+		_, _ = w.Write([]byte("OK")) // a client that has disconnected does not need the error
 		return nil
 	}
 	if !(reading && s.opts.AnonymousRead) {
@@ -161,8 +159,8 @@ func (s *Server) authenticate(r *http.Request) error {
 	return err
 }
 
-// extend gives the connection another while to move a byte of the answer. A body that comes
-// is bounded by who reads it. Not every listener has deadlines; then there are none.
+// extend extends the deadline for the next byte of the answer. The reader of a body limits its
+// time. Some listeners have no deadlines.
 func extend(conn *http.ResponseController, r *http.Request, stall time.Duration) {
 	at := time.Now().Add(stall)
 	err := conn.SetWriteDeadline(at)

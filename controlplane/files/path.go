@@ -9,31 +9,31 @@ import (
 	"strings"
 )
 
-// errUnsafePath is the answer to every name that could mean a place outside the
-// directory, in whatever encoding. It says nothing about what exists there.
+// errUnsafePath is the answer to every name that could mean a place outside of the directory, in
+// any encoding. It does not reveal what exists there.
 var errUnsafePath = errors.New("the path is not allowed")
 
 const (
-	maxPart = 255  // what the common file systems take for one name
-	maxPath = 4096 // what Linux takes for one path
-	// maxDepth bounds the folders of a path: each costs steps while others wait for the
-	// tree. The SDK's paths are those of a project, its task, and two or three more.
+	maxPart = 255  // the limit of common file systems for one name
+	maxPath = 4096 // the limit of Linux for one path
+	// maxDepth bounds the folders of a path, because each takes time while others wait for the
+	// tree. The SDK's paths have the project, its task, and two or three more.
 	maxDepth = 64
 )
 
-// nameError is a path that is harmless but can't be stored; its text is for the client.
+// nameError is a path that is harmless but cannot be stored; its text is for the client.
 type nameError string
 
 func (e nameError) Error() string { return string(e) }
 
-// safePath turns the path of a request, percent-decoded exactly once, into the name
-// of a file below the root. It is the one rule for all paths: uploads, downloads, and
-// deletes. Slashes at the ends and doubled ones are dropped, as a file system does.
+// safePath converts the path of a request, percent-decoded exactly once, into the name of a file
+// below the root. It is the only rule for paths: uploads, downloads, and deletes. Leading, trailing
+// and double slashes are removed, as in a file system.
 //
-// Names stay as they were sent: the SDK percent-quotes some before the upload, so
-// "%23" in a name is three characters of that name. But a part that would turn into
-// "." or ".." by decoding it again, or by reading "\" as a slash, is refused too:
-// such names are never made by the SDK, only by those who look for a second decoder.
+// Names are kept as sent: the SDK percent-quotes some before the upload, so "%23" in a name is
+// three characters of that name. But a part that would become "." or ".." by another decoding, or
+// by reading "\" as a slash, is refused: the SDK never makes such names, only attackers of a second
+// decoder do.
 func safePath(raw string) (string, error) {
 	if len(raw) > maxPath {
 		return "", nameError("the path is longer than 4096 bytes")
@@ -70,12 +70,12 @@ func safePath(raw string) (string, error) {
 	return name, nil
 }
 
-// climbs reports whether the part of a path is, or decodes in any number of steps
-// to, something that holds a "." or ".." element.
+// climbs reports whether the part of a path is, or decodes in any number of steps to, a "." or ".."
+// element.
 func climbs(part string) bool {
 	for {
 		for element := range strings.FieldsFuncSeq(part, func(r rune) bool { return r == '/' || r == '\\' || r == 0 }) {
-			// Some servers cut what follows a ";" and trailing spaces before they look.
+			// Some servers remove what follows a ";" and trailing spaces first.
 			element, _, _ = strings.Cut(element, ";")
 			if element = strings.TrimSpace(element); element == "." || element == ".." {
 				return true
@@ -92,7 +92,7 @@ func climbs(part string) bool {
 	}
 }
 
-// decodeOnce undoes one level of percent-encoding and leaves broken escapes alone.
+// decodeOnce undoes one level of percent-encoding and keeps broken escapes.
 func decodeOnce(s string) string {
 	if !strings.Contains(s, "%") {
 		return s

@@ -1,6 +1,6 @@
 package files
 
-// Route is one way into the file server, for the table in docs/security.md.
+// Route is one route of the file server, for the table in docs/security.md.
 type Route struct {
 	Method, Path, Caller string
 }
@@ -12,8 +12,8 @@ const (
 	callerWriter  = "users"
 )
 
-// Routes lists every way in. That nothing else is answered without credentials is
-// the business of a test, which asks with every method.
+// Routes lists every route. A test with every method checks that nothing else is answered without
+// credentials.
 func Routes() []Route {
 	return []Route{
 		{"OPTIONS", "/<path>", callerAnybody},

@@ -13,13 +13,12 @@ import (
 	"clearmlserving/controlplane/intake"
 )
 
-// maxParts bounds the memory that one upload of very many tiny files can take.
+// maxParts bounds the memory of one upload of very many tiny files.
 const maxParts = 10_000
 
-// uploadForm takes multipart uploads: the name of each part is the path to store it
-// at. Nothing becomes visible before the last byte of the request has arrived, so an
-// upload that breaks off leaves nothing at all. (In a bucket, of a request with several
-// files those stay that were whole before.)
+// uploadForm receives multipart uploads: the name of each part is its path. Nothing becomes visible
+// before the last byte of the request has arrived, so an interrupted upload leaves nothing. (In a
+// bucket, complete files of an interrupted request with several files stay.)
 func (s *Server) uploadForm(w http.ResponseWriter, r *http.Request) error {
 	began := time.Now()
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -44,7 +43,7 @@ func (s *Server) uploadForm(w http.ResponseWriter, r *http.Request) error {
 		if len(got) == maxParts {
 			return refusal(http.StatusBadRequest, "more than %d files in one upload", maxParts)
 		}
-		// Not FileName: that one drops the folders.
+		// Not FileName, which drops the folders.
 		name, err := safePath(part.FormName())
 		if err != nil {
 			return asUploadError(err)
@@ -66,20 +65,20 @@ func (s *Server) uploadForm(w http.ResponseWriter, r *http.Request) error {
 		paths = append(paths, f.name)
 		s.log.Debug("file stored", "path", f.name, "bytes", f.size, "took", time.Since(began))
 	}
-	answerJSON(w, http.StatusOK, paths) // the SDK takes 200 only
+	answerJSON(w, http.StatusOK, paths) // the SDK accepts only 200
 	return nil
 }
 
-// tailReader remembers the end of what was read. A multipart reader says "end" also
-// for a body that stops right behind a boundary which announces one more part; only
-// the closing boundary tells that from a whole upload.
+// tailReader keeps the end of what was read. A multipart reader also reports the end for a body
+// that stops right after a boundary for one more part; only the closing boundary identifies a
+// complete upload.
 type tailReader struct {
 	from io.Reader
 	tail []byte
 }
 
 func (t *tailReader) Read(p []byte) (int, error) {
-	const keep = 8 << 10 // the multipart reader looks ahead by half of that
+	const keep = 8 << 10 // the multipart reader reads ahead by half of that
 	n, err := t.from.Read(p)
 	t.tail = append(t.tail, p[max(0, n-keep):n]...)
 	if drop := len(t.tail) - keep; drop > 0 {
@@ -90,9 +89,9 @@ func (t *tailReader) Read(p []byte) (int, error) {
 
 func (t *tailReader) holds(boundary string) bool { return bytes.Contains(t.tail, []byte(boundary)) }
 
-// parts are the files of a form, one after the other. The end of each is given out
-// only when what follows has begun, or the form is closed: whoever stores a file on
-// its way must not be told that it is whole while the request may yet turn out cut.
+// parts are the files of a form in sequence. The end of a part is returned only when the next part
+// has begun, or the form is closed: a streaming storage must not get the end of a file while the
+// request may still be truncated.
 type parts struct {
 	form    *multipart.Reader
 	body    *tailReader
@@ -102,7 +101,7 @@ type parts struct {
 	err     error
 }
 
-// take gives the next part, or io.EOF behind the last.
+// take returns the next part, or io.EOF after the last.
 func (p *parts) take() (*multipart.Part, error) {
 	p.look()
 	p.ahead = false
@@ -114,13 +113,13 @@ func (p *parts) look() {
 		return
 	}
 	p.ahead = true
-	p.next, p.err = p.form.NextRawPart() // raw: stored bytes are the sent ones
+	p.next, p.err = p.form.NextRawPart() // raw: the stored bytes are the sent ones
 	if errors.Is(p.err, io.EOF) && !p.body.holds(p.closing) {
 		p.err = io.ErrUnexpectedEOF
 	}
 }
 
-// whole is the content of a part, whose end is looked behind.
+// whole is the content of a part, with its end held back.
 func (p *parts) whole(part io.Reader) io.Reader { return &wholePart{part, p} }
 
 type wholePart struct {
@@ -131,7 +130,7 @@ type wholePart struct {
 func (w *wholePart) Read(buf []byte) (int, error) {
 	n, err := w.part.Read(buf)
 	if n > 0 && errors.Is(err, io.EOF) {
-		err = nil // told by the next call
+		err = nil // returned by the next call
 	}
 	if n > 0 || err == nil {
 		return n, err
@@ -145,7 +144,7 @@ func (w *wholePart) Read(buf []byte) (int, error) {
 	return 0, &readError{err}
 }
 
-// put stores the body at the path of the URL: our addition, handy with curl -T.
+// put stores the body at the path of the URL: an extension, convenient with curl -T.
 func (s *Server) put(w http.ResponseWriter, r *http.Request) error {
 	name, err := safePath(r.URL.Path)
 	if err != nil {
@@ -166,8 +165,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// asUploadError says openly that a path was refused; for reading, such a path just
-// does not exist.
+// asUploadError reports a refused path to the client; for reads, such a path does not exist.
 func asUploadError(err error) error {
 	if errors.Is(err, errUnsafePath) {
 		return refusal(http.StatusBadRequest, "%s", err)
@@ -175,7 +173,7 @@ func asUploadError(err error) error {
 	return err
 }
 
-// readError marks what went wrong on the client's side of a copy.
+// readError marks an error of the client's side of a copy.
 type readError struct{ err error }
 
 func (e *readError) Error() string { return e.err.Error() }
@@ -192,7 +190,7 @@ func broken(err error) error {
 	return refusal(http.StatusBadRequest, "the upload is broken off or malformed: %s", err)
 }
 
-// asBroken tells what failed while a file was received: the request, or the storing.
+// asBroken distinguishes what failed while a file was received: the request, or the storage.
 func asBroken(err error) error {
 	if told := (*readError)(nil); errors.As(err, &told) {
 		return broken(told.err)
@@ -200,8 +198,8 @@ func asBroken(err error) error {
 	return err
 }
 
-// copyBytes is io.Copy that tells the reader's errors from the writer's, and writes
-// in large pieces: the multipart reader hands out small ones.
+// copyBytes is io.Copy that distinguishes the reader's errors from the writer's, and writes in
+// large pieces, because the multipart reader returns small ones.
 func copyBytes(to io.Writer, from io.Reader) (int64, error) {
 	out := bufio.NewWriterSize(to, 256<<10)
 	buf := make([]byte, 32<<10)
@@ -221,8 +219,8 @@ func copyBytes(to io.Writer, from io.Reader) (int64, error) {
 	}
 }
 
-// body reads the request with the size limit, and with a deadline that moves along
-// with the bytes: an upload may take hours, but not stand still, nor drip.
+// body reads the request with the size limit, and with a deadline that moves with the bytes: an
+// upload may take hours, but must not stall or drip.
 func (s *Server) body(w http.ResponseWriter, r *http.Request) io.Reader {
 	from := r.Body
 	if s.opts.MaxUpload > 0 {

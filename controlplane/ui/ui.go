@@ -205,7 +205,7 @@ func (p *Pages) Routes() []Route { return slices.Clone(p.routes) }
 func (p *Pages) open(pattern string, h http.HandlerFunc) {
 	caller := "anybody"
 	if strings.HasPrefix(pattern, http.MethodPost) {
-		caller = "whoever shows valid credentials"
+		caller = "clients that send valid credentials"
 	}
 	p.routes = append(p.routes, Route{pattern, caller})
 	p.mux.HandleFunc(pattern, h)

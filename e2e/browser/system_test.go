@@ -182,7 +182,7 @@ func until(t *testing.T, what string, limit time.Duration, done func() bool) {
 	}
 }
 
-// person is somebody at a browser window.
+// person is a user at a browser window.
 type person struct {
 	t   *testing.T
 	s   *system

@@ -91,7 +91,7 @@ def iris_requests() -> list:
 def iris_xgboost(path: Path) -> Answerer:
     import xgboost
 
-    booster = xgboost.Booster(model_file=bytearray(path.read_bytes()))  # no guessing by the file's name
+    booster = xgboost.Booster(model_file=bytearray(path.read_bytes()))  # no guess by name
     names = list(booster.feature_names or ()) or None
 
     def answer(body: dict) -> dict:
@@ -108,7 +108,7 @@ def iris_lightgbm(path: Path) -> Answerer:
     return lambda body: {"y": int(booster.predict([[body[f"x{i}"] for i in range(4)]]).argmax())}
 
 
-# Code of one's own
+# Custom code
 
 
 def custom_requests() -> list:

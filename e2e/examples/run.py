@@ -31,15 +31,15 @@ from failure import CommandError
 from service import Service
 
 ROOT = Path(__file__).resolve().parents[2]
-AT_A_TIME = 8  # requests under way to one endpoint
-VERSION_LIMIT = 60  # seconds until a newly trained model must be served by itself
+AT_A_TIME = 8  # concurrent requests to one endpoint
+VERSION_LIMIT = 60  # seconds until a newly trained model must be served
 ADDRESS = "http://127.0.0.1:8080"  # what the tutorials say
 PLACEHOLDER = re.compile(r"<(\w*(?:service|model)_id\w*)>", re.IGNORECASE)
 PRINTED_IDS = (("service", "New Serving Service created: id="), ("model", "new Model ID="))
 
 
 class Reader:
-    """Somebody who follows tutorials: remembers the ids, and looks at what is served after each step."""
+    """Follows tutorials as a user: keeps the ids, and checks the served endpoints after each step."""
 
     def __init__(self, service: Service, rows: list) -> None:
         self.service = service
@@ -69,7 +69,7 @@ class Reader:
         """Run one command, and compare what it deployed."""
         verb = command.verb()
         if verb == "create" and "service" in self.ids:
-            return  # the tutorials before this one have made it
+            return  # the previous tutorials have made it
         changes = verb in ("model add", "model auto-update", "model canary")
         output = self.shell(command.text + (" --wait" if changes else ""))
         if command.words[0] == "curl":
@@ -218,7 +218,7 @@ def main() -> int:
                     reader.follow(service.work / "examples" / name / "readme.md")
                 except CommandError as error:
                     failures.append(f"examples/{name}/readme.md: {error}")
-                    print(table.red(f"  {error}"), flush=True)  # and on to the next tutorial
+                    print(table.red(f"  {error}"), flush=True)  # and continue with the next tutorial
             if not chosen.names:
                 failures += original.check(reader)
     finally:

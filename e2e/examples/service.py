@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 START_LIMIT = 60  # seconds
-# The SDK looks for the repository in a thread, by starting git, while it forks its reporter. Now and
-# then the fork inherits the pipe that the thread waits on, and the training stands still for 300 s.
+# The SDK looks for the repository in a thread, by starting git, while it forks its reporter.
+# Sometimes the fork inherits the pipe that the thread waits on, and the training hangs for 300 s.
 SDK_SETTINGS = "sdk.development.vcs_repo_detect_async: false\n"
 STOP_LIMIT = 60  # seconds; requests under way may finish
 COMMAND_LIMIT = 600  # seconds; a training on a busy machine
@@ -34,7 +34,7 @@ class Service:
 
     def __init__(self, binary: Path, scratch: Path) -> None:
         self.scratch = scratch
-        self.work = scratch / "work"  # where a reader would sit
+        self.work = scratch / "work"  # the working directory of a reader
         self.log = scratch / "up.log"
         self._data = scratch / "data"
         self._binary = binary
@@ -72,7 +72,7 @@ class Service:
                 stderr=log,
                 env=self.variables,
                 cwd=self.work,
-                start_new_session=True,  # Ctrl-C in the terminal is meant for us, and we stop it
+                start_new_session=True,  # Ctrl-C in the terminal is for this program, which stops the service
             )
         try:
             self._await_start()

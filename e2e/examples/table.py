@@ -8,7 +8,7 @@ from typing import Any
 import frameworks
 
 SHOWN = 44  # characters of an answer in the table
-SHOWN_WRONG = 3  # differences that are told of one comparison
+SHOWN_WRONG = 3  # reported differences of one comparison
 COLUMNS = ("example", "endpoint", "", "requests", "answer", "framework's own answer", "")
 
 

@@ -21,7 +21,7 @@ class Command:
 
     text: str
     line: int
-    answer: Optional[str] = None  # what the tutorial says a curl command is answered with
+    answer: Optional[str] = None  # the expected answer of a curl command in the tutorial
 
     @property
     def words(self) -> list:

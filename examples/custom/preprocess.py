@@ -1,7 +1,7 @@
-"""Everything by ourselves: the custom engine loads nothing and predicts nothing.
+"""Custom code: the custom engine does not load or predict by itself.
 
-The service downloads the model file and calls these methods; what the file is, and what is done
-with it, is only known here. So any library, or none, can stand behind an endpoint.
+The service downloads the model file and calls these methods. Only this code knows the format of the
+file, so an endpoint can use any library, or none.
 """
 
 from typing import Any, Callable, Optional
@@ -40,7 +40,7 @@ class Preprocess:
         state: dict,
         collect_custom_statistics_fn: Optional[Callable[[dict], None]] = None,
     ) -> Any:
-        """Stands where the other engines call the model's predict."""
+        """Takes the place of the other engines' call of the model's predict."""
         return self._model.predict(data)
 
     def postprocess(

@@ -1,7 +1,7 @@
 """Train a classifier that only custom code will serve, and register it with ClearML.
 
-The data are three of the measurements of the 178 wines that ship with scikit-learn. Nothing here
-knows about serving: `Task.init` records the run, and `joblib.dump` makes the SDK upload and
+The data are three of the measurements of the 178 wines that ship with scikit-learn. This script
+has no serving code: `Task.init` records the run, and `joblib.dump` makes the SDK upload and
 register the file as the model "custom train model - custom-model".
 """
 

@@ -1,8 +1,8 @@
 """Custom code that waits for other systems, on one event loop: many requests at a time, one process.
 
 A request names patients; their measurements are fetched from a table while other requests run.
-The table is a file of the model here, so that the example needs no server; a database or a
-feature store on the network is asked in the same way.
+Here the table is a file of the model, so that the example needs no server. A database or a
+feature store on the network is queried in the same way.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Train a classifier, put a table of features beside it, and register both as one model.
 
 The data are the 569 biopsies that ship with scikit-learn. The model is a folder: the classifier,
-and an SQLite table that knows the measurements of each patient. A folder is registered as a
-package (a zip), and the service hands it to `Preprocess.load` unpacked again.
+and an SQLite table with the measurements of each patient. A folder is registered as a
+package (a zip), and the service unpacks it for `Preprocess.load`.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-# joblib.dump shall not register the classifier alone: the whole folder is the model.
+# joblib.dump must not register the classifier alone: the whole folder is the model.
 task = Task.init(
     project_name="serving examples",
     task_name="train custom async model",

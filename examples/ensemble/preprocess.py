@@ -1,4 +1,4 @@
-"""What happens around the model: a request's JSON in, the model's row out, and back again."""
+"""Conversion between the JSON of requests and answers and the model's rows."""
 
 from typing import Any, Callable, Optional
 
@@ -9,7 +9,7 @@ FEATURES = ("x0", "x1")
 
 
 class Preprocess:
-    """Turns `{"x0": 32.1, "x1": 4.86}` into the model's row, and its vote into `{"y": [184.5]}`."""
+    """Turns `{"x0": 32.1, "x1": 4.86}` into the model's row, and the prediction into `{"y": [184.5]}`."""
 
     def preprocess(
         self,

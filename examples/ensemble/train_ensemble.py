@@ -1,7 +1,7 @@
 """Train two regressions that vote, and register them as one model with ClearML.
 
-The data are 442 patients that ship with scikit-learn: how far their diabetes went on within a
-year, from two of their measurements. Nothing here knows about serving: `Task.init` records the
+The data are 442 patients that ship with scikit-learn: the progression of their diabetes within a
+year, from two of their measurements. This script has no serving code: `Task.init` records the
 run, and `joblib.dump` makes the SDK upload and register the file as the model
 "train model ensemble - ensemble-vr".
 """

@@ -1,8 +1,8 @@
-"""A text pipeline on a model that lies as Hugging Face lays it out: tokenize, run, label.
+"""A text pipeline for a model in the layout of Hugging Face: tokenize, run, label.
 
     {"text": "How do I open a socket?"}  ->  {"data": [[{"label": "network", "score": 0.97}, ...]]}
 
-One text or a list of them; the answer has one list of labels per text, the likeliest first.
+One text or a list of them; the answer has one list of labels per text, the most likely first.
 """
 
 import json

@@ -1,11 +1,11 @@
-"""Fine-tune a text classifier on a language model's embeddings, saved as Hugging Face lays a model out.
+"""Train a text classifier on a language model's embeddings, saved in the layout of Hugging Face.
 
-The embeddings and the tokenizer are WordLlama's, made of those of a large language model; they come in
-its Python package (MIT), so nothing has to be downloaded. What is trained here is the head: a text's
-mean embedding, and a linear layer that says what the text is about. It learns from what Python's own
-modules say of themselves (their docstrings), labelled with what the module is for.
+The embeddings and the tokenizer are WordLlama's, derived from a large language model. Its Python package
+(MIT) has them, so nothing has to be downloaded. This script trains the head: a linear layer on a text's
+mean embedding that predicts the topic. The training data are the docstrings of Python's own
+modules, labelled with the purpose of the module.
 
-The folder `text_topics` gets the files that one finds in a repository of the Hugging Face hub:
+The folder `text_topics` gets the files of a repository of the Hugging Face hub:
 config.json, tokenizer.json, model.safetensors.
 """
 

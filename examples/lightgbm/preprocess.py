@@ -1,4 +1,4 @@
-"""What happens around the model: a request's JSON in, the model's row out, and back again."""
+"""Conversion between the JSON of requests and answers and the model's rows."""
 
 from typing import Any, Callable, Optional
 
@@ -28,5 +28,5 @@ class Preprocess:
         state: dict,
         collect_custom_statistics_fn: Optional[Callable[[dict], None]] = None,
     ) -> dict:
-        # One row in, so one row of probabilities out: the species is the largest's place.
+        # One row of probabilities for one input row: the species is the index of the largest.
         return {"y": int(np.argmax(data, axis=1)[0])}

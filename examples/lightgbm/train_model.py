@@ -1,6 +1,6 @@
-"""Train gradient-boosted trees that tell three species of iris apart, and register them with ClearML.
+"""Train gradient-boosted trees that classify three species of iris, and register them with ClearML.
 
-The data are the 150 flowers that ship with scikit-learn. Nothing here knows about serving:
+The data are the 150 flowers that ship with scikit-learn. This script has no serving code:
 `Task.init` records the run, and `save_model` makes the SDK upload and register the file as the
 model "train lightgbm model - lgbm_model".
 """

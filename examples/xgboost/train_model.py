@@ -1,6 +1,6 @@
 """Train a boosted-trees model on the iris flowers, and register it with ClearML.
 
-The data are the 150 flowers that ship with scikit-learn. Nothing here knows about serving:
+The data are the 150 flowers that ship with scikit-learn. This script has no serving code:
 `Task.init` records the run, and `save_model` makes the SDK upload and register the file as the
 model "train xgboost model - xgb_model".
 """

@@ -40,7 +40,7 @@ func readBody(buf *bytes.Buffer, from io.Reader, size, limit int64) error {
 		return tooLarge(limit)
 	}
 	if size > 0 {
-		buf.Grow(int(min(size, 1<<20)) + bytes.MinRead) // a lie about the length costs at most this much
+		buf.Grow(int(min(size, 1<<20)) + bytes.MinRead) // a false length costs at most this much
 	}
 	n, err := buf.ReadFrom(io.LimitReader(from, limit+1))
 	if n > limit {
@@ -69,8 +69,7 @@ func decompress(body []byte, encoding string, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// checkEncodings finds an encoding that decompress does not take before its body has
-// been received.
+// checkEncodings refuses encodings that decompress does not support, before the body is received.
 func checkEncodings(encoding string) error {
 	names := strings.Split(encoding, ",")
 	for _, name := range names {
@@ -132,9 +131,8 @@ func decode(body []byte, name string, limit int64) ([]byte, error) {
 	return out, nil
 }
 
-// readPieces reads what nobody knows the size of, at most limit bytes, in
-// pieces that are joined once: a bomb costs the limit, not a growing buffer's
-// multiple of it.
+// readPieces reads a body of unknown size, at most limit bytes, in pieces that are joined once: a
+// decompression bomb costs the limit, not a multiple of it by a growing buffer.
 func readPieces(from io.Reader, limit int64) ([]byte, error) {
 	const size = 256 << 10
 	var whole [][]byte
@@ -169,8 +167,8 @@ var gzipWriters = sync.Pool{New: func() any { //nolint:gochecknoglobals // a poo
 	return w
 }}
 
-// compressible tells whether an answer gains from compression: text and JSON do,
-// images and archives do not.
+// compressible reports whether compression reduces an answer: it does for text and JSON, not for
+// images and archives.
 func compressible(contentType string) bool {
 	mediaType, _, _ := strings.Cut(contentType, ";")
 	mediaType = strings.ToLower(strings.TrimSpace(mediaType))
@@ -178,7 +176,7 @@ func compressible(contentType string) bool {
 		mediaType == "application/javascript" || mediaType == "application/octet-stream"
 }
 
-// acceptsGzip reads Accept-Encoding: gzip or * named, and not refused by q=0.
+// acceptsGzip reads Accept-Encoding: gzip or * is listed, and not refused by q=0.
 func acceptsGzip(header string) bool {
 	for part := range strings.SplitSeq(header, ",") {
 		name, params, _ := strings.Cut(part, ";")

@@ -5,15 +5,15 @@ import (
 	"io"
 )
 
-// Limits of a chunked body besides its size: extensions and trailers are read
-// and dropped, and tiny chunks cost more than their bytes.
+// Limits of a chunked body besides its size: extensions and trailers are read and dropped, and tiny
+// chunks cost more than their bytes.
 const (
 	maxChunkLine = 256
 	maxTrailer   = 4 << 10
 	maxChunks    = 1 << 20
 )
 
-// chunkReader is what a chunked body is read from.
+// chunkReader is the source of a chunked body.
 type chunkReader interface {
 	io.Reader
 	io.ByteReader
@@ -92,7 +92,7 @@ func extension(from io.ByteReader) error {
 	return errChunk
 }
 
-// trailer drops the fields behind the last chunk. They must be fields all the same.
+// trailer drops the fields after the last chunk. They must be valid fields.
 func trailer(from io.ByteReader) error {
 	var line []byte
 	for range maxTrailer {

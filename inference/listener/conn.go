@@ -19,11 +19,11 @@ import (
 
 var begun = time.Now()
 
-// ticks counts nanoseconds on a clock that nobody sets: a step of the wall clock
-// makes no connection look slow.
+// ticks counts nanoseconds on the monotonic clock, so that a change of the system time does not
+// make connections look slow.
 func ticks(t time.Time) int64 { return int64(t.Sub(begun)) }
 
-// phase is what a connection is doing; the watcher's rules depend on it.
+// phase is the state of a connection; the watcher's rules depend on it.
 type phase int32
 
 const (
@@ -31,52 +31,51 @@ const (
 	phaseIdle                    // between two requests
 	phaseHead                    // a head has begun to arrive
 	phaseBody                    // a body is arriving
-	phaseUnanswered              // a handler is at work, and nothing of its response has been sent
-	phaseProbing                 // the watcher sends the beginning of a response, for a moment
-	phaseHandling                // a handler is at work on the rest of a response
+	phaseUnanswered              // a handler is running, and nothing of its response has been sent
+	phaseProbing                 // the watcher is sending the beginning of a response; this is short
+	phaseHandling                // a handler is running, and the beginning of its response has been sent
 	phaseWriting                 // a response is being sent
-	phaseDropping                // the body of a refused request is dropped
+	phaseDropping                // the body of a refused request is discarded
 	phaseClosed
 )
 
 const (
 	firstBuffer      = 4 << 10
-	minBodyRate      = 1 << 10         // bytes a second, over each BodyTimeout
+	minBodyRate      = 1 << 10         // bytes per second, over each BodyTimeout
 	writeTimeout     = time.Minute     // without a byte taken by the client
-	writeTimeoutFull = 5 * time.Second // the same when many answers wait to be read
-	lingerTime       = 5 * time.Second // for the client to read a refusal before we close
-	lingerQuiet      = time.Second     // or so long without a byte of what it sends
-	lingerBytes      = 256 << 20       // and what is dropped meanwhile
-	dropBytes        = 256 << 10       // of a refused body, to keep the connection
+	writeTimeoutFull = 5 * time.Second // the same when many answers wait for their clients
+	lingerTime       = 5 * time.Second // for the client to read a refusal before the close
+	lingerQuiet      = time.Second     // or this long without a byte from the client
+	lingerBytes      = 256 << 20       // maximum bytes discarded meanwhile
+	dropBytes        = 256 << 10       // maximum bytes of a refused body, to keep the connection
 	keepBuffer       = 64 << 10        // larger buffers are not kept between requests
-	keepBody         = 1 << 20         // nor larger bodies
-	unproven         = 1 << 20         // what a lie about a body's length may cost
+	keepBody         = 1 << 20         // larger bodies are not kept either
+	unproven         = 1 << 20         // maximum cost of a false length
 	peekAfter        = 200 * time.Millisecond
-	writeOneShot     = 32 << 10  // bodies up to here are copied behind their head
-	writeProgress    = 512 << 10 // the piece in which large bodies are sent
+	writeOneShot     = 32 << 10  // bodies up to this size are copied after their head
+	writeProgress    = 512 << 10 // the size of writes of large bodies
 )
 
-// conn is one client's connection. All but the atomics belong to the goroutine of
-// serve.
+// conn is one client's connection. Everything except the atomics belongs to the goroutine of serve.
 type conn struct {
 	server    *Lean
 	nc        net.Conn
-	raw       syscall.RawConn // nil when it cannot be looked at
+	raw       syscall.RawConn // nil if it cannot be inspected
 	encrypted bool
-	ctx       atomic.Pointer[requestContext] // of the request under way, or of the last one
-	timer     *time.Timer                    // calls expire; made at the first deadline, guarded by the context's lock
+	ctx       atomic.Pointer[requestContext] // of the present or the last request
+	timer     *time.Timer                    // calls expire; created at the first deadline, guarded by the context's lock
 
 	phase atomic.Int32
 	since atomic.Int64 // ticks of the phase's beginning or last progress
-	begun int          // bytes of the response that the watcher has sent; its own in phaseProbing
+	begun int          // bytes of the response sent by the watcher, which owns it in phaseProbing
 
-	in      []byte // bytes read and not used yet: in[r:w]
+	in      []byte // bytes read and not yet used: in[r:w]
 	r, w    int
 	out     []byte
-	body    bytes.Buffer // bodies that do not fit behind their head in the buffer
-	lent    engine.Loan  // a large body's memory, if it is not ours
-	held    int64        // bytes of the request's body that server.held counts
-	window  window       // how fast the body arrives
+	body    bytes.Buffer // bodies that do not fit after their head in the buffer
+	lent    engine.Loan  // memory of a large body, if it is borrowed
+	held    int64        // bytes of the request's body counted in server.held
+	window  window       // the speed of the body
 	head    head
 	request Request
 	replied bool // the response has begun
@@ -99,7 +98,7 @@ func newConn(s *Lean, nc net.Conn) *conn {
 	return c
 }
 
-// enter begins a phase, unless the connection has been closed meanwhile.
+// enter begins a phase, unless the connection has been closed.
 func (c *conn) enter(p phase) bool {
 	c.since.Store(ticks(time.Now()))
 	for {
@@ -107,7 +106,7 @@ func (c *conn) enter(p phase) bool {
 		switch phase(old) {
 		case phaseClosed:
 			return false
-		case phaseProbing: // over in a moment: nothing in it blocks
+		case phaseProbing: // ends soon: it does not block
 			runtime.Gosched()
 			continue
 		}
@@ -117,38 +116,38 @@ func (c *conn) enter(p phase) bool {
 	}
 }
 
-// closeIdle closes the connection if no request is under way.
+// closeIdle closes the connection if it has no request.
 func (c *conn) closeIdle() {
 	if c.phase.CompareAndSwap(int32(phaseIdle), int32(phaseClosed)) || c.phase.CompareAndSwap(int32(phaseNew), int32(phaseClosed)) {
 		_ = socketOf(c.nc).Close()
 	}
 }
 
-// cut ends the connection whatever it is doing.
+// cut closes the connection in any phase.
 func (c *conn) cut() {
 	c.phase.Store(int32(phaseClosed))
 	c.cancel()
 	_ = socketOf(c.nc).Close()
 }
 
-// cancel ends the request under way.
+// cancel cancels the present request.
 func (c *conn) cancel() {
 	if r := c.ctx.Load(); r != nil {
 		r.cancel()
 	}
 }
 
-// expire is the timer's.
+// expire is called by the timer.
 func (c *conn) expire() {
 	if r := c.ctx.Load(); r != nil {
 		r.expire()
 	}
 }
 
-// check applies the time limits; it is the watcher's.
+// check applies the time limits; it is called by the watcher.
 func (c *conn) check(now time.Time) {
-	// enter sets the time first: read in the reverse order, a new phase is never
-	// judged by the time of the one before it.
+	// enter sets the time first. Reading in the reverse order never judges a new phase by the time
+	// of the previous one.
 	p := phase(c.phase.Load())
 	quiet := time.Duration(ticks(now) - c.since.Load())
 	o := &c.server.o
@@ -157,7 +156,7 @@ func (c *conn) check(now time.Time) {
 		if quiet > o.IdleTimeout || c.server.closing.Load() {
 			c.closeIdle()
 		}
-	case phaseNew, phaseHead: // one that sends nothing at first is slow, not idle
+	case phaseNew, phaseHead: // without a first byte it is slow, not idle
 		if quiet > o.HeaderTimeout {
 			c.cut()
 		}
@@ -181,20 +180,20 @@ func (c *conn) check(now time.Time) {
 	}
 }
 
-// clientState is what is known of the other side of a connection.
+// clientState is the known state of the client.
 type clientState int
 
 const (
 	clientThere clientState = iota
-	clientEnded             // it sends no more; whether it still reads is not known
+	clientEnded             // it has closed its sending side; it may still read
 	clientGone              // the connection is broken
 )
 
-// checkClient cancels the request under way when its client has gone. A client that
-// has ended its side may be waiting for the response (a half-close) or have left: a
-// full close looks the same until something is sent to it. The response begins with
-// bytes that are known before it is made, so these are sent: a client that has left
-// answers them with a reset, one that waits has the beginning of its response.
+// checkClient cancels the request if its client has disconnected. A client that has closed its
+// sending side may wait for the response (a half-close) or have disconnected: both look the same
+// until data is sent. The first bytes of a response are always the same, so they are sent: a
+// disconnected client answers them with a reset, a waiting client has the beginning of its
+// response.
 func (c *conn) checkClient() {
 	r := c.ctx.Load()
 	if c.raw == nil || r == nil {
@@ -202,20 +201,20 @@ func (c *conn) checkClient() {
 	}
 	state, idle := clientThere, false
 	if err := c.raw.Control(func(fd uintptr) { state, idle = look(int(fd)) }); err != nil {
-		return // the socket is closed: serve is about to end
+		return // the socket is closed: serve will end
 	}
 	switch {
 	case state == clientGone:
 		r.cancel()
 	case state == clientEnded && idle && c.phase.CompareAndSwap(int32(phaseUnanswered), int32(phaseProbing)):
 		if c.begun == 0 {
-			c.begun, _ = c.nc.Write([]byte(protocol)) // does not block: nothing is queued; its failure is seen by the next look
+			c.begun, _ = c.nc.Write([]byte(protocol)) // does not block: nothing is queued; the next check sees a failure
 		}
-		c.phase.CompareAndSwap(int32(phaseProbing), int32(phaseUnanswered)) // unless it has been cut
+		c.phase.CompareAndSwap(int32(phaseProbing), int32(phaseUnanswered)) // unless the connection has been cut
 	}
 }
 
-// serve answers the requests of the connection one after the other.
+// serve answers the requests of the connection in sequence.
 func (c *conn) serve() {
 	defer func() {
 		if p := recover(); p != nil {
@@ -250,25 +249,25 @@ func (c *conn) serve() {
 	}
 }
 
-// panicked ends a connection on whose request the handler, or this package, has
-// panicked: that costs one response, not the process.
+// panicked closes a connection after a panic of the handler or of this package: a panic costs one
+// response, not the process.
 func (c *conn) panicked(p any) {
 	c.server.o.Logger.Error("handler panicked", "path", c.request.Path, "panic", p, "stack", string(debug.Stack()))
 	if c.replied {
-		c.reset() // the response is not whole
+		c.reset() // the response is incomplete
 		return
 	}
 	c.refuse(http.StatusInternalServerError, "Internal Server Error")
 }
 
-// fill reads what has arrived behind in[w].
+// fill reads available bytes after in[w].
 func (c *conn) fill() bool {
 	n, err := c.nc.Read(c.in[c.w:])
 	c.w += n
 	return n > 0 || err == nil
 }
 
-// one reads and answers one request; it tells whether the connection goes on.
+// one reads and answers one request; it reports whether the connection continues.
 func (c *conn) one() bool {
 	c.replied = false
 	c.request.ID = ""
@@ -293,7 +292,7 @@ func (c *conn) one() bool {
 	}
 	defer c.letGo()
 	if err := c.readBody(); err != nil {
-		c.letGo() // a refusal may take its time
+		c.letGo() // a refusal has its own time limit
 		c.body = bytes.Buffer{}
 		var bad *bodyError
 		var malformed *headError
@@ -303,18 +302,18 @@ func (c *conn) one() bool {
 		case errors.As(err, &malformed):
 			c.refuse(malformed.status, malformed.text)
 		}
-		return false // else the client stalled or went away: nobody is there to be told
+		return false // else the client has stalled or disconnected
 	}
 	return c.answer()
 }
 
-// arrived tells whether the body is in the buffer, behind its head.
+// arrived reports whether the body is in the buffer, after its head.
 func (c *conn) arrived() bool {
 	return c.head.length >= 0 && int64(c.w-c.r) >= c.head.length
 }
 
-// answerHead sends a response that was made without the body, which is dropped where
-// it is short and sure to come. Else the connection ends.
+// answerHead sends a response made without the body. The body is discarded if it is short and
+// certain to arrive. Else the connection is closed.
 func (c *conn) answerHead(resp *Response) bool {
 	arrived := c.arrived()
 	if !arrived && (c.head.length < 0 || c.head.length > dropBytes || c.head.expects) {
@@ -346,8 +345,8 @@ func (c *conn) answerHead(resp *Response) bool {
 	return true
 }
 
-// readHead waits until a whole head is in the buffer and returns its length, 0
-// when the client has gone.
+// readHead waits until a whole head is in the buffer and returns its length, 0 if the client has
+// disconnected.
 func (c *conn) readHead() (int, *headError) {
 	seen := 0
 	for {
@@ -376,7 +375,7 @@ func (c *conn) readHead() (int, *headError) {
 
 var tooLargeHead = &headError{http.StatusRequestHeaderFieldsTooLarge, "Request Header Fields Too Large"}
 
-// room makes sure that something can be read behind in[w].
+// room makes room for at least one byte after in[w].
 func (c *conn) room() {
 	if c.r > 0 && c.w == len(c.in) {
 		copy(c.in, c.in[c.r:c.w])
@@ -388,8 +387,8 @@ func (c *conn) room() {
 	}
 }
 
-// readBody makes the request's body: in place when it has arrived with its
-// head, else in a buffer of its own.
+// readBody reads the request's body: in place if it has arrived with its head, else into a separate
+// buffer.
 func (c *conn) readBody() error {
 	c.body.Reset()
 	limit := c.server.o.MaxBody
@@ -414,7 +413,7 @@ func (c *conn) readBody() error {
 				return err
 			}
 		}
-		// The head's texts point into the buffer: a body must not move it.
+		// The head's texts point into the buffer, so it must not be moved for the body.
 		body, err := c.receive(limit)
 		if err != nil {
 			return err
@@ -433,7 +432,7 @@ func (c *conn) readBody() error {
 	return c.hold(len(body))
 }
 
-// acceptable finds what is wrong with a body before it is received.
+// acceptable checks the announced properties of a body before it is received.
 func (c *conn) acceptable() error {
 	if err := checkEncodings(c.head.get("Content-Encoding")); err != nil {
 		return err
@@ -444,8 +443,8 @@ func (c *conn) acceptable() error {
 	return nil
 }
 
-// hold counts bytes of this request's body among those that all connections hold.
-// What has arrived together with its head is small, and not counted.
+// hold adds this request's body to the bytes held by all connections. A body that has arrived with
+// its head is small, and not counted.
 func (c *conn) hold(n int) error {
 	c.held += int64(n)
 	if c.server.held.Add(int64(n)) > c.server.o.MaxBodies {
@@ -459,7 +458,7 @@ var (
 	errSlowBody      = &bodyError{http.StatusRequestTimeout, fmt.Sprintf("The request body arrives too slowly: %d bytes a second are the least", minBodyRate)}
 )
 
-// letGo is the end of what hold counts, and of what is lent.
+// letGo releases what hold has counted and borrow has borrowed.
 func (c *conn) letGo() {
 	if c.lent != nil {
 		c.request.Body, c.request.Loan = nil, nil
@@ -491,8 +490,8 @@ func (c *conn) receive(limit int64) ([]byte, error) {
 	return c.body.Bytes(), nil
 }
 
-// borrow asks for memory that whoever answers reads a large body from. A lie about
-// its length costs no more than addresses: memory is taken as bytes arrive.
+// borrow asks the handler for memory for a large body. A false length costs only addresses: memory
+// is used as bytes arrive.
 func (c *conn) borrow(length int) bool {
 	if length < engine.LendFrom || c.head.get("Content-Encoding") != "" {
 		return false
@@ -508,8 +507,7 @@ func (c *conn) receiveHere(from *bodyReader, length int) error {
 	c.body.Write(c.in[c.r : c.r+have])
 	c.r += have
 	for c.body.Len() < length {
-		// What has arrived vouches for three times as much: a large body is moved
-		// twice instead of at every doubling.
+		// Grow to four times what has arrived, so that a large body is copied about twice.
 		room := min(length-c.body.Len(), max(3*c.body.Len(), unproven-c.body.Len()))
 		c.body.Grow(room + bytes.MinRead)
 		n, err := c.body.ReadFrom(io.LimitReader(from, int64(room)))
@@ -523,8 +521,8 @@ func (c *conn) receiveHere(from *bodyReader, length int) error {
 	return nil
 }
 
-// arrive reads bytes of a body. Each read is progress in the watcher's eyes, which
-// ends a body that pauses; one that goes on, but too slowly, ends here.
+// arrive reads bytes of a body. Each read counts as progress for the watcher, which closes
+// connections that pause; a body that continues too slowly is refused here.
 func (c *conn) arrive(p []byte) (int, error) {
 	w := &c.window
 	if took := time.Duration(w.last - w.begun); took >= c.server.o.BodyTimeout {
@@ -540,7 +538,7 @@ func (c *conn) arrive(p []byte) (int, error) {
 	return n, err
 }
 
-// bodyReader reads what is left in the buffer, then from the connection.
+// bodyReader reads the rest of the buffer, then from the connection.
 type bodyReader struct{ c *conn }
 
 func (b *bodyReader) Read(p []byte) (int, error) {
@@ -557,7 +555,7 @@ func (b *bodyReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadByte lets a chunk's head be read without taking bytes behind the body.
+// ReadByte reads a chunk's head without reading beyond the body.
 func (b *bodyReader) ReadByte() (byte, error) {
 	c := b.c
 	if c.r == c.w {
@@ -579,7 +577,7 @@ func (b *bodyReader) ReadByte() (byte, error) {
 	return one, nil
 }
 
-// answer lets the handler make a response and sends it.
+// answer calls the handler and sends its response.
 func (c *conn) answer() bool {
 	ctx := &requestContext{c: c}
 	c.ctx.Store(ctx)
@@ -597,7 +595,7 @@ func (c *conn) answer() bool {
 	return c.send(resp)
 }
 
-// send sends a response and tells whether the connection goes on.
+// send sends a response and reports whether the connection continues.
 func (c *conn) send(resp *Response) bool {
 	if resp.Done != nil {
 		defer resp.Done()
@@ -609,8 +607,8 @@ func (c *conn) send(resp *Response) bool {
 	return !c.head.close && !c.server.closing.Load() && phase(c.phase.Load()) != phaseClosed
 }
 
-// requestID keeps the client's id when it can be logged, else makes one in the
-// connection's own memory.
+// requestID keeps the client's id if it can be logged, else makes one in the connection's own
+// memory.
 func (c *conn) requestID(given string) string {
 	if given != "" && len(given) <= maxRequestID && printable(given) {
 		return given

@@ -2,9 +2,9 @@ package listener
 
 import "golang.org/x/sys/unix"
 
-// look tells what is known of the other side, and whether all that was sent to it has
-// been taken: then a few bytes more are sent without waiting. It takes no bytes, which
-// may be the next request; over TLS the last unread ones are no more than a farewell.
+// look returns the state of the client, and whether it has acknowledged all sent data: then a few
+// more bytes can be sent without blocking. It consumes no bytes, which may be the next request.
+// Over TLS the last unread bytes are only a close notification.
 func look(fd int) (state clientState, idle bool) {
 	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
 	n, err := unix.Poll(p, 0)

@@ -6,7 +6,7 @@ import (
 	"math/rand/v2"
 )
 
-// maxRequestID bounds the ids of clients that are kept.
+// maxRequestID bounds the length of clients' ids that are kept.
 const maxRequestID = 128
 
 // makeRequestID fills id with random hex digits: unique, not secret.

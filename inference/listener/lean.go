@@ -10,11 +10,9 @@ import (
 	"time"
 )
 
-// Lean is a listener that speaks HTTP/1.1 itself: it reads into kept buffers,
-// parses in place, answers in one write, and watches all its connections from
-// one goroutine instead of arming a timer for each request. It carries what a
-// data plane needs and refuses the rest (docs/performance.md has the figures
-// that made it worth having beside the standard library's server).
+// Lean is a listener with its own HTTP/1.1 implementation: it reads into reused buffers, parses in
+// place, writes a response with one system call, and watches all connections from one goroutine
+// instead of a timer per request. It supports what a data plane needs and refuses the rest.
 type Lean struct {
 	o Options
 
@@ -24,18 +22,18 @@ type Lean struct {
 
 	held     atomic.Int64 // bytes of bodies, of all connections
 	answers  atomic.Int64 // bytes of large answers that are being written, of all connections
-	retiring atomic.Bool  // answers ask for the connection's end
+	retiring atomic.Bool  // responses close their connections
 	closing  atomic.Bool
 	date     atomic.Pointer[string] // the Date header field of this second
-	serving  sync.WaitGroup         // connections
-	refusing atomic.Int32           // connections that are being told that there are too many
+	serving  sync.WaitGroup         // open connections
+	refusing atomic.Int32           // connections being refused because there are too many
 	watched  sync.Once
 	stopped  sync.Once
-	stop     chan struct{} // ends the watcher
+	stop     chan struct{} // stops the watcher
 	watcher  sync.WaitGroup
 }
 
-// NewLean prepares a server; Serve starts it.
+// NewLean creates a server; Serve starts it.
 func NewLean(o Options) *Lean {
 	s := &Lean{o: o.withDefaults(), conns: map[*conn]struct{}{}, listeners: map[net.Listener]struct{}{}, stop: make(chan struct{})}
 	s.tick(time.Now())
@@ -47,7 +45,7 @@ func (s *Lean) Serve(l net.Listener) error {
 	s.mu.Lock()
 	s.listeners[l] = struct{}{}
 	s.mu.Unlock()
-	if s.closing.Load() { // Shutdown came first and has not seen this listener
+	if s.closing.Load() { // Shutdown was called before and has not seen this listener
 		_ = l.Close()
 		return nil
 	}
@@ -74,7 +72,7 @@ func (s *Lean) Serve(l net.Listener) error {
 	}
 }
 
-// temporary tells whether accepting may work again by itself.
+// temporary reports whether accepting may work again later.
 func temporary(err error) bool {
 	var ne interface{ Temporary() bool }
 	return errors.As(err, &ne) && ne.Temporary()
@@ -93,7 +91,7 @@ func (s *Lean) accept(nc net.Conn) {
 		s.turnAway(c)
 		return
 	}
-	go func() { // ended by the client, the watcher or Shutdown; waited for there
+	go func() { // closed by the client, the watcher or Shutdown, which waits for it
 		defer s.serving.Done()
 		c.serve()
 		s.mu.Lock()
@@ -102,32 +100,31 @@ func (s *Lean) accept(nc net.Conn) {
 	}()
 }
 
-// maxRefusing bounds the goroutines that tell clients to come later.
+// maxRefusing bounds the goroutines that refuse connections.
 const maxRefusing = 64
 
-// turnAway tells a client that there are too many. Those that come while many are
-// being told, and those that would have to shake hands first, are closed at once:
-// nobody waits for them, least of all whoever accepts.
+// turnAway refuses a connection because there are too many. If many are being refused, or if a TLS
+// handshake is required, the connection is closed at once, so that the accept loop never waits for
+// a client.
 func (s *Lean) turnAway(c *conn) {
 	if c.encrypted || s.refusing.Load() >= maxRefusing {
 		_ = socketOf(c.nc).Close()
 		return
 	}
 	s.refusing.Add(1)
-	_ = c.nc.SetWriteDeadline(time.Now().Add(writeTimeout)) // fails on a closed socket: then the answer does too
+	_ = c.nc.SetWriteDeadline(time.Now().Add(writeTimeout)) // fails on a closed socket: then the write fails too
 	s.serving.Go(func() {
 		defer s.refusing.Add(-1)
 		c.refuse(http.StatusServiceUnavailable, "Too many connections: the limit is set with --max-connections")
 	})
 }
 
-// Retire has every answer from here on ask its client to close the connection, and
-// closes it after that answer. Connections are still accepted. It is what comes
-// before Shutdown: who asks again does so on a connection to somebody else.
+// Retire sends "Connection: close" with every further response, so that clients reconnect
+// elsewhere. Connections are still accepted. Call it before Shutdown.
 func (s *Lean) Retire() { s.retiring.Store(true) }
 
-// Shutdown stops accepting, lets the requests under way finish until ctx ends,
-// then cuts what is left. Idle connections are closed at once.
+// Shutdown stops accepting, waits for running requests until ctx ends, then closes the remaining
+// connections. Idle connections are closed at once.
 func (s *Lean) Shutdown(ctx context.Context) error {
 	s.closing.Store(true)
 	s.mu.Lock()
@@ -142,7 +139,7 @@ func (s *Lean) Shutdown(ctx context.Context) error {
 	}
 	s.mu.Unlock()
 	done := make(chan struct{})
-	go func() { // ends when the last connection has: forced below
+	go func() { // ends with the last connection: forced below
 		s.serving.Wait()
 		close(done)
 	}()
@@ -162,12 +159,12 @@ func (s *Lean) Shutdown(ctx context.Context) error {
 	return all
 }
 
-// watchEvery is how often connections are looked at: the precision of the
-// timeouts of this package, which are all counted in seconds.
+// watchEvery is the interval of the watcher: the precision of this package's timeouts, which are
+// seconds.
 const watchEvery = 100 * time.Millisecond
 
-// watch closes connections that are too slow and cancels requests whose client
-// has gone. It is the only timer of all connections.
+// watch closes connections that are too slow and cancels requests whose client has disconnected. It
+// is the only timer for all connections.
 func (s *Lean) watch() {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
@@ -192,8 +189,8 @@ func (s *Lean) watch() {
 	}
 }
 
-// writePatience is how long a client may take nothing of its answer: shorter when
-// answers that are not read fill the memory.
+// writePatience is how long a client may read nothing of its answer: shorter when unread answers
+// use too much memory.
 func (s *Lean) writePatience() time.Duration {
 	if s.answers.Load() > s.o.MaxBodies {
 		return writeTimeoutFull
@@ -201,7 +198,7 @@ func (s *Lean) writePatience() time.Duration {
 	return writeTimeout
 }
 
-// tick renews the Date field.
+// tick updates the Date field.
 func (s *Lean) tick(now time.Time) {
 	date := now.UTC().Format(http.TimeFormat)
 	if old := s.date.Load(); old == nil || *old != date {

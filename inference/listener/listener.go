@@ -1,7 +1,7 @@
-// Package listener turns bytes of HTTP/1.1 into the data plane's own request and
-// its response back into bytes. It owns reading, limiting and decompressing
-// bodies and compressing answers. It is the only place that sees the client's
-// HTTP, so that another implementation can replace it; it never routes.
+// Package listener converts HTTP/1.1 to the data plane's own requests, and its responses to
+// HTTP/1.1. It owns reading, limiting and decompressing bodies and compressing answers. It is the
+// only package that sees the client's HTTP, so that another implementation can replace it; it does
+// not route.
 package listener
 
 import (
@@ -12,8 +12,8 @@ import (
 	"clearmlserving/inference/engine"
 )
 
-// Head is what a client says before its body. Its texts are valid until the
-// response has been written.
+// Head is the part of a request before its body. Its texts are valid until the response has been
+// written.
 type Head struct {
 	Method      string
 	Path        string // decoded once
@@ -21,64 +21,61 @@ type Head struct {
 	ContentType string
 	ID          string // the client's X-Request-Id, or one made here
 	Header      func(name string) string
-	// Admitted is set by Handler.Admit for itself: what it found out about the request.
+	// Admitted is set by Handler.Admit for its own use.
 	Admitted any
 }
 
-// Request is an admitted head with its body. It is valid until the handler's
-// response has been written.
+// Request is an admitted head with its body. It is valid until the handler's response has been
+// written.
 type Request struct {
 	Head
 	Body []byte      // decompressed
-	Loan engine.Loan // where Body lies, nil: in the listener's own memory
+	Loan engine.Loan // the memory of Body; nil: the listener's own
 }
 
 // Response is the answer to a Request.
 type Response struct {
 	engine.Response
-	// Done is called once, after the last byte has been written or given up.
+	// Done is called once, after the last byte has been written or the response has been given up.
 	Done func()
 }
 
-// Handler answers requests in two steps, so that no body is read and no memory is
-// taken for a request that is refused. It is called from many goroutines.
+// Handler answers requests in two steps, so that no body is read and no memory is used for a
+// refused request. It is called from many goroutines.
 type Handler interface {
-	// Admit judges a request by its head alone. It returns the response where the
-	// head is enough for one (a refusal, an answer that needs no body), nil to
-	// admit the request: only then is its body read.
+	// Admit decides by the head alone. It returns a response if the head is enough for one (a
+	// refusal, an answer that needs no body), or nil to admit the request: only then is its body
+	// read.
 	Admit(h *Head) *Response
-	// Lend returns memory for the body of an admitted request, nil: the listener
-	// has its own. It is asked for bodies of engine.LendFrom bytes and more.
+	// Lend returns memory for the body of an admitted request; nil: the listener uses its own. It
+	// is called for bodies of engine.LendFrom bytes and more.
 	Lend(h *Head, size int) engine.Loan
-	// Answer answers an admitted request. ctx ends when the client has gone, when
-	// the server is told to give up, and at the latest after the response has been
-	// written.
+	// Answer answers an admitted request. ctx ends when the client has disconnected, when the
+	// server gives up, and at the latest after the response has been written.
 	Answer(ctx context.Context, r *Request) *Response
 }
 
 // Options of a listener. The zero value of a limit means its default.
 type Options struct {
 	Handler Handler
-	// MaxBody bounds a request's body as sent and, apart, after decompression.
-	// Default 256 MiB.
+	// MaxBody bounds a request's body, as sent and after decompression. Default 256 MiB.
 	MaxBody int64
-	// MaxBodies bounds the bytes of bodies that are held at a time, of all connections
-	// together. Where large responses take more than that, clients that do not read
-	// theirs are cut sooner. Default 8 times MaxBody.
+	// MaxBodies bounds the bytes of all bodies held at the same time. If large responses use more
+	// than that, clients that do not read theirs are cut sooner. Default 8 times MaxBody.
 	MaxBodies int64
-	// MaxConns bounds the open connections. 0: no bound but the machine's.
+	// MaxConns bounds the open connections. 0: only the machine's limit.
 	MaxConns int
 	// MaxHeader bounds the request line and headers. Default 64 KiB.
 	MaxHeader int
 	// HeaderTimeout bounds the arrival of the headers. Default 10 s.
 	HeaderTimeout time.Duration
-	// BodyTimeout bounds how long a body may pause. It is also the window in which
-	// a body must arrive at minBodyRate at least. Default 30 s.
+	// BodyTimeout bounds the pauses of a body. It is also the window in which a body must arrive
+	// with at least minBodyRate. Default 30 s.
 	BodyTimeout time.Duration
 	// IdleTimeout bounds a kept-alive connection without a request. Default 2 min.
 	IdleTimeout time.Duration
-	// CompressFrom is the size from which answers are compressed when the
-	// client accepts it. Default 16 KiB; negative: never.
+	// CompressFrom is the size from which answers are compressed if the client accepts it. Default
+	// 16 KiB; negative: never.
 	CompressFrom int
 	Logger       *slog.Logger
 }

@@ -8,8 +8,7 @@ import (
 	"unsafe"
 )
 
-// head is a parsed request line with its header fields. Its texts point into
-// the bytes that it was parsed from.
+// head is a parsed request line with its header fields. Its texts point into the parsed bytes.
 type head struct {
 	method  string
 	path    string // decoded once
@@ -23,7 +22,7 @@ type head struct {
 
 type field struct{ name, value string }
 
-// get finds a field by name in any case, "" when there is none.
+// get returns a field by name, ignoring case; "" if there is none.
 func (h *head) get(name string) string {
 	for i := range h.fields {
 		if len(h.fields[i].name) == len(name) && strings.EqualFold(h.fields[i].name, name) {
@@ -33,8 +32,8 @@ func (h *head) get(name string) string {
 	return ""
 }
 
-// headError is a request that cannot be understood; the connection is closed
-// after the answer, since nobody knows where the next request would begin.
+// headError is a request that cannot be parsed. The connection is closed after the answer, because
+// the beginning of the next request is unknown.
 type headError struct {
 	status int
 	text   string
@@ -56,8 +55,8 @@ var (
 	errChunk       = &headError{400, "Bad Request: the chunked body is malformed"}
 )
 
-// headEnd returns the length of the head in b, its empty line included, -1 when
-// the end is not there yet. from says how much is known not to hold the end.
+// headEnd returns the length of the head in b, including its empty line, or -1 if the end has not
+// arrived. The end is not in b[:from].
 func headEnd(b []byte, from int) int {
 	if i := bytes.Index(b[max(0, from-3):], []byte("\r\n\r\n")); i >= 0 {
 		return max(0, from-3) + i + 4
@@ -65,8 +64,8 @@ func headEnd(b []byte, from int) int {
 	return -1
 }
 
-// bareLineFeed tells whether b, an unfinished head, has a line that does not end in
-// CRLF. from says how much has been looked at.
+// bareLineFeed reports whether b, an unfinished head, has a line that does not end in CRLF.
+// b[:from] has been checked.
 func bareLineFeed(b []byte, from int) bool {
 	for i := from; ; i++ {
 		n := bytes.IndexByte(b[i:], '\n')
@@ -79,10 +78,9 @@ func bareLineFeed(b []byte, from int) bool {
 	}
 }
 
-// parse reads a whole head, its empty line included. It is stricter than
-// RFC 9112 asks wherever leniency has let one server see another request than
-// its neighbour: line ends are CRLF, no folded lines, no blank before a colon,
-// one framing, one Content-Length, one Host.
+// parse reads a whole head, including its empty line. It is stricter than RFC 9112 where leniency
+// could make two servers read different requests: line ends are CRLF, no folded lines, no blank
+// before a colon, one framing, one Content-Length, one Host.
 func (h *head) parse(b []byte) *headError {
 	*h = head{fields: h.fields[:0]}
 	line, rest, _ := bytes.Cut(b, []byte("\r\n"))
@@ -165,7 +163,7 @@ func (h *head) requestLine(line []byte) *headError {
 	return h.target(target)
 }
 
-// target takes the path and query out of origin-form, or out of absolute-form as proxies send it.
+// target extracts path and query from origin-form, or from the absolute-form of proxies.
 func (h *head) target(b []byte) *headError {
 	if len(b) == 0 {
 		return errTarget
@@ -240,7 +238,7 @@ func contentLength(value string) (int64, *headError) {
 	return n, nil
 }
 
-// token tells whether b is a token of RFC 9110: a method or a field name.
+// token reports whether b is a token of RFC 9110: a method or a field name.
 func token(b []byte) bool {
 	for _, c := range b {
 		if c >= 0x80 || !tokenBytes[c] {
@@ -263,8 +261,8 @@ var tokenBytes = func() (table [128]bool) { //nolint:gochecknoglobals // a const
 	return table
 }()
 
-// text makes a string of bytes without a copy: it lives as long as the request
-// whose memory it points into.
+// text makes a string of bytes without a copy: it is valid as long as the request that owns the
+// memory.
 func text(b []byte) string {
 	if len(b) == 0 {
 		return ""

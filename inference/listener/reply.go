@@ -15,7 +15,7 @@ import (
 	"clearmlserving/inference/engine"
 )
 
-// reply sends a response. Head and body leave in one write.
+// reply sends a response. Head and body are sent in one write.
 func (c *conn) reply(resp *Response) {
 	if resp.Stream != nil {
 		c.replyStream(resp)
@@ -55,10 +55,10 @@ func bodyless(status int) bool {
 	return status < 200 || status == http.StatusNoContent || status == http.StatusNotModified
 }
 
-// protocol is how every response begins.
+// protocol is the beginning of every response.
 const protocol = "HTTP/1.1 "
 
-// beginHead writes the status line and what the response brings along.
+// beginHead writes the status line and the response's own fields.
 func (c *conn) beginHead(resp *Response) {
 	c.out = append(c.out[:0], protocol[c.begun:]...)
 	c.begun = 0
@@ -91,9 +91,8 @@ func (c *conn) endHead() {
 	c.out = append(c.out, "\r\n"...)
 }
 
-// field appends one header field. User code may set any value: line ends and
-// other control characters in it become blanks, so that it cannot begin a
-// field or a response of its own.
+// field appends one header field. User code may set any value: line ends and other control
+// characters in it become blanks, so that it cannot begin another field or response.
 func (c *conn) field(name, value string) {
 	if name == "" || !token([]byte(name)) {
 		return
@@ -110,7 +109,7 @@ func (c *conn) field(name, value string) {
 	c.out = append(c.out, "\r\n"...)
 }
 
-// framing fields are ours to set.
+// framing fields are set only by the listener.
 func framing(name string) bool {
 	return strings.EqualFold(name, "Content-Length") || strings.EqualFold(name, "Transfer-Encoding") || strings.EqualFold(name, "Connection") ||
 		strings.EqualFold(name, "Content-Type") || strings.EqualFold(name, "Date") || strings.EqualFold(name, "X-Request-Id")
@@ -130,7 +129,7 @@ func compress(body []byte) []byte {
 	z, _ := gzipWriters.Get().(*gzip.Writer)
 	z.Reset(&b)
 	_, err := z.Write(body)
-	if err = errors.Join(err, z.Close()); err != nil { // a buffer takes everything
+	if err = errors.Join(err, z.Close()); err != nil { // a buffer never fails
 		return body
 	}
 	z.Reset(io.Discard)
@@ -138,7 +137,7 @@ func compress(body []byte) []byte {
 	return b.Bytes()
 }
 
-// write sends c.out and the body behind it.
+// write sends c.out and then the body.
 func (c *conn) write(body []byte) {
 	err := c.transmit(body)
 	if err != nil {
@@ -174,8 +173,8 @@ func (c *conn) transmit(body []byte) error {
 	return nil
 }
 
-// replyStream sends pieces as they come. An error in the middle cuts the
-// connection, so that the client does not take half an answer for a whole one.
+// replyStream sends pieces as they come. An error in the middle closes the connection, so that the
+// client does not treat a partial answer as complete.
 func (c *conn) replyStream(resp *Response) {
 	defer func() {
 		if err := resp.Stream.Close(); err != nil {
@@ -183,7 +182,7 @@ func (c *conn) replyStream(resp *Response) {
 		}
 	}()
 	if c.raw != nil {
-		_ = c.raw.Control(func(fd uintptr) { boundUnsent(int(fd)) }) // fails on a closed socket: then writing does too
+		_ = c.raw.Control(func(fd uintptr) { boundUnsent(int(fd)) }) // fails on a closed socket: then the write fails too
 	}
 	chunked := c.head.minor > 0
 	c.beginHead(resp)
@@ -198,7 +197,7 @@ func (c *conn) replyStream(resp *Response) {
 		return
 	}
 	for err == nil {
-		c.enter(phaseHandling) // a stream may be quiet for long: only its client is watched
+		c.enter(phaseHandling) // a stream may pause for long: only its client is watched
 		var piece []byte
 		piece, err = resp.Stream.Next(c.ctx.Load())
 		if err != nil || len(piece) == 0 {
@@ -225,22 +224,21 @@ func (c *conn) replyStream(resp *Response) {
 	if err != nil {
 		c.server.o.Logger.Debug("stream ended early", "err", err)
 		c.head.close = true
-		if !chunked { // a chunked body lacks its last chunk: that is seen
+		if !chunked { // a chunked body lacks its last chunk, which the client detects
 			c.reset()
 		}
 	}
 }
 
-// reset makes the coming close visible as a failure to a client that reads
-// until the connection ends.
+// reset makes the close visible as a failure to a client that reads until the connection ends.
 func (c *conn) reset() {
 	if tcp, ok := socketOf(c.nc).(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0) // the socket may be closed already
 	}
 }
 
-// refuse answers a request that was not understood, or whose body is not read, and
-// closes.
+// refuse answers a request that could not be parsed, or whose body is not read, and closes the
+// connection.
 func (c *conn) refuse(status int, why string) {
 	if c.request.ID == "" {
 		c.request.ID = c.requestID("")
@@ -259,9 +257,9 @@ func (c *conn) refuse(status int, why string) {
 	c.linger()
 }
 
-// linger ends the connection after a response to a request whose body has not been
-// read. To close at once would reset the connection, and the client might lose the
-// response: what it still sends is dropped for a while.
+// linger closes the connection after a response to a request whose body has not been read. An
+// immediate close would reset the connection, and the client might lose the response: its remaining
+// data is discarded for a while.
 func (c *conn) linger() {
 	defer func() { _ = c.nc.Close() }()
 	half, ok := c.nc.(interface{ CloseWrite() error })
@@ -278,7 +276,7 @@ func (c *conn) linger() {
 		if next.After(end) {
 			next = end
 		}
-		_ = c.nc.SetReadDeadline(next) // fails on a closed socket: then the read does too
+		_ = c.nc.SetReadDeadline(next) // fails on a closed socket: then the read fails too
 		n, err := c.nc.Read(buffer)
 		c.since.Store(ticks(time.Now()))
 		if left -= n; err != nil {

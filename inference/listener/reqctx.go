@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// requestContext is the context of one request. It is never used for another: who
-// keeps it finds it cancelled for ever once the response has been written. It and
-// the context with its deadline are one allocation; the channels are made when they
-// are asked for, and the timer belongs to the connection.
+// requestContext is the context of one request. It is never reused: code that keeps it has a
+// context that stays cancelled after the response has been written. It and the context with its
+// deadline are one allocation; the channels are created on first use, and the timer belongs to the
+// connection.
 type requestContext struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	c       *conn      // nil once the request has ended
 	done    chan struct{}
 	err     error
@@ -21,12 +21,12 @@ type requestContext struct {
 // limitedContext is a request's context with a deadline, as WithTimeout returns it.
 type limitedContext struct {
 	r        *requestContext
-	deadline time.Time     // set once, before anyone has the context
+	deadline time.Time     // set once, before the context is shared
 	done     chan struct{} // this and err are guarded by requestContext.mu
 	err      error
 }
 
-// closed is the channel of all contexts that have ended before they were asked for one.
+// closed is the channel of all contexts that ended before their channel was used.
 var closed = func() chan struct{} { //nolint:gochecknoglobals // a constant
 	c := make(chan struct{})
 	close(c)
@@ -65,7 +65,7 @@ func (l *limitedContext) Err() error {
 
 func (l *limitedContext) Value(any) any { return nil }
 
-// channelOf makes the channel at its first use.
+// channelOf creates the channel on first use.
 func channelOf(done *chan struct{}, err error) chan struct{} {
 	if *done == nil {
 		if err != nil {
@@ -76,7 +76,7 @@ func channelOf(done *chan struct{}, err error) chan struct{} {
 	return *done
 }
 
-// end ends one of the two contexts, unless it has ended. requestContext.mu is held.
+// end ends one of the two contexts, unless it has ended. Requires requestContext.mu.
 func end(done *chan struct{}, err *error, cause error) {
 	if *err != nil {
 		return
@@ -95,18 +95,18 @@ func (r *requestContext) cancel() {
 	defer r.mu.Unlock()
 	end(&r.done, &r.err, context.Canceled)
 	r.endLimited()
-	r.c = nil // who keeps the context does not keep the connection
+	r.c = nil // a kept context must not keep the connection
 }
 
-// answered ends the context with the deadline: the handler has returned, and what
-// follows, the sending of its response, has limits of its own.
+// answered ends the context with the deadline: the handler has returned, and sending the response
+// has its own limits.
 func (r *requestContext) answered() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.endLimited()
 }
 
-// endLimited disarms the timer. mu is held.
+// endLimited stops the timer. Requires mu.
 func (r *requestContext) endLimited() {
 	if l := &r.limited; l.r != nil && l.err == nil {
 		r.c.timer.Stop()
@@ -114,7 +114,7 @@ func (r *requestContext) endLimited() {
 	}
 }
 
-// limit makes the context with a deadline, nil if there is one already.
+// limit creates the context with a deadline, or returns nil if there is one already.
 func (r *requestContext) limit(d time.Duration) *limitedContext {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -136,8 +136,8 @@ func (r *requestContext) limit(d time.Duration) *limitedContext {
 	return l
 }
 
-// expire ends the context whose deadline has passed. It looks at the deadline
-// again: the request that armed the timer may have been answered meanwhile.
+// expire ends the context whose deadline has passed. It checks the deadline again, because the
+// request that set the timer may have been answered meanwhile.
 func (r *requestContext) expire() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -147,9 +147,9 @@ func (r *requestContext) expire() {
 	end(&r.limited.done, &r.limited.err, context.DeadlineExceeded)
 }
 
-// WithTimeout is context.WithTimeout for a handler's context, without its cost. The
-// context ends at the latest when the handler returns; the CancelFunc may end it
-// no earlier. A second deadline is left to package context.
+// WithTimeout is context.WithTimeout for a handler's context, without its cost. The context ends at
+// the latest when the handler returns; the CancelFunc may have no effect before. A second deadline
+// uses package context.
 func (r *requestContext) WithTimeout(d time.Duration) (context.Context, context.CancelFunc) {
 	if l := r.limit(d); l != nil {
 		return l, func() {}

@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// socketOf is the connection below TLS, or the connection itself. Time limits
-// close that one: ending a TLS session in style means writing to a client that
-// may not be reading, and the watcher waits for nobody.
+// socketOf is the connection below TLS, or the connection itself. Time limits close the socket: a
+// TLS close would write to a client that may not be reading, and the watcher must not block.
 func socketOf(nc net.Conn) net.Conn {
 	if t, ok := nc.(*tls.Conn); ok {
 		return t.NetConn()
@@ -19,9 +18,8 @@ func socketOf(nc net.Conn) net.Conn {
 	return nc
 }
 
-// greet shakes hands where the connection is encrypted. The handshake belongs to
-// the time that a head may take to arrive, and to the goroutine of the
-// connection: a client that is slow at it holds up nobody else.
+// greet does the TLS handshake. The handshake counts as part of the time limit for the head, and
+// runs in the goroutine of the connection, so that a slow client does not affect others.
 func (c *conn) greet() bool {
 	t, ok := c.nc.(*tls.Conn)
 	if !ok {

@@ -2,5 +2,5 @@
 
 package listener
 
-// boundUnsent cannot be asked for here: the progress of slow readers is seen late.
+// boundUnsent is not available on this system: the progress of slow readers is seen late.
 func boundUnsent(int) {}

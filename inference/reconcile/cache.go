@@ -9,7 +9,7 @@ import (
 	"clearmlserving/atomicfile"
 )
 
-// cacheFormat is raised when State changes in a way that older files cannot mean.
+// cacheFormat is increased when State changes incompatibly.
 const cacheFormat = 1
 
 type cacheFile struct {
@@ -17,7 +17,7 @@ type cacheFile struct {
 	State  *State `json:"state"`
 }
 
-// writeCache keeps the last good state; the file is whole at every moment.
+// writeCache stores the last good state; the file is complete at all times.
 func writeCache(file string, state *State) error {
 	data, err := json.Marshal(cacheFile{Format: cacheFormat, State: state})
 	if err != nil {
@@ -32,8 +32,8 @@ func writeCache(file string, state *State) error {
 	return atomicfile.Write(file, data, 0o600)
 }
 
-// SetAside moves a file or folder that cannot be used out of the way, to a name that
-// ends in ".damaged", so that another can take its place.
+// SetAside renames an unusable file or folder to a name that ends in ".damaged", so that another
+// can take its place.
 func SetAside(file string) error {
 	aside := file + ".damaged"
 	if err := os.RemoveAll(aside); err != nil {

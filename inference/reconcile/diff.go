@@ -7,11 +7,10 @@ import (
 	"clearmlserving/serving"
 )
 
-// difference is what must happen so that what runs becomes what is wanted.
+// difference is the set of changes from the running to the wanted endpoints.
 type difference struct{ added, changed, gone []serving.EndpointURL }
 
-// diff compares the keys of what runs with what is wanted. Equal keys mean that
-// nothing has to be done for that endpoint.
+// diff compares the keys of running and wanted endpoints. Equal keys need no change.
 func diff(current map[serving.EndpointURL]string, wanted map[serving.EndpointURL]want) difference {
 	var d difference
 	for _, url := range slices.Sorted(maps.Keys(wanted)) {

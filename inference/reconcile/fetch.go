@@ -8,20 +8,19 @@ import (
 	"clearmlserving/storage"
 )
 
-// CachedFiles brings files through the download cache, and says in the log how
-// long downloads come along.
+// CachedFiles fetches files through the download cache, and logs the progress of long downloads.
 type CachedFiles struct {
 	Cache  *storage.Cache
 	Logger *slog.Logger
 }
 
-// Fetch fulfils Files.
+// Fetch implements Files.
 func (c CachedFiles) Fetch(ctx context.Context, f File) (Local, error) {
 	item := storage.Item{URL: f.URL, SHA256: f.SHA256, Unpack: f.Unpack, Verify: f.Verify}
 	begun := time.Now()
 	told := begun
 	handle, err := c.Cache.Fetch(ctx, item, func(done, total int64) {
-		if time.Since(told) < 5*time.Second { // small files need no news
+		if time.Since(told) < 5*time.Second { // small files need no progress
 			return
 		}
 		told = time.Now()

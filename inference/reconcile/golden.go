@@ -17,8 +17,7 @@ const (
 	stepGolden = "golden"
 	// maxGoldenBytes bounds a file of samples and one streamed answer.
 	maxGoldenBytes = 64 << 20
-	// maxRefusals is how many samples that differ are told before the rest is
-	// not asked any more.
+	// maxRefusals is the number of reported differences after which the check stops.
 	maxRefusals = 3
 )
 
@@ -26,11 +25,11 @@ const (
 type wantedGolden struct {
 	serving.Golden
 	file    File
-	missing string // why there is nothing to compare with
+	missing string // why there are no samples
 }
 
-// golden finds the samples of an endpoint, nil when it has none. Samples that
-// are configured but missing refuse a new model: nobody has checked it.
+// golden returns the samples of an endpoint, nil if it has none. If configured samples are missing,
+// a new model is refused, because it cannot be checked.
 func (s *State) golden(options *serving.Golden) *wantedGolden {
 	if options == nil {
 		return nil
@@ -44,7 +43,7 @@ func (s *State) golden(options *serving.Golden) *wantedGolden {
 	return g
 }
 
-// samples brings and reads the samples of an endpoint.
+// samples fetches and reads the samples of an endpoint.
 func (r *Reconciler) samples(ctx context.Context, g *wantedGolden) ([]serving.Exchange, error) {
 	if g.missing != "" {
 		return nil, errors.New(g.missing)
@@ -72,9 +71,9 @@ func (r *Reconciler) samples(ctx context.Context, g *wantedGolden) ([]serving.Ex
 	return samples, nil
 }
 
-// reproduces asks a model that serves nobody yet the recorded questions, one
-// after the other. The error names the first samples that it does not answer as
-// recorded; one that fails to answer at all, or in time, ends the questions.
+// reproduces sends the recorded requests to a model that is not in service yet, one after the
+// other. The error names the first samples with a different answer. The check ends when a request
+// fails or times out.
 func (g *wantedGolden) reproduces(ctx context.Context, model engine.Model, samples []serving.Exchange, limit time.Duration) error {
 	var refusals []string
 	for i, sample := range samples {
@@ -107,7 +106,7 @@ func (g *wantedGolden) reproduces(ctx context.Context, model engine.Model, sampl
 	return nil
 }
 
-// ask has the model answer one recorded question within limit, 0 for none.
+// ask sends one recorded request to the model within limit, 0 for none.
 func ask(ctx context.Context, model engine.Model, id string, sample serving.Exchange, limit time.Duration) (serving.Answer, error) {
 	if limit > 0 {
 		var cancel context.CancelFunc
@@ -127,7 +126,7 @@ func ask(ctx context.Context, model engine.Model, id string, sample serving.Exch
 	return serving.Answer{Status: resp.Status, Body: resp.Body}, nil
 }
 
-// oneLine makes a text fit into a reason that is shown in a table.
+// oneLine shortens a text to one line for tables.
 func oneLine(text string) string {
 	const most = 300
 	text = strings.Join(strings.Fields(text), " ")

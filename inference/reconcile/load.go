@@ -17,20 +17,20 @@ import (
 	"clearmlserving/serving"
 )
 
-// entry is an endpoint under the reconciler's care: what is wanted, what is
-// live, what is on its way, and what failed.
+// entry is an endpoint of the reconciler: the wanted, the live and the loading model, and the last
+// failure.
 type entry struct {
 	url         serving.EndpointURL
 	want        want
 	wantedSince time.Time
 	live        *router.Live
-	liveKey     string // want.key that live satisfies
-	content     string // digest of the files and settings that live was made of
+	liveKey     string // the want.key that live satisfies
+	content     string // digest of the files and settings of live
 	cancel      context.CancelFunc
-	attempt     uint64   // the number of the load under way, or of the last one
-	variables   []string // that the model of live has been told
+	attempt     uint64   // the number of the running load, or of the last one
+	variables   []string // of the model of live, set last
 	failure     *Failure
-	held        *heldFiles // that live uses
+	held        *heldFiles // used by live
 }
 
 // Failure says why an endpoint could not be loaded.
@@ -46,7 +46,7 @@ type Failure struct {
 	cause string // Reason without the name of the code, "" where it does not name it
 }
 
-// cancelLoad gives up a load under way; its result will be discarded.
+// cancelLoad cancels a running load; its result is discarded.
 func (e *entry) cancelLoad() {
 	if e.cancel != nil {
 		e.cancel()
@@ -61,13 +61,13 @@ func (e *entry) obstacle() router.Obstacle {
 	return router.Obstacle{Loading: true, Reason: "it is being loaded"}
 }
 
-// settled tells whether there is nothing left to do for the entry now.
+// settled reports whether the entry needs no action now.
 func (e *entry) settled() bool { return e.live != nil && e.liveKey == e.want.key }
 
-// loadResult is the end of one attempt to load.
+// loadResult is the result of one attempt to load.
 type loadResult struct {
 	entry     *entry
-	attempt   uint64 // which of the entry's loads it is
+	attempt   uint64 // the number of the load
 	key       string
 	variables []string
 	content   string
@@ -77,7 +77,7 @@ type loadResult struct {
 	files     *heldFiles
 }
 
-// discard throws a result away that nobody wants any more.
+// discard releases a result that is not used.
 func (l loadResult) discard() {
 	if l.model != nil {
 		closeUnused(context.Background(), l.model)
@@ -85,7 +85,7 @@ func (l loadResult) discard() {
 	l.files.release()
 }
 
-// startDue begins every load that is wanted and not under way.
+// startDue starts every load that is wanted and not running.
 func (r *Reconciler) startDue(ctx context.Context) {
 	now := time.Now()
 	for _, url := range r.urls() {
@@ -98,18 +98,18 @@ func (r *Reconciler) startDue(ctx context.Context) {
 		e.attempt++
 		w, content, attempt := e.want, e.content, e.attempt
 		if e.failure != nil && e.failure.Step == stepLoad && e.failure.Attempts == 1 {
-			w.code.Verify, w.model.Verify = true, true // the files may be to blame
+			w.code.Verify, w.model.Verify = true, true // the files may be the cause
 		}
 		r.running.Go(func() {
 			defer cancel()
 			result := r.load(loadCtx, e, w, content)
 			result.entry, result.attempt, result.key, result.variables = e, attempt, w.key, w.variables
-			r.loaded <- result // the owner, or shutdown, always takes it
+			r.loaded <- result // the owner, or shutdown, always receives it
 		})
 	}
 }
 
-// untilRetry is the time until the next failed load is due again.
+// untilRetry is the time until the next failed load is retried.
 func (r *Reconciler) untilRetry() time.Duration {
 	next := time.Hour
 	for _, e := range r.entries {
@@ -139,7 +139,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 	if w.impossible != "" {
 		return loadResult{failure: &Failure{Step: "fetch", Reason: w.impossible, Code: w.codeAtFault()}}
 	}
-	prepared, ok := turn(ctx, r.preparing) // bounds how many downloads compete
+	prepared, ok := turn(ctx, r.preparing) // bounds concurrent downloads
 	if !ok {
 		return givenUp()
 	}
@@ -172,7 +172,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 		}
 	}
 	prepared()
-	loaded, ok := turn(ctx, r.slots) // bounds how much of the machine loading takes from serving
+	loaded, ok := turn(ctx, r.slots) // bounds the resources that loading takes from serving
 	if !ok {
 		result.failure = givenUp().failure
 		return result
@@ -194,8 +194,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 	return result
 }
 
-// turn waits for a place among those that do the same; done gives it back, and
-// may be called again.
+// turn acquires a slot of a semaphore; done releases it, and may be called again.
 func turn(ctx context.Context, places chan struct{}) (done func(), ok bool) {
 	select {
 	case places <- struct{}{}:
@@ -209,7 +208,7 @@ func givenUp() loadResult {
 	return loadResult{failure: &Failure{Step: "fetch", Reason: "given up: the configuration changed"}}
 }
 
-// loadFailure says why the engine could not load, and whose code it was.
+// loadFailure is the engine's reason, with the artifact of the code that failed.
 func (w want) loadFailure(err error) *Failure {
 	failure := &Failure{Step: stepLoad, Reason: err.Error()}
 	if loadErr, ok := errors.AsType[*engine.LoadError](err); ok && loadErr.UserCode {
@@ -221,14 +220,14 @@ func (w want) loadFailure(err error) *Failure {
 	return failure
 }
 
-// closeUnused ends a model that never served.
+// closeUnused closes a model that was never in service.
 func closeUnused(ctx context.Context, model engine.Model) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
-	_ = model.Close(ctx) // its workers are killed at the latest when we end
+	_ = model.Close(ctx) // its workers are killed at the latest when the process ends
 }
 
-// codeAtFault names the preprocess artifact when that is what is missing.
+// codeAtFault names the preprocess artifact if it is missing.
 func (w want) codeAtFault() string {
 	if w.planned.PreprocessArtifact != "" && w.code.URL == "" {
 		return w.planned.PreprocessArtifact
@@ -249,7 +248,7 @@ type heldFiles struct {
 	released bool
 }
 
-// put holds a file, in the place of what was held under that name before.
+// put holds a file, replacing the one held under that name.
 func (h *heldFiles) put(name string, release func()) {
 	h.mu.Lock()
 	before := h.releases[name]
@@ -264,7 +263,7 @@ func (h *heldFiles) put(name string, release func()) {
 	}
 }
 
-// release gives all of it back; nil holds nothing.
+// release releases all files; nil holds nothing.
 func (h *heldFiles) release() {
 	if h == nil {
 		return
@@ -296,9 +295,8 @@ func (r *Reconciler) fetch(ctx context.Context, w want) (fetchedFiles, error) {
 	return f, nil
 }
 
-// restore brings the files that a model was loaded from back to where they were, if
-// they are missing or were changed. When their places now hold something else, the
-// endpoint is loaded anew from that.
+// restore fetches the files of a model again if they are missing or were changed. If their source
+// has other content now, the endpoint is loaded again with that.
 func (r *Reconciler) restore(ctx context.Context, e *entry, w want, was fetchedFiles, distrust bool) error {
 	for _, part := range []struct {
 		name string
@@ -321,7 +319,7 @@ func (r *Reconciler) restore(ctx context.Context, e *entry, w want, was fetchedF
 		if ctx.Err() == nil {
 			select {
 			case r.outdated <- e:
-			default: // the next try says it again
+			default: // the next try reports it again
 			}
 		}
 		return fmt.Errorf("%s: %w", part.name, err)
@@ -329,11 +327,11 @@ func (r *Reconciler) restore(ctx context.Context, e *entry, w want, was fetchedF
 	return nil
 }
 
-// finish takes in the end of a load: the new model goes live, the old retires.
+// finish handles the end of a load: the new model goes live, the old one is retired.
 func (r *Reconciler) finish(result loadResult) {
 	e := result.entry
-	// The wanted configuration may have changed and changed back since: the key alone
-	// does not tell the result of a cancelled load from that of the one under way.
+	// The wanted configuration may have changed and changed back: the key alone does not
+	// distinguish the result of a cancelled load from that of the running one.
 	if r.entries[e.url] != e || e.attempt != result.attempt || e.cancel == nil {
 		r.running.Go(result.discard)
 		return
@@ -377,7 +375,7 @@ func (r *Reconciler) fail(e *entry, result loadResult) {
 	r.o.Logger.Error("endpoint cannot be loaded", "endpoint", e.url, "step", f.Step, "reason", f.Reason, "traceback", f.Traceback, "old_version_serves", e.live != nil)
 }
 
-// archives are the file name endings of packed models, which are served as folders.
+// archives are the file name extensions of packed models, which are served as folders.
 var archives = []string{".zip", ".tgz", ".tar.gz", ".tar"} //nolint:gochecknoglobals // a constant table
 
 func isArchive(uri string) bool {

@@ -1,8 +1,8 @@
-// Package reconcile makes what runs follow what is configured. It owns the state
-// of an inference instance: one goroutine reads the configuration, brings files,
-// has models loaded, and exchanges the router's snapshot only when the new is
-// ready; the old drains and closes. A change that fails leaves the old serving
-// and is told. It never answers requests and never stalls them.
+// Package reconcile makes the running models follow the configuration. It owns the state of an
+// inference instance: one goroutine reads the configuration, fetches files, loads models, and
+// replaces the router's snapshot only when the new model is ready; the old one is drained and
+// closed. If a change fails, the old model stays in service and the failure is reported. The
+// package does not answer requests and does not delay them.
 package reconcile
 
 import (
@@ -22,59 +22,56 @@ import (
 	"clearmlserving/serving"
 )
 
-// Changes tells when to look at the configuration before the next poll is due.
+// Changes triggers a reading of the configuration before the next poll.
 type Changes interface {
-	// Next blocks until something may have changed since the last call returned,
-	// or ctx ends. It is called from one goroutine.
+	// Next blocks until the configuration may have changed since the last call returned, or ctx
+	// ends. It is called from one goroutine.
 	Next(ctx context.Context) error
 }
 
 // Source reads the configuration of the service.
 type Source interface {
-	// Load reads the service as it is now. It is called from one goroutine at a
-	// time. last is the last good state, nil if there is none: what of the service
-	// cannot be used keeps the form that it has there. ErrNoService says that there
-	// is no service yet.
+	// Load reads the present configuration. It is called from one goroutine at a time. last is the
+	// last good state, nil if there is none: unusable parts of the service keep their form in
+	// last. ErrNoService means that there is no service yet.
 	Load(ctx context.Context, last *State) (*State, error)
 }
 
 // ErrNoService is returned by a Source while no serving service exists.
 var ErrNoService = errors.New("there is no serving service yet: create one with: clearml-serving create")
 
-// Files brings files to this machine.
+// Files fetches files to this machine.
 type Files interface {
 	// Fetch may be called from many goroutines. The local file stays in place
 	// until Release is called.
 	Fetch(ctx context.Context, f File) (Local, error)
 }
 
-// Follower learns what an instance serves. Its methods are called on the
-// reconciler's one goroutine, so never at the same time, and must not block.
+// Follower is notified of what an instance serves. Its methods are called on the reconciler's
+// goroutine, so never concurrently, and must not block.
 type Follower interface {
-	// Planned is called after each reading of the configuration that succeeded, once
-	// the urls of the plan are routed and before any new model of it has loaded.
-	// changed is false when the configuration reads as it did before; the plan may
-	// differ even so, where it depends on what was found on the server.
+	// Planned is called after each successful reading of the configuration, when the URLs of the
+	// plan are routed and before a new model has loaded. changed is false if the configuration is
+	// the same as before; the plan may still differ if it depends on data of the server.
 	Planned(state *State, plan serving.Plan, changed bool)
-	// StatusChanged is called after each step that may have changed the status: a
-	// reading of the configuration, failed or not, and the begin and end of a load.
-	// What a Planned call led to is told after it. status reads the newest one, at any
-	// time and from any goroutine.
+	// StatusChanged is called after each step that may have changed the status: a reading of the
+	// configuration, failed or not, and the begin and end of a load. It is called after Planned.
+	// status returns the newest status, at any time and from any goroutine.
 	StatusChanged(status func() Status)
 }
 
-// File is something to bring here.
+// File is a file to fetch.
 type File struct {
 	URL    string
-	SHA256 string // "" when not known
-	Unpack bool   // an archive whose content is wanted as a folder
-	Verify bool   // what is here already is compared, however untouched it looks
+	SHA256 string // "" if unknown
+	Unpack bool   // an archive to unpack as a folder
+	Verify bool   // compare the content of an existing file even if it looks unchanged
 }
 
 // Local is a file or folder on this machine.
 type Local struct {
 	Path    string
-	SHA256  string // of the file as it was fetched
+	SHA256  string // of the file as fetched
 	Release func()
 }
 
@@ -85,30 +82,30 @@ type Options struct {
 	Files   Files
 	Loader  engine.Loader
 	Changes Changes // nil: polling only
-	// Poll is the time between two looks at the configuration. Default 5 minutes.
+	// Poll is the interval of reading the configuration. Default 5 minutes.
 	Poll time.Duration
-	// CacheFile keeps the last good state, "" for none.
+	// CacheFile is the file of the last good state, "" for none.
 	CacheFile string
-	// Loads bounds how many models load at once. Default 2.
+	// Loads bounds concurrent loads. Default 2.
 	Loads int
-	// DrainTimeout bounds how long a replaced model waits for its requests. Default 10 minutes.
+	// DrainTimeout bounds the wait for the requests of a replaced model. Default 10 minutes.
 	DrainTimeout time.Duration
 	// RequestTimeout bounds one request, 0 for none.
 	RequestTimeout time.Duration
-	// LogShare is the share of requests whose variables are logged where neither the
-	// endpoint nor the service says. nil: all of them.
+	// LogShare is the share of requests whose variables are logged if neither the endpoint nor the
+	// service sets one. nil: all of them.
 	LogShare *float64
-	// Followers are told of each plan and of each status, in this order.
+	// Followers are notified of each plan and each status, in this order.
 	Followers []Follower
 	Logger    *slog.Logger
 }
 
-// Reconciler is the owner of what an instance serves.
+// Reconciler owns what an instance serves.
 type Reconciler struct {
 	o      Options
 	status atomic.Pointer[Status]
 
-	// What follows belongs to the goroutine of Run.
+	// The fields below belong to the goroutine of Run.
 	state     *State
 	plan      serving.Plan
 	stateHash string
@@ -116,15 +113,15 @@ type Reconciler struct {
 	entries   map[serving.EndpointURL]*entry
 	canaries  map[serving.EndpointURL]*router.Canary
 	loaded    chan loadResult
-	outdated  chan *entry   // whose files cannot be brought back as they were: it is loaded anew
-	slots     chan struct{} // one for each load under way
-	preparing chan struct{} // one for each preparation under way: downloads, environments
+	outdated  chan *entry   // its files cannot be restored: it is loaded again
+	slots     chan struct{} // one per running load
+	preparing chan struct{} // one per running preparation: downloads, environments
 	running   sync.WaitGroup
 	source    sourceStatus
 	disk      error // why the last good state is not on disk
 	recalled  bool  // the state on disk has been applied
 
-	lastGood *State // the state on disk at start, nil if there is none; not changed after Run has begun
+	lastGood *State // the state on disk at start, nil if there is none; constant after the start of Run
 }
 
 func (o Options) logShare() float64 {
@@ -134,19 +131,19 @@ func (o Options) logShare() float64 {
 	return *o.LogShare
 }
 
-// sourceStatus is how the last look at the configuration went.
+// sourceStatus is the result of the last reading of the configuration.
 type sourceStatus struct {
 	err       error
 	since     time.Time
 	fromCache bool
-	synced    bool // the configuration has been seen at least once
+	synced    bool // the configuration has been read at least once
 }
 
-// preparationsPerLoad is how many endpoints may be prepared for each that may
-// load: a preparation mostly waits for the network.
+// preparationsPerLoad is the number of concurrent preparations per concurrent load: a preparation
+// mostly waits for the network.
 const preparationsPerLoad = 4
 
-// New prepares a Reconciler; Run starts it.
+// New creates a Reconciler; Run starts it.
 func New(o Options) *Reconciler {
 	if o.Poll <= 0 {
 		o.Poll = 5 * time.Minute
@@ -176,7 +173,7 @@ func New(o Options) *Reconciler {
 func (r *Reconciler) Run(ctx context.Context) error {
 	r.lastGood = r.readDisk()
 	looks := make(chan look)
-	rung := make(chan struct{}, 1) // one waiting ring is enough: a look sees everything
+	rung := make(chan struct{}, 1) // one pending notification is enough: a reading covers all changes
 	var readers sync.WaitGroup
 	readCtx, stopReading := context.WithCancel(ctx)
 	readers.Go(func() { r.readLoop(readCtx, rung, looks) })
@@ -190,7 +187,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	return nil
 }
 
-// follow is the owner's loop: everything that changes the state happens here.
+// follow is the owner's loop: every change of the state happens here.
 func (r *Reconciler) follow(ctx context.Context, looks <-chan look) {
 	retry := time.NewTimer(time.Hour)
 	defer retry.Stop()
@@ -221,14 +218,14 @@ func (r *Reconciler) follow(ctx context.Context, looks <-chan look) {
 	}
 }
 
-// look is the outcome of one reading of the configuration.
+// look is the result of one reading of the configuration.
 type look struct {
 	state *State
 	err   error
 }
 
-// readLoop reads the configuration at each ring and each poll, apart from the
-// owner, so that a slow control plane delays nothing.
+// readLoop reads the configuration at each notification and each poll, outside of the owner's
+// goroutine, so that a slow control plane delays nothing.
 func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks chan<- look) {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
@@ -271,8 +268,8 @@ func (r *Reconciler) readLoop(ctx context.Context, rung <-chan struct{}, looks c
 	}
 }
 
-// lookGap is the least time between two readings of the configuration: a
-// training script that reports ten times a second rings as often.
+// lookGap is the minimum time between two readings of the configuration, because a training script
+// may send ten notifications a second.
 const lookGap = 100 * time.Millisecond
 
 func (r *Reconciler) listen(ctx context.Context, rung chan<- struct{}) {
@@ -284,7 +281,7 @@ func (r *Reconciler) listen(ctx context.Context, rung chan<- struct{}) {
 	}
 }
 
-// see takes in one reading of the configuration.
+// see handles the result of one reading of the configuration.
 func (r *Reconciler) see(l look) {
 	if l.err != nil {
 		r.cannotSee(l.err)
@@ -298,8 +295,8 @@ func (r *Reconciler) see(l look) {
 	r.keepOnDisk(l.state)
 }
 
-// keepOnDisk keeps the last good state. A disk that is full or read-only does not
-// stop serving; it is said once, and shown as long as it lasts.
+// keepOnDisk stores the last good state. A full or read-only disk does not stop serving; it is
+// logged once, and shown in the status while it lasts.
 func (r *Reconciler) keepOnDisk(state *State) {
 	if r.o.CacheFile == "" {
 		return
@@ -313,7 +310,7 @@ func (r *Reconciler) keepOnDisk(state *State) {
 	}
 }
 
-// cannotSee keeps what runs; at start it falls back to the last good state on disk.
+// cannotSee keeps the running models; at start it falls back to the last good state on disk.
 func (r *Reconciler) cannotSee(err error) {
 	first := r.source.err == nil || errors.Is(r.source.err, errNoAnswer)
 	if first {
@@ -333,15 +330,15 @@ func (r *Reconciler) cannotSee(err error) {
 	r.recall()
 }
 
-// startPatience is how long a start waits for the control plane before it
-// serves the last good configuration; the answer, when it comes, is then applied.
+// startPatience is how long a start waits for the control plane before it serves the last good
+// configuration; a later answer is then applied.
 const startPatience = time.Second
 
-// errNoAnswer is what the status says until the first answer or failure.
+// errNoAnswer is in the status until the first answer or failure.
 var errNoAnswer = errors.New("the control plane has not answered yet")
 
-// readDisk reads the last good state on disk, nil if there is none. A file that
-// cannot be read is set aside: the next good state takes its place.
+// readDisk reads the last good state on disk, nil if there is none. An unreadable file is renamed:
+// the next good state takes its place.
 func (r *Reconciler) readDisk() *State {
 	if r.o.CacheFile == "" {
 		return nil
@@ -372,11 +369,11 @@ func (r *Reconciler) recall() {
 	r.apply(r.lastGood)
 }
 
-// apply compares what is wanted with what runs.
+// apply compares the wanted with the running endpoints.
 func (r *Reconciler) apply(state *State) {
 	service := state.service()
 	plan := serving.Resolve(service, state.Found, state.Versions)
-	share, _ := service.Parameters.LogShare(r.o.logShare()) // a share that cannot be read is one of the plan's problems
+	share, _ := service.Parameters.LogShare(r.o.logShare()) // an unreadable share is one of the plan's problems
 	wanted := map[serving.EndpointURL]want{}
 	for url, e := range plan.Endpoints {
 		wanted[url] = state.want(url, e, plan.Options[url], share)
@@ -403,7 +400,7 @@ func (r *Reconciler) apply(state *State) {
 		e.want, e.failure, e.wantedSince = wanted[url], nil, time.Now()
 	}
 	for url, w := range wanted {
-		r.entries[url].want = w // parts that need no load: what is logged
+		r.entries[url].want = w // parts that need no load: logged variables
 		r.log(r.entries[url])
 	}
 	problems := !slices.Equal(plan.Problems, r.plan.Problems)
@@ -424,7 +421,7 @@ func (r *Reconciler) apply(state *State) {
 	}
 }
 
-// log has the live model of an entry log what is wanted, without loading it again.
+// log updates the logged variables of the live model, without loading it again.
 func (r *Reconciler) log(e *entry) {
 	if e.live == nil {
 		return
@@ -441,7 +438,7 @@ func (r *Reconciler) log(e *entry) {
 	e.variables = e.want.variables
 }
 
-// swap builds a new snapshot of what is live and makes it current.
+// swap builds a new snapshot of the live models and publishes it.
 func (r *Reconciler) swap() {
 	s := &router.Snapshot{
 		Models:   map[serving.EndpointURL]*router.Live{},
@@ -466,9 +463,8 @@ func (r *Reconciler) swap() {
 	r.o.Router.Swap(s)
 }
 
-// canary makes the choice among the live ones of a canary's targets. While a
-// target is still loading, the shares of before stay, so that a new version
-// takes its share only when it can answer; a target that failed is left out.
+// canary builds the canary from its live targets. While a target is loading, the previous shares
+// stay, so that a new version gets its share only when it can answer; a failed target is omitted.
 func (r *Reconciler) canary(url serving.EndpointURL, table serving.CanaryTable, models map[serving.EndpointURL]*router.Live) *router.Canary {
 	var targets []*router.Live
 	var shares []float64
@@ -494,8 +490,7 @@ func (r *Reconciler) canary(url serving.EndpointURL, table serving.CanaryTable, 
 	return router.NewCanary(url, targets, shares, reason)
 }
 
-// retire drains a model that no snapshot holds any more, closes it, and gives
-// back the files that it used.
+// retire drains a model that is in no snapshot any more, closes it, and releases its files.
 func (r *Reconciler) retire(live *router.Live, held *heldFiles) {
 	if live == nil {
 		return
@@ -515,7 +510,7 @@ func (r *Reconciler) retire(live *router.Live, held *heldFiles) {
 	})
 }
 
-// shutdown ends every load and closes every model; new requests find none.
+// shutdown cancels every load and closes every model; new requests find none.
 func (r *Reconciler) shutdown() {
 	r.o.Router.Swap(&router.Snapshot{})
 	for _, e := range r.entries {
@@ -529,7 +524,7 @@ func (r *Reconciler) shutdown() {
 	}()
 	for {
 		select {
-		case result := <-r.loaded: // a load that ended while we were stopping
+		case result := <-r.loaded: // a load that ended during shutdown
 			result.discard()
 		case <-done:
 			return

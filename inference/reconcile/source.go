@@ -14,26 +14,25 @@ import (
 	"clearmlserving/serving"
 )
 
-// ClearMLSource reads a service's configuration from a ClearML server, and
-// writes back the numbers that monitored models were given, so that all
-// instances and all restarts agree on them.
+// ClearMLSource reads a service's configuration from a ClearML server, and writes back the version
+// numbers of monitored models, so that all instances use the same numbers, also after restarts.
 type ClearMLSource struct {
 	Client *clearml.Client
-	// ServiceID, else ServiceName, says which service; both empty: the one of the
-	// last state, else the first active one. Once chosen, a service is kept.
+	// ServiceID, or else ServiceName, selects the service; if both are empty: the one of the last
+	// state, or else the first active one. Once selected, a service is kept.
 	ServiceID, ServiceName string
 	Logger                 *slog.Logger
 
 	chosen string
-	// unwritable is the last reason why numbers could not be written back, so
-	// that it is logged once.
+	// unwritable is the last reason why numbers could not be written back, so that it is logged
+	// once.
 	unwritable string
 }
 
-// maxConflicts bounds how often numbers are given anew after another instance was faster.
+// maxConflicts bounds the retries when another instance has stored numbers first.
 const maxConflicts = 5
 
-// Load fulfils Source.
+// Load implements Source.
 func (c *ClearMLSource) Load(ctx context.Context, last *State) (*State, error) {
 	id, err := c.choose(ctx, last)
 	if err != nil {
@@ -54,8 +53,8 @@ func (c *ClearMLSource) Load(ctx context.Context, last *State) (*State, error) {
 	}
 }
 
-// choose finds the service to follow. Once one was found it is followed, also
-// when another becomes the first, and after a restart: last says which it was.
+// choose selects the service. Once selected it is kept, even if another becomes the first, and
+// after a restart: last has it.
 func (c *ClearMLSource) choose(ctx context.Context, last *State) (string, error) {
 	if c.ServiceID != "" {
 		return c.ServiceID, nil
@@ -88,10 +87,9 @@ func (c *ClearMLSource) choose(ctx context.Context, last *State) (string, error)
 	return c.chosen, nil
 }
 
-// servedBefore is the service of the last state, if it is still the one that is
-// meant: "" when there is none, or when another now has the name that is asked for.
-// A server may list it no more, for example because it stopped the task while no
-// instance ran. That is no reason to serve another.
+// servedBefore is the service of the last state, if it still matches: "" if there is none, or if
+// another service now has the configured name. A server may not list it any more, for example
+// because it stopped the task while no instance ran. That is no reason to serve another service.
 func (c *ClearMLSource) servedBefore(ctx context.Context, last *State) (string, error) {
 	if last == nil || last.ServiceID == "" {
 		return "", nil
@@ -108,8 +106,8 @@ func (c *ClearMLSource) servedBefore(ctx context.Context, last *State) (string, 
 	return doc.ID, nil
 }
 
-// GoneError says that the service that was served before does not exist any more.
-// No other takes its place by itself.
+// GoneError says that the previous service does not exist any more. It is not replaced
+// automatically.
 type GoneError struct{ ID, Name string }
 
 func (e *GoneError) Error() string {
@@ -117,7 +115,7 @@ func (e *GoneError) Error() string {
 		"no other is served in its place: name one with --id or --name", e.ID, e.Name)
 }
 
-// read makes the state of what is configured now.
+// read builds the state from the present configuration.
 func (c *ClearMLSource) read(ctx context.Context, id string, last *State) (*State, *clearml.Service, error) {
 	doc, err := c.Client.LoadService(ctx, id)
 	if err != nil {
@@ -140,9 +138,8 @@ func (c *ClearMLSource) read(ctx context.Context, id string, last *State) (*Stat
 	return state, doc, c.models(ctx, state, service)
 }
 
-// monitored asks for the models of each monitoring. When the server refuses to
-// answer for one, the models that it found last stay; a server that cannot be
-// reached ends the reading.
+// monitored queries the models of each monitoring. If the server refuses one of the queries, its
+// previous models stay; if the server cannot be reached, the reading fails.
 func (c *ClearMLSource) monitored(ctx context.Context, state *State, service serving.Service, last *State) error {
 	for _, key := range slices.Sorted(maps.Keys(service.Monitoring)) {
 		m := service.Monitoring[key]
@@ -165,8 +162,8 @@ func (c *ClearMLSource) monitored(ctx context.Context, state *State, service ser
 	return nil
 }
 
-// spareModels is how many more models are asked for than are served, because
-// those that are still being uploaded do not count.
+// spareModels is the number of additional models in a query, because models that are still being
+// uploaded do not count.
 const spareModels = 20
 
 func (c *ClearMLSource) query(ctx context.Context, m serving.Monitoring) ([]serving.MonitoredModel, error) {
@@ -216,7 +213,7 @@ func (c *ClearMLSource) models(ctx context.Context, state *State, service servin
 	}
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	for chunk := range slices.Chunk(ids, 500) { // the most that a server gives at once
+	for chunk := range slices.Chunk(ids, 500) { // the server's maximum per answer
 		models, err := c.Client.Models(ctx, clearml.ModelFilter{IDs: chunk, WithArchived: true})
 		if err != nil {
 			return fmt.Errorf("look up the models of the endpoints: %w", err)
@@ -228,7 +225,7 @@ func (c *ClearMLSource) models(ctx context.Context, state *State, service servin
 	return nil
 }
 
-// placeholder says why a model whose uri is not that of a file cannot be had yet.
+// placeholder says why a model whose URI is not that of a file cannot be fetched yet.
 func placeholder(uri string) string {
 	switch path.Base(uri) {
 	case "uploading_file":
@@ -242,9 +239,9 @@ func placeholder(uri string) string {
 	return ""
 }
 
-// number gives new monitored models their versions and writes them back before
-// anybody serves them. A server that lets us read only does not stop serving:
-// the numbers, given in the order of creation, are then the same at each start.
+// number gives version numbers to new monitored models and writes them back before they are served.
+// Read-only credentials do not stop serving: the numbers, given in the order of creation, are then
+// the same at each start.
 func (c *ClearMLSource) number(ctx context.Context, state *State, doc *clearml.Service) error {
 	service := state.service()
 	state.Versions = service.Known()
@@ -271,7 +268,7 @@ func (c *ClearMLSource) number(ctx context.Context, state *State, doc *clearml.S
 	var unwritable error
 	for _, section := range writes {
 		text, err := after.Encode(section)
-		if err != nil { // what is stored there cannot be read, so it stays
+		if err != nil { // the stored value cannot be read, so it is kept
 			unwritable = err
 			continue
 		}
@@ -301,7 +298,7 @@ func (c *ClearMLSource) number(ctx context.Context, state *State, doc *clearml.S
 	return nil
 }
 
-// sameRecords tells whether what monitoring made is written back already.
+// sameRecords reports whether the records of monitoring are written back already.
 func sameRecords(before, after serving.Service) bool {
 	a, errA := before.Encode(serving.SectionMonitoringEndpoints)
 	b, errB := after.Encode(serving.SectionMonitoringEndpoints)

@@ -12,31 +12,30 @@ import (
 	"clearmlserving/serving"
 )
 
-// State is everything about a service that an instance needs in order to serve
-// it. It is written to disk as the last good configuration.
+// State is all data about a service that an instance needs to serve it. It is stored on disk as the
+// last good configuration.
 type State struct {
 	ServiceID   string                              `json:"service_id"`
 	ServiceName string                              `json:"service_name"`
 	Project     string                              `json:"project"`
 	Sections    map[serving.Section]json.RawMessage `json:"sections"`
-	// Unreadable holds sections whose text could not be parsed, with the cause.
+	// Unreadable has the sections whose text could not be parsed, with the cause.
 	Unreadable map[serving.Section]string `json:"unreadable,omitempty"`
 	General    map[string]string          `json:"general"`
 	Artifacts  map[string]Artifact        `json:"artifacts"`
-	// Models holds what is known of each model that an endpoint names.
+	// Models has the data of each model that an endpoint names.
 	Models map[serving.ModelID]Model `json:"models"`
-	// Found holds the models of each monitoring, newest first.
+	// Found has the models of each monitoring, newest first.
 	Found    map[string][]serving.MonitoredModel `json:"found"`
 	Versions serving.Versions                    `json:"versions"`
-	// Trouble says, per monitoring, why its models could not be asked for.
+	// Trouble has, per monitoring, the reason why its models could not be queried.
 	Trouble map[string]string `json:"trouble,omitempty"`
-	// Kept lists what of the configuration cannot be used as stored and is here in
-	// its last good form.
+	// Kept lists the unusable parts of the configuration that are here in their last good form.
 	Kept []serving.Kept `json:"kept,omitempty"`
 }
 
-// Keep puts the last good form, known from an earlier state of the same service, in
-// the place of what of the configuration cannot be used. nil: there is none.
+// Keep replaces unusable parts of the configuration by their last good form, from an earlier state
+// of the same service. nil: there is none.
 func (s *State) Keep(last *State) {
 	if last == nil || last.ServiceID != s.ServiceID {
 		return
@@ -58,8 +57,8 @@ type Artifact struct {
 type Model struct {
 	Name    string `json:"name"`
 	URI     string `json:"uri"`
-	Changed string `json:"changed"`           // a marker that moves when the model is edited
-	Missing string `json:"missing,omitempty"` // why it cannot be had, "" when it can
+	Changed string `json:"changed"`           // a marker that changes when the model is edited
+	Missing string `json:"missing,omitempty"` // why it cannot be fetched, "" if it can
 }
 
 // service decodes the configuration.
@@ -78,23 +77,22 @@ func (s *State) service() serving.Service {
 	return service
 }
 
-// want is an endpoint as configured: what to fetch and load.
+// want is a configured endpoint: what to fetch and load.
 type want struct {
 	planned    serving.PlannedEndpoint
 	code       File
 	model      File
 	variables  []string
 	logShare   float64
-	impossible string        // why it cannot be loaded, known without trying
+	impossible string        // why it cannot be loaded, known in advance
 	golden     *wantedGolden // what it must reproduce before it goes live, nil for nothing
 	limits     *serving.Limits
-	// key changes whenever something has to be fetched or loaded again.
+	// key changes whenever something must be fetched or loaded again.
 	key string
 }
 
-// want collects what an endpoint needs. A missing artifact or model is not an
-// error of the whole: the endpoint says so when asked. share is the service's share
-// of logged requests.
+// want collects the inputs of an endpoint. A missing artifact or model is an error of that endpoint
+// only. share is the service's share of logged requests.
 func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options serving.EndpointOptions, share float64) want {
 	if e.Metrics.LogFrequency != nil {
 		share = *e.Metrics.LogFrequency
@@ -132,7 +130,7 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options
 // Hash is the change marker of the state, in the original's form: 32 hex digits.
 func (s *State) Hash() string { return s.service().StateHash(s.artifactHashes()) }
 
-// digests are the change markers of the single urls.
+// digests are the change markers of the single URLs.
 func (s *State) digests() map[serving.EndpointURL]string {
 	return s.service().Digests(s.artifactHashes())
 }
@@ -145,13 +143,13 @@ func (s *State) artifactHashes() map[string]string {
 	return hashes
 }
 
-// digest makes a comparable key of values that decide what is loaded.
+// digest makes a comparable key from the inputs of a load.
 func digest(values ...any) string {
 	h := sha256.New()
 	enc := json.NewEncoder(h)
 	for _, v := range values {
 		if err := enc.Encode(v); err != nil {
-			_, _ = fmt.Fprintf(h, "%v", err) // a value that cannot be encoded is the same each time; hashes never fail
+			_, _ = fmt.Fprintf(h, "%v", err) // a value that cannot be encoded is constant; hashes never fail
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil))

@@ -7,20 +7,20 @@ import (
 	"clearmlserving/serving"
 )
 
-// Status describes what an instance serves, for people and probes. It is a
-// value of one moment; models' own states are asked when it is read.
+// Status describes what an instance serves, for people and probes. It is a snapshot, except for the
+// models' own states, which are read on access.
 type Status struct {
 	ServiceID   string `json:"service_id,omitempty"`
 	ServiceName string `json:"service_name,omitempty"`
 	StateHash   string `json:"state_hash,omitempty"`
-	// Digests are the markers of what is configured for each url; see serving.Service.Digests.
+	// Digests are the change markers of each URL; see serving.Service.Digests.
 	Digests     map[serving.EndpointURL]string `json:"digests,omitempty"`
-	Synced      bool                           `json:"synced"` // the configuration has been seen, or its last good copy
+	Synced      bool                           `json:"synced"` // the configuration, or its last good copy, has been read
 	FromCache   bool                           `json:"from_cache,omitempty"`
 	SourceError string                         `json:"control_plane_error,omitempty"`
 	SourceSince time.Time                      `json:"control_plane_since,omitzero"`
-	// DiskError says why the last good configuration cannot be kept on disk: serving
-	// goes on, but a restart without the control plane would not know it.
+	// DiskError says why the last good configuration cannot be stored on disk: serving continues,
+	// but a restart without the control plane would not have it.
 	DiskError string            `json:"disk_error,omitempty"`
 	Endpoints []EndpointStatus  `json:"endpoints"`
 	Canaries  []CanaryStatus    `json:"canaries,omitempty"`
@@ -33,8 +33,8 @@ type EndpointStatus struct {
 	Engine     string              `json:"engine"`
 	ModelID    serving.ModelID     `json:"model_id,omitempty"`
 	Monitoring string              `json:"monitoring,omitempty"`
-	// State is ready, degraded, loading, failed, or updating (an old version
-	// serves while a newer is loaded or has failed: see Failure).
+	// State is ready, degraded, loading, failed, or updating (an old version is in service while a
+	// newer one is loading or has failed: see Failure).
 	State    string        `json:"state"`
 	Failure  *Failure      `json:"failure,omitempty"`
 	Requests uint64        `json:"requests"`
@@ -44,14 +44,14 @@ type EndpointStatus struct {
 	Model    engine.Status `json:"model,omitzero"`
 }
 
-// CanaryStatus describes one canary with the shares in force.
+// CanaryStatus describes one canary with its present shares.
 type CanaryStatus struct {
 	URL     serving.EndpointURL             `json:"endpoint"`
 	Shares  map[serving.EndpointURL]float64 `json:"shares"`
 	Problem string                          `json:"problem,omitempty"`
 }
 
-// Ready tells whether every endpoint that can load has loaded.
+// Ready reports whether every endpoint that can load has loaded.
 func (s *Status) Ready() bool {
 	if !s.Synced {
 		return false
@@ -71,7 +71,7 @@ const (
 	stateUpdating = "updating"
 )
 
-// Status returns the state of this moment. It may be called from any goroutine.
+// Status returns the present state. It may be called from any goroutine.
 func (r *Reconciler) Status() Status {
 	s := *r.status.Load()
 	snapshot := r.o.Router.Snapshot()

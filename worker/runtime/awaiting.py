@@ -1,4 +1,4 @@
-"""Waits for coroutines where the caller is not one: async methods of a sync endpoint."""
+"""Runs coroutines for synchronous callers: async methods of a sync endpoint."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 class Awaiter:
-    """Runs awaitables on an event loop of its own, made when first needed and then kept.
+    """Runs awaitables on its own event loop, which is created at the first use and then kept.
 
-    Kept, because what user code makes on a loop (sessions, connections) lives only there.
+    It is kept because objects that user code creates on a loop (sessions, connections) are bound to it.
     """
 
     def __init__(self) -> None:
@@ -20,8 +20,8 @@ class Awaiter:
     def run(self, awaitable: Any) -> Any:
         """Wait for awaitable and return its result or raise its exception."""
         if _loop_runs() or not self._used.acquire(blocking=False):
-            # The loop runs: further down this very stack (a request that came while a coroutine
-            # waits in send_request), or on another thread. A loop of its own can wait.
+            # The loop is running: further up this stack (a request that arrived while a coroutine waits in
+            # send_request), or on another thread. A separate loop can wait.
             return _in_thread(awaitable)
         try:
             return self._on_loop().run_until_complete(_wait(awaitable))
@@ -29,7 +29,7 @@ class Awaiter:
             self._used.release()
 
     def loop(self) -> Any:
-        """Return the loop, if one was needed so far."""
+        """Return the loop, if one was created."""
         return self._loop
 
     def close(self) -> None:
@@ -57,7 +57,7 @@ def _loop_runs() -> bool:
 
 
 def _set_loop() -> Any:
-    """Return the loop that the process set for this thread: an async endpoint's requests ran there."""
+    """Return the loop that the process has set for this thread, on which an async endpoint's requests ran."""
     import asyncio
 
     with warnings.catch_warnings():

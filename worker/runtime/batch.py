@@ -1,9 +1,9 @@
-"""The life of a sync worker whose endpoint has requests predicted together.
+"""The loop of a sync worker whose endpoint has requests predicted together.
 
-Takes what waits, up to the rows that Go allows: preprocess one after another, one predict,
-postprocess one after another. Owns the order of answers within a batch. What is predicted
-together and how is stack.py's; a request that comes while user code waits in send_request
-is executed alone, as in loop.py.
+Takes waiting requests, up to the number of rows that Go allows: preprocess one after another, one predict,
+postprocess one after another. Owns the order of answers within a batch. stack.py decides what is predicted
+together and how. A request that arrives while user code waits in send_request is executed alone, as in
+loop.py.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class BatchServer(Server):
         self._carried: Optional[Case] = None  # preprocessed, but too many rows for the last batch
 
     def run(self) -> None:
-        """Answer until Go says stop; raises LinkClosed when Go is gone."""
+        """Answer requests until Go sends stop; raises LinkClosed when Go is gone."""
         link, plain, nested = self._link, self._link.plain, self._link.nested
 
         def work() -> Any:
@@ -69,7 +69,7 @@ class BatchServer(Server):
         self._guess = monotonic() - started
 
     def _gather(self) -> list[Case]:
-        """Take requests and preprocess them until there is none, or rows enough."""
+        """Take requests and preprocess them until there are none, or enough rows."""
         link, plain, nested = self._link, self._link.plain, self._link.nested
         cases: list[Case] = []
         rows, most = 0, min(link.most_rows or self._endpoint.batch_rows, self._endpoint.batch_rows)
@@ -98,7 +98,7 @@ class BatchServer(Server):
                 case = None
 
     def _begin(self, frame: frames.Frame, mark: int) -> Optional[Case]:
-        """Preprocess a request; None if nobody waits for it."""
+        """Preprocess a request; None if it is cancelled."""
         sort, flags, depth, number, head, body = frame
         deadline, kind, request_id = request_head(head)
         marks = self._marks
@@ -124,11 +124,11 @@ class BatchServer(Server):
         return case
 
     def _of(self, case: Case) -> None:
-        """Let what user code does now be this request's."""
+        """Attribute the actions of user code to this request."""
         self._current, self._request_id = case.number, case.meta["request_id"]
 
     def _in_time(self, cases: list[Case]) -> list[Case]:
-        """Leave out those for whom nobody waits any more: the client has left, or has been told of the deadline."""
+        """Remove cancelled requests: their clients have disconnected, or their deadlines have passed."""
         now, gone = monotonic(), self._cancelled
         late = [case for case in cases if (case.meta["deadline"] or now + 1) <= now or case.number in gone]
         for case in late:
@@ -136,7 +136,7 @@ class BatchServer(Server):
         return [case for case in cases if case not in late] if late else cases
 
     def _answer(self, cases: list[Case], started: float) -> None:
-        """Postprocess and answer what was predicted; streams, which take their time, come last."""
+        """Postprocess and answer what was predicted; streams, which take longer, come last."""
         endpoint, last, streams = self._endpoint, cases[-1], []
         clock = monotonic()
         for case in cases:

@@ -1,6 +1,6 @@
-"""send_request: how user code asks another endpoint of the same service.
+"""send_request: calls another endpoint of the same service.
 
-Owns the form of the question and of its answer. The way it travels is the host's.
+Owns the form of the request and of its answer. The host owns the transport.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def send_request_for(host: Any, is_async: bool) -> Callable[..., Any]:
         raise_on_error: bool = False,
         timeout: Optional[float] = None,
     ) -> Any:
-        """Ask another endpoint; return its decoded JSON, or None on an error status."""
+        """Call another endpoint; return its decoded JSON, or None on an error status."""
         url, version, body, kind = _question(endpoint, version, data)
         limit = {"timeout": timeout} if timeout is not None and takes_timeout["call"] else {}
         return _result(host, url, version, host.call(url, version, body, kind, **limit), raise_on_error)
@@ -39,7 +39,7 @@ def send_request_for(host: Any, is_async: bool) -> Callable[..., Any]:
         raise_on_error: bool = False,
         timeout: Optional[float] = None,
     ) -> Any:
-        """Ask another endpoint; return its decoded JSON, or None on an error status."""
+        """Call another endpoint; return its decoded JSON, or None on an error status."""
         url, version, body, kind = _question(endpoint, version, data)
         if timeout is None:
             answer = await host.call_async(url, version, body, kind)

@@ -1,10 +1,10 @@
 """Makes the user's module importable in processes that user code starts.
 
-Two kinds of library send functions to other processes. multiprocessing's "spawn" and
-"forkserver" send the name of a function's module, and run the file of __main__ first: that is
-this file, which there adds a finder for the user's module. cloudpickle (joblib, loky) sends the
-source of modules that are registered by value, as it does for a script's __main__. What neither
-of them knows stands in an environment variable, which children inherit.
+Two kinds of libraries send functions to other processes. multiprocessing's "spawn" and "forkserver" send the
+name of a function's module, and first run the file of __main__: that is this file, which adds a finder for
+the user's module there. cloudpickle (joblib, loky) sends the source of modules that are registered by value,
+as it does for a script's __main__. For both, an environment variable that children inherit has the location
+of the code.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ BY_VALUE = ("cloudpickle", "joblib.externals.cloudpickle")
 
 
 def announce(name: str, code: str, main: ModuleType) -> None:
-    """Let processes that this one starts find the user's module; main is what stands in for __main__."""
+    """Let child processes find the user's module; main replaces __main__."""
     os.environ[CODE] = f"{name}={code}"
     main.__file__ = os.path.join(FOLDER, "children.py")
 
     def register(cloudpickle: ModuleType) -> None:
         by_value = getattr(cloudpickle, "register_pickle_by_value", None)
-        if by_value is not None and name in sys.modules:  # it came with version 2
+        if by_value is not None and name in sys.modules:  # added in version 2
             by_value(sys.modules[name])
 
     for library in BY_VALUE:
@@ -39,7 +39,7 @@ def announce(name: str, code: str, main: ModuleType) -> None:
 
 
 class _Finder:
-    """Finds the user's module where the worker has loaded it from."""
+    """Finds the user's module at the path from which the worker has loaded it."""
 
     def __init__(self, name: str, code: str, spec_of: Callable[[str, str], Any]) -> None:
         self._name = name
@@ -52,7 +52,7 @@ class _Finder:
 
 
 def _adopt() -> Any:
-    """Set up a child of multiprocessing; returns what looks up the names of __main__."""
+    """Set up a child of multiprocessing; returns the lookup of the names of __main__."""
     import importlib
 
     import usercode

@@ -1,8 +1,7 @@
 """Request bodies to Python values, and answers to JSON.
 
-The rules are those of FastAPI, which the original answers with, made lenient where it
-refuses harmless input. Both ways are on the path of each request: one C call when all is
-well, the explanations are worked out only after it failed.
+The rules are those of FastAPI, which the original uses, but more lenient for harmless input. Both directions
+run for each request: one C call in the normal case; explanations are computed only after a failure.
 """
 
 from __future__ import annotations
@@ -16,26 +15,26 @@ from answer import JSON, AnswerError, RequestError
 from plain import NotPlainError, plain
 
 SPACE = " \t\n\r"
-DEEPEST = 200  # levels that an error's path follows before it gives up
-SHOWN = 60  # characters of a key or value that an error shows
+DEEPEST = 200  # levels that an error's path follows
+SHOWN = 60  # characters of a key or value in an error
 
 _scan = json.JSONDecoder().scan_once
 
-# From this size on a body that is mostly numbers is decoded by orjson, if the environment has it:
-# arrays of floats in a tenth of the time. With text it is no quicker.
+# From this size on a body that is mostly numbers is decoded by orjson, if it is installed: arrays of floats
+# in a tenth of the time. For text it is no faster.
 NUMBERS_FROM = 2 << 10
 _DIGITS = bytes(b"0"[0] if b"0"[0] <= c <= b"9"[0] else b"."[0] if c == b"."[0] else b" "[0] for c in range(256))
 _WIDE = b" " + 19 * b"0"  # an integer that may need more than 64 bits
-_orjson: Any = None  # not looked for yet; False: there is none
+_orjson: Any = None  # not looked up yet; False: not installed
 
 
 # Requests
 
 
 def decode_request(body: Any, content_type: str) -> Any:
-    """Return what user code gets for a body: a value for JSON, None for no body, else bytes.
+    """Return the body for user code: a value for JSON, None for no body, else bytes.
 
-    A JSON string becomes bytes, as in the original. Raises RequestError and nothing else.
+    A JSON string becomes bytes, as in the original. Raises only RequestError.
     """
     if not body:
         return None
@@ -60,7 +59,7 @@ def decode_request(body: Any, content_type: str) -> Any:
 
 @lru_cache(maxsize=64)
 def is_json(content_type: str) -> bool:
-    """Tell whether a content type means JSON: application/json, application/*+json, or none."""
+    """Return whether a content type means JSON: application/json, application/*+json, or none."""
     kind, _, subtype = content_type.partition(";")[0].strip().lower().partition("/")
     if not kind:
         return True
@@ -68,10 +67,10 @@ def is_json(content_type: str) -> bool:
 
 
 def _decode_numbers(body: bytes) -> Any:
-    """Decode an array or object of numbers quickly; None if the usual way has to do it.
+    """Decode an array or object of numbers quickly; None if the standard library must decode it.
 
-    orjson gives the same value or refuses, but for one thing: it makes floats of integers that
-    need more than 64 bits.
+    orjson returns the same value or refuses, with one exception: it converts integers of more than 64 bits to
+    floats.
     """
     global _orjson
     if _orjson is None:
@@ -87,13 +86,13 @@ def _decode_numbers(body: bytes) -> Any:
         return None
     try:
         value = _orjson.loads(body)
-    except ValueError:  # what it refuses may be right by Python's rules, or is told in their words
+    except ValueError:  # what it refuses may be valid by Python's rules, or needs their message
         return None
     return value if type(value) in (list, dict) else None
 
 
 def _decode_again(body: Any) -> Any:
-    """Decode with the whole of Python's rules (other Unicode encodings, leading blanks)."""
+    """Decode with all of Python's rules (other Unicode encodings, leading blanks)."""
     position = 0
     try:
         return json.loads(bytes(body))
@@ -122,7 +121,7 @@ def _decode_again(body: Any) -> Any:
 
 
 def _default(value: Any) -> Any:
-    if hasattr(type(value), "__next__"):  # to be read once, and by the way that cannot fail half-way
+    if hasattr(type(value), "__next__"):  # it must be read once, and in the way that cannot fail in the middle
         raise AnswerError("an iterator")
     try:
         return plain(value)
@@ -135,7 +134,7 @@ def _make_encode() -> Callable[[Any], str]:
         return json.JSONEncoder(
             check_circular=False, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default
         ).encode
-    # No markers: a circle ends in RecursionError, which _rewrite explains, and costs nothing here.
+    # No markers: a cycle ends in RecursionError, which _rewrite explains. So the check costs nothing here.
     encoder = c_make_encoder(None, _default, encode_basestring, None, ":", ",", False, False, False)
     join = "".join
     return lambda value: join(encoder(value, 0))
@@ -153,7 +152,7 @@ def encode_json(value: Any) -> bytes:
 
 
 def _encode_again(value: Any) -> bytes:
-    """Encode by way of a copy that is plain throughout; fails with the place of the fault."""
+    """Encode a copy that is plain throughout; fails with the place of the error."""
     rewritten = _rewrite(value, "answer", [])
     try:
         text = _encode(rewritten)
@@ -194,7 +193,7 @@ def _rewrite(value: Any, path: str, above: list[int]) -> Any:
 
 
 def _key(key: Any, path: str) -> Any:
-    """Return a key that JSON takes; everything that becomes a scalar can be one."""
+    """Return a valid key for JSON; everything that becomes a scalar can be one."""
     for _ in range(4):  # an Enum of a NumPy number of …
         if isinstance(key, str) or key is None or isinstance(key, (bool, int)):
             return key

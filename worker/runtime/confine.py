@@ -1,7 +1,7 @@
-"""What a worker may take of the machine, and whom it runs as: settled before user code runs.
+"""The resource limits and the account of a worker, set before user code runs.
 
-Owns the resource limits and the change of account of a freshly forked process. Who that account
-is and what it may read is Go's business.
+Owns the resource limits and the change of account of a freshly forked process. Go selects the account and its
+permissions.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ PR_SET_NO_NEW_PRIVS = 38
 
 
 def confine(rules: dict[str, Any]) -> None:
-    """Give up what the rules name, for good; an error means that the process must not go on."""
-    # A core would put requests and models on disk, and takes longer to write than a worker to start.
+    """Give up the rights that the rules name, permanently; after an error the process must not continue."""
+    # A core file would store requests and models on disk, and takes longer to write than a worker to start.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     files = int(rules.get("open_files") or 0)
     if files > 0:
@@ -32,11 +32,11 @@ def confine(rules: dict[str, Any]) -> None:
 
 
 def become(uid: int, gid: int) -> None:
-    """Run as another account, with no way back."""
+    """Switch to another account, permanently."""
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     if ctypes is not None:
-        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # no program makes it root again
+        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # no program can become root again
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or os.getgroups():
         raise PermissionError("the worker's account could not be changed")

@@ -1,7 +1,7 @@
 """The engines that run inside a worker: how each loads a model file and predicts with it.
 
-Owns the table ENGINES. The model libraries are imported only when an endpoint of their
-engine loads; the custom engines need none.
+Owns the table ENGINES. The model libraries are imported only when an endpoint of their engine loads; the
+custom engines need none.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Engine(NamedTuple):
 
 
 def engine_named(name: str) -> Engine:
-    """Return the engine, or raise a LoadError that lists those there are."""
+    """Return the engine, or raise a LoadError that lists the supported ones."""
     engine = ENGINES.get(name)
     if engine is None:
         raise LoadError(f"engine '{name}' does not run in a Python worker; those that do: {', '.join(ENGINES)}")
@@ -130,13 +130,13 @@ def _load_xgboost(path: str) -> Any:
 
 
 def _predict_xgboost(model: Any) -> Step:
-    """Predict as the original, and turn plain rows, which a Booster refuses, into a DMatrix."""
+    """Predict as the original, and convert plain rows, which a Booster refuses, to a DMatrix."""
     xgboost = sys.modules.get("xgboost")
     if xgboost is None or not isinstance(model, xgboost.Booster):
         return _predict_plainly(model)
     matrix, predict = xgboost.DMatrix, model.predict
     names, kinds = model.feature_names, model.feature_types
-    if kinds and "c" in kinds:  # columns of categories, which a DMatrix takes only when asked to
+    if kinds and "c" in kinds:  # columns of categories, which a DMatrix accepts only on request
         matrix = functools.partial(matrix, enable_categorical=True)
         plain = functools.partial(matrix, feature_names=names, feature_types=kinds)
     else:
@@ -146,7 +146,7 @@ def _predict_xgboost(model: Any) -> Step:
         if not isinstance(data, xgboost.DMatrix):
             if isinstance(data, (list, tuple)):
                 data = _rows(data)
-            # Rows without names take the model's; a table's own are checked against them.
+            # Rows without names use the model's; a table's own are checked against them.
             data = matrix(data) if hasattr(data, "columns") else plain(data)
         return predict(data)
 
@@ -172,7 +172,7 @@ def _load_lightgbm(path: str) -> Any:
     return _library("lightgbm", "lightgbm").Booster(model_file=path)
 
 
-# What stands in for a method that the user's class does not have
+# Replacements for methods that the user's class does not have
 
 
 def nothing(_data: Any, _state: Any, _collect: Any) -> None:
@@ -181,7 +181,9 @@ def nothing(_data: Any, _state: Any, _collect: Any) -> None:
 
 
 def rows_only(engine: str) -> Step:
-    """Return the preprocess of a model engine without user code: rows pass, the rest is told what to do."""
+    """Return the preprocess of a model engine without user code: it passes rows, and explains the error for
+    other input.
+    """
 
     def step(body: Any, _state: Any, _collect: Any) -> Any:
         if isinstance(body, list):

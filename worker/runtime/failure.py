@@ -13,16 +13,16 @@ from answer import JSON, Answer, AnswerError, RequestError
 from codec import encode_json
 from tracebacks import text_of, user_traceback, variable_hint
 
-# The process is of no further use: its share of the accelerator's memory, or its context, is lost.
+# The process can no longer be used: its accelerator memory or context is lost.
 FATAL = ("CUDA out of memory", "NVML_SUCCESS == r INTERNAL ASSERT FAILED", "CUDA error:")
-UNMEANT = ("application/x-www-form-urlencoded", "text/plain")  # what clients send when they are not told
+UNMEANT = ("application/x-www-form-urlencoded", "text/plain")  # the default of clients
 LONGEST = 8 << 10  # characters of an exception's text that a client gets
 
 
 def answer_failure(
     error: BaseException, meta: dict[str, Any], log: Callable[[str, str], None], content_type: str = ""
 ) -> Answer:
-    """Return the answer that tells of the exception, having logged what its owner needs."""
+    """Return the answer for the exception, and log what the owner of the code needs."""
     if isinstance(error, RequestError):
         return Answer(422, JSON, encode_json({"detail": error.detail}), error_kind="request")
     if isinstance(error, AnswerError):
@@ -45,7 +45,7 @@ def answer_failure(
 
 
 def _type_hint(error: BaseException, content_type: str) -> str:
-    """Say why code that expects JSON has got bytes, when a client's default may be the cause; else ""."""
+    """Explain why code that expects JSON has got bytes, if a client's default may be the cause; else ""."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in UNMEANT or not isinstance(error, (TypeError, AttributeError, LookupError)):
         return ""
@@ -56,7 +56,7 @@ def _type_hint(error: BaseException, content_type: str) -> str:
 
 
 def client_text(error: BaseException) -> str:
-    """Return the exception's text as a client may see it."""
+    """Return the exception's text for clients."""
     if isinstance(error, SystemExit):
         return f"the endpoint's code called sys.exit({error.code!r}); it should raise an exception or return an answer"
     if isinstance(error, KeyboardInterrupt):
@@ -70,7 +70,7 @@ def client_text(error: BaseException) -> str:
 
 
 def safe_repr(kind: type) -> str:
-    """Return "<class 'x'>", whatever a metaclass makes of repr."""
+    """Return "<class 'x'>", even if a metaclass overrides repr."""
     return type.__repr__(kind)
 
 

@@ -1,7 +1,7 @@
-"""Forks on request, reaps, and says so: the loop of the zygote and of each template.
+"""Forks on request, reaps, and reports: the loop of the zygote and of each template.
 
 A template is a process that has loaded an endpoint; the workers of that endpoint are forked
-from it and share what it has loaded. One message a packet, JSON, on a control socket:
+from it and share its memory. One JSON message per packet, on a control socket:
 
     <- {"do": "fork", "n": 7, "template": false, "needs": ["numpy"]}  descriptors: data, stdout, stderr,
        marks, bodies[, control]; needs are packages to import before
@@ -14,9 +14,9 @@ from it and share what it has loaded. One message a packet, JSON, on a control s
     -> {"is": "forked", "n": 7, "pid": 4711}  or  {"is": "unforked", "n": 7, "text": "..."}
     -> {"is": "exit", "n": 7, "status": 9, "maxrss": 12345}
 
-The end of the socket means that Go is gone: every child is killed, and so is whatever user
-code has started and left behind, for a forker inherits the orphans below it. While it lives it
-kills the orphans whose worker is dead: each process carries the mark of the worker it comes from.
+The end of the socket means that Go is gone: all children are killed, with all processes that user
+code has left behind, because a forker is the reaper of orphaned descendants. It also kills orphans
+of dead workers while it runs: each process has the mark of its worker.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ except ImportError:  # left out of some small builds of Python
     ctypes = None
 
 PR_SET_CHILD_SUBREAPER = 36
-# The mark of a process is this limit's value. The kernel counts no locks since 2.4 but still keeps
-# the limit: whatever user code starts inherits it, through every fork, exec and new session, and
-# anybody may read it.
+# A process's mark is the value of this limit. The kernel has not enforced it since 2.4 but still stores it:
+# all processes that user code starts inherit it, through every fork, exec and new session, and every process
+# may read it.
 RLIMIT_LOCKS = 10
 QUIET = 0.2  # seconds
-FAREWELL = 2.0  # seconds in which whatever is below us is looked for at the end
+FAREWELL = 2.0  # seconds in which descendants are searched at the end
 
 
-_service = 0  # the upper half of our marks; the lower one is the worker's process id
+_service = 0  # the upper half of our marks; the lower half is the worker's process id
 
 
 def mark_with(service: int) -> None:
-    """Have what is forked from here on carry marks of this service."""
+    """Mark the processes forked from here as processes of this service."""
     global _service
     _service = service
 
 
 class Job(NamedTuple):
-    """What a forked process was made for: descriptors that it owns."""
+    """The purpose of a forked process: the descriptors that it owns."""
 
     data: socket.socket
     marks: int  # descriptor of the shared page
@@ -71,8 +71,8 @@ def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Call
 
     at_end is called when Go has closed the control socket and the workers have ended.
 
-    What imports has left to do (see zygote.py) is done once nobody has asked for anything for a
-    moment: who was just forked loads at a lower priority than ours.
+    Deferred work of imports (see zygote.py) is done after a moment without requests: a new child loads at a
+    lower priority than this process.
     """
     tell(control, {"is": "here", "pid": os.getpid()})
     quiet = time.monotonic() + QUIET
@@ -82,7 +82,7 @@ def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Call
         end.setblocking(False)
     inherit_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it comes when Go dies, and then so does the socket's end
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is sent when Go dies, and then the socket ends too
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
     poll = select.poll()
@@ -135,7 +135,7 @@ def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Call
                 close_all(descriptors)
                 continue
             if pid == 0:
-                # SIGCHLD must be quiet before its socket is closed.
+                # SIGCHLD must be disabled before its socket is closed.
                 signal.set_wakeup_fd(-1)
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                 os.setpgid(0, 0)
@@ -149,7 +149,7 @@ def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Call
                 template = socket.socket(fileno=descriptors[5]) if message.get("template") else None
                 return Job(socket.socket(fileno=data), marks, bodies, template, parent)
             try:
-                os.setpgid(pid, pid)  # in both: whoever comes first, a kill finds the group
+                os.setpgid(pid, pid)  # in both processes: whichever is first, a kill finds the group
             except OSError:
                 pass
             children[pid] = message["n"]
@@ -169,7 +169,7 @@ def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Call
 
 
 def hush() -> None:
-    """Write to nobody: the pipes of the process that we are a copy of must end with it."""
+    """Redirect output to the null device: this copy must not keep the original's pipes open."""
     nobody = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nobody, 1)
     os.dup2(nobody, 2)
@@ -177,16 +177,16 @@ def hush() -> None:
 
 
 def inherit_orphans() -> None:
-    """Have the kernel give us whoever below us loses its parent."""
+    """Make this process the reaper of orphaned descendants."""
     try:
         if ctypes is not None:
             ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     except (OSError, AttributeError):
-        pass  # no Linux: what leaves its group lives on
+        pass  # not Linux: processes that leave their group survive
 
 
 def end_descendants() -> None:
-    """Kill every process below us: as each dies, its children become ours."""
+    """Kill all descendants: as each dies, its children become ours."""
     until = time.monotonic() + FAREWELL
     while time.monotonic() < until:
         for pid in children_of(os.getpid()):
@@ -203,7 +203,7 @@ def end_descendants() -> None:
 
 
 def children_of(parent: int) -> list[int]:
-    """Look for the processes that a process is the parent of."""
+    """List the children of a process."""
     found = []
     try:
         for name in os.listdir("/proc"):
@@ -221,7 +221,7 @@ def children_of(parent: int) -> list[int]:
 
 
 def tell(control: socket.socket, message: dict[str, Any]) -> None:
-    """Send one message; when nobody is left to read it, end, and everything below us."""
+    """Send one message; if the peer is gone, end with all descendants."""
     try:
         control.sendall(json.dumps(message).encode())
     except OSError:
@@ -230,7 +230,7 @@ def tell(control: socket.socket, message: dict[str, Any]) -> None:
 
 
 def receive(control: socket.socket) -> tuple[Any, list[int]]:
-    """One message and its descriptors; None at the end."""
+    """Receive one message and its descriptors; None at the end."""
     descriptors = array.array("i")
     try:
         data, ancillary, _, _ = control.recvmsg(1 << 16, socket.CMSG_SPACE(8 * descriptors.itemsize))
@@ -243,12 +243,12 @@ def receive(control: socket.socket) -> tuple[Any, list[int]]:
         close_all(list(descriptors))
         return None, []
     for number in descriptors:
-        os.set_inheritable(number, False)  # what user code executes must not hold our sockets
+        os.set_inheritable(number, False)  # programs of user code must not inherit our sockets
     return json.loads(data), list(descriptors)
 
 
 def reap(control: socket.socket, children: dict[int, int]) -> None:
-    """Report who has died; what it left, in its group or elsewhere, dies too."""
+    """Report dead children; the remains of each, in its group or elsewhere, are killed."""
     buried = False
     while True:
         try:
@@ -269,18 +269,18 @@ def reap(control: socket.socket, children: dict[int, int]) -> None:
 
 
 def mark_self() -> None:
-    """Mark this process as a worker: what it starts can be told from what others start."""
+    """Mark this process as a worker, to identify the processes that it starts."""
     if not _service or not sys.platform.startswith("linux"):
         return
     try:
         hard = resource.getrlimit(RLIMIT_LOCKS)[1]
         resource.setrlimit(RLIMIT_LOCKS, (_service << 32 | os.getpid(), hard))
     except (OSError, ValueError):
-        pass  # somebody has lowered it: what detaches itself then ends with the service
+        pass  # the limit was lowered: detached processes then end with the service
 
 
 def worker_of(pid: int) -> int:
-    """Read from which worker of ours a process comes, 0 for none."""
+    """Return the number of the worker that a process belongs to, 0 for none."""
     try:
         with open(f"/proc/{pid}/limits", "rb") as limits:
             for line in limits:
@@ -288,12 +288,12 @@ def worker_of(pid: int) -> int:
                     mark = int(line.split()[3])
                     return mark & 0xFFFFFFFF if mark >> 32 == _service else 0
     except (OSError, IndexError, ValueError):
-        pass  # it has ended, or bears no number: "unlimited"
+        pass  # it has ended, or has no number: "unlimited"
     return 0
 
 
 def end_orphans(children: dict[int, int]) -> None:
-    """Kill what has come to us from workers that are dead. What that leaves comes to us in turn."""
+    """Kill orphans of dead workers. Their own orphans become children of this process in turn."""
     if not _service:
         return
     me = os.getpid()
@@ -314,7 +314,7 @@ def end_orphans(children: dict[int, int]) -> None:
 
 
 def kill(children: dict[int, int], message: dict[str, Any]) -> None:
-    """Send a signal to one of ours; only here can no other process have its id."""
+    """Send a signal to a child; only here its process id cannot have been reused."""
     for pid, number in children.items():
         if number != message["n"]:
             continue
@@ -328,7 +328,7 @@ def kill(children: dict[int, int], message: dict[str, Any]) -> None:
 
 
 def kill_group(pid: int, number: int) -> None:
-    """Send a signal to a whole group, if it is still there."""
+    """Send a signal to a whole group, if it still exists."""
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):

@@ -1,7 +1,6 @@
-"""Calls a function once a library has been imported, at no cost while it has not.
+"""Calls a function after the import of a library, at no cost before.
 
-User code may import a library long after its load, so what has to be set in it is set when
-the import happens.
+User code may import a library long after its load, so settings of the library are applied at the import.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ Call = Callable[[ModuleType], None]
 
 
 class _Finder:
-    """Finds no module itself; adds a call to the loader that another finder has found."""
+    """Finds no module itself; adds a call to the loader of another finder."""
 
     def __init__(self) -> None:
         self.waiting: dict[str, Call] = {}
 
     def find_spec(self, name: str, path: Optional[Sequence[str]] = None, target: Any = None) -> Any:
-        """Find a module that is waited for, by the other finders."""
+        """Find an expected module through the other finders."""
         if name not in self.waiting:
             return None
         for finder in list(sys.meta_path):
@@ -45,14 +44,14 @@ class _Finder:
         try:
             loader.exec_module = exec_module
         except AttributeError:
-            pass  # a loader without room for attributes: the module goes without the call
+            pass  # a loader without room for attributes: there is no call for this module
 
 
 _finder = _Finder()
 
 
 def after_import(name: str, call: Call) -> None:
-    """Call once the module has been imported; at once if it has been already."""
+    """Call once after the module's import; at once if it has been imported already."""
     module = sys.modules.get(name)
     if module is not None:
         call(module)

@@ -1,9 +1,9 @@
 """Task.current_task() and Logger.current_logger() of the ClearML SDK in user code.
 
-In the original the processes that serve have called Task.init, so both give the instance's
-task. Here the task belongs to the Go side, which keeps it alive and ends it. User code gets an
-object of that task, made when it first asks: nothing of the SDK is imported before user code
-does so, no output is captured, and the end of a worker changes nothing on the task.
+In the original the serving processes have called Task.init, so both return the instance's task. Here the task
+belongs to the Go side, which keeps it alive and ends it. User code gets an object of that task, created at
+the first use: the SDK is not imported before user code imports it, output is not captured, and the end of a
+worker does not change the task.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 
 from importhooks import after_import
 
-WAIT = 3.0  # seconds that the first question waits for the task, which is opened while endpoints load
+WAIT = 3.0  # seconds that the first call waits for the task, which is opened while endpoints load
 
 
 class _InstanceTask:
-    """The task as this process sees it; a forked process makes an object of its own."""
+    """The task in this process; a forked process creates its own object."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -72,7 +72,7 @@ def offer(file: str) -> None:
         task_class: Any = getattr(clearml, "Task", None)
         original = getattr(getattr(task_class, "current_task", None), "__func__", None)
         if original is None:
-            return  # a release that does it otherwise
+            return  # a release with another implementation
 
         @functools.wraps(original)
         def current_task(cls: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a model file is, told from its content, when an engine cannot load it."""
+"""Identifies a model file by its content, if an engine cannot load it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Kind(NamedTuple):
 
 
 def cure(path: str, engine: str) -> str:
-    """Say what the file is and which engine reads it; "" if neither is known or the engine should read it."""
+    """Name the file's type and the engine that reads it; "" if unknown or if the engine should read it."""
     try:
         kind = kind_of(path)
     except Exception:  # only a hint: the load's own error counts
@@ -48,7 +48,7 @@ def cure(path: str, engine: str) -> str:
 
 
 def kind_of(path: str) -> Optional[Kind]:
-    """Return what the file is, None when that is not known."""
+    """Return the file's type, None if unknown."""
     with open(path, "rb") as file:
         head = file.read(HEAD)
     if not head:

@@ -1,10 +1,9 @@
-"""What user code prints and logs, with its level and the request under way.
+"""The output of user code, with its level and the current request.
 
-Each process writes to two pipes that the Go side reads line by line. A line of Python code
-begins with a mark when there is more to tell than "information, from no request": MARK, a digit
-for the level, the request's id, END. A log record of several lines is one line of the pipe, with
-BREAK between. Everything else that writes there (C code, other programs) is taken as it is.
-Where user code has put another file in the place of a pipe, nothing is marked.
+Each process writes to two pipes that the Go side reads line by line. A line of Python code begins with a mark
+if it has a level other than information or belongs to a request: MARK, a digit for the level, the request's
+id, END. A log record of several lines is one line of the pipe, with BREAK between. All other output (C code,
+other programs) is logged unchanged. If user code replaces the pipe's file, nothing is marked.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def _no_request() -> str:
 
 
 request_id: Callable[[], str] = _no_request  # set by the server
-on_warning: Optional[Callable[[Any], None]] = None  # called with each warning that is shown
+on_warning: Optional[Callable[[Any], None]] = None  # called with each displayed warning
 
 
 class Stream(io.TextIOWrapper):
@@ -45,7 +44,7 @@ class Stream(io.TextIOWrapper):
         self.last = ""
 
     def write(self, text: str) -> int:
-        """Write text, each line of it marked."""
+        """Write text, with a mark on each line."""
         if type(text) is not str or not text:
             return super().write(text)
         mark = self._mark(INFO)
@@ -58,7 +57,7 @@ class Stream(io.TextIOWrapper):
         return len(text)
 
     def record(self, level: str, text: str) -> None:
-        """Write a text, of several lines perhaps, as one record."""
+        """Write a text, possibly of several lines, as one record."""
         text = text.rstrip("\n")
         mark = self._mark(level)
         self.last = (self.last + text[-KEPT:] + "\n")[-KEPT:]
@@ -84,7 +83,7 @@ def _file(number: int) -> Optional[tuple[int, int]]:
 
 
 def take_over() -> None:
-    """Make the streams of this process, and have logs and warnings say their level."""
+    """Create the streams of this process, and give logs and warnings their level."""
     sys.stdout, sys.stderr = Stream(1), Stream(2)
     sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr
     warnings.showwarning = _show_warning
@@ -93,7 +92,7 @@ def take_over() -> None:
 
 
 def last_words() -> str:
-    """Return what was written to stderr last, as the end of an error's text; "" for nothing."""
+    """Return the last output of stderr, as the end of an error's text; "" for none."""
     said = getattr(sys.stderr, "last", "")
     lines = [line.strip() for line in str(said).splitlines() if line.strip()]
     return f"; it wrote last: {' | '.join(lines[-3:])}" if lines else ""
@@ -123,7 +122,7 @@ def _show_warning(
 
 
 def _thread_failed(told: Any) -> None:
-    """Tell of an exception that has ended a thread, in one record."""
+    """Report an exception that has ended a thread, in one record."""
     if told.exc_type is SystemExit:
         return
     name = told.thread.name if told.thread is not None else str(threading.get_ident())
@@ -132,7 +131,7 @@ def _thread_failed(told: Any) -> None:
 
 
 def _mark_logs(logging: ModuleType) -> None:
-    """Have handlers that write to our streams say the level of their records."""
+    """Make handlers that write to our streams add the level of their records."""
     handler: Any = logging.StreamHandler
     emit = handler.emit
     if getattr(emit, "marks", False):

@@ -1,9 +1,9 @@
-"""Which process owns the worker's link to the Go side: no copy of it may use the link.
+"""The process that owns the worker's link to the Go side: no copy of it may use the link.
 
-User code may fork: by os.fork, through a library, from C. The child then holds a copy of the
-link's socket, of the shared memory and of the stack. When user code returns in the child, it
-returns to our loop there, which must end instead of answering for its parent. The check is by
-process id, because C code can fork without Python's at-fork handlers.
+User code may fork: by os.fork, through a library, from C. The child then has a copy of the link's socket, of
+the shared memory and of the stack. When user code returns in the child, it returns to our loop there, which
+must end instead of answering for its parent. The check is by process id, because C code can fork without
+Python's at-fork handlers.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ def take() -> None:
 
 
 def owned() -> bool:
-    """Tell whether this process may use the link."""
+    """Return whether this process may use the link."""
     return not _owner or getpid() == _owner
 
 
 def end_copy(error: Optional[BaseException] = None) -> None:
-    """End this process if it is a copy of the owner; error is what user code has raised in it.
+    """End this process if it is a copy of the owner; error is the exception that user code has raised in it.
 
     Called where user code has returned to the runtime, and before each use of the link.
     """
@@ -55,7 +55,7 @@ def _leave(error: Optional[BaseException]) -> NoReturn:
                 f"{_owner} answers the request. End a child of os.fork with os._exit(0)\n"
             )
     except BaseException:
-        pass  # nothing can be told; the process ends all the same
+        pass  # nothing can be reported; the process ends anyway
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,7 +1,7 @@
-"""Values of many libraries, made plain: a step towards what JSON knows.
+"""Converts values of many libraries to plain ones: a step towards JSON.
 
-Libraries are told by the shape of their objects, never imported: a worker that does not
-use pandas does not pay for it, and a version that we have never seen works as well.
+Libraries are recognised by the shape of their objects, never imported: a worker that does not use pandas does
+not import it, and unknown versions work as well.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from typing import Any, Callable
 
 
 class NotPlainError(Exception):
-    """A value that JSON has no form for; the text says what it is and what to do."""
+    """A value without a JSON form; the text has its type and what to do."""
 
 
 def plain(value: Any) -> Any:
-    """Return value one step simpler; the parts of the result may need the same again.
+    """Return value one step simpler; the parts of the result may need another step.
 
-    Raises NotPlainError, also when the value's own conversion fails.
+    Raises NotPlainError, also if the value's own conversion fails.
     """
     kind = type(value)
     try:
@@ -43,7 +43,7 @@ def plain(value: Any) -> Any:
 
 @lru_cache(maxsize=256)
 def _way(kind: type) -> Callable[[Any], Any]:
-    """Return the conversion for a type: the most particular first."""
+    """Return the conversion for a type: the most specific first."""
     for known, way in KNOWN:
         if issubclass(kind, known):
             return way
@@ -114,7 +114,7 @@ def _array(value: Any) -> Any:
     dtype = getattr(value, "dtype", None)
     kind = getattr(dtype, "kind", "")
     if kind in ("M", "m") and str(dtype)[-4:] in FINER and type(value).__module__ == "numpy":
-        # tolist would give these as bare integers.
+        # tolist would return these as plain integers.
         return value.astype("datetime64[us]" if kind == "M" else "timedelta64[us]").tolist()
     if kind == "f" and dtype.itemsize > 8 and callable(getattr(value, "astype", None)):
         return value.astype("float64").tolist()

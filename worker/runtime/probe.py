@@ -1,12 +1,12 @@
-# Tells what this interpreter is. It runs on whatever was found, even Python 2: no annotations here.
+# Describes this interpreter. It may run on any version, even Python 2: no annotations here.
 import json
 import os
 import sys
 
 
 def installed():  # noqa: ANN201
-    # Distribution -> version by the names of installed folders (PEP 376): the standard library's
-    # way to know takes ten times as long, and a service that starts waits for it.
+    # Distribution -> version by the names of installed folders (PEP 376): the standard library's way takes
+    # ten times as long, and the start of a service waits for it.
     found = {}
     for folder in reversed(sys.path):  # the first of two counts
         try:
@@ -31,6 +31,6 @@ try:
                 facts["packages"][name] = versions.get(distribution, "")
         except (ImportError, ValueError):
             continue
-except ImportError:  # older than 3.4: too old anyway
+except ImportError:  # older than 3.4: not supported anyway
     pass
 sys.stdout.write(json.dumps(facts) + "\n")

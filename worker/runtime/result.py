@@ -1,9 +1,9 @@
-"""What user code returned, made into an Answer.
+"""Converts the results of user code to Answers.
 
-Most results are values to be sent as JSON. A Response (ours, Starlette's or FastAPI's, told
+Most results are values to be sent as JSON. A Response (ours, Starlette's or FastAPI's, recognised
 by its shape) keeps its status and headers; a generator becomes a stream. The first chunk is
-taken before the answer starts, so that its type gives the content type and a generator that
-fails at once is an error like any other:
+read before the answer starts, so that its type sets the content type and a generator that
+fails at once is an ordinary error:
     bytes: application/octet-stream     text: text/plain, or text/event-stream if it begins
     like an event                       else: application/x-ndjson, a JSON line per item
 """
@@ -24,7 +24,7 @@ BINARY = "application/octet-stream"
 LINES = "application/x-ndjson"
 EVENTS = "text/event-stream"
 EVENT_STARTS = ("data:", "event:", "id:", "retry:", ":")
-# The front end says these itself.
+# The Go side sets these itself.
 NOT_PASSED = frozenset({"content-length", "content-type", "transfer-encoding", "connection", "date", "server"})
 FILE_CHUNK = 64 << 10
 
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 def outcome_of(value: Any) -> Outcome:
-    """Take a result apart; everything that isn't a response or a stream is a value."""
+    """Take a result apart; everything except responses and streams is a value."""
     kind = type(value)
     if kind is types.GeneratorType or isinstance(value, types.AsyncGeneratorType):
         return Outcome(200, [], None, value)
@@ -129,7 +129,7 @@ async def stream_answer_async(outcome: Outcome, failed: Callable[[BaseException]
 
 
 class Stream:
-    """Chunks whose source is closed also when nobody ever asked for the first one."""
+    """Chunks whose source is closed even if the first chunk was never requested."""
 
     def __init__(self, chunks: Any, source: Any, failed: Callable[[BaseException], Exception]) -> None:
         self._chunks = chunks
@@ -147,7 +147,7 @@ class Stream:
         for generator in (self._chunks, self._source):
             try:
                 _close(generator)
-            except BaseException as error:  # user code that fails while it is told to stop
+            except BaseException as error:  # user code that fails while it is stopped
                 self._failed(error)
 
 
@@ -179,7 +179,7 @@ class AsyncStream:
 
 
 def content_type_for(first: Any) -> str:
-    """Return the content type that a stream's first chunk suggests."""
+    """Return the content type for a stream's first chunk."""
     if isinstance(first, (bytes, bytearray, memoryview)):
         return BINARY
     if isinstance(first, str):
@@ -188,7 +188,7 @@ def content_type_for(first: Any) -> str:
 
 
 def chunk_encoder(content_type: str) -> Callable[[Any], bytes]:
-    """Return what makes bytes of a stream's items: text as it is, other values as JSON."""
+    """Return the encoder of a stream's items: text as it is, other values as JSON."""
     kind = content_type.partition(";")[0].strip().lower()
     lines, before, after = kind == LINES, b"", b"\n"
     if kind == EVENTS:
@@ -211,7 +211,7 @@ def _own_response(response: Response) -> Outcome:
     elif isinstance(body, (bytes, bytearray, memoryview)):
         body, content_type = bytes(body), content_type or BINARY
     elif not isinstance(body, (Iterator, AsyncIterator)):
-        if body is None:  # no body is what most who say nothing mean, null is a value
+        if body is None:  # no body is the usual meaning of no value; null is a value
             return Outcome(response.status, response.headers, content_type or TEXT, b"")
         return Outcome(response.status, response.headers, content_type or JSON, None, body)
     return Outcome(response.status, response.headers, content_type, body)

@@ -1,19 +1,19 @@
-"""Tells whether workers may be forked from a process that has loaded the endpoint.
+"""Decides whether workers may be forked from a process that has loaded the endpoint.
 
 A fork copies private memory exactly. A forked worker therefore equals one that has called `load`
-for itself, unless
+itself, unless
     - the process holds something that a fork shares or does not copy: open files, sockets, shared
       memory, child processes, threads, timers, signal handlers;
-    - the load took in what differs between processes or calls: the process id, random bits of the
+    - the load used values that differ between processes or calls: the process id, random bits of the
       system, an answer of another process;
-    - the load did something outside of the process, which would then happen once and not once for
-      each worker: it wrote a file, started a process, registered what is to be called at the end.
+    - the load had effects outside of the process, which would then happen once and not once per
+      worker: it wrote a file, started a process, registered an exit handler.
 
-LoadWatch compares the process before and after the load for the first, and follows the load for the
-others with an audit hook and wrapped functions. What it does not know counts as harm: the answer to
-a false alarm is that each worker loads for itself, which is right for any code.
+For the first point LoadWatch compares the process before and after the load; for the others it observes
+the load with an audit hook and wrapped functions. Anything unknown is a finding: after a false
+finding each worker loads separately, which is correct for any code.
 
-Not detected is the time of day: code that keeps it keeps the time of the one load.
+Use of the current time is not detected: code that stores it has the time of the shared load.
 """
 
 from __future__ import annotations
@@ -40,9 +40,8 @@ SAID_YES = "the class Preprocess says share_loaded = True"
 SAID_NO = "the class Preprocess says share_loaded = False"
 PROVEN = "the load left nothing but memory, of which each forked worker has a copy"
 
-# Packages that do nothing behind Python's back when they load a model: no process ids, no entropy,
-# no files of their own. Whatever else has native code is unknown. Threads, descriptors and shared
-# memory are seen in any case.
+# Packages without hidden effects when they load a model: no process ids, no entropy, no files of their own.
+# Any other native code is unknown. Threads, descriptors and shared memory are detected in any case.
 PACKAGES = frozenset(
     (
         "joblib",
@@ -109,10 +108,10 @@ SYSTEM_LIBRARIES = frozenset(
         "zstd",
     )
 )
-# Extension modules of the standard library that keep files or devices by themselves.
+# Extension modules of the standard library that keep files or devices themselves.
 STATEFUL_MODULES = ("_curses", "_dbm", "_gdbm", "_sqlite3", "_tkinter", "readline")
 
-# Audit events of what stays inside of the process, or only looks. All others are harm.
+# Audit events without effects outside of the process, or that only read. All others are findings.
 HARMLESS = frozenset(
     (
         "array.__new__",
@@ -190,7 +189,7 @@ _whose: dict[str, str] = {}
 
 
 def note(why: str) -> None:
-    """Say why a load that is followed is not like any other one."""
+    """Return how an observed load differs from a repeatable one."""
     if _armed is not None:
         _armed.note(why)
 
@@ -206,7 +205,7 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
 
 
 class LoadWatch:
-    """Follows one load, from begin to end, and judges it."""
+    """Observes one load, from begin to end, and decides."""
 
     def __init__(self) -> None:
         self._why = ""
@@ -218,18 +217,18 @@ class LoadWatch:
         self._brought: set[str] = set()  # native code that known libraries have imported
 
     def begin(self) -> None:
-        """Take down what the process holds, and listen."""
+        """Record what the process holds, and start observing."""
         global _armed, _hooked
         self._before = Facts()
         self._modules = frozenset(sys.modules)
         if not _hooked:
-            sys.addaudithook(_hook)  # for good: Python cannot take it away again
+            sys.addaudithook(_hook)  # permanently: Python cannot remove it
             _hooked = True
         self._wrap()
         _armed = self
 
     def end(self) -> None:
-        """Listen no more. May be called twice."""
+        """Stop observing. May be called twice."""
         global _armed
         _armed = None
         real_of = {}
@@ -246,10 +245,10 @@ class LoadWatch:
                         vars(module)[key] = real_of[id(value)]
 
     def verdict(self, endpoint: Any) -> tuple[bool, str]:
-        """Say whether workers may be forked from this process, and why."""
+        """Return whether workers may be forked from this process, and why."""
         try:
             return self._verdict(endpoint)
-        except Exception as error:  # objects of user code may raise at a look
+        except Exception as error:  # objects of user code may raise when inspected
             return False, f"what the load left could not be judged ({type(error).__name__}: {error})"
 
     def _verdict(self, endpoint: Any) -> tuple[bool, str]:
@@ -275,11 +274,11 @@ class LoadWatch:
         return after.beyond(before, self._callbacks, self._brought)
 
     def note(self, why: str) -> None:
-        """Remember the first reason."""
+        """Store the first reason."""
         self._why = self._why or why
 
     def imports(self, args: tuple[Any, ...]) -> None:
-        """Remember the native code that a known library imports."""
+        """Store the native code that a known library imports."""
         file = args[1] if len(args) > 1 else None
         if isinstance(file, str) and _user_of(_frame(3)) == OWN:
             self._brought.add(os.path.realpath(file))
@@ -316,7 +315,7 @@ class LoadWatch:
             return f"the load used the network ({event})"
         return f"the load did something outside of its memory ({event})"
 
-    # What no audit event tells.
+    # Effects without an audit event.
 
     def _wrap(self) -> None:
         process_id = "the load asked for the id of its process"
@@ -381,7 +380,7 @@ class LoadWatch:
 
 
 class Facts:
-    """What a process holds of the kernel, and what a fork's way of life overwrites."""
+    """The kernel objects of a process, and the settings that a forked worker overwrites."""
 
     def __init__(self) -> None:
         self.unknown = ""
@@ -408,9 +407,9 @@ class Facts:
                 signal.set_wakeup_fd(self.wakeup)
 
     def beyond(self, before: Facts, callbacks: int, brought: set[str]) -> str:
-        """Name something that is there now and was not before, "" when there is nothing.
+        """Name something that exists now and did not before, "" if there is nothing.
 
-        callbacks and brought are what known libraries have registered and imported.
+        callbacks and brought are the registrations and imports of known libraries.
         """
         if self.threads > 1:
             return f"the loaded code keeps threads running ({self.threads - 1}), which would not survive a fork"
@@ -466,7 +465,7 @@ def _named(target: str) -> str:
 
 
 def _mappings() -> tuple[set[tuple[str, str]], set[str]]:
-    """Return the mappings that are shared and writable, and the files that code comes from."""
+    """Return the mappings that are shared and writable, and the files of code."""
     shared, libraries = set(), set()
     with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
@@ -495,7 +494,7 @@ def _is_known_library(path: str) -> bool:
 
 
 def _package_of(path: str) -> str:
-    """Return the package in site-packages that a file is of."""
+    """Return the package in site-packages of a file."""
     for site in SITES:
         rest = path.rpartition(site)[2] if site in path else ""
         if rest:
@@ -545,19 +544,19 @@ def _numpy_state() -> Any:
 
 
 def _numpy_untouched() -> bool:
-    """Say whether the global generator of a NumPy that was just imported has never been used.
+    """Return whether the global generator of a newly imported NumPy has never been used.
 
-    One that draws its seed itself stands one place before that at which seed() leaves it.
+    A generator that draws its seed itself is one position before the state that seed() sets.
     """
     state = _numpy_state()
     return state is None or (isinstance(state, tuple) and state[1] == 623 and not state[2])
 
 
 def _generator_kept(endpoint: Any, ours: list[Any]) -> str:
-    """Say whether the loaded code keeps a random generator: its seed may be the time of day.
+    """Return whether the loaded code keeps a random generator: its seed may be the time of day.
 
-    Known libraries may keep ours and others, and so may a model that an engine has loaded without
-    user code: what a model file holds is the same in each process.
+    Known libraries may keep ours and others, and so may a model that an engine has loaded without user code:
+    the content of a model file is the same in each process.
     """
     kinds: list[type] = [random.Random]
     numpy_random = sys.modules.get("numpy.random")
@@ -585,9 +584,9 @@ def _generator_kept(endpoint: Any, ours: list[Any]) -> str:
 
 
 def _reached(endpoint: Any, wanted: dict[int, Any]) -> Any:
-    """Return something wanted that user code refers to, False for nothing, None if that is too much to search.
+    """Return a wanted object that user code refers to, False for none, None if there is too much to search.
 
-    What known libraries refer to is not followed.
+    References of known libraries are not followed.
     """
     roots = [endpoint.instance, endpoint.model]
     roots += [vars(module) for module in list(sys.modules.values()) if _is_users(module)]
@@ -595,7 +594,7 @@ def _reached(endpoint: Any, wanted: dict[int, Any]) -> Any:
     arrays = getattr(sys.modules.get("numpy"), "ndarray", None)
     while roots:
         thing = roots.pop()
-        kind = type(thing)  # isinstance would ask the object, which may be of user code
+        kind = type(thing)  # isinstance would call the object, which may be of user code
         if id(thing) in seen or issubclass(kind, UNFOLLOWED):
             continue
         if id(thing) in wanted:
@@ -609,7 +608,7 @@ def _reached(endpoint: Any, wanted: dict[int, Any]) -> Any:
             continue
         roots += gc.get_referents(thing)
         if arrays is not None and issubclass(kind, arrays) and thing.dtype.hasobject:
-            roots += thing.ravel().tolist()  # NumPy does not tell the collector what its arrays hold
+            roots += thing.ravel().tolist()  # NumPy does not report the content of its arrays to the collector
     return False
 
 
@@ -642,7 +641,7 @@ def _origin(file: str) -> str:
 
 
 def _frame(depth: int) -> Any:
-    """Return the frame that is so many calls above; None where C has called."""
+    """Return the frame that many calls above; None after a call from C."""
     try:
         return sys._getframe(depth)
     except ValueError:
@@ -650,13 +649,13 @@ def _frame(depth: int) -> Any:
 
 
 def _user_of(frame: Any) -> str:
-    """Say for whom the standard library acts: OWN (nothing of the load), KNOWN, or OTHER."""
+    """Return the caller of the standard library: OWN (not part of the load), KNOWN, or OTHER."""
     found = ""
     while frame is not None:
         file = frame.f_code.co_filename
         whose = _origin(file)
         if whose in (STANDARD, KNOWN) and frame.f_code.co_name == "<module>":
-            return OWN  # what a known library does, and imports, when it is imported is the same in each process
+            return OWN  # what a known library does, and imports, at its import is the same in each process
         if whose != STANDARD:
             found = found or whose
             if not _package_of(file):
@@ -673,10 +672,10 @@ def _may_know_process(frame: Any, _args: tuple[Any, ...]) -> bool:
 
 
 def _may_draw(frame: Any, _args: tuple[Any, ...]) -> bool:
-    """Say whether random bits leave no trace.
+    """Return whether random bits leave no trace.
 
-    They do not at an import, in what joblib names its tasks by, and in NumPy's generator of a
-    pickle, whose state is set afterwards.
+    This is true at an import, for joblib's names of tasks, and for NumPy's generator in a pickle, whose state
+    is set afterwards.
     """
     if _user_of(frame) == OWN:
         return True
@@ -693,7 +692,7 @@ def _links_to_process(args: tuple[Any, ...]) -> bool:
 
 
 def _is_of_process(path: str) -> bool:
-    """Say whether a path shows something of one process or device."""
+    """Return whether a path shows something of one process or device."""
     if not path.startswith(("/proc", "/dev/")):
         return False
     return path != os.devnull and path not in ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat")
@@ -702,7 +701,7 @@ def _is_of_process(path: str) -> bool:
 def _judge_open(args: tuple[Any, ...], frame: Any) -> str:
     path, _, flags = args
     if not isinstance(path, (str, bytes)):
-        return ""  # a descriptor, which is seen if it stays open
+        return ""  # a descriptor, which is detected if it stays open
     path = os.fsdecode(path)
     if frame.f_code.co_filename == IMPORTER or path == os.devnull:
         return ""

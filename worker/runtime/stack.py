@@ -1,7 +1,7 @@
 """Rows of several requests, predicted together.
 
-Owns what may be put into one array, how, and how the result is taken apart. What does not
-fit together is grouped; what fails together is tried apart, so that a bad row fails alone.
+Owns which rows may be put into one array, how, and how the result is split. Incompatible rows are grouped; a
+batch that fails is split, so that a bad row fails alone.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import sys
 from typing import Any, Callable, Optional
 
 Step = Callable[[Any, Any, Any], Any]
-CHECKS = 3  # stacks whose last request is also predicted alone, to see that rows do not matter to each other
+CHECKS = 3  # batches whose last request is also predicted alone, to check that rows do not affect each other
 
 
 class Case:
-    """One request of a batch on its way."""
+    """One request of a batch."""
 
     __slots__ = ("answer", "collect", "collected", "data", "error", "key", "meta", "number", "request", "rows", "state")
 
@@ -29,18 +29,18 @@ class Case:
         self.error: Optional[BaseException] = None
         self.answer: Any = None  # set at once when there is nothing to predict
         self.rows = 1
-        self.key: Any = None  # requests with the same key fit together; None fits with nothing
+        self.key: Any = None  # requests with the same key are compatible; None is compatible with nothing
 
 
 class Stack:
-    """Predicts cases together: sets data or error of each. It never raises for user code's sake."""
+    """Predicts cases together: sets data or error of each. It never raises errors of user code."""
 
     def measure(self, case: Case) -> None:
-        """Find out the rows of a case and what it fits together with."""
+        """Determine the rows of a case and the cases that it can be combined with."""
         case.key, case.rows = shape_of(case.data)
 
     def run(self, cases: list[Case]) -> None:
-        """Predict all cases, each group of those that fit together at once."""
+        """Predict all cases, each compatible group at once."""
         if len(cases) == 1:
             self._apart(cases[0])
             return
@@ -51,7 +51,7 @@ class Stack:
             self._divide(group)
 
     def _divide(self, cases: list[Case]) -> None:
-        """Predict a group; if that fails, its halves, until those that fail are alone."""
+        """Predict a group; if that fails, predict its halves, until the failing cases are alone."""
         if len(cases) == 1:
             self._apart(cases[0])
             return
@@ -59,7 +59,7 @@ class Stack:
         try:
             results = self._together(cases)
         except BaseException:
-            failed = True  # the halves come outside, where their errors do not show this one as their cause
+            failed = True  # the halves are predicted outside, where their errors do not have this one as their cause
         if failed:
             middle = len(cases) // 2
             self._divide(cases[:middle])
@@ -85,7 +85,7 @@ class Stack:
         raise NotImplementedError
 
     def _together(self, cases: list[Case]) -> Optional[list[Any]]:
-        """Return a result for each case, or None if they have to be predicted one by one."""
+        """Return a result for each case, or None if they must be predicted separately."""
         raise NotImplementedError
 
 
@@ -121,14 +121,14 @@ class ModelStack(Stack):
 
 
 class CodeStack(Stack):
-    """Requests of a custom engine, given to the process_batch of user code."""
+    """Requests of a custom engine, passed to the process_batch of user code."""
 
     def __init__(self, process_batch: Step, wait: Callable[[Any], Any]) -> None:
         self._process = process_batch
         self._wait = wait
 
     def measure(self, case: Case) -> None:
-        """Count rows; everything fits together, as user code gets a list."""
+        """Count rows; all cases are compatible, as user code gets a list."""
         case.key, case.rows = "code", rows_of(case.data)
 
     def step(self, data: Any, state: Any, collect: Any) -> Any:
@@ -160,13 +160,13 @@ class CodeStack(Stack):
 
 
 def rows_of(data: Any) -> int:
-    """Return the rows of a table, one for all else."""
+    """Return the rows of a table, one for anything else."""
     table = (data and type(data[0]) in (list, tuple)) if type(data) is list else getattr(data, "ndim", 0) > 1
     return max(len(data), 1) if table else 1
 
 
 def shape_of(data: Any) -> tuple[Any, int]:
-    """Return what data fits together with (None: with nothing) and its rows."""
+    """Return the key of compatible data (None: compatible with nothing) and its rows."""
     kind = type(data)
     if kind is list:
         return _list_key(data), len(data) or 1
@@ -178,16 +178,16 @@ def shape_of(data: Any) -> tuple[Any, int]:
     if pandas is not None and kind is getattr(pandas, "DataFrame", None):
         rows = len(data)
         return ((kind, tuple(data.columns), tuple(data.dtypes)), rows) if rows else (None, 1)
-    shape = getattr(data, "shape", None)  # another library's table: not stacked, but its rows count
+    shape = getattr(data, "shape", None)  # another library's table: not combined, but its rows count
     if isinstance(shape, tuple) and len(shape) > 1 and isinstance(shape[0], int):
         return None, max(shape[0], 1)
     return None, 1
 
 
 def _list_key(rows: list[Any]) -> Any:
-    """Return the key of a list of rows: as wide as each other, with the same sorts of cells.
+    """Return the key of a list of rows: the same width, with the same types of cells.
 
-    The sorts, because an array of 1 and 2.5 is one of floats: alone, 1 would be an integer.
+    The types matter, because an array of 1 and 2.5 is one of floats: alone, 1 would be an integer.
     """
     if not rows:
         return None
@@ -215,7 +215,7 @@ def joined(cases: list[Case]) -> Any:
 
 
 def parted(result: Any, rows: list[int]) -> Optional[list[Any]]:
-    """Return each case's part of a result; None if that has not one entry for each row."""
+    """Return each case's part of a result; None if it does not have one entry for each row."""
     numpy = sys.modules.get("numpy")
     array = numpy is not None and isinstance(result, numpy.ndarray) and result.ndim > 0
     if not (array or type(result) is list) or len(result) != sum(rows):
@@ -228,7 +228,7 @@ def parted(result: Any, rows: list[int]) -> Optional[list[Any]]:
 
 
 def same(alone: Any, part: Any) -> bool:
-    """Tell whether a result is that of the same rows in company, but for the last bits of floats."""
+    """Return whether a result equals that of the same rows in a batch, except for the last bits of floats."""
     if type(alone) is not type(part):
         return False
     if type(alone) is list:

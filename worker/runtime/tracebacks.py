@@ -1,7 +1,7 @@
-"""What went wrong in user code, told in the user's terms.
+"""Errors of user code, in the user's terms.
 
-Everything of this folder, of Python's import system and of the event loop is cut off, so
-that a traceback starts and ends at lines that its reader can change.
+The frames of this folder, of Python's import system and of the event loop are removed, so that a traceback
+starts and ends at lines that the user can change.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def user_traceback(error: BaseException) -> str:
 
 
 def _trim(told: Any, limit: int) -> None:
-    """Take our frames out of an exception and of those that it came from."""
+    """Remove our frames from an exception and from its causes."""
     while told is not None and limit > 0:
         limit -= 1
         frames = [
@@ -52,7 +52,7 @@ def _trim(told: Any, limit: int) -> None:
 
 
 def variable_hint(error: BaseException) -> str:
-    """Say what to do when a variable of the environment was asked for that is not there; "" for other errors."""
+    """Return the remedy if a missing environment variable was read; "" for other errors."""
     if type(error) is not KeyError or len(error.args) != 1 or not isinstance(error.args[0], str):
         return ""
     trace = error.__traceback__
@@ -67,7 +67,7 @@ def variable_hint(error: BaseException) -> str:
 
 
 def text_of(error: BaseException) -> str:
-    """Return str(error), whatever its __str__ does."""
+    """Return str(error), even if its __str__ fails."""
     try:
         return str(error)
     except Exception as failure:
@@ -75,7 +75,7 @@ def text_of(error: BaseException) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Return the exception in one line: where in the code for a SyntaxError, else type and text."""
+    """Return the exception in one line: the place in the code for a SyntaxError, else type and text."""
     if isinstance(error, SyntaxError) and error.filename and error.lineno:
         return f"{os.path.basename(error.filename)}:{error.lineno}: {error.msg}"
     text = text_of(error)

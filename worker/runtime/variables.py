@@ -1,8 +1,8 @@
-"""The variables that a sampled request gives to the statistics.
+"""The variables of a sampled request for the statistics.
 
-What user code collected goes in whole; of the request and the answer, what the endpoint's
-metric definition names. Never fails a request: a value that cannot be sent is left out,
-said once per name.
+They are the values that user code has collected, and the fields of request and answer that the endpoint's
+metric definition names. It never fails a request: a value that cannot be sent is omitted and logged once per
+name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Variables:
         self._said: set[str] = set()
 
     def rename(self, names: bytes | bytearray | memoryview) -> None:
-        """Take the names, a JSON list, that count from the next request on."""
+        """Set the names, a JSON list, that apply from the next request on."""
         self.names = tuple(json.loads(bytes(names)))
 
     def gather(self, request: Any, answer: Any, collected: dict[Any, Any]) -> bytes:
@@ -32,7 +32,7 @@ class Variables:
         if not collected and not self.names:
             return b""
         record = collected
-        for source in (request, answer):  # in this order: the answer wins
+        for source in (request, answer):  # in this order: the answer takes precedence
             if isinstance(source, dict):
                 for name in self.names:
                     if name in source:

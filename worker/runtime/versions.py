@@ -1,7 +1,7 @@
-"""Models that another release of their library has made: they may fail, or predict wrongly.
+"""Models made by another release of their library: they may fail, or predict wrongly.
 
-Scikit-learn and XGBoost warn when such a pickle is loaded. What they say is kept for the status
-of the endpoint and for errors. A load that fails before a warning is explained by the file.
+Scikit-learn and XGBoost warn when such a pickle is loaded. The warnings are stored for the status of the
+endpoint and for errors. A load that fails before a warning is explained by the file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _told: dict[tuple[str, str, str], list[str]] = {}  # library, its release then a
 
 
 def note(warning: Any) -> None:
-    """Keep what a warning says of the release that has made a model, if it does."""
+    """Store a warning about the release that made a model."""
     old = getattr(warning, "original_sklearn_version", None)
     if old is not None:
         _keep("scikit-learn", old, warning.current_sklearn_version, warning.estimator_name)
@@ -54,7 +54,7 @@ def warnings() -> list[str]:
 
 
 def hint(path: str = "") -> str:
-    """Return what an error is to say of differing releases, "" if none is known; path is the model's."""
+    """Return an error's text about differing releases, "" if none is known; path is the model's."""
     pairs = [(library, old, new) for library, old, new in _told]
     if not pairs and path:
         pairs = _pairs_of(path)

@@ -1,8 +1,7 @@
 """Imports the heavy packages once, and forks workers on request.
 
-The entry point: started by the Go side with a control socket as descriptor 3. It never runs
-user code and stays at one thread: threads do not survive a fork. What it says and hears is
-described in forks.py.
+The entry point: started by the Go side with a control socket as descriptor 3. It never runs user code and has
+only one thread, because threads do not survive a fork. forks.py describes its protocol.
 """
 
 from __future__ import annotations
@@ -16,15 +15,15 @@ import signal
 import socket
 import sys
 
-# What user code may import from us is a folder of its own, which stays on the path of workers and
-# of the processes that they start.
+# The package for user code is in a separate folder, which stays on the path of workers and of the processes
+# that they start.
 sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "public"))
 
 from forks import end_descendants, mark_with, supervise, tell
 
-_KEPT = sys.modules["__main__"]  # user code gets a __main__ of its own; ours must outlive that
+_KEPT = sys.modules["__main__"]  # user code gets its own __main__; ours must outlive it
 
-# What the examples and most users' code import of the packages that exist.
+# Packages that the examples and most user code import, if they are installed.
 WELL_KNOWN = {
     "numpy": ("numpy", "numpy.random", "numpy.linalg"),
     "joblib": ("joblib",),
@@ -73,8 +72,8 @@ class Imports:
         A name is that of a package, all of which is needed then, or of a module in one.
         """
         before = len(self._imported)
-        # Somebody waits. To search for garbage, of which imports leave next to none, would take
-        # as long as a sixth of them.
+        # A client waits. A garbage collection, which finds almost nothing after imports, would take a sixth
+        # of their time.
         gc.disable()
         try:
             for name in names:
@@ -104,7 +103,7 @@ class Imports:
         tell(self._control, {"is": "imported", **facts})
 
     def _leave(self, *_: object) -> None:
-        if os.getppid() != self._parent:  # else somebody else sent it
+        if os.getppid() != self._parent:  # otherwise another process has sent it
             end_descendants()
             os._exit(0)
 
@@ -116,12 +115,12 @@ class Imports:
         elif name in left:
             left.remove(name)
         tell(self._control, {"is": "importing", "name": name})
-        # An import may take seconds, in which nobody looks whether Go is still there.
+        # An import may take seconds, in which the end of Go is not detected.
         before = signal.signal(signal.SIGTERM, self._leave)
         try:
             importlib.import_module(name)
             self._imported.append(name)
-        except Exception as error:  # a broken package must not take the others with it
+        except Exception as error:  # a broken package must not affect the others
             self._failed[name] = f"{type(error).__name__}: {error}"[:1000]
         finally:
             signal.signal(signal.SIGTERM, before)
@@ -133,7 +132,7 @@ def _is_module(name: str) -> bool:
     """Say whether there is such a module: "from package import name" may mean anything else."""
     try:
         return importlib.util.find_spec(name) is not None
-    except Exception:  # its package cannot be imported, which is told where that is needed
+    except Exception:  # its package cannot be imported, which is reported where it is needed
         return False
 
 
@@ -147,11 +146,11 @@ def main() -> None:
     """Fork until the end, and import meanwhile."""
     control = socket.socket(fileno=3)
     os.set_inheritable(3, False)
-    os.closerange(4, 1 << 12)  # what whoever started Go left open is none of user code's business
+    os.closerange(4, 1 << 12)  # descriptors left open by the parent of Go are not for user code
     options = json.loads(sys.argv[1])
     mark_with(options.get("mark", 0))
     imports = Imports(control, options["preload"])
-    # Ours, all of them: once an endpoint is loaded they are out of its import path.
+    # All of our modules: once an endpoint is loaded they are not on its import path.
     from child import Worker
 
     settle()
@@ -174,7 +173,7 @@ def rehearse() -> None:
         joblib.dump(LogisticRegression().fit([[0.0], [1.0]], [0, 1]), kept)
         kept.seek(0)
         joblib.load(kept).predict([[0.0]])
-    except Exception as error:  # a release that does it otherwise; workers then look it up themselves
+    except Exception as error:  # a release with another implementation; workers then look it up themselves
         sys.stderr.write(f"rehearsal of scikit-learn failed: {type(error).__name__}: {error}\n")
 
 

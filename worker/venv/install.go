@@ -15,10 +15,9 @@ import (
 	"clearmlserving/process"
 )
 
-// Error says which step of making an environment failed, with the installer's
-// own last words.
+// Error says which step of the creation of an environment failed, with the installer's last lines.
 type Error struct {
-	// Step is the command, as a person would type it.
+	// Step is the command, as in a shell.
 	Step  string
 	Death process.Death
 	Hint  string
@@ -36,7 +35,7 @@ func (e *Error) Unwrap() error { return e.Death }
 
 // install fills the folder of an environment.
 func (m *Maker) install(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
-	// uv does not see the packages of the layer below and would install them all again.
+	// uv does not see the packages of the layer below and would install all of them again.
 	if r.layered || !m.hasUV(ctx, r, log) {
 		return m.withPip(ctx, e, r, log)
 	}
@@ -44,14 +43,14 @@ func (m *Maker) install(ctx context.Context, e Environment, r recipe, log *slog.
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	// pip has a configuration of its own (pip.conf), which uv does not read.
+	// pip has its own configuration (pip.conf), which uv does not read.
 	log.Warn("uv could not make the python environment, trying pip", "err", err)
 	if errRemove := os.RemoveAll(e.Dir); errRemove != nil {
 		return errors.Join(err, errRemove)
 	}
 	errPip := m.withPip(ctx, e, r, log)
 	if failed, ok := errors.AsType[*Error](errPip); ok && failed.Hint == noVenv {
-		return err // there is no pip either, so what uv says is all there is
+		return err // there is no pip either, so uv's message is all there is
 	}
 	return errPip
 }
@@ -83,8 +82,8 @@ func (m *Maker) withPip(ctx context.Context, e Environment, r recipe, log *slog.
 	return err
 }
 
-// otherNames are the variables of pip that uv has under other names, and the reverse
-// for certificates: pip reads the three variables in this order, uv only SSL_CERT_FILE.
+// otherNames are the variables of pip with other names in uv, and the reverse for certificates: pip
+// reads the three variables in this order, uv only SSL_CERT_FILE.
 var otherNames = [...][2]string{ //nolint:gochecknoglobals // a constant table
 	{"PIP_INDEX_URL", "UV_DEFAULT_INDEX"},
 	{"PIP_EXTRA_INDEX_URL", "UV_EXTRA_INDEX_URL"},
@@ -96,8 +95,7 @@ var otherNames = [...][2]string{ //nolint:gochecknoglobals // a constant table
 	{"CURL_CA_BUNDLE", "SSL_CERT_FILE"},
 }
 
-// forBoth lets what is said to one installer hold for the other, where nothing is
-// said to that one.
+// forBoth copies a setting of one installer to the other, if that has none.
 func forBoth(env []string) []string {
 	set := map[string]string{}
 	for _, v := range env {
@@ -120,8 +118,8 @@ func forBoth(env []string) []string {
 	return all
 }
 
-// seeBase lets an environment find the packages of the one below it. What venv
-// calls system packages are those of the interpreter below all environments.
+// seeBase gives an environment access to the packages of the one below it. venv's "system packages"
+// are those of the interpreter below all environments.
 func (m *Maker) seeBase(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
 	const list = `import json, sys; print(json.dumps([p for p in sys.path if p.rstrip("/").endswith(("site-packages", "dist-packages"))]))`
 	out, err := m.run(ctx, recipe{turn: r.turn}, log, "", r.base.Path, "-c", list)
@@ -132,7 +130,8 @@ func (m *Maker) seeBase(ctx context.Context, e Environment, r recipe, log *slog.
 	if err := json.Unmarshal([]byte(out), &folders); err != nil {
 		return fmt.Errorf("make python environment: ask %s where its packages are: %w", r.base.Path, err)
 	}
-	// A line of code in a .pth file is run at start: addsitedir reads the .pth files of the base too.
+	// A line of code in a .pth file is run at start: addsitedir reads the .pth files of the base
+	// too.
 	const write = `
 import os, sys, sysconfig
 with open(os.path.join(sysconfig.get_path("purelib"), "zz_base.pth"), "w") as f:
@@ -141,24 +140,24 @@ with open(os.path.join(sysconfig.get_path("purelib"), "zz_base.pth"), "w") as f:
 	return err
 }
 
-// hasUV tells whether uv can be used.
+// hasUV reports whether uv can be used.
 func (m *Maker) hasUV(ctx context.Context, r recipe, log *slog.Logger) bool {
 	_, err := m.run(ctx, recipe{turn: r.turn}, log, "", m.o.UV, "--version")
 	return err == nil
 }
 
-// tellEvery is the least time between two lines of an installer in the log.
+// tellEvery is the minimum time between two log lines of an installer.
 const tellEvery = time.Second
 
-// run runs one step to its end and returns its last line. A step that says
-// nothing for long, or whose context ends, is killed with all its children.
+// run runs one step to its end and returns its last line. A step without output for a long time, or
+// whose context ends, is killed with all its children.
 //
-// The installers' standard input is the locked file. When this process is killed,
-// what an installer has started goes on for a while: it then holds the lock, so that
-// the next one to make the environment waits for its end.
+// The installers' standard input is the locked file. If this process is killed, the installer's
+// processes continue for a while: they hold the lock, so that the next creation of the environment
+// waits for their end.
 func (m *Maker) run(ctx context.Context, r recipe, log *slog.Logger, hint string, command ...string) (last string, err error) {
 	step := strings.Join(command[:min(len(command), 8)], " ")
-	heard := make(chan struct{}, 1) // one waiting word is enough
+	heard := make(chan struct{}, 1) // one pending message is enough
 	var mu sync.Mutex               // guards last and told: two streams call LogLine
 	told := time.Now()
 	child, err := process.Start(ctx, process.Spec{
@@ -200,8 +199,7 @@ func (m *Maker) run(ctx context.Context, r recipe, log *slog.Logger, hint string
 	return "", &Error{Step: step, Death: death, Hint: hint}
 }
 
-// await stays until the child is gone; it kills one that stalls or that nobody
-// waits for any more.
+// await waits until the child is gone; it kills a child that stalls or whose context has ended.
 func (m *Maker) await(ctx context.Context, child *process.Child, heard <-chan struct{}) (stalled bool, err error) {
 	stall := time.NewTimer(m.o.Stall)
 	defer stall.Stop()
@@ -215,14 +213,14 @@ func (m *Maker) await(ctx context.Context, child *process.Child, heard <-chan st
 			stalled = true
 			err = errors.Join(err, child.Kill())
 		case <-ctx.Done():
-			_ = child.Kill() // gone already, if it fails
+			_ = child.Kill() // a failure means that it is gone already
 			<-child.Done()
 			return false, context.Cause(ctx)
 		}
 	}
 }
 
-// lastOf is the end of a list, without the lines that say nothing.
+// lastOf is the end of a list, without empty lines.
 func lastOf(lines []string, n int) []string {
 	kept := slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return strings.TrimSpace(l) == "" })
 	return kept[max(0, len(kept)-n):]

@@ -12,22 +12,21 @@ import (
 	"time"
 )
 
-// DefaultKeep is how long an environment stays that nobody uses.
+// DefaultKeep is the time after which an unused environment is removed.
 const DefaultKeep = 30 * 24 * time.Hour
 
 const (
-	lockSuffix = ".lock" // of the file that is locked while an environment is made
+	lockSuffix = ".lock" // of the file that is locked while an environment is created
 	useSuffix  = ".use"  // of the file that is locked, shared, while it is used
 )
 
-// use marks an environment as used: from here on no process on this machine
-// prunes it until the Maker is closed, and its time begins anew. It waits while
-// one is being pruned.
+// use marks an environment as used: from here on no process on this machine prunes it until the
+// Maker is closed, and its age starts at zero. It waits while the environment is being pruned.
 func (m *Maker) use(ctx context.Context, e Environment) error {
 	m.mu.Lock()
 	f, held := m.used[e.Dir]
 	if _, err := os.Stat(e.Dir + useSuffix); held && errors.Is(err, fs.ErrNotExist) {
-		_ = f.Close() // the lock of a file that is gone keeps nobody out
+		_ = f.Close() // the lock of a removed file has no effect
 		delete(m.used, e.Dir)
 		held = false
 	}
@@ -38,7 +37,7 @@ func (m *Maker) use(ctx context.Context, e Environment) error {
 			return err
 		}
 		m.mu.Lock()
-		if _, held := m.used[e.Dir]; held { // another of our goroutines was faster
+		if _, held := m.used[e.Dir]; held { // another goroutine was faster
 			_ = f.Close()
 		} else {
 			m.used[e.Dir] = f
@@ -52,20 +51,19 @@ func (m *Maker) use(ctx context.Context, e Environment) error {
 	return nil
 }
 
-// Close gives back what the Maker has marked as used. It is called once, when no
-// process runs in its environments any more.
+// Close releases the environments that the Maker has marked as used. It is called once, when no
+// process runs in its environments.
 func (m *Maker) Close() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for dir, f := range m.used {
-		_ = f.Close() // which gives the lock back
+		_ = f.Close() // releases the lock
 		delete(m.used, dir)
 	}
 }
 
-// Prune removes the environments that no process on this machine uses and that
-// nobody has used for Options.Keep, and what is left of interrupted ones of that
-// age. It returns how many these were.
+// Prune removes the environments that no process on this machine uses and that were not used for
+// Options.Keep, and the remains of interrupted creations of that age. It returns their number.
 func (m *Maker) Prune() (removed int, err error) {
 	entries, err := os.ReadDir(m.o.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -94,18 +92,19 @@ func (m *Maker) pruneOne(dir string) (gone bool, err error) {
 	if used, err := lastUse(dir); err != nil || time.Since(used) < m.o.Keep {
 		return false, err
 	}
-	// Both locks are tried, never waited for: whoever holds one uses or makes it.
+	// Both locks are tried, without waiting: a held lock means that the environment is used or
+	// being created.
 	for _, suffix := range []string{lockSuffix, useSuffix} {
 		f, err := tryLock(dir+suffix, syscall.LOCK_EX)
 		if f == nil {
 			return false, err
 		}
-		defer f.Close() //nolint:errcheck // gives the lock back
+		defer f.Close() //nolint:errcheck // releases the lock
 	}
 	if used, err := lastUse(dir); err != nil || time.Since(used) < m.o.Keep { // meanwhile
 		return false, err
 	}
-	// Without its stamp it counts as not made, also when the removal is interrupted.
+	// Without its stamp it counts as incomplete, also if the removal is interrupted.
 	if err := os.Remove(filepath.Join(dir, stampFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return false, err
 	}
@@ -116,7 +115,7 @@ func (m *Maker) pruneOne(dir string) (gone bool, err error) {
 	return true, nil
 }
 
-// lastUse is when an environment was last marked as used, else made.
+// lastUse is when an environment was last marked as used, or else created.
 func lastUse(dir string) (time.Time, error) {
 	info, err := os.Stat(dir + useSuffix)
 	if errors.Is(err, fs.ErrNotExist) {

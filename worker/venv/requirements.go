@@ -11,18 +11,17 @@ import (
 	"strings"
 )
 
-// RequirementsFile is the name of the file that says what an environment holds.
+// RequirementsFile is the name of the file with the packages of an environment.
 const RequirementsFile = "requirements.txt"
 
 // ErrNoRequirements says that a folder has no requirements.txt.
 var ErrNoRequirements = errors.New("has no " + RequirementsFile)
 
-// maxRequirements bounds how many files one requirements.txt may draw in.
+// maxRequirements bounds the files that one requirements.txt may include.
 const maxRequirements = 100
 
-// requirements reads the folder's requirements.txt and every file of the folder
-// that it names, whether further requirements, constraints or a wheel: the
-// environment has to be made anew when any of them changes.
+// requirements reads the folder's requirements.txt and every file of the folder that it names:
+// further requirements, constraints or a wheel. A change of any of them requires a new environment.
 func requirements(folder string) (string, error) {
 	root, err := os.OpenRoot(folder)
 	if err != nil {
@@ -47,7 +46,7 @@ func requirements(folder string) (string, error) {
 			return "", fmt.Errorf("the code folder %w", ErrNoRequirements)
 		}
 		if err != nil {
-			continue // not a file of the folder: the installer will say so if it needs it
+			continue // not a file of the folder: the installer reports it if it is needed
 		}
 		sum := sha256.Sum256(text)
 		fmt.Fprintf(&all, "%s %x\n", name, sum)
@@ -80,11 +79,11 @@ func named(text string) []string {
 	return names
 }
 
-// key names an environment by what it is made from.
+// key is the name of an environment, derived from its inputs.
 func key(parts ...string) string {
 	h := sha256.New()
 	for _, part := range parts {
-		fmt.Fprintf(h, "%d:%s;", len(part), part) // lengths keep the parts apart
+		fmt.Fprintf(h, "%d:%s;", len(part), part) // lengths separate the parts
 	}
 	return hex.EncodeToString(h.Sum(nil))[:24]
 }

@@ -1,8 +1,7 @@
-// Package venv makes Python environments: one that holds what a requirements.txt
-// names, or one laid over another with a few packages more. It owns the folder of
-// environments: each is made once, under a name that is the hash of what it is
-// made from, and found again at the next start. It never runs user code and
-// starts the installers only through package process.
+// Package venv creates Python environments: one with the packages of a requirements.txt, or a layer
+// on another with additional packages. It owns the folder of environments: each is created once,
+// under a name that is the hash of its inputs, and found again at the next start. It never runs
+// user code and starts the installers only through package process.
 package venv
 
 import (
@@ -21,24 +20,23 @@ import (
 
 // Options of a Maker.
 type Options struct {
-	// Dir holds the environments. Required; shared by all instances that like.
+	// Dir is the folder of the environments. Required; instances may share it.
 	Dir string
-	// Env is the whole environment of the installers: PATH, HOME, proxies, and
-	// what says which package registry is used. Nil: an empty one.
+	// Env is the whole environment of the installers: PATH, HOME, proxies, and the settings of
+	// package registries. Nil: an empty one.
 	Env []string
-	// UV is the program uv, "uv" by default: where it cannot be started, venv and
-	// pip are used.
+	// UV is the program uv, "uv" by default. If it cannot be started, venv and pip are used.
 	UV string
-	// Stall ends an installer that says nothing for so long. Default 10 minutes.
+	// Stall is the time without output after which an installer is killed. Default 10 minutes.
 	Stall time.Duration
-	// Keep is how long an environment stays that nobody uses. Default DefaultKeep.
+	// Keep is the time after which an unused environment is removed. Default DefaultKeep.
 	Keep time.Duration
-	// Logger takes the progress. Default: none.
+	// Logger gets the progress. Default: none.
 	Logger *slog.Logger
 }
 
-// Maker makes environments and finds those that are made. Its methods may be
-// called from any goroutine; what two ask for at the same time is made once.
+// Maker creates environments and finds existing ones. Its methods may be called from any goroutine;
+// concurrent requests for one environment create it once.
 type Maker struct {
 	o Options
 
@@ -46,7 +44,7 @@ type Maker struct {
 	used map[string]*os.File
 }
 
-// New prepares a Maker; it touches nothing.
+// New creates a Maker; it does no I/O.
 func New(o Options) *Maker {
 	if o.UV == "" {
 		o.UV = "uv"
@@ -64,21 +62,21 @@ func New(o Options) *Maker {
 	return &Maker{o: o, used: map[string]*os.File{}}
 }
 
-// Interpreter is the Python that an environment is made with.
+// Interpreter is the Python of an environment.
 type Interpreter struct {
-	// Path is the interpreter itself, and Version what it says it is ("3.11.7").
+	// Path is the interpreter, and Version its version ("3.11.7").
 	Path, Version string
 }
 
-// Environment is one that has been made.
+// Environment is a complete environment.
 type Environment struct {
 	// Dir is its folder and Python its interpreter.
 	Dir, Python string
 }
 
-// Own makes the environment that the folder's requirements.txt describes and
-// nothing else is in. A requirements file may name others of the folder. The
-// error is an *Error when the installer says no.
+// Own creates the environment with exactly the packages of the folder's requirements.txt. A
+// requirements file may name other files of the folder. The error is an *Error if the installer
+// fails.
 func (m *Maker) Own(ctx context.Context, base Interpreter, folder string) (Environment, error) {
 	text, err := requirements(folder)
 	if err != nil {
@@ -90,26 +88,25 @@ func (m *Maker) Own(ctx context.Context, base Interpreter, folder string) (Envir
 	})
 }
 
-// Layer makes an environment in which everything of the base is found, and the
-// packages besides. They are words as for "pip install". The error is an *Error
-// when the installer says no.
+// Layer creates an environment on top of the base, with additional packages. They are arguments as
+// for "pip install". The error is an *Error if the installer fails.
 func (m *Maker) Layer(ctx context.Context, base Interpreter, packages []string) (Environment, error) {
 	parts := append([]string{"layer", base.Path, base.Version}, packages...)
 	return m.make(ctx, recipe{base: base, name: "extra packages", args: packages, layered: true, key: key(parts...)})
 }
 
-// recipe is what an environment is made from.
+// recipe has the inputs of an environment.
 type recipe struct {
 	base    Interpreter
-	name    string   // for people
-	dir     string   // where relative names are looked up
+	name    string   // for messages
+	dir     string   // base of relative names
 	args    []string // what to install
-	layered bool     // the base's packages are seen too
+	layered bool     // the base's packages are visible too
 	key     string
-	turn    *os.File // locked while the environment is made
+	turn    *os.File // locked while the environment is created
 }
 
-// stampFile is written last: an environment without it was interrupted.
+// stampFile is written last: an environment without it is incomplete.
 const stampFile = ".made.json"
 
 func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
@@ -118,7 +115,7 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 	if err := os.MkdirAll(m.o.Dir, 0o755); err != nil {
 		return Environment{}, fmt.Errorf("make python environment: %w", err)
 	}
-	if err := m.use(ctx, e); err != nil { // first: what is found then stays
+	if err := m.use(ctx, e); err != nil { // first, so that it is not pruned
 		return Environment{}, fmt.Errorf("use python environment: %w", err)
 	}
 	if made(e) {
@@ -134,13 +131,13 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 		return Environment{}, fmt.Errorf("make python environment: %w", err)
 	}
 	defer unlock(turn)
-	if made(e) { // by the one that held the lock
+	if made(e) { // created by the previous holder of the lock
 		return e, nil
 	}
 	r.turn = turn
 	log.Info("making python environment", "from", r.name, "python", r.base.Path, "version", r.base.Version)
 	begun := time.Now()
-	if err := os.RemoveAll(e.Dir); err != nil { // what was interrupted
+	if err := os.RemoveAll(e.Dir); err != nil { // the remains of an interrupted creation
 		return Environment{}, fmt.Errorf("make python environment: %w", err)
 	}
 	if err := m.install(ctx, e, r, log); err != nil {
@@ -154,7 +151,7 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 	return e, nil
 }
 
-// made tells whether an environment is complete and its interpreter is still there.
+// made reports whether an environment is complete and its interpreter exists.
 func made(e Environment) bool {
 	stamp, err := os.Stat(filepath.Join(e.Dir, stampFile))
 	_, errPython := os.Stat(e.Python)

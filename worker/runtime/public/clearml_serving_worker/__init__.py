@@ -1,9 +1,9 @@
-"""What preprocess code may import from the process that runs it.
+"""What preprocess code may import from the worker process.
 
     from clearml_serving_worker import Response
 
-Everything else an endpoint gets through its Preprocess class: self.send_request and
-self.model_endpoint. This package never imports anything but the standard library.
+Everything else is provided through the Preprocess class: self.send_request and self.model_endpoint. This
+package imports only the standard library.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ Headers = Union[Mapping[str, str], Iterable["tuple[str, str]"]]
 
 
 class Response:
-    """An answer with a status, headers or content type of its own.
+    """An answer with its own status, headers or content type.
 
-    Return it from process or postprocess. The body is bytes, text, a generator or any other
-    iterator of these (sent chunk by chunk, as they come), or any value that is to be sent
-    as JSON. Without a content_type it is told from the body: text/plain, application/octet-stream,
-    application/json.
+    Return it from process or postprocess. The body is bytes, text, a generator or any other iterator of these
+    (sent chunk by chunk, as they come), or any value that is to be sent as JSON. Without a content_type it
+    depends on the body: text/plain, application/octet-stream, application/json.
     """
 
     __slots__ = ("body", "content_type", "headers", "status")
@@ -53,7 +52,7 @@ class SendRequestError(Exception):
 
 
 def header_text(value: Any) -> str:
-    """Return value as header text; line breaks would let a value add headers of its own."""
+    """Return value as header text; line breaks would let a value add further headers."""
     text = str(value)
     if any(mark in text for mark in "\r\n\0"):
         raise ValueError(f"a header of a Response must be one line of text, not {text!r}")
@@ -100,7 +99,7 @@ class SendRequest:
         self._ask = ask
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Ask another endpoint."""
+        """Call another endpoint."""
         if self._ask is None:
             raise RuntimeError(
                 "send_request works in the worker only, not in a process that the endpoint's code has started"
