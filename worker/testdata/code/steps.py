@@ -42,7 +42,11 @@ class Preprocess:
         if do == "one":
             return numpy.arange(6, dtype="float32").reshape(2, 3)
         if do == "dict":
-            return {"a": numpy.array([[1], [2]], dtype=">i8"), "b": numpy.array(["x", "yz"]), "c": numpy.zeros((0, 4))}
+            return {
+                "a": numpy.array([[1], [2]], dtype=">i8"),
+                "b": numpy.array(["x", "yz"]),
+                "c": numpy.zeros((0, 4)),
+            }
         if do == "list":
             return [numpy.array(2.5), numpy.array([True, False])]
         return {"for": state["x"]}
@@ -50,7 +54,10 @@ class Preprocess:
     def postprocess(self, data, state, collect_custom_statistics_fn=None):
         if numpy is not None:
             if isinstance(data, dict):
-                data = {k: [str(v.dtype), v.tolist()] if isinstance(v, numpy.ndarray) else v for k, v in data.items()}
+                data = {
+                    k: [str(v.dtype), v.tolist()] if isinstance(v, numpy.ndarray) else v
+                    for k, v in data.items()
+                }
             elif isinstance(data, list):
                 data = [[str(v.dtype), v.tolist()] if isinstance(v, numpy.ndarray) else v for v in data]
             elif isinstance(data, numpy.ndarray):
