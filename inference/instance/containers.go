@@ -1,4 +1,4 @@
-package inference
+package instance
 
 import (
 	"cmp"
@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"clearmlserving/clearml"
+	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
 )
@@ -31,7 +32,7 @@ type container struct {
 }
 
 // report lists new endpoints, tells how each is, and takes those off that are gone.
-func (c *containers) report(ctx context.Context, r *Recording, status Status, serviceID string, planned map[serving.EndpointURL]serving.PlannedEndpoint, usage Usage) error {
+func (c *containers) report(ctx context.Context, r *Task, status inference.Status, serviceID string, planned map[serving.EndpointURL]serving.PlannedEndpoint, usage Usage) error {
 	if c.unsupported {
 		return nil
 	}
@@ -123,7 +124,7 @@ func (c *containers) told(err error) error {
 }
 
 // end takes all off the list.
-func (c *containers) end(ctx context.Context, r *Recording) error {
+func (c *containers) end(ctx context.Context, r *Task) error {
 	var errs []error
 	for _, known := range c.listed {
 		errs = append(errs, r.Client.UnregisterContainer(ctx, known.id))
@@ -132,7 +133,7 @@ func (c *containers) end(ctx context.Context, r *Recording) error {
 }
 
 // endpointURL is where an endpoint of this instance is asked.
-func (r *Recording) endpointURL(url serving.EndpointURL) string {
+func (r *Task) endpointURL(url serving.EndpointURL) string {
 	if r.URL == "" {
 		return ""
 	}

@@ -1,4 +1,7 @@
-package inference
+// Package instance keeps the record of an inference instance on the control plane: a
+// task with its console, its configuration and its state. It follows what is served and
+// knows the control plane only by its HTTP API.
+package instance
 
 import (
 	"context"
@@ -11,17 +14,18 @@ import (
 	"time"
 
 	"clearmlserving/clearml"
+	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
 
-// Recording keeps an instance's record on a ClearML server, as the original
+// Task keeps an instance's record on a ClearML server, as the original
 // does: a task "<service> - serve instance" with the instance's console and a
 // mirror of the configuration that it serves. Beyond the original it holds the
 // instance's Report, written at each change of the instance's state. The service's
 // own task is kept alive by pings. A server that is away costs the record, never
 // the serving.
-type Recording struct {
+type Task struct {
 	Client *clearml.Client
 	// TaskID continues that task; "" makes one.
 	TaskID string
@@ -56,7 +60,7 @@ const (
 	lastWords    = 3 * time.Second        // for marking the task as ended
 )
 
-func (r *Recording) signal() chan struct{} {
+func (r *Task) signal() chan struct{} {
 	r.once.Do(func() { r.wake = make(chan struct{}, 1) })
 	return r.wake
 }
@@ -68,7 +72,7 @@ type applied struct {
 }
 
 // Planned fulfils reconcile.Follower: it notes a new configuration; Run mirrors it.
-func (r *Recording) Planned(state *reconcile.State, plan serving.Plan, changed bool) {
+func (r *Task) Planned(state *reconcile.State, plan serving.Plan, changed bool) {
 	if !changed {
 		return
 	}
@@ -78,7 +82,7 @@ func (r *Recording) Planned(state *reconcile.State, plan serving.Plan, changed b
 	r.wakeUp()
 }
 
-func (r *Recording) take() *applied {
+func (r *Task) take() *applied {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	newest := r.pending
@@ -87,7 +91,7 @@ func (r *Recording) take() *applied {
 }
 
 // putBack keeps what could not be mirrored, unless there is something newer.
-func (r *Recording) putBack(a *applied) {
+func (r *Task) putBack(a *applied) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.pending == nil {
@@ -96,9 +100,9 @@ func (r *Recording) putBack(a *applied) {
 }
 
 // StatusChanged fulfils reconcile.Follower: Run reports what is new.
-func (r *Recording) StatusChanged(func() reconcile.Status) { r.wakeUp() }
+func (r *Task) StatusChanged(func() reconcile.Status) { r.wakeUp() }
 
-func (r *Recording) wakeUp() {
+func (r *Task) wakeUp() {
 	select {
 	case r.signal() <- struct{}{}:
 	default:
@@ -106,7 +110,7 @@ func (r *Recording) wakeUp() {
 }
 
 // Run keeps the record until ctx ends, then marks the task as stopped.
-func (r *Recording) Run(ctx context.Context, status func() Status) error {
+func (r *Task) Run(ctx context.Context, status func() inference.Status) error {
 	ping, console := time.NewTicker(PingEvery), time.NewTicker(consoleEvery)
 	defer ping.Stop()
 	defer console.Stop()
@@ -147,7 +151,7 @@ func (r *Recording) Run(ctx context.Context, status func() Status) error {
 
 // instanceRecord is what Run knows of the tasks.
 type instanceRecord struct {
-	status    func() Status
+	status    func() inference.Status
 	serviceID string
 	taskID    string
 	hash      string // of the mirrored configuration
@@ -164,7 +168,7 @@ type instanceRecord struct {
 
 // mirror opens the instance's task when that has not been done yet, and copies
 // the configuration in force onto it. What fails is tried again at the next ping.
-func (r *Recording) mirror(ctx context.Context, record *instanceRecord) (err error) {
+func (r *Task) mirror(ctx context.Context, record *instanceRecord) (err error) {
 	newest := r.take()
 	if newest == nil {
 		return nil
@@ -212,7 +216,7 @@ func (r *Recording) mirror(ctx context.Context, record *instanceRecord) (err err
 	return nil
 }
 
-func (r *Recording) open(ctx context.Context, service *clearml.Service) (string, error) {
+func (r *Task) open(ctx context.Context, service *clearml.Service) (string, error) {
 	if r.TaskID != "" {
 		return r.TaskID, r.Client.ContinueInstance(ctx, service, r.TaskID)
 	}
@@ -220,7 +224,7 @@ func (r *Recording) open(ctx context.Context, service *clearml.Service) (string,
 }
 
 // report stores how the instance is when that is news, or when its counts are old.
-func (r *Recording) report(ctx context.Context, record *instanceRecord) error {
+func (r *Task) report(ctx context.Context, record *instanceRecord) error {
 	if record.taskID == "" {
 		return nil
 	}
@@ -249,7 +253,7 @@ func (r *Recording) report(ctx context.Context, record *instanceRecord) error {
 
 // ping shows whoever changes the service that the instance lives, and keeps the
 // watchdogs of a ClearML server from taking the tasks for dead.
-func (r *Recording) ping(ctx context.Context, record *instanceRecord) error {
+func (r *Task) ping(ctx context.Context, record *instanceRecord) error {
 	if record.taskID == "" {
 		return nil
 	}
@@ -262,7 +266,7 @@ func (r *Recording) ping(ctx context.Context, record *instanceRecord) error {
 }
 
 // flush sends the log lines since the last time to the task's console.
-func (r *Recording) flush(ctx context.Context, record instanceRecord) error {
+func (r *Task) flush(ctx context.Context, record instanceRecord) error {
 	if r.Console == nil || record.taskID == "" {
 		return nil
 	}
@@ -274,7 +278,7 @@ func (r *Recording) flush(ctx context.Context, record instanceRecord) error {
 }
 
 // end says the last words, in bounded time: the server may be gone.
-func (r *Recording) end(ctx context.Context, record instanceRecord) error {
+func (r *Task) end(ctx context.Context, record instanceRecord) error {
 	if record.taskID == "" {
 		return nil
 	}
