@@ -144,10 +144,10 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	o.Followers = []reconcile.Follower{&instance.Task{
+	o.Followers = []reconcile.Follower{instance.New(instance.Options{
 		Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: front.Suffix,
 		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: python.SetInstanceTask, Logger: log,
-	}}
+	})}
 	core := inference.New(o)
 	clients := rest.New(core, front)
 	return func(ctx context.Context) error { return core.Run(ctx, clients) }, nil

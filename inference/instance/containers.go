@@ -59,7 +59,7 @@ func (c *containers) report(ctx context.Context, r *Task, status inference.Statu
 		if known == nil {
 			known = &container{id: strings.ReplaceAll(uuid.NewString(), "-", ""), since: now, counted: now, requests: e.Requests}
 			told.ID = known.id
-			if err := c.told(r.Client.RegisterContainer(ctx, told)); err != nil || c.unsupported {
+			if err := c.told(r.o.Client.RegisterContainer(ctx, told)); err != nil || c.unsupported {
 				return err
 			}
 			c.listed[e.URL] = known
@@ -68,14 +68,14 @@ func (c *containers) report(ctx context.Context, r *Task, status inference.Statu
 		if span := now.Sub(known.counted).Minutes(); span > 0 && e.Requests >= known.requests {
 			told.RequestsMin = float64(e.Requests-known.requests) / span
 		}
-		if err := c.told(r.Client.ReportContainer(ctx, told)); err != nil || c.unsupported {
+		if err := c.told(r.o.Client.ReportContainer(ctx, told)); err != nil || c.unsupported {
 			return err
 		}
 		known.requests, known.counted = e.Requests, now
 	}
 	for url, known := range c.listed {
 		if !alive[url] {
-			if err := r.Client.UnregisterContainer(ctx, known.id); err != nil {
+			if err := r.o.Client.UnregisterContainer(ctx, known.id); err != nil {
 				return err
 			}
 			delete(c.listed, url)
@@ -127,15 +127,15 @@ func (c *containers) told(err error) error {
 func (c *containers) end(ctx context.Context, r *Task) error {
 	var errs []error
 	for _, known := range c.listed {
-		errs = append(errs, r.Client.UnregisterContainer(ctx, known.id))
+		errs = append(errs, r.o.Client.UnregisterContainer(ctx, known.id))
 	}
 	return errors.Join(errs...)
 }
 
 // endpointURL is where an endpoint of this instance is asked.
 func (r *Task) endpointURL(url serving.EndpointURL) string {
-	if r.URL == "" {
+	if r.o.URL == "" {
 		return ""
 	}
-	return r.URL + "/" + cmp.Or(r.Suffix, "serve") + "/" + string(url)
+	return r.o.URL + "/" + cmp.Or(r.o.Suffix, "serve") + "/" + string(url)
 }

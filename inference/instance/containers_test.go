@@ -73,7 +73,7 @@ func listing(t *testing.T, l *listServer) *Task {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return &Task{Client: client, URL: "http://host:1", Logger: slog.New(slog.DiscardHandler)}
+	return New(Options{Client: client, URL: "http://host:1", Logger: slog.New(slog.DiscardHandler)})
 }
 
 func listedStatus(urls ...serving.EndpointURL) inference.Status {

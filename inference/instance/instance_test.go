@@ -96,7 +96,7 @@ func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 	defer client.Close()
 	console := instance.NewConsole(slog.DiscardHandler, func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) })
 	log := slog.New(console)
-	r := &instance.Task{Client: client, Console: console, Logger: log, Name: "host:1", URL: "http://host:1"}
+	r := instance.New(instance.Options{Client: client, Console: console, Logger: log, Name: "host:1", URL: "http://host:1"})
 	log.Info("first words", "endpoint", "m/1")
 	r.Planned(&reconcile.State{ServiceID: "S"}, serving.Plan{Endpoints: map[serving.EndpointURL]serving.PlannedEndpoint{"m/1": {}}}, true)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -155,7 +155,7 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	r := &instance.Task{Client: client, Logger: slog.New(slog.DiscardHandler)}
+	r := instance.New(instance.Options{Client: client, Logger: slog.New(slog.DiscardHandler)})
 	r.Planned(&reconcile.State{ServiceID: "S"}, serving.Plan{}, true)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -216,7 +216,7 @@ func TestAServerThatIsAwayNeverStopsTheInstance(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	r := &instance.Task{Client: client, Logger: slog.New(slog.DiscardHandler)}
+	r := instance.New(instance.Options{Client: client, Logger: slog.New(slog.DiscardHandler)})
 	r.Planned(&reconcile.State{ServiceID: "S"}, serving.Plan{}, true)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
