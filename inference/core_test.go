@@ -189,6 +189,21 @@ func TestTensorsAndSignaturesPassTheCore(t *testing.T) {
 	}
 }
 
+func TestRequestsWithTensorsAreNeitherRecordedNorCopiedAsEmptyOnes(t *testing.T) {
+	s := core(t, inference.Options{RecordingsDir: t.TempDir()}, nil, `{"echo":{"record":{"share":1},"shadow":{"to":"x","share":1}}}`, "echo", "x")
+	in := []engine.Tensor{{Name: "x", Datatype: engine.Int8, Shape: []int64{1}, Data: []byte{1}}}
+	if _, failure := ask(t, s, "echo", engine.Request{Tensors: in}); failure != nil {
+		t.Fatal(failure)
+	}
+	status := s.Status()
+	if r := status.Recordings[0]; r.Skipped != 1 || r.Recorded != 0 {
+		t.Errorf("%+v", r)
+	}
+	if p := status.Shadows[0]; p.Dropped != 1 || p.Shadowed != 0 {
+		t.Errorf("%+v", p)
+	}
+}
+
 // A panic on a goroutine that is no connection's would end the process.
 func TestAPanicCostsItsCallCopyOrLoad(t *testing.T) {
 	s := core(t, inference.Options{}, nil, `{"echo":{"shadow":{"to":"panics","share":1}}}`, "echo", "calls", "panics", "cannot load")

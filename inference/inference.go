@@ -1,9 +1,9 @@
 // Package inference is the core of the data plane: it answers questions with the
 // models of one serving service. It owns who may ask, the way of a question through
-// the router to a model, what is copied of it, and the instance's record on the
-// control plane. It knows no protocol of clients (those are fronts, such as package
-// rest) and nothing of how a model computes (those are engines); it knows the control
-// plane only by its HTTP API.
+// the router to a model, and what is copied of it. It knows no protocol of clients
+// (those are fronts, such as package rest), nothing of how a model computes (those are
+// engines), and no control plane (that is the business of reconcile's Source and of
+// followers).
 package inference
 
 import (

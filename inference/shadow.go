@@ -62,7 +62,7 @@ type ShadowStatus struct {
 	To        serving.EndpointURL `json:"to"`
 	Share     float64             `json:"share"`
 	Shadowed  uint64              `json:"shadowed"`  // copies that were sent
-	Dropped   uint64              `json:"dropped"`   // copies that were not, because too many waited
+	Dropped   uint64              `json:"dropped"`   // copies that were not: too many waited, or the request held tensors
 	Errors    uint64              `json:"errors"`    // copies without an answer, or with a status of 500 and above
 	Equal     uint64              `json:"equal"`     // answers like the client's
 	Different uint64              `json:"different"` // other answers

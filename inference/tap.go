@@ -76,6 +76,15 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	if !keep && !shadow {
 		return
 	}
+	if req.Tensors != nil { // recordings and copies hold bodies
+		if keep {
+			tap.tape.skipped.Add(1)
+		}
+		if shadow {
+			tap.shadow.dropped.Add(1)
+		}
+		return
+	}
 	size := int64(len(req.Body) + len(answer.Body))
 	keep = keep && tap.tape.admits(size, answer)
 	shadow = shadow && tap.shadow.admits(size)

@@ -63,7 +63,7 @@ type RecordingStatus struct {
 	URL      serving.EndpointURL `json:"endpoint"`
 	Recorded uint64              `json:"recorded"`
 	Dropped  uint64              `json:"dropped"` // there was no time or room to write them
-	Skipped  uint64              `json:"skipped"` // streamed, too large, or not redactable
+	Skipped  uint64              `json:"skipped"` // streamed, too large, not redactable, or tensors
 	Problem  string              `json:"problem,omitempty"`
 }
 

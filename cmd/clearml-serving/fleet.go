@@ -8,6 +8,7 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/inference"
+	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/operations"
 	"clearmlserving/serving"
@@ -57,7 +58,7 @@ func aliveOf(recorded []clearml.Instance, now time.Time) fleet {
 		if !serving.Alive(i.Seen, now) {
 			continue
 		}
-		report, err := inference.ParseReport(i.Report)
+		report, err := instance.ParseReport(i.Report)
 		if i.Report == "" || err != nil {
 			f.silent = append(f.silent, i.TaskID)
 			continue

@@ -7,6 +7,7 @@ import (
 	"clearmlserving/clearml"
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
@@ -42,7 +43,7 @@ func TestTheFleetIsTheInstancesThatAreAlive(t *testing.T) {
 }
 
 func TestAnInstanceIsAliveAfterThreeLostPings(t *testing.T) {
-	if serving.AliveFor < 4*inference.PingEvery {
-		t.Errorf("an instance counts as alive for %s and pings every %s", serving.AliveFor, inference.PingEvery)
+	if serving.AliveFor < 4*instance.PingEvery {
+		t.Errorf("an instance counts as alive for %s and pings every %s", serving.AliveFor, instance.PingEvery)
 	}
 }

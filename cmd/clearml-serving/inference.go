@@ -18,6 +18,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/python"
+	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
 	"clearmlserving/process"
@@ -98,7 +99,7 @@ type inferenceSetup struct {
 // returns runs all of them. It opens its sockets last, so that an instance that cannot
 // start for another reason opens no port; the caller closes them.
 func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(context.Context) error, err error) {
-	console := inference.NewConsole(setup.log.Handler(), func(w io.Writer) slog.Handler { return newLogHandler(w, slog.LevelInfo, false) })
+	console := instance.NewConsole(setup.log.Handler(), func(w io.Writer) slog.Handler { return newLogHandler(w, slog.LevelInfo, false) })
 	log := slog.New(console).With("part", "inference")
 	o, err := a.coreOptions()
 	if err != nil {
@@ -143,10 +144,10 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	o.Followers = []reconcile.Follower{&inference.Recording{
+	o.Followers = []reconcile.Follower{instance.New(instance.Options{
 		Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: front.Suffix,
 		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: python.SetInstanceTask, Logger: log,
-	}}
+	})}
 	core := inference.New(o)
 	clients := rest.New(core, front)
 	return func(ctx context.Context) error { return core.Run(ctx, clients) }, nil
@@ -205,15 +206,15 @@ func instanceName(port string) string {
 
 // usageMeter tells what this process and its workers use, with the processor's
 // share since the call before.
-func usageMeter() func() inference.Usage {
+func usageMeter() func() instance.Usage {
 	var before process.TreeUsage
 	var at time.Time
-	return func() inference.Usage {
+	return func() instance.Usage {
 		now, ok := process.Usage()
 		if !ok {
-			return inference.Usage{}
+			return instance.Usage{}
 		}
-		u := inference.Usage{Memory: now.Memory, Processes: now.Processes}
+		u := instance.Usage{Memory: now.Memory, Processes: now.Processes}
 		if used := now.CPU - before.CPU; !at.IsZero() && used > 0 { // less: a process has ended
 			u.CPU = 100 * used.Seconds() / time.Since(at).Seconds()
 		}

@@ -1,4 +1,4 @@
-package inference_test
+package instance_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/inference"
+	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
@@ -93,9 +94,9 @@ func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	console := inference.NewConsole(slog.DiscardHandler, func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) })
+	console := instance.NewConsole(slog.DiscardHandler, func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) })
 	log := slog.New(console)
-	r := &inference.Recording{Client: client, Console: console, Logger: log, Name: "host:1", URL: "http://host:1"}
+	r := instance.New(instance.Options{Client: client, Console: console, Logger: log, Name: "host:1", URL: "http://host:1"})
 	log.Info("first words", "endpoint", "m/1")
 	r.Planned(&reconcile.State{ServiceID: "S"}, serving.Plan{Endpoints: map[serving.EndpointURL]serving.PlannedEndpoint{"m/1": {}}}, true)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -132,7 +133,7 @@ func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 
 // loadingThenFailed is the status of an instance whose endpoint fails to load once
 // its loading has been told; it tells r of the change.
-func loadingThenFailed(r *inference.Recording) func() inference.Status {
+func loadingThenFailed(r *instance.Task) func() inference.Status {
 	asked := 0
 	return func() inference.Status {
 		e := reconcile.EndpointStatus{URL: "m/1", State: "loading"}
@@ -154,7 +155,7 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	r := &inference.Recording{Client: client, Logger: slog.New(slog.DiscardHandler)}
+	r := instance.New(instance.Options{Client: client, Logger: slog.New(slog.DiscardHandler)})
 	r.Planned(&reconcile.State{ServiceID: "S"}, serving.Plan{}, true)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -177,14 +178,14 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The counts alone are told now and then: on a slow machine that time may have come.
-	if n, most := api.count("serving_instance"), 1+int(time.Since(begun)/inference.CountsEvery); n < 1 || n > most {
+	if n, most := api.count("serving_instance"), 1+int(time.Since(begun)/instance.CountsEvery); n < 1 || n > most {
 		t.Errorf("%d reports were written, want 1 and at most %d", n, most)
 	}
 }
 
 func TestAReportIsReadBackAndBounded(t *testing.T) {
 	long := strings.Repeat("é", 2000)
-	report := inference.Report{Name: "host:1", Status: inference.Status{Status: reconcile.Status{ServiceID: "S", Endpoints: []reconcile.EndpointStatus{
+	report := instance.Report{Name: "host:1", Status: inference.Status{Status: reconcile.Status{ServiceID: "S", Endpoints: []reconcile.EndpointStatus{
 		{URL: "m", State: "failed", Requests: 7, Failure: &reconcile.Failure{Step: "load", Reason: long, Traceback: long}},
 	}}}}
 	text, err := report.Text()
@@ -194,14 +195,14 @@ func TestAReportIsReadBackAndBounded(t *testing.T) {
 	if len(text) > 1000 {
 		t.Errorf("the report of one endpoint has %d bytes", len(text))
 	}
-	back, err := inference.ParseReport(text)
+	back, err := instance.ParseReport(text)
 	if err != nil || back.Name != "host:1" || back.ServiceID != "S" || back.Endpoints[0].Requests != 7 || !strings.HasSuffix(back.Endpoints[0].Failure.Reason, "é…") {
 		t.Errorf("read back %+v, %v", back, err)
 	}
 	if report.Endpoints[0].Failure.Reason != long {
 		t.Error("writing the report has changed it")
 	}
-	if _, err := inference.ParseReport("{"); err == nil {
+	if _, err := instance.ParseReport("{"); err == nil {
 		t.Error("half a report was read")
 	}
 }
@@ -215,7 +216,7 @@ func TestAServerThatIsAwayNeverStopsTheInstance(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	r := &inference.Recording{Client: client, Logger: slog.New(slog.DiscardHandler)}
+	r := instance.New(instance.Options{Client: client, Logger: slog.New(slog.DiscardHandler)})
 	r.Planned(&reconcile.State{ServiceID: "S"}, serving.Plan{}, true)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()

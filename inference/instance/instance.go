@@ -1,4 +1,7 @@
-package inference
+// Package instance keeps the record of an inference instance on the control plane: a
+// task with its console, its configuration and its state. It follows what is served and
+// knows the control plane only by its HTTP API.
+package instance
 
 import (
 	"context"
@@ -11,17 +14,13 @@ import (
 	"time"
 
 	"clearmlserving/clearml"
+	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
 
-// Recording keeps an instance's record on a ClearML server, as the original
-// does: a task "<service> - serve instance" with the instance's console and a
-// mirror of the configuration that it serves. Beyond the original it holds the
-// instance's Report, written at each change of the instance's state. The service's
-// own task is kept alive by pings. A server that is away costs the record, never
-// the serving.
-type Recording struct {
+// Options of a Task.
+type Options struct {
 	Client *clearml.Client
 	// TaskID continues that task; "" makes one.
 	TaskID string
@@ -38,12 +37,24 @@ type Recording struct {
 	// Console takes the log lines for the task's console, nil for none.
 	Console *Console
 	Logger  *slog.Logger
+}
+
+// Task keeps an instance's record on a ClearML server, as the original
+// does: a task "<service> - serve instance" with the instance's console and a
+// mirror of the configuration that it serves. Beyond the original it holds the
+// instance's Report, written at each change of the instance's state. The service's
+// own task is kept alive by pings. A server that is away costs the record, never
+// the serving.
+type Task struct {
+	o    Options
+	wake chan struct{} // holds one signal: there is something to do
 
 	mu      sync.Mutex // guards pending
 	pending *applied
-	wake    chan struct{}
-	once    sync.Once
 }
+
+// New prepares a Task; Run keeps it.
+func New(o Options) *Task { return &Task{o: o, wake: make(chan struct{}, 1)} }
 
 const (
 	// PingEvery is the time between two signs of life of an instance on its task.
@@ -56,11 +67,6 @@ const (
 	lastWords    = 3 * time.Second        // for marking the task as ended
 )
 
-func (r *Recording) signal() chan struct{} {
-	r.once.Do(func() { r.wake = make(chan struct{}, 1) })
-	return r.wake
-}
-
 // applied is a configuration that the instance has taken in.
 type applied struct {
 	state *reconcile.State
@@ -68,7 +74,7 @@ type applied struct {
 }
 
 // Planned fulfils reconcile.Follower: it notes a new configuration; Run mirrors it.
-func (r *Recording) Planned(state *reconcile.State, plan serving.Plan, changed bool) {
+func (r *Task) Planned(state *reconcile.State, plan serving.Plan, changed bool) {
 	if !changed {
 		return
 	}
@@ -78,7 +84,7 @@ func (r *Recording) Planned(state *reconcile.State, plan serving.Plan, changed b
 	r.wakeUp()
 }
 
-func (r *Recording) take() *applied {
+func (r *Task) take() *applied {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	newest := r.pending
@@ -87,7 +93,7 @@ func (r *Recording) take() *applied {
 }
 
 // putBack keeps what could not be mirrored, unless there is something newer.
-func (r *Recording) putBack(a *applied) {
+func (r *Task) putBack(a *applied) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.pending == nil {
@@ -96,17 +102,17 @@ func (r *Recording) putBack(a *applied) {
 }
 
 // StatusChanged fulfils reconcile.Follower: Run reports what is new.
-func (r *Recording) StatusChanged(func() reconcile.Status) { r.wakeUp() }
+func (r *Task) StatusChanged(func() reconcile.Status) { r.wakeUp() }
 
-func (r *Recording) wakeUp() {
+func (r *Task) wakeUp() {
 	select {
-	case r.signal() <- struct{}{}:
+	case r.wake <- struct{}{}:
 	default:
 	}
 }
 
 // Run keeps the record until ctx ends, then marks the task as stopped.
-func (r *Recording) Run(ctx context.Context, status func() Status) error {
+func (r *Task) Run(ctx context.Context, status func() inference.Status) error {
 	ping, console := time.NewTicker(PingEvery), time.NewTicker(consoleEvery)
 	defer ping.Stop()
 	defer console.Stop()
@@ -119,7 +125,7 @@ func (r *Recording) Run(ctx context.Context, status func() Status) error {
 		select {
 		case <-ctx.Done():
 			return r.end(context.WithoutCancel(ctx), record)
-		case <-r.signal():
+		case <-r.wake:
 			if err = r.mirror(ctx, &record); err == nil && !record.waiting {
 				record.waiting = true
 				gap.Reset(max(0, reportGap-time.Since(record.reported)))
@@ -139,7 +145,7 @@ func (r *Recording) Run(ctx context.Context, status func() Status) error {
 			if record.troubled || errors.Is(err, clearml.ErrUnavailable) {
 				level = slog.LevelDebug // the reconciler tells when the server is away
 			}
-			r.Logger.Log(ctx, level, "the instance's record cannot be kept on the control plane", "err", err)
+			r.o.Logger.Log(ctx, level, "the instance's record cannot be kept on the control plane", "err", err)
 		}
 		record.troubled = err != nil
 	}
@@ -147,7 +153,7 @@ func (r *Recording) Run(ctx context.Context, status func() Status) error {
 
 // instanceRecord is what Run knows of the tasks.
 type instanceRecord struct {
-	status    func() Status
+	status    func() inference.Status
 	serviceID string
 	taskID    string
 	hash      string // of the mirrored configuration
@@ -164,7 +170,7 @@ type instanceRecord struct {
 
 // mirror opens the instance's task when that has not been done yet, and copies
 // the configuration in force onto it. What fails is tried again at the next ping.
-func (r *Recording) mirror(ctx context.Context, record *instanceRecord) (err error) {
+func (r *Task) mirror(ctx context.Context, record *instanceRecord) (err error) {
 	newest := r.take()
 	if newest == nil {
 		return nil
@@ -174,14 +180,14 @@ func (r *Recording) mirror(ctx context.Context, record *instanceRecord) (err err
 			r.putBack(newest)
 		}
 	}()
-	service, err := r.Client.LoadService(ctx, newest.state.ServiceID)
+	service, err := r.o.Client.LoadService(ctx, newest.state.ServiceID)
 	if err != nil {
 		return fmt.Errorf("read the service's task: %w", err)
 	}
 	if record.serviceID == "" {
 		record.serviceID = service.ID
 		if service.Status != clearml.StatusInProgress {
-			if err := r.Client.StartService(ctx, service.ID); err != nil {
+			if err := r.o.Client.StartService(ctx, service.ID); err != nil {
 				return fmt.Errorf("mark the service as in progress: %w", err)
 			}
 		}
@@ -190,19 +196,19 @@ func (r *Recording) mirror(ctx context.Context, record *instanceRecord) (err err
 		if record.taskID, err = r.open(ctx, service); err != nil {
 			return err
 		}
-		r.Logger.Info("instance recorded", "task", record.taskID, "service", service.Name)
-		if r.Opened != nil {
-			r.Opened(record.taskID)
+		r.o.Logger.Info("instance recorded", "task", record.taskID, "service", service.Name)
+		if r.o.Opened != nil {
+			r.o.Opened(record.taskID)
 		}
 	}
 	record.planned = newest.plan.Endpoints
 	if hash := newest.state.Hash(); hash != record.hash {
-		if err := r.Client.MirrorService(ctx, service, record.taskID); err != nil {
+		if err := r.o.Client.MirrorService(ctx, service, record.taskID); err != nil {
 			return fmt.Errorf("mirror the configuration: %w", err)
 		}
 		events, err := layoutEvents(record.taskID, newest.plan)
 		if err == nil && len(events) > 0 {
-			err = r.Client.AddEvents(ctx, events)
+			err = r.o.Client.AddEvents(ctx, events)
 		}
 		if err != nil {
 			return fmt.Errorf("draw the layout of the endpoints: %w", err)
@@ -212,19 +218,19 @@ func (r *Recording) mirror(ctx context.Context, record *instanceRecord) (err err
 	return nil
 }
 
-func (r *Recording) open(ctx context.Context, service *clearml.Service) (string, error) {
-	if r.TaskID != "" {
-		return r.TaskID, r.Client.ContinueInstance(ctx, service, r.TaskID)
+func (r *Task) open(ctx context.Context, service *clearml.Service) (string, error) {
+	if r.o.TaskID != "" {
+		return r.o.TaskID, r.o.Client.ContinueInstance(ctx, service, r.o.TaskID)
 	}
-	return r.Client.OpenInstance(ctx, service, "serve instance", "inference")
+	return r.o.Client.OpenInstance(ctx, service, "serve instance", "inference")
 }
 
 // report stores how the instance is when that is news, or when its counts are old.
-func (r *Recording) report(ctx context.Context, record *instanceRecord) error {
+func (r *Task) report(ctx context.Context, record *instanceRecord) error {
 	if record.taskID == "" {
 		return nil
 	}
-	report := Report{Name: r.Name, URL: r.URL, Path: r.Suffix, Key: r.Key, PID: os.Getpid(), Status: record.status()}
+	report := Report{Name: r.o.Name, URL: r.o.URL, Path: r.o.Suffix, Key: r.o.Key, PID: os.Getpid(), Status: record.status()}
 	standing, err := report.standing()
 	if err != nil {
 		return err
@@ -232,15 +238,15 @@ func (r *Recording) report(ctx context.Context, record *instanceRecord) error {
 	if standing == record.standing && time.Since(record.reported) < countsEvery {
 		return nil
 	}
-	if r.Usage != nil {
-		report.Usage = r.Usage()
+	if r.o.Usage != nil {
+		report.Usage = r.o.Usage()
 		record.usage = report.Usage
 	}
 	text, err := report.Text()
 	if err != nil {
 		return err
 	}
-	if err := r.Client.ReportInstance(ctx, record.taskID, text); err != nil {
+	if err := r.o.Client.ReportInstance(ctx, record.taskID, text); err != nil {
 		return fmt.Errorf("report the instance's state: %w", err)
 	}
 	record.standing, record.reported = standing, time.Now()
@@ -249,36 +255,36 @@ func (r *Recording) report(ctx context.Context, record *instanceRecord) error {
 
 // ping shows whoever changes the service that the instance lives, and keeps the
 // watchdogs of a ClearML server from taking the tasks for dead.
-func (r *Recording) ping(ctx context.Context, record *instanceRecord) error {
+func (r *Task) ping(ctx context.Context, record *instanceRecord) error {
 	if record.taskID == "" {
 		return nil
 	}
-	err := r.Client.PingTask(ctx, record.taskID)
+	err := r.o.Client.PingTask(ctx, record.taskID)
 	if record.pings%servicePings == 0 {
-		err = errors.Join(err, r.Client.PingTask(ctx, record.serviceID), record.containers.report(ctx, r, record.status(), record.serviceID, record.planned, record.usage))
+		err = errors.Join(err, r.o.Client.PingTask(ctx, record.serviceID), record.containers.report(ctx, r, record.status(), record.serviceID, record.planned, record.usage))
 	}
 	record.pings++
 	return err
 }
 
 // flush sends the log lines since the last time to the task's console.
-func (r *Recording) flush(ctx context.Context, record instanceRecord) error {
-	if r.Console == nil || record.taskID == "" {
+func (r *Task) flush(ctx context.Context, record instanceRecord) error {
+	if r.o.Console == nil || record.taskID == "" {
 		return nil
 	}
-	lines := r.Console.take()
+	lines := r.o.Console.take()
 	if len(lines) == 0 {
 		return nil
 	}
-	return r.Client.LogLines(ctx, record.taskID, "info", []string{strings.Join(lines, "\n")})
+	return r.o.Client.LogLines(ctx, record.taskID, "info", []string{strings.Join(lines, "\n")})
 }
 
 // end says the last words, in bounded time: the server may be gone.
-func (r *Recording) end(ctx context.Context, record instanceRecord) error {
+func (r *Task) end(ctx context.Context, record instanceRecord) error {
 	if record.taskID == "" {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lastWords)
 	defer cancel()
-	return errors.Join(r.flush(ctx, record), record.containers.end(ctx, r), r.Client.StopTask(ctx, record.taskID, "the instance has ended"))
+	return errors.Join(r.flush(ctx, record), record.containers.end(ctx, r), r.o.Client.StopTask(ctx, record.taskID, "the instance has ended"))
 }

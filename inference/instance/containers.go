@@ -1,4 +1,4 @@
-package inference
+package instance
 
 import (
 	"cmp"
@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"clearmlserving/clearml"
+	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
 )
@@ -31,7 +32,7 @@ type container struct {
 }
 
 // report lists new endpoints, tells how each is, and takes those off that are gone.
-func (c *containers) report(ctx context.Context, r *Recording, status Status, serviceID string, planned map[serving.EndpointURL]serving.PlannedEndpoint, usage Usage) error {
+func (c *containers) report(ctx context.Context, r *Task, status inference.Status, serviceID string, planned map[serving.EndpointURL]serving.PlannedEndpoint, usage Usage) error {
 	if c.unsupported {
 		return nil
 	}
@@ -58,7 +59,7 @@ func (c *containers) report(ctx context.Context, r *Recording, status Status, se
 		if known == nil {
 			known = &container{id: strings.ReplaceAll(uuid.NewString(), "-", ""), since: now, counted: now, requests: e.Requests}
 			told.ID = known.id
-			if err := c.told(r.Client.RegisterContainer(ctx, told)); err != nil || c.unsupported {
+			if err := c.told(r.o.Client.RegisterContainer(ctx, told)); err != nil || c.unsupported {
 				return err
 			}
 			c.listed[e.URL] = known
@@ -67,14 +68,14 @@ func (c *containers) report(ctx context.Context, r *Recording, status Status, se
 		if span := now.Sub(known.counted).Minutes(); span > 0 && e.Requests >= known.requests {
 			told.RequestsMin = float64(e.Requests-known.requests) / span
 		}
-		if err := c.told(r.Client.ReportContainer(ctx, told)); err != nil || c.unsupported {
+		if err := c.told(r.o.Client.ReportContainer(ctx, told)); err != nil || c.unsupported {
 			return err
 		}
 		known.requests, known.counted = e.Requests, now
 	}
 	for url, known := range c.listed {
 		if !alive[url] {
-			if err := r.Client.UnregisterContainer(ctx, known.id); err != nil {
+			if err := r.o.Client.UnregisterContainer(ctx, known.id); err != nil {
 				return err
 			}
 			delete(c.listed, url)
@@ -123,18 +124,18 @@ func (c *containers) told(err error) error {
 }
 
 // end takes all off the list.
-func (c *containers) end(ctx context.Context, r *Recording) error {
+func (c *containers) end(ctx context.Context, r *Task) error {
 	var errs []error
 	for _, known := range c.listed {
-		errs = append(errs, r.Client.UnregisterContainer(ctx, known.id))
+		errs = append(errs, r.o.Client.UnregisterContainer(ctx, known.id))
 	}
 	return errors.Join(errs...)
 }
 
 // endpointURL is where an endpoint of this instance is asked.
-func (r *Recording) endpointURL(url serving.EndpointURL) string {
-	if r.URL == "" {
+func (r *Task) endpointURL(url serving.EndpointURL) string {
+	if r.o.URL == "" {
 		return ""
 	}
-	return r.URL + "/" + cmp.Or(r.Suffix, "serve") + "/" + string(url)
+	return r.o.URL + "/" + cmp.Or(r.o.Suffix, "serve") + "/" + string(url)
 }

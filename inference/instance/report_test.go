@@ -1,17 +1,18 @@
-package inference
+package instance
 
 import (
 	"slices"
 	"strings"
 	"testing"
 
+	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/reconcile"
 )
 
 func TestAReportHoldsTheWarningsOfEndpointsInBrief(t *testing.T) {
 	many := slices.Repeat([]string{strings.Repeat("w", 600)}, 7)
-	report := Report{Status: Status{Status: reconcile.Status{Endpoints: []reconcile.EndpointStatus{{URL: "m", Model: engine.Status{Warnings: many}}}}}}
+	report := Report{Status: inference.Status{Status: reconcile.Status{Endpoints: []reconcile.EndpointStatus{{URL: "m", Model: engine.Status{Warnings: many}}}}}}
 	text, err := report.Text()
 	if err != nil {
 		t.Fatal(err)
@@ -27,8 +28,8 @@ func TestAReportHoldsTheWarningsOfEndpointsInBrief(t *testing.T) {
 }
 
 func TestWhatWorkersTakeIsNoNewsButThatMemoryIsShortIs(t *testing.T) {
-	calm := Report{Status: Status{Workers: &WorkersMemory{Budget: 1 << 30, Taken: 5}}}
-	standing := func(change func(*WorkersMemory)) string {
+	calm := Report{Status: inference.Status{Workers: &inference.WorkersMemory{Budget: 1 << 30, Taken: 5}}}
+	standing := func(change func(*inference.WorkersMemory)) string {
 		t.Helper()
 		memory := *calm.Workers
 		change(&memory)
@@ -43,14 +44,14 @@ func TestWhatWorkersTakeIsNoNewsButThatMemoryIsShortIs(t *testing.T) {
 		}
 		return text
 	}
-	before := standing(func(*WorkersMemory) {})
-	if standing(func(m *WorkersMemory) { m.Taken, m.EndedEarly = 7, 3 }) != before {
+	before := standing(func(*inference.WorkersMemory) {})
+	if standing(func(m *inference.WorkersMemory) { m.Taken, m.EndedEarly = 7, 3 }) != before {
 		t.Error("a few bytes more are news")
 	}
-	for name, change := range map[string]func(*WorkersMemory){
-		"short":      func(m *WorkersMemory) { m.Short = true },
-		"exceeded":   func(m *WorkersMemory) { m.Exceeded = true },
-		"unmeasured": func(m *WorkersMemory) { m.Unmeasured = true },
+	for name, change := range map[string]func(*inference.WorkersMemory){
+		"short":      func(m *inference.WorkersMemory) { m.Short = true },
+		"exceeded":   func(m *inference.WorkersMemory) { m.Exceeded = true },
+		"unmeasured": func(m *inference.WorkersMemory) { m.Unmeasured = true },
 	} {
 		if standing(change) == before {
 			t.Errorf("%s is no news", name)

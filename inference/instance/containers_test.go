@@ -1,4 +1,4 @@
-package inference
+package instance
 
 import (
 	"encoding/json"
@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"clearmlserving/clearml"
+	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
@@ -61,7 +62,7 @@ func (l *listServer) taken() []string {
 	return calls
 }
 
-func listing(t *testing.T, l *listServer) *Recording {
+func listing(t *testing.T, l *listServer) *Task {
 	t.Helper()
 	server := httptest.NewServer(l)
 	t.Cleanup(server.Close)
@@ -72,11 +73,11 @@ func listing(t *testing.T, l *listServer) *Recording {
 		t.Fatal(err)
 	}
 	t.Cleanup(client.Close)
-	return &Recording{Client: client, URL: "http://host:1", Logger: slog.New(slog.DiscardHandler)}
+	return New(Options{Client: client, URL: "http://host:1", Logger: slog.New(slog.DiscardHandler)})
 }
 
-func listedStatus(urls ...serving.EndpointURL) Status {
-	var s Status
+func listedStatus(urls ...serving.EndpointURL) inference.Status {
+	var s inference.Status
 	for _, url := range urls {
 		s.Endpoints = append(s.Endpoints, reconcile.EndpointStatus{URL: url, ModelID: "M", State: "ready"})
 	}
@@ -88,7 +89,7 @@ func TestEndpointsAreOnTheServersListFromTheirStartToTheirEnd(t *testing.T) {
 	r := listing(t, l)
 	var c containers
 	for _, step := range []struct {
-		status Status
+		status inference.Status
 		want   []string
 	}{
 		{listedStatus("a"), []string{"register_container a", "container_status_report a"}},

@@ -1,10 +1,11 @@
-package inference
+package instance
 
 import (
 	"encoding/json"
 	"fmt"
 	"strings"
 
+	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
 )
 
@@ -22,7 +23,7 @@ type Report struct {
 	Key string `json:"key,omitempty"`
 	PID int    `json:"pid"`
 	Usage
-	Status
+	inference.Status
 }
 
 // Usage is what an instance takes of its machine, its workers included.
