@@ -186,7 +186,6 @@ func newMemoryLedger(limit int64, s system) *memoryLedger {
 type member struct {
 	g      *Group
 	w      *worker
-	spare  bool // it may be ended
 	leaves bool
 	last   time.Time
 }
@@ -305,12 +304,9 @@ func (l *memoryLedger) relieve(now time.Time, all []member) (ended uint64) {
 		if !l.above(l.stays, budgetLow) || now.Sub(m.last) < earliestEnd {
 			break
 		}
-		if !m.spare {
-			continue
-		}
 		gone, sleeps := m.g.endEarly(m.w, now)
 		if !gone {
-			continue // it has been asked meanwhile
+			continue
 		}
 		ended++
 		l.stays -= l.ownOf(m.w)
@@ -332,20 +328,19 @@ func (g *Group) members(all []member) []member {
 	}
 	for _, w := range g.workers {
 		if w.state == ready || w.state == leaving {
-			spare := w.state == ready && g.mayShrink() && w.idle() && w.place != nil && w.place.w == w
-			all = append(all, member{g: g, w: w, spare: spare, leaves: w.state == leaving, last: w.lastUse()})
+			all = append(all, member{g: g, w: w, leaves: w.state == leaving, last: w.lastUse()})
 		}
 	}
 	return all
 }
 
-// endEarly ends a worker before its idle timeout, unless it is needed after all. sleeps
-// reports that the endpoint has none left.
+// endEarly ends a worker before its idle timeout if it can be spared. sleeps reports
+// that the endpoint has none left.
 func (g *Group) endEarly(w *worker, now time.Time) (gone, sleeps bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	i := slices.IndexFunc(g.seats, func(s *seat) bool { return s.w == w })
-	if g.closed || i < 0 || !g.mayShrink() || w.state != ready || !w.idle() || now.Sub(w.lastUse()) < earliestEnd {
+	i := slices.Index(g.seats, w.place)
+	if g.closed || i < 0 || w.place.w != w || !g.mayShrink() || w.state != ready || !w.idle() || now.Sub(w.lastUse()) < earliestEnd {
 		return false, false
 	}
 	g.vacate(i)
