@@ -14,6 +14,13 @@ type Artifact struct {
 	Hash      string `json:"hash,omitempty"` // SHA-256 of the file
 	Size      int64  `json:"content_size,omitempty"`
 	Timestamp int64  `json:"timestamp,omitempty"` // seconds; SetArtifact fills it in
+	// TypeData is what the SDK says of the content; the page of an experiment shows it.
+	TypeData *ArtifactData `json:"type_data,omitempty"`
+}
+
+// ArtifactData describes the content of an artifact.
+type ArtifactData struct {
+	Preview string `json:"preview,omitempty"`
 }
 
 // SetArtifact adds an artifact to a task, or replaces the one with the same key.

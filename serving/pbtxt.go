@@ -16,6 +16,7 @@ const deepestPbtxt = 32
 // value`, `name { ... }`, `name [ ... ]`, comments after #. Values stay texts, except groups (maps)
 // and lists. "=" is the same as ":", and dots in names nest, so that settings in the syntax of
 // clearml.conf can be read too. A repeated name makes a list, as for repeated fields.
+// In quoted texts a backslash keeps the next character; it stays in the text.
 func parsePbtxt(text string) (map[string]any, error) {
 	p := &pbtxt{rest: text}
 	p.next()
@@ -50,12 +51,18 @@ func (p *pbtxt) next() {
 		return
 	}
 	if quote := p.rest[:1]; quote == `"` || quote == "'" {
-		end := strings.Index(p.rest[1:], quote)
-		if end < 0 {
+		end := 1
+		for end < len(p.rest) && p.rest[end:end+1] != quote {
+			if p.rest[end] == '\\' {
+				end++
+			}
+			end++
+		}
+		if end >= len(p.rest) {
 			p.broken, p.rest = true, ""
 			return
 		}
-		p.token, p.rest, p.quoted = p.rest[1:end+1], p.rest[end+2:], true
+		p.token, p.rest, p.quoted = p.rest[1:end], p.rest[end+1:], true
 		return
 	}
 	end := strings.IndexAny(p.rest, pbtxtMarks+" \t\r\n#\"'")
@@ -163,7 +170,7 @@ func putNested(in map[string]any, name string, value any) {
 		return
 	}
 	group, isMap := before.(map[string]any)
-	if more, ok := value.(map[string]any); ok && isMap { // settings in two pieces
+	if more, ok := value.(map[string]any); ok && isMap && name != "input" && name != "output" { // settings in two pieces
 		maps.Copy(group, more)
 		return
 	}

@@ -20,6 +20,13 @@ output: { name: "y", data_type: TYPE_STRING dims: [-1] }
 	}{
 		{"a text without them", serving.EngineTriton, "platform: \"onnxruntime_onnx\"\nmax_batch_size: 4\ninput_pinned: 1", ""},
 		{"a text with input and output", serving.EngineTriton, pbtxt, `--input-name "x" --input-type float32 --input-size "[1, 28, 28]" --output-name "y" --output-type str --output-size "[-1]"`},
+		{
+			"groups that come twice, and marks in texts", serving.EngineTriton,
+			`parameters { key: "k" value: { string_value: "{\"output\": [ }" } } # input {
+input { name: "a" data_type: TYPE_BOOL dims: 1 dims: 2 } input { name: "b" dims: [ ] }`,
+			`--input-name "a" "b" --input-type bool --input-size "[1, 2]" "[]" --output-name ? --output-type ? --output-size ?`,
+		},
+		{"a word in a text is no group", serving.EngineTriton, `platform: "input { default_model_filename: 1"`, ""},
 		{"settings with input", serving.EngineTriton, map[string]any{"input": map[string]any{}}, "--input-name ? --input-type ? --input-size ?"},
 		{"a text with a file name", serving.EngineTriton, "default_model_filename: \"model.bin\"", "default_model_filename"},
 		{"settings with a file name", serving.EngineTriton, map[string]any{"default_model_filename": "m"}, "added automatically by the system."},

@@ -358,3 +358,15 @@ func TestAReportOfANewerInstanceIsRead(t *testing.T) {
 		t.Errorf("%+v %v", report, err)
 	}
 }
+
+func TestThePreviewOfAnArtifactIsShown(t *testing.T) {
+	var task taskDoc
+	if err := json.Unmarshal([]byte(`{"execution":{"artifacts":[{"key":"a","type_data":{"preview":"the first rows"}}]}}`), &task); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	err := newPages(t, Options{API: guest()}).templates["experiment"].ExecuteTemplate(&out, "layout", frame{Page: experimentPage{Tab: "artifacts", Task: task}})
+	if err != nil || !strings.Contains(out.String(), "the first rows") {
+		t.Errorf("no preview: %v", err)
+	}
+}
