@@ -44,10 +44,13 @@ func (dialect) Pattern(col string, re *regexp.Regexp) (tables.Condition, bool) {
 		return tables.Condition{SQL: col + " LIKE ?", Args: []any{"%" + escaped.Replace(text) + "%"}}, true
 	}
 	if text, ok := tables.FoldedSubstring(pattern); ok {
-		if strings.ContainsAny(text, "ks") {
-			col = plainCase(col)
+		like := "%" + escaped.Replace(text) + "%"
+		if !strings.ContainsAny(text, "ks") {
+			return tables.Condition{SQL: col + " ILIKE ?", Args: []any{like}}, true
 		}
-		return tables.Condition{SQL: col + " ILIKE ?", Args: []any{"%" + escaped.Replace(text) + "%"}}, true
+		// What has any character in the place of k and s is looked at again, which takes longer.
+		loose := strings.NewReplacer("k", "_", "s", "_").Replace(like)
+		return tables.Condition{SQL: "(" + col + " ILIKE ? AND " + plainCase(col) + " ILIKE ?)", Args: []any{loose, like}}, true
 	}
 	return samePattern(col, pattern)
 }
@@ -73,7 +76,10 @@ func samePattern(col, pattern string) (tables.Condition, bool) {
 	}
 	options, end := "(?p)", parts[4] // the dot matches no end of line, the others are not about lines
 	if parts[1] != "" {
-		options, col = "(?pi)", plainCase(col)
+		options = "(?pi)"
+		if strings.ContainsAny(pattern, `kKsSw`) { // w for words
+			col = plainCase(col)
+		}
 	}
 	if end != "" {
 		end = `\Z`
