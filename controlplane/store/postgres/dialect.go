@@ -39,23 +39,19 @@ func (dialect) Begin() string { return "SELECT pg_advisory_xact_lock(" + writerL
 // they are written the same.
 func (dialect) Pattern(col string, re *regexp.Regexp) (tables.Condition, bool) {
 	pattern := re.String()
-	escaped := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
 	if text, ok := tables.Substring(pattern); ok {
-		return tables.Condition{SQL: col + " LIKE ?", Args: []any{"%" + escaped.Replace(text) + "%"}}, true
+		escaped := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text)
+		return tables.Condition{SQL: col + " LIKE ?", Args: []any{"%" + escaped + "%"}}, true
 	}
 	if text, ok := tables.FoldedSubstring(pattern); ok {
-		if strings.ContainsAny(text, "ks") {
-			col = plainCase(col)
+		like := tables.Condition{SQL: col + " ILIKE ?", Args: []any{text.Loose}}
+		if text.From != "" { // only what nearly matches is folded, which takes longer
+			like.SQL, like.Args = "("+like.SQL+" AND translate("+col+", ?, ?) ILIKE ?)", append(like.Args, text.From, text.To, text.Like)
 		}
-		return tables.Condition{SQL: col + " ILIKE ?", Args: []any{"%" + escaped.Replace(text) + "%"}}, true
+		return like, true
 	}
 	return samePattern(col, pattern)
 }
-
-// plainCase is a text column in which each character has the cases that the columns'
-// collation knows, those of ASCII: only k and s have further forms, the signs of Kelvin
-// and of the long s.
-func plainCase(col string) string { return "translate(" + col + ", '\u212a\u017f', 'ks')" }
 
 // same are the patterns that mean the same in both languages: ASCII letters, digits,
 // spaces, escaped signs, the dot, digits, and words, each perhaps repeated.
@@ -73,7 +69,10 @@ func samePattern(col, pattern string) (tables.Condition, bool) {
 	}
 	options, end := "(?p)", parts[4] // the dot matches no end of line, the others are not about lines
 	if parts[1] != "" {
-		options, col = "(?pi)", plainCase(col)
+		options = "(?pi)"
+		if strings.ContainsAny(pattern, `kKsSw`) { // w for words: the signs of Kelvin and of the long s
+			col = "translate(" + col + ", '\u212a\u017f', 'ks')"
+		}
 	}
 	if end != "" {
 		end = `\Z`

@@ -4,7 +4,6 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"regexp"
-	"strings"
 	"sync"
 
 	"modernc.org/sqlite"
@@ -72,17 +71,11 @@ func (dialect) Begin() string { return "" }
 func (dialect) Pattern(col string, re *regexp.Regexp) (tables.Condition, bool) {
 	pattern := re.String()
 	if text, ok := tables.FoldedSubstring(pattern); ok {
-		// LIKE knows the cases of ASCII letters. Only k and s have further forms, the signs
-		// of Kelvin and of the long s.
-		like := col + ` LIKE ? ESCAPE '\'`
-		escaped := "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
-		if !strings.ContainsAny(text, "ks") {
-			return tables.Condition{SQL: like, Args: []any{escaped}}, true
+		like := tables.Condition{SQL: col + ` LIKE ? ESCAPE '\'`, Args: []any{text.Loose}}
+		if text.From != "" {
+			like.SQL, like.Args = "("+like.SQL+" AND re_match(?, "+col+"))", append(like.Args, pattern)
 		}
-		return tables.Condition{
-			SQL:  "(" + like + " OR (octet_length(" + col + ") <> length(" + col + ") AND re_match(?, " + col + ")))",
-			Args: []any{escaped, pattern},
-		}, true
+		return like, true
 	}
 	if text, ok := tables.Substring(pattern); ok {
 		return tables.Condition{SQL: "instr(" + col + ", ?) > 0", Args: []any{text}}, true

@@ -50,7 +50,7 @@ func conditions() []store.Expr {
 	}
 	var out []store.Expr
 	for _, pattern := range []string{
-		"alpha", "^alpha", "^alpha$", "alpha$", "a.*a", "(?i)alpha", "(?i)ALPHA B", "(?i)k", "(?i)a%", "(?i)a_p", `(?i)\\`, "(?i)É", "(?i)al.pha", `(?i)al\.pha`, "(?i)^alpha$", "^(alpha|beta)$", `al\.pha`, "^$", "", `^é\ ü$`, "be.ta", `(?s)be.ta`, `\d`, "[[:upper:]]{2}", "^al", "e$",
+		"alpha", "^alpha", "^alpha$", "alpha$", "a.*a", "(?i)alpha", "(?i)ALPHA B", "(?i)k", "(?i)a%", "(?i)a_p", `(?i)\\`, "(?i)É", "(?i)al.pha", `(?i)al\.pha`, "(?i)^alpha$", "^(alpha|beta)$", `al\.pha`, "^$", "", `^é\ ü$`, "be.ta", `(?s)be.ta`, `\d`, "[[:upper:]]{2}", "^al", "e$", "(?i)s", "(?i)k s", "(?i)K.S", "(?i)é ü", "(?i)Ü", "(?i)A%", "(?i)模", `(?i)^al.*BE`, `\w+ \w`, `^al.*a\z`, `(?i)^\w.\w$`, "^a|b",
 	} {
 		re := regexp.MustCompile(pattern)
 		out = append(out, store.Regexp{Path: store.Path{"name"}, Pattern: re}, store.Regexp{Path: store.Path{"comment"}, Pattern: re}, store.Regexp{Path: store.Path{"tags"}, Pattern: re})

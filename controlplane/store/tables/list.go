@@ -52,14 +52,12 @@ const nearest = 1000
 // the next in its order. What few match, or what lies together far behind, is gathered by
 // the condition and sorted: no planner can tell these apart.
 func (r reader) list(ctx context.Context, l list) ([]int64, error) {
-	const from = `SELECT d.seq FROM documents d WHERE d.kind = ? AND `
 	if l.limit == 0 || len(l.columns) == 0 || l.offset+l.limit > nearest {
-		return r.seqs(ctx, l, from+`(`+l.where.SQL+`) AND `+l.behind.SQL, slices.Concat([]any{l.kind}, l.where.Args, l.behind.Args))
+		return r.seqs(ctx, l, `SELECT d.seq FROM documents d WHERE d.kind = ? AND (`+l.where.SQL+`) AND `+l.behind.SQL, slices.Concat([]any{l.kind}, l.where.Args, l.behind.Args))
 	}
 	if len(l.columns) == 1 && l.columns[0].sorted() {
-		near, args := window(from+l.behind.SQL+` ORDER BY `+l.order, slices.Concat([]any{l.kind}, l.behind.Args), 0, nearest)
-		found, err := r.seqs(ctx, l, `WITH near AS MATERIALIZED (`+near+`) SELECT d.seq FROM near CROSS JOIN documents d WHERE d.seq = near.seq AND (`+l.where.SQL+`)`,
-			slices.Concat(args, l.where.Args))
+		near, args := window(`SELECT * FROM documents d WHERE d.kind = ? AND `+l.behind.SQL+` ORDER BY `+l.order, slices.Concat([]any{l.kind}, l.behind.Args), 0, nearest)
+		found, err := r.seqs(ctx, l, `WITH near AS MATERIALIZED (`+near+`) SELECT d.seq FROM near d WHERE `+l.where.SQL, slices.Concat(args, l.where.Args))
 		if err != nil || len(found) == l.limit {
 			return found, err
 		}

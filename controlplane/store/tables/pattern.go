@@ -2,8 +2,10 @@ package tables
 
 import (
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -35,19 +37,54 @@ func Substring(pattern string) (string, bool) {
 	return text, ok && !start && !end && !strings.ContainsRune(text, 0)
 }
 
-// FoldedSubstring takes a pattern that is an ASCII text in any case, and returns that
-// text in small letters.
-func FoldedSubstring(pattern string) (string, bool) {
+// Folded is a text that is looked for in any case, by databases that know the cases of
+// ASCII letters.
+type Folded struct {
+	// Like is a pattern of LIKE for the text, Loose one with any character in the place of
+	// those that have further cases, such as k, which the sign of Kelvin is too.
+	Like, Loose string
+	// From are those cases, and To what each stands for in Like.
+	From, To string
+}
+
+// FoldedSubstring takes a pattern that is a text in any case.
+func FoldedSubstring(pattern string) (Folded, bool) {
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil || parsed.Op != syntax.OpLiteral || parsed.Flags&syntax.FoldCase == 0 {
-		return "", false
+		return Folded{}, false
 	}
+	var f Folded
 	for _, r := range parsed.Rune {
-		if r == 0 || r >= utf8.RuneSelf {
-			return "", false
+		if r == 0 || r == utf8.RuneError {
+			return Folded{}, false
+		}
+		forms := []rune{r}
+		for form := unicode.SimpleFold(r); form != r; form = unicode.SimpleFold(form) {
+			forms = append(forms, form)
+		}
+		to := slices.Min(forms)
+		f.Like += escapeLike(to)
+		known := len(f.From)
+		for _, form := range forms {
+			if form >= utf8.RuneSelf && form != to {
+				f.From, f.To = f.From+string(form), f.To+string(to)
+			}
+		}
+		if len(f.From) > known {
+			f.Loose += "_"
+		} else {
+			f.Loose += escapeLike(to)
 		}
 	}
-	return strings.ToLower(string(parsed.Rune)), true
+	f.Like, f.Loose = "%"+f.Like+"%", "%"+f.Loose+"%"
+	return f, true
+}
+
+func escapeLike(r rune) string {
+	if r == '%' || r == '_' || r == '\\' {
+		return `\` + string(r)
+	}
+	return string(r)
 }
 
 // lengthOf is the number of characters of a text, as SQL.

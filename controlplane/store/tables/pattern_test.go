@@ -28,3 +28,21 @@ func TestLiteralPatternsAreRecognised(t *testing.T) {
 		}
 	}
 }
+
+func TestTextsInAnyCaseAreFoundByWhatDatabasesKnowOfCases(t *testing.T) {
+	for pattern, want := range map[string]Folded{
+		`(?i)Abc`:    {Like: "%ABC%", Loose: "%ABC%"},
+		`(?i)task`:   {Like: "%TASK%", Loose: "%TA__%", From: "\u017f\u212a", To: "SK"},
+		`(?i)50%_\\`: {Like: `%50\%\_\\%`, Loose: `%50\%\_\\%`},
+		`(?i)é模`:     {Like: "%É模%", Loose: "%_模%", From: "é", To: "É"},
+	} {
+		if got, ok := FoldedSubstring(pattern); !ok || got != want {
+			t.Errorf("%s: got %q %v, want %q", pattern, got, ok, want)
+		}
+	}
+	for _, pattern := range []string{`abc`, `(?i)a.c`, `(?i)a\x00`, `(?i)^a`} {
+		if got, ok := FoldedSubstring(pattern); ok {
+			t.Errorf("%s: got %q", pattern, got)
+		}
+	}
+}
