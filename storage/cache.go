@@ -51,17 +51,17 @@ type Item struct {
 	Verify bool
 }
 
-// Cache keeps files from other places, each content once, under
+// Cache stores downloaded files, each content once, under
 //
 //	blobs/<aa>/<sha256>   the content, never changed once it has its name
-//	urls/<md5>.json       which content a URL had, and the state to compare with
-//	named/<sha256>/       links to the content under the names users know
+//	urls/<md5>.json       the last content of a URL, and its state at the source
+//	named/<sha256>/       links to the content under user-visible names
 //	unpacked/<sha256>/    archives as folders
-//	partial/              downloads under way; they go on after a restart
-//	leases/<sha256>       locked by those who use the content; its time is the last use
+//	partial/              running downloads; they are resumed after a restart
+//	leases/<sha256>       locked while the content is used; its time is the last use
 //
-// Whatever moment the process is killed at, each file that has its final name
-// is whole. A Cache runs no goroutine of its own and needs no closing.
+// Each file that has its final name is complete, even if the process is killed at any
+// moment. A Cache runs no goroutine of its own and needs no closing.
 type Cache struct {
 	o       CacheOptions
 	slots   chan struct{} // one per running download
@@ -113,7 +113,7 @@ func (c *Cache) makeFolders() error {
 		path := c.path(folder)
 		err := os.MkdirAll(path, 0o700)
 		if info, statErr := os.Lstat(path); err != nil && statErr == nil && !info.IsDir() {
-			c.o.Logger.Warn("cache folder is replaced: a file is in its place", "path", path)
+			c.o.Logger.Warn("file in the place of a cache folder set aside", "path", path)
 			err = errors.Join(os.Rename(path, path+".damaged"), os.MkdirAll(path, 0o700))
 		}
 		if err != nil {

@@ -83,7 +83,7 @@ func (c *Cache) repair(ctx context.Context, archive, folder string) error {
 		return dirError(c.o.Dir, err)
 	}
 	if repaired > 0 {
-		c.o.Logger.Warn("unpacked files were missing or changed and are unpacked again", "folder", folder, "files", repaired)
+		c.o.Logger.Warn("missing or changed files unpacked again", "folder", folder, "files", repaired)
 	}
 	if err := os.Rename(list, listOf(folder)); err != nil {
 		return dirError(c.o.Dir, err)

@@ -50,7 +50,7 @@ class Answer:
 
 
 class Cancelled(BaseException):
-    """Nobody waits for the request any more, so its code ends here.
+    """The request is cancelled, so its code ends here.
 
     Not an Exception: user code that catches those must not take it for a failure. Its finally
     blocks are executed.
