@@ -54,7 +54,7 @@ func TestEveryEndpointOfACaseCanBeDeployed(t *testing.T) {
 			}
 			for _, rival := range c.against {
 				if !slices.ContainsFunc(sides, func(s side) bool { return s.name == rival }) {
-					t.Errorf("%s: nobody is named %q", c.name, rival)
+					t.Errorf("%s: there is no rival named %q", c.name, rival)
 				}
 			}
 		}

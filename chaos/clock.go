@@ -38,7 +38,7 @@ func (c wrongControl) run(ctx context.Context) error {
 		text, err := os.ReadFile(c.clock)
 		ahead, err2 := strconv.Atoi(string(bytes.TrimSpace(text)))
 		if err = errors.Join(err, err2); err != nil {
-			say("the clock is right, because nobody tells how wrong it is: %v", err)
+			say("the clock has no offset, because its file cannot be read: %v", err)
 			return time.Now()
 		}
 		return time.Now().Round(0).Add(time.Duration(ahead) * time.Second)
@@ -132,7 +132,7 @@ func (w *world) changeArrives(ctx context.Context, n int) error {
 		return fmt.Errorf("read %q: %w", out, err)
 	}
 	if !told.Live || told.Instances != 1 {
-		return fmt.Errorf("of one living instance and a killed one is told: %s", out)
+		return fmt.Errorf("expected one living instance and a killed one: %s", out)
 	}
 	return nil
 }

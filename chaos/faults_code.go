@@ -78,7 +78,7 @@ func answersNobody(ctx context.Context, w *world) (err error) {
 			return nil
 		}
 		if time.Now().After(end) {
-			return fmt.Errorf("it has answered nobody for %v, and says %d %s", 2*stale, status, body)
+			return fmt.Errorf("it has given no answer for %v, and says %d %s", 2*stale, status, body)
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return err

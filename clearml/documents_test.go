@@ -155,7 +155,7 @@ func TestProjectIsFoundByExactNameOrCreated(t *testing.T) {
 	if err != nil || p.ID != "new" || f.last()["name"] != "serving examples" {
 		t.Errorf("created %+v, %v", p, err)
 	}
-	// Somebody else creates it in between.
+	// Another client creates it in between.
 	asked := 0
 	f.handle("projects.get_all", func(map[string]any) (int, string) {
 		if asked++; asked == 1 {

@@ -190,7 +190,7 @@ func TestBadUploadsAreRefusedBeforeAnythingIsSent(t *testing.T) {
 	if files.n != 0 {
 		t.Errorf("%d requests were made", files.n)
 	}
-	// A file that shrinks while it is sent is told as such, not as a network fault.
+	// A file that shrinks while it is sent is reported as such, not as a network error.
 	files.say = func(_ http.ResponseWriter, r *http.Request, _ int) bool {
 		_, _ = io.Copy(io.Discard, r.Body)
 		return true

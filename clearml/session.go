@@ -91,7 +91,7 @@ func (c *Client) send(ctx context.Context, name, path string, headers func(http.
 			return a, fmt.Errorf("%s: %w", name, err)
 		}
 		wait = c.pause(attempt, wait)
-		c.log.DebugContext(ctx, "calling again", "call", name, "attempt", attempt, "wait", wait, "err", err)
+		c.log.DebugContext(ctx, "call retried", "call", name, "attempt", attempt, "wait", wait, "err", err)
 		if ended := retry.Sleep(ctx, wait); ended != nil {
 			return a, fmt.Errorf("%s: %w (%w)", name, err, ended)
 		}

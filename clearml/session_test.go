@@ -330,7 +330,7 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 		if took := time.Since(start); took != 90*time.Second {
 			t.Errorf("ended after %v, want 90 s", took)
 		}
-		// A wait that cannot end in time is not begun, and the cause is told.
+		// A wait that cannot end in time is not begun, and the cause is returned.
 		ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		start = time.Now()

@@ -236,7 +236,7 @@ func (c *Client) StopTask(ctx context.Context, id, reason string) error {
 	return c.Call(ctx, "tasks.stopped", map[string]any{"task": id, "force": true, "status_reason": reason}, nil)
 }
 
-// PingTask tells the server that whoever runs the task lives.
+// PingTask tells the server that the task is alive.
 func (c *Client) PingTask(ctx context.Context, id string) error {
 	return c.Call(ctx, "tasks.ping", map[string]any{"task": id}, nil)
 }

@@ -74,6 +74,6 @@ func TestAFloodedEndpointShedsAndItsNeighbourAnswersEverything(t *testing.T) {
 	flood.Wait()
 	t.Logf("the flood: %d answered, %d shed; its neighbour answered %d", answered.Load(), shed.Load(), quietRequests)
 	if answered.Load() == 0 {
-		t.Error("the flooded endpoint answered nobody")
+		t.Error("the flooded endpoint gave no answer")
 	}
 }

@@ -89,7 +89,7 @@ func TestOfAThousandModelsOnlyTheNewestAreFetchedAndServed(t *testing.T) {
 	}
 	s.answers(t, "flood/2", says(fmt.Sprintf("model %d", floodModels-1)))
 	c.end(t)
-	s.eventually(t, patience, "the processes of before", func() error {
+	s.eventually(t, patience, "the previous processes", func() error {
 		if now := len(s.pythons()); now > before+1 { // the zygote's standby may have come meanwhile
 			return fmt.Errorf("%d processes, %d before", now, before)
 		}

@@ -54,7 +54,7 @@ func TestWorkersEndEarlyWhenMemoryIsShortAndNobodyNotices(t *testing.T) {
 				asleep = asleep || e.Model.Asleep
 			}
 			if !asleep {
-				return errors.New("nobody sleeps")
+				return errors.New("no endpoint sleeps")
 			}
 			return nil
 		})

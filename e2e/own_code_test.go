@@ -128,7 +128,7 @@ func TestAnEndpointRunsInAnEnvironmentOfItsOwn(t *testing.T) {
 	})
 	c.end(t)
 
-	// One that cannot be made is told, and the version before serves on.
+	// A failed environment is reported, and the previous version stays in service.
 	packageCode(t, s, "own", "tiny", "no-such-package-at-all\n")
 	r := add("own", own, "--aux-config", "environment=own")
 	if r.code != 1 {
@@ -158,7 +158,7 @@ func TestAnEndpointRunsInAnEnvironmentOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(after[len(before):])) {
-		if strings.Contains(line, "python environment made") {
+		if strings.Contains(line, "python environment created") {
 			t.Errorf("made again at the next start: %s", line)
 		}
 	}

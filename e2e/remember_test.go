@@ -38,7 +38,7 @@ func TestAnInstanceServesTheServiceThatItServedBefore(t *testing.T) {
 	plane.must(t, "create", "--name", "second")
 	plane.call(t, "tasks.stopped", map[string]any{"task": first, "force": true}) // as the server's watchdog does
 	s.start(t, alone)
-	serves("it serves the one of before")
+	serves("it serves the previous one")
 	s.stop(t)
 
 	plane.call(t, "tasks.delete", map[string]any{"task": first, "force": true})

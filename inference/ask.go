@@ -279,7 +279,7 @@ func (s *Service) failed(ctx context.Context, live *router.Live, id string, limi
 	f := &Failure{Kind: kindOf(engineErr.Kind), Text: engineErr.Error(), RetryAfter: engineErr.RetryAfter, Origin: live.Header}
 	if left(ctx) && f.Kind != KindDeadline {
 		f.Kind = KindClientLeft
-		s.o.Logger.Debug("client went away", "endpoint", live.URL, "request_id", id)
+		s.o.Logger.Debug("client disconnected", "endpoint", live.URL, "request_id", id)
 	} else {
 		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", id, "err", err)
 	}

@@ -86,7 +86,7 @@ func TestRegistryThatCanNotBeReadOrWrittenIsNamed(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 		}
 		if err := listen.NewRegistry(file).Remove(); err == nil {
-			t.Errorf("%q was removed although nobody knows whose it is", text)
+			t.Errorf("%q was removed although its owner is unknown", text)
 		}
 	}
 	if err := listen.NewRegistry(filepath.Join(file, "x")).Set("api", "http://h"); err == nil || !strings.Contains(err.Error(), file) {

@@ -95,7 +95,7 @@ func (w *watched) latest() *tls.Config {
 	w.seen = now // a broken state is logged once, and tried again when it changes
 	config, err := w.files.load(w.protocols)
 	if err != nil {
-		w.log.Error("certificate not reloaded, the one before stays in use", "err", err)
+		w.log.Error("certificate not reloaded, previous one stays in use", "err", err)
 		return w.current
 	}
 	w.current = config

@@ -32,7 +32,7 @@ func TestTheLeastOfAllLimitsOfMemoryHolds(t *testing.T) {
 		want  int64 // 0: not known
 	}{
 		"the machine alone":    {map[string]string{"proc/meminfo": meminfo}, 16 << 30},
-		"nothing is told":      {nil, 0},
+		"unknown":              {nil, 0},
 		"a machine of nothing": {map[string]string{"proc/meminfo": "MemTotal: none\n"}, 0},
 		"version 2, no limit":  {map[string]string{"proc/meminfo": meminfo, "proc/self/cgroup": "0::/a\n", "cgroup/a/memory.max": "max\n"}, 16 << 30},
 		"version 2":            {map[string]string{"proc/meminfo": meminfo, "proc/self/cgroup": "0::/a/b\n", "cgroup/a/b/memory.max": "2147483648\n"}, 2 << 30},
@@ -80,7 +80,7 @@ func TestKillsForMemoryAreCountedWhereTheyAreTold(t *testing.T) {
 		files map[string]string
 		want  int64 // -1: not known
 	}{
-		"nothing is told":        {nil, -1},
+		"unknown":                {nil, -1},
 		"our group":              {map[string]string{"proc/self/cgroup": "0::/a/b\n", "cgroup/a/b/memory.events": events, "cgroup/memory.events": "oom_kill 9\n"}, 2},
 		"a container's own view": {map[string]string{"proc/self/cgroup": "0::/docker/x\n", "cgroup/memory.events": events}, 2},
 		"at the root":            {map[string]string{"proc/self/cgroup": "0::/\n", "cgroup/memory.events": events}, 2},

@@ -227,7 +227,7 @@ func TestSlowClientsHoldUpNobody(t *testing.T) {
 			return
 		}
 	}
-	t.Error("nobody is answered before slow clients are closed")
+	t.Error("no client is answered before slow clients are closed")
 }
 
 // closed reports whether the server has closed a connection, on which it sends nothing.

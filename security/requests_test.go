@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// bait is a server that nobody has a reason to connect to.
+// bait is a server that nothing has a reason to connect to.
 func bait(t *testing.T) (url string, hits *atomic.Int64) {
 	t.Helper()
 	hits = &atomic.Int64{}

@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// sealed is the modification time of every blob. One that was written to in
-// place, or copied with its folder, has another and is verified anew.
+// sealed is the modification time of every blob. A blob that was modified or copied has another
+// time and is verified again.
 func sealed() time.Time { return time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 func (c *Cache) blob(sha string) string { return c.path("blobs", sha[:2], sha) }
 
-// hasBlob tells whether the content is here and whole. One that nobody has touched is
-// trusted, unless verify says otherwise.
+// hasBlob reports whether the content is here and complete. An unmodified blob is trusted, unless
+// verify is set.
 func (c *Cache) hasBlob(ctx context.Context, sha string, verify bool) bool {
 	file := c.blob(sha)
 	info, err := os.Lstat(file)
@@ -43,7 +43,7 @@ func (c *Cache) hasBlob(ctx context.Context, sha string, verify bool) bool {
 	return os.Chtimes(file, sealed(), sealed()) == nil
 }
 
-// publish gives a complete download its place.
+// publish moves a complete download to the blobs.
 func (c *Cache) publish(p *partial, sha string) error {
 	file := c.blob(sha)
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
@@ -73,9 +73,9 @@ func (c *Cache) publish(p *partial, sha string) error {
 	return syncDir(filepath.Dir(file))
 }
 
-// named links the content under the name that users know, in a folder of its
-// own: what user code writes beside it, or finds there, concerns no other file.
-// verify compares what is there with the content.
+// named links the content under its user-visible name, in a separate folder: files that user code
+// writes beside it, or finds there, affect no other file. verify compares the present file with the
+// content.
 func (c *Cache) named(sha, name string, verify bool) (string, error) {
 	name = fileName(name)
 	sum := md5.Sum([]byte(name))
@@ -98,14 +98,14 @@ func (c *Cache) named(sha, name string, verify bool) (string, error) {
 	if err != nil {
 		return "", dirError(c.o.Dir, err)
 	}
-	defer os.RemoveAll(temp) //nolint:errcheck // a leftover goes with the folder
+	defer os.RemoveAll(temp) //nolint:errcheck // a remaining link is removed with the folder
 	fresh := filepath.Join(temp, "file")
 	c.reached("named link")
 	if err := os.Link(blob, fresh); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return "", errGone
 		}
-		// Some file systems know no links; a copy costs room only.
+		// Some file systems have no links; a copy only uses more space.
 		if err := copyFile(blob, fresh); err != nil {
 			return "", dirError(c.o.Dir, err)
 		}
@@ -117,8 +117,8 @@ func (c *Cache) named(sha, name string, verify bool) (string, error) {
 	return link, nil
 }
 
-// sameFile tells whether two names mean one file, or, where links are not
-// possible, whether the copy has not been touched since.
+// sameFile reports whether two names are one file, or, without links, whether the copy is
+// unmodified.
 func sameFile(link, blob string) bool {
 	a, err := os.Lstat(link)
 	if err != nil {
@@ -148,9 +148,8 @@ func copyFile(from, to string) error {
 	return os.Chtimes(to, sealed(), sealed())
 }
 
-// unpacked is the folder that the archive unpacks to, made once for each content.
-// Files of it that are missing, or different if verify asks for a comparison, are
-// unpacked again; files that others have put there stay.
+// unpacked is the folder of the unpacked archive, created once per content. Missing files, and with
+// verify different ones, are unpacked again; other files in the folder stay.
 func (c *Cache) unpacked(ctx context.Context, archive, sha, name string, verify bool) (string, error) {
 	original := fileName(name)
 	name = fileName(folderName(original))
@@ -176,7 +175,7 @@ func (c *Cache) unpacked(ctx context.Context, archive, sha, name string, verify 
 		return fetched{}, writeList(folder, listOf(folder))
 	})
 	if fault, ok := errors.AsType[*ArchiveError](err); ok {
-		// The user knows the file by its name, not by its hash.
+		// Errors name the file, not its hash.
 		return "", &ArchiveError{Archive: original, Entry: fault.Entry, Problem: fault.Problem}
 	}
 	return folder, err
@@ -192,13 +191,13 @@ func folderName(name string) string {
 	return name
 }
 
-// lease keeps content from being pruned, by any process: a shared lock that the
-// kernel gives back when we die.
+// lease protects content from pruning, by any process: a shared lock that the kernel releases when
+// the process dies.
 type lease struct {
 	file *os.File
 }
 
-// errGone says that the content was pruned before it could be leased.
+// errGone means that the content was pruned before it could be leased.
 var errGone = errors.New("the content is gone")
 
 func (c *Cache) lease(sha string) (*lease, error) {
@@ -211,27 +210,27 @@ func (c *Cache) lease(sha string) (*lease, error) {
 		if err != nil {
 			return nil, dirError(c.o.Dir, err)
 		}
-		// A pruner holds the exclusive lock for as long as it takes to remove the
-		// content, and removes the lease with it.
+		// A pruner holds the exclusive lock while it removes the content, and removes the lease
+		// with it.
 		lockFile(f, syscall.LOCK_SH)
 		if isAt(f, path) {
 			now := time.Now()
-			_ = os.Chtimes(path, now, now) // only the order of pruning suffers
+			_ = os.Chtimes(path, now, now) // only the order of pruning is affected
 			return &lease{file: f}, nil
 		}
-		_ = f.Close() // an empty file of nobody
+		_ = f.Close() // an empty, unused file
 	}
 	return nil, errGone
 }
 
 func (l *lease) release() {
 	if l != nil {
-		_ = l.file.Close() // closing twice is an error without effect
+		_ = l.file.Close() // a second close is an error without effect
 	}
 }
 
-// lockFile takes a lock; false when it is held by another, or in a way that
-// excludes. File systems without locks behave as if nobody else were there.
+// lockFile takes a lock; false if another process holds a conflicting one. On file systems without
+// locks it always succeeds.
 func lockFile(f *os.File, how int) bool {
 	for {
 		err := syscall.Flock(int(f.Fd()), how)
@@ -245,7 +244,7 @@ func lockFile(f *os.File, how int) bool {
 	}
 }
 
-// isAt tells whether the open file is still the one with this name.
+// isAt reports whether the open file still has this name.
 func isAt(f *os.File, path string) bool {
 	a, err := f.Stat()
 	if err != nil {

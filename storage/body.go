@@ -7,18 +7,18 @@ import (
 	"io"
 )
 
-// Body is the content of an answer that must bring exactly length bytes, -1 when
-// that is not told. It gives no more, and an answer that ends earlier ends with a
-// transient error. ctx is the one of the request: its end is told from a cut.
+// Body is the content of an answer with exactly length bytes, -1 if unknown. It returns no more,
+// and an answer that ends earlier ends with a transient error. ctx is the context of the request:
+// its end is distinguished from an interruption.
 func Body(ctx context.Context, url string, answer io.ReadCloser, length int64) io.ReadCloser {
 	return &body{ctx: ctx, answer: answer, url: url, left: length}
 }
 
 type body struct {
-	ctx    context.Context //nolint:containedctx // tells a cancelled read from a cut; lives as long as the answer
+	ctx    context.Context //nolint:containedctx // distinguishes a cancelled read from an interruption; lives as long as the answer
 	answer io.ReadCloser
 	url    string
-	left   int64 // -1: not told
+	left   int64 // -1: unknown
 }
 
 func (b *body) Read(p []byte) (int, error) {
@@ -47,9 +47,8 @@ func (b *body) Read(p []byte) (int, error) {
 
 func (b *body) Close() error { return b.answer.Close() }
 
-// CheckPart tells whether an answer of part of a file is the one that was asked
-// for: now is the state that came with it, from and to its bytes. It returns how
-// many bytes must come.
+// CheckPart checks that an answer is the requested part: now is the state in the answer, from and
+// to are its bytes. It returns the number of bytes to come.
 func CheckPart(part Part, now Object, from, to int64) (length int64, err error) {
 	if part.Of.Validated() && !part.Of.Same(now) {
 		return 0, ErrChanged

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// MismatchError says that a file is whole but not the one that was expected.
+// MismatchError says that a complete file is not the expected one.
 type MismatchError struct {
 	URL       string
 	Want, Got string // SHA-256 in hex
@@ -23,22 +23,21 @@ func (e *MismatchError) Error() string {
 		Redact(e.URL), e.Got, e.Want)
 }
 
-// changes is how often a file may change while it is downloaded before the
-// download is given up.
+// changes is how often a file may change during its download before the download fails.
 const changes = 3
 
-// bring makes sure that the content of the item is among the blobs. It is called
-// by one goroutine at a time for each item.
+// bring downloads the content of the item to the blobs if it is missing. It is called by one
+// goroutine at a time per item.
 func (c *Cache) bring(ctx context.Context, adapter Adapter, item Item, progress Progress) (fetched, error) {
 	if item.SHA256 != "" && c.hasBlob(ctx, item.SHA256, item.Verify) {
 		return fetched{sha256: item.SHA256, fromCache: true}, nil
 	}
 	known, have := c.readIndex(item.URL)
-	// A copy is only of use as long as no other content is asked for.
+	// A copy can only be used if no other content is requested.
 	have = have && item.SHA256 == "" && c.hasBlob(ctx, known.SHA256, item.Verify)
 	patience := c.o.Backoff
 	if have {
-		patience.Attempts = min(patience.Attempts, 2) // what is here can be served meanwhile
+		patience.Attempts = min(patience.Attempts, 2) // the local content can be served meanwhile
 	}
 	var object Object
 	err := patience.Do(ctx, func() (err error) {
@@ -53,7 +52,7 @@ func (c *Cache) bring(ctx context.Context, adapter Adapter, item Item, progress 
 		sum, err = c.download(ctx, adapter, item, object, progress)
 	}
 	if err != nil {
-		// An end of the caller's patience is no news about the place.
+		// The end of the caller's context says nothing about the storage.
 		if have && IsTransient(err) && ctx.Err() == nil {
 			c.o.Logger.Warn("file may be stale", "url", Redact(item.URL), "fetched", known.Fetched, "err", err)
 			return fetched{sha256: known.SHA256, fromCache: true, stale: err}, nil
@@ -63,7 +62,7 @@ func (c *Cache) bring(ctx context.Context, adapter Adapter, item Item, progress 
 	return fetched{sha256: sum}, nil
 }
 
-// stat asks the place about a file, with a limit on its silence.
+// stat describes a file, with a limit on the time without an answer.
 func (c *Cache) stat(ctx context.Context, adapter Adapter, url string) (Object, error) {
 	statCtx, cancel := context.WithTimeout(ctx, c.o.Stall)
 	defer cancel()
@@ -74,7 +73,7 @@ func (c *Cache) stat(ctx context.Context, adapter Adapter, url string) (Object, 
 	return object, err
 }
 
-// download brings a file, verifies it and gives it its place among the blobs.
+// download downloads a file, verifies it and moves it to the blobs.
 func (c *Cache) download(ctx context.Context, adapter Adapter, item Item, object Object, progress Progress) (string, error) {
 	select {
 	case c.slots <- struct{}{}:
@@ -95,7 +94,7 @@ func (c *Cache) download(ctx context.Context, adapter Adapter, item Item, object
 		return "", err
 	}
 	if item.SHA256 != "" && sum != item.SHA256 && resumed > 0 {
-		// The part that an earlier run left may be to blame.
+		// The part of an earlier run may be the cause.
 		if err := p.reset(object); err != nil {
 			return "", dirError(c.o.Dir, err)
 		}
@@ -119,8 +118,8 @@ func (c *Cache) download(ctx context.Context, adapter Adapter, item Item, object
 	return sum, nil
 }
 
-// receive fills the partial file and tells its content, starting anew when the
-// file at the place changes meanwhile.
+// receive fills the partial file and returns its content. It starts again if the file changes at
+// its source.
 func (c *Cache) receive(ctx context.Context, adapter Adapter, item Item, object Object, p *partial, progress Progress) (string, Object, error) {
 	whole := false
 	for round := 1; ; round++ {
@@ -146,7 +145,7 @@ func (c *Cache) receive(ctx context.Context, adapter Adapter, item Item, object 
 			if statErr != nil {
 				return "", object, statErr
 			}
-			// A place that says "changed" of an unchanged file can't do parts.
+			// A storage that reports "changed" for an unchanged file does not support parts.
 			whole = whole || now.Same(object)
 			object = now
 		case errors.Is(err, ErrChanged):
@@ -184,7 +183,7 @@ func hashFile(ctx context.Context, path string) (string, error) {
 	}
 }
 
-// checkSHA256 refuses a text that is no digest before it becomes part of a path.
+// checkSHA256 refuses a text that is not a digest before it becomes part of a path.
 func checkSHA256(s string) error {
 	if s == "" {
 		return nil

@@ -12,68 +12,67 @@ import (
 
 // CacheOptions of a Cache.
 type CacheOptions struct {
-	// Dir is the folder that the cache owns; it is made when it is missing.
-	// Several processes may share one.
+	// Dir is the folder of the cache; it is created if missing. Several processes may share it.
 	Dir string
-	// Adapters are the places that files may come from.
+	// Adapters are the storages of files.
 	Adapters Adapters
-	// Rewrites are applied to the URLs of items, the first that fits.
+	// Rewrites are applied to the URLs of items; the first match is used.
 	Rewrites []Rewrite
-	// MaxBytes bounds what is kept; the files that were not used for the longest
-	// time go first, files in use never. 0: no bound.
+	// MaxBytes bounds the size of the cache; the least recently used files are removed first,
+	// files in use never. 0: no bound.
 	MaxBytes int64
-	// Downloads bounds how many files are downloaded at once. Default 4.
+	// Downloads bounds concurrent downloads. Default 4.
 	Downloads int
-	// Connections bounds how many parts of one big file are read at once. Default 4.
+	// Connections bounds the concurrent parts of one large file. Default 4.
 	Connections int
-	// Stall is how long a download may give no byte before it counts as cut.
-	// There is no limit on its whole duration. Default 1 minute.
+	// Stall is the time without a byte after which a download counts as interrupted. The whole
+	// duration is not limited. Default 1 minute.
 	Stall time.Duration
-	// Backoff is how patiently transient failures are met.
+	// Backoff configures retries after transient failures.
 	Backoff Backoff
-	// Limits bound what an archive may unpack to.
+	// Limits bound the unpacked size of an archive.
 	Limits Limits
-	// Logger is told what was fetched and what was stale. nil discards.
+	// Logger logs downloads and stale files. nil discards.
 	Logger *slog.Logger
 }
 
-// Item is a file to have on this machine.
+// Item is a file to fetch to this machine.
 type Item struct {
 	URL string
-	// SHA256 in hex is the content expected, "" when it is not known. A known
-	// content that is here already is used without asking the place.
+	// SHA256 in hex is the expected content, "" if unknown. A known content that is here already
+	// is used without a request.
 	SHA256 string
-	// Name is the file's name here, "" for the last part of the URL.
+	// Name is the local name of the file, "" for the last part of the URL.
 	Name string
-	// Unpack says that the file is an archive whose content is wanted as a folder.
+	// Unpack means that the file is an archive to unpack as a folder.
 	Unpack bool
-	// Verify says that what is here is not trusted: its content is compared, however
-	// untouched it looks. Use it when something failed to read the file.
+	// Verify compares the content of existing files, even if they look unmodified. Use it after a
+	// file could not be read.
 	Verify bool
 }
 
-// Cache keeps files from other places, each content once, under
+// Cache stores downloaded files, each content once, under
 //
 //	blobs/<aa>/<sha256>   the content, never changed once it has its name
-//	urls/<md5>.json       which content a URL had, and the state to compare with
-//	named/<sha256>/       links to the content under the names users know
+//	urls/<md5>.json       the last content of a URL, and its state at the source
+//	named/<sha256>/       links to the content under user-visible names
 //	unpacked/<sha256>/    archives as folders
-//	partial/              downloads under way; they go on after a restart
-//	leases/<sha256>       locked by those who use the content; its time is the last use
+//	partial/              running downloads; they are resumed after a restart
+//	leases/<sha256>       locked while the content is used; its time is the last use
 //
-// Whatever moment the process is killed at, each file that has its final name
-// is whole. A Cache runs no goroutine of its own and needs no closing.
+// Each file that has its final name is complete, even if the process is killed at any
+// moment. A Cache runs no goroutine of its own and needs no closing.
 type Cache struct {
 	o       CacheOptions
-	slots   chan struct{} // one for each download under way
+	slots   chan struct{} // one per running download
 	flights flights[fetched]
 
-	// reached is called before each step that changes the folder; tests look at
-	// what a kill at that moment would leave.
+	// reached is called before each step that changes the folder; tests examine the folder after a
+	// kill at that moment.
 	reached func(step string)
 }
 
-// NewCache prepares the folder. An error names the folder and what is wrong with it.
+// NewCache prepares the folder. An error names the folder and the problem.
 func NewCache(o CacheOptions) (*Cache, error) {
 	if o.Dir == "" {
 		return nil, errors.New("open cache: no folder given")
@@ -107,14 +106,14 @@ func NewCache(o CacheOptions) (*Cache, error) {
 	return c, nil
 }
 
-// makeFolders makes what is missing of the cache's folder: someone may have removed
-// it to free room. A file in the place of a folder is set aside.
+// makeFolders creates missing folders of the cache: a user may have removed them to free space. A
+// file in the place of a folder is renamed.
 func (c *Cache) makeFolders() error {
 	for _, folder := range []string{"blobs", "urls", "named", "unpacked", "partial", "leases"} {
 		path := c.path(folder)
 		err := os.MkdirAll(path, 0o700)
 		if info, statErr := os.Lstat(path); err != nil && statErr == nil && !info.IsDir() {
-			c.o.Logger.Warn("cache folder is replaced: a file is in its place", "path", path)
+			c.o.Logger.Warn("file in the place of a cache folder set aside", "path", path)
 			err = errors.Join(os.Rename(path, path+".damaged"), os.MkdirAll(path, 0o700))
 		}
 		if err != nil {
@@ -124,13 +123,12 @@ func (c *Cache) makeFolders() error {
 	return nil
 }
 
-// Fetch brings a file here, or finds it here. It may be called from many
-// goroutines; those who want the same content wait for one download. progress
-// may be nil. The caller releases the Handle.
+// Fetch downloads a file, or finds it in the cache. It may be called from many goroutines;
+// concurrent calls for the same content share one download. progress may be nil. The caller
+// releases the Handle.
 //
-// Errors: ErrNotExist, ErrDenied, *UnsupportedError, *MismatchError,
-// *ArchiveError, *SpaceError, *DirError; IsTransient tells whether it is worth
-// trying again.
+// Errors: ErrNotExist, ErrDenied, *UnsupportedError, *MismatchError, *ArchiveError, *SpaceError,
+// *DirError; IsTransient reports whether a retry may succeed.
 func (c *Cache) Fetch(ctx context.Context, item Item, progress Progress) (*Handle, error) {
 	item.URL = apply(c.o.Rewrites, item.URL)
 	adapter, err := c.o.Adapters.For(item.URL)
@@ -146,8 +144,8 @@ func (c *Cache) Fetch(ctx context.Context, item Item, progress Progress) (*Handl
 	if local, ok := adapter.(Locator); ok {
 		return c.useInPlace(ctx, local, item)
 	}
-	// Between the end of a download and the lease another process may prune the
-	// content; it is then brought again.
+	// Between the end of a download and the lease another process may prune the content; it is
+	// then downloaded again.
 	for range 3 {
 		got, err := c.flights.do(ctx, fmt.Sprintf("%s\x00%s\x00%t", item.URL, item.SHA256, item.Verify), progress,
 			func(ctx context.Context, report Progress) (fetched, error) {
@@ -166,39 +164,38 @@ func (c *Cache) Fetch(ctx context.Context, item Item, progress Progress) (*Handl
 
 // Handle keeps a file in place while it is used.
 type Handle struct {
-	// Path is the file under its own name, or the folder it was unpacked to.
-	// Files must not be written to.
+	// Path is the file under its own name, or the folder of the unpacked archive. Files must not
+	// be written to.
 	Path string
-	// SHA256 is the content of the file as it was fetched, in hex.
+	// SHA256 is the content of the fetched file, in hex.
 	SHA256 string
-	// Size is the length of the file as it was fetched.
+	// Size is the length of the fetched file.
 	Size int64
-	// FromCache says that nothing was downloaded.
+	// FromCache means that nothing was downloaded.
 	FromCache bool
-	// Stale says that the place could not be asked whether the file has changed;
-	// Why is the reason.
+	// Stale means that the storage could not be asked whether the file has changed; Why is the
+	// reason.
 	Stale bool
 	Why   error
 
 	lease *lease
 }
 
-// Release lets the cache remove the file when it needs the room. Further calls
-// do nothing.
+// Release allows the cache to remove the file. Further calls do nothing.
 func (h *Handle) Release() {
 	if h != nil {
 		h.lease.release()
 	}
 }
 
-// fetched is what one download, or the finding that none is needed, has given.
+// fetched is the result of one download, or of finding that none is needed.
 type fetched struct {
 	sha256    string
 	fromCache bool
 	stale     error
 }
 
-// hold takes a lease on the content and puts it where the user will see it.
+// hold takes a lease on the content and links it for the user.
 func (c *Cache) hold(ctx context.Context, item Item, got fetched) (*Handle, error) {
 	l, err := c.lease(got.sha256)
 	if err != nil {
@@ -240,8 +237,8 @@ func (c *Cache) place(ctx context.Context, item Item, got fetched, l *lease) (*H
 	return h, err
 }
 
-// useInPlace gives a file of this machine, which is never copied; only its
-// content is looked at, and again only after it has changed.
+// useInPlace returns a local file, which is never copied; its content is only hashed, and again
+// only after a change.
 func (c *Cache) useInPlace(ctx context.Context, place Locator, item Item) (*Handle, error) {
 	path, err := place.LocalPath(item.URL)
 	if err != nil {

@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// flights lets those who want the same thing wait for one of them to bring it.
-// The work goes on as long as at least one of them waits; the zero value is ready.
+// flights runs one call per key for concurrent callers. The call continues while at least one of
+// them waits; the zero value is ready.
 type flights[T any] struct {
 	mu    sync.Mutex // guards going and what is in it
 	going map[string]*flight[T]
@@ -19,12 +19,12 @@ type flight[T any] struct {
 	cancel    context.CancelFunc
 	nextID    int
 	listeners map[int]Progress // by waiter
-	last      *[2]int64        // what was reported last, for those who come later
+	last      *[2]int64        // the last report, for later callers
 }
 
-// do calls work, unless a call for the key is under way, and waits for its end.
-// The context of work keeps the values of the first caller's ctx and ends when
-// nobody waits any more; then do returns only after work has.
+// do calls work, unless a call for the key is running, and waits for its end. The context of work
+// has the values of the first caller's ctx and ends when the last caller has gone; then do returns
+// only after work has.
 func (f *flights[T]) do(ctx context.Context, key string, progress Progress,
 	work func(context.Context, Progress) (T, error),
 ) (T, error) {
@@ -35,7 +35,7 @@ func (f *flights[T]) do(ctx context.Context, key string, progress Progress,
 		return fl.result, fl.err
 	case <-ctx.Done():
 		if f.leave(fl, id) {
-			<-fl.done // what we started ends before we do
+			<-fl.done // the call that was started here ends before the return
 		}
 		var none T
 		return none, context.Cause(ctx)
@@ -64,7 +64,7 @@ func (f *flights[T]) join(ctx context.Context, key string, progress Progress,
 		f.going = map[string]*flight[T]{}
 	}
 	f.going[key] = fl
-	go func() { // ends with done, which the last waiter waits for
+	go func() { // ends with done; the last waiter waits for it
 		defer cancel()
 		result, err := work(workCtx, func(done, total int64) { f.tell(fl, done, total) })
 		f.mu.Lock()
@@ -78,8 +78,7 @@ func (f *flights[T]) join(ctx context.Context, key string, progress Progress,
 	return fl, 0
 }
 
-// leave ends the waiting of one, and the work when it was the last; then nobody
-// joins it any more.
+// leave removes a waiter, and cancels the work if it was the last; then no caller can join it.
 func (f *flights[T]) leave(fl *flight[T], id int) (last bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -96,7 +95,7 @@ func (f *flights[T]) leave(fl *flight[T], id int) (last bool) {
 	return true
 }
 
-// tell passes progress on, under the lock: it never calls one who has left.
+// tell passes progress on, under the lock, so that it never calls a removed waiter.
 func (f *flights[T]) tell(fl *flight[T], done, total int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

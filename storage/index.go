@@ -11,9 +11,9 @@ import (
 	"clearmlserving/atomicfile"
 )
 
-// indexEntry is what a URL led to when it was last read.
+// indexEntry is the content of a URL when it was last read.
 type indexEntry struct {
-	URL      string    `json:"url"` // redacted, for people; the file's name is the key
+	URL      string    `json:"url"` // redacted, for readers; the file's name is the key
 	SHA256   string    `json:"sha256"`
 	Size     int64     `json:"size"`
 	ETag     string    `json:"etag,omitempty"`
@@ -21,10 +21,10 @@ type indexEntry struct {
 	Fetched  time.Time `json:"fetched"`
 }
 
-// current tells whether the file at the place is known to be the one that was read.
+// current reports whether the file at its source is known to be the one that was read.
 func (e indexEntry) current(now Object) bool {
-	// Modification times have whole seconds in HTTP: a file that had just been
-	// written when it was read may have been written again in the same second.
+	// Modification times have whole seconds in HTTP: a file that was just written when it was read
+	// may have been written again in the same second.
 	if now.ETag == "" && e.Modified.After(e.Fetched.Add(-2*time.Second)) {
 		return false
 	}
@@ -36,8 +36,8 @@ func (c *Cache) indexFile(url string) string {
 	return c.path("urls", hex.EncodeToString(sum[:])+".json")
 }
 
-// readIndex finds what a URL led to. A damaged entry is as none: the file is
-// fetched again.
+// readIndex returns the entry of a URL. A damaged entry counts as missing: the file is fetched
+// again.
 func (c *Cache) readIndex(url string) (indexEntry, bool) {
 	data, err := os.ReadFile(c.indexFile(url))
 	if err != nil {

@@ -9,9 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// safeName is the one rule for names from outside that become paths here: a
-// relative, cleaned path with slashes, "." for the folder itself. Everything
-// that any system could read as another place is refused, with the reason.
+// safeName is the only rule for external names that become paths here: a relative, cleaned path
+// with slashes, "." for the folder itself. Everything that any system could read as another place
+// is refused, with the reason.
 func safeName(name string) (safe, problem string) {
 	switch {
 	case name == "":
@@ -46,16 +46,16 @@ func safeName(name string) (safe, problem string) {
 	return safe, ""
 }
 
-// nameOf is the name of the file that a URL leads to.
+// nameOf is the name of the file of a URL.
 func nameOf(rawURL string) string {
 	switch Scheme(rawURL) {
-	case "s3", "gs", "azure": // their keys stand in the URL as they are
+	case "s3", "gs", "azure": // keys are unquoted in these URLs
 		return path.Base(rawURL)
 	}
 	if u, err := url.Parse(rawURL); err == nil {
-		name := path.Base(u.Path) // decoded once, as the place itself decodes it
-		if path.Ext(name) == "" { // # or ? in a name, which the SDK leaves as they are
-			if u.RawQuery != "" && !strings.Contains(u.RawQuery, "=") { // which may hold a signature
+		name := path.Base(u.Path) // decoded once, as the server decodes it
+		if path.Ext(name) == "" { // # or ? in a name, which the SDK leaves unchanged
+			if u.RawQuery != "" && !strings.Contains(u.RawQuery, "=") { // which may contain a signature
 				name += "?" + u.RawQuery
 			}
 			if u.Fragment != "" {
@@ -67,8 +67,8 @@ func nameOf(rawURL string) string {
 	return path.Base(strings.SplitN(rawURL, "?", 2)[0])
 }
 
-// fileName makes a single harmless file name of any text. Endings are kept, for
-// engines choose by them.
+// fileName makes a harmless file name of any text. Extensions are kept, because engines depend on
+// them.
 func fileName(name string) string {
 	name = strings.ToValidUTF8(name, "_")
 	name = strings.Map(func(r rune) rune {

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// Unanswered is a request that got no answer, as an *Error, or the end of ctx when
-// that is why. Almost all of these heal: a server that starts, a name that is not
-// announced yet, a cable. A certificate that is not trusted does not.
+// Unanswered is a request without an answer, as an *Error, or the end of ctx if that is the cause.
+// Almost all of these are transient: a starting server, a name that is not in the DNS yet, a
+// network failure. An untrusted certificate is not.
 func Unanswered(ctx context.Context, op, url string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -36,8 +36,7 @@ func Unanswered(ctx context.Context, op, url string, err error) error {
 	return &Error{Op: op, URL: url, Transient: true, Err: fmt.Errorf("the server can't be reached: %w", err)}
 }
 
-// HealingStatus tells whether an HTTP status says that the same request may
-// succeed later.
+// HealingStatus reports an HTTP status after which the same request may succeed later.
 func HealingStatus(status int) bool {
 	return status >= 500 && status != http.StatusNotImplemented ||
 		status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status == http.StatusTooEarly

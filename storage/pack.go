@@ -21,13 +21,13 @@ import (
 	"clearmlserving/atomicfile"
 )
 
-// Packed is a zip file made of a folder.
+// Packed is a zip file made from a folder.
 type Packed struct {
 	Path   string
 	SHA256 string // of the zip file, in hex
 	Size   int64  // of the zip file
 	Files  int
-	// LeftOut are entries that a reader of the folder may miss.
+	// LeftOut are omitted entries that a user may miss.
 	LeftOut []LeftOut
 }
 
@@ -35,17 +35,16 @@ type Packed struct {
 type LeftOut struct {
 	Name   string // relative to the folder
 	Why    string
-	Broken bool // a link to nothing
+	Broken bool // a broken link
 }
 
-// Pack makes a zip file of all files below a folder, with names relative to it.
-// The same files give the same bytes: names are sorted, times fixed, and of the
-// modes only "can be run" is kept. Without a word are left out what Python and git
-// make by themselves: __pycache__, *.pyc, .git and virtual environments. Links are
-// followed, also out of the folder: what they lead to is packed in their place. Links
-// to nothing, links to a folder that they lie in, and what is neither file nor folder
-// are left out and listed. The limits are those of Unpack. The zip file appears when
-// it is whole; an existing one is replaced.
+// Pack makes a zip file of all files below a folder, with names relative to it. The same files
+// result in the same bytes: names are sorted, times are fixed, and of the modes only the executable
+// bit is kept. Generated files of Python and git are omitted without a report: __pycache__, *.pyc,
+// .git and virtual environments. Links are followed, also out of the folder: their targets are
+// packed. Broken links, links to a parent folder, and anything that is neither file nor folder are
+// omitted and listed. The limits are those of Unpack. The zip file appears when it is complete; an
+// existing one is replaced.
 func Pack(ctx context.Context, folder, file string) (Packed, error) {
 	target, err := filepath.Abs(file)
 	if err != nil {
@@ -78,7 +77,7 @@ func Pack(ctx context.Context, folder, file string) (Packed, error) {
 	return Packed{Path: target, SHA256: hex.EncodeToString(p.sum.Sum(nil)), Size: info.Size(), Files: p.files, LeftOut: p.leftOut}, nil
 }
 
-// packing is one folder on its way into a zip file.
+// packing is the state while a folder is packed.
 type packing struct {
 	folder string
 	zip    *zip.Writer
@@ -86,7 +85,7 @@ type packing struct {
 		io.Writer
 		Sum([]byte) []byte
 	}
-	own     []os.FileInfo // the zip file itself, when a name of the folder leads to it
+	own     []os.FileInfo // the zip file itself, if a name of the folder leads to it
 	limits  Limits
 	entries int
 	bytes   int64
@@ -111,8 +110,8 @@ func (p *packing) run(ctx context.Context) error {
 	return nil
 }
 
-// walk packs the entries of a folder in the order of their names. above are that
-// folder and those that it lies in, links followed.
+// walk packs the entries of a folder in the order of their names. above are that folder and its
+// parents, with links resolved.
 func (p *packing) walk(ctx context.Context, name string, above []os.FileInfo) error {
 	entries, err := os.ReadDir(filepath.Join(p.folder, filepath.FromSlash(name)))
 	if err != nil {
@@ -138,7 +137,7 @@ func (p *packing) entry(ctx context.Context, name string, entry fs.DirEntry, abo
 		return fault(fmt.Errorf("more than %d files and folders; links to folders are followed, so one may lead to far more than is meant", p.limits.Entries))
 	}
 	full := filepath.Join(p.folder, filepath.FromSlash(name))
-	info, err := os.Stat(full) // what a link leads to
+	info, err := os.Stat(full) // the target of a link
 	link := entry.Type()&fs.ModeSymlink != 0
 	switch {
 	case err != nil && link && (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ELOOP)):
@@ -174,7 +173,7 @@ func (p *packing) leave(name, why string, broken bool) {
 	p.leftOut = append(p.leftOut, LeftOut{Name: name, Why: why, Broken: broken})
 }
 
-// isLeftOut tells whether a name is one of those that are not packed.
+// isLeftOut reports whether files of this name are not packed.
 func isLeftOut(name string) bool {
 	return name == "__pycache__" || name == ".git" || name == ".venv" || strings.HasSuffix(name, ".pyc")
 }

@@ -13,21 +13,20 @@ import (
 	"time"
 )
 
-// recordEvery is how many bytes may be fetched again after a kill.
+// recordEvery is how many bytes may have to be fetched again after a kill.
 const recordEvery = 16 << 20
 
 // span is the bytes from From up to, not including, To.
 type span struct{ From, To int64 }
 
-// partial is a download under way: a file with holes, and beside it the record
-// of what it holds and of which state of the source. The record never claims
-// bytes that have not reached the disk.
+// partial is a running download: a sparse file, and a record of its content and of the state of the
+// source. The record never claims bytes that are not on the disk.
 type partial struct {
 	cache *Cache
 	file  *os.File
-	note  string // the record's path, "" when nothing is recorded
+	note  string // the record's path, "" if nothing is recorded
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards the fields below
 	state      partialState
 	unrecorded int64
 	gone       bool // published or removed
@@ -40,8 +39,8 @@ type partialState struct {
 	Done     []span    `json:"done"`
 }
 
-// openPartial takes up the download that an earlier attempt left if the source
-// is still in the same state, else begins a new one.
+// openPartial resumes the download of an earlier attempt if the source is still in the same state,
+// else begins a new one.
 func (c *Cache) openPartial(item Item, object Object) (*partial, error) {
 	sum := md5.Sum([]byte(item.URL + "\x00" + item.SHA256))
 	path := c.path("partial", hex.EncodeToString(sum[:]))
@@ -55,7 +54,7 @@ func (c *Cache) openPartial(item Item, object Object) (*partial, error) {
 	}
 	p := &partial{cache: c, file: f, note: path + ".json"}
 	if !lockFile(f, syscall.LOCK_EX|syscall.LOCK_NB) || !isAt(f, path) {
-		// Another process downloads the same; ours then is a private copy.
+		// Another process downloads the same file; this one uses a private copy.
 		if err := f.Close(); err != nil {
 			return nil, err
 		}
@@ -73,7 +72,7 @@ func (c *Cache) openPartial(item Item, object Object) (*partial, error) {
 	return p, nil
 }
 
-// load reads the record; false when it is of no use.
+// load reads the record; false if it cannot be used.
 func (p *partial) load(object Object) bool {
 	if p.note == "" || !object.Validated() || object.Size < 0 {
 		return false
@@ -100,7 +99,7 @@ func (p *partial) load(object Object) bool {
 	return true
 }
 
-// reset forgets all bytes and notes the state of the source.
+// reset discards all bytes and records the state of the source.
 func (p *partial) reset(object Object) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -115,8 +114,7 @@ func (p *partial) reset(object Object) error {
 	return p.file.Truncate(0)
 }
 
-// write keeps bytes at their place. Called from several goroutines, for
-// different places.
+// write writes bytes at their offset. It is called from several goroutines, for different offsets.
 func (p *partial) write(b []byte, at int64) error {
 	if _, err := p.file.WriteAt(b, at); err != nil {
 		return err
@@ -149,8 +147,8 @@ func join(spans []span, s span) []span {
 	return slices.Replace(spans, i, j, s)
 }
 
-// record writes down what the file holds; p.mu is held. The bytes go to the disk
-// first, or a power cut would leave a record of bytes that are not there.
+// record writes the record; p.mu is held. The bytes are synced first, because a power failure could
+// otherwise leave a record of missing bytes.
 func (p *partial) record() error {
 	if p.note == "" || p.gone {
 		return nil
@@ -171,7 +169,7 @@ func (p *partial) record() error {
 	return nil
 }
 
-// keep records the rest at the end of an attempt, good or bad.
+// keep records the rest at the end of an attempt, successful or not.
 func (p *partial) keep() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -180,7 +178,7 @@ func (p *partial) keep() {
 	}
 }
 
-// have is how many bytes are there.
+// have is the number of downloaded bytes.
 func (p *partial) have() int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -191,7 +189,7 @@ func (p *partial) have() int64 {
 	return n
 }
 
-// missing is what is not there yet of a file of known length.
+// missing lists the missing spans of a file of known length.
 func (p *partial) missing() []span {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -216,25 +214,25 @@ func (p *partial) size() int64 {
 	return n
 }
 
-// remove throws the download away.
+// remove discards the download.
 func (p *partial) remove() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.gone = true
-	_ = os.Remove(p.file.Name()) // what stays is swept later
+	_ = os.Remove(p.file.Name()) // remaining files are removed later
 	if p.note != "" {
 		_ = os.Remove(p.note)
 	}
 }
 
-// close ends the use of the file, and with it the lock.
+// close closes the file, which releases the lock.
 func (p *partial) close() {
 	if p.note == "" {
 		p.mu.Lock()
 		if !p.gone {
-			_ = os.Remove(p.file.Name()) // nobody could take it up
+			_ = os.Remove(p.file.Name()) // it could not be resumed
 		}
 		p.mu.Unlock()
 	}
-	_ = p.file.Close() // all that counts was synced
+	_ = p.file.Close() // all recorded bytes were synced
 }

@@ -13,8 +13,8 @@ import (
 	"clearmlserving/atomicfile"
 )
 
-// Prune removes the files that were not used for the longest time until at most
-// limit bytes are kept, and tells how many bytes were removed. Files in use stay.
+// Prune removes the least recently used files until at most limit bytes are left, and returns the
+// number of removed bytes. Files in use stay.
 func (c *Cache) Prune(limit int64) (removed int64) {
 	contents, total := c.contents()
 	return c.removeOldest(contents, total-limit)
@@ -27,37 +27,37 @@ func (c *Cache) prune(limit int64) {
 	}
 }
 
-// pruneBytes removes at least so many bytes, as far as files are not in use.
+// pruneBytes removes at least this many bytes, as far as files are not in use.
 func (c *Cache) pruneBytes(n int64) {
 	contents, _ := c.contents()
 	c.removeOldest(contents, n)
 }
 
-// content is all that the cache holds of one file.
+// content is all data of the cache for one file.
 type content struct {
 	sha   string
 	bytes int64
 	used  time.Time
 }
 
-// contents lists what is there, the one not used for the longest time first.
+// contents lists the contents, the least recently used first.
 func (c *Cache) contents() (list []content, total int64) {
 	bytes := map[string]int64{}
-	blobs, _ := filepath.Glob(c.path("blobs", "??", "*")) // the pattern is right
+	blobs, _ := filepath.Glob(c.path("blobs", "??", "*")) // the pattern is valid
 	for _, blob := range blobs {
 		if info, err := os.Lstat(blob); err == nil {
 			bytes[filepath.Base(blob)] += info.Size()
 		}
 	}
 	for _, folder := range []string{"unpacked", "named"} {
-		entries, _ := os.ReadDir(c.path(folder)) // what can't be read can't be pruned
+		entries, _ := os.ReadDir(c.path(folder)) // unreadable files cannot be pruned
 		for _, e := range entries {
 			bytes[e.Name()] += treeBytes(c.path(folder, e.Name()))
 		}
 	}
 	for sha, n := range bytes {
 		if sha == "" || checkSHA256(sha) != nil {
-			continue // not ours
+			continue // not from the cache
 		}
 		total += n
 		used := time.Time{}
@@ -79,7 +79,7 @@ func (c *Cache) contents() (list []content, total int64) {
 func treeBytes(dir string) (n int64) {
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil {
-			return nil //nolint:nilerr // what vanishes meanwhile takes no room
+			return nil //nolint:nilerr // a file that is removed meanwhile takes no space
 		}
 		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
 			if s, ok := info.Sys().(*syscall.Stat_t); !ok || s.Nlink == 1 {
@@ -104,7 +104,7 @@ func (c *Cache) removeOldest(contents []content, n int64) (removed int64) {
 	return removed
 }
 
-// removeContent removes all that there is of a content, unless it is in use.
+// removeContent removes all data of a content, unless it is in use.
 func (c *Cache) removeContent(sha string) bool {
 	path := c.path("leases", sha)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -115,7 +115,7 @@ func (c *Cache) removeContent(sha string) bool {
 	if !lockFile(f, syscall.LOCK_EX|syscall.LOCK_NB) || !isAt(f, path) {
 		return false
 	}
-	// The blob goes first: without it the rest is found by nobody.
+	// The blob is removed first: without it, the rest is not used.
 	for _, gone := range []string{c.blob(sha), c.path("named", sha), c.path("unpacked", sha), path} {
 		c.reached("prune")
 		if err := os.RemoveAll(gone); err != nil {
@@ -127,13 +127,13 @@ func (c *Cache) removeContent(sha string) bool {
 }
 
 const (
-	// leftoverAge is when a temporary file must be one of a process that was killed.
+	// leftoverAge is the age at which a temporary file must be from a killed process.
 	leftoverAge = 24 * time.Hour
-	// partialAge is how long a download that was given up may be taken up again.
+	// partialAge is how long an abandoned download can be resumed.
 	partialAge = 7 * 24 * time.Hour
 )
 
-// sweep removes what killed processes left behind.
+// sweep removes the remains of killed processes.
 func (c *Cache) sweep(now time.Time) {
 	old := func(path string, age time.Duration) bool {
 		info, err := os.Lstat(path)
@@ -142,21 +142,21 @@ func (c *Cache) sweep(now time.Time) {
 	for _, pattern := range []string{
 		c.path("unpacked", "*", unpackingPrefix+"*"), c.path("*", atomicfile.TempPrefix+"*"), c.path("named", "*", "*", ".linking-*"),
 	} {
-		leftovers, _ := filepath.Glob(pattern) // the pattern is right
+		leftovers, _ := filepath.Glob(pattern) // the pattern is valid
 		for _, path := range leftovers {
 			if old(path, leftoverAge) {
 				_ = os.RemoveAll(path) // tried again at the next start
 			}
 		}
 	}
-	partials, _ := filepath.Glob(c.path("partial", "*")) // the pattern is right
+	partials, _ := filepath.Glob(c.path("partial", "*")) // the pattern is valid
 	for _, path := range partials {
 		if old(path, partialAge) && c.abandoned(path) {
 			_ = os.Remove(path) // tried again at the next start
 		}
 	}
-	// Entries of an index cost little, but nothing else ever removes them.
-	entries, _ := filepath.Glob(c.path("urls", "*.json")) // the pattern is right
+	// Entries of an index are small, but nothing else removes them.
+	entries, _ := filepath.Glob(c.path("urls", "*.json")) // the pattern is valid
 	if len(entries) > math.MaxInt16 {
 		for _, path := range entries {
 			if old(path, 90*24*time.Hour) {
@@ -166,7 +166,7 @@ func (c *Cache) sweep(now time.Time) {
 	}
 }
 
-// abandoned tells whether no process is downloading into the file.
+// abandoned reports whether no process is downloading into the file.
 func (c *Cache) abandoned(path string) bool {
 	f, err := os.Open(path)
 	if err != nil {

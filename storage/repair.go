@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 )
 
-// listOf is the file that lists what an unpacked folder holds: it lies beside it.
+// listOf is the file with the list of an unpacked folder: it is beside the folder.
 func listOf(folder string) string {
 	return filepath.Join(filepath.Dir(folder), ".list-"+filepath.Base(folder)+".json")
 }
@@ -34,8 +34,8 @@ func writeList(folder, list string) error {
 	return replaceFile(list, text)
 }
 
-// complete tells whether every listed file is there and not cut short. Without a
-// list it is not known, which counts as no.
+// complete reports whether every listed file exists with its size. Without a list that is unknown,
+// which counts as false.
 func complete(folder, list string) bool {
 	text, err := os.ReadFile(list)
 	if err != nil {
@@ -54,15 +54,14 @@ func complete(folder, list string) bool {
 	return true
 }
 
-// repair unpacks the archive beside the folder and puts each file that is missing in
-// the folder, or differs there, in its place. The folder itself stays: it is the
-// working directory of workers.
+// repair unpacks the archive beside the folder and replaces each file that is missing or different.
+// The folder itself stays, because it is the working directory of workers.
 func (c *Cache) repair(ctx context.Context, archive, folder string) error {
 	temp, err := os.MkdirTemp(filepath.Dir(folder), unpackingPrefix)
 	if err != nil {
 		return dirError(c.o.Dir, err)
 	}
-	defer os.RemoveAll(temp) //nolint:errcheck // else swept at the next start
+	defer os.RemoveAll(temp) //nolint:errcheck // else removed at the next start
 	content := filepath.Join(temp, "content")
 	if err := unpackInto(ctx, archive, content, c.o.Limits); err != nil {
 		return err
@@ -84,7 +83,7 @@ func (c *Cache) repair(ctx context.Context, archive, folder string) error {
 		return dirError(c.o.Dir, err)
 	}
 	if repaired > 0 {
-		c.o.Logger.Warn("unpacked files were missing or changed and are unpacked again", "folder", folder, "files", repaired)
+		c.o.Logger.Warn("missing or changed files unpacked again", "folder", folder, "files", repaired)
 	}
 	if err := os.Rename(list, listOf(folder)); err != nil {
 		return dirError(c.o.Dir, err)
@@ -92,7 +91,7 @@ func (c *Cache) repair(ctx context.Context, archive, folder string) error {
 	return nil
 }
 
-// replaceWith moves a file to its place in a folder, whatever is there now.
+// replaceWith moves a file to its place in a folder and replaces whatever is there.
 func replaceWith(fresh, target, folder string) error {
 	for dir := filepath.Dir(target); len(dir) > len(folder); dir = filepath.Dir(dir) {
 		if info, err := os.Lstat(dir); err == nil && !info.IsDir() {
@@ -112,7 +111,7 @@ func replaceWith(fresh, target, folder string) error {
 	return os.Rename(fresh, target)
 }
 
-// walkFiles calls do for each regular file below a folder, by its name there.
+// walkFiles calls do for each regular file below a folder, with its relative name.
 func walkFiles(folder string, do func(name string, info fs.FileInfo) error) error {
 	return filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -130,7 +129,7 @@ func walkFiles(folder string, do func(name string, info fs.FileInfo) error) erro
 	})
 }
 
-// sameContent tells whether b is a regular file with the content of a.
+// sameContent reports whether b is a regular file with the content of a.
 func sameContent(a, b string) (bool, error) {
 	infoA, err := os.Lstat(a)
 	if err != nil {
@@ -169,7 +168,7 @@ func sameContent(a, b string) (bool, error) {
 	}
 }
 
-// clearWay removes a folder that lies where a file belongs.
+// clearWay removes a folder in the place of a file.
 func clearWay(path string) error {
 	if info, err := os.Lstat(path); err != nil || !info.IsDir() {
 		return nil //nolint:nilerr // nothing is in the way

@@ -2,15 +2,15 @@ package storage
 
 import "strings"
 
-// Rewrite says that files whose URL begins with From are reached where To begins
-// instead: a server that moved, or that has another name inside a network.
+// Rewrite replaces the prefix From of URLs by To, for a server that has moved, or that has another
+// name inside a network.
 type Rewrite struct {
 	From, To string
-	// Slashes turns the backslashes of what follows into slashes.
+	// Slashes replaces backslashes in the rest of the URL by slashes.
 	Slashes bool
 }
 
-// apply gives the URL by the first rule that fits, or as it is.
+// apply returns the URL by the first matching rule, or unchanged.
 func apply(rules []Rewrite, url string) string {
 	for _, rule := range rules {
 		if rest, ok := strings.CutPrefix(url, rule.From); ok {

@@ -8,12 +8,12 @@ import (
 	"sync"
 )
 
-// Source is what an adapter's Put reads from. It counts and reports, keeps the
-// error of the reader apart from those of the place, and fails where the reader
-// ends before or after the length that was told, so that a cut source never looks
-// whole. Clients of a place may read on after they have answered: Stop ends that.
+// Source is the source of an adapter's Put. It counts and reports progress, separates the reader's
+// error from those of the storage, and fails if the reader ends before or after the announced
+// length, so that a truncated source never looks complete. Clients may read on after the answer:
+// Stop ends that.
 type Source struct {
-	mu          sync.Mutex // guards what follows, and is held while the reader is read
+	mu          sync.Mutex // guards the fields below, and is held during a read
 	r           io.Reader
 	done, total int64
 	progress    Progress
@@ -21,9 +21,8 @@ type Source struct {
 	stopped     bool
 }
 
-// NewSource wraps the arguments of a Put. Without a known size, what fits into
-// measured bytes is read ahead, for small files of unknown size are common and
-// cost the places much.
+// NewSource wraps the arguments of a Put. If the size is unknown, up to measured bytes are read
+// ahead, because small files of unknown size are common and expensive for storages.
 func NewSource(r io.Reader, size, measured int64, progress Progress) (*Source, error) {
 	if size < 0 && measured > 0 {
 		var head bytes.Buffer
@@ -40,11 +39,11 @@ func NewSource(r io.Reader, size, measured int64, progress Progress) (*Source, e
 	return &Source{r: r, total: size, progress: progress}, nil
 }
 
-// Size is how many bytes will come, -1 when that is not known.
+// Size is the number of bytes to come, -1 if unknown.
 func (s *Source) Size() int64 { return s.total }
 
-// Stop waits for a read under way, allows no further one, and tells how the
-// reader failed, nil when it did not.
+// Stop waits for a running read, prevents further reads, and returns the error of the reader, if
+// any.
 func (s *Source) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -52,7 +51,7 @@ func (s *Source) Stop() error {
 	return s.err
 }
 
-// Read fulfils io.Reader.
+// Read implements io.Reader.
 func (s *Source) Read(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +67,7 @@ func (s *Source) Read(p []byte) (int, error) {
 		err = s.ended()
 	}
 	if s.total >= 0 && (s.done > s.total || (errors.Is(err, io.EOF) && s.done < s.total)) {
-		// Before the place is told the end, which would make the file look whole.
+		// Before the end is reported, which would make the file look complete.
 		err = fmt.Errorf("%d bytes came of %d", s.done, s.total)
 	}
 	if n > 0 && s.progress != nil {
@@ -76,13 +75,13 @@ func (s *Source) Read(p []byte) (int, error) {
 	}
 	if err != nil && err != io.EOF { //nolint:errorlint // io.Reader gives io.EOF itself
 		s.err = err
-		return 0, err // nor shall the last bytes be sent
+		return 0, err // the last bytes must not be sent either
 	}
 	return n, err
 }
 
-// ended looks behind the last byte that was told: a place stops reading there, so
-// what comes too much would be noticed by nobody else.
+// ended reads one byte beyond the announced length: the client stops reading there, so surplus
+// bytes would not be detected otherwise.
 func (s *Source) ended() error {
 	var more [1]byte
 	for {

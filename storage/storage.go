@@ -1,8 +1,7 @@
-// Package storage brings models and artifacts to this machine and takes them
-// away again: the contract of a place where they lie, a cache that downloads
-// each content once, and the packing and unpacking of archives. It owns the
-// cache folder. It reads no configuration, decides nothing about what should be
-// fetched, and never trusts a name that came from outside.
+// Package storage fetches models and artifacts to this machine and stores them: the interface of a
+// storage, a cache that downloads each content once, and the packing and unpacking of archives. It
+// owns the cache folder. It reads no configuration, does not decide what to fetch, and never trusts
+// external names.
 package storage
 
 import (
@@ -18,45 +17,42 @@ import (
 	"time"
 )
 
-// Adapter is a place where files lie, addressed by URLs of its scheme.
+// Adapter is a storage of files, addressed by URLs of its scheme.
 //
-// All methods may be called from many goroutines. Each makes one attempt: an
-// error that may heal by itself is marked as such (see IsTransient), and the
-// caller decides how often to try again. Nothing needs to be closed except what
-// Open returns.
+// All methods may be called from many goroutines. Each makes one attempt: a transient error is
+// marked as such (see IsTransient), and the caller decides about retries. Only the reader of Open
+// needs to be closed.
 type Adapter interface {
-	// Stat tells about a file without reading it. ErrNotExist, ErrDenied.
+	// Stat describes a file without reading it. ErrNotExist, ErrDenied.
 	Stat(ctx context.Context, url string) (Object, error)
 
-	// Open reads a part of a file. The reader gives exactly the bytes of the
-	// part: one that ends earlier ends with a transient error, never with a
-	// plain io.EOF. The returned Object describes what is read. The caller closes the reader;
-	// ctx bounds the reading too. ErrNotExist, ErrDenied, ErrChanged, ErrNoRanges.
+	// Open reads a part of a file. The reader returns exactly the bytes of the part: if it ends
+	// earlier, it ends with a transient error, never with a plain io.EOF. The returned Object
+	// describes the file. The caller closes the reader; ctx bounds the reading too. ErrNotExist,
+	// ErrDenied, ErrChanged, ErrNoRanges.
 	Open(ctx context.Context, url string, part Part) (io.ReadCloser, Object, error)
 
-	// Put stores a file, replacing one that is there. A reader who comes
-	// meanwhile sees the old file or the new one, never a mixture. size is -1
-	// when it is not known. It reads r to its end at most once; a repetition
+	// Put stores a file, replacing an existing one. Concurrent readers see the old file or the new
+	// one, never a mixture. size is -1 if unknown. It reads r to its end at most once; a retry
 	// after a transient error needs a fresh reader. progress may be nil.
 	Put(ctx context.Context, url string, r io.Reader, size int64, progress Progress) error
 
-	// Delete removes a file. ErrNotExist when there is none, so a second call
-	// tells so.
+	// Delete removes a file. ErrNotExist if there is none, so that a second call is detected.
 	Delete(ctx context.Context, url string) error
 }
 
-// Locator is an Adapter whose files lie on this machine and are used in place.
+// Locator is an Adapter whose files are on this machine and are used in place.
 type Locator interface {
 	Adapter
-	// LocalPath is where the file of the URL is, whether it exists or not.
+	// LocalPath is the path of the URL's file, whether it exists or not.
 	LocalPath(url string) (string, error)
 }
 
-// Lister is an Adapter that can tell which files there are.
+// Lister is an Adapter that can list its files.
 type Lister interface {
 	Adapter
-	// List gives the URLs of all files whose URL begins with prefix, in any order.
-	// An error ends it.
+	// List returns the URLs of all files whose URL begins with prefix, in any order. An error ends
+	// it.
 	List(ctx context.Context, prefix string) iter.Seq2[string, error]
 }
 
@@ -64,13 +60,13 @@ type Lister interface {
 // configured by name.
 type Named interface {
 	Adapter
-	// Named tells whether the URL is of a file in a place that is configured by name; one
-	// that the adapter reaches by the rights that it has everywhere is not.
+	// Named reports whether the URL is in a place that is configured by name, not one that the
+	// adapter can only access with default credentials.
 	Named(url string) bool
 }
 
-// PlainKey tells whether no part of a URL's path could be read as another folder than
-// the one it names: nobody between here and a bucket may make "b" of "a/../b".
+// PlainKey reports whether no part of a URL's path could be read as another folder: no proxy or
+// server on the way to a bucket may turn "a/../b" into "b".
 func PlainKey(url string) bool {
 	_, rest, _ := strings.Cut(url, "://")
 	for part := range strings.SplitSeq(strings.ReplaceAll(rest, `\`, "/"), "/") {
@@ -81,42 +77,40 @@ func PlainKey(url string) bool {
 	return true
 }
 
-// Progress is told how far a transfer is; total is -1 while it is not known.
-// Calls come one at a time, from goroutines other than the caller's, and end
-// before the transfer returns. done steps back when a transfer begins anew. It
-// must not block.
+// Progress gets the progress of a transfer; total is -1 while it is unknown. Calls are sequential,
+// from goroutines other than the caller's, and end before the transfer returns. done decreases when
+// a transfer begins again. It must not block.
 type Progress func(done, total int64)
 
 // Part is the portion of a file to read.
 type Part struct {
 	Offset int64
 	Length int64 // 0: to the end
-	// Of, when it has a validator, is the state of the file that the part must
-	// belong to; a file that has changed since gives ErrChanged.
+	// Of, if it has a validator, is the state of the file that the part must belong to; ErrChanged
+	// is returned for a file that has changed since.
 	Of Object
 }
 
-// Whole tells whether the part is the file from its first byte to its last.
+// Whole reports whether the part is the complete file.
 func (p Part) Whole() bool { return p.Offset == 0 && p.Length == 0 }
 
-// Object is what a place tells about a file.
+// Object describes a file.
 type Object struct {
-	Size     int64     // -1: not told
+	Size     int64     // -1: unknown
 	ETag     string    // "": none; with its quotes, and W/ when weak
-	Modified time.Time // zero: not told
+	Modified time.Time // zero: unknown
 	Ranges   bool      // parts can be read
-	// Unframed says that the end of the file can't be told from a cut connection.
+	// Unframed means that the end of the file cannot be distinguished from an interrupted
+	// connection.
 	Unframed bool
 }
 
-// Validated tells whether a later state of the file can be told from this one
-// surely enough to join parts of both.
+// Validated reports whether a changed file can be detected reliably enough to join parts.
 func (o Object) Validated() bool {
 	return (o.ETag != "" && !strings.HasPrefix(o.ETag, "W/")) || !o.Modified.IsZero()
 }
 
-// Same tells whether two states of one file are known to hold the same bytes.
-// What can't be known is not the same.
+// Same reports whether two states of one file are known to have the same bytes. Unknown is false.
 func (o Object) Same(other Object) bool {
 	switch {
 	case o.Size >= 0 && other.Size >= 0 && o.Size != other.Size:
@@ -128,15 +122,15 @@ func (o Object) Same(other Object) bool {
 	}
 }
 
-// The decisions that callers take.
+// The errors that callers distinguish.
 var (
-	// ErrNotExist says that there is no such file.
+	// ErrNotExist means that there is no such file.
 	ErrNotExist = errors.New("there is no such file")
-	// ErrDenied says that the place refused access.
+	// ErrDenied means that access was refused.
 	ErrDenied = errors.New("access is denied")
-	// ErrChanged says that the file is no longer the one that was asked about.
+	// ErrChanged means that the file has changed since the given state.
 	ErrChanged = errors.New("the file was changed meanwhile")
-	// ErrNoRanges says that the place gives whole files only.
+	// ErrNoRanges means that the storage returns only whole files.
 	ErrNoRanges = errors.New("the place gives whole files only")
 )
 
@@ -144,9 +138,9 @@ var (
 type Error struct {
 	Op  string // stat, open, read, put, delete
 	URL string
-	// Transient says that the same attempt may succeed later.
+	// Transient means that the same attempt may succeed later.
 	Transient bool
-	// After is how long the place asked to wait, 0 when it did not.
+	// After is the pause that the server requested, 0 if none.
 	After time.Duration
 	Err   error
 }
@@ -155,13 +149,13 @@ func (e *Error) Error() string { return e.Op + " " + Redact(e.URL) + ": " + e.Er
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// IsTransient tells whether the same attempt may succeed later.
+// IsTransient reports whether the same attempt may succeed later.
 func IsTransient(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Transient
 }
 
-// UnsupportedError says that no adapter knows the scheme of a URL.
+// UnsupportedError means that no adapter has the scheme of a URL.
 type UnsupportedError struct {
 	URL       string
 	Scheme    string
@@ -173,11 +167,11 @@ func (e *UnsupportedError) Error() string {
 		Redact(e.URL), e.Scheme, strings.Join(e.Supported, ", "))
 }
 
-// Adapters are the places that can be reached, by the scheme of their URLs in
-// lower case. The scheme of a plain path is "file".
+// Adapters are the available storages, by the scheme of their URLs in lower case. The scheme of a
+// plain path is "file".
 type Adapters map[string]Adapter
 
-// For is the adapter of a URL. An *UnsupportedError names what there is.
+// For returns the adapter of a URL. An *UnsupportedError lists the supported schemes.
 func (a Adapters) For(rawURL string) (Adapter, error) {
 	if strings.TrimSpace(rawURL) == "" {
 		return nil, errors.New("the URL of the file is empty")
@@ -209,8 +203,8 @@ func Scheme(rawURL string) string {
 	return strings.ToLower(scheme)
 }
 
-// Redact is the URL as it may appear in logs and errors: without user, query and
-// fragment, which carry the keys of signed URLs.
+// Redact returns the URL for logs and errors: without user, query and fragment, which contain the
+// keys of signed URLs.
 func Redact(rawURL string) string {
 	switch Scheme(rawURL) {
 	case "file":
@@ -235,9 +229,8 @@ func Redact(rawURL string) string {
 	return u.String()
 }
 
-// redactKey is the address of a file in a bucket as it may appear. Its key is written
-// as it is, so "?" and "#" belong to it; but a signed URL of Azure that got another
-// scheme still holds its signature.
+// redactKey is the redacted address of a file in a bucket. Its key is unquoted, so "?" and "#"
+// belong to it; but a signed URL of Azure with another scheme still contains its signature.
 func redactKey(rawURL string) string {
 	if place, query, found := strings.Cut(rawURL, "?"); found && strings.Contains(query, "sig=") {
 		rawURL = place

@@ -165,7 +165,7 @@ func (u *unpacking) zip(ctx context.Context, f *os.File) error {
 		if err != nil {
 			return err
 		}
-		// The folder is told by the slash as well as by the mode: Windows sets no mode.
+		// A folder is recognised by the slash as well as by the mode: Windows sets no mode.
 		mode := entry.Mode()
 		switch {
 		case mode.IsDir() || strings.HasSuffix(entry.Name, "/"):

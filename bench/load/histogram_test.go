@@ -45,10 +45,10 @@ func TestALongerDurationNeverCountsAsShorter(t *testing.T) {
 	for d := time.Duration(100); d < time.Hour; d += d/7 + 100 {
 		var h load.Histogram
 		h.Record(d)
-		h.Record(math.MaxInt64) // so that the value is told by its place, not by the maximum
+		h.Record(math.MaxInt64) // so that the value comes from its bucket, not from the maximum
 		got := h.Percentile(50)
 		if got < last || got < d-100 {
-			t.Fatalf("%v is told as %v after %v", d, got, last)
+			t.Fatalf("%v is reported as %v after %v", d, got, last)
 		}
 		last = got
 	}

@@ -117,7 +117,7 @@ func TestTheEndOfTheRunCutsAWaitingRequest(t *testing.T) {
 		}
 	})
 	defer close(release)
-	result, err := load.Run(t.Context(), load.Options{URL: url, Connections: 2, Duration: 100 * time.Millisecond}, nil) // ends, though nobody answers
+	result, err := load.Run(t.Context(), load.Options{URL: url, Connections: 2, Duration: 100 * time.Millisecond}, nil) // ends without an answer
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -115,7 +115,7 @@ func TestARefusalKeepsTheConnectionWhereTheBodyIsShort(t *testing.T) {
 	})
 }
 
-// A client that sends all of its body before it reads is told why, not reset.
+// A client that sends all of its body before it reads gets the reason, not a reset.
 func TestAClientThatSendsItsWholeBodyReadsTheRefusal(t *testing.T) {
 	lean(t, listener.Options{Handler: new(doorman)}, func(t *testing.T, addr string) {
 		t.Helper()
@@ -271,7 +271,7 @@ func TestAClientThatResetsCancelsItsRequest(t *testing.T) {
 				t.Error("the request was not cancelled")
 			}
 		case <-time.After(patience):
-			t.Error("the request goes on for nobody")
+			t.Error("the request continues without a client")
 		}
 	})
 }

@@ -119,7 +119,7 @@ func TestAClientThatDoesNotReadHoldsNoBody(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := server.Shutdown(ctx); err == nil {
-		t.Error("an answer that nobody reads has been written")
+		t.Error("an unread answer has been written")
 	}
 	if err := <-done; err != nil {
 		t.Error(err)

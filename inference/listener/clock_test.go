@@ -9,8 +9,8 @@ import (
 	"unsafe"
 )
 
-// stepped is what time.Now would have returned at t, had somebody set the wall clock
-// by d before: the wall's seconds differ, the clock that nobody sets does not.
+// stepped is the result of time.Now at t if the wall clock had been set by d before: the
+// wall clock differs, the monotonic clock does not.
 func stepped(tb testing.TB, t time.Time, d time.Duration) time.Time {
 	tb.Helper()
 	// The fields of time.Time: with a monotonic reading, wall holds the seconds from

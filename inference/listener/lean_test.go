@@ -212,7 +212,7 @@ func TestAClientThatLeavesCancelsItsRequest(t *testing.T) {
 				t.Errorf("cancelled with %v", err)
 			}
 		case <-time.After(patience):
-			t.Fatal("nobody told the handler")
+			t.Fatal("the handler was not cancelled")
 		}
 	})
 }

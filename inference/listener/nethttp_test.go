@@ -166,7 +166,7 @@ func (h *HTTP) write(w http.ResponseWriter, r *http.Request, resp *Response, id 
 	header["Content-Length"] = []string{strconv.Itoa(len(resp.Body))}
 	w.WriteHeader(resp.Status)
 	if _, err := w.Write(resp.Body); err != nil {
-		h.o.Logger.Debug("client went away", "request_id", id, "err", err)
+		h.o.Logger.Debug("client disconnected", "request_id", id, "err", err)
 	}
 }
 
@@ -177,7 +177,7 @@ func (h *HTTP) writeGzip(w http.ResponseWriter, resp *Response) {
 	z.Reset(w)
 	_, err := z.Write(resp.Body)
 	if err = errors.Join(err, z.Close()); err != nil {
-		h.o.Logger.Debug("client went away", "err", err)
+		h.o.Logger.Debug("client disconnected", "err", err)
 	}
 	z.Reset(io.Discard)
 	gzipWriters.Put(z)

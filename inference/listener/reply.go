@@ -141,7 +141,7 @@ func compress(body []byte) []byte {
 func (c *conn) write(body []byte) {
 	err := c.transmit(body)
 	if err != nil {
-		c.server.o.Logger.Debug("client went away", "request_id", c.request.ID, "err", err)
+		c.server.o.Logger.Debug("client disconnected", "request_id", c.request.ID, "err", err)
 		c.head.close = true
 	}
 	if cap(c.out) > keepBuffer {

@@ -72,7 +72,7 @@ func TestTheContextOfAnAnsweredRequestStaysCancelled(t *testing.T) {
 			}
 			<-k.base.Done() // with the response written, or soon after
 			<-k.limited.Done()
-			<-k.derived.Done() // though nobody has called stop
+			<-k.derived.Done() // although stop was not called
 			defer k.stop()
 			<-k.after
 			if err := k.limited.Err(); !errors.Is(err, want) {

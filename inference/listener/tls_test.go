@@ -196,7 +196,7 @@ func TestARequestOverTLSWhoseClientLeavesIsCancelled(t *testing.T) {
 				t.Errorf("it ended with %v", err)
 			}
 		case <-time.After(patience):
-			t.Error("the request goes on for nobody")
+			t.Error("the request continues without a client")
 		}
 	})
 }
@@ -228,7 +228,7 @@ func TestClientsBeyondTheLimitAreTurnedAwayWithoutWaiting(t *testing.T) {
 		begun := time.Now()
 		for i, c := range silent {
 			_ = c.SetReadDeadline(time.Now().Add(patience))
-			// The first are told; where many are being told already, they are closed at once.
+			// The first get an answer; if many are being refused already, they are closed at once.
 			if line, err := bufio.NewReader(c).ReadString('\n'); isTimeout(err) || i < 10 && !strings.Contains(line, "503") {
 				t.Errorf("client %d: %q, %v", i, line, err)
 			}

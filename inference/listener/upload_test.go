@@ -186,7 +186,7 @@ func TestLargeBodiesAreReceivedIntoWhatIsLent(t *testing.T) {
 			t.Errorf("%s: %s, not %s (%v)", name, got, want, err)
 		}
 	}
-	// One that ends half-way, and one that nobody lends for since it is too large.
+	// One that ends half-way, and one without lent memory because it is too large.
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

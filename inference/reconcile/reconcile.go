@@ -325,7 +325,7 @@ func (r *Reconciler) cannotSee(err error) {
 		}
 		return
 	case first:
-		r.o.Logger.Warn("configuration cannot be read; serving goes on with the last good one", "err", err)
+		r.o.Logger.Warn("configuration cannot be read, last good one stays in use", "err", err)
 	}
 	r.recall()
 }

@@ -25,7 +25,7 @@ func (f *Front) adminServer() *http.Server {
 			w.Header().Set("Content-Type", resp.ContentType)
 			w.WriteHeader(resp.Status)
 			if _, err := w.Write(resp.Body); err != nil { // a probe's response is never a stream
-				f.o.Logger.Debug("client went away", "err", err)
+				f.o.Logger.Debug("client disconnected", "err", err)
 			}
 		})
 	}

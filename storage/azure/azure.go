@@ -1,9 +1,9 @@
-// Package azure reaches files in Azure Blob Storage as
-// azure://account.blob.core.windows.net/container/blob. It owns the connections and
-// the choice of the account that fits a URL. It makes one attempt at a time, and
-// reads neither configuration nor environment.
+// Package azure accesses files in Azure Blob Storage as
+// azure://account.blob.core.windows.net/container/blob. It owns the connections and the selection
+// of the account for a URL. Each operation is a single attempt. The package reads neither
+// configuration nor environment.
 //
-// Names stand in the URLs as they are, without any quoting, as ClearML writes them.
+// Names are unquoted in URLs, as ClearML writes them.
 package azure
 
 import (
@@ -28,7 +28,7 @@ import (
 
 // Options of an Adapter.
 type Options struct {
-	// Accounts are tried in their order; the first that fits a URL is taken.
+	// Accounts are tried in their order; the first match is used.
 	Accounts []Account
 	// Transport makes the connections. Default: that of the zero outbound.Network.
 	Transport http.RoundTripper
@@ -38,21 +38,21 @@ type Options struct {
 type Account struct {
 	Name, Key string
 	Container string // "": all of the account
-	// Machine takes the identity that this machine has in Azure instead of a key:
-	// that of Identity, else its managed one.
+	// Machine uses the Azure identity of this machine instead of a key: that of Identity, or else
+	// its managed identity.
 	Machine  bool
 	Identity Identity
 	// Endpoint replaces the host of the URL, as http://127.0.0.1:10000/name for an
 	// emulator. "": https at the host of the URL.
 	Endpoint string
-	// From says where the account was configured, for messages.
+	// From is the source of the account's configuration, for messages.
 	From string
 }
 
-// Adapter reaches files in Azure Blob Storage.
+// Adapter accesses files in Azure Blob Storage.
 type Adapter struct {
 	o     Options
-	owned *http.Transport // nil when the transport is the caller's
+	owned *http.Transport // nil if the transport is the caller's
 
 	mu       sync.Mutex // guards machines
 	machines map[Identity]*machineToken
@@ -63,7 +63,7 @@ var (
 	_ storage.Named  = (*Adapter)(nil)
 )
 
-// New prepares an Adapter; it connects to nothing.
+// New creates an Adapter; it does not connect.
 func New(o Options) *Adapter {
 	a := &Adapter{o: o, machines: map[Identity]*machineToken{}}
 	if o.Transport == nil {
@@ -73,14 +73,14 @@ func New(o Options) *Adapter {
 	return a
 }
 
-// Close drops idle connections. The Adapter can still be used.
+// Close closes idle connections. The Adapter can still be used.
 func (a *Adapter) Close() {
 	if a.owned != nil {
 		a.owned.CloseIdleConnections()
 	}
 }
 
-// place is what a URL means.
+// place is a parsed URL.
 type place struct {
 	url, host, container, name string
 	account                    Account
@@ -88,7 +88,7 @@ type place struct {
 
 var errNoContainer = errors.New("an address in Azure is azure://account.blob.core.windows.net/container/name")
 
-// find reads a URL. Of one that is listed, the name may be empty.
+// find parses a URL. For a list, the name may be empty.
 func (a *Adapter) find(op, rawURL string) (place, error) {
 	const scheme = "azure://"
 	fail := func(err error) (place, error) { return place{}, &storage.Error{Op: op, URL: rawURL, Err: err} }
@@ -112,13 +112,13 @@ func (a *Adapter) find(op, rawURL string) (place, error) {
 	return fail(fmt.Errorf("%w: no key of the account %q is configured for the container %q: add it to sdk.azure.storage.containers in clearml.conf, or set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY", storage.ErrDenied, name, p.container))
 }
 
-// Named tells whether the URL lies in an account, or a container of one, that is configured.
+// Named reports whether the URL is in a configured account or container.
 func (a *Adapter) Named(rawURL string) bool {
 	_, err := a.find("delete", rawURL)
 	return err == nil
 }
 
-// Stat tells about a file.
+// Stat describes a file.
 func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error) {
 	p, client, err := a.blob("stat", rawURL)
 	if err != nil {
@@ -136,7 +136,7 @@ func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, erro
 	return o, nil
 }
 
-// describe gives an object the validator that Azure has for all of a file's states.
+// describe gives an object the validator of Azure for the state of a file.
 func describe(o *storage.Object, etag *azcore.ETag) {
 	if etag != nil {
 		o.ETag = string(*etag)
@@ -172,7 +172,7 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (i
 	return storage.Body(ctx, rawURL, got.Body, length), now, nil
 }
 
-// judge tells whether an answer is the part that was asked for, and its length.
+// judge checks that an answer is the requested part, and returns its length.
 func judge(got blob.DownloadStreamResponse, part storage.Part) (storage.Object, int64, error) {
 	now := storage.Object{Size: -1, Ranges: true}
 	describe(&now, got.ETag)
@@ -197,8 +197,8 @@ func judge(got blob.DownloadStreamResponse, part storage.Part) (storage.Object, 
 	return now, length, err
 }
 
-// Sizes of the blocks in which a file is uploaded. Azure allows 50,000 of them, so a
-// bigger file has bigger ones; without a size, 760 GB must do.
+// Sizes of the blocks of an upload. Azure allows 50,000 blocks, so a larger file has larger blocks;
+// without a known size the limit is 760 GB.
 const (
 	blockSize    = 16 << 20
 	mostBlocks   = 45_000
@@ -206,8 +206,8 @@ const (
 	measured     = 4 << 20
 )
 
-// Put stores a file. A big one goes in blocks, of which nothing is seen before their
-// list is stored; those of an upload that fails Azure removes after a week.
+// Put stores a file. A large file is uploaded in blocks that are invisible until their list is
+// stored; Azure removes the blocks of a failed upload after a week.
 func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) error {
 	fail := func(err error) error { return &storage.Error{Op: "put", URL: rawURL, Err: err} }
 	p, err := a.find("put", rawURL)
@@ -227,13 +227,13 @@ func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int6
 		block *= 2
 	}
 	if size := source.Size(); size >= 0 {
-		block = min(block, max(size+1, 1<<20)) // so that a short file goes at once, from a buffer of its length
+		block = min(block, max(size+1, 1<<20)) // so that a short file is sent at once, from a buffer of its length
 	}
 	kind := "application/octet-stream"
 	_, err = client.UploadStream(ctx, source, &blockblob.UploadStreamOptions{
 		BlockSize: block, Concurrency: blocksAtOnce, HTTPHeaders: &blob.HTTPHeaders{BlobContentType: &kind},
 	})
-	if sourceErr := source.Stop(); sourceErr != nil { // the source failed, not the place
+	if sourceErr := source.Stop(); sourceErr != nil { // the source failed, not the storage
 		return fail(sourceErr)
 	}
 	if err != nil {
@@ -254,7 +254,7 @@ func (a *Adapter) Delete(ctx context.Context, rawURL string) error {
 	return nil
 }
 
-// List gives the URLs of all files whose URL begins with prefix.
+// List returns the URLs of all files whose URL begins with prefix.
 func (a *Adapter) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		p, err := a.find("list", prefix)

@@ -14,8 +14,8 @@ import (
 	"clearmlserving/storage"
 )
 
-// How often Azure's client tries again by itself: a block of an upload lies in
-// memory and can be sent again, everything else the caller repeats.
+// The retries of Azure's client: a block of an upload is in memory and can be sent again; the
+// caller retries everything else.
 const (
 	retries   = 4
 	noRetries = -1
@@ -29,7 +29,7 @@ func (a *Adapter) clientOptions(tries int32) *blob.ClientOptions {
 	}}
 }
 
-// blob is the way to the file of a URL.
+// blob returns the client for the file of a URL.
 func (a *Adapter) blob(op, rawURL string) (place, *blob.Client, error) {
 	p, err := a.find(op, rawURL)
 	if err != nil {
@@ -42,7 +42,7 @@ func (a *Adapter) blob(op, rawURL string) (place, *blob.Client, error) {
 	return p, client, nil
 }
 
-// address is where the API finds the container, or a file of it.
+// address is the API's address of the container, or of a file in it.
 func (p place) address(name string) string {
 	root := "https://" + p.host
 	if p.account.Endpoint != "" {
@@ -55,8 +55,8 @@ func (p place) address(name string) string {
 	return root
 }
 
-// connect makes a client of either kind with the credentials that the account has.
-// The clients of the library are cheap: what costs lies in the transport.
+// connect creates a client of either kind with the account's credentials. The library's clients are
+// cheap; the transport is shared.
 func connect[C, O any](a *Adapter, p place,
 	byKey func(string, *blob.SharedKeyCredential, O) (C, error), byToken func(string, azcore.TokenCredential, O) (C, error), options O, name string,
 ) (C, error) {

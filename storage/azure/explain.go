@@ -13,8 +13,8 @@ import (
 	"clearmlserving/storage"
 )
 
-// explain turns what Azure or the way to it says into an error that names container
-// and blob, and the setting to look at.
+// explain converts an error of Azure or of the connection to one that names container, blob, and
+// the setting to check.
 func (p place) explain(ctx context.Context, op string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -33,7 +33,7 @@ func (p place) explain(ctx context.Context, op string, err error) error {
 	return e
 }
 
-// meaning is the answer in words. The codes are those of Azure's list of error codes.
+// meaning is the error in words. The codes are from Azure's list of error codes.
 func (p place) meaning(answer *azcore.ResponseError) error {
 	denied := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", storage.ErrDenied, fmt.Sprintf(format, args...))

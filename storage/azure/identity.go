@@ -96,7 +96,7 @@ func (m *machineToken) request(ctx context.Context) (*http.Request, error) {
 		if id.Client != "" {
 			query.Set("client_id", id.Client)
 		}
-		// The address at which every machine in Azure is told who it is.
+		// The address of the metadata service for every machine in Azure.
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://169.254.169.254/metadata/identity/oauth2/token?"+query.Encode(), nil)
 		if err == nil {
 			req.Header.Set("Metadata", "true")

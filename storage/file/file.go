@@ -1,5 +1,5 @@
-// Package file reaches files of this machine: file:///abs URLs and plain paths.
-// It owns nothing; files are used where they are and never copied.
+// Package file accesses files of this machine: file:///abs URLs and plain paths. It owns nothing;
+// files are used in place and never copied.
 package file
 
 import (
@@ -23,9 +23,8 @@ type Adapter struct{}
 
 var _ storage.Locator = Adapter{}
 
-// LocalPath is the path that a URL means. The URL's text is taken as it is when
-// a file has that name, for the original writes such URLs without quoting;
-// percent signs are decoded only when none has.
+// LocalPath is the path of a URL. The URL's text is used unchanged if a file has that name, because
+// the original writes such URLs without quoting; otherwise percent signs are decoded.
 func (Adapter) LocalPath(rawURL string) (string, error) {
 	path, err := literal(rawURL)
 	if err != nil {
@@ -40,7 +39,7 @@ func (Adapter) LocalPath(rawURL string) (string, error) {
 	return path, nil
 }
 
-// literal is the path in a URL, taken as it is.
+// literal is the path in a URL, unchanged.
 func literal(rawURL string) (string, error) {
 	path, isURL := cutScheme(rawURL)
 	if isURL {
@@ -59,7 +58,7 @@ func literal(rawURL string) (string, error) {
 	return filepath.Abs(path)
 }
 
-// cutScheme gives what follows "file://", or the path of "file:/abs" as it is.
+// cutScheme returns the text after "file://", or the path of "file:/abs".
 func cutScheme(rawURL string) (rest string, isURL bool) {
 	const scheme = "file:"
 	if len(rawURL) < len(scheme) || !strings.EqualFold(rawURL[:len(scheme)], scheme) {
@@ -75,7 +74,7 @@ func cutScheme(rawURL string) (rest string, isURL bool) {
 	return rawURL, false
 }
 
-// Stat tells about a file.
+// Stat describes a file.
 func (a Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error) {
 	f, object, err := a.open(ctx, "stat", rawURL)
 	if err != nil {
@@ -117,12 +116,13 @@ func (a Adapter) open(ctx context.Context, op, rawURL string) (*os.File, storage
 	fail := func(err error) (*os.File, storage.Object, error) {
 		err = classify(err)
 		if errors.Is(err, storage.ErrNotExist) {
-			// Usually the SDK has registered the file where it was trained, without an upload.
+			// Usually the SDK has registered the file on the training machine, without an
+			// upload.
 			err = fmt.Errorf("%w on this machine; files of training on another machine are uploaded with Task.init(output_uri=True)", err)
 		}
 		return nil, storage.Object{}, &storage.Error{Op: op, URL: rawURL, Err: err}
 	}
-	// Looked at before it is opened: opening a pipe would wait for its writer.
+	// Checked before it is opened: opening a pipe would wait for its writer.
 	info, err := os.Stat(path)
 	if err != nil {
 		return fail(err)
@@ -146,7 +146,7 @@ func (a Adapter) open(ctx context.Context, op, rawURL string) (*os.File, storage
 func object(info fs.FileInfo) storage.Object {
 	var inode uint64
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		inode = s.Ino // a file that was renamed into place may have any time
+		inode = s.Ino // a file that was renamed may have any time
 	}
 	return storage.Object{
 		Size: info.Size(), Modified: info.ModTime(), Ranges: true,
@@ -164,7 +164,7 @@ func classify(err error) error {
 	return err
 }
 
-// reader gives the bytes of a part, and an error when the file ends before it.
+// reader returns the bytes of a part, and an error if the file ends before it.
 type reader struct {
 	file    *os.File
 	url     string
@@ -188,10 +188,10 @@ func (r *reader) Read(p []byte) (int, error) {
 
 func (r *reader) Close() error { return r.file.Close() }
 
-// Put stores a file; folders on the way are made.
+// Put stores a file and creates missing folders.
 func (a Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) error {
 	fail := func(err error) error { return &storage.Error{Op: "put", URL: rawURL, Err: classify(err)} }
-	path, err := literal(rawURL) // so that readers find it who decode nothing
+	path, err := literal(rawURL) // for readers that do not decode URLs
 	if err != nil {
 		return fail(err)
 	}
@@ -201,7 +201,7 @@ func (a Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fail(err)
 	}
-	err = atomicfile.WriteWith(path, 0o644, func(f *os.File) error { // the mode of a file that the user writes, not of a secret
+	err = atomicfile.WriteWith(path, 0o644, func(f *os.File) error { // the mode of a user's file, not of a secret
 		n, err := io.Copy(f, &counting{ctx: ctx, r: r, total: size, progress: progress})
 		if err == nil && size >= 0 && n != size {
 			err = fmt.Errorf("%d bytes came of %d", n, size)
@@ -214,9 +214,9 @@ func (a Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64
 	return nil
 }
 
-// counting reports what passes and ends with the context of one Put.
+// counting reports progress and ends with the context of one Put.
 type counting struct {
-	ctx         context.Context //nolint:containedctx // lives as long as the call it belongs to; io.Reader has no room for one
+	ctx         context.Context //nolint:containedctx // lives as long as its call; io.Reader has no parameter for it
 	r           io.Reader
 	done, total int64
 	progress    storage.Progress

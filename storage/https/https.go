@@ -1,7 +1,6 @@
-// Package https reaches files over http and https: ClearML file servers and any
-// other server of plain files. It makes one request at a time and says which
-// failures may heal; repeating is the caller's. Credentials come from a function
-// that is asked for each host anew, so a redirect never carries them on.
+// Package https accesses files over http and https: ClearML file servers and any other server of
+// plain files. Each operation is a single attempt; errors say whether a retry may succeed. A
+// function provides the credentials for each host, so that a redirect never takes them along.
 package https
 
 import (
@@ -21,13 +20,13 @@ import (
 
 // Options of an Adapter.
 type Options struct {
-	// Header gives the header fields that a request to a URL needs, such as
-	// Authorization. It is called for each request and again for the target of
-	// each redirect. An error that is storage.ErrDenied is final; any other counts
-	// as transient, for where credentials come from may be unreachable. nil: none.
+	// Header returns the header fields for a request to a URL, such as Authorization. It is called
+	// for each request and again for the target of each redirect. An error that is
+	// storage.ErrDenied is final; any other is transient, because the source of credentials may be
+	// unavailable. nil: none.
 	Header func(url string) (http.Header, error)
-	// FileServer is the root URL of a ClearML file server; files below it are
-	// stored the way its clients do, others with PUT. "": none.
+	// FileServer is the root URL of a ClearML file server; files below it are stored as its
+	// clients do, others with PUT. "": none.
 	FileServer string
 	// Transport makes the connections. Default: that of the zero outbound.Network.
 	Transport http.RoundTripper
@@ -35,15 +34,15 @@ type Options struct {
 	UserAgent string
 }
 
-// Adapter reaches files over http and https.
+// Adapter accesses files over http and https.
 type Adapter struct {
 	o     Options
-	owned *http.Transport // nil when the transport is the caller's
+	owned *http.Transport // nil if the transport is the caller's
 }
 
 var _ storage.Adapter = (*Adapter)(nil)
 
-// New prepares an Adapter; it connects to nothing.
+// New creates an Adapter; it does not connect.
 func New(o Options) *Adapter {
 	a := &Adapter{o: o}
 	a.o.FileServer = strings.TrimRight(o.FileServer, "/")
@@ -58,15 +57,15 @@ func New(o Options) *Adapter {
 	return a
 }
 
-// Close drops idle connections. The Adapter can still be used.
+// Close closes idle connections. The Adapter can still be used.
 func (a *Adapter) Close() {
 	if a.owned != nil {
 		a.owned.CloseIdleConnections()
 	}
 }
 
-// Stat tells about a file. Where HEAD is refused, as by URLs signed for GET
-// only, the first byte is asked for instead.
+// Stat describes a file. If HEAD is refused, as for URLs that are signed for GET only, the first
+// byte is requested instead.
 func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error) {
 	resp, err := a.do(ctx, "stat", http.MethodHead, rawURL, nil)
 	if err != nil {
@@ -124,8 +123,8 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (i
 	return storage.Body(ctx, rawURL, resp.Body, length), object, nil
 }
 
-// judge tells whether an answer is the part that was asked for, and how many
-// bytes it must bring; -1 when that is not told.
+// judge checks that an answer is the requested part, and returns its number of bytes; -1 if
+// unknown.
 func judge(resp *http.Response, rawURL string, part storage.Part) (storage.Object, int64, error) {
 	fail := func(err error) (storage.Object, int64, error) {
 		return storage.Object{}, 0, &storage.Error{Op: "open", URL: rawURL, Err: err}
@@ -133,7 +132,7 @@ func judge(resp *http.Response, rawURL string, part storage.Part) (storage.Objec
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusPartialContent:
 	case http.StatusRequestedRangeNotSatisfiable:
-		return fail(storage.ErrChanged) // we ask for bytes of the length that was told
+		return fail(storage.ErrChanged) // the request was for bytes of a known length
 	default:
 		return storage.Object{}, 0, statusError("open", rawURL, resp)
 	}
@@ -171,7 +170,7 @@ func object(resp *http.Response, size int64) storage.Object {
 		Size:   size,
 		ETag:   resp.Header.Get("ETag"),
 		Ranges: strings.EqualFold(resp.Header.Get("Accept-Ranges"), "bytes"),
-		// HTTP/1 without a length and without chunks ends by closing, as a cut does.
+		// HTTP/1 without a length and without chunks ends by closing, like an interruption.
 		Unframed: size < 0 && resp.ProtoMajor < 2 && len(resp.TransferEncoding) == 0 && resp.Request.Method != http.MethodHead,
 	}
 	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
@@ -182,8 +181,8 @@ func object(resp *http.Response, size int64) storage.Object {
 
 func strong(etag string) bool { return etag != "" && !strings.HasPrefix(etag, "W/") }
 
-// encodingError refuses bytes that are not the stored ones. Some servers say of
-// a .gz file itself that it is encoded; its bytes are right as they are.
+// encodingError refuses bytes that are not the stored ones. Some servers announce an encoding for a
+// .gz file itself; its bytes are correct.
 func encodingError(resp *http.Response, rawURL string) error {
 	encoding := strings.ToLower(strings.TrimSpace(resp.Header.Get("Content-Encoding")))
 	if encoding == "" || encoding == "identity" {

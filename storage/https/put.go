@@ -14,8 +14,8 @@ import (
 	"clearmlserving/storage"
 )
 
-// Put stores a file: with the form that ClearML file servers take when it lies
-// below one, else with PUT. Redirects are not followed.
+// Put stores a file: with the form of ClearML file servers if it is below one, else with PUT.
+// Redirects are not followed.
 func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) error {
 	fail := func(err error) error { return &storage.Error{Op: "put", URL: rawURL, Err: err} }
 	u, err := parse(rawURL)
@@ -65,7 +65,7 @@ func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int6
 	return nil
 }
 
-// onFileServer gives the path below the configured file server.
+// onFileServer returns the path below the configured file server.
 func (a *Adapter) onFileServer(rawURL string) (string, bool) {
 	if a.o.FileServer == "" {
 		return "", false
@@ -75,12 +75,12 @@ func (a *Adapter) onFileServer(rawURL string) (string, bool) {
 	return rest, ok && rest != ""
 }
 
-// form is a multipart body of one part whose name is the path, as the server
-// expects it; its length is known when that of the file is.
+// form is a multipart body of one part whose name is the path, as the server expects it; its length
+// is known if that of the file is.
 func form(name string, content io.Reader, size int64) (body io.Reader, length int64, contentType string, err error) {
 	var frame bytes.Buffer
 	w := multipart.NewWriter(&frame)
-	// The escapes of urllib3, which the SDK's uploads go through.
+	// The escapes of urllib3, which the SDK's uploads use.
 	quoted := strings.NewReplacer(`\`, `\\`, `"`, "%22", "\r", "%0D", "\n", "%0A").Replace(name)
 	if _, err := w.CreatePart(textproto.MIMEHeader{
 		"Content-Disposition": {`form-data; name="` + quoted + `"; filename="` + quoted + `"`},

@@ -15,12 +15,11 @@ import (
 	"clearmlserving/storage"
 )
 
-// redirects is how many are followed.
+// redirects is the maximum number of followed redirects.
 const redirects = 10
 
-// do makes one request and follows redirects. Where the server knows no such file,
-// the other ways to read the URL are tried. Whatever status comes in the end is given
-// to the caller, who closes the body.
+// do makes one request and follows redirects. If the server does not have the file, the other
+// readings of the URL are tried. The caller gets the final status and closes the body.
 func (a *Adapter) do(ctx context.Context, op, method, rawURL string, header http.Header) (*http.Response, error) {
 	at, err := parse(rawURL)
 	if err != nil {
@@ -45,9 +44,9 @@ func (a *Adapter) do(ctx context.Context, op, method, rawURL string, header http
 	return resp, nil
 }
 
-// otherReadings are where the file of a URL may lie else. The SDK stores a file whose
-// path has escapes of its own under that path, and registers a URL in which they are
-// not escaped again. It also leaves # and ? as they are in a URL of the file server.
+// otherReadings are other locations of a URL's file. The SDK stores a file whose path has escapes
+// under that path, and registers a URL in which they are not escaped again. It also leaves # and ?
+// unchanged in a URL of the file server.
 func (a *Adapter) otherReadings(rawURL string, at *url.URL) []*url.URL {
 	_, text, _ := strings.Cut(rawURL, "://")
 	_, text, _ = strings.Cut(text, "/")
@@ -86,7 +85,7 @@ func (a *Adapter) follow(ctx context.Context, op, method, rawURL string, at *url
 		if err := a.dress(req, header, op); err != nil {
 			return nil, err
 		}
-		// Not an http.Client: it would follow redirects by rules of its own.
+		// Not an http.Client, which would follow redirects by its own rules.
 		resp, err := a.o.Transport.RoundTrip(req)
 		if err != nil {
 			return nil, storage.Unanswered(ctx, op, rawURL, err)
@@ -104,7 +103,7 @@ func (a *Adapter) follow(ctx context.Context, op, method, rawURL string, at *url
 	return fail(fmt.Errorf("more than %d redirects", redirects))
 }
 
-// dress gives a request its header fields: those that its own URL is to have.
+// dress sets the header fields of a request for its own URL.
 func (a *Adapter) dress(req *http.Request, header http.Header, op string) error {
 	if a.o.Header != nil {
 		fields, err := a.o.Header(req.URL.String())
@@ -124,12 +123,12 @@ func (a *Adapter) dress(req *http.Request, header http.Header, op string) error 
 		req.SetBasicAuth(user.Username(), password)
 	}
 	req.Header.Set("User-Agent", a.o.UserAgent)
-	// Said explicitly: net/http would else ask for gzip and decode it unseen.
+	// Explicit, because net/http would otherwise request gzip and decode it.
 	req.Header.Set("Accept-Encoding", "identity")
 	return nil
 }
 
-// parse reads a URL without telling its secrets when it can't be read.
+// parse parses a URL; its error does not reveal secrets of the URL.
 func parse(rawURL string) (*url.URL, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil {
@@ -160,7 +159,7 @@ func redirected(from *url.URL, location string) (*url.URL, error) {
 	return to, nil
 }
 
-// statusError is an answer that is not the one asked for.
+// statusError is an answer with an unexpected status.
 func statusError(op, rawURL string, resp *http.Response) error {
 	e := &storage.Error{Op: op, URL: rawURL}
 	switch resp.StatusCode {
@@ -176,8 +175,7 @@ func statusError(op, rawURL string, resp *http.Response) error {
 	return e
 }
 
-// drop ends an answer that is of no further use; a short rest is read so that
-// the connection can serve again.
+// drop discards an answer; a short rest is read so that the connection can be reused.
 func drop(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // of no use either way
 	_ = resp.Body.Close()

@@ -103,7 +103,7 @@ func TestAnswersOfAServerAreExplained(t *testing.T) {
 				t.Errorf("%v (transient: %v); want one that says %q", err, storage.IsTransient(err), c.says)
 			}
 			if strings.Contains(err.Error(), "secret: s") {
-				t.Error("the secret is told")
+				t.Error("the secret is revealed")
 			}
 		})
 	}

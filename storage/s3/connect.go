@@ -13,15 +13,15 @@ import (
 	"clearmlserving/storage"
 )
 
-// connection is what reaches one server with one access.
+// connection is the client for one server with one access.
 type connection struct {
-	read  minio.Core // makes one attempt
+	read  minio.Core // makes a single attempt
 	write *minio.Client
 	// transport is nil when it is the caller's.
 	transport *http.Transport
 }
 
-// clientKey tells connections apart.
+// clientKey identifies a connection.
 type clientKey struct {
 	endpoint                            string
 	secure, chain, insecure             bool
@@ -29,7 +29,7 @@ type clientKey struct {
 	caFile                              string
 }
 
-// target is one file with the way to it.
+// target is one file with its connection.
 type target struct {
 	*connection
 	place
@@ -37,8 +37,7 @@ type target struct {
 	access Access
 }
 
-// find is the way to the file of a URL. Of a URL that is listed, the key may be
-// empty.
+// find returns the target of a URL. For a list, the key may be empty.
 func (a *Adapter) find(op, url string) (target, error) {
 	fail := func(err error) (target, error) { return target{}, &storage.Error{Op: op, URL: url, Err: err} }
 	p, access, err := a.o.choose(url)
@@ -83,14 +82,14 @@ func (a *Adapter) connect(p place, access Access) (*connection, error) {
 	if p.host != "" || a.o.Endpoint != "" {
 		o.BucketLookup = minio.BucketLookupPath
 		if o.Region == "" {
-			o.Region = "us-east-1" // what servers that know no regions call theirs
+			o.Region = "us-east-1" // the region of servers without regions
 		}
 	}
 	reader, err := minio.New(host, &o)
 	if err != nil {
 		return nil, err
 	}
-	// A piece of an upload lies in memory, so it can be sent again; a whole upload can't.
+	// A piece of an upload is in memory, so it can be sent again; a whole upload cannot.
 	o.MaxRetries = 5
 	if c.write, err = minio.New(host, &o); err != nil {
 		return nil, err
@@ -100,7 +99,7 @@ func (a *Adapter) connect(p place, access Access) (*connection, error) {
 	return c, nil
 }
 
-// errNoKey says that nothing was configured for a bucket.
+// errNoKey means that no credentials are configured for a bucket.
 var errNoKey = errors.New("no key and secret for it are configured: set sdk.aws.s3.key and secret, or an entry in sdk.aws.s3.credentials, in clearml.conf, or the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use_credentials_chain: true for those of the machine")
 
 func (access Access) credentials(transport http.RoundTripper) (*credentials.Credentials, error) {
@@ -119,7 +118,7 @@ func (access Access) credentials(transport http.RoundTripper) (*credentials.Cred
 	return nil, fmt.Errorf("%w: %w", storage.ErrDenied, errNoKey)
 }
 
-// newTransport makes connections for one access. What it says of certificates wins.
+// newTransport creates the transport for one access. Its settings for certificates take precedence.
 func (a *Adapter) newTransport(access Access) *http.Transport {
 	trust := a.o.Trust
 	if access.Insecure || access.CAFile != "" {

@@ -11,8 +11,8 @@ import (
 	"clearmlserving/storage"
 )
 
-// explain turns what a server or the way to it says into an error that names bucket
-// and key, and the setting to look at.
+// explain converts an error of a server or of the connection to one that names bucket, key, and the
+// setting to check.
 func (t target) explain(ctx context.Context, op string, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -30,8 +30,8 @@ func (t target) explain(ctx context.Context, op string, err error) error {
 	return e
 }
 
-// meaning is the answer in words. The codes are those of AWS's list of error
-// responses, which other servers use too.
+// meaning is the error in words. The codes are from AWS's list of error responses, which other
+// servers use too.
 func (t target) meaning(answer minio.ErrorResponse) error {
 	from := t.access.From
 	if from == "" {
@@ -77,7 +77,7 @@ func (t target) meaning(answer minio.ErrorResponse) error {
 	return fmt.Errorf("the server answers %d %s: %s", answer.StatusCode, answer.Code, answer.Message)
 }
 
-// at says which server was asked, where that is not plain.
+// at names the server if it is not obvious.
 func (t target) at() string {
 	if t.host == "" {
 		return ""

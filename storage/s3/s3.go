@@ -1,10 +1,10 @@
-// Package s3 reaches files in buckets that speak Amazon's S3 protocol: those of AWS
-// as s3://bucket/key, those of any other server as s3://host:port/bucket/key. It
-// owns the connections and the choice of the access that fits a URL. It makes one
-// attempt at a time, and reads neither configuration nor environment, except through
-// the chain of credentials where an access asks for that.
+// Package s3 accesses files in buckets with Amazon's S3 protocol: those of AWS as s3://bucket/key,
+// those of any other server as s3://host:port/bucket/key. It owns the connections and the selection
+// of the access for a URL. Each operation is a single attempt. The package reads neither
+// configuration nor environment, except through the chain of credentials if an access requests
+// that.
 //
-// Keys stand in the URLs as they are, without any quoting, as ClearML writes them.
+// Keys are unquoted in URLs, as ClearML writes them.
 package s3
 
 import (
@@ -25,16 +25,14 @@ import (
 
 // Options of an Adapter.
 type Options struct {
-	// Default is the access where no bucket fits.
+	// Default is the access if no bucket matches.
 	Default Access
-	// Buckets have an access of their own. The longest place that a URL begins
-	// with wins.
+	// Buckets have their own access. The longest matching prefix of a URL wins.
 	Buckets []Bucket
 	// Endpoint replaces AWS for URLs without a host, as http://host:port. "": AWS.
 	Endpoint string
-	// Transport makes the connections. Default: one for each way of verifying
-	// certificates, made by Network. Trust counts where an access has no setting of
-	// its own.
+	// Transport makes the connections. Default: one per kind of certificate verification, created
+	// by Network. Trust applies if an access has no own setting.
 	Transport http.RoundTripper
 	Network   outbound.Network
 	Trust     outbound.Trust
@@ -43,32 +41,32 @@ type Options struct {
 // Bucket is the access to one bucket, to a folder of it, or to all of a host.
 type Bucket struct {
 	Host string // with its port; "" for AWS
-	Name string // "" for all buckets of the host; may hold a folder after a slash
+	Name string // "" for all buckets of the host; may have a folder after a slash
 	Access
 }
 
-// Access says how a bucket is reached. The zero value is anonymous, over https.
+// Access is the credentials and settings of a bucket. The zero value is anonymous, over https.
 type Access struct {
 	Key, Secret, Token string
-	// Chain takes the credentials that the machine has: files of the AWS tools, or
-	// the role of the container or instance. Profile names one in those files.
+	// Chain uses the credentials of the machine: files of the AWS tools, or the role of the
+	// container or instance. Profile selects one in those files.
 	Chain   bool
 	Profile string
-	Region  string // "": asked of the bucket
+	Region  string // "": looked up for the bucket
 	Plain   bool   // http instead of https
-	// Insecure does not check the server's certificate, CAFile checks it against
-	// the authorities in that file.
+	// Insecure does not verify the server's certificate, CAFile verifies it with the CAs in that
+	// file.
 	Insecure bool
 	CAFile   string
-	// OneStream uploads a file in one request, as old servers need it.
+	// OneStream uploads a file in one request, for old servers.
 	OneStream bool
-	// Header fields go with each upload, such as X-Amz-Storage-Class.
+	// Header fields are sent with each upload, such as X-Amz-Storage-Class.
 	Header map[string]string
-	// From says where the credentials were configured, for messages.
+	// From is the source of the credentials' configuration, for messages.
 	From string
 }
 
-// Adapter reaches files in buckets.
+// Adapter accesses files in buckets.
 type Adapter struct {
 	o Options
 
@@ -81,12 +79,12 @@ var (
 	_ storage.Named  = (*Adapter)(nil)
 )
 
-// New prepares an Adapter; it connects to nothing.
+// New creates an Adapter; it does not connect.
 func New(o Options) *Adapter {
 	return &Adapter{o: o, clients: map[clientKey]*connection{}}
 }
 
-// Close drops idle connections. The Adapter can still be used.
+// Close closes idle connections. The Adapter can still be used.
 func (a *Adapter) Close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -97,7 +95,7 @@ func (a *Adapter) Close() {
 	}
 }
 
-// Stat tells about a file.
+// Stat describes a file.
 func (a *Adapter) Stat(ctx context.Context, url string) (storage.Object, error) {
 	t, err := a.find("stat", url)
 	if err != nil {
@@ -110,8 +108,8 @@ func (a *Adapter) Stat(ctx context.Context, url string) (storage.Object, error) 
 	return object(info, info.Size), nil
 }
 
-// reason asks for the first byte of what HEAD was refused for: only the answers of
-// GET say why.
+// reason requests the first byte after HEAD was refused, because only answers to GET have the
+// reason.
 func (t target) reason(ctx context.Context, err error) error {
 	switch minio.ToErrorResponse(err).StatusCode {
 	case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMovedPermanently:
@@ -124,7 +122,7 @@ func (t target) reason(ctx context.Context, err error) error {
 	}
 	body, _, _, why := t.read.GetObject(ctx, t.bucket, t.key, first)
 	if why == nil {
-		_ = body.Close() // the file has come meanwhile, but the answer was that it is not there
+		_ = body.Close() // the file has been stored meanwhile; the first answer counts
 		return err
 	}
 	if minio.ToErrorResponse(why).Code == "" {
@@ -177,7 +175,7 @@ func (a *Adapter) Open(ctx context.Context, url string, part storage.Part) (io.R
 	return storage.Body(ctx, url, body, length), now, nil
 }
 
-// judge tells whether an answer is the part that was asked for, and its length.
+// judge checks that an answer is the requested part, and returns its length.
 func judge(info minio.ObjectInfo, header http.Header, part storage.Part) (storage.Object, int64, error) {
 	field := header.Get("Content-Range")
 	if field == "" {
@@ -199,8 +197,8 @@ func judge(info minio.ObjectInfo, header http.Header, part storage.Part) (storag
 	return now, length, err
 }
 
-// Sizes of the pieces in which a file is uploaded. S3 allows 10,000 of them, so a
-// bigger file has bigger ones; without a size, 312 GB must do.
+// Sizes of the pieces of an upload. S3 allows 10,000 pieces, so a larger file has larger pieces;
+// without a known size the limit is 312 GB.
 const (
 	pieceSize    = 16 << 20
 	pieceUnsized = 32 << 20
@@ -209,8 +207,8 @@ const (
 	measured     = 4 << 20
 )
 
-// Put stores a file. A big one goes in pieces, of which nothing is seen before the
-// last; those of an upload that fails are removed.
+// Put stores a file. A large file is uploaded in pieces that are invisible until the last; those of
+// a failed upload are removed.
 func (a *Adapter) Put(ctx context.Context, url string, r io.Reader, size int64, progress storage.Progress) error {
 	t, err := a.find("put", url)
 	if err != nil {
@@ -224,8 +222,8 @@ func (a *Adapter) Put(ctx context.Context, url string, r io.Reader, size int64, 
 	size = source.Size()
 	var from io.Reader = source
 	if size >= 0 && size <= pieceSize {
-		// Read before it is sent: there are servers that keep what they have of a
-		// request that was cut (seen with versitygw 1.8).
+		// Read before it is sent, because some servers keep the received part of an interrupted
+		// request (seen with versitygw 1.8).
 		content, err := io.ReadAll(source)
 		if err != nil {
 			return fail(err)
@@ -245,7 +243,7 @@ func (a *Adapter) Put(ctx context.Context, url string, r io.Reader, size int64, 
 		o.ConcurrentStreamParts, o.NumThreads = true, piecesAtOnce
 	}
 	_, err = t.write.PutObject(ctx, t.bucket, t.key, from, size, o)
-	if sourceErr := source.Stop(); sourceErr != nil { // the source failed, not the place
+	if sourceErr := source.Stop(); sourceErr != nil { // the source failed, not the server
 		return fail(sourceErr)
 	}
 	if err != nil {
@@ -254,7 +252,7 @@ func (a *Adapter) Put(ctx context.Context, url string, r io.Reader, size int64, 
 	return nil
 }
 
-// Delete removes a file. S3 itself does not tell whether there was one.
+// Delete removes a file. S3 itself does not report whether there was one.
 func (a *Adapter) Delete(ctx context.Context, url string) error {
 	t, err := a.find("delete", url)
 	if err != nil {
@@ -269,7 +267,7 @@ func (a *Adapter) Delete(ctx context.Context, url string) error {
 	return nil
 }
 
-// List gives the URLs of all files whose URL begins with prefix.
+// List returns the URLs of all files whose URL begins with prefix.
 func (a *Adapter) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		t, err := a.find("list", prefix)

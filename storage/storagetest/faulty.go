@@ -10,7 +10,7 @@ import (
 	"clearmlserving/storage"
 )
 
-// Faulty is an adapter around an adapter that fails as it is told to.
+// Faulty is an adapter around another that fails on request.
 type Faulty struct {
 	storage.Adapter
 
@@ -27,11 +27,11 @@ type Faulty struct {
 	read        int64
 }
 
-// NewFaulty is an adapter that does not fail yet. It hides whether the adapter
-// is a storage.Locator, so that a cache downloads from it.
+// NewFaulty creates an adapter that does not fail yet. It hides storage.Locator, so that a cache
+// downloads from it.
 func NewFaulty(a storage.Adapter) *Faulty { return &Faulty{Adapter: a, cutAfter: -1} }
 
-// CutAfter cuts the next times answers after n bytes each.
+// CutAfter interrupts the next times answers after n bytes each.
 func (f *Faulty) CutAfter(n int64, times int) { f.set(func() { f.cutAfter, f.cuts = n, times }) }
 
 // Unreachable makes every operation fail transiently.
@@ -40,22 +40,22 @@ func (f *Faulty) Unreachable(yes bool) { f.set(func() { f.unreachable = yes }) }
 // FailOpens makes the next n calls of Open fail.
 func (f *Faulty) FailOpens(n int, err error) { f.set(func() { f.failOpens, f.openErr = n, err }) }
 
-// RefuseParts makes the place one that gives whole files only.
+// RefuseParts makes the adapter return only whole files.
 func (f *Faulty) RefuseParts() { f.set(func() { f.partErr = storage.ErrNoRanges }) }
 
-// ChangedParts makes the place say of every part that the file has changed.
+// ChangedParts makes every read of a part fail with ErrChanged.
 func (f *Faulty) ChangedParts() { f.set(func() { f.partErr = storage.ErrChanged }) }
 
-// HideObject makes the place tell nothing about its files.
+// HideObject makes the adapter return no description of its files.
 func (f *Faulty) HideObject() { f.set(func() { f.hide = true }) }
 
-// Opens is how often Open was called.
+// Opens is the number of calls of Open.
 func (f *Faulty) Opens() int { f.mu.Lock(); defer f.mu.Unlock(); return f.opens }
 
-// Stats is how often Stat was called.
+// Stats is the number of calls of Stat.
 func (f *Faulty) Stats() int { f.mu.Lock(); defer f.mu.Unlock(); return f.stats }
 
-// BytesRead is how many bytes were given out.
+// BytesRead is the number of returned bytes.
 func (f *Faulty) BytesRead() int64 { f.mu.Lock(); defer f.mu.Unlock(); return f.read }
 
 func (f *Faulty) set(change func()) {
@@ -117,7 +117,7 @@ func (f *Faulty) Open(ctx context.Context, url string, part storage.Part) (io.Re
 	return &cutting{ReadCloser: body, faulty: f, url: url, left: left}, f.hidden(object), nil
 }
 
-// cutting ends after some bytes as a cut connection does; left < 0 never.
+// cutting ends after some bytes like an interrupted connection; left < 0 never.
 type cutting struct {
 	io.ReadCloser
 	faulty *Faulty
@@ -140,17 +140,16 @@ func (c *cutting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Hanging is an adapter whose answers begin and then give nothing, until the
-// context of the reading ends.
+// Hanging is an adapter whose answers begin and then stall, until the context of the reading ends.
 type Hanging struct {
 	storage.Adapter
-	// First is how many bytes come before the silence.
+	// First is the number of bytes before the stall.
 	First int64
-	// Slow, when set, is the pause before each byte instead of the silence.
+	// Slow, if set, is the pause before each byte instead of a stall.
 	Slow time.Duration
 }
 
-// Open reads a part of a file up to the silence.
+// Open reads a part of a file up to the stall.
 func (h Hanging) Open(ctx context.Context, url string, part storage.Part) (io.ReadCloser, storage.Object, error) {
 	body, object, err := h.Adapter.Open(ctx, url, part)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"clearmlserving/storage"
 )
 
-// Refused checks that every operation on a URL fails for good with a reason, and
-// that each says what it must: the sentinel, the URL, and some words.
+// Refused checks that every operation on a URL fails permanently with a reason that has the
+// sentinel, the URL, and some words.
 func Refused(t *testing.T, a storage.Adapter, url string, is error, says ...string) {
 	t.Helper()
 	_, statErr := a.Stat(t.Context(), url)
@@ -38,9 +38,8 @@ func Refused(t *testing.T, a storage.Adapter, url string, is error, says ...stri
 	}
 }
 
-// CutUploads checks that an upload whose source ends too early, fails, or whose
-// context ends leaves no file, whether its length was told or not, and whether it is
-// short or goes in pieces.
+// CutUploads checks that an upload leaves no file if its source ends too early or fails, or if its
+// context ends: with known and unknown length, short and in pieces.
 func CutUploads(t *testing.T, a storage.Adapter, folder string) {
 	t.Helper()
 	broken := errors.New("the source is broken")
@@ -74,17 +73,17 @@ func CutUploads(t *testing.T, a storage.Adapter, folder string) {
 	}
 }
 
-// zeros has no end.
+// zeros is endless.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// cancelling ends a context when it is reached.
+// cancelling cancels a context when it is reached.
 type cancelling context.CancelFunc
 
 func (c cancelling) Read([]byte) (int, error) { c(); return 0, io.EOF }
 
-// Lists checks that a listing has all files below a prefix and no others.
+// Lists checks that a list has exactly the files below a prefix.
 func Lists(t *testing.T, a storage.Lister, folder string) {
 	t.Helper()
 	for _, name := range []string{"a/1", "a/b/2 ä", "ab/3", "c"} {

@@ -1,5 +1,5 @@
-// Package storagetest holds the one suite that every storage.Adapter passes, and
-// an adapter around an adapter that fails on purpose. It is for tests only.
+// Package storagetest has the suite that every storage.Adapter passes, and an adapter that fails on
+// purpose. It is for tests only.
 package storagetest
 
 import (
@@ -20,17 +20,17 @@ import (
 	"clearmlserving/storage"
 )
 
-// Place is where an adapter under test puts its files.
+// Place is the storage of an adapter under test.
 type Place struct {
 	Adapter storage.Adapter
-	// URL is the address of a file with this name, which may hold folders.
+	// URL is the address of a file with this name, which may contain folders.
 	URL func(name string) string
-	// Ranges says that the place can give parts of files.
+	// Ranges means that the storage can return parts of files.
 	Ranges bool
 }
 
-// Run checks that an adapter keeps the contract of storage.Adapter. open gives a
-// new empty place.
+// Run checks that an adapter fulfils the contract of storage.Adapter. open returns a new empty
+// place.
 func Run(t *testing.T, open func(t *testing.T) Place) {
 	t.Helper()
 	for name, run := range map[string]func(check){
@@ -61,7 +61,7 @@ type check struct {
 	Place
 }
 
-// Bytes are n bytes without pattern, the same for each seed.
+// Bytes returns n pseudo-random bytes, the same for each seed.
 func Bytes(n int, seed uint64) []byte {
 	b := make([]byte, n)
 	var key [32]byte
@@ -263,7 +263,7 @@ func (k check) cancelled() {
 	}
 }
 
-// cache is a cache over an adapter, with waits that a test can afford.
+// cache is a cache over an adapter, with short waits for tests.
 func cache(t *testing.T, url string, adapter storage.Adapter, dir string) *storage.Cache {
 	t.Helper()
 	c, err := storage.NewCache(storage.CacheOptions{

@@ -12,15 +12,15 @@ JSON = "application/json"
 
 
 class Answer:
-    """One response: status, content type, body, and what the Go side wants to know besides.
+    """One response: status, content type, body, and facts for the Go side.
 
     `stats` is a JSON object of the variables to record, or empty.
-    `error_kind` is "" for an answer, else who is to blame: "request" (the body could not
+    `error_kind` is "" for an answer, else the cause: "request" (the body could not
     be read), "value" (user code refused the value, 422), "status" (user code chose an error
-    status), "user" (user code failed, 500), "answer" (what it returned cannot be sent) or
-    "fatal" (this process is of no further use and should be replaced).
+    status), "user" (user code failed, 500), "answer" (its result cannot be sent) or
+    "fatal" (this process can no longer be used and should be replaced).
     `stream` is an iterator of bytes, an async one if the endpoint is async; then `body` is
-    empty. Whoever takes it must exhaust or close it. It raises StreamError when user code
+    empty. Its consumer must exhaust or close it. It raises StreamError when user code
     fails after the first chunk.
     """
 
@@ -50,7 +50,7 @@ class Answer:
 
 
 class Cancelled(BaseException):
-    """Nobody waits for the request any more, so its code ends here.
+    """The request is cancelled, so its code ends here.
 
     Not an Exception: user code that catches those must not take it for a failure. Its finally
     blocks are executed.

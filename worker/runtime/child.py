@@ -216,7 +216,7 @@ def die_with(parent: int) -> None:
 
 
 def die_first() -> None:
-    """Be the one whom the kernel kills when memory is short."""
+    """Raise this process's OOM score, so that the kernel kills it first."""
     try:
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
             score.write(str(OOM_SCORE))

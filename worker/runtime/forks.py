@@ -170,10 +170,10 @@ def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Call
 
 def hush() -> None:
     """Redirect output to the null device: this copy must not keep the original's pipes open."""
-    nobody = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nobody, 1)
-    os.dup2(nobody, 2)
-    os.close(nobody)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    os.close(null)
 
 
 def inherit_orphans() -> None:

@@ -1,7 +1,7 @@
-"""A sync worker's end of the socket: who reads it, who waits for what.
+"""A sync worker's end of the socket: reading and waiting.
 
-Any thread of user code may wait in send_request, and one thread at a time reads the
-socket: whoever waits and finds nobody reading. So the common path, one thread, has no
+Any thread of user code may wait in send_request. One thread at a time reads the socket: the
+first one that waits while no other reads. So the common case, one thread, needs no
 hand-over, and threads that user code starts can call while the main thread waits for them.
 """
 
@@ -149,9 +149,9 @@ class Link:
                 self.stopping = True
 
     def drop_cancelled(self) -> None:
-        """Forget what was cancelled after its end; what is forgotten too early is executed for nobody.
+        """Drop cancellations of ended requests; a cancellation that is dropped too early has no effect.
 
-        Not that of a stream, which would wait for its reader.
+        Cancellations of streams stay: a stream would wait for its reader.
         """
         self.cancelled.intersection_update(self.credits)
 
@@ -189,7 +189,7 @@ class Link:
     ) -> tuple[int, str, bytes]:
         """Ask another endpoint and wait for its answer.
 
-        Raises Cancelled when nobody waits for the request any more whose number is ends_with.
+        Raises Cancelled when the request with the number ends_with is cancelled.
         """
         refuse_in_copy()
         head = frames.call_head(parent, url, version, content_type)

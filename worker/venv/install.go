@@ -44,7 +44,7 @@ func (m *Maker) install(ctx context.Context, e Environment, r recipe, log *slog.
 		return err
 	}
 	// pip has its own configuration (pip.conf), which uv does not read.
-	log.Warn("uv could not make the python environment, trying pip", "err", err)
+	log.Warn("uv could not create the python environment, trying pip", "err", err)
 	if errRemove := os.RemoveAll(e.Dir); errRemove != nil {
 		return errors.Join(err, errRemove)
 	}

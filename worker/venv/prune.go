@@ -46,7 +46,7 @@ func (m *Maker) use(ctx context.Context, e Environment) error {
 	}
 	now := time.Now()
 	if err := os.Chtimes(e.Dir+useSuffix, now, now); err != nil {
-		m.o.Logger.Debug("the use of a python environment cannot be noted", "environment", filepath.Base(e.Dir), "err", err)
+		m.o.Logger.Debug("use of python environment not recorded", "environment", filepath.Base(e.Dir), "err", err)
 	}
 	return nil
 }
@@ -111,7 +111,7 @@ func (m *Maker) pruneOne(dir string) (gone bool, err error) {
 	if err := os.RemoveAll(dir); err != nil {
 		return false, err
 	}
-	m.o.Logger.Info("python environment removed that nobody has used for long", "environment", filepath.Base(dir))
+	m.o.Logger.Info("unused python environment removed", "environment", filepath.Base(dir))
 	return true, nil
 }
 

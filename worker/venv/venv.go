@@ -124,7 +124,7 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 	log := m.o.Logger.With("environment", filepath.Base(e.Dir))
 	turn, err := tryLock(e.Dir+lockSuffix, syscall.LOCK_EX)
 	if turn == nil && err == nil {
-		log.Info("waiting: the python environment is being made, or what a killed process began has not ended")
+		log.Info("waiting for the lock of the python environment")
 		turn, err = lockFile(ctx, e.Dir+lockSuffix, syscall.LOCK_EX)
 	}
 	if err != nil {
@@ -135,7 +135,7 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 		return e, nil
 	}
 	r.turn = turn
-	log.Info("making python environment", "from", r.name, "python", r.base.Path, "version", r.base.Version)
+	log.Info("creating python environment", "from", r.name, "python", r.base.Path, "version", r.base.Version)
 	begun := time.Now()
 	if err := os.RemoveAll(e.Dir); err != nil { // the remains of an interrupted creation
 		return Environment{}, fmt.Errorf("make python environment: %w", err)
@@ -147,7 +147,7 @@ func (m *Maker) make(ctx context.Context, r recipe) (Environment, error) {
 	if err := stamp(e, r); err != nil {
 		return Environment{}, fmt.Errorf("make python environment: %w", err)
 	}
-	log.Info("python environment made", "took", time.Since(begun).Round(time.Millisecond))
+	log.Info("python environment created", "took", time.Since(begun).Round(time.Millisecond))
 	return e, nil
 }
 

@@ -211,7 +211,7 @@ func TestPipTriesWhatUVCannotDo(t *testing.T) {
 	if n := f.installs(t); n != 1 {
 		t.Errorf("pip installed %d times", n)
 	}
-	// Where there is no venv either, the first reason is told.
+	// If there is no venv either, the first reason is reported.
 	f.base.Path = filepath.Join(t.TempDir(), "python")
 	if err := os.WriteFile(f.base.Path, []byte("#!/bin/sh\necho 'no module named ensurepip' >&2\nexit 1\n"), 0o755); err != nil {
 		t.Fatal(err)

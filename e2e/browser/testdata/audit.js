@@ -23,7 +23,7 @@
     level = next;
   }
 
-  // A mixed colour is told as color(srgb r g b), with parts between 0 and 1.
+  // A mixed colour is reported as color(srgb r g b), with parts between 0 and 1.
   const numbers = (colour) => colour.match(/[\d.]+/g).map((part, i) => Number(part) * (colour.startsWith("color(srgb") && i < 3 ? 255 : 1));
   const light = (colour) => {
     const [r, g, b] = colour.slice(0, 3).map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
