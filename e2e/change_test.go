@@ -100,7 +100,7 @@ func TestAChangeIsLiveByItselfAndCostsNoRequest(t *testing.T) {
 	for version := 2; version <= 5; version++ {
 		t.Logf("changed code was live %v after model add", add(version))
 	}
-	// A neighbour that comes, breaks and goes concerns nobody else.
+	// Adding, breaking and removing another endpoint affects no other.
 	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "neighbour", "--preprocess", code("raises_in_load.py"))
 	s.must(t, "model", "remove", "--endpoint", "neighbour")
 	c.end(t)

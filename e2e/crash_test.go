@@ -20,7 +20,7 @@ func TestAfterKillOfTheServiceAllIsAsBefore(t *testing.T) {
 		c := s.clients(2, "steady", `{"x": 1}`, func(string) error { return nil })
 		time.Sleep(50 * time.Millisecond)
 		s.kill(t)
-		c.stopping.Store(true) // what was asked while nobody was there may fail
+		c.stopping.Store(true) // requests while no instance is running may fail
 		c.all.Wait()
 		begun := time.Now()
 		s.start(t, role{})

@@ -9,13 +9,13 @@ import (
 	"clearmlserving/retry"
 )
 
-// Backoff is how patiently a transient failure is met.
+// Backoff configures retries after transient failures.
 type Backoff struct {
-	// Attempts is how many attempts in a row may fail. Default 6.
+	// Attempts is the maximum number of consecutive failures. Default 6.
 	Attempts int
 	// First is the wait after the first failure; it doubles with each. Default 500 ms.
 	First time.Duration
-	// Max bounds one wait, also one that the place asks for. Default 30 s.
+	// Max bounds one wait, also one that the server requests. Default 30 s.
 	Max time.Duration
 }
 
@@ -32,14 +32,14 @@ func (b Backoff) withDefaults() Backoff {
 	return b
 }
 
-// Do calls attempt until it succeeds, fails for good, or has failed transiently
-// too often; then it returns the last error. It gives up when ctx ends.
+// Do calls attempt until it succeeds, fails permanently, or has failed transiently too often; then
+// it returns the last error. It stops when ctx ends.
 func (b Backoff) Do(ctx context.Context, attempt func() error) error {
 	return b.goOn(ctx, func() (bool, error) { return false, attempt() })
 }
 
-// goOn is Do for an attempt that goes on where the last one ended. The count of failures
-// begins anew with each attempt that got further.
+// goOn is Do for an attempt that resumes where the last one ended. The count of failures is reset
+// by each attempt with progress.
 func (b Backoff) goOn(ctx context.Context, attempt func() (further bool, err error)) error {
 	b = b.withDefaults()
 	for failed := 1; ; failed++ {
@@ -59,7 +59,7 @@ func (b Backoff) goOn(ctx context.Context, attempt func() (further bool, err err
 	}
 }
 
-// delay is the wait before the next attempt: what the place asks for, if that is longer.
+// delay is the wait before the next attempt: the server's request, if that is longer.
 func (b Backoff) delay(failed int, cause error) time.Duration {
 	d := retry.Jittered(retry.Doubled(failed, b.First, b.Max))
 	if e, ok := errors.AsType[*Error](cause); ok {

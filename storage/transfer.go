@@ -18,13 +18,12 @@ const (
 	// 1.8 times as fast as one from the embedded file server on the same machine, and
 	// 2.8 times as fast from a server that gives each connection 90 MB/s, as S3 does.
 	parallelFrom = 16 << 20
-	// A part is a 64th of the file within these bounds: small enough that all
-	// connections end at about the same time, big enough that the requests cost nothing.
+	// A part is a 64th of the file within these bounds: small enough that all connections end at
+	// about the same time, large enough that requests cost nothing.
 	smallestPart, biggestPart = 8 << 20, 64 << 20
 )
 
-// transfer is one attempt to fill a partial file from one state of the file at
-// its place.
+// transfer is one attempt to fill a partial file from one state of the source.
 type transfer struct {
 	adapter  Adapter
 	url      string
@@ -32,14 +31,14 @@ type transfer struct {
 	to       *partial
 	cache    *Cache
 	progress Progress
-	whole    bool // the place gives whole files only
+	whole    bool // the server returns only whole files
 
-	mu   sync.Mutex // guards done, and makes calls of progress come one at a time
+	mu   sync.Mutex // guards done, and makes calls of progress sequential
 	done int64
 }
 
-// run reads what is missing. Its goroutines have ended when it returns.
-// ErrChanged and ErrNoRanges ask for another transfer from the start.
+// run reads the missing spans. Its goroutines have ended when it returns. ErrChanged and
+// ErrNoRanges require another transfer from the start.
 func (t *transfer) run(ctx context.Context) error {
 	t.report(t.to.have())
 	if t.atOnce() {
@@ -73,13 +72,13 @@ func (t *transfer) run(ctx context.Context) error {
 	return err
 }
 
-// atOnce tells whether the file can only be read from start to end. A length of
-// 0 is so too, for some servers tell it of files that they make on the fly.
+// atOnce reports whether the file can only be read from start to end. This includes a length of 0,
+// which some servers report for generated files.
 func (t *transfer) atOnce() bool {
 	return t.whole || t.object.Size <= 0 || !t.object.Validated()
 }
 
-// readGap reads one gap, and goes on where it was cut.
+// readGap reads one span, and resumes after interruptions.
 func (t *transfer) readGap(ctx context.Context, gap span) error {
 	return t.cache.o.Backoff.goOn(ctx, func() (bool, error) {
 		n, err := t.stream(ctx, gap)
@@ -88,24 +87,24 @@ func (t *transfer) readGap(ctx context.Context, gap span) error {
 	})
 }
 
-// readAll reads a file that can't be read in parts: a cut means the start.
+// readAll reads a file that cannot be read in parts: an interruption restarts it.
 func (t *transfer) readAll(ctx context.Context) error {
 	return t.cache.o.Backoff.Do(ctx, func() error {
 		if err := t.to.reset(t.object); err != nil {
 			return dirError(t.cache.o.Dir, err)
 		}
-		t.object.Size = -1 // what the answer itself tells is nearer to the truth
+		t.object.Size = -1 // the answer's own description is more recent
 		t.report(0)
 		_, err := t.stream(ctx, span{From: 0, To: -1})
 		return err
 	})
 }
 
-// errStalled ends a stream that gives nothing.
+// errStalled ends a stream without data.
 var errStalled = errors.New("the connection gives no bytes")
 
-// stream makes one request for a gap and writes what comes; To < 0 is the end
-// of the file, wherever it is. It tells how many bytes were kept.
+// stream makes one request for a span and writes the data; To < 0 is the end of the file. It
+// returns the number of written bytes.
 func (t *transfer) stream(ctx context.Context, gap span) (int64, error) {
 	stall := t.cache.o.Stall
 	streamCtx, cancel := context.WithCancelCause(ctx)
@@ -133,7 +132,7 @@ func (t *transfer) copyGap(ctx context.Context, gap span, moved func()) (int64, 
 		return 0, err
 	}
 	defer body.Close()
-	if gap.To < 0 { // one stream only, so the object is ours alone
+	if gap.To < 0 { // there is only one stream, so the object is not shared
 		t.object, gap.To = now, now.Size
 	}
 	buf := make([]byte, 256<<10)
@@ -179,7 +178,7 @@ func (t *transfer) report(done int64) {
 	}
 }
 
-// split cuts gaps into pieces of at most size bytes.
+// split splits spans into pieces of at most size bytes.
 func split(gaps []span, size int64) []span {
 	var pieces []span
 	for _, gap := range gaps {

@@ -18,7 +18,7 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// Limits bound what an archive may unpack to.
+// Limits bound the unpacked content of an archive.
 type Limits struct {
 	// Entries bounds files and folders. Default 100,000.
 	Entries int
@@ -27,7 +27,7 @@ type Limits struct {
 	// Ratio bounds the sum of all files as a multiple of the archive's own
 	// length; it counts only above 64 MiB. Default 250.
 	Ratio int64
-	// Depth bounds how many folders deep a name may lie. Default 64.
+	// Depth bounds the depth of folders. Default 64.
 	Depth int
 }
 
@@ -51,7 +51,7 @@ func (l Limits) withDefaults() Limits {
 // file of zeros compresses a thousandfold.
 const ratioFrom = 64 << 20
 
-// ArchiveError says what is wrong with an archive and with which entry of it.
+// ArchiveError describes a fault of an archive, and its entry.
 type ArchiveError struct {
 	Archive string
 	Entry   string // "": the archive as a whole
@@ -65,10 +65,9 @@ func (e *ArchiveError) Error() string {
 	return fmt.Sprintf("unpack %s: entry %q: %s", e.Archive, e.Entry, e.Problem)
 }
 
-// Unpack unpacks a zip, tar or tar.gz file into a folder that does not exist
-// yet, below one that does. The folder appears when all of it is there, or not at all. Entries that
-// could reach outside of it, links and special files are refused, and what was
-// unpacked so far is removed. An *ArchiveError names the entry.
+// Unpack unpacks a zip, tar or tar.gz file into a folder that does not exist yet, in one that does.
+// The folder appears only when it is complete. Names that lead outside of it, links and special
+// files are refused, and the partial content is removed. An *ArchiveError names the entry.
 func Unpack(ctx context.Context, archive, folder string, limits Limits) error {
 	if _, err := os.Lstat(folder); err == nil {
 		return fmt.Errorf("unpack %s: %s: %w", archive, folder, fs.ErrExist)
@@ -77,7 +76,7 @@ func Unpack(ctx context.Context, archive, folder string, limits Limits) error {
 	if err != nil {
 		return dirError(filepath.Dir(folder), err)
 	}
-	defer os.RemoveAll(temp) //nolint:errcheck // gone already after the rename; else swept at the next start
+	defer os.RemoveAll(temp) //nolint:errcheck // gone already after the rename; else removed at the next start
 	content := filepath.Join(temp, "content")
 	if err := unpackInto(ctx, archive, content, limits); err != nil {
 		return err
@@ -116,7 +115,7 @@ func unpackInto(ctx context.Context, archive, folder string, limits Limits) erro
 	return u.run(ctx, f)
 }
 
-// unpacking is one archive on its way into a folder.
+// unpacking is the state while an archive is unpacked.
 type unpacking struct {
 	archive string
 	size    int64
@@ -128,7 +127,7 @@ type unpacking struct {
 	folders map[string]bool // made already
 }
 
-// run finds the kind of archive by its first bytes: names lie more often.
+// run detects the kind of archive by its first bytes, because names are less reliable.
 func (u *unpacking) run(ctx context.Context, f *os.File) error {
 	head := make([]byte, 512)
 	n, err := io.ReadFull(f, head)
@@ -157,7 +156,7 @@ func (u *unpacking) run(ctx context.Context, f *os.File) error {
 
 func (u *unpacking) zip(ctx context.Context, f *os.File) error {
 	z, err := zip.NewReader(f, u.size)
-	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // names are judged below, with a better message
+	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // names are checked below, with a better message
 		return u.fault("", "it is damaged: "+err.Error())
 	}
 	for _, entry := range z.File {
@@ -200,7 +199,7 @@ func (u *unpacking) tar(ctx context.Context, r io.Reader) error {
 	for {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
-			// What follows the last entry holds the checksum of a gzip.
+			// After the last entry there is the checksum of a gzip.
 			return u.drain(ctx, r)
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {

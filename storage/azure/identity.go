@@ -33,12 +33,12 @@ type Identity struct {
 	Authority              string // "": Azure's public one
 }
 
-// machineToken gets the tokens of an identity, and keeps the newest.
+// machineToken gets the tokens of an identity, and caches the newest.
 type machineToken struct {
 	identity Identity
 	client   *http.Client
 
-	mu    sync.Mutex // guards token; held while one is got, so that others wait for it
+	mu    sync.Mutex // guards token; held during a request, so that others wait for it
 	token azcore.AccessToken
 }
 
@@ -51,7 +51,7 @@ func (a *Adapter) machine(identity Identity) *machineToken {
 	return a.machines[identity]
 }
 
-// GetToken fulfils azcore.TokenCredential.
+// GetToken implements azcore.TokenCredential.
 func (m *machineToken) GetToken(ctx context.Context, _ policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -82,13 +82,13 @@ func (m *machineToken) GetToken(ctx context.Context, _ policy.TokenRequestOption
 	}
 	seconds, err := answer.ExpiresIn.Int64()
 	if err != nil {
-		seconds = 600 // told in a way that is unknown here: asked again soon
+		seconds = 600 // an unknown format: requested again soon
 	}
 	m.token = azcore.AccessToken{Token: answer.Token, ExpiresOn: time.Now().Add(time.Duration(seconds) * time.Second)}
 	return m.token, nil
 }
 
-// request asks for a token of the identity.
+// request requests a token of the identity.
 func (m *machineToken) request(ctx context.Context) (*http.Request, error) {
 	id := m.identity
 	if id.Tenant == "" || id.Client == "" || (id.Secret == "" && id.TokenFile == "") {

@@ -1,12 +1,10 @@
-// Package gs reaches files in Google Cloud Storage as gs://bucket/name, through its
-// JSON API. It owns the connections, the tokens, and the choice of the access that
-// fits a URL. It makes one attempt at a time, and reads neither configuration nor
-// environment, except through Google's search for default credentials where an
-// access names none.
+// Package gs accesses files in Google Cloud Storage as gs://bucket/name, through its JSON API. It
+// owns the connections, the tokens, and the selection of the access for a URL. Each operation is a
+// single attempt. The package reads neither configuration nor environment, except through Google's
+// search for default credentials if an access names none.
 //
-// The API is spoken directly: Google's own client brings some forty packages, gRPC
-// among them, for the five calls that are needed here. Names stand in the URLs as
-// they are, without any quoting, as ClearML writes them.
+// The API is used directly: Google's own client has some forty dependencies, including gRPC, for
+// the five calls that are needed here. Names are unquoted in URLs, as ClearML writes them.
 package gs
 
 import (
@@ -31,13 +29,12 @@ import (
 
 // Options of an Adapter.
 type Options struct {
-	// Default is the access where no bucket fits.
+	// Default is the access if no bucket matches.
 	Default Access
-	// Buckets have an access of their own. The longest place that a URL begins
-	// with wins.
+	// Buckets have their own access. The longest matching prefix of a URL wins.
 	Buckets []Bucket
-	// Endpoint replaces Google's servers, as http://host:port for an emulator, which
-	// is asked without credentials. "": Google.
+	// Endpoint replaces Google's servers, as http://host:port for an emulator, which gets no
+	// credentials. "": Google.
 	Endpoint string
 	// Transport makes the connections. Default: that of the zero outbound.Network.
 	Transport http.RoundTripper
@@ -49,20 +46,20 @@ type Bucket struct {
 	Access
 }
 
-// Access says with which rights a bucket is reached.
+// Access is the credentials for a bucket.
 type Access struct {
 	// Credentials is the path of a file of Google credentials, or its content. "":
 	// the default credentials of this machine.
 	Credentials string
-	// From says where that was configured, for messages.
+	// From is the source of the configuration, for messages.
 	From string
 }
 
-// Adapter reaches files in Google Cloud Storage.
+// Adapter accesses files in Google Cloud Storage.
 type Adapter struct {
 	o     Options
 	base  string
-	owned *http.Transport // nil when the transport is the caller's
+	owned *http.Transport // nil if the transport is the caller's
 
 	mu     sync.Mutex // guards tokens
 	tokens map[string]oauth2.TokenSource
@@ -73,7 +70,7 @@ var (
 	_ storage.Named  = (*Adapter)(nil)
 )
 
-// New prepares an Adapter; it connects to nothing.
+// New creates an Adapter; it does not connect.
 func New(o Options) *Adapter {
 	a := &Adapter{o: o, base: "https://storage.googleapis.com", tokens: map[string]oauth2.TokenSource{}}
 	if o.Endpoint != "" {
@@ -89,14 +86,14 @@ func New(o Options) *Adapter {
 	return a
 }
 
-// Close drops idle connections. The Adapter can still be used.
+// Close closes idle connections. The Adapter can still be used.
 func (a *Adapter) Close() {
 	if a.owned != nil {
 		a.owned.CloseIdleConnections()
 	}
 }
 
-// place is what a URL means.
+// place is a parsed URL.
 type place struct {
 	url, bucket, name string
 	access            Access
@@ -105,7 +102,7 @@ type place struct {
 // errNoBucket refuses a URL without a bucket or a name.
 var errNoBucket = errors.New("an address in Google Storage is gs://bucket/name")
 
-// find reads a URL. Of one that is listed, the name may be empty.
+// find parses a URL. For a list, the name may be empty.
 func (a *Adapter) find(op, rawURL string) (place, error) {
 	const scheme = "gs://"
 	fail := func() (place, error) { return place{}, &storage.Error{Op: op, URL: rawURL, Err: errNoBucket} }
@@ -128,7 +125,7 @@ func (a *Adapter) find(op, rawURL string) (place, error) {
 	return p, nil
 }
 
-// Named tells whether the URL lies in a bucket, or a folder of one, that is configured.
+// Named reports whether the URL is in a configured bucket or folder of one.
 func (a *Adapter) Named(rawURL string) bool {
 	scheme, rest, _ := strings.Cut(rawURL, "://")
 	for _, b := range a.o.Buckets {
@@ -145,7 +142,7 @@ func (a *Adapter) object(p place) string {
 	return a.base + "/storage/v1/b/" + url.PathEscape(p.bucket) + "/o/" + url.PathEscape(p.name)
 }
 
-// fields are what the API tells about a file.
+// fields are the API's description of a file.
 type fields struct {
 	Name       string    `json:"name"`
 	Size       string    `json:"size"`
@@ -154,7 +151,7 @@ type fields struct {
 	CRC32C     string    `json:"crc32c"`
 }
 
-// Stat tells about a file.
+// Stat describes a file.
 func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error) {
 	p, err := a.find("stat", rawURL)
 	if err != nil {
@@ -168,8 +165,8 @@ func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, erro
 	if err != nil {
 		return storage.Object{}, &storage.Error{Op: "stat", URL: rawURL, Err: fmt.Errorf("the server tells the size %q", f.Size)}
 	}
-	// Parts of one generation belong together, so that it is the validator. The time
-	// also changes with a file's description, and answers to reading do not tell it.
+	// Parts of one generation belong together, so it is the validator. The time also changes with
+	// a file's description, and answers to reads do not have it.
 	return storage.Object{Size: size, ETag: tag(f.Generation), Ranges: true}, nil
 }
 
@@ -201,7 +198,7 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (i
 		}
 		req.Header.Set("Range", "bytes="+strconv.FormatInt(part.Offset, 10)+"-"+last)
 	}
-	// A file that was stored compressed would be sent decompressed without it.
+	// Without it, a file that was stored compressed would be sent decompressed.
 	req.Header.Set("Accept-Encoding", "gzip")
 	resp, err := a.send(ctx, "open", p, req)
 	if err != nil {
@@ -215,7 +212,7 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (i
 	return storage.Body(ctx, rawURL, resp.Body, length), now, nil
 }
 
-// judge tells whether an answer is the part that was asked for, and its length.
+// judge checks that an answer is the requested part, and returns its length.
 func judge(resp *http.Response, part storage.Part) (storage.Object, int64, error) {
 	now := storage.Object{Size: resp.ContentLength, ETag: tag(resp.Header.Get("X-Goog-Generation")), Ranges: true}
 	if now.ETag == "" {
@@ -248,7 +245,7 @@ func (a *Adapter) Delete(ctx context.Context, rawURL string) error {
 	return a.call(ctx, "delete", p, http.MethodDelete, a.object(p), nil)
 }
 
-// List gives the URLs of all files whose URL begins with prefix.
+// List returns the URLs of all files whose URL begins with prefix.
 func (a *Adapter) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		p, err := a.find("list", prefix)

@@ -21,17 +21,17 @@ import (
 )
 
 const (
-	// atOnce is the size up to which a file goes in one request.
+	// atOnce is the maximum size of a file that is sent in one request.
 	atOnce = 8 << 20
-	// pieceSize is what a longer one is cut into: a multiple of 256 KiB, by the
+	// pieceSize is the size of the pieces of a longer file: a multiple of 256 KiB, by the
 	// protocol. One piece is held in memory, so that it can be sent again.
 	pieceSize = 16 << 20
-	// goodbye is how long the end of an upload that failed may take.
+	// goodbye is the time limit for ending a failed upload.
 	goodbye = 10 * time.Second
 )
 
-// Put stores a file: a short one in one request, else piece by piece. Nothing is
-// seen of it before its end. What Google then says to have is compared.
+// Put stores a file: a short one in one request, else in pieces. It is invisible before its end.
+// Google's checksum is compared.
 func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) error {
 	p, err := a.find("put", rawURL)
 	if err != nil {
@@ -49,17 +49,17 @@ func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int6
 	} else {
 		err = u.inPieces(ctx, from)
 	}
-	if sourceErr := source.Stop(); sourceErr != nil { // the source failed, not the place
+	if sourceErr := source.Stop(); sourceErr != nil { // the source failed, not the server
 		return fail(sourceErr)
 	}
 	return err
 }
 
-// upload is one file under way.
+// upload is one running upload.
 type upload struct {
 	adapter *Adapter
 	place   place
-	size    int64 // -1: not known before its end
+	size    int64 // -1: unknown before its end
 	sum     hash.Hash32
 }
 
@@ -69,7 +69,7 @@ func (u *upload) start(kind string) string {
 }
 
 func (u *upload) whole(ctx context.Context, r io.Reader) error {
-	// Read before it is sent: what the server gets is whole.
+	// Read before it is sent: the server gets complete content.
 	content, err := io.ReadAll(r)
 	if err != nil {
 		return err
@@ -102,8 +102,7 @@ func (u *upload) inPieces(ctx context.Context, r io.Reader) error {
 	return nil
 }
 
-// pieces reads and sends one piece after the other. Whether one is the last is known
-// only after a look behind it.
+// pieces reads and sends the pieces in sequence. Reading ahead shows whether a piece is the last.
 func (u *upload) pieces(ctx context.Context, session string, r io.Reader) error {
 	piece, next := make([]byte, 0, pieceSize), make([]byte, 0, pieceSize)
 	var err error
@@ -135,8 +134,8 @@ func fill(piece []byte, r io.Reader) ([]byte, error) {
 	return piece[:n], err
 }
 
-// send brings one piece there. After a fault the server is asked how much it has: the
-// bytes, or the answer alone, may have been lost.
+// send sends one piece. After an error the server is asked how much it has: the bytes, or only the
+// answer, may have been lost.
 func (u *upload) send(ctx context.Context, session string, piece []byte, at int64, last bool) error {
 	have, end, total := at, at+int64(len(piece)), "*"
 	if last {
@@ -174,8 +173,8 @@ func (u *upload) send(ctx context.Context, session string, piece []byte, at int6
 	})
 }
 
-// put sends bytes, or asks with none, and returns how much the server has then. whole
-// says that the file is stored; the error is then that of the comparison.
+// put sends bytes, or none as a query, and returns how much the server has. whole reports that the
+// file is stored; the error is then that of the comparison.
 func (u *upload) put(ctx context.Context, session string, content []byte, field string) (got int64, whole bool, err error) {
 	resp, err := u.request(ctx, http.MethodPut, session, content, map[string]string{"Content-Range": field})
 	if err != nil {
@@ -188,7 +187,7 @@ func (u *upload) put(ctx context.Context, session string, content []byte, field 
 	return received(resp), false, nil
 }
 
-// received reads how much the server has: "bytes=0-41" is 42.
+// received parses how much the server has: "bytes=0-41" is 42.
 func received(resp *http.Response) int64 {
 	_, last, found := strings.Cut(resp.Header.Get("Range"), "-")
 	n, err := strconv.ParseInt(last, 10, 64)
@@ -198,13 +197,13 @@ func received(resp *http.Response) int64 {
 	return n + 1
 }
 
-// abandon lets the server forget an upload, also when the caller's time is over.
+// abandon cancels an upload on the server, also when the caller's context has ended.
 func (u *upload) abandon(ctx context.Context, session string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
 	if resp, err := u.request(ctx, http.MethodDelete, session, nil, nil); err == nil {
 		drop(resp)
-	} // else the server forgets it after a week by itself
+	} // otherwise the server drops it after a week
 }
 
 func (u *upload) request(ctx context.Context, method, target string, content []byte, header map[string]string) (*http.Response, error) {
@@ -218,11 +217,11 @@ func (u *upload) request(ctx context.Context, method, target string, content []b
 	return u.adapter.send(ctx, "put", u.place, req)
 }
 
-// compare looks whether what is stored is what was sent.
+// compare checks that the stored content is the sent one.
 func (u *upload) compare(resp *http.Response) error {
 	var stored fields
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&stored); err != nil || stored.CRC32C == "" {
-		return nil //nolint:nilerr // the file is stored; there is only nothing to compare with
+		return nil //nolint:nilerr // the file is stored, without a checksum to compare
 	}
 	want := base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, u.sum.Sum32()))
 	if stored.CRC32C != want {

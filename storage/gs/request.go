@@ -21,7 +21,7 @@ import (
 // scope is the right to read and write files, and nothing else.
 const scope = "https://www.googleapis.com/auth/devstorage.read_write"
 
-// token finds the source of tokens for an access, once.
+// token returns the source of tokens for an access; it is created once.
 func (a *Adapter) token(access Access) (oauth2.TokenSource, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -66,7 +66,7 @@ func credentials(ctx context.Context, access Access) (*google.Credentials, error
 	return found, nil
 }
 
-// send makes a request. An answer that is none of success, or no answer, is an error.
+// send makes a request. An answer without success, or no answer, is an error.
 func (a *Adapter) send(ctx context.Context, op string, p place, req *http.Request) (*http.Response, error) {
 	if a.o.Endpoint == "" {
 		if err := a.authorize(ctx, op, p, req); err != nil {
@@ -113,9 +113,9 @@ func (p place) from() string {
 	return " of " + p.access.From
 }
 
-// explain turns an answer that is no success into an error with the setting to look at.
+// explain converts an answer without success to an error with the setting to check.
 func explain(op string, p place, resp *http.Response) error {
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // as much as came
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10)) // as much as was received
 	var answer struct {
 		Error struct {
 			Message string `json:"message"`
@@ -147,8 +147,7 @@ func explain(op string, p place, resp *http.Response) error {
 	return e
 }
 
-// drop ends an answer that is of no further use; a short rest is read so that the
-// connection can serve again.
+// drop discards an answer; a short rest is read so that the connection can be reused.
 func drop(resp *http.Response) {
 	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // of no use either way
 	_ = resp.Body.Close()

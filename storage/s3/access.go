@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// place is what a URL means.
+// place is a parsed URL.
 type place struct{ host, bucket, key string }
 
-// choose finds the access to a URL, and reads the URL by it: a host is known by its
-// port, or because a bucket is configured with it.
+// choose selects the access for a URL, and parses the URL by it: a host is recognised by its port,
+// or because a bucket is configured with it.
 func (o Options) choose(rawURL string) (place, Access, error) {
 	rest, ok := cutScheme(rawURL)
 	if !ok {
@@ -35,7 +35,7 @@ func (o Options) choose(rawURL string) (place, Access, error) {
 	return p, access, nil
 }
 
-// place is what URLs of the bucket begin with, after the scheme, in lower case.
+// place is the prefix of the bucket's URLs, after the scheme, in lower case.
 func (b Bucket) place() string {
 	name := strings.Trim(strings.ToLower(b.Name), "/")
 	host := strings.ToLower(b.Host)
@@ -45,8 +45,8 @@ func (b Bucket) place() string {
 	return host + "/" + name
 }
 
-// Named tells whether the URL lies in a bucket, a folder of one, or on a server that is
-// configured. Unlike choose, which only picks keys, it takes the names of folders to the letter.
+// Named reports whether the URL is in a configured bucket, a folder of one, or on a configured
+// server. Unlike choose, which only selects keys, it compares the names of folders exactly.
 func (a *Adapter) Named(rawURL string) bool {
 	rest, ok := cutScheme(rawURL)
 	if !ok {
@@ -68,8 +68,8 @@ func (a *Adapter) Named(rawURL string) bool {
 	return false
 }
 
-// within tells whether a text is the prefix or goes on with a slash: the access to
-// the bucket "data" is not the one to "data-of-others".
+// within reports whether a text is the prefix or continues with a slash: the access to the bucket
+// "data" does not apply to "data-of-others".
 func within(text, prefix string) bool {
 	rest, ok := strings.CutPrefix(text, prefix)
 	return ok && (rest == "" || rest[0] == '/')
@@ -88,7 +88,7 @@ func hasPort(host string) bool {
 	return at > 0 && at < len(host)-1 && strings.Trim(host[at+1:], "0123456789") == ""
 }
 
-// endpoint is the server to ask, and whether by https.
+// endpoint is the server, and whether it uses https.
 func (o Options) endpoint(p place, access Access) (host string, secure bool, err error) {
 	switch {
 	case p.host != "":
