@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/url"
+	"strings"
 )
 
 // question is one kind of call, or one web page, that is measured. body returns the n-th form of a
@@ -87,6 +88,7 @@ func webPages(o options) []question {
 func questions(o options) []question {
 	const visible = `"system_tags":["-archived"],"page_size":25,"only_fields":["id","name","status","tags","project.name","last_update"]`
 	const newest = visible + `,"order_by":["-last_update"]`
+	newestModels := strings.Replace(newest, `"status",`, "", 1)
 	list := func(name, call, format string, args func(n int) []any) question {
 		return question{name: name, call: call, list: true, body: func(n int) string {
 			if args == nil {
@@ -114,9 +116,9 @@ func questions(o options) []question {
 		list("tasks: pattern with a rare end", "tasks.get_all_ex", newest+`,"name":"(?i)IRIS .* \\d*%d77 of"`, one(90)),
 		list("tasks: search in name, id, comment", "tasks.get_all_ex", newest+`,"_any_":{"fields":["name","id","comment"],"pattern":"run %d"}`, one(o.tasks*7)),
 		list("tasks: search for nothing", "tasks.get_all_ex", newest+`,"search_text":"no such text %d"`, one(1000)),
-		list("models: newest page", "models.get_all_ex", newest, nil),
-		list("models: published of a project", "models.get_all", newest+`,"ready":true,"project":["%s"]`, func(n int) []any { return []any{steadyProject(n)} }),
-		list("models: part of a name", "models.get_all_ex", newest+`,"name":"model %d"`, one(o.models)),
+		list("models: newest page", "models.get_all_ex", newestModels, nil),
+		list("models: published of a project", "models.get_all", newestModels+`,"ready":true,"project":["%s"]`, func(n int) []any { return []any{steadyProject(n)} }),
+		list("models: part of a name", "models.get_all_ex", newestModels+`,"name":"model %d"`, one(o.models)),
 		list("models: of a task", "models.get_all", `"task":["%s"],"order_by":["created"],"only_fields":["id"]`, func(n int) []any { return []any{taskID(n * 31 % o.tasks)} }),
 		list("models: by address", "models.get_all", `"uri":["http://files:8081/project/model-%d/model.pkl"],"only_fields":["id"]`, one(o.models)),
 		list("projects: all", "projects.get_all", `"page_size":100`, nil),
