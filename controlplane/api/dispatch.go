@@ -46,9 +46,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	data, err := s.answer(w, r, name, version)
 	if err != nil {
 		told, trouble := asError(err)
-		if trouble {
+		switch {
+		case trouble && r.Context().Err() != nil:
+			s.log.Debug("call cancelled by its client", "call", name, "err", err)
+		case trouble:
 			s.log.Error("call failed", "call", name, "err", err)
-		} else {
+		default:
 			s.log.Debug("call refused", "call", name, "code", told.Code, "subcode", told.Subcode, "err", err)
 		}
 		if told.Code != http.StatusRequestTimeout {

@@ -43,12 +43,6 @@ type Options struct {
 	PlaceURL string
 	// Auth checks each request except the ping. If nil, every request is refused.
 	Auth Auth
-	// AnonymousRead allows downloads without credentials. It is needed if stored URLs name this
-	// server by another host name than the SDK's configuration, because the SDK then sends no
-	// token.
-	AnonymousRead bool
-	// MaxUpload is the maximum number of bytes in one upload request; 0 means no limit.
-	MaxUpload int64
 	// Stall is the maximum time in which a download sends no byte, and in which 64 KiB of an
 	// upload must arrive; 0 means five minutes.
 	Stall time.Duration
@@ -115,10 +109,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		_, _ = w.Write([]byte("OK")) // a client that has disconnected does not need the error
 		return nil
 	}
-	if !(reading && s.opts.AnonymousRead) {
-		if err := s.authenticate(r); err != nil {
-			return err
-		}
+	if err := s.authenticate(r); err != nil {
+		return err
 	}
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
 		return refusal(http.StatusUnsupportedMediaType, "Content-Encoding %q is not supported: send the file as it is", enc)

@@ -15,7 +15,7 @@ import (
 // Whatever comes as an upload is stored below the folder, or refused without harm.
 func FuzzUpload(f *testing.F) {
 	above := f.TempDir()
-	server, err := files.New(files.Options{Dir: filepath.Join(above, "files"), Auth: token("t"), MaxUpload: 1 << 20})
+	server, err := files.New(files.Options{Dir: filepath.Join(above, "files"), Auth: token("t")})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -8,7 +8,7 @@ type Route struct {
 // The callers of the file server.
 const (
 	callerAnybody = "anybody"
-	callerReader  = "users and guests; anybody, where anonymous reading is on"
+	callerReader  = "users and guests"
 	callerWriter  = "users"
 )
 

@@ -181,9 +181,6 @@ func (e *readError) Unwrap() error { return e.err }
 
 // broken explains an upload that could not be read to its end.
 func broken(err error) error {
-	if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
-		return refusal(http.StatusRequestEntityTooLarge, "the upload is larger than the %d bytes that this server takes", tooBig.Limit)
-	}
 	if errors.Is(err, intake.ErrSlow) {
 		return refusal(http.StatusRequestTimeout, "%s", err)
 	}
@@ -219,14 +216,10 @@ func copyBytes(to io.Writer, from io.Reader) (int64, error) {
 	}
 }
 
-// body reads the request with the size limit, and with a deadline that moves with the bytes: an
-// upload may take hours, but must not stall or drip.
+// body reads the request with a deadline that moves with the bytes: an upload may take hours, but
+// must not stall or drip.
 func (s *Server) body(w http.ResponseWriter, r *http.Request) io.Reader {
-	from := r.Body
-	if s.opts.MaxUpload > 0 {
-		from = http.MaxBytesReader(w, from, s.opts.MaxUpload)
-	}
-	return clientReader{intake.Pace(w, from, s.opts.Stall)}
+	return clientReader{intake.Pace(w, r.Body, s.opts.Stall)}
 }
 
 type clientReader struct{ from io.Reader }
