@@ -117,7 +117,7 @@ func questions(o options) []question {
 		list("tasks: search in name, id, comment", "tasks.get_all_ex", newest+`,"_any_":{"fields":["name","id","comment"],"pattern":"run %d"}`, one(o.tasks*7)),
 		list("tasks: search for nothing", "tasks.get_all_ex", newest+`,"search_text":"no such text %d"`, one(1000)),
 		list("models: newest page", "models.get_all_ex", newestModels, nil),
-		list("models: published of a project", "models.get_all", newestModels+`,"ready":true,"project":["%s"]`, func(n int) []any { return []any{steadyProject(n)} }),
+		list("models: published of a project", "models.get_all_ex", newestModels+`,"ready":true,"project":["%s"]`, func(n int) []any { return []any{steadyProject(n)} }),
 		list("models: part of a name", "models.get_all_ex", newestModels+`,"name":"model %d"`, one(o.models)),
 		list("models: of a task", "models.get_all", `"task":["%s"],"order_by":["created"],"only_fields":["id"]`, func(n int) []any { return []any{taskID(n * 31 % o.tasks)} }),
 		list("models: by address", "models.get_all", `"uri":["http://files:8081/project/model-%d/model.pkl"],"only_fields":["id"]`, one(o.models)),
