@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -137,7 +138,7 @@ func (a *app) checkSpace(context.Context) []finding {
 		return []finding{{"space", stateWarn, fmt.Sprintf("free space of %s is not known: %v", dir, err), ""}}
 	}
 	free := fs.Bavail * uint64(fs.Bsize) // Bsize is never negative; its type differs between systems
-	f := finding{"space", stateOK, fmt.Sprintf("%.1f GiB free", float64(free)/(1<<30)), ""}
+	f := finding{"space", stateOK, humanize.IBytes(free) + " free", ""}
 	if free < spaceWarn {
 		f.state, f.fix = stateWarn, "Make room on the disk of "+dir+", or choose another with --data-dir"
 	}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"clearmlserving/controlplane"
@@ -87,8 +88,8 @@ func (a *app) archive(ctx context.Context, done, file string, do func(context.Co
 			{"file_bytes", contents.FileBytes},
 		})
 	}
-	a.print.line("%s %d documents, %d events, and %d files (%.1f MiB): %s", done, contents.Documents, contents.Events,
-		contents.Files, float64(contents.FileBytes)/(1<<20), file)
+	a.print.line("%s %d documents, %d events, and %d files (%s): %s", done, contents.Documents, contents.Events,
+		contents.Files, humanize.IBytes(uint64(contents.FileBytes)), file)
 	return nil
 }
 
