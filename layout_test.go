@@ -50,7 +50,7 @@ var arrows = []arrow{
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
 	{"worker", []string{"process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},
-	{"clearml", []string{"hocon", "outbound", "serving"}, "the client knows the API's words and the domain's"},
+	{"clearml", []string{"hocon", "outbound", "serving", "storage!", "storage/https"}, "the client knows the API's words and the domain's; files go to the file server through the adapter that reads them"},
 	{"operations", []string{"clearml", "serving"}, "operations edit a service through the API, and print nothing"},
 	{"storage", []string{"outbound", "storage"}, "cmd translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},

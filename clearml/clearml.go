@@ -6,6 +6,7 @@
 package clearml
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -61,27 +62,12 @@ func New(o Options) (*Client, error) {
 	if o.Config.API.Value == "" {
 		return nil, &NotConfiguredError{}
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.Retry.Attempts <= 0 {
-		o.Retry.Attempts = 5
-	}
-	if o.Retry.First <= 0 {
-		o.Retry.First = 200 * time.Millisecond
-	}
-	if o.Retry.Longest <= 0 {
-		o.Retry.Longest = 10 * time.Second
-	}
-	if o.MaxAnswer <= 0 {
-		o.MaxAnswer = 256 << 20
-	}
-	if o.ClientName == "" {
-		o.ClientName = "clearml-serving"
-	}
+	o.Retry.Attempts = cmp.Or(o.Retry.Attempts, 5)
+	o.Retry.First = cmp.Or(o.Retry.First, 200*time.Millisecond)
+	o.Retry.Longest = cmp.Or(o.Retry.Longest, 10*time.Second)
 	c := &Client{
-		config: o.Config, log: o.Logger, http: o.HTTP, retry: o.Retry, name: o.ClientName,
-		maxAnswer: o.MaxAnswer, loginTurn: make(chan struct{}, 1),
+		config: o.Config, log: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), http: o.HTTP, retry: o.Retry,
+		name: cmp.Or(o.ClientName, "clearml-serving"), maxAnswer: cmp.Or(o.MaxAnswer, 256<<20), loginTurn: make(chan struct{}, 1),
 	}
 	if c.http == nil {
 		transport, err := o.Config.NewTransport(5 * time.Minute) // as in the SDK: a busy server may be slow

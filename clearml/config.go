@@ -29,8 +29,6 @@ type Config struct {
 	SecretKey, Token Secret // a token is used instead of the keys
 	TLS              TLS
 	Network          outbound.Network
-	CacheDir         Setting
-	DefaultOutputURI Setting
 	WorkerName       Setting
 	// TokenMargin is the time before its expiry at which a token is renewed. Default 6 minutes.
 	TokenMargin time.Duration
@@ -43,8 +41,6 @@ type Config struct {
 	// Storage is the merged content of the configuration files, for the
 	// storage's credentials (sdk.aws, sdk.google, sdk.azure, sdk.storage).
 	Storage *hocon.Object
-	// ReadFiles lists the configuration files that were read, in their order.
-	ReadFiles []string
 }
 
 // ConfigOptions are the sources of the configuration.
@@ -66,7 +62,7 @@ func LoadConfig(o ConfigOptions) (Config, error) {
 	if err := l.readFiles(); err != nil {
 		return Config{}, err
 	}
-	c := Config{Storage: l.merged, ReadFiles: l.read, Network: outbound.FromEnvironment(o.Env), TLS: l.tls()}
+	c := Config{Storage: l.merged, Network: outbound.FromEnvironment(o.Env), TLS: l.tls()}
 	c.API = trimSlash(l.setting("", []string{"api.api_server", "api.host"}, "CLEARML_API_HOST", "TRAINS_API_HOST"))
 	c.Web = trimSlash(l.setting("", []string{"api.web_server"}, "CLEARML_WEB_HOST", "TRAINS_WEB_HOST"))
 	c.Files = trimSlash(l.setting("", []string{"api.files_server"}, "CLEARML_FILES_HOST", "TRAINS_FILES_HOST"))
@@ -80,9 +76,6 @@ func LoadConfig(o ConfigOptions) (Config, error) {
 		return Config{}, err
 	}
 	derive(&c)
-	c.CacheDir = l.setting("~/.clearml/cache", []string{"sdk.storage.cache.default_base_dir"}, "CLEARML_CACHE_DIR", "TRAINS_CACHE_DIR")
-	c.CacheDir.Value = l.expand(c.CacheDir.Value)
-	c.DefaultOutputURI = l.setting("", []string{"sdk.development.default_output_uri"}, "CLEARML_DEFAULT_OUTPUT_URI")
 	c.WorkerName = l.setting("", nil, "CLEARML_WORKER_NAME", "TRAINS_WORKER_NAME")
 	if c.WorkerName.Value == "" {
 		if host, err := os.Hostname(); err == nil {
@@ -114,7 +107,6 @@ type configLoader struct {
 	options ConfigOptions
 	merged  *hocon.Object
 	origin  map[string]string // file key -> the file that set it last
-	read    []string
 	looked  []string
 }
 
@@ -148,7 +140,7 @@ func (l *configLoader) setting(fallback string, keys []string, variables ...stri
 var fileKeys = [...]string{
 	"api.api_server", "api.host", "api.web_server", "api.files_server", "api.credentials.access_key", "api.credentials.secret_key",
 	"api.verify_certificate", "api.auth.token_expiration_threshold_sec", "api.auth.request_token_expiration_sec",
-	"api.http.extra_retry_codes", "sdk.storage.cache.default_base_dir", "sdk.development.default_output_uri",
+	"api.http.extra_retry_codes",
 }
 
 // readFiles merges the configuration files; later files override earlier ones.
@@ -217,7 +209,6 @@ func (l *configLoader) readFile(path, under, note string) error {
 		}
 	}
 	l.merged = hocon.Merge(l.merged, o)
-	l.read = append(l.read, path)
 	l.looked = append(l.looked, path+note+": has no api.credentials")
 	return nil
 }
@@ -273,7 +264,7 @@ func (l *configLoader) readLocal(file string, into any) (bool, error) {
 	// Other programs may add values that are not texts; they are ignored.
 	var odd *json.UnmarshalTypeError
 	if err := json.Unmarshal(text, into); err != nil && !errors.As(err, &odd) {
-		return false, fmt.Errorf("read the local server's data folder: %s is damaged (%w): remove it and start the server again, which writes it anew", file, err)
+		return false, fmt.Errorf("read the local server's data folder: %s is damaged (%w): remove it and start the server again, which writes a new one", file, err)
 	}
 	return true, nil
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,8 +69,6 @@ func TestEnvironmentBeatsFileBeatsDefault(t *testing.T) {
 		{"secret key", []string{"CLEARML_API_SECRET_KEY", "TRAINS_API_SECRET_KEY"}, "api.credentials.secret_key", "fileSecret", func(c clearml.Config) string { return c.SecretKey.Reveal() }, "sa", "sb"},
 		{"token", []string{"CLEARML_AUTH_TOKEN"}, "", "", func(c clearml.Config) string { return c.Token.Reveal() }, "ta", "tb"},
 		{"certificate", []string{"CLEARML_API_HOST_VERIFY_CERT", "TRAINS_API_HOST_VERIFY_CERT"}, "api.verify_certificate", "", func(c clearml.Config) string { return c.TLS.CAFile }, "/a.pem", "/b.pem"},
-		{"cache folder", []string{"CLEARML_CACHE_DIR", "TRAINS_CACHE_DIR"}, "sdk.storage.cache.default_base_dir", "HOME/.clearml/cache", func(c clearml.Config) string { return text(c.CacheDir) }, "/a", "/b"},
-		{"default destination", []string{"CLEARML_DEFAULT_OUTPUT_URI"}, "sdk.development.default_output_uri", "", func(c clearml.Config) string { return text(c.DefaultOutputURI) }, "s3://a", "s3://b"},
 		{"retry codes", []string{"CLEARML_API_EXTRA_RETRY_CODES"}, "api.http.extra_retry_codes", "[]", func(c clearml.Config) string { return fmt.Sprint(c.ExtraRetryCodes) }, "408,500", "[418]"},
 		{"highest version", []string{"CLEARML_FORCE_MAX_API_VERSION"}, "", "", func(c clearml.Config) string { return c.MaxAPIVersion }, "2.20", "2.9"},
 		{"worker name", []string{"CLEARML_WORKER_NAME", "TRAINS_WORKER_NAME"}, "", hostName(t), func(c clearml.Config) string { return text(c.WorkerName) }, "wa", "wb"},
@@ -309,9 +306,6 @@ api.auth.token_expiration_threshold_sec = 60`}, nil)
 	}
 	if config.TokenMargin != time.Minute {
 		t.Errorf("TokenMargin = %v", config.TokenMargin)
-	}
-	if !slices.Equal(config.ReadFiles, []string{filepath.Join(p.home, "clearml.conf")}) {
-		t.Errorf("ReadFiles = %v", config.ReadFiles)
 	}
 }
 

@@ -107,7 +107,7 @@ func (c *Client) NewCredentials(ctx context.Context, label string) (accessKey st
 		return "", Secret{}, err
 	}
 	if data.Credentials.AccessKey == "" || data.Credentials.SecretKey == "" {
-		return "", Secret{}, fmt.Errorf("auth.create_credentials: the answer holds no credentials")
+		return "", Secret{}, fmt.Errorf("auth.create_credentials: the answer has no credentials")
 	}
 	return data.Credentials.AccessKey, NewSecret(data.Credentials.SecretKey, "auth.create_credentials"), nil
 }

@@ -91,7 +91,7 @@ func (c *Client) newSession(ctx context.Context, stale string) (*session, error)
 		return nil, err
 	}
 	if data.Token == "" {
-		return nil, fmt.Errorf("auth.login: %w", c.notAnAPI(errors.New("gives no token: is it the address of the API server?")))
+		return nil, fmt.Errorf("auth.login: %w", c.notAnAPI(errors.New("returned no token: is it the address of the API server?")))
 	}
 	return newSession(data.Token, asked, c.config), nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 )
 
 // Model is a model of the repository.
@@ -109,26 +108,12 @@ func (c *Client) Models(ctx context.Context, f ModelFilter) ([]Model, error) {
 	if f.NewestFirst {
 		q["order_by"] = []string{"-created"}
 	}
-	return pages(ctx, c, "models.get_all", q, f.Limit, func(m Model) string { return m.ID }, func(d struct {
-		Models []Model `json:"models"`
-	},
-	) []Model {
-		return d.Models
-	})
+	return getAll(ctx, c, "models.get_all", q, f.Limit, func(m Model) string { return m.ID })
 }
 
 // Model reads a model's document.
 func (c *Client) Model(ctx context.Context, id string) (Model, error) {
-	var data struct {
-		Model Model `json:"model"`
-	}
-	if err := c.Call(ctx, "models.get_by_id", map[string]string{"model": id}, &data); err != nil {
-		return Model{}, err
-	}
-	if data.Model.ID == "" {
-		return Model{}, fmt.Errorf("models.get_by_id: the answer for model %s holds no model", id)
-	}
-	return data.Model, nil
+	return byID(ctx, c, "models.get_by_id", id, func(m Model) string { return m.ID })
 }
 
 // NewModel describes a model to register.

@@ -24,26 +24,12 @@ func (c *Client) Projects(ctx context.Context, ids []string) ([]Project, error) 
 }
 
 func (c *Client) projects(ctx context.Context, q query, limit int) ([]Project, error) {
-	return pages(ctx, c, "projects.get_all", q, limit, func(p Project) string { return p.ID }, func(d struct {
-		Projects []Project `json:"projects"`
-	},
-	) []Project {
-		return d.Projects
-	})
+	return getAll(ctx, c, "projects.get_all", q, limit, func(p Project) string { return p.ID })
 }
 
 // Project reads a project's document.
 func (c *Client) Project(ctx context.Context, id string) (Project, error) {
-	var data struct {
-		Project Project `json:"project"`
-	}
-	if err := c.Call(ctx, "projects.get_by_id", map[string]string{"project": id}, &data); err != nil {
-		return Project{}, err
-	}
-	if data.Project.ID == "" {
-		return Project{}, fmt.Errorf("projects.get_by_id: the answer for project %s holds no project", id)
-	}
-	return data.Project, nil
+	return byID(ctx, c, "projects.get_by_id", id, func(p Project) string { return p.ID })
 }
 
 // FindProject returns a project by its exact name; the error is ErrNotFound if there is none.

@@ -2,7 +2,9 @@ package clearml
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"strings"
 )
 
 // pageSize is the most that servers give at once.
@@ -23,10 +25,26 @@ func (q query) text(key, value string) {
 	}
 }
 
-// pages reads a get_all call page by page, up to limit items (0: all). It stops
-// at a short page, and at one that brings nothing new, so that a server which
-// ignores paging cannot keep it going. An item without an id is left out.
-func pages[D, T any](ctx context.Context, c *Client, call string, q query, limit int, id func(T) string, items func(D) []T) ([]T, error) {
+// byID reads one document with a call such as "tasks.get_by_id".
+func byID[T any](ctx context.Context, c *Client, call, id string, idOf func(T) string) (T, error) {
+	kind, _, _ := strings.Cut(call, "s.")
+	var data map[string]T
+	err := c.Call(ctx, call, map[string]string{kind: id}, &data)
+	if err == nil && idOf(data[kind]) == "" {
+		err = fmt.Errorf("%s: the answer for %s %s has no %s", call, kind, id, kind)
+	}
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return data[kind], nil
+}
+
+// getAll reads documents with a call such as "tasks.get_all", page by page, up to limit (0: all). It stops at a short page, and at
+// one that brings nothing new, so that a server which ignores paging cannot keep it going. A
+// document without an id is left out.
+func getAll[T any](ctx context.Context, c *Client, call string, q query, limit int, idOf func(T) string) ([]T, error) {
+	name, _, _ := strings.Cut(call, ".")
 	var all []T
 	seen := map[string]bool{}
 	for page := 0; ; page++ {
@@ -36,13 +54,13 @@ func pages[D, T any](ctx context.Context, c *Client, call string, q query, limit
 		}
 		req := maps.Clone(q)
 		req["page"], req["page_size"] = page, size
-		var data D
+		var data map[string][]T
 		if err := c.Call(ctx, call, req, &data); err != nil {
 			return nil, err
 		}
-		got, fresh := items(data), false
+		got, fresh := data[name], false
 		for _, item := range got {
-			if key := id(item); key != "" && !seen[key] {
+			if key := idOf(item); key != "" && !seen[key] {
 				seen[key], fresh = true, true
 				all = append(all, item)
 			}

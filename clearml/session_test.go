@@ -353,7 +353,7 @@ func TestWhatIsNoAPIServerIsSaid(t *testing.T) {
 		{"an empty answer", 200, "", "", "the answer is empty"},
 		{"JSON without meta", 200, "", `{"hello": 1}`, `{\"hello\": 1}`},
 		{"a redirect", 302, "https://app.example.com/login", "", "redirects to https://app.example.com/login"},
-		{"no token", 200, "", `{"meta":{"result_code":200},"data":{}}`, "gives no token"},
+		{"no token", 200, "", `{"meta":{"result_code":200},"data":{}}`, "returned no token"},
 		{"too much", 200, "", strings.Repeat("x", 3000), "more than 2000 bytes"},
 		{"a proxy's refusal", 403, "", "blocked", "blocked"},
 	} {

@@ -114,26 +114,12 @@ func (c *Client) Tasks(ctx context.Context, f TaskFilter) ([]Task, error) {
 	query.list("system_tags", f.SystemTags)
 	query.list("only_fields", f.Fields)
 	query.list("order_by", f.OrderBy)
-	return pages(ctx, c, "tasks.get_all", query, f.Limit, func(t Task) string { return t.ID }, func(d struct {
-		Tasks []Task `json:"tasks"`
-	},
-	) []Task {
-		return d.Tasks
-	})
+	return getAll(ctx, c, "tasks.get_all", query, f.Limit, func(t Task) string { return t.ID })
 }
 
 // Task reads a task's document.
 func (c *Client) Task(ctx context.Context, id string) (Task, error) {
-	var data struct {
-		Task Task `json:"task"`
-	}
-	if err := c.Call(ctx, "tasks.get_by_id", map[string]string{"task": id}, &data); err != nil {
-		return Task{}, err
-	}
-	if data.Task.ID == "" {
-		return Task{}, fmt.Errorf("tasks.get_by_id: the answer for task %s holds no task", id)
-	}
-	return data.Task, nil
+	return byID(ctx, c, "tasks.get_by_id", id, func(t Task) string { return t.ID })
 }
 
 // NewTask describes a task to create.
@@ -165,7 +151,7 @@ func (c *Client) create(ctx context.Context, call string, req any) (string, erro
 		return "", err
 	}
 	if data.ID == "" {
-		return "", fmt.Errorf("%s: the answer holds no id", call)
+		return "", fmt.Errorf("%s: the answer has no id", call)
 	}
 	return data.ID, nil
 }
@@ -173,7 +159,7 @@ func (c *Client) create(ctx context.Context, call string, req any) (string, erro
 // checkName explains names that a real server would refuse with an unclear message.
 func checkName(what, name string) error {
 	if utf8.RuneCountInString(strings.TrimSpace(name)) < 3 {
-		return fmt.Errorf("%s name %q is too short: the server wants at least 3 characters", what, name)
+		return fmt.Errorf("%s name %q is too short: the server requires at least 3 characters", what, name)
 	}
 	return nil
 }

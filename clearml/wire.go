@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -70,13 +71,16 @@ func (t *Text) UnmarshalJSON(text []byte) error {
 }
 
 // unmarshal decodes tolerantly: unknown keys are ignored, a value of an unexpected type leaves only
-// its field empty, and Python's NaN and Infinity are read as null.
+// its field empty, and NaN and Infinity, which Python's json module writes, are read as null.
 func unmarshal(text []byte, into any) error {
 	err := json.Unmarshal(text, into)
 	if _, ok := errors.AsType[*json.SyntaxError](err); ok {
-		if fixed, changed := withoutNaN(text); changed {
-			err = json.Unmarshal(fixed, into)
-		}
+		err = json.Unmarshal(pythonNumbers.ReplaceAllFunc(text, func(found []byte) []byte {
+			if found[0] == '"' {
+				return found
+			}
+			return []byte("null")
+		}), into)
 	}
 	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return nil // encoding/json has decoded everything else
@@ -84,34 +88,5 @@ func unmarshal(text []byte, into any) error {
 	return err
 }
 
-// withoutNaN replaces NaN, Infinity and -Infinity, which Python's json module writes, by null.
-func withoutNaN(text []byte) (fixed []byte, changed bool) {
-	quoted := false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case quoted && c == '\\' && i+1 < len(text):
-			fixed = append(fixed, c, text[i+1])
-			i++
-			continue
-		case c == '"':
-			quoted = !quoted
-		case !quoted && (c == 'N' || c == 'I' || c == '-'):
-			if word := notANumber(string(text[i:min(len(text), i+9)])); word > 0 {
-				fixed, changed = append(fixed, "null"...), true
-				i += word - 1
-				continue
-			}
-		}
-		fixed = append(fixed, text[i])
-	}
-	return fixed, changed
-}
-
-func notANumber(s string) int {
-	for _, word := range []string{"NaN", "Infinity", "-Infinity"} {
-		if strings.HasPrefix(s, word) {
-			return len(word)
-		}
-	}
-	return 0
-}
+// pythonNumbers matches numbers that are no JSON, and texts, which stay as they are.
+var pythonNumbers = regexp.MustCompile(`(?s)"(?:[^"\\]|\\.)*"|NaN|-?Infinity`)

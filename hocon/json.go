@@ -6,105 +6,77 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"regexp"
 )
 
-// EncodeJSON writes a value as JSON in raw UTF-8, on one line. The SDK reads such text as HOCON,
+// encodeJSON writes a value as JSON in raw UTF-8, on one line. The SDK reads such text as HOCON,
 // but does not decode \uXXXX, so only characters that require an escape are escaped: not <, > and
 // &, not U+2028 and U+2029.
-func EncodeJSON(v any) (string, error) {
-	if o, ok := v.(*Object); ok {
-		v = jsonObject{o}
-	}
+func encodeJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return "", fmt.Errorf("write as JSON: %w", err)
+	if err := enc.Encode(ordered(v)); err != nil {
+		return nil, fmt.Errorf("write as JSON: %w", err)
 	}
-	return rawSeparators(strings.TrimSuffix(b.String(), "\n")), nil
+	return escapes.ReplaceAllFunc(bytes.TrimSuffix(b.Bytes(), []byte("\n")), func(escape []byte) []byte {
+		switch string(escape) {
+		case `\u2028`:
+			return []byte("\u2028")
+		case `\u2029`:
+			return []byte("\u2029")
+		}
+		return escape
+	}), nil
 }
 
-// rawSeparators undoes the escapes of U+2028 and U+2029, which encoding/json
-// always makes, and leaves an escaped backslash before "u2028" alone.
-func rawSeparators(text string) string {
-	if !strings.Contains(text, `\u202`) {
-		return text
-	}
-	var b strings.Builder
-	b.Grow(len(text))
-	for i := 0; i < len(text); i++ {
-		if text[i] != '\\' {
-			b.WriteByte(text[i])
-			continue
-		}
-		switch {
-		case strings.HasPrefix(text[i:], `\u2028`):
-			b.WriteRune('\u2028')
-			i += 5
-		case strings.HasPrefix(text[i:], `\u2029`):
-			b.WriteRune('\u2029')
-			i += 5
-		default: // an escape is never at the end of valid JSON
-			b.WriteString(text[i : i+2])
-			i++
-		}
-	}
-	return b.String()
-}
+// escapes matches an escaped backslash too, so that the text after it is not taken for an escape.
+var escapes = regexp.MustCompile(`\\(u202[89]|.)`)
 
 // JSON writes the object as JSON, keys in their order, in raw UTF-8.
 func (o *Object) JSON() ([]byte, error) {
-	text, err := EncodeJSON(o)
-	return []byte(text), err
-}
-
-// jsonObject gives an Object to encoding/json with its keys in order.
-type jsonObject struct{ o *Object }
-
-func (j jsonObject) MarshalJSON() ([]byte, error) {
-	var b bytes.Buffer
-	if err := writeJSON(&b, j.o); err != nil {
-		return nil, err
+	if o == nil {
+		return []byte("{}"), nil
 	}
-	return b.Bytes(), nil
+	return encodeJSON(o)
 }
 
-func writeJSON(b *bytes.Buffer, v any) error {
+// ordered prepares a value for encoding/json. Object itself has no MarshalJSON, so that no log shows
+// the secrets of a configuration.
+func ordered(v any) any {
 	switch v := v.(type) {
 	case *Object:
-		b.WriteByte('{')
-		for i, key := range v.Keys() {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			if err := writeJSON(b, key); err != nil {
-				return err
-			}
-			b.WriteByte(':')
-			if err := writeJSON(b, v.values[key]); err != nil {
-				return err
-			}
-		}
-		b.WriteByte('}')
-		return nil
+		return (*orderedObject)(v)
 	case []any:
-		b.WriteByte('[')
+		list := make([]any, len(v))
 		for i, item := range v {
-			if i > 0 {
-				b.WriteByte(',')
-			}
-			if err := writeJSON(b, item); err != nil {
-				return err
-			}
+			list[i] = ordered(item)
 		}
-		b.WriteByte(']')
-		return nil
-	default:
-		text, err := EncodeJSON(v)
-		b.WriteString(text)
-		return err
+		return list
 	}
+	return v
+}
+
+type orderedObject Object
+
+// MarshalJSON writes the keys in their order.
+func (o *orderedObject) MarshalJSON() ([]byte, error) {
+	b := []byte{'{'}
+	for i, key := range o.keys {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		name, err := encodeJSON(key)
+		if err != nil {
+			return nil, err
+		}
+		value, err := encodeJSON(o.values[key])
+		if err != nil {
+			return nil, err
+		}
+		b = append(append(append(b, name...), ':'), value...)
+	}
+	return append(b, '}'), nil
 }
 
 // parseJSON reads text that is a JSON object as a whole. JSON needs its own reader because the
@@ -164,18 +136,4 @@ func readJSON(dec *json.Decoder, depth int) (any, error) {
 	}
 	_, err = dec.Token()
 	return o, err
-}
-
-// put adds a key while an object is read; objects with the same key are merged.
-func (o *Object) put(key string, value any) {
-	old, exists := o.values[key]
-	if !exists {
-		o.keys = append(o.keys, key)
-	}
-	oldObject, oldIs := old.(*Object)
-	newObject, newIs := value.(*Object)
-	if oldIs && newIs {
-		value = Merge(oldObject, newObject)
-	}
-	o.values[key] = value
 }

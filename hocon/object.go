@@ -1,10 +1,8 @@
 package hocon
 
 import (
-	"encoding/json"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -43,9 +41,11 @@ func (o *Object) At(key string) (any, bool) {
 
 // Get returns the value at a path like `sdk.aws.s3.key`. An element with dots is quoted:
 // `endpoints."a.b".version`.
-func (o *Object) Get(path string) (any, bool) {
+func (o *Object) Get(path string) (any, bool) { return o.get(splitPath(path)) }
+
+func (o *Object) get(path []string) (any, bool) {
 	var v any = o
-	for _, key := range splitPath(path) {
+	for _, key := range path {
 		in, isObject := v.(*Object)
 		if !isObject {
 			return nil, false
@@ -62,16 +62,8 @@ func (o *Object) Get(path string) (any, bool) {
 // for null, lists, objects and missing values.
 func (o *Object) Text(path string) (string, bool) {
 	v, _ := o.Get(path)
-	switch v := v.(type) {
-	case string:
-		return v, true
-	case json.Number:
-		return v.String(), true
-	case bool:
-		return strconv.FormatBool(v), true
-	default:
-		return "", false
-	}
+	text, ok := textOf(v)
+	return text, ok && v != nil
 }
 
 // Object returns the object at a path, or nil (an empty object) if there is none.
@@ -120,23 +112,24 @@ func Merge(below, above *Object) *Object {
 	if below != nil {
 		maps.Copy(merged.values, below.values)
 	}
-	if above == nil {
-		return merged
-	}
-	for _, key := range above.keys {
-		value := above.values[key]
-		old, exists := merged.values[key]
-		oldObject, oldIs := old.(*Object)
-		newObject, newIs := value.(*Object)
-		if oldIs && newIs {
-			value = Merge(oldObject, newObject)
-		}
-		if !exists {
-			merged.keys = append(merged.keys, key)
-		}
-		merged.values[key] = value
+	for _, key := range above.Keys() {
+		merged.put(key, above.values[key])
 	}
 	return merged
+}
+
+// put sets a key; objects with the same key are merged.
+func (o *Object) put(key string, value any) {
+	old, exists := o.values[key]
+	if !exists {
+		o.keys = append(o.keys, key)
+	}
+	oldObject, oldIs := old.(*Object)
+	newObject, newIs := value.(*Object)
+	if oldIs && newIs {
+		value = Merge(oldObject, newObject)
+	}
+	o.values[key] = value
 }
 
 // Nest puts an object below a path: Nest("a.b", o) has the values of o at "a.b".

@@ -127,7 +127,7 @@ func (p *parser) document() (*objectNode, error) {
 			return nil, err
 		}
 		if p.skip(true); p.pos < len(p.src) {
-			return nil, p.fail(p.pos, "found %s behind the closing brace of the whole text", p.found())
+			return nil, p.fail(p.pos, "found %s after the closing brace of the whole text", p.found())
 		}
 		return root, nil
 	}

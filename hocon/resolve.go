@@ -243,7 +243,7 @@ func (r *resolver) lookup(name string) (found resolved, cycle bool, err error) {
 				return resolved{}, false, err
 			}
 			o, _ := v.value.(*Object)
-			value, ok := inside(o, path[i:])
+			value, ok := o.get(path[i:])
 			return resolved{value, ok}, false, nil
 		}
 		field, ok := raw.fields[key]
@@ -265,20 +265,6 @@ func (r *resolver) lookup(name string) (found resolved, cycle bool, err error) {
 	}
 	found, err = r.resolve(at)
 	return found, false, err
-}
-
-func inside(o *Object, path []string) (any, bool) {
-	var v any = o
-	for _, key := range path {
-		in, ok := v.(*Object)
-		if !ok {
-			return nil, false
-		}
-		if v, ok = in.At(key); !ok {
-			return nil, false
-		}
-	}
-	return v, true
 }
 
 // count adds the size of a copied value to the total, and stops at the limit.

@@ -141,7 +141,7 @@ func (p *parser) word() (string, error) {
 			r, size := utf8.DecodeRuneInString(p.src[p.pos+1:])
 			if size == 0 || r == '\n' || r == '\r' {
 				if b.Len() == 0 { // a backslash at the end of the text
-					return "", p.fail(p.pos, "found a backslash with nothing behind it")
+					return "", p.fail(p.pos, "found a backslash with nothing after it")
 				}
 				return b.String(), nil
 			}
@@ -170,7 +170,7 @@ func (p *parser) quoted() (string, error) {
 		case '\\':
 			r, size := utf8.DecodeRuneInString(p.src[p.pos+1:])
 			if size == 0 || r == '\n' {
-				return "", p.fail(p.pos, "found a backslash with nothing behind it inside quotes")
+				return "", p.fail(p.pos, "found a backslash with nothing after it inside quotes")
 			}
 			b.WriteString(unescape(p.src[p.pos : p.pos+1+size]))
 			p.pos += 1 + size

@@ -394,7 +394,7 @@ func TestCertificateThatCanNotBeUsedOpensNoSocket(t *testing.T) {
 		"no key":         {listen.TLSFiles{Cert: good.Cert}, "needs a certificate and a key"},
 		"missing":        {listen.TLSFiles{Cert: dir + "/gone", Key: good.Key}, "gone"},
 		"not PEM":        {listen.TLSFiles{Cert: text, Key: good.Key}, text},
-		"no authorities": {listen.TLSFiles{Cert: good.Cert, Key: good.Key, ClientCA: text}, "holds no certificate"},
+		"no authorities": {listen.TLSFiles{Cert: good.Cert, Key: good.Key, ClientCA: text}, "has no certificate"},
 		"missing CA":     {listen.TLSFiles{Cert: good.Cert, Key: good.Key, ClientCA: dir + "/gone"}, "gone"},
 	} {
 		if _, err := listen.Open(t.Context(), listen.Options{Name: "api", Addr: "127.0.0.1:0", TLS: &c.files}); err == nil || !strings.Contains(err.Error(), c.want) {

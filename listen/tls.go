@@ -55,11 +55,11 @@ func (f TLSFiles) load(protocols []string) (*tls.Config, error) {
 	}
 	pem, err := os.ReadFile(f.ClientCA)
 	if err != nil {
-		return nil, fmt.Errorf("authorities of clients: %w", err)
+		return nil, fmt.Errorf("CA certificates of clients: %w", err)
 	}
 	config.ClientCAs = x509.NewCertPool()
 	if !config.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("authorities of clients: %s holds no certificate in PEM form", f.ClientCA)
+		return nil, fmt.Errorf("CA certificates of clients: %s has no certificate in PEM form", f.ClientCA)
 	}
 	config.ClientAuth = tls.RequireAndVerifyClientCert
 	return config, nil

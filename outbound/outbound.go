@@ -4,6 +4,7 @@
 package outbound
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -51,8 +52,8 @@ func FromEnvironment(env func(string) (string, bool)) Network {
 		return Network{}
 	}
 	n := Network{proxies: &httpproxy.Config{
-		HTTPProxy:  firstOf(proxyVariable(env, "http_proxy"), proxyVariable(env, "all_proxy")),
-		HTTPSProxy: firstOf(proxyVariable(env, "https_proxy"), proxyVariable(env, "all_proxy")),
+		HTTPProxy:  cmp.Or(proxyVariable(env, "http_proxy"), proxyVariable(env, "all_proxy")),
+		HTTPSProxy: cmp.Or(proxyVariable(env, "https_proxy"), proxyVariable(env, "all_proxy")),
 		NoProxy:    proxyVariable(env, "no_proxy"),
 	}}
 	for _, name := range []string{"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} {
@@ -70,13 +71,6 @@ func proxyVariable(env func(string) (string, bool), lower string) string {
 	}
 	value, _ := env(strings.ToUpper(lower))
 	return strings.TrimSpace(value)
-}
-
-func firstOf(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // Proxy returns the proxy for a URL, nil for none.
@@ -154,7 +148,7 @@ func (s Source) addTo(pool *x509.CertPool) error {
 		found = pool.AppendCertsFromPEM(text) || found
 	}
 	if !found {
-		return fail(errors.New(s.Path + " holds none in PEM form"))
+		return fail(errors.New(s.Path + " has none in PEM form"))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package outbound
 
 import (
+	"cmp"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -10,7 +11,7 @@ import (
 // PythonProxy is the proxy that Python's HTTP library, and so the ClearML SDK, uses for a URL, ""
 // for none. Unlike Go it also uses a proxy for the local machine, unless NO_PROXY names it.
 func PythonProxy(env func(string) (string, bool), u *url.URL) string {
-	proxy := firstOf(proxyVariable(env, u.Scheme+"_proxy"), proxyVariable(env, "all_proxy"))
+	proxy := cmp.Or(proxyVariable(env, u.Scheme+"_proxy"), proxyVariable(env, "all_proxy"))
 	if proxy == "" || u.Hostname() == "" || pythonBypasses(noProxy(env), u) {
 		return ""
 	}
@@ -19,11 +20,9 @@ func PythonProxy(env func(string) (string, bool), u *url.URL) string {
 
 // noProxy is that library's value of NO_PROXY: lower case is used if it is not empty.
 func noProxy(env func(string) (string, bool)) string {
-	if value, _ := env("no_proxy"); value != "" {
-		return value
-	}
-	value, _ := env("NO_PROXY")
-	return value
+	lower, _ := env("no_proxy")
+	upper, _ := env("NO_PROXY")
+	return cmp.Or(lower, upper)
 }
 
 func pythonBypasses(list string, u *url.URL) bool {

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Death describes how a process ended. Errors, logs and the status page use it unchanged.
@@ -83,13 +85,7 @@ func newDeath(state *os.ProcessState, asked bool, oom *OOMWatch, lastLines []str
 }
 
 func signalName(sig syscall.Signal) string {
-	names := map[syscall.Signal]string{
-		syscall.SIGKILL: "SIGKILL", syscall.SIGSEGV: "SIGSEGV", syscall.SIGABRT: "SIGABRT", syscall.SIGBUS: "SIGBUS",
-		syscall.SIGFPE: "SIGFPE", syscall.SIGILL: "SIGILL", syscall.SIGTERM: "SIGTERM", syscall.SIGINT: "SIGINT",
-		syscall.SIGHUP: "SIGHUP", syscall.SIGPIPE: "SIGPIPE", syscall.SIGQUIT: "SIGQUIT",
-		syscall.SIGXCPU: "SIGXCPU", syscall.SIGUSR1: "SIGUSR1", syscall.SIGTRAP: "SIGTRAP", syscall.SIGSYS: "SIGSYS",
-	}
-	if name, ok := names[sig]; ok {
+	if name := unix.SignalName(sig); name != "" {
 		return fmt.Sprintf("%s (%s)", name, sig)
 	}
 	return fmt.Sprintf("%d (%s)", int(sig), sig)

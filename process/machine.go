@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"math"
 	"os"
 	"path"
@@ -95,19 +96,24 @@ func (m machine) controlGroup(controller string) (string, bool) {
 	return "", false
 }
 
-// counter reads a number from lines of the form "key number", with or without a unit.
+// counter reads the number of a key from a file.
 func counter(file, key string) (int64, bool) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return 0, false
-	}
-	for line := range strings.Lines(string(b)) {
-		fields := strings.Fields(line)
-		if len(fields) < 2 || fields[0] != key {
+	text, _ := os.ReadFile(file) // a missing file has no numbers
+	n, ok := numbers(text)[key]
+	return n, ok
+}
+
+// numbers reads lines of the form "key number", with or without a unit. Other lines are skipped.
+func numbers(text []byte) map[string]int64 {
+	all := map[string]int64{}
+	for line := range bytes.Lines(text) {
+		fields := bytes.Fields(line)
+		if len(fields) < 2 {
 			continue
 		}
-		n, err := strconv.ParseInt(fields[1], 10, 64)
-		return n, err == nil
+		if n, err := strconv.ParseInt(string(fields[1]), 10, 64); err == nil {
+			all[string(fields[0])] = n
+		}
 	}
-	return 0, false
+	return all
 }

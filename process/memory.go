@@ -1,7 +1,6 @@
 package process
 
 import (
-	"bytes"
 	"fmt"
 	"io/fs"
 	"os"
@@ -33,22 +32,8 @@ func MemoryOf(pid int) (Memory, error) {
 	return m, nil
 }
 
-func parseRollup(text []byte) (m Memory, ok bool) {
-	for line := range bytes.Lines(text) {
-		fields := bytes.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		kilobytes, err := strconv.ParseInt(string(fields[1]), 10, 64)
-		if err != nil {
-			continue // the first line, an address
-		}
-		switch string(fields[0]) {
-		case "Pss:":
-			m.Share, ok = kilobytes<<10, true
-		case "Private_Clean:", "Private_Dirty:":
-			m.Own += kilobytes << 10
-		}
-	}
-	return m, ok
+func parseRollup(text []byte) (Memory, bool) {
+	kilobytes := numbers(text)
+	share, ok := kilobytes["Pss:"]
+	return Memory{Share: share << 10, Own: (kilobytes["Private_Clean:"] + kilobytes["Private_Dirty:"]) << 10}, ok
 }

@@ -5,6 +5,7 @@ package process
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,14 +78,11 @@ func Start(ctx context.Context, spec Spec) (*Child, error) {
 	if err := context.Cause(ctx); err != nil {
 		return nil, fmt.Errorf("start %s: %w: %w", spec.Path, ErrNotStarted, err)
 	}
-	if spec.MaxLine <= 0 {
-		spec.MaxLine = 8 << 10
-	}
-	if spec.Tail <= 0 {
-		spec.Tail = 8 << 10
-	}
-	if spec.WhenWeDie == 0 {
-		spec.WhenWeDie = syscall.SIGKILL
+	spec.MaxLine = cmp.Or(spec.MaxLine, 8<<10)
+	spec.Tail = cmp.Or(spec.Tail, 8<<10)
+	spec.WhenWeDie = cmp.Or(spec.WhenWeDie, syscall.SIGKILL)
+	if spec.LogLine == nil {
+		spec.LogLine = func(Stream, []byte) {}
 	}
 	c := &Child{done: make(chan struct{})}
 	started := make(chan error, 1)
@@ -137,18 +135,10 @@ func (c *Child) own(spec Spec, started chan<- error) {
 	tail := NewTail(spec.Tail)
 	var readers sync.WaitGroup
 	readers.Go(func() {
-		_ = ReadLines(stdout, spec.MaxLine, func(line []byte) {
-			if spec.LogLine != nil {
-				spec.LogLine(Stdout, line)
-			}
-		})
+		_ = ReadLines(stdout, spec.MaxLine, func(line []byte) { spec.LogLine(Stdout, line) })
 	})
 	readers.Go(func() {
-		_ = ReadLines(io.TeeReader(stderr, tail), spec.MaxLine, func(line []byte) {
-			if spec.LogLine != nil {
-				spec.LogLine(Stderr, line)
-			}
-		})
+		_ = ReadLines(io.TeeReader(stderr, tail), spec.MaxLine, func(line []byte) { spec.LogLine(Stderr, line) })
 	})
 	started <- nil
 

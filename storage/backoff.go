@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,16 +21,7 @@ type Backoff struct {
 }
 
 func (b Backoff) withDefaults() Backoff {
-	if b.Attempts <= 0 {
-		b.Attempts = 6
-	}
-	if b.First <= 0 {
-		b.First = 500 * time.Millisecond
-	}
-	if b.Max <= 0 {
-		b.Max = 30 * time.Second
-	}
-	return b
+	return Backoff{Attempts: cmp.Or(b.Attempts, 6), First: cmp.Or(b.First, 500*time.Millisecond), Max: cmp.Or(b.Max, 30*time.Second)}
 }
 
 // Do calls attempt until it succeeds, fails permanently, or has failed transiently too often; then

@@ -76,7 +76,7 @@ func (c *Cache) publish(p *partial, sha string) error {
 // named links the content under its user-visible name, in a separate folder: files that user code
 // writes beside it, or finds there, affect no other file. verify compares the present file with the
 // content.
-func (c *Cache) named(sha, name string, verify bool) (string, error) {
+func (c *Cache) named(ctx context.Context, sha, name string, verify bool) (string, error) {
 	name = fileName(name)
 	sum := md5.Sum([]byte(name))
 	dir := c.path("named", sha, hex.EncodeToString(sum[:4]))
@@ -87,7 +87,7 @@ func (c *Cache) named(sha, name string, verify bool) (string, error) {
 	same := sameFile(link, blob)
 	if same && verify {
 		var err error
-		if same, err = sameContent(blob, link); err != nil {
+		if same, err = sameContent(ctx, blob, link); err != nil {
 			return "", dirError(c.o.Dir, err)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 )
 
 // Body is the content of an answer with exactly length bytes, -1 if unknown. It returns no more,
@@ -42,26 +44,58 @@ func (b *body) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
 	}
-	return n, &Error{Op: "read", URL: b.url, Transient: true, Err: fmt.Errorf("the connection was cut: %w", err)}
+	return n, &Error{Op: "read", URL: b.url, Transient: true, Err: fmt.Errorf("the content ended early: %w", err)}
 }
 
 func (b *body) Close() error { return b.answer.Close() }
 
-// CheckPart checks that an answer is the requested part: now is the state in the answer, from and
-// to are its bytes. It returns the number of bytes to come.
-func CheckPart(part Part, now Object, from, to int64) (length int64, err error) {
+// CheckAnswer checks that an answer is the requested part. now is the state in the answer, with the
+// answer's length as its size, and contentRange is its Content-Range, "" if it is the whole file.
+// It returns the state of the whole file and the number of bytes to come, -1 if unknown.
+func CheckAnswer(part Part, now Object, contentRange string) (Object, int64, error) {
+	if contentRange == "" {
+		switch {
+		case part.Of.Validated() && !part.Of.Same(now):
+			return now, 0, ErrChanged
+		case !part.Whole():
+			return now, 0, ErrNoRanges
+		}
+		return now, now.Size, nil
+	}
+	from, to, total, ok := parseContentRange(contentRange)
+	if !ok {
+		return now, 0, fmt.Errorf("the server answers with the range %q: %w", contentRange, ErrNoRanges)
+	}
+	now.Size = total
 	if part.Of.Validated() && !part.Of.Same(now) {
-		return 0, ErrChanged
+		return now, 0, ErrChanged
 	}
 	if from != part.Offset || (part.Length > 0 && to-from > part.Length) {
-		return 0, fmt.Errorf("the server answers with bytes %d-%d, asked were those from %d: %w", from, to, part.Offset, ErrNoRanges)
+		return now, 0, fmt.Errorf("the server answers with bytes %d-%d, requested were those from %d: %w", from, to, part.Offset, ErrNoRanges)
 	}
-	length = part.Length
+	length := part.Length
 	if length == 0 {
-		length = now.Size - from
+		length = total - from
 	}
 	if to-from != length {
-		return 0, fmt.Errorf("bytes %d-%d are asked of %d: %w", from, from+length, now.Size, ErrChanged)
+		return now, 0, fmt.Errorf("bytes %d-%d were requested of %d: %w", from, from+length, total, ErrChanged)
 	}
-	return length, nil
+	return now, length, nil
+}
+
+// parseContentRange reads "bytes first-last/total"; to is one past last.
+func parseContentRange(field string) (from, to, total int64, ok bool) {
+	field, ok = strings.CutPrefix(strings.TrimSpace(field), "bytes ")
+	if !ok {
+		return 0, 0, 0, false
+	}
+	span, size, _ := strings.Cut(field, "/")
+	first, last, _ := strings.Cut(span, "-")
+	from, err1 := strconv.ParseInt(first, 10, 64)
+	to, err2 := strconv.ParseInt(last, 10, 64)
+	total, err3 := strconv.ParseInt(size, 10, 64)
+	if err1 != nil || err2 != nil || err3 != nil || from < 0 || to < from || to >= total {
+		return 0, 0, 0, false
+	}
+	return from, to + 1, total, true
 }

@@ -87,7 +87,7 @@ func (c *Cache) download(ctx context.Context, adapter Adapter, item Item, object
 		return "", dirError(c.o.Dir, err)
 	}
 	defer p.close()
-	resumed := p.have()
+	resumed, _ := p.have()
 	sum, object, err := c.receive(ctx, adapter, item, object, p, progress)
 	if err != nil {
 		p.keep() // for the next attempt, which may be after a restart
@@ -123,7 +123,8 @@ func (c *Cache) download(ctx context.Context, adapter Adapter, item Item, object
 func (c *Cache) receive(ctx context.Context, adapter Adapter, item Item, object Object, p *partial, progress Progress) (string, Object, error) {
 	whole := false
 	for round := 1; ; round++ {
-		if err := c.makeRoom(object.Size - p.have()); err != nil {
+		have, _ := p.have()
+		if err := c.makeRoom(object.Size - have); err != nil {
 			return "", object, err
 		}
 		d := &transfer{adapter: adapter, url: item.URL, object: object, to: p, cache: c, progress: progress, whole: whole}
@@ -132,7 +133,7 @@ func (c *Cache) receive(ctx context.Context, adapter Adapter, item Item, object 
 		case err == nil && d.object.Size >= 0 && p.size() != d.object.Size:
 			return "", object, &Error{Op: "read", URL: item.URL, Transient: true, Err: fmt.Errorf("%d bytes came of %d", p.size(), d.object.Size)}
 		case err == nil && d.object.Unframed && item.SHA256 == "":
-			return "", object, &Error{Op: "read", URL: item.URL, Err: errors.New("the server tells neither the length nor the end of the file, so a cut would not be noticed; give its SHA-256")}
+			return "", object, &Error{Op: "read", URL: item.URL, Err: errors.New("the server sends neither the length nor the end of the file, so an interruption would not be detected; give its SHA-256")}
 		case err == nil:
 			object = d.object
 			p.keep()

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,11 +19,6 @@ type CacheOptions struct {
 	Adapters Adapters
 	// Rewrites are applied to the URLs of items; the first match is used.
 	Rewrites []Rewrite
-	// MaxBytes bounds the size of the cache; the least recently used files are removed first,
-	// files in use never. 0: no bound.
-	MaxBytes int64
-	// Downloads bounds concurrent downloads. Default 4.
-	Downloads int
 	// Connections bounds the concurrent parts of one large file. Default 4.
 	Connections int
 	// Stall is the time without a byte after which a download counts as interrupted. The whole
@@ -72,6 +68,9 @@ type Cache struct {
 	reached func(step string)
 }
 
+// downloadsAtOnce bounds concurrent downloads.
+const downloadsAtOnce = 4
+
 // NewCache prepares the folder. An error names the folder and the problem.
 func NewCache(o CacheOptions) (*Cache, error) {
 	if o.Dir == "" {
@@ -82,20 +81,11 @@ func NewCache(o CacheOptions) (*Cache, error) {
 		return nil, fmt.Errorf("open cache %s: %w", o.Dir, err)
 	}
 	o.Dir = dir
-	if o.Downloads <= 0 {
-		o.Downloads = 4
-	}
-	if o.Connections <= 0 {
-		o.Connections = 4
-	}
-	if o.Stall <= 0 {
-		o.Stall = time.Minute
-	}
+	o.Connections = cmp.Or(o.Connections, 4)
+	o.Stall = cmp.Or(o.Stall, time.Minute)
 	o.Backoff = o.Backoff.withDefaults()
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	c := &Cache{o: o, slots: make(chan struct{}, o.Downloads), reached: func(string) {}}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	c := &Cache{o: o, slots: make(chan struct{}, downloadsAtOnce), reached: func(string) {}}
 	if err := c.makeFolders(); err != nil {
 		return nil, err
 	}
@@ -206,9 +196,6 @@ func (c *Cache) hold(ctx context.Context, item Item, got fetched) (*Handle, erro
 		l.release()
 		return nil, err
 	}
-	if !got.fromCache {
-		c.prune(c.o.MaxBytes)
-	}
 	return h, nil
 }
 
@@ -232,7 +219,7 @@ func (c *Cache) place(ctx context.Context, item Item, got fetched, l *lease) (*H
 	if item.Unpack {
 		h.Path, err = c.unpacked(ctx, blob, got.sha256, name, item.Verify)
 	} else {
-		h.Path, err = c.named(got.sha256, name, item.Verify)
+		h.Path, err = c.named(ctx, got.sha256, name, item.Verify)
 	}
 	return h, err
 }
@@ -272,7 +259,6 @@ func (c *Cache) useInPlace(ctx context.Context, place Locator, item Item) (*Hand
 		h.Release()
 		return nil, err
 	}
-	c.prune(c.o.MaxBytes)
 	return h, nil
 }
 

@@ -25,7 +25,6 @@ func Example() {
 	}
 
 	web := https.New(https.Options{})
-	defer web.Close()
 	cache, err := storage.NewCache(storage.CacheOptions{
 		Dir:      filepath.Join(dir, "cache"),
 		Adapters: storage.Adapters{"file": file.Adapter{}, "http": web, "https": web},

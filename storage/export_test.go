@@ -14,7 +14,13 @@ var (
 	FileName = fileName
 )
 
-// Span and Join let tests in on the record of what a download has.
-type Span = span
-
-var Join = join
+// Prune removes the least recently used contents until at most limit bytes are left, and returns
+// the number of removed bytes.
+func (c *Cache) Prune(limit int64) int64 {
+	contents := c.contents()
+	n := -limit
+	for _, content := range contents {
+		n += content.bytes
+	}
+	return c.removeOldest(contents, n)
+}

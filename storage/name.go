@@ -17,11 +17,11 @@ func safeName(name string) (safe, problem string) {
 	case name == "":
 		return "", "its name is empty"
 	case strings.ContainsRune(name, 0):
-		return "", "its name holds a NUL byte"
+		return "", "its name contains a NUL byte"
 	case !utf8.ValidString(name):
 		return "", "its name is not UTF-8"
 	case strings.ContainsRune(name, '\\'):
-		return "", "its name holds a backslash"
+		return "", "its name contains a backslash"
 	case strings.HasPrefix(name, "/"):
 		return "", "its name is an absolute path"
 	case len(name) >= 2 && name[1] == ':' && ('a' <= name[0]|0x20 && name[0]|0x20 <= 'z'):
@@ -29,7 +29,7 @@ func safeName(name string) (safe, problem string) {
 	case len(name) > 4096:
 		return "", "its name is longer than 4096 bytes"
 	case strings.ContainsFunc(name, unicode.IsControl):
-		return "", "its name holds a control character"
+		return "", "its name contains a control character"
 	}
 	for part := range strings.SplitSeq(name, "/") {
 		if part == ".." {

@@ -6,8 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
-	"strconv"
 	"strings"
 )
 
@@ -42,19 +42,8 @@ func HealingStatus(status int) bool {
 		status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status == http.StatusTooEarly
 }
 
-// ContentRange reads "bytes first-last/total"; to is one past last.
-func ContentRange(field string) (from, to, total int64, ok bool) {
-	field, ok = strings.CutPrefix(strings.TrimSpace(field), "bytes ")
-	if !ok {
-		return 0, 0, 0, false
-	}
-	span, size, _ := strings.Cut(field, "/")
-	first, last, _ := strings.Cut(span, "-")
-	from, err1 := strconv.ParseInt(first, 10, 64)
-	to, err2 := strconv.ParseInt(last, 10, 64)
-	total, err3 := strconv.ParseInt(size, 10, 64)
-	if err1 != nil || err2 != nil || err3 != nil || from < 0 || to < from || to >= total {
-		return 0, 0, 0, false
-	}
-	return from, to + 1, total, true
+// Drop discards an answer; a short rest is read so that the connection can be reused.
+func Drop(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // of no use either way
+	_ = resp.Body.Close()
 }

@@ -50,47 +50,53 @@ func Pack(ctx context.Context, folder, file string) (Packed, error) {
 	if err != nil {
 		return Packed{}, fmt.Errorf("pack %s: %w", folder, err)
 	}
-	temp, err := os.CreateTemp(filepath.Dir(target), atomicfile.TempPrefix)
+	p := &packing{Packed: Packed{Path: target}, folder: folder, limits: Limits{}.withDefaults()}
+	var failed error
+	err = atomicfile.WriteWith(target, 0o600, func(temp *os.File) error {
+		failed = p.write(ctx, temp)
+		return failed
+	})
+	if failed != nil {
+		return Packed{}, failed
+	}
 	if err != nil {
 		return Packed{}, dirError(filepath.Dir(target), err)
 	}
-	defer os.Remove(temp.Name()) //nolint:errcheck // gone already after the rename
-	p := &packing{folder: folder, sum: sha256.New(), limits: Limits{}.withDefaults()}
-	for _, own := range []string{temp.Name(), target} {
+	return p.Packed, nil
+}
+
+// write packs the folder into a file that then gets its final name.
+func (p *packing) write(ctx context.Context, temp *os.File) error {
+	for _, own := range []string{temp.Name(), p.Path} {
 		if info, err := os.Stat(own); err == nil {
 			p.own = append(p.own, info)
 		}
 	}
-	p.zip = zip.NewWriter(io.MultiWriter(temp, p.sum))
+	sum := sha256.New()
+	p.zip = zip.NewWriter(io.MultiWriter(temp, sum))
 	p.zip.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) {
 		return flate.NewWriter(w, flate.DefaultCompression)
 	})
-	err = p.run(ctx)
-	err = errors.Join(err, p.zip.Close(), temp.Sync())
-	info, statErr := temp.Stat()
-	if err = errors.Join(err, statErr, temp.Close()); err != nil {
-		return Packed{}, err
+	if err := errors.Join(p.run(ctx), p.zip.Close()); err != nil {
+		return err
 	}
-	if err := os.Rename(temp.Name(), target); err != nil {
-		return Packed{}, fmt.Errorf("pack %s: %w", folder, err)
+	info, err := temp.Stat()
+	if err != nil {
+		return err
 	}
-	return Packed{Path: target, SHA256: hex.EncodeToString(p.sum.Sum(nil)), Size: info.Size(), Files: p.files, LeftOut: p.leftOut}, nil
+	p.SHA256, p.Size = hex.EncodeToString(sum.Sum(nil)), info.Size()
+	return nil
 }
 
 // packing is the state while a folder is packed.
 type packing struct {
-	folder string
-	zip    *zip.Writer
-	sum    interface {
-		io.Writer
-		Sum([]byte) []byte
-	}
+	Packed
+	folder  string
+	zip     *zip.Writer
 	own     []os.FileInfo // the zip file itself, if a name of the folder leads to it
 	limits  Limits
 	entries int
 	bytes   int64
-	files   int
-	leftOut []LeftOut
 }
 
 func (p *packing) run(ctx context.Context) error {
@@ -104,8 +110,8 @@ func (p *packing) run(ctx context.Context) error {
 	if err := p.walk(ctx, "", []os.FileInfo{info}); err != nil {
 		return err
 	}
-	if p.files == 0 {
-		return fmt.Errorf("pack %s: the folder holds no files", p.folder)
+	if p.Files == 0 {
+		return fmt.Errorf("pack %s: the folder has no files", p.folder)
 	}
 	return nil
 }
@@ -147,11 +153,11 @@ func (p *packing) entry(ctx context.Context, name string, entry fs.DirEntry, abo
 		return fault(err)
 	case info.IsDir():
 		if slices.ContainsFunc(above, func(a os.FileInfo) bool { return os.SameFile(a, info) }) {
-			p.leave(name, "a link to a folder that it lies in", false)
+			p.leave(name, "a link to a parent folder", false)
 			return nil
 		}
 		if len(above) > p.limits.Depth {
-			return fault(fmt.Errorf("it lies more than %d folders deep", p.limits.Depth))
+			return fault(fmt.Errorf("it is more than %d folders deep", p.limits.Depth))
 		}
 		if _, err := os.Stat(filepath.Join(full, "pyvenv.cfg")); err == nil {
 			return nil // a virtual environment
@@ -170,7 +176,7 @@ func (p *packing) entry(ctx context.Context, name string, entry fs.DirEntry, abo
 }
 
 func (p *packing) leave(name, why string, broken bool) {
-	p.leftOut = append(p.leftOut, LeftOut{Name: name, Why: why, Broken: broken})
+	p.LeftOut = append(p.LeftOut, LeftOut{Name: name, Why: why, Broken: broken})
 }
 
 // isLeftOut reports whether files of this name are not packed.
@@ -203,6 +209,6 @@ func (p *packing) add(name, full string, info os.FileInfo) error {
 	if p.bytes += n; p.bytes > p.limits.Bytes {
 		return fmt.Errorf("the files are larger than %d GiB together; links are followed, so one may lead to far more than is meant", p.limits.Bytes>>30)
 	}
-	p.files++
+	p.Files++
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -16,11 +15,9 @@ import (
 // recordEvery is how many bytes may have to be fetched again after a kill.
 const recordEvery = 16 << 20
 
-// span is the bytes from From up to, not including, To.
-type span struct{ From, To int64 }
-
 // partial is a running download: a sparse file, and a record of its content and of the state of the
-// source. The record never claims bytes that are not on the disk.
+// source. The file consists of parts of one size; each is written from its start to its end. The
+// record never claims bytes that are not on the disk.
 type partial struct {
 	cache *Cache
 	file  *os.File
@@ -36,7 +33,37 @@ type partialState struct {
 	Size     int64     `json:"size"`
 	ETag     string    `json:"etag,omitempty"`
 	Modified time.Time `json:"modified,omitzero"`
-	Done     []span    `json:"done"`
+	Part     int64     `json:"part"` // size of the parts
+	Have     []int64   `json:"have"` // by part: how many of its bytes are downloaded
+}
+
+const (
+	// parallelFrom is the size from which a file is read in several parts at once; below
+	// it a second connection costs more than it brings. Four connections read 1 GB
+	// 1.8 times as fast as one from the embedded file server on the same machine, and
+	// 2.8 times as fast from a server that gives each connection 90 MB/s, as S3 does.
+	parallelFrom = 16 << 20
+	// A part is a 64th of the file within these bounds: small enough that all connections end at
+	// about the same time, large enough that requests cost nothing.
+	smallestPart, biggestPart = 8 << 20, 64 << 20
+	// mostParts bounds the memory for a file of any announced length.
+	mostParts = 1 << 16
+)
+
+// newState is the state of a download without a byte.
+func newState(object Object) partialState {
+	s := partialState{Size: object.Size, ETag: object.ETag, Modified: object.Modified, Part: max(object.Size, 1)}
+	if object.Ranges && object.Size > parallelFrom {
+		s.Part = max(min(max(object.Size/64, smallestPart), biggestPart), object.Size/mostParts)
+	}
+	s.Have = make([]int64, max(1, 1+(object.Size-1)/s.Part))
+	return s
+}
+
+// bounds are the first byte of a part and the one after its last.
+func (s *partialState) bounds(part int) (from, to int64) {
+	from = int64(part) * s.Part
+	return from, min(from+s.Part, s.Size)
 }
 
 // openPartial resumes the download of an earlier attempt if the source is still in the same state,
@@ -89,12 +116,14 @@ func (p *partial) load(object Object) bool {
 	if err != nil || info.Size() > object.Size {
 		return false
 	}
-	end := int64(0)
-	for _, s := range p.state.Done {
-		if s.From < end || s.To <= s.From || s.To > min(info.Size(), object.Size) {
+	if fresh := newState(object); p.state.Part != fresh.Part || len(p.state.Have) != len(fresh.Have) {
+		return false
+	}
+	for part, have := range p.state.Have {
+		from, to := p.state.bounds(part)
+		if have < 0 || have > to-from || (have > 0 && from+have > info.Size()) {
 			return false
 		}
-		end = s.To
 	}
 	return true
 }
@@ -109,42 +138,32 @@ func (p *partial) reset(object Object) error {
 			return err
 		}
 	}
-	p.state = partialState{Size: object.Size, ETag: object.ETag, Modified: object.Modified}
+	p.state = newState(object)
 	p.unrecorded = 0
 	return p.file.Truncate(0)
 }
 
-// write writes bytes at their offset. It is called from several goroutines, for different offsets.
-func (p *partial) write(b []byte, at int64) error {
+// write appends bytes to what is there of a part. Different parts may be written to at once.
+func (p *partial) write(part int, b []byte) error {
+	at, _ := p.rest(part)
 	if _, err := p.file.WriteAt(b, at); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.state.Done = join(p.state.Done, span{From: at, To: at + int64(len(b))})
+	p.state.Have[part] += int64(len(b))
 	if p.unrecorded += int64(len(b)); p.unrecorded >= recordEvery {
 		return p.record()
 	}
 	return nil
 }
 
-// join adds a span to sorted spans that do not touch.
-func join(spans []span, s span) []span {
-	i, _ := slices.BinarySearchFunc(spans, s.From, func(e span, from int64) int {
-		switch {
-		case e.To < from:
-			return -1
-		case e.To > from:
-			return 1
-		}
-		return 0
-	})
-	j := i
-	for j < len(spans) && spans[j].From <= s.To {
-		s.From, s.To = min(s.From, spans[j].From), max(s.To, spans[j].To)
-		j++
-	}
-	return slices.Replace(spans, i, j, s)
+// rest are the missing bytes of a part.
+func (p *partial) rest(part int) (from, to int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	from, to = p.state.bounds(part)
+	return from + p.state.Have[part], to
 }
 
 // record writes the record; p.mu is held. The bytes are synced first, because a power failure could
@@ -178,30 +197,17 @@ func (p *partial) keep() {
 	}
 }
 
-// have is the number of downloaded bytes.
-func (p *partial) have() int64 {
+// have is the number of downloaded bytes, and missing are the incomplete parts.
+func (p *partial) have() (n int64, missing []int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var n int64
-	for _, s := range p.state.Done {
-		n += s.To - s.From
-	}
-	return n
-}
-
-// missing lists the missing spans of a file of known length.
-func (p *partial) missing() []span {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var gaps []span
-	at := int64(0)
-	for _, s := range append(slices.Clone(p.state.Done), span{From: p.state.Size, To: p.state.Size}) {
-		if s.From > at {
-			gaps = append(gaps, span{From: at, To: s.From})
+	for part, have := range p.state.Have {
+		n += have
+		if from, to := p.state.bounds(part); from+have < to {
+			missing = append(missing, part)
 		}
-		at = s.To
 	}
-	return gaps
+	return n, missing
 }
 
 func (p *partial) path() string { return p.file.Name() }

@@ -13,24 +13,9 @@ import (
 	"clearmlserving/atomicfile"
 )
 
-// Prune removes the least recently used files until at most limit bytes are left, and returns the
-// number of removed bytes. Files in use stay.
-func (c *Cache) Prune(limit int64) (removed int64) {
-	contents, total := c.contents()
-	return c.removeOldest(contents, total-limit)
-}
-
-// prune is Prune with 0 for no limit.
-func (c *Cache) prune(limit int64) {
-	if limit > 0 {
-		c.Prune(limit)
-	}
-}
-
 // pruneBytes removes at least this many bytes, as far as files are not in use.
 func (c *Cache) pruneBytes(n int64) {
-	contents, _ := c.contents()
-	c.removeOldest(contents, n)
+	c.removeOldest(c.contents(), n)
 }
 
 // content is all data of the cache for one file.
@@ -41,7 +26,7 @@ type content struct {
 }
 
 // contents lists the contents, the least recently used first.
-func (c *Cache) contents() (list []content, total int64) {
+func (c *Cache) contents() (list []content) {
 	bytes := map[string]int64{}
 	blobs, _ := filepath.Glob(c.path("blobs", "??", "*")) // the pattern is valid
 	for _, blob := range blobs {
@@ -59,7 +44,6 @@ func (c *Cache) contents() (list []content, total int64) {
 		if sha == "" || checkSHA256(sha) != nil {
 			continue // not from the cache
 		}
-		total += n
 		used := time.Time{}
 		if info, err := os.Stat(c.path("leases", sha)); err == nil {
 			used = info.ModTime()
@@ -72,7 +56,7 @@ func (c *Cache) contents() (list []content, total int64) {
 		}
 		return strings.Compare(a.sha, b.sha)
 	})
-	return list, total
+	return list
 }
 
 // treeBytes sums the files of a tree, except links to blobs.

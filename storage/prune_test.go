@@ -49,24 +49,6 @@ func TestPruningTakesTheOldestAndNothingInUse(t *testing.T) {
 	}
 }
 
-func TestBoundHoldsAfterEachFetch(t *testing.T) {
-	p := newPlace(t)
-	o := options(t.TempDir(), p)
-	o.MaxBytes = 2500
-	c := newCache(t, o)
-	for i := range 6 {
-		h := fetch(t, c, storage.Item{URL: p.put(t, "m"+string(rune('a'+i)), storagetest.Bytes(1000, uint64(i)))})
-		if _, err := os.Stat(h.Path); err != nil {
-			t.Fatal(err)
-		}
-		h.Release()
-	}
-	blobs, _ := filepath.Glob(filepath.Join(o.Dir, "blobs", "*", "*"))
-	if len(blobs) != 2 {
-		t.Errorf("%d files are kept, want 2", len(blobs))
-	}
-}
-
 func TestFileWithoutRoomIsRefusedBeforeItIsRead(t *testing.T) {
 	p := newPlace(t)
 	url := p.put(t, "a", []byte("x"))

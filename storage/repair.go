@@ -1,12 +1,9 @@
 package storage
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -73,7 +70,7 @@ func (c *Cache) repair(ctx context.Context, archive, folder string) error {
 	repaired := 0
 	err = walkFiles(content, func(name string, _ fs.FileInfo) error {
 		fresh, target := filepath.Join(content, name), filepath.Join(folder, name)
-		if same, err := sameContent(fresh, target); same || err != nil {
+		if same, err := sameContent(ctx, fresh, target); same || err != nil {
 			return err
 		}
 		repaired++
@@ -130,7 +127,7 @@ func walkFiles(folder string, do func(name string, info fs.FileInfo) error) erro
 }
 
 // sameContent reports whether b is a regular file with the content of a.
-func sameContent(a, b string) (bool, error) {
+func sameContent(ctx context.Context, a, b string) (bool, error) {
 	infoA, err := os.Lstat(a)
 	if err != nil {
 		return false, err
@@ -139,33 +136,15 @@ func sameContent(a, b string) (bool, error) {
 	if err != nil || !infoB.Mode().IsRegular() || infoA.Size() != infoB.Size() {
 		return false, nil // missing or unreadable: not the same
 	}
-	fileA, err := os.Open(a)
+	sumA, err := hashFile(ctx, a)
 	if err != nil {
 		return false, err
 	}
-	defer fileA.Close() //nolint:errcheck // only read from
-	fileB, err := os.Open(b)
-	if err != nil {
-		return false, nil // as above
+	sumB, err := hashFile(ctx, b)
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
 	}
-	defer fileB.Close() //nolint:errcheck // only read from
-	bufA, bufB := make([]byte, 256<<10), make([]byte, 256<<10)
-	for {
-		n, errA := io.ReadFull(fileA, bufA)
-		m, errB := io.ReadFull(fileB, bufB)
-		if !bytes.Equal(bufA[:n], bufB[:m]) {
-			return false, nil
-		}
-		end := errors.Is(errA, io.EOF) || errors.Is(errA, io.ErrUnexpectedEOF)
-		switch {
-		case errA != nil && !end:
-			return false, errA
-		case end:
-			return true, nil
-		case errB != nil:
-			return false, nil
-		}
-	}
+	return err == nil && sumA == sumB, nil
 }
 
 // clearWay removes a folder in the place of a file.

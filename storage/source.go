@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +14,8 @@ import (
 // length, so that a truncated source never looks complete. Clients may read on after the answer:
 // Stop ends that.
 type Source struct {
-	mu          sync.Mutex // guards the fields below, and is held during a read
+	ctx         context.Context //nolint:containedctx // lives as long as its Put; io.Reader has no parameter for it
+	mu          sync.Mutex      // guards the fields below, and is held during a read
 	r           io.Reader
 	done, total int64
 	progress    Progress
@@ -23,7 +25,7 @@ type Source struct {
 
 // NewSource wraps the arguments of a Put. If the size is unknown, up to measured bytes are read
 // ahead, because small files of unknown size are common and expensive for storages.
-func NewSource(r io.Reader, size, measured int64, progress Progress) (*Source, error) {
+func NewSource(ctx context.Context, r io.Reader, size, measured int64, progress Progress) (*Source, error) {
 	if size < 0 && measured > 0 {
 		var head bytes.Buffer
 		n, err := io.CopyN(&head, r, measured)
@@ -36,7 +38,7 @@ func NewSource(r io.Reader, size, measured int64, progress Progress) (*Source, e
 			r = io.MultiReader(&head, r)
 		}
 	}
-	return &Source{r: r, total: size, progress: progress}, nil
+	return &Source{ctx: ctx, r: r, total: size, progress: progress}, nil
 }
 
 // Size is the number of bytes to come, -1 if unknown.
@@ -58,6 +60,9 @@ func (s *Source) Read(p []byte) (int, error) {
 	if s.stopped {
 		return 0, io.ErrClosedPipe
 	}
+	if s.err == nil && s.ctx.Err() != nil {
+		s.err = context.Cause(s.ctx)
+	}
 	if s.err != nil {
 		return 0, s.err
 	}
@@ -66,9 +71,11 @@ func (s *Source) Read(p []byte) (int, error) {
 	if s.done == s.total && err == nil && n > 0 {
 		err = s.ended()
 	}
-	if s.total >= 0 && (s.done > s.total || (errors.Is(err, io.EOF) && s.done < s.total)) {
-		// Before the end is reported, which would make the file look complete.
-		err = fmt.Errorf("%d bytes came of %d", s.done, s.total)
+	switch { // before the end is reported, which would make the file look complete
+	case s.total >= 0 && s.done > s.total:
+		err = fmt.Errorf("the source is longer than the announced %d bytes", s.total)
+	case errors.Is(err, io.EOF) && s.done < s.total:
+		err = fmt.Errorf("the source is %d bytes shorter than the announced %d", s.total-s.done, s.total)
 	}
 	if n > 0 && s.progress != nil {
 		s.progress(s.done, s.total)

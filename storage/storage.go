@@ -94,6 +94,17 @@ type Part struct {
 // Whole reports whether the part is the complete file.
 func (p Part) Whole() bool { return p.Offset == 0 && p.Length == 0 }
 
+// Range is the part as the value of a Range header, "" for the complete file.
+func (p Part) Range() string {
+	switch {
+	case p.Whole():
+		return ""
+	case p.Length == 0:
+		return fmt.Sprintf("bytes=%d-", p.Offset)
+	}
+	return fmt.Sprintf("bytes=%d-%d", p.Offset, p.Offset+p.Length-1)
+}
+
 // Object describes a file.
 type Object struct {
 	Size     int64     // -1: unknown
@@ -129,9 +140,9 @@ var (
 	// ErrDenied means that access was refused.
 	ErrDenied = errors.New("access is denied")
 	// ErrChanged means that the file has changed since the given state.
-	ErrChanged = errors.New("the file was changed meanwhile")
+	ErrChanged = errors.New("the file has changed")
 	// ErrNoRanges means that the storage returns only whole files.
-	ErrNoRanges = errors.New("the place gives whole files only")
+	ErrNoRanges = errors.New("the server returns only whole files")
 )
 
 // Error is a failed operation on one file.
@@ -140,6 +151,8 @@ type Error struct {
 	URL string
 	// Transient means that the same attempt may succeed later.
 	Transient bool
+	// Status is the HTTP status of the server's answer, 0 if there was none or if it is unknown.
+	Status int
 	// After is the pause that the server requested, 0 if none.
 	After time.Duration
 	Err   error
@@ -148,6 +161,33 @@ type Error struct {
 func (e *Error) Error() string { return e.Op + " " + Redact(e.URL) + ": " + e.Err.Error() }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// Wrap completes the error of an operation: it is the cause if ctx has ended, an *Error unchanged,
+// and else an *Error that is not transient.
+func Wrap(ctx context.Context, op, url string, err *error) {
+	if *err == nil {
+		return
+	}
+	if ctx.Err() != nil {
+		*err = context.Cause(ctx)
+	} else if _, ok := errors.AsType[*Error](*err); !ok {
+		*err = &Error{Op: op, URL: url, Err: *err}
+	}
+}
+
+// Listing is the sequence of a Lister: list calls yield with each URL until it returns false.
+func Listing(ctx context.Context, prefix string, list func(yield func(string) bool) error) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		more := true
+		err := list(func(url string) bool {
+			more = more && yield(url, nil)
+			return more
+		})
+		if Wrap(ctx, "list", prefix, &err); err != nil && more {
+			yield("", err)
+		}
+	}
+}
 
 // IsTransient reports whether the same attempt may succeed later.
 func IsTransient(err error) bool {
@@ -204,44 +244,30 @@ func Scheme(rawURL string) string {
 }
 
 // Redact returns the URL for logs and errors: without user, query and fragment, which contain the
-// keys of signed URLs.
+// keys of signed URLs. The key of a file in a bucket is unquoted, so "?" and "#" belong to it; but a
+// signed URL of Azure with another scheme still contains its signature.
 func Redact(rawURL string) string {
+	inBucket := false
 	switch Scheme(rawURL) {
 	case "file":
 		return rawURL
 	case "s3", "gs", "azure":
-		return redactKey(rawURL)
+		inBucket = true
 	}
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		scheme, rest, _ := strings.Cut(rawURL, "://")
-		rest, _, _ = strings.Cut(rest, "?")
-		host, path, slash := strings.Cut(rest, "/")
-		if at := strings.LastIndexByte(host, '@'); at >= 0 {
-			host = host[at+1:]
-		}
-		if slash {
-			host += "/" + path
-		}
-		return scheme + "://" + host
+	if u, err := url.Parse(rawURL); err == nil && !inBucket {
+		u.User, u.RawQuery, u.Fragment, u.RawFragment, u.ForceQuery = nil, "", "", "", false
+		return u.String()
 	}
-	u.User, u.RawQuery, u.Fragment, u.RawFragment, u.ForceQuery = nil, "", "", "", false
-	return u.String()
-}
-
-// redactKey is the redacted address of a file in a bucket. Its key is unquoted, so "?" and "#"
-// belong to it; but a signed URL of Azure with another scheme still contains its signature.
-func redactKey(rawURL string) string {
-	if place, query, found := strings.Cut(rawURL, "?"); found && strings.Contains(query, "sig=") {
+	if place, query, found := strings.Cut(rawURL, "?"); found && (!inBucket || strings.Contains(query, "sig=")) {
 		rawURL = place
 	}
 	scheme, rest, _ := strings.Cut(rawURL, "://")
-	host, key, slash := strings.Cut(rest, "/")
+	host, path, slash := strings.Cut(rest, "/")
 	if at := strings.LastIndexByte(host, '@'); at >= 0 {
 		host = host[at+1:]
 	}
 	if slash {
-		host += "/" + key
+		host += "/" + path
 	}
 	return scheme + "://" + host
 }

@@ -184,9 +184,13 @@ func copyWithTimes(t *testing.T, from, to string) {
 func TestDamagedRecordsAreFetchedAnew(t *testing.T) {
 	for name, damage := range map[string]string{
 		"empty": "", "no JSON": "{", "wrong shape": "[]", "null": "null",
-		"overlapping":     `{"size":1000,"etag":"\"x\"","done":[{"From":0,"To":800},{"From":700,"To":900}]}`,
-		"past the end":    `{"size":1000,"etag":"\"x\"","done":[{"From":0,"To":5000}]}`,
-		"negative":        `{"size":1000,"etag":"\"x\"","done":[{"From":-5,"To":10}]}`,
+		"too many parts":  `{"size":1000,"etag":"\"x\"","part":1000,"have":[700,300]}`,
+		"other parts":     `{"size":1000,"etag":"\"x\"","part":500,"have":[500,200]}`,
+		"no parts":        `{"size":1000,"etag":"\"x\"","part":0}`,
+		"past the end":    `{"size":1000,"etag":"\"x\"","part":1000,"have":[5000]}`,
+		"past the file":   `{"size":1000,"etag":"\"x\"","part":1000,"have":[701]}`,
+		"negative":        `{"size":1000,"etag":"\"x\"","part":1000,"have":[-5]}`,
+		"earlier version": `{"size":1000,"etag":"\"x\"","done":[{"From":0,"To":700}]}`,
 		"other content":   `{"url":"x","sha256":"../../x","size":1000}`,
 		"no such content": `{"url":"x","sha256":"` + sum(nil) + `","size":1000}`,
 	} {
@@ -345,14 +349,4 @@ func TestLengthOfTheAnswerCountsMoreThanThatOfStat(t *testing.T) {
 	url := p.put(t, "a", data)
 	empty := func(o storage.Object) storage.Object { o.Size = 0; return o }
 	wantFile(t, fetch(t, newCache(t, options(t.TempDir(), told{p, empty, nil})), storage.Item{URL: url}).Path, data)
-}
-
-func TestSpansJoin(t *testing.T) {
-	var spans []storage.Span
-	for _, s := range []storage.Span{{From: 10, To: 20}, {From: 30, To: 40}, {From: 0, To: 5}, {From: 20, To: 25}, {From: 5, To: 10}, {From: 50, To: 60}, {From: 24, To: 52}} {
-		spans = storage.Join(spans, s)
-	}
-	if len(spans) != 1 || spans[0] != (storage.Span{From: 0, To: 60}) {
-		t.Errorf("spans %v", spans)
-	}
 }

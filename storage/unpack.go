@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"errors"
@@ -32,19 +33,9 @@ type Limits struct {
 }
 
 func (l Limits) withDefaults() Limits {
-	if l.Entries <= 0 {
-		l.Entries = 100_000
+	return Limits{
+		Entries: cmp.Or(l.Entries, 100_000), Bytes: cmp.Or(l.Bytes, 128<<30), Ratio: cmp.Or(l.Ratio, 250), Depth: cmp.Or(l.Depth, 64),
 	}
-	if l.Bytes <= 0 {
-		l.Bytes = 128 << 30
-	}
-	if l.Ratio <= 0 {
-		l.Ratio = 250
-	}
-	if l.Depth <= 0 {
-		l.Depth = 64
-	}
-	return l
 }
 
 // ratioFrom is the unpacked size below which no ratio is suspicious: a small
@@ -266,7 +257,7 @@ func (u *unpacking) admit(entry string) (string, error) {
 		return "", u.fault(entry, problem)
 	}
 	if depth := strings.Count(name, "/"); depth > u.limits.Depth {
-		return "", u.fault(entry, fmt.Sprintf("it lies %d folders deep, the limit is %d", depth, u.limits.Depth))
+		return "", u.fault(entry, fmt.Sprintf("it is %d folders deep, the limit is %d", depth, u.limits.Depth))
 	}
 	return name, nil
 }
@@ -304,7 +295,7 @@ func (u *unpacking) file(ctx context.Context, entry, name string, mode fs.FileMo
 	f, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return u.fault(entry, "the archive holds this name twice")
+			return u.fault(entry, "the archive contains this name twice")
 		}
 		return u.failed(entry, err)
 	}

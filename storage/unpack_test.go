@@ -419,7 +419,7 @@ func TestLinksArePackedAsWhatTheyLeadTo(t *testing.T) {
 	if !maps.Equal(got, want) {
 		t.Errorf("unpacked %q, want %q", got, want)
 	}
-	const above, nothing, special = "a link to a folder that it lies in", "a link to nothing", "neither a file nor a folder"
+	const above, nothing, special = "a link to a parent folder", "a link to nothing", "neither a file nor a folder"
 	left := []storage.LeftOut{
 		{Name: "broken", Why: nothing, Broken: true},
 		{Name: "data/top", Why: above},
@@ -440,8 +440,8 @@ func TestFoldersThatCanNotBePackedAreNamed(t *testing.T) {
 		make func(folder string) error
 		says string
 	}{
-		"empty":              {func(string) error { return nil }, "holds no files"},
-		"only a broken link": {func(f string) error { return os.Symlink("gone", filepath.Join(f, "a")) }, "holds no files"},
+		"empty":              {func(string) error { return nil }, "has no files"},
+		"only a broken link": {func(f string) error { return os.Symlink("gone", filepath.Join(f, "a")) }, "has no files"},
 		"too many by links": {func(f string) error {
 			// Each folder holds two links to the next: 2^20 ways to the last.
 			var err error

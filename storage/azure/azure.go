@@ -51,8 +51,7 @@ type Account struct {
 
 // Adapter accesses files in Azure Blob Storage.
 type Adapter struct {
-	o     Options
-	owned *http.Transport // nil if the transport is the caller's
+	o Options
 
 	mu       sync.Mutex // guards machines
 	machines map[Identity]*machineToken
@@ -67,17 +66,9 @@ var (
 func New(o Options) *Adapter {
 	a := &Adapter{o: o, machines: map[Identity]*machineToken{}}
 	if o.Transport == nil {
-		a.owned = outbound.Network{}.Transport(outbound.Trust{}, time.Minute)
-		a.o.Transport = a.owned
+		a.o.Transport = outbound.Network{}.Transport(outbound.Trust{}, time.Minute)
 	}
 	return a
-}
-
-// Close closes idle connections. The Adapter can still be used.
-func (a *Adapter) Close() {
-	if a.owned != nil {
-		a.owned.CloseIdleConnections()
-	}
 }
 
 // place is a parsed URL.
@@ -90,17 +81,12 @@ var errNoContainer = errors.New("an address in Azure is azure://account.blob.cor
 
 // find parses a URL. For a list, the name may be empty.
 func (a *Adapter) find(op, rawURL string) (place, error) {
-	const scheme = "azure://"
-	fail := func(err error) (place, error) { return place{}, &storage.Error{Op: op, URL: rawURL, Err: err} }
-	if len(rawURL) < len(scheme) || !strings.EqualFold(rawURL[:len(scheme)], scheme) {
-		return fail(errNoContainer)
-	}
-	p := place{url: rawURL}
-	host, behind, _ := strings.Cut(rawURL[len(scheme):], "/")
-	p.host = host
+	scheme, rest, _ := strings.Cut(rawURL, "://")
+	host, behind, _ := strings.Cut(rest, "/")
+	p := place{url: rawURL, host: host}
 	p.container, p.name, _ = strings.Cut(behind, "/")
-	if p.host == "" || p.container == "" || (p.name == "" && op != "list") {
-		return fail(errNoContainer)
+	if !strings.EqualFold(scheme, "azure") || p.host == "" || p.container == "" || (p.name == "" && op != "list") {
+		return place{}, errNoContainer
 	}
 	name, _, _ := strings.Cut(p.host, ".")
 	for _, account := range a.o.Accounts {
@@ -109,7 +95,7 @@ func (a *Adapter) find(op, rawURL string) (place, error) {
 			return p, nil
 		}
 	}
-	return fail(fmt.Errorf("%w: no key of the account %q is configured for the container %q: add it to sdk.azure.storage.containers in clearml.conf, or set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY", storage.ErrDenied, name, p.container))
+	return place{}, fmt.Errorf("%w: no key of the account %q is configured for the container %q: add it to sdk.azure.storage.containers in clearml.conf, or set AZURE_STORAGE_ACCOUNT and AZURE_STORAGE_KEY", storage.ErrDenied, name, p.container)
 }
 
 // Named reports whether the URL is in a configured account or container.
@@ -119,7 +105,8 @@ func (a *Adapter) Named(rawURL string) bool {
 }
 
 // Stat describes a file.
-func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error) {
+func (a *Adapter) Stat(ctx context.Context, rawURL string) (_ storage.Object, err error) {
+	defer storage.Wrap(ctx, "stat", rawURL, &err)
 	p, client, err := a.blob("stat", rawURL)
 	if err != nil {
 		return storage.Object{}, err
@@ -128,29 +115,26 @@ func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, erro
 	if err != nil {
 		return storage.Object{}, p.explain(ctx, "stat", err)
 	}
-	o := storage.Object{Size: -1, Ranges: true}
-	if got.ContentLength != nil {
-		o.Size = *got.ContentLength
-	}
-	describe(&o, got.ETag)
-	return o, nil
+	return object(got.ContentLength, got.ETag), nil
 }
 
-// describe gives an object the validator of Azure for the state of a file.
-func describe(o *storage.Object, etag *azcore.ETag) {
+func object(length *int64, etag *azcore.ETag) storage.Object {
+	o := storage.Object{Size: -1, Ranges: true}
+	if length != nil {
+		o.Size = *length
+	}
 	if etag != nil {
 		o.ETag = string(*etag)
 	}
+	return o
 }
 
 // Open reads a part of a file.
-func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (io.ReadCloser, storage.Object, error) {
+func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (_ io.ReadCloser, _ storage.Object, err error) {
+	defer storage.Wrap(ctx, "open", rawURL, &err)
 	p, client, err := a.blob("open", rawURL)
 	if err != nil {
 		return nil, storage.Object{}, err
-	}
-	fail := func(err error) (io.ReadCloser, storage.Object, error) {
-		return nil, storage.Object{}, &storage.Error{Op: "open", URL: rawURL, Err: err}
 	}
 	o := &blob.DownloadStreamOptions{}
 	if !part.Whole() {
@@ -164,37 +148,16 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (i
 	if err != nil {
 		return nil, storage.Object{}, p.explain(ctx, "open", err)
 	}
-	now, length, err := judge(got, part)
+	field := ""
+	if got.ContentRange != nil {
+		field = *got.ContentRange
+	}
+	now, length, err := storage.CheckAnswer(part, object(got.ContentLength, got.ETag), field)
 	if err != nil {
-		_ = got.Body.Close() // its content is not the one asked for
-		return fail(err)
+		_ = got.Body.Close() // its content is not the requested one
+		return nil, storage.Object{}, err
 	}
 	return storage.Body(ctx, rawURL, got.Body, length), now, nil
-}
-
-// judge checks that an answer is the requested part, and returns its length.
-func judge(got blob.DownloadStreamResponse, part storage.Part) (storage.Object, int64, error) {
-	now := storage.Object{Size: -1, Ranges: true}
-	describe(&now, got.ETag)
-	if got.ContentLength != nil {
-		now.Size = *got.ContentLength
-	}
-	if got.ContentRange == nil {
-		switch {
-		case part.Of.Validated() && !part.Of.Same(now):
-			return now, 0, storage.ErrChanged
-		case !part.Whole():
-			return now, 0, storage.ErrNoRanges
-		}
-		return now, now.Size, nil
-	}
-	from, to, total, ok := storage.ContentRange(*got.ContentRange)
-	if !ok {
-		return now, 0, fmt.Errorf("the server answers with the range %q: %w", *got.ContentRange, storage.ErrNoRanges)
-	}
-	now.Size = total
-	length, err := storage.CheckPart(part, now, from, to)
-	return now, length, err
 }
 
 // Sizes of the blocks of an upload. Azure allows 50,000 blocks, so a larger file has larger blocks;
@@ -208,19 +171,19 @@ const (
 
 // Put stores a file. A large file is uploaded in blocks that are invisible until their list is
 // stored; Azure removes the blocks of a failed upload after a week.
-func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) error {
-	fail := func(err error) error { return &storage.Error{Op: "put", URL: rawURL, Err: err} }
+func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) (err error) {
+	defer storage.Wrap(ctx, "put", rawURL, &err)
 	p, err := a.find("put", rawURL)
 	if err != nil {
 		return err
 	}
 	client, err := connect(a, p, blockblob.NewClientWithSharedKeyCredential, blockblob.NewClient, (*blockblob.ClientOptions)(a.clientOptions(retries)), p.name)
 	if err != nil {
-		return fail(err)
+		return err
 	}
-	source, err := storage.NewSource(r, size, measured, progress)
+	source, err := storage.NewSource(ctx, r, size, measured, progress)
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	block := int64(blockSize)
 	for block*mostBlocks < source.Size() {
@@ -234,7 +197,7 @@ func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int6
 		BlockSize: block, Concurrency: blocksAtOnce, HTTPHeaders: &blob.HTTPHeaders{BlobContentType: &kind},
 	})
 	if sourceErr := source.Stop(); sourceErr != nil { // the source failed, not the storage
-		return fail(sourceErr)
+		return sourceErr
 	}
 	if err != nil {
 		return p.explain(ctx, "put", err)
@@ -243,12 +206,13 @@ func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int6
 }
 
 // Delete removes a file.
-func (a *Adapter) Delete(ctx context.Context, rawURL string) error {
+func (a *Adapter) Delete(ctx context.Context, rawURL string) (err error) {
+	defer storage.Wrap(ctx, "delete", rawURL, &err)
 	p, client, err := a.blob("delete", rawURL)
 	if err != nil {
 		return err
 	}
-	if _, err := client.Delete(ctx, nil); err != nil {
+	if _, err = client.Delete(ctx, nil); err != nil {
 		return p.explain(ctx, "delete", err)
 	}
 	return nil
@@ -256,33 +220,31 @@ func (a *Adapter) Delete(ctx context.Context, rawURL string) error {
 
 // List returns the URLs of all files whose URL begins with prefix.
 func (a *Adapter) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+	return storage.Listing(ctx, prefix, func(yield func(string) bool) error {
 		p, err := a.find("list", prefix)
 		if err != nil {
-			yield("", err)
-			return
+			return err
 		}
 		client, err := connect(a, p, container.NewClientWithSharedKeyCredential, container.NewClient, (*container.ClientOptions)(a.clientOptions(noRetries)), "")
 		if err != nil {
-			yield("", &storage.Error{Op: "list", URL: prefix, Err: err})
-			return
+			return err
 		}
 		stem := prefix[:len(prefix)-len(p.name)]
 		pages := client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &p.name})
 		for pages.More() {
 			page, err := pages.NextPage(ctx)
 			if err != nil {
-				yield("", p.explain(ctx, "list", err))
-				return
+				return p.explain(ctx, "list", err)
 			}
 			if page.Segment == nil {
 				continue
 			}
 			for _, item := range page.Segment.BlobItems {
-				if item.Name != nil && !yield(stem+*item.Name, nil) {
-					return
+				if item.Name != nil && !yield(stem+*item.Name) {
+					return nil
 				}
 			}
 		}
-	}
+		return nil
+	})
 }

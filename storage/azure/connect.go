@@ -36,10 +36,7 @@ func (a *Adapter) blob(op, rawURL string) (place, *blob.Client, error) {
 		return p, nil, err
 	}
 	client, err := connect(a, p, blob.NewClientWithSharedKeyCredential, blob.NewClient, a.clientOptions(noRetries), p.name)
-	if err != nil {
-		return p, nil, &storage.Error{Op: op, URL: rawURL, Err: err}
-	}
-	return p, client, nil
+	return p, client, err
 }
 
 // address is the API's address of the container, or of a file in it.

@@ -16,9 +16,6 @@ import (
 // explain converts an error of Azure or of the connection to one that names container, blob, and
 // the setting to check.
 func (p place) explain(ctx context.Context, op string, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
 	var answer *azcore.ResponseError
 	if !errors.As(err, &answer) {
 		if known, ok := errors.AsType[*storage.Error](err); ok {

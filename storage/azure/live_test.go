@@ -46,7 +46,6 @@ func live(t *testing.T) (azure.Account, string) {
 func newAdapter(t *testing.T, accounts ...azure.Account) *azure.Adapter {
 	t.Helper()
 	a := azure.New(azure.Options{Accounts: accounts})
-	t.Cleanup(a.Close)
 	return a
 }
 

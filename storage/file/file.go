@@ -50,7 +50,7 @@ func literal(rawURL string) (string, error) {
 		path = "/" + rest
 	}
 	if strings.ContainsRune(path, 0) {
-		return "", fmt.Errorf("%q: a path can't hold a NUL byte", rawURL)
+		return "", fmt.Errorf("%q: a path can't contain a NUL byte", rawURL)
 	}
 	if path == "" {
 		return "", errors.New("the path of the file is empty")
@@ -75,8 +75,9 @@ func cutScheme(rawURL string) (rest string, isURL bool) {
 }
 
 // Stat describes a file.
-func (a Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error) {
-	f, object, err := a.open(ctx, "stat", rawURL)
+func (a Adapter) Stat(ctx context.Context, rawURL string) (_ storage.Object, err error) {
+	defer storage.Wrap(ctx, "stat", rawURL, &err)
+	f, object, err := a.open(ctx, rawURL)
 	if err != nil {
 		return storage.Object{}, err
 	}
@@ -84,63 +85,70 @@ func (a Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error
 }
 
 // Open reads a part of a file.
-func (a Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (io.ReadCloser, storage.Object, error) {
-	f, object, err := a.open(ctx, "open", rawURL)
+func (a Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (_ io.ReadCloser, _ storage.Object, err error) {
+	defer storage.Wrap(ctx, "open", rawURL, &err)
+	f, object, err := a.open(ctx, rawURL)
 	if err != nil {
 		return nil, object, err
-	}
-	fail := func(err error) (io.ReadCloser, storage.Object, error) {
-		return nil, object, errors.Join(&storage.Error{Op: "open", URL: rawURL, Err: err}, f.Close())
-	}
-	if part.Of.Validated() && !part.Of.Same(object) {
-		return fail(storage.ErrChanged)
 	}
 	length := object.Size - part.Offset
 	if part.Length > 0 {
 		length = part.Length
 	}
-	if part.Offset < 0 || length < 0 || part.Offset > object.Size-length {
-		return fail(fmt.Errorf("bytes %d-%d are asked of %d: %w", part.Offset, part.Offset+length, object.Size, storage.ErrChanged))
+	switch {
+	case part.Of.Validated() && !part.Of.Same(object):
+		err = storage.ErrChanged
+	case part.Offset < 0 || length < 0 || part.Offset > object.Size-length:
+		err = fmt.Errorf("bytes %d-%d were requested of %d: %w", part.Offset, part.Offset+length, object.Size, storage.ErrChanged)
 	}
-	return &reader{file: f, url: rawURL, at: part.Offset, end: part.Offset + length}, object, nil
+	if err != nil {
+		return nil, object, errors.Join(err, f.Close())
+	}
+	content := struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(f, part.Offset, length), f}
+	return storage.Body(ctx, rawURL, content, length), object, nil
 }
 
-func (a Adapter) open(ctx context.Context, op, rawURL string) (*os.File, storage.Object, error) {
+func (a Adapter) open(ctx context.Context, rawURL string) (*os.File, storage.Object, error) {
 	if ctx.Err() != nil {
 		return nil, storage.Object{}, context.Cause(ctx)
 	}
 	path, err := a.LocalPath(rawURL)
 	if err != nil {
-		return nil, storage.Object{}, &storage.Error{Op: op, URL: rawURL, Err: err}
+		return nil, storage.Object{}, err
 	}
-	fail := func(err error) (*os.File, storage.Object, error) {
-		err = classify(err)
-		if errors.Is(err, storage.ErrNotExist) {
-			// Usually the SDK has registered the file on the training machine, without an
-			// upload.
-			err = fmt.Errorf("%w on this machine; files of training on another machine are uploaded with Task.init(output_uri=True)", err)
-		}
-		return nil, storage.Object{}, &storage.Error{Op: op, URL: rawURL, Err: err}
+	f, info, err := openRegular(path)
+	if err = classify(err); errors.Is(err, storage.ErrNotExist) {
+		// Usually the SDK has registered the file on the training machine, without an upload.
+		err = fmt.Errorf("%w on this machine; files of training on another machine are uploaded with Task.init(output_uri=True)", err)
 	}
+	if err != nil {
+		return nil, storage.Object{}, err
+	}
+	return f, object(info), nil
+}
+
+func openRegular(path string) (*os.File, fs.FileInfo, error) {
 	// Checked before it is opened: opening a pipe would wait for its writer.
 	info, err := os.Stat(path)
-	if err != nil {
-		return fail(err)
-	}
-	if info.IsDir() {
-		return fail(errors.New("it is a folder; a file or an archive is needed"))
-	}
-	if !info.Mode().IsRegular() {
-		return fail(errors.New("it is not a regular file"))
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case info.IsDir():
+		return nil, nil, errors.New("it is a folder; a file or an archive is needed")
+	case !info.Mode().IsRegular():
+		return nil, nil, errors.New("it is not a regular file")
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return fail(err)
+		return nil, nil, err
 	}
 	if info, err = f.Stat(); err != nil {
-		return nil, storage.Object{}, errors.Join(err, f.Close())
+		return nil, nil, errors.Join(err, f.Close())
 	}
-	return f, object(info), nil
+	return f, info, nil
 }
 
 func object(info fs.FileInfo) storage.Object {
@@ -164,92 +172,42 @@ func classify(err error) error {
 	return err
 }
 
-// reader returns the bytes of a part, and an error if the file ends before it.
-type reader struct {
-	file    *os.File
-	url     string
-	at, end int64
-}
-
-func (r *reader) Read(p []byte) (int, error) {
-	if r.at >= r.end {
-		return 0, io.EOF
-	}
-	n, err := r.file.ReadAt(p[:min(int64(len(p)), r.end-r.at)], r.at)
-	r.at += int64(n)
-	switch {
-	case errors.Is(err, io.EOF) && r.at < r.end:
-		return n, &storage.Error{Op: "read", URL: r.url, Transient: true, Err: fmt.Errorf("it ends at %d of %d bytes: %w", r.at, r.end, storage.ErrChanged)}
-	case errors.Is(err, io.EOF):
-		return n, nil
-	}
-	return n, err
-}
-
-func (r *reader) Close() error { return r.file.Close() }
-
 // Put stores a file and creates missing folders.
-func (a Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) error {
-	fail := func(err error) error { return &storage.Error{Op: "put", URL: rawURL, Err: classify(err)} }
+func (a Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) (err error) {
+	defer storage.Wrap(ctx, "put", rawURL, &err)
 	path, err := literal(rawURL) // for readers that do not decode URLs
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		return fail(errors.New("it is a folder"))
+		return errors.New("it is a folder")
+	}
+	source, err := storage.NewSource(ctx, r, size, 0, progress)
+	if err != nil {
+		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return fail(err)
+		return classify(err)
 	}
-	err = atomicfile.WriteWith(path, 0o644, func(f *os.File) error { // the mode of a user's file, not of a secret
-		n, err := io.Copy(f, &counting{ctx: ctx, r: r, total: size, progress: progress})
-		if err == nil && size >= 0 && n != size {
-			err = fmt.Errorf("%d bytes came of %d", n, size)
-		}
+	return classify(atomicfile.WriteWith(path, 0o644, func(f *os.File) error { // the mode of a user's file, not of a secret
+		_, err := io.Copy(f, source)
 		return err
-	})
-	if err != nil {
-		return fail(err)
-	}
-	return nil
-}
-
-// counting reports progress and ends with the context of one Put.
-type counting struct {
-	ctx         context.Context //nolint:containedctx // lives as long as its call; io.Reader has no parameter for it
-	r           io.Reader
-	done, total int64
-	progress    storage.Progress
-}
-
-func (c *counting) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	n, err := c.r.Read(p)
-	c.done += int64(n)
-	if c.progress != nil && n > 0 {
-		c.progress(c.done, c.total)
-	}
-	return n, err
+	}))
 }
 
 // Delete removes a file.
-func (a Adapter) Delete(_ context.Context, rawURL string) error {
-	fail := func(err error) error { return &storage.Error{Op: "delete", URL: rawURL, Err: classify(err)} }
+func (a Adapter) Delete(ctx context.Context, rawURL string) (err error) {
+	defer storage.Wrap(ctx, "delete", rawURL, &err)
 	path, err := a.LocalPath(rawURL)
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	info, err := os.Lstat(path)
 	if err != nil {
-		return fail(err)
+		return classify(err)
 	}
 	if info.IsDir() {
-		return fail(errors.New("it is a folder; folders are not deleted"))
+		return errors.New("it is a folder; folders are not deleted")
 	}
-	if err := os.Remove(path); err != nil {
-		return fail(err)
-	}
-	return nil
+	return classify(os.Remove(path))
 }

@@ -57,9 +57,8 @@ type Access struct {
 
 // Adapter accesses files in Google Cloud Storage.
 type Adapter struct {
-	o     Options
-	base  string
-	owned *http.Transport // nil if the transport is the caller's
+	o    Options
+	base string
 
 	mu     sync.Mutex // guards tokens
 	tokens map[string]oauth2.TokenSource
@@ -80,17 +79,9 @@ func New(o Options) *Adapter {
 		}
 	}
 	if o.Transport == nil {
-		a.owned = outbound.Network{}.Transport(outbound.Trust{}, time.Minute)
-		a.o.Transport = a.owned
+		a.o.Transport = outbound.Network{}.Transport(outbound.Trust{}, time.Minute)
 	}
 	return a
-}
-
-// Close closes idle connections. The Adapter can still be used.
-func (a *Adapter) Close() {
-	if a.owned != nil {
-		a.owned.CloseIdleConnections()
-	}
 }
 
 // place is a parsed URL.
@@ -104,16 +95,11 @@ var errNoBucket = errors.New("an address in Google Storage is gs://bucket/name")
 
 // find parses a URL. For a list, the name may be empty.
 func (a *Adapter) find(op, rawURL string) (place, error) {
-	const scheme = "gs://"
-	fail := func() (place, error) { return place{}, &storage.Error{Op: op, URL: rawURL, Err: errNoBucket} }
-	if len(rawURL) < len(scheme) || !strings.EqualFold(rawURL[:len(scheme)], scheme) {
-		return fail()
-	}
-	rest := rawURL[len(scheme):]
+	scheme, rest, _ := strings.Cut(rawURL, "://")
 	p := place{url: rawURL, access: a.o.Default}
 	p.bucket, p.name, _ = strings.Cut(rest, "/")
-	if p.bucket == "" || (p.name == "" && op != "list") {
-		return fail()
+	if !strings.EqualFold(scheme, "gs") || p.bucket == "" || (p.name == "" && op != "list") {
+		return place{}, errNoBucket
 	}
 	longest := -1
 	for _, b := range a.o.Buckets {
@@ -152,7 +138,8 @@ type fields struct {
 }
 
 // Stat describes a file.
-func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error) {
+func (a *Adapter) Stat(ctx context.Context, rawURL string) (_ storage.Object, err error) {
+	defer storage.Wrap(ctx, "stat", rawURL, &err)
 	p, err := a.find("stat", rawURL)
 	if err != nil {
 		return storage.Object{}, err
@@ -163,7 +150,7 @@ func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, erro
 	}
 	size, err := strconv.ParseInt(f.Size, 10, 64)
 	if err != nil {
-		return storage.Object{}, &storage.Error{Op: "stat", URL: rawURL, Err: fmt.Errorf("the server tells the size %q", f.Size)}
+		return storage.Object{}, fmt.Errorf("the server gives the size %q", f.Size)
 	}
 	// Parts of one generation belong together, so it is the validator. The time also changes with
 	// a file's description, and answers to reads do not have it.
@@ -178,7 +165,8 @@ func tag(generation string) string {
 }
 
 // Open reads a part of a file.
-func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (io.ReadCloser, storage.Object, error) {
+func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (_ io.ReadCloser, _ storage.Object, err error) {
+	defer storage.Wrap(ctx, "open", rawURL, &err)
 	p, err := a.find("open", rawURL)
 	if err != nil {
 		return nil, storage.Object{}, err
@@ -189,14 +177,10 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (i
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return nil, storage.Object{}, &storage.Error{Op: "open", URL: rawURL, Err: err}
+		return nil, storage.Object{}, err
 	}
 	if !part.Whole() {
-		last := ""
-		if part.Length > 0 {
-			last = strconv.FormatInt(part.Offset+part.Length-1, 10)
-		}
-		req.Header.Set("Range", "bytes="+strconv.FormatInt(part.Offset, 10)+"-"+last)
+		req.Header.Set("Range", part.Range())
 	}
 	// Without it, a file that was stored compressed would be sent decompressed.
 	req.Header.Set("Accept-Encoding", "gzip")
@@ -204,40 +188,21 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (i
 	if err != nil {
 		return nil, storage.Object{}, err
 	}
-	now, length, err := judge(resp, part)
-	if err != nil {
-		drop(resp)
-		return nil, now, &storage.Error{Op: "open", URL: rawURL, Err: err}
-	}
-	return storage.Body(ctx, rawURL, resp.Body, length), now, nil
-}
-
-// judge checks that an answer is the requested part, and returns its length.
-func judge(resp *http.Response, part storage.Part) (storage.Object, int64, error) {
 	now := storage.Object{Size: resp.ContentLength, ETag: tag(resp.Header.Get("X-Goog-Generation")), Ranges: true}
 	if now.ETag == "" {
 		now.ETag = part.Of.ETag // the condition of the request has held
 	}
-	if resp.StatusCode != http.StatusPartialContent {
-		switch {
-		case part.Of.Validated() && !part.Of.Same(now):
-			return now, 0, storage.ErrChanged
-		case !part.Whole():
-			return now, 0, storage.ErrNoRanges
-		}
-		return now, now.Size, nil
+	now, length, err := storage.CheckAnswer(part, now, resp.Header.Get("Content-Range"))
+	if err != nil {
+		storage.Drop(resp)
+		return nil, now, err
 	}
-	from, to, total, ok := storage.ContentRange(resp.Header.Get("Content-Range"))
-	if !ok {
-		return now, 0, fmt.Errorf("the server answers with the range %q: %w", resp.Header.Get("Content-Range"), storage.ErrNoRanges)
-	}
-	now.Size = total
-	length, err := storage.CheckPart(part, now, from, to)
-	return now, length, err
+	return storage.Body(ctx, rawURL, resp.Body, length), now, nil
 }
 
 // Delete removes a file.
-func (a *Adapter) Delete(ctx context.Context, rawURL string) error {
+func (a *Adapter) Delete(ctx context.Context, rawURL string) (err error) {
+	defer storage.Wrap(ctx, "delete", rawURL, &err)
 	p, err := a.find("delete", rawURL)
 	if err != nil {
 		return err
@@ -247,11 +212,10 @@ func (a *Adapter) Delete(ctx context.Context, rawURL string) error {
 
 // List returns the URLs of all files whose URL begins with prefix.
 func (a *Adapter) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+	return storage.Listing(ctx, prefix, func(yield func(string) bool) error {
 		p, err := a.find("list", prefix)
 		if err != nil {
-			yield("", err)
-			return
+			return err
 		}
 		stem := prefix[:len(prefix)-len(p.name)]
 		query := url.Values{"prefix": {p.name}, "fields": {"items(name),nextPageToken"}}
@@ -262,41 +226,36 @@ func (a *Adapter) List(ctx context.Context, prefix string) iter.Seq2[string, err
 			}
 			target := a.base + "/storage/v1/b/" + url.PathEscape(p.bucket) + "/o?" + query.Encode()
 			if err := a.call(ctx, "list", p, http.MethodGet, target, &page); err != nil {
-				yield("", err)
-				return
+				return err
 			}
 			for _, item := range page.Items {
-				if !yield(stem+item.Name, nil) {
-					return
+				if !yield(stem + item.Name) {
+					return nil
 				}
 			}
 			if page.NextPageToken == "" {
-				return
+				return nil
 			}
 			query.Set("pageToken", page.NextPageToken)
 		}
-	}
+	})
 }
 
-// call makes a request without a body and reads its answer into a value, nil for
-// none.
+// call makes a request without a body and reads its answer into a value, nil for none.
 func (a *Adapter) call(ctx context.Context, op string, p place, method, target string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, method, target, nil)
 	if err != nil {
-		return &storage.Error{Op: op, URL: p.url, Err: err}
+		return err
 	}
 	resp, err := a.send(ctx, op, p, req)
 	if err != nil {
 		return err
 	}
-	defer drop(resp)
+	defer storage.Drop(resp)
 	if into == nil {
 		return nil
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(into); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
 		return &storage.Error{Op: op, URL: p.url, Transient: true, Err: fmt.Errorf("the answer can't be read: %w", err)}
 	}
 	return nil

@@ -34,7 +34,6 @@ func live(t *testing.T) (*gs.Adapter, string) {
 		t.Fatal("make a bucket: ", resp.Status)
 	}
 	a := gs.New(gs.Options{Endpoint: endpoint})
-	t.Cleanup(a.Close)
 	return a, "gs://" + bucket + "/"
 }
 

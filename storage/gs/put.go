@@ -1,6 +1,7 @@
 package gs
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
@@ -32,15 +33,15 @@ const (
 
 // Put stores a file: a short one in one request, else in pieces. It is invisible before its end.
 // Google's checksum is compared.
-func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) error {
+func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int64, progress storage.Progress) (err error) {
+	defer storage.Wrap(ctx, "put", rawURL, &err)
 	p, err := a.find("put", rawURL)
 	if err != nil {
 		return err
 	}
-	fail := func(err error) error { return &storage.Error{Op: "put", URL: rawURL, Err: err} }
-	source, err := storage.NewSource(r, size, atOnce, progress)
+	source, err := storage.NewSource(ctx, r, size, atOnce, progress)
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	u := &upload{adapter: a, place: p, size: source.Size(), sum: crc32.New(crc32.MakeTable(crc32.Castagnoli))}
 	from := io.TeeReader(source, u.sum)
@@ -50,7 +51,7 @@ func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int6
 		err = u.inPieces(ctx, from)
 	}
 	if sourceErr := source.Stop(); sourceErr != nil { // the source failed, not the server
-		return fail(sourceErr)
+		return sourceErr
 	}
 	return err
 }
@@ -78,7 +79,7 @@ func (u *upload) whole(ctx context.Context, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	defer drop(resp)
+	defer storage.Drop(resp)
 	return u.compare(resp)
 }
 
@@ -91,9 +92,9 @@ func (u *upload) inPieces(ctx context.Context, r io.Reader) error {
 		return err
 	}
 	session := resp.Header.Get("Location")
-	drop(resp)
+	storage.Drop(resp)
 	if session == "" {
-		return &storage.Error{Op: "put", URL: u.place.url, Err: errors.New("the server gives no address to upload to")}
+		return errors.New("the server returned no address to upload to")
 	}
 	if err := u.pieces(ctx, session, r); err != nil {
 		u.abandon(ctx, session)
@@ -104,34 +105,21 @@ func (u *upload) inPieces(ctx context.Context, r io.Reader) error {
 
 // pieces reads and sends the pieces in sequence. Reading ahead shows whether a piece is the last.
 func (u *upload) pieces(ctx context.Context, session string, r io.Reader) error {
-	piece, next := make([]byte, 0, pieceSize), make([]byte, 0, pieceSize)
-	var err error
-	if piece, err = fill(piece, r); err != nil {
-		return err
-	}
-	for at := int64(0); ; {
-		if next, err = fill(next, r); err != nil {
+	ahead, piece := bufio.NewReader(r), make([]byte, pieceSize)
+	for at := int64(0); ; at += pieceSize {
+		n, err := io.ReadFull(ahead, piece)
+		if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 			return err
 		}
-		last := len(next) == 0
-		if err := u.send(ctx, session, piece, at, last); err != nil {
+		_, err = ahead.Peek(1)
+		last := errors.Is(err, io.EOF)
+		if err != nil && !last {
 			return err
 		}
-		if last {
-			return nil
+		if err := u.send(ctx, session, piece[:n], at, last); err != nil || last {
+			return err
 		}
-		at += int64(len(piece))
-		piece, next = next, piece
 	}
-}
-
-func fill(piece []byte, r io.Reader) ([]byte, error) {
-	piece = piece[:cap(piece)]
-	n, err := io.ReadFull(r, piece)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
-	}
-	return piece[:n], err
 }
 
 // send sends one piece. After an error the server is asked how much it has: the bytes, or only the
@@ -180,7 +168,7 @@ func (u *upload) put(ctx context.Context, session string, content []byte, field 
 	if err != nil {
 		return 0, false, err
 	}
-	defer drop(resp)
+	defer storage.Drop(resp)
 	if resp.StatusCode != http.StatusPermanentRedirect {
 		return 0, true, u.compare(resp)
 	}
@@ -202,14 +190,14 @@ func (u *upload) abandon(ctx context.Context, session string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
 	if resp, err := u.request(ctx, http.MethodDelete, session, nil, nil); err == nil {
-		drop(resp)
+		storage.Drop(resp)
 	} // otherwise the server drops it after a week
 }
 
 func (u *upload) request(ctx context.Context, method, target string, content []byte, header map[string]string) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(content))
 	if err != nil {
-		return nil, &storage.Error{Op: "put", URL: u.place.url, Err: err}
+		return nil, err
 	}
 	for name, value := range header {
 		req.Header.Set(name, value)

@@ -69,7 +69,7 @@ func credentials(ctx context.Context, access Access) (*google.Credentials, error
 // send makes a request. An answer without success, or no answer, is an error.
 func (a *Adapter) send(ctx context.Context, op string, p place, req *http.Request) (*http.Response, error) {
 	if a.o.Endpoint == "" {
-		if err := a.authorize(ctx, op, p, req); err != nil {
+		if err := a.authorize(op, p, req); err != nil {
 			return nil, err
 		}
 	}
@@ -81,19 +81,16 @@ func (a *Adapter) send(ctx context.Context, op string, p place, req *http.Reques
 	case http.StatusOK, http.StatusCreated, http.StatusNoContent, http.StatusPartialContent, http.StatusPermanentRedirect:
 		return resp, nil
 	}
-	defer drop(resp)
+	defer storage.Drop(resp)
 	return nil, explain(op, p, resp)
 }
 
-func (a *Adapter) authorize(ctx context.Context, op string, p place, req *http.Request) error {
+func (a *Adapter) authorize(op string, p place, req *http.Request) error {
 	source, err := a.token(p.access)
 	if err != nil {
-		return &storage.Error{Op: op, URL: p.url, Err: err}
+		return err
 	}
 	token, err := source.Token()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		e := &storage.Error{Op: op, URL: p.url, Transient: refused.Response != nil && storage.HealingStatus(refused.Response.StatusCode)}
 		e.Err = fmt.Errorf("%w: Google does not take the credentials%s (%s); a key that was deleted, or a clock that is wrong, are the usual reasons", storage.ErrDenied, p.from(), refused.ErrorCode)
@@ -145,10 +142,4 @@ func explain(op string, p place, resp *http.Response) error {
 		e.Err = fmt.Errorf("the server answers %s: %s", resp.Status, message)
 	}
 	return e
-}
-
-// drop discards an answer; a short rest is read so that the connection can be reused.
-func drop(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // of no use either way
-	_ = resp.Body.Close()
 }

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
@@ -36,8 +35,7 @@ type Options struct {
 
 // Adapter accesses files over http and https.
 type Adapter struct {
-	o     Options
-	owned *http.Transport // nil if the transport is the caller's
+	o Options
 }
 
 var _ storage.Adapter = (*Adapter)(nil)
@@ -47,9 +45,9 @@ func New(o Options) *Adapter {
 	a := &Adapter{o: o}
 	a.o.FileServer = strings.TrimRight(o.FileServer, "/")
 	if o.Transport == nil {
-		a.owned = outbound.Network{}.Transport(outbound.Trust{}, time.Minute)
-		a.owned.ForceAttemptHTTP2 = true
-		a.o.Transport = a.owned
+		transport := outbound.Network{}.Transport(outbound.Trust{}, time.Minute)
+		transport.ForceAttemptHTTP2 = true
+		a.o.Transport = transport
 	}
 	if o.UserAgent == "" {
 		a.o.UserAgent = "clearml-serving"
@@ -57,27 +55,18 @@ func New(o Options) *Adapter {
 	return a
 }
 
-// Close closes idle connections. The Adapter can still be used.
-func (a *Adapter) Close() {
-	if a.owned != nil {
-		a.owned.CloseIdleConnections()
-	}
-}
-
 // Stat describes a file. If HEAD is refused, as for URLs that are signed for GET only, the first
 // byte is requested instead.
-func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, error) {
+func (a *Adapter) Stat(ctx context.Context, rawURL string) (_ storage.Object, err error) {
+	defer storage.Wrap(ctx, "stat", rawURL, &err)
 	resp, err := a.do(ctx, "stat", http.MethodHead, rawURL, nil)
 	if err != nil {
 		return storage.Object{}, err
 	}
-	drop(resp)
+	storage.Drop(resp)
 	switch resp.StatusCode {
 	case http.StatusOK:
-		if err := encodingError(resp, rawURL); err != nil {
-			return storage.Object{}, &storage.Error{Op: "stat", URL: rawURL, Err: err}
-		}
-		return object(resp, resp.ContentLength), nil
+		return object(resp), encodingError(resp, rawURL)
 	case http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusForbidden, http.StatusBadRequest:
 	default:
 		return storage.Object{}, statusError("stat", rawURL, resp)
@@ -97,14 +86,11 @@ func (a *Adapter) Stat(ctx context.Context, rawURL string) (storage.Object, erro
 }
 
 // Open reads a part of a file.
-func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (io.ReadCloser, storage.Object, error) {
+func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (_ io.ReadCloser, _ storage.Object, err error) {
+	defer storage.Wrap(ctx, "open", rawURL, &err)
 	header := http.Header{}
 	if !part.Whole() {
-		last := ""
-		if part.Length > 0 {
-			last = strconv.FormatInt(part.Offset+part.Length-1, 10)
-		}
-		header.Set("Range", "bytes="+strconv.FormatInt(part.Offset, 10)+"-"+last)
+		header.Set("Range", part.Range())
 		if strong(part.Of.ETag) {
 			header.Set("If-Range", part.Of.ETag)
 		} else if !part.Of.Modified.IsZero() {
@@ -117,7 +103,7 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (i
 	}
 	object, length, err := judge(resp, rawURL, part)
 	if err != nil {
-		drop(resp)
+		storage.Drop(resp)
 		return nil, object, err
 	}
 	return storage.Body(ctx, rawURL, resp.Body, length), object, nil
@@ -126,52 +112,34 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (i
 // judge checks that an answer is the requested part, and returns its number of bytes; -1 if
 // unknown.
 func judge(resp *http.Response, rawURL string, part storage.Part) (storage.Object, int64, error) {
-	fail := func(err error) (storage.Object, int64, error) {
-		return storage.Object{}, 0, &storage.Error{Op: "open", URL: rawURL, Err: err}
-	}
+	now := object(resp)
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusPartialContent:
 	case http.StatusRequestedRangeNotSatisfiable:
-		return fail(storage.ErrChanged) // the request was for bytes of a known length
+		return now, 0, storage.ErrChanged // the request was for bytes of a known length
 	default:
-		return storage.Object{}, 0, statusError("open", rawURL, resp)
+		return now, 0, statusError("open", rawURL, resp)
 	}
 	if err := encodingError(resp, rawURL); err != nil {
-		return fail(err)
+		return now, 0, err
 	}
 	if resp.StatusCode == http.StatusOK {
-		o := object(resp, resp.ContentLength)
-		switch {
-		case part.Of.Validated() && !part.Of.Same(o):
-			return fail(storage.ErrChanged)
-		case !part.Whole():
-			return fail(storage.ErrNoRanges)
-		}
-		return o, o.Size, nil
+		return storage.CheckAnswer(part, now, "")
 	}
 	if part.Whole() {
-		return fail(errors.New("the server answers with a part although all was asked for"))
+		return now, 0, errors.New("the server answers with a part, but the whole file was requested")
 	}
-	from, to, total, ok := storage.ContentRange(resp.Header.Get("Content-Range"))
-	if !ok {
-		return fail(fmt.Errorf("the server answers with other bytes (%q) than asked for: %w", resp.Header.Get("Content-Range"), storage.ErrNoRanges))
-	}
-	o := object(resp, total)
-	o.Ranges = true
-	want, err := storage.CheckPart(part, o, from, to)
-	if err != nil {
-		return fail(err)
-	}
-	return o, want, nil
+	now.Ranges = true
+	return storage.CheckAnswer(part, now, resp.Header.Get("Content-Range"))
 }
 
-func object(resp *http.Response, size int64) storage.Object {
+func object(resp *http.Response) storage.Object {
 	o := storage.Object{
-		Size:   size,
+		Size:   resp.ContentLength,
 		ETag:   resp.Header.Get("ETag"),
 		Ranges: strings.EqualFold(resp.Header.Get("Accept-Ranges"), "bytes"),
 		// HTTP/1 without a length and without chunks ends by closing, like an interruption.
-		Unframed: size < 0 && resp.ProtoMajor < 2 && len(resp.TransferEncoding) == 0 && resp.Request.Method != http.MethodHead,
+		Unframed: resp.ContentLength < 0 && resp.ProtoMajor < 2 && len(resp.TransferEncoding) == 0 && resp.Request.Method != http.MethodHead,
 	}
 	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
 		o.Modified = t
@@ -193,5 +161,5 @@ func encodingError(resp *http.Response, rawURL string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("the server encodes the file as %q although asked not to; the bytes would not be the stored ones", encoding)
+	return fmt.Errorf("the server encodes the file as %q, which was not requested; the bytes would not be the stored ones", encoding)
 }

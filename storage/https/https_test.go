@@ -112,7 +112,6 @@ func serve(t *testing.T, h http.Handler) string {
 func adapter(t *testing.T, o https.Options) *https.Adapter {
 	t.Helper()
 	a := https.New(o)
-	t.Cleanup(a.Close)
 	return a
 }
 
@@ -261,7 +260,7 @@ func TestRedirectNeverCarriesCredentials(t *testing.T) {
 
 func TestBadRedirectsAreNotFollowed(t *testing.T) {
 	for location, want := range map[string]string{
-		"":                   "to nowhere",
+		"":                   "without a target",
 		"file:///etc/passwd": "no http or https URL",
 		"ftp://h/x":          "no http or https URL",
 		"http://[":           "no http or https URL",

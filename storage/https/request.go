@@ -23,7 +23,7 @@ const redirects = 10
 func (a *Adapter) do(ctx context.Context, op, method, rawURL string, header http.Header) (*http.Response, error) {
 	at, err := parse(rawURL)
 	if err != nil {
-		return nil, &storage.Error{Op: op, URL: rawURL, Err: err}
+		return nil, err
 	}
 	resp, err := a.follow(ctx, op, method, rawURL, at, header)
 	if err != nil || resp.StatusCode != http.StatusNotFound {
@@ -32,14 +32,14 @@ func (a *Adapter) do(ctx context.Context, op, method, rawURL string, header http
 	for _, other := range a.otherReadings(rawURL, at) {
 		again, err := a.follow(ctx, op, method, rawURL, other, header)
 		if err != nil {
-			drop(resp)
+			storage.Drop(resp)
 			return nil, err
 		}
 		if again.StatusCode != http.StatusNotFound {
-			drop(resp)
+			storage.Drop(resp)
 			return again, nil
 		}
-		drop(again)
+		storage.Drop(again)
 	}
 	return resp, nil
 }
@@ -76,11 +76,10 @@ func (a *Adapter) otherReadings(rawURL string, at *url.URL) []*url.URL {
 
 // follow makes one request and follows redirects.
 func (a *Adapter) follow(ctx context.Context, op, method, rawURL string, at *url.URL, header http.Header) (*http.Response, error) {
-	fail := func(err error) (*http.Response, error) { return nil, &storage.Error{Op: op, URL: rawURL, Err: err} }
 	for range redirects {
 		req, err := http.NewRequestWithContext(ctx, method, at.String(), nil)
 		if err != nil {
-			return fail(err)
+			return nil, err
 		}
 		if err := a.dress(req, header, op); err != nil {
 			return nil, err
@@ -95,12 +94,12 @@ func (a *Adapter) follow(ctx context.Context, op, method, rawURL string, at *url
 		default:
 			return resp, nil
 		}
-		drop(resp)
+		storage.Drop(resp)
 		if at, err = redirected(at, resp.Header.Get("Location")); err != nil {
-			return fail(err)
+			return nil, err
 		}
 	}
-	return fail(fmt.Errorf("more than %d redirects", redirects))
+	return nil, fmt.Errorf("more than %d redirects", redirects)
 }
 
 // dress sets the header fields of a request for its own URL.
@@ -146,7 +145,7 @@ func parse(rawURL string) (*url.URL, error) {
 
 func redirected(from *url.URL, location string) (*url.URL, error) {
 	if location == "" {
-		return nil, errors.New("the server redirects to nowhere")
+		return nil, errors.New("the server redirects without a target")
 	}
 	to, err := from.Parse(location)
 	if err != nil || (to.Scheme != "http" && to.Scheme != "https") || to.Host == "" {
@@ -161,22 +160,21 @@ func redirected(from *url.URL, location string) (*url.URL, error) {
 
 // statusError is an answer with an unexpected status.
 func statusError(op, rawURL string, resp *http.Response) error {
-	e := &storage.Error{Op: op, URL: rawURL}
+	e := &storage.Error{Op: op, URL: rawURL, Status: resp.StatusCode}
+	answer := resp.Status
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 300)) // as much as was received
+	if words := strings.Fields(strings.ToValidUTF8(string(text), "")); len(words) > 0 && words[0][0] != '<' {
+		answer += ": " + strings.Join(words, " ")
+	}
 	switch resp.StatusCode {
 	case http.StatusNotFound, http.StatusGone:
 		e.Err = storage.ErrNotExist
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusProxyAuthRequired:
-		e.Err = fmt.Errorf("%w (%s)", storage.ErrDenied, resp.Status)
+		e.Err = fmt.Errorf("%w (%s)", storage.ErrDenied, answer)
 	default:
-		e.Err = fmt.Errorf("the server answers %s", resp.Status)
+		e.Err = fmt.Errorf("the server answers %s", answer)
 		e.Transient = storage.HealingStatus(resp.StatusCode)
 		e.After = retry.After(resp.Header.Get("Retry-After"), time.Now())
 	}
 	return e
-}
-
-// drop discards an answer; a short rest is read so that the connection can be reused.
-func drop(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // of no use either way
-	_ = resp.Body.Close()
 }

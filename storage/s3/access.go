@@ -11,16 +11,17 @@ type place struct{ host, bucket, key string }
 
 // choose selects the access for a URL, and parses the URL by it: a host is recognised by its port,
 // or because a bucket is configured with it.
-func (o Options) choose(rawURL string) (place, Access, error) {
-	rest, ok := cutScheme(rawURL)
-	if !ok {
-		return place{}, Access{}, errNoBucket
+func (o *Options) choose(rawURL string) (place, *Access, error) {
+	scheme, rest, _ := strings.Cut(rawURL, "://")
+	if !strings.EqualFold(scheme, "s3") {
+		return place{}, nil, errNoBucket
 	}
-	access, host, longest := o.Default, "", -1
-	for _, b := range o.Buckets {
+	access, host, longest := &o.Default, "", -1
+	for i := range o.Buckets {
+		b := &o.Buckets[i]
 		prefix := b.place()
 		if len(prefix) > longest && prefix != "" && within(strings.ToLower(rest), prefix) {
-			access, host, longest = b.Access, b.Host, len(prefix)
+			access, host, longest = &b.Access, b.Host, len(prefix)
 		}
 	}
 	first, behind, _ := strings.Cut(rest, "/")
@@ -30,7 +31,7 @@ func (o Options) choose(rawURL string) (place, Access, error) {
 		p.bucket, p.key, _ = strings.Cut(behind, "/")
 	}
 	if p.bucket == "" {
-		return place{}, Access{}, errNoBucket
+		return place{}, nil, errNoBucket
 	}
 	return p, access, nil
 }
@@ -48,8 +49,8 @@ func (b Bucket) place() string {
 // Named reports whether the URL is in a configured bucket, a folder of one, or on a configured
 // server. Unlike choose, which only selects keys, it compares the names of folders exactly.
 func (a *Adapter) Named(rawURL string) bool {
-	rest, ok := cutScheme(rawURL)
-	if !ok {
+	scheme, rest, _ := strings.Cut(rawURL, "://")
+	if !strings.EqualFold(scheme, "s3") {
 		return false
 	}
 	for _, b := range a.o.Buckets {
@@ -75,21 +76,13 @@ func within(text, prefix string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
-func cutScheme(rawURL string) (string, bool) {
-	const scheme = "s3://"
-	if len(rawURL) < len(scheme) || !strings.EqualFold(rawURL[:len(scheme)], scheme) {
-		return "", false
-	}
-	return rawURL[len(scheme):], true
-}
-
 func hasPort(host string) bool {
 	at := strings.LastIndexByte(host, ':')
 	return at > 0 && at < len(host)-1 && strings.Trim(host[at+1:], "0123456789") == ""
 }
 
 // endpoint is the server, and whether it uses https.
-func (o Options) endpoint(p place, access Access) (host string, secure bool, err error) {
+func (o *Options) endpoint(p place, access *Access) (host string, secure bool, err error) {
 	switch {
 	case p.host != "":
 		return p.host, !access.Plain, nil

@@ -97,7 +97,6 @@ func TestAnswersOfAServerAreExplained(t *testing.T) {
 			}))
 			defer server.Close()
 			a := New(Options{Default: Access{Key: "k", Secret: "s", Plain: true, From: "the test"}})
-			defer a.Close()
 			_, _, err := a.Open(t.Context(), "s3://"+strings.TrimPrefix(server.URL, "http://")+"/bucket/k", storage.Part{})
 			if err == nil || storage.IsTransient(err) != c.transient || (c.is != nil && !errors.Is(err, c.is)) || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v (transient: %v); want one that says %q", err, storage.IsTransient(err), c.says)

@@ -17,16 +17,12 @@ import (
 type connection struct {
 	read  minio.Core // makes a single attempt
 	write *minio.Client
-	// transport is nil when it is the caller's.
-	transport *http.Transport
 }
 
-// clientKey identifies a connection.
+// clientKey identifies a connection. The access is one of the Options.
 type clientKey struct {
-	endpoint                            string
-	secure, chain, insecure             bool
-	key, secret, token, profile, region string
-	caFile                              string
+	endpoint string
+	access   *Access
 }
 
 // target is one file with its connection.
@@ -34,35 +30,28 @@ type target struct {
 	*connection
 	place
 	url    string
-	access Access
+	access *Access
 }
 
 // find returns the target of a URL. For a list, the key may be empty.
 func (a *Adapter) find(op, url string) (target, error) {
-	fail := func(err error) (target, error) { return target{}, &storage.Error{Op: op, URL: url, Err: err} }
 	p, access, err := a.o.choose(url)
 	if err == nil && p.key == "" && op != "list" {
 		err = errNoBucket
 	}
 	if err != nil {
-		return fail(err)
+		return target{}, err
 	}
 	c, err := a.connect(p, access)
-	if err != nil {
-		return fail(err)
-	}
-	return target{connection: c, place: p, url: url, access: access}, nil
+	return target{connection: c, place: p, url: url, access: access}, err
 }
 
-func (a *Adapter) connect(p place, access Access) (*connection, error) {
+func (a *Adapter) connect(p place, access *Access) (*connection, error) {
 	host, secure, err := a.o.endpoint(p, access)
 	if err != nil {
 		return nil, err
 	}
-	id := clientKey{
-		endpoint: host, secure: secure, chain: access.Chain, insecure: access.Insecure, caFile: access.CAFile,
-		key: access.Key, secret: access.Secret, token: access.Token, profile: access.Profile, region: access.Region,
-	}
+	id := clientKey{host, access}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if c := a.clients[id]; c != nil {
@@ -71,8 +60,7 @@ func (a *Adapter) connect(p place, access Access) (*connection, error) {
 	c := &connection{}
 	transport := a.o.Transport
 	if transport == nil {
-		c.transport = a.newTransport(access)
-		transport = c.transport
+		transport = a.newTransport(access)
 	}
 	creds, err := access.credentials(transport)
 	if err != nil {
@@ -102,7 +90,7 @@ func (a *Adapter) connect(p place, access Access) (*connection, error) {
 // errNoKey means that no credentials are configured for a bucket.
 var errNoKey = errors.New("no key and secret for it are configured: set sdk.aws.s3.key and secret, or an entry in sdk.aws.s3.credentials, in clearml.conf, or the variables AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use_credentials_chain: true for those of the machine")
 
-func (access Access) credentials(transport http.RoundTripper) (*credentials.Credentials, error) {
+func (access *Access) credentials(transport http.RoundTripper) (*credentials.Credentials, error) {
 	switch {
 	case access.Key != "" && access.Secret != "":
 		return credentials.NewStaticV4(access.Key, access.Secret, access.Token), nil
@@ -119,7 +107,7 @@ func (access Access) credentials(transport http.RoundTripper) (*credentials.Cred
 }
 
 // newTransport creates the transport for one access. Its settings for certificates take precedence.
-func (a *Adapter) newTransport(access Access) *http.Transport {
+func (a *Adapter) newTransport(access *Access) *http.Transport {
 	trust := a.o.Trust
 	if access.Insecure || access.CAFile != "" {
 		trust = outbound.Trust{Insecure: access.Insecure, Only: outbound.Source{Path: access.CAFile, From: "verify"}, Explicit: true}

@@ -14,9 +14,6 @@ import (
 // explain converts an error of a server or of the connection to one that names bucket, key, and the
 // setting to check.
 func (t target) explain(ctx context.Context, op string, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
 	var answer minio.ErrorResponse
 	if !errors.As(err, &answer) || (answer.Code == "" && answer.StatusCode == 0) {
 		return storage.Unanswered(ctx, op, t.url, err)
@@ -62,7 +59,7 @@ func (t target) meaning(answer minio.ErrorResponse) error {
 	case "RequestTimeTooSkewed":
 		return denied("the clock of this machine differs too much from the server's: set it right (timedatectl status)")
 	case "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "InvalidRegion":
-		return fmt.Errorf("the bucket %q lies in another region than %q: %s; set region in %s", t.bucket, t.access.Region, answer.Message, from)
+		return fmt.Errorf("the bucket %q is in another region than %q: %s; set region in %s", t.bucket, t.access.Region, answer.Message, from)
 	case "EntityTooLarge":
 		return errors.New("the server does not take a file of this size")
 	}
@@ -72,7 +69,7 @@ func (t target) meaning(answer minio.ErrorResponse) error {
 	case http.StatusForbidden, http.StatusUnauthorized:
 		return denied("%s (%s); the credentials are those of %s", answer.Message, answer.Code, from)
 	case http.StatusMovedPermanently, http.StatusTemporaryRedirect:
-		return fmt.Errorf("the bucket %q lies in another region than %q; set region in %s", t.bucket, t.access.Region, from)
+		return fmt.Errorf("the bucket %q is in another region than %q; set region in %s", t.bucket, t.access.Region, from)
 	}
 	return fmt.Errorf("the server answers %d %s: %s", answer.StatusCode, answer.Code, answer.Message)
 }

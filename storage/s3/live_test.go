@@ -54,7 +54,6 @@ func newBucket(t *testing.T, host string) string {
 func newAdapter(t *testing.T, o s3.Options) *s3.Adapter {
 	t.Helper()
 	a := s3.New(o)
-	t.Cleanup(a.Close)
 	return a
 }
 

@@ -11,7 +11,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"iter"
 	"net/http"
@@ -84,19 +83,9 @@ func New(o Options) *Adapter {
 	return &Adapter{o: o, clients: map[clientKey]*connection{}}
 }
 
-// Close closes idle connections. The Adapter can still be used.
-func (a *Adapter) Close() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, c := range a.clients {
-		if c.transport != nil {
-			c.transport.CloseIdleConnections()
-		}
-	}
-}
-
 // Stat describes a file.
-func (a *Adapter) Stat(ctx context.Context, url string) (storage.Object, error) {
+func (a *Adapter) Stat(ctx context.Context, url string) (_ storage.Object, err error) {
+	defer storage.Wrap(ctx, "stat", url, &err)
 	t, err := a.find("stat", url)
 	if err != nil {
 		return storage.Object{}, err
@@ -105,7 +94,7 @@ func (a *Adapter) Stat(ctx context.Context, url string) (storage.Object, error) 
 	if err != nil {
 		return storage.Object{}, t.explain(ctx, "stat", t.reason(ctx, err))
 	}
-	return object(info, info.Size), nil
+	return object(info), nil
 }
 
 // reason requests the first byte after HEAD was refused, because only answers to GET have the
@@ -131,8 +120,8 @@ func (t target) reason(ctx context.Context, err error) error {
 	return why
 }
 
-func object(info minio.ObjectInfo, size int64) storage.Object {
-	o := storage.Object{Size: size, Modified: info.LastModified, Ranges: true}
+func object(info minio.ObjectInfo) storage.Object {
+	o := storage.Object{Size: info.Size, Modified: info.LastModified, Ranges: true}
 	if info.ETag != "" {
 		o.ETag = `"` + info.ETag + `"`
 	}
@@ -140,61 +129,29 @@ func object(info minio.ObjectInfo, size int64) storage.Object {
 }
 
 // Open reads a part of a file.
-func (a *Adapter) Open(ctx context.Context, url string, part storage.Part) (io.ReadCloser, storage.Object, error) {
+func (a *Adapter) Open(ctx context.Context, url string, part storage.Part) (_ io.ReadCloser, _ storage.Object, err error) {
+	defer storage.Wrap(ctx, "open", url, &err)
 	t, err := a.find("open", url)
 	if err != nil {
 		return nil, storage.Object{}, err
 	}
-	fail := func(err error) (io.ReadCloser, storage.Object, error) {
-		return nil, storage.Object{}, &storage.Error{Op: "open", URL: url, Err: err}
-	}
 	var o minio.GetObjectOptions
 	if !part.Whole() {
-		last := int64(0) // to the end
-		if part.Length > 0 {
-			last = part.Offset + part.Length - 1
-		}
-		if err := o.SetRange(part.Offset, last); err != nil {
-			return fail(err)
-		}
+		o.Set("Range", part.Range())
 	}
 	if part.Of.ETag != "" {
-		if err := o.SetMatchETag(part.Of.ETag[1 : len(part.Of.ETag)-1]); err != nil {
-			return fail(err)
-		}
+		o.Set("If-Match", part.Of.ETag)
 	}
 	body, info, header, err := t.read.GetObject(ctx, t.bucket, t.key, o)
 	if err != nil {
 		return nil, storage.Object{}, t.explain(ctx, "open", err)
 	}
-	now, length, err := judge(info, header, part)
+	now, length, err := storage.CheckAnswer(part, object(info), header.Get("Content-Range"))
 	if err != nil {
-		_ = body.Close() // its content is not the one asked for
-		return fail(err)
+		_ = body.Close() // its content is not the requested one
+		return nil, storage.Object{}, err
 	}
 	return storage.Body(ctx, url, body, length), now, nil
-}
-
-// judge checks that an answer is the requested part, and returns its length.
-func judge(info minio.ObjectInfo, header http.Header, part storage.Part) (storage.Object, int64, error) {
-	field := header.Get("Content-Range")
-	if field == "" {
-		now := object(info, info.Size)
-		switch {
-		case part.Of.Validated() && !part.Of.Same(now):
-			return now, 0, storage.ErrChanged
-		case !part.Whole():
-			return now, 0, storage.ErrNoRanges
-		}
-		return now, info.Size, nil
-	}
-	from, to, total, ok := storage.ContentRange(field)
-	if !ok {
-		return storage.Object{}, 0, fmt.Errorf("the server answers with the range %q: %w", field, storage.ErrNoRanges)
-	}
-	now := object(info, total)
-	length, err := storage.CheckPart(part, now, from, to)
-	return now, length, err
 }
 
 // Sizes of the pieces of an upload. S3 allows 10,000 pieces, so a larger file has larger pieces;
@@ -209,15 +166,15 @@ const (
 
 // Put stores a file. A large file is uploaded in pieces that are invisible until the last; those of
 // a failed upload are removed.
-func (a *Adapter) Put(ctx context.Context, url string, r io.Reader, size int64, progress storage.Progress) error {
+func (a *Adapter) Put(ctx context.Context, url string, r io.Reader, size int64, progress storage.Progress) (err error) {
+	defer storage.Wrap(ctx, "put", url, &err)
 	t, err := a.find("put", url)
 	if err != nil {
 		return err
 	}
-	fail := func(err error) error { return &storage.Error{Op: "put", URL: url, Err: err} }
-	source, err := storage.NewSource(r, size, measured, progress)
+	source, err := storage.NewSource(ctx, r, size, measured, progress)
 	if err != nil {
-		return fail(err)
+		return err
 	}
 	size = source.Size()
 	var from io.Reader = source
@@ -226,7 +183,7 @@ func (a *Adapter) Put(ctx context.Context, url string, r io.Reader, size int64, 
 		// request (seen with versitygw 1.8).
 		content, err := io.ReadAll(source)
 		if err != nil {
-			return fail(err)
+			return err
 		}
 		from = bytes.NewReader(content)
 	}
@@ -244,7 +201,7 @@ func (a *Adapter) Put(ctx context.Context, url string, r io.Reader, size int64, 
 	}
 	_, err = t.write.PutObject(ctx, t.bucket, t.key, from, size, o)
 	if sourceErr := source.Stop(); sourceErr != nil { // the source failed, not the server
-		return fail(sourceErr)
+		return sourceErr
 	}
 	if err != nil {
 		return t.explain(ctx, "put", err)
@@ -253,15 +210,16 @@ func (a *Adapter) Put(ctx context.Context, url string, r io.Reader, size int64, 
 }
 
 // Delete removes a file. S3 itself does not report whether there was one.
-func (a *Adapter) Delete(ctx context.Context, url string) error {
+func (a *Adapter) Delete(ctx context.Context, url string) (err error) {
+	defer storage.Wrap(ctx, "delete", url, &err)
 	t, err := a.find("delete", url)
 	if err != nil {
 		return err
 	}
-	if _, err := t.read.StatObject(ctx, t.bucket, t.key, minio.StatObjectOptions{}); err != nil {
+	if _, err = t.read.StatObject(ctx, t.bucket, t.key, minio.StatObjectOptions{}); err != nil {
 		return t.explain(ctx, "delete", t.reason(ctx, err))
 	}
-	if err := t.read.RemoveObject(ctx, t.bucket, t.key, minio.RemoveObjectOptions{}); err != nil {
+	if err = t.read.RemoveObject(ctx, t.bucket, t.key, minio.RemoveObjectOptions{}); err != nil {
 		return t.explain(ctx, "delete", err)
 	}
 	return nil
@@ -269,25 +227,24 @@ func (a *Adapter) Delete(ctx context.Context, url string) error {
 
 // List returns the URLs of all files whose URL begins with prefix.
 func (a *Adapter) List(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return func(yield func(string, error) bool) {
+	return storage.Listing(ctx, prefix, func(yield func(string) bool) error {
 		t, err := a.find("list", prefix)
 		if err != nil {
-			yield("", err)
-			return
+			return err
 		}
 		stem := prefix[:len(prefix)-len(t.key)]
 		listCtx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		for info := range t.read.ListObjectsIter(listCtx, t.bucket, minio.ListObjectsOptions{Prefix: t.key, Recursive: true}) {
 			if info.Err != nil {
-				yield("", t.explain(ctx, "list", info.Err))
-				return
+				return t.explain(ctx, "list", info.Err)
 			}
-			if !yield(stem+info.Key, nil) {
-				return
+			if !yield(stem + info.Key) {
+				return nil
 			}
 		}
-	}
+		return nil
+	})
 }
 
 // errNoBucket refuses a URL without a bucket or a key.
