@@ -44,14 +44,14 @@ const (
 
 // BackupOptions says what to back up and where to.
 type BackupOptions struct {
-	// DataDir is the folder of the installation, DatabaseURL its database when that isn't
+	// DataDir is the folder of the installation, DatabaseURL its database if that is not
 	// in the folder. A server may be running on them.
 	DataDir, DatabaseURL string
 	// Version is that of this program, noted in the backup.
 	Version string
-	// Progress is told now and then what was done so far; nil is told nothing.
+	// Progress is called now and then with what is done so far. Nil: no calls.
 	Progress func(BackupContents)
-	// Logger receives what an operator should know; nil discards it.
+	// Logger gets messages for operators; nil discards them.
 	Logger *slog.Logger
 }
 
@@ -64,6 +64,18 @@ type BackupContents struct {
 	FileBytes int64 `json:"file_bytes"`
 }
 
+// count counts a record.
+func (c *BackupContents) count(r store.Record) {
+	switch {
+	case r.Setting != nil:
+		c.Settings++
+	case r.Document != nil:
+		c.Documents++
+	case r.Event != nil:
+		c.Events++
+	}
+}
+
 // backupInfo is the head of a backup.
 type backupInfo struct {
 	Form    int    `json:"form"`
@@ -71,19 +83,16 @@ type backupInfo struct {
 	Created string `json:"created"`
 }
 
-// Backup writes all that an installation keeps to a new file, readable by this user only
-// since secrets are in it, reads it once more to see that it is whole, and only then
-// gives it its name. It never replaces a file. What is written while it runs is in it or
-// not; what was written before is.
-func Backup(ctx context.Context, to string, opts BackupOptions) (BackupContents, error) {
-	done, err := backup(ctx, to, opts)
-	if err != nil {
-		return done, fmt.Errorf("back up %s to %s: %w", opts.DataDir, to, err)
-	}
-	return done, nil
-}
-
-func backup(ctx context.Context, to string, opts BackupOptions) (done BackupContents, err error) {
+// Backup writes everything that an installation stores to a new file, readable by this user
+// only because it contains secrets, reads it back to verify it, and only then gives it its
+// name. It never replaces a file. What is written while it runs may be missing; what was
+// written before is included.
+func Backup(ctx context.Context, to string, opts BackupOptions) (done BackupContents, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("back up %s to %s: %w", opts.DataDir, to, err)
+		}
+	}()
 	if _, err := os.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
 		return done, errors.Join(err, fmt.Errorf("the file is there already: %w", fs.ErrExist))
 	}
@@ -94,7 +103,7 @@ func backup(ctx context.Context, to string, opts BackupOptions) (done BackupCont
 	defer func() { err = errors.Join(err, db.Close()) }()
 	part, err := os.OpenFile(to+".part", os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
 	if err != nil {
-		return done, fmt.Errorf("begin the backup (a .part is left of one that was broken off): %w", err)
+		return done, fmt.Errorf("begin the backup (a .part file is what an interrupted backup leaves: remove it): %w", err)
 	}
 	defer func() { err = errors.Join(err, part.Close(), removed(part.Name())) }()
 	if done, err = writeBackup(ctx, part, db, opts); err != nil {
@@ -107,16 +116,16 @@ func backup(ctx context.Context, to string, opts BackupOptions) (done BackupCont
 		return done, err
 	}
 	if read, err := checkBackup(ctx, part); err != nil || read != done {
-		return done, errors.Join(err, fmt.Errorf("what was written can't be read back: wrote %+v, read %+v", done, read))
+		return done, errors.Join(err, fmt.Errorf("what was written cannot be read back: wrote %+v, read %+v", done, read))
 	}
-	err = os.Link(part.Name(), to) // refuses a file that has come meanwhile
+	err = os.Link(part.Name(), to) // refuses a file that was created meanwhile
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		err = os.Rename(part.Name(), to) // not every file system has links
 	}
 	return done, err
 }
 
-// removed removes a file that may be gone already.
+// removed removes a file that may not exist any more.
 func removed(path string) error {
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -146,22 +155,21 @@ func writeBackup(ctx context.Context, to io.Writer, db store.Store, opts BackupO
 		return BackupContents{}, err
 	}
 	w := &backupWriter{Writer: tar.NewWriter(packed), opts: opts}
-	err = w.writeJSON(backupHead, backupInfo{Form: backupForm, Version: opts.Version, Created: store.FormatTime(time.Now())})
-	if err == nil {
-		err = db.Export(ctx, func(r store.Record) error { return errors.Join(ctx.Err(), w.add(r)) })
-	}
-	if err == nil {
-		err = w.flush()
-	}
-	if err == nil {
-		err = w.addCredentials()
-	}
-	if err == nil {
-		// After the database: a file that a document of the backup names was there then.
-		err = w.addFiles(ctx)
-	}
-	if err == nil {
-		err = w.writeJSON(backupEnd, w.done)
+	for _, step := range []func() error{
+		func() error {
+			return w.writeJSON(backupHead, backupInfo{Form: backupForm, Version: opts.Version, Created: store.FormatTime(time.Now())})
+		},
+		func() error {
+			return db.Export(ctx, func(r store.Record) error { return errors.Join(ctx.Err(), w.add(r)) })
+		},
+		w.flush,
+		w.addCredentials,
+		func() error { return w.addFiles(ctx) }, // after the database: a file that a document of the backup names exists then
+		func() error { return w.writeJSON(backupEnd, w.done) },
+	} {
+		if err == nil {
+			err = step()
+		}
 	}
 	return w.done, errors.Join(err, w.Close(), packed.Close())
 }
@@ -182,16 +190,9 @@ func (w *backupWriter) entry(name string, content []byte) error {
 	return err
 }
 
-// add puts a record into the entry that is growing.
+// add appends a record to the current entry.
 func (w *backupWriter) add(r store.Record) error {
-	switch {
-	case r.Setting != nil:
-		w.done.Settings++
-	case r.Document != nil:
-		w.done.Documents++
-	case r.Event != nil:
-		w.done.Events++
-	}
+	w.done.count(r)
 	enc := json.NewEncoder(&w.pending)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(r); err != nil {
@@ -231,7 +232,7 @@ func (w *backupWriter) addCredentials() error {
 	return w.entry(credentialsFile, text)
 }
 
-// addFiles adds the files that are whole. One that is deleted meanwhile is left out.
+// addFiles adds the complete files. One that is deleted meanwhile is left out.
 func (w *backupWriter) addFiles(ctx context.Context) error {
 	root, err := os.OpenRoot(filepath.Join(w.opts.DataDir, filesDir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -248,7 +249,7 @@ func (w *backupWriter) addFiles(ctx context.Context) error {
 		case err != nil:
 			return err
 		case entry.IsDir() && strings.HasPrefix(name, ".") && name != ".":
-			return fs.SkipDir // uploads that grow
+			return fs.SkipDir // unfinished uploads
 		case !entry.Type().IsRegular():
 			return nil
 		}

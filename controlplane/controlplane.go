@@ -3,9 +3,9 @@
 // of their own.
 //
 // It owns the data folder (database, files, credentials), the two HTTP servers, and
-// the change feed that tells others in this process of writes. It never opens a socket
-// (the caller does), never reads configuration, and never reaches into the inference
-// side: that one speaks the API over HTTP like everybody else.
+// the change feed that notifies other parts of this process of writes. It never opens a
+// socket (the caller does), never reads configuration, and does not know the inference
+// side, which uses the API over HTTP like every client.
 package controlplane
 
 import (
@@ -31,60 +31,59 @@ import (
 	"clearmlserving/storage"
 )
 
-// Options says where the control plane keeps its data and where it is reached.
+// Options are the places of the data and the addresses of the control plane.
 type Options struct {
-	// DataDir is the folder that holds everything; it is made when it is missing.
-	// Copying it, while no server runs on it, moves the installation. Required.
+	// DataDir is the folder of all data; it is created if it is missing. Copying it while no
+	// server uses it moves the installation. Required.
 	DataDir string
 	// DatabaseURL names a PostgreSQL database, postgres://user:password@host:5432/name, that
-	// several servers may share. Empty keeps everything in a file of DataDir.
+	// several servers may share. Empty: a file in DataDir.
 	DatabaseURL string
 	// API is the open socket of the ClearML API. Required.
 	API net.Listener
-	// Files is the open socket of the file server. Nil leaves it at /files/ of the API's
-	// socket alone, where it is reached too in any case.
+	// Files is the open socket of the file server, which is also at /files/ of the API's
+	// socket. Nil: only there.
 	Files net.Listener
-	// APIURL, FilesURL, and WebURL are how clients reach the servers. Empty ones are
-	// made of the sockets' addresses.
-	APIURL, FilesURL, WebURL string
-	// InstanceCA is a PEM file of authorities that certificates of instances may come from,
-	// besides those of Authorities: the web pages' playground asks instances.
+	// APIURL and FilesURL are the addresses by which clients reach the servers. The default
+	// is the sockets' addresses.
+	APIURL, FilesURL string
+	// InstanceCA is a PEM file of authorities for the certificates of instances, besides those
+	// of Authorities: the playground of the web pages sends requests to instances.
 	InstanceCA string
-	// Authorities gives the authorities that are trusted. Nil: those of the machine.
+	// Authorities returns the trusted authorities. Nil: those of the machine.
 	Authorities func() (*x509.CertPool, error)
-	// Version is the version of this program, told to clients that ask.
+	// Version is the version of this program, for server.info and backups.
 	Version string
-	// FilesPlace holds the files instead of the data folder, below FilesRoot, such as a
-	// bucket. Nil: the data folder.
+	// FilesPlace stores the files below FilesRoot, such as a bucket. Nil: the data folder.
 	FilesPlace storage.Adapter
 	FilesRoot  string
-	// Places are the buckets, by scheme, in which files are removed with the models and
-	// artifacts that they belong to, where one is configured by name. Nil: none.
+	// Places are the buckets, by scheme, in which files are removed together with their models
+	// and artifacts, if the bucket is configured by name. Nil: none.
 	Places storage.Adapters
 	// BodyWindow is the time in which 64 KiB of a request's body must arrive, or its end; 0
-	// means 30 s. Uploads of files have a longer one.
+	// means 30 s. Uploads of files have a longer window.
 	BodyWindow time.Duration
 	// EventsRetention is how long reports of tasks (console, scalars, plots) are kept; 0
-	// keeps them for ever.
+	// means forever.
 	EventsRetention time.Duration
-	// Now is the clock that everything is stamped with; nil means time.Now.
+	// Now is the clock of all time stamps; nil means time.Now.
 	Now func() time.Time
-	// Ready is called once, by Run, when requests are accepted. Nil calls nothing.
+	// Ready is called once, by Run, when requests are accepted. May be nil.
 	Ready func()
-	// Grace is how long Run lets requests end after it was told to stop; 0 means 10 s.
+	// Grace is how long Run waits for running requests when it stops; 0 means 10 s.
 	Grace time.Duration
-	// Logger receives what an operator should know; nil discards it.
+	// Logger gets messages for operators; nil discards them.
 	Logger *slog.Logger
 }
 
-// Server is a control plane on a data folder. New has opened the folder; either Run or
-// Close gives it back.
+// Server is a control plane on a data folder. New opens the folder; Run or Close releases it.
 type Server struct {
 	opts        Options
 	log         *slog.Logger
 	feed        Feed
 	store       store.Store
-	news        *news // nil when no other server uses the database
+	own         Feed          // of this server's writes only
+	ownWrites   *Subscription // to own, for other servers on the database
 	files       *files.Server
 	credentials api.Credentials
 	calls       *api.Server
@@ -93,12 +92,12 @@ type Server struct {
 	closeErr    error
 }
 
-// New opens the data folder, and on an empty one makes the first user with credentials
-// and keeps those in credentials.json, readable by this user of the machine only. It
-// starts nothing. On error the sockets stay open and the caller's.
+// New opens the data folder. In an empty one it creates the first user, with credentials in
+// credentials.json, readable by this user of the machine only. It starts nothing. On error
+// the sockets stay open and belong to the caller.
 //
-// The error is store.ErrInUse when another process works on the folder, and
-// store.ErrReadOnly or store.ErrFull when it can't be written.
+// The error is store.ErrInUse if another process uses the folder, and store.ErrReadOnly or
+// store.ErrFull if it cannot be written.
 func New(opts Options) (*Server, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -130,13 +129,10 @@ func (o *Options) setURLs() {
 	if o.FilesURL == "" {
 		o.FilesURL = o.APIURL + "/files"
 	}
-	if o.WebURL == "" {
-		o.WebURL = o.APIURL
-	}
 }
 
-// open opens the parts in the order of who needs whom. The database comes first: its
-// lock keeps a second process away from everything else.
+// open opens the parts in the order of their dependencies. The database comes first: its
+// lock excludes a second process from everything else.
 func (s *Server) open(ctx context.Context) error {
 	if err := os.MkdirAll(s.opts.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
@@ -150,9 +146,7 @@ func (s *Server) open(ctx context.Context) error {
 	if s.store, err = OpenStore(ctx, s.opts.DataDir, s.opts.DatabaseURL, s.log); err != nil {
 		return err
 	}
-	if _, shared := s.store.(store.Shared); shared {
-		s.news = newNews()
-	}
+	s.ownWrites = s.own.Subscribe()
 	bodies := intake.New()
 	if s.opts.BodyWindow > 0 {
 		bodies.Window = s.opts.BodyWindow
@@ -170,8 +164,7 @@ func (s *Server) open(ctx context.Context) error {
 	}
 	calls := api.New(api.Options{
 		Store: s.store, Auth: auth, Bodies: bodies, Version: s.opts.Version, Logger: s.log, Files: s.remover(),
-		APIURL: s.opts.APIURL, FilesURL: s.opts.FilesURL, WebURL: s.opts.WebURL,
-		OnChange: s.changed, Now: s.opts.Now,
+		APIURL: s.opts.APIURL, OnChange: s.changed, Now: s.opts.Now,
 	})
 	s.calls = calls
 	s.web, err = newSite(calls, s.files, bodies, s.opts, s.log)
@@ -187,13 +180,13 @@ func (s *Server) remover() *remover {
 	return r
 }
 
-// Credentials returns the access key and secret that this installation began with.
+// Credentials returns the access key and secret of credentials.json.
 func (s *Server) Credentials() (access, secret string) {
 	return s.credentials.AccessKey, s.credentials.SecretKey
 }
 
-// LoginLink returns an address that logs one browser in, once and within the hour, as
-// the user whom this installation began with.
+// LoginLink returns an address that logs in one browser, once and within the hour, as the
+// user of credentials.json.
 func (s *Server) LoginLink(ctx context.Context) (string, error) {
 	return s.web.pages.Link(ctx, s.credentials.AccessKey, s.credentials.SecretKey)
 }
@@ -202,9 +195,9 @@ func (s *Server) LoginLink(ctx context.Context) (string, error) {
 // model, or a project.
 func (s *Server) Feed() *Feed { return &s.feed }
 
-// Run serves until ctx ends or a socket fails, then lets running requests end, and
-// closes sockets and data folder. It is called at most once; when it returns, nothing
-// of the server is running any more. A stop by ctx is no error.
+// Run serves until ctx ends or a socket fails, then waits for running requests and closes
+// the sockets and the data folder. It is called at most once; when it returns, nothing of
+// the server is running. A stop by ctx is no error.
 func (s *Server) Run(ctx context.Context) error {
 	err := s.serve(ctx)
 	return errors.Join(err, s.Close())
@@ -237,8 +230,8 @@ func (s *Server) serve(ctx context.Context) error {
 	return err
 }
 
-// Close gives the data folder back. It is for servers that never run: Run does it by
-// itself. Called again, it returns what the first call did.
+// Close releases the data folder, for servers that never run; Run does it itself. Further
+// calls return the result of the first.
 func (s *Server) Close() error {
 	s.closing.Do(func() {
 		var errs []error
@@ -253,7 +246,7 @@ func (s *Server) Close() error {
 	return s.closeErr
 }
 
-// fileAuth admits to the file server whom the API admits.
+// fileAuth applies the API's authentication to the file server.
 type fileAuth struct{ auth *api.Auth }
 
 func (f fileAuth) Authenticate(r *http.Request) error {

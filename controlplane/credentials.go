@@ -14,13 +14,13 @@ import (
 	"clearmlserving/controlplane/api"
 )
 
-// credentialsFile holds the credentials that the installation began with, the only
-// place where their secret is: the database has a hash.
+// credentialsFile holds the first credentials. It is the only place of their secret: the
+// database has a hash.
 const credentialsFile = "credentials.json"
 
-// keepCredentials returns the credentials of the file. When it is missing, or the
-// database doesn't know what it holds, new ones are made and put there; those made
-// before stay valid for whoever uses them.
+// keepCredentials returns the credentials of the file. If it is missing, or the database
+// does not know its credentials, new ones are created and stored there; earlier ones stay
+// valid.
 func keepCredentials(ctx context.Context, dir string, auth *api.Auth, log *slog.Logger) (api.Credentials, error) {
 	path := filepath.Join(dir, credentialsFile)
 	have, err := readCredentials(path, log)
@@ -31,8 +31,9 @@ func keepCredentials(ctx context.Context, dir string, auth *api.Auth, log *slog.
 	if err != nil || !created {
 		return kept, err
 	}
-	if err := setAside(path); err != nil {
-		return api.Credentials{}, err
+	// The old file may belong to another database, copied apart from it.
+	if err := os.Rename(path, path+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return api.Credentials{}, fmt.Errorf("set the old credentials aside: %w", err)
 	}
 	if err := writeCredentials(path, kept); err != nil {
 		return api.Credentials{}, err
@@ -41,8 +42,8 @@ func keepCredentials(ctx context.Context, dir string, auth *api.Auth, log *slog.
 	return kept, nil
 }
 
-// readCredentials returns none when the file is missing or damaged, and closes it to
-// others of this machine when somebody has opened it to them.
+// readCredentials returns none if the file is missing or damaged. It removes permissions of
+// other users of this machine.
 func readCredentials(path string, log *slog.Logger) (api.Credentials, error) {
 	var c api.Credentials
 	info, err := os.Stat(path)
@@ -54,7 +55,7 @@ func readCredentials(path string, log *slog.Logger) (api.Credentials, error) {
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		if err := os.Chmod(path, 0o600); err != nil {
-			return c, fmt.Errorf("close the credentials to others: %w", err)
+			return c, fmt.Errorf("remove the permissions of others from the credentials: %w", err)
 		}
 	}
 	text, err := os.ReadFile(path)
@@ -62,19 +63,10 @@ func readCredentials(path string, log *slog.Logger) (api.Credentials, error) {
 		return c, fmt.Errorf("read the credentials: %w", err)
 	}
 	if err := json.Unmarshal(text, &c); err != nil {
-		log.Warn("damaged credentials file is set aside and made anew", "path", path, "err", err)
+		log.Warn("damaged credentials file replaced", "path", path, "err", err)
 		return api.Credentials{}, nil
 	}
 	return c, nil
-}
-
-// setAside keeps a file that is about to be replaced: it may belong to another
-// database, copied apart from it.
-func setAside(path string) error {
-	if err := os.Rename(path, path+".old"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("set the old credentials aside: %w", err)
-	}
-	return nil
 }
 
 // writeCredentials replaces the file. Only its owner can read it.

@@ -16,7 +16,7 @@ import (
 	"clearmlserving/controlplane/store/sqlite"
 )
 
-// What lies in a data folder beside the credentials.
+// The other parts of a data folder.
 const (
 	databaseFile = "clearml.db"
 	filesDir     = "files"
@@ -34,8 +34,8 @@ func OpenStore(ctx context.Context, dataDir, databaseURL string, log *slog.Logge
 	return opened(sqlite.Open(ctx, filepath.Join(dataDir, databaseFile)))
 }
 
-// checkDatabaseFile looks for a folder whose database was lost: a start would make a new
-// one, and everything that the files belong to would be gone without a word.
+// checkDatabaseFile detects a folder whose database was lost: a start would create a new
+// one, and the documents of the existing files would be gone without notice.
 func (s *Server) checkDatabaseFile() error {
 	path := filepath.Join(s.opts.DataDir, databaseFile)
 	left, err := remains(s.opts.DataDir)
@@ -45,7 +45,7 @@ func (s *Server) checkDatabaseFile() error {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		s.log.Warn("database file is missing beside what an earlier installation has left: a new one is made", "missing", path, "left", left)
+		s.log.Warn("database file is missing beside remains of an installation: new one created", "missing", path, "left", left)
 		return nil
 	case err != nil:
 		return fmt.Errorf("look at the database file: %w", err)
@@ -53,12 +53,12 @@ func (s *Server) checkDatabaseFile() error {
 		return nil
 	}
 	if wal, err := os.Stat(path + "-wal"); err == nil && wal.Size() > 0 {
-		return nil // all of it is there still
+		return nil // the write-ahead log still has the content
 	}
 	return fmt.Errorf("the database file %s is empty, but %s is left of an installation: restore a backup into another folder (clearml-serving server restore), or remove the empty file to begin a new installation beside it", path, left)
 }
 
-// remains names something in a data folder that only a database gives a meaning, or "".
+// remains names something in a data folder that is useless without a database, or "".
 func remains(dir string) (string, error) {
 	for _, name := range []string{credentialsFile, filesDir} {
 		path := filepath.Join(dir, name)
@@ -84,7 +84,7 @@ func remains(dir string) (string, error) {
 	return "", nil
 }
 
-// opened keeps a nil pointer from becoming a store that isn't nil.
+// opened prevents a nil pointer from becoming a non-nil store.
 func opened[S store.Store](s S, err error) (store.Store, error) {
 	if err != nil {
 		return nil, err
@@ -92,50 +92,14 @@ func opened[S store.Store](s S, err error) (store.Store, error) {
 	return s, nil
 }
 
-// news are the writes that other servers on the database shall hear of. Many to one
-// document count as one.
-type news struct {
-	mu      sync.Mutex // guards pending
-	pending map[store.News]bool
-	some    chan struct{} // holds one token while something is pending
-}
-
-func newNews() *news {
-	return &news{pending: map[store.News]bool{}, some: make(chan struct{}, 1)}
-}
-
-// add never blocks, however slow the database is.
-func (n *news) add(item store.News) {
-	n.mu.Lock()
-	n.pending[item] = true
-	n.mu.Unlock()
-	select {
-	case n.some <- struct{}{}:
-	default:
-	}
-}
-
-func (n *news) take() []store.News {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var out []store.News
-	for item := range n.pending {
-		out = append(out, item)
-	}
-	clear(n.pending)
-	return out
-}
-
-// changed rings the feed of this process and leaves a note for other servers.
+// changed rings the feed of this process, and the one that other servers are notified by.
 func (s *Server) changed(kind store.Kind, id string) {
 	s.feed.Ring(string(kind), id)
-	if s.news != nil {
-		s.news.add(store.News{Kind: kind, ID: id})
-	}
+	s.own.Ring(string(kind), id)
 }
 
-// exchangeNews tells other servers on the database of this one's writes and rings the
-// feed for theirs, until ctx ends. A database of one server has no news.
+// exchangeNews notifies other servers on the database of this one's writes and rings the
+// feed for theirs, until ctx ends. A database that only one server can use has no news.
 func (s *Server) exchangeNews(ctx context.Context) error {
 	shared, ok := s.store.(store.Shared)
 	if !ok {
@@ -146,11 +110,7 @@ func (s *Server) exchangeNews(ctx context.Context) error {
 	var telling sync.WaitGroup
 	telling.Go(func() { s.tellNews(ctx, shared) })
 	defer telling.Wait()
-	err := shared.Hear(ctx, func(n store.News) {
-		if n.Kind != "" {
-			s.feed.Ring(string(n.Kind), n.ID)
-			return
-		}
+	err := shared.Hear(ctx, func() {
 		for _, kind := range []store.Kind{store.Task, store.Model, store.Project} {
 			s.feed.Ring(string(kind), "")
 		}
@@ -162,15 +122,10 @@ func (s *Server) exchangeNews(ctx context.Context) error {
 }
 
 func (s *Server) tellNews(ctx context.Context, shared store.Shared) {
-	for {
-		select {
-		case <-s.news.some:
-		case <-ctx.Done():
-			return
-		}
-		// What isn't told is found by the others at their next poll.
-		if err := shared.Tell(ctx, s.news.take()); err != nil && ctx.Err() == nil {
-			s.log.Warn("other servers didn't hear of a change", "err", err)
+	for s.ownWrites.Next(ctx) == nil {
+		// The others find what they are not notified of at their next poll.
+		if err := shared.Tell(ctx); err != nil && ctx.Err() == nil {
+			s.log.Warn("other servers not notified of a change", "err", err)
 		}
 	}
 }

@@ -7,19 +7,18 @@ import (
 	"sync"
 )
 
-// Feed tells those in this process that something was written, so that a change is
-// live at once instead of at the next poll. It carries no content: who is woken reads
-// again what it needs, over the API, as it would at a poll.
+// Feed notifies other parts of this process of writes, so that a change is live at once
+// instead of at the next poll. It carries no content: a subscriber reads what it needs over
+// the API, as at a poll.
 //
 // The zero value is ready. It is safe for use by many goroutines.
 type Feed struct {
 	mu     sync.Mutex        // guards the fields below; nothing else is locked under it
 	counts map[string]uint64 // writes so far, by kind
-	rung   chan struct{}     // closed at the next write; nil while nobody waits
+	rung   chan struct{}     // closed at the next write; nil while no subscriber waits
 }
 
-// Ring tells of a committed write to the document of that kind and id. It never
-// blocks, however slow the subscribers are.
+// Ring announces a committed write to the document of that kind and id. It never blocks.
 func (f *Feed) Ring(kind, _ string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -33,8 +32,8 @@ func (f *Feed) Ring(kind, _ string) {
 	}
 }
 
-// Subscribe begins to listen to the writes of these kinds; without kinds, to all. It
-// takes nothing that needs to be given back.
+// Subscribe begins to listen to the writes of these kinds; without kinds, to all. The
+// subscription needs no close.
 func (f *Feed) Subscribe(kinds ...string) *Subscription {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -48,9 +47,9 @@ type Subscription struct {
 	seen  map[string]uint64
 }
 
-// Next returns nil when something was written since the last call, or since Subscribe
-// for the first, and otherwise waits for it. Many writes in between count as one: the
-// caller reads the newest state anyway. Its only error is that of the context.
+// Next returns nil if something was written since the last call, or since Subscribe for the
+// first, and otherwise waits for it. Many writes in between count as one: the caller reads
+// the newest state. Its only error is that of the context.
 func (s *Subscription) Next(ctx context.Context) error {
 	for {
 		news, rung := s.look()
@@ -65,7 +64,8 @@ func (s *Subscription) Next(ctx context.Context) error {
 	}
 }
 
-// look takes note of what was written, or gives a channel that closes at the next write.
+// look reports whether something was written, and otherwise returns a channel that closes
+// at the next write.
 func (s *Subscription) look() (news bool, rung <-chan struct{}) {
 	f := s.feed
 	f.mu.Lock()

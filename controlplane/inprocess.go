@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// inProcess carries the requests of the web pages to the handlers of this very process,
-// as if they had come over a socket: the same checks, the same answers. Answers are kept
-// in memory, so it is for calls and uploads; browsers download files by themselves.
+// inProcess passes the requests of the web pages to the handlers of this process, with the
+// same checks and answers as over a socket. Answers are held in memory, so it is for calls
+// and uploads; browsers download files themselves.
 type inProcess struct {
 	calls, files http.Handler
-	filesURL     string // what lies below goes to files
+	filesURL     string // requests below it go to files
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -37,7 +37,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	inner.Host, inner.RequestURI = r.URL.Host, inner.URL.RequestURI()
 	answer := &kept{header: http.Header{}}
 	handler.ServeHTTP(answer, inner)
-	_ = inner.Body.Close() // a transport closes the body whatever came of it
+	_ = inner.Body.Close() // a transport always closes the body
 	if answer.status == 0 {
 		answer.status = http.StatusOK
 	}

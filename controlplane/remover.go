@@ -11,14 +11,14 @@ import (
 	"clearmlserving/storage"
 )
 
-// remover removes the files of what is deleted: on this installation's file server, and in
-// the buckets that its operator has configured by name. A model's address is whatever a
-// user has written, so everything else is left alone: files of this machine, other web
-// servers, and what the machine's own rights would reach.
+// remover removes the files of deleted documents: on this installation's file server, and in
+// the buckets that its operator has configured by name. Users choose the address of a
+// model, so other files are never removed: those of this machine, of other web servers, and
+// of places that the machine's own rights would reach.
 type remover struct {
 	files  *files.Server
-	own    []string // addresses of the file server, each with its slash at the end
-	root   string   // where the file server keeps its files, if in a bucket, with its slash
+	own    []string // addresses of the file server, with a slash at the end
+	root   string   // the bucket of the file server, if any, with a slash at the end
 	places storage.Adapters
 }
 

@@ -20,22 +20,18 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// ErrNotEmpty says that there is an installation where a backup shall be restored.
+// ErrNotEmpty says that the target of a restore has an installation.
 var ErrNotEmpty = errors.New("there is an installation already")
 
-// Restore makes an installation of a backup: in an empty data folder and, with a
-// DatabaseURL, in an empty database. The backup is read through once before anything is
-// written; when it is cut or damaged, nothing is. When the restoring itself fails, the
-// folder is left as empty as it was.
-func Restore(ctx context.Context, from string, opts BackupOptions) (BackupContents, error) {
-	done, err := restore(ctx, from, opts)
-	if err != nil {
-		return done, fmt.Errorf("restore %s into %s: %w", from, opts.DataDir, err)
-	}
-	return done, nil
-}
-
-func restore(ctx context.Context, from string, opts BackupOptions) (BackupContents, error) {
+// Restore creates an installation from a backup: in an empty data folder and, with a
+// DatabaseURL, in an empty database. The whole backup is read before anything is written; if
+// it is truncated or damaged, nothing is. If the restore fails, the folder is left empty.
+func Restore(ctx context.Context, from string, opts BackupOptions) (done BackupContents, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("restore %s into %s: %w", from, opts.DataDir, err)
+		}
+	}()
 	f, err := os.Open(from)
 	if err != nil {
 		return BackupContents{}, err
@@ -56,7 +52,7 @@ func restore(ctx context.Context, from string, opts BackupOptions) (BackupConten
 	if err := os.MkdirAll(opts.DataDir, 0o700); err != nil {
 		return BackupContents{}, err
 	}
-	done, err := fill(ctx, f, opts)
+	done, err = fill(ctx, f, opts)
 	if err == nil && done != want {
 		err = fmt.Errorf("the file has changed meanwhile: restored %+v of %+v", done, want)
 	}
@@ -66,8 +62,8 @@ func restore(ctx context.Context, from string, opts BackupOptions) (BackupConten
 	return done, err
 }
 
-// fill restores into a folder beside the data and puts its parts into their places at
-// the end, so that nothing half is ever found there.
+// fill restores into a temporary folder and moves its parts into their places at the end,
+// so that the data folder never has an incomplete installation.
 func fill(ctx context.Context, f io.Reader, opts BackupOptions) (done BackupContents, err error) {
 	temp, err := os.MkdirTemp(opts.DataDir, ".restoring-")
 	if err != nil {
@@ -106,7 +102,7 @@ func fill(ctx context.Context, f io.Reader, opts BackupOptions) (done BackupCont
 	return r.done, nil
 }
 
-// checkBackup reads a backup through and returns what it holds, or why it isn't one.
+// checkBackup reads a whole backup and returns its contents, or why it is not usable.
 func checkBackup(ctx context.Context, f io.Reader) (BackupContents, error) {
 	r, err := newBackupReader(f)
 	if err != nil {
@@ -126,18 +122,18 @@ func checkBackup(ctx context.Context, f io.Reader) (BackupContents, error) {
 	}
 }
 
-// backupReader gives the records of a backup, and puts its files into a folder on the way.
+// backupReader returns the records of a backup, and writes its files into a folder.
 type backupReader struct {
 	tar      *tar.Reader
 	unpacked *zstd.Decoder
 	records  *json.Decoder // of the entry that is being read; nil between entries
-	dir      string        // "" leaves the files out
+	dir      string        // "": the files are not written
 	progress func(BackupContents)
 	done     BackupContents
-	whole    bool // the last entry was met
+	whole    bool // the last entry was read
 }
 
-var errNoBackup = errors.New("this is no backup that this program understands")
+var errNoBackup = errors.New("this is no backup that this program can read")
 
 func newBackupReader(f io.Reader) (*backupReader, error) {
 	unpacked, err := zstd.NewReader(bufio.NewReaderSize(f, 1<<20))
@@ -169,14 +165,18 @@ func (r *backupReader) readHead() error {
 	return nil
 }
 
-// next returns the next record, or io.EOF behind the end of a whole backup.
+// next returns the next record, or io.EOF after the end of a complete backup.
 func (r *backupReader) next() (store.Record, error) {
 	for {
 		if r.records != nil {
 			var record store.Record
 			err := r.records.Decode(&record)
+			if err == nil && record == (store.Record{}) {
+				err = errors.New("a record holds nothing")
+			}
 			if err == nil {
-				return record, r.count(record)
+				r.done.count(record)
+				return record, nil
 			}
 			if !errors.Is(err, io.EOF) {
 				return record, fmt.Errorf("the backup is damaged: %w", err)
@@ -186,14 +186,14 @@ func (r *backupReader) next() (store.Record, error) {
 		}
 		head, err := r.tar.Next()
 		if errors.Is(err, io.EOF) && r.whole {
-			// The checksum stands behind the archive's end.
+			// The checksum follows the end of the archive.
 			if _, err := io.Copy(io.Discard, r.unpacked); err != nil {
 				return store.Record{}, fmt.Errorf("the backup is damaged: %w", err)
 			}
 			return store.Record{}, io.EOF
 		}
 		if err != nil {
-			return store.Record{}, fmt.Errorf("the backup is cut or damaged: %w", err)
+			return store.Record{}, fmt.Errorf("the backup is truncated or damaged: %w", err)
 		}
 		if err := r.enter(head); err != nil {
 			return store.Record{}, err
@@ -223,11 +223,11 @@ func (r *backupReader) enter(head *tar.Header) error {
 		r.tell()
 		return r.place(filepath.Join(filesDir, filepath.FromSlash(strings.TrimPrefix(name, backupFiles))))
 	}
-	return nil // of a later version; what it must not leave out has a new form
+	return nil // of a later version; entries that must not be ignored raise the form
 }
 
-// place writes the entry to a file of the folder. The folder is ours alone, and the name
-// is local to it.
+// place writes the entry to a file of the folder. Only this process uses the folder, and the
+// name is local to it.
 func (r *backupReader) place(name string) error {
 	if r.dir == "" {
 		_, err := io.Copy(io.Discard, r.tar)
@@ -243,20 +243,6 @@ func (r *backupReader) place(name string) error {
 	}
 	_, err = io.Copy(f, r.tar)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func (r *backupReader) count(record store.Record) error {
-	switch {
-	case record.Setting != nil:
-		r.done.Settings++
-	case record.Document != nil:
-		r.done.Documents++
-	case record.Event != nil:
-		r.done.Events++
-	default:
-		return errors.New("the backup is damaged: a record holds nothing")
-	}
-	return nil
 }
 
 func (r *backupReader) tell() {

@@ -6,7 +6,7 @@ import (
 	"clearmlserving/controlplane/files"
 )
 
-// Route is one way into the control plane, for the table in docs/security.md.
+// Route is one route of the control plane, for the table in docs/security.md.
 type Route struct {
 	Listener string // api or files
 	Methods  string
@@ -14,7 +14,7 @@ type Route struct {
 	Caller   string
 }
 
-// Routes lists every way in.
+// Routes lists every route.
 func (s *Server) Routes() []Route {
 	routes := []Route{
 		{"api", "GET, HEAD", "/livez", "anybody"},

@@ -13,9 +13,9 @@ import (
 	"clearmlserving/controlplane/ui"
 )
 
-// site is what lies behind the API's socket: the calls, the file server at /files/, the
-// web pages, and the liveness probe. It is no ServeMux: that one would redirect paths
-// with double slashes, which stored files may have.
+// site is the handler of the API's socket: the calls, the file server at /files/, the web
+// pages, and the liveness probe. It is no ServeMux, which would redirect paths with double
+// slashes: stored files may have them.
 type site struct {
 	calls, files http.Handler
 	pages        *ui.Pages
@@ -37,7 +37,7 @@ func newSite(calls, files http.Handler, bodies *intake.Budget, opts Options, log
 
 // ServeHTTP implements http.Handler.
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// Clients tell by it how old our stamps are.
+	// Clients compare our time stamps with it.
 	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
 	reading := r.Method == http.MethodGet || r.Method == http.MethodHead
 	rest, isFile := strings.CutPrefix(r.URL.Path, "/files")
@@ -63,8 +63,8 @@ func at(r *http.Request, path string) *http.Request {
 	return &inner
 }
 
-// call answers an API call, and notes the first one of each name that isn't known: a
-// newer SDK may need it.
+// call answers an API call, and logs the first call of each unknown name: a newer SDK may
+// need it.
 func (s *site) call(w http.ResponseWriter, r *http.Request) {
 	status := &statusWriter{ResponseWriter: w}
 	s.calls.ServeHTTP(status, r)
@@ -74,11 +74,11 @@ func (s *site) call(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// longestNoted is how much of an unknown path is kept and logged.
+// longestNoted is how much of an unknown path is stored and logged.
 const longestNoted = 200
 
-// firstTime says whether the path wasn't seen before. It remembers a few hundred, since
-// anybody can ask for random names.
+// firstTime says whether the path was not seen before. It remembers a few hundred, because
+// clients can send random names.
 func (s *site) firstTime(path string) bool {
 	const remembered = 200
 	s.mu.Lock()
@@ -103,12 +103,12 @@ func (w *statusWriter) WriteHeader(code int) {
 
 func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// exchange is how long a call may take to be read; it may take twice that to be
-// answered. Transfers of files have deadlines of their own, which move along with them.
+// exchange is the time to read a call; the time to answer it is twice that. Transfers of
+// files have their own deadlines, which move with the transfer.
 const exchange = 5 * time.Minute
 
-// setDeadlines bounds a request. That of a body is set by the socket, and moved by who
-// reads it.
+// setDeadlines bounds a request. The deadline of a body is set by the socket, and moved by
+// its reader.
 func setDeadlines(w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
 	now := time.Now()

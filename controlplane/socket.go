@@ -7,12 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 )
 
-// socket is an HTTP server on one listener, with limits against clients that hold it
-// up, and a stop that waits for requests but not for idle connections.
+// socket is an HTTP server on one listener, with limits against slow clients, and a stop that
+// waits for requests but not for idle connections.
 type socket struct {
 	name     string
 	listener net.Listener
@@ -36,8 +37,8 @@ func newSocket(name string, l net.Listener, h http.Handler, window time.Duration
 	return s
 }
 
-// boundsBodies gives a body that is not read by any handler so long to end: the server
-// itself reads it to the end to keep the connection. A handler that reads moves that on.
+// boundsBodies limits the time of a body that no handler reads: the server itself reads it to
+// keep the connection. A handler that reads it moves the deadline.
 func boundsBodies(h http.Handler, window time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
@@ -55,8 +56,8 @@ func (s *socket) serve() error {
 	return nil
 }
 
-// stop accepts no more requests and waits for those that run; when limit ends, it
-// breaks them off.
+// stop accepts no more requests and waits for the running ones; when limit ends, it aborts
+// them.
 func (s *socket) stop(limit context.Context) error {
 	s.closeUnused()
 	err := s.server.Shutdown(limit)
@@ -69,8 +70,8 @@ func (s *socket) stop(limit context.Context) error {
 	return nil
 }
 
-// track remembers connections on which nothing was asked yet. Browsers open such ones
-// ahead of need, and Shutdown would wait five seconds for each.
+// track remembers connections without a request yet. Browsers open such connections in
+// advance, and Shutdown would wait five seconds for each.
 func (s *socket) track(conn net.Conn, state http.ConnState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +79,7 @@ func (s *socket) track(conn net.Conn, state http.ConnState) {
 	case state != http.StateNew:
 		delete(s.unused, conn)
 	case s.stopping:
-		_ = conn.Close() // nothing will be answered on it
+		_ = conn.Close() // it gets no answer any more
 	default:
 		s.unused[conn] = struct{}{}
 	}
@@ -89,6 +90,21 @@ func (s *socket) closeUnused() {
 	defer s.mu.Unlock()
 	s.stopping = true
 	for conn := range s.unused {
-		_ = conn.Close() // nobody has asked anything on it
+		_ = conn.Close() // it has no request
 	}
+}
+
+// closesForPython closes the connection with each answer to Python's requests package.
+// The ClearML SDK forks a process for reports, and training scripts fork too: parent and
+// child then hold the same idle connection, and each may read the answer to the other. The
+// SDK takes the answer of another call for a success without data, and so loses the model
+// that it has just created. A connection that is not kept cannot be shared; the original
+// server keeps none either.
+func closesForPython(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 && strings.HasPrefix(r.UserAgent(), "python-requests") {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }

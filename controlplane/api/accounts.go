@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"slices"
@@ -34,8 +35,8 @@ func (l limit) check(ctx context.Context, from store.Reader) error {
 	if l.ReadOnly {
 		return documents.Invalid("read_only and service exclude each other")
 	}
-	_, err := from.Get(ctx, store.Task, l.Service)
-	return documents.NotFound(err, store.Task, l.Service)
+	_, err := documents.Find(ctx, from, store.Task, l.Service)
+	return err
 }
 
 // limited applies the limit of a credential to its user's identity.
@@ -55,30 +56,30 @@ type createUserRequest struct {
 	Role Role   `json:"role"`
 }
 
+// checkRole refuses roles that a user cannot have; "" is none.
+func checkRole(role Role) error {
+	if !slices.Contains([]Role{"", RoleGuest, RoleUser, RoleAdmin}, role) {
+		return documents.Invalid("role %q is none of guest, user, admin", role)
+	}
+	return nil
+}
+
 // createUser makes a user of the caller's company, by default one who reads and writes.
 func (s *Server) createUser(ctx context.Context, c *Call, req createUserRequest) (idAnswer, error) {
 	name, err := documents.CheckName("name", req.Name)
 	if err != nil {
 		return idAnswer{}, err
 	}
-	if req.Role == "" {
-		req.Role = RoleUser
+	if err := checkRole(req.Role); err != nil {
+		return idAnswer{}, err
 	}
-	if !slices.Contains([]Role{RoleGuest, RoleUser, RoleAdmin}, req.Role) {
-		return idAnswer{}, documents.Invalid("role %q is none of guest, user, admin", req.Role)
-	}
-	var answer idAnswer
+	answer := idAnswer{documents.NewID()}
 	err = s.store.Tx(ctx, func(tx store.Tx) error {
-		taken, err := tx.Count(ctx, store.User, documents.Is(name, "name"))
-		if err != nil {
+		if err := refuseTaken(ctx, tx, store.User, name); err != nil {
 			return err
 		}
-		if taken > 0 {
-			return documents.Refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s", name)
-		}
-		answer.ID = documents.NewID()
 		return tx.Insert(ctx, store.User, store.Doc{
-			"id": answer.ID, "name": name, "company": c.Company, "role": string(req.Role),
+			"id": answer.ID, "name": name, "company": c.Company, "role": string(cmp.Or(req.Role, RoleUser)),
 			"created": s.timestamp(), "preferences": map[string]any{},
 		})
 	})
@@ -100,10 +101,10 @@ func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 		}
 		fields["name"] = name
 	}
+	if err := checkRole(req.Role); err != nil {
+		return updated{}, err
+	}
 	if req.Role != "" {
-		if !slices.Contains([]Role{RoleGuest, RoleUser, RoleAdmin}, req.Role) {
-			return updated{}, documents.Invalid("role %q is none of guest, user, admin", req.Role)
-		}
 		fields["role"] = string(req.Role)
 	}
 	err := s.store.Tx(ctx, func(tx store.Tx) error {
@@ -122,24 +123,18 @@ func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 }
 
 // deleteUser removes a user and all credentials of it. The last admin stays.
-func (s *Server) deleteUser(ctx context.Context, c *Call, req userRequest) (deletedAnswer, error) {
+func (s *Server) deleteUser(ctx context.Context, c *Call, req userRequest) (counts, error) {
 	if req.User == c.User {
-		return deletedAnswer{}, badRequest("A user can't delete itself: let another administrator do it")
+		return nil, badRequest("A user can't delete itself: let another administrator do it")
 	}
 	err := s.store.Tx(ctx, func(tx store.Tx) error {
 		if err := tx.Delete(ctx, store.User, req.User); err != nil {
 			return documents.NotFound(err, store.User, req.User)
 		}
-		pairs, err := tx.Query(ctx, store.Credential, store.Query{Where: documents.Is(req.User, "user")})
-		if err != nil {
+		if err := store.DeleteFound(ctx, tx, store.Credential, store.Query{Where: documents.Is(req.User, "user")}); err != nil {
 			return err
-		}
-		for _, pair := range pairs {
-			if err := tx.Delete(ctx, store.Credential, pair.ID()); err != nil {
-				return err
-			}
 		}
 		return mustLeaveAdmin(ctx, tx)
 	})
-	return deletedAnswer{1}, err
+	return counts{"deleted": 1}, err
 }

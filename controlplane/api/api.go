@@ -10,7 +10,9 @@ package api
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/http"
+	"reflect"
 	"slices"
 	"time"
 
@@ -25,9 +27,8 @@ type Options struct {
 	Store store.Store
 	// Auth finds out who calls. Nil means the credentials and tokens in Store.
 	Auth Authenticator
-	// APIURL, FilesURL, and WebURL are where clients reach the servers; they are told
-	// to clients that ask and used for nothing else.
-	APIURL, FilesURL, WebURL string
+	// APIURL is where clients reach this server: cookies are secure when it is https.
+	APIURL string
 	// Version is the version of this program, told to clients that ask.
 	Version string
 	// Bodies bounds what the bodies of requests cost together. Nil makes a budget of its own.
@@ -103,6 +104,7 @@ type Server struct {
 	opts   Options
 	store  store.Store
 	auth   Authenticator
+	own    *Auth // of the credentials and tokens in store
 	bodies *intake.Budget
 	log    *slog.Logger
 	now    func() time.Time
@@ -121,13 +123,17 @@ func New(opts Options) *Server {
 	if opts.OnChange == nil {
 		opts.OnChange = func(store.Kind, string) {}
 	}
+	own, ok := opts.Auth.(*Auth)
+	if !ok {
+		own = NewAuth(AuthOptions{Store: opts.Store, Logger: opts.Logger, Now: opts.Now})
+	}
 	if opts.Auth == nil {
-		opts.Auth = NewAuth(AuthOptions{Store: opts.Store, Logger: opts.Logger, Now: opts.Now})
+		opts.Auth = own
 	}
 	if opts.Bodies == nil {
 		opts.Bodies = intake.New()
 	}
-	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, bodies: opts.Bodies, log: opts.Logger, now: opts.Now, lists: documents.NewLists(opts.Store, opts.Now)}
+	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, own: own, bodies: opts.Bodies, log: opts.Logger, now: opts.Now, lists: documents.NewLists(opts.Store, opts.Now)}
 	s.calls = map[string]callEntry{}
 	for _, c := range s.table() {
 		s.calls[c.name] = c
@@ -149,6 +155,24 @@ func (s *Server) table() []callEntry {
 		s.servingCalls(),
 		s.workerCalls(),
 	)
+}
+
+// CallInfo says who may make a call, for the table in docs/security.md.
+type CallInfo struct {
+	Name   string
+	Caller string
+}
+
+// Calls lists the calls that are answered, by name.
+func (s *Server) Calls() []CallInfo {
+	callers := map[permission]string{
+		open: "anybody", mayIfKnown: "anybody; tells more to users", mayRead: "users and guests", mayWrite: "users", mayAdmin: "admins",
+	}
+	var all []CallInfo
+	for _, name := range slices.Sorted(maps.Keys(s.calls)) {
+		all = append(all, CallInfo{Name: name, Caller: callers[s.calls[name].needs]})
+	}
+	return all
 }
 
 // callEntry is one line of the table: the name, what it asks of the caller, and how it
@@ -187,7 +211,8 @@ type payload struct {
 }
 
 // typed makes a handler of a function with a request struct (or Fields). Keys that the
-// struct lacks are ignored; values of a wrong type are refused with 400/12.
+// struct lacks are ignored; values of a wrong type, and missing fields that are tagged
+// `required:"true"`, are refused with 400/12.
 func typed[Req, Resp any](answer func(context.Context, *Call, Req) (Resp, error)) handler {
 	return func(ctx context.Context, c *Call, body payload) (any, error) {
 		var req Req
@@ -195,6 +220,9 @@ func typed[Req, Resp any](answer func(context.Context, *Call, Req) (Resp, error)
 			return nil, badRequest("%s takes one JSON object, not json-lines", c.Name)
 		}
 		if err := decodeRequest(body.text, &req); err != nil {
+			return nil, err
+		}
+		if err := checkRequired(reflect.ValueOf(req)); err != nil {
 			return nil, err
 		}
 		return answer(ctx, c, req)
@@ -216,13 +244,6 @@ type none struct{}
 type updated struct {
 	Updated int            `json:"updated"`
 	Fields  map[string]any `json:"fields"`
-}
-
-// changed rings the change feed, after the transaction.
-func (s *Server) changed(kind store.Kind, ids ...string) {
-	for _, id := range ids {
-		s.opts.OnChange(kind, id)
-	}
 }
 
 // timestamp is now in the form that documents hold.

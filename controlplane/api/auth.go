@@ -124,12 +124,12 @@ func (a *Auth) byToken(ctx context.Context, text, via string) (Identity, error) 
 	if ended {
 		return Identity{}, unauthorized(subInvalidToken, "logged out")
 	}
-	credential, err := a.store.Get(ctx, store.Credential, claims.AccessKey)
-	if errors.Is(err, store.ErrNotFound) {
-		return Identity{}, unauthorized(subInvalidToken, "the credentials of this token were revoked")
-	}
+	credential, err := store.IfThere(a.store.Get(ctx, store.Credential, claims.AccessKey))
 	if err != nil {
 		return Identity{}, err
+	}
+	if credential == nil {
+		return Identity{}, unauthorized(subInvalidToken, "the credentials of this token were revoked")
 	}
 	return a.holder(ctx, credential, via, unauthorized(subInvalidToken, "the user of this token was deleted"))
 }
@@ -137,15 +137,15 @@ func (a *Auth) byToken(ctx context.Context, text, via string) (Identity, error) 
 // holder returns who holds a credential, with the rights of this moment. gone is the
 // refusal when the user doesn't exist any more.
 func (a *Auth) holder(ctx context.Context, credential store.Doc, via string, gone error) (Identity, error) {
-	user, err := a.store.Get(ctx, store.User, credential.Text("user"))
-	if errors.Is(err, store.ErrNotFound) {
-		return Identity{}, gone
-	}
+	user, err := store.IfThere(a.store.Get(ctx, store.User, credential.Text("user")))
 	if err != nil {
 		return Identity{}, err
 	}
-	company, err := a.store.Get(ctx, store.Company, user.Text("company"))
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if user == nil {
+		return Identity{}, gone
+	}
+	company, err := store.IfThere(a.store.Get(ctx, store.Company, user.Text("company")))
+	if err != nil {
 		return Identity{}, err
 	}
 	return limited(Identity{
@@ -199,11 +199,8 @@ func (a *Auth) tokens(ctx context.Context) (tokens, error) {
 
 // ended says whether the session of a token was logged out of.
 func (a *Auth) ended(ctx context.Context, claims tokenClaims) (bool, error) {
-	_, err := a.store.Get(ctx, store.EndedSession, claims.SessionID)
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	note, err := store.IfThere(a.store.Get(ctx, store.EndedSession, claims.SessionID))
+	return note != nil, err
 }
 
 // endSession makes the tokens of a session worthless.
@@ -212,7 +209,8 @@ func (a *Auth) endSession(ctx context.Context, claims tokenClaims) error {
 		return err
 	}
 	return a.store.Tx(ctx, func(tx store.Tx) error {
-		if err := a.expireSessions(ctx, tx); err != nil {
+		// Notes of sessions whose last token has expired are not needed any more.
+		if err := store.Expire(ctx, tx, store.EndedSession, a.now()); err != nil {
 			return err
 		}
 		return insertEnded(ctx, tx, claims.SessionID, claims.ExpiresAt.Time)
@@ -227,24 +225,6 @@ func insertEnded(ctx context.Context, tx store.Tx, session string, expires time.
 		return nil // another request was quicker
 	}
 	return err
-}
-
-// expireSessions removes notes of sessions whose tokens have expired, a few at a time.
-func (a *Auth) expireSessions(ctx context.Context, tx store.Tx) error {
-	const atOnce = 100
-	old, err := tx.Query(ctx, store.EndedSession, store.Query{
-		Where: store.Compare{Path: store.Path{"last_update"}, Op: store.Less, Value: store.FormatTime(a.now())},
-		Order: []store.Order{{Path: store.Path{"last_update"}}}, Limit: atOnce,
-	})
-	if err != nil {
-		return err
-	}
-	for _, doc := range old {
-		if err := tx.Delete(ctx, store.EndedSession, doc.ID()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // endedSessionsSetting is where earlier versions kept the sessions that have ended:

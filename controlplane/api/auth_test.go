@@ -48,7 +48,7 @@ func planeOn(t *testing.T, db store.Store, have api.Credentials) *plane {
 	if p.creds, _, err = p.auth.EnsureDefaults(t.Context(), have); err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewServer(api.New(api.Options{Store: db, Auth: p.auth, Now: now, Version: "9.9.9", FilesURL: "http://files"}))
+	srv := httptest.NewServer(api.New(api.Options{Store: db, Auth: p.auth, Now: now, Version: "9.9.9"}))
 	p.url = srv.URL
 	t.Cleanup(srv.Close)
 	return p

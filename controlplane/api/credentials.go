@@ -153,8 +153,8 @@ func (a *Auth) credentialDoc(c Credentials, user store.Doc, label string) store.
 // byCredentials returns whose credentials these are.
 func (a *Auth) byCredentials(ctx context.Context, c Credentials) (Identity, error) {
 	refused := unauthorized(subInvalidCredentials, "invalid credentials")
-	doc, err := a.store.Get(ctx, store.Credential, c.AccessKey)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	doc, err := store.IfThere(a.store.Get(ctx, store.Credential, c.AccessKey))
+	if err != nil {
 		return Identity{}, err
 	}
 	// An unknown key takes as long as a wrong secret.

@@ -42,7 +42,7 @@ type logRequest struct {
 // taskLog returns console lines before a time (or the newest), or after it. Pages end
 // with all lines of their last millisecond, so that the next one can begin behind it.
 func (s *Server) taskLog(ctx context.Context, _ *Call, req logRequest) (eventsAnswer, error) {
-	if err := s.mustHaveTask(ctx, req.Task, false); err != nil {
+	if _, err := s.find(ctx, store.Task, req.Task); err != nil {
 		return eventsAnswer{}, err
 	}
 	earlier := req.NavigateEarlier == nil || *req.NavigateEarlier
@@ -100,7 +100,7 @@ func (s *Server) taskEvents(ctx context.Context, _ *Call, req eventsRequest) (ev
 	case !slices.Contains([]string{"", "asc", "desc"}, req.Order):
 		return eventsAnswer{}, documents.Invalid("order must be asc or desc, not %q", req.Order)
 	}
-	if err := s.mustHaveTask(ctx, req.Task, req.ModelEvents); err != nil {
+	if _, err := s.find(ctx, ownerKind(req.ModelEvents), req.Task); err != nil {
 		return eventsAnswer{}, err
 	}
 	q := store.EventQuery{Tasks: []string{req.Task}, Metric: req.Metric, Variant: req.Variant, Desc: req.Order == "desc"}

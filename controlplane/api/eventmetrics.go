@@ -28,7 +28,7 @@ func picks(filters []metricFilter, e store.Event) bool {
 
 // series reads a task's events of a type, by metric, variant, and iteration.
 func (s *Server) series(ctx context.Context, task string, model bool, kind string, filters []metricFilter) ([]store.Event, error) {
-	if err := s.mustHaveTask(ctx, task, model); err != nil {
+	if _, err := s.find(ctx, ownerKind(model), task); err != nil {
 		return nil, err
 	}
 	q := store.EventQuery{Tasks: []string{task}, Types: []string{kind}, ByIter: true}
@@ -47,47 +47,45 @@ type plotsRequest struct {
 	ModelEvents bool           `json:"model_events"`
 }
 
-type plotsAnswer struct {
-	Plots    []store.Doc `json:"plots"`
-	Returned int         `json:"returned"`
-	Total    int         `json:"total"`
-	ScrollID string      `json:"scroll_id"`
-}
-
 // taskPlots returns the plots of each series' last iterations, all in the first page.
-func (s *Server) taskPlots(ctx context.Context, _ *Call, req plotsRequest) (plotsAnswer, error) {
+func (s *Server) taskPlots(ctx context.Context, _ *Call, req plotsRequest) (map[string]any, error) {
 	events, err := s.series(ctx, req.Task, req.ModelEvents, eventPlot, req.Metrics)
 	if err != nil {
-		return plotsAnswer{}, err
+		return nil, err
 	}
 	events = lastIterations(events, max(req.Iters, 1))
-	answer := plotsAnswer{Plots: bodies(events), Returned: len(events), Total: len(events), ScrollID: "end"}
+	total := len(events)
 	if req.ScrollID != "" {
-		answer.Plots, answer.Returned = []store.Doc{}, 0
+		events = nil
 	}
-	return answer, nil
+	return map[string]any{"plots": bodies(events), "returned": len(events), "total": total, "scroll_id": "end"}, nil
 }
+
+// runs splits events into runs of neighbours with the same key.
+func runs[K comparable](events []store.Event, key func(store.Event) K) [][]store.Event {
+	var out [][]store.Event
+	for len(events) > 0 {
+		first := key(events[0])
+		n := slices.IndexFunc(events, func(e store.Event) bool { return key(e) != first })
+		if n < 0 {
+			n = len(events)
+		}
+		out, events = append(out, events[:n]), events[n:]
+	}
+	return out
+}
+
+func seriesOf(e store.Event) [2]string { return [2]string{e.Metric, e.Variant} }
+
+func iterOf(e store.Event) int64 { return e.Iter }
 
 // lastIterations keeps of each series the events of its n highest iterations. The
 // events come ordered by series and iteration.
 func lastIterations(events []store.Event, n int) []store.Event {
 	kept := []store.Event{}
-	for len(events) > 0 {
-		end := slices.IndexFunc(events, func(e store.Event) bool {
-			return e.Metric != events[0].Metric || e.Variant != events[0].Variant
-		})
-		if end < 0 {
-			end = len(events)
-		}
-		from, seen := end, 0
-		for from > 0 && (seen < n || events[from-1].Iter == events[from].Iter) {
-			if from == end || events[from-1].Iter != events[from].Iter {
-				seen++
-			}
-			from--
-		}
-		kept = append(kept, events[from:end]...)
-		events = events[end:]
+	for _, series := range runs(events, seriesOf) {
+		iterations := runs(series, iterOf)
+		kept = append(kept, slices.Concat(iterations[max(0, len(iterations)-n):]...)...)
 	}
 	return kept
 }
@@ -130,22 +128,14 @@ func (s *Server) scalarHistogram(ctx context.Context, _ *Call, req histogramRequ
 	if err != nil {
 		return nil, err
 	}
-	grouped := map[string]map[string][]store.Event{}
-	for _, e := range events {
-		if e.Iter == singleValueIter || e.Body["value"] == nil {
-			continue
-		}
-		if grouped[e.Metric] == nil {
-			grouped[e.Metric] = map[string][]store.Event{}
-		}
-		grouped[e.Metric][e.Variant] = append(grouped[e.Metric][e.Variant], e)
-	}
+	events = slices.DeleteFunc(events, func(e store.Event) bool { return e.Iter == singleValueIter || e.Body["value"] == nil })
 	answer := map[string]map[string]points{}
-	for metric, variants := range grouped {
-		answer[metric] = map[string]points{}
-		for variant, line := range variants {
-			answer[metric][variant] = plotted(variant, line, req.Key, samples)
+	for _, line := range runs(events, seriesOf) {
+		metric, variant := line[0].Metric, line[0].Variant
+		if answer[metric] == nil {
+			answer[metric] = map[string]points{}
 		}
+		answer[metric][variant] = plotted(variant, line, req.Key, samples)
 	}
 	return answer, nil
 }
@@ -172,15 +162,10 @@ func plotted(name string, line []store.Event, key string, samples int) points {
 		interval = max(1, (span+int64(samples)-1)/int64(samples))
 	}
 	p := points{Name: name, X: []any{}, Y: []any{}}
-	for len(line) > 0 {
-		at := floor(place(line[0]), interval)
-		n := slices.IndexFunc(line, func(e store.Event) bool { return floor(place(e), interval) != at })
-		if n < 0 {
-			n = len(line)
-		}
-		p.X = append(p.X, placeText(at, key))
-		p.Y = append(p.Y, meanOf(line[:n]))
-		line = line[n:]
+	begin := func(e store.Event) int64 { return floor(place(e), interval) }
+	for _, part := range runs(line, begin) {
+		p.X = append(p.X, placeText(begin(part[0]), key))
+		p.Y = append(p.Y, meanOf(part))
 	}
 	return p
 }
@@ -213,60 +198,34 @@ func meanOf(part []store.Event) any {
 	return sum / float64(len(part))
 }
 
-type tasksRequest struct {
-	Tasks       []string `json:"tasks"`
-	EventType   string   `json:"event_type"`
-	ModelEvents bool     `json:"model_events"`
-}
-
-type singleValuesAnswer struct {
-	Tasks []singleValuesOf `json:"tasks"`
-}
-
-type singleValuesOf struct {
-	Task     string           `json:"task"`
-	TaskName string           `json:"task_name"`
-	Values   []map[string]any `json:"values"`
-}
-
 // summaryMetric is where the SDK puts every value that belongs to no iteration.
 const summaryMetric = "Summary"
 
 // singleValues returns the values of tasks that belong to no iteration. Tasks without
-// any, and tasks that don't exist, are left out.
-func (s *Server) singleValues(ctx context.Context, _ *Call, req tasksRequest) (singleValuesAnswer, error) {
-	answer := singleValuesAnswer{Tasks: []singleValuesOf{}}
-	if len(req.Tasks) == 0 {
-		return answer, documents.Missing("tasks")
-	}
-	kind := store.Task
-	if req.ModelEvents {
-		kind = store.Model
-	}
+// any, and tasks that do not exist, are left out.
+func (s *Server) singleValues(ctx context.Context, _ *Call, req tasksRequest) (map[string]any, error) {
+	tasks, kind := []any{}, ownerKind(req.ModelEvents)
 	for _, id := range req.Tasks {
 		events, err := s.store.Events(ctx, store.EventQuery{Tasks: []string{id}, Types: []string{eventScalar}, Metric: summaryMetric})
 		if err != nil {
-			return answer, err
+			return nil, err
 		}
-		one := singleValuesOf{Task: id}
+		var values []any
 		for _, e := range events {
 			if e.Iter == singleValueIter {
-				one.Values = append(one.Values, map[string]any{
-					"metric": e.Metric, "variant": e.Variant, "value": e.Body["value"], "timestamp": e.Timestamp,
-				})
+				values = append(values, map[string]any{"metric": e.Metric, "variant": e.Variant, "value": e.Body["value"], "timestamp": e.Timestamp})
 			}
 		}
-		if len(one.Values) == 0 {
+		if len(values) == 0 {
 			continue
 		}
-		doc, err := s.store.Get(ctx, kind, id)
+		doc, err := s.find(ctx, kind, id)
 		if err != nil {
-			return answer, documents.NotFound(err, kind, id)
+			return nil, err
 		}
-		one.TaskName = doc.Text("name")
-		answer.Tasks = append(answer.Tasks, one)
+		tasks = append(tasks, map[string]any{"task": id, "task_name": doc.Text("name"), "values": values})
 	}
-	return answer, nil
+	return map[string]any{"tasks": tasks}, nil
 }
 
 type imagesRequest struct {
@@ -274,7 +233,7 @@ type imagesRequest struct {
 		Task     string   `json:"task"`
 		Metric   string   `json:"metric"`
 		Variants []string `json:"variants"`
-	} `json:"metrics"`
+	} `json:"metrics" required:"true"`
 	Iters           *int   `json:"iters"`
 	NavigateEarlier *bool  `json:"navigate_earlier"`
 	Refresh         bool   `json:"refresh"`
@@ -300,9 +259,6 @@ type imagesIteration struct {
 // debugImages walks through the images of tasks, newest iteration first.
 func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (imagesAnswer, error) {
 	answer := imagesAnswer{Metrics: []imagesOf{}}
-	if len(req.Metrics) == 0 {
-		return answer, documents.Missing("metrics")
-	}
 	iters := 1
 	if req.Iters != nil {
 		iters = *req.Iters
@@ -355,24 +311,16 @@ func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (i
 
 // byIteration groups events: the n highest iterations, or the n lowest, highest first.
 func byIteration(events []store.Event, n int, highest bool) []imagesIteration {
-	grouped := map[int64][]store.Doc{}
-	iters := []int64{}
-	for _, e := range events {
-		if _, ok := grouped[e.Iter]; !ok {
-			iters = append(iters, e.Iter)
-		}
-		grouped[e.Iter] = append(grouped[e.Iter], e.Body)
-	}
-	slices.Sort(iters)
+	slices.SortStableFunc(events, func(a, b store.Event) int { return cmp.Compare(a.Iter, b.Iter) })
+	iterations := runs(events, iterOf)
 	if highest {
-		iters = iters[max(0, len(iters)-n):]
+		iterations = iterations[max(0, len(iterations)-n):]
 	} else {
-		iters = iters[:min(n, len(iters))]
+		iterations = iterations[:min(n, len(iterations))]
 	}
-	slices.Reverse(iters)
-	out := make([]imagesIteration, len(iters))
-	for i, iter := range iters {
-		out[i] = imagesIteration{Iter: iter, Events: grouped[iter]}
+	out := []imagesIteration{}
+	for _, events := range slices.Backward(iterations) {
+		out = append(out, imagesIteration{Iter: events[0].Iter, Events: bodies(events)})
 	}
 	return out
 }

@@ -80,11 +80,17 @@ func (s *Server) addEvents(ctx context.Context, c *Call, body []byte, _ bool) (e
 		var stored int
 		var problems map[string]int
 		err = s.store.Tx(ctx, func(tx store.Tx) error {
-			b := &batch{c: c, tx: tx, owners: map[ownerKey]*owner{}, now: s.now(), problems: map[string]int{}}
-			if err := b.add(ctx, part); err != nil {
-				return err
+			b := &batch{c: c, tx: tx, owners: map[ownerKey]*owner{}, now: s.now()}
+			problems = map[string]int{}
+			for _, doc := range part {
+				switch problem, err := b.add(ctx, doc); {
+				case err != nil:
+					return err
+				case problem != "":
+					problems[problem]++
+				}
 			}
-			stored, problems = len(b.events), b.problems
+			stored = len(b.events)
 			return b.write(ctx)
 		})
 		if err != nil && answer.Added == 0 {
@@ -102,12 +108,8 @@ func (s *Server) addEvents(ctx context.Context, c *Call, body []byte, _ bool) (e
 		}
 	}
 	if answer.Added == 0 {
-		reasons := make([]string, 0, len(answer.ErrorsInfo))
-		for reason := range answer.ErrorsInfo {
-			reasons = append(reasons, reason)
-		}
-		slices.Sort(reasons)
-		return eventsAdded{}, documents.Refuse(subEventsNotAdded, "Events not added: %s", strings.Join(reasons, "; "))
+		reasons := strings.Join(slices.Sorted(maps.Keys(answer.ErrorsInfo)), "; ")
+		return eventsAdded{}, documents.Refuse(subEventsNotAdded, "Events not added: %s", reasons)
 	}
 	return answer, nil
 }
@@ -118,9 +120,8 @@ type batch struct {
 	tx  store.Tx
 	now time.Time
 
-	owners   map[ownerKey]*owner
-	events   []store.Event
-	problems map[string]int
+	owners map[ownerKey]*owner
+	events []store.Event
 }
 
 // ownerKey names what an event belongs to.
@@ -176,21 +177,8 @@ func oneLocking(docs []store.Doc) error {
 	return nil
 }
 
-func (b *batch) add(ctx context.Context, docs []store.Doc) error {
-	for _, doc := range docs {
-		problem, err := b.addOne(ctx, doc)
-		if err != nil {
-			return err
-		}
-		if problem != "" {
-			b.problems[problem]++
-		}
-	}
-	return nil
-}
-
-// addOne checks one event and prepares it. A problem is the event's, an error the batch's.
-func (b *batch) addOne(ctx context.Context, doc store.Doc) (problem string, err error) {
+// add checks one event and prepares it. A problem is the event's, an error the batch's.
+func (b *batch) add(ctx context.Context, doc store.Doc) (problem string, err error) {
 	kind, key, problem := ownerOf(doc)
 	if problem != "" {
 		return problem, nil
@@ -332,22 +320,12 @@ func (b *batch) write(ctx context.Context) error {
 	return nil
 }
 
-type taskRequest struct {
-	Task        string `json:"task"`
-	AllowLocked bool   `json:"allow_locked"`
-}
-
-// mustHaveTask refuses calls about tasks, or models, that don't exist.
-func (s *Server) mustHaveTask(ctx context.Context, id string, model bool) error {
-	if id == "" {
-		return documents.Missing("task")
-	}
-	kind := store.Task
+// ownerKind is the kind of document that events belong to.
+func ownerKind(model bool) store.Kind {
 	if model {
-		kind = store.Model
+		return store.Model
 	}
-	_, err := s.store.Get(ctx, kind, id)
-	return documents.NotFound(err, kind, id)
+	return store.Task
 }
 
 // wholeNumber reads a number that may have come as 3.0 or "3"; an absent one is 0.

@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
-	"slices"
 
 	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
@@ -16,21 +14,15 @@ type readyRequest struct {
 	ForcePublishTask bool  `json:"force_publish_task"`
 }
 
-type readyAnswer struct {
-	Updated       int            `json:"updated"`
-	PublishedTask *publishedTask `json:"published_task,omitempty"`
-}
-
 type publishedTask struct {
 	ID   string  `json:"id"`
 	Data updated `json:"data"`
 }
 
 // setModelReady publishes a model, and unless told otherwise the task that made it.
-func (s *Server) setModelReady(ctx context.Context, c *Call, req readyRequest) (readyAnswer, error) {
-	var answer readyAnswer
+func (s *Server) setModelReady(ctx context.Context, c *Call, req readyRequest) (answer, error) {
+	out := answer{"updated": 1}
 	err := s.write(ctx, c, func(w *work) error {
-		answer = readyAnswer{Updated: 1}
 		doc, err := w.Find(ctx, store.Model, req.Model)
 		if err != nil {
 			return err
@@ -39,13 +31,17 @@ func (s *Server) setModelReady(ctx context.Context, c *Call, req readyRequest) (
 			return documents.Refuse(subModelIsReady, "Model is ready already: model=%s", doc.ID())
 		}
 		if req.PublishTask == nil || *req.PublishTask {
-			if answer.PublishedTask, err = w.publishTaskOf(ctx, doc, req.ForcePublishTask); err != nil {
+			task, err := w.publishTaskOf(ctx, doc, req.ForcePublishTask)
+			if err != nil {
 				return err
+			}
+			if task != nil {
+				out["published_task"] = task
 			}
 		}
 		return w.publishModel(ctx, doc)
 	})
-	return answer, err
+	return out, err
 }
 
 // publishModel makes a model ready.
@@ -60,11 +56,8 @@ func (w *work) publishTaskOf(ctx context.Context, model store.Doc, force bool) (
 	if id == "" {
 		return nil, nil
 	}
-	task, err := w.Get(ctx, store.Task, id)
-	if errors.Is(err, store.ErrNotFound) || (err == nil && task.Text("status") == "published") {
-		return nil, nil
-	}
-	if err != nil {
+	task, err := store.IfThere(w.Get(ctx, store.Task, id))
+	if task.Text("status") == "published" || task == nil {
 		return nil, err
 	}
 	withModel := false
@@ -123,20 +116,11 @@ func (w *work) guardModelDelete(ctx context.Context, doc store.Doc) error {
 	if users > 0 {
 		return documents.Refuse(subModelInUse, "Model is used as input of %d tasks: model=%s: use force", users, doc.ID())
 	}
-	if doc.Text("task") == "" {
-		return nil
-	}
-	task, err := w.Get(ctx, store.Task, doc.Text("task"))
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
+	task, err := store.IfThere(w.Get(ctx, store.Task, doc.Text("task")))
 	if task.Text("status") == "published" {
 		return documents.Refuse(subModelCreatingTask, "Model was made by a published task: model=%s, task=%s: use force", doc.ID(), task.ID())
 	}
-	return nil
+	return err
 }
 
 // removeModel deletes a model and takes it out of the outputs of tasks.
@@ -147,20 +131,9 @@ func (w *work) removeModel(ctx context.Context, doc store.Doc) error {
 	if _, err := w.DeleteEvents(ctx, store.EventQuery{Tasks: []string{doc.ID()}}); err != nil {
 		return err
 	}
-	makers, err := w.All(ctx, store.Task, documents.Is(doc.ID(), "models", "output", "model"))
-	if err != nil {
-		return err
-	}
-	for _, task := range makers {
-		models := task.Object("models")
-		list, _ := models["output"].([]any)
-		models["output"] = slices.DeleteFunc(list, func(v any) bool {
-			entry, ok := v.(map[string]any)
-			return ok && entry["model"] == doc.ID()
-		})
-		if err := w.Save(ctx, store.Task, task); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := w.Each(ctx, store.Task, documents.Is(doc.ID(), "models", "output", "model"), func(task store.Doc) error {
+		dropItems(task.Object("models"), "output", func(entry map[string]any) bool { return entry["model"] == doc.ID() })
+		return nil
+	})
+	return err
 }

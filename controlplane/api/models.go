@@ -3,9 +3,9 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"clearmlserving/controlplane/documents"
@@ -16,23 +16,20 @@ import (
 func (s *Server) modelCalls() []callEntry {
 	return []callEntry{
 		{"models.create", mayWrite, typed(s.createModel)},
-		{"models.get_by_id", mayRead, typed(s.getModel)},
-		{"models.get_all", mayRead, typed(s.getModels)},
-		{"models.get_all_ex", mayRead, typed(s.getModelsExpanded)},
+		{"models.get_by_id", mayRead, s.byID(store.Model)},
+		{"models.get_all", mayRead, s.list(documents.ModelEntity, false)},
+		{"models.get_all_ex", mayRead, s.list(documents.ModelEntity, true)},
+		{"models.get_frameworks", mayRead, typed(s.modelFrameworks)},
 		{"models.edit", mayWrite, typed(s.editModel)},
-		{"models.update_tags", mayWrite, typed(s.updateModelTags)},
+		{"models.update_tags", mayWrite, s.updateTags(store.Model)},
+		{"models.archive_many", mayWrite, s.archiveMany(store.Model, true)},
+		{"models.unarchive_many", mayWrite, s.archiveMany(store.Model, false)},
 		{"models.add_or_update_metadata", mayWrite, typed(s.addModelMetadata)},
 		{"models.delete_metadata", mayWrite, typed(s.deleteModelMetadata)},
-
-		{"models.get_frameworks", mayRead, typed(s.modelFrameworks)},
 
 		// modelready.go
 		{"models.set_ready", mayWrite, typed(s.setModelReady)},
 		{"models.delete", mayWrite, typed(s.deleteModel)},
-
-		// many.go
-		{"models.archive_many", mayWrite, typed(s.archiveManyModels)},
-		{"models.unarchive_many", mayWrite, typed(s.unarchiveManyModels)},
 	}
 }
 
@@ -47,8 +44,8 @@ var modelShapes = map[string]documents.Shape{
 var contentFields = []string{"uri", "framework", "design", "labels", "ready", "metadata", "system_tags", "tags"}
 
 // takeModel picks a model's fields out of a request and checks them.
-func takeModel(req documents.Fields) (documents.Fields, error) {
-	fields, err := documents.Take(req, modelShapes)
+func takeModel(req documents.Fields, required ...string) (documents.Fields, error) {
+	fields, err := documents.Take(req, modelShapes, required...)
 	if err != nil {
 		return nil, err
 	}
@@ -84,18 +81,10 @@ func checkMetadata(v any) (map[string]any, error) {
 		if key = strings.TrimSpace(key); key == "" {
 			return documents.Invalid("an item of metadata has no key")
 		}
-		checked := map[string]any{"key": key}
-		for _, field := range []string{"type", "value"} {
-			if entry[field] == nil {
-				continue
-			}
-			if _, ok := entry[field].(string); !ok {
-				return documents.Invalid("%s of metadata %q must be a text", field, key)
-			}
-			checked[field] = entry[field]
-		}
+		checked, err := takeTexts(entry, "metadata "+strconv.Quote(key), "type", "value")
+		checked["key"] = key
 		out[key] = checked
-		return nil
+		return err
 	}
 	switch v := v.(type) {
 	case []any:
@@ -119,68 +108,24 @@ func checkMetadata(v any) (map[string]any, error) {
 // modelLinks are the fields of a model that hold ids of other documents.
 var modelLinks = map[string]store.Kind{"project": store.Project, "task": store.Task, "parent": store.Model}
 
-// checkModelLinks makes sure that what a model refers to exists.
-func (w *work) checkModelLinks(ctx context.Context, fields documents.Fields) error {
-	for key, kind := range modelLinks {
-		if id := documents.AsText(fields[key]); id != "" {
-			if _, err := w.Find(ctx, kind, id); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-type createdAnswer struct {
-	ID      string `json:"id"`
-	Created bool   `json:"created"`
-}
-
-// createModel makes a model. It is published unless the request says that it isn't
+// createModel makes a model. It is published unless the request says that it is not
 // ready; the SDK always says so.
-func (s *Server) createModel(ctx context.Context, c *Call, req documents.Fields) (createdAnswer, error) {
-	fields, err := takeModel(req)
+func (s *Server) createModel(ctx context.Context, c *Call, req documents.Fields) (any, error) {
+	fields, err := takeModel(req, "name", "uri")
 	if err != nil {
-		return createdAnswer{}, err
+		return nil, err
 	}
-	for _, key := range []string{"name", "uri"} {
-		if fields[key] == nil {
-			return createdAnswer{}, documents.Missing(key)
-		}
-	}
-	answer := createdAnswer{Created: true}
+	answer := map[string]any{"created": true}
 	err = s.write(ctx, c, func(w *work) error {
-		if err := w.checkModelLinks(ctx, fields); err != nil {
+		if err := w.checkLinks(ctx, fields, modelLinks); err != nil {
 			return err
 		}
 		doc := store.Doc{"ready": true, "comment": "", "labels": map[string]any{}, "metadata": map[string]any{}}
 		maps.Copy(doc, fields)
-		answer.ID, err = w.Add(ctx, store.Model, doc)
+		answer["id"], err = w.Add(ctx, store.Model, doc)
 		return err
 	})
 	return answer, err
-}
-
-type modelRequest struct {
-	Model string `json:"model"`
-}
-
-type modelAnswer struct {
-	Model store.Doc `json:"model"`
-}
-
-// getModel returns a model in full.
-func (s *Server) getModel(ctx context.Context, _ *Call, req modelRequest) (modelAnswer, error) {
-	if req.Model == "" {
-		return modelAnswer{}, documents.Missing("model")
-	}
-	doc, err := s.store.Get(ctx, store.Model, req.Model)
-	return modelAnswer{doc}, documents.NotFound(err, store.Model, req.Model)
-}
-
-// getModels lists models.
-func (s *Server) getModels(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
-	return s.listModels(ctx, req, false)
 }
 
 // modelFrameworks lists the frameworks of the models of some projects, or of all.
@@ -189,31 +134,15 @@ func (s *Server) modelFrameworks(ctx context.Context, _ *Call, req projectsReque
 	return map[string]any{"frameworks": append([]string{}, found...)}, err
 }
 
-// getModelsExpanded lists models with references as objects.
-func (s *Server) getModelsExpanded(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
-	return s.listModels(ctx, req, true)
-}
-
-func (s *Server) listModels(ctx context.Context, req documents.Fields, expand bool) (map[string]any, error) {
-	req, err := s.withSubprojects(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	return s.lists.List(ctx, documents.ModelEntity, req, nil, expand)
-}
-
 // editModel replaces fields of a model, published or not.
 func (s *Server) editModel(ctx context.Context, c *Call, req documents.Fields) (updated, error) {
 	fields, err := takeModel(req)
 	if err != nil {
 		return updated{}, err
 	}
-	var reached *int64
-	if n, given, err := documents.IntField(req, "iteration"); err != nil {
+	reached, err := documents.IntField(req, "iteration")
+	if err != nil {
 		return updated{}, err
-	} else if given {
-		at := int64(n)
-		reached = &at
 	}
 	answer := updated{Fields: map[string]any{}}
 	if len(fields) > 0 {
@@ -247,79 +176,56 @@ func (s *Server) editModel(ctx context.Context, c *Call, req documents.Fields) (
 	return answer, err
 }
 
-// raiseTaskIteration keeps the iteration that a model was made at on its task.
+// raiseTaskIteration stores the iteration that a model was made at on its task.
 func (w *work) raiseTaskIteration(ctx context.Context, task string, reached *int64) error {
-	if task == "" || reached == nil {
+	if reached == nil {
 		return nil
 	}
-	doc, err := w.Get(ctx, store.Task, task)
-	if errors.Is(err, store.ErrNotFound) || (err == nil && *reached <= doc.Int("last_iteration")) {
-		return nil
-	}
-	if err != nil {
+	doc, err := store.IfThere(w.Get(ctx, store.Task, task))
+	if doc == nil || *reached <= doc.Int("last_iteration") {
 		return err
 	}
 	raiseIteration(doc, reached)
 	return w.Save(ctx, store.Task, doc)
 }
 
-// updateModelTags adds tags to models and takes others away.
-func (s *Server) updateModelTags(ctx context.Context, c *Call, req tagsRequest) (updated, error) {
-	return s.updateTags(ctx, c, store.Model, req)
-}
-
-type metadataRequest struct {
-	Model    string   `json:"model"`
-	Metadata []any    `json:"metadata"`
-	Replace  bool     `json:"replace_metadata"`
-	Keys     []string `json:"keys"`
-}
-
 // addModelMetadata adds and changes metadata of a model, by key.
-func (s *Server) addModelMetadata(ctx context.Context, c *Call, req metadataRequest) (countAnswer, error) {
-	if len(req.Metadata) == 0 {
-		return countAnswer{}, documents.Missing("metadata")
-	}
+func (s *Server) addModelMetadata(ctx context.Context, c *Call, req struct {
+	Model    string `json:"model"`
+	Metadata []any  `json:"metadata" required:"true"`
+	Replace  bool   `json:"replace_metadata"`
+},
+) (counts, error) {
 	fresh, err := checkMetadata(req.Metadata)
 	if err != nil {
-		return countAnswer{}, err
+		return nil, err
 	}
 	for key, v := range fresh {
 		for _, field := range []string{"type", "value"} {
 			if item := v.(map[string]any); item[field] == nil {
-				return countAnswer{}, documents.Invalid("metadata %q lacks its %s", key, field)
+				return nil, documents.Invalid("metadata %q lacks its %s", key, field)
 			}
 		}
 	}
-	err = s.changeModel(ctx, c, req.Model, func(w *work, doc store.Doc) error {
+	return s.changeContent(ctx, c, store.Model, req.Model, func(_ *work, doc store.Doc) error {
 		if req.Replace {
 			doc["metadata"] = map[string]any{}
 		}
 		maps.Copy(doc.Object("metadata"), fresh)
-		doc["last_update"] = w.Now
 		return nil
 	})
-	return countAnswer{1}, err
 }
 
 // deleteModelMetadata removes metadata of a model; unknown keys are fine.
-func (s *Server) deleteModelMetadata(ctx context.Context, c *Call, req metadataRequest) (countAnswer, error) {
-	if len(req.Keys) == 0 {
-		return countAnswer{}, documents.Missing("keys")
-	}
-	err := s.changeModel(ctx, c, req.Model, func(w *work, doc store.Doc) error {
+func (s *Server) deleteModelMetadata(ctx context.Context, c *Call, req struct {
+	Model string   `json:"model"`
+	Keys  []string `json:"keys" required:"true"`
+},
+) (counts, error) {
+	return s.changeContent(ctx, c, store.Model, req.Model, func(_ *work, doc store.Doc) error {
 		for _, key := range req.Keys {
 			delete(doc.Object("metadata"), strings.TrimSpace(key))
 		}
-		doc["last_update"] = w.Now
 		return nil
-	})
-	return countAnswer{1}, err
-}
-
-// changeModel changes one model.
-func (s *Server) changeModel(ctx context.Context, c *Call, id string, change func(w *work, doc store.Doc) error) error {
-	return s.write(ctx, c, func(w *work) error {
-		return w.Change(ctx, store.Model, id, func(doc store.Doc) error { return change(w, doc) })
 	})
 }

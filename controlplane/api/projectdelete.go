@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 
 	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
@@ -20,7 +19,13 @@ type deleteProjectAnswer struct {
 // deleteProject removes a project and those below it. Without force they must be empty
 // but for what is archived; what is left in them loses its project, or is deleted with
 // delete_contents.
-func (s *Server) deleteProject(ctx context.Context, c *Call, req projectRequest) (deleteProjectAnswer, error) {
+func (s *Server) deleteProject(ctx context.Context, c *Call, req struct {
+	Project        string `json:"project"`
+	Force          bool   `json:"force"`
+	DeleteContents bool   `json:"delete_contents"`
+	WithFiles      bool   `json:"delete_external_artifacts"`
+},
+) (deleteProjectAnswer, error) {
 	var answer deleteProjectAnswer
 	err := s.write(ctx, c, func(w *work) error {
 		answer = deleteProjectAnswer{}
@@ -39,7 +44,12 @@ func (s *Server) deleteProject(ctx context.Context, c *Call, req projectRequest)
 				return err
 			}
 		}
-		if err := w.emptyProjects(ctx, inside, req.DeleteContents, &answer); err != nil {
+		if req.DeleteContents {
+			err = w.deleteContents(ctx, inside, &answer)
+		} else {
+			err = w.emptyProjects(ctx, inside, &answer)
+		}
+		if err != nil {
 			return err
 		}
 		for _, project := range projects {
@@ -57,87 +67,65 @@ func (s *Server) deleteProject(ctx context.Context, c *Call, req projectRequest)
 }
 
 func (w *work) guardEmpty(ctx context.Context, doc store.Doc, inside store.Expr) error {
-	inUse := store.And{inside, store.Not{Expr: documents.Is(archivedTag, "system_tags")}}
-	tasks, err := w.Count(ctx, store.Task, inUse)
-	if err != nil {
-		return err
-	}
-	if tasks > 0 {
-		return documents.Refuse(subProjectHasTasks, "Project has %d tasks: id=%s: archive them or use force", tasks, doc.ID())
-	}
-	models, err := w.Count(ctx, store.Model, inUse)
-	if err != nil {
-		return err
-	}
-	if models > 0 {
-		return documents.Refuse(subProjectHasModels, "Project has %d models: id=%s: archive them or use force", models, doc.ID())
+	for _, of := range []struct {
+		kind    store.Kind
+		subcode int
+	}{{store.Task, subProjectHasTasks}, {store.Model, subProjectHasModels}} {
+		n, err := w.Count(ctx, of.kind, store.And{inside, store.Not{Expr: documents.Is(archivedTag, "system_tags")}})
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			return documents.Refuse(of.subcode, "Project has %d %ss: id=%s: archive them or use force", n, of.kind, doc.ID())
+		}
 	}
 	return nil
 }
 
-// emptyProjects takes tasks and models out of projects, or deletes them.
-func (w *work) emptyProjects(ctx context.Context, inside store.Expr, deleteThem bool, answer *deleteProjectAnswer) error {
+// emptyProjects takes tasks and models out of projects.
+func (w *work) emptyProjects(ctx context.Context, inside store.Expr, answer *deleteProjectAnswer) (err error) {
+	leave := func(doc store.Doc) error {
+		delete(doc, "project")
+		return nil
+	}
+	if answer.DisassociatedTasks, err = w.Each(ctx, store.Task, inside, leave); err != nil {
+		return err
+	}
+	_, err = w.Each(ctx, store.Model, inside, leave)
+	return err
+}
+
+// deleteContents deletes the tasks and models of projects.
+func (w *work) deleteContents(ctx context.Context, inside store.Expr, answer *deleteProjectAnswer) error {
+	urls := &fileURLs{Model: []string{}, Event: []string{}, Artifact: []string{}}
+	answer.URLs = urls
 	tasks, err := w.All(ctx, store.Task, inside)
 	if err != nil {
 		return err
 	}
-	if deleteThem {
-		answer.URLs = &fileURLs{Model: []string{}, Event: []string{}, Artifact: []string{}}
-	}
 	for _, task := range tasks {
-		if deleteThem {
-			err = w.deleteTask(ctx, task, answer)
-		} else {
-			delete(task, "project")
-			answer.DisassociatedTasks++
-			err = w.Save(ctx, store.Task, task)
-		}
+		gone, err := w.deleteTask(ctx, task, deleteTaskRequest{ReturnFileURLs: true})
 		if err != nil {
 			return err
 		}
+		answer.DeletedTasks++
+		answer.DeletedModels += gone.DeletedModels
+		urls.Model = append(urls.Model, gone.URLs.Model...)
+		urls.Event = append(urls.Event, gone.URLs.Event...)
+		urls.Artifact = append(urls.Artifact, gone.URLs.Artifact...)
 	}
-	models, err := w.All(ctx, store.Model, inside) // after the tasks: some of them went with those
+	models, err := w.All(ctx, store.Model, inside) // after the tasks, which some of them are deleted with
 	if err != nil {
 		return err
 	}
 	for _, model := range models {
-		if deleteThem {
-			answer.DeletedModels++
-			if uri := model.Text("uri"); uri != "" {
-				answer.URLs.Model = append(answer.URLs.Model, uri)
-			}
-			err = w.removeModel(ctx, model)
-		} else {
-			delete(model, "project")
-			err = w.Save(ctx, store.Model, model)
+		answer.DeletedModels++
+		if uri := model.Text("uri"); uri != "" {
+			urls.Model = append(urls.Model, uri)
 		}
-		if err != nil {
+		if err := w.removeModel(ctx, model); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// deleteTask removes a task of a project that is deleted with its contents.
-func (w *work) deleteTask(ctx context.Context, task store.Doc, answer *deleteProjectAnswer) error {
-	gone, err := w.cleanUp(ctx, task, deleteTaskRequest{ReturnFileURLs: true})
-	if err != nil {
-		return err
-	}
-	if err := w.leaveRelatives(ctx, task, &gone); err != nil {
-		return err
-	}
-	answer.DeletedTasks++
-	answer.DeletedModels += gone.DeletedModels
-	answer.URLs.Model = append(answer.URLs.Model, gone.URLs.Model...)
-	answer.URLs.Event = append(answer.URLs.Event, gone.URLs.Event...)
-	answer.URLs.Artifact = append(answer.URLs.Artifact, gone.URLs.Artifact...)
-	if err := w.removeEdits(ctx, store.Query{Where: documents.Is(task.ID(), "task")}); err != nil {
-		return err
-	}
-	err = w.Remove(ctx, store.Task, task.ID())
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	return err
 }

@@ -15,7 +15,7 @@ import (
 func (s *Server) projectCalls() []callEntry {
 	return []callEntry{
 		{"projects.create", mayWrite, typed(s.createProject)},
-		{"projects.get_by_id", mayRead, typed(s.getProject)},
+		{"projects.get_by_id", mayRead, s.byID(store.Project)},
 		{"projects.get_all", mayRead, typed(s.getProjects)},
 		{"projects.update", mayWrite, typed(s.updateProject)},
 		{"projects.delete", mayWrite, typed(s.deleteProject)}, // projectdelete.go
@@ -42,10 +42,7 @@ func (s *Server) createProject(ctx context.Context, c *Call, req documents.Field
 	}
 	var answer idAnswer
 	err = s.write(ctx, c, func(w *work) error {
-		if _, found, err := w.projectNamed(ctx, name); err != nil || found {
-			if found {
-				return documents.Refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s, company=%s", name, c.Company)
-			}
+		if err := refuseTaken(ctx, w, store.Project, name); err != nil {
 			return err
 		}
 		answer.ID, err = w.addProject(ctx, name, fields)
@@ -73,14 +70,6 @@ func wholeProjectName(name string) (string, error) {
 		err = documents.Invalid("name %q is too short: it needs %d characters", name, documents.MinName)
 	}
 	return name, err
-}
-
-func (w *work) projectNamed(ctx context.Context, name string) (store.Doc, bool, error) {
-	found, err := w.All(ctx, store.Project, documents.Is(name, "name"))
-	if err != nil || len(found) == 0 {
-		return nil, false, err
-	}
-	return found[0], true, nil
 }
 
 // addProject stores a new project below its parents, which are made when they are missing.
@@ -112,54 +101,31 @@ func (w *work) projectFor(ctx context.Context, id, name string) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	doc, found, err := w.projectNamed(ctx, name)
+	found, err := w.All(ctx, store.Project, documents.Is(name, "name"))
 	if err != nil {
 		return "", err
 	}
-	if found {
-		return doc.ID(), nil
+	if len(found) > 0 {
+		return found[0].ID(), nil
 	}
 	return w.addProject(ctx, name, documents.Fields{})
-}
-
-type projectRequest struct {
-	Project        string `json:"project"`
-	Force          bool   `json:"force"`
-	DeleteContents bool   `json:"delete_contents"`
-	WithFiles      bool   `json:"delete_external_artifacts"`
-}
-
-type projectAnswer struct {
-	Project store.Doc `json:"project"`
-}
-
-// getProject returns a project in full.
-func (s *Server) getProject(ctx context.Context, _ *Call, req projectRequest) (projectAnswer, error) {
-	if req.Project == "" {
-		return projectAnswer{}, documents.Missing("project")
-	}
-	doc, err := s.store.Get(ctx, store.Project, req.Project)
-	return projectAnswer{doc}, documents.NotFound(err, store.Project, req.Project)
 }
 
 // getProjects lists projects. A filter by parent finds those anywhere below it, unless
 // the search is shallow.
 func (s *Server) getProjects(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
-	shallow := documents.Truth(req["shallow_search"])
-	parent := req["parent"]
-	switch {
+	var also store.Expr
+	switch shallow, parent := documents.Truth(req["shallow_search"]), req["parent"]; {
 	case shallow && parent == nil:
-		return s.lists.List(ctx, documents.ProjectEntity, req, store.Missing{Path: store.Path{"parent"}}, false)
-	case shallow || parent == nil:
-		return s.lists.List(ctx, documents.ProjectEntity, req, nil, false)
+		also = store.Missing{Path: store.Path{"parent"}}
+	case !shallow && parent != nil:
+		var err error
+		if also, err = s.belowProjects(ctx, documents.ListOf(parent)); err != nil {
+			return nil, err
+		}
+		delete(req, "parent")
 	}
-	below, err := s.belowProjects(ctx, documents.ListOf(parent))
-	if err != nil {
-		return nil, err
-	}
-	req = maps.Clone(req)
-	delete(req, "parent")
-	return s.lists.List(ctx, documents.ProjectEntity, req, below, false)
+	return s.lists.List(ctx, documents.ProjectEntity, req, also, false)
 }
 
 // belowProjects is the filter for projects anywhere below some others: by their names,
@@ -204,7 +170,6 @@ func (s *Server) withSubprojects(ctx context.Context, req documents.Fields) (doc
 	if err != nil {
 		return nil, err
 	}
-	req = maps.Clone(req)
 	req["project"] = append(slices.Clone(ids), anyTexts(docIDs(docs))...)
 	return req, nil
 }
@@ -253,22 +218,13 @@ func (w *work) renameProject(ctx context.Context, doc store.Doc, name string) er
 	if name[:cut] != old[:strings.LastIndexByte(old, '/')+1] {
 		return documents.Refuse(subProjectLocation, "Cannot update project location: name=%s: only the part behind the last slash can change", name)
 	}
-	if _, taken, err := w.projectNamed(ctx, name); err != nil || taken {
-		if taken {
-			return documents.Refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s", name)
-		}
+	if err := refuseTaken(ctx, w, store.Project, name); err != nil {
 		return err
 	}
-	children, err := w.All(ctx, store.Project, belowProject(doc))
-	if err != nil {
-		return err
-	}
-	for _, child := range children {
+	_, err = w.Each(ctx, store.Project, belowProject(doc), func(child store.Doc) error {
 		child["name"] = name + strings.TrimPrefix(child.Text("name"), old)
-		if err := w.Save(ctx, store.Project, child); err != nil {
-			return err
-		}
-	}
+		return nil
+	})
 	doc["name"], doc["basename"] = name, name[cut:]
-	return nil
+	return err
 }

@@ -12,13 +12,11 @@ import (
 func (s *Server) queueCalls() []callEntry {
 	return []callEntry{
 		{"queues.create", mayWrite, typed(s.createQueue)},
-		{"queues.get_by_id", mayRead, typed(s.getQueue)},
-		{"queues.get_all", mayRead, typed(s.getQueues)},
+		{"queues.get_by_id", mayRead, s.byID(store.Queue)}, // the SDK asks with a name first and takes 400/701 as the answer that it was none
+		{"queues.get_all", mayRead, s.list(documents.QueueEntity, false)},
 		{"queues.get_default", mayRead, typed(s.getDefaultQueue)},
 		{"queues.get_num_entries", mayRead, typed(s.countQueueEntries)},
 		{"queues.delete", mayWrite, typed(s.deleteQueue)},
-
-		// queueentries.go
 		{"queues.add_task", mayWrite, typed(s.addQueueTask)},
 		{"queues.remove_task", mayWrite, typed(s.removeQueueTask)},
 		{"queues.get_next_task", mayWrite, typed(s.nextQueueTask)},
@@ -33,21 +31,14 @@ const defaultTag = "default"
 
 // createQueue makes an empty queue.
 func (s *Server) createQueue(ctx context.Context, c *Call, req documents.Fields) (idAnswer, error) {
-	fields, err := documents.Take(req, queueShapes)
+	fields, err := documents.Take(req, queueShapes, "name")
 	if err != nil {
 		return idAnswer{}, err
 	}
-	if fields["name"] == nil {
-		return idAnswer{}, documents.Missing("name")
-	}
 	var answer idAnswer
 	err = s.write(ctx, c, func(w *work) error {
-		taken, err := w.Count(ctx, store.Queue, documents.Is(fields["name"], "name"))
-		if err != nil {
+		if err := refuseTaken(ctx, w, store.Queue, fields["name"]); err != nil {
 			return err
-		}
-		if taken > 0 {
-			return documents.Refuse(subUniqueData, "Value combination already exists (unique field already contains this value): name=%s", fields["name"])
 		}
 		answer.ID, err = w.addQueue(ctx, fields)
 		return err
@@ -61,24 +52,18 @@ func (w *work) addQueue(ctx context.Context, fields documents.Fields) (string, e
 	return w.Add(ctx, store.Queue, doc)
 }
 
-// queueFor finds the queue for a task: by id, by name (made when it is missing), or the
+// queueFor finds the queue for a task: by id, by name (made if it is missing), or the
 // default one.
 func (w *work) queueFor(ctx context.Context, id, name string) (store.Doc, error) {
 	if id != "" {
 		return w.Find(ctx, store.Queue, id)
 	}
-	where := documents.Is(defaultTag, "system_tags")
-	if name != "" {
-		where = documents.Is(name, "name")
+	if name == "" {
+		return defaultQueue(ctx, w)
 	}
-	found, err := w.All(ctx, store.Queue, where)
-	switch {
-	case err != nil:
-		return nil, err
-	case len(found) > 0:
-		return found[0], nil
-	case name == "":
-		return nil, documents.Refuse(subNoDefaultQueue, "No default queue was found: name a queue")
+	found, err := w.All(ctx, store.Queue, documents.Is(name, "name"))
+	if err != nil || len(found) > 0 {
+		return firstOf(found), err
 	}
 	checked, err := documents.CheckName("queue_name", name)
 	if err != nil {
@@ -91,81 +76,90 @@ func (w *work) queueFor(ctx context.Context, id, name string) (store.Doc, error)
 	return w.Get(ctx, store.Queue, made)
 }
 
+func defaultQueue(ctx context.Context, from store.Reader) (store.Doc, error) {
+	found, err := from.Query(ctx, store.Queue, store.Query{Where: documents.Is(defaultTag, "system_tags"), Limit: 1})
+	if err == nil && len(found) == 0 {
+		err = documents.Refuse(subNoDefaultQueue, "No default queue was found: name a queue")
+	}
+	return firstOf(found), err
+}
+
+func firstOf(docs []store.Doc) store.Doc {
+	if len(docs) == 0 {
+		return nil
+	}
+	return docs[0]
+}
+
 type queueRequest struct {
-	Queue string `json:"queue"`
+	Queue string `json:"queue" required:"true"`
+	Task  string `json:"task"`
 	Force bool   `json:"force"`
 }
 
-type queueAnswer struct {
-	Queue store.Doc `json:"queue"`
-}
-
-func (s *Server) queueByID(ctx context.Context, id string) (store.Doc, error) {
-	if id == "" {
-		return nil, documents.Missing("queue")
-	}
-	doc, err := s.store.Get(ctx, store.Queue, id)
-	return doc, documents.NotFound(err, store.Queue, id)
-}
-
-// getQueue returns a queue with its entries. The SDK asks with a name first and takes
-// 400/701 as the answer that it was none.
-func (s *Server) getQueue(ctx context.Context, _ *Call, req queueRequest) (queueAnswer, error) {
-	doc, err := s.queueByID(ctx, req.Queue)
-	return queueAnswer{doc}, err
-}
-
-// getQueues lists queues.
-func (s *Server) getQueues(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
-	return s.lists.List(ctx, documents.QueueEntity, req, nil, false)
-}
-
 // getDefaultQueue returns the queue of tasks that are enqueued without naming one.
-func (s *Server) getDefaultQueue(ctx context.Context, _ *Call, _ none) (map[string]any, error) {
-	found, err := s.store.Query(ctx, store.Queue, store.Query{Where: documents.Is(defaultTag, "system_tags"), Limit: 1})
-	if err != nil {
-		return nil, err
-	}
-	if len(found) == 0 {
-		return nil, documents.Refuse(subNoDefaultQueue, "No default queue was found")
-	}
-	return map[string]any{"id": found[0].ID(), "name": found[0].Text("name")}, nil
+func (s *Server) getDefaultQueue(ctx context.Context, _ *Call, _ none) (map[string]string, error) {
+	queue, err := defaultQueue(ctx, s.store)
+	return map[string]string{"id": queue.ID(), "name": queue.Text("name")}, err
+}
+
+// entriesOf are the tasks that wait in a queue, the next one first.
+func entriesOf(queue store.Doc) []any {
+	entries, _ := queue["entries"].([]any)
+	return entries
 }
 
 // countQueueEntries says how many tasks wait in a queue.
-func (s *Server) countQueueEntries(ctx context.Context, _ *Call, req queueRequest) (map[string]any, error) {
-	doc, err := s.queueByID(ctx, req.Queue)
-	if err != nil {
-		return nil, err
-	}
-	entries, _ := doc["entries"].([]any)
-	return map[string]any{"num": len(entries)}, nil
+func (s *Server) countQueueEntries(ctx context.Context, _ *Call, req queueRequest) (counts, error) {
+	queue, err := s.find(ctx, store.Queue, req.Queue)
+	return counts{"num": len(entriesOf(queue))}, err
 }
 
 // deleteQueue removes an empty queue, or any with force; its tasks are created again.
-func (s *Server) deleteQueue(ctx context.Context, c *Call, req queueRequest) (deletedAnswer, error) {
-	err := s.write(ctx, c, func(w *work) error {
-		doc, err := w.Find(ctx, store.Queue, req.Queue)
+func (s *Server) deleteQueue(ctx context.Context, c *Call, req queueRequest) (counts, error) {
+	return counts{"deleted": 1}, s.write(ctx, c, func(w *work) error {
+		queue, err := w.Find(ctx, store.Queue, req.Queue)
 		if err != nil {
 			return err
 		}
-		entries, _ := doc["entries"].([]any)
-		if len(entries) > 0 && !req.Force {
-			return documents.Refuse(subQueueNotEmpty, "Queue is not empty: id=%s: use force", doc.ID())
+		if len(entriesOf(queue)) > 0 && !req.Force {
+			return documents.Refuse(subQueueNotEmpty, "Queue is not empty: id=%s: use force", queue.ID())
 		}
-		waiting, err := w.All(ctx, store.Task, store.And{documents.Is("queued", "status"), documents.Is(doc.ID(), "execution", "queue")})
+		waiting := store.And{documents.Is("queued", "status"), documents.Is(queue.ID(), "execution", "queue")}
+		_, err = w.Each(ctx, store.Task, waiting, func(task store.Doc) error { return moveTo(task, "created", true, w.Now) })
 		if err != nil {
 			return err
 		}
-		for _, task := range waiting {
-			if err := moveTo(task, "created", true, w.Now); err != nil {
-				return err
-			}
-			if err := w.Save(ctx, store.Task, task); err != nil {
-				return err
-			}
-		}
-		return w.Remove(ctx, store.Queue, doc.ID())
+		return w.Remove(ctx, store.Queue, queue.ID())
 	})
-	return deletedAnswer{1}, err
+}
+
+// addQueueTask puts a task into a queue, as tasks.enqueue does.
+func (s *Server) addQueueTask(ctx context.Context, c *Call, req queueRequest) (counts, error) {
+	_, err := s.enqueueTask(ctx, c, statusRequest{Task: req.Task, Queue: req.Queue})
+	return counts{"added": 1}, err
+}
+
+// removeQueueTask takes a task out of the queue that it waits in.
+func (s *Server) removeQueueTask(ctx context.Context, c *Call, req queueRequest) (counts, error) {
+	task, err := s.find(ctx, store.Task, req.Task)
+	if err != nil || task.Text("status") != "queued" || task.Text("execution", "queue") != req.Queue {
+		return counts{"removed": 0}, err
+	}
+	_, err = s.dequeueTask(ctx, c, statusRequest{Task: req.Task})
+	return counts{"removed": 1}, err
+}
+
+// nextQueueTask takes the task that waits longest out of a queue. The task stays queued
+// until the caller says that it has started.
+func (s *Server) nextQueueTask(ctx context.Context, c *Call, req queueRequest) (map[string]any, error) {
+	var answer map[string]any
+	err := s.change(ctx, c, store.Queue, req.Queue, func(w *work, queue store.Doc) error {
+		answer = map[string]any{}
+		if entries := entriesOf(queue); len(entries) > 0 {
+			answer["entry"], queue["entries"], queue["last_update"] = entries[0], entries[1:], w.Now
+		}
+		return nil
+	})
+	return answer, err
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,6 +45,23 @@ func decodeRequest(text []byte, req any) error {
 	return nil
 }
 
+// checkRequired refuses a request struct that lacks a field tagged as required.
+func checkRequired(req reflect.Value) error {
+	if req.Kind() != reflect.Struct {
+		return nil
+	}
+	for _, field := range reflect.VisibleFields(req.Type()) {
+		if field.Tag.Get("required") == "" {
+			continue
+		}
+		v := req.FieldByIndex(field.Index)
+		if v.IsZero() || v.Kind() == reflect.Slice && v.Len() == 0 {
+			return documents.Missing(field.Tag.Get("json"))
+		}
+	}
+	return nil
+}
+
 func decodeObject(text []byte) (documents.Fields, error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return documents.Fields{}, nil
@@ -74,90 +92,50 @@ func typeName(e *json.UnmarshalTypeError) string {
 }
 
 // mergeArguments lays query arguments over a JSON body: "a.b" nests, a key that is
-// repeated or ends in [] becomes a list, numbers and booleans get their type. Of the body
-// only the objects on the way to an argument are taken apart; nothing else is decoded.
+// repeated or ends in [] becomes a list, numbers and booleans get their type.
 func mergeArguments(body []byte, query string) ([]byte, error) {
+	empty := len(bytes.TrimSpace(body)) == 0
 	if strings.TrimSpace(query) == "" {
-		if len(bytes.TrimSpace(body)) == 0 {
+		if empty {
 			return []byte("{}"), nil
 		}
 		return body, nil
+	}
+	if len(body) > maxFormBody {
+		return nil, badRequest("Query arguments beside a body of more than %d KiB: put them into the body", maxFormBody>>10)
 	}
 	args, err := url.ParseQuery(query)
 	if err != nil {
 		return nil, badRequest("Malformed query: %v", err)
 	}
-	tree, err := argumentTree(args)
+	fields, err := decodeObject(body)
 	if err != nil {
 		return nil, err
 	}
-	if len(bytes.TrimSpace(body)) == 0 {
-		return encode(tree)
-	}
-	return tree.over(body)
-}
-
-// arguments are the arguments below one name: each is arguments again, or a value.
-type arguments map[string]any
-
-// maxArgumentDepth bounds how deep an argument nests.
-const maxArgumentDepth = 16
-
-func argumentTree(args url.Values) (arguments, error) {
-	tree := arguments{}
 	for _, key := range slices.Sorted(maps.Keys(args)) {
 		values := make([]any, len(args[key]))
 		for i, text := range args[key] {
 			values[i] = argument(text)
 		}
 		name, list := strings.CutSuffix(key, "[]")
-		var value any = values
-		if !list && len(values) == 1 {
-			value = values[0]
-		}
 		path := strings.SplitN(name, ".", maxArgumentDepth+1)
 		if len(path) > maxArgumentDepth {
 			return nil, badRequest("Malformed query: an argument nests deeper than %d levels", maxArgumentDepth)
 		}
-		at := tree
+		at := store.Doc(fields)
 		for _, part := range path[:len(path)-1] {
-			next, ok := at[part].(arguments)
-			if !ok {
-				next = arguments{}
-				at[part] = next
-			}
-			at = next
+			at = at.Object(part)
 		}
-		at[path[len(path)-1]] = value
-	}
-	return tree, nil
-}
-
-// over returns the JSON object with the arguments laid over it.
-func (a arguments) over(object []byte) ([]byte, error) {
-	fields := map[string]json.RawMessage{}
-	if err := json.Unmarshal(object, &fields); err != nil {
-		return nil, badRequest("Malformed JSON: %v", err)
-	}
-	if fields == nil { // null
-		fields = map[string]json.RawMessage{}
-	}
-	for name, value := range a {
-		var text []byte
-		var err error
-		inner, nested := value.(arguments)
-		if below := bytes.TrimSpace(fields[name]); nested && len(below) > 0 && below[0] == '{' {
-			text, err = inner.over(below)
-		} else {
-			text, err = encode(value)
+		at[path[len(path)-1]] = values
+		if !list && len(values) == 1 {
+			at[path[len(path)-1]] = values[0]
 		}
-		if err != nil {
-			return nil, err
-		}
-		fields[name] = text
 	}
 	return encode(fields)
 }
+
+// maxArgumentDepth bounds how deep an argument nests.
+const maxArgumentDepth = 16
 
 var numberText = regexp.MustCompile(`^-?(?:0|[1-9]\d{0,17})(?:\.\d+)?$`)
 

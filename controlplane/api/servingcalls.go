@@ -1,8 +1,10 @@
 package api
 
-import "clearmlserving/controlplane/documents"
+import (
+	"context"
 
-import "context"
+	"clearmlserving/controlplane/documents"
+)
 
 // servingCalls lists the calls of the serving service. The SDK's and our instances report
 // their endpoints with them, for the model endpoints page of ClearML's web application.
@@ -10,9 +12,9 @@ import "context"
 // they are given: a report that a ClearML server refuses is refused here too.
 func (s *Server) servingCalls() []callEntry {
 	return []callEntry{
-		{"serving.register_container", mayWrite, typed(s.registerContainer)},
-		{"serving.unregister_container", mayWrite, typed(s.unregisterContainer)},
-		{"serving.container_status_report", mayWrite, typed(s.reportContainer)},
+		{"serving.register_container", mayWrite, checksContainer("container_id", "endpoint_name", "model_name")},
+		{"serving.unregister_container", mayWrite, checksContainer("container_id")},
+		{"serving.container_status_report", mayWrite, checksContainer("container_id", "endpoint_name", "model_name", "endpoint_url")},
 	}
 }
 
@@ -23,28 +25,10 @@ var containerShapes = map[string]documents.Shape{
 	"uptime_sec": documents.ANumber, "requests_num": documents.ANumber, "requests_min": documents.ANumber, "latency_ms": documents.ANumber, "machine_stats": documents.AnObject,
 }
 
-// checkContainer checks a description of an endpoint of an instance.
-func checkContainer(req documents.Fields, required ...string) error {
-	fields, err := documents.Take(req, containerShapes)
-	if err != nil {
-		return err
-	}
-	for _, key := range required {
-		if documents.AsText(fields[key]) == "" {
-			return documents.Missing(key)
-		}
-	}
-	return nil
-}
-
-func (s *Server) registerContainer(_ context.Context, _ *Call, req documents.Fields) (none, error) {
-	return none{}, checkContainer(req, "container_id", "endpoint_name", "model_name")
-}
-
-func (s *Server) reportContainer(_ context.Context, _ *Call, req documents.Fields) (none, error) {
-	return none{}, checkContainer(req, "container_id", "endpoint_name", "model_name", "endpoint_url")
-}
-
-func (s *Server) unregisterContainer(_ context.Context, _ *Call, req documents.Fields) (none, error) {
-	return none{}, checkContainer(req, "container_id")
+// checksContainer answers a call that describes an endpoint of an instance.
+func checksContainer(required ...string) handler {
+	return typed(func(_ context.Context, _ *Call, req documents.Fields) (none, error) {
+		_, err := documents.Take(req, containerShapes, required...)
+		return none{}, err
+	})
 }

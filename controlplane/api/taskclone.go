@@ -9,99 +9,69 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-type cloneRequest struct {
-	Task               string         `json:"task"`
-	NewTaskName        string         `json:"new_task_name"`
-	NewTaskComment     *string        `json:"new_task_comment"`
-	NewTaskParent      string         `json:"new_task_parent"`
-	NewTaskProject     string         `json:"new_task_project"`
-	NewProjectName     string         `json:"new_project_name"`
-	NewTaskTags        *[]string      `json:"new_task_tags"`
-	NewTaskSystemTags  *[]string      `json:"new_task_system_tags"`
-	ExecutionOverrides map[string]any `json:"execution_overrides"`
-	HyperParams        map[string]any `json:"new_task_hyperparams"`
-	Configuration      map[string]any `json:"new_task_configuration"`
-	Container          map[string]any `json:"new_task_container"`
-	InputModels        *[]any         `json:"new_task_input_models"`
-}
-
-type cloneAnswer struct {
-	ID         string     `json:"id"`
-	NewProject *newParent `json:"new_project,omitempty"`
-}
-
-type newParent struct {
-	ID   string `json:"id"`
-	Name string `json:"name"`
-}
+// cloneShapes are the fields that tasks.clone takes, and cloneFields those that go into
+// the new task as they are, by their names there.
+var (
+	cloneShapes = map[string]documents.Shape{
+		"task": documents.AText, "new_task_name": documents.AName, "new_task_comment": documents.AText,
+		"new_task_parent": documents.AText, "new_task_project": documents.AText, "new_project_name": documents.AText,
+		"new_task_tags": documents.Tags, "new_task_system_tags": documents.Tags, "execution_overrides": documents.AnObject,
+		"new_task_hyperparams": documents.AnObject, "new_task_configuration": documents.AnObject, "new_task_container": documents.AnObject,
+	}
+	cloneFields = map[string]string{
+		"new_task_name": "name", "new_task_comment": "comment", "new_task_tags": "tags", "new_task_system_tags": "system_tags",
+		"execution_overrides": "execution", "new_task_hyperparams": "hyperparams", "new_task_configuration": "configuration",
+		"new_task_container": "container",
+	}
+)
 
 // cloneTask makes a new task of what another was given, without what it has done.
-func (s *Server) cloneTask(ctx context.Context, c *Call, req cloneRequest) (cloneAnswer, error) {
+func (s *Server) cloneTask(ctx context.Context, c *Call, req documents.Fields) (map[string]any, error) {
+	if req["new_task_name"] == "" {
+		delete(req, "new_task_name")
+	}
+	fields, err := documents.Take(req, cloneShapes)
+	if err != nil {
+		return nil, err
+	}
 	overrides := documents.Fields{}
-	set := func(key string, v map[string]any) {
-		if v != nil {
-			overrides[key] = v
+	for from, to := range cloneFields {
+		if v, given := fields[from]; given {
+			overrides[to] = v
 		}
 	}
-	set("execution", req.ExecutionOverrides)
-	set("hyperparams", req.HyperParams)
-	set("configuration", req.Configuration)
-	set("container", req.Container)
-	if req.InputModels != nil {
-		overrides["models"] = map[string]any{"input": *req.InputModels}
+	if models := req["new_task_input_models"]; models != nil {
+		overrides["models"] = map[string]any{"input": models}
 	}
-	if req.NewTaskName != "" {
-		overrides["name"] = req.NewTaskName
+	if overrides, err = takeTask(overrides, taskShapes); err != nil {
+		return nil, err
 	}
-	if req.NewTaskComment != nil {
-		overrides["comment"] = *req.NewTaskComment
-	}
-	if req.NewTaskTags != nil {
-		overrides["tags"] = anyTexts(*req.NewTaskTags)
-	}
-	if req.NewTaskSystemTags != nil {
-		overrides["system_tags"] = anyTexts(*req.NewTaskSystemTags)
-	}
-	overrides, err := takeTask(overrides, taskShapes)
-	if err != nil {
-		return cloneAnswer{}, err
-	}
-	var answer cloneAnswer
+	var answer map[string]any
 	err = s.write(ctx, c, func(w *work) error {
-		answer, err = w.clone(ctx, req, overrides)
+		source, err := w.Find(ctx, store.Task, documents.AsText(fields["task"]))
+		if err != nil {
+			return err
+		}
+		answer = map[string]any{}
+		copied := inherited(source)
+		copied["parent"] = cmp.Or(documents.AsText(fields["new_task_parent"]), source.ID())
+		project, name := documents.AsText(fields["new_task_project"]), documents.AsText(fields["new_project_name"])
+		if project != "" || name != "" {
+			id, err := w.projectFor(ctx, project, name)
+			if err != nil {
+				return err
+			}
+			copied["project"] = id
+			if project == "" {
+				answer["new_project"] = map[string]any{"id": id, "name": name}
+			}
+		}
+		if err := w.checkLinks(ctx, copied, taskLinks); err != nil {
+			return err
+		}
+		answer["id"], err = w.addTask(ctx, copied, overrides)
 		return err
 	})
-	return answer, err
-}
-
-func (w *work) clone(ctx context.Context, req cloneRequest, overrides documents.Fields) (cloneAnswer, error) {
-	source, err := w.Find(ctx, store.Task, req.Task)
-	if err != nil {
-		return cloneAnswer{}, err
-	}
-	var answer cloneAnswer
-	fields := inherited(source)
-	fields["parent"] = cmp.Or(req.NewTaskParent, source.ID())
-	if req.NewTaskProject != "" || req.NewProjectName != "" {
-		id, err := w.projectFor(ctx, req.NewTaskProject, req.NewProjectName)
-		if err != nil {
-			return cloneAnswer{}, err
-		}
-		fields["project"] = id
-		if req.NewTaskProject == "" {
-			answer.NewProject = &newParent{ID: id, Name: req.NewProjectName}
-		}
-	}
-	if err := w.checkTaskLinks(ctx, fields); err != nil {
-		return cloneAnswer{}, err
-	}
-	doc := store.Doc{
-		"status": "created", "status_reason": "", "status_message": "", "status_changed": w.Now,
-		"last_iteration": documents.Number(0), "last_metrics": map[string]any{},
-	}
-	applyTaskFields(doc, fields)
-	applyTaskFields(doc, overrides)
-	answer.ID, err = w.Add(ctx, store.Task, doc)
 	return answer, err
 }
 
@@ -115,9 +85,7 @@ func inherited(source store.Doc) documents.Fields {
 	}
 	execution := maps.Clone(source.Object("execution"))
 	delete(execution, "queue")
-	if artifacts, ok := execution["artifacts"].([]any); ok {
-		execution["artifacts"] = inputArtifacts(artifacts)
-	}
+	dropItems(execution, "artifacts", isOutput)
 	fields["execution"] = execution
 	fields["models"] = map[string]any{"input": source.At("models", "input"), "output": []any{}}
 	if dest := source.At("output", "destination"); dest != nil {
@@ -125,7 +93,7 @@ func inherited(source store.Doc) documents.Fields {
 	}
 	kept := store.Doc{"system_tags": source["system_tags"]}
 	documents.SetSystemTag(kept, developmentTag, false)
-	documents.SetSystemTag(kept, "archived", false)
+	documents.SetSystemTag(kept, archivedTag, false)
 	fields["system_tags"] = kept["system_tags"]
 	return fields
 }

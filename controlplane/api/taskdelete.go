@@ -25,13 +25,9 @@ type cleaned struct {
 	DeletedModels   int           `json:"deleted_models"`
 	UpdatedModels   int           `json:"updated_models"`
 	UpdatedChildren int           `json:"updated_children"`
-	Events          *removed      `json:"events,omitempty"`
+	Events          counts        `json:"events,omitempty"`
 	URLs            *fileURLs     `json:"urls,omitempty"`
 	Files           *removedFiles `json:"files,omitempty"`
-}
-
-type removed struct {
-	Deleted int `json:"deleted"`
 }
 
 type fileURLs struct {
@@ -40,33 +36,28 @@ type fileURLs struct {
 	Artifact []string `json:"artifact_urls"`
 }
 
-type resetAnswer struct {
-	Updated  int            `json:"updated"`
-	Fields   map[string]any `json:"fields"`
-	Dequeued *removed       `json:"dequeued,omitempty"`
-	cleaned
-}
-
 // resetTask brings a task back to where it was before it ran.
-func (s *Server) resetTask(ctx context.Context, c *Call, req deleteTaskRequest) (resetAnswer, error) {
-	answer := resetAnswer{Updated: 1}
-	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+func (s *Server) resetTask(ctx context.Context, c *Call, req deleteTaskRequest) (any, error) {
+	var answer struct {
+		updated
+		cleaned
+	}
+	err := s.change(ctx, c, store.Task, req.Task, func(w *work, doc store.Doc) error {
 		if doc.Text("status") == "published" && !req.Force {
 			return wrongStatus(doc, "any but published, or force")
 		}
 		if err := w.leaveQueue(ctx, doc); err != nil {
 			return err
 		}
-		gone, err := w.cleanUp(ctx, doc, req)
-		if err != nil {
+		var err error
+		if answer.cleaned, err = w.cleanUp(ctx, doc, req); err != nil {
 			return err
 		}
-		answer.cleaned = gone
 		if err := moveTo(doc, "created", true, w.Now); err != nil {
 			return err
 		}
 		clearRun(doc, req.ClearAll)
-		answer.Fields = w.statusFields(doc)
+		answer.updated = updated{Updated: 1, Fields: w.statusFields(doc)}
 		return nil
 	})
 	if err == nil {
@@ -101,29 +92,18 @@ func clearRun(doc store.Doc, all bool) {
 	}
 	execution := doc.Object("execution")
 	delete(execution, "queue")
-	if artifacts, ok := execution["artifacts"].([]any); ok {
-		execution["artifacts"] = inputArtifacts(artifacts)
-	}
+	dropItems(execution, "artifacts", isOutput)
 }
 
-func inputArtifacts(artifacts []any) []any {
-	kept := []any{}
-	for _, item := range artifacts {
-		if artifact, ok := item.(map[string]any); ok && artifact["mode"] == "input" {
-			kept = append(kept, artifact)
-		}
-	}
-	return kept
-}
-
-type deleteTaskAnswer struct {
-	Deleted bool `json:"deleted"`
-	cleaned
-}
+// isOutput says whether an artifact was made by its task.
+func isOutput(artifact map[string]any) bool { return artifact["mode"] != "input" }
 
 // deleteTask removes a task, its reports, and its draft models.
-func (s *Server) deleteTask(ctx context.Context, c *Call, req deleteTaskRequest) (deleteTaskAnswer, error) {
-	answer := deleteTaskAnswer{Deleted: true}
+func (s *Server) deleteTask(ctx context.Context, c *Call, req deleteTaskRequest) (any, error) {
+	answer := struct {
+		Deleted bool `json:"deleted"`
+		cleaned
+	}{Deleted: true}
 	err := s.write(ctx, c, func(w *work) error {
 		doc, err := w.Find(ctx, store.Task, req.Task)
 		if err != nil {
@@ -134,19 +114,8 @@ func (s *Server) deleteTask(ctx context.Context, c *Call, req deleteTaskRequest)
 				return err
 			}
 		}
-		if err := w.leaveQueue(ctx, doc); err != nil {
-			return err
-		}
-		if answer.cleaned, err = w.cleanUp(ctx, doc, req); err != nil {
-			return err
-		}
-		if err := w.leaveRelatives(ctx, doc, &answer.cleaned); err != nil {
-			return err
-		}
-		if err := w.removeEdits(ctx, store.Query{Where: documents.Is(doc.ID(), "task")}); err != nil {
-			return err
-		}
-		return w.Remove(ctx, store.Task, doc.ID())
+		answer.cleaned, err = w.deleteTask(ctx, doc, req)
+		return err
 	})
 	if err == nil {
 		s.removeFilesOf(ctx, req, &answer.cleaned)
@@ -154,29 +123,55 @@ func (s *Server) deleteTask(ctx context.Context, c *Call, req deleteTaskRequest)
 	return answer, err
 }
 
+func (w *work) deleteTask(ctx context.Context, doc store.Doc, req deleteTaskRequest) (cleaned, error) {
+	if err := w.leaveQueue(ctx, doc); err != nil {
+		return cleaned{}, err
+	}
+	gone, err := w.cleanUp(ctx, doc, req)
+	if err != nil {
+		return cleaned{}, err
+	}
+	// Its children and models lose what refers to it.
+	gone.UpdatedChildren, err = w.Each(ctx, store.Task, documents.Is(doc.ID(), "parent"), func(child store.Doc) error {
+		delete(child, "parent")
+		return nil
+	})
+	if err != nil {
+		return cleaned{}, err
+	}
+	gone.UpdatedModels, err = w.Each(ctx, store.Model, documents.Is(doc.ID(), "task"), func(model store.Doc) error {
+		delete(model, "task")
+		return nil
+	})
+	if err != nil {
+		return cleaned{}, err
+	}
+	if err := w.removeEdits(ctx, store.Query{Where: documents.Is(doc.ID(), "task")}); err != nil {
+		return cleaned{}, err
+	}
+	return gone, w.Remove(ctx, store.Task, doc.ID())
+}
+
 // guardDelete refuses to delete what may be in use without force.
 func (w *work) guardDelete(ctx context.Context, doc store.Doc) error {
 	cannot := func(reason string) error {
 		return documents.Refuse(subTaskNotDeletable, "Task cannot be deleted: task=%s, %s: archive it first or use force", doc.ID(), reason)
 	}
-	if status := doc.Text("status"); status != "created" && !documents.HasTag(doc, "system_tags", "archived") {
+	if status := doc.Text("status"); status != "created" && !documents.HasTag(doc, "system_tags", archivedTag) {
 		return cannot("status=" + status)
 	}
 	children, err := w.Count(ctx, store.Task, store.And{documents.Is(doc.ID(), "parent"), documents.Is("published", "status")})
+	if err == nil && children > 0 {
+		err = cannot("it has published children")
+	}
 	if err != nil {
 		return err
-	}
-	if children > 0 {
-		return cannot("it has published children")
 	}
 	models, err := w.Count(ctx, store.Model, store.And{documents.Is(doc.ID(), "task"), documents.Is(true, "ready")})
-	if err != nil {
-		return err
+	if err == nil && models > 0 {
+		err = cannot("it has published output models")
 	}
-	if models > 0 {
-		return cannot("it has published output models")
-	}
-	return nil
+	return err
 }
 
 // cleanUp removes a task's reports and the draft models that it made, but for those that
@@ -201,7 +196,7 @@ func (w *work) cleanUp(ctx context.Context, doc store.Doc, req deleteTaskRequest
 	if err != nil {
 		return cleaned{}, err
 	}
-	gone.Events = &removed{Deleted: deleted}
+	gone.Events = counts{"deleted": deleted}
 	if req.DeleteOutputModels != nil && !*req.DeleteOutputModels {
 		return gone, nil
 	}
@@ -232,41 +227,10 @@ func (w *work) cleanUp(ctx context.Context, doc store.Doc, req deleteTaskRequest
 
 func artifactURLs(doc store.Doc) []string {
 	urls := []string{}
-	list, _ := doc.At("execution", "artifacts").([]any)
-	for _, item := range list {
-		artifact, ok := item.(map[string]any)
-		if !ok || artifact["mode"] == "input" {
-			continue
-		}
-		if uri := documents.AsText(artifact["uri"]); uri != "" {
+	for _, artifact := range doc.Objects("execution", "artifacts") {
+		if uri := artifact.Text("uri"); uri != "" && artifact["mode"] != "input" {
 			urls = append(urls, uri)
 		}
 	}
 	return urls
-}
-
-// leaveRelatives takes a task that goes away out of its children and models.
-func (w *work) leaveRelatives(ctx context.Context, doc store.Doc, gone *cleaned) error {
-	children, err := w.All(ctx, store.Task, documents.Is(doc.ID(), "parent"))
-	if err != nil {
-		return err
-	}
-	for _, child := range children {
-		delete(child, "parent")
-		if err := w.Save(ctx, store.Task, child); err != nil {
-			return err
-		}
-	}
-	models, err := w.All(ctx, store.Model, documents.Is(doc.ID(), "task"))
-	if err != nil {
-		return err
-	}
-	for _, model := range models {
-		delete(model, "task")
-		if err := w.Save(ctx, store.Model, model); err != nil {
-			return err
-		}
-	}
-	gone.UpdatedChildren, gone.UpdatedModels = len(children), len(models)
-	return nil
 }

@@ -32,8 +32,8 @@ func withShapes(a, b map[string]documents.Shape) map[string]documents.Shape {
 
 // takeTask picks a task's fields out of a request and brings them to the form in which
 // they are stored.
-func takeTask(req documents.Fields, shapes map[string]documents.Shape) (documents.Fields, error) {
-	fields, err := documents.Take(req, shapes)
+func takeTask(req documents.Fields, shapes map[string]documents.Shape, required ...string) (documents.Fields, error) {
+	fields, err := documents.Take(req, shapes, required...)
 	if err != nil {
 		return nil, err
 	}
@@ -123,12 +123,12 @@ func (s *Server) updateTask(ctx context.Context, c *Call, req documents.Fields) 
 }
 
 func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields documents.Fields, guard func(store.Doc) error) (updated, error) {
-	answer := updated{Fields: map[string]any{}}
-	if len(fields) == 0 && documents.AsText(req["task"]) != "" {
-		_, err := s.store.Get(ctx, store.Task, documents.AsText(req["task"]))
-		return answer, documents.NotFound(err, store.Task, documents.AsText(req["task"]))
+	answer, id := updated{Fields: map[string]any{}}, documents.AsText(req["task"])
+	if len(fields) == 0 {
+		_, err := s.find(ctx, store.Task, id)
+		return answer, err
 	}
-	err := s.changeTask(ctx, c, documents.AsText(req["task"]), func(w *work, doc store.Doc) error {
+	err := s.change(ctx, c, store.Task, id, func(w *work, doc store.Doc) error {
 		if err := guard(doc); err != nil {
 			return err
 		}
@@ -160,19 +160,14 @@ func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields documents.F
 	return answer, err
 }
 
-type requirementsRequest struct {
+// setRequirements stores the packages that a task was run with.
+func (s *Server) setRequirements(ctx context.Context, c *Call, req struct {
 	Task         string         `json:"task"`
-	Requirements map[string]any `json:"requirements"`
-}
-
-// setRequirements keeps which packages a task was run with.
-func (s *Server) setRequirements(ctx context.Context, c *Call, req requirementsRequest) (updated, error) {
-	if req.Requirements == nil {
-		return updated{}, documents.Missing("requirements")
-	}
-	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+	Requirements map[string]any `json:"requirements" required:"true"`
+},
+) (updated, error) {
+	_, err := s.changeContent(ctx, c, store.Task, req.Task, func(_ *work, doc store.Doc) error {
 		doc.Object("script")["requirements"] = req.Requirements
-		doc["last_update"] = w.Now
 		return nil
 	})
 	return updated{Updated: 1, Fields: map[string]any{"script.requirements": req.Requirements}}, err
@@ -194,47 +189,4 @@ func guardRunning(doc store.Doc, force bool) error {
 
 func wrongStatus(doc store.Doc, expected string) *documents.Error {
 	return documents.Refuse(subTaskStatus, "Invalid task status: task=%s, status=%s, expected=%s", doc.ID(), doc.Text("status"), expected)
-}
-
-type tagsRequest struct {
-	IDs        []string `json:"ids"`
-	AddTags    []string `json:"add_tags"`
-	RemoveTags []string `json:"remove_tags"`
-}
-
-// updateTaskTags adds tags to tasks and takes others away.
-func (s *Server) updateTaskTags(ctx context.Context, c *Call, req tagsRequest) (updated, error) {
-	return s.updateTags(ctx, c, store.Task, req)
-}
-
-func (s *Server) updateTags(ctx context.Context, c *Call, kind store.Kind, req tagsRequest) (updated, error) {
-	if len(req.IDs) == 0 {
-		return updated{}, documents.Missing("ids")
-	}
-	if err := documents.AtMost("ids", len(req.IDs), maxTogether); err != nil {
-		return updated{}, err
-	}
-	if _, err := documents.CheckTexts("add_tags", anyTexts(req.AddTags), true); err != nil {
-		return updated{}, err
-	}
-	err := s.write(ctx, c, func(w *work) error {
-		for _, id := range req.IDs {
-			err := w.Change(ctx, kind, id, func(doc store.Doc) error {
-				kept := map[string]bool{}
-				for _, tag := range slices.Concat(doc.Strings("tags"), req.AddTags) {
-					kept[tag] = true
-				}
-				for _, tag := range req.RemoveTags {
-					delete(kept, tag)
-				}
-				doc["tags"] = documents.SortedTexts(slices.Collect(maps.Keys(kept)))
-				return nil
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return updated{Updated: len(req.IDs), Fields: map[string]any{}}, err
 }

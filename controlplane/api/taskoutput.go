@@ -47,97 +47,76 @@ func checkArtifacts(list []any) ([]map[string]any, error) {
 	return out, nil
 }
 
+// artifactName is what an artifact is identified by in its task: its key and mode.
+func artifactName(artifact map[string]any) [2]string {
+	return [2]string{documents.AsText(artifact["key"]), cmp.Or(documents.AsText(artifact["mode"]), "output")}
+}
+
 // mergeArtifacts lays new artifacts over old ones, one per key and mode, by key.
-func mergeArtifacts(old []any, fresh []map[string]any) []any {
-	type name struct{ key, mode string }
-	byName := map[name]map[string]any{}
-	put := func(artifact map[string]any) {
-		byName[name{documents.AsText(artifact["key"]), cmp.Or(documents.AsText(artifact["mode"]), "output")}] = artifact
-	}
-	for _, v := range old {
-		if artifact, ok := v.(map[string]any); ok {
-			put(artifact)
-		}
+func mergeArtifacts(old []store.Doc, fresh []map[string]any) []any {
+	byName := map[[2]string]any{}
+	for _, artifact := range old {
+		byName[artifactName(artifact)] = map[string]any(artifact)
 	}
 	for _, artifact := range fresh {
-		put(artifact)
+		byName[artifactName(artifact)] = artifact
 	}
-	names := slices.SortedFunc(maps.Keys(byName), func(a, b name) int {
-		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.mode, b.mode))
-	})
-	out := make([]any, 0, len(names))
-	for _, n := range names {
-		out = append(out, byName[n])
+	names := slices.SortedFunc(maps.Keys(byName), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	out := make([]any, len(names))
+	for i, name := range names {
+		out[i] = byName[name]
 	}
 	return out
 }
 
 type artifactsRequest struct {
 	Task      string           `json:"task"`
-	Artifacts []map[string]any `json:"artifacts"`
+	Artifacts []map[string]any `json:"artifacts" required:"true"`
 }
 
-// addArtifacts adds artifacts to a task that hasn't ended; the same key and mode replaces.
-func (s *Server) addArtifacts(ctx context.Context, c *Call, req artifactsRequest) (countAnswer, error) {
-	if len(req.Artifacts) == 0 {
-		return countAnswer{}, documents.Missing("artifacts")
-	}
+// addArtifacts adds artifacts to a task that has not ended; the same key and mode replaces.
+func (s *Server) addArtifacts(ctx context.Context, c *Call, req artifactsRequest) (counts, error) {
 	list := make([]any, len(req.Artifacts))
 	for i, artifact := range req.Artifacts {
 		if artifact["type"] == nil {
-			return countAnswer{}, documents.Invalid("artifact %q lacks its type", documents.AsText(artifact["key"]))
+			return nil, documents.Invalid("artifact %q lacks its type", documents.AsText(artifact["key"]))
 		}
 		list[i] = artifact
 	}
 	artifacts, err := checkArtifacts(list)
 	if err != nil {
-		return countAnswer{}, err
+		return nil, err
 	}
-	err = s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if err := guardRunning(doc, true); err != nil {
-			return err
-		}
-		execution := doc.Object("execution")
-		old, _ := execution["artifacts"].([]any)
-		execution["artifacts"] = mergeArtifacts(old, artifacts)
-		doc["last_update"] = w.Now
+	return s.changeRun(ctx, c, req.Task, true, func(_ *work, doc store.Doc) error {
+		doc.Object("execution")["artifacts"] = mergeArtifacts(doc.Objects("execution", "artifacts"), artifacts)
 		return nil
 	})
-	return countAnswer{1}, err
 }
 
-// deleteArtifacts forgets artifacts; their files stay.
-func (s *Server) deleteArtifacts(ctx context.Context, c *Call, req artifactsRequest) (deletedAnswer, error) {
-	if len(req.Artifacts) == 0 {
-		return deletedAnswer{}, documents.Missing("artifacts")
-	}
-	named := func(artifact map[string]any) [2]string {
-		return [2]string{documents.AsText(artifact["key"]), cmp.Or(documents.AsText(artifact["mode"]), "output")}
-	}
+// deleteArtifacts removes artifacts from a task; their files stay.
+func (s *Server) deleteArtifacts(ctx context.Context, c *Call, req artifactsRequest) (counts, error) {
 	gone := map[[2]string]bool{}
 	for _, artifact := range req.Artifacts {
 		if documents.AsText(artifact["key"]) == "" {
-			return deletedAnswer{}, documents.Invalid("an artifact has no key")
+			return nil, documents.Invalid("an artifact has no key")
 		}
-		gone[named(artifact)] = true
+		gone[artifactName(artifact)] = true
 	}
-	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if err := guardRunning(doc, true); err != nil {
-			return err
-		}
-		execution := doc.Object("execution")
-		kept, _ := execution["artifacts"].([]any)
-		kept = slices.DeleteFunc(kept, func(v any) bool {
-			artifact, ok := v.(map[string]any)
-			return ok && gone[named(artifact)]
-		})
-		if kept != nil {
-			execution["artifacts"] = kept
-		}
-		doc["last_update"] = w.Now
+	_, err := s.changeRun(ctx, c, req.Task, true, func(_ *work, doc store.Doc) error {
+		dropItems(doc.Object("execution"), "artifacts", func(artifact map[string]any) bool { return gone[artifactName(artifact)] })
 		return nil
 	})
-	return deletedAnswer{1}, err
+	return counts{"deleted": 1}, err
+}
+
+// dropItems removes objects from a list of an object.
+func dropItems(from map[string]any, key string, drop func(item map[string]any) bool) {
+	if list, ok := from[key].([]any); ok {
+		from[key] = slices.DeleteFunc(list, func(v any) bool {
+			item, ok := v.(map[string]any)
+			return ok && drop(item)
+		})
+	}
 }
 
 // checkTaskModels checks the lists of a task's input and output models.
@@ -172,28 +151,22 @@ func checkTaskModels(models map[string]any) (map[string]any, error) {
 
 type taskModelRequest struct {
 	Task      string `json:"task"`
-	Name      string `json:"name"`
-	Model     string `json:"model"`
+	Name      string `json:"name" required:"true"`
+	Model     string `json:"model" required:"true"`
 	Type      string `json:"type"`
 	Iteration *int64 `json:"iteration"`
 }
 
-// addTaskModel names a model as a task's input or output; the same name replaces the
-// model and keeps its place, for the last output model is the one that is published. As on
+var errModelType = documents.Invalid("type must be input or output")
+
+// addTaskModel names a model as a task's input or output. The same name replaces the
+// model and keeps its place, because the last output model is the one that is published. As on
 // a ClearML server the model need not exist.
-func (s *Server) addTaskModel(ctx context.Context, c *Call, req taskModelRequest) (countAnswer, error) {
-	switch {
-	case req.Name == "":
-		return countAnswer{}, documents.Missing("name")
-	case req.Model == "":
-		return countAnswer{}, documents.Missing("model")
-	case req.Type != "input" && req.Type != "output":
-		return countAnswer{}, documents.Invalid("type must be input or output")
+func (s *Server) addTaskModel(ctx context.Context, c *Call, req taskModelRequest) (counts, error) {
+	if req.Type != "input" && req.Type != "output" {
+		return nil, errModelType
 	}
-	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if err := guardRunning(doc, true); err != nil {
-			return err
-		}
+	return s.changeRun(ctx, c, req.Task, true, func(w *work, doc store.Doc) error {
 		models := doc.Object("models")
 		list, _ := models[req.Type].([]any)
 		entry := map[string]any{"name": req.Name, "model": req.Model, "updated": w.Now}
@@ -208,13 +181,11 @@ func (s *Server) addTaskModel(ctx context.Context, c *Call, req taskModelRequest
 		}
 		models[req.Type] = list
 		raiseIteration(doc, req.Iteration)
-		doc["last_update"] = w.Now
 		return nil
 	})
-	return countAnswer{1}, err
 }
 
-// raiseIteration keeps the highest iteration that a task has reported.
+// raiseIteration stores the highest iteration that a task has reported.
 func raiseIteration(doc store.Doc, reached *int64) {
 	if reached != nil && *reached > doc.Int("last_iteration") {
 		doc["last_iteration"] = documents.Number(*reached)
@@ -223,36 +194,23 @@ func raiseIteration(doc store.Doc, reached *int64) {
 
 type taskModelsRequest struct {
 	Task   string           `json:"task"`
-	Models []map[string]any `json:"models"`
+	Models []map[string]any `json:"models" required:"true"`
 }
 
 // deleteTaskModels takes models out of a task's inputs and outputs; unknown names are fine.
-func (s *Server) deleteTaskModels(ctx context.Context, c *Call, req taskModelsRequest) (countAnswer, error) {
-	if len(req.Models) == 0 {
-		return countAnswer{}, documents.Missing("models")
-	}
+func (s *Server) deleteTaskModels(ctx context.Context, c *Call, req taskModelsRequest) (counts, error) {
 	gone := map[string]map[string]bool{"input": {}, "output": {}}
 	for _, model := range req.Models {
 		names := gone[documents.AsText(model["type"])]
 		if names == nil {
-			return countAnswer{}, documents.Invalid("type must be input or output")
+			return nil, errModelType
 		}
 		names[documents.AsText(model["name"])] = true
 	}
-	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if err := guardRunning(doc, true); err != nil {
-			return err
-		}
-		models := doc.Object("models")
+	return s.changeRun(ctx, c, req.Task, true, func(_ *work, doc store.Doc) error {
 		for direction, names := range gone {
-			list, _ := models[direction].([]any)
-			models[direction] = slices.DeleteFunc(list, func(v any) bool {
-				item, ok := v.(map[string]any)
-				return ok && names[documents.AsText(item["name"])]
-			})
+			dropItems(doc.Object("models"), direction, func(entry map[string]any) bool { return names[documents.AsText(entry["name"])] })
 		}
-		doc["last_update"] = w.Now
 		return nil
 	})
-	return countAnswer{1}, err
 }

@@ -13,9 +13,6 @@ import (
 // propertiesSection is the section that users may edit in every status.
 const propertiesSection = "properties"
 
-// paramFields are the fields of a hyper-parameter; all are texts.
-var paramFields = []string{"section", "name", "value", "type", "description"}
-
 // checkHyperParams brings {section: {name: {…}}} to its form: each parameter knows its
 // section and name, and holds texts only. The SDK drops a whole task when it finds a
 // number there.
@@ -52,17 +49,9 @@ func checkParam(item map[string]any, section, name string) (map[string]any, erro
 	if name = strings.TrimSpace(name); name == "" {
 		return nil, documents.Invalid("a hyper-parameter of section %q has no name", section)
 	}
-	param := map[string]any{"section": section, "name": name}
-	for _, key := range paramFields[2:] {
-		if item[key] == nil {
-			continue
-		}
-		if _, ok := item[key].(string); !ok {
-			return nil, documents.Invalid("%s of hyper-parameter %s/%s must be a text", key, section, name)
-		}
-		param[key] = item[key]
-	}
-	return param, nil
+	param, err := takeTexts(item, "hyper-parameter "+section+"/"+name, "value", "type", "description")
+	param["section"], param["name"] = section, name
+	return param, err
 }
 
 func sectionName(section string) (string, error) {
@@ -76,71 +65,97 @@ func sectionName(section string) (string, error) {
 	return section, nil
 }
 
-type editParamsRequest struct {
+type paramsRequest struct {
 	Task    string           `json:"task"`
-	Params  []map[string]any `json:"hyperparams"`
+	Params  []map[string]any `json:"hyperparams" required:"true"`
 	Replace string           `json:"replace_hyperparams"`
 	Force   bool             `json:"force"`
 }
 
-type countAnswer struct {
-	Updated int `json:"updated"`
-}
-
-type deletedAnswer struct {
-	Deleted int `json:"deleted"`
-}
-
-// editHyperParams adds and changes hyper-parameters one by one.
-func (s *Server) editHyperParams(ctx context.Context, c *Call, req editParamsRequest) (countAnswer, error) {
-	if !slices.Contains([]string{"", "none", "section", "all"}, req.Replace) {
-		return countAnswer{}, documents.Invalid("replace_hyperparams must be none, section, or all")
-	}
-	if len(req.Params) == 0 {
-		return countAnswer{}, documents.Missing("hyperparams")
-	}
-	var params []map[string]any
-	for _, item := range req.Params {
-		section, err := sectionName(documents.AsText(item["section"]))
-		if err != nil {
-			return countAnswer{}, err
-		}
-		if item["value"] == nil {
-			return countAnswer{}, documents.Invalid("hyper-parameter %s/%s lacks its value", section, documents.AsText(item["name"]))
-		}
-		param, err := checkParam(item, section, documents.AsText(item["name"]))
-		if err != nil {
-			return countAnswer{}, err
-		}
-		params = append(params, param)
-	}
-	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if req.Replace == "all" || !onlyProperties(params) {
+// changeParams changes the hyper-parameters of a task. In a task that runs or has ended, user
+// properties are all that may change without force.
+func (s *Server) changeParams(ctx context.Context, c *Call, req paramsRequest, onlyProperties bool, do func(doc store.Doc)) (counts, error) {
+	return s.changeContent(ctx, c, store.Task, req.Task, func(_ *work, doc store.Doc) error {
+		if !onlyProperties {
 			if err := guardRunning(doc, req.Force); err != nil {
 				return err
 			}
 		}
+		do(doc)
+		return nil
+	})
+}
+
+// editHyperParams adds and changes hyper-parameters one by one.
+func (s *Server) editHyperParams(ctx context.Context, c *Call, req paramsRequest) (counts, error) {
+	if !slices.Contains([]string{"", "none", "section", "all"}, req.Replace) {
+		return nil, documents.Invalid("replace_hyperparams must be none, section, or all")
+	}
+	onlyProperties := req.Replace != "all"
+	changed := map[string]map[string]any{}
+	for _, item := range req.Params {
+		section, err := sectionName(documents.AsText(item["section"]))
+		if err != nil {
+			return nil, err
+		}
+		if item["value"] == nil {
+			return nil, documents.Invalid("hyper-parameter %s/%s lacks its value", section, documents.AsText(item["name"]))
+		}
+		param, err := checkParam(item, section, documents.AsText(item["name"]))
+		if err != nil {
+			return nil, err
+		}
+		if changed[section] == nil {
+			changed[section] = map[string]any{}
+		}
+		changed[section][param["name"].(string)] = param
+		onlyProperties = onlyProperties && section == propertiesSection
+	}
+	return s.changeParams(ctx, c, req, onlyProperties, func(doc store.Doc) {
 		if req.Replace == "all" {
 			doc["hyperparams"] = map[string]any{}
 		}
 		sections := store.Doc(doc.Object("hyperparams"))
-		if req.Replace == "section" {
-			for _, param := range params {
-				delete(sections, documents.AsText(param["section"]))
+		for section, params := range changed {
+			if req.Replace == "section" {
+				delete(sections, section)
 			}
+			maps.Copy(sections.Object(section), params)
 		}
-		for _, param := range params {
-			sections.Object(documents.AsText(param["section"]))[documents.AsText(param["name"])] = param
-		}
-		doc["last_update"] = w.Now
-		return nil
 	})
-	return countAnswer{1}, err
 }
 
-// onlyProperties says whether all of the parameters are user properties.
-func onlyProperties(params []map[string]any) bool {
-	return !slices.ContainsFunc(params, func(param map[string]any) bool { return param["section"] != propertiesSection })
+// deleteHyperParams removes hyper-parameters; one without a name means its section.
+func (s *Server) deleteHyperParams(ctx context.Context, c *Call, req paramsRequest) (counts, error) {
+	onlyProperties := true
+	var gone [][2]string
+	for _, item := range req.Params {
+		section, err := sectionName(documents.AsText(item["section"]))
+		if err != nil {
+			return nil, err
+		}
+		gone = append(gone, [2]string{section, strings.TrimSpace(documents.AsText(item["name"]))})
+		onlyProperties = onlyProperties && section == propertiesSection
+	}
+	_, err := s.changeParams(ctx, c, req, onlyProperties, func(doc store.Doc) {
+		sections := store.Doc(doc.Object("hyperparams"))
+		for _, param := range gone {
+			section, name := param[0], param[1]
+			if _, ok := sections[section]; !ok {
+				continue
+			}
+			delete(sections.Object(section), name)
+			if name == "" || len(sections.Object(section)) == 0 {
+				delete(sections, section)
+			}
+		}
+	})
+	return counts{"deleted": 1}, err
+}
+
+type tasksRequest struct {
+	Tasks       []string `json:"tasks" required:"true"`
+	ModelEvents bool     `json:"model_events"`
 }
 
 type paramsOf struct {
@@ -148,17 +163,22 @@ type paramsOf struct {
 	HyperParams []any  `json:"hyperparams"`
 }
 
-type paramsAnswer struct {
-	Params []paramsOf `json:"params"`
-}
-
-// getHyperParams returns the hyper-parameters of tasks, by section and name.
-func (s *Server) getHyperParams(ctx context.Context, _ *Call, req tasksRequest) (paramsAnswer, error) {
-	docs, err := s.tasksByID(ctx, req.Tasks)
-	if err != nil {
-		return paramsAnswer{}, err
+// getHyperParams returns the hyper-parameters of tasks, by section and name. The tasks must all exist.
+func (s *Server) getHyperParams(ctx context.Context, _ *Call, req tasksRequest) (map[string][]paramsOf, error) {
+	if err := documents.AtMost("tasks", len(req.Tasks), documents.MaxValues); err != nil {
+		return nil, err
 	}
-	answer := paramsAnswer{Params: []paramsOf{}}
+	docs, err := s.store.Query(ctx, store.Task, store.Query{Where: store.In{Path: store.Path{"id"}, Values: anyTexts(req.Tasks)}})
+	if err != nil {
+		return nil, err
+	}
+	found := setOf(docIDs(docs))
+	for _, id := range req.Tasks {
+		if !found[id] {
+			return nil, documents.NotFound(store.ErrNotFound, store.Task, id)
+		}
+	}
+	answer := []paramsOf{}
 	for _, doc := range docs {
 		of := paramsOf{Task: doc.ID(), HyperParams: []any{}}
 		sections := store.Doc(doc.Object("hyperparams"))
@@ -168,64 +188,7 @@ func (s *Server) getHyperParams(ctx context.Context, _ *Call, req tasksRequest) 
 				of.HyperParams = append(of.HyperParams, params[name])
 			}
 		}
-		answer.Params = append(answer.Params, of)
+		answer = append(answer, of)
 	}
-	return answer, nil
-}
-
-// tasksByID returns the tasks with the ids, which must all exist.
-func (s *Server) tasksByID(ctx context.Context, ids []string) ([]store.Doc, error) {
-	if len(ids) == 0 {
-		return nil, documents.Missing("tasks")
-	}
-	if err := documents.AtMost("tasks", len(ids), documents.MaxValues); err != nil {
-		return nil, err
-	}
-	docs, err := s.store.Query(ctx, store.Task, store.Query{Where: store.In{Path: store.Path{"id"}, Values: anyTexts(ids)}})
-	if err != nil {
-		return nil, err
-	}
-	found := setOf(docIDs(docs))
-	for _, id := range ids {
-		if !found[id] {
-			return nil, documents.Refuse(documents.SubInvalidTask, "Invalid task id: id=%s", id)
-		}
-	}
-	return docs, nil
-}
-
-// deleteHyperParams removes hyper-parameters; one without a name means its section.
-func (s *Server) deleteHyperParams(ctx context.Context, c *Call, req editParamsRequest) (deletedAnswer, error) {
-	if len(req.Params) == 0 {
-		return deletedAnswer{}, documents.Missing("hyperparams")
-	}
-	params := make([]map[string]any, 0, len(req.Params))
-	for _, item := range req.Params {
-		section, err := sectionName(documents.AsText(item["section"]))
-		if err != nil {
-			return deletedAnswer{}, err
-		}
-		params = append(params, map[string]any{"section": section, "name": strings.TrimSpace(documents.AsText(item["name"]))})
-	}
-	err := s.changeTask(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if !onlyProperties(params) {
-			if err := guardRunning(doc, req.Force); err != nil {
-				return err
-			}
-		}
-		sections := store.Doc(doc.Object("hyperparams"))
-		for _, param := range params {
-			section, name := documents.AsText(param["section"]), documents.AsText(param["name"])
-			if _, ok := sections[section]; !ok {
-				continue
-			}
-			delete(sections.Object(section), name)
-			if name == "" || len(sections.Object(section)) == 0 {
-				delete(sections, section)
-			}
-		}
-		doc["last_update"] = w.Now
-		return nil
-	})
-	return deletedAnswer{1}, err
+	return map[string][]paramsOf{"params": answer}, nil
 }

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -15,24 +14,26 @@ import (
 func (s *Server) taskCalls() []callEntry {
 	return []callEntry{
 		{"tasks.create", mayWrite, typed(s.createTask)},
-		{"tasks.get_by_id", mayRead, typed(s.getTask)},
-		{"tasks.get_all", mayRead, typed(s.getTasks)},
-		{"tasks.get_all_ex", mayRead, typed(s.getTasksExpanded)},
+		{"tasks.get_by_id", mayRead, s.byID(store.Task)},
+		{"tasks.get_all", mayRead, s.list(documents.TaskEntity, false)},
+		{"tasks.get_all_ex", mayRead, s.list(documents.TaskEntity, true)},
 		{"tasks.get_types", mayRead, typed(s.getTaskTypes)},
 		{"tasks.ping", mayWrite, typed(s.pingTask)},
+		{"tasks.update_tags", mayWrite, s.updateTags(store.Task)},
+		{"tasks.archive_many", mayWrite, s.archiveMany(store.Task, true)},
+		{"tasks.unarchive_many", mayWrite, s.archiveMany(store.Task, false)},
 
 		// taskedit.go
 		{"tasks.edit", mayWrite, typed(s.editTask)},
 		{"tasks.update", mayWrite, typed(s.updateTask)},
 		{"tasks.set_requirements", mayWrite, typed(s.setRequirements)},
-		{"tasks.update_tags", mayWrite, typed(s.updateTaskTags)},
 
 		// taskstatus.go
 		{"tasks.started", mayWrite, typed(s.startedTask)},
-		{"tasks.stopped", mayWrite, typed(s.stoppedTask)},
+		{"tasks.stopped", mayWrite, s.endedTask("stopped")},
 		{"tasks.stop", mayWrite, typed(s.stopTask)},
 		{"tasks.completed", mayWrite, typed(s.completedTask)},
-		{"tasks.failed", mayWrite, typed(s.failedTask)},
+		{"tasks.failed", mayWrite, s.endedTask("failed")},
 		{"tasks.publish", mayWrite, typed(s.publishTask)},
 		{"tasks.enqueue", mayWrite, typed(s.enqueueTask)},
 		{"tasks.dequeue", mayWrite, typed(s.dequeueTask)},
@@ -61,10 +62,6 @@ func (s *Server) taskCalls() []callEntry {
 		{"tasks.delete_artifacts", mayWrite, typed(s.deleteArtifacts)},
 		{"tasks.add_or_update_model", mayWrite, typed(s.addTaskModel)},
 		{"tasks.delete_models", mayWrite, typed(s.deleteTaskModels)},
-
-		// many.go
-		{"tasks.archive_many", mayWrite, typed(s.archiveManyTasks)},
-		{"tasks.unarchive_many", mayWrite, typed(s.unarchiveManyTasks)},
 	}
 }
 
@@ -90,14 +87,9 @@ type idAnswer struct {
 
 // createTask makes a task in status created.
 func (s *Server) createTask(ctx context.Context, c *Call, req documents.Fields) (idAnswer, error) {
-	fields, err := takeTask(req, taskShapes)
+	fields, err := takeTask(req, taskShapes, "name", "type")
 	if err != nil {
 		return idAnswer{}, err
-	}
-	for _, key := range []string{"name", "type"} {
-		if fields[key] == nil {
-			return idAnswer{}, documents.Missing(key)
-		}
 	}
 	var answer idAnswer
 	err = s.write(ctx, c, func(w *work) error {
@@ -111,19 +103,24 @@ func (s *Server) createTask(ctx context.Context, c *Call, req documents.Fields) 
 }
 
 // addTask stores a new task.
-func (w *work) addTask(ctx context.Context, fields documents.Fields) (string, error) {
+func (w *work) addTask(ctx context.Context, fields ...documents.Fields) (string, error) {
 	doc := store.Doc{
 		"status": "created", "status_reason": "", "status_message": "", "status_changed": w.Now,
 		"comment": "", "last_iteration": documents.Number(0), "last_metrics": map[string]any{},
 	}
-	applyTaskFields(doc, fields)
+	for _, some := range fields {
+		applyTaskFields(doc, some)
+	}
 	return w.Add(ctx, store.Task, doc)
 }
+
+// taskLinks are the fields of a task that hold ids of other documents.
+var taskLinks = map[string]store.Kind{"project": store.Project, "parent": store.Task}
 
 // expectTaskLinks refuses a project, a parent, or input models that do not exist, with the
 // codes of tasks.create and tasks.edit.
 func (w *work) expectTaskLinks(ctx context.Context, fields documents.Fields) error {
-	if err := w.expect(ctx, fields, map[string]store.Kind{"project": store.Project, "parent": store.Task}); err != nil {
+	if err := w.expect(ctx, fields, taskLinks); err != nil {
 		return err
 	}
 	for _, id := range modelIDs(store.Doc(fields), "input") {
@@ -135,66 +132,35 @@ func (w *work) expectTaskLinks(ctx context.Context, fields documents.Fields) err
 }
 
 // expect refuses fields that hold ids of documents which do not exist.
-func (w *work) expect(ctx context.Context, fields documents.Fields, kinds map[string]store.Kind) error {
-	for _, key := range slices.Sorted(maps.Keys(kinds)) {
-		id := documents.AsText(fields[key])
-		if id == "" {
-			continue
+func (w *work) expect(ctx context.Context, fields documents.Fields, links map[string]store.Kind) error {
+	return eachLink(fields, links, func(key, id string) error {
+		doc, err := store.IfThere(w.Get(ctx, links[key], id))
+		if err == nil && doc == nil {
+			return documents.Refuse(documents.SubFieldsValue, "Invalid field values: %s must be the id of a %s: id=%s", key, links[key], id)
 		}
-		switch _, err := w.Get(ctx, kinds[key], id); {
-		case errors.Is(err, store.ErrNotFound):
-			return documents.Refuse(documents.SubFieldsValue, "Invalid field values: %s must be the id of a %s: id=%s", key, kinds[key], id)
-		case err != nil:
-			return err
+		return err
+	})
+}
+
+// checkLinks is expect with the refusals of the documents' own kinds, for tasks.clone and
+// models.create.
+func (w *work) checkLinks(ctx context.Context, fields documents.Fields, links map[string]store.Kind) error {
+	return eachLink(fields, links, func(key, id string) error {
+		_, err := w.Find(ctx, links[key], id)
+		return err
+	})
+}
+
+// eachLink calls check with the links that are set, by name.
+func eachLink(fields documents.Fields, links map[string]store.Kind, check func(key, id string) error) error {
+	for _, key := range slices.Sorted(maps.Keys(links)) {
+		if id := documents.AsText(fields[key]); id != "" {
+			if err := check(key, id); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
-}
-
-// checkTaskLinks makes sure that the project and the parent of a clone exist.
-func (w *work) checkTaskLinks(ctx context.Context, fields documents.Fields) error {
-	if id := documents.AsText(fields["project"]); id != "" {
-		if _, err := w.Find(ctx, store.Project, id); err != nil {
-			return err
-		}
-	}
-	if id := documents.AsText(fields["parent"]); id != "" {
-		if _, err := w.Find(ctx, store.Task, id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-type taskAnswer struct {
-	Task store.Doc `json:"task"`
-}
-
-// getTask returns a task in full.
-func (s *Server) getTask(ctx context.Context, _ *Call, req taskRequest) (taskAnswer, error) {
-	if req.Task == "" {
-		return taskAnswer{}, documents.Missing("task")
-	}
-	doc, err := s.store.Get(ctx, store.Task, req.Task)
-	return taskAnswer{doc}, documents.NotFound(err, store.Task, req.Task)
-}
-
-// getTasks lists tasks.
-func (s *Server) getTasks(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
-	return s.listTasks(ctx, req, false)
-}
-
-// getTasksExpanded lists tasks with references as objects.
-func (s *Server) getTasksExpanded(ctx context.Context, _ *Call, req documents.Fields) (map[string]any, error) {
-	return s.listTasks(ctx, req, true)
-}
-
-func (s *Server) listTasks(ctx context.Context, req documents.Fields, expand bool) (map[string]any, error) {
-	req, err := s.withSubprojects(ctx, req)
-	if err != nil {
-		return nil, err
-	}
-	return s.lists.List(ctx, documents.TaskEntity, req, nil, expand)
 }
 
 type projectsRequest struct {
@@ -209,38 +175,23 @@ func (r projectsRequest) inside() store.Expr {
 	return store.In{Path: store.Path{"project"}, Values: anyTexts(r.Projects)}
 }
 
-type typesAnswer struct {
-	Types []string `json:"types"`
+// getTaskTypes says which types the tasks of some projects, or all tasks, have.
+func (s *Server) getTaskTypes(ctx context.Context, _ *Call, req projectsRequest) (map[string][]string, error) {
+	found, err := s.store.Distinct(ctx, store.Task, store.Path{"type"}, req.inside())
+	types := slices.DeleteFunc(slices.Clone(taskTypes), func(kind string) bool { return !slices.Contains(found, kind) })
+	return map[string][]string{"types": types}, err
 }
 
-// getTaskTypes says which types the tasks of some projects, or all tasks, have.
-func (s *Server) getTaskTypes(ctx context.Context, _ *Call, req projectsRequest) (typesAnswer, error) {
-	answer := typesAnswer{Types: []string{}}
-	found, err := s.store.Distinct(ctx, store.Task, store.Path{"type"}, req.inside())
-	if err != nil {
-		return typesAnswer{}, err
-	}
-	for _, kind := range taskTypes {
-		if slices.Contains(found, kind) {
-			answer.Types = append(answer.Types, kind)
-		}
-	}
-	return answer, nil
+type taskRequest struct {
+	Task string `json:"task" required:"true"`
 }
 
 // pingTask says that the process behind a task is alive; a task that is gone is no error.
-// It doesn't ring the change feed: who is woken by it pings again, and would be woken by
-// that without end.
+// It does not ring the change feed: a listener that pings itself would be woken without end.
 func (s *Server) pingTask(ctx context.Context, c *Call, req taskRequest) (none, error) {
-	if req.Task == "" {
-		return none{}, documents.Missing("task")
-	}
 	return none{}, s.write(ctx, c, func(w *work) error {
-		doc, err := w.Get(ctx, store.Task, req.Task)
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
+		doc, err := store.IfThere(w.Get(ctx, store.Task, req.Task))
+		if doc == nil {
 			return err
 		}
 		doc["last_update"], doc["last_change"] = w.Now, w.Now
@@ -254,7 +205,7 @@ func (s *Server) pingTask(ctx context.Context, c *Call, req taskRequest) (none, 
 	})
 }
 
-// noteDuration keeps how many seconds a task has been running.
+// noteDuration stores how many seconds a task has been running.
 func noteDuration(doc store.Doc, now string) {
 	began, err := store.ParseTime(doc.Text("started"))
 	if err != nil {
@@ -265,30 +216,4 @@ func noteDuration(doc store.Doc, now string) {
 		return
 	}
 	doc["active_duration"] = documents.Number(int64(until.Sub(began) / time.Second))
-}
-
-// changeTask changes one task.
-func (s *Server) changeTask(ctx context.Context, c *Call, id string, change func(w *work, doc store.Doc) error) error {
-	return s.write(ctx, c, func(w *work) error {
-		return w.Change(ctx, store.Task, id, func(doc store.Doc) error { return change(w, doc) })
-	})
-}
-
-// anyTexts makes filter values of texts.
-func anyTexts(texts []string) []any {
-	out := make([]any, len(texts))
-	for i, text := range texts {
-		out[i] = text
-	}
-	return out
-}
-
-// docIDs returns the ids of documents, sorted.
-func docIDs(docs []store.Doc) []string {
-	ids := make([]string, len(docs))
-	for i, doc := range docs {
-		ids[i] = doc.ID()
-	}
-	slices.Sort(ids)
-	return ids
 }

@@ -3,7 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 
@@ -70,16 +69,6 @@ func (r statusRequest) setStatus(doc store.Doc, to, now string) error {
 	return nil
 }
 
-// statusAnswer is the answer of the calls that move a task.
-type statusAnswer struct {
-	Updated   int            `json:"updated"`
-	Fields    map[string]any `json:"fields"`
-	Started   *int           `json:"started,omitempty"`
-	Published *int           `json:"published,omitempty"`
-	Queued    *int           `json:"queued,omitempty"`
-	Dequeued  *int           `json:"dequeued,omitempty"`
-}
-
 // statusFields are the fields that a change of status may have written.
 func (w *work) statusFields(doc store.Doc) map[string]any {
 	out := w.ChangedBy()
@@ -91,22 +80,25 @@ func (w *work) statusFields(doc store.Doc) map[string]any {
 	return out
 }
 
+// answer is the answer of a call that moves a task: what was updated, and what the call adds.
+type answer map[string]any
+
 // changeStatus runs a change of one task's status.
-func (s *Server) changeStatus(ctx context.Context, c *Call, id string, change func(w *work, doc store.Doc) error) (statusAnswer, error) {
-	answer := statusAnswer{Updated: 1}
-	err := s.changeTask(ctx, c, id, func(w *work, doc store.Doc) error {
+func (s *Server) changeStatus(ctx context.Context, c *Call, id string, change func(w *work, doc store.Doc) error) (answer, error) {
+	out := answer{"updated": 1}
+	err := s.change(ctx, c, store.Task, id, func(w *work, doc store.Doc) error {
 		if err := change(w, doc); err != nil {
 			return err
 		}
-		answer.Fields = w.statusFields(doc)
+		out["fields"] = w.statusFields(doc)
 		return nil
 	})
-	return answer, err
+	return out, err
 }
 
 // startedTask says that a task runs.
-func (s *Server) startedTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
-	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+func (s *Server) startedTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
+	out, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		if err := w.leaveQueue(ctx, doc); err != nil {
 			return err
 		}
@@ -115,40 +107,28 @@ func (s *Server) startedTask(ctx context.Context, c *Call, req statusRequest) (s
 		}
 		return req.setStatus(doc, "in_progress", w.Now)
 	})
-	one := 1
-	answer.Started = &one
-	return answer, err
+	out["started"] = 1
+	return out, err
 }
 
-// stoppedTask says that a task was stopped.
-func (s *Server) stoppedTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
-	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		return w.end(ctx, doc, req, "stopped")
-	})
-}
-
-// failedTask says that a task failed.
-func (s *Server) failedTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
-	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		return w.end(ctx, doc, req, "failed")
+// endedTask answers a call that says how a task ended.
+func (s *Server) endedTask(how string) handler {
+	return typed(func(ctx context.Context, c *Call, req statusRequest) (answer, error) {
+		return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error { return w.end(ctx, doc, req, how) })
 	})
 }
 
 // completedTask says that a task has done its work, and publishes it if asked to.
-func (s *Server) completedTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
-	published := 0
-	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if err := w.end(ctx, doc, req, "completed"); err != nil {
-			return err
+func (s *Server) completedTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
+	out, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+		err := w.end(ctx, doc, req, "completed")
+		if err == nil && req.Publish {
+			err = w.publishTask(ctx, doc, req)
 		}
-		if !req.Publish {
-			return nil
-		}
-		published = 1
-		return w.publishTask(ctx, doc, req)
+		return err
 	})
-	answer.Published = &published
-	return answer, err
+	out["published"] = map[bool]int{true: 1}[req.Publish]
+	return out, err
 }
 
 // end moves a task to a status in which nothing runs any more.
@@ -165,7 +145,7 @@ func (w *work) end(ctx context.Context, doc store.Doc, req statusRequest, to str
 
 // stopTask asks a running task to stop. One that no worker runs is stopped at once: for
 // a development task the SDK sees the new status itself.
-func (s *Server) stopTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+func (s *Server) stopTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
 	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		if documents.HasTag(doc, "system_tags", developmentTag) || doc.Text("last_worker") == "" || doc.Text("status") != "in_progress" {
 			return w.end(ctx, doc, req, "stopped")
@@ -177,7 +157,7 @@ func (s *Server) stopTask(ctx context.Context, c *Call, req statusRequest) (stat
 }
 
 // publishTask makes a finished task final.
-func (s *Server) publishTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+func (s *Server) publishTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
 	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		return w.publishTask(ctx, doc, req)
 	})
@@ -199,11 +179,8 @@ func (w *work) publishTask(ctx context.Context, doc store.Doc, req statusRequest
 	if len(output) == 0 || (req.PublishModel != nil && !*req.PublishModel) {
 		return nil
 	}
-	model, err := w.Get(ctx, store.Model, output[len(output)-1])
-	if errors.Is(err, store.ErrNotFound) || (err == nil && documents.Truth(model["ready"])) {
-		return nil
-	}
-	if err != nil {
+	model, err := store.IfThere(w.Get(ctx, store.Model, output[len(output)-1]))
+	if model == nil || documents.Truth(model["ready"]) {
 		return err
 	}
 	return w.publishModel(ctx, model)
@@ -211,23 +188,20 @@ func (w *work) publishTask(ctx context.Context, doc store.Doc, req statusRequest
 
 // modelIDs returns the ids of a task's input or output models, in order.
 func modelIDs(doc store.Doc, direction string) []string {
-	list, _ := doc.At("models", direction).([]any)
 	var ids []string
-	for _, item := range list {
-		if entry, ok := item.(map[string]any); ok {
-			ids = append(ids, documents.AsText(entry["model"]))
-		}
+	for _, entry := range doc.Objects("models", direction) {
+		ids = append(ids, entry.Text("model"))
 	}
 	return ids
 }
 
 // enqueueTask puts a task into a queue; one that waits in another queue moves.
-func (s *Server) enqueueTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+func (s *Server) enqueueTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
 	if req.Queue != "" && req.QueueName != "" {
-		return statusAnswer{}, documents.Invalid("give queue or queue_name, not both")
+		return nil, documents.Invalid("give queue or queue_name, not both")
 	}
 	queued := ""
-	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+	out, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		queue, err := w.queueFor(ctx, req.Queue, req.QueueName)
 		if err != nil {
 			return err
@@ -250,35 +224,27 @@ func (s *Server) enqueueTask(ctx context.Context, c *Call, req statusRequest) (s
 		documents.SetSystemTag(doc, developmentTag, false)
 		queued = queue.ID()
 		doc.Object("execution")["queue"] = queued
-		entries, _ := queue["entries"].([]any)
-		queue["entries"] = append(entries, map[string]any{"task": doc.ID(), "added": w.Now})
+		queue["entries"] = append(entriesOf(queue), map[string]any{"task": doc.ID(), "added": w.Now})
 		queue["last_update"] = w.Now
 		return w.Save(ctx, store.Queue, queue)
 	})
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
-	one := 1
-	answer.Queued, answer.Fields["execution.queue"] = &one, queued
-	return answer, nil
+	out["queued"], out["fields"].(map[string]any)["execution.queue"] = 1, queued
+	return out, nil
 }
 
 // waitsIn says whether a queue holds a task.
 func waitsIn(queue store.Doc, task string) bool {
-	entries, _ := queue["entries"].([]any)
-	return slices.ContainsFunc(entries, func(item any) bool { return isEntryOf(item, task) })
-}
-
-func isEntryOf(item any, task string) bool {
-	entry, ok := item.(map[string]any)
-	return ok && entry["task"] == task
+	return slices.ContainsFunc(queue.Objects("entries"), func(entry store.Doc) bool { return entry["task"] == task })
 }
 
 // dequeueTask takes a task out of its queue, to the status that the request names or that
 // it had before. For one that neither waits nor runs there is nothing to do.
-func (s *Server) dequeueTask(ctx context.Context, c *Call, req statusRequest) (statusAnswer, error) {
+func (s *Server) dequeueTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
 	changed := false
-	answer, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
+	out, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		status := doc.Text("status")
 		if changed = status == "queued" || status == "in_progress"; !changed {
 			return nil
@@ -291,12 +257,11 @@ func (s *Server) dequeueTask(ctx context.Context, c *Call, req statusRequest) (s
 		req.Force = true
 		return req.setStatus(doc, to, w.Now)
 	})
-	one := 1
-	answer.Dequeued = &one
+	out["dequeued"] = 1
 	if !changed {
-		answer.Updated, answer.Fields = 0, map[string]any{}
+		out["updated"], out["fields"] = 0, map[string]any{}
 	}
-	return answer, err
+	return out, err
 }
 
 // leaveQueue takes a task out of the queue that it waits in, if it does.
@@ -305,15 +270,11 @@ func (w *work) leaveQueue(ctx context.Context, doc store.Doc) error {
 	if doc.Text("status") != "queued" || id == "" {
 		return nil
 	}
-	queue, err := w.Get(ctx, store.Queue, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	queue, err := store.IfThere(w.Get(ctx, store.Queue, id))
+	if queue == nil {
 		return err
 	}
-	entries, _ := queue["entries"].([]any)
-	queue["entries"] = slices.DeleteFunc(entries, func(item any) bool { return isEntryOf(item, doc.ID()) })
+	dropItems(queue, "entries", func(entry map[string]any) bool { return entry["task"] == doc.ID() })
 	queue["last_update"] = w.Now
 	return w.Save(ctx, store.Queue, queue)
 }

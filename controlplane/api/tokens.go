@@ -117,10 +117,11 @@ func (t tokens) read(text string) (tokenClaims, error) {
 
 // loadSigningKey returns the server's key; the first call on a database makes it.
 func loadSigningKey(ctx context.Context, s store.Store) ([]byte, error) {
-	text, err := s.Setting(ctx, signingKey) // without a transaction: a full disk must not keep people out
-	if errors.Is(err, store.ErrNotFound) {
-		text, err = makeSigningKey(ctx, s)
-	}
+	text, err := settingOr(ctx, s, signingKey, func() string {
+		fresh := make([]byte, 32)
+		_, _ = rand.Read(fresh) // never fails, says its documentation
+		return hex.EncodeToString(fresh)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("load the signing key of tokens: %w", err)
 	}
@@ -129,19 +130,4 @@ func loadSigningKey(ctx context.Context, s store.Store) ([]byte, error) {
 		return nil, fmt.Errorf("load the signing key of tokens: the stored key is damaged")
 	}
 	return key, nil
-}
-
-// makeSigningKey stores a new key, or finds the one that another was quicker to store.
-func makeSigningKey(ctx context.Context, s store.Store) (text string, err error) {
-	err = s.Tx(ctx, func(tx store.Tx) error {
-		var err error
-		if text, err = tx.Setting(ctx, signingKey); !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		fresh := make([]byte, 32)
-		_, _ = rand.Read(fresh) // never fails, says its documentation
-		text = hex.EncodeToString(fresh)
-		return tx.SetSetting(ctx, signingKey, text)
-	})
-	return text, err
 }

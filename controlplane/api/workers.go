@@ -38,13 +38,10 @@ var workerShapes = map[string]documents.Shape{
 }
 
 // takeWorker reads what a worker says of itself.
-func takeWorker(req documents.Fields) (documents.Fields, error) {
-	fields, err := documents.Take(req, workerShapes)
+func takeWorker(req documents.Fields, required ...string) (documents.Fields, error) {
+	fields, err := documents.Take(req, workerShapes, append(required, "worker")...)
 	if err != nil {
 		return nil, err
-	}
-	if documents.AsText(fields["worker"]) == "" {
-		return nil, documents.Missing("worker")
 	}
 	if err := documents.AtMost("queues", len(documents.ListOf(fields["queues"])), maxTogether); err != nil {
 		return nil, err
@@ -118,15 +115,8 @@ func (s *Server) keepWorker(ctx context.Context, w *work, doc store.Doc) error {
 	if !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	before := store.FormatTime(s.now().Add(-24 * time.Hour))
-	silent, err := w.Query(ctx, store.Worker, store.Query{Where: store.Compare{Path: store.Path{"last_update"}, Op: store.Less, Value: before}, Limit: 100})
-	if err != nil {
+	if err := store.Expire(ctx, w, store.Worker, s.now().Add(-24*time.Hour)); err != nil {
 		return err
-	}
-	for _, old := range silent {
-		if err := w.Delete(ctx, store.Worker, old.ID()); err != nil {
-			return err
-		}
 	}
 	return w.Insert(ctx, store.Worker, documents.Tidy(store.Worker, doc))
 }
@@ -147,18 +137,13 @@ func (s *Server) sawWorkerWithin(doc store.Doc, d time.Duration) bool {
 	return err == nil && s.now().Sub(seen).Abs() <= d // of the future: from before our clock was set back
 }
 
-type workerRequest struct {
-	Worker string `json:"worker"`
-}
-
 // unregisterWorker takes a worker off the list; one that is not on it is no error.
-func (s *Server) unregisterWorker(ctx context.Context, c *Call, req workerRequest) (none, error) {
-	if req.Worker == "" {
-		return none{}, documents.Missing("worker")
-	}
-	key := workerKey(c.Identity, req.Worker)
+func (s *Server) unregisterWorker(ctx context.Context, c *Call, req struct {
+	Worker string `json:"worker" required:"true"`
+},
+) (none, error) {
 	return none{}, s.write(ctx, c, func(w *work) error {
-		err := w.Remove(ctx, store.Worker, key)
+		err := w.Remove(ctx, store.Worker, workerKey(c.Identity, req.Worker))
 		if errors.Is(err, store.ErrNotFound) {
 			return nil
 		}
@@ -169,21 +154,18 @@ func (s *Server) unregisterWorker(ctx context.Context, c *Call, req workerReques
 // reportWorker says how a worker is and what it runs; one that isn't registered is so by
 // its report. The task it runs shows who works on it.
 func (s *Server) reportWorker(ctx context.Context, c *Call, req documents.Fields) (none, error) {
-	fields, err := takeWorker(req)
+	fields, err := takeWorker(req, "timestamp")
 	if err != nil {
 		return none{}, err
 	}
-	if fields["timestamp"] == nil {
-		return none{}, documents.Missing("timestamp")
-	}
 	worker := documents.AsText(fields["worker"])
 	return none{}, s.write(ctx, c, func(w *work) error {
-		doc, err := w.Get(ctx, store.Worker, workerKey(c.Identity, worker))
-		if errors.Is(err, store.ErrNotFound) || err == nil && !s.isRegistered(doc) {
-			doc, err = newWorker(c, worker, w.Now), nil
-		}
+		doc, err := store.IfThere(w.Get(ctx, store.Worker, workerKey(c.Identity, worker)))
 		if err != nil {
 			return err
+		}
+		if !s.isRegistered(doc) {
+			doc = newWorker(c, worker, w.Now)
 		}
 		describeWorker(doc, fields)
 		doc["ip"], doc["last_update"], doc["last_report_time"] = callerIP(c), w.Now, w.Now
@@ -220,9 +202,9 @@ type workersRequest struct {
 	SystemTags []any        `json:"system_tags"`
 }
 
-// workers lists the registered ones that were seen lately, in the order of their
+// getWorkers lists the registered workers that were seen lately, in the order of their
 // registration.
-func (s *Server) workers(ctx context.Context, req workersRequest) ([]store.Doc, error) {
+func (s *Server) getWorkers(ctx context.Context, _ *Call, req workersRequest) (map[string]any, error) {
 	seen := workerSeen
 	if req.LastSeen != nil {
 		seen = seconds(*req.LastSeen)
@@ -238,39 +220,23 @@ func (s *Server) workers(ctx context.Context, req workersRequest) ([]store.Doc, 
 		}
 	}
 	docs, err := s.store.Query(ctx, store.Worker, store.Query{Where: where, Order: []store.Order{{Path: store.Path{"created"}}}})
-	if err != nil {
-		return nil, err
-	}
-	var found []store.Doc
-	for _, doc := range docs {
-		if s.isRegistered(doc) && (seen == 0 || s.sawWorkerWithin(doc, max(seen, time.Second))) {
-			found = append(found, doc)
-		}
-	}
-	return found, nil
-}
-
-// getWorkers lists workers with the names of what they work on.
-func (s *Server) getWorkers(ctx context.Context, _ *Call, req workersRequest) (map[string]any, error) {
-	docs, err := s.workers(ctx, req)
-	if err != nil {
-		return nil, err
-	}
 	workers := []any{}
 	for _, doc := range docs {
-		entry, err := s.workerEntry(ctx, doc)
-		if err != nil {
-			return nil, err
+		if s.isRegistered(doc) && (seen == 0 || s.sawWorkerWithin(doc, max(seen, time.Second))) {
+			workers = append(workers, workerEntry(doc))
 		}
-		workers = append(workers, entry)
 	}
-	return map[string]any{"workers": workers}, nil
+	return map[string]any{"workers": workers}, err
 }
 
-// workerEntry is a worker as it is listed.
-func (s *Server) workerEntry(ctx context.Context, doc store.Doc) (map[string]any, error) {
+// workerEntry is a worker as it is listed, with the ids of its queues and of its task.
+func workerEntry(doc store.Doc) map[string]any {
+	queues := []any{}
+	for _, id := range doc.Strings("queues") {
+		queues = append(queues, map[string]any{"id": id})
+	}
 	entry := map[string]any{
-		"key": doc.ID(), "id": doc.Text("worker"), "ip": doc.Text("ip"),
+		"key": doc.ID(), "id": doc.Text("worker"), "ip": doc.Text("ip"), "queues": queues,
 		"user":          map[string]any{"id": doc.Text("user"), "name": doc.Text("user_name")},
 		"company":       map[string]any{"id": doc.Text("company"), "name": doc.Text("company_name")},
 		"register_time": doc.Text("created"), "last_activity_time": doc.Text("last_update"),
@@ -279,75 +245,10 @@ func (s *Server) workerEntry(ctx context.Context, doc store.Doc) (map[string]any
 	if reported := doc.Text("last_report_time"); reported != "" {
 		entry["last_report_time"] = reported
 	}
-	var err error
-	queues := []any{}
-	for _, id := range doc.Strings("queues") {
-		queue, failed := s.queueEntry(ctx, id)
-		err = errors.Join(err, failed)
-		queues = append(queues, queue)
+	for _, key := range []string{"queue", "task"} {
+		if id := doc.Text(key); id != "" {
+			entry[key] = map[string]any{"id": id}
+		}
 	}
-	entry["queues"] = queues
-	if id := doc.Text("queue"); id != "" {
-		queue, failed := s.queueEntry(ctx, id)
-		err = errors.Join(err, failed)
-		entry["queue"] = queue
-	}
-	if id := doc.Text("task"); id != "" {
-		failed := s.addWorkerTask(ctx, entry, id)
-		err = errors.Join(err, failed)
-	}
-	return entry, err
-}
-
-// addWorkerTask adds the task that a worker runs, and its project.
-func (s *Server) addWorkerTask(ctx context.Context, entry map[string]any, id string) error {
-	current := map[string]any{"id": id}
-	entry["task"] = current
-	task, err := s.ifThere(ctx, store.Task, id)
-	if task == nil {
-		return err
-	}
-	current["name"], current["last_iteration"] = task.Text("name"), documents.Number(task.Int("last_iteration"))
-	running := int64(0)
-	if started, err := store.ParseTime(task.Text("started")); err == nil {
-		running = max(s.now().Sub(started).Milliseconds(), 0)
-	}
-	current["running_time"] = documents.Number(running)
-	project, err := s.ifThere(ctx, store.Project, task.Text("project"))
-	if project != nil {
-		entry["project"] = map[string]any{"id": project.ID(), "name": project.Text("name")}
-	}
-	return err
-}
-
-// queueEntry is a queue as workers list it: how many tasks wait, and which is next.
-func (s *Server) queueEntry(ctx context.Context, id string) (map[string]any, error) {
-	entry := map[string]any{"id": id}
-	queue, err := s.ifThere(ctx, store.Queue, id)
-	if queue == nil {
-		return entry, err
-	}
-	waiting, _ := queue["entries"].([]any)
-	entry["name"], entry["num_tasks"] = queue.Text("name"), len(waiting)
-	if len(waiting) == 0 {
-		return entry, nil
-	}
-	first, _ := waiting[0].(map[string]any)
-	next, err := s.ifThere(ctx, store.Task, documents.AsText(first["task"]))
-	if next != nil {
-		entry["next_task"] = map[string]any{"id": next.ID(), "name": next.Text("name")}
-	}
-	return entry, err
-}
-
-// ifThere reads a document that may have been removed: it is nil then.
-func (s *Server) ifThere(ctx context.Context, kind store.Kind, id string) (store.Doc, error) {
-	if id == "" {
-		return nil, nil
-	}
-	doc, err := s.store.Get(ctx, kind, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, nil
-	}
-	return doc, err
+	return entry
 }

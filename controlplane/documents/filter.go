@@ -36,10 +36,7 @@ type buckets struct {
 //	["__$all", "a", "b"]       has a and b
 //	["__$or", "a", "__$not", "b"]   has a, or has not b
 func ListFilter(key string, value any) (store.Expr, error) {
-	values, ok := value.([]any)
-	if !ok {
-		values = []any{value}
-	}
+	values := ListOf(value)
 	if len(values) == 0 {
 		return nil, nil
 	}
@@ -48,26 +45,19 @@ func ListFilter(key string, value any) (store.Expr, error) {
 	for _, v := range values {
 		text, isText := v.(string)
 		if isText && strings.HasPrefix(text, OpPrefix) {
+			first := !seen
+			seen = text != opNop // then the old form of excluding counts again
 			switch text {
 			case opAll, opAnd:
 				all, not = true, false
 			case opAny, opOr:
-				all, not = false, false
-				b.or = b.or || !seen
-			case opNot:
+				all, not, b.or = false, false, b.or || first
+			case opNot: // leaves open how the buckets are joined
 				not = true
 			case opNop:
 				all, not = false, false
 			default:
 				return nil, Refuse(SubFieldsValue, "Invalid field values: %s holds the unknown operator %s", key, text)
-			}
-			// After __$nop the old form of excluding counts again; __$not leaves open how
-			// the buckets are joined.
-			switch text {
-			case opNop:
-				seen = false
-			default:
-				seen = true
 			}
 			continue
 		}
@@ -123,22 +113,15 @@ func (b buckets) expr(path store.Path) store.Expr {
 
 // oneOf holds when the field has one of the values.
 func oneOf(path store.Path, values []any) store.Expr {
-	var known []any
-	absent := false
-	for _, v := range values {
-		if v == nil {
-			absent = true
-		} else {
-			known = append(known, v)
-		}
-	}
+	known := slices.DeleteFunc(slices.Clone(values), func(v any) bool { return v == nil })
+	has := store.In{Path: path, Values: known}
 	switch {
-	case !absent:
-		return store.In{Path: path, Values: known}
+	case len(known) == len(values):
+		return has
 	case len(known) == 0:
 		return store.Missing{Path: path}
 	}
-	return store.Or{store.In{Path: path, Values: known}, store.Missing{Path: path}}
+	return store.Or{has, store.Missing{Path: path}}
 }
 
 // eachOf holds when the field has all of the values.
@@ -250,30 +233,23 @@ func rangeFilter(key string, value any) (store.Expr, error) {
 			return nil, Invalid("%s must hold numbers or times", key)
 		}
 	}
-	least, greatest := limits[0], limits[1]
-	var all store.And
-	if least != nil {
-		all = append(all, store.Compare{Path: path, Op: store.GreaterEqual, Value: least})
-	}
-	if greatest != nil {
-		all = append(all, store.Compare{Path: path, Op: store.LessEqual, Value: greatest})
-	}
+	least := store.Compare{Path: path, Op: store.GreaterEqual, Value: limits[0]}
+	greatest := store.Compare{Path: path, Op: store.LessEqual, Value: limits[1]}
 	switch {
-	case len(all) == 0:
+	case limits[0] == nil && limits[1] == nil:
 		return nil, nil
-	case least == nil:
-		return store.Or{all, store.Missing{Path: path}}, nil
+	case limits[0] == nil:
+		return store.Or{greatest, store.Missing{Path: path}}, nil
+	case limits[1] == nil:
+		return least, nil
 	}
-	return all, nil
+	return store.And{least, greatest}, nil
 }
 
 // datetimeFilter reads a time or a list of times, each with >=, >, <=, < or nothing
 // before it. Two bare times are the ends of a range.
 func datetimeFilter(key string, value any) (store.Expr, error) {
-	items, ok := value.([]any)
-	if !ok {
-		items = []any{value}
-	}
+	items := ListOf(value)
 	path := fieldPath(key)
 	var all store.And
 	var bare []any

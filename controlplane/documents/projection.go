@@ -21,16 +21,8 @@ func (e Entity) projection(req Fields, expand bool) (projection, error) {
 	if value == nil {
 		value = req["projection"]
 	}
-	var names []any
-	switch v := value.(type) {
-	case nil:
-	case []any:
-		names = v
-	default:
-		names = []any{v}
-	}
 	var p projection
-	for _, item := range names {
+	for _, item := range ListOf(value) {
 		name, ok := item.(string)
 		if !ok {
 			return projection{}, Invalid("only_fields must be a list of field names")

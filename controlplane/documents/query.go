@@ -1,6 +1,7 @@
 package documents
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -108,45 +109,38 @@ var QueueEntity = Entity{
 // where builds the filter of a request: all of its conditions together.
 func (e Entity) where(req Fields) (store.And, error) {
 	var all store.And
-	add := func(cond store.Expr, err error) error {
-		if err == nil && cond != nil {
-			all = append(all, cond)
-		}
-		return err
-	}
-	keys := make([]string, 0, len(req))
-	for key := range req {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys) // the first mistake that is told is the same each time
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(req)) { // the first mistake that is named is the same each time
 		value := req[key]
 		if value == nil {
 			continue
 		}
+		var cond store.Expr
 		var err error
 		switch {
 		case key == "_any_" || key == "_or_":
-			err = add(multiField(key, value, func(parts []store.Expr) store.Expr { return store.Or(parts) }))
+			cond, err = multiField(key, value, func(parts []store.Expr) store.Expr { return store.Or(parts) })
 		case key == "_all_" || key == "_and_":
-			err = add(multiField(key, value, func(parts []store.Expr) store.Expr { return store.And(parts) }))
+			cond, err = multiField(key, value, func(parts []store.Expr) store.Expr { return store.And(parts) })
 		case key == "search_text":
-			err = add(searchText(e.searched, value))
+			cond, err = searchText(e.searched, value)
 		case key == "filters":
-			err = add(e.filters(value))
+			cond, err = e.filters(value)
 		case contains(e.patterns, key):
-			err = add(patternFilter(key, value))
+			cond, err = patternFilter(key, value)
 		case contains(e.lists, key):
-			err = add(ListFilter(key, value))
+			cond, err = ListFilter(key, value)
 		case contains(e.ranges, key):
-			err = add(rangeFilter(key, value))
+			cond, err = rangeFilter(key, value)
 		case contains(e.datetimes, key):
-			err = add(datetimeFilter(key, value))
+			cond, err = datetimeFilter(key, value)
 		case contains(e.exact, key):
-			err = add(exactFilter(key, value))
+			cond, err = exactFilter(key, value)
 		}
 		if err != nil {
 			return nil, err
+		}
+		if cond != nil {
+			all = append(all, cond)
 		}
 	}
 	if e.hides && !Truth(req["search_hidden"]) && len(ListOf(req["id"])) == 0 {
@@ -214,14 +208,7 @@ func contains(class []string, key string) bool {
 // order reads order_by. Without one, the oldest come first: the serving CLI takes the
 // first service that it finds.
 func (e Entity) order(req Fields) ([]store.Order, error) {
-	var keys []any
-	switch by := req["order_by"].(type) {
-	case nil:
-	case []any:
-		keys = by
-	default:
-		keys = []any{by}
-	}
+	keys := ListOf(req["order_by"])
 	if len(keys) > maxOrders {
 		return nil, Invalid("order_by names %d fields, more than %d", len(keys), maxOrders)
 	}

@@ -23,14 +23,12 @@ type Scroll struct {
 // an id of its own.
 func (s Lists) ScrollOf(ctx context.Context, id string) (Scroll, error) {
 	if id != "" {
-		doc, err := s.store.Get(ctx, store.Scroll, id)
-		if err == nil {
-			seen, badTime := store.ParseTime(doc.Text("last_update"))
-			if badTime == nil && s.now().Sub(seen).Abs() <= scrollLife {
-				return Scroll{Doc: doc, known: true}, nil
-			}
-		} else if !errors.Is(err, store.ErrNotFound) {
+		doc, err := store.IfThere(s.store.Get(ctx, store.Scroll, id))
+		if err != nil {
 			return Scroll{}, err
+		}
+		if seen, err := store.ParseTime(doc.Text("last_update")); err == nil && s.now().Sub(seen).Abs() <= scrollLife {
+			return Scroll{Doc: doc, known: true}, nil
 		}
 	}
 	return Scroll{Doc: store.Doc{"id": NewID()}}, nil
@@ -45,15 +43,8 @@ func (s Lists) KeepScroll(ctx context.Context, of Scroll) error {
 				return err
 			}
 		}
-		tooOld := store.Compare{Path: store.Path{"last_update"}, Op: store.Less, Value: store.FormatTime(s.now().Add(-scrollLife))}
-		old, err := tx.Query(ctx, store.Scroll, store.Query{Where: tooOld, Limit: 100})
-		if err != nil {
+		if err := store.Expire(ctx, tx, store.Scroll, s.now().Add(-scrollLife)); err != nil {
 			return err
-		}
-		for _, doc := range old {
-			if err := tx.Delete(ctx, store.Scroll, doc.ID()); err != nil {
-				return err
-			}
 		}
 		return tx.Insert(ctx, store.Scroll, of.Doc)
 	})

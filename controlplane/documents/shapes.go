@@ -2,6 +2,7 @@ package documents
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 
@@ -24,15 +25,10 @@ const (
 )
 
 // Take picks the known fields out of a request and checks what they hold; nulls and
-// unknown keys are left out.
-func Take(req Fields, shapes map[string]Shape) (Fields, error) {
+// unknown keys are left out. The required ones must be there and not empty.
+func Take(req Fields, shapes map[string]Shape, required ...string) (Fields, error) {
 	out := Fields{}
-	keys := make([]string, 0, len(shapes))
-	for key := range shapes {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	for _, key := range keys {
+	for _, key := range slices.Sorted(maps.Keys(shapes)) {
 		if req[key] == nil {
 			continue
 		}
@@ -41,6 +37,11 @@ func Take(req Fields, shapes map[string]Shape) (Fields, error) {
 			return nil, err
 		}
 		out[key] = v
+	}
+	for _, key := range required {
+		if out[key] == nil || out[key] == "" {
+			return nil, Missing(key)
+		}
 	}
 	return out, nil
 }

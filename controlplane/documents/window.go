@@ -1,8 +1,8 @@
 package documents
 
 import (
+	"cmp"
 	"encoding/json"
-	"strconv"
 
 	"clearmlserving/controlplane/store"
 )
@@ -66,57 +66,46 @@ func placeOf(key string, value any, order []store.Order) (*store.Place, error) {
 
 // countedWindow is windowOf but for the places.
 func countedWindow(req Fields) (window, error) {
-	size, hasSize, err := IntField(req, "size")
-	if err != nil {
-		return window{}, err
+	numbers := map[string]int64{}
+	for _, f := range []struct {
+		key   string
+		least int64
+	}{{"page", 0}, {"page_size", 1}, {"size", 1}, {"start", 0}} {
+		n, err := IntField(req, f.key)
+		switch {
+		case err != nil:
+			return window{}, err
+		case n == nil:
+			continue
+		case *n < f.least:
+			return window{}, Invalid("%s must be %d or more, not %d", f.key, f.least, *n)
+		case f.least == 0 && *n > 1<<40:
+			return window{}, Invalid("%s is too large", f.key)
+		}
+		numbers[f.key] = *n
 	}
-	start, hasStart, err := IntField(req, "start")
-	if err != nil {
-		return window{}, err
-	}
-	page, _, err := IntField(req, "page")
-	if err != nil {
-		return window{}, err
-	}
-	pageSize, hasPageSize, err := IntField(req, "page_size")
-	if err != nil {
-		return window{}, err
-	}
-	switch {
-	case page < 0:
-		return window{}, Invalid("page must be 0 or more, not %d", page)
-	case start < 0:
-		return window{}, Invalid("start must be 0 or more, not %d", start)
-	case hasPageSize && pageSize < 1:
-		return window{}, Invalid("page_size must be 1 or more, not %d", pageSize)
-	case hasSize && size < 1:
-		return window{}, Invalid("size must be 1 or more, not %d", size)
-	case page > 1<<40:
-		return window{}, Invalid("page is too large")
-	}
+	_, hasStart := numbers["start"]
+	size, hasSize := numbers["size"]
 	scroll, scrolls := req["scroll_id"].(string)
 	switch {
 	case !hasSize && (scrolls || hasStart):
 		return window{}, Invalid("size, a whole number of 1 or more, is required with scroll_id and start")
 	case hasSize:
-		return window{offset: start, limit: min(size, MaxPage), scrolls: !hasStart, scroll: scroll}, nil
+		return window{offset: int(numbers["start"]), limit: int(min(size, MaxPage)), scrolls: !hasStart, scroll: scroll}, nil
 	}
-	limit := MaxPage
-	if hasPageSize {
-		limit = min(pageSize, MaxPage)
-	}
-	return window{offset: page * limit, limit: limit}, nil
+	limit := min(cmp.Or(numbers["page_size"], MaxPage), MaxPage)
+	return window{offset: int(numbers["page"] * limit), limit: int(limit)}, nil
 }
 
-// IntField reads a whole number.
-func IntField(req Fields, key string) (int, bool, error) {
+// IntField reads a whole number, nil when it is absent.
+func IntField(req Fields, key string) (*int64, error) {
 	switch v := req[key].(type) {
 	case nil:
-		return 0, false, nil
+		return nil, nil
 	case json.Number:
-		if n, err := strconv.Atoi(v.String()); err == nil {
-			return n, true, nil
+		if n, err := v.Int64(); err == nil {
+			return &n, nil
 		}
 	}
-	return 0, false, Invalid("%s must be a whole number", key)
+	return nil, Invalid("%s must be a whole number", key)
 }

@@ -3,6 +3,7 @@ package documents
 import (
 	"context"
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,35 @@ import (
 
 	"clearmlserving/controlplane/store"
 )
+
+// Author is who writes documents.
+type Author struct {
+	// User and Company are ids.
+	User, Company string
+	// Limited is set for an account of one serving service, and Service is the service's id.
+	Limited bool
+	Service string
+}
+
+// MayChange says whether an author may write a document: a service account only the
+// task of its service and those made for it.
+func (who Author) MayChange(kind store.Kind, doc store.Doc) error {
+	if !who.Limited {
+		return nil
+	}
+	if kind == store.Task && (doc.ID() == who.Service || doc.Text("parent") == who.Service) {
+		return nil
+	}
+	return OutOfService(kind, doc.ID())
+}
+
+// OutOfService refuses to write what an account of one service may not write.
+func OutOfService(kind store.Kind, id string) error {
+	return &Error{
+		Code: http.StatusForbidden, Subcode: subNoWritePermission,
+		Msg: "No write permission: these credentials are limited to one serving service, and " + string(kind) + " " + id + " doesn't belong to it",
+	}
+}
 
 // Writer is a transaction of one author. It remembers what was written, to be told of after
 // the commit.
@@ -37,13 +67,18 @@ func (w *Writer) touch(kind store.Kind, id string) {
 	}
 }
 
-// Find reads a document, or returns the refusal that fits its kind.
-func (w *Writer) Find(ctx context.Context, kind store.Kind, id string) (store.Doc, error) {
+// Find reads a document, or returns the refusal of its kind.
+func Find(ctx context.Context, from store.Reader, kind store.Kind, id string) (store.Doc, error) {
 	if id == "" {
 		return nil, Missing(string(kind))
 	}
-	doc, err := w.Get(ctx, kind, id)
+	doc, err := from.Get(ctx, kind, id)
 	return doc, NotFound(err, kind, id)
+}
+
+// Find is Find within the transaction.
+func (w *Writer) Find(ctx context.Context, kind store.Kind, id string) (store.Doc, error) {
+	return Find(ctx, w, kind, id)
 }
 
 // Add stores a new document with an id, an owner, and its times, and returns the id.
@@ -105,6 +140,23 @@ func (w *Writer) Change(ctx context.Context, kind store.Kind, id string, change 
 // All reads every document of a kind that matches.
 func (w *Writer) All(ctx context.Context, kind store.Kind, where store.Expr) ([]store.Doc, error) {
 	return w.Query(ctx, kind, store.Query{Where: where})
+}
+
+// Each changes and saves every document of a kind that matches, and returns how many there were.
+func (w *Writer) Each(ctx context.Context, kind store.Kind, where store.Expr, change func(store.Doc) error) (int, error) {
+	docs, err := w.All(ctx, kind, where)
+	if err != nil {
+		return 0, err
+	}
+	for _, doc := range docs {
+		if err := change(doc); err != nil {
+			return 0, err
+		}
+		if err := w.Save(ctx, kind, doc); err != nil {
+			return 0, err
+		}
+	}
+	return len(docs), nil
 }
 
 // Tidy brings a document to the form that clients rely on: sorted tags without

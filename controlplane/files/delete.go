@@ -77,10 +77,7 @@ func (s *Server) Remove(ctx context.Context, path string) error {
 	if err == nil {
 		_, err = s.tree.remove(ctx, name, false)
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	_, msg, trouble := explain(err)

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -136,7 +137,12 @@ func (d *disk) receive(_ context.Context, name string, from io.Reader) (received
 	if err != nil {
 		return received{}, err
 	}
-	size, err := copyBytes(f, from)
+	// Written in large pieces, because the multipart reader returns small ones.
+	out := bufio.NewWriterSize(struct{ io.Writer }{f}, 256<<10)
+	size, err := out.ReadFrom(from)
+	if err == nil {
+		err = out.Flush()
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -203,6 +209,59 @@ func (d *disk) discard(files []received) {
 	for _, f := range files {
 		if err := d.root.Remove(f.temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			d.log.Error("interrupted upload not removed", "path", f.temp, "err", err)
+		}
+	}
+}
+
+// remove deletes a file, or a whole folder if that is allowed, and then the parent folders that
+// have become empty.
+func (d *disk) remove(_ context.Context, name string, folders bool) (string, error) {
+	if !folders {
+		name = d.stored(name)
+	}
+	trash, err := d.detach(name, folders)
+	if err != nil {
+		return "", asMissing(err)
+	}
+	if trash == "" {
+		return name, nil
+	}
+	// The folder is no longer visible; clearing it may take long and holds no lock.
+	return name, d.root.RemoveAll(trash)
+}
+
+// detach removes the name from the tree at once. For a folder it returns the folder's new location,
+// for clearing.
+func (d *disk) detach(name string, folders bool) (trash string, err error) {
+	d.shape.Lock()
+	defer d.shape.Unlock()
+	if err := d.refuseLinks(name); err != nil {
+		return "", err
+	}
+	info, err := d.root.Lstat(name)
+	switch {
+	case err != nil:
+		return "", err
+	case info.IsDir() && !folders:
+		return "", fs.ErrNotExist
+	case info.IsDir():
+		trash = path.Join(incoming, rand.Text())
+		err = d.root.Rename(name, trash)
+	default:
+		err = d.root.Remove(name)
+	}
+	if err != nil {
+		return "", err
+	}
+	d.prune(path.Dir(name))
+	return trash, nil
+}
+
+// prune removes the folder and its parents while they are empty.
+func (d *disk) prune(dir string) {
+	for ; dir != "."; dir = path.Dir(dir) {
+		if err := d.root.Remove(dir); err != nil {
+			return // not empty
 		}
 	}
 }

@@ -1,12 +1,14 @@
 package files
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -39,65 +41,33 @@ func asMissing(err error) error {
 	return err
 }
 
-// shown is how a browser may treat a file.
-type shown int
-
-const (
-	saved  shown = iota // unknown content: offered for download
-	inline              // harmless content: may be shown
-	active              // content that can contain script: offered for download
-)
-
-// contentType depends on the extension of the stored name, not on the machine's tables. Compressed
-// files are plain bytes, so that clients do not decode them.
-func contentType(name string) (string, shown) {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".txt", ".log", ".py", ".md", ".yaml", ".yml", ".toml", ".pbtxt":
-		return "text/plain; charset=utf-8", inline
-	case ".csv":
-		return "text/csv; charset=utf-8", inline
-	case ".json":
-		return "application/json", inline
-	case ".pdf":
-		return "application/pdf", inline
-	case ".png":
-		return "image/png", inline
-	case ".jpg", ".jpeg":
-		return "image/jpeg", inline
-	case ".gif":
-		return "image/gif", inline
-	case ".webp":
-		return "image/webp", inline
-	case ".bmp":
-		return "image/bmp", inline
-	case ".mp4":
-		return "video/mp4", inline
-	case ".webm":
-		return "video/webm", inline
-	case ".mp3":
-		return "audio/mpeg", inline
-	case ".wav":
-		return "audio/wav", inline
-	case ".html", ".htm":
-		return "text/html; charset=utf-8", active
-	case ".svg":
-		return "image/svg+xml", active
-	case ".xml":
-		return "text/xml; charset=utf-8", active
-	}
-	return "application/octet-stream", saved
+// contentTypes are the types of extensions, in a table of our own: it does not depend on the machine.
+// Others are unknown content. Compressed files are plain bytes, so that clients do not decode them.
+var contentTypes = map[string]string{
+	".txt": "text/plain; charset=utf-8", ".log": "text/plain; charset=utf-8", ".py": "text/plain; charset=utf-8",
+	".md": "text/plain; charset=utf-8", ".yaml": "text/plain; charset=utf-8", ".yml": "text/plain; charset=utf-8",
+	".toml": "text/plain; charset=utf-8", ".pbtxt": "text/plain; charset=utf-8", ".csv": "text/csv; charset=utf-8",
+	".json": "application/json", ".pdf": "application/pdf", ".png": "image/png", ".jpg": "image/jpeg",
+	".jpeg": "image/jpeg", ".gif": "image/gif", ".webp": "image/webp", ".bmp": "image/bmp", ".mp4": "video/mp4",
+	".webm": "video/webm", ".mp3": "audio/mpeg", ".wav": "audio/wav", ".html": "text/html; charset=utf-8",
+	".htm": "text/html; charset=utf-8", ".svg": "image/svg+xml", ".xml": "text/xml; charset=utf-8",
 }
+
+// active are the extensions of content that can contain script. They are offered for download, as
+// unknown content is.
+var active = []string{".html", ".htm", ".svg", ".xml"}
 
 // describe sets type and disposition. Users control the content of a file, and it may be served
 // from the origin of the web pages. So there is no content sniffing, and a sandbox without script,
 // forms, or origin.
 func describe(h http.Header, name string, save bool) {
-	kind, how := contentType(name)
+	extension := strings.ToLower(path.Ext(name))
+	kind, known := contentTypes[extension]
 	disposition := "attachment"
-	if how == inline && !save {
+	if known && !slices.Contains(active, extension) && !save {
 		disposition = "inline"
 	}
-	h.Set("Content-Type", kind)
+	h.Set("Content-Type", cmp.Or(kind, "application/octet-stream"))
 	h.Set("Content-Disposition", mime.FormatMediaType(disposition, map[string]string{"filename": name}))
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Content-Security-Policy", "sandbox; default-src 'none'; img-src 'self' data:; media-src 'self'; style-src 'unsafe-inline'")

@@ -12,8 +12,7 @@ type tree interface {
 	// find opens a file for reading; fs.ErrNotExist if there is none, for every reason.
 	find(ctx context.Context, name string) (content, error)
 
-	// receive takes the bytes of a new file. On error nothing remains of it; an error of the
-	// reader is a *readError.
+	// receive takes the bytes of a new file. On error nothing remains of it.
 	receive(ctx context.Context, name string, from io.Reader) (received, error)
 
 	// place makes a received file visible under its name, replacing an existing one.

@@ -61,9 +61,21 @@ func (d Doc) Strings(path ...string) []string {
 	return out
 }
 
+// Objects returns the objects of the list at a path.
+func (d Doc) Objects(path ...string) []Doc {
+	list, _ := d.At(path...).([]any)
+	var out []Doc
+	for _, v := range list {
+		if object, ok := v.(map[string]any); ok {
+			out = append(out, object)
+		}
+	}
+	return out
+}
+
 // Int returns the whole number at a path, 0 when there is none.
 func (d Doc) Int(path ...string) int64 {
-	n, _ := asNumber(d.At(path...))
+	n, _ := Number(d.At(path...))
 	return int64(n)
 }
 

@@ -1,9 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"encoding/json"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // Expr is a condition on a document. Its meaning is Match; an adapter may answer it in
@@ -60,22 +63,12 @@ type Missing struct{ Path Path }
 
 // Match implements Expr.
 func (e And) Match(d Doc) bool {
-	for _, part := range e {
-		if !part.Match(d) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(e, func(part Expr) bool { return !part.Match(d) })
 }
 
 // Match implements Expr.
 func (e Or) Match(d Doc) bool {
-	for _, part := range e {
-		if part.Match(d) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(e, func(part Expr) bool { return part.Match(d) })
 }
 
 // Match implements Expr.
@@ -84,12 +77,7 @@ func (e Not) Match(d Doc) bool { return !e.Expr.Match(d) }
 // Match implements Expr.
 func (e In) Match(d Doc) bool {
 	return anyValue(map[string]any(d), e.Path, func(v any) bool {
-		for _, want := range e.Values {
-			if Equal(v, want) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(e.Values, func(want any) bool { return Equal(v, want) })
 	})
 }
 
@@ -97,18 +85,15 @@ func (e In) Match(d Doc) bool {
 func (e Compare) Match(d Doc) bool {
 	return anyValue(map[string]any(d), e.Path, func(v any) bool {
 		c, ok := compare(v, e.Value)
-		if !ok {
-			return false
-		}
 		switch e.Op {
 		case Less:
-			return c < 0
+			return ok && c < 0
 		case LessEqual:
-			return c <= 0
+			return ok && c <= 0
 		case Greater:
-			return c > 0
+			return ok && c > 0
 		case GreaterEqual:
-			return c >= 0
+			return ok && c >= 0
 		}
 		return false
 	})
@@ -137,16 +122,19 @@ func (e Missing) Match(d Doc) bool {
 	})
 }
 
+// Each calls f with each value at a path, going into lists on the way and at its end.
+func (d Doc) Each(path Path, f func(any)) {
+	anyValue(map[string]any(d), path, func(v any) bool {
+		f(v)
+		return false
+	})
+}
+
 // anyValue says whether f holds for a value at the path, going into lists on the way
 // and at its end.
 func anyValue(at any, path Path, f func(any) bool) bool {
 	if list, ok := at.([]any); ok {
-		for _, v := range list {
-			if anyValue(v, path, f) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(list, func(v any) bool { return anyValue(v, path, f) })
 	}
 	if len(path) == 0 {
 		return f(at)
@@ -162,49 +150,27 @@ func anyValue(at any, path Path, f func(any) bool) bool {
 // Equal says whether two plain values are the same: numbers by their value, whatever
 // their digits, everything else only within its own JSON type.
 func Equal(a, b any) bool {
-	if x, ok := asNumber(a); ok {
-		y, ok := asNumber(b)
+	if x, ok := a.(bool); ok {
+		y, ok := b.(bool)
 		return ok && x == y
 	}
-	switch a := a.(type) {
-	case string:
-		b, ok := b.(string)
-		return ok && a == b
-	case bool:
-		b, ok := b.(bool)
-		return ok && a == b
-	}
-	return false
+	c, ok := compare(a, b)
+	return ok && c == 0
 }
 
 // compare orders two numbers or two texts.
 func compare(a, b any) (int, bool) {
-	if x, ok := asNumber(a); ok {
-		y, ok := asNumber(b)
-		switch {
-		case !ok:
-			return 0, false
-		case x < y:
-			return -1, true
-		case x > y:
-			return 1, true
-		}
-		return 0, true
+	if x, ok := Number(a); ok {
+		y, ok := Number(b)
+		return cmp.Compare(x, y), ok
 	}
 	x, ok := a.(string)
 	y, too := b.(string)
-	switch {
-	case !ok || !too:
-		return 0, false
-	case x < y:
-		return -1, true
-	case x > y:
-		return 1, true
-	}
-	return 0, true
+	return strings.Compare(x, y), ok && too
 }
 
-func asNumber(v any) (float64, bool) {
+// Number reads a number of a document, or of Go.
+func Number(v any) (float64, bool) {
 	switch v := v.(type) {
 	case json.Number:
 		n, err := strconv.ParseFloat(v.String(), 64)

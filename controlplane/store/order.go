@@ -45,18 +45,12 @@ func comparePlaces(a, b Place, order []Order) int {
 // values of different types go by type: booleans, numbers, texts.
 func compareKeys(a, b any, desc bool) int {
 	x, y := keyRank(a), keyRank(b)
-	switch {
-	case x == rankMissing || y == rankMissing:
-		return cmp.Compare(x, y)
-	case x != y:
-		if desc {
-			x, y = y, x
-		}
-		return cmp.Compare(x, y)
+	c := cmp.Compare(x, y)
+	if x == rankMissing || y == rankMissing {
+		return c
 	}
-	c, _ := compare(a, b)
-	if x == rankBool {
-		c = compareBools(a == true, b == true)
+	if c == 0 {
+		c, _ = compare(a, b)
 	}
 	if desc {
 		return -c
@@ -64,34 +58,28 @@ func compareKeys(a, b any, desc bool) int {
 	return c
 }
 
+// The ranks of types in an order.
 const (
-	rankBool = iota
+	rankFalse = iota
+	rankTrue
 	rankNumber
 	rankText
 	rankMissing
 )
 
 func keyRank(v any) int {
-	if _, ok := asNumber(v); ok {
+	switch _, number := Number(v); {
+	case number:
 		return rankNumber
+	case v == false:
+		return rankFalse
+	case v == true:
+		return rankTrue
 	}
-	switch v.(type) {
-	case bool:
-		return rankBool
-	case string:
+	if _, ok := v.(string); ok {
 		return rankText
 	}
 	return rankMissing
-}
-
-func compareBools(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
 }
 
 // sortKey returns the value to sort by: of a list its first element.

@@ -10,6 +10,7 @@ package store
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // Decisions a caller takes on an error of a store.
@@ -100,18 +101,12 @@ type Document struct {
 // Shared is a Store whose database several servers use at the same time.
 type Shared interface {
 	Store
-	// Tell lets the other servers hear of writes that were committed.
-	Tell(ctx context.Context, news []News) error
-	// Hear calls heard with what others tell, until ctx ends, whose error it returns. It
-	// heals broken connections by itself, and then calls heard once with the zero News,
-	// since some may be lost. heard must not block.
-	Hear(ctx context.Context, heard func(News)) error
-}
-
-// News says that a document was written or removed; the zero value that any may be.
-type News struct {
-	Kind Kind
-	ID   string
+	// Tell notifies the other servers that something was written.
+	Tell(ctx context.Context) error
+	// Hear calls heard when another server has written, until ctx ends, whose error it
+	// returns. It restores broken connections, and then calls heard once, since
+	// notifications may be lost. heard must not block.
+	Hear(ctx context.Context, heard func()) error
 }
 
 // Reader reads documents, events, and settings. The documents it returns belong to
@@ -202,6 +197,37 @@ func Update(ctx context.Context, s Store, kind Kind, id string, change func(Doc)
 			return err
 		}
 		return tx.Put(ctx, kind, doc)
+	})
+}
+
+// IfThere turns ErrNotFound into no document: IfThere(s.Get(…)).
+func IfThere(doc Doc, err error) (Doc, error) {
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	return doc, err
+}
+
+// DeleteFound removes the documents that a query returns.
+func DeleteFound(ctx context.Context, tx Tx, kind Kind, q Query) error {
+	found, err := tx.Query(ctx, kind, q)
+	if err != nil {
+		return err
+	}
+	for _, doc := range found {
+		if err := tx.Delete(ctx, kind, doc.ID()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Expire removes documents whose last_update is before a time, the oldest first and a few at
+// a time, so that other writers do not wait long.
+func Expire(ctx context.Context, tx Tx, kind Kind, before time.Time) error {
+	updated := Path{"last_update"}
+	return DeleteFound(ctx, tx, kind, Query{
+		Where: Compare{Path: updated, Op: Less, Value: FormatTime(before)}, Order: []Order{{Path: updated}}, Limit: 100,
 	})
 }
 

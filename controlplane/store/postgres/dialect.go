@@ -81,7 +81,7 @@ func samePattern(col, pattern string) (tables.Condition, bool) {
 }
 
 // Analyze implements tables.Dialect.
-func (dialect) Analyze() []string { return []string{"ANALYZE documents, terms, events, bodies"} }
+func (dialect) Analyze() string { return "ANALYZE documents, terms, events, bodies" }
 
 // explain adds to an error of PostgreSQL what a caller decides by, and for a person what
 // to do.

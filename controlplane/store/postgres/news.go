@@ -6,18 +6,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"clearmlserving/controlplane/store"
 )
 
-// channel is where servers on one database tell each other of writes.
+// channel is the one by which servers on a database notify each other of writes.
 const channel = "clearml_serving"
 
-// newSender makes the name under which a server tells of its own writes.
+// newSender makes the name of a server in its notifications.
 func newSender() string {
 	name := make([]byte, 8)
 	_, _ = rand.Read(name) // never fails, says its documentation
@@ -25,24 +22,22 @@ func newSender() string {
 }
 
 // Tell implements store.Shared.
-func (s *Store) Tell(ctx context.Context, news []store.News) error {
-	for _, n := range news {
-		if _, err := s.write.ExecContext(ctx, `SELECT pg_notify($1, $2)`, channel, s.sender+" "+string(n.Kind)+" "+n.ID); err != nil {
-			return fmt.Errorf("tell other servers of a change: %w", explain(err))
-		}
+func (s *Store) Tell(ctx context.Context) error {
+	if _, err := s.write.ExecContext(ctx, `SELECT pg_notify($1, $2)`, channel, s.sender); err != nil {
+		return fmt.Errorf("notify other servers of a change: %w", explain(err))
 	}
 	return nil
 }
 
 // Hear implements store.Shared: it listens on a connection of its own, and connects again
 // when that breaks.
-func (s *Store) Hear(ctx context.Context, heard func(store.News)) error {
+func (s *Store) Hear(ctx context.Context, heard func()) error {
 	const again = 2 * time.Second
 	broken := false
 	for {
 		err := s.listen(ctx, func() {
 			if broken {
-				heard(store.News{}) // what was told meanwhile is lost
+				heard() // notifications of the meantime are lost
 			}
 			broken = false
 		}, heard)
@@ -62,7 +57,7 @@ func (s *Store) Hear(ctx context.Context, heard func(store.News)) error {
 }
 
 // listen hears on one connection until it breaks. ready is called once it listens.
-func (s *Store) listen(ctx context.Context, ready func(), heard func(store.News)) (err error) {
+func (s *Store) listen(ctx context.Context, ready func(), heard func()) (err error) {
 	conn, err := pgx.ConnectConfig(ctx, s.config)
 	if err != nil {
 		return err
@@ -81,9 +76,8 @@ func (s *Store) listen(ctx context.Context, ready func(), heard func(store.News)
 		if err != nil {
 			return err
 		}
-		parts := strings.SplitN(note.Payload, " ", 3)
-		if len(parts) == 3 && parts[0] != s.sender {
-			heard(store.News{Kind: store.Kind(parts[1]), ID: parts[2]})
+		if note.Payload != s.sender {
+			heard()
 		}
 	}
 }

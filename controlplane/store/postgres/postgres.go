@@ -12,7 +12,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/url"
 	"time"
@@ -45,7 +44,7 @@ type Store struct {
 	tables.Store
 	read, write *sql.DB
 	config      *pgx.ConnConfig
-	sender      string // tells our own news from those of others
+	sender      string // the name of this server in notifications
 	log         *slog.Logger
 }
 
@@ -79,7 +78,11 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		config: config, sender: newSender(), log: opts.Logger,
 		read: pool(limited, opts.Conns), write: pool(config, max(opts.Conns/2, 2)),
 	}
-	if err := s.prepare(ctx); err != nil {
+	locker, err := lock.NewPostgresSessionLocker()
+	if err == nil {
+		err = tables.Migrate(ctx, goose.DialectPostgres, s.write, migrations, false, goose.WithSessionLocker(locker))
+	}
+	if err != nil {
 		return nil, fmt.Errorf("open database %s: %w", Name(opts.URL), errors.Join(explain(err), s.Close()))
 	}
 	s.Store = tables.New(tables.Options{
@@ -113,37 +116,6 @@ func withoutPassword(err error) error {
 		return inner
 	}
 	return errors.New("it can't be read")
-}
-
-// prepare brings the tables to the newest form, each step in its own transaction.
-func (s *Store) prepare(ctx context.Context) error {
-	steps, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	locker, err := lock.NewPostgresSessionLocker()
-	if err != nil {
-		return fmt.Errorf("prepare migrations: %w", err)
-	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, s.write, steps, goose.WithSessionLocker(locker))
-	if err != nil {
-		return fmt.Errorf("prepare migrations: %w", err)
-	}
-	known := int64(0)
-	for _, step := range provider.ListSources() {
-		known = max(known, step.Version)
-	}
-	at, err := provider.GetDBVersion(ctx)
-	if err != nil {
-		return fmt.Errorf("read the version of the tables: %w", err)
-	}
-	if at > known {
-		return fmt.Errorf("its tables are of version %d, this program knows up to %d: use the newer program that wrote it", at, known)
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("bring the tables up to date: %w", err)
-	}
-	return nil
 }
 
 // Close implements store.Store.

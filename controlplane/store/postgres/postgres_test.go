@@ -82,16 +82,16 @@ func TestServersThatOpenAnEmptyDatabaseTogetherAllSucceed(t *testing.T) {
 	wg.Wait()
 }
 
-// hearing collects what a server hears; it is ready when the channel is closed.
-func hearing(t *testing.T, s *postgres.Store) <-chan store.News {
+// hearing collects what a server hears.
+func hearing(t *testing.T, s *postgres.Store) <-chan struct{} {
 	t.Helper()
-	news := make(chan store.News, 100)
+	news := make(chan struct{}, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1) // one result, so that the goroutine never waits
 	go func() {
-		ended <- s.Hear(ctx, func(n store.News) {
+		ended <- s.Hear(ctx, func() {
 			select {
-			case news <- n:
+			case news <- struct{}{}:
 			case <-ctx.Done(): // a slow listener hears more than the test wants
 			}
 		})
@@ -105,52 +105,80 @@ func hearing(t *testing.T, s *postgres.Store) <-chan store.News {
 	return news
 }
 
-// tellUntilHeard tells until the other side listens, and returns what it heard.
-func tellUntilHeard(t *testing.T, from *postgres.Store, news store.News, heard <-chan store.News) store.News {
+// awaitListeners waits until so many connections of the database listen.
+func awaitListeners(t *testing.T, admin *pgx.Conn, want int) {
 	t.Helper()
-	for {
-		if err := from.Tell(t.Context(), []store.News{news}); err != nil && !errors.Is(err, store.ErrUnavailable) {
+	for n := -1; n != want; {
+		const listening = `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle' AND query LIKE 'LISTEN %'`
+		if err := admin.QueryRow(t.Context(), listening).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
-		select {
-		case n := <-heard:
-			return n
-		case <-t.Context().Done():
-			t.Fatal("nothing was heard")
-		default:
-		}
 	}
+}
+
+// told notifies once and waits until that is heard.
+func told(t *testing.T, from *postgres.Store, heard <-chan struct{}) {
+	t.Helper()
+	if err := from.Tell(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-heard:
+	case <-t.Context().Done():
+		t.Fatal("nothing was heard")
+	}
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	admin, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := admin.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return admin
 }
 
 func TestNewsReachOtherServersAndNotTheTeller(t *testing.T) {
 	url := server.URL(t)
 	teller, listener := postgrestest.Open(t, url), postgrestest.Open(t, url)
 	own, others := hearing(t, teller), hearing(t, listener)
-	want := store.News{Kind: store.Model, ID: "id with spaces"}
-	if got := tellUntilHeard(t, teller, want, others); got != want {
-		t.Errorf("heard %v, want %v", got, want)
+	awaitListeners(t, connect(t, url), 2)
+	for range 3 {
+		told(t, teller, others)
 	}
-	back := store.News{Kind: store.Task, ID: "back"}
-	if got := tellUntilHeard(t, listener, back, own); got != back {
-		t.Errorf("the teller heard %v, want only what others tell: %v", got, back)
+	for range 5 { // in order: the teller's own would come first
+		told(t, listener, own)
+	}
+	if n := len(own); n > 0 {
+		t.Errorf("the teller heard %d more than what others told", n)
 	}
 }
 
 func TestBrokenConnectionsHealAndAreTold(t *testing.T) {
 	url := server.URL(t)
 	teller, listener := postgrestest.Open(t, url), postgrestest.Open(t, url)
-	others := hearing(t, listener)
-	tellUntilHeard(t, teller, store.News{Kind: store.Task, ID: "1"}, others)
-	admin, err := pgx.Connect(t.Context(), url)
-	if err != nil {
+	others, admin := hearing(t, listener), connect(t, url)
+	awaitListeners(t, admin, 1)
+	told(t, teller, others)
+	if _, err := admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
 		t.Fatal(err)
 	}
-	_, err = admin.Exec(t.Context(), `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`)
-	if err := errors.Join(err, admin.Close(t.Context())); err != nil {
-		t.Fatal(err)
+	select {
+	case <-others: // although nothing was told: something may have been missed
+	case <-t.Context().Done():
+		t.Fatal("the break was not told")
 	}
-	anything := store.News{} // may have changed meanwhile
-	for tellUntilHeard(t, teller, store.News{Kind: store.Task, ID: "2"}, others) != anything {
+	for teller.Tell(t.Context()) != nil { // the connections of its pool are broken too
+	}
+	select {
+	case <-others:
+	case <-t.Context().Done():
+		t.Fatal("nothing was heard after the break")
 	}
 	if _, err := listener.Count(t.Context(), store.Task, nil); err != nil {
 		t.Errorf("after the break: %v", err)

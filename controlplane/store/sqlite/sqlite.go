@@ -11,7 +11,6 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -85,7 +84,10 @@ func open(ctx context.Context, path string) (_ *Store, err error) {
 		return nil, err
 	}
 	s.write.SetMaxOpenConns(1)
-	if err := migrate(ctx, s.write); err != nil {
+	if err := tables.Migrate(ctx, goose.DialectSQLite3, s.write, steps, false); err != nil {
+		return nil, err
+	}
+	if err := optimize(ctx, s.write); err != nil {
 		return nil, err
 	}
 	if s.read, err = sql.Open("sqlite", dsn(path, "&_pragma=query_only(1)")); err != nil {
@@ -122,11 +124,7 @@ func openBeside(ctx context.Context, path string) (_ *Store, err error) {
 	if s.read, err = sql.Open("sqlite", dsn(path, "&_pragma=query_only(1)")); err != nil {
 		return nil, err
 	}
-	provider, err := migrations(s.read)
-	if err == nil {
-		err = checkVersion(ctx, provider, true)
-	}
-	if err != nil {
+	if err := tables.Migrate(ctx, goose.DialectSQLite3, s.read, steps, true); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	s.Store = tables.New(tables.Options{Read: s.read, Write: s.read, Dialect: dialect{}})
@@ -143,53 +141,6 @@ func dsn(path, more string) string {
 	}
 	file := url.URL{Scheme: "file", Path: path}
 	return file.String() + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=temp_store(MEMORY)&_pragma=cache_size(-16000)" + more
-}
-
-// migrate brings the tables to the newest form, each step in its own transaction.
-func migrate(ctx context.Context, db *sql.DB) error {
-	provider, err := migrations(db)
-	if err != nil {
-		return err
-	}
-	if err := checkVersion(ctx, provider, false); err != nil {
-		return err
-	}
-	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("bring the tables up to date: %w", err)
-	}
-	return optimize(ctx, db)
-}
-
-// migrations returns the steps to the newest form.
-func migrations(db *sql.DB) (*goose.Provider, error) {
-	steps, err := fs.Sub(steps, "migrations")
-	if err != nil {
-		return nil, err
-	}
-	provider, err := goose.NewProvider(goose.DialectSQLite3, db, steps)
-	if err != nil {
-		return nil, fmt.Errorf("prepare migrations: %w", err)
-	}
-	return provider, nil
-}
-
-// checkVersion refuses tables that a newer program wrote and, if they must be current,
-// those of an older one.
-func checkVersion(ctx context.Context, provider *goose.Provider, current bool) error {
-	known := int64(0)
-	for _, step := range provider.ListSources() {
-		known = max(known, step.Version)
-	}
-	at, err := provider.GetDBVersion(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("read the version of the tables: %w", err)
-	case at > known:
-		return fmt.Errorf("its tables are of version %d, this program knows up to %d: use the newer program that wrote it", at, known)
-	case current && at < known:
-		return fmt.Errorf("its tables are of version %d, this program needs %d: start the server with this program once", at, known)
-	}
-	return nil
 }
 
 // Tx implements store.Store. Now and then it lets the planner see what has become of the

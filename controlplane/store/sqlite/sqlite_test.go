@@ -5,11 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/pressly/goose/v3"
 
 	"clearmlserving/controlplane/store"
 	"clearmlserving/controlplane/store/storetest"
@@ -216,7 +219,11 @@ func TestDatabasesOfOlderProgramsAreReadAndWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider, err := migrations(old)
+	folder, err := fs.Sub(steps, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	provider, err := goose.NewProvider(goose.DialectSQLite3, old, folder)
 	if err == nil {
 		_, err = provider.UpTo(t.Context(), 4)
 	}

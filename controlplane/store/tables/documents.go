@@ -41,51 +41,67 @@ const (
 	maxText = 64 << 10
 )
 
-func (r row) bounded() error {
-	if len(r.body) > maxDocument {
-		return fmt.Errorf("%d MiB: %w", len(r.body)>>20, store.ErrTooLarge)
+func boundedRow(d Dialect, kind store.Kind, doc store.Doc) (row, error) {
+	r, err := newRow(d, kind, doc)
+	if err == nil && len(r.body) > maxDocument {
+		err = fmt.Errorf("%s %q of %d MiB: %w", kind, doc.ID(), len(r.body)>>20, store.ErrTooLarge)
 	}
 	for i, v := range r.columns {
 		if text, ok := v.(string); ok && len(text) > maxText {
-			return fmt.Errorf("%s of %d KiB: %w", columns[i].name, len(text)>>10, store.ErrTooLong)
+			err = fmt.Errorf("%s of %s %q of %d KiB: %w", columns[i].name, kind, doc.ID(), len(text)>>10, store.ErrTooLong)
 		}
 	}
 	for _, t := range r.terms {
 		if len(t.value) > maxText {
-			return fmt.Errorf("an element of %s of %d KiB: %w", t.field, len(t.value)>>10, store.ErrTooLong)
+			err = fmt.Errorf("an element of %s of %s %q of %d KiB: %w", t.field, kind, doc.ID(), len(t.value)>>10, store.ErrTooLong)
 		}
 	}
-	return nil
+	return r, err
 }
 
 // Insert implements store.Tx.
 func (w writer) Insert(ctx context.Context, kind store.Kind, doc store.Doc) error {
-	row, err := newRow(w.dialect, kind, doc)
+	row, err := boundedRow(w.dialect, kind, doc)
 	if err != nil {
 		return err
 	}
-	if err := row.bounded(); err != nil {
-		return fmt.Errorf("%s %q: %w", kind, doc.ID(), err)
-	}
-	args := append([]any{string(kind), w.dialect.Text(doc.ID())}, row.columns...)
-	// A savepoint of its own would be needed to go on after a failed statement in some
-	// databases; ON CONFLICT needs none.
-	var seq int64
-	err = w.queryRow(ctx, `INSERT INTO documents (`+documentColumns()+`) VALUES (`+marks(len(args))+`) ON CONFLICT (kind, id) DO NOTHING RETURNING seq`, args...).Scan(&seq)
-	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("%s %q: %w", kind, doc.ID(), store.ErrExists)
-	}
-	if err != nil {
-		return fmt.Errorf("insert %s %q: %w", kind, doc.ID(), w.dialect.Explain(err))
-	}
-	_, err = w.exec(ctx, `INSERT INTO bodies (seq, body) VALUES (?, ?)`, seq, row.body)
-	if err == nil {
-		err = w.addTerms(ctx, kind, seq, row.terms)
+	n, err := w.insertRows(ctx, row)
+	if err == nil && n == 0 {
+		err = store.ErrExists
 	}
 	if err != nil {
 		return fmt.Errorf("insert %s %q: %w", kind, doc.ID(), w.dialect.Explain(err))
 	}
 	return nil
+}
+
+// insertRows stores new documents and returns how many there were: fewer than rows where a
+// document of the kind and id exists.
+func (w writer) insertRows(ctx context.Context, rows ...row) (int, error) {
+	var args, bodies, terms []any
+	byID := map[[2]string]row{}
+	for _, r := range rows {
+		args = append(append(args, r.kind, r.id), r.columns...)
+		byID[[2]string{r.kind, r.id}] = r
+	}
+	// ON CONFLICT: after a failed statement some databases do not go on with a transaction.
+	insert := `INSERT INTO documents (` + documentColumns() + `) VALUES ` + tuples(len(rows), len(args)/len(rows)) + ` ON CONFLICT (kind, id) DO NOTHING RETURNING kind, id, seq`
+	err := w.each(ctx, insert, args, func(scan scanner) error {
+		var name [2]string
+		var seq int64
+		err := scan(&name[0], &name[1], &seq)
+		bodies = append(bodies, seq, byID[name].body)
+		terms = append(terms, termArgs(seq, byID[name])...)
+		return err
+	})
+	if err != nil || len(bodies) == 0 {
+		return 0, err
+	}
+	n := len(bodies) / 2
+	if _, err := w.exec(ctx, `INSERT INTO bodies (seq, body) VALUES `+tuples(n, 2), bodies...); err != nil {
+		return 0, err
+	}
+	return n, w.insertTerms(ctx, terms)
 }
 
 // documentColumns names the columns of a document in the order of its values.
@@ -99,12 +115,9 @@ func documentColumns() string {
 
 // Put implements store.Tx.
 func (w writer) Put(ctx context.Context, kind store.Kind, doc store.Doc) error {
-	row, err := newRow(w.dialect, kind, doc)
+	row, err := boundedRow(w.dialect, kind, doc)
 	if err != nil {
 		return err
-	}
-	if err := row.bounded(); err != nil {
-		return fmt.Errorf("%s %q: %w", kind, doc.ID(), err)
 	}
 	seq, err := w.seq(ctx, kind, doc.ID())
 	if err != nil {
@@ -119,7 +132,7 @@ func (w writer) Put(ctx context.Context, kind store.Kind, doc store.Doc) error {
 		_, err = w.exec(ctx, `UPDATE bodies SET body = ? WHERE seq = ?`, row.body, seq)
 	}
 	if err == nil {
-		err = w.replaceTerms(ctx, kind, seq, row.terms)
+		err = w.replaceTerms(ctx, seq, row)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s %q: %w", kind, doc.ID(), w.dialect.Explain(err))
@@ -156,13 +169,18 @@ func (w writer) seq(ctx context.Context, kind store.Kind, id string) (int64, err
 // termsAtOnce is how many terms one statement stores.
 const termsAtOnce = 1000
 
-func (w writer) addTerms(ctx context.Context, kind store.Kind, seq int64, terms []term) error {
-	for some := range slices.Chunk(terms, termsAtOnce) {
-		args := make([]any, 0, 4*len(some))
-		for _, t := range some {
-			args = append(args, string(kind), t.field, t.value, seq)
-		}
-		if _, err := w.exec(ctx, `INSERT INTO terms (kind, field, value, seq) VALUES `+tuples(len(some), 4), args...); err != nil {
+func termArgs(seq int64, r row) []any {
+	args := make([]any, 0, 4*len(r.terms))
+	for _, t := range r.terms {
+		args = append(args, r.kind, t.field, t.value, seq)
+	}
+	return args
+}
+
+// insertTerms stores terms of four values each.
+func (w writer) insertTerms(ctx context.Context, args []any) error {
+	for some := range slices.Chunk(args, 4*termsAtOnce) {
+		if _, err := w.exec(ctx, `INSERT INTO terms (kind, field, value, seq) VALUES `+tuples(len(some)/4, 4), some...); err != nil {
 			return err
 		}
 	}
@@ -171,30 +189,24 @@ func (w writer) addTerms(ctx context.Context, kind store.Kind, seq int64, terms 
 
 // replaceTerms writes the terms only when they have changed, which is rare: most writes
 // move times and numbers.
-func (w writer) replaceTerms(ctx context.Context, kind store.Kind, seq int64, terms []term) error {
-	rows, err := w.query(ctx, `SELECT field, value FROM terms WHERE seq = ? ORDER BY field, value`, seq)
+func (w writer) replaceTerms(ctx context.Context, seq int64, r row) error {
+	var stored []term
+	err := w.each(ctx, `SELECT field, value FROM terms WHERE seq = ? ORDER BY field, value`, []any{seq}, func(scan scanner) error {
+		var t term
+		err := scan(&t.field, &t.value)
+		stored = append(stored, t)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	var stored []term
-	for rows.Next() {
-		var t term
-		if err := rows.Scan(&t.field, &t.value); err != nil {
-			return err
-		}
-		stored = append(stored, t)
-	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	if slices.Equal(stored, terms) {
+	if slices.Equal(stored, r.terms) {
 		return nil
 	}
 	if _, err := w.exec(ctx, `DELETE FROM terms WHERE seq = ?`, seq); err != nil {
 		return err
 	}
-	return w.addTerms(ctx, kind, seq, terms)
+	return w.insertTerms(ctx, termArgs(seq, r))
 }
 
 // marks returns n parameter marks.

@@ -63,11 +63,7 @@ func (w writer) storeEvents(ctx context.Context, events []store.Event) error {
 
 // Events implements store.Reader.
 func (r reader) Events(ctx context.Context, q store.EventQuery) ([]store.Event, error) {
-	events, err := limited(ctx, func(ctx context.Context) ([]store.Event, error) { return r.events(ctx, q) })
-	if err != nil {
-		return nil, fmt.Errorf("read events: %w", r.dialect.Explain(err))
-	}
-	return events, nil
+	return limited(ctx, r, "read events", func(ctx context.Context) ([]store.Event, error) { return r.events(ctx, q) })
 }
 
 func (r reader) events(ctx context.Context, q store.EventQuery) ([]store.Event, error) {
@@ -88,25 +84,18 @@ func (r reader) events(ctx context.Context, q store.EventQuery) ([]store.Event, 
 		order = `ts DESC, seq DESC`
 	}
 	text, args := window(`SELECT `+eventColumns+` FROM events WHERE `+where+` ORDER BY `+order, args, q.Offset, q.Limit)
-	rows, err := r.query(ctx, text, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
 	events := []store.Event{}
-	for rows.Next() {
-		e, err := scanEvent(rows.Scan)
-		if err != nil {
-			return nil, err
-		}
+	err := r.each(ctx, text, args, func(scan scanner) error {
+		e, err := scanEvent(scan)
 		events = append(events, e)
-	}
-	return events, rows.Err()
+		return err
+	})
+	return events, err
 }
 
 const eventColumns = `seq, id, task, type, metric, variant, iter, ts, body`
 
-func scanEvent(scan func(...any) error) (store.Event, error) {
+func scanEvent(scan scanner) (store.Event, error) {
 	var e store.Event
 	var body string
 	if err := scan(&e.Seq, &e.ID, &e.Task, &e.Type, &e.Metric, &e.Variant, &e.Iter, &e.Timestamp, &body); err != nil {
@@ -122,33 +111,27 @@ func scanEvent(scan func(...any) error) (store.Event, error) {
 // CountEvents implements store.Reader.
 func (r reader) CountEvents(ctx context.Context, q store.EventQuery) (int, error) {
 	where, args := eventConditions(q)
-	n, err := limited(ctx, func(ctx context.Context) (int, error) {
-		var n int
-		err := r.queryRow(ctx, `SELECT count(*) FROM events WHERE `+where, args...).Scan(&n)
+	return limited(ctx, r, "count events", func(ctx context.Context) (n int, err error) {
+		err = r.queryRow(ctx, `SELECT count(*) FROM events WHERE `+where, args...).Scan(&n)
 		return n, err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("count events: %w", r.dialect.Explain(err))
-	}
-	return n, nil
 }
 
 // DeleteEvents implements store.Tx.
 func (w writer) DeleteEvents(ctx context.Context, q store.EventQuery) (int, error) {
 	where, args := eventConditions(q)
-	done, err := w.exec(ctx, `DELETE FROM events WHERE `+where, args...)
-	if err != nil {
-		return 0, fmt.Errorf("delete events: %w", w.dialect.Explain(err))
-	}
-	n, err := done.RowsAffected()
-	return int(n), err
+	return w.deleteEvents(ctx, where, args...)
 }
 
 // ExpireEvents implements store.Tx.
 func (w writer) ExpireEvents(ctx context.Context, before int64, limit int) (int, error) {
-	done, err := w.exec(ctx, `DELETE FROM events WHERE seq IN (SELECT seq FROM events WHERE ts < ? ORDER BY ts LIMIT ?)`, before, limit)
+	return w.deleteEvents(ctx, `seq IN (SELECT seq FROM events WHERE ts < ? ORDER BY ts LIMIT ?)`, before, limit)
+}
+
+func (w writer) deleteEvents(ctx context.Context, where string, args ...any) (int, error) {
+	done, err := w.exec(ctx, `DELETE FROM events WHERE `+where, args...)
 	if err != nil {
-		return 0, fmt.Errorf("delete old events: %w", w.dialect.Explain(err))
+		return 0, fmt.Errorf("delete events: %w", w.dialect.Explain(err))
 	}
 	n, err := done.RowsAffected()
 	return int(n), err

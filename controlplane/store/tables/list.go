@@ -76,20 +76,7 @@ func (r reader) list(ctx context.Context, l list) ([]int64, error) {
 // seqs runs a query for documents d, in the order and the window of a list.
 func (r reader) seqs(ctx context.Context, l list, text string, args []any) ([]int64, error) {
 	text, args = window(text+` ORDER BY `+l.order, args, l.offset, l.limit)
-	rows, err := r.query(ctx, text, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	var out []int64
-	for rows.Next() {
-		var seq int64
-		if err := rows.Scan(&seq); err != nil {
-			return nil, err
-		}
-		out = append(out, seq)
-	}
-	return out, rows.Err()
+	return values[int64](ctx, r, text, args)
 }
 
 // orderBy returns the SQL of an order with its columns, and whether it is all of it.

@@ -14,23 +14,22 @@ import (
 // Query implements store.Reader. SQL narrows the documents down and, where it can say
 // all of the filter and the order, pages too; the rest is done here by Match and Sort.
 func (r reader) Query(ctx context.Context, kind store.Kind, q store.Query) ([]store.Doc, error) {
-	docs, err := limited(ctx, func(ctx context.Context) ([]store.Doc, error) { return r.find(ctx, kind, q) })
-	if err != nil {
-		return nil, fmt.Errorf("query %s documents: %w", kind, r.dialect.Explain(err))
-	}
-	return docs, nil
+	return limited(ctx, r, "query "+string(kind)+" documents", func(ctx context.Context) ([]store.Doc, error) { return r.find(ctx, kind, q) })
 }
 
-// limited runs a query of at most a while: there are few connections for reading, and
-// everybody's requests need one.
-func limited[T any](ctx context.Context, read func(context.Context) (T, error)) (T, error) {
+// limited runs a query for at most maxHold: there are few connections for reading, and
+// every request needs one.
+func limited[T any](ctx context.Context, r reader, what string, read func(context.Context) (T, error)) (out T, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, maxHold, store.ErrTooMuch)
 	defer cancel()
-	out, err := read(ctx)
-	if err != nil && errors.Is(context.Cause(ctx), store.ErrTooMuch) {
+	if out, err = read(ctx); err == nil {
+		return out, nil
+	}
+	err = r.dialect.Explain(err)
+	if errors.Is(context.Cause(ctx), store.ErrTooMuch) {
 		err = fmt.Errorf("%w (%w)", store.ErrTooMuch, err)
 	}
-	return out, err
+	return out, fmt.Errorf("%s: %w", what, err)
 }
 
 func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]store.Doc, error) {
@@ -134,47 +133,70 @@ func (r reader) bodies(ctx context.Context, kind store.Kind, seqs []int64) ([]st
 		args[i] = seq
 		at[seq] = i
 	}
-	rows, err := r.query(ctx, `SELECT seq, body FROM bodies WHERE seq IN (`+marks(len(seqs))+`)`, args...)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
 	docs := make([]store.Doc, len(seqs))
-	for rows.Next() {
+	err := r.each(ctx, `SELECT seq, body FROM bodies WHERE seq IN (`+marks(len(seqs))+`)`, args, func(scan scanner) (err error) {
 		var seq int64
 		var body sql.RawBytes
-		if err := rows.Scan(&seq, &body); err != nil {
-			return nil, err
+		if err := scan(&seq, &body); err != nil {
+			return err
 		}
-		if docs[at[seq]], err = decode(kind, body); err != nil {
-			return nil, err
+		docs[at[seq]], err = decode(kind, body)
+		return err
+	})
+	return docs, err
+}
+
+// scanner reads the columns of a row.
+type scanner = func(into ...any) error
+
+// each runs a query and calls read for each of its rows.
+func (r reader) each(ctx context.Context, text string, args []any, read func(scanner) error) error {
+	rows, err := r.query(ctx, text, args...)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = rows.Close() }() // rows.Err has its error
+	for rows.Next() {
+		if err := read(rows.Scan); err != nil {
+			return err
 		}
 	}
-	return docs, rows.Err()
+	return rows.Err()
+}
+
+// values runs a query for one column.
+func values[T any](ctx context.Context, r reader, text string, args []any) ([]T, error) {
+	var out []T
+	err := r.each(ctx, text, args, func(scan scanner) error {
+		var v T
+		err := scan(&v)
+		out = append(out, v)
+		return err
+	})
+	return out, err
 }
 
 // Count implements store.Reader.
 func (r reader) Count(ctx context.Context, kind store.Kind, where store.Expr) (int, error) {
-	return limited(ctx, func(ctx context.Context) (int, error) { return r.count(ctx, kind, where) })
-}
-
-func (r reader) count(ctx context.Context, kind store.Kind, where store.Expr) (int, error) {
-	c := r.compile(kind, where)
-	if !c.exact {
-		docs, err := r.Query(ctx, kind, store.Query{Where: where})
-		return len(docs), err
-	}
-	var n int
-	err := r.queryRow(ctx, `SELECT count(*) FROM documents d WHERE d.kind = ? AND (`+c.SQL+`)`, append([]any{string(kind)}, c.Args...)...).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("count %s documents: %w", kind, r.dialect.Explain(err))
-	}
-	return n, nil
+	return limited(ctx, r, "count "+string(kind)+" documents", func(ctx context.Context) (n int, err error) {
+		c := r.compile(kind, where)
+		if !c.exact {
+			docs, err := r.find(ctx, kind, store.Query{Where: where})
+			return len(docs), err
+		}
+		args := append([]any{string(kind)}, c.Args...)
+		err = r.queryRow(ctx, `SELECT count(*) FROM documents d WHERE d.kind = ? AND (`+c.SQL+`)`, args...).Scan(&n)
+		return n, err
+	})
 }
 
 // Distinct implements store.Reader.
 func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path, where store.Expr) ([]string, error) {
-	return limited(ctx, func(ctx context.Context) ([]string, error) { return r.distinct(ctx, kind, field, where) })
+	out, err := limited(ctx, r, "read the values of "+string(kind)+" documents", func(ctx context.Context) ([]string, error) {
+		return r.distinct(ctx, kind, field, where)
+	})
+	slices.Sort(out)
+	return slices.Compact(out), err
 }
 
 func (r reader) distinct(ctx context.Context, kind store.Kind, field store.Path, where store.Expr) ([]string, error) {
@@ -182,8 +204,12 @@ func (r reader) distinct(ctx context.Context, kind store.Kind, field store.Path,
 	listed, isList := termField(field)
 	col, isColumn := columnOf(field)
 	if !c.exact || (!isList && (!isColumn || col.holds != texts)) {
-		docs, err := r.Query(ctx, kind, store.Query{Where: where})
-		return distinctOf(docs, field), err
+		docs, err := r.find(ctx, kind, store.Query{Where: where})
+		var out []string
+		for _, doc := range docs {
+			out = append(out, textsAt(doc, field)...)
+		}
+		return out, err
 	}
 	text := `SELECT DISTINCT d.` + col.quoted() + ` FROM documents d WHERE d.kind = ? AND (` + c.SQL + `) AND d.` + col.quoted() + ` <> ''`
 	args := []any{string(kind)}
@@ -193,35 +219,12 @@ func (r reader) distinct(ctx context.Context, kind store.Kind, field store.Path,
 	if isList {
 		text = `SELECT DISTINCT t.value FROM documents d JOIN terms t ON t.seq = d.seq WHERE t.kind = ? AND t.field = ? AND (` + c.SQL + `)`
 		args = append(args, listed)
-		if where == nil {
-			text, args = allTerms, append(args, args...)
-		}
 	}
-	rows, err := r.query(ctx, text, append(args, c.Args...)...)
-	if err != nil {
-		return nil, fmt.Errorf("read the values of %s: %w", kind, r.dialect.Explain(err))
-	}
-	defer func() { _ = rows.Close() }() // rows.Err tells
-	var out []string
-	for rows.Next() {
-		var value string
-		if err := rows.Scan(&value); err != nil {
-			return nil, fmt.Errorf("read the values of %s: %w", kind, err)
-		}
-		out = append(out, value)
-	}
-	slices.Sort(out)
-	return out, rows.Err()
+	return values[string](ctx, r, text, append(args, c.Args...))
 }
 
-// allTerms goes from each value to the next in the index, past the documents that have it.
-const allTerms = `WITH RECURSIVE v (value) AS (
-	SELECT min(value) FROM terms WHERE kind = ? AND field = ?
-	UNION ALL
-	SELECT (SELECT min(t.value) FROM terms t WHERE t.kind = ? AND t.field = ? AND t.value > v.value) FROM v WHERE v.value IS NOT NULL
-) SELECT value FROM v WHERE value IS NOT NULL`
-
-// allValues is allTerms of a column that has an index.
+// allValues goes from each value of an indexed column to the next in the index, past the
+// documents that have it.
 func allValues(col column) string {
 	name := col.quoted()
 	return `WITH RECURSIVE v (value) AS (
@@ -229,20 +232,6 @@ func allValues(col column) string {
 	UNION ALL
 	SELECT (SELECT min(d.` + name + `) FROM documents d WHERE d.kind = ? AND d.` + name + ` > v.value) FROM v WHERE v.value IS NOT NULL
 ) SELECT value FROM v WHERE value IS NOT NULL AND value <> ''`
-}
-
-// distinctOf is Distinct of documents that were read.
-func distinctOf(docs []store.Doc, field store.Path) []string {
-	var out []string
-	for _, doc := range docs {
-		for _, v := range elements(map[string]any(doc), field) {
-			if text, ok := v.(string); ok && text != "" {
-				out = append(out, text)
-			}
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }
 
 // page cuts a page out of what was found.

@@ -2,7 +2,6 @@ package tables
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -74,16 +73,17 @@ type term struct{ field, value string }
 
 // row is a document as it is stored.
 type row struct {
-	columns []any
-	terms   []term
-	body    string
+	kind, id string
+	columns  []any
+	terms    []term
+	body     string
 }
 
 func newRow(d Dialect, kind store.Kind, doc store.Doc) (row, error) {
 	if doc.ID() == "" {
 		return row{}, fmt.Errorf("%s without an id", kind)
 	}
-	var r row
+	r := row{kind: string(kind), id: d.Text(doc.ID())}
 	for _, c := range columns {
 		v, ok := c.value(d, doc[c.name])
 		if !ok {
@@ -92,10 +92,8 @@ func newRow(d Dialect, kind store.Kind, doc store.Doc) (row, error) {
 		r.columns = append(r.columns, v)
 	}
 	for _, path := range termFields {
-		for _, v := range elements(map[string]any(doc), path) {
-			if text, ok := v.(string); ok && text != "" {
-				r.terms = append(r.terms, term{strings.Join(path, "."), d.Text(text)})
-			}
+		for _, text := range textsAt(doc, path) {
+			r.terms = append(r.terms, term{strings.Join(path, "."), d.Text(text)})
 		}
 	}
 	slices.SortFunc(r.terms, func(a, b term) int {
@@ -123,45 +121,20 @@ func (c column) value(d Dialect, v any) (any, bool) {
 		b, ok := v.(bool)
 		return b, ok
 	case numbers:
-		switch v := v.(type) {
-		case json.Number:
-			n, err := v.Float64()
-			return n, err == nil
-		case int:
-			return float64(v), true
-		case int64:
-			return float64(v), true
-		case float64:
-			return v, true
-		}
+		return store.Number(v)
 	}
 	return nil, false
 }
 
-// elements returns the values at a path, going into lists.
-func elements(at any, path store.Path) []any {
-	if list, ok := at.([]any); ok {
-		var out []any
-		for _, v := range list {
-			out = append(out, elements(v, path)...)
+// textsAt returns the texts at a path but for empty ones, going into lists.
+func textsAt(doc store.Doc, path store.Path) []string {
+	var out []string
+	doc.Each(path, func(v any) {
+		if text, ok := v.(string); ok && text != "" {
+			out = append(out, text)
 		}
-		return out
-	}
-	if list, ok := at.([]string); ok {
-		var out []any
-		for _, v := range list {
-			out = append(out, v)
-		}
-		return out
-	}
-	if len(path) == 0 {
-		return []any{at}
-	}
-	object, ok := at.(map[string]any)
-	if !ok {
-		return nil
-	}
-	return elements(object[path[0]], path[1:])
+	})
+	return out
 }
 
 // columnOf finds the column of a path.

@@ -29,8 +29,8 @@ type Dialect interface {
 	// Pattern says in SQL, exactly, that a pattern is found in a text column; false when
 	// the database can't.
 	Pattern(column string, pattern *regexp.Regexp) (Condition, bool)
-	// Analyze returns what is run after much was written into empty tables.
-	Analyze() []string
+	// Analyze is run after much was written into empty tables.
+	Analyze() string
 	// Begin is run first in each writing transaction; "" is nothing.
 	Begin() string
 }
