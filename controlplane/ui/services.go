@@ -312,7 +312,7 @@ func (p *Pages) instance(v *visit) error {
 	if page.Console, err = v.console(task); err != nil {
 		return err
 	}
-	page.Console.Live = page.Instance.Alive()
+	page.Console.Live = page.Instance.Alive() && !page.Console.Past
 	if page.Machine, err = v.scalarMetrics([]string{task}); err != nil {
 		return err
 	}
