@@ -39,13 +39,6 @@ type gateKey struct {
 	serving.AccessKey
 }
 
-// AccessStatus says in /status who may send requests.
-type AccessStatus struct {
-	KeysRequired bool   `json:"keys_required"`
-	Keys         int    `json:"keys"`    // that are good now
-	Refused      uint64 `json:"refused"` // requests, since the start
-}
-
 // follow takes in a configuration: the next request is judged by it.
 func (g *gate) follow(access serving.Access) {
 	next := &gateRules{required: access.Required, keys: make(map[serving.KeyDigest]*gateKey, len(access.Keys))}
@@ -146,8 +139,8 @@ func refusal(err error, key *gateKey) *Failure {
 	return &Failure{Kind: kind, Text: text, Challenge: challenge}
 }
 
-func (g *gate) status() AccessStatus {
-	s := AccessStatus{Refused: g.refused.Load()}
+func (g *gate) status() serving.AccessReport {
+	s := serving.AccessReport{Refused: g.refused.Load()}
 	if rules := g.rules.Load(); rules != nil {
 		s.KeysRequired = rules.required
 		now := g.now()

@@ -35,7 +35,7 @@ type ready chan struct{}
 
 func (ready) Planned(*reconcile.State, serving.Plan, bool) {}
 
-func (r ready) StatusChanged(status func() reconcile.Status) {
+func (r ready) StatusChanged(status func() serving.Status) {
 	if now := status(); now.Ready() {
 		select {
 		case r <- struct{}{}:

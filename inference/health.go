@@ -2,9 +2,7 @@ package inference
 
 import (
 	"errors"
-	"time"
 
-	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/router"
 	"clearmlserving/serving"
 )
@@ -22,7 +20,7 @@ type Readiness struct {
 // NotReady names an endpoint that cannot answer, or not as configured, and why.
 type NotReady struct {
 	Endpoint serving.EndpointURL `json:"endpoint"`
-	State    string              `json:"state"`
+	State    serving.State       `json:"state"`
 	Reason   string              `json:"reason,omitempty"`
 }
 
@@ -48,16 +46,12 @@ func (s *Service) Readiness(endpoint serving.EndpointURL) (r Readiness, known bo
 		if endpoint != "" && e.URL != endpoint {
 			continue
 		}
-		n := NotReady{Endpoint: e.URL, State: e.State, Reason: e.Model.Reason}
-		if e.Failure != nil {
-			n.Reason = e.Failure.Step + ": " + e.Failure.Reason
-		}
-		answers := e.Model.State == "ready" || e.Model.State == "degraded"
+		answers := e.Model.State == serving.StateReady || e.Model.State == serving.StateDegraded
 		if endpoint != "" {
 			known, r.Ready = true, answers
 		}
-		if e.State != "ready" {
-			r.NotReady = append(r.NotReady, n)
+		if e.State != serving.StateReady {
+			r.NotReady = append(r.NotReady, NotReady{Endpoint: e.URL, State: e.State, Reason: e.Reason()})
 		}
 	}
 	if !known && s.unclear(endpoint, &r) {
@@ -83,32 +77,10 @@ func (s *Service) unclear(endpoint serving.EndpointURL, r *Readiness) bool {
 	return ok
 }
 
-// WorkersMemory is what all workers take, and what is done about it.
-type WorkersMemory struct {
-	Budget int64 `json:"budget"`
-	Taken  int64 `json:"taken"`
-	// EndedEarly counts the idle workers that were ended before their idle timeout.
-	EndedEarly uint64 `json:"ended_early"`
-	// Short: that happens these days. Exceeded: more is taken than the budget, and no
-	// worker can be spared. Unmeasured: the system does not tell what workers take.
-	Short      bool `json:"short,omitempty"`
-	Exceeded   bool `json:"exceeded,omitempty"`
-	Unmeasured bool `json:"unmeasured,omitempty"`
-}
-
-// Status describes an instance.
-type Status struct {
-	Started time.Time `json:"started"`
-	reconcile.Status
-	Access     AccessStatus      `json:"access"`
-	Workers    *WorkersMemory    `json:"workers_memory,omitempty"`
-	Recordings []RecordingStatus `json:"recordings,omitempty"`
-	Shadows    []ShadowStatus    `json:"shadows,omitempty"`
-}
-
 // Status describes the instance for people and scripts.
-func (s *Service) Status() Status {
-	status := Status{Started: s.started, Status: s.reconciler.Status(), Access: s.gate.status(), Shadows: s.taps.shadows.status()}
+func (s *Service) Status() serving.Status {
+	status := s.reconciler.Status()
+	status.Started, status.Access, status.Shadows = s.started, s.gate.status(), s.taps.shadows.status()
 	if s.o.WorkersMemory != nil {
 		memory := s.o.WorkersMemory()
 		status.Workers = &memory

@@ -36,7 +36,7 @@ type Options struct {
 	// when no keys are required either, a warning is logged.
 	Exposed bool
 	// WorkersMemory tells what the workers take of their memory budget, nil: none is set.
-	WorkersMemory func() WorkersMemory
+	WorkersMemory func() serving.MemoryReport
 	// RecordingsDir is the folder of recorded requests, for endpoints whose options
 	// ask for it. "": nothing is recorded.
 	RecordingsDir string
@@ -86,7 +86,7 @@ type FollowerRunner interface {
 	reconcile.Follower
 	// Run works until ctx ends. A control plane that is away never stops serving:
 	// Run retries, and its error is only logged. status may be called from any goroutine.
-	Run(ctx context.Context, status func() Status) error
+	Run(ctx context.Context, status func() serving.Status) error
 }
 
 // Service is one inference instance.
@@ -137,7 +137,7 @@ func (f planFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
 }
 
 // StatusChanged fulfils reconcile.Follower.
-func (planFollower) StatusChanged(func() reconcile.Status) {}
+func (planFollower) StatusChanged(func() serving.Status) {}
 
 // Run serves through the fronts until ctx ends. It then says "not ready", lets the
 // fronts end, and only after that closes models and engines. Any part that ends on

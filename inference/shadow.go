@@ -56,18 +56,6 @@ type copied struct {
 	streamed bool // the client's answer was not kept, so there is nothing to compare
 }
 
-// ShadowStatus counts the shadow traffic from one url to another.
-type ShadowStatus struct {
-	From      serving.EndpointURL `json:"endpoint"`
-	To        serving.EndpointURL `json:"to"`
-	Share     float64             `json:"share"`
-	Shadowed  uint64              `json:"shadowed"`  // copies that were sent
-	Dropped   uint64              `json:"dropped"`   // copies that were not: too many waited, or the request held tensors
-	Errors    uint64              `json:"errors"`    // copies without an answer, or with a status of 500 and above
-	Equal     uint64              `json:"equal"`     // answers like the client's
-	Different uint64              `json:"different"` // other answers
-}
-
 func newShadows(log *slog.Logger) *shadows {
 	return &shadows{changed: make(chan struct{}, 1), log: log, pairs: map[pairKey]*pair{}}
 }
@@ -105,15 +93,17 @@ func (s *shadows) inUse() map[pairKey]*pair {
 	return s.pairs // replaced as a whole, never changed
 }
 
-func (s *shadows) status() []ShadowStatus {
-	var list []ShadowStatus
+func (s *shadows) status() []serving.ShadowReport {
+	var list []serving.ShadowReport
 	for _, p := range s.inUse() {
-		list = append(list, ShadowStatus{
+		list = append(list, serving.ShadowReport{
 			From: p.from, To: p.to, Share: p.options.Load().Share, Shadowed: p.shadowed.Load(), Dropped: p.dropped.Load(),
 			Errors: p.errors.Load(), Equal: p.equal.Load(), Different: p.different.Load(),
 		})
 	}
-	slices.SortFunc(list, func(a, b ShadowStatus) int { return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To)) })
+	slices.SortFunc(list, func(a, b serving.ShadowReport) int {
+		return cmp.Or(cmp.Compare(a.From, b.From), cmp.Compare(a.To, b.To))
+	})
 	return list
 }
 

@@ -58,15 +58,6 @@ type taped struct {
 	exchange serving.Exchange
 }
 
-// RecordingStatus describes the recording of one url's requests.
-type RecordingStatus struct {
-	URL      serving.EndpointURL `json:"endpoint"`
-	Recorded uint64              `json:"recorded"`
-	Dropped  uint64              `json:"dropped"` // there was no time or room to write them
-	Skipped  uint64              `json:"skipped"` // streamed, too large, not redactable, or tensors
-	Problem  string              `json:"problem,omitempty"`
-}
-
 func newTapes(dir string, log *slog.Logger) *tapes {
 	return &tapes{dir: dir, log: log, queue: make(chan taped, tapeQueue), all: map[serving.EndpointURL]*tape{}}
 }
@@ -95,13 +86,13 @@ func (t *tapes) keep(used map[serving.EndpointURL]*tape) {
 }
 
 // status lists the tapes in use.
-func (t *tapes) status() []RecordingStatus {
+func (t *tapes) status() []serving.RecordingReport {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var list []RecordingStatus
+	var list []serving.RecordingReport
 	for _, url := range slices.Sorted(maps.Keys(t.all)) {
 		p := t.all[url]
-		s := RecordingStatus{URL: url, Recorded: p.recorded.Load(), Dropped: p.dropped.Load(), Skipped: p.skipped.Load()}
+		s := serving.RecordingReport{URL: url, Recorded: p.recorded.Load(), Dropped: p.dropped.Load(), Skipped: p.skipped.Load()}
 		if problem := p.problem.Load(); problem != nil {
 			s.Problem = *problem
 		}

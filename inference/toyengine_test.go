@@ -40,7 +40,7 @@ type toyModel struct {
 	url serving.EndpointURL
 }
 
-func (m *toyModel) Status() engine.Status       { return engine.Status{State: "ready"} }
+func (m *toyModel) Status() serving.ModelReport { return serving.ModelReport{State: "ready"} }
 func (m *toyModel) Close(context.Context) error { return nil }
 
 func (m *toyModel) Signature() engine.Signature {

@@ -198,7 +198,7 @@ func (plainEngine) Load(_ context.Context, spec engine.Spec) (engine.Model, erro
 
 type plainModel struct{ url serving.EndpointURL }
 
-func (plainModel) Status() engine.Status       { return engine.Status{State: "ready"} }
+func (plainModel) Status() serving.ModelReport { return serving.ModelReport{State: "ready"} }
 func (plainModel) Close(context.Context) error { return nil }
 func (m plainModel) Infer(ctx context.Context, r *engine.Request) (*engine.Response, error) {
 	switch m.url {

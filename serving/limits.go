@@ -52,6 +52,14 @@ func (l *Limits) Within(request time.Duration) time.Duration {
 	return own
 }
 
+// IdleAfter returns how long a worker above the minimum stays without requests. Default 1 minute.
+func (l *Limits) IdleAfter() time.Duration {
+	if l.IdleTimeout <= 0 {
+		return time.Minute
+	}
+	return time.Duration(l.IdleTimeout * float64(time.Second))
+}
+
 const (
 	maxLimitWorkers = 1024
 	maxLimitQueue   = 1_000_000

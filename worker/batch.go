@@ -4,38 +4,9 @@ import (
 	"maps"
 	"math"
 	"time"
+
+	"clearmlserving/serving"
 )
-
-// Batch has requests of an endpoint executed together: preprocess of each, one
-// predict of all their rows, postprocess of each. The zero value means one by one.
-type Batch struct {
-	// Rows bounds the rows of one execution. Up to 1: one request at a time.
-	Rows int
-	// Delay is how long a request may wait for others although a worker is free.
-	// Default 0: not at all, only what waits anyway is executed together.
-	Delay time.Duration
-	// Preferred are the rows to execute together when more wait, ascending.
-	// Default: as many as there are.
-	Preferred []int
-}
-
-// On reports whether requests are executed together at all.
-func (b Batch) On() bool { return b.Rows > 1 }
-
-// BatchStatus describes the last batches and what bounds the next one.
-type BatchStatus struct {
-	Batch
-	Batches      uint64
-	LastRows     int
-	LastRequests int
-	MeanRows     float64
-	// A batch takes PerBatch and for each row PerRow; both 0 while that is unknown.
-	PerRow, PerBatch time.Duration
-	// Limit is how many rows the last batch that was put together could have, Why
-	// what set that limit.
-	Limit int
-	Why   string
-}
 
 const (
 	whySize      = "max_batch_size"
@@ -54,7 +25,7 @@ const (
 
 // batching decides what is executed together. Group.mu guards it.
 type batching struct {
-	o          Batch
+	o          serving.Batching
 	fit        fit
 	perRequest float64 // rows of one request, roughly
 	batches    uint64
@@ -83,30 +54,31 @@ func batchingOf(g *Group) *batching {
 	if extra == nil {
 		extra = map[string]any{}
 	}
-	extra["max_batch_size"] = g.spec.Batch.Rows
+	extra["max_batch_size"] = g.spec.Batch.MaxRows
 	g.spec.Extra = extra
-	b := &batching{o: g.spec.Batch, perRequest: 1, limit: g.spec.Batch.Rows, why: whySize, limits: map[*worker]int{}}
+	b := &batching{o: g.spec.Batch, perRequest: 1, limit: g.spec.Batch.MaxRows, why: whySize, limits: map[*worker]int{}}
 	b.hold = time.AfterFunc(time.Hour, g.feedAll)
 	b.hold.Stop()
 	return b
 }
 
-// Batching returns how requests are executed together; false: one by one.
-func (g *Group) Batching() (BatchStatus, bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	b := g.batch
+// report describes the last batches and what bounds the next one; nil: requests are
+// executed one by one. Group.mu is held.
+func (b *batching) report() *serving.BatchingReport {
 	if b == nil {
-		return BatchStatus{}, false
+		return nil
 	}
-	s := BatchStatus{Batch: b.o, Batches: b.batches, LastRows: b.last.rows, LastRequests: b.last.requests, Limit: b.limit, Why: b.why}
+	r := serving.BatchingReport{
+		MaxRows: b.o.MaxRows, DelayUS: b.o.Delay.Microseconds(), Preferred: b.o.Preferred,
+		Batches: b.batches, LastRows: b.last.rows, LastRequests: b.last.requests, Limit: b.limit, LimitedBy: b.why,
+	}
 	if b.batches > 0 {
-		s.MeanRows = float64(b.rows) / float64(b.batches)
+		r.MeanRows = float64(b.rows) / float64(b.batches)
 	}
 	if b.fit.known() {
-		s.PerRow, s.PerBatch = time.Duration(b.fit.perRow), time.Duration(b.fit.perBatch)
+		r.PerRowUS, r.PerBatchUS = b.fit.perRow/1e3, b.fit.perBatch/1e3
 	}
-	return s, true
+	return &r
 }
 
 // note learns from a batch.
@@ -124,7 +96,7 @@ func (b *batching) note(r batchReport) {
 // size is how many rows the next batch of a free worker may have when so many wait,
 // and why. It is 0 while more are to be waited for, for so long.
 func (b *batching) size(wait float64, patience time.Duration) (rows int, why string, hold time.Duration) {
-	enough, best := b.o.Rows, 0
+	enough, best := b.o.MaxRows, 0
 	for i, p := range b.o.Preferred {
 		if i == 0 {
 			enough = p
@@ -139,7 +111,7 @@ func (b *batching) size(wait float64, patience time.Duration) (rows int, why str
 	case best > 0:
 		return best, whyPreferred, 0
 	}
-	return b.o.Rows, whySize, 0
+	return b.o.MaxRows, whySize, 0
 }
 
 // patience is how long f, which waits longest, may still wait for others.
@@ -170,7 +142,7 @@ func (b *batching) inTime(f *flight, now time.Time) float64 {
 // takesAhead reports whether a worker that has n requests may have another one now.
 func (b *batching) takesAhead(n int) bool {
 	rows := float64(n+1) * b.perRequest
-	return b.fit.known() && b.fit.of(rows) < aheadBatch && rows <= 2*float64(b.o.Rows)
+	return b.fit.known() && b.fit.of(rows) < aheadBatch && rows <= 2*float64(b.o.MaxRows)
 }
 
 // pickForBatch chooses the worker that gets f at once, nil if f has to wait: while
@@ -186,8 +158,8 @@ func (g *Group) pickForBatch(f *flight) *worker {
 		case w.state != ready:
 		case n == 0:
 			b := g.batch
-			g.limitRows(w, b.o.Rows)
-			w.batch = batchInFlight{first: w.nextID + 1, rows: b.perRequest, bound: min(float64(b.o.Rows), b.inTime(f, time.Now()))}
+			g.limitRows(w, b.o.MaxRows)
+			w.batch = batchInFlight{first: w.nextID + 1, rows: b.perRequest, bound: min(float64(b.o.MaxRows), b.inTime(f, time.Now()))}
 			return w
 		case !w.takesAhead() || !f.mayFollow(n) || !g.joins(w, f) && !g.batch.takesAhead(n):
 		case best == nil || n < len(best.flights):
@@ -238,7 +210,7 @@ func (g *Group) feedBatch(w *worker, now time.Time) {
 	}
 	b := g.batch
 	n, wait := len(w.flights), float64(g.queue.waiting)*g.batch.perRequest
-	limit, why := b.o.Rows, whySize
+	limit, why := b.o.MaxRows, whySize
 	if n == 0 {
 		var hold time.Duration
 		if limit, why, hold = b.size(wait, b.patience(g.queue.oldest(), wait, now)); hold > 0 {

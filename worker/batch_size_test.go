@@ -6,37 +6,39 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"clearmlserving/serving"
 )
 
-func batchingFor(t *testing.T, b Batch) *batching {
+func batchingFor(t *testing.T, b serving.Batching) *batching {
 	t.Helper()
 	g := &Group{spec: Spec{Batch: b, Extra: map[string]any{"other": 1}}}
 	made := batchingOf(g)
-	if g.spec.Extra["max_batch_size"] != b.Rows || g.spec.Extra["other"] != 1 {
+	if g.spec.Extra["max_batch_size"] != b.MaxRows || g.spec.Extra["other"] != 1 {
 		t.Fatalf("workers are told %v", g.spec.Extra)
 	}
 	return made
 }
 
 func TestABatchIsAsLargeAsWhatWaitsPrefersAndDelaysSay(t *testing.T) {
-	prefers := Batch{Rows: 32, Preferred: []int{4, 8, 16}}
+	prefers := serving.Batching{MaxRows: 32, Preferred: []int{4, 8, 16}}
 	for name, c := range map[string]struct {
-		b        Batch
+		b        serving.Batching
 		wait     float64
 		patience time.Duration
 		rows     int
 		why      string
 		hold     time.Duration
 	}{
-		"all that waits":                {Batch{Rows: 32}, 5, 0, 32, whySize, 0},
+		"all that waits":                {serving.Batching{MaxRows: 32}, 5, 0, 32, whySize, 0},
 		"the largest that is preferred": {prefers, 13, 0, 8, whyPreferred, 0},
 		"more than all preferred":       {prefers, 30, 0, 16, whyPreferred, 0},
 		"too few for any preferred":     {prefers, 3, 0, 32, whySize, 0},
 		"waiting for the first one":     {prefers, 3, time.Millisecond, 0, "", time.Millisecond},
 		"no longer":                     {prefers, 3, -1, 32, whySize, 0},
 		"enough, so no waiting":         {prefers, 4, time.Millisecond, 4, whyPreferred, 0},
-		"waiting for a full one":        {Batch{Rows: 32, Delay: 1}, 31, time.Second, 0, "", time.Second},
-		"a full one":                    {Batch{Rows: 32, Delay: 1}, 32, time.Second, 32, whySize, 0},
+		"waiting for a full one":        {serving.Batching{MaxRows: 32, Delay: 1}, 31, time.Second, 0, "", time.Second},
+		"a full one":                    {serving.Batching{MaxRows: 32, Delay: 1}, 32, time.Second, 32, whySize, 0},
 	} {
 		rows, why, hold := batchingFor(t, c.b).size(c.wait, c.patience)
 		if rows != c.rows || why != c.why || hold != c.hold {
@@ -46,7 +48,7 @@ func TestABatchIsAsLargeAsWhatWaitsPrefersAndDelaysSay(t *testing.T) {
 }
 
 func TestPatienceEndsWhereTheDeadlineWouldBeMissed(t *testing.T) {
-	b, now := batchingFor(t, Batch{Rows: 32, Delay: 100 * time.Millisecond}), time.Now()
+	b, now := batchingFor(t, serving.Batching{MaxRows: 32, Delay: 100 * time.Millisecond}), time.Now()
 	for range fitSamples {
 		b.fit.add(1, 10*time.Millisecond)
 	}
@@ -77,7 +79,7 @@ func TestPatienceEndsWhereTheDeadlineWouldBeMissed(t *testing.T) {
 }
 
 func TestDeadlinesBoundABatchUnlessTheyCannotBeMet(t *testing.T) {
-	b, now := batchingFor(t, Batch{Rows: 32}), time.Now()
+	b, now := batchingFor(t, serving.Batching{MaxRows: 32}), time.Now()
 	within := func(d time.Duration) float64 { return b.inTime(&flight{deadline: now.Add(d)}, now) }
 	if got := within(time.Millisecond); !math.IsInf(got, 1) {
 		t.Errorf("nothing is known, and the bound is %v", got)
@@ -101,7 +103,7 @@ func TestDeadlinesBoundABatchUnlessTheyCannotBeMet(t *testing.T) {
 }
 
 func TestOnlyFastBatchesAreSentAhead(t *testing.T) {
-	b := batchingFor(t, Batch{Rows: 4})
+	b := batchingFor(t, serving.Batching{MaxRows: 4})
 	if b.takesAhead(0) {
 		t.Error("nothing is known yet")
 	}
@@ -133,7 +135,7 @@ func TestABatchGoesAsFarAsItsTightestDeadline(t *testing.T) {
 		"one that cannot be met":      {[]time.Duration{0, 0, 5 * time.Millisecond, 0}, 4, 32, whySize},
 		"a tight one at the front":    {[]time.Duration{15 * time.Millisecond, 0}, 1, 1, whyDeadline},
 	} {
-		g := &Group{spec: Spec{Batch: Batch{Rows: 32}}}
+		g := &Group{spec: Spec{Batch: serving.Batching{MaxRows: 32}}}
 		g.batch = batchingOf(g)
 		for i := range 8 {
 			g.batch.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Millisecond})
@@ -169,7 +171,7 @@ func TestARequestJoinsABatchThatIsNotBegun(t *testing.T) {
 	}
 	t.Cleanup(page.close)
 	t.Cleanup(func() { _ = file.Close() })
-	g := &Group{spec: Spec{Batch: Batch{Rows: 4}}}
+	g := &Group{spec: Spec{Batch: serving.Batching{MaxRows: 4}}}
 	g.batch = batchingOf(g)
 	for i := range 8 {
 		g.batch.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Second})

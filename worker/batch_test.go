@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"clearmlserving/serving"
 	"clearmlserving/worker"
 )
 
-func batched(b worker.Batch) func(*worker.Spec) {
+func batched(b serving.Batching) func(*worker.Spec) {
 	return func(s *worker.Spec) { s.Batch = b }
 }
 
@@ -68,7 +69,7 @@ func parse(t *testing.T, r *worker.Response) (s stacked) {
 
 func TestWhatWaitsIsExecutedTogetherUpToTheRowsAllowed(t *testing.T) {
 	w := newWorld(t, nil)
-	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 3}))
+	g := w.start(t, "stacked", "stacked.py", batched(serving.Batching{MaxRows: 3}))
 	if got := parse(t, do(t, g, `{"x":"alone"}`)); got.Of != 1 {
 		t.Errorf("an idle worker waited for others: %+v", got)
 	}
@@ -86,15 +87,15 @@ func TestWhatWaitsIsExecutedTogetherUpToTheRowsAllowed(t *testing.T) {
 			t.Errorf("question %d: variables %s, want %s", i, r.Stats, want)
 		}
 	}
-	s, on := g.Batching()
-	if !on || s.Batches < 3 || s.LastRows != 1 || s.LastRequests != 1 || s.MeanRows < 1 || s.PerRow+s.PerBatch <= 0 || s.Limit != 3 || s.Why == "" {
-		t.Errorf("Batching() = %+v, %v", s, on)
+	s := g.Status().Batching
+	if s == nil || s.Batches < 3 || s.LastRows != 1 || s.LastRequests != 1 || s.MeanRows < 1 || s.PerRowUS+s.PerBatchUS <= 0 || s.Limit != 3 || s.LimitedBy == "" {
+		t.Errorf("batching = %+v", s)
 	}
 }
 
 func TestInABatchEachRequestFailsAlone(t *testing.T) {
 	w := newWorld(t, nil)
-	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
+	g := w.start(t, "stacked", "stacked.py", batched(serving.Batching{MaxRows: 16}))
 	answers := together(t, g,
 		`{"x":0}`, `{"x":1,"do":"refuse"}`, `not json`, `{"x":3,"do":"spoil"}`, `{"x":4,"do":"fail"}`, `{"x":5,"do":"short"}`, `{"x":6}`)
 	for i, want := range []struct {
@@ -111,7 +112,7 @@ func TestInABatchEachRequestFailsAlone(t *testing.T) {
 
 func TestADeathInABatchTakesWhatHasBegunAndNothingElse(t *testing.T) {
 	w := newWorld(t, nil)
-	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 2}))
+	g := w.start(t, "stacked", "stacked.py", batched(serving.Batching{MaxRows: 2}))
 	answers := together(t, g, `{"x":0}`, `{"x":1,"do":"die"}`, `{"x":2}`, `{"x":3}`)
 	for i, r := range answers {
 		died := strings.Contains(string(r.Body), "worker died")
@@ -123,7 +124,7 @@ func TestADeathInABatchTakesWhatHasBegunAndNothingElse(t *testing.T) {
 
 func TestStreamsAndLargeAnswersOfABatchArriveWhole(t *testing.T) {
 	w := newWorld(t, nil)
-	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
+	g := w.start(t, "stacked", "stacked.py", batched(serving.Batching{MaxRows: 16}))
 	question, open := gate(t)
 	var all sync.WaitGroup
 	all.Go(func() { _, _ = g.Do(t.Context(), &worker.Request{Body: []byte(question)}) })
@@ -166,7 +167,7 @@ func TestStreamsAndLargeAnswersOfABatchArriveWhole(t *testing.T) {
 
 func TestCodeOfABatchMayAskOtherEndpointsAndItself(t *testing.T) {
 	w := newWorld(t, nil)
-	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
+	g := w.start(t, "stacked", "stacked.py", batched(serving.Batching{MaxRows: 16}))
 	w.start(t, "echo", "echo.py", nil)
 	answers := together(t, g,
 		`{"x":0,"do":"call","to":"echo","data":[1]}`, `{"x":1,"do":"call","to":"stacked","data":{"x":"inner"}}`, `{"x":2}`)
@@ -191,7 +192,7 @@ func TestUserCodeRunsOnTheMainThread(t *testing.T) {
 		"with process_batch":        {"main_thread_batch.py", 8, true},
 		"batch size without method": {"main_thread.py", 8, false},
 	} {
-		g := w.start(t, name, c.file, batched(worker.Batch{Rows: c.rows, Delay: time.Millisecond}))
+		g := w.start(t, name, c.file, batched(serving.Batching{MaxRows: c.rows, Delay: time.Millisecond}))
 		var all sync.WaitGroup
 		for i := range 40 {
 			all.Go(func() {
@@ -202,8 +203,8 @@ func TestUserCodeRunsOnTheMainThread(t *testing.T) {
 			})
 		}
 		all.Wait()
-		_, on := g.Batching()
-		warnings := strings.Join(g.Status().Warnings, "\n")
+		s := g.Status()
+		on, warnings := s.Batching != nil, strings.Join(s.Warnings, "\n")
 		if on != c.batches || (c.rows > 1 && !c.batches) != strings.Contains(warnings, "max_batch_size=8 has no effect") {
 			t.Errorf("%s: batching %v, warnings %q", name, on, warnings)
 		}
@@ -213,7 +214,7 @@ func TestUserCodeRunsOnTheMainThread(t *testing.T) {
 
 func TestWhoeverGivesUpInABatchLeavesTheOthersTheirAnswers(t *testing.T) {
 	w := newWorld(t, nil)
-	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
+	g := w.start(t, "stacked", "stacked.py", batched(serving.Batching{MaxRows: 16}))
 	question, open := gate(t)
 	var all sync.WaitGroup
 	all.Go(func() { _, _ = g.Do(t.Context(), &worker.Request{Body: []byte(question)}) })
@@ -248,7 +249,7 @@ func TestWhoeverGivesUpInABatchLeavesTheOthersTheirAnswers(t *testing.T) {
 
 func TestARequestWhoseClientLeavesDuringPreprocessIsNotPredicted(t *testing.T) {
 	w := newWorld(t, nil)
-	g := w.start(t, "stacked", "stacked.py", batched(worker.Batch{Rows: 16}))
+	g := w.start(t, "stacked", "stacked.py", batched(serving.Batching{MaxRows: 16}))
 	question, open := gate(t)
 	var all sync.WaitGroup
 	all.Go(func() { _, _ = g.Do(t.Context(), &worker.Request{Body: []byte(question)}) })
@@ -276,7 +277,7 @@ func TestARequestWhoseClientLeavesDuringPreprocessIsNotPredicted(t *testing.T) {
 
 func TestADelayWaitsForOthersAndNoLongerThanItSays(t *testing.T) {
 	w := newWorld(t, nil)
-	never := w.start(t, "long", "stacked.py", batched(worker.Batch{Rows: 8, Delay: patience, Preferred: []int{2, 4}}))
+	never := w.start(t, "long", "stacked.py", batched(serving.Batching{MaxRows: 8, Delay: patience, Preferred: []int{2, 4}}))
 	var all sync.WaitGroup
 	for i := range 2 {
 		all.Go(func() {
@@ -289,7 +290,7 @@ func TestADelayWaitsForOthersAndNoLongerThanItSays(t *testing.T) {
 		}
 	}
 	all.Wait()
-	soon := w.start(t, "short", "stacked.py", batched(worker.Batch{Rows: 8, Delay: time.Millisecond}))
+	soon := w.start(t, "short", "stacked.py", batched(serving.Batching{MaxRows: 8, Delay: time.Millisecond}))
 	if got := parse(t, do(t, soon, `{"x":1}`)); got.Of != 1 {
 		t.Errorf("%+v", got)
 	}
@@ -303,7 +304,7 @@ func TestADelayWaitsForOthersAndNoLongerThanItSays(t *testing.T) {
 
 func TestBatchingOfAnAsyncEndpointIsALoadError(t *testing.T) {
 	w := newWorld(t, nil)
-	_, err := w.tryStart("async", "awaits.py", func(s *worker.Spec) { s.Engine, s.Batch = "custom_async", worker.Batch{Rows: 8} })
+	_, err := w.tryStart("async", "awaits.py", func(s *worker.Spec) { s.Engine, s.Batch = "custom_async", serving.Batching{MaxRows: 8} })
 	var failed *worker.LoadError
 	if !errors.As(err, &failed) || !strings.Contains(failed.Text, "side by side") || !strings.Contains(failed.Text, "max_batch_size=8") {
 		t.Error(err)
@@ -314,7 +315,7 @@ func TestBatchingOfAnAsyncEndpointIsALoadError(t *testing.T) {
 // must not be mixed up, whatever is executed together.
 func TestManyWorkersAndCallersAnswerEachItsOwn(t *testing.T) {
 	w := newWorld(t, nil)
-	for name, b := range map[string]worker.Batch{"stacked.py": {Rows: 16}, "preferred/stacked.py": {Rows: 16, Delay: 200 * time.Microsecond, Preferred: []int{4, 8}}} {
+	for name, b := range map[string]serving.Batching{"stacked.py": {MaxRows: 16}, "preferred/stacked.py": {MaxRows: 16, Delay: 200 * time.Microsecond, Preferred: []int{4, 8}}} {
 		g := w.start(t, name, path.Base(name), func(s *worker.Spec) { s.Batch, s.Workers = b, 2 })
 		var all sync.WaitGroup
 		for caller := range 32 {
@@ -328,7 +329,7 @@ func TestManyWorkersAndCallersAnswerEachItsOwn(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if s, _ := g.Batching(); s.MeanRows < 1 || s.LastRows > 16 {
+		if s := g.Status().Batching; s.MeanRows < 1 || s.LastRows > 16 {
 			t.Errorf("%s: %+v", name, s)
 		}
 	}

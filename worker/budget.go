@@ -13,6 +13,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"clearmlserving/process"
+	"clearmlserving/serving"
 )
 
 // A Budget bounds the memory of all workers of an instance, in all its pools. When
@@ -26,19 +27,7 @@ type Budget struct {
 
 	mu     sync.Mutex // guards the rest
 	pools  map[*Pool]struct{}
-	status BudgetStatus
-}
-
-// BudgetStatus describes a Budget.
-type BudgetStatus struct {
-	// Limit is the budget; Taken is the memory of the workers and of the processes that
-	// fork them, in bytes.
-	Limit, Taken int64
-	// EndedEarly counts the workers that were ended before their idle timeout.
-	EndedEarly uint64
-	// Short: idle workers were ended early within the last minute. Exceeded: over budget
-	// with no idle worker left. Blind: memory usage cannot be read.
-	Short, Exceeded, Blind bool
+	status serving.MemoryReport
 }
 
 const (
@@ -65,7 +54,7 @@ func NewBudget(limit int64, log *slog.Logger) *Budget {
 		below:   func(roots []int) []int { return takeCensus().tree(roots) },
 		measure: process.MemoryOf,
 	}
-	return &Budget{limit: limit, log: log, system: host, pools: map[*Pool]struct{}{}, status: BudgetStatus{Limit: limit}}
+	return &Budget{limit: limit, log: log, system: host, pools: map[*Pool]struct{}{}, status: serving.MemoryReport{Budget: limit}}
 }
 
 // system lists processes and measures their memory.
@@ -95,7 +84,7 @@ func (b *Budget) look(now time.Time, l *memoryLedger) {
 }
 
 // Status describes the budget at the last look.
-func (b *Budget) Status() BudgetStatus {
+func (b *Budget) Status() serving.MemoryReport {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.status
@@ -143,12 +132,12 @@ func (b *Budget) members() (groups []*Group, roots []int) {
 }
 
 // report publishes the status and logs when it changes, not each ended worker.
-func (b *Budget) report(s BudgetStatus) {
+func (b *Budget) report(s serving.MemoryReport) {
 	b.mu.Lock()
 	was := b.status
 	b.status = s
 	b.mu.Unlock()
-	log := b.log.With("budget", humanize.IBytes(uint64(max(s.Limit, 0))), "taken", humanize.IBytes(uint64(max(s.Taken, 0))))
+	log := b.log.With("budget", humanize.IBytes(uint64(max(s.Budget, 0))), "taken", humanize.IBytes(uint64(max(s.Taken, 0))))
 	switch {
 	case s.Short && !was.Short:
 		log.Warn("worker memory is short", "action", "idle workers are ended before their idle timeout, the longest idle first")
@@ -158,7 +147,7 @@ func (b *Budget) report(s BudgetStatus) {
 	if s.Exceeded && !was.Exceeded {
 		log.Warn("worker memory budget exceeded", "reason", "no worker is idle and above its endpoint's minimum")
 	}
-	if s.Blind && !was.Blind {
+	if s.Unmeasured && !was.Unmeasured {
 		log.Warn("worker memory cannot be measured", "effect", "the memory budget bounds nothing", "hint", "with --worker-user the service needs CAP_SYS_PTRACE")
 	}
 }
@@ -166,7 +155,7 @@ func (b *Budget) report(s BudgetStatus) {
 // memoryLedger holds what the workers take. One goroutine uses it.
 type memoryLedger struct {
 	system system
-	status BudgetStatus
+	status serving.MemoryReport
 	last   time.Time // when a worker was ended early last
 
 	own      map[*worker]int64 // private memory of each worker at the last measurement
@@ -179,7 +168,7 @@ type memoryLedger struct {
 }
 
 func newMemoryLedger(limit int64, s system) *memoryLedger {
-	return &memoryLedger{system: s, status: BudgetStatus{Limit: limit}}
+	return &memoryLedger{system: s, status: serving.MemoryReport{Budget: limit}}
 }
 
 // member is a worker at one look.
@@ -191,7 +180,7 @@ type member struct {
 }
 
 // look measures if it is time to, and ends workers if memory is short.
-func (l *memoryLedger) look(now time.Time, groups []*Group, roots []int) BudgetStatus {
+func (l *memoryLedger) look(now time.Time, groups []*Group, roots []int) serving.MemoryReport {
 	var all []member
 	for _, g := range groups {
 		all = g.members(all)
@@ -220,7 +209,7 @@ func (l *memoryLedger) look(now time.Time, groups []*Group, roots []int) BudgetS
 		l.last = now
 	}
 	s.Short = s.EndedEarly > 0 && now.Sub(l.last) < shortFor
-	if l.stays > s.Limit && ended == 0 {
+	if l.stays > s.Budget && ended == 0 {
 		s.Exceeded = true
 	} else if !l.above(l.stays, budgetHigh) {
 		s.Exceeded = false
@@ -229,7 +218,7 @@ func (l *memoryLedger) look(now time.Time, groups []*Group, roots []int) BudgetS
 }
 
 func (l *memoryLedger) above(taken int64, share float64) bool {
-	return float64(taken) > share*float64(l.status.Limit)
+	return float64(taken) > share*float64(l.status.Budget)
 }
 
 // changed reports whether workers or templates have started or ended since the last
@@ -289,7 +278,7 @@ func (l *memoryLedger) measure(now time.Time, groups []*Group, roots []int, all 
 		l.mean = sum / read
 	}
 	if read > 0 || refused {
-		l.status.Blind = read == 0
+		l.status.Unmeasured = read == 0
 	}
 	l.measured, l.took = now, time.Since(begun)
 }

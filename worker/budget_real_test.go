@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"clearmlserving/process"
+	"clearmlserving/serving"
 	"clearmlserving/worker"
 )
 
@@ -54,7 +55,7 @@ func TestMemoryComesBackFromThoseIdleForLongestAndNoRequestIsLost(t *testing.T) 
 	w, b := withBudget(t, 300<<20, nil)
 	endpoint := func(name string, least int) *worker.Group {
 		return w.start(t, name, "greedy.py", func(s *worker.Spec) {
-			s.Workers, s.Elastic, s.Limits.IdleAfter = 1, 1-least, time.Hour
+			s.Workers, s.Elastic, s.Limits.IdleTimeout = 1, 1-least, 3600
 		})
 	}
 	// Four of these are too much by themselves: what else is counted, above all the
@@ -83,7 +84,7 @@ func TestMemoryComesBackFromThoseIdleForLongestAndNoRequestIsLost(t *testing.T) 
 		ask(t, g, `{"do":"pid"}`)
 	}
 	for _, g := range append(all, needed) {
-		if s := g.Status(); s.Restarts != 0 || s.State != worker.StateReady {
+		if s := g.Status(); s.Restarts != 0 || s.State != serving.StateReady {
 			t.Errorf("status = %+v", s)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"clearmlserving/process"
+	"clearmlserving/serving"
 )
 
 const mib = 1 << 20
@@ -204,7 +205,7 @@ func TestShortMemoryIsSaidOnce(t *testing.T) {
 		wait(measureEvery)
 	}
 	says()
-	if s := b.Status(); s != (BudgetStatus{Limit: 330 * mib, Taken: 200 * mib, EndedEarly: 4, Short: true}) {
+	if s := b.Status(); s != (serving.MemoryReport{Budget: 330 * mib, Taken: 200 * mib, EndedEarly: 4, Short: true}) {
 		t.Errorf("status = %+v", s)
 	}
 	wait(shortFor)
@@ -217,7 +218,7 @@ func TestShortMemoryIsSaidOnce(t *testing.T) {
 	}
 	wait(measureEvery)
 	says("memory budget exceeded")
-	if s := b.Status(); s != (BudgetStatus{Limit: 330 * mib, Taken: 400 * mib, EndedEarly: 4, Exceeded: true}) {
+	if s := b.Status(); s != (serving.MemoryReport{Budget: 330 * mib, Taken: 400 * mib, EndedEarly: 4, Exceeded: true}) {
 		t.Errorf("status = %+v", s)
 	}
 	asked := b.system.measure
@@ -228,7 +229,7 @@ func TestShortMemoryIsSaidOnce(t *testing.T) {
 	l.system = b.system
 	wait(measureEvery)
 	says("bounds nothing")
-	if s := b.Status(); !s.Blind || s.Exceeded {
+	if s := b.Status(); !s.Unmeasured || s.Exceeded {
 		t.Errorf("status = %+v", s)
 	}
 	l.system.measure = asked
@@ -236,7 +237,7 @@ func TestShortMemoryIsSaidOnce(t *testing.T) {
 	clear(f.taken)
 	wait(measureEvery)
 	says()
-	if s := b.Status(); s != (BudgetStatus{Limit: 330 * mib, EndedEarly: 4, Blind: true}) { // nobody is left who could be asked
+	if s := b.Status(); s != (serving.MemoryReport{Budget: 330 * mib, EndedEarly: 4, Unmeasured: true}) { // nobody is left who could be asked
 		t.Errorf("status = %+v", s)
 	}
 }

@@ -217,7 +217,7 @@ func TestFiguresOfAThousandEndpoints(t *testing.T) {
 		loads.Go(func() {
 			for i := range next {
 				groups[i] = w.start(t, fmt.Sprint("e", i), "rows.py", func(s *worker.Spec) {
-					s.Engine, s.ModelPath, s.Elastic, s.Limits.IdleAfter = "sklearn", model, 1, 10*time.Second
+					s.Engine, s.ModelPath, s.Elastic, s.Limits.IdleTimeout = "sklearn", model, 1, 10
 				})
 			}
 		})

@@ -45,6 +45,9 @@ func (g *Group) Busy() bool {
 	return false
 }
 
+// MemoryOf is what a process takes in bytes, shared memory divided among those who share it.
+func MemoryOf(pid int) int64 { return pss(pid) }
+
 // Bounds are a Pool's constants, as a test wants them; 0: as they are.
 type Bounds struct {
 	MaxFrame, MaxReentry, OutputRate, MaxThreads, MaxProcesses int

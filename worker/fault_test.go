@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"clearmlserving/serving"
 	"clearmlserving/worker"
 )
 
@@ -211,7 +212,7 @@ func TestAnswersThatWereTakenAreNotTakenTwice(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if s := g.Status(); s.Restarts != 0 || s.Requests != 300 {
+	if s := g.Status(); s.Restarts != 0 || s.Answered != 300 {
 		t.Errorf("status = %+v", s)
 	}
 }
@@ -268,7 +269,7 @@ func TestWhatDiesAgainAndAgainIsPaused(t *testing.T) {
 	w := newWorld(t, func(o *worker.Options) { o.Bound(worker.Bounds{MaxBackoff: 20 * time.Second}) })
 	g := w.start(t, "echo", "echo.py", nil)
 	var unavailable *worker.UnavailableError
-	var s worker.Status
+	var s serving.ModelReport
 	for i := range 20 {
 		asked := time.Now()
 		err := askErr(t.Context(), g, `{"do":"exit","code":4}`)
@@ -289,7 +290,7 @@ func TestWhatDiesAgainAndAgainIsPaused(t *testing.T) {
 	if unavailable.RetryAfter <= 0 || !strings.Contains(unavailable.Reason, "code 4") {
 		t.Errorf("err = %+v", unavailable)
 	}
-	if s.State != worker.StateFailed || !strings.Contains(s.Reason, "code 4") {
+	if s.State != serving.StateFailed || !strings.Contains(s.Reason, "code 4") {
 		t.Errorf("status = %+v", s)
 	}
 	eventually(t, "it comes back by itself", func() bool { return askErr(t.Context(), g, `1`) == nil })

@@ -29,8 +29,8 @@ func TestAForkedChildNeverAnswersForItsWorker(t *testing.T) {
 		{"load of a template", "forks.py", `{"in":"process","do":"return","n":%d}`, "returned from the code", func(s *worker.Spec) {
 			s.Workers, s.Env = 2, append(s.Env, "FORK_IN_LOAD=1")
 		}},
-		{"batch", "forks.py", `{"in":"process","do":"return","n":%d}`, "returned from the code", func(s *worker.Spec) { s.Batch.Rows = 8 }},
-		{"preprocess of a batch", "forks.py", `{"in":"preprocess","do":"return","n":%d}`, "returned from the code", func(s *worker.Spec) { s.Batch.Rows = 8 }},
+		{"batch", "forks.py", `{"in":"process","do":"return","n":%d}`, "returned from the code", func(s *worker.Spec) { s.Batch.MaxRows = 8 }},
+		{"preprocess of a batch", "forks.py", `{"in":"preprocess","do":"return","n":%d}`, "returned from the code", func(s *worker.Spec) { s.Batch.MaxRows = 8 }},
 		{"async", "forks_async.py", `{"do":"return","n":%d}`, "returned from the code", func(s *worker.Spec) { s.Engine = "custom_async" }},
 		{"async, sys.exit", "forks_async.py", `{"do":"exit","n":%d}`, "", func(s *worker.Spec) { s.Engine = "custom_async" }},
 		{"async, exception", "forks_async.py", `{"do":"raise","n":%d}`, "the child's own failure", func(s *worker.Spec) { s.Engine = "custom_async" }},

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"clearmlserving/process"
+	"clearmlserving/serving"
 	"clearmlserving/worker"
 )
 
@@ -119,9 +120,9 @@ func TestAWorkerThatClosesItsOutputGoesOn(t *testing.T) {
 func TestWorkersComeWithWaitingRequestsAndGoWithoutAny(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "elastic", "echo.py", func(s *worker.Spec) {
-		s.Workers, s.Elastic, s.Limits.IdleAfter = 3, 2, 300*time.Millisecond
+		s.Workers, s.Elastic, s.Limits.IdleTimeout = 3, 2, 0.3
 	})
-	if s := g.Status(); len(s.Workers) != 1 || s.State != worker.StateReady || s.Least != 1 || s.Most != 3 {
+	if s := g.Status(); len(s.Workers) != 1 || s.State != serving.StateReady || s.MinWorkers != 1 || s.MaxWorkers != 3 {
 		t.Errorf("status = %+v", s)
 	}
 	question, open := gate(t)
@@ -132,7 +133,7 @@ func TestWorkersComeWithWaitingRequestsAndGoWithoutAny(t *testing.T) {
 	eventually(t, "there are three", func() bool { return len(g.Status().Workers) == 3 })
 	open()
 	all.Wait()
-	eventually(t, "one is left", func() bool { return len(g.Status().Workers) == 1 && g.Status().State == worker.StateReady })
+	eventually(t, "one is left", func() bool { return len(g.Status().Workers) == 1 && g.Status().State == serving.StateReady })
 	ask(t, g, `1`)
 	if s := g.Status(); s.Restarts != 0 {
 		t.Errorf("leaving counts as dying: %+v", s)
@@ -142,11 +143,11 @@ func TestWorkersComeWithWaitingRequestsAndGoWithoutAny(t *testing.T) {
 func TestASleepingEndpointHoldsItsFirstRequests(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "sleeper", "echo.py", func(s *worker.Spec) {
-		s.Workers, s.Elastic, s.Limits.IdleAfter = 1, 1, 50*time.Millisecond
+		s.Workers, s.Elastic, s.Limits.IdleTimeout = 1, 1, 0.05
 	})
 	for range 3 {
 		eventually(t, "it sleeps", func() bool { return len(g.Status().Workers) == 0 })
-		if s := g.Status(); !s.Asleep || s.State != worker.StateReady {
+		if s := g.Status(); !s.Asleep || s.State != serving.StateReady {
 			t.Errorf("status = %+v", s)
 		}
 		var all sync.WaitGroup
@@ -155,7 +156,7 @@ func TestASleepingEndpointHoldsItsFirstRequests(t *testing.T) {
 		}
 		all.Wait()
 	}
-	if s := g.Status(); s.Restarts != 0 || s.Requests != 15 {
+	if s := g.Status(); s.Restarts != 0 || s.Answered != 15 {
 		t.Errorf("status = %+v", s)
 	}
 }
@@ -186,7 +187,7 @@ func TestRecyclingLosesNoRequest(t *testing.T) {
 			eventually(t, "the first has gone", func() bool { return !alive(first) })
 			done.Store(true)
 			all.Wait()
-			if s := g.Status(); s.Restarts != 0 || s.State != worker.StateReady {
+			if s := g.Status(); s.Restarts != 0 || s.State != serving.StateReady {
 				t.Errorf("status = %+v", s)
 			}
 			w.log.waitFor(t, "worker recycled")
@@ -202,7 +203,7 @@ func TestACrashLoopIsDegradedAndSaysWhatTheWorkerWrote(t *testing.T) {
 			t.Errorf("err = %v", err)
 		}
 	}
-	eventually(t, "a worker is back", func() bool { return g.Status().State == worker.StateDegraded })
+	eventually(t, "a worker is back", func() bool { return g.Status().State == serving.StateDegraded })
 	s := g.Status()
 	if !strings.Contains(s.Reason, "again and again") || !strings.Contains(s.Reason, "SIGSEGV") || len(s.LastLines) == 0 {
 		t.Errorf("status = %+v", s)
@@ -270,20 +271,20 @@ func TestAnEndpointThatAnswersNobodyIsNotReady(t *testing.T) {
 	g := w.start(t, "fatal", "echo.py", nil)
 	_ = diesOf(t, g, `{"do":"segv"}`)
 	const nobody = "each request ends with its worker"
-	var s worker.Status
+	var s serving.ModelReport
 	eventually(t, "a worker is back", func() bool {
 		s = g.Status()
-		return s.State == worker.StateReady || s.State == worker.StateDegraded || strings.Contains(s.Reason, nobody)
+		return s.State == serving.StateReady || s.State == serving.StateDegraded || strings.Contains(s.Reason, nobody)
 	})
-	if s.State == worker.StateFailed {
+	if s.State == serving.StateFailed {
 		t.Errorf("after one death it is %+v", s)
 	}
 	g.LostSince(11 * time.Second)
-	if s := g.Status(); s.State != worker.StateFailed || !strings.Contains(s.Reason, nobody) {
+	if s := g.Status(); s.State != serving.StateFailed || !strings.Contains(s.Reason, nobody) {
 		t.Errorf("when each request dies it is %+v", s)
 	}
 	ask(t, g, `1`)
-	if s := g.Status(); s.State == worker.StateFailed {
+	if s := g.Status(); s.State == serving.StateFailed {
 		t.Errorf("when it answers it is %+v", s)
 	}
 }

@@ -34,7 +34,7 @@ func (r *record) said(t *testing.T) (all []said) {
 func TestWhatUserCodeSaysKeepsItsLevelAndItsRequest(t *testing.T) {
 	for name, change := range map[string]func(*worker.Spec){
 		"sync":  nil,
-		"batch": func(s *worker.Spec) { s.Batch.Rows = 1 },
+		"batch": func(s *worker.Spec) { s.Batch.MaxRows = 1 },
 		"async": func(s *worker.Spec) { s.Engine = "custom_async" },
 	} {
 		t.Run(name, func(t *testing.T) {

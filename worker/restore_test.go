@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"clearmlserving/worker"
 )
@@ -152,7 +151,7 @@ func TestFilesThatVanishedAreBroughtBackForTheNextProcess(t *testing.T) {
 		v.answers(t)
 	})
 	t.Run("wake after idle timeout", func(t *testing.T) {
-		v := newVanishing(t, func(s *worker.Spec) { s.Workers, s.Elastic, s.Limits.IdleAfter = 1, 1, 50*time.Millisecond })
+		v := newVanishing(t, func(s *worker.Spec) { s.Workers, s.Elastic, s.Limits.IdleTimeout = 1, 1, 0.05 })
 		v.answers(t)
 		eventually(t, "it sleeps", func() bool { return len(v.pids()) == 0 })
 		v.vanish(t)

@@ -122,7 +122,7 @@ func (g *Group) grow() {
 
 // shrink ends idle elastic workers. mu is held.
 func (g *Group) shrink(now time.Time) {
-	idle := g.spec.Limits.IdleAfter
+	idle := g.spec.Limits.IdleAfter()
 	if g.served == 0 {
 		idle = min(idle, firstRest)
 	}

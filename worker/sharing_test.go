@@ -11,9 +11,9 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"clearmlserving/process"
+	"clearmlserving/serving"
 	"clearmlserving/worker"
 )
 
@@ -66,7 +66,7 @@ func owned(t *testing.T, g *worker.Group) map[string]bool {
 	t.Helper()
 	eventually(t, "all workers are there", func() bool {
 		s := g.Status()
-		return s.State == worker.StateReady && len(s.Workers) == loadWorkers
+		return s.State == serving.StateReady && len(s.Workers) == loadWorkers
 	})
 	var mu sync.Mutex
 	own := make(map[string]bool)
@@ -207,7 +207,7 @@ func TestAWorkerThatEndsLeavesTheOthersTheirFolder(t *testing.T) {
 	folder := t.TempDir()
 	g := w.start(t, "folder", filepath.Join("..", "load", "temporary_folder.py"), func(s *worker.Spec) {
 		s.Workers, s.Elastic, s.ModelPath = loadWorkers, loadWorkers-1, numberedLines(t)
-		s.Limits.IdleAfter = 100 * time.Millisecond
+		s.Limits.IdleTimeout = 0.1
 		s.Env = append(s.Env, "TMPDIR="+folder)
 	})
 	eventually(t, "all workers are needed", func() bool {

@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"clearmlserving/serving"
 	"clearmlserving/worker"
 )
 
@@ -31,7 +32,7 @@ func answersOf(t *testing.T, g *worker.Group, want int) map[int]int {
 			})
 		}
 		all.Wait()
-		return len(seen) >= want && g.Status().State == worker.StateReady
+		return len(seen) >= want && g.Status().State == serving.StateReady
 	})
 	return seen
 }
@@ -53,9 +54,9 @@ func TestSeveralWorkersShareOneLoadedModel(t *testing.T) {
 	if !s.Shared || len(s.Workers) != 4 {
 		t.Errorf("status = %+v", s)
 	}
-	for _, worker := range s.Workers {
-		if m := worker.Memory(); m > 20<<20 {
-			t.Errorf("worker %d takes %d MB: the model of 32 MB is not shared", worker.PID, m>>20)
+	for _, w := range s.Workers {
+		if m := worker.MemoryOf(w.PID); m > 20<<20 {
+			t.Errorf("worker %d takes %d MB: the model of 32 MB is not shared", w.PID, m>>20)
 		}
 	}
 }
@@ -88,7 +89,7 @@ func TestATemplatesChildrenAreReplacedAndItselfToo(t *testing.T) {
 func TestWhereForkingIsUnsafeEachWorkerLoads(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "threaded", "threaded.py", func(s *worker.Spec) { s.Workers = 2 })
-	eventually(t, "both are ready", func() bool { return g.Status().State == worker.StateReady })
+	eventually(t, "both are ready", func() bool { return g.Status().State == serving.StateReady })
 	s := g.Status()
 	if s.Shared || !strings.Contains(s.SharedReason, "thread") || len(s.Workers) != 2 {
 		t.Errorf("status = %+v", s)

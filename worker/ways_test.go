@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"clearmlserving/serving"
 	"clearmlserving/worker"
 )
 
@@ -107,10 +108,10 @@ func TestAllWaysGiveTheSameAnswers(t *testing.T) {
 					model += ".json"
 				}
 			}
-			start := func(name string, b worker.Batch) *worker.Group {
+			start := func(name string, b serving.Batching) *worker.Group {
 				return w.start(t, c.engine+c.file+name, c.file, func(s *worker.Spec) { s.Engine, s.ModelPath, s.Workers, s.Batch = c.engine, model, 2, b })
 			}
-			plain := start("-plain", worker.Batch{})
+			plain := start("-plain", serving.Batching{})
 			var want []string
 			for _, q := range questions {
 				want = append(want, askBy(t, plain, q, false))
@@ -120,7 +121,7 @@ func TestAllWaysGiveTheSameAnswers(t *testing.T) {
 			}
 			groups := map[string]*worker.Group{"one by one": plain}
 			if c.batches {
-				groups["batched"] = start("-batched", worker.Batch{Rows: 64})
+				groups["batched"] = start("-batched", serving.Batching{MaxRows: 64})
 			}
 			for name, g := range groups {
 				for i, q := range questions {

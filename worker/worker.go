@@ -12,6 +12,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"clearmlserving/serving"
 )
 
 // Options of a Pool. The zero value of each field is usable unless said otherwise.
@@ -126,34 +128,19 @@ type Spec struct {
 	// that is proven to be right, or the code says so.
 	Workers int
 	// Elastic says how many of the Workers are started only when requests wait, and
-	// end when they were idle for Limits.IdleAfter. With all of them elastic
+	// end when they were idle for Limits.IdleTimeout. With all of them elastic
 	// the endpoint sleeps without a process until the next request, which is held.
 	Elastic int
-	// Limits bound the life of the workers.
-	Limits Limits
+	// Limits bound the queue and the life of the workers. Their numbers of workers and their
+	// deadline are for the caller to apply.
+	Limits serving.Limits
 	// Env is the whole environment that user code finds, "NAME=value".
 	Env []string
-	// Batch has requests executed together. Default: one by one.
-	Batch Batch
+	// Batch has requests executed together: preprocess of each, one predict of all their
+	// rows, postprocess of each. Default: one by one.
+	Batch serving.Batching
 	// Extra is passed on to the Python side as it is.
 	Extra map[string]any
-}
-
-// Limits bound the life of one endpoint's workers. The zero value means the defaults.
-type Limits struct {
-	// MaxQueue bounds the requests that wait for a worker. Default 4096.
-	MaxQueue int
-	// IdleAfter is how long an elastic worker stays without requests. Default 1 minute.
-	IdleAfter time.Duration
-	// Memory is how many bytes one worker may take, with the processes that it has
-	// started; memory that it shares is divided among those who share it. A worker
-	// that takes more is killed.
-	Memory int64
-	// RecycleRequests has a worker replaced after about so many requests, and
-	// RecycleMemory when it takes more than so many bytes. The new one is ready
-	// before the old one leaves: no request is lost.
-	RecycleRequests int
-	RecycleMemory   int64
 }
 
 // Request is one question to an endpoint.
@@ -291,9 +278,6 @@ func (p *Pool) Start(ctx context.Context, spec Spec) (*Group, error) {
 		spec.Workers = 1
 	}
 	spec.Elastic = min(max(spec.Elastic, 0), spec.Workers)
-	if spec.Limits.IdleAfter <= 0 {
-		spec.Limits.IdleAfter = time.Minute
-	}
 	if spec.Limits.MaxQueue <= 0 {
 		spec.Limits.MaxQueue = defaultQueue
 	}

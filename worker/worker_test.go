@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"clearmlserving/leaktest"
+	"clearmlserving/serving"
 	"clearmlserving/worker"
 )
 
@@ -214,7 +215,7 @@ func TestAnswersWhatUserCodeReturns(t *testing.T) {
 	if _, err := g.Do(t.Context(), odd); err != nil {
 		t.Errorf("odd bytes in id and content type: %v", err)
 	}
-	if s := g.Status(); s.State != worker.StateReady || len(s.Workers) != 1 || s.Requests != 8 {
+	if s := g.Status(); s.State != serving.StateReady || len(s.Workers) != 1 || s.Answered != 8 {
 		t.Errorf("status = %+v", s)
 	}
 }
@@ -252,7 +253,7 @@ func TestVariablesChangeWithoutANewLoad(t *testing.T) {
 				s.Variables = []string{"x"}
 				change(s)
 			})
-			eventually(t, "all workers", func() bool { return g.Status().State == worker.StateReady })
+			eventually(t, "all workers", func() bool { return g.Status().State == serving.StateReady })
 			pids := func() (list []int) {
 				for _, w := range g.Status().Workers {
 					list = append(list, w.PID)
@@ -279,7 +280,7 @@ func TestVariablesChangeWithoutANewLoad(t *testing.T) {
 			for _, pid := range before { // a new one, forked from an older template or not, knows them too
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
-			eventually(t, "new workers", func() bool { return g.Status().State == worker.StateReady && !slices.Equal(pids(), before) })
+			eventually(t, "new workers", func() bool { return g.Status().State == serving.StateReady && !slices.Equal(pids(), before) })
 			check(`{"y":6}`)
 			if err := g.SetVariables(nil); err != nil {
 				t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"clearmlserving/listen"
+	"clearmlserving/serving"
 )
 
 func doctorCommand(a *app) *cobra.Command {
@@ -207,16 +208,16 @@ func (a *app) checkService(ctx context.Context) []finding {
 	found := []finding{{}}
 	for _, e := range live.Endpoints {
 		switch {
-		case e.State == "ready":
+		case e.State == serving.StateReady:
 			ready++
-		case e.Failure != nil:
-			found = append(found, finding{"endpoint", stateWarn, fmt.Sprintf("/%s is %s: %s", e.URL, e.State, reasonOf(e)), "See: clearml-serving model list --verbose"})
+		case e.Failure != nil || e.Model.Reason != "":
+			found = append(found, finding{"endpoint", stateWarn, fmt.Sprintf("/%s is %s: %s", e.URL, e.State, firstLine(e.Reason())), "See: clearml-serving model list --verbose"})
 		}
 		for _, w := range e.Model.Warnings {
 			found = append(found, finding{"endpoint", stateWarn, fmt.Sprintf("/%s: %s", e.URL, w), ""})
 		}
 	}
-	found[0] = finding{"inference", stateOK, fmt.Sprintf("%s: %d of %s ready", live.url, ready, plural(len(live.Endpoints), "endpoint")), ""}
+	found[0] = finding{"inference", stateOK, fmt.Sprintf("%s: %d of %s ready", live.URL, ready, plural(len(live.Endpoints), "endpoint")), ""}
 	if live.SourceError != "" {
 		found = append(found, finding{"inference", stateWarn, "it cannot reach the ClearML server: " + live.SourceError, "It goes on with the last good configuration"})
 	}

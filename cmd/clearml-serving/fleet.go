@@ -7,18 +7,14 @@ import (
 	"time"
 
 	"clearmlserving/clearml"
-	"clearmlserving/inference"
-	"clearmlserving/inference/instance"
-	"clearmlserving/inference/reconcile"
 	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
 // liveState is what a running inference service tells of itself.
 type liveState struct {
-	inference.Status
-	name string    // tells it apart from others of its service, "" for one that was asked directly
-	url  string    // where it answers, as seen from its machine
+	serving.InstanceReport // only the status and the URL of one that was asked directly
+
 	seen time.Time // its last sign of life, by the server's clock
 }
 
@@ -39,7 +35,7 @@ func (a *app) fleet(ctx context.Context, s *operations.Service) (fleet, error) {
 			return fleet{}, err
 		}
 		if live.ServiceID != "" && live.ServiceID != s.Doc.ID {
-			return fleet{}, hint(fmt.Errorf("the inference service at %s serves another serving service, id=%s", live.url, live.ServiceID),
+			return fleet{}, hint(fmt.Errorf("the inference service at %s serves another serving service, id=%s", live.URL, live.ServiceID),
 				"Try: clearml-serving inference --id %s   (in another terminal), or --serve-url with the address of one that serves it", s.Doc.ID)
 		}
 		return fleet{instances: []liveState{*live}}, nil
@@ -58,12 +54,12 @@ func aliveOf(recorded []clearml.Instance, now time.Time) fleet {
 		if !serving.Alive(i.Seen, now) {
 			continue
 		}
-		report, err := instance.ParseReport(i.Report)
+		report, err := serving.ParseReport(i.Report)
 		if i.Report == "" || err != nil {
 			f.silent = append(f.silent, i.TaskID)
 			continue
 		}
-		f.instances = append(f.instances, liveState{Status: report.Status, name: report.Name, url: report.URL, seen: i.Seen})
+		f.instances = append(f.instances, liveState{report, i.Seen})
 	}
 	return f
 }
@@ -74,7 +70,7 @@ func (f fleet) called(l liveState) string {
 	if len(f.instances) < 2 {
 		return ""
 	}
-	return l.name + ": "
+	return l.Name + ": "
 }
 
 // endpointRow is what a fleet does with one endpoint.
@@ -90,7 +86,7 @@ func (f fleet) of(url serving.EndpointURL) endpointRow {
 		state, note := "not served", ""
 		for _, e := range l.Endpoints {
 			if e.URL == url {
-				state, note = e.State, noteOf(e)
+				state, note = string(e.State), noteOf(e)
 				requests, failed, busy = requests+e.Requests, failed+e.Errors, busy+e.MeanMS*float64(e.Requests)
 			}
 		}
@@ -105,12 +101,17 @@ func (f fleet) of(url serving.EndpointURL) endpointRow {
 }
 
 // noteOf says why an endpoint is not ready, and what its owner should know otherwise.
-func noteOf(e reconcile.EndpointStatus) string {
-	notes := []string{reasonOf(e)}
+func noteOf(e serving.EndpointReport) string {
+	notes := []string{firstLine(e.Reason())}
 	for _, w := range e.Model.Warnings {
 		notes = append(notes, "warning: "+w)
 	}
 	return joinNotes(notes)
+}
+
+func firstLine(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
+	return first
 }
 
 // ofCanary is of for canaries.
@@ -140,11 +141,11 @@ func (f fleet) note(l liveState, state, note string) string {
 	case state == "ready" && note == "":
 		return ""
 	case note == "":
-		return l.name + ": " + state
+		return l.Name + ": " + state
 	case state == "ready":
-		return l.name + ": " + note
+		return l.Name + ": " + note
 	}
-	return l.name + ": " + state + ", " + note
+	return l.Name + ": " + state + ", " + note
 }
 
 func joinNotes(notes []string) string {
@@ -189,7 +190,7 @@ func (f fleet) summed(states []string) string {
 func (f fleet) forJSON() []object {
 	list := []object{}
 	for _, l := range f.instances {
-		list = append(list, object{{"instance", orNull(l.name)}, {"serve_url", l.url}, {"status", l.Status}})
+		list = append(list, object{{"instance", orNull(l.Name)}, {"serve_url", l.URL}, {"status", l.Status}})
 	}
 	return list
 }
@@ -207,7 +208,7 @@ func (a *app) printInstances(s *operations.Service, f fleet) {
 			if l.SourceError != "" {
 				note = "cannot read its configuration: " + l.SourceError
 			}
-			rows = append(rows, []string{l.name, l.url, configuration, l.Started.UTC().Format(time.DateTime), note})
+			rows = append(rows, []string{l.Name, l.URL, configuration, l.Started.UTC().Format(time.DateTime), note})
 		}
 		a.print.line("")
 		a.print.table([]string{"INSTANCE", "ADDRESS", "CONFIGURATION", "STARTED (UTC)", "NOTE"}, rows)

@@ -5,22 +5,19 @@ import (
 	"time"
 
 	"clearmlserving/clearml"
-	"clearmlserving/inference"
-	"clearmlserving/inference/engine"
 	"clearmlserving/inference/instance"
-	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
 
 func TestTheTableOfEndpointsShowsWarningsOfThoseThatAnswer(t *testing.T) {
-	for want, model := range map[string]engine.Status{
+	for want, model := range map[string]serving.ModelReport{
 		"":                       {},
 		"warning: a":             {Warnings: []string{"a"}},
 		"no worker; warning: a":  {Reason: "no worker\nmore", Warnings: []string{"a"}},
 		"warning: a; warning: b": {Warnings: []string{"a", "b"}},
 	} {
-		f := fleet{instances: []liveState{{Status: inference.Status{Status: reconcile.Status{
-			Endpoints: []reconcile.EndpointStatus{{URL: "m", State: "ready", Model: model}},
+		f := fleet{instances: []liveState{{InstanceReport: serving.InstanceReport{Status: serving.Status{
+			Endpoints: []serving.EndpointReport{{URL: "m", State: "ready", Model: model}},
 		}}}}}
 		if got := f.of("m"); got.note != want || got.state != "ready" {
 			t.Errorf("%+v, not %q", got, want)
@@ -37,7 +34,7 @@ func TestTheFleetIsTheInstancesThatAreAlive(t *testing.T) {
 		{TaskID: "without a report", Seen: now},
 		{TaskID: "lost without a report"},
 	}, now)
-	if len(f.instances) != 1 || f.instances[0].name != "h:1" || len(f.silent) != 1 || f.silent[0] != "without a report" {
+	if len(f.instances) != 1 || f.instances[0].Name != "h:1" || len(f.silent) != 1 || f.silent[0] != "without a report" {
 		t.Errorf("instances %+v, silent %v", f.instances, f.silent)
 	}
 }

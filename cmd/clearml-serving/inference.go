@@ -139,7 +139,10 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.WorkersMemory, o.Exposed, o.Logger = engines(python), workersMemory(budget), serve.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines(python), serve.Open(), log
+	if budget != nil {
+		o.WorkersMemory = budget.Status
+	}
 	o.Source = &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
@@ -206,15 +209,15 @@ func instanceName(port string) string {
 
 // usageMeter tells what this process and its workers use, with the processor's
 // share since the call before.
-func usageMeter() func() instance.Usage {
+func usageMeter() func() serving.Usage {
 	var before process.TreeUsage
 	var at time.Time
-	return func() instance.Usage {
+	return func() serving.Usage {
 		now, ok := process.Usage()
 		if !ok {
-			return instance.Usage{}
+			return serving.Usage{}
 		}
-		u := instance.Usage{Memory: now.Memory, Processes: now.Processes}
+		u := serving.Usage{Memory: now.Memory, Processes: now.Processes}
 		if used := now.CPU - before.CPU; !at.IsZero() && used > 0 { // less: a process has ended
 			u.CPU = 100 * used.Seconds() / time.Since(at).Seconds()
 		}

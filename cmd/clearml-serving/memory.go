@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 
-	"clearmlserving/inference"
 	"clearmlserving/process"
 	"clearmlserving/worker"
 )
@@ -19,19 +18,6 @@ func (a *app) memoryBudget(log *slog.Logger) (*worker.Budget, error) {
 		return nil, err
 	}
 	return worker.NewBudget(limit, log), nil
-}
-
-// workersMemory reports the budget in the form of the instance's status, nil without one.
-func workersMemory(budget *worker.Budget) func() inference.WorkersMemory {
-	if budget == nil {
-		return nil
-	}
-	return func() inference.WorkersMemory {
-		s := budget.Status()
-		return inference.WorkersMemory{
-			Budget: s.Limit, Taken: s.Taken, EndedEarly: s.EndedEarly, Short: s.Short, Exceeded: s.Exceeded, Unmeasured: s.Blind,
-		}
-	}
 }
 
 // memory reads a size, or a share in percent of all bytes that there are.

@@ -200,7 +200,7 @@ func (a *app) checkSamples(ctx context.Context, s *operations.Service, f goldenF
 			continue
 		}
 		for i, sample := range samples {
-			problem := a.checkSample(ctx, live.url, e.URL, sample, f.tolerance)
+			problem := a.checkSample(ctx, live.URL, e.URL, sample, f.tolerance)
 			if problem == "" {
 				continue
 			}

@@ -12,7 +12,7 @@ func (a *app) printBatching(f fleet) {
 	for _, l := range f.instances {
 		where := ""
 		if f.called(l) != "" {
-			where = " on " + l.name
+			where = " on " + l.Name
 		}
 		for _, e := range l.Endpoints {
 			b := e.Model.Batching

@@ -5,17 +5,15 @@ import (
 	"strings"
 	"testing"
 
-	"clearmlserving/inference"
-	"clearmlserving/inference/engine"
-	"clearmlserving/inference/reconcile"
+	"clearmlserving/serving"
 )
 
 func TestWhatBatchingDecidesIsShownForEachEndpointThatBatches(t *testing.T) {
 	live := func(name string) liveState {
-		return liveState{name: name, Status: inference.Status{Status: reconcile.Status{Endpoints: []reconcile.EndpointStatus{
+		return liveState{InstanceReport: serving.InstanceReport{Name: name, Status: serving.Status{Endpoints: []serving.EndpointReport{
 			{URL: "plain"},
-			{URL: "new", Model: engine.Status{Batching: &engine.Batching{MaxRows: 8, Limit: 8, LimitedBy: "max_batch_size"}}},
-			{URL: "old/1", Model: engine.Status{Batching: &engine.Batching{
+			{URL: "new", Model: serving.ModelReport{Batching: &serving.BatchingReport{MaxRows: 8, Limit: 8, LimitedBy: "max_batch_size"}}},
+			{URL: "old/1", Model: serving.ModelReport{Batching: &serving.BatchingReport{
 				MaxRows: 64, Batches: 12, LastRows: 9, LastRequests: 3, MeanRows: 4.25, PerRowUS: 3.14, PerBatchUS: 250, Limit: 40, LimitedBy: "deadline",
 			}}},
 		}}}}

@@ -81,7 +81,7 @@ func (a *app) printCopies(f fleet) {
 	for _, l := range f.instances {
 		where := ""
 		if name := f.called(l); name != "" {
-			where = " on " + l.name
+			where = " on " + l.Name
 		}
 		for _, s := range l.Shadows {
 			shadows = append(shadows, []string{"/" + string(s.From) + where, "/" + string(s.To), fmt.Sprint(s.Share), fmt.Sprint(s.Shadowed), fmt.Sprint(s.Equal), fmt.Sprint(s.Different), fmt.Sprint(s.Errors), fmt.Sprint(s.Dropped)})

@@ -26,7 +26,8 @@ func (a *app) liveState(ctx context.Context) (*liveState, error) {
 	if err != nil {
 		return nil, err
 	}
-	live := &liveState{url: base}
+	live := &liveState{}
+	live.URL = base
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/status", nil)

@@ -296,7 +296,7 @@ type watcher chan struct{}
 func (watcher) Planned(*reconcile.State, serving.Plan, bool) {}
 
 // StatusChanged fulfils reconcile.Follower.
-func (w watcher) StatusChanged(func() reconcile.Status) {
+func (w watcher) StatusChanged(func() serving.Status) {
 	select {
 	case w <- struct{}{}:
 	default: // it rings already

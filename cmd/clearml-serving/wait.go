@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"clearmlserving/inference/reconcile"
 	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
@@ -218,19 +217,10 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 		}
 		switch {
 		case e.Failure != nil && asked:
-			return false, "", hint(fmt.Errorf("endpoint '%s': %s: %s", e.URL, e.Failure.Step, e.Failure.Reason), "Try: clearml-serving model list --verbose")
-		case e.Failure == nil && (e.State == "loading" || e.State == "updating"):
+			return false, "", hint(fmt.Errorf("endpoint '%s': %s", e.URL, e.Reason()), "Try: clearml-serving model list --verbose")
+		case e.Failure == nil && (e.State == serving.StateLoading || e.State == serving.StateUpdating):
 			return false, fmt.Sprintf("endpoint '%s' is %s", e.URL, e.State), nil
 		}
 	}
 	return true, "", nil
-}
-
-func reasonOf(e reconcile.EndpointStatus) string {
-	reason := e.Model.Reason
-	if e.Failure != nil {
-		reason = e.Failure.Step + ": " + e.Failure.Reason
-	}
-	reason, _, _ = strings.Cut(reason, "\n")
-	return reason
 }

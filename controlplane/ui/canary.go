@@ -35,11 +35,11 @@ type share struct {
 
 // canaryRows shows the shares in use, or the configured ones while no instance serves the canary.
 func canaryRows(config serving.Service, instances []instance) []canaryRow {
-	live := map[serving.EndpointURL]canaryReport{}
+	live := map[serving.EndpointURL]serving.CanaryReport{}
 	for _, i := range instances {
 		if i.Alive() {
 			for _, report := range i.Report.Canaries {
-				live[serving.CleanURL(report.URL)] = report
+				live[report.URL] = report
 			}
 		}
 	}
@@ -60,11 +60,11 @@ func canaryRows(config serving.Service, instances []instance) []canaryRow {
 	return rows
 }
 
-func liveShares(c serving.Canary, shares map[string]float64) []share {
+func liveShares(c serving.Canary, shares map[serving.EndpointURL]float64) []share {
 	var all []share
 	for i, name := range c.LoadEndpoints {
-		url := string(serving.CleanURL(name))
-		all = append(all, share{Endpoint: url, Share: shares[url], Weight: weightAt(c, i)})
+		url := serving.CleanURL(name)
+		all = append(all, share{Endpoint: string(url), Share: shares[url], Weight: weightAt(c, i)})
 	}
 	if len(all) > 0 {
 		return all
@@ -72,15 +72,15 @@ func liveShares(c serving.Canary, shares map[string]float64) []share {
 	urls := sortedKeys(shares)
 	slices.SortStableFunc(urls, newestFirst)
 	for i, url := range urls {
-		all = append(all, share{Endpoint: url, Share: shares[url], Weight: weightAt(c, i)})
+		all = append(all, share{Endpoint: string(url), Share: shares[url], Weight: weightAt(c, i)})
 	}
 	return all
 }
 
 // newestFirst compares endpoints by the number at their end, the order of a canary by prefix.
-func newestFirst(a, b string) int {
-	number := func(url string) int {
-		_, last := cutLast(url)
+func newestFirst(a, b serving.EndpointURL) int {
+	number := func(url serving.EndpointURL) int {
+		_, last := cutLast(string(url))
 		n, err := strconv.Atoi(last)
 		if err != nil {
 			return -1

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"slices"
 	"strings"
-
-	"clearmlserving/clearml"
 )
 
 type experimentsPage struct {
@@ -156,33 +154,6 @@ func (p *Pages) archiveTask(v *visit) error {
 		return err
 	}
 	return v.done("/experiments/"+v.id(), notice)
-}
-
-// console is the newest part of what a task has printed.
-type console struct {
-	Lines []consoleLine
-	Total int
-	// Live says that the task may still print, so the page asks again.
-	Live bool
-	Task string
-}
-
-type consoleLine struct {
-	At    clearml.Time `json:"timestamp"`
-	Level string       `json:"level"`
-	Text  string       `json:"msg"`
-}
-
-// consoleLines is how many of the newest entries are shown.
-const consoleLines = 500
-
-func (v *visit) console(task string) (console, error) {
-	var answer struct {
-		Events []consoleLine `json:"events"`
-		Total  int           `json:"total"`
-	}
-	err := v.api.Call(v.r.Context(), "events.get_task_log", map[string]any{"task": task, "batch_size": consoleLines, "order": "asc"}, &answer)
-	return console{Lines: answer.Events, Total: answer.Total, Task: task}, err
 }
 
 // debugImage is one picture that a task has reported.

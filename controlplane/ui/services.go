@@ -2,7 +2,6 @@ package ui
 
 import (
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -65,7 +64,7 @@ type endpointRow struct {
 	Monitoring string // the rule that created it, "" for a static endpoint
 	Code       string
 	Live       []liveState
-	State      string
+	State      serving.State
 	Reason     string
 	Requests   uint64
 	Errors     uint64
@@ -75,7 +74,7 @@ type endpointRow struct {
 // liveState is the state of an endpoint on one instance.
 type liveState struct {
 	Instance string
-	endpointReport
+	serving.EndpointReport
 }
 
 type metricRow struct {
@@ -150,10 +149,11 @@ func (v *visit) endpointRows(config serving.Service, instances []instance) ([]en
 			continue
 		}
 		for _, report := range i.Report.Endpoints {
-			row := rows[report.URL]
+			url := string(report.URL)
+			row := rows[url]
 			if row == nil {
-				row = &endpointRow{URL: report.URL, Engine: report.Engine, Model: ref{ID: report.ModelID}, Monitoring: report.Monitoring}
-				rows[report.URL] = row
+				row = &endpointRow{URL: url, Engine: report.Engine, Model: ref{ID: string(report.ModelID)}, Monitoring: report.Monitoring}
+				rows[url] = row
 			}
 			row.Live = append(row.Live, liveState{i.Name(), report})
 		}
@@ -178,7 +178,7 @@ func (v *visit) endpointRows(config serving.Service, instances []instance) ([]en
 
 // sum sets the state to the worst one of all instances, and adds up the counts.
 func (row *endpointRow) sum() {
-	worst := []string{"failed", "degraded", "updating", "loading", "ready"}
+	worst := []serving.State{serving.StateFailed, serving.StateDegraded, serving.StateUpdating, serving.StateLoading, serving.StateReady}
 	row.State = "not served"
 	at := len(worst)
 	total := 0.0
@@ -188,7 +188,7 @@ func (row *endpointRow) sum() {
 		total += live.MeanMS * float64(live.Requests)
 		n := slices.Index(worst, live.State)
 		if n >= 0 && n < at {
-			at, row.State, row.Reason = n, live.State, live.Reason()
+			at, row.State, row.Reason = n, live.State, live.Note()
 		} else if n < 0 && at == len(worst) {
 			row.State = live.State
 		}
@@ -239,64 +239,10 @@ func (p *Pages) removeMetrics(v *visit) error {
 // instance is a process of a service with its own report.
 type instance struct {
 	clearml.Instance
-	Report instanceReport
+	Report serving.InstanceReport
 	now    time.Time
 	// Trouble is why the report cannot be read, "" if it can.
 	Trouble string
-}
-
-// instanceReport is the part of an instance's report that pages show.
-type instanceReport struct {
-	Name         string            `json:"instance"`
-	URL          string            `json:"serve_url"`
-	Path         string            `json:"serve_path"`
-	Key          string            `json:"key"`
-	PID          int               `json:"pid"`
-	Started      clearml.Time      `json:"started"`
-	Synced       bool              `json:"synced"`
-	FromCache    bool              `json:"from_cache"`
-	SourceError  string            `json:"control_plane_error"`
-	Endpoints    []endpointReport  `json:"endpoints"`
-	Canaries     []canaryReport    `json:"canaries"`
-	Problems     []serving.Problem `json:"problems"`
-	CPU          *float64          `json:"cpu_percent"`
-	Memory       *int64            `json:"memory_bytes"`
-	ProcessCount int               `json:"processes"`
-}
-
-type endpointReport struct {
-	URL        string `json:"endpoint"`
-	Engine     string `json:"engine"`
-	ModelID    string `json:"model_id"`
-	Monitoring string `json:"monitoring"`
-	State      string `json:"state"`
-	Failure    *struct {
-		Step   string `json:"step"`
-		Reason string `json:"reason"`
-	} `json:"failure"`
-	Requests uint64  `json:"requests"`
-	Errors   uint64  `json:"errors"`
-	MeanMS   float64 `json:"mean_ms"`
-	Model    struct {
-		State     string   `json:"state"`
-		Reason    string   `json:"reason"`
-		LastDeath string   `json:"last_death"`
-		Warnings  []string `json:"warnings"`
-	} `json:"model"`
-}
-
-// Reason is why an endpoint is not ready, or a warning.
-func (e endpointReport) Reason() string {
-	if e.Failure != nil {
-		return e.Failure.Step + ": " + e.Failure.Reason
-	}
-	return cmp.Or(e.Model.Reason, strings.Join(e.Model.Warnings, "\n"), e.Model.LastDeath)
-}
-
-type canaryReport struct {
-	URL     string             `json:"endpoint"`
-	Shares  map[string]float64 `json:"shares"`
-	Problem string             `json:"problem"`
 }
 
 // Alive reports whether the instance has given a sign of life recently.
@@ -332,8 +278,8 @@ func (v *visit) instances(services ...string) ([]instance, error) {
 	for _, one := range listed {
 		i := instance{Instance: one, now: v.api.ServerTime()}
 		if one.Report != "" {
-			if err := json.Unmarshal([]byte(one.Report), &i.Report); err != nil {
-				i.Trouble = "its report cannot be read: " + err.Error()
+			if i.Report, err = serving.ParseReport(one.Report); err != nil {
+				i.Trouble = err.Error()
 			}
 		}
 		found = append(found, i)
@@ -366,7 +312,7 @@ func (p *Pages) instance(v *visit) error {
 	if page.Console, err = v.console(task); err != nil {
 		return err
 	}
-	page.Console.Live = page.Instance.Alive()
+	page.Console.Live = page.Instance.Alive() && !page.Console.Past
 	if page.Machine, err = v.scalarMetrics([]string{task}); err != nil {
 		return err
 	}

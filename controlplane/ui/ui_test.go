@@ -242,7 +242,7 @@ func TestACanaryFormIsReadByItsLines(t *testing.T) {
 func TestSharesOfAPrefixBeginWithTheNewest(t *testing.T) {
 	config := serving.Service{Canaries: map[string]serving.Canary{"c": {Endpoint: "c", LoadEndpointPrefix: "m", Weights: []float64{0.1, 0.9}}}}
 	live := instance{Instance: clearml.Instance{Seen: time.Now()}, now: time.Now()}
-	live.Report.Canaries = []canaryReport{{URL: "c", Shares: map[string]float64{"m/9": 0.9, "m/10": 0.1}}}
+	live.Report.Canaries = []serving.CanaryReport{{URL: "c", Shares: map[serving.EndpointURL]float64{"m/9": 0.9, "m/10": 0.1}}}
 	rows := canaryRows(config, []instance{live})
 	if len(rows) != 1 || !rows[0].Live || rows[0].Shares[0].Endpoint != "m/10" || rows[0].Shares[0].Weight != "0.1" || rows[0].Shares[1].From != 10 {
 		t.Errorf("%+v", rows)
@@ -277,13 +277,13 @@ func TestThePlaygroundAsksOnlyWhereTheInstanceIs(t *testing.T) {
 		"http://host:8080": "http://host:8080/serve/m/1", "https://host/prefix?x=1": "https://host/serve/m/1", "file:///etc": "",
 		"http://user:secret@host": "", "": "", "//host": "", "gopher://host": "",
 	} {
-		page.Instances = []instance{{Report: instanceReport{URL: address, Key: "k"}}}
+		page.Instances = []instance{{Report: serving.InstanceReport{URL: address, Key: "k"}}}
 		got, key, err := page.target()
 		if (err == nil) != (want != "") || (err == nil && (got.String() != want || key != "k")) {
 			t.Errorf("%q: %v, %v; want %q", address, got, err, want)
 		}
 	}
-	page.Instances = []instance{{Report: instanceReport{URL: "http://host", Path: "models"}}}
+	page.Instances = []instance{{Report: serving.InstanceReport{URL: "http://host", Path: "models"}}}
 	if got, _, err := page.target(); err != nil || got.String() != "http://host/models/m/1" {
 		t.Errorf("with another path: %v, %v", got, err)
 	}
@@ -305,9 +305,8 @@ func TestNoConnectionIsMadeToWhereNoInstanceIs(t *testing.T) {
 
 func TestSizesOfEveryPageAreShown(t *testing.T) {
 	p := newPages(t, Options{API: guest()})
-	memory := int64(3 << 20)
-	var report instanceReport
-	report.Memory = &memory
+	var report serving.InstanceReport
+	report.Memory = 3 << 20
 	one := instance{Report: report}
 	var task taskDoc
 	task.Execution.Artifacts = []clearml.Artifact{{Key: "a", Size: 1536}}
@@ -347,14 +346,14 @@ func TestCommandsToCopyHoldNoKey(t *testing.T) {
 }
 
 func TestAReportOfANewerInstanceIsRead(t *testing.T) {
-	var report instanceReport
+	var report serving.InstanceReport
 	err := json.Unmarshal([]byte(`{"instance":"h:1","endpoints":[{"endpoint":"m","state":"failed","failure":{"step":"load","reason":"boom"},"later":{}}],"more":1}`), &report)
-	if err != nil || report.Endpoints[0].Reason() != "load: boom" {
+	if err != nil || report.Endpoints[0].Note() != "load: boom" {
 		t.Errorf("%+v %v", report, err)
 	}
 	warned := `{"endpoints":[{"endpoint":"m","state":"ready","model":{"state":"ready","warnings":["made by scikit-learn 1.2.2"],"last_death":"exit 1"}}]}`
-	report = instanceReport{}
-	if err := json.Unmarshal([]byte(warned), &report); err != nil || report.Endpoints[0].Reason() != "made by scikit-learn 1.2.2" {
+	report = serving.InstanceReport{}
+	if err := json.Unmarshal([]byte(warned), &report); err != nil || report.Endpoints[0].Note() != "made by scikit-learn 1.2.2" {
 		t.Errorf("%+v %v", report, err)
 	}
 }

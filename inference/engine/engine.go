@@ -86,7 +86,7 @@ type Model interface {
 	// *Error whenever it has a kind.
 	Infer(ctx context.Context, req *Request) (*Response, error)
 	// Status describes the model for people. It is safe at any time.
-	Status() Status
+	Status() serving.ModelReport
 	// Close releases everything the model holds. It is called once, after the
 	// last Infer has returned; ctx bounds how long it may take to be polite.
 	Close(ctx context.Context) error
@@ -158,61 +158,6 @@ type Runner interface {
 	// that user code makes with send_request go to caller. It is called once; Load may
 	// be called before it.
 	Run(ctx context.Context, caller Caller) error
-}
-
-// Status describes a loaded model.
-type Status struct {
-	// State is ready, degraded (it answers, but not as it should) or failed
-	// (nobody answers, and nobody will at once).
-	State  string `json:"state"`
-	Reason string `json:"reason,omitempty"`
-	Queued int    `json:"queued"`
-	// Asleep: it has no process until the next request, which is held.
-	Asleep    bool     `json:"asleep,omitempty"`
-	Restarts  int      `json:"restarts,omitempty"`
-	LastDeath string   `json:"last_death,omitempty"`
-	LastLines []string `json:"last_lines,omitempty"` // of what the dead worker wrote
-	// MinWorkers and MaxWorkers say how many workers there are without and under
-	// load, MaxQueue how many requests may wait.
-	MinWorkers int          `json:"min_workers,omitempty"`
-	MaxWorkers int          `json:"max_workers,omitempty"`
-	MaxQueue   int          `json:"max_queue,omitempty"`
-	Workers    []WorkerInfo `json:"workers,omitempty"`
-	// Shared: the workers share the memory of one loaded model; SharedReason why, or why not.
-	Shared       bool   `json:"shared,omitempty"`
-	SharedReason string `json:"shared_reason,omitempty"`
-	// Warnings are what its owner should know although it answers: a setting without
-	// effect, a model of another release of its library.
-	Warnings []string `json:"warnings,omitempty"`
-	// Batching tells how requests are executed together, nil: one by one.
-	Batching *Batching `json:"batching,omitempty"`
-}
-
-// Batching describes how requests are executed together, and what the last
-// decisions were.
-type Batching struct {
-	MaxRows      int     `json:"max_batch_size"`
-	DelayUS      int64   `json:"max_queue_delay_microseconds,omitempty"`
-	Preferred    []int   `json:"preferred_batch_size,omitempty"`
-	Batches      uint64  `json:"batches"`
-	LastRows     int     `json:"last_rows"`
-	LastRequests int     `json:"last_requests"`
-	MeanRows     float64 `json:"mean_rows"`
-	// A batch takes about PerBatchUS + rows * PerRowUS; both 0 while unknown.
-	PerRowUS   float64 `json:"us_per_row"`
-	PerBatchUS float64 `json:"us_per_batch"`
-	// Limit is how many rows the last batch could have, LimitedBy what said so.
-	Limit     int    `json:"limit"`
-	LimitedBy string `json:"limited_by"`
-}
-
-// WorkerInfo describes one process behind a model.
-type WorkerInfo struct {
-	PID      int       `json:"pid"`
-	State    string    `json:"state"`
-	Since    time.Time `json:"since"`
-	Requests uint64    `json:"requests"`
-	InFlight int       `json:"in_flight"`
 }
 
 // Kind says what a caller does about an engine's error.

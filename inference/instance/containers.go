@@ -11,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"clearmlserving/clearml"
-	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
 )
@@ -32,7 +31,7 @@ type container struct {
 }
 
 // report lists new endpoints, tells how each is, and takes those off that are gone.
-func (c *containers) report(ctx context.Context, r *Task, status inference.Status, serviceID string, planned map[serving.EndpointURL]serving.PlannedEndpoint, usage Usage) error {
+func (c *containers) report(ctx context.Context, r *Task, status serving.Status, serviceID string, planned map[serving.EndpointURL]serving.PlannedEndpoint, usage serving.Usage) error {
 	if c.unsupported {
 		return nil
 	}
@@ -86,7 +85,7 @@ func (c *containers) report(ctx context.Context, r *Task, status inference.Statu
 
 // machineStats spreads what the instance takes over the cores: which of them did the
 // work is not known.
-func machineStats(u Usage) *clearml.MachineStats {
+func machineStats(u serving.Usage) *clearml.MachineStats {
 	if u.Memory == 0 {
 		return nil
 	}

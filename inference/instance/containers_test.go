@@ -13,8 +13,6 @@ import (
 	"testing"
 
 	"clearmlserving/clearml"
-	"clearmlserving/inference"
-	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
 
@@ -76,10 +74,10 @@ func listing(t *testing.T, l *listServer) *Task {
 	return New(Options{Client: client, URL: "http://host:1", Logger: slog.New(slog.DiscardHandler)})
 }
 
-func listedStatus(urls ...serving.EndpointURL) inference.Status {
-	var s inference.Status
+func listedStatus(urls ...serving.EndpointURL) serving.Status {
+	var s serving.Status
 	for _, url := range urls {
-		s.Endpoints = append(s.Endpoints, reconcile.EndpointStatus{URL: url, ModelID: "M", State: "ready"})
+		s.Endpoints = append(s.Endpoints, serving.EndpointReport{URL: url, ModelID: "M", State: "ready"})
 	}
 	return s
 }
@@ -89,14 +87,14 @@ func TestEndpointsAreOnTheServersListFromTheirStartToTheirEnd(t *testing.T) {
 	r := listing(t, l)
 	var c containers
 	for _, step := range []struct {
-		status inference.Status
+		status serving.Status
 		want   []string
 	}{
 		{listedStatus("a"), []string{"register_container a", "container_status_report a"}},
 		{listedStatus("a", "b"), []string{"container_status_report a", "register_container b", "container_status_report b"}},
 		{listedStatus("b"), []string{"container_status_report b", "unregister_container"}},
 	} {
-		if err := c.report(t.Context(), r, step.status, "S", nil, Usage{}); err != nil {
+		if err := c.report(t.Context(), r, step.status, "S", nil, serving.Usage{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := l.taken(); !slices.Equal(got, step.want) {
@@ -116,7 +114,7 @@ func TestAServerWithoutAListIsAskedOnce(t *testing.T) {
 	r := listing(t, l)
 	var c containers
 	for range 3 {
-		if err := c.report(t.Context(), r, listedStatus("a", "b"), "S", nil, Usage{}); err != nil {
+		if err := c.report(t.Context(), r, listedStatus("a", "b"), "S", nil, serving.Usage{}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -135,7 +133,7 @@ func TestEachReportHoldsAllThatIsKnownOfAnEndpoint(t *testing.T) {
 	}}}
 	var c containers
 	for range 2 {
-		if err := c.report(t.Context(), r, listedStatus("a/2"), "S", planned, Usage{CPU: 50, Memory: 3 << 20}); err != nil {
+		if err := c.report(t.Context(), r, listedStatus("a/2"), "S", planned, serving.Usage{CPU: 50, Memory: 3 << 20}); err != nil {
 			t.Fatal(err)
 		}
 	}

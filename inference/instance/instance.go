@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"clearmlserving/clearml"
-	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
@@ -24,7 +23,7 @@ type Options struct {
 	Client *clearml.Client
 	// TaskID continues that task; "" makes one.
 	TaskID string
-	// Name and URL are those of the Report.
+	// Name and URL are those of the report.
 	Name, URL string
 	// Suffix is the first part of every endpoint's path; "" is "serve".
 	Suffix string
@@ -33,7 +32,7 @@ type Options struct {
 	// Opened, when set, is told the id of the instance's task.
 	Opened func(taskID string)
 	// Usage tells what the instance takes of its machine, nil for nothing known.
-	Usage func() Usage
+	Usage func() serving.Usage
 	// Console takes the log lines for the task's console, nil for none.
 	Console *Console
 	Logger  *slog.Logger
@@ -42,7 +41,7 @@ type Options struct {
 // Task keeps an instance's record on a ClearML server, as the original
 // does: a task "<service> - serve instance" with the instance's console and a
 // mirror of the configuration that it serves. Beyond the original it holds the
-// instance's Report, written at each change of the instance's state. The service's
+// instance's report, written at each change of the instance's state. The service's
 // own task is kept alive by pings. A server that is away costs the record, never
 // the serving.
 type Task struct {
@@ -102,7 +101,7 @@ func (r *Task) putBack(a *applied) {
 }
 
 // StatusChanged fulfils reconcile.Follower: Run reports what is new.
-func (r *Task) StatusChanged(func() reconcile.Status) { r.wakeUp() }
+func (r *Task) StatusChanged(func() serving.Status) { r.wakeUp() }
 
 func (r *Task) wakeUp() {
 	select {
@@ -112,7 +111,7 @@ func (r *Task) wakeUp() {
 }
 
 // Run keeps the record until ctx ends, then marks the task as stopped.
-func (r *Task) Run(ctx context.Context, status func() inference.Status) error {
+func (r *Task) Run(ctx context.Context, status func() serving.Status) error {
 	ping, console := time.NewTicker(PingEvery), time.NewTicker(consoleEvery)
 	defer ping.Stop()
 	defer console.Stop()
@@ -153,7 +152,7 @@ func (r *Task) Run(ctx context.Context, status func() inference.Status) error {
 
 // instanceRecord is what Run knows of the tasks.
 type instanceRecord struct {
-	status    func() inference.Status
+	status    func() serving.Status
 	serviceID string
 	taskID    string
 	hash      string // of the mirrored configuration
@@ -165,7 +164,7 @@ type instanceRecord struct {
 
 	containers containers
 	planned    map[serving.EndpointURL]serving.PlannedEndpoint
-	usage      Usage // as reported last
+	usage      serving.Usage // as reported last
 }
 
 // mirror opens the instance's task when that has not been done yet, and copies
@@ -230,8 +229,8 @@ func (r *Task) report(ctx context.Context, record *instanceRecord) error {
 	if record.taskID == "" {
 		return nil
 	}
-	report := Report{Name: r.o.Name, URL: r.o.URL, Path: r.o.Suffix, Key: r.o.Key, PID: os.Getpid(), Status: record.status()}
-	standing, err := report.standing()
+	report := serving.InstanceReport{Name: r.o.Name, URL: r.o.URL, Path: r.o.Suffix, Key: r.o.Key, PID: os.Getpid(), Status: record.status()}
+	standing, err := report.Standing()
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"clearmlserving/clearml"
-	"clearmlserving/inference"
 	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
@@ -133,16 +132,16 @@ func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 
 // loadingThenFailed is the status of an instance whose endpoint fails to load once
 // its loading has been told; it tells r of the change.
-func loadingThenFailed(r *instance.Task) func() inference.Status {
+func loadingThenFailed(r *instance.Task) func() serving.Status {
 	asked := 0
-	return func() inference.Status {
-		e := reconcile.EndpointStatus{URL: "m/1", State: "loading"}
+	return func() serving.Status {
+		e := serving.EndpointReport{URL: "m/1", State: "loading"}
 		if asked++; asked > 1 {
-			e.State, e.Failure = "failed", &reconcile.Failure{Step: "load", Reason: "no such file", Traceback: "user.py, line 1"}
+			e.State, e.Failure = "failed", &serving.LoadFailure{Step: "load", Reason: "no such file", Traceback: "user.py, line 1"}
 		} else {
 			r.StatusChanged(nil)
 		}
-		return inference.Status{Status: reconcile.Status{ServiceID: "S", Endpoints: []reconcile.EndpointStatus{e}}}
+		return serving.Status{ServiceID: "S", Endpoints: []serving.EndpointReport{e}}
 	}
 }
 
@@ -161,10 +160,10 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 	done := make(chan error, 1)
 	looked := make(chan struct{}, 100)
 	var requests uint64
-	status := func() inference.Status {
+	status := func() serving.Status {
 		requests++
 		looked <- struct{}{}
-		return inference.Status{Status: reconcile.Status{Endpoints: []reconcile.EndpointStatus{{URL: "m", State: "ready", Requests: requests}}}}
+		return serving.Status{Endpoints: []serving.EndpointReport{{URL: "m", State: "ready", Requests: requests}}}
 	}
 	begun := time.Now()
 	go func() { done <- r.Run(ctx, status) }()
@@ -183,30 +182,6 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 	}
 }
 
-func TestAReportIsReadBackAndBounded(t *testing.T) {
-	long := strings.Repeat("é", 2000)
-	report := instance.Report{Name: "host:1", Status: inference.Status{Status: reconcile.Status{ServiceID: "S", Endpoints: []reconcile.EndpointStatus{
-		{URL: "m", State: "failed", Requests: 7, Failure: &reconcile.Failure{Step: "load", Reason: long, Traceback: long}},
-	}}}}
-	text, err := report.Text()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(text) > 1000 {
-		t.Errorf("the report of one endpoint has %d bytes", len(text))
-	}
-	back, err := instance.ParseReport(text)
-	if err != nil || back.Name != "host:1" || back.ServiceID != "S" || back.Endpoints[0].Requests != 7 || !strings.HasSuffix(back.Endpoints[0].Failure.Reason, "é…") {
-		t.Errorf("read back %+v, %v", back, err)
-	}
-	if report.Endpoints[0].Failure.Reason != long {
-		t.Error("writing the report has changed it")
-	}
-	if _, err := instance.ParseReport("{"); err == nil {
-		t.Error("half a report was read")
-	}
-}
-
 func TestAServerThatIsAwayNeverStopsTheInstance(t *testing.T) {
 	api := &apiServer{down: true}
 	server := httptest.NewServer(api)
@@ -220,7 +195,7 @@ func TestAServerThatIsAwayNeverStopsTheInstance(t *testing.T) {
 	r.Planned(&reconcile.State{ServiceID: "S"}, serving.Plan{}, true)
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	if err := r.Run(ctx, func() inference.Status { return inference.Status{} }); err != nil {
+	if err := r.Run(ctx, func() serving.Status { return serving.Status{} }); err != nil {
 		t.Fatalf("ended with %v", err)
 	}
 }

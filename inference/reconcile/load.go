@@ -29,21 +29,8 @@ type entry struct {
 	cancel      context.CancelFunc
 	attempt     uint64   // the number of the running load, or of the last one
 	variables   []string // of the model of live, set last
-	failure     *Failure
+	failure     *serving.LoadFailure
 	held        *heldFiles // used by live
-}
-
-// Failure says why an endpoint could not be loaded.
-type Failure struct {
-	Step      string    `json:"step"` // fetch, load, golden
-	Reason    string    `json:"reason"`
-	Traceback string    `json:"traceback,omitempty"`
-	Code      string    `json:"code,omitempty"` // artifact whose code failed
-	Since     time.Time `json:"since"`
-	Attempts  int       `json:"attempts"`
-	NextTry   time.Time `json:"next_try"`
-
-	cause string // Reason without the name of the code, "" where it does not name it
 }
 
 // cancelLoad cancels a running load; its result is discarded.
@@ -56,7 +43,7 @@ func (e *entry) cancelLoad() {
 
 func (e *entry) obstacle() router.Obstacle {
 	if e.failure != nil {
-		return router.Obstacle{Reason: cmp.Or(e.failure.cause, e.failure.Reason), Code: e.failure.Code}
+		return router.Obstacle{Reason: cmp.Or(e.failure.Cause, e.failure.Reason), Code: e.failure.Code}
 	}
 	return router.Obstacle{Loading: true, Reason: "it is being loaded"}
 }
@@ -73,7 +60,7 @@ type loadResult struct {
 	content   string
 	model     engine.Model // nil when failed or unchanged
 	unchanged bool
-	failure   *Failure
+	failure   *serving.LoadFailure
 	files     *heldFiles
 }
 
@@ -134,10 +121,10 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 		if model != nil {
 			closeUnused(ctx, model)
 		}
-		result.failure = &Failure{Step: stepLoad, Reason: fmt.Sprintf("the engine panicked: %v", p)}
+		result.failure = &serving.LoadFailure{Step: stepLoad, Reason: fmt.Sprintf("the engine panicked: %v", p)}
 	}()
 	if w.impossible != "" {
-		return loadResult{failure: &Failure{Step: "fetch", Reason: w.impossible, Code: w.codeAtFault()}}
+		return loadResult{failure: &serving.LoadFailure{Step: "fetch", Reason: w.impossible, Code: w.codeAtFault()}}
 	}
 	prepared, ok := turn(ctx, r.preparing) // bounds concurrent downloads
 	if !ok {
@@ -148,7 +135,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 	fetched, err := r.fetch(ctx, w)
 	result.files = fetched.held
 	if err != nil {
-		result.failure = &Failure{Step: "fetch", Reason: err.Error()}
+		result.failure = &serving.LoadFailure{Step: "fetch", Reason: err.Error()}
 		return result
 	}
 	spec.CodePath, spec.ModelPath = fetched.code.Path, fetched.model.Path
@@ -161,7 +148,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 	var samples []serving.Exchange
 	if w.golden != nil {
 		if samples, err = r.samples(ctx, w.golden); err != nil {
-			result.failure = &Failure{Step: stepGolden, Reason: err.Error()}
+			result.failure = &serving.LoadFailure{Step: stepGolden, Reason: err.Error()}
 			return result
 		}
 	}
@@ -186,7 +173,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 	if w.golden != nil {
 		if err := w.golden.reproduces(ctx, model, samples, w.golden.Limit(w.limits.Within(r.o.RequestTimeout))); err != nil {
 			closeUnused(ctx, model)
-			result.failure = &Failure{Step: stepGolden, Reason: err.Error()}
+			result.failure = &serving.LoadFailure{Step: stepGolden, Reason: err.Error()}
 			return result
 		}
 	}
@@ -205,16 +192,16 @@ func turn(ctx context.Context, places chan struct{}) (done func(), ok bool) {
 }
 
 func givenUp() loadResult {
-	return loadResult{failure: &Failure{Step: "fetch", Reason: "given up: the configuration changed"}}
+	return loadResult{failure: &serving.LoadFailure{Step: "fetch", Reason: "given up: the configuration changed"}}
 }
 
 // loadFailure is the engine's reason, with the artifact of the code that failed.
-func (w want) loadFailure(err error) *Failure {
-	failure := &Failure{Step: stepLoad, Reason: err.Error()}
+func (w want) loadFailure(err error) *serving.LoadFailure {
+	failure := &serving.LoadFailure{Step: stepLoad, Reason: err.Error()}
 	if loadErr, ok := errors.AsType[*engine.LoadError](err); ok && loadErr.UserCode {
 		failure.Traceback, failure.Code = loadErr.Traceback, w.planned.PreprocessArtifact
 		if failure.Code != "" {
-			failure.cause = loadErr.Cause
+			failure.Cause = loadErr.Cause
 		}
 	}
 	return failure

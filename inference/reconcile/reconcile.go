@@ -57,7 +57,7 @@ type Follower interface {
 	// StatusChanged is called after each step that may have changed the status: a reading of the
 	// configuration, failed or not, and the begin and end of a load. It is called after Planned.
 	// status returns the newest status, at any time and from any goroutine.
-	StatusChanged(status func() Status)
+	StatusChanged(status func() serving.Status)
 }
 
 // File is a file to fetch.
@@ -103,7 +103,7 @@ type Options struct {
 // Reconciler owns what an instance serves.
 type Reconciler struct {
 	o      Options
-	status atomic.Pointer[Status]
+	status atomic.Pointer[serving.Status]
 
 	// The fields below belong to the goroutine of Run.
 	state     *State
@@ -165,7 +165,7 @@ func New(o Options) *Reconciler {
 		outdated: make(chan *entry, 64),
 		slots:    make(chan struct{}, o.Loads), preparing: make(chan struct{}, preparationsPerLoad*o.Loads),
 	}
-	r.status.Store(&Status{})
+	r.status.Store(&serving.Status{})
 	return r
 }
 

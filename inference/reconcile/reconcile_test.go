@@ -156,7 +156,7 @@ func (m *model) SetVariables(names []string) error {
 func (m *model) Infer(context.Context, *engine.Request) (*engine.Response, error) {
 	return &engine.Response{Status: 200, Body: []byte(m.name)}, nil
 }
-func (m *model) Status() engine.Status { return engine.Status{State: "ready"} }
+func (m *model) Status() serving.ModelReport { return serving.ModelReport{State: "ready"} }
 func (m *model) Close(context.Context) error {
 	m.w.mu.Lock()
 	defer m.w.mu.Unlock()

@@ -66,14 +66,14 @@ type fakeModel struct {
 	url serving.EndpointURL
 }
 
-func (m *fakeModel) Status() engine.Status {
+func (m *fakeModel) Status() serving.ModelReport {
 	switch m.url {
 	case "mute":
-		return engine.Status{State: "failed", Reason: "no answer for 11s, and 5 requests wait"}
+		return serving.ModelReport{State: "failed", Reason: "no answer for 11s, and 5 requests wait"}
 	case "limping":
-		return engine.Status{State: "degraded", Reason: "1 of 2 workers answer"}
+		return serving.ModelReport{State: "degraded", Reason: "1 of 2 workers answer"}
 	}
-	return engine.Status{State: "ready"}
+	return serving.ModelReport{State: "ready"}
 }
 func (m *fakeModel) Close(context.Context) error { return nil }
 

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"clearmlserving/inference"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/serving"
 )
@@ -28,10 +27,10 @@ func withOptions(dir string, of map[string]any) func(*options) {
 }
 
 // until asks for the status again and again until the condition holds.
-func until(t *testing.T, base string, holds func(inference.Status) bool) inference.Status {
+func until(t *testing.T, base string, holds func(serving.Status) bool) serving.Status {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
-		var status inference.Status
+		var status serving.Status
 		_, body := get(t, base+"/status")
 		if err := json.Unmarshal([]byte(body), &status); err != nil {
 			t.Fatal(err)
@@ -59,7 +58,7 @@ func TestRequestsAreRecordedWithTheirAnswers(t *testing.T) {
 	post(t, base+"/serve/stream", "")
 	post(t, base+"/serve/a/b/c", "no JSON, so nothing could be redacted")
 	post(t, base+"/serve/x", "nobody asked for it")
-	status := until(t, base, func(s inference.Status) bool {
+	status := until(t, base, func(s serving.Status) bool {
 		recorded := uint64(0)
 		for _, r := range s.Recordings {
 			recorded += r.Recorded + r.Skipped
@@ -117,14 +116,14 @@ func TestShadowTrafficIsComparedAndNeverSeen(t *testing.T) {
 	if resp, _ := post(t, base+"/serve/busy", "1"); resp.StatusCode != http.StatusTooManyRequests {
 		t.Errorf("%d", resp.StatusCode)
 	}
-	status := until(t, base, func(s inference.Status) bool {
+	status := until(t, base, func(s serving.Status) bool {
 		sent := uint64(0)
 		for _, p := range s.Shadows {
 			sent += p.Equal + p.Different + p.Errors
 		}
 		return sent == 7
 	})
-	want := map[string]inference.ShadowStatus{
+	want := map[string]serving.ShadowReport{
 		"x": {Shadowed: 5, Equal: 5}, "echo": {Shadowed: 1, Different: 1}, "busy": {Shadowed: 1, Errors: 1},
 		"y": {}, "echo/1": {}, // a copy is not copied again
 	}
@@ -152,8 +151,8 @@ func TestShadowTrafficIsTheShareThatWasAskedFor(t *testing.T) {
 		}
 	}
 	bound := 5 * math.Sqrt(requests*share*(1-share))
-	taken := func(s inference.Status) float64 { return float64(s.Shadows[0].Shadowed + s.Shadows[0].Dropped) }
-	status := until(t, base, func(s inference.Status) bool {
+	taken := func(s serving.Status) float64 { return float64(s.Shadows[0].Shadowed + s.Shadows[0].Dropped) }
+	status := until(t, base, func(s serving.Status) bool {
 		return len(s.Shadows) == 1 && taken(s) >= requests*share-bound
 	})
 	if n := taken(status); n > requests*share+bound {
@@ -176,7 +175,7 @@ func TestASlowShadowDelaysNobodyAndIsDropped(t *testing.T) {
 		}
 	}
 	post(t, base+"/serve/echo", "1")
-	status := until(t, base, func(s inference.Status) bool { // a slow pair does not hold up another
+	status := until(t, base, func(s serving.Status) bool { // a slow pair does not hold up another
 		return len(s.Shadows) == 2 && s.Shadows[0].Equal == 1
 	})
 	dropped := status.Shadows[1].Dropped
@@ -184,7 +183,7 @@ func TestASlowShadowDelaysNobodyAndIsDropped(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 	close(python.release)
-	until(t, base, func(s inference.Status) bool { return s.Shadows[1].Equal == requests-dropped })
+	until(t, base, func(s serving.Status) bool { return s.Shadows[1].Equal == requests-dropped })
 }
 
 func TestARecordingIsARingThatSurvivesWhatOthersDo(t *testing.T) {
@@ -201,7 +200,7 @@ func TestARecordingIsARingThatSurvivesWhatOthersDo(t *testing.T) {
 			sent++
 			post(t, base+"/serve/echo", fmt.Sprint(sent))
 		}
-		until(t, base, func(s inference.Status) bool { return s.Recordings[0].Recorded == uint64(sent) })
+		until(t, base, func(s serving.Status) bool { return s.Recordings[0].Recorded == uint64(sent) })
 		data, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
@@ -244,10 +243,10 @@ func TestARecordingThatCannotBeWrittenIsTold(t *testing.T) {
 	if resp, _ := post(t, base+"/serve/x", "1"); resp.StatusCode != 200 {
 		t.Errorf("%d", resp.StatusCode)
 	}
-	until(t, base, func(s inference.Status) bool { return s.Recordings[0].Dropped == 1 && s.Recordings[0].Problem != "" })
+	until(t, base, func(s serving.Status) bool { return s.Recordings[0].Dropped == 1 && s.Recordings[0].Problem != "" })
 	if err := os.Remove(dir); err != nil {
 		t.Fatal(err)
 	}
 	post(t, base+"/serve/x", "1")
-	until(t, base, func(s inference.Status) bool { return s.Recordings[0].Recorded == 1 && s.Recordings[0].Problem == "" })
+	until(t, base, func(s serving.Status) bool { return s.Recordings[0].Recorded == 1 && s.Recordings[0].Problem == "" })
 }

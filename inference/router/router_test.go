@@ -24,7 +24,7 @@ func (m *model) Infer(context.Context, *engine.Request) (*engine.Response, error
 	}
 	return &engine.Response{Status: 200}, nil
 }
-func (m *model) Status() engine.Status { return engine.Status{State: "ready"} }
+func (m *model) Status() serving.ModelReport { return serving.ModelReport{State: "ready"} }
 func (m *model) Close(context.Context) error {
 	m.closed.Store(true)
 	return nil

@@ -7,7 +7,6 @@ package python
 import (
 	"context"
 	"errors"
-	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
@@ -61,11 +60,14 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		return nil, &engine.LoadError{Text: err.Error(), Err: err}
 	}
 	least, most := spec.Limits.Workers(e.o.Workers)
+	limits := serving.Limits{}
+	if spec.Limits != nil {
+		limits = *spec.Limits
+	}
 	group, err := e.o.Host.Start(ctx, own, worker.Spec{
 		Endpoint: string(spec.URL), Engine: spec.Endpoint.EngineType,
 		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath, Restore: spec.Restore,
-		Fields: fields, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limitsOf(spec.Limits),
-		Batch: worker.Batch{Rows: batching.MaxRows, Delay: batching.Delay, Preferred: batching.Preferred},
+		Fields: fields, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limits, Batch: batching,
 	})
 	if err != nil {
 		return nil, loadError(err)
@@ -73,17 +75,6 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	// Settings that are no signature do not keep Python from loading the model.
 	signature, _ := engine.SignatureOf(spec.Endpoint.Tensors)
 	return &model{url: spec.URL, group: group, signature: signature}, nil
-}
-
-// limitsOf gives limits in the worker's words.
-func limitsOf(l *serving.Limits) worker.Limits {
-	if l == nil {
-		return worker.Limits{}
-	}
-	return worker.Limits{
-		MaxQueue: l.MaxQueue, IdleAfter: time.Duration(l.IdleTimeout * float64(time.Second)), Memory: l.Memory,
-		RecycleRequests: l.RecycleRequests, RecycleMemory: l.RecycleMemory,
-	}
 }
 
 // loadError makes an *engine.LoadError of an error that is the endpoint's fault.
@@ -180,35 +171,12 @@ func (m *model) failure(err error) error {
 }
 
 // Status implements engine.Model.
-func (m *model) Status() engine.Status {
+func (m *model) Status() serving.ModelReport {
 	s := m.group.Status()
-	status := engine.Status{
-		State: string(s.State), Reason: s.Reason, Queued: s.Queued, Asleep: s.Asleep,
-		Restarts: s.Restarts, LastDeath: s.LastDeath, LastLines: s.LastLines,
-		MinWorkers: s.Least, MaxWorkers: s.Most, MaxQueue: s.MaxQueue, Shared: s.Shared, SharedReason: s.SharedReason,
-		Warnings: s.Warnings,
+	if s.State == serving.StateLoading { // for some milliseconds; requests are held meanwhile
+		s.State = serving.StateDegraded
 	}
-	if s.State == worker.StateLoading { // for some milliseconds; requests are held meanwhile
-		status.State = string(worker.StateDegraded)
-	}
-	for _, w := range s.Workers {
-		status.Workers = append(status.Workers, engine.WorkerInfo{PID: w.PID, State: w.State, Since: w.Since, Requests: w.Requests, InFlight: w.InFlight})
-	}
-	status.Batching = batchingOf(m.group)
-	return status
-}
-
-func batchingOf(g *host.Group) *engine.Batching {
-	b, on := g.Batching()
-	if !on {
-		return nil
-	}
-	us := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1e3 }
-	return &engine.Batching{
-		MaxRows: b.Rows, DelayUS: b.Delay.Microseconds(), Preferred: b.Preferred,
-		Batches: b.Batches, LastRows: b.LastRows, LastRequests: b.LastRequests, MeanRows: b.MeanRows,
-		PerRowUS: us(b.PerRow), PerBatchUS: us(b.PerBatch), Limit: b.Limit, LimitedBy: b.Why,
-	}
+	return s
 }
 
 // Close implements engine.Model.

@@ -1,0 +1,297 @@
+package serving
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// State says in one word how an endpoint is.
+type State string
+
+// The states of an endpoint, and of the model behind it.
+const (
+	StateReady    State = "ready"    // it answers; a model without a process that starts one at the next request is ready
+	StateDegraded State = "degraded" // it answers, but workers are missing or die
+	StateUpdating State = "updating" // an old version answers; a newer one is loading or has failed
+	StateLoading  State = "loading"  // it does not answer yet; a model that restarts its workers holds the requests
+	StateFailed   State = "failed"   // it does not answer
+	StateClosed   State = "closed"   // a model that has been replaced
+)
+
+// InstanceReport is what an instance tells of itself on the control plane, so that the command
+// line and the pages find all instances of a service there, without reaching one of them.
+type InstanceReport struct {
+	// Name tells the instances of a service apart, for people: "host:port".
+	Name string `json:"instance"`
+	// URL is where the instance answers requests, as seen from its own machine.
+	URL string `json:"serve_url"`
+	// Path is the first part of every endpoint's path there.
+	Path string `json:"serve_path,omitempty"`
+	// Key is the public half of the instance's identity.
+	Key string `json:"key,omitempty"`
+	PID int    `json:"pid"`
+	Usage
+	Status
+}
+
+// Usage is what an instance takes of its machine, its workers included; 0 where unknown.
+type Usage struct {
+	CPU       float64 `json:"cpu_percent,omitempty"` // of one core, since the last report
+	Memory    int64   `json:"memory_bytes,omitempty"`
+	Processes int     `json:"processes,omitempty"`
+}
+
+// Status describes what an instance serves, for people, scripts and probes.
+type Status struct {
+	Started     time.Time `json:"started"`
+	ServiceID   string    `json:"service_id,omitempty"`
+	ServiceName string    `json:"service_name,omitempty"`
+	StateHash   string    `json:"state_hash,omitempty"`
+	// Digests are the change markers of each URL; see Service.Digests.
+	Digests     map[EndpointURL]string `json:"digests,omitempty"`
+	Synced      bool                   `json:"synced"` // the configuration, or its last good copy, has been read
+	FromCache   bool                   `json:"from_cache,omitempty"`
+	SourceError string                 `json:"control_plane_error,omitempty"`
+	SourceSince time.Time              `json:"control_plane_since,omitzero"`
+	// DiskError says why the last good configuration cannot be stored on disk: serving continues,
+	// but a restart without the control plane would not have it.
+	DiskError  string            `json:"disk_error,omitempty"`
+	Endpoints  []EndpointReport  `json:"endpoints"`
+	Canaries   []CanaryReport    `json:"canaries,omitempty"`
+	Problems   []Problem         `json:"problems,omitempty"`
+	Access     AccessReport      `json:"access"`
+	Workers    *MemoryReport     `json:"workers_memory,omitempty"`
+	Recordings []RecordingReport `json:"recordings,omitempty"`
+	Shadows    []ShadowReport    `json:"shadows,omitempty"`
+}
+
+// Ready reports whether every endpoint that can load has loaded.
+func (s *Status) Ready() bool {
+	if !s.Synced {
+		return false
+	}
+	for _, e := range s.Endpoints {
+		if e.State == StateLoading {
+			return false
+		}
+	}
+	return true
+}
+
+// EndpointReport describes one endpoint.
+type EndpointReport struct {
+	URL        EndpointURL  `json:"endpoint"`
+	Engine     string       `json:"engine"`
+	ModelID    ModelID      `json:"model_id,omitempty"`
+	Monitoring string       `json:"monitoring,omitempty"`
+	State      State        `json:"state"`
+	Failure    *LoadFailure `json:"failure,omitempty"`
+	Requests   uint64       `json:"requests"`
+	Errors     uint64       `json:"errors"`
+	MeanMS     float64      `json:"mean_ms"`
+	InUse      int64        `json:"in_use"`
+	Model      ModelReport  `json:"model,omitzero"`
+}
+
+// Reason says why the endpoint is not ready, "" when it is.
+func (e EndpointReport) Reason() string {
+	if e.Failure != nil {
+		return e.Failure.Step + ": " + e.Failure.Reason
+	}
+	return e.Model.Reason
+}
+
+// Note is what matters most of the endpoint: why it is not ready, else its warnings, else how its
+// last worker died.
+func (e EndpointReport) Note() string {
+	return cmp.Or(e.Reason(), strings.Join(e.Model.Warnings, "\n"), e.Model.LastDeath)
+}
+
+// LoadFailure says why an endpoint could not be loaded.
+type LoadFailure struct {
+	Step      string    `json:"step"` // fetch, load, golden
+	Reason    string    `json:"reason"`
+	Traceback string    `json:"traceback,omitempty"`
+	Code      string    `json:"code,omitempty"` // artifact whose code failed
+	Since     time.Time `json:"since"`
+	Attempts  int       `json:"attempts"`
+	NextTry   time.Time `json:"next_try"`
+	// Cause is Reason without the name of the code, "" where it does not name it.
+	Cause string `json:"-"`
+}
+
+// ModelReport describes a loaded model.
+type ModelReport struct {
+	State State `json:"state"`
+	// Reason says why the state is not ready.
+	Reason string `json:"reason,omitempty"`
+	Queued int    `json:"queued"`
+	// Answered counts the answers of all workers, also of those that are gone, with copies
+	// and with the questions of a golden check.
+	Answered uint64 `json:"answered,omitempty"`
+	// Asleep: it has no process until the next request, which is held.
+	Asleep bool `json:"asleep,omitempty"`
+	// Restarts counts the unwanted deaths of workers; LastDeath is the cause of the last one,
+	// LastLines the end of what that worker wrote to stderr.
+	Restarts  int      `json:"restarts,omitempty"`
+	LastDeath string   `json:"last_death,omitempty"`
+	LastLines []string `json:"last_lines,omitempty"`
+	// MinWorkers and MaxWorkers say how many workers there are without and under load, MaxQueue
+	// how many requests may wait.
+	MinWorkers int            `json:"min_workers,omitempty"`
+	MaxWorkers int            `json:"max_workers,omitempty"`
+	MaxQueue   int            `json:"max_queue,omitempty"`
+	Workers    []WorkerReport `json:"workers,omitempty"`
+	// Shared: the workers share the memory of one loaded model; SharedReason why, or why not: ""
+	// when there is only one worker, or no process that has loaded.
+	Shared       bool   `json:"shared,omitempty"`
+	SharedReason string `json:"shared_reason,omitempty"`
+	// Warnings are what the endpoint's owner should know although it answers: a setting without
+	// effect, a model of another release of its library.
+	Warnings []string `json:"warnings,omitempty"`
+	// Batching tells how requests are executed together, nil: one by one.
+	Batching *BatchingReport `json:"batching,omitempty"`
+}
+
+// WorkerReport describes one process behind a model.
+type WorkerReport struct {
+	PID      int       `json:"pid"`
+	State    string    `json:"state"` // idle, busy, calling (it waits for a send_request), leaving
+	Since    time.Time `json:"since"`
+	Requests uint64    `json:"requests"`
+	InFlight int       `json:"in_flight"`
+}
+
+// BatchingReport describes how requests are executed together, and what the last decisions were.
+type BatchingReport struct {
+	MaxRows      int     `json:"max_batch_size"`
+	DelayUS      int64   `json:"max_queue_delay_microseconds,omitempty"`
+	Preferred    []int   `json:"preferred_batch_size,omitempty"`
+	Batches      uint64  `json:"batches"`
+	LastRows     int     `json:"last_rows"`
+	LastRequests int     `json:"last_requests"`
+	MeanRows     float64 `json:"mean_rows"`
+	// A batch takes about PerBatchUS + rows * PerRowUS; both 0 while unknown.
+	PerRowUS   float64 `json:"us_per_row"`
+	PerBatchUS float64 `json:"us_per_batch"`
+	// Limit is how many rows the last batch could have, LimitedBy what said so.
+	Limit     int    `json:"limit"`
+	LimitedBy string `json:"limited_by"`
+}
+
+// MemoryReport is what all workers of an instance take, and what is done about it.
+type MemoryReport struct {
+	// Budget bounds Taken, the memory of the workers and of the processes that fork them, in bytes.
+	Budget int64 `json:"budget"`
+	Taken  int64 `json:"taken"`
+	// EndedEarly counts the idle workers that were ended before their idle timeout.
+	EndedEarly uint64 `json:"ended_early"`
+	// Short: that happened within the last minute. Exceeded: over budget with no idle worker left.
+	// Unmeasured: the system does not tell what workers take.
+	Short      bool `json:"short,omitempty"`
+	Exceeded   bool `json:"exceeded,omitempty"`
+	Unmeasured bool `json:"unmeasured,omitempty"`
+}
+
+// CanaryReport describes one canary with its present shares.
+type CanaryReport struct {
+	URL     EndpointURL             `json:"endpoint"`
+	Shares  map[EndpointURL]float64 `json:"shares"`
+	Problem string                  `json:"problem,omitempty"`
+}
+
+// AccessReport says who may send requests.
+type AccessReport struct {
+	KeysRequired bool   `json:"keys_required"`
+	Keys         int    `json:"keys"`    // that are good now
+	Refused      uint64 `json:"refused"` // requests, since the start
+}
+
+// RecordingReport describes the recording of one url's requests.
+type RecordingReport struct {
+	URL      EndpointURL `json:"endpoint"`
+	Recorded uint64      `json:"recorded"`
+	Dropped  uint64      `json:"dropped"` // there was no time or room to write them
+	Skipped  uint64      `json:"skipped"` // streamed, too large, not redactable, or tensors
+	Problem  string      `json:"problem,omitempty"`
+}
+
+// ShadowReport counts the shadow traffic from one url to another.
+type ShadowReport struct {
+	From      EndpointURL `json:"endpoint"`
+	To        EndpointURL `json:"to"`
+	Share     float64     `json:"share"`
+	Shadowed  uint64      `json:"shadowed"`  // copies that were sent
+	Dropped   uint64      `json:"dropped"`   // copies that were not: too many waited, or the request held tensors
+	Errors    uint64      `json:"errors"`    // copies without an answer, or with a status of 500 and above
+	Equal     uint64      `json:"equal"`     // answers like the client's
+	Different uint64      `json:"different"` // other answers
+}
+
+// ParseReport reads what Text has written. Fields of newer versions are ignored.
+func ParseReport(text string) (InstanceReport, error) {
+	var r InstanceReport
+	if err := json.Unmarshal([]byte(text), &r); err != nil {
+		return InstanceReport{}, fmt.Errorf("read an instance's report: %w", err)
+	}
+	return r, nil
+}
+
+// Bounds of a stored report: bytes of one reason, and the number of a model's warnings.
+const (
+	maxReason   = 500
+	maxWarnings = 5
+)
+
+// Text is the report as it is stored: without tracebacks, single workers and what they wrote.
+func (r InstanceReport) Text() (string, error) {
+	endpoints := make([]EndpointReport, len(r.Endpoints))
+	for i, e := range r.Endpoints {
+		if e.Failure != nil {
+			failure := *e.Failure
+			failure.Traceback, failure.Reason = "", brief(failure.Reason)
+			e.Failure = &failure
+		}
+		e.Model.Workers, e.Model.LastLines = nil, nil
+		e.Model.Reason, e.Model.LastDeath = brief(e.Model.Reason), brief(e.Model.LastDeath)
+		if w := e.Model.Warnings; len(w) > 0 {
+			e.Model.Warnings = make([]string, min(len(w), maxWarnings))
+			for j := range e.Model.Warnings {
+				e.Model.Warnings[j] = brief(w[j])
+			}
+		}
+		endpoints[i] = e
+	}
+	r.Endpoints = endpoints
+	text, err := json.Marshal(r)
+	return string(text), err
+}
+
+func brief(reason string) string {
+	if len(reason) <= maxReason {
+		return reason
+	}
+	return strings.ToValidUTF8(reason[:maxReason], "") + "…"
+}
+
+// Standing is the report without what every request changes: while it stays the same there is
+// nothing new to store but counts.
+func (r InstanceReport) Standing() (string, error) {
+	endpoints := make([]EndpointReport, len(r.Endpoints))
+	for i, e := range r.Endpoints {
+		e.Requests, e.Errors, e.MeanMS, e.InUse = 0, 0, 0, 0
+		e.Model.Queued, e.Model.Answered, e.Model.Batching = 0, 0, nil
+		endpoints[i] = e
+	}
+	if r.Workers != nil {
+		memory := *r.Workers
+		memory.Taken, memory.EndedEarly = 0, 0
+		r.Workers = &memory
+	}
+	r.Endpoints, r.SourceSince, r.Shadows, r.Recordings, r.Usage = endpoints, r.Started, nil, nil, Usage{}
+	r.Access.Refused = 0
+	return r.Text()
+}
