@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -106,8 +107,13 @@ func LoadStorage(o ConfigOptions) (*hocon.Object, TLS, error) {
 type configLoader struct {
 	options ConfigOptions
 	merged  *hocon.Object
-	origin  map[string]string // file key -> the file that set it last
+	files   []configFile // in the order in which they were read
 	looked  []string
+}
+
+type configFile struct {
+	path    string
+	content *hocon.Object
 }
 
 // variable returns the first variable that is not blank.
@@ -130,22 +136,25 @@ func (l *configLoader) setting(fallback string, keys []string, variables ...stri
 	}
 	for _, key := range keys {
 		if v, ok := l.merged.Text(key); ok && strings.TrimSpace(v) != "" {
-			return Setting{strings.TrimSpace(v), l.origin[key] + ": " + key}
+			return Setting{strings.TrimSpace(v), l.origin(key) + ": " + key}
 		}
 	}
 	return Setting{fallback, "default"}
 }
 
-// fileKeys are the keys whose file is recorded.
-var fileKeys = [...]string{
-	"api.api_server", "api.host", "api.web_server", "api.files_server", "api.credentials.access_key", "api.credentials.secret_key",
-	"api.verify_certificate", "api.auth.token_expiration_threshold_sec", "api.auth.request_token_expiration_sec",
-	"api.http.extra_retry_codes",
+// origin is the file that has set a key last.
+func (l *configLoader) origin(key string) string {
+	for _, file := range slices.Backward(l.files) {
+		if _, ok := file.content.Get(key); ok {
+			return file.path
+		}
+	}
+	return ""
 }
 
 // readFiles merges the configuration files; later files override earlier ones.
 func (l *configLoader) readFiles() error {
-	l.merged, l.origin = &hocon.Object{}, map[string]string{}
+	l.merged = &hocon.Object{}
 	l.looked = append(l.looked, "environment variables CLEARML_API_HOST, CLEARML_API_ACCESS_KEY, CLEARML_API_SECRET_KEY, CLEARML_AUTH_TOKEN")
 	if dir, ok := l.variable("CLEARML_CONFIG_PATH", "TRAINS_CONFIG_PATH"); ok {
 		if err := l.readFolder(l.expand(dir.Value)); err != nil {
@@ -203,11 +212,7 @@ func (l *configLoader) readFile(path, under, note string) error {
 	if under != "" {
 		o = hocon.Nest(under, o)
 	}
-	for _, key := range fileKeys {
-		if _, ok := o.Get(key); ok {
-			l.origin[key] = path
-		}
-	}
+	l.files = append(l.files, configFile{path, o})
 	l.merged = hocon.Merge(l.merged, o)
 	l.looked = append(l.looked, path+note+": has no api.credentials")
 	return nil
@@ -316,7 +321,7 @@ func (l *configLoader) expand(path string) string {
 func (l *configLoader) retryCodes() ([]int, error) {
 	const key = "api.http.extra_retry_codes"
 	var words []string
-	from := l.origin[key] + ": " + key
+	from := l.origin(key) + ": " + key
 	if s, ok := l.variable("CLEARML_API_EXTRA_RETRY_CODES"); ok {
 		words, from = strings.Split(s.Value, ","), s.From
 	} else {

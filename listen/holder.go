@@ -1,8 +1,6 @@
 package listen
 
 import (
-	"bufio"
-	"bytes"
 	"io/fs"
 	"strconv"
 	"strings"
@@ -43,9 +41,8 @@ func holder(proc fs.FS, port uint16) (pid int, command string) {
 // (proc(5)): field 1 is address:port in hex, 3 the state, 9 the inode.
 func listening(table []byte, port uint16, inodes map[string]bool) {
 	const stateListen = "0A"
-	lines := bufio.NewScanner(bytes.NewReader(table))
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
+	for line := range strings.Lines(string(table)) {
+		fields := strings.Fields(line)
 		if len(fields) < 10 || fields[3] != stateListen {
 			continue
 		}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"sync"
-	"time"
 )
 
 // TLSFiles are the certificate files of a listener. They are checked at each handshake and reloaded
@@ -65,13 +64,6 @@ func (f TLSFiles) load(protocols []string) (*tls.Config, error) {
 	return config, nil
 }
 
-// stamp changes when a file changes.
-type stamp struct {
-	modified time.Time
-	size     int64
-	err      bool
-}
-
 // watched is the configuration of files that may change.
 type watched struct {
 	files     TLSFiles
@@ -79,7 +71,7 @@ type watched struct {
 	log       *slog.Logger
 
 	mu      sync.Mutex // guards the fields below
-	seen    [3]stamp
+	seen    [3]string
 	current *tls.Config
 }
 
@@ -103,18 +95,12 @@ func (w *watched) latest() *tls.Config {
 	return config
 }
 
-func (w *watched) stamps() [3]stamp {
-	var s [3]stamp
+// stamps change when the files change.
+func (w *watched) stamps() (s [3]string) {
 	for i, file := range []string{w.files.Cert, w.files.Key, w.files.ClientCA} {
-		if file == "" {
-			continue
+		if info, err := os.Stat(file); err == nil {
+			s[i] = fmt.Sprint(info.ModTime().UnixNano(), info.Size())
 		}
-		info, err := os.Stat(file)
-		if err != nil {
-			s[i].err = true
-			continue
-		}
-		s[i] = stamp{modified: info.ModTime(), size: info.Size()}
 	}
 	return s
 }

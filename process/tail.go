@@ -9,46 +9,28 @@ import (
 // be called from any goroutine.
 type Tail struct {
 	mu   sync.Mutex // guards the rest
-	ring []byte
-	next int
-	full bool
+	size int
+	kept []byte
 }
 
 // NewTail creates a Tail of size bytes.
-func NewTail(size int) *Tail { return &Tail{ring: make([]byte, max(size, 1))} }
+func NewTail(size int) *Tail { return &Tail{size: max(size, 1)} }
 
 // Write keeps the end of p. It never fails.
 func (t *Tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := len(p)
-	if n > len(t.ring) {
-		p = p[n-len(t.ring):]
-		t.full = true
-	}
-	for len(p) > 0 {
-		c := copy(t.ring[t.next:], p)
-		p = p[c:]
-		t.next += c
-		if t.next == len(t.ring) {
-			t.next, t.full = 0, true
-		}
-	}
-	return n, nil
+	end := p[max(0, len(p)-t.size):]
+	drop := min(max(0, len(t.kept)+len(p)-t.size), len(t.kept))
+	t.kept = append(t.kept[:copy(t.kept, t.kept[drop:])], end...)
+	return len(p), nil
 }
 
 // Lines returns the kept bytes, without an incomplete first line.
 func (t *Tail) Lines() []string {
 	t.mu.Lock()
-	var text string
-	if t.full {
-		text = string(t.ring[t.next:]) + string(t.ring[:t.next])
-	} else {
-		text = string(t.ring[:t.next])
-	}
-	cut := t.full
+	text, cut := strings.ToValidUTF8(string(t.kept), "\uFFFD"), len(t.kept) == t.size
 	t.mu.Unlock()
-	text = strings.ToValidUTF8(text, "\uFFFD")
 	text = strings.TrimRight(text, "\n")
 	if text == "" {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"strings"
 )
 
@@ -38,41 +39,21 @@ type pbtxt struct {
 
 const pbtxtMarks = "{}[]:=,;<>"
 
+// pbtxtToken matches one token after blanks and comments: a quoted text, a mark, or a word.
+var pbtxtToken = regexp.MustCompile(`(?s)^(?:[ \t\r\n]|#[^\n]*)*(?:"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|([{}\[\]:=,;<>])|([^ \t\r\n#"'{}\[\]:=,;<>]+))?`)
+
 func (p *pbtxt) next() {
-	p.token, p.quoted = "", false
-	for p.rest != "" {
-		p.rest = strings.TrimLeft(p.rest, " \t\r\n")
-		if !strings.HasPrefix(p.rest, "#") {
-			break
+	at := pbtxtToken.FindStringSubmatchIndex(p.rest)
+	p.token, p.quoted = "", at[2] >= 0 || at[4] >= 0
+	for group := 2; group < len(at); group += 2 {
+		if at[group] >= 0 {
+			p.token = p.rest[at[group]:at[group+1]]
 		}
-		_, p.rest, _ = strings.Cut(p.rest, "\n")
 	}
-	if p.rest == "" {
-		return
+	p.rest = p.rest[at[1]:]
+	if p.over() && p.rest != "" {
+		p.broken, p.rest = true, ""
 	}
-	if quote := p.rest[:1]; quote == `"` || quote == "'" {
-		end := 1
-		for end < len(p.rest) && p.rest[end:end+1] != quote {
-			if p.rest[end] == '\\' {
-				end++
-			}
-			end++
-		}
-		if end >= len(p.rest) {
-			p.broken, p.rest = true, ""
-			return
-		}
-		p.token, p.rest, p.quoted = p.rest[1:end], p.rest[end+1:], true
-		return
-	}
-	end := strings.IndexAny(p.rest, pbtxtMarks+" \t\r\n#\"'")
-	switch {
-	case end < 0:
-		end = len(p.rest)
-	case end == 0:
-		end = 1
-	}
-	p.token, p.rest = p.rest[:end], p.rest[end:]
 }
 
 func (p *pbtxt) is(marks string) bool {

@@ -13,6 +13,7 @@ type flights[T any] struct {
 }
 
 type flight[T any] struct {
+	key       string
 	done      chan struct{} // closed when result and err are set
 	result    T
 	err       error
@@ -59,7 +60,7 @@ func (f *flights[T]) join(ctx context.Context, key string, progress Progress,
 		return fl, fl.nextID
 	}
 	workCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	fl := &flight[T]{done: make(chan struct{}), cancel: cancel, listeners: map[int]Progress{0: progress}}
+	fl := &flight[T]{key: key, done: make(chan struct{}), cancel: cancel, listeners: map[int]Progress{0: progress}}
 	if f.going == nil {
 		f.going = map[string]*flight[T]{}
 	}
@@ -70,9 +71,7 @@ func (f *flights[T]) join(ctx context.Context, key string, progress Progress,
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		fl.result, fl.err = result, err
-		if f.going[key] == fl {
-			delete(f.going, key)
-		}
+		f.forget(fl)
 		close(fl.done)
 	}()
 	return fl, 0
@@ -87,12 +86,15 @@ func (f *flights[T]) leave(fl *flight[T], id int) (last bool) {
 		return false
 	}
 	fl.cancel()
-	for key, going := range f.going {
-		if going == fl {
-			delete(f.going, key)
-		}
-	}
+	f.forget(fl)
 	return true
+}
+
+// forget lets later calls for the key begin anew; f.mu is held.
+func (f *flights[T]) forget(fl *flight[T]) {
+	if f.going[fl.key] == fl {
+		delete(f.going, fl.key)
+	}
 }
 
 // tell passes progress on, under the lock, so that it never calls a removed waiter.

@@ -13,13 +13,22 @@ import (
 
 // indexEntry is the content of a URL when it was last read.
 type indexEntry struct {
-	URL      string    `json:"url"` // redacted, for readers; the file's name is the key
-	SHA256   string    `json:"sha256"`
+	URL     string    `json:"url"` // redacted, for readers; the file's name is the key
+	SHA256  string    `json:"sha256"`
+	Fetched time.Time `json:"fetched"`
+	fileState
+}
+
+// fileState is what is recorded of a file's Object.
+type fileState struct {
 	Size     int64     `json:"size"`
 	ETag     string    `json:"etag,omitempty"`
 	Modified time.Time `json:"modified,omitzero"`
-	Fetched  time.Time `json:"fetched"`
 }
+
+func stateOf(o Object) fileState { return fileState{Size: o.Size, ETag: o.ETag, Modified: o.Modified} }
+
+func (s fileState) object() Object { return Object{Size: s.Size, ETag: s.ETag, Modified: s.Modified} }
 
 // current reports whether the file at its source is known to be the one that was read.
 func (e indexEntry) current(now Object) bool {
@@ -28,7 +37,7 @@ func (e indexEntry) current(now Object) bool {
 	if now.ETag == "" && e.Modified.After(e.Fetched.Add(-2*time.Second)) {
 		return false
 	}
-	return Object{Size: e.Size, ETag: e.ETag, Modified: e.Modified}.Same(now)
+	return e.object().Same(now)
 }
 
 func (c *Cache) indexFile(url string) string {
@@ -51,9 +60,7 @@ func (c *Cache) readIndex(url string) (indexEntry, bool) {
 }
 
 func (c *Cache) writeIndex(url string, object Object, sha string) error {
-	data, err := json.Marshal(indexEntry{
-		URL: Redact(url), SHA256: sha, Size: object.Size, ETag: object.ETag, Modified: object.Modified, Fetched: time.Now(),
-	})
+	data, err := json.Marshal(indexEntry{URL: Redact(url), SHA256: sha, Fetched: time.Now(), fileState: stateOf(object)})
 	if err != nil {
 		return err
 	}

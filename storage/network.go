@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 )
@@ -40,10 +39,4 @@ func Unanswered(ctx context.Context, op, url string, err error) error {
 func HealingStatus(status int) bool {
 	return status >= 500 && status != http.StatusNotImplemented ||
 		status == http.StatusRequestTimeout || status == http.StatusTooManyRequests || status == http.StatusTooEarly
-}
-
-// Drop discards an answer; a short rest is read so that the connection can be reused.
-func Drop(resp *http.Response) {
-	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // of no use either way
-	_ = resp.Body.Close()
 }

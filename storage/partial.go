@@ -9,7 +9,6 @@ import (
 	"os"
 	"sync"
 	"syscall"
-	"time"
 )
 
 // recordEvery is how many bytes may have to be fetched again after a kill.
@@ -30,11 +29,9 @@ type partial struct {
 }
 
 type partialState struct {
-	Size     int64     `json:"size"`
-	ETag     string    `json:"etag,omitempty"`
-	Modified time.Time `json:"modified,omitzero"`
-	Part     int64     `json:"part"` // size of the parts
-	Have     []int64   `json:"have"` // by part: how many of its bytes are downloaded
+	fileState
+	Part int64   `json:"part"` // size of the parts
+	Have []int64 `json:"have"` // by part: how many of its bytes are downloaded
 }
 
 const (
@@ -52,7 +49,7 @@ const (
 
 // newState is the state of a download without a byte.
 func newState(object Object) partialState {
-	s := partialState{Size: object.Size, ETag: object.ETag, Modified: object.Modified, Part: max(object.Size, 1)}
+	s := partialState{fileState: stateOf(object), Part: max(object.Size, 1)}
 	if object.Ranges && object.Size > parallelFrom {
 		s.Part = max(min(max(object.Size/64, smallestPart), biggestPart), object.Size/mostParts)
 	}
@@ -108,7 +105,7 @@ func (p *partial) load(object Object) bool {
 	if err != nil || json.Unmarshal(data, &p.state) != nil {
 		return false
 	}
-	was := Object{Size: p.state.Size, ETag: p.state.ETag, Modified: p.state.Modified}
+	was := p.state.object()
 	if p.state.Size != object.Size || !was.Validated() || !was.Same(object) {
 		return false
 	}

@@ -134,7 +134,7 @@ func sameContent(ctx context.Context, a, b string) (bool, error) {
 	}
 	infoB, err := os.Lstat(b)
 	if err != nil || !infoB.Mode().IsRegular() || infoA.Size() != infoB.Size() {
-		return false, nil // missing or unreadable: not the same
+		return false, nil //nolint:nilerr // missing or unreadable: not the same
 	}
 	sumA, err := hashFile(ctx, a)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"iter"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -223,25 +224,16 @@ func (a Adapters) For(rawURL string) (Adapter, error) {
 	return nil, &UnsupportedError{URL: rawURL, Scheme: scheme, Supported: slices.Sorted(maps.Keys(a))}
 }
 
-// Scheme is the scheme of a URL in lower case, "file" for a plain path.
+// Scheme is the scheme of a URL in lower case, "file" for a plain path. file:/abs is legal (RFC
+// 8089); everything else without // is a path, a drive letter or a colon in a file name.
 func Scheme(rawURL string) string {
-	scheme, _, found := strings.Cut(rawURL, "://")
-	if !found {
-		// file:/abs is legal (RFC 8089); everything else without // is a path, a
-		// drive letter or a colon in a file name.
-		return "file"
+	if scheme, _, found := strings.Cut(rawURL, "://"); found && schemeForm.MatchString(scheme) {
+		return strings.ToLower(scheme)
 	}
-	for i, r := range scheme {
-		letter := 'a' <= r|0x20 && r|0x20 <= 'z'
-		if !letter && (i == 0 || !strings.ContainsRune("0123456789+-.", r)) {
-			return "file"
-		}
-	}
-	if scheme == "" {
-		return "file"
-	}
-	return strings.ToLower(scheme)
+	return "file"
 }
+
+var schemeForm = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*$`)
 
 // Redact returns the URL for logs and errors: without user, query and fragment, which contain the
 // keys of signed URLs. The key of a file in a bucket is unquoted, so "?" and "#" belong to it; but a

@@ -39,7 +39,7 @@ func (t *transfer) run(ctx context.Context) error {
 	for _, part := range missing {
 		group.Go(func() error {
 			if groupCtx.Err() != nil {
-				return nil // the error is known already
+				return context.Cause(groupCtx) // the group has the error already
 			}
 			return t.cache.o.Backoff.goOn(groupCtx, func() (bool, error) {
 				before, _ := t.to.rest(part)

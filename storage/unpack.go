@@ -191,7 +191,7 @@ func (u *unpacking) tar(ctx context.Context, r io.Reader) error {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
 			// After the last entry there is the checksum of a gzip.
-			return u.drain(ctx, r)
+			return u.copy(ctx, "", io.Discard, r)
 		}
 		if err != nil && !errors.Is(err, tar.ErrInsecurePath) {
 			if known, ok := errors.AsType[*ArchiveError](err); ok {
@@ -221,23 +221,6 @@ func (u *unpacking) tar(ctx context.Context, r io.Reader) error {
 			return err
 		}
 	}
-}
-
-func (u *unpacking) drain(ctx context.Context, r io.Reader) error {
-	buf := make([]byte, 64<<10)
-	for ctx.Err() == nil {
-		_, err := r.Read(buf)
-		var known *ArchiveError
-		switch {
-		case errors.Is(err, io.EOF):
-			return nil
-		case errors.As(err, &known):
-			return known
-		case err != nil:
-			return u.fault("", "it is damaged: "+err.Error())
-		}
-	}
-	return context.Cause(ctx)
 }
 
 func special(mode fs.FileMode) string {

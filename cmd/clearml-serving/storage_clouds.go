@@ -146,16 +146,12 @@ func (c cloudConfig) gs() gs.Options {
 
 func (c cloudConfig) azure() azure.Options {
 	const section = "sdk.azure.storage"
-	identity := azure.Identity{
-		Tenant: c.variable("AZURE_TENANT_ID"), Client: c.variable("AZURE_CLIENT_ID"), Secret: c.variable("AZURE_CLIENT_SECRET"),
-		TokenFile: c.variable("AZURE_FEDERATED_TOKEN_FILE"), Authority: c.variable("AZURE_AUTHORITY_HOST"),
-	}
 	emulator, endpoint := c.connectionString()
 	var o azure.Options
 	for _, e := range c.entries(section + ".containers") {
 		account := azure.Account{
 			Name: e.text("account_name"), Key: e.text("account_key"), Container: e.text("container_name"),
-			Machine: e.on("use_default_credential", false), Identity: identity, From: e.name,
+			Machine: e.on("use_default_credential", false), From: e.name,
 		}
 		if account.Name == emulator.Name {
 			account.Endpoint = endpoint
@@ -165,7 +161,7 @@ func (c cloudConfig) azure() azure.Options {
 	if name := c.variable("AZURE_STORAGE_ACCOUNT"); name != "" {
 		machine := truth(c.variable("CLEARML_AZURE_STORAGE_USE_DEFAULT_CREDENTIAL"))
 		if key := c.variable("AZURE_STORAGE_KEY"); key != "" || machine {
-			account := azure.Account{Name: name, Key: key, Machine: machine, Identity: identity, From: "AZURE_STORAGE_ACCOUNT"}
+			account := azure.Account{Name: name, Key: key, Machine: machine, From: "AZURE_STORAGE_ACCOUNT"}
 			if name == emulator.Name {
 				account.Endpoint = endpoint
 			}

@@ -70,15 +70,14 @@ func TestAzureIsConfiguredAsTheSDKReadsIt(t *testing.T) {
 		{ account_name: "one", account_key: "k1", container_name: "c" },
 		{ account_name: "two", use_default_credential: true },
 	] }`, map[string]string{
-		"AZURE_STORAGE_ACCOUNT": "three", "AZURE_STORAGE_KEY": "k3", "AZURE_CLIENT_ID": "id",
+		"AZURE_STORAGE_ACCOUNT": "three", "AZURE_STORAGE_KEY": "k3",
 		"AZURE_STORAGE_CONNECTION_STRING": "DefaultEndpointsProtocol=http;AccountName=three;AccountKey=k4==;BlobEndpoint=http://127.0.0.1:9/three;",
 	})
-	identity := azure.Identity{Client: "id"}
 	const section, emulator = "sdk.azure.storage.containers", "http://127.0.0.1:9/three"
 	want := azure.Options{Accounts: []azure.Account{
-		{Name: "one", Key: "k1", Container: "c", Identity: identity, From: section + "[0] in clearml.conf"},
-		{Name: "two", Machine: true, Identity: identity, From: section + "[1] in clearml.conf"},
-		{Name: "three", Key: "k3", Identity: identity, Endpoint: emulator, From: "AZURE_STORAGE_ACCOUNT"},
+		{Name: "one", Key: "k1", Container: "c", From: section + "[0] in clearml.conf"},
+		{Name: "two", Machine: true, From: section + "[1] in clearml.conf"},
+		{Name: "three", Key: "k3", Endpoint: emulator, From: "AZURE_STORAGE_ACCOUNT"},
 		{Name: "three", Key: "k4==", Endpoint: emulator, From: "AZURE_STORAGE_CONNECTION_STRING"},
 	}}
 	if diff := cmp.Diff(want, c.azure()); diff != "" {

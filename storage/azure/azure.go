@@ -1,7 +1,7 @@
 // Package azure accesses files in Azure Blob Storage as
 // azure://account.blob.core.windows.net/container/blob. It owns the connections and the selection
 // of the account for a URL. Each operation is a single attempt. The package reads neither
-// configuration nor environment.
+// configuration nor environment, except through the search for the machine's identity.
 //
 // Names are unquoted in URLs, as ClearML writes them.
 package azure
@@ -38,10 +38,8 @@ type Options struct {
 type Account struct {
 	Name, Key string
 	Container string // "": all of the account
-	// Machine uses the Azure identity of this machine instead of a key: that of Identity, or else
-	// its managed identity.
-	Machine  bool
-	Identity Identity
+	// Machine uses the Azure identity of this machine instead of a key.
+	Machine bool
 	// Endpoint replaces the host of the URL, as http://127.0.0.1:10000/name for an
 	// emulator. "": https at the host of the URL.
 	Endpoint string
@@ -51,10 +49,8 @@ type Account struct {
 
 // Adapter accesses files in Azure Blob Storage.
 type Adapter struct {
-	o Options
-
-	mu       sync.Mutex // guards machines
-	machines map[Identity]*machineToken
+	o       Options
+	machine func() (azcore.TokenCredential, error) // made on first use
 }
 
 var (
@@ -64,10 +60,11 @@ var (
 
 // New creates an Adapter; it does not connect.
 func New(o Options) *Adapter {
-	a := &Adapter{o: o, machines: map[Identity]*machineToken{}}
+	a := &Adapter{o: o}
 	if o.Transport == nil {
 		a.o.Transport = outbound.Network{}.Transport(outbound.Trust{}, time.Minute)
 	}
+	a.machine = sync.OnceValues(func() (azcore.TokenCredential, error) { return newIdentity(a.clientOptions(noRetries).ClientOptions) })
 	return a
 }
 

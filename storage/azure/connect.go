@@ -59,7 +59,11 @@ func connect[C, O any](a *Adapter, p place,
 ) (C, error) {
 	var none C
 	if p.account.Key == "" && p.account.Machine {
-		return byToken(p.address(name), a.machine(p.account.Identity), options)
+		identity, err := a.machine()
+		if err != nil {
+			return none, err
+		}
+		return byToken(p.address(name), identity, options)
 	}
 	if p.account.Key == "" {
 		return none, fmt.Errorf("%w: the account %q of %s has no key: set account_key", storage.ErrDenied, p.account.Name, p.account.From)

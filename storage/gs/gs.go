@@ -194,7 +194,7 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (_
 	}
 	now, length, err := storage.CheckAnswer(part, now, resp.Header.Get("Content-Range"))
 	if err != nil {
-		storage.Drop(resp)
+		drop(resp)
 		return nil, now, err
 	}
 	return storage.Body(ctx, rawURL, resp.Body, length), now, nil
@@ -251,7 +251,7 @@ func (a *Adapter) call(ctx context.Context, op string, p place, method, target s
 	if err != nil {
 		return err
 	}
-	defer storage.Drop(resp)
+	defer drop(resp)
 	if into == nil {
 		return nil
 	}

@@ -79,7 +79,7 @@ func (u *upload) whole(ctx context.Context, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	defer storage.Drop(resp)
+	defer drop(resp)
 	return u.compare(resp)
 }
 
@@ -92,7 +92,7 @@ func (u *upload) inPieces(ctx context.Context, r io.Reader) error {
 		return err
 	}
 	session := resp.Header.Get("Location")
-	storage.Drop(resp)
+	drop(resp)
 	if session == "" {
 		return errors.New("the server returned no address to upload to")
 	}
@@ -168,7 +168,7 @@ func (u *upload) put(ctx context.Context, session string, content []byte, field 
 	if err != nil {
 		return 0, false, err
 	}
-	defer storage.Drop(resp)
+	defer drop(resp)
 	if resp.StatusCode != http.StatusPermanentRedirect {
 		return 0, true, u.compare(resp)
 	}
@@ -190,7 +190,7 @@ func (u *upload) abandon(ctx context.Context, session string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 	defer cancel()
 	if resp, err := u.request(ctx, http.MethodDelete, session, nil, nil); err == nil {
-		storage.Drop(resp)
+		drop(resp)
 	} // otherwise the server drops it after a week
 }
 

@@ -81,7 +81,7 @@ func (a *Adapter) send(ctx context.Context, op string, p place, req *http.Reques
 	case http.StatusOK, http.StatusCreated, http.StatusNoContent, http.StatusPartialContent, http.StatusPermanentRedirect:
 		return resp, nil
 	}
-	defer storage.Drop(resp)
+	defer drop(resp)
 	return nil, explain(op, p, resp)
 }
 
@@ -142,4 +142,10 @@ func explain(op string, p place, resp *http.Response) error {
 		e.Err = fmt.Errorf("the server answers %s: %s", resp.Status, message)
 	}
 	return e
+}
+
+// drop discards an answer; a short rest is read so that the connection can be reused.
+func drop(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // of no use either way
+	_ = resp.Body.Close()
 }

@@ -63,7 +63,7 @@ func (a *Adapter) Stat(ctx context.Context, rawURL string) (_ storage.Object, er
 	if err != nil {
 		return storage.Object{}, err
 	}
-	storage.Drop(resp)
+	drop(resp)
 	switch resp.StatusCode {
 	case http.StatusOK:
 		return object(resp), encodingError(resp, rawURL)
@@ -103,7 +103,7 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (_
 	}
 	object, length, err := judge(resp, rawURL, part)
 	if err != nil {
-		storage.Drop(resp)
+		drop(resp)
 		return nil, object, err
 	}
 	return storage.Body(ctx, rawURL, resp.Body, length), object, nil

@@ -57,7 +57,7 @@ func (a *Adapter) change(ctx context.Context, op, rawURL string, req *http.Reque
 	if err != nil {
 		return storage.Unanswered(ctx, op, rawURL, err)
 	}
-	defer storage.Drop(resp)
+	defer drop(resp)
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusNoContent, also:
 		return nil

@@ -32,14 +32,14 @@ func (a *Adapter) do(ctx context.Context, op, method, rawURL string, header http
 	for _, other := range a.otherReadings(rawURL, at) {
 		again, err := a.follow(ctx, op, method, rawURL, other, header)
 		if err != nil {
-			storage.Drop(resp)
+			drop(resp)
 			return nil, err
 		}
 		if again.StatusCode != http.StatusNotFound {
-			storage.Drop(resp)
+			drop(resp)
 			return again, nil
 		}
-		storage.Drop(again)
+		drop(again)
 	}
 	return resp, nil
 }
@@ -94,7 +94,7 @@ func (a *Adapter) follow(ctx context.Context, op, method, rawURL string, at *url
 		default:
 			return resp, nil
 		}
-		storage.Drop(resp)
+		drop(resp)
 		if at, err = redirected(at, resp.Header.Get("Location")); err != nil {
 			return nil, err
 		}
@@ -177,4 +177,10 @@ func statusError(op, rawURL string, resp *http.Response) error {
 		e.After = retry.After(resp.Header.Get("Retry-After"), time.Now())
 	}
 	return e
+}
+
+// drop discards an answer; a short rest is read so that the connection can be reused.
+func drop(resp *http.Response) {
+	_, _ = io.CopyN(io.Discard, resp.Body, 64<<10) // of no use either way
+	_ = resp.Body.Close()
 }

@@ -19,7 +19,7 @@ func (o *Options) choose(rawURL string) (place, *Access, error) {
 	access, host, longest := &o.Default, "", -1
 	for i := range o.Buckets {
 		b := &o.Buckets[i]
-		prefix := b.place()
+		prefix := strings.ToLower(b.place())
 		if len(prefix) > longest && prefix != "" && within(strings.ToLower(rest), prefix) {
 			access, host, longest = &b.Access, b.Host, len(prefix)
 		}
@@ -36,33 +36,26 @@ func (o *Options) choose(rawURL string) (place, *Access, error) {
 	return p, access, nil
 }
 
-// place is the prefix of the bucket's URLs, after the scheme, in lower case.
-func (b Bucket) place() string {
-	name := strings.Trim(strings.ToLower(b.Name), "/")
-	host := strings.ToLower(b.Host)
-	if host == "" || name == "" {
-		return host + name
+// place is the prefix of the bucket's URLs, after the scheme.
+func (b *Bucket) place() string {
+	name := strings.Trim(b.Name, "/")
+	if b.Host == "" || name == "" {
+		return b.Host + name
 	}
-	return host + "/" + name
+	return b.Host + "/" + name
 }
 
 // Named reports whether the URL is in a configured bucket, a folder of one, or on a configured
 // server. Unlike choose, which only selects keys, it compares the names of folders exactly.
 func (a *Adapter) Named(rawURL string) bool {
 	scheme, rest, _ := strings.Cut(rawURL, "://")
-	if !strings.EqualFold(scheme, "s3") {
-		return false
-	}
 	for _, b := range a.o.Buckets {
-		name, at := strings.Trim(b.Name, "/"), rest
-		if b.Host != "" {
-			host, behind, _ := strings.Cut(rest, "/")
-			if !strings.EqualFold(host, b.Host) {
-				continue
-			}
-			at = behind
+		place := b.place() + "/"
+		folders := rest
+		if host := len(b.Host); host <= len(rest) && strings.EqualFold(rest[:host], b.Host) {
+			folders = b.Host + rest[host:] // the case of a host does not count
 		}
-		if name == "" && b.Host != "" || name != "" && strings.HasPrefix(at, name+"/") {
+		if strings.EqualFold(scheme, "s3") && place != "/" && strings.HasPrefix(folders, place) {
 			return true
 		}
 	}
