@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"clearmlserving/controlplane/documents"
@@ -110,6 +111,9 @@ type Server struct {
 	now    func() time.Time
 	lists  documents.Lists
 	calls  map[string]callEntry
+
+	mu      sync.Mutex // guards unknown; nothing else is locked under it
+	unknown map[string]bool
 }
 
 // New makes a Server. It starts nothing.
@@ -133,7 +137,7 @@ func New(opts Options) *Server {
 	if opts.Bodies == nil {
 		opts.Bodies = intake.New()
 	}
-	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, own: own, bodies: opts.Bodies, log: opts.Logger, now: opts.Now, lists: documents.NewLists(opts.Store, opts.Now)}
+	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, own: own, bodies: opts.Bodies, log: opts.Logger, now: opts.Now, lists: documents.NewLists(opts.Store, opts.Now), unknown: map[string]bool{}}
 	s.calls = map[string]callEntry{}
 	for _, c := range s.table() {
 		s.calls[c.name] = c

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"time"
 
@@ -189,23 +188,12 @@ func (a *Auth) touch(ctx context.Context, access, remote string) {
 }
 
 // newCredentials makes a pair in ClearML's form. The secret has so much randomness
-// (380 bits) that a plain hash of it is as good as a slow one.
+// (320 bits) that a plain hash of it is as good as a slow one.
 func newCredentials() Credentials {
-	const upper, lower, digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
 	return Credentials{
-		AccessKey: randomText(30, upper+digits),
-		SecretKey: randomText(64, upper+lower+digits),
+		AccessKey: (rand.Text() + rand.Text())[:30],
+		SecretKey: (rand.Text() + rand.Text() + rand.Text())[:64],
 	}
-}
-
-func randomText(n int, alphabet string) string {
-	text := make([]byte, n)
-	size := big.NewInt(int64(len(alphabet)))
-	for i := range text {
-		at, _ := rand.Int(rand.Reader, size) // this reader never fails, says its documentation
-		text[i] = alphabet[at.Int64()]
-	}
-	return string(text)
 }
 
 func hashSecret(secret string) string {

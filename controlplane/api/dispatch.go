@@ -74,6 +74,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, name, version st
 	}()
 	entry, ok := s.calls[name]
 	if !ok {
+		s.logUnknown(r, name)
 		return nil, &documents.Error{Code: http.StatusNotFound, Msg: fmt.Sprintf("Unable to find endpoint for name %s and version %s", name, version)}
 	}
 	c := &Call{Name: name, Version: version, HTTP: r, Header: w.Header(), Worker: r.Header.Get("X-ClearML-Worker")}
@@ -96,6 +97,19 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, name, version st
 		}
 	}
 	return entry.answer(r.Context(), c, body)
+}
+
+// logUnknown logs the first call of each unknown name: a newer SDK may need it. It remembers
+// a few hundred, because clients can send random names.
+func (s *Server) logUnknown(r *http.Request, name string) {
+	const remembered, longest = 200, 200
+	name = name[:min(len(name), longest)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.unknown[name] && len(s.unknown) < remembered {
+		s.unknown[name] = true
+		s.log.Warn("unknown call", "call", name, "client", r.Header.Get("X-ClearML-Client"))
+	}
 }
 
 // slowBody is how long a body may take to arrive before the caller is looked up again.

@@ -142,8 +142,10 @@ func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields documents.F
 		}
 		before := maps.Clone(doc.Object("configuration"))
 		applyTaskFields(doc, fields)
-		if err := w.noteServiceConfiguration(ctx, c, doc, before); err != nil {
-			return err
+		if doc.Text("type") == "service" { // a training's configuration is written by its own process
+			if err := w.noteConfiguration(ctx, c, doc, before, ""); err != nil {
+				return err
+			}
 		}
 		answer = updated{Updated: 1, Fields: w.ChangedBy()}
 		for key := range fields {

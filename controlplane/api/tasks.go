@@ -52,8 +52,6 @@ func (s *Server) taskCalls() []callEntry {
 
 		// taskconfig.go
 		{"tasks.edit_configuration", mayWrite, typed(s.editConfiguration)},
-
-		// confighistory.go
 		{"tasks.get_configuration_history", mayRead, typed(s.getConfigurationHistory)},
 		{"tasks.revert_configuration", mayWrite, typed(s.revertConfiguration)},
 

@@ -24,7 +24,7 @@ const (
 // buckets collects the values of a list filter by what is asked of them. A nil value
 // stands for a field that is missing or empty.
 type buckets struct {
-	in, all, notIn, notAll []any
+	in, all, notIn []any
 	// or says that one of the buckets is enough; otherwise each must hold.
 	or bool
 }
@@ -97,9 +97,6 @@ func (b buckets) expr(path store.Path) store.Expr {
 	if len(b.notIn) > 0 {
 		parts = append(parts, store.Not{Expr: oneOf(path, b.notIn)})
 	}
-	if len(b.notAll) > 0 {
-		parts = append(parts, store.Not{Expr: eachOf(path, b.notAll)})
-	}
 	switch {
 	case len(parts) == 0:
 		return nil
@@ -131,48 +128,6 @@ func eachOf(path store.Path, values []any) store.Expr {
 		parts = append(parts, oneOf(path, []any{v}))
 	}
 	return parts
-}
-
-// filters reads the newer form of list filters:
-// {"tags": {"any": {"include": […], "exclude": […]}, "all": {…}, "op": "and"}}.
-func (e Entity) filters(value any) (store.Expr, error) {
-	byField, ok := value.(map[string]any)
-	if !ok {
-		return nil, Invalid("filters must be an object")
-	}
-	var all store.And
-	for field, v := range byField {
-		if v == nil {
-			continue
-		}
-		form, ok := v.(map[string]any)
-		if !ok {
-			return nil, Invalid("filters.%s must be an object", field)
-		}
-		if !contains(e.lists, field) {
-			continue
-		}
-		b := buckets{or: strings.EqualFold(AsText(form["op"]), "or")}
-		for key, into := range map[string][2]*[]any{"any": {&b.in, &b.notIn}, "all": {&b.all, &b.notAll}} {
-			part, _ := form[key].(map[string]any)
-			for i, side := range []string{"include", "exclude"} {
-				list, ok := part[side].([]any)
-				if part[side] != nil && !ok {
-					return nil, Invalid("filters.%s.%s.%s must be a list", field, key, side)
-				}
-				for _, item := range list {
-					if item != nil && !plain(item) {
-						return nil, Invalid("filters.%s.%s.%s must hold plain values", field, key, side)
-					}
-				}
-				*into[i] = list
-			}
-		}
-		if cond := b.expr(fieldPath(field)); cond != nil {
-			all = append(all, cond)
-		}
-	}
-	return all, nil
 }
 
 // patternFilter reads a regular expression in Python's form, found anywhere in the text.

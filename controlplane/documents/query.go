@@ -124,7 +124,7 @@ func (e Entity) where(req Fields) (store.And, error) {
 		case key == "search_text":
 			cond, err = searchText(e.searched, value)
 		case key == "filters":
-			cond, err = e.filters(value)
+			err = Invalid("filters is a form of ClearML's web application: name the fields themselves, with operators such as __$all and __$not among their values")
 		case contains(e.patterns, key):
 			cond, err = patternFilter(key, value)
 		case contains(e.lists, key):

@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -13,13 +11,6 @@ import (
 
 // channel is the one by which servers on a database notify each other of writes.
 const channel = "clearml_serving"
-
-// newSender makes the name of a server in its notifications.
-func newSender() string {
-	name := make([]byte, 8)
-	_, _ = rand.Read(name) // never fails, says its documentation
-	return hex.EncodeToString(name)
-}
 
 // Tell implements store.Shared.
 func (s *Store) Tell(ctx context.Context) error {

@@ -8,6 +8,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"embed"
 	"errors"
@@ -75,7 +76,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	// none has would look at all of them.
 	limited.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	s := &Store{
-		config: config, sender: newSender(), log: opts.Logger,
+		config: config, sender: rand.Text(), log: opts.Logger,
 		read: pool(limited, opts.Conns), write: pool(config, max(opts.Conns/2, 2)),
 	}
 	locker, err := lock.NewPostgresSessionLocker()

@@ -45,29 +45,19 @@ var _ store.Store = (*Store)(nil)
 // Open opens the database file, makes it when it is missing, and brings its tables up
 // to date. It returns store.ErrInUse when another process has it open, and
 // store.ErrReadOnly or store.ErrFull when it can't be written.
-func Open(ctx context.Context, path string) (*Store, error) {
-	s, err := open(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, explain(err))
-	}
-	return s, nil
-}
-
-func open(ctx context.Context, path string) (_ *Store, err error) {
-	path, err = filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	lock, err := acquire(path + ".lock")
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{lock: lock}
+func Open(ctx context.Context, path string) (_ *Store, err error) {
+	s := &Store{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Close())
+			err = fmt.Errorf("open database %s: %w", path, explain(errors.Join(err, s.Close())))
 		}
 	}()
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	if s.lock, err = acquire(path + ".lock"); err != nil {
+		return nil, err
+	}
 	// Made here rather than by SQLite, so that nobody else may read it; the files that
 	// SQLite puts beside it take over its permissions.
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
@@ -102,15 +92,13 @@ func open(ctx context.Context, path string) (_ *Store, err error) {
 
 // OpenBeside opens a database for Export only, while a server may be working on it. Its
 // tables must be of this program's version: it changes nothing.
-func OpenBeside(ctx context.Context, path string) (*Store, error) {
-	s, err := openBeside(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("read database %s: %w", path, explain(err))
-	}
-	return s, nil
-}
-
-func openBeside(ctx context.Context, path string) (_ *Store, err error) {
+func OpenBeside(ctx context.Context, path string) (_ *Store, err error) {
+	s := &Store{}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("read database %s: %w", path, explain(errors.Join(err, s.Close())))
+		}
+	}()
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
@@ -120,12 +108,11 @@ func openBeside(ctx context.Context, path string) (_ *Store, err error) {
 	if err := registerRegexp(); err != nil {
 		return nil, err
 	}
-	s := &Store{}
 	if s.read, err = sql.Open("sqlite", dsn(path, "&_pragma=query_only(1)")); err != nil {
 		return nil, err
 	}
 	if err := tables.Migrate(ctx, goose.DialectSQLite3, s.read, steps, true); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, err
 	}
 	s.Store = tables.New(tables.Options{Read: s.read, Write: s.read, Dialect: dialect{}})
 	return s, nil

@@ -201,9 +201,8 @@ func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path,
 
 func (r reader) distinct(ctx context.Context, kind store.Kind, field store.Path, where store.Expr) ([]string, error) {
 	c := r.compile(kind, where)
-	listed, isList := termField(field)
 	col, isColumn := columnOf(field)
-	if !c.exact || (!isList && (!isColumn || col.holds != texts)) {
+	if !c.exact || !isColumn || col.holds != texts {
 		docs, err := r.find(ctx, kind, store.Query{Where: where})
 		var out []string
 		for _, doc := range docs {
@@ -213,12 +212,8 @@ func (r reader) distinct(ctx context.Context, kind store.Kind, field store.Path,
 	}
 	text := `SELECT DISTINCT d.` + col.quoted() + ` FROM documents d WHERE d.kind = ? AND (` + c.SQL + `) AND d.` + col.quoted() + ` <> ''`
 	args := []any{string(kind)}
-	if !isList && where == nil && col.indexed() {
+	if where == nil && col.indexed() {
 		text, args = allValues(col), []any{string(kind), string(kind)}
-	}
-	if isList {
-		text = `SELECT DISTINCT t.value FROM documents d JOIN terms t ON t.seq = d.seq WHERE t.kind = ? AND t.field = ? AND (` + c.SQL + `)`
-		args = append(args, listed)
 	}
 	return values[string](ctx, r, text, append(args, c.Args...))
 }
