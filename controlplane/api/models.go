@@ -38,10 +38,10 @@ var modelShapes = map[string]documents.Shape{
 	"ready": documents.AFlag,
 }
 
-// contentFields are what a model is; setting one moves its last_update.
+// contentFields are the content of a model; setting one moves its last_update.
 var contentFields = []string{"uri", "framework", "design", "labels", "ready", "metadata", "system_tags", "tags"}
 
-// takeModel picks a model's fields out of a request and checks them.
+// takeModel selects a model's fields from a request and checks them.
 func takeModel(req documents.Fields, required ...string) (documents.Fields, error) {
 	fields, err := documents.Take(req, modelShapes, required...)
 	if err != nil {
@@ -65,7 +65,7 @@ func takeModel(req documents.Fields, required ...string) (documents.Fields, erro
 	return fields, nil
 }
 
-// checkMetadata takes {key: {key, type, value}} or a list of {key, type, value}.
+// checkMetadata reads {key: {key, type, value}} or a list of {key, type, value}.
 func checkMetadata(v any) (map[string]any, error) {
 	out := map[string]any{}
 	put := func(key string, item any) error {
@@ -271,14 +271,10 @@ func (w *work) publishModel(ctx context.Context, doc store.Doc) error {
 	return w.Save(ctx, store.Model, doc)
 }
 
-// publishTaskOf publishes the task that made a model, if there is one left to publish.
+// publishTaskOf publishes the task that made a model, if it exists and is not published.
 func (w *work) publishTaskOf(ctx context.Context, model store.Doc, force bool) (*publishedTask, error) {
-	id := model.Text("task")
-	if id == "" {
-		return nil, nil
-	}
-	task, err := store.IfThere(w.Get(ctx, store.Task, id))
-	if task.Text("status") == "published" || task == nil {
+	task, err := store.IfThere(w.Get(ctx, store.Task, model.Text("task")))
+	if task == nil || task.Text("status") == "published" {
 		return nil, err
 	}
 	withModel := false
@@ -288,14 +284,13 @@ func (w *work) publishTaskOf(ctx context.Context, model store.Doc, force bool) (
 	if err := w.Save(ctx, store.Task, task); err != nil {
 		return nil, err
 	}
-	return &publishedTask{ID: id, Data: updated{Updated: 1, Fields: w.statusFields(task)}}, nil
+	return &publishedTask{task.ID(), updated{Updated: 1, Fields: w.statusFields(task)}}, nil
 }
 
 type deleteModelRequest struct {
 	Model string `json:"model"`
 	Force bool   `json:"force"`
-	// WithFiles also removes the model's file. Not when it is absent, as clients remove it
-	// by themselves.
+	// WithFiles also removes the model's file. Off by default: clients remove it themselves.
 	WithFiles bool `json:"delete_external_artifacts"`
 }
 
@@ -305,8 +300,8 @@ type deleteModelAnswer struct {
 	Files   *removedFiles `json:"files,omitempty"`
 }
 
-// deleteModel removes a model that nothing depends on, or any with force. The answer
-// tells where its file is, or what became of it.
+// deleteModel removes a model that nothing depends on, or any with force. The answer has the
+// address of its file, and the result of its removal.
 func (s *Server) deleteModel(ctx context.Context, c *Call, req deleteModelRequest) (deleteModelAnswer, error) {
 	answer := deleteModelAnswer{Deleted: true}
 	err := s.write(ctx, c, func(w *work) error {

@@ -14,8 +14,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// checkConfiguration brings {name: {…}} to its form: each section knows its name and
-// holds texts only. The text of a section is kept byte for byte.
+// checkConfiguration normalises {name: {…}}: each section has its name and holds only texts,
+// which are stored byte for byte.
 func checkConfiguration(sections map[string]any) (map[string]any, error) {
 	out := map[string]any{}
 	for name, v := range sections {
@@ -41,7 +41,7 @@ func checkSection(item map[string]any, name string) (map[string]any, error) {
 	return section, err
 }
 
-// takeTexts picks keys of an object that hold texts, where they are set.
+// takeTexts selects keys of an object, which must hold texts if they are set.
 func takeTexts(item map[string]any, of string, keys ...string) (map[string]any, error) {
 	out := map[string]any{}
 	for _, key := range keys {

@@ -10,7 +10,7 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// The operators that stand as items in a list filter.
+// The operators among the items of a list filter.
 const (
 	OpPrefix = "__$"
 	opAll    = "__$all"
@@ -21,11 +21,11 @@ const (
 	opNop    = "__$nop"
 )
 
-// buckets collects the values of a list filter by what is asked of them. A nil value
-// stands for a field that is missing or empty.
+// buckets are the values of a list filter by their operators. A nil value matches a field
+// that is missing or empty.
 type buckets struct {
 	in, all, notIn []any
-	// or says that one of the buckets is enough; otherwise each must hold.
+	// or: one of the buckets must hold; otherwise all must.
 	or bool
 }
 
@@ -46,13 +46,13 @@ func ListFilter(key string, value any) (store.Expr, error) {
 		text, isText := v.(string)
 		if isText && strings.HasPrefix(text, OpPrefix) {
 			first := !seen
-			seen = text != opNop // then the old form of excluding counts again
+			seen = text != opNop // after it, the old form of excluding is valid again
 			switch text {
 			case opAll, opAnd:
 				all, not = true, false
 			case opAny, opOr:
 				all, not, b.or = false, false, b.or || first
-			case opNot: // leaves open how the buckets are joined
+			case opNot: // does not decide how the buckets are joined
 				not = true
 			case opNop:
 				all, not = false, false
@@ -130,7 +130,7 @@ func eachOf(path store.Path, values []any) store.Expr {
 	return parts
 }
 
-// patternFilter reads a regular expression in Python's form, found anywhere in the text.
+// patternFilter reads a regular expression of Python, which may match anywhere in the text.
 func patternFilter(key string, value any) (store.Expr, error) {
 	pattern, ok := value.(string)
 	if !ok {
@@ -146,11 +146,11 @@ func patternFilter(key string, value any) (store.Expr, error) {
 	return store.Regexp{Path: fieldPath(key), Pattern: re}, nil
 }
 
-// pythonEnd is the one escape of Python's expressions that Go spells differently.
+// pythonEnd is the only escape of Python's expressions that is different in Go.
 var pythonEnd = regexp.MustCompile(`((?:^|[^\\])(?:\\\\)*)\\Z`)
 
-// compilePattern takes Python's regular expressions but for look-around and
-// back-references, which need a search that can take for ever.
+// compilePattern compiles Python's regular expressions, except look-around and
+// back-references, whose search time is unbounded.
 func compilePattern(pattern string, ignoreCase bool) (*regexp.Regexp, error) {
 	if len(pattern) > 10_000 {
 		return nil, Refuse(subInvalidRegex, "Invalid regular expression: longer than 10000 characters")
@@ -201,8 +201,8 @@ func rangeFilter(key string, value any) (store.Expr, error) {
 	return store.And{least, greatest}, nil
 }
 
-// datetimeFilter reads a time or a list of times, each with >=, >, <=, < or nothing
-// before it. Two bare times are the ends of a range.
+// datetimeFilter reads a time or a list of times, each with >=, >, <=, < or no operator
+// before it. Two times without operator are the ends of a range.
 func datetimeFilter(key string, value any) (store.Expr, error) {
 	items := ListOf(value)
 	path := fieldPath(key)
@@ -264,40 +264,36 @@ func multiField(key string, value any, join func([]store.Expr) store.Expr) (stor
 	if len(fields) == 0 {
 		return nil, Invalid("%s.fields must be a list of field names", key)
 	}
+	cond := func(field string) (store.Expr, error) { return datetimeFilter(field, form["datetime"]) }
 	pattern, hasPattern := form["pattern"].(string)
-	if !hasPattern && form["datetime"] == nil {
-		return nil, Invalid("%s needs a pattern or datetime", key)
-	}
-	var re *regexp.Regexp
-	if hasPattern {
-		if pattern == "" {
-			return nil, nil
-		}
-		var err error
-		if re, err = compilePattern(pattern, true); err != nil {
-			return nil, err
-		}
-	}
-	var parts []store.Expr
-	for _, field := range fields {
-		name, ok := field.(string)
-		if !ok || name == "" {
-			return nil, Invalid("%s.fields must be a list of field names", key)
-		}
-		if hasPattern {
-			parts = append(parts, store.Regexp{Path: fieldPath(name), Pattern: re})
-			continue
-		}
-		cond, err := datetimeFilter(name, form["datetime"])
+	switch {
+	case hasPattern && pattern == "":
+		return nil, nil
+	case hasPattern:
+		re, err := compilePattern(pattern, true)
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, cond)
+		cond = func(field string) (store.Expr, error) { return store.Regexp{Path: fieldPath(field), Pattern: re}, nil }
+	case form["datetime"] == nil:
+		return nil, Invalid("%s needs a pattern or datetime", key)
+	}
+	var parts []store.Expr
+	for _, field := range fields {
+		name, _ := field.(string)
+		if name == "" {
+			return nil, Invalid("%s.fields must be a list of field names", key)
+		}
+		part, err := cond(name)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
 	}
 	return join(parts), nil
 }
 
-// searchText finds a text in any of the fields, whatever its case.
+// searchText finds a text in any of the fields, ignoring case.
 func searchText(fields []string, value any) (store.Expr, error) {
 	text, ok := value.(string)
 	if !ok {
@@ -317,8 +313,8 @@ func searchText(fields []string, value any) (store.Expr, error) {
 	return parts, nil
 }
 
-// timeLayouts are the forms of ISO 8601 that clients send; Go reads fractions of
-// seconds without being told. Without an offset, UTC is meant.
+// timeLayouts are the forms of ISO 8601 that clients send; time.Parse accepts fractions of
+// seconds in each. The default offset is UTC.
 var timeLayouts = []string{
 	time.RFC3339,
 	"2006-01-02T15:04:05-0700",

@@ -20,8 +20,8 @@ func (s *Store) Tell(ctx context.Context) error {
 	return nil
 }
 
-// Hear implements store.Shared: it listens on a connection of its own, and connects again
-// when that breaks.
+// Hear implements store.Shared: it listens on a separate connection, and connects again if
+// that breaks.
 func (s *Store) Hear(ctx context.Context, heard func()) error {
 	const again = 2 * time.Second
 	broken := false
@@ -36,7 +36,7 @@ func (s *Store) Hear(ctx context.Context, heard func()) error {
 			return ctx.Err()
 		}
 		if !broken {
-			s.log.Warn("news of other servers interrupted", "err", explain(err))
+			s.log.Warn("notifications of other servers interrupted", "err", explain(err))
 		}
 		broken = true
 		select {
@@ -47,7 +47,7 @@ func (s *Store) Hear(ctx context.Context, heard func()) error {
 	}
 }
 
-// listen hears on one connection until it breaks. ready is called once it listens.
+// listen listens on one connection until it breaks. ready is called once it listens.
 func (s *Store) listen(ctx context.Context, ready func(), heard func()) (err error) {
 	conn, err := pgx.ConnectConfig(ctx, s.config)
 	if err != nil {
