@@ -78,10 +78,8 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, name, version st
 		s.logUnknown(r, name)
 		return nil, &documents.Error{Code: http.StatusNotFound, Msg: fmt.Sprintf("Unable to find endpoint for name %s and version %s", name, version)}
 	}
-	c := &Call{Name: name, Version: version, HTTP: r, Header: w.Header(), Worker: r.Header.Get("X-ClearML-Worker")}
-	if c.Worker == "" {
-		c.Worker = r.Header.Get("X-Trains-Worker")
-	}
+	worker := cmp.Or(r.Header.Get("X-ClearML-Worker"), r.Header.Get("X-Trains-Worker"))
+	c := &Call{Name: name, Version: version, HTTP: r, Header: w.Header(), Worker: worker}
 	if c.Identity, err = s.admit(r, entry.needs); err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -16,10 +17,7 @@ const (
 )
 
 func eventPage(asked int) int {
-	if asked <= 0 {
-		return defaultEventPage
-	}
-	return min(asked, maxEventPage)
+	return min(cmp.Or(max(asked, 0), defaultEventPage), maxEventPage)
 }
 
 // eventsAnswer is a page of events. The scroll id leads to the next page, and at the end to

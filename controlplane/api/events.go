@@ -243,7 +243,7 @@ func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, st
 	if kind == eventPlot && doc.Text("plot_str") == "" {
 		return store.Event{}, "Plot event must have a 'plot_str' field"
 	}
-	if kind == eventScalar && !isNumberOrNull(doc["value"]) {
+	if _, number := doc["value"].(json.Number); kind == eventScalar && !number && doc["value"] != nil {
 		return store.Event{}, "Scalar event has a value that is no number"
 	}
 	doc = maps.Clone(doc) // the transaction may run again with the batch as it came
@@ -346,11 +346,6 @@ func wholeNumber(v any) (int64, bool) {
 		return 0, false
 	}
 	return int64(f), true
-}
-
-func isNumberOrNull(v any) bool {
-	_, isNumber := v.(json.Number)
-	return v == nil || isNumber
 }
 
 func asFloat(v any) float64 {
