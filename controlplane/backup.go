@@ -55,6 +55,15 @@ type BackupOptions struct {
 	Logger *slog.Logger
 }
 
+func (o *BackupOptions) setDefaults() {
+	if o.Progress == nil {
+		o.Progress = func(BackupContents) {}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
 // BackupContents is how much a backup holds.
 type BackupContents struct {
 	Settings  int   `json:"settings"`
@@ -88,6 +97,7 @@ type backupInfo struct {
 // name. It never replaces a file. What is written while it runs may be missing; what was
 // written before is included.
 func Backup(ctx context.Context, to string, opts BackupOptions) (done BackupContents, err error) {
+	opts.setDefaults()
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("back up %s to %s: %w", opts.DataDir, to, err)
@@ -211,14 +221,8 @@ func (w *backupWriter) flush() error {
 	w.entries++
 	err := w.entry(fmt.Sprintf("%s%06d.jsonl", backupRecords, w.entries), w.pending.Bytes())
 	w.pending.Reset()
-	w.progress()
+	w.opts.Progress(w.done)
 	return err
-}
-
-func (w *backupWriter) progress() {
-	if w.opts.Progress != nil {
-		w.opts.Progress(w.done)
-	}
 }
 
 func (w *backupWriter) addCredentials() error {
@@ -278,6 +282,6 @@ func (w *backupWriter) addFile(root *os.Root, name string) error {
 	}
 	w.done.Files++
 	w.done.FileBytes += info.Size()
-	w.progress()
+	w.opts.Progress(w.done)
 	return nil
 }

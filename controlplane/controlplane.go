@@ -9,6 +9,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -120,15 +121,12 @@ func New(opts Options) (*Server, error) {
 }
 
 func (o *Options) setURLs() {
-	if o.APIURL == "" {
-		o.APIURL = "http://" + o.API.Addr().String()
+	o.APIURL = cmp.Or(o.APIURL, "http://"+o.API.Addr().String())
+	files := o.APIURL + "/files"
+	if o.Files != nil {
+		files = "http://" + o.Files.Addr().String()
 	}
-	if o.FilesURL == "" && o.Files != nil {
-		o.FilesURL = "http://" + o.Files.Addr().String()
-	}
-	if o.FilesURL == "" {
-		o.FilesURL = o.APIURL + "/files"
-	}
+	o.FilesURL = cmp.Or(o.FilesURL, files)
 }
 
 // open opens the parts in the order of their dependencies. The database comes first: its

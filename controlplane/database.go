@@ -108,7 +108,14 @@ func (s *Server) exchangeNews(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var telling sync.WaitGroup
-	telling.Go(func() { s.tellNews(ctx, shared) })
+	telling.Go(func() {
+		for s.ownWrites.Next(ctx) == nil {
+			// The others find what they are not notified of at their next poll.
+			if err := shared.Tell(ctx); err != nil && ctx.Err() == nil {
+				s.log.Warn("other servers not notified of a change", "err", err)
+			}
+		}
+	})
 	defer telling.Wait()
 	err := shared.Hear(ctx, func() {
 		for _, kind := range []store.Kind{store.Task, store.Model, store.Project} {
@@ -119,13 +126,4 @@ func (s *Server) exchangeNews(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-func (s *Server) tellNews(ctx context.Context, shared store.Shared) {
-	for s.ownWrites.Next(ctx) == nil {
-		// The others find what they are not notified of at their next poll.
-		if err := shared.Tell(ctx); err != nil && ctx.Err() == nil {
-			s.log.Warn("other servers not notified of a change", "err", err)
-		}
-	}
 }

@@ -71,7 +71,7 @@ func (s *Subscription) look() (news bool, rung <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for kind, n := range f.counts {
-		if n != s.seen[kind] && s.listensTo(kind) {
+		if n != s.seen[kind] && (len(s.kinds) == 0 || slices.Contains(s.kinds, kind)) {
 			s.seen = maps.Clone(f.counts)
 			return true, nil
 		}
@@ -80,8 +80,4 @@ func (s *Subscription) look() (news bool, rung <-chan struct{}) {
 		f.rung = make(chan struct{})
 	}
 	return false, f.rung
-}
-
-func (s *Subscription) listensTo(kind string) bool {
-	return len(s.kinds) == 0 || slices.Contains(s.kinds, kind)
 }

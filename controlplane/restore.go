@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -27,6 +26,7 @@ var ErrNotEmpty = errors.New("there is an installation already")
 // DatabaseURL, in an empty database. The whole backup is read before anything is written; if
 // it is truncated or damaged, nothing is. If the restore fails, the folder is left empty.
 func Restore(ctx context.Context, from string, opts BackupOptions) (done BackupContents, err error) {
+	opts.setDefaults()
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("restore %s into %s: %w", from, opts.DataDir, err)
@@ -70,11 +70,7 @@ func fill(ctx context.Context, f io.Reader, opts BackupOptions) (done BackupCont
 		return done, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(temp)) }()
-	logger := opts.Logger
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
-	db, err := OpenStore(ctx, temp, opts.DatabaseURL, logger)
+	db, err := OpenStore(ctx, temp, opts.DatabaseURL, opts.Logger)
 	if err != nil {
 		return done, err
 	}
@@ -140,7 +136,7 @@ func newBackupReader(f io.Reader) (*backupReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &backupReader{tar: tar.NewReader(unpacked), unpacked: unpacked}
+	r := &backupReader{tar: tar.NewReader(unpacked), unpacked: unpacked, progress: func(BackupContents) {}}
 	if err := r.readHead(); err != nil {
 		r.close()
 		return nil, err
@@ -182,7 +178,7 @@ func (r *backupReader) next() (store.Record, error) {
 				return record, fmt.Errorf("the backup is damaged: %w", err)
 			}
 			r.records = nil
-			r.tell()
+			r.progress(r.done)
 		}
 		head, err := r.tar.Next()
 		if errors.Is(err, io.EOF) && r.whole {
@@ -220,7 +216,7 @@ func (r *backupReader) enter(head *tar.Header) error {
 	case strings.HasPrefix(name, backupFiles) && filepath.IsLocal(name) && path.Clean(name) == name:
 		r.done.Files++
 		r.done.FileBytes += head.Size
-		r.tell()
+		r.progress(r.done)
 		return r.place(filepath.Join(filesDir, filepath.FromSlash(strings.TrimPrefix(name, backupFiles))))
 	}
 	return nil // of a later version; entries that must not be ignored raise the form
@@ -243,10 +239,4 @@ func (r *backupReader) place(name string) error {
 	}
 	_, err = io.Copy(f, r.tar)
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func (r *backupReader) tell() {
-	if r.progress != nil {
-		r.progress(r.done)
-	}
 }

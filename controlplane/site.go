@@ -1,12 +1,10 @@
 package controlplane
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
 
 	"clearmlserving/controlplane/intake"
@@ -20,11 +18,7 @@ type site struct {
 	calls, files http.Handler
 	pages        *ui.Pages
 	bodies       *intake.Budget
-	log          *slog.Logger
 	now          func() time.Time
-
-	mu      sync.Mutex // guards unknown
-	unknown map[string]bool
 }
 
 func newSite(calls, files http.Handler, bodies *intake.Budget, opts Options, log *slog.Logger) (*site, error) {
@@ -32,7 +26,7 @@ func newSite(calls, files http.Handler, bodies *intake.Budget, opts Options, log
 		API: inProcess{calls: calls, files: files, filesURL: opts.FilesURL}, Bodies: bodies, APIURL: opts.APIURL, FilesURL: opts.FilesURL,
 		InstanceCA: opts.InstanceCA, Authorities: opts.Authorities, Version: opts.Version, Logger: log, Now: opts.Now,
 	})
-	return &site{calls: calls, files: files, pages: pages, bodies: bodies, log: log, now: opts.Now, unknown: map[string]bool{}}, err
+	return &site{calls: calls, files: files, pages: pages, bodies: bodies, now: opts.Now}, err
 }
 
 // ServeHTTP implements http.Handler.
@@ -52,7 +46,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.pages.ServeHTTP(w, r)
 	default:
 		setDeadlines(w, r)
-		s.call(w, r)
+		s.calls.ServeHTTP(w, r)
 	}
 }
 
@@ -63,46 +57,6 @@ func at(r *http.Request, path string) *http.Request {
 	return &inner
 }
 
-// call answers an API call, and logs the first call of each unknown name: a newer SDK may
-// need it.
-func (s *site) call(w http.ResponseWriter, r *http.Request) {
-	status := &statusWriter{ResponseWriter: w}
-	s.calls.ServeHTTP(status, r)
-	path := r.URL.Path[:min(len(r.URL.Path), longestNoted)]
-	if status.code == http.StatusNotFound && s.firstTime(path) {
-		s.log.Warn("unknown call", "path", path, "client", r.Header.Get("X-ClearML-Client"))
-	}
-}
-
-// longestNoted is how much of an unknown path is stored and logged.
-const longestNoted = 200
-
-// firstTime says whether the path was not seen before. It remembers a few hundred, because
-// clients can send random names.
-func (s *site) firstTime(path string) bool {
-	const remembered = 200
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.unknown[path] || len(s.unknown) >= remembered {
-		return false
-	}
-	s.unknown[path] = true
-	return true
-}
-
-// statusWriter remembers the status of an answer.
-type statusWriter struct {
-	http.ResponseWriter
-	code int
-}
-
-func (w *statusWriter) WriteHeader(code int) {
-	w.code = code
-	w.ResponseWriter.WriteHeader(code)
-}
-
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
 // exchange is the time to read a call; the time to answer it is twice that. Transfers of
 // files have their own deadlines, which move with the transfer.
 const exchange = 5 * time.Minute
@@ -112,9 +66,8 @@ const exchange = 5 * time.Minute
 func setDeadlines(w http.ResponseWriter, r *http.Request) {
 	conn := http.NewResponseController(w)
 	now := time.Now()
-	err := conn.SetWriteDeadline(now.Add(2 * exchange))
+	_ = conn.SetWriteDeadline(now.Add(2 * exchange)) // some listeners have no deadlines
 	if r.ContentLength == 0 {
-		err = errors.Join(err, conn.SetReadDeadline(now.Add(exchange)))
+		_ = conn.SetReadDeadline(now.Add(exchange))
 	}
-	_ = err // not every listener has deadlines; then there are none
 }

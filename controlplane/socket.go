@@ -27,7 +27,7 @@ type socket struct {
 func newSocket(name string, l net.Listener, h http.Handler, window time.Duration, log *slog.Logger) *socket {
 	s := &socket{name: name, listener: l, unused: map[net.Conn]struct{}{}}
 	s.server = &http.Server{
-		Handler:           boundsBodies(closesForPython(h), window),
+		Handler:           guarded(h, window),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       3 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
@@ -37,12 +37,22 @@ func newSocket(name string, l net.Listener, h http.Handler, window time.Duration
 	return s
 }
 
-// boundsBodies limits the time of a body that no handler reads: the server itself reads it to
+// guarded limits the time of a body that no handler reads: the server itself reads it to
 // keep the connection. A handler that reads it moves the deadline.
-func boundsBodies(h http.Handler, window time.Duration) http.Handler {
+//
+// It closes the connection with each answer to Python's requests package. The ClearML SDK
+// forks a process for reports, and training scripts fork too: parent and child then hold the
+// same idle connection, and each may read the answer to the other. The SDK takes the answer
+// of another call for a success without data, and so loses the model that it has just
+// created. A connection that is not kept cannot be shared; the original server keeps none
+// either.
+func guarded(h http.Handler, window time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength != 0 {
 			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(window))
+		}
+		if r.ProtoMajor == 1 && strings.HasPrefix(r.UserAgent(), "python-requests") {
+			w.Header().Set("Connection", "close")
 		}
 		h.ServeHTTP(w, r)
 	})
@@ -92,19 +102,4 @@ func (s *socket) closeUnused() {
 	for conn := range s.unused {
 		_ = conn.Close() // it has no request
 	}
-}
-
-// closesForPython closes the connection with each answer to Python's requests package.
-// The ClearML SDK forks a process for reports, and training scripts fork too: parent and
-// child then hold the same idle connection, and each may read the answer to the other. The
-// SDK takes the answer of another call for a success without data, and so loses the model
-// that it has just created. A connection that is not kept cannot be shared; the original
-// server keeps none either.
-func closesForPython(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor == 1 && strings.HasPrefix(r.UserAgent(), "python-requests") {
-			w.Header().Set("Connection", "close")
-		}
-		next.ServeHTTP(w, r)
-	})
 }

@@ -19,15 +19,15 @@ func (who Identity) mayChange(kind store.Kind, doc store.Doc) error {
 	return who.author().MayChange(kind, doc)
 }
 
-// limit is what a pair of credentials may do less than its user.
+// limit restricts a pair of credentials to less than its user may do.
 type limit struct {
-	// ReadOnly lets read only.
+	// ReadOnly: no writes.
 	ReadOnly bool `json:"read_only"`
-	// Service lets write what belongs to this serving service only.
+	// Service: writes only what belongs to this serving service.
 	Service string `json:"service"`
 }
 
-// check refuses limits that make no sense.
+// check refuses invalid limits.
 func (l limit) check(ctx context.Context, from store.Reader) error {
 	if l.Service == "" {
 		return nil
@@ -64,7 +64,7 @@ func checkRole(role Role) error {
 	return nil
 }
 
-// createUser makes a user of the caller's company, by default one who reads and writes.
+// createUser makes a user of the caller's company, with role user by default.
 func (s *Server) createUser(ctx context.Context, c *Call, req createUserRequest) (idAnswer, error) {
 	name, err := documents.CheckName("name", req.Name)
 	if err != nil {
@@ -86,8 +86,8 @@ func (s *Server) createUser(ctx context.Context, c *Call, req createUserRequest)
 	return answer, err
 }
 
-// editUser changes the name and the role of a user. A role holds at once, for tokens that
-// exist already too.
+// editUser changes the name and the role of a user. A new role takes effect at once, for
+// existing tokens too.
 func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 	User string `json:"user"`
 	createUserRequest
@@ -125,7 +125,7 @@ func (s *Server) editUser(ctx context.Context, _ *Call, req struct {
 // deleteUser removes a user and all credentials of it. The last admin stays.
 func (s *Server) deleteUser(ctx context.Context, c *Call, req userRequest) (counts, error) {
 	if req.User == c.User {
-		return nil, badRequest("A user can't delete itself: let another administrator do it")
+		return nil, badRequest("A user cannot delete itself: another administrator must do it")
 	}
 	err := s.store.Tx(ctx, func(tx store.Tx) error {
 		if err := tx.Delete(ctx, store.User, req.User); err != nil {

@@ -2,8 +2,8 @@
 // ClearML Serving, and our own pages and command line need, one file per ClearML
 // service.
 //
-// It owns the table of calls, the envelope, the rules of tasks and models, and who may
-// call what. It never opens a socket or a file and knows the database only as a
+// It owns the table of calls, the envelope, the rules of tasks and models, and the
+// permissions. It never opens a socket or a file and knows the database only as a
 // store.Store.
 package api
 
@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"sync"
 	"time"
 
 	"clearmlserving/controlplane/documents"
@@ -21,61 +22,60 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// Options says what the calls work on.
+// Options are the dependencies of the calls.
 type Options struct {
 	// Store keeps all state. Required; the caller closes it.
 	Store store.Store
-	// Auth finds out who calls. Nil means the credentials and tokens in Store.
+	// Auth identifies callers. Nil: the credentials and tokens in Store.
 	Auth Authenticator
 	// APIURL is where clients reach this server: cookies are secure when it is https.
 	APIURL string
-	// Version is the version of this program, told to clients that ask.
+	// Version is the version of this program, for server.info.
 	Version string
-	// Bodies bounds what the bodies of requests cost together. Nil makes a budget of its own.
+	// Bodies bounds the cost of all request bodies together. Nil: a new budget.
 	Bodies *intake.Budget
-	// Files removes the files of what is deleted, where a call asks for that. Nil removes none.
+	// Files removes the files of deleted documents, if a call requests it. Nil: none.
 	Files Files
-	// OnChange is told of each task, model, and project that a committed call has
-	// written or removed. It is called on the request's goroutine and must not block.
+	// OnChange is called with each task, model, and project that a committed call has
+	// written or removed, on the request's goroutine. It must not block.
 	OnChange func(kind store.Kind, id string)
-	// Logger receives what an operator should know; nil discards it.
+	// Logger gets messages for operators; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// Files is where the files of models and artifacts lie.
+// Files is the storage of the files of models and artifacts.
 type Files interface {
-	// RemoveFile removes a file by its address; one that is gone already is no error. It is
-	// asked only for addresses that no model has any more, and decides by itself whether
-	// this server may remove files there. The error is told to the caller.
+	// RemoveFile removes a file by its address; a missing file is no error. It is called only
+	// for addresses that no model has any more, and decides whether this server may remove
+	// files there. The caller gets the error.
 	RemoveFile(ctx context.Context, address string) error
 }
 
-// Authenticator finds out who sends a request.
+// Authenticator identifies the sender of a request.
 type Authenticator interface {
-	// Authenticate returns the caller's identity, or an *Error with code 401 that says
-	// what is wrong with the credentials. It is called from many goroutines, before the
-	// body is read, again after a body that took long, and never for calls that are open
-	// to all.
+	// Authenticate returns the caller's identity, or an *Error with code 401 and the reason.
+	// It is called from many goroutines, before the body is read, again after a slow body,
+	// and never for calls without authentication.
 	Authenticate(r *http.Request) (Identity, error)
 }
 
-// Identity is who makes a call.
+// Identity is the caller of a call.
 type Identity struct {
-	// User and Company are ids, UserName and CompanyName what people read.
+	// User and Company are ids.
 	User, UserName, Company, CompanyName string
-	// Role decides what is allowed.
+	// Role has the permissions.
 	Role Role
-	// Via is how the caller proved it: "Basic", "Bearer", or "Cookie".
+	// Via is the kind of proof: "Basic", "Bearer", or "Cookie".
 	Via string
-	// AccessKey is the credential behind it, if known.
+	// AccessKey is the credential, if known.
 	AccessKey string
-	// Service is the serving service that a RoleService is limited to.
+	// Service is the serving service of a RoleService.
 	Service string
 }
 
-// Role is what an identity may do.
+// Role is a set of permissions.
 type Role string
 
 // The roles, in ClearML's words. A guest reads; a user reads and writes; an admin
@@ -88,15 +88,15 @@ const (
 	RoleAdmin   Role = "admin"
 )
 
-// permission is what a call asks of its caller.
+// permission is what a call requires of its caller.
 type permission int
 
 const (
-	open       permission = iota // everybody, without credentials; Identity is empty
+	open       permission = iota // no credentials; Identity is empty
 	mayRead                      // every identity
 	mayWrite                     // every identity but guests
 	mayAdmin                     // admins
-	mayIfKnown                   // everybody; Identity is filled when the credentials are valid
+	mayIfKnown                   // no credentials; Identity is set if there are valid ones
 )
 
 // Server answers calls. It is safe for use by many goroutines.
@@ -110,6 +110,9 @@ type Server struct {
 	now    func() time.Time
 	lists  documents.Lists
 	calls  map[string]callEntry
+
+	mu      sync.Mutex // guards unknown; nothing else is locked under it
+	unknown map[string]bool
 }
 
 // New makes a Server. It starts nothing.
@@ -133,7 +136,7 @@ func New(opts Options) *Server {
 	if opts.Bodies == nil {
 		opts.Bodies = intake.New()
 	}
-	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, own: own, bodies: opts.Bodies, log: opts.Logger, now: opts.Now, lists: documents.NewLists(opts.Store, opts.Now)}
+	s := &Server{opts: opts, store: opts.Store, auth: opts.Auth, own: own, bodies: opts.Bodies, log: opts.Logger, now: opts.Now, lists: documents.NewLists(opts.Store, opts.Now), unknown: map[string]bool{}}
 	s.calls = map[string]callEntry{}
 	for _, c := range s.table() {
 		s.calls[c.name] = c
@@ -175,21 +178,21 @@ func (s *Server) Calls() []CallInfo {
 	return all
 }
 
-// callEntry is one line of the table: the name, what it asks of the caller, and how it
-// is answered (typed or raw below).
+// callEntry is one line of the table: the name, the permission, and the handler (see typed
+// and raw).
 type callEntry struct {
 	name   string
 	needs  permission
 	answer handler
 }
 
-// Call is what a handler knows of the call beside its request.
+// Call is the context of a call beside its request.
 type Call struct {
-	// Identity is who calls.
+	// Identity is the caller.
 	Identity
 	// Name is the service and action, such as "tasks.edit".
 	Name string
-	// Version is the requested API version, such as "2.23"; the newest when none was given.
+	// Version is the requested API version, such as "2.23"; the newest by default.
 	Version string
 	// HTTP is the request, for its headers and address; its body has been read.
 	HTTP *http.Request
@@ -199,8 +202,8 @@ type Call struct {
 	Worker string
 }
 
-// handler answers a call from its body: JSON with the query arguments merged in, {} when
-// there was none.
+// handler answers a call from its body: JSON with the query arguments merged in, {} for an
+// empty body.
 type handler func(ctx context.Context, c *Call, body payload) (any, error)
 
 // payload is a body and its content type.
@@ -229,11 +232,10 @@ func typed[Req, Resp any](answer func(context.Context, *Call, Req) (Resp, error)
 	}
 }
 
-// raw makes a handler that reads the body itself. It gets json-lines as they came, and
-// a JSON body too when it can't be parsed.
-func raw[Resp any](answer func(ctx context.Context, c *Call, body []byte, lines bool) (Resp, error)) handler {
+// raw makes a handler that parses the body itself: JSON or json-lines, as it was sent.
+func raw[Resp any](answer func(ctx context.Context, c *Call, body []byte) (Resp, error)) handler {
 	return func(ctx context.Context, c *Call, body payload) (any, error) {
-		return answer(ctx, c, body.text, body.lines)
+		return answer(ctx, c, body.text)
 	}
 }
 

@@ -34,19 +34,19 @@ func unauthorized(subcode int, reason string) *documents.Error {
 	return &documents.Error{Code: http.StatusUnauthorized, Subcode: subcode, Msg: "Unauthorized (" + reason + ")"}
 }
 
-// AuthOptions says where credentials are kept.
+// AuthOptions are the dependencies of Auth.
 type AuthOptions struct {
 	// Store keeps credentials, users, and the key of tokens. Required.
 	Store store.Store
-	// Logger receives what an operator should know; nil discards it.
+	// Logger gets messages for operators; nil discards them.
 	Logger *slog.Logger
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
 
-// Auth finds out who calls by the credentials and tokens of a store: access key and
-// secret as Basic, a token of auth.login as Bearer or in a cookie. It is safe for use
-// by many goroutines.
+// Auth identifies callers by the credentials and tokens of a store: access key and secret
+// as Basic, a token of auth.login as Bearer or in a cookie. It is safe for use by many
+// goroutines.
 type Auth struct {
 	store store.Store
 	log   *slog.Logger
@@ -56,7 +56,7 @@ type Auth struct {
 	key []byte     // of tokens; nil until the first use
 }
 
-// NewAuth makes an Auth. It reads nothing yet.
+// NewAuth makes an Auth. It does not read the store.
 func NewAuth(opts AuthOptions) *Auth {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
@@ -67,15 +67,15 @@ func NewAuth(opts AuthOptions) *Auth {
 	return &Auth{store: opts.Store, log: opts.Logger, now: opts.Now}
 }
 
-// Authenticate implements Authenticator. A cookie counts only when the request comes
-// from a page of this very origin or from no page at all: calls may be made with GET,
-// so a link or an image on another page could otherwise delete a task.
+// Authenticate implements Authenticator. A cookie is accepted only if the request comes from
+// a page of this origin or from no page: calls may be made with GET, so a link or an image
+// on another page could otherwise delete a task.
 func (a *Auth) Authenticate(r *http.Request) (Identity, error) {
 	return a.identify(r, fromOwnOrigin(r))
 }
 
-// AuthenticateDownload is Authenticate for requests that only read a file: a link on
-// another page may lead there with the cookie, since that page can't read the answer.
+// AuthenticateDownload is Authenticate for requests that only read a file. They may come with
+// the cookie from another page, because that page cannot read the answer.
 func (a *Auth) AuthenticateDownload(r *http.Request) (Identity, error) {
 	return a.identify(r, true)
 }
@@ -89,8 +89,8 @@ func (a *Auth) identify(r *http.Request, takeCookie bool) (Identity, error) {
 	case strings.EqualFold(scheme, "Bearer"):
 		who, err := a.byToken(r.Context(), strings.TrimSpace(value), "Bearer")
 		if told := (*documents.Error)(nil); errors.As(err, &told) {
-			// After a refused call the SDK logs in and repeats that call with its old
-			// token; the new one is then in the cookie.
+			// After a refused call the SDK logs in and repeats the call with its old
+			// token; the new token is in the cookie.
 			return a.byCookie(r, takeCookie, told)
 		}
 		return who, err
@@ -100,7 +100,7 @@ func (a *Auth) identify(r *http.Request, takeCookie bool) (Identity, error) {
 	return Identity{}, unauthorized(subBadAuthType, "bad authentication header type")
 }
 
-// byCookie tries the cookie, and gives the first refusal when there is none that holds.
+// byCookie identifies by the cookie, and returns the given refusal if there is none.
 func (a *Auth) byCookie(r *http.Request, take bool, refused *documents.Error) (Identity, error) {
 	cookie, err := r.Cookie(cookieName)
 	if err != nil || cookie.Value == "" || !take {
@@ -109,9 +109,9 @@ func (a *Auth) byCookie(r *http.Request, take bool, refused *documents.Error) (I
 	return a.byToken(r.Context(), cookie.Value, "Cookie")
 }
 
-// byToken takes from a token only whose credential it was made with. What its holder may
-// do is read from the store at each request, so a change of a user, of a credential, or
-// of a session holds for every token that exists already, on every server of the database.
+// byToken uses only the access key and the session of a token. The permissions of its holder
+// are read from the store at each request, so a change of a user, of a credential, or of a
+// session applies to every existing token, on every server of the database.
 func (a *Auth) byToken(ctx context.Context, text, via string) (Identity, error) {
 	claims, err := a.claims(ctx, text)
 	if err != nil {
@@ -134,8 +134,8 @@ func (a *Auth) byToken(ctx context.Context, text, via string) (Identity, error) 
 	return a.holder(ctx, credential, via, unauthorized(subInvalidToken, "the user of this token was deleted"))
 }
 
-// holder returns who holds a credential, with the rights of this moment. gone is the
-// refusal when the user doesn't exist any more.
+// holder returns the holder of a credential with its present permissions. gone is the
+// refusal if the user does not exist any more.
 func (a *Auth) holder(ctx context.Context, credential store.Doc, via string, gone error) (Identity, error) {
 	user, err := store.IfThere(a.store.Get(ctx, store.User, credential.Text("user")))
 	if err != nil {
@@ -179,14 +179,13 @@ func (a *Auth) byBasic(ctx context.Context, encoded string) (Identity, error) {
 	return a.byCredentials(ctx, Credentials{AccessKey: access, SecretKey: secret})
 }
 
-// tokens gives what signs and reads tokens, with the key of the database.
+// tokens returns the signer of tokens, with the key of the database.
 func (a *Auth) tokens(ctx context.Context) (tokens, error) {
 	a.mu.Lock()
 	key := a.key
 	a.mu.Unlock()
 	if key == nil {
 		var err error
-		// Two at once find the same key: the first to write it wins in the database.
 		if key, err = loadSigningKey(ctx, a.store); err != nil {
 			return tokens{}, err
 		}
@@ -197,19 +196,19 @@ func (a *Auth) tokens(ctx context.Context) (tokens, error) {
 	return tokens{key: key, now: a.now}, nil
 }
 
-// ended says whether the session of a token was logged out of.
+// ended says whether the session of a token was logged out.
 func (a *Auth) ended(ctx context.Context, claims tokenClaims) (bool, error) {
 	note, err := store.IfThere(a.store.Get(ctx, store.EndedSession, claims.SessionID))
 	return note != nil, err
 }
 
-// endSession makes the tokens of a session worthless.
+// endSession invalidates the tokens of a session.
 func (a *Auth) endSession(ctx context.Context, claims tokenClaims) error {
 	if ended, err := a.ended(ctx, claims); ended || err != nil {
 		return err
 	}
 	return a.store.Tx(ctx, func(tx store.Tx) error {
-		// Notes of sessions whose last token has expired are not needed any more.
+		// A note is not needed after the last token of its session has expired.
 		if err := store.Expire(ctx, tx, store.EndedSession, a.now()); err != nil {
 			return err
 		}
@@ -217,21 +216,21 @@ func (a *Auth) endSession(ctx context.Context, claims tokenClaims) error {
 	})
 }
 
-// insertEnded notes that a session has ended. The note is needed until the last token of
-// the session expires; it is found by that time in last_update, which has an index.
+// insertEnded stores that a session has ended. last_update, which has an index, is the time
+// when the last token of the session expires.
 func insertEnded(ctx context.Context, tx store.Tx, session string, expires time.Time) error {
 	err := tx.Insert(ctx, store.EndedSession, store.Doc{"id": session, "last_update": store.FormatTime(expires)})
 	if errors.Is(err, store.ErrExists) {
-		return nil // another request was quicker
+		return nil // by another request
 	}
 	return err
 }
 
-// endedSessionsSetting is where earlier versions kept the sessions that have ended:
+// endedSessionsSetting is where earlier versions stored the ended sessions:
 // {session id: seconds since 1970}.
 const endedSessionsSetting = "auth.ended_sessions"
 
-// moveEndedSessions takes over what an earlier version has noted.
+// moveEndedSessions takes over the ended sessions of an earlier version.
 func (a *Auth) moveEndedSessions(ctx context.Context) error {
 	text, err := a.store.Setting(ctx, endedSessionsSetting)
 	if errors.Is(err, store.ErrNotFound) || text == "{}" {
@@ -254,15 +253,15 @@ func (a *Auth) moveEndedSessions(ctx context.Context) error {
 	})
 }
 
-// fromOwnOrigin says whether the request comes from a page of the origin it goes to,
-// or from none: a program, or an address that a person has typed.
+// fromOwnOrigin says whether the request comes from a page of its target's origin, or from
+// no page: a program, or an address that was typed.
 func fromOwnOrigin(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site == "same-origin" || site == "none"
 	}
 	from := r.Header.Get("Origin") // browsers without Sec-Fetch-Site send it with POST
 	if from == "" {
-		from = r.Header.Get("Referer") // and this one also with GET, unless a page forbids it
+		from = r.Header.Get("Referer") // also with GET, unless the page forbids it
 	}
 	if from == "" {
 		return true

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"time"
 
@@ -17,8 +16,7 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// Credentials are an access key and its secret. The secret is known only to those who
-// hold it: the store keeps a hash.
+// Credentials are an access key and its secret. The store has only a hash of the secret.
 type Credentials struct {
 	AccessKey string `json:"access_key"`
 	SecretKey string `json:"secret_key"`
@@ -27,12 +25,11 @@ type Credentials struct {
 // LogValue keeps the secret out of logs.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.AccessKey + ":[redacted]") }
 
-// EnsureDefaults makes sure that an installation can be administered. It makes the first
-// user with credentials when the store has none, and restores an administrator when none
-// is left. have are the credentials kept beside the store, if any: they are returned as
-// they are for as long as they are valid. Otherwise new ones are made, for an
-// administrator, and created says that the caller must keep them, since they can't be
-// read again.
+// EnsureDefaults makes sure that an installation has an administrator. It creates the first
+// user with credentials in an empty store, and restores an administrator if none is left.
+// have are the credentials stored beside the store, if any, and returned while they are
+// valid. Otherwise new ones are created for an administrator, and created says that the
+// caller must store them, because they cannot be read again.
 func (a *Auth) EnsureDefaults(ctx context.Context, have Credentials) (kept Credentials, created bool, err error) {
 	if err := a.moveEndedSessions(ctx); err != nil {
 		return Credentials{}, false, err
@@ -46,7 +43,7 @@ func (a *Auth) EnsureDefaults(ctx context.Context, have Credentials) (kept Crede
 		holder = who.User
 	}
 	if holder != "" {
-		// No transaction when nothing is missing: a full disk must not stop the start.
+		// No transaction if nothing is missing: a full disk must not prevent the start.
 		if left, err := adminLeft(ctx, a.store); left || err != nil {
 			return have, false, err
 		}
@@ -83,8 +80,8 @@ func (a *Auth) EnsureDefaults(ctx context.Context, have Credentials) (kept Crede
 	return kept, created, nil
 }
 
-// administrator returns the oldest administrator, or else the user who is to become one:
-// preferred, or the oldest. In an empty store it makes one, with a company.
+// administrator returns the oldest administrator, or else a user to promote: preferred, or
+// the oldest. In an empty store it creates one, with a company.
 func (a *Auth) administrator(ctx context.Context, tx store.Tx, preferred string) (store.Doc, error) {
 	users, err := tx.Query(ctx, store.User, store.Query{})
 	if err != nil {
@@ -103,7 +100,7 @@ func (a *Auth) administrator(ctx context.Context, tx store.Tx, preferred string)
 		"id": documents.NewID(), "name": "default", "company": company.ID(), "role": string(RoleAdmin),
 		"created": now, "preferences": map[string]any{},
 	}
-	// Task.enqueue of a newcomer's script names this queue without having made it.
+	// Scripts enqueue to this queue without creating it.
 	queue := store.Doc{
 		"id": documents.NewID(), "name": "default", "company": company.ID(), "user": user.ID(), "created": now,
 		"tags": []any{}, "system_tags": []any{defaultTag}, "entries": []any{},
@@ -111,8 +108,7 @@ func (a *Auth) administrator(ctx context.Context, tx store.Tx, preferred string)
 	return user, errors.Join(tx.Insert(ctx, store.Company, company), tx.Insert(ctx, store.User, user), tx.Insert(ctx, store.Queue, queue))
 }
 
-// adminLeft says whether anybody can administer: an administrator with a credential that
-// is not limited.
+// adminLeft says whether there is an administrator with an unlimited credential.
 func adminLeft(ctx context.Context, from store.Reader) (bool, error) {
 	admins, err := from.Query(ctx, store.User, store.Query{Where: documents.Is(string(RoleAdmin), "role")})
 	if err != nil {
@@ -132,8 +128,8 @@ func adminLeft(ctx context.Context, from store.Reader) (bool, error) {
 	return false, nil
 }
 
-// mustLeaveAdmin refuses a change, at the end of its transaction, after which nobody could
-// administer. Transactions run one after the other, so of two administrators who demote
+// mustLeaveAdmin refuses a change, at the end of its transaction, that leaves no
+// administrator. Transactions run one after the other, so of two administrators that demote
 // each other at the same time one is refused.
 func mustLeaveAdmin(ctx context.Context, tx store.Tx) error {
 	left, err := adminLeft(ctx, tx)
@@ -150,14 +146,14 @@ func (a *Auth) credentialDoc(c Credentials, user store.Doc, label string) store.
 	}
 }
 
-// byCredentials returns whose credentials these are.
+// byCredentials returns the holder of credentials.
 func (a *Auth) byCredentials(ctx context.Context, c Credentials) (Identity, error) {
 	refused := unauthorized(subInvalidCredentials, "invalid credentials")
 	doc, err := store.IfThere(a.store.Get(ctx, store.Credential, c.AccessKey))
 	if err != nil {
 		return Identity{}, err
 	}
-	// An unknown key takes as long as a wrong secret.
+	// The comparison also runs for an unknown key, so that both refusals take equally long.
 	same := subtle.ConstantTimeCompare([]byte(hashSecret(c.SecretKey)), []byte(doc.Text("secret_sha256"))) == 1
 	if doc == nil || !same {
 		return Identity{}, refused
@@ -165,7 +161,7 @@ func (a *Auth) byCredentials(ctx context.Context, c Credentials) (Identity, erro
 	return a.holder(ctx, doc, "Basic", refused)
 }
 
-// touch notes when and from where credentials were used to log in, at most once a minute.
+// touch stores when and from where credentials were used to log in, at most once a minute.
 func (a *Auth) touch(ctx context.Context, access, remote string) {
 	now := a.now()
 	doc, err := a.store.Get(ctx, store.Credential, access)
@@ -176,36 +172,32 @@ func (a *Auth) touch(ctx context.Context, access, remote string) {
 		}
 		err = store.Update(ctx, a.store, store.Credential, access, func(doc store.Doc) error {
 			doc["last_used"] = store.FormatTime(now)
-			if host, _, err := net.SplitHostPort(remote); err == nil {
-				doc["last_used_from"] = host
-			}
+			doc["last_used_from"] = hostOf(remote)
 			return nil
 		})
 	}
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
-		// Who may log in does so even when the disk is full.
-		a.log.Warn("use of credentials not noted", "err", err)
+		// A login must succeed even if the disk is full.
+		a.log.Warn("use of credentials not stored", "err", err)
 	}
+}
+
+// hostOf is the host of a network address.
+func hostOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return remote
+	}
+	return host
 }
 
 // newCredentials makes a pair in ClearML's form. The secret has so much randomness
-// (380 bits) that a plain hash of it is as good as a slow one.
+// (320 bits) that a plain hash of it is as good as a slow one.
 func newCredentials() Credentials {
-	const upper, lower, digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz", "0123456789"
 	return Credentials{
-		AccessKey: randomText(30, upper+digits),
-		SecretKey: randomText(64, upper+lower+digits),
+		AccessKey: (rand.Text() + rand.Text())[:30],
+		SecretKey: (rand.Text() + rand.Text() + rand.Text())[:64],
 	}
-}
-
-func randomText(n int, alphabet string) string {
-	text := make([]byte, n)
-	size := big.NewInt(int64(len(alphabet)))
-	for i := range text {
-		at, _ := rand.Int(rand.Reader, size) // this reader never fails, says its documentation
-		text[i] = alphabet[at.Int64()]
-	}
-	return string(text)
 }
 
 func hashSecret(secret string) string {

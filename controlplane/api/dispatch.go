@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"mime"
 	"net/http"
@@ -14,12 +15,13 @@ import (
 )
 
 const (
-	// maxBody is the greatest request that is read: large configuration objects and
-	// batches of events come in one piece.
+	// maxBody bounds a request: large configuration objects and batches of events come in
+	// one piece.
 	maxBody = 64 << 20
-	// maxOpenBody is that of calls which anybody may make. They take no arguments.
+	// maxOpenBody is the bound for calls without authentication. They take no arguments.
 	maxOpenBody = 8 << 10
-	// maxFormBody is that of a form, which is decoded as query arguments are.
+	// maxFormBody is the bound for a form, which is decoded like query arguments, and for a
+	// body beside query arguments.
 	maxFormBody = 1 << 20
 	// maxRest is how much of a refused request is read to keep its connection.
 	maxRest = 1 << 20
@@ -63,9 +65,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	send(w, s.log, m, data)
 }
 
-// answer finds the call, checks the caller, reads the body, and runs the handler. A
-// panic of a handler becomes an error: any answer that isn't an envelope makes the SDK
-// repeat the call without end.
+// answer finds the call, checks the caller, reads the body, and runs the handler. A panic of
+// a handler becomes an error: the SDK repeats a call forever if the answer is no envelope.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, name, version string) (data any, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -74,12 +75,11 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, name, version st
 	}()
 	entry, ok := s.calls[name]
 	if !ok {
+		s.logUnknown(r, name)
 		return nil, &documents.Error{Code: http.StatusNotFound, Msg: fmt.Sprintf("Unable to find endpoint for name %s and version %s", name, version)}
 	}
-	c := &Call{Name: name, Version: version, HTTP: r, Header: w.Header(), Worker: r.Header.Get("X-ClearML-Worker")}
-	if c.Worker == "" {
-		c.Worker = r.Header.Get("X-Trains-Worker")
-	}
+	worker := cmp.Or(r.Header.Get("X-ClearML-Worker"), r.Header.Get("X-Trains-Worker"))
+	c := &Call{Name: name, Version: version, HTTP: r, Header: w.Header(), Worker: worker}
 	if c.Identity, err = s.admit(r, entry.needs); err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, name, version st
 	}
 	defer release()
 	if time.Since(began) > slowBody {
-		// The caller's rights may have changed while the body arrived.
+		// The caller's permissions may have changed while the body arrived.
 		if c.Identity, err = s.admit(r, entry.needs); err != nil {
 			return nil, err
 		}
@@ -98,10 +98,23 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, name, version st
 	return entry.answer(r.Context(), c, body)
 }
 
-// slowBody is how long a body may take to arrive before the caller is looked up again.
+// logUnknown logs the first call of each unknown name: a newer SDK may need it. It remembers
+// a few hundred, because clients can send random names.
+func (s *Server) logUnknown(r *http.Request, name string) {
+	const remembered, longest = 200, 200
+	name = name[:min(len(name), longest)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.unknown[name] && len(s.unknown) < remembered {
+		s.unknown[name] = true
+		s.log.Warn("unknown call", "call", name, "client", r.Header.Get("X-ClearML-Client"))
+	}
+}
+
+// slowBody is the time of a body after which the caller is identified again.
 const slowBody = time.Second
 
-// admit returns who calls, or why the call isn't allowed.
+// admit returns the caller, or why the call is not allowed.
 func (s *Server) admit(r *http.Request, needs permission) (Identity, error) {
 	if needs == open {
 		return Identity{}, nil
@@ -110,7 +123,7 @@ func (s *Server) admit(r *http.Request, needs permission) (Identity, error) {
 	switch {
 	case needs == mayIfKnown:
 		if err != nil {
-			return Identity{}, nil //nolint:nilerr // a visitor without valid credentials is what this call is for
+			return Identity{}, nil //nolint:nilerr // the call is for callers without valid credentials too
 		}
 		return who, nil
 	case err != nil:
@@ -124,7 +137,7 @@ func (s *Server) admit(r *http.Request, needs permission) (Identity, error) {
 }
 
 // readPayload reads the body within the budget of all bodies and merges the query arguments
-// over it. release gives the part of the budget back.
+// over it. release returns its part of the budget.
 func (s *Server) readPayload(w http.ResponseWriter, r *http.Request, needs permission) (_ payload, release func(), err error) {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	form := kind == "application/x-www-form-urlencoded"
@@ -154,7 +167,7 @@ func (s *Server) readPayload(w http.ResponseWriter, r *http.Request, needs permi
 	return payload{text: merged}, body.Release, nil
 }
 
-// bodyRefused says why a body was not read.
+// bodyRefused is the refusal of a body that could not be read.
 func bodyRefused(err error) error {
 	code := intake.Status(err)
 	if code == http.StatusBadRequest {
@@ -166,21 +179,18 @@ func bodyRefused(err error) error {
 // callPath is [/api]/[v2.31/]service.action[/].
 var callPath = regexp.MustCompile(`^/*(?:api/+)?(?:v(\d+(?:\.\d+)?)/+)?([a-zA-Z_]\w+\.[a-zA-Z_]\w+)/?$`)
 
-// parsePath takes the call's name and requested version from a path. Each version gets
-// the same answers: ours are those of the newest.
+// parsePath returns the call's name and requested version. All versions get the answers of
+// the newest.
 func parsePath(path string) (name, version string, ok bool) {
 	parts := callPath.FindStringSubmatch(path)
 	if parts == nil {
 		return "", newestVersion, false
 	}
-	if version = parts[1]; version == "" {
-		version = newestVersion
-	}
-	return parts[2], version, true
+	return parts[2], cmp.Or(parts[1], newestVersion), true
 }
 
-// allowAnyOrigin lets pages of any origin call with a token they hold. It never lets a
-// browser add its cookie, so a page without a token gains nothing.
+// allowAnyOrigin allows calls with a token from pages of any origin. It never allows cookies
+// in such a call, so a page without a token gains nothing.
 func allowAnyOrigin(h http.Header) {
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Access-Control-Allow-Methods", "GET, POST, PUT, OPTIONS")

@@ -10,11 +10,11 @@ import (
 	"clearmlserving/controlplane/documents"
 )
 
-// newestVersion is the API version that we announce and answer as.
+// newestVersion is the API version of this server.
 const newestVersion = "2.31"
 
-// envelope is the frame of every answer, errors included: a client without "meta" in
-// the answer repeats its call without end.
+// envelope is the frame of every answer, errors included. Clients repeat a call forever if
+// the answer has no "meta".
 type envelope struct {
 	Meta meta `json:"meta"`
 	Data any  `json:"data"`
@@ -37,7 +37,7 @@ type endpoint struct {
 	ActualVersion    string `json:"actual_version"`
 }
 
-// newMeta begins the frame of an answer; it is a success until refused says otherwise.
+// newMeta makes the frame of a success; refused turns it into that of an error.
 func newMeta(r *http.Request, name, version string) meta {
 	id := documents.NewID()
 	trx := id
@@ -53,13 +53,13 @@ func newMeta(r *http.Request, name, version string) meta {
 	}
 }
 
-// refused turns the frame into that of an error.
+// refused returns the frame of an error.
 func (m meta) refused(e *documents.Error) meta {
 	m.ResultCode, m.ResultSubcode, m.ResultMsg = e.Code, e.Subcode, e.Msg
 	return m
 }
 
-// send writes the envelope. Data that can't be encoded becomes an error 500.
+// send writes the envelope. Data that cannot be encoded becomes an error 500.
 func send(w http.ResponseWriter, log *slog.Logger, m meta, data any) {
 	if data == nil {
 		data = none{}
@@ -76,7 +76,7 @@ func send(w http.ResponseWriter, log *slog.Logger, m meta, data any) {
 	h.Set("Content-Length", strconv.Itoa(len(text)))
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(m.ResultCode)
-	_, _ = w.Write(text) // a client that went away has no use for the error
+	_, _ = w.Write(text) // a client that has disconnected does not need the error
 }
 
 func encode(v any) ([]byte, error) {

@@ -34,9 +34,8 @@ const (
 
 	subWorkerRegistration = 1002
 
-	// subStale is ours: a condition of tasks.edit_configuration's if_match doesn't hold.
-	// ClearML has no conditional write, and none of its calls that are answered here uses
-	// the number.
+	// subStale is an extension: a condition of tasks.edit_configuration's if_match failed.
+	// ClearML has no conditional write, and uses the number for none of the calls here.
 	subStale = 122
 )
 
@@ -44,8 +43,8 @@ func badRequest(format string, args ...any) *documents.Error {
 	return documents.Refuse(subBadRequest, format, args...)
 }
 
-// asError turns any error into what the client is told: trouble of our own becomes a
-// 500 whose cause stays in the log, unless a person can mend it.
+// asError turns any error into the refusal for the client. A fault of this server becomes a
+// 500, whose cause is only in the log unless the user can do something about it.
 func asError(err error) (told *documents.Error, trouble bool) {
 	if errors.As(err, &told) {
 		return told, told.Code >= http.StatusInternalServerError
@@ -63,11 +62,11 @@ func asError(err error) (told *documents.Error, trouble bool) {
 	case errors.Is(err, store.ErrTooLarge):
 		return documents.Invalid("what this call adds makes the document larger than the 64 MiB that one may have: remove some of it first"), false
 	case errors.Is(err, store.ErrTooMuch):
-		return internal("The database was not done with this call within a minute; nothing of it was stored: ask for less, or change less, in one call"), true
+		return internal("The database did not finish this call within a minute; nothing of it was stored: request or change less in one call"), true
 	case errors.Is(err, store.ErrUnavailable):
 		return &documents.Error{Code: http.StatusServiceUnavailable, Msg: "The database of the control plane isn't reached: try again"}, true
 	case errors.Is(err, store.ErrReadOnly):
-		return internal("The database of the control plane can't be written: check the permissions of its data folder"), true
+		return internal("The database of the control plane cannot be written: check the permissions of its data folder"), true
 	}
 	return internal("Internal error of the control plane; its log says why"), true
 }

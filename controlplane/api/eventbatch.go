@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"regexp"
 
 	"clearmlserving/controlplane/store"
 )
 
-// parseEvents reads the events of a batch: one JSON object a line, as the SDK sends
-// them, and also one object, a list, or {"events": […]}. Blank lines are skipped.
-// Bare NaN and Infinity, which Python writes and JSON lacks, become null.
+// parseEvents reads the events of a batch: one JSON object per line, as the SDK sends
+// them, or one object, a list, or {"events": […]}. Blank lines are skipped.
+// Bare NaN and Infinity, which Python writes although JSON lacks them, become null.
 func parseEvents(body []byte) ([]store.Doc, error) {
 	body = bytes.TrimSpace(withoutNaN(body))
 	if len(body) == 0 {
@@ -40,7 +41,7 @@ func parseEvents(body []byte) ([]store.Doc, error) {
 	return events, nil
 }
 
-// eventsOf takes the events out of a body that is one JSON value.
+// eventsOf returns the events of a body that is one JSON value.
 func eventsOf(v any, depth int) ([]store.Doc, error) {
 	switch v := v.(type) {
 	case map[string]any:
@@ -76,39 +77,28 @@ func decodeAny(text []byte) (any, error) {
 	return v, nil
 }
 
-// withoutNaN replaces the bare words NaN, Infinity, and -Infinity by null. Texts are
-// left alone. What it returns may be the input.
+// withoutNaN replaces the bare words NaN, Infinity, and -Infinity by null, outside of
+// strings. It may return its input.
 func withoutNaN(text []byte) []byte {
 	if !bytes.Contains(text, []byte("NaN")) && !bytes.Contains(text, []byte("Infinity")) {
 		return text
 	}
 	out := make([]byte, 0, len(text))
-	for i := 0; i < len(text); {
-		if text[i] == '"' {
-			end := textEnd(text, i)
-			out = append(out, text[i:end]...)
-			i = end
-			continue
+	for len(text) > 0 {
+		n := bytes.IndexByte(text, '"')
+		if n < 0 {
+			n = len(text)
 		}
-		word := ""
-		for _, w := range []string{"NaN", "-Infinity", "Infinity"} {
-			if bytes.HasPrefix(text[i:], []byte(w)) {
-				word = w
-				break
-			}
-		}
-		if word == "" {
-			out = append(out, text[i])
-			i++
-			continue
-		}
-		out = append(out, "null"...)
-		i += len(word)
+		end := textEnd(text, n)
+		out = append(append(out, bareWords.ReplaceAll(text[:n], []byte("null"))...), text[n:end]...)
+		text = text[end:]
 	}
 	return out
 }
 
-// textEnd returns the place behind the JSON string that begins at i.
+var bareWords = regexp.MustCompile(`NaN|-?Infinity`)
+
+// textEnd returns the index after the JSON string that begins at i.
 func textEnd(text []byte, i int) int {
 	for i++; i < len(text); i++ {
 		switch text[i] {
@@ -116,7 +106,7 @@ func textEnd(text []byte, i int) int {
 			i++
 		case '"':
 			return i + 1
-		case '\n': // a string can't hold one: it was never closed
+		case '\n': // not allowed in a string: it was never closed
 			return i
 		}
 	}

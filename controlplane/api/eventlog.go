@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -16,14 +17,11 @@ const (
 )
 
 func eventPage(asked int) int {
-	if asked <= 0 {
-		return defaultEventPage
-	}
-	return min(asked, maxEventPage)
+	return min(cmp.Or(max(asked, 0), defaultEventPage), maxEventPage)
 }
 
-// eventsAnswer is a page of events. The scroll id, sent back, gives the next page; at
-// the end it leads to empty pages, which is how clients see the end.
+// eventsAnswer is a page of events. The scroll id leads to the next page, and at the end to
+// empty pages, by which clients recognise the end.
 type eventsAnswer struct {
 	Events   []store.Doc `json:"events"`
 	Returned int         `json:"returned"`
@@ -39,8 +37,8 @@ type logRequest struct {
 	Order           string `json:"order"`
 }
 
-// taskLog returns console lines before a time (or the newest), or after it. Pages end
-// with all lines of their last millisecond, so that the next one can begin behind it.
+// taskLog returns console lines before a time (or the newest), or after it. A page has all
+// lines of its last millisecond, so that the next one can begin after it.
 func (s *Server) taskLog(ctx context.Context, _ *Call, req logRequest) (eventsAnswer, error) {
 	if _, err := s.find(ctx, store.Task, req.Task); err != nil {
 		return eventsAnswer{}, err
@@ -95,8 +93,8 @@ type eventsRequest struct {
 // taskEvents pages through the events of a task, oldest first unless asked otherwise.
 func (s *Server) taskEvents(ctx context.Context, _ *Call, req eventsRequest) (eventsAnswer, error) {
 	switch {
-	case !slices.Contains(append(eventTypes(), "", allEvents), req.EventType):
-		return eventsAnswer{}, documents.Invalid("event_type %q is none of %s, %s", req.EventType, strings.Join(eventTypes(), ", "), allEvents)
+	case !slices.Contains(eventTypes, req.EventType) && req.EventType != "" && req.EventType != allEvents:
+		return eventsAnswer{}, documents.Invalid("event_type %q is none of %s, %s", req.EventType, strings.Join(eventTypes, ", "), allEvents)
 	case !slices.Contains([]string{"", "asc", "desc"}, req.Order):
 		return eventsAnswer{}, documents.Invalid("order must be asc or desc, not %q", req.Order)
 	}
@@ -127,7 +125,7 @@ func (s *Server) taskEvents(ctx context.Context, _ *Call, req eventsRequest) (ev
 	return eventsAnswer{Events: bodies(events), Returned: len(events), Total: total, ScrollID: scrollID}, err
 }
 
-// A scroll id is "timestamp.seq" of the last event of a page: nothing is kept here
+// A scroll id is "timestamp.seq" of the last event of a page: the server stores nothing
 // between the pages.
 func formatScroll(e store.Event) string { return formatInt(e.Timestamp) + "." + formatInt(e.Seq) }
 

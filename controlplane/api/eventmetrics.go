@@ -10,13 +10,13 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// metricFilter picks series: a metric, or only some of its variants.
+// metricFilter selects series: a metric, or some of its variants.
 type metricFilter struct {
 	Metric   string   `json:"metric"`
 	Variants []string `json:"variants"`
 }
 
-// picks says whether one of the filters takes the event; no filters take all.
+// picks says whether one of the filters selects the event; no filters select all.
 func picks(filters []metricFilter, e store.Event) bool {
 	if len(filters) == 0 {
 		return true
@@ -105,14 +105,14 @@ type points struct {
 	Y    []any  `json:"y"`
 }
 
-// How many points of a series are returned unless the caller says, and at most.
+// The number of points of a series by default, and at most.
 const (
 	defaultSamples = 2000
 	maxSamples     = 6000
 )
 
-// scalarHistogram returns all scalars of a task: metric -> variant -> points, thinned
-// out to at most so many for each series.
+// scalarHistogram returns all scalars of a task: metric -> variant -> points, at most
+// samples of them for each series.
 func (s *Server) scalarHistogram(ctx context.Context, _ *Call, req histogramRequest) (map[string]map[string]points, error) {
 	samples := defaultSamples
 	if req.Samples != nil {
@@ -140,16 +140,16 @@ func (s *Server) scalarHistogram(ctx context.Context, _ *Call, req histogramRequ
 	return answer, nil
 }
 
-// The places that points of a series may have.
+// The possible x values of points.
 const (
 	placeIter      = "iter"
 	placeTimestamp = "timestamp"
 	placeISOTime   = "iso_time"
 )
 
-// plotted turns the events of a series into points. Of more than asked for, each point is
-// the mean of an interval at the place where that begins, as a ClearML server counts them:
-// intervals are of one length and begin at its multiples.
+// plotted turns the events of a series into points. If there are more than requested, each
+// point is the mean of an interval, placed at its begin, as on a ClearML server: intervals
+// have one length and begin at its multiples.
 func plotted(name string, line []store.Event, key string, samples int) points {
 	place := func(e store.Event) int64 { return e.Iter }
 	if key == placeTimestamp || key == placeISOTime {
@@ -186,7 +186,7 @@ func placeText(at int64, key string) any {
 	return at
 }
 
-// meanOf is the mean of scalars; a single one keeps the digits that were sent.
+// meanOf is the mean of scalars; a single one keeps its digits.
 func meanOf(part []store.Event) any {
 	if len(part) == 1 {
 		return part[0].Body["value"]
@@ -198,7 +198,7 @@ func meanOf(part []store.Event) any {
 	return sum / float64(len(part))
 }
 
-// summaryMetric is where the SDK puts every value that belongs to no iteration.
+// summaryMetric is the SDK's metric for values that belong to no iteration.
 const summaryMetric = "Summary"
 
 // singleValues returns the values of tasks that belong to no iteration. Tasks without
@@ -241,30 +241,14 @@ type imagesRequest struct {
 	ModelEvents     bool   `json:"model_events"`
 }
 
-type imagesAnswer struct {
-	Metrics  []imagesOf `json:"metrics"`
-	ScrollID string     `json:"scroll_id"`
-}
-
-type imagesOf struct {
-	Task       string            `json:"task"`
-	Iterations []imagesIteration `json:"iterations"`
-}
-
-type imagesIteration struct {
-	Iter   int64       `json:"iter"`
-	Events []store.Doc `json:"events"`
-}
-
-// debugImages walks through the images of tasks, newest iteration first.
-func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (imagesAnswer, error) {
-	answer := imagesAnswer{Metrics: []imagesOf{}}
+// debugImages pages through the images of tasks, newest iteration first.
+func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (map[string]any, error) {
 	iters := 1
 	if req.Iters != nil {
 		iters = *req.Iters
 	}
 	if iters < 1 {
-		return answer, documents.Invalid("iters must be 1 or more, not %d", iters)
+		return nil, documents.Invalid("iters must be 1 or more, not %d", iters)
 	}
 	filters := map[string][]metricFilter{}
 	var tasks []string
@@ -278,15 +262,16 @@ func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (i
 	}
 	at, err := s.lists.ScrollOf(ctx, req.ScrollID)
 	if err != nil {
-		return answer, err
+		return nil, err
 	}
 	if req.Refresh {
 		delete(at.Doc, "seen")
 	}
+	metrics := []any{}
 	for _, task := range tasks {
 		events, err := s.series(ctx, task, req.ModelEvents, eventImage, filters[task])
 		if err != nil {
-			return answer, err
+			return nil, err
 		}
 		// The first page is always that of the newest.
 		seen, begun := store.Doc(at.Doc.Object("seen"))[task].(map[string]any)
@@ -297,20 +282,23 @@ func (s *Server) debugImages(ctx context.Context, _ *Call, req imagesRequest) (i
 				return earlier && e.Iter >= least || !earlier && e.Iter <= largest
 			})
 		}
-		one := imagesOf{Task: task, Iterations: byIteration(events, iters, earlier)}
-		if n := len(one.Iterations); n > 0 {
+		iterations := byIteration(events, iters, earlier)
+		if n := len(iterations); n > 0 {
 			at.Doc.Object("seen")[task] = map[string]any{
-				"min_iter": documents.Number(one.Iterations[n-1].Iter), "max_iter": documents.Number(one.Iterations[0].Iter),
+				"min_iter": documents.Number(iterations[n-1][0].Iter), "max_iter": documents.Number(iterations[0][0].Iter),
 			}
 		}
-		answer.Metrics = append(answer.Metrics, one)
+		list := []any{}
+		for _, of := range iterations {
+			list = append(list, map[string]any{"iter": of[0].Iter, "events": bodies(of)})
+		}
+		metrics = append(metrics, map[string]any{"task": task, "iterations": list})
 	}
-	answer.ScrollID = at.Doc.ID()
-	return answer, s.lists.KeepScroll(ctx, at)
+	return map[string]any{"metrics": metrics, "scroll_id": at.Doc.ID()}, s.lists.KeepScroll(ctx, at)
 }
 
 // byIteration groups events: the n highest iterations, or the n lowest, highest first.
-func byIteration(events []store.Event, n int, highest bool) []imagesIteration {
+func byIteration(events []store.Event, n int, highest bool) [][]store.Event {
 	slices.SortStableFunc(events, func(a, b store.Event) int { return cmp.Compare(a.Iter, b.Iter) })
 	iterations := runs(events, iterOf)
 	if highest {
@@ -318,9 +306,6 @@ func byIteration(events []store.Event, n int, highest bool) []imagesIteration {
 	} else {
 		iterations = iterations[:min(n, len(iterations))]
 	}
-	out := []imagesIteration{}
-	for _, events := range slices.Backward(iterations) {
-		out = append(out, imagesIteration{Iter: events[0].Iter, Events: bodies(events)})
-	}
-	return out
+	slices.Reverse(iterations)
+	return iterations
 }

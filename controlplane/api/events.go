@@ -19,8 +19,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// eventCalls lists the calls of the events service; those that read are in
-// eventlog.go and eventmetrics.go.
+// eventCalls lists the calls of the events service; the reading ones are in eventlog.go and
+// eventmetrics.go.
 func (s *Server) eventCalls() []callEntry {
 	return []callEntry{
 		{"events.add", mayWrite, raw(s.addEvents)},
@@ -42,18 +42,16 @@ const (
 	eventImage  = "training_debug_image"
 	eventPlot   = "plot"
 
-	// allEvents asks for events of every type.
+	// allEvents requests events of every type.
 	allEvents = "*"
 )
 
-func eventTypes() []string {
-	return []string{eventLog, eventScalar, eventVector, eventImage, eventPlot}
-}
+var eventTypes = []string{eventLog, eventScalar, eventVector, eventImage, eventPlot}
 
-// unknownWorker stands in events for a worker that did not name itself.
+// unknownWorker is the worker of events that name none.
 const unknownWorker = "<unknown>"
 
-// singleValueIter is the iteration that marks a value which belongs to none.
+// singleValueIter is the iteration of values that belong to none.
 const singleValueIter = -1 << 31
 
 type eventsAdded struct {
@@ -62,9 +60,9 @@ type eventsAdded struct {
 	ErrorsInfo map[string]int `json:"errors_info"`
 }
 
-// addEvents stores a batch. An event that can't be stored is counted and does not
-// keep the others; only when none could be stored the call is refused.
-func (s *Server) addEvents(ctx context.Context, c *Call, body []byte, _ bool) (eventsAdded, error) {
+// addEvents stores a batch. An event that cannot be stored is counted and does not affect the
+// others; the call is refused only if none could be stored.
+func (s *Server) addEvents(ctx context.Context, c *Call, body []byte) (eventsAdded, error) {
 	docs, err := parseEvents(body)
 	if err != nil {
 		return eventsAdded{}, err
@@ -96,7 +94,7 @@ func (s *Server) addEvents(ctx context.Context, c *Call, body []byte, _ bool) (e
 		if err != nil && answer.Added == 0 {
 			return eventsAdded{}, err
 		}
-		if err != nil { // those of before are stored
+		if err != nil { // earlier parts are stored
 			told, _ := asError(err)
 			s.log.Error("part of a batch of events not stored", "err", err)
 			stored, problems = 0, map[string]int{told.Msg: len(part)}
@@ -124,7 +122,7 @@ type batch struct {
 	events []store.Event
 }
 
-// ownerKey names what an event belongs to.
+// ownerKey identifies the task or model of an event.
 type ownerKey struct {
 	kind store.Kind
 	id   string
@@ -133,18 +131,18 @@ type ownerKey struct {
 // owner is a task or model with the changes that its events make to it.
 type owner struct {
 	doc     store.Doc
-	problem string // why no event of it is stored; "" when they are
+	problem string // why none of its events is stored, or ""
 	locked  bool
 	touched bool
 	scalars map[[2]string]*lastScalar // by metric and variant
 }
 
-// ownerOf says of which type an event is and what it belongs to, or its problem.
+// ownerOf returns the type and the owner of an event, or its problem.
 func ownerOf(doc store.Doc) (kind string, key ownerKey, problem string) {
 	switch kind = doc.Text("type"); {
 	case kind == "":
 		return "", ownerKey{}, "Event must have a 'type' field"
-	case !slices.Contains(eventTypes(), kind):
+	case !slices.Contains(eventTypes, kind):
 		return "", ownerKey{}, "Invalid event type " + kind
 	}
 	key = ownerKey{store.Task, doc.Text("task")}
@@ -203,7 +201,7 @@ func (b *batch) add(ctx context.Context, doc store.Doc) (problem string, err err
 	return "", nil
 }
 
-// owner reads the task or model that an event belongs to, once a batch.
+// owner reads the task or model of an event, once per batch.
 func (b *batch) owner(ctx context.Context, key ownerKey) (*owner, error) {
 	if o, ok := b.owners[key]; ok {
 		return o, nil
@@ -226,7 +224,7 @@ func (b *batch) owner(ctx context.Context, key ownerKey) (*owner, error) {
 	return o, nil
 }
 
-// event makes what is stored of an event.
+// event makes the stored form of an event.
 func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, string) {
 	iter, ok := wholeNumber(doc["iter"])
 	if !ok {
@@ -245,12 +243,11 @@ func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, st
 	if kind == eventPlot && doc.Text("plot_str") == "" {
 		return store.Event{}, "Plot event must have a 'plot_str' field"
 	}
-	if kind == eventScalar && !isNumberOrNull(doc["value"]) {
+	if _, number := doc["value"].(json.Number); kind == eventScalar && !number && doc["value"] != nil {
 		return store.Event{}, "Scalar event has a value that is no number"
 	}
 	doc = maps.Clone(doc) // the transaction may run again with the batch as it came
-	// What only steers the storing is not part of the event; "method" is what newer
-	// SDKs add to every request.
+	// These only control the storing; newer SDKs add "method" to every request.
 	for _, field := range []string{"allow_locked", "method", "skip_validation", "model"} {
 		delete(doc, field)
 	}
@@ -274,13 +271,13 @@ func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, st
 		Iter: iter, Timestamp: at, Body: doc,
 	}
 	if kind != eventLog {
-		// A report that is repeated takes the place of the first.
+		// A repeated report replaces the first.
 		event.ID = md5Hex(strings.Join([]string{kind, key.id, event.Metric, event.Variant, doc.Text("key"), formatInt(iter)}, "\x00"))
 	}
 	return event, ""
 }
 
-// note keeps on the task or model what its newest events say.
+// note stores on the task or model what its newest events say.
 func (o *owner) note(e store.Event, now string) {
 	o.touched = true
 	o.doc["last_update"], o.doc["last_change"] = now, now
@@ -298,7 +295,7 @@ func (o *owner) note(e store.Event, now string) {
 	}
 }
 
-// write stores what add has prepared.
+// write stores the prepared events.
 func (b *batch) write(ctx context.Context) error {
 	if len(b.events) == 0 {
 		return nil
@@ -328,7 +325,7 @@ func ownerKind(model bool) store.Kind {
 	return store.Task
 }
 
-// wholeNumber reads a number that may have come as 3.0 or "3"; an absent one is 0.
+// wholeNumber reads a number that may be written as 3.0 or "3"; an absent one is 0.
 func wholeNumber(v any) (int64, bool) {
 	var text string
 	switch v := v.(type) {
@@ -351,14 +348,8 @@ func wholeNumber(v any) (int64, bool) {
 	return int64(f), true
 }
 
-func isNumberOrNull(v any) bool {
-	_, isNumber := v.(json.Number)
-	return v == nil || isNumber
-}
-
 func asFloat(v any) float64 {
-	n, _ := v.(json.Number)
-	f, _ := n.Float64()
+	f, _ := store.Number(v)
 	return f
 }
 

@@ -9,7 +9,7 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// lastScalar sums up the values that one batch reports of a metric's variant.
+// lastScalar summarises the values that one batch reports of a metric's variant.
 type lastScalar struct {
 	metric, variant  string
 	last, first      scalarAt

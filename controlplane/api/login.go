@@ -46,7 +46,7 @@ func (s *Server) login(ctx context.Context, c *Call, req struct {
 		return nil, err
 	}
 	who := tokenIdentity{User: c.User, Company: c.Company, Role: string(c.Role), UserName: c.UserName, CompanyName: c.CompanyName, Service: c.Service}
-	token, _, err := t.sign(who, c.AccessKey, life)
+	token, err := t.sign(who, c.AccessKey, life)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func (s *Server) login(ctx context.Context, c *Call, req struct {
 	return map[string]string{"token": token}, nil
 }
 
-// setCookie keeps a token in the browser; an empty one removes it.
+// setCookie stores a token in the browser; an empty one removes it.
 func (s *Server) setCookie(c *Call, token string, life time.Duration) {
 	cookie := &http.Cookie{
 		Name: cookieName, Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
@@ -70,7 +70,7 @@ func (s *Server) setCookie(c *Call, token string, life time.Duration) {
 	c.Header.Add("Set-Cookie", cookie.String())
 }
 
-// logout ends the sessions that the request shows tokens of; without any it is done.
+// logout ends the sessions of the tokens in the request, if any.
 func (s *Server) logout(ctx context.Context, c *Call, _ none) (none, error) {
 	s.setCookie(c, "", 0)
 	shown := []string{}
@@ -83,7 +83,7 @@ func (s *Server) logout(ctx context.Context, c *Call, _ none) (none, error) {
 	for _, text := range shown {
 		claims, err := s.own.claims(ctx, text)
 		if told, _ := asError(err); err != nil && told.Code == http.StatusUnauthorized {
-			continue // worthless already
+			continue // invalid already
 		}
 		if err != nil {
 			return none{}, err
@@ -112,40 +112,47 @@ func (s *Server) validateToken(ctx context.Context, _ *Call, req struct {
 
 type createCredentialsRequest struct {
 	Label string `json:"label"`
-	// User, of an admin only, is for whom the pair is; it and the limit are our extensions.
+	// User is the holder of the pair, if an admin makes it for another user. This field and
+	// the limit are extensions.
 	User string `json:"user"`
 	limit
 }
 
-type newCredentialsAnswer struct {
-	Credentials struct {
-		Credentials
-		Label    string `json:"label,omitempty"`
-		ReadOnly bool   `json:"read_only,omitempty"`
-		Service  string `json:"service,omitempty"`
-	} `json:"credentials"`
+// publicPair has the fields of a pair without its secret.
+func publicPair(doc store.Doc) map[string]any {
+	pair := map[string]any{"access_key": doc.ID()}
+	if doc["read_only"] == true {
+		pair["read_only"] = true
+	}
+	for _, field := range []string{"label", "last_used", "last_used_from", "created", "service"} {
+		if text := doc.Text(field); text != "" {
+			pair[field] = text
+		}
+	}
+	return pair
 }
 
-// createCredentials makes a pair for the caller, or by an admin for another user. The
-// secret is in this answer only.
-func (s *Server) createCredentials(ctx context.Context, c *Call, req createCredentialsRequest) (newCredentialsAnswer, error) {
+// createCredentials makes a pair for the caller, or for another user if the caller is an
+// admin. Only this answer has the secret.
+func (s *Server) createCredentials(ctx context.Context, c *Call, req createCredentialsRequest) (map[string]any, error) {
 	user := store.Doc{"id": c.User, "company": c.Company}
 	switch {
 	case c.Role == RoleService:
-		return newCredentialsAnswer{}, documents.OutOfService(store.Credential, "")
+		return nil, documents.OutOfService(store.Credential, "")
 	case req.User != "" && req.User != c.User && c.Role != RoleAdmin:
-		return newCredentialsAnswer{}, &documents.Error{Code: http.StatusForbidden, Subcode: 20, Msg: "Role not allowed: only an admin makes credentials for others"}
+		return nil, &documents.Error{Code: http.StatusForbidden, Subcode: 20, Msg: "Role not allowed: only an admin may make credentials for others"}
 	case req.User != "":
 		var err error
 		if user, err = s.find(ctx, store.User, req.User); err != nil {
-			return newCredentialsAnswer{}, err
+			return nil, err
 		}
 	}
-	fresh := newCredentials()
+	var pair map[string]any
 	err := s.store.Tx(ctx, func(tx store.Tx) error {
 		if err := req.check(ctx, tx); err != nil {
 			return err
 		}
+		fresh := newCredentials()
 		doc := s.own.credentialDoc(fresh, user, req.Label)
 		if req.ReadOnly {
 			doc["read_only"] = true
@@ -153,12 +160,11 @@ func (s *Server) createCredentials(ctx context.Context, c *Call, req createCrede
 		if req.Service != "" {
 			doc["service"] = req.Service
 		}
+		pair = publicPair(doc)
+		pair["secret_key"] = fresh.SecretKey
 		return tx.Insert(ctx, store.Credential, doc)
 	})
-	var answer newCredentialsAnswer
-	answer.Credentials.Credentials, answer.Credentials.Label = fresh, req.Label
-	answer.Credentials.ReadOnly, answer.Credentials.Service = req.ReadOnly, req.Service
-	return answer, err
+	return map[string]any{"credentials": pair}, err
 }
 
 // getCredentials lists the caller's pairs, or for an admin those of another user, without
@@ -171,16 +177,7 @@ func (s *Server) getCredentials(ctx context.Context, c *Call, req userRequest) (
 	docs, err := s.store.Query(ctx, store.Credential, store.Query{Where: documents.Is(user, "user")})
 	pairs := []any{}
 	for _, doc := range docs {
-		one := map[string]any{"access_key": doc.ID()}
-		if doc["read_only"] == true {
-			one["read_only"] = true
-		}
-		for _, field := range []string{"label", "last_used", "last_used_from", "created", "service"} {
-			if text := doc.Text(field); text != "" {
-				one[field] = text
-			}
-		}
-		pairs = append(pairs, one)
+		pairs = append(pairs, publicPair(doc))
 	}
 	return map[string]any{"credentials": pairs}, err
 }

@@ -26,8 +26,6 @@ func (s *Server) modelCalls() []callEntry {
 		{"models.unarchive_many", mayWrite, s.archiveMany(store.Model, false)},
 		{"models.add_or_update_metadata", mayWrite, typed(s.addModelMetadata)},
 		{"models.delete_metadata", mayWrite, typed(s.deleteModelMetadata)},
-
-		// modelready.go
 		{"models.set_ready", mayWrite, typed(s.setModelReady)},
 		{"models.delete", mayWrite, typed(s.deleteModel)},
 	}
@@ -40,10 +38,10 @@ var modelShapes = map[string]documents.Shape{
 	"ready": documents.AFlag,
 }
 
-// contentFields are what a model is; setting one moves its last_update.
+// contentFields are the content of a model; setting one moves its last_update.
 var contentFields = []string{"uri", "framework", "design", "labels", "ready", "metadata", "system_tags", "tags"}
 
-// takeModel picks a model's fields out of a request and checks them.
+// takeModel selects a model's fields from a request and checks them.
 func takeModel(req documents.Fields, required ...string) (documents.Fields, error) {
 	fields, err := documents.Take(req, modelShapes, required...)
 	if err != nil {
@@ -67,7 +65,7 @@ func takeModel(req documents.Fields, required ...string) (documents.Fields, erro
 	return fields, nil
 }
 
-// checkMetadata takes {key: {key, type, value}} or a list of {key, type, value}.
+// checkMetadata reads {key: {key, type, value}} or a list of {key, type, value}.
 func checkMetadata(v any) (map[string]any, error) {
 	out := map[string]any{}
 	put := func(key string, item any) error {
@@ -228,4 +226,130 @@ func (s *Server) deleteModelMetadata(ctx context.Context, c *Call, req struct {
 		}
 		return nil
 	})
+}
+
+type readyRequest struct {
+	Model string `json:"model"`
+	// PublishTask is true when absent.
+	PublishTask      *bool `json:"publish_task"`
+	ForcePublishTask bool  `json:"force_publish_task"`
+}
+
+type publishedTask struct {
+	ID   string  `json:"id"`
+	Data updated `json:"data"`
+}
+
+// setModelReady publishes a model, and unless told otherwise the task that made it.
+func (s *Server) setModelReady(ctx context.Context, c *Call, req readyRequest) (answer, error) {
+	out := answer{"updated": 1}
+	err := s.write(ctx, c, func(w *work) error {
+		doc, err := w.Find(ctx, store.Model, req.Model)
+		if err != nil {
+			return err
+		}
+		if documents.Truth(doc["ready"]) {
+			return documents.Refuse(subModelIsReady, "Model is ready already: model=%s", doc.ID())
+		}
+		if req.PublishTask == nil || *req.PublishTask {
+			task, err := w.publishTaskOf(ctx, doc, req.ForcePublishTask)
+			if err != nil {
+				return err
+			}
+			if task != nil {
+				out["published_task"] = task
+			}
+		}
+		return w.publishModel(ctx, doc)
+	})
+	return out, err
+}
+
+// publishModel makes a model ready.
+func (w *work) publishModel(ctx context.Context, doc store.Doc) error {
+	doc["ready"], doc["last_update"] = true, w.Now
+	return w.Save(ctx, store.Model, doc)
+}
+
+// publishTaskOf publishes the task that made a model, if it exists and is not published.
+func (w *work) publishTaskOf(ctx context.Context, model store.Doc, force bool) (*publishedTask, error) {
+	task, err := store.IfThere(w.Get(ctx, store.Task, model.Text("task")))
+	if task == nil || task.Text("status") == "published" {
+		return nil, err
+	}
+	withModel := false
+	if err := w.publishTask(ctx, task, statusRequest{Force: force, PublishModel: &withModel}); err != nil {
+		return nil, err
+	}
+	if err := w.Save(ctx, store.Task, task); err != nil {
+		return nil, err
+	}
+	return &publishedTask{task.ID(), updated{Updated: 1, Fields: w.statusFields(task)}}, nil
+}
+
+type deleteModelRequest struct {
+	Model string `json:"model"`
+	Force bool   `json:"force"`
+	// WithFiles also removes the model's file. Off by default: clients remove it themselves.
+	WithFiles bool `json:"delete_external_artifacts"`
+}
+
+type deleteModelAnswer struct {
+	Deleted bool          `json:"deleted"`
+	URL     string        `json:"url,omitempty"`
+	Files   *removedFiles `json:"files,omitempty"`
+}
+
+// deleteModel removes a model that nothing depends on, or any with force. The answer has the
+// address of its file, and the result of its removal.
+func (s *Server) deleteModel(ctx context.Context, c *Call, req deleteModelRequest) (deleteModelAnswer, error) {
+	answer := deleteModelAnswer{Deleted: true}
+	err := s.write(ctx, c, func(w *work) error {
+		doc, err := w.Find(ctx, store.Model, req.Model)
+		if err != nil {
+			return err
+		}
+		if !req.Force {
+			if err := w.guardModelDelete(ctx, doc); err != nil {
+				return err
+			}
+		}
+		answer.URL = doc.Text("uri")
+		return w.removeModel(ctx, doc)
+	})
+	if err == nil && req.WithFiles {
+		answer.Files = s.removeFiles(ctx, []string{answer.URL})
+	}
+	return answer, err
+}
+
+// guardModelDelete refuses to delete what is in use without force.
+func (w *work) guardModelDelete(ctx context.Context, doc store.Doc) error {
+	users, err := w.Count(ctx, store.Task, documents.Is(doc.ID(), "models", "input", "model"))
+	if err != nil {
+		return err
+	}
+	if users > 0 {
+		return documents.Refuse(subModelInUse, "Model is used as input of %d tasks: model=%s: use force", users, doc.ID())
+	}
+	task, err := store.IfThere(w.Get(ctx, store.Task, doc.Text("task")))
+	if task.Text("status") == "published" {
+		return documents.Refuse(subModelCreatingTask, "Model was made by a published task: model=%s, task=%s: use force", doc.ID(), task.ID())
+	}
+	return err
+}
+
+// removeModel deletes a model and takes it out of the outputs of tasks.
+func (w *work) removeModel(ctx context.Context, doc store.Doc) error {
+	if err := w.Remove(ctx, store.Model, doc.ID()); err != nil {
+		return err
+	}
+	if _, err := w.DeleteEvents(ctx, store.EventQuery{Tasks: []string{doc.ID()}}); err != nil {
+		return err
+	}
+	_, err := w.Each(ctx, store.Task, documents.Is(doc.ID(), "models", "output", "model"), func(task store.Doc) error {
+		dropItems(task.Object("models"), "output", func(entry map[string]any) bool { return entry["model"] == doc.ID() })
+		return nil
+	})
+	return err
 }

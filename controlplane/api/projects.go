@@ -29,7 +29,7 @@ var projectShapes = map[string]documents.Shape{
 
 // createProject makes a project, and the projects above it that are missing.
 func (s *Server) createProject(ctx context.Context, c *Call, req documents.Fields) (idAnswer, error) {
-	if req["name"] == nil { // the one call whose server side checks what is required by a list
+	if req["name"] == nil { // unlike other calls, with this subcode
 		return idAnswer{}, documents.Refuse(subMissingFields, "Missing required field: name")
 	}
 	fields, err := documents.Take(req, projectShapes)
@@ -62,8 +62,7 @@ func projectName(name string) (string, error) {
 	return strings.Join(parts, "/"), nil
 }
 
-// wholeProjectName is projectName for the name of the project that a call is about, which
-// needs its length.
+// wholeProjectName is projectName with the minimal length of a new name.
 func wholeProjectName(name string) (string, error) {
 	name, err := projectName(name)
 	if err == nil && len([]rune(name)) < documents.MinName {
@@ -72,7 +71,7 @@ func wholeProjectName(name string) (string, error) {
 	return name, err
 }
 
-// addProject stores a new project below its parents, which are made when they are missing.
+// addProject stores a new project below its parents, which are created if missing.
 func (w *work) addProject(ctx context.Context, name string, fields documents.Fields) (string, error) {
 	doc := store.Doc{"description": ""}
 	maps.Copy(doc, fields)
@@ -87,8 +86,8 @@ func (w *work) addProject(ctx context.Context, name string, fields documents.Fie
 	return w.Add(ctx, store.Project, doc)
 }
 
-// projectFor finds a project by id, or by name, and makes the latter when it is
-// missing. Without either it is "".
+// projectFor finds a project by id, or by name, in which case a missing one is created.
+// Without either it is "".
 func (w *work) projectFor(ctx context.Context, id, name string) (string, error) {
 	if id != "" {
 		_, err := w.Find(ctx, store.Project, id)
@@ -128,8 +127,7 @@ func (s *Server) getProjects(ctx context.Context, _ *Call, req documents.Fields)
 	return s.lists.List(ctx, documents.ProjectEntity, req, also, false)
 }
 
-// belowProjects is the filter for projects anywhere below some others: by their names,
-// which begin with those above.
+// belowProjects is the filter for projects anywhere below some others.
 func (s *Server) belowProjects(ctx context.Context, ids []any) (store.Expr, error) {
 	above, err := s.store.Query(ctx, store.Project, store.Query{Where: store.In{Path: store.Path{"id"}, Values: ids}})
 	if err != nil {
@@ -142,7 +140,8 @@ func (s *Server) belowProjects(ctx context.Context, ids []any) (store.Expr, erro
 	return below, nil
 }
 
-// belowProject is the filter for projects anywhere below one.
+// belowProject is the filter for projects anywhere below one: their names begin with its
+// name.
 func belowProject(project store.Doc) store.Expr {
 	return store.Regexp{
 		Path:    store.Path{"name"},
@@ -150,7 +149,7 @@ func belowProject(project store.Doc) store.Expr {
 	}
 }
 
-// withSubprojects adds the projects below to a filter by project when asked for.
+// withSubprojects adds the projects below to a filter by project, if the request says so.
 func (s *Server) withSubprojects(ctx context.Context, req documents.Fields) (documents.Fields, error) {
 	ids := documents.ListOf(req["project"])
 	if !documents.Truth(req["include_subprojects"]) || len(ids) == 0 {

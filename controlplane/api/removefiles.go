@@ -11,8 +11,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// removedFiles is what became of the files of deleted documents. The documents are gone
-// whatever it says.
+// removedFiles is the result of removing the files of deleted documents. The documents are
+// deleted in any case.
 type removedFiles struct {
 	Deleted int          `json:"deleted"`
 	Failed  []failedFile `json:"failed"`
@@ -26,12 +26,11 @@ type failedFile struct {
 // removeLimit bounds the removal of all files of one document.
 const removeLimit = 2 * time.Minute
 
-var errNoFilePlaces = errors.New("this server removes no files: delete it where it lies")
+var errNoFilePlaces = errors.New("this server removes no files: delete it in its storage")
 
-// removeFiles removes the files at addresses, after the commit that deleted what refers
-// to them: a file without a document can be found and removed by hand, a document
-// without its file can't be mended. It goes on when the caller has gone away, since it
-// can't be asked again.
+// removeFiles removes the files at addresses, after the commit that deleted their documents:
+// a file without a document can be removed by hand, a document without its file cannot be
+// repaired. It continues if the caller disconnects, because the call cannot be repeated.
 func (s *Server) removeFiles(ctx context.Context, addresses []string) *removedFiles {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeLimit)
 	defer cancel()
@@ -42,7 +41,7 @@ func (s *Server) removeFiles(ctx context.Context, addresses []string) *removedFi
 			continue
 		}
 		if err := s.removeFile(ctx, address); err != nil {
-			s.log.Warn("file of a deleted document stays", "file", address, "err", err)
+			s.log.Warn("file of a deleted document not removed", "file", address, "err", err)
 			done.Failed = append(done.Failed, failedFile{address, err.Error()})
 			continue
 		}
@@ -68,7 +67,7 @@ func (s *Server) removeFile(ctx context.Context, address string) error {
 	return s.opts.Files.RemoveFile(ctx, address)
 }
 
-// all are the addresses of every kind.
+// all returns all addresses.
 func (u *fileURLs) all() []string {
 	if u == nil {
 		return nil

@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -37,7 +38,7 @@ func decodeRequest(text []byte, req any) error {
 		return documents.Invalid("field %q must be %s, not %s", wrong.Field, typeName(wrong), wrong.Value)
 	}
 	if err != nil && json.Valid(text) {
-		return documents.Invalid("%v", err) // a text where a number belongs
+		return documents.Invalid("%v", err) // a string where a number is expected
 	}
 	if err != nil {
 		return badRequest("Malformed JSON: %v", err)
@@ -76,19 +77,13 @@ func decodeObject(text []byte) (documents.Fields, error) {
 	return doc, nil
 }
 
-// typeName says in JSON's words what a field wants.
+// typeName names the type of a field in JSON's terms.
 func typeName(e *json.UnmarshalTypeError) string {
-	switch e.Type.Kind().String() {
-	case "string":
-		return "a string"
-	case "bool":
-		return "a boolean"
-	case "int", "int64", "float64":
-		return "a number"
-	case "slice":
-		return "a list"
+	names := map[reflect.Kind]string{
+		reflect.String: "a string", reflect.Bool: "a boolean", reflect.Slice: "a list",
+		reflect.Int: "a number", reflect.Int64: "a number", reflect.Float64: "a number",
 	}
-	return "an object"
+	return cmp.Or(names[e.Type.Kind()], "an object")
 }
 
 // mergeArguments lays query arguments over a JSON body: "a.b" nests, a key that is

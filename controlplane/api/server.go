@@ -15,29 +15,17 @@ func (s *Server) serverCalls() []callEntry {
 	}
 }
 
-// serverUID is the setting that names this installation, for good.
+// serverUID is the setting with the permanent id of this installation.
 const serverUID = "server.uid"
 
-type infoAnswer struct {
-	// Version, Build, and Commit are those of the ClearML server that this one stands for.
-	Version    string `json:"version"`
-	Build      string `json:"build"`
-	Commit     string `json:"commit"`
-	UID        string `json:"uid"`
-	APIVersion string `json:"api_version"`
-	// Product and ProductVersion say what it is.
-	Product        string `json:"product"`
-	ProductVersion string `json:"product_version"`
-	// Extensions are the additions to ClearML's API that a client may use here.
-	Extensions []string `json:"extensions"`
-}
-
-func (s *Server) serverInfo(ctx context.Context, _ *Call, _ none) (infoAnswer, error) {
+// serverInfo describes this server: version, build, and commit are those of the ClearML server
+// that it replaces, product those of this program, and extensions the additions to ClearML's API.
+func (s *Server) serverInfo(ctx context.Context, _ *Call, _ none) (map[string]any, error) {
 	uid, err := settingOr(ctx, s.store, serverUID, documents.NewID)
-	return infoAnswer{
-		Version: announcedServer, Build: announcedBuild, APIVersion: announcedAPI, UID: uid,
-		Product: "clearml-serving", ProductVersion: s.opts.Version,
-		Extensions: []string{"conditional_configuration", "configuration_history", "search_after"},
+	return map[string]any{
+		"version": announcedServer, "build": announcedBuild, "commit": "", "api_version": announcedAPI, "uid": uid,
+		"product": "clearml-serving", "product_version": s.opts.Version,
+		"extensions": []string{"conditional_configuration", "configuration_history", "search_after"},
 	}, err
 }
 
@@ -79,7 +67,7 @@ func (s *Server) currentUser(ctx context.Context, c *Call, _ none) (map[string]a
 	return map[string]any{"user": user, "getting_started": map[string]any{}, "settings": map[string]any{}}, nil
 }
 
-// publicUser is what everybody may know of a user.
+// publicUser has the fields of a user that every user may read.
 func publicUser(doc store.Doc) map[string]any {
 	user := map[string]any{"id": doc.ID(), "name": doc.Text("name")}
 	for _, field := range []string{"company", "created"} {

@@ -6,10 +6,10 @@ import (
 	"clearmlserving/controlplane/documents"
 )
 
-// servingCalls lists the calls of the serving service. The SDK's and our instances report
-// their endpoints with them, for the model endpoints page of ClearML's web application.
-// Our pages read what instances keep in their tasks, so that these calls only check what
-// they are given: a report that a ClearML server refuses is refused here too.
+// servingCalls lists the calls of the serving service. Instances report their endpoints with
+// them, for the model endpoints page of ClearML's web application. Our pages read the tasks
+// of instances instead, so these calls only check a report: what a ClearML server refuses is
+// refused here too.
 func (s *Server) servingCalls() []callEntry {
 	return []callEntry{
 		{"serving.register_container", mayWrite, checksContainer("container_id", "endpoint_name", "model_name")},

@@ -25,7 +25,7 @@ var (
 	}
 )
 
-// cloneTask makes a new task of what another was given, without what it has done.
+// cloneTask makes a new task with the inputs of another, without its outputs.
 func (s *Server) cloneTask(ctx context.Context, c *Call, req documents.Fields) (map[string]any, error) {
 	if req["new_task_name"] == "" {
 		delete(req, "new_task_name")
@@ -75,7 +75,7 @@ func (s *Server) cloneTask(ctx context.Context, c *Call, req documents.Fields) (
 	return answer, err
 }
 
-// inherited is what a clone takes over from its source.
+// inherited returns the fields that a clone copies from its source.
 func inherited(source store.Doc) documents.Fields {
 	fields := documents.Fields{}
 	for _, key := range []string{"name", "type", "project", "comment", "tags", "script", "hyperparams", "configuration", "container"} {

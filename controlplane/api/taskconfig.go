@@ -1,7 +1,10 @@
 package api
 
 import (
+	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"maps"
 	"slices"
 	"strconv"
@@ -11,8 +14,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// checkConfiguration brings {name: {…}} to its form: each section knows its name and
-// holds texts only. The text of a section is kept byte for byte.
+// checkConfiguration normalises {name: {…}}: each section has its name and holds only texts,
+// which are stored byte for byte.
 func checkConfiguration(sections map[string]any) (map[string]any, error) {
 	out := map[string]any{}
 	for name, v := range sections {
@@ -38,7 +41,7 @@ func checkSection(item map[string]any, name string) (map[string]any, error) {
 	return section, err
 }
 
-// takeTexts picks keys of an object that hold texts, where they are set.
+// takeTexts selects keys of an object, which must hold texts if they are set.
 func takeTexts(item map[string]any, of string, keys ...string) (map[string]any, error) {
 	out := map[string]any{}
 	for _, key := range keys {
@@ -99,4 +102,183 @@ func checkUnchanged(doc store.Doc, ifMatch map[string]string) error {
 		}
 	}
 	return nil
+}
+
+// The bounds of the history of one task. An edit whose texts are longer together is
+// stored without them: it is listed, but cannot be reverted.
+const (
+	maxConfigurationEdits = 200
+	maxEditText           = 256 << 10
+)
+
+// noteConfiguration stores who changed which section of a task's configuration, and from
+// what to what, in the transaction of the edit. Without a difference it stores nothing.
+// reverted names the edit that this one reverts, if any.
+func (w *work) noteConfiguration(ctx context.Context, c *Call, doc store.Doc, before map[string]any, reverted string) error {
+	changes := compareConfigurations(before, doc.Object("configuration"))
+	if kind := doc.Text("type"); len(changes) == 0 || kind == "inference" || kind == "monitor" {
+		return nil // instances write their state there, every few seconds
+	}
+	edit := store.Doc{
+		"id": documents.NewID(), "task": doc.ID(), "company": c.Company, "user": c.User, "user_name": c.UserName,
+		"created": w.Now, "call": c.Name, "client": clientName(c), "sections": changes,
+	}
+	if reverted != "" {
+		edit["reverted"] = reverted
+	}
+	if err := w.Insert(ctx, store.ConfigurationEdit, edit); err != nil {
+		return err
+	}
+	n, err := w.Count(ctx, store.ConfigurationEdit, documents.Is(doc.ID(), "task"))
+	if err != nil || n <= maxConfigurationEdits {
+		return err
+	}
+	oldestFirst := []store.Order{{Path: store.Path{"created"}}}
+	return w.removeEdits(ctx, store.Query{Where: documents.Is(doc.ID(), "task"), Order: oldestFirst, Limit: n - maxConfigurationEdits})
+}
+
+func (w *work) removeEdits(ctx context.Context, q store.Query) error {
+	return store.DeleteFound(ctx, w, store.ConfigurationEdit, q)
+}
+
+// clientName is how the program that makes a call names itself.
+func clientName(c *Call) string {
+	const longest = 200
+	name := cmp.Or(c.HTTP.Header.Get("X-ClearML-Client"), c.HTTP.Header.Get("X-Trains-Client"), c.HTTP.UserAgent())
+	return name[:min(len(name), longest)]
+}
+
+// compareConfigurations returns the sections that differ, by name. Each has its action,
+// "added", "changed", or "removed"; its texts before and after, where there was a section;
+// and their hashes, as tasks.edit_configuration's if_match takes them.
+func compareConfigurations(before, after map[string]any) []any {
+	size := 0
+	both := maps.Clone(before)
+	maps.Copy(both, after)
+	changes := []any{}
+	for _, name := range slices.Sorted(maps.Keys(both)) {
+		oldHash, old := sectionHash(before, name)
+		newHash, now := sectionHash(after, name)
+		if oldHash == newHash {
+			continue
+		}
+		change := map[string]any{"section": name, "action": "changed", "before_sha256": oldHash, "after_sha256": newHash}
+		if oldHash == "" {
+			change["action"] = "added"
+		} else {
+			change["before"] = old
+		}
+		if newHash == "" {
+			change["action"] = "removed"
+		} else {
+			change["after"] = now
+		}
+		size += len(old) + len(now)
+		changes = append(changes, change)
+	}
+	if size > maxEditText {
+		for _, change := range changes {
+			delete(change.(map[string]any), "before")
+			delete(change.(map[string]any), "after")
+		}
+	}
+	return changes
+}
+
+// sectionHash returns the SHA-256 in hex of a section's text, "" without the section, and the text.
+func sectionHash(sections map[string]any, name string) (hash, text string) {
+	if _, exists := sections[name]; !exists {
+		return "", ""
+	}
+	text = store.Doc(sections).Text(name, "value")
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:]), text
+}
+
+type configurationHistoryRequest struct {
+	Task string `json:"task" required:"true"`
+	// Names limits the answer to edits that touched one of these sections.
+	Names    []string `json:"names"`
+	Page     int      `json:"page"`
+	PageSize int      `json:"page_size"`
+}
+
+// getConfigurationHistory is our extension, announced in server.info as
+// "configuration_history": the edits of a task's configuration, newest first.
+func (s *Server) getConfigurationHistory(ctx context.Context, _ *Call, req configurationHistoryRequest) (map[string]any, error) {
+	if req.Page < 0 || req.PageSize < 0 || req.Page > maxConfigurationEdits {
+		return nil, documents.Invalid("page and page_size must be 0 or more, page at most %d", maxConfigurationEdits)
+	}
+	if _, err := s.find(ctx, store.Task, req.Task); err != nil {
+		return nil, err
+	}
+	where := store.And{documents.Is(req.Task, "task")}
+	if len(req.Names) > 0 {
+		where = append(where, store.In{Path: store.Path{"sections", "section"}, Values: anyTexts(req.Names)})
+	}
+	total, err := s.store.Count(ctx, store.ConfigurationEdit, where)
+	if err != nil {
+		return nil, err
+	}
+	newestFirst := []store.Order{{Path: store.Path{"created"}, Desc: true}}
+	size := min(cmp.Or(req.PageSize, 50), documents.MaxPage)
+	edits, err := s.store.Query(ctx, store.ConfigurationEdit, store.Query{Where: where, Order: newestFirst, Offset: req.Page * size, Limit: size})
+	for _, edit := range edits {
+		edit["user"] = map[string]any{"id": edit["user"], "name": edit["user_name"]}
+		edit["revertible"] = revertible(edit)
+		delete(edit, "company")
+		delete(edit, "user_name")
+	}
+	return map[string]any{"total": total, "edits": edits}, err
+}
+
+// revertible says whether the texts before an edit are stored.
+func revertible(edit store.Doc) bool {
+	return !slices.ContainsFunc(edit.Objects("sections"), func(change store.Doc) bool {
+		return change["before"] == nil && change.Text("before_sha256") != ""
+	})
+}
+
+type revertConfigurationRequest struct {
+	Task string `json:"task"`
+	Edit string `json:"edit" required:"true"`
+	// Force reverts the edit although its sections were changed again since; those
+	// later changes are lost.
+	Force bool `json:"force"`
+}
+
+// revertConfiguration is our extension: it reverts one edit, so that each section
+// that it touched is as before it. Other sections stay. If one of its sections was
+// changed again since, the call is refused with subcode 122, unless forced.
+func (s *Server) revertConfiguration(ctx context.Context, c *Call, req revertConfigurationRequest) (counts, error) {
+	return s.changeContent(ctx, c, store.Task, req.Task, func(w *work, doc store.Doc) error {
+		edit, err := w.Get(ctx, store.ConfigurationEdit, req.Edit)
+		if err != nil || edit.Text("task") != doc.ID() {
+			return documents.NotFound(cmp.Or(err, store.ErrNotFound), store.ConfigurationEdit, req.Edit)
+		}
+		if err := guardRunning(doc, true); err != nil {
+			return err
+		}
+		if !revertible(edit) {
+			return badRequest("Edit %s can't be reverted: its texts were too long to keep (more than %d KiB)", edit.ID(), maxEditText>>10)
+		}
+		before := maps.Clone(doc.Object("configuration"))
+		for _, change := range edit.Objects("sections") {
+			name := change.Text("section")
+			if !req.Force {
+				if err := checkUnchanged(doc, map[string]string{name: change.Text("after_sha256")}); err != nil {
+					return err
+				}
+			}
+			sections := doc.Object("configuration")
+			if change["before"] == nil {
+				delete(sections, name)
+				continue
+			}
+			section := maps.Clone(store.Doc(sections).Object(name)) // with its type and description
+			section["name"], section["value"] = name, change["before"]
+			sections[name] = section
+		}
+		return w.noteConfiguration(ctx, c, doc, before, edit.ID())
+	})
 }

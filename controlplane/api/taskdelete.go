@@ -10,17 +10,16 @@ import (
 type deleteTaskRequest struct {
 	Task  string `json:"task"`
 	Force bool   `json:"force"`
-	// ClearAll also forgets what the task executes.
+	// ClearAll also clears what the task executes.
 	ClearAll bool `json:"clear_all"`
 	// DeleteOutputModels is true when absent.
 	DeleteOutputModels *bool `json:"delete_output_models"`
 	ReturnFileURLs     bool  `json:"return_file_urls"`
-	// WithFiles also removes the files of what goes away. Not when it is absent, as clients
-	// remove them by themselves.
+	// WithFiles also removes the files. Off by default: clients remove them themselves.
 	WithFiles bool `json:"delete_external_artifacts"`
 }
 
-// cleaned is what went away with a task, and the files that nothing refers to any more.
+// cleaned is what was deleted with a task, and the files that are not referred to any more.
 type cleaned struct {
 	DeletedModels   int           `json:"deleted_models"`
 	UpdatedModels   int           `json:"updated_models"`
@@ -36,7 +35,7 @@ type fileURLs struct {
 	Artifact []string `json:"artifact_urls"`
 }
 
-// resetTask brings a task back to where it was before it ran.
+// resetTask returns a task to its state before it ran.
 func (s *Server) resetTask(ctx context.Context, c *Call, req deleteTaskRequest) (any, error) {
 	var answer struct {
 		updated
@@ -66,7 +65,7 @@ func (s *Server) resetTask(ctx context.Context, c *Call, req deleteTaskRequest) 
 	return answer, err
 }
 
-// removeFilesOf removes the files of what has gone away, as far as the caller wants that.
+// removeFilesOf removes the files of what was deleted, if the request says so.
 func (s *Server) removeFilesOf(ctx context.Context, req deleteTaskRequest, gone *cleaned) {
 	if req.WithFiles {
 		gone.Files = s.removeFiles(ctx, gone.URLs.all())
@@ -76,7 +75,7 @@ func (s *Server) removeFilesOf(ctx context.Context, req deleteTaskRequest, gone 
 	}
 }
 
-// clearRun forgets what running a task has left in it.
+// clearRun removes the results of a run from its task.
 func clearRun(doc store.Doc, all bool) {
 	doc["status_reason"], doc["status_message"] = "", ""
 	for _, key := range []string{"started", "completed", "published", "active_duration", "last_worker", "last_worker_report"} {
@@ -152,7 +151,7 @@ func (w *work) deleteTask(ctx context.Context, doc store.Doc, req deleteTaskRequ
 	return gone, w.Remove(ctx, store.Task, doc.ID())
 }
 
-// guardDelete refuses to delete what may be in use without force.
+// guardDelete refuses to delete a task that may be in use.
 func (w *work) guardDelete(ctx context.Context, doc store.Doc) error {
 	cannot := func(reason string) error {
 		return documents.Refuse(subTaskNotDeletable, "Task cannot be deleted: task=%s, %s: archive it first or use force", doc.ID(), reason)
@@ -174,8 +173,8 @@ func (w *work) guardDelete(ctx context.Context, doc store.Doc) error {
 	return err
 }
 
-// cleanUp removes a task's reports and the draft models that it made, but for those that
-// another task has as input.
+// cleanUp removes a task's reports and its draft models, except those that are inputs of
+// another task.
 func (w *work) cleanUp(ctx context.Context, doc store.Doc, req deleteTaskRequest) (cleaned, error) {
 	var gone cleaned
 	if req.ReturnFileURLs || req.WithFiles {

@@ -10,8 +10,7 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// userFields are what a person changes about a task without changing what it did: such
-// an edit leaves last_update alone.
+// userFields describe a task and not its run: an edit of these does not move last_update.
 var userFields = []string{"name", "comment", "created", "status_message", "project", "tags", "system_tags"}
 
 // editShapes and updateShapes are the fields that tasks.edit and tasks.update take.
@@ -30,8 +29,7 @@ func withShapes(a, b map[string]documents.Shape) map[string]documents.Shape {
 	return out
 }
 
-// takeTask picks a task's fields out of a request and brings them to the form in which
-// they are stored.
+// takeTask selects a task's fields from a request and normalises them.
 func takeTask(req documents.Fields, shapes map[string]documents.Shape, required ...string) (documents.Fields, error) {
 	fields, err := documents.Take(req, shapes, required...)
 	if err != nil {
@@ -54,7 +52,7 @@ func takeTask(req documents.Fields, shapes map[string]documents.Shape, required 
 	return fields, nil
 }
 
-// checkExecution brings the artifacts to their form: one per key and mode, by key.
+// checkExecution normalises the artifacts: one per key and mode, sorted by key.
 func checkExecution(execution map[string]any) (map[string]any, error) {
 	list, ok := execution["artifacts"].([]any)
 	if !ok {
@@ -113,7 +111,7 @@ func (s *Server) editTask(ctx context.Context, c *Call, req documents.Fields) (u
 	})
 }
 
-// updateTask changes what a person may change about a task in any status.
+// updateTask changes the fields of a task that may change in any status.
 func (s *Server) updateTask(ctx context.Context, c *Call, req documents.Fields) (updated, error) {
 	fields, err := takeTask(req, updateShapes)
 	if err != nil {
@@ -142,8 +140,10 @@ func (s *Server) applyEdit(ctx context.Context, c *Call, req, fields documents.F
 		}
 		before := maps.Clone(doc.Object("configuration"))
 		applyTaskFields(doc, fields)
-		if err := w.noteServiceConfiguration(ctx, c, doc, before); err != nil {
-			return err
+		if doc.Text("type") == "service" { // a training's configuration is written by its own process
+			if err := w.noteConfiguration(ctx, c, doc, before, ""); err != nil {
+				return err
+			}
 		}
 		answer = updated{Updated: 1, Fields: w.ChangedBy()}
 		for key := range fields {
@@ -173,8 +173,8 @@ func (s *Server) setRequirements(ctx context.Context, c *Call, req struct {
 	return updated{Updated: 1, Fields: map[string]any{"script.requirements": req.Requirements}}, err
 }
 
-// guardRunning lets changes of a task's inputs and outputs pass while it is created, and
-// while it runs with force.
+// guardRunning allows changes of a task's inputs and outputs in status created, and with
+// force in progress.
 func guardRunning(doc store.Doc, force bool) error {
 	switch status := doc.Text("status"); {
 	case status == "created":

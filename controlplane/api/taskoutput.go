@@ -11,13 +11,13 @@ import (
 )
 
 // artifactShapes are the fields of an artifact whose types clients rely on; others are
-// kept as they come.
+// stored unchanged.
 var artifactShapes = map[string]documents.Shape{
 	"key": documents.AText, "type": documents.AText, "mode": documents.AText, "uri": documents.AText, "hash": documents.AText,
 	"content_size": documents.ANumber, "timestamp": documents.ANumber, "type_data": documents.AnObject,
 }
 
-// checkArtifacts checks artifacts and gives each its mode.
+// checkArtifacts checks artifacts and sets their default mode.
 func checkArtifacts(list []any) ([]map[string]any, error) {
 	var out []map[string]any
 	for _, v := range list {
@@ -47,7 +47,7 @@ func checkArtifacts(list []any) ([]map[string]any, error) {
 	return out, nil
 }
 
-// artifactName is what an artifact is identified by in its task: its key and mode.
+// artifactName identifies an artifact in its task by its key and mode.
 func artifactName(artifact map[string]any) [2]string {
 	return [2]string{documents.AsText(artifact["key"]), cmp.Or(documents.AsText(artifact["mode"]), "output")}
 }

@@ -13,9 +13,8 @@ import (
 // propertiesSection is the section that users may edit in every status.
 const propertiesSection = "properties"
 
-// checkHyperParams brings {section: {name: {…}}} to its form: each parameter knows its
-// section and name, and holds texts only. The SDK drops a whole task when it finds a
-// number there.
+// checkHyperParams normalises {section: {name: {…}}}: each parameter has its section and
+// name, and holds only texts. The SDK drops a whole task if it finds a number there.
 func checkHyperParams(sections map[string]any) (map[string]any, error) {
 	out := map[string]any{}
 	for section, v := range sections {
@@ -164,7 +163,7 @@ type paramsOf struct {
 }
 
 // getHyperParams returns the hyper-parameters of tasks, by section and name. The tasks must all exist.
-func (s *Server) getHyperParams(ctx context.Context, _ *Call, req tasksRequest) (map[string][]paramsOf, error) {
+func (s *Server) getHyperParams(ctx context.Context, _ *Call, req tasksRequest) (map[string]any, error) {
 	if err := documents.AtMost("tasks", len(req.Tasks), documents.MaxValues); err != nil {
 		return nil, err
 	}
@@ -178,17 +177,17 @@ func (s *Server) getHyperParams(ctx context.Context, _ *Call, req tasksRequest) 
 			return nil, documents.NotFound(store.ErrNotFound, store.Task, id)
 		}
 	}
-	answer := []paramsOf{}
+	answer := []any{}
 	for _, doc := range docs {
-		of := paramsOf{Task: doc.ID(), HyperParams: []any{}}
+		list := []any{}
 		sections := store.Doc(doc.Object("hyperparams"))
 		for _, section := range slices.Sorted(maps.Keys(sections)) {
 			params := sections.Object(section)
 			for _, name := range slices.Sorted(maps.Keys(params)) {
-				of.HyperParams = append(of.HyperParams, params[name])
+				list = append(list, params[name])
 			}
 		}
-		answer = append(answer, of)
+		answer = append(answer, paramsOf{doc.ID(), list})
 	}
-	return map[string][]paramsOf{"params": answer}, nil
+	return map[string]any{"params": answer}, nil
 }

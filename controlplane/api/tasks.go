@@ -31,10 +31,10 @@ func (s *Server) taskCalls() []callEntry {
 		// taskstatus.go
 		{"tasks.started", mayWrite, typed(s.startedTask)},
 		{"tasks.stopped", mayWrite, s.endedTask("stopped")},
-		{"tasks.stop", mayWrite, typed(s.stopTask)},
+		{"tasks.stop", mayWrite, s.status((*work).stopTask)},
 		{"tasks.completed", mayWrite, typed(s.completedTask)},
 		{"tasks.failed", mayWrite, s.endedTask("failed")},
-		{"tasks.publish", mayWrite, typed(s.publishTask)},
+		{"tasks.publish", mayWrite, s.status((*work).publishTask)},
 		{"tasks.enqueue", mayWrite, typed(s.enqueueTask)},
 		{"tasks.dequeue", mayWrite, typed(s.dequeueTask)},
 
@@ -52,8 +52,6 @@ func (s *Server) taskCalls() []callEntry {
 
 		// taskconfig.go
 		{"tasks.edit_configuration", mayWrite, typed(s.editConfiguration)},
-
-		// confighistory.go
 		{"tasks.get_configuration_history", mayRead, typed(s.getConfigurationHistory)},
 		{"tasks.revert_configuration", mayWrite, typed(s.revertConfiguration)},
 
@@ -186,8 +184,8 @@ type taskRequest struct {
 	Task string `json:"task" required:"true"`
 }
 
-// pingTask says that the process behind a task is alive; a task that is gone is no error.
-// It does not ring the change feed: a listener that pings itself would be woken without end.
+// pingTask says that the process of a task is alive; a missing task is no error. It does not
+// ring the change feed: a subscriber that pings would wake itself forever.
 func (s *Server) pingTask(ctx context.Context, c *Call, req taskRequest) (none, error) {
 	return none{}, s.write(ctx, c, func(w *work) error {
 		doc, err := store.IfThere(w.Get(ctx, store.Task, req.Task))

@@ -10,8 +10,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// transitions says which status a task may go to from another. A task may always stay
-// where it is; with force it may go anywhere.
+// transitions are the allowed changes of a task's status. A task may always keep its status;
+// with force every change is allowed.
 var transitions = map[string][]string{
 	"created":     {"queued", "in_progress"},
 	"queued":      {"created", "in_progress", "stopped"},
@@ -27,7 +27,7 @@ var transitions = map[string][]string{
 // developmentTag marks tasks that were started by hand and not from a queue.
 const developmentTag = "development"
 
-// moveTo changes a task's status. The time of the change moves only with the status.
+// moveTo changes a task's status and the time of the change.
 func moveTo(doc store.Doc, to string, force bool, now string) error {
 	from := doc.Text("status")
 	if _, known := transitions[to]; !known {
@@ -59,8 +59,8 @@ type statusRequest struct {
 	NewStatus     string `json:"new_status"`
 }
 
-// setStatus moves a task with the reason and message of the request, which replace the
-// old ones also when they are empty.
+// setStatus changes the status with the reason and message of the request, which replace the
+// old ones even if they are empty.
 func (r statusRequest) setStatus(doc store.Doc, to, now string) error {
 	if err := moveTo(doc, to, r.Force, now); err != nil {
 		return err
@@ -80,7 +80,7 @@ func (w *work) statusFields(doc store.Doc) map[string]any {
 	return out
 }
 
-// answer is the answer of a call that moves a task: what was updated, and what the call adds.
+// answer is the answer of a call that changes a status: the updates, and what the call adds.
 type answer map[string]any
 
 // changeStatus runs a change of one task's status.
@@ -111,10 +111,17 @@ func (s *Server) startedTask(ctx context.Context, c *Call, req statusRequest) (a
 	return out, err
 }
 
+// status answers a call that changes one task's status.
+func (s *Server) status(change func(w *work, ctx context.Context, doc store.Doc, req statusRequest) error) handler {
+	return typed(func(ctx context.Context, c *Call, req statusRequest) (answer, error) {
+		return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error { return change(w, ctx, doc, req) })
+	})
+}
+
 // endedTask answers a call that says how a task ended.
 func (s *Server) endedTask(how string) handler {
-	return typed(func(ctx context.Context, c *Call, req statusRequest) (answer, error) {
-		return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error { return w.end(ctx, doc, req, how) })
+	return s.status(func(w *work, ctx context.Context, doc store.Doc, req statusRequest) error {
+		return w.end(ctx, doc, req, how)
 	})
 }
 
@@ -131,7 +138,7 @@ func (s *Server) completedTask(ctx context.Context, c *Call, req statusRequest) 
 	return out, err
 }
 
-// end moves a task to a status in which nothing runs any more.
+// end moves a task to a status in which it does not run any more.
 func (w *work) end(ctx context.Context, doc store.Doc, req statusRequest, to string) error {
 	if err := w.leaveQueue(ctx, doc); err != nil {
 		return err
@@ -143,24 +150,15 @@ func (w *work) end(ctx context.Context, doc store.Doc, req statusRequest, to str
 	return nil
 }
 
-// stopTask asks a running task to stop. One that no worker runs is stopped at once: for
-// a development task the SDK sees the new status itself.
-func (s *Server) stopTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
-	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		if documents.HasTag(doc, "system_tags", developmentTag) || doc.Text("last_worker") == "" || doc.Text("status") != "in_progress" {
-			return w.end(ctx, doc, req, "stopped")
-		}
-		doc["status_reason"], doc["status_message"] = req.StatusReason, "stopping"
-		doc["last_update"] = w.Now
-		return nil
-	})
-}
-
-// publishTask makes a finished task final.
-func (s *Server) publishTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
-	return s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
-		return w.publishTask(ctx, doc, req)
-	})
+// stopTask requests a running task to stop. A task without a worker is stopped at once: the
+// SDK of a development task reads the new status itself.
+func (w *work) stopTask(ctx context.Context, doc store.Doc, req statusRequest) error {
+	if documents.HasTag(doc, "system_tags", developmentTag) || doc.Text("last_worker") == "" || doc.Text("status") != "in_progress" {
+		return w.end(ctx, doc, req, "stopped")
+	}
+	doc["status_reason"], doc["status_message"] = req.StatusReason, "stopping"
+	doc["last_update"] = w.Now
+	return nil
 }
 
 // publishTask makes a task final and its last output model ready, unless the request
@@ -195,7 +193,7 @@ func modelIDs(doc store.Doc, direction string) []string {
 	return ids
 }
 
-// enqueueTask puts a task into a queue; one that waits in another queue moves.
+// enqueueTask puts a task into a queue; a task in another queue moves.
 func (s *Server) enqueueTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
 	if req.Queue != "" && req.QueueName != "" {
 		return nil, documents.Invalid("give queue or queue_name, not both")
@@ -240,8 +238,8 @@ func waitsIn(queue store.Doc, task string) bool {
 	return slices.ContainsFunc(queue.Objects("entries"), func(entry store.Doc) bool { return entry["task"] == task })
 }
 
-// dequeueTask takes a task out of its queue, to the status that the request names or that
-// it had before. For one that neither waits nor runs there is nothing to do.
+// dequeueTask takes a task out of its queue, to the status of the request or the one before.
+// It does nothing for a task that neither waits nor runs.
 func (s *Server) dequeueTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
 	changed := false
 	out, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
@@ -264,7 +262,7 @@ func (s *Server) dequeueTask(ctx context.Context, c *Call, req statusRequest) (a
 	return out, err
 }
 
-// leaveQueue takes a task out of the queue that it waits in, if it does.
+// leaveQueue takes a task out of its queue, if it waits in one.
 func (w *work) leaveQueue(ctx context.Context, doc store.Doc) error {
 	id := doc.Text("execution", "queue")
 	if doc.Text("status") != "queued" || id == "" {

@@ -14,8 +14,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// What tokens tell clients about this server. The SDK reads all three as dotted
-// integers, and chooses its calls by the first.
+// What tokens say about this server. The SDK reads all three as dotted integers, and
+// chooses its calls by the first.
 const (
 	announcedAPI    = "2.31"
 	announcedServer = "2.0.0"
@@ -27,12 +27,12 @@ const (
 	maxTokenLife = 365 * 24 * time.Hour
 )
 
-// signingKey is the setting that holds the key of all tokens. It outlives restarts:
-// the SDK repeats a refused call with its old token, so a new key would fail one call
-// of every running client.
+// signingKey is the setting with the key of all tokens. It survives restarts: the SDK
+// repeats a refused call with its old token, so a new key would fail one call of every
+// running client.
 const signingKey = "auth.signing_key"
 
-// tokenClaims is what a token says. The SDK decodes it without the key.
+// tokenClaims is the content of a token. The SDK decodes it without the key.
 type tokenClaims struct {
 	jwt.RegisteredClaims
 	AuthType      string        `json:"auth_type"`
@@ -43,11 +43,11 @@ type tokenClaims struct {
 	APIVersion    string        `json:"api_version"`
 	ServerVersion string        `json:"server_version"`
 	ServerBuild   string        `json:"server_build"`
-	// FeatureSet is always "basic": anything else makes the SDK ask for vaults.
+	// FeatureSet is always "basic": with any other the SDK requests vaults.
 	FeatureSet string `json:"feature_set"`
 }
 
-// tokenIdentity is who a token was made for, as things were then, for clients that look.
+// tokenIdentity is the holder of a token when it was made, for clients that read it.
 // This server reads none of it back.
 type tokenIdentity struct {
 	User        string `json:"user"`
@@ -67,7 +67,7 @@ type tokens struct {
 }
 
 // sign makes a token of a new session for an identity; the life is at most a year.
-func (t tokens) sign(who tokenIdentity, accessKey string, life time.Duration) (string, tokenClaims, error) {
+func (t tokens) sign(who tokenIdentity, accessKey string, life time.Duration) (string, error) {
 	now := t.now()
 	claims := tokenClaims{
 		RegisteredClaims: jwt.RegisteredClaims{
@@ -86,13 +86,13 @@ func (t tokens) sign(who tokenIdentity, accessKey string, life time.Duration) (s
 	}
 	text, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(t.key)
 	if err != nil {
-		return "", tokenClaims{}, fmt.Errorf("sign token: %w", err)
+		return "", fmt.Errorf("sign token: %w", err)
 	}
-	return text, claims, nil
+	return text, nil
 }
 
-// read returns the claims of a token that this server has signed and that has not
-// expired. Its error names the reason, never the token.
+// read returns the claims of a token that this server has signed and that has not expired.
+// Its error has the reason, never the token.
 func (t tokens) read(text string) (tokenClaims, error) {
 	var claims tokenClaims
 	_, err := jwt.ParseWithClaims(text, &claims,

@@ -4,15 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"time"
 
 	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
 )
 
-// workerCalls lists the calls of the workers service: machines that run tasks out of
-// queues, clearml-agent's above all, report themselves, and autoscalers list them.
+// workerCalls lists the calls of the workers service: machines that run tasks from queues,
+// mostly with clearml-agent, report themselves, and autoscalers list them.
 func (s *Server) workerCalls() []callEntry {
 	return []callEntry{
 		{"workers.register", mayWrite, typed(s.registerWorker)},
@@ -23,21 +22,19 @@ func (s *Server) workerCalls() []callEntry {
 }
 
 const (
-	// workerLife is how long a worker stays registered after its last report, unless it
-	// asks for another time.
+	// workerLife is how long a worker stays registered after its last report, by default.
 	workerLife = 10 * time.Minute
-	// workerSeen is how long ago a worker's last report may be for it to be listed, unless
-	// the caller asks for another time.
+	// workerSeen is the age of a worker's last report up to which it is listed, by default.
 	workerSeen = time.Hour
 )
 
-// workerShapes are the fields that a worker says of itself.
+// workerShapes are the fields of a worker's reports.
 var workerShapes = map[string]documents.Shape{
 	"worker": documents.AText, "task": documents.AText, "queue": documents.AText, "queues": documents.Texts, "tags": documents.Tags, "system_tags": documents.Tags,
 	"timeout": documents.ANumber, "timestamp": documents.ANumber, "machine_stats": documents.AnObject,
 }
 
-// takeWorker reads what a worker says of itself.
+// takeWorker reads a report of a worker.
 func takeWorker(req documents.Fields, required ...string) (documents.Fields, error) {
 	fields, err := documents.Take(req, workerShapes, append(required, "worker")...)
 	if err != nil {
@@ -49,12 +46,12 @@ func takeWorker(req documents.Fields, required ...string) (documents.Fields, err
 	return fields, nil
 }
 
-// workerKey is the id of a worker's document: two users may have workers of one name.
+// workerKey is the id of a worker's document: two users may have workers of the same name.
 func workerKey(who Identity, worker string) string {
 	return "worker_" + who.Company + "_" + who.User + "_" + worker
 }
 
-// registerWorker lists a worker until it is silent for its timeout.
+// registerWorker lists a worker until it sends no report for its timeout.
 func (s *Server) registerWorker(ctx context.Context, c *Call, req documents.Fields) (none, error) {
 	fields, err := takeWorker(req)
 	if err != nil {
@@ -84,20 +81,12 @@ func newWorker(c *Call, worker, now string) store.Doc {
 	return store.Doc{
 		"id": workerKey(c.Identity, worker), "worker": worker,
 		"user": c.User, "user_name": c.UserName, "company": c.Company, "company_name": c.CompanyName,
-		"ip": callerIP(c), "created": now, "last_update": now,
+		"ip": hostOf(c.HTTP.RemoteAddr), "created": now, "last_update": now,
 		"register_timeout": documents.Number(int64(workerLife.Seconds())), "queues": []any{},
 	}
 }
 
-func callerIP(c *Call) string {
-	host, _, err := net.SplitHostPort(c.HTTP.RemoteAddr)
-	if err != nil {
-		return c.HTTP.RemoteAddr
-	}
-	return host
-}
-
-// describeWorker lays what a worker says of its queues and tags over its document.
+// describeWorker copies the queues and tags of a report to the worker's document.
 func describeWorker(doc store.Doc, fields documents.Fields) {
 	for _, key := range []string{"queues", "tags", "system_tags"} {
 		if fields[key] != nil {
@@ -106,7 +95,7 @@ func describeWorker(doc store.Doc, fields documents.Fields) {
 	}
 }
 
-// keepWorker stores a worker under its key and forgets those that are silent for a day.
+// keepWorker stores a worker under its key and removes workers without a report for a day.
 func (s *Server) keepWorker(ctx context.Context, w *work, doc store.Doc) error {
 	if err := w.Who.MayChange(store.Worker, doc); err != nil {
 		return err
@@ -121,12 +110,12 @@ func (s *Server) keepWorker(ctx context.Context, w *work, doc store.Doc) error {
 	return w.Insert(ctx, store.Worker, documents.Tidy(store.Worker, doc))
 }
 
-// isRegistered says whether a worker's last sign of life is within its timeout.
+// isRegistered says whether a worker's last report is within its timeout.
 func (s *Server) isRegistered(doc store.Doc) bool {
 	return s.sawWorkerWithin(doc, seconds(doc["register_timeout"]))
 }
 
-// seconds reads a time that a client names, from 0 to ten years.
+// seconds reads a duration of a request, from 0 to ten years.
 func seconds(v any) time.Duration {
 	const most = 10 * 365 * 24 * 3600
 	return time.Duration(min(max(asFloat(v), 0), most) * float64(time.Second))
@@ -134,10 +123,10 @@ func seconds(v any) time.Duration {
 
 func (s *Server) sawWorkerWithin(doc store.Doc, d time.Duration) bool {
 	seen, err := store.ParseTime(doc.Text("last_update"))
-	return err == nil && s.now().Sub(seen).Abs() <= d // of the future: from before our clock was set back
+	return err == nil && s.now().Sub(seen).Abs() <= d // a future time is from before the clock was set back
 }
 
-// unregisterWorker takes a worker off the list; one that is not on it is no error.
+// unregisterWorker removes a worker from the list; an unknown worker is no error.
 func (s *Server) unregisterWorker(ctx context.Context, c *Call, req struct {
 	Worker string `json:"worker" required:"true"`
 },
@@ -151,8 +140,8 @@ func (s *Server) unregisterWorker(ctx context.Context, c *Call, req struct {
 	})
 }
 
-// reportWorker says how a worker is and what it runs; one that isn't registered is so by
-// its report. The task it runs shows who works on it.
+// reportWorker stores the state of a worker, and registers an unknown one. The task that it
+// runs gets its name.
 func (s *Server) reportWorker(ctx context.Context, c *Call, req documents.Fields) (none, error) {
 	fields, err := takeWorker(req, "timestamp")
 	if err != nil {
@@ -168,9 +157,9 @@ func (s *Server) reportWorker(ctx context.Context, c *Call, req documents.Fields
 			doc = newWorker(c, worker, w.Now)
 		}
 		describeWorker(doc, fields)
-		doc["ip"], doc["last_update"], doc["last_report_time"] = callerIP(c), w.Now, w.Now
+		doc["ip"], doc["last_update"], doc["last_report_time"] = hostOf(c.HTTP.RemoteAddr), w.Now, w.Now
 		for _, key := range []string{"task", "queue"} {
-			delete(doc, key) // what a report doesn't name isn't so any more
+			delete(doc, key) // absent in the report: not true any more
 			if id := documents.AsText(fields[key]); id != "" {
 				doc[key] = id
 			}
@@ -182,7 +171,7 @@ func (s *Server) reportWorker(ctx context.Context, c *Call, req documents.Fields
 	})
 }
 
-// noteWorker writes onto a task who runs it. Like a ping it rings for nobody.
+// noteWorker stores the worker of a task. Like a ping it does not ring the change feed.
 func (w *work) noteWorker(ctx context.Context, id, worker string) error {
 	if id == "" {
 		return nil
@@ -196,13 +185,13 @@ func (w *work) noteWorker(ctx context.Context, id, worker string) error {
 }
 
 type workersRequest struct {
-	// LastSeen is in seconds; 0 lists all that are registered.
+	// LastSeen is in seconds; 0 lists all registered workers.
 	LastSeen   *json.Number `json:"last_seen"`
 	Tags       []any        `json:"tags"`
 	SystemTags []any        `json:"system_tags"`
 }
 
-// getWorkers lists the registered workers that were seen lately, in the order of their
+// getWorkers lists the registered workers with a recent report, in the order of their
 // registration.
 func (s *Server) getWorkers(ctx context.Context, _ *Call, req workersRequest) (map[string]any, error) {
 	seen := workerSeen

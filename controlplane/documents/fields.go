@@ -7,12 +7,12 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// Fields is a request as it came, for calls whose keys decide what is done. Nulls are
-// left out at the top level, so a key that is there has a value.
+// Fields is an undecoded request, for calls whose behaviour depends on the keys. It has no
+// nulls at the top level, so every key has a value.
 type Fields = map[string]any
 
-// fieldsOf are the fields of the documents on a ClearML server. Requests that name any
-// other are refused there, so they are here: a misspelt name would be ignored otherwise.
+// fieldsOf are the fields of the documents on a ClearML server. Requests that name others are
+// refused, there and here: a misspelt name would be ignored otherwise.
 var fieldsOf = map[store.Kind][]string{
 	store.Task: strings.Fields(`id name type status status_reason status_message status_changed comment report report_assets
 		created started completed published active_duration parent project output execution tags system_tags script
@@ -28,17 +28,15 @@ var fieldsOf = map[store.Kind][]string{
 	store.Company: strings.Fields(`id name defaults`),
 }
 
-// knows refuses a path that begins with no field of the entity or, below one of its
-// references, with none of the document referred to.
+// knows refuses a path that does not begin with a field of the entity or, below one of its
+// references, with a field of the document referred to.
 func (e Entity) knows(path []string, expand bool) error {
 	if !slices.Contains(fieldsOf[e.kind], path[0]) {
 		return Refuse(subInvalidFields, "Invalid fields: field=%s is none of a %s's", strings.Join(path, "."), e.kind)
 	}
 	for _, ref := range e.references {
-		if len(path) <= len(ref.path) || !slices.Equal(path[:len(ref.path)], ref.path) {
-			continue
-		}
-		if !expand || !slices.Contains(fieldsOf[ref.kind], path[len(ref.path)]) {
+		below := len(path) > len(ref.path) && slices.Equal(path[:len(ref.path)], ref.path)
+		if below && (!expand || !slices.Contains(fieldsOf[ref.kind], path[len(ref.path)])) {
 			return Refuse(subInvalidFields, "Invalid fields: field=%s is none of a %s's", strings.Join(path, "."), e.kind)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// The operators that stand as items in a list filter.
+// The operators among the items of a list filter.
 const (
 	OpPrefix = "__$"
 	opAll    = "__$all"
@@ -21,11 +21,11 @@ const (
 	opNop    = "__$nop"
 )
 
-// buckets collects the values of a list filter by what is asked of them. A nil value
-// stands for a field that is missing or empty.
+// buckets are the values of a list filter by their operators. A nil value matches a field
+// that is missing or empty.
 type buckets struct {
-	in, all, notIn, notAll []any
-	// or says that one of the buckets is enough; otherwise each must hold.
+	in, all, notIn []any
+	// or: one of the buckets must hold; otherwise all must.
 	or bool
 }
 
@@ -46,13 +46,13 @@ func ListFilter(key string, value any) (store.Expr, error) {
 		text, isText := v.(string)
 		if isText && strings.HasPrefix(text, OpPrefix) {
 			first := !seen
-			seen = text != opNop // then the old form of excluding counts again
+			seen = text != opNop // after it, the old form of excluding is valid again
 			switch text {
 			case opAll, opAnd:
 				all, not = true, false
 			case opAny, opOr:
 				all, not, b.or = false, false, b.or || first
-			case opNot: // leaves open how the buckets are joined
+			case opNot: // does not decide how the buckets are joined
 				not = true
 			case opNop:
 				all, not = false, false
@@ -97,9 +97,6 @@ func (b buckets) expr(path store.Path) store.Expr {
 	if len(b.notIn) > 0 {
 		parts = append(parts, store.Not{Expr: oneOf(path, b.notIn)})
 	}
-	if len(b.notAll) > 0 {
-		parts = append(parts, store.Not{Expr: eachOf(path, b.notAll)})
-	}
 	switch {
 	case len(parts) == 0:
 		return nil
@@ -133,49 +130,7 @@ func eachOf(path store.Path, values []any) store.Expr {
 	return parts
 }
 
-// filters reads the newer form of list filters:
-// {"tags": {"any": {"include": […], "exclude": […]}, "all": {…}, "op": "and"}}.
-func (e Entity) filters(value any) (store.Expr, error) {
-	byField, ok := value.(map[string]any)
-	if !ok {
-		return nil, Invalid("filters must be an object")
-	}
-	var all store.And
-	for field, v := range byField {
-		if v == nil {
-			continue
-		}
-		form, ok := v.(map[string]any)
-		if !ok {
-			return nil, Invalid("filters.%s must be an object", field)
-		}
-		if !contains(e.lists, field) {
-			continue
-		}
-		b := buckets{or: strings.EqualFold(AsText(form["op"]), "or")}
-		for key, into := range map[string][2]*[]any{"any": {&b.in, &b.notIn}, "all": {&b.all, &b.notAll}} {
-			part, _ := form[key].(map[string]any)
-			for i, side := range []string{"include", "exclude"} {
-				list, ok := part[side].([]any)
-				if part[side] != nil && !ok {
-					return nil, Invalid("filters.%s.%s.%s must be a list", field, key, side)
-				}
-				for _, item := range list {
-					if item != nil && !plain(item) {
-						return nil, Invalid("filters.%s.%s.%s must hold plain values", field, key, side)
-					}
-				}
-				*into[i] = list
-			}
-		}
-		if cond := b.expr(fieldPath(field)); cond != nil {
-			all = append(all, cond)
-		}
-	}
-	return all, nil
-}
-
-// patternFilter reads a regular expression in Python's form, found anywhere in the text.
+// patternFilter reads a regular expression of Python, which may match anywhere in the text.
 func patternFilter(key string, value any) (store.Expr, error) {
 	pattern, ok := value.(string)
 	if !ok {
@@ -191,11 +146,11 @@ func patternFilter(key string, value any) (store.Expr, error) {
 	return store.Regexp{Path: fieldPath(key), Pattern: re}, nil
 }
 
-// pythonEnd is the one escape of Python's expressions that Go spells differently.
+// pythonEnd is the only escape of Python's expressions that is different in Go.
 var pythonEnd = regexp.MustCompile(`((?:^|[^\\])(?:\\\\)*)\\Z`)
 
-// compilePattern takes Python's regular expressions but for look-around and
-// back-references, which need a search that can take for ever.
+// compilePattern compiles Python's regular expressions, except look-around and
+// back-references, whose search time is unbounded.
 func compilePattern(pattern string, ignoreCase bool) (*regexp.Regexp, error) {
 	if len(pattern) > 10_000 {
 		return nil, Refuse(subInvalidRegex, "Invalid regular expression: longer than 10000 characters")
@@ -246,8 +201,8 @@ func rangeFilter(key string, value any) (store.Expr, error) {
 	return store.And{least, greatest}, nil
 }
 
-// datetimeFilter reads a time or a list of times, each with >=, >, <=, < or nothing
-// before it. Two bare times are the ends of a range.
+// datetimeFilter reads a time or a list of times, each with >=, >, <=, < or no operator
+// before it. Two times without operator are the ends of a range.
 func datetimeFilter(key string, value any) (store.Expr, error) {
 	items := ListOf(value)
 	path := fieldPath(key)
@@ -309,40 +264,36 @@ func multiField(key string, value any, join func([]store.Expr) store.Expr) (stor
 	if len(fields) == 0 {
 		return nil, Invalid("%s.fields must be a list of field names", key)
 	}
+	cond := func(field string) (store.Expr, error) { return datetimeFilter(field, form["datetime"]) }
 	pattern, hasPattern := form["pattern"].(string)
-	if !hasPattern && form["datetime"] == nil {
-		return nil, Invalid("%s needs a pattern or datetime", key)
-	}
-	var re *regexp.Regexp
-	if hasPattern {
-		if pattern == "" {
-			return nil, nil
-		}
-		var err error
-		if re, err = compilePattern(pattern, true); err != nil {
-			return nil, err
-		}
-	}
-	var parts []store.Expr
-	for _, field := range fields {
-		name, ok := field.(string)
-		if !ok || name == "" {
-			return nil, Invalid("%s.fields must be a list of field names", key)
-		}
-		if hasPattern {
-			parts = append(parts, store.Regexp{Path: fieldPath(name), Pattern: re})
-			continue
-		}
-		cond, err := datetimeFilter(name, form["datetime"])
+	switch {
+	case hasPattern && pattern == "":
+		return nil, nil
+	case hasPattern:
+		re, err := compilePattern(pattern, true)
 		if err != nil {
 			return nil, err
 		}
-		parts = append(parts, cond)
+		cond = func(field string) (store.Expr, error) { return store.Regexp{Path: fieldPath(field), Pattern: re}, nil }
+	case form["datetime"] == nil:
+		return nil, Invalid("%s needs a pattern or datetime", key)
+	}
+	var parts []store.Expr
+	for _, field := range fields {
+		name, _ := field.(string)
+		if name == "" {
+			return nil, Invalid("%s.fields must be a list of field names", key)
+		}
+		part, err := cond(name)
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
 	}
 	return join(parts), nil
 }
 
-// searchText finds a text in any of the fields, whatever its case.
+// searchText finds a text in any of the fields, ignoring case.
 func searchText(fields []string, value any) (store.Expr, error) {
 	text, ok := value.(string)
 	if !ok {
@@ -362,8 +313,8 @@ func searchText(fields []string, value any) (store.Expr, error) {
 	return parts, nil
 }
 
-// timeLayouts are the forms of ISO 8601 that clients send; Go reads fractions of
-// seconds without being told. Without an offset, UTC is meant.
+// timeLayouts are the forms of ISO 8601 that clients send; time.Parse accepts fractions of
+// seconds in each. The default offset is UTC.
 var timeLayouts = []string{
 	time.RFC3339,
 	"2006-01-02T15:04:05-0700",

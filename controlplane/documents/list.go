@@ -1,9 +1,9 @@
-// Package documents reads and writes the documents of the control plane the way that the
-// calls of the ClearML API ask for: filters, orders, pages, and projections of lists, the
-// shapes of fields, and transactions that stamp and tidy what they store.
+// Package documents reads and writes the documents of the control plane for the calls of the
+// ClearML API: filters, orders, pages, and projections of lists, the shapes of fields, and
+// transactions that stamp and normalise documents.
 //
-// It owns the filter language and the refusals that requests for documents meet. It knows
-// no calls, no HTTP, and no rules of one kind such as the status of a task.
+// It owns the filter language and the refusals of requests for documents. It knows no calls,
+// no HTTP, and no rules of one kind such as the status of a task.
 package documents
 
 import (
@@ -19,12 +19,12 @@ type Lists struct {
 	now   func() time.Time
 }
 
-// NewLists makes lists of what a store holds; now is the clock of scrolls.
+// NewLists makes Lists on a store; now is the clock of scrolls.
 func NewLists(from store.Store, now func() time.Time) Lists { return Lists{from, now} }
 
-// List answers a get_all call: documents that match, in order, one page of them, and
-// of each only the fields asked for. With expand, references become objects. also is
-// a condition of the call beside the request's own, or nil.
+// List answers a get_all call: one page of the matching documents, in order, with the
+// requested fields. With expand, references become objects. also is a condition of the call
+// beside those of the request, or nil.
 func (s Lists) List(ctx context.Context, e Entity, req Fields, also store.Expr, expand bool) (map[string]any, error) {
 	where, err := e.where(req)
 	if err != nil {
@@ -80,8 +80,8 @@ func (s Lists) List(ctx context.Context, e Entity, req Fields, also store.Expr, 
 	return answer, nil
 }
 
-// expand turns the references of documents into objects: {"id": …} and what the
-// projection asks for of the document referred to. One that is gone keeps its id.
+// expand turns the references of documents into objects: {"id": …} and the projected fields
+// of the document referred to. A missing document keeps its id.
 func (s Lists) expand(ctx context.Context, docs []store.Doc, references []reference, fields projection) error {
 	for _, ref := range references {
 		below := fields.asks(ref.path)

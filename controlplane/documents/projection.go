@@ -8,14 +8,14 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// projection is what only_fields asks for: paths to keep and paths to leave out. The
-// zero value keeps all.
+// projection is the content of only_fields: paths to keep and paths to drop. The zero value
+// keeps all.
 type projection struct {
 	keep, drop [][]string
 }
 
-// projection reads only_fields, or projection, its other name. Fields below a reference can
-// be named only where references become objects.
+// projection reads only_fields, or projection, its other name. Fields below a reference need
+// expand.
 func (e Entity) projection(req Fields, expand bool) (projection, error) {
 	value := req["only_fields"]
 	if value == nil {
@@ -45,7 +45,7 @@ func (e Entity) projection(req Fields, expand bool) (projection, error) {
 	return p, nil
 }
 
-// withIDs also keeps the ids of the references that the projection reaches below.
+// withIDs also keeps the ids of the references with projected fields.
 func (p projection) withIDs(references []reference) projection {
 	for _, ref := range references {
 		if len(p.asks(ref.path)) > 0 {
@@ -55,7 +55,7 @@ func (p projection) withIDs(references []reference) projection {
 	return p
 }
 
-// asks returns what the projection asks for below a path, such as name for project.name.
+// asks returns the paths of the projection below a path, such as name for project.name.
 func (p projection) asks(path store.Path) [][]string {
 	var below [][]string
 	for _, keep := range p.keep {
@@ -66,8 +66,8 @@ func (p projection) asks(path store.Path) [][]string {
 	return below
 }
 
-// apply returns what the projection leaves of a document. The id always stays. The
-// result may share parts with the document.
+// apply returns the projection of a document. The id is always kept. The result may share
+// parts with the document.
 func (p projection) apply(doc store.Doc) map[string]any {
 	out := map[string]any(doc)
 	if len(p.keep) > 0 {
@@ -82,8 +82,8 @@ func (p projection) apply(doc store.Doc) map[string]any {
 	return out
 }
 
-// pick keeps the values at the paths, nested as they were. Of keys that hold dots the
-// longest one that fits is meant.
+// pick keeps the values at the paths, nested as before. Of keys with dots the longest
+// matching one is meant.
 func pick(object map[string]any, paths [][]string) map[string]any {
 	rests := map[string][][]string{}
 	for _, path := range paths {
@@ -147,8 +147,8 @@ func without(object map[string]any, path []string) map[string]any {
 	return out
 }
 
-// longestKey finds the key of an object that the most elements of a path, joined by
-// dots, are equal to, and how many those are; 0 when there is none.
+// longestKey finds the key of an object that equals the most leading elements of a path,
+// joined by dots, and returns their number; 0 if there is none.
 func longestKey(object map[string]any, path []string) (string, int) {
 	for n := len(path); n > 0; n-- {
 		key := strings.Join(path[:n], ".")

@@ -8,12 +8,12 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// MaxPage is how many documents one answer holds at most. The SDK takes a page with
-// fewer than it asked for as the last one, so more are never returned either.
+// MaxPage is the maximal number of documents in one answer. The SDK takes a page with fewer
+// than requested for the last one.
 const MaxPage = 500
 
 // Entity says how the documents of one kind are listed: which keys of a request are
-// filters and of which class. Keys that end in ".*" stand for all paths below.
+// filters, and of which class. Keys that end in ".*" match all paths below.
 type Entity struct {
 	kind store.Kind
 	// name is the key of the answer.
@@ -27,7 +27,7 @@ type Entity struct {
 	searched []string
 	// references are the fields that hold ids of other documents.
 	references []reference
-	// hides says that documents with the system tag "hidden" are left out unless asked for.
+	// hides: documents with the system tag "hidden" are left out by default.
 	hides bool
 }
 
@@ -106,7 +106,7 @@ var QueueEntity = Entity{
 	hides:      true,
 }
 
-// where builds the filter of a request: all of its conditions together.
+// where builds the filter of a request: the conjunction of its conditions.
 func (e Entity) where(req Fields) (store.And, error) {
 	var all store.And
 	for _, key := range slices.Sorted(maps.Keys(req)) { // the first mistake that is named is the same each time
@@ -124,7 +124,7 @@ func (e Entity) where(req Fields) (store.And, error) {
 		case key == "search_text":
 			cond, err = searchText(e.searched, value)
 		case key == "filters":
-			cond, err = e.filters(value)
+			err = Invalid("filters is a form of ClearML's web application: name the fields themselves, with operators such as __$all and __$not among their values")
 		case contains(e.patterns, key):
 			cond, err = patternFilter(key, value)
 		case contains(e.lists, key):
@@ -156,17 +156,17 @@ func (e Entity) where(req Fields) (store.And, error) {
 }
 
 const (
-	// maxConditions bounds how many conditions a filter has; values of which any will do
-	// are one condition together.
+	// maxConditions bounds the conditions of a filter; a list of alternative values is one
+	// condition.
 	maxConditions = 500
-	// MaxValues bounds how many values a filter names in all; databases take some 32,000
-	// parameters, and may need a value twice.
+	// MaxValues bounds the values of a filter; databases accept some 32,000 parameters, and a
+	// value may be needed twice.
 	MaxValues = 10_000
-	// maxOrders bounds by how many fields a list is sorted.
+	// maxOrders bounds the fields of an order.
 	maxOrders = 50
 )
 
-// conditions counts what a filter asks of each document, and the values that it names.
+// conditions counts the conditions of a filter, and their values.
 func conditions(e store.Expr) (n, values int) {
 	add := func(part store.Expr) {
 		more, named := conditions(part)
@@ -205,8 +205,8 @@ func contains(class []string, key string) bool {
 	return false
 }
 
-// order reads order_by. Without one, the oldest come first: the serving CLI takes the
-// first service that it finds.
+// order reads order_by. By default the oldest come first: the serving CLI uses the first
+// service that it finds.
 func (e Entity) order(req Fields) ([]store.Order, error) {
 	keys := ListOf(req["order_by"])
 	if len(keys) > maxOrders {
@@ -224,7 +224,7 @@ func (e Entity) order(req Fields) ([]store.Order, error) {
 			if req["search_text"] == nil {
 				return nil, Refuse(SubFieldsValue, "Invalid field values: order_by @text_score needs search_text")
 			}
-			continue // every match is as good as the others
+			continue // all matches have the same score
 		}
 		if name == "" {
 			return nil, Invalid("order_by holds an empty field name")
@@ -243,9 +243,8 @@ func Truth(v any) bool {
 	return b
 }
 
-// fieldPath turns a dotted name into a path. Dots within the keys of the maps that
-// users name, such as hyperparams.Args.lr.decay.value, stay in the key: the shape of
-// these paths is known.
+// fieldPath turns a dotted name into a path. Dots within keys that users choose, such as
+// hyperparams.Args.lr.decay.value, stay in the key: the shape of these paths is known.
 func fieldPath(name string) store.Path {
 	parts := strings.Split(name, ".")
 	rest := func(from, to int) string { return strings.Join(parts[from:to], ".") }

@@ -10,12 +10,12 @@ import (
 
 // Error is a refusal with the codes that clients compare.
 type Error struct {
-	// Code is the HTTP status. It is above 500 only when the database isn't reached, with
-	// 503: the SDK waits then for as long as it takes, where other codes lose the call.
+	// Code is the HTTP status. It is above 500 only if the database cannot be reached: with
+	// 503 the SDK waits and repeats the call, with other codes it loses it.
 	Code int
-	// Subcode tells errors of one Code apart; see the constants.
+	// Subcode distinguishes errors of one Code; see the constants.
 	Subcode int
-	// Msg is for people.
+	// Msg is the text for users.
 	Msg string
 }
 
@@ -33,7 +33,7 @@ const (
 	subInvalidProject = 401
 	subInvalidQueue   = 701
 	subDataValidation = 800
-	// subNoWritePermission is of code 403, for callers who may read only.
+	// subNoWritePermission has code 403, for callers that may only read.
 	subNoWritePermission = 21
 )
 
@@ -42,12 +42,12 @@ func Refuse(subcode int, format string, args ...any) *Error {
 	return &Error{Code: http.StatusBadRequest, Subcode: subcode, Msg: fmt.Sprintf(format, args...)}
 }
 
-// Invalid refuses a request whose fields hold what they may not.
+// Invalid refuses a request with an invalid field.
 func Invalid(format string, args ...any) *Error {
 	return Refuse(subValidation, "Validation error: "+format, args...)
 }
 
-// Missing refuses a request without a field that its call requires.
+// Missing refuses a request without a required field.
 func Missing(field string) *Error {
 	return Invalid("missing required field %s", field)
 }

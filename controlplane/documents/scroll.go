@@ -8,19 +8,19 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// scrollLife is how long a scroll waits for its next call.
+// scrollLife is how long a scroll is kept after its last call.
 const scrollLife = time.Hour
 
-// Scroll is how far a client has read. As on a ClearML server the id stays the same, and
-// each call with it goes on where the one before ended. The state is a document, so that
-// several servers on one database share it.
+// Scroll is a client's position in a list. As on a ClearML server the id stays the same, and
+// each call continues where the one before ended. The state is a document, so that several
+// servers on one database share it.
 type Scroll struct {
 	Doc   store.Doc
-	known bool // it is stored already
+	known bool // it is stored
 }
 
-// ScrollOf returns the scroll with an id. One that is unknown or too old begins anew, with
-// an id of its own.
+// ScrollOf returns the scroll with an id. For an unknown or expired one it returns a new
+// scroll, with a new id.
 func (s Lists) ScrollOf(ctx context.Context, id string) (Scroll, error) {
 	if id != "" {
 		doc, err := store.IfThere(s.store.Get(ctx, store.Scroll, id))
@@ -34,7 +34,7 @@ func (s Lists) ScrollOf(ctx context.Context, id string) (Scroll, error) {
 	return Scroll{Doc: store.Doc{"id": NewID()}}, nil
 }
 
-// KeepScroll stores how far a scroll is. A new one removes those that are too old.
+// KeepScroll stores the position of a scroll. A new one removes expired ones.
 func (s Lists) KeepScroll(ctx context.Context, of Scroll) error {
 	of.Doc["last_update"] = store.FormatTime(s.now())
 	return s.store.Tx(ctx, func(tx store.Tx) error {
@@ -50,11 +50,11 @@ func (s Lists) KeepScroll(ctx context.Context, of Scroll) error {
 	})
 }
 
-// window moves a window to where the scroll is. In an order that is behind the last
-// document of the page before, so that what is written meanwhile moves no page.
+// window moves a window to the position of the scroll. In an order that is after the last
+// document of the page before, so that writes in between move no page.
 func (of Scroll) window(w window, order []store.Order, refresh bool) window {
 	position := int(of.Doc.Int("position"))
-	if refresh { // once more what was read already
+	if refresh { // repeat what was read already
 		delete(of.Doc, "place")
 		of.Doc["position"] = Number(0)
 		w.limit = min(max(position, w.limit), MaxPage)
@@ -69,7 +69,7 @@ func (of Scroll) window(w window, order []store.Order, refresh bool) window {
 	return w
 }
 
-// move notes that a page was read.
+// move advances the position by a page.
 func (of Scroll) move(page []store.Doc, order []store.Order) {
 	if len(page) == 0 {
 		return

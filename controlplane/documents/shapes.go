@@ -15,7 +15,7 @@ type Shape int
 // The shapes.
 const (
 	AText Shape = iota
-	AName       // a text that people read: trimmed, three characters or more
+	AName       // a name: trimmed, three characters or more
 	Texts       // a list of texts
 	Tags        // a list of texts that filters can name
 	AnObject
@@ -24,8 +24,8 @@ const (
 	ATime // ISO 8601; stored in our own form
 )
 
-// Take picks the known fields out of a request and checks what they hold; nulls and
-// unknown keys are left out. The required ones must be there and not empty.
+// Take selects the known fields of a request and checks their values; nulls and unknown keys
+// are left out. The required fields must be present and not empty.
 func Take(req Fields, shapes map[string]Shape, required ...string) (Fields, error) {
 	out := Fields{}
 	for _, key := range slices.Sorted(maps.Keys(shapes)) {
@@ -47,16 +47,17 @@ func Take(req Fields, shapes map[string]Shape, required ...string) (Fields, erro
 }
 
 func (s Shape) check(key string, v any) (any, error) {
-	var ok bool
-	want := ""
+	want, ok := "", false
 	switch s {
-	case AText:
-		_, ok = v.(string)
-		want = "a text"
 	case AName:
 		return CheckName(key, v)
 	case Texts, Tags:
 		return CheckTexts(key, v, s == Tags)
+	case ATime:
+		return checkTime(key, v)
+	case AText:
+		_, ok = v.(string)
+		want = "a text"
 	case AnObject:
 		_, ok = v.(map[string]any)
 		want = "an object"
@@ -66,8 +67,6 @@ func (s Shape) check(key string, v any) (any, error) {
 	case AFlag:
 		_, ok = v.(bool)
 		want = "true or false"
-	case ATime:
-		return checkTime(key, v)
 	}
 	if !ok {
 		return nil, Invalid("%s must be %s", key, want)
@@ -75,10 +74,10 @@ func (s Shape) check(key string, v any) (any, error) {
 	return v, nil
 }
 
-// MinName is the least number of characters of a name on every ClearML server.
+// MinName is the minimal length of a name, as on every ClearML server.
 const MinName = 3
 
-// CheckName returns the name that a field holds, trimmed.
+// CheckName returns the trimmed name in a field.
 func CheckName(key string, v any) (any, error) {
 	text, ok := v.(string)
 	if !ok {
@@ -90,7 +89,8 @@ func CheckName(key string, v any) (any, error) {
 	return text, nil
 }
 
-// CheckTexts refuses what is no list of texts; named ones can't begin as operators of filters do.
+// CheckTexts refuses values that are no list of texts. Named ones cannot begin like operators
+// of filters.
 func CheckTexts(key string, v any, named bool) (any, error) {
 	list, ok := v.([]any)
 	if !ok {
@@ -123,11 +123,11 @@ func checkTime(key string, v any) (any, error) {
 	return store.FormatTime(t), nil
 }
 
-// MaxTags is how many tags, or linked models, a document has in one list: each is an
-// entry of an index.
+// MaxTags bounds the tags, or linked models, in one list of a document: each is an entry of
+// an index.
 const MaxTags = 10_000
 
-// AtMost refuses a list that is longer than what one call may ask for.
+// AtMost refuses a list that is too long for one call.
 func AtMost(field string, n, most int) error {
 	if n <= most {
 		return nil

@@ -7,20 +7,19 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// window is the part of the matches that is returned.
+// window is the returned part of the matches.
 type window struct {
 	offset, limit int
 	// from and backwards are those of store.Query.
 	from      *store.Place
 	backwards bool
-	// scrolls says that the answer names a scroll to go on with, and scroll which one the
-	// request names, if any.
+	// scrolls: the answer has a scroll id. scroll is the one of the request, if any.
 	scrolls bool
 	scroll  string
 }
 
-// windowOf reads page and page_size, start and size, or scroll_id and size; and in the
-// place of where those begin, search_after or search_before.
+// windowOf reads page and page_size, start and size, or scroll_id and size. search_after or
+// search_before may replace the begin of these.
 func windowOf(req Fields, order []store.Order) (window, error) {
 	w, err := countedWindow(req)
 	if err != nil {
@@ -43,7 +42,7 @@ func windowOf(req Fields, order []store.Order) (window, error) {
 }
 
 // placeOf reads a place in an order: the values of the fields of order_by, then the id. An
-// empty list is the beginning for search_after, and the end for search_before.
+// empty list is the begin for search_after, and the end for search_before.
 func placeOf(key string, value any, order []store.Order) (*store.Place, error) {
 	values, ok := value.([]any)
 	if ok && len(values) == 0 {
@@ -64,7 +63,7 @@ func placeOf(key string, value any, order []store.Order) (*store.Place, error) {
 	return &store.Place{Keys: values[:len(order)], ID: id}, nil
 }
 
-// countedWindow is windowOf but for the places.
+// countedWindow is windowOf without search_after and search_before.
 func countedWindow(req Fields) (window, error) {
 	numbers := map[string]int64{}
 	for _, f := range []struct {

@@ -13,17 +13,17 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// Author is who writes documents.
+// Author is the writer of documents.
 type Author struct {
 	// User and Company are ids.
 	User, Company string
-	// Limited is set for an account of one serving service, and Service is the service's id.
+	// Limited: an account of one serving service. Service is that service's id.
 	Limited bool
 	Service string
 }
 
-// MayChange says whether an author may write a document: a service account only the
-// task of its service and those made for it.
+// MayChange refuses a document that an author may not write. A service account may write
+// only the task of its service and that task's children.
 func (who Author) MayChange(kind store.Kind, doc store.Doc) error {
 	if !who.Limited {
 		return nil
@@ -34,32 +34,32 @@ func (who Author) MayChange(kind store.Kind, doc store.Doc) error {
 	return OutOfService(kind, doc.ID())
 }
 
-// OutOfService refuses to write what an account of one service may not write.
+// OutOfService is the refusal of a document that an account of one service may not write.
 func OutOfService(kind store.Kind, id string) error {
 	return &Error{
 		Code: http.StatusForbidden, Subcode: subNoWritePermission,
-		Msg: "No write permission: these credentials are limited to one serving service, and " + string(kind) + " " + id + " doesn't belong to it",
+		Msg: "No write permission: these credentials are limited to one serving service, and " + string(kind) + " " + id + " does not belong to it",
 	}
 }
 
-// Writer is a transaction of one author. It remembers what was written, to be told of after
-// the commit.
+// Writer is a transaction of one author. It records the writes, to be announced after the
+// commit.
 type Writer struct {
 	store.Tx
-	// Who writes, and when, in the form that documents hold.
+	// Who is the author, and Now the time, in the form of documents.
 	Who Author
 	Now string
-	// Touched is what was written that can concern serving.
+	// Touched are the written documents of the kinds that concern serving.
 	Touched []Touched
 }
 
-// Touched names a document that was written.
+// Touched identifies a written document.
 type Touched struct {
 	Kind store.Kind
 	ID   string
 }
 
-// touch remembers a write that can concern serving.
+// touch records a write.
 func (w *Writer) touch(kind store.Kind, id string) {
 	switch kind {
 	case store.Task, store.Model, store.Project:
@@ -129,7 +129,7 @@ func (w *Writer) Change(ctx context.Context, kind store.Kind, id string, change 
 		return err
 	}
 	if err := w.Who.MayChange(kind, doc); err != nil {
-		return err // before the change: that could claim it
+		return err // before the change, which could make it the author's
 	}
 	if err := change(doc); err != nil {
 		return err
@@ -159,8 +159,8 @@ func (w *Writer) Each(ctx context.Context, kind store.Kind, where store.Expr, ch
 	return len(docs), nil
 }
 
-// Tidy brings a document to the form that clients rely on: sorted tags without
-// repetition, and in tasks the objects and lists that the SDK reads without looking.
+// Tidy normalises a document for clients: sorted tags without repetition, and in tasks the
+// objects and lists that the SDK reads without checking.
 func Tidy(kind store.Kind, doc store.Doc) store.Doc {
 	for _, key := range []string{"tags", "system_tags"} {
 		doc[key] = SortedTexts(doc.Strings(key))
@@ -172,7 +172,7 @@ func Tidy(kind store.Kind, doc store.Doc) store.Doc {
 		doc.Object(key)
 	}
 	if execution := doc.Object("execution"); execution["artifacts"] == nil {
-		execution["artifacts"] = []any{} // pipelines of the SDK walk through it
+		execution["artifacts"] = []any{} // pipelines of the SDK iterate over it
 	}
 	models := doc.Object("models")
 	for _, direction := range []string{"input", "output"} {
@@ -183,7 +183,7 @@ func Tidy(kind store.Kind, doc store.Doc) store.Doc {
 	return doc
 }
 
-// SortedTexts is a list of texts as documents hold tags: sorted, each once.
+// SortedTexts is a list of texts in the form of tags: sorted, each once.
 func SortedTexts(texts []string) []any {
 	texts = slices.Clone(texts)
 	slices.Sort(texts)

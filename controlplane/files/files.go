@@ -155,9 +155,8 @@ func (s *Server) authenticate(r *http.Request) error {
 // time. Some listeners have no deadlines.
 func extend(conn *http.ResponseController, r *http.Request, stall time.Duration) {
 	at := time.Now().Add(stall)
-	err := conn.SetWriteDeadline(at)
+	_ = conn.SetWriteDeadline(at)
 	if r.ContentLength == 0 {
-		err = errors.Join(err, conn.SetReadDeadline(at))
+		_ = conn.SetReadDeadline(at)
 	}
-	_ = err
 }

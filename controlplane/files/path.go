@@ -3,9 +3,10 @@ package files
 import (
 	"errors"
 	"fmt"
-	"net/url"
 	"path"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 )
 
@@ -92,24 +93,12 @@ func climbs(part string) bool {
 	}
 }
 
+var escape = regexp.MustCompile(`%[0-9A-Fa-f]{2}`)
+
 // decodeOnce undoes one level of percent-encoding and keeps broken escapes.
 func decodeOnce(s string) string {
-	if !strings.Contains(s, "%") {
-		return s
-	}
-	if decoded, err := url.PathUnescape(s); err == nil {
-		return decoded
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if c, err := url.PathUnescape(s[i : i+3]); err == nil {
-				b.WriteString(c)
-				i += 2
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
+	return escape.ReplaceAllStringFunc(s, func(code string) string {
+		c, _ := strconv.ParseUint(code[1:], 16, 8) // the pattern has the digits
+		return string([]byte{byte(c)})
+	})
 }

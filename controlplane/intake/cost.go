@@ -2,27 +2,27 @@ package intake
 
 import "bytes"
 
-// What JSON values take in memory at most, once decoded into Go's maps, slices, and
-// interfaces: measured by the tests of this package.
+// The maximal memory of JSON values that are decoded into Go's maps, slices, and interfaces,
+// as measured by the tests of this package.
 const (
 	costObject = 400 // a map with its first entries
 	costList   = 64
 	costItem   = 96 // an element of a list, or an entry of an object, with a short value
-	costByte   = 4  // of texts: as decoded, in the decoder, as encoded for the database, and there
+	costByte   = 4  // of texts: decoded, in the decoder, encoded for the database, and in the database
 )
 
-// Cost estimates, while a JSON text arrives, how much memory its values will take. It never
-// estimates too little for valid JSON, nor for lines of JSON; other texts fail to decode.
+// Cost estimates the memory of the values of a JSON text while it arrives. The estimate is
+// never too low for valid JSON or lines of JSON; other texts fail to decode.
 type Cost struct {
 	bytes   int64
 	text    bool // within a JSON string
 	escaped bool
 }
 
-// Bytes is the estimate for what has arrived.
+// Bytes is the estimate for the text so far.
 func (c *Cost) Bytes() int64 { return c.bytes }
 
-// Add takes the next part of the text.
+// Add adds the next part of the text.
 func (c *Cost) Add(part []byte) {
 	c.bytes += costByte * int64(len(part))
 	for i := 0; i < len(part); i++ {
@@ -43,7 +43,7 @@ func (c *Cost) Add(part []byte) {
 	}
 }
 
-// skipText goes on within a string and returns the place of its last byte in this part.
+// skipText continues within a string and returns the index of its last byte in this part.
 func (c *Cost) skipText(part []byte, i int) int {
 	for i < len(part) {
 		if c.escaped {

@@ -1,9 +1,8 @@
-// Package intake reads the bodies of requests to the control plane and bounds what they
-// cost together: the bytes that are held, the memory of what is decoded out of them, and
-// the time that a client may take to send one.
+// Package intake reads the bodies of requests to the control plane and bounds their total
+// cost: the bytes that are held, the memory of the decoded values, and the time to send one.
 //
-// It owns the two budgets. It knows JSON only as far as needed to tell, while a body
-// arrives, how much memory its values will take; it decodes nothing.
+// It owns the two budgets. It scans JSON only to estimate the memory of its values while a
+// body arrives; it decodes nothing.
 package intake
 
 import (
@@ -19,25 +18,25 @@ import (
 )
 
 const (
-	// Held bounds the bytes of bodies that have arrived and are worked on, all together.
+	// Held bounds the bytes of all bodies that are being read or processed.
 	Held = 128 << 20
-	// Decoded bounds the memory that is made of them, all together and for one body.
+	// Decoded bounds the memory of their decoded values, for all together and for one.
 	Decoded = 320 << 20
-	// Most bounds the time that one body may take to arrive.
+	// Most bounds the time of one body.
 	Most = 5 * time.Minute
 
 	// patience is how long a body waits for its part of a budget.
 	patience = 10 * time.Second
-	// pace is what must arrive in each Window.
+	// pace is the number of bytes that must arrive in each Window.
 	pace = 64 << 10
 	// window is the default of Budget.Window.
 	window = 30 * time.Second
-	// first is what is held of a body at its begin, and small of one of any announced length
-	// before that much has arrived.
+	// first is the initial buffer of a body, and small the maximal buffer before that much of
+	// it has arrived, whatever its announced length.
 	first, small = 4 << 10, 64 << 10
 )
 
-// What can be wrong with a body.
+// The errors of bodies.
 var (
 	ErrTooLarge  = errors.New("the request body is too large")
 	ErrTooManyIn = errors.New("the request body holds too many values")
@@ -45,7 +44,7 @@ var (
 	ErrBusy      = errors.New("too many large requests are being answered: try again")
 )
 
-// Status is the HTTP status of an error of Read: 400 for a body that broke off.
+// Status is the HTTP status of an error of Read: 400 for an interrupted body.
 func Status(err error) int {
 	switch {
 	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrTooManyIn):
@@ -61,8 +60,8 @@ func Status(err error) int {
 // Budget bounds all bodies that are read with it. It is safe for use by many goroutines.
 type Budget struct {
 	held, decoded *semaphore.Weighted
-	// Window is the time in which 64 KiB of a body must arrive, or its end. It is set
-	// before the first use only.
+	// Window is the time in which 64 KiB of a body must arrive, or its end. It may be set only
+	// before the first use.
 	Window time.Duration
 }
 
@@ -71,7 +70,7 @@ func New() *Budget {
 	return &Budget{held: semaphore.NewWeighted(Held), decoded: semaphore.NewWeighted(Decoded), Window: window}
 }
 
-// Body is a body that has arrived whole, with its part of the budget.
+// Body is a complete body with its part of the budget.
 type Body struct {
 	Text []byte
 
@@ -79,8 +78,8 @@ type Body struct {
 	held, decoded int64
 }
 
-// Release gives the part of the budget back. Nothing that was made of the body may be in
-// use any more, but by the answer. It may be called again.
+// Release returns the part of the budget. Only the answer may still use values of the body.
+// Further calls do nothing.
 func (b *Body) Release() {
 	if b.held > 0 {
 		b.of.held.Release(b.held)
@@ -91,15 +90,15 @@ func (b *Body) Release() {
 	b.held, b.decoded = 0, 0
 }
 
-// paidKey marks the context of a request that has its part of the budget already.
+// paidKey marks the context of a request that already has its part of the budget.
 type paidKey struct{}
 
 // Paid returns a context for requests within this process that are made while a Body is
-// held: they take no part of the budget. Two parts for one request could wait for each other.
+// held: they take no part of the budget, because two parts for one request could deadlock.
 func Paid(ctx context.Context) context.Context { return context.WithValue(ctx, paidKey{}, true) }
 
-// Read reads the body of a request, of at most limit bytes. The caller has checked who
-// asks, or sets a limit of a few KiB. It releases what it gets.
+// Read reads the body of a request, of at most limit bytes. The request is authenticated, or
+// the limit is a few KiB. The caller releases the body.
 func (b *Budget) Read(w http.ResponseWriter, r *http.Request, limit int64) (*Body, error) {
 	if r.ContentLength > limit {
 		return nil, tooLarge(limit)
@@ -117,7 +116,7 @@ func (b *Budget) Read(w http.ResponseWriter, r *http.Request, limit int64) (*Bod
 	paid := r.Context().Value(paidKey{}) != nil
 	from := &pacedReader{
 		from: http.MaxBytesReader(w, r.Body, limit), conn: http.NewResponseController(w), window: b.Window, end: time.Now().Add(Most),
-		// One that can't arrive in time is not waited for.
+		// A body that is too slow to arrive in time is not awaited.
 		pace: max(pace, int(float64(r.ContentLength)*b.Window.Seconds()/Most.Seconds())),
 	}
 	var cost Cost
@@ -153,21 +152,21 @@ func (b *Budget) Read(w http.ResponseWriter, r *http.Request, limit int64) (*Bod
 
 func tooLarge(limit int64) error {
 	if limit < 1<<20 {
-		return fmt.Errorf("%w: at most %d KiB are taken here", ErrTooLarge, limit>>10)
+		return fmt.Errorf("%w: the limit is %d KiB", ErrTooLarge, limit>>10)
 	}
-	return fmt.Errorf("%w: at most %d MiB are taken here", ErrTooLarge, limit>>20)
+	return fmt.Errorf("%w: the limit is %d MiB", ErrTooLarge, limit>>20)
 }
 
-// grow makes room for the next bytes: for twice what has arrived or, once some has, for
-// all that was announced. That one waits for its part of the budget while it holds little
-// of it, so such bodies don't wait for each other.
+// grow enlarges the buffer: to twice what has arrived or, after a first part, to the announced
+// length. A body waits for that part of the budget while it holds little of it, so such
+// bodies do not wait for each other.
 func (b *Body) grow(ctx context.Context, announced, limit int64, paid bool) error {
 	if len(b.Text) < cap(b.Text) {
 		return nil
 	}
 	room := min(max(first, 2*int64(cap(b.Text))), limit+1)
 	if announced >= 0 && (announced < room || room > small) {
-		room = announced + 1 // the end is found without another round
+		room = announced + 1 // so that the end is found without another call
 	}
 	room = max(room, int64(len(b.Text))+1)
 	if !paid {
@@ -182,8 +181,8 @@ func (b *Body) grow(ctx context.Context, announced, limit int64, paid bool) erro
 	return nil
 }
 
-// acquire waits for a part of a budget. Bodies of unknown length have a part of it and wait
-// for more, possibly for each other, so the wait is short.
+// acquire waits for a part of a budget. Bodies of unknown length hold a part and wait for
+// more, possibly for each other, so the wait is short.
 func acquire(ctx context.Context, from *semaphore.Weighted, n int64) error {
 	if from.TryAcquire(n) {
 		return nil
@@ -199,8 +198,8 @@ func acquire(ctx context.Context, from *semaphore.Weighted, n int64) error {
 	return nil
 }
 
-// Pace reads a body, however long that takes, and fails with ErrSlow when less than 64 KiB,
-// and not its end, arrive in a window.
+// Pace reads a body without a limit of the total time, and fails with ErrSlow if less than
+// 64 KiB, and not its end, arrive in a window.
 func Pace(w http.ResponseWriter, body io.Reader, window time.Duration) io.Reader {
 	return &pacedReader{from: body, conn: http.NewResponseController(w), window: window, pace: pace}
 }
@@ -211,7 +210,7 @@ type pacedReader struct {
 	window time.Duration
 	end    time.Time // zero: none
 	pace   int       // bytes that must arrive in a window
-	left   int       // how many of them are missing
+	left   int       // the number of them that are missing
 }
 
 func (p *pacedReader) Read(to []byte) (int, error) {
@@ -229,21 +228,21 @@ func (p *pacedReader) Read(to []byte) (int, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return n, fmt.Errorf("%w: %d KiB must arrive in %s", ErrSlow, p.pace>>10, p.window)
 	case err != nil:
-		// The connection is watched while the answer is made: that needs a deadline too.
+		// The server reads the connection while the answer is made: that needs a deadline too.
 		p.deadlines(time.Now().Add(Most))
 	}
 	return n, err
 }
 
-// deadlines sets that of the body, and that of the answer behind it. Not every listener has
-// deadlines; then there are none.
+// deadlines sets the deadlines of the body and of the answer. Some listeners have none.
 func (p *pacedReader) deadlines(at time.Time) {
 	_ = errors.Join(p.conn.SetReadDeadline(at), p.conn.SetWriteDeadline(at.Add(Most)))
 }
 
-// Discard reads what is left of a body of a request that is refused, so that its connection
-// stays usable: as much as comes within a moment, up to limit bytes. The server closes the
-// connection when there is more. A client that waits to be asked for its body is not asked.
+// Discard reads the rest of the body of a refused request, so that its connection stays
+// usable: as much as arrives within seconds, up to limit bytes. The server closes the
+// connection if there is more. A body that the client sends only after a 100 Continue is not
+// requested.
 func Discard(w http.ResponseWriter, r *http.Request, limit int64) {
 	if r.Header.Get("Expect") != "" {
 		return

@@ -8,25 +8,24 @@ import (
 	"time"
 )
 
-// Doc is a document: a JSON object as it is answered to clients. Its values are what
-// Decode makes of JSON: string, json.Number, bool, nil, map[string]any, []any; so
-// numbers come back digit by digit as they were sent.
+// Doc is a document: a JSON object as clients get it. Its values are those of Decode: string,
+// json.Number, bool, nil, map[string]any, []any. So numbers keep their digits.
 type Doc map[string]any
 
-// Path leads to a field: one element per level, so that keys may hold dots. A list on
-// the way stands for each of its elements.
+// Path leads to a field: one element per level, so that keys may contain dots. A list on the
+// path means each of its elements.
 type Path []string
 
 // ID returns the document's id.
 func (d Doc) ID() string { return d.Text("id") }
 
-// Text returns the string at a path, "" when there is none.
+// Text returns the string at a path, "" if there is none.
 func (d Doc) Text(path ...string) string {
 	s, _ := d.At(path...).(string)
 	return s
 }
 
-// At returns the value at a path of objects, nil when there is none.
+// At returns the value at a path of objects, nil if there is none.
 func (d Doc) At(path ...string) any {
 	var at any = map[string]any(d)
 	for _, key := range path {
@@ -39,7 +38,7 @@ func (d Doc) At(path ...string) any {
 	return at
 }
 
-// Object returns the object under a key to read from or write to; a missing one is made.
+// Object returns the object under a key, for reading or writing; a missing one is created.
 func (d Doc) Object(key string) map[string]any {
 	if object, ok := d[key].(map[string]any); ok {
 		return object
@@ -73,7 +72,7 @@ func (d Doc) Objects(path ...string) []Doc {
 	return out
 }
 
-// Int returns the whole number at a path, 0 when there is none.
+// Int returns the whole number at a path, 0 if there is none.
 func (d Doc) Int(path ...string) int64 {
 	n, _ := Number(d.At(path...))
 	return int64(n)
@@ -104,11 +103,11 @@ func Decode(text []byte) (Doc, error) {
 	return doc, nil
 }
 
-// timeLayout has a fixed width and UTC, so that times sort as text.
+// timeLayout has a fixed width and UTC, so that times sort as texts.
 const timeLayout = "2006-01-02T15:04:05.000000+00:00"
 
-// FormatTime returns the form in which documents hold times: ISO 8601 in UTC with an
-// offset and microseconds. Such texts sort as the times do.
+// FormatTime returns a time in the form of documents: ISO 8601 in UTC with an offset and
+// microseconds. These texts sort like the times.
 func FormatTime(t time.Time) string { return t.UTC().Format(timeLayout) }
 
 // ParseTime reads a time written by FormatTime.

@@ -9,25 +9,25 @@ import (
 	"strings"
 )
 
-// Expr is a condition on a document. Its meaning is Match; an adapter may answer it in
+// Expr is a condition on a document. Match defines its meaning; an adapter may evaluate it in
 // any way that finds the same documents. It is one of And, Or, Not, In, Compare,
 // Regexp, and Missing.
 type Expr interface {
-	// Match says whether the document fulfils the condition.
+	// Match says whether the document meets the condition.
 	Match(Doc) bool
 }
 
-// And holds when all of its conditions do; an empty one holds.
+// And holds if all of its conditions do; an empty one holds.
 type And []Expr
 
-// Or holds when one of its conditions does; an empty one never holds.
+// Or holds if one of its conditions does; an empty one never holds.
 type Or []Expr
 
-// Not holds when its condition doesn't.
+// Not holds if its condition does not.
 type Not struct{ Expr Expr }
 
-// In holds when a value of the field is one of Values: strings, numbers, or booleans
-// as Decode makes them. A list has a value for each element.
+// In holds if a value of the field is one of Values: strings, numbers, or booleans as from
+// Decode. Each element of a list is a value of the field.
 type In struct {
 	Path   Path
 	Values []any
@@ -44,21 +44,21 @@ const (
 	GreaterEqual Op = ">="
 )
 
-// Compare holds when a value of the field stands so to Value: numbers with numbers,
-// texts with texts (times are texts, see FormatTime); nothing else is ordered.
+// Compare holds if the comparison of a value of the field with Value does: numbers with
+// numbers, texts with texts (times are texts, see FormatTime). Nothing else is ordered.
 type Compare struct {
 	Path  Path
 	Op    Op
 	Value any
 }
 
-// Regexp holds when the pattern is found in a text of the field.
+// Regexp holds if the pattern is found in a text of the field.
 type Regexp struct {
 	Path    Path
 	Pattern *regexp.Regexp
 }
 
-// Missing holds when the field is absent, null, "", or an empty list or object.
+// Missing holds if the field is absent, null, "", or an empty list or object.
 type Missing struct{ Path Path }
 
 // Match implements Expr.
@@ -122,7 +122,7 @@ func (e Missing) Match(d Doc) bool {
 	})
 }
 
-// Each calls f with each value at a path, going into lists on the way and at its end.
+// Each calls f with each value at a path, also within lists on the path and at its end.
 func (d Doc) Each(path Path, f func(any)) {
 	anyValue(map[string]any(d), path, func(v any) bool {
 		f(v)
@@ -130,8 +130,8 @@ func (d Doc) Each(path Path, f func(any)) {
 	})
 }
 
-// anyValue says whether f holds for a value at the path, going into lists on the way
-// and at its end.
+// anyValue says whether f holds for a value at the path, also within lists on the path and
+// at its end.
 func anyValue(at any, path Path, f func(any) bool) bool {
 	if list, ok := at.([]any); ok {
 		return slices.ContainsFunc(list, func(v any) bool { return anyValue(v, path, f) })
@@ -147,8 +147,8 @@ func anyValue(at any, path Path, f func(any) bool) bool {
 	return ok && anyValue(v, path[1:], f)
 }
 
-// Equal says whether two plain values are the same: numbers by their value, whatever
-// their digits, everything else only within its own JSON type.
+// Equal says whether two plain values are equal: numbers by value, independent of their
+// digits, everything else only within its JSON type.
 func Equal(a, b any) bool {
 	if x, ok := a.(bool); ok {
 		y, ok := b.(bool)
@@ -169,7 +169,7 @@ func compare(a, b any) (int, bool) {
 	return strings.Compare(x, y), ok && too
 }
 
-// Number reads a number of a document, or of Go.
+// Number converts a number of a document, or of Go.
 func Number(v any) (float64, bool) {
 	switch v := v.(type) {
 	case json.Number:

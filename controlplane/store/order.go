@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// Sort orders documents as a Query with this Order does: the meaning that adapters
-// keep to. Without an order the documents are left as they are.
+// Sort sorts documents as a Query with this Order does, and so defines the meaning of an
+// order for adapters. Without an order the documents keep theirs.
 func Sort(docs []Doc, order []Order) {
 	if len(order) == 0 {
 		return
@@ -14,7 +14,7 @@ func Sort(docs []Doc, order []Order) {
 	slices.SortStableFunc(docs, func(a, b Doc) int { return comparePlaces(PlaceOf(a, order), PlaceOf(b, order), order) })
 }
 
-// PlaceOf is where a document stands in an order.
+// PlaceOf is the place of a document in an order.
 func PlaceOf(doc Doc, order []Order) Place {
 	p := Place{ID: doc.ID(), Keys: make([]any, len(order))}
 	for i, by := range order {
@@ -25,13 +25,13 @@ func PlaceOf(doc Doc, order []Order) Place {
 	return p
 }
 
-// Beyond says whether a document is one that a Query with this place as its From returns.
+// Beyond says whether a Query with this place as its From may return a document.
 func (p Place) Beyond(doc Doc, order []Order, backwards bool) bool {
 	c := comparePlaces(PlaceOf(doc, order), p, order)
 	return (c > 0 && !backwards) || (c < 0 && backwards)
 }
 
-// comparePlaces orders two places, each with a key for every part of the order.
+// comparePlaces compares two places, each with a key for every part of the order.
 func comparePlaces(a, b Place, order []Order) int {
 	for i, by := range order {
 		if c := compareKeys(a.Keys[i], b.Keys[i], by.Desc); c != 0 {
@@ -41,8 +41,8 @@ func comparePlaces(a, b Place, order []Order) int {
 	return cmp.Compare(a.ID, b.ID)
 }
 
-// compareKeys orders two values of a field; what is missing comes last either way, and
-// values of different types go by type: booleans, numbers, texts.
+// compareKeys compares two values of a field. Missing values come last in both directions, and
+// values of different types are ordered by type: booleans, numbers, texts.
 func compareKeys(a, b any, desc bool) int {
 	x, y := keyRank(a), keyRank(b)
 	c := cmp.Compare(x, y)
@@ -82,7 +82,7 @@ func keyRank(v any) int {
 	return rankMissing
 }
 
-// sortKey returns the value to sort by: of a list its first element.
+// sortKey returns the value to sort by: the first element of a list.
 func sortKey(d Doc, path Path) any {
 	v := d.At(path...)
 	for {

@@ -1,10 +1,10 @@
-// Package store says what the embedded control plane asks of its database: documents
-// of a few kinds, found by a small filter language, the events of tasks, and a handful
-// of settings, all changed in serialised transactions.
+// Package store is the contract between the embedded control plane and its database:
+// documents of a few kinds, found by a small filter language, the events of tasks, and a few
+// settings, all changed in serialised transactions.
 //
 // It owns the contract (Store), the document (Doc), and the meaning of a filter
 // (Expr and its Match); the adapters below it, named after the database, own tables
-// and SQL. It never knows the ClearML protocol, users, or HTTP.
+// and SQL. It does not know the ClearML protocol, users, or HTTP.
 package store
 
 import (
@@ -13,34 +13,33 @@ import (
 	"time"
 )
 
-// Decisions a caller takes on an error of a store.
+// The errors of a store that callers distinguish.
 var (
-	// ErrNotFound says that no document has the kind and id.
+	// ErrNotFound: no document has the kind and id.
 	ErrNotFound = errors.New("not found")
-	// ErrExists says that a document of the kind and id is there already.
+	// ErrExists: a document of the kind and id exists.
 	ErrExists = errors.New("exists already")
-	// ErrInUse says that another process has the database open.
+	// ErrInUse: another process has the database open.
 	ErrInUse = errors.New("in use by another process")
-	// ErrFull says that the disk has no room; nothing of the transaction was stored.
+	// ErrFull: the disk is full; nothing of the transaction was stored.
 	ErrFull = errors.New("disk full")
-	// ErrReadOnly says that the database can't be written.
+	// ErrReadOnly: the database cannot be written.
 	ErrReadOnly = errors.New("read-only")
-	// ErrUnavailable says that the database isn't reached now, and may be soon.
+	// ErrUnavailable: the database cannot be reached at present.
 	ErrUnavailable = errors.New("database not reached")
-	// ErrTooLong says that the database can't hold a text: a name, a comment, a tag, or the
-	// name of a metric.
+	// ErrTooLong: a name, a comment, a tag, or the name of a metric is too long for the
+	// database.
 	ErrTooLong = errors.New("text too long")
-	// ErrTooLarge says that a document would become too large.
+	// ErrTooLarge: a document would become too large.
 	ErrTooLarge = errors.New("document too large")
-	// ErrTooMuch says that a transaction or a query took longer than one may; nothing of it
-	// was stored.
+	// ErrTooMuch: a transaction or a query exceeded its time; nothing of it was stored.
 	ErrTooMuch = errors.New("too much for one transaction")
 )
 
 // Kind names a collection of documents.
 type Kind string
 
-// The kinds of documents that the control plane keeps.
+// The kinds of documents of the control plane.
 const (
 	Task       Kind = "task"
 	Model      Kind = "model"
@@ -51,35 +50,35 @@ const (
 	Credential Kind = "credential"
 	// ConfigurationEdit documents are the history of tasks' configurations.
 	ConfigurationEdit Kind = "configuration_edit"
-	// Scroll documents are how far clients have read lists.
+	// Scroll documents are the positions of clients in lists.
 	Scroll Kind = "scroll"
-	// Worker documents are machines that run tasks, as they report themselves.
+	// Worker documents are machines that run tasks.
 	Worker Kind = "worker"
-	// EndedSession documents are sessions that were logged out of.
+	// EndedSession documents are sessions that were logged out.
 	EndedSession Kind = "ended_session"
 )
 
-// Store keeps the control plane's state. It is safe for use by many goroutines.
+// Store stores the control plane's state. It is safe for use by many goroutines.
 type Store interface {
 	// Reader sees what was committed before the call.
 	Reader
-	// Tx runs change in one transaction: all of its writes are stored when it returns
-	// nil, none when it returns an error, which is then returned unchanged. Transactions
-	// run as if one after the other, so a read inside is current until the end. change
-	// may be called again when the database asks for it: it must not touch anything
-	// outside but variables that it sets anew. It must not use the Store itself.
+	// Tx runs change in one transaction: all of its writes are stored if it returns nil, none
+	// if it returns an error, which is then returned unchanged. Transactions run as if one
+	// after the other, so a read inside is current until the end. change may be called again
+	// if the database requires it: outside it may only set variables, each time anew. It
+	// must not use the Store itself.
 	Tx(ctx context.Context, change func(Tx) error) error
-	// Export calls each with all that is stored at one moment: settings, then documents
-	// and events in the order of insertion. Other calls go on meanwhile.
+	// Export calls each with the content of a snapshot: settings, then documents and events
+	// in the order of insertion. It does not block other calls.
 	Export(ctx context.Context, each func(Record) error) error
-	// Import stores records, as Export gives them, until next returns io.EOF: all or, on
-	// an error, none. It returns ErrExists when the database holds documents already.
+	// Import stores records of an Export until next returns io.EOF: all or, on an error,
+	// none. It returns ErrExists if the database has documents.
 	Import(ctx context.Context, next func() (Record, error)) error
-	// Close ends the use of the database. It is called once, after all other calls.
+	// Close closes the database. It is called once, after all other calls.
 	Close() error
 }
 
-// Record is one thing that a Store holds: exactly one of the fields is set.
+// Record is a setting, a document, or an event: exactly one of the fields is set.
 type Record struct {
 	Setting  *Setting  `json:"setting,omitempty"`
 	Document *Document `json:"document,omitempty"`
@@ -109,8 +108,7 @@ type Shared interface {
 	Hear(ctx context.Context, heard func()) error
 }
 
-// Reader reads documents, events, and settings. The documents it returns belong to
-// the caller.
+// Reader reads documents, events, and settings. The returned documents belong to the caller.
 type Reader interface {
 	// Get returns one document, or ErrNotFound.
 	Get(ctx context.Context, kind Kind, id string) (Doc, error)
@@ -118,10 +116,10 @@ type Reader interface {
 	Query(ctx context.Context, kind Kind, q Query) ([]Doc, error)
 	// Count returns how many documents of a kind match; nil matches all.
 	Count(ctx context.Context, kind Kind, where Expr) (int, error)
-	// Distinct returns the texts that a field of the documents that match holds, each
-	// once, in order; of a list each element counts.
+	// Distinct returns the different texts in a field of the matching documents, sorted. Each
+	// element of a list counts.
 	Distinct(ctx context.Context, kind Kind, field Path, where Expr) ([]string, error)
-	// Events returns the events that match, in order.
+	// Events returns the matching events, in order.
 	Events(ctx context.Context, q EventQuery) ([]Event, error)
 	// CountEvents returns how many events match, whatever Limit and Offset say.
 	CountEvents(ctx context.Context, q EventQuery) (int, error)
@@ -129,18 +127,18 @@ type Reader interface {
 	Setting(ctx context.Context, key string) (string, error)
 }
 
-// Tx reads and writes within one transaction; it sees its own writes. It belongs to
-// the goroutine and the call it was given to.
+// Tx reads and writes within one transaction, and sees its own writes. It is valid only in the
+// call of change, on its goroutine.
 type Tx interface {
 	Reader
 	// Insert stores a new document under its "id", or returns ErrExists.
 	Insert(ctx context.Context, kind Kind, doc Doc) error
 	// Put replaces the document with the same "id", or returns ErrNotFound.
 	Put(ctx context.Context, kind Kind, doc Doc) error
-	// Delete removes a document, or returns ErrNotFound. Events are left alone.
+	// Delete removes a document, or returns ErrNotFound. It does not remove events.
 	Delete(ctx context.Context, kind Kind, id string) error
-	// AppendEvents stores events in the order given. An event whose ID is stored
-	// already replaces that one and keeps its place.
+	// AppendEvents stores events in the order given. An event with a stored ID replaces that
+	// event and keeps its place.
 	AppendEvents(ctx context.Context, events []Event) error
 	// DeleteEvents removes the events that match, whatever Limit and Offset say, and
 	// returns how many there were.
@@ -159,21 +157,20 @@ type Query struct {
 	// Order sorts them; documents without the field come last, whatever the direction.
 	// Ties are broken by id; without Order they come as they were inserted.
 	Order []Order
-	// From leaves out what lies at this place of the order, and what lies before it. It
-	// needs an Order. Unlike an Offset it costs the same wherever it is.
+	// From leaves out the documents at and before this place of the order. It needs an Order.
+	// Unlike that of an Offset, its cost does not depend on the place.
 	From *Place
-	// Backwards begins at the end: the last ones are returned, or the last before From.
-	// They stay in the order asked for.
+	// Backwards returns the last documents, or the last before From, in the same order.
 	Backwards bool
-	// Offset is how many of them to leave out at the start.
+	// Offset is the number of documents to leave out at the start.
 	Offset int
-	// Limit is how many to return at most; 0 means all.
+	// Limit is the maximal number to return; 0 means all.
 	Limit int
 }
 
-// Place is a place in an order: where a document with these values stands, or would.
+// Place is a place in an order: that of a document with these values.
 type Place struct {
-	// Keys are the values that the document is sorted by, one for each Order; nil is none.
+	// Keys are the values of the order's fields; nil for a missing one.
 	Keys []any
 	ID   string
 }
@@ -184,9 +181,9 @@ type Order struct {
 	Desc bool
 }
 
-// Update changes one document in a transaction of its own: no change made by others
-// in between is lost. It returns ErrNotFound when there is none, and change's error as
-// it is; nothing is stored then. change may be called again, see Store.Tx.
+// Update changes one document in its own transaction, so that no concurrent change is lost. It
+// returns ErrNotFound if there is none, and change's error unchanged; nothing is stored then.
+// change may be called again, see Store.Tx.
 func Update(ctx context.Context, s Store, kind Kind, id string, change func(Doc) error) error {
 	return s.Tx(ctx, func(tx Tx) error {
 		doc, err := tx.Get(ctx, kind, id)
@@ -233,7 +230,7 @@ func Expire(ctx context.Context, tx Tx, kind Kind, before time.Time) error {
 
 // Event is one report of a task or model: a log line, a scalar, a plot.
 type Event struct {
-	// ID names the event: a second one with the same ID takes its place. Never empty.
+	// ID identifies the event: a second one with the same ID replaces it. Never empty.
 	ID string `json:"id"`
 	// Task is the id of the task or model that reported.
 	Task string `json:"task"`
@@ -246,30 +243,30 @@ type Event struct {
 	Iter int64 `json:"iter"`
 	// Timestamp is the time of the report in milliseconds since 1970.
 	Timestamp int64 `json:"timestamp"`
-	// Seq is the place in the order of storing, set by the store; a cursor.
+	// Seq is the position in the order of insertion, set by the store; a cursor.
 	Seq int64 `json:"-"`
-	// Body is the whole event as it is answered.
+	// Body is the whole event as clients get it.
 	Body Doc `json:"body"`
 }
 
-// EventQuery says which events to return; but for Tasks, an empty field sets no condition.
+// EventQuery says which events to return. An empty field, except Tasks, is no condition.
 type EventQuery struct {
-	// Tasks are the tasks and models whose events are asked for; without one there are none.
+	// Tasks are the tasks and models of the events; without one there are none.
 	Tasks   []string
 	Types   []string
 	Metric  string
 	Variant string
 	// From and To are times in milliseconds, both inclusive; 0 means open.
 	From, To int64
-	// After continues behind the event with these Timestamp and Seq, in the order asked for.
+	// After continues after the event with these Timestamp and Seq, in the same order.
 	After *EventCursor
 	// ByIter orders by metric, variant, and iteration instead of by time.
 	ByIter bool
-	// Desc turns the order by time round: newest first.
+	// Desc reverses the order by time: newest first.
 	Desc bool
-	// Offset is how many of them to leave out at the start.
+	// Offset is the number of events to leave out at the start.
 	Offset int
-	// Limit is how many to return at most; 0 means all.
+	// Limit is the maximal number to return; 0 means all.
 	Limit int
 }
 

@@ -19,7 +19,7 @@ import (
 // writerLock is the advisory lock that each writing transaction holds to its end.
 const writerLock = "7164820301"
 
-// dialect is what PostgreSQL says in its own way.
+// dialect is the dialect of PostgreSQL.
 type dialect struct{}
 
 var _ tables.Dialect = dialect{}
@@ -27,16 +27,15 @@ var _ tables.Dialect = dialect{}
 func (dialect) Mark(n int) string       { return "$" + strconv.Itoa(n) }
 func (dialect) Explain(err error) error { return explain(err) }
 
-// Text puts a sign in the place of the one character that PostgreSQL can't hold.
+// Text replaces the only character that PostgreSQL cannot store.
 func (dialect) Text(text string) string { return strings.ReplaceAll(text, "\x00", "\ufffd") }
 
-// Begin makes writing transactions run one after the other, those of other servers
-// included: what a transaction reads is current until its end, and none has to be run
-// again.
+// Begin makes writing transactions run one after the other, including those of other servers:
+// reads of a transaction are current until its end, and none must be repeated.
 func (dialect) Begin() string { return "SELECT pg_advisory_xact_lock(" + writerLock + ")" }
 
-// Pattern implements tables.Dialect with LIKE, or with PostgreSQL's own patterns where
-// they are written the same.
+// Pattern implements tables.Dialect with LIKE, or with PostgreSQL's own patterns if they have
+// the same syntax.
 func (dialect) Pattern(col string, re *regexp.Regexp) (tables.Condition, bool) {
 	pattern := re.String()
 	if text, ok := tables.Substring(pattern); ok {
@@ -45,7 +44,7 @@ func (dialect) Pattern(col string, re *regexp.Regexp) (tables.Condition, bool) {
 	}
 	if text, ok := tables.FoldedSubstring(pattern); ok {
 		like := tables.Condition{SQL: col + " ILIKE ?", Args: []any{text.Loose}}
-		if text.From != "" { // only what nearly matches is folded, which takes longer
+		if text.From != "" { // translate is slow: only for rows that nearly match
 			like.SQL, like.Args = "("+like.SQL+" AND translate("+col+", ?, ?) ILIKE ?)", append(like.Args, text.From, text.To, text.Like)
 		}
 		return like, true
@@ -53,21 +52,21 @@ func (dialect) Pattern(col string, re *regexp.Regexp) (tables.Condition, bool) {
 	return samePattern(col, pattern)
 }
 
-// same are the patterns that mean the same in both languages: ASCII letters, digits,
-// spaces, escaped signs, the dot, digits, and words, each perhaps repeated.
+// same matches the patterns with the same meaning in both languages: ASCII letters, digits,
+// spaces, escaped signs, the dot, \d, and \w, each possibly repeated.
 var same = regexp.MustCompile(`^(\(\?i\))?(\^?)((?:(?:[A-Za-z0-9 ,:/_-]|\.|\\[][(){}.*+?|^$\\/_-]|\\[dw])[*+?]?)+)(\$|\\z)?$`)
 
-// maxChoices bounds what is optional or repeats in a pattern when PostgreSQL reads it: the
-// time that takes grows steeply, to a minute for 500 letters that are optional.
+// maxChoices bounds the optional and repeated parts of a pattern for PostgreSQL, whose time to
+// compile them grows steeply, to a minute for 500 optional letters.
 const maxChoices = 50
 
-// samePattern hands a pattern to PostgreSQL that means the same there.
+// samePattern uses PostgreSQL's patterns for a pattern with the same meaning there.
 func samePattern(col, pattern string) (tables.Condition, bool) {
 	parts := same.FindStringSubmatch(pattern)
 	if parts == nil || strings.Count(pattern, "*")+strings.Count(pattern, "+")+strings.Count(pattern, "?") > maxChoices {
 		return tables.Condition{}, false
 	}
-	options, end := "(?p)", parts[4] // the dot matches no end of line, the others are not about lines
+	options, end := "(?p)", parts[4] // the dot does not match the end of a line
 	if parts[1] != "" {
 		options = "(?pi)"
 		if strings.ContainsAny(pattern, `kKsSw`) { // w for words: the signs of Kelvin and of the long s
@@ -83,8 +82,7 @@ func samePattern(col, pattern string) (tables.Condition, bool) {
 // Analyze implements tables.Dialect.
 func (dialect) Analyze() string { return "ANALYZE documents, terms, events, bodies" }
 
-// explain adds to an error of PostgreSQL what a caller decides by, and for a person what
-// to do.
+// explain adds one of store's errors to an error of PostgreSQL, and what to do.
 func explain(err error) error {
 	var told *pgconn.PgError
 	var refused *pgconn.ConnectError
@@ -95,7 +93,7 @@ func explain(err error) error {
 	case errors.As(err, &told):
 		return explainCode(told.Code, err)
 	case errors.As(err, &refused):
-		return fmt.Errorf("%w: start PostgreSQL or mend --database-url: %w", store.ErrUnavailable, err)
+		return fmt.Errorf("%w: start PostgreSQL or correct --database-url: %w", store.ErrUnavailable, err)
 	case errors.As(err, &network), pgconn.SafeToRetry(err), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, driver.ErrBadConn):
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}

@@ -2,8 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
@@ -14,13 +12,6 @@ import (
 // channel is the one by which servers on a database notify each other of writes.
 const channel = "clearml_serving"
 
-// newSender makes the name of a server in its notifications.
-func newSender() string {
-	name := make([]byte, 8)
-	_, _ = rand.Read(name) // never fails, says its documentation
-	return hex.EncodeToString(name)
-}
-
 // Tell implements store.Shared.
 func (s *Store) Tell(ctx context.Context) error {
 	if _, err := s.write.ExecContext(ctx, `SELECT pg_notify($1, $2)`, channel, s.sender); err != nil {
@@ -29,8 +20,8 @@ func (s *Store) Tell(ctx context.Context) error {
 	return nil
 }
 
-// Hear implements store.Shared: it listens on a connection of its own, and connects again
-// when that breaks.
+// Hear implements store.Shared: it listens on a separate connection, and connects again if
+// that breaks.
 func (s *Store) Hear(ctx context.Context, heard func()) error {
 	const again = 2 * time.Second
 	broken := false
@@ -45,7 +36,7 @@ func (s *Store) Hear(ctx context.Context, heard func()) error {
 			return ctx.Err()
 		}
 		if !broken {
-			s.log.Warn("news of other servers interrupted", "err", explain(err))
+			s.log.Warn("notifications of other servers interrupted", "err", explain(err))
 		}
 		broken = true
 		select {
@@ -56,7 +47,7 @@ func (s *Store) Hear(ctx context.Context, heard func()) error {
 	}
 }
 
-// listen hears on one connection until it breaks. ready is called once it listens.
+// listen listens on one connection until it breaks. ready is called once it listens.
 func (s *Store) listen(ctx context.Context, ready func(), heard func()) (err error) {
 	conn, err := pgx.ConnectConfig(ctx, s.config)
 	if err != nil {

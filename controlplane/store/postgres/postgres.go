@@ -1,13 +1,13 @@
-// Package postgres keeps the control plane's state in a PostgreSQL database, which
-// several servers may share.
+// Package postgres stores the control plane's state in a PostgreSQL database, which several
+// servers may share.
 //
-// It owns the connections, the migrations, what PostgreSQL says in its own way, and how
-// servers on one database tell each other of writes. It never decides what a filter
-// means: package tables does.
+// It owns the connections, the migrations, PostgreSQL's dialect, and the notifications between
+// servers on one database. Package tables owns the meaning of filters.
 package postgres
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"embed"
 	"errors"
@@ -28,17 +28,17 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// Options says which database to use.
+// Options are the address and the limits of the database.
 type Options struct {
-	// URL names it: postgres://user:password@host:port/database?sslmode=…. Required.
+	// URL is the address: postgres://user:password@host:port/database?sslmode=…. Required.
 	URL string
-	// Conns is how many connections are open at most; 0 means 16.
+	// Conns is the maximal number of open connections; 0 means 16.
 	Conns int
-	// Logger receives what an operator should know; nil discards it.
+	// Logger gets messages for operators; nil discards them.
 	Logger *slog.Logger
 }
 
-// Store keeps documents, events, and settings in PostgreSQL. It fulfils store.Store and
+// Store stores documents, events, and settings in PostgreSQL. It implements store.Store and
 // store.Shared.
 type Store struct {
 	tables.Store
@@ -53,8 +53,8 @@ var (
 	_ store.Shared = (*Store)(nil)
 )
 
-// Open connects to the database and brings its tables up to date; servers that open it
-// at the same time do so one after the other. The database itself must exist.
+// Open connects to the database, which must exist, and migrates its tables. Servers that open
+// it at the same time do so one after the other.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	if opts.Conns <= 0 {
 		opts.Conns = 16
@@ -68,14 +68,14 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	config.RuntimeParams["application_name"] = "clearml-serving"
 	config.RuntimeParams["timezone"] = "UTC"
-	// A search with a pattern that takes for ever must not hold a connection for ever.
+	// A search with a slow pattern must not hold a connection for long.
 	limited := config.Copy()
 	limited.RuntimeParams["statement_timeout"] = "60000"
-	// How many documents have a value differs too much for one plan: whoever asks for what
-	// none has would look at all of them.
+	// The number of documents with a value differs too much for one plan: a query for a value
+	// of no document would read all of them.
 	limited.RuntimeParams["plan_cache_mode"] = "force_custom_plan"
 	s := &Store{
-		config: config, sender: newSender(), log: opts.Logger,
+		config: config, sender: rand.Text(), log: opts.Logger,
 		read: pool(limited, opts.Conns), write: pool(config, max(opts.Conns/2, 2)),
 	}
 	locker, err := lock.NewPostgresSessionLocker()
@@ -100,7 +100,7 @@ func pool(config *pgx.ConnConfig, conns int) *sql.DB {
 	return db
 }
 
-// Name is the URL of a database without its password, for people and logs.
+// Name is the URL of a database without its password, for messages and logs.
 func Name(text string) string {
 	u, err := url.Parse(text)
 	if err != nil {
@@ -109,13 +109,13 @@ func Name(text string) string {
 	return u.Redacted()
 }
 
-// withoutPassword is the reason behind an error of parsing a URL; the error itself
-// repeats the URL.
+// withoutPassword is the cause of an error of parsing a URL; the error itself contains the
+// URL.
 func withoutPassword(err error) error {
 	if inner := errors.Unwrap(err); inner != nil {
 		return inner
 	}
-	return errors.New("it can't be read")
+	return errors.New("it cannot be parsed")
 }
 
 // Close implements store.Store.

@@ -16,8 +16,8 @@ import (
 	"clearmlserving/controlplane/store/tables"
 )
 
-// registerRegexp gives SQLite the function re_match(pattern, text) for patterns that are
-// more than a piece of text. The driver knows functions per program, not per database.
+// registerRegexp adds the function re_match(pattern, text) to SQLite, for patterns that are no
+// plain text. The driver's functions are global.
 var registerRegexp = sync.OnceValue(func() error {
 	patterns := &compiled{byText: map[string]*regexp.Regexp{}}
 	return sqlite.RegisterDeterministicScalarFunction("re_match", 2, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
@@ -37,7 +37,7 @@ var registerRegexp = sync.OnceValue(func() error {
 	})
 })
 
-// compiled keeps the patterns of running queries, so that each row doesn't compile anew.
+// compiled caches the compiled patterns of running queries.
 type compiled struct {
 	mu     sync.Mutex // guards byText
 	byText map[string]*regexp.Regexp
@@ -60,7 +60,7 @@ func (c *compiled) get(pattern string) (*regexp.Regexp, error) {
 	return re, nil
 }
 
-// dialect is what SQLite says in its own way.
+// dialect is the dialect of SQLite.
 type dialect struct{}
 
 var _ tables.Dialect = dialect{}
@@ -69,7 +69,7 @@ func (dialect) Mark(int) string         { return "?" }
 func (dialect) Explain(err error) error { return explain(err) }
 func (dialect) Text(text string) string { return text }
 
-// Begin does nothing: the driver begins writing transactions as immediate ones.
+// Begin is empty: the driver begins writing transactions as immediate ones.
 func (dialect) Begin() string { return "" }
 
 // Pattern implements tables.Dialect with LIKE, instr, or the function.
@@ -88,11 +88,10 @@ func (dialect) Pattern(col string, re *regexp.Regexp) (tables.Condition, bool) {
 	return tables.Condition{SQL: "re_match(?, " + col + ")", Args: []any{pattern}}, true
 }
 
-// Analyze implements tables.Dialect. It is whole, as a sample says little of so few kinds.
+// Analyze implements tables.Dialect. It reads everything: samples are misleading for few kinds.
 func (dialect) Analyze() string { return "PRAGMA analysis_limit = 0; ANALYZE" }
 
-// explain adds to an error of SQLite or the system what a caller decides by, and for a
-// person what to do.
+// explain adds one of store's errors to an error of SQLite or the system, and what to do.
 func explain(err error) error {
 	switch {
 	case err == nil:

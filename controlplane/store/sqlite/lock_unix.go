@@ -14,8 +14,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// acquire takes the lock that keeps a second process away until the file is closed. The
-// system gives it back when the process dies, however it dies; the file stays.
+// acquire takes the lock that excludes a second process until the file is closed. The system
+// releases it when the process ends in any way; the file remains.
 func acquire(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -24,7 +24,7 @@ func acquire(path string) (*os.File, error) {
 	err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		holder := make([]byte, 20)
-		n, _ := file.ReadAt(holder, 0) // the id is a courtesy
+		n, _ := file.ReadAt(holder, 0) // the id is optional
 		err = fmt.Errorf("%w (process %s): stop that one or choose another data folder", store.ErrInUse, strings.TrimSpace(string(holder[:n])))
 	}
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// acquire takes the lock that keeps a second process away until the file is closed. The
-// system gives it back when the process dies, however it dies; the file stays.
+// acquire takes the lock that excludes a second process until the file is closed. The system
+// releases it when the process ends in any way; the file remains.
 func acquire(path string) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

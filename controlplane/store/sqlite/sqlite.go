@@ -1,8 +1,8 @@
-// Package sqlite keeps the control plane's state in one SQLite file.
+// Package sqlite stores the control plane's state in one SQLite file.
 //
-// It owns that file, the lock beside it (one process at a time), the migrations, and what
-// SQLite says in its own way. What is committed survives the death of the process at any
-// moment (write-ahead log). It never decides what a filter means: package tables does.
+// It owns that file, the lock beside it (one process at a time), the migrations, and SQLite's
+// dialect. Commits survive the death of the process at any moment (write-ahead log). Package
+// tables owns the meaning of filters.
 package sqlite
 
 import (
@@ -27,13 +27,13 @@ import (
 //go:embed migrations/*.sql
 var steps embed.FS
 
-// readers is how many queries may run at once beside the one writer.
+// readers is the number of queries that may run at once beside the one writer.
 const readers = 4
 
-// Store keeps documents, events, and settings in a SQLite file. It fulfils store.Store.
+// Store stores documents, events, and settings in a SQLite file. It implements store.Store.
 type Store struct {
 	tables.Store
-	write *sql.DB // one connection: SQLite knows one writer at a time
+	write *sql.DB // one connection: SQLite allows one writer at a time
 	read  *sql.DB
 
 	written atomic.Uint64 // transactions
@@ -42,34 +42,24 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the database file, makes it when it is missing, and brings its tables up
-// to date. It returns store.ErrInUse when another process has it open, and
-// store.ErrReadOnly or store.ErrFull when it can't be written.
-func Open(ctx context.Context, path string) (*Store, error) {
-	s, err := open(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, explain(err))
-	}
-	return s, nil
-}
-
-func open(ctx context.Context, path string) (_ *Store, err error) {
-	path, err = filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	lock, err := acquire(path + ".lock")
-	if err != nil {
-		return nil, err
-	}
-	s := &Store{lock: lock}
+// Open opens the database file, creates it if it is missing, and migrates its tables. It
+// returns store.ErrInUse if another process has it open, and store.ErrReadOnly or
+// store.ErrFull if it cannot be written.
+func Open(ctx context.Context, path string) (_ *Store, err error) {
+	s := &Store{}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Close())
+			err = fmt.Errorf("open database %s: %w", path, explain(errors.Join(err, s.Close())))
 		}
 	}()
-	// Made here rather than by SQLite, so that nobody else may read it; the files that
-	// SQLite puts beside it take over its permissions.
+	if path, err = filepath.Abs(path); err != nil {
+		return nil, err
+	}
+	if s.lock, err = acquire(path + ".lock"); err != nil {
+		return nil, err
+	}
+	// Created here and not by SQLite, with permissions for this user only; the files that
+	// SQLite creates beside it get the same.
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
@@ -95,22 +85,20 @@ func open(ctx context.Context, path string) (_ *Store, err error) {
 	}
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
-	s.read.SetConnMaxLifetime(30 * time.Minute) // a new one knows the newest statistics
+	s.read.SetConnMaxLifetime(30 * time.Minute) // new connections read the newest statistics
 	s.Store = tables.New(tables.Options{Read: s.read, Write: s.write, Dialect: dialect{}})
 	return s, nil
 }
 
-// OpenBeside opens a database for Export only, while a server may be working on it. Its
-// tables must be of this program's version: it changes nothing.
-func OpenBeside(ctx context.Context, path string) (*Store, error) {
-	s, err := openBeside(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("read database %s: %w", path, explain(err))
-	}
-	return s, nil
-}
-
-func openBeside(ctx context.Context, path string) (_ *Store, err error) {
+// OpenBeside opens a database for Export only, while a server may use it. It changes nothing,
+// so the tables must have this program's version.
+func OpenBeside(ctx context.Context, path string) (_ *Store, err error) {
+	s := &Store{}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("read database %s: %w", path, explain(errors.Join(err, s.Close())))
+		}
+	}()
 	if path, err = filepath.Abs(path); err != nil {
 		return nil, err
 	}
@@ -120,20 +108,19 @@ func openBeside(ctx context.Context, path string) (_ *Store, err error) {
 	if err := registerRegexp(); err != nil {
 		return nil, err
 	}
-	s := &Store{}
 	if s.read, err = sql.Open("sqlite", dsn(path, "&_pragma=query_only(1)")); err != nil {
 		return nil, err
 	}
 	if err := tables.Migrate(ctx, goose.DialectSQLite3, s.read, steps, true); err != nil {
-		return nil, errors.Join(err, s.Close())
+		return nil, err
 	}
 	s.Store = tables.New(tables.Options{Read: s.read, Write: s.read, Dialect: dialect{}})
 	return s, nil
 }
 
-// dsn names the file and what each connection is set to. NORMAL flushes at checkpoints
-// and not at each commit: a killed process loses nothing, a power cut at most the last
-// commits, and never the consistency.
+// dsn has the file and the settings of each connection. NORMAL flushes at checkpoints and not
+// at each commit: a killed process loses nothing, a power failure at most the last commits,
+// and never the consistency.
 func dsn(path, more string) string {
 	path = filepath.ToSlash(path)
 	if !strings.HasPrefix(path, "/") {
@@ -143,8 +130,7 @@ func dsn(path, more string) string {
 	return file.String() + "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(NORMAL)&_pragma=temp_store(MEMORY)&_pragma=cache_size(-16000)" + more
 }
 
-// Tx implements store.Store. Now and then it lets the planner see what has become of the
-// tables since it looked last.
+// Tx implements store.Store. From time to time it updates the planner's statistics.
 func (s *Store) Tx(ctx context.Context, change func(store.Tx) error) error {
 	if err := s.Store.Tx(ctx, change); err != nil {
 		return err
@@ -155,20 +141,16 @@ func (s *Store) Tx(ctx context.Context, change func(store.Tx) error) error {
 	return nil
 }
 
-// optimizeEvery is after how many transactions the planner looks again.
+// optimizeEvery is the number of transactions between checks of the statistics.
 const optimizeEvery = 5000
 
-// optimize has the planner count everything when there are twice as many documents as
-// it believes, or half as many. All lie in few kinds, so a sample says little: by one
-// a kind holds some hundreds of them, and every way to find them seems as good as
-// the others.
+// optimize updates the planner's statistics if there are twice as many documents as they say,
+// or half as many. It counts everything: there are few kinds, so by a sample a kind seems to
+// have some hundreds of documents, and all plans seem equally good.
 func optimize(ctx context.Context, db *sql.DB) error {
-	var there, believed int64
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM documents").Scan(&there); err != nil {
-		return err
-	}
-	var tables int
-	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_stat1'").Scan(&tables); err != nil {
+	var there, believed, tables int64
+	const counts = "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_stat1')"
+	if err := db.QueryRowContext(ctx, counts).Scan(&there, &tables); err != nil {
 		return err
 	}
 	if tables > 0 { // the first number of each index is how many rows there were
@@ -180,7 +162,7 @@ func optimize(ctx context.Context, db *sql.DB) error {
 	if there <= 2*believed && 2*there >= believed {
 		return nil
 	}
-	// Of events, of which there may be many more, a sample does.
+	// A sample is sufficient for events, which may be many more.
 	_, err := db.ExecContext(ctx, "PRAGMA analysis_limit = 1000; ANALYZE; PRAGMA analysis_limit = 0; ANALYZE documents; ANALYZE terms")
 	return err
 }

@@ -33,7 +33,7 @@ func (r reader) export(ctx context.Context, each func(store.Record) error) error
 		}},
 		{"events", `SELECT ` + eventColumns + ` FROM events ORDER BY seq`, func(scan scanner) (store.Record, error) {
 			event, err := scanEvent(scan)
-			event.Seq = 0 // the place is that in the export
+			event.Seq = 0 // its position in the export replaces it
 			return store.Record{Event: &event}, err
 		}},
 	} {
@@ -53,7 +53,7 @@ func (r reader) export(ctx context.Context, each func(store.Record) error) error
 
 // Import implements store.Store.
 func (s Store) Import(ctx context.Context, next func() (store.Record, error)) error {
-	const long = 24 * time.Hour // nothing else uses the database meanwhile
+	const long = 24 * time.Hour // there are no other users of the database
 	return s.within(ctx, long, func(tx store.Tx) error {
 		w := tx.(writer) // made by within
 		var n int
@@ -101,7 +101,7 @@ func (w writer) importAll(ctx context.Context, next func() (store.Record, error)
 				events = events[:0]
 			}
 		default:
-			err = errors.New("import: a record holds nothing")
+			err = errors.New("import: an empty record")
 		}
 		if err != nil {
 			return err
@@ -112,8 +112,7 @@ func (w writer) importAll(ctx context.Context, next func() (store.Record, error)
 // documentsAtOnce is how many documents one statement imports.
 const documentsAtOnce = 100
 
-// insertMany stores new documents in few statements: one by one, most of the time would
-// go into the way to the database.
+// insertMany stores new documents in few statements, which saves round trips to the database.
 func (w writer) insertMany(ctx context.Context, docs []store.Document) error {
 	if len(docs) == 0 {
 		return nil

@@ -6,8 +6,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// condition is the SQL of a filter. When it isn't exact, it lets pass at least the
-// documents that match.
+// condition is the SQL of a filter. If it is not exact, it selects at least the documents
+// that match.
 type condition struct {
 	Condition
 	exact bool
@@ -17,10 +17,10 @@ func exactly(text string, args ...any) condition {
 	return condition{Condition{SQL: text, Args: args}, true}
 }
 
-// unknown lets all pass and leaves the decision to Match.
+// unknown selects all and leaves the decision to Match.
 var unknown = condition{Condition: Condition{SQL: "TRUE"}}
 
-// compiler says in SQL as much of a filter on documents of one kind as it can.
+// compiler translates filters on documents of one kind to SQL, as far as possible.
 type compiler struct {
 	dialect Dialect
 	kind    string
@@ -128,8 +128,8 @@ func (c compiler) missing(e store.Missing) condition {
 	return unknown
 }
 
-// pattern uses the index of a column for patterns that are a text, such as ^exact\ name$,
-// and what the database can say for the others.
+// pattern uses the index of a column for patterns that are plain texts, such as ^exact\ name$,
+// and the dialect for the others.
 func (c compiler) pattern(e store.Regexp) condition {
 	col, ok := columnOf(e.Path)
 	if !ok || col.holds != texts {

@@ -32,12 +32,11 @@ func decode(kind store.Kind, body []byte) (store.Doc, error) {
 	return doc, nil
 }
 
-// The bounds of a document that is written: each write of it is a write of all of it, and of
-// what its texts have in the indexes, while the others wait. A document that was stored
-// without them stays readable, and is imported.
+// The bounds of a document on writes, each of which writes the whole document and the index
+// entries of its texts while others wait. They do not apply to reads and imports.
 const (
 	maxDocument = 64 << 20
-	// maxText is that of a column or a term: searches read them all.
+	// maxText bounds a column or a term: searches read them all.
 	maxText = 64 << 10
 )
 
@@ -75,8 +74,8 @@ func (w writer) Insert(ctx context.Context, kind store.Kind, doc store.Doc) erro
 	return nil
 }
 
-// insertRows stores new documents and returns how many there were: fewer than rows where a
-// document of the kind and id exists.
+// insertRows stores new documents and returns how many it stored: those of an existing kind
+// and id are left out.
 func (w writer) insertRows(ctx context.Context, rows ...row) (int, error) {
 	var args, bodies, terms []any
 	byID := map[[2]string]row{}
@@ -104,7 +103,7 @@ func (w writer) insertRows(ctx context.Context, rows ...row) (int, error) {
 	return n, w.insertTerms(ctx, terms)
 }
 
-// documentColumns names the columns of a document in the order of its values.
+// documentColumns lists the columns of a document in the order of its values.
 func documentColumns() string {
 	names := []string{"kind", "id"}
 	for _, c := range columns {
@@ -166,7 +165,7 @@ func (w writer) seq(ctx context.Context, kind store.Kind, id string) (int64, err
 	return seq, nil
 }
 
-// termsAtOnce is how many terms one statement stores.
+// termsAtOnce is the number of terms in one statement.
 const termsAtOnce = 1000
 
 func termArgs(seq int64, r row) []any {
@@ -187,8 +186,8 @@ func (w writer) insertTerms(ctx context.Context, args []any) error {
 	return nil
 }
 
-// replaceTerms writes the terms only when they have changed, which is rare: most writes
-// move times and numbers.
+// replaceTerms writes the terms only if they have changed, which is rare: most writes change
+// times and numbers.
 func (w writer) replaceTerms(ctx context.Context, seq int64, r row) error {
 	var stored []term
 	err := w.each(ctx, `SELECT field, value FROM terms WHERE seq = ? ORDER BY field, value`, []any{seq}, func(scan scanner) error {

@@ -9,8 +9,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// eventsAtOnce is how many events one statement stores: enough to make the way to the
-// database cheap, few enough for its limit of parameters.
+// eventsAtOnce is the number of events in one statement: enough to save round trips, few
+// enough for the databases' limits of parameters.
 const eventsAtOnce = 200
 
 // AppendEvents implements store.Tx.
@@ -28,8 +28,8 @@ func (w writer) AppendEvents(ctx context.Context, events []store.Event) error {
 	return nil
 }
 
-// latest leaves of events with the same id the last one, in the place of the first: a
-// statement may write each id once.
+// latest keeps the last of events with the same id, in the place of the first, because a
+// statement may write each id only once.
 func latest(events []store.Event) []store.Event {
 	at := make(map[string]int, len(events))
 	out := make([]store.Event, 0, len(events))
@@ -137,7 +137,7 @@ func (w writer) deleteEvents(ctx context.Context, where string, args ...any) (in
 	return int(n), err
 }
 
-// eventConditions returns the SQL of all conditions but the cursor.
+// eventConditions returns the SQL of all conditions except the cursor.
 func eventConditions(q store.EventQuery) (string, []any) {
 	if len(q.Tasks) == 0 {
 		return "FALSE", nil

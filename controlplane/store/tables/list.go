@@ -8,23 +8,23 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// list is a query as far as SQL can say it.
+// list is the part of a query that SQL can express.
 type list struct {
 	kind  string
 	where condition
-	// order is that of the documents, columns those that it needs.
+	// order is the order of the documents, and columns its columns.
 	order   string
 	columns []column
-	// behind is the place that the list goes on from.
+	// behind selects the documents after the place of the query.
 	behind Condition
-	// paged says that SQL says all of the query: offset and limit hold. Otherwise the
-	// documents have still to be looked at.
+	// paged: SQL expresses the whole query, with offset and limit. Otherwise the documents must
+	// be checked.
 	paged         bool
 	offset, limit int
 }
 
-// listOf returns the list of a query, and whether SQL can say its order. If not, the list
-// holds all documents that may match.
+// listOf returns the list of a query, and whether SQL can express its order. If not, the list
+// has all documents that may match.
 func (r reader) listOf(kind store.Kind, q store.Query) (list, bool) {
 	l := list{kind: string(kind), where: r.compile(kind, q.Where), order: "d.seq", behind: Condition{SQL: "TRUE"}}
 	order, columns, ok := orderBy(q.Order, q.Backwards)
@@ -44,13 +44,13 @@ func (r reader) listOf(kind store.Kind, q store.Query) (list, bool) {
 	return l, true
 }
 
-// nearest is how many documents are looked at in the order of a list before all that match
-// are gathered and sorted.
+// nearest is the number of documents that are checked in the order of a list before all
+// matches are collected and sorted.
 const nearest = 1000
 
-// list returns the documents of a list. A page of what many documents match is found among
-// the next in its order. What few match, or what lies together far behind, is gathered by
-// the condition and sorted: no planner can tell these apart.
+// list returns the documents of a list. A page of a condition that many documents match is
+// found among the next ones in its order. For a condition with few matches, or with matches
+// far behind, all matches are collected and sorted: no planner can distinguish these cases.
 func (r reader) list(ctx context.Context, l list) ([]int64, error) {
 	if l.limit == 0 || len(l.columns) == 0 || l.offset+l.limit > nearest {
 		return r.seqs(ctx, l, `SELECT d.seq FROM documents d WHERE d.kind = ? AND (`+l.where.SQL+`) AND `+l.behind.SQL, slices.Concat([]any{l.kind}, l.where.Args, l.behind.Args))
@@ -62,7 +62,7 @@ func (r reader) list(ctx context.Context, l list) ([]int64, error) {
 			return found, err
 		}
 	}
-	// Apart from the order and the place in it, which planners would begin with.
+	// Separate from the order and the place in it, because planners would begin with these.
 	needs := `d.seq, d."id"`
 	for _, c := range l.columns {
 		if name := ", d." + c.quoted(); !strings.Contains(needs+",", name[1:]+",") {
@@ -79,8 +79,8 @@ func (r reader) seqs(ctx context.Context, l list, text string, args []any) ([]in
 	return values[int64](ctx, r, text, args)
 }
 
-// orderBy returns the SQL of an order with its columns, and whether it is all of it.
-// Backwards is the exact reverse: what lacks a field comes first then.
+// orderBy returns the SQL of an order with its columns, and whether SQL can express it.
+// Backwards is the exact reverse: documents without a field come first then.
 func orderBy(order []store.Order, backwards bool) (string, []column, bool) {
 	up, down := " ASC NULLS LAST", " DESC NULLS LAST"
 	end := ""
@@ -108,8 +108,8 @@ func orderBy(order []store.Order, backwards bool) (string, []column, bool) {
 	return strings.Join(append(parts, "d.id"+end), ", "), columns, true
 }
 
-// beyond says in SQL what lies behind the place of a query in its order by columns. It is
-// one value, so that no planner looks up its alternatives one by one and sorts then.
+// beyond is the SQL for the documents after the place of a query in its order by columns. It
+// is one value, so that no planner looks up its alternatives one by one and sorts them.
 func beyond(d Dialect, q store.Query, columns []column) (Condition, bool) {
 	out := Condition{SQL: "d.id > ?", Args: []any{d.Text(q.From.ID)}}
 	if q.Backwards {

@@ -9,7 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// literal takes apart a pattern that is a text, perhaps bound to the start or the end.
+// literal returns the text of a pattern that is a plain text, and whether it is anchored at the
+// start and the end.
 func literal(pattern string) (text string, start, end, ok bool) {
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
@@ -31,23 +32,22 @@ func literal(pattern string) (text string, start, end, ok bool) {
 	return string(parts[0].Rune), start, end, true
 }
 
-// Substring returns the text that a pattern without bounds looks for, if it is one.
+// Substring returns the text of a pattern that is an unanchored plain text.
 func Substring(pattern string) (string, bool) {
 	text, start, end, ok := literal(pattern)
 	return text, ok && !start && !end && !strings.ContainsRune(text, 0)
 }
 
-// Folded is a text that is looked for in any case, by databases that know the cases of
-// ASCII letters.
+// Folded is a text to search in any case, for databases that know the cases of ASCII letters.
 type Folded struct {
-	// Like is a pattern of LIKE for the text, Loose one with any character in the place of
-	// those that have further cases, such as k, which the sign of Kelvin is too.
+	// Like is a pattern of LIKE for the text. Loose is the same with any character in the place
+	// of those with more cases, such as k, whose cases include the Kelvin sign.
 	Like, Loose string
-	// From are those cases, and To what each stands for in Like.
+	// From are these cases, and To their replacements in Like.
 	From, To string
 }
 
-// FoldedSubstring takes a pattern that is a text in any case.
+// FoldedSubstring returns the text of a pattern that is a text in any case.
 func FoldedSubstring(pattern string) (Folded, bool) {
 	parsed, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil || parsed.Op != syntax.OpLiteral || parsed.Flags&syntax.FoldCase == 0 {

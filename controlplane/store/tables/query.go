@@ -11,8 +11,8 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// Query implements store.Reader. SQL narrows the documents down and, where it can say
-// all of the filter and the order, pages too; the rest is done here by Match and Sort.
+// Query implements store.Reader. SQL selects the documents and, if it can express the whole
+// filter and the order, the page; otherwise Match and Sort do the rest.
 func (r reader) Query(ctx context.Context, kind store.Kind, q store.Query) ([]store.Doc, error) {
 	return limited(ctx, r, "query "+string(kind)+" documents", func(ctx context.Context) ([]store.Doc, error) { return r.find(ctx, kind, q) })
 }
@@ -38,8 +38,8 @@ func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]sto
 	}
 	l, ordered := r.listOf(kind, q)
 	docs := []store.Doc{}
-	// Found first and read then: a sort would carry the bodies along, and what is
-	// skipped would be read. Both see the same state of the database.
+	// The bodies are read in a second query, so that they are not sorted, and not read for
+	// skipped documents. Both queries see the same state of the database.
 	err := r.inSnapshot(ctx, func(r reader) error {
 		seqs, err := r.list(ctx, l)
 		if err != nil {
@@ -81,7 +81,8 @@ func (r reader) find(ctx context.Context, kind store.Kind, q store.Query) ([]sto
 	return docs, nil
 }
 
-// inOrder is what a query asks for of all documents that match, where SQL can't say the order.
+// inOrder applies the order and the page of a query to all matching documents, if SQL cannot
+// express the order.
 func inOrder(docs []store.Doc, q store.Query) []store.Doc {
 	if q.From != nil {
 		docs = slices.DeleteFunc(docs, func(doc store.Doc) bool { return !q.From.Beyond(doc, q.Order, q.Backwards) })
@@ -96,7 +97,7 @@ func inOrder(docs []store.Doc, q store.Query) []store.Doc {
 	return docs
 }
 
-// window cuts a page out of a query. Its numbers stand in the text: they are ours.
+// window adds the page to a query.
 func window(text string, args []any, offset, limit int) (string, []any) {
 	if limit > 0 {
 		text, args = text+" LIMIT ?", append(args, limit)
@@ -110,8 +111,8 @@ func window(text string, args []any, offset, limit int) (string, []any) {
 	return text, args
 }
 
-// inSnapshot runs several queries on one state of the database: in a transaction on
-// that, otherwise in a short one for reading.
+// inSnapshot runs several queries on one state of the database: in the present transaction, or
+// else in a new one.
 func (r reader) inSnapshot(ctx context.Context, read func(reader) error) error {
 	pool, ok := r.db.(*sql.DB)
 	if !ok {
@@ -201,9 +202,8 @@ func (r reader) Distinct(ctx context.Context, kind store.Kind, field store.Path,
 
 func (r reader) distinct(ctx context.Context, kind store.Kind, field store.Path, where store.Expr) ([]string, error) {
 	c := r.compile(kind, where)
-	listed, isList := termField(field)
 	col, isColumn := columnOf(field)
-	if !c.exact || (!isList && (!isColumn || col.holds != texts)) {
+	if !c.exact || !isColumn || col.holds != texts {
 		docs, err := r.find(ctx, kind, store.Query{Where: where})
 		var out []string
 		for _, doc := range docs {
@@ -213,18 +213,14 @@ func (r reader) distinct(ctx context.Context, kind store.Kind, field store.Path,
 	}
 	text := `SELECT DISTINCT d.` + col.quoted() + ` FROM documents d WHERE d.kind = ? AND (` + c.SQL + `) AND d.` + col.quoted() + ` <> ''`
 	args := []any{string(kind)}
-	if !isList && where == nil && col.indexed() {
+	if where == nil && col.indexed() {
 		text, args = allValues(col), []any{string(kind), string(kind)}
-	}
-	if isList {
-		text = `SELECT DISTINCT t.value FROM documents d JOIN terms t ON t.seq = d.seq WHERE t.kind = ? AND t.field = ? AND (` + c.SQL + `)`
-		args = append(args, listed)
 	}
 	return values[string](ctx, r, text, append(args, c.Args...))
 }
 
-// allValues goes from each value of an indexed column to the next in the index, past the
-// documents that have it.
+// allValues goes from each value of an indexed column to the next in the index, and so skips the
+// documents with the same value.
 func allValues(col column) string {
 	name := col.quoted()
 	return `WITH RECURSIVE v (value) AS (

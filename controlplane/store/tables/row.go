@@ -15,24 +15,20 @@ type column struct {
 	holds valueType
 }
 
-// indexed says that there is a sorted index of the kind and this column.
+// indexed says whether there is an index of the kind and this column.
 func (c column) indexed() bool {
-	switch c.name {
-	case "name", "task", "parent", "project", "framework", "ready", "status", "type":
-		return true
-	}
-	return false
+	return slices.Contains([]string{"name", "task", "parent", "project", "framework", "ready", "status", "type"}, c.name)
 }
 
-// sorted says that there is an index of the kind in the order of this column and the id.
+// sorted says whether there is an index of the kind, this column, and the id.
 func (c column) sorted() bool {
 	return c.name == "created" || c.name == "last_update" || c.name == "name"
 }
 
-// quoted is the column's name in SQL, where some are words of the language.
+// quoted is the column's name in SQL, where some are keywords.
 func (c column) quoted() string { return `"` + c.name + `"` }
 
-// valueType is what a column holds when it isn't NULL, which stands for absent and null.
+// valueType is the type of a column's values. NULL means absent or null.
 type valueType int
 
 const (
@@ -41,8 +37,8 @@ const (
 	booleans
 )
 
-// columns are the top-level fields with a column of their own. What they hold is of
-// that type or absent: anything else is refused, so that SQL means what Match does.
+// columns are the top-level fields with a column. Their values have that type or are absent:
+// others are refused, so that SQL and Match agree.
 var columns = []column{
 	{"name", texts},
 	{"basename", texts},
@@ -65,7 +61,7 @@ var columns = []column{
 	{"last_iteration", numbers},
 }
 
-// termFields are the lists whose elements lie in the table terms.
+// termFields are the lists whose elements are in the table terms.
 var termFields = []store.Path{{"tags"}, {"system_tags"}, {"models", "input", "model"}, {"models", "output", "model"}}
 
 // term is an element of a list.
@@ -108,7 +104,7 @@ func newRow(d Dialect, kind store.Kind, doc store.Doc) (row, error) {
 	return r, nil
 }
 
-// value turns a field into what the column holds.
+// value converts the value of a field to that of the column.
 func (c column) value(d Dialect, v any) (any, bool) {
 	if v == nil {
 		return nil, true
@@ -126,7 +122,7 @@ func (c column) value(d Dialect, v any) (any, bool) {
 	return nil, false
 }
 
-// textsAt returns the texts at a path but for empty ones, going into lists.
+// textsAt returns the texts at a path that are not empty, also within lists.
 func textsAt(doc store.Doc, path store.Path) []string {
 	var out []string
 	doc.Each(path, func(v any) {
@@ -152,7 +148,7 @@ func columnOf(path store.Path) (column, bool) {
 	return columns[at], true
 }
 
-// termField finds the name under which a list's elements lie in terms.
+// termField finds the name of a list in the table terms.
 func termField(path store.Path) (string, bool) {
 	for _, known := range termFields {
 		if slices.Equal(known, path) {

@@ -1,9 +1,9 @@
-// Package tables answers the store's contract in SQL, the same for every database that
-// can hold the tables: documents, bodies, terms, events, and settings.
+// Package tables implements the store's contract in SQL, for every database with the tables
+// documents, bodies, terms, events, and settings.
 //
-// It owns the queries, and what of a filter is said in SQL; the adapters beside it own
-// the connections, the migrations, and what differs (Dialect). It never decides what a
-// filter means: what SQL can't say exactly is left to store.Expr's Match.
+// It owns the queries, and the translation of filters to SQL; the adapters beside it own the
+// connections, the migrations, and the differences (Dialect). store.Expr's Match defines the
+// meaning of a filter, and evaluates what SQL cannot express exactly.
 package tables
 
 import (
@@ -18,20 +18,20 @@ import (
 	"clearmlserving/controlplane/store"
 )
 
-// Dialect is what differs between databases. Its methods are called from many goroutines.
+// Dialect is the difference between databases. Its methods are called from many goroutines.
 type Dialect interface {
 	// Mark returns the n-th parameter mark of a statement, n from 1.
 	Mark(n int) string
-	// Explain adds to an error what a caller decides by, and for a person what to do.
+	// Explain adds one of store's errors to an error, and what to do for the user.
 	Explain(err error) error
-	// Text returns a text as a column can hold it.
+	// Text returns a text in a form that a column can store.
 	Text(text string) string
-	// Pattern says in SQL, exactly, that a pattern is found in a text column; false when
-	// the database can't.
+	// Pattern returns the exact SQL for a pattern that is found in a text column; false if
+	// the database has none.
 	Pattern(column string, pattern *regexp.Regexp) (Condition, bool)
-	// Analyze is run after much was written into empty tables.
+	// Analyze is the statement to run after an import.
 	Analyze() string
-	// Begin is run first in each writing transaction; "" is nothing.
+	// Begin is the first statement of each writing transaction, or "".
 	Begin() string
 }
 
@@ -41,20 +41,20 @@ type Condition struct {
 	Args []any
 }
 
-// Options says what a Store works on.
+// Options are the connections of a Store.
 type Options struct {
 	// Read answers queries, Write runs transactions; they may be the same. Required.
 	Read, Write *sql.DB
 	// Dialect is that of the database. Required.
 	Dialect Dialect
-	// Export is where everything is read from; nil is Read. A long time may pass in it.
+	// Export is for exports, which may take long. Nil means Read.
 	Export *sql.DB
-	// Snapshot makes several queries of one transaction see the same state; nil when
-	// every transaction does.
+	// Snapshot makes all queries of a transaction see the same state; nil if every
+	// transaction does.
 	Snapshot *sql.TxOptions
 }
 
-// Store is the contract but for Close, which is the adapter's.
+// Store implements the contract except Close, which the adapter does.
 type Store struct {
 	reader
 	write, export *sql.DB
@@ -73,12 +73,11 @@ func (s Store) Tx(ctx context.Context, change func(store.Tx) error) error {
 	return s.within(ctx, maxHold, change)
 }
 
-// maxHold is how long a transaction may keep the others waiting before it is undone, and a
-// query a connection: far more than what calls are meant to take. It is a variable for
-// tests only.
+// maxHold is the maximal time of a transaction, after which it is rolled back, and of a query:
+// far more than calls should take. It is a variable for tests only.
 var maxHold = time.Minute
 
-// within runs a transaction of at most so long.
+// within runs a transaction of at most the given time.
 func (s Store) within(ctx context.Context, hold time.Duration, change func(store.Tx) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -86,8 +85,8 @@ func (s Store) within(ctx context.Context, hold time.Duration, change func(store
 	if err != nil {
 		return fmt.Errorf("begin transaction: %w", s.dialect.Explain(err))
 	}
-	defer func() { _ = tx.Rollback() }()         // does nothing after the commit; keeps a panic from holding the writer
-	if first := s.dialect.Begin(); first != "" { // waits for others, which is no part of the hold
+	defer func() { _ = tx.Rollback() }()         // does nothing after the commit; after a panic it frees the writer
+	if first := s.dialect.Begin(); first != "" { // it waits for others, which is not counted
 		if _, err := tx.ExecContext(ctx, first); err != nil {
 			return fmt.Errorf("begin transaction: %w", s.dialect.Explain(err))
 		}
@@ -101,7 +100,7 @@ func (s Store) within(ctx context.Context, hold time.Duration, change func(store
 		err = fmt.Errorf("commit: %w", s.dialect.Explain(err))
 	}
 	if errors.Is(context.Cause(ctx), store.ErrTooMuch) {
-		return fmt.Errorf("transaction undone after %s: %w (%w)", hold, store.ErrTooMuch, err)
+		return fmt.Errorf("transaction rolled back after %s: %w (%w)", hold, store.ErrTooMuch, err)
 	}
 	return err
 }
@@ -113,13 +112,13 @@ func (s Store) Export(ctx context.Context, each func(store.Record) error) error 
 	})
 }
 
-// conn is what a transaction and a pool of connections have in common.
+// conn is a transaction or a pool of connections.
 type conn interface {
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// reader answers the reading half of the contract, inside a transaction and outside.
+// reader implements store.Reader, inside and outside of a transaction.
 type reader struct {
 	db       conn
 	dialect  Dialect
@@ -134,8 +133,8 @@ type writer struct {
 
 var _ store.Tx = writer{}
 
-// query, queryRow, and exec are those of the database for SQL written with ? marks. No
-// statement of ours has a question mark in a text.
+// query, queryRow, and exec are those of the database for SQL with ? marks. No statement here
+// has a question mark in a text.
 func (r reader) query(ctx context.Context, text string, args ...any) (*sql.Rows, error) {
 	return r.db.QueryContext(ctx, r.marked(text), args...)
 }
@@ -148,7 +147,7 @@ func (w writer) exec(ctx context.Context, text string, args ...any) (sql.Result,
 	return w.tx.ExecContext(ctx, w.marked(text), args...)
 }
 
-// marked puts the database's parameter marks in the place of question marks.
+// marked replaces question marks by the database's parameter marks.
 func (r reader) marked(text string) string {
 	var out []byte
 	n := 0
