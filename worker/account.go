@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
-// Account is a user of the machine that workers run as: user code may then read
-// what is its endpoint's, and neither the service's secrets nor its memory. The
-// processes change over before any user code runs.
+// Account is a user of the machine that workers run as: user code can then read the files
+// of endpoints, but neither the service's secrets nor its memory. The processes switch to it
+// before any user code runs.
 type Account struct {
 	UID, GID int
-	// DataDir is the folder below which the account is let in to what its endpoints
-	// need. What lies elsewhere must be readable for it already.
+	// DataDir is the folder in which the account gets access to the files of its endpoints.
+	// Files elsewhere must be readable for it already.
 	DataDir string
 }
 
-// confinement is what the worker receives about it.
+// confinement is the part of the spec that limits the worker.
 func (o *Options) confinement() map[string]any {
 	rules := map[string]any{"open_files": o.OpenFiles}
 	if o.Account != nil {
@@ -36,9 +36,9 @@ func (a *Account) admit(path string) error {
 	}
 	rel, err := filepath.Rel(a.DataDir, path)
 	if err != nil || !filepath.IsLocal(rel) {
-		return nil //nolint:nilerr // it lies elsewhere
+		return nil //nolint:nilerr // it is elsewhere
 	}
-	root, err := os.OpenRoot(a.DataDir) // a link leads nowhere else
+	root, err := os.OpenRoot(a.DataDir) // links cannot lead out of it
 	if err != nil {
 		return fmt.Errorf("let workers read %s: %w", path, err)
 	}

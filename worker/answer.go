@@ -3,53 +3,55 @@ package worker
 import (
 	"fmt"
 	"time"
+
+	"clearmlserving/batching"
 )
 
 // How much work is sent ahead to a busy worker: as many requests as it executes
-// in aheadTime, but at least two, so that its wake-up is hidden. The time is that
-// of the clock: on a machine with more to do than cores a worker gets less ahead,
-// and it is there that it has to be enough for answers to be sent together.
+// in aheadTime, but at least two, so that its wake-up is hidden. The time is wall time: on
+// a machine with more runnable processes than cores it must suffice for answers to be sent
+// together.
 const (
 	aheadTime = 3 * time.Millisecond
 	aheadMin  = 2
 	aheadMax  = 64
 )
 
-// answered ends the flight that fr answers.
-func (w *worker) answered(fr *frame, last bool) error {
+// Answered ends the flight that fr answers.
+func (w *worker) Answered(fr *frame, last bool) error {
 	meta, body, err := openAnswer(fr)
 	if err != nil {
 		return err
 	}
-	g := w.g
-	var report batchReport
+	d := w.d
+	var report batching.Measured
 	if fr.flags&flagBatch != 0 {
 		if report, err = parseBatchReport(fr.meta); err != nil {
 			return err
 		}
 	}
-	g.mu.Lock()
+	d.mu.Lock()
 	err = w.accept(fr, &meta, body)
-	if g.batch != nil && fr.flags&flagBatch != 0 {
-		g.batch.note(report)
+	if d.policy != nil && fr.flags&flagBatch != 0 {
+		d.policy.Note(report)
 	}
-	// An idle worker is fed even when more is at hand: that may be no answer.
+	// An idle worker is fed even when more frames are at hand: they may not be answers.
 	feed := last || len(w.flights) == 0
 	if feed {
 		w.pace()
-		g.feed(w)
+		d.feed(w)
 	}
-	g.mu.Unlock()
+	d.mu.Unlock()
 	if feed {
 		w.out.flush()
 	}
 	if string(meta.errorKind) == "fatal" {
-		w.replaceBroken()
+		w.ReplaceBroken()
 	}
 	return err
 }
 
-// openAnswer parses an answer's metadata and makes its body one that stays.
+// openAnswer parses an answer's metadata, and copies its body unless the frame owns it.
 func openAnswer(fr *frame) (meta answerHead, body []byte, err error) {
 	if fr.flags&flagCancelled != 0 {
 		return meta, nil, nil
@@ -66,21 +68,21 @@ func openAnswer(fr *frame) (meta answerHead, body []byte, err error) {
 	return meta, body, nil
 }
 
-// accept delivers an answer. g.mu is held.
+// accept delivers an answer.
 func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
-	g := w.g
+	d := w.d
 	f := w.flights[fr.id]
 	if f == nil || f.state == streaming {
 		if w.rescued[fr.id] { // taken from the shared memory before it was sent
 			delete(w.rescued, fr.id)
 			return nil
 		}
-		return fmt.Errorf("%w: an answer to request %d, which is not under way", errFrame, fr.id)
+		return fmt.Errorf("%w: an answer to request %d, which it does not have", errFrame, fr.id)
 	}
 	w.served++
-	g.served++
-	if !g.lostFirst.IsZero() {
-		g.lostFirst = time.Time{}
+	d.served++
+	if !d.lostFirst.IsZero() {
+		d.lostFirst = time.Time{}
 	}
 	if fr.flags&flagStream != 0 {
 		w.stream(f, meta, int(fr.code))
@@ -92,21 +94,21 @@ func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
 	}
 	switch {
 	case fr.flags&flagCancelled != 0:
-		g.deliver(f, nil, fmt.Errorf("endpoint %q: %w", g.spec.Endpoint, ErrDeadline))
+		d.deliver(f, nil, fmt.Errorf("endpoint %q: %w", d.endpoint, ErrDeadline))
 	case f.state == abandoned:
-		g.deliver(f, nil, nil)
+		d.deliver(f, nil, nil)
 	default:
 		response := w.response(meta, int(fr.code))
 		response.Body = body
 		if f.kind == kindPre {
 			response.prepared = w.prepared[fr.id]
 		}
-		g.deliver(f, response, nil)
+		d.deliver(f, response, nil)
 	}
 	return nil
 }
 
-// response makes the caller's answer of an answer's metadata. g.mu is held.
+// response makes the caller's Response from an answer's metadata.
 func (w *worker) response(meta *answerHead, status int) *Response {
 	r := &Response{Status: status, ContentType: w.text(meta.contentType), Headers: meta.headers, ErrorKind: w.text(meta.errorKind)}
 	if len(meta.stats) > 0 {
@@ -115,7 +117,7 @@ func (w *worker) response(meta *answerHead, status int) *Response {
 	return r
 }
 
-// text makes a string of bytes that are nearly always the same. g.mu is held.
+// text converts bytes that are nearly always the same to a string without allocation.
 func (w *worker) text(b []byte) string {
 	if len(b) == 0 {
 		return ""
@@ -130,8 +132,8 @@ func (w *worker) text(b []byte) string {
 	return s
 }
 
-// pace notes how long the requests answered since the last call took, which decides
-// how many are sent ahead. g.mu is held.
+// pace measures the duration of the requests answered since the last call, which decides
+// how many are sent ahead.
 func (w *worker) pace() {
 	n := w.served - w.paced
 	if n == 0 {
@@ -145,7 +147,7 @@ func (w *worker) pace() {
 	} else {
 		w.perOne += (one - w.perOne) / 8
 	}
-	// What is sent ahead cannot go to another worker if this one hangs.
-	most := max(aheadMax/max(len(w.g.seats), 1), aheadMin)
+	// A request that was sent ahead cannot go to another worker if this one hangs.
+	most := max(aheadMax/max(w.d.outlook.seats, 1), aheadMin)
 	w.ahead = min(max(int(aheadTime/max(w.perOne, 1)), aheadMin), most)
 }

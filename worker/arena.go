@@ -13,15 +13,14 @@ import (
 )
 
 // arena is memory that a group shares with its workers, for large bodies: a body
-// is read from the client straight into it, and the worker receives its place
-// and reads it with one copy. It is a file without a name that only we map; its
-// holders are the processes of one endpoint, so no endpoint sees another's bodies,
-// and the kernel frees it with the last of them.
+// is received from the client directly into it, and the worker gets its offset and reads
+// it with one copy. It is an unnamed file that only the processes of one endpoint have,
+// so no endpoint sees the bodies of another, and the kernel frees it with the last of them.
 type arena struct {
 	mu     sync.Mutex // guards the rest
 	file   *os.File   // nil until the first loan
 	free   [maxClass + 1][]*Loan
-	handed int64 // bytes of the file that are in use or were once
+	handed int64 // bytes of the file that were lent at least once
 	kept   int   // free loans that have memory
 	all    []*Loan
 	lent   int
@@ -31,30 +30,29 @@ type arena struct {
 const (
 	minClass  = 18      // 256 KiB
 	maxClass  = 28      // 256 MiB
-	arenaSize = 1 << 30 // of addresses: memory is taken when it is written to
-	// arenaIdle is how long unused memory is kept: the next body needs
-	// no new pages then.
+	arenaSize = 1 << 30 // address space; memory is allocated when it is written to
+	// arenaIdle is how long unused memory is kept, so that the next body needs no new pages.
 	arenaIdle = 5 * time.Second
 )
 
-// Loan is a piece of a group's shared memory. It is reused when all
-// its holders have released it: the borrower, and the request whose body lies in it
-// until its worker is done, even if the request was abandoned.
+// Loan is a piece of a group's shared memory. It is reused when all holders have released
+// it: the borrower, and the request whose body is in it, which holds it until its worker is
+// done, even if the request was abandoned.
 type Loan struct {
 	a       *arena
 	class   int
 	offset  int64
 	memory  []byte
-	size    int // of them, what was asked for
+	size    int // the part that was asked for
 	written bool
 	since   time.Time // when it became free
 	holders atomic.Int32
 }
 
-// Bytes is the memory, of the size that was asked for.
+// Bytes returns the memory, in the size that was asked for.
 func (l *Loan) Bytes() []byte { return l.memory[:l.size:l.size] }
 
-// Release gives the memory back; it must not be touched any more.
+// Release returns the memory, which must not be used any more.
 func (l *Loan) Release() {
 	if l.holders.Add(-1) == 0 {
 		l.a.takeBack(l)
@@ -63,7 +61,7 @@ func (l *Loan) Release() {
 
 func (l *Loan) hold() { l.holders.Add(1) }
 
-// holds reports whether body is the beginning of the loan's memory.
+// holds reports whether body is at the start of the loan's memory.
 func (l *Loan) holds(body []byte) bool {
 	return len(body) > 0 && len(body) <= l.size && &body[0] == &l.memory[0]
 }
@@ -81,7 +79,7 @@ func (a *arena) open() (err error) {
 	return err
 }
 
-// share returns the file for a worker, who may read it; the caller closes it.
+// share returns the file for a worker, which may only read it; the caller closes it.
 func (a *arena) share() (*os.File, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -95,8 +93,8 @@ func (a *arena) share() (*os.File, error) {
 	return file, nil
 }
 
-// lend returns memory for size bytes, nil if there is none: then the body goes
-// through the socket.
+// lend returns memory for size bytes, nil if there is none: the body is then sent through
+// the socket.
 func (a *arena) lend(size int) *Loan {
 	class := max(bits.Len(uint(max(size, 1)-1)), minClass)
 	if class > maxClass {
@@ -109,12 +107,9 @@ func (a *arena) lend(size int) *Loan {
 	}
 	var l *Loan
 	if free := a.free[class]; len(free) > 0 {
-		l = free[len(free)-1] // the one whose memory is warm
+		l = free[len(free)-1] // the one that was used last
 		free[len(free)-1] = nil
 		a.free[class] = free[:len(free)-1]
-		if l.written {
-			a.kept--
-		}
 	} else if l = a.make(class); l == nil {
 		return nil
 	}
@@ -132,7 +127,7 @@ func (a *arena) make(class int) *Loan {
 	}
 	memory, err := mapArena(a.file, a.handed, int(size))
 	if err != nil {
-		return nil // no addresses or no right to: the socket does as well
+		return nil // no address space, or not permitted: the socket is used
 	}
 	l := &Loan{a: a, class: class, offset: a.handed, memory: memory}
 	a.handed += size
@@ -151,28 +146,23 @@ func (a *arena) takeBack(l *Loan) {
 		return
 	}
 	l.since = time.Now()
-	a.kept++
 	a.free[l.class] = append(a.free[l.class], l)
 }
 
-// trim gives back the memory that has not been used for a while.
+// trim frees memory that has not been used for a while.
 func (a *arena) trim(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.kept == 0 {
-		return
-	}
-	for _, free := range a.free {
+	for _, free := range a.free[:] {
 		for _, l := range free {
 			if l.written && now.Sub(l.since) > arenaIdle && dropPages(l.memory) == nil {
 				l.written = false
-				a.kept--
 			}
 		}
 	}
 }
 
-// close ends the arena; what is lent goes when it is given back.
+// close ends the arena; memory that is lent is unmapped when it is released.
 func (a *arena) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -188,7 +178,7 @@ func (a *arena) close() {
 	}
 }
 
-// unmap is the end. mu is held.
+// unmap unmaps all memory. mu is held.
 func (a *arena) unmap() {
 	for _, l := range a.all {
 		_ = unix.Munmap(l.memory)

@@ -1,123 +1,44 @@
 package worker
 
 import (
-	"math"
+	"context"
+	"encoding/json"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
 
+	"clearmlserving/batching"
 	"clearmlserving/serving"
 )
 
-func batchingFor(t *testing.T, b serving.Batching) *batching {
-	t.Helper()
-	g := &Group{spec: Spec{Batch: b, Extra: map[string]any{"other": 1}}}
-	made := batchingOf(g)
-	if g.spec.Extra["max_batch_size"] != b.MaxRows || g.spec.Extra["other"] != 1 {
-		t.Fatalf("workers are told %v", g.spec.Extra)
-	}
-	return made
-}
-
-func TestABatchIsAsLargeAsWhatWaitsPrefersAndDelaysSay(t *testing.T) {
-	prefers := serving.Batching{MaxRows: 32, Preferred: []int{4, 8, 16}}
-	for name, c := range map[string]struct {
-		b        serving.Batching
-		wait     float64
-		patience time.Duration
-		rows     int
-		why      string
-		hold     time.Duration
-	}{
-		"all that waits":                {serving.Batching{MaxRows: 32}, 5, 0, 32, whySize, 0},
-		"the largest that is preferred": {prefers, 13, 0, 8, whyPreferred, 0},
-		"more than all preferred":       {prefers, 30, 0, 16, whyPreferred, 0},
-		"too few for any preferred":     {prefers, 3, 0, 32, whySize, 0},
-		"waiting for the first one":     {prefers, 3, time.Millisecond, 0, "", time.Millisecond},
-		"no longer":                     {prefers, 3, -1, 32, whySize, 0},
-		"enough, so no waiting":         {prefers, 4, time.Millisecond, 4, whyPreferred, 0},
-		"waiting for a full one":        {serving.Batching{MaxRows: 32, Delay: 1}, 31, time.Second, 0, "", time.Second},
-		"a full one":                    {serving.Batching{MaxRows: 32, Delay: 1}, 32, time.Second, 32, whySize, 0},
-	} {
-		rows, why, hold := batchingFor(t, c.b).size(c.wait, c.patience)
-		if rows != c.rows || why != c.why || hold != c.hold {
-			t.Errorf("%s: %d rows (%s), hold %s", name, rows, why, hold)
-		}
-	}
-}
-
-func TestPatienceEndsWhereTheDeadlineWouldBeMissed(t *testing.T) {
-	b, now := batchingFor(t, serving.Batching{MaxRows: 32, Delay: 100 * time.Millisecond}), time.Now()
-	for range fitSamples {
-		b.fit.add(1, 10*time.Millisecond)
-	}
-	at := func(since, deadline time.Duration) *flight {
-		f := &flight{since: now.Add(-since)}
-		if deadline != 0 {
-			f.deadline = now.Add(deadline)
-		}
-		return f
-	}
-	for name, c := range map[string]struct {
-		f    *flight
-		want time.Duration
-	}{
-		"no deadline":    {at(30*time.Millisecond, 0), 70 * time.Millisecond},
-		"a distant one":  {at(30*time.Millisecond, time.Second), 70 * time.Millisecond},
-		"a near one":     {at(0, 50*time.Millisecond), 20 * time.Millisecond}, // 0.8 * 50 - 2 rows of 10
-		"waited already": {at(200*time.Millisecond, 0), -100 * time.Millisecond},
-	} {
-		if got := b.patience(c.f, 2, now); got != c.want {
-			t.Errorf("%s: %s", name, got)
-		}
-	}
-	b.o.Delay = 0
-	if got := b.patience(at(0, 0), 2, now); got != 0 {
-		t.Errorf("without a delay: %s", got)
-	}
-}
-
-func TestDeadlinesBoundABatchUnlessTheyCannotBeMet(t *testing.T) {
-	b, now := batchingFor(t, serving.Batching{MaxRows: 32}), time.Now()
-	within := func(d time.Duration) float64 { return b.inTime(&flight{deadline: now.Add(d)}, now) }
-	if got := within(time.Millisecond); !math.IsInf(got, 1) {
-		t.Errorf("nothing is known, and the bound is %v", got)
-	}
-	for i := range 8 { // 1 ms, and 10 ms a row
-		b.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Millisecond})
-	}
-	if got := within(101250 * time.Microsecond); math.Abs(got-8) > 0.01 { // 0.8 of it is 81 ms
-		t.Errorf("%v rows in 101 ms", got)
-	}
-	if got := within(5 * time.Millisecond); !math.IsInf(got, 1) {
-		t.Errorf("a deadline that cannot be met leaves %v rows", got)
-	}
-	if got := b.inTime(&flight{}, now); !math.IsInf(got, 1) {
-		t.Errorf("no deadline leaves %v rows", got)
-	}
-	b.note(batchReport{requests: 0, rows: 5})
-	if b.batches != 8 || b.rows != 36 || b.perRequest != 1 {
-		t.Errorf("%+v", b)
-	}
-}
-
-func TestOnlyFastBatchesAreSentAhead(t *testing.T) {
-	b := batchingFor(t, serving.Batching{MaxRows: 4})
-	if b.takesAhead(0) {
-		t.Error("nothing is known yet")
-	}
+// batchingDispatch is the dispatch of an endpoint that batches, to which batches of 1 to 8
+// rows were reported that took perBatch and for each row perRow.
+func batchingDispatch(b serving.Batching, perBatch, perRow time.Duration) *dispatch {
+	d := newSeats(context.Background(), New(Options{}), Spec{Batch: b, Limits: serving.Limits{MaxQueue: 100}}, &arena{}, &sync.WaitGroup{}).d
 	for i := range 8 {
-		b.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(i+1) * 100 * time.Microsecond})
+		d.policy.Note(batching.Measured{Rows: i + 1, Requests: i + 1, Took: perBatch + time.Duration(i+1)*perRow})
 	}
-	if !b.takesAhead(7) || b.takesAhead(8) {
-		t.Error("more than the next batch is sent ahead, or less")
+	return d
+}
+
+// listed makes a worker without a process that takes requests.
+func listed(d *dispatch, page *marks) *worker {
+	w := newWorker(d)
+	w.state, w.out, w.marks = ready, &outbox{}, page
+	d.workers = append(d.workers, w)
+	return w
+}
+
+func TestWorkersAreToldTheRowsOfABatch(t *testing.T) {
+	s := newSeats(context.Background(), New(Options{}), Spec{Batch: serving.Batching{MaxRows: 7}, Extra: map[string]any{"other": 1}}, &arena{}, &sync.WaitGroup{})
+	if err := s.encodeSpec(); err != nil {
+		t.Fatal(err)
 	}
-	for i := range 500 {
-		b.note(batchReport{rows: 1 + i%4, requests: 1 + i%4, took: 3 * time.Millisecond})
-	}
-	if b.takesAhead(1) {
-		t.Error("a slow worker is sent more than it executes")
+	var told struct{ Extra map[string]int }
+	if err := json.Unmarshal(s.specJSON, &told); err != nil || told.Extra["max_batch_size"] != 7 || told.Extra["other"] != 1 {
+		t.Errorf("%v, %v", told, err)
 	}
 }
 
@@ -129,36 +50,29 @@ func TestABatchGoesAsFarAsItsTightestDeadline(t *testing.T) {
 		limit     int
 		why       string
 	}{
-		"no deadlines":                {make([]time.Duration, 40), 32, 32, whySize},
-		"a tight one in the middle":   {[]time.Duration{0, 0, 101300 * time.Microsecond, 0, 0, 0, 0, 0, 0, 0, 0}, 8, 8, whyDeadline},
-		"one that is too late behind": {[]time.Duration{0, 0, 0, 0, 0, 35 * time.Millisecond, 0}, 5, 32, whyDeadline},
-		"one that cannot be met":      {[]time.Duration{0, 0, 5 * time.Millisecond, 0}, 4, 32, whySize},
-		"a tight one at the front":    {[]time.Duration{15 * time.Millisecond, 0}, 1, 1, whyDeadline},
+		"no deadlines":                {make([]time.Duration, 40), 32, 32, "max_batch_size"},
+		"a tight one in the middle":   {[]time.Duration{0, 0, 101300 * time.Microsecond, 0, 0, 0, 0, 0, 0, 0, 0}, 8, 8, "deadline"},
+		"one that is too late behind": {[]time.Duration{0, 0, 0, 0, 0, 35 * time.Millisecond, 0}, 5, 32, "deadline"},
+		"one that cannot be met":      {[]time.Duration{0, 0, 5 * time.Millisecond, 0}, 4, 32, "max_batch_size"},
+		"a tight one at the front":    {[]time.Duration{15 * time.Millisecond, 0}, 1, 1, "deadline"},
 	} {
-		g := &Group{spec: Spec{Batch: serving.Batching{MaxRows: 32}}}
-		g.batch = batchingOf(g)
-		for i := range 8 {
-			g.batch.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Millisecond})
-		}
-		w := &worker{g: g, state: ready, flights: map[uint64]*flight{}, link: link{out: &outbox{}}}
-		w.rescue = time.AfterFunc(time.Hour, func() {})
-		w.rescue.Stop()
-		g.workers = []*worker{w}
+		d := batchingDispatch(serving.Batching{MaxRows: 32}, time.Millisecond, 10*time.Millisecond)
+		w := listed(d, nil)
 		now := time.Now()
-		for _, d := range c.deadlines {
-			f := &flight{state: waiting}
-			if d != 0 {
-				f.deadline = now.Add(d)
+		for _, left := range c.deadlines {
+			f := &flight{state: waiting, kind: kindRequest}
+			if left != 0 {
+				f.deadline = now.Add(left)
 			}
-			g.queue.push(f)
+			d.queue.push(f)
 		}
-		g.feedBatch(w, now)
+		d.feedBatch(w, now)
 		w.rescue.Stop()
-		if len(w.flights) != c.taken || g.batch.limit != c.limit || g.batch.why != c.why || g.queue.waiting != len(c.deadlines)-c.taken {
-			t.Errorf("%s: %d taken, limit %d by %s, %d left", name, len(w.flights), g.batch.limit, g.batch.why, g.queue.waiting)
+		if s := d.policy.Report(); len(w.flights) != c.taken || s.Limit != c.limit || s.LimitedBy != c.why || d.queue.len() != len(c.deadlines)-c.taken {
+			t.Errorf("%s: %d taken, limit %d by %s, %d left", name, len(w.flights), s.Limit, s.LimitedBy, d.queue.len())
 		}
-		if g.batch.limits[w] != c.limit {
-			t.Errorf("%s: the worker knows %d", name, g.batch.limits[w])
+		if w.rowLimit != c.limit {
+			t.Errorf("%s: the worker knows %d", name, w.rowLimit)
 		}
 	}
 }
@@ -171,21 +85,16 @@ func TestARequestJoinsABatchThatIsNotBegun(t *testing.T) {
 	}
 	t.Cleanup(page.close)
 	t.Cleanup(func() { _ = file.Close() })
-	g := &Group{spec: Spec{Batch: serving.Batching{MaxRows: 4}}}
-	g.batch = batchingOf(g)
-	for i := range 8 {
-		g.batch.note(batchReport{rows: i + 1, requests: i + 1, took: time.Duration(1+10*(i+1)) * time.Second})
-	}
-	w := &worker{g: g, state: ready, flights: map[uint64]*flight{}, link: link{out: &outbox{}, marks: page}}
-	w.rescue = time.AfterFunc(time.Hour, func() {})
+	d := batchingDispatch(serving.Batching{MaxRows: 4}, time.Second, 10*time.Second)
+	w := listed(d, page)
 	defer w.rescue.Stop()
-	g.workers = []*worker{w}
 	now := time.Now()
 	sent := func(f *flight) bool {
-		if g.pick(f) != w {
+		f.kind = kindRequest
+		if d.pick(f) != w {
 			return false
 		}
-		g.send(w, f)
+		d.send(w, f)
 		return true
 	}
 	tight := &flight{deadline: now.Add(40 * time.Second)} // 0.8 of it is time for 3 rows
@@ -218,10 +127,9 @@ func TestARequestJoinsABatchThatIsNotBegun(t *testing.T) {
 	if sent(&flight{}) {
 		t.Error("what has begun is joined")
 	}
-	idle := &worker{g: g, state: ready, flights: map[uint64]*flight{}, link: link{out: &outbox{}, marks: page}}
-	g.workers = []*worker{w, idle}
+	idle := listed(d, page)
 	atomic.StoreUint64((*uint64)(unsafe.Pointer(&page.page[0])), 0)
-	if g.pick(&flight{}) != idle {
+	if d.pick(&flight{kind: kindRequest}) != idle {
 		t.Error("nothing waits while a worker is free")
 	}
 }

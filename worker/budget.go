@@ -116,15 +116,8 @@ func (b *Budget) members() (groups []*Group, roots []int) {
 	}
 	b.mu.Unlock()
 	for _, p := range pools {
-		p.mu.Lock()
-		for g := range p.groups {
-			groups = append(groups, g)
-		}
-		p.mu.Unlock()
-		p.zygote.mu.Lock()
-		f := p.zygote.current
-		p.zygote.mu.Unlock()
-		if pid := f.process(); pid != 0 {
+		groups = p.appendGroups(groups)
+		if pid := p.zygote.forker().process(); pid != 0 {
 			roots = append(roots, pid)
 		}
 	}
@@ -183,7 +176,7 @@ type member struct {
 func (l *memoryLedger) look(now time.Time, groups []*Group, roots []int) serving.MemoryReport {
 	var all []member
 	for _, g := range groups {
-		all = g.members(all)
+		all = g.dispatch.Members(g, all)
 	}
 	pause := measureEvery
 	if l.above(l.stays, budgetHigh) || l.changed(groups, all) {
@@ -225,7 +218,7 @@ func (l *memoryLedger) above(taken int64, share float64) bool {
 // measurement.
 func (l *memoryLedger) changed(groups []*Group, all []member) bool {
 	for _, g := range groups {
-		if _, known := l.models[g]; known != (g.template.process() != 0) {
+		if _, known := l.models[g]; known != (g.seats.template.forker().process() != 0) {
 			return true
 		}
 	}
@@ -258,7 +251,7 @@ func (l *memoryLedger) measure(now time.Time, groups []*Group, roots []int, all 
 	l.own, l.models = make(map[*worker]int64, len(all)), map[*Group]int64{}
 	var sum, read int64
 	for _, g := range groups {
-		if pid := g.template.process(); pid != 0 {
+		if pid := g.seats.template.forker().process(); pid != 0 {
 			l.models[g] = taken[pid].Share
 		}
 	}
@@ -293,7 +286,7 @@ func (l *memoryLedger) relieve(now time.Time, all []member) (ended uint64) {
 		if !l.above(l.stays, budgetLow) || now.Sub(m.last) < earliestEnd {
 			break
 		}
-		gone, sleeps := m.g.endEarly(m.w, now)
+		gone, sleeps := m.g.seats.Spare(m.w, now, earliestEnd)
 		if !gone {
 			continue
 		}
@@ -308,30 +301,17 @@ func (l *memoryLedger) relieve(now time.Time, all []member) (ended uint64) {
 	return ended
 }
 
-// members appends the group's workers that take requests, and those that leave.
-func (g *Group) members(all []member) []member {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed || !g.started {
+// Members appends the workers that take requests, and those that leave.
+func (d *dispatch) Members(g *Group, all []member) []member {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
 		return all
 	}
-	for _, w := range g.workers {
+	for _, w := range d.workers {
 		if w.state == ready || w.state == leaving {
 			all = append(all, member{g: g, w: w, leaves: w.state == leaving, last: w.lastUse()})
 		}
 	}
 	return all
-}
-
-// endEarly ends a worker before its idle timeout if it can be spared. sleeps reports
-// that the endpoint has none left.
-func (g *Group) endEarly(w *worker, now time.Time) (gone, sleeps bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	i := slices.Index(g.seats, w.place)
-	if g.closed || i < 0 || w.place.w != w || !g.mayShrink() || w.state != ready || !w.idle() || now.Sub(w.lastUse()) < earliestEnd {
-		return false, false
-	}
-	g.vacate(i)
-	return true, len(g.seats) == 0
 }

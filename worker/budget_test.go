@@ -2,6 +2,7 @@ package worker
 
 import (
 	"bytes"
+	"context"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -42,13 +43,15 @@ func (f *fakes) system() system {
 // add makes an endpoint whose workers were asked last so long ago; each has 100 MiB
 // for itself. Its workers are numbered on from those that there are.
 func (f *fakes) add(least int, now time.Time, idle ...time.Duration) *Group {
-	g := &Group{started: true, log: slog.New(slog.DiscardHandler), spec: Spec{Workers: len(idle), Elastic: len(idle) - least}}
+	g := newGroup(context.Background(), New(Options{}), Spec{Workers: len(idle), Elastic: len(idle) - least})
+	g.seats.started = true
 	for _, d := range idle {
 		f.last++
 		pid := f.last
-		w := &worker{link: link{pid: pid}, g: g, state: ready, since: now.Add(-d), flights: map[uint64]*flight{}, calls: map[uint64]*openCall{}}
-		w.place = &seat{w: w}
-		g.workers, g.seats = append(g.workers, w), append(g.seats, w.place)
+		w := listed(g.dispatch, nil)
+		w.pid, w.since = pid, now.Add(-d)
+		w.seat = &seat{w: w}
+		g.seats.seats = append(g.seats.seats, w.seat)
 		f.taken[pid] = process.Memory{Share: 100 * mib, Own: 100 * mib}
 	}
 	f.groups = append(f.groups, g)
@@ -58,7 +61,7 @@ func (f *fakes) add(least int, now time.Time, idle ...time.Duration) *Group {
 // left lists the workers that were told to leave.
 func (f *fakes) left() (pids []int) {
 	for _, g := range f.groups {
-		for _, w := range g.workers {
+		for _, w := range g.dispatch.workers {
 			if w.state == leaving {
 				pids = append(pids, w.pid)
 			}
@@ -82,15 +85,15 @@ func TestShortMemoryEndsThoseThatHaveBeenIdleForLongest(t *testing.T) {
 		"of one endpoint, above its least": {150 * mib, func(f *fakes) { f.add(1, now, 7*s, 9*s, 8*s) }, []int{2, 3}},
 		"an endpoint's least":              {150 * mib, func(f *fakes) { f.add(2, now, 9*s, 8*s); f.add(0, now, 7*s) }, []int{3}},
 		"one that was asked a moment ago":  {150 * mib, func(f *fakes) { f.add(0, now, s/2); f.add(0, now, 0); f.add(0, now, 2*s) }, []int{3}},
-		"one that works":                   {150 * mib, func(f *fakes) { f.add(0, now, 9*s).workers[0].flights[1] = &flight{}; f.add(0, now, 2*s) }, []int{2}},
-		"one whose code waits for another": {150 * mib, func(f *fakes) { f.add(0, now, 9*s).workers[0].calls[1] = &openCall{}; f.add(0, now, 2*s) }, []int{2}},
+		"one that works":                   {150 * mib, func(f *fakes) { f.add(0, now, 9*s).dispatch.workers[0].flights[1] = &flight{}; f.add(0, now, 2*s) }, []int{2}},
+		"one whose code waits for another": {150 * mib, func(f *fakes) { f.add(0, now, 9*s).dispatch.workers[0].calls[1] = &openCall{}; f.add(0, now, 2*s) }, []int{2}},
 		"one that keeps a request's state": {150 * mib, func(f *fakes) {
-			f.add(0, now, 9*s).workers[0].prepared = map[uint64]*Prepared{1: {}}
+			f.add(0, now, 9*s).dispatch.workers[0].prepared = map[uint64]*Prepared{1: {}}
 			f.add(0, now, 2*s)
 		}, []int{2}},
-		"one of an endpoint with requests":     {150 * mib, func(f *fakes) { f.add(0, now, 9*s).queue.waiting = 1; f.add(0, now, 2*s) }, []int{2}},
-		"one that is being replaced":           {150 * mib, func(f *fakes) { f.add(0, now, 9*s).workers[0].place = nil; f.add(0, now, 2*s) }, []int{2}},
-		"one that leaves is not counted again": {350 * mib, func(f *fakes) { f.add(0, now, 9*s).workers[0].state = leaving; f.add(0, now, 8*s, 7*s) }, []int{1}},
+		"one of an endpoint with requests":     {150 * mib, func(f *fakes) { f.add(0, now, 9*s).dispatch.queue.push(&flight{}); f.add(0, now, 2*s) }, []int{2}},
+		"one that is being replaced":           {150 * mib, func(f *fakes) { f.add(0, now, 9*s).dispatch.workers[0].seat = nil; f.add(0, now, 2*s) }, []int{2}},
+		"one that leaves is not counted again": {350 * mib, func(f *fakes) { f.add(0, now, 9*s).dispatch.workers[0].state = leaving; f.add(0, now, 8*s, 7*s) }, []int{1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakes()
@@ -102,8 +105,8 @@ func TestShortMemoryEndsThoseThatHaveBeenIdleForLongest(t *testing.T) {
 				t.Errorf("%v left, want %v; %d are said to have been ended", got, c.want, ended)
 			}
 			for _, g := range f.groups {
-				if len(g.seats) < g.spec.Workers-g.spec.Elastic {
-					t.Errorf("%d seats are left of at least %d", len(g.seats), g.spec.Workers-g.spec.Elastic)
+				if len(g.seats.seats) < g.seats.least() {
+					t.Errorf("%d seats are left of at least %d", len(g.seats.seats), g.seats.least())
 				}
 			}
 			if again := l.look(now, f.groups, nil).EndedEarly; again != ended {
@@ -134,12 +137,12 @@ func TestMemoryIsMeasuredNowAndThenAndSoonWhenProcessesChange(t *testing.T) {
 	f.taken[3] = process.Memory{Share: 20 * mib, Own: 20 * mib}
 	step(lookEvery, 0, 600) // a new worker counts as much as the others do on average
 	step(measureSoonest, 3, 420)
-	g.workers = nil
+	g.dispatch.workers = nil
 	step(lookEvery, 0, 320)
 	delete(f.taken, 2)
 	step(measureSoonest, 2, 320)
 	step(measureSoonest, 0, 320)
-	f.groups[0].template.f = &forker{pid: 100} // a large model
+	f.groups[0].seats.template.f = &forker{pid: 100} // a large model
 	f.taken[100] = process.Memory{Share: 600 * mib, Own: 600 * mib}
 	step(lookEvery, 3, 920)
 	step(measureSoonest, 0, 920)
@@ -150,9 +153,9 @@ func TestALargeModelGoesWithItsLastWorker(t *testing.T) {
 	for i := range 3 {
 		g := f.add(0, now, time.Duration(9-i)*time.Second)
 		pid := 100 + i // the template, which shares 600 MiB with its worker
-		g.template.f = &forker{pid: pid}
+		g.seats.template.f = &forker{pid: pid}
 		f.taken[pid] = process.Memory{Share: 310 * mib, Own: 10 * mib}
-		f.taken[g.workers[0].pid] = process.Memory{Share: 310 * mib, Own: 10 * mib}
+		f.taken[g.dispatch.workers[0].pid] = process.Memory{Share: 310 * mib, Own: 10 * mib}
 	}
 	l := newMemoryLedger(1800*mib, f.system())
 	if s := l.look(now, f.groups, nil); s.EndedEarly != 1 || l.stays != 2*620*mib {
@@ -172,7 +175,7 @@ func TestShortMemoryIsSaidOnce(t *testing.T) {
 		for end := now.Add(d); now.Before(end); now = now.Add(lookEvery) {
 			b.look(now, l)
 			for _, g := range f.groups {
-				g.workers = slices.DeleteFunc(g.workers, func(w *worker) bool {
+				g.dispatch.workers = slices.DeleteFunc(g.dispatch.workers, func(w *worker) bool {
 					if w.state == leaving {
 						delete(f.taken, w.pid)
 					}
@@ -211,7 +214,7 @@ func TestShortMemoryIsSaidOnce(t *testing.T) {
 	wait(shortFor)
 	says("is sufficient again")
 	for _, g := range f.groups { // all that are left work
-		for _, w := range g.workers {
+		for _, w := range g.dispatch.workers {
 			w.flights[1] = &flight{}
 			f.taken[w.pid] = process.Memory{Share: 200 * mib, Own: 200 * mib}
 		}

@@ -8,34 +8,34 @@ import (
 	"time"
 )
 
-// openCall is a send_request of user code that is being answered.
+// openCall is a send_request of user code that is not answered yet.
 type openCall struct {
 	parent uint64
 	cancel context.CancelFunc
 }
 
-// called starts to answer a send_request of the worker's code.
-func (w *worker) called(ctx context.Context, fr *frame) error {
+// Called starts to answer a send_request of user code.
+func (w *worker) Called(ctx context.Context, fr *frame) error {
 	head, err := parseCallHead(fr.meta)
 	if err != nil {
 		return err
 	}
-	g := w.g
+	d := w.d
 	body := fr.body
 	if !fr.owned {
 		body = append([]byte(nil), body...)
 	}
-	c := CallRequest{From: g.spec.Endpoint, Depth: 1, URL: head.url, Version: head.version, Body: body, ContentType: head.contentType}
+	c := CallRequest{From: d.endpoint, Depth: 1, URL: head.url, Version: head.version, Body: body, ContentType: head.contentType}
 	id := fr.id
 
-	g.mu.Lock()
+	d.mu.Lock()
 	if len(w.calls) >= maxCalls {
-		g.mu.Unlock()
-		w.answerCall(id, refusedCall(503, fmt.Sprintf("%d calls of this worker are under way already", maxCalls)))
+		d.mu.Unlock()
+		w.answerCall(id, refusedCall(503, fmt.Sprintf("%d calls of this worker are not answered yet", maxCalls)))
 		return nil
 	}
 	if w.calls[id] != nil {
-		g.mu.Unlock()
+		d.mu.Unlock()
 		return fmt.Errorf("%w: call %d twice", errFrame, id)
 	}
 	deadline := time.Time{}
@@ -49,32 +49,32 @@ func (w *worker) called(ctx context.Context, fr *frame) error {
 		ctx, cancel = context.WithDeadline(ctx, deadline)
 	}
 	w.calls[id] = &openCall{parent: head.parent, cancel: cancel}
-	g.mu.Unlock()
+	d.mu.Unlock()
 
-	g.all.Go(func() {
+	w.background(func() {
 		defer cancel()
 		response := w.call(ctx, c)
-		g.mu.Lock()
+		d.mu.Lock()
 		delete(w.calls, id)
-		g.mu.Unlock()
+		d.mu.Unlock()
 		w.answerCall(id, response)
 	})
 	return nil
 }
 
-// call asks the Caller; every failure becomes an answer.
+// call calls the Caller; each failure becomes an answer.
 func (w *worker) call(ctx context.Context, c CallRequest) CallResponse {
-	if w.g.o.Caller == nil {
+	if w.o.Caller == nil {
 		return refusedCall(501, "this service does not answer send_request")
 	}
-	response, err := w.g.o.Caller.Call(ctx, c)
+	response, err := w.o.Caller.Call(ctx, c)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		return refusedCall(504, "the deadline of the request that calls has passed")
 	case err != nil:
 		return refusedCall(500, err.Error())
-	case len(response.Body)+len(response.ContentType) > w.g.o.maxFrame:
-		return refusedCall(500, fmt.Sprintf("the answer has %d bytes, more than the limit of %d", len(response.Body), w.g.o.maxFrame))
+	case len(response.Body)+len(response.ContentType) > w.o.maxFrame:
+		return refusedCall(500, fmt.Sprintf("the answer has %d bytes, more than the limit of %d", len(response.Body), w.o.maxFrame))
 	}
 	return response
 }

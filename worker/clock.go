@@ -6,16 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// moment is one and the same on Go's clock and on the one that Python calls
-// time.monotonic.
+// moment is the same point in time on Go's clock and on Python's time.monotonic.
 type moment struct {
 	at      time.Time
 	seconds float64
 }
 
-// anchor is where the two clocks meet: a deadline crosses over as a distance from
-// it. These clocks are never set, so a step of the wall clock, however large, ends no
-// request.
+// anchor relates the two clocks: a deadline is converted by its distance from it. These
+// clocks are never set, so a change of the wall clock ends no request.
 var anchor = func() moment {
 	var now unix.Timespec
 	a := moment{at: time.Now()}
@@ -25,5 +23,5 @@ var anchor = func() moment {
 	return a
 }()
 
-// workerSeconds is what a worker's clock shows at t.
+// workerSeconds is the time of a worker's clock at t.
 func workerSeconds(t time.Time) float64 { return anchor.seconds + t.Sub(anchor.at).Seconds() }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +15,7 @@ import (
 	"clearmlserving/process"
 )
 
-// packages are those that the probe asks for: import name, name for pip.
+// packages are those that the probe looks for: import name, name for pip.
 var packages = [...][2]string{
 	{"numpy", "numpy"},
 	{"joblib", "joblib"},
@@ -35,10 +36,9 @@ var packages = [...][2]string{
 
 const oldestPython = 9 // 3.9
 
-// Environment is an interpreter that can run workers, and what it has.
+// Environment is an interpreter that can run workers, and its packages.
 type Environment struct {
-	// Python is the interpreter's path as it was asked for; Executable what the
-	// interpreter calls itself.
+	// Python is the interpreter's path as it was given; Executable is sys.executable.
 	Python     string `json:"python"`
 	Executable string `json:"executable"`
 	// Version is like "3.11.7".
@@ -50,19 +50,17 @@ type Environment struct {
 
 // Search says where to look for an interpreter.
 type Search struct {
-	// Candidates are paths or names of interpreters in order; the first that is
-	// there is taken, even if it is unusable: a wrong --python must not be passed
-	// over silently. Empty ones are skipped.
+	// Candidates are paths or names of interpreters in order; the first that exists is
+	// used, even if it is unusable: a wrong --python must not be skipped silently. Empty
+	// ones are skipped.
 	Candidates []string
-	// Env is the environment in which the interpreter runs, and whose PATH is
-	// looked through by the caller. Nil: an empty one.
+	// Env is the environment in which the interpreter runs. nil: an empty one.
 	Env []string
 	// Timeout bounds the probe. Default 30 seconds.
 	Timeout time.Duration
 }
 
-// FindEnvironment finds an interpreter and asks it once what it is. All errors
-// are of type *PythonError.
+// FindEnvironment finds an interpreter and probes it. All errors are of type *PythonError.
 func FindEnvironment(ctx context.Context, s Search) (*Environment, error) {
 	var tried []string
 	for _, candidate := range s.Candidates {
@@ -84,18 +82,15 @@ func FindEnvironment(ctx context.Context, s Search) (*Environment, error) {
 	}
 }
 
-// Probe asks one interpreter what it is. All errors are of type *PythonError.
+// Probe asks one interpreter for its version and packages. All errors are of type *PythonError.
 func Probe(ctx context.Context, python string, s Search) (*Environment, error) {
-	if s.Timeout <= 0 {
-		s.Timeout = 30 * time.Second
+	unusable := func(problem PythonProblem, err error, hint, text string, args ...any) (*Environment, error) {
+		return nil, &PythonError{Python: python, Problem: problem, Err: err, Hint: hint, Text: fmt.Sprintf(text, args...)}
 	}
 	script, err := runtimeFiles.ReadFile("runtime/probe.py")
-	if err != nil {
-		return nil, &PythonError{Python: python, Problem: PythonBroken, Text: "read the embedded probe", Err: err}
-	}
-	names, err := json.Marshal(packages)
-	if err != nil {
-		return nil, &PythonError{Python: python, Problem: PythonBroken, Text: "encode the names of packages", Err: err}
+	names, errNames := json.Marshal(packages)
+	if err = errors.Join(err, errNames); err != nil {
+		return unusable(PythonBroken, err, "", "read the embedded probe: %v", err)
 	}
 	var mu sync.Mutex // guards answer: two streams call LogLine
 	var answer []byte
@@ -114,12 +109,10 @@ func Probe(ctx context.Context, python string, s Search) (*Environment, error) {
 		if errors.Is(err, fs.ErrNotExist) || strings.Contains(err.Error(), "executable file not found") {
 			problem = PythonNotFound
 		}
-		return nil, &PythonError{
-			Python: python, Problem: problem, Err: err, Text: fmt.Sprintf("python interpreter %s: %v", python, err),
-			Hint: "name another one: --python /path/to/python3",
-		}
+		return unusable(problem, err, "name another one: --python /path/to/python3", "python interpreter %s: %v", python, err)
 	}
-	late := time.NewTimer(s.Timeout)
+	timeout := cmp.Or(s.Timeout, 30*time.Second)
+	late := time.NewTimer(timeout)
 	defer late.Stop()
 	hung := false
 	select {
@@ -128,10 +121,10 @@ func Probe(ctx context.Context, python string, s Search) (*Environment, error) {
 		hung = true
 	case <-ctx.Done():
 	}
-	_ = child.Kill() // gone already, mostly
+	_ = child.Kill() // usually it has ended
 	death := child.Death()
 	if err := context.Cause(ctx); err != nil {
-		return nil, &PythonError{Python: python, Problem: PythonBroken, Err: err, Text: fmt.Sprintf("ask %s for its version: %v", python, err)}
+		return unusable(PythonBroken, err, "", "ask %s for its version: %v", python, err)
 	}
 	var facts struct {
 		Version    []int             `json:"version"`
@@ -141,34 +134,25 @@ func Probe(ctx context.Context, python string, s Search) (*Environment, error) {
 	mu.Lock()
 	defer mu.Unlock()
 	if err := json.Unmarshal(answer, &facts); err != nil || len(facts.Version) < 3 || hung {
-		text := fmt.Sprintf("%s is no usable python interpreter: %s", python, death.Detail())
+		hint := "run it to see the cause: " + python + " -c 'import sys; print(sys.version)'"
 		if hung {
-			text = fmt.Sprintf("%s did not tell its version within %s", python, s.Timeout)
+			return unusable(PythonBroken, death, hint, "%s did not tell its version within %s", python, timeout)
 		}
-		return nil, &PythonError{
-			Python: python, Problem: PythonBroken, Err: death, Text: text,
-			Hint: "see what it says to: " + python + " -c 'import sys; print(sys.version)'",
-		}
+		return unusable(PythonBroken, death, hint, "%s is no usable python interpreter: %s", python, death.Detail())
 	}
-	env := &Environment{
-		Python: python, Executable: facts.Executable, Packages: facts.Packages,
-		Version: fmt.Sprintf("%d.%d.%d", facts.Version[0], facts.Version[1], facts.Version[2]),
+	v := facts.Version
+	version := fmt.Sprintf("%d.%d.%d", v[0], v[1], v[2])
+	if v[0] != 3 || v[1] < oldestPython {
+		return unusable(PythonTooOld, nil, "name a newer one: --python /path/to/python3", "%s is Python %s, and 3.%d is the oldest that works", python, version, oldestPython)
 	}
-	if v := facts.Version; v[0] != 3 || v[1] < oldestPython {
-		return nil, &PythonError{
-			Python: python, Problem: PythonTooOld,
-			Text: fmt.Sprintf("%s is Python %s, and 3.%d is the oldest that works", python, env.Version, oldestPython),
-			Hint: "name a newer one: --python /path/to/python3",
-		}
+	if facts.Packages == nil {
+		facts.Packages = map[string]string{}
 	}
-	if env.Packages == nil {
-		env.Packages = map[string]string{}
-	}
-	return env, nil
+	return &Environment{Python: python, Executable: facts.Executable, Version: version, Packages: facts.Packages}, nil
 }
 
-// Require says, with the command that helps, which of the packages (by import
-// name) the environment lacks; nil when none. The error is a *PythonError.
+// Require returns a *PythonError, with a command to install them, if the environment lacks
+// some of the packages (import names).
 func (e *Environment) Require(names ...string) error {
 	var lacks, install []string
 	for _, name := range names {
@@ -194,13 +178,8 @@ func (e *Environment) Require(names ...string) error {
 	}
 }
 
-// program is what to start: the interpreter itself rather than a shim before it.
-func (e *Environment) program() string {
-	if e.Executable != "" {
-		return e.Executable
-	}
-	return e.Python
-}
+// program is the path to start: the interpreter itself rather than a shim.
+func (e *Environment) program() string { return cmp.Or(e.Executable, e.Python) }
 
 // preload lists the packages that a zygote imports once for all workers.
 func (e *Environment) preload() []string {
@@ -213,8 +192,8 @@ func (e *Environment) preload() []string {
 	return append(names, "asyncio")
 }
 
-// cpuCaps keeps native libraries at one thread in the zygote: threads would not
-// survive a fork, and workers would fight for cores.
+// cpuCaps limits native libraries to one thread: threads do not survive a fork, and the
+// threads of several workers would compete for cores.
 func cpuCaps(env []string) []string {
 	caps := []string{
 		"OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "MKL_NUM_THREADS=1", "NUMEXPR_NUM_THREADS=1",
@@ -230,8 +209,8 @@ func cpuCaps(env []string) []string {
 	return append(out, caps...)
 }
 
-// pss is the memory of a process in bytes, what it shares divided among those
-// who share it; 0 where the system does not tell.
+// pss is the memory of a process in bytes, with shared memory divided among the processes
+// that share it; 0 where the system does not report it.
 func pss(pid int) int64 {
 	m, _ := process.MemoryOf(pid)
 	return m.Share

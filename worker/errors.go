@@ -29,15 +29,15 @@ type DiedError struct {
 
 func (e *DiedError) Error() string {
 	text := fmt.Sprintf("endpoint %q: worker died: %s", e.Endpoint, e.Death)
-	if said := lastWords(e.Death.LastLines); said != "" {
+	if said := lastOutput(e.Death.LastLines); said != "" {
 		text += "; it wrote last: " + said
 	}
 	return text
 }
 
-// lastWords is the end of what a process wrote, short enough for an answer and
-// without stacks, which are no business of clients: status and log have all of it.
-func lastWords(lines []string) string {
+// lastOutput is the end of what a process wrote, short enough for an answer and
+// without stacks, which clients must not see: status and log have all of it.
+func lastOutput(lines []string) string {
 	const most = 400
 	var said []string
 	for _, line := range lines {
@@ -56,8 +56,7 @@ func lastWords(lines []string) string {
 
 func (e *DiedError) Unwrap() error { return e.Death }
 
-// UnavailableError says that an endpoint has no worker now and will not have one
-// at once.
+// UnavailableError says that an endpoint has no worker and will not have one soon.
 type UnavailableError struct {
 	Endpoint   string
 	Reason     string
@@ -71,12 +70,12 @@ func (e *UnavailableError) Error() string {
 // LoadError says why an endpoint could not be loaded.
 type LoadError struct {
 	Endpoint string
-	// Text says what is wrong, in the words of the Python side.
+	// Text says what is wrong; the Python side wrote it.
 	Text string
-	// Cause is Text without the name of the code, "" when it is not preprocess code
-	// that failed.
+	// Cause is Text without the name of the code, "" when the failure is not in preprocess
+	// code.
 	Cause string
-	// Traceback is the user's part of the traceback, "" when user code is not to blame.
+	// Traceback is the user's part of the traceback, "" when the failure is not in user code.
 	Traceback string
 	// LastLines is the end of what the worker wrote to stderr.
 	LastLines []string
@@ -102,21 +101,21 @@ func (e *LoadError) Unwrap() error {
 
 // PythonError says that an interpreter cannot be used.
 type PythonError struct {
-	// Python is the interpreter that was tried, or all of them.
+	// Python names the interpreters that were tried.
 	Python string
-	// Problem says which of the ways to be unusable it is.
+	// Problem classifies the reason.
 	Problem PythonProblem
-	// Text says more.
+	// Text describes the problem.
 	Text string
-	// Hint is what to do, with a command to paste.
+	// Hint says what to do, with a command.
 	Hint string
 	Err  error
 }
 
-// PythonProblem is a way in which an interpreter is unusable.
+// PythonProblem is the reason why an interpreter is unusable.
 type PythonProblem int
 
-// The ways.
+// The reasons.
 const (
 	PythonNotFound PythonProblem = iota + 1
 	PythonTooOld

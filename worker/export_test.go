@@ -8,34 +8,34 @@ import (
 // SendAhead has each worker sent n requests at a time from now to its next answer,
 // however fast it has been so far.
 func (g *Group) SendAhead(n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, w := range g.workers {
+	g.dispatch.mu.Lock()
+	defer g.dispatch.mu.Unlock()
+	for _, w := range g.dispatch.workers {
 		w.ahead = n
 	}
 }
 
 // LostSince moves the first request that was lost since the last answer into the past.
 func (g *Group) LostSince(d time.Duration) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.lostFirst = g.lostLast.Add(-d)
+	g.dispatch.mu.Lock()
+	defer g.dispatch.mu.Unlock()
+	g.dispatch.lostFirst = g.dispatch.lostLast.Add(-d)
 }
 
 // LoadedAtOnce forgets how long loading took: one that was slow, be it for the machine,
 // has later workers forked from a template.
 func (g *Group) LoadedAtOnce() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.loadTook = 0
+	g.seats.mu.Lock()
+	defer g.seats.mu.Unlock()
+	g.seats.loadTook = 0
 }
 
 // Busy says whether a worker has begun with something, so that what comes now is
 // not executed together with that.
 func (g *Group) Busy() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, w := range g.workers {
+	g.dispatch.mu.Lock()
+	defer g.dispatch.mu.Unlock()
+	for _, w := range g.dispatch.workers {
 		for id, f := range w.flights {
 			if w.marks.begun(id, f.nested) {
 				return true
@@ -47,6 +47,12 @@ func (g *Group) Busy() bool {
 
 // MemoryOf is what a process takes in bytes, shared memory divided among those who share it.
 func MemoryOf(pid int) int64 { return pss(pid) }
+
+// Held is the number of buffered bytes.
+func (a *Ahead) Held() int64 { return a.held.Load() }
+
+// Async reports whether the endpoint executes requests concurrently.
+func (g *Group) Async() bool { return g.dispatch.Async() }
 
 // Bounds are a Pool's constants, as a test wants them; 0: as they are.
 type Bounds struct {

@@ -10,14 +10,14 @@ import (
 	"syscall"
 )
 
-// facts are what the system says of a process at little cost.
+// facts are what the system reports of a process at little cost.
 type facts struct {
 	stopped  bool // by a signal; not by a debugger
 	threads  int
-	resident int64 // bytes, with all that it shares
+	resident int64 // bytes, including all shared memory
 }
 
-// factsOf asks for the facts of a process; false when it is gone.
+// factsOf returns the facts of a process; false when it is gone.
 func factsOf(pid int) (facts, bool) {
 	fields, ok := statOf(strconv.Itoa(pid))
 	if !ok || len(fields) < 22 {
@@ -44,21 +44,21 @@ func statOf(pid string) ([]string, bool) {
 	return strings.Fields(string(b[i+2:])), true
 }
 
-// census is who is whose child, at one moment.
+// census holds the parents and groups of all processes at one moment.
 type census struct {
 	parent map[int]int
 	group  map[int]int
-	origin map[int]int // of those whose parent has died: the worker that they come from
+	origin map[int]int // of those whose parent has died: the worker that started them
 }
 
-// takeCensus counts the processes that we see: some 10 microseconds for each.
+// takeCensus lists the visible processes. It takes about 10 microseconds for each.
 func takeCensus() *census {
 	c := &census{parent: map[int]int{}, group: map[int]int{}, origin: map[int]int{}}
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return c
 	}
-	defer func() { _ = dir.Close() }() // it was only read
+	defer func() { _ = dir.Close() }() // only read from
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		return c
@@ -76,8 +76,8 @@ func takeCensus() *census {
 	return c
 }
 
-// attribute finds out from which workers those come that have detached themselves:
-// the process that forks the workers has inherited them.
+// attribute finds the workers of detached processes, whose parent is now the process that
+// forks the workers.
 func (c *census) attribute(service uint32, workers map[int]bool) {
 	forkers := map[int]bool{}
 	for pid := range workers {
@@ -92,8 +92,8 @@ func (c *census) attribute(service uint32, workers map[int]bool) {
 	}
 }
 
-// workerOf reads the mark of a process: the worker of this service that it comes
-// from, 0 for none. See RLIMIT_LOCKS in forks.py.
+// workerOf reads the mark of a process: the worker of this service that started it, 0 for
+// none. See RLIMIT_LOCKS in forks.py.
 func workerOf(pid int, service uint32) int {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/limits")
 	if err != nil {
@@ -110,9 +110,9 @@ func workerOf(pid int, service uint32) int {
 	return int(mark & (1<<32 - 1))
 }
 
-// endOrphans kills what comes from workers of this service that are dead. It finds
-// what the process that forks them would, had it not died itself.
-func endOrphans(service uint32) (ended int) {
+// killDetached kills the processes of dead workers of this service, after the death of the
+// process that forks workers, which otherwise does that.
+func killDetached(service uint32) (ended int) {
 	for pid := range takeCensus().parent {
 		worker := workerOf(pid, service)
 		if worker == 0 || worker == pid || syscall.Kill(worker, 0) == nil {
@@ -128,57 +128,49 @@ func endOrphans(service uint32) (ended int) {
 // below lists the processes that a worker has started, those that they have
 // started, and all others that are in its group or come from it.
 func (c *census) below(worker int) []int {
-	const deepest = 64 // a chain may be torn while it is read
-	var found []int
-	for pid := range c.parent {
-		if pid == worker {
-			continue
-		}
-		at, member := pid, false
-		for range deepest {
-			if at == worker || c.group[at] == worker || c.origin[at] == worker {
-				member = true
-				break
-			}
-			up, ok := c.parent[at]
-			if !ok {
-				break
-			}
-			at = up
-		}
-		if member {
-			found = append(found, pid)
-		}
-	}
-	return found
+	found := c.descendants(func(pid int) bool { return pid == worker || c.group[pid] == worker || c.origin[pid] == worker })
+	return slices.DeleteFunc(found, func(pid int) bool { return pid == worker })
 }
 
 // tree lists the roots that are there, and all processes that come from them.
-func (c *census) tree(roots []int) (found []int) {
-	const deepest = 64 // a chain may be torn while it is read
+func (c *census) tree(roots []int) []int {
+	return c.descendants(func(pid int) bool { return slices.Contains(roots, pid) })
+}
+
+// descendants lists the processes that are, or of which an ancestor is, a root.
+func (c *census) descendants(root func(pid int) bool) (found []int) {
+	const deepest = 64 // a chain may be inconsistent: processes end while it is read
 	for pid := range c.parent {
-		at := pid
-		for range deepest {
-			if slices.Contains(roots, at) {
+		for at, depth := pid, 0; at != 0 && depth < deepest; at, depth = c.parent[at], depth+1 {
+			if root(at) {
 				found = append(found, pid)
 				break
 			}
-			at = c.parent[at] // 0 above the first of all
 		}
 	}
 	return found
 }
 
-// tasksOfMachine counts the threads of all processes, those that we cannot see too.
-func tasksOfMachine() int {
+// tasksOfMachine counts the threads of all processes, also of those that we cannot see.
+func tasksOfMachine() (tasks int) {
 	b, err := os.ReadFile("/proc/loadavg")
-	if err != nil {
-		return 0
+	if err == nil {
+		_, _ = fmt.Sscanf(string(b), "%f %f %f %d/%d", new(float64), new(float64), new(float64), new(int), &tasks) // 0 if it has another form
 	}
-	var a, c, d float64
-	var running, all int
-	if _, err := fmt.Sscanf(string(b), "%f %f %f %d/%d", &a, &c, &d, &running, &all); err != nil {
-		return 0
+	return tasks
+}
+
+// progressOf changes as long as a process does something: uses the processor,
+// moves bytes, or wakes up from time to time. A process that hangs does not.
+func progressOf(pid int) string {
+	sign := fmt.Appendln(nil, pid)
+	for _, name := range []string{"stat", "io", "status"} {
+		b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, name)) // gone, or io of another user
+		for line := range bytes.Lines(b) {
+			if name != "status" || bytes.Contains(line, []byte("ctxt_switches")) {
+				sign = append(sign, line...)
+			}
+		}
 	}
-	return all
+	return string(sign)
 }

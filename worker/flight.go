@@ -10,19 +10,19 @@ import (
 type flightState uint8
 
 const (
-	waiting   flightState = iota // in the group's queue
+	waiting   flightState = iota // in the queue
 	sent                         // at a worker
 	streaming                    // its answer has begun
-	abandoned                    // the caller has left; it stays where it is until that is over
+	abandoned                    // the caller has left; it stays in its place until that is over
 	finished
 )
 
 // flight is one request on its way. It is taken from a pool: the code that ends it
-// (see Group.deliver) must hold the last reference. Group.mu guards all but done.
+// (see dispatch.deliver) must hold the last reference. dispatch.mu guards all but done.
 type flight struct {
 	req      Request
 	deadline time.Time
-	since    time.Time // when it came, where that matters
+	since    time.Time // when it began to wait; only with a batch delay
 	nested   bool
 	kind     frameKind // kindRequest, kindPre or kindPost
 	prepared uint64    // of a kindPost: the id of its kindPre
@@ -30,9 +30,9 @@ type flight struct {
 	id       uint64 // at its worker
 	w        *worker
 	head     []byte // header and metadata of its frame, kept for the next one
-	loan     *Loan  // where its body lies, if that is shared with the worker
+	loan     *Loan  // where its body is, if that is memory shared with the worker
 	stream   *Stream
-	watch    *time.Timer // kills the worker that goes on with it past its deadline
+	watch    *time.Timer // kills a worker that still executes it past its deadline
 
 	response *Response
 	err      error
@@ -47,13 +47,13 @@ func (p *flightPool) take(req *Request, deadline time.Time, kind frameKind) *fli
 		f = &flight{done: make(chan struct{}, 1)}
 	}
 	f.req, f.deadline, f.nested, f.kind, f.state = *req, deadline, req.Depth > 0, kind, waiting
-	if !utf8.ValidString(f.req.ID) { // a client's, maybe; the worker reads it as text
+	if !utf8.ValidString(f.req.ID) { // it may be the client's; the worker reads it as text
 		f.req.ID = strings.ToValidUTF8(f.req.ID, "\uFFFD")
 	}
 	return f
 }
 
-// give returns a flight without other references.
+// give returns a flight to the pool; there are no other references.
 func (p *flightPool) give(f *flight) {
 	if f.watch != nil {
 		f.watch.Stop()
@@ -71,7 +71,7 @@ func (p *flightPool) give(f *flight) {
 	p.pool.Put(f)
 }
 
-// dropBody gives up the flight's hold of its body.
+// dropBody releases the flight's body.
 func (f *flight) dropBody() {
 	if f.loan != nil {
 		f.loan.Release()
@@ -81,14 +81,14 @@ func (f *flight) dropBody() {
 }
 
 // mayFollow reports whether the flight may be sent to a worker that has n requests
-// already. A large body would block the socket for those behind it. One that lies in
-// shared memory does not, but takes long enough for few to be sent ahead.
+// already. A large body would block the socket for those behind it. One in shared memory
+// does not, but its request takes long, so that few are sent ahead.
 func (f *flight) mayFollow(n int) bool {
 	return len(f.req.Body) < byReference || f.loan != nil && n < aheadMin
 }
 
-// appendFrame appends the flight's request frame without its body, or all of it
-// if the body lies in shared memory.
+// appendFrame appends the flight's request frame: without its body, or the complete frame
+// if the body is in shared memory.
 func (f *flight) appendFrame(b []byte) []byte {
 	size := requestHeadSize(f.req.ContentType, f.req.ID)
 	h := header{

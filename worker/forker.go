@@ -28,7 +28,7 @@ type forker struct {
 	pid      int // 0 until it has reported it
 }
 
-// forked is a process that a forker has made and will bury.
+// forked is a process that a forker has forked, and whose end it reports.
 type forked struct {
 	n    uint64
 	f    *forker
@@ -37,7 +37,7 @@ type forked struct {
 
 	done   chan struct{}      // closed when the process is dead
 	status syscall.WaitStatus // valid after done
-	lost   bool               // its forker died first, and took it along
+	lost   bool               // it died because its forker died
 }
 
 // control is a message from a forker.
@@ -62,8 +62,8 @@ func newForker() (f *forker, theirs *os.File, err error) {
 	return &forker{conn: conn, children: make(map[uint64]*forked)}, theirs, nil
 }
 
-// read handles what the forker says until it is gone; then all its children are
-// dead too. other takes the messages that are not about children.
+// read handles the forker's messages until it is gone; then all its children are
+// dead too. other gets the messages that are not about children.
 func (f *forker) read(other func(control)) {
 	buf := make([]byte, 64<<10)
 	for {
@@ -101,14 +101,14 @@ func (f *forker) read(other func(control)) {
 	}
 	f.close()
 	f.mu.Lock()
-	orphans := f.children
+	left := f.children
 	f.children = nil
 	f.mu.Unlock()
-	for _, c := range orphans {
+	for _, c := range left {
 		c.lost = true
 		select {
 		case c.born <- errForkerGone:
-		default: // it was born before
+		default: // reported before
 		}
 		close(c.done)
 	}
@@ -122,7 +122,7 @@ func (f *forker) close() {
 	_ = f.conn.Close()
 }
 
-// retire asks the forker to end; read goes on until it has.
+// retire asks the forker to end; read continues until it has.
 func (f *forker) retire() {
 	f.mu.Lock()
 	f.gone = true
@@ -187,30 +187,30 @@ func (f *forker) fork(ctx context.Context, template bool, needs []string, files 
 		}
 		return c, nil
 	case <-ctx.Done():
-		c.kill(syscall.SIGKILL, true) // in order behind the fork
+		c.kill(syscall.SIGKILL, true) // the messages are handled in order
 		return nil, context.Cause(ctx)
 	}
 }
 
-// wake has a forker go on that a signal has stopped: it neither buries nor forks
-// meanwhile, and to end it would end all its workers. A debugger's stop is left alone.
+// wake continues a forker that a signal has stopped: a stopped one neither forks nor
+// reports, and killing it would end all its workers. A process that a debugger has stopped
+// is not continued.
 func (f *forker) wake() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.gone || f.pid == 0 {
+	pid := f.process()
+	if pid == 0 {
 		return
 	}
-	if facts, ok := factsOf(f.pid); ok && facts.stopped {
-		_ = syscall.Kill(f.pid, syscall.SIGCONT) // it is there: we have just seen it
+	if facts, ok := factsOf(pid); ok && facts.stopped {
+		_ = syscall.Kill(pid, syscall.SIGCONT) // it existed a moment ago
 	}
 }
 
-// kill sends a signal to the process or its whole group. It never reaches a
-// process that only has the same number: the parent sends it.
+// kill sends a signal to the process or its group. The parent sends it, so that it never
+// reaches another process that has got the same id.
 func (c *forked) kill(sig syscall.Signal, group bool) {
 	message, err := json.Marshal(map[string]any{"do": "kill", "n": c.n, "signal": int(sig), "group": group})
 	if err != nil {
 		return // numbers always encode
 	}
-	_, _ = c.f.conn.Write(message) // gone: then the process is dead as well
+	_, _ = c.f.conn.Write(message) // it fails only if the forker, and so the process, is dead
 }

@@ -1,17 +1,19 @@
 package worker
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"time"
+
+	"clearmlserving/batching"
 )
 
-// The frames between us and a worker: little-endian, a fixed header, then a head
-// (metadata) and a body. runtime/frames.py mirrors this file; a change of one is a
-// change of both.
+// The frames between this process and a worker: little-endian, a fixed header, then a head
+// (metadata) and a body. runtime/frames.py mirrors this file: change both together.
 //
 //	length  u32   bytes after the header
 //	kind    u8
@@ -24,20 +26,20 @@ const headerSize = 20
 type frameKind uint8
 
 const (
-	kindSpec       frameKind = 1 // from us
+	kindSpec       frameKind = 1 // to the worker
 	kindRequest    frameKind = 2
 	kindCancel     frameKind = 3
 	kindCallAnswer frameKind = 4
 	kindCredit     frameKind = 5
 	kindStop       frameKind = 6
 	kindLimit      frameKind = 7 // its id is the most rows to execute together
-	// kindLentRequest is a kindRequest whose body is the place of the real one in the
-	// group's shared memory: its offset and its size, u64 each.
+	// kindLentRequest is a kindRequest whose body is in the group's shared memory: the
+	// frame has its offset and its size, u64 each.
 	kindLentRequest frameKind = 8
 	// kindVariables replaces the names of the statistics variables: a JSON list.
 	kindVariables frameKind = 9
 	// kindPre is a kindRequest to preprocess only; the worker keeps the state under its
-	// id. kindPost continues one: its body is that id, u64, and what postprocess gets.
+	// id. kindPost continues one: its body is that id, u64, and the value for postprocess.
 	// kindDrop forgets the state of the kindPre with its id.
 	kindPre  frameKind = 10
 	kindPost frameKind = 11
@@ -60,7 +62,7 @@ const (
 	flagCancelled = 2 // of an answer: the request was not begun
 	flagBatch     = 4 // of an answer: the last of its batch, whose size and time end its metadata
 
-	streamWindow = 16 // chunks under way before the first credit
+	streamWindow = 16 // chunks that may be sent before the first credit
 )
 
 // errFrame is wrapped by every error about bytes that are no frames.
@@ -101,7 +103,7 @@ func parseHeader(b []byte, maxFrame int) (header, error) {
 	return h, nil
 }
 
-// frame is a message as it was read. head and body are valid until the next read,
+// frame is a message as it was read. meta and body are valid until the next read,
 // unless owned: then body is memory of its own.
 type frame struct {
 	header
@@ -110,91 +112,62 @@ type frame struct {
 	owned bool
 }
 
-// frameReader cuts a stream into frames with one kept buffer.
+// frameReader cuts a stream into frames.
 type frameReader struct {
-	r          io.Reader
-	buf        []byte
-	start, end int
-	maxFrame   int
+	r        *bufio.Reader
+	maxFrame int
 }
 
 func newFrameReader(r io.Reader, maxFrame int) *frameReader {
-	return &frameReader{r: r, buf: make([]byte, 64<<10), maxFrame: maxFrame}
+	return &frameReader{r: bufio.NewReaderSize(r, 64<<10), maxFrame: maxFrame}
 }
 
-// more reports whether a whole frame, or one too large for the buffer, is at hand:
-// more of what one read brought is to come.
+// more reports whether a complete frame, or one too large for the buffer, is buffered.
 func (fr *frameReader) more() bool {
-	have := fr.end - fr.start
+	have := fr.r.Buffered()
 	if have < headerSize {
 		return false
 	}
-	return have-headerSize >= int(binary.LittleEndian.Uint32(fr.buf[fr.start:]))
+	b, _ := fr.r.Peek(headerSize) // it is there
+	return have-headerSize >= int(binary.LittleEndian.Uint32(b))
 }
 
 // next returns the next frame, io.EOF at a clean end.
 func (fr *frameReader) next() (frame, error) {
-	if err := fr.need(headerSize); err != nil {
+	b, err := fr.r.Peek(headerSize)
+	if err != nil {
+		if len(b) > 0 {
+			err = unexpected(err)
+		}
 		return frame{}, err
 	}
-	h, err := parseHeader(fr.buf[fr.start:], fr.maxFrame)
+	h, err := parseHeader(b, fr.maxFrame)
 	if err != nil {
 		return frame{}, err
 	}
 	size := headerSize + int(h.length)
-	if size > len(fr.buf) {
+	if size > fr.r.Size() {
 		return fr.large(h)
 	}
-	if err := fr.need(size); err != nil {
+	if b, err = fr.r.Peek(size); err != nil {
 		return frame{}, unexpected(err)
 	}
-	payload := fr.buf[fr.start+headerSize : fr.start+size]
-	fr.start += size
-	return frame{header: h, meta: payload[:h.head:h.head], body: payload[h.head:]}, nil
-}
-
-// need reads until n bytes are at hand; n fits into the buffer.
-func (fr *frameReader) need(n int) error {
-	if fr.start == fr.end {
-		fr.start, fr.end = 0, 0
-	}
-	for fr.end-fr.start < n {
-		if fr.start+n > len(fr.buf) {
-			fr.end = copy(fr.buf, fr.buf[fr.start:fr.end])
-			fr.start = 0
-		}
-		got, err := fr.r.Read(fr.buf[fr.end:])
-		fr.end += got
-		if err != nil && fr.end-fr.start < n {
-			if errors.Is(err, io.EOF) && fr.end > fr.start {
-				return io.ErrUnexpectedEOF
-			}
-			return err
-		}
-	}
-	return nil
+	_, _ = fr.r.Discard(size) // it is buffered; b stays valid until the next read
+	b = b[headerSize:]
+	return frame{header: h, meta: b[:h.head:h.head], body: b[h.head:]}, nil
 }
 
 // large reads a frame that the buffer cannot hold into memory of its own, which
-// grows as the bytes arrive: a length that lies costs little.
+// grows as the bytes arrive: a wrong length costs little.
 func (fr *frameReader) large(h header) (frame, error) {
-	fr.start += headerSize
+	_, _ = fr.r.Discard(headerSize) // it is buffered
 	size := int(h.length)
 	payload := make([]byte, 0, min(size, 1<<20))
 	for len(payload) < size {
 		if len(payload) == cap(payload) {
-			grown := make([]byte, len(payload), min(size, 16*cap(payload)))
-			copy(grown, payload)
-			payload = grown
+			payload = append(make([]byte, 0, min(size, 16*cap(payload))), payload...)
 		}
-		free := payload[len(payload):cap(payload)]
-		if fr.start < fr.end {
-			n := copy(free, fr.buf[fr.start:fr.end])
-			fr.start += n
-			payload = payload[:len(payload)+n]
-			continue
-		}
-		n, err := fr.r.Read(free)
+		n, err := fr.r.Read(payload[len(payload):cap(payload)])
 		payload = payload[:len(payload)+n]
 		if err != nil && len(payload) < size {
 			return frame{}, unexpected(err)
@@ -203,6 +176,7 @@ func (fr *frameReader) large(h header) (frame, error) {
 	return frame{header: h, meta: payload[:h.head:h.head], body: payload[h.head:], owned: true}, nil
 }
 
+// unexpected is the error of a stream that ends within a frame.
 func unexpected(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -278,25 +252,19 @@ func parseAnswerHead(b []byte) (answerHead, error) {
 	return h, nil
 }
 
-// batchReport is what a worker reports of a batch that it has executed.
-type batchReport struct {
-	rows, requests int
-	took           time.Duration
-}
-
 const batchReportSize = 12
 
-// parseBatchReport reads the report at the end of an answer's metadata.
-func parseBatchReport(meta []byte) (batchReport, error) {
+// parseBatchReport reads the report of a batch at the end of an answer's metadata.
+func parseBatchReport(meta []byte) (batching.Measured, error) {
 	at := len(meta) - batchReportSize
 	if at < 0 {
-		return batchReport{}, fmt.Errorf("%w: the end of a batch cut short", errFrame)
+		return batching.Measured{}, fmt.Errorf("%w: the end of a batch cut short", errFrame)
 	}
 	b := meta[at:]
-	return batchReport{
-		rows:     int(binary.LittleEndian.Uint32(b)),
-		requests: int(binary.LittleEndian.Uint32(b[4:])),
-		took:     time.Duration(binary.LittleEndian.Uint32(b[8:])) * time.Microsecond,
+	return batching.Measured{
+		Rows:     int(binary.LittleEndian.Uint32(b)),
+		Requests: int(binary.LittleEndian.Uint32(b[4:])),
+		Took:     time.Duration(binary.LittleEndian.Uint32(b[8:])) * time.Microsecond,
 	}, nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"clearmlserving/batching"
 )
 
 func encode(h header, head, body []byte) []byte {
@@ -159,7 +161,7 @@ func FuzzReadFrame(f *testing.F) {
 
 func TestTheEndOfABatchIsReadFromTheEndOfTheMetadata(t *testing.T) {
 	meta := append([]byte("whatever stands before"), 9, 0, 0, 0, 3, 0, 0, 0, 0xE8, 3, 0, 0)
-	if r, err := parseBatchReport(meta); err != nil || r != (batchReport{rows: 9, requests: 3, took: time.Millisecond}) {
+	if r, err := parseBatchReport(meta); err != nil || r != (batching.Measured{Rows: 9, Requests: 3, Took: time.Millisecond}) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	if _, err := parseBatchReport(meta[:11]); !errors.Is(err, errFrame) {

@@ -2,13 +2,9 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"syscall"
+	"slices"
 	"time"
-
-	"clearmlserving/process"
 )
 
 type workerState uint8
@@ -20,25 +16,22 @@ const (
 	dead
 )
 
-// worker is one process that executes requests. Group.mu guards the second part.
+// worker is a process that executes requests, with those that it has. dispatch.mu guards
+// all but link and the last group.
 type worker struct {
 	link
 
-	g      *Group
-	since  time.Time
-	loaded chan loadResult // receives once
-	buried chan struct{}   // closed when all is over
-	death  process.Death   // valid after buried
-
+	d         *dispatch
 	state     workerState
 	flights   map[uint64]*flight
 	nextID    uint64
 	calls     map[uint64]*openCall
 	prepared  map[uint64]*Prepared // requests whose state it keeps
 	streams   int                  // of the flights, those whose answer has begun
-	ahead     int
-	batch     batchInFlight // of a group that batches
-	perOne    time.Duration // how long one request takes, roughly
+	ahead     int                  // how many flights it may have while it is busy
+	batch     batchInFlight        // of an endpoint that batches
+	rowLimit  int                  // the last limit that was sent to it
+	perOne    time.Duration        // how long one request takes, roughly
 	busySince time.Time
 	served    uint64
 	paced     uint64 // served, when pace was last called
@@ -46,145 +39,80 @@ type worker struct {
 	armed     bool
 	lastSeen  uint64          // served, when rescue last looked
 	rescued   map[uint64]bool // answered from the shared memory, and by the socket later
-	place     *seat
-	variables []string // the names that were sent to it
-	retiring  bool     // it leaves when it has answered what it has
-	asked     bool     // we want its end
-	reason    string   // why, "" for a polite end
+	retiring  bool            // it leaves when it has answered what it has
 	types     map[string]string
 
-	stopped int // at how many looks in a row; Pool.watch's
+	seat      *seat    // guarded by seats.mu
+	variables []string // the names that were sent to it; guarded by seats.mu
+	stopped   int      // at how many looks in a row; Pool.watch's
 }
 
-// loadResult is what a worker says when its load is over.
-type loadResult struct {
-	Async    bool     `json:"async"`
-	Batches  bool     `json:"batches"`
-	Template bool     `json:"template"`
-	Why      string   `json:"why"`
-	Took     float64  `json:"took"`
-	Warnings []string `json:"warnings"`
-	err      error
-}
-
-// launch forks a process, sends it the spec and starts to read its frames. The result
-// of its load comes through loaded. A template also gets a control socket, whose forker
-// is returned: it forks the workers of the group.
-func (g *Group) launch(ctx context.Context, from *forker, template bool) (*worker, *forker, error) {
+// newWorker makes a worker without a process; link.start gives it one.
+func newWorker(d *dispatch) *worker {
 	w := &worker{
-		link: link{tail: process.NewTail(8 << 10), oom: process.WatchOOM()}, g: g, since: time.Now(), loaded: make(chan loadResult, 1), buried: make(chan struct{}),
+		link: link{endpoint: d.endpoint, o: d.o, background: d.background, log: d.log}, d: d, ahead: aheadMin,
 		flights: make(map[uint64]*flight), calls: make(map[uint64]*openCall), types: make(map[string]string),
-		ahead: aheadMin,
 	}
-	theirs, children, err := w.connect(template, &g.arena, g.all.Go)
-	if err == nil {
-		w.process, err = from.fork(ctx, template, g.needs, theirs)
-	}
-	for _, f := range theirs {
-		_ = f.Close() // the process has its own
-	}
-	if err != nil {
-		w.disconnect()
-		if children != nil {
-			children.close()
-		}
-		return nil, nil, err
-	}
-	w.run(context.WithoutCancel(ctx))
-	return w, children, nil
-}
-
-// run starts to read what the forked process writes, and sends it the spec.
-func (w *worker) run(ctx context.Context) {
-	g := w.g
-	w.rescue = time.AfterFunc(time.Hour, w.rescueAnswers)
+	w.receiver = w
+	w.rescue = time.AfterFunc(time.Hour, w.RescueAnswers)
 	w.rescue.Stop()
-	w.readOutputs(g.log, g.o.outputRate)
-	g.all.Go(func() { w.read(ctx) })
-	hurries := g.hurries()
-	g.mu.Lock()
-	spec := g.specJSON
-	if hurries {
-		spec = g.hurryJSON
-	}
-	w.variables = g.spec.Variables
-	g.mu.Unlock()
-	w.out.add(appendHeader(nil, header{kind: kindSpec, length: uint32(len(spec))}), spec, nil)
-	w.out.flush()
+	return w
 }
 
-// read is the worker's one reader: it takes frames until the end of the socket,
-// waits for the process to end, and settles what is left.
-func (w *worker) read(ctx context.Context) {
-	frames := newFrameReader(w.conn, w.g.o.maxFrame)
-	var err error
-	for err == nil {
-		var fr frame
-		if fr, err = frames.next(); err != nil {
-			break
-		}
-		err = w.take(ctx, &fr, !frames.more())
-	}
-	if errors.Is(err, errFrame) {
-		w.kill(err.Error())
-	}
-	w.bury()
-}
-
-// take handles one frame; last says that no other is at hand, so that now is the
-// time to send what waits.
-func (w *worker) take(ctx context.Context, fr *frame, last bool) error {
+// Receive implements receiver.
+func (w *worker) Receive(ctx context.Context, fr *frame, last bool) error {
 	switch fr.kind {
 	case kindAnswer:
-		return w.answered(fr, last)
+		return w.Answered(fr, last)
 	case kindChunk:
-		return w.chunk(fr)
+		return w.Chunk(fr)
 	case kindEnd:
-		w.endStream(fr)
+		w.EndStream(fr)
 	case kindCall:
-		return w.called(ctx, fr)
-	case kindLog:
-		w.logged(fr)
-	case kindReady:
-		var r loadResult
-		if err := json.Unmarshal(fr.body, &r); err != nil {
-			return fmt.Errorf("%w: %w", errFrame, err)
-		}
-		w.reportLoaded(r)
-	case kindLoadError:
-		var e struct{ Text, Cause, Traceback string }
-		if err := json.Unmarshal(fr.body, &e); err != nil {
-			return fmt.Errorf("%w: %w", errFrame, err)
-		}
-		w.reportLoaded(loadResult{err: &LoadError{
-			Endpoint: w.g.spec.Endpoint, Text: e.Text, Cause: e.Cause, Traceback: e.Traceback, LastLines: w.tail.Lines(),
-		}})
+		return w.Called(ctx, fr)
 	default:
 		return fmt.Errorf("%w: of unknown kind %d", errFrame, fr.kind)
 	}
 	return nil
 }
 
-func (w *worker) reportLoaded(r loadResult) {
-	select {
-	case w.loaded <- r:
-	default: // said before
+// Leave implements receiver.
+func (w *worker) Leave() {
+	w.d.mu.Lock()
+	defer w.d.mu.Unlock()
+	if w.state == ready {
+		w.state = leaving
 	}
 }
 
-// replaceBroken ends a worker whose code reported a fatal error.
-func (w *worker) replaceBroken() {
-	if w.g.Async() {
-		w.g.all.Go(func() { w.stop(context.Background()) }) // others are under way there
-		return
+// startLeaving gives w nothing new; Look ends it when it has answered what it has.
+func (w *worker) startLeaving() {
+	if w.state == ready {
+		w.state, w.retiring = leaving, true
 	}
-	w.kill("the endpoint's code reported an error that only a new process can heal")
 }
 
-// cancel tells the worker that f is abandoned. g.mu is held; the caller flushes.
+// takesAhead reports whether what is sent to a busy worker has its turn soon: not while
+// user code waits for another endpoint or makes a stream.
+func (w *worker) takesAhead() bool { return len(w.calls) == 0 && w.streams == 0 }
+
+// idle reports that w has nothing to do and keeps no state.
+func (w *worker) idle() bool {
+	return len(w.flights) == 0 && len(w.calls) == 0 && len(w.prepared) == 0
+}
+
+// lastUse is when w has worked last.
+func (w *worker) lastUse() time.Time {
+	if w.busySince.After(w.since) {
+		return w.busySince
+	}
+	return w.since
+}
+
+// cancel tells the process that f is abandoned.
 func (w *worker) cancel(f *flight) {
 	w.marks.cancelled()
-	w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindCancel, id: f.id}), nil, nil)
+	w.post(header{kind: kindCancel, id: f.id}, nil)
 	for _, c := range w.calls {
 		if c.parent == f.id {
 			c.cancel()
@@ -192,83 +120,61 @@ func (w *worker) cancel(f *flight) {
 	}
 }
 
-// logged passes on what user code says by way of the runtime.
-func (w *worker) logged(fr *frame) {
-	level := levels[min(int(fr.flags), len(levels)-1)]
-	if w.printed.admit(len(fr.body)) {
-		w.log.Log(context.Background(), level, "endpoint says", "text", UserText(fr.body))
-	}
-}
-
-// stop asks the worker to finish, unload and exit, and kills it after stopGrace or at
-// the end of ctx. It returns when the process is gone and its requests are settled.
-func (w *worker) stop(ctx context.Context) {
-	w.g.mu.Lock()
-	w.asked = true
-	if w.state == ready {
-		w.state = leaving
-	}
-	w.g.mu.Unlock()
-	w.out.add(appendHeader(nil, header{kind: kindStop}), nil, nil)
-	w.out.flush()
-	timer := time.NewTimer(stopGrace)
-	defer timer.Stop()
-	select {
-	case <-w.buried:
-		return
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	w.process.kill(syscall.SIGKILL, true)
-	<-w.buried
-}
-
-// kill ends the worker because of what it did. It is first asked where it hangs,
-// which it writes to stderr.
-func (w *worker) kill(reason string) {
-	if !w.condemn(reason) {
+// ReplaceBroken ends a worker whose code reported a fatal error.
+func (w *worker) ReplaceBroken() {
+	if w.d.Async() {
+		w.background(func() { w.stop(context.Background()) }) // others are under way there
 		return
 	}
-	w.process.kill(syscall.SIGUSR1, false)
-	time.AfterFunc(100*time.Millisecond, func() { w.process.kill(syscall.SIGKILL, true) })
+	w.kill("the endpoint's code reported an error that only a new process can heal")
 }
 
-// condemn notes that w is to be killed, and why; false if that is decided already.
-func (w *worker) condemn(reason string) bool {
-	w.g.mu.Lock()
-	defer w.g.mu.Unlock()
-	if w.reason != "" || w.state == dead {
-		return false
-	}
-	w.reason, w.asked = reason, true
-	if w.state == ready {
-		w.state = leaving
-	}
-	return true
-}
-
-// bury waits for the end of the process and settles its requests: those begun are lost
-// with it, the others go to another worker.
-func (w *worker) bury() {
-	g := w.g
-	w.end()
-
-	g.mu.Lock()
+// Ended implements receiver. Requests that had begun are lost with the process; the
+// others go to another worker.
+func (w *worker) Ended() {
+	d := w.d
+	d.mu.Lock()
 	w.takeUnsent(w.marks.unsent())
-	w.death = w.verdict(w.asked, w.reason)
 	w.state = dead
 	w.rescue.Stop()
-	g.drop(w)
+	d.workers = slices.DeleteFunc(slices.Clone(d.workers), func(other *worker) bool { return other == w }) // others read the old one
 	for _, c := range w.calls {
 		c.cancel()
 	}
-	w.settle()
-	w.dropPrepared()
+	w.resolveFlights()
+	for _, p := range w.prepared {
+		p.spend()
+	}
 	w.marks.close()
-	g.mu.Unlock()
-	w.reportLoaded(loadResult{err: &LoadError{
-		Endpoint: g.spec.Endpoint, Text: "worker died while it loaded: " + w.death.String(), LastLines: w.death.LastLines, Death: w.death,
-	}})
-	close(w.buried)
-	g.feedAll()
+	d.mu.Unlock()
+	d.FeedAll()
+}
+
+// resolveFlights decides about each request of a dead worker.
+func (w *worker) resolveFlights() {
+	d := w.d
+	var again []*flight
+	for id, f := range w.flights {
+		begun := w.marks.begun(id, f.nested)
+		if begun && f.state != streaming {
+			d.lose()
+		}
+		switch {
+		case f.state == streaming:
+			f.stream.end(&DiedError{Endpoint: d.endpoint, Death: w.death})
+			d.finishFlight()
+		case f.state == abandoned:
+			d.deliver(f, nil, nil)
+		case begun, f.kind == kindPost: // the state is lost with the process
+			d.deliver(f, nil, &DiedError{Endpoint: d.endpoint, Death: w.death})
+		case d.closed:
+			d.deliver(f, nil, d.closedError())
+		default:
+			again = append(again, f)
+		}
+	}
+	w.flights = nil
+	if len(again) > 0 {
+		d.queue.pushFront(again)
+	}
 }

@@ -1,6 +1,9 @@
 package worker
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -13,12 +16,19 @@ import (
 	"clearmlserving/process"
 )
 
-// link is a worker's process and our ends of what connects us with it. It knows no
-// requests and needs no lock: what happens to it is in the order of connect, the fork,
-// readOutputs, and end.
+// link is the process of a worker and our ends of what connects us with it. It reads what
+// the process sends, and ends it. It knows no requests: frames about them, and the end,
+// are for its receiver.
 type link struct {
+	endpoint   string
+	o          *Options
+	background func(func()) // starts a goroutine of the group
+	receiver   receiver
+	log        *slog.Logger
+
+	// Set by start.
 	pid     int
-	log     *slog.Logger
+	since   time.Time
 	process *forked
 	conn    *net.UnixConn
 	out     *outbox
@@ -28,17 +38,78 @@ type link struct {
 	oom     *process.OOMWatch
 	pipes   []*os.File
 	outputs sync.WaitGroup
+
+	loaded chan loadResult // receives once
+	ended  chan struct{}   // closed after receiver.Ended
+	death  process.Death   // valid after Ended
+
+	mu     sync.Mutex // guards the rest; no other lock is taken while it is held
+	asked  bool       // we want the end of the process
+	reason string     // why it is killed, "" otherwise
+	over   bool       // the process is dead
+}
+
+// receiver gets what a process sends about requests. A link calls it without locks.
+type receiver interface {
+	// Receive handles a frame; last says that no other is at hand, so that now is the time
+	// to send what waits. ctx ends with the link's owner.
+	Receive(ctx context.Context, fr *frame, last bool) error
+	// Leave says that the process will be ended and gets nothing new.
+	Leave()
+	// Ended is called once, when the process is dead and all that it has sent is received.
+	Ended()
+}
+
+// loadResult is what a process says when its load is over.
+type loadResult struct {
+	Async    bool     `json:"async"`
+	Batches  bool     `json:"batches"`
+	Template bool     `json:"template"`
+	Why      string   `json:"why"`
+	Took     float64  `json:"took"`
+	Warnings []string `json:"warnings"`
+	err      error
+}
+
+// start forks the process and reads what it writes. A template also gets a control
+// socket, whose forker is returned: it forks the workers of the endpoint.
+func (l *link) start(ctx context.Context, from *forker, template bool, needs []string, bodies *arena) (children *forker, err error) {
+	l.since, l.tail, l.oom = time.Now(), process.NewTail(8<<10), process.WatchOOM()
+	l.loaded, l.ended = make(chan loadResult, 1), make(chan struct{})
+	theirs, children, err := l.connect(template, bodies)
+	if err == nil {
+		l.process, err = from.fork(ctx, template, needs, theirs)
+	}
+	for _, f := range theirs {
+		_ = f.Close() // the process has its own
+	}
+	if err != nil {
+		l.disconnect()
+		if children != nil {
+			children.close()
+		}
+		return nil, err
+	}
+	l.pid = l.process.pid
+	l.log = l.log.With("worker", l.pid)
+	l.printed = newOutput(l.log, l.o.outputRate)
+	for i, name := range []process.Stream{process.Stdout, process.Stderr} {
+		l.outputs.Go(func() { l.readOutput(l.pipes[i], name) })
+	}
+	ctx = context.WithoutCancel(ctx)
+	l.background(func() { l.read(ctx) })
+	return children, nil
 }
 
 // connect makes what the process will share with us; theirs are its ends, in the order
 // in which it expects them. The caller closes what it returns, also with an error.
-func (l *link) connect(template bool, shared *arena, background func(func())) (theirs []*os.File, children *forker, err error) {
+func (l *link) connect(template bool, shared *arena) (theirs []*os.File, children *forker, err error) {
 	conn, data, err := socketPair(stream, "data")
 	if err != nil {
 		return theirs, nil, fmt.Errorf("make a data socket: %w", err)
 	}
 	l.conn, theirs = conn, append(theirs, data)
-	if l.out, err = newOutbox(conn, func() { background(l.out.finish) }); err != nil {
+	if l.out, err = newOutbox(conn, func() { l.background(l.out.finish) }); err != nil {
 		return theirs, nil, fmt.Errorf("make a data socket: %w", err)
 	}
 	for _, name := range []string{"stdout", "stderr"} {
@@ -85,16 +156,6 @@ func (l *link) disconnect() {
 	}
 }
 
-// readOutputs starts to log what the forked process writes.
-func (l *link) readOutputs(log *slog.Logger, rate int) {
-	l.pid = l.process.pid
-	l.log = log.With("worker", l.pid)
-	l.printed = newOutput(l.log, rate)
-	for i, name := range []process.Stream{process.Stdout, process.Stderr} {
-		l.outputs.Go(func() { l.readOutput(l.pipes[i], name) })
-	}
-}
-
 // longestLine is how much of a line or record is logged as one.
 const longestLine = 32 << 10
 
@@ -107,8 +168,137 @@ func (l *link) readOutput(pipe *os.File, name process.Stream) {
 	})
 }
 
-// end waits for the end of the process, whose socket has ended, and of its output.
-func (l *link) end() {
+// read takes frames until the end of the socket, waits for the end of the process, and
+// has its requests settled.
+func (l *link) read(ctx context.Context) {
+	frames := newFrameReader(l.conn, l.o.maxFrame)
+	var err error
+	for fr := new(frame); err == nil; { // one for all: it would be allocated for each
+		if *fr, err = frames.next(); err == nil {
+			err = l.take(ctx, fr, !frames.more())
+		}
+	}
+	if errors.Is(err, errFrame) {
+		l.kill(err.Error())
+	}
+	l.awaitEnd()
+	l.mu.Lock()
+	l.death, l.over = l.cause(), true
+	l.mu.Unlock()
+	l.receiver.Ended()
+	l.reportLoaded(loadResult{err: &LoadError{
+		Endpoint: l.endpoint, Text: "worker died while it loaded: " + l.death.String(), LastLines: l.death.LastLines, Death: l.death,
+	}})
+	close(l.ended)
+}
+
+// take handles one frame.
+func (l *link) take(ctx context.Context, fr *frame, last bool) error {
+	switch fr.kind {
+	case kindLog:
+		level := levels[min(int(fr.flags), len(levels)-1)]
+		if l.printed.admit(len(fr.body)) {
+			l.log.Log(ctx, level, "endpoint says", "text", UserText(fr.body))
+		}
+	case kindReady:
+		var r loadResult
+		if err := json.Unmarshal(fr.body, &r); err != nil {
+			return fmt.Errorf("%w: %w", errFrame, err)
+		}
+		l.reportLoaded(r)
+	case kindLoadError:
+		var e struct{ Text, Cause, Traceback string }
+		if err := json.Unmarshal(fr.body, &e); err != nil {
+			return fmt.Errorf("%w: %w", errFrame, err)
+		}
+		l.reportLoaded(loadResult{err: &LoadError{
+			Endpoint: l.endpoint, Text: e.Text, Cause: e.Cause, Traceback: e.Traceback, LastLines: l.tail.Lines(),
+		}})
+	default:
+		return l.receiver.Receive(ctx, fr, last)
+	}
+	return nil
+}
+
+func (l *link) reportLoaded(r loadResult) {
+	select {
+	case l.loaded <- r:
+	default: // reported before
+	}
+}
+
+// post adds a frame without metadata to what is sent; the caller flushes.
+func (l *link) post(h header, body []byte) {
+	h.length = uint32(len(body))
+	l.out.add(appendHeader(make([]byte, 0, headerSize), h), body, nil)
+}
+
+// stop asks the process to finish, unload and exit, and kills it after stopGrace or at
+// the end of ctx. It returns when the process is gone and its requests are settled.
+func (l *link) stop(ctx context.Context) {
+	l.mu.Lock()
+	l.asked = true
+	l.mu.Unlock()
+	l.receiver.Leave()
+	l.post(header{kind: kindStop}, nil)
+	l.out.flush()
+	timer := time.NewTimer(stopGrace)
+	defer timer.Stop()
+	select {
+	case <-l.ended:
+		return
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	l.abort()
+}
+
+// abort kills the process because it is no longer wanted, and waits until its requests are
+// settled.
+func (l *link) abort() {
+	l.mu.Lock()
+	l.asked = true
+	l.mu.Unlock()
+	l.process.kill(syscall.SIGKILL, true)
+	<-l.ended
+}
+
+// kill ends the process because of what it did. It is first asked where it hangs,
+// which it writes to stderr.
+func (l *link) kill(reason string) {
+	if l.markKilled(reason) {
+		l.process.kill(syscall.SIGUSR1, false)
+		time.AfterFunc(100*time.Millisecond, func() { l.process.kill(syscall.SIGKILL, true) })
+	}
+}
+
+// killNow ends the process because of the resources that it takes, which may grow while it
+// is asked anything. members are processes of its own that may have left its group.
+func (l *link) killNow(reason string, members []int) {
+	if !l.markKilled(reason) {
+		return
+	}
+	l.process.kill(syscall.SIGKILL, true)
+	for _, pid := range members {
+		_ = syscall.Kill(pid, syscall.SIGKILL) // it was there a moment ago; gone: nothing to do
+	}
+}
+
+// markKilled notes that the process is to be killed, and why; false if that is decided already.
+func (l *link) markKilled(reason string) bool {
+	l.mu.Lock()
+	if l.reason != "" || l.over {
+		l.mu.Unlock()
+		return false
+	}
+	l.reason, l.asked = reason, true
+	l.mu.Unlock()
+	l.receiver.Leave()
+	return true
+}
+
+// awaitEnd waits for the end of the process, whose socket has ended, and of its output.
+func (l *link) awaitEnd() {
 	last := time.AfterFunc(time.Second, func() { l.process.kill(syscall.SIGKILL, true) }) // it closed its socket and lives on
 	<-l.process.done
 	last.Stop()
@@ -130,18 +320,17 @@ func (l *link) end() {
 	l.out.breakOff()
 }
 
-// verdict makes the death of the wait status. asked reports that we wanted it, and
-// reason why.
-func (l *link) verdict(asked bool, reason string) process.Death {
-	d := process.Verdict(l.process.status, asked, l.oom, l.tail.Lines())
+// cause makes the death of the wait status. mu is held.
+func (l *link) cause() process.Death {
+	d := process.Verdict(l.process.status, l.asked, l.oom, l.tail.Lines())
 	if l.process.lost {
 		d = process.Death{
-			Signal: syscall.SIGKILL, Code: -1, LastLines: l.tail.Lines(), At: time.Now(), Asked: asked,
+			Signal: syscall.SIGKILL, Code: -1, LastLines: l.tail.Lines(), At: time.Now(), Asked: l.asked,
 			Reason: "the process that it was forked from died",
 		}
 	}
-	if reason != "" {
-		d.Reason = reason
+	if l.reason != "" {
+		d.Reason = l.reason
 	}
 	return d
 }

@@ -9,11 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// marks is memory that a worker shares with us. It stores there the id of the
+// marks is memory shared with a worker. The worker stores in it the id of the
 // last request that it has begun, and the answers that it has not sent yet, so
-// that its death takes only the request with it that it works on. We count there
-// the cancellations, so that it reads its socket in the middle of a request only if
-// there is one to be found. None of this costs the worker a system call.
+// that its death fails only the request that it executes. The service counts
+// cancellations in it, so that the worker reads its socket during a request only if
+// there is a cancellation to read. None of this costs the worker a system call.
 type marks struct{ page []byte }
 
 const (
@@ -23,7 +23,7 @@ const (
 
 // newMarks makes a page; file is for the worker and is closed by the caller.
 func newMarks() (*marks, *os.File, error) {
-	file, err := newPageFile(sharedSize)
+	file, err := newMemoryFile("marks", sharedSize)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make a shared page: %w", err)
 	}
@@ -36,7 +36,7 @@ func newMarks() (*marks, *os.File, error) {
 }
 
 // begun reports whether the worker has begun the request with this id. Ids grow, and
-// each of the two sorts of requests is begun in their order.
+// nested and other requests are each begun in the order of their ids.
 func (m *marks) begun(id uint64, nested bool) bool {
 	place := 0
 	if nested {
@@ -46,7 +46,7 @@ func (m *marks) begun(id uint64, nested bool) bool {
 }
 
 // unsent is a copy of the answers that the worker has made but not sent, nil if
-// there are none or if it is about to send them.
+// there are none or if it is sending them.
 func (m *marks) unsent() []byte {
 	area := m.page[marksSize:]
 	sends, size := m.load(3), m.load(2)
@@ -54,7 +54,7 @@ func (m *marks) unsent() []byte {
 		return nil
 	}
 	answers := append([]byte(nil), area[:size]...)
-	if m.load(3) != sends { // it has sent them, and may have written others over them
+	if m.load(3) != sends { // it has sent them, and may have overwritten them
 		return nil
 	}
 	return answers

@@ -18,8 +18,8 @@ var importLine = regexp.MustCompile(`^\s*(?:import|from)\s`)
 var word = regexp.MustCompile(`[A-Za-z_]\w*`)
 
 const (
-	scanLimit = 4 << 20   // how much code is read to see what it imports
-	headSize  = 256 << 10 // and how much of a model
+	scanLimit = 4 << 20   // bytes of code that are searched for imports
+	headSize  = 256 << 10 // bytes of a model that are searched
 )
 
 // preload lists what the zygote imports.
@@ -30,9 +30,9 @@ func (o *Options) preload() []string {
 	return o.Environment.preload()
 }
 
-// needs lists what the zygote has before it forks a worker of an endpoint, so that
-// its memory is shared: packages, all of which is imported then, or modules of one.
-// The rest comes later. An endpoint of whose model nothing is known needs all of it.
+// needs lists what the zygote must have imported before it forks a worker of an endpoint,
+// so that its memory is shared: packages, or modules of one. The zygote imports the rest
+// later. An endpoint whose model is of an unknown kind needs all.
 func (s *Spec) needs(preload []string) []string {
 	switch s.Engine {
 	case "sklearn", "xgboost", "lightgbm":
@@ -47,7 +47,7 @@ func (s *Spec) needs(preload []string) []string {
 		return picked
 	default:
 		if s.ModelPath != "" {
-			return preload // it may be a pickle of anything
+			return preload // it may be a pickle of any package
 		}
 		found := s.importsOf(preload)
 		found["asyncio"] = found["asyncio"] || s.Engine == "custom_async"
@@ -55,8 +55,8 @@ func (s *Spec) needs(preload []string) []string {
 	}
 }
 
-// modulesOf puts those modules in the place of a package that model and code name.
-// A large package takes a while to import, and the start waits for it.
+// modulesOf replaces a package by those of its modules that model and code name, because
+// the start waits for the import of a large package.
 func (s *Spec) modulesOf(name string, picked []string) []string {
 	at := slices.Index(picked, name)
 	if at < 0 {
@@ -68,7 +68,7 @@ func (s *Spec) modulesOf(name string, picked []string) []string {
 		found[string(module)] = true
 	}
 	if len(found) == 0 {
-		return picked // it is packed, or no pickle
+		return picked // it is compressed, or not a pickle
 	}
 	from := regexp.MustCompile(`\bfrom\s+` + name + `\s+import\b(.*)`)
 	s.eachImport(func(line string) {
@@ -77,14 +77,14 @@ func (s *Spec) modulesOf(name string, picked []string) []string {
 		}
 		if names := from.FindStringSubmatch(line); names != nil {
 			for _, one := range word.FindAllString(names[1], -1) {
-				found[name+"."+one] = true // what is no module is passed over
+				found[name+"."+one] = true // names that are not modules are ignored
 			}
 		}
 	})
 	return slices.Concat(picked[:at], slices.Sorted(maps.Keys(found)), picked[at+1:])
 }
 
-// headOf is the beginning of a file, where pickles name the modules of what they hold.
+// headOf is the beginning of a file, where pickles name the modules of their objects.
 func headOf(path string) []byte {
 	f, err := os.Open(path)
 	if err != nil {
@@ -117,8 +117,8 @@ func (s *Spec) importsOf(names []string) map[string]bool {
 	return found
 }
 
-// eachImport calls see with each import line of the user's code. What cannot be read
-// is reported by the load.
+// eachImport calls see with each import line of the user's code. The load reports files
+// that cannot be read.
 func (s *Spec) eachImport(see func(line string)) {
 	left := int64(scanLimit)
 	_ = filepath.WalkDir(s.CodePath, func(path string, entry fs.DirEntry, err error) error {

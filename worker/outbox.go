@@ -9,26 +9,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// byReference is the size from which a body is written from where it lies
-// instead of being copied behind the others.
+// byReference is the size from which a body is written without being copied.
 const byReference = 32 << 10
 
 // outbox is the sending side of a worker's socket. A sender appends its frame
 // and flushes; while one goroutine writes, the others leave their bytes
-// to it (this beats a goroutine of its own by 5-10 %). Writing never blocks a
-// caller: what the socket does not take is finished by drain, in the background.
+// to it (5-10 % faster than a goroutine for writing). Writing never blocks a
+// caller: what the socket does not accept is sent by drain, in the background.
 type outbox struct {
 	raw   syscall.RawConn
 	drain func() // starts finish in a goroutine of the group
 
-	mu      sync.Mutex // guards all up to writeMu; taken after Group.mu and writeMu
+	mu      sync.Mutex // guards all up to writeMu; taken after dispatch.mu and writeMu
 	bytes   []byte     // copied parts, one after another
 	parts   []part     // what to send, in order
 	writing bool
 	broken  bool
 
-	// writeMu is held during each write, so that a body can be exchanged between
-	// two. It guards the rest; taken after Group.mu, before mu.
+	// writeMu is held during each write, so that a body can be replaced between
+	// two. It guards the rest; taken after dispatch.mu, before mu.
 	writeMu      sync.Mutex
 	sending      []part // the first sentParts of it are sent
 	sentParts    int
@@ -37,7 +36,7 @@ type outbox struct {
 	vectors      [][]byte
 	blocked      bool
 	failed       error
-	nobody       flight                // owns the bodies of abandoned flights
+	copies       flight                // owns the copied bodies of abandoned flights
 	try          func(fd uintptr) bool // bound once: no allocation for each write
 	wait         func(fd uintptr) bool
 }
@@ -67,7 +66,7 @@ func newOutbox(conn *net.UnixConn, drain func()) (*outbox, error) {
 }
 
 // add appends one frame, whose header and metadata are in head. A large body is
-// sent from where it lies: it must stay as it is until it is sent or released.
+// sent without a copy: it must not change until it is sent or released.
 func (o *outbox) add(head, body []byte, owner *flight) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -109,11 +108,11 @@ func (o *outbox) flush() {
 // finish sends what flush could not, and what has come since; it blocks.
 func (o *outbox) finish() { o.run(o.wait) }
 
-// run sends lot after lot until there is none, and says whether that worked.
+// run sends until nothing waits, and reports whether the socket accepted it all.
 // The caller has the writer's role.
 func (o *outbox) run(attempt func(fd uintptr) bool) bool {
 	for {
-		if o.take() {
+		if o.next() {
 			return true
 		}
 		err := o.raw.Write(attempt)
@@ -130,9 +129,9 @@ func (o *outbox) run(attempt func(fd uintptr) bool) bool {
 	}
 }
 
-// take moves what is waiting to sending, and gives up the writer's role when nothing
+// next moves what is waiting to sending, and gives up the writer's role when nothing
 // waits.
-func (o *outbox) take() (done bool) {
+func (o *outbox) next() (done bool) {
 	o.writeMu.Lock()
 	defer o.writeMu.Unlock()
 	if o.sentParts < len(o.sending) {
@@ -148,7 +147,7 @@ func (o *outbox) take() (done bool) {
 	o.sendingBytes, o.bytes = o.bytes, o.sendingBytes[:0]
 	o.sentParts, o.sentBytes = 0, 0
 	if cap(o.bytes) > 1<<20 {
-		o.bytes = nil // a burst's memory is not kept
+		o.bytes = nil // memory of a burst is not kept
 	}
 	return false
 }
@@ -164,7 +163,7 @@ func (o *outbox) breakOff() {
 	o.broken, o.writing = true, false
 }
 
-// write sends as much of sending as the socket takes at once.
+// write sends as much of sending as the socket accepts.
 func (o *outbox) write(fd int) {
 	o.writeMu.Lock()
 	defer o.writeMu.Unlock()
@@ -203,7 +202,7 @@ func (o *outbox) write(fd int) {
 	}
 }
 
-// sent takes n bytes off the front of sending.
+// sent removes n bytes from the front of sending.
 func (o *outbox) sent(n int) {
 	for o.sentParts < len(o.sending) {
 		p := &o.sending[o.sentParts]
@@ -224,8 +223,8 @@ func (o *outbox) sent(n int) {
 	}
 }
 
-// release makes the outbox independent of a flight's body: what is not sent yet
-// is copied. Afterwards the body's memory may be used for something else.
+// release copies what is not sent of a flight's body. Afterwards the memory of the body may
+// be reused.
 func (o *outbox) release(f *flight) {
 	o.writeMu.Lock()
 	defer o.writeMu.Unlock()
@@ -235,7 +234,7 @@ func (o *outbox) release(f *flight) {
 		for i := range parts {
 			if parts[i].owner == f {
 				parts[i].body = append([]byte(nil), parts[i].body...)
-				parts[i].owner = &o.nobody
+				parts[i].owner = &o.copies
 			}
 		}
 	}

@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// output logs the lines that a process prints, no more than so many bytes a
-// second. What is more is dropped and counted, so that code which floods its
-// output is neither held up nor a danger to the log.
+// output logs the lines that a process prints, up to rate bytes a second. More is dropped
+// and counted, so that code which floods its output neither blocks nor fills the log.
 type output struct {
 	log  *slog.Logger
 	rate int
@@ -25,10 +24,7 @@ func newOutput(log *slog.Logger, rate int) *output { return &output{log: log, ra
 
 // line logs one line; it may be called from any goroutine.
 func (o *output) line(stream string, line []byte) {
-	if len(line) == 0 {
-		return
-	}
-	if !o.admit(len(line)) {
+	if len(line) == 0 || !o.admit(len(line)) {
 		return
 	}
 	l := parseLine(line)
@@ -39,15 +35,15 @@ func (o *output) line(stream string, line []byte) {
 	o.log.LogAttrs(context.Background(), l.level, "worker output", attrs...)
 }
 
-// UserText is the value of a log attribute that holds what user code has printed or
-// logged, or what became of its exceptions. A log handler tells it by its type.
+// UserText is the value of a log attribute that holds output, log records or exceptions of
+// user code. Log handlers recognise it by its type.
 type UserText string
 
-// outputLine is a line of a process with what its mark says.
+// outputLine is a line of a process with the content of its mark.
 type outputLine struct {
 	level     slog.Level
 	requestID string
-	text      []byte // of several lines where it was one record
+	text      []byte // several lines if it was one record
 }
 
 // The parts of a mark; see output.py.
@@ -74,38 +70,33 @@ func parseLine(line []byte) outputLine {
 	return l
 }
 
-// admit decides about one line, and logs how many were dropped in the second before.
+// admit reports whether a line is logged, and logs the number of dropped lines once a second.
 func (o *output) admit(size int) bool {
 	o.mu.Lock()
-	now, dropped := time.Now(), 0
-	if now.Sub(o.window) >= time.Second {
+	defer o.mu.Unlock()
+	if now := time.Now(); now.Sub(o.window) >= time.Second {
 		o.window, o.bytes = now, 0
-		dropped, o.dropped = o.dropped, 0
+		o.reportDropped()
 	}
-	ok := o.bytes+size <= o.rate || o.bytes == 0
-	if ok {
-		o.bytes += size
-	} else {
+	if o.bytes+size > o.rate && o.bytes > 0 {
 		o.dropped++
+		return false
 	}
-	o.mu.Unlock()
-	if dropped > 0 {
-		o.tellDropped(dropped)
-	}
-	return ok
+	o.bytes += size
+	return true
 }
 
-// end logs what was dropped last; the process is gone.
+// end logs the number of lines that were dropped last; the process is gone.
 func (o *output) end() {
 	o.mu.Lock()
-	dropped := o.dropped
-	o.dropped = 0
-	o.mu.Unlock()
-	if dropped > 0 {
-		o.tellDropped(dropped)
-	}
+	defer o.mu.Unlock()
+	o.reportDropped()
 }
 
-func (o *output) tellDropped(n int) {
-	o.log.Warn("worker output dropped: it prints more than is logged", "lines", n, "limit_bytes_per_second", o.rate)
+// reportDropped logs how many lines were dropped since the last report. mu is held.
+func (o *output) reportDropped() {
+	if o.dropped > 0 {
+		o.log.Warn("worker output dropped: it prints more than is logged", "lines", o.dropped, "limit_bytes_per_second", o.rate)
+		o.dropped = 0
+	}
 }

@@ -20,23 +20,22 @@ type Prepared struct {
 	id    uint64 // of the kindPre at w
 	req   Request
 	stop  func() bool // of the Drop at the end of Pre's context
-	spent bool        // guarded by Group.mu
+	spent bool        // guarded by dispatch.mu
 }
 
 // Pre executes the preprocess of a request, for an engine whose computation runs
-// elsewhere. Either the Response is the answer, because preprocess failed, or the caller
-// ends Prepared by Post or Drop; the end of ctx drops it too. Errors are those of Do.
+// elsewhere, perhaps together with that of other requests. Either the Response is the
+// answer, because preprocess failed, or the caller ends Prepared by Post or Drop; the end
+// of ctx drops it too. Errors are those of Do.
 func (g *Group) Pre(ctx context.Context, req *Request) (*Prepared, *Response, error) {
-	if g.spec.Batch.On() {
-		return nil, nil, fmt.Errorf("endpoint %q: requests that are batched here cannot be computed elsewhere", g.spec.Endpoint)
+	d := g.dispatch
+	d.mu.Lock()
+	held := d.prepared
+	d.mu.Unlock()
+	if held >= d.maxQueue {
+		return nil, nil, fmt.Errorf("endpoint %q: the state of %d requests is kept already: %w", d.endpoint, held, ErrOverloaded)
 	}
-	g.mu.Lock()
-	held := g.prepared
-	g.mu.Unlock()
-	if held >= g.spec.Limits.MaxQueue {
-		return nil, nil, fmt.Errorf("endpoint %q: the state of %d requests is kept already: %w", g.spec.Endpoint, held, ErrOverloaded)
-	}
-	r, err := g.do(ctx, req, kindPre)
+	r, err := d.Do(ctx, req, kindPre, nil)
 	if err != nil || r.prepared == nil {
 		return nil, r, err
 	}
@@ -53,72 +52,64 @@ func (g *Group) Pre(ctx context.Context, req *Request) (*Prepared, *Response, er
 // Post executes the postprocess of a request on what was computed. Errors are those of
 // Do; a *DiedError also says that the worker died with the request's state.
 func (p *Prepared) Post(ctx context.Context, data Value) (*Response, error) {
-	g := p.w.g
 	p.stop()
 	p.req.ContentType, p.req.Body = data.encode(binary.LittleEndian.AppendUint64(nil, p.id))
-	if size := len(p.req.Body) + requestHeadSize(p.req.ContentType, p.req.ID); size > g.o.maxFrame {
-		p.Drop()
-		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", g.spec.Endpoint, size, ErrTooLarge, g.o.maxFrame)
+	r, err := p.w.d.Do(ctx, &p.req, kindPost, p)
+	if err != nil {
+		p.Drop() // unless it was sent
 	}
-	deadline, _ := ctx.Deadline()
-	f := g.flights.take(&p.req, deadline, kindPost)
-	f.prepared = p.id
-	if err := p.send(ctx, f); err != nil {
-		g.flights.give(f)
-		return nil, err
-	}
-	p.w.out.flush()
-	return g.wait(ctx, f)
+	return r, err
 }
 
-// send hands f, the rest of p, to p's worker.
-func (p *Prepared) send(ctx context.Context, f *flight) error {
-	g := p.w.g
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// Send hands f, the rest of p, to p's worker.
+func (p *Prepared) Send(ctx context.Context, f *flight) error {
+	f.prepared = p.id
+	d := p.w.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	switch {
 	case p.w.state == dead:
-		return &DiedError{Endpoint: g.spec.Endpoint, Death: p.w.death}
+		return &DiedError{Endpoint: d.endpoint, Death: p.w.death}
 	case p.spent && ctx.Err() != nil:
-		return g.contextError(ctx)
+		return d.contextError(ctx)
 	case p.spent:
 		return errSpent
 	}
-	g.pending++ // before p's own place is given up: Close must not see 0
+	d.pending++ // before p's own place is given up: Close must not see 0
 	p.spend()
-	g.send(p.w, f)
+	d.send(p.w, f)
 	return nil
 }
 
 // Drop has the worker forget the request's state. It may be called at any time.
 func (p *Prepared) Drop() {
-	g := p.w.g
-	g.mu.Lock()
+	d := p.w.d
+	d.mu.Lock()
 	if p.spent {
-		g.mu.Unlock()
+		d.mu.Unlock()
 		return
 	}
 	p.spend()
 	p.w.dropState(p.id)
-	g.mu.Unlock()
+	d.mu.Unlock()
 	p.w.out.flush()
 }
 
-// spend ends p. g.mu is held.
+// spend ends p.
 func (p *Prepared) spend() {
 	p.spent = true
 	delete(p.w.prepared, p.id)
-	p.w.g.prepared--
-	p.w.g.finishFlight()
+	p.w.d.prepared--
+	p.w.d.finishFlight()
 }
 
-// keepState notes what the answer to a kindPre or kindPost means for the state that
-// the worker keeps. g.mu is held.
+// keepState updates the states that the worker keeps after the answer to a kindPre or
+// kindPost.
 func (w *worker) keepState(f *flight, fr *frame, meta *answerHead) {
 	cancelled := fr.flags&flagCancelled != 0
 	switch {
 	case f.kind == kindPost:
-		if cancelled { // perhaps it has not begun
+		if cancelled { // it may not have begun
 			w.dropState(f.prepared)
 		}
 	case cancelled || len(meta.errorKind) > 0: // no state is kept
@@ -129,19 +120,12 @@ func (w *worker) keepState(f *flight, fr *frame, meta *answerHead) {
 			w.prepared = make(map[uint64]*Prepared)
 		}
 		w.prepared[fr.id] = &Prepared{w: w, id: fr.id}
-		w.g.pending++ // until it is spent
-		w.g.prepared++
+		w.d.pending++ // until it is spent
+		w.d.prepared++
 	}
 }
 
-// dropState has the worker forget a state. g.mu is held; the caller flushes.
+// dropState has the worker forget a state.
 func (w *worker) dropState(id uint64) {
-	w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindDrop, id: id}), nil, nil)
-}
-
-// dropPrepared ends all that a dead worker kept. g.mu is held.
-func (w *worker) dropPrepared() {
-	for _, p := range w.prepared {
-		p.spend()
-	}
+	w.post(header{kind: kindDrop, id: id}, nil)
 }

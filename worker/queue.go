@@ -1,75 +1,69 @@
 package worker
 
-// queue holds the flights that wait for a worker, oldest first. Abandoned ones stay
-// until their turn. Group.mu guards it.
-type queue struct {
-	flights []*flight // from first on
-	first   int
-	waiting int // of them, those that are not abandoned
-	pool    *flightPool
+import (
+	"cmp"
+	"slices"
+)
+
+// fifo holds items in the order in which they came. It reuses its memory.
+type fifo[T any] struct {
+	items []T // from first on
+	first int
 }
 
-func (q *queue) push(f *flight) {
-	if len(q.flights) == cap(q.flights) {
-		q.compact()
+func (q *fifo[T]) len() int { return len(q.items) - q.first }
+
+// all lists the items.
+func (q *fifo[T]) all() []T { return q.items[q.first:] }
+
+func (q *fifo[T]) push(item T) {
+	if len(q.items) == cap(q.items) && q.first > len(q.items)/2 {
+		n := copy(q.items, q.all())
+		clear(q.items[n:])
+		q.items, q.first = q.items[:n], 0
 	}
-	q.flights = append(q.flights, f)
-	q.waiting++
+	q.items = append(q.items, item)
 }
 
-// all lists the flights, abandoned ones too.
-func (q *queue) all() []*flight { return q.flights[q.first:] }
+// pop removes the first item. There is one.
+func (q *fifo[T]) pop() (item T) {
+	item, q.items[q.first] = q.items[q.first], item // no reference is left behind
+	if q.first++; q.first == len(q.items) {
+		q.items, q.first = q.items[:0], 0
+	}
+	return item
+}
 
-// oldest is the first flight that is not abandoned, nil when there is none. It removes
-// the abandoned ones before it.
+// queue holds the flights that wait for a worker, oldest first. dispatch.mu guards it.
+type queue struct{ fifo[*flight] }
+
+// oldest is the first flight, nil when there is none.
 func (q *queue) oldest() *flight {
-	for q.first < len(q.flights) {
-		if f := q.flights[q.first]; f.state == waiting {
-			return f
-		}
-		q.pop()
-	}
-	return nil
-}
-
-// pop removes the first flight and returns it, nil if it is abandoned. There is one.
-func (q *queue) pop() *flight {
-	f := q.flights[q.first]
-	q.flights[q.first] = nil
-	if q.first++; q.first == len(q.flights) {
-		q.flights, q.first = q.flights[:0], 0
-	}
-	if f.state != waiting {
-		q.pool.give(f)
+	if q.len() == 0 {
 		return nil
 	}
-	q.waiting--
-	return f
+	return q.items[q.first]
 }
 
-// pushFront puts flights before all others.
+// remove removes a flight.
+func (q *queue) remove(f *flight) {
+	if i := slices.Index(q.items, f); i >= 0 {
+		q.items = slices.Delete(q.items, i, i+1)
+	}
+}
+
+// pushFront puts flights that a worker had before all others, in their order.
 func (q *queue) pushFront(again []*flight) {
-	q.flights, q.first = append(again, q.all()...), 0
-	q.waiting += len(again)
+	slices.SortFunc(again, func(a, b *flight) int { return cmp.Compare(a.id, b.id) })
+	for _, f := range again {
+		f.state, f.w, f.id = waiting, nil, 0
+	}
+	q.fifo = fifo[*flight]{items: append(again, q.all()...)}
 }
 
 // clear removes and returns all flights.
 func (q *queue) clear() []*flight {
 	left := q.all()
-	q.flights, q.first, q.waiting = nil, 0, 0
+	q.fifo = fifo[*flight]{}
 	return left
-}
-
-// compact removes abandoned flights.
-func (q *queue) compact() {
-	kept := q.flights[:0]
-	for _, f := range q.all() {
-		if f.state == waiting {
-			kept = append(kept, f)
-		} else {
-			q.pool.give(f)
-		}
-	}
-	clear(q.flights[len(kept):])
-	q.flights, q.first = kept, 0
 }

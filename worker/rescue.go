@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// A worker gathers the answers of fast requests in shared memory and sends them
-// together. The next request may turn out to be slow, to hang, or to kill the
-// process: then those answers are taken from that memory.
+// A worker collects the answers of fast requests in shared memory and sends them
+// together. If the next request is slow, hangs, or kills the process, those answers are
+// taken from that memory.
 
-// rescueAfter is how long a worker may work on one request before its earlier
-// answers are looked for.
+// rescueAfter is how long a worker may send nothing before its earlier answers are looked
+// for.
 const rescueAfter = 5 * time.Millisecond
 
-// expectAnswers has the memory looked at later. g.mu is held.
+// expectAnswers schedules a look at the memory.
 func (w *worker) expectAnswers() {
 	if !w.armed && len(w.flights) > 1 && w.state != dead {
 		w.armed = true
@@ -22,12 +22,10 @@ func (w *worker) expectAnswers() {
 	}
 }
 
-// rescueAnswers delivers what a worker that has sent nothing for a while had
-// answered before.
-func (w *worker) rescueAnswers() {
-	g := w.g
-	g.mu.Lock()
-	defer g.mu.Unlock()
+// RescueAnswers delivers the answers of a worker that has sent nothing for a while.
+func (w *worker) RescueAnswers() {
+	w.d.mu.Lock()
+	defer w.d.mu.Unlock()
 	w.armed = false
 	if w.state == dead {
 		return
@@ -38,16 +36,16 @@ func (w *worker) rescueAnswers() {
 	w.expectAnswers()
 }
 
-// takeUnsent delivers answers that the socket has not brought. g.mu is held.
+// takeUnsent delivers answers that were not sent.
 func (w *worker) takeUnsent(answers []byte) {
 	if len(answers) == 0 {
 		return
 	}
-	frames := newFrameReader(bytes.NewReader(answers), w.g.o.maxFrame)
+	frames := newFrameReader(bytes.NewReader(answers), w.o.maxFrame)
 	for {
 		fr, err := frames.next()
 		if err != nil || fr.kind != kindAnswer {
-			return // the end, or what it wrote at its last moment
+			return // the end, or a frame that was being written when it died
 		}
 		f := w.flights[fr.id]
 		if f == nil || f.state == streaming || fr.flags&^flagBatch != 0 {

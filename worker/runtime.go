@@ -12,125 +12,107 @@ import (
 	"sync"
 )
 
-// The Python side. Tests and tools of that folder stay out of the binary.
+// The Python side. Tests and tools of that folder are not embedded.
 //
 //go:embed runtime/*.py runtime/public/clearml_serving_worker/*.py
 var runtimeFiles embed.FS
 
-// extractRuntime puts the embedded Python files into dir/<hash of them> and
-// returns that folder. It is atomic and may happen in many processes at once; a
-// folder that is there is checked, so that a damaged one is replaced.
-func extractRuntime(dir string) (string, error) {
-	files, hash, err := embedded()
-	if err != nil {
-		return "", fmt.Errorf("read the embedded python files: %w", err)
-	}
-	target := filepath.Join(dir, hash)
-	if intact(target, files) {
-		return target, nil
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("make the folder for the python runtime: %w", err)
-	}
-	fresh, err := os.MkdirTemp(dir, ".runtime-*")
-	if err != nil {
-		return "", fmt.Errorf("make the folder for the python runtime: %w", err)
-	}
-	defer func() { _ = os.RemoveAll(fresh) }() // nothing is left there once it is renamed
-	if err := os.Chmod(fresh, 0o755); err != nil {
-		return "", fmt.Errorf("write the python runtime: %w", err)
-	}
-	for _, f := range files {
-		name := filepath.Join(fresh, filepath.FromSlash(f.name))
-		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-			return "", fmt.Errorf("write the python runtime: %w", err)
-		}
-		if err := os.WriteFile(name, f.content, 0o644); err != nil {
-			return "", fmt.Errorf("write the python runtime: %w", err)
-		}
-	}
-	if err := os.Rename(fresh, target); err != nil {
-		if intact(target, files) { // another process was faster
-			return target, nil
-		}
-		if _, errStat := os.Lstat(target); errStat != nil {
-			return "", fmt.Errorf("publish the python runtime: %w", err)
-		}
-		if err := os.RemoveAll(target); err != nil {
-			return "", fmt.Errorf("remove the damaged python runtime: %w", err)
-		}
-		if err := os.Rename(fresh, target); err != nil && !intact(target, files) {
-			return "", fmt.Errorf("publish the python runtime: %w", err)
-		}
-	}
-	return target, nil
+// pythonFiles are the embedded Python files.
+type pythonFiles struct {
+	content map[string][]byte // by slash-separated path
+	hash    string            // names their folder
 }
 
-// embedded reads the Python files of this program, and the hash that names their folder.
-var embedded = onceRuntime() //nolint:gochecknoglobals // what is embedded never changes
-
-func onceRuntime() func() ([]runtimeFile, string, error) {
-	type result struct {
-		files []runtimeFile
-		hash  string
-	}
-	read := sync.OnceValues(func() (result, error) {
-		files, err := readRuntime()
-		sum := sha256.New()
-		for _, f := range files {
-			fmt.Fprintf(sum, "%s %d\n", f.name, len(f.content))
-			sum.Write(f.content)
-		}
-		return result{files, hex.EncodeToString(sum.Sum(nil))[:16]}, err
-	})
-	return func() ([]runtimeFile, string, error) {
-		r, err := read()
-		return r.files, r.hash, err
-	}
-}
-
-// present reports whether all files are there with their sizes: a look that costs
-// little, for each process that is started.
-func present(dir string) bool {
-	files, hash, err := embedded()
-	if err != nil {
-		return false
-	}
-	for _, f := range files {
-		info, err := os.Stat(filepath.Join(dir, hash, filepath.FromSlash(f.name)))
-		if err != nil || info.Size() != int64(len(f.content)) {
-			return false
-		}
-	}
-	return true
-}
-
-type runtimeFile struct {
-	name    string
-	content []byte
-}
-
-func readRuntime() ([]runtimeFile, error) {
+// embedded reads the Python files of this program.
+var embedded = sync.OnceValues(func() (pythonFiles, error) { //nolint:gochecknoglobals // what is embedded never changes
+	files, sum := pythonFiles{content: map[string][]byte{}}, sha256.New()
 	root, err := fs.Sub(runtimeFiles, "runtime")
 	if err != nil {
-		return nil, err
+		return files, err
 	}
-	var files []runtimeFile
 	err = fs.WalkDir(root, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
 		content, err := fs.ReadFile(root, name)
-		files = append(files, runtimeFile{name: name, content: content})
+		files.content[name] = content
+		fmt.Fprintf(sum, "%s %d\n", name, len(content))
+		sum.Write(content)
 		return err
 	})
+	files.hash = hex.EncodeToString(sum.Sum(nil))[:16]
 	return files, err
+})
+
+// extractRuntime puts the embedded Python files into dir/<hash of them> and
+// returns that folder. It is atomic and may happen in many processes at once; a
+// folder that is there is checked, so that a damaged one is replaced.
+func extractRuntime(dir string) (string, error) {
+	files, err := embedded()
+	if err != nil {
+		return "", fmt.Errorf("read the embedded python files: %w", err)
+	}
+	target := filepath.Join(dir, files.hash)
+	if files.intact(target) {
+		return target, nil
+	}
+	if err := files.write(dir, target); err != nil && !files.intact(target) { // another process may have been faster
+		return "", fmt.Errorf("write the python runtime: %w", err)
+	}
+	return target, nil
 }
 
-func intact(dir string, files []runtimeFile) bool {
-	for _, f := range files {
-		b, err := os.ReadFile(filepath.Join(dir, filepath.FromSlash(f.name)))
-		if err != nil || !bytes.Equal(b, f.content) {
+// write writes the files to a temporary folder in dir and renames it to target.
+func (f pythonFiles) write(dir, target string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	fresh, err := os.MkdirTemp(dir, ".runtime-*")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(fresh) }() // nothing is left there once it is renamed
+	if err := os.Chmod(fresh, 0o755); err != nil {
+		return err
+	}
+	for name, content := range f.content {
+		path := filepath.Join(fresh, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			return err
+		}
+	}
+	if os.Rename(fresh, target) == nil || f.intact(target) {
+		return nil
+	}
+	if err := os.RemoveAll(target); err != nil { // a damaged one
+		return err
+	}
+	return os.Rename(fresh, target)
+}
+
+// intact reports whether dir has all files with their content.
+func (f pythonFiles) intact(dir string) bool {
+	return f.all(dir, func(path string, content []byte) bool {
+		b, err := os.ReadFile(path)
+		return err == nil && bytes.Equal(b, content)
+	})
+}
+
+// present reports whether all files are in dir with their sizes. It costs little, and is
+// asked before each start of a process.
+func (f pythonFiles) present(dir string) bool {
+	return f.all(dir, func(path string, content []byte) bool {
+		info, err := os.Stat(path)
+		return err == nil && info.Size() == int64(len(content))
+	})
+}
+
+func (f pythonFiles) all(dir string, good func(path string, content []byte) bool) bool {
+	for name, content := range f.content {
+		if !good(filepath.Join(dir, filepath.FromSlash(name)), content) {
 			return false
 		}
 	}

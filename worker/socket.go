@@ -6,15 +6,15 @@ import (
 	"os"
 )
 
-// socketPair makes a pair of connected sockets: ours in the poller, theirs to be
-// given to a process.
+// socketPair makes a pair of connected sockets: one for the runtime's poller, the other for a
+// process.
 func socketPair(kind socketKind, name string) (*net.UnixConn, *os.File, error) {
 	fds, err := newSocketPair(kind)
 	if err != nil {
 		return nil, nil, err
 	}
 	ours, theirs := os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name)
-	defer func() { _ = ours.Close() }() // FileConn has its own
+	defer func() { _ = ours.Close() }() // FileConn has a copy
 	conn, err := net.FileConn(ours)
 	if err != nil {
 		_ = theirs.Close()
@@ -28,5 +28,5 @@ func socketPair(kind socketKind, name string) (*net.UnixConn, *os.File, error) {
 	return unixConn, theirs, nil
 }
 
-// socketKind is how a socket cuts what is written.
+// socketKind says whether a socket keeps the boundaries of messages.
 type socketKind int

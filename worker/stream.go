@@ -19,20 +19,19 @@ func (e *StreamError) Error() string {
 	return fmt.Sprintf("endpoint %q: stream: %s", e.Endpoint, e.Text)
 }
 
-// Stream is an answer that is made while it is read. One goroutine reads it. Its
-// pieces wait in memory, so that the worker is free before a slow reader has read
-// them; how many bytes may wait is bounded by Options.Ahead.
+// Stream is an answer that is produced while it is read. One goroutine reads it. Its
+// pieces are buffered, so that the worker is free before a slow reader has read
+// them; Options.Ahead bounds the buffered bytes.
 type Stream struct {
 	w       *worker
 	f       *flight
 	id      uint64
-	arrived chan struct{} // holds one: there is something to read
-	closed  bool          // the reader has left; guarded by Group.mu
-	judged  pace          // guarded by Group.mu
+	arrived chan struct{} // holds one: there may be something to read
+	closed  bool          // the reader has left; guarded by dispatch.mu
+	judged  pace          // guarded by dispatch.mu
 
-	mu     sync.Mutex // guards the rest; taken after Group.mu
-	pieces [][]byte   // from first on
-	first  int
+	mu     sync.Mutex // guards the rest; taken after dispatch.mu
+	pieces fifo[[]byte]
 	held   int64 // their bytes
 	due    int   // pieces that the worker may send now
 	taken  int64 // bytes that were read
@@ -45,19 +44,19 @@ const (
 	pieceCost = 64       // of a piece, besides its bytes
 
 	// A stream that its worker cannot continue because its reader is slow, while
-	// others wait for the worker, is ended if slowAfter shows less than leastRate
-	// bytes a second. For slowSpell after that, slowAgain is enough: there may be many
-	// such clients, one behind the other.
+	// others wait for the worker, is ended if its rate over slowAfter is less than leastRate
+	// bytes a second. For slowSpell after that, slowAgain is used: there may be many
+	// such clients, one after the other.
 	leastRate = 64 << 10
 	slowAfter = 5 * time.Second
 	slowAgain = 2 * time.Second
 	slowSpell = time.Minute
 
-	// closeGrace is how long a generator may take to end after it was cancelled.
+	// closeGrace bounds the time that a generator takes to end after it was cancelled.
 	closeGrace = 30 * time.Second
 )
 
-// pace is since when a reader is judged, and what it had read by then.
+// pace is the start of a measurement of a reader, and what it had read by then.
 type pace struct {
 	since time.Time
 	taken int64
@@ -67,8 +66,10 @@ type pace struct {
 func (s *Stream) Next(ctx context.Context) ([]byte, error) {
 	for {
 		s.mu.Lock()
-		if s.first < len(s.pieces) {
-			piece := s.pop()
+		if s.pieces.len() > 0 {
+			piece := s.pieces.pop()
+			s.taken += int64(len(piece))
+			s.hold(-int64(len(piece) + pieceCost))
 			more := s.credit()
 			s.mu.Unlock()
 			s.send(more)
@@ -82,27 +83,15 @@ func (s *Stream) Next(ctx context.Context) ([]byte, error) {
 		select {
 		case <-s.arrived:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("endpoint %q: read stream: %w", s.w.g.spec.Endpoint, context.Cause(ctx))
+			return nil, fmt.Errorf("endpoint %q: read stream: %w", s.w.endpoint, context.Cause(ctx))
 		}
 	}
-}
-
-// pop takes the first piece. mu is held.
-func (s *Stream) pop() []byte {
-	piece := s.pieces[s.first]
-	s.pieces[s.first] = nil
-	if s.first++; s.first == len(s.pieces) {
-		s.pieces, s.first = s.pieces[:0], 0
-	}
-	s.taken += int64(len(piece))
-	s.hold(-int64(len(piece) + pieceCost))
-	return piece
 }
 
 // hold counts bytes that wait. mu is held.
 func (s *Stream) hold(n int64) {
 	s.held += n
-	s.w.g.o.Ahead.held.Add(n)
+	s.w.o.Ahead.held.Add(n)
 }
 
 // credit returns how many more pieces the worker may send now. mu is held.
@@ -111,8 +100,8 @@ func (s *Stream) credit() int {
 		return 0
 	}
 	more := streamWindow - s.due
-	if !s.w.g.o.Ahead.allows(s.held) {
-		more -= len(s.pieces) - s.first
+	if !s.w.o.Ahead.allows(s.held) {
+		more -= s.pieces.len()
 	}
 	if more < streamWindow/2 {
 		return 0
@@ -124,30 +113,25 @@ func (s *Stream) credit() int {
 // send sends the worker a credit.
 func (s *Stream) send(credit int) {
 	if credit > 0 {
-		s.w.out.add(appendHeader(make([]byte, 0, headerSize), header{kind: kindCredit, id: s.id, code: uint16(credit)}), nil, nil)
+		s.w.post(header{kind: kindCredit, id: s.id, code: uint16(credit)}, nil)
 		s.w.out.flush()
 	}
 }
 
-// put appends a piece, which the stream keeps. It says whether the worker had a
+// append appends a piece, which the stream keeps. It reports whether the worker had a
 // credit for it.
-func (s *Stream) put(piece []byte) bool {
+func (s *Stream) append(piece []byte) bool {
 	s.mu.Lock()
 	if s.ended {
 		s.mu.Unlock()
-		return true // it was cut, which the worker may not know yet
+		return true // it was cut; the worker may not have received that yet
 	}
 	if s.due == 0 {
 		s.mu.Unlock()
 		return false
 	}
 	s.due--
-	if len(s.pieces) == cap(s.pieces) && s.first > len(s.pieces)/2 {
-		n := copy(s.pieces, s.pieces[s.first:])
-		clear(s.pieces[n:])
-		s.pieces, s.first = s.pieces[:n], 0
-	}
-	s.pieces = append(s.pieces, piece)
+	s.pieces.push(piece)
 	s.hold(int64(len(piece) + pieceCost))
 	more := s.credit()
 	s.mu.Unlock()
@@ -163,26 +147,26 @@ func (s *Stream) wake() {
 	}
 }
 
-// Close ends the stream; the generator in user code is closed too. It may be
+// Close ends the stream and the generator in user code. It may be
 // called more than once, also after the end.
 func (s *Stream) Close() error {
-	g := s.w.g
-	g.mu.Lock()
+	d := s.w.d
+	d.mu.Lock()
 	first := s.stop(io.ErrClosedPipe)
-	g.mu.Unlock()
+	d.mu.Unlock()
 	if first {
 		s.w.out.flush()
 	}
 	return nil
 }
 
-// stop ends a stream that is not to be read any further, and tells the worker if
-// that still makes it; the caller flushes then. Group.mu is held.
+// stop ends a stream that is not read any further, and tells the worker if it still
+// produces it; the caller flushes then. dispatch.mu is held.
 func (s *Stream) stop(err error) (first bool) {
 	over := s.end(err)
 	s.mu.Lock()
 	s.hold(-s.held)
-	s.pieces, s.first, s.err = nil, 0, err
+	s.pieces, s.err = fifo[[]byte]{}, err
 	s.mu.Unlock()
 	if s.closed || over {
 		s.closed = true
@@ -190,11 +174,11 @@ func (s *Stream) stop(err error) (first bool) {
 	}
 	s.closed = true
 	s.w.cancel(s.f)
-	s.w.g.watchStream(s)
+	s.w.d.watchStream(s)
 	return true
 }
 
-// end sets what comes after the last piece, unless it is set already. Group.mu is held.
+// end sets what comes after the last piece, unless it is set already. dispatch.mu is held.
 func (s *Stream) end(err error) (known bool) {
 	s.mu.Lock()
 	known = s.ended
@@ -206,9 +190,9 @@ func (s *Stream) end(err error) (known bool) {
 	return known
 }
 
-// slow reports whether the reader reads too slowly for those who wait for the worker.
-// It is asked again and again while somebody waits, and told when nobody does.
-// Group.mu is held.
+// slow reports whether the reader is too slow while others wait for the worker. It is
+// called regularly, also with awaited false while none waits.
+// dispatch.mu is held.
 func (s *Stream) slow(now time.Time, awaited bool, after time.Duration) bool {
 	s.mu.Lock()
 	taken, full := s.taken, s.due == 0 && !s.ended
@@ -229,26 +213,26 @@ func (s *Stream) slow(now time.Time, awaited bool, after time.Duration) bool {
 	return slow && full
 }
 
-// cutSlow ends the streams whose slow readers hold workers that others wait for. mu
-// is held, and the caller flushes the workers that are returned.
-func (g *Group) cutSlow(now time.Time) (cut []*worker) {
+// cutSlow ends the streams whose slow readers hold workers that others wait for, and
+// returns these workers.
+func (d *dispatch) cutSlow(now time.Time) (cut []*worker) {
 	after := slowAfter
-	if now.Sub(g.cutLast) < slowSpell {
+	if now.Sub(d.cutLast) < slowSpell {
 		after = slowAgain
 	}
-	for _, w := range g.workers {
+	for _, w := range d.workers {
 		if w.streams == 0 {
 			continue
 		}
-		awaited := g.queue.waiting > 0 || g.closed || w.state == leaving || w.holdsUp()
+		awaited := d.queue.len() > 0 || d.closed || w.state == leaving || w.holdsUp()
 		for _, f := range w.flights {
 			s := f.stream
 			if s == nil || s.closed || !s.slow(now, awaited, after) {
 				continue
 			}
-			g.cutLast = now
+			d.cutLast = now
 			w.log.Warn("stream cut: its client reads slowly and others wait for the worker", "request_id", f.req.ID)
-			if s.stop(&StreamError{Endpoint: g.spec.Endpoint, Text: "the client read too slowly while others waited for the worker"}) {
+			if s.stop(&StreamError{Endpoint: w.endpoint, Text: "the client read too slowly while others waited for the worker"}) {
 				cut = append(cut, w)
 			}
 		}
@@ -256,9 +240,9 @@ func (g *Group) cutSlow(now time.Time) (cut []*worker) {
 	return cut
 }
 
-// holdsUp reports whether requests that were sent to w have to wait for a stream. g.mu is held.
+// holdsUp reports whether requests that were sent to w wait for a stream.
 func (w *worker) holdsUp() bool {
-	if w.g.async {
+	if w.d.async {
 		return false
 	}
 	for id, f := range w.flights {
@@ -269,15 +253,15 @@ func (w *worker) holdsUp() bool {
 	return false
 }
 
-// stream turns a flight into one whose answer has begun. g.mu is held.
+// stream turns a flight into one whose answer has begun.
 func (w *worker) stream(f *flight, meta *answerHead, status int) {
 	s := &Stream{w: w, f: f, id: f.id, arrived: make(chan struct{}, 1), due: streamWindow}
 	f.stream = s
-	f.dropBody() // user code has had it
+	f.dropBody() // user code has read it
 	w.streams++
 	if f.state == abandoned { // cancelled already; its end will come
 		f.state, s.closed, s.ended = streaming, true, true
-		w.g.watchStream(s)
+		w.d.watchStream(s)
 		return
 	}
 	f.state = streaming
@@ -286,17 +270,17 @@ func (w *worker) stream(f *flight, meta *answerHead, status int) {
 	f.done <- struct{}{}
 }
 
-// chunk passes a piece of a stream on.
-func (w *worker) chunk(fr *frame) error {
-	g := w.g
-	g.mu.Lock()
+// Chunk handles a piece of a stream.
+func (w *worker) Chunk(fr *frame) error {
+	d := w.d
+	d.mu.Lock()
 	f := w.flights[fr.id]
 	if f == nil || f.state != streaming {
-		g.mu.Unlock()
-		return fmt.Errorf("%w: a piece of stream %d, which is not under way", errFrame, fr.id)
+		d.mu.Unlock()
+		return fmt.Errorf("%w: a piece of stream %d, which is not open", errFrame, fr.id)
 	}
 	s, closed := f.stream, f.stream.closed
-	g.mu.Unlock()
+	d.mu.Unlock()
 	if closed {
 		return nil
 	}
@@ -304,19 +288,19 @@ func (w *worker) chunk(fr *frame) error {
 	if !fr.owned {
 		piece = slices.Clone(piece)
 	}
-	if !s.put(piece) {
+	if !s.append(piece) {
 		return fmt.Errorf("%w: more pieces of stream %d than were asked for", errFrame, fr.id)
 	}
 	return nil
 }
 
-// endStream ends a stream as the worker says.
-func (w *worker) endStream(fr *frame) {
-	g := w.g
-	g.mu.Lock()
+// EndStream handles the end of a stream.
+func (w *worker) EndStream(fr *frame) {
+	d := w.d
+	d.mu.Lock()
 	f := w.flights[fr.id]
 	if f == nil || f.state != streaming {
-		g.mu.Unlock()
+		d.mu.Unlock()
 		return
 	}
 	delete(w.flights, fr.id)
@@ -326,27 +310,27 @@ func (w *worker) endStream(fr *frame) {
 	}
 	err := io.EOF
 	if len(fr.body) > 0 {
-		err = &StreamError{Endpoint: g.spec.Endpoint, Text: string(fr.body)}
+		err = &StreamError{Endpoint: w.endpoint, Text: string(fr.body)}
 	}
 	f.stream.end(err)
-	g.finishFlight()
-	g.feed(w)
-	g.mu.Unlock()
+	d.finishFlight()
+	d.feed(w)
+	d.mu.Unlock()
 	w.out.flush()
 }
 
-// watchStream has a worker killed whose generator does not end after its cancellation. g.mu is held.
-func (g *Group) watchStream(s *Stream) {
+// watchStream kills a worker whose generator does not end after its cancellation.
+func (d *dispatch) watchStream(s *Stream) {
 	w, f := s.w, s.f
 	if f.watch != nil {
 		f.watch.Stop()
 	}
-	f.watch = time.AfterFunc(max(time.Until(f.deadline), closeGrace)+g.o.killGrace, func() {
-		g.mu.Lock()
+	f.watch = time.AfterFunc(max(time.Until(f.deadline), closeGrace)+d.o.killGrace, func() {
+		d.mu.Lock()
 		hung := w.flights[s.id] == f
-		g.mu.Unlock()
+		d.mu.Unlock()
 		if hung {
-			w.kill("a stream that nobody reads did not end")
+			w.kill("a cancelled stream did not end")
 		}
 	})
 }

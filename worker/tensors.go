@@ -6,8 +6,8 @@ import (
 	"math"
 )
 
-// Value is what preprocess returns and postprocess gets: tensors where it is made of
-// numpy arrays, else a body. The data is not copied.
+// Value is the result of preprocess and the argument of postprocess: tensors if it
+// consists of numpy arrays, otherwise a body. The data is not copied.
 type Value struct {
 	// Tensors are the arrays, and Layout how the Python value held them.
 	Tensors []Tensor
@@ -39,7 +39,7 @@ const (
 )
 
 // contentTensors marks a body of tensors. runtime/tensors.py mirrors this file and
-// describes the format; a change of one is a change of both.
+// describes the format: change both together.
 const contentTensors = "application/x-tensors"
 
 // encode appends the value to b, and returns its content type too.

@@ -1,8 +1,8 @@
 // Package worker is the Go side of the Python processes that run user code. It
 // owns the interpreter's environment, the zygote that forks workers, the groups
-// of workers that answer for one endpoint, and the frames between us and them.
-// It never parses a request's body, knows no HTTP, and never starts a process
-// but through package process.
+// of workers that serve one endpoint, and the frames between this process and them.
+// It never parses a request's body, knows no HTTP, and starts processes only through
+// package process.
 package worker
 
 import (
@@ -21,30 +21,30 @@ type Options struct {
 	// Environment is the interpreter that runs the workers, as FindEnvironment
 	// found it. Required.
 	Environment *Environment
-	// Restore makes the folder of Environment again if it is gone, nil when it cannot be
-	// made. It is called before a process is started.
+	// Restore creates the folder of Environment again if it is missing; nil: it cannot be
+	// created. It is called before a process is started.
 	Restore func(ctx context.Context) error
-	// RuntimeDir is where the embedded Python files are put, in a folder named by
-	// their hash. Required; shared by all instances on the machine.
+	// RuntimeDir is the folder for the embedded Python files; a folder in it is named by
+	// their hash. Required; instances on one machine may share it.
 	RuntimeDir string
-	// ZygoteEnv is the whole environment of the zygote, to which the caps on
+	// ZygoteEnv is the complete environment of the zygote, to which the limits of
 	// native thread pools are added. Workers get Spec.Env instead.
 	ZygoteEnv []string
-	// Preload says which packages the zygote imports before it forks; nil: those
-	// of the well-known ones that are installed.
+	// Preload lists the packages that the zygote imports before it forks; nil: the
+	// well-known ones that are installed.
 	Preload []string
 	// Caller answers send_request of user code; nil refuses all calls.
 	Caller Caller
 	// Account is the user that workers run as, nil for the service's own user; it needs root.
 	Account *Account
-	// OpenFiles bounds the descriptors of one worker. 0: no bound but the machine's.
+	// OpenFiles bounds the descriptors of one worker. 0: only the machine's limit applies.
 	OpenFiles int
 	// Budget bounds the memory of all workers of this and other pools; nil: none.
 	Budget *Budget
-	// Ahead bounds the bytes of streams that wait for their readers, of this and other
-	// pools; nil: NewAhead(0) for this pool.
+	// Ahead bounds the bytes of streams that are buffered for their readers, of this and
+	// other pools; nil: NewAhead(0) for this pool.
 	Ahead *Ahead
-	// Logger takes what happens to the workers, and their output. Default: none.
+	// Logger logs events of the workers, and their output. Default: none.
 	Logger *slog.Logger
 
 	bounds
@@ -53,9 +53,9 @@ type Options struct {
 const (
 	// defaultQueue bounds the requests of one endpoint that wait for a worker.
 	defaultQueue = 4096
-	// maxCalls bounds the send_request calls of one worker under way.
+	// maxCalls bounds the concurrent send_request calls of one worker.
 	maxCalls = 256
-	// asyncRequests bounds the requests under way in one worker of an asynchronous endpoint.
+	// asyncRequests bounds the concurrent requests in one worker of an asynchronous endpoint.
 	asyncRequests = 256
 	// stopGrace is how long a worker may take to unload.
 	stopGrace = 5 * time.Second
@@ -65,17 +65,17 @@ const (
 type bounds struct {
 	// maxFrame bounds one message in either direction.
 	maxFrame int
-	// maxReentry bounds how many requests one worker executes on top of each other
-	// while the lower ones wait in send_request.
+	// maxReentry bounds the nested requests that one worker executes while the outer ones
+	// wait in send_request.
 	maxReentry int
-	// outputRate bounds the bytes a second of a worker's output that are logged; the
-	// rest is counted and dropped.
+	// outputRate bounds the logged output of a worker in bytes per second; the rest is
+	// counted and dropped.
 	outputRate int
 	// A worker with more than maxThreads threads, or that has started more than
 	// maxProcesses processes, is killed.
 	maxThreads, maxProcesses int
-	// loadStall ends a load that shows no progress for so long. A load that
-	// progresses may take as long as it needs.
+	// loadStall is the time without progress after which a load is ended. A load that
+	// progresses is not limited.
 	loadStall time.Duration
 	// killGrace is how long a request may run past its deadline before the worker
 	// that executes it is killed.
@@ -102,7 +102,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Spec is one endpoint to be served by a Group. Files are local by now.
+// Spec describes an endpoint that a Group serves. Its files are local.
 type Spec struct {
 	// Endpoint is the url, "name/1".
 	Endpoint string
@@ -114,27 +114,26 @@ type Spec struct {
 	CodeName string
 	// ModelPath is the model's file or folder, "" for none.
 	ModelPath string
-	// Restore brings CodePath and ModelPath back if they are missing or cut short; distrust
-	// asks it to compare their content, since a load has failed. Called before each
-	// process but the first is started. nil: they cannot be brought back.
+	// Restore restores CodePath and ModelPath if they are missing or truncated; distrust
+	// asks it to compare their content, because a load has failed. It is called before the
+	// start of each process but the first. nil: they cannot be restored.
 	Restore func(ctx context.Context, distrust bool) error
-	// Fields is the endpoint's record as a JSON object, what user code finds as
-	// self.model_endpoint.
+	// Fields is the endpoint's record as a JSON object, which is self.model_endpoint in
+	// user code.
 	Fields json.RawMessage
 	// Variables are the names of the statistics variables that the endpoint logs.
 	Variables []string
-	// Workers is the number of processes, and the most of them where some are
-	// Elastic. Default 1. More than one share the memory of the loaded model where
-	// that is proven to be right, or the code says so.
+	// Workers is the maximum number of processes. Default 1. Several of them share the
+	// memory of the loaded model where that is proven to be correct, or the code asks for it.
 	Workers int
-	// Elastic says how many of the Workers are started only when requests wait, and
-	// end when they were idle for Limits.IdleTimeout. With all of them elastic
-	// the endpoint sleeps without a process until the next request, which is held.
+	// Elastic is the number of Workers that are started only when requests wait, and
+	// end after Limits.IdleTimeout without work. If all are elastic the endpoint sleeps
+	// without a process until the next request, which is held.
 	Elastic int
-	// Limits bound the queue and the life of the workers. Their numbers of workers and their
-	// deadline are for the caller to apply.
+	// Limits bound the queue and the life of the workers. The caller applies their numbers of
+	// workers and their deadline.
 	Limits serving.Limits
-	// Env is the whole environment that user code finds, "NAME=value".
+	// Env is the complete environment of user code, "NAME=value".
 	Env []string
 	// Batch has requests executed together: preprocess of each, one predict of all their
 	// rows, postprocess of each. Default: one by one.
@@ -143,18 +142,18 @@ type Spec struct {
 	Extra map[string]any
 }
 
-// Request is one question to an endpoint.
+// Request is one request to an endpoint.
 type Request struct {
 	// ID names the request towards user code.
 	ID string
-	// Body is untouched payload, valid until Do has returned.
+	// Body is the payload, valid until Do has returned.
 	Body []byte
 	// Loan, if not nil, is where Body lies.
 	Loan        *Loan
 	ContentType string
-	// Depth counts the send_request calls that led here.
+	// Depth counts the nested send_request calls that led to this request.
 	Depth int
-	// Sampled asks for statistics variables.
+	// Sampled asks for the statistics variables.
 	Sampled bool
 }
 
@@ -169,7 +168,7 @@ type Response struct {
 	Body        []byte
 	// Stats is a JSON object of the logged variables, nil for none.
 	Stats []byte
-	// ErrorKind says which error of user code this is, "" for none.
+	// ErrorKind is the kind of user code's error, "" for none.
 	ErrorKind string
 	// Stream, when not nil, yields the body; the caller must Close it.
 	Stream *Stream
@@ -179,8 +178,8 @@ type Response struct {
 
 // Caller answers the send_request calls of user code.
 type Caller interface {
-	// Call is called from many goroutines. ctx ends with the request that makes
-	// the call; an error becomes an answer with status 500 for user code.
+	// Call may be called from many goroutines. ctx ends with the calling request;
+	// an error becomes an answer with status 500 for user code.
 	Call(ctx context.Context, c CallRequest) (CallResponse, error)
 }
 
@@ -192,7 +191,7 @@ type CallRequest struct {
 	RequestID string
 	// Depth is that request's depth plus one.
 	Depth int
-	// URL and Version say which endpoint is called, Version "" for none.
+	// URL and Version name the called endpoint; Version is "" for none.
 	URL, Version string
 	Body         []byte
 	ContentType  string
@@ -221,31 +220,29 @@ func New(o Options) *Pool {
 	return &Pool{o: o, zygote: newZygote(o), groups: make(map[*Group]struct{})}
 }
 
-// Run keeps a zygote alive until ctx ends, then closes the groups that are left
-// and every process. It is called once. It returns an error only when the
-// environment cannot be used at all.
+// Run keeps a zygote running until ctx ends, then closes the remaining groups and ends
+// all processes. It is called once. It returns an error only when the environment cannot
+// be used.
 func (p *Pool) Run(ctx context.Context) error {
+	p.o.Budget.join(p)
+	defer p.o.Budget.leave(p)
 	zygoteCtx, stopZygote := context.WithCancel(context.WithoutCancel(ctx)) // outlives the groups
 	defer stopZygote()
 	var err error
 	ended := make(chan struct{})
-	go func() {
+	var all sync.WaitGroup
+	all.Go(func() { p.watch(zygoteCtx) })
+	all.Go(func() {
 		defer close(ended)
 		err = p.zygote.run(zygoteCtx)
-	}()
-	p.o.Budget.join(p)
-	defer p.o.Budget.leave(p)
-	var watcher sync.WaitGroup
-	watcher.Go(func() { p.watch(zygoteCtx) })
-	defer watcher.Wait()
-	defer stopZygote()
+	})
 	select {
 	case <-ctx.Done():
 	case <-ended:
 	}
 	p.closeGroups(context.WithoutCancel(ctx))
 	stopZygote()
-	<-ended
+	all.Wait()
 	if err != nil {
 		return fmt.Errorf("run python workers with %s: %w", p.o.Environment.Python, err)
 	}
@@ -255,16 +252,12 @@ func (p *Pool) Run(ctx context.Context) error {
 func (p *Pool) closeGroups(ctx context.Context) {
 	p.mu.Lock()
 	p.closed = true
-	groups := make([]*Group, 0, len(p.groups))
-	for g := range p.groups {
-		groups = append(groups, g)
-	}
 	p.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, stopGrace)
 	defer cancel()
 	var all sync.WaitGroup
-	for _, g := range groups {
-		all.Go(func() { _ = g.Close(ctx) }) // only says that it had to kill
+	for _, g := range p.appendGroups(nil) {
+		all.Go(func() { _ = g.Close(ctx) }) // the error only says that it had to kill
 	}
 	all.Wait()
 }
@@ -284,7 +277,7 @@ func (p *Pool) Start(ctx context.Context, spec Spec) (*Group, error) {
 	if err := p.admit(spec); err != nil {
 		return nil, fmt.Errorf("start %q: %w", spec.Endpoint, err)
 	}
-	g := newGroup(p, spec)
+	g := newGroup(ctx, p, spec)
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
@@ -298,14 +291,24 @@ func (p *Pool) Start(ctx context.Context, spec Spec) (*Group, error) {
 	return g, nil
 }
 
-// admit lets the workers' account read what the endpoint is made of.
+// admit lets the workers' account read the endpoint's files.
 func (p *Pool) admit(spec Spec) error {
 	for _, path := range []string{spec.CodePath, spec.ModelPath} {
 		if err := p.o.Account.admit(path); err != nil {
-			return fmt.Errorf("let its workers' account in: %w", err)
+			return fmt.Errorf("let the account of its workers read its files: %w", err)
 		}
 	}
 	return nil
+}
+
+// appendGroups appends the groups that are not closed.
+func (p *Pool) appendGroups(to []*Group) []*Group {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for g := range p.groups {
+		to = append(to, g)
+	}
+	return to
 }
 
 func (p *Pool) forget(g *Group) {

@@ -18,21 +18,21 @@ import (
 	"clearmlserving/retry"
 )
 
-// importStall is how long the import of one package may take: the first one from
-// a cold disk or a network file system is slow.
+// importStall bounds the import of one package. The first import from a cold disk or a
+// network file system is slow.
 const importStall = 2 * time.Minute
 
-// zygote keeps one process alive that has imported the heavy packages and forks
+// zygote keeps one process running that has imported the large packages and forks
 // workers. Its run owns the process.
 type zygote struct {
 	o    Options
-	mark uint32 // of what workers start: see marks in forks.py
+	mark uint32 // identifies the processes that workers start: see marks in forks.py
 
-	orphaned atomic.Pointer[time.Time] // when a zygote died last: processes that had detached themselves have no parent then
+	lastDeath atomic.Pointer[time.Time] // last death of a zygote: detached processes of its workers may be left
 
 	mu      sync.Mutex // guards the rest
-	current *forker    // nil while there is none that can fork
-	err     error      // why there is none, nil while one starts
+	current *forker    // nil while none can fork
+	err     error      // why none can, nil while one starts
 	changed chan struct{}
 }
 
@@ -40,7 +40,7 @@ func newZygote(o Options) *zygote {
 	return &zygote{o: o, mark: 1 + rand.Uint32N(1<<30), changed: make(chan struct{})} //nolint:gosec // a number of our own, no secret
 }
 
-// set publishes a state and wakes those who wait for one.
+// set publishes a state and wakes the waiting get calls.
 func (z *zygote) set(f *forker, err error) {
 	z.mu.Lock()
 	defer z.mu.Unlock()
@@ -49,8 +49,15 @@ func (z *zygote) set(f *forker, err error) {
 	z.changed = make(chan struct{})
 }
 
-// get returns a forker that is ready. It waits for one that starts, and returns
-// why the last one did not.
+// forker returns the current forker, nil when there is none.
+func (z *zygote) forker() *forker {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.current
+}
+
+// get returns a forker that is ready. It waits for one that starts, and returns the error
+// of the last start if that failed.
 func (z *zygote) get(ctx context.Context) (*forker, error) {
 	for {
 		z.mu.Lock()
@@ -70,7 +77,7 @@ func (z *zygote) get(ctx context.Context) (*forker, error) {
 	}
 }
 
-// run keeps a zygote alive until ctx ends. It returns an error when none can be
+// run keeps a zygote running until ctx ends. It returns an error when none can be
 // started at all.
 func (z *zygote) run(ctx context.Context) (err error) {
 	defer func() {
@@ -87,14 +94,22 @@ func (z *zygote) run(ctx context.Context) (err error) {
 	pause := backoff{limit: z.o.maxBackoff}
 	for {
 		started := time.Now()
-		var h *standby
-		ready := false
-		err := z.restore(ctx)
-		if err == nil {
-			h, ready, err = z.live(ctx, dir)
+		p, ready, err := z.start(ctx, dir)
+		for p != nil {
+			standby := z.superviseStandby(ctx, p)
+			if ctx.Err() != nil {
+				p.end()
+				standby.end()
+				break
+			}
+			err = fmt.Errorf("zygote died: %w", p.death())
+			if p = standby; p != nil {
+				z.lastDeath.Store(new(time.Now()))
+				z.set(p.f, nil)
+				z.o.Logger.Error("zygote died, its standby has taken over", "worker", "zygote", "err", err)
+			}
 		}
-		z.orphaned.Store(new(time.Now()))
-		err = z.failOver(ctx, h, err)
+		z.lastDeath.Store(new(time.Now()))
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -111,41 +126,43 @@ func (z *zygote) run(ctx context.Context) (err error) {
 			continue
 		}
 		z.set(nil, fmt.Errorf("the python process that forks workers does not run: %w", err))
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if retry.Sleep(ctx, wait) != nil {
 			return nil
 		}
 		z.set(nil, nil)
 	}
 }
 
-// live starts one zygote and stays until it is dead. The error says how it died;
-// h is what can go on in its place, if there is something.
-func (z *zygote) live(ctx context.Context, dir string) (h *standby, ready bool, err error) {
+// start starts a zygote, and returns it when it has imported all packages. ready says that
+// it could fork before.
+func (z *zygote) start(ctx context.Context, dir string) (p *zygoteProcess, ready bool, err error) {
+	if err := z.restore(ctx); err != nil {
+		return nil, false, err
+	}
+	options, err := json.Marshal(map[string]any{"preload": z.o.preload(), "mark": z.mark})
+	if err != nil {
+		return nil, false, fmt.Errorf("encode the zygote's options: %w", err)
+	}
 	f, theirs, err := newForker()
 	if err != nil {
 		return nil, false, err
-	}
-	defer f.close()
-	options, err := json.Marshal(map[string]any{"preload": z.o.preload(), "mark": z.mark})
-	if err != nil {
-		_ = theirs.Close()
-		return nil, false, fmt.Errorf("encode the zygote's options: %w", err)
 	}
 	log := z.o.Logger.With("worker", "zygote")
 	out := newOutput(log, z.o.outputRate)
 	child, err := process.Start(ctx, process.Spec{
 		Path: z.o.Environment.program(), Args: []string{filepath.Join(dir, "zygote.py"), string(options)},
-		Env: cpuCaps(z.o.ZygoteEnv), ExtraFiles: []*os.File{theirs}, WhenWeDie: syscall.SIGTERM, // its children are its to end
+		Env: cpuCaps(z.o.ZygoteEnv), ExtraFiles: []*os.File{theirs}, WhenWeDie: syscall.SIGTERM, // it ends its children itself
 
 		LogLine: func(stream process.Stream, line []byte) { out.line(string(stream), line) },
 	})
 	_ = theirs.Close()
 	if err != nil {
+		f.close()
 		return nil, false, err
+	}
+	done := make(chan struct{})
+	p = &zygoteProcess{
+		f: f, done: done, kill: func() { _ = child.Kill() }, death: func() error { return deathDetail{child.Death()} },
 	}
 
 	progress := make(chan struct{}, 1)
@@ -168,47 +185,57 @@ func (z *zygote) live(ctx context.Context, dir string) (h *standby, ready bool, 
 					log.Warn("package cannot be imported", "package", name, "err", why)
 				}
 				if m.Threads > 1 {
-					log.Warn("zygote has threads, which its workers will lack", "threads", m.Threads)
+					log.Warn("zygote has threads, which its workers will not have", "threads", m.Threads)
 				}
 				log.Info("packages imported", "pid", child.PID(), "took", time.Since(child.Since()), "imported", len(m.Imported))
 				close(imported)
 			}
 		})
 	})
-	defer reader.Wait()
-	defer f.close()
+	go func() { // ends with the process, which end waits for
+		defer close(done)
+		<-child.Done()
+		f.close()
+		reader.Wait()
+	}()
 
 	stall := time.NewTimer(importStall)
 	defer stall.Stop()
-	for all := false; !all; {
+	for {
 		select {
 		case <-ctx.Done():
-			f.close() // it ends by itself, and its children with it
-			_ = child.Stop(context.WithoutCancel(ctx), stopGrace)
+			p.end()
 			return nil, ready, nil
-		case <-child.Done():
-			return nil, ready, fmt.Errorf("zygote died: %w", detailed(child.Death()))
+		case <-done:
+			return nil, ready, fmt.Errorf("zygote died: %w", p.death())
 		case <-progress:
 			stall.Reset(importStall)
 		case <-isReady:
 			isReady, ready = nil, true
 		case <-imported:
-			all = true
+			return p, true, nil
 		case <-stall.C:
-			_ = child.Kill()
+			p.kill()
+			<-done
 			death := child.Death()
 			death.Reason = fmt.Sprintf("importing packages made no progress for %s", importStall)
-			return nil, ready, fmt.Errorf("zygote hung: %w", detailed(death))
+			return nil, ready, fmt.Errorf("zygote hung: %w", deathDetail{death})
 		}
 	}
-	h = z.superviseStandby(ctx, f, child.Done())
-	if ctx.Err() != nil {
-		h.end()
-		f.close()
-		_ = child.Stop(context.WithoutCancel(ctx), stopGrace)
-		return nil, true, nil
+}
+
+// restore creates the folders that the zygote and its workers read from, if they are missing.
+func (z *zygote) restore(ctx context.Context) error {
+	if z.o.Restore != nil {
+		if err := z.o.Restore(ctx); err != nil {
+			return err
+		}
 	}
-	return h, true, fmt.Errorf("zygote died: %w", detailed(child.Death()))
+	files, err := embedded()
+	if err == nil && !files.present(filepath.Join(z.o.RuntimeDir, files.hash)) {
+		_, err = extractRuntime(z.o.RuntimeDir)
+	}
+	return err
 }
 
 // deathDetail is a death whose text includes its last lines.
@@ -218,10 +245,8 @@ func (d deathDetail) Error() string { return d.death.Detail() }
 
 func (d deathDetail) Unwrap() error { return d.death }
 
-func detailed(d process.Death) error { return deathDetail{d} }
-
-// backoff is the growing pause between restarts of what dies again and again:
-// none the first time.
+// backoff is the growing pause between restarts of a process that dies repeatedly; the
+// first restart is immediate.
 type backoff struct {
 	limit time.Duration
 	count int

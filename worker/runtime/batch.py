@@ -98,8 +98,11 @@ class BatchServer(Server):
                 case = None
 
     def _begin(self, frame: frames.Frame, mark: int) -> Optional[Case]:
-        """Preprocess a request; None if it is cancelled."""
+        """Preprocess a request; None if it is cancelled, or answered already."""
         sort, flags, depth, number, head, body = frame
+        if sort == frames.PRE or sort == frames.POST:  # its computation runs elsewhere
+            self._execute(frame, mark)
+            return None
         deadline, kind, request_id = request_head(head)
         marks = self._marks
         if number > marks[mark]:

@@ -1,20 +1,21 @@
-package worker
+package batching
 
 import (
 	"math"
 	"time"
 )
 
-// fit follows how long a batch takes: a·rows + b. Old batches count ever less, so
-// that it follows a model whose inputs or neighbours change. The zero value knows
+// fit estimates the duration of a batch: perRow·rows + perBatch. Older batches count less,
+// so that it follows a model whose inputs or neighbours change. The zero value knows
 // nothing yet.
 type fit struct {
 	samples          int
-	n, x, y, xx, xy  float64 // sums, each older sample worth a little less
-	perRow, perBatch float64 // a and b in nanoseconds
+	n, x, y, xx, xy  float64 // weighted sums
+	perRow, perBatch float64 // in nanoseconds
 }
 
-// fitMemory is what a sample is worth after the next one: about 64 count.
+// fitMemory is the factor by which each new sample reduces the weight of older ones: about
+// 64 samples count.
 const fitMemory = 1 - 1.0/64
 
 // fitSamples are needed before a fit says anything.
@@ -35,16 +36,16 @@ func (f *fit) add(rows int, took time.Duration) {
 	if spread > 1e-3*meanX*meanX {
 		slope = (f.xy/f.n - meanX*meanY) / spread
 	} else {
-		slope = meanY / meanX // all of one size: as if it were all in the rows, which never promises too much
+		slope = meanY / meanX // all of one size: attributed to the rows, which never promises too much
 	}
-	// A negative part is noise: the other then has all.
+	// A negative part is noise: the other part then has all.
 	f.perRow = min(max(slope, 0), meanY/meanX)
 	f.perBatch = max(meanY-f.perRow*meanX, 0)
 }
 
 func (f *fit) known() bool { return f.samples >= fitSamples }
 
-// of is how long a batch of so many rows takes, 0 when nothing is known.
+// of estimates the duration of a batch of so many rows; 0 when nothing is known.
 func (f *fit) of(rows float64) time.Duration {
 	if !f.known() {
 		return 0
@@ -52,7 +53,7 @@ func (f *fit) of(rows float64) time.Duration {
 	return time.Duration(f.perRow*rows + f.perBatch)
 }
 
-// rowsIn is how many rows can be executed in that time; less than 1 when not even one.
+// rowsIn estimates how many rows can be executed in that time; less than 1 when not even one.
 func (f *fit) rowsIn(d time.Duration) float64 {
 	left := float64(d) - f.perBatch
 	switch {
