@@ -54,6 +54,7 @@ var arrows = []arrow{
 	{"operations", []string{"clearml", "serving"}, "operations edit a service through the API, and print nothing"},
 	{"storage", []string{"outbound", "storage"}, "cmd translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},
+	{"recurring", nil, "recurring is the floor: it needs nothing of ours"},
 	{"retry", nil, "retry is the floor: it needs nothing of ours"},
 	{"process", nil, "process is the floor: it needs nothing of ours"},
 	{"outbound", nil, "outbound is the floor: it needs nothing of ours"},
@@ -70,7 +71,7 @@ var arrows = []arrow{
 var fronts = []string{"inference/rest"}
 
 // tools may be imported everywhere.
-var tools = []string{"atomicfile", "retry"}
+var tools = []string{"atomicfile", "recurring", "retry"}
 
 // below tells whether a package (its path in the module) fits a pattern: "x"
 // is x and all below it, "x!" only x, "x/" only what is below it.

@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"syscall"
 	"time"
 
 	"clearmlserving/process"
+	"clearmlserving/recurring"
 )
 
 type workerState uint8
@@ -192,12 +195,23 @@ func (w *worker) cancel(f *flight) {
 	}
 }
 
-// logged passes on what user code says by way of the runtime.
+// maxRecurring bounds the text of a record that may recur.
+const maxRecurring = 32 << 10
+
+// logged passes on what the runtime logs. The metadata of a record that may recur is its
+// key: such records are summed up, so they do not count against the limit of output.
 func (w *worker) logged(fr *frame) {
 	level := levels[min(int(fr.flags), len(levels)-1)]
-	if w.printed.admit(len(fr.body)) {
-		w.log.Log(context.Background(), level, "endpoint says", "text", UserText(fr.body))
+	if len(fr.meta) == 0 {
+		if w.printed.admit(len(fr.body)) {
+			w.log.Log(context.Background(), level, "endpoint says", "text", UserText(fr.body))
+		}
+		return
 	}
+	text := UserText(fr.body[:min(len(fr.body), maxRecurring)])
+	first, _, _ := strings.Cut(string(text), "\n")
+	w.log.Log(context.Background(), level, "endpoint says", "text", text,
+		recurring.Mark(w.g.spec.Endpoint+" "+string(fr.meta), slog.Any("text", UserText(first))))
 }
 
 // stop asks the worker to finish, unload and exit, and kills it after stopGrace or at
