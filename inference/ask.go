@@ -175,9 +175,12 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		s.router.Stats(url).Missed(router.Errors)
 		return Answer{}, notAnswered(url, err)
 	}
-	kept := false
+	kept, counted := false, false
 	var resp *engine.Response
 	defer func() { // also where an engine or a tap panics
+		if !counted {
+			live.Stats.Done(router.Errors, 0)
+		}
 		if kept {
 			return
 		}
@@ -191,6 +194,7 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		limit = q.Within
 	}
 	resp, err = s.count(ctx, live, &q.Request, limit)
+	counted = true
 	if err != nil {
 		failure := s.failed(ctx, live, q.ID, limit, err)
 		if !left(ctx) { // a client that went away got no answer

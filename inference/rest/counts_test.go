@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -34,7 +35,7 @@ func TestEachRequestIsCountedByWhatBecameOfIt(t *testing.T) {
 	base := start(t, func(o *options) {
 		o.Source.(fixedSource).state.Sections[serving.SectionCanary] = json.RawMessage(
 			`{"split":{"endpoint":"split","weights":[1],"load_endpoints":["answers"]},"empty":{"endpoint":"empty","weights":[1],"load_endpoints":["badcode"]}}`)
-	}, "answers", "slow", "busy", "died", "away", "cut", "badcode")
+	}, "answers", "slow", "busy", "died", "away", "cut", "panics", "badcode")
 	header := func(name, value string) []string { return []string{name, value} }
 	for _, tc := range []struct {
 		path, body string
@@ -60,6 +61,8 @@ func TestEachRequestIsCountedByWhatBecameOfIt(t *testing.T) {
 		{"died", "", nil, 500},
 		{"away", "", nil, 503},
 		{"cut", "", nil, 200},
+		{"panics", "", nil, 500},
+		{"panics", "no answer", nil, 500},
 		{"badcode", "", nil, 503},
 		{"badcode", "", nil, 503},
 		{"nobody", "", nil, 404},
@@ -80,6 +83,7 @@ func TestEachRequestIsCountedByWhatBecameOfIt(t *testing.T) {
 		"died":    {Requests: 1, Errors: 1},
 		"away":    {Requests: 1, Errors: 1},
 		"cut":     {Requests: 1, Errors: 1},
+		"panics":  {Requests: 2, Errors: 2},
 		"badcode": {Requests: 2, Errors: 2},
 	}
 	status := until(t, base, func(s serving.Status) bool { return counted(s)["cut"].Errors == 1 }) // seen when it is sent
@@ -136,6 +140,28 @@ func (s turningSource) Load(context.Context, *reconcile.State) (*reconcile.State
 		return s.second, nil
 	default:
 		return s.first, nil
+	}
+}
+
+func TestCountsGoOnWhenANewVersionGoesLive(t *testing.T) {
+	turned := make(chan struct{})
+	base := start(t, func(o *options) {
+		first := o.Source.(fixedSource).state
+		second := *first
+		second.Sections = maps.Clone(first.Sections)
+		second.Sections[serving.SectionOptions] = json.RawMessage(`{"answers":{"limits":{"max_queue":7}}}`)
+		o.Source, o.Poll = turningSource{first, &second, turned}, 10*time.Millisecond
+	}, "answers")
+	post(t, base+"/serve/answers", "404")
+	before := until(t, base, func(serving.Status) bool { return true }).StateHash
+	close(turned)
+	until(t, base, func(s serving.Status) bool {
+		return s.StateHash != before && s.Endpoints[0].State == serving.StateReady
+	})
+	post(t, base+"/serve/answers", "200")
+	status := until(t, base, func(serving.Status) bool { return true })
+	if got, want := counted(status)["answers"], (serving.Counts{Requests: 2, ClientErrors: 1}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
