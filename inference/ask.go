@@ -330,7 +330,7 @@ func (s *Service) failed(ctx context.Context, live *router.Live, id string, limi
 		s.o.Logger.Debug("client disconnected", "endpoint", live.URL, "request_id", id)
 	} else {
 		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", id, "err", err,
-			recurring.Mark(fmt.Sprintf("request failed %s %d", live.URL, f.Kind)))
+			"mark", recurring.Mark(fmt.Sprintf("request failed %s %d", live.URL, f.Kind)))
 	}
 	if f.Kind == KindDeadline && limit > 0 {
 		f.Text += fmt.Sprintf(" (its limit is %s)", limit)

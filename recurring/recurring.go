@@ -9,12 +9,10 @@ import (
 	"time"
 )
 
-// Mark returns the attribute that marks a record as one that may recur. Records with equal
-// keys say the same. Those after the first have the attributes of brief in place of their
-// own, if there are any. Without a Handler the attribute is invisible.
-func Mark(key string, brief ...slog.Attr) slog.Attr {
-	return slog.Any("", mark{key, brief})
-}
+// Mark returns the value of an attribute, of any name, that marks a record as one that may
+// recur. Records with equal keys say the same. Those after the first have the attributes of
+// brief in place of their own, if there are any. No handler writes the attribute.
+func Mark(key string, brief ...slog.Attr) slog.LogValuer { return mark{key, brief} }
 
 type mark struct {
 	key   string

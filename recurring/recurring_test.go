@@ -59,14 +59,14 @@ func TestOfRecurringRecordsTheFirstIsShownThenTheirNumber(t *testing.T) {
 		log, lines, _ := journal()
 		log = log.With("endpoint", "m")
 		fail := func(id int) {
-			log.Warn("refused", "id", id, "trace", "t", recurring.Mark("m value", slog.Int("id", id)))
+			log.Warn("refused", "id", id, "trace", "t", "mark", recurring.Mark("m value", slog.Int("id", id)))
 		}
 		fail(1)
 		want(t, lines(), "msg=refused endpoint=m id=1 trace=t")
 		for id := range 5 {
 			fail(id + 2)
 		}
-		log.Warn("refused", recurring.Mark("m other"))
+		log.Warn("refused", "mark", recurring.Mark("m other"))
 		log.Warn("refused")
 		want(t, lines(), "msg=refused endpoint=m", "msg=refused endpoint=m")
 		time.Sleep(11 * time.Second)
@@ -90,7 +90,7 @@ func TestWhatIsLeftIsShownAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, lines, h := journal()
 		for range 3 {
-			log.Info("e", recurring.Mark("k"))
+			log.Info("e", "mark", recurring.Mark("k"))
 		}
 		h.Flush()
 		h.Flush()
@@ -105,7 +105,7 @@ func TestKeysWithoutEndTakeBoundedMemoryAndLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, lines, _ := journal()
 		for i := range 5000 {
-			log.Info("e", recurring.Mark(fmt.Sprint(i)))
+			log.Info("e", "mark", recurring.Mark(fmt.Sprint(i)))
 		}
 		if n := len(lines()); n != 1001 {
 			t.Errorf("%d lines", n)
@@ -119,7 +119,7 @@ func TestKeysWithoutEndTakeBoundedMemoryAndLines(t *testing.T) {
 
 func TestWithoutAHandlerTheMarkIsInvisible(t *testing.T) {
 	var out bytes.Buffer
-	slog.New(slog.NewJSONHandler(&out, nil)).Info("e", "a", 1, recurring.Mark("k", slog.String("b", "c")))
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("e", "a", 1, "mark", recurring.Mark("k", slog.String("b", "c")))
 	if text := out.String(); !strings.HasSuffix(text, `"msg":"e","a":1}`+"\n") {
 		t.Error(text)
 	}

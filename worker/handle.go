@@ -211,7 +211,7 @@ func (w *worker) logged(fr *frame) {
 	text := UserText(fr.body[:min(len(fr.body), maxRecurring)])
 	first, _, _ := strings.Cut(string(text), "\n")
 	w.log.Log(context.Background(), level, "endpoint says", "text", text,
-		recurring.Mark(w.g.spec.Endpoint+" "+string(fr.meta), slog.Any("text", UserText(first))))
+		"mark", recurring.Mark(w.g.spec.Endpoint+" "+string(fr.meta), slog.Any("text", UserText(first))))
 }
 
 // stop asks the worker to finish, unload and exit, and kills it after stopGrace or at

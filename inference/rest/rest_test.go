@@ -140,11 +140,10 @@ func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 	case "busy":
 		return nil, &engine.Error{Kind: engine.KindOverloaded, Text: "the queue of 'busy' is full"}
 	case "answers":
-		status, err := strconv.Atoi(string(r.Body))
-		if err != nil {
-			return &engine.Response{Status: 422, Body: []byte("no JSON"), Unread: true}, nil
+		if status, err := strconv.Atoi(string(r.Body)); err == nil {
+			return answer(status, "null")
 		}
-		return answer(status, "null")
+		return &engine.Response{Status: 422, Body: []byte("no JSON"), Unread: true}, nil
 	case "away":
 		return nil, &engine.Error{Kind: engine.KindUnavailable, Text: "no worker answers"}
 	case "died":
