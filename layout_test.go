@@ -55,6 +55,7 @@ var arrows = []arrow{
 	{"storage", []string{"outbound", "storage"}, "cmd translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},
 	{"batching", []string{"serving"}, "batching decides by numbers alone: it needs only the vocabulary"},
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},
+	{"recurring", nil, "recurring is the floor: it needs nothing of ours"},
 	{"retry", nil, "retry is the floor: it needs nothing of ours"},
 	{"process", nil, "process is the floor: it needs nothing of ours"},
 	{"outbound", nil, "outbound is the floor: it needs nothing of ours"},
@@ -71,7 +72,7 @@ var arrows = []arrow{
 var fronts = []string{"inference/rest"}
 
 // tools may be imported everywhere.
-var tools = []string{"atomicfile", "retry"}
+var tools = []string{"atomicfile", "recurring", "retry"}
 
 // below tells whether a package (its path in the module) fits a pattern: "x"
 // is x and all below it, "x!" only x, "x/" only what is below it.

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net/http"
 	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/router"
+	"clearmlserving/recurring"
 	"clearmlserving/serving"
 )
 
@@ -73,9 +75,18 @@ func (s *Service) Admit(h Head) (Ticket, *Failure) {
 	}
 	url, err := s.router.Check(h.Endpoint)
 	if err != nil {
+		s.router.Stats(h.Endpoint).Missed(router.Errors)
 		return Ticket{}, notAnswered(h.Endpoint, err)
 	}
 	return Ticket{url}, nil
+}
+
+// Reject counts an admitted question that its front does not ask, by the kind of failure
+// that its client is told.
+func (s *Service) Reject(t Ticket, kind FailureKind) {
+	if t.url != nil {
+		s.router.Stats(*t.url).Missed(kind.outcome())
+	}
 }
 
 // Knows tells whether the url is configured, ready or not.
@@ -161,11 +172,15 @@ func (s *Service) askWhole(ctx context.Context, url serving.EndpointURL, q *Ques
 func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question) (Answer, *Failure) {
 	live, err := s.router.Acquire(url)
 	if err != nil {
+		s.router.Stats(url).Missed(router.Errors)
 		return Answer{}, notAnswered(url, err)
 	}
-	kept := false
+	kept, counted := false, false
 	var resp *engine.Response
 	defer func() { // also where an engine or a tap panics
+		if !counted {
+			live.Stats.Done(router.Errors, 0)
+		}
 		if kept {
 			return
 		}
@@ -178,7 +193,8 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 	if q.Within > 0 && (limit <= 0 || q.Within < limit) {
 		limit = q.Within
 	}
-	resp, err = s.infer(ctx, live, &q.Request, limit)
+	resp, err = s.count(ctx, live, &q.Request, limit)
+	counted = true
 	if err != nil {
 		failure := s.failed(ctx, live, q.ID, limit, err)
 		if !left(ctx) { // a client that went away got no answer
@@ -211,34 +227,69 @@ func withTimeout(ctx context.Context, d time.Duration) (context.Context, context
 	return context.WithTimeout(ctx, d)
 }
 
-// infer asks the model, within limit or what is left of the time of the request
-// that calls, and counts the answer.
+// infer asks the model, within limit or what is left of the time of the request that calls.
 func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Request, limit time.Duration) (*engine.Response, error) {
 	if limit > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = withTimeout(ctx, limit)
 		defer cancel()
 	}
+	return live.Model.Infer(ctx, req)
+}
+
+// count is infer for a client's request, which it counts.
+func (s *Service) count(ctx context.Context, live *router.Live, req *engine.Request, limit time.Duration) (*engine.Response, error) {
 	share := 0.0
 	if s.o.Recorder != nil {
 		share = live.LogShare()
 		req.Sampled = share >= 1 || (share > 0 && rand.Float64() < share) //nolint:gosec // a sample needs no secrecy
 	}
 	begun := time.Now()
-	answer, err := live.Model.Infer(ctx, req)
+	answer, err := s.infer(ctx, live, req, limit)
 	took := time.Since(begun)
 	if err != nil && left(ctx) {
 		return nil, err // neither answered nor failed: it is not counted
 	}
-	live.Stats.Requests.Add(1)
-	live.Stats.Nanos.Add(uint64(took))
-	if err != nil || answer.Status >= http.StatusInternalServerError {
-		live.Stats.Errors.Add(1)
+	live.Stats.Done(outcomeOf(answer, err), took)
+	if err == nil && answer.Stream != nil {
+		answer.Stream = &countedStream{answer.Stream, live.Stats}
 	}
 	if req.Sampled && err == nil && answer.Status < http.StatusBadRequest {
 		s.o.Recorder.Record(serving.Sample{URL: live.URL, Latency: took, Weight: 1 / share, Variables: answer.Stats})
 	}
 	return answer, err
+}
+
+// outcomeOf is the outcome of a request that came to a model.
+func outcomeOf(answer *engine.Response, err error) router.Outcome {
+	switch {
+	case err != nil:
+		return kindOfError(err).outcome()
+	case answer.Status < http.StatusBadRequest:
+		return router.Answered
+	case answer.Status >= http.StatusInternalServerError:
+		return router.Errors
+	case answer.Unread:
+		return router.BadRequests
+	}
+	return router.ClientErrors
+}
+
+// countedStream counts a stream that fails, once.
+type countedStream struct {
+	engine.Stream
+
+	stats *router.Stats // nil when it has been counted
+}
+
+// Next implements engine.Stream.
+func (s *countedStream) Next(ctx context.Context) ([]byte, error) {
+	piece, err := s.Stream.Next(ctx)
+	if err != nil && !errors.Is(err, io.EOF) && !left(ctx) && s.stats != nil {
+		s.stats.Broken()
+		s.stats = nil
+	}
+	return piece, err
 }
 
 // collect turns a streamed answer into a whole one of at most limit bytes.
@@ -256,7 +307,7 @@ func notAnswered(url serving.EndpointURL, err error) *Failure {
 	case !ok:
 		return &Failure{Kind: KindUnknownEndpoint, Text: fmt.Sprintf("Error processing request, endpoint was not found: Model inference endpoint '%s' not found", url)}
 	case notReady.Code != "":
-		return &Failure{Kind: KindCodeNotLoaded, Text: fmt.Sprintf(
+		return &Failure{Kind: KindNotReady, Text: fmt.Sprintf(
 			"Error [<class 'ValueError'>] processing request: Error: Failed loading preprocess code for '%s': %s", notReady.Code, notReady.Reason)}
 	}
 	f := &Failure{Kind: KindNotReady, Text: "Error processing request, " + notReady.Error()}
@@ -272,16 +323,14 @@ func (s *Service) failed(ctx context.Context, live *router.Live, id string, limi
 	engineErr, ok := errors.AsType[*engine.Error](err)
 	if !ok {
 		engineErr = &engine.Error{Kind: engine.KindInternal, Endpoint: live.URL, Text: "Error processing request", Err: err}
-		if errors.Is(err, context.DeadlineExceeded) {
-			engineErr.Kind = engine.KindDeadline
-		}
 	}
-	f := &Failure{Kind: kindOf(engineErr.Kind), Text: engineErr.Error(), RetryAfter: engineErr.RetryAfter, Origin: live.Header}
+	f := &Failure{Kind: kindOfError(err), Text: engineErr.Error(), RetryAfter: engineErr.RetryAfter, Origin: live.Header}
 	if left(ctx) && f.Kind != KindDeadline {
 		f.Kind = KindClientLeft
 		s.o.Logger.Debug("client disconnected", "endpoint", live.URL, "request_id", id)
 	} else {
-		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", id, "err", err)
+		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", id, "err", err,
+			"mark", recurring.Mark(fmt.Sprintf("request failed %s %d", live.URL, f.Kind)))
 	}
 	if f.Kind == KindDeadline && limit > 0 {
 		f.Text += fmt.Sprintf(" (its limit is %s)", limit)

@@ -1,12 +1,15 @@
 package inference
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
 	"time"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/router"
 )
 
 // FailureKind says why a question has no answer of the model. Each front maps it to a
@@ -18,7 +21,6 @@ const (
 	KindInternal        FailureKind = iota // nothing the client can do
 	KindUnknownEndpoint                    // the url is not configured
 	KindNotReady                           // configured, but no model can answer now
-	KindCodeNotLoaded                      // configured, but its user code cannot be loaded
 	KindBadRequest                         // the question cannot be understood
 	KindUnauthenticated                    // no key, or none that is good
 	KindForbidden                          // a good key, but for other endpoints
@@ -36,7 +38,6 @@ var statuses = [...]int{ //nolint:gochecknoglobals // a constant table
 	KindInternal:        http.StatusInternalServerError,
 	KindUnknownEndpoint: http.StatusNotFound,
 	KindNotReady:        http.StatusServiceUnavailable,
-	KindCodeNotLoaded:   http.StatusUnprocessableEntity,
 	KindBadRequest:      http.StatusBadRequest,
 	KindUnauthenticated: http.StatusUnauthorized,
 	KindForbidden:       http.StatusForbidden,
@@ -48,9 +49,16 @@ var statuses = [...]int{ //nolint:gochecknoglobals // a constant table
 	KindClientLeft:      499, // as with nginx: it is no error of the server
 }
 
-// kindOf is the one table from an engine's failure to ours.
-func kindOf(kind engine.Kind) FailureKind {
-	switch kind {
+// kindOfError is the kind of the failure of a model that gave no answer.
+func kindOfError(err error) FailureKind {
+	failed, ok := errors.AsType[*engine.Error](err)
+	if !ok {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return KindDeadline
+		}
+		return KindInternal
+	}
+	switch failed.Kind {
 	case engine.KindOverloaded:
 		return KindOverloaded
 	case engine.KindDeadline:
@@ -66,6 +74,19 @@ func kindOf(kind engine.Kind) FailureKind {
 	case engine.KindInternal:
 	}
 	return KindInternal
+}
+
+// outcome is what a request counts as that fails in this way.
+func (k FailureKind) outcome() router.Outcome {
+	switch k {
+	case KindDeadline:
+		return router.TimedOut
+	case KindOverloaded:
+		return router.Refused
+	case KindBadRequest, KindTooLarge:
+		return router.BadRequests
+	}
+	return router.Errors
 }
 
 // Failure says why a question has no answer of the model, for the client.

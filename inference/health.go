@@ -24,12 +24,13 @@ type NotReady struct {
 	Reason   string              `json:"reason,omitempty"`
 }
 
-// Readiness describes the instance or, when one is named, one endpoint; known is false
-// when that is not configured. The instance is ready once every endpoint that can load
-// has loaded: one that cannot is named, but does not take the others out of service.
+// Readiness describes the instance or, when one is named, one endpoint or canary; known is
+// false when that is not configured. The instance is ready from the moment when every
+// endpoint that can load has loaded: a later one that loads or fails is named, but does not
+// take the others out of service.
 func (s *Service) Readiness(endpoint serving.EndpointURL) (r Readiness, known bool) {
 	status := s.reconciler.Status()
-	r.Ready = status.Ready()
+	r.Ready = s.loaded.Load() || status.Ready()
 	if !status.Synced {
 		r.Reason = "the configuration has not been read yet"
 		if status.SourceError != "" {
@@ -54,8 +55,13 @@ func (s *Service) Readiness(endpoint serving.EndpointURL) (r Readiness, known bo
 			r.NotReady = append(r.NotReady, NotReady{Endpoint: e.URL, State: e.State, Reason: e.Reason()})
 		}
 	}
-	if !known && s.unclear(endpoint, &r) {
-		known, r.Ready = true, false
+	if !known {
+		_, err := s.router.Check(endpoint)
+		notReady, is := errors.AsType[*router.NotReadyError](err)
+		if is {
+			r.Reason = notReady.Error()
+		}
+		known, r.Ready = err == nil || is, err == nil
 	}
 	if !known {
 		return Readiness{Reason: "endpoint '" + string(endpoint) + "' is not configured"}, false
@@ -64,17 +70,6 @@ func (s *Service) Readiness(endpoint serving.EndpointURL) (r Readiness, known bo
 		r.Ready, r.Reason = false, "the instance is stopping"
 	}
 	return r, true
-}
-
-// unclear tells whether a url that is no endpoint of the status may be configured
-// nevertheless: its record or section cannot be read.
-func (s *Service) unclear(endpoint serving.EndpointURL, r *Readiness) bool {
-	_, err := s.router.Check(endpoint) // nil for a canary
-	notReady, ok := errors.AsType[*router.NotReadyError](err)
-	if ok {
-		r.Reason = notReady.Error()
-	}
-	return ok
 }
 
 // Status describes the instance for people and scripts.

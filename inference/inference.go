@@ -97,6 +97,7 @@ type Service struct {
 	taps       taps
 	gate       gate
 	started    time.Time
+	loaded     atomic.Bool // every endpoint that can load had loaded
 	stopping   atomic.Bool
 }
 
@@ -137,7 +138,14 @@ func (f planFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
 }
 
 // StatusChanged fulfils reconcile.Follower.
-func (planFollower) StatusChanged(func() serving.Status) {}
+func (f planFollower) StatusChanged(status func() serving.Status) {
+	if f.s.loaded.Load() {
+		return
+	}
+	if now := status(); now.Ready() {
+		f.s.loaded.Store(true)
+	}
+}
 
 // Run serves through the fronts until ctx ends. It then says "not ready", lets the
 // fronts end, and only after that closes models and engines. Any part that ends on

@@ -220,6 +220,7 @@ func (s *Service) shadowAnswer(ctx context.Context, to serving.EndpointURL, c co
 		return nil, err
 	}
 	defer live.Release()
+	live.Stats.Copied()
 	answer, err := s.infer(ctx, live, &engine.Request{ID: c.id, Body: c.exchange.Body, ContentType: c.exchange.ContentType, Depth: c.depth}, live.Timeout)
 	if err == nil && answer.Stream != nil {
 		err = collect(ctx, answer, s.o.MaxAnswer)

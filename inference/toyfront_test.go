@@ -48,7 +48,7 @@ func (f *toyFront) Run(ctx context.Context) error {
 
 // toyCodes are the protocol's words for failures.
 var toyCodes = map[inference.FailureKind]string{
-	inference.KindUnknownEndpoint: "unknown", inference.KindCodeNotLoaded: "code", inference.KindUnauthenticated: "who",
+	inference.KindUnknownEndpoint: "unknown", inference.KindNotReady: "code", inference.KindUnauthenticated: "who",
 	inference.KindForbidden: "forbidden", inference.KindOverloaded: "later", inference.KindDeadline: "late",
 }
 

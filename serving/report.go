@@ -33,8 +33,19 @@ type InstanceReport struct {
 	// Key is the public half of the instance's identity.
 	Key string `json:"key,omitempty"`
 	PID int    `json:"pid"`
+	// Reported is when the report was made, by the server's clock.
+	Reported time.Time `json:"reported,omitzero"`
 	Usage
 	Status
+}
+
+// At returns when the report was made; seen is the instance's last sign of life, which stands
+// in for it with instances that do not tell.
+func (r InstanceReport) At(seen time.Time) time.Time {
+	if r.Reported.IsZero() {
+		return seen
+	}
+	return r.Reported
 }
 
 // Usage is what an instance takes of its machine, its workers included; 0 where unknown.
@@ -89,11 +100,43 @@ type EndpointReport struct {
 	Monitoring string       `json:"monitoring,omitempty"`
 	State      State        `json:"state"`
 	Failure    *LoadFailure `json:"failure,omitempty"`
-	Requests   uint64       `json:"requests"`
-	Errors     uint64       `json:"errors"`
-	MeanMS     float64      `json:"mean_ms"`
-	InUse      int64        `json:"in_use"`
-	Model      ModelReport  `json:"model,omitzero"`
+	Counts
+	InUse int64       `json:"in_use"`
+	Model ModelReport `json:"model,omitzero"`
+}
+
+// Counts say what became of the requests to an endpoint since it was configured, or since the
+// instance has started. A request is in at most one of the counts beside Requests.
+type Counts struct {
+	Requests uint64 `json:"requests"`
+	// Errors had an answer of status 500 or above, or nothing could answer them.
+	Errors uint64 `json:"errors"`
+	// TimedOut took longer than their limit.
+	TimedOut uint64 `json:"timed_out,omitempty"`
+	// Refused met a limit: the queue was full, or too many bodies were held.
+	Refused uint64 `json:"refused,omitempty"`
+	// ClientErrors had an answer of user code of status 400 to 499.
+	ClientErrors uint64 `json:"client_errors,omitempty"`
+	// BadRequests never came to user code: bad JSON, an unknown encoding, a body that is too large.
+	BadRequests uint64 `json:"bad_requests,omitempty"`
+	// Copies are shadow copies. They are in no other count.
+	Copies uint64 `json:"shadow_copies,omitempty"`
+	// MeanMS is the mean time of the requests that a model took.
+	MeanMS float64 `json:"mean_ms"`
+}
+
+// Add adds the counts of another instance.
+func (c *Counts) Add(d Counts) {
+	if n := c.Requests + d.Requests; n > 0 {
+		c.MeanMS = (c.MeanMS*float64(c.Requests) + d.MeanMS*float64(d.Requests)) / float64(n)
+	}
+	c.Requests += d.Requests
+	c.Errors += d.Errors
+	c.TimedOut += d.TimedOut
+	c.Refused += d.Refused
+	c.ClientErrors += d.ClientErrors
+	c.BadRequests += d.BadRequests
+	c.Copies += d.Copies
 }
 
 // Reason says why the endpoint is not ready, "" when it is.
@@ -196,11 +239,28 @@ type MemoryReport struct {
 	Unmeasured bool `json:"unmeasured,omitempty"`
 }
 
+// Apart lists in words the requests that had no good answer for another reason than an error, and
+// the copies.
+func (c Counts) Apart() []string {
+	var told []string
+	for _, part := range []struct {
+		n    uint64
+		what string
+	}{{c.TimedOut, "timed out"}, {c.Refused, "refused"}, {c.ClientErrors, "client errors"}, {c.BadRequests, "bad requests"}, {c.Copies, "shadow copies"}} {
+		if part.n > 0 {
+			told = append(told, fmt.Sprintf("%d %s", part.n, part.what))
+		}
+	}
+	return told
+}
+
 // CanaryReport describes one canary with its present shares.
 type CanaryReport struct {
 	URL     EndpointURL             `json:"endpoint"`
 	Shares  map[EndpointURL]float64 `json:"shares"`
 	Problem string                  `json:"problem,omitempty"`
+	// Counts are those of the requests that came to none of the canary's endpoints.
+	Counts
 }
 
 // AccessReport says who may send requests.
@@ -282,16 +342,21 @@ func brief(reason string) string {
 func (r InstanceReport) Standing() (string, error) {
 	endpoints := make([]EndpointReport, len(r.Endpoints))
 	for i, e := range r.Endpoints {
-		e.Requests, e.Errors, e.MeanMS, e.InUse = 0, 0, 0, 0
+		e.Counts, e.InUse = Counts{}, 0
 		e.Model.Queued, e.Model.Answered, e.Model.Batching = 0, 0, nil
 		endpoints[i] = e
+	}
+	canaries := make([]CanaryReport, len(r.Canaries))
+	for i, c := range r.Canaries {
+		c.Counts = Counts{}
+		canaries[i] = c
 	}
 	if r.Workers != nil {
 		memory := *r.Workers
 		memory.Taken, memory.EndedEarly = 0, 0
 		r.Workers = &memory
 	}
-	r.Endpoints, r.SourceSince, r.Shadows, r.Recordings, r.Usage = endpoints, r.Started, nil, nil, Usage{}
+	r.Endpoints, r.Canaries, r.SourceSince, r.Shadows, r.Recordings, r.Usage = endpoints, canaries, r.Started, nil, nil, Usage{}
 	r.Access.Refused = 0
 	return r.Text()
 }

@@ -60,7 +60,7 @@ func TestWhatWorkersTakeIsNoNewsButThatMemoryIsShortIs(t *testing.T) {
 func TestAReportIsReadBackAndBounded(t *testing.T) {
 	long := strings.Repeat("é", 2000)
 	report := serving.InstanceReport{Name: "host:1", Status: serving.Status{ServiceID: "S", Endpoints: []serving.EndpointReport{
-		{URL: "m", State: "failed", Requests: 7, Failure: &serving.LoadFailure{Step: "load", Reason: long, Traceback: long}},
+		{URL: "m", State: "failed", Counts: serving.Counts{Requests: 7}, Failure: &serving.LoadFailure{Step: "load", Reason: long, Traceback: long}},
 	}}}
 	text, err := report.Text()
 	if err != nil {

@@ -51,7 +51,7 @@ const (
 	kindChunk     frameKind = 19
 	kindEnd       frameKind = 20
 	kindCall      frameKind = 21
-	kindLog       frameKind = 22
+	kindLog       frameKind = 22 // its metadata is the key of a record that may recur
 )
 
 const (

@@ -9,11 +9,13 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"clearmlserving/process"
+	"clearmlserving/recurring"
 )
 
 // link is the process of a worker and our ends of what connects us with it. It reads what
@@ -196,10 +198,7 @@ func (l *link) read(ctx context.Context) {
 func (l *link) take(ctx context.Context, fr *frame, last bool) error {
 	switch fr.kind {
 	case kindLog:
-		level := levels[min(int(fr.flags), len(levels)-1)]
-		if l.printed.admit(len(fr.body)) {
-			l.log.Log(ctx, level, "endpoint says", "text", UserText(fr.body))
-		}
+		l.logRecord(ctx, fr)
 	case kindReady:
 		var r loadResult
 		if err := json.Unmarshal(fr.body, &r); err != nil {
@@ -218,6 +217,25 @@ func (l *link) take(ctx context.Context, fr *frame, last bool) error {
 		return l.receiver.Receive(ctx, fr, last)
 	}
 	return nil
+}
+
+// maxRecurring bounds the text of a record that may recur.
+const maxRecurring = 32 << 10
+
+// logRecord logs what the runtime says. The metadata of a record that may recur is its
+// key: such records are summed up, so they do not count against the limit of output.
+func (l *link) logRecord(ctx context.Context, fr *frame) {
+	level := levels[min(int(fr.flags), len(levels)-1)]
+	if len(fr.meta) == 0 {
+		if l.printed.admit(len(fr.body)) {
+			l.log.Log(ctx, level, "endpoint says", "text", UserText(fr.body))
+		}
+		return
+	}
+	text := UserText(fr.body[:min(len(fr.body), maxRecurring)])
+	first, _, _ := strings.Cut(string(text), "\n")
+	l.log.Log(ctx, level, "endpoint says", "text", text,
+		"mark", recurring.Mark(l.endpoint+" "+string(fr.meta), slog.Any("text", UserText(first))))
 }
 
 func (l *link) reportLoaded(r loadResult) {

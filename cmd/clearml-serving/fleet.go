@@ -74,30 +74,37 @@ func (f fleet) called(l liveState) string {
 }
 
 // endpointRow is what a fleet does with one endpoint.
-type endpointRow struct{ state, requests, failed, mean, note string }
+type endpointRow struct {
+	state, note string
+	counts      *serving.Counts // of all instances, nil: none serves it
+}
 
 // of tells what the instances do with an endpoint: "ready 2/3" when they differ,
 // and then why on which.
 func (f fleet) of(url serving.EndpointURL) endpointRow {
 	var states, notes []string
-	var requests, failed uint64
-	var busy float64
+	var counts *serving.Counts
 	for _, l := range f.instances {
 		state, note := "not served", ""
 		for _, e := range l.Endpoints {
 			if e.URL == url {
 				state, note = string(e.State), noteOf(e)
-				requests, failed, busy = requests+e.Requests, failed+e.Errors, busy+e.MeanMS*float64(e.Requests)
+				counts = added(counts, e.Counts)
 			}
 		}
 		states = append(states, state)
 		notes = append(notes, f.note(l, state, note))
 	}
-	row := endpointRow{state: f.summed(states), note: joinNotes(notes)}
-	if f.anyServes(states) {
-		row.requests, row.failed, row.mean = fmt.Sprint(requests), fmt.Sprint(failed), milliseconds(busy/float64(max(requests, 1)))
+	return endpointRow{f.summed(states), joinNotes(notes), counts}
+}
+
+// added returns the sum of counts, which may be nil for none.
+func added(sum *serving.Counts, c serving.Counts) *serving.Counts {
+	if sum == nil {
+		sum = &serving.Counts{}
 	}
-	return row
+	sum.Add(c)
+	return sum
 }
 
 // noteOf says why an endpoint is not ready, and what its owner should know otherwise.
@@ -114,9 +121,10 @@ func firstLine(text string) string {
 	return first
 }
 
-// ofCanary is of for canaries.
-func (f fleet) ofCanary(url serving.EndpointURL) (state, note string) {
+// ofCanary is of for canaries; the counts are nil while no request came to none of its endpoints.
+func (f fleet) ofCanary(url serving.EndpointURL) endpointRow {
 	var states, notes []string
+	var counts *serving.Counts
 	for _, l := range f.instances {
 		state, note := "not served", ""
 		for _, c := range l.Canaries {
@@ -125,12 +133,15 @@ func (f fleet) ofCanary(url serving.EndpointURL) (state, note string) {
 				if len(c.Shares) == 0 {
 					state = "failed"
 				}
+				if c.Counts != (serving.Counts{}) {
+					counts = added(counts, c.Counts)
+				}
 			}
 		}
 		states = append(states, state)
 		notes = append(notes, f.note(l, state, note))
 	}
-	return f.summed(states), joinNotes(notes)
+	return endpointRow{f.summed(states), joinNotes(notes), counts}
 }
 
 // note says why an instance is not ready, with its name when there are several.
@@ -156,15 +167,6 @@ func joinNotes(notes []string) string {
 		}
 	}
 	return strings.Join(told, "; ")
-}
-
-func (f fleet) anyServes(states []string) bool {
-	for _, s := range states {
-		if s != "not served" {
-			return true
-		}
-	}
-	return false
 }
 
 // summed is one word for the states of all instances.
@@ -193,6 +195,18 @@ func (f fleet) forJSON() []object {
 		list = append(list, object{{"instance", orNull(l.Name)}, {"serve_url", l.URL}, {"status", l.Status}})
 	}
 	return list
+}
+
+// reported is the time of the oldest report of an instance by the server's clock, zero for
+// instances that were asked directly.
+func (f fleet) reported() time.Time {
+	var oldest time.Time
+	for _, l := range f.instances {
+		if at := l.At(l.seen); oldest.IsZero() || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return oldest
 }
 
 // printInstances shows the instances themselves, when there is more than one.

@@ -22,6 +22,7 @@ import (
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
 	"clearmlserving/process"
+	"clearmlserving/recurring"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
 	"clearmlserving/worker"
@@ -100,7 +101,8 @@ type inferenceSetup struct {
 // start for another reason opens no port; the caller closes them.
 func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(context.Context) error, err error) {
 	console := instance.NewConsole(setup.log.Handler(), func(w io.Writer) slog.Handler { return newLogHandler(w, slog.LevelInfo, false) })
-	log := slog.New(console).With("part", "inference")
+	summary := recurring.NewHandler(console)
+	log := slog.New(summary).With("part", "inference")
 	o, err := a.coreOptions()
 	if err != nil {
 		return nil, err
@@ -153,7 +155,10 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	})}
 	core := inference.New(o)
 	clients := rest.New(core, front)
-	return func(ctx context.Context) error { return core.Run(ctx, clients) }, nil
+	return func(ctx context.Context) error {
+		defer summary.Flush()
+		return core.Run(ctx, clients)
+	}, nil
 }
 
 // modelFiles fetches models and code into the cache of the data folder.

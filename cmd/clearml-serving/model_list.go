@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -169,12 +171,11 @@ func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) 
 
 // printEndpointTable shows what is configured beside what the instances do with it.
 func (a *app) printEndpointTable(s *operations.Service, f fleet) {
-	var rows [][]string
+	var rows []listRow
 	listed := map[serving.EndpointURL]bool{}
 	row := func(url, kind, engine, model string) {
-		r := f.of(serving.CleanURL(url))
 		listed[serving.CleanURL(url)] = true
-		rows = append(rows, []string{"/" + url, kind, engine, model, r.state, r.requests, r.failed, r.mean, r.note})
+		rows = append(rows, listRow{f.of(serving.CleanURL(url)), []string{"/" + url, kind, engine, model}})
 	}
 	for _, key := range keys(s.Config.Endpoints) {
 		e := s.Config.Endpoints[key]
@@ -192,11 +193,57 @@ func (a *app) printEndpointTable(s *operations.Service, f fleet) {
 		}
 	}
 	for _, key := range keys(s.Config.Canaries) {
-		state, note := f.ofCanary(serving.CleanURL(key))
-		rows = append(rows, []string{"/" + string(serving.CleanURL(key)), "canary", "", "", state, "", "", "", note})
+		rows = append(rows, listRow{f.ofCanary(serving.CleanURL(key)), []string{"/" + string(serving.CleanURL(key)), "canary", "", ""}})
 	}
 	a.print.line("")
-	a.print.table([]string{"ENDPOINT", "KIND", "ENGINE", "MODEL", "STATE", "REQUESTS", "ERRORS", "MEAN", "NOTE"}, rows)
+	heading, cells := endpointTable(rows)
+	a.print.table(heading, cells)
+	if at := f.reported(); !at.IsZero() {
+		a.print.line("Reported %s ago", roundDuration(max(s.Client.ServerTime().Sub(at), 0).Round(time.Second)))
+	}
+}
+
+// listRow is a row of the table of endpoints, with its first cells.
+type listRow struct {
+	endpointRow
+
+	first []string
+}
+
+// endpointTable has a column for each kind of count; some only where they are not all 0.
+func endpointTable(rows []listRow) (heading []string, cells [][]string) {
+	heading = []string{"ENDPOINT", "KIND", "ENGINE", "MODEL", "STATE"}
+	cells = make([][]string, len(rows))
+	for i, r := range rows {
+		cells[i] = append(r.first, r.state)
+	}
+	add := func(name string, always bool, value func(c *serving.Counts) string) {
+		if !always && !slices.ContainsFunc(rows, func(r listRow) bool { return r.counts != nil && value(r.counts) != "0" }) {
+			return
+		}
+		heading = append(heading, name)
+		for i, r := range rows {
+			cell := ""
+			if r.counts != nil {
+				cell = value(r.counts)
+			}
+			cells[i] = append(cells[i], cell)
+		}
+	}
+	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
+	add("REQUESTS", true, func(c *serving.Counts) string { return number(c.Requests) })
+	add("ERRORS", true, func(c *serving.Counts) string { return number(c.Errors) })
+	add("TIMED OUT", false, func(c *serving.Counts) string { return number(c.TimedOut) })
+	add("REFUSED", false, func(c *serving.Counts) string { return number(c.Refused) })
+	add("CLIENT ERRORS", false, func(c *serving.Counts) string { return number(c.ClientErrors) })
+	add("BAD REQUESTS", false, func(c *serving.Counts) string { return number(c.BadRequests) })
+	add("SHADOW COPIES", false, func(c *serving.Counts) string { return number(c.Copies) })
+	add("MEAN", true, func(c *serving.Counts) string { return milliseconds(c.MeanMS) })
+	heading = append(heading, "NOTE")
+	for i, r := range rows {
+		cells[i] = append(cells[i], r.note)
+	}
+	return heading, cells
 }
 
 // shellWord quotes a word for a shell when it needs it.

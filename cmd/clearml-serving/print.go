@@ -58,7 +58,8 @@ func (p *printer) result(v any) error {
 	return nil
 }
 
-// table prints rows in aligned columns under a heading.
+// table prints rows in aligned columns under a heading. What is not as it should be in a
+// column STATE is coloured.
 func (p *printer) table(heading []string, rows [][]string) {
 	if p.json {
 		return
@@ -69,21 +70,32 @@ func (p *printer) table(heading []string, rows [][]string) {
 			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
 		}
 	}
-	print := func(row []string, style string) {
+	print := func(row []string, style func(i int) string) {
 		var b strings.Builder
+		gap := 0
 		for i, cell := range row {
-			b.WriteString(cell)
-			if i < len(row)-1 {
-				b.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+			if cell != "" {
+				b.WriteString(strings.Repeat(" ", gap))
+				b.WriteString(p.paint(style(i), cell))
+				gap = 0
 			}
+			gap += widths[i] - utf8.RuneCountInString(cell) + 2
 		}
-		put(p.out, "%s", p.paint(style, strings.TrimRight(b.String(), " ")))
+		put(p.out, "%s", b.String())
 	}
-	print(heading, bold)
+	print(heading, func(int) string { return bold })
 	for _, row := range rows {
-		print(row, "")
+		print(row, func(i int) string {
+			if heading[i] != "STATE" {
+				return ""
+			}
+			return stateStyles[strings.Fields(row[i] + " -")[0]]
+		})
 	}
 }
+
+// stateStyles has the styles of the states of endpoints.
+var stateStyles = map[string]string{"failed": red, "degraded": yellow, "updating": yellow} //nolint:gochecknoglobals // a constant table
 
 // The styles, as terminals understand them.
 const (

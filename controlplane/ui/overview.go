@@ -1,5 +1,13 @@
 package ui
 
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"clearmlserving/serving"
+)
+
 // overviewPage is the first page: what runs, what was made last, and what to do next.
 type overviewPage struct {
 	Services   []serviceRow
@@ -51,10 +59,50 @@ func (v *visit) serviceRows() ([]serviceRow, error) {
 		ids = append(ids, s.Doc.ID)
 	}
 	instances, err := v.instances(ids...)
+	of := map[string][]instance{}
 	for _, i := range instances {
 		if at, ok := place[i.ServiceID]; ok && i.Alive() {
 			rows[at].Instances++
 		}
+		of[i.ServiceID] = append(of[i.ServiceID], i)
+	}
+	for i := range rows {
+		rows[i].Wrong = wrong(of[rows[i].Doc.ID])
 	}
 	return rows, err
+}
+
+// wrong says what is not as it should be with the instances of a service: endpoints that fail,
+// and instances that have gone without a word.
+func wrong(instances []instance) []string {
+	var told []string
+	running := map[string]bool{}
+	for _, i := range instances {
+		if i.Alive() {
+			running[i.Name()] = true
+		}
+	}
+	reasons := map[string][]string{} // the instances of each trouble
+	for _, i := range instances {
+		switch {
+		case i.Alive():
+			for _, e := range i.Report.Endpoints {
+				if e.State == serving.StateFailed || e.State == serving.StateDegraded || e.Failure != nil {
+					text := fmt.Sprintf("%s is %s: %s", e.URL, e.State, firstLine(e.Reason()))
+					reasons[text] = append(reasons[text], i.Name())
+				}
+			}
+		case !running[i.Name()]: // else it was started again
+			told = append(told, fmt.Sprintf("the instance %s is gone: it gave its last sign of life at %s", i.Name(), i.Seen.UTC().Format(time.DateTime+" MST")))
+		}
+	}
+	for _, text := range sortedKeys(reasons) {
+		told = append(told, fmt.Sprintf("%s (on %s)", text, strings.Join(reasons[text], ", ")))
+	}
+	return told
+}
+
+func firstLine(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
+	return first
 }

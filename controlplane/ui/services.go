@@ -20,6 +20,7 @@ type serviceRow struct {
 	Doc                            clearml.Service
 	Endpoints, Canaries, Instances int
 	Unreadable                     int // records
+	Wrong                          []string
 }
 
 func (p *Pages) services(v *visit) error {
@@ -66,9 +67,7 @@ type endpointRow struct {
 	Live       []liveState
 	State      serving.State
 	Reason     string
-	Requests   uint64
-	Errors     uint64
-	MeanMS     float64
+	serving.Counts
 }
 
 // liveState is the state of an endpoint on one instance.
@@ -181,20 +180,14 @@ func (row *endpointRow) sum() {
 	worst := []serving.State{serving.StateFailed, serving.StateDegraded, serving.StateUpdating, serving.StateLoading, serving.StateReady}
 	row.State = "not served"
 	at := len(worst)
-	total := 0.0
 	for _, live := range row.Live {
-		row.Requests += live.Requests
-		row.Errors += live.Errors
-		total += live.MeanMS * float64(live.Requests)
+		row.Add(live.Counts)
 		n := slices.Index(worst, live.State)
 		if n >= 0 && n < at {
 			at, row.State, row.Reason = n, live.State, live.Note()
 		} else if n < 0 && at == len(worst) {
 			row.State = live.State
 		}
-	}
-	if row.Requests > 0 {
-		row.MeanMS = total / float64(row.Requests)
 	}
 }
 
@@ -256,13 +249,15 @@ func (i instance) State() string {
 	return "lost"
 }
 
-// oldestAlive is the oldest of the last signs of life of the instances that are alive; zero if
-// none is.
+// Reported is when the instance's report was made.
+func (i instance) Reported() time.Time { return i.Report.At(i.Seen) }
+
+// oldestAlive is the time of the oldest report of the instances that are alive; zero if none is.
 func oldestAlive(instances []instance) time.Time {
 	var oldest time.Time
 	for _, i := range instances {
-		if i.Alive() && (oldest.IsZero() || i.Seen.Before(oldest)) {
-			oldest = i.Seen
+		if i.Alive() && (oldest.IsZero() || i.Reported().Before(oldest)) {
+			oldest = i.Reported()
 		}
 	}
 	return oldest

@@ -266,6 +266,11 @@ func TestCountsOfEndpointsCarryTheAgeOfTheOldestReport(t *testing.T) {
 	if got := oldestAlive([]instance{seen(time.Second), seen(12 * time.Second), seen(time.Hour)}); !got.Equal(now.Add(-12 * time.Second)) {
 		t.Errorf("oldest report %s ago", now.Sub(got))
 	}
+	late := seen(time.Second)
+	late.Report.Reported = now.Add(-15 * time.Second) // a sign of life needs no report
+	if got := oldestAlive([]instance{late}); !got.Equal(late.Report.Reported) {
+		t.Errorf("report %s ago", now.Sub(got))
+	}
 	if got := oldestAlive([]instance{seen(time.Hour)}); !got.IsZero() {
 		t.Errorf("no instance is alive, but a report is from %s ago", now.Sub(got))
 	}
@@ -367,5 +372,35 @@ func TestThePreviewOfAnArtifactIsShown(t *testing.T) {
 	err := newPages(t, Options{API: guest()}).templates["experiment"].ExecuteTemplate(&out, "layout", frame{Page: experimentPage{Tab: "artifacts", Task: task}})
 	if err != nil || !strings.Contains(out.String(), "the first rows") {
 		t.Errorf("no preview: %v", err)
+	}
+}
+
+func TestTheOverviewTellsFirstWhatIsWrong(t *testing.T) {
+	now := time.Now()
+	of := func(name string, age time.Duration, endpoints ...serving.EndpointReport) instance {
+		return instance{
+			Instance: clearml.Instance{TaskID: name, Seen: now.Add(-age)}, now: now,
+			Report: serving.InstanceReport{Name: name, Status: serving.Status{Endpoints: endpoints}},
+		}
+	}
+	failed := serving.EndpointReport{URL: "m", State: serving.StateFailed, Failure: &serving.LoadFailure{Step: "load", Reason: "SyntaxError: x\nmore"}}
+	stale := serving.EndpointReport{URL: "n", State: serving.StateUpdating, Failure: &serving.LoadFailure{Step: "golden", Reason: "sample 1"}}
+	fine := serving.EndpointReport{URL: "o", State: serving.StateReady}
+	got := wrong([]instance{of("a", 0, failed, fine), of("b", 0, failed, stale), of("gone", time.Hour, failed), of("a", time.Hour)})
+	want := []string{"the instance gone is gone: it gave its last sign of life at", "m is failed: load: SyntaxError: x (on a, b)", "n is updating: golden: sample 1 (on b)"}
+	if len(got) != len(want) {
+		t.Fatalf("%q", got)
+	}
+	for i := range want {
+		if !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("%q, want %q", got[i], want[i])
+		}
+	}
+	var out strings.Builder
+	page := overviewPage{Services: []serviceRow{{Doc: clearml.Service{ID: "s", Name: "shop"}, Instances: 2, Wrong: got}}}
+	err := newPages(t, Options{API: guest()}).templates["overview"].ExecuteTemplate(&out, "layout", frame{Page: page})
+	text := out.String()
+	if first := strings.Index(text, "m is failed"); err != nil || first < 0 || first > strings.Index(text, "2 running") {
+		t.Errorf("%v: %s", err, text)
 	}
 }

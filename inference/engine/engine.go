@@ -50,6 +50,8 @@ type Response struct {
 	Stats []byte
 	// Stream, when not nil, yields the body piece by piece.
 	Stream Stream
+	// Unread: user code has not seen the request, which the engine could not read.
+	Unread bool
 }
 
 // Stream is a body that is made while it is sent. One goroutine uses it.

@@ -241,6 +241,7 @@ func (r *Task) report(ctx context.Context, record *instanceRecord) error {
 		report.Usage = r.o.Usage()
 		record.usage = report.Usage
 	}
+	report.Reported = r.o.Client.ServerTime().UTC()
 	text, err := report.Text()
 	if err != nil {
 		return err

@@ -163,7 +163,7 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 	status := func() serving.Status {
 		requests++
 		looked <- struct{}{}
-		return serving.Status{Endpoints: []serving.EndpointReport{{URL: "m", State: "ready", Requests: requests}}}
+		return serving.Status{Endpoints: []serving.EndpointReport{{URL: "m", State: "ready", Counts: serving.Counts{Requests: requests}}}}
 	}
 	begun := time.Now()
 	go func() { done <- r.Run(ctx, status) }()

@@ -37,6 +37,8 @@ func (d *doorman) Lend(*listener.Head, int) engine.Loan {
 	return nil
 }
 
+func (d *doorman) Refused(*listener.Head, int) {}
+
 func (d *doorman) Answer(ctx context.Context, r *listener.Request) *listener.Response {
 	d.answered.Add(1)
 	return echo(ctx, r)

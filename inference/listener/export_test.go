@@ -13,6 +13,9 @@ type AnswerFunc func(ctx context.Context, r *Request) *Response
 func (AnswerFunc) Admit(*Head) *Response       { return nil }
 func (AnswerFunc) Lend(*Head, int) engine.Loan { return nil }
 
+// Refused fulfils Handler.
+func (AnswerFunc) Refused(*Head, int) {}
+
 func (f AnswerFunc) Answer(ctx context.Context, r *Request) *Response { return f(ctx, r) }
 
 // WithTimeout is the method of a handler's context, for any context.

@@ -50,6 +50,8 @@ type Handler interface {
 	// Lend returns memory for the body of an admitted request; nil: the listener uses its own. It
 	// is called for bodies of engine.LendFrom bytes and more.
 	Lend(h *Head, size int) engine.Loan
+	// Refused is told of an admitted request whose body is refused, with the status of the answer.
+	Refused(h *Head, status int)
 	// Answer answers an admitted request. ctx ends when the client has disconnected, when the
 	// server gives up, and at the latest after the response has been written.
 	Answer(ctx context.Context, r *Request) *Response

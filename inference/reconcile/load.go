@@ -23,6 +23,7 @@ type entry struct {
 	url         serving.EndpointURL
 	want        want
 	wantedSince time.Time
+	stats       *router.Stats
 	live        *router.Live
 	liveKey     string // the want.key that live satisfies
 	content     string // digest of the files and settings of live
@@ -43,9 +44,9 @@ func (e *entry) cancelLoad() {
 
 func (e *entry) obstacle() router.Obstacle {
 	if e.failure != nil {
-		return router.Obstacle{Reason: cmp.Or(e.failure.Cause, e.failure.Reason), Code: e.failure.Code}
+		return router.Obstacle{Reason: cmp.Or(e.failure.Cause, e.failure.Reason), Code: e.failure.Code, Stats: e.stats}
 	}
-	return router.Obstacle{Loading: true, Reason: "it is being loaded"}
+	return router.Obstacle{Loading: true, Reason: "it is being loaded", Stats: e.stats}
 }
 
 // settled reports whether the entry needs no action now.
@@ -333,6 +334,7 @@ func (r *Reconciler) finish(result loadResult) {
 	default:
 		old, held := e.live, e.held
 		e.live = router.NewLive(e.url, e.want.planned.ModelID, result.model)
+		e.live.Stats = e.stats
 		e.live.Timeout = e.want.limits.Within(r.o.RequestTimeout)
 		e.variables = result.variables
 		r.log(e)

@@ -393,7 +393,7 @@ func (r *Reconciler) apply(state *State) {
 	for _, url := range slices.Concat(change.added, change.changed) {
 		e := r.entries[url]
 		if e == nil {
-			e = &entry{url: url}
+			e = &entry{url: url, stats: &router.Stats{}}
 			r.entries[url] = e
 		}
 		e.cancelLoad()
@@ -487,7 +487,11 @@ func (r *Reconciler) canary(url serving.EndpointURL, table serving.CanaryTable, 
 			return kept
 		}
 	}
-	return router.NewCanary(url, targets, shares, reason)
+	canary := router.NewCanary(url, targets, shares, reason)
+	if before := r.canaries[url]; before != nil {
+		canary.Stats = before.Stats
+	}
+	return canary
 }
 
 // retire drains a model that is in no snapshot any more, closes it, and releases its files.

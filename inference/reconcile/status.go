@@ -9,19 +9,23 @@ func (r *Reconciler) Status() serving.Status {
 	snapshot := r.o.Router.Snapshot()
 	endpoints := make([]serving.EndpointReport, len(s.Endpoints))
 	for i, e := range s.Endpoints {
+		e.Counts = snapshot.Waiting[e.URL].Stats.Counts()
 		if live, ok := snapshot.Models[e.URL]; ok {
-			e.Requests, e.Errors, e.InUse = live.Stats.Requests.Load(), live.Stats.Errors.Load(), live.InUse()
-			if e.Requests > 0 {
-				e.MeanMS = float64(live.Stats.Nanos.Load()) / float64(e.Requests) / 1e6
-			}
-			e.Model = live.Model.Status()
+			e.Counts, e.InUse, e.Model = live.Stats.Counts(), live.InUse(), live.Model.Status()
 			if e.State == serving.StateReady && e.Model.State != "" {
 				e.State = e.Model.State
 			}
 		}
 		endpoints[i] = e
 	}
-	s.Endpoints = endpoints
+	canaries := make([]serving.CanaryReport, len(s.Canaries))
+	for i, c := range s.Canaries {
+		if canary, ok := snapshot.Canaries[c.URL]; ok {
+			c.Counts = canary.Stats.Counts()
+		}
+		canaries[i] = c
+	}
+	s.Endpoints, s.Canaries = endpoints, canaries
 	return s
 }
 

@@ -168,17 +168,28 @@ func (f handler) Lend(h *listener.Head, size int) engine.Loan {
 	return f.core.Lend(ticket, size)
 }
 
+// Refused counts a request that Admit has let through and whose body is refused.
+func (f handler) Refused(h *listener.Head, status int) {
+	kind := inference.KindBadRequest
+	if status >= http.StatusInternalServerError { // the instance has no room for it
+		kind = inference.KindOverloaded
+	}
+	ticket, _ := h.Admitted.(inference.Ticket)
+	f.core.Reject(ticket, kind)
+}
+
 // Answer answers a request that Admit has let through.
 func (f handler) Answer(ctx context.Context, r *listener.Request) *listener.Response {
 	return f.origins.mark(&r.Head, f.ask(ctx, r))
 }
 
 func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response {
+	ticket, _ := r.Admitted.(inference.Ticket)
 	within, err := allowance(r.Header(timeoutHeader))
 	if err != nil {
+		f.core.Reject(ticket, inference.KindBadRequest)
 		return detail(http.StatusBadRequest, "Error processing request, "+err.Error())
 	}
-	ticket, _ := r.Admitted.(inference.Ticket)
 	answer, failure := f.core.Ask(ctx, ticket, &inference.Question{
 		Request: engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType, Loan: r.Loan}, Within: within,
 	})

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -138,6 +139,13 @@ func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 		}
 	case "busy":
 		return nil, &engine.Error{Kind: engine.KindOverloaded, Text: "the queue of 'busy' is full"}
+	case "answers":
+		if status, err := strconv.Atoi(string(r.Body)); err == nil {
+			return answer(status, "null")
+		}
+		return &engine.Response{Status: 422, Body: []byte("no JSON"), Unread: true}, nil
+	case "away":
+		return nil, &engine.Error{Kind: engine.KindUnavailable, Text: "no worker answers"}
 	case "died":
 		return nil, &engine.Error{Kind: engine.KindDied, Text: "worker of 'died' was killed by signal 9"}
 	case "loop":
@@ -374,7 +382,7 @@ func TestRequestsAndTheirAnswers(t *testing.T) {
 		{"calls in a circle", "POST", "/serve/loop", "", nil, 508, "call each other in a circle"},
 		{"a call to another endpoint", "POST", "/serve/ask", "hi", nil, 200, "echo/1|text/x|hi"},
 		{"a call to a stream", "POST", "/serve/askstream", "", nil, 200, "one,two,three"},
-		{"code that cannot be loaded", "POST", "/serve/badcode", "", nil, 422, "Failed loading preprocess code for 'py_code_badcode': NameError: x"},
+		{"code that cannot be loaded", "POST", "/serve/badcode", "", nil, 503, "Failed loading preprocess code for 'py_code_badcode': NameError: x"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			req, err := http.NewRequestWithContext(t.Context(), tc.method, base+tc.path, strings.NewReader(tc.body))

@@ -85,6 +85,7 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	}
 	ticket, failure := f.core.Admit(head(h, f.endpointOf(path, h.RawQuery)))
 	if h.Method != http.MethodPost && !refusesKey(failure) {
+		f.core.Reject(ticket, inference.KindBadRequest)
 		return notAllowed(http.MethodPost)
 	}
 	if failure != nil {

@@ -11,6 +11,7 @@ import (
 type Canary struct {
 	URL     serving.EndpointURL
 	Targets []*Live
+	Stats   *Stats // of the requests that come to no target
 	shares  []float64
 	limits  []uint64 // limits[i] is the upper end of target i's range of random numbers
 	problem *NotReadyError
@@ -19,7 +20,7 @@ type Canary struct {
 // NewCanary prepares the choice. Shares are the targets' weights, of any sum;
 // without a target of positive weight the canary answers with the reason.
 func NewCanary(url serving.EndpointURL, targets []*Live, shares []float64, reason string) *Canary {
-	c := &Canary{URL: url, Targets: targets, shares: shares, limits: make([]uint64, len(targets))}
+	c := &Canary{URL: url, Targets: targets, Stats: &Stats{}, shares: shares, limits: make([]uint64, len(targets))}
 	sum := 0.0
 	for _, s := range shares {
 		sum += s
@@ -71,7 +72,9 @@ func (c *Canary) Refresh(models map[serving.EndpointURL]*Live) *Canary {
 	if len(targets) == 0 {
 		return nil
 	}
-	return NewCanary(c.URL, targets, shares, "")
+	next := NewCanary(c.URL, targets, shares, "")
+	next.Stats = c.Stats
+	return next
 }
 
 // Shares is the part of the requests that each target gets; they sum to 1.

@@ -26,6 +26,7 @@ type Obstacle struct {
 	// the cause lies elsewhere.
 	Code   string
 	Reason string
+	Stats  *Stats // nil: its requests are not counted
 }
 
 // NotReadyError says that the url is configured but nothing can answer.
@@ -44,7 +45,7 @@ type Live struct {
 	URL     serving.EndpointURL
 	ModelID serving.ModelID
 	Model   engine.Model
-	Stats   Stats
+	Stats   *Stats // of the url; it may be replaced before the model is in the table
 	// Timeout bounds one request, 0 for none.
 	Timeout time.Duration
 	// Header names the answering endpoint to the client; it is made once.
@@ -58,7 +59,7 @@ type Live struct {
 
 // NewLive wraps a loaded model.
 func NewLive(url serving.EndpointURL, id serving.ModelID, m engine.Model) *Live {
-	l := &Live{URL: url, ModelID: id, Model: m, idle: make(chan struct{}, 1)}
+	l := &Live{URL: url, ModelID: id, Model: m, Stats: &Stats{}, idle: make(chan struct{}, 1)}
 	l.Header = []engine.Header{{Name: "X-Clearml-Endpoint", Value: string(url)}}
 	if id != "" {
 		l.Header = append(l.Header, engine.Header{Name: "X-Clearml-Model-Id", Value: string(id)})
@@ -109,13 +110,6 @@ func (l *Live) Drain(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-// Stats counts what a live model answered. It is updated without locks.
-type Stats struct {
-	Requests atomic.Uint64
-	Errors   atomic.Uint64 // answers of status 500 and above
-	Nanos    atomic.Uint64 // sum of the time spent
 }
 
 // Snapshot is the routing table of one moment. It is never changed after it
@@ -203,6 +197,19 @@ func (s *Snapshot) find(url serving.EndpointURL) (*Live, error) {
 		return nil, &NotReadyError{URL: url, Obstacle: Obstacle{Reason: s.Unclear}}
 	}
 	return nil, ErrUnknown
+}
+
+// Stats returns what counts the requests to a url that come to no model, nil if the url is
+// not in the table.
+func (r *Router) Stats(url serving.EndpointURL) *Stats {
+	s := r.Snapshot()
+	if c, ok := s.Canaries[url]; ok {
+		return c.Stats
+	}
+	if live, ok := s.Models[url]; ok {
+		return live.Stats
+	}
+	return s.Waiting[url].Stats
 }
 
 // Knows tells whether the url is configured, ready or not.

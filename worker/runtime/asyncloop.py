@@ -14,7 +14,7 @@ from typing import Any, Optional
 import frames
 import output
 from answer import Answer, StreamError
-from link import LEVELS, LinkClosed, refuse_in_copy
+from link import LinkClosed, log_frame, refuse_in_copy
 from loop import BEGUN, BEGUN_NESTED, MOST_HEAD, Host, refusal, unfit
 from owner import end_copy
 
@@ -263,11 +263,10 @@ class AsyncServer:
         waiting = self.call_async(url, version, body, content_type, timeout)
         return asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
 
-    def log(self, level: str, text: str) -> None:
+    def log(self, level: str, text: str, key: str = "") -> None:
         """Say something in the endpoint's log; may be called from any thread."""
         end_copy()
-        body = text.encode("utf-8", "replace")[: 256 << 10]
-        line = frames.pack(frames.LOG, _current.get(), body, flags=LEVELS.get(level, 1))
+        line = log_frame(level, text, key, _current.get())
         if threading.get_ident() == self._thread:
             self._send(line)
         else:

@@ -80,7 +80,8 @@ def _result(host: Any, url: str, version: Optional[str], answer: Any, raise_on_e
         target = f"{url}/{version}" if version else url
         if raise_on_error:
             raise SendRequestError(status, f"{target}: {text}")
-        host.log("warning", f"send_request to '{target}' was answered {status}, so it returns None: {text}")
+        told = f"send_request to '{target}' was answered {status}, so it returns None: {text}"
+        host.log("warning", told, f"send_request {target} {status}")
         return None
     if not body:
         return None

@@ -11,7 +11,7 @@ from typing import Any, Callable
 import versions
 from answer import JSON, Answer, AnswerError, RequestError
 from codec import encode_json
-from tracebacks import text_of, user_traceback, variable_hint
+from tracebacks import origin, text_of, user_traceback, variable_hint
 
 # The process can no longer be used: its accelerator memory or context is lost.
 FATAL = ("CUDA out of memory", "NVML_SUCCESS == r INTERNAL ASSERT FAILED", "CUDA error:")
@@ -20,7 +20,7 @@ LONGEST = 8 << 10  # characters of an exception's text that a client gets
 
 
 def answer_failure(
-    error: BaseException, meta: dict[str, Any], log: Callable[[str, str], None], content_type: str = ""
+    error: BaseException, meta: dict[str, Any], log: Callable[..., None], content_type: str = ""
 ) -> Answer:
     """Return the answer for the exception, and log what the owner of the code needs."""
     if isinstance(error, RequestError):
@@ -37,9 +37,11 @@ def answer_failure(
     refused = isinstance(error, ValueError) and not fatal
     if not refused:
         text += _type_hint(error, content_type) + versions.hint()
-    log("warning" if refused else "error", f"{_where(meta)}: Exception [{kind}] {text}\n{user_traceback(error)}")
+    line = f"{_where(meta)}: Exception [{kind}] {text}\n{user_traceback(error)}"
     if refused:
+        log("warning", line, f"{kind} {origin(error)}")  # clients repeat their mistakes
         return _detail(422, f"Error [{kind}] processing request: {text}", "value")
+    log("error", line)
     # Two blanks: the original has them, and clients compare.
     return _detail(500, f"Error  [{kind}] processing request: {text}", "fatal" if fatal else "user")
 
@@ -74,7 +76,7 @@ def safe_repr(kind: type) -> str:
     return type.__repr__(kind)
 
 
-def _chosen(error: Any, status: int, meta: dict[str, Any], log: Callable[[str, str], None]) -> Answer:
+def _chosen(error: Any, status: int, meta: dict[str, Any], log: Callable[..., None]) -> Answer:
     """Answer an exception that carries its own status, such as FastAPI's HTTPException."""
     if status >= 500:
         log("error", f"{_where(meta)}: status {status}\n{user_traceback(error)}")

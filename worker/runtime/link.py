@@ -24,6 +24,13 @@ LARGE = 64 << 10
 MOST_CANCELLED = 1024
 
 
+def log_frame(level: str, text: str, key: str, number: int) -> bytes:
+    """Return the frame of a line for the log. Lines with the same key, if it is not "", are summed up."""
+    body = text.encode("utf-8", "replace")[: 256 << 10]
+    head = key.encode("utf-8", "replace")[:1024]
+    return frames.pack(frames.LOG, number, body, head, flags=LEVELS.get(level, 1))
+
+
 class LinkClosed(BaseException):
     """The Go side is gone. Not an Exception: user code must not swallow it."""
 
@@ -171,10 +178,9 @@ class Link:
         except OSError as error:
             raise LinkClosed from error
 
-    def log(self, level: str, text: str, number: int = 0) -> None:
+    def log(self, level: str, text: str, key: str = "", number: int = 0) -> None:
         """Send a line for the log."""
-        body = text.encode("utf-8", "replace")[: 256 << 10]
-        self.send(frames.pack(frames.LOG, number, body, flags=LEVELS.get(level, 1)))
+        self.send(log_frame(level, text, key, number))
 
     def call(
         self,

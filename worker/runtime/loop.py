@@ -59,12 +59,12 @@ class Host:
             return self.link.call(0, url, version, body, content_type, timeout, None)
         return await self.server.call_async(url, version, body, content_type, timeout)
 
-    def log(self, level: str, text: str) -> None:
-        """Say something in the endpoint's log."""
+    def log(self, level: str, text: str, key: str = "") -> None:
+        """Say something in the endpoint's log; lines with the same key are summed up."""
         if self.server is None:
-            self.link.log(level, text)
+            self.link.log(level, text, key)
         else:
-            self.server.log(level, text)
+            self.server.log(level, text, key)
 
 
 class Server:
@@ -398,9 +398,9 @@ class Server:
         """Return the id of the request that this thread executes, else of the main thread's."""
         return getattr(self._here, "request_id", "") or self._request_id
 
-    def log(self, level: str, text: str) -> None:
+    def log(self, level: str, text: str, key: str = "") -> None:
         """Say something in the endpoint's log."""
-        self._link.log(level, text, self._number())
+        self._link.log(level, text, key, self._number())
 
 
 def pieces(stream: Any) -> Any:

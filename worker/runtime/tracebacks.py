@@ -30,6 +30,17 @@ def user_traceback(error: BaseException) -> str:
     return text
 
 
+def origin(error: BaseException) -> str:
+    """Return where the exception was raised, "file:line", outside of this folder."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(RUNTIME):
+            place = f"{file}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
+
+
 def _trim(told: Any, limit: int) -> None:
     """Remove our frames from an exception and from its causes."""
     while told is not None and limit > 0:

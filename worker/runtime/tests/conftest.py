@@ -32,7 +32,7 @@ class Host:
         await asyncio.sleep(0)
         return self.call(url, version, body, content_type)
 
-    def log(self, level, text):
+    def log(self, level, text, key=""):
         self.lines.append((level, text))
 
     def text(self):

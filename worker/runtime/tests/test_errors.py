@@ -201,3 +201,21 @@ def test_json_without_its_content_type_names_the_header(load, engine):
     assert b"Content-Type" not in endpoint.ask(b'{"x": 1}', "image/png").body
     assert b"Content-Type" not in endpoint.ask(b'{"y": 1}').body
     assert b"Content-Type" not in endpoint.ask(b"refused", "text/plain").body
+
+
+def test_client_errors_of_one_place_have_one_key(process):
+    endpoint = process("""
+        if data["x"] < 2:
+            raise ValueError(f"no {data['x']}")
+        raise (ValueError if data["x"] == 2 else TypeError)("other")
+    """)
+    told = []
+    endpoint.endpoint._log = lambda level, text, key="": told.append((level, key))
+    for x in range(4):
+        endpoint.ask({"x": x}, request_id=f"r{x}")
+    keys = [key for _, key in told]
+    assert keys[0] == keys[1]
+    assert keys[0].startswith("<class 'ValueError'> ")
+    assert keys[0].endswith("preprocess.py:6")
+    assert keys[2].endswith("preprocess.py:7")
+    assert told[3] == ("error", "")
