@@ -1,6 +1,7 @@
 package clearml
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -137,23 +138,19 @@ func newSession(token string, now time.Time, config Config) *session {
 
 // versionBefore compares dotted numbers. A text that is not a number is never before.
 func versionBefore(a, b string) bool {
-	x, y := strings.Split(a, "."), strings.Split(b, ".")
-	for i := range max(len(x), len(y)) {
-		var n, m int
-		var err error
-		if i < len(x) {
-			if n, err = strconv.Atoi(x[i]); err != nil || n < 0 {
-				return false
-			}
-		}
-		if i < len(y) {
-			m, _ = strconv.Atoi(y[i])
-		}
-		if n != m {
+	for {
+		var x, y string
+		x, a, _ = strings.Cut(a, ".")
+		y, b, _ = strings.Cut(b, ".")
+		n, err := strconv.Atoi(cmp.Or(x, "0"))
+		m, _ := strconv.Atoi(y)
+		switch {
+		case err != nil || n < 0:
+			return false
+		case n != m || a == "" && b == "":
 			return n < m
 		}
 	}
-	return false
 }
 
 // AuthHeader is the Authorization header for a URL: the token for the configured file server, ""

@@ -32,13 +32,9 @@ type ModelMetadata map[string]string
 func (m ModelMetadata) MarshalJSON() ([]byte, error) {
 	items := make(map[string]map[string]string, len(m))
 	for key, value := range m {
-		items[key] = metadataItem(key, value)
+		items[key] = map[string]string{"key": key, "type": "str", "value": value}
 	}
 	return json.Marshal(items)
-}
-
-func metadataItem(key, value string) map[string]string {
-	return map[string]string{"key": key, "type": "str", "value": value}
 }
 
 // UnmarshalJSON reads the map of new servers and the list of old ones; it never fails.

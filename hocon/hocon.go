@@ -49,10 +49,7 @@ func Parse(text []byte, o Options) (*Object, error) {
 		}
 		return nil, syntaxError(string(text), at, "the text is not UTF-8")
 	}
-	if object, ok := parseJSON(text); ok {
-		return object, nil
-	}
-	p := &parser{src: string(text)}
+	p := &parser{src: string(text), json: isJSON(text)}
 	root, err := p.document()
 	if err != nil {
 		return nil, err

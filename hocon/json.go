@@ -3,9 +3,7 @@ package hocon
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"regexp"
 )
 
@@ -79,61 +77,8 @@ func (o *orderedObject) MarshalJSON() ([]byte, error) {
 	return append(b, '}'), nil
 }
 
-// parseJSON reads text that is a JSON object as a whole. JSON needs its own reader because the
-// dialect has fewer escapes than JSON, and this product writes JSON.
-func parseJSON(text []byte) (*Object, bool) {
-	if trimmed := bytes.TrimLeft(text, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' || !json.Valid(text) {
-		return nil, false
-	}
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	v, err := readJSON(dec, 0)
-	if err != nil {
-		return nil, false
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, false
-	}
-	o, ok := v.(*Object)
-	return o, ok
-}
-
-func readJSON(dec *json.Decoder, depth int) (any, error) {
-	if depth > maxDepth {
-		return nil, fmt.Errorf("nested deeper than %d", maxDepth)
-	}
-	token, err := dec.Token()
-	if err != nil {
-		return nil, err
-	}
-	delim, opens := token.(json.Delim)
-	if !opens {
-		return token, nil
-	}
-	if delim == '[' {
-		list := []any{}
-		for dec.More() {
-			item, err := readJSON(dec, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, item)
-		}
-		_, err = dec.Token()
-		return list, err
-	}
-	o := &Object{values: map[string]any{}}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		value, err := readJSON(dec, depth+1)
-		if err != nil {
-			return nil, err
-		}
-		o.put(key.(string), value)
-	}
-	_, err = dec.Token()
-	return o, err
+// isJSON reports whether a text is a JSON object as a whole.
+func isJSON(text []byte) bool {
+	trimmed := bytes.TrimLeft(text, " \t\r\n")
+	return len(trimmed) > 0 && trimmed[0] == '{' && json.Valid(text)
 }

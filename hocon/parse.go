@@ -57,6 +57,7 @@ type piece struct {
 
 type parser struct {
 	src   string
+	json  bool // texts have the escapes of JSON, numbers are kept as written
 	pos   int
 	depth int
 }

@@ -10,8 +10,8 @@ import (
 // numberForm matches what the SDK reads as a number.
 var numberForm = regexp.MustCompile(`^[+-]?(\d*\.\d+|\d+(\.\d+)?)([eE][+-]?\d+)?$`)
 
-// single determines the value of a single unquoted word.
-func single(word string) *singleNode {
+// single determines the value of a single unquoted word. In JSON, every other word is a number.
+func single(word string, inJSON bool) *singleNode {
 	n := &singleNode{value: word, text: word}
 	switch strings.ToLower(word) {
 	case "true":
@@ -21,7 +21,9 @@ func single(word string) *singleNode {
 	case "null":
 		n.value = nil
 	default:
-		if number, ok := jsonNumber(word); ok {
+		if inJSON {
+			n.value = json.Number(word)
+		} else if number, ok := jsonNumber(word); ok {
 			n.value = number
 		}
 	}

@@ -1,6 +1,7 @@
 package hocon
 
 import (
+	"encoding/json"
 	"strings"
 	"unicode/utf8"
 )
@@ -58,7 +59,7 @@ func (p *parser) value() (node, error) {
 	case len(pieces) == 0:
 		return &singleNode{value: "", empty: true}, nil
 	case len(pieces) == 1 && bare:
-		return single(pieces[0].node.(*singleNode).text), nil
+		return single(pieces[0].node.(*singleNode).text, p.json), nil
 	}
 	for _, piece := range pieces {
 		if _, ok := piece.node.(*substitutionNode); ok {
@@ -164,6 +165,11 @@ func (p *parser) quoted() (string, error) {
 		switch c := p.src[p.pos]; c {
 		case '"':
 			p.pos++
+			if p.json {
+				var text string
+				err := json.Unmarshal([]byte(p.src[open:p.pos]), &text)
+				return text, err
+			}
 			return b.String(), nil
 		case '\n':
 			return "", p.fail(open, `the quote opened here is not closed on its line: use """ for a text of several lines`)

@@ -2,7 +2,6 @@ package process
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -74,14 +73,6 @@ func Verdict(status syscall.WaitStatus, asked bool, oom *OOMWatch, lastLines []s
 	}
 	d.OOM = d.Signal == syscall.SIGKILL && !asked && oom.Struck()
 	return d
-}
-
-func newDeath(state *os.ProcessState, asked bool, oom *OOMWatch, lastLines []string) Death {
-	status, ok := state.Sys().(syscall.WaitStatus)
-	if !ok {
-		return Death{Code: state.ExitCode(), Asked: asked, LastLines: lastLines, At: time.Now()}
-	}
-	return Verdict(status, asked, oom, lastLines)
 }
 
 func signalName(sig syscall.Signal) string {

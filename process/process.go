@@ -149,7 +149,8 @@ func (c *Child) own(spec Spec, started chan<- error) {
 	_ = stdout.SetReadDeadline(limit)
 	_ = stderr.SetReadDeadline(limit)
 	readers.Wait()
-	c.death = newDeath(cmd.ProcessState, c.asked.Load(), oom, tail.Lines())
+	status, _ := cmd.ProcessState.Sys().(syscall.WaitStatus) // on every Unix
+	c.death = Verdict(status, c.asked.Load(), oom, tail.Lines())
 	close(c.done)
 }
 

@@ -191,16 +191,12 @@ func folderName(name string) string {
 	return name
 }
 
-// lease protects content from pruning, by any process: a shared lock that the kernel releases when
-// the process dies.
-type lease struct {
-	file *os.File
-}
-
 // errGone means that the content was pruned before it could be leased.
 var errGone = errors.New("the content is gone")
 
-func (c *Cache) lease(sha string) (*lease, error) {
+// lease protects content from pruning, by any process, until the file is closed: a shared lock that
+// the kernel releases when the process dies.
+func (c *Cache) lease(sha string) (*os.File, error) {
 	path := c.path("leases", sha)
 	if err := clearWay(path); err != nil {
 		return nil, dirError(c.o.Dir, err)
@@ -216,17 +212,11 @@ func (c *Cache) lease(sha string) (*lease, error) {
 		if isAt(f, path) {
 			now := time.Now()
 			_ = os.Chtimes(path, now, now) // only the order of pruning is affected
-			return &lease{file: f}, nil
+			return f, nil
 		}
 		_ = f.Close() // an empty, unused file
 	}
 	return nil, errGone
-}
-
-func (l *lease) release() {
-	if l != nil {
-		_ = l.file.Close() // a second close is an error without effect
-	}
 }
 
 // lockFile takes a lock; false if another process holds a conflicting one. On file systems without

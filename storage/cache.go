@@ -168,13 +168,13 @@ type Handle struct {
 	Stale bool
 	Why   error
 
-	lease *lease
+	lease *os.File
 }
 
 // Release allows the cache to remove the file. Further calls do nothing.
 func (h *Handle) Release() {
 	if h != nil {
-		h.lease.release()
+		_ = h.lease.Close() // nil, or closed already: an error without effect
 	}
 }
 
@@ -193,13 +193,13 @@ func (c *Cache) hold(ctx context.Context, item Item, got fetched) (*Handle, erro
 	}
 	h, err := c.place(ctx, item, got, l)
 	if err != nil {
-		l.release()
+		_ = l.Close() // an empty, unused file
 		return nil, err
 	}
 	return h, nil
 }
 
-func (c *Cache) place(ctx context.Context, item Item, got fetched, l *lease) (*Handle, error) {
+func (c *Cache) place(ctx context.Context, item Item, got fetched, l *os.File) (*Handle, error) {
 	blob := c.blob(got.sha256)
 	info, err := os.Lstat(blob)
 	if errors.Is(err, os.ErrNotExist) {
