@@ -88,6 +88,13 @@ func TestArgumentsAreLaidOverABodyWithoutChangingTheRest(t *testing.T) {
 	if got := p.do(t, "tasks.get_all?"+strings.Repeat("a.", 20)+"a=1", "{}", "Authorization", basic(p.creds)); got.code() != "400/0" {
 		t.Errorf("a deep argument: %s", got.code())
 	}
+	large := `{"x":"` + strings.Repeat("x", 2<<20) + `"}`
+	if got := p.do(t, "tasks.get_all?page=0", large, "Authorization", basic(p.creds)); got.code() != "400/0" || !strings.Contains(got.Meta.ResultMsg, "into the body") {
+		t.Errorf("arguments beside a large body: %s %s", got.code(), got.Meta.ResultMsg)
+	}
+	if got := p.do(t, "tasks.get_all", large, "Authorization", basic(p.creds)); got.code() != "200/0" {
+		t.Errorf("a large body alone: %s %s", got.code(), got.Meta.ResultMsg)
+	}
 }
 
 // A body that drips is cut, of a known caller too.

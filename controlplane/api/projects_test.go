@@ -152,3 +152,15 @@ func TestQueuesHoldTasksInOrder(t *testing.T) {
 		t.Errorf("a queue still holds the task: %s", r.text)
 	}
 }
+
+func TestDeletingAProjectWithItsContentsTakesItsTasksOutOfQueues(t *testing.T) {
+	newWire(t).run(t, []step{
+		{call: "projects.create", body: `{"name":"the project"}`, save: "P"},
+		{call: "queues.create", body: `{"name":"the queue"}`, save: "Q"},
+		{call: "tasks.create", body: `{"name":"waiting","type":"training","project":"$P"}`, save: "T"},
+		{call: "tasks.enqueue", body: `{"task":"$T","queue":"$Q"}`},
+		{call: "queues.get_num_entries", body: `{"queue":"$Q"}`, has: []string{`"num":1`}},
+		{call: "projects.delete", body: `{"project":"$P","force":true,"delete_contents":true}`, has: []string{`"deleted_tasks":1`}},
+		{call: "queues.get_num_entries", body: `{"queue":"$Q"}`, has: []string{`"num":0`}},
+	})
+}

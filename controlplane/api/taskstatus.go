@@ -127,14 +127,16 @@ func (s *Server) endedTask(how string) handler {
 
 // completedTask says that a task has done its work, and publishes it if asked to.
 func (s *Server) completedTask(ctx context.Context, c *Call, req statusRequest) (answer, error) {
+	published := 0
 	out, err := s.changeStatus(ctx, c, req.Task, func(w *work, doc store.Doc) error {
 		err := w.end(ctx, doc, req, "completed")
 		if err == nil && req.Publish {
+			published = 1
 			err = w.publishTask(ctx, doc, req)
 		}
 		return err
 	})
-	out["published"] = map[bool]int{true: 1}[req.Publish]
+	out["published"] = published
 	return out, err
 }
 

@@ -100,14 +100,7 @@ func (s *Server) keepWorker(ctx context.Context, w *work, doc store.Doc) error {
 	if err := w.Who.MayChange(store.Worker, doc); err != nil {
 		return err
 	}
-	err := w.Put(ctx, store.Worker, documents.Tidy(store.Worker, doc))
-	if !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	if err := store.Expire(ctx, w, store.Worker, s.now().Add(-24*time.Hour)); err != nil {
-		return err
-	}
-	return w.Insert(ctx, store.Worker, documents.Tidy(store.Worker, doc))
+	return store.Keep(ctx, w, store.Worker, documents.Tidy(store.Worker, doc), s.now().Add(-24*time.Hour))
 }
 
 // isRegistered says whether a worker's last report is within its timeout.

@@ -132,7 +132,10 @@ type failure struct {
 // archiveMany answers a call that hides documents, or shows them again. Trouble of our own
 // ends the call.
 func (s *Server) archiveMany(kind store.Kind, on bool) handler {
-	done := map[bool]string{true: "archived", false: "unarchived"}[on]
+	done := "unarchived"
+	if on {
+		done = "archived"
+	}
 	return typed(func(ctx context.Context, c *Call, req struct {
 		IDs []string `json:"ids" required:"true"`
 	},

@@ -2,7 +2,6 @@ package documents
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"clearmlserving/controlplane/store"
@@ -14,10 +13,7 @@ const scrollLife = time.Hour
 // Scroll is a client's position in a list. As on a ClearML server the id stays the same, and
 // each call continues where the one before ended. The state is a document, so that several
 // servers on one database share it.
-type Scroll struct {
-	Doc   store.Doc
-	known bool // it is stored
-}
+type Scroll struct{ Doc store.Doc }
 
 // ScrollOf returns the scroll with an id. For an unknown or expired one it returns a new
 // scroll, with a new id.
@@ -28,25 +24,17 @@ func (s Lists) ScrollOf(ctx context.Context, id string) (Scroll, error) {
 			return Scroll{}, err
 		}
 		if seen, err := store.ParseTime(doc.Text("last_update")); err == nil && s.now().Sub(seen).Abs() <= scrollLife {
-			return Scroll{Doc: doc, known: true}, nil
+			return Scroll{doc}, nil
 		}
 	}
-	return Scroll{Doc: store.Doc{"id": NewID()}}, nil
+	return Scroll{store.Doc{"id": NewID()}}, nil
 }
 
 // KeepScroll stores the position of a scroll. A new one removes expired ones.
 func (s Lists) KeepScroll(ctx context.Context, of Scroll) error {
 	of.Doc["last_update"] = store.FormatTime(s.now())
 	return s.store.Tx(ctx, func(tx store.Tx) error {
-		if of.known {
-			if err := tx.Put(ctx, store.Scroll, of.Doc); !errors.Is(err, store.ErrNotFound) {
-				return err
-			}
-		}
-		if err := store.Expire(ctx, tx, store.Scroll, s.now().Add(-scrollLife)); err != nil {
-			return err
-		}
-		return tx.Insert(ctx, store.Scroll, of.Doc)
+		return store.Keep(ctx, tx, store.Scroll, of.Doc, s.now().Add(-scrollLife))
 	})
 }
 

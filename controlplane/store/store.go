@@ -228,6 +228,18 @@ func Expire(ctx context.Context, tx Tx, kind Kind, before time.Time) error {
 	})
 }
 
+// Keep replaces a document, or inserts it and expires old ones of its kind, see Expire.
+func Keep(ctx context.Context, tx Tx, kind Kind, doc Doc, before time.Time) error {
+	err := tx.Put(ctx, kind, doc)
+	if !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	if err := Expire(ctx, tx, kind, before); err != nil {
+		return err
+	}
+	return tx.Insert(ctx, kind, doc)
+}
+
 // Event is one report of a task or model: a log line, a scalar, a plot.
 type Event struct {
 	// ID identifies the event: a second one with the same ID replaces it. Never empty.
