@@ -56,15 +56,14 @@ func (d *dispatch) pickForBatch(f *flight) *worker {
 	return best
 }
 
-// joins reports whether w, which has something to execute, has not begun with it and
-// may execute r together with that. Requests that are answered together come back
-// together: without this the first of them would be a batch of its own, and the
-// others wait for its end.
+// joins reports whether w has not begun with the batch that it was sent, and r fits into
+// it. Clients that are answered together ask again together: without this the first request
+// would be a batch of one, and the others would wait for its end.
 func (w *worker) joins(r batching.Request, now time.Time) bool {
 	return !w.marks.begun(w.batch.first, false) && w.batch.Fits(r, now)
 }
 
-// feedIdle gives a free worker what waits, if that is enough for a batch or has
+// feedIdle gives a free worker the waiting requests, if they are enough for a batch or have
 // waited long enough, and returns the worker.
 func (d *dispatch) feedIdle() *worker {
 	if d.policy == nil || d.policy.Delay == 0 {
@@ -107,7 +106,7 @@ func (d *dispatch) feedBatch(w *worker, now time.Time) {
 	for range count {
 		d.send(w, d.queue.pop())
 	}
-	if oldest := d.queue.oldest(); oldest != nil && d.policy.Delay > 0 { // what is left does not wait longer if another worker is free
+	if oldest := d.queue.oldest(); oldest != nil && d.policy.Delay > 0 { // the others do not wait longer if another worker is free
 		d.hold.Reset(max(d.policy.Patience(d.request(oldest), d.waitingRows(), now), 0))
 	}
 }

@@ -15,9 +15,9 @@ import (
 
 // dispatch gives the requests of one endpoint to its workers.
 //
-// Work is pulled: a free worker gets a request at once, and what comes while all
-// are busy waits here for the first that is free. A little more than it executes
-// is sent ahead to each worker, which hides the time of its wake-up.
+// Work is pulled: a free worker gets a request at once, and requests that come while all
+// are busy wait here for the first that is free. A few requests are sent ahead to each busy
+// worker, which hides the time of its wake-up.
 type dispatch struct {
 	endpoint   string
 	log        *slog.Logger
@@ -113,7 +113,7 @@ func (d *dispatch) Wait(ctx context.Context, f *flight) (*Response, error) {
 		if !d.Abandon(f) {
 			return nil, d.contextError(ctx)
 		}
-		<-f.done // it came at the same time
+		<-f.done // the answer came at the same time
 	}
 	response, err := f.response, f.err
 	if response == nil || response.Stream == nil {
@@ -435,7 +435,7 @@ func (d *dispatch) Retire(w *worker) (served uint64) {
 	return w.served
 }
 
-// RetireIdle does the same if no request waits, and w has been idle for so long.
+// RetireIdle does the same if no request waits and w has been idle for that time.
 func (d *dispatch) RetireIdle(w *worker, now time.Time, idle time.Duration) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()

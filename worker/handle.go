@@ -92,8 +92,8 @@ func (w *worker) startLeaving() {
 	}
 }
 
-// takesAhead reports whether what is sent to a busy worker has its turn soon: not while
-// user code waits for another endpoint or makes a stream.
+// takesAhead reports whether a request that is sent to a busy worker is executed soon: not
+// while user code waits for another endpoint or produces a stream.
 func (w *worker) takesAhead() bool { return len(w.calls) == 0 && w.streams == 0 }
 
 // idle reports that w has nothing to do and keeps no state.

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// How many workers an endpoint has: all of them, or between what is left of them
-// without the elastic ones and all, as requests wait and workers idle.
+// The number of workers of an endpoint is between Spec.Workers without the elastic ones and
+// Spec.Workers. It grows while requests wait, and shrinks when workers are idle.
 
 const (
-	// growLooks is at how many looks in a row requests must wait before there is
-	// another worker.
+	// growLooks is the number of consecutive looks at which requests must wait before
+	// another worker is started.
 	growLooks = 2
-	// firstRest is how long a worker stays that was started only to see whether the
-	// endpoint loads, and that has had no request.
+	// firstRest is the idle timeout of an endpoint that has had no request: its worker was
+	// started only to check that it loads.
 	firstRest = 2 * time.Second
-	// recyclePause is the least time between two replacements for the same reason.
+	// recyclePause is the minimum time between two replacements in a seat.
 	recyclePause = 10 * time.Second
 )
 
@@ -47,7 +47,7 @@ func (s *seats) look(now time.Time, r demand) bool {
 
 // grow asks for a worker when requests have waited for a while. mu is held.
 func (s *seats) grow(r demand) {
-	// What is sent ahead to a busy worker waits as well.
+	// Requests that were sent ahead to a busy worker wait too.
 	waits := r.waiting > 0 || (!r.async && r.ready > 0 && r.inFlight > r.ready)
 	switch {
 	case len(s.seats) == 0 && r.waiting > 0:
@@ -77,8 +77,8 @@ func (s *seats) shrink(now time.Time, r demand) {
 	}
 }
 
-// vacate ends a worker, and removes its seat, if the endpoint has more than it must have, no
-// request waits, and the worker has been idle for so long. mu is held.
+// vacate ends a worker and removes its seat, if the endpoint has more than its minimum, no
+// request waits, and the worker has been idle for that time. mu is held.
 func (s *seats) vacate(w *worker, now time.Time, idle time.Duration) bool {
 	if w == nil || len(s.seats) <= s.least() {
 		return false
@@ -95,7 +95,7 @@ func (s *seats) vacate(w *worker, now time.Time, idle time.Duration) bool {
 	return true
 }
 
-// Spare ends a worker before its idle timeout if it can be spared. sleeps reports
+// Spare ends a worker before its idle timeout, under the same conditions. sleeps reports
 // that the endpoint has none left.
 func (s *seats) Spare(w *worker, now time.Time, idle time.Duration) (gone, sleeps bool) {
 	s.mu.Lock()

@@ -53,18 +53,18 @@ type seats struct {
 	without   time.Time // since when no worker is ready, zero while one is
 }
 
-// seat is a place for one worker. A goroutine of its own keeps it taken: it starts a
-// worker, waits for its death, and starts the next one.
+// seat is a place for one worker. Its goroutine, keep, starts a worker, waits for its
+// death, and starts the next one.
 type seat struct {
 	number int
-	renew  chan string // holds one: why its worker is to be replaced while it goes on
+	renew  chan string // holds one: the reason for the replacement of its worker, which serves meanwhile
 	pause  backoff
 
 	// Guarded by seats.mu.
 	until     time.Time // when the next start is due, zero if it is not delayed
 	w         *worker   // nil: the seat is vacant
 	left      bool      // no worker will follow
-	deaths    int       // of workers that lived for a short time only, in a row
+	deaths    int       // consecutive deaths of workers that lived for a short time
 	notBefore time.Time // no replacement before
 }
 
@@ -251,11 +251,11 @@ func (s *seats) publish() {
 	s.d.Expect(o)
 }
 
-// provenRequests is how many answers show that a worker can do its work: its death
-// is then not held against the endpoint.
+// provenRequests is the number of answers after which a worker's death does not count as a
+// crash loop.
 const provenRequests = 50
 
-// keep keeps a seat taken until Stop or until the seat is given up, and its worker has
+// keep keeps a worker in a seat until Stop, or until the seat is removed and its worker has
 // ended.
 func (s *seats) keep(one *seat, w *worker) {
 	for {
@@ -335,7 +335,7 @@ func (s *seats) awaitReplacement(one *seat, w *worker) (next *worker) {
 	}
 }
 
-// sleeps reports whether the seat was given up. The last one's template goes too.
+// sleeps reports whether the seat was removed. With the last one the template ends.
 func (s *seats) sleeps(one *seat) bool {
 	s.mu.Lock()
 	left, last := one.left, len(s.seats) == 0
@@ -346,7 +346,7 @@ func (s *seats) sleeps(one *seat) bool {
 	return left
 }
 
-// backOff waits before the next start of a seat: not at all after the first death.
+// backOff waits before the next start in a seat. It does not wait after the first death.
 func (s *seats) backOff(one *seat) bool {
 	wait := one.pause.next()
 	if wait == 0 {

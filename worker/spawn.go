@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A model of this size, or a load that has taken so long, is worth a template: a
-// process that keeps it loaded and from which workers are forked in milliseconds.
+// A model of this size, or a load of this duration, justifies a template: a process that
+// keeps the model loaded, and from which workers are forked in milliseconds.
 const (
 	templateSize = 64 << 20
 	templateLoad = 500 * time.Millisecond
@@ -25,7 +25,7 @@ type template struct {
 	f       *forker
 	w       *worker // the template itself, as long as f is set
 	refused bool    // each worker loads separately
-	why     string  // why they do, or why they need not
+	why     string  // the reason for that, or for sharing
 }
 
 func (t *template) close() {
@@ -212,23 +212,22 @@ func (s *seats) enlist(ctx context.Context, w *worker, r loadResult) (*worker, e
 
 // wantsTemplate reports whether workers are forked from a process that has loaded:
 // several share its memory, and a large or slow model is not loaded again when a
-// worker dies. A small one is not worth the process.
+// worker dies. A small model of one worker does not justify the process.
 func (s *seats) wantsTemplate() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.spec.Workers > 1 || s.modelSize >= templateSize || s.loadTook >= templateLoad
 }
 
-// hurries reports whether the next load has the priority of requests, because it stands
-// between them and their answer: the endpoint has slept, or its last worker has died.
-// A load that takes long would hurt the neighbours more than it helps. mu is held.
+// hurries reports whether the next load has normal priority, because requests wait for it:
+// the endpoint has slept, or its last worker has died. A long load would slow down other
+// endpoints more than it helps. mu is held.
 func (s *seats) hurries() bool {
 	return s.started && s.modelSize < templateSize && s.loadTook < templateLoad && !s.d.Ready()
 }
 
-// restore brings back what a new process needs: files may have been removed or damaged
-// since the endpoint was loaded. The first load needs none of it, since its files have just
-// been brought.
+// restore restores what a new process needs: files may have been removed or damaged since
+// the endpoint was loaded. The first load does not need it: its files were just fetched.
 func (s *seats) restore(ctx context.Context) error {
 	s.mu.Lock()
 	started, distrust := s.started, s.distrust

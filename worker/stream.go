@@ -41,7 +41,7 @@ type Stream struct {
 
 const (
 	maxPiece  = 64 << 10 // the worker sends no larger piece
-	pieceCost = 64       // of a piece, besides its bytes
+	pieceCost = 64       // overhead of a piece in bytes
 
 	// A stream that its worker cannot continue because its reader is slow, while
 	// others wait for the worker, is ended if its rate over slowAfter is less than leastRate

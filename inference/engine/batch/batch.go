@@ -4,6 +4,7 @@
 package batch
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime/debug"
@@ -110,13 +111,16 @@ func (b *Batcher) Report() *serving.BatchingReport {
 	return b.policy.Report()
 }
 
-// Do computes one request; its tensors are read until Compute has returned, also when Do
-// returns earlier at the end of ctx. An error that is not Compute's is an *engine.Error.
+// Do computes one request. It may return at the end of ctx while Compute runs, so it copies
+// the tensors. An error that is not Compute's is an *engine.Error.
 func (b *Batcher) Do(ctx context.Context, in []engine.Tensor) ([]engine.Tensor, error) {
 	if ctx.Err() != nil {
 		return nil, b.contextError(ctx)
 	}
-	m := &member{in: in, done: make(chan struct{})}
+	m := &member{in: slices.Clone(in), done: make(chan struct{})}
+	for i := range m.in {
+		m.in[i].Data = bytes.Clone(m.in[i].Data)
+	}
 	m.Rows = float64(max(rowsOf(in), 1))
 	m.Deadline, _ = ctx.Deadline()
 	if err := b.enqueue(m); err != nil {

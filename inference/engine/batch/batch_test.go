@@ -220,6 +220,30 @@ func TestACancelledRequestIsNotComputedUnlessOthersNeedIt(t *testing.T) {
 	})
 }
 
+func TestTheMemoryOfARequestThatHasEndedMayBeUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		open, seen := make(chan struct{}), []int64(nil)
+		b := New(Options{Batching: serving.Batching{MaxRows: 8}, Compute: func(_ context.Context, in []engine.Tensor) ([]engine.Tensor, error) {
+			<-open
+			seen = append(seen, rowsIn(in)...)
+			return in, nil
+		}})
+		defer b.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		in := numbers(7)
+		if _, err := b.Do(ctx, in); err == nil {
+			t.Error("answered")
+		}
+		clear(in[0].Data)
+		close(open)
+		synctest.Wait()
+		if !slices.Equal(seen, []int64{7}) {
+			t.Errorf("computed %v", seen)
+		}
+	})
+}
+
 func TestAFullQueueAndAClosedBatcherRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Options{URL: "toy", Batching: serving.Batching{MaxRows: 8}, MaxQueue: 1, Compute: func(ctx context.Context, _ []engine.Tensor) ([]engine.Tensor, error) {
@@ -292,11 +316,7 @@ func (toyEngine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-		out := slices.Clone(in)
-		for i := range out {
-			out[i].Data = bytes.Clone(out[i].Data)
-		}
-		return out, nil
+		return in, nil
 	}})
 	if ctx.Err() != nil {
 		m.Batcher.Close()
@@ -319,7 +339,7 @@ func (m *toyModel) Close(context.Context) error {
 func (m *toyModel) Infer(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	in := req.Tensors
 	if in == nil {
-		in = []engine.Tensor{{Name: "body", Datatype: engine.Uint8, Shape: []int64{1, int64(len(req.Body))}, Data: bytes.Clone(req.Body)}}
+		in = []engine.Tensor{{Name: "body", Datatype: engine.Uint8, Shape: []int64{1, int64(len(req.Body))}, Data: req.Body}}
 	}
 	for _, t := range in {
 		if t.Datatype.Size() == 0 {
