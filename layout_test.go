@@ -34,7 +34,7 @@ var arrows = []arrow{
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
 	{"inference/listener", []string{"inference/engine!"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"inference/engine!", "serving"}, "the router picks a model and does no I/O"},
-	{"inference/reconcile", []string{"inference/router", "inference/engine!", "clearml", "serving", "storage"}, "reconcile loads models through the engine contract and fetches files through storage, never by an engine of its own"},
+	{"inference/reconcile", []string{"inference/router", "inference/engine!", "clearml", "operations", "serving", "storage"}, "reconcile loads models through the engine contract and fetches files through storage, never by an engine of its own; it records revisions as every editor of a service does"},
 	{"inference/engine!", []string{"serving"}, "the engine contract is what all rooms share, so it imports nothing but the vocabulary"},
 	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "batching", "serving", "worker"}, "an engine knows the contract and workers, not its neighbours or the client's HTTP"},
 	{"inference/engine/triton", []string{"inference/engine/v2"}, "Triton speaks the V2 protocol"},

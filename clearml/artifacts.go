@@ -2,6 +2,7 @@ package clearml
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
@@ -23,12 +24,15 @@ type ArtifactData struct {
 	Preview string `json:"preview,omitempty"`
 }
 
-// SetArtifact adds an artifact to a task, or replaces the one with the same key.
-func (c *Client) SetArtifact(ctx context.Context, taskID string, a Artifact) error {
-	if a.Timestamp == 0 {
-		a.Timestamp = time.Now().Unix()
+// SetArtifact adds artifacts to a task, or replaces those with the same keys, in one call.
+func (c *Client) SetArtifact(ctx context.Context, taskID string, all ...Artifact) error {
+	stamped := slices.Clone(all)
+	for i := range stamped {
+		if stamped[i].Timestamp == 0 {
+			stamped[i].Timestamp = time.Now().Unix()
+		}
 	}
-	return c.Call(ctx, "tasks.add_or_update_artifacts", map[string]any{"task": taskID, "artifacts": []Artifact{a}, "force": true}, nil)
+	return c.Call(ctx, "tasks.add_or_update_artifacts", map[string]any{"task": taskID, "artifacts": stamped, "force": true}, nil)
 }
 
 // DeleteArtifact removes an artifact from a task; its file stays. It is no error if there is none.

@@ -79,12 +79,13 @@ func (c *Client) InstancesOf(ctx context.Context, serviceIDs []string, taskType 
 
 // MirrorService copies the configuration of a service to an instance's task,
 // where the web application shows it. Sections that cannot be read are left out, and so are
-// access keys: a copy would stay when a key is revoked.
+// access keys, since a copy would stay when a key is revoked, and the revisions, which say nothing
+// of the instance.
 func (c *Client) MirrorService(ctx context.Context, s *Service, instance string) error {
 	var objects []ConfigObject
 	sections := s.Configuration().Sections
 	for _, section := range serving.Sections() {
-		if text, ok := sections[section]; ok && section != serving.SectionAccess {
+		if text, ok := sections[section]; ok && section != serving.SectionAccess && section != serving.SectionRevisions {
 			objects = append(objects, ConfigObject{Name: string(section), Value: Text(text)})
 		}
 	}

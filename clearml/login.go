@@ -171,3 +171,17 @@ func (c *Client) ownFile(rawURL string) bool {
 	files := c.config.Files.Value
 	return files != "" && (rawURL == files || strings.HasPrefix(rawURL, files+"/"))
 }
+
+// OwnFile reports whether a URL is on the configured file server, whose files DeleteFile removes.
+func (c *Client) OwnFile(rawURL string) bool { return c.ownFile(rawURL) }
+
+// UserName returns the name of the user whose credentials this client has.
+func (c *Client) UserName(ctx context.Context) (string, error) {
+	var data struct {
+		User struct {
+			Name string `json:"name"`
+		} `json:"user"`
+	}
+	err := c.Call(ctx, "users.get_current_user", map[string]any{}, &data)
+	return data.User.Name, err
+}

@@ -46,12 +46,14 @@ type Options struct {
 	// the service says. nil: all of them.
 	LogShare *float64
 
-	// Source, Files, Changes, Poll and CacheFile are those of the reconciler.
+	// Source, Files, Journal, Changes, Poll, CacheFile and Instance are those of the reconciler.
 	Source    reconcile.Source
 	Files     reconcile.Files
+	Journal   reconcile.Journal
 	Changes   reconcile.Changes
 	Poll      time.Duration
 	CacheFile string
+	Instance  string
 	Logger    *slog.Logger
 }
 
@@ -123,7 +125,8 @@ func New(o Options) *Service {
 		Router: &s.router, Source: o.Source, Files: o.Files, Loader: table(o.Engines), Changes: o.Changes,
 		Poll: o.Poll, CacheFile: o.CacheFile, RequestTimeout: o.RequestTimeout, DrainTimeout: o.RequestTimeout, LogShare: o.LogShare,
 		Followers: append([]reconcile.Follower{planFollower{s}}, o.Followers...),
-		Logger:    o.Logger,
+		Journal:   o.Journal, Instance: o.Instance,
+		Logger: o.Logger,
 	})
 	return s
 }

@@ -2,7 +2,14 @@ package operations
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
 
 	"clearmlserving/clearml"
 	"clearmlserving/serving"
@@ -13,7 +20,7 @@ import (
 // loses its code; ours adds a part of the code's hash instead. An endpoint whose code
 // changes together with something else gets a new artifact as well (keepApart says
 // so): its record then switches both at one moment.
-func (s *Service) ArtifactName(url, sha256 string, keepApart func(artifact string) bool) string {
+func (s *Service) ArtifactName(url, hash string, keepApart func(artifact string) bool) string {
 	name := clearml.PreprocessArtifact(serving.EndpointURL(url))
 	takenByOther := false
 	for key, e := range s.Config.Endpoints {
@@ -22,15 +29,72 @@ func (s *Service) ArtifactName(url, sha256 string, keepApart func(artifact strin
 	for key, m := range s.Config.Monitoring {
 		takenByOther = takenByOther || (m.PreprocessArtifact == name && string(serving.CleanURL(key)) != url)
 	}
-	sameCode := s.Doc.Artifacts[name].Hash == sha256
+	sameCode := s.Doc.Artifacts[name].Hash == hash
 	if !takenByOther && (sameCode || !keepApart(name)) {
 		return name
 	}
-	return name + "_" + sha256[:8]
+	return name + "_" + hash[:min(8, len(hash))]
+}
+
+// revisionPrefix begins the names of the artifacts that keep the code of revisions. Each has
+// one file, named by its hash, so that all files of a service are artifacts of its task:
+// what deletes the task finds them.
+const revisionPrefix = "revision_"
+
+func revisionArtifact(hash string) string { return revisionPrefix + hash[:min(16, len(hash))] }
+
+// CodePath is where code with that hash is stored below a destination. It holds the hash, so
+// that no upload ever changes a file that a revision refers to.
+func (s *Service) CodePath(artifact, hash, fileName string) string {
+	return path.Join(s.Doc.StoragePath(), "artifacts", clearml.ArtifactFolder(artifact), hash[:min(12, len(hash))], fileName)
+}
+
+// StoredCode is the file that code with that hash has been stored as, if it has.
+func (s *Service) StoredCode(hash string) (clearml.Artifact, bool) {
+	a, ok := s.Doc.Artifacts[revisionArtifact(hash)]
+	return a, ok && a.Hash == hash
+}
+
+// RegisterCode makes an artifact refer to stored code, and keeps the file for the
+// revisions that use it.
+func (s *Service) RegisterCode(ctx context.Context, name string, code clearml.Artifact) error {
+	entries := []clearml.Artifact{}
+	for _, key := range []string{revisionArtifact(code.Hash), name} {
+		if now, ok := s.Doc.Artifacts[key]; !ok || now.Hash != code.Hash || now.URI != code.URI {
+			code.Key = key
+			entries = append(entries, code)
+		}
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if err := s.Client.SetArtifact(ctx, s.Doc.ID, entries...); err != nil {
+		return fmt.Errorf("register the preprocess code on the serving service: %w", err)
+	}
+	if s.replaced == nil {
+		s.replaced = map[string]clearml.Artifact{}
+	}
+	if _, known := s.replaced[name]; !known {
+		s.replaced[name] = s.Doc.Artifacts[name]
+	}
+	for _, entry := range entries {
+		s.Doc.Artifacts[entry.Key] = entry
+	}
+	return nil
+}
+
+// codeArtifact is the artifact of a revision's code.
+func (s *Service) codeArtifact(code serving.ModelCode) clearml.Artifact {
+	a, _ := s.StoredCode(code.SHA256)
+	a.URI, a.Hash, a.Type, a.Timestamp = code.URI, code.SHA256, "custom", 0
+	if code.Folder {
+		a.Type = "archive"
+	}
+	return a
 }
 
 // DropUnusedCode takes a code artifact off the service when no record refers to it.
-// Its file stays: an instance may still be reading it.
+// Its file stays while a revision refers to it.
 func (s *Service) DropUnusedCode(ctx context.Context, name string) error {
 	if name == "" || s.artifactUsed(name) {
 		return nil
@@ -40,6 +104,46 @@ func (s *Service) DropUnusedCode(ctx context.Context, name string) error {
 	}
 	delete(s.Doc.Artifacts, name)
 	return nil
+}
+
+// PruneFiles removes the files of revisions that are no longer kept: from the file server, and from
+// the artifacts of the service. Files at other places stay.
+func (s *Service) PruneFiles(ctx context.Context) error {
+	if len(s.Config.Broken) > 0 {
+		return nil // what cannot be read may refer to one of them
+	}
+	used := map[string]bool{}
+	for _, h := range s.Config.Revisions {
+		for _, r := range h.Revisions {
+			if r.Code != nil {
+				used[r.Code.SHA256] = true
+			}
+		}
+	}
+	for name, a := range s.Doc.Artifacts {
+		if !strings.HasPrefix(name, revisionPrefix) {
+			used[a.Hash] = true
+		}
+	}
+	var failed error
+	for _, name := range slices.Sorted(maps.Keys(s.Doc.Artifacts)) {
+		a := s.Doc.Artifacts[name]
+		if !strings.HasPrefix(name, revisionPrefix) || used[a.Hash] {
+			continue
+		}
+		err := s.Client.DeleteArtifact(ctx, s.Doc.ID, name)
+		if err == nil && s.Client.OwnFile(a.URI) {
+			if err = s.Client.DeleteFile(ctx, a.URI); errors.Is(err, clearml.ErrNotFound) {
+				err = nil
+			}
+		}
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("the code of a revision that is no longer kept, %s, could not be removed: %w", name, err))
+			continue
+		}
+		delete(s.Doc.Artifacts, name)
+	}
+	return failed
 }
 
 // artifactUsed tells whether a record refers to the artifact.
@@ -60,4 +164,9 @@ func (s *Service) artifactUsed(name string) bool {
 		}
 	}
 	return len(s.Config.Broken) > 0 // an unreadable record may refer to it
+}
+
+func hashOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }

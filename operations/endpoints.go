@@ -11,14 +11,30 @@ import (
 
 // AddEndpoint stores an endpoint and enters its model on the service.
 func (s *Service) AddEndpoint(ctx context.Context, e serving.Endpoint) error {
-	err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
+	err := s.edit(ctx, deployment{url: e.URL()}, func(c *serving.Service) ([]serving.Section, error) {
 		_, err := c.AddEndpoint(e)
-		return serving.SectionEndpoints, err
+		return []serving.Section{serving.SectionEndpoints}, err
 	})
-	if err != nil || e.ModelID == "" {
+	if err != nil {
 		return err
 	}
-	err = s.Client.AddTaskModel(ctx, s.Doc.ID, clearml.ModelInput, string(e.URL()), string(e.ModelID))
+	return s.linkModel(ctx, e)
+}
+
+// AddMonitoring stores an auto-updated endpoint.
+func (s *Service) AddMonitoring(ctx context.Context, m serving.Monitoring) error {
+	return s.edit(ctx, deployment{url: serving.CleanURL(m.BaseServingURL)}, func(c *serving.Service) ([]serving.Section, error) {
+		_, err := c.AddMonitoring(m)
+		return []serving.Section{serving.SectionMonitoring}, err
+	})
+}
+
+// linkModel enters the model of an endpoint on the service.
+func (s *Service) linkModel(ctx context.Context, e serving.Endpoint) error {
+	if e.ModelID == "" {
+		return nil
+	}
+	err := s.Client.AddTaskModel(ctx, s.Doc.ID, clearml.ModelInput, string(e.URL()), string(e.ModelID))
 	if err != nil && !errors.Is(err, clearml.ErrNotFound) { // a model may come later
 		return fmt.Errorf("link model %s to the serving service: %w", e.ModelID, err)
 	}
@@ -64,4 +80,12 @@ func (s *Service) unlinkModel(ctx context.Context, e serving.Endpoint) error {
 		return fmt.Errorf("unlink the model of '%s' from the serving service: %w", e.URL(), err)
 	}
 	return nil
+}
+
+// SameApartFromCode tells whether new code may take the place of the old under the same
+// artifact. Else the code gets an artifact of its own, so that no instance ever runs the
+// new code with the old model.
+func SameApartFromCode(a, b serving.Endpoint) bool {
+	a.Unknown, b.Unknown = nil, nil
+	return serving.Content{Endpoint: a}.Same(serving.Content{Endpoint: b})
 }

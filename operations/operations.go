@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"clearmlserving/clearml"
 	"clearmlserving/serving"
@@ -18,6 +19,10 @@ type Service struct {
 	Client *clearml.Client
 	Doc    *clearml.Service
 	Config serving.Service
+	// Author makes the edits; revisions name it.
+	Author Author
+
+	replaced map[string]clearml.Artifact // the artifacts that RegisterCode has replaced
 }
 
 // Open reads a service.
@@ -68,24 +73,38 @@ const maxConflicts = 20
 // lost. A section that would not differ is not written. The version of the service is
 // set to ours. change may be called several times and must have no effect but on its
 // argument.
+//
+// Each URL whose endpoint, code or settings differ from its newest revision gets a new
+// revision by s.Author, in the same write.
 func (s *Service) Edit(ctx context.Context, change func(*serving.Service) (serving.Section, error)) error {
+	return s.edit(ctx, deployment{}, func(c *serving.Service) ([]serving.Section, error) {
+		section, err := change(c)
+		return []serving.Section{section}, err
+	})
+}
+
+// edit is Edit for several sections at one moment; d is what it deploys.
+func (s *Service) edit(ctx context.Context, d deployment, change func(*serving.Service) ([]serving.Section, error)) error {
 	for attempt := 1; ; attempt++ {
-		section, err := change(&s.Config)
+		before := s.contents(true)
+		sections, err := change(&s.Config)
 		if err != nil {
 			return err
 		}
-		text, err := s.Config.Encode(section)
+		if slices.ContainsFunc(sections, deploys) && s.record(d, before) {
+			sections = append(sections, serving.SectionRevisions)
+		}
+		texts, err := s.differing(sections)
 		if err != nil {
 			return err
 		}
-		s.Config = s.Doc.Configuration().Decode()
-		stored, err := s.Config.Encode(section)
-		unchanged := err == nil && stored == text
-		if unchanged && s.Doc.Version == clearml.ServiceVersion {
+		// An instance that stores what it knows of revisions edits nothing for a user.
+		versioned := s.Doc.Version == clearml.ServiceVersion || slices.Equal(sections, []serving.Section{serving.SectionRevisions})
+		if len(texts) == 0 && versioned {
 			return nil
 		}
-		if !unchanged {
-			err = s.Client.SaveSection(ctx, s.Doc, section, text)
+		if len(texts) > 0 {
+			err = s.Client.SaveSections(ctx, s.Doc, texts)
 			switch {
 			case errors.Is(err, clearml.ErrConflict) && attempt == maxConflicts:
 				return fmt.Errorf("store the change: other writers were faster %d times: %w", attempt, err)
@@ -95,16 +114,34 @@ func (s *Service) Edit(ctx context.Context, change func(*serving.Service) (servi
 				}
 				continue
 			case err != nil:
-				return fmt.Errorf("store section %q of serving service %s: %w", section, s.Doc.ID, err)
+				return fmt.Errorf("store section %q of serving service %s: %w", sections[0], s.Doc.ID, err)
 			}
 		}
-		if s.Doc.Version != clearml.ServiceVersion {
+		if !versioned {
 			if err := s.Client.SetServiceVersion(ctx, s.Doc.ID, clearml.ServiceVersion); err != nil {
 				return fmt.Errorf("store the version of serving service %s: %w", s.Doc.ID, err)
 			}
 		}
 		return s.Reload(ctx)
 	}
+}
+
+// differing encodes the sections of Config that differ from what is stored, and makes
+// Config what is stored again.
+func (s *Service) differing(sections []serving.Section) (map[serving.Section]string, error) {
+	changed := s.Config
+	s.Config = s.Doc.Configuration().Decode()
+	texts := map[serving.Section]string{}
+	for _, section := range sections {
+		text, err := changed.Encode(section)
+		if err != nil {
+			return nil, err
+		}
+		if stored, err := s.Config.Encode(section); err != nil || stored != text {
+			texts[section] = text
+		}
+	}
+	return texts, nil
 }
 
 // SetParameter stores a setting of the service; kind is its Python type.

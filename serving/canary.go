@@ -15,13 +15,14 @@ type CanaryTable struct {
 	Problem string    // why targets are missing or, without a target, why it cannot answer
 }
 
-// resolveCanary selects the targets among the existing endpoints.
+// resolveCanary selects the targets among the existing endpoints. usable has each of them; it is
+// false for a refused version, which a prefix does not select.
 //
 // A fixed list pairs weights and endpoints by position. Endpoints that do not exist are omitted
 // with their weights, and so are other canaries, which prevents cycles. A prefix selects every
 // endpoint whose URL starts with it, newest version first, so the first weight belongs to the
 // highest version; surplus weights or endpoints are dropped.
-func resolveCanary(c Canary, exists, canaries map[EndpointURL]bool) CanaryTable {
+func resolveCanary(c Canary, usable, canaries map[EndpointURL]bool) CanaryTable {
 	table := CanaryTable{URL: CleanURL(c.Endpoint)}
 	if err := c.Validate(); err != nil {
 		table.Problem = err.Error()
@@ -31,8 +32,8 @@ func resolveCanary(c Canary, exists, canaries map[EndpointURL]bool) CanaryTable 
 	var weights []float64
 	var notes []string
 	if c.LoadEndpointPrefix != "" {
-		for url := range exists {
-			if strings.HasPrefix(string(url), strings.TrimLeft(c.LoadEndpointPrefix, "/")) {
+		for url, ok := range usable {
+			if ok && strings.HasPrefix(string(url), strings.TrimLeft(c.LoadEndpointPrefix, "/")) {
 				targets = append(targets, url)
 			}
 		}
@@ -46,11 +47,12 @@ func resolveCanary(c Canary, exists, canaries map[EndpointURL]bool) CanaryTable 
 	} else {
 		for i, name := range c.LoadEndpoints {
 			url := CleanURL(name)
-			if !exists[url] && canaries[url] {
+			_, exists := usable[url]
+			if !exists && canaries[url] {
 				notes = append(notes, fmt.Sprintf("%q is a canary: a canary chooses among endpoints only", name))
 				continue
 			}
-			if !exists[url] {
+			if !exists {
 				notes = append(notes, fmt.Sprintf("endpoint %q does not exist", name))
 				continue
 			}

@@ -26,6 +26,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 		MonitoringEndpoints: map[string]Endpoint{},
 		Versions:            Versions{},
 		Options:             map[string]EndpointOptions{},
+		Revisions:           map[string]History{},
 		Parameters:          ParametersFrom(general),
 	}
 	decodeSection(&s, sections, SectionEndpoints, s.Endpoints, decodeEndpoint)
@@ -36,6 +37,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 	decodeSection(&s, sections, SectionVersions, s.Versions, decodeVersions)
 	decodeSection(&s, sections, SectionOptions, s.Options, decodeOptions)
 	decodeAccess(&s, sections)
+	decodeSection(&s, sections, SectionRevisions, s.Revisions, decodeHistory)
 	return s
 }
 
@@ -187,6 +189,8 @@ func (s Service) Encode(section Section) (string, error) {
 		encodeRecords(records, s.Options, encodeOptions)
 	case SectionAccess:
 		encodeAccess(records, s.Access)
+	case SectionRevisions:
+		encodeRecords(records, s.Revisions, encodeHistory)
 	case SectionVersions:
 		encodeRecords(records, s.Versions, func(given map[ModelID]int) record {
 			r := record{}

@@ -19,6 +19,7 @@ var goodRecords = map[serving.Section][2]string{
 	serving.SectionMonitoringEndpoints: {"auto/1", `{"engine_type":"custom","serving_url":"auto","version":"1","model_id":"a"}`},
 	serving.SectionVersions:            {"auto", `{"a":1}`},
 	serving.SectionOptions:             {"m/1", `{"record":{"share":1},"limits":{"max_queue":7},"golden":{"artifact":"g"},"shadow":{"to":"n"}}`},
+	serving.SectionRevisions:           {"m/1", `{"keep":7,"revisions":[{"n":1,"state":"good","endpoint":{"engine_type":"custom","serving_url":"m","version":"1"}}]}`},
 	serving.SectionAccess:              {"k1", `{"sha256":"` + digest64 + `"}`},
 }
 

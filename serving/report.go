@@ -16,6 +16,7 @@ const (
 	StateReady    State = "ready"    // it answers; a model without a process that starts one at the next request is ready
 	StateDegraded State = "degraded" // it answers, but workers are missing or die
 	StateUpdating State = "updating" // an old version answers; a newer one is loading or has failed
+	StateRefused  State = "refused"  // the last good revision answers; a newer one was refused
 	StateLoading  State = "loading"  // it does not answer yet; a model that restarts its workers holds the requests
 	StateFailed   State = "failed"   // it does not answer
 	StateClosed   State = "closed"   // a model that has been replaced
@@ -100,6 +101,12 @@ type EndpointReport struct {
 	Monitoring string       `json:"monitoring,omitempty"`
 	State      State        `json:"state"`
 	Failure    *LoadFailure `json:"failure,omitempty"`
+	// Revision is the one in service, 0 for none.
+	Revision int `json:"revision,omitempty"`
+	// Configured is the newest revision, which the configuration asks for.
+	Configured int `json:"configured_revision,omitempty"`
+	// Refusal says why Configured is not served, nil if it may be. Failure has more of it.
+	Refusal *Refusal `json:"refused_revision,omitempty"`
 	Counts
 	InUse int64       `json:"in_use"`
 	Model ModelReport `json:"model,omitzero"`
@@ -141,6 +148,13 @@ func (c *Counts) Add(d Counts) {
 
 // Reason says why the endpoint is not ready, "" when it is.
 func (e EndpointReport) Reason() string {
+	if e.Refusal != nil {
+		text := fmt.Sprintf("revision %d refused: %s: %s", e.Refusal.Revision, e.Refusal.Step, e.Refusal.Reason)
+		if e.Revision > 0 {
+			text += fmt.Sprintf("; %d serves", e.Revision)
+		}
+		return text
+	}
 	if e.Failure != nil {
 		return e.Failure.Step + ": " + e.Failure.Reason
 	}
@@ -151,6 +165,15 @@ func (e EndpointReport) Reason() string {
 // last worker died.
 func (e EndpointReport) Note() string {
 	return cmp.Or(e.Reason(), strings.Join(e.Model.Warnings, "\n"), e.Model.LastDeath)
+}
+
+// Refusal says which revision is not served.
+type Refusal struct {
+	Revision int       `json:"revision"`
+	Step     string    `json:"step"`
+	Reason   string    `json:"reason"`
+	Since    time.Time `json:"since"`
+	Instance string    `json:"instance,omitempty"` // that refused it first
 }
 
 // LoadFailure says why an endpoint could not be loaded.
@@ -164,6 +187,10 @@ type LoadFailure struct {
 	NextTry   time.Time `json:"next_try"`
 	// Cause is Reason without the name of the code, "" where it does not name it.
 	Cause string `json:"-"`
+	// Revision is the one that failed, 0 if it has no number.
+	Revision int `json:"revision,omitempty"`
+	// Final: the revision is at fault, so that it fails on every machine, and again.
+	Final bool `json:"-"`
 }
 
 // ModelReport describes a loaded model.

@@ -25,8 +25,9 @@ type Plan struct {
 // PlannedEndpoint is an endpoint to serve, with its origin.
 type PlannedEndpoint struct {
 	Endpoint
-	Monitoring string     // base URL of the monitoring that made it, "" for a static endpoint
-	Code       *ModelCode // code of the model, used instead of the preprocess artifact
+	Monitoring string        // base URL of the monitoring that made it, "" for a static endpoint
+	Code       *ModelCode    // code of the model, used instead of the preprocess artifact
+	State      RevisionState // of a version made by a monitoring: see MonitoredModel
 	Metrics    MetricLogging
 }
 
@@ -49,9 +50,9 @@ func (p Problem) String() string {
 	return where + ": " + p.Text
 }
 
-// Resolve turns the configuration and the models found by monitoring (per base URL, newest first,
-// limited to the monitoring's maximum) into a plan. The versions must have a number for every
-// model: see Versions.Assign.
+// Resolve turns the configuration and the models found by monitoring (per base URL, newest first)
+// into a plan. The versions must have a number for every model: see Versions.Assign. Beyond the
+// monitoring's maximum, models whose versions were good are planned as long as newer ones are not.
 func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Plan {
 	p := Plan{Endpoints: map[EndpointURL]PlannedEndpoint{}, Canaries: map[EndpointURL]CanaryTable{}}
 	for _, b := range s.Broken {
@@ -68,16 +69,16 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 	for _, key := range slices.Sorted(maps.Keys(s.Monitoring)) {
 		p.addMonitored(key, s.Monitoring[key], found, versions)
 	}
-	exists := make(map[EndpointURL]bool, len(p.Endpoints))
-	for url := range p.Endpoints {
-		exists[url] = true
+	usable := make(map[EndpointURL]bool, len(p.Endpoints))
+	for url, e := range p.Endpoints {
+		usable[url] = e.State != RevisionRefused
 	}
 	canaries := make(map[EndpointURL]bool, len(s.Canaries))
 	for key := range s.Canaries {
 		canaries[CleanURL(key)] = true
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Canaries)) {
-		table := resolveCanary(s.Canaries[key], exists, canaries)
+		table := resolveCanary(s.Canaries[key], usable, canaries)
 		if table.Problem != "" {
 			p.problem(SectionCanary, key, table.Problem)
 		}
@@ -94,17 +95,30 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 
 func (p *Plan) addMonitored(key string, m Monitoring, found map[string][]MonitoredModel, versions Versions) {
 	base := string(CleanURL(m.BaseServingURL))
-	for _, model := range found[key] {
+	good := 0
+	for i, model := range found[key] {
+		newest := m.MaxVersions <= 0 || i < m.MaxVersions
+		if !newest && (model.State != RevisionGood || good >= m.MaxVersions) {
+			continue
+		}
+		if model.State == RevisionGood {
+			good++
+		}
 		n, numbered := versions[base][model.ID]
 		if !numbered {
 			p.problem(SectionMonitoring, key, fmt.Sprintf("model %s has no version number yet", model.ID))
 			continue
 		}
-		e := Endpoint{
-			EngineType: m.EngineType, ServingURL: base, Version: strconv.Itoa(n), ModelID: model.ID,
-			PreprocessArtifact: m.PreprocessArtifact, Tensors: m.Tensors, AuxiliaryCfg: m.AuxiliaryCfg,
-		}
-		p.add(SectionMonitoring, key, e.URL(), PlannedEndpoint{Endpoint: e, Monitoring: key, Code: model.Code})
+		e := m.Version(n, model.ID)
+		p.add(SectionMonitoring, key, e.URL(), PlannedEndpoint{Endpoint: e, Monitoring: key, Code: model.Code, State: model.State})
+	}
+}
+
+// Version is the endpoint that a monitoring makes for a model.
+func (m Monitoring) Version(number int, id ModelID) Endpoint {
+	return Endpoint{
+		EngineType: m.EngineType, ServingURL: string(CleanURL(m.BaseServingURL)), Version: strconv.Itoa(number), ModelID: id,
+		PreprocessArtifact: m.PreprocessArtifact, Tensors: m.Tensors, AuxiliaryCfg: m.AuxiliaryCfg,
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -102,8 +103,11 @@ func (p *Plan) resolveOptions(s Service) {
 	if len(s.Options) == 0 {
 		return
 	}
-	for url := range p.Canaries {
+	for _, url := range slices.Sorted(maps.Keys(p.Canaries)) {
 		p.Options[url] = s.optionsOf(url)
+		if p.Options[url].Golden != nil && !s.isEndpoint(string(url)) {
+			p.problem(SectionOptions, string(url), "golden samples of a canary judge nothing: attach them to the endpoints that it chooses among")
+		}
 	}
 	for url, e := range p.Endpoints {
 		own := s.optionsOf(url)
@@ -129,7 +133,13 @@ func (s *Service) SetOptions(url string, change func(*EndpointOptions)) error {
 	}
 	key, _ := existing(s.Options, string(CleanURL(url)))
 	options := s.Options[key]
+	before := options.Golden
 	change(&options)
+	if options.Golden != nil && options.Golden != before {
+		if err := s.MayHaveGolden(url); err != nil {
+			return err
+		}
+	}
 	if err := options.validate(CleanURL(url)); err != nil {
 		return err
 	}
@@ -154,6 +164,23 @@ func (s Service) Serves(url EndpointURL) bool {
 	_, monitoring := existing(s.Monitoring, key)
 	_, canary := existing(s.Canaries, key)
 	return static || made || monitoring || canary
+}
+
+// MayHaveGolden says why golden samples of a URL would have no effect: it is a canary.
+func (s Service) MayHaveGolden(url string) error {
+	if _, canary := existing(s.Canaries, string(CleanURL(url))); canary && !s.isEndpoint(url) {
+		return fmt.Errorf("golden: '%s' is a canary, which has no model to judge: attach the samples to the endpoints that it chooses among", CleanURL(url))
+	}
+	return nil
+}
+
+// isEndpoint reports whether the URL has models of its own.
+func (s Service) isEndpoint(url string) bool {
+	key := string(CleanURL(url))
+	_, static := existing(s.Endpoints, key)
+	_, monitoring := existing(s.Monitoring, key)
+	_, made := existing(s.MonitoringEndpoints, key)
+	return static || monitoring || made
 }
 
 func (o EndpointOptions) validate(url EndpointURL) error {
@@ -228,9 +255,7 @@ func decodeOptions(key string, f *fields) (EndpointOptions, error) {
 		return Record{Share: f.share(), Max: f.whole("max"), Redact: f.texts("redact"), Unknown: f.rest()}
 	})
 	if err == nil {
-		err = decodeOption(f, "golden", &o.Golden, func(f *fields) Golden {
-			return Golden{Artifact: f.text("artifact"), Tolerance: f.numberOr("tolerance", 0), Timeout: f.numberOr("timeout", 0), Unknown: f.rest()}
-		})
+		err = decodeOption(f, "golden", &o.Golden, decodeGolden)
 	}
 	if err == nil {
 		err = decodeOption(f, "shadow", &o.Shadow, func(f *fields) Shadow {
@@ -245,6 +270,10 @@ func decodeOptions(key string, f *fields) (EndpointOptions, error) {
 	}
 	o.Unknown = f.rest()
 	return o, o.validate(CleanURL(key))
+}
+
+func decodeGolden(f *fields) Golden {
+	return Golden{Artifact: f.text("artifact"), Tolerance: f.numberOr("tolerance", 0), Timeout: f.numberOr("timeout", 0), Unknown: f.rest()}
 }
 
 // decodeOption reads one option; nil if it is missing.

@@ -169,9 +169,10 @@ func (p Parameters) LogShare(otherwise float64) (float64, error) {
 // Section is the name of one configuration object of a service's task.
 type Section string
 
-// The configuration objects of a service. Three belong to this product and are not used by the
+// The configuration objects of a service. Four belong to this product and are not used by the
 // original: SectionVersions (the version numbers of monitored models), SectionOptions (recording,
-// golden samples, shadow traffic and limits by URL), and SectionAccess (access keys).
+// golden samples, shadow traffic and limits by URL), SectionAccess (access keys), and
+// SectionRevisions (what each URL deployed, when, and what became of it).
 const (
 	SectionEndpoints           Section = "endpoints"
 	SectionCanary              Section = "canary"
@@ -181,11 +182,12 @@ const (
 	SectionVersions            Section = "model_monitoring_versions"
 	SectionOptions             Section = "endpoint_options"
 	SectionAccess              Section = "access_keys"
+	SectionRevisions           Section = "endpoint_revisions"
 )
 
 // Sections lists the configuration objects in the order in which the original stores them.
 func Sections() []Section {
-	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions, SectionOptions, SectionAccess}
+	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions, SectionOptions, SectionAccess, SectionRevisions}
 }
 
 // Service is the configuration of one serving service. The maps are keyed as stored; a key may
@@ -199,6 +201,7 @@ type Service struct {
 	Versions            Versions
 	Options             map[string]EndpointOptions
 	Access              Access
+	Revisions           map[string]History // by clean URL
 	Parameters          Parameters
 	Broken              []BrokenRecord // records that could not be read; kept when a section is written
 }

@@ -19,6 +19,8 @@ type MonitoredModel struct {
 	URI     string
 	// Code is preprocess code of the model itself, used instead of the monitoring's; nil for none.
 	Code *ModelCode
+	// State is what became of the version that the model makes, "" while it is unknown.
+	State RevisionState `json:"-"`
 }
 
 // ModelCode is preprocess code that belongs to one model, so that code and model change together

@@ -120,7 +120,7 @@ func (c *Cache) makeFolders() error {
 // Errors: ErrNotExist, ErrDenied, *UnsupportedError, *MismatchError, *ArchiveError, *SpaceError,
 // *DirError; IsTransient reports whether a retry may succeed.
 func (c *Cache) Fetch(ctx context.Context, item Item, progress Progress) (*Handle, error) {
-	item.URL = apply(c.o.Rewrites, item.URL)
+	item.URL = Rewritten(c.o.Rewrites, item.URL)
 	adapter, err := c.o.Adapters.For(item.URL)
 	if err != nil {
 		return nil, err

@@ -10,8 +10,8 @@ type Rewrite struct {
 	Slashes bool
 }
 
-// apply returns the URL by the first matching rule, or unchanged.
-func apply(rules []Rewrite, url string) string {
+// Rewritten returns the URL by the first matching rule, or unchanged.
+func Rewritten(rules []Rewrite, url string) string {
 	for _, rule := range rules {
 		if rest, ok := strings.CutPrefix(url, rule.From); ok {
 			if rule.Slashes {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
 
 	"clearmlserving/clearml"
@@ -82,34 +82,28 @@ func hashFile(path string) (sum string, size int64, err error) {
 	return hex.EncodeToString(h.Sum(nil)), size, nil
 }
 
-// uploadCode stores packed code as an artifact of the service.
+// uploadCode stores packed code as an artifact of the service. Its file is never overwritten:
+// revisions refer to it.
 func (a *app) uploadCode(ctx context.Context, s *operations.Service, name string, c code) error {
-	stored, there := s.Doc.Artifacts[name]
-	if there && stored.Hash == c.sha256 {
-		return nil
+	stored, there := s.StoredCode(c.sha256)
+	if !there {
+		to, err := a.openDestination(s.Client, s.Client.FilesURL())
+		if err != nil {
+			return err
+		}
+		uri, err := a.uploadFile(ctx, to, s.CodePath(name, c.sha256, c.name), c.file)
+		if err != nil {
+			return err
+		}
+		stored = clearml.Artifact{Type: c.kind, URI: uri, Hash: c.sha256, Size: c.size}
 	}
-	object := path.Join(s.Doc.StoragePath(), "artifacts", name, c.name)
-	if there {
-		// Instances may be reading the old file under the old address.
-		object = path.Join(s.Doc.StoragePath(), "artifacts", name, c.sha256[:12], c.name)
-	}
-	to, err := a.openDestination(s.Client, s.Client.FilesURL())
-	if err != nil {
-		return err
-	}
-	uri, err := a.uploadFile(ctx, to, object, c.file)
-	if err != nil {
-		return err
-	}
-	if err := s.Client.SetArtifact(ctx, s.Doc.ID, clearml.Artifact{Key: name, Type: c.kind, URI: uri, Hash: c.sha256, Size: c.size}); err != nil {
-		return fmt.Errorf("register the preprocess code on the serving service: %w", err)
-	}
-	return nil
+	return s.RegisterCode(ctx, name, stored)
 }
 
-// dropUnusedCode takes an artifact off the service when no record refers to it.
+// dropUnusedCode takes an artifact off the service when no record refers to it, and removes the
+// files of revisions that are kept no longer.
 func (a *app) dropUnusedCode(ctx context.Context, s *operations.Service, name string) {
-	if err := s.DropUnusedCode(ctx, name); err != nil {
+	if err := errors.Join(s.DropUnusedCode(ctx, name), s.PruneFiles(ctx)); err != nil {
 		a.print.notice("Warning: %v", err)
 	}
 }

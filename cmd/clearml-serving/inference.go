@@ -146,11 +146,12 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		o.WorkersMemory = budget.Status
 	}
 	o.Source = &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
+	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(portOf(serve.Addr()))
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
 	o.Followers = []reconcile.Follower{instance.New(instance.Options{
-		Client: client, TaskID: a.text("inference-task-id"), Name: instanceName(portOf(serve.Addr())), URL: serve.URL(), Suffix: front.Suffix,
+		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
 		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: python.SetInstanceTask, Logger: log,
 	})}
 	core := inference.New(o)

@@ -15,6 +15,7 @@ func modelCommand(a *app) *cobra.Command {
 	cmd.AddCommand(
 		modelListCommand(a), modelAddCommand(a), modelRemoveCommand(a), modelUploadCommand(a),
 		modelCanaryCommand(a), modelAutoUpdateCommand(a),
+		modelHistoryCommand(a), modelShowCommand(a), modelDiffCommand(a), modelRollbackCommand(a),
 		modelRecordCommand(a), modelGoldenCommand(a), modelShadowCommand(a), modelLimitsCommand(a),
 	)
 	return cmd

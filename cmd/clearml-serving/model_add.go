@@ -14,6 +14,7 @@ func modelAddCommand(a *app) *cobra.Command {
 	var f endpointFlags
 	var version, modelID string
 	var wait waitFlags
+	var why revisionFlags
 	cmd := &cobra.Command{
 		Use:   "add",
 		Short: "Serve a model under a name",
@@ -22,24 +23,29 @@ func modelAddCommand(a *app) *cobra.Command {
 The model is given by its id, or searched for by name, project and tags: the
 newest that matches. Running instances load it and answer under
 /serve/<endpoint>[/<version>]; an endpoint of that name is replaced without a
-gap.`,
+gap.
+
+Each change is a revision (see model history). One that cannot be loaded is
+refused: the last good one serves on, also after a restart. On a terminal the
+command ends when the running instances serve or refuse the change.`,
 		Example: `  clearml-serving model add --engine sklearn --endpoint test_model_sklearn \
       --preprocess preprocess.py --name "train sklearn model" --project "serving examples"
   clearml-serving model add --engine xgboost --endpoint prices --version 2 --model-id 5c3e… --wait
   clearml-serving model add --engine custom --endpoint mine --preprocess ./my_code/`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.modelAdd(cmd.Context(), f, version, modelID, wait)
+			return a.modelAdd(cmd.Context(), f, version, modelID, why, wait)
 		},
 	}
 	f.declare(cmd)
 	mark(cmd.Flags(), "endpoint", markRequired)
 	cmd.Flags().StringVar(&version, "version", "", "version of the endpoint, the last part of its url")
 	cmd.Flags().StringVar(&modelID, "model-id", "", "model by id")
-	wait.declare(a, cmd)
+	why.declare(cmd)
+	wait.declareImplied(a, cmd)
 	return cmd
 }
 
-func (a *app) modelAdd(ctx context.Context, f endpointFlags, version, modelID string, wait waitFlags) error {
+func (a *app) modelAdd(ctx context.Context, f endpointFlags, version, modelID string, why revisionFlags, wait waitFlags) error {
 	s, err := a.openForEdit(ctx)
 	if err != nil {
 		return err
@@ -50,6 +56,7 @@ func (a *app) modelAdd(ctx context.Context, f endpointFlags, version, modelID st
 	if err != nil {
 		return err
 	}
+	why.apply(s)
 	url := string(e.URL())
 	before, replaced := serving.LookUp(s.Config.Endpoints, url)
 	if replaced {
@@ -65,7 +72,7 @@ func (a *app) modelAdd(ctx context.Context, f endpointFlags, version, modelID st
 		}
 		defer code.remove()
 		name := s.ArtifactName(url, code.sha256, func(stored string) bool {
-			return replaced && before.PreprocessArtifact == stored && !sameApartFromCode(before, e)
+			return replaced && before.PreprocessArtifact == stored && !operations.SameApartFromCode(before, e)
 		})
 		if err := a.uploadCode(ctx, s, name, code); err != nil {
 			return err
@@ -134,20 +141,4 @@ func (a *app) findModel(ctx context.Context, s *operations.Service, e *serving.E
 	id, err := a.searchModel(ctx, s.Client, q)
 	e.ModelID = id
 	return err
-}
-
-// sameApartFromCode tells whether new code may take the place of the old under
-// the same artifact. Else the code gets an artifact of its own, so that no
-// instance ever runs the new code with the old model.
-func sameApartFromCode(a, b serving.Endpoint) bool {
-	a.PreprocessArtifact, b.PreprocessArtifact = "", ""
-	a.Unknown, b.Unknown = nil, nil
-	return sameRecord(serving.Service{Endpoints: map[string]serving.Endpoint{"": a}}, serving.Service{Endpoints: map[string]serving.Endpoint{"": b}}, serving.SectionEndpoints)
-}
-
-// sameRecord compares one section of two configurations as it is stored.
-func sameRecord(a, b serving.Service, section serving.Section) bool {
-	textA, errA := a.Encode(section)
-	textB, errB := b.Encode(section)
-	return errA == nil && errB == nil && textA == textB
 }

@@ -12,6 +12,7 @@ func modelAutoUpdateCommand(a *app) *cobra.Command {
 	var f endpointFlags
 	var maxVersions int
 	var wait waitFlags
+	var why revisionFlags
 	cmd := &cobra.Command{
 		Use:   "auto-update",
 		Short: "Serve the newest models of a project by themselves",
@@ -21,17 +22,18 @@ the next version by itself; a number, once given, always means the same model.`,
 		Example: `  clearml-serving model auto-update --engine sklearn --endpoint test_model_sklearn_auto \
       --preprocess preprocess.py --name "train sklearn model" --project "serving examples" --max-versions 2`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.modelAutoUpdate(cmd.Context(), f, maxVersions, wait)
+			return a.modelAutoUpdate(cmd.Context(), f, maxVersions, why, wait)
 		},
 	}
 	f.declare(cmd)
 	mark(cmd.Flags(), "endpoint", markRequired)
 	cmd.Flags().IntVar(&maxVersions, "max-versions", 1, "how many of the newest models are served")
-	wait.declare(a, cmd)
+	why.declare(cmd)
+	wait.declareImplied(a, cmd)
 	return cmd
 }
 
-func (a *app) modelAutoUpdate(ctx context.Context, f endpointFlags, maxVersions int, wait waitFlags) error {
+func (a *app) modelAutoUpdate(ctx context.Context, f endpointFlags, maxVersions int, why revisionFlags, wait waitFlags) error {
 	s, err := a.openForEdit(ctx)
 	if err != nil {
 		return err
@@ -42,6 +44,7 @@ func (a *app) modelAutoUpdate(ctx context.Context, f endpointFlags, maxVersions 
 	if err != nil {
 		return err
 	}
+	why.apply(s)
 	base := string(serving.CleanURL(m.BaseServingURL))
 	before, replaced := serving.LookUp(s.Config.Monitoring, base)
 	if replaced {
@@ -60,10 +63,7 @@ func (a *app) modelAutoUpdate(ctx context.Context, f endpointFlags, maxVersions 
 		}
 	}
 	a.print.line("Updating serving service")
-	if err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
-		_, err := c.AddMonitoring(m)
-		return serving.SectionMonitoring, err
-	}); err != nil {
+	if err := s.AddMonitoring(ctx, m); err != nil {
 		return err
 	}
 	a.dropUnusedCode(ctx, s, before.PreprocessArtifact)

@@ -40,7 +40,7 @@ first weight belongs to the newest version.`,
 	// The original's readme writes the flag with one more "s", which the original refuses.
 	flags.StringVar(&c.LoadEndpointPrefix, "input-endpoints-prefix", "", "")
 	flags.Lookup("input-endpoints-prefix").Hidden = true
-	wait.declare(a, cmd)
+	wait.declareImplied(a, cmd)
 	return cmd
 }
 

@@ -42,7 +42,8 @@ func modelGoldenCommand(a *app) *cobra.Command {
 		Long: `Attach recorded requests with their answers to an endpoint, as golden samples. From
 then on, a new model, new code or a new version is asked them after it has loaded
 and before it takes traffic. One that answers differently, fails or takes too long
-is refused: what served before serves on, and model list --verbose says why.
+is refused: the last good revision serves on, and model history says why. A canary
+has no samples of its own: attach them to its endpoints.
 
 The samples are a recording (see model record), or lines written by hand:
 {"body": {"x": 1}, "answer": {"y": [2]}}. The base name of an auto-updated
@@ -68,7 +69,7 @@ endpoint stands for all its versions.`,
 	flags.Var(&tolerance, "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
 	flags.DurationVar(&f.timeout, "timeout", 0, "longest time for one answer, for example 500ms (default: that of any request)")
 	flags.BoolVar(&f.off, "off", false, "take the samples off")
-	wait.declare(a, cmd)
+	wait.declareImplied(a, cmd)
 	return cmd
 }
 
@@ -87,6 +88,9 @@ func (a *app) modelGolden(ctx context.Context, f goldenFlags, wait waitFlags) er
 		}
 		a.dropUnusedSamples(ctx, s, before.Artifact)
 		return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(f.endpoint))}, {"samples", 0}})
+	}
+	if err := s.Config.MayHaveGolden(f.endpoint); err != nil {
+		return err
 	}
 	data, samples, err := a.readSamples(f.samples)
 	if err != nil {
@@ -186,8 +190,7 @@ func (a *app) dropUnusedSamples(ctx context.Context, s *operations.Service, name
 }
 
 // checkSamples asks what serves now, when it can be reached: it is not refused
-// by new samples, but would be at the next start. It returns the urls that do
-// not reproduce them.
+// by new samples. It returns the urls that do not reproduce them.
 func (a *app) checkSamples(ctx context.Context, s *operations.Service, f goldenFlags, samples []serving.Exchange) []string {
 	failed := []string{}
 	live, err := a.liveState(ctx)
@@ -205,7 +208,7 @@ func (a *app) checkSamples(ctx context.Context, s *operations.Service, f goldenF
 				continue
 			}
 			a.print.notice("Warning: what '%s' serves now does not reproduce the samples: sample %d of %d: %s", e.URL, i+1, len(samples), problem)
-			a.print.notice("  it serves on, but would be refused when an instance starts")
+			a.print.notice("  it serves on; the next revision has to reproduce them")
 			failed = append(failed, string(e.URL))
 			break
 		}

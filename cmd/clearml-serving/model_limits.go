@@ -47,7 +47,7 @@ stands for all its versions.`,
 	mark(flags, "endpoint", markRequired)
 	f.declare(flags)
 	flags.BoolVar(&off, "off", false, "take all bounds off")
-	wait.declare(a, cmd)
+	wait.declareImplied(a, cmd)
 	return cmd
 }
 

@@ -44,7 +44,7 @@ those that the clients got, and counted: see model list --verbose, or /status.`,
 	flags.Var(&share, "share", "share of the requests, above 0, at most 1 (default 1)")
 	flags.Var(&tolerance, "tolerance", "how much numbers may differ, absolutely or relatively, to count as equal (default 1e-06)")
 	flags.BoolVar(&off, "off", false, "send no more copies")
-	wait.declare(a, cmd)
+	wait.declareImplied(a, cmd)
 	return cmd
 }
 

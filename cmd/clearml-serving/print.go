@@ -95,7 +95,7 @@ func (p *printer) table(heading []string, rows [][]string) {
 }
 
 // stateStyles has the styles of the states of endpoints.
-var stateStyles = map[string]string{"failed": red, "degraded": yellow, "updating": yellow} //nolint:gochecknoglobals // a constant table
+var stateStyles = map[string]string{"failed": red, "refused": red, "degraded": yellow, "updating": yellow} //nolint:gochecknoglobals // a constant table
 
 // The styles, as terminals understand them.
 const (

@@ -27,7 +27,7 @@ func (a *app) liveState(ctx context.Context) (*liveState, error) {
 		return nil, err
 	}
 	live := &liveState{}
-	live.URL = base
+	live.URL, live.Path = base, strings.Trim(a.text("serve-suffix"), "/")
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/status", nil)

@@ -19,6 +19,7 @@ func (a *app) openForEdit(ctx context.Context) (*operations.Service, error) {
 		return nil, err
 	}
 	stored, own := majorMinor(firstOf(s.Doc.Version, "1.0.0")), majorMinor(compatVersion)
+	s.Author.Name = a.author(ctx, s.Client)
 	if stored == own {
 		return s, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +18,28 @@ import (
 // waitFlags are the flags of every command that changes what is served.
 type waitFlags struct {
 	wait    bool
+	noWait  bool
+	implied bool // on a terminal the command waits without --wait
 	timeout time.Duration
+}
+
+// declareImplied is declare for commands that deploy: on a terminal they wait by themselves.
+func (w *waitFlags) declareImplied(a *app, cmd *cobra.Command) {
+	w.declare(a, cmd)
+	w.implied = true
+	flags := cmd.Flags()
+	flags.Lookup("wait").Usage += " (on a terminal: the default)"
+	flags.BoolVar(&w.noWait, "no-wait", false, "end when the change is stored")
+	mark(flags, "no-wait", markOurs)
+}
+
+// waits tells whether the command waits, and whether only because a person is there.
+func (w waitFlags) waits(a *app) (waits, implied bool) {
+	if w.wait || w.noWait || !w.implied {
+		return w.wait && !w.noWait, false
+	}
+	person := isTerminal(a.sys.stdout) && !a.print.json
+	return person, person
 }
 
 func (w *waitFlags) declare(a *app, cmd *cobra.Command) {
@@ -32,22 +54,34 @@ func (w *waitFlags) declare(a *app, cmd *cobra.Command) {
 // finish ends a command that has changed a service: it waits when asked to, and
 // prints the result for scripts.
 func (a *app) finish(ctx context.Context, s *operations.Service, w waitFlags, endpoints []serving.EndpointURL, result object) error {
-	if w.wait {
+	if waits, implied := w.waits(a); waits {
 		if err := s.Reload(ctx); err != nil {
 			return err
 		}
+		if implied {
+			a.print.line("Waiting for the running inference services (--no-wait does not)")
+		}
 		waiting, cancel := context.WithTimeout(ctx, w.timeout)
 		defer cancel()
-		instances, err := a.wait(waiting, s, endpoints)
+		f, err := a.wait(waiting, s, endpoints)
+		if implied && errors.Is(err, errNoInstance) {
+			a.print.notice("Notice: %v", err)
+			return a.print.result(append(result, field{"state_hash", s.Hash()}))
+		}
+		if refused := (*refusedError)(nil); errors.As(err, &refused) {
+			return err
+		}
 		if err != nil {
 			return fmt.Errorf("the change is stored, but waiting for it ended: %w", err)
 		}
+		instances := len(f.instances)
 		if instances == 1 {
 			a.print.line("The running inference service serves the change")
 		} else {
 			a.print.line("All %d running inference services serve the change", instances)
 		}
 		result = append(result, field{"live", true}, field{"instances", instances})
+		a.printAddresses(s, f, endpoints)
 	}
 	return a.print.result(append(result, field{"state_hash", s.Hash()}))
 }
@@ -63,10 +97,10 @@ const (
 )
 
 // wait blocks until all live instances serve the state that s holds and the named
-// urls in it (everything, when none is named) have loaded, and returns how many
-// these are. It fails with errTimedOut when ctx ends first, and with the reason
+// urls in it (everything, when none is named) have loaded, and returns these
+// instances. It fails with errTimedOut when ctx ends first, and with the reason
 // and the instance when an endpoint cannot be loaded.
-func (a *app) wait(ctx context.Context, s *operations.Service, named []serving.EndpointURL) (instances int, err error) {
+func (a *app) wait(ctx context.Context, s *operations.Service, named []serving.EndpointURL) (f fleet, err error) {
 	ticker := time.NewTicker(statusInterval)
 	defer ticker.Stop()
 	begun := time.Now()
@@ -75,39 +109,38 @@ func (a *app) wait(ctx context.Context, s *operations.Service, named []serving.E
 		patience = findPatienceHere
 	}
 	reason := "no running inference service is known"
-	var f fleet
 	defer func() { a.noticeSilent(f) }() // at the end: one that has just started has told something by then
 	for looks := 1; ; looks++ {
 		if err := unusable(s, named); err != nil {
-			return 0, err
+			return f, err
 		}
 		f, err = a.fleet(ctx, s)
 		switch {
 		case err != nil && ctx.Err() != nil:
-			return 0, stillWaiting(ctx, reason)
+			return f, stillWaiting(ctx, reason)
 		case err != nil:
-			return 0, err
+			return f, err
 		}
 		if len(f.instances) > 0 {
 			var done bool
 			if done, reason, err = f.serve(s, named); done || err != nil {
-				return len(f.instances), err
+				return f, err
 			}
 			if looks%statusRefresh == 0 {
 				if err := s.Reload(ctx); err != nil && ctx.Err() == nil {
-					return 0, err
+					return f, err
 				}
 			}
 		} else if time.Since(begun) > patience || ctx.Err() != nil {
-			return 0, noInstance()
+			return f, noInstance()
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			if len(f.instances) == 0 {
-				return 0, noInstance()
+				return f, noInstance()
 			}
-			return 0, stillWaiting(ctx, reason)
+			return f, stillWaiting(ctx, reason)
 		}
 	}
 }
@@ -126,8 +159,10 @@ func unusable(s *operations.Service, named []serving.EndpointURL) error {
 	return nil
 }
 
+var errNoInstance = errors.New("no running inference service of this serving service is known")
+
 func noInstance() error {
-	return hint(errors.New("no running inference service of this serving service is known"),
+	return hint(errNoInstance,
 		"Try: clearml-serving up   (starts one), or --serve-url with the address of a running one")
 }
 
@@ -164,6 +199,11 @@ func (l *liveState) serves(s *operations.Service, named []serving.EndpointURL) (
 			reason += ": it cannot read its configuration: " + l.SourceError
 		}
 		return false, reason, nil
+	}
+	for _, e := range l.Endpoints {
+		if newest := s.Config.Revisions[string(e.URL)].Newest().Number; slices.Contains(named, e.URL) && e.Configured > 0 && e.Configured < newest {
+			return false, fmt.Sprintf("it has not taken in revision %d of '%s'", newest, e.URL), nil
+		}
 	}
 	return l.settled(named)
 }
@@ -216,6 +256,9 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 			continue
 		}
 		switch {
+		case e.Refusal != nil && asked:
+			return false, "", hint(&refusedError{fmt.Sprintf("endpoint '%s': %s", e.URL, e.Reason())}, "Try: clearml-serving model history %s", shellWord(string(e.URL)))
+		case e.Refusal != nil:
 		case e.Failure != nil && asked:
 			return false, "", hint(fmt.Errorf("endpoint '%s': %s", e.URL, e.Reason()), "Try: clearml-serving model list --verbose")
 		case e.Failure == nil && (e.State == serving.StateLoading || e.State == serving.StateUpdating):
@@ -223,4 +266,34 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 		}
 	}
 	return true, "", nil
+}
+
+// refusedError says that an instance has refused the change.
+type refusedError struct{ text string }
+
+func (e *refusedError) Error() string { return e.text }
+
+// printAddresses prints where what was deployed answers, and a request to paste.
+func (a *app) printAddresses(s *operations.Service, f fleet, named []serving.EndpointURL) {
+	if len(f.instances) == 0 {
+		return
+	}
+	first, key := f.instances[0], ""
+	if s.Config.Access.Required {
+		key = ` -H "Authorization: Bearer $CLEARML_SERVING_KEY"`
+	}
+	say := func(endpoint serving.EndpointURL) {
+		address := strings.TrimRight(first.URL, "/") + (&url.URL{Path: "/" + firstOf(first.Path, "serve") + "/" + string(endpoint)}).EscapedPath()
+		a.print.line("%s\n  curl -X POST %s -H 'Content-Type: application/json'%s -d '{}'", address, shellWord(address), key)
+	}
+	for _, c := range first.Canaries {
+		if slices.Contains(named, c.URL) {
+			say(c.URL)
+		}
+	}
+	for _, e := range first.Endpoints {
+		if slices.Contains(named, e.URL) || (e.Monitoring != "" && slices.Contains(named, serving.CleanURL(e.Monitoring))) {
+			say(e.URL)
+		}
+	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"clearmlserving/controlplane/documents"
 	"clearmlserving/controlplane/store"
+	"clearmlserving/serving"
 )
 
 // checkConfiguration normalises {name: {…}}: each section has its name and holds only texts,
@@ -157,6 +158,9 @@ func compareConfigurations(before, after map[string]any) []any {
 	maps.Copy(both, after)
 	changes := []any{}
 	for _, name := range slices.Sorted(maps.Keys(both)) {
+		if name == string(serving.SectionRevisions) {
+			continue // it is a history itself, and no edit takes it back
+		}
 		oldHash, old := sectionHash(before, name)
 		newHash, now := sectionHash(after, name)
 		if oldHash == newHash {

@@ -161,7 +161,7 @@ func stateClass(state string) string {
 		return "good"
 	case "in_progress", "loading", "updating", "queued":
 		return "busy"
-	case "failed", "degraded", "aborted", "lost":
+	case "failed", "degraded", "refused", "aborted", "lost":
 		return "bad"
 	}
 	return "plain"

@@ -62,7 +62,7 @@ func (e configurationEdit) Written() string {
 // ByItself says that instances write this section on their own, so that taking a change of
 // it back would not last.
 func (s configurationStep) ByItself() bool {
-	return s.Section == string(serving.SectionMonitoringEndpoints) || s.Section == string(serving.SectionVersions)
+	return s.Section == string(serving.SectionMonitoringEndpoints) || s.Section == string(serving.SectionVersions) || s.Section == string(serving.SectionRevisions)
 }
 
 // sectionNoun is what the records of a section are.
@@ -82,6 +82,8 @@ func sectionNoun(section string) string {
 		return "version numbers of"
 	case serving.SectionOptions:
 		return "options of"
+	case serving.SectionRevisions:
+		return "revisions of"
 	}
 	return section
 }

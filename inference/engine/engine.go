@@ -207,6 +207,7 @@ type LoadError struct {
 	Cause     string // Text without the name of the code, "" where it does not name it
 	Traceback string // trimmed to user code, "" when there is none
 	UserCode  bool   // the user's own code is at fault
+	Final     bool   // every attempt fails, on every machine, until the endpoint changes
 	Err       error
 }
 

@@ -35,5 +35,5 @@ func (c CachedFiles) Fetch(ctx context.Context, f File) (Local, error) {
 	case !handle.FromCache:
 		c.Logger.Debug("downloaded", "url", storage.Redact(f.URL), "bytes", handle.Size, "took", time.Since(begun).Round(time.Millisecond))
 	}
-	return Local{Path: handle.Path, SHA256: handle.SHA256, Release: handle.Release}, nil
+	return Local{Path: handle.Path, SHA256: handle.SHA256, Fresh: !handle.FromCache, Release: handle.Release}, nil
 }

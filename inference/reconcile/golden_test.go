@@ -160,7 +160,7 @@ func TestOnlyAVersionThatReproducesTheSamplesGoesLive(t *testing.T) {
 					}
 					return
 				}
-				if serves(t, rt) != "good" || e.State != "updating" || e.Failure == nil || e.Failure.Step != "golden" || !strings.Contains(e.Failure.Reason, tc.reason) {
+				if serves(t, rt) != "good" || e.State != "refused" || e.Failure == nil || e.Failure.Step != "golden" || !strings.Contains(e.Failure.Reason, tc.reason) {
 					t.Errorf("serves %s, %s, %+v", serves(t, rt), e.State, e.Failure)
 				}
 				w.mu.Lock()

@@ -25,13 +25,17 @@ type entry struct {
 	wantedSince time.Time
 	stats       *router.Stats
 	live        *router.Live
-	liveKey     string // the want.key that live satisfies
+	liveKey     string // the want.loads that live satisfies
+	serves      int    // the number of the revision of live
 	content     string // digest of the files and settings of live
+	modelSHA256 string // of the model's file of live
+	baseTried   bool   // the base of want has been loaded, or cannot be
 	cancel      context.CancelFunc
 	attempt     uint64   // the number of the running load, or of the last one
 	variables   []string // of the model of live, set last
 	failure     *serving.LoadFailure
-	held        *heldFiles // used by live
+	refusal     *serving.LoadFailure // of the refused revision, as this instance saw it
+	held        *heldFiles           // used by live
 }
 
 // cancelLoad cancels a running load; its result is discarded.
@@ -50,15 +54,16 @@ func (e *entry) obstacle() router.Obstacle {
 }
 
 // settled reports whether the entry needs no action now.
-func (e *entry) settled() bool { return e.live != nil && e.liveKey == e.want.key }
+func (e *entry) settled() bool { return e.live != nil && e.liveKey == e.want.loads }
 
 // loadResult is the result of one attempt to load.
 type loadResult struct {
 	entry     *entry
 	attempt   uint64 // the number of the load
-	key       string
-	variables []string
+	want      want
+	base      bool // want is the base of what the entry wants
 	content   string
+	modelSHA  string       // of the model's file
 	model     engine.Model // nil when failed or unchanged
 	unchanged bool
 	failure   *serving.LoadFailure
@@ -85,13 +90,17 @@ func (r *Reconciler) startDue(ctx context.Context) {
 		e.cancel = cancel
 		e.attempt++
 		w, content, attempt := e.want, e.content, e.attempt
+		base := e.live == nil && w.base != nil && !e.baseTried
+		if base {
+			w = *w.base
+		}
 		if e.failure != nil && e.failure.Step == stepLoad && e.failure.Attempts == 1 {
 			w.code.Verify, w.model.Verify = true, true // the files may be the cause
 		}
 		r.running.Go(func() {
 			defer cancel()
 			result := r.load(loadCtx, e, w, content)
-			result.entry, result.attempt, result.key, result.variables = e, attempt, w.key, w.variables
+			result.entry, result.attempt, result.want, result.base = e, attempt, w, base
 			r.loaded <- result // the owner, or shutdown, always receives it
 		})
 	}
@@ -141,6 +150,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 	}
 	spec.CodePath, spec.ModelPath = fetched.code.Path, fetched.model.Path
 	spec.Restore = func(ctx context.Context, distrust bool) error { return r.restore(ctx, e, w, fetched, distrust) }
+	result.modelSHA = fetched.model.SHA256
 	result.content = digest(url, w.planned.Endpoint, fetched.code.SHA256, fetched.model.SHA256, w.limits)
 	if result.content == liveContent {
 		result.unchanged = true
@@ -167,6 +177,9 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 	}
 	defer loaded()
 	model, err = r.o.Loader.Load(ctx, spec)
+	if err != nil && w.loadFailure(err).Final && r.repaired(ctx, w, fetched) {
+		model, err = r.o.Loader.Load(ctx, spec)
+	}
 	if err != nil {
 		result.failure = w.loadFailure(err)
 		return result
@@ -174,7 +187,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 	if w.golden != nil {
 		if err := w.golden.reproduces(ctx, model, samples, w.golden.Limit(w.limits.Within(r.o.RequestTimeout))); err != nil {
 			closeUnused(ctx, model)
-			result.failure = &serving.LoadFailure{Step: stepGolden, Reason: err.Error()}
+			result.failure = &serving.LoadFailure{Step: stepGolden, Reason: err.Error(), Final: ctx.Err() == nil}
 			return result
 		}
 	}
@@ -199,13 +212,39 @@ func givenUp() loadResult {
 // loadFailure is the engine's reason, with the artifact of the code that failed.
 func (w want) loadFailure(err error) *serving.LoadFailure {
 	failure := &serving.LoadFailure{Step: stepLoad, Reason: err.Error()}
-	if loadErr, ok := errors.AsType[*engine.LoadError](err); ok && loadErr.UserCode {
+	loadErr, ok := errors.AsType[*engine.LoadError](err)
+	failure.Final = ok && loadErr.Final
+	if ok && loadErr.UserCode {
 		failure.Traceback, failure.Code = loadErr.Traceback, w.planned.PreprocessArtifact
 		if failure.Code != "" {
 			failure.Cause = loadErr.Cause
 		}
 	}
 	return failure
+}
+
+// repaired compares the files of a failed load with what they should be, and reports whether one
+// was damaged and has been fetched again.
+func (r *Reconciler) repaired(ctx context.Context, w want, was fetchedFiles) bool {
+	repaired := false
+	for _, part := range []struct {
+		name string
+		file File
+		was  Local
+	}{{"code", w.code, was.code}, {"model", w.model, was.model}} {
+		if part.file.URL == "" {
+			continue
+		}
+		file := part.file
+		file.SHA256, file.Verify = part.was.SHA256, true
+		local, err := r.o.Files.Fetch(ctx, file)
+		if err != nil {
+			continue // the load has failed with what there is
+		}
+		was.held.put(part.name, local.Release)
+		repaired = repaired || (local.Fresh && local.Path == part.was.Path)
+	}
+	return repaired
 }
 
 // closeUnused closes a model that was never in service.
@@ -325,43 +364,58 @@ func (r *Reconciler) finish(result loadResult) {
 		return
 	}
 	e.cancel = nil
+	e.baseTried = e.baseTried || result.base
 	switch {
+	case result.failure != nil && result.base:
+		result.files.release()
+		r.o.Logger.Error("last good revision cannot be loaded", "endpoint", e.url, "revision", result.want.revision.Number, "step", result.failure.Step, "reason", result.failure.Reason)
 	case result.failure != nil:
 		r.fail(e, result)
 	case result.unchanged:
 		result.files.release() // live holds the same files already
-		e.liveKey, e.failure = result.key, nil
+		e.liveKey, e.failure = result.want.loads, nil
 	default:
 		old, held := e.live, e.held
-		e.live = router.NewLive(e.url, e.want.planned.ModelID, result.model)
+		e.live = router.NewLive(e.url, result.want.planned.ModelID, result.model)
 		e.live.Stats = e.stats
-		e.live.Timeout = e.want.limits.Within(r.o.RequestTimeout)
-		e.variables = result.variables
+		e.live.Timeout = result.want.limits.Within(r.o.RequestTimeout)
+		e.variables = result.want.variables
 		r.log(e)
-		e.liveKey, e.content, e.held, e.failure = result.key, result.content, result.files, nil
-		r.o.Logger.Info("endpoint live", "endpoint", e.url, "model_id", e.want.planned.ModelID, "took", time.Since(e.wantedSince).Round(time.Millisecond))
+		e.liveKey, e.content, e.modelSHA256, e.held, e.failure = result.want.loads, result.content, result.modelSHA, result.files, nil
+		e.serves = result.want.revision.Number
+		r.o.Logger.Info("endpoint live", "endpoint", e.url, "model_id", result.want.planned.ModelID, "revision", e.serves, "took", time.Since(e.wantedSince).Round(time.Millisecond))
+		r.settle(e)
 		r.swap()
 		r.retire(old, held)
 		return
 	}
+	r.settle(e)
 	r.swap()
 }
 
 func (r *Reconciler) fail(e *entry, result loadResult) {
 	result.files.release()
 	f := result.failure
-	f.Since, f.Attempts = time.Now(), 1
+	f.Since, f.Attempts, f.Revision = time.Now(), 1, result.want.revision.Number
 	if e.failure != nil {
 		f.Since, f.Attempts = e.failure.Since, e.failure.Attempts+1
 	}
 	f.NextTry = time.Now().Add(retry.Doubled(f.Attempts, 2*time.Second, 5*time.Minute))
 	repeated := e.failure != nil && e.failure.Reason == f.Reason
 	e.failure = f
-	if repeated {
-		r.o.Logger.Debug("endpoint still cannot be loaded", "endpoint", e.url, "attempts", f.Attempts, "reason", f.Reason)
-		return
+	if e.live == nil {
+		e.baseTried = false // what served before may load again by then
 	}
-	r.o.Logger.Error("endpoint cannot be loaded", "endpoint", e.url, "step", f.Step, "reason", f.Reason, "traceback", f.Traceback, "old_version_serves", e.live != nil)
+	if !repeated {
+		r.o.Logger.Error("endpoint cannot be loaded", "endpoint", e.url, "revision", f.Revision, "step", f.Step, "reason", f.Reason, "traceback", f.Traceback, "old_version_serves", e.live != nil)
+	} else {
+		r.o.Logger.Debug("endpoint still cannot be loaded", "endpoint", e.url, "attempts", f.Attempts, "reason", f.Reason)
+	}
+	if f.Final && result.want.revision.State == serving.RevisionPending {
+		e.refusal = f
+		r.judge(e.url, f.Revision, serving.Verdict{State: serving.RevisionRefused, Step: f.Step, Reason: f.Reason})
+		r.dirty = true // also if another instance has refused it first: it is not wanted any more
+	}
 }
 
 // archives are the file name extensions of packed models, which are served as folders.

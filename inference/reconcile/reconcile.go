@@ -72,6 +72,7 @@ type File struct {
 type Local struct {
 	Path    string
 	SHA256  string // of the file as fetched
+	Fresh   bool   // it was not in place before
 	Release func()
 }
 
@@ -95,6 +96,10 @@ type Options struct {
 	// LogShare is the share of requests whose variables are logged if neither the endpoint nor the
 	// service sets one. nil: all of them.
 	LogShare *float64
+	// Journal stores what becomes of revisions, nil for none.
+	Journal Journal
+	// Instance names this instance in the revisions.
+	Instance string
 	// Followers are notified of each plan and each status, in this order.
 	Followers []Follower
 	Logger    *slog.Logger
@@ -120,6 +125,11 @@ type Reconciler struct {
 	source    sourceStatus
 	disk      error // why the last good state is not on disk
 	recalled  bool  // the state on disk has been applied
+
+	known map[serving.EndpointURL]serving.History // of what is planned: the stored revisions, and what they lack
+	dirty bool                                    // known has changed since the last comparison
+
+	unrecorded chan findings // holds the newest set
 
 	lastGood *State // the state on disk at start, nil if there is none; constant after the start of Run
 }
@@ -163,7 +173,8 @@ func New(o Options) *Reconciler {
 		canaries: map[serving.EndpointURL]*router.Canary{},
 		loaded:   make(chan loadResult),
 		outdated: make(chan *entry, 64),
-		slots:    make(chan struct{}, o.Loads), preparing: make(chan struct{}, preparationsPerLoad*o.Loads),
+		known:    map[serving.EndpointURL]serving.History{}, unrecorded: make(chan findings, 1),
+		slots: make(chan struct{}, o.Loads), preparing: make(chan struct{}, preparationsPerLoad*o.Loads),
 	}
 	r.status.Store(&serving.Status{})
 	return r
@@ -179,6 +190,9 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	readers.Go(func() { r.readLoop(readCtx, rung, looks) })
 	if r.o.Changes != nil {
 		readers.Go(func() { r.listen(readCtx, rung) })
+	}
+	if r.o.Journal != nil {
+		readers.Go(func() { r.recordLoop(readCtx) })
 	}
 	r.follow(ctx, looks)
 	stopReading()
@@ -212,6 +226,7 @@ func (r *Reconciler) follow(ctx context.Context, looks <-chan look) {
 			}
 		case <-retry.C:
 		}
+		r.settleRevisions()
 		r.startDue(ctx)
 		retry.Reset(r.untilRetry())
 		r.publish()
@@ -301,7 +316,7 @@ func (r *Reconciler) keepOnDisk(state *State) {
 	if r.o.CacheFile == "" {
 		return
 	}
-	before, err := r.disk, writeCache(r.o.CacheFile, state)
+	before, err := r.disk, writeCache(r.o.CacheFile, r.remember(state))
 	switch r.disk = err; {
 	case err != nil && before == nil:
 		r.o.Logger.Warn("last good configuration cannot be kept on disk", "file", r.o.CacheFile, "err", err)
@@ -372,12 +387,10 @@ func (r *Reconciler) recall() {
 // apply compares the wanted with the running endpoints.
 func (r *Reconciler) apply(state *State) {
 	service := state.service()
-	plan := serving.Resolve(service, state.Found, state.Versions)
+	r.learn(state, service)
+	plan := serving.Resolve(service, state.judged(service, func(url serving.EndpointURL) serving.History { return r.known[url] }), state.Versions)
 	share, _ := service.Parameters.LogShare(r.o.logShare()) // an unreadable share is one of the plan's problems
-	wanted := map[serving.EndpointURL]want{}
-	for url, e := range plan.Endpoints {
-		wanted[url] = state.want(url, e, plan.Options[url], share)
-	}
+	wanted := r.choose(state, service, plan, share)
 	current := map[serving.EndpointURL]string{}
 	for url, e := range r.entries {
 		current[url] = e.want.key
@@ -397,11 +410,12 @@ func (r *Reconciler) apply(state *State) {
 			r.entries[url] = e
 		}
 		e.cancelLoad()
-		e.want, e.failure, e.wantedSince = wanted[url], nil, time.Now()
+		e.want, e.failure, e.wantedSince, e.baseTried = wanted[url], nil, time.Now(), false
 	}
 	for url, w := range wanted {
-		r.entries[url].want = w // parts that need no load: logged variables
+		r.entries[url].want = w // parts that need no load: logged variables, the revision
 		r.log(r.entries[url])
+		r.settle(r.entries[url])
 	}
 	problems := !slices.Equal(plan.Problems, r.plan.Problems)
 	first, hash := r.state == nil, state.Hash()
@@ -415,6 +429,7 @@ func (r *Reconciler) apply(state *State) {
 			r.o.Logger.Warn("part of the configuration is not served", "section", p.Section, "key", p.Key, "problem", p.Text)
 		}
 	}
+	r.report(state, service)
 	r.swap()
 	for _, f := range r.o.Followers {
 		f.Planned(state, plan, first || moved)

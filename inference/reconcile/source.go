@@ -141,9 +141,10 @@ func (c *ClearMLSource) read(ctx context.Context, id string, last *State) (*Stat
 // monitored queries the models of each monitoring. If the server refuses one of the queries, its
 // previous models stay; if the server cannot be reached, the reading fails.
 func (c *ClearMLSource) monitored(ctx context.Context, state *State, service serving.Service, last *State) error {
+	numbered := service.Known()
 	for _, key := range slices.Sorted(maps.Keys(service.Monitoring)) {
 		m := service.Monitoring[key]
-		found, err := c.query(ctx, m)
+		found, err := c.query(ctx, m, numbered[string(serving.CleanURL(m.BaseServingURL))])
 		switch {
 		case err == nil:
 			state.Found[key] = found
@@ -166,7 +167,9 @@ func (c *ClearMLSource) monitored(ctx context.Context, state *State, service ser
 // uploaded do not count.
 const spareModels = 20
 
-func (c *ClearMLSource) query(ctx context.Context, m serving.Monitoring) ([]serving.MonitoredModel, error) {
+// query returns the newest models, and older ones that have a number already: one of them serves if
+// a newer one is refused.
+func (c *ClearMLSource) query(ctx context.Context, m serving.Monitoring, numbered map[serving.ModelID]int) ([]serving.MonitoredModel, error) {
 	filter := clearml.ModelFilter{Tags: m.Tags, PublishedOnly: m.OnlyPublished, NewestFirst: true}
 	if m.MaxVersions > 0 {
 		filter.Limit = m.MaxVersions + spareModels
@@ -190,8 +193,8 @@ func (c *ClearMLSource) query(ctx context.Context, m serving.Monitoring) ([]serv
 		if placeholder(model.URI) != "" {
 			continue
 		}
-		if m.MaxVersions > 0 && len(found) == m.MaxVersions {
-			break
+		if _, known := numbered[serving.ModelID(model.ID)]; m.MaxVersions > 0 && len(found) >= m.MaxVersions && !known {
+			continue
 		}
 		found = append(found, serving.MonitoredModel{ID: serving.ModelID(model.ID), Created: model.Created.Time, URI: model.URI, Code: serving.CodeOf(model.Metadata)})
 	}
@@ -209,6 +212,11 @@ func (c *ClearMLSource) models(ctx context.Context, state *State, service servin
 	for _, found := range state.Found {
 		for _, m := range found {
 			ids = append(ids, string(m.ID))
+		}
+	}
+	for _, h := range service.Revisions {
+		if good, ok := h.LastGood(); ok && h.Removed.IsZero() && good.Endpoint.ModelID != "" {
+			ids = append(ids, string(good.Endpoint.ModelID))
 		}
 	}
 	slices.Sort(ids)
@@ -255,7 +263,8 @@ func (c *ClearMLSource) number(ctx context.Context, state *State, doc *clearml.S
 	if given {
 		writes = append(writes, serving.SectionVersions)
 	}
-	records := serving.Resolve(service, state.Found, state.Versions).MonitoringRecords()
+	known := func(url serving.EndpointURL) serving.History { return service.Revisions[string(url)] }
+	records := serving.Resolve(service, state.judged(service, known), state.Versions).MonitoringRecords()
 	after := service
 	after.Versions, after.MonitoringEndpoints = state.Versions, records
 	if !sameRecords(service, after) {

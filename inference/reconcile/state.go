@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -30,6 +31,9 @@ type State struct {
 	Versions serving.Versions                    `json:"versions"`
 	// Trouble has, per monitoring, the reason why its models could not be queried.
 	Trouble map[string]string `json:"trouble,omitempty"`
+	// Known has what this instance knows of revisions, in the form of the section of that name. It
+	// goes beyond the stored section while that cannot be written.
+	Known json.RawMessage `json:"known_revisions,omitempty"`
 	// Kept lists the unusable parts of the configuration that are here in their last good form.
 	Kept []serving.Kept `json:"kept,omitempty"`
 }
@@ -87,31 +91,62 @@ type want struct {
 	impossible string        // why it cannot be loaded, known in advance
 	golden     *wantedGolden // what it must reproduce before it goes live, nil for nothing
 	limits     *serving.Limits
-	// key changes whenever something must be fetched or loaded again.
-	key string
+	// loads changes whenever something else must be fetched or loaded.
+	loads string
+	// key changes whenever a failure of before says nothing: with loads, the golden samples, and a
+	// repeated deployment.
+	key      string
+	revision serving.Revision // what this is
+	choice   serving.Choice   // why this revision is loaded
+	base     *want            // served until this is live, nil for nothing
 }
 
-// want collects the inputs of an endpoint. A missing artifact or model is an error of that endpoint
-// only. share is the service's share of logged requests.
-func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options serving.EndpointOptions, share float64) want {
+// content is what the configuration deploys under a URL now.
+func (s *State) content(e serving.PlannedEndpoint, options serving.EndpointOptions) serving.Content {
+	c := serving.Content{Endpoint: e.Endpoint, Code: e.Code, Limits: options.Limits, Golden: options.Golden}
+	if c.Code == nil && e.PreprocessArtifact != "" {
+		c.Code = s.code(e.PreprocessArtifact)
+	}
+	if model := s.Models[e.ModelID]; model.Missing == "" {
+		c.ModelURI = model.URI
+	}
+	return c
+}
+
+// code is the code that an artifact refers to, nil if there is no such artifact.
+func (s *State) code(artifact string) *serving.ModelCode {
+	a, ok := s.Artifacts[artifact]
+	if !ok {
+		return nil
+	}
+	return &serving.ModelCode{URI: a.URI, SHA256: a.SHA256, Folder: a.Folder}
+}
+
+// want collects the inputs of a revision of a planned endpoint. A missing artifact or model is an
+// error of that endpoint only. share is the service's share of logged requests.
+func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r serving.Revision, share float64) want {
 	if e.Metrics.LogFrequency != nil {
 		share = *e.Metrics.LogFrequency
 	}
-	w := want{planned: e, logShare: share, golden: s.golden(options.Golden), limits: options.Limits}
+	e.Endpoint = r.Endpoint
+	if e.Code != nil {
+		e.Code = r.Code
+	}
+	w := want{planned: e, revision: r, logShare: share, limits: r.Limits}
 	w.variables = slices.Sorted(maps.Keys(e.Metrics.Metrics))
-	if name := e.PreprocessArtifact; e.Code != nil {
-		w.code = File{URL: e.Code.URI, SHA256: e.Code.SHA256, Unpack: e.Code.Folder}
-	} else if name != "" {
-		artifact, ok := s.Artifacts[name]
-		if !ok {
-			w.impossible = fmt.Sprintf("could not find preprocessing artifact '%s' on Task id=%s", name, s.ServiceID)
-		}
-		w.code = File{URL: artifact.URI, SHA256: artifact.SHA256, Unpack: artifact.Folder}
+	code := ""
+	if r.Code != nil {
+		w.code = File{URL: r.Code.URI, SHA256: r.Code.SHA256, Unpack: r.Code.Folder}
+		code = cmp.Or(r.Code.SHA256, r.Code.URI)
+	} else if name := e.PreprocessArtifact; name != "" {
+		w.impossible = fmt.Sprintf("could not find preprocessing artifact '%s' on Task id=%s", name, s.ServiceID)
 	}
 	changed := ""
 	if e.ModelID != "" {
 		model, ok := s.Models[e.ModelID]
 		switch {
+		case r.ModelURI != "":
+			model.URI = r.ModelURI
 		case !ok:
 			w.impossible = fmt.Sprintf("model %s does not exist in the model repository", e.ModelID)
 		case model.Missing != "":
@@ -119,11 +154,8 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, options
 		}
 		w.model, changed = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
 	}
-	parts := []any{url, e.Endpoint, w.code, w.model, changed, w.impossible, w.limits}
-	if w.golden != nil {
-		parts = append(parts, w.golden.Golden, w.golden.file)
-	}
-	w.key = digest(parts...)
+	w.loads = digest(url, e.Endpoint, code, w.code.Unpack, w.model, changed, w.impossible, w.limits)
+	w.key = w.loads
 	return w
 }
 

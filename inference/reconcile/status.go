@@ -45,7 +45,10 @@ func (r *Reconciler) publish() {
 	for _, url := range r.urls() {
 		e := r.entries[url]
 		status := serving.EndpointReport{URL: url, Engine: e.want.planned.EngineType, ModelID: e.want.planned.ModelID, Monitoring: e.want.planned.Monitoring, Failure: e.failure}
+		setRevisions(&status, e)
 		switch {
+		case e.settled() && status.Refusal != nil:
+			status.State = serving.StateRefused
 		case e.settled():
 			status.State = serving.StateReady
 		case e.live != nil:
@@ -63,5 +66,25 @@ func (r *Reconciler) publish() {
 	r.status.Store(s)
 	for _, f := range r.o.Followers {
 		f.StatusChanged(r.Status)
+	}
+}
+
+// setRevisions sets what a report says of revisions.
+func setRevisions(s *serving.EndpointReport, e *entry) {
+	wanted := e.want.choice.Wanted
+	s.Configured = wanted.Number
+	if e.live != nil {
+		s.Revision = e.serves
+	}
+	if wanted.State != serving.RevisionRefused || wanted.Number == e.want.revision.Number {
+		return // there is none to fall back to: it is loaded again and again
+	}
+	s.Refusal = &serving.Refusal{Revision: wanted.Number, Step: wanted.Step, Reason: wanted.Reason, Since: wanted.Since, Instance: wanted.Instance}
+	if s.Failure != nil {
+		return
+	}
+	s.Failure = &serving.LoadFailure{Step: wanted.Step, Reason: wanted.Reason, Since: wanted.Since, Attempts: 1, Revision: wanted.Number}
+	if e.refusal != nil && e.refusal.Revision == wanted.Number {
+		s.Failure = e.refusal // with the traceback
 	}
 }

@@ -143,7 +143,7 @@ func (e *environments) of(ctx context.Context, own bool, codePath string) (envir
 	}
 	at, err := choose(ctx)
 	if err != nil {
-		return environment{}, &EnvironmentError{Err: err}
+		return environment{}, &EnvironmentError{Err: err, own: own}
 	}
 	return at, nil
 }

@@ -5,6 +5,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"sync"
@@ -44,11 +45,21 @@ type Host struct {
 }
 
 // EnvironmentError says why an endpoint has no Python environment.
-type EnvironmentError struct{ Err error }
+type EnvironmentError struct {
+	Err error
+	own bool // of an endpoint's own requirements
+}
 
 func (e *EnvironmentError) Error() string { return e.Err.Error() }
 
 func (e *EnvironmentError) Unwrap() error { return e.Err }
+
+// Final reports whether the endpoint's own requirements are at fault, on every machine. Packages
+// that the instance adds are the instance's.
+func (e *EnvironmentError) Final() bool {
+	failed, ok := errors.AsType[*venv.Error](e.Err)
+	return errors.Is(e.Err, venv.ErrNoRequirements) || (ok && e.own && failed.Final())
+}
 
 // New prepares a Host; Run starts it.
 func New(o Options) *Host {

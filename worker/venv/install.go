@@ -33,6 +33,23 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Death }
 
+// passing are words of installers about the network and the disk. pip says "no matching
+// distribution" also when it has reached no index.
+var passing = []string{ //nolint:gochecknoglobals // a constant table
+	"connectionerror", "connection error", "connection refused", "connection reset", "connection aborted", "connection broken", "connecttimeout", "readtimeout",
+	"timed out", "max retries", "temporary failure", "name resolution", "name or service not known", "dns error", "error sending request",
+	"network is unreachable", "proxyerror", "sslerror", "certificate verify", "http error 5", "server error", "no space left", "disk quota", "cannot allocate memory",
+}
+
+// Final reports whether the requirements are at fault: they cannot be installed anywhere.
+func (e *Error) Final() bool {
+	if e.Death.Code <= 0 || e.Hint == noVenv || e.Death.Reason != "" || !strings.Contains(e.Step, " install ") {
+		return false
+	}
+	said := strings.ToLower(strings.Join(e.Death.LastLines, "\n"))
+	return !slices.ContainsFunc(passing, func(word string) bool { return strings.Contains(said, word) })
+}
+
 // install fills the folder of an environment.
 func (m *Maker) install(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
 	// uv does not see the packages of the layer below and would install all of them again.

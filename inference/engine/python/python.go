@@ -7,6 +7,8 @@ package python
 import (
 	"context"
 	"errors"
+	"strings"
+	"syscall"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
@@ -40,7 +42,7 @@ func (e *Engine) SetInstanceTask(taskID string) { e.o.Host.SetInstanceTask(taskI
 func (e *Engine) Prepare(ctx context.Context, spec engine.Spec) error {
 	own, err := serving.OwnEnvironment(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
 	if err != nil {
-		return &engine.LoadError{Text: err.Error(), Err: err}
+		return &engine.LoadError{Text: err.Error(), Final: true, Err: err}
 	}
 	return loadError(e.o.Host.Prepare(ctx, own, spec.CodePath))
 }
@@ -49,7 +51,7 @@ func (e *Engine) Prepare(ctx context.Context, spec engine.Spec) error {
 func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, error) {
 	batching, err := serving.BatchingOf(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
 	if err != nil {
-		return nil, &engine.LoadError{Text: err.Error(), Err: err}
+		return nil, &engine.LoadError{Text: err.Error(), Final: true, Err: err}
 	}
 	fields, err := spec.Endpoint.Record()
 	if err != nil {
@@ -57,7 +59,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	}
 	own, err := serving.OwnEnvironment(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
 	if err != nil {
-		return nil, &engine.LoadError{Text: err.Error(), Err: err}
+		return nil, &engine.LoadError{Text: err.Error(), Final: true, Err: err}
 	}
 	least, most := spec.Limits.Workers(e.o.Workers)
 	limits := serving.Limits{}
@@ -80,7 +82,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 // loadError makes an *engine.LoadError of an error that is the endpoint's fault.
 func loadError(err error) error {
 	if failed, ok := errors.AsType[*host.EnvironmentError](err); ok {
-		return &engine.LoadError{Text: failed.Error(), Err: failed.Err}
+		return &engine.LoadError{Text: failed.Error(), Final: failed.Final(), Err: failed.Err}
 	}
 	if failed, ok := errors.AsType[*worker.LoadError](err); ok {
 		text := failed.Text
@@ -88,9 +90,18 @@ func loadError(err error) error {
 			text = failed.Error() // with its last lines
 		}
 		byUser := failed.Traceback != "" || failed.Cause != ""
-		return &engine.LoadError{Text: text, Cause: failed.Cause, Traceback: failed.Traceback, UserCode: byUser, Err: err}
+		return &engine.LoadError{Text: text, Cause: failed.Cause, Traceback: failed.Traceback, UserCode: byUser, Final: final(failed), Err: err}
 	}
 	return err
+}
+
+// final tells whether the endpoint itself is at fault. A lack of memory is the machine's; so may be
+// SIGKILL, and a process that the service has ended.
+func final(failed *worker.LoadError) bool {
+	if failed.Death.IsZero() {
+		return !strings.HasPrefix(failed.Cause, "MemoryError") && !strings.Contains(failed.Text, "MemoryError")
+	}
+	return !failed.Death.OOM && !failed.Death.Asked && failed.Death.Signal != syscall.SIGKILL
 }
 
 // calls takes each send_request of user code to the data plane.

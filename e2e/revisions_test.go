@@ -1,0 +1,273 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// loadsModel is code whose model must hold the word good; it answers with what it holds.
+const loadsModel = `class Preprocess:
+    def load(self, local_file_name):
+        with open(local_file_name) as f:
+            text = f.read()
+        if "good" not in text:
+            raise ValueError("not a model: " + text)
+        return text
+
+    def process(self, data, state, collect_custom_statistics_fn=None):
+        return {"code": "good"}
+`
+
+// broken are changes that no instance can serve, and what is told of each.
+var broken = []struct{ endpoint, code, why string }{
+	{"syntax", "class Preprocess(:\n", "invalid syntax"},
+	{"package", "import nosuchpackage\n\n\nclass Preprocess:\n    pass\n", "No module named 'nosuchpackage'"},
+	{"dies", "import os\n\n\nclass Preprocess:\n    def __init__(self):\n        os._exit(3)\n", "worker died while it loaded: exited with code 3"},
+	{"golden", answersWith("other"), "golden: it does not reproduce the golden samples"},
+	{"model", "", "ValueError: not a model: bad"},
+}
+
+// TestARefusedRevisionIsNotWhatAStartLoads breaks an endpoint in each way, and then starts instances
+// in each way: all of them serve the last good revision and name the refused one.
+func TestARefusedRevisionIsNotWhatAStartLoads(t *testing.T) {
+	plane := controlPlane(t)
+	id := createdID(t, plane.must(t, "create", "--name", "revisions"))
+	a := instance(t, plane, id)
+	add := func(endpoint, code string, flags ...string) result {
+		t.Helper()
+		file := writeCode(t, plane, endpoint+".py", code)
+		return plane.cli(t, append([]string{"--id", id, "model", "add", "--engine", "custom", "--endpoint", endpoint, "--preprocess", file, "--wait"}, flags...)...)
+	}
+	samples := writeCode(t, plane, "samples.jsonl", `{"body": {"x": 1}, "answer": {"code": "good"}}`+"\n")
+	goodModel := plane.register(t, id, "good", "--name", "good", "--project", "models")
+	badModel := plane.register(t, id, "bad", "--name", "bad", "--project", "models")
+	for _, b := range broken {
+		code, flags := answersWith("good"), []string(nil)
+		if b.endpoint == "model" {
+			code, flags = loadsModel, []string{"--model-id", goodModel}
+		}
+		if r := add(b.endpoint, code, flags...); r.code != 0 {
+			t.Fatal(r)
+		}
+	}
+	plane.must(t, "--id", id, "model", "golden", "--endpoint", "golden", "--samples", samples, "--wait")
+	for _, b := range broken {
+		code, flags := b.code, []string(nil)
+		if b.endpoint == "model" {
+			code, flags = loadsModel, []string{"--model-id", badModel}
+		}
+		r := add(b.endpoint, code, flags...)
+		if r.code != 1 {
+			t.Errorf("%s: %v", b.endpoint, r)
+		}
+		wantWords(t, b.endpoint, r.out, "refused: ", b.why, " serves")
+	}
+	serves := func(where string, s *system) {
+		t.Helper()
+		for _, b := range broken {
+			s.answers(t, b.endpoint, `{"code":"good"}`)
+		}
+		s.eventually(t, patience, where+": the refused revisions are named", func() error {
+			_, status := s.get(t, s.urls["serve"]+"/status")
+			for _, b := range broken {
+				if !regexp.MustCompile(`(?s)"endpoint": ?"` + b.endpoint + `",.{0,200}"state": ?"refused"`).MatchString(status) {
+					return fmt.Errorf("%s is not refused: %s", b.endpoint, status)
+				}
+			}
+			return nil
+		})
+		plane.eventually(t, patience, where+": model list names them", func() error {
+			list := plane.must(t, "--id", id, "model", "list", "--verbose")
+			for _, b := range broken {
+				if !regexp.MustCompile(`(?m)^/` + b.endpoint + ` .*refused.*revision \d refused: .*` + regexp.QuoteMeta(b.why) + `.*; \d serves`).MatchString(list) {
+					return fmt.Errorf("%s: %s", b.endpoint, list)
+				}
+			}
+			return nil
+		})
+	}
+	serves("at once", a)
+	// The verdicts are stored: a start does not depend on who has seen them.
+	plane.eventually(t, patience, "the verdicts are stored", func() error {
+		for _, b := range broken {
+			if history := plane.must(t, "--id", id, "model", "history", b.endpoint); !strings.Contains(history, "refused") || !strings.Contains(history, "serves") {
+				return fmt.Errorf("%s: %s", b.endpoint, history)
+			}
+		}
+		return nil
+	})
+	a.stop(t)
+	a.startInstance(t, plane, id)
+	serves("after a restart", a)
+	a.kill(t)
+	a.startInstance(t, plane, id)
+	serves("after kill -9", a)
+	b := instance(t, plane, id)
+	serves("a second instance with an empty folder", b)
+	a.stop(t)
+	b.stop(t)
+	c := instance(t, plane, id)
+	serves("a new machine that has the control plane only", c)
+	if text, err := os.ReadFile(c.log); err != nil || strings.Contains(string(text), "cannot be loaded") {
+		t.Errorf("a refused revision was loaded again: %v\n%s", err, lastLines(c.log))
+	}
+}
+
+// TestAKilledInstanceForgetsNoGoodRevision kills an instance while a change that it cannot serve is
+// being loaded, before any verdict.
+func TestAKilledInstanceForgetsNoGoodRevision(t *testing.T) {
+	s := up(t)
+	s.must(t, "create", "--name", "revisions")
+	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", writeCode(t, s, "good.py", answersWith("good")), "--wait")
+	s.eventually(t, patience, "the verdict is stored", func() error {
+		if history := s.must(t, "model", "history", "m"); !strings.Contains(history, "good ") {
+			return fmt.Errorf("%s", history)
+		}
+		return nil
+	})
+	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", writeCode(t, s, "bad.py", "import time\ntime.sleep(1)\nraise ValueError('no')\n"))
+	s.kill(t)
+	s.start(t, role{})
+	s.answers(t, "m", `{"code":"good"}`)
+	s.eventually(t, patience, "the change is refused", func() error {
+		if history := s.must(t, "model", "history", "m"); !strings.Contains(history, "ValueError: no") {
+			return fmt.Errorf("%s", history)
+		}
+		return nil
+	})
+	s.wants(t, "m", `{"x":1}`, `{"code":"good"}`)
+}
+
+// TestARollbackIsLiveAndLosesNoRequest goes back and forth under load.
+func TestARollbackIsLiveAndLosesNoRequest(t *testing.T) {
+	s := up(t)
+	s.must(t, "create", "--name", "revisions")
+	for _, word := range []string{"one", "two"} {
+		s.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", writeCode(t, s, word+".py", answersWith(word)), "--wait", "--message", "version "+word)
+	}
+	s.eventually(t, patience, "both were good", func() error {
+		if history := s.must(t, "model", "history", "m"); strings.Count(history, " good ") != 2 {
+			return fmt.Errorf("%s", history)
+		}
+		return nil
+	})
+	var stop atomic.Bool
+	var traffic sync.WaitGroup
+	traffic.Go(func() {
+		for !stop.Load() {
+			if status, body := s.ask(t, "m", `{"x":1}`); status != 200 {
+				t.Errorf("answered %d %s", status, body)
+				return
+			}
+		}
+	})
+	for i, want := range []string{"one", "two", "one"} {
+		r := s.cli(t, "model", "rollback", "m", "--wait", "--message", fmt.Sprintf("try %d", i))
+		if r.code != 0 {
+			t.Fatal(r)
+		}
+		s.wants(t, "m", `{"x":1}`, fmt.Sprintf(`{"code":%q}`, want))
+	}
+	stop.Store(true)
+	traffic.Wait()
+	history := s.must(t, "model", "history", "m")
+	wantWords(t, "model history", history, "version one", "version two", "try 2", "brings back 1", "brings back 3")
+	s.kill(t) // what a rollback brings back is what a start loads
+	s.start(t, role{})
+	s.answers(t, "m", `{"code":"one"}`)
+}
+
+// TestWhatAnotherProgramDeploysIsARevision overwrites code at its place, as the original does.
+func TestWhatAnotherProgramDeploysIsARevision(t *testing.T) {
+	s := up(t)
+	id := createdID(t, s.must(t, "create", "--name", "revisions"))
+	deploy := func(text string) {
+		t.Helper()
+		sum := sha256.Sum256([]byte(text))
+		uri := s.upload(t, "artifacts/py_code_m/preprocess.py", []byte(text))
+		s.call(t, "tasks.add_or_update_artifacts", map[string]any{"task": id, "force": true, "artifacts": []any{
+			map[string]any{"key": "py_code_m", "type": "custom", "uri": uri, "hash": hex.EncodeToString(sum[:]), "content_size": len(text)},
+		}})
+	}
+	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", writeCode(t, s, "ours.py", answersWith("ours")), "--wait")
+	deploy(answersWith("theirs"))
+	s.answers(t, "m", `{"code":"theirs"}`)
+	deploy("class Preprocess(:\n")
+	s.eventually(t, patience, "the second is refused", func() error {
+		if history := s.must(t, "model", "history", "m"); !regexp.MustCompile(`(?m)^3 +refused .* another program .*invalid syntax`).MatchString(history) {
+			return fmt.Errorf("%s", history)
+		}
+		return nil
+	})
+	s.kill(t)
+	if err := os.RemoveAll(filepath.Join(s.data, "cache")); err != nil { // its file was overwritten, and was copied before
+		t.Fatal(err)
+	}
+	s.start(t, role{})
+	s.answers(t, "m", `{"code":"theirs"}`)
+	wantWords(t, "model show", s.must(t, "model", "show", "m@2"), "another program", "theirs")
+	s.must(t, "model", "rollback", "m", "--to", "1", "--wait")
+	s.wants(t, "m", `{"x":1}`, `{"code":"ours"}`)
+}
+
+// TestARefusedVersionLeavesTheOneBeforeServing registers a model that does not load under
+// auto-update of the newest model.
+func TestARefusedVersionLeavesTheOneBeforeServing(t *testing.T) {
+	s := up(t)
+	id := createdID(t, s.must(t, "create", "--name", "revisions"))
+	s.must(t, "model", "auto-update", "--engine", "custom", "--endpoint", "auto", "--project", "autos", "--max-versions", "1", "--preprocess", writeCode(t, s, "loads.py", loadsModel), "--message", "the newest")
+	s.must(t, "model", "canary", "--endpoint", "latest", "--weights", "1", "--input-endpoint-prefix", "auto/")
+	s.register(t, id, "good1", "--name", "autos", "--project", "autos")
+	s.answers(t, "latest", `{"code":"good"}`)
+	s.register(t, id, "bad2", "--name", "autos", "--project", "autos")
+	refused := func() error {
+		if list := s.must(t, "model", "list", "--verbose"); !regexp.MustCompile(`(?m)^/auto/2 .*failed .*not a model: bad2`).MatchString(list) {
+			return fmt.Errorf("%s", list)
+		}
+		if history := s.cli(t, "model", "history", "auto/2"); !strings.Contains(history.out, "refused") {
+			return fmt.Errorf("%v", history)
+		}
+		return nil
+	}
+	s.eventually(t, patience, "the second version is refused", refused)
+	s.wants(t, "latest", `{"x":1}`, `{"code":"good"}`)
+	s.wants(t, "auto/1", `{"x":1}`, `{"code":"good"}`)
+	s.kill(t)
+	s.start(t, role{})
+	s.answers(t, "latest", `{"code":"good"}`)
+	s.register(t, id, "good3", "--name", "autos", "--project", "autos")
+	s.answers(t, "auto/3", `{"code":"good"}`)
+	s.unknown(t, "auto/1")
+	// New code that does not load is refused for the version that serves.
+	if r := s.cli(t, "model", "auto-update", "--engine", "custom", "--endpoint", "auto", "--project", "autos", "--max-versions", "1", "--preprocess", writeCode(t, s, "syntax.py", "class Preprocess(:\n"), "--wait"); r.code != 1 || !strings.Contains(r.out, "invalid syntax") {
+		t.Errorf("%v", r)
+	}
+	s.wants(t, "auto/3", `{"x":1}`, `{"code":"good"}`)
+	s.kill(t)
+	s.start(t, role{})
+	s.answers(t, "auto/3", `{"code":"good"}`)
+	s.eventually(t, patience, "the rule's history says so", func() error {
+		if history := s.must(t, "model", "history", "auto"); !regexp.MustCompile(`(?m)^2 +refused .*invalid syntax\n1 +good .*the newest`).MatchString(history) {
+			return fmt.Errorf("%s", history)
+		}
+		return nil
+	})
+	s.must(t, "model", "rollback", "auto")
+	s.eventually(t, patience, "the rollback is in force", func() error {
+		if list := s.must(t, "model", "list", "--verbose"); !regexp.MustCompile(`(?m)^/auto/3 .* ready`).MatchString(list) {
+			return fmt.Errorf("%s", list)
+		}
+		return nil
+	})
+	s.wants(t, "auto/3", `{"x":1}`, `{"code":"good"}`)
+}
