@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"clearmlserving/controlplane"
+	"clearmlserving/serving"
 )
 
 // visitor is a browser without scripts.
@@ -927,4 +928,19 @@ func TestTheSearchKnowsEverythingByName(t *testing.T) {
 	if kinds["service"] != "/services/"+m.service || kinds["endpoint"] != m.endpoint || kinds["model"] != "/models/"+m.model {
 		t.Errorf("%v", kinds)
 	}
+}
+
+// A recorded request is an example for those who may deploy code, which could record it too.
+func TestThePlaygroundBeginsWithARecordedRequest(t *testing.T) {
+	r := start(t, controlplane.Options{Recorded: func(at serving.EndpointURL) (serving.Exchange, bool) {
+		return serving.Exchange{ContentType: "application/json", Body: []byte(`{"of":"` + string(at) + `"}`)}, true
+	}})
+	v := r.visit(t)
+	service, _ := r.endpointOf(t, v)
+	play := "/services/" + service + "/playground?endpoint=wine/1"
+	if page := v.shows(play, ">{}</textarea>"); strings.Contains(page, "recorded") {
+		t.Error("a request is shown although nothing is to be recorded")
+	}
+	v.post("/services/"+service+"/options", "endpoint", "wine/1", "option", "record", "share", "1")
+	v.shows(play, "&#34;of&#34;: &#34;wine/1&#34;", "newest recorded request")
 }

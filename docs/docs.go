@@ -3,21 +3,26 @@ package docs
 
 import (
 	"embed"
+	"io/fs"
+	"slices"
 	"strings"
 )
 
-//go:embed *.md
+//go:embed *.md decisions/*.md
 var files embed.FS
 
-// Names lists the pages, by name and without their extension.
+// Names lists the pages, by their paths without the extension.
 func Names() []string {
-	entries, err := files.ReadDir(".")
-	if err != nil {
-		return nil
+	var names []string
+	for _, pattern := range []string{"*.md", "*/*.md"} {
+		found, err := fs.Glob(files, pattern)
+		if err != nil {
+			return nil
+		}
+		names = slices.Concat(names, found)
 	}
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = strings.TrimSuffix(e.Name(), ".md")
+	for i, name := range names {
+		names[i] = strings.TrimSuffix(name, ".md")
 	}
 	return names
 }

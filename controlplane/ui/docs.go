@@ -27,7 +27,7 @@ type docName struct{ Name, Title string }
 var (
 	docPicture = regexp.MustCompile(`!\[[^\]]*\]\([^)]*\)`)
 	docTitle   = regexp.MustCompile(`(?m)^# (.+)$`)
-	docLink    = regexp.MustCompile(`\]\(([\w-]+)\.md(#[^)]*)?\)`)
+	docLink    = regexp.MustCompile(`\]\(([\w/-]+)\.md(#[^)]*)?\)`)
 )
 
 // docs shows the documentation that this program was built with.

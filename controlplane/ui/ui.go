@@ -117,7 +117,7 @@ func (p *Pages) install() {
 	p.upload("POST /deploy", p.deploy)
 	p.page("GET /names.json", p.names)
 	p.page("GET /docs", p.docs)
-	p.page("GET /docs/{page}", p.docs)
+	p.page("GET /docs/{page...}", p.docs)
 
 	p.page("GET /experiments", p.experiments)
 	p.page("GET /experiments/compare", p.compare)
