@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"clearmlserving/controlplane"
+	"clearmlserving/serving"
 )
 
 // visitor is a browser without scripts.
@@ -125,7 +126,10 @@ func (r *running) call(t *testing.T, name string, request any, data any) {
 }
 
 // made is what a test's pages are about.
-type made struct{ task, model, service string }
+type made struct {
+	task, model, service string
+	endpoint             string // the path of its page
+}
 
 // furnish makes an experiment, its model, and a service, all with the same name.
 func (r *running) furnish(t *testing.T, name string) made {
@@ -157,9 +161,12 @@ func (r *running) furnish(t *testing.T, name string) made {
 	m.model = id.ID
 	r.call(t, "tasks.create", map[string]any{
 		"name": name, "type": "service", "system_tags": []string{"serving-control-plane"},
-		"configuration": map[string]any{"endpoints": map[string]any{"name": "endpoints", "value": "{}"}, "canary": map[string]any{"name": "canary", "value": "{}"}},
+		"configuration": map[string]any{
+			"endpoints": map[string]any{"name": "endpoints", "value": `{` + quoted(name) + `:{"engine_type":"custom","serving_url":` + quoted(name) + `,"preprocess_artifact":"code"}}`},
+			"canary":    map[string]any{"name": "canary", "value": "{}"},
+		},
 	}, &id)
-	m.service = id.ID
+	m.service, m.endpoint = id.ID, "/services/"+id.ID+"/endpoints/"+(&url.URL{Path: name}).EscapedPath()
 	return m
 }
 
@@ -180,7 +187,7 @@ func (m made) pages() []string {
 	for _, page := range []string{"", "/history", "/canary", "/playground"} {
 		pages = append(pages, "/services/"+m.service+page)
 	}
-	return append(pages, "/experiments/compare?ids="+m.task+"&ids="+m.service, "/experiments/scalars.json?metric=x&ids="+m.task)
+	return append(pages, m.endpoint, "/deploy?service="+m.service, "/names.json", "/docs", "/docs/rollout", "/experiments/compare?ids="+m.task+"&ids="+m.service, "/experiments/scalars.json?metric=x&ids="+m.task)
 }
 
 // forms are the addresses of every form that changes something.
@@ -189,7 +196,8 @@ func (m made) forms() []string {
 		"/logout", "/models/upload", "/models/" + m.model + "/tags", "/models/" + m.model + "/publish", "/models/" + m.model + "/archive",
 		"/models/" + m.model + "/metadata", "/models/" + m.model + "/delete", "/experiments/" + m.task + "/delete", "/models/" + m.model + "/deploy", "/experiments/" + m.task + "/tags", "/experiments/" + m.task + "/archive",
 		"/services", "/services/" + m.service + "/revert", "/services/" + m.service + "/canary", "/services/" + m.service + "/remove", "/services/" + m.service + "/metrics/remove",
-		"/services/" + m.service + "/playground", "/settings/credentials", "/settings/credentials/revoke",
+		"/services/" + m.service + "/playground", "/services/" + m.service + "/options", "/services/" + m.service + "/keys", "/services/" + m.service + "/keys/revoke",
+		"/services/" + m.service + "/keys/require", "/deploy", "/settings/credentials", "/settings/credentials/revoke",
 	}
 }
 
@@ -205,6 +213,9 @@ func TestALoginLinkWorksOnce(t *testing.T) {
 	}
 	if status, page := r.stranger(t).get(path); status != http.StatusGone || !strings.Contains(page, "clearml-serving ui") {
 		t.Errorf("second use: %d %.300s", status, page)
+	}
+	if status, page := r.visit(t).get(path); status != http.StatusOK || !strings.Contains(page, "<h1>Overview</h1>") {
+		t.Errorf("second use by who is logged in: %d %.300s", status, page)
 	}
 	status, _, text := r.send(t, "POST", r.api+"/login/link", "")
 	var another struct{ URL string }
@@ -341,6 +352,47 @@ func TestPagesLoadNothingFromElsewhere(t *testing.T) {
 	}
 	if len(checked) < 5 {
 		t.Errorf("only %v were looked at", checked)
+	}
+}
+
+// What a page holds is bounded, whatever was logged, stored, and changed.
+func TestNoPageHasMoreThan200KB(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	m := r.furnish(t, "plain")
+	v := r.visit(t)
+	long := strings.Repeat(`{"quoted": "and & escaped"} `, 4000)
+	var lines []string
+	for i := range 600 {
+		lines = append(lines, `{"type":"log","task":"`+m.task+`","msg":`+quoted(fmt.Sprint(i, " ", long[:20_000]))+`,"level":"WARN"}`)
+	}
+	if status, _, text := r.send(t, "POST", r.api+"/events.add_batch", strings.Join(lines, "\n"), "Content-Type", "application/json-lines"); status != http.StatusOK {
+		t.Fatal(text)
+	}
+	r.call(t, "tasks.edit_configuration", map[string]any{"task": m.task, "configuration": []any{map[string]any{"name": "net", "value": long}}, "force": true}, nil)
+	canaries := map[string]any{}
+	for i := range 2000 {
+		canaries[fmt.Sprint("c", i)] = map[string]any{"endpoint": fmt.Sprint("c", i), "weights": []float64{1}, "load_endpoints": []string{"plain"}}
+	}
+	text, err := json.Marshal(canaries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.call(t, "tasks.edit_configuration", map[string]any{"task": m.service, "configuration": []any{map[string]any{"name": "canary", "value": string(text)}}, "force": true}, nil)
+	r.call(t, "tasks.edit_configuration", map[string]any{"task": m.service, "configuration": []any{map[string]any{"name": "canary", "value": "{}"}}, "force": true}, nil)
+	code := "class Preprocess:\n    def preprocess(self, body, state, collect=None):\n" + strings.Repeat("        x = \"a & b\" if None else 1  # why\n", 5000)
+	if status, page := v.post("/deploy", "service", m.service, "engine", "custom", "endpoint", "plain", "code", "+new", "text", code); status != http.StatusOK || !strings.Contains(page, "is stored") {
+		t.Fatalf("deploy: %d %.300s", status, page)
+	}
+	history := v.shows("/services/" + m.service + "/history")
+	for _, edit := range regexp.MustCompile(`history\?edit=[0-9a-f]+`).FindAllString(history, -1) {
+		if page := v.shows("/services/" + m.service + "/" + edit); len(page) > 200_000 {
+			t.Errorf("%s has %d bytes", edit, len(page))
+		}
+	}
+	for _, path := range append(m.pages(), "/deploy?service="+m.service+"&endpoint=plain") {
+		if _, page := v.get(path); len(page) > 200_000 {
+			t.Errorf("%s has %d bytes", path, len(page))
+		}
 	}
 }
 
@@ -491,6 +543,11 @@ func (v *visitor) takeBack(service string) {
 	v.t.Helper()
 	v.post("/services/"+service+"/remove", "endpoint", "split")
 	page := v.shows("/services/"+service+"/history", "canary split removed", "endpoint wine/2 added", "web page", "default")
+	if open := regexp.MustCompile(`href="(/services/[0-9a-f]+/history\?edit=[0-9a-f]+)`).FindStringSubmatch(page); open == nil || strings.Contains(page, `class="del"`) {
+		v.t.Errorf("no link to what changed, or all of it at once: %s", page)
+	} else {
+		v.shows(open[1], `class="del"`)
+	}
 	edits := regexp.MustCompile(`name="edit" value="([0-9a-f]+)"`).FindAllStringSubmatch(page, -1)
 	if len(edits) < 4 {
 		v.t.Fatalf("history: %s", page)
@@ -503,7 +560,7 @@ func (v *visitor) takeBack(service string) {
 		v.t.Errorf("revert of what was overtaken: %d %.300s", status, page)
 	}
 	v.post("/services/"+service+"/remove", "endpoint", "wine/1")
-	if page := v.shows("/services/" + service); strings.Contains(page, `<code class="long">wine/1</code>`) {
+	if page := v.shows("/services/" + service); strings.Contains(page, `/endpoints/wine/1"`) {
 		v.t.Error("the endpoint is still there")
 	}
 }
@@ -575,7 +632,7 @@ func TestLinksOfTheSDKLeadToOurPages(t *testing.T) {
 	v := r.visit(t)
 	v.shows("/projects/abc/experiments/"+m.task+"/output/log", "linked")
 	v.shows("/projects/abc/models/"+m.model+"/general", "linked")
-	for _, path := range []string{"/models/nothing", "/experiments/nothing", "/services/nothing", "/settings/nothing"} {
+	for _, path := range []string{"/nothing", "/nothing/below.html", "/docs/nothing", "/services/" + m.service + "/endpoints/nothing", "/models/nothing", "/experiments/nothing", "/services/nothing", "/settings/nothing"} {
 		if status, page := v.get(path); status != http.StatusNotFound || !strings.Contains(page, "Go back") {
 			t.Errorf("%s: %d %.200s", path, status, page)
 		}
@@ -679,4 +736,211 @@ func TestImagesOfTheNewestIterationsAreShown(t *testing.T) {
 	if want := []string{"a4", "b4", "a3", "b3", "a2", "b2"}; !slices.Equal(shown, want) {
 		t.Errorf("the page shows %v, want %v:\n%s", shown, want, page)
 	}
+}
+
+// endpointOf is a service of the API with one endpoint, and the page of that.
+func (r *running) endpointOf(t *testing.T, v *visitor) (service, page string) {
+	t.Helper()
+	var id struct{ ID string }
+	r.call(t, "tasks.create", map[string]any{"name": "prices", "type": "service", "system_tags": []string{"serving-control-plane"}}, &id)
+	if status, page := v.post("/deploy", "service", id.ID, "engine", "custom", "endpoint", "wine", "version", "1", "code", "+new", "text", "class Preprocess:\n    pass  # nothing <yet>\n"); status != http.StatusOK || !strings.Contains(page, "is stored") {
+		t.Fatalf("deploy: %d %.400s", status, page)
+	}
+	return id.ID, "/services/" + id.ID + "/endpoints/wine/1"
+}
+
+// Code is written into the form or comes as a file, a new model comes as a file, and what is wrong
+// is said before anything is stored.
+func TestAnEndpointIsDeployedWithItsCodeAndItsModel(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	service, at := r.endpointOf(t, v)
+	v.shows(at, "py_code_wine_1", `<span class="word">pass</span>`, `<span class="comment"># nothing &lt;yet&gt;</span>`, "custom", "/deploy?endpoint=wine%2F1&amp;service="+service)
+	v.shows("/deploy?service="+service+"&endpoint=wine/1", "# nothing &lt;yet&gt;", "Change")
+	for problem, fields := range map[string][]string{
+		"no class called Preprocess": {"engine", "custom", "code", "+new", "text", "print(1)"},
+		"is none of":                 {"engine", "triton"},
+		"needs a model":              {"engine", "sklearn"},
+		"has no code called":         {"engine", "custom", "code", "py_code_other"},
+		"has no endpoint":            {"engine", "custom", "change", "1"},
+	} {
+		if status, page := v.post("/deploy", append(fields, "service", service, "endpoint", "other")...); status != http.StatusBadRequest || !strings.Contains(page, problem) {
+			t.Errorf("%s: %d %.300s", problem, status, page)
+		}
+	}
+	if page := v.shows("/services/" + service); strings.Contains(page, "/endpoints/other") {
+		t.Error("what was refused is stored")
+	}
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	for name, value := range map[string]string{"csrf": v.csrf, "service": service, "engine": "sklearn", "endpoint": "new", "code": "+new", "text": "not used", "model": ""} {
+		if err := form.WriteField(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range [][3]string{{"code_file", "mine.py", "class Preprocess: pass"}, {"file", `C:\models\forest.pkl`, "the model"}} {
+		part, err := form.CreateFormFile(file[0], file[1])
+		if err == nil {
+			_, err = io.WriteString(part, file[2])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = form.Close()
+	if status, page := v.do("POST", "/deploy", form.FormDataContentType(), body.String()); status != http.StatusOK || !strings.Contains(page, "is stored") || !strings.Contains(page, "mine.py") || !strings.Contains(page, "forest") {
+		t.Errorf("with files: %d %s", status, page)
+	}
+	v.shows("/models", "forest", "ScikitLearn")
+}
+
+// A change in the form keeps what the form does not name.
+func TestAChangeOfAnEndpointKeepsItsOtherSettings(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	m := r.furnish(t, "plain")
+	v := r.visit(t)
+	r.call(t, "tasks.edit_configuration", map[string]any{"task": m.service, "force": true, "configuration": []any{map[string]any{"name": "endpoints", "value": `{"a":{"engine_type":"sklearn","serving_url":"a","model_id":"` + m.model + `","input_name":["height","weight"],"input_size":[[1],[1]],"input_type":["float32","float32"],"auxiliary_cfg":{"x":1},"other":2}}`}}}, nil)
+	v.shows("/services/"+m.service+"/playground?endpoint=a", "&#34;height&#34;: 0", "columns of the model")
+	if status, page := v.post("/deploy", "service", m.service, "endpoint", "a", "change", "1", "engine", "sklearn", "model", m.model, "code", "+new", "text", "class Preprocess: pass"); status != http.StatusOK {
+		t.Fatalf("change: %d %.300s", status, page)
+	}
+	var task struct {
+		Task struct {
+			Configuration map[string]struct{ Value string }
+		}
+	}
+	r.call(t, "tasks.get_by_id", map[string]any{"task": m.service}, &task)
+	for _, word := range []string{`height`, `auxiliary_cfg`, `"other"`, `py_code_a`} {
+		if text := task.Task.Configuration["endpoints"].Value; !strings.Contains(text, word) {
+			t.Errorf("%s is lost: %s", word, text)
+		}
+	}
+}
+
+func TestOptionsOfAnEndpointAreChangedOnItsPage(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	service, at := r.endpointOf(t, v)
+	set := func(want int, option string, fields ...string) string {
+		t.Helper()
+		status, page := v.post("/services/"+service+"/options", append(fields, "endpoint", "wine/1", "option", option)...)
+		if status != want {
+			t.Errorf("%s %v: %d %.400s", option, fields, status, page)
+		}
+		return page
+	}
+	set(200, "limits", "deadline", "2,5", "max_workers", "3", "memory_limit", "512MiB")
+	set(200, "record", "share", "50", "redact", "password, user.name")
+	set(200, "shadow", "to", "wine/2", "share", "10", "tolerance", "0.01")
+	set(200, "golden", "samples", `{"body": {"x": "<1>"}, "answer": {"y": 2}}`, "tolerance", "1e-6")
+	v.shows(at, "2.5", "512MiB", "50 %", "password, user.name", "wine/2", "1 samples", "&#34;&lt;1&gt;&#34;")
+	v.shows("/services/"+service, "golden", "limits", "shadow to wine/2", "records 50 %")
+	v.shows("/services/"+service+"/playground?endpoint=wine/1", "&#34;x&#34;: &#34;&lt;1&gt;&#34;", "first golden sample")
+	for problem, fields := range map[string][]string{
+		"is no number": {"limits", "deadline", "soon"}, "is no size": {"limits", "memory_limit", "much"}, "copy its requests to itself": {"shadow", "to", "wine/1", "share", "1"},
+		"not a share": {"record", "share", "0"}, "line 1": {"golden", "samples", "nonsense"}, "names no option": {"other"},
+	} {
+		if page := set(400, fields[0], fields[1:]...); !strings.Contains(page, problem) {
+			t.Errorf("%v: no %q in %s", fields, problem, page)
+		}
+	}
+	for _, option := range []string{"limits", "record", "shadow", "golden"} {
+		set(200, option, "off", "1")
+	}
+	page := v.shows(at)
+	for _, gone := range []string{"512MiB", "user.name", "1 samples", "&lt;1&gt;"} {
+		if strings.Contains(page, gone) {
+			t.Errorf("%s stays: %s", gone, page)
+		}
+	}
+}
+
+func TestKeysOfAServiceAreMadeAndRevokedOnItsPage(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	service, _ := r.endpointOf(t, v)
+	at := "/services/" + service
+	if status, page := v.post(at+"/keys/require", "required", "1"); status != http.StatusBadRequest || !strings.Contains(page, "Create a key first") {
+		t.Errorf("no key: %d %.300s", status, page)
+	}
+	_, page := v.post(at+"/keys", "label", "a shop", "endpoints", "wine", "expires", "90d")
+	secret := regexp.MustCompile(`csk_[\w-]+`).FindString(page)
+	if secret == "" {
+		t.Fatalf("no key: %s", page)
+	}
+	if page := v.shows(at, "a shop", "2 months from now", "Requests need no key"); strings.Contains(page, secret) {
+		t.Error("the key is shown again")
+	}
+	v.post(at+"/keys/require", "required", "1")
+	v.shows(at, "Requests need a key")
+	v.shows(at+"/history", "keys turned on")
+	id := regexp.MustCompile(`name="key" value="(k[0-9a-f]+)"`).FindStringSubmatch(v.shows(at))[1]
+	v.post(at+"/keys/revoke", "key", id)
+	v.post(at+"/keys/require", "required", "0")
+	v.shows(at+"/history", "keys turned off", "key "+id+" removed")
+	if status, page := v.post(at+"/keys", "expires", "soon"); status != http.StatusBadRequest || !strings.Contains(page, "not a length of time") {
+		t.Errorf("a bad time: %d %.300s", status, page)
+	}
+}
+
+// An instance that reports a refusal is red, on all pages, and what serves is said.
+func TestARefusedVersionIsSaidInRed(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	service, at := r.endpointOf(t, v)
+	report := `{"instance":"host:1","serve_url":"http://host:1","digests":{},"endpoints":[{"endpoint":"wine/1","state":"updating","requests":7,"failure":{"step":"golden","reason":"y[0] is 2, expected 1"}}]}`
+	var id struct{ ID string }
+	r.call(t, "tasks.create", map[string]any{
+		"name": "instance", "type": "inference", "parent": service, "system_tags": []string{"service"},
+		"configuration": map[string]any{"serving_instance": map[string]any{"name": "serving_instance", "value": report}},
+	}, &id)
+	r.call(t, "tasks.started", map[string]any{"task": id.ID}, nil)
+	if status, _, text := r.send(t, "POST", r.api+"/events.add_batch", strings.Join([]string{
+		`{"type":"log","task":"` + id.ID + `","msg":"endpoint updated endpoint=wine/1","level":"INFO"}`,
+		`{"type":"log","task":"` + id.ID + `","msg":"INFO one endpoint=wine/12\nERROR two endpoint=wine/1 x=y\n    | below two\nINFO three endpoint=wine/12\n    | below three","level":"INFO"}`,
+	}, "\n"), "Content-Type", "application/json-lines"); status != http.StatusOK {
+		t.Fatal(text)
+	}
+	page := v.shows(at, `<span class="badge bad">refused</span>`, "golden: y[0] is 2, expected 1", "The version before serves on", "http://host:1/serve/wine/1", "endpoint updated", "below two")
+	if strings.Contains(page, "wine/12") || strings.Contains(page, "below three") {
+		t.Error("the log is that of another endpoint too")
+	}
+	v.shows("/services/"+service, `<span class="badge bad">refused</span>`)
+	v.shows("/services/"+service+"/instances/"+id.ID, `<span class="badge bad">refused</span>`)
+	v.shows("/", "What is wrong", "wine/1 of prices is refused", at)
+}
+
+func TestTheSearchKnowsEverythingByName(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	m := r.furnish(t, "plain")
+	v := r.visit(t)
+	var found []struct{ Kind, Name, Link string }
+	if err := json.Unmarshal([]byte(v.shows("/names.json")), &found); err != nil {
+		t.Fatal(err)
+	}
+	kinds := map[string]string{}
+	for _, one := range found {
+		if one.Name == "plain" {
+			kinds[one.Kind] = one.Link
+		}
+		v.shows(one.Link)
+	}
+	if kinds["service"] != "/services/"+m.service || kinds["endpoint"] != m.endpoint || kinds["model"] != "/models/"+m.model {
+		t.Errorf("%v", kinds)
+	}
+}
+
+// A recorded request is an example for those who may deploy code, which could record it too.
+func TestThePlaygroundBeginsWithARecordedRequest(t *testing.T) {
+	r := start(t, controlplane.Options{Recorded: func(at serving.EndpointURL) (serving.Exchange, bool) {
+		return serving.Exchange{ContentType: "application/json", Body: []byte(`{"of":"` + string(at) + `"}`)}, true
+	}})
+	v := r.visit(t)
+	service, _ := r.endpointOf(t, v)
+	play := "/services/" + service + "/playground?endpoint=wine/1"
+	if page := v.shows(play, ">{}</textarea>"); strings.Contains(page, "recorded") {
+		t.Error("a request is shown although nothing is to be recorded")
+	}
+	v.post("/services/"+service+"/options", "endpoint", "wine/1", "option", "record", "share", "1")
+	v.shows(play, "&#34;of&#34;: &#34;wine/1&#34;", "newest recorded request")
 }

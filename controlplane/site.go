@@ -4,9 +4,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
+	"clearmlserving/controlplane/api"
 	"clearmlserving/controlplane/intake"
 	"clearmlserving/controlplane/ui"
 )
@@ -16,17 +18,22 @@ import (
 // slashes: stored files may have them.
 type site struct {
 	calls, files http.Handler
+	known        map[string]bool // the names of the calls: a browser is answered other paths with a page
 	pages        *ui.Pages
 	bodies       *intake.Budget
 	now          func() time.Time
 }
 
-func newSite(calls, files http.Handler, bodies *intake.Budget, opts Options, log *slog.Logger) (*site, error) {
+func newSite(calls *api.Server, files http.Handler, bodies *intake.Budget, opts Options, log *slog.Logger) (*site, error) {
 	pages, err := ui.New(ui.Options{
 		API: inProcess{calls: calls, files: files, filesURL: opts.FilesURL}, Bodies: bodies, APIURL: opts.APIURL, FilesURL: opts.FilesURL,
-		InstanceCA: opts.InstanceCA, Authorities: opts.Authorities, Version: opts.Version, Logger: log, Now: opts.Now,
+		InstanceCA: opts.InstanceCA, Authorities: opts.Authorities, Recorded: opts.Recorded, Version: opts.Version, Logger: log, Now: opts.Now,
 	})
-	return &site{calls: calls, files: files, pages: pages, bodies: bodies, now: opts.Now}, err
+	known := map[string]bool{}
+	for _, c := range calls.Calls() {
+		known[c.Name] = true
+	}
+	return &site{calls: calls, files: files, known: known, pages: pages, bodies: bodies, now: opts.Now}, err
 }
 
 // ServeHTTP implements http.Handler.
@@ -41,7 +48,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case reading && r.URL.Path == "/livez":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n")) // a prober that went away has no use for the error
-	case s.pages.Serves(r.URL.Path), reading && r.URL.Path == "/" && strings.Contains(r.Header.Get("Accept"), "text/html"):
+	case s.pages.Serves(r.URL.Path), reading && strings.Contains(r.Header.Get("Accept"), "text/html") && !s.known[path.Base(r.URL.Path)]:
 		setDeadlines(w, r)
 		s.pages.ServeHTTP(w, r)
 	default:

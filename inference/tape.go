@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -232,8 +233,38 @@ func (w *tapeWriter) flush() {
 }
 
 // file is where the exchanges of a url lie.
-func (t *tapes) file(u serving.EndpointURL) string {
-	return filepath.Join(t.dir, url.PathEscape(string(u))+".jsonl")
+func (t *tapes) file(u serving.EndpointURL) string { return recordingOf(t.dir, u) }
+
+func recordingOf(dir string, u serving.EndpointURL) string {
+	return filepath.Join(dir, url.PathEscape(string(u))+".jsonl")
+}
+
+// lastLine bounds how much of a recording LastRecorded reads.
+const lastLine = 256 << 10
+
+// LastRecorded returns the newest exchange of a url in a folder of recordings, if there is one.
+func LastRecorded(dir string, u serving.EndpointURL) (serving.Exchange, bool) {
+	f, err := os.Open(recordingOf(dir, u))
+	if err != nil {
+		return serving.Exchange{}, false
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return serving.Exchange{}, false
+	}
+	end := make([]byte, min(info.Size(), lastLine))
+	n, err := f.ReadAt(end, info.Size()-int64(len(end)))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return serving.Exchange{}, false
+	}
+	whole := end[:bytes.LastIndexByte(end[:n], '\n')+1] // the writer may be at work
+	whole = bytes.TrimSuffix(whole, []byte("\n"))
+	all, err := serving.ParseExchanges(whole[bytes.LastIndexByte(whole, '\n')+1:])
+	if err != nil {
+		return serving.Exchange{}, false
+	}
+	return all[0], true
 }
 
 // write appends to a file, which is opened for each batch: people may move it

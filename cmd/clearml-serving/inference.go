@@ -148,7 +148,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	o.Source = &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
 	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(portOf(serve.Addr()))
 	o.Changes, o.Poll = setup.changes, setup.poll
-	o.RecordingsDir = filepath.Join(setup.dataDir, "recordings")
+	o.RecordingsDir = recordingsDir(setup.dataDir)
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
 	o.Followers = []reconcile.Follower{instance.New(instance.Options{
 		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
@@ -301,6 +301,9 @@ func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slo
 		Env: env, Environments: a.environments(setup.dataDir, log), Extra: a.extraPackages(),
 	})}), nil
 }
+
+// recordingsDir is where an instance keeps recorded requests.
+func recordingsDir(dataDir string) string { return filepath.Join(dataDir, "recordings") }
 
 // inferencePart serves requests; then is called once they are taken.
 func inferencePart(serve func(context.Context) error, then func() error) part {

@@ -3,20 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"path"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"clearmlserving/clearml"
 	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
@@ -86,7 +82,9 @@ func (a *app) modelGolden(ctx context.Context, f goldenFlags, wait waitFlags) er
 		if err := a.setOptions(ctx, s, f.endpoint, func(o *serving.EndpointOptions) { o.Golden = nil }); err != nil {
 			return err
 		}
-		a.dropUnusedSamples(ctx, s, before.Artifact)
+		if err := s.DropUnusedSamples(ctx, before.Artifact); err != nil {
+			a.print.notice("Warning: %v", err)
+		}
 		return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(f.endpoint))}, {"samples", 0}})
 	}
 	if err := s.Config.MayHaveGolden(f.endpoint); err != nil {
@@ -98,14 +96,16 @@ func (a *app) modelGolden(ctx context.Context, f goldenFlags, wait waitFlags) er
 	}
 	a.warnOfMissingEndpoint(s, f.endpoint)
 	golden := serving.Golden{Tolerance: f.tolerance, Timeout: f.timeout.Seconds()}
-	if golden.Artifact, err = a.uploadSamples(ctx, s, f.endpoint, data); err != nil {
+	if golden.Artifact, err = s.StoreSamples(ctx, f.endpoint, data); err != nil {
 		return err
 	}
 	if err := a.setOptions(ctx, s, f.endpoint, func(o *serving.EndpointOptions) { o.Golden = &golden }); err != nil {
 		return err
 	}
 	if before != nil {
-		a.dropUnusedSamples(ctx, s, before.Artifact)
+		if err := s.DropUnusedSamples(ctx, before.Artifact); err != nil {
+			a.print.notice("Warning: %v", err)
+		}
 	}
 	a.print.line("%s attached", plural(len(samples), "sample"))
 	checked := a.checkSamples(ctx, s, f, samples)
@@ -151,42 +151,6 @@ func (a *app) readSamples(file string) ([]byte, []serving.Exchange, error) {
 		a.print.notice("Warning: %s of %d have an error as the recorded answer; a new model must fail in the same way", plural(failed, "sample"), len(samples))
 	}
 	return data, samples, nil
-}
-
-// uploadSamples stores samples as an artifact of the service. Its name holds a
-// piece of their hash, so that samples and tolerance change at one moment.
-func (a *app) uploadSamples(ctx context.Context, s *operations.Service, endpoint string, data []byte) (artifact string, err error) {
-	sum := sha256.Sum256(data)
-	hash := hex.EncodeToString(sum[:])
-	name := "golden_" + strings.ReplaceAll(string(serving.CleanURL(endpoint)), "/", "_") + "_" + hash[:8]
-	if s.Doc.Artifacts[name].Hash == hash {
-		return name, nil
-	}
-	object := path.Join(s.Doc.StoragePath(), "artifacts", clearml.ArtifactFolder(name), "samples.jsonl")
-	uri, err := s.Client.Upload(ctx, s.Client.FilesURL(), object, bytes.NewReader(data), int64(len(data)), nil)
-	if err != nil {
-		return "", fmt.Errorf("upload golden samples to %s: %w", s.Client.FilesURL(), err)
-	}
-	if err := s.Client.SetArtifact(ctx, s.Doc.ID, clearml.Artifact{Key: name, Type: "custom", URI: uri, Hash: hash, Size: int64(len(data))}); err != nil {
-		return "", fmt.Errorf("register the golden samples on the serving service: %w", err)
-	}
-	return name, nil
-}
-
-// dropUnusedSamples takes an artifact off the service when no endpoint's options
-// name it any more.
-func (a *app) dropUnusedSamples(ctx context.Context, s *operations.Service, name string) {
-	for _, o := range s.Config.Options {
-		if o.Golden != nil && o.Golden.Artifact == name {
-			return
-		}
-	}
-	if len(s.Config.BrokenIn(serving.SectionOptions)) > 0 {
-		return // what cannot be read may name it
-	}
-	if err := s.Client.DeleteArtifact(ctx, s.Doc.ID, name); err != nil {
-		a.print.notice("Warning: artifact %s is no longer used but could not be removed: %v", name, err)
-	}
 }
 
 // checkSamples asks what serves now, when it can be reached: it is not refused

@@ -10,7 +10,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/controlplane"
+	"clearmlserving/inference"
 	"clearmlserving/listen"
+	"clearmlserving/serving"
 )
 
 func serverCommand(a *app) *cobra.Command {
@@ -88,6 +90,9 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
 		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: places, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
 		InstanceCA: a.text("instance-tls-ca"), Authorities: a.authorities(log),
+		Recorded: func(url serving.EndpointURL) (serving.Exchange, bool) {
+			return inference.LastRecorded(recordingsDir(dir), url)
+		},
 		Ready: func() { close(c.answers) }, Logger: log.With("part", "server"),
 	})
 	if err != nil {

@@ -15,9 +15,9 @@ import (
 type console struct {
 	Entries []consoleEntry
 	Total   int
-	// Live says that the task may still print, so the page asks again.
-	Live bool
-	Task string
+	// Live says that more may be printed, so the page asks Source again, by default itself.
+	Live   bool
+	Source string
 	// Older is the address of the page before this one, "" if there is none. Past says that this
 	// is not the newest page.
 	Older string
@@ -45,7 +45,7 @@ func (v *visit) console(task string) (console, error) {
 	query := v.r.URL.Query()
 	at, _ := strconv.ParseInt(query.Get("at"), 10, 64) // no number: the newest page
 	shown, _ := strconv.Atoi(query.Get("shown"))
-	page := console{Task: task, Past: at > 0}
+	page := console{Past: at > 0}
 	ask := map[string]any{"task": task, "batch_size": consoleStep, "order": "desc"}
 	if page.Past {
 		ask["from_timestamp"] = at + 1

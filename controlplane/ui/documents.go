@@ -13,6 +13,7 @@ import (
 type ref struct {
 	ID   string `json:"id"`
 	Name string `json:"name"`
+	Type string `json:"type"` // of a task
 }
 
 // UnmarshalJSON takes both forms; what is neither is no reference.
@@ -60,6 +61,15 @@ func (m modelDoc) State() string {
 		return "published"
 	}
 	return "draft"
+}
+
+// MadeBy is the experiment that made the model. A serving service is entered on what its command
+// line uploads, and makes no models.
+func (m modelDoc) MadeBy() ref {
+	if m.Task.Type == "service" {
+		return ref{}
+	}
+	return m.Task
 }
 
 // Archived says that lists leave it out.
@@ -117,6 +127,33 @@ type taskModel struct {
 // Archived says that lists leave it out.
 func (t taskDoc) Archived() bool { return slices.Contains(t.SystemTags, "archived") }
 
+// fit cuts the configuration so that a page has room for it.
+func (t *taskDoc) fit() {
+	const all, longest, value = 140 << 10, 24 << 10, 2 << 10
+	left := room(all)
+	for _, section := range sortedKeys(t.Parameters) {
+		for name, p := range t.Parameters[section] {
+			p.Value = clearml.Text(left.take(string(p.Value), value))
+			t.Parameters[section][name] = p
+		}
+	}
+	for _, name := range sortedKeys(t.Configuration) {
+		object := t.Configuration[name]
+		object.Value = clearml.Text(left.take(prettyJSON(string(object.Value)), longest))
+		t.Configuration[name] = object
+	}
+	t.Script.Packages.Pip = clearml.Text(left.take(string(t.Script.Packages.Pip), longest))
+	t.Script.Diff = left.take(t.Script.Diff, longest)
+}
+
+// State is the status. Services and their instances are in progress for as long as they run.
+func (t taskDoc) State() string {
+	if t.Status == "in_progress" && (t.Type == "service" || t.Type == "inference") {
+		return "running"
+	}
+	return t.Status
+}
+
 // Took is how long the task ran.
 func (t taskDoc) Took() string {
 	end := t.Completed.Time
@@ -141,7 +178,7 @@ func taskFields() []string {
 
 func modelFields() []string {
 	return []string{
-		"id", "name", "project.name", "task.name", "parent.name", "user.name", "framework", "uri", "comment", "tags", "system_tags",
+		"id", "name", "project.name", "task.name", "task.type", "parent.name", "user.name", "framework", "uri", "comment", "tags", "system_tags",
 		"ready", "created", "last_update", "labels", "metadata",
 	}
 }

@@ -105,6 +105,8 @@ func (p *Pages) experiment(v *visit) error {
 		page.Plots, err = v.plots(page.Task.ID)
 	case "images":
 		page.Images, err = v.debugImages(page.Task.ID)
+	case "configuration":
+		page.Task.fit()
 	case "console":
 		page.Console, err = v.console(page.Task.ID)
 	}

@@ -29,11 +29,12 @@ func (p *Pages) functions() template.FuncMap {
 		"file":    p.fileLink,
 		"picture": p.pictureLink,
 		"query":   withQuery,
-		"pretty":  prettyJSON,
 		"state":   stateClass,
 		"lines":   strings.TrimSpace,
 		"words":   func(name string) string { return strings.ReplaceAll(name, "_", " ") },
 		"args":    args,
+		"at":      func(service string, endpoint any) string { return endpointLink(service, fmt.Sprint(endpoint)) },
+		"shown":   stateOf,
 	}
 }
 
@@ -159,7 +160,7 @@ func stateClass(state string) string {
 	switch state {
 	case "ready", "completed", "published", "running":
 		return "good"
-	case "in_progress", "loading", "updating", "queued":
+	case "in_progress", "loading", "updating", "pending", "queued":
 		return "busy"
 	case "failed", "degraded", "refused", "aborted", "lost":
 		return "bad"

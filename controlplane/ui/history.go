@@ -16,6 +16,8 @@ import (
 type historyPage struct {
 	Doc   *clearml.Service
 	Edits []configurationEdit
+	// Open is the edit whose differences are shown.
+	Open string
 	// Supported says that the server keeps a history at all.
 	Supported bool
 }
@@ -82,6 +84,8 @@ func sectionNoun(section string) string {
 		return "version numbers of"
 	case serving.SectionOptions:
 		return "options of"
+	case serving.SectionAccess:
+		return "key"
 	case serving.SectionRevisions:
 		return "revisions of"
 	}
@@ -99,7 +103,17 @@ func (s configurationStep) Summary() string {
 	}
 	before, after := records(s.Before), records(s.After)
 	var said []string
-	say := func(key, what string) { said = append(said, sectionNoun(s.Section)+" "+key+" "+what) }
+	say := func(key, what string) {
+		if s.Section == string(serving.SectionAccess) && key == "service" { // the record of the section that is not a key
+			what = "turned off"
+			if keysRequired(after[key]) {
+				what = "turned on"
+			}
+			said = append(said, "keys "+what)
+			return
+		}
+		said = append(said, sectionNoun(s.Section)+" "+key+" "+what)
+	}
 	for _, key := range sortedKeys(after) {
 		old, was := before[key]
 		switch {
@@ -120,7 +134,15 @@ func (s configurationStep) Summary() string {
 	return strings.Join(said, ", ")
 }
 
-// Lines is the difference of a section, line by line.
+func keysRequired(record json.RawMessage) bool {
+	var settings struct {
+		Required bool `json:"required"`
+	}
+	_ = json.Unmarshal(record, &settings) // what cannot be read requires none by itself
+	return settings.Required
+}
+
+// Lines is the difference of a section, line by line, as far as a page has room for it.
 func (s configurationStep) Lines() []diffLine {
 	text := func(t *string) string {
 		if t == nil {
@@ -128,7 +150,21 @@ func (s configurationStep) Lines() []diffLine {
 		}
 		return prettyJSON(*t)
 	}
-	return difference(text(s.Before), text(s.After))
+	return clipLines(difference(text(s.Before), text(s.After)))
+}
+
+// clipLines bounds how much of a difference is shown.
+func clipLines(lines []diffLine) []diffLine {
+	const most, longest = 300, 300
+	if len(lines) > most {
+		lines = append(lines[:most:most], diffLine{"…", fmt.Sprintf("%d more lines", len(lines)-most)})
+	}
+	for i := range lines {
+		if text := lines[i].Text; len(text) > longest {
+			lines[i].Text = strings.ToValidUTF8(text[:longest], "") + "…"
+		}
+	}
+	return lines
 }
 
 func (p *Pages) history(v *visit) error {
@@ -136,7 +172,7 @@ func (p *Pages) history(v *visit) error {
 	if err != nil {
 		return err
 	}
-	page := historyPage{Doc: s.Doc, Supported: true}
+	page := historyPage{Doc: s.Doc, Supported: true, Open: v.r.URL.Query().Get("edit")}
 	var answer struct {
 		Edits []configurationEdit `json:"edits"`
 	}

@@ -57,7 +57,7 @@ func (p *Pages) models(v *visit) error {
 	case "draft":
 		query["ready"] = false
 	}
-	query["only_fields"] = []string{"id", "name", "project.name", "framework", "tags", "ready", "created", "system_tags", "task.name"}
+	query["only_fields"] = []string{"id", "name", "project.name", "framework", "tags", "ready", "created", "system_tags", "task.name", "task.type"}
 	var err error
 	if page.Models, err = readList[modelDoc](v, "models.get_all_ex", "models", query); err != nil {
 		return err

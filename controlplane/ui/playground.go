@@ -10,12 +10,14 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"clearmlserving/clearml"
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -34,6 +36,7 @@ type playgroundPage struct {
 	// Instance is the task of the instance that gets the request.
 	Instance string
 	Body     string
+	From     string // where the first request comes from
 	Reply    *reply
 	Problem  string
 	// KeyNeeded means that the service requires an access key; Key is the visitor's.
@@ -57,22 +60,89 @@ type reply struct {
 }
 
 func (p *Pages) playground(v *visit) error {
-	page, err := v.playgroundPage(v.r.URL.Query())
+	s, err := v.openService(v.id())
 	if err != nil {
 		return err
 	}
-	page.Body = exampleBody(page)
+	page, err := v.playgroundPage(s, v.r.URL.Query())
+	if err != nil {
+		return err
+	}
+	page.Body, page.From = v.firstRequest(s, page.Endpoint)
 	return v.showPlayground(http.StatusOK, page)
 }
 
-// exampleBody is the request that the page shows first.
-func exampleBody(playgroundPage) string { return "{\n  \"x0\": 1,\n  \"x1\": 2\n}" }
-
-func (v *visit) playgroundPage(form url.Values) (playgroundPage, error) {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return playgroundPage{}, err
+// firstRequest is the request that the page shows first, and where it comes from: a golden sample,
+// a recorded request, or an example of the columns of the model.
+func (v *visit) firstRequest(s *operations.Service, endpoint string) (body, from string) {
+	at := []string{endpoint}
+	if c, ok := serving.LookUp(s.Config.Canaries, endpoint); ok {
+		at = append(at, c.LoadEndpoints...)
 	}
+	if rule, _ := cutLast(endpoint); rule != "" {
+		at = append(at, rule)
+	}
+	for _, one := range at {
+		options, _ := serving.LookUp(s.Config.Options, one)
+		if known := v.samplesOf(s.Doc.Artifacts, options.Golden).first; known != nil && asText(*known) {
+			return readable(known.Body), "the first golden sample"
+		}
+	}
+	for _, one := range at {
+		options, _ := serving.LookUp(s.Config.Options, one)
+		if options.Record == nil || v.p.opts.Recorded == nil || !v.user.MayWrite() {
+			continue
+		}
+		if known, ok := v.p.opts.Recorded(serving.CleanURL(one)); ok && asText(known) {
+			return readable(known.Body), "the newest recorded request"
+		}
+	}
+	for _, one := range at {
+		e, _ := recordOf(s.Config, serving.CleanURL(one))
+		columns := e.InputName
+		if e.ModelID != "" && len(columns) == 0 {
+			if m, err := v.readModel(string(e.ModelID)); err == nil { // a model that is gone is told elsewhere
+				columns = columnsOf(m)
+			}
+		}
+		if len(columns) > 0 {
+			return exampleOf(columns), "the columns of the model"
+		}
+	}
+	return "{}", ""
+}
+
+// asText says whether the page can send a request as it was.
+func asText(e serving.Exchange) bool {
+	return utf8.Valid(e.Body) && (e.ContentType == "" || strings.HasPrefix(e.ContentType, "application/json"))
+}
+
+// columnsOf are the columns that a model's metadata names.
+func columnsOf(m modelDoc) []string {
+	for _, key := range []string{"columns", "features", "feature_names", "inputs", "input_names"} {
+		text, ok := m.Metadata[key]
+		if !ok {
+			continue
+		}
+		var names []string
+		if json.Unmarshal([]byte(text), &names) == nil {
+			return names
+		}
+		return words(strings.NewReplacer("[", "", "]", "", "'", "", `"`, "").Replace(text))
+	}
+	return nil
+}
+
+// exampleOf is a JSON object with these fields, in their order.
+func exampleOf(columns []string) string {
+	var fields []string
+	for _, name := range columns {
+		fields = append(fields, "  "+quoteFact(name)+": 0")
+	}
+	return "{\n" + strings.Join(fields, ",\n") + "\n}"
+}
+
+func (v *visit) playgroundPage(s *operations.Service, form url.Values) (playgroundPage, error) {
 	page := playgroundPage{
 		Doc: s.Doc, Endpoint: string(serving.CleanURL(form.Get("endpoint"))), Instance: form.Get("instance"), KeyNeeded: s.Config.Access.Required,
 	}
@@ -106,7 +176,11 @@ func (v *visit) playgroundPage(form url.Values) (playgroundPage, error) {
 // play sends a request to an endpoint. Its address comes from the records of the service's
 // instances; the form only selects one of them. reach verifies that an instance is there.
 func (p *Pages) play(v *visit) error {
-	page, err := v.playgroundPage(v.r.PostForm)
+	s, err := v.openService(v.id())
+	if err != nil {
+		return err
+	}
+	page, err := v.playgroundPage(s, v.r.PostForm)
 	if err != nil {
 		return err
 	}
@@ -194,13 +268,31 @@ func readable(answer []byte) string {
 	answer = answer[:min(len(answer), maxReply)]
 	var out bytes.Buffer
 	if json.Valid(answer) && len(answer) < 64<<10 && json.Indent(&out, answer, "", "  ") == nil {
-		return out.String()
+		return plainJSON(out.String())
 	}
 	if !utf8.Valid(answer) {
 		return fmt.Sprintf("%d bytes that are no text", len(answer))
 	}
 	return string(answer)
 }
+
+// plainJSON writes <, > and & as themselves where JSON has escaped them.
+func plainJSON(text string) string {
+	return jsonEscape.ReplaceAllStringFunc(text, func(found string) string {
+		switch found {
+		case `\u003c`:
+			return "<"
+		case `\u003e`:
+			return ">"
+		case `\u0026`:
+			return "&"
+		}
+		return found
+	})
+}
+
+// jsonEscape finds every escape, so that an escaped backslash is not taken for the start of one.
+var jsonEscape = regexp.MustCompile(`\\(?:u[0-9a-fA-F]{4}|.)`)
 
 // curlOf is the same request for a shell.
 func curlOf(target, body string, key bool) string {

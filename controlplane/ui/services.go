@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"clearmlserving/clearml"
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -20,7 +21,8 @@ type serviceRow struct {
 	Doc                            clearml.Service
 	Endpoints, Canaries, Instances int
 	Unreadable                     int // records
-	Wrong                          []string
+	Troubles                       []trouble
+	serving.Counts
 }
 
 func (p *Pages) services(v *visit) error {
@@ -41,11 +43,13 @@ func (p *Pages) createService(v *visit) error {
 	if err != nil {
 		return err
 	}
-	return v.done("/services/"+id, "The serving service is created. Deploy a model to it from the model's page.")
+	return v.done("/services/"+id, "The serving service is created. Add an endpoint to it.")
 }
 
 type servicePage struct {
-	Doc        *clearml.Service
+	Doc *clearml.Service
+	// Address is where clients send requests, "" when it is not known.
+	Address    string
 	Instances  []instance
 	Endpoints  []endpointRow
 	Canaries   []canaryRow
@@ -55,6 +59,10 @@ type servicePage struct {
 	Problems   []serving.Problem
 	// Reported is the time of the oldest report that the endpoints' counts come from.
 	Reported time.Time
+	// KeysRequired means that requests need one of Keys; Fresh was just made.
+	KeysRequired bool
+	Keys         []keyRow
+	Fresh        *freshKey
 }
 
 // endpointRow is one url with its configuration and its state.
@@ -67,13 +75,28 @@ type endpointRow struct {
 	Live       []liveState
 	State      serving.State
 	Reason     string
+	Options    serving.EndpointOptions
 	serving.Counts
 }
 
 // liveState is the state of an endpoint on one instance.
 type liveState struct {
 	Instance string
+	Task     string // of the instance
+	Digest   string // of the configuration that it serves
 	serving.EndpointReport
+}
+
+// follow makes the state "pending" while an instance has not taken up the stored configuration,
+// which has this digest.
+func (row *endpointRow) follow(stored string, instances []instance) {
+	pending := len(row.Live) == 0 && slices.ContainsFunc(instances, instance.Alive)
+	for _, live := range row.Live {
+		pending = pending || (live.Digest != "" && live.Digest != stored)
+	}
+	if pending {
+		row.State, row.Reason = statePending, ""
+	}
 }
 
 type metricRow struct {
@@ -87,11 +110,18 @@ func (p *Pages) service(v *visit) error {
 	if err != nil {
 		return err
 	}
+	return v.showService(s, nil)
+}
+
+func (v *visit) showService(s *operations.Service, fresh *freshKey) error {
 	instances, err := v.instances(s.Doc.ID)
 	if err != nil {
 		return err
 	}
-	page := servicePage{Doc: s.Doc, Instances: instances, Broken: s.Config.Broken, Canaries: canaryRows(s.Config, instances), Reported: oldestAlive(instances)}
+	page := servicePage{
+		Doc: s.Doc, Address: addressOf(s.Config, instances), Instances: instances, Broken: s.Config.Broken, Canaries: canaryRows(s.Config, instances),
+		Reported: oldestAlive(instances), KeysRequired: s.Config.Access.Required, Keys: v.p.keyRows(s), Fresh: fresh,
+	}
 	if page.Endpoints, err = v.endpointRows(s.Config, instances); err != nil {
 		return err
 	}
@@ -154,7 +184,7 @@ func (v *visit) endpointRows(config serving.Service, instances []instance) ([]en
 				row = &endpointRow{URL: url, Engine: report.Engine, Model: ref{ID: string(report.ModelID)}, Monitoring: report.Monitoring}
 				rows[url] = row
 			}
-			row.Live = append(row.Live, liveState{i.Name(), report})
+			row.Live = append(row.Live, liveState{i.Name(), i.TaskID, i.Report.Digests[report.URL], report})
 		}
 	}
 	models, err := v.readModels(v.r.Context(), ids)
@@ -169,24 +199,42 @@ func (v *visit) endpointRows(config serving.Service, instances []instance) ([]en
 	for _, url := range sortedKeys(rows) {
 		row := rows[url]
 		row.Model.Name = names[row.Model.ID]
+		row.Options, _ = serving.LookUp(config.Options, url)
 		row.sum()
 		all = append(all, *row)
 	}
 	return all, nil
 }
 
+// The states that pages tell apart beyond those of a report.
+const (
+	stateRefused serving.State = "refused" // the newest version cannot be served, so the one before serves on
+	statePending serving.State = "pending" // an instance has not taken up what is stored
+)
+
+func stateOf(e serving.EndpointReport) serving.State {
+	if e.State == serving.StateUpdating && e.Failure != nil {
+		return stateRefused
+	}
+	return e.State
+}
+
+// Shown is the state on one instance.
+func (l liveState) Shown() serving.State { return stateOf(l.EndpointReport) }
+
 // sum sets the state to the worst one of all instances, and adds up the counts.
 func (row *endpointRow) sum() {
-	worst := []serving.State{serving.StateFailed, serving.StateRefused, serving.StateDegraded, serving.StateUpdating, serving.StateLoading, serving.StateReady}
+	worst := []serving.State{serving.StateFailed, stateRefused, serving.StateDegraded, serving.StateUpdating, serving.StateLoading, serving.StateReady}
 	row.State = "not served"
 	at := len(worst)
 	for _, live := range row.Live {
 		row.Add(live.Counts)
-		n := slices.Index(worst, live.State)
+		state := stateOf(live.EndpointReport)
+		n := slices.Index(worst, state)
 		if n >= 0 && n < at {
-			at, row.State, row.Reason = n, live.State, live.Note()
+			at, row.State, row.Reason = n, state, live.Note()
 		} else if n < 0 && at == len(worst) {
-			row.State = live.State
+			row.State = state
 		}
 	}
 }

@@ -252,6 +252,10 @@ func (p *Pages) redeemLink(w http.ResponseWriter, r *http.Request) {
 	delete(p.links.waiting, key)
 	p.links.mu.Unlock()
 	if !ok || p.now().After(login.until) {
+		if v, err := p.enter(w, r); err == nil { // who is logged in already needs no link
+			_ = v.redirect("/") // never fails
+			return
+		}
 		p.renderLogin(w, r, http.StatusGone, loginPage{
 			Next: "/", Problem: "This link was used already, or is too old. Make another one with: clearml-serving ui",
 		})

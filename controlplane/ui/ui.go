@@ -23,6 +23,7 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/controlplane/intake"
+	"clearmlserving/serving"
 )
 
 // Options says where the pages find what they show.
@@ -36,6 +37,8 @@ type Options struct {
 	InstanceCA string
 	// Authorities gives the authorities that are trusted. Nil: those of the machine.
 	Authorities func() (*x509.CertPool, error)
+	// Recorded gives the newest recorded request to a url, where recordings are at hand. May be nil.
+	Recorded func(serving.EndpointURL) (serving.Exchange, bool)
 	// Version is the version of this program, for the page about it.
 	Version string
 	// Bodies bounds what the bodies of forms cost. Nil makes a budget of its own.
@@ -109,7 +112,12 @@ func (p *Pages) install() {
 	p.post("POST /models/{id}/metadata", p.setModelMetadata)
 	p.post("POST /models/{id}/delete", p.deleteModel)
 	p.page("GET /models/{id}/deploy", p.deployForm)
-	p.post("POST /models/{id}/deploy", p.deploy)
+	p.upload("POST /models/{id}/deploy", p.deploy)
+	p.page("GET /deploy", p.deployForm)
+	p.upload("POST /deploy", p.deploy)
+	p.page("GET /names.json", p.names)
+	p.page("GET /docs", p.docs)
+	p.page("GET /docs/{page...}", p.docs)
 
 	p.page("GET /experiments", p.experiments)
 	p.page("GET /experiments/compare", p.compare)
@@ -133,6 +141,11 @@ func (p *Pages) install() {
 	p.page("GET /services/{id}/playground", p.playground)
 	p.post("POST /services/{id}/playground", p.play)
 	p.page("GET /services/{id}/instances/{task}", p.instance)
+	p.page("GET /services/{id}/endpoints/{url...}", p.endpoint)
+	p.post("POST /services/{id}/options", p.setOptions)
+	p.post("POST /services/{id}/keys", p.createKey)
+	p.post("POST /services/{id}/keys/revoke", p.revokeKey)
+	p.post("POST /services/{id}/keys/require", p.requireKeys)
 
 	p.page("GET /settings", p.settings)
 	p.post("POST /settings/credentials", p.createCredentials)
@@ -150,7 +163,7 @@ func (p *Pages) install() {
 // roots are the first parts of the paths that are pages. The calls of the API have a
 // dot or a version there.
 func roots() []string {
-	return []string{"assets", "login", "logout", "models", "experiments", "services", "settings", "projects"}
+	return []string{"assets", "login", "logout", "models", "deploy", "names.json", "docs", "experiments", "services", "settings", "projects"}
 }
 
 // Serves says whether a path is one of the pages'.

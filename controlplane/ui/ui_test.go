@@ -11,6 +11,7 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/leaktest"
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -386,21 +387,22 @@ func TestTheOverviewTellsFirstWhatIsWrong(t *testing.T) {
 	failed := serving.EndpointReport{URL: "m", State: serving.StateFailed, Failure: &serving.LoadFailure{Step: "load", Reason: "SyntaxError: x\nmore"}}
 	stale := serving.EndpointReport{URL: "n", State: serving.StateUpdating, Failure: &serving.LoadFailure{Step: "golden", Reason: "sample 1"}}
 	fine := serving.EndpointReport{URL: "o", State: serving.StateReady}
-	got := wrong([]instance{of("a", 0, failed, fine), of("b", 0, failed, stale), of("gone", time.Hour, failed), of("a", time.Hour)})
-	want := []string{"the instance gone is gone: it gave its last sign of life at", "m is failed: load: SyntaxError: x (on a, b)", "n is updating: golden: sample 1 (on b)"}
+	service := &operations.Service{Doc: &clearml.Service{ID: "s", Name: "shop"}}
+	got := troublesOf(service, []instance{of("a", 0, failed, fine), of("b", 0, failed, stale), of("gone", time.Hour, failed), of("a", time.Hour)})
+	want := []string{"instance gone of shop is lost: its last sign of life was at", "m of shop is failed: load: SyntaxError: x (on a, b)", "n of shop is refused: golden: sample 1 (on b)"}
 	if len(got) != len(want) {
 		t.Fatalf("%q", got)
 	}
 	for i := range want {
-		if !strings.HasPrefix(got[i], want[i]) {
-			t.Errorf("%q, want %q", got[i], want[i])
+		if said := got[i].What + ": " + got[i].Why; !strings.HasPrefix(said, want[i]) {
+			t.Errorf("%q, want %q", said, want[i])
 		}
 	}
 	var out strings.Builder
-	page := overviewPage{Services: []serviceRow{{Doc: clearml.Service{ID: "s", Name: "shop"}, Instances: 2, Wrong: got}}}
+	page := overviewPage{Troubles: got, Services: []serviceRow{{Doc: *service.Doc, Instances: 2, Troubles: got}}}
 	err := newPages(t, Options{API: guest()}).templates["overview"].ExecuteTemplate(&out, "layout", frame{Page: page})
 	text := out.String()
-	if first := strings.Index(text, "m is failed"); err != nil || first < 0 || first > strings.Index(text, "2 running") {
+	if first := strings.Index(text, "m of shop is failed"); err != nil || first < 0 || first > strings.Index(text, "2 running") {
 		t.Errorf("%v: %s", err, text)
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
-	"path"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -31,78 +29,130 @@ func (p *Pages) uploadForm(v *visit) error {
 	return v.render("upload", "Upload a model", uploadPage{Frameworks: frameworks(), Projects: projects})
 }
 
-// uploadFields are what the form says of the file. They come before the file in the
+// uploadFields are the fields of a form with a file. They come before the file in the
 // form, so that the file can go through without being kept here.
 type uploadFields map[string]string
 
-// maxFields and maxField bound what is kept of the form beside the file.
+// Bounds of what is kept of a form beside the model's file.
 const (
 	maxFields = 20
-	maxField  = 64 << 10
+	maxField  = 512 << 10
+	maxUpload = 8 << 20 // of code
 )
+
+// formParts is a form that may carry files: the code of an endpoint, which is kept, and behind
+// everything else the file of a model, which is handed on as it arrives.
+type formParts struct {
+	fields  uploadFields
+	code    *smallFile
+	file    *multipart.Part
+	release func()
+}
+
+type smallFile struct {
+	name string
+	text []byte
+}
+
+func (f *formParts) text(name string) string { return strings.TrimSpace(f.fields[name]) }
+
+// readParts reads a form up to the file of a model. A form without files may also come as
+// other forms do. The caller calls release of what it gets.
+func (v *visit) readParts() (*formParts, error) {
+	parts := &formParts{fields: uploadFields{}, release: func() {}}
+	if !strings.HasPrefix(v.r.Header.Get("Content-Type"), "multipart/") {
+		release, err := v.p.readForm(v.w, v.r, maxForm)
+		if err != nil {
+			return nil, refusal{intake.Status(err), "The form could not be read: " + err.Error()}
+		}
+		for name := range v.r.PostForm {
+			parts.fields[name] = v.r.PostForm.Get(name)
+		}
+		v.r = v.r.WithContext(intake.Paid(v.r.Context()))
+		parts.release = release
+		return parts, nil
+	}
+	v.r.Body = io.NopCloser(intake.Pace(v.w, v.r.Body, uploadStall))
+	form, err := v.r.MultipartReader()
+	if err != nil {
+		return nil, refusal{http.StatusBadRequest, "The form could not be read: " + err.Error()}
+	}
+	for {
+		part, err := form.NextPart()
+		switch {
+		case errors.Is(err, io.EOF):
+			return parts, nil
+		case err != nil:
+			return nil, refusal{http.StatusBadRequest, "The upload broke off: " + err.Error()}
+		case len(parts.fields) == maxFields:
+			return nil, refusal{http.StatusBadRequest, "The form has too many fields: send it from its page."}
+		case part.FormName() == "file" && fileName(part) != "":
+			parts.file = part
+			return parts, nil
+		}
+		most := int64(maxField)
+		if part.FormName() == "code_file" {
+			most = maxUpload
+		}
+		text, err := io.ReadAll(io.LimitReader(part, most+1))
+		switch {
+		case err != nil:
+			return nil, refusal{http.StatusBadRequest, "The upload broke off: " + err.Error()}
+		case int64(len(text)) > most:
+			return nil, refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("The field %s has more than %s.", part.FormName(), formatBytes(most))}
+		case part.FormName() != "code_file":
+			parts.fields[part.FormName()] = string(text)
+		case fileName(part) != "":
+			parts.code = &smallFile{fileName(part), text}
+		}
+	}
+}
 
 // takeUpload takes a model's file, stores it on the file server, and registers it. Nothing is
 // registered when the file does not arrive in full.
 func (p *Pages) takeUpload(v *visit) error {
-	v.r.Body = io.NopCloser(intake.Pace(v.w, v.r.Body, uploadStall))
-	form, err := v.r.MultipartReader()
-	if err != nil {
-		return refusal{http.StatusBadRequest, "The form could not be read: send it from the page “Upload a model”."}
-	}
-	fields := uploadFields{}
-	for {
-		part, err := form.NextPart()
-		if errors.Is(err, io.EOF) {
-			return refusal{http.StatusBadRequest, "No file was sent: choose the file of the model."}
-		}
-		if err != nil {
-			return refusal{http.StatusBadRequest, "The upload broke off: " + err.Error()}
-		}
-		if part.FormName() == "file" {
-			return v.storeUpload(fields, part)
-		}
-		text, err := io.ReadAll(io.LimitReader(part, maxField))
-		if err != nil {
-			return refusal{http.StatusBadRequest, "The upload broke off: " + err.Error()}
-		}
-		if len(fields) == maxFields {
-			return refusal{http.StatusBadRequest, "The form has too many fields: send it from the page “Upload a model”."}
-		}
-		fields[part.FormName()] = strings.TrimSpace(string(text))
-	}
-}
-
-// storeUpload checks the fields before a byte of the file is stored.
-func (v *visit) storeUpload(fields uploadFields, file *multipart.Part) error {
-	name := path.Base(filepath.ToSlash(strings.ReplaceAll(file.FileName(), `\`, "/")))
-	switch {
-	case !v.hasToken(fields["csrf"]):
-		return errForged
-	case fields["name"] == "":
-		return refusal{http.StatusBadRequest, "The model needs a name."}
-	case file.FileName() == "" || name == "." || name == "/":
-		return refusal{http.StatusBadRequest, "No file was sent: choose the file of the model."}
-	}
-	ctx := v.r.Context()
-	stored, err := v.sendFile("uploads/"+strings.ToLower(rand.Text())+"/"+name, file)
+	form, err := v.readParts()
 	if err != nil {
 		return err
 	}
-	id, err := v.register(ctx, fields, stored)
-	if err != nil {
-		return errors.Join(err, v.api.DeleteFile(context.WithoutCancel(ctx), stored))
+	defer form.release()
+	switch {
+	case !v.hasToken(form.text("csrf")):
+		return errForged
+	case form.text("name") == "":
+		return refusal{http.StatusBadRequest, "The model needs a name."}
+	case form.file == nil:
+		return refusal{http.StatusBadRequest, "No file was sent: choose the file of the model."}
 	}
-	return v.done("/models/"+id, name+" is uploaded.")
+	id, err := v.storeModel(form.fields, form.file)
+	if err != nil {
+		return err
+	}
+	return v.done("/models/"+id, fileName(form.file)+" is uploaded.")
+}
+
+// storeModel stores the file of a model and registers it.
+func (v *visit) storeModel(fields uploadFields, file *multipart.Part) (id string, err error) {
+	ctx := v.r.Context()
+	stored, err := v.sendFile("uploads/"+strings.ToLower(rand.Text())+"/"+fileName(file), file)
+	if err != nil {
+		return "", err
+	}
+	id, err = v.register(ctx, fields, stored)
+	if err != nil {
+		return "", errors.Join(err, v.api.DeleteFile(context.WithoutCancel(ctx), stored))
+	}
+	return id, nil
 }
 
 func (v *visit) register(ctx context.Context, fields uploadFields, uri string) (string, error) {
-	project, err := v.api.EnsureProject(ctx, cmp.Or(fields["project"], "uploaded models"))
+	project, err := v.api.EnsureProject(ctx, cmp.Or(strings.TrimSpace(fields["project"]), "uploaded models"))
 	if err != nil {
 		return "", err
 	}
 	return v.api.CreateModel(ctx, clearml.NewModel{
-		Name: fields["name"], ProjectID: project.ID, Framework: fields["framework"], Tags: words(fields["tags"]),
-		Comment: fields["comment"], URI: uri,
+		Name: strings.TrimSpace(fields["name"]), ProjectID: project.ID, Framework: fields["framework"], Tags: words(fields["tags"]),
+		Comment: strings.TrimSpace(fields["comment"]), URI: uri,
 	})
 }
 

@@ -22,7 +22,7 @@
   };
 
   const prepare = (root) => {
-    root.querySelectorAll("[data-copy], [data-theme-button]").forEach((button) => { button.hidden = false; });
+    root.querySelectorAll("[data-copy], [data-theme-button], [data-find]").forEach((button) => { button.hidden = false; });
     root.querySelectorAll("form[data-weights]").forEach(weights);
     root.querySelectorAll(".tabs [aria-current]").forEach((tab) => { tab.parentElement.scrollLeft = tab.offsetLeft - tab.parentElement.clientWidth / 2; });
     root.querySelectorAll("[data-follow]").forEach((box) => { box.scrollTop = box.scrollHeight; });
@@ -55,6 +55,19 @@
     const question = event.target.dataset.confirm;
     if (question && !confirm(question)) event.preventDefault();
   });
+  // The editor of a deployment follows the engine until it is changed; the playground's request the endpoint.
+  document.addEventListener("change", (event) => {
+    const form = event.target.closest("form");
+    const text = form && form.querySelector("textarea.code");
+    if (event.target.matches("form[data-deploy] select[name=engine]")) {
+      const starts = [...form.querySelectorAll("template[data-engine]")];
+      const start = starts.find((one) => one.dataset.engine === event.target.value);
+      if (start && starts.some((one) => one.content.textContent.trim() === text.value.trim())) text.value = start.content.textContent;
+    }
+    if (event.target.matches("[data-again]") && text.value === text.defaultValue) {
+      location.search = new URLSearchParams({ [event.target.dataset.again]: event.target.value });
+    }
+  });
   document.addEventListener("input", (event) => {
     const form = event.target.closest("form[data-weights]");
     if (form) weights(form);
@@ -63,6 +76,67 @@
     // Ctrl+Enter sends the request of the playground.
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && event.target.matches("textarea[data-json]")) event.target.form.requestSubmit();
   });
+
+  // The search: names are fetched when it is opened, and found by the letters of all words that are typed.
+  const finder = document.querySelector("[data-finder]");
+  if (finder) {
+    const field = finder.querySelector("input"), list = finder.querySelector("[role=listbox]"), status = finder.querySelector("[role=status]");
+    let names = [], shown = [], at = 0;
+    const mark = () => {
+      [...list.children].forEach((one, i) => one.setAttribute("aria-selected", i === at));
+      const chosen = list.children[at];
+      if (chosen) { field.setAttribute("aria-activedescendant", chosen.id); chosen.scrollIntoView({ block: "nearest" }); } else field.removeAttribute("aria-activedescendant");
+    };
+    const search = () => {
+      const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const rank = (one) => one.name.toLowerCase().startsWith(words[0] || "") ? 0 : 1;
+      shown = names.filter((one) => words.every((word) => `${one.kind} ${one.name} ${one.of || ""}`.toLowerCase().includes(word))).sort((a, b) => rank(a) - rank(b)).slice(0, 30);
+      list.replaceChildren(...shown.map((one, i) => {
+        const option = document.createElement("a");
+        Object.assign(option, { href: one.link, id: `found-${i}`, tabIndex: -1 });
+        option.setAttribute("role", "option");
+        const kind = document.createElement("span");
+        kind.className = "dim";
+        kind.textContent = one.of ? `${one.kind} of ${one.of}` : one.kind;
+        option.append(one.name, " ", kind);
+        return option;
+      }));
+      at = 0;
+      mark();
+      status.textContent = shown.length ? "" : "Nothing of this name.";
+    };
+    const open = async () => {
+      if (finder.open) return;
+      finder.showModal();
+      field.value = "";
+      search();
+      status.textContent = "…";
+      try {
+        const answer = await fetch("/names.json");
+        if (!answer.ok || answer.redirected) throw new Error(answer.status);
+        names = await answer.json();
+        search();
+      } catch (error) {
+        status.textContent = "The names cannot be read. Reload the page.";
+      }
+    };
+    field.addEventListener("input", search);
+    finder.addEventListener("keydown", (event) => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (step && shown.length) { at = (at + step + shown.length) % shown.length; mark(); event.preventDefault(); }
+      if (event.key === "Escape") { finder.close(); event.preventDefault(); } // a search field would be emptied first
+      if (event.key === "Enter" && shown[at]) { location.assign(shown[at].link); event.preventDefault(); }
+    });
+    finder.addEventListener("click", (event) => { if (event.target === finder) finder.close(); });
+    document.addEventListener("click", (event) => { if (event.target.closest("[data-find]")) open(); });
+    document.addEventListener("keydown", (event) => {
+      const typing = event.target.closest("input, textarea, select, [contenteditable]");
+      if ((event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) || (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey))) {
+        event.preventDefault();
+        open();
+      }
+    });
+  }
 
   // A console that is read stays where it is; one that is at its end follows.
   const places = new Map();

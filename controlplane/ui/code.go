@@ -1,0 +1,235 @@
+package ui
+
+import (
+	"archive/zip"
+	"bytes"
+	"errors"
+	"fmt"
+	"html"
+	"io"
+	"net/http"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"clearmlserving/clearml"
+	"clearmlserving/serving"
+)
+
+// Bounds of what a page shows, so that no page has more than 200 kB.
+const (
+	maxStored = 1 << 20  // of a file that is read for a page
+	maxCode   = 24 << 10 // of the code of an endpoint
+	maxText   = 16 << 10 // of golden samples in a form
+)
+
+// code is the user code of an endpoint.
+type code struct {
+	Artifact clearml.Artifact
+	Files    []codeFile
+	Problem  string // why it is not shown
+}
+
+// codeFile is a file of user code as tokens to be coloured.
+type codeFile struct {
+	Name   string
+	Tokens []token
+	Cut    bool // only the beginning is here
+}
+
+// Text is the file without colours.
+func (f codeFile) Text() string {
+	var b strings.Builder
+	for _, t := range f.Tokens {
+		b.WriteString(t.Text)
+	}
+	return b.String()
+}
+
+// codeOf reads an artifact of user code; a problem is told on the page.
+func (v *visit) codeOf(artifacts map[string]clearml.Artifact, name string) code {
+	artifact, ok := artifacts[name]
+	if !ok {
+		return code{}
+	}
+	c := code{Artifact: artifact}
+	data, err := v.download(artifact)
+	if err != nil {
+		c.Problem = err.Error()
+		return c
+	}
+	files, err := pythonFiles(artifact, data)
+	if err != nil {
+		c.Problem = "The code cannot be read: " + err.Error()
+	}
+	left := maxCode
+	for _, f := range files {
+		text := strings.ToValidUTF8(string(f.text), "�")
+		shown := text[:min(len(text), left)]
+		left -= len(shown)
+		c.Files = append(c.Files, codeFile{Name: f.name, Tokens: pythonTokens(strings.ToValidUTF8(shown, "")), Cut: len(shown) < len(text)})
+	}
+	return c
+}
+
+type sourceFile struct {
+	name string
+	text []byte
+}
+
+// pythonFiles is what is shown of an artifact: the file, or the Python files of a packed folder.
+func pythonFiles(a clearml.Artifact, data []byte) ([]sourceFile, error) {
+	if a.Type != "archive" && !strings.HasSuffix(a.URI, ".zip") {
+		return []sourceFile{{path.Base(a.URI), data}}, nil
+	}
+	if len(data) == maxStored {
+		return nil, errors.New("it is too large for a page")
+	}
+	packed, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		return nil, err
+	}
+	var files []sourceFile
+	for _, f := range packed.File {
+		if path.Ext(f.Name) != ".py" {
+			continue
+		}
+		r, err := f.Open()
+		if err != nil {
+			return files, err
+		}
+		text, err := io.ReadAll(io.LimitReader(r, maxCode+1))
+		_ = r.Close() // only read from
+		if err != nil {
+			return files, err
+		}
+		files = append(files, sourceFile{f.Name, text})
+	}
+	slices.SortFunc(files, func(a, b sourceFile) int { return strings.Compare(a.name, b.name) })
+	return files, nil
+}
+
+// download reads a file of this installation's file server, at most maxStored of it.
+func (v *visit) download(a clearml.Artifact) ([]byte, error) {
+	if !strings.HasPrefix(a.URI, v.p.opts.FilesURL+"/") {
+		return nil, fmt.Errorf("It is not on this file server, but at %s.", a.URI) //nolint:staticcheck // a sentence of the page
+	}
+	header, err := v.api.AuthHeader(v.r.Context(), a.URI)
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(v.r.Context(), http.MethodGet, a.URI, http.NoBody)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", header)
+	request.Header.Set("Range", fmt.Sprintf("bytes=0-%d", maxStored-1))
+	answer, err := v.p.opts.API.RoundTrip(request)
+	if err != nil {
+		return nil, err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusPartialContent {
+		return nil, fmt.Errorf("The file server answers %d for %s.", answer.StatusCode, a.URI) //nolint:staticcheck // a sentence of the page
+	}
+	return io.ReadAll(io.LimitReader(answer.Body, maxStored))
+}
+
+// token is a piece of Python with the class of its colour, "" for none.
+type token struct{ Class, Text string }
+
+// pythonToken finds comments, texts, numbers, and names, in this order.
+var pythonToken = regexp.MustCompile(`(#[^\n]*)` +
+	`|((?:[rRbBuUfF]|[rR][bBfF]|[bBfF][rR])?(?:(?s:"""(?:\\.|[^\\])*?(?:"""|\z)|'''(?:\\.|[^\\])*?(?:'''|\z))|"(?:\\.|[^"\\\n])*"?|'(?:\\.|[^'\\\n])*'?))` +
+	`|(\b\d[\w.]*)|(@?[A-Za-z_]\w*)`)
+
+var pythonKeywords = strings.Fields(`False None True and as assert async await break class continue def del elif else except finally for
+	from global if import in is lambda nonlocal not or pass raise return try while with yield match case self`)
+
+// pythonTokens divides Python code. All tokens together are the text.
+func pythonTokens(text string) []token {
+	var all []token
+	add := func(class, piece string) {
+		if n := len(all); n > 0 && all[n-1].Class == class {
+			all[n-1].Text += piece
+		} else if piece != "" {
+			all = append(all, token{class, piece})
+		}
+	}
+	at, before := 0, ""
+	for _, m := range pythonToken.FindAllStringSubmatchIndex(text, -1) {
+		add("", text[at:m[0]])
+		piece, class := text[m[0]:m[1]], ""
+		switch {
+		case m[2] >= 0:
+			class = "comment"
+		case m[4] >= 0:
+			class = "text"
+		case m[6] >= 0:
+			class = "figure"
+		case piece[0] == '@', before == "def", before == "class":
+			class = "name"
+		case slices.Contains(pythonKeywords, piece):
+			class = "word"
+		}
+		add(class, piece)
+		at, before = m[1], piece
+	}
+	add("", text[at:])
+	return all
+}
+
+// samples are the golden samples of an endpoint.
+type samples struct {
+	Artifact clearml.Artifact
+	Count    int
+	More     bool   // there are more than Count
+	Text     string // for the form, "" when it is too long
+	Problem  string
+	first    *serving.Exchange
+}
+
+// samplesOf reads golden samples; nil means that there are none.
+func (v *visit) samplesOf(artifacts map[string]clearml.Artifact, golden *serving.Golden) samples {
+	if golden == nil {
+		return samples{}
+	}
+	artifact, ok := artifacts[golden.Artifact]
+	if !ok {
+		return samples{Problem: "The artifact " + golden.Artifact + " is missing: new versions are refused."}
+	}
+	s := samples{Artifact: artifact}
+	data, err := v.download(artifact)
+	if err != nil {
+		s.Problem = err.Error()
+		return s
+	}
+	if s.More = len(data) == maxStored; s.More {
+		data = data[:bytes.LastIndexByte(data, '\n')+1]
+	}
+	all, err := serving.ParseExchanges(data)
+	if err != nil {
+		s.Problem = "The samples cannot be read, so new versions are refused: " + err.Error()
+		return s
+	}
+	s.Count, s.first = len(all), &all[0]
+	if !s.More && len(data) <= maxText && utf8.Valid(data) {
+		s.Text = string(data)
+	}
+	return s
+}
+
+// room bounds the text of a page.
+type room int
+
+// take gives a text of at most this length the room that is left.
+func (r *room) take(text string, longest int) string {
+	shown := text[:min(len(text), longest, max(int(*r), 0))]
+	*r -= room(len(html.EscapeString(shown)))
+	if len(shown) < len(text) {
+		return strings.ToValidUTF8(shown, "") + fmt.Sprintf("… (%s more)", formatBytes(int64(len(text)-len(shown))))
+	}
+	return text
+}
