@@ -73,7 +73,7 @@ func deployFaults() []fault {
 			if err := pause(ctx, time.Second); err != nil {
 				return err
 			}
-			if err := w.ask(ctx, "broken", `{"x": 3}`, http.StatusUnprocessableEntity, http.StatusServiceUnavailable); err != nil {
+			if err := w.ask(ctx, "broken", `{"x": 3}`, http.StatusServiceUnavailable); err != nil {
 				return err
 			}
 			err := w.cli(ctx, "model", "remove", "--endpoint", "broken")

@@ -117,38 +117,45 @@ func (h *Handler) recurs(r slog.Record, m mark) bool {
 // the episode if there are none.
 func (h *episodes) sumUp(key string, e *episode) {
 	h.mu.Lock()
-	count, record, next := e.count, e.newest, e.next
-	e.count = 0
-	if count == 0 {
+	switch {
+	case h.all[key] != e: // Flush has ended it
+	case e.count == 0:
 		delete(h.all, key)
-	} else {
+	default:
 		e.interval = min(2*e.interval, lastInterval)
 		e.timer.Reset(e.interval)
 	}
+	pass := e.take()
 	h.mu.Unlock()
-	pass(count, record, next)
+	pass()
 }
 
 // Flush passes on the numbers of all records that have not been passed on.
 func (h *episodes) Flush() {
 	h.mu.Lock()
-	all := h.all
-	h.all = map[string]*episode{}
-	for _, e := range all {
+	var left []func()
+	for _, e := range h.all {
 		e.timer.Stop()
+		left = append(left, e.take())
 	}
+	h.all = map[string]*episode{}
 	h.mu.Unlock()
-	for _, e := range all {
-		pass(e.count, e.newest, e.next)
+	for _, pass := range left {
+		pass()
 	}
 }
 
-// pass passes on the newest of count records.
-func pass(count int, newest slog.Record, next slog.Handler) {
-	if count == 0 {
-		return
+// take returns what passes on the newest record with the number, and counts anew. episodes.mu
+// is held, but not by what it returns.
+func (e *episode) take() (pass func()) {
+	count, newest, next := e.count, e.newest, e.next
+	e.count = 0
+	return func() {
+		if count == 0 {
+			return
+		}
+		record := newest.Clone()
+		record.AddAttrs(slog.Int("times", count))
+		_ = next.Handle(context.Background(), record) // nobody is left to report to
 	}
-	record := newest.Clone()
-	record.AddAttrs(slog.Int("times", count))
-	_ = next.Handle(context.Background(), record) // nobody is left to report to
 }

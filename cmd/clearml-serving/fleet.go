@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,6 +25,9 @@ type fleet struct {
 	// silent are live instances that tell nothing of their state, as those of the
 	// original: they can be neither shown nor waited for.
 	silent []string
+	// lost are instances that have given no sign of life for some time and did not end, but for
+	// those that have been started again under the same name.
+	lost []liveState
 }
 
 // fleet finds the instances of a service: the one at --serve-url if that is given,
@@ -51,16 +55,20 @@ func (a *app) fleet(ctx context.Context, s *operations.Service) (fleet, error) {
 func aliveOf(recorded []clearml.Instance, now time.Time) fleet {
 	var f fleet
 	for _, i := range recorded {
-		if !serving.Alive(i.Seen, now) {
-			continue
-		}
 		report, err := serving.ParseReport(i.Report)
-		if i.Report == "" || err != nil {
+		switch alive := serving.Alive(i.Seen, now); {
+		case !alive && err == nil:
+			f.lost = append(f.lost, liveState{report, i.Seen})
+		case !alive:
+		case err != nil:
 			f.silent = append(f.silent, i.TaskID)
-			continue
+		default:
+			f.instances = append(f.instances, liveState{report, i.Seen})
 		}
-		f.instances = append(f.instances, liveState{report, i.Seen})
 	}
+	f.lost = slices.DeleteFunc(f.lost, func(lost liveState) bool {
+		return slices.ContainsFunc(f.instances, func(l liveState) bool { return l.Name == lost.Name })
+	})
 	return f
 }
 
@@ -226,6 +234,9 @@ func (a *app) printInstances(s *operations.Service, f fleet) {
 		}
 		a.print.line("")
 		a.print.table([]string{"INSTANCE", "ADDRESS", "CONFIGURATION", "STARTED (UTC)", "NOTE"}, rows)
+	}
+	for _, l := range f.lost {
+		a.print.notice("Warning: the instance %s is gone: its last sign of life was %s ago", l.Name, s.Client.ServerTime().Sub(l.seen).Round(time.Second))
 	}
 	a.noticeSilent(f)
 }

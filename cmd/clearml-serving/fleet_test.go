@@ -33,7 +33,11 @@ func TestTheFleetIsTheInstancesThatAreAlive(t *testing.T) {
 		{TaskID: "lost", Seen: now.Add(-serving.AliveFor - time.Second), Report: report},
 		{TaskID: "without a report", Seen: now},
 		{TaskID: "lost without a report"},
+		{TaskID: "gone", Seen: now.Add(-time.Hour), Report: `{"instance":"h:2"}`},
 	}, now)
+	if len(f.lost) != 1 || f.lost[0].Name != "h:2" {
+		t.Errorf("lost are %+v", f.lost)
+	}
 	if len(f.instances) != 1 || f.instances[0].Name != "h:1" || len(f.silent) != 1 || f.silent[0] != "without a report" {
 		t.Errorf("instances %+v, silent %v", f.instances, f.silent)
 	}
