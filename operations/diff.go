@@ -56,7 +56,7 @@ func Code(ctx context.Context, r serving.Revision, open func(ctx context.Context
 	if err != nil {
 		return fail(err)
 	}
-	files := map[string]string{}
+	files, size := map[string]string{}, 0
 	for _, f := range archive.File {
 		if f.FileInfo().IsDir() {
 			continue
@@ -71,6 +71,9 @@ func Code(ctx context.Context, r serving.Revision, open func(ctx context.Context
 		data, err := io.ReadAll(io.LimitReader(inside, maxCodeText+1))
 		if err != nil {
 			return fail(err)
+		}
+		if size += len(data); size > maxCodeFile {
+			return fail(fmt.Errorf("its files have more than %d MiB", maxCodeFile>>20))
 		}
 		files[f.Name] = text(data)
 	}

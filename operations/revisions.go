@@ -99,6 +99,8 @@ func (s *Service) record(d deployment, before map[serving.EndpointURL]serving.Co
 			newest.By, newest.Message, newest.Of = mine.By, mine.Message, mine.Of
 			h.Revisions = append(slices.Clone(h.Revisions[:len(h.Revisions)-1]), newest)
 			put(url, h)
+		case h.Keep != s.Config.Revisions[string(url)].Keep:
+			put(url, h)
 		}
 	}
 	for key, h := range s.Config.Revisions {

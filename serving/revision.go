@@ -182,7 +182,7 @@ func (h History) Add(r Revision) History {
 	if r.State == "" {
 		r.State = RevisionPending
 	}
-	r.Message = clean(r.Message)
+	r.By, r.Message = clean(r.By), clean(r.Message)
 	h.Revisions = append(slices.Clone(h.Revisions), r)
 	h.Removed = time.Time{}
 	return h.pruned(cmp.Or(h.Keep, DefaultKeep))
@@ -237,6 +237,9 @@ func (h History) Merge(known History) (History, bool) {
 	}
 	changed := false
 	for _, r := range known.Revisions {
+		if stored, ok := h.Revision(r.Number); ok && (stored.State == r.State || stored.State == RevisionGood) {
+			continue // nothing to add; records are compared only where they matter
+		}
 		n := h.like(r)
 		switch {
 		case n == 0 && r.Number == h.Newest().Number+1:
@@ -256,7 +259,7 @@ func (h History) Merge(known History) (History, bool) {
 // like is the number of the revision with r's content: that of r's number, else the newest; 0 for
 // none.
 func (h History) like(r Revision) int {
-	if same, ok := h.Revision(r.Number); ok && (same.is(r) || same.Same(r.Content)) {
+	if same, ok := h.Revision(r.Number); ok && same.Same(r.Content) {
 		return r.Number
 	}
 	for _, other := range slices.Backward(h.Revisions) {
@@ -265,14 +268,6 @@ func (h History) like(r Revision) int {
 		}
 	}
 	return 0
-}
-
-// is reports whether two revisions of one number are one, without a comparison of their records.
-func (r Revision) is(other Revision) bool {
-	if r.Code != nil && other.Code != nil && r.Code.identity() != other.Code.identity() {
-		return false
-	}
-	return !r.Time.IsZero() && r.Time.Equal(other.Time) && r.By != "" && r.By == other.By && (r.Code == nil) == (other.Code == nil)
 }
 
 // Choice is what an instance loads for one URL.
@@ -475,9 +470,9 @@ func decodeHistory(_ string, f *fields) (History, error) {
 // decodeRevision reads one revision. A record that is missing is that of the revision before.
 func decodeRevision(f *fields, before Revision) (Revision, error) {
 	r := Revision{
-		Number: f.whole("n"), Time: f.time("time"), By: f.text("by"), Message: f.text("message"), Of: f.whole("of"), Rule: f.whole("rule"),
-		State: RevisionState(f.text("state")), Since: f.time("since"), Step: f.text("step"), Reason: f.text("reason"),
-		Instance: f.text("instance"), ModelSHA256: f.text("model_sha256"),
+		Number: f.whole("n"), Time: f.time("time"), By: clean(f.text("by")), Message: clean(f.text("message")), Of: f.whole("of"), Rule: f.whole("rule"),
+		State: RevisionState(f.text("state")), Since: f.time("since"), Step: clean(f.text("step")), Reason: clean(f.text("reason")),
+		Instance: clean(f.text("instance")), ModelSHA256: f.text("model_sha256"),
 	}
 	r.ModelURI = f.text("model_uri")
 	if uri := f.text("code_uri"); uri != "" {

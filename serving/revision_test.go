@@ -90,7 +90,7 @@ func TestHistoriesMerge(t *testing.T) {
 		{"a verdict", history("v1:good", "v2:pending"), history("v1:good", "v2:refused"), "v1:good v2:refused"},
 		{"an edit that nobody has recorded", history("v1:good"), history("v1:good", "v2:refused"), "v1:good v2:refused"},
 		{"another edit came first", history("v1:good", "v3:pending"), history("v1:good", "v2:good"), "v1:good v3:pending"},
-		{"the same edit came first", history("v1:good", "v3:good", "v2:pending"), history("v1:good", "v2:good"), "v1:good v3:good v2:good"},
+		{"the same edit came first", history("v1:good", "v3:pending", "v2:pending"), history("v1:good", "v2:good"), "v1:good v3:pending v2:good"},
 		{"nothing is stored", history(), history("v1:good"), "v1:good"},
 		{"nothing is new", history("v1:good", "v2:good"), history("v1:good"), "v1:good v2:good"},
 		{"an older verdict on what was deployed again", history("v1:good", "v2:refused", "v2:pending"), history("v1:good", "v2:refused"), "v1:good v2:refused v2:pending"},
