@@ -197,7 +197,7 @@ func (m made) forms() []string {
 		"/models/" + m.model + "/metadata", "/models/" + m.model + "/delete", "/experiments/" + m.task + "/delete", "/models/" + m.model + "/deploy", "/experiments/" + m.task + "/tags", "/experiments/" + m.task + "/archive",
 		"/services", "/services/" + m.service + "/revert", "/services/" + m.service + "/canary", "/services/" + m.service + "/remove", "/services/" + m.service + "/metrics/remove",
 		"/services/" + m.service + "/playground", "/services/" + m.service + "/options", "/services/" + m.service + "/keys", "/services/" + m.service + "/keys/revoke",
-		"/services/" + m.service + "/keys/require", "/deploy", "/settings/credentials", "/settings/credentials/revoke",
+		"/services/" + m.service + "/keys/require", "/services/" + m.service + "/rollback", "/deploy", "/settings/credentials", "/settings/credentials/revoke",
 	}
 }
 
@@ -888,7 +888,7 @@ func TestARefusedVersionIsSaidInRed(t *testing.T) {
 	r := start(t, controlplane.Options{})
 	v := r.visit(t)
 	service, at := r.endpointOf(t, v)
-	report := `{"instance":"host:1","serve_url":"http://host:1","digests":{},"endpoints":[{"endpoint":"wine/1","state":"updating","requests":7,"failure":{"step":"golden","reason":"y[0] is 2, expected 1"}}]}`
+	report := `{"instance":"host:1","serve_url":"http://host:1","digests":{},"endpoints":[{"endpoint":"wine/1","state":"refused","requests":7,"revision":11,"configured_revision":12,"refused_revision":{"revision":12,"step":"golden","reason":"y[0] is 2, expected 1"}}]}`
 	var id struct{ ID string }
 	r.call(t, "tasks.create", map[string]any{
 		"name": "instance", "type": "inference", "parent": service, "system_tags": []string{"service"},
@@ -901,7 +901,7 @@ func TestARefusedVersionIsSaidInRed(t *testing.T) {
 	}, "\n"), "Content-Type", "application/json-lines"); status != http.StatusOK {
 		t.Fatal(text)
 	}
-	page := v.shows(at, `<span class="badge bad">refused</span>`, "golden: y[0] is 2, expected 1", "The version before serves on", "http://host:1/serve/wine/1", "endpoint updated", "below two")
+	page := v.shows(at, `<span class="badge bad">refused</span>`, `<p class="notice bad" role="alert">revision 12 refused: golden: y[0] is 2, expected 1; 11 serves</p>`, "http://host:1/serve/wine/1", "endpoint updated", "below two")
 	if strings.Contains(page, "wine/12") || strings.Contains(page, "below three") {
 		t.Error("the log is that of another endpoint too")
 	}
@@ -943,4 +943,33 @@ func TestThePlaygroundBeginsWithARecordedRequest(t *testing.T) {
 	}
 	v.post("/services/"+service+"/options", "endpoint", "wine/1", "option", "record", "share", "1")
 	v.shows(play, "&#34;of&#34;: &#34;wine/1&#34;", "newest recorded request")
+}
+
+// Each deployment is a revision: with its code, what it changed, and a button that brings it back.
+func TestRevisionsOfAnEndpointAreShownComparedAndBroughtBack(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	service, at := r.endpointOf(t, v)
+	if status, page := v.post("/deploy", "service", service, "endpoint", "wine", "version", "1", "change", "1", "engine", "custom", "code", "+new", "text", "class Preprocess:\n    x = \"<new>\"\n", "message", "a <better> one"); status != http.StatusOK {
+		t.Fatalf("change: %d %.300s", status, page)
+	}
+	v.shows(at, "a &lt;better&gt; one", "/revisions/wine/1?number=2", "/revisions/wine/1?number=1", `aria-label="Bring revision 1 back"`, "default", "&lt;new&gt;")
+	path := "/services/" + service + "/revisions/wine/1"
+	v.shows(path+"?number=2", "Revision 2", "a &lt;better&gt; one", `<span class="del">-     pass  # nothing &lt;yet&gt;</span>`, `<span class="add">&#43;     x = &#34;&lt;new&gt;&#34;</span>`, `<span class="text">&#34;&lt;new&gt;&#34;</span>`)
+	v.shows(path+"?number=1", "Revision 1", "There is no revision before it.", "# nothing &lt;yet&gt;", "Bring revision 1 back")
+	v.shows(path+"?number=1&against=2", `<span class="add">&#43;     pass  # nothing &lt;yet&gt;</span>`)
+	for bad, want := range map[string]int{"?number=9": 404, "": 404, "?number=1&against=9": 404} {
+		if status, _ := v.get(path + bad); status != want {
+			t.Errorf("%q: %d", bad, status)
+		}
+	}
+	if status, page := v.post("/services/"+service+"/rollback", "endpoint", "wine/1", "number", "1"); status != http.StatusOK || !strings.Contains(page, "Revision 1 is stored again, as revision 3.") || !strings.Contains(page, "brings 1 back") {
+		t.Errorf("rollback: %d %.300s", status, page)
+	}
+	if page := v.shows(at, "# nothing &lt;yet&gt;"); strings.Contains(page, "&lt;new&gt;") {
+		t.Error("the code is not that of the first revision")
+	}
+	if status, page := v.post("/services/"+service+"/rollback", "endpoint", "wine/1", "number", "1"); status != http.StatusConflict || !strings.Contains(page, "in force already") {
+		t.Errorf("rollback to what is there: %d %.300s", status, page)
+	}
 }

@@ -1,9 +1,8 @@
 package ui
 
 import (
-	"archive/zip"
 	"bytes"
-	"errors"
+	"context"
 	"fmt"
 	"html"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"clearmlserving/clearml"
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -54,73 +54,46 @@ func (v *visit) codeOf(artifacts map[string]clearml.Artifact, name string) code 
 	if !ok {
 		return code{}
 	}
-	c := code{Artifact: artifact}
-	data, err := v.download(artifact)
+	files, err := operations.Code(v.r.Context(), serving.Revision{Content: serving.Content{Code: operations.CodeOf(artifact)}}, v.openFile)
 	if err != nil {
-		c.Problem = err.Error()
-		return c
+		return code{Artifact: artifact, Problem: err.Error()}
 	}
-	files, err := pythonFiles(artifact, data)
-	if err != nil {
-		c.Problem = "The code cannot be read: " + err.Error()
-	}
+	return code{Artifact: artifact, Files: filesOf(files)}
+}
+
+// openFile reads a file of this installation's file server for operations.
+func (v *visit) openFile(_ context.Context, uri string) (io.ReadCloser, error) {
+	data, err := v.download(uri)
+	return io.NopCloser(bytes.NewReader(data)), err
+}
+
+// filesOf are the Python files of code, as far as a page has room for them; of other files it has
+// the names.
+func filesOf(code map[string]string) []codeFile {
 	left := maxCode
-	for _, f := range files {
-		text := strings.ToValidUTF8(string(f.text), "�")
+	var files []codeFile
+	for _, name := range sortedKeys(code) {
+		text := code[name]
+		if len(code) > 1 && path.Ext(name) != ".py" {
+			text = ""
+		}
 		shown := text[:min(len(text), left)]
 		left -= len(shown)
-		c.Files = append(c.Files, codeFile{Name: f.name, Tokens: pythonTokens(strings.ToValidUTF8(shown, "")), Cut: len(shown) < len(text)})
+		files = append(files, codeFile{Name: name, Tokens: pythonTokens(strings.ToValidUTF8(shown, "")), Cut: len(shown) < len(text)})
 	}
-	return c
-}
-
-type sourceFile struct {
-	name string
-	text []byte
-}
-
-// pythonFiles is what is shown of an artifact: the file, or the Python files of a packed folder.
-func pythonFiles(a clearml.Artifact, data []byte) ([]sourceFile, error) {
-	if a.Type != "archive" && !strings.HasSuffix(a.URI, ".zip") {
-		return []sourceFile{{path.Base(a.URI), data}}, nil
-	}
-	if len(data) == maxStored {
-		return nil, errors.New("it is too large for a page")
-	}
-	packed, err := zip.NewReader(bytes.NewReader(data), int64(len(data)))
-	if err != nil {
-		return nil, err
-	}
-	var files []sourceFile
-	for _, f := range packed.File {
-		if path.Ext(f.Name) != ".py" {
-			continue
-		}
-		r, err := f.Open()
-		if err != nil {
-			return files, err
-		}
-		text, err := io.ReadAll(io.LimitReader(r, maxCode+1))
-		_ = r.Close() // only read from
-		if err != nil {
-			return files, err
-		}
-		files = append(files, sourceFile{f.Name, text})
-	}
-	slices.SortFunc(files, func(a, b sourceFile) int { return strings.Compare(a.name, b.name) })
-	return files, nil
+	return files
 }
 
 // download reads a file of this installation's file server, at most maxStored of it.
-func (v *visit) download(a clearml.Artifact) ([]byte, error) {
-	if !strings.HasPrefix(a.URI, v.p.opts.FilesURL+"/") {
-		return nil, fmt.Errorf("It is not on this file server, but at %s.", a.URI) //nolint:staticcheck // a sentence of the page
+func (v *visit) download(uri string) ([]byte, error) {
+	if !strings.HasPrefix(uri, v.p.opts.FilesURL+"/") {
+		return nil, fmt.Errorf("it is not on this file server, but at %s", uri)
 	}
-	header, err := v.api.AuthHeader(v.r.Context(), a.URI)
+	header, err := v.api.AuthHeader(v.r.Context(), uri)
 	if err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(v.r.Context(), http.MethodGet, a.URI, http.NoBody)
+	request, err := http.NewRequestWithContext(v.r.Context(), http.MethodGet, uri, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +105,7 @@ func (v *visit) download(a clearml.Artifact) ([]byte, error) {
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusPartialContent {
-		return nil, fmt.Errorf("The file server answers %d for %s.", answer.StatusCode, a.URI) //nolint:staticcheck // a sentence of the page
+		return nil, fmt.Errorf("the file server answers %d for %s", answer.StatusCode, uri)
 	}
 	return io.ReadAll(io.LimitReader(answer.Body, maxStored))
 }
@@ -201,9 +174,9 @@ func (v *visit) samplesOf(artifacts map[string]clearml.Artifact, golden *serving
 		return samples{Problem: "The artifact " + golden.Artifact + " is missing: new versions are refused."}
 	}
 	s := samples{Artifact: artifact}
-	data, err := v.download(artifact)
+	data, err := v.download(artifact.URI)
 	if err != nil {
-		s.Problem = err.Error()
+		s.Problem = "The samples cannot be shown: " + err.Error()
 		return s
 	}
 	if s.More = len(data) == maxStored; s.More {

@@ -1,12 +1,10 @@
 package ui
 
 import (
-	"archive/zip"
-	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
-	"clearmlserving/clearml"
 	"clearmlserving/docs"
 )
 
@@ -51,30 +49,27 @@ func FuzzPythonTokensAreTheText(f *testing.F) {
 	})
 }
 
-func TestThePythonFilesOfAPackedFolderAreShown(t *testing.T) {
-	var packed bytes.Buffer
-	z := zip.NewWriter(&packed)
-	for _, name := range []string{"helper.py", "__init__.py", "data.bin"} {
-		w, err := z.Create(name)
-		if err == nil {
-			_, err = w.Write([]byte("# " + name))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+func TestTheCodeOnAPageIsBounded(t *testing.T) {
+	files := filesOf(map[string]string{"a.py": strings.Repeat("é", maxCode/2-1) + "x", "b.py": "abéd", "data.bin": "(not a text)", "c.py": "y"})
+	var said []string
+	for _, f := range files {
+		said = append(said, fmt.Sprintf("%s %d %v", f.Name, len(f.Text()), f.Cut))
 	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
+	if got, want := strings.Join(said, ", "), fmt.Sprintf("a.py %d false, b.py 1 true, c.py 0 true, data.bin 0 false", maxCode-1); got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
-	files, err := pythonFiles(clearml.Artifact{Type: "archive"}, packed.Bytes())
-	if err != nil || len(files) != 2 || files[0].name != "__init__.py" || string(files[1].text) != "# helper.py" {
-		t.Errorf("%q, %v", files, err)
+	if only := filesOf(map[string]string{"preprocess": "x"}); only[0].Text() != "x" {
+		t.Errorf("%v", only)
 	}
-	if _, err := pythonFiles(clearml.Artifact{Type: "archive"}, []byte("no zip")); err == nil {
-		t.Error("what is no zip is taken for one")
+}
+
+func TestADifferenceOfRevisionsIsShownByItsLines(t *testing.T) {
+	var said []string
+	for _, line := range unifiedLines("--- 1/settings.json\n+++ 2/settings.json\n@@ -1 +1 @@\n-a\n+b\n c\n--- 1/code/x.py\n+++ 2/code/x.py\n@@ -0,0 +1 @@\n+--- d\n") {
+		said = append(said, line.Mark+line.Text)
 	}
-	if files, err := pythonFiles(clearml.Artifact{Type: "custom", URI: "http://files/a/preprocess.py"}, []byte("x")); err != nil || files[0].name != "preprocess.py" {
-		t.Errorf("%q, %v", files, err)
+	if got, want := strings.Join(said, "|"), "=settings.json|…|-a|+b| c|=code/x.py|…|+--- d"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 

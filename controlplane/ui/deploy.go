@@ -34,7 +34,7 @@ type deployPage struct {
 
 // deployFields are the fields of the form as they were sent.
 type deployFields struct {
-	Service, Model, Engine, Endpoint, Version, Code, Text string
+	Service, Model, Engine, Endpoint, Version, Code, Text, Message string
 	// Change keeps what the form does not name of the endpoint that is there.
 	Change bool
 }
@@ -225,6 +225,7 @@ func (p *Pages) deploy(v *visit) error {
 	fields := deployFields{
 		Service: form.text("service"), Model: cmp.Or(v.id(), form.text("model")), Engine: form.text("engine"), Endpoint: form.text("endpoint"),
 		Version: form.text("version"), Code: form.text("code"), Text: strings.ReplaceAll(form.fields["text"], "\r\n", "\n"), Change: form.text("change") != "",
+		Message: form.text("message"),
 	}
 	page, services, err := v.deployPage(fields.Model)
 	if err != nil {
@@ -251,6 +252,7 @@ func (v *visit) storeEndpoint(form deployFields, s *operations.Service, parts *f
 	if s == nil {
 		return bad("Choose the serving service that shall serve the model.")
 	}
+	s.Author = operations.Author{Name: v.user.Name, Message: form.Message}
 	e := serving.Endpoint{ServingURL: form.Endpoint, Version: form.Version}
 	before, replaced := serving.LookUp(s.Config.Endpoints, string(e.URL()))
 	switch {
@@ -289,14 +291,19 @@ func (v *visit) storeEndpoint(form deployFields, s *operations.Service, parts *f
 		e.ModelID = serving.ModelID(id)
 	}
 	if upload != nil {
-		if e.PreprocessArtifact, err = v.storeCode(s, string(e.URL()), *upload); err != nil {
+		if e.PreprocessArtifact, err = v.storeCode(s, string(e.URL()), *upload, func(stored string) bool {
+			return replaced && before.PreprocessArtifact == stored && !operations.SameApartFromCode(before, e)
+		}); err != nil {
 			return "", err
 		}
 	}
 	if err := s.AddEndpoint(v.r.Context(), e); err != nil {
 		return "", err
 	}
-	return e.URL(), s.DropUnusedCode(v.r.Context(), before.PreprocessArtifact)
+	if err := errors.Join(s.DropUnusedCode(v.r.Context(), before.PreprocessArtifact), s.PruneFiles(v.r.Context())); err != nil {
+		v.p.log.Warn("code that is no longer used not removed", "service", s.Doc.ID, "err", err)
+	}
+	return e.URL(), nil
 }
 
 // newCodeOf is the code that came with the form: a file, or the text of the editor. nil: none.
@@ -318,29 +325,22 @@ func newCodeOf(form deployFields, parts *formParts) (*smallFile, error) {
 }
 
 // storeCode stores user code as an artifact of the service.
-func (v *visit) storeCode(s *operations.Service, at string, c smallFile) (artifact string, err error) {
+func (v *visit) storeCode(s *operations.Service, at string, c smallFile, keepApart func(artifact string) bool) (artifact string, err error) {
 	sum := sha256.Sum256(c.text)
 	hash := hex.EncodeToString(sum[:])
-	// An artifact of its own, so that the record switches code and model at one moment.
-	name := s.ArtifactName(at, hash, func(string) bool {
-		_, there := s.Doc.Artifacts[clearml.PreprocessArtifact(serving.EndpointURL(at))]
-		return there
-	})
-	if s.Doc.Artifacts[name].Hash == hash {
-		return name, nil
+	name := s.ArtifactName(at, hash, keepApart)
+	stored, there := s.StoredCode(hash)
+	if !there {
+		uri, err := v.api.Upload(v.r.Context(), v.api.FilesURL(), s.CodePath(name, hash, c.name), bytes.NewReader(c.text), int64(len(c.text)), nil)
+		if err != nil {
+			return "", err
+		}
+		stored = clearml.Artifact{Type: "custom", URI: uri, Hash: hash, Size: int64(len(c.text))}
+		if path.Ext(c.name) == ".zip" {
+			stored.Type = "archive"
+		}
 	}
-	ctx := v.r.Context()
-	object := path.Join(s.Doc.StoragePath(), "artifacts", name, hash[:12], c.name)
-	uri, err := v.api.Upload(ctx, v.api.FilesURL(), object, bytes.NewReader(c.text), int64(len(c.text)), nil)
-	if err != nil {
-		return "", err
-	}
-	kind := "custom"
-	if path.Ext(c.name) == ".zip" {
-		kind = "archive"
-	}
-	err = v.api.SetArtifact(ctx, s.Doc.ID, clearml.Artifact{Key: name, Type: kind, URI: uri, Hash: hash, Size: int64(len(c.text))})
-	return name, errors.Join(err, s.Reload(ctx))
+	return name, s.RegisterCode(v.r.Context(), name, stored)
 }
 
 func frameworkOf(engine string) string {

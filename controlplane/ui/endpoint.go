@@ -21,23 +21,29 @@ import (
 
 // endpointPage is one url of a service: an endpoint, or a canary.
 type endpointPage struct {
-	Doc     *clearml.Service
-	Row     endpointRow
-	Canary  *canaryRow // nil: an endpoint
-	Record  serving.Endpoint
-	Address string
-	Options serving.EndpointOptions
-	Rule    string // the monitoring rule whose options hold where the endpoint has none
-	Samples samples
-	Code    code
-	Metrics []metricRow
-	Used    []string // canaries that the endpoint takes part in
-	Console console
+	Doc       *clearml.Service
+	Row       endpointRow
+	Canary    *canaryRow // nil: an endpoint
+	Record    serving.Endpoint
+	Address   string
+	Options   serving.EndpointOptions
+	Rule      string // the monitoring rule whose options hold where the endpoint has none
+	Samples   samples
+	Code      code
+	Revisions []revisionRow
+	Metrics   []metricRow
+	Used      []string // canaries that the endpoint takes part in
+	Console   console
 }
 
 // endpointLink is the path of the page of a url.
 func endpointLink(service, endpoint string) string {
 	return (&url.URL{Path: "/services/" + service + "/endpoints/" + endpoint}).EscapedPath()
+}
+
+// revisionLink is the path of the page of a revision.
+func revisionLink(service string, endpoint any, number int) string {
+	return withQuery((&url.URL{Path: fmt.Sprintf("/services/%s/revisions/%s", service, endpoint)}).EscapedPath(), "number", number)
 }
 
 // Steady says that nothing is being loaded, so that the page need not ask often.
@@ -79,6 +85,7 @@ func (p *Pages) endpoint(v *visit) error {
 		return refusal{http.StatusNotFound, fmt.Sprintf("The service %s has no endpoint %s.", s.Doc.Name, at)}
 	}
 	page.Record, page.Rule = recordOf(s.Config, at)
+	page.Revisions = revisionRows(s, string(at), instances)
 	page.Options, _ = serving.LookUp(s.Config.Options, string(at))
 	for _, c := range canaries {
 		if slices.ContainsFunc(c.Shares, func(one share) bool { return one.Endpoint == string(at) }) {

@@ -17,24 +17,24 @@ import (
 // functions are the functions of the templates.
 func (p *Pages) functions() template.FuncMap {
 	return template.FuncMap{
-		"asset":   p.assets.url,
-		"ago":     p.moment,
-		"bytes":   formatBytes,
-		"number":  formatNumber,
-		"one":     func(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) },
-		"percent": func(share float64) string { return formatNumber(share*100) + " %" },
-		"count":   formatCount,
-		"join":    strings.Join,
-		"short":   shortID,
-		"file":    p.fileLink,
-		"picture": p.pictureLink,
-		"query":   withQuery,
-		"state":   stateClass,
-		"lines":   strings.TrimSpace,
-		"words":   func(name string) string { return strings.ReplaceAll(name, "_", " ") },
-		"args":    args,
-		"at":      func(service string, endpoint any) string { return endpointLink(service, fmt.Sprint(endpoint)) },
-		"shown":   stateOf,
+		"asset":    p.assets.url,
+		"ago":      p.moment,
+		"bytes":    formatBytes,
+		"number":   formatNumber,
+		"one":      func(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) },
+		"percent":  func(share float64) string { return formatNumber(share*100) + " %" },
+		"count":    formatCount,
+		"join":     strings.Join,
+		"short":    shortID,
+		"file":     p.fileLink,
+		"picture":  p.pictureLink,
+		"query":    withQuery,
+		"state":    stateClass,
+		"lines":    strings.TrimSpace,
+		"words":    func(name string) string { return strings.ReplaceAll(name, "_", " ") },
+		"args":     args,
+		"revision": revisionLink,
+		"at":       func(service string, endpoint any) string { return endpointLink(service, fmt.Sprint(endpoint)) },
 	}
 }
 
@@ -158,7 +158,7 @@ func prettyJSON(text string) string {
 // stateClass is the style class of a state: good, busy, bad, or plain.
 func stateClass(state string) string {
 	switch state {
-	case "ready", "completed", "published", "running":
+	case "ready", "good", "completed", "published", "running":
 		return "good"
 	case "in_progress", "loading", "updating", "pending", "queued":
 		return "busy"

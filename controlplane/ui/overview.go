@@ -87,7 +87,7 @@ func troublesOf(s *operations.Service, instances []instance) []trouble {
 			continue
 		}
 		for _, e := range i.Report.Endpoints {
-			if state := string(stateOf(e)); stateClass(state) == "bad" || e.Failure != nil {
+			if state := string(e.State); stateClass(state) == "bad" || e.Failure != nil {
 				tell(i, string(e.URL)+" of "+s.Doc.Name+" is "+state, e.Note(), endpointLink(s.Doc.ID, string(e.URL)))
 			}
 		}

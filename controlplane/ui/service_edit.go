@@ -4,13 +4,18 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 
 	"clearmlserving/operations"
 )
 
 // openService reads a serving service with the rights of the visitor.
 func (v *visit) openService(id string) (*operations.Service, error) {
-	return operations.Open(v.r.Context(), v.api, id)
+	s, err := operations.Open(v.r.Context(), v.api, id)
+	if err == nil {
+		s.Author = operations.Author{Name: v.user.Name, Message: strings.TrimSpace(v.r.PostForm.Get("message"))}
+	}
+	return s, err
 }
 
 // openServices opens every service that lists show.

@@ -206,35 +206,21 @@ func (v *visit) endpointRows(config serving.Service, instances []instance) ([]en
 	return all, nil
 }
 
-// The states that pages tell apart beyond those of a report.
-const (
-	stateRefused serving.State = "refused" // the newest version cannot be served, so the one before serves on
-	statePending serving.State = "pending" // an instance has not taken up what is stored
-)
-
-func stateOf(e serving.EndpointReport) serving.State {
-	if e.State == serving.StateUpdating && e.Failure != nil {
-		return stateRefused
-	}
-	return e.State
-}
-
-// Shown is the state on one instance.
-func (l liveState) Shown() serving.State { return stateOf(l.EndpointReport) }
+// statePending is the state of an endpoint while an instance has not taken up what is stored.
+const statePending serving.State = "pending"
 
 // sum sets the state to the worst one of all instances, and adds up the counts.
 func (row *endpointRow) sum() {
-	worst := []serving.State{serving.StateFailed, stateRefused, serving.StateDegraded, serving.StateUpdating, serving.StateLoading, serving.StateReady}
+	worst := []serving.State{serving.StateFailed, serving.StateRefused, serving.StateDegraded, serving.StateUpdating, serving.StateLoading, serving.StateReady}
 	row.State = "not served"
 	at := len(worst)
 	for _, live := range row.Live {
 		row.Add(live.Counts)
-		state := stateOf(live.EndpointReport)
-		n := slices.Index(worst, state)
+		n := slices.Index(worst, live.State)
 		if n >= 0 && n < at {
-			at, row.State, row.Reason = n, state, live.Note()
+			at, row.State, row.Reason = n, live.State, live.Note()
 		} else if n < 0 && at == len(worst) {
-			row.State = state
+			row.State = live.State
 		}
 	}
 }

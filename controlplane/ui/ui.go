@@ -142,6 +142,8 @@ func (p *Pages) install() {
 	p.post("POST /services/{id}/playground", p.play)
 	p.page("GET /services/{id}/instances/{task}", p.instance)
 	p.page("GET /services/{id}/endpoints/{url...}", p.endpoint)
+	p.page("GET /services/{id}/revisions/{url...}", p.revision)
+	p.post("POST /services/{id}/rollback", p.rollback)
 	p.post("POST /services/{id}/options", p.setOptions)
 	p.post("POST /services/{id}/keys", p.createKey)
 	p.post("POST /services/{id}/keys/revoke", p.revokeKey)

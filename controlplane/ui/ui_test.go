@@ -385,11 +385,11 @@ func TestTheOverviewTellsFirstWhatIsWrong(t *testing.T) {
 		}
 	}
 	failed := serving.EndpointReport{URL: "m", State: serving.StateFailed, Failure: &serving.LoadFailure{Step: "load", Reason: "SyntaxError: x\nmore"}}
-	stale := serving.EndpointReport{URL: "n", State: serving.StateUpdating, Failure: &serving.LoadFailure{Step: "golden", Reason: "sample 1"}}
+	stale := serving.EndpointReport{URL: "n", State: serving.StateRefused, Revision: 11, Refusal: &serving.Refusal{Revision: 12, Step: "golden", Reason: "sample 1"}}
 	fine := serving.EndpointReport{URL: "o", State: serving.StateReady}
 	service := &operations.Service{Doc: &clearml.Service{ID: "s", Name: "shop"}}
 	got := troublesOf(service, []instance{of("a", 0, failed, fine), of("b", 0, failed, stale), of("gone", time.Hour, failed), of("a", time.Hour)})
-	want := []string{"instance gone of shop is lost: its last sign of life was at", "m of shop is failed: load: SyntaxError: x (on a, b)", "n of shop is refused: golden: sample 1 (on b)"}
+	want := []string{"instance gone of shop is lost: its last sign of life was at", "m of shop is failed: load: SyntaxError: x (on a, b)", "n of shop is refused: revision 12 refused: golden: sample 1; 11 serves (on b)"}
 	if len(got) != len(want) {
 		t.Fatalf("%q", got)
 	}
