@@ -111,7 +111,7 @@ func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 		return answer(200, fmt.Sprintf("lent %d %t", len(r.Body), &r.Body[0] == &r.Loan.Bytes()[0]))
 	case "echo", "echo/1", "a/b/c", "a/ü%":
 		return answer(200, fmt.Sprintf("%s|%s|%s", m.url, r.ContentType, r.Body))
-	case "shows":
+	case "shows", "shows/2":
 		if r.Client == nil {
 			return answer(200, "nobody")
 		}

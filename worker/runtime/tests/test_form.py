@@ -174,6 +174,22 @@ def test_what_the_standard_library_writes_is_read_back():
     assert form["a"].filename == "a.bin"
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_forms_come_back_as_they_were_sent(seed):
+    source = random.Random(seed)
+    near = [b"\r", b"\n", b"\r\n", b"-", b"--", b"--limi", b"\r\n--limi", b"\r\n--Limit", b"\x00", b"\xff", b"x" * 50]
+    for _ in range(50):
+        sent, body = [], b""
+        for _ in range(source.randrange(6)):
+            name, content = source.choice(["a", "b", "\u00e9 c"]), b"".join(source.choices(near, k=source.randrange(8)))
+            head = f'Content-Disposition: form-data; name="{name}"; filename="f"\r\nContent-Type: a/b'
+            sent.append((name, content))
+            body += b"--limit\r\n" + head.encode() + b"\r\n\r\n" + content + b"\r\n"
+        form = decode_request(body + b"--limit--\r\n", "multipart/form-data; boundary=limit")
+        for name in ("a", "b", "\u00e9 c"):
+            assert [file.data for file in form.getlist(name)] == [content for n, content in sent if n == name]
+
+
 def test_any_bytes_give_a_form_or_a_request_error():
     source = random.Random(2)
     pieces = [
