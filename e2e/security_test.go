@@ -146,7 +146,7 @@ func TestSecurityRequestsOverTLSWithACertificateThatChanges(t *testing.T) {
 	t.Cleanup(func() { s.stop(t) })
 	s.eventually(t, patience, "the service starts", s.readRegistry)
 	serial := func(trust *tls.Config) (string, error) {
-		transport := &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true}
+		transport := &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true, ForceAttemptHTTP2: true}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.urls["serve"]+"/livez", nil)
 		if err != nil {
 			return "", err
@@ -156,6 +156,9 @@ func TestSecurityRequestsOverTLSWithACertificateThatChanges(t *testing.T) {
 			return "", err
 		}
 		defer resp.Body.Close()
+		if resp.ProtoMajor != 2 {
+			t.Errorf("over TLS it speaks %s", resp.Proto)
+		}
 		_, err = io.Copy(io.Discard, resp.Body)
 		return resp.TLS.PeerCertificates[0].SerialNumber.String(), err
 	}

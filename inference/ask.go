@@ -7,6 +7,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"clearmlserving/inference/engine"
@@ -76,7 +78,9 @@ func (s *Service) Admit(h Head) (Ticket, *Failure) {
 	url, err := s.router.Check(h.Endpoint)
 	if err != nil {
 		s.router.Stats(h.Endpoint).Missed(router.Errors)
-		return Ticket{}, notAnswered(h.Endpoint, err)
+		failure := notAnswered(h.Endpoint, err)
+		s.nameVersions(failure, h.Endpoint, s.gate.opener(h.Key))
+		return Ticket{}, failure
 	}
 	return Ticket{url}, nil
 }
@@ -315,6 +319,30 @@ func notAnswered(url serving.EndpointURL, err error) *Failure {
 		f.RetryAfter = time.Second
 	}
 	return f
+}
+
+// mostNamed bounds the urls that a failure names.
+const mostNamed = 20
+
+// nameVersions completes the failure of an unknown url by the urls of the same name that may be
+// asked.
+func (s *Service) nameVersions(f *Failure, url serving.EndpointURL, opens func(serving.EndpointURL) bool) {
+	if f.Kind != KindUnknownEndpoint {
+		return
+	}
+	name, urls := s.router.Near(url)
+	urls = slices.DeleteFunc(urls, func(u serving.EndpointURL) bool { return !opens(u) })
+	if len(urls) == 0 {
+		return
+	}
+	var names []string
+	for _, u := range urls[:min(len(urls), mostNamed)] {
+		names = append(names, "'"+string(u)+"'")
+	}
+	f.Text += fmt.Sprintf("; of '%s' there are: %s", name, strings.Join(names, ", "))
+	if more := len(urls) - len(names); more > 0 {
+		f.Text += fmt.Sprintf(" and %d more", more)
+	}
 }
 
 // failed is the failure of a model that could not answer within limit. What happened is

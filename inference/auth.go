@@ -90,6 +90,25 @@ func (g *gate) check(h Head, opens func(*serving.AccessKey) bool) *Failure {
 	return refusal(err, key)
 }
 
+// opener returns which endpoints the holder of a key may know, without counting refusals.
+func (g *gate) opener(secret string) func(serving.EndpointURL) bool {
+	rules := g.rules.Load()
+	if rules == nil || !rules.required {
+		return func(serving.EndpointURL) bool { return true }
+	}
+	key, err := rules.find(secret, g.now)
+	if err != nil {
+		return func(serving.EndpointURL) bool { return false }
+	}
+	return key.Opens
+}
+
+// KeysRequired reports whether clients need a key.
+func (s *Service) KeysRequired() bool {
+	rules := s.gate.rules.Load()
+	return rules != nil && rules.required
+}
+
 // find looks up a key; nil when it is not known.
 func (rules *gateRules) find(secret string, now func() time.Time) (*gateKey, error) {
 	if secret == "" {

@@ -32,6 +32,7 @@ func (c caller) Call(ctx context.Context, call engine.Call) (resp *engine.Respon
 	q := Question{Request: engine.Request{ID: call.ID, Body: call.Body, ContentType: call.ContentType, Depth: call.Depth}}
 	answer, failure := c.s.askWhole(ctx, url, &q)
 	if failure != nil {
+		c.s.nameVersions(failure, url, func(serving.EndpointURL) bool { return true })
 		return failure.Response(), nil
 	}
 	return answer, nil

@@ -52,6 +52,7 @@ type pair struct {
 type copied struct {
 	exchange serving.Exchange
 	id       string
+	client   func() engine.Client
 	depth    int
 	streamed bool // the client's answer was not kept, so there is nothing to compare
 }
@@ -221,7 +222,7 @@ func (s *Service) shadowAnswer(ctx context.Context, to serving.EndpointURL, c co
 	}
 	defer live.Release()
 	live.Stats.Copied()
-	answer, err := s.infer(ctx, live, &engine.Request{ID: c.id, Body: c.exchange.Body, ContentType: c.exchange.ContentType, Depth: c.depth}, live.Timeout)
+	answer, err := s.infer(ctx, live, &engine.Request{ID: c.id, Body: c.exchange.Body, ContentType: c.exchange.ContentType, Client: c.client, Depth: c.depth}, live.Timeout)
 	if err == nil && answer.Stream != nil {
 		err = collect(ctx, answer, s.o.MaxAnswer)
 	}

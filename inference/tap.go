@@ -103,7 +103,12 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 		t.tapes.put(taped{tap.tape, tap.record, e})
 	}
 	if shadow {
-		tap.shadow.put(copied{exchange: e, id: strings.Clone(req.ID), depth: req.Depth, streamed: answer.Stream != nil})
+		c := copied{exchange: e, id: strings.Clone(req.ID), depth: req.Depth, streamed: answer.Stream != nil}
+		if req.Client != nil {
+			client := req.Client().Clone()
+			c.client = func() engine.Client { return client }
+		}
+		tap.shadow.put(c)
 	}
 }
 

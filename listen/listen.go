@@ -35,8 +35,6 @@ type Options struct {
 	FreeFallback bool
 	// TLS, if set, encrypts. A TLS with ClientCA counts as credentials.
 	TLS *TLSFiles
-	// Protocols are offered to TLS clients, in the order of preference. Default h2, http/1.1.
-	Protocols []string
 	// Logger logs reloads of certificates and their errors. nil discards.
 	Logger *slog.Logger
 }
@@ -67,7 +65,7 @@ func Open(ctx context.Context, o Options) (*Listener, error) {
 	}
 	var config *tls.Config
 	if o.TLS != nil { // before the socket, so that a wrong certificate does not open one
-		if config, err = o.TLS.config(o.Name, o.Protocols, o.Logger); err != nil {
+		if config, err = o.TLS.config(o.Name, o.Logger); err != nil {
 			return nil, err
 		}
 	}

@@ -20,16 +20,13 @@ type TLSFiles struct {
 }
 
 // config loads the files and returns a configuration that follows their changes.
-func (f TLSFiles) config(name string, protocols []string, log *slog.Logger) (*tls.Config, error) {
+func (f TLSFiles) config(name string, log *slog.Logger) (*tls.Config, error) {
 	if f.Cert == "" || f.Key == "" {
 		return nil, fmt.Errorf("listen for %s: TLS needs a certificate and a key file", name)
 	}
-	if protocols == nil {
-		protocols = []string{"h2", "http/1.1"}
-	}
-	w := &watched{files: f, protocols: protocols, log: log.With("listener", name)}
+	w := &watched{files: f, log: log.With("listener", name)}
 	w.seen = w.stamps()
-	current, err := f.load(protocols)
+	current, err := f.load()
 	if err != nil {
 		return nil, fmt.Errorf("listen for %s: %w", name, err)
 	}
@@ -39,7 +36,7 @@ func (f TLSFiles) config(name string, protocols []string, log *slog.Logger) (*tl
 	return outer, nil
 }
 
-func (f TLSFiles) load(protocols []string) (*tls.Config, error) {
+func (f TLSFiles) load() (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(f.Cert, f.Key)
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s with key %s: %w", f.Cert, f.Key, err)
@@ -47,7 +44,7 @@ func (f TLSFiles) load(protocols []string) (*tls.Config, error) {
 	config := &tls.Config{
 		MinVersion:   tls.VersionTLS12,
 		Certificates: []tls.Certificate{pair},
-		NextProtos:   protocols,
+		NextProtos:   []string{"h2", "http/1.1"},
 	}
 	if f.ClientCA == "" {
 		return config, nil
@@ -66,9 +63,8 @@ func (f TLSFiles) load(protocols []string) (*tls.Config, error) {
 
 // watched is the configuration of files that may change.
 type watched struct {
-	files     TLSFiles
-	protocols []string
-	log       *slog.Logger
+	files TLSFiles
+	log   *slog.Logger
 
 	mu      sync.Mutex // guards the fields below
 	seen    [3]string
@@ -85,7 +81,7 @@ func (w *watched) latest() *tls.Config {
 		return w.current
 	}
 	w.seen = now // a broken state is logged once, and tried again when it changes
-	config, err := w.files.load(w.protocols)
+	config, err := w.files.load()
 	if err != nil {
 		w.log.Error("certificate not reloaded, previous one stays in use", "err", err)
 		return w.current

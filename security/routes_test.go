@@ -121,7 +121,7 @@ func TestCVE202348022_NoRouteAnswersAStranger(t *testing.T) {
 func (r row) example() string {
 	path := strings.NewReplacer("<path>", "some/file", "<any>", "tasks.delete", "{$}", "").Replace(r.path)
 	path = regexp.MustCompile(`\{[a-z.]+\}`).ReplaceAllString(path, "x")
-	if r.listener == "serve" && strings.HasSuffix(path, "/") {
+	if r.listener == "serve" && strings.HasSuffix(r.path, "/") {
 		path += "echo"
 	}
 	return path

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -100,7 +101,7 @@ func newWorld(t *testing.T, change ...func(*controlplane.Options)) *world {
 	core := inference.New(inference.Options{
 		Engines: []inference.Engine{{Kinds: []string{"custom"}, Loader: plainEngine{}}}, Files: noFiles{}, Logger: log,
 		Source: fixedSource{&reconcile.State{ServiceID: "S", Sections: map[serving.Section]json.RawMessage{
-			serving.SectionEndpoints: json.RawMessage(`{"echo":{"engine_type":"custom","serving_url":"echo"},"slow":{"engine_type":"custom","serving_url":"slow"},"fails":{"engine_type":"custom","serving_url":"fails"}}`),
+			serving.SectionEndpoints: json.RawMessage(`{"echo":{"engine_type":"custom","serving_url":"echo"},"slow":{"engine_type":"custom","serving_url":"slow"},"fails":{"engine_type":"custom","serving_url":"fails"},"stubborn":{"engine_type":"custom","serving_url":"stubborn"}}`),
 			serving.SectionOptions:   json.RawMessage(`{"slow":{"limits":{"deadline":0.5}}}`),
 			serving.SectionAccess:    keys,
 		}}},
@@ -205,11 +206,30 @@ func (m plainModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 	case "slow":
 		<-ctx.Done()
 		return nil, ctx.Err()
+	case "stubborn":
+		stubborn.enter()
+		defer stubborn.leave()
+		time.Sleep(10 * time.Millisecond) // whether its client is still there or not
 	case "fails":
 		return nil, fmt.Errorf("the model is broken")
 	}
 	return &engine.Response{Status: 200, ContentType: "application/octet-stream", Body: bytes.Clone(r.Body)}, nil
 }
+
+// stubborn counts the requests that the endpoint of that name executes.
+var stubborn busy
+
+// busy counts what happens at the same time.
+type busy struct{ now, most, all atomic.Int64 }
+
+func (b *busy) enter() {
+	b.all.Add(1)
+	n := b.now.Add(1)
+	for most := b.most.Load(); n > most && !b.most.CompareAndSwap(most, n); most = b.most.Load() {
+	}
+}
+
+func (b *busy) leave() { b.now.Add(-1) }
 
 type fixedSource struct{ state *reconcile.State }
 

@@ -41,6 +41,9 @@ func (e Endpoint) Validate() error {
 	if _, err := BatchingOf(e.EngineType, e.AuxiliaryCfg); err != nil {
 		return err
 	}
+	if _, err := NaNAsNull(e.EngineType, e.AuxiliaryCfg); err != nil {
+		return err
+	}
 	return e.Tensors.validate(e.EngineType)
 }
 
@@ -62,6 +65,9 @@ func (m Monitoring) Validate() error {
 		return &FieldError{Field: "max_versions", Value: fmt.Sprint(m.MaxVersions), Why: "is negative; give 1 or more"}
 	}
 	if _, err := BatchingOf(m.EngineType, m.AuxiliaryCfg); err != nil {
+		return err
+	}
+	if _, err := NaNAsNull(m.EngineType, m.AuxiliaryCfg); err != nil {
 		return err
 	}
 	return m.Tensors.validate(m.EngineType)

@@ -72,7 +72,7 @@ type demand struct {
 
 // Do has one request answered; see Group.Do. p is nil unless kind is kindPost.
 func (d *dispatch) Do(ctx context.Context, req *Request, kind frameKind, p *Prepared) (*Response, error) {
-	if size := len(req.Body) + requestHeadSize(req.ContentType, req.ID); size > d.o.maxFrame {
+	if size := len(req.Body) + requestHeadSize(req); size > d.o.maxFrame {
 		return nil, fmt.Errorf("endpoint %q: %d bytes: %w (%d)", d.endpoint, size, ErrTooLarge, d.o.maxFrame)
 	}
 	if ctx.Err() != nil {

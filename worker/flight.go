@@ -84,13 +84,13 @@ func (f *flight) dropBody() {
 // already. A large body would block the socket for those behind it. One in shared memory
 // does not, but its request takes long, so that few are sent ahead.
 func (f *flight) mayFollow(n int) bool {
-	return len(f.req.Body) < byReference || f.loan != nil && n < aheadMin
+	return len(f.req.Body)+len(f.req.Client) < byReference || f.loan != nil && n < aheadMin
 }
 
 // appendFrame appends the flight's request frame: without its body, or the complete frame
 // if the body is in shared memory.
 func (f *flight) appendFrame(b []byte) []byte {
-	size := requestHeadSize(f.req.ContentType, f.req.ID)
+	size := requestHeadSize(&f.req)
 	h := header{
 		kind: f.kind, id: f.id, code: uint16(min(f.req.Depth, 1<<16-1)),
 		head: uint32(size), length: uint32(size + len(f.req.Body)),
@@ -109,7 +109,7 @@ func (f *flight) appendFrame(b []byte) []byte {
 	if f.nested {
 		h.flags |= flagNested
 	}
-	b = appendRequestHead(appendHeader(b, h), f.deadline, f.req.ContentType, f.req.ID)
+	b = appendRequestHead(appendHeader(b, h), f.deadline, &f.req)
 	if f.loan != nil {
 		b = appendPlace(b, f.loan.offset, len(f.req.Body))
 	}

@@ -184,21 +184,29 @@ func unexpected(err error) error {
 	return err
 }
 
-// appendRequestHead writes deadline (seconds of the worker's clock, 0: none), content type and id.
-func appendRequestHead(b []byte, deadline time.Time, contentType, id string) []byte {
+// appendRequestHead writes deadline (seconds of the worker's clock, 0: none), content type, how the
+// client asked, and id.
+func appendRequestHead(b []byte, deadline time.Time, req *Request) []byte {
 	var seconds float64
 	if !deadline.IsZero() {
 		seconds = workerSeconds(deadline)
 	}
-	contentType = contentType[:min(len(contentType), math.MaxUint16)]
+	contentType := req.ContentType[:min(len(req.ContentType), math.MaxUint16)]
 	b = binary.LittleEndian.AppendUint64(b, math.Float64bits(seconds))
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(contentType)))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(req.Client)))
 	b = append(b, contentType...)
-	return append(b, id...)
+	b = append(b, req.Client...)
+	return append(b, req.ID...)
 }
 
-func requestHeadSize(contentType, id string) int {
-	return 10 + min(len(contentType), math.MaxUint16) + len(id)
+func requestHeadSize(req *Request) int {
+	return 14 + min(len(req.ContentType), math.MaxUint16) + len(req.Client) + len(req.ID)
+}
+
+// AppendClientText appends one text of Request.Client.
+func AppendClientText(b []byte, text string) []byte {
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(text))), text...)
 }
 
 const placeSize = 16

@@ -116,9 +116,10 @@ func TestMetadataOfAnswers(t *testing.T) {
 
 func TestRequestHeadIsBounded(t *testing.T) {
 	long := strings.Repeat("t", 70_000)
-	b := appendRequestHead(nil, time.Unix(12, 500_000_000), long, "id")
-	if len(b) != requestHeadSize(long, "id") || !bytes.HasSuffix(b, []byte("tid")) {
-		t.Errorf("%d bytes, want %d", len(b), requestHeadSize(long, "id"))
+	req := &Request{ContentType: long, ID: "id"}
+	b := appendRequestHead(nil, time.Unix(12, 500_000_000), req)
+	if len(b) != requestHeadSize(req) || !bytes.HasSuffix(b, []byte("tid")) {
+		t.Errorf("%d bytes, want %d", len(b), requestHeadSize(req))
 	}
 }
 

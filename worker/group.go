@@ -28,6 +28,9 @@ func newGroup(ctx context.Context, p *Pool, spec Spec) *Group {
 	return g
 }
 
+// ShowsClient reports whether the endpoint's code wants to see Request.Client.
+func (g *Group) ShowsClient() bool { return g.seats.showsClient.Load() }
+
 // Do has one request answered. Errors: ErrDeadline or ctx's own, ErrOverloaded,
 // ErrTooLarge, ErrClosed, *DiedError, *UnavailableError. A user's error is a
 // Response. The caller may reuse the request's body once Do has returned, and

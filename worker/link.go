@@ -66,6 +66,7 @@ type receiver interface {
 type loadResult struct {
 	Async    bool     `json:"async"`
 	Batches  bool     `json:"batches"`
+	Client   bool     `json:"client"`
 	Template bool     `json:"template"`
 	Why      string   `json:"why"`
 	Took     float64  `json:"took"`

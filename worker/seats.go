@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"clearmlserving/batching"
@@ -35,6 +36,8 @@ type seats struct {
 	template  template
 	life      context.Context // ends with Stop, and with it whatever starts workers
 	cancel    context.CancelCauseFunc
+
+	showsClient atomic.Bool // set by each load
 
 	// mu guards the rest, and seat and variables of all workers. dispatch.mu may be taken
 	// while it is held.

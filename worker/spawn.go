@@ -200,6 +200,7 @@ func (s *seats) enlist(ctx context.Context, w *worker, r loadResult) (*worker, e
 	enlisted := s.d.Enlist(w, r.Async)
 	if enlisted {
 		s.warnings, s.lastLoad = r.Warnings, nil
+		s.showsClient.Store(r.Client)
 		s.loadTook = max(s.loadTook, time.Duration(r.Took*float64(time.Second)))
 	}
 	s.mu.Unlock()

@@ -151,6 +151,10 @@ type Request struct {
 	// Loan, if not nil, is where Body lies.
 	Loan        *Loan
 	ContentType string
+	// Client is how the client asked, for a Group that ShowsClient: its method, path, query and
+	// address, then the names and values of its header fields, each by AppendClientText. Empty: no
+	// client has sent the request itself.
+	Client []byte
 	// Depth counts the nested send_request calls that led to this request.
 	Depth int
 	// Sampled asks for the statistics variables.

@@ -40,7 +40,7 @@ func (f *endpointFlags) declare(cmd *cobra.Command) {
 	flags.Var((*wordList)(&f.outputSize), "output-size", "sizes of the outputs")
 	flags.Var((*wordList)(&f.outputType), "output-type", "types of the outputs")
 	flags.Var((*wordList)(&f.outputName), "output-name", "names of the outputs")
-	flags.Var((*wordList)(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32")
+	flags.Var((*wordList)(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32 nan_as_null=true")
 }
 
 // tensors reads the description of inputs and outputs.

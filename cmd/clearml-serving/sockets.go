@@ -47,12 +47,11 @@ type socket struct {
 	// credentials: clients must show some. open: other machines may connect without.
 	// Neither: loopback only.
 	credentials, open bool
-	tls               string   // the option of its certificate begins so
-	protocols         []string // over TLS; nil for all
+	tls               string // the option of its certificate begins so
 }
 
 var (
-	serveSocket = socket{name: "serve", option: "serve-addr", open: true, tls: "tls", protocols: []string{"http/1.1"}}
+	serveSocket = socket{name: "serve", option: "serve-addr", open: true, tls: "tls"}
 	apiSocket   = socket{name: "api", option: "api-addr", credentials: true, tls: "api-tls"}
 	filesSocket = socket{name: "files", option: "files-addr", credentials: true, tls: "api-tls"}
 	adminSocket = socket{name: "admin", option: "admin-addr", tls: "admin-tls"}
@@ -92,7 +91,7 @@ func (s *sockets) open(ctx context.Context, want socket) (*listen.Listener, erro
 		return nil, err
 	}
 	o := listen.Options{Name: want.name, Addr: addr, Flag: "--" + want.option, Credentials: want.credentials, AllowOpen: want.open, Logger: s.log}
-	o.TLS, o.Protocols = s.app.tlsFiles(want.tls), want.protocols
+	o.TLS = s.app.tlsFiles(want.tls)
 	if before, err := url.Parse(s.before[want.name]); fallback && err == nil && before.Host != "" {
 		o.Addr = before.Host
 	}

@@ -54,9 +54,13 @@ class Preprocess:
     ) -> Any:
         """Called first. Returns what the model takes.
 
-        `body` is the decoded JSON, or `bytes` when the request is not JSON. `state` is an empty
-        dict, made for this request and given to all three methods. A ValueError is answered with
-        status 422 and its text, any other exception with 500.
+        `body` is the decoded JSON, a dict of fields and files for multipart/form-data, or `bytes`
+        for any other request. `state` is an empty dict, made for this request and given to all
+        three methods. A ValueError is answered with status 422 and its text, any other exception
+        with 500, and `clearml_serving_worker.HTTPException` with a status of its own.
+
+        A further parameter, `request=None`, gets the headers, the query and the client.
+        docs/requests.md has the details.
 
         `collect_custom_statistics_fn` is None, or a function that takes a dict of values to be
         logged with this request (see `clearml-serving metrics --help`).

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"clearmlserving/serving"
@@ -29,14 +31,36 @@ type Request struct {
 	Loan Loan
 	// ContentType is the client's, "" when it sent none.
 	ContentType string
+	// Client tells how the client asked, for a Model that shows it to user code. It is valid until
+	// Infer has returned. nil: no client has sent the request itself.
+	Client func() Client
 	// Depth counts the send_request calls that led here, 0 for a client's request.
 	Depth int
 	// Sampled asks for the statistics variables in Response.Stats.
 	Sampled bool
 }
 
-// Header is one header field of a response.
+// Header is one header field.
 type Header struct{ Name, Value string }
+
+// Client is how a client asked.
+type Client struct {
+	Method, Path, Query string
+	// Address is the one that the connection comes from, without a port.
+	Address string
+	// Header has no field that gives access to this service.
+	Header []Header
+}
+
+// Clone copies all texts.
+func (c Client) Clone() Client {
+	c.Method, c.Path, c.Query, c.Address = strings.Clone(c.Method), strings.Clone(c.Path), strings.Clone(c.Query), strings.Clone(c.Address)
+	c.Header = slices.Clone(c.Header)
+	for i, h := range c.Header {
+		c.Header[i] = Header{strings.Clone(h.Name), strings.Clone(h.Value)}
+	}
+	return c
+}
 
 // Response is a model's answer. Exactly one of Body, Tensors and Stream carries it.
 type Response struct {

@@ -14,6 +14,8 @@ import (
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
+
+	"clearmlserving/inference/engine"
 )
 
 // bodyError is a request whose body cannot be used, with the status to answer.
@@ -24,8 +26,27 @@ type bodyError struct {
 
 func (e *bodyError) Error() string { return e.text }
 
+func (e *bodyError) response() *Response {
+	return &Response{Response: engine.Response{Status: e.status, ContentType: "application/json", Body: engine.Detail(e.text)}}
+}
+
 func tooLarge(limit int64) *bodyError {
 	return &bodyError{http.StatusRequestEntityTooLarge, fmt.Sprintf("Request body is larger than the limit of %d bytes; the operator raises it with --max-body", limit)}
+}
+
+// readBody reads at most limit bytes into buf. size is the announced length, -1 if unknown.
+func readBody(buf *bytes.Buffer, from io.Reader, size, limit int64) error {
+	if size > limit {
+		return tooLarge(limit)
+	}
+	if size > 0 {
+		buf.Grow(int(min(size, 1<<20)) + bytes.MinRead) // a false length costs at most this much
+	}
+	n, err := buf.ReadFrom(io.LimitReader(from, limit+1))
+	if n > limit {
+		return tooLarge(limit)
+	}
+	return err
 }
 
 // decompress replaces the body by its decoded form. Encodings are those of

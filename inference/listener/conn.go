@@ -36,6 +36,7 @@ const (
 	phaseHandling                // a handler is running, and the beginning of its response has been sent
 	phaseWriting                 // a response is being sent
 	phaseDropping                // the body of a refused request is discarded
+	phaseHTTP2                   // the rest is HTTP/2, which net/http watches
 	phaseClosed
 )
 
@@ -79,15 +80,35 @@ type conn struct {
 	head    head
 	request Request
 	replied bool // the response has begun
+	reused  bool // a request has been answered
 	id      [16]byte
 }
 
 // window is a span of time in which a body must make progress.
 type window struct{ begun, last, bytes int64 }
 
+// check returns an error if the body has arrived too slowly for as long as timeout.
+func (w *window) check(timeout time.Duration) error {
+	took := time.Duration(w.last - w.begun)
+	if took < timeout {
+		return nil
+	}
+	if float64(w.bytes) < minBodyRate*took.Seconds() {
+		return errSlowBody
+	}
+	w.begun, w.bytes = w.last, 0
+	return nil
+}
+
+// add counts bytes that have arrived.
+func (w *window) add(n int) {
+	w.last = ticks(time.Now())
+	w.bytes += int64(n)
+}
+
 func newConn(s *Lean, nc net.Conn) *conn {
 	c := &conn{server: s, nc: nc}
-	c.request.Header = c.head.get
+	c.request.Header, c.request.Client = c.head.get, c.client
 	c.since.Store(ticks(time.Now()))
 	_, c.encrypted = nc.(*tls.Conn)
 	if sc, ok := socketOf(nc).(syscall.Conn); ok {
@@ -176,7 +197,7 @@ func (c *conn) check(now time.Time) {
 		if quiet > peekAfter {
 			c.checkClient()
 		}
-	case phaseProbing, phaseClosed:
+	case phaseProbing, phaseHTTP2, phaseClosed:
 	}
 }
 
@@ -227,11 +248,16 @@ func (c *conn) serve() {
 	if !c.greet() {
 		return
 	}
+	if c.choseHTTP2() {
+		c.speakHTTP2()
+		return
+	}
 	c.in = make([]byte, firstBuffer)
 	if !c.fill() || !c.enter(phaseHead) {
 		return
 	}
 	for c.one() {
+		c.reused = true
 		if c.r == c.w {
 			c.r, c.w = 0, 0
 			if len(c.in) > keepBuffer {
@@ -280,12 +306,16 @@ func (c *conn) one() bool {
 		return false
 	}
 	if err := c.head.parse(c.in[c.r : c.r+n]); err != nil {
+		if c.startsHTTP2(c.in[c.r : c.r+n]) {
+			c.speakHTTP2()
+			return false
+		}
 		c.refuse(err.status, err.text)
 		return false
 	}
 	c.r += n
 	h := &c.head
-	c.request = Request{Head: Head{Method: h.method, Path: h.path, RawQuery: h.query, ContentType: h.get("Content-Type"), Header: c.request.Header}}
+	c.request = Request{Head: Head{Method: h.method, Path: h.path, RawQuery: h.query, ContentType: h.get("Content-Type"), Header: c.request.Header, Client: c.request.Client}}
 	c.request.ID = c.requestID(h.get("X-Request-Id"))
 	if resp := c.server.o.Handler.Admit(&c.request.Head); resp != nil {
 		return c.answerHead(resp)
@@ -526,17 +556,12 @@ func (c *conn) receiveHere(from *bodyReader, length int) error {
 // arrive reads bytes of a body. Each read counts as progress for the watcher, which closes
 // connections that pause; a body that continues too slowly is refused here.
 func (c *conn) arrive(p []byte) (int, error) {
-	w := &c.window
-	if took := time.Duration(w.last - w.begun); took >= c.server.o.BodyTimeout {
-		if float64(w.bytes) < minBodyRate*took.Seconds() {
-			return 0, errSlowBody
-		}
-		w.begun, w.bytes = w.last, 0
+	if err := c.window.check(c.server.o.BodyTimeout); err != nil {
+		return 0, err
 	}
 	n, err := c.nc.Read(p)
-	w.last = ticks(time.Now())
-	w.bytes += int64(n)
-	c.since.Store(w.last)
+	c.window.add(n)
+	c.since.Store(c.window.last)
 	return n, err
 }
 
@@ -607,6 +632,26 @@ func (c *conn) send(resp *Response) bool {
 		c.reply(resp)
 	}
 	return !c.head.close && !c.server.closing.Load() && phase(c.phase.Load()) != phaseClosed
+}
+
+// client tells how the client of the present request asked.
+func (c *conn) client() engine.Client {
+	h := &c.request.Head
+	client := engine.Client{Method: h.Method, Path: h.Path, Query: h.RawQuery, Address: hostOf(c.nc.RemoteAddr())}
+	for _, f := range c.head.fields {
+		if value, ok := c.server.o.Handler.Shown(f.name, f.value); ok {
+			client.Header = append(client.Header, engine.Header{Name: f.name, Value: value})
+		}
+	}
+	return client
+}
+
+func hostOf(addr net.Addr) string {
+	host, _, err := net.SplitHostPort(addr.String())
+	if err != nil { // no TCP
+		return addr.String()
+	}
+	return host
 }
 
 // requestID keeps the client's id if it can be logged, else makes one in the connection's own

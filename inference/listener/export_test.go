@@ -16,6 +16,8 @@ func (AnswerFunc) Lend(*Head, int) engine.Loan { return nil }
 // Refused fulfils Handler.
 func (AnswerFunc) Refused(*Head, int) {}
 
+func (AnswerFunc) Shown(name, value string) (string, bool) { return value, name != "Secret" }
+
 func (f AnswerFunc) Answer(ctx context.Context, r *Request) *Response { return f(ctx, r) }
 
 // WithTimeout is the method of a handler's context, for any context.

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Lean is a listener with its own HTTP/1.1 implementation: it reads into reused buffers, parses in
+// Lean is a listener with its own HTTP/1.1 implementation (HTTP/2: see http2.go): it reads into reused buffers, parses in
 // place, writes a response with one system call, and watches all connections from one goroutine
 // instead of a timer per request. It supports what a data plane needs and refuses the rest.
 type Lean struct {
@@ -31,11 +31,13 @@ type Lean struct {
 	stopped  sync.Once
 	stop     chan struct{} // stops the watcher
 	watcher  sync.WaitGroup
+	http2    *http2
 }
 
 // NewLean creates a server; Serve starts it.
 func NewLean(o Options) *Lean {
 	s := &Lean{o: o.withDefaults(), conns: map[*conn]struct{}{}, listeners: map[net.Listener]struct{}{}, stop: make(chan struct{})}
+	s.http2 = newHTTP2(s)
 	s.tick(time.Now())
 	return s
 }
@@ -49,7 +51,10 @@ func (s *Lean) Serve(l net.Listener) error {
 		_ = l.Close()
 		return nil
 	}
-	s.watched.Do(func() { s.watcher.Go(s.watch) })
+	s.watched.Do(func() {
+		s.watcher.Go(s.watch)
+		s.watcher.Go(func() { _ = s.http2.server.Serve(s.http2) }) // ends by Shutdown only
+	})
 	pause := 5 * time.Millisecond
 	for {
 		nc, err := l.Accept()
@@ -138,6 +143,7 @@ func (s *Lean) Shutdown(ctx context.Context) error {
 		c.closeIdle()
 	}
 	s.mu.Unlock()
+	s.watcher.Go(func() { _ = s.http2.server.Shutdown(ctx) }) // tells connections; the wait below sees their end
 	done := make(chan struct{})
 	go func() { // ends with the last connection: forced below
 		s.serving.Wait()

@@ -1,5 +1,5 @@
-// Package listener converts HTTP/1.1 to the data plane's own requests, and its responses to
-// HTTP/1.1. It owns reading, limiting and decompressing bodies and compressing answers. It is the
+// Package listener converts HTTP/1.1 and HTTP/2 to the data plane's own requests, and its responses
+// back. It owns reading, limiting and decompressing bodies and compressing answers. It is the
 // only package that sees the client's HTTP, so that another implementation can replace it; it does
 // not route.
 package listener
@@ -21,6 +21,8 @@ type Head struct {
 	ContentType string
 	ID          string // the client's X-Request-Id, or one made here
 	Header      func(name string) string
+	// Client tells how the client asked, with the header fields that the Handler shows.
+	Client func() engine.Client
 	// Admitted is set by Handler.Admit for its own use.
 	Admitted any
 }
@@ -47,6 +49,9 @@ type Handler interface {
 	// refusal, an answer that needs no body), or nil to admit the request: only then is its body
 	// read.
 	Admit(h *Head) *Response
+	// Shown returns the value of a header field as user code may see it; false hides the field. It
+	// is called for requests to code that wants to see them.
+	Shown(name, value string) (string, bool)
 	// Lend returns memory for the body of an admitted request; nil: the listener uses its own. It
 	// is called for bodies of engine.LendFrom bytes and more.
 	Lend(h *Head, size int) engine.Loan

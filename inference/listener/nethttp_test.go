@@ -13,8 +13,6 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
-
-	"clearmlserving/inference/engine"
 )
 
 // HTTP is the same listener made of the standard library's server: what Lean is
@@ -224,23 +222,4 @@ func requestID(given string) string {
 	var id [16]byte
 	makeRequestID(&id)
 	return string(id[:])
-}
-
-func (e *bodyError) response() *Response {
-	return &Response{Response: engine.Response{Status: e.status, ContentType: "application/json", Body: engine.Detail(e.text)}}
-}
-
-// readBody reads at most limit bytes into buf. size is the announced length, -1 if unknown.
-func readBody(buf *bytes.Buffer, from io.Reader, size, limit int64) error {
-	if size > limit {
-		return tooLarge(limit)
-	}
-	if size > 0 {
-		buf.Grow(int(min(size, 1<<20)) + bytes.MinRead) // a false length costs at most this much
-	}
-	n, err := buf.ReadFrom(io.LimitReader(from, limit+1))
-	if n > limit {
-		return tooLarge(limit)
-	}
-	return err
 }

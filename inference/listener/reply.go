@@ -21,14 +21,7 @@ func (c *conn) reply(resp *Response) {
 		c.replyStream(resp)
 		return
 	}
-	body := resp.Body
-	gzipped, varies := false, false
-	if o := &c.server.o; o.CompressFrom >= 0 && len(body) >= o.CompressFrom && compressible(resp.ContentType) && !hasField(resp.Header, "Content-Encoding") {
-		varies = true
-		if acceptsGzip(c.head.get("Accept-Encoding")) {
-			body, gzipped = compress(body), true
-		}
-	}
+	body, gzipped, varies := c.server.o.encoded(resp, c.request.Header)
 	c.beginHead(resp)
 	if varies {
 		c.out = append(c.out, "Vary: Accept-Encoding\r\n"...)
@@ -48,6 +41,19 @@ func (c *conn) reply(resp *Response) {
 		body = nil
 	}
 	c.write(body)
+}
+
+// encoded compresses a body where that helps and the client accepts it; varies: the answer depends
+// on what the client accepts.
+func (o *Options) encoded(resp *Response, header func(string) string) (body []byte, gzipped, varies bool) {
+	body = resp.Body
+	if o.CompressFrom < 0 || len(body) < o.CompressFrom || !compressible(resp.ContentType) || hasField(resp.Header, "Content-Encoding") {
+		return body, false, false
+	}
+	if !acceptsGzip(header("Accept-Encoding")) {
+		return body, false, true
+	}
+	return compress(body), true, true
 }
 
 // bodyless statuses have neither a body nor a length (RFC 9110 8.6).
@@ -99,14 +105,26 @@ func (c *conn) field(name, value string) {
 	}
 	c.out = append(c.out, name...)
 	c.out = append(c.out, ": "...)
-	for i := range len(value) {
-		b := value[i]
-		if (b < ' ' && b != '\t') || b == 0x7f {
-			b = ' '
-		}
-		c.out = append(c.out, b)
-	}
+	start := len(c.out)
+	c.out = append(c.out, value...)
+	clean(c.out[start:])
 	c.out = append(c.out, "\r\n"...)
+}
+
+// clean replaces control characters by blanks.
+func clean(value []byte) {
+	for i, b := range value {
+		if (b < ' ' && b != '\t') || b == 0x7f {
+			value[i] = ' '
+		}
+	}
+}
+
+// cleanValue is clean for a text.
+func cleanValue(value string) string {
+	b := []byte(value)
+	clean(b)
+	return string(b)
 }
 
 // framing fields are set only by the listener.

@@ -38,6 +38,12 @@ func (c *conn) greet() bool {
 	return false
 }
 
+// choseHTTP2 reports whether the TLS handshake has chosen HTTP/2.
+func (c *conn) choseHTTP2() bool {
+	t, ok := c.nc.(*tls.Conn)
+	return ok && t.ConnectionState().NegotiatedProtocol == "h2"
+}
+
 const plainText = `{"detail":"This is an HTTPS server: ask it with https:// instead."}`
 
 func looksLikeHTTP(begin []byte) bool {

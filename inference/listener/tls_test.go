@@ -21,8 +21,14 @@ import (
 	"clearmlserving/inference/listener"
 )
 
-// serveTLS runs a server behind TLS; the client trusts it.
+// serveTLS runs a server of HTTP/1.1 behind TLS; the client trusts it.
 func serveTLS(t *testing.T, o listener.Options, test func(t *testing.T, addr string, client *tls.Config)) {
+	t.Helper()
+	serveTLSWith(t, o, []string{"http/1.1"}, test)
+}
+
+// serveTLSWith is serveTLS for some protocols.
+func serveTLSWith(t *testing.T, o listener.Options, protocols []string, test func(t *testing.T, addr string, client *tls.Config)) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -46,7 +52,7 @@ func serveTLS(t *testing.T, o listener.Options, test func(t *testing.T, addr str
 	if err != nil {
 		t.Fatal(err)
 	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: protocols, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 	s := listener.NewLean(o)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(tls.NewListener(l, config)) }()

@@ -32,6 +32,18 @@ func counted(s serving.Status) map[serving.EndpointURL]serving.Counts {
 }
 
 func TestEachRequestIsCountedByWhatBecameOfIt(t *testing.T) {
+	t.Run("HTTP/1.1", func(t *testing.T) { eachRequestIsCounted(t, post) })
+	t.Run("HTTP/2", func(t *testing.T) {
+		client := client2(t)
+		eachRequestIsCounted(t, func(t *testing.T, url, body string, headers ...string) (*http.Response, string) {
+			t.Helper()
+			return ask2(t, client, url, body, headers...)
+		})
+	})
+}
+
+func eachRequestIsCounted(t *testing.T, post func(t *testing.T, url, body string, headers ...string) (*http.Response, string)) {
+	t.Helper()
 	base := start(t, func(o *options) {
 		o.Source.(fixedSource).state.Sections[serving.SectionCanary] = json.RawMessage(
 			`{"split":{"endpoint":"split","weights":[1],"load_endpoints":["answers"]},"empty":{"endpoint":"empty","weights":[1],"load_endpoints":["badcode"]}}`)

@@ -191,7 +191,7 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 		return detail(http.StatusBadRequest, "Error processing request, "+err.Error())
 	}
 	answer, failure := f.core.Ask(ctx, ticket, &inference.Question{
-		Request: engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType, Loan: r.Loan}, Within: within,
+		Request: engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType, Client: r.Client, Loan: r.Loan}, Within: within,
 	})
 	if failure != nil {
 		return refuse(failure)

@@ -111,6 +111,14 @@ func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 		return answer(200, fmt.Sprintf("lent %d %t", len(r.Body), &r.Body[0] == &r.Loan.Bytes()[0]))
 	case "echo", "echo/1", "a/b/c", "a/ü%":
 		return answer(200, fmt.Sprintf("%s|%s|%s", m.url, r.ContentType, r.Body))
+	case "shows", "shows/2":
+		if r.Client == nil {
+			return answer(200, "nobody")
+		}
+		c := r.Client()
+		return answer(200, fmt.Sprintf("%s %s ?%s %s %q", c.Method, c.Path, c.Query, c.Address, c.Header))
+	case "asksshows":
+		return m.p.calls().Call(ctx, engine.Call{From: "asksshows", Endpoint: "shows", Version: string(r.Body), Depth: r.Depth + 1})
 	case "big":
 		return answer(200, `"`+strings.Repeat("a", 100_000)+`"`)
 	case "huge":
@@ -604,6 +612,9 @@ func TestAStoppingInstanceServesUntilBalancersHaveNoticed(t *testing.T) {
 	}
 	cancel()
 	ready(http.StatusServiceUnavailable)
+	if resp, body := get(t, base+"/"); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, `"ready": false`) {
+		t.Errorf("the root: %d %s", resp.StatusCode, body)
+	}
 	for range 3 {
 		// The answer says that it is the connection's last, once linger has told the listener.
 		for end := time.Now().Add(patience); ; {

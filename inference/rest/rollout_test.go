@@ -103,8 +103,8 @@ func TestShadowTrafficIsComparedAndNeverSeen(t *testing.T) {
 		return map[string]any{"shadow": map[string]any{"to": to, "share": 1}}
 	}
 	base := start(t, withOptions("", map[string]any{
-		"x": shadow("y"), "echo": shadow("echo/1"), "busy": shadow("nowhere"), "y": shadow("died"), "echo/1": shadow("c"),
-	}), "x", "y", "echo", "echo/1", "busy", "died")
+		"x": shadow("y"), "echo": shadow("echo/1"), "busy": shadow("nowhere"), "y": shadow("died"), "echo/1": shadow("c"), "shows": shadow("shows/2"),
+	}), "x", "y", "echo", "echo/1", "busy", "died", "shows", "shows/2")
 	for range 5 {
 		if resp, body := post(t, base+"/serve/x", "1"); resp.StatusCode != 200 || body != "null" {
 			t.Fatalf("%d %s", resp.StatusCode, body)
@@ -116,15 +116,19 @@ func TestShadowTrafficIsComparedAndNeverSeen(t *testing.T) {
 	if resp, _ := post(t, base+"/serve/busy", "1"); resp.StatusCode != http.StatusTooManyRequests {
 		t.Errorf("%d", resp.StatusCode)
 	}
+	if _, body := post(t, base+"/serve/shows?a=b", "1", "X-A", "7"); !strings.Contains(body, `?a=b 127.0.0.1`) {
+		t.Error(body)
+	}
 	status := until(t, base, func(s serving.Status) bool {
 		sent := uint64(0)
 		for _, p := range s.Shadows {
 			sent += p.Equal + p.Different + p.Errors
 		}
-		return sent == 7
+		return sent == 8
 	})
 	want := map[string]serving.ShadowReport{
 		"x": {Shadowed: 5, Equal: 5}, "echo": {Shadowed: 1, Different: 1}, "busy": {Shadowed: 1, Errors: 1},
+		"shows": {Shadowed: 1, Equal: 1}, // it is asked as the client asked
 		"y": {}, "echo/1": {}, // a copy is not copied again
 	}
 	for _, got := range status.Shadows {

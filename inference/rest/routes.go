@@ -64,7 +64,11 @@ func profiles() map[string]http.HandlerFunc {
 
 // Routes lists every way into the instance.
 func (f *Front) Routes() []Route {
-	routes := []Route{{"serve", "POST", f.prefix, EndpointKey}, {"serve", "GET, HEAD", serving.IdentityPath, Anybody}}
+	routes := []Route{
+		{"serve", "GET, HEAD", "/{$}", Anybody},
+		{"serve", "POST", f.prefix, EndpointKey},
+		{"serve", "GET, HEAD", serving.IdentityPath, Anybody},
+	}
 	for _, p := range probes() {
 		routes = append(routes, Route{"serve", "GET, HEAD", p.path, p.caller}, Route{"admin", "GET, HEAD", p.path, Operator})
 	}
@@ -80,13 +84,16 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	if !ok && h.Path == serving.IdentityPath {
 		return f.prove(h)
 	}
+	if !ok && h.Path == "/" {
+		return f.root(h)
+	}
 	if !ok {
 		return f.handleProbe(h, false)
 	}
 	ticket, failure := f.core.Admit(head(h, f.endpointOf(path, h.RawQuery)))
 	if h.Method != http.MethodPost && !refusesKey(failure) {
 		f.core.Reject(ticket, inference.KindBadRequest)
-		return notAllowed(http.MethodPost)
+		return notAllowed(http.MethodPost, ": an endpoint takes POST, with its input as the body and the header Content-Type: application/json")
 	}
 	if failure != nil {
 		return refuse(failure)
@@ -131,7 +138,7 @@ func (f *Front) handleProbe(h *listener.Head, trusted bool) *listener.Response {
 			continue
 		}
 		if h.Method != http.MethodGet && h.Method != http.MethodHead {
-			return notAllowed("GET, HEAD")
+			return notAllowed("GET, HEAD", "")
 		}
 		var refused *inference.Failure
 		if !trusted {
@@ -145,8 +152,8 @@ func (f *Front) handleProbe(h *listener.Head, trusted bool) *listener.Response {
 	return detail(http.StatusNotFound, "Not Found")
 }
 
-func notAllowed(allowed string) *listener.Response {
-	resp := detail(http.StatusMethodNotAllowed, "Method Not Allowed")
+func notAllowed(allowed, hint string) *listener.Response {
+	resp := detail(http.StatusMethodNotAllowed, "Method Not Allowed"+hint)
 	resp.Header = []engine.Header{{Name: "Allow", Value: allowed}}
 	return resp
 }
@@ -185,12 +192,26 @@ func (f *Front) readyz(h *listener.Head, trusted bool) *listener.Response {
 	return jsonResponse(status, body)
 }
 
+// root answers load balancers, most of which ask "/" unless they are told another path: 200 while
+// the instance is ready, else 503.
+func (f *Front) root(h *listener.Head) *listener.Response {
+	if h.Method != http.MethodGet && h.Method != http.MethodHead {
+		return notAllowed("GET, HEAD", "")
+	}
+	state, _ := f.core.Readiness("")
+	status := http.StatusOK
+	if !state.Ready {
+		status = http.StatusServiceUnavailable
+	}
+	return jsonResponse(status, map[string]any{"service": "clearml-serving", "ready": state.Ready})
+}
+
 // prove answers the challenge of whoever found this address in the instance's record and
 // sends nothing to it before it is known to be the instance's. Operators' listener has no
 // such answer: nothing is sent there for others.
 func (f *Front) prove(h *listener.Head) *listener.Response {
 	if h.Method != http.MethodGet && h.Method != http.MethodHead {
-		return notAllowed("GET, HEAD")
+		return notAllowed("GET, HEAD", "")
 	}
 	query, err := url.ParseQuery(h.RawQuery)
 	if err != nil {

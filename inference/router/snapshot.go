@@ -5,9 +5,12 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -212,9 +215,51 @@ func (r *Router) Stats(url serving.EndpointURL) *Stats {
 	return s.Waiting[url].Stats
 }
 
-// Knows tells whether the url is configured, ready or not.
-func (r *Router) Knows(url serving.EndpointURL) bool {
+// Near lists the configured urls of the same name as one that is not configured: those with a
+// version below it, else its own other versions. name is what they have in common.
+func (r *Router) Near(url serving.EndpointURL) (name serving.EndpointURL, urls []serving.EndpointURL) {
 	s := r.Snapshot()
+	if urls = s.below(url); len(urls) > 0 {
+		return url, urls
+	}
+	i := strings.LastIndexByte(string(url), '/')
+	if i < 0 {
+		return "", nil
+	}
+	name = url[:i]
+	urls = s.below(name)
+	if s.knows(name) {
+		urls = append([]serving.EndpointURL{name}, urls...)
+	}
+	return name, urls
+}
+
+// below lists the urls with one part more than name, shorter ones first: 2 before 10.
+func (s *Snapshot) below(name serving.EndpointURL) []serving.EndpointURL {
+	var urls []serving.EndpointURL
+	add := func(url serving.EndpointURL) {
+		version, ok := strings.CutPrefix(string(url), string(name)+"/")
+		if ok && !strings.Contains(version, "/") {
+			urls = append(urls, url)
+		}
+	}
+	for url := range s.Models {
+		add(url)
+	}
+	for url := range s.Canaries {
+		add(url)
+	}
+	for url := range s.Waiting {
+		add(url)
+	}
+	slices.SortFunc(urls, func(a, b serving.EndpointURL) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	return slices.Compact(urls)
+}
+
+// Knows tells whether the url is configured, ready or not.
+func (r *Router) Knows(url serving.EndpointURL) bool { return r.Snapshot().knows(url) }
+
+func (s *Snapshot) knows(url serving.EndpointURL) bool {
 	if _, ok := s.Canaries[url]; ok {
 		return true
 	}

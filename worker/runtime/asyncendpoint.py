@@ -12,6 +12,7 @@ from typing import Any
 
 from answer import JSON, Answer
 from asyncloop import serve_async
+from clientrequest import state_of
 from codec import decode_request, encode_json
 from endpoint import Endpoint
 from result import SIMPLE, outcome_of, stream_answer_async, whole_answer
@@ -37,7 +38,7 @@ class AsyncEndpoint(Endpoint):
             if meta and meta.get("sampled"):
                 collected = {}
                 collect = collected.update
-            state: dict[Any, Any] = {}
+            state: dict[Any, Any] = state_of(meta, content_type) if self.shows_request else {}
             data = request = decode_request(body, content_type)
             for step in (self.pre, self.predict, self.post):
                 if step is not None:
@@ -62,6 +63,8 @@ class AsyncEndpoint(Endpoint):
             if meta["sampled"]:
                 case.collected = {}
                 case.collect = case.collected.update
+            if self.shows_request:
+                case.state = state_of(meta, content_type)
             case.data = case.request = decode_request(body, content_type)
             if self.pre is not None:
                 data = self.pre(case.data, case.state, case.collect)

@@ -116,13 +116,14 @@ class AsyncServer:
         number = frame.id
         _current.set(number)
         try:
-            deadline, kind, request_id = frames.request_head(frame.head)
+            deadline, kind, request_id, client = frames.request_head(frame.head)
             _request_id.set(request_id)
             meta = {
                 "sampled": frame.flags & 1 == 1,
                 "request_id": request_id,
                 "depth": frame.code,
                 "deadline": deadline,
+                "client": client,
             }
             answer = await self._handlers[frame.kind](self._reader.body(frame), kind.decode("latin-1"), meta)
             if answer.stream is not None:

@@ -103,7 +103,7 @@ class BatchServer(Server):
         if sort == frames.PRE or sort == frames.POST:  # its computation runs elsewhere
             self._execute(frame, mark)
             return None
-        deadline, kind, request_id = request_head(head)
+        deadline, kind, request_id, client = request_head(head)
         marks = self._marks
         if number > marks[mark]:
             marks[mark] = number
@@ -121,7 +121,13 @@ class BatchServer(Server):
             number,
             body,
             self._types.get(kind) or self._content_type(kind),
-            {"sampled": flags & 1 == 1, "request_id": request_id, "depth": depth, "deadline": deadline},
+            {
+                "sampled": flags & 1 == 1,
+                "request_id": request_id,
+                "depth": depth,
+                "deadline": deadline,
+                "client": client,
+            },
         )
         end_copy()
         return case

@@ -171,6 +171,7 @@ def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
     facts = {
         "async": bool(endpoint.is_async),
         "batches": endpoint.stack is not None,
+        "client": endpoint.shows_request,
         "template": template,
         "why": why,
         "took": endpoint.took,

@@ -7,14 +7,17 @@ run for each request: one C call in the normal case; explanations are computed o
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from json.encoder import c_make_encoder, encode_basestring
 from typing import Any, Callable
 
 from answer import JSON, AnswerError, RequestError
+from form import FORM_DATA, decode_form
 from plain import NotPlainError, plain
 
 SPACE = " \t\n\r"
+URLENCODED = "application/x-www-form-urlencoded"  # what curl sends unless it is told otherwise
 DEEPEST = 200  # levels that an error's path follows
 SHOWN = 60  # characters of a key or value in an error
 
@@ -32,14 +35,14 @@ _orjson: Any = None  # not looked up yet; False: not installed
 
 
 def decode_request(body: Any, content_type: str) -> Any:
-    """Return the body for user code: a value for JSON, None for no body, else bytes.
+    """Return the body for user code: a value for JSON, a Form for multipart/form-data, None for no body, else bytes.
 
     A JSON string becomes bytes, as in the original. Raises only RequestError.
     """
     if not body:
         return None
     if content_type != JSON and content_type and not is_json(content_type):
-        return bytes(body)
+        return _decode_other(bytes(body), content_type)
     if len(body) >= NUMBERS_FROM and _orjson is not False and type(body) is bytes:
         numbers = _decode_numbers(body)
         if numbers is not None:
@@ -48,13 +51,33 @@ def decode_request(body: Any, content_type: str) -> Any:
         text = str(body, "utf-8")
         value, end = _scan(text, 0)
     except (ValueError, StopIteration, RecursionError):
-        value = _decode_again(body)
+        value = _decode_again(body, content_type)
     else:
         if end != len(text) and text[end:].strip(SPACE):
-            value = _decode_again(body)
+            value = _decode_again(body, content_type)
     if type(value) is str:
         return value.encode("utf-8", "surrogatepass")
     return value
+
+
+_STRUCTURE = re.compile(rb"[ \t\r\n]*[{\[]")
+
+
+def _decode_other(body: bytes, content_type: str) -> Any:
+    """Decode a body whose content type is not JSON.
+
+    An urlencoded form never begins with a brace or bracket, so a JSON object or array of that type is from a
+    client that was not told the type.
+    """
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind == FORM_DATA:
+        return decode_form(body, content_type)
+    if kind == URLENCODED and _STRUCTURE.match(body):
+        try:
+            return decode_request(body, JSON)
+        except RequestError:
+            pass
+    return body
 
 
 @lru_cache(maxsize=64)
@@ -91,7 +114,7 @@ def _decode_numbers(body: bytes) -> Any:
     return value if type(value) in (list, dict) else None
 
 
-def _decode_again(body: Any) -> Any:
+def _decode_again(body: Any, content_type: str) -> Any:
     """Decode with all of Python's rules (other Unicode encodings, leading blanks)."""
     position = 0
     try:
@@ -104,6 +127,11 @@ def _decode_again(body: Any) -> Any:
         reason = "nested too deeply"
     except ValueError as error:  # an integer of more digits than Python converts
         reason = str(error)
+    if not content_type.strip():
+        reason += (
+            "; the request has no Content-Type, so its body is read as JSON: "
+            "send that header with any other body, such as Content-Type: application/octet-stream"
+        )
     raise RequestError(
         [
             {
@@ -142,18 +170,23 @@ def _make_encode() -> Callable[[Any], str]:
 
 _encode = _make_encode()
 
+nan_as_null = False  # the endpoint's setting: NaN and infinite numbers in answers become null
 
-def encode_json(value: Any) -> bytes:
-    """Return compact JSON in raw UTF-8; AnswerError says where the value has no JSON form."""
+
+def encode_json(value: Any, exact: bool = False) -> bytes:
+    """Return compact JSON in raw UTF-8; AnswerError says where the value has no JSON form.
+
+    With exact, nan_as_null does not count.
+    """
     try:
         return _encode(value).encode()
     except Exception:
-        return _encode_again(value)
+        return _encode_again(value, nan_as_null and not exact)
 
 
-def _encode_again(value: Any) -> bytes:
+def _encode_again(value: Any, null: bool) -> bytes:
     """Encode a copy that is plain throughout; fails with the place of the error."""
-    rewritten = _rewrite(value, "answer", [])
+    rewritten = _rewrite(value, "answer", [], null)
     try:
         text = _encode(rewritten)
     except Exception as error:
@@ -164,14 +197,19 @@ def _encode_again(value: Any) -> bytes:
         return json.dumps(rewritten, separators=(",", ":")).encode()
 
 
-def _rewrite(value: Any, path: str, above: list[int]) -> Any:
-    """Return value made of dict, list, str, int, float, bool and None only."""
+def _rewrite(value: Any, path: str, above: list[int], null: bool) -> Any:
+    """Return value made of dict, list, str, int, float, bool and None only; null: None stands for NaN."""
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
         if value != value or value in (float("inf"), float("-inf")):
+            if null:
+                return None
             name = "NaN" if value != value else ("Infinity" if value > 0 else "-Infinity")
-            raise AnswerError(f"{path} is {name}, which JSON cannot say: replace it in postprocess, e.g. by None")
+            raise AnswerError(
+                f"{path} is {name}, which JSON cannot say: replace it in postprocess, e.g. by None, "
+                "or set --aux-config nan_as_null=true for the endpoint"
+            )
         return value
     if id(value) in above:
         raise AnswerError(f"{path} contains itself")
@@ -180,14 +218,16 @@ def _rewrite(value: Any, path: str, above: list[int]) -> Any:
     above.append(id(value))
     try:
         if isinstance(value, dict):
-            return {_key(key, path): _rewrite(item, f"{path}[{_shown(key)}]", above) for key, item in value.items()}
+            return {
+                _key(key, path): _rewrite(item, f"{path}[{_shown(key)}]", above, null) for key, item in value.items()
+            }
         if isinstance(value, (list, tuple)):
-            return [_rewrite(item, f"{path}[{index}]", above) for index, item in enumerate(value)]
+            return [_rewrite(item, f"{path}[{index}]", above, null) for index, item in enumerate(value)]
         try:
             simpler = plain(value)
         except NotPlainError as error:
             raise AnswerError(f"{path}: {error}") from error
-        return _rewrite(simpler, path, above)
+        return _rewrite(simpler, path, above, null)
     finally:
         above.pop()
 

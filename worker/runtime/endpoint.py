@@ -13,6 +13,7 @@ from typing import Any, Callable, Optional
 
 from answer import CANCELLED, JSON, Answer, AnswerError, Cancelled, StreamError
 from awaiting import Awaiter
+from clientrequest import state_of
 from codec import decode_request, encode_json
 from failure import answer_failure, client_text, safe_repr
 from owner import end_copy
@@ -35,6 +36,7 @@ class Endpoint:
     is_async = False
     stack: Optional[Stack] = None  # set when requests are predicted together
     batch_rows = 0  # at most so many rows
+    shows_request = False  # a method has the parameter `request`
     warnings: list[str]  # what the owner of the endpoint should know of it
 
     def __init__(
@@ -66,7 +68,7 @@ class Endpoint:
             if meta and meta.get("sampled"):
                 collected = {}
                 collect = collected.update
-            state: dict[Any, Any] = {}
+            state: dict[Any, Any] = state_of(meta, content_type) if self.shows_request else {}
             data = request = decode_request(body, content_type)
             step = self.pre
             if step is not None:
@@ -99,6 +101,8 @@ class Endpoint:
             if meta["sampled"]:
                 case.collected = {}
                 case.collect = case.collected.update
+            if self.shows_request:
+                case.state = state_of(meta, content_type)
             data = case.request = decode_request(body, content_type)
             step = self.pre
             if step is not None:

@@ -190,7 +190,8 @@ def pack(kind: int, number: int, body: Buffer = b"", head: bytes = b"", flags: i
 
 _NUMBER = struct.Struct("<Q")
 _PLACE = struct.Struct("<QQ")  # offset and size of a body in the shared memory
-_REQUEST_HEAD = struct.Struct("<dH")  # deadline (of time.monotonic, 0: none), length of the content type
+# Deadline (of time.monotonic, 0: none), lengths of the content type and of what the client sent besides.
+_REQUEST_HEAD = struct.Struct("<dHI")
 _unpack_request_head = _REQUEST_HEAD.unpack_from
 _ANSWER_HEAD = struct.Struct("<HHHI")  # lengths of content type and error kind, headers, length of stats
 _FIELD = struct.Struct("<HI")
@@ -198,11 +199,16 @@ _BATCH = struct.Struct("<III")  # rows, requests, microseconds
 _CALL_HEAD = struct.Struct("<QHHH")  # parent request, lengths of url, version, content type
 
 
-def request_head(head: bytes) -> tuple[Optional[float], bytes, str]:
-    """Deadline, content type (still bytes: the caller knows most of them) and request id."""
-    deadline, n = _unpack_request_head(head)
-    cut = 10 + n
-    return (deadline or None), head[10:cut], head[cut:].decode()
+def request_head(head: bytes) -> tuple[Optional[float], bytes, str, Optional[bytes]]:
+    """Deadline, content type (still bytes: the caller knows most of them), request id, and how the client asked.
+
+    The last is for code that wants to see it (clientrequest.py), else None.
+    """
+    deadline, n, more = _unpack_request_head(head)
+    cut = 14 + n
+    if more:
+        return (deadline or None), head[14:cut], head[cut + more :].decode(), head[cut : cut + more]
+    return (deadline or None), head[14:cut], head[cut:].decode(), None
 
 
 def post_body(body: Buffer) -> tuple[int, memoryview]:

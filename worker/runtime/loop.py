@@ -138,7 +138,7 @@ class Server:
     def _execute(self, frame: frames.Frame, mark: int) -> None:
         """Execute a request on the main thread."""
         sort, flags, depth, number, head, body = frame
-        deadline, kind, request_id = request_head(head)
+        deadline, kind, request_id, client = request_head(head)
         marks = self._marks
         if number > marks[mark]:
             marks[mark] = number
@@ -156,7 +156,13 @@ class Server:
         answer = handle(
             body,
             self._types.get(kind) or self._content_type(kind),
-            {"sampled": flags & 1 == 1, "request_id": request_id, "depth": depth, "deadline": deadline},
+            {
+                "sampled": flags & 1 == 1,
+                "request_id": request_id,
+                "depth": depth,
+                "deadline": deadline,
+                "client": client,
+            },
         )
         if answer.stream is not None:
             if answer is CANCELLED:
@@ -221,7 +227,7 @@ class Server:
 
     def _content_type(self, kind: bytes) -> str:
         text = kind.decode("latin-1")
-        if len(self._types) < 64:  # clients choose them: bounded
+        if len(self._types) < 64 and len(text) < 48:  # clients choose them: bounded, and most boundaries are longer
             self._types[kind] = text
         return text
 
@@ -297,7 +303,7 @@ class Server:
         if depth >= self._max_reentry:
             self._refuse_nested(number)
             return
-        deadline, kind, request_id = frames.request_head(frame.head)
+        deadline, kind, request_id, client = frames.request_head(frame.head)
         self._marks[BEGUN_NESTED] = max(self._marks[BEGUN_NESTED], number)
         before = getattr(self._here, "number", 0)
         outer = getattr(self._here, "request_id", "")
@@ -311,6 +317,7 @@ class Server:
                     "request_id": request_id,
                     "depth": frame.code,
                     "deadline": deadline,
+                    "client": client,
                 },
             )
         finally:

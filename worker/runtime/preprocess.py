@@ -10,12 +10,14 @@ from __future__ import annotations
 import gc
 from typing import Any, Optional
 
+import codec
 import engines
 import versions
 from answer import Answer, CodeError, LoadError
 from awaiting import Awaiter
 from call import send_request_for
 from clearml_serving_worker import ModelEndpoint
+from clientrequest import with_request, with_requests
 from endpoint import Endpoint
 from instancetask import offer
 from owner import end_copy
@@ -34,6 +36,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     (sys.path, sys.modules, __main__) stays. Afterwards `import` finds none of our modules.
     """
     name = spec["endpoint"]
+    codec.nan_as_null = bool((spec.get("extra") or {}).get("nan_as_null"))
     engine = engines.engine_named(spec["engine"])
     kind = _kind(engine)
     awaiter = Awaiter()
@@ -66,6 +69,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     )
     endpoint.instance, endpoint.model = instance, model
     endpoint.warnings += versions.warnings()
+    _show_request(endpoint, engine)
     _batch(endpoint, engine, spec, awaiter, host)
     for warning in endpoint.warnings:
         host.log("warning", warning)
@@ -94,10 +98,25 @@ def _predict(engine: engines.Engine, instance: Any, model: Any, name: str) -> en
     return engine.predict(model)
 
 
+def _show_request(endpoint: Endpoint, engine: engines.Engine) -> None:
+    """Pass the request to those methods that have the parameter for it."""
+    steps = {"pre": "preprocess", "post": "postprocess"}
+    if engine.predict is None:
+        steps["predict"] = "process"
+    for step, name in steps.items():
+        shown = with_request(_method(endpoint.instance, name), endpoint.warnings)
+        if shown is not None:
+            setattr(endpoint, step, shown)
+            endpoint.shows_request = True
+
+
 def _batch(endpoint: Endpoint, engine: engines.Engine, spec: dict[str, Any], awaiter: Awaiter, host: Any) -> None:
     """Have requests predicted together, if the endpoint asks for it."""
     rows = int((spec.get("extra") or {}).get("max_batch_size") or 0)
     together = _method(endpoint.instance, "process_batch") if engine.predict is None and not engine.is_async else None
+    shown = with_requests(together, endpoint.warnings)
+    if shown is not None:
+        together, endpoint.shows_request = shown, True
     stack: Any = CodeStack(together, awaiter.run) if together is not None else None
     if stack is not None and (rows > 1 or _method(endpoint.instance, "process") is None):
         endpoint.predict = stack.step

@@ -40,7 +40,7 @@ class Variables:
         if not record:
             return b""
         try:
-            return encode_json(record)
+            return encode_json(record, exact=True)
         except Exception:
             return self._encode_singly(record)
 
@@ -48,7 +48,7 @@ class Variables:
         parts = []
         for name, value in record.items():
             try:
-                parts.append(encode_json({name: value})[1:-1])
+                parts.append(encode_json({name: value}, exact=True)[1:-1])
             except Exception as error:
                 self._drop(str(name), error)
         return b"{" + b",".join(parts) + b"}" if parts else b""

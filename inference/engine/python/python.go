@@ -61,6 +61,14 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	if err != nil {
 		return nil, &engine.LoadError{Text: err.Error(), Final: true, Err: err}
 	}
+	nanAsNull, err := serving.NaNAsNull(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
+	if err != nil {
+		return nil, &engine.LoadError{Text: err.Error(), Err: err}
+	}
+	extra := map[string]any{}
+	if nanAsNull {
+		extra[serving.AuxNaNAsNull] = true
+	}
 	least, most := spec.Limits.Workers(e.o.Workers)
 	limits := serving.Limits{}
 	if spec.Limits != nil {
@@ -69,7 +77,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	group, err := e.o.Host.Start(ctx, own, worker.Spec{
 		Endpoint: string(spec.URL), Engine: spec.Endpoint.EngineType,
 		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath, Restore: spec.Restore,
-		Fields: fields, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limits, Batch: batching,
+		Fields: fields, Extra: extra, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limits, Batch: batching,
 	})
 	if err != nil {
 		return nil, loadError(err)
@@ -132,6 +140,9 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 		return nil, engine.NoTensors(m.url)
 	}
 	question := worker.Request{ID: req.ID, Body: req.Body, ContentType: req.ContentType, Depth: req.Depth, Sampled: req.Sampled}
+	if req.Client != nil && m.group.ShowsClient() {
+		question.Client = clientOf(req.Client())
+	}
 	question.Loan, _ = req.Loan.(*worker.Loan) // another Lender's is not
 	answer, err := m.group.Do(ctx, &question)
 	if err != nil {
@@ -145,6 +156,18 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 		resp.Stream = answer.Stream
 	}
 	return resp, nil
+}
+
+// clientOf is a client in the worker's form.
+func clientOf(c engine.Client) []byte {
+	var b []byte
+	for _, text := range []string{c.Method, c.Path, c.Query, c.Address} {
+		b = worker.AppendClientText(b, text)
+	}
+	for _, h := range c.Header {
+		b = worker.AppendClientText(worker.AppendClientText(b, h.Name), h.Value)
+	}
+	return b
 }
 
 // Signature implements engine.Signed.

@@ -14,6 +14,7 @@ import uuid
 
 import pytest
 
+import codec
 from answer import AnswerError
 from codec import encode_json
 
@@ -282,3 +283,31 @@ def test_pydantic_model():
         when: datetime.date
 
     assert encode_json([Model(a=1, when="2026-01-02")]) == b'[{"a":1,"when":"2026-01-02"}]'
+
+
+class TestNanAsNull:
+    @pytest.fixture(autouse=True)
+    def setting(self, monkeypatch):
+        monkeypatch.setattr(codec, "nan_as_null", True)
+
+    def test_nan_and_infinity_become_null_wherever_they_are(self):
+        value = {"y": [1.5, math.nan, (math.inf, -math.inf)], "n": {"x": math.nan}, "t": "NaN"}
+        assert encode_json(value) == b'{"y":[1.5,null,[null,null]],"n":{"x":null},"t":"NaN"}'
+        assert encode_json(math.nan) == b"null"
+
+    def test_a_key_that_is_nan_stays_an_error(self):
+        with pytest.raises(AnswerError):
+            encode_json({math.nan: 1})
+
+    def test_statistics_leave_it_out_as_ever(self):
+        with pytest.raises(AnswerError):
+            encode_json({"x": math.nan}, exact=True)
+
+    def test_an_array(self):
+        np = pytest.importorskip("numpy")
+        assert encode_json({"y": np.array([[1.0], [np.nan]])}) == b'{"y":[[1.0],[null]]}'
+
+
+def test_nan_as_null_is_a_setting_of_the_endpoint(process):
+    assert process("return [float('nan')]", extra={"nan_as_null": True}).value() == [None]
+    assert process("return [float('nan')]").detail()[0] == 500

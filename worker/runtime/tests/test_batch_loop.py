@@ -50,7 +50,7 @@ def answer(load):
 
 
 def request(number, rows=1, deadline=0.0, flags=0, **more):
-    head = struct.pack("<dH", deadline, 0) + b"r"
+    head = struct.pack("<dHI", deadline, 0, 0) + b"r"
     return frames.pack(frames.REQUEST, number, json.dumps({"rows": rows, **more}).encode(), head, flags)
 
 

@@ -139,6 +139,34 @@ def test_exception_whose_detail_cannot_be_sent_is_a_500(process):
     assert b"answer['detail'] is NaN" in answer.body
 
 
+@pytest.mark.parametrize(
+    ("code", "status", "body", "headers"),
+    [
+        ("raise HTTPException(404, 'gone')", 404, b'{"detail":"gone"}', []),
+        ("raise HTTPException(403)", 403, b'{"detail":"Forbidden"}', []),
+        (
+            "raise HTTPException(429, {'a': 1}, {'Retry-After': '3'})",
+            429,
+            b'{"detail":{"a":1}}',
+            [("Retry-After", "3")],
+        ),
+        ("raise HTTPException(503, 'later')", 503, b'{"detail":"later"}', []),
+    ],
+)
+def test_the_exception_that_comes_with_the_worker_has_a_status_of_its_own(process, code, status, body, headers):
+    answer = process("from clearml_serving_worker import HTTPException\n" + code).ask()
+    assert (answer.status, answer.body, list(answer.headers)) == (status, body, headers)
+
+
+@pytest.mark.parametrize("status", ["99", "600", "1000", "-1", "'404'", "None", "True", "4.5"])
+def test_a_status_that_is_none_is_a_500_that_names_the_exception(process, status):
+    got, detail = process(
+        f"from clearml_serving_worker import HTTPException\nraise HTTPException({status}, 'x')"
+    ).detail()
+    assert got == 500
+    assert "HTTPException" in detail
+
+
 def test_exception_with_an_impossible_status_is_a_plain_error(process):
     assert process("raise HTTPException(99, 'x')", before=HTTP).ask().status == 500
 
@@ -157,7 +185,7 @@ def test_answer_without_a_json_form_is_a_500_that_says_where(process):
     assert (answer.status, answer.error_kind) == (500, "answer")
     assert json.loads(answer.body)["detail"] == (
         "Error processing request: the answer cannot be sent: answer['y'][1] is NaN, which JSON cannot say: "
-        "replace it in postprocess, e.g. by None"
+        "replace it in postprocess, e.g. by None, or set --aux-config nan_as_null=true for the endpoint"
     )
     assert endpoint.host.lines[0][0] == "error"
 
@@ -194,10 +222,12 @@ def test_json_without_its_content_type_names_the_header(load, engine):
                 return body["x"] if body != b"refused" else int("x")
     """
     endpoint = load(code, engine=engine)
-    for kind in ("application/x-www-form-urlencoded", "text/plain; charset=utf-8"):
-        answer = endpoint.ask(b'{"x": 1}', kind)
+    form = "application/x-www-form-urlencoded"
+    for kind, body in ((form, b"{'x': 1}"), ("text/plain; charset=utf-8", b'{"x": 1}')):
+        answer = endpoint.ask(body, kind)
         assert answer.status == 500
         assert b"header Content-Type: application/json" in answer.body
+    assert endpoint.ask(b'{"x": 1}', form).status == 200  # JSON is unmistakable there
     assert b"Content-Type" not in endpoint.ask(b'{"x": 1}', "image/png").body
     assert b"Content-Type" not in endpoint.ask(b'{"y": 1}').body
     assert b"Content-Type" not in endpoint.ask(b"refused", "text/plain").body

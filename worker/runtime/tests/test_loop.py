@@ -34,7 +34,7 @@ def sends(monkeypatch):
 
         size = len(frames.pack(frames.ANSWER, 1, b"1", frames.answer_head(JSON.encode(), b"", b"", ())))
         with ours, theirs:
-            head = struct.pack("<dH", 0, 0) + b"r"
+            head = struct.pack("<dHI", 0, 0, 0) + b"r"
             all_of_them = [frames.pack(frames.REQUEST, n + 1, str(ms).encode(), head) for n, ms in enumerate(takes)]
             ours.sendall(b"".join(all_of_them) + frames.pack(frames.STOP, 0))
             monkeypatch.setattr(host.link, "send", send)

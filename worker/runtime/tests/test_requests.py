@@ -35,7 +35,16 @@ JSON = "application/json"
         ("Application/JSON", b"[]", []),
         ("application/vnd.api+json", b"[]", []),
         ("application/vnd.api+json;v=1", b"", None),
-        ("application/x-www-form-urlencoded", b'{"a": 1}', b'{"a": 1}'),
+        ("application/x-www-form-urlencoded", b'{"a": 1}', {"a": 1}),
+        ("Application/X-WWW-Form-Urlencoded; charset=UTF-8", b' \n[1, {"b": 2}]\n', [1, {"b": 2}]),
+        ("application/x-www-form-urlencoded", b"a=1&b=%7B", b"a=1&b=%7B"),
+        ("application/x-www-form-urlencoded", b"5", b"5"),
+        ("application/x-www-form-urlencoded", b'"text"', b'"text"'),
+        ("application/x-www-form-urlencoded", b"[INST] hello [/INST]", b"[INST] hello [/INST]"),
+        ("application/x-www-form-urlencoded", b'{"a": 1} x', b'{"a": 1} x'),
+        ("application/x-www-form-urlencoded", b"[" * 100_000, b"[" * 100_000),
+        ("application/x-www-form-urlencoded", b"[\xff]", b"[\xff]"),
+        ("text/plain", b'{"a": 1}', b'{"a": 1}'),
         ("image/png", b"\x89PNG\x00", b"\x89PNG\x00"),
         ("text/json", b"{}", b"{}"),
         ("image/png", b"", None),
@@ -83,6 +92,14 @@ def test_broken_json_says_where(body, position, reason):
             "ctx": {"error": reason},
         }
     ]
+
+
+def test_a_body_without_content_type_that_is_no_json_says_which_header_to_send():
+    for content_type in ("", " "):
+        with pytest.raises(RequestError) as caught:
+            decode_request(b"\x89PNG", content_type)
+        assert "no Content-Type" in caught.value.detail[0]["ctx"]["error"]
+        assert "Content-Type: application/octet-stream" in caught.value.detail[0]["ctx"]["error"]
 
 
 @pytest.mark.parametrize("body", [b"[" * 200_000, b"1" * 100_000 + b"x", b'{"a":' * 100_000])

@@ -1,6 +1,6 @@
 """What preprocess code may import from the worker process.
 
-    from clearml_serving_worker import Response
+    from clearml_serving_worker import HTTPException, Response
 
 Everything else is provided through the Preprocess class: self.send_request and self.model_endpoint. This
 package imports only the standard library.
@@ -8,12 +8,13 @@ package imports only the standard library.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import http
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional, Union
 
-__all__ = ["Response", "SendRequestError"]
+__all__ = ["File", "Form", "HTTPException", "Headers", "Request", "Response", "SendRequestError"]
 
-Headers = Union[Mapping[str, str], Iterable["tuple[str, str]"]]
+Fields = Union[Mapping[str, str], Iterable["tuple[str, str]"]]
 
 
 class Response:
@@ -30,7 +31,7 @@ class Response:
         self,
         body: Any = None,
         status: int = 200,
-        headers: Optional[Headers] = None,
+        headers: Optional[Fields] = None,
         content_type: Optional[str] = None,
     ) -> None:
         if isinstance(status, bool) or not isinstance(status, int) or not 200 <= status <= 599:
@@ -40,6 +41,107 @@ class Response:
         self.status = int(status)
         self.headers = [(header_text(name), header_text(value)) for name, value in pairs]
         self.content_type = None if content_type is None else header_text(content_type)
+
+
+class HTTPException(Exception):  # noqa: N818 - the name in FastAPI, whose exception works as well
+    """An error with a status of its own: raise it from preprocess, process or postprocess.
+
+    The client gets the detail, any value with a JSON form, as {"detail": ...}.
+    """
+
+    def __init__(self, status_code: int, detail: Any = None, headers: Optional[Mapping[str, str]] = None) -> None:
+        if detail is None:
+            try:
+                detail = http.HTTPStatus(status_code).phrase
+            except ValueError:
+                detail = ""
+        super().__init__(f"{status_code}: {detail}")
+        self.status_code = status_code
+        self.detail = detail
+        self.headers = headers
+
+
+class File:
+    """A file of a multipart/form-data request. The filename is the client's, without folders."""
+
+    __slots__ = ("content_type", "data", "filename")
+
+    def __init__(self, filename: str, content_type: str, data: bytes) -> None:
+        self.filename = filename
+        self.content_type = content_type
+        self.data = data
+
+    def __repr__(self) -> str:
+        return f"File({self.filename!r}, {self.content_type!r}, {len(self.data)} bytes)"
+
+
+class Form(dict):  # type: ignore[type-arg]
+    """The body of a multipart/form-data request: name to text, or to a File; the last one if it was sent twice."""
+
+    def __init__(self, values: Optional[Mapping[str, list[Any]]] = None) -> None:
+        self._values = dict(values or {})
+        super().__init__({name: each[-1] for name, each in self._values.items()})
+
+    def getlist(self, name: str) -> list[Any]:
+        """Return everything that was sent under a name, in order."""
+        return list(self._values.get(name, ()))
+
+
+class Headers(Mapping[str, str]):
+    """The header fields of a request, with names in any case. A field that was sent twice is joined by commas."""
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        self._values: dict[str, list[str]] = {}
+        for name, value in fields:
+            self._values.setdefault(name.lower(), []).append(value)
+
+    def __getitem__(self, name: str) -> str:
+        return ", ".join(self._values[name.lower()])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def getlist(self, name: str) -> list[str]:
+        """Return each value of a field, in order."""
+        return list(self._values.get(name.lower(), ()))
+
+    def __repr__(self) -> str:
+        return f"Headers({dict(self)!r})"
+
+
+class Request:
+    """How the client asked, for a method with the parameter `request`.
+
+    method, path (decoded, without the query), query (name to a list of values), headers, content_type, client (the
+    address that the connection comes from, None if no client has sent the request, as with send_request) and
+    request_id.
+    """
+
+    __slots__ = ("client", "content_type", "headers", "method", "path", "query", "request_id")
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        query: dict[str, list[str]],
+        headers: Headers,
+        content_type: str,
+        client: Optional[str],
+        request_id: str,
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.content_type = content_type
+        self.client = client
+        self.request_id = request_id
+
+    def __repr__(self) -> str:
+        return f"Request({self.method!r}, {self.path!r}, client={self.client!r})"
 
 
 class SendRequestError(Exception):

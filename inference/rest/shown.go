@@ -1,0 +1,39 @@
+package rest
+
+import (
+	"strings"
+
+	"clearmlserving/inference"
+	"clearmlserving/serving"
+)
+
+// Shown hides from user code what gives access to this service: keys of requests, and the sessions
+// of the embedded server's pages, whose cookies browsers send to every port of the same host. A
+// client's own Authorization is shown while the service requires no keys.
+func (f handler) Shown(name, value string) (string, bool) {
+	switch {
+	case strings.EqualFold(name, "Authorization"):
+		return value, !f.core.KeysRequired() && !serving.IsAccessKey(inference.BearerKey(value))
+	case strings.EqualFold(name, "Proxy-Authorization"):
+		return "", false
+	case strings.EqualFold(name, "Cookie"):
+		return foreignCookies(value)
+	}
+	return value, true
+}
+
+// ownCookies begin the names of the embedded server's cookies.
+const ownCookies = "clearml_"
+
+func foreignCookies(value string) (string, bool) {
+	if !strings.Contains(value, ownCookies) {
+		return value, true
+	}
+	var kept []string
+	for pair := range strings.SplitSeq(value, ";") {
+		if pair = strings.TrimSpace(pair); !strings.HasPrefix(pair, ownCookies) {
+			kept = append(kept, pair)
+		}
+	}
+	return strings.Join(kept, "; "), len(kept) > 0
+}
