@@ -21,7 +21,6 @@ type arena struct {
 	file   *os.File   // nil until the first loan
 	free   [maxClass + 1][]*Loan
 	handed int64 // bytes of the file that were lent at least once
-	kept   int   // free loans that have memory
 	all    []*Loan
 	lent   int
 	closed bool

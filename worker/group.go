@@ -10,8 +10,8 @@ import (
 // Group is the workers of one endpoint. Its methods may be called from any goroutine.
 //
 // seats starts processes and decides how many there are. It gives those that have loaded to
-// dispatch, which gives them requests. link is the connection with one process. Where two
-// locks are held, seats.mu was taken before dispatch.mu.
+// dispatch, which gives them requests. link is the connection with one process. Locks are
+// taken in the order template.mu, seats.mu, dispatch.mu.
 type Group struct {
 	pool     *Pool
 	endpoint string

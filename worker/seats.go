@@ -34,7 +34,7 @@ type seats struct {
 	needs     []string
 	more      chan struct{} // holds one: look whether more seats are wanted
 	template  template
-	life      context.Context // ends with Stop, and with it whatever starts workers
+	life      context.Context //nolint:containedctx // ends with Stop, and with it whatever starts workers
 	cancel    context.CancelCauseFunc
 
 	showsClient atomic.Bool // set by each load

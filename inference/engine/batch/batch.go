@@ -6,6 +6,7 @@ package batch
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -279,7 +280,7 @@ func (m *member) finish(out []engine.Tensor, err error) {
 }
 
 func (b *Batcher) contextError(ctx context.Context) error {
-	if ctx.Err() == context.DeadlineExceeded { //nolint:errorlint // a context's own error
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return b.failure(engine.KindDeadline, "the deadline has passed")
 	}
 	return &engine.Error{Endpoint: b.o.URL, Text: "the request was cancelled", Err: context.Cause(ctx)}
