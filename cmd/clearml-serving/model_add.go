@@ -57,6 +57,7 @@ func (a *app) modelAdd(ctx context.Context, f endpointFlags, version, modelID st
 		return err
 	}
 	why.apply(s)
+	a.noticeEngine(e.EngineType)
 	url := string(e.URL())
 	before, replaced := serving.LookUp(s.Config.Endpoints, url)
 	if replaced {
@@ -128,11 +129,11 @@ func (f *endpointFlags) checkCode() error {
 }
 
 // findModel completes an endpoint with the model that the query finds.
-func (a *app) findModel(ctx context.Context, s *operations.Service, e *serving.Endpoint, q modelQuery) error {
+func (a *app) findModel(ctx context.Context, s *operations.Service, e *serving.Endpoint, q operations.ModelQuery) error {
 	switch {
 	case e.ModelID != "":
 		return a.checkModel(ctx, s, e.ModelID)
-	case q.empty():
+	case q.Empty():
 		if e.EngineType != serving.EngineCustom && e.EngineType != serving.EngineCustomAsync {
 			a.print.notice("Warning: No Model provided for '%s'", e.URL())
 		}
