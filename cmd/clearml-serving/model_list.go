@@ -208,6 +208,14 @@ func (a *app) printEndpointTable(s *operations.Service, f fleet) {
 	}
 	a.print.line("")
 	heading, cells := endpointTable(rows)
+	if !a.original {
+		after := slices.Index(heading, "STATE") + 1
+		heading = slices.Insert(heading, after, "REVISION", "AGE")
+		for i, r := range rows {
+			number, old := servedRevision(s, r.first[0])
+			cells[i] = slices.Insert(cells[i], after, number, old)
+		}
+	}
 	a.print.table(heading, cells)
 	if at := f.reported(); !at.IsZero() {
 		a.print.line("Reported %s ago", roundDuration(max(s.Client.ServerTime().Sub(at), 0).Round(time.Second)))
@@ -219,6 +227,19 @@ type listRow struct {
 	endpointRow
 
 	first []string
+}
+
+// servedRevision is the number of the last good revision of an endpoint, and its age.
+func servedRevision(s *operations.Service, url string) (number, old string) {
+	h, err := s.History(url)
+	if err != nil {
+		return "", "" // none is recorded yet
+	}
+	good, ok := h.LastGood()
+	if !ok {
+		return "", ""
+	}
+	return strconv.Itoa(good.Number), age(good.Time)
 }
 
 // endpointTable has a column for each kind of count; some only where they are not all 0.
