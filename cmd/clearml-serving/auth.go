@@ -137,13 +137,7 @@ func authRevokeCommand(a *app) *cobra.Command {
 		Long:        "Take a key away: requests that show it are refused as soon as the running instances have followed.",
 		Example:     "  clearml-serving auth revoke k0123456789 --wait",
 		Annotations: map[string]string{markWords: ""},
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return &usageError{command: cmd, problem: "give the id of one key", hint: "Try: clearml-serving auth list   (shows the ids)"}
-			}
-			id = args[0]
-			return nil
-		},
+		Args:        oneArg(&id, "give the id of one key", "Try: clearml-serving auth list   (shows the ids)"),
 	}
 	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
 		err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {

@@ -35,6 +35,20 @@ func usagef(cmd *cobra.Command, format string, args ...any) error {
 	return &usageError{command: cmd, problem: fmt.Sprintf(format, args...), hint: "Try: " + cmd.CommandPath() + " --help"}
 }
 
+// oneArg reads the one word that a command takes without a flag.
+func oneArg(to *string, problem, next string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return &usageError{command: cmd, problem: problem, hint: next}
+		}
+		*to = args[0]
+		return nil
+	}
+}
+
+// nameHint is the next step where the name of an endpoint is missing.
+const nameHint = "Try: clearml-serving model list   (shows the names)"
+
 // change is what an editing command has done: the urls that --wait waits for, all if
 // there are none, and the result for scripts, to which finish adds the service's id.
 type change struct {

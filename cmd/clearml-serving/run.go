@@ -28,6 +28,7 @@ type runFlags struct {
 
 func runCommand(a *app) *cobra.Command {
 	var f runFlags
+	var model string
 	cmd := &cobra.Command{
 		Use:   "run MODEL",
 		Short: "Serve a model file at once",
@@ -49,13 +50,9 @@ and removed from it at the end.`,
 		Example: `  clearml-serving run model.pkl
   clearml-serving run churn.joblib --preprocess preprocess.py --open
   clearml-serving run ./my_model/ --requirements my_model/requirements.txt --keep`,
+		Args:        oneArg(&model, "give one model file or folder", "Try: clearml-serving run model.pkl"),
 		Annotations: map[string]string{markWords: ""},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return usagef(cmd, "give one model, not %d", len(args))
-			}
-			return a.runModel(cmd.Context(), args[0], f)
-		},
+		RunE:        func(cmd *cobra.Command, _ []string) error { return a.runModel(cmd.Context(), model, f) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.preprocess, "preprocess", "", "file or folder with the class Preprocess")
