@@ -28,7 +28,7 @@ type arrow struct {
 
 // A package matches "x" when it is x or lies below it, and "x!" only when it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "operations", "outbound", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "serving"}, "the record of an instance follows what is served and reports it through the client"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
@@ -51,8 +51,10 @@ var arrows = []arrow{
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
 	{"worker", []string{"batching", "process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},
 	{"clearml", []string{"hocon", "outbound", "serving", "storage!", "storage/https"}, "the client knows the API's words and the domain's; files go to the file server through the adapter that reads them"},
+	{"modelfile", []string{"serving"}, "modelfile reads files and knows the names of engines"},
+	{"places", []string{"clearml", "hocon", "outbound", "storage"}, "places translates clearml.conf into the options of the storages"},
 	{"operations", []string{"clearml", "serving"}, "operations edit a service through the API, and print nothing"},
-	{"storage", []string{"outbound", "storage"}, "cmd translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},
+	{"storage", []string{"outbound", "storage"}, "places translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},
 	{"batching", []string{"serving"}, "batching decides by numbers alone: it needs only the vocabulary"},
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},
 	{"recurring", nil, "recurring is the floor: it needs nothing of ours"},

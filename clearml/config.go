@@ -53,6 +53,8 @@ type ConfigOptions struct {
 	// DataDir is the data folder of a local server, which is used if nothing else is configured.
 	// "" for none.
 	DataDir string
+	// DataDirFirst prefers the local server, if there is one, to anything that is configured.
+	DataDirFirst bool
 }
 
 // LoadConfig loads the configuration as the SDK does: files, overridden by the environment. If
@@ -221,8 +223,9 @@ func (l *configLoader) readFile(path, under, note string) error {
 // local uses the server of this machine's data folder if no other is configured, and its
 // credentials if only its address is.
 func (l *configLoader) local(c *Config) error {
+	first := l.options.DataDirFirst
 	configured := c.AccessKey.Value != "" || c.SecretKey.IsSet() || c.Token.IsSet()
-	if configured || l.options.DataDir == "" {
+	if (configured && !first) || l.options.DataDir == "" {
 		return nil
 	}
 	var endpoints map[string]string
@@ -239,9 +242,12 @@ func (l *configLoader) local(c *Config) error {
 		return err
 	}
 	api := strings.TrimRight(endpoints["api"], "/")
-	if api == "" || (c.API.Value != "" && c.API.Value != api) {
+	if api == "" || (c.API.Value != "" && c.API.Value != api && !first) {
 		l.looked = append(l.looked, file+": is another server than "+c.API.Value)
 		return nil
+	}
+	if first {
+		c.API, c.Web, c.Files = Setting{}, Setting{}, Setting{}
 	}
 	if c.API.Value == "" {
 		c.API = Setting{api, file}
@@ -254,6 +260,7 @@ func (l *configLoader) local(c *Config) error {
 	}
 	c.AccessKey = Setting{keys.AccessKey, credentials}
 	c.SecretKey = NewSecret(keys.SecretKey, credentials)
+	c.Token = Secret{}
 	return nil
 }
 

@@ -5,13 +5,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
-// titleLine is the first line of every command of the original, help included.
+// titleLine is the first line of every command of the original, help included. A terminal does not get it.
 const titleLine = "clearml-serving - CLI for launching ClearML serving engine"
 
 // app is one run of the program: what it was given, and what every command shares.
@@ -23,6 +24,7 @@ type app struct {
 
 	debug, yes bool
 	serviceID  string
+	original   bool // print the original's lines: they are for scripts, and only its own commands have them
 }
 
 func newApp(sys system) *app {
@@ -58,17 +60,41 @@ func (a *app) globalFlags(root *cobra.Command) {
 	}
 }
 
+// originals are the commands of the original, without the program's name.
+var originals = []string{
+	"", "list", "create", "config", "metrics", "metrics add", "metrics remove", "metrics list",
+	"model", "model list", "model add", "model remove", "model upload", "model canary", "model auto-update",
+}
+
 // begin decides how to print, before anything is.
 func (a *app) begin(w words) {
 	a.print.json = w.json
-	_, quiet := w.command.Annotations[markQuiet]
-	if !w.json && (!quiet || w.help) && !isCompletion(a.sys.args) {
+	_, path, _ := strings.Cut(w.command.CommandPath(), " ")
+	if !slices.Contains(originals, path) || isCompletion(a.sys.args) {
+		return
+	}
+	format := w.value("format")
+	a.original = format == formatOriginal || (format == "" && !isTerminal(a.sys.stdout))
+	if a.original {
 		a.print.line(titleLine)
 	}
 }
 
 func isCompletion(args []string) bool {
 	return len(args) > 0 && strings.HasPrefix(args[0], completeWord)
+}
+
+// The forms of a list, for --format.
+const (
+	formatTable    = "table"
+	formatOriginal = "original"
+)
+
+// declareFormat adds the choice between a table and the original's lines.
+func (a *app) declareFormat(cmd *cobra.Command) {
+	cmd.Flags().String("format", "", "table, or original for the lines of the Python product (default: table on a terminal, else original)")
+	mark(cmd.Flags(), "format", markOurs)
+	oneOf(cmd, "format", formatTable, formatOriginal)
 }
 
 // checkGlobals refuses unusable settings before a command does anything.
@@ -79,6 +105,7 @@ func (a *app) checkGlobals() error {
 	}
 	_, noColor := a.sys.env("NO_COLOR")
 	a.print.color = color == "always" || (color == "auto" && !noColor && isTerminal(a.sys.stdout))
+	a.print.width = terminalWidth(a.sys.stdout)
 	if _, err := a.choice("log-format", "text", "json"); err != nil {
 		return err
 	}

@@ -28,7 +28,6 @@ import (
 const (
 	markRequired = "required"     // a flag that must be given
 	markOurs     = "ours"         // a flag that the original does not have
-	markQuiet    = "quiet"        // a command whose output is for programs: no title line
 	markWords    = "takes-words"  // a command that takes words without a flag
 	markChoices  = "choices"      // the values that a flag takes
 	completeWord = "__complete"   // cobra's own words for the shell's completion
@@ -41,6 +40,16 @@ type words struct {
 	args    []string // for cobra: the command's path, then --flag=value, then "--" and the rest
 	json    bool
 	help    bool
+}
+
+// value is the value of a flag, "" if it is not given.
+func (w words) value(flag string) string {
+	for _, arg := range w.args {
+		if value, ok := strings.CutPrefix(arg, "--"+flag+"="); ok {
+			return value
+		}
+	}
+	return ""
 }
 
 // usageError says what is wrong with the command line itself. Exit code 2.
@@ -281,6 +290,9 @@ func (r *reader) set(flag *pflag.Flag, values ...string) error {
 
 // complete checks what can be told only when all words have been read.
 func (r *reader) complete() error {
+	if err := r.unknown(); err != nil {
+		return err
+	}
 	var missing []string
 	r.command.LocalFlags().VisitAll(func(flag *pflag.Flag) {
 		if _, required := flag.Annotations[markRequired]; required && !r.has(flag.Name) {
@@ -290,6 +302,12 @@ func (r *reader) complete() error {
 	if missing != nil {
 		return fmt.Errorf("the following arguments are required: %s", strings.Join(missing, ", "))
 	}
+	return nil
+}
+
+// unknown is the error about words that mean nothing. It comes before the one about missing
+// flags, because a mistyped flag is also a missing one.
+func (r *reader) unknown() error {
 	if _, takes := r.command.Annotations[markWords]; !takes && len(r.rest) > 0 {
 		e := &usageError{command: r.command.Root(), problem: "unrecognized arguments: " + strings.Join(r.rest, " "), hint: "Try: " + r.command.CommandPath() + " --help"}
 		for _, word := range r.rest {

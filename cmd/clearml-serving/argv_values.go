@@ -76,17 +76,44 @@ func (n *numbers) Set(text string) error {
 	return nil
 }
 
-// number is a flag value that may be left out.
-type number struct{ value *float64 }
+// parsed is a flag value of a type that pflag does not have.
+type parsed[T any] struct {
+	to   *T
+	kind string // for checkValue
+	read func(text string) (T, error)
+	text string
+}
 
-func (n *number) String() string { return "" }
-func (n *number) Type() string   { return "number" }
+func (p *parsed[T]) String() string { return p.text }
+func (p *parsed[T]) Type() string   { return p.kind }
 
-func (n *number) Set(text string) error {
-	v, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return err
+func (p *parsed[T]) Set(text string) (err error) {
+	p.text = text
+	*p.to, err = p.read(text)
+	return err
+}
+
+func readDecimal(text string) (float64, error) { return strconv.ParseFloat(text, 64) }
+func readWhole(text string) (int, error)       { return strconv.Atoi(strings.TrimSpace(text)) }
+
+func decimal(to *float64) pflag.Value {
+	return &parsed[float64]{to: to, kind: "number", read: readDecimal}
+}
+func whole(to *int) pflag.Value      { return &parsed[int]{to: to, kind: "int", read: readWhole} }
+func byteSize(to *int64) pflag.Value { return &parsed[int64]{to: to, kind: "size", read: parseSize} }
+
+func optionalDecimal(to **float64) pflag.Value {
+	return &parsed[*float64]{to: to, kind: "number", read: optional(readDecimal)}
+}
+
+func optionalWhole(to **int) pflag.Value {
+	return &parsed[*int]{to: to, kind: "int", read: optional(readWhole)}
+}
+
+// optional reads a value that may be left out: nil then.
+func optional[T any](read func(string) (T, error)) func(string) (*T, error) {
+	return func(text string) (*T, error) {
+		value, err := read(text)
+		return &value, err
 	}
-	n.value = &v
-	return nil
 }

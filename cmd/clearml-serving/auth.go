@@ -15,7 +15,7 @@ import (
 
 // authCommand is the group of commands about the keys of a serving service.
 func authCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "auth",
 		Short: "Make, list and revoke the keys with which requests are sent",
 		Long: `Make, list and revoke the keys with which requests are sent. A key belongs to a
@@ -29,16 +29,13 @@ when nobody uses it any more. Running instances follow within seconds.`,
   curl -X POST http://127.0.0.1:8080/serve/test_model -H "Authorization: Bearer <key>" -d '{"x0": 1}' \
       -H "Content-Type: application/json"
   clearml-serving auth revoke k0123456789`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(authCreateCommand(a), authListCommand(a), authRevokeCommand(a))
-	return cmd
+	}, authCreateCommand(a), authListCommand(a), authRevokeCommand(a))
 }
 
 func authCreateCommand(a *app) *cobra.Command {
 	var endpoints wordList
 	var label, expires string
-	var wait waitFlags
+	var life time.Duration
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Make a key and print it, once",
@@ -46,27 +43,23 @@ func authCreateCommand(a *app) *cobra.Command {
 needed to recognise it, not the key itself.`,
 		Example: `  clearml-serving auth create --label "shop frontend" --expires 90d
   KEY=$(clearml-serving auth create --endpoint test_model other_model --json | jq -r .key)`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.authCreate(cmd.Context(), endpoints, label, expires, wait)
+		PreRunE: func(*cobra.Command, []string) (err error) {
+			if life, err = serving.ParseLife(expires); err != nil {
+				return hint(err, "Try: --expires 90d")
+			}
+			return nil
 		},
 	}
 	flags := cmd.Flags()
 	flags.Var(&endpoints, "endpoint", "names under /serve/ that the key opens, with their versions and all below them (default: every endpoint)")
 	flags.StringVar(&label, "label", "", "what the key is for, shown by auth list")
 	flags.StringVar(&expires, "expires", "", "how long it is good for, as in 90d or 12h (default: until it is revoked)")
-	wait.declare(a, cmd)
-	return cmd
+	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
+		return a.authCreate(ctx, s, endpoints, label, life)
+	})
 }
 
-func (a *app) authCreate(ctx context.Context, endpoints []string, label, expires string, wait waitFlags) error {
-	life, err := serving.ParseLife(expires)
-	if err != nil {
-		return hint(err, "Try: --expires 90d")
-	}
-	s, err := a.openForEdit(ctx)
-	if err != nil {
-		return err
-	}
+func (a *app) authCreate(ctx context.Context, s *operations.Service, endpoints []string, label string, life time.Duration) (change, error) {
 	for _, e := range endpoints {
 		a.warnOfMissingEndpoint(s, e)
 	}
@@ -75,18 +68,18 @@ func (a *app) authCreate(ctx context.Context, endpoints []string, label, expires
 	if life > 0 {
 		key.Expires = key.Created.Add(life)
 	}
-	err = s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
+	err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
 		return serving.SectionAccess, c.AddKey(id, key)
 	})
 	if err != nil {
-		return err
+		return change{}, err
 	}
 	a.print.line("Key %s of serving service id=%s, shown only now:", id, s.Doc.ID)
 	a.print.line("%s", secret)
 	if !s.Config.Access.Required {
 		a.print.notice("Notice: keys are not asked for yet: clearml-serving --id %s config --auth on", s.Doc.ID)
 	}
-	return a.finish(ctx, s, wait, nil, append(object{{"id", s.Doc.ID}, {"key_id", id}, {"key", secret}}, showKey(key)...))
+	return change{result: append(object{{"key_id", id}, {"key", secret}}, showKey(key)...)}, nil
 }
 
 func authListCommand(a *app) *cobra.Command {
@@ -137,45 +130,32 @@ func (a *app) authList(ctx context.Context) error {
 }
 
 func authRevokeCommand(a *app) *cobra.Command {
-	var wait waitFlags
+	var id string
 	cmd := &cobra.Command{
-		Use:     "revoke ID",
-		Short:   "Take a key away",
-		Long:    "Take a key away: requests that show it are refused as soon as the running instances have followed.",
-		Example: "  clearml-serving auth revoke k0123456789 --wait",
-		Args:    cobra.ArbitraryArgs, Annotations: map[string]string{markWords: ""},
+		Use:         "revoke ID",
+		Short:       "Take a key away",
+		Long:        "Take a key away: requests that show it are refused as soon as the running instances have followed.",
+		Example:     "  clearml-serving auth revoke k0123456789 --wait",
+		Annotations: map[string]string{markWords: ""},
+		Args:        oneArg(&id, "give the id of one key", "Try: clearml-serving auth list   (shows the ids)"),
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return &usageError{command: cmd, problem: "give the id of one key", hint: "Try: clearml-serving auth list   (shows the ids)"}
+	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
+		err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
+			return serving.SectionAccess, c.RevokeKey(id)
+		})
+		if err != nil {
+			return change{}, hintIfNotFound(err, "Try: clearml-serving auth list   (shows the ids)")
 		}
-		return a.authRevoke(cmd.Context(), args[0], wait)
-	}
-	wait.declare(a, cmd)
-	return cmd
-}
-
-func (a *app) authRevoke(ctx context.Context, id string, wait waitFlags) error {
-	s, err := a.openForEdit(ctx)
-	if err != nil {
-		return err
-	}
-	err = s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
-		return serving.SectionAccess, c.RevokeKey(id)
+		a.print.line("Key %s of serving service id=%s is revoked", id, s.Doc.ID)
+		if len(s.Config.Access.Keys) == 0 && s.Config.Access.Required {
+			a.print.notice("Warning: no key is left, every request is refused; clearml-serving auth create makes one")
+		}
+		return change{result: object{{"key_id", id}, {"revoked", true}}}, nil
 	})
-	if err != nil {
-		return hintIfNotFound(err, "Try: clearml-serving auth list   (shows the ids)")
-	}
-	a.print.line("Key %s of serving service id=%s is revoked", id, s.Doc.ID)
-	if len(s.Config.Access.Keys) == 0 && s.Config.Access.Required {
-		a.print.notice("Warning: no key is left, every request is refused; clearml-serving auth create makes one")
-	}
-	return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"key_id", id}, {"revoked", true}})
 }
 
 // requireKeys is config --auth.
-func (a *app) requireKeys(ctx context.Context, s *operations.Service, mode string) error {
-	required := mode == "on"
+func (a *app) requireKeys(ctx context.Context, s *operations.Service, required bool) error {
 	err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
 		c.RequireKeys(required)
 		return serving.SectionAccess, nil
@@ -183,14 +163,13 @@ func (a *app) requireKeys(ctx context.Context, s *operations.Service, mode strin
 	if err != nil {
 		return err
 	}
-	switch {
-	case !required:
+	if !required {
 		a.print.line("Configuring serving service [id=%s] auth=off: requests need no key", s.Doc.ID)
-	case len(s.Config.Access.Keys) == 0:
-		a.print.line("Configuring serving service [id=%s] auth=on: requests need a key", s.Doc.ID)
+		return nil
+	}
+	a.print.line("Configuring serving service [id=%s] auth=on: requests need a key", s.Doc.ID)
+	if len(s.Config.Access.Keys) == 0 {
 		a.print.notice("Warning: there is no key yet, every request is refused; clearml-serving auth create makes one")
-	default:
-		a.print.line("Configuring serving service [id=%s] auth=on: requests need a key", s.Doc.ID)
 	}
 	return nil
 }

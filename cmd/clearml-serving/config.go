@@ -4,94 +4,130 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
-// serviceFlags are the settings of a service that config changes.
-type serviceFlags struct {
-	baseURL, triton, kafka string
-	logFreq                number
-	auth                   string
+// serviceSetting is a parameter of a service that config shows and changes.
+type serviceSetting struct {
+	flag, name, kind string
+	shown            string // its name in the original's line, "" for no line
+	help             string
 }
 
+var serviceSettings = []serviceSetting{
+	{"base-serving-url", serving.ParamServingBaseURL, "str", "base_serving_url", "external address of the inference instances, as http://host:8080/serve"},
+	{"triton-grpc-server", serving.ParamTritonGRPCServer, "str", "triton_grpc_server", "address of Triton's gRPC port"},
+	{"kafka-metric-server", serving.ParamKafkaServiceServer, "str", "", "address of a Kafka broker for statistics"},
+	{"metric-log-freq", serving.ParamMetricLoggingFreq, "float", "metric_log_freq", "share of the requests whose variables are logged, 0 to 1"},
+}
+
+// onlyStored is said of what the stored configuration may hold although no instance of
+// this version reads it.
+const onlyStored = "stored for the Python product; instances of this version do not use it"
+
 func configCommand(a *app) *cobra.Command {
-	var f serviceFlags
-	var wait waitFlags
+	var auth string
+	var logFreq float64
+	texts := map[string]*string{}
 	cmd := &cobra.Command{
 		Use:   "config",
-		Short: "Change the settings of a serving service",
-		Long:  `Change the settings of a serving service. An empty value ("") takes a setting away.`,
-		Example: `  clearml-serving config --triton-grpc-server triton:8001 --kafka-metric-server kafka:9092
-  clearml-serving config --metric-log-freq 0.1
-  clearml-serving config --auth on`,
+		Short: "Show or change the settings of a serving service",
+		Long: `Show the settings of a serving service, or change those that are given. An empty
+value ("") takes a setting away.
+
+The settings other than --auth are stored for the Python product; instances of this
+version do not use them.`,
+		Example: `  clearml-serving config
+  clearml-serving config --auth on
+  clearml-serving config --base-serving-url http://serving.example:8080/serve`,
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.baseURL, "base-serving-url", "", "external address of the inference instances, as http://host:8080/serve")
-	flags.StringVar(&f.triton, "triton-grpc-server", "", "address of Triton's gRPC port")
-	flags.StringVar(&f.kafka, "kafka-metric-server", "", "address of a Kafka broker for statistics")
-	flags.Var(&f.logFreq, "metric-log-freq", "share of the requests whose variables are logged, 0 to 1")
-	flags.StringVar(&f.auth, "auth", "", "whether requests need a key, on or off (see auth create)")
+	for _, setting := range serviceSettings {
+		if setting.kind == "float" {
+			flags.Var(decimal(&logFreq), setting.flag, setting.help)
+		} else {
+			texts[setting.flag] = flags.String(setting.flag, "", setting.help)
+		}
+	}
+	flags.StringVar(&auth, "auth", "", "whether requests need a key, on or off (see auth create)")
 	mark(flags, "auth", markOurs)
-	wait.declare(a, cmd)
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		return a.config(cmd.Context(), f, cmd.Flags().Changed, wait)
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if math.IsNaN(logFreq) || logFreq < 0 || logFreq > 1 {
+			return &serving.FieldError{Field: serving.ParamMetricLoggingFreq, Value: pyFloat(logFreq), Why: "is not a share of requests: give a number from 0 to 1"}
+		}
+		if flags.Changed("auth") && auth != "on" && auth != "off" {
+			return hint(fmt.Errorf("--auth %s: give on or off", pyText(auth)), "Try: clearml-serving config --auth on")
+		}
+		return nil
+	}
+	a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
+		a.print.line("Configure serving service id=%s", s.Doc.ID)
+		a.printSync(s)
+		changed := object{}
+		for _, setting := range serviceSettings {
+			if !flags.Changed(setting.flag) {
+				continue
+			}
+			value := pyFloat(logFreq)
+			if text := texts[setting.flag]; text != nil {
+				value = *text
+			}
+			if err := s.SetParameter(ctx, setting.name, value, setting.kind); err != nil {
+				return change{}, err
+			}
+			if setting.shown != "" {
+				a.print.line("Configuring serving service [id=%s] %s=%s", s.Doc.ID, setting.shown, value)
+			}
+			changed = append(changed, field{setting.name, value})
+			if value != "" {
+				put(a.sys.stderr, "Notice: %s is %s", setting.name, onlyStored)
+			}
+		}
+		if flags.Changed("auth") {
+			if err := a.requireKeys(ctx, s, auth == "on"); err != nil {
+				return change{}, err
+			}
+			changed = append(changed, field{"auth", auth})
+		}
+		return change{result: object{{"changed", changed}}}, nil
+	})
+	edit := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		given := slices.ContainsFunc(serviceSettings, func(s serviceSetting) bool { return flags.Changed(s.flag) })
+		if given || flags.Changed("auth") {
+			return edit(cmd, args)
+		}
+		return a.showConfig(cmd.Context())
 	}
 	return cmd
 }
 
-func (a *app) config(ctx context.Context, f serviceFlags, given func(flag string) bool, wait waitFlags) error {
-	if v := f.logFreq.value; v != nil && (math.IsNaN(*v) || *v < 0 || *v > 1) {
-		return &serving.FieldError{Field: serving.ParamMetricLoggingFreq, Value: pyFloat(*v), Why: "is not a share of requests: give a number from 0 to 1"}
-	}
-	if given("auth") && f.auth != "on" && f.auth != "off" {
-		return hint(fmt.Errorf("--auth %s: give on or off", pyText(f.auth)), "Try: clearml-serving config --auth on")
-	}
-	s, err := a.openForEdit(ctx)
+// showConfig prints the settings of a service.
+func (a *app) showConfig(ctx context.Context) error {
+	s, err := a.openService(ctx)
 	if err != nil {
 		return err
 	}
-	a.print.line("Configure serving service id=%s", s.Doc.ID)
-	a.printSync(s)
-	changed := object{}
-	for _, setting := range []struct {
-		flag, name, value, kind string
-		shown                   string // its name in the original's line, "" for no line
-		unused                  bool   // nothing of this version reads it
-	}{
-		{"base-serving-url", serving.ParamServingBaseURL, f.baseURL, "str", "base_serving_url", true},
-		{"triton-grpc-server", serving.ParamTritonGRPCServer, f.triton, "str", "triton_grpc_server", true},
-		{"kafka-metric-server", serving.ParamKafkaServiceServer, f.kafka, "str", "", true},
-		{"metric-log-freq", serving.ParamMetricLoggingFreq, f.logFreqText(), "float", "metric_log_freq", false},
-	} {
-		if !given(setting.flag) {
-			continue
-		}
-		if err := s.SetParameter(ctx, setting.name, setting.value, setting.kind); err != nil {
-			return err
-		}
-		if setting.shown != "" {
-			a.print.line("Configuring serving service [id=%s] %s=%s", s.Doc.ID, setting.shown, setting.value)
-		}
-		changed = append(changed, field{setting.name, setting.value})
-		if setting.unused && setting.value != "" {
-			put(a.sys.stderr, "Notice: %s is stored for the Python product; instances of this version do not use it", setting.name)
-		}
+	a.print.line("Settings of serving service '%s' id=%s", s.Doc.Name, s.Doc.ID)
+	auth := "off"
+	if s.Config.Access.Required {
+		auth = "on"
 	}
-	if given("auth") {
-		if err := a.requireKeys(ctx, s, f.auth); err != nil {
-			return err
+	rows := [][]string{{"auth", auth, plural(len(s.Config.Access.Keys), "key")}}
+	settings := object{{"auth", auth}}
+	for _, setting := range serviceSettings {
+		value, note := s.Doc.General[setting.name], ""
+		if value != "" {
+			note = onlyStored
 		}
-		changed = append(changed, field{"auth", f.auth})
+		rows = append(rows, []string{setting.flag, firstOf(value, "-"), note})
+		settings = append(settings, field{setting.name, orNull(value)})
 	}
-	return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"changed", changed}})
-}
-
-func (f *serviceFlags) logFreqText() string {
-	if f.logFreq.value == nil {
-		return ""
-	}
-	return pyFloat(*f.logFreq.value)
+	a.print.table([]string{"SETTING", "VALUE", "NOTE"}, rows)
+	return a.print.result(object{{"id", s.Doc.ID}, {"name", s.Doc.Name}, {"settings", settings}})
 }

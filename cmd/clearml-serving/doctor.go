@@ -27,7 +27,7 @@ ClearML server and its credentials, Python and its packages. Each line says ok,
 warn or fail, and what to do. Nothing is changed.`,
 		Example: `  clearml-serving doctor
   clearml-serving doctor --python .venv/bin/python --json`,
-		Annotations: map[string]string{markQuiet: "", markTolerant: ""},
+		Annotations: map[string]string{markTolerant: ""},
 		RunE:        func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context()) },
 	}
 	a.declare(cmd.Flags(), "python", "serve-addr", "api-addr", "files-addr", "admin-addr", "serve-url")

@@ -20,11 +20,10 @@ const serverLimit = 15 * time.Second
 // checkServer tells which ClearML server is used, where its address and
 // credentials come from, and whether it takes them.
 func (a *app) checkServer(ctx context.Context) []finding {
-	dir, err := a.dataDir()
-	if err != nil {
+	if _, err := a.dataDir(); err != nil {
 		return nil // told by the check of the folder
 	}
-	config, err := clearml.LoadConfig(clearml.ConfigOptions{Env: a.sys.env, HomeDir: a.home(), DataDir: dir})
+	config, err := a.clearmlConfig()
 	if errors.Is(err, clearml.ErrNotConfigured) {
 		return []finding{{"server", stateWarn, err.Error(), "For the embedded server nothing is needed: clearml-serving up"}}
 	}

@@ -3,10 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -25,9 +27,9 @@ type endpointFlags struct {
 
 func (f *endpointFlags) declare(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.engine, "engine", "", "engine that runs the model: "+strings.Join(serving.Engines(), ", "))
-	mark(flags, "engine", markRequired)
-	completeFrom(cmd, "engine", serving.Engines())
+	flags.StringVar(&f.engine, "engine", "", "engine that runs the model: "+strings.Join(availableEngines(), ", "))
+	required(cmd, "engine")
+	offer(cmd, "engine", availableEngines()...)
 	flags.StringVar(&f.endpoint, "endpoint", "", "name under /serve/, slashes allowed")
 	flags.StringVar(&f.name, "name", "", "model by name: exact, else the newest of \"<name> - …\", else a regular expression")
 	flags.StringVar(&f.project, "project", "", "model by project (exact name)")
@@ -41,6 +43,14 @@ func (f *endpointFlags) declare(cmd *cobra.Command) {
 	flags.Var((*wordList)(&f.outputType), "output-type", "types of the outputs")
 	flags.Var((*wordList)(&f.outputName), "output-name", "names of the outputs")
 	flags.Var((*wordList)(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32 nan_as_null=true")
+}
+
+// noticeEngine tells of an engine that may be stored although no instance of this version
+// runs it.
+func (a *app) noticeEngine(engine string) {
+	if !slices.Contains(availableEngines(), engine) {
+		put(a.sys.stderr, "Notice: engine %s is %s", engine, onlyStored)
+	}
 }
 
 // tensors reads the description of inputs and outputs.
@@ -57,8 +67,8 @@ func (f *endpointFlags) tensors() (serving.Tensors, error) {
 }
 
 // query is the search for a model that the flags describe.
-func (f *endpointFlags) query() modelQuery {
-	return modelQuery{project: f.project, name: f.name, tags: f.tags, published: f.published}
+func (f *endpointFlags) query() operations.ModelQuery {
+	return operations.ModelQuery{Project: f.project, Name: f.name, Tags: f.tags, Published: f.published}
 }
 
 // readSizes reads words that are JSON each: a number, or a list of numbers.

@@ -26,12 +26,10 @@ the secret key: mind where you send it. Where a proxy is set, NO_PROXY is extend
 by this machine, which the SDK would ask through the proxy.`,
 		Example: `  eval "$(clearml-serving env)"
   clearml-serving env --format conf > ~/clearml.conf`,
-		Annotations: map[string]string{markQuiet: ""},
-		RunE:        func(*cobra.Command, []string) error { return a.env(format) },
+		RunE: func(*cobra.Command, []string) error { return a.env(format) },
 	}
 	cmd.Flags().StringVar(&format, "format", "sh", "sh (lines for a shell), json, or conf (a clearml.conf)")
-	mark(cmd.Flags(), "format", markChoices, "sh", "json", "conf")
-	completeFrom(cmd, "format", []string{"sh", "json", "conf"})
+	oneOf(cmd, "format", "sh", "json", "conf")
 	return cmd
 }
 

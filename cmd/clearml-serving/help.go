@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // The help of a command teaches: what it is for, examples to paste, its flags,
@@ -34,8 +35,8 @@ Flags:
 {{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
 {{- if .HasAvailableInheritedFlags}}
 
-Flags of every command:
-{{.InheritedFlags.FlagUsages | trimTrailingWhitespaces}}{{end}}
+Flags of every command (clearml-serving --help explains them):
+ {{range (inherited .)}} --{{.}}{{end}}{{end}}
 {{- if .HasAvailableSubCommands}}
 
 {{.CommandPath}} COMMAND --help tells more{{if not .HasParent}}; clearml-serving help environment lists all settings{{end}}{{end}}
@@ -43,6 +44,12 @@ Flags of every command:
 ` + exitCodesHelp + `
 `
 )
+
+// inheritedNames are the flags of every command, by name.
+func inheritedNames(cmd *cobra.Command) (names []string) {
+	cmd.InheritedFlags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+	return names
+}
 
 func helpCommand(a *app) *cobra.Command {
 	return &cobra.Command{

@@ -58,31 +58,24 @@ func (a *app) declareInference(flags *pflag.FlagSet) {
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
-	defer a.outlive()()
-	dir, err := a.dataDir()
-	if err != nil {
-		return err
-	}
-	config, err := clearml.LoadConfig(clearml.ConfigOptions{Env: a.sys.env, HomeDir: a.home(), DataDir: dir})
-	if err != nil {
-		return err
-	}
-	poll, err := a.duration("poll-freq", time.Minute)
-	if err != nil {
-		return err
-	}
-	log := a.logger(slog.LevelInfo)
-	sockets := a.newSockets(dir, log)
-	defer sockets.close()
-	defer context.AfterFunc(ctx, sockets.hide)()
-	serve, err := a.newInference(ctx, inferenceSetup{dataDir: dir, sockets: sockets, config: config, name: name, poll: poll, log: log})
-	if err != nil {
-		return err
-	}
-	return runParts(ctx, log, inferencePart(serve, func() error {
-		a.greet(dir, sockets.urls)
-		return sockets.announce()
-	}))
+	return a.runRole(ctx, slog.LevelInfo, func(dir string, sockets *sockets, log *slog.Logger) ([]part, error) {
+		config, err := a.clearmlConfig()
+		if err != nil {
+			return nil, err
+		}
+		poll, err := a.duration("poll-freq", time.Minute)
+		if err != nil {
+			return nil, err
+		}
+		serve, err := a.newInference(ctx, inferenceSetup{dataDir: dir, sockets: sockets, config: config, name: name, poll: poll, log: log})
+		if err != nil {
+			return nil, err
+		}
+		return []part{inferencePart(serve, func() error {
+			a.greet(dir, sockets.urls)
+			return sockets.announce()
+		})}, nil
+	})
 }
 
 // inferenceSetup is what differs between the roles that serve requests.
@@ -179,11 +172,24 @@ func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logge
 	return reconcile.CachedFiles{Cache: cache, Logger: log}, nil
 }
 
+// pythonEngines are the kinds of endpoints that run in Python workers.
+var pythonEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM, serving.EngineCustom, serving.EngineCustomAsync}
+
+// availableEngines are the kinds of endpoints that instances of this version run: those
+// that commands offer. The others of serving.Engines can be stored, for the original.
+func availableEngines() []string {
+	var kinds []string
+	for _, e := range engines(nil) {
+		kinds = append(kinds, e.Kinds...)
+	}
+	return kinds
+}
+
 // engines is the table of engines: which loader makes the models of which kinds of
 // endpoints. A new engine is one entry here.
 func engines(python engine.Loader) []inference.Engine {
 	return []inference.Engine{
-		{Kinds: []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM, serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
+		{Kinds: pythonEngines, Loader: python},
 	}
 }
 

@@ -2,18 +2,22 @@ package main
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
 
 func listCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:     "list",
-		Short:   "List the serving services",
-		Long:    "List the serving services of the ClearML server that are not stopped.",
-		Example: "  clearml-serving list --json",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.list(cmd.Context()) },
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the serving services",
+		Long:  "List the serving services of the ClearML server that are not stopped.",
+		Example: `  clearml-serving list
+  clearml-serving list --json`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.list(cmd.Context()) },
 	}
+	a.declareFormat(cmd)
+	return cmd
 }
 
 func (a *app) list(ctx context.Context) error {
@@ -25,15 +29,25 @@ func (a *app) list(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.print.line("Currently running Serving Services:\n")
-	if len(services) == 0 {
-		a.print.line("No running services found")
-	}
 	rows := make([]object, 0, len(services))
+	var table [][]string
 	for _, s := range services {
-		row := object{{"name", s.Name}, {"tags", tagsOf(s.Tags)}, {"id", s.ID}, {"project", s.Project}}
-		a.print.line("%s", pyRepr(row))
-		rows = append(rows, row)
+		rows = append(rows, object{{"name", s.Name}, {"tags", tagsOf(s.Tags)}, {"id", s.ID}, {"project", s.Project}})
+		table = append(table, []string{s.ID, s.Name, s.Project, strings.Join(s.Tags, ", "), s.Status})
+	}
+	switch {
+	case a.original:
+		a.print.line("Currently running Serving Services:\n")
+		if len(services) == 0 {
+			a.print.line("No running services found")
+		}
+		for _, row := range rows {
+			a.print.line("%s", pyRepr(row))
+		}
+	case len(services) == 0:
+		a.print.line("There is no serving service; to make one: clearml-serving create --name \"serving example\"")
+	default:
+		a.print.table([]string{"ID", "NAME", "PROJECT", "TAGS", "STATUS"}, table)
 	}
 	return a.print.result(object{{"services", rows}})
 }

@@ -72,7 +72,7 @@ by themselves within seconds.`,
       --preprocess preprocess.py --name "train sklearn model" --project "serving examples"
   curl -X POST http://127.0.0.1:8080/serve/test_model_sklearn -d '{"x0": 1, "x1": 2}' \
       -H "Content-Type: application/json"
-  clearml-serving model list --verbose`,
+  clearml-serving model list`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if version, err := cmd.Flags().GetBool("version"); err == nil && version {
 				return a.printVersion()
@@ -98,10 +98,12 @@ by themselves within seconds.`,
 			root.AddCommand(c)
 		}
 	}
-	add(groupConfigure, listCommand(a), createCommand(a), configCommand(a), modelCommand(a), metricsCommand(a), authCommand(a))
-	add(groupRun, upCommand(a), serverCommand(a), inferenceCommand(a))
+	add(groupConfigure, listCommand(a), createCommand(a), configCommand(a), modelsCommand(a), modelCommand(a), metricsCommand(a), authCommand(a))
+	add(groupRun, runCommand(a), upCommand(a), serverCommand(a), inferenceCommand(a))
 	add(groupAssist, testCommand(a), envCommand(a), uiCommand(a), doctorCommand(a), versionCommand(a), completionCommand(a))
+	a.offerStored(root)
 	root.InitDefaultHelpCmd()
+	cobra.AddTemplateFunc("inherited", inheritedNames)
 	root.SetHelpTemplate(helpTemplate)
 	root.SetUsageTemplate(usageTemplate)
 	root.SetOut(a.sys.stdout)

@@ -12,54 +12,50 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
 // metricFlags are the flags of metrics add.
 type metricFlags struct {
 	endpoint                      string
-	logFreq                       number
+	logFreq                       *float64
 	scalar, enum, value, counters []string
 }
 
 func metricsAddCommand(a *app) *cobra.Command {
 	var f metricFlags
-	var wait waitFlags
 	cmd := &cobra.Command{
 		Use:   "add",
 		Short: "Log variables of an endpoint",
 		Long: `Log variables of an endpoint: keys of the request or of the answer, or values
 that user code gives to its collect function. What is logged already stays; a
-variable of the same name is replaced.`,
+variable of the same name is replaced.
+
+` + metricsUnread + `.`,
 		Example: `  clearml-serving metrics add --endpoint test_model_sklearn --variable-scalar x0=0,0.1,0.5,1,10 x1=0/10/5
   clearml-serving metrics add --endpoint "test_model_auto/*" --variable-enum animal=cat,dog --log-freq 0.5
   clearml-serving metrics add --endpoint test_model/1 --variable-value y --variable-counter tokens`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.metricsAdd(cmd.Context(), f, wait) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.endpoint, "endpoint", "", "endpoint with its version, or a beginning with * behind it: \"model/*\"")
-	mark(flags, "endpoint", markRequired)
-	flags.Var(&f.logFreq, "log-freq", "share of the requests that are logged, 0 to 1 (default: the service's)")
+	required(cmd, "endpoint")
+	flags.Var(optionalDecimal(&f.logFreq), "log-freq", "share of the requests that are logged, 0 to 1 (default: the service's)")
 	flags.Var((*wordList)(&f.scalar), "variable-scalar", "number shown as a histogram: x0=0,0.5,1 (bounds) or x0=min/max/number of buckets")
 	flags.Var((*wordList)(&f.enum), "variable-enum", "one of a list of words: animal=cat,dog,sheep")
 	flags.Var((*wordList)(&f.value), "variable-value", "number of which the last value is shown")
 	flags.Var((*wordList)(&f.counters), "variable-counter", "number that is added up")
 	mark(flags, "variable-counter", markOurs)
-	wait.declare(a, cmd)
-	return cmd
+	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) { return a.metricsAdd(ctx, s, f) })
 }
 
-func (a *app) metricsAdd(ctx context.Context, f metricFlags, wait waitFlags) error {
-	s, err := a.openForEdit(ctx)
+func (a *app) metricsAdd(ctx context.Context, s *operations.Service, f metricFlags) (change, error) {
+	a.sayEdit(s, "Adding metric logging endpoint '/%s/'", f.endpoint)
+	variables, err := f.variables(a.print.notice)
 	if err != nil {
-		return err
+		return change{}, err
 	}
-	a.print.line("Serving service Task %s, Adding metric logging endpoint '/%s/'", s.Doc.ID, f.endpoint)
-	a.printSync(s)
-	m := serving.MetricLogging{Endpoint: f.endpoint, LogFrequency: f.logFreq.value}
-	if m.Metrics, err = f.variables(a.print.notice); err != nil {
-		return err
-	}
+	m := serving.MetricLogging{Endpoint: f.endpoint, LogFrequency: f.logFreq, Metrics: variables}
 	url := string(serving.CleanURL(f.endpoint))
 	_, updated := serving.LookUp(s.Config.Metrics, url)
 	first := true
@@ -74,10 +70,10 @@ func (a *app) metricsAdd(ctx context.Context, f metricFlags, wait waitFlags) err
 		}
 		return serving.SectionMetrics, err
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		put(a.sys.stderr, "Notice: %s", metricsUnread)
 	}
-	return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"endpoint", url}, {"variables", keys(m.Metrics)}, {"updated", updated}})
+	return change{result: object{{"endpoint", url}, {"variables", keys(m.Metrics)}, {"updated", updated}}}, err
 }
 
 // variables reads the flags that define variables. notice is told of a name

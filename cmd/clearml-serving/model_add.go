@@ -13,7 +13,6 @@ import (
 func modelAddCommand(a *app) *cobra.Command {
 	var f endpointFlags
 	var version, modelID string
-	var wait waitFlags
 	var why revisionFlags
 	cmd := &cobra.Command{
 		Use:   "add",
@@ -32,65 +31,58 @@ command ends when the running instances serve or refuse the change.`,
       --preprocess preprocess.py --name "train sklearn model" --project "serving examples"
   clearml-serving model add --engine xgboost --endpoint prices --version 2 --model-id 5c3e… --wait
   clearml-serving model add --engine custom --endpoint mine --preprocess ./my_code/`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.modelAdd(cmd.Context(), f, version, modelID, why, wait)
-		},
 	}
 	f.declare(cmd)
-	mark(cmd.Flags(), "endpoint", markRequired)
+	required(cmd, "endpoint")
 	cmd.Flags().StringVar(&version, "version", "", "version of the endpoint, the last part of its url")
 	cmd.Flags().StringVar(&modelID, "model-id", "", "model by id")
 	why.declare(cmd)
-	wait.declareImplied(a, cmd)
-	return cmd
+	return a.deploys(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
+		return a.modelAdd(ctx, s, f, version, modelID, why)
+	})
 }
 
-func (a *app) modelAdd(ctx context.Context, f endpointFlags, version, modelID string, why revisionFlags, wait waitFlags) error {
-	s, err := a.openForEdit(ctx)
-	if err != nil {
-		return err
-	}
-	a.print.line("Serving service Task %s, Adding Model endpoint '/%s/'", s.Doc.ID, f.endpoint)
-	a.printSync(s)
+func (a *app) modelAdd(ctx context.Context, s *operations.Service, f endpointFlags, version, modelID string, why revisionFlags) (change, error) {
+	a.sayEdit(s, "Adding Model endpoint '/%s/'", f.endpoint)
 	e, err := f.readEndpoint(version, modelID)
 	if err != nil {
-		return err
+		return change{}, err
 	}
 	why.apply(s)
+	a.noticeEngine(e.EngineType)
 	url := string(e.URL())
 	before, replaced := serving.LookUp(s.Config.Endpoints, url)
 	if replaced {
 		a.print.notice("Warning: Model endpoint '%s' overwritten", url)
 	}
 	if err := a.findModel(ctx, s, &e, f.query()); err != nil {
-		return err
+		return change{}, err
 	}
 	var code code
 	if f.preprocess != "" {
 		if code, err = a.packCode(ctx, f.preprocess); err != nil {
-			return err
+			return change{}, err
 		}
 		defer code.remove()
 		name := s.ArtifactName(url, code.sha256, func(stored string) bool {
 			return replaced && before.PreprocessArtifact == stored && !operations.SameApartFromCode(before, e)
 		})
 		if err := a.uploadCode(ctx, s, name, code); err != nil {
-			return err
+			return change{}, err
 		}
 		e.PreprocessArtifact = name
 	}
 	a.print.line("Updating serving service")
 	if err := s.AddEndpoint(ctx, e); err != nil {
-		return err
+		return change{}, err
 	}
 	a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
-	return a.finish(ctx, s, wait, []serving.EndpointURL{e.URL()}, object{
-		{"id", s.Doc.ID},
+	return change{[]serving.EndpointURL{e.URL()}, object{
 		{"endpoint", url},
 		{"model_id", orNull(e.ModelID)},
 		{"preprocess_artifact", orNull(e.PreprocessArtifact)},
 		{"replaced", replaced},
-	})
+	}}, nil
 }
 
 // readEndpoint makes the record that the flags describe, without its code.
@@ -128,11 +120,11 @@ func (f *endpointFlags) checkCode() error {
 }
 
 // findModel completes an endpoint with the model that the query finds.
-func (a *app) findModel(ctx context.Context, s *operations.Service, e *serving.Endpoint, q modelQuery) error {
+func (a *app) findModel(ctx context.Context, s *operations.Service, e *serving.Endpoint, q operations.ModelQuery) error {
 	switch {
 	case e.ModelID != "":
 		return a.checkModel(ctx, s, e.ModelID)
-	case q.empty():
+	case q.Empty():
 		if e.EngineType != serving.EngineCustom && e.EngineType != serving.EngineCustomAsync {
 			a.print.notice("Warning: No Model provided for '%s'", e.URL())
 		}

@@ -5,13 +5,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
 func modelAutoUpdateCommand(a *app) *cobra.Command {
 	var f endpointFlags
 	var maxVersions int
-	var wait waitFlags
 	var why revisionFlags
 	cmd := &cobra.Command{
 		Use:   "auto-update",
@@ -21,30 +21,24 @@ endpoint: /serve/<endpoint>/1, /2 and so on. A model that appears later becomes
 the next version by itself; a number, once given, always means the same model.`,
 		Example: `  clearml-serving model auto-update --engine sklearn --endpoint test_model_sklearn_auto \
       --preprocess preprocess.py --name "train sklearn model" --project "serving examples" --max-versions 2`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.modelAutoUpdate(cmd.Context(), f, maxVersions, why, wait)
-		},
 	}
 	f.declare(cmd)
-	mark(cmd.Flags(), "endpoint", markRequired)
+	required(cmd, "endpoint")
 	cmd.Flags().IntVar(&maxVersions, "max-versions", 1, "how many of the newest models are served")
 	why.declare(cmd)
-	wait.declareImplied(a, cmd)
-	return cmd
+	return a.deploys(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
+		return a.modelAutoUpdate(ctx, s, f, maxVersions, why)
+	})
 }
 
-func (a *app) modelAutoUpdate(ctx context.Context, f endpointFlags, maxVersions int, why revisionFlags, wait waitFlags) error {
-	s, err := a.openForEdit(ctx)
-	if err != nil {
-		return err
-	}
-	a.print.line("Serving service Task %s, Adding Model monitoring endpoint: '/%s/'", s.Doc.ID, f.endpoint)
-	a.printSync(s)
+func (a *app) modelAutoUpdate(ctx context.Context, s *operations.Service, f endpointFlags, maxVersions int, why revisionFlags) (change, error) {
+	a.sayEdit(s, "Adding Model monitoring endpoint: '/%s/'", f.endpoint)
 	m, err := f.readMonitoring(maxVersions)
 	if err != nil {
-		return err
+		return change{}, err
 	}
 	why.apply(s)
+	a.noticeEngine(m.EngineType)
 	base := string(serving.CleanURL(m.BaseServingURL))
 	before, replaced := serving.LookUp(s.Config.Monitoring, base)
 	if replaced {
@@ -54,22 +48,22 @@ func (a *app) modelAutoUpdate(ctx context.Context, f endpointFlags, maxVersions 
 	if f.preprocess != "" {
 		code, err := a.packCode(ctx, f.preprocess)
 		if err != nil {
-			return err
+			return change{}, err
 		}
 		defer code.remove()
 		m.PreprocessArtifact = s.ArtifactName(base, code.sha256, func(string) bool { return false })
 		if err := a.uploadCode(ctx, s, m.PreprocessArtifact, code); err != nil {
-			return err
+			return change{}, err
 		}
 	}
 	a.print.line("Updating serving service")
 	if err := s.AddMonitoring(ctx, m); err != nil {
-		return err
+		return change{}, err
 	}
 	a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
-	return a.finish(ctx, s, wait, []serving.EndpointURL{serving.EndpointURL(base)}, object{
-		{"id", s.Doc.ID}, {"endpoint", base}, {"preprocess_artifact", orNull(m.PreprocessArtifact)}, {"replaced", replaced},
-	})
+	return change{[]serving.EndpointURL{serving.EndpointURL(base)}, object{
+		{"endpoint", base}, {"preprocess_artifact", orNull(m.PreprocessArtifact)}, {"replaced", replaced},
+	}}, nil
 }
 
 // readMonitoring makes the record that the flags describe, without its code.

@@ -7,13 +7,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
 func modelCanaryCommand(a *app) *cobra.Command {
 	var c serving.Canary
-	var weights numbers
-	var wait waitFlags
 	cmd := &cobra.Command{
 		Use:   "canary",
 		Short: "Split the requests of one name over several endpoints",
@@ -24,35 +23,24 @@ With --input-endpoints each weight belongs to the endpoint at its position. With
 first weight belongs to the newest version.`,
 		Example: `  clearml-serving model canary --endpoint test_model --weights 0.1 0.9 --input-endpoints test_model/2 test_model/1
   clearml-serving model canary --endpoint test_model_auto --weights 0.1 0.9 --input-endpoint-prefix test_model_auto`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c.Weights = weights
-			return a.modelCanary(cmd.Context(), c, wait)
-		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&c.Endpoint, "endpoint", "", "name under /serve/ whose requests are split")
-	flags.Var(&weights, "weights", "shares, one number for each endpoint; they need not sum to 1")
+	flags.Var((*numbers)(&c.Weights), "weights", "shares, one number for each endpoint; they need not sum to 1")
 	flags.Var((*wordList)(&c.LoadEndpoints), "input-endpoints", "the endpoints, with their version: test_model/2 test_model/1")
 	flags.StringVar(&c.LoadEndpointPrefix, "input-endpoint-prefix", "", "take the endpoints whose name begins so, newest version first")
 	// Without these two the original stores a record that nobody can read.
-	mark(flags, "endpoint", markRequired)
-	mark(flags, "weights", markRequired)
+	required(cmd, "endpoint", "weights")
 	// The original's readme writes the flag with one more "s", which the original refuses.
 	flags.StringVar(&c.LoadEndpointPrefix, "input-endpoints-prefix", "", "")
 	flags.Lookup("input-endpoints-prefix").Hidden = true
-	wait.declareImplied(a, cmd)
-	return cmd
+	return a.deploys(cmd, func(ctx context.Context, s *operations.Service) (change, error) { return a.modelCanary(ctx, s, c) })
 }
 
-func (a *app) modelCanary(ctx context.Context, c serving.Canary, wait waitFlags) error {
-	s, err := a.openForEdit(ctx)
-	if err != nil {
-		return err
-	}
-	a.print.line("Serving service Task %s, Adding canary endpoint '/%s/'", s.Doc.ID, c.Endpoint)
-	a.printSync(s)
+func (a *app) modelCanary(ctx context.Context, s *operations.Service, c serving.Canary) (change, error) {
+	a.sayEdit(s, "Adding canary endpoint '/%s/'", c.Endpoint)
 	if err := c.Validate(); err != nil {
-		return err
+		return change{}, err
 	}
 	url := serving.CleanURL(c.Endpoint)
 	_, replaced := serving.LookUp(s.Config.Canaries, string(url))
@@ -61,13 +49,11 @@ func (a *app) modelCanary(ctx context.Context, c serving.Canary, wait waitFlags)
 	}
 	a.warnOfMissingTargets(s.Config, c)
 	a.print.line("Updating serving service")
-	if err := s.Edit(ctx, func(config *serving.Service) (serving.Section, error) {
+	err := s.Edit(ctx, func(config *serving.Service) (serving.Section, error) {
 		_, err := config.AddCanary(c)
 		return serving.SectionCanary, err
-	}); err != nil {
-		return err
-	}
-	return a.finish(ctx, s, wait, []serving.EndpointURL{url}, object{{"id", s.Doc.ID}, {"endpoint", string(url)}, {"replaced", replaced}})
+	})
+	return change{[]serving.EndpointURL{url}, object{{"endpoint", string(url)}, {"replaced", replaced}}}, err
 }
 
 // warnOfMissingTargets tells which endpoints of a canary do not exist: they may

@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -19,19 +17,16 @@ import (
 
 // goldenFlags are the flags of model golden.
 type goldenFlags struct {
-	endpoint, samples string
-	tolerance         float64
-	timeout           time.Duration
-	off               bool
+	samples   string
+	tolerance float64
+	timeout   time.Duration
 }
 
 // maxSamples bounds a file of golden samples: each new model has to answer them all.
 const maxSamples = 64 << 20
 
 func modelGoldenCommand(a *app) *cobra.Command {
-	var f goldenFlags
-	var tolerance number
-	var wait waitFlags
+	f := goldenFlags{tolerance: defaultTolerance}
 	cmd := &cobra.Command{
 		Use:   "golden",
 		Short: "Let an endpoint take new models only when they reproduce samples",
@@ -47,74 +42,50 @@ endpoint stands for all its versions.`,
 		Example: `  clearml-serving model golden --endpoint test_model --samples recordings/test_model.jsonl
   clearml-serving model golden --endpoint test_model --samples samples.jsonl --tolerance 0.01 --timeout 500ms
   clearml-serving model golden --endpoint test_model --off`,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			f.tolerance = defaultTolerance
-			if tolerance.value != nil {
-				f.tolerance = *tolerance.value
+		PreRunE: func(cmd *cobra.Command, _ []string) error {
+			if (f.samples == "") != cmd.Flags().Changed("off") {
+				return usagef(cmd, "give one of --samples and --off")
 			}
-			if (f.samples == "") != f.off {
-				return &usageError{command: cmd, problem: "give one of --samples and --off", hint: "Try: " + cmd.CommandPath() + " --help"}
-			}
-			return a.modelGolden(cmd.Context(), f, wait)
+			return nil
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.endpoint, "endpoint", "", "name under /serve/: an endpoint, or an auto-updated one")
-	mark(flags, "endpoint", markRequired)
 	flags.StringVar(&f.samples, "samples", "", "file of recorded requests with their answers")
-	flags.Var(&tolerance, "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
+	flags.Var(decimal(&f.tolerance), "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
 	flags.DurationVar(&f.timeout, "timeout", 0, "longest time for one answer, for example 500ms (default: that of any request)")
-	flags.BoolVar(&f.off, "off", false, "take the samples off")
-	wait.declareImplied(a, cmd)
-	return cmd
-}
-
-func (a *app) modelGolden(ctx context.Context, f goldenFlags, wait waitFlags) error {
-	s, err := a.openOptions(ctx, f.endpoint, "Golden samples of")
-	if err != nil {
-		return err
-	}
-	before := optionsOf(s, f.endpoint).Golden
-	if f.off {
-		if before == nil {
-			return noOption(f.endpoint, "golden samples")
-		}
-		if err := a.setOptions(ctx, s, f.endpoint, func(o *serving.EndpointOptions) { o.Golden = nil }); err != nil {
-			return err
-		}
-		if err := s.DropUnusedSamples(ctx, before.Artifact); err != nil {
-			a.print.notice("Warning: %v", err)
-		}
-		return a.finish(ctx, s, wait, nil, object{{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(f.endpoint))}, {"samples", 0}})
-	}
-	if err := s.Config.MayHaveGolden(f.endpoint); err != nil {
-		return err
-	}
-	data, samples, err := a.readSamples(f.samples)
-	if err != nil {
-		return err
-	}
-	a.warnOfMissingEndpoint(s, f.endpoint)
-	golden := serving.Golden{Tolerance: f.tolerance, Timeout: f.timeout.Seconds()}
-	if golden.Artifact, err = s.StoreSamples(ctx, f.endpoint, data); err != nil {
-		return err
-	}
-	if err := a.setOptions(ctx, s, f.endpoint, func(o *serving.EndpointOptions) { o.Golden = &golden }); err != nil {
-		return err
-	}
-	if before != nil {
-		if err := s.DropUnusedSamples(ctx, before.Artifact); err != nil {
-			a.print.notice("Warning: %v", err)
-		}
-	}
-	a.print.line("%s attached", plural(len(samples), "sample"))
-	checked := a.checkSamples(ctx, s, f, samples)
-	return a.finish(ctx, s, wait, nil, object{
-		{"id", s.Doc.ID},
-		{"endpoint", string(serving.CleanURL(f.endpoint))},
-		{"samples", len(samples)},
-		{"artifact", golden.Artifact},
-		{"not_reproduced", checked},
+	var data []byte
+	var samples []serving.Exchange
+	golden := serving.Golden{}
+	return optionCommand(a, cmd, endpointOption[serving.Golden]{
+		what: "golden samples", doing: "Golden samples of", which: ": an endpoint, or an auto-updated one", off: "take the samples off", deploys: true,
+		at: func(o *serving.EndpointOptions) **serving.Golden { return &o.Golden },
+		value: func(ctx context.Context, s *operations.Service, url string) (_ func(*serving.Golden) *serving.Golden, err error) {
+			if err := s.Config.MayHaveGolden(url); err != nil {
+				return nil, err
+			}
+			if data, samples, err = a.readSamples(f.samples); err != nil {
+				return nil, err
+			}
+			golden.Tolerance, golden.Timeout = f.tolerance, f.timeout.Seconds()
+			golden.Artifact, err = s.StoreSamples(ctx, url, data)
+			return func(*serving.Golden) *serving.Golden { return &golden }, err
+		},
+		done: func(ctx context.Context, s *operations.Service, url string, before *serving.Golden, off bool) change {
+			if before != nil {
+				if err := s.DropUnusedSamples(ctx, before.Artifact); err != nil {
+					a.print.notice("Warning: %v", err)
+				}
+			}
+			if off {
+				return change{result: object{{"samples", 0}}}
+			}
+			a.print.line("%s attached", plural(len(samples), "sample"))
+			return change{result: object{
+				{"samples", len(samples)},
+				{"artifact", golden.Artifact},
+				{"not_reproduced", a.checkSamples(ctx, s, serving.EndpointURL(url), f.tolerance, samples)},
+			}}
+		},
 	})
 }
 
@@ -155,19 +126,18 @@ func (a *app) readSamples(file string) ([]byte, []serving.Exchange, error) {
 
 // checkSamples asks what serves now, when it can be reached: it is not refused
 // by new samples. It returns the urls that do not reproduce them.
-func (a *app) checkSamples(ctx context.Context, s *operations.Service, f goldenFlags, samples []serving.Exchange) []string {
+func (a *app) checkSamples(ctx context.Context, s *operations.Service, base serving.EndpointURL, tolerance float64, samples []serving.Exchange) []string {
 	failed := []string{}
 	live, err := a.liveState(ctx)
 	if err != nil || live.ServiceID != s.Doc.ID {
 		return failed // nothing serves it here
 	}
-	base := serving.CleanURL(f.endpoint)
 	for _, e := range live.Endpoints {
 		if (e.URL != base && serving.CleanURL(e.Monitoring) != base) || e.Model.State == "" {
 			continue
 		}
 		for i, sample := range samples {
-			problem := a.checkSample(ctx, live.URL, e.URL, sample, f.tolerance)
+			problem := a.checkSample(ctx, live.URL, e.URL, sample, tolerance)
 			if problem == "" {
 				continue
 			}
@@ -182,27 +152,12 @@ func (a *app) checkSamples(ctx context.Context, s *operations.Service, f goldenF
 
 // checkSample asks one sample over HTTP; "" means that it is reproduced.
 func (a *app) checkSample(ctx context.Context, base string, endpoint serving.EndpointURL, sample serving.Exchange, tolerance float64) string {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
 	address := base + (&url.URL{Path: "/" + strings.Trim(a.text("serve-suffix"), "/") + "/" + string(endpoint)}).EscapedPath()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(sample.Body))
+	status, body, err := a.post(ctx, address, sample.ContentType, sample.Body)
 	if err != nil {
 		return err.Error()
 	}
-	if sample.ContentType != "" {
-		req.Header.Set("Content-Type", sample.ContentType)
-	}
-	a.showServeKey(req)
-	resp, err := a.ask(req)
-	if err != nil {
-		return err.Error()
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxSamples))
-	if err != nil {
-		return err.Error()
-	}
-	found := serving.Compare(serving.Answer{Status: sample.Status, Body: sample.Answer}, serving.Answer{Status: resp.StatusCode, Body: body}, tolerance)
+	found := serving.Compare(serving.Answer{Status: sample.Status, Body: sample.Answer}, serving.Answer{Status: status, Body: body}, tolerance)
 	if len(found) == 0 {
 		return ""
 	}

@@ -13,7 +13,8 @@ import (
 )
 
 func modelHistoryCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	var endpoint string
+	return &cobra.Command{
 		Use:   "history ENDPOINT",
 		Short: "List the revisions of an endpoint",
 		Long: `List the revisions of an endpoint, the newest first: each change of its model, code,
@@ -21,15 +22,10 @@ environment or settings, by whom and why, and what became of it. A refused
 revision is not served: the last good one is. Removed endpoints have a history too.`,
 		Example: `  clearml-serving model history test_model
   clearml-serving --json model history test_model/1`,
-		Args: cobra.ArbitraryArgs, Annotations: map[string]string{markWords: ""},
+		Args:        oneArg(&endpoint, "give the name of one endpoint", nameHint),
+		Annotations: map[string]string{markWords: ""},
+		RunE:        func(cmd *cobra.Command, _ []string) error { return a.modelHistory(cmd.Context(), endpoint) },
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return &usageError{command: cmd, problem: "give the name of one endpoint", hint: "Try: clearml-serving model list   (shows the names)"}
-		}
-		return a.modelHistory(cmd.Context(), args[0])
-	}
-	return cmd
 }
 
 func (a *app) modelHistory(ctx context.Context, endpoint string) error {

@@ -18,16 +18,20 @@ func modelListCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the endpoints of a serving service",
-		Long: `List the endpoints, auto-updated endpoints and canaries of a serving service, as
-JSON by kind. With --verbose a table follows that says what the running instances
-of the service do with each: "ready 2/3" when one of three is not ready, and why.
-They are found on the ClearML server; with --serve-url one is asked directly.`,
+		Long: `List the endpoints, auto-updated endpoints and canaries of a serving service, with
+what the running instances of the service do with each: "ready 2/3" when one of three
+is not ready, and why. They are found on the ClearML server; with --serve-url one is
+asked directly.
+
+Where the output is no terminal, the list is JSON by kind, as that of the Python
+product; --verbose adds the table.`,
 		Example: `  clearml-serving model list
-  clearml-serving model list --verbose
+  clearml-serving model list --format table
   clearml-serving --json model list`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.modelList(cmd.Context(), verbose) },
 	}
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "add a table with the state of the running instances")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "in the original's format: add the table with the state of the running instances")
+	a.declareFormat(cmd)
 	mark(cmd.Flags(), "verbose", markOurs)
 	a.declare(cmd.Flags(), "serve-url")
 	return cmd
@@ -38,28 +42,31 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 	if err != nil {
 		return err
 	}
-	a.print.line("List model serving and endpoints, control task id=%s", s.Doc.ID)
+	if a.original {
+		a.print.line("List model serving and endpoints, control task id=%s", s.Doc.ID)
+	} else {
+		a.print.line("Serving service '%s' id=%s", s.Doc.Name, s.Doc.ID)
+	}
 	a.printSync(s)
 	a.warnOfBroken(s.Config, serving.Sections()...)
 	endpoints, monitoring := sorted(s.Config.Endpoints, showEndpoint), sorted(s.Config.Monitoring, showMonitoring)
 	canaries := sorted(s.Config.Canaries, showCanary)
-	for _, section := range []struct {
-		title   string
-		records object
-	}{{"Endpoints", endpoints}, {"Model Monitoring", monitoring}, {"Canary", canaries}} {
-		text, err := indented(section.records)
-		if err != nil {
-			return err
-		}
-		a.print.line("%s:\n%s", section.title, text)
+	options, err := storedOptions(s.Config)
+	if err != nil {
+		return err
 	}
-	options := sorted(s.Config.Options, showOptions)
-	if len(options) > 0 {
-		text, err := indented(options)
-		if err != nil {
-			return err
+	if a.original {
+		sections := object{{"Endpoints", endpoints}, {"Model Monitoring", monitoring}, {"Canary", canaries}}
+		if len(options) > 0 {
+			sections = append(sections, field{"Endpoint options", options})
 		}
-		a.print.line("Endpoint options:\n%s", text)
+		for _, section := range sections {
+			text, err := indented(section.value)
+			if err != nil {
+				return err
+			}
+			a.print.line("%s:\n%s", section.key, text)
+		}
 	}
 	result := object{
 		{"id", s.Doc.ID},
@@ -72,7 +79,7 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 		{"monitored", sorted(s.Config.MonitoringEndpoints, showEndpoint)},
 		{"broken", showBroken(s.Config, serving.Sections()...)},
 	}
-	if verbose {
+	if verbose || (!a.original && !a.print.json) {
 		f, err := a.fleet(ctx, s)
 		switch {
 		case err != nil:
@@ -195,8 +202,20 @@ func (a *app) printEndpointTable(s *operations.Service, f fleet) {
 	for _, key := range keys(s.Config.Canaries) {
 		rows = append(rows, listRow{f.ofCanary(serving.CleanURL(key)), []string{"/" + string(serving.CleanURL(key)), "canary", "", ""}})
 	}
+	if len(rows) == 0 && !a.original {
+		a.print.line("\nThere is no endpoint; to add one: clearml-serving model add --help")
+		return
+	}
 	a.print.line("")
 	heading, cells := endpointTable(rows)
+	if !a.original {
+		after := slices.Index(heading, "STATE") + 1
+		heading = slices.Insert(heading, after, "REVISION", "AGE")
+		for i, r := range rows {
+			number, old := servedRevision(s, r.first[0])
+			cells[i] = slices.Insert(cells[i], after, number, old)
+		}
+	}
 	a.print.table(heading, cells)
 	if at := f.reported(); !at.IsZero() {
 		a.print.line("Reported %s ago", roundDuration(max(s.Client.ServerTime().Sub(at), 0).Round(time.Second)))
@@ -208,6 +227,19 @@ type listRow struct {
 	endpointRow
 
 	first []string
+}
+
+// servedRevision is the number of the last good revision of an endpoint, and its age.
+func servedRevision(s *operations.Service, url string) (number, old string) {
+	h, err := s.History(url)
+	if err != nil {
+		return "", "" // none is recorded yet
+	}
+	good, ok := h.LastGood()
+	if !ok {
+		return "", ""
+	}
+	return strconv.Itoa(good.Number), age(good.Time)
 }
 
 // endpointTable has a column for each kind of count; some only where they are not all 0.

@@ -2,28 +2,69 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+
+	"github.com/spf13/cobra"
 
 	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
-// What model record, model golden, model shadow and model limits share: each sets one of the
-// options of an endpoint, or takes it off.
+// endpointOption is what model record, model golden, model shadow and model limits share:
+// each sets one of the options of an endpoint, or removes it with --off.
+type endpointOption[T any] struct {
+	what, doing string // for errors, and for the first line
+	which, off  string // the help of --endpoint and --off
+	deploys     bool   // instances load something
+	at          func(*serving.EndpointOptions) **T
+	// value returns what the option becomes. The returned function may be called
+	// several times.
+	value func(ctx context.Context, s *operations.Service, url string) (func(before *T) *T, error)
+	// done completes a stored change.
+	done func(ctx context.Context, s *operations.Service, url string, before *T, off bool) change
+}
 
 // errNoOption says that there is nothing to take off.
 var errNoOption = errors.New("there is nothing to take off")
 
-// openOptions selects the service for a change of an endpoint's options.
-func (a *app) openOptions(ctx context.Context, endpoint, doing string) (*operations.Service, error) {
-	s, err := a.openForEdit(ctx)
-	if err != nil {
-		return nil, err
-	}
-	a.print.line("Serving service Task %s, %s '/%s/'", s.Doc.ID, doing, serving.CleanURL(endpoint))
-	a.printSync(s)
-	return s, nil
+func optionCommand[T any](a *app, cmd *cobra.Command, o endpointOption[T]) *cobra.Command {
+	var endpoint string
+	var off bool
+	cmd.Flags().StringVar(&endpoint, "endpoint", "", "name under /serve/"+o.which)
+	cmd.Flags().BoolVar(&off, "off", false, o.off)
+	required(cmd, "endpoint")
+	return a.editing(cmd, o.deploys, func(ctx context.Context, s *operations.Service) (change, error) {
+		url := string(serving.CleanURL(endpoint))
+		a.sayEdit(s, "%s '/%s/'", o.doing, url)
+		stored, _ := serving.LookUp(s.Config.Options, url)
+		before := *o.at(&stored)
+		value := func(*T) *T { return nil }
+		if !off {
+			a.warnOfMissingEndpoint(s, url)
+			var err error
+			if value, err = o.value(ctx, s, url); err != nil {
+				return change{}, err
+			}
+		} else if before == nil && !brokenOptions(s, url) {
+			return change{}, &marked{error: fmt.Errorf("endpoint '%s' has no %s: %w", url, o.what, errNoOption), kind: errNotFound}
+		}
+		a.print.line("Updating serving service")
+		err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
+			return serving.SectionOptions, c.SetOptions(url, func(all *serving.EndpointOptions) { *o.at(all) = value(*o.at(all)) })
+		})
+		if wrong, ok := errors.AsType[*serving.FieldError](err); ok && wrong.Field == "share" {
+			return change{}, hint(err, "Try: --share 0.1")
+		}
+		if err != nil {
+			return change{}, err
+		}
+		done := o.done(ctx, s, url, before, off)
+		done.result = append(object{{"endpoint", url}}, done.result...)
+		return done, nil
+	})
 }
 
 // warnOfMissingEndpoint tells that a url is not served: it may be added later,
@@ -34,44 +75,22 @@ func (a *app) warnOfMissingEndpoint(s *operations.Service, url string) {
 	}
 }
 
-// setOptions stores a change of an endpoint's options.
-func (a *app) setOptions(ctx context.Context, s *operations.Service, endpoint string, change func(*serving.EndpointOptions)) error {
-	a.print.line("Updating serving service")
-	return s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
-		return serving.SectionOptions, c.SetOptions(endpoint, change)
+// brokenOptions tells whether what is stored for an endpoint cannot be read.
+func brokenOptions(s *operations.Service, url string) bool {
+	return slices.ContainsFunc(s.Config.BrokenIn(serving.SectionOptions), func(b serving.BrokenRecord) bool {
+		return string(serving.CleanURL(b.Key)) == url
 	})
 }
 
-// optionsOf are those of the url itself.
-func optionsOf(s *operations.Service, endpoint string) serving.EndpointOptions {
-	options, _ := serving.LookUp(s.Config.Options, string(serving.CleanURL(endpoint)))
-	return options
-}
-
-func noOption(endpoint, what string) error {
-	return &marked{error: fmt.Errorf("endpoint '%s' has no %s: %w", serving.CleanURL(endpoint), what, errNoOption), kind: errNotFound}
-}
-
-// showOptions is an endpoint's options as they are stored.
-func showOptions(o serving.EndpointOptions) any {
-	shown := object{}
-	if r := o.Record; r != nil {
-		shown = append(shown, field{"record", object{{"share", r.Share}, {"max", r.Limit()}, {"redact", tagsOf(r.Redact)}}})
+// storedOptions are the options of all endpoints as they are stored.
+func storedOptions(c serving.Service) (map[string]map[string]json.RawMessage, error) {
+	c.Broken = nil // listed by themselves
+	text, err := c.Encode(serving.SectionOptions)
+	if err != nil {
+		return nil, err
 	}
-	if g := o.Golden; g != nil {
-		golden := object{{"artifact", g.Artifact}, {"tolerance", g.Tolerance}}
-		if g.Timeout > 0 {
-			golden = append(golden, field{"timeout", g.Timeout})
-		}
-		shown = append(shown, field{"golden", golden})
-	}
-	if sh := o.Shadow; sh != nil {
-		shown = append(shown, field{"shadow", object{{"to", sh.To}, {"share", sh.Share}, {"tolerance", sh.Tolerance}}})
-	}
-	if o.Limits != nil {
-		shown = append(shown, field{"limits", showLimits(*o.Limits)})
-	}
-	return shown
+	all := map[string]map[string]json.RawMessage{}
+	return all, json.Unmarshal([]byte(text), &all)
 }
 
 // printCopies shows what recordings and shadow traffic have come to, instance by

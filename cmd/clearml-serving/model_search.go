@@ -4,128 +4,116 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
+	"strings"
 
 	"clearmlserving/clearml"
 	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
-// modelQuery describes a model in a person's words.
-type modelQuery struct {
-	project, name string
-	tags          []string
-	published     bool
-}
-
-func (q modelQuery) empty() bool { return q.project == "" && q.name == "" && len(q.tags) == 0 }
-
-// String is the query as the original prints it, a Python dict.
-func (q modelQuery) String() string {
+// queryText is a query in the flags' words on a terminal, else as the original prints it, a
+// Python dict.
+func (a *app) queryText(q operations.ModelQuery) string {
+	if !a.original {
+		var words []string
+		for _, flag := range []struct{ name, value string }{{"name", q.Name}, {"project", q.Project}} {
+			if flag.value != "" {
+				words = append(words, "--"+flag.name+" "+shellWord(flag.value))
+			}
+		}
+		for _, tag := range q.Tags {
+			words = append(words, "--tags "+shellWord(tag))
+		}
+		if q.Published {
+			words = append(words, "--published")
+		}
+		return strings.Join(words, " ")
+	}
 	var tags any
-	if q.tags != nil {
-		tags = q.tags
+	if q.Tags != nil {
+		tags = q.Tags
 	}
 	return pyRepr(object{
-		{"project_name", orNull(q.project)},
-		{"model_name", orNull(q.name)},
+		{"project_name", orNull(q.Project)},
+		{"model_name", orNull(q.Name)},
 		{"tags", tags},
-		{"only_published", q.published},
+		{"only_published", q.Published},
 		{"include_archived", false},
 	})
 }
 
-// namePatterns are the ways to read a name, in the order in which they are
-// tried: exactly; as the task that made the model, because the SDK calls a
-// model "<task name> - <file>"; as a regular expression if it looks like one.
-func (q modelQuery) namePatterns() []namePattern {
-	if q.name == "" {
-		return []namePattern{{}}
-	}
-	exact := clearml.QuotePattern(q.name)
-	patterns := []namePattern{
-		{pattern: "^" + exact + "$"},
-		{pattern: "^" + exact + " - ", notice: "no model is named '%s', taking the newest that a task of this name has made: '%s' id=%s"},
-	}
-	if regexp.QuoteMeta(q.name) != q.name {
-		if _, err := regexp.Compile(q.name); err == nil {
-			patterns = append(patterns, namePattern{pattern: q.name, notice: "no model is named '%s', taking the newest that matches it as a regular expression: '%s' id=%s"})
-		}
-	}
-	return patterns
-}
-
-type namePattern struct {
-	pattern string
-	notice  string // of the name, the found model's name and its id; "" when the name is what was asked for
+// matches are the words for a model whose name is not the one that was asked for.
+var matches = map[operations.NameMatch]string{
+	operations.MatchTask:    "taking the newest that a task of this name has made",
+	operations.MatchPattern: "taking the newest that matches it as a regular expression",
 }
 
 // searchModel finds the newest model that a query describes.
-func (a *app) searchModel(ctx context.Context, client *clearml.Client, q modelQuery) (serving.ModelID, error) {
-	filter, err := q.filter(ctx, client)
-	if err != nil {
+func (a *app) searchModel(ctx context.Context, client *clearml.Client, q operations.ModelQuery) (serving.ModelID, error) {
+	found, match, err := q.Find(ctx, client)
+	switch {
+	case errors.Is(err, operations.ErrNoProject):
+		return "", hint(notFound("No projects found when searching for `%s`", q.Project), "%s", a.nearModels(ctx, client, q))
+	case err != nil:
 		return "", err
+	case len(found) == 0:
+		return "", hint(notFound("Could not find any Model to serve %s", a.queryText(q)), "%s", a.nearModels(ctx, client, q))
+	case match != operations.MatchExact:
+		a.print.notice("Notice: no model is named '%s', %s: '%s' id=%s", q.Name, matches[match], found[0].Name, found[0].ID)
+	case len(found) > 1:
+		a.print.notice("Warning: Found multiple Models for '%s', selecting id=%s", a.queryText(q), found[0].ID)
 	}
-	for _, p := range q.namePatterns() {
-		filter.Name = p.pattern
-		found, err := client.Models(ctx, filter)
-		if err != nil {
-			return "", fmt.Errorf("search for the model: %w", err)
-		}
-		if len(found) == 0 {
-			continue
-		}
-		if p.notice != "" {
-			a.print.notice("Notice: "+p.notice, q.name, found[0].Name, found[0].ID)
-		} else if len(found) > 1 {
-			a.print.notice("Warning: Found multiple Models for '%s', selecting id=%s", q, found[0].ID)
-		}
-		return serving.ModelID(found[0].ID), nil
-	}
-	err = notFound("Could not find any Model to serve %s", q)
-	return "", hint(err, "Try: --model-id with the id of the model, or a --name and --project as the server's model page shows them")
+	return serving.ModelID(found[0].ID), nil
 }
 
-// filter is the part of the query that does not depend on how the name is read.
-func (q modelQuery) filter(ctx context.Context, client *clearml.Client) (clearml.ModelFilter, error) {
-	filter := clearml.ModelFilter{Tags: q.tags, PublishedOnly: q.published, NewestFirst: true, Limit: 2}
-	if q.project == "" {
-		return filter, nil
+// nearModels is the next step for a query that selects nothing: what it may have meant, and
+// why a training may have registered no model.
+func (a *app) nearModels(ctx context.Context, client *clearml.Client, q operations.ModelQuery) string {
+	text := "Try: clearml-serving models   (lists the registered models, and their ids for --model-id)"
+	near, err := q.Near(ctx, client, 5)
+	if err != nil {
+		return text // the query's own error is told already
 	}
-	project, err := client.FindProject(ctx, q.project)
-	if errors.Is(err, clearml.ErrNotFound) {
-		return filter, notFound("No projects found when searching for `%s`", q.project)
+	projects, err := projectNames(ctx, client, near)
+	if err != nil {
+		return text
 	}
-	filter.ProjectID = project.ID
-	return filter, err
+	if len(near) > 0 {
+		text += "\nThe nearest of them:"
+	}
+	for _, m := range near {
+		text += fmt.Sprintf("\n  --name %s --project %s   (id=%s, %s)", shellWord(m.Name), shellWord(projects[m.ProjectID]), m.ID, age(m.Created.Time))
+	}
+	task, err := q.TaskWithoutModel(ctx, client)
+	if err == nil && task.ID != "" {
+		text += fmt.Sprintf("\nTask '%s' id=%s has registered no model. %s", task.Name, task.ID, unregistered)
+	}
+	return text
 }
+
+// unregistered tells why a training has no model. docs/command-line.md has all cases.
+const unregistered = `A plain joblib.dump(model, "model.pkl")
+is not registered by the SDK, and neither is pickle.dump. This is:
+  joblib.dump(model, "model.pkl", compress=3)
+or, from the file:  clearml-serving model upload --name … --project … --path model.pkl`
 
 // monitoredName is the name that a monitoring is stored with. It must be exact,
 // because the original's instances match it so; a name that means "what that
 // task has made" is replaced by the model's own.
-func (a *app) monitoredName(ctx context.Context, s *operations.Service, q modelQuery) string {
-	if q.name == "" {
+func (a *app) monitoredName(ctx context.Context, s *operations.Service, q operations.ModelQuery) string {
+	if q.Name == "" {
 		return ""
 	}
-	filter, err := q.filter(ctx, s.Client)
-	if err != nil {
-		return q.name // the project may come later
-	}
-	filter.PublishedOnly = false // a published one may come later
-	for _, p := range q.namePatterns() {
-		filter.Name = p.pattern
-		found, err := s.Client.Models(ctx, filter)
-		if err != nil || len(found) == 0 {
-			continue
-		}
-		if p.notice == "" {
-			return q.name
-		}
-		a.print.notice("Notice: no model is named '%s', monitoring the name of the newest that matches it: '%s'", q.name, found[0].Name)
+	q.Published = false // a published one may come later
+	found, match, err := q.Find(ctx, s.Client)
+	switch {
+	case err == nil && len(found) == 0:
+		a.print.notice("Notice: no model is named '%s' yet, the first will be served as soon as it is there", q.Name)
+	case err == nil && match != operations.MatchExact:
+		a.print.notice("Notice: no model is named '%s', monitoring the name of the newest that matches it: '%s'", q.Name, found[0].Name)
 		return found[0].Name
 	}
-	a.print.notice("Notice: no model is named '%s' yet, the first will be served as soon as it is there", q.name)
-	return q.name
+	return q.Name // the project may come later, too
 }
 
 // checkModel warns of an id that no model has. It is no error, as in the

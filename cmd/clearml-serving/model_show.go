@@ -17,22 +17,18 @@ import (
 )
 
 func modelShowCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	var word string
+	return &cobra.Command{
 		Use:   "show ENDPOINT[@N]",
 		Short: "Show a revision of an endpoint: settings and code",
 		Long: `Show a revision of an endpoint: what became of it, its settings, and its code. Without
 a number it is the newest one.`,
 		Example: `  clearml-serving model show test_model
   clearml-serving model show test_model/1@12`,
-		Args: cobra.ArbitraryArgs, Annotations: map[string]string{markWords: ""},
+		Args:        oneArg(&word, "give one endpoint, with @ and a number for an earlier revision", "Try: clearml-serving model show test_model@12"),
+		Annotations: map[string]string{markWords: ""},
+		RunE:        func(cmd *cobra.Command, _ []string) error { return a.modelShow(cmd.Context(), word) },
 	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) != 1 {
-			return &usageError{command: cmd, problem: "give one endpoint, with @ and a number for an earlier revision", hint: "Try: " + cmd.CommandPath() + " test_model@12"}
-		}
-		return a.modelShow(cmd.Context(), args[0])
-	}
-	return cmd
 }
 
 func (a *app) modelShow(ctx context.Context, word string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
+	"clearmlserving/places"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
 	"clearmlserving/storage/file"
@@ -35,26 +37,25 @@ func modelUploadCommand(a *app) *cobra.Command {
 		Use:   "upload",
 		Short: "Upload or register a model file",
 		Long: `Upload a model file or folder to the model repository, or register one that lies
-somewhere already. It becomes an output model of the serving service given by --id.
+somewhere already. It becomes an output model of the serving service.
 
 With --preprocess the model brings its own code: model auto-update serves it with
 that code instead of its own, so that model and code change together.`,
-		Example: `  clearml-serving --id 8f31… model upload --name "manual sklearn model" --project "serving examples" \
+		Example: `  clearml-serving model upload --name "manual sklearn model" --project "serving examples" \
       --framework scikitlearn --path ./sklearn-model.pkl --preprocess ./preprocess.py
-  clearml-serving --id 8f31… model upload --name m --project "serving examples" --url https://example.com/model.onnx`,
+  clearml-serving model upload --name m --project "serving examples" --url https://example.com/model.onnx`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.modelUpload(cmd.Context(), f) },
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&f.name, "name", "", "name of the model")
 	flags.StringVar(&f.project, "project", "", "project of the model, created when it does not exist")
-	mark(flags, "name", markRequired)
-	mark(flags, "project", markRequired)
+	required(cmd, "name", "project")
 	flags.Var((*wordList)(&f.tags), "tags", "tags of the model")
 	flags.StringVar(&f.framework, "framework", "", "framework of the model (default: told by the file's extension): "+strings.Join(frameworks, ", "))
 	choices := append([]string{}, frameworks...)
 	choices = append(choices, keys(frameworkAliases)...)
 	mark(flags, "framework", markChoices, choices...)
-	completeFrom(cmd, "framework", frameworks)
+	offer(cmd, "framework", frameworks...)
 	flags.BoolVar(&f.publish, "publish", false, "publish the model: it can no longer be changed")
 	flags.StringVar(&f.path, "path", "", "file or folder to upload; a folder is packed as a zip")
 	flags.StringVar(&f.url, "url", "", "address of a file that is only registered")
@@ -65,20 +66,14 @@ that code instead of its own, so that model and code change together.`,
 }
 
 func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
-	if a.serviceID == "" {
-		a.print.notice(noIDNotice)
-	}
-	if err := f.check(a.serviceID); err != nil {
+	if err := f.check(); err != nil {
 		return err
 	}
-	client, err := a.connect()
+	s, err := a.openService(ctx)
 	if err != nil {
 		return err
 	}
-	doc, err := a.loadService(ctx, client, a.serviceID)
-	if err != nil {
-		return err
-	}
+	client, doc := s.Client, s.Doc
 	if alias, ok := frameworkAliases[f.framework]; ok {
 		f.framework = alias
 	}
@@ -88,7 +83,7 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 	}
 	a.print.line("Creating new Model name='%s' project='%s' tags=%s", f.name, f.project, shownTags)
 	uri := f.url
-	var to destination
+	var to places.Destination
 	if f.path != "" || f.preprocess != "" {
 		if to, err = a.openDestination(client, firstOf(f.destination, doc.OutputDestination, client.FilesURL())); err != nil {
 			return err
@@ -101,7 +96,7 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 		}
 	}
 	if f.path != "" {
-		a.print.line("Uploading model file '%s' to %s", f.path, to.url)
+		a.print.line("Uploading model file '%s' to %s", f.path, to.URL)
 		if uri, err = a.uploadModelFile(ctx, to, doc, f.path); err != nil {
 			return err
 		}
@@ -130,7 +125,7 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 }
 
 // check looks at the flags in the original's order.
-func (f *uploadFlags) check(serviceID string) error {
+func (f *uploadFlags) check() error {
 	switch {
 	case f.path == "" && f.url == "":
 		return errors.New("Either --path or --url must be specified") //nolint:staticcheck // the original's words
@@ -140,8 +135,6 @@ func (f *uploadFlags) check(serviceID string) error {
 		return notFound("--path='%s' could not be found", f.path)
 	case f.preprocess != "" && !exists(f.preprocess):
 		return notFound("Preprocessing code '%s' could not be found", f.preprocess)
-	case serviceID == "":
-		return hint(errors.New("Serving Service ID must be provided, use --id <serving_id>"), "Try: clearml-serving list   (shows the ids)") //nolint:staticcheck // the original's words
 	case f.url != "":
 		if u, err := url.Parse(f.url); err != nil || u.Scheme == "" {
 			return fmt.Errorf("--url='%s' is no address: give it with its scheme, for example https://example.com/model.pkl", f.url)
@@ -152,7 +145,7 @@ func (f *uploadFlags) check(serviceID string) error {
 
 // uploadModelFile brings a file or a packed folder to the destination and
 // returns its address. It never overwrites a file that another model refers to.
-func (a *app) uploadModelFile(ctx context.Context, to destination, doc *clearml.Service, name string) (string, error) {
+func (a *app) uploadModelFile(ctx context.Context, to places.Destination, doc *clearml.Service, name string) (string, error) {
 	full, err := filepath.Abs(name)
 	if err != nil {
 		return "", fmt.Errorf("upload '%s': %w", name, err)
@@ -175,7 +168,7 @@ func (a *app) uploadModelFile(ctx context.Context, to destination, doc *clearml.
 		file, fileName = packed.file, packed.name
 	}
 	object := path.Join(doc.StoragePath(), "models", fileName)
-	taken, err := to.client.Models(ctx, clearml.ModelFilter{URI: fileURL(to.url, object), Limit: 1})
+	taken, err := to.Client.Models(ctx, clearml.ModelFilter{URI: places.URL(to.URL, object), Limit: 1})
 	if err != nil {
 		return "", fmt.Errorf("look for other models of that file: %w", err)
 	}
@@ -191,13 +184,13 @@ func (a *app) uploadModelFile(ctx context.Context, to destination, doc *clearml.
 
 // uploadModelCode brings the code that belongs to a model to the destination. Its
 // address holds its hash: a model's code, like its file, never changes.
-func (a *app) uploadModelCode(ctx context.Context, to destination, doc *clearml.Service, name string) (*serving.ModelCode, error) {
+func (a *app) uploadModelCode(ctx context.Context, to places.Destination, doc *clearml.Service, name string) (*serving.ModelCode, error) {
 	c, err := a.packCode(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer c.remove()
-	a.print.line("Uploading preprocessing code '%s' to %s", name, to.url)
+	a.print.line("Uploading preprocessing code '%s' to %s", name, to.URL)
 	uri, err := a.uploadFile(ctx, to, path.Join(doc.StoragePath(), "models", "code", c.sha256[:12], c.name), c.file)
 	if err != nil {
 		return nil, err
@@ -206,7 +199,7 @@ func (a *app) uploadModelCode(ctx context.Context, to destination, doc *clearml.
 }
 
 // uploadFile sends a file with a progress bar.
-func (a *app) uploadFile(ctx context.Context, to destination, object, file string) (string, error) {
+func (a *app) uploadFile(ctx context.Context, to places.Destination, object, file string) (string, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return "", fmt.Errorf("upload: %w", err)
@@ -221,9 +214,9 @@ func (a *app) uploadFile(ctx context.Context, to destination, object, file strin
 	}
 	bar := a.progress(path.Base(object), info.Size())
 	defer bar.done()
-	uri, err := to.put(ctx, object, f, info.Size(), bar.set)
+	uri, err := to.Put(ctx, object, f, info.Size(), bar.set)
 	if err != nil {
-		return "", fmt.Errorf("upload '%s' to %s: %w", file, storage.Redact(to.url), err)
+		return "", fmt.Errorf("upload '%s' to %s: %w", file, storage.Redact(to.URL), err)
 	}
 	return uri, nil
 }
@@ -262,11 +255,4 @@ func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *cl
 }
 
 // firstOf is the first text that is not empty.
-func firstOf(texts ...string) string {
-	for _, text := range texts {
-		if text != "" {
-			return text
-		}
-	}
-	return ""
-}
+func firstOf(texts ...string) string { return cmp.Or(texts...) }

@@ -88,7 +88,7 @@ var optionTable = []option{
 	{name: "memory-budget", variables: []string{"CLEARML_SERVING_MEMORY_BUDGET"}, def: "80%", group: optionsInference, help: "memory that all workers may take, as 4GiB, or as a share of what this machine or container has; near it idle workers above min-workers end early; 0 for no bound"},
 	{name: "extra-python-packages", variables: []string{"CLEARML_EXTRA_PYTHON_PACKAGES", "EXTRA_PYTHON_PACKAGES"}, group: optionsInference, noFlag: true, help: "packages that user code finds besides those of the interpreter, in the words of pip install; installed once"},
 	{name: "serve-suffix", variables: []string{"CLEARML_DEFAULT_SERVE_SUFFIX"}, def: "serve", group: optionsInference, noFlag: true, help: "first part of every endpoint's path"},
-	{name: "metric-log-freq", variables: []string{"CLEARML_DEFAULT_METRIC_LOG_FREQ"}, def: "1.0", group: optionsInference, noFlag: true, help: "share of requests whose variables are logged, 0 to 1"},
+	{name: "metric-log-freq", variables: []string{"CLEARML_DEFAULT_METRIC_LOG_FREQ"}, def: "1.0", group: optionsInference, noFlag: true, help: "share of requests whose variables are logged, 0 to 1; no statistics are made of them yet"},
 
 	{name: "files-destination", variables: []string{"CLEARML_SERVING_FILES_DESTINATION"}, group: optionsServer, help: "where the embedded file server keeps its files: s3://…, gs://…, azure://… or a folder (default: files in the data folder)"},
 	{name: "clearml-config-file", variables: []string{"CLEARML_CONFIG_FILE", "TRAINS_CONFIG_FILE"}, group: optionsServer, noFlag: true, noFile: true, help: "the SDK's configuration (default: ~/clearml.conf)"},
@@ -172,35 +172,36 @@ func (a *app) choice(name string, allowed ...string) (string, error) {
 	return "", s.refuse("give one of " + strings.TrimPrefix(strings.Join(allowed, ", "), ", "))
 }
 
-// share is the value of an option that is a number from 0 to 1.
-func (a *app) share(name string) (float64, error) {
+// number is the value of an option that is a number from 0 to most.
+func (a *app) number(name, what string, most float64) (float64, error) {
 	s := a.setting(name)
 	f, err := strconv.ParseFloat(s.value, 64)
-	if err != nil || math.IsNaN(f) || f < 0 || f > 1 {
-		return 0, s.refuse("give a number from 0 to 1")
+	if err != nil || !(f >= 0 && f <= most) { // false for NaN
+		return 0, s.refuse(what)
 	}
 	return f, nil
 }
 
+// share is the value of an option that is a number from 0 to 1.
+func (a *app) share(name string) (float64, error) {
+	return a.number(name, "give a number from 0 to 1", 1)
+}
+
 // duration is the value of an option that counts in units, fractions included.
 func (a *app) duration(name string, unit time.Duration) (time.Duration, error) {
-	s := a.setting(name)
-	f, err := strconv.ParseFloat(s.value, 64)
-	if err != nil || math.IsNaN(f) || f <= 0 || f > float64(math.MaxInt64/int64(unit)) {
-		return 0, s.refuse("give a number greater than 0")
+	const what = "give a number greater than 0"
+	f, err := a.number(name, what, float64(math.MaxInt64/int64(unit)))
+	if err == nil && f == 0 {
+		err = a.setting(name).refuse(what)
 	}
-	return time.Duration(f * float64(unit)), nil
+	return time.Duration(f * float64(unit)), err
 }
 
 // seconds is the value of an option that counts in seconds, fractions included,
 // and may be none.
 func (a *app) seconds(name string) (time.Duration, error) {
-	s := a.setting(name)
-	f, err := strconv.ParseFloat(s.value, 64)
-	if err != nil || math.IsNaN(f) || f < 0 || f > float64(math.MaxInt64/int64(time.Second)) {
-		return 0, s.refuse("give a number of seconds, 0 for none")
-	}
-	return time.Duration(f * float64(time.Second)), nil
+	f, err := a.number(name, "give a number of seconds, 0 for none", float64(math.MaxInt64/int64(time.Second)))
+	return time.Duration(f * float64(time.Second)), err
 }
 
 // whole is the value of an option that is a whole number, 0 when it is not set.

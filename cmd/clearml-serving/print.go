@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mattn/go-isatty"
+	"golang.org/x/sys/unix"
 )
 
 // The rules of what is printed:
@@ -26,6 +27,7 @@ type printer struct {
 	out, err io.Writer
 	json     bool
 	color    bool
+	width    int // of the terminal, 0 if it is none or not known
 }
 
 // line prints a line for people; scripts that ask for JSON do not get it.
@@ -59,7 +61,8 @@ func (p *printer) result(v any) error {
 }
 
 // table prints rows in aligned columns under a heading. What is not as it should be in a
-// column STATE is coloured.
+// column STATE is coloured. What would make a line longer than the terminal follows on a line
+// of its own, if it is the last column.
 func (p *printer) table(heading []string, rows [][]string) {
 	if p.json {
 		return
@@ -72,14 +75,20 @@ func (p *printer) table(heading []string, rows [][]string) {
 	}
 	print := func(row []string, style func(i int) string) {
 		var b strings.Builder
-		gap := 0
+		gap, used := 0, 0
 		for i, cell := range row {
+			length := utf8.RuneCountInString(cell)
+			if i > 0 && i == len(row)-1 && p.width > 0 && used+length > p.width {
+				b.WriteString("\n    " + cell)
+				break
+			}
 			if cell != "" {
 				b.WriteString(strings.Repeat(" ", gap))
 				b.WriteString(p.paint(style(i), cell))
 				gap = 0
 			}
-			gap += widths[i] - utf8.RuneCountInString(cell) + 2
+			gap += widths[i] - length + 2
+			used += widths[i] + 2
 		}
 		put(p.out, "%s", b.String())
 	}
@@ -127,4 +136,17 @@ func isTerminal(w any) bool {
 	}
 	f, ok := w.(*os.File)
 	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// terminalWidth is how many characters a line has, 0 if w is no terminal.
+func terminalWidth(w any) int {
+	f, ok := w.(*os.File)
+	if !ok || !isTerminal(w) {
+		return 0
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return 0
+	}
+	return int(size.Col)
 }

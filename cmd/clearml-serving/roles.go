@@ -17,6 +17,24 @@ type part struct {
 	run func(ctx context.Context, ready func()) error
 }
 
+// runRole opens the data folder and runs the parts that make returns, until ctx ends.
+func (a *app) runRole(ctx context.Context, level slog.Level, make func(dir string, sockets *sockets, log *slog.Logger) ([]part, error)) error {
+	defer a.outlive()()
+	dir, err := a.dataDir()
+	if err != nil {
+		return err
+	}
+	log := a.logger(level)
+	sockets := a.newSockets(dir, log)
+	defer sockets.close()
+	defer context.AfterFunc(ctx, sockets.hide)()
+	parts, err := make(dir, sockets, log)
+	if err != nil {
+		return err
+	}
+	return runParts(ctx, log, parts...)
+}
+
 // runParts starts the parts in order, each once the one before is ready, until
 // ctx ends or a part does. It stops them in reverse order, each after the ones that
 // need it: inference drains while the control plane still takes its last report. The

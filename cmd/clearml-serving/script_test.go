@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -40,6 +42,9 @@ func TestMain(m *testing.M) {
 //	                      (with variables); $TASK_KEY is its task
 //	status FILE           serve the file (with variables) as the /status of an inference service
 //	readfile URL FILE     check that a stored file has that content
+//	expand FILE TO        write the file with variables in it
+//	runs WORDS…           run "clearml-serving run" on free ports until it has printed what
+//	                      ends it, ask what it printed once, and interrupt it; stdout is its own
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 filepath.Join("testdata", "script"),
@@ -48,7 +53,10 @@ func TestScripts(t *testing.T) {
 		Setup:               startServer,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": scriptExits, "capture": scriptCapture, "api": scriptAPI, "answers": scriptAnswers,
-			"status": scriptStatus, "instance": scriptInstance, "readfile": scriptReadFile,
+			"status": scriptStatus, "instance": scriptInstance, "readfile": scriptReadFile, "runs": scriptRuns,
+			"expand": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(os.Expand(ts.ReadFile(args[0]), ts.Getenv)), 0o600))
+			},
 		},
 	})
 }
@@ -236,4 +244,52 @@ func scriptReadFile(ts *testscript.TestScript, neg bool, args []string) {
 	if want := ts.ReadFile(args[1]); resp.StatusCode != http.StatusOK || string(text) != want {
 		ts.Fatalf("%s: %s, %d bytes\n%.200s\nwant %q", args[0], resp.Status, len(text), text, want)
 	}
+}
+
+// runPatience is how long "run" may take, on a machine that does much beside.
+const runPatience = 2 * time.Minute
+
+func scriptRuns(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: runs WORDS…")
+	}
+	words := append([]string{"run"}, args...)
+	for _, name := range []string{"serve", "api", "files", "admin"} {
+		words = append(words, "--"+name+"-addr", "127.0.0.1:0")
+	}
+	program, err := exec.LookPath("clearml-serving")
+	ts.Check(err)
+	ctx, cancel := context.WithTimeout(context.Background(), runPatience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, words...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "CLEARML_SERVING_HOME", "CLEARML_API_HOST", "CLEARML_FILES_HOST", "CLEARML_API_ACCESS_KEY", "CLEARML_API_SECRET_KEY", "BROWSED"} {
+		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
+	}
+	out, err := cmd.StdoutPipe()
+	ts.Check(err)
+	var said, errs bytes.Buffer
+	cmd.Stderr = &errs
+	ts.Check(cmd.Start())
+	asked := false
+	for lines := bufio.NewScanner(io.TeeReader(out, &said)); lines.Scan(); {
+		if asked || !strings.HasPrefix(lines.Text(), "Ctrl-C") && !strings.HasPrefix(lines.Text(), "It is kept") {
+			continue
+		}
+		asked = true
+		if found := regexp.MustCompile(`curl -X POST (\S+) .* -d '([^']*)'`).FindStringSubmatch(said.String()); found != nil {
+			resp, err := http.Post(found[1], "application/json", strings.NewReader(found[2])) //nolint:gosec // the address is our own
+			ts.Check(err)
+			answer, err := io.ReadAll(resp.Body)
+			ts.Check(errors.Join(err, resp.Body.Close()))
+			fmt.Fprintf(&said, "asked: %s %s\n", resp.Status, answer)
+		}
+		ts.Check(cmd.Process.Signal(os.Interrupt))
+	}
+	err = cmd.Wait()
+	ts.Logf("%s%s", said.String(), errs.String())
+	if err != nil {
+		ts.Fatalf("clearml-serving %s: %v", strings.Join(words, " "), err)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs("run.out"), said.Bytes(), 0o600))
 }

@@ -13,6 +13,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/listen"
 	"clearmlserving/serving"
+	"clearmlserving/storage"
 )
 
 func serverCommand(a *app) *cobra.Command {
@@ -36,23 +37,16 @@ you alone. A shell gets everything that the SDK needs by:
 }
 
 func (a *app) runServer(ctx context.Context) error {
-	defer a.outlive()()
-	dir, err := a.dataDir()
-	if err != nil {
-		return err
-	}
-	log := a.logger(slog.LevelInfo)
-	sockets := a.newSockets(dir, log)
-	defer sockets.close()
-	defer context.AfterFunc(ctx, sockets.hide)()
-	server, err := a.newControlPlane(ctx, dir, sockets, log)
-	if err != nil {
-		return err
-	}
-	return runParts(ctx, log, a.controlPlanePart(server, sockets, func() error {
-		a.greet(dir, sockets.urls)
-		return a.greetBrowser(ctx, server)
-	}))
+	return a.runRole(ctx, slog.LevelInfo, func(dir string, sockets *sockets, log *slog.Logger) ([]part, error) {
+		server, err := a.newControlPlane(ctx, dir, sockets, log)
+		if err != nil {
+			return nil, err
+		}
+		return []part{a.controlPlanePart(server, sockets, func() error {
+			a.greet(dir, sockets.urls)
+			return a.greetBrowser(ctx, server)
+		})}, nil
+	})
 }
 
 // controlPlane is the embedded server with its sockets.
@@ -82,13 +76,15 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 	}
 	// They are needed only to delete files in buckets, so a broken clearml.conf is logged
 	// and does not prevent the start.
-	places, err := a.clouds()
-	if err != nil {
+	var clouds storage.Adapters
+	if conf, err := a.cloudConfig(); err == nil {
+		clouds = conf.Clouds()
+	} else {
 		log.Warn("cannot read clearml.conf", "effect", "files in buckets are kept when their models are deleted", "err", err)
 	}
 	c.Server, err = controlplane.New(controlplane.Options{
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
-		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: places, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
+		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: clouds, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
 		InstanceCA: a.text("instance-tls-ca"), Authorities: a.authorities(log),
 		Recorded: func(url serving.EndpointURL) (serving.Exchange, bool) {
 			return inference.LastRecorded(recordingsDir(dir), url)
@@ -122,7 +118,7 @@ func (a *app) authorities(log *slog.Logger) func() (*x509.CertPool, error) {
 		return nil // newControlPlane logs why
 	}
 	return func() (*x509.CertPool, error) {
-		pool, err := conf.network.Pool(conf.tls.Others())
+		pool, err := conf.Network.Pool(conf.TLS.Others())
 		if err != nil {
 			log.Warn("cannot read certificate authorities", "effect", "the machine's authorities are used", "err", err)
 			return nil, nil //nolint:nilnil // the machine's

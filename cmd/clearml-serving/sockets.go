@@ -101,6 +101,9 @@ func (s *sockets) open(ctx context.Context, want socket) (*listen.Listener, erro
 		o.Addr, o.FreeFallback = addr, true
 		l, err = listen.Open(ctx, o)
 	}
+	if errors.As(err, &taken) {
+		return nil, hint(err, "Try: --addr-fallback   (takes a free port instead of each one that is in use, and prints it)")
+	}
 	if err != nil {
 		return nil, err
 	}

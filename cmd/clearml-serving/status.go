@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,7 +60,7 @@ func (a *app) ask(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return askOnce(req, conf.network, conf.tls.Others())
+	return askOnce(req, conf.Network, conf.TLS.Others())
 }
 
 // askOnce sends one request over a connection of its own.
@@ -67,6 +68,30 @@ func askOnce(req *http.Request, network outbound.Network, trust outbound.Trust) 
 	transport := network.Transport(trust, 0)
 	transport.DisableKeepAlives = true
 	return (&http.Client{Transport: transport}).Do(req)
+}
+
+// askLimit bounds how long one request to an endpoint may take.
+const askLimit = 30 * time.Second
+
+// post asks an endpoint of a running inference service once.
+func (a *app) post(ctx context.Context, address, contentType string, body []byte) (status int, answer []byte, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(body))
+	if err != nil {
+		return 0, nil, err
+	}
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
+	a.showServeKey(req)
+	resp, err := a.ask(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxStatus))
+	return resp.StatusCode, answer, err
 }
 
 // showServeKey puts the key of CLEARML_SERVING_KEY into a request to a running

@@ -35,12 +35,8 @@ type testFlags struct {
 	stub           []string // endpoint=file
 }
 
-// testEngines are those that run on Python workers, which need nothing else.
-var testEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM, serving.EngineCustom, serving.EngineCustomAsync}
-
 func testCommand(a *app) *cobra.Command {
-	f := testFlags{}
-	tolerance := number{}
+	f := testFlags{tolerance: defaultTolerance}
 	cmd := &cobra.Command{
 		Use:   "test [FOLDER | FILE]",
 		Short: "Try preprocess code and a model without deploying them",
@@ -59,35 +55,29 @@ Other endpoints, which the code asks with send_request, are answered 404 unless
   echo '{"x": 1}' | clearml-serving test preprocess.py --engine custom --request -
   clearml-serving test preprocess.py --engine sklearn --model-id 5c3e… --request recording.jsonl
   clearml-serving test pipeline.py --engine custom --request request.json --stub features=features.json prices/2=price.json`,
-		Annotations: map[string]string{markWords: "", markQuiet: ""},
+		Annotations: map[string]string{markWords: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch len(args) {
 			case 0:
 			case 1:
 				f.code = args[0]
 			default:
-				return &usageError{command: cmd, problem: "give one file or folder of code, not " + plural(len(args), "word"), hint: "Try: " + cmd.CommandPath() + " --help"}
-			}
-			f.tolerance = defaultTolerance
-			if tolerance.value != nil {
-				f.tolerance = *tolerance.value
+				return usagef(cmd, "give one file or folder of code, not %s", plural(len(args), "word"))
 			}
 			return a.test(cmd.Context(), f)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.engine, "engine", "", "engine that runs the model: "+strings.Join(testEngines, ", "))
-	mark(flags, "engine", markRequired)
-	mark(flags, "engine", markChoices, testEngines...)
-	completeFrom(cmd, "engine", testEngines)
+	flags.StringVar(&f.engine, "engine", "", "engine that runs the model: "+strings.Join(pythonEngines, ", "))
+	oneOf(cmd, "engine", pythonEngines...)
 	flags.StringVar(&f.endpoint, "endpoint", "", "name that the code finds in its endpoint's record (default: that of the file or folder)")
 	flags.StringVar(&f.model, "model", "", "file or folder of the model")
 	flags.StringVar(&f.modelID, "model-id", "", "model of the ClearML server by id, instead of --model")
 	flags.StringVar(&f.request, "request", "", "file with the request's body, or a recording; - for stdin")
-	mark(flags, "request", markRequired)
+	required(cmd, "engine", "request")
 	flags.StringVar(&f.contentType, "content-type", "application/json", "content type of the request")
 	flags.StringVar(&f.expect, "expect", "", "file with the answer that is expected")
-	flags.Var(&tolerance, "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
+	flags.Var(decimal(&f.tolerance), "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
 	flags.BoolVar(&f.watch, "watch", false, "run again whenever code, model, request or expected answer changes")
 	flags.Var((*wordList)(&f.aux), "aux-config", "engine settings, as for model add")
 	flags.Var((*wordList)(&f.stub), "stub", "what send_request to other endpoints is answered, as endpoint=file")

@@ -74,7 +74,7 @@ func (a *app) newTrial(ctx context.Context, f testFlags) (*trial, error) {
 	if t.stubs, err = readStubs(f.stub); err != nil {
 		return nil, err
 	}
-	t.config, err = clearml.LoadConfig(clearml.ConfigOptions{Env: a.sys.env, HomeDir: a.home(), DataDir: dataDir})
+	t.config, err = a.clearmlConfig()
 	if err != nil && f.modelID != "" {
 		return nil, err // without a model on a server, none is needed
 	}

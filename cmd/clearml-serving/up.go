@@ -35,36 +35,63 @@ find the server and its credentials by themselves when nothing else is configure
 }
 
 func (a *app) runUp(ctx context.Context, name string) error {
-	defer a.outlive()()
-	dir, err := a.dataDir()
+	return a.runRole(ctx, slog.LevelInfo, func(dir string, sockets *sockets, log *slog.Logger) ([]part, error) {
+		var server *controlPlane
+		return a.upParts(ctx, upSetup{
+			dir: dir, sockets: sockets, log: log, name: name,
+			answers: func(s *controlPlane, _ clearml.Config) error {
+				server = s
+				return nil
+			},
+			then: func(ctx context.Context) error {
+				a.greet(dir, sockets.urls)
+				if err := a.greetBrowser(ctx, server); err != nil {
+					return err
+				}
+				<-ctx.Done()
+				return nil
+			},
+		})
+	})
+}
+
+// upSetup is what differs between the roles that run everything.
+type upSetup struct {
+	dir     string
+	sockets *sockets
+	log     *slog.Logger
+	name    string // of the service
+	// answers is called once the control plane answers, before the instance starts.
+	answers func(*controlPlane, clearml.Config) error
+	// then runs once requests are taken, until ctx ends.
+	then func(ctx context.Context) error
+}
+
+// upParts are the control plane, the inference service, and what follows them.
+func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
+	server, err := a.newControlPlane(ctx, setup.dir, setup.sockets, setup.log)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	log := a.logger(slog.LevelInfo)
-	sockets := a.newSockets(dir, log)
-	defer sockets.close()
-	defer context.AfterFunc(ctx, sockets.hide)()
-	server, err := a.newControlPlane(ctx, dir, sockets, log)
-	if err != nil {
-		return err
-	}
+	own := func(value string) clearml.Setting { return clearml.Setting{Value: value, From: "this process"} }
 	access, secret := server.Credentials()
 	config := clearml.Config{
-		API: clearml.Setting{Value: server.api.URL(), From: "this process"}, Files: clearml.Setting{Value: server.files.URL(), From: "this process"},
-		Web: clearml.Setting{Value: server.api.URL(), From: "this process"}, AccessKey: clearml.Setting{Value: access, From: "this process"},
-		SecretKey: clearml.NewSecret(secret, "this process"), WorkerName: clearml.Setting{Value: "up"},
+		API: own(server.api.URL()), Files: own(server.files.URL()), Web: own(server.api.URL()),
+		AccessKey: own(access), SecretKey: clearml.NewSecret(secret, "this process"), WorkerName: clearml.Setting{Value: "up"},
 	}
 	inference, err := a.newInference(ctx, inferenceSetup{
-		dataDir: dir, sockets: sockets, config: config, name: name,
-		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute, log: log,
+		dataDir: setup.dir, sockets: setup.sockets, config: config, name: setup.name,
+		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute, log: setup.log,
 	})
 	if err != nil {
-		return closeOnError(server, err)
+		return nil, closeOnError(server, err)
 	}
-	return runParts(ctx, log,
-		a.controlPlanePart(server, sockets, nil),
-		inferencePart(inference, func() error {
-			a.greet(dir, sockets.urls)
-			return a.greetBrowser(ctx, server)
-		}))
+	return []part{
+		a.controlPlanePart(server, setup.sockets, func() error { return setup.answers(server, config) }),
+		inferencePart(inference, func() error { return nil }),
+		{"up", func(ctx context.Context, ready func()) error {
+			ready()
+			return setup.then(ctx)
+		}},
+	}, nil
 }

@@ -15,12 +15,11 @@ var (
 
 func versionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:         "version",
-		Short:       "Print the version",
-		Long:        "Print the version of this program, and the version of the original whose services it makes.",
-		Example:     "  clearml-serving version --json",
-		Annotations: map[string]string{markQuiet: ""},
-		RunE:        func(*cobra.Command, []string) error { return a.printVersion() },
+		Use:     "version",
+		Short:   "Print the version",
+		Long:    "Print the version of this program, and the version of the original whose services it makes.",
+		Example: "  clearml-serving version --json",
+		RunE:    func(*cobra.Command, []string) error { return a.printVersion() },
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package places
 
 import (
 	"testing"
@@ -15,13 +15,13 @@ import (
 )
 
 // conf reads a piece of clearml.conf beside some variables.
-func conf(t *testing.T, text string, variables map[string]string) cloudConfig {
+func conf(t *testing.T, text string, variables map[string]string) Config {
 	t.Helper()
 	file, err := hocon.Parse([]byte(text), hocon.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cloudConfig{file: file, env: func(name string) (string, bool) { v, ok := variables[name]; return v, ok }}
+	return Config{file: file, env: func(name string) (string, bool) { v, ok := variables[name]; return v, ok }}
 }
 
 func TestS3IsConfiguredAsTheSDKReadsIt(t *testing.T) {
@@ -88,7 +88,7 @@ func TestAzureIsConfiguredAsTheSDKReadsIt(t *testing.T) {
 func TestSubstitutionsOfPathsAreRewrites(t *testing.T) {
 	c := conf(t, `sdk.storage.path_substitution = [ { registered_prefix = "http://fileserver:8081", local_prefix = "http://localhost:8081" } ]`, nil)
 	want := []storage.Rewrite{{From: "http://fileserver:8081", To: "http://localhost:8081"}}
-	if diff := cmp.Diff(want, c.substitutions()); diff != "" {
+	if diff := cmp.Diff(want, c.Rewrites()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -103,7 +103,7 @@ func TestOnlyAddressesOfWebServersAreQuoted(t *testing.T) {
 		"/models/":                  "file:///models/a b/#.pkl",
 		"s3://host:9000/bucket/dir": "s3://host:9000/bucket/dir/a b/#.pkl",
 	} {
-		if got := fileURL(destination, "a b/#.pkl"); got != want {
+		if got := URL(destination, "a b/#.pkl"); got != want {
 			t.Errorf("below %s: %s, want %s", destination, got, want)
 		}
 	}

@@ -1,31 +1,19 @@
-package main
+package places
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
-	"clearmlserving/clearml"
 	"clearmlserving/hocon"
-	"clearmlserving/outbound"
 	"clearmlserving/storage"
 	"clearmlserving/storage/azure"
 	"clearmlserving/storage/gs"
 	"clearmlserving/storage/s3"
 )
 
-// cloudConfig translates sdk.aws, sdk.google, sdk.azure and sdk.storage of
-// clearml.conf, and the variables that the SDK and the clouds' own tools know, into
-// the options of the places. The rules of precedence are the SDK's: the file wins
-// over the AWS_ variables.
-type cloudConfig struct {
-	file    *hocon.Object
-	env     func(string) (string, bool)
-	tls     clearml.TLS
-	network outbound.Network
-}
-
 // variable is the first that is set and not blank.
-func (c cloudConfig) variable(names ...string) string {
+func (c Config) variable(names ...string) string {
 	for _, name := range names {
 		if v, _ := c.env(name); strings.TrimSpace(v) != "" {
 			return strings.TrimSpace(v)
@@ -56,7 +44,7 @@ func (e entry) on(key string, otherwise bool) bool {
 	return otherwise
 }
 
-func (c cloudConfig) entries(list string) []entry {
+func (c Config) entries(list string) []entry {
 	var all []entry
 	for i, item := range c.file.List(list) {
 		if o, ok := item.(*hocon.Object); ok {
@@ -66,7 +54,7 @@ func (c cloudConfig) entries(list string) []entry {
 	return all
 }
 
-func (c cloudConfig) s3() s3.Options {
+func (c Config) s3() s3.Options {
 	const section = "sdk.aws.s3"
 	root := entry{c.file.Object(section), section + " in clearml.conf"}
 	access := c.s3Access(root)
@@ -75,10 +63,10 @@ func (c cloudConfig) s3() s3.Options {
 			access.From = "AWS_ACCESS_KEY_ID"
 		}
 	}
-	access.Secret = firstOf(access.Secret, c.variable("AWS_SECRET_ACCESS_KEY"))
-	access.Token = firstOf(access.Token, c.variable("AWS_SESSION_TOKEN"))
-	access.Region = firstOf(access.Region, c.variable("AWS_DEFAULT_REGION"))
-	access.Profile = firstOf(access.Profile, c.variable("AWS_PROFILE"))
+	access.Secret = cmp.Or(access.Secret, c.variable("AWS_SECRET_ACCESS_KEY"))
+	access.Token = cmp.Or(access.Token, c.variable("AWS_SESSION_TOKEN"))
+	access.Region = cmp.Or(access.Region, c.variable("AWS_DEFAULT_REGION"))
+	access.Profile = cmp.Or(access.Profile, c.variable("AWS_PROFILE"))
 	o := s3.Options{Default: access, Endpoint: c.variable("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")}
 	for _, e := range c.entries(section + ".credentials") {
 		own := c.s3Access(e)
@@ -95,7 +83,7 @@ func (c cloudConfig) s3() s3.Options {
 }
 
 // s3Access reads the keys that stand in each entry and at the top alike.
-func (c cloudConfig) s3Access(e entry) s3.Access {
+func (c Config) s3Access(e entry) s3.Access {
 	access := s3.Access{
 		Key: e.text("key"), Secret: e.text("secret"), Token: e.text("token"), Region: e.text("region"), Profile: e.text("profile"),
 		Chain: e.on("use_credentials_chain", false), Plain: !e.on("secure", true), OneStream: !e.on("multipart", true), From: e.name,
@@ -124,7 +112,7 @@ func (c cloudConfig) s3Access(e entry) s3.Access {
 	return access
 }
 
-func (c cloudConfig) gs() gs.Options {
+func (c Config) gs() gs.Options {
 	const section = "sdk.google.storage"
 	root := entry{c.file.Object(section), section + " in clearml.conf"}
 	access := gs.Access{Credentials: root.text("credentials_json"), From: section + ".credentials_json in clearml.conf"}
@@ -144,7 +132,7 @@ func (c cloudConfig) gs() gs.Options {
 	return o
 }
 
-func (c cloudConfig) azure() azure.Options {
+func (c Config) azure() azure.Options {
 	const section = "sdk.azure.storage"
 	emulator, endpoint := c.connectionString()
 	var o azure.Options
@@ -185,7 +173,7 @@ func truth(text string) bool {
 
 // connectionString reads the variable by which Azure's own tools are pointed to an
 // account, or to an emulator of one.
-func (c cloudConfig) connectionString() (account azure.Account, endpoint string) {
+func (c Config) connectionString() (account azure.Account, endpoint string) {
 	fields := map[string]string{}
 	for part := range strings.SplitSeq(c.variable("AZURE_STORAGE_CONNECTION_STRING"), ";") {
 		if key, value, found := strings.Cut(part, "="); found {
@@ -197,8 +185,8 @@ func (c cloudConfig) connectionString() (account azure.Account, endpoint string)
 	}, fields["blobendpoint"]
 }
 
-// substitutions are the rules of sdk.storage.path_substitution.
-func (c cloudConfig) substitutions() []storage.Rewrite {
+// Rewrites are the rules of sdk.storage.path_substitution.
+func (c Config) Rewrites() []storage.Rewrite {
 	var rules []storage.Rewrite
 	for _, e := range c.entries("sdk.storage.path_substitution") {
 		if from, to := e.text("registered_prefix"), e.text("local_prefix"); from != "" && to != "" {
