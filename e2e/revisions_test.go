@@ -184,7 +184,8 @@ func TestARollbackIsLiveAndLosesNoRequest(t *testing.T) {
 	wantWords(t, "model history", history, "version one", "version two", "try 2", "brings back 1", "brings back 3")
 	s.kill(t) // what a rollback brings back is what a start loads
 	s.start(t, role{})
-	s.answers(t, "m", `{"code":"one"}`)
+	s.must(t, "model", "rollback", "m", "--to", "2") // the control plane has just come back
+	s.answers(t, "m", `{"code":"two"}`)
 }
 
 // TestWhatAnotherProgramDeploysIsARevision overwrites code at its place, as the original does.

@@ -38,7 +38,7 @@ func Code(ctx context.Context, r serving.Revision, open func(ctx context.Context
 	if err != nil {
 		return fail(err)
 	}
-	defer reader.Close() //nolint:errcheck // only read from
+	defer reader.Close()
 	data, err := io.ReadAll(io.LimitReader(reader, maxCodeFile+1))
 	if err != nil {
 		return fail(err)

@@ -23,7 +23,8 @@ func stored(code string, revisions ...string) *Service {
 	h := serving.History{}
 	for _, word := range revisions {
 		parts := strings.Split(word, ":")
-		content, _ := s.Config.ContentOf("m", func(string) *serving.ModelCode { return &serving.ModelCode{URI: "http://files/" + parts[0], SHA256: parts[0]} })
+		code := &serving.ModelCode{URI: "http://files/" + parts[0], SHA256: parts[0]}
+		content, _ := s.Config.ContentOf("m", func(string) *serving.ModelCode { return code })
 		h = h.Add(serving.Revision{Content: content, Time: time.Now(), By: parts[2], State: serving.RevisionState(parts[1])})
 	}
 	if len(revisions) > 0 {

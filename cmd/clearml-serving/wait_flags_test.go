@@ -12,7 +12,7 @@ func TestCommandsWaitByThemselvesOnATerminalOnly(t *testing.T) {
 	if err != nil {
 		t.Skip("no terminal can be made: ", err)
 	}
-	defer terminal.Close()
+	defer terminal.Close() //nolint:errcheck // nothing is written to it
 	for _, tc := range []struct {
 		name           string
 		flags          waitFlags

@@ -355,3 +355,75 @@ func TestAnInstanceWithoutWriteAccessRemembersVerdicts(t *testing.T) {
 		}
 	})
 }
+
+// What was good is not asked the golden samples again: attaching others costs no version at a start.
+func TestSamplesThatAreAttachedLaterRefuseNoGoodRevision(t *testing.T) {
+	w := newWorld()
+	w.set(endpoints(map[string]string{"m/1": "wrong"}))
+	w.set(golden("m/1", "samples", 0))
+	w.set(revisions(map[string]serving.History{"m/1": deployed("wrong:good")}))
+	runJudged(t, w, func(r *reconcile.Reconciler, rt *router.Router) {
+		if e := r.Status().Endpoints[0]; serves(t, rt) != "wrong" || e.State != "ready" || e.Configured != 2 {
+			t.Errorf("at a start: %s serves, %+v", serves(t, rt), e)
+		}
+		w.set(endpoints(map[string]string{"m/1": "broken"}))
+		settle()
+		if e := r.Status().Endpoints[0]; serves(t, rt) != "wrong" || e.State != "refused" {
+			t.Errorf("the next one is asked: %s serves, %+v", serves(t, rt), e)
+		}
+	})
+}
+
+// A file that is damaged in the cache is no fault of the revision.
+func TestADamagedFileRefusesNothing(t *testing.T) {
+	s, l := newShelf("v2", deployed("v1:good", "v2:pending"))
+	l.errs["v2"] = errUser
+	fetch := repairing{s.world, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.errs, "v2") // by the fetch that compares the content
+	}}
+	synctest.Test(t, func(t *testing.T) {
+		s.bell = make(chan struct{}, 1)
+		var rt router.Router
+		r := reconcile.New(reconcile.Options{Router: &rt, Source: s.world, Files: fetch, Loader: l, Changes: s.world, Poll: time.Minute, Journal: s})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		later()
+		if got := answer(t, &rt, "m/1"); got != "v2" || s.states() != "v1:good v2:good" {
+			t.Errorf("serves %s, stored %s", got, s.states())
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// repairing is a world whose files are damaged until their content is compared.
+type repairing struct {
+	*world
+	repair func()
+}
+
+func (r repairing) Fetch(ctx context.Context, f reconcile.File) (reconcile.Local, error) {
+	local, err := r.world.Fetch(ctx, f)
+	if f.Verify && strings.HasSuffix(f.URL, "v2") {
+		r.repair()
+		local.Fresh = true
+	}
+	return local, err
+}
+
+// An artifact that another program has taken away leaves the last good revision, whose code is kept.
+func TestCodeThatIsTakenAwayLeavesTheLastGoodRevision(t *testing.T) {
+	s, l := newShelf("v1", deployed("v1:good"))
+	s.set(func(state *reconcile.State) { delete(state.Artifacts, "code_m/1") })
+	runShelf(t, s, l, "", func(r *reconcile.Reconciler, rt *router.Router) {
+		later()
+		if e := r.Status().Endpoints[0]; answer(t, rt, "m/1") != "v1" || e.State != "updating" || e.Failure == nil || !strings.Contains(e.Failure.Reason, "could not find preprocessing artifact") {
+			t.Errorf("%s, %+v", answer(t, rt, "m/1"), e)
+		}
+	})
+}
