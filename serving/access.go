@@ -60,8 +60,8 @@ func NewAccessKey() (secret, id string) {
 	return keyPrefix + base64.RawURLEncoding.EncodeToString(bits[:]), "k" + hex.EncodeToString(name[:])
 }
 
-// IsAccessKey reports whether a text has the form of a key, known or not.
-func IsAccessKey(text string) bool { return strings.HasPrefix(text, keyPrefix) }
+// HoldsAccessKey reports whether a text holds something in the form of a key, known or not.
+func HoldsAccessKey(text string) bool { return strings.Contains(text, keyPrefix) }
 
 // DigestOf returns the digest of a key as a client sends it.
 func DigestOf(secret string) KeyDigest { return sha256.Sum256([]byte(secret)) }

@@ -124,6 +124,8 @@ func TestCodeMaySeeHowTheClientAsked(t *testing.T) {
 			`POST /serve/shows ?x=1 127.0.0.1 [{"Host" "h"} {"X-A" "1"} {"x-a" "2"} {"Content-Type" "a/b"} {"Authorization" "Basic bWU6"} {"Content-Length" "1"} {"Connection" "close"}]`,
 		},
 		"no key of ours":       {"Authorization: Bearer csk_abc\r\n", `[{"Host" "h"} {"Content-Length"`},
+		"none without scheme":  {"Authorization: csk_abc\r\n", `[{"Host" "h"} {"Content-Length"`},
+		"none in other fields": {"X-Api-Key: csk_abc\r\n", `[{"Host" "h"} {"Content-Length"`},
 		"another's key":        {"Authorization: Bearer abc\r\n", `{"Authorization" "Bearer abc"}`},
 		"no proxy's":           {"Proxy-Authorization: Basic bWU6\r\n", `[{"Host" "h"} {"Content-Length"`},
 		"no session of ours":   {"Cookie: a=b; clearml_token_basic=secret; c=d\r\n", `{"Cookie" "a=b; c=d"}`},

@@ -129,7 +129,7 @@ func TestShadowTrafficIsComparedAndNeverSeen(t *testing.T) {
 	want := map[string]serving.ShadowReport{
 		"x": {Shadowed: 5, Equal: 5}, "echo": {Shadowed: 1, Different: 1}, "busy": {Shadowed: 1, Errors: 1},
 		"shows": {Shadowed: 1, Equal: 1}, // it is asked as the client asked
-		"y": {}, "echo/1": {}, // a copy is not copied again
+		"y":     {}, "echo/1": {},        // a copy is not copied again
 	}
 	for _, got := range status.Shadows {
 		w := want[string(got.From)]

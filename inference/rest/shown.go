@@ -3,7 +3,6 @@ package rest
 import (
 	"strings"
 
-	"clearmlserving/inference"
 	"clearmlserving/serving"
 )
 
@@ -12,8 +11,10 @@ import (
 // client's own Authorization is shown while the service requires no keys.
 func (f handler) Shown(name, value string) (string, bool) {
 	switch {
+	case serving.HoldsAccessKey(value):
+		return "", false
 	case strings.EqualFold(name, "Authorization"):
-		return value, !f.core.KeysRequired() && !serving.IsAccessKey(inference.BearerKey(value))
+		return value, !f.core.KeysRequired()
 	case strings.EqualFold(name, "Proxy-Authorization"):
 		return "", false
 	case strings.EqualFold(name, "Cookie"):
