@@ -180,8 +180,8 @@ func search(p *person) {
 	p.do(holds(`!document.querySelector("[data-finder]").open`))
 	p.do(chromedp.Click(`//nav//a[text()="Docs"]`))
 	p.sees("Documentation")
-	p.press("li", "Testing and observing a new version")
-	p.sees("Golden samples", "clearml-serving model golden")
+	p.press("li", "Storage of models")
+	p.sees("A model is a file with an address")
 }
 
 // codeInTheEditor adds an endpoint with code that is written in the page, breaks it, and mends it.
