@@ -973,3 +973,37 @@ func TestRevisionsOfAnEndpointAreShownComparedAndBroughtBack(t *testing.T) {
 		t.Errorf("rollback to what is there: %d %.300s", status, page)
 	}
 }
+
+func TestARemovedEndpointIsBroughtBackFromItsPage(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	service, at := r.endpointOf(t, v)
+	v.post("/services/"+service+"/remove", "endpoint", "wine/1")
+	if page := v.shows(at, "It was removed", "Bring revision 1 back"); strings.Contains(page, ">Try<") || strings.Contains(page, "Remove wine/1") {
+		t.Errorf("what is removed can be used: %s", page)
+	}
+	if status, page := v.post("/services/"+service+"/rollback", "endpoint", "wine/1", "number", "1"); status != http.StatusOK || !strings.Contains(page, "as revision 2") || !strings.Contains(page, "is stored, but no instance") {
+		t.Errorf("rollback: %d %.300s", status, page)
+	}
+}
+
+func TestAMonitoringRuleHasAPageWithItsVersions(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	m := r.furnish(t, "plain")
+	v := r.visit(t)
+	sections := map[string]string{
+		"model_monitoring":     `{"auto":{"base_serving_url":"auto","engine_type":"sklearn","monitor_project":"p"}}`,
+		"model_monitoring_eps": `{"auto/1":{"engine_type":"sklearn","serving_url":"auto","version":"1","model_id":"` + m.model + `"}}`,
+	}
+	for name, text := range sections {
+		r.call(t, "tasks.edit_configuration", map[string]any{"task": m.service, "force": true, "configuration": []any{map[string]any{"name": name, "value": text}}}, nil)
+	}
+	at := "/services/" + m.service + "/endpoints/auto"
+	v.shows("/services/"+m.service, `href="`+at+`"`)
+	if page := v.shows(at, "Versions", `href="`+at+`/1"`, "sklearn", "Golden samples"); strings.Contains(page, ">Try<") {
+		t.Error("a rule is asked like an endpoint")
+	}
+	v.shows(at+"/1", `href="`+at+`"`, "its options hold where this one has none")
+	v.post("/services/"+m.service+"/options", "endpoint", "auto", "option", "golden", "samples", `{"body": {"z": 1}, "answer": 2}`)
+	v.shows("/services/"+m.service+"/playground?endpoint=auto/1", "&#34;z&#34;: 1")
+}

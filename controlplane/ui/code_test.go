@@ -65,10 +65,10 @@ func TestTheCodeOnAPageIsBounded(t *testing.T) {
 
 func TestADifferenceOfRevisionsIsShownByItsLines(t *testing.T) {
 	var said []string
-	for _, line := range unifiedLines("--- 1/settings.json\n+++ 2/settings.json\n@@ -1 +1 @@\n-a\n+b\n c\n--- 1/code/x.py\n+++ 2/code/x.py\n@@ -0,0 +1 @@\n+--- d\n") {
+	for _, line := range unifiedLines("--- 1/settings.json\n+++ 2/settings.json\n@@ -1 +1 @@\n-a\n+b\n c\n@@ -9 +9 @@\n-e\n--- 1/code/x.py\n+++ 2/code/x.py\n@@ -0,0 +1 @@\n+--- d\n") {
 		said = append(said, line.Mark+line.Text)
 	}
-	if got, want := strings.Join(said, "|"), "=settings.json|…|-a|+b| c|=code/x.py|…|+--- d"; got != want {
+	if got, want := strings.Join(said, "|"), "=settings.json|-a|+b| c|…|-e|=code/x.py|+--- d"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

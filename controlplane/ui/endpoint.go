@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -19,11 +20,15 @@ import (
 	"clearmlserving/serving"
 )
 
-// endpointPage is one url of a service: an endpoint, or a canary.
+// endpointPage is one url of a service: an endpoint, a canary, a monitoring rule with the options and
+// revisions of the endpoints that it makes, or an endpoint that was removed.
 type endpointPage struct {
 	Doc       *clearml.Service
 	Row       endpointRow
-	Canary    *canaryRow // nil: an endpoint
+	Canary    *canaryRow    // nil: no canary
+	IsRule    bool          // a monitoring rule
+	Versions  []endpointRow // that the rule has made
+	Removed   time.Time     // zero: it is there
 	Record    serving.Endpoint
 	Address   string
 	Options   serving.EndpointOptions
@@ -38,7 +43,7 @@ type endpointPage struct {
 
 // endpointLink is the path of the page of a url.
 func endpointLink(service, endpoint string) string {
-	return (&url.URL{Path: "/services/" + service + "/endpoints/" + endpoint}).EscapedPath()
+	return (&url.URL{Path: "/services/" + service + "/endpoints/" + strings.Trim(endpoint, "/")}).EscapedPath()
 }
 
 // revisionLink is the path of the page of a revision.
@@ -81,10 +86,17 @@ func (p *Pages) endpoint(v *visit) error {
 		page.Row.follow(s.Digests()[at], instances)
 	case split >= 0:
 		page.Row.URL, page.Canary = string(at), &canaries[split]
+	case page.ofRule(s.Config, at, rows):
 	default:
-		return refusal{http.StatusNotFound, fmt.Sprintf("The service %s has no endpoint %s.", s.Doc.Name, at)}
+		h, err := s.History(string(at))
+		if err != nil {
+			return refusal{http.StatusNotFound, fmt.Sprintf("The service %s has no endpoint %s.", s.Doc.Name, at)}
+		}
+		page.Row.URL, page.Removed = string(at), h.Removed
 	}
-	page.Record, page.Rule = recordOf(s.Config, at)
+	if !page.IsRule {
+		page.Record, page.Rule = recordOf(s.Config, at)
+	}
 	page.Revisions = revisionRows(s, string(at), instances)
 	page.Options, _ = serving.LookUp(s.Config.Options, string(at))
 	for _, c := range canaries {
@@ -108,6 +120,22 @@ func (p *Pages) endpoint(v *visit) error {
 		page.Samples = v.samplesOf(s.Doc.Artifacts, page.Options.Golden)
 	}
 	return v.render("endpoint", string(at)+" · "+s.Doc.Name, page)
+}
+
+// ofRule fills the page of a monitoring rule, if the url is that of one.
+func (page *endpointPage) ofRule(config serving.Service, at serving.EndpointURL, rows []endpointRow) bool {
+	rule, ok := serving.LookUp(config.Monitoring, string(at))
+	if !ok {
+		return false
+	}
+	page.IsRule, page.Row.URL, page.Row.Engine = true, string(at), rule.EngineType
+	page.Record = serving.Endpoint{EngineType: rule.EngineType, PreprocessArtifact: rule.PreprocessArtifact, Tensors: rule.Tensors, AuxiliaryCfg: rule.AuxiliaryCfg}
+	for _, row := range rows {
+		if serving.CleanURL(row.Monitoring) == at {
+			page.Versions = append(page.Versions, row)
+		}
+	}
+	return true
 }
 
 // recordOf is the stored record of an endpoint, with the monitoring rule that has made it.

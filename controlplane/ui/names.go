@@ -51,6 +51,9 @@ func (p *Pages) names(v *visit) error {
 		for _, key := range sortedKeys(s.Config.MonitoringEndpoints) {
 			add("endpoint", key)
 		}
+		for _, key := range sortedKeys(s.Config.Monitoring) {
+			add("monitoring rule", key)
+		}
 		for _, key := range sortedKeys(s.Config.Canaries) {
 			add("canary", key)
 		}

@@ -25,16 +25,22 @@ func revisionRows(s *operations.Service, url string, instances []instance) []rev
 	if err != nil {
 		return nil
 	}
-	serves := map[int]bool{}
+	serves, refused := map[int]bool{}, map[int]*serving.Refusal{}
 	for _, i := range instances {
 		for _, e := range i.Report.Endpoints {
 			if i.Alive() && string(e.URL) == url {
 				serves[e.Revision] = true
+				if e.Refusal != nil {
+					refused[e.Refusal.Revision] = e.Refusal
+				}
 			}
 		}
 	}
 	var rows []revisionRow
 	for _, r := range slices.Backward(h.Revisions) {
+		if why := refused[r.Number]; why != nil && r.State == serving.RevisionPending { // its record follows
+			r.State, r.Step, r.Reason = serving.RevisionRefused, why.Step, why.Reason
+		}
 		rows = append(rows, revisionRow{r, serves[r.Number]})
 	}
 	return rows
@@ -122,7 +128,9 @@ func unifiedLines(text string) []diffLine {
 			lines = append(lines, diffLine{"=", file})
 		case strings.HasPrefix(line, "--- "):
 		case strings.HasPrefix(line, "@@"):
-			lines = append(lines, diffLine{"…", ""})
+			if n := len(lines); n > 0 && lines[n-1].Mark != "=" {
+				lines = append(lines, diffLine{"…", ""})
+			}
 		case line != "":
 			lines = append(lines, diffLine{line[:1], line[1:]})
 		}

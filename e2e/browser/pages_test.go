@@ -142,7 +142,6 @@ func endpoint(p *person) {
 	p.write("#limits input[name=deadline]", "7.5")
 	p.press(`section[@id="limits"]`, "Turn on")
 	p.sees("Stored.", "7.5", "refused: golden: ", " serves")
-	p.picture("ui-refused.png", 620)
 	p.open("/")
 	p.sees("What is wrong", "wine/2 of wine is refused")
 	p.press("section", "wine/2 of wine is refused")
@@ -180,8 +179,8 @@ func search(p *person) {
 	p.do(holds(`!document.querySelector("[data-finder]").open`))
 	p.do(chromedp.Click(`//nav//a[text()="Docs"]`))
 	p.sees("Documentation")
-	p.press("li", "Testing and observing a new version")
-	p.sees("Golden samples", "clearml-serving model golden")
+	p.press("li", "Storage of models")
+	p.sees("A model is a file with an address")
 }
 
 // codeInTheEditor adds an endpoint with code that is written in the page, breaks it, and mends it.
@@ -223,6 +222,8 @@ func codeInTheEditor(p *person) {
 	p.open("/services/" + p.s.service)
 	p.do(chromedp.Click(chromedp.CSS(`button[aria-label="Remove echo"]`)))
 	p.sees("Removed the static endpoint echo")
+	p.open("/services/" + p.s.service + "/endpoints/echo")
+	p.sees("It was removed", "Revision")
 }
 
 func canary(p *person) {
@@ -470,7 +471,7 @@ func errorPage(p *person) {
 // everyPage are the addresses of every kind of page.
 func (p *person) everyPage() []string {
 	experiment, service, model := "/experiments/"+p.s.newer, "/services/"+p.s.service, "/models/"+p.s.models[0]
-	pages := []string{"/", "/docs", "/docs/security", "/deploy", "/nothing", service + "/endpoints/wine/1", service + "/endpoints/wine_canary", "/deploy?endpoint=wine/1&service=" + p.s.service, "/models", "/models/upload", model, model + "/deploy", "/experiments", "/services", "/settings", "/models/nothing"}
+	pages := []string{"/", "/docs", "/docs/security", "/deploy", "/nothing", service + "/endpoints/wine/1", service + "/endpoints/wine_canary", service + "/endpoints/wine_auto", service + "/endpoints/wine_auto/1", service + "/revisions/wine/1?number=1", "/deploy?endpoint=wine/1&service=" + p.s.service, "/models", "/models/upload", model, model + "/deploy", "/experiments", "/services", "/settings", "/models/nothing"}
 	for _, tab := range []string{"/overview", "/scalars", "/plots", "/images", "/configuration", "/artifacts", "/console"} {
 		pages = append(pages, experiment+tab)
 	}
