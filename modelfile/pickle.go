@@ -117,8 +117,10 @@ func endsWithTuple(data []byte) bool {
 // classes finds the classes that a pickle names, in the order of the file.
 func classes(data []byte) []class {
 	var found []class
-	for _, at := range oldGlobal.FindAllSubmatchIndex(data, -1) {
-		found = append(found, class{at[0], string(data[at[2]:at[3]]), string(data[at[4]:at[5]])})
+	if data[0] != opProto || data[1] < 4 {
+		for _, at := range oldGlobal.FindAllSubmatchIndex(data, -1) {
+			found = append(found, class{at[0], string(data[at[2]:at[3]]), string(data[at[4]:at[5]])})
+		}
 	}
 	for at := 0; ; at++ {
 		next := bytes.IndexByte(data[at:], opShortText)

@@ -3,11 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"math"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -86,7 +82,7 @@ func (f *metricFlags) variables(notice func(string, ...any)) (map[string]serving
 		buckets func(string) ([]any, error) // nil: the word is the name alone
 	}{
 		{serving.MetricScalar, f.scalar, readBounds},
-		{serving.MetricEnum, f.enum, readWordList},
+		{serving.MetricEnum, f.enum, serving.ParseChoices},
 		{serving.MetricValue, f.value, nil},
 		{serving.MetricCounter, f.counters, nil},
 	} {
@@ -118,65 +114,12 @@ func (f *metricFlags) variables(notice func(string, ...any)) (map[string]serving
 	return all, nil
 }
 
-// maxBuckets keeps a mistyped number from making a histogram that nobody can use.
-const maxBuckets = 10_000
-
-// readBounds reads the bounds of a histogram: "0,0.5,1", or "0/1/5" for five
-// buckets of the same width between 0 and 1.
+// readBounds reads the bounds of a histogram, as Python writes numbers.
 func readBounds(text string) ([]any, error) {
-	var bounds []float64
-	if parts := strings.Split(text, "/"); len(parts) > 1 {
-		if len(parts) != 3 {
-			return nil, fmt.Errorf("%s should be min/max/number of buckets, for example 0.0/1.0/5", pyText(text))
-		}
-		low, errLow := readBound(parts[0])
-		high, errHigh := readBound(parts[1])
-		n, errN := readBound(parts[2])
-		if err := errors.Join(errLow, errHigh, errN); err != nil {
-			return nil, err
-		}
-		if n != math.Trunc(n) || n < 1 || n > maxBuckets || high <= low || math.IsInf((high-low)*n, 0) {
-			return nil, fmt.Errorf("%s should be min/max/number of buckets with min less than max and 1 to %d buckets, for example 0.0/1.0/5", pyText(text), maxBuckets)
-		}
-		for i := range int(n) + 1 {
-			bounds = append(bounds, low+(high-low)*float64(i)/n)
-		}
-	} else {
-		for part := range strings.SplitSeq(text, ",") {
-			bound, err := readBound(part)
-			if err != nil {
-				return nil, err
-			}
-			bounds = append(bounds, bound)
-		}
-	}
-	slices.Sort(bounds)
-	bounds = slices.Compact(bounds)
+	bounds, err := serving.ParseBounds(text)
 	values := make([]any, len(bounds))
 	for i, bound := range bounds {
 		values[i] = json.Number(pyFloat(bound))
 	}
-	return values, nil
-}
-
-func readBound(text string) (float64, error) {
-	f, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
-	if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
-		return 0, fmt.Errorf("bucket %s is not a number", pyText(text))
-	}
-	return f, nil
-}
-
-func readWordList(text string) ([]any, error) {
-	var values []any
-	for word := range strings.SplitSeq(text, ",") {
-		word = strings.TrimSpace(word)
-		if word == "" {
-			return nil, fmt.Errorf("%s has an empty word", pyText(text))
-		}
-		if !slices.Contains(values, any(word)) {
-			values = append(values, word)
-		}
-	}
-	return values, nil
+	return values, err
 }

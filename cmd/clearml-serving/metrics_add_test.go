@@ -79,7 +79,7 @@ func FuzzReadBounds(f *testing.F) {
 	f.Add("-1e308/1e308/3")
 	f.Fuzz(func(t *testing.T, text string) {
 		values, err := readBounds(text)
-		if err == nil && (len(values) == 0 || len(values) > maxBuckets+1 && strings.Contains(text, "/")) {
+		if err == nil && (len(values) == 0 || len(values) > serving.MaxBuckets+1 && strings.Contains(text, "/")) {
 			t.Fatalf("%d bounds", len(values))
 		}
 		if _, err := json.Marshal(values); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
+	"clearmlserving/modelfile"
 	"clearmlserving/places"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
@@ -51,11 +52,11 @@ that code instead of its own, so that model and code change together.`,
 	flags.StringVar(&f.project, "project", "", "project of the model, created when it does not exist")
 	required(cmd, "name", "project")
 	flags.Var((*wordList)(&f.tags), "tags", "tags of the model")
-	flags.StringVar(&f.framework, "framework", "", "framework of the model (default: told by the file's extension): "+strings.Join(frameworks, ", "))
-	choices := append([]string{}, frameworks...)
-	choices = append(choices, keys(frameworkAliases)...)
+	flags.StringVar(&f.framework, "framework", "", "framework of the model (default: told by the file's extension): "+strings.Join(modelfile.Frameworks, ", "))
+	choices := append([]string{}, modelfile.Frameworks...)
+	choices = append(choices, keys(modelfile.FrameworkAliases)...)
 	mark(flags, "framework", markChoices, choices...)
-	offer(cmd, "framework", frameworks...)
+	offer(cmd, "framework", modelfile.Frameworks...)
 	flags.BoolVar(&f.publish, "publish", false, "publish the model: it can no longer be changed")
 	flags.StringVar(&f.path, "path", "", "file or folder to upload; a folder is packed as a zip")
 	flags.StringVar(&f.url, "url", "", "address of a file that is only registered")
@@ -74,7 +75,7 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 		return err
 	}
 	client, doc := s.Client, s.Doc
-	if alias, ok := frameworkAliases[f.framework]; ok {
+	if alias, ok := modelfile.FrameworkAliases[f.framework]; ok {
 		f.framework = alias
 	}
 	shownTags := ""
@@ -231,7 +232,7 @@ func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *cl
 	framework := f.framework
 	file := path.Base(uri)
 	if framework == "" {
-		framework = guessFramework(file)
+		framework = modelfile.FrameworkOf(file)
 	}
 	model := clearml.NewModel{
 		Name: f.name, ProjectID: project.ID, URI: uri, Framework: framework, Tags: f.tags, TaskID: doc.ID,

@@ -1,25 +1,25 @@
-package main
+package modelfile
 
 import (
 	"path"
 	"strings"
 )
 
-// frameworks are the keys of the SDK's table of frameworks: what a model's
+// Frameworks are the keys of the SDK's table of frameworks: what a model's
 // framework may be called. It is stored as typed.
-var frameworks = []string{
+var Frameworks = []string{
 	"tensorflow", "tensorflowjs", "tensorflowlite", "pytorch", "torchscript", "caffe", "caffe2", "onnx", "keras",
 	"mknet", "cntk", "torch", "darknet", "paddlepaddle", "scikitlearn", "xgboost", "lightgbm", "parquet", "megengine",
 	"catboost", "tensorrt", "openvino", "custom",
 }
 
-// frameworkAliases are words that people use for a framework (the first stands
+// FrameworkAliases are words that people use for a framework (the first stands
 // in the original's own readme, which the original refuses).
-var frameworkAliases = map[string]string{"scikit-learn": "scikitlearn", "sklearn": "scikitlearn"}
+var FrameworkAliases = map[string]string{"scikit-learn": "scikitlearn", "sklearn": "scikitlearn"}
 
-// guessFramework tells a framework by a file's extension, in the display form
+// FrameworkOf tells a framework by a file's extension, in the display form
 // that the SDK stores then; "" when the extension tells nothing.
-func guessFramework(name string) string {
+func FrameworkOf(name string) string {
 	switch strings.ToLower(path.Ext(name)) {
 	case ".pkl", ".joblib":
 		return "ScikitLearn"
