@@ -172,9 +172,6 @@ func (c *Client) ownFile(rawURL string) bool {
 	return files != "" && (rawURL == files || strings.HasPrefix(rawURL, files+"/"))
 }
 
-// OwnFile reports whether a URL is on the configured file server, whose files DeleteFile removes.
-func (c *Client) OwnFile(rawURL string) bool { return c.ownFile(rawURL) }
-
 // UserName returns the name of the user whose credentials this client has.
 func (c *Client) UserName(ctx context.Context) (string, error) {
 	var data struct {

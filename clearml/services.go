@@ -154,6 +154,10 @@ func (s *Service) Configuration() serving.Configuration {
 		if !ok {
 			continue
 		}
+		if section == serving.SectionRevisions && json.Valid([]byte(text)) {
+			c.Sections[section] = json.RawMessage(text) // only ours write it, and it may be long
+			continue
+		}
 		// No environment: the meaning of a service must not depend on its reader.
 		object, err := hocon.Parse([]byte(text), hocon.Options{})
 		if err != nil {

@@ -272,3 +272,37 @@ func TestARefusedVersionLeavesTheOneBeforeServing(t *testing.T) {
 	})
 	s.wants(t, "auto/3", `{"x":1}`, `{"code":"good"}`)
 }
+
+// TestWhatTheOriginalDeploysIsARevision uses the original's own command line, which overwrites code at
+// its place and then writes its sections; both command lines go on with what the other stored.
+func TestWhatTheOriginalDeploysIsARevision(t *testing.T) {
+	python := originalPython(t)
+	s := up(t)
+	id := createdID(t, s.must(t, "create", "--name", "revisions"))
+	deploy := func(text string) {
+		t.Helper()
+		file := writeCode(t, s, "preprocess.py", text)
+		if r := s.command(t, s.sdk, python, "-m", "clearml_serving", "--id", id, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", file); r.code != 0 {
+			t.Fatal(r)
+		}
+	}
+	deploy(answersWith("theirs"))
+	s.answers(t, "m", `{"code":"theirs"}`)
+	s.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", writeCode(t, s, "ours.py", answersWith("ours")), "--wait")
+	deploy("class Preprocess(:\n")
+	s.eventually(t, patience, "the original's second one is refused", func() error {
+		if history := s.must(t, "model", "history", "m"); !regexp.MustCompile(`(?m)^3 +refused .* another program .*invalid syntax`).MatchString(history) {
+			return fmt.Errorf("%s", history)
+		}
+		return nil
+	})
+	s.wants(t, "m", `{"x":1}`, `{"code":"ours"}`)
+	s.must(t, "--id", id, "model", "rollback", "m", "--to", "1", "--wait")
+	s.wants(t, "m", `{"x":1}`, `{"code":"theirs"}`)
+	if r := s.command(t, s.sdk, python, "-m", "clearml_serving", "--id", id, "model", "list"); r.code != 0 || !strings.Contains(r.out, "py_code_m") {
+		t.Errorf("the original cannot read what a rollback stored: %v", r)
+	}
+	s.kill(t)
+	s.start(t, role{})
+	s.answers(t, "m", `{"code":"theirs"}`)
+}

@@ -106,8 +106,9 @@ func (s *Service) DropUnusedCode(ctx context.Context, name string) error {
 	return nil
 }
 
-// PruneFiles removes the files of revisions that are no longer kept: from the file server, and from
-// the artifacts of the service. Files at other places stay.
+// PruneFiles removes the files of revisions that are no longer kept: from the artifacts of the
+// service, and from the service's own folder of the file server. Files at other places stay, whatever
+// an artifact says.
 func (s *Service) PruneFiles(ctx context.Context) error {
 	if len(s.Config.Broken) > 0 {
 		return nil // what cannot be read may refer to one of them
@@ -125,6 +126,7 @@ func (s *Service) PruneFiles(ctx context.Context) error {
 			used[a.Hash] = true
 		}
 	}
+	own := clearml.FileURL(s.Client.FilesURL(), path.Join(s.Doc.StoragePath(), "artifacts")) + "/"
 	var failed error
 	for _, name := range slices.Sorted(maps.Keys(s.Doc.Artifacts)) {
 		a := s.Doc.Artifacts[name]
@@ -132,7 +134,7 @@ func (s *Service) PruneFiles(ctx context.Context) error {
 			continue
 		}
 		err := s.Client.DeleteArtifact(ctx, s.Doc.ID, name)
-		if err == nil && s.Client.OwnFile(a.URI) {
+		if err == nil && strings.HasPrefix(a.URI, own) && fixed(*CodeOf(a)) {
 			if err = s.Client.DeleteFile(ctx, a.URI); errors.Is(err, clearml.ErrNotFound) {
 				err = nil
 			}

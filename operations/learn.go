@@ -39,6 +39,9 @@ func (s *Service) Learn(ctx context.Context, known map[serving.EndpointURL]servi
 	}
 	return s.edit(ctx, deployment{}, func(c *serving.Service) ([]serving.Section, error) {
 		for url, h := range known {
+			if s.unreadable(url) {
+				continue
+			}
 			merged, changed := c.Revisions[string(url)].Merge(h)
 			if !changed {
 				continue

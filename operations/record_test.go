@@ -83,6 +83,17 @@ func TestAnEditRecordsWhatItChangesAndWhatOthersChangedBefore(t *testing.T) {
 	}
 }
 
+// A history that a newer version has written is not begun anew.
+func TestAHistoryThatCannotBeReadIsLeftAlone(t *testing.T) {
+	for _, key := range []string{"", "m"} {
+		s := stored("v1")
+		s.Config.Broken = []serving.BrokenRecord{{Section: serving.SectionRevisions, Key: key}}
+		if s.record(deployment{url: "m"}, s.contents(true)) {
+			t.Errorf("broken %q: recorded %v", key, s.Config.Revisions)
+		}
+	}
+}
+
 func TestTheHistoryOfWhatIsGoneIsMarked(t *testing.T) {
 	version := serving.Revision{Content: serving.Content{Endpoint: serving.Endpoint{EngineType: "custom", ServingURL: "auto", Version: "1"}}, Rule: 1}
 	s := stored("v1", "v1:good:eve")

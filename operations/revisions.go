@@ -68,7 +68,7 @@ func CodeOf(a clearml.Artifact) *serving.ModelCode {
 // program, if it differed before the edit already, else by the author. It reports
 // whether something was added.
 func (s *Service) record(d deployment, before map[serving.EndpointURL]serving.Content) bool {
-	if slices.ContainsFunc(s.Config.BrokenIn(serving.SectionRevisions), func(b serving.BrokenRecord) bool { return b.Key == "" }) {
+	if s.unreadable("") {
 		return false // what cannot be read is not overwritten; the edit itself does not depend on it
 	}
 	now, added := time.Now().UTC().Truncate(time.Second), false
@@ -77,6 +77,9 @@ func (s *Service) record(d deployment, before map[serving.EndpointURL]serving.Co
 	}
 	after := s.contents(false)
 	for url, content := range after {
+		if s.unreadable(url) {
+			continue
+		}
 		h := s.Config.Revisions[string(url)]
 		if was, existed := before[url]; existed && !h.Current(was) && !h.Current(content) {
 			h = h.Add(serving.Revision{Content: was, Time: now})
@@ -113,6 +116,12 @@ func (s *Service) record(d deployment, before map[serving.EndpointURL]serving.Co
 		s.Config.PruneRevisions()
 	}
 	return added
+}
+
+// unreadable reports whether the history of a URL, or for "" the whole section, cannot be read: a newer
+// version may have written it.
+func (s *Service) unreadable(url serving.EndpointURL) bool {
+	return slices.ContainsFunc(s.Config.BrokenIn(serving.SectionRevisions), func(b serving.BrokenRecord) bool { return serving.CleanURL(b.Key) == url })
 }
 
 // adoptWithin is the longest time between the upload of code and the edit of its record.

@@ -44,6 +44,9 @@ func (s *Service) AddCanary(c Canary) (replaced bool, err error) {
 		return false, err
 	}
 	key := string(CleanURL(c.Endpoint))
+	if s.optionsOf(EndpointURL(key)).Golden != nil && !s.isEndpoint(key) {
+		return false, fmt.Errorf("canary '%s': the name has golden samples, and a canary has no model to judge: take them off with: clearml-serving model golden --endpoint %s --off", key, key)
+	}
 	old, replaced := existing(s.Canaries, key)
 	if c.Unknown == nil {
 		c.Unknown = s.Canaries[old].Unknown

@@ -184,7 +184,7 @@ type LoadFailure struct {
 	Code      string    `json:"code,omitempty"` // artifact whose code failed
 	Since     time.Time `json:"since"`
 	Attempts  int       `json:"attempts"`
-	NextTry   time.Time `json:"next_try"`
+	NextTry   time.Time `json:"next_try,omitzero"` // zero for a refused revision
 	// Cause is Reason without the name of the code, "" where it does not name it.
 	Cause string `json:"-"`
 	// Revision is the one that failed, 0 if it has no number.

@@ -237,6 +237,10 @@ func TestGoldenSamplesOfACanaryAreRefused(t *testing.T) {
 	if err := s.SetOptions("m", golden); err != nil {
 		t.Error(err)
 	}
+	s.Options["d"] = serving.EndpointOptions{Golden: &serving.Golden{Artifact: "a"}}
+	if _, err := s.AddCanary(serving.Canary{Endpoint: "d", Weights: []float64{1}, LoadEndpoints: []string{"m"}}); err == nil || !strings.Contains(err.Error(), "has golden samples") {
+		t.Errorf("a canary on a name with samples: %v", err)
+	}
 	s.Options["c"] = serving.EndpointOptions{Golden: &serving.Golden{Artifact: "a"}}
 	if plan := serving.Resolve(s, nil, nil); !slices.ContainsFunc(plan.Problems, func(p serving.Problem) bool { return p.Key == "c" && strings.Contains(p.Text, "judge nothing") }) {
 		t.Errorf("stored all the same: %v", plan.Problems)

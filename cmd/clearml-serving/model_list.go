@@ -158,6 +158,10 @@ func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) 
 	for _, section := range sections {
 		for _, b := range config.BrokenIn(section) {
 			a.print.notice("Warning: %v", b.Err)
+			if section == serving.SectionRevisions {
+				a.print.notice("  what is configured is served all the same; a newer version may have written it")
+				continue
+			}
 			if b.Key == "" {
 				a.print.notice("  running instances keep its last good form until it can be read again")
 				continue

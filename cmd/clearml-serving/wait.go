@@ -150,6 +150,9 @@ func (a *app) wait(ctx context.Context, s *operations.Service, named []serving.E
 // stored has no end. A section that cannot be read may concern every url.
 func unusable(s *operations.Service, named []serving.EndpointURL) error {
 	for _, b := range s.Config.Unusable() {
+		if b.Section == serving.SectionRevisions {
+			continue // what is configured is served without it
+		}
 		url := serving.CleanURL(b.Key)
 		if b.Key != "" && len(named) > 0 && !slices.ContainsFunc(named, func(n serving.EndpointURL) bool { return serving.CleanURL(string(n)) == url }) {
 			continue
@@ -241,7 +244,7 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 		wanted[url] = true
 	}
 	for _, p := range l.Problems {
-		if url := serving.CleanURL(p.Key); wanted[url] && p.Section != serving.SectionCanary && p.Section != serving.SectionOptions {
+		if url := serving.CleanURL(p.Key); wanted[url] && p.Section != serving.SectionCanary && p.Section != serving.SectionOptions && p.Section != serving.SectionRevisions {
 			return false, "", fmt.Errorf("'%s' is not served as configured: %s", url, p.Text)
 		}
 	}

@@ -412,7 +412,9 @@ func (r *Reconciler) fail(e *entry, result loadResult) {
 		r.o.Logger.Debug("endpoint still cannot be loaded", "endpoint", e.url, "attempts", f.Attempts, "reason", f.Reason)
 	}
 	if f.Final && result.want.revision.State == serving.RevisionPending {
-		e.refusal = f
+		refusal := *f
+		refusal.NextTry = time.Time{}
+		e.refusal = &refusal
 		r.judge(e.url, f.Revision, serving.Verdict{State: serving.RevisionRefused, Step: f.Step, Reason: f.Reason})
 		r.dirty = true // also if another instance has refused it first: it is not wanted any more
 	}

@@ -223,7 +223,7 @@ func TestARefusedRevisionIsNamedAndNotTriedAgainUntilItIsDeployedAgain(t *testin
 		s.set(endpoints(map[string]string{"m/1": "v2"}))
 		later()
 		e := r.Status().Endpoints[0]
-		if e.State != "refused" || e.Revision != 1 || e.Configured != 2 || e.Refusal == nil || e.Refusal.Revision != 2 || e.Refusal.Reason != "no class Preprocess" || e.Refusal.Instance != "here" || e.Failure == nil {
+		if e.State != "refused" || e.Revision != 1 || e.Configured != 2 || e.Refusal == nil || e.Refusal.Revision != 2 || e.Refusal.Reason != "no class Preprocess" || e.Refusal.Instance != "here" || e.Failure == nil || !e.Failure.NextTry.IsZero() {
 			t.Errorf("%+v %+v", e, e.Refusal)
 		}
 		time.Sleep(24 * time.Hour)

@@ -160,11 +160,18 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 }
 
 // Hash is the change marker of the state, in the original's form: 32 hex digits.
-func (s *State) Hash() string { return s.service().StateHash(s.artifactHashes()) }
+func (s *State) Hash() string { return s.settings().StateHash(s.artifactHashes()) }
 
 // digests are the change markers of the single URLs.
 func (s *State) digests() map[serving.EndpointURL]string {
-	return s.service().Digests(s.artifactHashes())
+	return s.settings().Digests(s.artifactHashes())
+}
+
+// settings decodes what the change markers are made of: the configuration without its revisions.
+func (s *State) settings() serving.Service {
+	sections := maps.Clone(s.Sections)
+	delete(sections, serving.SectionRevisions)
+	return serving.Configuration{Sections: sections, Unreadable: s.Unreadable, General: s.General}.Decode()
 }
 
 func (s *State) artifactHashes() map[string]string {
