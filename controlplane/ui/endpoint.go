@@ -35,7 +35,8 @@ type endpointPage struct {
 	Rule      string // the monitoring rule whose options hold where the endpoint has none
 	Samples   samples
 	Code      code
-	Revisions []revisionRow
+	Revisions []revisionRow // the newest
+	Older     int           // the number of the first revision that is not among them, 0 for none
 	Metrics   []metricRow
 	Used      []string // canaries that the endpoint takes part in
 	Console   console
@@ -98,9 +99,12 @@ func (p *Pages) endpoint(v *visit) error {
 		page.Record, page.Rule = recordOf(s.Config, at)
 	}
 	page.Revisions = revisionRows(s, string(at), instances)
+	if len(page.Revisions) > serving.DefaultKeep {
+		page.Older, page.Revisions = page.Revisions[serving.DefaultKeep].Number, page.Revisions[:serving.DefaultKeep]
+	}
 	page.Options, _ = serving.LookUp(s.Config.Options, string(at))
 	for _, c := range canaries {
-		if slices.ContainsFunc(c.Shares, func(one share) bool { return one.Endpoint == string(at) }) {
+		if len(page.Used) < shownCanaries && slices.ContainsFunc(c.Shares, func(one share) bool { return one.Endpoint == string(at) }) {
 			page.Used = append(page.Used, c.URL)
 		}
 	}
@@ -131,7 +135,7 @@ func (page *endpointPage) ofRule(config serving.Service, at serving.EndpointURL,
 	page.IsRule, page.Row.URL, page.Row.Engine = true, string(at), rule.EngineType
 	page.Record = serving.Endpoint{EngineType: rule.EngineType, PreprocessArtifact: rule.PreprocessArtifact, Tensors: rule.Tensors, AuxiliaryCfg: rule.AuxiliaryCfg}
 	for _, row := range rows {
-		if serving.CleanURL(row.Monitoring) == at {
+		if serving.CleanURL(row.Monitoring) == at && len(page.Versions) < shownEndpoints {
 			page.Versions = append(page.Versions, row)
 		}
 	}
