@@ -945,19 +945,23 @@ func TestTheSearchKnowsEverythingByName(t *testing.T) {
 	}
 }
 
-// A recorded request is an example for those who may deploy code, which could record it too.
-func TestThePlaygroundBeginsWithARecordedRequest(t *testing.T) {
-	r := start(t, controlplane.Options{Recorded: func(at serving.EndpointURL) (serving.Exchange, bool) {
-		return serving.Exchange{ContentType: "application/json", Body: []byte(`{"of":"` + string(at) + `"}`)}, true
+// Recorded requests are shown to those who may deploy code, which could record them too.
+func TestRecordedRequestsAreShownAndBeginThePlayground(t *testing.T) {
+	r := start(t, controlplane.Options{Recorded: func(at serving.EndpointURL, most int) []serving.Exchange {
+		one := serving.Exchange{ContentType: "application/json", Body: []byte(`{"of":"` + string(at) + `"}`), Status: 422, Answer: []byte(strings.Repeat("<why>", 1000))}
+		return []serving.Exchange{one, one}[:min(most, 2)]
 	}})
 	v := r.visit(t)
-	service, _ := r.endpointOf(t, v)
+	service, at := r.endpointOf(t, v)
 	play := "/services/" + service + "/playground?endpoint=wine/1"
-	if page := v.shows(play, ">{}</textarea>"); strings.Contains(page, "recorded") {
+	if page := v.shows(play, ">{}</textarea>") + v.shows(at); strings.Contains(page, "ecorded request") {
 		t.Error("a request is shown although nothing is to be recorded")
 	}
 	v.post("/services/"+service+"/options", "endpoint", "wine/1", "option", "record", "share", "1")
 	v.shows(play, "&#34;of&#34;: &#34;wine/1&#34;", "newest recorded request")
+	if page := v.shows(at, "Newest recorded requests", `<span class="badge bad">422</span>`, "&lt;why&gt;", "more)"); strings.Count(page, "badge bad\">422") != 2 || len(page) > 30_000 {
+		t.Errorf("%d bytes: %s", len(page), page)
+	}
 }
 
 // Each deployment is a revision: with its code, what it changed, and a button that brings it back.

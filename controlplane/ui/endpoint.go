@@ -37,6 +37,7 @@ type endpointPage struct {
 	Code      code
 	Revisions []revisionRow // the newest
 	Older     int           // the number of the first revision that is not among them, 0 for none
+	Requests  []recordedRow
 	Metrics   []metricRow
 	Used      []string // canaries that the endpoint takes part in
 	Console   console
@@ -122,8 +123,29 @@ func (p *Pages) endpoint(v *visit) error {
 	if part == "" {
 		page.Code = v.codeOf(s.Doc.Artifacts, page.Record.PreprocessArtifact)
 		page.Samples = v.samplesOf(s.Doc.Artifacts, page.Options.Golden)
+		page.Requests = v.recordedRows(page.Options.Record, string(at))
 	}
 	return v.render("endpoint", string(at)+" · "+s.Doc.Name, page)
+}
+
+// recordedRow is a recorded request with its answer.
+type recordedRow struct {
+	serving.Exchange
+	In, Out string
+}
+
+// Good says that the answer is no error.
+func (r recordedRow) Good() bool { return r.Status < http.StatusBadRequest }
+
+// recordedRows are the newest recorded requests, as far as a page has room for them.
+func (v *visit) recordedRows(record *serving.Record, at string) []recordedRow {
+	const most, longest, all = 10, 1 << 10, 30 << 10
+	left := room(all)
+	var rows []recordedRow
+	for _, e := range v.recorded(record, at, most) {
+		rows = append(rows, recordedRow{e, left.take(readable(e.Body), longest), left.take(readable(e.Answer), longest)})
+	}
+	return rows
 }
 
 // ofRule fills the page of a monitoring rule, if the url is that of one.
