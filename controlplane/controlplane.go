@@ -54,9 +54,9 @@ type Options struct {
 	InstanceCA string
 	// Authorities returns the trusted authorities. Nil: those of the machine.
 	Authorities func() (*x509.CertPool, error)
-	// Recorded returns the newest recorded request to a url, as an example for the playground. Nil:
-	// no recordings are at hand.
-	Recorded func(serving.EndpointURL) (serving.Exchange, bool)
+	// Recorded returns the newest recorded requests to a url for the web pages, the newest first,
+	// at most this many. Nil: no recordings are at hand.
+	Recorded func(url serving.EndpointURL, most int) []serving.Exchange
 	// Version is the version of this program, for server.info and backups.
 	Version string
 	// FilesPlace stores the files below FilesRoot, such as a bucket. Nil: the data folder.

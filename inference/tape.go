@@ -239,32 +239,38 @@ func recordingOf(dir string, u serving.EndpointURL) string {
 	return filepath.Join(dir, url.PathEscape(string(u))+".jsonl")
 }
 
-// lastLine bounds how much of a recording LastRecorded reads.
-const lastLine = 256 << 10
+// recordedEnd bounds how much of a recording LastRecorded reads.
+const recordedEnd = 256 << 10
 
-// LastRecorded returns the newest exchange of a url in a folder of recordings, if there is one.
-func LastRecorded(dir string, u serving.EndpointURL) (serving.Exchange, bool) {
+// LastRecorded returns the newest exchanges of a url in a folder of recordings, the newest first, at
+// most this many.
+func LastRecorded(dir string, u serving.EndpointURL, most int) []serving.Exchange {
 	f, err := os.Open(recordingOf(dir, u))
 	if err != nil {
-		return serving.Exchange{}, false
+		return nil
 	}
 	defer f.Close() //nolint:errcheck // only read from
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() {
-		return serving.Exchange{}, false
+		return nil
 	}
-	end := make([]byte, min(info.Size(), lastLine))
+	end := make([]byte, min(info.Size(), recordedEnd))
 	n, err := f.ReadAt(end, info.Size()-int64(len(end)))
 	if err != nil && !errors.Is(err, io.EOF) {
-		return serving.Exchange{}, false
+		return nil
 	}
+	var all []serving.Exchange
 	whole := end[:bytes.LastIndexByte(end[:n], '\n')+1] // the writer may be at work
-	whole = bytes.TrimSuffix(whole, []byte("\n"))
-	all, err := serving.ParseExchanges(whole[bytes.LastIndexByte(whole, '\n')+1:])
-	if err != nil {
-		return serving.Exchange{}, false
+	for len(whole) > 0 && len(all) < most {
+		whole = bytes.TrimSuffix(whole, []byte("\n"))
+		at := bytes.LastIndexByte(whole, '\n') + 1
+		one, err := serving.ParseExchanges(whole[at:])
+		if err != nil {
+			break // the file does not begin here, or is damaged
+		}
+		all, whole = append(all, one[0]), whole[:at]
 	}
-	return all[0], true
+	return all
 }
 
 // write appends to a file, which is opened for each batch: people may move it

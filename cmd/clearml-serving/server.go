@@ -86,8 +86,8 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
 		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: clouds, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
 		InstanceCA: a.text("instance-tls-ca"), Authorities: a.authorities(log),
-		Recorded: func(url serving.EndpointURL) (serving.Exchange, bool) {
-			return inference.LastRecorded(recordingsDir(dir), url)
+		Recorded: func(url serving.EndpointURL, most int) []serving.Exchange {
+			return inference.LastRecorded(recordingsDir(dir), url, most)
 		},
 		Ready: func() { close(c.answers) }, Logger: log.With("part", "server"),
 	})

@@ -35,7 +35,9 @@ type endpointPage struct {
 	Rule      string // the monitoring rule whose options hold where the endpoint has none
 	Samples   samples
 	Code      code
-	Revisions []revisionRow
+	Revisions []revisionRow // the newest
+	Older     int           // the number of the first revision that is not among them, 0 for none
+	Requests  []recordedRow
 	Metrics   []metricRow
 	Used      []string // canaries that the endpoint takes part in
 	Console   console
@@ -98,9 +100,12 @@ func (p *Pages) endpoint(v *visit) error {
 		page.Record, page.Rule = recordOf(s.Config, at)
 	}
 	page.Revisions = revisionRows(s, string(at), instances)
+	if len(page.Revisions) > serving.DefaultKeep {
+		page.Older, page.Revisions = page.Revisions[serving.DefaultKeep].Number, page.Revisions[:serving.DefaultKeep]
+	}
 	page.Options, _ = serving.LookUp(s.Config.Options, string(at))
 	for _, c := range canaries {
-		if slices.ContainsFunc(c.Shares, func(one share) bool { return one.Endpoint == string(at) }) {
+		if len(page.Used) < shownCanaries && slices.ContainsFunc(c.Shares, func(one share) bool { return one.Endpoint == string(at) }) {
 			page.Used = append(page.Used, c.URL)
 		}
 	}
@@ -118,8 +123,29 @@ func (p *Pages) endpoint(v *visit) error {
 	if part == "" {
 		page.Code = v.codeOf(s.Doc.Artifacts, page.Record.PreprocessArtifact)
 		page.Samples = v.samplesOf(s.Doc.Artifacts, page.Options.Golden)
+		page.Requests = v.recordedRows(page.Options.Record, string(at))
 	}
 	return v.render("endpoint", string(at)+" · "+s.Doc.Name, page)
+}
+
+// recordedRow is a recorded request with its answer.
+type recordedRow struct {
+	serving.Exchange
+	In, Out string
+}
+
+// Good says that the answer is no error.
+func (r recordedRow) Good() bool { return r.Status < http.StatusBadRequest }
+
+// recordedRows are the newest recorded requests, as far as a page has room for them.
+func (v *visit) recordedRows(record *serving.Record, at string) []recordedRow {
+	const most, longest, all = 10, 1 << 10, 30 << 10
+	left := room(all)
+	var rows []recordedRow
+	for _, e := range v.recorded(record, at, most) {
+		rows = append(rows, recordedRow{e, left.take(readable(e.Body), longest), left.take(readable(e.Answer), longest)})
+	}
+	return rows
 }
 
 // ofRule fills the page of a monitoring rule, if the url is that of one.
@@ -131,7 +157,7 @@ func (page *endpointPage) ofRule(config serving.Service, at serving.EndpointURL,
 	page.IsRule, page.Row.URL, page.Row.Engine = true, string(at), rule.EngineType
 	page.Record = serving.Endpoint{EngineType: rule.EngineType, PreprocessArtifact: rule.PreprocessArtifact, Tensors: rule.Tensors, AuxiliaryCfg: rule.AuxiliaryCfg}
 	for _, row := range rows {
-		if serving.CleanURL(row.Monitoring) == at {
+		if serving.CleanURL(row.Monitoring) == at && len(page.Versions) < shownEndpoints {
 			page.Versions = append(page.Versions, row)
 		}
 	}

@@ -73,11 +73,15 @@ type experimentPage struct {
 	Values  []singleValue
 	Metrics []scalarMetric
 	Plots   []plot
+	Part    part // of Metrics or Plots
 	Images  []debugImage
 	Console console
 	// Files are the output artifacts and models.
 	Made, Used []modelDoc
 }
+
+// shownFigures is how many figures are on one page.
+const shownFigures = 40
 
 func (p *Pages) experiment(v *visit) error {
 	page := experimentPage{Tabs: tabs(), Tab: v.r.PathValue("tab")}
@@ -100,9 +104,11 @@ func (p *Pages) experiment(v *visit) error {
 	case "scalars":
 		if page.Values, err = v.singleValues(page.Task.ID); err == nil {
 			page.Metrics, err = v.scalarMetrics([]string{page.Task.ID})
+			page.Metrics, page.Part = partOf(v, page.Metrics, shownFigures)
 		}
 	case "plots":
 		page.Plots, err = v.plots(page.Task.ID)
+		page.Plots, page.Part = partOf(v, page.Plots, shownFigures)
 	case "images":
 		page.Images, err = v.debugImages(page.Task.ID)
 	case "configuration":

@@ -184,3 +184,33 @@ func placeIn(text string) []any {
 	}
 	return []any{created, id}
 }
+
+// part is the place of some rows of a long table that is in memory.
+type part struct {
+	From, To, Of   int
+	Previous, Next string // addresses, "" for none
+}
+
+// paramFrom is the number of the first row of a part, from 0.
+const paramFrom = "from"
+
+// partOf is the part of a table that the address names, of at most this many rows.
+func partOf[T any](v *visit, rows []T, most int) ([]T, part) {
+	q := v.r.URL.Query()
+	from, _ := strconv.Atoi(q.Get(paramFrom)) // what is no number is the beginning
+	if from < 0 || from >= len(rows) {
+		from = 0
+	}
+	p := part{From: from + 1, To: min(from+most, len(rows)), Of: len(rows)}
+	at := func(from int) string {
+		q.Set(paramFrom, strconv.Itoa(from))
+		return "?" + q.Encode()
+	}
+	if from > 0 {
+		p.Previous = at(max(0, from-most))
+	}
+	if p.To < len(rows) {
+		p.Next = at(p.To)
+	}
+	return rows[from:p.To], p
+}

@@ -90,11 +90,10 @@ func (v *visit) firstRequest(s *operations.Service, endpoint string) (body, from
 	}
 	for _, one := range at {
 		options, _ := serving.LookUp(s.Config.Options, one)
-		if options.Record == nil || v.p.opts.Recorded == nil || !v.user.MayWrite() {
-			continue
-		}
-		if known, ok := v.p.opts.Recorded(serving.CleanURL(one)); ok && asText(known) {
-			return readable(known.Body), "the newest recorded request"
+		for _, known := range v.recorded(options.Record, one, 1) {
+			if asText(known) {
+				return readable(known.Body), "the newest recorded request"
+			}
 		}
 	}
 	for _, one := range at {
@@ -110,6 +109,14 @@ func (v *visit) firstRequest(s *operations.Service, endpoint string) (body, from
 		}
 	}
 	return "{}", ""
+}
+
+// recorded are the newest recorded requests, for those who may deploy code, which sees all requests.
+func (v *visit) recorded(record *serving.Record, url string, most int) []serving.Exchange {
+	if record == nil || v.p.opts.Recorded == nil || !v.user.MayWrite() {
+		return nil
+	}
+	return v.p.opts.Recorded(serving.CleanURL(url), most)
 }
 
 // asText says whether the page can send a request as it was.

@@ -43,6 +43,7 @@ type scalarMetric struct {
 	Name   string
 	Source string // path of the chart's figure
 	Lines  []scalarLine
+	More   int // lines that the table leaves out
 }
 
 // scalarLine is the summary of a line. A browser without JavaScript shows nothing else.
@@ -66,6 +67,9 @@ func (v *visit) histogram(task, metric string) (map[string]map[string]trace, err
 	return answer, err
 }
 
+// shownLines is how many lines of a metric have a row in its table.
+const shownLines = 20
+
 // scalarMetrics summarises the scalars of one task, or of several for comparison.
 func (v *visit) scalarMetrics(tasks []string) ([]scalarMetric, error) {
 	found := map[string]*scalarMetric{}
@@ -81,6 +85,10 @@ func (v *visit) scalarMetrics(tasks []string) ([]scalarMetric, error) {
 				found[name] = metric
 			}
 			for _, variant := range sortedKeys(histogram[name]) {
+				if len(metric.Lines) == shownLines {
+					metric.More++
+					continue
+				}
 				metric.Lines = append(metric.Lines, summarise(lineName(variant, i, len(tasks)), histogram[name][variant]))
 			}
 		}

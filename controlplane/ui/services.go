@@ -49,14 +49,16 @@ func (p *Pages) createService(v *visit) error {
 type servicePage struct {
 	Doc *clearml.Service
 	// Address is where clients send requests, "" when it is not known.
-	Address    string
-	Instances  []instance
-	Endpoints  []endpointRow
-	Canaries   []canaryRow
-	Monitoring []serving.Monitoring
-	Metrics    []metricRow
-	Broken     []serving.BrokenRecord
-	Problems   []serving.Problem
+	Address      string
+	Instances    []instance
+	Endpoints    []endpointRow
+	Part         part // of the endpoints
+	Canaries     []canaryRow
+	MoreCanaries int // that are not shown
+	Monitoring   []serving.Monitoring
+	Metrics      []metricRow
+	Broken       []serving.BrokenRecord
+	Problems     []serving.Problem
 	// Reported is the time of the oldest report that the endpoints' counts come from.
 	Reported time.Time
 	// KeysRequired means that requests need one of Keys; Fresh was just made.
@@ -122,8 +124,13 @@ func (v *visit) showService(s *operations.Service, fresh *freshKey) error {
 		Doc: s.Doc, Address: addressOf(s.Config, instances), Instances: instances, Broken: s.Config.Broken, Canaries: canaryRows(s.Config, instances),
 		Reported: oldestAlive(instances), KeysRequired: s.Config.Access.Required, Keys: v.p.keyRows(s), Fresh: fresh,
 	}
-	if page.Endpoints, err = v.endpointRows(s.Config, instances); err != nil {
+	rows, err := v.endpointRows(s.Config, instances)
+	if err != nil {
 		return err
+	}
+	page.Endpoints, page.Part = partOf(v, rows, shownEndpoints)
+	if more := len(page.Canaries) - shownCanaries; more > 0 {
+		page.Canaries, page.MoreCanaries = page.Canaries[:shownCanaries], more
 	}
 	for _, key := range sortedKeys(s.Config.Monitoring) {
 		page.Monitoring = append(page.Monitoring, s.Config.Monitoring[key])
@@ -140,6 +147,12 @@ func (v *visit) showService(s *operations.Service, fresh *freshKey) error {
 	}
 	return v.render("service", s.Doc.Name, page)
 }
+
+// shownEndpoints and shownCanaries are how much of a service is on one page.
+const (
+	shownEndpoints = 50
+	shownCanaries  = 20
+)
 
 func metricRowOf(key string, m serving.MetricLogging) metricRow {
 	row := metricRow{Endpoint: key, Frequency: "the service's"}

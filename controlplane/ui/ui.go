@@ -37,8 +37,9 @@ type Options struct {
 	InstanceCA string
 	// Authorities gives the authorities that are trusted. Nil: those of the machine.
 	Authorities func() (*x509.CertPool, error)
-	// Recorded gives the newest recorded request to a url, where recordings are at hand. May be nil.
-	Recorded func(serving.EndpointURL) (serving.Exchange, bool)
+	// Recorded gives the newest recorded requests to a url, the newest first, at most this many. Nil:
+	// no recordings are at hand.
+	Recorded func(url serving.EndpointURL, most int) []serving.Exchange
 	// Version is the version of this program, for the page about it.
 	Version string
 	// Bodies bounds what the bodies of forms cost. Nil makes a budget of its own.

@@ -28,6 +28,7 @@ func TestAPersonDoesEverythingInTheBrowser(t *testing.T) {
 		{"playground with a key", playgroundWithAKey},
 		{"service", service},
 		{"endpoint", endpoint},
+		{"recordings", recordings},
 		{"search", search},
 		{"canary", canary},
 		{"history", history},
@@ -157,6 +158,35 @@ func endpoint(p *person) {
 	p.do(chromedp.Click(chromedp.CSS("#limits summary")))
 	p.press(`section[@id="limits"]`, "Turn off")
 	p.sees("Served", "None beside those of the instance")
+}
+
+// recordings records requests of an endpoint and shows them, in and out.
+func recordings(p *person) {
+	at := "/services/" + p.s.service + "/endpoints/wine/2"
+	p.open(at)
+	p.do(chromedp.Click(chromedp.CSS("#record summary")))
+	p.write("#record input[name=share]", "100")
+	p.press(`section[@id="record"]`, "Turn on")
+	p.sees("100 % of the requests are kept")
+	for deadline := time.Now().Add(time.Minute); !p.present("#requests details"); {
+		if time.Now().After(deadline) {
+			p.t.Fatal("no recorded request is shown")
+		}
+		p.open("/services/" + p.s.service + "/playground?endpoint=wine/2")
+		p.write("textarea[name=body]", wine)
+		p.press("form", "Send")
+		p.sees(`"grower"`)
+		p.open(at)
+	}
+	p.do(chromedp.Click(chromedp.CSS("#requests summary")))
+	p.sees("13.05", "grower B")
+	p.audit(at)
+	p.open("/services/" + p.s.service + "/playground?endpoint=wine/2")
+	p.sees("It begins with the newest recorded request.")
+	p.open(at)
+	p.do(chromedp.Click(chromedp.CSS("#record summary")))
+	p.press(`section[@id="record"]`, "Turn off")
+	p.sees("Off: requests can be kept")
 }
 
 // search goes to places by their names, with the keyboard alone.
