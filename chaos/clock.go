@@ -17,8 +17,8 @@ import (
 	"clearmlserving/controlplane"
 )
 
-// wrongControl is a control plane with a wrong clock, by the offset in a file. The built program
-// cannot have a wrong clock of its own, so it is assembled here and runs in a separate process.
+// wrongControl is a control plane whose clock is wrong by the offset in a file. The built program
+// has no such option, so the control plane is assembled here and runs in a separate process.
 type wrongControl struct{ data, api, files, clock string }
 
 func (c wrongControl) args() []string {
@@ -91,7 +91,7 @@ func skewed(ctx context.Context, w *world) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := pause(ctx, time.Second); err != nil { // for its record
+	if err := pause(ctx, time.Second); err != nil { // until its status is stored
 		return errors.Join(err, killed.stop())
 	}
 	killed.kill()

@@ -34,7 +34,7 @@ func faults() []fault {
 // run injects the fault, waits for the recovery, and returns the outcome.
 func (f fault) run(ctx context.Context, w *world, t *traffic) (outcome, error) {
 	if before := t.take(""); before.elsewhere.failures()+before.elsewhere.wrong > 0 {
-		return outcome{}, fmt.Errorf("something is wrong before it is injected: %s", before.elsewhere.example)
+		return outcome{}, fmt.Errorf("answers are wrong before the fault is injected: %s", before.elsewhere.example)
 	}
 	if err := f.inject(ctx, w); err != nil {
 		return outcome{}, err
@@ -44,7 +44,7 @@ func (f fault) run(ctx context.Context, w *world, t *traffic) (outcome, error) {
 		return outcome{}, err
 	}
 	took := time.Since(begun)
-	// So that late answers are counted here.
+	// Late answers belong to this fault.
 	if err := errors.Join(t.settled(ctx), pause(ctx, 300*time.Millisecond)); err != nil {
 		return outcome{}, err
 	}

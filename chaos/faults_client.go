@@ -17,13 +17,13 @@ import (
 // clientFaults are faulty or malicious clients. Only their own requests may be affected.
 func clientFaults() []fault {
 	return []fault{
-		{name: "client-malformed", about: "heads that two readers could read differently", inject: malformed},
-		{name: "client-slow", about: "300 connections that send a byte now and then", inject: slowClients},
-		{name: "client-leaves", about: "200 clients that leave in the middle of their request, or before the answer", inject: leavingClients},
+		{name: "client-malformed", about: "request heads that two parsers could read differently", inject: malformed},
+		{name: "client-slow", about: "300 connections that send single bytes slowly", inject: slowClients},
+		{name: "client-leaves", about: "200 clients that disconnect in the middle of their request, or before the answer", inject: leavingClients},
 		{name: "client-bomb", about: "1 GB of zeros as gzip, and a length beyond the limit", slow: true, inject: bombs},
 		{name: "client-reads-slowly", about: "50 clients that never read their large answers", slow: true, hit: victim, statuses: []int{http.StatusTooManyRequests}, inject: slowReaders},
 		{name: "client-flood", about: "300 clients on one endpoint at once", hit: victim, statuses: []int{http.StatusTooManyRequests}, inject: flood},
-		{name: "client-bad-json", about: "1,000 bodies that are no JSON", slow: true, inject: func(ctx context.Context, w *world) error {
+		{name: "client-bad-json", about: "1,000 bodies that are not JSON", slow: true, inject: func(ctx context.Context, w *world) error {
 			return several(1000, 0, func(ctx context.Context, w *world) error {
 				return w.ask(ctx, victim, `{"x": `, http.StatusUnprocessableEntity)
 			})(ctx, w)

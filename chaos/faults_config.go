@@ -21,17 +21,17 @@ import (
 func configFaults() []fault {
 	return []fault{
 		{
-			name: "config-broken", about: "section endpoints becomes unreadable, in every way: what serves goes on",
+			name: "config-broken", about: "section endpoints becomes unreadable, in several ways: the running configuration stays in use",
 			inject: func(ctx context.Context, w *world) error { return w.breakSections(ctx, "endpoints") },
 		},
 		{
-			name: "config-broken-all", about: "every section becomes unreadable, in every way: what serves goes on", slow: true,
+			name: "config-broken-all", about: "every section becomes unreadable, in several ways: the running configuration stays in use", slow: true,
 			inject: func(ctx context.Context, w *world) error {
 				return w.breakSections(ctx, slices.Sorted(maps.Keys(goodRecords))...)
 			},
 		},
 		{
-			name: "config-broken-restart", about: "another instance starts while section endpoints is unreadable, from its last good form", slow: true,
+			name: "config-broken-restart", about: "another instance starts while section endpoints is unreadable, from its last good copy", slow: true,
 			inject: restartWithBroken,
 		},
 		{
@@ -54,7 +54,7 @@ func configFaults() []fault {
 		{name: "log-reader-dies", about: "the reader of the service's log is killed", inject: unread(true)},
 		{name: "log-reader-stuck", about: "the reader of the service's log stops reading", slow: true, inject: unread(false)},
 		{
-			name: "killed-making-environment", about: "SIGKILL to the service while a Python environment is made, and a new start", slow: true,
+			name: "killed-making-environment", about: "SIGKILL to the service while a Python environment is created, and a restart", slow: true,
 			hit: everything, statuses: []int{0, http.StatusServiceUnavailable}, inject: killMaking,
 		},
 	}
@@ -276,7 +276,7 @@ func unread(closed bool) func(context.Context, *world) error {
 			return err
 		}
 		if err == nil && s.ended() {
-			err = errors.New("it has ended with the reader of its log")
+			err = errors.New("the service has ended with the reader of its log")
 		}
 		return errors.Join(err, s.stop())
 	}
@@ -302,7 +302,7 @@ func killMaking(ctx context.Context, w *world) error {
 		err := old.wait(ctx, func() error {
 			found, _ := filepath.Glob(filepath.Join(w.dir, old.name, "environments", "*", "bin"))
 			if len(found) == 0 {
-				return errors.New("no environment is being made")
+				return errors.New("no environment is being created")
 			}
 			return nil
 		})

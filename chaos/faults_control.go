@@ -21,15 +21,15 @@ func controlFaults() []fault {
 		}
 	}
 	return []fault{
-		{name: "control-refuses", about: "nobody listens at the control plane's address", inject: broken(refuse, 2*time.Second)},
-		{name: "control-silent", about: "the control plane takes connections and never answers", slow: true, inject: broken(silent, 3*time.Second)},
-		{name: "control-garbage", about: "the control plane answers what is no HTTP", inject: broken(garbage, 2*time.Second)},
+		{name: "control-refuses", about: "nothing listens at the control plane's address", inject: broken(refuse, 2*time.Second)},
+		{name: "control-silent", about: "the control plane accepts connections and never answers", slow: true, inject: broken(silent, 3*time.Second)},
+		{name: "control-garbage", about: "the control plane answers with something other than HTTP", inject: broken(garbage, 2*time.Second)},
 		{name: "control-lies", about: "the control plane answers 200 with broken JSON", slow: true, inject: broken(lies, 2*time.Second)},
-		{name: "control-denies", about: "the control plane refuses our credentials", slow: true, inject: broken(denies, 2*time.Second)},
-		{name: "control-cuts", about: "answers of the control plane break off", slow: true, inject: broken(cuts, 2*time.Second)},
+		{name: "control-denies", about: "the control plane refuses the credentials", slow: true, inject: broken(denies, 2*time.Second)},
+		{name: "control-cuts", about: "answers of the control plane are truncated", slow: true, inject: broken(cuts, 2*time.Second)},
 		{name: "control-slow", about: "the control plane answers 2 KB a second", inject: broken(slow, 3*time.Second), slow: true},
 		{
-			name: "control-killed", about: "SIGKILL to the control plane, and a start on the same data",
+			name: "control-killed", about: "SIGKILL to the control plane, and a restart on the same data",
 			inject: func(ctx context.Context, w *world) error {
 				w.control.kill()
 				if err := pause(ctx, time.Second); err != nil {
@@ -49,7 +49,7 @@ func controlFaults() []fault {
 			},
 		},
 		{
-			name: "control-away-at-start", about: "another instance starts while the control plane is away, from what it knew", slow: true,
+			name: "control-away-at-start", about: "another instance starts while the control plane is unreachable, from its cache", slow: true,
 			inject: func(ctx context.Context, w *world) error {
 				first, err := w.startInference(ctx, "second")
 				if err != nil {

@@ -25,7 +25,7 @@ func deployFaults() []fault {
 				return err
 			}
 			if err := w.ask(ctx, victim, `{"x": 3}`, http.StatusOK); err != nil {
-				return fmt.Errorf("the old version does not serve on: %w", err)
+				return fmt.Errorf("the old version no longer serves: %w", err)
 			}
 			good, err := filepath.Abs("chaos/code/victim.py")
 			if err != nil {
@@ -36,7 +36,7 @@ func deployFaults() []fault {
 	}
 	const head = "class Preprocess:\n    def load(self, path):\n        "
 	return []fault{
-		{name: "deploy-syntax-error", about: "code that is no Python", slow: true, inject: bad("class Preprocess(:\n")},
+		{name: "deploy-syntax-error", about: "code with a syntax error", slow: true, inject: bad("class Preprocess(:\n")},
 		{name: "deploy-raises", about: "a load() that raises", inject: bad(head + "raise RuntimeError('no')\n")},
 		{name: "deploy-dies", about: "a load() that dies of SIGSEGV", inject: bad(head + "import ctypes; ctypes.string_at(0)\n")},
 		{name: "deploy-hangs", about: "a load() that never ends", slow: true, inject: bad(head + "import time; time.sleep(3600)\n")},
@@ -57,7 +57,7 @@ func deployFaults() []fault {
 			}
 			return pause(ctx, time.Second)
 		}},
-		{name: "deploy-broken-model", about: "an endpoint whose model is no model", slow: true, inject: func(ctx context.Context, w *world) error {
+		{name: "deploy-broken-model", about: "an endpoint whose model file is invalid", slow: true, inject: func(ctx context.Context, w *world) error {
 			file := filepath.Join(w.dir, "broken.pkl")
 			if err := os.WriteFile(file, []byte("no pickle"), 0o600); err != nil {
 				return err
@@ -79,7 +79,7 @@ func deployFaults() []fault {
 			err := w.cli(ctx, "model", "remove", "--endpoint", "broken")
 			return err
 		}},
-		{name: "deploy-download-cut", about: "the file server breaks off while a model is fetched", slow: true, inject: func(ctx context.Context, w *world) error {
+		{name: "deploy-download-cut", about: "the file server disconnects while a model is downloaded", slow: true, inject: func(ctx context.Context, w *world) error {
 			file := filepath.Join(w.dir, "large.bin")
 			if err := os.WriteFile(file, make([]byte, 8<<20), 0o600); err != nil {
 				return err

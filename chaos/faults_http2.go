@@ -82,7 +82,7 @@ func askOrReset(ctx context.Context, w *world, client *http.Client, i int) error
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	if resp, err := client.Do(req); err == nil { // it was faster than the reset
+	if resp, err := client.Do(req); err == nil { // the answer was faster than the reset
 		_, _ = io.Copy(io.Discard, resp.Body)
 		return resp.Body.Close()
 	}

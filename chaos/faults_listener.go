@@ -16,8 +16,8 @@ import (
 // unsolicited bodies.
 func listenerFaults() []fault {
 	return []fault{
-		{name: "client-half-closed", about: "16 clients that close their side and wait: each gets its answer", hit: victim, inject: halfClosedClients},
-		{name: "client-leaves-queue", about: "60 clients that queue 0.4 s of work each and leave: it is dropped", hit: victim, inject: queueLeavers},
+		{name: "client-half-closed", about: "16 clients that half-close their connection and wait: each gets its answer", hit: victim, inject: halfClosedClients},
+		{name: "client-leaves-queue", about: "60 clients that queue 0.4 s of work each and disconnect: the work is dropped", hit: victim, inject: queueLeavers},
 		{name: "client-drips", about: "100 bodies that arrive a byte at a time", inject: drippingClients},
 	}
 }

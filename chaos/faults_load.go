@@ -17,15 +17,15 @@ import (
 
 const (
 	loadWorkers  = 3
-	loadRequests = 1000 // per code
+	loadRequests = 1000 // per program
 	loadClients  = 12
-	loadTogether = 8 // codes that are deployed at a time
+	loadTogether = 8 // programs that are deployed at a time
 )
 
 // loadFaults are states that the load of user code may leave in its process.
 func loadFaults() []fault {
 	return []fault{
-		{name: "load-state", about: "open files, processes, generators and all else that load() may leave, with three workers each: 1,000 requests at once for another part each", slow: true, inject: loadStates},
+		{name: "load-state", about: "state that load() may leave, such as open files, processes and generators, with three workers each: 1,000 different requests at once", slow: true, inject: loadStates},
 	}
 }
 
@@ -37,7 +37,7 @@ func loadStates(ctx context.Context, w *world) error {
 		return err
 	}
 	if len(codes) == 0 {
-		return errors.New("there are no codes in worker/testdata/load")
+		return errors.New("there are no programs in worker/testdata/load")
 	}
 	var lines bytes.Buffer
 	for n := range loadRequests {
@@ -143,7 +143,7 @@ func (w *world) askLoaded(ctx context.Context, endpoint string, shared bool) err
 		return fmt.Errorf("%d of %d answers are wrong, one of them: %w", len(wrong), loadRequests, wrong[0])
 	}
 	if len(own) != 0 && len(own) != loadWorkers {
-		return fmt.Errorf("%d workers say that %d things are their own", loadWorkers, len(own))
+		return fmt.Errorf("%d workers have %d states of their own", loadWorkers, len(own))
 	}
 	return nil
 }

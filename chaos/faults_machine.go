@@ -36,7 +36,7 @@ func machineFaults() []fault {
 			},
 		},
 		{
-			name: "service-killed", about: "SIGKILL to the inference service: no process may outlive it; it starts again", hit: everything, statuses: []int{0, http.StatusServiceUnavailable},
+			name: "service-killed", about: "SIGKILL to the inference service: no process may outlive it; then a restart", hit: everything, statuses: []int{0, http.StatusServiceUnavailable},
 			inject: func(ctx context.Context, w *world) error {
 				old := w.serving()
 				workers, err := w.workerOf(ctx, victim)
@@ -64,14 +64,14 @@ func machineFaults() []fault {
 			},
 		},
 		{
-			name: "disk-full", about: "the data folder's disk is full, then not", slow: true,
+			name: "disk-full", about: "the data folder's disk is full, then has space again", slow: true,
 			inject: func(ctx context.Context, w *world) error {
 				small := filepath.Join(w.dir, "small")
 				if err := os.Mkdir(small, 0o755); err != nil {
 					return err
 				}
 				if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=40m"); err != nil {
-					say("disk-full: not tried: a file system can't be mounted here (%v)", err)
+					say("disk-full: skipped: cannot mount a file system (%v)", err)
 					return os.Remove(small)
 				}
 				s, err := w.startInference(ctx, "small")
@@ -85,7 +85,7 @@ func machineFaults() []fault {
 			},
 		},
 		{
-			name: "memory-of-machine", about: "the kernel kills a worker for memory (a worker is made the first candidate)", slow: true, hit: victim, statuses: lost,
+			name: "memory-of-machine", about: "the kernel kills a worker for memory (a worker has the highest oom_score_adj)", slow: true, hit: victim, statuses: lost,
 			inject: func(ctx context.Context, w *world) error {
 				return w.ask(ctx, victim, `{"x": 1, "do": "hog"}`, http.StatusOK, http.StatusInternalServerError, http.StatusServiceUnavailable, http.StatusUnprocessableEntity)
 			},
@@ -100,7 +100,7 @@ func (w *world) burn(ctx context.Context, s *server) error {
 		err = fmt.Errorf("answered %d %.200s", status, body)
 	}
 	if err != nil {
-		return fmt.Errorf("a request that was under way: %w", err)
+		return fmt.Errorf("a request in progress: %w", err)
 	}
 	return nil
 }
@@ -110,7 +110,7 @@ func (s *server) isAsked(ctx context.Context, endpoint string, answered <-chan e
 	return s.wait(ctx, func() error {
 		e, err := s.statusOf(ctx, endpoint)
 		if err == nil && e.InUse == 0 && len(answered) == 0 {
-			err = fmt.Errorf("%s is not asked", endpoint)
+			err = fmt.Errorf("%s gets no request", endpoint)
 		}
 		return err
 	})

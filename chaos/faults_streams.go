@@ -16,8 +16,8 @@ import (
 // their deadline.
 func streamFaults() []fault {
 	return []fault{
-		{name: "client-reads-streams-slowly", about: "8 clients that read streams of 25 MB at 1 KB/s, and 3 that read streams without end", slow: true, hit: victim, inject: slowStreams},
-		{name: "client-leaves-long-requests", about: "5 clients that leave a request of ten minutes after half a second", hit: victim, inject: leavingLongRequests},
+		{name: "client-reads-streams-slowly", about: "8 clients that read streams of 25 MB at 1 KB/s, and 3 that read endless streams", slow: true, hit: victim, inject: slowStreams},
+		{name: "client-leaves-long-requests", about: "5 clients that disconnect half a second into a request of ten minutes", hit: victim, inject: leavingLongRequests},
 	}
 }
 

@@ -32,7 +32,7 @@ func workerFaults() []fault {
 		{name: "worker-killed", about: "SIGKILL to a worker, three times", hit: victim, statuses: lost, inject: several(3, 300*time.Millisecond, signal(syscall.SIGKILL))},
 		{name: "worker-terminated", about: "SIGTERM to a worker", slow: true, hit: victim, statuses: lost, inject: signal(syscall.SIGTERM)},
 		{name: "worker-aborted", about: "SIGABRT to a worker, as from a failed assertion of a library", slow: true, hit: victim, statuses: lost, inject: signal(syscall.SIGABRT)},
-		{name: "worker-leaves-daemons", about: "SIGKILL to a worker that has started processes in sessions of their own: they end too", hit: victim, statuses: lost, inject: daemons},
+		{name: "worker-leaves-daemons", about: "SIGKILL to a worker that has started processes in separate sessions: they end too", hit: victim, statuses: lost, inject: daemons},
 		{
 			name: "worker-stopped", about: "SIGSTOP to a worker for two seconds: its clients wait", slow: true, hit: victim, statuses: lost,
 			inject: func(ctx context.Context, w *world) error {
@@ -51,7 +51,7 @@ func workerFaults() []fault {
 			},
 		},
 		{
-			name: "zygote-killed", about: "SIGKILL to the process that all workers are forked from", hit: everything, statuses: append([]int{http.StatusGatewayTimeout}, lost...),
+			name: "zygote-killed", about: "SIGKILL to the zygote, from which all workers are forked", hit: everything, statuses: append([]int{http.StatusGatewayTimeout}, lost...),
 			inject: func(ctx context.Context, w *world) error {
 				pid, err := w.zygote(ctx)
 				if err != nil {

@@ -42,14 +42,14 @@ func (t *traffic) probe(ctx context.Context, name string) {
 		}
 		switch {
 		case status == http.StatusOK && told.Sub(last.at) > stale:
-			lie = fmt.Sprintf("%s says that it is ready, and has given no right answer for %v", name, stale)
+			lie = fmt.Sprintf("%s is ready without a right answer for %v", name, stale)
 		case status != http.StatusOK && before.from == s && begun.Sub(before.at) < fresh:
 			// A worker that dies between two answers may leave a gap.
 			if pause(ctx, fresh) != nil {
 				return
 			}
 			if next := t.lastGood(name); next.from == s && next.at.After(told) && next.at.Sub(told) <= fresh && next.at.Sub(before.begun) < without {
-				lie = fmt.Sprintf("%s answered %v before and %v after it said that it is not ready: %d %.300s", name, begun.Sub(before.at), next.at.Sub(told), status, body)
+				lie = fmt.Sprintf("%s answered %v before and %v after it was not ready: %d %.300s", name, begun.Sub(before.at), next.at.Sub(told), status, body)
 			}
 		}
 		t.mu.Lock()

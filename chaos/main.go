@@ -1,12 +1,12 @@
 // Command chaos injects faults into a running installation while clients with
-// known answers ask it, and reports what each fault cost: wrong answers, failures
+// known answers send requests, and reports the effect of each fault: wrong answers, failures
 // of the endpoint that was hit, failures of others. It owns the faults, the
-// clients and the report; it knows the product only by its binary and by HTTP.
+// clients and the report; it uses the product only by its binary and by HTTP.
 //
 //	go run ./chaos                     every fault, at least 200,000 requests
 //	go run ./chaos -short              the short form of make test
 //	go run ./chaos -only zygote        faults whose name contains a word
-//	go run ./chaos -soak 20m           changing configuration, memory and descriptors drawn
+//	go run ./chaos -soak 20m           changing configuration, with a chart of memory and descriptors
 package main
 
 import (
@@ -32,7 +32,7 @@ func main() {
 	}
 }
 
-// settings are the options of the command line.
+// settings are the command-line options.
 type settings struct {
 	binary, python, results, table string
 	only                           string
@@ -50,14 +50,14 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&s.results, "results", "", "write the results to this file as JSON")
 	flags.StringVar(&s.table, "table", "", "write the results to this file as a page of documentation; of a soak, as a chart")
 	flags.StringVar(&s.only, "only", "", "inject only faults whose name contains one of these words, split by commas")
-	flags.BoolVar(&s.short, "short", false, "leave out the slow faults and ask for a shorter time")
+	flags.BoolVar(&s.short, "short", false, "leave out the slow faults and run for a shorter time")
 	flags.BoolVar(&s.keep, "keep", false, "keep the folder of the installation, with its logs")
-	flags.IntVar(&s.least, "least", 0, "go on asking until so many requests have been answered (default 200,000, in the short form none)")
-	flags.DurationVar(&s.soak, "soak", 0, "instead of faults: so long of load and changing configuration")
-	flags.StringVar(&s.wrong.data, "wrong-control", "", "instead of all else: be a control plane on this data folder, with a wrong clock")
-	flags.StringVar(&s.wrong.api, "api", "", "its address for the API")
-	flags.StringVar(&s.wrong.files, "files", "", "its address for files")
-	flags.StringVar(&s.wrong.clock, "clock", "", "the file that says by how many seconds its clock is ahead")
+	flags.IntVar(&s.least, "least", 0, "go on until this many requests have been answered (default 200,000, in the short form 0)")
+	flags.DurationVar(&s.soak, "soak", 0, "instead of faults: load and changing configuration for this long")
+	flags.StringVar(&s.wrong.data, "wrong-control", "", "instead of everything else: run a control plane on this data folder, with a wrong clock")
+	flags.StringVar(&s.wrong.api, "api", "", "API address of the control plane")
+	flags.StringVar(&s.wrong.files, "files", "", "file server address of the control plane")
+	flags.StringVar(&s.wrong.clock, "clock", "", "the file with the number of seconds by which its clock is ahead")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func inject(ctx context.Context, s settings, dir string) (err error) {
 	t := newTraffic(world)
 	defer t.end()
 	r := &report{short: s.short}
-	say("%d faults, %d endpoints asked all the while", len(chosen), len(bystanders))
+	say("%d faults, %d endpoints under load", len(chosen), len(bystanders))
 	for _, f := range chosen {
 		one, err := f.run(ctx, world, t)
 		if err != nil {
@@ -118,7 +118,7 @@ func inject(ctx context.Context, s settings, dir string) (err error) {
 		}
 	}
 	r.total = t.total()
-	r.rest = t.take("") // what happened between faults counts as well
+	r.rest = t.take("") // observations between faults count as well
 	if s.results != "" {
 		if err := r.write(s.results); err != nil {
 			return err

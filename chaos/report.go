@@ -105,7 +105,7 @@ func (r *report) table() string {
 	if err := w.Flush(); err != nil {
 		return err.Error()
 	}
-	fmt.Fprintf(&b, "%d kinds of fault, %d right answers, %d looks at /readyz\n", len(r.outcomes), r.total, r.probes())
+	fmt.Fprintf(&b, "%d kinds of fault, %d right answers, %d probes of /readyz\n", len(r.outcomes), r.total, r.probes())
 	return b.String()
 }
 

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// soakTick is the time between two samples, soakChange that between two changes of
+// soakTick is the time between two samples, soakChange the time between two changes of
 // the configuration.
 const (
 	soakTick   = 5 * time.Second
@@ -27,7 +27,7 @@ func soak(ctx context.Context, s settings, dir string) (err error) {
 	defer func() { err = errors.Join(err, world.stop()) }()
 	t := newTraffic(world)
 	defer t.end()
-	say("asking and changing the configuration for %v", s.soak)
+	say("load and changing configuration for %v", s.soak)
 	samples, err := soakLoop(ctx, s.soak, world, t)
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, world.lastLines())

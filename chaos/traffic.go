@@ -104,7 +104,7 @@ func (t *traffic) client(ctx context.Context, n int, name string) {
 	c := &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 	defer c.CloseIdleConnections()
 	for pause(ctx, tempo) == nil {
-		x := rand.IntN(1000) //nolint:gosec // a question
+		x := rand.IntN(1000) //nolint:gosec // an input
 		begun := time.Now()
 		t.begin(n, begun)
 		s := t.w.serving()

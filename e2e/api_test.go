@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// createdID takes the id from the line that scripts take it from.
+// createdID returns the id from the line that scripts parse.
 func createdID(t *testing.T, out string) string {
 	t.Helper()
 	m := regexp.MustCompile(`(?m)^New Serving Service created: id=([0-9a-f]{32})$`).FindStringSubmatch(out)
@@ -22,7 +22,7 @@ func createdID(t *testing.T, out string) string {
 	return m[1]
 }
 
-// variable is one of the SDK's.
+// variable returns one of the SDK's variables.
 func (s *system) variable(t *testing.T, name string) string {
 	t.Helper()
 	for _, pair := range s.sdk {
@@ -30,11 +30,11 @@ func (s *system) variable(t *testing.T, name string) string {
 			return value
 		}
 	}
-	t.Fatalf("clearml-serving env gives no %s", name)
+	t.Fatalf("clearml-serving env does not print %s", name)
 	return ""
 }
 
-// authorization is that of the installation's own credentials.
+// authorization returns a header with a token for the installation's credentials.
 func (s *system) authorization(t *testing.T) string {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodGet, "http://-/", nil)
@@ -53,7 +53,7 @@ func (s *system) authorization(t *testing.T) string {
 	return "Bearer " + answer.Data.Token
 }
 
-// call makes an API call that has to succeed.
+// call makes an API call that must succeed.
 func (s *system) call(t *testing.T, name string, request any) {
 	t.Helper()
 	body, err := json.Marshal(request)

@@ -25,21 +25,20 @@ import (
 const (
 	chaosChange = 200 * time.Millisecond // between two changes
 	chaosPause  = 20 * time.Millisecond  // between two requests of one client
-	// chaosReach is how long after a change the state before may still answer. The
-	// product promises two seconds; this is for machines that do much beside.
-	// Where so much is done that a Python alone takes long to start, a change, which
-	// starts some, may take chaosStarts times as long.
+	// chaosReach is how long after a change the previous state may still answer. The
+	// product promises two seconds; busy machines need more. A change starts Python
+	// processes, so it may take chaosStarts times as long as the start of one.
 	chaosReach  = 8 * time.Second
 	chaosStarts = 40
-	// chaosPatience bounds what must come at all.
+	// chaosPatience bounds the wait for events that must happen.
 	chaosPatience = 5 * time.Minute
 )
 
-// TestChaosOfChangesCostsNoRequestAndNoWrongAnswer asks ten endpoints all the
+// TestChaosOfChangesCostsNoRequestAndNoWrongAnswer sends requests to ten endpoints
 // while code, models, canaries, tags and versions change five times a second.
-// Every answer says which code and which model made it: it is right only if both
-// were configured at some moment of the request, or not too long before it.
-// CLEARML_SERVING_CHAOS_SECONDS says how long (15).
+// Every answer names the code and the model that produced it. It is right only if both
+// were configured at some moment of the request, or shortly before it.
+// CLEARML_SERVING_CHAOS_SECONDS sets the duration (15).
 func TestChaosOfChangesCostsNoRequestAndNoWrongAnswer(t *testing.T) {
 	seconds, err := strconv.Atoi(cmp.Or(os.Getenv("CLEARML_SERVING_CHAOS_SECONDS"), "15"))
 	if err != nil {
@@ -60,7 +59,7 @@ func TestChaosOfChangesCostsNoRequestAndNoWrongAnswer(t *testing.T) {
 	random := rand.New(rand.NewPCG(4, uint64(seconds))) //nolint:gosec // the same changes in each run
 	changes, ticker := 0, time.NewTicker(chaosChange)
 	defer ticker.Stop()
-	// A busy machine needs longer for as much traffic.
+	// A busy machine needs longer for the same traffic.
 	enough, begun, long := 10*seconds*len(asked)/2, time.Now(), time.Duration(seconds)*time.Second
 	for ; time.Since(begun) < long || w.answered() < enough && time.Since(begun) < long+chaosPatience; <-ticker.C {
 		w.change(random)
@@ -85,7 +84,7 @@ func TestChaosOfChangesCostsNoRequestAndNoWrongAnswer(t *testing.T) {
 	}
 }
 
-// chaos is the configuration as the test writes it, and the record of what may answer.
+// chaos is the configuration as the test writes it, and the record of valid answers.
 type chaos struct {
 	t           *testing.T
 	s           *system
@@ -97,18 +96,18 @@ type chaos struct {
 	code, model map[string]string // of each url, as configured
 	revision    int
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	allowed  map[string]*timeline
 	versions map[string]string // version of ma -> model
 	requests int
 	seen     map[string]bool
 	wrong    []string
 
-	latest     time.Duration // after its replacement that something answered
+	latest     time.Duration // longest time from a replacement to an answer of the replaced value
 	latestWhat string
 }
 
-// slowestStart starts a Python now and then until stop, and says how long it took at most.
+// slowestStart starts a Python periodically until stop, and returns the longest time it took.
 func slowestStart(t *testing.T, stop <-chan struct{}) (slowest time.Duration) {
 	t.Helper()
 	for {
@@ -126,7 +125,7 @@ func slowestStart(t *testing.T, stop <-chan struct{}) (slowest time.Duration) {
 	}
 }
 
-// timeline says when which value was in force.
+// timeline records when each value was in force.
 type timeline struct{ spans []span }
 
 type span struct {
@@ -135,8 +134,8 @@ type span struct {
 }
 
 // set puts these values, and no others, in force. begun is when the change was
-// asked for, done when it was stored: a value may count from the one, and no
-// longer than is told at the end after the other.
+// requested, done when it was stored: new values are valid from begun, replaced values until
+// some time after done.
 func (l *timeline) set(begun, done time.Time, values ...string) {
 	kept := map[string]bool{}
 	for i, s := range l.spans {
@@ -156,7 +155,7 @@ func (l *timeline) set(begun, done time.Time, values ...string) {
 	}
 }
 
-// covers tells whether a value had been in force by the end of a request, and how
+// covers reports whether a value had been in force by the end of a request, and how
 // long before its begin the value had been replaced.
 func (l *timeline) covers(value string, begun, ended time.Time) (late time.Duration, ok bool) {
 	best := time.Duration(-1)
@@ -231,7 +230,7 @@ func (w *chaos) change(random *rand.Rand) {
 		} else {
 			w.canary("list", []float64{weight, 1 - weight}, map[string]any{"load_endpoints": []string{"s0", "s1"}}, []string{"s0", "s1"}[:2-int(weight)]...)
 		}
-	case 5: // a newer version comes, or goes
+	case 5: // a newer version is added or removed
 		if w.endpoints["v/3"] == nil {
 			w.newCode("v/3")
 			w.serve("v/3", "m3")
@@ -256,7 +255,7 @@ func (w *chaos) newCode(url string) {
 	w.nowAnswers(url, begun)
 }
 
-// serve gives a static endpoint a model.
+// serve sets the model of a static endpoint.
 func (w *chaos) serve(url, model string) {
 	name, version, _ := strings.Cut(url, "/")
 	w.endpoints[url] = map[string]any{
@@ -277,8 +276,8 @@ func (w *chaos) remove(url string) {
 	w.newestIs(begun)
 }
 
-// newestIs notes which version the canary on v/ chooses: one that is still being
-// loaded leaves the traffic with the one before, whose span then goes on.
+// newestIs records which version the canary on v/ chooses: while a version is being
+// loaded, the previous one keeps the traffic, and its span goes on.
 func (w *chaos) newestIs(begun time.Time) {
 	newest := "v/2"
 	if w.endpoints["v/3"] != nil {
@@ -325,7 +324,7 @@ func (w *chaos) tag(name string, on bool) {
 	w.note("models of ma", begun, all...)
 }
 
-// nowAnswers notes what a url answers from now on.
+// nowAnswers records the answer of a url from now on.
 func (w *chaos) nowAnswers(url string, begun time.Time) {
 	value := w.code[url]
 	if url != "ma" {
@@ -364,7 +363,7 @@ func (w *chaos) call(name string, request any) []byte {
 	return []byte(answer)
 }
 
-// settle waits until everything answers as configured last.
+// settle waits until every endpoint answers as configured last.
 func (w *chaos) settle() {
 	w.t.Helper()
 	for _, url := range slices.Sorted(maps.Keys(w.endpoints)) {
@@ -379,7 +378,7 @@ func (w *chaos) settle() {
 	})
 }
 
-// traffic asks one endpoint until stop.
+// traffic sends requests to one endpoint until stop.
 func (w *chaos) traffic(endpoint string, client int, stop <-chan struct{}) {
 	for n := 0; ; n++ {
 		select {
@@ -399,14 +398,14 @@ func (w *chaos) traffic(endpoint string, client int, stop <-chan struct{}) {
 	}
 }
 
-// answered is how many requests have been.
+// answered is the number of requests so far.
 func (w *chaos) answered() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.requests
 }
 
-// askOnce makes one request and says what is wrong with its answer.
+// askOnce sends one request and returns what is wrong with its answer.
 func (w *chaos) askOnce(endpoint string, x int, begun time.Time) string {
 	resp, err := client.Post(w.s.urls["serve"]+"/serve/"+endpoint, "application/json", strings.NewReader(fmt.Sprintf(`{"x":%d}`, x)))
 	if err != nil {

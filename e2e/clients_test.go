@@ -12,20 +12,20 @@ import (
 	"time"
 )
 
-// clients ask an endpoint all the while, so that a test can change things under them.
+// clients send requests to an endpoint continuously, while a test makes changes.
 type clients struct {
 	requests atomic.Int64
 	stopping atomic.Bool
 	all      sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	failures []string
-	answers  map[string]int // each different right answer, how often
+	answers  map[string]int // the count of each different right answer
 	last     string
 }
 
-// clients starts n that each ask at least once, and until end without a pause; check
-// says what is wrong with an answer.
+// clients starts n clients. Each sends at least one request, and goes on without a pause until
+// end. check returns what is wrong with an answer.
 func (s *system) clients(n int, endpoint, body string, check func(answer string) error) *clients {
 	c := &clients{answers: map[string]int{}}
 	url := s.urls["serve"] + "/serve/" + endpoint
@@ -58,7 +58,7 @@ func (c *clients) note(status int, answer string, check func(string) error) {
 	c.last = answer
 }
 
-// further waits until the clients have asked n times more.
+// further waits until the clients have sent n more requests.
 func (c *clients) further(t *testing.T, s *system, n int64) {
 	t.Helper()
 	want := c.requests.Load() + n
@@ -79,6 +79,6 @@ func (c *clients) end(t *testing.T) {
 		t.Errorf("%d of %d requests went wrong, the first: %s", len(c.failures), c.requests.Load(), c.failures[0])
 	}
 	if c.requests.Load() == 0 {
-		t.Error("the clients asked nothing")
+		t.Error("the clients sent no requests")
 	}
 }

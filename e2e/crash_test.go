@@ -31,7 +31,7 @@ func TestAfterKillOfTheServiceAllIsAsBefore(t *testing.T) {
 		t.Logf("round %d: answered again %v after the start", round, time.Since(begun))
 	}
 	if after := s.must(t, "--id", id, "--json", "model", "list"); after != before {
-		t.Errorf("after the kills model list says\n%s\nbefore it said\n%s", after, before)
+		t.Errorf("after the kills model list prints\n%s\nbefore it printed\n%s", after, before)
 	}
 }
 
@@ -69,7 +69,7 @@ func TestAnyKilledPythonProcessComesBack(t *testing.T) {
 	}
 	for _, victim := range victims { // one of them forks the others
 		if err := syscall.Kill(victim.pid, syscall.SIGKILL); err != nil {
-			continue // it went with its parent
+			continue // it ended with its parent
 		}
 		s.eventually(t, patience, "the endpoint answers after a kill of "+victim.String(), func() error {
 			status, got := s.ask(t, "steady", `{"x": 1}`)
@@ -94,7 +94,7 @@ func TestInferenceServesFromItsCacheWhileTheControlPlaneIsDown(t *testing.T) {
 	}
 	inference.eventually(t, patience, "the endpoint answers", answers)
 
-	// The control plane goes while requests come.
+	// The control plane stops under load.
 	c := inference.clients(2, "steady", `{"x": 1}`, func(answer string) error { return answerError(http.StatusOK, answer, `{"echo":{"x":1}}`) })
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -105,14 +105,14 @@ func TestInferenceServesFromItsCacheWhileTheControlPlaneIsDown(t *testing.T) {
 	c.further(t, inference, 100)
 	c.end(t)
 
-	// And is still away when the inference service starts anew, even after a kill.
+	// It is still stopped when the inference service restarts, even after a kill.
 	if err := inference.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	inference.end(t, patience)
 	inference.start(t, alone)
 	inference.eventually(t, patience, "the endpoint answers from the cache", answers)
-	inference.eventually(t, patience, "the status tells both", func() error { // the server may be asked while the cache is served already
+	inference.eventually(t, patience, "the status tells both", func() error { // the cache may be served before the first poll has failed
 		status, body := inference.get(t, inference.urls["serve"]+"/status")
 		if status != http.StatusOK || !strings.Contains(body, `"from_cache": true`) || !strings.Contains(body, "control_plane_error") {
 			return fmt.Errorf("%d %s", status, body)

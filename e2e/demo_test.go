@@ -13,7 +13,7 @@ import (
 
 func TestTheDemoPredictsAndASecondRunChangesNothing(t *testing.T) {
 	demo, home := filepath.Join(t.TempDir(), "demo"), t.TempDir()
-	// The go command leaves a process of its own behind that writes there, maybe while we tidy up.
+	// The go command leaves a background process that writes there, maybe during the cleanup.
 	telemetry := filepath.Join(home, ".config/go/telemetry")
 	if err := errors.Join(os.MkdirAll(telemetry, 0o755), os.WriteFile(filepath.Join(telemetry, "mode"), []byte("off"), 0o644)); err != nil {
 		t.Fatal(err)
@@ -39,7 +39,7 @@ func TestTheDemoPredictsAndASecondRunChangesNothing(t *testing.T) {
 	second := run("demo.sh")
 	wantWords(t, "the second run", second, "it runs already", "is registered already", "the serving service exists already", "exists already, with today's", "agrees on all 178 rows")
 	if strings.Contains(second, "\x1b[") {
-		t.Error("colours where there is no terminal")
+		t.Error("colours without a terminal")
 	}
 }
 

@@ -22,8 +22,8 @@ import (
 	"time"
 )
 
-// plainServer stands in for a ClearML server without conditional writes: it passes
-// everything on to the embedded one, but not the extension and its conditions, and
+// plainServer acts as a ClearML server without conditional writes: it forwards
+// everything to the embedded server except the extension and its conditions, and
 // each answer takes 10 to 100 ms.
 func plainServer(t *testing.T, api string) string {
 	t.Helper()
@@ -60,7 +60,7 @@ func plainServer(t *testing.T, api string) string {
 	return server.URL
 }
 
-// rewriteJSON changes a body on its way.
+// rewriteJSON changes a forwarded body.
 func rewriteJSON(body *io.ReadCloser, header http.Header, change func(map[string]any), length *int64) error {
 	text, err := io.ReadAll(*body)
 	if err != nil {
@@ -79,10 +79,10 @@ func rewriteJSON(body *io.ReadCloser, header http.Header, change func(map[string
 	return nil
 }
 
-// Our command line must notice what other writers take away from it. The original's
-// command line is the eighth writer where it is installed (make e2e-original): it reads
-// the service, and writes all of it seconds later, whatever has been stored in between,
-// so its own edits may be lost. CLEARML_SERVING_E2E_EDITS: how many edits, 40 by default.
+// The command line must notice when other writers overwrite its edits. Where the original's
+// command line is installed (make e2e-original), it is the eighth writer: it reads
+// the service and writes all of it seconds later, without regard to edits in between,
+// so its own edits may be lost. CLEARML_SERVING_E2E_EDITS is the number of edits, 40 by default.
 func TestCommandLinesEditingAtOnceLoseNothingSilently(t *testing.T) {
 	edits := 40
 	if text := os.Getenv("CLEARML_SERVING_E2E_EDITS"); text != "" {
@@ -101,10 +101,10 @@ func TestCommandLinesEditingAtOnceLoseNothingSilently(t *testing.T) {
 	if _, err := os.Stat(original); err != nil || os.Getenv("CLEARML_SERVING_E2E_ORIGINAL") == "" {
 		original = ""
 	}
-	var mu sync.Mutex // guards what follows
+	var mu sync.Mutex // guards the variables below
 	stored := map[string]bool{}
 	var failures []string
-	theirs := 0 // of the original's writer alone
+	theirs := 0 // of the original's writer
 	ours := func(name string, words ...string) {
 		r := s.cliWith(t, env, append([]string{"--id", id}, words...)...)
 		mu.Lock()
@@ -115,7 +115,7 @@ func TestCommandLinesEditingAtOnceLoseNothingSilently(t *testing.T) {
 		}
 		failures = append(failures, fmt.Sprintf("%s: %v", name, r))
 		if !strings.Contains(r.out, "Error:") {
-			t.Errorf("%s failed without a word: %v", name, r)
+			t.Errorf("%s failed without a message: %v", name, r)
 		}
 	}
 	var all sync.WaitGroup
@@ -158,9 +158,9 @@ func TestCommandLinesEditingAtOnceLoseNothingSilently(t *testing.T) {
 		}
 	}
 	for _, failure := range failures {
-		t.Logf("said to have failed: %s", failure)
+		t.Logf("reported as failed: %s", failure)
 	}
-	t.Logf("%d edits of ours stored, %d said to have failed, %d of the original's", len(stored), len(failures), theirs)
+	t.Logf("%d of our edits stored, %d reported as failed, %d of the original's", len(stored), len(failures), theirs)
 	if len(stored) < (edits-theirs)*3/4 {
 		t.Errorf("only %d of %d edits were stored", len(stored), edits)
 	}

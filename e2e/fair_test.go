@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// floodClients is how many clients one endpoint has to bear, quietRequests how many
-// requests another one answers meanwhile.
+// floodClients is the number of clients that flood one endpoint, quietRequests the number of
+// requests that another endpoint must answer meanwhile.
 const (
 	floodClients  = 300
 	quietRequests = 200

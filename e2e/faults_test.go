@@ -19,8 +19,8 @@ import (
 	"time"
 )
 
-// withNeighbour is an installation with an endpoint "steady" that clients ask all
-// the while: whatever a test breaks, the neighbour must go on answering.
+// withNeighbour is an installation with an endpoint "steady" under continuous load. It must
+// go on answering in spite of all faults of a test.
 func withNeighbour(t *testing.T) (s *system, service string) {
 	t.Helper()
 	s = up(t)
@@ -106,14 +106,14 @@ func TestAGzipBombIsRefusedAndNeverUnpackedWhole(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	bomb := bytes.NewReader(bytes.Repeat(piece.Bytes(), 128)) // gzip may consist of several; 2 GiB at once take long to make
+	bomb := bytes.NewReader(bytes.Repeat(piece.Bytes(), 128)) // gzip may have several members; one of 2 GiB takes long to compress
 	before := s.residentMB(t)
 	status, body := roundTrip(http.MethodPost, s.urls["serve"]+"/serve/steady", "application/json", bomb, "Content-Encoding", "gzip")
 	if status != http.StatusRequestEntityTooLarge {
 		t.Errorf("a gzip bomb of 2 GiB was answered %d %s, want 413", status, body)
 	}
 	if grown := s.residentMB(t) - before; grown > 1000 {
-		t.Errorf("the service grew by %d MB over it", grown)
+		t.Errorf("the service grew by %d MB", grown)
 	}
 }
 
@@ -121,7 +121,7 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// residentMB is the memory that the service's own process holds.
+// residentMB is the resident memory of the service's process.
 func (s *system) residentMB(t *testing.T) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.cmd.Process.Pid))
@@ -149,7 +149,7 @@ func TestCodeThatCannotBeLoadedIsNamedAndConcernsNobodyElse(t *testing.T) {
 				t.Errorf("model add --wait ended with %d, want 1: %v", r.code, r)
 			}
 			status, body := s.ask(t, "broken", `{}`)
-			if status != http.StatusServiceUnavailable { // its owner's fault, not the client's
+			if status != http.StatusServiceUnavailable { // a fault of the deployment, not of the client
 				t.Errorf("the endpoint answered %d %s, want 503", status, body)
 			}
 			wantWords(t, "the answer", body, words...)
@@ -241,7 +241,7 @@ func TestAnArchiveThatReachesOutsideIsRefused(t *testing.T) {
 		"hash": hex.EncodeToString(sum[:]), "content_size": archive.Len(),
 	}}})
 	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "escaping", "--preprocess", code("echo.py"))
-	// The entry as a hostile neighbour on the server would write it.
+	// The entry as a hostile user of the server would write it.
 	s.call(t, "tasks.add_or_update_artifacts", map[string]any{"task": service, "force": true, "artifacts": []map[string]any{{
 		"key": "py_code_escaping", "type": "archive", "mode": "output", "uri": url,
 		"hash": hex.EncodeToString(sum[:]), "content_size": archive.Len(),
@@ -265,9 +265,9 @@ func TestAnArchiveThatReachesOutsideIsRefused(t *testing.T) {
 }
 
 func TestAHangingRequestCostsOneWorkerOnly(t *testing.T) {
-	t.Parallel() // it waits most of its time
+	t.Parallel() // mostly waits
 	s := install(t)
-	// Long enough for the neighbour, whose requests have no more than the one that hangs.
+	// Long enough for the neighbour, whose requests have the same limit.
 	s.start(t, role{env: []string{"GUNICORN_SERVING_TIMEOUT=10"}})
 	t.Cleanup(func() { s.stop(t) })
 	s.must(t, "create")
@@ -297,6 +297,6 @@ func TestOutputOfUserCodeNeverBlocksIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if info.Size() > 20<<20 {
-		t.Errorf("the log has grown to %d MB over it", info.Size()>>20)
+		t.Errorf("the log has grown to %d MB", info.Size()>>20)
 	}
 }

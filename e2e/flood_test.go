@@ -16,7 +16,7 @@ import (
 
 const floodModels = 1000
 
-// caller makes API calls with one login for all.
+// caller returns a function for API calls that share one login.
 func (s *system) caller(t *testing.T) func(name string, request any) string {
 	t.Helper()
 	token := s.authorization(t)
@@ -74,7 +74,7 @@ func TestOfAThousandModelsOnlyTheNewestAreFetchedAndServed(t *testing.T) {
 	}
 
 	// The newest loses its tag and gets it back, a hundred times: its number stays,
-	// the other answers all the while, and no process is left over.
+	// the other one never stops answering, and no process is left over.
 	var made struct{ Data struct{ ID string } }
 	decode(t, last, &made)
 	c := s.clients(2, "flood/1", `{"x":1}`, func(answer string) error {
@@ -84,13 +84,13 @@ func TestOfAThousandModelsOnlyTheNewestAreFetchedAndServed(t *testing.T) {
 	for range 50 {
 		for _, tags := range [][]string{{}, {"flood"}} {
 			call("models.edit", map[string]any{"model": made.Data.ID, "tags": tags})
-			time.Sleep(20 * time.Millisecond) // so that some of the changes are seen and some are not
+			time.Sleep(20 * time.Millisecond) // so that some of the changes are loaded and some are skipped
 		}
 	}
 	s.answers(t, "flood/2", says(fmt.Sprintf("model %d", floodModels-1)))
 	c.end(t)
 	s.eventually(t, patience, "the previous processes", func() error {
-		if now := len(s.pythons()); now > before+1 { // the zygote's standby may have come meanwhile
+		if now := len(s.pythons()); now > before+1 { // the zygote's standby may have started meanwhile
 			return fmt.Errorf("%d processes, %d before", now, before)
 		}
 		return nil

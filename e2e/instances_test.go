@@ -12,10 +12,10 @@ import (
 	"testing"
 )
 
-// pollMinutes is how often instances without the change feed look.
+// pollMinutes is the poll interval of instances without the change feed.
 const pollMinutes = "0.005"
 
-// controlPlane starts the embedded ClearML server alone.
+// controlPlane starts only the embedded ClearML server.
 func controlPlane(t *testing.T) *system {
 	t.Helper()
 	s := install(t)
@@ -24,7 +24,7 @@ func controlPlane(t *testing.T) *system {
 	return s
 }
 
-// instance starts an inference service with a data folder of its own for one
+// instance starts an inference service with a separate data folder for one
 // serving service of the control plane.
 func instance(t *testing.T, plane *system, id string) *system {
 	t.Helper()
@@ -88,7 +88,7 @@ func (s *system) registerFrom(t *testing.T, service string, flags ...string) str
 
 func says(model string) string { return fmt.Sprintf(`{"model":%q}`, model) }
 
-// writeCode makes a file or, with requirements, a folder of code that answers word.
+// writeCode writes a file of code and returns its path.
 func writeCode(t *testing.T, s *system, name, text string) string {
 	t.Helper()
 	path := filepath.Join(s.dir, "work", name)
@@ -147,7 +147,7 @@ func TestInstancesOfOneServiceAgreeOnVersionsAndCanaries(t *testing.T) {
 		plane.register(t, id, text, "--name", "agreed", "--project", "agree")
 		both(func(s *system) {
 			s.answers(t, fmt.Sprintf("auto/%d", version+1), says(text))
-			s.answers(t, "auto", says(text)) // the canary's whole weight is the newest's
+			s.answers(t, "auto", says(text)) // the canary sends everything to the newest
 		})
 	}
 	settled := func(s *system) {
@@ -159,10 +159,10 @@ func TestInstancesOfOneServiceAgreeOnVersionsAndCanaries(t *testing.T) {
 	both(settled)
 
 	b.stop(t)
-	plane.register(t, id, "four", "--name", "agreed", "--project", "agree") // while b is away
+	plane.register(t, id, "four", "--name", "agreed", "--project", "agree") // while b is stopped
 	a.answers(t, "auto/4", says("four"))
 	b.startInstance(t, plane, id)
-	fresh := instance(t, plane, id) // one that remembers nothing
+	fresh := instance(t, plane, id) // one without a cache
 	for _, s := range []*system{a, b, fresh} {
 		s.unknown(t, "auto/2")
 		s.answers(t, "auto/3", says("three"))
@@ -188,7 +188,7 @@ func TestAutoUpdateFollowsItsModels(t *testing.T) {
 		s.register(t, id, "second", "--name", "tagged model", "--project", "tags", "--tags", "prod")
 		s.answers(t, "tagged/1", says("second"))
 		s.call(t, "models.edit", map[string]any{"model": first, "tags": []string{"prod", "other"}})
-		s.answers(t, "tagged/2", says("first")) // older, but later to come
+		s.answers(t, "tagged/2", says("first")) // older, but tagged later
 		s.call(t, "models.edit", map[string]any{"model": first, "tags": []string{"other"}})
 		s.unknown(t, "tagged/2")
 		s.answers(t, "tagged/1", says("second"))
@@ -225,7 +225,7 @@ func TestAutoUpdateFollowsItsModels(t *testing.T) {
 		s.answers(t, "window/1", says("newer"))
 		s.answers(t, "window/2", says("newest"))
 		s.unknown(t, "window/3")
-		monitor("window", "--project", "window", "--max-versions", "3") // more room: an older one comes last
+		monitor("window", "--project", "window", "--max-versions", "3") // a higher maximum: an older one is added last
 		s.answers(t, "window/3", says("old"))
 		s.answers(t, "window/2", says("newest"))
 	})
@@ -234,7 +234,7 @@ func TestAutoUpdateFollowsItsModels(t *testing.T) {
 		s.register(t, id, "whole", "--name", "whole", "--project", "uploading")
 		s.answers(t, "upload/1", says("whole"))
 		late := s.registerFrom(t, id, "--name", "late", "--project", "uploading", "--url", s.urls["files"]+"/uploading_file")
-		// The instance that serves a later model has seen this one.
+		// An instance that serves a later model has also processed this one.
 		monitor("upload_seen", "--project", "seen")
 		s.register(t, id, "seen", "--name", "seen", "--project", "seen")
 		s.answers(t, "upload_seen/1", says("seen"))

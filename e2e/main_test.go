@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// What the tests are run with, all of it made by make test-e2e.
+// The paths of the tests' tools, all made by make test-e2e.
 var (
 	root       string // of the checkout
 	binary     string

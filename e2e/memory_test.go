@@ -9,7 +9,7 @@ import (
 )
 
 // TestWorkersEndEarlyWhenMemoryIsShortAndNobodyNotices gives all workers a budget
-// that not even one fits into.
+// that is too small for one.
 func TestWorkersEndEarlyWhenMemoryIsShortAndNobodyNotices(t *testing.T) {
 	s := install(t)
 	s.start(t, role{args: []string{"up", "--memory-budget", "1MiB"}})
@@ -34,7 +34,7 @@ func TestWorkersEndEarlyWhenMemoryIsShortAndNobodyNotices(t *testing.T) {
 		} `json:"workers_memory"`
 	}
 	ended := 0
-	for range 3 { // a request, and it is put to sleep again
+	for range 3 { // a request, then it is stopped again
 		s.answers(t, "sleeps", `{"code":"sleeps"}`)
 		s.answers(t, "stays", `{"code":"stays"}`)
 		s.eventually(t, patience, "it is put to sleep", func() error {

@@ -12,12 +12,12 @@ import (
 	"testing"
 )
 
-// originalPython is the interpreter that has the original, in an environment of
-// its own that only "make e2e-original" makes.
+// originalPython is the interpreter of the original's environment, which only
+// "make e2e-original" creates.
 func originalPython(t *testing.T) string {
 	t.Helper()
 	if os.Getenv("CLEARML_SERVING_E2E_ORIGINAL") == "" {
-		t.Skip("needs the original in an environment of its own: make e2e-original")
+		t.Skip("needs an environment with the original: make e2e-original")
 	}
 	python := filepath.Join(root, ".venv-original/bin/python")
 	if _, err := os.Stat(python); err != nil {
@@ -28,7 +28,7 @@ func originalPython(t *testing.T) string {
 
 func goldenFolder() string { return filepath.Join(root, "serving/testdata/original") }
 
-// filesOf reads the files of a folder that have the ending.
+// filesOf reads the files of a folder with the given suffix.
 func filesOf(t *testing.T, dir, ending string) map[string]string {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*"+ending))
@@ -62,7 +62,7 @@ func TestTheGoldenFilesAreWhatTheOriginalStores(t *testing.T) {
 		want, got := filesOf(t, goldenFolder(), ending), filesOf(t, folder, ending)
 		for name := range want {
 			if got[name] != want[name] {
-				t.Errorf("%s: the original stored\n%s\nthe golden file holds\n%s", name, got[name], want[name])
+				t.Errorf("%s: the original stored\n%s\nthe golden file has\n%s", name, got[name], want[name])
 			}
 		}
 		if len(got) != len(want) {
@@ -71,8 +71,8 @@ func TestTheGoldenFilesAreWhatTheOriginalStores(t *testing.T) {
 	}
 }
 
-// The same commands, once by each command line, must mean the same to the
-// original's own code, field by field.
+// The original's code must read the same configuration, field by field, after the same commands of
+// both command lines.
 func TestTheOriginalReadsOurConfigurationAsItReadsItsOwn(t *testing.T) {
 	python := originalPython(t)
 	s := up(t)
@@ -108,8 +108,8 @@ func value(t *testing.T, text string) any {
 	return v
 }
 
-// differences names every field that the second value has otherwise. A list that
-// is null in one and empty in the other says the same.
+// differences names every field that differs in the second value. null and an empty list
+// are equal.
 func differences(at string, a, b any) []string {
 	x, isMap := a.(map[string]any)
 	y, areMaps := b.(map[string]any)
@@ -136,7 +136,7 @@ func emptyList(v any) bool {
 	return v == nil || (isList && len(list) == 0)
 }
 
-// listed decodes the JSON below the titles of what "model list" prints.
+// listed decodes the JSON below the titles in the output of "model list".
 func listed(t *testing.T, out string, titles ...string) map[string]any {
 	t.Helper()
 	sections := map[string]any{}
@@ -213,8 +213,8 @@ func TestBothCommandLinesEditOneServiceInTurn(t *testing.T) {
 	}
 }
 
-// wantNoQuestion fails when a command line took the service for one that another
-// version has made.
+// wantNoQuestion fails if a command line asked for confirmation because of the
+// service's version.
 func wantNoQuestion(t *testing.T, words []string, out string) {
 	t.Helper()
 	if strings.Contains(out, "different version") {

@@ -14,11 +14,11 @@ import (
 	"testing"
 )
 
-// originalServing is the interpreter that has all of the original, its services too.
+// originalServing is the interpreter with all of the original, including its services.
 func originalServing(t *testing.T) string {
 	t.Helper()
 	if os.Getenv("CLEARML_SERVING_E2E_CLIENTS") == "" {
-		t.Skip("needs the original with its services in an environment of its own: make e2e-clients")
+		t.Skip("needs an environment with the original and its services: make e2e-clients")
 	}
 	python := filepath.Join(root, ".venv-bench-original/bin/python")
 	if _, err := os.Stat(python); err != nil {
@@ -27,7 +27,7 @@ func originalServing(t *testing.T) string {
 	return python
 }
 
-// background starts a program in the installation's environment; the test's end stops it.
+// background starts a program in the installation's environment and stops it at the end of the test.
 func (s *system) background(t *testing.T, name string, env []string, path string, args ...string) (log string) {
 	t.Helper()
 	log = filepath.Join(s.dir, name+".log")
@@ -44,7 +44,7 @@ func (s *system) background(t *testing.T, name string, env []string, path string
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with the SDK's reporter, which outlives a gentle stop
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // with the SDK's reporter, which survives SIGTERM
 		_ = cmd.Wait()                                      // killed on purpose
 		if t.Failed() {
 			t.Logf("the log of the original's %s ends:\n%s", name, lastLines(log))
@@ -53,14 +53,14 @@ func (s *system) background(t *testing.T, name string, env []string, path string
 	return log
 }
 
-// freePort returns a port that is free at this moment.
+// freePort returns a port that is free now.
 func freePort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close() //nolint:errcheck // only its number was wanted
+	defer listener.Close() //nolint:errcheck // only its number is needed
 	_, port, err := net.SplitHostPort(listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func TestClientsTheOriginalsInferenceServesWhatOurCommandsConfigured(t *testing.
 		})
 	}
 	answers("before")
-	// An endpoint that comes while it runs is there after one look at the configuration.
+	// An endpoint that is added while it runs is served after one poll of the configuration.
 	s.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "while-it-runs", "--preprocess", code("echo.py"))
 	answers("while-it-runs")
 	// Ours answers the same, from the same configuration.
@@ -94,7 +94,7 @@ func TestClientsTheOriginalsInferenceServesWhatOurCommandsConfigured(t *testing.
 	}
 }
 
-// Without a broker the original's statistics wait for one; before that they find the
+// Without a broker the original's statistics wait for one. Before that they find the
 // service, register their task and open their metrics page.
 func TestClientsTheOriginalsStatisticsFindTheServiceAndTheirTask(t *testing.T) {
 	python := originalServing(t)

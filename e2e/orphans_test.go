@@ -27,7 +27,7 @@ func TestWhatUserCodeHasStartedEndsWithTheService(t *testing.T) {
 			var left []int
 			decode(t, got, &left)
 			if len(left) != 2 || !lives(left[0]) || !lives(left[1]) {
-				t.Fatalf("nothing was left behind: %s", got)
+				t.Fatalf("no process was left behind: %s", got)
 			}
 			end(s, t)
 			for limit := time.Now().Add(patience); ; time.Sleep(tick) {
@@ -36,14 +36,14 @@ func TestWhatUserCodeHasStartedEndsWithTheService(t *testing.T) {
 					break
 				}
 				if time.Now().After(limit) {
-					t.Fatal("these live on: " + fmt.Sprint(still))
+					t.Fatal("these still run: " + fmt.Sprint(still))
 				}
 			}
 		})
 	}
 }
 
-// lives tells whether a process is there and no zombie.
+// lives reports whether a process exists and is not a zombie.
 func lives(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !strings.Contains(string(stat), ") Z ")

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// An endpoint that cannot be loaded and is asked has requests and errors, and a client that is
-// wrong again and again is seen without filling the log.
+// Requests to an endpoint that cannot be loaded are counted as requests and errors. Repeated
+// invalid requests of a client are visible without filling the log.
 func TestAnOutageLooksLikeOne(t *testing.T) {
 	s := up(t)
 	s.must(t, "create", "--name", "outage")
@@ -36,10 +36,10 @@ func TestAnOutageLooksLikeOne(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 	if status, body := s.get(t, s.urls["serve"]+"/readyz"); status != http.StatusOK {
-		t.Errorf("the instance serves what it can, and /readyz says %d %s", status, body)
+		t.Errorf("the instance serves what it can, and /readyz answers %d %s", status, body)
 	}
 	if status, body := s.get(t, s.urls["serve"]+"/readyz?endpoint=broken"); status != http.StatusServiceUnavailable {
-		t.Errorf("/readyz of the endpoint says %d %s", status, body)
+		t.Errorf("/readyz of the endpoint answers %d %s", status, body)
 	} else {
 		wantWords(t, "/readyz of the endpoint", body, "syntax_error.py:2")
 	}
@@ -48,7 +48,7 @@ func TestAnOutageLooksLikeOne(t *testing.T) {
 	broken := regexp.MustCompile(`/broken +static +custom +failed +3 +3 +0 +0 +0.00 ms +load: .*syntax_error.py:2`)
 	raising := regexp.MustCompile(`/raising +static +custom +ready +201 +0 +200 +1 `)
 	for _, list := range [][]string{{"model", "list", "--verbose", "--serve-url", s.urls["serve"]}, {"model", "list", "--verbose"}} {
-		s.eventually(t, patience, "the counts are told", func() error {
+		s.eventually(t, patience, "the counts are reported", func() error {
 			text := s.must(t, list...)
 			if !heading.MatchString(text) || !broken.MatchString(text) || !raising.MatchString(text) {
 				return fmt.Errorf("%v says %s", list, text)

@@ -12,12 +12,12 @@ import (
 	"testing"
 )
 
-// offline keeps installers off the network, and offers them the uv that make has installed.
+// offline keeps installers off the network, with the uv that make has installed.
 func offline() []string {
 	return []string{"PIP_NO_INDEX=1", "UV_OFFLINE=1", "PATH=" + filepath.Join(root, "bin/tools/uv/bin") + ":" + os.Getenv("PATH")}
 }
 
-// wheel writes a package of one module that holds VALUE.
+// wheel writes a package of one module with the constant VALUE.
 func wheel(t *testing.T, dir, name string, value int) string {
 	t.Helper()
 	path := filepath.Join(dir, name+"-1.0-py3-none-any.whl")
@@ -47,7 +47,7 @@ func wheel(t *testing.T, dir, name string, value int) string {
 	return path
 }
 
-// packageCode makes a folder of code that answers a package's VALUE.
+// packageCode writes a folder of code that answers a package's VALUE.
 func packageCode(t *testing.T, s *system, folder, name, requirements string) string {
 	t.Helper()
 	writeCode(t, s, folder+"/__init__.py", fmt.Sprintf(
@@ -72,13 +72,13 @@ func TestAModelBringsItsOwnCode(t *testing.T) {
 	s.register(t, id, "folder", "--name", "folder", "--project", "with code", "--preprocess", folder)
 	s.answers(t, "code/3", `{"code":"a folder's"}`)
 
-	// New code of the rule is for those that bring none.
+	// New code of the rule applies to models without code.
 	s.must(t, "--id", id, "model", "auto-update", "--engine", "custom", "--endpoint", "code", "--project", "with code",
 		"--max-versions", "9", "--preprocess", writeCode(t, s, "rule.py", answersWith("newer")))
 	s.answers(t, "code/1", `{"code":"newer"}`)
 	s.answers(t, "code/2", `{"code":"its own"}`)
 
-	// A rule without code serves those that bring some.
+	// A rule without code serves models with code.
 	s.must(t, "--id", id, "model", "auto-update", "--engine", "custom", "--endpoint", "bare", "--project", "with code", "--name", "file")
 	s.answers(t, "bare/1", `{"code":"its own"}`)
 }
@@ -107,11 +107,11 @@ func TestAnEndpointRunsInAnEnvironmentOfItsOwn(t *testing.T) {
 	}
 	s.wants(t, "own", `{}`, `{"tiny":41}`)
 	if r := add("not_own", own); r.code != 1 || !strings.Contains(r.out, "No module named 'tiny'") {
-		t.Errorf("the shared environment has what an endpoint's own has: %v", r)
+		t.Errorf("the shared environment has packages of an endpoint's environment: %v", r)
 	}
 	s.must(t, "--id", id, "model", "remove", "--endpoint", "not_own")
 
-	// A changed package is a changed environment; no request waits for it.
+	// A changed package needs a new environment; no request waits for it.
 	c := s.clients(2, "own", `{}`, func(answer string) error {
 		if answer != `{"tiny":41}` && answer != `{"tiny":42}` {
 			return errors.New(answer)
@@ -132,12 +132,12 @@ func TestAnEndpointRunsInAnEnvironmentOfItsOwn(t *testing.T) {
 	packageCode(t, s, "own", "tiny", "no-such-package-at-all\n")
 	r := add("own", own, "--aux-config", "environment=own")
 	if r.code != 1 {
-		t.Errorf("an environment that cannot be made ended with %d", r.code)
+		t.Errorf("an environment that cannot be created ended with %d", r.code)
 	}
 	wantWords(t, "model add --wait", r.out, "no-such-package-at-all", "own")
 	s.wants(t, "own", `{}`, `{"tiny":42}`)
 
-	// The next start finds what is made: nothing is installed again.
+	// The next start uses the existing environments: nothing is installed again.
 	s.stop(t)
 	before, err := os.ReadFile(s.log)
 	if err != nil {
@@ -159,7 +159,7 @@ func TestAnEndpointRunsInAnEnvironmentOfItsOwn(t *testing.T) {
 	}
 	for line := range strings.Lines(string(after[len(before):])) {
 		if strings.Contains(line, "python environment created") {
-			t.Errorf("made again at the next start: %s", line)
+			t.Errorf("created again at the next start: %s", line)
 		}
 	}
 }

@@ -25,8 +25,8 @@ type process struct {
 
 func (p process) String() string { return fmt.Sprintf("%d (%s) %s", p.pid, p.state, p.command) }
 
-// adoptOrphans makes every process whose parent dies a child of the test, so that
-// what a killed service leaves behind can be seen.
+// adoptOrphans makes every process whose parent dies a child of the test, so that the
+// test finds what a killed service leaves behind.
 func adoptOrphans() error { return unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
 // below lists the living processes below one, in the order of their ids.
@@ -60,9 +60,9 @@ func below(root int) []process {
 	return found
 }
 
-// noProcessLeft fails when a process of the installation is still there: one below
-// the test that runs in its folder or names it. Installations of tests that run at
-// the same time are not ours to judge. The kernel and the reapers may need a moment.
+// noProcessLeft fails if a process of the installation is still running: a descendant of
+// the test that runs in its folder or names it. Installations of parallel tests are
+// ignored. The kernel and the reapers may need a moment.
 func (s *system) noProcessLeft(t *testing.T) {
 	t.Helper()
 	noProcessLeft(t, s.dir)
@@ -83,7 +83,7 @@ func noProcessLeft(t *testing.T, dir string) {
 	}
 }
 
-// concerns tells whether a process runs in a folder, or was told of it.
+// concerns reports whether a process runs in a folder, or has it in its arguments or environment.
 func (p process) concerns(dir string) bool {
 	if strings.Contains(p.command, dir) {
 		return true
@@ -96,7 +96,7 @@ func (p process) concerns(dir string) bool {
 	return err == nil && strings.Contains(string(environ), dir)
 }
 
-// pythons are the processes below the service that run our Python runtime.
+// pythons are the descendants of the service that run the Python runtime.
 func (s *system) pythons() []process {
 	var found []process
 	for _, p := range below(s.cmd.Process.Pid) {

@@ -12,7 +12,7 @@ import (
 )
 
 // TestAnInstanceServesTheServiceThatItServedBefore restarts an instance without --id
-// on its data folder while the server lists its service no more, and after the
+// on its data folder while the server no longer lists its service, and after the
 // service was deleted.
 func TestAnInstanceServesTheServiceThatItServedBefore(t *testing.T) {
 	plane := controlPlane(t)
@@ -44,7 +44,7 @@ func TestAnInstanceServesTheServiceThatItServedBefore(t *testing.T) {
 	plane.call(t, "tasks.delete", map[string]any{"task": first, "force": true})
 	s.start(t, alone)
 	serves("its last good configuration")
-	s.eventually(t, patience, "it says that the service is gone", func() error {
+	s.eventually(t, patience, "/readyz reports that the service is gone", func() error {
 		_, ready := s.get(t, s.urls["serve"]+"/readyz")
 		if !strings.Contains(ready, first) || !strings.Contains(ready, "--id") {
 			return errors.New(ready)
@@ -54,7 +54,7 @@ func TestAnInstanceServesTheServiceThatItServedBefore(t *testing.T) {
 }
 
 // TestDamagedSideFilesAreSetAside starts a service on a data folder in which every
-// file that can be made again is damaged.
+// file that can be regenerated is damaged.
 func TestDamagedSideFilesAreSetAside(t *testing.T) {
 	s := up(t)
 	s.must(t, "create")
@@ -89,7 +89,7 @@ func TestDamagedSideFilesAreSetAside(t *testing.T) {
 			path := filepath.Join(data, name)
 			text, err := os.ReadFile(path)
 			if err != nil && kind != "file for folder" {
-				continue // not made again yet
+				continue // not regenerated yet
 			}
 			damaged++
 			_ = os.Chmod(path, 0o700)
@@ -112,7 +112,7 @@ func TestDamagedSideFilesAreSetAside(t *testing.T) {
 			t.Fatal(all)
 		}
 		if damaged < 4 {
-			t.Errorf("%s: only %d files were there", kind, damaged)
+			t.Errorf("%s: only %d files existed", kind, damaged)
 		}
 		s.start(t, role{})
 		s.answers(t, "steady", `{"echo":{"x":1}}`)

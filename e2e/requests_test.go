@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// echoes shows what user code gets of a request.
+// echoes is code that answers with the request as user code gets it.
 const echoes = `
 from clearml_serving_worker import HTTPException, Response
 

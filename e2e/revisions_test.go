@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// loadsModel is code whose model must hold the word good; it answers with what it holds.
+// loadsModel is code whose model must contain the word good; it answers with the model's text.
 const loadsModel = `class Preprocess:
     def load(self, local_file_name):
         with open(local_file_name) as f:
@@ -28,7 +28,7 @@ const loadsModel = `class Preprocess:
         return {"code": "good"}
 `
 
-// broken are changes that no instance can serve, and what is told of each.
+// broken are changes that no instance can serve, and the reason that is reported for each.
 var broken = []struct{ endpoint, code, why string }{
 	{"syntax", "class Preprocess(:\n", "invalid syntax"},
 	{"package", "import nosuchpackage\n\n\nclass Preprocess:\n    pass\n", "No module named 'nosuchpackage'"},
@@ -38,7 +38,7 @@ var broken = []struct{ endpoint, code, why string }{
 }
 
 // TestARefusedRevisionIsNotWhatAStartLoads breaks an endpoint in each way, and then starts instances
-// in each way: all of them serve the last good revision and name the refused one.
+// in each way: all of them serve the last good revision and report the refused one.
 func TestARefusedRevisionIsNotWhatAStartLoads(t *testing.T) {
 	plane := controlPlane(t)
 	id := createdID(t, plane.must(t, "create", "--name", "revisions"))
@@ -97,7 +97,7 @@ func TestARefusedRevisionIsNotWhatAStartLoads(t *testing.T) {
 		})
 	}
 	serves("at once", a)
-	// The verdicts are stored: a start does not depend on who has seen them.
+	// The verdicts are stored, so a start does not depend on the instances that have seen them.
 	plane.eventually(t, patience, "the verdicts are stored", func() error {
 		for _, b := range broken {
 			if history := plane.must(t, "--id", id, "model", "history", b.endpoint); !strings.Contains(history, "refused") || !strings.Contains(history, "serves") {
@@ -123,8 +123,8 @@ func TestARefusedRevisionIsNotWhatAStartLoads(t *testing.T) {
 	}
 }
 
-// TestAKilledInstanceForgetsNoGoodRevision kills an instance while a change that it cannot serve is
-// being loaded, before any verdict.
+// TestAKilledInstanceForgetsNoGoodRevision kills an instance while it loads a change that it cannot
+// serve, before any verdict.
 func TestAKilledInstanceForgetsNoGoodRevision(t *testing.T) {
 	s := up(t)
 	s.must(t, "create", "--name", "revisions")
@@ -148,7 +148,7 @@ func TestAKilledInstanceForgetsNoGoodRevision(t *testing.T) {
 	s.wants(t, "m", `{"x":1}`, `{"code":"good"}`)
 }
 
-// TestARollbackIsLiveAndLosesNoRequest goes back and forth under load.
+// TestARollbackIsLiveAndLosesNoRequest switches between revisions under load.
 func TestARollbackIsLiveAndLosesNoRequest(t *testing.T) {
 	s := up(t)
 	s.must(t, "create", "--name", "revisions")
@@ -182,13 +182,13 @@ func TestARollbackIsLiveAndLosesNoRequest(t *testing.T) {
 	traffic.Wait()
 	history := s.must(t, "model", "history", "m")
 	wantWords(t, "model history", history, "version one", "version two", "try 2", "brings back 1", "brings back 3")
-	s.kill(t) // what a rollback brings back is what a start loads
+	s.kill(t) // a start loads the revision of the rollback
 	s.start(t, role{})
-	s.must(t, "model", "rollback", "m", "--to", "2") // the control plane has just come back
+	s.must(t, "model", "rollback", "m", "--to", "2") // the control plane has just restarted
 	s.answers(t, "m", `{"code":"two"}`)
 }
 
-// TestWhatAnotherProgramDeploysIsARevision overwrites code at its place, as the original does.
+// TestWhatAnotherProgramDeploysIsARevision overwrites code in place, as the original does.
 func TestWhatAnotherProgramDeploysIsARevision(t *testing.T) {
 	s := up(t)
 	id := createdID(t, s.must(t, "create", "--name", "revisions"))
@@ -211,7 +211,7 @@ func TestWhatAnotherProgramDeploysIsARevision(t *testing.T) {
 		return nil
 	})
 	s.kill(t)
-	if err := os.RemoveAll(filepath.Join(s.data, "cache")); err != nil { // its file was overwritten, and was copied before
+	if err := os.RemoveAll(filepath.Join(s.data, "cache")); err != nil { // its file was overwritten, but had been copied
 		t.Fatal(err)
 	}
 	s.start(t, role{})

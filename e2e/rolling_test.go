@@ -15,9 +15,9 @@ import (
 	"time"
 )
 
-// balancer is a reverse proxy that asks its instances for /readyz and gives
-// requests, in turn, to those that say 200. Like most of them it knows nothing of an
-// instance's end but what that says, and does not send a request twice.
+// balancer is a reverse proxy that polls /readyz of its instances and distributes requests, in
+// turn, to those that answer 200. Like most balancers it learns of an instance's end
+// only by /readyz, and does not repeat requests.
 type balancer struct {
 	*httptest.Server
 	next atomic.Uint64
@@ -28,7 +28,7 @@ type balancer struct {
 	ready map[string]*httputil.ReverseProxy
 }
 
-// balance starts a balancer for the serve addresses that of names at each look.
+// balance starts a balancer for the serve addresses that of returns at each poll.
 func balance(t *testing.T, of func() []string) *balancer {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -85,21 +85,21 @@ func (b *balancer) forward(w http.ResponseWriter, r *http.Request) {
 	to.ServeHTTP(w, r)
 }
 
-// has waits until so many instances take requests.
+// has waits until n instances accept requests.
 func (b *balancer) has(t *testing.T, s *system, n int) {
 	t.Helper()
 	s.eventually(t, patience, fmt.Sprintf("the balancer knows %d instances", n), func() error {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if len(b.ready) != n {
-			return fmt.Errorf("it knows %d", len(b.ready))
+			return fmt.Errorf("%d are ready", len(b.ready))
 		}
 		return nil
 	})
 }
 
 func TestNoRequestIsLostInARollingRestartBehindABalancer(t *testing.T) {
-	t.Parallel() // it waits most of its time
+	t.Parallel() // mostly waits
 	plane := controlPlane(t)
 	id := createdID(t, plane.must(t, "create"))
 	plane.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "rolled", "--preprocess", writeCode(t, plane, "rolled.py", answersWith("rolled")))
@@ -119,7 +119,7 @@ func TestNoRequestIsLostInARollingRestartBehindABalancer(t *testing.T) {
 	}
 	for i := range instances {
 		instances[i] = install(t)
-		begin(i, "10") // in which the balancer surely looks
+		begin(i, "10") // longer than the balancer's interval
 		t.Cleanup(func() { instances[i].stop(t) })
 	}
 	b := balance(t, func() (all []string) {
@@ -138,7 +138,7 @@ func TestNoRequestIsLostInARollingRestartBehindABalancer(t *testing.T) {
 	})
 	for i, s := range instances {
 		s.stop(t)
-		begin(i, "0") // there are no requests left when this one ends
+		begin(i, "0") // no requests are left when this one ends
 		b.has(t, plane, 2)
 	}
 	c.end(t)

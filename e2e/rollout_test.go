@@ -52,7 +52,7 @@ func TestRecordedAnswersRefuseABrokenASlowAndAWrongVersion(t *testing.T) {
 		t.Helper()
 		s.must(t, "model", "golden", "--endpoint", "judged", "--samples", recording, "--timeout", limit, "--wait")
 	}
-	judgeWithin("1m") // a machine that stands still is not what is judged
+	judgeWithin("1m") // a stalled machine must not fail the test
 
 	ctx, stop := context.WithCancel(t.Context())
 	var traffic sync.WaitGroup
@@ -71,7 +71,7 @@ func TestRecordedAnswersRefuseABrokenASlowAndAWrongVersion(t *testing.T) {
 			t.Errorf("%s: %v", name, r)
 		}
 		if list := s.must(t, "model", "list", "--verbose"); !strings.Contains(list, cause) {
-			t.Errorf("%s: model list does not say why:\n%s", name, list)
+			t.Errorf("%s: model list does not name the reason:\n%s", name, list)
 		}
 	}
 	refused("broken", `raise ValueError("no such column")`, "status is 422, expected 200")

@@ -16,7 +16,7 @@ import (
 	"testing"
 )
 
-// trainAll saves one small model in each form that run recognises.
+// trainAll saves one small model in each format that run recognises.
 const trainAll = `
 import json, os, pickle
 import joblib, lightgbm, numpy, xgboost
@@ -80,10 +80,10 @@ func TestRunServesAModelFileAndLeavesNothingBehind(t *testing.T) {
 					return err
 				}
 				if found = curl.FindStringSubmatch(string(log)); found == nil {
-					return fmt.Errorf("it has printed %s", log)
+					return fmt.Errorf("printed: %s", log)
 				}
 				if !strings.Contains(string(log), tc.what) {
-					t.Fatalf("it does not say %q:\n%s", tc.what, log)
+					t.Fatalf("the output lacks %q:\n%s", tc.what, log)
 				}
 				return nil
 			})
@@ -110,7 +110,7 @@ func TestRunServesAModelFileAndLeavesNothingBehind(t *testing.T) {
 
 func TestRunUsesARunningServiceAndRemovesWhatItAdded(t *testing.T) {
 	s := up(t)
-	s.runMine(t) // makes a service, which the instance goes on to serve
+	s.runMine(t) // creates a service, which the instance keeps serving
 	before := s.must(t, "--json", "model", "list")
 	s.runMine(t)
 	if after := s.must(t, "--json", "model", "list"); after != before || strings.Contains(after, "mine") {
@@ -121,7 +121,7 @@ func TestRunUsesARunningServiceAndRemovesWhatItAdded(t *testing.T) {
 	}
 }
 
-// runMine serves a file of code by the running service until it answers, and ends that.
+// runMine serves a file of code with the running service until it answers, and then ends run.
 func (s *system) runMine(t *testing.T) {
 	t.Helper()
 	work := filepath.Join(s.dir, "work")
@@ -138,7 +138,7 @@ func (s *system) runMine(t *testing.T) {
 		}
 		log, err := os.ReadFile(run.log)
 		if err == nil && !strings.Contains(string(log), "Ctrl-C removes it again") {
-			err = fmt.Errorf("it has printed %s", log)
+			err = fmt.Errorf("printed: %s", log)
 		}
 		return err
 	})
@@ -150,7 +150,7 @@ func (s *system) runMine(t *testing.T) {
 	}
 }
 
-// nothingIn fails for anything that a folder holds.
+// nothingIn fails for every entry of a folder.
 func (s *system) nothingIn(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)

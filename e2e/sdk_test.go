@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// sdks are the interpreters that have the two lines of the ClearML SDK.
+// sdks are the interpreters with the two major versions of the ClearML SDK.
 func sdks() map[string]string { return map[string]string{"SDK 1": pythonSDK1, "SDK 2": pythonSDK2} }
 
 func TestTheExampleIsTrainedDeployedAndAnswersAsScikitLearnDoes(t *testing.T) {
-	t.Parallel() // the SDK waits most of its time
+	t.Parallel() // the SDK mostly waits
 	for name, python := range sdks() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -31,7 +31,7 @@ func TestTheExampleIsTrainedDeployedAndAnswersAsScikitLearnDoes(t *testing.T) {
 			}
 			decode(t, s.python(t, python, "state.py"), &state)
 			if !strings.HasPrefix(state.URL, s.urls["files"]) {
-				t.Errorf("the model lies at %s, want the file server %s", state.URL, s.urls["files"])
+				t.Errorf("the model is at %s, want the file server %s", state.URL, s.urls["files"])
 			}
 			if state.Framework != "ScikitLearn" || state.Status != "completed" || state.ByName != state.Task {
 				t.Errorf("framework %q, status %q, task %s, found by name %s", state.Framework, state.Status, state.Task, state.ByName)
@@ -63,7 +63,7 @@ func TestTheExampleIsTrainedDeployedAndAnswersAsScikitLearnDoes(t *testing.T) {
 }
 
 func TestWhatTheSDKStoresItReadsBackUnchanged(t *testing.T) {
-	t.Parallel() // the SDK waits most of its time
+	t.Parallel() // the SDK mostly waits
 	for name, python := range sdks() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -75,7 +75,7 @@ func TestWhatTheSDKStoresItReadsBackUnchanged(t *testing.T) {
 }
 
 func TestARunWithinTheReuseWindowTakesTheSameTask(t *testing.T) {
-	t.Parallel() // the SDK waits most of its time
+	t.Parallel() // the SDK mostly waits
 	for name, python := range sdks() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -86,7 +86,7 @@ func TestARunWithinTheReuseWindowTakesTheSameTask(t *testing.T) {
 			}
 			kept := idIn(t, s.python(t, python, "reuse.py", "artifact"))
 			if after := idIn(t, s.python(t, python, "reuse.py")); after == kept {
-				t.Errorf("task %s has an artifact and was reused all the same", kept)
+				t.Errorf("task %s has an artifact but was reused", kept)
 			}
 		})
 	}

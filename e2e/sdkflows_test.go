@@ -14,9 +14,9 @@ import (
 	"testing"
 )
 
-// clientPythons are the interpreters that a flow of the SDK runs with: both lines of
-// the SDK with all that they report, in environments that only "make e2e-clients"
-// makes; else the newest line, when the flow needs nothing beside it.
+// clientPythons are the interpreters for a flow of the SDK: both major versions of
+// the SDK with the libraries that they report from, in environments that only "make e2e-clients"
+// creates. Otherwise the newest SDK, if the flow needs no other library.
 func clientPythons(t *testing.T, needsMore bool) map[string]string {
 	t.Helper()
 	if os.Getenv("CLEARML_SERVING_E2E_CLIENTS") == "" {
@@ -36,10 +36,10 @@ func clientPythons(t *testing.T, needsMore bool) map[string]string {
 	return pythons
 }
 
-// clientFlow runs a script with each SDK on a system of its own; the script reaches its end.
+// clientFlow runs a script with each SDK on a separate system, and checks that it reaches its end.
 func clientFlow(t *testing.T, needsMore bool, script string, args ...string) {
 	t.Helper()
-	t.Parallel() // the SDK waits most of its time
+	t.Parallel() // the SDK mostly waits
 	for name, python := range clientPythons(t, needsMore) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -65,15 +65,15 @@ func TestClientsDatasetAndItsNewVersionComeBack(t *testing.T) {
 	clientFlow(t, false, "datasets.py")
 }
 
-// The SDK forks a process that sends its reports, and both used to wait for answers on
-// one connection: about one run in thirty registered no model.
+// The SDK forks a process for its reports. When both waited for answers on one
+// connection, about one run in thirty registered no model.
 func TestClientsForkedProcessesGetTheirOwnAnswers(t *testing.T) {
 	clientFlow(t, false, "forked.py")
 }
 
 // clearml-data is the SDK's command for datasets.
 func TestClientsDatasetCommandsWork(t *testing.T) {
-	t.Parallel() // the SDK waits most of its time
+	t.Parallel() // the SDK mostly waits
 	for name, python := range clientPythons(t, false) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -130,8 +130,8 @@ func TestClientsDatasetCommandsWork(t *testing.T) {
 			data("published", "publish", "--id", second)
 			data("moved", "move", "--project", "datasets", "--name", "rows", "--new-project", "other place")
 			data("renamed", "rename", "--project", "other place", "--name", "rows", "--new-name", "lines")
-			data("deleted", "delete", "--id", first, "--force") // the SDK keeps what is published
-			// Told by their versions: SDK 1 has no room for ids in this table.
+			data("deleted", "delete", "--id", first, "--force") // the SDK does not delete what is published
+			// Identified by version: SDK 1 does not print ids in this table.
 			if r := s.command(t, s.sdk, python, "-m", "clearml.cli.data", "search", "--project", "other place"); strings.Contains(r.out, "1.0.0") || !strings.Contains(r.out, "1.1.0") {
 				t.Errorf("after the first version was deleted: %v", r)
 			}
@@ -156,7 +156,7 @@ func TestClientsPipelineOfAControllerRunsHere(t *testing.T) {
 }
 
 func TestClientsClonedTaskRunsWithItsEditedParameters(t *testing.T) {
-	t.Parallel() // the SDK waits most of its time
+	t.Parallel() // the SDK mostly waits
 	for name, python := range clientPythons(t, false) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -176,7 +176,7 @@ func TestClientsClonedTaskRunsWithItsEditedParameters(t *testing.T) {
 			}
 			first := ran(s.python(t, python, "edited.py"))
 			clone := idIn(t, s.python(t, python, "edit_clone.py", first.ID))
-			// What an agent sets when it runs a task.
+			// The variable that an agent sets when it runs a task.
 			s.sdk = append(s.sdk, "CLEARML_TASK_ID="+clone)
 			again := ran(s.python(t, python, "edited.py"))
 			if again.ID != clone {
@@ -191,7 +191,7 @@ func TestClientsClonedTaskRunsWithItsEditedParameters(t *testing.T) {
 }
 
 func TestClientsModelsOfEveryFrameworkAreRegisteredAndServed(t *testing.T) {
-	t.Parallel() // the SDK waits most of its time
+	t.Parallel() // the SDK mostly waits
 	for name, python := range clientPythons(t, true) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -225,7 +225,7 @@ func TestClientsModelsOfEveryFrameworkAreRegisteredAndServed(t *testing.T) {
 				t.Fatal(err)
 			}
 			for model, want := range trained.Models {
-				// How soon an endpoint is live is asked where it loads alone.
+				// Several endpoints load at once, so the time is not checked here.
 				s.eventually(t, patience, model+" answers", func() error {
 					status, text := s.ask(t, model, string(row))
 					if status != http.StatusOK {
@@ -243,10 +243,10 @@ func TestClientsModelsOfEveryFrameworkAreRegisteredAndServed(t *testing.T) {
 	}
 }
 
-// A token that lives for a second is refused in the middle of a run: the SDK logs in
-// anew and repeats the call.
+// A token with a lifetime of a second is refused in the middle of a run: the SDK logs in
+// again and repeats the call.
 func TestClientsRunGoesOnAfterItsTokenExpired(t *testing.T) {
-	t.Parallel() // the SDK waits most of its time
+	t.Parallel() // the SDK mostly waits
 	for name, python := range clientPythons(t, false) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -44,7 +44,7 @@ func TestSecurityKeysAreMadeRotatedAndRevokedWhileServing(t *testing.T) {
 		s.must(t, "model", "add", "--engine", "custom", "--endpoint", name, "--preprocess", judgedVersion(t, s, name, `return {"y": data["x"]}`), "--wait")
 	}
 	if status, body := s.ask(t, "first", `{"x":1}`); status != 200 {
-		t.Fatalf("before keys are asked for: %d %s", status, body)
+		t.Fatalf("before keys are required: %d %s", status, body)
 	}
 	old := capture(t, s.must(t, "auth", "create", "--label", "old"), `(csk_\S+)`)
 	oldID := capture(t, s.must(t, "auth", "list"), `(k[0-9a-f]{10}) +old`)
@@ -66,7 +66,7 @@ func TestSecurityKeysAreMadeRotatedAndRevokedWhileServing(t *testing.T) {
 	s.must(t, "auth", "revoke", oldID, "--wait")
 	want("first", old, 401)
 	want("first", fresh, 200)
-	// A change of the endpoints still goes live, and is waited for.
+	// A change of the endpoints still goes live, and --wait waits for it.
 	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "first", "--preprocess", judgedVersion(t, s, "first", `return {"y": 2}`), "--wait")
 	if status, body := s.askWithKey("first", `{"x":1}`, fresh); status != 200 || body != `{"y":2}` {
 		t.Errorf("the change: %d %s", status, body)
@@ -74,10 +74,10 @@ func TestSecurityKeysAreMadeRotatedAndRevokedWhileServing(t *testing.T) {
 	for _, secret := range []string{old, narrow, fresh} {
 		err := filepath.WalkDir(s.dir, func(path string, d os.DirEntry, err error) error {
 			if err != nil || !d.Type().IsRegular() {
-				return nil //nolint:nilerr // files come and go while the service runs
+				return nil //nolint:nilerr // files may vanish while the service runs
 			}
 			if text, err := os.ReadFile(path); err == nil && strings.Contains(string(text), secret) {
-				t.Errorf("%s holds a key", path)
+				t.Errorf("%s contains a key", path)
 			}
 			return nil
 		})
@@ -106,7 +106,7 @@ func TestSecurityARequestCannotUnpickleOrNameFiles(t *testing.T) {
 	}
 }
 
-// certificate writes a new pair for 127.0.0.1 and returns who trusts it.
+// certificate writes a new pair for 127.0.0.1 and returns a client configuration that trusts it.
 func certificate(t *testing.T, cert, key string, serial int64) *tls.Config {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

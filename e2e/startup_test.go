@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// fails starts the service, which has to end with 1 by itself, and returns what it said.
+// fails starts the service, which must exit with 1, and returns its output.
 func (s *system) fails(t *testing.T, r role) string {
 	t.Helper()
 	s.launch(t, r)
@@ -75,7 +75,7 @@ func TestADataFolderThatCannotBeWrittenIsNamed(t *testing.T) {
 	wantNoTrace(t, "up", said)
 }
 
-// bareEnvironment is a Python environment without a single package; site is code
+// bareEnvironment is a Python environment without packages. site is code
 // that its interpreter runs at every start.
 func bareEnvironment(t *testing.T, s *system, site string) string {
 	t.Helper()
@@ -142,8 +142,8 @@ func TestALackingPackageIsNamedWithTheCommandThatInstallsIt(t *testing.T) {
 	s.wants(t, "plain", `{"x": 1}`, `{"echo":{"x":1}}`)
 }
 
-// pythonComplaint is what the service says about its Python: at its start when it
-// refuses to, else where an endpoint cannot be loaded.
+// pythonComplaint returns the service's message about its Python: from its start if it
+// fails, else from an endpoint that cannot be loaded.
 func (s *system) pythonComplaint(t *testing.T, engine, preprocess string) string {
 	t.Helper()
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(tick) {
@@ -192,7 +192,7 @@ func TestWrongCredentialsAreRefusedByNameAndWithAHint(t *testing.T) {
 
 func TestAServerThatIsAwayIsNamed(t *testing.T) {
 	s := install(t)
-	const address = "127.0.0.1:1" // a port that no other program is given
+	const address = "127.0.0.1:1" // a reserved port
 	r := s.cliWith(t, []string{"CLEARML_API_HOST=http://" + address, "CLEARML_API_ACCESS_KEY=A", "CLEARML_API_SECRET_KEY=B"}, "list")
 	if r.code != 1 {
 		t.Errorf("list without a server ended with %d, want 1", r.code)
@@ -200,8 +200,8 @@ func TestAServerThatIsAwayIsNamed(t *testing.T) {
 	wantWords(t, "list", r.out, address)
 }
 
-// Neither waits for a Python that never gets ready, nor the stop for connections that
-// clients keep: the service answers and ends all the same.
+// Neither start nor stop waits for a Python that never becomes ready, and stop does not wait for
+// idle connections.
 func TestStartAndStopWaitForNobody(t *testing.T) {
 	s := install(t)
 	begun := time.Now()
@@ -217,6 +217,6 @@ func TestStartAndStopWaitForNobody(t *testing.T) {
 	s.stop(t)
 	t.Logf("started in %v, stopped in %v", started, time.Since(begun))
 	if said := lastLines(s.log); strings.Contains(said, "were cut at stop") {
-		t.Errorf("the stop waited for a connection as long as it may:\n%s", said)
+		t.Errorf("the stop waited for a connection until its limit:\n%s", said)
 	}
 }

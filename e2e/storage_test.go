@@ -23,7 +23,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/credentials"
 )
 
-// The account that Azure's emulators have by their documentation.
+// The documented account of Azure's emulators.
 const (
 	azureAccount = "devstoreaccount1"
 	azureKey     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
@@ -34,12 +34,12 @@ func storageServer(t *testing.T, name string) string {
 	t.Helper()
 	value := os.Getenv("CLEARML_SERVING_TEST_" + name)
 	if value == "" {
-		t.Skip("no storage servers: make e2e-storage runs this against real ones")
+		t.Skip("no storage servers: make e2e-storage starts them")
 	}
 	return value
 }
 
-// s3Client and azureContainer speak to servers past what is tested.
+// s3Client and azureContainer talk to servers without the code under test.
 func s3Client(t *testing.T, host string) *minio.Client {
 	t.Helper()
 	c, err := minio.New(host, &minio.Options{Creds: credentials.NewStaticV4("testkey", "testsecret", ""), Region: "us-east-1"})
@@ -62,8 +62,8 @@ func azureContainer(t *testing.T, name string) *container.Client {
 	return c
 }
 
-// clouds makes a new bucket on each of the real servers that make e2e-storage started,
-// and gives their addresses by the server's name.
+// clouds creates a new bucket on each of the servers that make e2e-storage started,
+// and returns their addresses by the server's name.
 func clouds(t *testing.T) map[string]string {
 	t.Helper()
 	bucket := "models-" + strings.ToLower(rand.Text())
@@ -87,8 +87,8 @@ func clouds(t *testing.T) map[string]string {
 	return places
 }
 
-// knowingClouds is an installation whose clearml.conf has the credentials of all of
-// them, in the ways that ClearML documents.
+// knowingClouds is an installation whose clearml.conf has the credentials of all servers,
+// in the forms that ClearML documents.
 func knowingClouds(t *testing.T) *system {
 	t.Helper()
 	s := install(t)
@@ -142,7 +142,7 @@ func TestAModelIsUploadedToAndServedFromEveryPlace(t *testing.T) {
 		file := writeCode(t, s, "refused.txt", "x")
 		r := s.cli(t, "--id", id, "model", "upload", "--name", "refused", "--project", "refused", "--path", file, "--destination", place)
 		if r.code == 0 || !strings.Contains(r.String(), words) {
-			t.Errorf("upload to %s: %v; want a refusal that says %q", place, r, words)
+			t.Errorf("upload to %s: %v; want a refusal with %q", place, r, words)
 		}
 	}
 	if out := s.must(t, "--id", id, "model", "list", "--json"); strings.Contains(out, "refused") {
@@ -184,14 +184,14 @@ func TestTheFileServerStandsOnABucket(t *testing.T) {
 			s.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "e", "--model-id", model, "--preprocess", code("reads_model.py"))
 			s.answers(t, "e", says("stored"))
 			if kept, err := filepath.Glob(filepath.Join(s.data, "files", "*")); err != nil || len(kept) > 0 {
-				t.Errorf("in the data folder lie %q (%v)", kept, err)
+				t.Errorf("the data folder contains %q (%v)", kept, err)
 			}
 			s.filesAreAsOnADisk(t)
 		})
 	}
 }
 
-// held are the names of the files in a bucket, as its server tells.
+// held lists the files in a bucket by the server's API.
 func held(t *testing.T, place string) []string {
 	t.Helper()
 	scheme, rest, _ := strings.Cut(place, "://")
@@ -232,8 +232,8 @@ func held(t *testing.T, place string) []string {
 	return names
 }
 
-// The control plane removes a deleted model's file, and no other, from buckets that its
-// clearml.conf names.
+// The control plane removes a deleted model's file, and no other, from the buckets in its
+// clearml.conf.
 func TestAModelIsDeletedWithItsFileInEveryPlace(t *testing.T) {
 	places := clouds(t)
 	s := knowingClouds(t)
@@ -301,7 +301,7 @@ func TestAModelIsDeletedWithItsFileInEveryPlace(t *testing.T) {
 	}
 }
 
-// filesAreAsOnADisk checks what a client of the file server can tell.
+// filesAreAsOnADisk checks that clients of the file server see no difference from a disk.
 func (s *system) filesAreAsOnADisk(t *testing.T) {
 	t.Helper()
 	token := "Bearer " + s.token(t)
@@ -323,7 +323,7 @@ func (s *system) filesAreAsOnADisk(t *testing.T) {
 		t.Errorf("the end: %d %q", status, got)
 	}
 	if status, _ := send("GET", "a/..%2f..%2fsecret", nil); status != http.StatusNotFound {
-		t.Errorf("a path that climbs: %d", status)
+		t.Errorf("a path with ..: %d", status)
 	}
 	s.cutUpload(t, token)
 	if status, _ := send("GET", "cut", nil); status != http.StatusNotFound {
@@ -391,7 +391,7 @@ func TestFilesAreFoundAfterTheFileServerGotAnotherAddress(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(s.data, "cache")); err != nil {
 		t.Fatal(err)
 	}
-	s.start(t, role{}) // on free ports, so on others
+	s.start(t, role{}) // on other free ports
 	if s.urls["files"] == before {
 		t.Skip("the same free port was given twice")
 	}
@@ -445,7 +445,7 @@ func TestAFileOfTenGigabytesPassesThroughConstantMemory(t *testing.T) {
 			defer resp.Body.Close()
 			n, err := io.Copy(io.Discard, &watchingReader{from: resp.Body, each: watched.each})
 			if err != nil || n != size {
-				t.Errorf("%d of %d bytes came back: %v", n, int64(size), err)
+				t.Errorf("%d of %d bytes were downloaded: %v", n, int64(size), err)
 			}
 			t.Logf("10 GiB: up %s, down %s; memory %d MB before, at most %d MB", up.Round(time.Second), time.Since(began).Round(time.Second), before, most)
 			if most > before+300 {
@@ -455,7 +455,7 @@ func TestAFileOfTenGigabytesPassesThroughConstantMemory(t *testing.T) {
 	}
 }
 
-// watchingReader calls each after every 64 MB or so.
+// watchingReader calls each after about every 64 MB.
 type watchingReader struct {
 	from  io.Reader
 	each  func()

@@ -22,16 +22,16 @@ import (
 )
 
 const (
-	// patience is how long anything may take that has to happen, on a machine that does
-	// much beside. It is less than the 5 minutes between two looks at the configuration:
-	// a change that is seen within it was told by the control plane.
+	// patience bounds the wait for any event, on a busy machine. It is less than the 5 minutes
+	// between two polls of the configuration: a change that is seen within it was pushed by
+	// the control plane.
 	patience = 2 * time.Minute
 	tick     = 20 * time.Millisecond
 )
 
-// system is an installation in a folder of its own, and the process that serves it.
+// system is an installation in a separate folder, and the process that serves it.
 type system struct {
-	dir  string // all of it lies below
+	dir  string // parent of everything
 	data string // --data-dir
 	env  []string
 
@@ -42,7 +42,7 @@ type system struct {
 	sdk  []string // the SDK's variables
 }
 
-// role is what of the program is started, "up" by default.
+// role is the role of the program to start, "up" by default.
 type role struct {
 	args   []string
 	env    []string
@@ -50,7 +50,7 @@ type role struct {
 	as     *syscall.Credential
 }
 
-// install makes the folders of an installation and starts nothing.
+// install creates the folders of an installation without starting it.
 func install(t *testing.T) *system {
 	t.Helper()
 	dir := t.TempDir()
@@ -68,8 +68,8 @@ func install(t *testing.T) *system {
 	return s
 }
 
-// up starts everything in one process and waits until it answers. The end of the
-// test stops it and looks for what was left behind.
+// up starts everything in one process and waits until it answers. At the end of the
+// test it is stopped and checked for leftovers.
 func up(t *testing.T) *system {
 	t.Helper()
 	s := install(t)
@@ -78,10 +78,10 @@ func up(t *testing.T) *system {
 	return s
 }
 
-// start starts the process on free ports and waits until it can be used.
+// start starts the process on free ports and waits until it answers.
 func (s *system) start(t *testing.T, r role) {
 	t.Helper()
-	// What a killed process left would look like the new one's.
+	// The file of a killed process would be mistaken for that of the new one.
 	if err := os.Remove(filepath.Join(s.data, "endpoints.json")); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
@@ -137,7 +137,7 @@ func (s *system) launch(t *testing.T, r role) {
 	}
 	done := make(chan struct{})
 	go func() { // ends with the process; end waits for it
-		_ = cmd.Wait() // how it ended is in its state
+		_ = cmd.Wait() // the result is in its state
 		close(done)
 	}()
 	s.cmd, s.done = cmd, done
@@ -179,8 +179,8 @@ func (s *system) end(t *testing.T, within time.Duration) int {
 	return s.cmd.ProcessState.ExitCode()
 }
 
-// stop asks the process to end, and checks that it does so well: exit code 0, no
-// process, no file and no address left.
+// stop stops the process gracefully, and checks the exit code 0 and that no
+// process, file or address is left.
 func (s *system) stop(t *testing.T) {
 	t.Helper()
 	select {
@@ -210,7 +210,7 @@ func (s *system) stop(t *testing.T) {
 	}
 }
 
-// kill ends the process the hard way, and checks that its workers go with it.
+// kill kills the process, and checks that its workers end too.
 func (s *system) kill(t *testing.T) {
 	t.Helper()
 	if err := s.cmd.Process.Kill(); err != nil {
@@ -220,8 +220,8 @@ func (s *system) kill(t *testing.T) {
 	s.noProcessLeft(t)
 }
 
-// eventually asks every few milliseconds until check says nil. It fails the test
-// when that takes longer, or when the process ends meanwhile.
+// eventually calls check every few milliseconds until it returns nil. It fails the test
+// if that takes longer than within, or if the process ends.
 func (s *system) eventually(t *testing.T, within time.Duration, what string, check func() error) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -243,7 +243,7 @@ func (s *system) eventually(t *testing.T, within time.Duration, what string, che
 	}
 }
 
-// result is what a command printed and how it ended.
+// result has the output and the exit code of a command.
 type result struct {
 	out, err string
 	code     int
@@ -253,7 +253,7 @@ func (r result) String() string {
 	return fmt.Sprintf("exit code %d\n%s%s", r.code, r.out, r.err)
 }
 
-// cli runs a command as a user who has the variables of clearml-serving env.
+// cli runs a command with the variables of clearml-serving env.
 func (s *system) cli(t *testing.T, args ...string) result {
 	t.Helper()
 	return s.cliWith(t, nil, args...)
@@ -265,7 +265,7 @@ func (s *system) cliWith(t *testing.T, env []string, args ...string) result {
 	return s.command(t, env, binary, args...)
 }
 
-// must runs a command that has to succeed, and returns what it printed.
+// must runs a command that must succeed, and returns its output.
 func (s *system) must(t *testing.T, args ...string) string {
 	t.Helper()
 	r := s.cli(t, args...)
@@ -275,15 +275,15 @@ func (s *system) must(t *testing.T, args ...string) string {
 	return r.out
 }
 
-// python runs one of our scripts (in testdata/python, or an absolute path) with
-// the SDK, and returns what it printed.
+// python runs a script (in testdata/python, or an absolute path) with
+// the SDK, and returns its output.
 func (s *system) python(t *testing.T, interpreter, script string, args ...string) string {
 	t.Helper()
 	if !filepath.IsAbs(script) {
 		script = filepath.Join(root, "e2e/testdata/python", script)
 	}
-	// The SDK runs git in one thread while another forks its reporter; when the fork
-	// inherits git's pipe, Task.close waits five minutes. One after the other is safe.
+	// The SDK runs git in one thread while another forks its reporter. If the fork
+	// inherits git's pipe, Task.close waits five minutes. Sequential execution is safe.
 	settings := filepath.Join(s.dir, "sdk.conf")
 	if err := os.WriteFile(settings, []byte("sdk { development { vcs_repo_detect_async: false } }\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -360,7 +360,7 @@ func roundTrip(method, url, contentType string, body io.Reader, header ...string
 	return resp.StatusCode, string(text)
 }
 
-// decode reads the JSON value in what a command printed.
+// decode parses the JSON value in a command's output.
 func decode(t *testing.T, text string, into any) {
 	t.Helper()
 	start := strings.IndexAny(text, "{[")

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// TestTheInstancesTaskIsTheCurrentTaskOfUserCode: what the SDK says in user code is of
-// the instance, and lives on when the worker ends.
+// TestTheInstancesTaskIsTheCurrentTaskOfUserCode checks that reports of the SDK in user code belong
+// to the instance's task, and that the task stays in progress when the worker ends.
 func TestTheInstancesTaskIsTheCurrentTaskOfUserCode(t *testing.T) {
 	for name, python := range sdks() {
 		t.Run(name, func(t *testing.T) {

@@ -50,7 +50,7 @@ func TestWaitIsOverAllInstancesAndNamesTheOneThatFails(t *testing.T) {
 		return plane.cli(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", endpoint, "--preprocess", code, "--wait")
 	}
 
-	// What has been waited for is there at once, on each instance, and nowhere else.
+	// After --wait the endpoint answers on each instance of the service, and on no other.
 	own := writeCode(t, plane, "own.py", answersWith("own"))
 	if r := add(id, "own", own); r.code != 0 || !strings.Contains(r.out, "All 2 running inference services serve the change") {
 		t.Fatal(r)
@@ -75,17 +75,17 @@ func TestWaitIsOverAllInstancesAndNamesTheOneThatFails(t *testing.T) {
 		t.Errorf("--wait blames the instance that serves it: %v", r)
 	}
 	listed := []string{`(?m)^/own +static +custom .*ready 2/2 `, `(?m)^/trips +static +custom .*ready 1/2 .*` + name(b) + `: failed, load: .*no accelerator`}
-	plane.eventually(t, patience, "model list shows both", func() error { // the other may still load when --wait has seen the failure
+	plane.eventually(t, patience, "model list shows both", func() error { // the other may still load after --wait has seen the failure
 		list := plane.must(t, "--id", id, "model", "list", "--verbose")
 		for _, want := range listed {
 			if !regexp.MustCompile(want).MatchString(list) {
-				return fmt.Errorf("it does not hold %s:\n%s", want, list)
+				return fmt.Errorf("it lacks %s:\n%s", want, list)
 			}
 		}
 		return nil
 	})
 
-	// One that has ended is not waited for, one that was killed only until it counts as dead.
+	// --wait does not wait for an ended instance, and for a killed one only until it counts as dead.
 	b.stop(t)
 	if r := add(id, "trips", tripsOverFile(t, plane, "broken")); r.code != 0 {
 		t.Errorf("the instance that failed is gone: %v", r)

@@ -7,18 +7,18 @@ import (
 	"testing"
 )
 
-// wantWords fails for every word that a message lacks. A message must name the
-// thing that it is about.
+// wantWords fails for every word that a message lacks. A message must name its
+// subject.
 func wantWords(t *testing.T, what, text string, words ...string) {
 	t.Helper()
 	for _, word := range words {
 		if !strings.Contains(text, word) {
-			t.Errorf("%s does not say %q:\n%s", what, word, text)
+			t.Errorf("%s lacks %q:\n%s", what, word, text)
 		}
 	}
 }
 
-// wantNoTrace fails for what must never reach a client.
+// wantNoTrace fails if a text contains a trace, which must never reach a client.
 func wantNoTrace(t *testing.T, what, text string) {
 	t.Helper()
 	for _, word := range []string{"Traceback", "goroutine ", "panic:", ".py\", line"} {

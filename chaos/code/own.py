@@ -1,4 +1,4 @@
-"""Answers as steady.py does, by a model of its own that it asks for one request at a time."""
+"""Answers like steady.py, with its own model, which computes one request at a time."""
 
 import joblib
 

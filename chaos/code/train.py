@@ -1,4 +1,4 @@
-"""Trains y = 7 x, which is all that the steady endpoints compute."""
+"""Trains y = 7 x, the model of the steady endpoints."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Answers like the steady endpoints, and does harm when it is asked to."""
+"""Answers like the steady endpoints, and does harm on request."""
 
 import ctypes
 import locale
@@ -19,7 +19,7 @@ class Unspeakable(Exception):
 
 
 def sockets():
-    """The descriptors of this process that are sockets."""
+    """Returns the sockets among the descriptors of this process."""
     for name in os.listdir("/proc/self/fd"):
         try:
             if os.readlink("/proc/self/fd/" + name).startswith("socket:"):
@@ -161,7 +161,7 @@ class Preprocess:
         return {"text": "y" * (4 << 20)}
 
     def do_hog(self, data):
-        """Takes a gigabyte, touches it, and gives it back."""
+        """Allocates a gigabyte, touches it, and frees it."""
         block = bytearray(1 << 30)
         block[::4096] = b"x" * len(block[::4096])
 
@@ -179,11 +179,11 @@ class Preprocess:
         return pieces()
 
     def do_stream(self, data):
-        """Streams as many megabytes as it is asked for."""
+        """Streams as many megabytes as requested."""
         return (b"x" * 50000 for _ in range(20 * data["megabytes"]))
 
     def do_ask(self, data):
-        """Asks another endpoint for as many seconds."""
+        """Calls another endpoint for as many seconds."""
         end = time.monotonic() + data["seconds"]
         while time.monotonic() < end:
             try:

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// figures reports a figure of each kind, and damaged ones, and looks at how the page shows them.
+// figures reports a figure of each kind, and damaged figures, and checks how the page shows them.
 func figures(p *person) {
 	const data = `JSON.stringify(plot.chart.data.map((column) => [...column]))`
 	const words, rows = `plot.innerText`, `[...plot.querySelectorAll("tr")].map((row) => [...row.cells].map((cell) => cell.textContent).join(",")).join(";")`

@@ -59,7 +59,7 @@ func prepare() (err error) {
 	return errors.New("no Chromium found: apt-get install chromium")
 }
 
-// system is a running installation with something to look at in it.
+// system is a running installation with data for every page.
 type system struct {
 	t            *testing.T
 	dir          string
@@ -88,7 +88,7 @@ func newSystem(t *testing.T) *system {
 	}
 	t.Cleanup(func() {
 		_ = up.Process.Signal(syscall.SIGTERM) // it may have ended
-		_ = up.Wait()                          // a stop by signal is no fault here
+		_ = up.Wait()                          // the exit code of a stop by signal is not checked
 		_ = logFile.Close()
 		if t.Failed() {
 			text, _ := os.ReadFile(logFile.Name())
@@ -100,7 +100,7 @@ func newSystem(t *testing.T) *system {
 		var addresses map[string]string
 		return err == nil && json.Unmarshal(text, &addresses) == nil && addresses["api"] != "" && addresses["serve"] != ""
 	})
-	// The SDK's own look for a repository can stall behind its forks.
+	// The SDK's search for a repository can hang when it forks.
 	conf := filepath.Join(s.dir, "sdk.conf")
 	if err := os.WriteFile(conf, []byte("sdk { development { vcs_repo_detect_async: false } }\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -112,7 +112,7 @@ func newSystem(t *testing.T) *system {
 		s.env = append(s.env, name+"="+value)
 	}
 	s.api = variables["CLEARML_API_HOST"]
-	// Outside of any repository, so that no page shows where this one is.
+	// Outside of any repository, so that no page shows the path of this one.
 	script := filepath.Join(s.dir, "experiments.py")
 	text, err := os.ReadFile(filepath.Join(root, "e2e/browser/testdata/experiments.py"))
 	if err == nil {
@@ -127,7 +127,7 @@ func newSystem(t *testing.T) *system {
 	return s
 }
 
-// serve makes a service with two versions, a canary over them, a monitoring rule, and a
+// serve creates a service with two versions, a canary over them, a monitoring rule, and a
 // logged metric.
 func (s *system) serve() {
 	s.t.Helper()
@@ -189,7 +189,7 @@ type person struct {
 	ctx context.Context //nolint:containedctx // chromedp keeps the window in it
 
 	mu       sync.Mutex // guards problems
-	problems []string   // that the browser has told: errors of scripts, what the content policy refused
+	problems []string   // reported by the browser: errors of scripts, violations of the content policy
 }
 
 // openBrowser opens a window and logs it in.
@@ -233,7 +233,7 @@ func openBrowser(t *testing.T, s *system) *person {
 	return p
 }
 
-// present says whether the page has such an element now.
+// present reports whether the page contains such an element.
 func (p *person) present(selector string) bool {
 	p.t.Helper()
 	return value[bool](p, `document.querySelector(`+quoted(selector)+`) !== null`)
@@ -245,14 +245,14 @@ func (p *person) note(problem string) {
 	p.problems = append(p.problems, problem)
 }
 
-// step is one thing that a person does.
+// step is one action of a user.
 type step = chromedp.Action[chromedp.Void]
 
 // holds waits until an expression is true in the page.
 func holds(expression string) step {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		for {
-			// A page that is just being left has nothing to evaluate in.
+			// During a navigation there is no page in which to evaluate.
 			if is, err := chromedp.Evaluate[bool]("Boolean("+expression+")")(ctx, target); err == nil && is {
 				return nil
 			}
@@ -265,7 +265,7 @@ func holds(expression string) step {
 	})
 }
 
-// value is what an expression gives in the page.
+// value returns the value of an expression in the page.
 func value[T any](p *person, expression string) T {
 	p.t.Helper()
 	limited, cancel := context.WithTimeout(p.ctx, time.Minute)
@@ -277,7 +277,7 @@ func value[T any](p *person, expression string) T {
 	return v
 }
 
-// whereabouts are where the browser is and what it shows, for messages.
+// whereabouts returns the address and the text of the page, for messages.
 func (p *person) whereabouts() string {
 	limited, cancel := context.WithTimeout(p.ctx, 5*time.Second)
 	defer cancel()
@@ -288,7 +288,7 @@ func (p *person) whereabouts() string {
 	return text
 }
 
-// content fails the test when the browser has complained.
+// content fails the test if the browser has reported problems.
 func (p *person) content() {
 	p.t.Helper()
 	p.mu.Lock()
@@ -323,7 +323,7 @@ func (p *person) sees(words ...string) {
 		err := chromedp.Do(limited, holds(`document.querySelector("main") && document.querySelector("main").innerText.includes(`+quoted(word)+`)`))
 		cancel()
 		if err != nil {
-			p.t.Fatalf("it does not show %q: %v\n%s", word, err, p.whereabouts())
+			p.t.Fatalf("the page does not show %q: %v\n%s", word, err, p.whereabouts())
 		}
 	}
 	p.content()
@@ -337,22 +337,22 @@ func quoted(text string) string {
 	return string(out)
 }
 
-// press clicks a button, by its words, and waits for the page that follows.
+// press clicks a button, by its label, and waits for the next page.
 func (p *person) press(within, words string) {
 	p.t.Helper()
 	p.do(chromedp.Click(`//main//`+within+`//*[self::button or self::a][normalize-space()="`+words+`"]`), chromedp.WaitReady(chromedp.CSS("main h1")))
 }
 
-// write puts a text into a field in the place of what it holds.
+// write replaces the text of a field.
 func (p *person) write(field, text string) {
 	p.t.Helper()
-	// What is typed takes the place of what is selected.
+	// Typed text replaces the selection.
 	p.do(chromedp.WaitVisible(chromedp.CSS(field)))
 	value[bool](p, `(document.querySelector(`+quoted(field)+`).select(), true)`)
 	p.do(chromedp.SendKeys(chromedp.CSS(field), text))
 }
 
-// picture draws the page for the documentation when that is asked for.
+// picture takes a screenshot of the page for the documentation, if requested.
 func (p *person) picture(name string, height int64, actions ...step) {
 	p.t.Helper()
 	if os.Getenv("CLEARML_SERVING_E2E_SCREENSHOTS") == "" {
@@ -378,13 +378,13 @@ func (p *person) shot(name string, actions ...step) {
 	if len(image) > 200_000 {
 		p.t.Errorf("%s has %d bytes: too much for a page of the documentation", name, len(image))
 	}
-	if err := os.WriteFile(filepath.Join(root, "docs/images", name), image, 0o644); err != nil { //nolint:gosec // a picture for all
+	if err := os.WriteFile(filepath.Join(root, "docs/images", name), image, 0o644); err != nil { //nolint:gosec // readable for everyone
 		p.t.Fatal(err)
 	}
 	p.do(chromedp.EmulateViewport(1280, 900))
 }
 
-// agree says yes to what a page asks before it does something that can't be undone.
+// agree confirms the dialog before an action that cannot be undone.
 func agree() step {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: true})
@@ -392,7 +392,7 @@ func agree() step {
 	})
 }
 
-// prefers sets the theme that the person's system has.
+// prefers sets the theme of the user's system.
 func prefers(scheme string) step {
 	return chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 		_, err := cdp.Call(ctx, target, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{

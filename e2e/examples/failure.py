@@ -1,5 +1,5 @@
-"""What a run of the tutorials can fail with, apart from wrong answers."""
+"""Failures of a run of the tutorials, apart from wrong answers."""
 
 
 class CommandError(Exception):
-    """A command did not do what the text that it stands in says."""
+    """A command did not do what its tutorial says."""

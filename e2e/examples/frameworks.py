@@ -1,4 +1,4 @@
-"""What the frameworks say by themselves: the requests of each example, and the right answers.
+"""The frameworks' own answers: the requests of each example, and the right answers.
 
 The registered model is fetched through the ClearML SDK and asked here in plain Python, with code of
 our own, so nothing of what is compared went through the service or through an example's preprocess
@@ -14,7 +14,7 @@ Answerer = Callable[[Any], Any]
 
 
 class Framework(NamedTuple):
-    """The requests that are sent, and how a model's file becomes a function that answers them."""
+    """The requests of an endpoint, and the function that makes an answerer from a model's file."""
 
     requests: Callable[[], list]
     load: Callable[[Path], Answerer]
@@ -41,7 +41,7 @@ def model_file(model_id: str) -> Path:
 
 @cache
 def answerer(url: str, model_id: str) -> Answerer:
-    """What answers like the endpoint should, with that model."""
+    """Return a function with the right answers of the endpoint for that model."""
     return framework_of(url).load(model_file(model_id) if model_id else Path())
 
 

@@ -101,7 +101,7 @@ class Reader:
         return self.ids[kind]
 
     def elsewhere(self) -> "Reader":
-        """Another reader at the same table, who makes a serving service of their own."""
+        """Start over as another user, with a new serving service."""
         return Reader(self.service, self.rows)
 
     def look_for_packages(self, command: tutorial.Command) -> None:
@@ -128,7 +128,7 @@ class Reader:
             self.compare(f"{url}/{version}" if version else url, command.flag("--engine"))
 
     def train_again(self, url: str, training: list) -> None:
-        """Make another version of a model that is deployed by itself, and compare it."""
+        """Train another version of an automatically deployed model, and compare it."""
         before = self.newest(url)
         for command in training:
             self.shell(command.text)

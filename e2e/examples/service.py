@@ -1,4 +1,4 @@
-"""A clearml-serving of our own: started on free ports in a scratch folder, and stopped at the end."""
+"""A clearml-serving process: started on free ports in a scratch folder, and stopped at the end."""
 
 import json
 import os
@@ -116,7 +116,7 @@ class Service:
             return False
 
     def run(self, command: str) -> subprocess.CompletedProcess:
-        """Run a shell command where a reader would, and return what it printed."""
+        """Run a shell command in the reader's folder, and return its output."""
         return subprocess.run(
             ["bash", "-c", command],
             stdin=subprocess.DEVNULL,

@@ -17,7 +17,7 @@ _CODE = re.compile(r"^```[^\n]*\n(?P<block>.*?)^```|`(?P<inline>[^`]+)`", re.DOT
 
 @dataclass(frozen=True)
 class Command:
-    """One command as it stands in a tutorial."""
+    """One command of a tutorial."""
 
     text: str
     line: int
@@ -25,12 +25,12 @@ class Command:
 
     @property
     def words(self) -> list:
-        """The command as the shell would take it apart."""
+        """The command as split by the shell."""
         return shlex.split(self.text)
 
     @property
     def is_set_up(self) -> bool:
-        """Whether it starts a service or sets the reader's own shell up."""
+        """Whether it starts a service or sets up the reader's shell."""
         return self.words[0] == "eval" or self.verb() in ("up", "server", "inference")
 
     def verb(self) -> str:
@@ -42,13 +42,13 @@ class Command:
         return " ".join(rest[:2]) if rest[0] in ("model", "metrics") else rest[0]
 
     def flag(self, name: str) -> Optional[str]:
-        """The word behind a flag, None when the flag is not there."""
+        """The value of a flag, None without the flag."""
         words = self.words
         return words[words.index(name) + 1] if name in words else None
 
 
 def read(path: Path) -> list:
-    """The commands of a tutorial, in the order in which they stand there."""
+    """The commands of a tutorial, in order."""
     return commands(path.read_text(encoding="utf-8"))
 
 
@@ -71,6 +71,6 @@ def commands(text: str) -> list:
 
 
 def _stated_answer(after: str) -> Optional[str]:
-    """What stands behind a request as its exact answer: "It answers `{...}`"."""
+    """The exact answer that a tutorial gives after a request: "It answers `{...}`"."""
     stated = re.match(r"\s*It answers `([^`]+)`", after)
     return stated[1] if stated else None

@@ -1,4 +1,4 @@
-"""Make what the pages are looked at with: two trainings with scalars, plots, tables, pictures,
+"""Create the data for the pages: two trainings with scalars, plots, tables, pictures,
 artifacts, and a model each. The second run's model is another version of the first one's."""
 
 import struct

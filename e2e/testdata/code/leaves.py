@@ -1,4 +1,4 @@
-"""Leaves two processes behind: a child, and one that has left group and session."""
+"""Leaves two processes behind: a child, and one in another group and session."""
 
 import subprocess
 import sys

@@ -1,2 +1,2 @@
 class Preprocessor:
-    """Named almost like the class that is looked for."""
+    """Named almost like the required class."""
