@@ -423,6 +423,13 @@ func (f *fields) value(name string) any {
 	if !ok {
 		return nil
 	}
+	if raw[0] == '"' { // most are texts, and a decoder costs more than they do
+		var text string
+		if err := json.Unmarshal(raw, &text); err != nil {
+			f.fail(name, raw, "is not valid: "+err.Error())
+		}
+		return text
+	}
 	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	var v any

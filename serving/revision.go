@@ -196,6 +196,9 @@ func clean(text string) string {
 		}
 		return r
 	}, strings.ToValidUTF8(text, "?"))
+	if len(text) <= maxReasonRunes {
+		return text
+	}
 	if runes := []rune(text); len(runes) > maxReasonRunes {
 		return string(runes[:maxReasonRunes-1]) + "…"
 	}
