@@ -898,21 +898,28 @@ func TestKeysOfAServiceAreMadeAndRevokedOnItsPage(t *testing.T) {
 	}
 }
 
-// An instance that reports a refusal is red, on all pages, and what serves is said.
-func TestARefusedVersionIsSaidInRed(t *testing.T) {
-	r := start(t, controlplane.Options{})
-	v := r.visit(t)
-	service, at := r.endpointOf(t, v)
-	report := `{"instance":"host:1","serve_url":"http://host:1","digests":{},"endpoints":[{"endpoint":"wine/1","state":"refused","requests":7,"revision":11,"configured_revision":12,"refused_revision":{"revision":12,"step":"golden","reason":"y[0] is 2, expected 1"}}]}`
+// reportOf makes an instance of a service with that report.
+func (r *running) reportOf(t *testing.T, service, report string) (task string) {
+	t.Helper()
 	var id struct{ ID string }
 	r.call(t, "tasks.create", map[string]any{
 		"name": "instance", "type": "inference", "parent": service, "system_tags": []string{"service"},
 		"configuration": map[string]any{"serving_instance": map[string]any{"name": "serving_instance", "value": report}},
 	}, &id)
 	r.call(t, "tasks.started", map[string]any{"task": id.ID}, nil)
+	return id.ID
+}
+
+// An instance that reports a refusal is red, on all pages, and what serves is said.
+func TestARefusedVersionIsSaidInRed(t *testing.T) {
+	r := start(t, controlplane.Options{})
+	v := r.visit(t)
+	service, at := r.endpointOf(t, v)
+	report := `{"instance":"host:1","serve_url":"http://host:1","digests":{},"endpoints":[{"endpoint":"wine/1","state":"refused","requests":7,"revision":11,"configured_revision":12,"refused_revision":{"revision":12,"step":"golden","reason":"y[0] is 2, expected 1"}}]}`
+	instance := r.reportOf(t, service, report)
 	if status, _, text := r.send(t, "POST", r.api+"/events.add_batch", strings.Join([]string{
-		`{"type":"log","task":"` + id.ID + `","msg":"endpoint updated endpoint=wine/1","level":"INFO"}`,
-		`{"type":"log","task":"` + id.ID + `","msg":"INFO one endpoint=wine/12\nERROR two endpoint=wine/1 x=y\n    | below two\nINFO three endpoint=wine/12\n    | below three","level":"INFO"}`,
+		`{"type":"log","task":"` + instance + `","msg":"endpoint updated endpoint=wine/1","level":"INFO"}`,
+		`{"type":"log","task":"` + instance + `","msg":"INFO one endpoint=wine/12\nERROR two endpoint=wine/1 x=y\n    | below two\nINFO three endpoint=wine/12\n    | below three","level":"INFO"}`,
 	}, "\n"), "Content-Type", "application/json-lines"); status != http.StatusOK {
 		t.Fatal(text)
 	}
@@ -921,7 +928,7 @@ func TestARefusedVersionIsSaidInRed(t *testing.T) {
 		t.Error("the log is that of another endpoint too")
 	}
 	v.shows("/services/"+service, `<span class="badge bad">refused</span>`)
-	v.shows("/services/"+service+"/instances/"+id.ID, `<span class="badge bad">refused</span>`)
+	v.shows("/services/"+service+"/instances/"+instance, `<span class="badge bad">refused</span>`)
 	v.shows("/", "What is wrong", "wine/1 of prices is refused", at)
 }
 
@@ -997,11 +1004,12 @@ func TestARemovedEndpointIsBroughtBackFromItsPage(t *testing.T) {
 	r := start(t, controlplane.Options{})
 	v := r.visit(t)
 	service, at := r.endpointOf(t, v)
+	r.reportOf(t, service, `{"instance":"host:1","endpoints":[{"endpoint":"wine/1","state":"ready"}]}`) // which has not taken up the removal
 	v.post("/services/"+service+"/remove", "endpoint", "wine/1")
 	if page := v.shows(at, "It was removed", "Bring revision 1 back"); strings.Contains(page, ">Try<") || strings.Contains(page, "Remove wine/1") {
 		t.Errorf("what is removed can be used: %s", page)
 	}
-	if status, page := v.post("/services/"+service+"/rollback", "endpoint", "wine/1", "number", "1"); status != http.StatusOK || !strings.Contains(page, "as revision 2") || !strings.Contains(page, "is stored, but no instance") {
+	if status, page := v.post("/services/"+service+"/rollback", "endpoint", "wine/1", "number", "1"); status != http.StatusOK || !strings.Contains(page, "as revision 2") || !strings.Contains(page, ">Try<") {
 		t.Errorf("rollback: %d %.300s", status, page)
 	}
 }

@@ -83,7 +83,7 @@ func (p *Pages) endpoint(v *visit) error {
 	canaries := canaryRows(s.Config, instances)
 	split := slices.IndexFunc(canaries, func(r canaryRow) bool { return r.URL == string(at) })
 	switch {
-	case found >= 0:
+	case found >= 0 && (s.Config.Serves(at) || rows[found].Monitoring != ""): // else an instance has not taken up its removal
 		page.Row = rows[found]
 		page.Row.follow(s.Digests()[at], instances)
 	case split >= 0:

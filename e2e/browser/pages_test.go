@@ -518,7 +518,6 @@ func forEverybody(p *person) {
 	p.do(prefers("light"))
 	value[bool](p, `(document.cookie = "theme=; path=/; max-age=0", true)`)
 	p.audit(p.everyPage()...)
-	p.do(prefers("light"))
 }
 
 // tooWide tells what is wider than the page, or cut off by a box that nobody can scroll.
@@ -554,6 +553,7 @@ func (p *person) audit(paths ...string) {
 		}
 		p.do(chromedp.EmulateViewport(1280, 900))
 	}
+	p.do(prefers("light"))
 }
 
 // pagesOfAList turns the pages of a list of 120 experiments, and searches from within.
@@ -583,7 +583,6 @@ func pagesOfAList(p *person) {
 	p.press("nav", "First")
 	p.sees("1–50", "one of many 219")
 	p.audit("/experiments?search=one+of+many")
-	p.do(prefers("light"))
 }
 
 func themesAndPhone(p *person) {
