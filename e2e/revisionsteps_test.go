@@ -18,6 +18,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -52,12 +53,11 @@ type steps struct {
 	models map[string]string // good and bad -> id
 	python string            // of the original's command line, "" for a stand-in
 
-	now      rules
-	artifact string // the name that the record has
-	codes    []deployed
-	makes    []expected // by the present step
-	told     []string   // the steps
-	slowest  time.Duration
+	now     rules
+	codes   []deployed
+	makes   []expected // by the present step
+	told    []string   // the steps
+	slowest time.Duration
 
 	asked    atomic.Int64
 	mu       sync.RWMutex // held by each request; guards what follows
@@ -106,7 +106,7 @@ func TestTheRightRevisionServesAfterRandomSteps(t *testing.T) {
 }
 
 func newSteps(t *testing.T, random *rand.Rand) *steps {
-	w := &steps{t: t, random: random, plane: controlPlane(t), models: map[string]string{}, artifact: "py_code_m"}
+	w := &steps{t: t, random: random, plane: controlPlane(t), models: map[string]string{}}
 	for range 2 {
 		address, stand := steady(t)
 		w.fixed, w.stand = append(w.fixed, address), append(w.stand, stand)
@@ -451,9 +451,10 @@ func (w *steps) sections() map[string]map[string]any {
 	sections := map[string]map[string]any{}
 	for name, object := range task.Data.Task.Configuration {
 		records := map[string]any{}
-		if json.Unmarshal([]byte(object.Value), &records) == nil {
-			sections[name] = records
+		if err := json.Unmarshal([]byte(object.Value), &records); err != nil {
+			w.t.Fatalf("section %s: %v in %s", name, err, object.Value)
 		}
+		sections[name] = records
 	}
 	return sections
 }
@@ -461,7 +462,7 @@ func (w *steps) sections() map[string]map[string]any {
 // recordArtifact is the artifact that the endpoint's record names now.
 func (w *steps) recordArtifact() string {
 	var list struct {
-		Endpoints []struct {
+		Endpoints map[string]struct {
 			Artifact string `json:"preprocess_artifact"`
 		}
 	}
@@ -469,7 +470,7 @@ func (w *steps) recordArtifact() string {
 	if err := json.Unmarshal([]byte(r.out), &list); err != nil || len(list.Endpoints) != 1 {
 		w.t.Fatalf("%v in %v", err, r)
 	}
-	return list.Endpoints[0].Artifact
+	return list.Endpoints["m"].Artifact
 }
 
 // away ends an instance, does something meanwhile, and starts it again on the same data.
@@ -481,7 +482,19 @@ func (w *steps) away(end func(), meanwhile func()) {
 	w.a.startInstance(w.t, w.plane, w.id)
 }
 
-// endOf is a graceful or a sudden end of a process.
+// endPlane ends the control plane. Instances know its folder, so that they would be taken for what
+// it left behind.
+func (w *steps) endPlane() {
+	w.t.Helper()
+	end := []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[w.random.IntN(2)]
+	w.tell("the control plane ends by %v", end)
+	if err := w.plane.cmd.Process.Signal(end); err != nil {
+		w.t.Fatal(err)
+	}
+	w.plane.end(w.t, patience)
+}
+
+// endOf is a graceful or a sudden end of an instance.
 func (w *steps) endOf(what string, s *system) func() {
 	if w.random.IntN(2) == 0 {
 		w.tell("stop %s", what)
@@ -523,17 +536,12 @@ func (w *steps) step() {
 			}
 		})
 	case n < 20:
-		end := w.endOf("the control plane", w.plane)
-		instance := func() {}
+		w.endPlane()
 		if w.random.IntN(2) == 0 {
-			instance = w.endOf("the instance without a control plane", w.a)
 			w.target(w.a)
-			end()
-			instance()
+			w.endOf("the instance without a control plane", w.a)()
 			w.a.startInstance(w.t, w.plane, w.id)
 			w.a.answers(w.t, "m", fmt.Sprintf(`{"code":%q}`, w.now.serves().word))
-		} else {
-			end()
 		}
 		w.plane.start(w.t, role{args: []string{"server", "--api-addr", "127.0.0.1:0", "--files-addr", "127.0.0.1:0"}})
 		w.planeIsUp()
