@@ -38,7 +38,6 @@ type rule struct {
 	deployed
 	number int
 	state  string
-	again  bool // brings back a good one, which is not judged again
 }
 
 // rules are the revisions of one endpoint, oldest first.
@@ -109,7 +108,7 @@ func (r rules) adds(one rule) rules {
 // expected is a revision that a step makes.
 type expected struct {
 	deployed
-	again bool // it was good before
+	again bool // it was good before, and is not judged again
 	maybe bool // made by an instance only if it looked between two writes
 	ours  bool // made by a command of ours
 }

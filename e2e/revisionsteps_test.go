@@ -5,8 +5,7 @@ package e2e_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -29,7 +28,7 @@ func steady(t *testing.T) (address string, stand func(target string)) {
 	var target atomic.Pointer[url.URL]
 	server := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite:  func(r *httputil.ProxyRequest) { r.SetURL(target.Load()) },
-		ErrorLog: log.New(io.Discard, "", 0),
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	})
 	t.Cleanup(server.Close)
 	return server.URL, func(text string) {
@@ -107,6 +106,7 @@ func TestTheRightRevisionServesAfterRandomSteps(t *testing.T) {
 }
 
 func newSteps(t *testing.T, random *rand.Rand, plain bool) *steps {
+	t.Helper()
 	w := &steps{t: t, random: random, plane: controlPlane(t), models: map[string]string{}}
 	for range 2 {
 		address, stand := steady(t)
