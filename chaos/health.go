@@ -65,8 +65,14 @@ func (t *traffic) probe(ctx context.Context, name string) {
 // endpointStatus is an endpoint's state in /status.
 type endpointStatus struct {
 	Endpoint string
-	InUse    int `json:"in_use"`
-	Model    struct {
+	State    string
+	Revision int
+	Refused  struct {
+		Revision int
+		Reason   string
+	} `json:"refused_revision"`
+	InUse int `json:"in_use"`
+	Model struct {
 		Reason       string
 		Shared       bool
 		SharedReason string `json:"shared_reason"`

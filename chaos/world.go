@@ -41,6 +41,7 @@ type world struct {
 	inference *server
 
 	traffic *traffic // nil until it is started
+	refused bool     // the endpoints of revisionFaults are deployed
 }
 
 // bystanders are the endpoints that faults do not target. Each has unique answers.
