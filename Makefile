@@ -71,6 +71,10 @@ test-python: venv-runtime ## tests of the worker runtime and of the examples' ru
 test-e2e: build python-env venv-sdk1 ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 90m -parallel 3 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
 
+.PHONY: docs-commands
+docs-commands: build python-env venv-sdk1 ## run the commands of README.md and docs/rollout.md as a new user would, on a fresh clone
+	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Documents|StepsOfADocument|ADocumentShows' ./e2e
+
 .PHONY: e2e-browser
 e2e-browser: build python-env ## every web page and form in a real browser (SCREENSHOTS=1: draw docs/images/ui-*.png anew)
 	@scripts/system-packages.sh chromium,chromium-browser,google-chrome=chromium
@@ -167,7 +171,7 @@ bench-store: build ## lists, filters, and imports with 100,000 tasks and models,
 	$(GO) run ./bench/store
 
 .PHONY: python-env
-python-env: # the Python environment of the demo and the tests
+python-env: ## make .venv/, the Python environment of the tutorial, the demo and the tests
 	@scripts/python-env.sh .venv requirements/main.txt
 
 venv-%: # the environment .venv-NAME, of requirements/NAME.txt

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,11 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"clearmlserving/listen"
 	"clearmlserving/outbound"
+	"clearmlserving/retry"
 )
 
 func envCommand(a *app) *cobra.Command {
@@ -23,10 +26,23 @@ func envCommand(a *app) *cobra.Command {
 		Long: `Print what the ClearML SDK and this program need to use the server that
 "clearml-serving up" or "clearml-serving server" runs on this machine. It holds
 the secret key: mind where you send it. Where a proxy is set, NO_PROXY is extended
-by this machine, which the SDK would ask through the proxy.`,
+by this machine, which the SDK would ask through the proxy.
+
+A server that is starting is waited for, so that "clearml-serving up &" may be the line
+before. Errors go to stderr, since a shell evaluates stdout.`,
 		Example: `  eval "$(clearml-serving env)"
   clearml-serving env --format conf > ~/clearml.conf`,
-		RunE: func(*cobra.Command, []string) error { return a.env(format) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := a.env(cmd.Context(), format)
+			if err != nil && !a.print.json && cmd.Context().Err() == nil {
+				put(a.sys.stderr, "\nError: %s", errorText(err))
+				if next := errorHint(err); next != "" {
+					put(a.sys.stderr, "%s", next)
+				}
+				return fmt.Errorf("%w: %w", errToldAlready, err)
+			}
+			return err
+		},
 	}
 	cmd.Flags().StringVar(&format, "format", "sh", "sh (lines for a shell), json, or conf (a clearml.conf)")
 	oneOf(cmd, "format", "sh", "json", "conf")
@@ -52,8 +68,26 @@ func (s localServer) variables() object {
 	}
 }
 
-func (a *app) env(format string) error {
+// serverStart is how long env waits for a server that may be starting.
+const serverStart = 20 * time.Second
+
+// startingServer is the server of the data folder, which may have been started just now.
+func (a *app) startingServer(ctx context.Context) (localServer, error) {
 	server, err := a.localServer()
+	for begun, told := time.Now(), false; errors.Is(err, errNotFound) && time.Since(begun) < serverStart; server, err = a.localServer() {
+		if !told && time.Since(begun) > time.Second {
+			put(a.sys.stderr, "Waiting for a ClearML server on the data folder %s", server.dir)
+			told = true
+		}
+		if err := retry.Sleep(ctx, 100*time.Millisecond); err != nil {
+			return server, err
+		}
+	}
+	return server, err
+}
+
+func (a *app) env(ctx context.Context, format string) error {
+	server, err := a.startingServer(ctx)
 	if err != nil {
 		return err
 	}
