@@ -17,7 +17,7 @@ func allowance(asked string) (time.Duration, error) {
 	}
 	seconds, err := strconv.ParseFloat(asked, 64)
 	if err != nil || math.IsNaN(seconds) || seconds <= 0 {
-		return 0, fmt.Errorf("header %s: %q is not a number of seconds above 0, such as 2.5", timeoutHeader, asked)
+		return 0, fmt.Errorf("header %s: %q is not a number of seconds: give one above 0, such as 2.5", timeoutHeader, asked)
 	}
 	if seconds >= time.Duration(math.MaxInt64).Seconds() {
 		return math.MaxInt64, nil
