@@ -116,7 +116,7 @@ e2e-storage: build python-env venv-sdk1 venv-storage storage-servers ## models i
 	@echo "e2e-storage: models went to, and were served from, S3 (minio, versitygw), Google Storage and Azure servers"
 
 .PHONY: security
-security: build python-env venv-sdk1 ## attacks with the known holes of the field, every route without credentials, known holes of our modules
+security: build python-env venv-sdk1 ## attacks based on known vulnerabilities, every route without credentials, vulnerabilities of the modules
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m ./security/... ./listen ./inference/listener ./controlplane/files ./controlplane/intake
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 20m -v -run 'Security' ./e2e/...
 	@scripts/vulnerabilities.sh $(TOOLS)

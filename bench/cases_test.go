@@ -21,7 +21,7 @@ func TestACaseCanBeChosenByItsNameOrItsGroups(t *testing.T) {
 		names = append(names, g.name)
 		for _, c := range g.cases {
 			if c.name != "lr" {
-				t.Errorf("%s was not asked for", c.name)
+				t.Errorf("%s was not requested", c.name)
 			}
 		}
 	}
@@ -30,7 +30,7 @@ func TestACaseCanBeChosenByItsNameOrItsGroups(t *testing.T) {
 	}
 	p.cases = []string{"no such"}
 	if _, err := p.chosen(); err == nil || !strings.Contains(err.Error(), "no such") || !strings.Contains(err.Error(), "rf_batched") {
-		t.Errorf("a name that is none: %v", err)
+		t.Errorf("an unknown name: %v", err)
 	}
 }
 
@@ -69,7 +69,7 @@ func TestBodiesAreOfTheSizeThatTheirCaseSays(t *testing.T) {
 		t.Errorf("10 MB have %d bytes", n)
 	}
 	if !json.Valid(rows(100)()) || !json.Valid(numbers()) {
-		t.Error("a body is no JSON")
+		t.Error("a body is not JSON")
 	}
 }
 
@@ -84,7 +84,7 @@ func TestTheV2FormHoldsTheSameNumbers(t *testing.T) {
 		}
 	}
 	if _, err := asV2("", []byte(`{"text": "x"}`)); err == nil {
-		t.Error("a body without numbers was taken")
+		t.Error("a body without numbers was accepted")
 	}
 }
 

@@ -18,7 +18,7 @@ type chart struct {
 	Bars              []bar
 }
 
-// bar is one server's figure; low and high are those of its rounds.
+// bar is one server's figure; low and high are the extremes of its rounds.
 type bar struct {
 	Label            string
 	Value, low, high float64
@@ -75,7 +75,7 @@ func barOf(label string, r *row, side int) bar {
 
 const (
 	barLeft  = 250 // where bars begin
-	barRoom  = 400 // the longest
+	barRoom  = 400 // length of the longest
 	barTop   = 52
 	barPitch = 30
 )

@@ -37,18 +37,18 @@ type files struct {
 func main() {
 	var p plan
 	var f files
-	cases := flag.String("cases", "", "measure only these `names`, with commas between; -list shows them")
-	against := flag.String("against", "", "measure only beside these `servers`, with commas between")
+	cases := flag.String("cases", "", "measure only these `names`, separated by commas; -list shows them")
+	against := flag.String("against", "", "compare only with these `servers`, separated by commas")
 	flag.IntVar(&p.rounds, "rounds", 5, "rounds of each case")
 	flag.DurationVar(&p.duration, "duration", time.Second, "counted time of one measurement")
-	flag.DurationVar(&p.warmup, "warmup", 200*time.Millisecond, "time before that is not counted")
-	flag.BoolVar(&p.quick, "quick", false, "a first look: one round, few cases, two servers; writes nothing by itself")
+	flag.DurationVar(&p.warmup, "warmup", 200*time.Millisecond, "time before it that is not counted")
+	flag.BoolVar(&p.quick, "quick", false, "a quick check: one round, few cases, two servers; writes no files unless named")
 	flag.StringVar(&f.results, "results", "", "merge the results into this JSON `file`, case by case")
 	flag.StringVar(&f.page, "page", "", "write the page of all results to this `file`")
 	flag.StringVar(&f.images, "images", "", "write the page's charts into this `folder`")
-	flag.BoolVar(&f.force, "force", false, "replace results that had more rounds")
-	list := flag.Bool("list", false, "print the names of the cases and end")
-	render := flag.Bool("render", false, "make page and charts anew from the results and end")
+	flag.BoolVar(&f.force, "force", false, "replace results with more rounds")
+	list := flag.Bool("list", false, "print the names of the cases and exit")
+	render := flag.Bool("render", false, "generate page and charts from the results and exit")
 	flag.Parse()
 	p.cases, p.against = words(*cases), words(*against)
 	if p.quick {
@@ -67,7 +67,7 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1) //nolint:gocritic // stop has nothing to undo at the program's end
+		os.Exit(1) //nolint:gocritic // stop only releases the signal handler
 	}
 }
 
@@ -102,7 +102,7 @@ func run(ctx context.Context, p plan, f files) (err error) {
 		say("group %d of %d: %s (%s), since %v", i+1, len(groups), g.name, g.about, time.Since(begun).Round(time.Second))
 		n := newNotes()
 		if err := g.measure(ctx, b, g, n); err != nil {
-			err = fmt.Errorf("group %s, of which nothing is kept: %w", g.name, err)
+			err = fmt.Errorf("group %s, whose results are dropped: %w", g.name, err)
 			if ctx.Err() != nil {
 				return err
 			}
@@ -123,7 +123,7 @@ func run(ctx context.Context, p plan, f files) (err error) {
 	}
 	say("%d groups in %v", len(groups), time.Since(begun).Round(time.Second))
 	if p.rounds < fullRounds {
-		say("fewer than %d rounds: for a first look, not for publishing", fullRounds)
+		say("fewer than %d rounds: not for publishing", fullRounds)
 	}
 	return errors.Join(append(failed, f.render())...)
 }

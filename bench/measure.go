@@ -38,7 +38,7 @@ func measureLoad(ctx context.Context, b *bench, g group, n *notes) error {
 					return err
 				}
 				// A rival that fails loses its own rows, not the run.
-				say("  %s is left out of this group: %v", one.name, err)
+				say("  %s is omitted from this group: %v", one.name, err)
 				n.leftOut(g.name, one.name, err)
 				failed[one.name] = true
 				continue
@@ -50,7 +50,7 @@ func measureLoad(ctx context.Context, b *bench, g group, n *notes) error {
 	return nil
 }
 
-// taking is the sides that take part in a group; ours is the first, so that the others' answers can
+// taking returns the sides of a group. Ours is the first, so that the others' answers can
 // be compared with ours from the first round on.
 func (b *bench) taking(g group) []side {
 	all := []side{sides[0]}
@@ -110,10 +110,10 @@ func tell(round int, one side, name string, connections int, m measured) {
 	say("round %d  %-10.10s %-10s %3d connections  %8.0f/s  p50 %7.0f us  p99 %8.0f us  CPU %6.0f us  others %2.0f %%",
 		round+1, one.name, name, connections, m.PerSecond, m.P50, m.P99, m.CPU, 100*m.Others)
 	if m.Others > tolerable {
-		say("  not quiet: %.0f %% went to others, most of it to: %s", 100*m.Others, m.Worst)
+		say("  not quiet: %.0f %% of the CPU time went to other programs, most of it to: %s", 100*m.Others, m.Worst)
 	}
 	if m.Uneven {
-		say("  uneven: one process kept taking more connections than its share")
+		say("  uneven: one process always accepted more connections than its share")
 	}
 }
 

@@ -67,7 +67,7 @@ func (b *bench) disturb(ctx context.Context, one side, g group, round int) (foun
 		m, err = b.beside(ctx, s, burn, o)
 		var silence *silenceError
 		if one.name != ours && errors.As(err, &silence) && silence.failure == nil {
-			say("  %s beside the burning one: %v, which counts as one just then", one.name, err)
+			say("  %s beside the burning one: %v, counted as one answer at the end of that time", one.name, err)
 			m, err = silence.kindest(), nil
 		}
 		if err != nil {

@@ -12,7 +12,7 @@ import (
 type key struct {
 	Case        string
 	Workers     int
-	Connections int // 0 where nothing is under load
+	Connections int // 0 without load
 }
 
 func (k key) String() string {
@@ -29,11 +29,11 @@ func (k key) String() string {
 	return fmt.Sprintf("%s, %d connections", text, k.Connections)
 }
 
-// notes are the pairs of figures that the rounds of a group saw.
+// notes are the pairs of figures of a group's rounds.
 type notes struct {
 	order  []place
 	series map[place]*series
-	out    []string // servers that were left out, and why
+	out    []string // omitted servers, with reasons
 }
 
 type place struct {
@@ -78,7 +78,7 @@ type row struct {
 	Theirs   float64           `json:"theirs"`
 	Ratio    float64           `json:"ratio"`
 	Goal     string            `json:"goal"`
-	Met      *bool             `json:"met"` // null where there is no goal, or the row is doubtful
+	Met      *bool             `json:"met"` // null without a goal, and for a doubtful row
 	Rounds   [][2]float64      `json:"rounds"`
 	Versions map[string]string `json:"versions"`
 

@@ -43,7 +43,7 @@ func TestWhatWasMostlyNotQuietIsShownAndNotJudged(t *testing.T) {
 	}
 	text, err := pageOf(rows, nil)
 	if err != nil || !strings.Contains(string(text), "original (doubtful)") || !strings.Contains(string(text), "the machine was not quiet") {
-		t.Errorf("the page does not say so (%v):\n%s", err, text)
+		t.Errorf("the page does not report it (%v):\n%s", err, text)
 	}
 	if one := noted(100, 1)[0]; one.Met == nil || one.Doubtful {
 		t.Errorf("one round of three makes it doubtful: %+v", one)
@@ -65,10 +65,10 @@ func TestEveryGoalIsOfACaseThatIsMeasured(t *testing.T) {
 	for i := range goals {
 		g := &goals[i]
 		if goalOf(g.key, g.against, g.metric) != g {
-			t.Errorf("%v against %q, %s: there is another goal of that name", g.key, g.against, g.metric)
+			t.Errorf("%v against %q, %s: duplicate goal", g.key, g.against, g.metric)
 		}
 		if g.Connections == 0 || g.Case == "neighbour" {
-			continue // measured by a function of its own
+			continue // measured by a separate function
 		}
 		found := false
 		for _, group := range groups {

@@ -94,7 +94,7 @@ func (b *bench) startControl(ctx context.Context) (*server, error) {
 			return err
 		}
 		if urls["api"] == "" {
-			return errors.New("its address is not known yet")
+			return errors.New("its address is not yet known")
 		}
 		return nil
 	})

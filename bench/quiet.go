@@ -88,9 +88,9 @@ type silenceError struct {
 
 func (e *silenceError) Error() string {
 	if e.failure != nil {
-		return fmt.Sprintf("not one right answer in %v: %v", e.counted, e.failure)
+		return fmt.Sprintf("no right answer in %v: %v", e.counted, e.failure)
 	}
-	return fmt.Sprintf("not one answer in %v", e.counted)
+	return fmt.Sprintf("no answer in %v", e.counted)
 }
 
 func (e *silenceError) Unwrap() error { return e.failure }

@@ -25,7 +25,7 @@ func (f files) keep(rows []row) error {
 	}
 	merged, taken := merge(old, rows, f.force)
 	if len(taken) < len(rows) {
-		say("%d rows are not kept: there are such of more rounds (FORCE=1 replaces them)", len(rows)-len(taken))
+		say("%d rows are not kept: the existing rows have more rounds (FORCE=1 replaces them)", len(rows)-len(taken))
 	}
 	text, err := oneALine(merged)
 	if err != nil {
@@ -83,7 +83,7 @@ func readResults(file string) ([]row, error) {
 	if err := json.Unmarshal(text, &rows); err != nil {
 		return nil, fmt.Errorf("read %s: %w", file, err)
 	}
-	return slices.DeleteFunc(rows, func(r row) bool { return r.Name == "" }), nil // of an older form
+	return slices.DeleteFunc(rows, func(r row) bool { return r.Name == "" }), nil // of an older format
 }
 
 // render generates the page and the charts from all results.

@@ -159,7 +159,7 @@ func asV2(_ string, body []byte) ([]byte, error) {
 		two.Rows = [][]float64{{*two.X0, *two.X1}}
 	}
 	if len(two.Rows) == 0 {
-		return nil, errors.New("a body without numbers has no form in the V2 protocol")
+		return nil, errors.New("a body without numbers cannot be expressed in the V2 protocol")
 	}
 	var data []float64
 	for _, row := range two.Rows {

@@ -169,7 +169,7 @@ func freePort() (int, error) {
 			return port, second.Close()
 		}
 	}
-	return 0, errors.New("no two free ports beside each other")
+	return 0, errors.New("no two adjacent free ports")
 }
 
 // output runs a command to its end and returns what it printed.

@@ -353,7 +353,7 @@ func (l *configLoader) retryCodes() ([]int, error) {
 func seconds(s Setting) (time.Duration, error) {
 	n, err := strconv.ParseFloat(s.Value, 64)
 	if err != nil || n < 0 || n > 1e9 {
-		return 0, fmt.Errorf("%s: %q is no number of seconds", s.From, s.Value)
+		return 0, fmt.Errorf("%s: %q is not a number of seconds", s.From, s.Value)
 	}
 	return time.Duration(n * float64(time.Second)), nil
 }

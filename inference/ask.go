@@ -17,24 +17,24 @@ import (
 	"clearmlserving/serving"
 )
 
-// Head is what a question says of itself before its content.
+// Head is the part of a question before its content.
 type Head struct {
 	Endpoint serving.EndpointURL
-	// Key is the client's key for this service, "" when it sent none.
+	// Key is the client's key for this service, "" if it sent none.
 	Key string
 	// ID names the request in logs.
 	ID string
 }
 
-// Ticket is the right to ask one endpoint. Only Admit gives it; the zero value is
-// refused. It is valid for one question and is one word, so that it can be kept as an
+// Ticket is the permission to ask one endpoint. Only Admit creates one; the zero value is
+// refused. It is valid for one question. It is one word, so that it can be stored in an
 // interface value without an allocation.
 type Ticket struct{ url *serving.EndpointURL }
 
 // Question is one question to an endpoint.
 type Question struct {
 	engine.Request
-	// Within is the time that the client allows, 0: as long as the endpoint allows.
+	// Within is the client's time limit, 0: the endpoint's.
 	Within time.Duration
 }
 
@@ -42,35 +42,35 @@ type Question struct {
 type Answer struct {
 	*engine.Response
 	// Origin names the endpoint and the model that answered. It is shared: copy it
-	// before you append.
+	// before appending.
 	Origin []engine.Header
 
 	live *router.Live // held by a stream, else nil
 }
 
-// Close ends a streamed answer, read or not, and gives its model back. It is needed
-// once after an answer with a Stream and does nothing after any other.
+// Close ends a streamed answer, read or not, and releases its model. It must be called
+// once after an answer with a Stream, and does nothing after any other.
 func (a *Answer) Close() {
 	if a.live == nil {
 		return
 	}
 	if a.Stream != nil { // it has not been collected
-		_ = a.Stream.Close() // whether its end was seen, Next has told
+		_ = a.Stream.Close() // Next has returned its error, if any
 	}
 	a.live.Release()
 	a.live = nil
 }
 
-// Authorize tells whether a question with this head may be asked, nil: it may. What is
-// wrong depends on the key alone, not on whether the endpoint exists.
+// Authorize returns nil if a question with this head is allowed. The failure depends
+// only on the key, not on whether the endpoint exists.
 func (s *Service) Authorize(h Head) *Failure { return s.gate.admit(h) }
 
-// AuthorizeService tells whether the holder of the head's key may learn about the whole
+// AuthorizeService returns nil if the head's key gives access to information about the whole
 // service: a key for some endpoints is not enough.
 func (s *Service) AuthorizeService(h Head) *Failure { return s.gate.admitToService(h) }
 
-// Admit judges a question by its head: is the client allowed to ask, and is there a
-// model that can answer. It takes no lock and does not allocate unless it refuses.
+// Admit checks by the head whether the client is allowed to ask, and whether a model can
+// answer. It takes no lock and does not allocate unless it refuses.
 func (s *Service) Admit(h Head) (Ticket, *Failure) {
 	if refused := s.gate.admit(h); refused != nil {
 		return Ticket{}, refused
@@ -86,26 +86,26 @@ func (s *Service) Admit(h Head) (Ticket, *Failure) {
 }
 
 // Reject counts an admitted question that its front does not ask, by the kind of failure
-// that its client is told.
+// in the answer to the client.
 func (s *Service) Reject(t Ticket, kind FailureKind) {
 	if t.url != nil {
 		s.router.Stats(*t.url).Missed(kind.outcome())
 	}
 }
 
-// Knows tells whether the url is configured, ready or not.
+// Knows reports whether the url is configured, ready or not.
 func (s *Service) Knows(url serving.EndpointURL) bool { return s.router.Knows(url) }
 
-// Lend finds memory for a large body of an admitted question, nil if there is none: that
-// of the model which answers it, most likely. A canary may draw another when the body is
-// there, which then reads it as it reads any other.
+// Lend returns memory of a model for a large body of an admitted question, nil if there is
+// none. A canary may draw another model after the body has arrived; that model then reads
+// the body like any other.
 func (s *Service) Lend(t Ticket, size int) engine.Loan {
 	if t.url == nil {
 		return nil
 	}
 	live, err := s.router.Acquire(*t.url)
 	if err != nil {
-		return nil // the question itself is told why
+		return nil // Ask returns the reason
 	}
 	defer live.Release()
 	lender, ok := live.Model.(engine.Lender)
@@ -115,8 +115,8 @@ func (s *Service) Lend(t Ticket, size int) engine.Loan {
 	return lender.Lend(size)
 }
 
-// Signature describes what the model behind an admitted endpoint takes and gives; known
-// is false when the model does not tell.
+// Signature describes the inputs and outputs of the model of an admitted endpoint; known
+// is false if the model has no signature.
 func (s *Service) Signature(t Ticket) (signature engine.Signature, known bool, failure *Failure) {
 	if t.url == nil {
 		return engine.Signature{}, false, notAdmitted()
@@ -133,10 +133,10 @@ func (s *Service) Signature(t Ticket) (signature engine.Signature, known bool, f
 	return signature, known, nil
 }
 
-// Ask has the model behind an admitted endpoint answer. What it is given may be used
-// again once it has returned. The caller closes the answer. Only a stream holds the
-// model until then: a client that reads a whole answer slowly keeps no model that has
-// been replaced.
+// Ask gets the answer of the model of an admitted endpoint. The arguments may be reused
+// after it has returned. The caller closes the answer. Only a stream holds the model
+// until then: a client that reads a whole answer slowly does not delay the close of a
+// replaced model.
 func (s *Service) Ask(ctx context.Context, t Ticket, q *Question) (Answer, *Failure) {
 	if t.url == nil {
 		return Answer{}, notAdmitted()
@@ -144,8 +144,8 @@ func (s *Service) Ask(ctx context.Context, t Ticket, q *Question) (Answer, *Fail
 	return s.ask(ctx, *t.url, q)
 }
 
-// AskWhole is Ask for a caller that takes whole answers only: what is streamed is
-// collected, up to MaxAnswer.
+// AskWhole is Ask for callers that need whole answers: a stream is collected, up to
+// MaxAnswer.
 func (s *Service) AskWhole(ctx context.Context, t Ticket, q *Question) (*engine.Response, *Failure) {
 	if t.url == nil {
 		return nil, notAdmitted()
@@ -172,7 +172,7 @@ func (s *Service) askWhole(ctx context.Context, url serving.EndpointURL, q *Ques
 	return answer.Response, nil
 }
 
-// ask answers one question of a client or of user code, and shows it to the taps.
+// ask answers one question of a client or of user code, and passes it to the taps.
 func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question) (Answer, *Failure) {
 	live, err := s.router.Acquire(url)
 	if err != nil {
@@ -181,7 +181,7 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 	}
 	kept, counted := false, false
 	var resp *engine.Response
-	defer func() { // also where an engine or a tap panics
+	defer func() { // also if an engine or a tap panics
 		if !counted {
 			live.Stats.Done(router.Errors, 0)
 		}
@@ -189,7 +189,7 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 			return
 		}
 		if resp != nil && resp.Stream != nil {
-			_ = resp.Stream.Close() // nobody reads it
+			_ = resp.Stream.Close() // it is not read
 		}
 		live.Release()
 	}()
@@ -201,7 +201,7 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 	counted = true
 	if err != nil {
 		failure := s.failed(ctx, live, q.ID, limit, err)
-		if !left(ctx) { // a client that went away got no answer
+		if !left(ctx) { // a disconnected client got no answer
 			s.taps.seeFailure(url, live, &q.Request, failure)
 		}
 		return Answer{}, failure
@@ -214,12 +214,12 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 	return answer, nil
 }
 
-// left tells whether a request has ended because its client went away: a deadline
-// ends it otherwise.
+// left reports whether a request has ended because its client has disconnected, and not
+// because of a deadline.
 func left(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
-// limiter is a context that makes a context with a deadline without package context's
-// cost, as that of a front's request may.
+// limiter is a context, such as that of a front's request, that creates a context with a
+// deadline without the cost of package context.
 type limiter interface {
 	WithTimeout(d time.Duration) (context.Context, context.CancelFunc)
 }
@@ -231,7 +231,7 @@ func withTimeout(ctx context.Context, d time.Duration) (context.Context, context
 	return context.WithTimeout(ctx, d)
 }
 
-// infer asks the model, within limit or what is left of the time of the request that calls.
+// infer asks the model, within limit or the remaining time of the calling request.
 func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Request, limit time.Duration) (*engine.Response, error) {
 	if limit > 0 {
 		var cancel context.CancelFunc
@@ -241,7 +241,7 @@ func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Requ
 	return live.Model.Infer(ctx, req)
 }
 
-// count is infer for a client's request, which it counts.
+// count is infer for a client's request, with statistics.
 func (s *Service) count(ctx context.Context, live *router.Live, req *engine.Request, limit time.Duration) (*engine.Response, error) {
 	share := 0.0
 	if s.o.Recorder != nil {
@@ -252,7 +252,7 @@ func (s *Service) count(ctx context.Context, live *router.Live, req *engine.Requ
 	answer, err := s.infer(ctx, live, req, limit)
 	took := time.Since(begun)
 	if err != nil && left(ctx) {
-		return nil, err // neither answered nor failed: it is not counted
+		return nil, err // neither answered nor failed, so it is not counted
 	}
 	live.Stats.Done(outcomeOf(answer, err), took)
 	if err == nil && answer.Stream != nil {
@@ -264,7 +264,7 @@ func (s *Service) count(ctx context.Context, live *router.Live, req *engine.Requ
 	return answer, err
 }
 
-// outcomeOf is the outcome of a request that came to a model.
+// outcomeOf is the outcome of a request that reached a model.
 func outcomeOf(answer *engine.Response, err error) router.Outcome {
 	switch {
 	case err != nil:
@@ -283,7 +283,7 @@ func outcomeOf(answer *engine.Response, err error) router.Outcome {
 type countedStream struct {
 	engine.Stream
 
-	stats *router.Stats // nil when it has been counted
+	stats *router.Stats // nil after it has been counted
 }
 
 // Next implements engine.Stream.
@@ -296,15 +296,15 @@ func (s *countedStream) Next(ctx context.Context) ([]byte, error) {
 	return piece, err
 }
 
-// collect turns a streamed answer into a whole one of at most limit bytes.
+// collect converts a streamed answer to a whole one of at most limit bytes.
 func collect(ctx context.Context, answer *engine.Response, limit int64) (err error) {
 	answer.Body, err = engine.ReadAll(ctx, answer.Stream, limit)
 	answer.Stream = nil
 	return err
 }
 
-// notAnswered is the failure of a url that no model answers. The texts are the
-// original's where it has one.
+// notAnswered is the failure of a url without a model that can answer. The texts are the
+// original's, if it has one.
 func notAnswered(url serving.EndpointURL, err error) *Failure {
 	notReady, ok := errors.AsType[*router.NotReadyError](err)
 	switch {
@@ -324,8 +324,8 @@ func notAnswered(url serving.EndpointURL, err error) *Failure {
 // mostNamed bounds the urls that a failure names.
 const mostNamed = 20
 
-// nameVersions completes the failure of an unknown url by the urls of the same name that may be
-// asked.
+// nameVersions adds to the failure of an unknown url the urls of the same name that the client may
+// ask.
 func (s *Service) nameVersions(f *Failure, url serving.EndpointURL, opens func(serving.EndpointURL) bool) {
 	if f.Kind != KindUnknownEndpoint {
 		return
@@ -345,8 +345,8 @@ func (s *Service) nameVersions(f *Failure, url serving.EndpointURL, opens func(s
 	}
 }
 
-// failed is the failure of a model that could not answer within limit. What happened is
-// logged once, here.
+// failed is the failure of a model that could not answer within limit. It is logged once,
+// here.
 func (s *Service) failed(ctx context.Context, live *router.Live, id string, limit time.Duration, err error) *Failure {
 	engineErr, ok := errors.AsType[*engine.Error](err)
 	if !ok {

@@ -12,13 +12,13 @@ import (
 	"clearmlserving/serving"
 )
 
-// gate decides which clients' questions are answered, by the keys of the
-// service's configuration. It is asked once for each question, with its head, before
-// anything is routed and before the content is read; calls between endpoints do not pass
-// it. It takes no lock and does not allocate for a question that it lets through.
+// gate decides which clients' questions are answered, by the keys in the
+// service's configuration. It is called once for each question, with its head, before
+// routing and before the content is read; calls between endpoints do not pass
+// it. It takes no lock and does not allocate for an admitted question.
 type gate struct {
 	log *slog.Logger
-	// exposed: other machines reach a front without showing a certificate.
+	// exposed: other machines can reach a front without a client certificate.
 	exposed bool
 	now     func() time.Time
 
@@ -29,8 +29,8 @@ type gate struct {
 // gateRules are the keys of one configuration. They are never changed.
 type gateRules struct {
 	required bool
-	// Keys are found by their digest. How long that takes depends on the digest
-	// of what was sent, which tells nobody anything about the digests stored.
+	// Keys are looked up by their digest. The time of the lookup depends on the digest
+	// of the sent key, which reveals nothing about the stored digests.
 	keys map[serving.KeyDigest]*gateKey
 }
 
@@ -39,7 +39,7 @@ type gateKey struct {
 	serving.AccessKey
 }
 
-// follow takes in a configuration: the next request is judged by it.
+// follow applies a configuration: it holds from the next request on.
 func (g *gate) follow(access serving.Access) {
 	next := &gateRules{required: access.Required, keys: make(map[serving.KeyDigest]*gateKey, len(access.Keys))}
 	for id, k := range access.Keys {
@@ -53,13 +53,13 @@ func (g *gate) follow(access serving.Access) {
 	case next.required:
 		g.log.Info("requests need a key", "keys", len(next.keys))
 	case g.exposed:
-		g.log.Warn("ANYBODY who reaches this machine may send requests: no key is asked for", "hint", "clearml-serving auth create && clearml-serving config --auth on")
+		g.log.Warn("requests from other machines need no key", "hint", "clearml-serving auth create && clearml-serving config --auth on")
 	case before != nil:
-		g.log.Warn("requests need no key any more")
+		g.log.Warn("requests no longer need a key")
 	}
 }
 
-// admit checks the key of a question to an endpoint; nil lets it through.
+// admit checks the key of a question to an endpoint; nil: it is valid.
 func (g *gate) admit(h Head) *Failure {
 	return g.check(h, func(k *serving.AccessKey) bool { return k.Opens(h.Endpoint) })
 }
@@ -90,7 +90,7 @@ func (g *gate) check(h Head, opens func(*serving.AccessKey) bool) *Failure {
 	return refusal(err, key)
 }
 
-// opener returns which endpoints the holder of a key may know, without counting refusals.
+// opener returns a function that reports which endpoints a key opens, without counting refusals.
 func (g *gate) opener(secret string) func(serving.EndpointURL) bool {
 	rules := g.rules.Load()
 	if rules == nil || !rules.required {
@@ -109,7 +109,7 @@ func (s *Service) KeysRequired() bool {
 	return rules != nil && rules.required
 }
 
-// find looks up a key; nil when it is not known.
+// find looks up a key; nil if it is unknown.
 func (rules *gateRules) find(secret string, now func() time.Time) (*gateKey, error) {
 	if secret == "" {
 		return nil, serving.ErrNoKey
@@ -128,8 +128,8 @@ func (rules *gateRules) find(secret string, now func() time.Time) (*gateKey, err
 	return key, nil
 }
 
-// BearerKey takes the key out of the text of an Authorization header, or of what
-// another protocol has in its place; "" when there is none.
+// BearerKey extracts the key from the text of an Authorization header, or of its
+// equivalent in another protocol; "" if there is none.
 func BearerKey(authorization string) string {
 	const scheme = "Bearer "
 	if len(authorization) < len(scheme) || !strings.EqualFold(authorization[:len(scheme)], scheme) {
@@ -138,8 +138,8 @@ func BearerKey(authorization string) string {
 	return strings.Trim(authorization[len(scheme):], " ")
 }
 
-// refusal says what is wrong with a key, to its holder. A client without a key learns
-// nothing of what is configured: the answer is the same for endpoints that do not exist.
+// refusal is the failure for a wrong key. It reveals nothing of the configuration to a
+// client without a key: the answer is the same for endpoints that do not exist.
 func refusal(err error, key *gateKey) *Failure {
 	kind, challenge := KindUnauthenticated, `Bearer realm="clearml-serving", error="invalid_token"`
 	var text string

@@ -8,7 +8,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// keyed is a request with a good key, and the gate that knows it.
+// keyed is a request with a valid key, and a gate with that key.
 func keyed(tb testing.TB) (*gate, Head) {
 	tb.Helper()
 	secret, id := serving.NewAccessKey()

@@ -12,8 +12,8 @@ import (
 // maxDepth bounds how many send_request calls may be nested.
 const maxDepth = 16
 
-// caller answers the send_request calls of user code: the way of a client's question,
-// without a key. Only engines get it. It fulfils engine.Caller.
+// caller answers the send_request calls of user code like clients' questions, but
+// without a key. Only engines get it. It implements engine.Caller.
 type caller struct{ s *Service }
 
 // Call answers one send_request. A panic costs the call, not the process.

@@ -30,7 +30,7 @@ func (noFiles) Fetch(_ context.Context, f reconcile.File) (reconcile.Local, erro
 	return reconcile.Local{Path: f.URL, Release: func() {}}, nil
 }
 
-// ready is a follower that tells once all endpoints have loaded or failed.
+// ready is a follower that signals once that all endpoints have loaded or failed.
 type ready chan struct{}
 
 func (ready) Planned(*reconcile.State, serving.Plan, bool) {}
@@ -66,7 +66,7 @@ func core(t *testing.T, o inference.Options, fronts func(*inference.Service) []i
 		Artifacts: map[string]reconcile.Artifact{"py_code_broken": {URI: "x"}},
 	}
 	if o.Source != nil {
-		maps.Copy(state.Sections, o.Source.(fixedSource).state.Sections) //nolint:forcetypeassert // these tests know no other
+		maps.Copy(state.Sections, o.Source.(fixedSource).state.Sections) //nolint:forcetypeassert // these tests use no other type
 	}
 	o.Source, o.Files = fixedSource{state}, noFiles{}
 	s := inference.New(o)
@@ -91,7 +91,7 @@ func core(t *testing.T, o inference.Options, fronts func(*inference.Service) []i
 	return s
 }
 
-// ask asks without a key.
+// ask sends a question without a key.
 func ask(t *testing.T, s *inference.Service, url string, req engine.Request) (*engine.Response, *inference.Failure) {
 	t.Helper()
 	ticket, failure := s.Admit(inference.Head{Endpoint: serving.EndpointURL(url)})
@@ -101,8 +101,8 @@ func ask(t *testing.T, s *inference.Service, url string, req engine.Request) (*e
 	return s.AskWhole(t.Context(), ticket, &inference.Question{Request: req})
 }
 
-// An engine and a front are one file each, toyengine_test.go and toyfront_test.go, and
-// nothing else knows them.
+// An engine and a front need one file each, toyengine_test.go and toyfront_test.go, and
+// no changes elsewhere.
 func TestANewEngineAndANewFrontServe(t *testing.T) {
 	secret, id := serving.NewAccessKey()
 	other, otherID := serving.NewAccessKey()
@@ -204,7 +204,7 @@ func TestRequestsWithTensorsAreNeitherRecordedNorCopiedAsEmptyOnes(t *testing.T)
 	}
 }
 
-// A panic on a goroutine that is no connection's would end the process.
+// A panic on a goroutine without a connection would end the process.
 func TestAPanicCostsItsCallCopyOrLoad(t *testing.T) {
 	s := core(t, inference.Options{}, nil, `{"echo":{"shadow":{"to":"panics","share":1}}}`, "echo", "calls", "panics", "cannot load")
 	resp, failure := ask(t, s, "calls", engine.Request{Body: []byte("panics")})

@@ -10,7 +10,7 @@ import (
 	"clearmlserving/inference/engine"
 )
 
-// engineTable says which loader makes the models of which kind of endpoint.
+// engineTable maps kinds of endpoints to the loaders of their models.
 type engineTable map[string]engine.Loader
 
 func table(entries []Engine) engineTable {
@@ -23,7 +23,7 @@ func table(entries []Engine) engineTable {
 	return t
 }
 
-// Load gives the endpoint to its engine's loader.
+// Load calls the loader of the endpoint's engine.
 func (t engineTable) Load(ctx context.Context, spec engine.Spec) (engine.Model, error) {
 	loader, ok := t[spec.Endpoint.EngineType]
 	if !ok {
@@ -33,7 +33,7 @@ func (t engineTable) Load(ctx context.Context, spec engine.Spec) (engine.Model, 
 	return loader.Load(ctx, spec)
 }
 
-// Prepare gives the endpoint to its engine's loader, if that prepares anything.
+// Prepare calls the loader of the endpoint's engine, if that is a Preparer.
 func (t engineTable) Prepare(ctx context.Context, spec engine.Spec) error {
 	if preparer, ok := t[spec.Endpoint.EngineType].(engine.Preparer); ok {
 		return preparer.Prepare(ctx, spec)

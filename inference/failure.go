@@ -12,28 +12,28 @@ import (
 	"clearmlserving/inference/router"
 )
 
-// FailureKind says why a question has no answer of the model. Each front maps it to a
+// FailureKind is the reason why a question has no answer of the model. Each front maps it to a
 // code of its protocol.
 type FailureKind int
 
 // The kinds of a Failure.
 const (
-	KindInternal        FailureKind = iota // nothing the client can do
+	KindInternal        FailureKind = iota // the client cannot correct it
 	KindUnknownEndpoint                    // the url is not configured
 	KindNotReady                           // configured, but no model can answer now
 	KindBadRequest                         // the question cannot be understood
-	KindUnauthenticated                    // no key, or none that is good
-	KindForbidden                          // a good key, but for other endpoints
+	KindUnauthenticated                    // no key, or an invalid one
+	KindForbidden                          // a valid key, but for other endpoints
 	KindOverloaded                         // try again later
-	KindDeadline                           // the time allowed has passed
+	KindDeadline                           // the time limit has passed
 	KindTooLarge                           // the question or the answer exceeds a limit
 	KindDied                               // the process died while it worked on this question
 	KindLoopDetected                       // calls between endpoints are nested too deep
-	KindClientLeft                         // the client went away before its answer
+	KindClientLeft                         // the client disconnected before its answer
 )
 
-// statuses are the numbers by which send_request calls and recordings know failures:
-// those of HTTP, as with the original.
+// statuses are the HTTP statuses of failures in send_request calls and recordings, as in the
+// original.
 var statuses = [...]int{ //nolint:gochecknoglobals // a constant table
 	KindInternal:        http.StatusInternalServerError,
 	KindUnknownEndpoint: http.StatusNotFound,
@@ -46,10 +46,10 @@ var statuses = [...]int{ //nolint:gochecknoglobals // a constant table
 	KindTooLarge:        http.StatusRequestEntityTooLarge,
 	KindDied:            http.StatusInternalServerError,
 	KindLoopDetected:    http.StatusLoopDetected,
-	KindClientLeft:      499, // as with nginx: it is no error of the server
+	KindClientLeft:      499, // as in nginx: not an error of the server
 }
 
-// kindOfError is the kind of the failure of a model that gave no answer.
+// kindOfError is the kind of the failure of a model without an answer.
 func kindOfError(err error) FailureKind {
 	failed, ok := errors.AsType[*engine.Error](err)
 	if !ok {
@@ -76,7 +76,7 @@ func kindOfError(err error) FailureKind {
 	return KindInternal
 }
 
-// outcome is what a request counts as that fails in this way.
+// outcome is the statistics' outcome of a request with this failure.
 func (k FailureKind) outcome() router.Outcome {
 	switch k {
 	case KindDeadline:
@@ -89,22 +89,22 @@ func (k FailureKind) outcome() router.Outcome {
 	return router.Errors
 }
 
-// Failure says why a question has no answer of the model, for the client.
+// Failure is the reason why a question has no answer of the model, for the client.
 type Failure struct {
 	Kind FailureKind
 	Text string
-	// RetryAfter is when to try again, 0: unknown.
+	// RetryAfter is the time until a retry makes sense, 0: unknown.
 	RetryAfter time.Duration
-	// Challenge says what credentials are wanted, in the form of RFC 6750; only with
+	// Challenge describes the required credentials, in the form of RFC 6750; only with
 	// KindUnauthenticated and KindForbidden.
 	Challenge string
-	// Origin names the endpoint and the model that failed, nil when none was reached.
+	// Origin names the endpoint and the model that failed, nil if none was reached.
 	Origin []engine.Header
 }
 
 func (f *Failure) Error() string { return f.Text }
 
-// Response is the failure in the form that HTTP clients and user code know: a status,
+// Response is the failure in the form for HTTP clients and user code: a status,
 // the text as JSON, and headers.
 func (f *Failure) Response() *engine.Response {
 	resp := &engine.Response{Status: statuses[f.Kind], ContentType: jsonType, Body: engine.Detail(f.Text), Header: slices.Clip(f.Origin)}

@@ -7,13 +7,13 @@ import (
 	"clearmlserving/serving"
 )
 
-// Readiness tells whether an instance, or one endpoint, can answer.
+// Readiness reports whether an instance, or one endpoint, can answer.
 type Readiness struct {
 	Ready    bool       `json:"ready"`
 	Reason   string     `json:"reason,omitempty"`
 	NotReady []NotReady `json:"not_ready,omitempty"`
-	// Problems names what of the configuration is not served as stored. The instance
-	// serves the rest, and the last good form where there is one, so it stays ready.
+	// Problems are the parts of the configuration that are not served as stored. The instance
+	// serves the rest, and the last good form of these if there is one, so it stays ready.
 	Problems []string `json:"problems,omitempty"`
 }
 
@@ -24,9 +24,9 @@ type NotReady struct {
 	Reason   string              `json:"reason,omitempty"`
 }
 
-// Readiness describes the instance or, when one is named, one endpoint or canary; known is
-// false when that is not configured. The instance is ready from the moment when every
-// endpoint that can load has loaded: a later one that loads or fails is named, but does not
+// Readiness describes the instance or, if one is named, one endpoint or canary; known is
+// false if that is not configured. The instance is ready from the moment when every
+// endpoint that can load has loaded: a later one that loads or fails is reported, but does not
 // take the others out of service.
 func (s *Service) Readiness(endpoint serving.EndpointURL) (r Readiness, known bool) {
 	status := s.reconciler.Status()
@@ -72,7 +72,7 @@ func (s *Service) Readiness(endpoint serving.EndpointURL) (r Readiness, known bo
 	return r, true
 }
 
-// Status describes the instance for people and scripts.
+// Status describes the instance for operators and scripts.
 func (s *Service) Status() serving.Status {
 	status := s.reconciler.Status()
 	status.Started, status.Access, status.Shadows = s.started, s.gate.status(), s.taps.shadows.status()

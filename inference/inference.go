@@ -1,8 +1,8 @@
 // Package inference is the core of the data plane: it answers questions with the
-// models of one serving service. It owns who may ask, the way of a question through
-// the router to a model, and what is copied of it. It knows no protocol of clients
-// (those are fronts, such as package rest), nothing of how a model computes (those are
-// engines), and no control plane (that is the business of reconcile's Source and of
+// models of one serving service. It owns the access check, the path of a question through
+// the router to a model, and copies of questions. It does not know the clients' protocols
+// (see fronts, such as package rest), the computation of models (see
+// engines), or the control plane (see reconcile's Source and
 // followers).
 package inference
 
@@ -22,28 +22,28 @@ import (
 
 // Options of an inference Service.
 type Options struct {
-	// Engines load the models, each for its kinds of endpoints. A kind that is named
-	// twice belongs to the later entry.
+	// Engines load the models, each for its kinds of endpoints. The later entry of a
+	// duplicate kind is used.
 	Engines []Engine
-	// Followers learn what is served. Those that are FollowerRunners are run by the Service.
+	// Followers are notified of changes of what is served. The Service runs FollowerRunners.
 	Followers []reconcile.Follower
 	// RequestTimeout bounds one request. Default 10 minutes.
 	RequestTimeout time.Duration
 	// MaxAnswer bounds a streamed answer that is collected for user code or for
 	// comparison. Default 256 MiB.
 	MaxAnswer int64
-	// Exposed says that other machines reach a front without showing a certificate:
-	// when no keys are required either, a warning is logged.
+	// Exposed means that other machines can reach a front without a client certificate:
+	// if no keys are required either, a warning is logged.
 	Exposed bool
-	// WorkersMemory tells what the workers take of their memory budget, nil: none is set.
+	// WorkersMemory reports the workers' use of their memory budget, nil: none is set.
 	WorkersMemory func() serving.MemoryReport
-	// RecordingsDir is the folder of recorded requests, for endpoints whose options
-	// ask for it. "": nothing is recorded.
+	// RecordingsDir is the folder of recorded requests, for endpoints with that option.
+	// "": nothing is recorded.
 	RecordingsDir string
-	// Recorder takes the statistics of answered requests, nil for none.
+	// Recorder gets the statistics of answered requests, nil for none.
 	Recorder Recorder
-	// LogShare is the share of requests that are counted where neither the endpoint nor
-	// the service says. nil: all of them.
+	// LogShare is the default share of requests that are counted, for endpoints and services
+	// without one. nil: all.
 	LogShare *float64
 
 	// Source, Files, Journal, Changes, Poll, CacheFile and Instance are those of the reconciler.
@@ -57,36 +57,36 @@ type Options struct {
 	Logger    *slog.Logger
 }
 
-// Engine is an entry of the table of engines: who loads the models of which kinds of
-// endpoints. A Loader that is an engine.Runner is run by the Service.
+// Engine is an entry of the table of engines: the loader of the models of some kinds of
+// endpoints. The Service runs a Loader that is an engine.Runner.
 type Engine struct {
-	Kinds  []string // as configuration names them
+	Kinds  []string // by their names in the configuration
 	Loader engine.Loader
 }
 
-// Front answers clients in their protocol, by asking the Service.
+// Front answers clients in their protocol with answers of the Service.
 type Front interface {
-	// Run takes requests until ctx ends, then lets those under way finish. The models
-	// serve until it has returned. When ctx has ended with ErrBroken, requests need
-	// not be taken any longer for the sake of load balancers.
+	// Run accepts requests until ctx ends, then finishes running requests. The models
+	// serve until it has returned. If ctx has ended with ErrBroken, the delay for load
+	// balancers is not needed.
 	Run(ctx context.Context) error
 }
 
-// ErrBroken is the cause of the end of a Front's context when another part of the
-// instance has ended on its own.
+// ErrBroken is the cause of the end of a Front's context if another part of the
+// instance has ended unexpectedly.
 var ErrBroken = errors.New("another part of the instance has ended")
 
-// Recorder takes the statistics of answered requests.
+// Recorder gets the statistics of answered requests.
 type Recorder interface {
-	// Record never blocks: what cannot be taken is dropped and counted.
+	// Record never blocks: samples that do not fit are dropped and counted.
 	Record(s serving.Sample)
 }
 
-// FollowerRunner is a follower with work of its own, such as the record of the instance
+// FollowerRunner is a follower with background work, such as the record of the instance
 // on the control plane.
 type FollowerRunner interface {
 	reconcile.Follower
-	// Run works until ctx ends. A control plane that is away never stops serving:
+	// Run works until ctx ends. An unreachable control plane never stops serving:
 	// Run retries, and its error is only logged. status may be called from any goroutine.
 	Run(ctx context.Context, status func() serving.Status) error
 }
@@ -99,7 +99,7 @@ type Service struct {
 	taps       taps
 	gate       gate
 	started    time.Time
-	loaded     atomic.Bool // every endpoint that can load had loaded
+	loaded     atomic.Bool // every endpoint that can load has loaded once
 	stopping   atomic.Bool
 }
 
@@ -131,16 +131,16 @@ func New(o Options) *Service {
 	return s
 }
 
-// planFollower brings each plan to the gate and the taps.
+// planFollower passes each plan to the gate and the taps.
 type planFollower struct{ s *Service }
 
-// Planned fulfils reconcile.Follower.
+// Planned implements reconcile.Follower.
 func (f planFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
 	f.s.gate.follow(plan.Access)
 	f.s.taps.follow(plan)
 }
 
-// StatusChanged fulfils reconcile.Follower.
+// StatusChanged implements reconcile.Follower.
 func (f planFollower) StatusChanged(status func() serving.Status) {
 	if f.s.loaded.Load() {
 		return
@@ -150,9 +150,9 @@ func (f planFollower) StatusChanged(status func() serving.Status) {
 	}
 }
 
-// Run serves through the fronts until ctx ends. It then says "not ready", lets the
-// fronts end, and only after that closes models and engines. Any part that ends on
-// its own ends the whole. Without fronts, only Ask in this process is answered.
+// Run serves through the fronts until ctx ends. It then reports "not ready", waits for the
+// fronts to end, and then closes models and engines. If any part ends unexpectedly, all
+// parts end. Without fronts, only Ask in this process is answered.
 func (s *Service) Run(ctx context.Context, fronts ...Front) error {
 	ctx, broken := context.WithCancelCause(ctx)
 	defer broken(nil)

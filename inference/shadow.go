@@ -16,17 +16,17 @@ import (
 )
 
 const (
-	shadowQueue   = 64       // copies of one pair that wait
+	shadowQueue   = 64       // waiting copies of one pair
 	shadowPending = 16 << 20 // their bytes
-	shadowRunners = 2        // copies of one pair that are answered at once
+	shadowRunners = 2        // concurrent copies of one pair
 )
 
-// shadows send copies of requests to other urls and count how the answers
-// compare. Nothing of it is seen by the client whose request was copied: the
-// copy is made when the answer is there, and dropped when the queue is full.
+// shadows send copies of requests to other urls and count equal and different
+// answers. They do not affect the client of the original request: the
+// copy is made after the answer, and dropped if the queue is full.
 type shadows struct {
 	answer  func(ctx context.Context, to serving.EndpointURL, c copied) (*engine.Response, error)
-	changed chan struct{} // holds one ring: pairs came or went
+	changed chan struct{} // has one signal: pairs were added or removed
 	log     *slog.Logger
 
 	mu    sync.Mutex // guards pairs
@@ -54,14 +54,14 @@ type copied struct {
 	id       string
 	client   func() engine.Client
 	depth    int
-	streamed bool // the client's answer was not kept, so there is nothing to compare
+	streamed bool // the client's answer was not kept, so it cannot be compared
 }
 
 func newShadows(log *slog.Logger) *shadows {
 	return &shadows{changed: make(chan struct{}, 1), log: log, pairs: map[pairKey]*pair{}}
 }
 
-// of returns a pair with these options, the one of before if there was one.
+// of returns the existing pair for key, or a new one, with these options.
 func (s *shadows) of(key pairKey, options *serving.Shadow) *pair {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +73,7 @@ func (s *shadows) of(key pairKey, options *serving.Shadow) *pair {
 	return p
 }
 
-// keep makes these the pairs in use.
+// keep sets the pairs in use.
 func (s *shadows) keep(used map[pairKey]*pair) {
 	s.mu.Lock()
 	same := maps.Equal(s.pairs, used)
@@ -108,8 +108,8 @@ func (s *shadows) status() []serving.ShadowReport {
 	return list
 }
 
-// run answers copies until ctx ends: each pair has goroutines of its own, so
-// that a slow target delays no other pair's copies.
+// run answers copies until ctx ends. Each pair has separate goroutines, so
+// that a slow target does not delay other pairs.
 func (s *shadows) run(ctx context.Context) error {
 	var runners sync.WaitGroup
 	defer runners.Wait()
@@ -157,11 +157,11 @@ func (s *shadows) runPair(ctx context.Context, p *pair) {
 	}
 }
 
-// compare has one copy answered and counts the outcome.
+// compare sends one copy and counts the outcome.
 func (s *shadows) compare(ctx context.Context, p *pair, c copied) {
 	got, err := s.ask(ctx, p.to, c)
 	if ctx.Err() != nil {
-		return // the pair is gone, or we stop: that is no outcome
+		return // the pair was removed, or the instance stops: not an outcome
 	}
 	p.shadowed.Add(1)
 	if err != nil || got.Status >= 500 {
@@ -179,7 +179,7 @@ func (s *shadows) compare(ctx context.Context, p *pair, c copied) {
 	}
 }
 
-// ask has one copy answered. A panic costs the copy, not the process.
+// ask sends one copy. A panic costs the copy, not the process.
 func (s *shadows) ask(ctx context.Context, to serving.EndpointURL, c copied) (got *engine.Response, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -190,7 +190,7 @@ func (s *shadows) ask(ctx context.Context, to serving.EndpointURL, c copied) (go
 	return s.answer(ctx, to, c)
 }
 
-// admits tells whether a copy may be put, and counts it when not.
+// admits reports whether a copy fits the queue, and counts it if not.
 func (p *pair) admits(size int64) bool {
 	if len(p.queue) == cap(p.queue) || p.pending.Load()+size > shadowPending {
 		p.dropped.Add(1)
@@ -199,7 +199,7 @@ func (p *pair) admits(size int64) bool {
 	return true
 }
 
-// put hands a copy to the pair's runners, or drops it.
+// put queues a copy for the pair's runners, or drops it.
 func (p *pair) put(c copied) {
 	size := c.size()
 	p.pending.Add(size)
@@ -213,8 +213,8 @@ func (p *pair) put(c copied) {
 
 func (c copied) size() int64 { return int64(len(c.exchange.Body) + len(c.exchange.Answer)) }
 
-// shadowAnswer is the way of a copy: as a client's request, but nobody waits
-// for it and it is not copied again.
+// shadowAnswer answers a copy like a client's request, but it is not copied
+// again.
 func (s *Service) shadowAnswer(ctx context.Context, to serving.EndpointURL, c copied) (*engine.Response, error) {
 	live, err := s.router.Acquire(to)
 	if err != nil {

@@ -13,15 +13,15 @@ import (
 )
 
 // taps copy shares of the answered requests to recordings and shadow traffic.
-// They look at a request after its answer has been made, never wait, and drop
-// and count what cannot be taken.
+// They copy a request after its answer, never wait, and drop
+// and count copies that do not fit.
 type taps struct {
 	table   atomic.Pointer[map[serving.EndpointURL]tap] // nil: nothing is copied
-	tapes   *tapes                                      // nil: there is no folder for recordings
+	tapes   *tapes                                      // nil: no folder for recordings
 	shadows *shadows
 }
 
-// tap is what is copied of the requests to one url.
+// tap is the copying of the requests to one url.
 type tap struct {
 	tape   *tape
 	record serving.Record
@@ -29,7 +29,7 @@ type tap struct {
 	share  float64 // of the shadow traffic
 }
 
-// follow takes in the options of a plan. It is called from one goroutine.
+// follow applies the options of a plan. It is called from one goroutine.
 func (t *taps) follow(plan serving.Plan) {
 	table := map[serving.EndpointURL]tap{}
 	tapes, pairs := map[serving.EndpointURL]*tape{}, map[pairKey]*pair{}
@@ -59,9 +59,9 @@ func (t *taps) follow(plan serving.Plan) {
 	t.table.Store(&table)
 }
 
-// see copies one answered request where a tap asks for it. The options of the
-// url as it was asked (a canary's, say) win over those of the endpoint that
-// answered. What it is given may be reused by the caller afterwards.
+// see copies one answered request if a tap requires it. The options of the
+// requested url (such as a canary's) take precedence over those of the endpoint that
+// answered. The caller may reuse the arguments afterwards.
 func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Request, answer *engine.Response) {
 	table := t.table.Load()
 	if table == nil {
@@ -76,7 +76,7 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	if !keep && !shadow {
 		return
 	}
-	if req.Tensors != nil { // recordings and copies hold bodies
+	if req.Tensors != nil { // recordings and copies have only bodies
 		if keep {
 			tap.tape.skipped.Add(1)
 		}
@@ -91,7 +91,7 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	if !keep && !shadow {
 		return
 	}
-	e := serving.Exchange{ // the listener's texts lie in a buffer that it reads into again
+	e := serving.Exchange{ // copies, because the listener reuses its buffer
 		Time: time.Now().UTC(), Endpoint: serving.EndpointURL(strings.Clone(string(asked))), ModelID: live.ModelID,
 		ContentType: strings.Clone(req.ContentType), Body: bytes.Clone(req.Body),
 		Status: answer.Status, AnswerType: answer.ContentType, Answer: bytes.Clone(answer.Body),
@@ -112,7 +112,7 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	}
 }
 
-// seeFailure copies a request that failed, as see does one that was answered.
+// seeFailure copies a failed request, as see does an answered one.
 func (t *taps) seeFailure(asked serving.EndpointURL, live *router.Live, req *engine.Request, f *Failure) {
 	if t.table.Load() == nil {
 		return
@@ -131,5 +131,5 @@ func (t tap) over(below tap) tap {
 }
 
 func drawn(share float64) bool {
-	return share >= 1 || rand.Float64() < share //nolint:gosec // a sample needs no secrecy
+	return share >= 1 || rand.Float64() < share //nolint:gosec // a sample needs no cryptographic randomness
 }

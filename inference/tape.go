@@ -24,15 +24,15 @@ import (
 )
 
 const (
-	tapeQueue    = 1024     // exchanges that wait for the writer
+	tapeQueue    = 1024     // exchanges waiting for the writer
 	tapePending  = 64 << 20 // their bytes
-	tapeExchange = 8 << 20  // bytes of the largest exchange that is kept
+	tapeExchange = 8 << 20  // maximum bytes of one exchange
 	tapeFile     = 64 << 20 // bytes of one endpoint's file
 	tapePause    = 200 * time.Millisecond
 )
 
-// tapes write recordings of live requests, a file of exchanges for each url in
-// one folder, readable by its owner only. A file is a ring: the oldest lines go
+// tapes write recordings of live requests: one folder with a file of exchanges for each url,
+// readable only by its owner. A file is a ring: the oldest lines are removed
 // when it is full. One goroutine (run) owns the files.
 type tapes struct {
 	dir     string
@@ -44,15 +44,15 @@ type tapes struct {
 	all map[serving.EndpointURL]*tape
 }
 
-// tape counts what was recorded of one url.
+// tape counts the recorded exchanges of one url.
 type tape struct {
 	url                        serving.EndpointURL
 	owner                      *tapes
 	recorded, dropped, skipped atomic.Uint64
-	problem                    atomic.Pointer[string] // why nothing can be written now
+	problem                    atomic.Pointer[string] // why writing fails now
 }
 
-// taped is an exchange on its way to a tape.
+// taped is a queued exchange.
 type taped struct {
 	tape     *tape
 	record   serving.Record
@@ -63,7 +63,7 @@ func newTapes(dir string, log *slog.Logger) *tapes {
 	return &tapes{dir: dir, log: log, queue: make(chan taped, tapeQueue), all: map[serving.EndpointURL]*tape{}}
 }
 
-// of returns the tape of a url, the one of before if there was one.
+// of returns the existing tape of a url, or a new one.
 func (t *tapes) of(url serving.EndpointURL) *tape {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -74,7 +74,7 @@ func (t *tapes) of(url serving.EndpointURL) *tape {
 	return &tape{url: url, owner: t}
 }
 
-// keep makes these the tapes in use. Files of others stay.
+// keep sets the tapes in use. The files of others stay.
 func (t *tapes) keep(used map[serving.EndpointURL]*tape) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,7 +102,7 @@ func (t *tapes) status() []serving.RecordingReport {
 	return list
 }
 
-// admits tells whether an exchange may be put, and counts it when not.
+// admits reports whether an exchange fits the queue, and counts it if not.
 func (p *tape) admits(size int64, answer *engine.Response) bool {
 	switch {
 	case answer.Stream != nil || size > tapeExchange:
@@ -115,7 +115,7 @@ func (p *tape) admits(size int64, answer *engine.Response) bool {
 	return true
 }
 
-// put hands an exchange to the writer, or drops it.
+// put queues an exchange for the writer, or drops it.
 func (t *tapes) put(item taped) {
 	size := item.size()
 	t.pending.Add(size)
@@ -129,7 +129,7 @@ func (t *tapes) put(item taped) {
 
 func (i taped) size() int64 { return int64(len(i.exchange.Body) + len(i.exchange.Answer)) }
 
-// run writes until ctx ends, and then what is still in the queue.
+// run writes until ctx ends, and then the rest of the queue.
 func (t *tapes) run(ctx context.Context) error {
 	w := tapeWriter{tapes: t, known: map[string]fileState{}}
 	pause := time.NewTimer(tapePause)
@@ -143,7 +143,7 @@ func (t *tapes) run(ctx context.Context) error {
 			w.flush()
 			return nil
 		}
-		pause.Reset(tapePause) // one write for what comes together
+		pause.Reset(tapePause) // one write for several exchanges
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
@@ -153,20 +153,20 @@ func (t *tapes) run(ctx context.Context) error {
 	}
 }
 
-// tapeWriter holds what the writing goroutine knows.
+// tapeWriter is the state of the writing goroutine.
 type tapeWriter struct {
 	tapes *tapes
 	batch map[*tape]*tapeBatch
 	known map[string]fileState // by file
 }
 
-// tapeBatch is what is to be appended to one file.
+// tapeBatch has the lines to append to one file.
 type tapeBatch struct {
 	lines [][]byte
 	limit int
 }
 
-// fileState is what a file held when we last wrote it; others may change it.
+// fileState is the state of a file after our last write; others may change it.
 type fileState struct {
 	lines int
 	size  int64
@@ -183,8 +183,8 @@ func (w *tapeWriter) takeAll() {
 	}
 }
 
-// take makes a line of an exchange; here, and not on the way of the request,
-// fields are redacted.
+// take converts an exchange to a line. Fields are redacted here, not on the path of the
+// request.
 func (w *tapeWriter) take(item taped) {
 	w.tapes.pending.Add(-item.size())
 	e := item.exchange
@@ -232,7 +232,7 @@ func (w *tapeWriter) flush() {
 	w.batch = nil
 }
 
-// file is where the exchanges of a url lie.
+// file is the path of the exchanges of a url.
 func (t *tapes) file(u serving.EndpointURL) string { return recordingOf(t.dir, u) }
 
 func recordingOf(dir string, u serving.EndpointURL) string {
@@ -273,8 +273,8 @@ func LastRecorded(dir string, u serving.EndpointURL, most int) []serving.Exchang
 	return all
 }
 
-// write appends to a file, which is opened for each batch: people may move it
-// away at any time, and a further instance may write to it.
+// write appends to a file. The file is opened for each batch, because users may move it
+// at any time, and another instance may write to it.
 func (w *tapeWriter) write(file string, b *tapeBatch) error {
 	if err := os.MkdirAll(w.tapes.dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder of recordings: %w", err)
@@ -283,7 +283,7 @@ func (w *tapeWriter) write(file string, b *tapeBatch) error {
 	info, err := os.Stat(file)
 	if err == nil && !info.Mode().IsRegular() {
 		err = reconcile.SetAside(file)
-		w.tapes.log.Warn("recording file is set aside: it is no file", "file", file, "err", err)
+		w.tapes.log.Warn("recording file set aside, because it is not a file", "file", file, "err", err)
 	} else if err == nil {
 		size = info.Size()
 	}
@@ -296,7 +296,7 @@ func (w *tapeWriter) write(file string, b *tapeBatch) error {
 		old, err := os.ReadFile(file)
 		if errors.Is(err, fs.ErrPermission) {
 			err = reconcile.SetAside(file)
-			w.tapes.log.Warn("recording file is set aside: it cannot be read", "file", file, "err", err)
+			w.tapes.log.Warn("recording file set aside, because it cannot be read", "file", file, "err", err)
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("record requests: %w", err)
@@ -323,9 +323,9 @@ func (w *tapeWriter) write(file string, b *tapeBatch) error {
 	return nil
 }
 
-// replace writes the newest lines of a full file and of what is added, three
-// quarters of what it may hold, so that most batches are only appended. A line
-// that a crash has cut is left out.
+// replace writes the newest lines of a full file and of the added lines, up to three
+// quarters of the limit, so that most batches are only appended. An incomplete line of
+// a crash is omitted.
 func replace(file string, added []byte, limit int) (fileState, error) {
 	old, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -10,7 +10,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// toyEngine is a whole engine: it computes in this process, by the endpoint's url.
+// toyEngine is a complete engine: it computes in this process, by the endpoint's url.
 type toyEngine struct {
 	running chan struct{} // closed by Run
 	caller  engine.Caller // set by Run
@@ -64,7 +64,7 @@ func (m *toyModel) Infer(ctx context.Context, req *engine.Request) (*engine.Resp
 		panic("a toy breaks")
 	case "busy":
 		return nil, &engine.Error{Kind: engine.KindOverloaded, Text: "the queue is full"}
-	case "calls": // on a goroutine of its own, as the calls of user code come
+	case "calls": // on a separate goroutine, like the calls of user code
 		type result struct {
 			resp *engine.Response
 			err  error

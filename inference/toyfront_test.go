@@ -15,7 +15,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// toyFront is a whole front. Its protocol: a line "endpoint key text" is answered by a
+// toyFront is a complete front. Its protocol: a line "endpoint key text" is answered with a
 // line "code text".
 type toyFront struct {
 	core *inference.Service
@@ -46,7 +46,7 @@ func (f *toyFront) Run(ctx context.Context) error {
 	}
 }
 
-// toyCodes are the protocol's words for failures.
+// toyCodes are the protocol's codes of failures.
 var toyCodes = map[inference.FailureKind]string{
 	inference.KindUnknownEndpoint: "unknown", inference.KindNotReady: "code", inference.KindUnauthenticated: "who",
 	inference.KindForbidden: "forbidden", inference.KindOverloaded: "later", inference.KindDeadline: "late",

@@ -2,11 +2,11 @@ package listen
 
 import "net/netip"
 
-// Holder lets tests in on the search for the process that has a port.
+// Holder exports the search for the process that has a port.
 var Holder = holder
 
-// Explain lets tests in on what is said of an address that the system refuses: which
-// it refuses depends on who runs the tests and where.
+// Explain exports the explanation of an address that the system refuses, because the
+// refused addresses depend on the user and the machine.
 func Explain(o Options, err error) error {
 	return explain(o, netip.MustParseAddrPort(o.Addr), err)
 }

@@ -229,7 +229,7 @@ func certificate(t *testing.T, name string, by authority) (*x509.Certificate, *e
 	return cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-// write makes the files of a certificate for the server.
+// write writes the files of a certificate for the server.
 func (a authority) write(t *testing.T, dir, name string) listen.TLSFiles {
 	t.Helper()
 	_, key, cert := certificate(t, name, a)
@@ -259,7 +259,7 @@ func (a authority) client(t *testing.T, certs ...tls.Certificate) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// get asks for a page and tells the server's name and the protocol.
+// get requests a page and returns the server's name and the protocol.
 func get(t *testing.T, c *http.Client, url string) (name, proto string, err error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -319,7 +319,7 @@ func TestChangedCertificateIsUsedFromTheNextConnection(t *testing.T) {
 	want("second, with a longer name")
 	want("second, with a longer name")
 	if n := strings.Count(logged(), "not reloaded"); n != 1 {
-		t.Errorf("the broken file was told %d times, want once: %s", n, logged())
+		t.Errorf("the broken file was logged %d times, want once: %s", n, logged())
 	}
 	if err := os.Remove(files.Key); err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func (r *Registry) SetAll(urls map[string]string) error {
 	defer r.mu.Unlock()
 	for name := range urls {
 		if name == pidKey || name == "" {
-			return fmt.Errorf("write %s: a listener can't be named %q", r.file, name)
+			return fmt.Errorf("write %s: a listener cannot be named %q", r.file, name)
 		}
 	}
 	maps.Copy(r.urls, urls)

@@ -34,7 +34,7 @@ func TestRegistryTellsWhereListenersAre(t *testing.T) {
 	if err != nil || !maps.Equal(got.URLs, want) || got.PID != os.Getpid() || !maps.Equal(r.All(), want) {
 		t.Errorf("read %+v, %v", got, err)
 	}
-	// Programs that know a few names only read it as an object of texts.
+	// Programs that use only a few names parse it as an object of strings.
 	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestRegistryOfAnotherProcessStays(t *testing.T) {
 		t.Error(err)
 	}
 	if data, err := os.ReadFile(file); err != nil || string(data) != other {
-		t.Errorf("the file holds %q, %v", data, err)
+		t.Errorf("the file contains %q, %v", data, err)
 	}
 }
 

@@ -29,7 +29,7 @@ func TestTheLeastOfAllLimitsOfMemoryHolds(t *testing.T) {
 	const meminfo = "MemFree:   5 kB\nMemTotal:       16777216 kB\n" // 16 GiB
 	for name, c := range map[string]struct {
 		files map[string]string
-		want  int64 // 0: not known
+		want  int64 // 0: unknown
 	}{
 		"the machine alone":    {map[string]string{"proc/meminfo": meminfo}, 16 << 30},
 		"unknown":              {nil, 0},
@@ -78,7 +78,7 @@ func TestKillsForMemoryAreCountedWhereTheyAreTold(t *testing.T) {
 	const events = "low 0\nhigh 7\nmax 9\noom 3\noom_kill 2\n"
 	for name, c := range map[string]struct {
 		files map[string]string
-		want  int64 // -1: not known
+		want  int64 // -1: unknown
 	}{
 		"unknown":                {nil, -1},
 		"our group":              {map[string]string{"proc/self/cgroup": "0::/a/b\n", "cgroup/a/b/memory.events": events, "cgroup/memory.events": "oom_kill 9\n"}, 2},
@@ -120,15 +120,15 @@ Private_Dirty:      7000 kB
 		t.Errorf("%+v, %v", m, ok)
 	}
 	if m, ok := parseRollup([]byte("nothing\n\nRss: much kB\n")); ok {
-		t.Errorf("%+v of nothing", m)
+		t.Errorf("%+v of an empty file", m)
 	}
 	if _, err := os.Stat("/proc/self/smaps_rollup"); err == nil {
 		m, err := MemoryOf(os.Getpid())
 		if err != nil || m.Own <= 0 || m.Share < m.Own {
-			t.Errorf("this process takes %+v, %v", m, err)
+			t.Errorf("this process uses %+v, %v", m, err)
 		}
 	}
 	if m, err := MemoryOf(math.MaxInt32); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a process that is not there takes %+v, %v", m, err)
+		t.Errorf("a missing process uses %+v, %v", m, err)
 	}
 }

@@ -47,7 +47,7 @@ type Spec struct {
 	WhenWeDie syscall.Signal
 }
 
-// Stream says where a line of output came from.
+// Stream is the source of a line of output.
 type Stream string
 
 // The streams of a child.

@@ -21,7 +21,7 @@ import (
 	"clearmlserving/process"
 )
 
-// TestMain lets the test binary play the child: the first argument says which.
+// TestMain runs the test binary as a child: the first argument selects its behaviour.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "child" {
 		play(os.Args[2], os.Args[3:])
@@ -56,13 +56,13 @@ func play(role string, args []string) {
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ready")
 		select {}
-	case "parent": // leaves a child in its group, tells its pid, and ends
+	case "parent": // leaves a child in its group, prints its pid, and ends
 		cmd := exec.CommandContext(context.Background(), os.Args[0], "child", "wait")
 		if err := cmd.Start(); err != nil {
 			panic(err)
 		}
 		fmt.Println(cmd.Process.Pid)
-	case "orphan": // starts a grandchild through the package, tells its pid, and waits
+	case "orphan": // starts a grandchild through the package, prints its pid, and waits
 		child, err := process.Start(context.Background(), process.Spec{Path: os.Args[0], Args: []string{"child", "wait"}})
 		if err != nil {
 			panic(err)
@@ -76,7 +76,7 @@ func play(role string, args []string) {
 	}
 }
 
-// lines collects what a child writes.
+// lines collects a child's output.
 type lines struct {
 	mu  sync.Mutex
 	got []string
@@ -188,10 +188,10 @@ func TestStopAsksFirst(t *testing.T) {
 	<-out.ch
 	d := c.Stop(t.Context(), time.Minute)
 	if d.Signal != syscall.SIGTERM || !d.Asked {
-		t.Errorf("death = %+v, want SIGTERM that was asked for", d)
+		t.Errorf("death = %+v, want a requested SIGTERM", d)
 	}
 	if again := c.Stop(t.Context(), time.Minute); again.At != d.At {
-		t.Error("a second Stop tells of another death")
+		t.Error("a second Stop returns another death")
 	}
 	if err := c.Signal(syscall.SIGTERM); err != nil {
 		t.Errorf("signal to a dead child: %v", err)
@@ -203,7 +203,7 @@ func TestStopKillsWhoDoesNotListen(t *testing.T) {
 	c := start(t, out, "stubborn")
 	<-out.ch
 	if d := c.Stop(t.Context(), time.Millisecond); d.Signal != syscall.SIGKILL || !d.Asked || d.OOM {
-		t.Errorf("death = %+v, want SIGKILL that was asked for", d)
+		t.Errorf("death = %+v, want a requested SIGKILL", d)
 	}
 }
 
@@ -234,7 +234,7 @@ func TestLeftOverChildrenDieWithTheirParent(t *testing.T) {
 }
 
 func TestChildrenDieWhenWeAreKilled(t *testing.T) {
-	// Without our package in between: the test kills the "we" of the story.
+	// Without the package, because the test kills the process that uses it.
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -257,7 +257,7 @@ func TestChildrenDieWhenWeAreKilled(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	_ = cmd.Wait() // killed: that is the point
+	_ = cmd.Wait() // killed on purpose
 	waitGone(t, pid)
 }
 
@@ -325,7 +325,7 @@ func TestTailKeepsWholeLinesOfTheEnd(t *testing.T) {
 	}
 }
 
-// waitGone waits until a process that is not ours is dead; a zombie is.
+// waitGone waits until a process that is not a child is dead; a zombie counts as dead.
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
 	deadline := time.Now().Add(2 * time.Minute)
@@ -337,7 +337,7 @@ func waitGone(t *testing.T, pid int) {
 		if _, rest, ok := strings.Cut(string(b), ") "); ok && (rest[0] == 'Z' || rest[0] == 'X') {
 			return
 		}
-		time.Sleep(5 * time.Millisecond) // another's child: there is no event to wait for
+		time.Sleep(5 * time.Millisecond) // not a child, so there is no event to wait for
 	}
-	t.Errorf("process %d lives on", pid)
+	t.Errorf("process %d still runs", pid)
 }

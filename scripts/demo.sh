@@ -37,7 +37,7 @@ show() {
   printf '%s      $%s%s\n' "$dim" "$words" "$plain"
 }
 run() { show "$@" && "$@"; }
-# serving runs one of our commands without its first line, which is always the same.
+# serving runs a clearml-serving command and drops its constant first line.
 serving() { show "$binary" "$@" && "$binary" "$@" | sed -e '/^clearml-serving - CLI/d' -e 's/^/      /'; }
 # field FILTER reads JSON on stdin and prints a Python expression of it, called d.
 field() { "$python" -c 'import json, sys; d = json.load(sys.stdin); v = eval(sys.argv[1]); print("" if v is None else v)' "$1"; }
@@ -51,19 +51,19 @@ demo=$(cd "$demo" && pwd)
 log=$demo/up.log
 if command -v flock >/dev/null; then # two demos on one folder would use each other's service
   exec 8>"$demo/demo.lock"
-  flock -n 8 || fail "another make demo is at work on $demo" "wait for it, or: DEMO_DIR=/some/other/folder make demo"
+  flock -n 8 || fail "another make demo is using $demo" "wait for it, or: DEMO_DIR=/some/other/folder make demo"
 fi
 
 step 1 "Build $binary"
 run make --no-print-directory build
 say "$("$binary" version | grep -v '^clearml-serving - ' | head -1)"
 
-step 2 "Make a Python environment of our own"
+step 2 "Create a Python environment"
 run scripts/python-env.sh .venv requirements/main.txt
 say "$("$python" -V), scikit-learn $("$python" -c 'from importlib.metadata import version as v; print(v("scikit-learn") + ", clearml " + v("clearml"))')"
 
 step 3 "Start clearml-serving up"
-# The service's own file has the process that serves this folder.
+# The service's file has the id of the process that serves this folder.
 if [ -f "$demo/endpoints.json" ]; then up_pid=$(address pid); else up_pid=$(cat "$demo/up.pid" 2>/dev/null || true); fi
 ! alive "$up_pid" || echo "$up_pid" >"$demo/up.pid"
 if alive "$up_pid" && [ "$(cat "$demo/up.binary" 2>/dev/null)" != "$(digest "$binary")" ]; then
@@ -89,7 +89,7 @@ until [ -f "$demo/endpoints.json" ] && api=$(address api) && [ -n "$api" ] && cu
   alive "$up_pid" || fail "clearml-serving ended while it started; its last lines:" "$(tail -n 15 "$log")"
   line=$(tail -n 1 "$log" 2>/dev/null || true)
   if [ "$line" = "$last" ]; then stalled=$((stalled + 1)); else stalled=0 last=$line; fi
-  [ "$stalled" -lt $((ready_stall * 5)) ] || fail "clearml-serving said nothing for $ready_stall s; its last lines:" "$(tail -n 15 "$log")"
+  [ "$stalled" -lt $((ready_stall * 5)) ] || fail "clearml-serving printed nothing for $ready_stall s; its last lines:" "$(tail -n 15 "$log")"
   [ $((stalled % 25)) -ne 24 ] || say "still waiting; its last line: $last"
   sleep 0.2
 done
@@ -99,8 +99,8 @@ variables="eval \"\$($binary env --data-dir '$demo')\"" # what a user would type
 printf '%s      $ %s%s\n' "$dim" "$variables" "$plain"
 eval "$("$binary" env --data-dir "$demo")"
 
-# The SDK runs git in one thread while another forks its reporter; when the fork inherits git's
-# pipe, Task.close waits five minutes. One after the other is safe.
+# The SDK runs git in one thread while another forks its reporter. If the fork inherits git's
+# pipe, Task.close waits five minutes. Sequential execution is safe.
 printf 'sdk { development { vcs_repo_detect_async: false } }\n' >"$demo/sdk.conf"
 export CLEARML_CONFIG_FILE=$demo/sdk.conf
 

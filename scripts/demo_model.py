@@ -1,4 +1,4 @@
-"""The demo's questions to the control plane and to scikit-learn.
+"""The demo's queries of the control plane and of scikit-learn.
 
     demo_model.py find                 prints the id of the example's newest model, nothing when
                                        there is none
@@ -17,16 +17,16 @@ from typing import Any
 
 PROJECT = "serving examples"
 MODEL = "train sklearn model - sklearn-model"
-ROW = 83  # a wine that the model is not quite sure of
+ROW = 83  # a wine with a low probability
 
 
 def newest_model() -> Any:
-    """The newest registered model, None when there is none or no such project yet."""
+    """The newest registered model, None without a model or a project."""
     from clearml import Model
 
     try:
         models = Model.query_models(project_name=PROJECT, model_name=MODEL, max_results=1)
-    except ValueError:  # the SDK's way to say that the project does not exist
+    except ValueError:  # from the SDK: the project does not exist
         return None
     return models[0] if models else None
 
@@ -49,7 +49,7 @@ def ask(url: str, body: dict) -> Any:
 
 
 def check(url: str, row: str, answer: str) -> int:
-    """Compares the service's answers with scikit-learn's; 1 when one differs."""
+    """Compares the service's answers with scikit-learn's; returns 1 if any differs."""
     import joblib
 
     model = newest_model()

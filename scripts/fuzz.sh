@@ -18,8 +18,8 @@ while IFS=: read -r file _ line; do
   echo "fuzz: $folder $target for $time"
   ran=$((ran + 1))
   cache=$corpus/${folder//\//_}
-  # An input that reaches new code is made smaller before the next is tried, by default for up to a
-  # minute: where files are written, nearly all of the time went there.
+  # By default, Go minimizes an input that reaches new code for up to a minute. For targets that
+  # write files, this took nearly all of the time.
   if ! nice -n 19 "${GO:-go}" test "$folder" -run '^$' -fuzz "^$target\$" -fuzztime "$time" -fuzzminimizetime 100x -parallel "${PARALLEL:-1}" -test.fuzzcachedir "$cache"; then
     failed+=("$folder $target")
   fi

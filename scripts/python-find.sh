@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the path of a Python that our pinned packages support (3.11 or newer): $PYTHON if
+# Prints the path of a Python that the pinned packages support (3.11 or newer): $PYTHON if
 # set, else python3, else the newest python3.N of the machine.
 set -euo pipefail
 newest_tried=""

@@ -10,15 +10,15 @@ if [ ! -x "$tool" ]; then
   echo "security: installing govulncheck $version (once)"
   mkdir -p "$tools"
   if ! GOBIN=$tools "${GO:-go}" install "golang.org/x/vuln/cmd/govulncheck@$version"; then
-    echo "security: modules NOT CHECKED for known holes: govulncheck can't be installed"
+    echo "security: modules NOT CHECKED for known vulnerabilities: govulncheck cannot be installed"
     exit 0
   fi
   mv "$tools/govulncheck" "$tool"
 fi
 if report=$("$tool" ./... 2>&1); then
-  echo "security: no known hole in what our modules call"
+  echo "security: no known vulnerability in the called code"
 elif grep -qiE 'fetching vulnerabilities|dial tcp|no such host|i/o timeout|connection refused|proxyconnect|forbidden' <<<"$report"; then
-  echo "security: modules NOT CHECKED for known holes: the database can't be reached"
+  echo "security: modules NOT CHECKED for known vulnerabilities: the database cannot be reached"
 else
   echo "$report"
   exit 1

@@ -91,7 +91,7 @@ func TestCVE202627905_ArchivesWriteNothingOutside(t *testing.T) {
 				}
 			}
 			if text, readErr := os.ReadFile(victim); readErr != nil || string(text) != "untouched" {
-				t.Errorf("%s, %s: the file beside holds %q, %v", format, name, text, readErr)
+				t.Errorf("%s, %s: the file beside the folder is %q, %v", format, name, text, readErr)
 			}
 		}
 	}

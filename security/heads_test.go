@@ -54,7 +54,7 @@ func TestEveryRouteRefusesAStrangersBodyByItsHead(t *testing.T) {
 				asked++
 				wanted := strings.HasPrefix(r.caller, "anybody") && resp.StatusCode != http.StatusContinue
 				if !wanted && resp.StatusCode != http.StatusUnauthorized && resp.StatusCode != http.StatusForbidden {
-					t.Errorf("%s %s on %s, %s: %s for a stranger", method, path, r.listener, name, resp.Status)
+					t.Errorf("%s %s on %s, %s: %s without credentials", method, path, r.listener, name, resp.Status)
 				}
 				if !resp.Close {
 					t.Errorf("%s %s on %s, %s: the connection is kept for the body", method, path, r.listener, name)
@@ -98,12 +98,12 @@ func (w *world) dial(t *testing.T, base string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience)) // the buffer of a fresh socket takes it
+	_ = c.SetDeadline(time.Now().Add(patience)) // a new socket has no error
 	return c
 }
 
-// Memory for bodies needs a key: clients without one that send most of a body and then wait hold
-// none of it.
+// Memory for bodies needs a key: clients without one that send most of a body and then wait
+// occupy none.
 func TestStrangersHoldNoMemoryForBodies(t *testing.T) {
 	w := newWorld(t)
 	most := bytes.Repeat([]byte("x"), 900<<10)
@@ -119,7 +119,7 @@ func TestStrangersHoldNoMemoryForBodies(t *testing.T) {
 		}
 		status, body := w.ask(t, "POST", w.serve+"/serve/echo", string(most), map[string]string{"Authorization": "Bearer " + w.key})
 		if status != http.StatusOK || body != string(most) {
-			t.Errorf("one with a key is answered %d %.100s", status, body)
+			t.Errorf("a request with a key is answered %d %.100s", status, body)
 		}
 	})
 	if used > mostMemory {

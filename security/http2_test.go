@@ -97,7 +97,7 @@ func TestCVE202344487_StreamsThatAreResetAtOnceCountAsRequests(t *testing.T) {
 	w.alive(t)
 }
 
-// CVE-2023-45288: a header without end, in CONTINUATION frames.
+// CVE-2023-45288: an endless header, in CONTINUATION frames.
 func TestCVE202345288_AHeadWithoutEndIsCut(t *testing.T) {
 	w := newWorld(t)
 	var sent int
@@ -109,10 +109,10 @@ func TestCVE202345288_AHeadWithoutEndIsCut(t *testing.T) {
 			err = c.WriteContinuation(1, false, fragment)
 		}
 		if err == nil {
-			t.Errorf("%d MiB of a head were taken", sent>>20)
+			t.Errorf("%d MiB of a head were accepted", sent>>20)
 		}
 		if list, end := c.statuses(1); end == "" {
-			t.Errorf("a head without end was answered %v", list)
+			t.Errorf("an endless head was answered %v", list)
 		}
 		w.alive(t)
 	})
@@ -141,7 +141,7 @@ func TestCVE20166581_AHeadIsBoundedAsDecompressed(t *testing.T) {
 	}
 	head := c.head("/serve/echo", w.key, fields...)
 	if len(head) > 16<<10 {
-		t.Fatalf("%d bytes are no bomb", len(head))
+		t.Fatalf("%d bytes are not a bomb", len(head))
 	}
 	if err := c.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head, EndHeaders: true, EndStream: true}); err != nil {
 		t.Fatal(err)
@@ -170,7 +170,7 @@ func TestCVE20199512_AnswersToFramesAreBounded(t *testing.T) {
 				}
 			}
 			if err == nil && name == "ping" { // one answer is enough for many settings
-				t.Errorf("%s: two million were taken", name)
+				t.Errorf("%s: two million frames were accepted", name)
 			}
 			w.alive(t)
 		}
@@ -180,7 +180,7 @@ func TestCVE20199512_AnswersToFramesAreBounded(t *testing.T) {
 	}
 }
 
-// More requests of one connection than it may have are refused, and the others are answered.
+// Requests beyond the limit of a connection are refused, and the others are answered.
 func TestStreamsOfOneConnectionAreBounded(t *testing.T) {
 	w := newWorld(t)
 	c := w.dial2(t)
@@ -212,7 +212,7 @@ func TestStreamsOfOneConnectionAreBounded(t *testing.T) {
 	w.alive(t)
 }
 
-// A client without a key is refused by its head in HTTP/2 as well, and holds no memory.
+// A client without a key is refused by its head in HTTP/2 as well, and occupies no memory.
 func TestStrangersAreRefusedByTheirHeadOverHTTP2(t *testing.T) {
 	w := newWorld(t)
 	c := w.dial2(t)
@@ -224,7 +224,7 @@ func TestStrangersAreRefusedByTheirHeadOverHTTP2(t *testing.T) {
 	list, end := c.statuses(100)
 	for _, status := range list {
 		if status != "401" {
-			t.Errorf("a stranger is answered %s", status)
+			t.Errorf("a request without a key is answered %s", status)
 		}
 	}
 	if len(list) != 100 {

@@ -56,7 +56,7 @@ func TestLogsHoldNoCredentialsAndNoPayloads(t *testing.T) {
 		"an encoded credential": base64.StdEncoding.EncodeToString([]byte("user:" + credential)), "an escaped one": url.QueryEscape(w.secret),
 	} {
 		if i := strings.Index(log, word); i >= 0 {
-			t.Errorf("the log holds %s: %s", name, log[max(0, i-300):min(len(log), i+100)])
+			t.Errorf("the log contains %s: %s", name, log[max(0, i-300):min(len(log), i+100)])
 		}
 	}
 	if len(log) < 1000 {

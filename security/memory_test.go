@@ -71,7 +71,7 @@ func TestAStrangersBodyCostsNothingOnEveryRoute(t *testing.T) {
 			for _, header := range []string{"Content-Type: application/json\r\n", "Content-Type: application/x-www-form-urlencoded\r\n"} {
 				answer := post(t, base, r.example()+"?x=1", header, body)
 				if strings.HasPrefix(answer, "HTTP/1.1 2") || strings.HasPrefix(answer, "HTTP/1.1 5") {
-					t.Errorf("%s %s answers a stranger's body with %.100q", r.listener, r.path, answer)
+					t.Errorf("%s %s answers a body without credentials with %.100q", r.listener, r.path, answer)
 				}
 			}
 		}
@@ -188,7 +188,7 @@ func drip(t *testing.T, base, method, path, header string) {
 }
 
 func isTimeout(err error) bool {
-	ne, ok := err.(net.Error) //nolint:errorlint // of the connection itself
+	ne, ok := err.(net.Error) //nolint:errorlint // returned unwrapped by the connection
 	return ok && ne.Timeout()
 }
 

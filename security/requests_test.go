@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// bait is a server that nothing has a reason to connect to.
+// bait is a server that counts connections. There should be none.
 func bait(t *testing.T) (url string, hits *atomic.Int64) {
 	t.Helper()
 	hits = &atomic.Int64{}
@@ -35,23 +35,23 @@ func bait(t *testing.T) (url string, hits *atomic.Int64) {
 	return "http://" + l.Addr().String(), hits
 }
 
-// settled connects to the bait and waits for the answer. Connections are taken in turn:
-// then all earlier ones are counted, and this one.
+// settled connects to the bait and waits for the answer. Connections are accepted in order, so
+// all earlier ones, and this one, are counted then.
 func settled(t *testing.T, url string) {
 	t.Helper()
 	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close() //nolint:errcheck // the other end has closed it
+	defer c.Close() //nolint:errcheck // the server has closed it
 	if _, err := io.Copy(io.Discard, c); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// CVE-2023-43654 (TorchServe): the management listener was open to all, and a url
-// in a request was fetched by the server. Here no url of a request is fetched,
-// neither for strangers nor for those with a key or credentials.
+// CVE-2023-43654 (TorchServe): the management listener needed no credentials, and the
+// server fetched a URL in a request. Here no URL of a request is fetched, with or without a key or
+// credentials.
 func TestCVE202343654_NoURLOfARequestIsFetched(t *testing.T) {
 	w := newWorld(t)
 	url, hits := bait(t)
@@ -83,10 +83,10 @@ func TestCVE202343654_NoURLOfARequestIsFetched(t *testing.T) {
 	w.ask(t, "GET", w.files+"/"+url, "", w.basic())
 	w.ask(t, "PUT", w.files+"/x", "x", merge(w.basic(), "X-Amz-Copy-Source", url))
 	w.alive(t)
-	w.stop() // what the requests began has ended
+	w.stop() // waits for the work of the requests
 	settled(t, url)
 	if n := hits.Load(); n != 1 {
-		t.Errorf("%d connections were made to an address that a request named", n-1)
+		t.Errorf("%d connections were made to an address in a request", n-1)
 	}
 }
 
@@ -96,9 +96,9 @@ func merge(header map[string]string, name, value string) map[string]string {
 }
 
 // CVE-2025-27520 (BentoML) and CVE-2025-32444 (vLLM): bytes of a socket were
-// unpickled, which runs whatever they say. Nothing here ever unpickles what a
-// client sends: the data plane hands on the bytes, and the protocol with workers
-// is made of lengths, numbers and JSON (its reader is attacked in package worker).
+// unpickled, which executes code. Nothing here unpickles data of a client: the data
+// plane forwards the bytes, and the protocol with workers consists of lengths, numbers
+// and JSON (package worker tests its reader).
 func TestCVE202527520_NothingOfASocketIsUnpickled(t *testing.T) {
 	w := newWorld(t)
 	flag := filepath.Join(t.TempDir(), "executed")
@@ -125,8 +125,8 @@ func TestCVE202527520_NothingOfASocketIsUnpickled(t *testing.T) {
 	w.alive(t)
 }
 
-// The worker runtime may only load models by pickle (that is what the frameworks'
-// files are); the modules that talk to sockets must not import it at all.
+// The worker runtime may use pickle only to load models (the frameworks' file format).
+// The modules that use sockets must not import it.
 func TestTheWireOfWorkersKnowsNoPickle(t *testing.T) {
 	files, err := filepath.Glob("../worker/runtime/*.py")
 	if err != nil || len(files) < 10 {
@@ -148,7 +148,7 @@ func TestTheWireOfWorkersKnowsNoPickle(t *testing.T) {
 	}
 }
 
-// Two requests in one for a proxy in front, one for us, or the reverse: each
+// Bytes that are two requests for a proxy and one for the service, or the reverse: each
 // ambiguous framing is refused and the connection closed.
 func TestAmbiguousFramingIsRefused(t *testing.T) {
 	w := newWorld(t)

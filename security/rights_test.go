@@ -56,8 +56,8 @@ func (p *person) proofs() map[string]map[string]string {
 	}
 }
 
-// Every call and every route applies a person's present rights, whatever was handed out before:
-// tokens, cookies, and login links copy no rights.
+// Every call and every route applies a user's present rights: tokens, cookies, and login links
+// contain no rights.
 func TestRightsThatWereTakenAwayAreGoneOnEveryRoute(t *testing.T) {
 	w := newWorld(t)
 	admin := "auth.edit_user"
@@ -81,7 +81,7 @@ func TestRightsThatWereTakenAwayAreGoneOnEveryRoute(t *testing.T) {
 		c.take(p)
 		proofs := p.proofs()
 		if c.what == "logged out" {
-			delete(proofs, "credentials") // they are good for another session
+			delete(proofs, "credentials") // they are for another session
 		}
 		asked := 0
 		for _, r := range w.rows() {

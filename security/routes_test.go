@@ -84,7 +84,7 @@ func TestTheTableInTheDocsIsWhatIsAnswered(t *testing.T) {
 		}
 		return
 	}
-	t.Errorf("the table of %s is not what the program answers; look at the difference, then: UPDATE=1 go test ./security -run Table\nthe program:\n%s\nthe docs:\n%s", docFile, want, stands)
+	t.Errorf("the table of %s differs from the program's routes; check the difference, then run: UPDATE=1 go test ./security -run Table\nthe program:\n%s\nthe docs:\n%s", docFile, want, stands)
 }
 
 // CVE-2023-48022 (Ray): management routes needed no credentials. Here each route is called without
@@ -108,7 +108,7 @@ func TestCVE202348022_NoRouteAnswersAStranger(t *testing.T) {
 			asked++
 			refused := status == 401 || status == 403 || toLogin(answer)
 			if refused == open && !(open && status == 404) {
-				t.Errorf("%s %s on %s answers a stranger with %d; the table says: %s", method, r.path, r.listener, status, r.caller)
+				t.Errorf("%s %s on %s answers %d without credentials; the table has: %s", method, r.path, r.listener, status, r.caller)
 			}
 		}
 	}
@@ -159,7 +159,7 @@ func TestPathsOfOtherProductsAreNotAnswered(t *testing.T) {
 			for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"} {
 				status, answer := w.askAs(t, method, base+path, nil)
 				if status < 400 && !toLogin(answer) && !public[name+" "+method] {
-					t.Errorf("%s %s on %s answers a stranger with %d", method, path, name, status)
+					t.Errorf("%s %s on %s answers %d without credentials", method, path, name, status)
 				}
 			}
 		}

@@ -24,8 +24,8 @@ import (
 	"clearmlserving/serving"
 )
 
-// world is a control plane and an inference instance in this process, with every
-// line that they log.
+// world is a control plane and an inference instance in this process, with their
+// logs.
 type world struct {
 	api, files, serve, admin string // URLs
 	access, secret           string
@@ -34,10 +34,10 @@ type world struct {
 	control                  *controlplane.Server
 	instance                 *rest.Front
 	log                      *journal
-	stop                     func() // waits for all that the two have begun
+	stop                     func() // also waits for running requests
 }
 
-// journal keeps a log of many goroutines.
+// journal stores the log of many goroutines.
 type journal struct {
 	mu   sync.Mutex // guards text
 	text bytes.Buffer
@@ -55,11 +55,11 @@ func (j *journal) String() string {
 	return j.text.String()
 }
 
-// patience bounds what must come, however slow the machine is at that moment.
+// patience bounds the wait for events that must happen, on a slow machine.
 const patience = 2 * time.Minute
 
-// thorough tells whether the suite runs by itself (make security), and not as a
-// part of all tests with the race detector, where it does a sample.
+// thorough reports whether the suite runs alone (make security). As a part of all tests, with the
+// race detector, it tests only a sample.
 func thorough() bool { return os.Getenv("CLEARML_SERVING_E2E") != "" }
 
 func open(t *testing.T) net.Listener {
@@ -133,7 +133,7 @@ func newWorld(t *testing.T, change ...func(*controlplane.Options)) *world {
 	}
 }
 
-// ask sends a request as it stands and returns status and body.
+// ask sends a request unchanged and returns status and body.
 func (w *world) ask(t *testing.T, method, url, body string, header map[string]string) (int, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
@@ -162,7 +162,7 @@ func (w *world) basic() map[string]string {
 	return map[string]string{"Authorization": req.Header.Get("Authorization")}
 }
 
-// alive fails the test when one of the listeners no longer answers as it should.
+// alive fails the test if one of the listeners no longer answers correctly.
 func (w *world) alive(t *testing.T) {
 	t.Helper()
 	if status, body := w.ask(t, "POST", w.serve+"/serve/echo", "still here", map[string]string{"Authorization": "Bearer " + w.key}); status != 200 || body != "still here" {
@@ -173,7 +173,7 @@ func (w *world) alive(t *testing.T) {
 	}
 }
 
-// send writes raw bytes to a listener and returns what comes back.
+// send writes raw bytes to a listener and returns the answer.
 func send(t *testing.T, base, raw string) string {
 	t.Helper()
 	c, err := new(net.Dialer).DialContext(t.Context(), "tcp", strings.TrimPrefix(base, "http://"))
@@ -209,7 +209,7 @@ func (m plainModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 	case "stubborn":
 		stubborn.enter()
 		defer stubborn.leave()
-		time.Sleep(10 * time.Millisecond) // whether its client is still there or not
+		time.Sleep(10 * time.Millisecond) // even if its client has disconnected
 	case "fails":
 		return nil, fmt.Errorf("the model is broken")
 	}
@@ -219,7 +219,7 @@ func (m plainModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 // stubborn counts the requests that the endpoint of that name executes.
 var stubborn busy
 
-// busy counts what happens at the same time.
+// busy counts executions, in total and at the same time.
 type busy struct{ now, most, all atomic.Int64 }
 
 func (b *busy) enter() {

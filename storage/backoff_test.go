@@ -30,7 +30,7 @@ func TestBackoffWaitsLongerEachTime(t *testing.T) {
 		began, at = time.Now(), nil
 		_ = storage.Backoff{Attempts: 2, First: time.Millisecond}.Do(t.Context(), func() error { at = append(at, time.Since(began)); return failure })
 		if at[1] != 3*time.Second {
-			t.Errorf("the place asked for 3 s, the wait is %s", at[1])
+			t.Errorf("the storage requested 3 s, the wait is %s", at[1])
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

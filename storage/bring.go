@@ -131,7 +131,7 @@ func (c *Cache) receive(ctx context.Context, adapter Adapter, item Item, object 
 		err := d.run(ctx)
 		switch {
 		case err == nil && d.object.Size >= 0 && p.size() != d.object.Size:
-			return "", object, &Error{Op: "read", URL: item.URL, Transient: true, Err: fmt.Errorf("%d bytes came of %d", p.size(), d.object.Size)}
+			return "", object, &Error{Op: "read", URL: item.URL, Transient: true, Err: fmt.Errorf("%d of %d bytes were received", p.size(), d.object.Size)}
 		case err == nil && d.object.Unframed && item.SHA256 == "":
 			return "", object, &Error{Op: "read", URL: item.URL, Err: errors.New("the server sends neither the length nor the end of the file, so an interruption would not be detected; give its SHA-256")}
 		case err == nil:
@@ -190,7 +190,7 @@ func checkSHA256(s string) error {
 		return nil
 	}
 	if len(s) != sha256.Size*2 || strings.Trim(s, "0123456789abcdef") != "" {
-		return fmt.Errorf("%q is no SHA-256 in lower-case hex", s)
+		return fmt.Errorf("%q is not a SHA-256 in lower-case hex", s)
 	}
 	return nil
 }

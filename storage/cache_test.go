@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// place is a folder that stands for a server: the fault adapter around it hides
+// place is a folder that acts as a server: the fault adapter around it hides
 // that it is local.
 type place struct {
 	*storagetest.Faulty
@@ -109,7 +109,7 @@ func TestThoseWhoWantTheSameWaitForOneDownload(t *testing.T) {
 				wantFile(t, h.Path, data)
 			})
 		}
-		synctest.Wait() // until all of them wait
+		synctest.Wait() // until all goroutines wait
 		close(goOn)
 		all.Wait()
 		if n := p.Opens(); n != 1 {
@@ -166,7 +166,7 @@ func TestDigestThatIsNoneIsRefused(t *testing.T) {
 	p := newPlace(t)
 	c := newCache(t, options(t.TempDir(), p))
 	for _, digest := range []string{"../../../etc/passwd", "abc", strings.Repeat("A", 64), strings.Repeat("a", 63) + "/"} {
-		if _, err := c.Fetch(t.Context(), storage.Item{URL: p.put(t, "a", nil), SHA256: digest}, nil); err == nil || !strings.Contains(err.Error(), "no SHA-256") {
+		if _, err := c.Fetch(t.Context(), storage.Item{URL: p.put(t, "a", nil), SHA256: digest}, nil); err == nil || !strings.Contains(err.Error(), "not a SHA-256") {
 			t.Errorf("digest %q: %v", digest, err)
 		}
 	}
@@ -186,7 +186,7 @@ func TestFileKeepsItsName(t *testing.T) {
 			t.Errorf("%q became %q, want %q", name, filepath.Base(h.Path), want)
 		}
 		if beside, _ := os.ReadDir(filepath.Dir(h.Path)); len(beside) != 1 {
-			t.Errorf("beside %q lie %v", name, beside)
+			t.Errorf("beside %q are %v", name, beside)
 		}
 	}
 }
@@ -219,7 +219,7 @@ func TestCopiedCacheServesWithoutThePlace(t *testing.T) {
 	h := fetch(t, newCache(t, options(moved, p)), storage.Item{URL: url})
 	wantFile(t, h.Path, data)
 	if !h.Stale {
-		t.Error("the handle is not said to be stale")
+		t.Error("the handle is not marked as stale")
 	}
 }
 

@@ -5,10 +5,10 @@ import "time"
 // AtEachStep calls f before each change of the cache's folder.
 func (c *Cache) AtEachStep(f func(step string)) { c.reached = f }
 
-// Sweep removes what killed processes left, as if it were another time.
+// Sweep removes the remains of killed processes, at the given time.
 func (c *Cache) Sweep(now time.Time) { c.sweep(now) }
 
-// SafeName and FileName let fuzz targets in on the rules for names.
+// SafeName and FileName export the rules for names to fuzz targets.
 var (
 	SafeName = safeName
 	FileName = fileName

@@ -10,12 +10,12 @@ import (
 	"clearmlserving/storage/storagetest"
 )
 
-// smallDisk is a file system of its own, where the test may make one.
+// smallDisk mounts a small file system, if the test is allowed to.
 func smallDisk(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"); err != nil {
-		t.Skipf("a small disk can't be mounted here: %v", err)
+		t.Skipf("cannot mount a small disk: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
@@ -29,7 +29,7 @@ func TestDiskThatFillsUpIsNamed(t *testing.T) {
 	dir := smallDisk(t)
 	p := newPlace(t)
 	url := p.put(t, "big", storagetest.Bytes(1<<20, 1))
-	p.HideObject() // so that it is noticed only while writing
+	p.HideObject() // so that it is detected only while writing
 	_, err := newCache(t, options(dir, p)).Fetch(t.Context(), storage.Item{URL: url}, nil)
 	var space *storage.SpaceError
 	if !errors.As(err, &space) || !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), dir) {
@@ -52,7 +52,7 @@ func TestUnusedFilesMakeRoom(t *testing.T) {
 func TestReadOnlyDiskIsNamed(t *testing.T) {
 	dir := smallDisk(t)
 	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
-		t.Skipf("a disk can't be made read-only here: %v", err)
+		t.Skipf("cannot make a disk read-only: %v", err)
 	}
 	_, err := storage.NewCache(storage.CacheOptions{Dir: dir})
 	var fault *storage.DirError

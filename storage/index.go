@@ -71,7 +71,7 @@ func (c *Cache) writeIndex(url string, object Object, sha string) error {
 	return nil
 }
 
-// replaceFile replaces a file of the cache, or a folder that lies in its place.
+// replaceFile replaces a file of the cache, or a folder in its place.
 func replaceFile(file string, data []byte) error {
 	if err := clearWay(file); err != nil {
 		return err
@@ -79,7 +79,7 @@ func replaceFile(file string, data []byte) error {
 	return atomicfile.Write(file, data, 0o600)
 }
 
-// syncDir makes names that were given in a folder survive a power cut.
+// syncDir syncs a folder, so that its new names survive a power failure.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -87,7 +87,7 @@ func syncDir(dir string) error {
 	}
 	err = d.Sync()
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, os.ErrInvalid) {
-		err = nil // not every file system can
+		err = nil // not supported by every file system
 	}
 	return errors.Join(err, d.Close())
 }

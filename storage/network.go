@@ -30,9 +30,9 @@ func Unanswered(ctx context.Context, op, url string, err error) error {
 		return &Error{Op: op, URL: url, Err: fmt.Errorf("the server's certificate is not trusted: %w", err)}
 	}
 	if errors.As(err, &record) || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client") {
-		return &Error{Op: op, URL: url, Err: errors.New("the server does not speak https there")}
+		return &Error{Op: op, URL: url, Err: errors.New("the server does not use https on this port")}
 	}
-	return &Error{Op: op, URL: url, Transient: true, Err: fmt.Errorf("the server can't be reached: %w", err)}
+	return &Error{Op: op, URL: url, Transient: true, Err: fmt.Errorf("the server cannot be reached: %w", err)}
 }
 
 // HealingStatus reports an HTTP status after which the same request may succeed later.

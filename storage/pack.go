@@ -102,7 +102,7 @@ type packing struct {
 func (p *packing) run(ctx context.Context) error {
 	info, err := os.Stat(p.folder)
 	if err == nil && !info.IsDir() {
-		err = errors.New("it is no folder")
+		err = errors.New("it is not a folder")
 	}
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", p.folder, err)
@@ -140,7 +140,7 @@ func (p *packing) walk(ctx context.Context, name string, above []os.FileInfo) er
 func (p *packing) entry(ctx context.Context, name string, entry fs.DirEntry, above []os.FileInfo) error {
 	fault := func(err error) error { return fmt.Errorf("pack %s: file %q: %w", p.folder, name, err) }
 	if p.entries++; p.entries > p.limits.Entries {
-		return fault(fmt.Errorf("more than %d files and folders; links to folders are followed, so one may lead to far more than is meant", p.limits.Entries))
+		return fault(fmt.Errorf("more than %d files and folders; links to folders are followed, so one may include much more than intended", p.limits.Entries))
 	}
 	full := filepath.Join(p.folder, filepath.FromSlash(name))
 	info, err := os.Stat(full) // the target of a link
@@ -186,7 +186,7 @@ func isLeftOut(name string) bool {
 
 func (p *packing) add(name, full string, info os.FileInfo) error {
 	if _, problem := safeName(name); problem != "" {
-		return errors.New(problem + ", which can't be unpacked everywhere; rename it")
+		return errors.New(problem + ", which cannot be unpacked everywhere; rename it")
 	}
 	f, err := os.Open(full)
 	if err != nil {
@@ -207,7 +207,7 @@ func (p *packing) add(name, full string, info os.FileInfo) error {
 		return err
 	}
 	if p.bytes += n; p.bytes > p.limits.Bytes {
-		return fmt.Errorf("the files are larger than %d GiB together; links are followed, so one may lead to far more than is meant", p.limits.Bytes>>30)
+		return fmt.Errorf("the files are larger than %d GiB together; links are followed, so one may include much more than intended", p.limits.Bytes>>30)
 	}
 	p.Files++
 	return nil

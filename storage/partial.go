@@ -35,8 +35,8 @@ type partialState struct {
 }
 
 const (
-	// parallelFrom is the size from which a file is read in several parts at once; below
-	// it a second connection costs more than it brings. Four connections read 1 GB
+	// parallelFrom is the size from which a file is read in several parts at once; for
+	// smaller files a second connection costs more than it gains. Four connections read 1 GB
 	// 1.8 times as fast as one from the embedded file server on the same machine, and
 	// 2.8 times as fast from a server that gives each connection 90 MB/s, as S3 does.
 	parallelFrom = 16 << 20
@@ -140,7 +140,7 @@ func (p *partial) reset(object Object) error {
 	return p.file.Truncate(0)
 }
 
-// write appends bytes to what is there of a part. Different parts may be written to at once.
+// write appends bytes to a part. Different parts may be written concurrently.
 func (p *partial) write(part int, b []byte) error {
 	at, _ := p.rest(part)
 	if _, err := p.file.WriteAt(b, at); err != nil {

@@ -12,7 +12,7 @@ import (
 	"clearmlserving/storage"
 )
 
-// zipped makes an archive of a.txt and sub/b.txt.
+// zipped returns an archive of a.txt and sub/b.txt.
 func zipped(t *testing.T) []byte {
 	t.Helper()
 	var b bytes.Buffer
@@ -137,11 +137,11 @@ func TestWhatVanishedOrChangedIsFetchedAgain(t *testing.T) {
 				file.Path: "the model", filepath.Join(folder.Path, "a.txt"): "content of a.txt", filepath.Join(folder.Path, "sub", "b.txt"): "content of sub/b.txt",
 			} {
 				if text, err := os.ReadFile(path); err != nil || string(text) != want {
-					t.Errorf("%s holds %q (%v)", path, text, err)
+					t.Errorf("%s is %q (%v)", path, text, err)
 				}
 			}
 			if _, err := os.Stat(extra); err != nil && strings.Contains(name, "one file") {
-				t.Errorf("what user code has made is gone: %v", err)
+				t.Errorf("a file of user code is gone: %v", err)
 			}
 		})
 	}

@@ -14,13 +14,13 @@ import (
 // SpaceError means that a disk has no room for a file.
 type SpaceError struct {
 	Dir  string
-	Need int64 // bytes still to be written, 0 when not known
-	Free int64 // bytes that this user may still write, -1 when not known
-	Err  error // nil: seen before writing
+	Need int64 // bytes still to be written, 0 if unknown
+	Free int64 // bytes that this user may still write, -1 if unknown
+	Err  error // nil: detected before writing
 }
 
 func (e *SpaceError) Error() string {
-	const digits = 4 // so that two sizes that are close together differ
+	const digits = 4 // so that two similar sizes differ
 	text := "no room in " + e.Dir
 	if e.Need > 0 {
 		text += ": " + humanize.IBytesN(uint64(e.Need), digits) + " needed"
@@ -60,7 +60,7 @@ func isDirFault(err error) bool {
 }
 
 // dirError wraps an error of writing below dir in the type that callers distinguish.
-// Errors that have such a type already are returned unchanged.
+// Errors of such a type are returned unchanged.
 func dirError(dir string, err error) error {
 	var space *SpaceError
 	var folder *DirError
@@ -76,7 +76,7 @@ func dirError(dir string, err error) error {
 }
 
 // makeRoom removes unused files until need bytes fit on the disk. It does nothing if the
-// need or the free space is not known.
+// need or the free space is unknown.
 func (c *Cache) makeRoom(need int64) error {
 	if need <= 0 {
 		return nil
@@ -92,7 +92,7 @@ func (c *Cache) makeRoom(need int64) error {
 	return nil
 }
 
-// freeBytes is what this user may still write, -1 when it is not known.
+// freeBytes is the number of bytes that this user may still write, -1 if unknown.
 func freeBytes(dir string) int64 {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {
@@ -101,7 +101,7 @@ func freeBytes(dir string) int64 {
 	return int64(s.Bavail) * int64(s.Bsize) //nolint:unconvert // the types differ between systems
 }
 
-// checkWritable makes and removes a file.
+// checkWritable creates and removes a file.
 func checkWritable(dir string) error {
 	f, err := os.CreateTemp(dir, atomicfile.TempPrefix)
 	if err != nil {

@@ -56,7 +56,7 @@ func TestSecretsOfURLsAreNeitherLoggedNorStored(t *testing.T) {
 		}
 		text, err := os.ReadFile(path)
 		if strings.Contains(string(text)+path, "hunter2") {
-			t.Errorf("%s holds the secret", path)
+			t.Errorf("%s contains the secret", path)
 		}
 		return err
 	})
@@ -65,7 +65,7 @@ func TestSecretsOfURLsAreNeitherLoggedNorStored(t *testing.T) {
 	}
 }
 
-// renamed is an adapter whose every URL leads to one file.
+// renamed is an adapter that has one file at every URL.
 type renamed struct {
 	storage.Adapter
 	path string

@@ -58,7 +58,7 @@ func TestDownloadGoesOnAfterARestart(t *testing.T) {
 		o.Connections = 1
 		p.CutAfter(700, 1)
 		if _, err := newCache(t, o).Fetch(t.Context(), storage.Item{URL: url}, nil); !storage.IsTransient(err) {
-			t.Fatalf("the cut ends with %v", err)
+			t.Fatalf("the interruption ends with %v", err)
 		}
 		h := fetch(t, newCache(t, o), storage.Item{URL: url})
 		wantFile(t, h.Path, data)
@@ -75,14 +75,14 @@ func TestDownloadOfAChangedFileBeginsAnew(t *testing.T) {
 	o.Backoff.Attempts = 1
 	p.CutAfter(700, 1)
 	if _, err := newCache(t, o).Fetch(t.Context(), storage.Item{URL: url}, nil); err == nil {
-		t.Fatal("the cut was not noticed")
+		t.Fatal("the interruption was not detected")
 	}
 	data := storagetest.Bytes(1000, 2)
 	p.put(t, "model.bin", data)
 	wantFile(t, fetch(t, newCache(t, o), storage.Item{URL: url}).Path, data)
 }
 
-// A source that lies about being unchanged leaves a mixture; the digest tells.
+// A source that falsely reports no change leaves a mixture, which the digest detects.
 func TestWrongRemainderIsFetchedAnew(t *testing.T) {
 	p := newPlace(t)
 	data := storagetest.Bytes(1000, 1)
@@ -93,7 +93,7 @@ func TestWrongRemainderIsFetchedAnew(t *testing.T) {
 	p.CutAfter(700, 1)
 	item := storage.Item{URL: url, SHA256: sum(data)}
 	if _, err := newCache(t, o).Fetch(t.Context(), item, nil); err == nil {
-		t.Fatal("the cut was not noticed")
+		t.Fatal("the interruption was not detected")
 	}
 	left, _ := filepath.Glob(filepath.Join(dir, "partial", "*[0-9a-f]"))
 	f, err := os.OpenFile(left[0], os.O_WRONLY, 0)
@@ -109,8 +109,8 @@ func TestWrongRemainderIsFetchedAnew(t *testing.T) {
 	wantFile(t, fetch(t, newCache(t, o), item).Path, data)
 }
 
-// Whatever moment the process is killed at, the next one finds no half file: the
-// folder is copied before each step, as a kill would leave it.
+// After a kill at any moment, the next process finds no incomplete file: the
+// folder is copied before each step, in the state after a kill.
 func TestKillAtAnyStepLosesNothing(t *testing.T) {
 	p := newPlace(t)
 	model, code := storagetest.Bytes(20<<20, 1), readTestdata(t, "good.zip")
@@ -148,7 +148,7 @@ func TestKillAtAnyStepLosesNothing(t *testing.T) {
 		t.Run(k.step, func(t *testing.T) {
 			c := newCache(t, options(k.dir, p))
 			check(c)
-			p.Unreachable(true) // what the second start has is whole
+			p.Unreachable(true) // the files of the second start are complete
 			defer p.Unreachable(false)
 			check(newCache(t, options(k.dir, p)))
 		})
@@ -160,7 +160,7 @@ func TestKillAtAnyStepLosesNothing(t *testing.T) {
 	}
 }
 
-// copyWithTimes copies a folder as it would be found after a kill.
+// copyWithTimes copies a folder with its modification times.
 func copyWithTimes(t *testing.T, from, to string) {
 	t.Helper()
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
@@ -207,7 +207,7 @@ func TestDamagedRecordsAreFetchedAnew(t *testing.T) {
 			o.Backoff.Attempts = 1
 			p.CutAfter(700, 1)
 			if _, err := newCache(t, o).Fetch(t.Context(), storage.Item{URL: url}, nil); err == nil {
-				t.Fatal("the cut was not noticed")
+				t.Fatal("the interruption was not detected")
 			}
 			damage := strings.ReplaceAll(damage, `\"x\"`, strings.ReplaceAll(object.ETag, `"`, `\"`))
 			overwrite(t, filepath.Join(dir, "partial", "*.json"), strings.ReplaceAll(damage, `"x"`, `"`+url+`"`))
@@ -245,22 +245,22 @@ func TestLeaverDoesNotStopTheOthers(t *testing.T) {
 		var both sync.WaitGroup
 		both.Go(func() {
 			if _, err := c.Fetch(leaving, storage.Item{URL: url}, nil); !errors.Is(err, context.Canceled) {
-				t.Errorf("the leaver got %v", err)
+				t.Errorf("the first caller got %v", err)
 			}
 		})
-		synctest.Wait() // the leaver has begun the download
+		synctest.Wait() // the first caller has begun the download
 		both.Go(func() {
 			h, err := c.Fetch(t.Context(), storage.Item{URL: url}, nil)
 			if err != nil {
-				t.Errorf("the other got %v", err)
+				t.Errorf("the second caller got %v", err)
 				return
 			}
 			defer h.Release()
 			wantFile(t, h.Path, data)
 		})
-		synctest.Wait() // the other waits for it
+		synctest.Wait() // the second caller waits for it
 		leave()
-		synctest.Wait() // the leaver is gone
+		synctest.Wait() // the first caller has left
 		close(goOn)
 		both.Wait()
 		if p.Opens() != 1 {
@@ -303,12 +303,12 @@ func TestSilenceIsACutAndSlownessIsNot(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 		if took := time.Since(began); took < 3*time.Minute || took > 3*time.Minute+4*time.Second {
-			t.Errorf("three silences took %s", took)
+			t.Errorf("three stalls took %s", took)
 		}
 	})
 }
 
-// told is an adapter that tells of its files what the test wants.
+// told is an adapter that describes its files as the test requires.
 type told struct {
 	storage.Adapter
 	stat, open func(storage.Object) storage.Object

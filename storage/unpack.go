@@ -67,7 +67,7 @@ func Unpack(ctx context.Context, archive, folder string, limits Limits) error {
 	if err != nil {
 		return dirError(filepath.Dir(folder), err)
 	}
-	defer os.RemoveAll(temp) //nolint:errcheck // gone already after the rename; else removed at the next start
+	defer os.RemoveAll(temp) //nolint:errcheck // renamed by then; else removed at the next start
 	content := filepath.Join(temp, "content")
 	if err := unpackInto(ctx, archive, content, limits); err != nil {
 		return err
@@ -115,7 +115,7 @@ type unpacking struct {
 	limits  Limits
 	entries int
 	bytes   int64
-	folders map[string]bool // made already
+	folders map[string]bool // created so far
 }
 
 // run detects the kind of archive by its first bytes, because names are less reliable.
@@ -178,7 +178,7 @@ func (u *unpacking) zipFile(ctx context.Context, entry *zip.File, name string) e
 	}
 	r, err := entry.Open()
 	if err != nil {
-		return u.fault(entry.Name, "it can't be read: "+err.Error())
+		return u.fault(entry.Name, "it cannot be read: "+err.Error())
 	}
 	defer r.Close()
 	return u.file(ctx, entry.Name, name, entry.Mode(), r)
@@ -245,7 +245,7 @@ func (u *unpacking) admit(entry string) (string, error) {
 	return name, nil
 }
 
-// mkdir makes a folder and those above it, each once.
+// mkdir creates a folder and its parents, each once.
 func (u *unpacking) mkdir(entry, name string) error {
 	if u.folders[name] {
 		return nil
@@ -263,7 +263,7 @@ func (u *unpacking) mkdir(entry, name string) error {
 	return nil
 }
 
-// file writes one file. Of its mode only whether it can be run survives.
+// file writes one file. Of its mode only the executable bit is kept.
 func (u *unpacking) file(ctx context.Context, entry, name string, mode fs.FileMode, r io.Reader) error {
 	if name == "." {
 		return u.fault(entry, "its name is empty")
@@ -284,7 +284,7 @@ func (u *unpacking) file(ctx context.Context, entry, name string, mode fs.FileMo
 	}
 	err = u.copy(ctx, entry, f, r)
 	if err == nil {
-		err = f.Sync() // the rename of the folder must not outlive its content
+		err = f.Sync() // the content must be on the disk before the folder is renamed
 	}
 	if closeErr := f.Close(); err == nil {
 		err = closeErr
@@ -320,8 +320,8 @@ func (u *unpacking) copy(ctx context.Context, entry string, w io.Writer, r io.Re
 	}
 }
 
-// count adds bytes that came out and refuses the one too many. Sizes in headers
-// are claims, so only what really comes out is counted.
+// count adds unpacked bytes and fails above the limits. It counts actual bytes, because
+// the sizes in headers may be wrong.
 func (u *unpacking) count(entry string, n int64) error {
 	u.bytes += n
 	if u.bytes > u.limits.Bytes {
@@ -334,8 +334,8 @@ func (u *unpacking) count(entry string, n int64) error {
 	return nil
 }
 
-// bounded limits what a compressed tar may inflate to between its entries too,
-// where headers of unlimited length would be skipped in silence.
+// bounded also limits the inflated bytes between the entries of a compressed tar, where
+// headers of any length are skipped.
 type bounded struct {
 	u    *unpacking
 	r    io.Reader
@@ -345,9 +345,9 @@ type bounded struct {
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.read += int64(n)
-	// Twice the limit leaves room for headers and padding around what is allowed.
+	// Twice the limit leaves room for headers and padding.
 	if b.read/2 > b.u.limits.Bytes || (b.read/2 > ratioFrom && b.read/2/b.u.limits.Ratio > b.u.size) {
-		return n, b.u.fault("", "it inflates without end; it looks like a bomb")
+		return n, b.u.fault("", "it inflates far beyond its size; it looks like a bomb")
 	}
 	return n, err
 }

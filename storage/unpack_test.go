@@ -34,8 +34,8 @@ func readTestdata(tb testing.TB, name string) []byte {
 	return data
 }
 
-// damaged are the archives of testdata, each named by what is wrong with it, and
-// a part of the message that says so; "" for those that are fine.
+// damaged are the archives of testdata, named by their fault, with
+// a part of the error; "" for valid archives.
 var damaged = map[string]struct {
 	make func() []byte
 	says string
@@ -92,7 +92,7 @@ var damaged = map[string]struct {
 	"truncated.tar.gz": {func() []byte { b := gz(tarOf(tarFile("a", "x"))); return b[:len(b)-12] }, "damaged"},
 	"gzip-of-text.gz":  {func() []byte { return gz([]byte(strings.Repeat("not a tar\n", 100))) }, "damaged"},
 	"encrypted.zip":    {func() []byte { return zipOf(zipEntry{name: "a", data: "x", flags: 1}) }, "encrypted"},
-	"method.zip":       {func() []byte { return method(zipOf(stored("a", "content")), 99) }, "can't be read"},
+	"method.zip":       {func() []byte { return method(zipOf(stored("a", "content")), 99) }, "cannot be read"},
 	"no-archive.pkl":   {func() []byte { return []byte("\x80\x04\x95pickle") }, "not a zip"},
 	"nothing.zip":      {func() []byte { return nil }, "not a zip"},
 	"bomb.zip":         {func() []byte { return zipOf(zipFile("zeros", strings.Repeat("\x00", 80<<20))) }, "bomb"},
@@ -187,7 +187,7 @@ func flip(b []byte, text string) []byte {
 	return b
 }
 
-// method gives the one entry of a zip file another compression method.
+// method changes the compression method of the only entry of a zip file.
 func method(b []byte, m uint16) []byte {
 	binary.LittleEndian.PutUint16(b[8:], m)
 	binary.LittleEndian.PutUint16(b[bytes.Index(b, []byte("PK\x01\x02"))+10:], m)
@@ -233,7 +233,7 @@ func TestArchivesAreUnpackedOrRefusedWithTheEntry(t *testing.T) {
 	}
 }
 
-// sane checks that a folder holds files and folders only, with harmless modes.
+// sane checks that a folder contains only files and folders, with harmless modes.
 func sane(t *testing.T, folder string) {
 	t.Helper()
 	err := filepath.WalkDir(folder, func(path string, d fs.DirEntry, err error) error {
@@ -329,7 +329,7 @@ func TestPackedFolderUnpacksToTheSameFiles(t *testing.T) {
 	}
 	data, err := os.ReadFile(first.Path)
 	if err != nil || sum(data) != first.SHA256 || int64(len(data)) != first.Size {
-		t.Errorf("the file is not what %+v says (%v)", first, err)
+		t.Errorf("the file differs from %+v (%v)", first, err)
 	}
 	unpacked := filepath.Join(out, "unpacked")
 	if err := storage.Unpack(t.Context(), first.Path, unpacked, storage.Limits{}); err != nil {
@@ -354,11 +354,11 @@ func TestPackedFolderUnpacksToTheSameFiles(t *testing.T) {
 		}
 	}
 	if info, err := os.Stat(filepath.Join(unpacked, "run.sh")); err != nil || info.Mode()&0o100 == 0 {
-		t.Errorf("run.sh can't be run (%v)", err)
+		t.Errorf("run.sh is not executable (%v)", err)
 	}
 }
 
-// Links are packed as what they lead to, as the SDK does it, wherever that is.
+// Links are packed as their targets, as in the SDK, wherever those are.
 func TestLinksArePackedAsWhatTheyLeadTo(t *testing.T) {
 	top := t.TempDir()
 	folder := filepath.Join(top, "snapshots", "abc")
@@ -443,7 +443,7 @@ func TestFoldersThatCanNotBePackedAreNamed(t *testing.T) {
 		"empty":              {func(string) error { return nil }, "has no files"},
 		"only a broken link": {func(f string) error { return os.Symlink("gone", filepath.Join(f, "a")) }, "has no files"},
 		"too many by links": {func(f string) error {
-			// Each folder holds two links to the next: 2^20 ways to the last.
+			// Each folder has two links to the next: 2^20 paths to the last.
 			var err error
 			here, next := f, "../d1"
 			for i := range 20 {
@@ -484,8 +484,8 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// FuzzUnpack: whatever an archive holds, nothing appears outside of the folder,
-// no link in it, and no more than the limits allow.
+// FuzzUnpack checks that no archive creates files outside of the folder, links in it, or more
+// content than the limits allow.
 func FuzzUnpack(f *testing.F) {
 	seeds, err := filepath.Glob("testdata/archives/*")
 	if err != nil || len(seeds) == 0 {

@@ -30,7 +30,7 @@ type conn struct {
 	net     net.Conn
 	in      *bufio.Reader
 	body    []byte // kept between answers
-	closing bool   // the server said that it closes after the last answer
+	closing bool   // the server announced that it closes after the last answer
 	cancel  func() bool
 }
 
@@ -53,7 +53,7 @@ func (c *conn) endWith(ctx context.Context) {
 
 func (c *conn) close() {
 	c.cancel()
-	_ = c.net.Close() // nothing of it is needed any more
+	_ = c.net.Close() // it is not used again
 }
 
 // exchange sends the request and reads one complete answer.
@@ -84,11 +84,11 @@ func (c *conn) readHeader() (status, length int, err error) {
 		return 0, 0, err
 	}
 	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.")) {
-		return 0, 0, fmt.Errorf("no HTTP answer: %q", line)
+		return 0, 0, fmt.Errorf("not an HTTP answer: %q", line)
 	}
 	status, err = strconv.Atoi(string(line[9:12]))
 	if err != nil {
-		return 0, 0, fmt.Errorf("no HTTP status: %q", line)
+		return 0, 0, fmt.Errorf("not an HTTP status: %q", line)
 	}
 	c.closing = bytes.HasPrefix(line, []byte("HTTP/1.0"))
 	length = 0
@@ -120,7 +120,7 @@ func (c *conn) readHeader() (status, length int, err error) {
 		}
 	}
 	if !told && status != 204 && status != 304 {
-		return 0, 0, errors.New("the answer says neither its length nor that it comes in chunks")
+		return 0, 0, errors.New("the answer has neither a length nor chunked encoding")
 	}
 	return status, length, nil
 }

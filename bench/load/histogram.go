@@ -41,7 +41,7 @@ func (h *Histogram) Count() uint64 { return h.total }
 func (h *Histogram) Max() time.Duration { return h.max }
 
 // Percentile is the duration that p percent of the recorded ones do not exceed,
-// 0 when nothing was recorded.
+// 0 if nothing was recorded.
 func (h *Histogram) Percentile(p float64) time.Duration {
 	if h.total == 0 {
 		return 0

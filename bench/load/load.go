@@ -73,7 +73,7 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 	}
 	target, err := url.Parse(o.URL)
 	if err != nil || target.Scheme != "http" || target.Host == "" {
-		return nil, fmt.Errorf("ask %q: not a plain http URL", o.URL)
+		return nil, fmt.Errorf("load %q: not a plain http URL", o.URL)
 	}
 	host := target.Host
 	if target.Port() == "" {

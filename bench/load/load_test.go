@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// serve answers by a handler and returns the server's URL.
+// serve starts a server with a handler and returns its URL.
 func serve(t *testing.T, handler http.HandlerFunc) string {
 	t.Helper()
 	server := httptest.NewServer(handler)
@@ -26,8 +26,8 @@ func serve(t *testing.T, handler http.HandlerFunc) string {
 	return server.URL
 }
 
-// run asks a handler until it has been asked so often that many answers, if not all,
-// have come back and are counted.
+// run sends requests to a handler until it has received so many that most
+// answers have been counted.
 func run(t *testing.T, handler http.HandlerFunc, o load.Options) *load.Result {
 	t.Helper()
 	ctx, end := context.WithCancel(t.Context())
@@ -83,7 +83,7 @@ func TestTheBodyArrivesAsSent(t *testing.T) {
 		}
 	}
 	if result := run(t, handler, load.Options{Body: []byte(`{"x0": 1}`)}); result.Requests == 0 || wrong.Load() != 0 {
-		t.Errorf("%d requests, %d of them not as meant (%v)", result.Requests, wrong.Load(), result.FirstFailure)
+		t.Errorf("%d requests, %d of them wrong (%v)", result.Requests, wrong.Load(), result.FirstFailure)
 	}
 }
 
@@ -122,35 +122,35 @@ func TestTheEndOfTheRunCutsAWaitingRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	if result.Requests != 0 || result.Failed != 0 {
-		t.Errorf("%d right, %d failed, want neither: the run's end is nobody's failure", result.Requests, result.Failed)
+		t.Errorf("%d right, %d failed, want neither: the end of the run is not a failure", result.Requests, result.Failed)
 	}
 }
 
 func TestAURLThatCannotBeAskedIsAnError(t *testing.T) {
 	for _, url := range []string{"", "https://127.0.0.1/x", "127.0.0.1:80", "http://", "http://%zz"} {
 		if _, err := load.Run(context.Background(), load.Options{URL: url}, nil); err == nil {
-			t.Errorf("%q was taken", url)
+			t.Errorf("%q was accepted", url)
 		}
 	}
 }
 
 func TestWhatTheWarmUpSeesIsNotCounted(t *testing.T) {
 	warmup := 300 * time.Millisecond
-	for ; !warmUpIsNotCounted(t, warmup); warmup *= 2 { // too short for a machine that stands still
+	for ; !warmUpIsNotCounted(t, warmup); warmup *= 2 { // too short for a stalled machine
 		if warmup > time.Minute {
-			t.Fatal("nothing was asked in the warm-up")
+			t.Fatal("no requests in the warm-up")
 		}
 	}
 }
 
-// warmUpIsNotCounted tells whether anything was asked in a warm-up of that length.
+// warmUpIsNotCounted reports whether there were requests in a warm-up of that length.
 func warmUpIsNotCounted(t *testing.T, warmup time.Duration) bool {
 	t.Helper()
 	var early, late atomic.Int64
 	begun := time.Now()
 	url := serve(t, func(http.ResponseWriter, *http.Request) {
-		// The counted time begins later than this, so what is counted arrives late,
-		// however slow the machine is.
+		// The counted time begins later than this, so counted requests arrive late on machines of
+		// any speed.
 		if time.Since(begun) < warmup {
 			early.Add(1)
 		} else {
@@ -185,7 +185,7 @@ func TestEachProcessGetsAsManyConnections(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 	if opened[2] != 4 {
-		t.Errorf("%v connections were looked at; it ends when the second process has its 4", opened)
+		t.Errorf("%v connections were opened; it ends when the second process has its 4", opened)
 	}
 }
 

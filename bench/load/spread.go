@@ -62,7 +62,7 @@ func (o *Options) ownerOf(ctx context.Context, c *conn) (int, error) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return 0, errors.Join(fmt.Errorf("no process of the server took the connection from %v", local), ctx.Err())
+			return 0, errors.Join(fmt.Errorf("no process of the server accepted the connection from %v", local), ctx.Err())
 		}
 	}
 }

@@ -25,7 +25,7 @@ def small(folder: Path) -> None:
 
 
 def big(folder: Path) -> None:
-    """A forest of about 500 MB: what several workers should hold once."""
+    """A forest of about 500 MB, which several workers should share."""
     random = np.random.default_rng(1)
     x, y = random.random((40_000, 4)), random.random(40_000)
     forest = ExtraTreesRegressor(n_estimators=98, max_features=1, random_state=1, n_jobs=-1).fit(x, y)

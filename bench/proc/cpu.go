@@ -29,7 +29,7 @@ type Meter struct {
 type Usage struct {
 	Server time.Duration
 	Others float64 // share of the machine that other programs used
-	Worst  string  // of those, the command that used the most
+	Worst  string  // the command among them that used the most
 }
 
 // Begin starts the measurement.

@@ -14,7 +14,7 @@ import (
 func Owner(pid int, client netip.AddrPort) (int, error) {
 	table, err := os.ReadFile("/proc/net/tcp")
 	if err != nil {
-		return 0, fmt.Errorf("find who took a connection: %w", err)
+		return 0, fmt.Errorf("find the process of a connection: %w", err)
 	}
 	inode := inodeOf(string(table), client)
 	if inode == "" {

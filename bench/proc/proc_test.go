@@ -16,7 +16,7 @@ func TestTheMemoryOfAProcessIsItsProportionalShare(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 	if _, err := pssOf("Rss: 3 kB\n"); err == nil {
-		t.Error("a text without the line was taken")
+		t.Error("a text without the line was accepted")
 	}
 	if n, err := PSS(os.Getpid()); err != nil || n < 1<<20 {
 		t.Errorf("this process has %d bytes, %v", n, err)
@@ -76,7 +76,7 @@ func TestAMeterThatNeverBeganSawNothing(t *testing.T) {
 		t.Errorf("%+v", u)
 	}
 	m.Begin()
-	for begun := ownCPU(); ownCPU()-begun < 50*time.Millisecond; { // something to see
+	for begun := ownCPU(); ownCPU()-begun < 50*time.Millisecond; { // measurable work
 	}
 	if u := m.End(os.Getpid()); u.Server < 10*time.Millisecond {
 		t.Errorf("used %v in 50 ms of work", u.Server)

@@ -1,4 +1,4 @@
-"""What every server here has in common with ours: the same user code around the same model files.
+"""The common part of every server: the same user code with the same model files.
 
 BENCH_ROOT names the checkout, BENCH_MODELS the folder of the models, BENCH_WORKERS how many
 processes a server may start, BENCH_CASES the cases that it serves: no more is loaded.
@@ -26,7 +26,7 @@ def code(name: str) -> Any:
 
 
 def model(name: str) -> Any:
-    """A model by its file's name without the ending."""
+    """A model by its file's name without the suffix."""
     if name == "xgb":
         import xgboost
 

@@ -31,13 +31,13 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.binary, "binary", "bin/clearml-serving", "the program to measure")
-	flag.IntVar(&o.tasks, "tasks", 100_000, "how many tasks the server holds")
+	flag.IntVar(&o.tasks, "tasks", 100_000, "number of stored tasks")
 	flag.IntVar(&o.models, "models", 100_000, "how many models")
-	flag.IntVar(&o.events, "events", 1_000_000, "how many scalars are imported while lists are asked for; 0 leaves that out")
-	flag.IntVar(&o.rounds, "rounds", 200, "how often each question is asked")
-	flag.BoolVar(&o.postgres, "postgres", true, "measure PostgreSQL too, where it is installed")
-	flag.DurationVar(&o.limit, "limit", 0, "fail when a list's 99th percentile is above this; 0 only prints")
-	flag.StringVar(&o.only, "only", "", "ask only the questions whose names begin so, such as \"page:\"")
+	flag.IntVar(&o.events, "events", 1_000_000, "number of scalars that are imported while lists are requested; 0 skips this")
+	flag.IntVar(&o.rounds, "rounds", 200, "number of requests per query")
+	flag.BoolVar(&o.postgres, "postgres", true, "measure PostgreSQL too, if it is installed")
+	flag.DurationVar(&o.limit, "limit", 0, "fail if a list's 99th percentile is above this; 0 only prints")
+	flag.StringVar(&o.only, "only", "", "run only the queries whose names have this prefix, such as \"page:\"")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -68,7 +68,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	pg, err := startPostgres(ctx, filepath.Join(dir, "pg"))
 	if err != nil {
-		fmt.Printf("PostgreSQL is left out: %v\n", err)
+		fmt.Printf("PostgreSQL is skipped: %v\n", err)
 		return tooSlow(slow)
 	}
 	defer pg.stop()

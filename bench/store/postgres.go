@@ -23,7 +23,7 @@ type postgres struct {
 func startPostgres(ctx context.Context, dir string) (*postgres, error) {
 	found, err := filepath.Glob("/usr/lib/postgresql/*/bin")
 	if err != nil || len(found) == 0 {
-		return nil, errors.Join(err, errors.New("it isn't installed: apt-get install postgresql"))
+		return nil, errors.Join(err, errors.New("it is not installed: apt-get install postgresql"))
 	}
 	bin := found[len(found)-1]
 	attributes, err := asPostgres(dir)
@@ -61,7 +61,7 @@ func startPostgres(ctx context.Context, dir string) (*postgres, error) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	p.stop()
-	return nil, errors.New("it doesn't answer")
+	return nil, errors.New("it does not answer")
 }
 
 // asPostgres runs programs as the user postgres, because they refuse to run as root.
@@ -92,5 +92,5 @@ func asPostgres(dir string) (*syscall.SysProcAttr, error) {
 
 func (p *postgres) stop() {
 	_ = p.cmd.Process.Signal(syscall.SIGINT) // it ends at once, with or without clients
-	_ = p.cmd.Wait()                         // nothing of it is kept
+	_ = p.cmd.Wait()                         // its data is removed
 }

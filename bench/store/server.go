@@ -63,7 +63,7 @@ func startServer(ctx context.Context, binary, dir, databaseURL string) (*server,
 
 // login waits for the server's addresses and credentials, and gets a token.
 func (s *server) login(ctx context.Context, dir string) error {
-	limit, cancel := context.WithTimeout(ctx, 10*time.Minute) // PostgreSQL first creates its index of texts
+	limit, cancel := context.WithTimeout(ctx, 10*time.Minute) // PostgreSQL first creates its text index
 	defer cancel()
 	for {
 		err := s.tryLogin(limit, dir)
@@ -183,7 +183,7 @@ func (s *server) cpu() (time.Duration, error) {
 	_, rest, _ := strings.Cut(string(text), ") ") // the name before may contain anything
 	fields := strings.Fields(rest)
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/…/stat holds %q", text)
+		return 0, fmt.Errorf("/proc/…/stat is %q", text)
 	}
 	var ticks int64
 	for _, field := range fields[11:13] {
@@ -193,7 +193,7 @@ func (s *server) cpu() (time.Duration, error) {
 		}
 		ticks += n
 	}
-	const tick = 10 * time.Millisecond // Linux's, whatever the kernel's own
+	const tick = 10 * time.Millisecond // the unit of /proc on Linux
 	return time.Duration(ticks) * tick, nil
 }
 
@@ -262,7 +262,7 @@ func (s *server) importEvents(ctx context.Context, o options) error {
 	}
 	took := time.Since(began)
 	slices.Sort(out.took)
-	out.print(fmt.Sprintf("%s, while %d scalars come in", q.name, o.events))
+	out.print(fmt.Sprintf("%s, during an import of %d scalars", q.name, o.events))
 	fmt.Printf("\n%d scalars in %.0f s: %.0f a second\n", o.events, took.Seconds(), float64(o.events)/took.Seconds())
 	return nil
 }

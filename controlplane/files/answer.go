@@ -36,9 +36,9 @@ func explain(err error) (status int, msg string, trouble bool) {
 	}
 	if told := (*storage.Error)(nil); errors.As(err, &told) {
 		if errors.Is(err, storage.ErrNotExist) && (told.Op == "put" || told.Op == "list") {
-			return http.StatusInternalServerError, "the bucket of the file server does not exist: its log says more", true
+			return http.StatusInternalServerError, "the bucket of the file server does not exist: its log has the details", true
 		}
-		return http.StatusInternalServerError, "the storage behind the file server refuses or can't be reached: its log says why", true
+		return http.StatusInternalServerError, "the storage behind the file server refuses access or cannot be reached: its log has the reason", true
 	}
 	switch {
 	case errors.Is(err, errUnsafePath), errors.Is(err, fs.ErrNotExist):
@@ -46,7 +46,7 @@ func explain(err error) (status int, msg string, trouble bool) {
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return http.StatusInternalServerError, "the disk of the file server is full: free some space on it, then upload again", true
 	case errors.Is(err, syscall.EROFS), errors.Is(err, fs.ErrPermission):
-		return http.StatusInternalServerError, "the folder of the file server can't be written: check its mount and permissions", true
+		return http.StatusInternalServerError, "the folder of the file server cannot be written: check its mount and permissions", true
 	case errors.Is(err, syscall.ENAMETOOLONG):
 		return http.StatusBadRequest, "the path is too long for the file server's disk", false
 	case errors.Is(err, syscall.ENOTDIR):
@@ -54,9 +54,9 @@ func explain(err error) (status int, msg string, trouble bool) {
 	case errors.Is(err, syscall.EISDIR), errors.Is(err, fs.ErrExist), errors.Is(err, syscall.ENOTEMPTY):
 		return http.StatusBadRequest, "the path is a folder", false
 	case errors.Is(err, syscall.EILSEQ), errors.Is(err, syscall.EINVAL):
-		return http.StatusBadRequest, "the path holds characters that the file server's disk does not take", false
+		return http.StatusBadRequest, "the path contains characters that the file server's disk does not support", false
 	}
-	return http.StatusInternalServerError, "the file server could not do this; its log says why", true
+	return http.StatusInternalServerError, "the file server failed; its log says why", true
 }
 
 // afterRefusal is how long a client may continue to send a refused body.

@@ -14,8 +14,8 @@ import (
 	"clearmlserving/storage/storagetest"
 )
 
-// startBucket serves files that lie at a place, here a folder that is spoken to as a
-// bucket is; tests with real buckets are run by make e2e-storage.
+// startBucket serves the files of a storage, here a folder that is accessed like a
+// bucket. make e2e-storage runs tests with real buckets.
 func startBucket(t *testing.T, wrap func(storage.Adapter) storage.Adapter) (dir, url string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -47,7 +47,7 @@ func TestABucketGivesBackWhatWasStored(t *testing.T) {
 	}
 	_, header, _ := call(t, "HEAD", path, "", nil)
 	if header.Get("Content-Length") != "10" {
-		t.Errorf("HEAD tells %v", header)
+		t.Errorf("HEAD answers %v", header)
 	}
 	for ask, want := range map[string]string{"bytes=2-4": "206 234", "bytes=8-": "206 89", "bytes=-1": "206 9", "bytes=20-": "416 "} {
 		status, _, got := call(t, "GET", path, "", nil, "Range", ask)
@@ -78,7 +78,7 @@ func TestAnUploadIntoABucketThatIsCutLeavesNothing(t *testing.T) {
 	dir, url := startBucket(t, plain)
 	kind, body := form("a/file", strings.Repeat("x", 300))
 	whole := body.String()
-	for cut := range len(whole) - 4 { // the last bytes are the line break behind the closing boundary
+	for cut := range len(whole) - 4 { // the last bytes are the line break after the closing boundary
 		status, _, answer := call(t, "POST", url+"/", kind, strings.NewReader(whole[:cut]))
 		if status != 400 {
 			t.Fatalf("cut at byte %d of %d: %d %s", cut, len(whole), status, answer)
@@ -125,6 +125,6 @@ func TestAnAnswerFromABucketGoesOnAfterACut(t *testing.T) {
 	}
 	faulty.Unreachable(true)
 	if status, _, got := call(t, "GET", url+"/f", "", nil); status != 500 || !strings.Contains(got, "storage behind") {
-		t.Errorf("a bucket that can't be reached: %d %s", status, got)
+		t.Errorf("an unreachable bucket: %d %s", status, got)
 	}
 }

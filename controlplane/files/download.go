@@ -41,8 +41,8 @@ func asMissing(err error) error {
 	return err
 }
 
-// contentTypes are the types of extensions, in a table of our own: it does not depend on the machine.
-// Others are unknown content. Compressed files are plain bytes, so that clients do not decode them.
+// contentTypes are the types of extensions. The table does not depend on the machine.
+// Other extensions are unknown content. Compressed files are plain bytes, so that clients do not decode them.
 var contentTypes = map[string]string{
 	".txt": "text/plain; charset=utf-8", ".log": "text/plain; charset=utf-8", ".py": "text/plain; charset=utf-8",
 	".md": "text/plain; charset=utf-8", ".yaml": "text/plain; charset=utf-8", ".yml": "text/plain; charset=utf-8",

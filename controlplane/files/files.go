@@ -30,7 +30,7 @@ type Auth interface {
 // The refusals of Auth.
 var (
 	ErrUnknown   = errors.New("valid credentials are needed: send the Bearer token of auth.login")
-	ErrForbidden = errors.New("these credentials may read files and change none: guests, read-only credentials, and service accounts only read")
+	ErrForbidden = errors.New("these credentials may only read files: guests, read-only credentials, and service accounts cannot change files")
 )
 
 // Options are the storage of the files and the access to them.
@@ -113,7 +113,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if enc := r.Header.Get("Content-Encoding"); enc != "" && enc != "identity" {
-		return refusal(http.StatusUnsupportedMediaType, "Content-Encoding %q is not supported: send the file as it is", enc)
+		return refusal(http.StatusUnsupportedMediaType, "Content-Encoding %q is not supported: send the file unencoded", enc)
 	}
 	switch {
 	case reading:
@@ -145,7 +145,7 @@ func (s *Server) authenticate(r *http.Request) error {
 	case errors.Is(err, ErrUnknown):
 		err = refusal(http.StatusUnauthorized, "%s", ErrUnknown)
 	default:
-		return fmt.Errorf("find out who asks: %w", err)
+		return fmt.Errorf("authenticate: %w", err)
 	}
 	s.log.Debug("file request refused", "method", r.Method, "remote", r.RemoteAddr, "err", err)
 	return err

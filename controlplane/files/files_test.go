@@ -34,7 +34,7 @@ func (want token) Authenticate(r *http.Request) error {
 	return nil
 }
 
-// start serves a new file server and gives its folder and address.
+// start starts a new file server and returns its folder and address.
 func start(t *testing.T, opts files.Options) (dir, url string) {
 	t.Helper()
 	if opts.Dir == "" {
@@ -57,7 +57,7 @@ func start(t *testing.T, opts files.Options) (dir, url string) {
 	return opts.Dir, srv.URL
 }
 
-// call sends a request with the token and gives status, header, and body.
+// call sends a request with the token and returns status, header, and body.
 func call(t *testing.T, method, url, kind string, body io.Reader, headers ...string) (int, http.Header, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, body)
@@ -103,7 +103,7 @@ func upload(t *testing.T, url string, parts ...string) {
 	}
 }
 
-// tree lists what lies in the folder, unfinished uploads included.
+// tree lists the content of the folder, including unfinished uploads.
 func tree(t *testing.T, dir string) []string {
 	t.Helper()
 	found := []string{}
@@ -172,7 +172,7 @@ func TestSeveralPartsAreStoredTogether(t *testing.T) {
 
 func TestUploadCutAtAnyByteLeavesNothing(t *testing.T) {
 	kind, whole := form("/p/a", "first file", "/p/b", "second file")
-	cutAt := whole.Len() - len("--\r\n") // any shorter and the closing boundary is not whole
+	cutAt := whole.Len() - len("--\r\n") // a shorter one has an incomplete boundary
 	for n := range cutAt {
 		dir, url := start(t, files.Options{})
 		status, _, answer := call(t, "POST", url+"/", kind, bytes.NewReader(whole.Bytes()[:n]))
@@ -222,7 +222,7 @@ func TestUploadThatStandsStillIsGivenUp(t *testing.T) {
 		conn, theirs := net.Pipe()
 		only := make(piped, 1)
 		only <- theirs
-		srv := &http.Server{Handler: s} //nolint:gosec // the limit on a request's head is not its own here
+		srv := &http.Server{Handler: s} //nolint:gosec // the test has no slow heads
 		var serving sync.WaitGroup
 		serving.Go(func() { _ = srv.Serve(only) }) // ends with Close
 		defer func() {
@@ -239,7 +239,7 @@ func TestUploadThatStandsStillIsGivenUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		stands := time.Now()
-		resp, err := http.ReadResponse(bufio.NewReader(conn), nil) // comes although we neither send nor close
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil) // comes although the client neither sends nor closes
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -256,7 +256,7 @@ func TestUploadThatStandsStillIsGivenUp(t *testing.T) {
 	})
 }
 
-// piped is a listener for connections in memory, which know no time but the bubble's.
+// piped is a listener for connections in memory, which use only the bubble's time.
 type piped chan net.Conn
 
 func (p piped) Accept() (net.Conn, error) {
@@ -504,8 +504,8 @@ func TestRestartForgetsUnfinishedUploads(t *testing.T) {
 	}
 }
 
-// Readers see one version or the other, never a mixture; deletes in between never
-// make an upload fail by taking its folder away.
+// Readers see one version or the other, never a mixture. Deletes in between never
+// make an upload fail by removing its folder.
 func TestReadersNeverSeeHalfAFile(t *testing.T) {
 	_, url := start(t, files.Options{})
 	versions := []string{strings.Repeat("a", 300_000), strings.Repeat("b", 300_001)}
@@ -530,7 +530,7 @@ func TestReadersNeverSeeHalfAFile(t *testing.T) {
 		for range 40 {
 			status, _, got := call(t, "GET", url+"/p/q/x", "", nil)
 			if status == 200 && got != versions[0] && got != versions[1] {
-				t.Errorf("read %d bytes that were never uploaded so", len(got))
+				t.Errorf("read %d bytes that match no upload", len(got))
 			}
 		}
 	})
@@ -575,7 +575,7 @@ func TestLargeFileKeepsItsHash(t *testing.T) {
 	}
 }
 
-// counting is an endless file whose bytes differ from place to place.
+// counting is an endless file whose bytes depend on the offset.
 type counting struct{ at uint32 }
 
 func (c *counting) Read(p []byte) (int, error) {
@@ -586,8 +586,8 @@ func (c *counting) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// The SDK asks for each file twice, and drops the first answer once it has read the
-// length. It takes a compressed file apart itself, unless the server says that it did.
+// The SDK requests each file twice, and drops the first answer after it has read the
+// length. It decompresses a file itself, unless the server reports an encoding.
 func TestADownloadIsAskedForTwiceAndItsFirstAnswerDropped(t *testing.T) {
 	_, url := start(t, files.Options{})
 	content := strings.Repeat("large ", 1<<20)
@@ -634,7 +634,7 @@ func TestARefusalSaysWhetherCredentialsAreMissingOrNotEnough(t *testing.T) {
 	}
 }
 
-// Each folder of a path costs steps while others wait for the tree.
+// Each folder of a path takes time while other requests wait for the tree.
 func TestADeepPathIsRefusedBeforeItCostsAnything(t *testing.T) {
 	dir, url := start(t, files.Options{})
 	ask := func(method, path, body string) (int, string) {
@@ -667,7 +667,7 @@ func TestADeepPathIsRefusedBeforeItCostsAnything(t *testing.T) {
 		}
 	}
 	if got := tree(t, dir); len(got) != 0 {
-		t.Errorf("made: %v", got)
+		t.Errorf("created: %v", got)
 	}
 	for _, method := range []string{"PUT", "GET", "DELETE"} {
 		if status, text := ask(method, deepest, "x"); status != 200 {

@@ -12,7 +12,7 @@ import (
 	"clearmlserving/controlplane/files"
 )
 
-// Whatever comes as an upload is stored below the folder, or refused without harm.
+// Every upload is stored below the folder, or refused without harm.
 func FuzzUpload(f *testing.F) {
 	above := f.TempDir()
 	server, err := files.New(files.Options{Dir: filepath.Join(above, "files"), Auth: token("t")})

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// traversals are the tries that got through somewhere: MLflow's five fixes (encoding,
-// double encoding, backslash, ";", absolute) and kin, as they look after one decoding.
+// traversals are known attacks: those of MLflow's five fixes (encoding, double encoding,
+// backslash, ";", absolute) and similar ones, after one decoding.
 var traversals = []string{
 	"..", "../x", "a/../../x", "/../x", "a/..", "./x", "a/./b", "..;/x", "a/..;v=1/b", "a/ .. /b",
 	`..\x`, `a\..\..\x`, `..\../x`, `a/..\b`,
@@ -119,7 +119,7 @@ func FuzzSafePath(f *testing.F) {
 		if again, err := safePath(name); err != nil || again != name {
 			t.Fatalf("safePath is not stable: %q -> %q -> %q, %v", raw, name, again, err)
 		}
-		// Whatever a second decoder does to the name, it does not climb.
+		// The name does not climb after any further decoding.
 		for decoded := name; ; {
 			for part := range strings.FieldsFuncSeq(decoded, func(r rune) bool { return r == '/' || r == '\\' }) {
 				if part == ".." {
@@ -141,7 +141,7 @@ func TestNoAnswerIsAbove500(t *testing.T) {
 		refusal(413, "too large"), broken(errors.New("cut")),
 	} {
 		if status, msg, _ := explain(err); status > 500 || status < 400 || msg == "" {
-			t.Errorf("explain(%v) = %d %q; the SDK would repeat that for ever", err, status, msg)
+			t.Errorf("explain(%v) = %d %q; the SDK would repeat that forever", err, status, msg)
 		}
 	}
 }

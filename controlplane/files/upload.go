@@ -29,7 +29,7 @@ func (s *Server) uploadForm(w http.ResponseWriter, r *http.Request) error {
 		return refusal(http.StatusBadRequest, "the multipart boundary has %d characters, not 1 to 70", n)
 	}
 	// A multipart reader also reports the end for a body that stops behind a boundary for one more
-	// part. What follows the body here makes it report an error then.
+	// part. The text after the body makes it report an error then.
 	body := io.MultiReader(s.body(w, r), strings.NewReader("\r\n"), truncated{})
 	form := &form{Reader: multipart.NewReader(body, params["boundary"])}
 	var got []received
@@ -53,7 +53,7 @@ func (s *Server) uploadForm(w http.ResponseWriter, r *http.Request) error {
 		return broken(form.err)
 	}
 	if len(got) == 0 {
-		return refusal(http.StatusBadRequest, "the upload holds no file")
+		return refusal(http.StatusBadRequest, "the upload contains no file")
 	}
 	paths := make([]string, 0, len(got))
 	for _, f := range got {
@@ -103,7 +103,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request) error {
 		return asUploadError(err)
 	}
 	if r.Header.Get("Content-Range") != "" {
-		return refusal(http.StatusBadRequest, "a part of a file can't be stored: send it whole")
+		return refusal(http.StatusBadRequest, "a part of a file cannot be stored: send the whole file")
 	}
 	f, err := s.receive(r.Context(), name, s.body(w, r))
 	if err != nil {
@@ -130,7 +130,7 @@ func broken(err error) error {
 	if errors.Is(err, intake.ErrSlow) {
 		return refusal(http.StatusRequestTimeout, "%s", err)
 	}
-	return refusal(http.StatusBadRequest, "the upload is broken off or malformed: %s", err)
+	return refusal(http.StatusBadRequest, "the upload is incomplete or malformed: %s", err)
 }
 
 // receive takes the bytes of a new file, and distinguishes a broken request from a failing storage.

@@ -1,7 +1,7 @@
-// Package engine holds the contract between the data plane and whatever computes
-// answers: a Loader makes a Model of an endpoint, a Model answers requests. It
-// owns the data plane's own request and response, so that nothing behind the
-// listener knows the client's protocol. It never does I/O.
+// Package engine is the contract between the data plane and engines, which compute
+// answers: a Loader creates the Model of an endpoint, a Model answers requests. It
+// owns the data plane's request and response, so that only fronts depend on the
+// client's protocol. It never does I/O.
 package engine
 
 import (
@@ -17,38 +17,38 @@ import (
 	"clearmlserving/serving"
 )
 
-// Request is one question to a model: a body, which travels untouched, or tensors.
+// Request is one question to a model: an unchanged body, or tensors.
 type Request struct {
-	// ID names the request in logs and towards user code.
+	// ID names the request in logs and for user code.
 	ID string
 	// Body is the payload, already decompressed. It is only valid until Infer
 	// has returned: a Model that needs it longer copies it.
 	Body []byte
-	// Tensors, when not nil, are the payload in the place of Body and ContentType. A
-	// Model that takes none fails with NoTensors.
+	// Tensors, if not nil, are the payload instead of Body and ContentType. A
+	// Model without tensors fails with NoTensors.
 	Tensors []Tensor
-	// Loan is where Body lies, if a Lender has lent that memory.
+	// Loan is the memory of Body, if a Lender has lent it.
 	Loan Loan
-	// ContentType is the client's, "" when it sent none.
+	// ContentType is the client's, "" if it sent none.
 	ContentType string
-	// Client tells how the client asked, for a Model that shows it to user code. It is valid until
-	// Infer has returned. nil: no client has sent the request itself.
+	// Client describes the client's request, for a Model that passes it to user code. It is valid until
+	// Infer has returned. nil: the request does not come directly from a client.
 	Client func() Client
-	// Depth counts the send_request calls that led here, 0 for a client's request.
+	// Depth counts the nested send_request calls, 0 for a client's request.
 	Depth int
-	// Sampled asks for the statistics variables in Response.Stats.
+	// Sampled requests the statistics variables in Response.Stats.
 	Sampled bool
 }
 
 // Header is one header field.
 type Header struct{ Name, Value string }
 
-// Client is how a client asked.
+// Client describes a client's request.
 type Client struct {
 	Method, Path, Query string
-	// Address is the one that the connection comes from, without a port.
+	// Address is the source address of the connection, without a port.
 	Address string
-	// Header has no field that gives access to this service.
+	// Header omits fields that give access to this service.
 	Header []Header
 }
 
@@ -62,23 +62,23 @@ func (c Client) Clone() Client {
 	return c
 }
 
-// Response is a model's answer. Exactly one of Body, Tensors and Stream carries it.
+// Response is a model's answer, in exactly one of Body, Tensors and Stream.
 type Response struct {
 	Status      int
 	ContentType string
 	Header      []Header
 	Body        []byte
-	// Tensors are the answer to a request with tensors, of a Model that has them.
+	// Tensors are the answer to a request with tensors.
 	Tensors []Tensor
-	// Stats is a JSON object of the endpoint's logged variables, nil when not sampled.
+	// Stats is a JSON object of the endpoint's logged variables, nil if not sampled.
 	Stats []byte
-	// Stream, when not nil, yields the body piece by piece.
+	// Stream, if not nil, yields the body in pieces.
 	Stream Stream
-	// Unread: user code has not seen the request, which the engine could not read.
+	// Unread: the engine could not parse the request, so user code did not get it.
 	Unread bool
 }
 
-// Stream is a body that is made while it is sent. One goroutine uses it.
+// Stream is a body that is produced while it is sent. One goroutine uses it.
 type Stream interface {
 	// Next returns the next piece, valid until the following call, or io.EOF.
 	Next(ctx context.Context) ([]byte, error)
@@ -107,22 +107,22 @@ func ReadAll(ctx context.Context, stream Stream, limit int64) (body []byte, err 
 
 // Model answers requests for one endpoint.
 type Model interface {
-	// Infer may be called from many goroutines at once. It honours the deadline
-	// of ctx. A user's error is a Response; an error is the engine's own, of type
-	// *Error whenever it has a kind.
+	// Infer may be called from many goroutines. It observes the deadline
+	// of ctx. An error of user code is a Response; an error is the engine's, of type
+	// *Error if it has a kind.
 	Infer(ctx context.Context, req *Request) (*Response, error)
-	// Status describes the model for people. It is safe at any time.
+	// Status describes the model for operators. It is safe at any time.
 	Status() serving.ModelReport
-	// Close releases everything the model holds. It is called once, after the
-	// last Infer has returned; ctx bounds how long it may take to be polite.
+	// Close releases all resources of the model. It is called once, after the
+	// last Infer has returned; ctx bounds a graceful end.
 	Close(ctx context.Context) error
 }
 
-// Lender is a Model that has memory for large bodies which it reads where they lie:
-// a body that is received into it needs not be sent on.
+// Lender is a Model with memory for large bodies that it can read in place:
+// a body that is received into it need not be copied to the model.
 type Lender interface {
 	// Lend returns memory for a body of size bytes, nil if there is none. The model
-	// may be closed before the memory is given back. It is safe at any time.
+	// may be closed before the memory is released. It is safe at any time.
 	Lend(size int) Loan
 }
 
@@ -132,17 +132,17 @@ type VariableSetter interface {
 	SetVariables(names []string) error
 }
 
-// LendFrom is the size from which a body is received into a Lender's memory; smaller
-// ones are copied as quickly.
+// LendFrom is the size from which a body is received into a Lender's memory; copying
+// smaller ones is as fast.
 const LendFrom = 256 << 10
 
-// Loan is memory of a Lender, not touched after its Release.
+// Loan is memory of a Lender. It must not be used after Release.
 type Loan interface {
 	Bytes() []byte
 	Release()
 }
 
-// Spec is everything a Loader needs to make a model: files are local by now.
+// Spec is everything that a Loader needs to create a model. Files are local.
 type Spec struct {
 	URL      serving.EndpointURL
 	Endpoint serving.Endpoint
@@ -150,58 +150,58 @@ type Spec struct {
 	CodePath string
 	// CodeName is the name of the artifact that the code came from.
 	CodeName string
-	// ModelPath is the model's file or folder, "" when the endpoint has no model.
+	// ModelPath is the model's file or folder, "" if the endpoint has no model.
 	ModelPath string
-	// Variables are the names of the statistics variables the endpoint logs.
+	// Variables are the names of the endpoint's logged statistics variables.
 	Variables []string
-	// Restore brings CodePath and ModelPath back if they are missing or cut short; with
-	// distrust their content is compared, since a load has failed. A Model calls it
-	// before it reads them again. nil: they cannot be brought back.
+	// Restore restores CodePath and ModelPath if they are missing or truncated; with
+	// distrust it also compares their content, because a load has failed. A Model calls it
+	// before it reads them again. nil: they cannot be restored.
 	Restore func(ctx context.Context, distrust bool) error
-	// Limits bound what the endpoint takes, nil: as the instance has it.
+	// Limits bound the endpoint's resources, nil: the instance's limits.
 	Limits *serving.Limits
 }
 
-// Loader makes models of one kind of endpoint.
+// Loader creates models of one kind of endpoint.
 type Loader interface {
-	// Load returns only when the model can answer. It is cancelled by ctx when
-	// the endpoint changes meanwhile; it may be called for many endpoints at once.
+	// Load returns when the model can answer. ctx is cancelled if the
+	// endpoint changes meanwhile. It may be called for many endpoints concurrently.
 	Load(ctx context.Context, spec Spec) (Model, error)
 }
 
-// Preparer is a Loader that may have to make something on this machine before it
-// loads, like a Python environment. It is asked apart, because that can take
-// minutes in which other endpoints' loads go on.
+// Preparer is a Loader that may have to create something on this machine before it
+// loads, like a Python environment. It is called separately, because that can take
+// minutes, in which other endpoints' loads go on.
 type Preparer interface {
-	// Prepare returns when Load finds everything made. Its errors are Load's.
+	// Prepare returns when everything for Load exists. Its errors are those of Load.
 	Prepare(ctx context.Context, spec Spec) error
 }
 
-// Runner is a Loader with work of its own, like the ownership of processes.
+// Runner is a Loader with background work, such as the supervision of processes.
 type Runner interface {
 	Loader
-	// Run works until ctx ends, which is after the last model has been closed. Calls
-	// that user code makes with send_request go to caller. It is called once; Load may
+	// Run works until ctx ends, which is after the last model has been closed.
+	// send_request calls of user code go to caller. It is called once; Load may
 	// be called before it.
 	Run(ctx context.Context, caller Caller) error
 }
 
-// Kind says what a caller does about an engine's error.
+// Kind classifies an engine's error for the caller.
 type Kind int
 
 // The kinds of an Error; package inference maps them to its Failure.
 const (
-	KindInternal    Kind = iota // nothing the client can do
+	KindInternal    Kind = iota // the client cannot correct it
 	KindOverloaded              // try again later
-	KindDeadline                // the time allowed has passed
+	KindDeadline                // the time limit has passed
 	KindDied                    // the process died while it worked on this request
 	KindUnavailable             // no process can answer now
-	KindTooLarge                // the request does not fit the engine's limits
-	KindBadRequest              // the engine cannot take such a request
+	KindTooLarge                // the request exceeds the engine's limits
+	KindBadRequest              // the engine does not support such a request
 )
 
-// Error is an engine's own failure to answer, as opposed to an answer of user
-// code that says something went wrong.
+// Error is an engine's failure to answer, as opposed to an error answer of user
+// code.
 type Error struct {
 	Kind       Kind
 	Endpoint   serving.EndpointURL
@@ -220,17 +220,17 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// NoTensors is the failure of a Model that takes bodies only.
+// NoTensors is the failure of a Model that only accepts bodies.
 func NoTensors(url serving.EndpointURL) *Error {
 	return &Error{Kind: KindBadRequest, Endpoint: url, Text: fmt.Sprintf("endpoint '%s' takes no tensors: send a body", url)}
 }
 
-// LoadError says why a model could not be made, with the user's own traceback.
+// LoadError is the reason why a model could not be created, with the traceback of user code.
 type LoadError struct {
 	Text      string
-	Cause     string // Text without the name of the code, "" where it does not name it
-	Traceback string // trimmed to user code, "" when there is none
-	UserCode  bool   // the user's own code is at fault
+	Cause     string // Text without the name of the code, "" if Text has no name
+	Traceback string // trimmed to user code, "" if there is none
+	UserCode  bool   // a fault of user code
 	Final     bool   // every attempt fails, on every machine, until the endpoint changes
 	Err       error
 }
@@ -239,7 +239,7 @@ func (e *LoadError) Error() string { return e.Text }
 
 func (e *LoadError) Unwrap() error { return e.Err }
 
-// Detail makes the body of an error as every client of the original knows it.
+// Detail is the body of an error, as in the original.
 func Detail(text string) []byte {
 	b, err := json.Marshal(map[string]string{"detail": text})
 	if err != nil { // a string always encodes
@@ -250,7 +250,7 @@ func Detail(text string) []byte {
 
 // Caller answers the send_request calls of user code.
 type Caller interface {
-	// Call may be called from many goroutines. What went wrong on the way is a
+	// Call may be called from many goroutines. A failed call is a
 	// Response with an error status; an error means that ctx has ended.
 	Call(ctx context.Context, c Call) (*Response, error)
 }

@@ -9,7 +9,7 @@ import (
 	"clearmlserving/inference/engine"
 )
 
-// pieces is a stream that gives its pieces in one buffer, and then err.
+// pieces is a stream that returns its pieces in one buffer, and then err.
 type pieces struct {
 	left   []string
 	err    error

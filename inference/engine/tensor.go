@@ -31,8 +31,8 @@ const (
 	Bytes  Datatype = "BYTES" // elements of any length
 )
 
-// Size is the number of bytes of one element, 0 when elements differ in length or the
-// type is not known.
+// Size is the number of bytes of one element, 0 if elements differ in length or the
+// type is unknown.
 func (d Datatype) Size() int64 {
 	switch d {
 	case Bool, Uint8, Int8:
@@ -48,7 +48,7 @@ func (d Datatype) Size() int64 {
 	return 0
 }
 
-// DatatypeOf finds the type that NumPy or Triton calls name, "" when there is none.
+// DatatypeOf finds the type by its name in NumPy or Triton, "" if there is none.
 func DatatypeOf(name string) Datatype {
 	name = strings.TrimPrefix(strings.ToUpper(name), "TYPE_")
 	switch name {
@@ -90,32 +90,32 @@ type Tensor struct {
 	Data []byte
 }
 
-// TensorSpec describes a tensor that a model takes or gives.
+// TensorSpec describes an input or output tensor of a model.
 type TensorSpec struct {
 	Name     string
-	Datatype Datatype // "" when it is not known
-	Shape    []int64  // -1 for a dimension of any length; nil when it is not known
+	Datatype Datatype // "" if unknown
+	Shape    []int64  // -1 for a dimension of any length; nil if unknown
 }
 
-// Signature describes what a model takes and gives.
+// Signature describes the inputs and outputs of a model.
 type Signature struct {
 	Inputs, Outputs []TensorSpec
-	// Source says where this is known from: SourceSettings, or the name of what the
-	// engine has read it from, like the model's file.
+	// Source is the origin of this description: SourceSettings, or the name of what the
+	// engine has read, such as the model's file.
 	Source string
 }
 
-// SourceSettings is the source of a signature that the endpoint's configuration gives.
+// SourceSettings is the source of a signature from the endpoint's configuration.
 const SourceSettings = "settings"
 
-// Signed is a Model whose signature is known.
+// Signed is a Model with a known signature.
 type Signed interface {
 	// Signature may be called from many goroutines; the result is not changed.
 	Signature() Signature
 }
 
-// SignatureOf reads a signature from an endpoint's settings, and fails when they
-// cannot be one. It is empty where they say nothing.
+// SignatureOf reads a signature from an endpoint's settings, and fails if they are
+// invalid. It is empty without settings.
 func SignatureOf(t serving.Tensors) (Signature, error) {
 	inputs, err := specs("input", t.InputName, t.InputType, t.InputSize)
 	if err != nil {
@@ -132,14 +132,14 @@ func specs(what string, names, types []string, sizes []any) ([]TensorSpec, error
 	shapes := make([][]int64, 0, len(sizes))
 	for _, size := range sizes {
 		dimensions, ok := size.([]any)
-		if !ok { // one tensor, whose shape is not in a list of its own
+		if !ok { // one tensor, whose shape is not in a nested list
 			dimensions = sizes
 		}
 		shape := make([]int64, 0, len(dimensions))
 		for _, d := range dimensions {
 			n, err := strconv.ParseInt(fmt.Sprint(d), 10, 64)
 			if err != nil || n < -1 {
-				return nil, fmt.Errorf("%s_size: %v is no dimension", what, d)
+				return nil, fmt.Errorf("%s_size: %v is not a dimension", what, d)
 			}
 			shape = append(shape, n)
 		}
@@ -163,7 +163,7 @@ func specs(what string, names, types []string, sizes []any) ([]TensorSpec, error
 	return list, nil
 }
 
-// Bytes is the size of all elements of a tensor of this form, 0 when it is open.
+// Bytes is the size of all elements of a tensor of this form, 0 if it is not fixed.
 func (s TensorSpec) Bytes() int64 {
 	size := s.Datatype.Size()
 	if s.Shape == nil {

@@ -14,7 +14,7 @@ func TestASignatureIsReadFromAnEndpointsSettings(t *testing.T) {
 		size  string
 		types []string
 		names []string
-		want  []engine.TensorSpec // nil: it cannot be one
+		want  []engine.TensorSpec // nil: invalid
 	}{
 		"nothing":           {"null", nil, nil, []engine.TensorSpec{}},
 		"one":               {"[[-1, 4]]", []string{"float32"}, []string{"x"}, []engine.TensorSpec{{Name: "x", Datatype: engine.FP32, Shape: []int64{-1, 4}}}},

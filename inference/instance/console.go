@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// Console is a log handler that passes records on and keeps the last lines for
-// the instance's task, bounded: a flood of lines drops the oldest and says so.
+// Console is a log handler that forwards records and keeps the last lines for
+// the instance's task. Their number is bounded: the oldest are dropped, and counted.
 type Console struct {
 	next  slog.Handler
 	write slog.Handler // renders into lines
@@ -18,27 +18,27 @@ type Console struct {
 }
 
 type consoleLines struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	lines   []string
 	dropped int
 }
 
-// maxConsoleLines bounds what waits for the next flush.
+// maxConsoleLines bounds the lines between two flushes.
 const maxConsoleLines = 1000
 
-// NewConsole wraps the handler of a log. What render makes writes records in the form
-// that people shall read, each by one call.
+// NewConsole wraps the handler of a log. render creates a handler that formats records for
+// readers, with one Write per record.
 func NewConsole(next slog.Handler, render func(io.Writer) slog.Handler) *Console {
 	lines := &consoleLines{}
 	return &Console{next: next, lines: lines, write: render(lines)}
 }
 
-// Enabled fulfils slog.Handler.
+// Enabled implements slog.Handler.
 func (c *Console) Enabled(ctx context.Context, level slog.Level) bool {
 	return c.next.Enabled(ctx, level) || level >= slog.LevelInfo
 }
 
-// Handle fulfils slog.Handler.
+// Handle implements slog.Handler.
 func (c *Console) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level >= slog.LevelInfo {
 		if err := c.write.Handle(ctx, r); err != nil {
@@ -51,17 +51,17 @@ func (c *Console) Handle(ctx context.Context, r slog.Record) error {
 	return c.next.Handle(ctx, r)
 }
 
-// WithAttrs fulfils slog.Handler.
+// WithAttrs implements slog.Handler.
 func (c *Console) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &Console{c.next.WithAttrs(attrs), c.write.WithAttrs(attrs), c.lines}
 }
 
-// WithGroup fulfils slog.Handler.
+// WithGroup implements slog.Handler.
 func (c *Console) WithGroup(name string) slog.Handler {
 	return &Console{c.next.WithGroup(name), c.write.WithGroup(name), c.lines}
 }
 
-// Write takes one rendered record.
+// Write stores one rendered record.
 func (l *consoleLines) Write(line []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

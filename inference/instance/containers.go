@@ -15,14 +15,14 @@ import (
 	"clearmlserving/serving"
 )
 
-// containers lists an instance's endpoints in the server's own list of model endpoints,
-// where the server has one: one container id for each endpoint.
+// containers registers an instance's endpoints in the server's list of model endpoints,
+// if the server has one: one container id for each endpoint.
 type containers struct {
 	listed      map[serving.EndpointURL]*container
-	unsupported bool // the server keeps no list; it isn't asked again
+	unsupported bool // the server has no list, so it is not called again
 }
 
-// container is an endpoint on the list, with what the next report's rate is counted from.
+// container is a registered endpoint, with the base of the next report's rate.
 type container struct {
 	id       string
 	since    time.Time
@@ -30,7 +30,7 @@ type container struct {
 	counted  time.Time
 }
 
-// report lists new endpoints, tells how each is, and takes those off that are gone.
+// report registers new endpoints, reports the state of each, and unregisters removed ones.
 func (c *containers) report(ctx context.Context, r *Task, status serving.Status, serviceID string, planned map[serving.EndpointURL]serving.PlannedEndpoint, usage serving.Usage) error {
 	if c.unsupported {
 		return nil
@@ -83,8 +83,8 @@ func (c *containers) report(ctx context.Context, r *Task, status serving.Status,
 	return nil
 }
 
-// machineStats spreads what the instance takes over the cores: which of them did the
-// work is not known.
+// machineStats distributes the instance's CPU usage evenly over the cores, because its
+// distribution is unknown.
 func machineStats(u serving.Usage) *clearml.MachineStats {
 	if u.Memory == 0 {
 		return nil
@@ -96,7 +96,7 @@ func machineStats(u serving.Usage) *clearml.MachineStats {
 	return &clearml.MachineStats{CPU: cores, MemoryUsed: float64(u.Memory) / (1 << 20)}
 }
 
-// inputBytes is the size of all inputs together, 0 when the configuration leaves it open.
+// inputBytes is the size of all inputs together, 0 if the configuration does not fix it.
 func inputBytes(t serving.Tensors) int64 {
 	signature, err := engine.SignatureOf(t)
 	if err != nil {
@@ -113,7 +113,7 @@ func inputBytes(t serving.Tensors) int64 {
 	return total
 }
 
-// told takes note of a server without the list.
+// told records that a server has no such list.
 func (c *containers) told(err error) error {
 	if errors.Is(err, clearml.ErrUnsupported) {
 		c.unsupported = true
@@ -122,7 +122,7 @@ func (c *containers) told(err error) error {
 	return err
 }
 
-// end takes all off the list.
+// end unregisters all endpoints.
 func (c *containers) end(ctx context.Context, r *Task) error {
 	var errs []error
 	for _, known := range c.listed {
@@ -131,7 +131,7 @@ func (c *containers) end(ctx context.Context, r *Task) error {
 	return errors.Join(errs...)
 }
 
-// endpointURL is where an endpoint of this instance is asked.
+// endpointURL is the URL of an endpoint of this instance.
 func (r *Task) endpointURL(url serving.EndpointURL) string {
 	if r.o.URL == "" {
 		return ""

@@ -16,13 +16,13 @@ import (
 	"clearmlserving/serving"
 )
 
-// listServer keeps the calls about the list of endpoints; without the list it knows none.
+// listServer stores the calls about the list of endpoints; without the list it does not support them.
 type listServer struct {
 	lacks bool
 
 	mu    sync.Mutex // guards calls
 	calls []string
-	told  []map[string]any // what was told of endpoints
+	told  []map[string]any // reports about endpoints
 }
 
 func (l *listServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -123,7 +123,7 @@ func TestAServerWithoutAListIsAskedOnce(t *testing.T) {
 	}
 }
 
-// A server replaces what was registered by what is reported.
+// A server replaces the registered properties by the reported ones.
 func TestEachReportHoldsAllThatIsKnownOfAnEndpoint(t *testing.T) {
 	l := &listServer{}
 	r := listing(t, l)

@@ -1,4 +1,4 @@
 package instance
 
-// CountsEvery is the time between two reports that differ in their counts only.
+// CountsEvery is the time between two reports that differ only in their counts.
 const CountsEvery = countsEvery

@@ -1,6 +1,6 @@
-// Package instance keeps the record of an inference instance on the control plane: a
+// Package instance maintains the record of an inference instance on the control plane: a
 // task with its console, its configuration and its state. It follows what is served and
-// knows the control plane only by its HTTP API.
+// uses the control plane only by its HTTP API.
 package instance
 
 import (
@@ -21,7 +21,7 @@ import (
 // Options of a Task.
 type Options struct {
 	Client *clearml.Client
-	// TaskID continues that task; "" makes one.
+	// TaskID continues that task; "" creates one.
 	TaskID string
 	// Name and URL are those of the report.
 	Name, URL string
@@ -29,50 +29,50 @@ type Options struct {
 	Suffix string
 	// Key is the public half of the instance's identity.
 	Key string
-	// Opened, when set, is told the id of the instance's task.
+	// Opened, if set, is called with the id of the instance's task.
 	Opened func(taskID string)
-	// Usage tells what the instance takes of its machine, nil for nothing known.
+	// Usage returns the instance's use of its machine's resources, nil if unknown.
 	Usage func() serving.Usage
-	// Console takes the log lines for the task's console, nil for none.
+	// Console has the log lines for the task's console, nil for none.
 	Console *Console
 	Logger  *slog.Logger
 }
 
-// Task keeps an instance's record on a ClearML server, as the original
+// Task maintains an instance's record on a ClearML server, as the original
 // does: a task "<service> - serve instance" with the instance's console and a
-// mirror of the configuration that it serves. Beyond the original it holds the
+// copy of the configuration that it serves. In addition it has the
 // instance's report, written at each change of the instance's state. The service's
-// own task is kept alive by pings. A server that is away costs the record, never
-// the serving.
+// task is kept alive by pings. An unreachable server affects only the record, never
+// serving.
 type Task struct {
 	o    Options
-	wake chan struct{} // holds one signal: there is something to do
+	wake chan struct{} // has one signal: there is work
 
 	mu      sync.Mutex // guards pending
 	pending *applied
 }
 
-// New prepares a Task; Run keeps it.
+// New prepares a Task; Run maintains it.
 func New(o Options) *Task { return &Task{o: o, wake: make(chan struct{}, 1)} }
 
 const (
-	// PingEvery is the time between two signs of life of an instance on its task.
+	// PingEvery is the time between two pings of an instance on its task.
 	PingEvery = 5 * time.Second
 
-	servicePings = 6 // every so many pings one for the service: every 30 seconds, as the SDK does
+	servicePings = 6 // every n-th ping is also for the service: every 30 seconds, as in the SDK
 	consoleEvery = 5 * time.Second
-	reportGap    = 200 * time.Millisecond // the least time between two reports
-	countsEvery  = 15 * time.Second       // between two reports that differ in their counts only
+	reportGap    = 200 * time.Millisecond // the minimum time between two reports
+	countsEvery  = 15 * time.Second       // between two reports that differ only in their counts
 	lastWords    = 3 * time.Second        // for marking the task as ended
 )
 
-// applied is a configuration that the instance has taken in.
+// applied is a configuration that the instance has applied.
 type applied struct {
 	state *reconcile.State
 	plan  serving.Plan
 }
 
-// Planned fulfils reconcile.Follower: it notes a new configuration; Run mirrors it.
+// Planned implements reconcile.Follower: it stores a new configuration, which Run copies.
 func (r *Task) Planned(state *reconcile.State, plan serving.Plan, changed bool) {
 	if !changed {
 		return
@@ -91,7 +91,7 @@ func (r *Task) take() *applied {
 	return newest
 }
 
-// putBack keeps what could not be mirrored, unless there is something newer.
+// putBack keeps a configuration that could not be copied, unless there is a newer one.
 func (r *Task) putBack(a *applied) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -100,7 +100,7 @@ func (r *Task) putBack(a *applied) {
 	}
 }
 
-// StatusChanged fulfils reconcile.Follower: Run reports what is new.
+// StatusChanged implements reconcile.Follower: Run writes a report.
 func (r *Task) StatusChanged(func() serving.Status) { r.wakeUp() }
 
 func (r *Task) wakeUp() {
@@ -110,12 +110,12 @@ func (r *Task) wakeUp() {
 	}
 }
 
-// Run keeps the record until ctx ends, then marks the task as stopped.
+// Run maintains the record until ctx ends, then marks the task as stopped.
 func (r *Task) Run(ctx context.Context, status func() serving.Status) error {
 	ping, console := time.NewTicker(PingEvery), time.NewTicker(consoleEvery)
 	defer ping.Stop()
 	defer console.Stop()
-	gap := time.NewTimer(0) // fires when the next report may be written
+	gap := time.NewTimer(0) // fires when the next report is allowed
 	defer gap.Stop()
 	<-gap.C
 	record := instanceRecord{status: status}
@@ -133,7 +133,7 @@ func (r *Task) Run(ctx context.Context, status func() serving.Status) error {
 			record.waiting = false
 			err = r.report(ctx, &record)
 		case <-ping.C:
-			if err = r.mirror(ctx, &record); err == nil { // what failed before
+			if err = r.mirror(ctx, &record); err == nil { // retried if it failed before
 				err = errors.Join(r.ping(ctx, &record), r.report(ctx, &record))
 			}
 		case <-console.C:
@@ -142,33 +142,33 @@ func (r *Task) Run(ctx context.Context, status func() serving.Status) error {
 		if err != nil && ctx.Err() == nil {
 			level := slog.LevelWarn
 			if record.troubled || errors.Is(err, clearml.ErrUnavailable) {
-				level = slog.LevelDebug // the reconciler tells when the server is away
+				level = slog.LevelDebug // the reconciler logs when the server is unreachable
 			}
-			r.o.Logger.Log(ctx, level, "the instance's record cannot be kept on the control plane", "err", err)
+			r.o.Logger.Log(ctx, level, "instance record not written to the control plane", "err", err)
 		}
 		record.troubled = err != nil
 	}
 }
 
-// instanceRecord is what Run knows of the tasks.
+// instanceRecord is Run's state of the tasks.
 type instanceRecord struct {
 	status    func() serving.Status
 	serviceID string
 	taskID    string
-	hash      string // of the mirrored configuration
+	hash      string // of the copied configuration
 	pings     int
-	standing  string    // of the report as it was stored last
+	standing  string    // of the last stored report
 	reported  time.Time // when
 	waiting   bool      // a report is due after the gap
 	troubled  bool
 
 	containers containers
 	planned    map[serving.EndpointURL]serving.PlannedEndpoint
-	usage      serving.Usage // as reported last
+	usage      serving.Usage // last reported
 }
 
-// mirror opens the instance's task when that has not been done yet, and copies
-// the configuration in force onto it. What fails is tried again at the next ping.
+// mirror opens the instance's task unless that has been done, and copies
+// the current configuration to it. A failed step is retried at the next ping.
 func (r *Task) mirror(ctx context.Context, record *instanceRecord) (err error) {
 	newest := r.take()
 	if newest == nil {
@@ -224,7 +224,7 @@ func (r *Task) open(ctx context.Context, service *clearml.Service) (string, erro
 	return r.o.Client.OpenInstance(ctx, service, "serve instance", "inference")
 }
 
-// report stores how the instance is when that is news, or when its counts are old.
+// report stores the instance's state if it has changed, or if its counts are old.
 func (r *Task) report(ctx context.Context, record *instanceRecord) error {
 	if record.taskID == "" {
 		return nil
@@ -253,8 +253,8 @@ func (r *Task) report(ctx context.Context, record *instanceRecord) error {
 	return nil
 }
 
-// ping shows whoever changes the service that the instance lives, and keeps the
-// watchdogs of a ClearML server from taking the tasks for dead.
+// ping updates the tasks, so that clients see that the instance is alive, and
+// a ClearML server's watchdog does not stop the tasks.
 func (r *Task) ping(ctx context.Context, record *instanceRecord) error {
 	if record.taskID == "" {
 		return nil
@@ -279,7 +279,7 @@ func (r *Task) flush(ctx context.Context, record instanceRecord) error {
 	return r.o.Client.LogLines(ctx, record.taskID, "info", []string{strings.Join(lines, "\n")})
 }
 
-// end says the last words, in bounded time: the server may be gone.
+// end sends the last lines and stops the task, in bounded time, because the server may be unreachable.
 func (r *Task) end(ctx context.Context, record instanceRecord) error {
 	if record.taskID == "" {
 		return nil

@@ -18,7 +18,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// apiServer answers the calls of an instance's record and notes them.
+// apiServer answers the calls for an instance's record and stores them.
 type apiServer struct {
 	mu    sync.Mutex
 	calls []string
@@ -130,8 +130,8 @@ func TestInstanceIsRecordedAsTheOriginalDoes(t *testing.T) {
 	}
 }
 
-// loadingThenFailed is the status of an instance whose endpoint fails to load once
-// its loading has been told; it tells r of the change.
+// loadingThenFailed is the status of an instance whose endpoint fails to load after
+// its loading has been reported; it notifies r of the change.
 func loadingThenFailed(r *instance.Task) func() serving.Status {
 	asked := 0
 	return func() serving.Status {
@@ -176,7 +176,7 @@ func TestAReportThatDiffersInItsCountsOnlyIsNoNews(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	// The counts alone are told now and then: on a slow machine that time may have come.
+	// Changed counts are reported periodically: on a slow machine that time may have passed.
 	if n, most := api.count("serving_instance"), 1+int(time.Since(begun)/instance.CountsEvery); n < 1 || n > most {
 		t.Errorf("%d reports were written, want 1 and at most %d", n, most)
 	}

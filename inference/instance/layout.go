@@ -11,8 +11,8 @@ import (
 	"clearmlserving/serving"
 )
 
-// layoutEvents are the two plots that the original draws on an instance's task:
-// a table of the endpoints, and how requests flow to them. There are none
+// layoutEvents are the original's two plots on an instance's task:
+// a table of the endpoints, and the flow of requests to them. There are none
 // without an endpoint.
 func layoutEvents(task string, plan serving.Plan) ([]clearml.Event, error) {
 	if len(plan.Endpoints) == 0 {
@@ -64,8 +64,8 @@ func cellText(v any) string {
 	return text
 }
 
-// endpointFlow is a Plotly Sankey: requests to endpoints, monitorings to the
-// versions that they made, canaries to their targets by share.
+// endpointFlow is a Plotly Sankey: requests to endpoints, monitoring rules to their
+// versions, canaries to their targets by share.
 func endpointFlow(plan serving.Plan) map[string]any {
 	var labels []string
 	index := map[string]int{}

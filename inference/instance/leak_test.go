@@ -9,5 +9,5 @@ import (
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// patience bounds what must come, however slow the machine is at that moment.
+// patience bounds the wait for events that must happen, on a slow machine.
 const patience = 2 * time.Minute

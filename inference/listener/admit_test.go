@@ -19,7 +19,7 @@ import (
 	"clearmlserving/inference/listener"
 )
 
-// doorman refuses everything that has no key, and counts what follows its refusals.
+// doorman refuses every request without a key, and counts calls after its refusals.
 type doorman struct{ lent, answered atomic.Int32 }
 
 func (*doorman) Admit(h *listener.Head) *listener.Response {
@@ -82,7 +82,7 @@ func TestAHeadIsRefusedBeforeItsBodyIsRead(t *testing.T) {
 				if d.lent.Load() > 0 || d.answered.Load() > 0 {
 					t.Errorf("%d loans, %d answers for a refused request", d.lent.Load(), d.answered.Load())
 				}
-				_ = c.Close() // the server need not wait for what may still come
+				_ = c.Close() // the server need not wait for more data
 			})
 		})
 	}
@@ -163,7 +163,7 @@ func TestABodyThatDripsIsRefused(t *testing.T) {
 	}
 }
 
-// drip sends a head and then a byte now and then, and returns what comes back.
+// drip sends a head and then single bytes slowly, and returns the answer.
 func drip(t *testing.T, addr, head string) string {
 	t.Helper()
 	c := dial(t, addr)
@@ -191,7 +191,7 @@ func drip(t *testing.T, addr, head string) string {
 	return ""
 }
 
-// stall answers when it is let, and tells how its context ended.
+// stall answers when it is released, and reports how its context ended.
 type stall struct {
 	begun, leave chan struct{}
 	ended        chan error
@@ -214,7 +214,7 @@ func (s *stall) answer(ctx context.Context, r *listener.Request) *listener.Respo
 }
 
 func TestAHalfClosedClientGetsItsAnswer(t *testing.T) {
-	const early = "HTTP/1.1 " // comes before the answer is made
+	const early = "HTTP/1.1 " // sent before the answer is made
 	for name, tc := range map[string]struct{ sent, want string }{
 		"one request":      {"POST /stall HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi", "200 OK\r\n"},
 		"HTTP/1.0":         {"POST /stall HTTP/1.0\r\nContent-Length: 2\r\n\r\nhi", "200 OK\r\n"},
@@ -237,7 +237,7 @@ func TestAHalfClosedClientGetsItsAnswer(t *testing.T) {
 	}
 }
 
-// expectAnswer waits until the server has looked for its client, and then for the answer.
+// expectAnswer waits until the server has probed its client, and then for the answer.
 func (s *stall) expectAnswer(t *testing.T, c net.Conn, early, want string) {
 	t.Helper()
 	<-s.begun
@@ -321,11 +321,11 @@ type panicking struct{}
 func (panicking) Next(context.Context) ([]byte, error) { panic("boom") }
 func (panicking) Close() error                         { return nil }
 
-// The beginning of a response is sent by another goroutine than the rest, at any moment
-// of its making: it is never sent twice, nor left out.
+// The beginning of a response is sent by another goroutine than the rest, at any moment:
+// it is never sent twice or omitted.
 func TestResponsesToHalfClosedClientsAreWhole(t *testing.T) {
 	handler := func(ctx context.Context, r *listener.Request) *listener.Response {
-		time.Sleep(time.Duration(150+rand.IntN(250)) * time.Millisecond) // around the time of the watcher's looks
+		time.Sleep(time.Duration(150+rand.IntN(250)) * time.Millisecond) // around the times of the watcher's checks
 		return echo(ctx, r)
 	}
 	lean(t, listener.Options{Handler: listener.AnswerFunc(handler)}, func(t *testing.T, addr string) {

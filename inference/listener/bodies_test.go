@@ -28,7 +28,7 @@ func TestBodiesOfAllConnectionsTogetherAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1) // Serve's end
+	done := make(chan error, 1) // result of Serve
 	go func() { done <- server.Serve(l) }()
 	t.Cleanup(func() {
 		if err := server.Shutdown(context.Background()); err != nil {
@@ -46,7 +46,7 @@ func TestBodiesOfAllConnectionsTogetherAreBounded(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = c.Close() })
 		if _, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", path, size, bytes.Repeat([]byte("x"), size)); err != nil {
-			t.Log(err) // the refusal may come, and the connection end, before all has been sent
+			t.Log(err) // the connection may end with the refusal before everything has been sent
 		}
 		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 		if err != nil {
@@ -69,7 +69,7 @@ func TestBodiesOfAllConnectionsTogetherAreBounded(t *testing.T) {
 	if resp := <-first; resp != nil && resp.StatusCode != http.StatusOK {
 		t.Errorf("the first was answered %s", resp.Status)
 	}
-	for server.held.Load() > 0 { // let go once the answer has been written
+	for server.held.Load() > 0 { // released after the answer has been written
 		runtime.Gosched()
 	}
 	if resp := send("/x", 1000<<10); resp != nil && resp.StatusCode != http.StatusOK {
@@ -95,7 +95,7 @@ func TestAClientThatDoesNotReadHoldsNoBody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan error, 1) // Serve's end
+	done := make(chan error, 1) // result of Serve
 	go func() { done <- server.Serve(l) }()
 	for _, path := range []string{"/own", "/lent"} {
 		c, err := net.Dial("tcp", l.Addr().String())

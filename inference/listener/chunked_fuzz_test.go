@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// A chunked body that we take is one that the standard library takes too, and
-// both see the same bytes: no proxy in front can have seen another request.
+// The standard library accepts every accepted chunked body with the same bytes, so no
+// proxy in front can have seen another request.
 func FuzzChunked(f *testing.F) {
 	for _, body := range []string{
 		"0\r\n\r\n", "1\r\nx\r\n0\r\n\r\n", "a;b=c\r\n0123456789\r\n0\r\nT: v\r\n\r\n", "00000001\r\nx\r\n0\r\n\r\n", "1\nx\n0\n\n",
@@ -29,7 +29,7 @@ func FuzzChunked(f *testing.F) {
 		}
 		theirs, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(body)))
 		if err != nil {
-			return // it refuses bodies with a bad share of framing, which we bound in another way
+			return // it refuses bodies with too much framing, which this package limits in another way
 		}
 		if !bytes.Equal(ours.Bytes(), theirs) {
 			t.Errorf("%q is %q for us and %q for others", body, ours.Bytes(), theirs)

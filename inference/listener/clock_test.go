@@ -13,8 +13,8 @@ import (
 // wall clock differs, the monotonic clock does not.
 func stepped(tb testing.TB, t time.Time, d time.Duration) time.Time {
 	tb.Helper()
-	// The fields of time.Time: with a monotonic reading, wall holds the seconds from
-	// its 31st bit on, and ext that reading.
+	// The fields of time.Time: with a monotonic reading, wall has the seconds from
+	// its 31st bit on, and ext has the reading.
 	fields := (*struct {
 		wall uint64
 		ext  int64
@@ -28,7 +28,7 @@ func stepped(tb testing.TB, t time.Time, d time.Duration) time.Time {
 	return t
 }
 
-// watchedConn tells whether it has been closed.
+// watchedConn records whether it has been closed.
 type watchedConn struct {
 	net.Conn
 	closed atomic.Bool
@@ -64,7 +64,7 @@ func TestAStepOfTheWallClockCutsNoConnectionAndSparesNone(t *testing.T) {
 				c := newConn(s, nc)
 				c.phase.Store(int32(p.phase))
 				begun := time.Now()
-				c.since.Store(ticks(stepped(t, begun, -d))) // the step came after that
+				c.since.Store(ticks(stepped(t, begun, -d))) // before the step
 				if c.check(stepped(t, begun.Add(p.limit), d)); nc.closed.Load() {
 					t.Fatal("it is cut though its time is not over")
 				}
@@ -112,16 +112,16 @@ func TestAStepOfTheWallClockEndsNoRequest(t *testing.T) {
 			l := r.limit(time.Hour)
 			defer r.cancel()
 			r.mu.Lock()
-			l.deadline = stepped(t, l.deadline, -d) // it was set before the step
+			l.deadline = stepped(t, l.deadline, -d) // set before the step
 			r.mu.Unlock()
-			r.expire() // as the timer calls it
+			r.expire() // like the timer
 			if l.Err() != nil {
 				t.Errorf("an hour before its deadline: %v", l.Err())
 			}
 			r.mu.Lock()
 			l.deadline = stepped(t, time.Now(), -d)
 			r.mu.Unlock()
-			if r.expire(); l.Err() != context.DeadlineExceeded { //nolint:errorlint // the very one, as context.Context promises
+			if r.expire(); l.Err() != context.DeadlineExceeded { //nolint:errorlint // identity is part of context.Context's contract
 				t.Errorf("at its deadline: %v", l.Err())
 			}
 		})

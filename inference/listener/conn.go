@@ -487,7 +487,7 @@ func (c *conn) hold(n int) error {
 
 var (
 	errTooManyBodies = &bodyError{http.StatusServiceUnavailable, "Too many large request bodies are held at the moment; try again"}
-	errSlowBody      = &bodyError{http.StatusRequestTimeout, fmt.Sprintf("The request body arrives too slowly: %d bytes a second are the least", minBodyRate)}
+	errSlowBody      = &bodyError{http.StatusRequestTimeout, fmt.Sprintf("The request body arrives too slowly: the minimum is %d bytes a second", minBodyRate)}
 )
 
 // letGo releases what hold has counted and borrow has borrowed.
@@ -634,7 +634,7 @@ func (c *conn) send(resp *Response) bool {
 	return !c.head.close && !c.server.closing.Load() && phase(c.phase.Load()) != phaseClosed
 }
 
-// client tells how the client of the present request asked.
+// client describes the client of the present request.
 func (c *conn) client() engine.Client {
 	h := &c.request.Head
 	client := engine.Client{Method: h.Method, Path: h.Path, Query: h.RawQuery, Address: hostOf(c.nc.RemoteAddr())}

@@ -13,7 +13,7 @@ type AnswerFunc func(ctx context.Context, r *Request) *Response
 func (AnswerFunc) Admit(*Head) *Response       { return nil }
 func (AnswerFunc) Lend(*Head, int) engine.Loan { return nil }
 
-// Refused fulfils Handler.
+// Refused implements Handler.
 func (AnswerFunc) Refused(*Head, int) {}
 
 func (AnswerFunc) Shown(name, value string) (string, bool) { return value, name != "Secret" }

@@ -17,10 +17,10 @@ import (
 	"clearmlserving/inference/engine"
 )
 
-// HTTP/2 is spoken with clients that begin with its preface, as proxies do without TLS, and with
-// those that choose it in the TLS handshake. net/http has the protocol; this file has our limits,
-// and the way to the Handler. A request in HTTP/1.1 to upgrade to h2c is ignored: RFC 9113 has
-// removed it, and a proxy that passed it on would let its client reach paths that it hides.
+// HTTP/2 is used with clients that begin with its preface, as proxies do without TLS, and with
+// those that choose it in the TLS handshake. net/http implements the protocol; this file adds the limits
+// and calls the Handler. A request in HTTP/1.1 to upgrade to h2c is ignored: RFC 9113 has
+// removed it, and a proxy that forwards it would let its client reach hidden paths.
 const preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 const (
@@ -28,11 +28,11 @@ const (
 	maxUnread      = 1 << 20          // bytes of bodies of one connection that no handler has read
 	pingAfter      = 30 * time.Second // without a frame from the client
 	pingTimeout    = 15 * time.Second
-	deadlineMargin = time.Second // a stream's deadline is set again when it is off by more
+	deadlineMargin = time.Second // a stream's deadline is set again if it differs by more
 )
 
-// http2 is a net/http server for the connections that conn.speakHTTP2 hands over. It is their
-// net.Listener as well.
+// http2 is a net/http server for the connections from conn.speakHTTP2. It is also their
+// net.Listener.
 type http2 struct {
 	lean   *Lean
 	server *http.Server
@@ -44,7 +44,7 @@ type http2 struct {
 	conns map[net.Conn]*http2Conn
 }
 
-// http2Conn is a connection that has been handed over.
+// http2Conn is a connection of the net/http server.
 type http2Conn struct {
 	done chan struct{} // closed when net/http has closed it
 
@@ -169,7 +169,7 @@ func (c *conn) speakHTTP2() {
 	c.server.http2.serve(nc)
 }
 
-// replayed is a connection from which some bytes have been read already.
+// replayed is a connection with bytes that have already been read.
 type replayed struct {
 	net.Conn
 	rest []byte
@@ -238,7 +238,7 @@ func (x *stream) header(name string) string {
 	return x.r.Header.Get(name)
 }
 
-// client tells how the client asked.
+// client describes the client.
 func (x *stream) client() engine.Client {
 	h := &x.request.Head
 	address := x.r.RemoteAddr
@@ -346,7 +346,7 @@ func (x *stream) hold(n int) error {
 	return nil
 }
 
-// letGo releases what hold has counted and what is lent.
+// letGo releases the bytes counted by hold, and lent memory.
 func (x *stream) letGo() {
 	x.request.Body, x.request.Loan = nil, nil
 	x.body = bytes.Buffer{}
@@ -405,7 +405,7 @@ func (x *stream) send(resp *Response) {
 	}
 }
 
-// write sends bytes of a body; each piece of it has the time that a client may take.
+// write sends bytes of a body; the client's time limit applies to each piece.
 func (x *stream) write(body []byte) error {
 	for len(body) > 0 {
 		if err := x.control.SetWriteDeadline(time.Now().Add(x.server.writePatience())); err != nil {
@@ -458,7 +458,7 @@ func (x *stream) recovered() {
 	if p == nil {
 		return
 	}
-	if p == http.ErrAbortHandler { //nolint:errorlint // a panic's value is compared as net/http does
+	if p == http.ErrAbortHandler { //nolint:errorlint // compared as in net/http
 		panic(p)
 	}
 	x.server.o.Logger.Error("handler panicked", "path", x.request.Path, "panic", p, "stack", string(debug.Stack()))

@@ -25,7 +25,7 @@ import (
 	"clearmlserving/inference/listener"
 )
 
-// client2 is a client that speaks only HTTP/2; config nil: without TLS.
+// client2 is a client that uses only HTTP/2; config nil: without TLS.
 func client2(t *testing.T, config *tls.Config) *http.Transport {
 	t.Helper()
 	var protocols http.Protocols
@@ -207,7 +207,7 @@ func TestManyRequestsOfOneConnectionOverHTTP2(t *testing.T) {
 	})
 }
 
-// The upgrade of HTTP/1.1 to HTTP/2 is ignored: a proxy that passed it on would be tunnelled through.
+// The upgrade of HTTP/1.1 to HTTP/2 is ignored, because clients could tunnel through a proxy that forwards it.
 func TestAnUpgradeToHTTP2IsIgnored(t *testing.T) {
 	lean(t, listener.Options{Handler: listener.AnswerFunc(echo)}, func(t *testing.T, addr string) {
 		t.Helper()
@@ -256,7 +256,7 @@ func TestOnlyTheWholePrefaceBeginsHTTP2(t *testing.T) {
 	})
 }
 
-// raw2 is a client that writes frames itself.
+// raw2 is a client that writes frames directly.
 type raw2 struct {
 	t *testing.T
 	*http2.Framer
@@ -357,7 +357,7 @@ func TestAHeadIsRefusedBeforeItsBodyOverHTTP2(t *testing.T) {
 		if status := f.status(1); status != "401" {
 			t.Errorf("%s", status)
 		}
-		if status := f.status(1); status != "reset NO_ERROR" { // no body is wanted
+		if status := f.status(1); status != "reset NO_ERROR" { // the body is not needed
 			t.Errorf("then %s", status)
 		}
 		f.request(3, "POST", "/p")
@@ -420,7 +420,7 @@ func TestABodyThatDripsIsRefusedOverHTTP2(t *testing.T) {
 		}
 		close(stop)
 		drips.Wait()
-		if status != "408" { // a machine that is too busy to drip in time resets the stream instead
+		if status != "408" { // a busy machine may be too slow to drip, and the stream is reset
 			t.Errorf("%s", status)
 		}
 	})
@@ -546,7 +546,7 @@ func TestAClientThatLeavesCancelsItsRequestOverHTTP2(t *testing.T) {
 	})
 }
 
-// A stop lets requests finish, tells their connections, and waits for both.
+// A stop finishes requests, notifies their connections, and waits for both.
 func TestAStopFinishesRequestsOverHTTP2(t *testing.T) {
 	begun, release := make(chan struct{}, 1), make(chan struct{})
 	handler := func(ctx context.Context, r *listener.Request) *listener.Response {

@@ -21,10 +21,10 @@ import (
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// patience bounds what must come, however slow the machine is at that moment.
+// patience bounds the wait for events that must happen, on a slow machine.
 const patience = time.Minute
 
-// server is what both implementations are.
+// server is the common interface of both implementations.
 type server interface {
 	Serve(l net.Listener) error
 	Shutdown(ctx context.Context) error
@@ -75,13 +75,13 @@ func echo(_ context.Context, r *listener.Request) *listener.Response {
 	}}
 }
 
-// talk sends raw bytes and returns everything that comes back.
+// talk sends raw bytes and returns the whole answer.
 func talk(t *testing.T, addr string, pieces ...string) string {
 	t.Helper()
 	c := dial(t, addr)
 	for _, p := range pieces {
 		if _, err := io.WriteString(c, p); err != nil {
-			break // the server may have refused already
+			break // the server may already have refused
 		}
 	}
 	if tcp, ok := c.(*net.TCPConn); ok && strings.Contains(strings.Join(pieces, ""), "half-close") {
@@ -234,7 +234,7 @@ func TestDeadlinesOfOneConnectionAreApart(t *testing.T) {
 			return &listener.Response{Response: engine.Response{Status: 200}}
 		case "/slow":
 			<-ctx.Done()
-		case "/patient": // past the deadlines of those before it
+		case "/patient": // later than the deadlines of earlier requests
 			select {
 			case <-ctx.Done():
 			case <-time.After(2 * short):
@@ -280,7 +280,7 @@ func TestSlowClientsAreCut(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				c := dial(t, addr)
-				_, _ = io.WriteString(c, sent) // it may have been cut already
+				_, _ = io.WriteString(c, sent) // it may already have been closed
 				_ = c.SetReadDeadline(time.Now().Add(patience))
 				if _, err := io.ReadAll(c); isTimeout(err) {
 					t.Errorf("still open after %s: %v", patience, err)

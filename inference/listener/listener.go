@@ -21,7 +21,7 @@ type Head struct {
 	ContentType string
 	ID          string // the client's X-Request-Id, or one made here
 	Header      func(name string) string
-	// Client tells how the client asked, with the header fields that the Handler shows.
+	// Client describes the client, with the header fields that the Handler shows.
 	Client func() engine.Client
 	// Admitted is set by Handler.Admit for its own use.
 	Admitted any
@@ -55,7 +55,7 @@ type Handler interface {
 	// Lend returns memory for the body of an admitted request; nil: the listener uses its own. It
 	// is called for bodies of engine.LendFrom bytes and more.
 	Lend(h *Head, size int) engine.Loan
-	// Refused is told of an admitted request whose body is refused, with the status of the answer.
+	// Refused is called for an admitted request whose body is refused, with the status of the answer.
 	Refused(h *Head, status int)
 	// Answer answers an admitted request. ctx ends when the client has disconnected, when the
 	// server gives up, and at the latest after the response has been written.

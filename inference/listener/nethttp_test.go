@@ -15,8 +15,8 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// HTTP is the same listener made of the standard library's server: what Lean is
-// compared with, in behaviour and in speed.
+// HTTP is the same listener on the standard library's server, for comparison with Lean
+// in behaviour and speed.
 type HTTP struct {
 	o      Options
 	server *http.Server
@@ -45,8 +45,8 @@ func (h *HTTP) Serve(l net.Listener) error {
 	return err
 }
 
-// Shutdown stops accepting, lets the requests under way finish until ctx ends,
-// then cuts what is left.
+// Shutdown stops accepting, finishes running requests until ctx ends,
+// then closes the remaining connections.
 func (h *HTTP) Shutdown(ctx context.Context) error {
 	h.server.SetKeepAlivesEnabled(false)
 	err := h.server.Shutdown(ctx)
@@ -56,7 +56,7 @@ func (h *HTTP) Shutdown(ctx context.Context) error {
 	return nil
 }
 
-// exchange is the memory of one request, used again and again.
+// exchange is the reused memory of one request.
 type exchange struct {
 	request Request
 	body    bytes.Buffer
@@ -64,7 +64,7 @@ type exchange struct {
 
 var exchanges = sync.Pool{New: func() any { return new(exchange) }} //nolint:gochecknoglobals // a pool is shared by design
 
-// maxPooledBody keeps one large request from pinning its memory for ever.
+// maxPooledBody prevents that one large request keeps its memory forever.
 const maxPooledBody = 1 << 20
 
 func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -74,7 +74,7 @@ func (h *HTTP) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if resp.Done != nil {
 		resp.Done()
 	}
-	// After a cancelled request a model may still read the body: leave it to the collector.
+	// After a cancelled request a model may still read the body, so it is not reused.
 	if r.Context().Err() == nil && x.body.Cap() <= maxPooledBody {
 		x.body.Reset()
 		x.request = Request{}
@@ -95,10 +95,10 @@ func (h *HTTP) answer(w http.ResponseWriter, r *http.Request, x *exchange) *Resp
 	}
 	if err := h.read(w, r, x); err != nil {
 		var bad *bodyError
-		if !errors.As(err, &bad) { // the client stalled or went away while sending
+		if !errors.As(err, &bad) { // the client stalled or disconnected while sending
 			bad = &bodyError{http.StatusBadRequest, "The request body could not be read: " + err.Error()}
 		}
-		w.Header().Set("Connection", "close") // the rest of the body is not worth reading
+		w.Header().Set("Connection", "close") // the rest of the body is not read
 		return bad.response()
 	}
 	return h.o.Handler.Answer(r.Context(), &x.request)
@@ -111,7 +111,7 @@ func (h *HTTP) read(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	from := io.Reader(r.Body)
 	if r.ContentLength < 0 || r.ContentLength > 4<<10 { // small bodies arrived with the headers
 		control := http.NewResponseController(w)
-		defer func() { _ = control.SetReadDeadline(time.Time{}) }() // a connection that cannot be given a deadline has none to lift
+		defer func() { _ = control.SetReadDeadline(time.Time{}) }() // fails only if there is no deadline
 		from = &patientReader{from: r.Body, control: control, patience: h.o.BodyTimeout}
 	}
 	if err := readBody(&x.body, from, r.ContentLength, h.o.MaxBody); err != nil {
@@ -128,8 +128,8 @@ func (h *HTTP) read(w http.ResponseWriter, r *http.Request, x *exchange) error {
 	return nil
 }
 
-// patientReader gives each read a deadline of its own: a slow client may take
-// as long as bytes keep coming.
+// patientReader sets a deadline for each read: a slow client may continue
+// as long as bytes arrive.
 type patientReader struct {
 	from     io.Reader
 	control  *http.ResponseController
@@ -183,8 +183,8 @@ func (h *HTTP) writeGzip(w http.ResponseWriter, resp *Response) {
 	gzipWriters.Put(z)
 }
 
-// stream sends pieces as they come. An error in the middle cuts the connection,
-// so that the client does not take half an answer for a whole one.
+// stream sends pieces as they come. An error in the middle closes the connection,
+// so that the client does not treat a partial answer as complete.
 func (h *HTTP) stream(w http.ResponseWriter, r *http.Request, resp *Response) {
 	defer func() {
 		if err := resp.Stream.Close(); err != nil {
@@ -209,12 +209,12 @@ func (h *HTTP) stream(w http.ResponseWriter, r *http.Request, resp *Response) {
 				resp.Done()
 				resp.Done = nil
 			}
-			panic(http.ErrAbortHandler) // the documented way to cut a response
+			panic(http.ErrAbortHandler) // the documented way to abort a response
 		}
 	}
 }
 
-// requestID keeps the client's id when it is one that can be logged, else makes one.
+// requestID keeps the client's id if it can be logged, else creates one.
 func requestID(given string) string {
 	if given != "" && len(given) <= maxRequestID && printable(given) {
 		return given

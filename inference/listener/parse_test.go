@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestSmugglingCorpus holds heads that servers are known to read differently;
-// each must be refused, so that nothing behind a proxy sees another request than it.
+// TestSmugglingCorpus has heads that servers are known to parse differently. Each
+// must be refused, so that the service and a proxy in front see the same request.
 func TestSmugglingCorpus(t *testing.T) {
 	for name, raw := range map[string]string{
 		"both framings":                     "POST / HTTP/1.1|Host: a|Content-Length: 3|Transfer-Encoding: chunked||",
@@ -95,8 +95,8 @@ func TestHeadEndIsFoundHoweverItArrives(t *testing.T) {
 	}
 }
 
-// FuzzParseHead compares with the standard library: whatever we accept, it must
-// read as the same request.
+// FuzzParseHead compares with the standard library, which must parse every accepted head as
+// the same request.
 func FuzzParseHead(f *testing.F) {
 	f.Add([]byte("POST /serve/a?x=1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\n"))
 	f.Add([]byte("GET http://h/p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"))
@@ -112,7 +112,7 @@ func FuzzParseHead(f *testing.F) {
 		}
 		r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw[:end])))
 		if err != nil {
-			t.Skip() // it refuses more than we do: odd hosts, for example
+			t.Skip() // it refuses more, such as odd hosts
 		}
 		if r.URL.Path == "" {
 			r.URL.Path = "/" // of an absolute target without a path

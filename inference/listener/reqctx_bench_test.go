@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// BenchmarkContextOfARequest measures what each request pays for a context with a
-// deadline that is waited for.
+// BenchmarkContextOfARequest measures the cost per request of a context with a
+// deadline.
 func BenchmarkContextOfARequest(b *testing.B) {
 	b.ReportAllocs()
 	c := new(conn)

@@ -13,9 +13,9 @@ import (
 	"clearmlserving/inference/listener"
 )
 
-// kept are the contexts of one request, as a handler may keep them.
+// kept are the contexts of one request that a handler may keep.
 type kept struct {
-	base, limited, derived context.Context //nolint:containedctx // keeping them is what is tested
+	base, limited, derived context.Context //nolint:containedctx // the test keeps them
 	after                  chan struct{}
 	stop                   context.CancelFunc // of derived
 }
@@ -70,7 +70,7 @@ func TestTheContextOfAnAnsweredRequestStaysCancelled(t *testing.T) {
 			if path == "/expired" {
 				want = context.DeadlineExceeded
 			}
-			<-k.base.Done() // with the response written, or soon after
+			<-k.base.Done() // when the response has been written, or soon after
 			<-k.limited.Done()
 			<-k.derived.Done() // although stop was not called
 			defer k.stop()

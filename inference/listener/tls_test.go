@@ -133,7 +133,7 @@ func TestPlainRequestsToTLSAreToldSo(t *testing.T) {
 	})
 }
 
-// beginHandshakes connects clients that do not go on.
+// beginHandshakes connects clients that do not continue.
 func beginHandshakes(t *testing.T, addr string) (slow []net.Conn) {
 	t.Helper()
 	for range 20 {
@@ -145,7 +145,7 @@ func beginHandshakes(t *testing.T, addr string) (slow []net.Conn) {
 }
 
 func TestASlowHandshakeHoldsUpNobody(t *testing.T) {
-	o := listener.Options{Handler: listener.AnswerFunc(echo), HeaderTimeout: time.Hour} // no slow one ends by itself
+	o := listener.Options{Handler: listener.AnswerFunc(echo), HeaderTimeout: time.Hour} // slow connections are not closed
 	serveTLS(t, o, func(t *testing.T, addr string, config *tls.Config) {
 		t.Helper()
 		slow := beginHandshakes(t, addr)
@@ -176,7 +176,7 @@ func TestASlowHandshakeEnds(t *testing.T) {
 }
 
 func isTimeout(err error) bool {
-	ne, ok := err.(net.Error) //nolint:errorlint // net.Conn returns it as it is
+	ne, ok := err.(net.Error) //nolint:errorlint // net.Conn returns it unwrapped
 	return ok && ne.Timeout()
 }
 
@@ -195,7 +195,7 @@ func TestARequestOverTLSWhoseClientLeavesIsCancelled(t *testing.T) {
 			t.Fatal(err)
 		}
 		<-begun
-		_ = c.Close() // with TLS's goodbye before the end
+		_ = c.Close() // with a TLS close notification before the end
 		select {
 		case err := <-ended:
 			if !errors.Is(err, context.Canceled) {
@@ -225,7 +225,7 @@ func TestClientsBeyondTheLimitAreTurnedAwayWithoutWaiting(t *testing.T) {
 			_ = resp.Body.Close()
 		}
 		ask()
-		// None of these reads or closes: each of them used to hold up accepting for a
+		// None of these reads or closes. Each of them once blocked accepting for a
 		// second, all of them for two minutes.
 		var silent []net.Conn
 		for range 120 {
@@ -234,7 +234,7 @@ func TestClientsBeyondTheLimitAreTurnedAwayWithoutWaiting(t *testing.T) {
 		begun := time.Now()
 		for i, c := range silent {
 			_ = c.SetReadDeadline(time.Now().Add(patience))
-			// The first get an answer; if many are being refused already, they are closed at once.
+			// The first get an answer; while many are being refused, others are closed at once.
 			if line, err := bufio.NewReader(c).ReadString('\n'); isTimeout(err) || i < 10 && !strings.Contains(line, "503") {
 				t.Errorf("client %d: %q, %v", i, line, err)
 			}

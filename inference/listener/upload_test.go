@@ -26,7 +26,7 @@ func serveLean(tb testing.TB, o Options) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	done := make(chan error, 1) // Serve's end
+	done := make(chan error, 1) // result of Serve
 	go func() { done <- server.Serve(l) }()
 	tb.Cleanup(func() {
 		if err := server.Shutdown(context.Background()); err != nil {
@@ -39,7 +39,7 @@ func serveLean(tb testing.TB, o Options) string {
 	return l.Addr().String()
 }
 
-// uploads answers every body by its length, on a connection that is kept.
+// uploads answers every body with its length, on one connection.
 func uploads(tb testing.TB) (ask func(body []byte)) {
 	tb.Helper()
 	addr := serveLean(tb, Options{MaxBody: 64 << 20, Handler: AnswerFunc(func(_ context.Context, r *Request) *Response {
@@ -71,8 +71,8 @@ func uploads(tb testing.TB) (ask func(body []byte)) {
 	}
 }
 
-// What has arrived vouches for more, so a large body is moved twice at most and
-// not once for each doubling.
+// The buffer grows to a multiple of what has arrived, so a large body is copied at most twice,
+// not once per doubling.
 func TestALargeBodyTakesLittleMoreMemoryThanItself(t *testing.T) {
 	ask := uploads(t)
 	body := bytes.Repeat([]byte("x"), 10_000_000)
@@ -116,7 +116,7 @@ type lender struct {
 
 func (l lender) Lend(h *Head, size int) engine.Loan { return l.lend(h, size) }
 
-// loan is memory of a test's own.
+// loan is memory of a test.
 type loan struct {
 	memory []byte
 	out    *atomic.Int32
@@ -186,7 +186,7 @@ func TestLargeBodiesAreReceivedIntoWhatIsLent(t *testing.T) {
 			t.Errorf("%s: %s, not %s (%v)", name, got, want, err)
 		}
 	}
-	// One that ends half-way, and one without lent memory because it is too large.
+	// An interrupted one, and one that is too large for lent memory.
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,7 @@ import (
 	"clearmlserving/inference/listener"
 )
 
-// adminServer answers operators: probes as above, and profiles.
+// adminServer answers operators: probes and profiles.
 func (f *Front) adminServer() *http.Server {
 	mux := http.NewServeMux()
 	for _, p := range probes() {
@@ -38,19 +38,19 @@ func (f *Front) adminServer() *http.Server {
 }
 
 const (
-	// Requests to the admin listener have no bodies but that of a symbol look-up.
+	// Only symbol look-ups have bodies on the admin listener.
 	maxAdminBody     = 1 << 20
 	adminBodyTimeout = 10 * time.Second
 )
 
-// operatorsOnly asks for the admin token. Without one the listener is open to
-// this machine only; then the Host must be an address or localhost, so that a
-// web page whose name is made to point here (DNS rebinding) reads nothing. The
-// connection of a request that is refused is closed, without reading its body.
+// operatorsOnly requires the admin token. Without one the listener is open to
+// this machine only. Then the Host must be an address or localhost, so that a
+// web page whose name resolves to this machine (DNS rebinding) cannot read anything. The
+// connection of a refused request is closed, without reading its body.
 func (f *Front) operatorsOnly(next http.Handler) http.Handler {
 	want := sha256.Sum256([]byte(f.o.AdminToken))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 { // bounds what the server drops of it too
+		if r.ContentLength != 0 { // also bounds what the server discards
 			if err := http.NewResponseController(w).SetReadDeadline(time.Now().Add(adminBodyTimeout)); err != nil {
 				http.Error(w, err.Error(), http.StatusInternalServerError)
 				return
@@ -61,7 +61,7 @@ func (f *Front) operatorsOnly(next http.Handler) http.Handler {
 			shown := r.TLS != nil && len(r.TLS.PeerCertificates) > 0
 			if !shown && !namesAddress(r.Host) {
 				w.Header().Set("Connection", "close")
-				http.Error(w, "ask by address, as in http://127.0.0.1:8083/status, or set an admin token", http.StatusForbidden)
+				http.Error(w, "use the address, as in http://127.0.0.1:8083/status, or set an admin token", http.StatusForbidden)
 				return
 			}
 			next.ServeHTTP(w, r)
@@ -78,7 +78,7 @@ func (f *Front) operatorsOnly(next http.Handler) http.Handler {
 	})
 }
 
-// namesAddress tells whether a Host is an IP address or localhost, with or
+// namesAddress reports whether a Host is an IP address or localhost, with or
 // without a port.
 func namesAddress(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {

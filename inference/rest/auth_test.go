@@ -14,7 +14,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// keyRing makes keys and the configuration section that knows them.
+// keyRing creates keys and the configuration section with them.
 type keyRing struct {
 	records map[string]any
 }
@@ -33,7 +33,7 @@ func (k *keyRing) add(id string, expires time.Time, endpoints ...string) string 
 	return secret
 }
 
-// with puts the keys into the configuration of an instance under test.
+// with adds the keys to the configuration of an instance under test.
 func (k *keyRing) with(t *testing.T, change func(*options)) func(*options) {
 	t.Helper()
 	text, err := json.Marshal(k.records)
@@ -172,14 +172,14 @@ func TestKeysThatChangeCountFromTheNextRequest(t *testing.T) {
 	fresh := keys.add("fresh", time.Time{})
 	edit()
 	wait(fresh, 200)
-	wait(old, 200) // both, while clients change over
+	wait(old, 200) // both, while clients switch
 	delete(keys.records, "old")
 	edit()
 	wait(old, 401)
 	wait(fresh, 200)
 	source.edit(serving.SectionAccess, []byte(`"broken"`))
 	changes <- struct{}{}
-	wait(fresh, 401) // nobody knows which keys are good
+	wait(fresh, 401) // the valid keys are unknown
 	keys.records["service"] = map[string]any{"required": false}
 	edit()
 	wait("", 200)
@@ -276,7 +276,7 @@ func TestOperatorsShowATokenOrAskByAddress(t *testing.T) {
 
 // editedSource is a configuration that changes while an instance follows it.
 type editedSource struct {
-	edits chan *reconcile.State // holds the newest
+	edits chan *reconcile.State // has the newest
 }
 
 func (e *editedSource) set(state *reconcile.State) {

@@ -9,12 +9,12 @@ import (
 	"clearmlserving/inference/listener"
 )
 
-// origins are the web pages that may send requests from a browser, as browsers
-// name them ("https://app.example.com"), or "*". Without any, no page may: the
-// browser then keeps the answer from it.
+// origins are the origins of web pages that may send requests from a browser
+// ("https://app.example.com"), or "*". Without any, no page may: the
+// browser then hides the answer from it.
 type origins []string
 
-// allowed finds what a request's origin may be told, "" for nothing.
+// allowed returns the allowed origin for a request, "" for none.
 func (o origins) allowed(h *listener.Head) string {
 	if len(o) == 0 {
 		return ""
@@ -31,10 +31,10 @@ func (o origins) allowed(h *listener.Head) string {
 	return ""
 }
 
-// preflight answers the question that a browser asks ahead of a request. It
-// carries no key, so it is answered before keys are looked at, and it tells the
-// same whatever is configured. The key of a page is a header that it sets: no
-// cookie counts here, so credentials are never allowed in the sense of CORS.
+// preflight answers a browser's preflight request. It has no key, so it is
+// answered before keys are checked, and the answer does not depend on the
+// configuration. A page sets its key as a header: cookies are not
+// used, so credentials are never allowed in the sense of CORS.
 func (o origins) preflight(h *listener.Head) *listener.Response {
 	if h.Method != http.MethodOptions || h.Header("Access-Control-Request-Method") == "" {
 		return nil
@@ -56,7 +56,7 @@ func (o origins) preflight(h *listener.Head) *listener.Response {
 
 const maxAskedHeaders = 1 << 10
 
-// mark lets the page read the answer.
+// mark allows the page to read the answer.
 func (o origins) mark(h *listener.Head, resp *listener.Response) *listener.Response {
 	if len(o) == 0 {
 		return resp

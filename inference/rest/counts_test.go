@@ -57,7 +57,7 @@ func eachRequestIsCounted(t *testing.T, post func(t *testing.T, url, body string
 		{"answers", "200", nil, 200},
 		{"answers", "404", nil, 404},
 		{"answers", "422", nil, 422},
-		{"answers", "429", nil, 429}, // what user code answers is not what a limit refuses
+		{"answers", "429", nil, 429}, // a 429 of user code is not a refusal by a limit
 		{"answers", "500", nil, 500},
 		{"answers", "503", nil, 503},
 		{"answers", "no JSON", nil, 422},
@@ -98,7 +98,7 @@ func eachRequestIsCounted(t *testing.T, post func(t *testing.T, url, body string
 		"panics":  {Requests: 2, Errors: 2},
 		"badcode": {Requests: 2, Errors: 2},
 	}
-	status := until(t, base, func(s serving.Status) bool { return counted(s)["cut"].Errors == 1 }) // seen when it is sent
+	status := until(t, base, func(s serving.Status) bool { return counted(s)["cut"].Errors == 1 }) // detected when it is sent
 	got := counted(status)
 	for url, w := range want {
 		if got[url] != w {
@@ -140,7 +140,7 @@ func TestACanaryThatCanAnswerIsReady(t *testing.T) {
 	}
 }
 
-// turningSource gives a second configuration when it is told to.
+// turningSource returns a second configuration on demand.
 type turningSource struct {
 	first, second *reconcile.State
 	turned        chan struct{}
@@ -177,7 +177,7 @@ func TestCountsGoOnWhenANewVersionGoesLive(t *testing.T) {
 	}
 }
 
-// slowLoader loads one endpoint only when it is let.
+// slowLoader loads one endpoint only after its release.
 type slowLoader struct {
 	fakePython
 

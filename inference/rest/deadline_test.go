@@ -9,7 +9,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// limited gives the endpoint "slow" a deadline of its own.
+// limited sets a deadline for the endpoint "slow".
 func limited(limits string) func(*options) {
 	return func(o *options) {
 		o.RequestTimeout = patience
@@ -37,10 +37,10 @@ func TestTheShortestTimeLimitOfARequestHolds(t *testing.T) {
 		{"the endpoint's, when the client asks for more", "slow", "5", "its limit is 300ms", 504},
 		{"more than any", "slow", "1e300", "its limit is 300ms", 504},
 		{"enough", "echo", "30", "echo|", 200},
-		{"no number", "echo", "soon", `header X-Request-Timeout: \"soon\" is no number of seconds`, 400},
-		{"not a number", "echo", "NaN", "is no number of seconds", 400},
-		{"none", "echo", "0", "is no number of seconds", 400},
-		{"less than none", "echo", "-1", "is no number of seconds", 400},
+		{"no number", "echo", "soon", `header X-Request-Timeout: \"soon\" is not a number of seconds`, 400},
+		{"not a number", "echo", "NaN", "is not a number of seconds", 400},
+		{"none", "echo", "0", "is not a number of seconds", 400},
+		{"less than none", "echo", "-1", "is not a number of seconds", 400},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var headers []string
@@ -52,7 +52,7 @@ func TestTheShortestTimeLimitOfARequestHolds(t *testing.T) {
 			if resp.StatusCode != tc.status || !strings.Contains(body, tc.want) {
 				t.Errorf("%d %s, want %d %s", resp.StatusCode, body, tc.status, tc.want)
 			}
-			if took := time.Since(begun); took > time.Minute { // as long as a request may take at all
+			if took := time.Since(begun); took > time.Minute { // the limit of all requests
 				t.Errorf("it took %s", took)
 			}
 		})

@@ -19,7 +19,7 @@ import (
 )
 
 // running starts an instance with the endpoints of urls and returns it with its
-// address. stop ends it, and returns what Run did.
+// address. stop ends it, and returns the result of Run.
 func running(t *testing.T, o options, urls ...string) (s *inference.Service, addr string, stop func() error) {
 	t.Helper()
 	records := map[string]any{}
@@ -71,7 +71,7 @@ func dial(t *testing.T, addr string) net.Conn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	_ = c.SetDeadline(time.Now().Add(patience)) // a fresh socket takes it
+	_ = c.SetDeadline(time.Now().Add(patience)) // a new socket has no error
 	return c
 }
 
@@ -95,7 +95,7 @@ func TestAPanicGivesTheModelBack(t *testing.T) {
 			t.Errorf("%s: %d references are left", name, n)
 		}
 	}
-	if err := stop(); err != nil { // an hour's drain, were a reference left
+	if err := stop(); err != nil { // a leaked reference would delay it by an hour
 		t.Error(err)
 	}
 }
@@ -112,7 +112,7 @@ func TestAClientThatLeavesIsNoErrorOfTheServer(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		if tcp, ok := c.(*net.TCPConn); ok && reset {
-			_ = tcp.SetLinger(0) // else it leaves politely
+			_ = tcp.SetLinger(0) // else the close is not a reset
 		}
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
@@ -139,7 +139,7 @@ func TestAHalfClosedClientIsAnswered(t *testing.T) {
 		t.Fatal("it cannot be half-closed")
 	}
 	from := bufio.NewReader(c)
-	if begin, err := from.Peek(9); err != nil || string(begin) != "HTTP/1.1 " { // comes once the half-close has been seen
+	if begin, err := from.Peek(9); err != nil || string(begin) != "HTTP/1.1 " { // sent after the half-close has been detected
 		t.Fatalf("%q %v", begin, err)
 	}
 	close(python.release)
@@ -156,7 +156,7 @@ func TestAHalfClosedClientIsAnswered(t *testing.T) {
 	}
 }
 
-// What is wrong with a request's head is said before its body is sent.
+// An error in a request's head is answered before its body is sent.
 func TestAHeadThatCannotBeAnsweredIsRefusedBeforeItsBody(t *testing.T) {
 	python := &fakePython{}
 	_, addr, _ := running(t, options{Python: python, front: front{Origins: []string{"https://app.example"}}}, "lends")

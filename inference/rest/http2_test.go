@@ -75,7 +75,7 @@ func TestRequestsAreAnsweredInHTTP2AsInHTTP1(t *testing.T) {
 		if resp.StatusCode != tc.status || !strings.Contains(body, tc.want) || strings.Contains(body, all) {
 			t.Errorf("%s: %d %.200s", name, resp.StatusCode, body)
 		}
-		byListener := name == "too large" || name == "a panic" // which knows no origins
+		byListener := name == "too large" || name == "a panic" // the listener does not handle origins
 		if (resp.Header.Get("Access-Control-Allow-Origin") == "" && !byListener) || resp.Header.Get("X-Request-Id") == "" {
 			t.Errorf("%s: header %v", name, resp.Header)
 		}

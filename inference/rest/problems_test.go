@@ -11,8 +11,8 @@ import (
 	"clearmlserving/serving"
 )
 
-// An instance that never saw a good form of a section serves the rest, says what is
-// wrong, and calls no url unknown.
+// An instance that never got a good form of a section serves the rest, reports the
+// problem, and answers no url as unknown.
 func TestAnUnreadableSectionIsToldAndNothingIs404(t *testing.T) {
 	base := start(t, func(o *options) {
 		state := o.Source.(fixedSource).state

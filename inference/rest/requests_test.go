@@ -83,7 +83,7 @@ func TestAnUnknownVersionNamesThoseThereAre(t *testing.T) {
 			t.Errorf("%s: %d %s", path, resp.StatusCode, body)
 		}
 	}
-	// send_request is told the same.
+	// send_request gets the same.
 	if resp, body := post(t, base+"/serve/asksshows", ""); resp.StatusCode != http.StatusNotFound {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}

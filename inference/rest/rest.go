@@ -1,7 +1,7 @@
 // Package rest is the front for HTTP clients: POST /serve/<endpoint>[/<version>], the
 // probes, and the operators' listener. It owns its sockets and everything that is
-// HTTP's: paths, headers, statuses, CORS. It judges nothing itself: whether a client
-// may ask, and what the answer is, it asks the core.
+// specific to HTTP: paths, headers, statuses, CORS. The core decides about access and
+// answers.
 package rest
 
 import (
@@ -22,26 +22,26 @@ import (
 
 // Options of a Front.
 type Options struct {
-	// Listener takes clients' requests; the Front closes it.
+	// Listener accepts clients' connections; the Front closes it.
 	Listener net.Listener
-	// Admin takes operators' requests (status, profiles), nil for none; the Front
+	// Admin accepts operators' connections (status, profiles), nil for none; the Front
 	// closes it.
 	Admin net.Listener
-	// AdminToken, when set, is asked for on Admin. Without one, only requests are
-	// answered there that name the machine by its address, or as localhost.
+	// AdminToken, if set, is required on Admin. Without one, Admin only answers requests
+	// that name the machine by its address, or as localhost.
 	AdminToken string
 	// Suffix is the first part of every endpoint's path. Default "serve".
 	Suffix string
-	// StopTimeout bounds how long requests under way may take after Run's context has
-	// ended. Default 30 seconds.
+	// StopTimeout bounds running requests after the end of Run's context.
+	// Default 30 seconds.
 	StopTimeout time.Duration
-	// DrainDelay is how long requests are still taken after Run's context has ended,
-	// while /readyz says "not ready" already: the time that a load balancer needs to
-	// notice. Default 0: none.
+	// DrainDelay is how long requests are still accepted after the end of Run's context,
+	// while /readyz already answers "not ready": the time that a load balancer needs to
+	// detect it. Default 0: none.
 	DrainDelay time.Duration
 	// MaxBody bounds a request body, as sent and decompressed. Default 256 MiB.
 	MaxBody int64
-	// MaxConnections bounds the clients' open connections. 0: no bound but the machine's.
+	// MaxConnections bounds the clients' open connections. 0: only the machine's limit.
 	MaxConnections int
 	// Origins are the web pages ("https://app.example.com", or "*") that may send
 	// requests from a browser. None by default.
@@ -52,7 +52,7 @@ type Options struct {
 	Logger   *slog.Logger
 }
 
-// Front serves HTTP clients. It fulfils inference.Front.
+// Front serves HTTP clients. It implements inference.Front.
 type Front struct {
 	o       Options
 	core    *inference.Service
@@ -78,13 +78,13 @@ func New(core *inference.Service, o Options) *Front {
 	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now()}
 }
 
-// Run serves until ctx ends. It then goes on for DrainDelay, stops accepting, and lets
-// requests under way finish. It fulfils inference.Front.
+// Run serves until ctx ends. It then continues for DrainDelay, stops accepting, and finishes
+// running requests. It implements inference.Front.
 func (f *Front) Run(ctx context.Context) error {
 	broken, breakUp := context.WithCancel(context.WithoutCancel(ctx)) // ends with the first listener that ends
 	defer breakUp()
 	var listeners sync.WaitGroup
-	failed := make(chan error, 2) // one place for each listener: neither blocks on it
+	failed := make(chan error, 2) // one slot per listener, so that neither blocks
 	run := func(serve func() error) {
 		listeners.Go(func() {
 			failed <- serve()
@@ -117,7 +117,7 @@ func (f *Front) Run(ctx context.Context) error {
 		f.o.Logger.Warn("requests were cut at stop", "err", err)
 	}
 	if admin != nil {
-		_ = admin.Close() // nothing on it is worth waiting for
+		_ = admin.Close() // its requests need not finish
 	}
 	listeners.Wait()
 	close(failed)
@@ -128,14 +128,14 @@ func (f *Front) Run(ctx context.Context) error {
 	return all
 }
 
-// linger serves on for DrainDelay, unless a listener ends. Clients are asked to
-// close their connections, each after its next answer: what a balancer sends until
-// it has noticed is answered, and nothing is left on its way when we close.
+// linger continues to serve for DrainDelay, unless a listener ends. Clients are told to
+// close their connections, each after its next answer: requests of a balancer that has
+// not yet detected the stop are answered, and none are in transit at the close.
 func (f *Front) linger(broken context.Context, clients *listener.Lean) {
 	if f.o.DrainDelay <= 0 {
 		return
 	}
-	f.o.Logger.Info("requests are taken until balancers have noticed the stop", "for", f.o.DrainDelay)
+	f.o.Logger.Info("stop delayed for load balancers", "for", f.o.DrainDelay)
 	clients.Retire()
 	timer := time.NewTimer(f.o.DrainDelay)
 	defer timer.Stop()
@@ -145,11 +145,11 @@ func (f *Front) linger(broken context.Context, clients *listener.Lean) {
 	}
 }
 
-// handler is the front as its listener sees it. It fulfils listener.Handler.
+// handler implements listener.Handler for a Front.
 type handler struct{ *Front }
 
-// Admit judges a client's request by its head: preflights of browsers, then endpoint
-// paths with their key, then probes. What it lets through is a request to an endpoint
+// Admit checks a client's request by its head: preflights of browsers, then endpoint
+// paths with their key, then probes. An admitted request is for an endpoint
 // that can answer.
 func (f handler) Admit(h *listener.Head) *listener.Response {
 	resp := f.origins.preflight(h)
@@ -162,23 +162,23 @@ func (f handler) Admit(h *listener.Head) *listener.Response {
 	return f.origins.mark(h, resp)
 }
 
-// Lend finds memory for a large body of an admitted request.
+// Lend returns memory for a large body of an admitted request.
 func (f handler) Lend(h *listener.Head, size int) engine.Loan {
 	ticket, _ := h.Admitted.(inference.Ticket)
 	return f.core.Lend(ticket, size)
 }
 
-// Refused counts a request that Admit has let through and whose body is refused.
+// Refused counts an admitted request whose body is refused.
 func (f handler) Refused(h *listener.Head, status int) {
 	kind := inference.KindBadRequest
-	if status >= http.StatusInternalServerError { // the instance has no room for it
+	if status >= http.StatusInternalServerError { // a lack of memory for bodies
 		kind = inference.KindOverloaded
 	}
 	ticket, _ := h.Admitted.(inference.Ticket)
 	f.core.Reject(ticket, kind)
 }
 
-// Answer answers a request that Admit has let through.
+// Answer answers an admitted request.
 func (f handler) Answer(ctx context.Context, r *listener.Request) *listener.Response {
 	return f.origins.mark(&r.Head, f.ask(ctx, r))
 }
@@ -199,7 +199,7 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 	resp := &listener.Response{Response: *answer.Response}
 	resp.Header = append(slices.Clip(answer.Origin), answer.Header...)
 	if resp.Stream != nil {
-		streamed := answer // else every answer would be allocated
+		streamed := answer // a copy, so that only streamed answers are allocated
 		resp.Done = streamed.Close
 	}
 	return resp

@@ -28,14 +28,14 @@ import (
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// patience bounds what must come, however slow the machine is at that moment.
+// patience bounds the wait for events that must happen, on a slow machine.
 const patience = 2 * time.Minute
 
 // fakePython is an engine whose models are functions of this test.
 type fakePython struct {
 	mu     sync.Mutex
 	caller engine.Caller
-	lent   atomic.Int32 // loans that are out
+	lent   atomic.Int32 // unreleased loans
 
 	release chan struct{} // closed: the endpoint "held" answers
 }
@@ -48,7 +48,7 @@ func (p *fakePython) Run(ctx context.Context, caller engine.Caller) error {
 	return nil
 }
 
-// calls is whoever answers send_request.
+// calls returns the caller that answers send_request.
 func (p *fakePython) calls() engine.Caller {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,7 +78,7 @@ func (m *fakeModel) Status() serving.ModelReport {
 }
 func (m *fakeModel) Close(context.Context) error { return nil }
 
-// Lend fulfils engine.Lender; only one of the endpoints has memory.
+// Lend implements engine.Lender; only one of the endpoints has memory.
 func (m *fakeModel) Lend(size int) engine.Loan {
 	switch m.url {
 	case "lends":
@@ -130,7 +130,7 @@ func (m *fakeModel) Infer(ctx context.Context, r *engine.Request) (*engine.Respo
 	case "panics":
 		switch string(r.Body) {
 		case "no answer":
-			return nil, nil //nolint:nilnil // what no engine may do
+			return nil, nil //nolint:nilnil // forbidden for engines
 		case "stream":
 			return &engine.Response{Status: 200, Stream: panickingStream{}}, nil
 		}
@@ -227,7 +227,7 @@ type options struct {
 	Python engine.Loader
 }
 
-// instance makes a core and what runs it with its front.
+// instance creates a core with its front, and a function that runs them.
 func (o options) instance() (s *inference.Service, run func(context.Context) error) {
 	o.Engines = []inference.Engine{{Kinds: []string{"custom"}, Loader: o.Python}}
 	s = inference.New(o.core)
@@ -251,7 +251,7 @@ func start(t *testing.T, change func(*options), urls ...string) string {
 		t.Fatal(err)
 	}
 	sections := map[serving.Section]json.RawMessage{serving.SectionEndpoints: text}
-	if slices.Contains(urls, "slow") { // it alone is to run into its deadline
+	if slices.Contains(urls, "slow") { // only this endpoint may exceed its deadline
 		sections[serving.SectionOptions] = json.RawMessage(`{"slow":{"limits":{"deadline":0.3}}}`)
 	}
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -347,7 +347,7 @@ func TestLargeBodiesLieInTheModelsMemory(t *testing.T) {
 			t.Errorf("%s with %d bytes: %.100s", c.path, len(c.body), got)
 		}
 	}
-	for end := time.Now().Add(patience); python.lent.Load() != 0; time.Sleep(time.Millisecond) { // given back behind the answer
+	for end := time.Now().Add(patience); python.lent.Load() != 0; time.Sleep(time.Millisecond) { // released after the answer
 		if time.Now().After(end) {
 			t.Fatalf("%d loans were not given back", python.lent.Load())
 		}
@@ -558,7 +558,7 @@ func TestRequestsUnderWayEndBeforeTheStop(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	cancel()
-	for { // until it stops: it takes no more connections then
+	for { // until it stops accepting connections
 		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", l.Addr().String())
 		if err != nil {
 			break
@@ -616,7 +616,7 @@ func TestAStoppingInstanceServesUntilBalancersHaveNoticed(t *testing.T) {
 		t.Errorf("the root: %d %s", resp.StatusCode, body)
 	}
 	for range 3 {
-		// The answer says that it is the connection's last, once linger has told the listener.
+		// The answer has "Connection: close" after linger has called Retire.
 		for end := time.Now().Add(patience); ; {
 			resp, body := post(t, base+"/serve/echo", "1")
 			if resp.StatusCode != http.StatusOK || !strings.HasPrefix(body, "echo|") {
@@ -630,7 +630,7 @@ func TestAStoppingInstanceServesUntilBalancersHaveNoticed(t *testing.T) {
 			}
 		}
 	}
-	if err := l.Close(); err != nil { // a part that ends ends the wait as well
+	if err := l.Close(); err != nil { // the end of a part also ends the wait
 		t.Fatal(err)
 	}
 	if err := <-done; !errors.Is(err, net.ErrClosed) {

@@ -15,7 +15,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// withOptions gives endpoints options, and recordings a folder.
+// withOptions sets options of endpoints, and a folder for recordings.
 func withOptions(dir string, of map[string]any) func(*options) {
 	return func(o *options) {
 		o.RecordingsDir = dir
@@ -26,7 +26,7 @@ func withOptions(dir string, of map[string]any) func(*options) {
 	}
 }
 
-// until asks for the status again and again until the condition holds.
+// until polls the status until the condition holds.
 func until(t *testing.T, base string, holds func(serving.Status) bool) serving.Status {
 	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
@@ -128,7 +128,7 @@ func TestShadowTrafficIsComparedAndNeverSeen(t *testing.T) {
 	})
 	want := map[string]serving.ShadowReport{
 		"x": {Shadowed: 5, Equal: 5}, "echo": {Shadowed: 1, Different: 1}, "busy": {Shadowed: 1, Errors: 1},
-		"shows": {Shadowed: 1, Equal: 1}, // it is asked as the client asked
+		"shows": {Shadowed: 1, Equal: 1}, // the copy has the client's request
 		"y":     {}, "echo/1": {},        // a copy is not copied again
 	}
 	for _, got := range status.Shadows {
@@ -144,7 +144,7 @@ func TestShadowTrafficIsComparedAndNeverSeen(t *testing.T) {
 }
 
 // TestShadowTrafficIsTheShareThatWasAskedFor checks the share within 5 standard
-// deviations of its binomial: a right one fails once in some million runs.
+// deviations of its binomial: a correct one fails about once in a million runs.
 func TestShadowTrafficIsTheShareThatWasAskedFor(t *testing.T) {
 	const requests, share = 1000, 0.3
 	options := map[string]any{"x": map[string]any{"shadow": map[string]any{"to": "y", "share": share}}}
@@ -173,13 +173,13 @@ func TestASlowShadowDelaysNobodyAndIsDropped(t *testing.T) {
 		o.Python, o.RequestTimeout = python, time.Hour
 	}, "x", "held", "echo")
 	const requests = 150
-	for range requests { // all of them are answered while no copy is
+	for range requests { // all of them are answered, but no copy is
 		if resp, body := post(t, base+"/serve/x", "1"); resp.StatusCode != 200 || body != "null" {
 			t.Fatalf("%d %s", resp.StatusCode, body)
 		}
 	}
 	post(t, base+"/serve/echo", "1")
-	status := until(t, base, func(s serving.Status) bool { // a slow pair does not hold up another
+	status := until(t, base, func(s serving.Status) bool { // a slow pair does not delay another
 		return len(s.Shadows) == 2 && s.Shadows[0].Equal == 1
 	})
 	dropped := status.Shadows[1].Dropped

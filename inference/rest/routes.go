@@ -15,10 +15,10 @@ import (
 	"clearmlserving/serving"
 )
 
-// Caller says whom a route answers.
+// Caller describes the clients that a route answers.
 type Caller string
 
-// The callers, from anybody to operators.
+// The callers, from unauthenticated clients to operators.
 const (
 	Anybody     Caller = "anybody"
 	EndpointKey Caller = "holders of a key for the endpoint, once keys are required; else anybody"
@@ -26,12 +26,12 @@ const (
 	Operator    Caller = "operators: this machine, or holders of the admin token or of a client certificate"
 )
 
-// Route is one way into an instance. The tables below are what requests are
-// dispatched by, so that a list of routes cannot forget one.
+// Route is one route of an instance. Requests are dispatched by the tables below, so a
+// list of routes made from them is complete.
 type Route struct {
 	Listener string // serve or admin
 	Methods  string
-	Path     string // a path that ends in "/" stands for all below it
+	Path     string // a path that ends in "/" includes all paths below it
 	Caller   Caller
 }
 
@@ -51,7 +51,7 @@ func probes() []probe {
 	}
 }
 
-// profiles are answered on the admin listener alone.
+// profiles are answered only on the admin listener.
 func profiles() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"/debug/pprof/":        pprof.Index,
@@ -62,7 +62,7 @@ func profiles() map[string]http.HandlerFunc {
 	}
 }
 
-// Routes lists every way into the instance.
+// Routes lists every route of the instance.
 func (f *Front) Routes() []Route {
 	routes := []Route{
 		{"serve", "GET, HEAD", "/{$}", Anybody},
@@ -78,7 +78,7 @@ func (f *Front) Routes() []Route {
 	return routes
 }
 
-// route answers a request whose head is enough for that, and admits the others.
+// route answers requests that need only a head, and admits the others.
 func (f *Front) route(h *listener.Head) *listener.Response {
 	path, ok := strings.CutPrefix(h.Path, f.prefix)
 	if !ok && h.Path == serving.IdentityPath {
@@ -102,18 +102,18 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	return nil
 }
 
-// refusesKey tells whether it is the client that is refused, whatever it asks for.
+// refusesKey reports whether the client is refused because of its key.
 func refusesKey(failure *inference.Failure) bool {
 	return failure != nil && (failure.Kind == inference.KindUnauthenticated || failure.Kind == inference.KindForbidden)
 }
 
-// head is a request's head in the words of the core.
+// head converts a request's head to the core's.
 func head(h *listener.Head, endpoint serving.EndpointURL) inference.Head {
 	return inference.Head{Endpoint: endpoint, Key: inference.BearerKey(h.Header("Authorization")), ID: h.ID}
 }
 
-// endpointOf finds the url that a path and its query name. The whole path is
-// the url, however many parts it has; "?version=" is its last part unless the
+// endpointOf returns the url in a path and its query. The whole path is
+// the url, with any number of parts; "?version=" is its last part unless the
 // path already has one.
 func (f *Front) endpointOf(path, query string) serving.EndpointURL {
 	endpoint := serving.CleanURL(path)
@@ -159,13 +159,13 @@ func notAllowed(allowed, hint string) *listener.Response {
 }
 
 func (f *Front) livez(*listener.Head, bool) *listener.Response {
-	// Written by hand: the benchmarks take it for the listener's constant answer.
+	// Formatted by hand, because the benchmarks use it as a constant answer.
 	body := fmt.Appendf(nil, "{\n  \"alive\": true,\n  \"uptime_seconds\": %d\n}\n", int(time.Since(f.started).Seconds()))
 	return &listener.Response{Response: engine.Response{Status: http.StatusOK, ContentType: jsonType, Body: body}}
 }
 
-// readyz tells a stranger no more than whether the instance is ready: neither
-// names of endpoints nor why one of them is not.
+// readyz reports to unauthenticated clients only whether the instance is ready: neither
+// names of endpoints nor reasons.
 func (f *Front) readyz(h *listener.Head, trusted bool) *listener.Response {
 	query, err := url.ParseQuery(h.RawQuery)
 	if err != nil {
@@ -192,7 +192,7 @@ func (f *Front) readyz(h *listener.Head, trusted bool) *listener.Response {
 	return jsonResponse(status, body)
 }
 
-// root answers load balancers, most of which ask "/" unless they are told another path: 200 while
+// root answers load balancers, most of which probe "/" by default: 200 while
 // the instance is ready, else 503.
 func (f *Front) root(h *listener.Head) *listener.Response {
 	if h.Method != http.MethodGet && h.Method != http.MethodHead {
@@ -206,9 +206,9 @@ func (f *Front) root(h *listener.Head) *listener.Response {
 	return jsonResponse(status, map[string]any{"service": "clearml-serving", "ready": state.Ready})
 }
 
-// prove answers the challenge of whoever found this address in the instance's record and
-// sends nothing to it before it is known to be the instance's. Operators' listener has no
-// such answer: nothing is sent there for others.
+// prove answers the challenge of clients that have found this address in the instance's record and
+// verify the instance before they send anything. The admin listener has no such route, because
+// such clients do not use it.
 func (f *Front) prove(h *listener.Head) *listener.Response {
 	if h.Method != http.MethodGet && h.Method != http.MethodHead {
 		return notAllowed("GET, HEAD", "")

@@ -6,8 +6,8 @@ import (
 	"clearmlserving/serving"
 )
 
-// Shown hides from user code what gives access to this service: keys of requests, and the sessions
-// of the embedded server's pages, whose cookies browsers send to every port of the same host. A
+// Shown hides credentials of this service from user code: keys of requests, and session cookies
+// of the embedded server's pages, which browsers send to every port of the same host. A
 // client's own Authorization is shown while the service requires no keys.
 func (f handler) Shown(name, value string) (string, bool) {
 	switch {
@@ -23,7 +23,7 @@ func (f handler) Shown(name, value string) (string, bool) {
 	return value, true
 }
 
-// ownCookies begin the names of the embedded server's cookies.
+// ownCookies is the prefix of the names of the embedded server's cookies.
 const ownCookies = "clearml_"
 
 func foreignCookies(value string) (string, bool) {

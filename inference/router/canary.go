@@ -11,14 +11,14 @@ import (
 type Canary struct {
 	URL     serving.EndpointURL
 	Targets []*Live
-	Stats   *Stats // of the requests that come to no target
+	Stats   *Stats // of the requests that reach no target
 	shares  []float64
 	limits  []uint64 // limits[i] is the upper end of target i's range of random numbers
 	problem *NotReadyError
 }
 
 // NewCanary prepares the choice. Shares are the targets' weights, of any sum;
-// without a target of positive weight the canary answers with the reason.
+// without a target of positive weight, Draw fails with the reason.
 func NewCanary(url serving.EndpointURL, targets []*Live, shares []float64, reason string) *Canary {
 	c := &Canary{URL: url, Targets: targets, Stats: &Stats{}, shares: shares, limits: make([]uint64, len(targets))}
 	sum := 0.0
@@ -37,12 +37,12 @@ func NewCanary(url serving.EndpointURL, targets []*Live, shares []float64, reaso
 		upTo += s / sum
 		c.limits[i] = uint64(min(upTo, 1) * (1 << 63))
 	}
-	c.limits[len(c.limits)-1] = math.MaxUint64 // rounding never loses a draw
+	c.limits[len(c.limits)-1] = math.MaxUint64 // rounding must not leave draws without a target
 	return c
 }
 
-// Draw chooses a target. Draws are independent; in the long run each target
-// gets exactly its share.
+// Draw chooses a target. Draws are independent; on average each target
+// gets its share.
 func (c *Canary) Draw() (*Live, error) {
 	if c.problem != nil {
 		return nil, c.problem
@@ -50,7 +50,7 @@ func (c *Canary) Draw() (*Live, error) {
 	if len(c.Targets) == 1 {
 		return c.Targets[0], nil
 	}
-	n := rand.Uint64() >> 1 //nolint:gosec // a traffic split needs no secrecy
+	n := rand.Uint64() >> 1 //nolint:gosec // a traffic split needs no cryptographic randomness
 	for i, limit := range c.limits {
 		if n < limit {
 			return c.Targets[i], nil
@@ -59,8 +59,8 @@ func (c *Canary) Draw() (*Live, error) {
 	return c.Targets[len(c.Targets)-1], nil
 }
 
-// Refresh makes the same choice among the models that are live now under the
-// targets' urls. It returns nil when none of them is.
+// Refresh returns the same choice among the present models of the
+// targets' urls. It returns nil if there are none.
 func (c *Canary) Refresh(models map[serving.EndpointURL]*Live) *Canary {
 	var targets []*Live
 	var shares []float64
@@ -77,7 +77,7 @@ func (c *Canary) Refresh(models map[serving.EndpointURL]*Live) *Canary {
 	return next
 }
 
-// Shares is the part of the requests that each target gets; they sum to 1.
+// Shares are the targets' fractions of the requests; they sum to 1.
 func (c *Canary) Shares() map[serving.EndpointURL]float64 {
 	shares := make(map[serving.EndpointURL]float64, len(c.Targets))
 	sum := 0.0

@@ -15,7 +15,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// model answers nothing; it knows whether it has been closed.
+// model answers nothing; it records whether it has been closed.
 type model struct{ closed atomic.Bool }
 
 func (m *model) Infer(context.Context, *engine.Request) (*engine.Response, error) {
@@ -93,7 +93,7 @@ func TestCanaryWithoutTargetsSaysWhy(t *testing.T) {
 }
 
 // TestCanarySharesAreExact checks each share within 5 standard deviations of
-// its binomial: a right split fails once in some million runs.
+// its binomial: a correct split fails about once in a million runs.
 func TestCanarySharesAreExact(t *testing.T) {
 	const n = 50_000
 	for _, shares := range [][]float64{{0.1, 0.9}, {1, 1, 1}, {0.001, 0.999}, {5, 3, 2}, {1e-300, 1}, {1}} {

@@ -1,7 +1,7 @@
-// Package router picks the model for a request. It owns the snapshot: an
-// immutable table from url to model or canary, exchanged as a whole by one
-// pointer store. It never does I/O, takes no lock and does not allocate on the
-// way of a request.
+// Package router selects the model for a request. It owns the snapshot: an
+// immutable table from url to model or canary, replaced as a whole by one
+// pointer store. It never does I/O, and a request takes no lock and does not
+// allocate.
 package router
 
 import (
@@ -18,21 +18,21 @@ import (
 	"clearmlserving/serving"
 )
 
-// ErrUnknown says that the url belongs to no endpoint and no canary.
+// ErrUnknown means that the url is neither an endpoint nor a canary.
 var ErrUnknown = errors.New("model inference endpoint not found")
 
-// Obstacle says why a configured url cannot answer.
+// Obstacle is the reason why a configured url cannot answer.
 type Obstacle struct {
-	// Loading: it is on its way; otherwise it failed and somebody must act.
+	// Loading: a load is in progress; otherwise it has failed and must be corrected.
 	Loading bool
-	// Code is the name of the preprocess artifact whose code failed, "" when
-	// the cause lies elsewhere.
+	// Code is the name of the preprocess artifact whose code failed, "" for
+	// another cause.
 	Code   string
 	Reason string
-	Stats  *Stats // nil: its requests are not counted
+	Stats  *Stats // nil: requests are not counted
 }
 
-// NotReadyError says that the url is configured but nothing can answer.
+// NotReadyError means that the url is configured but no model can answer.
 type NotReadyError struct {
 	URL serving.EndpointURL
 	Obstacle
@@ -42,22 +42,22 @@ func (e *NotReadyError) Error() string {
 	return "endpoint '" + string(e.URL) + "' is not ready: " + e.Reason
 }
 
-// Live is a loaded model in the table, with the references of the requests
-// that use it. It is made by NewLive and closed once by Drain.
+// Live is a loaded model in the table, with a count of the requests
+// that use it. Drain is called once.
 type Live struct {
 	URL     serving.EndpointURL
 	ModelID serving.ModelID
 	Model   engine.Model
-	Stats   *Stats // of the url; it may be replaced before the model is in the table
+	Stats   *Stats // of the url; may be replaced before the model is in the table
 	// Timeout bounds one request, 0 for none.
 	Timeout time.Duration
-	// Header names the answering endpoint to the client; it is made once.
+	// Header names the answering endpoint for the client; it is created once.
 	Header []engine.Header
 
 	logShare atomic.Uint64 // bits of a float64: it may change while the model serves
 	refs     atomic.Int64
 	closing  atomic.Bool
-	idle     chan struct{} // closed by the release that finds it closing and unused
+	idle     chan struct{} // closed by the last release after Drain
 }
 
 // NewLive wraps a loaded model.
@@ -76,9 +76,9 @@ func (l *Live) SetLogShare(share float64) { l.logShare.Store(math.Float64bits(sh
 // LogShare is the share of requests whose variables are recorded.
 func (l *Live) LogShare() float64 { return math.Float64frombits(l.logShare.Load()) }
 
-// hold takes a reference; it fails when the model is being closed, in which
-// case the caller looks at the newer snapshot. The order (count, then look at
-// closing; Drain does the reverse) makes sure that one of the two sees the other.
+// hold takes a reference. It fails if the model is being closed; the caller then
+// uses the newer snapshot. hold counts first and then reads closing; Drain does the
+// reverse, so at least one of them sees the other.
 func (l *Live) hold() bool {
 	l.refs.Add(1)
 	if l.closing.Load() {
@@ -88,7 +88,7 @@ func (l *Live) hold() bool {
 	return true
 }
 
-// Release gives back a reference taken by Snapshot's owner Acquire.
+// Release drops a reference obtained from Router.Acquire.
 func (l *Live) Release() {
 	if l.refs.Add(-1) == 0 && l.closing.Load() {
 		select {
@@ -101,8 +101,8 @@ func (l *Live) Release() {
 // InUse is the number of requests that hold the model now.
 func (l *Live) InUse() int64 { return l.refs.Load() }
 
-// Drain refuses new references and waits until the last one is given back or
-// ctx ends. The model is not closed by it. It is called once.
+// Drain refuses new references and waits until the last one is released or
+// ctx ends. It does not close the model. It is called once.
 func (l *Live) Drain(ctx context.Context) error {
 	l.closing.Store(true)
 	for l.refs.Load() > 0 {
@@ -115,22 +115,22 @@ func (l *Live) Drain(ctx context.Context) error {
 	return nil
 }
 
-// Snapshot is the routing table of one moment. It is never changed after it
-// has been given to a Router.
+// Snapshot is an immutable routing table. It must not be changed after
+// Router.Swap.
 type Snapshot struct {
 	Models   map[serving.EndpointURL]*Live
 	Canaries map[serving.EndpointURL]*Canary
-	// Waiting holds the urls that are configured but cannot answer, and why.
+	// Waiting has the urls that are configured but cannot answer, with the reasons.
 	Waiting map[serving.EndpointURL]Obstacle
-	// Unclear says why a url that is not in the table may still be configured, ""
-	// when the table is complete.
+	// Unclear is the reason why a url that is not in the table may still be configured, ""
+	// if the table is complete.
 	Unclear string
 }
 
 // Router holds the current snapshot.
 type Router struct{ current atomic.Pointer[Snapshot] }
 
-// Swap makes next the current snapshot: from here new requests see it.
+// Swap makes next the current snapshot for new requests.
 func (r *Router) Swap(next *Snapshot) { r.current.Store(next) }
 
 // Snapshot returns the current table, never nil.
@@ -141,8 +141,8 @@ func (r *Router) Snapshot() *Snapshot {
 	return &Snapshot{}
 }
 
-// Acquire finds the model that answers url, drawing one when url is a canary,
-// and holds it: the caller calls Release when the answer has been written.
+// Acquire finds the model for url, by a draw if url is a canary, and takes a
+// reference: the caller calls Release after the answer has been written.
 func (r *Router) Acquire(url serving.EndpointURL) (*Live, error) {
 	for {
 		s := r.current.Load()
@@ -159,8 +159,8 @@ func (r *Router) Acquire(url serving.EndpointURL) (*Live, error) {
 	}
 }
 
-// Check tells why no model would answer url now, without holding one. Else it returns
-// the url as the table holds it, which outlives the caller's text.
+// Check returns an error if no model can answer url now, without taking a reference. Else it
+// returns the url in the table, which remains valid longer than the caller's text.
 func (r *Router) Check(url serving.EndpointURL) (*serving.EndpointURL, error) {
 	s := r.current.Load()
 	if s == nil {
@@ -179,13 +179,13 @@ func (r *Router) Check(url serving.EndpointURL) (*serving.EndpointURL, error) {
 	return &live.URL, nil
 }
 
-// notRead is the answer while it is not known whether the url exists.
+// notRead is the error before the configuration has been read.
 func notRead(url serving.EndpointURL) error {
 	return &NotReadyError{URL: url, Obstacle: Obstacle{Loading: true, Reason: "the configuration has not been read yet"}}
 }
 
-// find looks the url up. A canary hides an endpoint of the same url, and a
-// canary's target is never a canary: there are no circles.
+// find looks up the url. A canary hides an endpoint of the same url. A
+// canary's target is never a canary, so there are no cycles.
 func (s *Snapshot) find(url serving.EndpointURL) (*Live, error) {
 	if c, ok := s.Canaries[url]; ok {
 		return c.Draw()
@@ -202,7 +202,7 @@ func (s *Snapshot) find(url serving.EndpointURL) (*Live, error) {
 	return nil, ErrUnknown
 }
 
-// Stats returns what counts the requests to a url that come to no model, nil if the url is
+// Stats returns the counters for requests to a url that reach no model, nil if the url is
 // not in the table.
 func (r *Router) Stats(url serving.EndpointURL) *Stats {
 	s := r.Snapshot()
@@ -215,8 +215,8 @@ func (r *Router) Stats(url serving.EndpointURL) *Stats {
 	return s.Waiting[url].Stats
 }
 
-// Near lists the configured urls of the same name as one that is not configured: those with a
-// version below it, else its own other versions. name is what they have in common.
+// Near lists configured urls that are similar to one that is not configured: those with a
+// version appended to it, else its other versions. name is their common part.
 func (r *Router) Near(url serving.EndpointURL) (name serving.EndpointURL, urls []serving.EndpointURL) {
 	s := r.Snapshot()
 	if urls = s.below(url); len(urls) > 0 {
@@ -234,7 +234,7 @@ func (r *Router) Near(url serving.EndpointURL) (name serving.EndpointURL, urls [
 	return name, urls
 }
 
-// below lists the urls with one part more than name, shorter ones first: 2 before 10.
+// below lists the urls with one more part than name, shorter ones first: 2 before 10.
 func (s *Snapshot) below(name serving.EndpointURL) []serving.EndpointURL {
 	var urls []serving.EndpointURL
 	add := func(url serving.EndpointURL) {
@@ -256,7 +256,7 @@ func (s *Snapshot) below(name serving.EndpointURL) []serving.EndpointURL {
 	return slices.Compact(urls)
 }
 
-// Knows tells whether the url is configured, ready or not.
+// Knows reports whether the url is configured, ready or not.
 func (r *Router) Knows(url serving.EndpointURL) bool { return r.Snapshot().knows(url) }
 
 func (s *Snapshot) knows(url serving.EndpointURL) bool {

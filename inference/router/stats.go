@@ -7,7 +7,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// Outcome is what became of a request.
+// Outcome is the result of a request.
 type Outcome int
 
 // The outcomes, as serving.Counts describes them.
@@ -21,22 +21,22 @@ const (
 	outcomes
 )
 
-// Stats counts what became of the requests to one url. It is updated without locks and
-// outlives the models that answer the url. A nil *Stats counts nothing.
+// Stats counts the outcomes of the requests to one url. It is updated without locks and
+// outlives the models of the url. A nil *Stats counts nothing.
 type Stats struct {
 	requests [outcomes]atomic.Uint64
-	nanos    atomic.Uint64 // sum of the time that models have spent
-	missed   atomic.Uint64 // requests that came to no model
+	nanos    atomic.Uint64 // sum of the models' time
+	missed   atomic.Uint64 // requests that reached no model
 	copies   atomic.Uint64
 }
 
-// Done counts a request that came to a model.
+// Done counts a request that reached a model.
 func (s *Stats) Done(o Outcome, took time.Duration) {
 	s.requests[o].Add(1)
 	s.nanos.Add(uint64(took))
 }
 
-// Missed counts a request that came to no model.
+// Missed counts a request that reached no model.
 func (s *Stats) Missed(o Outcome) {
 	if s != nil {
 		s.requests[o].Add(1)
@@ -44,7 +44,7 @@ func (s *Stats) Missed(o Outcome) {
 	}
 }
 
-// Broken counts a request as an error that was counted as answered: its stream has failed.
+// Broken changes an answered request to an error, because its stream has failed.
 func (s *Stats) Broken() {
 	s.requests[Answered].Add(^uint64(0))
 	s.requests[Errors].Add(1)

@@ -70,7 +70,7 @@ func connect[C, O any](a *Adapter, p place,
 	}
 	key, err := blob.NewSharedKeyCredential(p.account.Name, p.account.Key)
 	if err != nil {
-		return none, fmt.Errorf("%w: the key of the account %q (%s) is not what Azure's keys look like: %w", storage.ErrDenied, p.account.Name, p.account.From, errors.Unwrap(err))
+		return none, fmt.Errorf("%w: the key of the account %q (%s) is not a valid Azure key: %w", storage.ErrDenied, p.account.Name, p.account.From, errors.Unwrap(err))
 	}
 	return byKey(p.address(name), key, options)
 }

@@ -49,7 +49,7 @@ func (p place) meaning(answer *azcore.ResponseError) error {
 	case "AccountIsDisabled":
 		return denied("the account %q is disabled", p.account.Name)
 	case "InvalidResourceName", "InvalidUri":
-		return fmt.Errorf("%q is no name of a container, or the blob's name is not allowed (%s)", p.container, answer.ErrorCode)
+		return fmt.Errorf("%q is not a container name, or the blob's name is not allowed (%s)", p.container, answer.ErrorCode)
 	case "BlobArchived":
 		return errors.New("the blob is archived: it must be rehydrated in Azure before it can be read")
 	}

@@ -14,7 +14,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// login is Azure as far as a client with a secret needs it.
+// login is the part of Azure that a client with a secret needs.
 func login(t *testing.T, status int, token string) *Adapter {
 	t.Helper()
 	t.Setenv("AZURE_TENANT_ID", "00000000-0000-0000-0000-000000000001")

@@ -13,13 +13,13 @@ import (
 	"clearmlserving/storage/storagetest"
 )
 
-// The account that Azure's emulators have by their documentation.
+// The documented account of Azure's emulators.
 const (
 	emulated    = "devstoreaccount1"
 	emulatedKey = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 )
 
-// live gives the account of a real server, which "make e2e-storage" starts, and the
+// live returns the account of a real server, which "make e2e-storage" starts, and the
 // address of a new container.
 func live(t *testing.T) (azure.Account, string) {
 	t.Helper()

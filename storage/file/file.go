@@ -50,7 +50,7 @@ func literal(rawURL string) (string, error) {
 		path = "/" + rest
 	}
 	if strings.ContainsRune(path, 0) {
-		return "", fmt.Errorf("%q: a path can't contain a NUL byte", rawURL)
+		return "", fmt.Errorf("%q: a path cannot contain a NUL byte", rawURL)
 	}
 	if path == "" {
 		return "", errors.New("the path of the file is empty")

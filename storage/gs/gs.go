@@ -150,7 +150,7 @@ func (a *Adapter) Stat(ctx context.Context, rawURL string) (_ storage.Object, er
 	}
 	size, err := strconv.ParseInt(f.Size, 10, 64)
 	if err != nil {
-		return storage.Object{}, fmt.Errorf("the server gives the size %q", f.Size)
+		return storage.Object{}, fmt.Errorf("the server reports the size %q", f.Size)
 	}
 	// Parts of one generation belong together, so it is the validator. The time also changes with
 	// a file's description, and answers to reads do not have it.
@@ -256,7 +256,7 @@ func (a *Adapter) call(ctx context.Context, op string, p place, method, target s
 		return nil
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(into); err != nil {
-		return &storage.Error{Op: op, URL: p.url, Transient: true, Err: fmt.Errorf("the answer can't be read: %w", err)}
+		return &storage.Error{Op: op, URL: p.url, Transient: true, Err: fmt.Errorf("the answer cannot be read: %w", err)}
 	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 	"clearmlserving/storage/storagetest"
 )
 
-// live gives an adapter to a real server, which "make e2e-storage" starts, and the
+// live returns an adapter to a real server, which "make e2e-storage" starts, and the
 // address of a new bucket.
 func live(t *testing.T) (*gs.Adapter, string) {
 	t.Helper()
@@ -31,7 +31,7 @@ func live(t *testing.T) (*gs.Adapter, string) {
 	}
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		t.Fatal("make a bucket: ", resp.Status)
+		t.Fatal("create a bucket: ", resp.Status)
 	}
 	a := gs.New(gs.Options{Endpoint: endpoint})
 	return a, "gs://" + bucket + "/"

@@ -17,8 +17,8 @@ import (
 	"clearmlserving/storage/storagetest"
 )
 
-// resumable is Google's side of a resumable upload, as a transport. The piece of the
-// number faulty meets a fault.
+// resumable is Google's side of a resumable upload, as a transport. The piece with the
+// number faulty fails.
 type resumable struct {
 	faulty int
 	keep   int64 // how many bytes of that piece arrive
@@ -44,7 +44,7 @@ func (r *resumable) RoundTrip(req *http.Request) (*http.Response, error) {
 	var from, last int
 	var total string
 	if _, err := fmt.Sscanf(strings.Replace(field, "/", " ", 1), "bytes %d-%d %s", &from, &last, &total); err != nil || last-from+1 != len(body) || from > len(r.content) || r.done {
-		return answer(req, http.StatusBadRequest, "", nil), nil //nolint:nilerr // the client's fault
+		return answer(req, http.StatusBadRequest, "", nil), nil //nolint:nilerr // a fault of the client
 	}
 	r.pieces++
 	r.sent += len(body)

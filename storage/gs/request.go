@@ -57,11 +57,11 @@ func credentials(ctx context.Context, access Access) (*google.Credentials, error
 		Type google.CredentialsType `json:"type"`
 	}
 	if err := json.Unmarshal(text, &kind); err != nil {
-		return nil, fmt.Errorf("%w: the Google credentials of %s are no JSON", storage.ErrDenied, access.From)
+		return nil, fmt.Errorf("%w: the Google credentials of %s are not JSON", storage.ErrDenied, access.From)
 	}
 	found, err := google.CredentialsFromJSONWithType(ctx, text, kind.Type, scope)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the Google credentials of %s can't be used: %w", storage.ErrDenied, access.From, err)
+		return nil, fmt.Errorf("%w: the Google credentials of %s cannot be used: %w", storage.ErrDenied, access.From, err)
 	}
 	return found, nil
 }
@@ -93,7 +93,7 @@ func (a *Adapter) authorize(op string, p place, req *http.Request) error {
 	token, err := source.Token()
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		e := &storage.Error{Op: op, URL: p.url, Transient: refused.Response != nil && storage.HealingStatus(refused.Response.StatusCode)}
-		e.Err = fmt.Errorf("%w: Google does not take the credentials%s (%s); a key that was deleted, or a clock that is wrong, are the usual reasons", storage.ErrDenied, p.from(), refused.ErrorCode)
+		e.Err = fmt.Errorf("%w: Google does not accept the credentials%s (%s); the usual reasons are a deleted key or a wrong clock", storage.ErrDenied, p.from(), refused.ErrorCode)
 		return e
 	}
 	if err != nil {
@@ -135,7 +135,7 @@ func explain(op string, p place, resp *http.Response) error {
 	case http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
 		e.Err = storage.ErrChanged
 	case http.StatusUnauthorized:
-		e.Err = fmt.Errorf("%w: Google does not take the credentials%s: %s; set sdk.google.storage.credentials_json in clearml.conf", storage.ErrDenied, p.from(), message)
+		e.Err = fmt.Errorf("%w: Google does not accept the credentials%s: %s; set sdk.google.storage.credentials_json in clearml.conf", storage.ErrDenied, p.from(), message)
 	case http.StatusForbidden:
 		e.Err = fmt.Errorf("%w: the credentials%s have no right to this in the bucket %q: %s", storage.ErrDenied, p.from(), p.bucket, message)
 	default:

@@ -1,4 +1,4 @@
 package https
 
-// Judge lets the fuzz target in on the parser of answers.
+// Judge exports the check of answers to the fuzz target.
 var Judge = judge

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // fileServer is a server of files in memory: forms and PUT, ranges, validators.
 type fileServer struct {
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	files    map[string]stored
 	puts     []string
 	noRanges bool
@@ -165,7 +165,7 @@ func TestFilesBelowTheFileServerAreSentAsForms(t *testing.T) {
 	s := &fileServer{}
 	root := serve(t, s)
 	a := adapter(t, https.Options{FileServer: root})
-	// clearml-api.md §4.4: the name is decoded once, what was quoted twice stays quoted once.
+	// The name is decoded once: text that was quoted twice stays quoted once.
 	if err := a.Put(t.Context(), root+"/P%20one/n%2523.id/a%22b.pkl", strings.NewReader("x"), -1, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +180,7 @@ func TestFilesBelowTheFileServerAreSentAsForms(t *testing.T) {
 	}
 }
 
-// What the SDK stores and what it registers are not always the same.
+// The SDK does not always register the path that it has stored.
 func TestAFileIsFoundUnderTheOtherReadingsOfItsURL(t *testing.T) {
 	f := &fileServer{files: map[string]stored{}}
 	var asked atomic.Int64
@@ -261,9 +261,9 @@ func TestRedirectNeverCarriesCredentials(t *testing.T) {
 func TestBadRedirectsAreNotFollowed(t *testing.T) {
 	for location, want := range map[string]string{
 		"":                   "without a target",
-		"file:///etc/passwd": "no http or https URL",
-		"ftp://h/x":          "no http or https URL",
-		"http://[":           "no http or https URL",
+		"file:///etc/passwd": "not an http or https URL",
+		"ftp://h/x":          "not an http or https URL",
+		"http://[":           "not an http or https URL",
 		"/again":             "more than 10 redirects",
 	} {
 		root := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -323,16 +323,16 @@ func TestStatusDecidesWhatToDo(t *testing.T) {
 		}
 		var e *storage.Error
 		if want.transient && (!errors.As(err, &e) || e.After != 7*time.Second) {
-			t.Errorf("status %d: the wait that was asked for is lost in %v", status, err)
+			t.Errorf("status %d: the requested wait is lost in %v", status, err)
 		}
 		if strings.Contains(err.Error(), "secret") {
-			t.Errorf("status %d: %v tells the query", status, err)
+			t.Errorf("status %d: %v reveals the query", status, err)
 		}
 	}
 }
 
 func TestUnreachableServerIsTransientAndTellsNoSecret(t *testing.T) {
-	const secret = "http://user:hunter2@127.0.0.1:1/a?sig=hunter2" // a port that no other program is given
+	const secret = "http://user:hunter2@127.0.0.1:1/a?sig=hunter2" // a reserved port
 	a := adapter(t, https.Options{})
 	_, statErr := a.Stat(t.Context(), secret)
 	for op, err := range map[string]error{
@@ -347,13 +347,13 @@ func TestUnreachableServerIsTransientAndTellsNoSecret(t *testing.T) {
 
 func TestURLThatIsNoneIsNamed(t *testing.T) {
 	for _, u := range []string{"http://", "http://h:port/x", "https:///x", "http://h/%zz"} {
-		if _, err := adapter(t, https.Options{}).Stat(t.Context(), u); err == nil || storage.IsTransient(err) || !strings.Contains(err.Error(), "no ") {
+		if _, err := adapter(t, https.Options{}).Stat(t.Context(), u); err == nil || storage.IsTransient(err) || !strings.Contains(err.Error(), "not a") {
 			t.Errorf("stat %s: %v", u, err)
 		}
 	}
 }
 
-// Where credentials come from may be down: what is in the cache is served then.
+// If the source of credentials is unavailable, the cache is served.
 func TestMissingCredentialsAreTransientUnlessDenied(t *testing.T) {
 	for _, cause := range []error{errors.New("login: connection refused"), fmt.Errorf("login: %w", storage.ErrDenied)} {
 		a := adapter(t, https.Options{Header: func(string) (http.Header, error) { return nil, cause }})
@@ -445,7 +445,7 @@ func TestWholeFileAnsweredWithAPartIsRefused(t *testing.T) {
 	}
 }
 
-// A server without Content-Length ends its answer as a cut connection does.
+// A server without Content-Length ends its answer like an interrupted connection.
 func TestAnswerWithoutFrameIsSaidToBeSo(t *testing.T) {
 	root := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		conn, _, err := http.NewResponseController(w).Hijack()

@@ -27,7 +27,7 @@ func (a *Adapter) Put(ctx context.Context, rawURL string, r io.Reader, size int6
 	if rest, ok := a.onFileServer(rawURL); ok {
 		name, err := url.PathUnescape(rest)
 		if err != nil {
-			return fmt.Errorf("its path can't be decoded: %w", err)
+			return fmt.Errorf("its path cannot be decoded: %w", err)
 		}
 		method, target = http.MethodPost, a.o.FileServer+"/"
 		body, length, contentType = form(name, source, size)

@@ -134,10 +134,10 @@ func parse(rawURL string) (*url.URL, error) {
 		if detail, ok := errors.AsType[*url.Error](err); ok {
 			err = detail.Err
 		}
-		return nil, fmt.Errorf("it is no URL: %w", err)
+		return nil, fmt.Errorf("it is not a URL: %w", err)
 	}
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
-		return nil, errors.New("it is no http or https URL with a host")
+		return nil, errors.New("it is not an http or https URL with a host")
 	}
 	u.Fragment, u.RawFragment = "", ""
 	return u, nil
@@ -149,7 +149,7 @@ func redirected(from *url.URL, location string) (*url.URL, error) {
 	}
 	to, err := from.Parse(location)
 	if err != nil || (to.Scheme != "http" && to.Scheme != "https") || to.Host == "" {
-		return nil, errors.New("the server redirects to something that is no http or https URL")
+		return nil, errors.New("the server redirects to something that is not an http or https URL")
 	}
 	if from.Scheme == "https" && to.Scheme == "http" {
 		return nil, fmt.Errorf("the server redirects from https to http (%s), which is not followed", to.Host)

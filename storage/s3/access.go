@@ -82,7 +82,7 @@ func (o *Options) endpoint(p place, access *Access) (host string, secure bool, e
 	case o.Endpoint != "":
 		u, err := url.Parse(o.Endpoint)
 		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			return "", false, fmt.Errorf("the S3 endpoint %q is no http or https address", o.Endpoint)
+			return "", false, fmt.Errorf("the S3 endpoint %q is not an http or https address", o.Endpoint)
 		}
 		return u.Host, u.Scheme == "https", nil
 	}

@@ -59,7 +59,7 @@ func TestURLMeansThisBucketWithThisAccess(t *testing.T) {
 	}
 	for _, url := range []string{"s3://", "s3:///k", "s3://host:9000", "http://b/k"} {
 		if _, _, err := o.choose(url); err == nil {
-			t.Errorf("%s is taken for an address", url)
+			t.Errorf("%s is accepted as an address", url)
 		}
 	}
 }

@@ -45,7 +45,7 @@ func (t target) meaning(answer minio.ErrorResponse) error {
 	case "NoSuchBucket":
 		return fmt.Errorf("%w: the bucket %q does not exist%s", storage.ErrNotExist, t.bucket, t.at())
 	case "InvalidBucketName":
-		return fmt.Errorf("%q is no name of a bucket (%s); a server of your own needs its port in the address: s3://host:port/bucket/key", t.bucket, answer.Message)
+		return fmt.Errorf("%q is not a bucket name (%s); a server other than AWS needs its port in the address: s3://host:port/bucket/key", t.bucket, answer.Message)
 	case "PreconditionFailed", "InvalidRange":
 		return storage.ErrChanged
 	case "AccessDenied", "AllAccessDisabled", "Forbidden":
@@ -53,15 +53,15 @@ func (t target) meaning(answer minio.ErrorResponse) error {
 	case "InvalidAccessKeyId", "InvalidClientTokenId", "XAdminUserNotFound", "XMinioAdminNoSuchUser":
 		return denied("the server does not know the key: check key in %s", from)
 	case "SignatureDoesNotMatch":
-		return denied("the secret does not fit the key: check secret in %s", from)
+		return denied("the secret does not match the key: check secret in %s", from)
 	case "ExpiredToken", "TokenRefreshRequired", "InvalidToken", "RequestExpired":
 		return denied("the session token has expired or is not valid: renew token in %s, or AWS_SESSION_TOKEN", from)
 	case "RequestTimeTooSkewed":
-		return denied("the clock of this machine differs too much from the server's: set it right (timedatectl status)")
+		return denied("the clock of this machine differs too much from the server's: correct it (timedatectl status)")
 	case "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect", "InvalidRegion":
 		return fmt.Errorf("the bucket %q is in another region than %q: %s; set region in %s", t.bucket, t.access.Region, answer.Message, from)
 	case "EntityTooLarge":
-		return errors.New("the server does not take a file of this size")
+		return errors.New("the server does not accept a file of this size")
 	}
 	switch answer.StatusCode {
 	case http.StatusRequestedRangeNotSatisfiable, http.StatusPreconditionFailed:

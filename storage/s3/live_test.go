@@ -15,10 +15,10 @@ import (
 	"clearmlserving/storage/storagetest"
 )
 
-// servers are real ones, which "make e2e-storage" starts.
+// servers are the addresses of real servers, which "make e2e-storage" starts.
 var servers = []string{"CLEARML_SERVING_TEST_S3", "CLEARML_SERVING_TEST_S3_OTHER"}
 
-// live gives the address of a real server, without its scheme.
+// live returns the address of a real server, without its scheme.
 func live(t *testing.T, variable string) string {
 	t.Helper()
 	address := os.Getenv(variable)
@@ -30,7 +30,7 @@ func live(t *testing.T, variable string) string {
 
 var keys = s3.Access{Key: "testkey", Secret: "testsecret", Plain: true, From: "the test"}
 
-// newClient speaks to a server past the adapter.
+// newClient talks to a server without the adapter.
 func newClient(t *testing.T, host string) *minio.Client {
 	t.Helper()
 	transport := &http.Transport{}
@@ -105,7 +105,7 @@ func TestCutUploadsLeaveNothing(t *testing.T) {
 			bucket := newBucket(t, host)
 			storagetest.CutUploads(t, newAdapter(t, s3.Options{Default: keys}), "s3://"+host+"/"+bucket+"/")
 			for left := range newClient(t, host).ListIncompleteUploads(t.Context(), bucket, "", true) {
-				t.Errorf("pieces of an upload that was given up are left: %s %v", left.Key, left.Err)
+				t.Errorf("pieces of a failed upload are left: %s %v", left.Key, left.Err)
 			}
 		})
 	}

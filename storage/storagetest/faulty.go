@@ -14,7 +14,7 @@ import (
 type Faulty struct {
 	storage.Adapter
 
-	mu          sync.Mutex // guards what follows
+	mu          sync.Mutex // guards the fields below
 	cutAfter    int64
 	cuts        int
 	unreachable bool
@@ -68,10 +68,10 @@ func (f *Faulty) away(op, url string) error {
 	if !f.unreachable {
 		return nil
 	}
-	return &storage.Error{Op: op, URL: url, Transient: true, Err: errors.New("the place can't be reached")}
+	return &storage.Error{Op: op, URL: url, Transient: true, Err: errors.New("the place cannot be reached")}
 }
 
-// Stat tells about a file, unless it is to fail.
+// Stat describes a file, unless it is set to fail.
 func (f *Faulty) Stat(ctx context.Context, url string) (storage.Object, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -90,7 +90,7 @@ func (f *Faulty) hidden(object storage.Object) storage.Object {
 	return object
 }
 
-// Open reads a part of a file, unless it is to fail.
+// Open reads a part of a file, unless it is set to fail.
 func (f *Faulty) Open(ctx context.Context, url string, part storage.Part) (io.ReadCloser, storage.Object, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -62,7 +62,7 @@ func CutUploads(t *testing.T, a storage.Adapter, folder string) {
 				}
 				if told {
 					if err := a.Put(t.Context(), url, half(), length, nil); err == nil {
-						t.Error("half of it was taken for the whole")
+						t.Error("half of the source was accepted as the whole")
 					}
 				}
 				if _, err := a.Stat(t.Context(), url); !errors.Is(err, storage.ErrNotExist) {

@@ -321,7 +321,7 @@ func (k check) servesStale() {
 	fetch(t, c, url, data)
 	faulty.Unreachable(true)
 	if h := fetch(t, c, url, data); !h.Stale || h.Why == nil || !h.FromCache {
-		t.Errorf("handle %+v is not said to be stale", h)
+		t.Errorf("handle %+v is not marked as stale", h)
 	}
 	other := url + ".other"
 	if _, err := c.Fetch(t.Context(), storage.Item{URL: other}, nil); !storage.IsTransient(err) {
@@ -346,7 +346,7 @@ func (k check) trouble() {
 	faulty.FailOpens(1, &storage.Error{Op: "open", URL: url, Err: storage.ErrDenied})
 	c := cache(t, url, faulty, t.TempDir())
 	if _, err := c.Fetch(t.Context(), storage.Item{URL: url}, nil); !errors.Is(err, storage.ErrDenied) {
-		t.Errorf("a final error is met with %v", err)
+		t.Errorf("after a permanent error: %v", err)
 	}
 	for name, fault := range map[string]func(*Faulty){
 		"changed once": func(f *Faulty) { f.FailOpens(1, &storage.Error{Op: "open", URL: url, Err: storage.ErrChanged}) },

@@ -1,4 +1,4 @@
-"""Waits 10 ms, as if for a database: what counts is how many requests wait at a time."""
+"""Waits 10 ms, as if for a database: measures the number of concurrently waiting requests."""
 
 import asyncio
 

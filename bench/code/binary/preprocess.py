@@ -1,4 +1,4 @@
-"""Looks at a large body of bytes: its way to the code is the work."""
+"""Reads a large body of bytes: measures its transfer to the code."""
 
 
 class Preprocess:

@@ -1,4 +1,4 @@
-"""Looks at a large JSON body: its reading is the work."""
+"""Reads a large JSON body: measures its parsing."""
 
 
 class Preprocess:

@@ -1,4 +1,4 @@
-"""Two numbers of a request's JSON into a row, and the prediction back."""
+"""Converts two numbers of a request's JSON to a row, and the prediction to JSON."""
 
 import numpy as np
 

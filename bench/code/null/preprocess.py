@@ -1,4 +1,4 @@
-"""An endpoint that does nothing: what is left is the service's own work for a request."""
+"""An endpoint that does nothing: measures the service's own work for a request."""
 
 
 class Preprocess:

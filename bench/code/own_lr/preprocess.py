@@ -1,4 +1,4 @@
-"""A custom endpoint that loads its model and asks it for one row: nothing in it is for batching."""
+"""A custom endpoint that loads its model and predicts one row, without batching."""
 
 import joblib
 

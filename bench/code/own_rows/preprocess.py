@@ -1,4 +1,4 @@
-"""A custom endpoint that loads its model and asks it for a request's rows: nothing in it is for batching."""
+"""A custom endpoint that loads its model and predicts a request's rows, without batching."""
 
 import joblib
 

@@ -1,4 +1,4 @@
-"""The endpoint of own_rows with a method that takes many requests at once."""
+"""The endpoint of own_rows with a method for many requests at once."""
 
 import joblib
 

@@ -1,4 +1,4 @@
-"""Asks another endpoint twice, one after the other, and joins the answers."""
+"""Calls another endpoint twice, sequentially, and joins the answers."""
 
 
 class Preprocess:

@@ -1,4 +1,4 @@
-"""All rows of a request's JSON into a matrix, and their predictions back."""
+"""Converts all rows of a request's JSON to a matrix, and their predictions to JSON."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""All rows of a request's JSON into what XGBoost predicts from, and their predictions back."""
+"""Converts all rows of a request's JSON to XGBoost's input, and their predictions to JSON."""
 
 import numpy as np
 import xgboost

@@ -1,6 +1,6 @@
-// Package batch executes the requests of an engine together whose computation takes
-// tensors: one that computes in this process, or the middle of an endpoint whose
-// preprocess and postprocess run in workers. Package batching decides about the sizes.
+// Package batch executes requests together, for engines that compute on
+// tensors: in this process, or as the middle of an endpoint whose
+// preprocess and postprocess run in workers. Package batching decides the sizes.
 package batch
 
 import (
@@ -23,14 +23,14 @@ import (
 type Options struct {
 	URL serving.EndpointURL
 	serving.Batching
-	// Compute answers tensors whose first dimension is the rows of one or more requests by
-	// tensors with the same rows. It may be called from many goroutines. An error or panic
-	// for several requests makes it be called again for half of them, until those that fail
-	// are alone. ctx ends when no request waits for the result. Required.
+	// Compute gets tensors whose first dimension is the rows of one or more requests, and
+	// returns tensors with the same rows. It may be called from many goroutines. After an error
+	// or panic for several requests, it is called again for each half of them, until failing
+	// requests are alone. ctx ends when no request waits for the result. Required.
 	Compute func(ctx context.Context, in []engine.Tensor) ([]engine.Tensor, error)
-	// AtOnce is the number of Computes at the same time. Default 1.
+	// AtOnce is the number of concurrent calls of Compute. Default 1.
 	AtOnce int
-	// MaxQueue bounds the requests that wait. Default 4096.
+	// MaxQueue bounds the waiting requests. Default 4096.
 	MaxQueue int
 }
 
@@ -41,7 +41,7 @@ type Batcher struct {
 	ctx    context.Context //nolint:containedctx // ends with Close, and with it all computations
 	cancel context.CancelFunc
 	all    sync.WaitGroup
-	hold   *time.Timer // looks again when a delay is over
+	hold   *time.Timer // starts again when a delay is over
 
 	mu      sync.Mutex // guards the rest
 	policy  *batching.Policy
@@ -56,7 +56,7 @@ type member struct {
 	batching.Request
 
 	in   []engine.Tensor
-	gone atomic.Bool   // nobody waits for it
+	gone atomic.Bool   // its caller has left
 	of   *execution    // nil while it is queued; guarded by Batcher.mu
 	done chan struct{} // closed when out or err is set
 	out  []engine.Tensor
@@ -67,11 +67,11 @@ type member struct {
 type execution struct {
 	members []*member
 	waiting int             // members that are not gone; guarded by Batcher.mu
-	ctx     context.Context //nolint:containedctx // ends when nobody waits any more
+	ctx     context.Context //nolint:containedctx // ends when all callers have left
 	cancel  context.CancelFunc
 }
 
-// New makes a Batcher; Close ends it.
+// New creates a Batcher; Close ends it.
 func New(o Options) *Batcher {
 	o.AtOnce, o.MaxRows = max(o.AtOnce, 1), max(o.MaxRows, 1)
 	if o.MaxQueue <= 0 {
@@ -88,7 +88,7 @@ func New(o Options) *Batcher {
 	return b
 }
 
-// Close ends all computations, and fails what waits. It returns when none runs.
+// Close ends all computations, and fails waiting requests. It returns when none runs.
 func (b *Batcher) Close() {
 	b.mu.Lock()
 	b.closed = true
@@ -152,7 +152,7 @@ func (b *Batcher) enqueue(m *member) error {
 	return nil
 }
 
-// start has what waits executed if an executor is free. mu is held.
+// start begins to execute the queue if an executor is free. mu is held.
 func (b *Batcher) start() {
 	if b.closed || len(b.queue) == 0 || b.running >= b.o.AtOnce {
 		return
@@ -165,7 +165,7 @@ func (b *Batcher) start() {
 	})
 }
 
-// next takes the next batch from the queue; nil when there is none now.
+// next takes the next batch from the queue; nil if there is none now.
 func (b *Batcher) next() *execution {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -196,11 +196,11 @@ func (b *Batcher) next() *execution {
 	})
 	e.waiting = len(e.members)
 	batch.Limit()
-	b.start() // another executor may be free for what is left
+	b.start() // another executor may be free for the rest
 	return e
 }
 
-// leave notes that nobody waits for m.
+// leave records that the caller of m has left.
 func (b *Batcher) leave(m *member) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -222,7 +222,7 @@ func (b *Batcher) execute(e *execution) {
 	b.divide(e.ctx, e.members)
 }
 
-// divide computes members, and their halves if that fails, until those that fail are alone.
+// divide computes members, and their halves if that fails, until failing members are alone.
 func (b *Batcher) divide(ctx context.Context, members []*member) {
 	members = slices.DeleteFunc(members, func(m *member) bool { return m.gone.Load() })
 	if len(members) == 0 {
@@ -243,7 +243,7 @@ func (b *Batcher) divide(ctx context.Context, members []*member) {
 	}
 }
 
-// compute computes members at once.
+// compute computes members together.
 func (b *Batcher) compute(ctx context.Context, members []*member) (outs [][]engine.Tensor, err error) {
 	defer func() {
 		if p := recover(); p != nil {

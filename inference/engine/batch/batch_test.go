@@ -38,12 +38,12 @@ func rowsIn(tensors []engine.Tensor) (rows []int64) {
 	return rows
 }
 
-// doubler doubles numbers. It fails for a batch with 13, panics for one with 14, and gives
+// doubler doubles numbers. It fails for a batch with 13, panics for one with 14, and returns
 // too few rows for one with 15.
 type doubler struct {
 	mu      sync.Mutex
 	batches [][]int64
-	gate    chan struct{} // the first computation waits for it, if there is one
+	gate    chan struct{} // if set, the first computation waits for it
 }
 
 func (d *doubler) compute(_ context.Context, in []engine.Tensor) ([]engine.Tensor, error) {
@@ -70,7 +70,7 @@ func (d *doubler) compute(_ context.Context, in []engine.Tensor) ([]engine.Tenso
 	return numbers(rows...), nil
 }
 
-// together has requests computed that all wait while the only executor is busy. Each
+// together computes requests that all wait while the only executor is busy. Each
 // request is a list of rows; the results are texts.
 func together(t *testing.T, o Options, requests ...[]int64) (results []string, batches [][]int64) {
 	t.Helper()

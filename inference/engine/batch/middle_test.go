@@ -29,7 +29,7 @@ class Preprocess:
         return {"asked": state["asked"], "got": data}
 `
 
-// running starts workers for the code; with batch they batch themselves too.
+// running starts workers for the code; with batch they also batch requests.
 func running(t *testing.T, batch serving.Batching) *worker.Group {
 	t.Helper()
 	python, named := os.LookupEnv("CLEARML_SERVING_TEST_PYTHON")
@@ -67,7 +67,7 @@ func running(t *testing.T, batch serving.Batching) *worker.Group {
 	return g
 }
 
-// ask has preprocess and postprocess executed by a worker, and what lies between by b.
+// ask executes preprocess and postprocess in a worker, and the computation between them with b.
 func ask(ctx context.Context, g *worker.Group, b *Batcher, x int) (string, error) {
 	p, refused, err := g.Pre(ctx, &worker.Request{Body: fmt.Appendf(nil, `{"x":%d}`, x), ContentType: "application/json"})
 	if err != nil || refused != nil {

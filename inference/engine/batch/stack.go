@@ -9,8 +9,8 @@ import (
 	"clearmlserving/inference/engine"
 )
 
-// rowsOf is the number of rows of a request: the first dimension that all its tensors
-// have. It is 0 for tensors that cannot be stacked.
+// rowsOf is the number of rows of a request: the common first dimension of all its
+// tensors. It is 0 for tensors that cannot be stacked.
 func rowsOf(tensors []engine.Tensor) int64 {
 	rows := int64(0)
 	for i, t := range tensors {
@@ -23,14 +23,14 @@ func rowsOf(tensors []engine.Tensor) int64 {
 }
 
 // stackable reports whether two requests can be computed as one: their tensors have the
-// same names, types, and dimensions but for the rows.
+// same names, types, and dimensions except the rows.
 func stackable(a, b []engine.Tensor) bool {
 	return rowsOf(a) > 0 && rowsOf(b) > 0 && slices.EqualFunc(a, b, func(x, y engine.Tensor) bool {
 		return x.Name == y.Name && x.Datatype == y.Datatype && slices.Equal(x.Shape[1:], y.Shape[1:])
 	})
 }
 
-// stack puts the rows of stackable requests behind each other.
+// stack concatenates the rows of stackable requests.
 func stack(requests [][]engine.Tensor) []engine.Tensor {
 	if len(requests) == 1 {
 		return requests[0]
@@ -53,7 +53,7 @@ func stack(requests [][]engine.Tensor) []engine.Tensor {
 	return stacked
 }
 
-// unstack gives each request its rows of what was computed.
+// unstack splits computed tensors into the rows of each request.
 func unstack(tensors []engine.Tensor, rows []int64) ([][]engine.Tensor, error) {
 	parts := make([][]engine.Tensor, len(rows))
 	for _, t := range tensors {

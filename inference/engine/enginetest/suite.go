@@ -1,4 +1,4 @@
-// Package enginetest is the suite that every engine passes: the contract of
+// Package enginetest is the suite that every engine must pass: the contract of
 // engine.Loader and engine.Model as tests.
 package enginetest
 
@@ -15,28 +15,28 @@ import (
 	"clearmlserving/inference/engine"
 )
 
-// Endpoint is an endpoint that the suite loads, and what is asked of it.
+// Endpoint is an endpoint that the suite loads, with its requests.
 type Endpoint struct {
 	Spec engine.Spec
-	// Request makes the i-th request; Want is the body of its answer.
+	// Request returns the i-th request; Want is the body of its answer.
 	Request func(i int) *engine.Request
 	Want    func(i int) string
 }
 
-// Engine is an engine under test. Endpoints that it cannot have are nil: what they
-// would show is skipped.
+// Engine is an engine under test. Unsupported endpoints are nil: their tests are
+// skipped.
 type Engine struct {
 	// Loader is ready to load; a Runner is running.
 	Loader engine.Loader
-	// Answers answers at once, each request with its own body.
+	// Answers answers immediately, each request with a separate body.
 	Answers Endpoint
 	// Waits answers no request before its context ends.
 	Waits *Endpoint
 	// Refuses answers each request with an error of user code.
 	Refuses *Endpoint
-	// Streams answers with several pieces, which together are Want.
+	// Streams answers with several pieces, whose concatenation is Want.
 	Streams *Endpoint
-	// Tensors answers requests with tensors by tensors. nil: the engine's models refuse
+	// Tensors answers tensors with tensors. nil: the engine's models refuse
 	// tensors.
 	Tensors *Endpoint
 	// Broken cannot be loaded, and user code is to blame when that is true.
@@ -44,10 +44,10 @@ type Engine struct {
 	BrokenByUser bool
 }
 
-// patience bounds what must come, however slow the machine is at that moment.
+// patience bounds the wait for events that must happen, on a slow machine.
 const patience = 2 * time.Minute
 
-// Run holds an engine against the contract.
+// Run tests an engine against the contract.
 func Run(t *testing.T, e Engine) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, Engine){
@@ -67,7 +67,7 @@ func Run(t *testing.T, e Engine) {
 	}
 }
 
-// load makes a model, which close closes; it is closed at the end of the test at the latest.
+// load creates a model. closeModel closes it, at the latest at the end of the test.
 func load(t *testing.T, e Engine, of *Endpoint) (m engine.Model, closeModel func()) {
 	t.Helper()
 	if of == nil {
@@ -136,7 +136,7 @@ func bodyReused(t *testing.T, e Engine) {
 		t.Error(err)
 	}
 	if string(resp.Body) != e.Answers.Want(1) {
-		t.Errorf("the answer changed with the memory of its question, or a later one: %q", resp.Body)
+		t.Errorf("the answer changed with the memory of its request, or of a later one: %q", resp.Body)
 	}
 }
 
@@ -171,7 +171,7 @@ func cancelled(t *testing.T, e Engine) {
 		_, err := m.Infer(ctx, e.Waits.Request(0))
 		done <- err
 	}()
-	cancel() // before it has begun, or while it works
+	cancel() // before or during the execution
 	select {
 	case err := <-done:
 		if err == nil {
@@ -226,7 +226,7 @@ func streams(t *testing.T, e Engine) {
 			t.Errorf("close: %v", err)
 		}
 	}
-	_ = open(2).Close() // after an early end the model goes on
+	_ = open(2).Close() // after an early end the model still works
 }
 
 func tensors(t *testing.T, e Engine) {
@@ -264,13 +264,13 @@ func signature(t *testing.T, e Engine) {
 	}
 	s := signed.Signature()
 	if s.Source == "" {
-		t.Error("it does not say where it is known from")
+		t.Error("the signature has no source")
 	}
 	for _, side := range [][]engine.TensorSpec{s.Inputs, s.Outputs} {
 		seen := map[string]bool{}
 		for _, tensor := range side {
 			if tensor.Name == "" || seen[tensor.Name] {
-				t.Errorf("name %q is empty or there twice", tensor.Name)
+				t.Errorf("name %q is empty or duplicate", tensor.Name)
 			}
 			seen[tensor.Name] = true
 		}
@@ -294,7 +294,7 @@ func givenUp(t *testing.T, e Engine) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if m, err := e.Loader.Load(ctx, e.Answers.Spec); err == nil {
-		t.Error("it loaded")
+		t.Error("the load succeeded")
 		_ = m.Close(context.WithoutCancel(ctx))
 	}
 }
@@ -303,7 +303,7 @@ func status(t *testing.T, e Engine) {
 	t.Helper()
 	m, closeModel := load(t, e, &e.Answers)
 	if s := m.Status(); s.State != "ready" {
-		t.Errorf("after its load it is %q (%s), want ready", s.State, s.Reason)
+		t.Errorf("after its load the state is %q (%s), want ready", s.State, s.Reason)
 	}
 	stop := make(chan struct{})
 	var reader sync.WaitGroup

@@ -9,7 +9,7 @@ import (
 	"clearmlserving/worker"
 )
 
-// A revision is refused for what it does everywhere, not for what this machine lacks.
+// A revision is refused for errors that happen on every machine, not for those of this machine.
 func TestTheEndpointsFaultIsToldFromTheMachines(t *testing.T) {
 	now := time.Now()
 	for _, tc := range []struct {

@@ -1,7 +1,7 @@
-// Package python is the engine of everything that user code in Python computes:
+// Package python is the engine of endpoints with user code in Python:
 // sklearn, xgboost, lightgbm, custom and custom_async. It translates between the
-// data plane's requests and package worker's, which owns the processes. It
-// never looks into a body.
+// data plane's requests and those of package worker, which owns the processes. It
+// never parses a body.
 package python
 
 import (
@@ -35,10 +35,10 @@ func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
 	return e.o.Host.Run(ctx, calls{caller})
 }
 
-// SetInstanceTask tells user code the id of the instance's task.
+// SetInstanceTask sets the id of the instance's task for user code.
 func (e *Engine) SetInstanceTask(taskID string) { e.o.Host.SetInstanceTask(taskID) }
 
-// Prepare makes the endpoint's Python environment; it implements engine.Preparer.
+// Prepare creates the endpoint's Python environment; it implements engine.Preparer.
 func (e *Engine) Prepare(ctx context.Context, spec engine.Spec) error {
 	own, err := serving.OwnEnvironment(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
 	if err != nil {
@@ -82,12 +82,12 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	if err != nil {
 		return nil, loadError(err)
 	}
-	// Settings that are no signature do not keep Python from loading the model.
+	// Python can load the model even if the settings are not a valid signature.
 	signature, _ := engine.SignatureOf(spec.Endpoint.Tensors)
 	return &model{url: spec.URL, group: group, signature: signature}, nil
 }
 
-// loadError makes an *engine.LoadError of an error that is the endpoint's fault.
+// loadError converts an error of the endpoint to an *engine.LoadError.
 func loadError(err error) error {
 	if failed, ok := errors.AsType[*host.EnvironmentError](err); ok {
 		return &engine.LoadError{Text: failed.Error(), Final: failed.Final(), Err: failed.Err}
@@ -103,8 +103,8 @@ func loadError(err error) error {
 	return err
 }
 
-// final tells whether the endpoint itself is at fault. A lack of memory is the machine's; so may be
-// SIGKILL, and a process that the service has ended.
+// final reports whether the endpoint itself is the cause. A lack of memory is caused by the machine;
+// SIGKILL, and an end by the service, may be.
 func final(failed *worker.LoadError) bool {
 	if failed.Death.IsZero() {
 		return !strings.HasPrefix(failed.Cause, "MemoryError") && !strings.Contains(failed.Text, "MemoryError")
@@ -112,7 +112,7 @@ func final(failed *worker.LoadError) bool {
 	return !failed.Death.OOM && !failed.Death.Asked && failed.Death.Signal != syscall.SIGKILL
 }
 
-// calls takes each send_request of user code to the data plane.
+// calls forwards each send_request of user code to the data plane.
 type calls struct{ to engine.Caller }
 
 // Call implements worker.Caller.
@@ -143,7 +143,7 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 	if req.Client != nil && m.group.ShowsClient() {
 		question.Client = clientOf(req.Client())
 	}
-	question.Loan, _ = req.Loan.(*worker.Loan) // another Lender's is not
+	question.Loan, _ = req.Loan.(*worker.Loan) // nil for a loan of another Lender
 	answer, err := m.group.Do(ctx, &question)
 	if err != nil {
 		return nil, m.failure(err)
@@ -178,13 +178,13 @@ func (m *model) Lend(size int) engine.Loan {
 	if l := m.group.Lend(size); l != nil {
 		return l
 	}
-	return nil // not a nil *worker.Loan
+	return nil // an untyped nil, not a nil *worker.Loan
 }
 
 // SetVariables implements engine.VariableSetter.
 func (m *model) SetVariables(names []string) error { return m.group.SetVariables(names) }
 
-// failure gives a worker's error the kind that the data plane decides by.
+// failure converts a worker's error to an engine.Error with its kind.
 func (m *model) failure(err error) error {
 	e := &engine.Error{Kind: engine.KindInternal, Endpoint: m.url, Text: "Error processing request", Err: err}
 	var died *worker.DiedError
@@ -207,7 +207,7 @@ func (m *model) failure(err error) error {
 // Status implements engine.Model.
 func (m *model) Status() serving.ModelReport {
 	s := m.group.Status()
-	if s.State == serving.StateLoading { // for some milliseconds; requests are held meanwhile
+	if s.State == serving.StateLoading { // for a few milliseconds, in which requests wait
 		s.State = serving.StateDegraded
 	}
 	return s
