@@ -40,10 +40,10 @@ type Options struct {
 	// RecordingsDir is the folder of recorded requests, for endpoints whose options
 	// ask for it. "": nothing is recorded.
 	RecordingsDir string
-	// Recorder takes the statistics of answered requests, nil for none.
+	// Recorder takes the statistics of requests, nil for none.
 	Recorder Recorder
-	// LogShare is the share of requests that are counted where neither the endpoint nor
-	// the service says. nil: all of them.
+	// LogShare is the share of requests whose variables are recorded where neither the
+	// endpoint nor the service says. nil: all of them.
 	LogShare *float64
 
 	// Source, Files, Journal, Changes, Poll, CacheFile and Instance are those of the reconciler.
@@ -76,9 +76,10 @@ type Front interface {
 // instance has ended on its own.
 var ErrBroken = errors.New("another part of the instance has ended")
 
-// Recorder takes the statistics of answered requests.
+// Recorder takes the statistics of requests.
 type Recorder interface {
-	// Record never blocks: what cannot be taken is dropped and counted.
+	// Record takes a request that came to a model, unless its client has left. It never
+	// blocks: what cannot be taken is dropped and counted.
 	Record(s serving.Sample)
 }
 

@@ -235,15 +235,21 @@ type WorkerReport struct {
 	InFlight int       `json:"in_flight"`
 }
 
+// BatchSizes is how many sizes of batches are told apart.
+const BatchSizes = 12
+
 // BatchingReport describes how requests are executed together, and what the last decisions were.
 type BatchingReport struct {
-	MaxRows      int     `json:"max_batch_size"`
-	DelayUS      int64   `json:"max_queue_delay_microseconds,omitempty"`
-	Preferred    []int   `json:"preferred_batch_size,omitempty"`
-	Batches      uint64  `json:"batches"`
-	LastRows     int     `json:"last_rows"`
-	LastRequests int     `json:"last_requests"`
-	MeanRows     float64 `json:"mean_rows"`
+	MaxRows   int    `json:"max_batch_size"`
+	DelayUS   int64  `json:"max_queue_delay_microseconds,omitempty"`
+	Preferred []int  `json:"preferred_batch_size,omitempty"`
+	Batches   uint64 `json:"batches"`
+	Rows      uint64 `json:"-"` // of all batches
+	// Sizes counts the batches of up to 1, 2, 4, 8, ... rows; the last count has all larger ones.
+	Sizes        [BatchSizes]uint64 `json:"-"`
+	LastRows     int                `json:"last_rows"`
+	LastRequests int                `json:"last_requests"`
+	MeanRows     float64            `json:"mean_rows"`
 	// A batch takes about PerBatchUS + rows * PerRowUS; both 0 while unknown.
 	PerRowUS   float64 `json:"us_per_row"`
 	PerBatchUS float64 `json:"us_per_batch"`

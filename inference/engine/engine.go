@@ -76,6 +76,8 @@ type Response struct {
 	Stream Stream
 	// Unread: user code has not seen the request, which the engine could not read.
 	Unread bool
+	// Queued is how long the request waited before a worker had it.
+	Queued time.Duration
 }
 
 // Stream is a body that is made while it is sent. One goroutine uses it.

@@ -30,6 +30,8 @@ type Options struct {
 	// AdminToken, when set, is asked for on Admin. Without one, only requests are
 	// answered there that name the machine by its address, or as localhost.
 	AdminToken string
+	// Metrics answers scrapes of Prometheus on Admin, nil for none.
+	Metrics http.Handler
 	// Suffix is the first part of every endpoint's path. Default "serve".
 	Suffix string
 	// StopTimeout bounds how long requests under way may take after Run's context has
