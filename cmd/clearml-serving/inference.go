@@ -165,7 +165,9 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 type recordFollower struct{ metrics *statistics.Metrics }
 
 // Planned implements reconcile.Follower.
-func (f recordFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) { f.metrics.Follow(plan) }
+func (f recordFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
+	f.metrics.Follow(plan)
+}
 
 // StatusChanged implements reconcile.Follower.
 func (recordFollower) StatusChanged(func() serving.Status) {}
