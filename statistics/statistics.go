@@ -90,7 +90,7 @@ func (m *Metrics) Record(s serving.Sample) {
 		t.answerBytes.observe(*lane, int64(s.AnswerBytes))
 	}
 	if s.Sampled && (len(s.Variables) > 0 || t.variables.defined.Load()) {
-		m.samples.put(*lane, sample{t.variables, s.Weight, s.Variables})
+		m.samples.put(*lane, sample{of: t.variables, weight: s.Weight, text: s.Variables})
 	}
 	m.lanes.put(lane)
 }

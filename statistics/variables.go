@@ -2,6 +2,7 @@ package statistics
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -36,10 +37,12 @@ type sample struct {
 	of     *variables
 	weight float64
 	text   []byte // a JSON object, or empty
+	at     time.Duration
 }
 
 // samples wait to be read.
 type samples struct {
+	began   time.Time
 	lanes   []sampleLane
 	full    chan struct{} // holds one: a lane is half full
 	dropped atomic.Uint64
@@ -57,12 +60,13 @@ type sampleLane struct {
 }
 
 func newSamples(lanes int) *samples {
-	return &samples{lanes: make([]sampleLane, lanes), full: make(chan struct{}, 1)}
+	return &samples{began: time.Now(), lanes: make([]sampleLane, lanes), full: make(chan struct{}, 1)}
 }
 
 // put keeps a sample until it is read, if there is room.
 func (s *samples) put(lane int, one sample) {
 	l := &s.lanes[lane]
+	one.at = time.Since(s.began)
 	l.mu.Lock()
 	if len(l.list) >= maxWaiting || l.bytes+len(one.text) > maxWaitingBytes {
 		l.mu.Unlock()
@@ -81,20 +85,23 @@ func (s *samples) put(lane int, one sample) {
 	}
 }
 
-// read records all samples that wait.
+// read records all samples that wait, in the order in which they came.
 func (s *samples) read() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var all []sample
 	for i := range s.lanes {
 		l := &s.lanes[i]
 		l.mu.Lock()
-		list := l.list
-		l.list, l.bytes = nil, 0
+		all = append(all, l.list...)
+		clear(l.list)
+		l.list, l.bytes = l.list[:0], 0
 		l.mu.Unlock()
-		for _, one := range list {
-			if !one.of.record(one) {
-				s.broken++
-			}
+	}
+	slices.SortStableFunc(all, func(a, b sample) int { return cmp.Compare(a.at, b.at) })
+	for _, one := range all {
+		if !one.of.record(one) {
+			s.broken++
 		}
 	}
 }
@@ -150,7 +157,7 @@ func (v *variables) record(s sample) bool {
 		if err := decoder.Decode(&values); err != nil {
 			return false
 		}
-		if _, err := decoder.Token(); err != io.EOF { //nolint:errorlint // Token returns it as it is
+		if _, err := decoder.Token(); err != io.EOF {
 			return false
 		}
 	}

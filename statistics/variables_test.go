@@ -3,6 +3,7 @@ package statistics_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"clearmlserving/serving"
@@ -124,6 +125,17 @@ func TestAChangeOfDefinitionsKeepsWhatHasNotChanged(t *testing.T) {
 		`clearml_serving_variable_distribution_count{endpoint="m",variable="other",version=""} 1`,
 		`clearml_serving_variable_total{endpoint="m",variable="own",version=""} 1`,
 	}, "clearml_serving_variable_value{")
+}
+
+func TestTheLastValueIsThatOfTheLastRequest(t *testing.T) {
+	m := statistics.New()
+	m.Follow(plan(map[string]serving.Metric{"x": {Type: "value"}}, "m"))
+	for i := range 500 {
+		var one sync.WaitGroup
+		one.Go(func() { sampled(m, "m", 1, fmt.Sprintf(`{"x":%d}`, i)) }) // on any core
+		one.Wait()
+	}
+	expect(t, scrape(t, m, serving.Status{}), []string{`clearml_serving_variable_value{endpoint="m",variable="x",version=""} 499`})
 }
 
 func TestSamplesThatNobodyReadsAreBoundedAndCounted(t *testing.T) {

@@ -173,7 +173,7 @@ func (f recordFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
 func (recordFollower) StatusChanged(func() serving.Status) {}
 
 // Run implements inference.FollowerRunner.
-func (f recordFollower) Run(ctx context.Context, _ func() serving.Status) error {
+func (f recordFollower) Run(ctx context.Context, _ func() serving.Status) error { //nolint:unparam // of the interface
 	f.metrics.Run(ctx)
 	return nil
 }
