@@ -106,6 +106,21 @@ func TestAScrapeCountsEachRequestAndItsVariables(t *testing.T) {
 		"samples_dropped_total 0",
 	)
 
+	var status struct {
+		Endpoints []struct {
+			Endpoint  string
+			PerSecond float64 `json:"per_second"`
+			P95MS     float64 `json:"p95_ms"`
+		}
+	}
+	_, text := s.get(t, s.urls["serve"]+"/status")
+	decode(t, text, &status)
+	for _, e := range status.Endpoints {
+		if e.PerSecond <= 0 || e.P95MS <= 0 {
+			t.Errorf("%s: %v a second, 95 of 100 within %v ms", e.Endpoint, e.PerSecond, e.P95MS)
+		}
+	}
+
 	// Other variables: what is still defined goes on, the model is not loaded again.
 	_, before := s.get(t, s.urls["serve"]+"/status")
 	s.must(t, "metrics", "remove", "--endpoint", "m/*", "--variable", "y")

@@ -42,6 +42,9 @@ type Options struct {
 	RecordingsDir string
 	// Recorder takes the statistics of requests, nil for none.
 	Recorder Recorder
+	// Recent tells how many requests came to an endpoint's model per second lately, and the
+	// time that 95 of 100 of them did not exceed. nil: that is not known.
+	Recent func(serving.EndpointURL) (perSecond float64, p95 time.Duration)
 	// LogShare is the share of requests whose variables are recorded where neither the
 	// endpoint nor the service says. nil: all of them.
 	LogShare *float64

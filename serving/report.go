@@ -130,6 +130,10 @@ type Counts struct {
 	Copies uint64 `json:"shadow_copies,omitempty"`
 	// MeanMS is the mean time of the requests that a model took.
 	MeanMS float64 `json:"mean_ms"`
+	// PerSecond is how many requests came to a model per second within the last minute, P95MS the
+	// time that 95 of 100 of them did not exceed. Of several instances, it is that of the slowest.
+	PerSecond float64 `json:"per_second,omitempty"`
+	P95MS     float64 `json:"p95_ms,omitempty"`
 }
 
 // Add adds the counts of another instance.
@@ -137,6 +141,7 @@ func (c *Counts) Add(d Counts) {
 	if n := c.Requests + d.Requests; n > 0 {
 		c.MeanMS = (c.MeanMS*float64(c.Requests) + d.MeanMS*float64(d.Requests)) / float64(n)
 	}
+	c.PerSecond, c.P95MS = c.PerSecond+d.PerSecond, max(c.P95MS, d.P95MS)
 	c.Requests += d.Requests
 	c.Errors += d.Errors
 	c.TimedOut += d.TimedOut

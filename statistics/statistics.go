@@ -52,6 +52,7 @@ type meter struct {
 	endpoint, version                                   string // the labels
 	duration, queued, worked, requestBytes, answerBytes *histogram
 	variables                                           *variables
+	recent                                              *recent
 }
 
 // New makes Metrics of nothing.
@@ -68,6 +69,7 @@ func (m *Metrics) newMeter(endpoint, version string) *meter {
 		duration: newHistogram(seconds, m.lanes.n), queued: newHistogram(seconds, m.lanes.n), worked: newHistogram(seconds, m.lanes.n),
 		requestBytes: newHistogram(sizes, m.lanes.n), answerBytes: newHistogram(sizes, m.lanes.n),
 		variables: newVariables(),
+		recent:    &recent{marks: [2]mark{{at: time.Now()}, {at: time.Now()}}},
 	}
 }
 
@@ -153,7 +155,8 @@ func (m *Metrics) Run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case now := <-tick.C:
+			m.mark(now)
 		case <-m.samples.full:
 		}
 		m.samples.read()

@@ -149,7 +149,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: python.SetInstanceTask, Logger: log,
 	})}
 	metrics := statistics.New()
-	o.Recorder, o.Followers = metrics, append(o.Followers, recordFollower{metrics})
+	o.Recorder, o.Recent, o.Followers = metrics, metrics.Recent, append(o.Followers, recordFollower{metrics})
 	core := inference.New(o)
 	if front.Metrics, err = metrics.Handler(core.Status, log); err != nil {
 		return nil, err
