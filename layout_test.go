@@ -46,7 +46,7 @@ var arrows = []arrow{
 	{"controlplane/store/postgres/postgrestest", []string{"leaktest"}, "it ends a package's tests, and so looks for what they leave"},
 	{"controlplane/intake", nil, "intake bounds bodies and knows nothing of what they are for"},
 	{"controlplane/ui", []string{"clearml", "controlplane/intake", "docs", "operations", "serving"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
-	{"statistics", []string{"statistics", "clearml", "listen", "serving", "storage"}, "statistics hangs on the control plane's API, not on the data plane"},
+	{"statistics", []string{"serving"}, "statistics takes samples and a status in the words of serving: it knows neither the data plane nor the control plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
 	{"worker", []string{"batching", "process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},
@@ -67,7 +67,7 @@ var arrows = []arrow{
 	{"docs", nil, "docs carries the pages of the documentation: it needs nothing of ours"},
 	{"bench", []string{"bench"}, "the benchmark drives the built binary from outside"},
 	{"chaos", []string{"controlplane!"}, "the faults hit the built binary from outside; only a control plane with a wrong clock is put together there"},
-	{"security", []string{"controlplane", "inference", "serving", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
+	{"security", []string{"controlplane", "inference", "serving", "statistics", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
 	{"e2e", []string{"e2e"}, "the end-to-end tests drive the built binary from outside"},
 }
 

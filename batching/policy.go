@@ -5,6 +5,7 @@ package batching
 
 import (
 	"math"
+	"math/bits"
 	"time"
 
 	"clearmlserving/serving"
@@ -49,6 +50,7 @@ type Policy struct {
 	perRequest float64
 	batches    uint64
 	rows       uint64
+	sizes      [serving.BatchSizes]uint64
 	last       Measured
 	limit      int
 	why        string
@@ -69,6 +71,7 @@ func (p *Policy) Note(r Measured) {
 	}
 	p.batches++
 	p.rows += uint64(r.Rows)
+	p.sizes[min(bits.Len(uint(r.Rows-1)), len(p.sizes)-1)]++
 	p.last = r
 	p.perRequest += (float64(r.Rows)/float64(r.Requests) - p.perRequest) / 8
 	p.fit.add(r.Rows, r.Took)
@@ -78,7 +81,7 @@ func (p *Policy) Note(r Measured) {
 func (p *Policy) Report() *serving.BatchingReport {
 	r := serving.BatchingReport{
 		MaxRows: p.MaxRows, DelayUS: p.Delay.Microseconds(), Preferred: p.Preferred,
-		Batches: p.batches, LastRows: p.last.Rows, LastRequests: p.last.Requests, Limit: p.limit, LimitedBy: p.why,
+		Batches: p.batches, Rows: p.rows, Sizes: p.sizes, LastRows: p.last.Rows, LastRequests: p.last.Requests, Limit: p.limit, LimitedBy: p.why,
 	}
 	if p.batches > 0 {
 		r.MeanRows = float64(p.rows) / float64(p.batches)

@@ -258,13 +258,32 @@ func (s *Service) count(ctx context.Context, live *router.Live, req *engine.Requ
 	if err == nil && answer.Stream != nil {
 		answer.Stream = &countedStream{answer.Stream, live.Stats}
 	}
-	if req.Sampled && err == nil && answer.Status < http.StatusBadRequest {
-		s.o.Recorder.Record(serving.Sample{URL: live.URL, Latency: took, Weight: 1 / share, Variables: answer.Stats})
+	if s.o.Recorder != nil {
+		s.o.Recorder.Record(sampleOf(live.URL, req, answer, err, took, share))
 	}
 	return answer, err
 }
 
-// outcomeOf is the outcome of a request that reached a model.
+// sampleOf is what the statistics get of a request that came to a model.
+func sampleOf(url serving.EndpointURL, req *engine.Request, answer *engine.Response, err error, took time.Duration, share float64) serving.Sample {
+	s := serving.Sample{URL: url, Latency: took, RequestBytes: len(req.Body), AnswerBytes: -1}
+	if req.Tensors != nil {
+		s.RequestBytes = -1
+	}
+	if err != nil {
+		return s
+	}
+	s.Answered, s.Queued = true, answer.Queued
+	if answer.Stream == nil && answer.Tensors == nil {
+		s.AnswerBytes = len(answer.Body)
+	}
+	if req.Sampled && answer.Status < http.StatusBadRequest {
+		s.Sampled, s.Weight, s.Variables = true, 1/share, answer.Stats
+	}
+	return s
+}
+
+// outcomeOf is the outcome of a request that came to a model.
 func outcomeOf(answer *engine.Response, err error) router.Outcome {
 	switch {
 	case err != nil:

@@ -76,6 +76,13 @@ func (s *Service) Readiness(endpoint serving.EndpointURL) (r Readiness, known bo
 func (s *Service) Status() serving.Status {
 	status := s.reconciler.Status()
 	status.Started, status.Access, status.Shadows = s.started, s.gate.status(), s.taps.shadows.status()
+	if s.o.Recent != nil {
+		for i := range status.Endpoints {
+			e := &status.Endpoints[i]
+			perSecond, p95 := s.o.Recent(e.URL)
+			e.PerSecond, e.P95MS = perSecond, p95.Seconds()*1e3
+		}
+	}
 	if s.o.WorkersMemory != nil {
 		memory := s.o.WorkersMemory()
 		status.Workers = &memory

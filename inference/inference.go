@@ -40,10 +40,13 @@ type Options struct {
 	// RecordingsDir is the folder of recorded requests, for endpoints with that option.
 	// "": nothing is recorded.
 	RecordingsDir string
-	// Recorder gets the statistics of answered requests, nil for none.
+	// Recorder takes the statistics of requests, nil for none.
 	Recorder Recorder
-	// LogShare is the default share of requests that are counted, for endpoints and services
-	// without one. nil: all.
+	// Recent tells how many requests came to an endpoint's model per second lately, and the
+	// time that 95 of 100 of them did not exceed. nil: that is not known.
+	Recent func(serving.EndpointURL) (perSecond float64, p95 time.Duration)
+	// LogShare is the share of requests whose variables are recorded where neither the
+	// endpoint nor the service says. nil: all of them.
 	LogShare *float64
 
 	// Source, Files, Journal, Changes, Poll, CacheFile and Instance are those of the reconciler.
@@ -76,9 +79,10 @@ type Front interface {
 // instance has ended unexpectedly.
 var ErrBroken = errors.New("another part of the instance has ended")
 
-// Recorder gets the statistics of answered requests.
+// Recorder takes the statistics of requests.
 type Recorder interface {
-	// Record never blocks: samples that do not fit are dropped and counted.
+	// Record takes a request that came to a model, unless its client has left. It never
+	// blocks: what cannot be taken is dropped and counted.
 	Record(s serving.Sample)
 }
 

@@ -22,6 +22,7 @@ import (
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
 	"clearmlserving/serving"
+	"clearmlserving/statistics"
 )
 
 // world is a control plane and an inference instance in this process, with their
@@ -106,7 +107,11 @@ func newWorld(t *testing.T, change ...func(*controlplane.Options)) *world {
 			serving.SectionAccess:    keys,
 		}}},
 	})
-	w.instance = rest.New(core, rest.Options{Listener: serve, Admin: admin, MaxBody: 1 << 20, Logger: log})
+	metrics, err := statistics.New().Handler(core.Status, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.instance = rest.New(core, rest.Options{Listener: serve, Admin: admin, Metrics: metrics, MaxBody: 1 << 20, Logger: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	for _, run := range []func(context.Context) error{w.control.Run, func(ctx context.Context) error { return core.Run(ctx, w.instance) }} {

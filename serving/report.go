@@ -130,6 +130,10 @@ type Counts struct {
 	Copies uint64 `json:"shadow_copies,omitempty"`
 	// MeanMS is the mean time of the requests that a model took.
 	MeanMS float64 `json:"mean_ms"`
+	// PerSecond is how many requests came to a model per second within the last minute, P95MS the
+	// time that 95 of 100 of them did not exceed. Of several instances, it is that of the slowest.
+	PerSecond float64 `json:"per_second,omitempty"`
+	P95MS     float64 `json:"p95_ms,omitempty"`
 }
 
 // Add adds the counts of another instance.
@@ -137,6 +141,7 @@ func (c *Counts) Add(d Counts) {
 	if n := c.Requests + d.Requests; n > 0 {
 		c.MeanMS = (c.MeanMS*float64(c.Requests) + d.MeanMS*float64(d.Requests)) / float64(n)
 	}
+	c.PerSecond, c.P95MS = c.PerSecond+d.PerSecond, max(c.P95MS, d.P95MS)
 	c.Requests += d.Requests
 	c.Errors += d.Errors
 	c.TimedOut += d.TimedOut
@@ -235,15 +240,21 @@ type WorkerReport struct {
 	InFlight int       `json:"in_flight"`
 }
 
+// BatchSizes is how many sizes of batches are told apart.
+const BatchSizes = 12
+
 // BatchingReport describes how requests are executed together, and what the last decisions were.
 type BatchingReport struct {
-	MaxRows      int     `json:"max_batch_size"`
-	DelayUS      int64   `json:"max_queue_delay_microseconds,omitempty"`
-	Preferred    []int   `json:"preferred_batch_size,omitempty"`
-	Batches      uint64  `json:"batches"`
-	LastRows     int     `json:"last_rows"`
-	LastRequests int     `json:"last_requests"`
-	MeanRows     float64 `json:"mean_rows"`
+	MaxRows   int    `json:"max_batch_size"`
+	DelayUS   int64  `json:"max_queue_delay_microseconds,omitempty"`
+	Preferred []int  `json:"preferred_batch_size,omitempty"`
+	Batches   uint64 `json:"batches"`
+	Rows      uint64 `json:"-"` // of all batches
+	// Sizes counts the batches of up to 1, 2, 4, 8, ... rows; the last count has all larger ones.
+	Sizes        [BatchSizes]uint64 `json:"-"`
+	LastRows     int                `json:"last_rows"`
+	LastRequests int                `json:"last_requests"`
+	MeanRows     float64            `json:"mean_rows"`
 	// A batch takes about PerBatchUS + rows * PerRowUS; both 0 while unknown.
 	PerRowUS   float64 `json:"us_per_row"`
 	PerBatchUS float64 `json:"us_per_batch"`

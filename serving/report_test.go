@@ -57,6 +57,14 @@ func TestWhatWorkersTakeIsNoNewsButThatMemoryIsShortIs(t *testing.T) {
 	}
 }
 
+func TestCountsOfSeveralInstancesAreAddedUp(t *testing.T) {
+	sum := serving.Counts{Requests: 3, Errors: 1, MeanMS: 2, PerSecond: 1.5, P95MS: 7}
+	sum.Add(serving.Counts{Requests: 1, Refused: 1, MeanMS: 6, PerSecond: 2, P95MS: 5})
+	if want := (serving.Counts{Requests: 4, Errors: 1, Refused: 1, MeanMS: 3, PerSecond: 3.5, P95MS: 7}); sum != want {
+		t.Errorf("%+v, want %+v", sum, want)
+	}
+}
+
 func TestAReportIsReadBackAndBounded(t *testing.T) {
 	long := strings.Repeat("é", 2000)
 	report := serving.InstanceReport{Name: "host:1", Status: serving.Status{ServiceID: "S", Endpoints: []serving.EndpointReport{

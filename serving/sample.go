@@ -2,11 +2,20 @@ package serving
 
 import "time"
 
-// Sample is the data of one answered request for statistics.
+// Sample is the data for statistics of one request that came to a model.
 type Sample struct {
-	URL     EndpointURL
-	Latency time.Duration
-	// Weight is the number of requests that the sample represents: 1 / the sampled share.
+	URL EndpointURL
+	// Latency is the time until the answer or the failure, Queued the part of it before the request
+	// was handed to a worker. Only an answer has Queued.
+	Latency, Queued time.Duration
+	// Answered: user code or the engine gave an answer, with any status.
+	Answered bool
+	// RequestBytes and AnswerBytes are the sizes of the bodies, -1 where they are not known: tensors
+	// and streams.
+	RequestBytes, AnswerBytes int
+	// Sampled: the variables of the request are recorded, and it was answered without an error.
+	Sampled bool
+	// Weight is the number of requests that a sampled one represents: 1 / the sampled share.
 	Weight float64
 	// Variables is a JSON object of the logged variables, nil for none. It must not be changed.
 	Variables []byte

@@ -98,7 +98,7 @@ func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
 	case f.state == abandoned:
 		d.deliver(f, nil, nil)
 	default:
-		response := w.response(meta, int(fr.code))
+		response := w.response(f, meta, int(fr.code))
 		response.Body = body
 		if f.kind == kindPre {
 			response.prepared = w.prepared[fr.id]
@@ -109,8 +109,8 @@ func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
 }
 
 // response makes the caller's Response from an answer's metadata.
-func (w *worker) response(meta *answerHead, status int) *Response {
-	r := &Response{Status: status, ContentType: w.text(meta.contentType), Headers: meta.headers, ErrorKind: w.text(meta.errorKind)}
+func (w *worker) response(f *flight, meta *answerHead, status int) *Response {
+	r := &Response{Status: status, ContentType: w.text(meta.contentType), Headers: meta.headers, ErrorKind: w.text(meta.errorKind), Queued: f.queued}
 	if len(meta.stats) > 0 {
 		r.Stats = append([]byte(nil), meta.stats...)
 	}

@@ -131,9 +131,7 @@ func (d *dispatch) Admit(f *flight) (*worker, error) {
 	}
 	w := d.pick(f)
 	if w == nil {
-		if d.policy != nil && d.policy.Delay > 0 {
-			f.since = time.Now()
-		}
+		f.since = time.Now()
 		if err := d.enqueue(f); err != nil {
 			return nil, err
 		}
@@ -257,6 +255,9 @@ func (d *dispatch) ready() (n int) {
 func (d *dispatch) send(w *worker, f *flight) {
 	if len(w.flights) == 0 {
 		w.busySince = time.Now()
+	}
+	if !f.since.IsZero() {
+		f.queued = time.Since(f.since)
 	}
 	w.nextID++
 	f.id, f.w, f.state = w.nextID, w, sent

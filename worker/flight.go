@@ -22,7 +22,8 @@ const (
 type flight struct {
 	req      Request
 	deadline time.Time
-	since    time.Time // when it began to wait; only with a batch delay
+	since    time.Time // when it began to wait in the queue, zero if it never did
+	queued   time.Duration
 	nested   bool
 	kind     frameKind // kindRequest, kindPre or kindPost
 	prepared uint64    // of a kindPost: the id of its kindPre

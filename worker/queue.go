@@ -3,6 +3,7 @@ package worker
 import (
 	"cmp"
 	"slices"
+	"time"
 )
 
 // fifo holds items in the order in which they came. It reuses its memory.
@@ -55,8 +56,12 @@ func (q *queue) remove(f *flight) {
 // pushFront puts flights that a worker had before all others, in their order.
 func (q *queue) pushFront(again []*flight) {
 	slices.SortFunc(again, func(a, b *flight) int { return cmp.Compare(a.id, b.id) })
+	now := time.Now()
 	for _, f := range again {
 		f.state, f.w, f.id = waiting, nil, 0
+		if f.since.IsZero() { // it was sent at once
+			f.since = now
+		}
 	}
 	q.fifo = fifo[*flight]{items: append(again, q.all()...)}
 }

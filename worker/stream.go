@@ -265,7 +265,7 @@ func (w *worker) stream(f *flight, meta *answerHead, status int) {
 		return
 	}
 	f.state = streaming
-	f.response = w.response(meta, status)
+	f.response = w.response(f, meta, status)
 	f.response.Stream = s
 	f.done <- struct{}{}
 }

@@ -174,6 +174,8 @@ type Response struct {
 	Stats []byte
 	// ErrorKind is the kind of user code's error, "" for none.
 	ErrorKind string
+	// Queued is how long the request waited before it was sent to a worker.
+	Queued time.Duration
 	// Stream, when not nil, yields the body; the caller must Close it.
 	Stream *Stream
 

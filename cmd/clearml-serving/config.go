@@ -17,13 +17,14 @@ type serviceSetting struct {
 	flag, name, kind string
 	shown            string // its name in the original's line, "" for no line
 	help             string
+	used             bool // by instances of this version
 }
 
 var serviceSettings = []serviceSetting{
-	{"base-serving-url", serving.ParamServingBaseURL, "str", "base_serving_url", "external address of the inference instances, as http://host:8080/serve"},
-	{"triton-grpc-server", serving.ParamTritonGRPCServer, "str", "triton_grpc_server", "address of Triton's gRPC port"},
-	{"kafka-metric-server", serving.ParamKafkaServiceServer, "str", "", "address of a Kafka broker for statistics"},
-	{"metric-log-freq", serving.ParamMetricLoggingFreq, "float", "metric_log_freq", "share of the requests whose variables are logged, 0 to 1"},
+	{"base-serving-url", serving.ParamServingBaseURL, "str", "base_serving_url", "external address of the inference instances, as http://host:8080/serve", false},
+	{"triton-grpc-server", serving.ParamTritonGRPCServer, "str", "triton_grpc_server", "address of Triton's gRPC port", false},
+	{"kafka-metric-server", serving.ParamKafkaServiceServer, "str", "", "address of a Kafka broker for statistics", false},
+	{"metric-log-freq", serving.ParamMetricLoggingFreq, "float", "metric_log_freq", "share of the requests whose variables are logged, 0 to 1", true},
 }
 
 // onlyStored is said of what the stored configuration may hold although no instance of
@@ -40,8 +41,8 @@ func configCommand(a *app) *cobra.Command {
 		Long: `Show the settings of a serving service, or change those that are given. An empty
 value ("") takes a setting away.
 
-The settings other than --auth are stored for the Python product; instances of this
-version do not use them.`,
+The settings other than --auth and --metric-log-freq are stored for the Python product;
+instances of this version do not use them.`,
 		Example: `  clearml-serving config
   clearml-serving config --auth on
   clearml-serving config --base-serving-url http://serving.example:8080/serve`,
@@ -84,7 +85,7 @@ version do not use them.`,
 				a.print.line("Configuring serving service [id=%s] %s=%s", s.Doc.ID, setting.shown, value)
 			}
 			changed = append(changed, field{setting.name, value})
-			if value != "" {
+			if value != "" && !setting.used {
 				put(a.sys.stderr, "Notice: %s is %s", setting.name, onlyStored)
 			}
 		}
@@ -122,7 +123,7 @@ func (a *app) showConfig(ctx context.Context) error {
 	settings := object{{"auth", auth}}
 	for _, setting := range serviceSettings {
 		value, note := s.Doc.General[setting.name], ""
-		if value != "" {
+		if value != "" && !setting.used {
 			note = onlyStored
 		}
 		rows = append(rows, []string{setting.flag, firstOf(value, "-"), note})

@@ -18,6 +18,7 @@ import (
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
 	"clearmlserving/serving"
+	"clearmlserving/statistics"
 	"clearmlserving/worker"
 	"clearmlserving/worker/host"
 )
@@ -54,11 +55,11 @@ type hotPath struct {
 }
 
 // newHotPath serves the endpoints "plain" and "batched". It needs a Python.
-func newHotPath(tb testing.TB) net.Addr {
+func newHotPath(tb testing.TB, recorder inference.Recorder) net.Addr {
 	tb.Helper()
 	return serveCode(tb, map[string]endpointCode{
 		"plain": {engine: "custom", code: hotPathCode}, "batched": {engine: "custom", code: hotPathCode, together: 16},
-	})
+	}, recorder)
 }
 
 // endpointCode is an endpoint of a test: its code, and how many requests are executed
@@ -69,7 +70,7 @@ type endpointCode struct {
 }
 
 // serveCode serves endpoints until the end of the test, which it skips without a Python.
-func serveCode(tb testing.TB, endpoints map[string]endpointCode) net.Addr {
+func serveCode(tb testing.TB, endpoints map[string]endpointCode, recorder inference.Recorder) net.Addr {
 	tb.Helper()
 	environ := []string{"PATH=" + os.Getenv("PATH")}
 	env, err := worker.FindEnvironment(tb.Context(), worker.Search{Candidates: []string{os.Getenv("CLEARML_SERVING_TEST_PYTHON"), "python3"}, Env: environ})
@@ -97,7 +98,7 @@ func serveCode(tb testing.TB, endpoints map[string]endpointCode) net.Addr {
 		tb.Fatal(err)
 	}
 	service := inference.New(inference.Options{
-		Files: hotPathFiles{}, RequestTimeout: time.Minute,
+		Files: hotPathFiles{}, RequestTimeout: time.Minute, Recorder: recorder,
 		Engines: engines(python.New(python.Options{Workers: 1, Host: host.New(host.Options{
 			Find:   func(context.Context) (*worker.Environment, error) { return env, nil },
 			Worker: worker.Options{RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
@@ -169,22 +170,24 @@ func (h *hotPath) ask() error {
 
 // The way of a request, with one connection; its allocations are bounded below.
 func BenchmarkHotPath(b *testing.B) {
-	addr := newHotPath(b)
-	for _, endpoint := range []string{"plain", "batched"} {
-		h := connect(b, addr, endpoint)
-		b.Run(endpoint, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := h.ask(); err != nil {
-					b.Fatal(err)
+	for name, recorder := range map[string]inference.Recorder{"statistics": statistics.New(), "no statistics": nil} {
+		addr := newHotPath(b, recorder)
+		for _, endpoint := range []string{"plain", "batched"} {
+			h := connect(b, addr, endpoint)
+			b.Run(name+"/"+endpoint, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := h.ask(); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-		})
+			})
+		}
 	}
 }
 
 func TestARequestAllocatesLittleFromTheSocketToTheWorkerAndBack(t *testing.T) {
-	addr := newHotPath(t)
+	addr := newHotPath(t, statistics.New())
 	for endpoint, most := range map[string]float64{"plain": 10, "batched": 10} {
 		h := connect(t, addr, endpoint)
 		got := math.Inf(1)

@@ -24,6 +24,7 @@ import (
 	"clearmlserving/process"
 	"clearmlserving/recurring"
 	"clearmlserving/serving"
+	"clearmlserving/statistics"
 	"clearmlserving/storage"
 	"clearmlserving/worker"
 	"clearmlserving/worker/host"
@@ -147,12 +148,34 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
 		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: python.SetInstanceTask, Logger: log,
 	})}
+	metrics := statistics.New()
+	o.Recorder, o.Recent, o.Followers = metrics, metrics.Recent, append(o.Followers, recordFollower{metrics})
 	core := inference.New(o)
+	if front.Metrics, err = metrics.Handler(core.Status, log); err != nil {
+		return nil, err
+	}
 	clients := rest.New(core, front)
 	return func(ctx context.Context) error {
 		defer summary.Flush()
 		return core.Run(ctx, clients)
 	}, nil
+}
+
+// recordFollower tells the statistics which endpoints there are and what they log.
+type recordFollower struct{ metrics *statistics.Metrics }
+
+// Planned implements reconcile.Follower.
+func (f recordFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
+	f.metrics.Follow(plan)
+}
+
+// StatusChanged implements reconcile.Follower.
+func (recordFollower) StatusChanged(func() serving.Status) {}
+
+// Run implements inference.FollowerRunner.
+func (f recordFollower) Run(ctx context.Context, _ func() serving.Status) error { //nolint:unparam // of the interface
+	f.metrics.Run(ctx)
+	return nil
 }
 
 // modelFiles fetches models and code into the cache of the data folder.

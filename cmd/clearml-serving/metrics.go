@@ -2,8 +2,9 @@ package main
 
 import "github.com/spf13/cobra"
 
-// metricsUnread is said of variables as long as no statistics are made of them.
-const metricsUnread = "Logged variables are stored, but instances of this version make no statistics of them"
+// metricsShown says where logged variables are.
+const metricsShown = `Each instance exposes them as Prometheus metrics at /metrics of its admin listener:
+docs/metrics.md describes them.`
 
 // metricsCommand is the group of commands about logged variables.
 func metricsCommand(a *app) *cobra.Command {
@@ -13,7 +14,7 @@ func metricsCommand(a *app) *cobra.Command {
 		Long: `Choose which variables of requests and answers are logged as statistics, for an
 endpoint or, with a name that ends in "*", for all endpoints that begin so.
 
-` + metricsUnread + `.`,
+` + metricsShown,
 		Example: `  clearml-serving metrics add --endpoint test_model_sklearn --variable-scalar x0=0,0.1,0.5,1,10 y=0/1/5
   clearml-serving metrics list`,
 	}, metricsAddCommand(a), metricsRemoveCommand(a), metricsListCommand(a))

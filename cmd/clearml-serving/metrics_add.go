@@ -28,7 +28,7 @@ func metricsAddCommand(a *app) *cobra.Command {
 that user code gives to its collect function. What is logged already stays; a
 variable of the same name is replaced.
 
-` + metricsUnread + `.`,
+` + metricsShown,
 		Example: `  clearml-serving metrics add --endpoint test_model_sklearn --variable-scalar x0=0,0.1,0.5,1,10 x1=0/10/5
   clearml-serving metrics add --endpoint "test_model_auto/*" --variable-enum animal=cat,dog --log-freq 0.5
   clearml-serving metrics add --endpoint test_model/1 --variable-value y --variable-counter tokens`,
@@ -66,9 +66,6 @@ func (a *app) metricsAdd(ctx context.Context, s *operations.Service, f metricFla
 		}
 		return serving.SectionMetrics, err
 	})
-	if err == nil {
-		put(a.sys.stderr, "Notice: %s", metricsUnread)
-	}
 	return change{result: object{{"endpoint", url}, {"variables", keys(m.Metrics)}, {"updated", updated}}}, err
 }
 

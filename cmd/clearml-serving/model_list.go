@@ -275,6 +275,18 @@ func endpointTable(rows []listRow) (heading []string, cells [][]string) {
 	add("BAD REQUESTS", false, func(c *serving.Counts) string { return number(c.BadRequests) })
 	add("SHADOW COPIES", false, func(c *serving.Counts) string { return number(c.Copies) })
 	add("MEAN", true, func(c *serving.Counts) string { return milliseconds(c.MeanMS) })
+	add("P95", false, func(c *serving.Counts) string {
+		if c.P95MS == 0 {
+			return "0"
+		}
+		return milliseconds(c.P95MS)
+	})
+	add("RATE", false, func(c *serving.Counts) string {
+		if c.PerSecond == 0 {
+			return "0"
+		}
+		return strconv.FormatFloat(c.PerSecond, 'f', 1, 64) + "/s"
+	})
 	heading = append(heading, "NOTE")
 	for i, r := range rows {
 		cells[i] = append(cells[i], r.note)

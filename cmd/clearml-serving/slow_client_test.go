@@ -64,7 +64,7 @@ func TestClientsThatReadSlowlyHoldUpNobody(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			addr := serveCode(t, map[string]endpointCode{
 				"plain": {engine: "custom", code: slowCode}, "async": {engine: "custom_async", code: asynchronous},
-			})
+			}, nil)
 			waitFor200(t, addr, c.endpoint)
 			slow := askSlowly(t, addr, c.endpoint, c.question)
 			ctx, cancel := context.WithTimeout(t.Context(), 45*time.Second) // the client would be cut after 60
@@ -88,7 +88,7 @@ func TestClientsThatReadSlowlyHoldUpNobody(t *testing.T) {
 }
 
 func TestAClientThatLeavesGivesTheWorkerBackBetweenTwoSteps(t *testing.T) {
-	addr := serveCode(t, map[string]endpointCode{"plain": {engine: "custom", code: slowCode}})
+	addr := serveCode(t, map[string]endpointCode{"plain": {engine: "custom", code: slowCode}}, nil)
 	waitFor200(t, addr, "plain")
 	// The end of the connection is looked for ten times a second, when the machine has time.
 	for patience := 500 * time.Millisecond; patience < time.Minute; patience *= 2 {

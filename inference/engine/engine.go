@@ -76,6 +76,8 @@ type Response struct {
 	Stream Stream
 	// Unread: the engine could not parse the request, so user code did not get it.
 	Unread bool
+	// Queued is how long the request waited before a worker had it.
+	Queued time.Duration
 }
 
 // Stream is a body that is produced while it is sent. One goroutine uses it.

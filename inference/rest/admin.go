@@ -13,7 +13,12 @@ import (
 	"clearmlserving/inference/listener"
 )
 
-// adminServer answers operators: probes and profiles.
+const (
+	metricsPath = "/metrics"
+	readOnly    = "GET " // a ServeMux pattern; it includes HEAD
+)
+
+// adminServer answers operators: probes as above, profiles, and metrics.
 func (f *Front) adminServer() *http.Server {
 	mux := http.NewServeMux()
 	for _, p := range probes() {
@@ -31,6 +36,9 @@ func (f *Front) adminServer() *http.Server {
 	}
 	for path, handler := range profiles() {
 		mux.HandleFunc(path, handler)
+	}
+	if f.o.Metrics != nil {
+		mux.Handle(readOnly+metricsPath, f.o.Metrics)
 	}
 	return &http.Server{
 		Handler: f.operatorsOnly(mux), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,

@@ -30,6 +30,8 @@ type Options struct {
 	// AdminToken, if set, is required on Admin. Without one, Admin only answers requests
 	// that name the machine by its address, or as localhost.
 	AdminToken string
+	// Metrics answers scrapes of Prometheus on Admin, nil for none.
+	Metrics http.Handler
 	// Suffix is the first part of every endpoint's path. Default "serve".
 	Suffix string
 	// StopTimeout bounds running requests after the end of Run's context.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -490,23 +491,34 @@ func TestSuffixReplacesServe(t *testing.T) {
 	}
 }
 
-func TestAnsweredRequestsAreRecorded(t *testing.T) {
+func TestRequestsThatComeToAModelAreRecorded(t *testing.T) {
 	recorder := &countingRecorder{}
-	base := start(t, func(o *options) { o.Recorder = recorder }, "echo", "busy", "ask", "echo/1")
+	base := start(t, func(o *options) { o.Recorder = recorder }, "echo", "busy", "ask", "echo/1", "answers")
 	for _, path := range []string{"echo", "echo", "busy", "nobody", "ask"} {
-		post(t, base+"/serve/"+path, "")
+		post(t, base+"/serve/"+path, "12345")
 	}
+	post(t, base+"/serve/answers", "422")
 	recorder.mu.Lock()
 	defer recorder.mu.Unlock()
-	got := map[serving.EndpointURL]int{}
+	got, sampled := map[serving.EndpointURL]int{}, map[serving.EndpointURL]int{}
 	for _, s := range recorder.samples {
 		got[s.URL]++
-		if s.Weight != 1 || s.Latency <= 0 || string(s.Variables) != `{"x":1}` {
+		if s.Latency <= 0 || s.Answered == (s.URL == "busy") || s.Answered == (s.AnswerBytes < 0) {
+			t.Errorf("sample %+v", s)
+		}
+		if !s.Sampled {
+			continue
+		}
+		sampled[s.URL]++
+		if s.Weight != 1 || string(s.Variables) != `{"x":1}` {
 			t.Errorf("sample %+v", s)
 		}
 	}
-	if len(got) != 3 || got["echo"] != 2 || got["ask"] != 1 || got["echo/1"] != 1 {
+	if want := (map[serving.EndpointURL]int{"echo": 2, "ask": 1, "echo/1": 1, "busy": 1, "answers": 1}); !maps.Equal(got, want) {
 		t.Errorf("recorded %v", got)
+	}
+	if want := (map[serving.EndpointURL]int{"echo": 2, "ask": 1, "echo/1": 1}); !maps.Equal(sampled, want) {
+		t.Errorf("sampled %v", sampled)
 	}
 }
 

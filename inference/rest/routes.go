@@ -75,6 +75,9 @@ func (f *Front) Routes() []Route {
 	for path := range profiles() {
 		routes = append(routes, Route{"admin", "any", path, Operator})
 	}
+	if f.o.Metrics != nil {
+		routes = append(routes, Route{"admin", "GET, HEAD", metricsPath, Operator})
+	}
 	return routes
 }
 

@@ -1,8 +1,8 @@
 """The variables of a sampled request for the statistics.
 
 They are the values that user code has collected, and the fields of request and answer that the endpoint's
-metric definition names. It never fails a request: a value that cannot be sent is omitted and logged once per
-name.
+metric definition names. It never fails a request: a value that cannot be encoded becomes null, which the
+statistics count, and is logged once per name.
 """
 
 from __future__ import annotations
@@ -50,12 +50,17 @@ class Variables:
             try:
                 parts.append(encode_json({name: value}, exact=True)[1:-1])
             except Exception as error:
-                self._drop(str(name), error)
+                parts.append(self._without_value(name, error))
         return b"{" + b",".join(parts) + b"}" if parts else b""
 
-    def _drop(self, name: str, error: Exception) -> None:
+    def _without_value(self, key: Any, error: Exception) -> bytes:
+        try:
+            name = str(key)
+        except Exception:
+            name = "?"
         self.dropped += 1
         if name not in self._said and len(self._said) < 100:
             self._said.add(name)
             why = str(error) if isinstance(error, AnswerError) else type(error).__name__
             self._log("warning", f"statistics: variable '{name}' is left out (said once): {why}")
+        return json.dumps({name: None})[1:-1].encode()

@@ -148,7 +148,7 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 	if err != nil {
 		return nil, m.failure(err)
 	}
-	resp := &engine.Response{Status: answer.Status, ContentType: answer.ContentType, Body: answer.Body, Stats: answer.Stats, Unread: answer.ErrorKind == "request"}
+	resp := &engine.Response{Status: answer.Status, ContentType: answer.ContentType, Body: answer.Body, Stats: answer.Stats, Unread: answer.ErrorKind == "request", Queued: answer.Queued}
 	for _, h := range answer.Headers {
 		resp.Header = append(resp.Header, engine.Header{Name: h.Name, Value: h.Value})
 	}

@@ -45,15 +45,29 @@ def test_answer_that_is_no_object_fails_nothing(process, answer):
     assert stats(process(f"return {answer}", variables=["x"]), {"x": 1}) == {"x": 1}
 
 
-def test_value_that_cannot_be_sent_is_left_out_and_said_once(process):
+def test_value_that_cannot_be_sent_is_null_and_said_once(process):
     endpoint = process(
         "collect_custom_statistics_fn({'a': float('nan'), 'f': len, 'b': 1, (1, 2): 3})\nreturn 1", variables=["x"]
     )
     for _ in range(3):
-        assert stats(endpoint, {"x": 2}) == {"b": 1, "x": 2}
+        assert stats(endpoint, {"x": 2}) == {"a": None, "f": None, "b": 1, "(1, 2)": None, "x": 2}
     assert len(endpoint.host.lines) == 3
     assert "variable 'a' is left out (said once): answer['a'] is NaN" in endpoint.host.text()
     assert endpoint.endpoint.variables.dropped == 9
+
+
+def test_name_that_has_no_text_fails_nothing(process):
+    endpoint = process(
+        """
+        class Key:
+            def __str__(self):
+                raise ValueError
+
+        collect_custom_statistics_fn({Key(): 1, chr(0xD800): 2, "b": 3})
+        return 1
+        """
+    )
+    assert stats(endpoint) == {"?": None, "\ud800": 2, "b": 3}
 
 
 def test_failed_request_has_none(process):

@@ -1,0 +1,96 @@
+package statistics
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// family is one metric as scrapers know it. docs/metrics.md is made from the families.
+type family struct {
+	name   string
+	kind   string // counter, gauge, histogram
+	help   string
+	labels []string
+	desc   *prometheus.Desc
+}
+
+func newFamily(kind, name, help string, labels ...string) *family {
+	name = "clearml_serving_" + name
+	return &family{name, kind, help, labels, prometheus.NewDesc(name, help, labels, nil)}
+}
+
+// ofEndpoint makes a family with a series for each endpoint, and for each value of the labels.
+func ofEndpoint(kind, name, help string, labels ...string) *family {
+	return newFamily(kind, name, help, append([]string{"endpoint", "version"}, labels...)...)
+}
+
+const (
+	isCounter   = "counter"
+	isGauge     = "gauge"
+	isHistogram = "histogram"
+)
+
+// families are all metrics, in the order of the documentation.
+//
+//nolint:gochecknoglobals // a constant table
+var (
+	requestsTotal = ofEndpoint(isCounter, "requests_total",
+		"Requests by outcome: answered (status below 400), client_error (user code answered 400 to 499), bad_request (never came to user code), error (500 and above, or nothing could answer), timed_out, refused (a queue or memory limit).", "outcome")
+	requestsInProgress = ofEndpoint(isGauge, "requests_in_progress", "Requests that a model has now, queued ones included.")
+	requestDuration    = ofEndpoint(isHistogram, "request_duration_seconds",
+		"Time from the whole request to the answer or the failure, of requests that came to a model. A stream is measured up to its beginning.")
+	queueDuration = ofEndpoint(isHistogram, "request_queue_duration_seconds",
+		"Part of the time of answered requests that they waited before they were sent to a worker.")
+	workerDuration = ofEndpoint(isHistogram, "request_worker_duration_seconds",
+		"Part of the time of answered requests that they were at a worker. A busy worker is sent a few requests ahead: their wait there is included.")
+	requestSize  = ofEndpoint(isHistogram, "request_size_bytes", "Size of the bodies of requests that came to a model, decompressed.")
+	responseSize = ofEndpoint(isHistogram, "response_size_bytes", "Size of the bodies of answers. Streams are not included.")
+
+	endpointReady = ofEndpoint(isGauge, "endpoint_ready", "1 if the endpoint serves what is configured, 0 otherwise.")
+	endpointInfo  = ofEndpoint(isGauge, "endpoint_info", "What the endpoint serves; the value is always 1.", "engine", "model_id", "revision")
+	queuedRequest = ofEndpoint(isGauge, "queued_requests", "Requests that wait for a worker now.")
+	queueLimit    = ofEndpoint(isGauge, "queue_limit_requests", "How many requests may wait. Others are refused.")
+	workers       = ofEndpoint(isGauge, "workers", "Worker processes by what they do: idle, busy, calling (they wait for a send_request), leaving.", "state")
+	workersLimit  = ofEndpoint(isGauge, "workers_limit", "Maximum number of worker processes.")
+	restarts      = ofEndpoint(isCounter, "worker_restarts_total", "Unwanted deaths of worker processes since the model was loaded.")
+
+	batchRows = ofEndpoint(isHistogram, "batch_rows", "Rows of executed batches, since the model was loaded. Endpoints without batching have none.")
+	batchMax  = ofEndpoint(isGauge, "batch_limit_rows", "Rows that the last batch was allowed to have.")
+
+	shadowRequests = ofEndpoint(isCounter, "shadow_requests_total",
+		"Copies of requests to another endpoint (target) by result: equal, different, error, dropped, not_compared.", "target", "result")
+	recordedRequests = ofEndpoint(isCounter, "recorded_requests_total", "Requests to record by result: recorded, dropped, skipped.", "result")
+
+	variableSamples  = ofEndpoint(isCounter, "sampled_requests_total", "Requests whose logged variables were recorded.")
+	variableValue    = ofEndpoint(isGauge, "variable_value", "Last value of a variable of type value, or of a number that user code collected without a definition.", "variable")
+	variableSum      = ofEndpoint(isCounter, "variable_total", "Sum of a variable of type counter, extrapolated to all requests where only a share is sampled.", "variable")
+	variableScalar   = ofEndpoint(isHistogram, "variable_distribution", "Values of a variable of type scalar in sampled requests, with the configured buckets. Each element of a list is a value.", "variable")
+	variableWords    = ofEndpoint(isCounter, "variable_values_total", "Values of a variable of type enum in sampled requests; the value \"other\" stands for all that are not listed.", "variable", "value")
+	variablesSkipped = ofEndpoint(isCounter, "variables_skipped_total",
+		"Values that were not recorded: missing (not in the request, the answer or what was collected), null (also: could not be encoded, as NaN), type, negative (of a counter), limit (too many names, or elements of a list).", "variable", "reason")
+	samplesDropped = newFamily(isCounter, "samples_dropped_total", "Sampled requests whose variables were not recorded because too many waited to be read.")
+	samplesBroken  = newFamily(isCounter, "samples_unreadable_total", "Sampled requests whose variables could not be read.")
+
+	keysRefused   = newFamily(isCounter, "unauthorized_requests_total", "Requests without a key that is good for what they asked.")
+	memoryTaken   = newFamily(isGauge, "workers_memory_bytes", "Memory of all worker processes and of those that fork them. Only with a memory budget.")
+	memoryBudget  = newFamily(isGauge, "workers_memory_budget_bytes", "Bound of clearml_serving_workers_memory_bytes.")
+	memoryShort   = newFamily(isGauge, "workers_memory_short", "1 if the budget made idle workers end early within the last minute, or is exceeded.")
+	endedEarly    = newFamily(isCounter, "workers_ended_early_total", "Idle workers that were ended early because of the memory budget.")
+	synced        = newFamily(isGauge, "configuration_synced", "1 if the configuration has been read and the control plane answers, 0 otherwise.")
+	problems      = newFamily(isGauge, "configuration_problems", "Parts of the configuration that are not served as written.")
+	instanceStart = newFamily(isGauge, "start_time_seconds", "Start of the instance, in seconds since 1970.")
+)
+
+// section is a part of the documentation.
+type section struct {
+	title    string
+	families []*family
+}
+
+func sections() []section {
+	return []section{
+		{"Requests", []*family{requestsTotal, requestsInProgress, requestDuration, queueDuration, workerDuration, requestSize, responseSize, keysRefused}},
+		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts}},
+		{"Batching", []*family{batchRows, batchMax}},
+		{"Logged variables", []*family{variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped, samplesDropped, samplesBroken}},
+		{"Copies and recordings", []*family{shadowRequests, recordedRequests}},
+		{"Instance", []*family{instanceStart, synced, problems, memoryTaken, memoryBudget, memoryShort, endedEarly}},
+	}
+}

@@ -1,0 +1,225 @@
+package statistics_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+
+	"clearmlserving/serving"
+	"clearmlserving/statistics"
+)
+
+// scrape returns what a scraper that takes text gets.
+func scrape(t *testing.T, m *statistics.Metrics, status serving.Status) string {
+	t.Helper()
+	h, err := m.Handler(func() serving.Status { return status }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
+	if w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+// expect checks that each line is in the text, and that no line begins as one of absent.
+func expect(t *testing.T, text string, lines []string, absent ...string) {
+	t.Helper()
+	for _, line := range lines {
+		if !strings.Contains("\n"+text, "\n"+line+"\n") {
+			name, _, _ := strings.Cut(line, "{")
+			t.Errorf("missing: %s\nthere is:\n%s", line, grep(text, name))
+		}
+	}
+	for _, line := range absent {
+		if found := grep(text, line); found != "" {
+			t.Errorf("not expected:\n%s", found)
+		}
+	}
+}
+
+func grep(text, begin string) (found string) {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, begin) {
+			found += line
+		}
+	}
+	return found
+}
+
+// lint fails for what promtool would complain about.
+func lint(t *testing.T, text string) {
+	t.Helper()
+	found, err := promlint.New(strings.NewReader(text)).Lint()
+	if err != nil {
+		t.Errorf("the text cannot be parsed: %v", err)
+	}
+	for _, p := range found {
+		if strings.HasPrefix(p.Metric, "clearml_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
+	}
+}
+
+// full is a status with a value for everything.
+func full() serving.Status {
+	return serving.Status{
+		Started: time.Unix(1000, 500_000_000), Synced: true, Problems: []serving.Problem{{}, {}},
+		Access:  serving.AccessReport{Refused: 3},
+		Workers: &serving.MemoryReport{Budget: 1000, Taken: 700, EndedEarly: 2, Exceeded: true},
+		Endpoints: []serving.EndpointReport{{
+			URL: "m/1", State: serving.StateReady, Engine: "custom", ModelID: "abc", Revision: 4, InUse: 2,
+			Counts: serving.Counts{Requests: 21, Errors: 1, TimedOut: 2, Refused: 3, ClientErrors: 4, BadRequests: 5},
+			Model: serving.ModelReport{
+				Queued: 5, MaxQueue: 100, MaxWorkers: 4, Restarts: 2,
+				Workers:  []serving.WorkerReport{{State: "busy"}, {State: "busy"}, {State: "idle"}},
+				Batching: &serving.BatchingReport{Batches: 3, Rows: 8, Sizes: [serving.BatchSizes]uint64{1, 0, 2}, Limit: 16},
+			},
+		}, {URL: "loads", State: serving.StateLoading}},
+		Canaries:   []serving.CanaryReport{{URL: "m/1", Counts: serving.Counts{Requests: 1, Errors: 1}}, {URL: "split", Counts: serving.Counts{}}},
+		Shadows:    []serving.ShadowReport{{From: "m/1", To: "loads", Shadowed: 9, Dropped: 1, Errors: 2, Equal: 3, Different: 1}},
+		Recordings: []serving.RecordingReport{{URL: "m/1", Recorded: 7, Dropped: 1, Skipped: 2}},
+	}
+}
+
+func TestTheStateOfAnInstanceIsExposed(t *testing.T) {
+	text := scrape(t, statistics.New(), full())
+	lint(t, text)
+	expect(t, text, []string{
+		`clearml_serving_requests_total{endpoint="m",outcome="answered",version="1"} 6`,
+		`clearml_serving_requests_total{endpoint="m",outcome="error",version="1"} 2`, // one of the canary
+		`clearml_serving_requests_total{endpoint="m",outcome="timed_out",version="1"} 2`,
+		`clearml_serving_requests_total{endpoint="m",outcome="refused",version="1"} 3`,
+		`clearml_serving_requests_total{endpoint="m",outcome="client_error",version="1"} 4`,
+		`clearml_serving_requests_total{endpoint="m",outcome="bad_request",version="1"} 5`,
+		`clearml_serving_requests_total{endpoint="split",outcome="error",version=""} 0`,
+		`clearml_serving_requests_in_progress{endpoint="m",version="1"} 2`,
+		`clearml_serving_endpoint_ready{endpoint="m",version="1"} 1`,
+		`clearml_serving_endpoint_ready{endpoint="loads",version=""} 0`,
+		`clearml_serving_endpoint_info{endpoint="m",engine="custom",model_id="abc",revision="4",version="1"} 1`,
+		`clearml_serving_queued_requests{endpoint="m",version="1"} 5`,
+		`clearml_serving_queue_limit_requests{endpoint="m",version="1"} 100`,
+		`clearml_serving_workers{endpoint="m",state="busy",version="1"} 2`,
+		`clearml_serving_workers{endpoint="m",state="calling",version="1"} 0`,
+		`clearml_serving_workers_limit{endpoint="m",version="1"} 4`,
+		`clearml_serving_worker_restarts_total{endpoint="m",version="1"} 2`,
+		`clearml_serving_batch_limit_rows{endpoint="m",version="1"} 16`,
+		`clearml_serving_batch_rows_bucket{endpoint="m",version="1",le="1"} 1`,
+		`clearml_serving_batch_rows_bucket{endpoint="m",version="1",le="4"} 3`,
+		`clearml_serving_batch_rows_bucket{endpoint="m",version="1",le="+Inf"} 3`,
+		`clearml_serving_batch_rows_sum{endpoint="m",version="1"} 8`,
+		`clearml_serving_shadow_requests_total{endpoint="m",result="not_compared",target="loads",version="1"} 3`,
+		`clearml_serving_shadow_requests_total{endpoint="m",result="dropped",target="loads",version="1"} 1`,
+		`clearml_serving_recorded_requests_total{endpoint="m",result="skipped",version="1"} 2`,
+		`clearml_serving_unauthorized_requests_total 3`,
+		`clearml_serving_configuration_synced 1`,
+		`clearml_serving_configuration_problems 2`,
+		`clearml_serving_workers_memory_bytes 700`,
+		`clearml_serving_workers_memory_budget_bytes 1000`,
+		`clearml_serving_workers_memory_short 1`,
+		`clearml_serving_workers_ended_early_total 2`,
+		`clearml_serving_start_time_seconds 1000.5`,
+	}, `clearml_serving_batch_rows_count{endpoint="loads"`)
+	if !strings.Contains(text, "\ngo_goroutines ") {
+		t.Error("nothing of the Go process")
+	}
+}
+
+// plan is a plan of endpoints, each with these variables.
+func plan(variables map[string]serving.Metric, urls ...serving.EndpointURL) serving.Plan {
+	p := serving.Plan{Endpoints: map[serving.EndpointURL]serving.PlannedEndpoint{}}
+	for _, url := range urls {
+		name, version, _ := strings.Cut(string(url), "/")
+		p.Endpoints[url] = serving.PlannedEndpoint{Endpoint: serving.Endpoint{ServingURL: name, Version: version}, Metrics: serving.MetricLogging{Metrics: variables}}
+	}
+	return p
+}
+
+func TestTimesAndSizesOfRequestsAreExposed(t *testing.T) {
+	m := statistics.New()
+	m.Follow(plan(nil, "m/v2", "gone"))
+	for range 2 {
+		m.Record(serving.Sample{URL: "m/v2", Latency: 30 * time.Millisecond, Queued: 10 * time.Millisecond, Answered: true, RequestBytes: 100, AnswerBytes: 0})
+	}
+	m.Record(serving.Sample{URL: "m/v2", Latency: time.Second, RequestBytes: -1, AnswerBytes: -1}) // it failed
+	m.Record(serving.Sample{URL: "gone", Latency: time.Second})
+	m.Record(serving.Sample{URL: "unplanned/3", Latency: time.Second})
+	m.Follow(plan(nil, "m/v2", "unplanned/3"))
+	text := scrape(t, m, serving.Status{})
+	lint(t, text)
+	expect(t, text, []string{
+		`clearml_serving_request_duration_seconds_bucket{endpoint="m",version="v2",le="0.025"} 0`,
+		`clearml_serving_request_duration_seconds_bucket{endpoint="m",version="v2",le="0.05"} 2`,
+		`clearml_serving_request_duration_seconds_bucket{endpoint="m",version="v2",le="1"} 3`,
+		`clearml_serving_request_duration_seconds_sum{endpoint="m",version="v2"} 1.06`,
+		`clearml_serving_request_duration_seconds_count{endpoint="m",version="v2"} 3`,
+		`clearml_serving_request_queue_duration_seconds_bucket{endpoint="m",version="v2",le="0.01"} 2`,
+		`clearml_serving_request_queue_duration_seconds_count{endpoint="m",version="v2"} 2`,
+		`clearml_serving_request_worker_duration_seconds_sum{endpoint="m",version="v2"} 0.04`,
+		`clearml_serving_request_size_bytes_sum{endpoint="m",version="v2"} 200`,
+		`clearml_serving_request_size_bytes_bucket{endpoint="m",version="v2",le="64"} 0`,
+		`clearml_serving_response_size_bytes_bucket{endpoint="m",version="v2",le="64"} 2`,
+		`clearml_serving_response_size_bytes_count{endpoint="m",version="v2"} 2`,
+		`clearml_serving_request_duration_seconds_count{endpoint="unplanned",version="3"} 1`,
+	}, `clearml_serving_request_duration_seconds_count{endpoint="gone"`)
+}
+
+func TestAScraperThatTakesProtobufGetsNativeHistograms(t *testing.T) {
+	m := statistics.New()
+	m.Record(serving.Sample{URL: "m", Latency: time.Second})
+	h, err := m.Handler(func() serving.Status { return serving.Status{} }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	found := decode(t, w.Header(), w.Body)["clearml_serving_request_duration_seconds"].GetMetric()[0].GetHistogram()
+	if found.GetSchema() != 3 || len(found.GetPositiveSpan()) != 1 || found.GetPositiveSpan()[0].GetOffset() != 0 || len(found.GetBucket()) == 0 {
+		t.Errorf("%v", found)
+	}
+}
+
+func TestScrapesWhileRequestsAreRecordedLoseNone(t *testing.T) {
+	m := statistics.New()
+	scalar := map[string]serving.Metric{"x": {Type: serving.MetricScalar, Buckets: []any{1.0}}}
+	m.Follow(plan(scalar, "a", "b"))
+	const each = 500
+	var all sync.WaitGroup
+	for i := range 4 {
+		all.Go(func() {
+			for n := range each {
+				m.Record(serving.Sample{URL: []serving.EndpointURL{"a", "b", "c"}[(i+n)%3], Answered: true, Sampled: true, Weight: 1, Variables: []byte(`{"x":1}`)})
+				if n%100 == 0 {
+					m.Follow(plan(scalar, "a", "b", "c"))
+					scrape(t, m, serving.Status{})
+				}
+			}
+		})
+	}
+	all.Wait()
+	text := scrape(t, m, serving.Status{})
+	total := 0
+	for _, url := range []string{"a", "b"} {
+		var n int
+		line := grep(text, fmt.Sprintf(`clearml_serving_variable_distribution_count{endpoint="%s"`, url))
+		if _, err := fmt.Sscan(line[strings.LastIndexByte(strings.TrimSpace(line), ' '):], &n); err != nil && err != io.EOF { //nolint:errorlint // of Sscan
+			t.Fatal(err)
+		}
+		total += n
+	}
+	if want := 4 * each * 2 / 3; total < want-4 || total > want+4 {
+		t.Errorf("%d samples of a and b, want %d", total, want)
+	}
+}
