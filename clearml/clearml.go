@@ -11,6 +11,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -102,6 +103,9 @@ type ServerInfo struct {
 	APIVersion string   `json:"api_version"`
 	Extensions []string `json:"extensions"` // of our embedded server
 }
+
+// Embedded reports whether the server is the one of this program.
+func (i ServerInfo) Embedded() bool { return slices.Contains(i.Extensions, conditionalWrites) }
 
 // Info queries the server's description once; later calls return the first answer.
 func (c *Client) Info(ctx context.Context) (ServerInfo, error) {

@@ -44,7 +44,7 @@ func (c *Client) SaveSections(ctx context.Context, before *Service, texts map[se
 	if err != nil {
 		return err
 	}
-	if slices.Contains(info.Extensions, conditionalWrites) {
+	if info.Embedded() {
 		return c.EditConfiguration(ctx, before.ID, objects, condition)
 	}
 	for attempt := 1; ; attempt++ {

@@ -188,6 +188,22 @@ func TestARollbackIsLiveAndLosesNoRequest(t *testing.T) {
 	s.answers(t, "m", `{"code":"two"}`)
 }
 
+// An instance that runs apart from the embedded server sees a deployment and a rollback long
+// before it polls the configuration (patience is shorter than that).
+func TestAnInstanceOfItsOwnFollowsARollbackBeforeItsPoll(t *testing.T) {
+	plane := controlPlane(t)
+	id := createdID(t, plane.must(t, "create", "--name", "revisions"))
+	alone := install(t)
+	alone.start(t, role{args: []string{"--id", id, "inference", "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, env: plane.sdk})
+	t.Cleanup(func() { alone.stop(t) })
+	for _, word := range []string{"one", "two"} {
+		plane.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", writeCode(t, plane, word+".py", answersWith(word)), "--wait")
+		alone.answers(t, "m", fmt.Sprintf(`{"code":%q}`, word))
+	}
+	plane.must(t, "model", "rollback", "m")
+	alone.answers(t, "m", `{"code":"one"}`)
+}
+
 // TestWhatAnotherProgramDeploysIsARevision overwrites code in place, as the original does.
 func TestWhatAnotherProgramDeploysIsARevision(t *testing.T) {
 	s := up(t)

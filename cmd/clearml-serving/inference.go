@@ -85,7 +85,7 @@ type inferenceSetup struct {
 	sockets *sockets
 	config  clearml.Config
 	name    string            // of the service
-	changes reconcile.Changes // nil: polling only
+	changes reconcile.Changes // nil: looks at the service, where the server is the embedded one
 	poll    time.Duration
 	log     *slog.Logger
 }
@@ -139,7 +139,11 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if budget != nil {
 		o.WorkersMemory = budget.Status
 	}
-	o.Source = &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
+	source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
+	if setup.changes == nil {
+		setup.changes = &reconcile.ServiceChanges{Source: source}
+	}
+	o.Source = source
 	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(portOf(serve.Addr()))
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = recordingsDir(setup.dataDir)

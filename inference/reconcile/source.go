@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"sync/atomic"
 
 	"clearmlserving/clearml"
 	"clearmlserving/serving"
@@ -23,7 +24,8 @@ type ClearMLSource struct {
 	ServiceID, ServiceName string
 	Logger                 *slog.Logger
 
-	chosen string
+	chosen   string
+	selected atomic.Pointer[string] // the service of the last reading; any goroutine may read it
 	// unwritable is the last reason why numbers could not be written back, so that it is logged
 	// once.
 	unwritable string
@@ -38,6 +40,7 @@ func (c *ClearMLSource) Load(ctx context.Context, last *State) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.selected.Store(&id)
 	for attempt := 1; ; attempt++ {
 		state, doc, err := c.read(ctx, id, last)
 		if err == nil {
