@@ -41,6 +41,14 @@ func (s *shelf) Record(_ context.Context, _ string, histories map[serving.Endpoi
 	return nil
 }
 
+// store changes the history of m/1, as a command does.
+func (s *shelf) store(change func(serving.History) serving.History) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stored["m/1"] = change(s.stored["m/1"])
+	s.world.set(revisions(s.stored))
+}
+
 // revisions stores histories.
 func revisions(stored map[string]serving.History) func(*reconcile.State) {
 	return func(s *reconcile.State) {
@@ -234,11 +242,9 @@ func TestARefusedRevisionIsNamedAndNotTriedAgainUntilItIsDeployedAgain(t *testin
 		l.mu.Lock()
 		delete(l.errs, "v2")
 		l.mu.Unlock()
-		s.mu.Lock()
-		h := s.stored["m/1"]
-		s.stored["m/1"] = h.Add(serving.Revision{Content: h.Newest().Content, By: "ada", Time: time.Now()})
-		s.mu.Unlock()
-		s.set(revisions(s.stored))
+		s.store(func(h serving.History) serving.History {
+			return h.Add(serving.Revision{Content: h.Newest().Content, By: "ada", Time: time.Now()})
+		})
 		later()
 		if got, stored := answer(t, rt, "m/1"), s.states(); got != "v2" || stored != "v1:good v2:refused v2:good" {
 			t.Errorf("deployed again: serves %s, stored %s", got, stored)
@@ -299,10 +305,7 @@ func TestWhatAnotherInstanceRefusesMayBeGoodHere(t *testing.T) {
 				l.errs["v2"] = errUser
 			}
 			runShelf(t, s, l, "", func(_ *reconcile.Reconciler, rt *router.Router) {
-				s.mu.Lock()
-				s.stored["m/1"] = deployed("v1:good", "v2:refused") // by the other one
-				s.mu.Unlock()
-				s.set(revisions(s.stored))
+				s.store(func(serving.History) serving.History { return deployed("v1:good", "v2:refused") }) // by the other one
 				settle()
 				if at != "serving" {
 					if got := answer(t, rt, "m/1"); got != "v1" {

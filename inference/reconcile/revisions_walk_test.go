@@ -37,6 +37,7 @@ type walker struct {
 }
 
 func walk(t *testing.T, random *rand.Rand) {
+	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newShelf("g0", deployed())
@@ -59,14 +60,13 @@ func walk(t *testing.T, random *rand.Rand) {
 			history = append(history, code)
 			s.set(endpoints(map[string]string{"m/1": code}))
 			if ours {
-				s.mu.Lock()
-				h := s.stored["m/1"]
-				content := deployed(code + ":").Newest().Content
-				if newest := h.Newest(); !h.Current(content) || newest.State == serving.RevisionRefused {
-					s.stored["m/1"] = h.Add(serving.Revision{Content: content, Time: time.Now(), By: "ada"})
-				}
-				s.mu.Unlock()
-				s.set(revisions(s.stored))
+				s.store(func(h serving.History) serving.History {
+					content := deployed(code + ":").Newest().Content
+					if h.Current(content) && h.Newest().State != serving.RevisionRefused {
+						return h
+					}
+					return h.Add(serving.Revision{Content: content, Time: time.Now(), By: "ada"})
+				})
 			}
 		}
 		settled := func() { time.Sleep(2 * time.Minute); synctest.Wait() }
