@@ -407,8 +407,9 @@ func (s *Service) PruneRevisions() {
 	}
 }
 
-// pruneVersions drops the histories of a monitoring's oldest versions, which it serves no more. It
-// returns the number of dropped revisions.
+// pruneVersions drops the histories of a monitoring's oldest versions, which it serves no more: the
+// newest good ones may serve, however many were refused after them. It returns the number of
+// dropped revisions.
 func (s *Service) pruneVersions() (dropped int) {
 	byBase := map[string][]string{}
 	for key, h := range s.Revisions {
@@ -420,7 +421,17 @@ func (s *Service) pruneVersions() (dropped int) {
 		m, ok := LookUp(s.Monitoring, base)
 		if most := 2*m.MaxVersions + DefaultKeep; ok && m.MaxVersions > 0 && len(keys) > most {
 			slices.SortFunc(keys, func(a, b string) int { return cmp.Compare(versionOrder(EndpointURL(b)), versionOrder(EndpointURL(a))) })
-			for _, key := range keys[most:] {
+			good := 0
+			for i, key := range keys {
+				if _, served := s.Revisions[key].LastGood(); served {
+					good++
+					if good <= m.MaxVersions {
+						continue
+					}
+				}
+				if i < most {
+					continue
+				}
 				dropped += len(s.Revisions[key].Revisions)
 				delete(s.Revisions, key)
 			}

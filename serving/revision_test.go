@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +154,27 @@ func TestOldRevisionsArePrunedButNotTheOneThatServes(t *testing.T) {
 	}
 	if _, oldest := s.Revisions["gone0"]; oldest {
 		t.Error("the endpoint that was removed first is kept")
+	}
+}
+
+func TestTheVersionsThatServeKeepTheirRevisionsHoweverManyWereRefusedAfterThem(t *testing.T) {
+	s := serving.Service{
+		Monitoring: map[string]serving.Monitoring{"auto": {BaseServingURL: "auto", EngineType: "custom", MaxVersions: 2}},
+		Revisions:  map[string]serving.History{},
+	}
+	for n := 1; n <= 60; n++ {
+		state := serving.RevisionRefused
+		if n <= 3 {
+			state = serving.RevisionGood
+		}
+		version := serving.Endpoint{EngineType: "custom", ServingURL: "auto", Version: strconv.Itoa(n)}
+		s.Revisions[fmt.Sprintf("auto/%d", n)] = serving.History{}.Add(serving.Revision{Content: serving.Content{Endpoint: version}, State: state, Rule: 1})
+	}
+	s.PruneRevisions()
+	for url, want := range map[string]bool{"auto/1": false, "auto/2": true, "auto/3": true, "auto/4": false, "auto/60": true} {
+		if _, kept := s.Revisions[url]; kept != want {
+			t.Errorf("%s is kept: %t, want %t", url, kept, want)
+		}
 	}
 }
 

@@ -147,7 +147,7 @@ func (c *ClearMLSource) monitored(ctx context.Context, state *State, service ser
 	numbered := service.Known()
 	for _, key := range slices.Sorted(maps.Keys(service.Monitoring)) {
 		m := service.Monitoring[key]
-		found, err := c.query(ctx, m, numbered[string(serving.CleanURL(m.BaseServingURL))])
+		found, err := c.query(ctx, m, numbered[string(serving.CleanURL(m.BaseServingURL))], servedModels(key, m, service, last))
 		switch {
 		case err == nil:
 			state.Found[key] = found
@@ -170,9 +170,26 @@ func (c *ClearMLSource) monitored(ctx context.Context, state *State, service ser
 // uploaded do not count.
 const spareModels = 20
 
+// servedModels are the models that are served already: one of them stays in service if all newer ones
+// are refused.
+func servedModels(key string, m serving.Monitoring, service serving.Service, last *State) map[serving.ModelID]bool {
+	served := map[serving.ModelID]bool{}
+	for _, e := range service.MonitoringEndpoints {
+		if e.ModelID != "" && serving.CleanURL(e.ServingURL) == serving.CleanURL(m.BaseServingURL) {
+			served[e.ModelID] = true
+		}
+	}
+	if last != nil {
+		for _, model := range last.Found[key] {
+			served[model.ID] = true
+		}
+	}
+	return served
+}
+
 // query returns the newest models, and older ones that have a number already: one of them serves if
-// a newer one is refused.
-func (c *ClearMLSource) query(ctx context.Context, m serving.Monitoring, numbered map[serving.ModelID]int) ([]serving.MonitoredModel, error) {
+// a newer one is refused. The served ones are among them even if many newer ones exist.
+func (c *ClearMLSource) query(ctx context.Context, m serving.Monitoring, numbered map[serving.ModelID]int, served map[serving.ModelID]bool) ([]serving.MonitoredModel, error) {
 	filter := clearml.ModelFilter{Tags: m.Tags, PublishedOnly: m.OnlyPublished, NewestFirst: true}
 	if m.MaxVersions > 0 {
 		filter.Limit = m.MaxVersions + spareModels
@@ -190,6 +207,21 @@ func (c *ClearMLSource) query(ctx context.Context, m serving.Monitoring, numbere
 	models, err := c.Client.Models(ctx, filter)
 	if err != nil {
 		return nil, err
+	}
+	if filter.Limit > 0 && len(models) >= filter.Limit {
+		for _, model := range models {
+			delete(served, serving.ModelID(model.ID))
+		}
+		for id := range served {
+			filter.IDs = append(filter.IDs, string(id))
+		}
+		if len(filter.IDs) > 0 {
+			older, err := c.Client.Models(ctx, filter)
+			if err != nil {
+				return nil, err
+			}
+			models = append(models, older...)
+		}
 	}
 	var found []serving.MonitoredModel
 	for _, model := range models {
