@@ -43,8 +43,9 @@ type Metrics struct {
 	lanes   *lanes
 	samples *samples
 
-	mu     sync.Mutex // guards changes of meters
-	meters atomic.Pointer[map[serving.EndpointURL]*meter]
+	mu      sync.Mutex  // guards changes of meters
+	planned atomic.Bool // the endpoints are known
+	meters  atomic.Pointer[map[serving.EndpointURL]*meter]
 }
 
 // meter records the requests of one endpoint.
@@ -77,6 +78,9 @@ func (m *Metrics) newMeter(endpoint, version string) *meter {
 func (m *Metrics) Record(s serving.Sample) {
 	t := (*m.meters.Load())[s.URL]
 	if t == nil {
+		if m.planned.Load() {
+			return // it was removed while it answered
+		}
 		t = m.add(s.URL)
 	}
 	lane := m.lanes.take()
@@ -97,7 +101,7 @@ func (m *Metrics) Record(s serving.Sample) {
 	m.lanes.put(lane)
 }
 
-// add makes the meter of an endpoint whose plan has not come yet.
+// add makes the meter of an endpoint before the first plan.
 func (m *Metrics) add(url serving.EndpointURL) *meter {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -145,6 +149,7 @@ func (m *Metrics) Follow(plan serving.Plan) {
 		next[url] = t
 	}
 	m.meters.Store(&next)
+	m.planned.Store(true)
 }
 
 // Run reads the variables of sampled requests until ctx ends.

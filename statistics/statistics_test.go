@@ -147,14 +147,15 @@ func plan(variables map[string]serving.Metric, urls ...serving.EndpointURL) serv
 
 func TestTimesAndSizesOfRequestsAreExposed(t *testing.T) {
 	m := statistics.New()
-	m.Follow(plan(nil, "m/v2", "gone"))
+	m.Record(serving.Sample{URL: "unplanned/3", Latency: time.Second}) // before the first plan
+	m.Follow(plan(nil, "m/v2", "gone", "unplanned/3"))
 	for range 2 {
 		m.Record(serving.Sample{URL: "m/v2", Latency: 30 * time.Millisecond, Queued: 10 * time.Millisecond, Answered: true, RequestBytes: 100, AnswerBytes: 0})
 	}
 	m.Record(serving.Sample{URL: "m/v2", Latency: time.Second, RequestBytes: -1, AnswerBytes: -1}) // it failed
 	m.Record(serving.Sample{URL: "gone", Latency: time.Second})
-	m.Record(serving.Sample{URL: "unplanned/3", Latency: time.Second})
 	m.Follow(plan(nil, "m/v2", "unplanned/3"))
+	m.Record(serving.Sample{URL: "gone", Latency: time.Second}) // the last answer of a removed endpoint
 	text := scrape(t, m, serving.Status{})
 	lint(t, text)
 	expect(t, text, []string{
@@ -194,7 +195,7 @@ func TestAScraperThatTakesProtobufGetsNativeHistograms(t *testing.T) {
 func TestScrapesWhileRequestsAreRecordedLoseNone(t *testing.T) {
 	m := statistics.New()
 	scalar := map[string]serving.Metric{"x": {Type: serving.MetricScalar, Buckets: []any{1.0}}}
-	m.Follow(plan(scalar, "a", "b"))
+	m.Follow(plan(scalar, "a", "b", "c"))
 	const each = 500
 	var all sync.WaitGroup
 	for i := range 4 {

@@ -238,6 +238,30 @@ func TestStatisticsOnlyWhenSampled(t *testing.T) {
 	}
 }
 
+func TestTheTimeInTheQueueIsTold(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "echo", "echo.py", nil)
+	const n, each = 12, 20 * time.Millisecond
+	queued := make([]time.Duration, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			r, err := g.Do(t.Context(), &worker.Request{Body: []byte(`{"do":"sleep","seconds":0.02}`), ContentType: "application/json"})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			queued[i] = r.Queued
+		})
+	}
+	all.Wait()
+	slices.Sort(queued)
+	// Few are sent ahead; the last one waits until nearly all others have been executed.
+	if queued[0] != 0 || queued[n-1] < (n-4)*each {
+		t.Errorf("queued: %v", queued)
+	}
+}
+
 func TestVariablesChangeWithoutANewLoad(t *testing.T) {
 	w := newWorld(t, nil)
 	for name, change := range map[string]func(*worker.Spec){
