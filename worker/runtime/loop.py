@@ -221,7 +221,7 @@ class Server:
         return getattr(self._here, "number", 0) or self._current
 
     def _forget(self, number: int) -> None:
-        """Finish a cancelled request."""
+        """Drop the records of a cancelled request."""
         self._cancelled.discard(number)
         self._told.discard(number)
 
