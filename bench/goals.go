@@ -22,7 +22,7 @@ type goal struct {
 	against, metric string
 	bound           float64
 	less            bool // at most, else at least
-	absolute        bool // of our own figure, else of the ratio of ours to theirs
+	absolute        bool // of our figure, else of the ratio of ours to theirs
 }
 
 func atLeast(name string, workers, connections int, against, metric string, bound float64) goal {

@@ -33,14 +33,14 @@ import (
 //	output   what the command before it prints: compared
 //	text     anything else; no command
 //
-// What a document shows of a command's output has to appear in that order, line by line, and may leave out lines.
-// Times, ids, hashes, durations and ports are not compared, and … stands for anything. A command fails
+// The lines of a document must appear in a command's output in that order; the document may omit lines.
+// Times, ids, hashes, durations and ports are not compared, and … matches anything. A command must fail
 // exactly if the document shows a line that begins with "Error: ".
 var documents = []string{"README.md"}
 
 const notRun = "# not part of this walkthrough"
 
-// commandTime is how long one command may take.
+// commandTime is the time limit of one command.
 const commandTime = 5 * time.Minute
 
 // step is a command of a document.
@@ -72,7 +72,7 @@ func TestTheCommandsOfTheDocumentsWorkForANewUser(t *testing.T) {
 	terminal := openTerminal(t)
 	for _, s := range steps {
 		if !terminal.follow(t, s) {
-			return // what comes after depends on it
+			return // later steps depend on it
 		}
 	}
 	terminal.end(t)
@@ -159,7 +159,7 @@ func stepsOf(name string, source []byte) (steps []step, err error) {
 	return steps, nil
 }
 
-// commandsOf are the commands of a block: its lines, joined behind a backslash. A block with a here document is one.
+// commandsOf splits a block into commands: its lines, joined after a backslash. A block with a here document is one.
 func commandsOf(lines []string, where func(int) string) (steps []step) {
 	if slices.ContainsFunc(lines, func(line string) bool { return strings.Contains(line, "<<") }) {
 		return []step{{where: where(0), command: strings.Join(lines, "\n")}}
@@ -179,8 +179,8 @@ func commandsOf(lines []string, where func(int) string) (steps []step) {
 	return steps
 }
 
-// driver is the shell's program: it runs files whose names it reads, in itself and with job control, as an
-// interactive shell does, and tells their exit codes.
+// driver is the shell's program: it reads names of files and runs them in the same shell with job control, like
+// an interactive shell, and reports their exit codes.
 const driver = `set -m; while read -r -u 3 file; do . "$file" 3<&- 4>&-; echo $? >&4; done`
 
 // userTerminal is a shell in a terminal, in an empty home.
@@ -191,11 +191,11 @@ type userTerminal struct {
 	shell     *exec.Cmd
 	files     *os.File
 	codes     *bufio.Reader
-	logs      string // what background jobs print
+	logs      string // output of background jobs
 	commands  int
 
 	mu   sync.Mutex
-	said strings.Builder // since the command began
+	said strings.Builder // output since the start of the command
 }
 
 func openTerminal(t *testing.T) *userTerminal {
@@ -205,13 +205,13 @@ func openTerminal(t *testing.T) *userTerminal {
 		dir: dir, home: filepath.Join(dir, "home"), source: filepath.Join(dir, "source"), logs: filepath.Join(dir, "background.log"),
 	}
 	tmp := filepath.Join(dir, "tmp")
-	// The go command leaves a process behind that writes there, maybe while the folder is removed.
+	// The go command leaves a background process that writes there, maybe during the removal of the folder.
 	telemetry := filepath.Join(u.home, ".config/go/telemetry")
 	if err := errors.Join(os.MkdirAll(telemetry, 0o755), os.WriteFile(filepath.Join(telemetry, "mode"), []byte("off"), 0o644), os.Mkdir(tmp, 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	// The SDK runs git in one thread while another forks its reporter; when the fork inherits git's pipe, Task.close
-	// waits five minutes. One after the other is safe.
+	// The SDK runs git in one thread while another forks its reporter. If the fork inherits git's pipe, Task.close
+	// waits five minutes. Sequential execution is safe.
 	if err := os.WriteFile(filepath.Join(u.home, "clearml.conf"), []byte("sdk { development { vcs_repo_detect_async: false } }\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -258,8 +258,8 @@ func openTerminal(t *testing.T) *userTerminal {
 	return u
 }
 
-// environment is this machine's without what the product, the SDK, Python and the home of this user put there. It keeps
-// how the package registry is reached, and the caches of Go and uv. The product is not in its PATH.
+// environment is the environment without variables of the product, the SDK, Python and the user's home. It keeps
+// the settings of the package registry, and the caches of Go and uv. The product is not in its PATH.
 func (u *userTerminal) environment(t *testing.T) []string {
 	t.Helper()
 	env := slices.DeleteFunc(os.Environ(), func(variable string) bool {
@@ -282,7 +282,7 @@ func (u *userTerminal) environment(t *testing.T) []string {
 
 var ofThisUser = regexp.MustCompile(`^(CLEARML|TRAINS|PYTHON|XDG|VIRTUAL_ENV|CONDA|MAKE|MFLAGS|GIT_|BASH_ENV)`)
 
-// copyTree makes a repository with one commit of the tree as it is now, with changes that are not committed.
+// copyTree creates a repository with one commit of the present tree, including uncommitted changes.
 func (u *userTerminal) copyTree(t *testing.T) {
 	t.Helper()
 	script := `git -C "$0" ls-files -z --cached --others --exclude-standard | (cd "$0" && xargs -0 sh -c 'for f; do [ ! -f "$f" ] || printf "%s\0" "$f"; done' sh) |
@@ -296,7 +296,7 @@ func (u *userTerminal) copyTree(t *testing.T) {
 // openPTY opens a wide terminal.
 func openPTY(t *testing.T) (control, tty *os.File) {
 	t.Helper()
-	// Not blocking, so that Close ends a Read.
+	// Non-blocking, so that Close ends a Read.
 	fd, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -343,10 +343,10 @@ func (u *userTerminal) registry() map[string]string {
 	return urls
 }
 
-// looking are commands that change nothing, so that they can be repeated until an instance has reported its state.
+// looking are read-only commands, which can be repeated until an instance has reported its state.
 var looking = regexp.MustCompile(`^(curl |clearml-serving (list|model (history|list|show|diff)))`)
 
-// follow runs a step and compares. It tells whether all was as the document says.
+// follow runs a step and compares. It reports whether everything matched the document.
 func (u *userTerminal) follow(t *testing.T, s step) bool {
 	t.Helper()
 	for begun := time.Now(); ; time.Sleep(time.Second) {
@@ -367,7 +367,7 @@ func (u *userTerminal) run(s step) (said string, err error) {
 	if serve := u.registry()["serve"]; serve != "" {
 		command = strings.ReplaceAll(command, "http://127.0.0.1:8080", serve)
 	}
-	if job, ok := strings.CutSuffix(command, "&"); ok { // its lines would appear within those of other commands
+	if job, ok := strings.CutSuffix(command, "&"); ok { // its output would be mixed with that of other commands
 		command = job + ">>" + u.logs + " 2>&1 &"
 	}
 	u.commands++
@@ -395,7 +395,7 @@ func (u *userTerminal) run(s step) (said string, err error) {
 	for interrupted := false; ; {
 		select {
 		case ended := <-code:
-			time.Sleep(tick) // the terminal may hold the last lines
+			time.Sleep(tick) // the terminal may still have the last lines
 			said = lines(u.output())
 			if strings.HasPrefix(command, "git clone ") && ended == "0" {
 				// make python-env finds the environment of this checkout, made from the same files: it takes a minute.
@@ -424,7 +424,7 @@ func (u *userTerminal) run(s step) (said string, err error) {
 	}
 }
 
-// end looks for what the documents have left running.
+// end checks that the documents have left nothing running.
 func (u *userTerminal) end(t *testing.T) {
 	t.Helper()
 	if pid := u.registry()["pid"]; pid != "" {
@@ -434,7 +434,7 @@ func (u *userTerminal) end(t *testing.T) {
 
 var (
 	escapes = regexp.MustCompile(`\x1b(\[[0-9;?]*[A-Za-z]|\][^\a]*\a)`)
-	// variable are the parts of an output that are different in each run.
+	// variable are the parts of an output that differ between runs.
 	variable = []struct {
 		pattern *regexp.Regexp
 		name    string
@@ -447,7 +447,7 @@ var (
 	}
 )
 
-// lines is what remains on the screen of an output.
+// lines are the lines of an output that remain on the screen.
 func lines(output string) string {
 	var shown []string
 	for line := range strings.SplitSeq(escapes.ReplaceAllString(output, ""), "\n") {
@@ -465,7 +465,7 @@ func comparable(line string) string {
 	return line
 }
 
-// lacks tells which line of a document is not in an output, behind the lines before it.
+// lacks returns the line of a document that is missing in an output after the previous lines.
 func lacks(said string, wanted []string) error {
 	left := strings.Split(said, "\n")
 	for _, line := range wanted {

@@ -121,7 +121,7 @@ func TestAScrapeCountsEachRequestAndItsVariables(t *testing.T) {
 		}
 	}
 
-	// Other variables: what is still defined goes on, the model is not loaded again.
+	// Other variables: those that are still defined continue, and the model is not loaded again.
 	_, before := s.get(t, s.urls["serve"]+"/status")
 	s.must(t, "metrics", "remove", "--endpoint", "m/*", "--variable", "y")
 	s.must(t, "metrics", "add", "--endpoint", "m/*", "--variable-value", "y", "--wait")
@@ -134,7 +134,7 @@ func TestAScrapeCountsEachRequestAndItsVariables(t *testing.T) {
 		t.Errorf("a change of the variables made other workers:\n%s\n%s", before, after)
 	}
 
-	// Nothing is sampled any more, everything is still counted.
+	// Nothing is sampled, but everything is still counted.
 	s.must(t, "metrics", "add", "--endpoint", "m/*", "--variable-value", "y", "--log-freq", "0", "--wait")
 	s.wants(t, "m/1", `{"x":4}`, `{"y":[4,8],"animal":"cow"}`)
 	s.wantMetrics(t,

@@ -40,12 +40,12 @@ func steady(t *testing.T) (address string, stand func(target string)) {
 	}
 }
 
-// steps is a random walk through what may happen to an endpoint, beside the rules.
+// steps is a random walk through the events of an endpoint, with the expected results.
 type steps struct {
 	t      *testing.T
 	random *rand.Rand
 	plane  *system
-	a, b   *system // b is nil while it is away
+	a, b   *system // b is nil while it is stopped
 	stand  []func(string)
 	fixed  []string
 	id     string
@@ -54,21 +54,21 @@ type steps struct {
 
 	now     rules
 	codes   []deployed
-	makes   []expected // by the present step
+	makes   []expected // of the present step
 	told    []string   // the steps
 	slowest time.Duration
 
 	asked    atomic.Int64
-	mu       sync.RWMutex // held by each request; guards what follows
+	mu       sync.RWMutex // held by each request; guards the fields below
 	targets  []string
 	allowed  []string
 	failures []string
 }
 
 // TestTheRightRevisionServesAfterRandomSteps deploys, breaks, rolls back and restarts at random. After
-// each step the revision that the rules ask for serves on every instance, and no request fails
-// while an instance is up. CLEARML_SERVING_E2E_REVISIONS: how many steps, 20 by default;
-// CLEARML_SERVING_E2E_SEED: of a walk that is to be repeated. With an odd seed the server has no
+// each step every instance serves the expected revision, and no request fails
+// while an instance is up. CLEARML_SERVING_E2E_REVISIONS is the number of steps, 20 by default;
+// CLEARML_SERVING_E2E_SEED repeats a walk. With an odd seed the server has no
 // conditional writes. The original's command line takes part where it is installed
 // (make e2e-original).
 func TestTheRightRevisionServesAfterRandomSteps(t *testing.T) {
@@ -86,7 +86,7 @@ func TestTheRightRevisionServesAfterRandomSteps(t *testing.T) {
 	seed := number("CLEARML_SERVING_E2E_SEED", rand.Uint64N(1_000_000))
 	count := number("CLEARML_SERVING_E2E_REVISIONS", 20)
 	t.Logf("CLEARML_SERVING_E2E_SEED=%d CLEARML_SERVING_E2E_REVISIONS=%d", seed, count)
-	w := newSteps(t, rand.New(rand.NewPCG(seed, seed)), seed%2 == 1) //nolint:gosec // a walk that can be repeated
+	w := newSteps(t, rand.New(rand.NewPCG(seed, seed)), seed%2 == 1) //nolint:gosec // a repeatable walk
 	defer func() {
 		if t.Failed() {
 			t.Logf("the steps:\n%s", strings.Join(w.told, "\n"))
@@ -156,7 +156,7 @@ func (w *steps) tell(format string, values ...any) {
 	w.told = append(w.told, fmt.Sprintf("%s %d: ", time.Now().Format("15:04:05"), len(w.told))+fmt.Sprintf(format, values...))
 }
 
-// load asks the instances that are up until stop is called.
+// load sends requests to the running instances until stop is called.
 func (w *steps) load() (stop func()) {
 	var stopping atomic.Bool
 	var all sync.WaitGroup
@@ -193,14 +193,14 @@ func (w *steps) askOnce(n int) {
 	}
 }
 
-// allow says what may be answered from now on.
+// allow sets the valid answers from now on.
 func (w *steps) allow(words ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.allowed = words
 }
 
-// target asks the instances that are up, but not these.
+// target directs requests to the running instances, except these.
 func (w *steps) target(except ...*system) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -228,7 +228,7 @@ func (w *steps) noFailure() {
 	}
 }
 
-// newCode makes code that was never deployed before, refused for the reason.
+// newCode returns new code, which is refused for the reason.
 func (w *steps) newCode(refuses string) deployed {
 	d := deployed{word: fmt.Sprintf("w%d", len(w.codes)), refuses: refuses, judged: refuses == "golden"}
 	if now := w.now; len(now) > 0 {
@@ -289,7 +289,7 @@ func (w *steps) add(d deployed) result {
 	return w.cli(words...)
 }
 
-// present is what the newest revision deploys, with those of this step.
+// present is the content of the newest revision, including those of this step.
 func (w *steps) present() deployed {
 	for _, e := range slices.Backward(w.makes) {
 		if !e.maybe {
@@ -299,7 +299,7 @@ func (w *steps) present() deployed {
 	return w.now.newest().deployed
 }
 
-// deploy deploys by our command line.
+// deploy deploys with our command line.
 func (w *steps) deploy(d deployed) {
 	w.t.Helper()
 	d.deadline, d.golden = w.present().deadline, w.present().golden
@@ -324,7 +324,7 @@ func (w *steps) kind(d deployed) string {
 	return "good"
 }
 
-// serving allows the answers of what a step deploys, if it can ever be served.
+// serving allows the answers of a step's deployment, if it can be served.
 func (w *steps) serving() {
 	words := []string{w.now.serves().word}
 	for _, e := range w.makes {
@@ -361,7 +361,7 @@ func (w *steps) settings() {
 	w.must(words...)
 }
 
-// rollback brings back what it finds, or is told that there is nothing.
+// rollback deploys an earlier revision, or expects an error if there is none.
 func (w *steps) rollback() {
 	w.t.Helper()
 	words := []string{"model", "rollback", "m"}
@@ -376,7 +376,7 @@ func (w *steps) rollback() {
 	}
 	newest := w.now.newest()
 	if found && newest.state != "refused" && newest.loads() == to.loads() {
-		found = false // it is in force already
+		found = false // already in force
 	}
 	w.tell("%v: %v %d", words[1:], found, to.number)
 	if found {
@@ -393,8 +393,8 @@ func (w *steps) rollback() {
 	}
 }
 
-// theirs deploys by the original's command line: it overwrites the code at its place, and then
-// writes every section that it knows, whatever has been stored in between.
+// theirs deploys with the original's command line: it overwrites the code in place, and then
+// writes all of its sections, without regard to edits in between.
 func (w *steps) theirs(d deployed) {
 	w.t.Helper()
 	before := w.present()
@@ -463,7 +463,7 @@ func (w *steps) sections() map[string]map[string]any {
 	return sections
 }
 
-// recordArtifact is the artifact that the endpoint's record names now.
+// recordArtifact is the artifact in the endpoint's record.
 func (w *steps) recordArtifact() string {
 	var list struct {
 		Endpoints map[string]struct {
@@ -477,7 +477,7 @@ func (w *steps) recordArtifact() string {
 	return list.Endpoints["m"].Artifact
 }
 
-// away ends an instance, does something meanwhile, and starts it again on the same data.
+// away ends an instance, calls a function meanwhile, and restarts it on the same data.
 func (w *steps) away(end func(), meanwhile func()) {
 	w.t.Helper()
 	w.target(w.a)
@@ -486,8 +486,8 @@ func (w *steps) away(end func(), meanwhile func()) {
 	w.a.startInstance(w.t, w.plane, w.id)
 }
 
-// endPlane ends the control plane. Instances know its folder, so that they would be taken for what
-// it left behind.
+// endPlane ends the control plane. It does not check for leftovers, because instances have its folder in
+// their arguments.
 func (w *steps) endPlane() {
 	w.t.Helper()
 	end := []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL}[w.random.IntN(2)]
@@ -498,7 +498,7 @@ func (w *steps) endPlane() {
 	w.plane.end(w.t, patience)
 }
 
-// endOf is a graceful or a sudden end of an instance.
+// endOf ends an instance gracefully or by a kill.
 func (w *steps) endOf(what string, s *system) func() {
 	if w.random.IntN(2) == 0 {
 		w.tell("stop %s", what)
@@ -508,7 +508,7 @@ func (w *steps) endOf(what string, s *system) func() {
 	return func() { s.kill(w.t) }
 }
 
-// step does one thing at random and waits until the rules hold.
+// step executes a random action and waits for the expected result.
 func (w *steps) step() {
 	w.t.Helper()
 	w.makes = nil
@@ -562,7 +562,7 @@ func (w *steps) step() {
 	w.target()
 }
 
-// settle waits until every instance serves what the rules ask for and says so.
+// settle waits until every instance serves and reports the expected revision.
 func (w *steps) settle() {
 	w.t.Helper()
 	var now rules

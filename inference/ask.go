@@ -264,7 +264,7 @@ func (s *Service) count(ctx context.Context, live *router.Live, req *engine.Requ
 	return answer, err
 }
 
-// sampleOf is what the statistics get of a request that came to a model.
+// sampleOf is the statistics sample of a request that reached a model.
 func sampleOf(url serving.EndpointURL, req *engine.Request, answer *engine.Response, err error, took time.Duration, share float64) serving.Sample {
 	s := serving.Sample{URL: url, Latency: took, RequestBytes: len(req.Body), AnswerBytes: -1}
 	if req.Tensors != nil {
@@ -283,7 +283,7 @@ func sampleOf(url serving.EndpointURL, req *engine.Request, answer *engine.Respo
 	return s
 }
 
-// outcomeOf is the outcome of a request that came to a model.
+// outcomeOf is the outcome of a request that reached a model.
 func outcomeOf(answer *engine.Response, err error) router.Outcome {
 	switch {
 	case err != nil:

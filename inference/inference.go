@@ -40,13 +40,13 @@ type Options struct {
 	// RecordingsDir is the folder of recorded requests, for endpoints with that option.
 	// "": nothing is recorded.
 	RecordingsDir string
-	// Recorder takes the statistics of requests, nil for none.
+	// Recorder gets the statistics of requests, nil for none.
 	Recorder Recorder
-	// Recent tells how many requests came to an endpoint's model per second lately, and the
-	// time that 95 of 100 of them did not exceed. nil: that is not known.
+	// Recent returns the recent rate of requests of an endpoint's model per second, and their 95th
+	// percentile. nil: unknown.
 	Recent func(serving.EndpointURL) (perSecond float64, p95 time.Duration)
-	// LogShare is the share of requests whose variables are recorded where neither the
-	// endpoint nor the service says. nil: all of them.
+	// LogShare is the default share of requests whose variables are recorded, for endpoints and
+	// services without one. nil: all.
 	LogShare *float64
 
 	// Source, Files, Journal, Changes, Poll, CacheFile and Instance are those of the reconciler.
@@ -79,10 +79,10 @@ type Front interface {
 // instance has ended unexpectedly.
 var ErrBroken = errors.New("another part of the instance has ended")
 
-// Recorder takes the statistics of requests.
+// Recorder gets the statistics of requests.
 type Recorder interface {
-	// Record takes a request that came to a model, unless its client has left. It never
-	// blocks: what cannot be taken is dropped and counted.
+	// Record gets a request that reached a model, unless its client has disconnected. It never
+	// blocks: samples that do not fit are dropped and counted.
 	Record(s serving.Sample)
 }
 

@@ -260,7 +260,7 @@ func LastRecorded(dir string, u serving.EndpointURL, most int) []serving.Exchang
 		return nil
 	}
 	var all []serving.Exchange
-	whole := end[:bytes.LastIndexByte(end[:n], '\n')+1] // the writer may be at work
+	whole := end[:bytes.LastIndexByte(end[:n], '\n')+1] // the last line may be incomplete
 	for len(whole) > 0 && len(all) < most {
 		whole = bytes.TrimSuffix(whole, []byte("\n"))
 		at := bytes.LastIndexByte(whole, '\n') + 1

@@ -61,7 +61,7 @@ func (m machine) limitFiles() (files []string) {
 	return files
 }
 
-// oomKills reads the counter of our own control group, which also counts kills because of a lack of
+// oomKills reads the counter of this process's control group, which also counts kills because of a lack of
 // memory of the whole machine; if there is none, it reads the machine's.
 func (m machine) oomKills() (int64, bool) {
 	if group, ok := m.controlGroup(""); ok {

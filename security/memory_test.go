@@ -49,7 +49,7 @@ func post(t *testing.T, base, path, header string, body []byte) string {
 	return string(answer[:n])
 }
 
-// A body without credentials costs almost nothing on every route, however it is declared: the head
+// A body without credentials costs almost nothing on every route, in every encoding: the head
 // is enough to refuse it, and calls without credentials read a few KiB.
 func TestAStrangersBodyCostsNothingOnEveryRoute(t *testing.T) {
 	w := newWorld(t)
@@ -86,7 +86,7 @@ func TestAStrangersBodyCostsNothingOnEveryRoute(t *testing.T) {
 	w.alive(t)
 }
 
-// Bodies of authenticated callers share one budget, whatever their content and number.
+// Bodies of authenticated callers share one budget, for any content and number.
 func TestBodiesOfKnownCallersShareABudget(t *testing.T) {
 	w := newWorld(t)
 	size, clients := 4<<20, 4

@@ -14,7 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Tokens that were not made by this server are refused, whatever their signature claims:
+// Tokens of other servers are refused, for any algorithm in their header:
 // CVE-2015-9235 and many later ones used "none", or a public key as the secret of an HMAC.
 func TestCVE20159235_ForgedTokensAreRefused(t *testing.T) {
 	w := newWorld(t)

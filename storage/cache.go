@@ -57,7 +57,7 @@ type Item struct {
 //	leases/<sha256>       locked while the content is used; its time is the last use
 //
 // Each file that has its final name is complete, even if the process is killed at any
-// moment. A Cache runs no goroutine of its own and needs no closing.
+// moment. A Cache runs no goroutines and needs no closing.
 type Cache struct {
 	o       CacheOptions
 	slots   chan struct{} // one per running download

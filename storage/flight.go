@@ -90,7 +90,7 @@ func (f *flights[T]) leave(fl *flight[T], id int) (last bool) {
 	return true
 }
 
-// forget lets later calls for the key begin anew; f.mu is held.
+// forget makes later calls for the key start again; f.mu is held.
 func (f *flights[T]) forget(fl *flight[T]) {
 	if f.going[fl.key] == fl {
 		delete(f.going, fl.key)

@@ -88,7 +88,7 @@ func (c *Cache) repair(ctx context.Context, archive, folder string) error {
 	return nil
 }
 
-// replaceWith moves a file to its place in a folder and replaces whatever is there.
+// replaceWith moves a file to its place in a folder and replaces a file or folder there.
 func replaceWith(fresh, target, folder string) error {
 	for dir := filepath.Dir(target); len(dir) > len(folder); dir = filepath.Dir(dir) {
 		if info, err := os.Lstat(dir); err == nil && !info.IsDir() {

@@ -204,7 +204,7 @@ type UnsupportedError struct {
 }
 
 func (e *UnsupportedError) Error() string {
-	return fmt.Sprintf("%s: files at %s:// can't be reached; supported are %s",
+	return fmt.Sprintf("%s: files at %s:// are not supported; supported are %s",
 		Redact(e.URL), e.Scheme, strings.Join(e.Supported, ", "))
 }
 

@@ -15,7 +15,7 @@ import (
 
 const wine = `{"wine": [13.05, 3.86, 2.32, 22.5, 85, 1.65, 1.59, 0.61, 1.62, 4.8, 0.84, 2.01, 515]}`
 
-// One installation and one window serve all parts: to make them takes longer than to look.
+// All parts share one installation and one window, because they take long to start.
 func TestAPersonDoesEverythingInTheBrowser(t *testing.T) {
 	s := newSystem(t)
 	p := openBrowser(t, s)
@@ -80,7 +80,7 @@ func playground(p *person) {
 	p.picture("ui-playground.png", 980)
 }
 
-// A service that asks for keys is tried with one, and refuses another.
+// playgroundWithAKey sends requests to a service that requires keys, with a right and a wrong key.
 func playgroundWithAKey(p *person) {
 	command := func(args ...string) string {
 		return p.s.run(p.s.dir, binary, append([]string{"--json", "--id", p.s.service}, args...)...)
@@ -125,7 +125,7 @@ func service(p *person) {
 	p.sees("is revoked")
 }
 
-// endpoint looks at the page of an endpoint and changes its options there.
+// endpoint checks the page of an endpoint and changes its options there.
 func endpoint(p *person) {
 	p.open("/services/" + p.s.service)
 	p.press("td", "wine/2")
@@ -189,7 +189,7 @@ func recordings(p *person) {
 	p.sees("Off: requests can be kept")
 }
 
-// search goes to places by their names, with the keyboard alone.
+// search finds pages by their names, with the keyboard only.
 func search(p *person) {
 	p.open("/models")
 	key := func(key string) { p.do(chromedp.KeyEvent(key)) }
@@ -213,7 +213,7 @@ func search(p *person) {
 	p.sees("A model is a file with an address")
 }
 
-// codeInTheEditor adds an endpoint with code that is written in the page, breaks it, and mends it.
+// codeInTheEditor adds an endpoint with code that is written in the page, breaks it, and repairs it.
 func codeInTheEditor(p *person) {
 	p.open("/services/" + p.s.service)
 	p.press(`div[contains(@class,"actions")]`, "Add endpoint")
@@ -265,7 +265,7 @@ func canary(p *person) {
 	p.picture("ui-canary.png", 620)
 	p.press("form", "Store")
 	p.sees("is stored", "25 %", "75 %")
-	// A running instance follows: what is shown are the shares that it draws by.
+	// A running instance follows: the page shows the shares that it uses.
 	p.do(holds(`!document.querySelector("main").innerText.includes("As configured")`))
 }
 
@@ -284,7 +284,7 @@ func history(p *person) {
 	p.sees("taken back")
 }
 
-// rules takes a monitoring rule and logged metrics away and brings them back, and makes a
+// rules removes a monitoring rule and logged metrics, adds them again, and creates a
 // canary.
 func rules(p *person) {
 	page := "/services/" + p.s.service
@@ -435,7 +435,7 @@ func uploadAndDeploy(p *person) {
 	p.write("textarea[name=body]", wine)
 	p.press("form", "Send")
 	p.sees(`"grower"`)
-	// Not before the picture of the instance's console: what it says holds paths.
+	// After the picture of the instance's console, because the error contains paths.
 	p.write("textarea[name=body]", `{"wine": "nonsense"}`)
 	p.press("form", "Send")
 	p.sees("ValueError")
@@ -461,13 +461,13 @@ func settings(p *person) {
 	p.sees("is revoked")
 }
 
-// deletion takes away what was uploaded, with its file, and an experiment.
+// deletion deletes an uploaded model with its file, and an experiment.
 func deletion(p *person) {
 	p.open("/models?search=by+hand")
 	p.press("td", "by hand")
 	p.sees("it was uploaded or registered")
 	if p.present(`form[action$="/delete"]`) {
-		p.t.Error("what is not archived can be deleted")
+		p.t.Error("a model that is not archived can be deleted")
 	}
 	p.press("form", "Archive")
 	p.sees("Delete for good")
@@ -512,15 +512,15 @@ func (p *person) everyPage() []string {
 	return append(pages, instance, "/experiments/compare?ids="+p.s.older+"&ids="+p.s.newer)
 }
 
-// forEverybody looks at every page in both themes for what keeps people out: fields
-// without a name, contrast that is too low, and what is wider than a phone.
+// forEverybody checks the accessibility of every page in both themes: fields without a name, low
+// contrast, and content that is wider than a phone.
 func forEverybody(p *person) {
 	p.do(prefers("light"))
 	value[bool](p, `(document.cookie = "theme=; path=/; max-age=0", true)`)
 	p.audit(p.everyPage()...)
 }
 
-// tooWide tells what is wider than the page, or cut off by a box that nobody can scroll.
+// tooWide lists elements that are wider than the page, or cut off by a box that does not scroll.
 const tooWide = `(() => {
 	const found = [];
 	if (document.documentElement.scrollWidth > document.documentElement.clientWidth) found.push("the page: " + document.documentElement.scrollWidth);
@@ -531,7 +531,7 @@ const tooWide = `(() => {
 	return found.join("\n");
 })()`
 
-// audit looks at pages in both themes, and on a phone.
+// audit checks pages in both themes, and on a phone.
 func (p *person) audit(paths ...string) {
 	p.t.Helper()
 	text, err := os.ReadFile("testdata/audit.js")
@@ -556,7 +556,7 @@ func (p *person) audit(paths ...string) {
 	p.do(prefers("light"))
 }
 
-// pagesOfAList turns the pages of a list of 120 experiments, and searches from within.
+// pagesOfAList pages through a list of 120 experiments, and searches from a later page.
 func pagesOfAList(p *person) {
 	value[bool](p, `(async () => {
 		for (let i = 100; i < 220; i++) {

@@ -54,7 +54,7 @@ def main() -> None:
         for module in modules.split():
             for text in documented_texts(module):
                 examples.setdefault(text, set()).add(labels.index(label))
-    # What several topics say (inherited docstrings) tells nothing. Sorted, so that each run is the same.
+    # Texts of several topics (inherited docstrings) do not help. Sorted, so that each run is the same.
     texts, topics = zip(*sorted((text, min(found)) for text, found in examples.items() if len(found) == 1))
     text_train, text_test, y_train, y_test = train_test_split(
         texts, topics, test_size=0.2, random_state=1, stratify=topics

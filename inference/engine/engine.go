@@ -76,7 +76,7 @@ type Response struct {
 	Stream Stream
 	// Unread: the engine could not parse the request, so user code did not get it.
 	Unread bool
-	// Queued is how long the request waited before a worker had it.
+	// Queued is the time before a worker got the request.
 	Queued time.Duration
 }
 

@@ -143,7 +143,7 @@ func (s *Lean) Shutdown(ctx context.Context) error {
 		c.closeIdle()
 	}
 	s.mu.Unlock()
-	s.watcher.Go(func() { _ = s.http2.server.Shutdown(ctx) }) // tells connections; the wait below sees their end
+	s.watcher.Go(func() { _ = s.http2.server.Shutdown(ctx) }) // notifies connections; the wait below sees their end
 	done := make(chan struct{})
 	go func() { // ends with the last connection: forced below
 		s.serving.Wait()

@@ -18,7 +18,7 @@ const (
 	readOnly    = "GET " // a ServeMux pattern; it includes HEAD
 )
 
-// adminServer answers operators: probes as above, profiles, and metrics.
+// adminServer answers operators: probes, profiles, and metrics.
 func (f *Front) adminServer() *http.Server {
 	mux := http.NewServeMux()
 	for _, p := range probes() {

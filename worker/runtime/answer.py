@@ -1,4 +1,4 @@
-"""What an endpoint gives back for one request, and the errors that become one.
+"""The answer of an endpoint to one request, and errors that are converted to one.
 
 Owns the shape that loop.py puts on the wire. Knows nothing of user code, JSON
 rules or sockets.
@@ -57,13 +57,13 @@ class Cancelled(BaseException):
     """
 
 
-# What becomes of a request that has ended by Cancelled. It has a stream only to be told apart
-# without a look at each answer.
+# The answer of a request that has ended by Cancelled. It has a stream so that other answers
+# need no separate check for it.
 CANCELLED = Answer(499, JSON, b"", stream=())
 
 
 class LoadError(Exception):
-    """An endpoint that cannot be loaded: what and why in one line, and the user's traceback."""
+    """An endpoint that cannot be loaded: the reason in one line, and the user's traceback."""
 
     cause = ""  # of a CodeError
 
@@ -74,7 +74,7 @@ class LoadError(Exception):
 
 
 class CodeError(LoadError):
-    """Preprocess code that cannot be loaded: the message names the code, cause only says why."""
+    """Preprocess code that cannot be loaded: the message has the code's name, cause only the reason."""
 
     def __init__(self, name: str, cause: str, traceback_text: str = "") -> None:
         super().__init__(f"Failed loading preprocess code for '{name}': {cause}", traceback_text)
@@ -82,7 +82,7 @@ class CodeError(LoadError):
 
 
 class RequestError(Exception):
-    """A request body that is not what its content type says; detail is FastAPI's list."""
+    """A request body that does not match its content type; detail is a list in FastAPI's form."""
 
     def __init__(self, detail: list[dict[str, Any]]) -> None:
         super().__init__(detail[0]["msg"])
@@ -90,7 +90,7 @@ class RequestError(Exception):
 
 
 class AnswerError(Exception):
-    """A value returned by user code that has no JSON form; the text says where it is."""
+    """A value returned by user code that has no JSON form; the text has its place."""
 
 
 class StreamError(Exception):

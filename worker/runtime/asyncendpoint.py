@@ -57,7 +57,7 @@ class AsyncEndpoint(Endpoint):
             return self.failed(error, meta, content_type)
 
     async def begin_async(self, number: int, body: Any, content_type: str, meta: dict[str, Any]) -> Case:
-        """Do what comes before predict; as handle_async."""
+        """Execute the steps before predict, like handle_async."""
         case = Case(number, meta)
         try:
             if meta["sampled"]:
@@ -80,7 +80,7 @@ class AsyncEndpoint(Endpoint):
         return case
 
     async def finish_async(self, case: Case) -> Answer:
-        """Do what comes after predict; as handle_async."""
+        """Execute the steps after predict, like handle_async."""
         if case.error is not None:
             return self.failed(case.error, case.meta)
         try:
@@ -101,18 +101,18 @@ class AsyncEndpoint(Endpoint):
             return self.failed(error, case.meta)
 
     async def _answer_async(self, data: Any) -> Answer:
-        """Make the Answer of a result."""
+        """Return the Answer of a result."""
         if type(data) in SIMPLE:
             return Answer(200, JSON, encode_json(data))
         outcome = outcome_of(data)
         return whole_answer(outcome) or await stream_answer_async(outcome, self.stream_failed)
 
     def serve(self, host: Any, sock: Any, marks: memoryview, max_frame: int) -> None:
-        """Answer requests until the end; raises LinkClosed when Go is gone."""
+        """Answer requests until the end; raises LinkClosed when the Go side has closed the link."""
         serve_async(self, host, sock, marks, max_frame)
 
     def handle(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
-        """Answer one request on a loop of our own: for a probe before the real loop runs."""
+        """Answer one request on a separate loop: for a probe before the real loop runs."""
         try:
             return self._await(self.handle_async(body, content_type, meta))
         except BaseException as error:
@@ -120,7 +120,7 @@ class AsyncEndpoint(Endpoint):
 
 
 def cancelled_from_outside() -> bool:
-    """Tell whether this task was cancelled, or user code let an inner cancellation through."""
+    """Return whether this task was cancelled; else user code has passed on an inner cancellation."""
     task = asyncio.current_task()
     cancelling = getattr(task, "cancelling", None)  # Python 3.11
     return cancelling is None or cancelling() > 0

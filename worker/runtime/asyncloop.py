@@ -1,4 +1,4 @@
-"""The life of an async worker after its load: every request is a task on one event loop.
+"""The loop of an async worker after its load: every request is a task on one event loop.
 
 Owns the socket in non-blocking mode. The sync counterpart is loop.py.
 """
@@ -37,7 +37,7 @@ class AsyncServer:
         self._thread = threading.get_ident()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._calls: dict[int, asyncio.Future[frames.Frame]] = {}
-        self._prepared: dict[int, Any] = {}  # the cases whose preprocess is done, by the id of the request
+        self._prepared: dict[int, Any] = {}  # the cases after preprocess, by the id of the request
         self._handlers = {
             frames.REQUEST: endpoint.handle_async,
             frames.LENT_REQUEST: endpoint.handle_async,
@@ -53,7 +53,7 @@ class AsyncServer:
         output.request_id = _request_id.get
 
     async def run(self, early: list[frames.Frame]) -> None:
-        """Answer until Go says stop; raises LinkClosed when Go is gone. early came during the load."""
+        """Answer until Go sends stop; raises LinkClosed when Go has closed the link. early came during the load."""
         self._loop = asyncio.get_running_loop()
         self._done = self._loop.create_future()
         self._sock.setblocking(False)
@@ -62,7 +62,7 @@ class AsyncServer:
         try:
             await self._done
         finally:
-            end_copy()  # the selector is shared with the owner: what is removed here is removed there
+            end_copy()  # the selector is shared with the owner, so a copy must not change it
             self._loop.remove_reader(self._sock)
             for task in list(self._tasks.values()):
                 task.cancel()
@@ -97,7 +97,7 @@ class AsyncServer:
                     future.set_result(frame)
             elif kind == frames.CANCEL:
                 task = self._tasks.get(frame.id)
-                if task is not None:  # later: a task that is cancelled before it starts could not answer
+                if task is not None:  # a task that is cancelled before it starts could not answer
                     self._loop.call_soon(task.cancel)
             elif kind == frames.CREDIT:
                 window = self._credits.get(frame.id)
@@ -140,7 +140,7 @@ class AsyncServer:
             self._finish_if_idle()
 
     async def _prepare(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
-        """Preprocess only. The state is kept until Go sends the rest or drops it."""
+        """Preprocess only. The state is kept until Go sends POST or DROP."""
         number = _current.get()
         case = await self._endpoint.begin_async(number, body, content_type, meta)
         answer = self._endpoint.prepare(case, content_type, self._max_frame - MOST_HEAD)
@@ -149,7 +149,7 @@ class AsyncServer:
         return answer
 
     async def _finish(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
-        """Postprocess what was computed elsewhere."""
+        """Postprocess the result of a computation elsewhere."""
         number, value = frames.post_body(body)
         case = self._prepared.pop(number, None)
         if case is None:
@@ -238,7 +238,7 @@ class AsyncServer:
     async def call_async(
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]
     ) -> tuple[int, str, bytes]:
-        """Ask another endpoint on behalf of the request that this task executes."""
+        """Call another endpoint for the request that this task executes."""
         refuse_in_copy()
         head = frames.call_head(_current.get(), url, version, content_type)
         if len(head) + len(body) > self._max_frame:
@@ -257,7 +257,7 @@ class AsyncServer:
     def call(
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]
     ) -> tuple[int, str, bytes]:
-        """Ask from another thread than the loop's."""
+        """Call from another thread than the loop's."""
         refuse_in_copy()
         if threading.get_ident() == self._thread:
             raise RuntimeError("a blocking call on the event loop would never end: await self.send_request(...)")
@@ -265,7 +265,7 @@ class AsyncServer:
         return asyncio.run_coroutine_threadsafe(waiting, self._loop).result()
 
     def log(self, level: str, text: str, key: str = "") -> None:
-        """Say something in the endpoint's log; may be called from any thread."""
+        """Write a line to the endpoint's log; may be called from any thread."""
         end_copy()
         line = log_frame(level, text, key, _current.get())
         if threading.get_ident() == self._thread:
@@ -275,7 +275,7 @@ class AsyncServer:
 
 
 def serve_async(endpoint: Any, host: Host, sock: socket.socket, marks: memoryview, max_frame: int) -> None:
-    """Answer requests of an async endpoint until the end; raises LinkClosed when Go is gone."""
+    """Answer requests of an async endpoint until the end; raises LinkClosed when Go has closed the link."""
     link = host.link
     host.server = server = AsyncServer(endpoint, sock, link.reader, marks, max_frame)
     early = list(link.plain) + list(link.nested)

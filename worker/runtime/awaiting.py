@@ -20,7 +20,7 @@ class Awaiter:
     def run(self, awaitable: Any) -> Any:
         """Wait for awaitable and return its result or raise its exception."""
         if _loop_runs() or not self._used.acquire(blocking=False):
-            # The loop is running: further up this stack (a request that arrived while a coroutine waits in
+            # The loop is running further up this stack (a request that arrived while a coroutine waits in
             # send_request), or on another thread. A separate loop can wait.
             return _in_thread(awaitable)
         try:

@@ -1,4 +1,4 @@
-"""The loop of a sync worker whose endpoint has requests predicted together.
+"""The loop of a sync worker whose endpoint predicts requests together.
 
 Takes waiting requests, up to the number of rows that Go allows: preprocess one after another, one predict,
 postprocess one after another. Owns the order of answers within a batch. stack.py decides what is predicted
@@ -33,7 +33,7 @@ class BatchServer(Server):
         self._carried: Optional[Case] = None  # preprocessed, but too many rows for the last batch
 
     def run(self) -> None:
-        """Answer requests until Go sends stop; raises LinkClosed when Go is gone."""
+        """Answer requests until Go sends stop; raises LinkClosed when Go has closed the link."""
         link, plain, nested = self._link, self._link.plain, self._link.nested
 
         def work() -> Any:
@@ -94,7 +94,7 @@ class BatchServer(Server):
                     case = None
                 else:
                     return cases
-            except IndexError:  # another thread was faster
+            except IndexError:  # another thread took it
                 case = None
 
     def _begin(self, frame: frames.Frame, mark: int) -> Optional[Case]:
@@ -145,7 +145,7 @@ class BatchServer(Server):
         return [case for case in cases if case not in late] if late else cases
 
     def _answer(self, cases: list[Case], started: float) -> None:
-        """Postprocess and answer what was predicted; streams, which take longer, come last."""
+        """Postprocess and answer predicted requests; streams, which take longer, come last."""
         endpoint, last, streams = self._endpoint, cases[-1], []
         clock = monotonic()
         for case in cases:
@@ -181,6 +181,6 @@ class BatchServer(Server):
 def serve_batches(
     endpoint: Endpoint, host: Host, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int
 ) -> None:
-    """Answer requests of a batching endpoint until the end; raises LinkClosed when Go is gone."""
+    """Answer requests of a batching endpoint until the end; raises LinkClosed when Go has closed the link."""
     host.server = BatchServer(endpoint, host.link, marks, outbox, max_frame, max_reentry)
     host.server.run()

@@ -1,7 +1,7 @@
-"""The life of a forked process, from the fork to its exit.
+"""Runs a forked process, from the fork to its exit.
 
-Owns what makes a fork a process of its own: descriptors, signals, environment, seeds. What
-it loads is preprocess.py's business, what it answers loop.py's and asyncloop.py's.
+Owns the state that separates a fork from its parent: descriptors, signals, environment, seeds.
+preprocess.py loads the endpoint, loop.py and asyncloop.py answer requests.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ try:
 except ImportError:  # left out of some small builds of Python
     ctypes = None
 
-KIND_LOADING = 10  # how much nicer a process is while it loads
+KIND_LOADING = 10  # added to the nice value while a process loads
 KIND_READING = (2 << 13) | 7  # "best effort", the last of its levels: what ionice -c2 -n7 sets
 SYS_IOPRIO = {"x86_64": (251, 252), "aarch64": (30, 31)}  # ioprio_set, ioprio_get
-OOM_SCORE = 500  # of 1000: when memory is short the kernel takes a worker, never the service
+OOM_SCORE = 500  # of 1000: if memory is short, the kernel kills a worker, not the service
 PR_SET_PDEATHSIG = 1
 CAP_SYS_NICE = 23
-MARKS = 4096  # bytes of the shared memory before the answers that wait to be sent
+MARKS = 4096  # bytes of the shared memory before the waiting answers
 
 
 class Worker:
-    """One process; a template's children go on from where their parent stood."""
+    """One process; a template's children continue from the state of their parent."""
 
     def __init__(self) -> None:
         self.host: Any = None
@@ -55,7 +55,7 @@ class Worker:
         self.spec: dict[str, Any] = {}
         self.parent = 0
         self.watch: Optional[LoadWatch] = None
-        self.unloads = True  # the user's unload is ours to call
+        self.unloads = True  # this process calls the user's unload
 
     def live(self, job: Job) -> NoReturn:
         """Load, answer, unload, end the process."""
@@ -63,13 +63,13 @@ class Worker:
         try:
             self._live(job)
         except LinkClosed:
-            pass  # Go is gone, and with it everybody who could be told
+            pass  # Go has closed the link, so nothing can be reported
         except BaseException:
             end_copy(sys.exc_info()[1])
             traceback.print_exc()
             code = 1
         end_copy()
-        # The interpreter's own way out would free, and so copy, all that is shared.
+        # The interpreter's regular exit would free, and so copy, all shared memory.
         try:
             atexit._run_exitfuncs()
         except BaseException:
@@ -103,7 +103,7 @@ class Worker:
             if job.control is not None and share:
                 self.endpoint.close_loop()
                 ready(link, self.endpoint, template=True, why=why)
-                # What was loaded once is unloaded once: here, when the last worker has ended.
+                # A shared load is unloaded once: here, after the end of the last worker.
                 inherited, job = job, supervise(job.control, at_end=self.endpoint.unload)  # returns only in a child
                 self.unloads = False
                 inherited.data.close()
@@ -115,7 +115,7 @@ class Worker:
                 job.control.close()
         else:
             self.host.link, self.host.server, why = link, None, ""
-            self.endpoint.variables.names = tuple(self.spec.get("variables") or [])  # the template's may be older
+            self.endpoint.variables.names = tuple(self.spec.get("variables") or [])  # the template's may be outdated
         link.rename = self.endpoint.variables.rename
         ready(link, self.endpoint, template=False, why=why)
         shared = memoryview(mmap.mmap(job.marks, 0))
@@ -138,7 +138,7 @@ class Worker:
         nicer = None
         try:
             confine(spec.get("confine") or {})
-            die_with(self.parent)  # the kernel forgets it with a change of account
+            die_with(self.parent)  # the kernel clears it at a change of account
             if not spec.get("hurry"):
                 nicer = Nicer()
             folder = spec.get("dir")
@@ -148,7 +148,7 @@ class Worker:
             if self.watch is not None:
                 self.watch.begin()
             self.endpoint = load_endpoint(spec, self.host)
-            # What the machine's other work took from it says nothing of the model.
+            # Time without a CPU does not belong to the model.
             self.endpoint.took = max(time.monotonic() - started - (run_delay() - delay), 0.0)
             return True
         except LoadError as error:
@@ -167,7 +167,7 @@ class Worker:
 
 
 def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
-    """Tell Go that requests may come."""
+    """Report to Go that the worker accepts requests."""
     facts = {
         "async": bool(endpoint.is_async),
         "batches": endpoint.stack is not None,
@@ -181,18 +181,18 @@ def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
 
 
 def become_own(parent: int) -> None:
-    """Cut what ties a fork to its parent."""
+    """Detach a fork from its parent."""
     take()
     die_with(parent)
     die_first()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the keyboard's is for Go, which tells us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for Go, which stops the worker
     output.take_over()
     output.on_warning = versions.note
     faulthandler.enable(file=sys.stderr)
-    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)  # Go asks where a hung request hangs
+    faulthandler.register(signal.SIGUSR1, file=sys.stderr, all_threads=True)  # Go requests the stack of a hung request
     random.seed()
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
@@ -206,12 +206,12 @@ def become_own(parent: int) -> None:
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill us when our parent dies, whatever it dies of."""
+    """Make the kernel kill this process when its parent dies for any reason."""
     try:
         if ctypes is not None:
             ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
     except (OSError, AttributeError):
-        pass  # no Linux: the end of the socket tells us, if later
+        pass  # not Linux: the end of the socket is detected later
     if os.getppid() != parent:
         os._exit(0)
 
@@ -222,11 +222,11 @@ def die_first() -> None:
         with open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:
             score.write(str(OOM_SCORE))
     except OSError:
-        pass  # no Linux, or it is higher already
+        pass  # not Linux, or it is already higher
 
 
 class Nicer:
-    """Lower priority of processor and disk while a process loads, if it can be raised again."""
+    """Lower the priority for CPU and disk while a process loads, if it can be raised again."""
 
     def __init__(self) -> None:
         self._before: Optional[int] = None
@@ -237,13 +237,13 @@ class Nicer:
                 os.setpriority(os.PRIO_PROCESS, 0, min(before + KIND_LOADING, 19))
                 self._before = before
         except OSError:
-            pass  # then it loads as fast as everybody
+            pass  # then it loads with normal priority
         reading = _disk_priority()
         if reading is not None and _disk_priority(KIND_READING) is not None:
             self._reading = reading
 
     def end(self) -> None:
-        """Back to what it was."""
+        """Restore the previous priority."""
         if self._before is not None:
             os.setpriority(os.PRIO_PROCESS, 0, self._before)
         if self._reading is not None:
@@ -251,7 +251,7 @@ class Nicer:
 
 
 def _disk_priority(value: Optional[int] = None) -> Optional[int]:
-    """Read this thread's, or set it; None where that cannot be done. No right is needed for it."""
+    """Return or set this thread's priority; None if that is not possible. It needs no privilege."""
     calls = SYS_IOPRIO.get(os.uname().machine)
     if ctypes is None or calls is None or not sys.platform.startswith("linux"):
         return None
@@ -264,7 +264,7 @@ def _disk_priority(value: Optional[int] = None) -> Optional[int]:
 
 
 def may_raise(priority: int) -> bool:
-    """Tell whether this process may return to priority after it has been nicer."""
+    """Return whether this process may raise its priority again."""
     import resource
 
     limit = getattr(resource, "RLIMIT_NICE", None)

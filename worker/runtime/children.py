@@ -52,7 +52,7 @@ class _Finder:
 
 
 def _adopt() -> Any:
-    """Set up a child of multiprocessing; returns the lookup of the names of __main__."""
+    """Set up a child of multiprocessing; returns the function that looks up names of __main__."""
     import importlib
 
     import usercode

@@ -1,6 +1,6 @@
-"""The parameter `request` of user code's methods: how the client asked.
+"""The parameter `request` of user code's methods: the client's request.
 
-Only a method that has this parameter gets it, and only then does Go send what it is made of.
+Only a method with this parameter gets it, and only then does Go send its data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SIZE = struct.Struct("<I")
 
 
 class State(dict):  # type: ignore[type-arg]
-    """The state of a request, with the request itself for those methods that have the parameter."""
+    """The state of a request, with the request itself for methods with the parameter."""
 
     __slots__ = ("request",)
 
@@ -33,7 +33,7 @@ def state_of(meta: dict[str, Any], content_type: str) -> State:
 
 
 def request_of(client: Optional[bytes], content_type: str, request_id: str) -> Request:
-    """Return what user code sees; client is what Go sent, None if no client has sent the request itself."""
+    """Return the request for user code; client is the data from Go, None if the request has no client."""
     if not client:
         fields = [("content-type", content_type)] if content_type else []
         return Request("POST", "", {}, Headers(fields), content_type, None, request_id)
@@ -49,7 +49,7 @@ def request_of(client: Optional[bytes], content_type: str, request_id: str) -> R
 
 
 def with_request(method: Optional[Step], warnings: list[str]) -> Optional[Step]:
-    """Return a step that passes the request to a method that has the parameter; None for any other method."""
+    """Return a step that passes the request to a method with the parameter; None for any other method."""
     if not _has_parameter(method, warnings):
         return None
     return lambda data, state, collect: method(data, state, collect, request=state.request)

@@ -1,4 +1,4 @@
-"""Request bodies to Python values, and answers to JSON.
+"""Converts request bodies to Python values, and answers to JSON.
 
 The rules are those of FastAPI, which the original uses, but more lenient for harmless input. Both directions
 run for each request: one C call in the normal case; explanations are computed only after a failure.
@@ -17,14 +17,14 @@ from form import FORM_DATA, decode_form
 from plain import NotPlainError, plain
 
 SPACE = " \t\n\r"
-URLENCODED = "application/x-www-form-urlencoded"  # what curl sends unless it is told otherwise
-DEEPEST = 200  # levels that an error's path follows
+URLENCODED = "application/x-www-form-urlencoded"  # curl's default
+DEEPEST = 200  # maximum levels of an error's path
 SHOWN = 60  # characters of a key or value in an error
 
 _scan = json.JSONDecoder().scan_once
 
-# From this size on a body that is mostly numbers is decoded by orjson, if it is installed: arrays of floats
-# in a tenth of the time. For text it is no faster.
+# From this size on, orjson, if installed, decodes bodies that are mostly numbers: arrays of floats take
+# a tenth of the time. For text it is not faster.
 NUMBERS_FROM = 2 << 10
 _DIGITS = bytes(b"0"[0] if b"0"[0] <= c <= b"9"[0] else b"."[0] if c == b"."[0] else b" "[0] for c in range(256))
 _WIDE = b" " + 19 * b"0"  # an integer that may need more than 64 bits
@@ -67,7 +67,7 @@ def _decode_other(body: bytes, content_type: str) -> Any:
     """Decode a body whose content type is not JSON.
 
     An urlencoded form never begins with a brace or bracket, so a JSON object or array of that type is from a
-    client that was not told the type.
+    client with a wrong default type.
     """
     kind = content_type.partition(";")[0].strip().lower()
     if kind == FORM_DATA:
@@ -109,7 +109,7 @@ def _decode_numbers(body: bytes) -> Any:
         return None
     try:
         value = _orjson.loads(body)
-    except ValueError:  # what it refuses may be valid by Python's rules, or needs their message
+    except ValueError:  # it may be valid by Python's rules, or needs Python's message
         return None
     return value if type(value) in (list, dict) else None
 
@@ -149,7 +149,7 @@ def _decode_again(body: Any, content_type: str) -> Any:
 
 
 def _default(value: Any) -> Any:
-    if hasattr(type(value), "__next__"):  # it must be read once, and in the way that cannot fail in the middle
+    if hasattr(type(value), "__next__"):  # reading it here would consume it
         raise AnswerError("an iterator")
     try:
         return plain(value)
@@ -162,7 +162,7 @@ def _make_encode() -> Callable[[Any], str]:
         return json.JSONEncoder(
             check_circular=False, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default
         ).encode
-    # No markers: a cycle ends in RecursionError, which _rewrite explains. So the check costs nothing here.
+    # No markers: a cycle ends in RecursionError, which _rewrite explains, so encoding needs no check.
     encoder = c_make_encoder(None, _default, encode_basestring, None, ":", ",", False, False, False)
     join = "".join
     return lambda value: join(encoder(value, 0))
@@ -174,7 +174,7 @@ nan_as_null = False  # the endpoint's setting: NaN and infinite numbers in answe
 
 
 def encode_json(value: Any, exact: bool = False) -> bytes:
-    """Return compact JSON in raw UTF-8; AnswerError says where the value has no JSON form.
+    """Return compact JSON in UTF-8; AnswerError has the place of a value without a JSON form.
 
     With exact, nan_as_null does not count.
     """
@@ -185,7 +185,7 @@ def encode_json(value: Any, exact: bool = False) -> bytes:
 
 
 def _encode_again(value: Any, null: bool) -> bytes:
-    """Encode a copy that is plain throughout; fails with the place of the error."""
+    """Encode a copy that has only plain values; fails with the place of the error."""
     rewritten = _rewrite(value, "answer", [], null)
     try:
         text = _encode(rewritten)

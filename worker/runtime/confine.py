@@ -19,8 +19,8 @@ PR_SET_NO_NEW_PRIVS = 38
 
 
 def confine(rules: dict[str, Any]) -> None:
-    """Give up the rights that the rules name, permanently; after an error the process must not continue."""
-    # A core file would store requests and models on disk, and takes longer to write than a worker to start.
+    """Drop the rights in the rules permanently; after an error the process must not continue."""
+    # A core file would store requests and models on disk, and takes longer to write than a worker takes to start.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     files = int(rules.get("open_files") or 0)
     if files > 0:
@@ -37,6 +37,6 @@ def become(uid: int, gid: int) -> None:
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)
     if ctypes is not None:
-        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # no program can become root again
+        ctypes.CDLL(None).prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # programs cannot regain root
     if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or os.getgroups():
         raise PermissionError("the worker's account could not be changed")

@@ -1,4 +1,4 @@
-"""A loaded endpoint: one request in, one Answer out, whatever user code does.
+"""A loaded endpoint: returns one Answer per request, for any behaviour of user code.
 
 A request is handled whole, or in steps so that others can be predicted with it:
     begin (decode and preprocess), the stack's run for many, finish (postprocess and encode);
@@ -34,10 +34,10 @@ class Endpoint:
     """
 
     is_async = False
-    stack: Optional[Stack] = None  # set when requests are predicted together
-    batch_rows = 0  # at most so many rows
+    stack: Optional[Stack] = None  # set if requests are predicted together
+    batch_rows = 0  # the maximum number of rows
     shows_request = False  # a method has the parameter `request`
-    warnings: list[str]  # what the owner of the endpoint should know of it
+    warnings: list[str]  # for the owner of the endpoint
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Endpoint:
         self._log = log
         self._awaiter = awaiter
         self._await = awaiter.run
-        self.check: Callable[[], None] = _nothing  # raises Cancelled if nobody waits for the request
+        self.check: Callable[[], None] = _nothing  # raises Cancelled if the request was cancelled
 
     def handle(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
         """Answer one request. Never raises; the body may be reused once this returns."""
@@ -95,7 +95,7 @@ class Endpoint:
             return self.failed(error, meta, content_type)
 
     def begin(self, number: int, body: Any, content_type: str, meta: dict[str, Any]) -> Case:
-        """Do what comes before predict; case.answer is set if that failed. Never raises."""
+        """Execute the steps before predict; case.answer is set if that failed. Never raises."""
         case = Case(number, meta)
         try:
             if meta["sampled"]:
@@ -117,7 +117,7 @@ class Endpoint:
         return case
 
     def prepare(self, case: Case, content_type: str, limit: int) -> Answer:
-        """Return what preprocess made, for a computation elsewhere. Never raises."""
+        """Return the result of preprocess, for a computation elsewhere. Never raises."""
         if case.answer is not None:
             return case.answer
         try:
@@ -130,7 +130,7 @@ class Endpoint:
             return self.failed(error, case.meta, content_type)
 
     def resume(self, case: Case, meta: dict[str, Any], content_type: str, body: Any) -> Case:
-        """Put in what postprocess gets. Never raises: finish tells what was wrong."""
+        """Set the input of postprocess. Never raises: finish reports the error."""
         case.meta = {**case.meta, "deadline": meta["deadline"]}
         try:
             case.data = decode_value(content_type, body)
@@ -139,7 +139,7 @@ class Endpoint:
         return case
 
     def finish(self, case: Case) -> Answer:
-        """Do what comes after predict. Never raises."""
+        """Execute the steps after predict. Never raises."""
         if case.error is not None:
             return self.failed(case.error, case.meta)
         try:
@@ -157,7 +157,7 @@ class Endpoint:
             return self.failed(error, case.meta)
 
     def answer(self, data: Any) -> Answer:
-        """Make the Answer of a result; raises what failed on the way."""
+        """Return the Answer of a result; raises the error of a failed conversion."""
         if hasattr(type(data), "__await__"):
             data = self._await(data)
         outcome = outcome_of(data)
@@ -176,7 +176,7 @@ class Endpoint:
             return Answer(500, JSON, encode_json({"detail": text}), error_kind="user")
 
     def stream_failed(self, error: BaseException) -> StreamError:
-        """Log an error in the middle of a stream, and return what the stream is to raise."""
+        """Log an error in the middle of a stream, and return the exception for the stream."""
         end_copy(error)
         self._log("error", f"stream: Exception [{safe_repr(type(error))}] {text_of(error)}\n{user_traceback(error)}")
         return StreamError(f"{type(error).__name__}: {client_text(error)}")
@@ -195,12 +195,12 @@ class Endpoint:
         self.close_loop()
 
     def close_loop(self) -> None:
-        """Close the loop of coroutines; another one is made when it is needed."""
+        """Close the loop of coroutines; another one is created on demand."""
         self._awaiter.close()
 
     @property
     def loop(self) -> Any:
-        """The event loop that a coroutine `load` ran on, if there was one: what it opened lives there.
+        """The event loop of a coroutine `load`, if there was one: its connections belong to it.
 
         It holds a descriptor that a fork would share: a process with a loop must not be forked.
         """
@@ -208,4 +208,4 @@ class Endpoint:
 
 
 def _nothing() -> None:
-    """Check nothing: no request is under way yet."""
+    """Check nothing: there is no request yet."""

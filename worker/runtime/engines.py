@@ -1,4 +1,4 @@
-"""The engines that run inside a worker: how each loads a model file and predicts with it.
+"""The engines inside a worker: each loads a model file and predicts with it.
 
 Owns the table ENGINES. The model libraries are imported only when an endpoint of their engine loads; the
 custom engines need none.
@@ -28,7 +28,7 @@ INSTALL = {
 
 
 class Engine(NamedTuple):
-    """One engine. `load` is None where only user code can load a model, and `predict` too."""
+    """One engine. `load` and `predict` are None if only user code can load a model."""
 
     name: str
     load: Optional[Callable[[str], Any]] = None
@@ -104,7 +104,7 @@ def _model_fault(error: BaseException, path: str, engine: Engine, endpoint: str)
     return text + versions.hint(path) + missing_package(error)
 
 
-CELLS = frozenset({type(None), bool, int, float})  # of a row that came as JSON
+CELLS = frozenset({type(None), bool, int, float})  # of a row from JSON
 
 # scikit-learn
 
@@ -136,7 +136,7 @@ def _predict_xgboost(model: Any) -> Step:
         return _predict_plainly(model)
     matrix, predict = xgboost.DMatrix, model.predict
     names, kinds = model.feature_names, model.feature_types
-    if kinds and "c" in kinds:  # columns of categories, which a DMatrix accepts only on request
+    if kinds and "c" in kinds:  # columns of categories, which a DMatrix accepts only with an option
         matrix = functools.partial(matrix, enable_categorical=True)
         plain = functools.partial(matrix, feature_names=names, feature_types=kinds)
     else:

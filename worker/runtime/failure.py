@@ -1,4 +1,4 @@
-"""Exceptions of a request, made into answers and log lines.
+"""Converts exceptions of a request to answers and log lines.
 
 Texts and statuses are the original's where clients rely on them: ValueError is 422,
 everything else 500, both as {"detail": ...}. A traceback goes to the log, never to a client.
@@ -22,7 +22,7 @@ LONGEST = 8 << 10  # characters of an exception's text that a client gets
 def answer_failure(
     error: BaseException, meta: dict[str, Any], log: Callable[..., None], content_type: str = ""
 ) -> Answer:
-    """Return the answer for the exception, and log what the owner of the code needs."""
+    """Return the answer for the exception, and log it for the owner of the code."""
     if isinstance(error, RequestError):
         return Answer(422, JSON, encode_json({"detail": error.detail}), error_kind="request")
     if isinstance(error, AnswerError):
@@ -42,12 +42,12 @@ def answer_failure(
         log("warning", line, f"{kind} {origin(error)}")  # clients repeat their mistakes
         return _detail(422, f"Error [{kind}] processing request: {text}", "value")
     log("error", line)
-    # Two blanks: the original has them, and clients compare.
+    # Two blanks, as in the original, because clients compare the text.
     return _detail(500, f"Error  [{kind}] processing request: {text}", "fatal" if fatal else "user")
 
 
 def _type_hint(error: BaseException, content_type: str) -> str:
-    """Explain why code that expects JSON has got bytes, if a client's default may be the cause; else ""."""
+    """Explain why code that expects JSON got bytes, if a client's default may be the cause; else ""."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind not in UNMEANT or not isinstance(error, (TypeError, AttributeError, LookupError)):
         return ""

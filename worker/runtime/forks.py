@@ -6,7 +6,7 @@ from it and share its memory. One JSON message per packet, on a control socket:
     <- {"do": "fork", "n": 7, "template": false, "needs": ["numpy"]}  descriptors: data, stdout, stderr,
        marks, bodies[, control]; needs are packages to import before
     <- {"do": "kill", "n": 7, "signal": 9, "group": true}
-    <- {"do": "standby"}  descriptor: the control socket of a copy that waits to take our place
+    <- {"do": "standby"}  descriptor: the control socket of a standby copy of this process
     -> {"is": "here", "pid": 4710}
     -> {"is": "importing", "name": "numpy"}
     -> {"is": "ready"}
@@ -14,7 +14,7 @@ from it and share its memory. One JSON message per packet, on a control socket:
     -> {"is": "forked", "n": 7, "pid": 4711}  or  {"is": "unforked", "n": 7, "text": "..."}
     -> {"is": "exit", "n": 7, "status": 9, "maxrss": 12345}
 
-The end of the socket means that Go is gone: all children are killed, with all processes that user
+The end of the socket means that Go has ended: all children are killed, with all processes that user
 code has left behind, because a forker is the reaper of orphaned descendants. It also kills orphans
 of dead workers while it runs: each process has the mark of its worker.
 """
@@ -44,10 +44,10 @@ PR_SET_CHILD_SUBREAPER = 36
 # may read it.
 RLIMIT_LOCKS = 10
 QUIET = 0.2  # seconds
-FAREWELL = 2.0  # seconds in which descendants are searched at the end
+FAREWELL = 2.0  # seconds of the search for descendants at the end
 
 
-_service = 0  # the upper half of our marks; the lower half is the worker's process id
+_service = 0  # the upper half of the marks; the lower half is the worker's process id
 
 
 def mark_with(service: int) -> None:
@@ -61,13 +61,13 @@ class Job(NamedTuple):
 
     data: socket.socket
     marks: int  # descriptor of the shared page
-    bodies: int  # descriptor of the memory that large bodies lie in
+    bodies: int  # descriptor of the memory of large bodies
     control: Optional[socket.socket]  # of a template
     parent: int
 
 
 def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Callable[[], None]] = None) -> Job:
-    """Fork and reap until Go is gone; returns only in a forked child, with its Job.
+    """Fork and reap until Go has closed the link; returns only in a forked child, with its Job.
 
     at_end is called when Go has closed the control socket and the workers have ended.
 
@@ -82,7 +82,7 @@ def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Call
         end.setblocking(False)
     inherit_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is sent when Go dies, and then the socket ends too
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is sent when Go dies; the end of the socket is enough
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake_write.fileno(), warn_on_full_buffer=False)
     poll = select.poll()
@@ -114,7 +114,7 @@ def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Call
             try:
                 pid = os.fork()
             except OSError:
-                close_all(descriptors)  # which tells
+                close_all(descriptors)  # the closed sockets report it
                 continue
             if pid == 0:
                 signal.set_wakeup_fd(-1)
@@ -149,7 +149,7 @@ def supervise(control: socket.socket, imports: Any = None, at_end: Optional[Call
                 template = socket.socket(fileno=descriptors[5]) if message.get("template") else None
                 return Job(socket.socket(fileno=data), marks, bodies, template, parent)
             try:
-                os.setpgid(pid, pid)  # in both processes: whichever is first, a kill finds the group
+                os.setpgid(pid, pid)  # in both processes, so that a kill finds the group at any time
             except OSError:
                 pass
             children[pid] = message["n"]
@@ -186,7 +186,7 @@ def inherit_orphans() -> None:
 
 
 def end_descendants() -> None:
-    """Kill all descendants: as each dies, its children become ours."""
+    """Kill all descendants. The children of each become children of this process."""
     until = time.monotonic() + FAREWELL
     while time.monotonic() < until:
         for pid in children_of(os.getpid()):
@@ -243,7 +243,7 @@ def receive(control: socket.socket) -> tuple[Any, list[int]]:
         close_all(list(descriptors))
         return None, []
     for number in descriptors:
-        os.set_inheritable(number, False)  # programs of user code must not inherit our sockets
+        os.set_inheritable(number, False)  # programs of user code must not inherit these sockets
     return json.loads(data), list(descriptors)
 
 

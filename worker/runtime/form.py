@@ -1,4 +1,4 @@
-"""Bodies of multipart/form-data (RFC 7578) to a Form of fields and files.
+"""Converts bodies of multipart/form-data (RFC 7578) to a Form of fields and files.
 
 Strict where leniency could hide data: every part must be named, text must be UTF-8, and the closing
 boundary must be there. Its time is linear in the size of the body, and its memory is the body's, once more.
@@ -50,7 +50,7 @@ def decode_form(body: bytes, content_type: str) -> Form:
 
 
 def _part(body: bytes, start: int, mark: bytes, values: dict[str, list[str | File]]) -> int:
-    """Take one part that begins at start, and return where its boundary ends."""
+    """Read one part that begins at start, and return the end of its boundary."""
     head = {}
     at = start
     while True:  # one header field a line, up to an empty line

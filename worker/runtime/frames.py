@@ -24,42 +24,42 @@ HEADER = struct.Struct("<IBBHIQ")
 HEADER_SIZE = HEADER.size
 
 # From Go to the worker.
-SPEC = 1  # first frame of all: what to load
+SPEC = 1  # the first frame: what to load
 REQUEST = 2
-CANCEL = 3  # nobody waits for this request any more
+CANCEL = 3  # the request is cancelled
 CALL_ANSWER = 4
-CREDIT = 5  # the reader of a stream takes so many more chunks
-STOP = 6  # finish what is there, unload, exit
-LIMIT = 7  # its id is the most rows to predict together from now on
-LENT_REQUEST = 8  # its body is the place in the shared memory where the request's lies
+CREDIT = 5  # the reader of a stream accepts this many more chunks
+STOP = 6  # finish received requests, unload, exit
+LIMIT = 7  # its id is the maximum number of rows to predict together from now on
+LENT_REQUEST = 8  # its body is the place of the request's body in the shared memory
 VARIABLES = 9  # the names of the statistics variables from now on, a JSON list
 PRE = 10  # a request to preprocess only; its id names the state that is kept for POST or DROP
-POST = 11  # the rest of such a request: its body is that id, u64, and what postprocess gets
-DROP = 12  # forget the state of the PRE with this id
+POST = 11  # the rest of such a request: its body is that id, u64, and the input of postprocess
+DROP = 12  # drop the state of the PRE with this id
 # From the worker to Go.
 READY = 16
 LOAD_ERROR = 17
 ANSWER = 18
 CHUNK = 19
-END = 20  # of a stream; a body is the text of the error that ended it
+END = 20  # of a stream; a body is the text of its error
 CALL = 21
 LOG = 22
 
 FLAG_SAMPLED = 1  # of a request
-FLAG_NESTED = 2  # of a request: it may be executed while another waits for a call
+FLAG_NESTED = 2  # of a request: it may be executed while another one waits for a call
 FLAG_LENT = 4  # of a PRE: its body is a place, as that of a LENT_REQUEST
 FLAG_STREAM = 1  # of an answer: chunks follow
 FLAG_CANCELLED = 2  # of an answer: the request was not begun
 FLAG_BATCH = 4  # of an answer: the last of its batch, whose size and time end its metadata
 
-STREAM_WINDOW = 16  # chunks that may be under way before the first CREDIT
+STREAM_WINDOW = 16  # chunks in flight before the first CREDIT
 MAX_CHUNK = 64 << 10
 
 Buffer = Union[bytes, bytearray, memoryview]
 
 
 class Frame(NamedTuple):
-    """One message as it came."""
+    """One received message."""
 
     kind: int
     flags: int
@@ -73,26 +73,26 @@ _new = tuple.__new__
 
 
 class FrameError(Exception):
-    """The bytes are no frames: the connection cannot go on."""
+    """The bytes are not frames: the connection cannot continue."""
 
 
 class Large:
-    """A frame whose body arrives in pieces, in the bytes that its reader gets: no copy is made."""
+    """A frame whose body arrives in pieces, directly in the bytes for its reader, without a copy."""
 
     def __init__(self, frame: Frame, size: int) -> None:
         self._frame = frame
-        # Nobody else holds these bytes yet, so BytesIO lends them for writing, and gives them
-        # back as they are.
+        # These bytes have no other reference, so BytesIO allows writing to them and returns them
+        # without a copy.
         self._body = io.BytesIO(bytes(size))
-        self.rest = self._body.getbuffer()  # where the next piece goes
+        self.rest = self._body.getbuffer()  # the place of the next piece
 
     def take(self, piece: memoryview) -> None:
-        """Put in what has arrived with the head."""
+        """Add the bytes that arrived with the head."""
         self.rest[: len(piece)] = piece
         self.rest = self.rest[len(piece) :]
 
     def frame(self) -> Frame:
-        """The whole frame, once nothing is missing."""
+        """Return the whole frame; only when it is complete."""
         self.rest = memoryview(b"")
         return self._frame._replace(body=self._body.getvalue())
 
@@ -133,7 +133,7 @@ class Reader:
         return n > 0
 
     def body(self, frame: Frame) -> Buffer:
-        """Return the body of a request. Of one in the shared memory this is the only copy.
+        """Return the body of a request. A body in the shared memory is copied once, here.
 
         Ask when it is needed, and one at a time: the memory of the last one is then used again.
         """
@@ -142,7 +142,7 @@ class Reader:
         try:
             offset, size = _PLACE.unpack(frame.body)
             body = os.pread(self._bodies, size, offset)
-            while len(body) < size:  # the system reads 2 GB at a time
+            while len(body) < size:  # the system reads at most 2 GB at a time
                 more = os.pread(self._bodies, size - len(body), offset + len(body))
                 if not more:
                     raise FrameError(f"{size} bytes at {offset} of the shared memory")
@@ -152,7 +152,7 @@ class Reader:
         return body
 
     def frames(self) -> list[Frame]:
-        """All frames that are complete by now."""
+        """Return all complete frames."""
         out: list[Frame] = []
         if self._large is not None:
             if self._large.rest:
@@ -176,7 +176,7 @@ class Reader:
                     pos = end
                 break
             cut = first + head
-            # The quick way to make a Frame: this is done for each request.
+            # The fastest way to create a Frame, because this is done for each request.
             out.append(_new(Frame, (kind, flags, code, number, bytes(view[first:cut]), bytes(view[cut:last]))))
             pos = last
         self._start = pos
@@ -184,13 +184,13 @@ class Reader:
 
 
 def pack(kind: int, number: int, body: Buffer = b"", head: bytes = b"", flags: int = 0, code: int = 0) -> bytes:
-    """One whole frame, for those that are small."""
+    """Return one whole frame; for small frames."""
     return HEADER.pack(len(head) + len(body), kind, flags, code, len(head), number) + head + bytes(body)
 
 
 _NUMBER = struct.Struct("<Q")
 _PLACE = struct.Struct("<QQ")  # offset and size of a body in the shared memory
-# Deadline (of time.monotonic, 0: none), lengths of the content type and of what the client sent besides.
+# Deadline (of time.monotonic, 0: none), lengths of the content type and of the client's data.
 _REQUEST_HEAD = struct.Struct("<dHI")
 _unpack_request_head = _REQUEST_HEAD.unpack_from
 _ANSWER_HEAD = struct.Struct("<HHHI")  # lengths of content type and error kind, headers, length of stats
@@ -200,7 +200,7 @@ _CALL_HEAD = struct.Struct("<QHHH")  # parent request, lengths of url, version, 
 
 
 def request_head(head: bytes) -> tuple[Optional[float], bytes, str, Optional[bytes]]:
-    """Deadline, content type (still bytes: the caller knows most of them), request id, and how the client asked.
+    """Return deadline, content type (as bytes, for the caller's table), request id, and the client's data.
 
     The last is for code that wants to see it (clientrequest.py), else None.
     """
@@ -212,12 +212,12 @@ def request_head(head: bytes) -> tuple[Optional[float], bytes, str, Optional[byt
 
 
 def post_body(body: Buffer) -> tuple[int, memoryview]:
-    """Id of the PRE and the value of a POST."""
+    """Return the id of the PRE and the value of a POST."""
     return _NUMBER.unpack_from(body)[0], memoryview(body)[_NUMBER.size :]
 
 
 def answer_head(content_type: bytes, kind: bytes, stats: bytes, headers: Sequence[tuple[str, str]]) -> bytes:
-    """The metadata of an answer."""
+    """Return the metadata of an answer."""
     parts = [_ANSWER_HEAD.pack(len(content_type), len(kind), len(headers), len(stats)), content_type, kind, stats]
     for name, value in headers:
         n, v = name.encode("latin-1", "replace"), value.encode("latin-1", "replace")
@@ -226,12 +226,12 @@ def answer_head(content_type: bytes, kind: bytes, stats: bytes, headers: Sequenc
 
 
 def batch_tail(rows: int, requests: int, seconds: float) -> bytes:
-    """What ends the metadata of an answer with FLAG_BATCH."""
+    """Return the end of the metadata of an answer with FLAG_BATCH."""
     return _BATCH.pack(rows, requests, min(int(seconds * 1e6), 0xFFFFFFFF))
 
 
 def call_head(parent: int, url: str, version: Optional[str], content_type: str) -> bytes:
-    """The metadata of a call of user code to another endpoint."""
+    """Return the metadata of a call of user code to another endpoint."""
     u, v, c = url.encode(), (version or "").encode(), content_type.encode()
     if max(len(u), len(v), len(c)) > 0xFFFF:
         raise ValueError("send_request: endpoint, version and content type must be shorter than 64 KiB")
@@ -239,5 +239,5 @@ def call_head(parent: int, url: str, version: Optional[str], content_type: str) 
 
 
 def call_answer(frame: Frame) -> tuple[int, str, bytes]:
-    """Status, content type and body of the answer to a call."""
+    """Return status, content type and body of the answer to a call."""
     return frame.code, frame.head.decode("utf-8", "replace"), bytes(frame.body)

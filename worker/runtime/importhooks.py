@@ -1,4 +1,4 @@
-"""Calls a function after the import of a library, at no cost before.
+"""Calls a function after the import of a library, without cost before.
 
 User code may import a library long after its load, so settings of the library are applied at the import.
 """

@@ -31,7 +31,7 @@ class _InstanceTask:
         self._waited = False
 
     def get(self, task_class: Any) -> Any:
-        """Return the Task, None while there is none or the server does not answer."""
+        """Return the Task, None if there is none yet or the server does not answer."""
         if self._pid == os.getpid():
             return self._task
         number = self._number()
@@ -53,7 +53,7 @@ class _InstanceTask:
                 with open(self._file, encoding="ascii") as file:
                     return file.read().strip()
             except OSError:
-                pass  # not there yet
+                pass  # does not exist yet
             if time.monotonic() >= until:
                 self._waited = True
                 return ""
@@ -65,7 +65,7 @@ class _InstanceTask:
 
 
 def offer(file: str) -> None:
-    """Have Task.current_task() return the task whose id stands in file, unless user code has called Task.init."""
+    """Make Task.current_task() return the task whose id is in file, unless user code has called Task.init."""
     instance = _InstanceTask(file)
 
     def extend(clearml: ModuleType) -> None:

@@ -32,29 +32,29 @@ def log_frame(level: str, text: str, key: str, number: int) -> bytes:
 
 
 class LinkClosed(BaseException):
-    """The Go side is gone. Not an Exception: user code must not swallow it."""
+    """The Go side has closed the link. Not an Exception, so that user code does not catch it."""
 
 
 class Link:
-    """Frames in, sorted by what they are for; frames out."""
+    """Receives frames and sorts them by their purpose; sends frames."""
 
     def __init__(self, sock: socket.socket, max_frame: int, bodies: int) -> None:
         self._sock = sock
         self.reader = frames.Reader(sock, bodies, max_frame=max_frame)
         self._max = max_frame
         self._sending = threading.Lock()
-        self._turn = threading.Condition(threading.Lock())  # guards all that follows
+        self._turn = threading.Condition(threading.Lock())  # guards the fields below
         self._reading = False
         self._next_call = 0
         self._answers: dict[int, Optional[frames.Frame]] = {}
         self.plain: deque[frames.Frame] = deque()
         self.nested: deque[frames.Frame] = deque()
         self.cancelled: set[int] = set()
-        self.cancels = 0  # how many cancellations have come
+        self.cancels = 0  # number of received cancellations
         self.credits: dict[int, int] = {}  # of the streams that are being sent
-        self.most_rows = 0  # to be predicted together, as Go said last
-        self.prepared: dict[int, Any] = {}  # the cases whose preprocess is done, by the id of the request
-        self.rename: Optional[Callable[[frames.Buffer], None]] = None  # takes the names of the variables
+        self.most_rows = 0  # predicted together, from Go's last LIMIT
+        self.prepared: dict[int, Any] = {}  # the cases after preprocess, by the id of the request
+        self.rename: Optional[Callable[[frames.Buffer], None]] = None  # sets the names of the variables
         self.spec: Optional[frames.Frame] = None
         self.stopping = False
         self.closed = False
@@ -69,7 +69,7 @@ class Link:
         run_nested: Optional[Callable[[frames.Frame], None]] = None,
         limit: Optional[float] = None,
     ) -> bool:
-        """Read, and execute nested requests, until ready() says so; False when limit seconds passed.
+        """Read, and execute nested requests, until ready() is true; False after limit seconds.
 
         ready is called under the lock. Raises LinkClosed at the end of the connection.
         """
@@ -99,7 +99,7 @@ class Link:
                 self._read(rest)
 
     def poll(self) -> bool:
-        """Sort what has come, without waiting; False if nothing had. For the thread that runs the loop."""
+        """Sort received frames, without waiting; False if there are none. For the thread that runs the loop."""
         with self._turn:
             if self._reading or self.closed:
                 return False
@@ -109,10 +109,10 @@ class Link:
         return len(self.plain) + len(self.nested) > had
 
     def _read(self, limit: Optional[float]) -> None:
-        """Read once and sort what came; the caller has taken the reader's role."""
+        """Read once and sort the frames; the caller has the reader's role."""
         end_copy()
         got: list[frames.Frame] = []
-        dropped: list[Any] = []  # what user code has put there ends without the lock
+        dropped: list[Any] = []  # finalizers of user code run without the lock
         closed = False
         try:
             if limit is None or select.select([self._sock], [], [], limit)[0]:
@@ -193,7 +193,7 @@ class Link:
         run_nested: Optional[Callable[[frames.Frame], None]],
         ends_with: int = 0,
     ) -> tuple[int, str, bytes]:
-        """Ask another endpoint and wait for its answer.
+        """Call another endpoint and wait for its answer.
 
         Raises Cancelled when the request with the number ends_with is cancelled.
         """
@@ -225,7 +225,7 @@ class Link:
 
 
 def refuse_in_copy() -> None:
-    """Raise when this process is a copy of the worker: the answer would go to the worker."""
+    """Raise if this process is a copy of the worker: the answer would go to the worker."""
     if not owned():
         raise RuntimeError(
             "send_request was called in a process that the endpoint's code has forked; it works in the worker only: "

@@ -1,4 +1,4 @@
-"""The life of a sync worker after its load: requests in, answers out, one at a time.
+"""The loop of a sync worker after its load: answers one request at a time.
 
 Owns the order: what is nested first, then as it came; an answer is never held back behind
 a request that may be slow. The async counterpart is asyncloop.py.
@@ -19,15 +19,15 @@ from link import Link, refuse_in_copy
 from owner import end_copy
 from sharing import note
 
-# Seconds that an answer may wait for those of the requests behind it. Each sending wakes the Go
-# side, which on few cores takes this one's: the fewer, the more is executed with warm caches.
+# Seconds that an answer may wait for those of the next requests. Each send wakes the Go side,
+# which on few cores takes the core of this process. Fewer sends keep its caches warm.
 HOLD = 1e-3
-# Places in the shared memory: the last request begun of either sort, the size of the answers
-# that wait to be sent, how often such answers have been sent, and how many cancellations Go
-# has sent.
+# Places in the shared memory: the last request begun of either sort, the size of the waiting
+# answers, the number of sends of such answers, and the number of Go's
+# cancellations.
 BEGUN, BEGUN_NESTED, UNSENT, SENDS, CANCELS = 0, 1, 2, 3, 4
 
-MOST_HEAD = 256  # bytes of an answer's metadata that we make
+MOST_HEAD = 256  # maximum bytes of an answer's metadata
 
 ASKED = "the load asked another endpoint"
 
@@ -35,7 +35,7 @@ pack_into = frames.HEADER.pack_into
 
 
 class Host:
-    """What user code may ask of the process that it runs in."""
+    """The functions of the process for user code."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -44,7 +44,7 @@ class Host:
     def call(
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float] = None
     ) -> tuple[int, str, bytes]:
-        """Ask another endpoint; blocks. May be called from any thread."""
+        """Call another endpoint; blocks. May be called from any thread."""
         if self.server is None:
             note(ASKED)
             return self.link.call(0, url, version, body, content_type, timeout, None)
@@ -53,14 +53,14 @@ class Host:
     async def call_async(
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float] = None
     ) -> tuple[int, str, bytes]:
-        """Ask another endpoint from a coroutine."""
+        """Call another endpoint from a coroutine."""
         if self.server is None:
             note(ASKED)
             return self.link.call(0, url, version, body, content_type, timeout, None)
         return await self.server.call_async(url, version, body, content_type, timeout)
 
     def log(self, level: str, text: str, key: str = "") -> None:
-        """Say something in the endpoint's log; lines with the same key are summed up."""
+        """Write a line to the endpoint's log; lines with the same key are summed up."""
         if self.server is None:
             self.link.log(level, text, key)
         else:
@@ -74,7 +74,7 @@ class Server:
     before it are not lost.
     """
 
-    one_by_one = True  # what user code does, it does for one request
+    one_by_one = True  # actions of user code belong to one request
 
     def __init__(
         self, endpoint: Any, link: Link, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int
@@ -92,7 +92,7 @@ class Server:
         self._max_frame = max_frame
         self._max_reentry = max_reentry
         self._main = threading.get_ident()
-        self._here = threading.local()  # the request that another thread than the main one executes
+        self._here = threading.local()  # the request of a thread other than the main one
         self._current = 0
         self._request_id = ""
         output.request_id = self.request_id
@@ -100,17 +100,17 @@ class Server:
         self._outbox = outbox
         self._room = len(outbox)
         self._unsent = 0
-        self._oldest = 0.0  # when the first of the answers that wait to be sent was there
-        self._guess = 0.0  # how long the next request may take, by the last ones
+        self._oldest = 0.0  # when the first of the waiting answers was made
+        self._guess = 0.0  # the expected duration of the next request
         self._clock = 0.0  # when the last request ended; Go's deadlines are times of the same clock
         self._cancelled = link.cancelled
-        self._told: set[int] = set()  # of them, those whose code was told by a send_request
+        self._told: set[int] = set()  # of them, those whose code was notified by a send_request
         self._heads: dict[str, bytes] = {}
         self._types: dict[bytes, str] = {}
         endpoint.check = self._check
 
     def run(self) -> None:
-        """Answer until Go says stop; raises LinkClosed when Go is gone."""
+        """Answer until Go sends stop; raises LinkClosed when Go has closed the link."""
         link, plain, nested = self._link, self._link.plain, self._link.nested
 
         def work() -> Any:
@@ -127,7 +127,7 @@ class Server:
                         self._execute(plain.popleft(), BEGUN)
                     else:
                         break
-                except IndexError:  # another thread was faster
+                except IndexError:  # another thread took it
                     continue
             self._flush()
             if self._cancelled:
@@ -181,13 +181,13 @@ class Server:
             self._forget(number)
         now = monotonic()
         took, self._clock = now - self._clock, now
-        # A slow one is remembered for a while: the next may be as slow.
+        # The estimate decreases slowly, because the next request may be as slow.
         self._guess = took = max(took, self._guess / 2)
         if now + took > self._oldest + HOLD:
             self._flush()
 
     def _prepare(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
-        """Preprocess only. The state is kept until Go sends the rest or drops it."""
+        """Preprocess only. The state is kept until Go sends POST or DROP."""
         number = self._number()
         case = self._endpoint.begin(number, body, content_type, meta)
         answer = self._endpoint.prepare(case, content_type, self._max_frame - MOST_HEAD)
@@ -196,7 +196,7 @@ class Server:
         return answer
 
     def _finish(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
-        """Postprocess what was computed elsewhere."""
+        """Postprocess the result of a computation elsewhere."""
         number, value = frames.post_body(body)
         case = self._link.prepared.pop(number, None)
         if case is None:
@@ -204,12 +204,12 @@ class Server:
         return self._endpoint.finish(self._endpoint.resume(case, meta, content_type, value))
 
     def _skip(self, number: int) -> None:
-        """Tell that a request was not answered because nobody waits for it any more."""
+        """Report that a request was not answered because it was cancelled."""
         self._flush()
         self._link.send(frames.pack(frames.ANSWER, number, flags=frames.FLAG_CANCELLED))
 
     def _check(self) -> None:
-        """Raise Cancelled if nobody waits for the request that this thread executes. Costs next to nothing."""
+        """Raise Cancelled if the request that this thread executes was cancelled. This is cheap."""
         link = self._link
         if self._marks[CANCELS] != link.cancels:
             link.poll()
@@ -217,17 +217,17 @@ class Server:
             raise Cancelled
 
     def _number(self) -> int:
-        """Return the request that this thread executes, or that the main thread does, or 0."""
+        """Return the request that this thread, or else the main thread, executes, or 0."""
         return getattr(self._here, "number", 0) or self._current
 
     def _forget(self, number: int) -> None:
-        """A request that was cancelled is over."""
+        """Drop the records of a cancelled request."""
         self._cancelled.discard(number)
         self._told.discard(number)
 
     def _content_type(self, kind: bytes) -> str:
         text = kind.decode("latin-1")
-        if len(self._types) < 64 and len(text) < 48:  # clients choose them: bounded, and most boundaries are longer
+        if len(self._types) < 64 and len(text) < 48:  # bounded, because clients choose them; most boundaries are longer
             self._types[kind] = text
         return text
 
@@ -256,8 +256,8 @@ class Server:
         return frames.HEADER.pack(size, frames.ANSWER, flags, answer.status, len(head), number), head, body
 
     def _add(self, number: int, answer: Answer, batch: bytes = b"") -> None:
-        """Put an answer behind those that wait to be sent; batch is told with the last one of a batch."""
-        end_copy()  # before the shared memory is written to
+        """Append an answer to those that wait; batch is sent with the last one of a batch."""
+        end_copy()  # before writing to the shared memory
         head, body, flags = self._head(answer), answer.body, 0
         if batch:
             head, flags = head + batch, frames.FLAG_BATCH
@@ -285,11 +285,11 @@ class Server:
         if end:
             self._link.send(self._outbox[:end])
             marks = self._marks
-            marks[SENDS] += 1  # first: Go must not take what is written next for what it has seen
+            marks[SENDS] += 1  # first, so that Go does not mistake the next answers for those that it has read
             self._unsent = marks[UNSENT] = 0
 
     def _execute_nested(self, frame: frames.Frame) -> None:
-        """Execute a request on top of one that waits, on the thread that waits."""
+        """Execute a request on the thread of one that waits for a call."""
         number = frame.id
         main = threading.get_ident() == self._main
         if main:
@@ -340,7 +340,7 @@ class Server:
         self._link.send(*self._parts(number, refusal(503, text, "reentry")))
 
     def _stream(self, number: int, answer: Answer) -> None:
-        """Send the chunks of a stream, no faster than their reader takes them."""
+        """Send the chunks of a stream, no faster than their reader accepts them."""
         link, head, marks = self._link, self._head(answer), self._marks
         link.credits[number] = frames.STREAM_WINDOW
         failed = b""
@@ -374,10 +374,10 @@ class Server:
     def call(
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]
     ) -> tuple[int, str, bytes]:
-        """Ask another endpoint on behalf of the request that this thread executes.
+        """Call another endpoint for the request that this thread executes.
 
-        Raises Cancelled, once, if nobody waits for that request. Not in a thread of which
-        it is not known that it executes that very request.
+        Raises Cancelled, once, if that request was cancelled, but only in a thread that is known
+        to execute it.
         """
         refuse_in_copy()
         main = threading.get_ident() == self._main
@@ -398,7 +398,7 @@ class Server:
     async def call_async(
         self, url: str, version: Optional[str], body: bytes, content_type: str, timeout: Optional[float]
     ) -> tuple[int, str, bytes]:
-        """Ask from a coroutine that runs inside of a sync endpoint: it blocks its loop."""
+        """Call from a coroutine inside a sync endpoint: it blocks its loop."""
         return self.call(url, version, body, content_type, timeout)
 
     def request_id(self) -> str:
@@ -406,12 +406,12 @@ class Server:
         return getattr(self._here, "request_id", "") or self._request_id
 
     def log(self, level: str, text: str, key: str = "") -> None:
-        """Say something in the endpoint's log."""
+        """Write a line to the endpoint's log."""
         self._link.log(level, text, key, self._number())
 
 
 def pieces(stream: Any) -> Any:
-    """Cut chunks that are too large for one frame."""
+    """Split chunks that are too large for one frame."""
     for chunk in stream:
         if len(chunk) <= frames.MAX_CHUNK:
             if chunk:
@@ -423,16 +423,16 @@ def pieces(stream: Any) -> Any:
 
 
 def refusal(status: int, text: str, error_kind: str) -> Answer:
-    """An answer that user code has not given."""
+    """Return an answer that does not come from user code."""
     return Answer(status, "application/json", json.dumps({"detail": text}).encode(), error_kind=error_kind)
 
 
 def unfit(error: Exception) -> Answer:
-    """An answer for one whose status or headers have no place in a frame."""
+    """Return the answer for one whose status or headers do not fit a frame."""
     return refusal(500, f"Error processing request: the answer cannot be sent: {error}", "answer")
 
 
 def serve(endpoint: Any, host: Host, marks: memoryview, outbox: memoryview, max_frame: int, max_reentry: int) -> None:
-    """Answer requests of a sync endpoint until the end; raises LinkClosed when Go is gone."""
+    """Answer requests of a sync endpoint until the end; raises LinkClosed when Go has closed the link."""
     host.server = Server(endpoint, host.link, marks, outbox, max_frame, max_reentry)
     host.server.run()

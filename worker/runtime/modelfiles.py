@@ -8,7 +8,7 @@ from typing import Callable, NamedTuple, Optional
 
 HEAD = 64 << 10
 MOST = 64 << 20
-PICKLE = re.compile(rb"\x80[\x02-\x05]|c[\w.]+\n")  # of protocol 0 and 1 there is no mark but the first opcode
+PICKLE = re.compile(rb"\x80[\x02-\x05]|c[\w.]+\n")  # protocols 0 and 1 are recognised only by the first opcode
 PICKLED = re.compile(rb"\bc?(sklearn|xgboost|lightgbm|catboost|torch|keras|tensorflow|statsmodels)\b")
 NAMES = {
     "sklearn": "scikit-learn",
@@ -27,7 +27,7 @@ TRITON = f"use --engine triton, or {CODE}"
 
 
 class Kind(NamedTuple):
-    """What a file is, the engine that reads it ("" for none), and what to do when there is none."""
+    """The type of a file, the engine that reads it ("" for none), and the remedy if there is none."""
 
     what: str
     engine: str = ""
@@ -38,7 +38,7 @@ def cure(path: str, engine: str) -> str:
     """Name the file's type and the engine that reads it; "" if unknown or if the engine should read it."""
     try:
         kind = kind_of(path)
-    except Exception:  # only a hint: the load's own error counts
+    except Exception:  # only a hint: the load's error is reported
         return ""
     if kind is None:
         return ""
@@ -129,7 +129,7 @@ def _pickle(_path: str, head: bytes) -> Optional[Kind]:
     library = named.group(1).decode()
     what = f"a pickled {NAMES.get(library, library)} model"
     if library in ("sklearn", "xgboost", "lightgbm"):
-        return Kind(what, "sklearn")  # which un-pickles, and calls predict
+        return Kind(what, "sklearn")  # which unpickles, and calls predict
     return Kind(what)
 
 

@@ -21,7 +21,7 @@ from importhooks import after_import
 
 MARK, END, BREAK = "\x1e", "\x1f", "\x1d"
 DEBUG, INFO, WARNING, ERROR = "0", "1", "2", "3"
-KEPT = 400  # characters of stderr that an error of the load may cite
+KEPT = 400  # maximum characters of stderr in an error of the load
 
 
 def _no_request() -> str:
@@ -131,7 +131,7 @@ def _thread_failed(told: Any) -> None:
 
 
 def _mark_logs(logging: ModuleType) -> None:
-    """Make handlers that write to our streams add the level of their records."""
+    """Make handlers that write to these streams add the level of their records."""
     handler: Any = logging.StreamHandler
     emit = handler.emit
     if getattr(emit, "marks", False):

@@ -1,7 +1,7 @@
 """The process that owns the worker's link to the Go side: no copy of it may use the link.
 
 User code may fork: by os.fork, through a library, from C. The child then has a copy of the link's socket, of
-the shared memory and of the stack. When user code returns in the child, it returns to our loop there, which
+the shared memory and of the stack. When user code returns in the child, it returns to a copy of the loop, which
 must end instead of answering for its parent. The check is by process id, because C code can fork without
 Python's at-fork handlers.
 """

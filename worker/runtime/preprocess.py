@@ -1,4 +1,4 @@
-"""From an endpoint's spec to something that answers requests.
+"""Loads an endpoint from its spec.
 
 The entry point of this folder for the process's own loop: load_endpoint. Owns the order of
 events that user code sees: import, send_request on the class, Preprocess(), model_endpoint,
@@ -30,10 +30,10 @@ __all__ = ["Answer", "LoadError", "load_endpoint"]
 
 
 def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
-    """Import the endpoint's code, make its Preprocess, load its model; or raise LoadError.
+    """Import the endpoint's code, create its Preprocess, load its model; or raise LoadError.
 
     Called once in the life of a process, on its main thread: what the import changes
-    (sys.path, sys.modules, __main__) stays. Afterwards `import` finds none of our modules.
+    (sys.path, sys.modules, __main__) stays. Afterwards the modules of the runtime are not importable.
     """
     name = spec["endpoint"]
     codec.nan_as_null = bool((spec.get("extra") or {}).get("nan_as_null"))
@@ -54,7 +54,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         )
     else:
         step_aside()
-        stand_in_for_main()  # processes that the model starts must not run ours
+        stand_in_for_main()  # processes of the model must not run this process's __main__
 
     model = _user_load(instance, spec, awaiter)
     if model is None:
@@ -73,8 +73,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     _batch(endpoint, engine, spec, awaiter, host)
     for warning in endpoint.warnings:
         host.log("warning", warning)
-    # What is loaded stays. The caller freezes it: full collections, the cause of the original's worst
-    # latencies, need not look at it again, and a fork shares it without touching it.
+    # Loaded objects stay. The caller freezes them, so that full collections, the cause of the original's
+    # worst latencies, skip them, and forks share them without copies.
     gc.collect()
     return endpoint
 
@@ -99,7 +99,7 @@ def _predict(engine: engines.Engine, instance: Any, model: Any, name: str) -> en
 
 
 def _show_request(endpoint: Endpoint, engine: engines.Engine) -> None:
-    """Pass the request to those methods that have the parameter for it."""
+    """Pass the request to methods with the parameter for it."""
     steps = {"pre": "preprocess", "post": "postprocess"}
     if engine.predict is None:
         steps["predict"] = "process"
@@ -111,7 +111,7 @@ def _show_request(endpoint: Endpoint, engine: engines.Engine) -> None:
 
 
 def _batch(endpoint: Endpoint, engine: engines.Engine, spec: dict[str, Any], awaiter: Awaiter, host: Any) -> None:
-    """Have requests predicted together, if the endpoint asks for it."""
+    """Predict requests together, if the endpoint is configured for it."""
     rows = int((spec.get("extra") or {}).get("max_batch_size") or 0)
     together = _method(endpoint.instance, "process_batch") if engine.predict is None and not engine.is_async else None
     shown = with_requests(together, endpoint.warnings)
@@ -137,12 +137,12 @@ def _batch(endpoint: Endpoint, engine: engines.Engine, spec: dict[str, Any], awa
 
 
 def _instance(found: Any, spec: dict[str, Any], send_request: Any) -> Any:
-    """Make the user's Preprocess as the original does, model_endpoint a little earlier."""
+    """Create the user's Preprocess as the original does, but set model_endpoint earlier."""
     record = ModelEndpoint(spec.get("fields") or {})
     try:
         found.send_request = staticmethod(send_request)
         if not hasattr(found, "model_endpoint"):
-            found.model_endpoint = record  # so that __init__ sees it too
+            found.model_endpoint = record  # so that __init__ can use it
         instance = found()
         if getattr(instance, "model_endpoint", None) is not record:
             instance.model_endpoint = record

@@ -5,10 +5,10 @@ import sys
 
 
 def installed():  # noqa: ANN201
-    # Distribution -> version by the names of installed folders (PEP 376): the standard library's way takes
-    # ten times as long, and the start of a service waits for it.
+    # Distribution -> version by the names of installed folders (PEP 376): the standard library takes
+    # ten times as long, and the start of a service waits for this.
     found = {}
-    for folder in reversed(sys.path):  # the first of two counts
+    for folder in reversed(sys.path):  # the first of two is used
         try:
             names = os.listdir(folder or ".")
         except OSError:

@@ -24,13 +24,13 @@ BINARY = "application/octet-stream"
 LINES = "application/x-ndjson"
 EVENTS = "text/event-stream"
 EVENT_STARTS = ("data:", "event:", "id:", "retry:", ":")
-# The Go side sets these itself.
+# The Go side sets these.
 NOT_PASSED = frozenset({"content-length", "content-type", "transfer-encoding", "connection", "date", "server"})
 FILE_CHUNK = 64 << 10
 
 
 class Outcome(NamedTuple):
-    """A result taken apart. The body is bytes, an iterator of chunks, or None with `value` for JSON."""
+    """The parts of a result. The body is bytes, an iterator of chunks, or None with `value` for JSON."""
 
     status: int
     headers: list[tuple[str, str]]
@@ -41,7 +41,7 @@ class Outcome(NamedTuple):
 
 
 def outcome_of(value: Any) -> Outcome:
-    """Take a result apart; everything except responses and streams is a value."""
+    """Split a result into its parts; everything except responses and streams is a value."""
     kind = type(value)
     if kind is types.GeneratorType or isinstance(value, types.AsyncGeneratorType):
         return Outcome(200, [], None, value)
@@ -211,14 +211,14 @@ def _own_response(response: Response) -> Outcome:
     elif isinstance(body, (bytes, bytearray, memoryview)):
         body, content_type = bytes(body), content_type or BINARY
     elif not isinstance(body, (Iterator, AsyncIterator)):
-        if body is None:  # no body is the usual meaning of no value; null is a value
+        if body is None:  # no value means no body; null is a value
             return Outcome(response.status, response.headers, content_type or TEXT, b"")
         return Outcome(response.status, response.headers, content_type or JSON, None, body)
     return Outcome(response.status, response.headers, content_type, body)
 
 
 def _web_response(response: Any) -> Optional[Outcome]:
-    """Take a Starlette response apart; None if it only looks like one."""
+    """Split a Starlette response into its parts; None if it only looks like one."""
     pairs = [
         (_latin(name), _latin(value))
         for name, value in getattr(response, "raw_headers", None) or response.headers.items()

@@ -40,7 +40,7 @@ SAID_YES = "the class Preprocess says share_loaded = True"
 SAID_NO = "the class Preprocess says share_loaded = False"
 PROVEN = "the load left nothing but memory, of which each forked worker has a copy"
 
-# Packages without hidden effects when they load a model: no process ids, no entropy, no files of their own.
+# Packages without hidden effects when they load a model: no process ids, no entropy, no private files.
 # Any other native code is unknown. Threads, descriptors and shared memory are detected in any case.
 PACKAGES = frozenset(
     (
@@ -76,7 +76,7 @@ PACKAGES = frozenset(
 LIBRARY_FOLDERS = frozenset(
     ("lightgbm.libs", "numpy.libs", "pandas.libs", "pillow.libs", "scikit_learn.libs", "scipy.libs", "xgboost.libs")
 )
-# Libraries of the system, without "lib" and what follows the name.
+# Libraries of the system, without "lib" and the text after the name.
 SYSTEM_LIBRARIES = frozenset(
     (
         "blas",
@@ -108,7 +108,7 @@ SYSTEM_LIBRARIES = frozenset(
         "zstd",
     )
 )
-# Extension modules of the standard library that keep files or devices themselves.
+# Extension modules of the standard library that keep files or devices open.
 STATEFUL_MODULES = ("_curses", "_dbm", "_gdbm", "_sqlite3", "_tkinter", "readline")
 
 # Audit events without effects outside of the process, or that only read. All others are findings.
@@ -178,7 +178,7 @@ TEMPORARY = "the load made a temporary file or folder"
 UNPICKLES_NUMPY = os.path.join("numpy", "random", "_pickle.py")
 IMPORTER = "<frozen importlib._bootstrap_external>"
 
-OWN, STANDARD, KNOWN, OTHER = "own", "standard", "known", "other"  # whose code a file is
+OWN, STANDARD, KNOWN, OTHER = "own", "standard", "known", "other"  # the owner of a file's code
 
 UNFOLLOWED = (ModuleType, str, bytes, int, float, complex, type(None), BuiltinFunctionType, CodeType)
 MOST_FOLLOWED = 1 << 20
@@ -212,12 +212,12 @@ class LoadWatch:
         self._before: Optional[Facts] = None
         self._modules: frozenset[str] = frozenset()  # before the load
         self._undo: list[tuple[Any, str, Any]] = []
-        self._callbacks = 0  # that known libraries have registered for the end
+        self._callbacks = 0  # registered for the end by known libraries
         self._generators: list[Any] = []  # of known libraries
         self._brought: set[str] = set()  # native code that known libraries have imported
 
     def begin(self) -> None:
-        """Record what the process holds, and start observing."""
+        """Record the state of the process, and start observing."""
         global _armed, _hooked
         self._before = Facts()
         self._modules = frozenset(sys.modules)
@@ -236,7 +236,7 @@ class LoadWatch:
             holder, name, real = self._undo.pop()
             real_of[id(vars(holder)[name])] = real
             setattr(holder, name, real)
-        # What the load has imported by name.
+        # The names that the load has imported.
         for name in sys.modules.keys() - self._modules:
             module = sys.modules[name]
             if issubclass(type(module), ModuleType):
@@ -302,7 +302,7 @@ class LoadWatch:
             looks = isinstance(path, (str, bytes)) and _is_of_process(os.fsdecode(path))
             return f"the load looked into {os.fsdecode(path)}" if looks and _user_of(frame) == OTHER else ""
         who = _user_of(frame)
-        if who == OWN or frame.f_code.co_filename == IMPORTER:  # an import that keeps its bytecode
+        if who == OWN or frame.f_code.co_filename == IMPORTER:  # an import that stores its bytecode
             return ""
         if event in NATIVE:
             what = next((a for a in reversed(args) if isinstance(a, str)), "")
@@ -448,7 +448,7 @@ def _descriptors() -> dict[int, tuple[str, int, int]]:
             at = os.fstat(number)
             found[number] = (os.readlink(f"/proc/self/fd/{name}"), at.st_dev, at.st_ino)
         except OSError:
-            continue  # that of the listing itself
+            continue  # the descriptor of the listing
     return found
 
 
@@ -555,8 +555,8 @@ def _numpy_untouched() -> bool:
 def _generator_kept(endpoint: Any, ours: list[Any]) -> str:
     """Return whether the loaded code keeps a random generator: its seed may be the time of day.
 
-    Known libraries may keep ours and others, and so may a model that an engine has loaded without user code:
-    the content of a model file is the same in each process.
+    Known libraries may keep those in ours and others, and so may a model that an engine has loaded without user
+    code: the content of a model file is the same in each process.
     """
     kinds: list[type] = [random.Random]
     numpy_random = sys.modules.get("numpy.random")
@@ -641,7 +641,7 @@ def _origin(file: str) -> str:
 
 
 def _frame(depth: int) -> Any:
-    """Return the frame that many calls above; None after a call from C."""
+    """Return the frame this many calls above; None after a call from C."""
     try:
         return sys._getframe(depth)
     except ValueError:
@@ -655,7 +655,7 @@ def _user_of(frame: Any) -> str:
         file = frame.f_code.co_filename
         whose = _origin(file)
         if whose in (STANDARD, KNOWN) and frame.f_code.co_name == "<module>":
-            return OWN  # what a known library does, and imports, at its import is the same in each process
+            return OWN  # the effects of a known library's import are the same in each process
         if whose != STANDARD:
             found = found or whose
             if not _package_of(file):
@@ -692,7 +692,7 @@ def _links_to_process(args: tuple[Any, ...]) -> bool:
 
 
 def _is_of_process(path: str) -> bool:
-    """Return whether a path shows something of one process or device."""
+    """Return whether a path has information about one process or device."""
     if not path.startswith(("/proc", "/dev/")):
         return False
     return path != os.devnull and path not in ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat")
@@ -717,5 +717,5 @@ def _judge_open(args: tuple[Any, ...], frame: Any) -> str:
     try:
         mode = os.stat(path).st_mode
     except OSError:
-        return ""  # it is not there
+        return ""  # does not exist
     return "" if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else f"the load read {path}, which is no regular file"

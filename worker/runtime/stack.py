@@ -1,4 +1,4 @@
-"""Rows of several requests, predicted together.
+"""Predicts rows of several requests together.
 
 Owns which rows may be put into one array, how, and how the result is split. Incompatible rows are grouped; a
 batch that fails is split, so that a bad row fails alone.
@@ -25,9 +25,9 @@ class Case:
         self.collected: Optional[dict[Any, Any]] = None
         self.collect: Any = None
         self.request: Any = None
-        self.data: Any = None  # what preprocess returned, then what predict did
+        self.data: Any = None  # the result of preprocess, later that of predict
         self.error: Optional[BaseException] = None
-        self.answer: Any = None  # set at once when there is nothing to predict
+        self.answer: Any = None  # set early if there is nothing to predict
         self.rows = 1
         self.key: Any = None  # requests with the same key are compatible; None is compatible with nothing
 
@@ -241,7 +241,7 @@ def same(alone: Any, part: Any) -> bool:
 
 
 def outline(value: Any) -> str:
-    """Say in a few words what value is."""
+    """Describe value in a few words."""
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple):
         return f"a {type(value).__name__} of shape {shape}"

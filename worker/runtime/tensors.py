@@ -1,4 +1,4 @@
-"""What preprocess returns and postprocess gets, when the computation between them runs elsewhere.
+"""Encodes the result of preprocess and the input of postprocess, if the computation between them runs elsewhere.
 
 A value crosses as JSON, as bytes, or, made of numpy arrays, as tensors: their descriptions and
 then their raw buffers. worker/tensors.go mirrors this file; a change of one is a change of both.
@@ -22,7 +22,7 @@ BYTES = "application/octet-stream"
 TENSORS = "application/x-tensors"
 
 ONE, DICT, LIST = 0, 1, 2
-RAW = "biufcSU"  # kinds of numpy arrays whose buffer says everything
+RAW = "biufcSU"  # kinds of numpy arrays whose buffer is the whole content
 
 _COUNT = struct.Struct("<BH")
 _HEAD = struct.Struct("<HBB")
@@ -30,7 +30,7 @@ _SIZE = struct.Struct("<Q")
 
 
 def encode_value(value: Any) -> tuple[str, bytes]:
-    """Return content type and body of a value. Raises AnswerError for one that has no form."""
+    """Return content type and body of a value. Raises AnswerError for a value that cannot be encoded."""
     if isinstance(value, (bytes, bytearray, memoryview)):
         return BYTES, bytes(value)
     numpy = sys.modules.get("numpy")
@@ -42,7 +42,7 @@ def encode_value(value: Any) -> tuple[str, bytes]:
 
 
 def decode_value(content_type: str, body: memoryview) -> Any:
-    """Return the value that encode_value, or the Go side, has made a body of."""
+    """Return the value of a body from encode_value, or from the Go side."""
     if content_type == BYTES:
         return bytes(body)
     if content_type != TENSORS:
@@ -62,7 +62,7 @@ def decode_value(content_type: str, body: memoryview) -> Any:
         heads.append((name, numpy.dtype(dtype), shape, size))
     arrays = []
     for _, dtype, shape, size in heads:
-        # A copy: user code may write to its array, and gets one that is aligned.
+        # A copy, so that user code gets a writable, aligned array.
         arrays.append(numpy.frombuffer(bytearray(body[at : at + size]), dtype).reshape(shape))
         at += size
     if layout == ONE:
@@ -71,7 +71,7 @@ def decode_value(content_type: str, body: memoryview) -> Any:
 
 
 def _named(value: Any, ndarray: type) -> Any:
-    """Return layout and (name, array) pairs of a value that is made of arrays, None for another."""
+    """Return layout and (name, array) pairs of a value that consists of arrays, None for another."""
     if type(value) is ndarray:  # a subclass, such as a masked array, is more than its buffer
         layout, pairs = ONE, [("", value)]
     elif isinstance(value, dict) and value and all(type(name) is str for name in value):

@@ -1,4 +1,4 @@
-"""Errors of user code, in the user's terms.
+"""Describes errors of user code for its author.
 
 The frames of this folder, of Python's import system and of the event loop are removed, so that a traceback
 starts and ends at lines that the user can change.
@@ -14,11 +14,11 @@ RUNTIME = os.path.dirname(os.path.abspath(__file__)) + os.sep
 IMPORTERS = ("<frozen importlib", os.sep + "importlib" + os.sep)
 LOOPS = (os.sep + "asyncio" + os.sep, os.sep + "uvloop" + os.sep)
 LONGEST = 16 << 10  # bytes of a traceback that are kept: the start and the end
-CHAIN = 16  # exceptions of a chain that are looked at
+CHAIN = 16  # maximum number of exceptions in a chain
 
 
 def user_traceback(error: BaseException) -> str:
-    """Return the traceback without our frames, ending with the exception itself."""
+    """Return the traceback without frames of the runtime, ending with the exception itself."""
     try:
         told = traceback.TracebackException.from_exception(error)
         _trim(told, CHAIN)
@@ -42,7 +42,7 @@ def origin(error: BaseException) -> str:
 
 
 def _trim(told: Any, limit: int) -> None:
-    """Remove our frames from an exception and from its causes."""
+    """Remove frames of the runtime from an exception and from its causes."""
     while told is not None and limit > 0:
         limit -= 1
         frames = [

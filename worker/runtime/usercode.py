@@ -23,7 +23,7 @@ PUBLIC = "clearml_serving_worker"
 FILE_MODULE = "Preprocess"  # the original's name for a single file; it shows in error texts
 EXAMPLE = "class Preprocess: def preprocess(self, body, state, collect_custom_statistics_fn=None): return body"
 
-# What users call a package differs from what they import.
+# Packages whose names differ from those of their modules.
 PACKAGES = {
     "PIL": "pillow",
     "bs4": "beautifulsoup4",
@@ -46,7 +46,7 @@ def import_preprocess(path: str, name: str) -> Any:
     module_name = (name.replace(".", "_") or "preprocess_code") if os.path.isdir(code) else FILE_MODULE
     file = _folder_entry(code, name) if os.path.isdir(code) else code
     see(code)
-    # What parses its arguments when it is imported has none of its own: those of this process are ours.
+    # Code that parses arguments at import must not get those of this process.
     sys.argv = [file]
     main = stand_in_for_main()
     spec = spec_of(code, module_name)
@@ -67,22 +67,22 @@ def import_preprocess(path: str, name: str) -> Any:
 
 
 def missing_package(error: BaseException) -> str:
-    """Return the command that installs what a ModuleNotFoundError misses, or ""."""
+    """Return the command that installs the missing module of a ModuleNotFoundError, or ""."""
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
     top = error.name.partition(".")[0]
-    if top in sys.modules:  # a submodule of something that is there: installing it again is no cure
+    if top in sys.modules:  # a missing submodule of an installed package: another installation does not help
         return ""
     return f"; if it is a package, install it: {sys.executable} -m pip install {PACKAGES.get(top, top)}"
 
 
 def step_aside() -> None:
-    """Take this folder's modules out of the user's way.
+    """Hide this folder's modules from user code.
 
     A user's own preprocess.py or codec.py must be found by a plain import. Our modules keep
     working, since they imported one another when the process started; none may do so later.
     """
-    # By name: a look at every module would touch the pages of all of them, which a fork shares.
+    # By name: an attribute access to every module would copy their pages, which a fork shares.
     for file in os.listdir(RUNTIME):
         module_name, dot, ending = file.partition(".")
         module = sys.modules.get(module_name)
@@ -97,7 +97,7 @@ def _is_ours(file: str) -> bool:
 
 
 def forget_finders(folder: str) -> None:
-    """Have a folder looked at anew, and what was not there when the process started.
+    """Discard cached listings of a folder, and of paths that did not exist at the start of the process.
 
     The others stay: each holds the names of its folder's files, and to free them all would copy
     most of the memory that a fork shares (measured: 4.6 of 6.3 MiB).
@@ -110,7 +110,7 @@ def forget_finders(folder: str) -> None:
 
 
 def see(code: str) -> None:
-    """Have imports find what lies beside the user's code."""
+    """Make files beside the user's code importable."""
     if os.path.isdir(code):
         fresh = code
         if code not in sys.path:
@@ -134,7 +134,7 @@ def spec_of(code: str, module_name: str) -> Any:
 
 
 def stand_in_for_main() -> types.ModuleType:
-    """Give the process a __main__ of the user's in the place of ours, which lives on."""
+    """Replace the runtime's __main__, which stays alive, by one for user code."""
     main = types.ModuleType("__main__")
     sys.modules.setdefault(f"{PUBLIC}._main", sys.modules["__main__"])
     sys.modules["__main__"] = main
@@ -142,10 +142,10 @@ def stand_in_for_main() -> types.ModuleType:
 
 
 def lend_to_main(module: types.ModuleType, main: types.ModuleType) -> None:
-    """Put the user's classes and functions into __main__.
+    """Add the user's classes and functions to __main__.
 
-    A model pickled by a training script names what that script defined as "__main__.X".
-    Once the same X stands in the preprocess code, the model loads.
+    A model pickled by a training script refers to definitions of that script as "__main__.X".
+    If the preprocess code defines the same X, the model loads.
     """
     for name, value in vars(module).items():
         if not name.startswith("__") and (isinstance(value, type) or callable(value)):

@@ -1,4 +1,4 @@
-"""Models made by another release of their library: they may fail, or predict wrongly.
+"""Warns of models from another release of their library: they may fail, or predict wrongly.
 
 Scikit-learn and XGBoost warn when such a pickle is loaded. The warnings are stored for the status of the
 endpoint and for errors. A load that fails before a warning is explained by the file.
@@ -18,11 +18,11 @@ SKLEARN = re.compile(r"unpickle estimator (\S+) from version (\S+) when using ve
 PICKLED_BY = re.compile(rb"_sklearn_version.{0,12}?(\d+(?:\.\d+)+(?:(?:a|b|rc|\.post|\.dev)\d+)?)", re.DOTALL)
 SAVED_BY = re.compile(rb'"version":\[(\d+),(\d+),(\d+)\]')
 
-_told: dict[tuple[str, str, str], list[str]] = {}  # library, its release then and now: estimators
+_told: dict[tuple[str, str, str], list[str]] = {}  # library, old and present release: estimators
 
 
 def note(warning: Any) -> None:
-    """Store a warning about the release that made a model."""
+    """Store a warning about the release of a model."""
     old = getattr(warning, "original_sklearn_version", None)
     if old is not None:
         _keep("scikit-learn", old, warning.current_sklearn_version, warning.estimator_name)

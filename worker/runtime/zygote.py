@@ -21,7 +21,7 @@ sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), "public
 
 from forks import end_descendants, mark_with, supervise, tell
 
-_KEPT = sys.modules["__main__"]  # user code gets its own __main__; ours must outlive it
+_KEPT = sys.modules["__main__"]  # user code gets a separate __main__; this one must stay alive
 
 # Packages that the examples and most user code import, if they are installed.
 WELL_KNOWN = {
@@ -46,12 +46,12 @@ WELL_KNOWN = {
     ),
     "xgboost": ("xgboost",),
     "lightgbm": ("lightgbm",),
-    "asyncio": ("asyncendpoint",),  # ours, with it
+    "asyncio": ("asyncendpoint",),  # of the runtime, which needs it
 }
 
 
 class Imports:
-    """The packages still to import: some when they are needed, the rest when nothing else is to be done."""
+    """The remaining packages to import: some on demand, the rest when idle."""
 
     def __init__(self, control: socket.socket, packages: list[str]) -> None:
         self._control = control
@@ -63,16 +63,16 @@ class Imports:
         self._parent = os.getppid()
 
     def left(self) -> bool:
-        """Say whether step has something to do."""
+        """Return whether step has work."""
         return not self._told
 
     def need(self, names: list[str]) -> None:
-        """Import what a worker that is about to be forked would otherwise import for itself alone.
+        """Import the packages that a worker, which is about to be forked, would otherwise import privately.
 
         A name is that of a package, all of which is needed then, or of a module in one.
         """
         before = len(self._imported)
-        # A client waits. A garbage collection, which finds almost nothing after imports, would take a sixth
+        # A client waits. Garbage collections find almost nothing after imports, but would take a sixth
         # of their time.
         gc.disable()
         try:
@@ -89,7 +89,7 @@ class Imports:
             gc.enable()
 
     def step(self) -> None:
-        """Import one module; tell when the last one is there."""
+        """Import one module; report when the last one is imported."""
         for package, names in self._pending.items():
             self._one(package, names[0])
             return
@@ -103,7 +103,7 @@ class Imports:
         tell(self._control, {"is": "imported", **facts})
 
     def _leave(self, *_: object) -> None:
-        if os.getppid() != self._parent:  # otherwise another process has sent it
+        if os.getppid() != self._parent:  # else another process has sent it
             end_descendants()
             os._exit(0)
 
@@ -129,28 +129,28 @@ class Imports:
 
 
 def _is_module(name: str) -> bool:
-    """Say whether there is such a module: "from package import name" may mean anything else."""
+    """Return whether there is such a module: in "from package import name" the name need not be one."""
     try:
         return importlib.util.find_spec(name) is not None
-    except Exception:  # its package cannot be imported, which is reported where it is needed
+    except Exception:  # its package cannot be imported; its first use reports that
         return False
 
 
 def settle() -> None:
-    """Keep what there is out of later collections, so that forks go on sharing it."""
+    """Exclude present objects from later collections, so that forks continue to share them."""
     gc.collect()
     gc.freeze()
 
 
 def main() -> None:
-    """Fork until the end, and import meanwhile."""
+    """Fork until the end, and import when idle."""
     control = socket.socket(fileno=3)
     os.set_inheritable(3, False)
     os.closerange(4, 1 << 12)  # descriptors left open by the parent of Go are not for user code
     options = json.loads(sys.argv[1])
     mark_with(options.get("mark", 0))
     imports = Imports(control, options["preload"])
-    # All of our modules: once an endpoint is loaded they are not on its import path.
+    # All modules of the runtime, because they are not importable after an endpoint is loaded.
     from child import Worker
 
     settle()
@@ -159,7 +159,7 @@ def main() -> None:
 
 
 def rehearse() -> None:
-    """Load and ask a model once: what libraries look up at first use is then there for all workers.
+    """Load and call a model once, so that lazy look-ups of libraries are shared by all workers.
 
     Measured: scikit-learn searches all installed packages for plugins at its first prediction.
     """

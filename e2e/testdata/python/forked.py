@@ -31,7 +31,7 @@ def one_round() -> None:
 
 
 for _ in range(ROUNDS):
-    # A process of its own for each: once an answer went astray, both ask on new connections.
+    # A separate process for each attempt, because after a wrong answer both use new connections.
     child = os.fork()
     if not child:
         try:

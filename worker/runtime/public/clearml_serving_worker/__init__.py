@@ -1,4 +1,4 @@
-"""What preprocess code may import from the worker process.
+"""The names that preprocess code may import from the worker process.
 
     from clearml_serving_worker import HTTPException, Response
 
@@ -113,7 +113,7 @@ class Headers(Mapping[str, str]):
 
 
 class Request:
-    """How the client asked, for a method with the parameter `request`.
+    """The client's request, for a method with the parameter `request`.
 
     method, path (decoded, without the query), query (name to a list of values), headers, content_type, client (the
     address that the connection comes from, None if no client has sent the request, as with send_request) and
@@ -178,7 +178,7 @@ _FIELDS = (
 
 
 class ModelEndpoint:
-    """The endpoint's record, as user code finds it in self.model_endpoint."""
+    """The endpoint's record in self.model_endpoint of user code."""
 
     def __init__(self, fields: dict[str, Any]) -> None:
         for name in _FIELDS:
