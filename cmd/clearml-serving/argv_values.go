@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,8 +14,7 @@ import (
 func checkValue(flag *pflag.Flag, value string) error {
 	switch flag.Value.Type() {
 	case "int":
-		// Python's int() takes any length; pflag would cut in silence.
-		if n, ok := new(big.Int).SetString(strings.TrimSpace(value), 10); !ok || !n.IsInt64() || n.Int64() != int64(int(n.Int64())) {
+		if _, err := readWhole(value); err != nil {
 			return fmt.Errorf("argument --%s: invalid int value: %s", flag.Name, pyText(value))
 		}
 	case "duration":

@@ -27,6 +27,7 @@ const exitCodesHelp = `Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found,
 var (
 	errNotFound = errors.New("not found")
 	errTimedOut = errors.New("timed out")
+	errRefused  = errors.New("refused") // an instance has refused the change
 	// errToldAlready ends a command that has failed and has printed why.
 	errToldAlready = errors.New("told already")
 )

@@ -68,7 +68,7 @@ func (a *app) finish(ctx context.Context, s *operations.Service, w waitFlags, en
 			a.print.notice("Notice: %v", err)
 			return a.print.result(append(result, field{"state_hash", s.Hash()}))
 		}
-		if refused := (*refusedError)(nil); errors.As(err, &refused) {
+		if errors.Is(err, errRefused) {
 			return err
 		}
 		if err != nil {
@@ -260,7 +260,7 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 		}
 		switch {
 		case e.Refusal != nil && asked:
-			return false, "", hint(&refusedError{fmt.Sprintf("endpoint '%s': %s", e.URL, e.Reason())}, "Try: clearml-serving model history %s", shellWord(string(e.URL)))
+			return false, "", hint(&marked{error: fmt.Errorf("endpoint '%s': %s", e.URL, e.Reason()), kind: errRefused}, "Try: clearml-serving model history %s", shellWord(string(e.URL)))
 		case e.Refusal != nil:
 		case e.Failure != nil && asked:
 			return false, "", hint(fmt.Errorf("endpoint '%s': %s", e.URL, e.Reason()), "Try: clearml-serving model list --verbose")
@@ -270,11 +270,6 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 	}
 	return true, "", nil
 }
-
-// refusedError says that an instance has refused the change.
-type refusedError struct{ text string }
-
-func (e *refusedError) Error() string { return e.text }
 
 // printAddresses prints where what was deployed answers, and a request to paste.
 func (a *app) printAddresses(s *operations.Service, f fleet, named []serving.EndpointURL) {
