@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -157,11 +158,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 
 // modelFiles fetches models and code into the cache of the data folder.
 func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logger) (reconcile.Files, error) {
-	places, err := a.places(client)
-	if err != nil {
-		return nil, err
-	}
-	rewrites, err := a.rewrites(dataDir, client.FilesURL())
+	places, rewrites, err := a.places(dataDir, client)
 	if err != nil {
 		return nil, err
 	}
@@ -240,15 +237,17 @@ func usageMeter() func() serving.Usage {
 
 // cacheName keeps the states of services apart that are served from one data folder.
 func cacheName(id, name string) string {
-	if id == "" {
-		id = name
-	}
-	return "service" + strings.Map(func(r rune) rune {
-		if r == '-' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') {
+	return "service-" + plainName(firstOf(id, name))
+}
+
+// plainName replaces all but letters, digits, - and _.
+func plainName(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '-' || r == '_' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') {
 			return r
 		}
 		return '_'
-	}, "-"+id)
+	}, text)
 }
 
 // coreOptions reads the settings of the data plane's core.
@@ -273,21 +272,12 @@ func (a *app) restOptions() (rest.Options, error) {
 // pythonEngine finds the interpreter. Without one the instance still starts: its
 // endpoints say what is missing.
 func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slog.Logger) (*python.Engine, error) {
-	workers, err := a.whole("num-process")
-	if err != nil {
-		return nil, err
-	}
 	env := a.workerEnv(setup.config)
 	account, env, err := a.workerAccount(setup.dataDir, env)
-	if err != nil {
-		return nil, err
-	}
-	files, err := a.whole("worker-open-files")
-	if err != nil {
-		return nil, err
-	}
-	maxBody, err := a.whole("max-body")
-	if err != nil {
+	workers, err2 := a.whole("num-process")
+	files, err3 := a.whole("worker-open-files")
+	maxBody, err4 := a.whole("max-body")
+	if err := cmp.Or(err, err2, err3, err4); err != nil {
 		return nil, err
 	}
 	return python.New(python.Options{Workers: workers, Host: host.New(host.Options{
@@ -296,7 +286,7 @@ func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slo
 			Ahead: worker.NewAhead(int64(min(maxBody, 256)) << 20),
 		},
 		Find: func(ctx context.Context) (*worker.Environment, error) {
-			found, err := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})
+			found, err := a.findPython(ctx, env)
 			if err != nil {
 				log.Error("no Python interpreter can run models", "err", err)
 			} else {

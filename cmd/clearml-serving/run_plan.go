@@ -182,7 +182,7 @@ func (a *app) missingPackages(ctx context.Context, p *runPlan) ([]string, error)
 		}
 		extra = []string{"-r", full}
 	}
-	found, err := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: a.workerEnv(clearml.Config{})})
+	found, err := a.findPython(ctx, a.workerEnv(clearml.Config{}))
 	if err != nil {
 		if python, ok := errors.AsType[*worker.PythonError](err); ok {
 			return nil, hint(err, "%s", python.Hint)
