@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -140,7 +141,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		o.WorkersMemory = budget.Status
 	}
 	o.Source = &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
-	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(portOf(serve.Addr()))
+	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(serve.Port())
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = recordingsDir(setup.dataDir)
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
@@ -208,12 +209,12 @@ func (a *app) makeRoom(dataDir string, log *slog.Logger) error {
 
 // instanceName tells this instance apart from others of its service, on this
 // machine and elsewhere.
-func instanceName(port string) string {
+func instanceName(port int) string {
 	machine, err := os.Hostname()
 	if err != nil {
 		machine = "unknown host"
 	}
-	return machine + ":" + port
+	return fmt.Sprintf("%s:%d", machine, port)
 }
 
 // usageMeter tells what this process and its workers use, with the processor's
@@ -241,14 +242,9 @@ func cacheName(id, name string) string {
 }
 
 // plainName replaces all but letters, digits, - and _.
-func plainName(text string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '-' || r == '_' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') {
-			return r
-		}
-		return '_'
-	}, text)
-}
+func plainName(text string) string { return oddCharacter.ReplaceAllString(text, "_") }
+
+var oddCharacter = regexp.MustCompile(`[^a-zA-Z0-9_-]`)
 
 // coreOptions reads the settings of the data plane's core.
 func (a *app) coreOptions() (inference.Options, error) {
@@ -311,6 +307,3 @@ func inferencePart(serve func(context.Context) error, then func() error) part {
 		return serve(ctx)
 	}}
 }
-
-// closeOnError gives back what was opened before something else failed.
-func closeOnError(c io.Closer, err error) error { return errors.Join(err, c.Close()) }

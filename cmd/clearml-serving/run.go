@@ -261,13 +261,8 @@ func (a *app) deploy(ctx context.Context, r *deployment, url string) error {
 		e.ModelID = serving.ModelID(r.modelID)
 	}
 	if p.code != "" {
-		packed, err := a.packCode(ctx, p.code)
-		if err != nil {
-			return err
-		}
-		defer packed.remove()
-		e.PreprocessArtifact = s.ArtifactName(string(e.URL()), packed.sha256, func(string) bool { return true })
-		if err := a.uploadCode(ctx, s, e.PreprocessArtifact, packed); err != nil {
+		var err error
+		if e.PreprocessArtifact, err = a.storeCode(ctx, s, string(e.URL()), p.code, func(string) bool { return true }); err != nil {
 			return err
 		}
 		r.code = e.PreprocessArtifact

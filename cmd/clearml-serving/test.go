@@ -75,8 +75,8 @@ Other endpoints, which the code asks with send_request, are answered 404 unless
 	flags.StringVar(&f.expect, "expect", "", "file with the answer that is expected")
 	flags.Var(decimal(&f.tolerance), "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
 	flags.BoolVar(&f.watch, "watch", false, "run again whenever code, model, request or expected answer changes")
-	flags.Var((*wordList)(&f.aux), "aux-config", "engine settings, as for model add")
-	flags.Var((*wordList)(&f.stub), "stub", "what send_request to other endpoints is answered, as endpoint=file")
+	flags.Var(wordList(&f.aux), "aux-config", "engine settings, as for model add")
+	flags.Var(wordList(&f.stub), "stub", "what send_request to other endpoints is answered, as endpoint=file")
 	a.declare(flags, "python")
 	return cmd
 }

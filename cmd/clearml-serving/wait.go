@@ -23,14 +23,20 @@ type waitFlags struct {
 	timeout time.Duration
 }
 
-// declareImplied is declare for commands that deploy: on a terminal they wait by themselves.
-func (w *waitFlags) declareImplied(a *app, cmd *cobra.Command) {
-	w.declare(a, cmd)
-	w.implied = true
+// declare adds the flags. Commands that deploy wait by themselves on a terminal.
+func (w *waitFlags) declare(a *app, cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.Lookup("wait").Usage += " (on a terminal: the default)"
-	flags.BoolVar(&w.noWait, "no-wait", false, "end when the change is stored")
-	mark(flags, "no-wait", markOurs)
+	usage := "end only when all running instances serve the change, or say why one does not"
+	if w.implied {
+		usage += " (on a terminal: the default)"
+		flags.BoolVar(&w.noWait, "no-wait", false, "end when the change is stored")
+		mark(flags, "no-wait", markOurs)
+	}
+	flags.BoolVar(&w.wait, "wait", false, usage)
+	flags.DurationVar(&w.timeout, "wait-timeout", 5*time.Minute, "how long --wait waits, for example 90s")
+	mark(flags, "wait", markOurs)
+	mark(flags, "wait-timeout", markOurs)
+	a.declare(flags, "serve-url")
 }
 
 // waits tells whether the command waits, and whether only because a person is there.
@@ -40,15 +46,6 @@ func (w waitFlags) waits(a *app) (waits, implied bool) {
 	}
 	person := isTerminal(a.sys.stdout) && !a.print.json
 	return person, person
-}
-
-func (w *waitFlags) declare(a *app, cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.BoolVar(&w.wait, "wait", false, "end only when all running instances serve the change, or say why one does not")
-	flags.DurationVar(&w.timeout, "wait-timeout", 5*time.Minute, "how long --wait waits, for example 90s")
-	mark(flags, "wait", markOurs)
-	mark(flags, "wait-timeout", markOurs)
-	a.declare(flags, "serve-url")
 }
 
 // finish ends a command that has changed a service: it waits when asked to, and
