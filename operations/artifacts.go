@@ -55,6 +55,21 @@ func (s *Service) StoredCode(hash string) (clearml.Artifact, bool) {
 	return a, ok && a.Hash == hash
 }
 
+// StoreCode makes code an artifact of the service for a url, and returns the artifact's name.
+// upload brings the file below a destination; it is not called if the file is stored already,
+// because revisions refer to it.
+func (s *Service) StoreCode(ctx context.Context, url string, code clearml.Artifact, fileName string, keepApart func(artifact string) bool, upload func(object string) (uri string, err error)) (name string, err error) {
+	name = s.ArtifactName(url, code.Hash, keepApart)
+	stored, there := s.StoredCode(code.Hash)
+	if !there {
+		stored = code
+		if stored.URI, err = upload(s.CodePath(name, code.Hash, fileName)); err != nil {
+			return "", err
+		}
+	}
+	return name, s.RegisterCode(ctx, name, stored)
+}
+
 // RegisterCode makes an artifact refer to stored code, and keeps the file for the
 // revisions that use it.
 func (s *Service) RegisterCode(ctx context.Context, name string, code clearml.Artifact) error {

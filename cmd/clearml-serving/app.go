@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -103,8 +104,7 @@ func (a *app) checkGlobals() error {
 	if err != nil {
 		return err
 	}
-	_, noColor := a.sys.env("NO_COLOR")
-	a.print.color = color == "always" || (color == "auto" && !noColor && isTerminal(a.sys.stdout))
+	a.print.color = a.colors(color, a.sys.stdout)
 	a.print.width = terminalWidth(a.sys.stdout)
 	if _, err := a.choice("log-format", "text", "json"); err != nil {
 		return err
@@ -116,15 +116,8 @@ func (a *app) checkGlobals() error {
 // logger makes the log of this run, on stderr. Commands that end by themselves
 // log warnings only; roles pass info.
 func (a *app) logger(level slog.Level) *slog.Logger {
-	switch a.text("log-level") {
-	case "debug":
-		level = slog.LevelDebug
-	case "info":
-		level = slog.LevelInfo
-	case "warn":
-		level = slog.LevelWarn
-	case "error":
-		level = slog.LevelError
+	if text := a.text("log-level"); text != "" {
+		_ = level.UnmarshalText([]byte(text)) // checkGlobals has refused others
 	}
 	if a.debug {
 		level = slog.LevelDebug
@@ -132,21 +125,19 @@ func (a *app) logger(level slog.Level) *slog.Logger {
 	if a.text("log-format") == "json" {
 		return slog.New(slog.NewJSONHandler(a.sys.stderr, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(newLogHandler(a.sys.stderr, level, a.logColor()))
+	return slog.New(newLogHandler(a.sys.stderr, level, a.colors(a.text("color"), a.sys.stderr)))
 }
 
-func (a *app) logColor() bool {
+// colors tells whether what is written to w is coloured, by the setting color.
+func (a *app) colors(color string, w io.Writer) bool {
 	_, noColor := a.sys.env("NO_COLOR")
-	color := a.text("color")
-	return color == "always" || (color == "auto" && !noColor && isTerminal(a.sys.stderr))
+	return color == "always" || (color == "auto" && !noColor && isTerminal(w))
 }
 
 // home is the person's own folder, "" when there is none.
 func (a *app) home() string {
-	if home, ok := a.sys.env("HOME"); ok {
-		return home
-	}
-	return ""
+	home, _ := a.sys.env("HOME")
+	return home
 }
 
 // dataDir is the folder that holds everything a local installation keeps.

@@ -220,8 +220,8 @@ func (r *reader) short(word string) *pflag.Flag {
 	return r.command.LocalFlags().ShorthandLookup(word[1:])
 }
 
-// find looks for a flag by its name or a prefix of it: among the command's own
-// that the original has, then among ours and those of every command.
+// find looks for a flag by its name, else by a prefix of it: among the command's own that
+// the original has, then among ours, then among those of every command.
 func (r *reader) find(name string) (*pflag.Flag, error) {
 	if name == "" {
 		return nil, nil //nolint:nilnil // "no such flag" is not an error here
@@ -229,37 +229,33 @@ func (r *reader) find(name string) (*pflag.Flag, error) {
 	if name == "help" {
 		return &pflag.Flag{Name: "help"}, nil
 	}
-	var own, further []*pflag.Flag
-	var exact *pflag.Flag
-	collect := func(flag *pflag.Flag) {
-		switch _, ours := flag.Annotations[markOurs]; {
-		case flag.Name == name:
-			exact = flag
+	if flag := r.command.Flag(name); flag != nil {
+		return flag, nil
+	}
+	var originals, ours, inherited []*pflag.Flag
+	r.command.LocalFlags().VisitAll(func(flag *pflag.Flag) {
+		switch _, own := flag.Annotations[markOurs]; {
 		case !strings.HasPrefix(flag.Name, name) || flag.Hidden:
-		case ours:
-			further = append(further, flag)
+		case own:
+			ours = append(ours, flag)
 		default:
-			own = append(own, flag)
+			originals = append(originals, flag)
 		}
-	}
-	r.command.LocalFlags().VisitAll(collect)
-	if exact != nil {
-		return exact, nil
-	}
-	for _, candidates := range []*[]*pflag.Flag{&own, &further} {
-		if len(*candidates) == 0 {
-			continue
+	})
+	r.command.InheritedFlags().VisitAll(func(flag *pflag.Flag) {
+		if strings.HasPrefix(flag.Name, name) {
+			inherited = append(inherited, flag)
 		}
-		return unique(name, *candidates)
-	}
-	r.command.InheritedFlags().VisitAll(collect)
-	if exact != nil {
-		return exact, nil
-	}
+	})
 	if strings.HasPrefix("help", name) {
-		own = append(own, &pflag.Flag{Name: "help"})
+		inherited = append(inherited, &pflag.Flag{Name: "help"})
 	}
-	return unique(name, append(own, further...))
+	for _, candidates := range [][]*pflag.Flag{originals, ours} {
+		if len(candidates) > 0 {
+			return unique(name, candidates)
+		}
+	}
+	return unique(name, inherited)
 }
 
 func unique(name string, candidates []*pflag.Flag) (*pflag.Flag, error) {

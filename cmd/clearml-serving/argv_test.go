@@ -159,3 +159,11 @@ func FuzzReadWords(f *testing.F) {
 		}
 	})
 }
+
+// A whole name means itself, also behind a command with a flag that begins so.
+func TestAWholeNameIsNoPrefixOfAnother(t *testing.T) {
+	w, err := readWords(testRoot(), strings.Fields("model limits --endpoint e --off --id x"))
+	if err != nil || !slices.Contains(w.args, "--id=x") {
+		t.Errorf("got %q, %v", w.args, err)
+	}
+}

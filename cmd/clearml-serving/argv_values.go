@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"math/big"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,8 +14,7 @@ import (
 func checkValue(flag *pflag.Flag, value string) error {
 	switch flag.Value.Type() {
 	case "int":
-		// Python's int() takes any length; pflag would cut in silence.
-		if n, ok := new(big.Int).SetString(strings.TrimSpace(value), 10); !ok || !n.IsInt64() || n.Int64() != int64(int(n.Int64())) {
+		if _, err := readWhole(value); err != nil {
 			return fmt.Errorf("argument --%s: invalid int value: %s", flag.Name, pyText(value))
 		}
 	case "duration":
@@ -50,70 +48,56 @@ func isList(flag *pflag.Flag) bool {
 	return false
 }
 
-// wordList is a flag value of several words.
-type wordList []string
-
-func (w *wordList) String() string { return "" }
-func (w *wordList) Type() string   { return "words" }
-
-func (w *wordList) Set(text string) error {
-	*w = append(*w, text)
-	return nil
-}
-
-// numbers is a flag value of several decimal numbers.
-type numbers []float64
-
-func (n *numbers) String() string { return "" }
-func (n *numbers) Type() string   { return "numbers" }
-
-func (n *numbers) Set(text string) error {
-	v, err := strconv.ParseFloat(text, 64)
-	if err != nil {
-		return err
-	}
-	*n = append(*n, v)
-	return nil
-}
-
-// parsed is a flag value of a type that pflag does not have.
-type parsed[T any] struct {
-	to   *T
+// value is a flag value of a type that pflag does not have.
+type value struct {
 	kind string // for checkValue
-	read func(text string) (T, error)
+	set  func(text string) error
 	text string
 }
 
-func (p *parsed[T]) String() string { return p.text }
-func (p *parsed[T]) Type() string   { return p.kind }
+func (v *value) String() string { return v.text }
+func (v *value) Type() string   { return v.kind }
 
-func (p *parsed[T]) Set(text string) (err error) {
-	p.text = text
-	*p.to, err = p.read(text)
-	return err
+func (v *value) Set(text string) error {
+	v.text = text
+	return v.set(text)
+}
+
+// parsed is the value of a flag that is read into to.
+func parsed[T any](kind string, to *T, read func(text string) (T, error)) pflag.Value {
+	return &value{kind: kind, set: func(text string) (err error) {
+		*to, err = read(text)
+		return err
+	}}
+}
+
+// optional is parsed for what stays nil without the flag.
+func optional[T any](kind string, to **T, read func(text string) (T, error)) pflag.Value {
+	return parsed(kind, to, func(text string) (*T, error) {
+		value, err := read(text)
+		return &value, err
+	})
+}
+
+// list is the value of a flag that takes several words.
+func list[T any](kind string, to *[]T, read func(text string) (T, error)) pflag.Value {
+	return &value{kind: kind, set: func(text string) error {
+		item, err := read(text)
+		if err == nil {
+			*to = append(*to, item)
+		}
+		return err
+	}}
 }
 
 func readDecimal(text string) (float64, error) { return strconv.ParseFloat(text, 64) }
 func readWhole(text string) (int, error)       { return strconv.Atoi(strings.TrimSpace(text)) }
+func readWord(text string) (string, error)     { return text, nil }
 
-func decimal(to *float64) pflag.Value {
-	return &parsed[float64]{to: to, kind: "number", read: readDecimal}
-}
-func whole(to *int) pflag.Value      { return &parsed[int]{to: to, kind: "int", read: readWhole} }
-func byteSize(to *int64) pflag.Value { return &parsed[int64]{to: to, kind: "size", read: parseSize} }
-
-func optionalDecimal(to **float64) pflag.Value {
-	return &parsed[*float64]{to: to, kind: "number", read: optional(readDecimal)}
-}
-
-func optionalWhole(to **int) pflag.Value {
-	return &parsed[*int]{to: to, kind: "int", read: optional(readWhole)}
-}
-
-// optional reads a value that may be left out: nil then.
-func optional[T any](read func(string) (T, error)) func(string) (*T, error) {
-	return func(text string) (*T, error) {
-		value, err := read(text)
-		return &value, err
-	}
-}
+func decimal(to *float64) pflag.Value          { return parsed("number", to, readDecimal) }
+func whole(to *int) pflag.Value                { return parsed("int", to, readWhole) }
+func byteSize(to *int64) pflag.Value           { return parsed("size", to, parseSize) }
+func optionalDecimal(to **float64) pflag.Value { return optional("number", to, readDecimal) }
+func optionalWhole(to **int) pflag.Value       { return optional("int", to, readWhole) }
+func wordList(to *[]string) pflag.Value        { return list("words", to, readWord) }
+func numbers(to *[]float64) pflag.Value        { return list("numbers", to, readDecimal) }

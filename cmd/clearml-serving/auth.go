@@ -33,7 +33,7 @@ when nobody uses it any more. Running instances follow within seconds.`,
 }
 
 func authCreateCommand(a *app) *cobra.Command {
-	var endpoints wordList
+	var endpoints []string
 	var label, expires string
 	var life time.Duration
 	cmd := &cobra.Command{
@@ -51,7 +51,7 @@ needed to recognise it, not the key itself.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.Var(&endpoints, "endpoint", "names under /serve/ that the key opens, with their versions and all below them (default: every endpoint)")
+	flags.Var(wordList(&endpoints), "endpoint", "names under /serve/ that the key opens, with their versions and all below them (default: every endpoint)")
 	flags.StringVar(&label, "label", "", "what the key is for, shown by auth list")
 	flags.StringVar(&expires, "expires", "", "how long it is good for, as in 90d or 12h (default: until it is revoked)")
 	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {

@@ -82,22 +82,21 @@ func hashFile(path string) (sum string, size int64, err error) {
 	return hex.EncodeToString(h.Sum(nil)), size, nil
 }
 
-// uploadCode stores packed code as an artifact of the service. Its file is never overwritten:
-// revisions refer to it.
-func (a *app) uploadCode(ctx context.Context, s *operations.Service, name string, c code) error {
-	stored, there := s.StoredCode(c.sha256)
-	if !there {
+// storeCode stores what --preprocess names as an artifact of the service for a url.
+func (a *app) storeCode(ctx context.Context, s *operations.Service, url, path string, keepApart func(artifact string) bool) (artifact string, err error) {
+	c, err := a.packCode(ctx, path)
+	if err != nil {
+		return "", err
+	}
+	defer c.remove()
+	stored := clearml.Artifact{Type: c.kind, Hash: c.sha256, Size: c.size}
+	return s.StoreCode(ctx, url, stored, c.name, keepApart, func(object string) (string, error) {
 		to, err := a.openDestination(s.Client, s.Client.FilesURL())
 		if err != nil {
-			return err
+			return "", err
 		}
-		uri, err := a.uploadFile(ctx, to, s.CodePath(name, c.sha256, c.name), c.file)
-		if err != nil {
-			return err
-		}
-		stored = clearml.Artifact{Type: c.kind, URI: uri, Hash: c.sha256, Size: c.size}
-	}
-	return s.RegisterCode(ctx, name, stored)
+		return a.uploadFile(ctx, to, object, c.file)
+	})
 }
 
 // dropUnusedCode takes an artifact off the service when no record refers to it, and removes the

@@ -67,12 +67,8 @@ func (a *app) edits(cmd *cobra.Command, do edit) *cobra.Command { return a.editi
 func (a *app) deploys(cmd *cobra.Command, do edit) *cobra.Command { return a.editing(cmd, true, do) }
 
 func (a *app) editing(cmd *cobra.Command, deploys bool, do edit) *cobra.Command {
-	var wait waitFlags
-	if deploys {
-		wait.declareImplied(a, cmd)
-	} else {
-		wait.declare(a, cmd)
-	}
+	wait := waitFlags{implied: deploys}
+	wait.declare(a, cmd)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		s, err := a.openForEdit(cmd.Context())
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"clearmlserving/hocon"
@@ -44,11 +45,7 @@ func (a *app) checkConfigFile() error {
 	}
 	for key, value := range a.files.values {
 		name := strings.ReplaceAll(key, "_", "-")
-		known := false
-		for _, o := range optionTable {
-			known = known || (o.name == name && !o.noFile)
-		}
-		if !known {
+		if !slices.ContainsFunc(optionTable, func(o option) bool { return o.name == name && !o.noFile }) {
 			return hint(fmt.Errorf("configuration file %s: unknown setting %s", a.files.path, pyText(key)), "Try: clearml-serving help environment   (lists the settings)")
 		}
 		switch value.(type) {

@@ -24,7 +24,7 @@ Each call makes a new one, even if the name exists.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.create(cmd.Context(), name, project, tags) },
 	}
 	cmd.Flags().StringVar(&name, "name", "Serving Service", "name of the service")
-	cmd.Flags().Var((*wordList)(&tags), "tags", "tags of the service")
+	cmd.Flags().Var(wordList(&tags), "tags", "tags of the service")
 	cmd.Flags().StringVar(&project, "project", "DevOps", "project of the service, created when it does not exist")
 	return cmd
 }

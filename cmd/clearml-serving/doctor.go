@@ -151,11 +151,9 @@ func (a *app) checkSpace(context.Context) []finding {
 
 // checkPorts tells which of our addresses are free, ours, or somebody else's.
 func (a *app) checkPorts(ctx context.Context) []finding {
-	running := map[string]string{}
+	var running map[string]string
 	if dir, err := a.dataDir(); err == nil {
-		if endpoints, err := listen.ReadRegistry(filepath.Join(dir, "endpoints.json")); err == nil {
-			running = endpoints.URLs
-		}
+		running, _ = announced(dir) // the commands that need them say what is wrong
 	}
 	var found []finding
 	for _, port := range []struct{ name, option string }{{"serve", "serve-addr"}, {"api", "api-addr"}, {"files", "files-addr"}, {"admin", "admin-addr"}} {

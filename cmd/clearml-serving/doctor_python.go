@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"clearmlserving/clearml"
 	"clearmlserving/worker"
 )
 
@@ -23,6 +24,11 @@ func (a *app) pythonCandidates() []string {
 	return append(candidates, "python3", "python")
 }
 
+// findPython finds the interpreter that runs models in that environment.
+func (a *app) findPython(ctx context.Context, env []string) (*worker.Environment, error) {
+	return worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})
+}
+
 // enginePackages are what each engine imports; without them it cannot load a model.
 var enginePackages = []struct {
 	engine   string
@@ -35,13 +41,7 @@ var enginePackages = []struct {
 
 // checkPython tells which interpreter runs models and which engines it can run.
 func (a *app) checkPython(ctx context.Context) []finding {
-	var env []string
-	for _, name := range []string{"PATH", "HOME", "LANG", "VIRTUAL_ENV", "PYTHONPATH", "LD_LIBRARY_PATH"} {
-		if value, ok := a.sys.env(name); ok {
-			env = append(env, name+"="+value)
-		}
-	}
-	found, err := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})
+	found, err := a.findPython(ctx, a.workerEnv(clearml.Config{}))
 	if err != nil {
 		if python, ok := errors.AsType[*worker.PythonError](err); ok {
 			return []finding{{"python", stateFail, python.Text, python.Hint}}

@@ -33,16 +33,16 @@ func (f *endpointFlags) declare(cmd *cobra.Command) {
 	flags.StringVar(&f.endpoint, "endpoint", "", "name under /serve/, slashes allowed")
 	flags.StringVar(&f.name, "name", "", "model by name: exact, else the newest of \"<name> - …\", else a regular expression")
 	flags.StringVar(&f.project, "project", "", "model by project (exact name)")
-	flags.Var((*wordList)(&f.tags), "tags", "model by tags: any of these")
+	flags.Var(wordList(&f.tags), "tags", "model by tags: any of these")
 	flags.BoolVar(&f.published, "published", false, "only published models")
 	flags.StringVar(&f.preprocess, "preprocess", "", "file or folder with the class Preprocess")
-	flags.Var((*wordList)(&f.inputSize), "input-size", "sizes of the inputs: 1 28 28, or \"[1, 784]\" \"[1, 10]\" for several")
-	flags.Var((*wordList)(&f.inputType), "input-type", "types of the inputs, as NumPy names them: float32")
-	flags.Var((*wordList)(&f.inputName), "input-name", "names of the inputs")
-	flags.Var((*wordList)(&f.outputSize), "output-size", "sizes of the outputs")
-	flags.Var((*wordList)(&f.outputType), "output-type", "types of the outputs")
-	flags.Var((*wordList)(&f.outputName), "output-name", "names of the outputs")
-	flags.Var((*wordList)(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32 nan_as_null=true")
+	flags.Var(wordList(&f.inputSize), "input-size", "sizes of the inputs: 1 28 28, or \"[1, 784]\" \"[1, 10]\" for several")
+	flags.Var(wordList(&f.inputType), "input-type", "types of the inputs, as NumPy names them: float32")
+	flags.Var(wordList(&f.inputName), "input-name", "names of the inputs")
+	flags.Var(wordList(&f.outputSize), "output-size", "sizes of the outputs")
+	flags.Var(wordList(&f.outputType), "output-type", "types of the outputs")
+	flags.Var(wordList(&f.outputName), "output-name", "names of the outputs")
+	flags.Var(wordList(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32 nan_as_null=true")
 }
 
 // noticeEngine tells of an engine that may be stored although no instance of this version
@@ -53,17 +53,18 @@ func (a *app) noticeEngine(engine string) {
 	}
 }
 
-// tensors reads the description of inputs and outputs.
-func (f *endpointFlags) tensors() (serving.Tensors, error) {
-	inputSize, err := readSizes("input-size", f.inputSize)
-	if err != nil {
-		return serving.Tensors{}, err
+// settings reads the description of inputs and outputs, and the engine's settings.
+func (f *endpointFlags) settings() (serving.Tensors, any, error) {
+	t := serving.Tensors{InputType: f.inputType, InputName: f.inputName, OutputType: f.outputType, OutputName: f.outputName}
+	var err error
+	if t.InputSize, err = readSizes("input-size", f.inputSize); err != nil {
+		return t, nil, err
 	}
-	outputSize, err := readSizes("output-size", f.outputSize)
-	return serving.Tensors{
-		InputSize: inputSize, InputType: f.inputType, InputName: f.inputName,
-		OutputSize: outputSize, OutputType: f.outputType, OutputName: f.outputName,
-	}, err
+	if t.OutputSize, err = readSizes("output-size", f.outputSize); err != nil {
+		return t, nil, err
+	}
+	aux, err := readAuxConfig(f.aux)
+	return t, aux, err
 }
 
 // query is the search for a model that the flags describe.

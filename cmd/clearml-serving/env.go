@@ -134,12 +134,16 @@ func confText(text string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
 }
 
-// hintDamaged says what to do about an endpoints.json that can't be understood.
-func hintDamaged(err error) error {
-	if errors.Is(err, listen.ErrDamaged) {
-		return hint(err, "Try: start the server again (clearml-serving up); it writes the file anew. Without a server on this data folder, remove the file")
+// announced are the addresses in the data folder's endpoints.json, none if it has no such file.
+func announced(dir string) (map[string]string, error) {
+	endpoints, err := listen.ReadRegistry(filepath.Join(dir, "endpoints.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // no addresses
 	}
-	return err
+	if errors.Is(err, listen.ErrDamaged) {
+		err = hint(err, "Try: start the server again (clearml-serving up); it writes the file anew. Without a server on this data folder, remove the file")
+	}
+	return endpoints.URLs, err
 }
 
 // localServer reads what the server of the data folder has written there.
@@ -149,16 +153,14 @@ func (a *app) localServer() (localServer, error) {
 		return localServer{}, err
 	}
 	s := localServer{dir: dir}
-	endpoints, err := listen.ReadRegistry(filepath.Join(dir, "endpoints.json"))
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && endpoints.URLs["api"] == "") {
-		err := notFound("no ClearML server has run on the data folder %s", dir)
-		return s, hint(err, "Try: clearml-serving up --data-dir %s", shellWord(dir))
-	}
+	urls, err := announced(dir)
 	if err != nil {
-		return s, hintDamaged(err)
+		return s, err
 	}
-	s.api, s.files = endpoints.URLs["api"], endpoints.URLs["files"]
-	s.web = firstOf(endpoints.URLs["web"], s.api)
+	if urls["api"] == "" {
+		return s, hint(notFound("no ClearML server has run on the data folder %s", dir), "Try: clearml-serving up --data-dir %s", shellWord(dir))
+	}
+	s.api, s.files, s.web = urls["api"], urls["files"], firstOf(urls["web"], urls["api"])
 	file := filepath.Join(dir, "credentials.json")
 	text, err := os.ReadFile(file)
 	if err != nil {

@@ -63,8 +63,7 @@ func (a *app) environments(dataDir string, log *slog.Logger) *venv.Maker {
 // original's shell does: by blanks, quotes mean nothing.
 func (a *app) extraPackages() []string { return strings.Fields(a.text("extra-python-packages")) }
 
-// checkEnvironment refuses an environment that could never be made. Models under
-// auto-update may bring their own code, so there none need be given.
+// checkEnvironment refuses an environment that could never be made.
 func (f *endpointFlags) checkEnvironment(aux any, codeMayCome bool) error {
 	own, err := serving.OwnEnvironment(f.engine, aux)
 	if err != nil {

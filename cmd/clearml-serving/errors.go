@@ -27,6 +27,7 @@ const exitCodesHelp = `Exit codes: 0 done, 1 failed, 2 wrong usage, 3 not found,
 var (
 	errNotFound = errors.New("not found")
 	errTimedOut = errors.New("timed out")
+	errRefused  = errors.New("refused") // an instance has refused the change
 	// errToldAlready ends a command that has failed and has printed why.
 	errToldAlready = errors.New("told already")
 )
@@ -60,49 +61,38 @@ func notFound(format string, args ...any) error {
 
 // end prints an error, if there is one, and says how the program exits.
 func (a *app) end(err error) int {
-	if err == nil {
-		return exitDone
-	}
-	if errors.Is(err, errDeclined) {
+	if err == nil || errors.Is(err, errDeclined) {
 		return exitDone
 	}
 	code := exitCode(err)
 	if errors.Is(err, errToldAlready) {
 		return code
 	}
-	if usage := (*usageError)(nil); errors.As(err, &usage) {
-		if a.print.json {
-			a.printErrorJSON(usage.problem, usage.hint, code)
-		}
-		put(a.sys.stderr, "usage: %s\n%s: error: %s", usage.command.UseLine(), usage.command.CommandPath(), usage.problem)
-		if usage.hint != "" {
-			put(a.sys.stderr, "%s", usage.hint)
-		}
-		return code
-	}
 	message, next := errorText(err), errorHint(err)
-	if a.print.json {
-		a.printErrorJSON(message, next, code)
-	} else {
-		put(a.sys.stdout, "\nError: %s", message)
-		if next != "" {
-			put(a.sys.stdout, "%s", next)
-		}
+	usage, isUsage := errors.AsType[*usageError](err)
+	if isUsage {
+		message, next = usage.problem, usage.hint
 	}
-	if a.debug {
+	_ = a.print.result(object{{"error", object{{"message", message}, {"hint", orNull(next)}, {"code", code}}}}) // texts and a number
+	out := a.sys.stdout
+	switch {
+	case isUsage:
+		out = a.sys.stderr
+		put(out, "usage: %s\n%s: error: %s", usage.command.UseLine(), usage.command.CommandPath(), message)
+	case a.print.json:
+		next = ""
+	default:
+		put(out, "\nError: %s", message)
+	}
+	if next != "" {
+		put(out, "%s", next)
+	}
+	if a.debug && !isUsage {
 		for cause := err; cause != nil; cause = errors.Unwrap(cause) {
 			put(a.sys.stderr, "  %T: %v", cause, cause)
 		}
 	}
 	return code
-}
-
-func (a *app) printErrorJSON(message, next string, code int) {
-	text, err := indented(object{{"error", object{{"message", message}, {"hint", orNull(next)}, {"code", code}}}})
-	if err != nil {
-		text = `{"error": {}}`
-	}
-	put(a.sys.stdout, "%s", text)
 }
 
 // crashed ends a run that a fault of ours has broken off.

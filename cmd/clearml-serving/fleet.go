@@ -81,6 +81,14 @@ func (f fleet) called(l liveState) string {
 	return l.Name + ": "
 }
 
+// where is called for what stands behind the name of an endpoint.
+func (f fleet) where(l liveState) string {
+	if len(f.instances) < 2 {
+		return ""
+	}
+	return " on " + l.Name
+}
+
 // endpointRow is what a fleet does with one endpoint.
 type endpointRow struct {
 	state, note string
@@ -90,29 +98,53 @@ type endpointRow struct {
 // of tells what the instances do with an endpoint: "ready 2/3" when they differ,
 // and then why on which.
 func (f fleet) of(url serving.EndpointURL) endpointRow {
-	var states, notes []string
-	var counts *serving.Counts
-	for _, l := range f.instances {
-		state, note := "not served", ""
+	return f.row(func(l liveState) (found bool, state, note string, counts serving.Counts) {
 		for _, e := range l.Endpoints {
 			if e.URL == url {
-				state, note = string(e.State), noteOf(e)
-				counts = added(counts, e.Counts)
+				return true, string(e.State), noteOf(e), e.Counts
 			}
+		}
+		return false, "", "", counts
+	})
+}
+
+// ofCanary is of for canaries; the counts are nil while no request came to none of its endpoints.
+func (f fleet) ofCanary(url serving.EndpointURL) endpointRow {
+	row := f.row(func(l liveState) (found bool, state, note string, counts serving.Counts) {
+		for _, c := range l.Canaries {
+			switch {
+			case c.URL == url && len(c.Shares) == 0:
+				return true, "failed", c.Problem, c.Counts
+			case c.URL == url:
+				return true, "ready", c.Problem, c.Counts
+			}
+		}
+		return false, "", "", counts
+	})
+	if row.counts != nil && *row.counts == (serving.Counts{}) {
+		row.counts = nil
+	}
+	return row
+}
+
+// row sums up what the instances do with a url, as one of them tells it.
+func (f fleet) row(told func(l liveState) (found bool, state, note string, counts serving.Counts)) endpointRow {
+	var states, notes []string
+	var sum *serving.Counts
+	for _, l := range f.instances {
+		found, state, note, counts := told(l)
+		if !found {
+			state = "not served"
+		} else {
+			if sum == nil {
+				sum = &serving.Counts{}
+			}
+			sum.Add(counts)
 		}
 		states = append(states, state)
 		notes = append(notes, f.note(l, state, note))
 	}
-	return endpointRow{f.summed(states), joinNotes(notes), counts}
-}
-
-// added returns the sum of counts, which may be nil for none.
-func added(sum *serving.Counts, c serving.Counts) *serving.Counts {
-	if sum == nil {
-		sum = &serving.Counts{}
-	}
-	sum.Add(c)
-	return sum
+	return endpointRow{f.summed(states), joinNotes(notes), sum}
 }
 
 // noteOf says why an endpoint is not ready, and what its owner should know otherwise.
@@ -129,29 +161,6 @@ func firstLine(text string) string {
 	return first
 }
 
-// ofCanary is of for canaries; the counts are nil while no request came to none of its endpoints.
-func (f fleet) ofCanary(url serving.EndpointURL) endpointRow {
-	var states, notes []string
-	var counts *serving.Counts
-	for _, l := range f.instances {
-		state, note := "not served", ""
-		for _, c := range l.Canaries {
-			if c.URL == url {
-				state, note = "ready", c.Problem
-				if len(c.Shares) == 0 {
-					state = "failed"
-				}
-				if c.Counts != (serving.Counts{}) {
-					counts = added(counts, c.Counts)
-				}
-			}
-		}
-		states = append(states, state)
-		notes = append(notes, f.note(l, state, note))
-	}
-	return endpointRow{f.summed(states), joinNotes(notes), counts}
-}
-
 // note says why an instance is not ready, with its name when there are several.
 func (f fleet) note(l liveState, state, note string) string {
 	switch {
@@ -159,22 +168,16 @@ func (f fleet) note(l liveState, state, note string) string {
 		return note
 	case state == "ready" && note == "":
 		return ""
-	case note == "":
-		return l.Name + ": " + state
 	case state == "ready":
 		return l.Name + ": " + note
+	case note != "":
+		state += ", " + note
 	}
-	return l.Name + ": " + state + ", " + note
+	return l.Name + ": " + state
 }
 
 func joinNotes(notes []string) string {
-	var told []string
-	for _, n := range notes {
-		if n != "" {
-			told = append(told, n)
-		}
-	}
-	return strings.Join(told, "; ")
+	return strings.Join(slices.DeleteFunc(notes, func(note string) bool { return note == "" }), "; ")
 }
 
 // summed is one word for the states of all instances.

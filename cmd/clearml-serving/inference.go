@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -144,7 +146,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		setup.changes = &reconcile.ServiceChanges{Source: source}
 	}
 	o.Source = source
-	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(portOf(serve.Addr()))
+	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(serve.Port())
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = recordingsDir(setup.dataDir)
 	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
@@ -184,11 +186,7 @@ func (f recordFollower) Run(ctx context.Context, _ func() serving.Status) error 
 
 // modelFiles fetches models and code into the cache of the data folder.
 func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logger) (reconcile.Files, error) {
-	places, err := a.places(client)
-	if err != nil {
-		return nil, err
-	}
-	rewrites, err := a.rewrites(dataDir, client.FilesURL())
+	places, rewrites, err := a.places(dataDir, client)
 	if err != nil {
 		return nil, err
 	}
@@ -238,12 +236,12 @@ func (a *app) makeRoom(dataDir string, log *slog.Logger) error {
 
 // instanceName tells this instance apart from others of its service, on this
 // machine and elsewhere.
-func instanceName(port string) string {
+func instanceName(port int) string {
 	machine, err := os.Hostname()
 	if err != nil {
 		machine = "unknown host"
 	}
-	return machine + ":" + port
+	return fmt.Sprintf("%s:%d", machine, port)
 }
 
 // usageMeter tells what this process and its workers use, with the processor's
@@ -267,16 +265,13 @@ func usageMeter() func() serving.Usage {
 
 // cacheName keeps the states of services apart that are served from one data folder.
 func cacheName(id, name string) string {
-	if id == "" {
-		id = name
-	}
-	return "service" + strings.Map(func(r rune) rune {
-		if r == '-' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') {
-			return r
-		}
-		return '_'
-	}, "-"+id)
+	return "service-" + plainName(firstOf(id, name))
 }
+
+// plainName replaces all but letters, digits, - and _.
+func plainName(text string) string { return oddCharacter.ReplaceAllString(text, "_") }
+
+var oddCharacter = regexp.MustCompile(`[^a-zA-Z0-9_-]`)
 
 // coreOptions reads the settings of the data plane's core.
 func (a *app) coreOptions() (inference.Options, error) {
@@ -300,21 +295,12 @@ func (a *app) restOptions() (rest.Options, error) {
 // pythonEngine finds the interpreter. Without one the instance still starts: its
 // endpoints say what is missing.
 func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slog.Logger) (*python.Engine, error) {
-	workers, err := a.whole("num-process")
-	if err != nil {
-		return nil, err
-	}
 	env := a.workerEnv(setup.config)
 	account, env, err := a.workerAccount(setup.dataDir, env)
-	if err != nil {
-		return nil, err
-	}
-	files, err := a.whole("worker-open-files")
-	if err != nil {
-		return nil, err
-	}
-	maxBody, err := a.whole("max-body")
-	if err != nil {
+	workers, err2 := a.whole("num-process")
+	files, err3 := a.whole("worker-open-files")
+	maxBody, err4 := a.whole("max-body")
+	if err := cmp.Or(err, err2, err3, err4); err != nil {
 		return nil, err
 	}
 	return python.New(python.Options{Workers: workers, Host: host.New(host.Options{
@@ -323,7 +309,7 @@ func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slo
 			Ahead: worker.NewAhead(int64(min(maxBody, 256)) << 20),
 		},
 		Find: func(ctx context.Context) (*worker.Environment, error) {
-			found, err := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})
+			found, err := a.findPython(ctx, env)
 			if err != nil {
 				log.Error("no Python interpreter can run models", "err", err)
 			} else {
@@ -348,6 +334,3 @@ func inferencePart(serve func(context.Context) error, then func() error) part {
 		return serve(ctx)
 	}}
 }
-
-// closeOnError gives back what was opened before something else failed.
-func closeOnError(c io.Closer, err error) error { return errors.Join(err, c.Close()) }

@@ -21,7 +21,7 @@ func metricsRemoveCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVar(&endpoint, "endpoint", "", "endpoint, as it was given to metrics add")
 	required(cmd, "endpoint")
-	cmd.Flags().Var((*wordList)(&variables), "variable", "names of variables (default: all)")
+	cmd.Flags().Var(wordList(&variables), "variable", "names of variables (default: all)")
 	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
 		a.sayEdit(s, "Removing metrics from endpoint=%s", endpoint)
 		err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {

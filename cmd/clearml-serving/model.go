@@ -4,19 +4,16 @@ import "github.com/spf13/cobra"
 
 // modelCommand is the group of commands about models and endpoints.
 func modelCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	return group(&cobra.Command{
 		Use:   "model",
 		Short: "Add, change and list endpoints; upload models",
 		Long:  "Add, change and list the endpoints of a serving service; upload models to the model repository.",
 		Example: `  clearml-serving model add --engine sklearn --endpoint test_model --name "train sklearn model" --project "serving examples"
   clearml-serving model list`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	cmd.AddCommand(
+	},
 		modelListCommand(a), modelAddCommand(a), modelRemoveCommand(a), modelUploadCommand(a),
 		modelCanaryCommand(a), modelAutoUpdateCommand(a),
 		modelHistoryCommand(a), modelShowCommand(a), modelDiffCommand(a), modelRollbackCommand(a),
 		modelRecordCommand(a), modelGoldenCommand(a), modelShadowCommand(a), modelLimitsCommand(a),
 	)
-	return cmd
 }

@@ -58,19 +58,13 @@ func (a *app) modelAdd(ctx context.Context, s *operations.Service, f endpointFla
 	if err := a.findModel(ctx, s, &e, f.query()); err != nil {
 		return change{}, err
 	}
-	var code code
 	if f.preprocess != "" {
-		if code, err = a.packCode(ctx, f.preprocess); err != nil {
-			return change{}, err
-		}
-		defer code.remove()
-		name := s.ArtifactName(url, code.sha256, func(stored string) bool {
+		e.PreprocessArtifact, err = a.storeCode(ctx, s, url, f.preprocess, func(stored string) bool {
 			return replaced && before.PreprocessArtifact == stored && !operations.SameApartFromCode(before, e)
 		})
-		if err := a.uploadCode(ctx, s, name, code); err != nil {
+		if err != nil {
 			return change{}, err
 		}
-		e.PreprocessArtifact = name
 	}
 	a.print.line("Updating serving service")
 	if err := s.AddEndpoint(ctx, e); err != nil {
@@ -87,36 +81,27 @@ func (a *app) modelAdd(ctx context.Context, s *operations.Service, f endpointFla
 
 // readEndpoint makes the record that the flags describe, without its code.
 func (f *endpointFlags) readEndpoint(version, modelID string) (serving.Endpoint, error) {
-	tensors, err := f.tensors()
-	if err != nil {
-		return serving.Endpoint{}, err
-	}
-	aux, err := readAuxConfig(f.aux)
-	if err != nil {
-		return serving.Endpoint{}, err
-	}
-	e := serving.Endpoint{
-		EngineType: f.engine, ServingURL: f.endpoint, Version: version, ModelID: serving.ModelID(modelID),
-		Tensors: tensors, AuxiliaryCfg: aux,
+	e := serving.Endpoint{EngineType: f.engine, ServingURL: f.endpoint, Version: version, ModelID: serving.ModelID(modelID)}
+	var err error
+	if e.Tensors, e.AuxiliaryCfg, err = f.settings(); err != nil {
+		return e, err
 	}
 	if err := e.Validate(); err != nil {
 		return e, err
 	}
-	if err := f.checkCode(); err != nil {
-		return e, err
-	}
-	return e, f.checkEnvironment(aux, false)
+	return e, f.checkCode(e.AuxiliaryCfg, false)
 }
 
-// checkCode refuses an endpoint that could never answer.
-func (f *endpointFlags) checkCode() error {
+// checkCode refuses an endpoint that could never answer. Models under auto-update may bring
+// their own code.
+func (f *endpointFlags) checkCode(aux any, codeMayCome bool) error {
 	if f.engine == serving.EngineCustomAsync && f.preprocess == "" {
 		return hint(fmt.Errorf("engine custom_async needs code: it has no model of its own to run"), "Try: add --preprocess preprocess.py")
 	}
 	if f.preprocess != "" && !exists(f.preprocess) {
 		return notFound("Preprocessing code '%s' could not be found", f.preprocess)
 	}
-	return nil
+	return f.checkEnvironment(aux, codeMayCome)
 }
 
 // findModel completes an endpoint with the model that the query finds.

@@ -46,13 +46,7 @@ func (a *app) modelAutoUpdate(ctx context.Context, s *operations.Service, f endp
 	}
 	m.Name = a.monitoredName(ctx, s, f.query())
 	if f.preprocess != "" {
-		code, err := a.packCode(ctx, f.preprocess)
-		if err != nil {
-			return change{}, err
-		}
-		defer code.remove()
-		m.PreprocessArtifact = s.ArtifactName(base, code.sha256, func(string) bool { return false })
-		if err := a.uploadCode(ctx, s, m.PreprocessArtifact, code); err != nil {
+		if m.PreprocessArtifact, err = a.storeCode(ctx, s, base, f.preprocess, func(string) bool { return false }); err != nil {
 			return change{}, err
 		}
 	}
@@ -68,17 +62,13 @@ func (a *app) modelAutoUpdate(ctx context.Context, s *operations.Service, f endp
 
 // readMonitoring makes the record that the flags describe, without its code.
 func (f *endpointFlags) readMonitoring(maxVersions int) (serving.Monitoring, error) {
-	tensors, err := f.tensors()
-	if err != nil {
-		return serving.Monitoring{}, err
-	}
-	aux, err := readAuxConfig(f.aux)
-	if err != nil {
-		return serving.Monitoring{}, err
-	}
 	m := serving.Monitoring{
 		BaseServingURL: f.endpoint, EngineType: f.engine, Project: f.project, Name: f.name, Tags: f.tags,
-		OnlyPublished: f.published, MaxVersions: maxVersions, Tensors: tensors, AuxiliaryCfg: aux,
+		OnlyPublished: f.published, MaxVersions: maxVersions,
+	}
+	var err error
+	if m.Tensors, m.AuxiliaryCfg, err = f.settings(); err != nil {
+		return m, err
 	}
 	if maxVersions < 1 {
 		return m, &serving.FieldError{Field: "max_versions", Value: pyRepr(maxVersions), Why: "is no number of versions; give 1 or more"}
@@ -86,8 +76,5 @@ func (f *endpointFlags) readMonitoring(maxVersions int) (serving.Monitoring, err
 	if err := m.Validate(); err != nil {
 		return m, err
 	}
-	if err := f.checkCode(); err != nil {
-		return m, err
-	}
-	return m, f.checkEnvironment(aux, true)
+	return m, f.checkCode(m.AuxiliaryCfg, true)
 }

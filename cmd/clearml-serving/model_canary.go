@@ -26,8 +26,8 @@ first weight belongs to the newest version.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&c.Endpoint, "endpoint", "", "name under /serve/ whose requests are split")
-	flags.Var((*numbers)(&c.Weights), "weights", "shares, one number for each endpoint; they need not sum to 1")
-	flags.Var((*wordList)(&c.LoadEndpoints), "input-endpoints", "the endpoints, with their version: test_model/2 test_model/1")
+	flags.Var(numbers(&c.Weights), "weights", "shares, one number for each endpoint; they need not sum to 1")
+	flags.Var(wordList(&c.LoadEndpoints), "input-endpoints", "the endpoints, with their version: test_model/2 test_model/1")
 	flags.StringVar(&c.LoadEndpointPrefix, "input-endpoint-prefix", "", "take the endpoints whose name begins so, newest version first")
 	// Without these two the original stores a record that nobody can read.
 	required(cmd, "endpoint", "weights")

@@ -62,12 +62,8 @@ func (a *app) modelHistory(ctx context.Context, endpoint string) error {
 		a.print.notice("Notice: the endpoint was removed on %s UTC; to bring it back: clearml-serving --id %s model rollback %s", h.Removed.UTC().Format(time.DateTime), s.Doc.ID, shellWord(string(serving.CleanURL(endpoint))))
 	}
 	a.print.table([]string{"REVISION", "STATE", "TIME (UTC)", "BY", "MESSAGE", "MODEL", "CODE", "NOTE"}, rows)
-	var removed any
-	if !h.Removed.IsZero() {
-		removed = h.Removed.UTC().Format(time.RFC3339)
-	}
 	return a.print.result(object{
-		{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"removed", removed}, {"revisions", shown},
+		{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"removed", orNull(stamp(h.Removed))}, {"revisions", shown},
 	})
 }
 

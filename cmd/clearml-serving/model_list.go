@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -296,17 +297,13 @@ func endpointTable(rows []listRow) (heading []string, cells [][]string) {
 
 // shellWord quotes a word for a shell when it needs it.
 func shellWord(word string) string {
-	plain := word != ""
-	for _, r := range word {
-		if (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '_' && r != '-' && r != '.' && r != '/' && r != ':' && r != '=' && r != ',' && r != '@' && r != '%' && r != '+' {
-			plain = false
-		}
-	}
-	if plain {
+	if plainWord.MatchString(word) {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
+
+var plainWord = regexp.MustCompile(`^[a-zA-Z0-9_./:=,@%+-]+$`)
 
 // milliseconds shows a mean duration.
 func milliseconds(ms float64) string { return strconv.FormatFloat(ms, 'f', 2, 64) + " ms" }

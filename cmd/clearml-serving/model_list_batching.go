@@ -10,10 +10,7 @@ import (
 func (a *app) printBatching(f fleet) {
 	var rows [][]string
 	for _, l := range f.instances {
-		where := ""
-		if f.called(l) != "" {
-			where = " on " + l.Name
-		}
+		where := f.where(l)
 		for _, e := range l.Endpoints {
 			b := e.Model.Batching
 			if b == nil {
@@ -32,8 +29,5 @@ func (a *app) printBatching(f fleet) {
 			})
 		}
 	}
-	if len(rows) > 0 {
-		a.print.line("")
-		a.print.table([]string{"BATCHING OF", "BATCHES", "LAST ROWS OF REQUESTS", "MEAN ROWS", "TAKES", "LIMIT", "SET BY"}, rows)
-	}
+	a.print.section([]string{"BATCHING OF", "BATCHES", "LAST ROWS OF REQUESTS", "MEAN ROWS", "TAKES", "LIMIT", "SET BY"}, rows)
 }

@@ -98,10 +98,7 @@ func storedOptions(c serving.Service) (map[string]map[string]json.RawMessage, er
 func (a *app) printCopies(f fleet) {
 	var shadows, recordings [][]string
 	for _, l := range f.instances {
-		where := ""
-		if name := f.called(l); name != "" {
-			where = " on " + l.Name
-		}
+		where := f.where(l)
 		for _, s := range l.Shadows {
 			shadows = append(shadows, []string{"/" + string(s.From) + where, "/" + string(s.To), fmt.Sprint(s.Share), fmt.Sprint(s.Shadowed), fmt.Sprint(s.Equal), fmt.Sprint(s.Different), fmt.Sprint(s.Errors), fmt.Sprint(s.Dropped)})
 		}
@@ -109,12 +106,6 @@ func (a *app) printCopies(f fleet) {
 			recordings = append(recordings, []string{"/" + string(r.URL) + where, fmt.Sprint(r.Recorded), fmt.Sprint(r.Dropped), fmt.Sprint(r.Skipped), r.Problem})
 		}
 	}
-	if len(shadows) > 0 {
-		a.print.line("")
-		a.print.table([]string{"SHADOW OF", "TO", "SHARE", "SENT", "EQUAL", "DIFFERENT", "ERRORS", "DROPPED"}, shadows)
-	}
-	if len(recordings) > 0 {
-		a.print.line("")
-		a.print.table([]string{"RECORDING OF", "RECORDED", "DROPPED", "SKIPPED", "NOTE"}, recordings)
-	}
+	a.print.section([]string{"SHADOW OF", "TO", "SHARE", "SENT", "EQUAL", "DIFFERENT", "ERRORS", "DROPPED"}, shadows)
+	a.print.section([]string{"RECORDING OF", "RECORDED", "DROPPED", "SKIPPED", "NOTE"}, recordings)
 }

@@ -36,7 +36,7 @@ no JSON is then not recorded.`,
 	flags := cmd.Flags()
 	flags.Var(decimal(&record.Share), "share", "share of the requests, above 0, at most 1 (default 1)")
 	flags.IntVar(&record.Max, "max", serving.DefaultRecordMax, "how many are kept by each instance, the newest")
-	flags.Var((*wordList)(&record.Redact), "redact", "fields whose values are not recorded")
+	flags.Var(wordList(&record.Redact), "redact", "fields whose values are not recorded")
 	return optionCommand(a, cmd, endpointOption[serving.Record]{
 		what: "recording", doing: "Recording requests of",
 		which: ": an endpoint, an auto-updated one, or a canary", off: "stop recording; what has been recorded stays",

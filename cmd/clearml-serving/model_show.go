@@ -90,15 +90,11 @@ func revisionWord(word string) (endpoint string, number int, err error) {
 
 // revisionCode reads the code of a revision from where it is stored.
 func (a *app) revisionCode(ctx context.Context, s *operations.Service, r serving.Revision) (map[string]string, error) {
-	places, err := a.places(s.Client)
-	if err != nil {
-		return nil, err
-	}
 	dir, err := a.dataDir()
 	if err != nil {
 		return nil, err
 	}
-	rewrites, err := a.rewrites(dir, s.Client.FilesURL())
+	places, rewrites, err := a.places(dir, s.Client)
 	if err != nil {
 		return nil, err
 	}

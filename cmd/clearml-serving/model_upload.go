@@ -51,7 +51,7 @@ that code instead of its own, so that model and code change together.`,
 	flags.StringVar(&f.name, "name", "", "name of the model")
 	flags.StringVar(&f.project, "project", "", "project of the model, created when it does not exist")
 	required(cmd, "name", "project")
-	flags.Var((*wordList)(&f.tags), "tags", "tags of the model")
+	flags.Var(wordList(&f.tags), "tags", "tags of the model")
 	flags.StringVar(&f.framework, "framework", "", "framework of the model (default: told by the file's extension): "+strings.Join(modelfile.Frameworks, ", "))
 	choices := append([]string{}, modelfile.Frameworks...)
 	choices = append(choices, keys(modelfile.FrameworkAliases)...)

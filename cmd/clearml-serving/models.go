@@ -37,7 +37,7 @@ whose name holds it, in upper or lower case.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&q.Project, "project", "", "only models of this project (exact name)")
-	flags.Var((*wordList)(&q.Tags), "tags", "only models with any of these tags")
+	flags.Var(wordList(&q.Tags), "tags", "only models with any of these tags")
 	flags.BoolVar(&q.Published, "published", false, "only published models")
 	flags.IntVar(&limit, "limit", limit, "how many are listed at most")
 	return cmd
@@ -67,7 +67,7 @@ func (a *app) models(ctx context.Context, q operations.ModelQuery, word string, 
 	var rows [][]string
 	shown := []object{}
 	for _, m := range found {
-		rows = append(rows, []string{m.Name, projects[m.ProjectID], m.Framework, strings.Join(m.Tags, ", "), published(m), age(m.Created.Time), m.ID})
+		rows = append(rows, []string{m.Name, projects[m.ProjectID], m.Framework, strings.Join(m.Tags, ", "), yesNo[m.Ready], age(m.Created.Time), m.ID})
 		shown = append(shown, object{
 			{"id", m.ID},
 			{"name", m.Name},
@@ -90,12 +90,7 @@ func (a *app) models(ctx context.Context, q operations.ModelQuery, word string, 
 	return a.print.result(object{{"models", shown}, {"more", more}})
 }
 
-func published(m clearml.Model) string {
-	if m.Ready {
-		return "yes"
-	}
-	return "no"
-}
+var yesNo = map[bool]string{true: "yes", false: "no"}
 
 // projectNames are the names of the models' projects by their ids.
 func projectNames(ctx context.Context, client *clearml.Client, models []clearml.Model) (map[string]string, error) {

@@ -95,14 +95,12 @@ func indented(v any) (string, error) {
 func ascii(text string) string {
 	var b strings.Builder
 	for _, r := range text {
-		switch {
-		case r < 0x80:
+		if r < 0x80 {
 			b.WriteRune(r)
-		case r <= 0xffff:
-			b.WriteString(`\u` + hexDigits(r, 4))
-		default:
-			high, low := utf16.EncodeRune(r)
-			b.WriteString(`\u` + hexDigits(high, 4) + `\u` + hexDigits(low, 4))
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&b, `\u%04x`, unit)
 		}
 	}
 	return b.String()

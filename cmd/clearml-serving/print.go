@@ -103,6 +103,14 @@ func (p *printer) table(heading []string, rows [][]string) {
 	}
 }
 
+// section prints a table below another one, unless it has no rows.
+func (p *printer) section(heading []string, rows [][]string) {
+	if len(rows) > 0 {
+		p.line("")
+		p.table(heading, rows)
+	}
+}
+
 // stateStyles has the styles of the states of endpoints.
 var stateStyles = map[string]string{"failed": red, "refused": red, "degraded": yellow, "updating": yellow} //nolint:gochecknoglobals // a constant table
 

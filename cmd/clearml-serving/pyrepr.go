@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -31,24 +32,19 @@ func pyText(s string) string {
 		case r == '\t':
 			b.WriteString(`\t`)
 		case r < 0x20 || r == 0x7f:
-			b.WriteString(`\x` + hexDigits(r, 2))
+			fmt.Fprintf(&b, `\x%02x`, r)
 		case r == ' ' || unicode.IsPrint(r):
 			b.WriteRune(r)
 		case r <= 0xff:
-			b.WriteString(`\x` + hexDigits(r, 2))
+			fmt.Fprintf(&b, `\x%02x`, r)
 		case r <= 0xffff:
-			b.WriteString(`\u` + hexDigits(r, 4))
+			fmt.Fprintf(&b, `\u%04x`, r)
 		default:
-			b.WriteString(`\U` + hexDigits(r, 8))
+			fmt.Fprintf(&b, `\U%08x`, r)
 		}
 	}
 	b.WriteByte(quote)
 	return b.String()
-}
-
-func hexDigits(r rune, width int) string {
-	digits := strconv.FormatInt(int64(r), 16)
-	return strings.Repeat("0", max(0, width-len(digits))) + digits
 }
 
 // pyRepr is Python's repr of texts, numbers, booleans, lists, objects and nil.

@@ -261,13 +261,8 @@ func (a *app) deploy(ctx context.Context, r *deployment, url string) error {
 		e.ModelID = serving.ModelID(r.modelID)
 	}
 	if p.code != "" {
-		packed, err := a.packCode(ctx, p.code)
-		if err != nil {
-			return err
-		}
-		defer packed.remove()
-		e.PreprocessArtifact = s.ArtifactName(string(e.URL()), packed.sha256, func(string) bool { return true })
-		if err := a.uploadCode(ctx, s, e.PreprocessArtifact, packed); err != nil {
+		var err error
+		if e.PreprocessArtifact, err = a.storeCode(ctx, s, string(e.URL()), p.code, func(string) bool { return true }); err != nil {
 			return err
 		}
 		r.code = e.PreprocessArtifact
@@ -362,20 +357,14 @@ func (a *app) override(variables map[string]string) {
 
 // endpointName makes the name of an endpoint of a file's.
 func endpointName(path string) string {
-	full, err := filepath.Abs(path)
-	if err != nil {
-		full = path
+	return firstOf(plainName(baseName(path)), "model")
+}
+
+// baseName is the name of a file or folder without its folders and its extension.
+func baseName(path string) string {
+	if full, err := filepath.Abs(path); err == nil {
+		path = full // for a path such as "."
 	}
-	name := filepath.Base(full)
-	name = strings.TrimSuffix(name, filepath.Ext(name))
-	name = strings.Map(func(r rune) rune {
-		if r == '-' || r == '_' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') {
-			return r
-		}
-		return '_'
-	}, name)
-	if name == "" {
-		return "model"
-	}
-	return name
+	name := filepath.Base(path)
+	return strings.TrimSuffix(name, filepath.Ext(name))
 }

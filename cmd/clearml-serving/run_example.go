@@ -12,7 +12,6 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/modelfile"
-	"clearmlserving/worker"
 )
 
 // example is a request to an endpoint that run has deployed.
@@ -91,7 +90,7 @@ var exampleRow string
 func (a *app) rowOf(ctx context.Context, f modelfile.File) object {
 	row := known(f.Columns, nil)
 	env := a.workerEnv(clearml.Config{})
-	found, err := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: env})
+	found, err := a.findPython(ctx, env)
 	if err != nil {
 		return row
 	}

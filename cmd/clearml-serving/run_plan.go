@@ -25,7 +25,7 @@ type runPlan struct {
 	file     modelfile.File // Path is empty for code alone
 	code     string         // file or folder, "" for none
 	table    bool           // the code was made here
-	temp     []string       // folders that were made for the plan
+	temp     string         // folder of code that was made here, "" for none
 }
 
 // String is the plan in one line.
@@ -47,8 +47,7 @@ func (p *runPlan) String() string {
 	return text + ", engine " + p.engine
 }
 
-// planRun finds out how a model is served. The plan is removed by the caller, also after an
-// error.
+// planRun finds out how a model is served. The caller removes the plan, also after an error.
 func planRun(model string, f runFlags) (*runPlan, error) {
 	p := &runPlan{flags: f, model: model, code: f.preprocess, endpoint: firstOf(f.endpoint, endpointName(model)), engine: f.engine}
 	info, err := os.Stat(model)
@@ -89,11 +88,10 @@ func (p *runPlan) makeTable() error {
 	if err != nil {
 		return err
 	}
-	dir, err := p.temporary()
-	if err != nil {
+	if err := p.temporary(); err != nil {
 		return err
 	}
-	p.code, p.table = filepath.Join(dir, "preprocess.py"), true
+	p.code, p.table = filepath.Join(p.temp, "preprocess.py"), true
 	p.file.Packages = append(p.file.Packages, "pandas")
 	return os.WriteFile(p.code, []byte(fmt.Sprintf(tableCode, columns)), 0o600)
 }
@@ -111,24 +109,16 @@ class Preprocess:
         return pandas.DataFrame(body if isinstance(body, list) else [body], columns=COLUMNS)
 `
 
-// temporary makes a folder that lasts as long as the plan.
-func (p *runPlan) temporary() (string, error) {
-	dir, err := os.MkdirTemp("", "clearml-serving-code-")
-	if err != nil {
-		return "", fmt.Errorf("make a temporary folder: %w", err)
+// temporary makes the folder for code.
+func (p *runPlan) temporary() (err error) {
+	if p.temp, err = os.MkdirTemp("", "clearml-serving-code-"); err != nil {
+		return fmt.Errorf("make a temporary folder: %w", err)
 	}
-	p.temp = append(p.temp, dir)
-	return dir, nil
+	return nil
 }
 
 // remove removes what was made for the plan.
-func (p *runPlan) remove() error {
-	var all error
-	for _, dir := range p.temp {
-		all = errors.Join(all, os.RemoveAll(dir))
-	}
-	return all
-}
+func (p *runPlan) remove() error { return os.RemoveAll(p.temp) }
 
 // chooseEngine takes the one of --engine, else custom for code that does the engine's work,
 // else the file's.
@@ -153,11 +143,10 @@ func (p *runPlan) readFolder() (err error) {
 	if p.file, hasCode, err = modelfile.LookFolder(p.model); err != nil || !hasCode {
 		return err
 	}
-	temp, err := p.temporary()
-	if err != nil {
+	if err := p.temporary(); err != nil {
 		return err
 	}
-	p.code = filepath.Join(temp, filepath.Base(p.model))
+	p.code = filepath.Join(p.temp, filepath.Base(p.model))
 	if err := modelfile.CopyCode(p.model, p.code, p.file); err != nil {
 		return fmt.Errorf("copy the code of %s: %w", p.model, err)
 	}
@@ -182,7 +171,7 @@ func (a *app) missingPackages(ctx context.Context, p *runPlan) ([]string, error)
 		}
 		extra = []string{"-r", full}
 	}
-	found, err := worker.FindEnvironment(ctx, worker.Search{Candidates: a.pythonCandidates(), Env: a.workerEnv(clearml.Config{})})
+	found, err := a.findPython(ctx, a.workerEnv(clearml.Config{}))
 	if err != nil {
 		if python, ok := errors.AsType[*worker.PythonError](err); ok {
 			return nil, hint(err, "%s", python.Hint)

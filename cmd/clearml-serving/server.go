@@ -96,7 +96,7 @@ func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets,
 	}
 	// Before the data plane of this process looks for files under earlier addresses.
 	if err := sockets.keepFilesAddress(); err != nil {
-		return nil, closeOnError(c, err)
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
@@ -140,7 +140,7 @@ func (a *app) controlPlanePart(server *controlPlane, sockets *sockets, then func
 		case <-server.answers:
 		}
 		err := sockets.announce()
-		if err == nil && then != nil {
+		if err == nil {
 			err = then()
 		}
 		if err != nil {

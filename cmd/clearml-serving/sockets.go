@@ -59,12 +59,8 @@ var (
 
 func (a *app) newSockets(dataDir string, log *slog.Logger) *sockets {
 	s := &sockets{app: a, log: log, dir: dataDir, urls: map[string]string{}}
-	if last, err := listen.ReadRegistry(filepath.Join(dataDir, lastAddresses)); err == nil {
-		s.before = last.URLs
-	} else if errors.Is(err, listen.ErrDamaged) {
-		log.Warn("damaged address list set aside", "file", lastAddresses, "kept_as", lastAddresses+asideSuffix,
-			"effect", "the addresses of the last run are unknown", "err", errors.Join(err, s.setAside(lastAddresses)))
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	var err error
+	if s.before, err = s.readList(lastAddresses, "the addresses of the last run are unknown"); err != nil {
 		log.Warn("cannot read address list", "file", lastAddresses, "err", err)
 	}
 	return s
@@ -73,9 +69,25 @@ func (a *app) newSockets(dataDir string, log *slog.Logger) *sockets {
 // asideSuffix is added to the name of a damaged file that is not needed to start.
 const asideSuffix = ".damaged"
 
-func (s *sockets) setAside(name string) error {
+// readList reads a list of addresses, empty if there is none. A damaged one is set aside;
+// effect says what its loss means.
+func (s *sockets) readList(name, effect string) (map[string]string, error) {
 	file := filepath.Join(s.dir, name)
-	return os.Rename(file, file+asideSuffix)
+	known, err := listen.ReadRegistry(file)
+	if errors.Is(err, listen.ErrDamaged) {
+		if failed := os.Rename(file, file+asideSuffix); failed != nil {
+			return map[string]string{}, fmt.Errorf("rename damaged %s: %w", name, errors.Join(err, failed))
+		}
+		s.log.Warn("damaged address list set aside", "file", name, "kept_as", name+asideSuffix, "effect", effect, "err", err)
+		err = nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if known.URLs == nil {
+		known.URLs = map[string]string{}
+	}
+	return known.URLs, err
 }
 
 // open opens one listener. With --addr-fallback a taken address is replaced by
@@ -144,14 +156,6 @@ func (a *app) address(option string) (string, error) {
 	return net.JoinHostPort("0.0.0.0", port.value), nil
 }
 
-func portOf(addr net.Addr) string {
-	_, port, err := net.SplitHostPort(addr.String())
-	if err != nil {
-		return "0"
-	}
-	return port
-}
-
 // tlsFiles reads the options of a certificate, nil when none is given.
 func (a *app) tlsFiles(prefix string) *listen.TLSFiles {
 	f := listen.TLSFiles{Cert: a.text(prefix + "-cert"), Key: a.text(prefix + "-key")}
@@ -169,9 +173,6 @@ func (a *app) tlsFiles(prefix string) *listen.TLSFiles {
 // "inference", is not replaced.
 func (s *sockets) announce() error {
 	last := maps.Clone(s.before)
-	if last == nil {
-		last = map[string]string{}
-	}
 	maps.Copy(last, s.urls)
 	if err := listen.NewRegistry(filepath.Join(s.dir, lastAddresses)).SetAll(last); err != nil {
 		return fmt.Errorf("write %s: %w", lastAddresses, err)
@@ -194,21 +195,9 @@ func (s *sockets) keepFilesAddress() error {
 	if !serves {
 		return nil
 	}
-	file := filepath.Join(s.dir, filesAddresses)
-	known, err := listen.ReadRegistry(file)
-	switch {
-	case errors.Is(err, listen.ErrDamaged):
-		if err := s.setAside(filesAddresses); err != nil {
-			return fmt.Errorf("rename damaged %s: %w", filesAddresses, err)
-		}
-		s.log.Warn("damaged address list set aside", "file", filesAddresses, "kept_as", filesAddresses+asideSuffix,
-			"effect", "files registered under an earlier address are not found", "err", err)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
+	all, err := s.readList(filesAddresses, "files registered under an earlier address are not found")
+	if err != nil {
 		return fmt.Errorf("read %s: %w", filesAddresses, err)
-	}
-	all := maps.Clone(known.URLs)
-	if all == nil {
-		all = map[string]string{}
 	}
 	if before := s.before[filesSocket.name]; before != "" {
 		all[before] = "files" // of a version that kept no list
@@ -217,7 +206,7 @@ func (s *sockets) keepFilesAddress() error {
 		return nil
 	}
 	all[now] = "files"
-	if err := listen.NewRegistry(file).SetAll(all); err != nil {
+	if err := listen.NewRegistry(filepath.Join(s.dir, filesAddresses)).SetAll(all); err != nil {
 		return fmt.Errorf("write %s: %w", filesAddresses, err)
 	}
 	return nil

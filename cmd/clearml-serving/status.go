@@ -4,17 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"clearmlserving/clearml"
-	"clearmlserving/listen"
 	"clearmlserving/outbound"
 )
 
@@ -115,13 +112,9 @@ func (a *app) serveURL() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(dir, "endpoints.json")
-	endpoints, err := listen.ReadRegistry(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) || (err == nil && endpoints.URLs["serve"] == ""):
-		return "", hint(fmt.Errorf("no running inference service is known (%s names none)", file), "Try: clearml-serving up   (starts one), or --serve-url with the address of a running one")
-	case err != nil:
-		return "", hintDamaged(err)
+	urls, err := announced(dir)
+	if err == nil && urls["serve"] == "" {
+		err = hint(fmt.Errorf("no running inference service is known (%s names none)", filepath.Join(dir, "endpoints.json")), "Try: clearml-serving up   (starts one), or --serve-url with the address of a running one")
 	}
-	return strings.TrimRight(endpoints.URLs["serve"], "/"), nil
+	return strings.TrimRight(urls["serve"], "/"), err
 }

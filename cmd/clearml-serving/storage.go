@@ -18,41 +18,33 @@ import (
 // cloudConfig reads the access to storages as the SDK would.
 func (a *app) cloudConfig() (places.Config, error) { return places.Load(a.sys.env, a.home()) }
 
-// places are the storages of every scheme that the SDK knows.
-func (a *app) places(client *clearml.Client) (storage.Adapters, error) {
+// places are the storages of every scheme that the SDK knows, and the addresses that files
+// are registered under and no longer, or not from here, reached by: those of clearml.conf,
+// and the earlier ones of this data folder's own file server.
+func (a *app) places(dataDir string, client *clearml.Client) (storage.Adapters, []storage.Rewrite, error) {
 	conf, err := a.cloudConfig()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return conf.All(client)
-}
-
-// rewrites are the addresses that files are registered under and no longer, or not
-// from here, reached by: those of clearml.conf, and the earlier ones of this data
-// folder's own file server.
-func (a *app) rewrites(dataDir, filesURL string) ([]storage.Rewrite, error) {
-	conf, err := a.cloudConfig()
+	all, err := conf.All(client)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	rules := conf.Rewrites()
-	now := strings.TrimRight(filesURL, "/")
+	now := strings.TrimRight(client.FilesURL(), "/")
 	known, err := listen.ReadRegistry(filepath.Join(dataDir, filesAddresses))
-	if errors.Is(err, fs.ErrNotExist) {
-		return rules, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the earlier addresses of the file server: %w", err)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("read the earlier addresses of the file server: %w", err)
 	}
 	if _, own := known.URLs[now]; !own { // the server in use is another one
-		return rules, nil
+		return all, rules, nil
 	}
 	for former := range known.URLs {
 		if former != now {
 			rules = append(rules, storage.Rewrite{From: former + "/", To: now + "/"})
 		}
 	}
-	return rules, nil
+	return all, rules, nil
 }
 
 // filesPlace is where the embedded file server keeps its files, nil for the data

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -57,13 +56,10 @@ Other endpoints, which the code asks with send_request, are answered 404 unless
   clearml-serving test pipeline.py --engine custom --request request.json --stub features=features.json prices/2=price.json`,
 		Annotations: map[string]string{markWords: ""},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			switch len(args) {
-			case 0:
-			case 1:
-				f.code = args[0]
-			default:
+			if len(args) > 1 {
 				return usagef(cmd, "give one file or folder of code, not %s", plural(len(args), "word"))
 			}
+			f.code = strings.Join(args, "")
 			return a.test(cmd.Context(), f)
 		},
 	}
@@ -79,8 +75,8 @@ Other endpoints, which the code asks with send_request, are answered 404 unless
 	flags.StringVar(&f.expect, "expect", "", "file with the answer that is expected")
 	flags.Var(decimal(&f.tolerance), "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
 	flags.BoolVar(&f.watch, "watch", false, "run again whenever code, model, request or expected answer changes")
-	flags.Var((*wordList)(&f.aux), "aux-config", "engine settings, as for model add")
-	flags.Var((*wordList)(&f.stub), "stub", "what send_request to other endpoints is answered, as endpoint=file")
+	flags.Var(wordList(&f.aux), "aux-config", "engine settings, as for model add")
+	flags.Var(wordList(&f.stub), "stub", "what send_request to other endpoints is answered, as endpoint=file")
 	a.declare(flags, "python")
 	return cmd
 }
@@ -133,13 +129,11 @@ func (f *testFlags) check() error {
 	case f.tolerance < 0 || f.tolerance != f.tolerance:
 		return fmt.Errorf("--tolerance %v: give a number, 0 or more", f.tolerance)
 	}
-	if f.endpoint == "" {
-		name := "test"
-		if full, err := filepath.Abs(f.code); err == nil && f.code != "" {
-			name = filepath.Base(full)
-			name = strings.TrimSuffix(name, filepath.Ext(name))
-		}
-		f.endpoint = name
+	switch {
+	case f.endpoint == "" && f.code == "":
+		f.endpoint = "test"
+	case f.endpoint == "":
+		f.endpoint = baseName(f.code)
 	}
 	return nil
 }
@@ -154,11 +148,11 @@ func (a *app) testOnce(ctx context.Context, t *trial) (passed bool, err error) {
 	var answers []trialAnswer
 	loaded, failure, err := t.run(ctx, func(ask func(serving.Exchange) (trialAnswer, error)) error {
 		for _, q := range questions {
-			answer, err := ask(q.Exchange)
+			answer, err := ask(q)
 			if err != nil {
 				return err
 			}
-			if q.compared {
+			if recorded || t.flags.expect != "" {
 				answer.differences = serving.Compare(serving.Answer{Status: q.Status, Body: q.Answer}, serving.Answer{Status: answer.status, Body: answer.body}, t.flags.tolerance)
 			}
 			answer.passed = len(answer.differences) == 0 && (recorded || answer.status < http.StatusBadRequest)
@@ -179,12 +173,12 @@ func (a *app) testOnce(ctx context.Context, t *trial) (passed bool, err error) {
 }
 
 // printTrialFailure tells why code and model could not be loaded.
-func (a *app) printTrialFailure(t *trial, failure *trialFailure) error {
-	a.print.line("%s: %s", a.print.paint(red, "Error: "+failure.step), t.shownPaths(failure.reason))
-	if failure.traceback != "" {
-		a.print.line("%s", strings.TrimRight(t.shownPaths(failure.traceback), "\n"))
+func (a *app) printTrialFailure(t *trial, failure *serving.LoadFailure) error {
+	a.print.line("%s: %s", a.print.paint(red, "Error: "+failure.Step), t.shownPaths(failure.Reason))
+	if failure.Traceback != "" {
+		a.print.line("%s", strings.TrimRight(t.shownPaths(failure.Traceback), "\n"))
 	}
-	return a.print.result(object{{"passed", false}, {"failure", object{{"step", failure.step}, {"reason", failure.reason}, {"traceback", orNull(failure.traceback)}}}})
+	return a.print.result(object{{"passed", false}, {"failure", object{{"step", failure.Step}, {"reason", failure.Reason}, {"traceback", orNull(failure.Traceback)}}}})
 }
 
 // printTrial shows one answer.
@@ -208,7 +202,7 @@ func (a *app) printTrial(answer trialAnswer, loaded time.Duration, expect string
 }
 
 // printReplay shows what differs, and a summary.
-func (a *app) printReplay(questions []question, answers []trialAnswer, loaded time.Duration) (bool, error) {
+func (a *app) printReplay(questions []serving.Exchange, answers []trialAnswer, loaded time.Duration) (bool, error) {
 	different := 0
 	var total, slowest time.Duration
 	var list []object

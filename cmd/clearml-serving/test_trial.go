@@ -43,12 +43,6 @@ type trial struct {
 	paths []string   // old, new, …: where code was copied to, and where it came from
 }
 
-// question is one request with what is expected of it.
-type question struct {
-	serving.Exchange
-	compared bool
-}
-
 // trialAnswer is the answer to one request.
 type trialAnswer struct {
 	status      int
@@ -58,9 +52,6 @@ type trialAnswer struct {
 	differences []serving.Difference
 	passed      bool
 }
-
-// trialFailure says why code and model could not be loaded.
-type trialFailure struct{ step, reason, traceback string }
 
 // localModel is the id of a model that is only a file.
 const localModel = "local"
@@ -98,20 +89,8 @@ func (t *trial) close() { _ = os.RemoveAll(t.dir) } // the system clears its tem
 // openFiles prepares where code and model come from. A model of the server is
 // kept in the cache of the data folder, where a service finds it again.
 func (t *trial) openFiles(ctx context.Context) error {
-	places, dir := storage.Adapters{"file": file.Adapter{}}, filepath.Join(t.dir, "cache")
-	var rewrites []storage.Rewrite
-	local := localFiles{}
-	switch {
-	case t.flags.model != "":
-		full, err := filepath.Abs(t.flags.model)
-		if err != nil {
-			return fmt.Errorf("--model %s: %w", t.flags.model, err)
-		}
-		t.model.URI = "file://" + full
-		if info, err := os.Stat(full); err == nil && info.IsDir() {
-			local.url, local.folder = t.model.URI, full // used as it is: packing it would cost its size
-		}
-	case t.flags.modelID != "":
+	log := slog.New(slog.DiscardHandler)
+	if t.flags.modelID != "" {
 		client, err := t.a.connect()
 		if err != nil {
 			return err
@@ -124,39 +103,44 @@ func (t *trial) openFiles(ctx context.Context) error {
 			return notFound("model %s does not exist on the ClearML server", t.flags.modelID)
 		}
 		t.model.URI = models[0].URI
-		if places, err = t.a.places(client); err != nil {
-			return err
-		}
-		if rewrites, err = t.a.rewrites(t.dataDir, client.FilesURL()); err != nil {
-			return err
-		}
-		dir = filepath.Join(t.dataDir, "cache")
+		t.files, err = t.a.modelFiles(t.dataDir, client, log)
+		return err
 	}
-	cache, err := storage.NewCache(storage.CacheOptions{Dir: dir, Adapters: places, Rewrites: rewrites})
+	cache, err := storage.NewCache(storage.CacheOptions{Dir: filepath.Join(t.dir, "cache"), Adapters: storage.Adapters{"file": file.Adapter{}}})
 	if err != nil {
 		return err
 	}
-	local.cached = reconcile.CachedFiles{Cache: cache, Logger: slog.New(slog.DiscardHandler)}
+	local := localFiles{Files: reconcile.CachedFiles{Cache: cache, Logger: log}}
+	if t.flags.model != "" {
+		full, err := filepath.Abs(t.flags.model)
+		if err != nil {
+			return fmt.Errorf("--model %s: %w", t.flags.model, err)
+		}
+		t.model.URI = "file://" + full
+		if info, err := os.Stat(full); err == nil && info.IsDir() {
+			local.folder = full // used as it is: packing it would cost its size
+		}
+	}
 	t.files = local
 	return nil
 }
 
 // localFiles brings files through a cache, but for one folder that is used in place.
 type localFiles struct {
-	cached      reconcile.CachedFiles
-	url, folder string
+	reconcile.Files
+	folder string
 }
 
 // Fetch fulfils reconcile.Files.
 func (l localFiles) Fetch(ctx context.Context, f reconcile.File) (reconcile.Local, error) {
-	if l.folder != "" && f.URL == l.url {
+	if l.folder != "" && f.URL == "file://"+l.folder {
 		return reconcile.Local{Path: l.folder, Release: func() {}}, nil
 	}
-	return l.cached.Fetch(ctx, f)
+	return l.Files.Fetch(ctx, f)
 }
 
 // questions reads the requests, and what their answers should be.
-func (t *trial) questions() (list []question, recorded bool, err error) {
+func (t *trial) questions() (list []serving.Exchange, recorded bool, err error) {
 	data := t.stdin
 	if t.flags.request != "-" {
 		if data, err = os.ReadFile(t.flags.request); err != nil {
@@ -167,18 +151,13 @@ func (t *trial) questions() (list []question, recorded bool, err error) {
 		if t.flags.expect != "" {
 			return nil, false, fmt.Errorf("--request %s is a recording, which holds the expected answers: leave --expect out", t.flags.request)
 		}
-		exchanges, err := serving.ParseExchanges(data)
-		if err != nil {
+		if list, err = serving.ParseExchanges(data); err != nil {
 			return nil, false, fmt.Errorf("--request %s: %w", t.flags.request, err)
-		}
-		for _, e := range exchanges {
-			list = append(list, question{e, true})
 		}
 		return list, true, nil
 	}
-	q := question{Exchange: serving.Exchange{Endpoint: serving.CleanURL(t.flags.endpoint), ContentType: t.flags.contentType, Body: data}}
+	q := serving.Exchange{Endpoint: serving.CleanURL(t.flags.endpoint), ContentType: t.flags.contentType, Body: data}
 	if t.flags.expect != "" {
-		q.compared = true
 		if q.Answer, err = os.ReadFile(t.flags.expect); err != nil {
 			return nil, false, fmt.Errorf("read the expected answer: %w", err)
 		}
@@ -186,7 +165,7 @@ func (t *trial) questions() (list []question, recorded bool, err error) {
 			q.Answer = bytes.TrimRight(q.Answer, "\r\n")
 		}
 	}
-	return []question{q}, false, nil
+	return []serving.Exchange{q}, false, nil
 }
 
 // state is the configuration with the one endpoint.
@@ -258,7 +237,7 @@ func (t *trial) shownPaths(text string) string {
 }
 
 // run starts a service, has the questions asked once it is ready, and stops it.
-func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (trialAnswer, error)) error) (loaded time.Duration, failure *trialFailure, err error) {
+func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (trialAnswer, error)) error) (loaded time.Duration, failure *serving.LoadFailure, err error) {
 	state, err := t.state(ctx)
 	if err != nil {
 		return 0, nil, err
@@ -304,15 +283,15 @@ func (w watcher) StatusChanged(func() serving.Status) {
 }
 
 // waitLoaded blocks until the one endpoint is ready or cannot be loaded.
-func waitLoaded(ctx context.Context, service *inference.Service, changed watcher) (*trialFailure, error) {
+func waitLoaded(ctx context.Context, service *inference.Service, changed watcher) (*serving.LoadFailure, error) {
 	for {
 		status := service.Status()
 		for _, p := range status.Problems {
-			return &trialFailure{step: "configuration", reason: p.Text}, nil
+			return &serving.LoadFailure{Step: "configuration", Reason: p.Text}, nil
 		}
 		for _, e := range status.Endpoints {
 			if e.Failure != nil {
-				return &trialFailure{step: e.Failure.Step, reason: e.Failure.Reason, traceback: e.Failure.Traceback}, nil
+				return e.Failure, nil
 			}
 			if e.State == "ready" {
 				return nil, nil //nolint:nilnil // loaded: there is no failure
@@ -368,19 +347,15 @@ func (h *outputHandler) Enabled(ctx context.Context, level slog.Level) bool {
 func (h *outputHandler) Handle(ctx context.Context, r slog.Record) error {
 	user := false
 	r.Attrs(func(fact slog.Attr) bool {
-		text, ok := fact.Value.Any().(worker.UserText)
-		if ok {
+		if text, ok := fact.Value.Any().(worker.UserText); ok {
 			h.out.mu.Lock()
 			put(h.out.w, "%s", strings.TrimRight(h.trial.shownPaths(string(text)), "\n"))
 			h.out.mu.Unlock()
+			user = true
 		}
-		user = user || ok
 		return true
 	})
-	if user {
-		return nil
-	}
-	if !h.next.Enabled(ctx, r.Level) {
+	if user || !h.next.Enabled(ctx, r.Level) {
 		return nil
 	}
 	return h.next.Handle(ctx, r)

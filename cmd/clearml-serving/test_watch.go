@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,10 +37,7 @@ func watch(ctx context.Context, paths []string, do func(changed string) error) e
 }
 
 // marker is what changes when a file does.
-type marker struct {
-	size    int64
-	changed time.Time
-}
+type marker struct{ size, changed int64 }
 
 // look notes every file at or below the paths.
 func look(paths []string) map[string]marker {
@@ -56,7 +54,7 @@ func look(paths []string) map[string]marker {
 				return nil
 			}
 			if info, err := os.Stat(name); err == nil {
-				found[name] = marker{info.Size(), info.ModTime()}
+				found[name] = marker{info.Size(), info.ModTime().UnixNano()}
 			}
 			return nil
 		})
@@ -66,13 +64,10 @@ func look(paths []string) map[string]marker {
 
 // difference names the first file that came, went or changed, "" for none.
 func difference(before, now map[string]marker) string {
-	for _, name := range keys(now) {
-		if old, ok := before[name]; !ok || old.size != now[name].size || !old.changed.Equal(now[name].changed) {
-			return name
-		}
-	}
-	for _, name := range keys(before) {
-		if _, ok := now[name]; !ok {
+	all := maps.Clone(before)
+	maps.Copy(all, now)
+	for _, name := range keys(all) {
+		if before[name] != now[name] {
 			return name
 		}
 	}

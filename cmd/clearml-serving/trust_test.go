@@ -125,7 +125,7 @@ func (a *app) tryRead(ctx context.Context, address string) error {
 		return err
 	}
 	defer client.Close()
-	places, err := a.places(client)
+	places, _, err := a.places("", client)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -84,7 +85,7 @@ func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
 		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute, log: setup.log,
 	})
 	if err != nil {
-		return nil, closeOnError(server, err)
+		return nil, errors.Join(err, server.Close())
 	}
 	return []part{
 		a.controlPlanePart(server, setup.sockets, func() error { return setup.answers(server, config) }),

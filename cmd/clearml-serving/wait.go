@@ -23,14 +23,20 @@ type waitFlags struct {
 	timeout time.Duration
 }
 
-// declareImplied is declare for commands that deploy: on a terminal they wait by themselves.
-func (w *waitFlags) declareImplied(a *app, cmd *cobra.Command) {
-	w.declare(a, cmd)
-	w.implied = true
+// declare adds the flags. Commands that deploy wait by themselves on a terminal.
+func (w *waitFlags) declare(a *app, cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.Lookup("wait").Usage += " (on a terminal: the default)"
-	flags.BoolVar(&w.noWait, "no-wait", false, "end when the change is stored")
-	mark(flags, "no-wait", markOurs)
+	usage := "end only when all running instances serve the change, or say why one does not"
+	if w.implied {
+		usage += " (on a terminal: the default)"
+		flags.BoolVar(&w.noWait, "no-wait", false, "end when the change is stored")
+		mark(flags, "no-wait", markOurs)
+	}
+	flags.BoolVar(&w.wait, "wait", false, usage)
+	flags.DurationVar(&w.timeout, "wait-timeout", 5*time.Minute, "how long --wait waits, for example 90s")
+	mark(flags, "wait", markOurs)
+	mark(flags, "wait-timeout", markOurs)
+	a.declare(flags, "serve-url")
 }
 
 // waits tells whether the command waits, and whether only because a person is there.
@@ -40,15 +46,6 @@ func (w waitFlags) waits(a *app) (waits, implied bool) {
 	}
 	person := isTerminal(a.sys.stdout) && !a.print.json
 	return person, person
-}
-
-func (w *waitFlags) declare(a *app, cmd *cobra.Command) {
-	flags := cmd.Flags()
-	flags.BoolVar(&w.wait, "wait", false, "end only when all running instances serve the change, or say why one does not")
-	flags.DurationVar(&w.timeout, "wait-timeout", 5*time.Minute, "how long --wait waits, for example 90s")
-	mark(flags, "wait", markOurs)
-	mark(flags, "wait-timeout", markOurs)
-	a.declare(flags, "serve-url")
 }
 
 // finish ends a command that has changed a service: it waits when asked to, and
@@ -68,7 +65,7 @@ func (a *app) finish(ctx context.Context, s *operations.Service, w waitFlags, en
 			a.print.notice("Notice: %v", err)
 			return a.print.result(append(result, field{"state_hash", s.Hash()}))
 		}
-		if refused := (*refusedError)(nil); errors.As(err, &refused) {
+		if errors.Is(err, errRefused) {
 			return err
 		}
 		if err != nil {
@@ -260,7 +257,7 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 		}
 		switch {
 		case e.Refusal != nil && asked:
-			return false, "", hint(&refusedError{fmt.Sprintf("endpoint '%s': %s", e.URL, e.Reason())}, "Try: clearml-serving model history %s", shellWord(string(e.URL)))
+			return false, "", hint(&marked{error: fmt.Errorf("endpoint '%s': %s", e.URL, e.Reason()), kind: errRefused}, "Try: clearml-serving model history %s", shellWord(string(e.URL)))
 		case e.Refusal != nil:
 		case e.Failure != nil && asked:
 			return false, "", hint(fmt.Errorf("endpoint '%s': %s", e.URL, e.Reason()), "Try: clearml-serving model list --verbose")
@@ -270,11 +267,6 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 	}
 	return true, "", nil
 }
-
-// refusedError says that an instance has refused the change.
-type refusedError struct{ text string }
-
-func (e *refusedError) Error() string { return e.text }
 
 // printAddresses prints where what was deployed answers, and a request to paste.
 func (a *app) printAddresses(s *operations.Service, f fleet, named []serving.EndpointURL) {

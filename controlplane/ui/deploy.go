@@ -327,20 +327,13 @@ func newCodeOf(form deployFields, parts *formParts) (*smallFile, error) {
 // storeCode stores user code as an artifact of the service.
 func (v *visit) storeCode(s *operations.Service, at string, c smallFile, keepApart func(artifact string) bool) (artifact string, err error) {
 	sum := sha256.Sum256(c.text)
-	hash := hex.EncodeToString(sum[:])
-	name := s.ArtifactName(at, hash, keepApart)
-	stored, there := s.StoredCode(hash)
-	if !there {
-		uri, err := v.api.Upload(v.r.Context(), v.api.FilesURL(), s.CodePath(name, hash, c.name), bytes.NewReader(c.text), int64(len(c.text)), nil)
-		if err != nil {
-			return "", err
-		}
-		stored = clearml.Artifact{Type: "custom", URI: uri, Hash: hash, Size: int64(len(c.text))}
-		if path.Ext(c.name) == ".zip" {
-			stored.Type = "archive"
-		}
+	code := clearml.Artifact{Type: "custom", Hash: hex.EncodeToString(sum[:]), Size: int64(len(c.text))}
+	if path.Ext(c.name) == ".zip" {
+		code.Type = "archive"
 	}
-	return name, s.RegisterCode(v.r.Context(), name, stored)
+	return s.StoreCode(v.r.Context(), at, code, c.name, keepApart, func(object string) (string, error) {
+		return v.api.Upload(v.r.Context(), v.api.FilesURL(), object, bytes.NewReader(c.text), code.Size, nil)
+	})
 }
 
 func frameworkOf(engine string) string {
