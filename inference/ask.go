@@ -256,7 +256,7 @@ func (s *Service) count(ctx context.Context, live *router.Live, req *engine.Requ
 	}
 	live.Stats.Done(outcomeOf(answer, err), took)
 	if err == nil && answer.Stream != nil {
-		answer.Stream = &countedStream{answer.Stream, live.Stats}
+		answer.Stream = &countedStream{Stream: answer.Stream, stats: live.Stats, recorder: s.o.Recorder, url: live.URL, begun: begun}
 	}
 	if s.o.Recorder != nil {
 		s.o.Recorder.Record(sampleOf(live.URL, req, answer, err, took, share))
@@ -298,20 +298,32 @@ func outcomeOf(answer *engine.Response, err error) router.Outcome {
 	return router.ClientErrors
 }
 
-// countedStream counts a stream that fails, once.
+// countedStream counts a stream that fails, once, and records one that was sent whole.
 type countedStream struct {
 	engine.Stream
 
-	stats *router.Stats // nil after it has been counted
+	stats    *router.Stats // nil after the end of the stream
+	recorder Recorder      // nil: it is not recorded
+	url      serving.EndpointURL
+	begun    time.Time
+	bytes    int
 }
 
 // Next implements engine.Stream.
 func (s *countedStream) Next(ctx context.Context) ([]byte, error) {
 	piece, err := s.Stream.Next(ctx)
-	if err != nil && !errors.Is(err, io.EOF) && !left(ctx) && s.stats != nil {
+	s.bytes += len(piece)
+	switch {
+	case err == nil || s.stats == nil:
+		return piece, err
+	case errors.Is(err, io.EOF):
+		if s.recorder != nil {
+			s.recorder.RecordStream(s.url, s.bytes, time.Since(s.begun))
+		}
+	case !left(ctx):
 		s.stats.Broken()
-		s.stats = nil
 	}
+	s.stats = nil
 	return piece, err
 }
 

@@ -84,6 +84,9 @@ type Recorder interface {
 	// Record gets a request that reached a model, unless its client has disconnected. It never
 	// blocks: samples that do not fit are dropped and counted.
 	Record(s serving.Sample)
+	// RecordStream takes the size of a streamed answer that was sent whole, and the time
+	// since its request was there. Record has been called before. It never blocks.
+	RecordStream(url serving.EndpointURL, bytes int, took time.Duration)
 }
 
 // FollowerRunner is a follower with background work, such as the record of the instance

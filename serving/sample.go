@@ -10,8 +10,8 @@ type Sample struct {
 	Latency, Queued time.Duration
 	// Answered: user code or the engine gave an answer, with any status.
 	Answered bool
-	// RequestBytes and AnswerBytes are the sizes of the bodies, -1 where they are not known: tensors
-	// and streams.
+	// RequestBytes and AnswerBytes are the sizes of the bodies, -1 where they are not known: tensors,
+	// and streams, whose size is recorded at their end.
 	RequestBytes, AnswerBytes int
 	// Sampled: the variables of the request are recorded, and it was answered without an error.
 	Sampled bool

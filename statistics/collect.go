@@ -187,6 +187,7 @@ func (s scrape) times(url serving.EndpointURL, t *meter) {
 	s.histogram(requestDuration, url, t.duration.encode())
 	s.histogram(queueDuration, url, t.queued.encode())
 	s.histogram(workerDuration, url, t.worked.encode())
+	s.histogram(streamDuration, url, t.streamed.encode())
 	s.histogram(requestSize, url, t.requestBytes.encode())
 	s.histogram(responseSize, url, t.answerBytes.encode())
 }

@@ -40,8 +40,9 @@ var (
 		"Part of the time of answered requests that they waited before they were sent to a worker.")
 	workerDuration = ofEndpoint(isHistogram, "request_worker_duration_seconds",
 		"Part of the time of answered requests that they were at a worker. A busy worker is sent a few requests ahead: their wait there is included.")
-	requestSize  = ofEndpoint(isHistogram, "request_size_bytes", "Size of the bodies of requests that came to a model, decompressed.")
-	responseSize = ofEndpoint(isHistogram, "response_size_bytes", "Size of the bodies of answers. Streams are not included.")
+	streamDuration = ofEndpoint(isHistogram, "stream_duration_seconds", "Time from the whole request to the end of a streamed answer that was sent whole.")
+	requestSize    = ofEndpoint(isHistogram, "request_size_bytes", "Size of the bodies of requests that came to a model, decompressed.")
+	responseSize   = ofEndpoint(isHistogram, "response_size_bytes", "Size of the bodies of answers; of streams, if they were sent whole.")
 
 	endpointReady = ofEndpoint(isGauge, "endpoint_ready", "1 if the endpoint serves what is configured, 0 otherwise.")
 	endpointInfo  = ofEndpoint(isGauge, "endpoint_info", "What the endpoint serves; the value is always 1.", "engine", "model_id", "revision")
@@ -86,7 +87,7 @@ type section struct {
 
 func sections() []section {
 	return []section{
-		{"Requests", []*family{requestsTotal, requestsInProgress, requestDuration, queueDuration, workerDuration, requestSize, responseSize, keysRefused}},
+		{"Requests", []*family{requestsTotal, requestsInProgress, requestDuration, queueDuration, workerDuration, streamDuration, requestSize, responseSize, keysRefused}},
 		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts}},
 		{"Batching", []*family{batchRows, batchMax}},
 		{"Logged variables", []*family{variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped, samplesDropped, samplesBroken}},

@@ -50,10 +50,10 @@ type Metrics struct {
 
 // meter records the requests of one endpoint.
 type meter struct {
-	endpoint, version                                   string // the labels
-	duration, queued, worked, requestBytes, answerBytes *histogram
-	variables                                           *variables
-	recent                                              *recent
+	endpoint, version                                             string // the labels
+	duration, queued, worked, streamed, requestBytes, answerBytes *histogram
+	variables                                                     *variables
+	recent                                                        *recent
 }
 
 // New makes Metrics of nothing.
@@ -67,7 +67,7 @@ func New() *Metrics {
 func (m *Metrics) newMeter(endpoint, version string) *meter {
 	return &meter{
 		endpoint: strings.ToValidUTF8(endpoint, "\uFFFD"), version: strings.ToValidUTF8(version, "\uFFFD"),
-		duration: newHistogram(seconds, m.lanes.n), queued: newHistogram(seconds, m.lanes.n), worked: newHistogram(seconds, m.lanes.n),
+		duration: newHistogram(seconds, m.lanes.n), queued: newHistogram(seconds, m.lanes.n), worked: newHistogram(seconds, m.lanes.n), streamed: newHistogram(seconds, m.lanes.n),
 		requestBytes: newHistogram(sizes, m.lanes.n), answerBytes: newHistogram(sizes, m.lanes.n),
 		variables: newVariables(),
 		recent:    &recent{marks: [2]mark{{at: time.Now()}, {at: time.Now()}}},
@@ -98,6 +98,18 @@ func (m *Metrics) Record(s serving.Sample) {
 	if s.Sampled && (len(s.Variables) > 0 || t.variables.defined.Load()) {
 		m.samples.put(*lane, sample{of: t.variables, weight: s.Weight, text: s.Variables})
 	}
+	m.lanes.put(lane)
+}
+
+// RecordStream implements the data plane's Recorder.
+func (m *Metrics) RecordStream(url serving.EndpointURL, bytes int, took time.Duration) {
+	t := (*m.meters.Load())[url]
+	if t == nil {
+		return // it was removed
+	}
+	lane := m.lanes.take()
+	t.streamed.observe(*lane, int64(took))
+	t.answerBytes.observe(*lane, int64(bytes))
 	m.lanes.put(lane)
 }
 

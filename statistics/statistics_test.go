@@ -154,7 +154,9 @@ func TestTimesAndSizesOfRequestsAreExposed(t *testing.T) {
 	}
 	m.Record(serving.Sample{URL: "m/v2", Latency: time.Second, RequestBytes: -1, AnswerBytes: -1}) // it failed
 	m.Record(serving.Sample{URL: "gone", Latency: time.Second})
+	m.RecordStream("m/v2", 5000, 3*time.Second)
 	m.Follow(plan(nil, "m/v2", "unplanned/3"))
+	m.RecordStream("gone", 1, time.Second)
 	m.Record(serving.Sample{URL: "gone", Latency: time.Second}) // the last answer of a removed endpoint
 	text := scrape(t, m, serving.Status{})
 	lint(t, text)
@@ -170,7 +172,10 @@ func TestTimesAndSizesOfRequestsAreExposed(t *testing.T) {
 		`clearml_serving_request_size_bytes_sum{endpoint="m",version="v2"} 200`,
 		`clearml_serving_request_size_bytes_bucket{endpoint="m",version="v2",le="64"} 0`,
 		`clearml_serving_response_size_bytes_bucket{endpoint="m",version="v2",le="64"} 2`,
-		`clearml_serving_response_size_bytes_count{endpoint="m",version="v2"} 2`,
+		`clearml_serving_response_size_bytes_sum{endpoint="m",version="v2"} 5000`,
+		`clearml_serving_response_size_bytes_count{endpoint="m",version="v2"} 3`,
+		`clearml_serving_stream_duration_seconds_bucket{endpoint="m",version="v2",le="2.5"} 0`,
+		`clearml_serving_stream_duration_seconds_bucket{endpoint="m",version="v2",le="5"} 1`,
 		`clearml_serving_request_duration_seconds_count{endpoint="unplanned",version="3"} 1`,
 	}, `clearml_serving_request_duration_seconds_count{endpoint="gone"`)
 }

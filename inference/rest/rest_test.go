@@ -207,12 +207,22 @@ func (noFiles) Fetch(_ context.Context, f reconcile.File) (reconcile.Local, erro
 type countingRecorder struct {
 	mu      sync.Mutex
 	samples []serving.Sample
+	streams []int // their bytes
 }
 
 func (c *countingRecorder) Record(s serving.Sample) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.samples = append(c.samples, s)
+}
+
+func (c *countingRecorder) RecordStream(_ serving.EndpointURL, bytes int, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if took <= 0 {
+		bytes = -1
+	}
+	c.streams = append(c.streams, bytes)
 }
 
 // core and front are the options of an instance's core and of its front under test.
@@ -519,6 +529,18 @@ func TestRequestsThatComeToAModelAreRecorded(t *testing.T) {
 	}
 	if want := (map[serving.EndpointURL]int{"echo": 2, "ask": 1, "echo/1": 1}); !maps.Equal(sampled, want) {
 		t.Errorf("sampled %v", sampled)
+	}
+}
+
+func TestStreamsThatAreSentWholeAreRecordedWithTheirSize(t *testing.T) {
+	recorder := &countingRecorder{}
+	base := start(t, func(o *options) { o.Recorder = recorder }, "stream", "cut")
+	post(t, base+"/serve/cut", "")
+	_, body := post(t, base+"/serve/stream", "")
+	recorder.mu.Lock()
+	defer recorder.mu.Unlock()
+	if len(recorder.samples) != 2 || !slices.Equal(recorder.streams, []int{len(body)}) {
+		t.Errorf("%+v, streams of %v bytes; the answer has %d", recorder.samples, recorder.streams, len(body))
 	}
 }
 
