@@ -45,8 +45,12 @@ examples: ## run every tutorial of examples/ and compare its answers with the fr
 	@scripts/examples.sh $(EXAMPLES)
 
 .PHONY: screenshots
-screenshots: ## draw the pictures of the README anew, from real runs
+screenshots: build python-env ## draw the pictures of terminals in the documentation anew, from real runs
 	@mkdir -p docs/images
+	for name in run rollback; do \
+	  PATH="$(CURDIR)/bin:$(CURDIR)/.venv/bin:$$PATH" python3 scripts/terminal_picture.py "clearml-serving" \
+	    --record scripts/recordings/$$name.txt > .cache/$$name.svg && mv .cache/$$name.svg docs/images/$$name.svg; \
+	done
 	scripts/demo.sh 2>&1 | grep -v '^CGO_ENABLED' | sed 's#$(CURDIR)#~/clearml-serving-go#g' | python3 scripts/terminal_picture.py "make demo" > docs/images/demo.svg
 
 .PHONY: generate

@@ -36,7 +36,7 @@ import (
 // The lines of a document must appear in a command's output in that order; the document may omit lines.
 // Times, ids, hashes, durations and ports are not compared, and … matches anything. A command must fail
 // exactly if the document shows a line that begins with "Error: ".
-var documents = []string{"README.md"}
+var documents = []string{"README.md", "docs/rollout.md"}
 
 const notRun = "# not part of this walkthrough"
 
@@ -180,8 +180,11 @@ func commandsOf(lines []string, where func(int) string) (steps []step) {
 }
 
 // driver is the shell's program: it reads names of files and runs them in the same shell with job control, like
-// an interactive shell, and reports their exit codes.
-const driver = `set -m; while read -r -u 3 file; do . "$file" 3<&- 4>&-; echo $? >&4; done`
+// an interactive shell, and reports their exit codes. The mark follows all that a command printed.
+const (
+	driver = `set -m; while read -r -u 3 file; do . "$file" 3<&- 4>&-; code=$?; printf '\033]133;D\007'; echo $code >&4; done`
+	mark   = "\x1b]133;D\a"
+)
 
 // userTerminal is a shell in a terminal, in an empty home.
 type userTerminal struct {
@@ -344,7 +347,7 @@ func (u *userTerminal) registry() map[string]string {
 }
 
 // looking are read-only commands, which can be repeated until an instance has reported its state.
-var looking = regexp.MustCompile(`^(curl |clearml-serving (list|model (history|list|show|diff)))`)
+var looking = regexp.MustCompile(`^(curl |tail |clearml-serving (list|model (history|list|show|diff)))`)
 
 // follow runs a step and compares. It reports whether everything matched the document.
 func (u *userTerminal) follow(t *testing.T, s step) bool {
@@ -389,13 +392,16 @@ func (u *userTerminal) run(s step) (said string, err error) {
 		}
 		code <- strings.TrimSpace(line)
 	}()
+	begun := time.Now()
 	limit := time.After(commandTime)
 	look := time.NewTicker(tick)
 	defer look.Stop()
 	for interrupted := false; ; {
 		select {
 		case ended := <-code:
-			time.Sleep(tick) // the terminal may still have the last lines
+			for !strings.Contains(u.output(), mark) && time.Since(begun) < commandTime {
+				time.Sleep(tick)
+			}
 			said = lines(u.output())
 			if strings.HasPrefix(command, "git clone ") && ended == "0" {
 				// make python-env finds the environment of this checkout, made from the same files: it takes a minute.

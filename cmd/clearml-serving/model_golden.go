@@ -57,7 +57,7 @@ endpoint stands for all its versions.`,
 	var samples []serving.Exchange
 	golden := serving.Golden{}
 	return optionCommand(a, cmd, endpointOption[serving.Golden]{
-		what: "golden samples", doing: "Golden samples of", which: ": an endpoint, or an auto-updated one", off: "take the samples off", deploys: true,
+		what: "golden samples", doing: "Golden samples of", which: ": an endpoint, or an auto-updated one", off: "take the samples off",
 		at: func(o *serving.EndpointOptions) **serving.Golden { return &o.Golden },
 		value: func(ctx context.Context, s *operations.Service, url string) (_ func(*serving.Golden) *serving.Golden, err error) {
 			if err := s.Config.MayHaveGolden(url); err != nil {

@@ -18,7 +18,6 @@ import (
 type endpointOption[T any] struct {
 	what, doing string // for errors, and for the first line
 	which, off  string // the help of --endpoint and --off
-	deploys     bool   // instances load something
 	at          func(*serving.EndpointOptions) **T
 	// value returns what the option becomes. The returned function may be called
 	// several times.
@@ -36,7 +35,7 @@ func optionCommand[T any](a *app, cmd *cobra.Command, o endpointOption[T]) *cobr
 	cmd.Flags().StringVar(&endpoint, "endpoint", "", "name under /serve/"+o.which)
 	cmd.Flags().BoolVar(&off, "off", false, o.off)
 	required(cmd, "endpoint")
-	return a.editing(cmd, o.deploys, func(ctx context.Context, s *operations.Service) (change, error) {
+	return a.deploys(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
 		url := string(serving.CleanURL(endpoint))
 		a.sayEdit(s, "%s '/%s/'", o.doing, url)
 		stored, _ := serving.LookUp(s.Config.Options, url)

@@ -33,7 +33,7 @@ those that the clients got, and counted: see model list --verbose, or /status.`,
 	flags.Var(decimal(&shadow.Tolerance), "tolerance", "how much numbers may differ, absolutely or relatively, to count as equal (default 1e-06)")
 	return optionCommand(a, cmd, endpointOption[serving.Shadow]{
 		what: "shadow traffic", doing: "Shadow traffic of",
-		which: " whose requests are copied: an endpoint, an auto-updated one, or a canary", off: "send no more copies", deploys: true,
+		which: " whose requests are copied: an endpoint, an auto-updated one, or a canary", off: "send no more copies",
 		at: func(o *serving.EndpointOptions) **serving.Shadow { return &o.Shadow },
 		value: func(_ context.Context, s *operations.Service, _ string) (func(*serving.Shadow) *serving.Shadow, error) {
 			a.warnOfMissingEndpoint(s, shadow.To)
