@@ -1,6 +1,6 @@
-// Package layout holds no code: its tests keep the tree's shape. They own the
-// arrows between packages, the one package comment each, and the names that no
-// folder or file may have.
+// Package layout has no code: its tests check the structure of the tree. They own the
+// allowed imports between packages, the rule of one package comment each, and the forbidden
+// names of folders and files.
 package layout
 
 import (
@@ -19,14 +19,14 @@ import (
 const module = "clearmlserving"
 
 // arrow allows the packages below from to import the packages below each of to.
-// What no arrow allows is forbidden; more than one arrow may fit a package.
+// Other imports are forbidden; more than one arrow may match a package.
 type arrow struct {
 	from string
 	to   []string
-	why  string // said when a package does otherwise
+	why  string // printed for a violation
 }
 
-// A package matches "x" when it is x or lies below it, and "x!" only when it is x.
+// A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
 	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
@@ -77,8 +77,8 @@ var fronts = []string{"inference/rest"}
 // tools may be imported everywhere.
 var tools = []string{"atomicfile", "recurring", "retry"}
 
-// below tells whether a package (its path in the module) fits a pattern: "x"
-// is x and all below it, "x!" only x, "x/" only what is below it.
+// below reports whether a package (its path in the module) matches a pattern: "x"
+// is x and all packages below it, "x!" only x, "x/" only packages below it.
 func below(pkg, pattern string) bool {
 	if exact, ok := strings.CutSuffix(pattern, "!"); ok {
 		return pkg == exact
@@ -89,10 +89,10 @@ func below(pkg, pattern string) bool {
 	return pkg == pattern || strings.HasPrefix(pkg, pattern+"/")
 }
 
-// suites are packages of tests over an interface: whoever fulfils it imports them.
+// suites are packages of tests of an interface: the tests of its implementations import them.
 func suite(pkg string) bool { return strings.HasSuffix(pkg, "test") }
 
-// allowed tells whether from may import to, and why not.
+// allowed reports whether from may import to, or the reason why not.
 func allowed(from, to string) (ok bool, why string) {
 	if slices.Contains(tools, to) {
 		return true, ""
@@ -114,7 +114,7 @@ func allowed(from, to string) (ok bool, why string) {
 	return false, why
 }
 
-// packages calls each with every folder of ours that holds Go files.
+// packages calls each with every folder of this module that has Go files.
 func packages(t *testing.T, each func(dir string)) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
@@ -137,10 +137,10 @@ func packages(t *testing.T, each func(dir string)) {
 	}
 }
 
-// gone tells of what other packages' tests, which run beside these, have made and removed.
+// gone reports a file that a concurrent test of another package has created and removed.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
-// hidden are folders that are not source: made by tools, or fixtures.
+// hidden are folders without source: made by tools, or fixtures.
 func hidden(name string) bool {
 	return strings.HasPrefix(name, ".") || name == "bin" || name == "testdata" || name == "node_modules"
 }
@@ -216,7 +216,7 @@ func onlyTests(files []string) bool {
 	return !slices.ContainsFunc(files, func(file string) bool { return !strings.HasSuffix(file, "_test.go") })
 }
 
-// forbiddenNames say nothing about what is inside.
+// forbiddenNames do not describe the content.
 var forbiddenNames = []string{"util", "utils", "common", "helper", "helpers", "misc", "base", "manager", "interfaces", "mocks", "types", "pkg", "internal"}
 
 func TestNoNameThatSaysNothing(t *testing.T) {

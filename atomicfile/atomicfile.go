@@ -1,5 +1,5 @@
 // Package atomicfile replaces files in one step: a reader sees the old content or the
-// new content, also after a crash or a power cut.
+// new content, also after a crash or a power failure.
 package atomicfile
 
 import (
@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 )
 
-// TempPrefix begins the names of files that are being written. They lie in the folder
+// TempPrefix begins the names of files that are being written. They are in the folder
 // of the file that they replace. A crash may leave one behind.
 const TempPrefix = ".writing-"
 
@@ -26,7 +26,7 @@ func Write(path string, content []byte, perm fs.FileMode) error {
 // the old file stays.
 //
 // The content is flushed to the disk before the rename. The folder is not: after a
-// power cut the old file may be back, but never a file cut short.
+// power failure the old file may be back, but never a truncated file.
 func WriteWith(path string, perm fs.FileMode, write func(*os.File) error) error {
 	temp, err := os.CreateTemp(filepath.Dir(path), TempPrefix)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 )
 
 // fit estimates the duration of a batch: perRow·rows + perBatch. Older batches count less,
-// so that it follows a model whose inputs or neighbours change. The zero value knows
-// nothing yet.
+// so that it follows a model whose inputs or neighbours change. The zero value has no
+// samples.
 type fit struct {
 	samples          int
 	n, x, y, xx, xy  float64 // weighted sums
@@ -18,7 +18,7 @@ type fit struct {
 // 64 samples count.
 const fitMemory = 1 - 1.0/64
 
-// fitSamples are needed before a fit says anything.
+// fitSamples is the number of samples that a fit needs.
 const fitSamples = 3
 
 func (f *fit) add(rows int, took time.Duration) {
@@ -45,7 +45,7 @@ func (f *fit) add(rows int, took time.Duration) {
 
 func (f *fit) known() bool { return f.samples >= fitSamples }
 
-// of estimates the duration of a batch of so many rows; 0 when nothing is known.
+// of estimates the duration of a batch of this many rows; 0 if unknown.
 func (f *fit) of(rows float64) time.Duration {
 	if !f.known() {
 		return 0
@@ -53,7 +53,7 @@ func (f *fit) of(rows float64) time.Duration {
 	return time.Duration(f.perRow*rows + f.perBatch)
 }
 
-// rowsIn estimates how many rows can be executed in that time; less than 1 when not even one.
+// rowsIn estimates how many rows can be executed in that time; below 1 if not even one can.
 func (f *fit) rowsIn(d time.Duration) float64 {
 	left := float64(d) - f.perBatch
 	switch {

@@ -18,7 +18,7 @@ func TestAFitFindsWhatARowAndABatchTake(t *testing.T) {
 	} {
 		var f fit
 		if f.known() || f.of(5) != 0 || !math.IsInf(f.rowsIn(time.Nanosecond), 1) {
-			t.Fatalf("%s: it knows something from the start: %+v", name, f)
+			t.Fatalf("%s: it has an estimate without samples: %+v", name, f)
 		}
 		for range 300 {
 			rows := 1 + noise.IntN(64)
@@ -42,7 +42,7 @@ func TestAFitOfOneSizePromisesNoMoreThanThatRate(t *testing.T) {
 	if f.of(4) != 8*time.Millisecond || f.of(8) != 16*time.Millisecond || f.rowsIn(20*time.Millisecond) != 10 {
 		t.Errorf("%+v: 8 rows take %s, %v fit into 20 ms", f, f.of(8), f.rowsIn(20*time.Millisecond))
 	}
-	f.add(0, time.Second) // a batch of nothing teaches nothing
+	f.add(0, time.Second) // an empty batch is not a sample
 	f.add(1, 0)
 	if f.samples != 10 {
 		t.Errorf("%d samples", f.samples)

@@ -1,6 +1,6 @@
 // Package batching decides which waiting requests are executed together: how many, how
-// long they wait for others, and which deadlines limit them. It knows neither processes
-// nor what a request contains.
+// long they wait for others, and which deadlines limit them. It depends neither on processes
+// nor on the content of requests.
 package batching
 
 import (
@@ -19,26 +19,26 @@ const (
 )
 
 const (
-	// aheadBatch: while all that a busy executor has takes no longer than this, it is sent
-	// more, because its pause between two batches, about 60 µs, would matter. Slower ones get
-	// everything that waits when they are free, which makes the largest batches.
+	// aheadBatch: while the work of a busy executor takes no longer than this, it is sent
+	// more, because its pause between two batches, about 60 µs, would matter. Slower executors
+	// get all waiting requests when they are free, which makes the largest batches.
 	aheadBatch = 2 * time.Millisecond
 	// deadlineShare is the part of the time until a deadline that a batch may take by the
 	// estimate.
 	deadlineShare = 0.8
 )
 
-// Measured is the measurement of a batch that was executed.
+// Measured is the measurement of an executed batch.
 type Measured struct {
 	Rows, Requests int
 	Took           time.Duration
 }
 
-// Request is what the decisions need to know of a request.
+// Request has the properties of a request for the decisions.
 type Request struct {
 	Since    time.Time // when it began to wait; only used with a delay
 	Deadline time.Time // zero for none
-	Rows     float64   // estimated with Policy.RowsPerRequest where they are not known
+	Rows     float64   // estimated with Policy.RowsPerRequest if unknown
 }
 
 // Policy decides the size of batches from the configuration and from the duration of
@@ -56,7 +56,7 @@ type Policy struct {
 	why        string
 }
 
-// NewPolicy makes a policy that has measured nothing.
+// NewPolicy returns a policy without measurements.
 func NewPolicy(c serving.Batching) *Policy {
 	return &Policy{Batching: c, perRequest: 1, limit: c.MaxRows, why: whySize}
 }
@@ -64,7 +64,7 @@ func NewPolicy(c serving.Batching) *Policy {
 // RowsPerRequest is the mean of the rows of recent requests.
 func (p *Policy) RowsPerRequest() float64 { return p.perRequest }
 
-// Note learns from a batch.
+// Note records the measurement of a batch.
 func (p *Policy) Note(r Measured) {
 	if r.Requests <= 0 || r.Rows <= 0 {
 		return
@@ -77,7 +77,7 @@ func (p *Policy) Note(r Measured) {
 	p.fit.add(r.Rows, r.Took)
 }
 
-// Report describes the last batches and what bounds the next one.
+// Report describes the last batches and the limit of the next one.
 func (p *Policy) Report() *serving.BatchingReport {
 	r := serving.BatchingReport{
 		MaxRows: p.MaxRows, DelayUS: p.Delay.Microseconds(), Preferred: p.Preferred,
@@ -105,8 +105,8 @@ func (p *Policy) Patience(oldest Request, waiting float64, now time.Time) time.D
 	return left
 }
 
-// size returns the maximum rows of the next batch when so many rows wait, and why. It is 0
-// while more are to be waited for, for hold.
+// size returns the maximum rows of the next batch for this many waiting rows, and the reason. It is 0
+// if the batch should wait for more rows, for hold.
 func (p *Policy) size(waiting float64, patience time.Duration) (rows int, why string, hold time.Duration) {
 	enough, best := p.MaxRows, 0
 	for i, n := range p.Preferred {
@@ -127,7 +127,7 @@ func (p *Policy) size(waiting float64, patience time.Duration) (rows int, why st
 }
 
 // inTime is the maximum number of rows of a batch that meets r's deadline. A deadline that
-// cannot be met is ignored: to keep it would help neither r nor the others.
+// cannot be met is ignored, because respecting it would help neither r nor the others.
 func (p *Policy) inTime(r Request, now time.Time) float64 {
 	if r.Deadline.IsZero() {
 		return math.Inf(1)
@@ -145,7 +145,7 @@ func (p *Policy) TakesAhead(n int) bool {
 	return p.fit.known() && p.fit.of(rows) < aheadBatch && rows <= 2*float64(p.MaxRows)
 }
 
-// Batch is a batch that is being put together. The zero value takes nothing.
+// Batch is a batch that is being composed. The zero value accepts no requests.
 type Batch struct {
 	p     *Policy
 	rows  float64
@@ -153,14 +153,14 @@ type Batch struct {
 	why   string
 }
 
-// Begin opens a batch for a free executor when so many rows wait. With hold > 0 it takes
-// nothing: more requests are to be waited for, for that long.
+// Begin opens a batch for a free executor with this many waiting rows. With hold > 0 it accepts
+// nothing: the executor waits for more requests, for that long.
 func (p *Policy) Begin(oldest Request, waiting float64, now time.Time) (b Batch, hold time.Duration) {
 	limit, why, hold := p.size(waiting, p.Patience(oldest, waiting, now))
 	return Batch{p: p, bound: float64(limit), why: why}, hold
 }
 
-// Open opens a batch of up to the configured rows, whatever waits.
+// Open opens a batch of up to the configured rows, regardless of waiting rows.
 func (p *Policy) Open() Batch { return Batch{p: p, bound: float64(p.MaxRows), why: whySize} }
 
 // Fits reports whether r can be added so that all deadlines are met. The first request
@@ -187,7 +187,7 @@ func (b *Batch) Add(r Request, now time.Time) {
 	b.rows += r.Rows
 }
 
-// Limit ends the batch: it returns the rows that it may have, which Report shows.
+// Limit ends the batch: it returns its maximum rows, which Report shows.
 func (b *Batch) Limit() int {
 	b.p.limit, b.p.why = max(int(b.bound), 1), b.why
 	return b.p.limit

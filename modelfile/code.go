@@ -13,7 +13,7 @@ import (
 // codeFiles are the files in which a worker looks for the class Preprocess of a folder.
 var codeFiles = []string{"__init__.py", "preprocess.py"}
 
-// LookFolder finds a folder's model file, whose path is empty if there is none, and tells whether
+// LookFolder finds a folder's model file, whose path is empty if there is none, and reports whether
 // the folder has code with a class Preprocess.
 func LookFolder(folder string) (model File, hasCode bool, err error) {
 	entries, err := os.ReadDir(folder)
@@ -46,7 +46,7 @@ func LookFolder(folder string) (model File, hasCode bool, err error) {
 	return File{}, hasCode, nil
 }
 
-// CopyCode copies a folder without its model and what is hidden, to pack it as code.
+// CopyCode copies a folder without its model and hidden files, to pack it as code.
 func CopyCode(folder, to string, model File) error {
 	return filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -70,7 +70,7 @@ func CopyCode(folder, to string, model File) error {
 	})
 }
 
-// Predicts tells whether code predicts by itself, which only the custom engine lets it.
+// Predicts reports whether code predicts itself, which requires the custom engine.
 func Predicts(code string) bool { return strings.Contains(codeText(code), "def process(") }
 
 // bodyKey is a key that code reads from the body of a request.

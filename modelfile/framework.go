@@ -5,20 +5,20 @@ import (
 	"strings"
 )
 
-// Frameworks are the keys of the SDK's table of frameworks: what a model's
-// framework may be called. It is stored as typed.
+// Frameworks are the keys of the SDK's table of frameworks: the valid names of a model's
+// framework. It is stored as typed.
 var Frameworks = []string{
 	"tensorflow", "tensorflowjs", "tensorflowlite", "pytorch", "torchscript", "caffe", "caffe2", "onnx", "keras",
 	"mknet", "cntk", "torch", "darknet", "paddlepaddle", "scikitlearn", "xgboost", "lightgbm", "parquet", "megengine",
 	"catboost", "tensorrt", "openvino", "custom",
 }
 
-// FrameworkAliases are words that people use for a framework (the first stands
-// in the original's own readme, which the original refuses).
+// FrameworkAliases are other names of frameworks (the original's readme has the first,
+// but the original refuses it).
 var FrameworkAliases = map[string]string{"scikit-learn": "scikitlearn", "sklearn": "scikitlearn"}
 
-// FrameworkOf tells a framework by a file's extension, in the display form
-// that the SDK stores then; "" when the extension tells nothing.
+// FrameworkOf returns the framework of a file's extension, in the display form
+// that the SDK stores; "" for an unknown extension.
 func FrameworkOf(name string) string {
 	switch strings.ToLower(path.Ext(name)) {
 	case ".pkl", ".joblib":

@@ -1,6 +1,6 @@
-// Package modelfile tells what a model file is by its content: its format, the engine that runs it, the
-// packages that it needs, and its columns, as far as the file has them. It never executes what a
-// file holds.
+// Package modelfile identifies a model file by its content: its format, the engine that runs it, the
+// packages that it needs, and its columns, as far as the file has them. It never executes the
+// content of a file.
 package modelfile
 
 import (
@@ -19,29 +19,29 @@ import (
 	"clearmlserving/serving"
 )
 
-// File is what is known of a model file.
+// File is a description of a model file.
 type File struct {
 	Path   string
 	Format string // for people, such as "joblib, compressed"
-	// Engine is the engine that runs the file without code, "" if there is none; Why says then
-	// what is missing.
+	// Engine is the engine that runs the file without code, "" if there is none; Why then has
+	// the reason.
 	Engine, Why string
-	Framework   string   // the SDK's name of the framework, "" if it is not known
+	Framework   string   // the SDK's name of the framework, "" if unknown
 	Class       string   // of a pickled object, with its module
 	Packages    []string // names for import of the packages that loading needs
-	Version     string   // of the framework that has written the file, "" if it does not say
-	Columns     []string // names of the input's columns, nil if the file does not say
-	Features    int      // number of the input's columns, 0 if the file does not say
+	Version     string   // of the framework that has written the file, "" if unknown
+	Columns     []string // names of the input's columns, nil if unknown
+	Features    int      // number of the input's columns, 0 if unknown
 	Table       bool     // the columns are chosen by name, so the input must be a table
 }
 
-// ErrUnknown says that a file's content is of no known format.
+// ErrUnknown means that the format of a file is unknown.
 var ErrUnknown = errors.New("its content is no model that is known: a pickle, joblib, XGBoost (json, ubj) or LightGBM (text)")
 
-// maxContent bounds how much of a file, after decompression, is looked at.
+// maxContent bounds how much of a file, after decompression, is read.
 const maxContent = 256 << 20
 
-// Look tells what a file is.
+// Look identifies a file.
 func Look(path string) (File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -82,7 +82,7 @@ func Look(path string) (File, error) {
 	return found, nil
 }
 
-// foreign tells of files of other products, whose loading is code of the user's.
+// foreign identifies files of other products, which user code must load.
 func foreign(start []byte, path string) (what, why string) {
 	const load = "give code whose load(self, local_file_name) returns the model"
 	ext := strings.ToLower(filepath.Ext(path))
@@ -134,7 +134,7 @@ func (f *File) lightgbm(data []byte) {
 	f.dropNumbered("Column_%d")
 }
 
-// dropNumbered forgets names that a library gives to columns without one.
+// dropNumbered drops names that a library generates for columns without names.
 func (f *File) dropNumbered(pattern string) {
 	for i, name := range f.Columns {
 		if name != fmt.Sprintf(pattern, i) {

@@ -101,7 +101,7 @@ func TestWhatIsNoKnownModelIsTold(t *testing.T) {
 	}
 }
 
-// FuzzLook looks at cut and changed files: whatever they hold, it must not panic.
+// FuzzLook reads truncated and changed files, which must not cause a panic.
 func FuzzLook(f *testing.F) {
 	for _, name := range []string{"plain.pkl", "protocol0.pkl", "named.joblib", "zlib.joblib", "named.json", "named.ubj", "named.txt"} {
 		data, err := os.ReadFile(filepath.Join("testdata", name))

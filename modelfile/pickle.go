@@ -11,8 +11,8 @@ import (
 	"clearmlserving/serving"
 )
 
-// The opcodes of pickles that are looked for. joblib writes arrays as raw bytes between them, so
-// a pickle is not parsed from its beginning to its end: what is looked for is found by its shape.
+// The opcodes of the search in pickles. joblib writes arrays as raw bytes between them, so
+// a pickle is not parsed from its beginning to its end: values are found by patterns.
 const (
 	opProto       = 0x80
 	opFrame       = 0x95
@@ -46,7 +46,7 @@ type class struct {
 	module, name string
 }
 
-// frameworks are the packages by whose classes a model is recognised, with the SDK's names.
+// frameworks are the packages whose classes identify a model, with the SDK's names.
 var frameworks = map[string]string{
 	"sklearn": "ScikitLearn", "xgboost": "XGBoost", "lightgbm": "LightGBM", "catboost": "Catboost",
 	"torch": "PyTorch", "keras": "Keras", "tensorflow": "TensorFlow",
@@ -57,7 +57,7 @@ var helpers = map[string]bool{
 	"copyreg": true, "copy_reg": true, "builtins": true, "__builtin__": true, "joblib.numpy_pickle": true, "_codecs": true, "collections": true,
 }
 
-// pickle reads what a pickle names.
+// pickle reads the classes and attributes in a pickle.
 func (f *File) pickle(data []byte) {
 	f.Format, f.Engine = "pickle", serving.EngineSklearn
 	packages, byName := map[string]bool{}, false
@@ -108,7 +108,7 @@ func firstValue(data []byte) byte {
 	return 0
 }
 
-// endsWithTuple tells of a tuple of one to three items, which is made after them.
+// endsWithTuple reports a tuple of one to three items, whose opcode is after them.
 func endsWithTuple(data []byte) bool {
 	data = bytes.TrimSuffix(bytes.TrimSuffix(data, []byte(".")), []byte{opMemoize})
 	return len(data) > 0 && data[len(data)-1] >= opTuple1 && data[len(data)-1] <= opTuple3
@@ -144,7 +144,7 @@ func isName(text string) bool {
 	}) < 0
 }
 
-// text reads a text at the beginning of data, and passes over its entry in the memo.
+// text reads a text at the beginning of data, and skips its entry in the memo.
 func text(data []byte) (value string, rest []byte) {
 	switch {
 	case len(data) > 2 && data[0] == opShortText && int(data[1]) <= len(data)-2:
@@ -164,7 +164,7 @@ func text(data []byte) (value string, rest []byte) {
 	return value, data
 }
 
-// after finds what follows the first text that is key, nil if there is none.
+// after returns the data after the first text that equals key, nil if there is none.
 func after(data []byte, key string) []byte {
 	for {
 		at := bytes.Index(data, []byte(key))

@@ -18,7 +18,7 @@ func isXGBoost(data []byte) bool {
 	return bytes.Contains(data[:min(len(data), 64)], []byte("learner"))
 }
 
-// xgboost reads what a Booster says of its input.
+// xgboost reads a Booster's description of its input.
 func (f *File) xgboost(data []byte) {
 	f.Engine, f.Framework, f.Packages = serving.EngineXGBoost, "XGBoost", []string{"xgboost"}
 	if data[1] != 'L' {
@@ -37,7 +37,7 @@ func (f *File) xgboost(data []byte) {
 			return
 		}
 		f.Columns, f.Version = model.Learner.Names, dotted(model.Version)
-		f.Features, _ = strconv.Atoi(model.Learner.Param.Features) // 0 if it is none
+		f.Features, _ = strconv.Atoi(model.Learner.Param.Features) // 0 if invalid
 		return
 	}
 	f.Format = "XGBoost ubj"
@@ -54,7 +54,7 @@ func (f *File) xgboost(data []byte) {
 		}
 	}
 	text, _ := ubjText(ubjValue(data, "num_feature"))
-	f.Features, _ = strconv.Atoi(text) // 0 if it is none
+	f.Features, _ = strconv.Atoi(text) // 0 if invalid
 }
 
 func dotted(version []int) string {
@@ -64,7 +64,7 @@ func dotted(version []int) string {
 	return fmt.Sprintf("%d.%d.%d", version[0], version[1], version[2])
 }
 
-// ubjValue is what follows a key in UBJSON, nil if it is not there.
+// ubjValue is the data after a key in UBJSON, nil if the key is missing.
 func ubjValue(data []byte, key string) []byte {
 	marked := binary.BigEndian.AppendUint64([]byte{'L'}, uint64(len(key)))
 	_, value, _ := bytes.Cut(data, append(marked, key...))

@@ -21,7 +21,7 @@ func lookUp(env map[string]string) func(string) (string, bool) {
 	return func(name string) (string, bool) { v, ok := env[name]; return v, ok }
 }
 
-// selfSigned starts a TLS server that no authority of the machine vouches for, and
+// selfSigned starts a TLS server with a certificate that the machine does not trust, and
 // returns its URL and a file with its certificate.
 func selfSigned(t *testing.T) (address, certificate string) {
 	t.Helper()
@@ -147,7 +147,7 @@ func TestProxiesFollowTheVariablesInEitherCase(t *testing.T) {
 	}
 }
 
-// pythonCases are asked of the library itself too, where it is there.
+// pythonCases are also compared with the library itself, if it is installed.
 var pythonCases = []struct {
 	Env  map[string]string `json:"env"`
 	URL  string            `json:"url"`

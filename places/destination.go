@@ -20,7 +20,7 @@ type Destination struct {
 	place storage.Adapter // nil for a ClearML file server, which the client uploads to
 }
 
-// RelativeError refuses a folder that is not named by its full path: others read it from elsewhere.
+// RelativeError refuses a relative path of a folder: other processes have other working directories.
 type RelativeError struct{ Path, Full string }
 
 func (e *RelativeError) Error() string {
@@ -65,8 +65,8 @@ func (d Destination) Put(ctx context.Context, object string, f *os.File, size in
 	})
 }
 
-// Try writes and reads a small file. It stays there: a server on the same place that starts at the
-// same time must not find it gone.
+// Try writes and reads a small file. The file stays, because another server that starts at the
+// same time may be reading it.
 func Try(ctx context.Context, place storage.Adapter, url string) error {
 	const text = "The file server of clearml-serving keeps files here.\n"
 	return storage.Backoff{Attempts: 3}.Do(ctx, func() error {

@@ -1,4 +1,4 @@
-// Package places gives the storages the access that clearml.conf and the environment configure, by
+// Package places configures the storages from clearml.conf and the environment, by
 // the rules of the SDK.
 package places
 
@@ -31,7 +31,7 @@ type Config struct {
 	env  func(string) (string, bool)
 }
 
-// Load reads what the SDK would read.
+// Load reads the same configuration as the SDK.
 func Load(env func(string) (string, bool), home string) (Config, error) {
 	file, verify, err := clearml.LoadStorage(clearml.ConfigOptions{Env: env, HomeDir: home})
 	return Config{file: file, env: env, TLS: verify, Network: outbound.FromEnvironment(env)}, err
@@ -48,14 +48,14 @@ func (c Config) Clouds() storage.Adapters {
 	return storage.Adapters{"s3": s3.New(buckets), "gs": gs.New(google), "azure": azure.New(accounts)}
 }
 
-// All are the storages of every scheme that the SDK knows.
+// All are the storages of every scheme of the SDK.
 func (c Config) All(client *clearml.Client) (storage.Adapters, error) {
 	transport, err := client.Config().NewTransport(time.Minute)
 	if err != nil {
 		return nil, err
 	}
 	web := https.New(https.Options{FileServer: client.FilesURL(), Transport: transport, Header: func(url string) (http.Header, error) {
-		// A login that is under way belongs to the client, not to one download.
+		// A running login belongs to the client, not to one download.
 		value, err := client.AuthHeader(context.Background(), url)
 		if err != nil || value == "" {
 			return nil, err
@@ -68,7 +68,7 @@ func (c Config) All(client *clearml.Client) (storage.Adapters, error) {
 }
 
 // URL is the address that a file gets below a destination. Only addresses of web servers are
-// quoted: the SDK writes the others as they are.
+// quoted: the SDK writes the others unquoted.
 func URL(destination, object string) string {
 	destination = strings.TrimRight(destination, "/")
 	switch storage.Scheme(destination) {

@@ -71,7 +71,7 @@ func (c Config) s3() s3.Options {
 	for _, e := range c.entries(section + ".credentials") {
 		own := c.s3Access(e)
 		if (own.Key == "" || own.Secret == "") && !own.Chain && own.Profile == "" {
-			continue // as the SDK: an entry without credentials does not count
+			continue // as in the SDK, an entry without credentials does not count
 		}
 		name := strings.Trim(strings.Trim(e.text("bucket"), `"'`), "/")
 		if folder := strings.Trim(e.text("subdir"), "/"); folder != "" {
@@ -82,7 +82,7 @@ func (c Config) s3() s3.Options {
 	return o
 }
 
-// s3Access reads the keys that stand in each entry and at the top alike.
+// s3Access reads the keys that entries and the top level have in common.
 func (c Config) s3Access(e entry) s3.Access {
 	access := s3.Access{
 		Key: e.text("key"), Secret: e.text("secret"), Token: e.text("token"), Region: e.text("region"), Profile: e.text("profile"),
@@ -171,8 +171,8 @@ func truth(text string) bool {
 	return false
 }
 
-// connectionString reads the variable by which Azure's own tools are pointed to an
-// account, or to an emulator of one.
+// connectionString reads the variable that configures an account, or an
+// emulator, for Azure's tools.
 func (c Config) connectionString() (account azure.Account, endpoint string) {
 	fields := map[string]string{}
 	for part := range strings.SplitSeq(c.variable("AZURE_STORAGE_CONNECTION_STRING"), ";") {

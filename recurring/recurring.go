@@ -1,4 +1,4 @@
-// Package recurring keeps logs short: of records that say the same again and again it passes
+// Package recurring keeps logs short: of recurring records it passes
 // on the first, and then one with their number for a growing interval.
 package recurring
 
@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Mark returns the value of an attribute, of any name, that marks a record as one that may
-// recur. Records with equal keys say the same. Those after the first have the attributes of
-// brief in place of their own, if there are any. No handler writes the attribute.
+// Mark returns the value of an attribute, of any name, that marks a record as recurring.
+// Records with equal keys are equivalent. Those after the first have the attributes in
+// brief instead of their own, if there are any. No handler writes the attribute.
 func Mark(key string, brief ...slog.Attr) slog.LogValuer { return mark{key, brief} }
 
 type mark struct {
@@ -19,12 +19,12 @@ type mark struct {
 	brief []slog.Attr
 }
 
-// LogValue implements slog.LogValuer: handlers leave an empty group out.
+// LogValue implements slog.LogValuer: handlers omit an empty group.
 func (mark) LogValue() slog.Value { return slog.GroupValue() }
 
 const (
 	// Recurring records are summed up after firstInterval, then after twice the last
-	// interval, up to lastInterval. After an interval without any the next is a first one.
+	// interval, up to lastInterval. After an interval without one, the next counts as the first.
 	firstInterval, lastInterval = 10 * time.Second, 5 * time.Minute
 	// maxKeys bounds the memory. The records of further keys share one key for each message.
 	maxKeys = 1000
@@ -145,8 +145,8 @@ func (h *episodes) Flush() {
 	}
 }
 
-// take returns what passes on the newest record with the number, and counts anew. episodes.mu
-// is held, but not by what it returns.
+// take returns a function that passes on the newest record with the number, and resets the count.
+// episodes.mu is held, but must not be held when the function is called.
 func (e *episode) take() (pass func()) {
 	count, newest, next := e.count, e.newest, e.next
 	e.count = 0
@@ -156,6 +156,6 @@ func (e *episode) take() (pass func()) {
 		}
 		record := newest.Clone()
 		record.AddAttrs(slog.Int("times", count))
-		_ = next.Handle(context.Background(), record) // nobody is left to report to
+		_ = next.Handle(context.Background(), record) // there is no other log
 	}
 }

@@ -1,4 +1,4 @@
-// Package retry says how long to wait before something is tried again.
+// Package retry computes the waits between attempts.
 package retry
 
 import (
@@ -20,12 +20,12 @@ func Doubled(failures int, first, limit time.Duration) time.Duration {
 }
 
 // Jittered is between half of a wait and all of it, so that many clients that failed
-// together do not come back together.
+// together do not retry together.
 func Jittered(wait time.Duration) time.Duration {
 	return wait/2 + rand.N(wait/2+1) //nolint:gosec // jitter needs no secret randomness
 }
 
-// Sleep waits. It returns an error when ctx ends, and at once when ctx would end before
+// Sleep waits. It returns an error when ctx ends, and at once if ctx would end before
 // the wait is over.
 func Sleep(ctx context.Context, wait time.Duration) error {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {

@@ -8,7 +8,7 @@ import (
 	"clearmlserving/statistics"
 )
 
-// BenchmarkRecord measures what a request pays.
+// BenchmarkRecord measures the cost per request.
 func BenchmarkRecord(b *testing.B) {
 	for name, s := range map[string]serving.Sample{
 		"plain":     {URL: "m/1", Latency: 300 * time.Microsecond, Answered: true, RequestBytes: 100, AnswerBytes: 20},

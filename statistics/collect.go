@@ -12,7 +12,7 @@ import (
 	"clearmlserving/serving"
 )
 
-// collector makes the metrics of one scrape.
+// collector creates the metrics of one scrape.
 type collector struct {
 	m      *Metrics
 	status func() serving.Status

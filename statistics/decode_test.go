@@ -10,7 +10,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 )
 
-// decode reads a scrape in whatever format it has.
+// decode reads a scrape in any format.
 func decode(t *testing.T, header http.Header, body io.Reader) map[string]*dto.MetricFamily {
 	t.Helper()
 	all := map[string]*dto.MetricFamily{}

@@ -2,7 +2,7 @@ package statistics
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// family is one metric as scrapers know it. docs/metrics.md is made from the families.
+// family is one metric for scrapers. docs/metrics.md is generated from the families.
 type family struct {
 	name   string
 	kind   string // counter, gauge, histogram
@@ -16,7 +16,7 @@ func newFamily(kind, name, help string, labels ...string) *family {
 	return &family{name, kind, help, labels, prometheus.NewDesc(name, help, labels, nil)}
 }
 
-// ofEndpoint makes a family with a series for each endpoint, and for each value of the labels.
+// ofEndpoint returns a family with a series for each endpoint, and for each value of the labels.
 func ofEndpoint(kind, name, help string, labels ...string) *family {
 	return newFamily(kind, name, help, append([]string{"endpoint", "version"}, labels...)...)
 }

@@ -12,11 +12,11 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// scale is the buckets of a kind of histogram. Values are whole numbers of a small unit. Its cells
-// are so fine that the buckets of a classic and of a native histogram are sums of them.
+// scale has the buckets of a kind of histogram. Values are integers in a small unit. The buckets
+// of a classic and of a native histogram are sums of its cells.
 type scale struct {
-	unit    float64   // of one, in the unit that is exposed
-	bounds  []int64   // upper bounds of the cells but the last, inclusive
+	unit    float64   // of the value 1, in the exposed unit
+	bounds  []int64   // inclusive upper bounds of the cells, except the last
 	native  []int     // index of each cell in a native histogram; the first cell is its zero bucket
 	classic []float64 // upper bounds of the classic buckets, as exposed
 	last    []int     // last cell of each classic bucket
@@ -24,8 +24,8 @@ type scale struct {
 	zero    float64 // upper bound of the first cell, as exposed
 }
 
-// newScale makes a scale with 2^schema native buckets for each power of two from 2^low to 2^high,
-// and these classic buckets. Both are in the unit that is exposed.
+// newScale returns a scale with 2^schema native buckets for each power of two from 2^low to 2^high,
+// and these classic buckets. Both are in the exposed unit.
 func newScale(schema int32, low, high int, unit float64, classic []float64) *scale {
 	type bound struct {
 		value float64
@@ -66,13 +66,13 @@ func (s *scale) cell(value int64) int {
 	return sort.Search(len(s.bounds), func(i int) bool { return value <= s.bounds[i] })
 }
 
-// cells are counted by one core at a time, mostly.
+// cells are mostly counted by one core at a time.
 type cells struct {
 	counts []atomic.Uint64
 	sum    atomic.Int64
 }
 
-// histogram counts values without a lock. Each lane has cells of its own, so that cores seldom
+// histogram counts values without a lock. Each lane has separate cells, so that cores rarely
 // write to the same memory.
 type histogram struct {
 	scale *scale
@@ -113,7 +113,7 @@ func (h *histogram) snapshot() (counts []uint64, sum int64) {
 	return counts, sum
 }
 
-// encode makes a classic and a native histogram in one.
+// encode returns a classic and a native histogram in one.
 func (h *histogram) encode() *dto.Histogram {
 	counts, sum := h.snapshot()
 	return h.scale.encode(counts, float64(sum)*h.scale.unit)
@@ -134,8 +134,8 @@ func (s *scale) encode(counts []uint64, sum float64) *dto.Histogram {
 	return out
 }
 
-// addNative adds the populated buckets of a native histogram: each as the difference to the one
-// before, in spans without gaps.
+// addNative adds the populated buckets of a native histogram: each as the difference to the
+// previous one, in spans without gaps.
 func (s *scale) addNative(out *dto.Histogram, counts []uint64) {
 	next, before := 0, int64(0)
 	for i := 1; i < len(counts); {
@@ -154,13 +154,13 @@ func (s *scale) addNative(out *dto.Histogram, counts []uint64) {
 		out.PositiveDelta = append(out.PositiveDelta, n-before)
 		next, before = index+1, n
 	}
-	if len(out.PositiveSpan) == 0 { // tells a scraper that an empty histogram is a native one
+	if len(out.PositiveSpan) == 0 { // marks an empty histogram as a native one
 		zero, none := int32(0), uint32(0)
 		out.PositiveSpan = []*dto.BucketSpan{{Offset: &zero, Length: &none}}
 	}
 }
 
-// histogramMetric is a histogram that has been encoded.
+// histogramMetric is an encoded histogram.
 type histogramMetric struct {
 	desc   *prometheus.Desc
 	labels []*dto.LabelPair
@@ -179,11 +179,11 @@ func (m *histogramMetric) Write(out *dto.Metric) error {
 // maxLanes bounds the memory of an endpoint on a machine with many cores.
 const maxLanes = 16
 
-// lanes hands out numbers so that a core nearly always gets the same one.
+// lanes assigns numbers so that a core almost always gets the same one.
 type lanes struct {
 	n    int
 	next atomic.Uint32
-	pool sync.Pool // of *int; it keeps what was put back by core
+	pool sync.Pool // of *int; its items stay with their core
 }
 
 func newLanes() *lanes {
@@ -195,7 +195,7 @@ func newLanes() *lanes {
 	return l
 }
 
-// take returns the number of a lane; it is given back with put.
-func (l *lanes) take() *int { return l.pool.Get().(*int) } //nolint:forcetypeassert // New makes no other
+// take returns the number of a lane; put releases it.
+func (l *lanes) take() *int { return l.pool.Get().(*int) } //nolint:forcetypeassert // New returns no other type
 
 func (l *lanes) put(lane *int) { l.pool.Put(lane) }

@@ -7,11 +7,11 @@ import (
 	"clearmlserving/serving"
 )
 
-// markEvery is how often what was counted so far is noted. What is recent lies between the mark
-// before the last one and now: 30 to 60 seconds.
+// markEvery is the interval of marks of the counts. The recent time is from the mark
+// before the last one until now: 30 to 60 seconds.
 const markEvery = 30 * time.Second
 
-// recent remembers what a histogram had counted.
+// recent has earlier counts of a histogram.
 type recent struct {
 	mu    sync.Mutex
 	marks [2]mark // the older one first
@@ -22,7 +22,7 @@ type mark struct {
 	counts []uint64 // nil: nothing
 }
 
-// mark notes what was counted so far, if it is time for that.
+// mark stores the present counts, if it is due.
 func (m *Metrics) mark(now time.Time) {
 	for _, t := range *m.meters.Load() {
 		r := t.recent
@@ -35,8 +35,8 @@ func (m *Metrics) mark(now time.Time) {
 	}
 }
 
-// Recent tells how many requests came to an endpoint's model per second lately, and the time that
-// 95 of 100 of them did not exceed.
+// Recent returns the recent rate of requests of an endpoint's model per second, and their 95th
+// percentile.
 func (m *Metrics) Recent(url serving.EndpointURL) (perSecond float64, p95 time.Duration) {
 	t := (*m.meters.Load())[url]
 	if t == nil {
@@ -56,13 +56,13 @@ func (m *Metrics) Recent(url serving.EndpointURL) (perSecond float64, p95 time.D
 	if total == 0 {
 		return 0, 0
 	}
-	// A short time tells little about a rate: an endpoint that is new, with one request.
+	// A rate over a short time is meaningless, such as that of a new endpoint with one request.
 	took := max(time.Since(since.at), time.Second)
 	return float64(total) / took.Seconds(), time.Duration(seconds.quantile(counts, total, 0.95))
 }
 
-// quantile estimates the value that this share of the counted ones does not exceed. Within a cell
-// it takes them for evenly spread.
+// quantile estimates the value that this share of the counted values does not exceed. It assumes
+// an even distribution within a cell.
 func (s *scale) quantile(counts []uint64, total uint64, share float64) float64 {
 	rank, below := share*float64(total), 0.0
 	for i, n := range counts {

@@ -40,7 +40,7 @@ func TestRecentForgetsWhatIsOlderThanAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := New()
 		m.Follow(serving.Plan{Endpoints: map[serving.EndpointURL]serving.PlannedEndpoint{"m": {}}})
-		// mark is called as by Run, once a second.
+		// mark is called once a second, as in Run.
 		pass := func(n int, each func()) {
 			for range n {
 				each()

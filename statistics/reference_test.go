@@ -50,5 +50,5 @@ func TestTheReferenceInTheDocsIsWhatIsExposed(t *testing.T) {
 		}
 		return
 	}
-	t.Errorf("the reference of %s is not what the program exposes; then: UPDATE=1 go test ./statistics -run Reference\nthe program:\n%s\nthe docs:\n%s", docFile, want, stands)
+	t.Errorf("the reference of %s differs from the exposed metrics; to update it: UPDATE=1 go test ./statistics -run Reference\nthe program:\n%s\nthe docs:\n%s", docFile, want, stands)
 }

@@ -1,6 +1,6 @@
-// Package statistics records what happens to the requests of an instance, and exposes that with
+// Package statistics records the requests of an instance, and exposes them with
 // the instance's state as Prometheus metrics. Recording takes no lock that cores share and parses
-// nothing: variables of requests are read later, by Run or by a scrape.
+// nothing: Run or a scrape reads variables of requests later.
 package statistics
 
 import (
@@ -38,7 +38,7 @@ func powers(base float64, from, to int) (all []float64) {
 	return all
 }
 
-// Metrics are those of one instance.
+// Metrics are the metrics of one instance.
 type Metrics struct {
 	lanes   *lanes
 	samples *samples
@@ -56,7 +56,7 @@ type meter struct {
 	recent                                                        *recent
 }
 
-// New makes Metrics of nothing.
+// New returns empty Metrics.
 func New() *Metrics {
 	m := &Metrics{lanes: newLanes()}
 	m.samples = newSamples(m.lanes.n)
@@ -128,7 +128,7 @@ func (m *Metrics) add(url serving.EndpointURL) *meter {
 	return t
 }
 
-// split divides a url into endpoint and version where it is not known how it was made.
+// split splits a url of unknown origin into endpoint and version.
 func split(url serving.EndpointURL) (endpoint, version string) {
 	i := strings.LastIndexByte(string(url), '/')
 	if last := string(url)[i+1:]; i > 0 && last != "" && strings.Trim(last, "0123456789") == "" {
@@ -137,8 +137,8 @@ func split(url serving.EndpointURL) (endpoint, version string) {
 	return string(url), ""
 }
 
-// Follow takes the endpoints and the definitions of their variables. What is no longer planned is
-// forgotten.
+// Follow sets the endpoints and the definitions of their variables. Those that are no longer planned
+// are removed.
 func (m *Metrics) Follow(plan serving.Plan) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -195,7 +195,7 @@ func (m *Metrics) Handler(status func() serving.Status, log *slog.Logger) (http.
 	}), nil
 }
 
-// errorLog takes what promhttp could not expose.
+// errorLog logs errors of promhttp.
 type errorLog struct{ log *slog.Logger }
 
 // Println implements promhttp.Logger.

@@ -17,7 +17,7 @@ import (
 	"clearmlserving/statistics"
 )
 
-// scrape returns what a scraper that takes text gets.
+// scrape returns the answer to a scraper that accepts text.
 func scrape(t *testing.T, m *statistics.Metrics, status serving.Status) string {
 	t.Helper()
 	h, err := m.Handler(func() serving.Status { return status }, slog.New(slog.DiscardHandler))
@@ -32,7 +32,7 @@ func scrape(t *testing.T, m *statistics.Metrics, status serving.Status) string {
 	return w.Body.String()
 }
 
-// expect checks that each line is in the text, and that no line begins as one of absent.
+// expect checks that each line is in the text, and that no line has a prefix in absent.
 func expect(t *testing.T, text string, lines []string, absent ...string) {
 	t.Helper()
 	for _, line := range lines {
@@ -57,7 +57,7 @@ func grep(text, begin string) (found string) {
 	return found
 }
 
-// lint fails for what promtool would complain about.
+// lint fails for problems that promtool would report.
 func lint(t *testing.T, text string) {
 	t.Helper()
 	found, err := promlint.New(strings.NewReader(text)).Lint()
@@ -152,7 +152,7 @@ func TestTimesAndSizesOfRequestsAreExposed(t *testing.T) {
 	for range 2 {
 		m.Record(serving.Sample{URL: "m/v2", Latency: 30 * time.Millisecond, Queued: 10 * time.Millisecond, Answered: true, RequestBytes: 100, AnswerBytes: 0})
 	}
-	m.Record(serving.Sample{URL: "m/v2", Latency: time.Second, RequestBytes: -1, AnswerBytes: -1}) // it failed
+	m.Record(serving.Sample{URL: "m/v2", Latency: time.Second, RequestBytes: -1, AnswerBytes: -1}) // a failed request
 	m.Record(serving.Sample{URL: "gone", Latency: time.Second})
 	m.RecordStream("m/v2", 5000, 3*time.Second)
 	m.Follow(plan(nil, "m/v2", "unplanned/3"))

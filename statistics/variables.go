@@ -20,15 +20,15 @@ import (
 )
 
 const (
-	maxWaiting      = 4096    // samples of one lane that wait to be read
+	maxWaiting      = 4096    // unread samples of one lane
 	maxWaitingBytes = 4 << 20 // of their variables
 	maxCollected    = 100     // names without a definition, of one endpoint
 	maxElements     = 10_000  // of a list, in one sample
 	maxName         = 200     // bytes of a name or a word that becomes a label
-	otherWord       = "other" // stands for the words that are not listed
+	otherWord       = "other" // replaces unlisted words
 
-	// retireTime is how long a name whose definition was removed is not taken for one that user
-	// code collects: workers may send it for a moment.
+	// retireTime is how long a name whose definition was removed is not treated as collected by user
+	// code, because workers may still send it.
 	retireTime = time.Minute
 )
 
@@ -40,18 +40,18 @@ type sample struct {
 	at     time.Duration
 }
 
-// samples wait to be read.
+// samples are the unread samples.
 type samples struct {
 	began   time.Time
 	lanes   []sampleLane
-	full    chan struct{} // holds one: a lane is half full
+	full    chan struct{} // has one signal: a lane is half full
 	dropped atomic.Uint64
 
-	mu     sync.Mutex // guards the rest, and what variables have recorded
+	mu     sync.Mutex // guards the fields below, and the records of variables
 	broken uint64
 }
 
-// sampleLane is used by one core, mostly.
+// sampleLane is mostly used by one core.
 type sampleLane struct {
 	mu    sync.Mutex
 	list  []sample
@@ -63,7 +63,7 @@ func newSamples(lanes int) *samples {
 	return &samples{began: time.Now(), lanes: make([]sampleLane, lanes), full: make(chan struct{}, 1)}
 }
 
-// put keeps a sample until it is read, if there is room.
+// put stores a sample until it is read, if there is space.
 func (s *samples) put(lane int, one sample) {
 	l := &s.lanes[lane]
 	one.at = time.Since(s.began)
@@ -85,7 +85,7 @@ func (s *samples) put(lane int, one sample) {
 	}
 }
 
-// read records all samples that wait, in the order in which they came.
+// read records all unread samples in their order.
 func (s *samples) read() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -106,7 +106,7 @@ func (s *samples) read() {
 	}
 }
 
-// define makes these the definitions of an endpoint's variables. What has been recorded of a
+// define sets the definitions of an endpoint's variables. The record of a
 // variable stays unless its definition has changed.
 func (s *samples) define(v *variables, definitions map[string]serving.Metric) {
 	s.mu.Lock()
@@ -133,14 +133,14 @@ func (s *samples) define(v *variables, definitions map[string]serving.Metric) {
 	v.defined.Store(len(definitions) > 0)
 }
 
-// variables are those of one endpoint. samples.mu guards all but defined.
+// variables are the variables of one endpoint. samples.mu guards all fields except defined.
 type variables struct {
 	defined     atomic.Bool // there are definitions
 	definitions map[string]serving.Metric
 	all         map[string]*variable
 	retired     map[string]time.Time
 	collected   int    // names without a definition
-	excess      uint64 // values of names that would be too many
+	excess      uint64 // values of names beyond the limit
 	samples     uint64
 }
 
@@ -179,7 +179,7 @@ func (v *variables) record(s sample) bool {
 	return true
 }
 
-// collect makes a variable of a name without a definition, nil if it is not recorded.
+// collect returns the variable of a name without a definition, nil if it is not recorded.
 func (v *variables) collect(name string) *variable {
 	if until, ok := v.retired[name]; ok {
 		if time.Now().Before(until) {
@@ -197,7 +197,7 @@ func (v *variables) collect(name string) *variable {
 	return one
 }
 
-// variable is what has been recorded of one variable.
+// variable is the record of one variable.
 type variable struct {
 	kind    string
 	bounds  []float64         // of a scalar
@@ -247,7 +247,7 @@ func newVariable(d serving.Metric) *variable {
 	return v
 }
 
-// record adds a value: a list is all its elements.
+// record adds a value, or all elements of a list.
 func (v *variable) record(value any, weight float64) {
 	left := maxElements
 	v.add(value, weight, &left)
@@ -305,7 +305,7 @@ func (v *variable) addWord(value any) {
 	v.words[w]++
 }
 
-// encode makes the histogram of a scalar.
+// encode returns the histogram of a scalar.
 func (v *variable) encode() *dto.Histogram {
 	count, sum := v.count, v.sum
 	h := &dto.Histogram{SampleCount: &count, SampleSum: &sum}
@@ -318,7 +318,7 @@ func (v *variable) encode() *dto.Histogram {
 	return h
 }
 
-// number is a JSON value as a finite number. Python's bool is one.
+// number converts a JSON value to a finite number. Python's bool is one.
 func number(value any) (float64, bool) {
 	switch value := value.(type) {
 	case json.Number:
@@ -332,8 +332,8 @@ func number(value any) (float64, bool) {
 	return 0, false
 }
 
-// word is a JSON value as a word of an enum. Numbers are words as they are written, and Python's
-// bools as Python writes them.
+// word converts a JSON value to a word of an enum. Numbers are words in their JSON form, and bools
+// in Python's form.
 func word(value any) (string, bool) {
 	switch value := value.(type) {
 	case string:

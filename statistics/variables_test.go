@@ -118,7 +118,7 @@ func TestAChangeOfDefinitionsKeepsWhatHasNotChanged(t *testing.T) {
 	sampled(m, "m", 1, `{"same":1,"other":1,"gone":1,"own":1}`)
 	scrape(t, m, serving.Status{})
 	m.Follow(plan(map[string]serving.Metric{"same": scalar(1), "other": scalar(2), "own": {Type: "counter"}}, "m"))
-	sampled(m, "m", 1, `{"same":1,"other":1,"gone":1,"own":1}`) // of a worker that does not know yet
+	sampled(m, "m", 1, `{"same":1,"other":1,"gone":1,"own":1}`) // of a worker without the new definitions
 	text := scrape(t, m, serving.Status{})
 	expect(t, text, []string{
 		`clearml_serving_variable_distribution_count{endpoint="m",variable="same",version=""} 2`,
@@ -141,7 +141,7 @@ func TestTheLastValueIsThatOfTheLastRequest(t *testing.T) {
 func TestSamplesThatNobodyReadsAreBoundedAndCounted(t *testing.T) {
 	m := statistics.New()
 	m.Follow(plan(map[string]serving.Metric{"x": {Type: "counter"}}, "m"))
-	const n = 200_000 // more than all lanes hold
+	const n = 200_000 // more than the capacity of all lanes
 	for range n {
 		sampled(m, "m", 1, `{"x":1}`)
 	}
