@@ -66,6 +66,7 @@ func TestAnEditRecordsWhatItChangesAndWhatOthersChangedBefore(t *testing.T) {
 		{"a refused one again", stored("v1", "v1:refused:eve"), "", deploying, "v1:refused:eve v1:pending:ada"},
 		{"a refused one, by an edit of another url", stored("v1", "v1:refused:eve"), "", deployment{url: "n"}, "v1:refused:eve"},
 		{"an instance has seen the code first", stored("v2", "v1:good:eve", "v2:pending:"), "v1", deploying, "v1:good:eve v2:pending:ada"},
+		{"an instance has served the code first", stored("v2", "v1:good:eve", "v2:good:"), "v1", deploying, "v1:good:eve v2:good:ada"},
 		{"back to a good one", stored("v1", "v1:good:eve", "v2:refused:eve"), "v2", deployment{"m", stored("v1", "v1:good:eve").Config.Revisions["m"].Newest()}, "v1:good:eve v2:refused:eve v1:good:ada:of1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

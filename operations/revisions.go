@@ -97,8 +97,8 @@ func (s *Service) record(d deployment, before map[serving.EndpointURL]serving.Co
 		switch {
 		case !h.Current(content), url == d.url && newest.State == serving.RevisionRefused:
 			put(url, h.Add(mine))
-		case url == d.url && newest.By == "" && newest.State != serving.RevisionGood && now.Sub(newest.Time) < adoptWithin && s.Author.Name != "":
-			// An instance has seen the new code before this edit of its record.
+		case url == d.url && newest.By == "" && now.Sub(newest.Time) < adoptWithin && s.Author.Name != "":
+			// An instance has seen, and maybe served, the new code before this edit of its record.
 			newest.By, newest.Message, newest.Of = mine.By, mine.Message, mine.Of
 			h.Revisions = append(slices.Clone(h.Revisions[:len(h.Revisions)-1]), newest)
 			put(url, h)

@@ -28,6 +28,7 @@ type PlannedEndpoint struct {
 	Monitoring string        // base URL of the monitoring that made it, "" for a static endpoint
 	Code       *ModelCode    // code of the model, used instead of the preprocess artifact
 	State      RevisionState // of a version made by a monitoring: see MonitoredModel
+	Unready    bool          // a version that gets no share yet: other versions can answer
 	Metrics    MetricLogging
 }
 
@@ -71,7 +72,7 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 	}
 	usable := make(map[EndpointURL]bool, len(p.Endpoints))
 	for url, e := range p.Endpoints {
-		usable[url] = e.State != RevisionRefused
+		usable[url] = e.State != RevisionRefused && !e.Unready
 	}
 	canaries := make(map[EndpointURL]bool, len(s.Canaries))
 	for key := range s.Canaries {
@@ -93,24 +94,36 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 	return p
 }
 
+// addMonitored plans the newest versions, and older ones that answer until the newest can: good ones,
+// and on an instance those that are live while fewer newer ones are.
 func (p *Plan) addMonitored(key string, m Monitoring, found map[string][]MonitoredModel, versions Versions) {
 	base := string(CleanURL(m.BaseServingURL))
-	good := 0
+	good, live := 0, 0
+	var planned []MonitoredModel
 	for i, model := range found[key] {
 		newest := m.MaxVersions <= 0 || i < m.MaxVersions
-		if !newest && (model.State != RevisionGood || good >= m.MaxVersions) {
+		fallback := (model.State == RevisionGood && good < m.MaxVersions) || (model.Live && live < m.MaxVersions)
+		if !newest && !fallback {
 			continue
 		}
 		if model.State == RevisionGood {
 			good++
 		}
+		if model.Live {
+			live++
+		}
+		planned = append(planned, model)
+	}
+	answers := func(model MonitoredModel) bool { return model.Live || (live == 0 && model.State == RevisionGood) }
+	one := slices.ContainsFunc(planned, answers)
+	for _, model := range planned {
 		n, numbered := versions[base][model.ID]
 		if !numbered {
 			p.problem(SectionMonitoring, key, fmt.Sprintf("model %s has no version number yet", model.ID))
 			continue
 		}
 		e := m.Version(n, model.ID)
-		p.add(SectionMonitoring, key, e.URL(), PlannedEndpoint{Endpoint: e, Monitoring: key, Code: model.Code, State: model.State})
+		p.add(SectionMonitoring, key, e.URL(), PlannedEndpoint{Endpoint: e, Monitoring: key, Code: model.Code, State: model.State, Unready: one && !answers(model)})
 	}
 }
 

@@ -204,31 +204,39 @@ func TestRevisionsAreReadAsTheyWereWritten(t *testing.T) {
 	}
 }
 
-// A version that does not load takes neither the place of a good one nor its share of a canary.
+// A version takes neither the place of a good one nor its share of a canary before it can answer: where
+// it is live, or, while none is live, if it is known to be good.
 func TestARefusedVersionTakesNoPlace(t *testing.T) {
-	found := func(states ...serving.RevisionState) (map[string][]serving.MonitoredModel, serving.Versions) {
+	found := func(states ...string) (map[string][]serving.MonitoredModel, serving.Versions) {
 		var models []serving.MonitoredModel
 		versions := serving.Versions{"m": {}}
 		for i, state := range states { // the newest first
 			id := serving.ModelID(fmt.Sprintf("model%d", i))
-			models = append(models, serving.MonitoredModel{ID: id, State: state})
+			word, live := strings.CutSuffix(state, "+live")
+			models = append(models, serving.MonitoredModel{ID: id, State: serving.RevisionState(word), Live: live})
 			versions["m"][id] = len(states) - i
 		}
 		return map[string][]serving.MonitoredModel{"m": models}, versions
 	}
-	const good, pending, refused = serving.RevisionGood, serving.RevisionPending, serving.RevisionRefused
+	const good, pending, refused, live = "good", "pending", "refused", "+live"
 	for _, tc := range []struct {
-		states          []serving.RevisionState
+		states          []string
 		most            int
 		planned, canary string
 	}{
-		{[]serving.RevisionState{pending, good}, 1, "m/1 m/2", "m/2 m/1"},
-		{[]serving.RevisionState{good, good}, 1, "m/2", "m/2"},
-		{[]serving.RevisionState{refused, good}, 1, "m/1 m/2", "m/1"},
-		{[]serving.RevisionState{refused, refused, good, good}, 1, "m/2 m/4", "m/2"},
-		{[]serving.RevisionState{refused, good, good, good}, 2, "m/2 m/3 m/4", "m/3 m/2"},
-		{[]serving.RevisionState{"", "", ""}, 2, "m/2 m/3", "m/3 m/2"},
-		{[]serving.RevisionState{refused, good}, 0, "m/1 m/2", "m/1"},
+		{[]string{pending, good}, 1, "m/1 m/2", "m/1"},
+		{[]string{pending, good + live}, 1, "m/1 m/2", "m/1"},
+		{[]string{pending, good, good}, 0, "m/1 m/2 m/3", "m/2 m/1"},
+		{[]string{good, good + live}, 1, "m/1 m/2", "m/1"},
+		{[]string{good, good + live, good + live}, 2, "m/1 m/2 m/3", "m/2 m/1"},
+		{[]string{good + live, good + live}, 1, "m/2", "m/2"},
+		{[]string{good + live, pending + live}, 1, "m/2", "m/2"},
+		{[]string{good, good}, 1, "m/2", "m/2"},
+		{[]string{refused, good}, 1, "m/1 m/2", "m/1"},
+		{[]string{refused, refused, good, good}, 1, "m/2 m/4", "m/2"},
+		{[]string{refused, good, good, good}, 2, "m/2 m/3 m/4", "m/3 m/2"},
+		{[]string{"", "", ""}, 2, "m/2 m/3", "m/3 m/2"},
+		{[]string{refused, good}, 0, "m/1 m/2", "m/1"},
 	} {
 		s := serving.Service{
 			Monitoring: map[string]serving.Monitoring{"m": {BaseServingURL: "m", EngineType: "custom", MaxVersions: tc.most}},

@@ -21,6 +21,8 @@ type MonitoredModel struct {
 	Code *ModelCode
 	// State is what became of the version that the model makes, "" while it is unknown.
 	State RevisionState `json:"-"`
+	// Live is set by an instance that serves the version.
+	Live bool `json:"-"`
 }
 
 // ModelCode is preprocess code that belongs to one model, so that code and model change together

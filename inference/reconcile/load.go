@@ -385,6 +385,8 @@ func (r *Reconciler) finish(result loadResult) {
 		e.serves = result.want.revision.Number
 		r.o.Logger.Info("endpoint live", "endpoint", e.url, "model_id", result.want.planned.ModelID, "revision", e.serves, "took", time.Since(e.wantedSince).Round(time.Millisecond))
 		r.settle(e)
+		// A version that is live may take the place and the share of others.
+		r.dirty = r.dirty || (old == nil && result.want.planned.Monitoring != "")
 		r.swap()
 		r.retire(old, held)
 		return

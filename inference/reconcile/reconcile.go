@@ -388,7 +388,9 @@ func (r *Reconciler) recall() {
 func (r *Reconciler) apply(state *State) {
 	service := state.service()
 	r.learn(state, service)
-	plan := serving.Resolve(service, state.judged(service, func(url serving.EndpointURL) serving.History { return r.known[url] }), state.Versions)
+	known := func(url serving.EndpointURL) serving.History { return r.known[url] }
+	live := func(url serving.EndpointURL) bool { return r.entries[url] != nil && r.entries[url].live != nil }
+	plan := serving.Resolve(service, state.judged(service, known, live), state.Versions)
 	share, _ := service.Parameters.LogShare(r.o.logShare()) // an unreadable share is one of the plan's problems
 	wanted := r.choose(state, service, plan, share)
 	current := map[serving.EndpointURL]string{}

@@ -66,8 +66,9 @@ func (r *Reconciler) remember(state *State) *State {
 	return &remembered
 }
 
-// judged returns the models found by monitoring with what became of their versions.
-func (s *State) judged(service serving.Service, known func(serving.EndpointURL) serving.History) map[string][]serving.MonitoredModel {
+// judged returns the models found by monitoring with what became of their versions, and which of
+// these are live.
+func (s *State) judged(service serving.Service, known func(serving.EndpointURL) serving.History, live func(serving.EndpointURL) bool) map[string][]serving.MonitoredModel {
 	found := map[string][]serving.MonitoredModel{}
 	for key, models := range s.Found {
 		judged := make([]serving.MonitoredModel, len(models))
@@ -75,8 +76,9 @@ func (s *State) judged(service serving.Service, known func(serving.EndpointURL) 
 		for i, m := range models {
 			judged[i] = m
 			if n, numbered := s.Versions[base][m.ID]; numbered {
-				h := known(serving.JoinURL(base, strconv.Itoa(n)))
-				judged[i].State = h.Newest().State
+				url := serving.JoinURL(base, strconv.Itoa(n))
+				h := known(url)
+				judged[i].State, judged[i].Live = h.Newest().State, live(url)
 				if _, good := h.LastGood(); good {
 					judged[i].State = serving.RevisionGood
 				}

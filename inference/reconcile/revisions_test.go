@@ -430,3 +430,48 @@ func TestCodeThatIsTakenAwayLeavesTheLastGoodRevision(t *testing.T) {
 		}
 	})
 }
+
+// A version stays until this instance has loaded the next one, also if another instance serves that
+// one already, and it keeps the share of a canary.
+func TestAVersionStaysUntilTheNextIsLiveHere(t *testing.T) {
+	version := func(id string) serving.MonitoredModel {
+		return serving.MonitoredModel{ID: serving.ModelID(id), Code: &serving.ModelCode{URI: "http://files/" + id, SHA256: id}}
+	}
+	s, l := newShelf("v1", serving.History{})
+	l.hold["b"] = nil
+	found := func(models ...serving.MonitoredModel) func(*reconcile.State) {
+		return func(st *reconcile.State) {
+			st.Sections[serving.SectionMonitoring] = json.RawMessage(`{"auto":{"base_serving_url":"auto","engine_type":"custom","max_versions":1}}`)
+			st.Sections[serving.SectionCanary] = json.RawMessage(`{"latest":{"endpoint":"latest","weights":[1],"load_endpoint_prefix":"auto/"}}`)
+			st.Found = map[string][]serving.MonitoredModel{"auto": models}
+			st.Versions = serving.Versions{"auto": {"a": 1, "b": 2}}
+			st.Models = map[serving.ModelID]reconcile.Model{"a": {URI: "http://files/a"}, "b": {URI: "http://files/b"}}
+		}
+	}
+	s.set(found(version("a")))
+	runShelf(t, s, l, "", func(_ *reconcile.Reconciler, rt *router.Router) {
+		s.mu.Lock()
+		s.stored["auto/2"] = serving.History{}.Add(serving.Revision{State: serving.RevisionGood, By: "ada", Rule: 1, Content: serving.Content{
+			Endpoint: serving.Endpoint{EngineType: "custom", ServingURL: "auto", Version: "2", ModelID: "b"}, Code: version("b").Code,
+		}})
+		s.mu.Unlock()
+		s.set(revisions(s.stored))
+		s.set(found(version("b"), version("a")))
+		later()
+		for _, url := range []string{"auto/1", "latest"} {
+			if got := answer(t, rt, url); got != "a" {
+				t.Errorf("%s before the next version is live: %s", url, got)
+			}
+		}
+		close(l.hold["b"])
+		later()
+		for _, url := range []string{"auto/2", "latest"} {
+			if got := answer(t, rt, url); got != "b" {
+				t.Errorf("%s after that: %s", url, got)
+			}
+		}
+		if _, err := rt.Acquire("auto/1"); !errors.Is(err, router.ErrUnknown) {
+			t.Errorf("the version before: %v", err)
+		}
+	})
+}

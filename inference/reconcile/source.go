@@ -299,7 +299,8 @@ func (c *ClearMLSource) number(ctx context.Context, state *State, doc *clearml.S
 		writes = append(writes, serving.SectionVersions)
 	}
 	known := func(url serving.EndpointURL) serving.History { return service.Revisions[string(url)] }
-	records := serving.Resolve(service, state.judged(service, known), state.Versions).MonitoringRecords()
+	nowhere := func(serving.EndpointURL) bool { return false } // what one instance serves is not for all
+	records := serving.Resolve(service, state.judged(service, known, nowhere), state.Versions).MonitoringRecords()
 	after := service
 	after.Versions, after.MonitoringEndpoints = state.Versions, records
 	if !sameRecords(service, after) {
