@@ -177,10 +177,11 @@ func (a *app) chooseService(ctx context.Context, r *deployment) error {
 	if err != nil {
 		return err
 	}
-	if a.serviceID == "" && len(services) > 0 {
+	switch {
+	case a.serviceID != "":
+	case len(services) > 0:
 		a.serviceID = services[0].ID
-	}
-	if a.serviceID == "" {
+	default:
 		if a.serviceID, err = r.client.CreateService(ctx, clearml.NewService{Name: "run", Project: "DevOps", Version: compatVersion}); err != nil {
 			return err
 		}
