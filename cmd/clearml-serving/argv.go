@@ -26,12 +26,11 @@ import (
 
 // Marks on flags and commands that readWords understands.
 const (
-	markRequired = "required"     // a flag that must be given
-	markOurs     = "ours"         // a flag that the original does not have
-	markWords    = "takes-words"  // a command that takes words without a flag
-	markChoices  = "choices"      // the values that a flag takes
-	completeWord = "__complete"   // cobra's own words for the shell's completion
-	completeBare = "__completeNo" // prefix of __completeNoDesc
+	markRequired = "required"    // a flag that must be given
+	markOurs     = "ours"        // a flag that the original does not have
+	markWords    = "takes-words" // a command that takes words without a flag
+	markChoices  = "choices"     // the values that a flag takes
+	completeWord = "__complete"  // cobra's own words for the shell's completion begin so
 )
 
 // words is a command line that has been understood.
@@ -72,7 +71,7 @@ type given struct {
 func readWords(root *cobra.Command, args []string) (words, error) {
 	r := reader{command: root, left: args}
 	w := words{command: root, args: args}
-	if len(args) > 0 && (args[0] == completeWord || strings.HasPrefix(args[0], completeBare)) {
+	if isCompletion(args) {
 		return w, nil // the shell's half-typed words must reach cobra as they are
 	}
 	err := r.read()

@@ -83,20 +83,15 @@ func (a *app) authCreate(ctx context.Context, s *operations.Service, endpoints [
 }
 
 func authListCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.reads(&cobra.Command{
 		Use:     "list",
 		Short:   "List the keys of a serving service",
 		Long:    "List the keys of a serving service: what they are for, what they open, until when.",
 		Example: "  clearml-serving auth list --json",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.authList(cmd.Context()) },
-	}
+	}, a.authList)
 }
 
-func (a *app) authList(ctx context.Context) error {
-	s, err := a.openService(ctx)
-	if err != nil {
-		return err
-	}
+func (a *app) authList(_ context.Context, s *operations.Service) (object, error) {
 	access := serving.Resolve(s.Config, nil, nil).Access
 	if access.Required {
 		a.print.line("Serving service id=%s: requests need a key", s.Doc.ID)
@@ -124,9 +119,9 @@ func (a *app) authList(ctx context.Context) error {
 	if len(rows) > 0 {
 		a.print.table([]string{"ID", "LABEL", "OPENS", "CREATED", "EXPIRES"}, rows)
 	}
-	return a.print.result(object{
+	return object{
 		{"id", s.Doc.ID}, {"required", access.Required}, {"keys", shown}, {"broken", showBroken(s.Config, serving.SectionAccess)},
-	})
+	}, nil
 }
 
 func authRevokeCommand(a *app) *cobra.Command {

@@ -36,11 +36,7 @@ func (a *app) packCode(ctx context.Context, path string) (code, error) {
 		return code{}, fmt.Errorf("preprocessing code '%s': %w", path, err)
 	}
 	if info.IsDir() {
-		packed, left, err := packFolder(ctx, full)
-		for _, l := range left {
-			a.print.notice("Warning: '%s' is not packed: it is %s", filepath.Join(path, l.Name), l.Why)
-		}
-		return packed, err
+		return a.packFolder(ctx, path, full, false)
 	}
 	sum, size, err := hashFile(full)
 	if err != nil {
@@ -52,21 +48,28 @@ func (a *app) packCode(ctx context.Context, path string) (code, error) {
 	return code{file: full, name: filepath.Base(full), kind: "custom", sha256: sum, size: size, remove: func() {}}, nil
 }
 
-// packFolder makes a zip of a folder, the same bytes for the same content.
-func packFolder(ctx context.Context, folder string) (code, []storage.LeftOut, error) {
+// packFolder makes a zip of a folder, the same bytes for the same content. path is the folder as
+// the user names it. A link to nothing is an error if the folder must be whole.
+func (a *app) packFolder(ctx context.Context, path, folder string, whole bool) (code, error) {
 	temp, err := os.MkdirTemp("", "clearml-serving-")
 	if err != nil {
-		return code{}, nil, fmt.Errorf("pack folder '%s': %w", folder, err)
+		return code{}, fmt.Errorf("pack folder '%s': %w", folder, err)
 	}
 	remove := func() { _ = os.RemoveAll(temp) } // the system clears its temporary folder in the end
-	name := filepath.Base(folder) + ".zip"
 	file := filepath.Join(temp, "code.zip")
 	packed, err := storage.Pack(ctx, folder, file)
 	if err != nil {
 		remove()
-		return code{}, nil, fmt.Errorf("pack folder '%s': %w", folder, err)
+		return code{}, fmt.Errorf("pack folder '%s': %w", folder, err)
 	}
-	return code{file: file, name: name, kind: "archive", sha256: packed.SHA256, size: packed.Size, remove: remove}, packed.LeftOut, nil
+	for _, l := range packed.LeftOut {
+		if l.Broken && whole { // as the SDK: a model that lacks a file is none
+			remove()
+			return code{}, hint(fmt.Errorf("upload '%s': '%s' is %s, so the model would lack it", path, l.Name, l.Why), "Try: complete the download, or remove the link")
+		}
+		a.print.notice("Warning: '%s' is not packed: it is %s", filepath.Join(path, l.Name), l.Why)
+	}
+	return code{file: file, name: filepath.Base(folder) + ".zip", kind: "archive", sha256: packed.SHA256, size: packed.Size, remove: remove}, nil
 }
 
 func hashFile(path string) (sum string, size int64, err error) {

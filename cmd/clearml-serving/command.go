@@ -83,6 +83,23 @@ func (a *app) editing(cmd *cobra.Command, deploys bool, do edit) *cobra.Command 
 	return cmd
 }
 
+// reads makes cmd a command that shows something of a service: it opens the service, calls do,
+// and prints the result for scripts.
+func (a *app) reads(cmd *cobra.Command, do func(ctx context.Context, s *operations.Service) (object, error)) *cobra.Command {
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := a.openService(cmd.Context())
+		if err != nil {
+			return err
+		}
+		result, err := do(cmd.Context(), s)
+		if err != nil {
+			return err
+		}
+		return a.print.result(result)
+	}
+	return cmd
+}
+
 // sayEdit prints the original's first lines of an edit.
 func (a *app) sayEdit(s *operations.Service, format string, args ...any) {
 	a.print.line("Serving service Task %s, %s", s.Doc.ID, fmt.Sprintf(format, args...))

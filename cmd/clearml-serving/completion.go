@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,9 +68,12 @@ func offer(cmd *cobra.Command, flag string, words ...string) {
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
 }
 
+// finder lists words from what is on the ClearML server.
+type finder func(ctx context.Context, a *app, client *clearml.Client) ([]string, error)
+
 // stored are the words that a shell offers from what is on the ClearML server, each with a
 // description behind a tab.
-var stored = map[string]func(ctx context.Context, a *app, client *clearml.Client) ([]string, error){
+var stored = map[string]finder{
 	"id":       storedServices,
 	"endpoint": storedEndpoints, "input-endpoints": storedEndpoints, "to": storedEndpoints,
 	"project":  storedProjects,
@@ -87,14 +91,10 @@ func (a *app) offerStored(cmd *cobra.Command) {
 		if cmd.LocalFlags().Lookup(flag) == nil || (flag == "name" && namesNew[cmd.Name()]) {
 			continue
 		}
-		_ = cmd.RegisterFlagCompletionFunc(flag, func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-			return a.complete(cmd, begun, find), cobra.ShellCompDirectiveNoFileComp
-		})
+		_ = cmd.RegisterFlagCompletionFunc(flag, a.complete(find))
 	}
 	if strings.Contains(cmd.Use, " ENDPOINT") {
-		cmd.ValidArgsFunction = func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
-			return a.complete(cmd, begun, storedEndpoints), cobra.ShellCompDirectiveNoFileComp
-		}
+		cmd.ValidArgsFunction = a.complete(storedEndpoints)
 	}
 	for _, sub := range cmd.Commands() {
 		a.offerStored(sub)
@@ -104,27 +104,23 @@ func (a *app) offerStored(cmd *cobra.Command) {
 // completeLimit bounds how long a shell waits for the ClearML server.
 const completeLimit = 3 * time.Second
 
-// complete lists the words that begin so. A server that does not answer offers none.
-func (a *app) complete(cmd *cobra.Command, begun string, find func(context.Context, *app, *clearml.Client) ([]string, error)) []string {
-	ctx, cancel := context.WithTimeout(cmd.Root().Context(), completeLimit)
-	defer cancel()
-	a.flags = cmd.Flags()
-	client, err := a.connect()
-	if err != nil {
-		return nil
-	}
-	defer client.Close()
-	words, err := find(ctx, a, client)
-	if err != nil {
-		return nil
-	}
-	var fitting []string
-	for _, word := range words {
-		if strings.HasPrefix(word, begun) {
-			fitting = append(fitting, word)
+// complete offers the words that begin so. A server that does not answer offers none.
+func (a *app) complete(find finder) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		ctx, cancel := context.WithTimeout(cmd.Root().Context(), completeLimit)
+		defer cancel()
+		a.flags = cmd.Flags()
+		client, err := a.connect()
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
+		defer client.Close()
+		words, err := find(ctx, a, client)
+		if err != nil {
+			words = nil
+		}
+		return slices.DeleteFunc(words, func(word string) bool { return !strings.HasPrefix(word, begun) }), cobra.ShellCompDirectiveNoFileComp
 	}
-	return fitting
 }
 
 func storedServices(ctx context.Context, _ *app, client *clearml.Client) (words []string, err error) {
@@ -143,7 +139,7 @@ func storedProjects(ctx context.Context, _ *app, client *clearml.Client) (words 
 	return words, err
 }
 
-func storedModels(word func(clearml.Model) string) func(context.Context, *app, *clearml.Client) ([]string, error) {
+func storedModels(word func(clearml.Model) string) finder {
 	return func(ctx context.Context, _ *app, client *clearml.Client) (words []string, err error) {
 		models, err := operations.ModelQuery{}.Holding(ctx, client, "", defaultModels)
 		for _, m := range models {

@@ -98,22 +98,19 @@ instances of this version do not use them.`,
 		return change{result: object{{"changed", changed}}}, nil
 	})
 	edit := cmd.RunE
+	show := a.reads(cmd, a.showConfig).RunE
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		given := slices.ContainsFunc(serviceSettings, func(s serviceSetting) bool { return flags.Changed(s.flag) })
 		if given || flags.Changed("auth") {
 			return edit(cmd, args)
 		}
-		return a.showConfig(cmd.Context())
+		return show(cmd, args)
 	}
 	return cmd
 }
 
 // showConfig prints the settings of a service.
-func (a *app) showConfig(ctx context.Context) error {
-	s, err := a.openService(ctx)
-	if err != nil {
-		return err
-	}
+func (a *app) showConfig(_ context.Context, s *operations.Service) (object, error) {
 	a.print.line("Settings of serving service '%s' id=%s", s.Doc.Name, s.Doc.ID)
 	auth := "off"
 	if s.Config.Access.Required {
@@ -130,5 +127,5 @@ func (a *app) showConfig(ctx context.Context) error {
 		settings = append(settings, field{setting.name, orNull(value)})
 	}
 	a.print.table([]string{"SETTING", "VALUE", "NOTE"}, rows)
-	return a.print.result(object{{"id", s.Doc.ID}, {"name", s.Doc.Name}, {"settings", settings}})
+	return object{{"id", s.Doc.ID}, {"name", s.Doc.Name}, {"settings", settings}}, nil
 }

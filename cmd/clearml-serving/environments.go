@@ -43,16 +43,18 @@ func fullPath(name, value string) string {
 	return value
 }
 
-// installerEnv is the environment that installers run in.
-func (a *app) installerEnv() []string {
-	var env []string
-	for _, name := range slices.Concat(installerVariables, networkVariables) {
+// passed are the variables of ours that a child process is given.
+func (a *app) passed(names ...[]string) (env []string) {
+	for _, name := range slices.Concat(names...) {
 		if value, ok := a.sys.env(name); ok {
 			env = append(env, name+"="+fullPath(name, value))
 		}
 	}
 	return env
 }
+
+// installerEnv is the environment that installers run in.
+func (a *app) installerEnv() []string { return a.passed(installerVariables, networkVariables) }
 
 // environments makes Python environments in the data folder.
 func (a *app) environments(dataDir string, log *slog.Logger) *venv.Maker {

@@ -61,7 +61,7 @@ func (a *app) declareInference(flags *pflag.FlagSet) {
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
-	return a.runRole(ctx, slog.LevelInfo, func(dir string, sockets *sockets, log *slog.Logger) ([]part, error) {
+	return a.runRole(ctx, slog.LevelInfo, func(sockets *sockets) ([]part, error) {
 		config, err := a.clearmlConfig()
 		if err != nil {
 			return nil, err
@@ -70,12 +70,12 @@ func (a *app) runInference(ctx context.Context, name string) error {
 		if err != nil {
 			return nil, err
 		}
-		serve, err := a.newInference(ctx, inferenceSetup{dataDir: dir, sockets: sockets, config: config, name: name, poll: poll, log: log})
+		serve, err := a.newInference(ctx, inferenceSetup{sockets: sockets, config: config, name: name, poll: poll})
 		if err != nil {
 			return nil, err
 		}
 		return []part{inferencePart(serve, func() error {
-			a.greet(dir, sockets.urls)
+			a.greet(sockets)
 			return sockets.announce()
 		})}, nil
 	})
@@ -83,20 +83,19 @@ func (a *app) runInference(ctx context.Context, name string) error {
 
 // inferenceSetup is what differs between the roles that serve requests.
 type inferenceSetup struct {
-	dataDir string
 	sockets *sockets
 	config  clearml.Config
 	name    string            // of the service
 	changes reconcile.Changes // nil: looks at the service, where the server is the embedded one
 	poll    time.Duration
-	log     *slog.Logger
 }
 
 // newInference puts the data plane together: core, fronts, engines, followers. What it
 // returns runs all of them. It opens its sockets last, so that an instance that cannot
 // start for another reason opens no port; the caller closes them.
 func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(context.Context) error, err error) {
-	console := instance.NewConsole(setup.log.Handler(), func(w io.Writer) slog.Handler { return newLogHandler(w, slog.LevelInfo, false) })
+	dir := setup.sockets.dir
+	console := instance.NewConsole(setup.sockets.log.Handler(), func(w io.Writer) slog.Handler { return newLogHandler(w, slog.LevelInfo, false) })
 	summary := recurring.NewHandler(console)
 	log := slog.New(summary).With("part", "inference")
 	o, err := a.coreOptions()
@@ -107,21 +106,21 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
-	if err := a.makeRoom(setup.dataDir, setup.log); err != nil {
+	if err := a.makeRoom(setup.sockets); err != nil {
 		return nil, err
 	}
 	client, err := clearml.New(clearml.Options{Config: setup.config, Logger: log, ClientName: "clearml-serving-" + compatVersion})
 	if err != nil {
 		return nil, err
 	}
-	if o.Files, err = a.modelFiles(setup.dataDir, client, log); err != nil {
+	if o.Files, err = a.modelFiles(dir, client, log); err != nil {
 		return nil, err
 	}
 	budget, err := a.memoryBudget(log)
 	if err != nil {
 		return nil, err
 	}
-	python, err := a.pythonEngine(setup, budget, log)
+	python, err := a.pythonEngine(dir, setup.config, budget, log)
 	if err != nil {
 		return nil, err
 	}
@@ -148,8 +147,8 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	o.Source = source
 	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(serve.Port())
 	o.Changes, o.Poll = setup.changes, setup.poll
-	o.RecordingsDir = recordingsDir(setup.dataDir)
-	o.CacheFile = filepath.Join(setup.dataDir, "inference", "state-"+cacheName(id, setup.name)+".json")
+	o.RecordingsDir = recordingsDir(dir)
+	o.CacheFile = filepath.Join(dir, "inference", "state-"+cacheName(id, setup.name)+".json")
 	o.Followers = []reconcile.Follower{instance.New(instance.Options{
 		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
 		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: python.SetInstanceTask, Logger: log,
@@ -220,16 +219,16 @@ func engines(python engine.Loader) []inference.Engine {
 
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
-func (a *app) makeRoom(dataDir string, log *slog.Logger) error {
+func (a *app) makeRoom(s *sockets) error {
 	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference"} {
-		path := filepath.Join(dataDir, name)
+		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue
 		}
 		if err := reconcile.SetAside(path); err != nil {
 			return fmt.Errorf("rename the file in the place of folder %s: %w", path, err)
 		}
-		log.Warn("file in the place of a folder set aside", "folder", path, "kept_as", path+".damaged")
+		s.log.Warn("file in the place of a folder set aside", "folder", path, "kept_as", path+".damaged")
 	}
 	return nil
 }
@@ -294,9 +293,9 @@ func (a *app) restOptions() (rest.Options, error) {
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its
 // endpoints say what is missing.
-func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slog.Logger) (*python.Engine, error) {
-	env := a.workerEnv(setup.config)
-	account, env, err := a.workerAccount(setup.dataDir, env)
+func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker.Budget, log *slog.Logger) (*python.Engine, error) {
+	env := a.workerEnv(config)
+	account, env, err := a.workerAccount(dataDir, env)
 	workers, err2 := a.whole("num-process")
 	files, err3 := a.whole("worker-open-files")
 	maxBody, err4 := a.whole("max-body")
@@ -305,7 +304,7 @@ func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slo
 	}
 	return python.New(python.Options{Workers: workers, Host: host.New(host.Options{
 		Worker: worker.Options{
-			RuntimeDir: filepath.Join(setup.dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Budget: budget, Logger: log,
+			RuntimeDir: filepath.Join(dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Budget: budget, Logger: log,
 			Ahead: worker.NewAhead(int64(min(maxBody, 256)) << 20),
 		},
 		Find: func(ctx context.Context) (*worker.Environment, error) {
@@ -317,7 +316,7 @@ func (a *app) pythonEngine(setup inferenceSetup, budget *worker.Budget, log *slo
 			}
 			return found, err
 		},
-		Env: env, Environments: a.environments(setup.dataDir, log), Extra: a.extraPackages(),
+		Env: env, Environments: a.environments(dataDir, log), Extra: a.extraPackages(),
 	})}), nil
 }
 

@@ -5,36 +5,32 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
 func metricsListCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	return a.reads(&cobra.Command{
 		Use:     "list",
 		Short:   "List the logged variables of all endpoints",
 		Long:    "List the logged variables of all endpoints.",
 		Example: "  clearml-serving metrics list --json",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.metricsList(cmd.Context()) },
-	}
+	}, a.metricsList)
 }
 
-func (a *app) metricsList(ctx context.Context) error {
-	s, err := a.openService(ctx)
-	if err != nil {
-		return err
-	}
+func (a *app) metricsList(_ context.Context, s *operations.Service) (object, error) {
 	a.print.line("List endpoint metrics, control task id=%s", s.Doc.ID)
 	a.printSync(s)
 	a.warnOfBroken(s.Config, serving.SectionMetrics)
 	metrics := sorted(s.Config.Metrics, showMetrics)
 	text, err := indented(metrics)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a.print.line("Logged Metrics:\n%s", text)
-	return a.print.result(object{
+	return object{
 		{"id", s.Doc.ID}, {"state_hash", s.Hash()}, {"metrics", metrics}, {"broken", showBroken(s.Config, serving.SectionMetrics)},
-	})
+	}, nil
 }
 
 func showMetrics(m serving.MetricLogging) any {

@@ -12,7 +12,8 @@ import (
 )
 
 func modelDiffCommand(a *app) *cobra.Command {
-	cmd := &cobra.Command{
+	var words []string
+	return a.reads(&cobra.Command{
 		Use:   "diff A [B]",
 		Short: "Compare two revisions: settings and code",
 		Long: `Compare two revisions, given as ENDPOINT[@N]: their settings and their code, as a unified
@@ -20,25 +21,20 @@ diff. With one word, that revision is compared with the one before it.`,
 		Example: `  clearml-serving model diff test_model@11 test_model@12
   clearml-serving model diff test_model
   clearml-serving model diff staging production`,
-		Args: cobra.ArbitraryArgs, Annotations: map[string]string{markWords: ""},
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) != 1 && len(args) != 2 {
-			return &usageError{command: cmd, problem: "give one or two revisions", hint: "Try: " + cmd.CommandPath() + " test_model@11 test_model@12"}
-		}
-		return a.modelDiff(cmd.Context(), args)
-	}
-	return cmd
+		Annotations: map[string]string{markWords: ""},
+		Args: func(cmd *cobra.Command, args []string) error {
+			if words = args; len(args) != 1 && len(args) != 2 {
+				return &usageError{command: cmd, problem: "give one or two revisions", hint: "Try: " + cmd.CommandPath() + " test_model@11 test_model@12"}
+			}
+			return nil
+		},
+	}, func(ctx context.Context, s *operations.Service) (object, error) { return a.modelDiff(ctx, s, words) })
 }
 
-func (a *app) modelDiff(ctx context.Context, words []string) error {
-	s, err := a.openService(ctx)
-	if err != nil {
-		return err
-	}
+func (a *app) modelDiff(ctx context.Context, s *operations.Service, words []string) (object, error) {
 	newer, err := a.revision(s, words[len(words)-1])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var older serving.Revision
 	if len(words) == 2 {
@@ -47,19 +43,19 @@ func (a *app) modelDiff(ctx context.Context, words []string) error {
 		older, err = a.before(s, words[0], newer)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	codeA, err := a.revisionCode(ctx, s, older)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	codeB, err := a.revisionCode(ctx, s, newer)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	text, err := operations.Diff(older, newer, codeA, codeB)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for line := range strings.Lines(text) {
 		a.print.line("%s", a.print.paint(diffStyle(line), strings.TrimSuffix(line, "\n")))
@@ -67,7 +63,7 @@ func (a *app) modelDiff(ctx context.Context, words []string) error {
 	if text == "" {
 		a.print.line("There is no difference")
 	}
-	return a.print.result(object{{"a", older.Number}, {"b", newer.Number}, {"diff", text}})
+	return object{{"a", older.Number}, {"b", newer.Number}, {"diff", text}}, nil
 }
 
 // before is the revision before another one.

@@ -15,18 +15,15 @@ import (
 	"clearmlserving/serving"
 )
 
-// goldenFlags are the flags of model golden.
-type goldenFlags struct {
-	samples   string
-	tolerance float64
-	timeout   time.Duration
-}
-
 // maxSamples bounds a file of golden samples: each new model has to answer them all.
 const maxSamples = 64 << 20
 
 func modelGoldenCommand(a *app) *cobra.Command {
-	f := goldenFlags{tolerance: defaultTolerance}
+	golden := serving.Golden{Tolerance: defaultTolerance}
+	var file string
+	var timeout time.Duration
+	var data []byte
+	var samples []serving.Exchange
 	cmd := &cobra.Command{
 		Use:   "golden",
 		Short: "Let an endpoint take new models only when they reproduce samples",
@@ -43,33 +40,32 @@ endpoint stands for all its versions.`,
   clearml-serving model golden --endpoint test_model --samples samples.jsonl --tolerance 0.01 --timeout 500ms
   clearml-serving model golden --endpoint test_model --off`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			if (f.samples == "") != cmd.Flags().Changed("off") {
+			if (file == "") != cmd.Flags().Changed("off") {
 				return usagef(cmd, "give one of --samples and --off")
 			}
 			return nil
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.samples, "samples", "", "file of recorded requests with their answers")
-	flags.Var(decimal(&f.tolerance), "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
-	flags.DurationVar(&f.timeout, "timeout", 0, "longest time for one answer, for example 500ms (default: that of any request)")
-	var data []byte
-	var samples []serving.Exchange
-	golden := serving.Golden{}
+	flags.StringVar(&file, "samples", "", "file of recorded requests with their answers")
+	flags.Var(decimal(&golden.Tolerance), "tolerance", "how much numbers may differ, absolutely or relatively (default 1e-06)")
+	flags.DurationVar(&timeout, "timeout", 0, "longest time for one answer, for example 500ms (default: that of any request)")
 	return optionCommand(a, cmd, endpointOption[serving.Golden]{
 		what: "golden samples", doing: "Golden samples of", which: ": an endpoint, or an auto-updated one", off: "take the samples off",
 		at: func(o *serving.EndpointOptions) **serving.Golden { return &o.Golden },
-		value: func(ctx context.Context, s *operations.Service, url string) (_ func(*serving.Golden) *serving.Golden, err error) {
-			if err := s.Config.MayHaveGolden(url); err != nil {
-				return nil, err
+		prepare: func(ctx context.Context, s *operations.Service, url string) error {
+			err := s.Config.MayHaveGolden(url)
+			if err != nil {
+				return err
 			}
-			if data, samples, err = a.readSamples(f.samples); err != nil {
-				return nil, err
+			if data, samples, err = a.readSamples(file); err != nil {
+				return err
 			}
-			golden.Tolerance, golden.Timeout = f.tolerance, f.timeout.Seconds()
+			golden.Timeout = timeout.Seconds()
 			golden.Artifact, err = s.StoreSamples(ctx, url, data)
-			return func(*serving.Golden) *serving.Golden { return &golden }, err
+			return err
 		},
+		value: func(*serving.Golden) *serving.Golden { return &golden },
 		done: func(ctx context.Context, s *operations.Service, url string, before *serving.Golden, off bool) change {
 			if before != nil {
 				if err := s.DropUnusedSamples(ctx, before.Artifact); err != nil {
@@ -83,7 +79,7 @@ endpoint stands for all its versions.`,
 			return change{result: object{
 				{"samples", len(samples)},
 				{"artifact", golden.Artifact},
-				{"not_reproduced", a.checkSamples(ctx, s, serving.EndpointURL(url), f.tolerance, samples)},
+				{"not_reproduced", a.checkSamples(ctx, s, serving.EndpointURL(url), golden.Tolerance, samples)},
 			}}
 		},
 	})

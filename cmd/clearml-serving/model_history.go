@@ -9,12 +9,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
 func modelHistoryCommand(a *app) *cobra.Command {
 	var endpoint string
-	return &cobra.Command{
+	return a.reads(&cobra.Command{
 		Use:   "history ENDPOINT",
 		Short: "List the revisions of an endpoint",
 		Long: `List the revisions of an endpoint, the newest first: each change of its model, code,
@@ -24,18 +25,13 @@ revision is not served: the last good one is. Removed endpoints have a history t
   clearml-serving --json model history test_model/1`,
 		Args:        oneArg(&endpoint, "give the name of one endpoint", nameHint),
 		Annotations: map[string]string{markWords: ""},
-		RunE:        func(cmd *cobra.Command, _ []string) error { return a.modelHistory(cmd.Context(), endpoint) },
-	}
+	}, func(_ context.Context, s *operations.Service) (object, error) { return a.modelHistory(s, endpoint) })
 }
 
-func (a *app) modelHistory(ctx context.Context, endpoint string) error {
-	s, err := a.openService(ctx)
-	if err != nil {
-		return err
-	}
+func (a *app) modelHistory(s *operations.Service, endpoint string) (object, error) {
 	h, err := s.History(endpoint)
 	if err != nil {
-		return hintIfNotFound(err, "Try: clearml-serving model list   (shows the names; a revision is recorded when an instance or a command of this version sees the endpoint)")
+		return nil, hintIfNotFound(err, "Try: clearml-serving model list   (shows the names; a revision is recorded when an instance or a command of this version sees the endpoint)")
 	}
 	good, served := h.LastGood()
 	var rows [][]string
@@ -62,9 +58,9 @@ func (a *app) modelHistory(ctx context.Context, endpoint string) error {
 		a.print.notice("Notice: the endpoint was removed on %s UTC; to bring it back: clearml-serving --id %s model rollback %s", h.Removed.UTC().Format(time.DateTime), s.Doc.ID, shellWord(string(serving.CleanURL(endpoint))))
 	}
 	a.print.table([]string{"REVISION", "STATE", "TIME (UTC)", "BY", "MESSAGE", "MODEL", "CODE", "NOTE"}, rows)
-	return a.print.result(object{
+	return object{
 		{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"removed", orNull(stamp(h.Removed))}, {"revisions", shown},
-	})
+	}, nil
 }
 
 // authorOf is who made a revision.

@@ -68,19 +68,17 @@ stands for all its versions.`,
 	return optionCommand(a, cmd, endpointOption[serving.Limits]{
 		what: "limits", doing: "Limits of", which: ": an endpoint, or an auto-updated one", off: "take all bounds off",
 		at: func(o *serving.EndpointOptions) **serving.Limits { return &o.Limits },
-		value: func(context.Context, *operations.Service, string) (func(*serving.Limits) *serving.Limits, error) {
-			return func(before *serving.Limits) *serving.Limits {
-				l := serving.Limits{}
-				if before != nil {
-					l = *before
+		value: func(before *serving.Limits) *serving.Limits {
+			l := serving.Limits{}
+			if before != nil {
+				l = *before
+			}
+			for _, b := range limitFlags(&l) {
+				if f := cmd.Flags().Lookup(b.flag); f.Changed {
+					_ = b.value.Set(f.Value.String()) // read once already
 				}
-				for _, b := range limitFlags(&l) {
-					if f := cmd.Flags().Lookup(b.flag); f.Changed {
-						_ = b.value.Set(f.Value.String()) // read once already
-					}
-				}
-				return &l
-			}, nil
+			}
+			return &l
 		},
 		done: func(_ context.Context, s *operations.Service, url string, _ *serving.Limits, _ bool) change {
 			var limits any

@@ -29,20 +29,15 @@ product; --verbose adds the table.`,
 		Example: `  clearml-serving model list
   clearml-serving model list --format table
   clearml-serving --json model list`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.modelList(cmd.Context(), verbose) },
 	}
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "in the original's format: add the table with the state of the running instances")
 	a.declareFormat(cmd)
 	mark(cmd.Flags(), "verbose", markOurs)
 	a.declare(cmd.Flags(), "serve-url")
-	return cmd
+	return a.reads(cmd, func(ctx context.Context, s *operations.Service) (object, error) { return a.modelList(ctx, s, verbose) })
 }
 
-func (a *app) modelList(ctx context.Context, verbose bool) error {
-	s, err := a.openService(ctx)
-	if err != nil {
-		return err
-	}
+func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool) (object, error) {
 	if a.original {
 		a.print.line("List model serving and endpoints, control task id=%s", s.Doc.ID)
 	} else {
@@ -54,7 +49,7 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 	canaries := sorted(s.Config.Canaries, showCanary)
 	options, err := storedOptions(s.Config)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if a.original {
 		sections := object{{"Endpoints", endpoints}, {"Model Monitoring", monitoring}, {"Canary", canaries}}
@@ -64,7 +59,7 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 		for _, section := range sections {
 			text, err := indented(section.value)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			a.print.line("%s:\n%s", section.key, text)
 		}
@@ -94,7 +89,7 @@ func (a *app) modelList(ctx context.Context, verbose bool) error {
 		a.printBatching(f)
 		result = append(result, field{"instances", f.forJSON()})
 	}
-	return a.print.result(result)
+	return result, nil
 }
 
 func showEndpoint(e serving.Endpoint) any {

@@ -19,15 +19,13 @@ type endpointOption[T any] struct {
 	what, doing string // for errors, and for the first line
 	which, off  string // the help of --endpoint and --off
 	at          func(*serving.EndpointOptions) **T
-	// value returns what the option becomes. The returned function may be called
-	// several times.
-	value func(ctx context.Context, s *operations.Service, url string) (func(before *T) *T, error)
+	// prepare comes before an option is set, nil for nothing.
+	prepare func(ctx context.Context, s *operations.Service, url string) error
+	// value is what the option becomes. It may be called several times.
+	value func(before *T) *T
 	// done completes a stored change.
 	done func(ctx context.Context, s *operations.Service, url string, before *T, off bool) change
 }
-
-// errNoOption says that there is nothing to take off.
-var errNoOption = errors.New("there is nothing to take off")
 
 func optionCommand[T any](a *app, cmd *cobra.Command, o endpointOption[T]) *cobra.Command {
 	var endpoint string
@@ -40,15 +38,20 @@ func optionCommand[T any](a *app, cmd *cobra.Command, o endpointOption[T]) *cobr
 		a.sayEdit(s, "%s '/%s/'", o.doing, url)
 		stored, _ := serving.LookUp(s.Config.Options, url)
 		before := *o.at(&stored)
-		value := func(*T) *T { return nil }
-		if !off {
+		value := o.value
+		switch {
+		case off && before == nil && !brokenOptions(s, url):
+			return change{}, notFound("endpoint '%s' has no %s: there is nothing to take off", url, o.what)
+		case off:
+			value = func(*T) *T { return nil }
+		default:
 			a.warnOfMissingEndpoint(s, url)
-			var err error
-			if value, err = o.value(ctx, s, url); err != nil {
+			if o.prepare == nil {
+				break
+			}
+			if err := o.prepare(ctx, s, url); err != nil {
 				return change{}, err
 			}
-		} else if before == nil && !brokenOptions(s, url) {
-			return change{}, &marked{error: fmt.Errorf("endpoint '%s' has no %s: %w", url, o.what, errNoOption), kind: errNotFound}
 		}
 		a.print.line("Updating serving service")
 		err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {

@@ -40,10 +40,8 @@ no JSON is then not recorded.`,
 	return optionCommand(a, cmd, endpointOption[serving.Record]{
 		what: "recording", doing: "Recording requests of",
 		which: ": an endpoint, an auto-updated one, or a canary", off: "stop recording; what has been recorded stays",
-		at: func(o *serving.EndpointOptions) **serving.Record { return &o.Record },
-		value: func(context.Context, *operations.Service, string) (func(*serving.Record) *serving.Record, error) {
-			return func(*serving.Record) *serving.Record { return &record }, nil
-		},
+		at:    func(o *serving.EndpointOptions) **serving.Record { return &o.Record },
+		value: func(*serving.Record) *serving.Record { return &record },
 		done: func(_ context.Context, _ *operations.Service, _ string, _ *serving.Record, off bool) change {
 			return change{result: object{{"recording", !off}}}
 		},

@@ -35,11 +35,12 @@ those that the clients got, and counted: see model list --verbose, or /status.`,
 		what: "shadow traffic", doing: "Shadow traffic of",
 		which: " whose requests are copied: an endpoint, an auto-updated one, or a canary", off: "send no more copies",
 		at: func(o *serving.EndpointOptions) **serving.Shadow { return &o.Shadow },
-		value: func(_ context.Context, s *operations.Service, _ string) (func(*serving.Shadow) *serving.Shadow, error) {
+		prepare: func(_ context.Context, s *operations.Service, _ string) error {
 			a.warnOfMissingEndpoint(s, shadow.To)
 			shadow.To = string(serving.CleanURL(shadow.To))
-			return func(*serving.Shadow) *serving.Shadow { return &shadow }, nil
+			return nil
 		},
+		value: func(*serving.Shadow) *serving.Shadow { return &shadow },
 		done: func(_ context.Context, _ *operations.Service, _ string, _ *serving.Shadow, off bool) change {
 			return change{result: object{{"shadow", !off}}}
 		},

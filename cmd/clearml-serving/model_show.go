@@ -18,7 +18,7 @@ import (
 
 func modelShowCommand(a *app) *cobra.Command {
 	var word string
-	return &cobra.Command{
+	return a.reads(&cobra.Command{
 		Use:   "show ENDPOINT[@N]",
 		Short: "Show a revision of an endpoint: settings and code",
 		Long: `Show a revision of an endpoint: what became of it, its settings, and its code. Without
@@ -27,26 +27,21 @@ a number it is the newest one.`,
   clearml-serving model show test_model/1@12`,
 		Args:        oneArg(&word, "give one endpoint, with @ and a number for an earlier revision", "Try: clearml-serving model show test_model@12"),
 		Annotations: map[string]string{markWords: ""},
-		RunE:        func(cmd *cobra.Command, _ []string) error { return a.modelShow(cmd.Context(), word) },
-	}
+	}, func(ctx context.Context, s *operations.Service) (object, error) { return a.modelShow(ctx, s, word) })
 }
 
-func (a *app) modelShow(ctx context.Context, word string) error {
-	s, err := a.openService(ctx)
-	if err != nil {
-		return err
-	}
+func (a *app) modelShow(ctx context.Context, s *operations.Service, word string) (object, error) {
 	r, err := a.revision(s, word)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	code, err := a.revisionCode(ctx, s, r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	settings, err := operations.Settings(r)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	state := string(r.State)
 	if r.State == serving.RevisionRefused {
@@ -62,7 +57,7 @@ func (a *app) modelShow(ctx context.Context, word string) error {
 		a.print.line("%s", a.print.paint(bold, "Code "+name+":"))
 		a.print.line("%s", strings.TrimSuffix(code[name], "\n"))
 	}
-	return a.print.result(append(showRevision(r), field{"settings", json.RawMessage(settings)}, field{"code", code}))
+	return append(showRevision(r), field{"settings", json.RawMessage(settings)}, field{"code", code}), nil
 }
 
 // revision finds the revision of a word ENDPOINT[@N].

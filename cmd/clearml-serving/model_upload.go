@@ -155,17 +155,11 @@ func (a *app) uploadModelFile(ctx context.Context, to places.Destination, doc *c
 	if info, err := os.Stat(full); err != nil {
 		return "", fmt.Errorf("upload '%s': %w", name, err)
 	} else if info.IsDir() {
-		packed, left, err := packFolder(ctx, full)
+		packed, err := a.packFolder(ctx, name, full, true)
 		if err != nil {
 			return "", err
 		}
 		defer packed.remove()
-		for _, l := range left {
-			if l.Broken { // as the SDK: a model that lacks a file is none
-				return "", hint(fmt.Errorf("upload '%s': '%s' is %s, so the model would lack it", name, l.Name, l.Why), "Try: complete the download, or remove the link")
-			}
-			a.print.notice("Warning: '%s' is not packed: it is %s", filepath.Join(name, l.Name), l.Why)
-		}
 		file, fileName = packed.file, packed.name
 	}
 	object := path.Join(doc.StoragePath(), "models", fileName)

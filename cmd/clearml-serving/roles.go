@@ -18,21 +18,20 @@ type part struct {
 }
 
 // runRole opens the data folder and runs the parts that make returns, until ctx ends.
-func (a *app) runRole(ctx context.Context, level slog.Level, make func(dir string, sockets *sockets, log *slog.Logger) ([]part, error)) error {
+func (a *app) runRole(ctx context.Context, level slog.Level, make func(*sockets) ([]part, error)) error {
 	defer a.outlive()()
 	dir, err := a.dataDir()
 	if err != nil {
 		return err
 	}
-	log := a.logger(level)
-	sockets := a.newSockets(dir, log)
+	sockets := a.newSockets(dir, a.logger(level))
 	defer sockets.close()
 	defer context.AfterFunc(ctx, sockets.hide)()
-	parts, err := make(dir, sockets, log)
+	parts, err := make(sockets)
 	if err != nil {
 		return err
 	}
-	return runParts(ctx, log, parts...)
+	return runParts(ctx, sockets.log, parts...)
 }
 
 // runParts starts the parts in order, each once the one before is ready, until

@@ -106,12 +106,12 @@ func (a *app) runHere(ctx context.Context, p *runPlan) error {
 	}
 	a.override(map[string]string{"CLEARML_SERVING_ADDR_FALLBACK": "true", "CLEARML_EXTRA_PYTHON_PACKAGES": strings.Join(extra, " ")})
 	var r *deployment
-	return a.runRole(ctx, slog.LevelWarn, func(dir string, sockets *sockets, log *slog.Logger) ([]part, error) {
+	return a.runRole(ctx, slog.LevelWarn, func(sockets *sockets) ([]part, error) {
 		return a.upParts(ctx, upSetup{
-			dir: dir, sockets: sockets, log: log,
+			sockets: sockets,
 			// Before the instance starts, which then finds its service at once.
 			answers: func(server *controlPlane, config clearml.Config) error {
-				client, err := clearml.New(clearml.Options{Config: config, Logger: log, ClientName: "clearml-serving-" + compatVersion})
+				client, err := clearml.New(clearml.Options{Config: config, Logger: sockets.log, ClientName: "clearml-serving-" + compatVersion})
 				if err != nil {
 					return err
 				}
@@ -177,10 +177,11 @@ func (a *app) chooseService(ctx context.Context, r *deployment) error {
 	if err != nil {
 		return err
 	}
-	if a.serviceID == "" && len(services) > 0 {
+	switch {
+	case a.serviceID != "":
+	case len(services) > 0:
 		a.serviceID = services[0].ID
-	}
-	if a.serviceID == "" {
+	default:
 		if a.serviceID, err = r.client.CreateService(ctx, clearml.NewService{Name: "run", Project: "DevOps", Version: compatVersion}); err != nil {
 			return err
 		}

@@ -37,13 +37,13 @@ you alone. A shell gets everything that the SDK needs by:
 }
 
 func (a *app) runServer(ctx context.Context) error {
-	return a.runRole(ctx, slog.LevelInfo, func(dir string, sockets *sockets, log *slog.Logger) ([]part, error) {
-		server, err := a.newControlPlane(ctx, dir, sockets, log)
+	return a.runRole(ctx, slog.LevelInfo, func(sockets *sockets) ([]part, error) {
+		server, err := a.newControlPlane(ctx, sockets)
 		if err != nil {
 			return nil, err
 		}
 		return []part{a.controlPlanePart(server, sockets, func() error {
-			a.greet(dir, sockets.urls)
+			a.greet(sockets)
 			return a.greetBrowser(ctx, server)
 		})}, nil
 	})
@@ -56,7 +56,8 @@ type controlPlane struct {
 	answers    chan struct{} // closed by Run when requests are accepted
 }
 
-func (a *app) newControlPlane(ctx context.Context, dir string, sockets *sockets, log *slog.Logger) (*controlPlane, error) {
+func (a *app) newControlPlane(ctx context.Context, sockets *sockets) (*controlPlane, error) {
+	dir, log := sockets.dir, sockets.log
 	api, err := sockets.open(ctx, apiSocket)
 	if err != nil {
 		return nil, err

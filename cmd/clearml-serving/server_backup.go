@@ -79,18 +79,15 @@ func (a *app) archive(ctx context.Context, done, file string, do func(context.Co
 	if err != nil {
 		return archiveHint(err)
 	}
-	if a.print.json {
-		return a.print.result(object{
-			{"file", file},
-			{"documents", contents.Documents},
-			{"events", contents.Events},
-			{"files", contents.Files},
-			{"file_bytes", contents.FileBytes},
-		})
-	}
 	a.print.line("%s %d documents, %d events, and %d files (%s): %s", done, contents.Documents, contents.Events,
 		contents.Files, humanize.IBytes(uint64(contents.FileBytes)), file)
-	return nil
+	return a.print.result(object{
+		{"file", file},
+		{"documents", contents.Documents},
+		{"events", contents.Events},
+		{"files", contents.Files},
+		{"file_bytes", contents.FileBytes},
+	})
 }
 
 func archiveHint(err error) error {

@@ -240,20 +240,20 @@ func (s *sockets) close() {
 }
 
 // greet says where everything is and what comes next.
-func (a *app) greet(dir string, urls map[string]string) {
+func (a *app) greet(s *sockets) {
 	p := &a.print
 	p.line("clearml-serving %s is up", version)
 	for _, row := range []struct{ name, label, suffix string }{
 		{"serve", "predictions", "/serve/<endpoint>"}, {"api", "ClearML API", ""}, {"files", "files", ""}, {"admin", "status", "/status"},
 	} {
-		if u, ok := urls[row.name]; ok {
+		if u, ok := s.urls[row.name]; ok {
 			p.line("  %-12s %s%s", row.label, u, row.suffix)
 		}
 	}
-	if _, ok := urls["api"]; ok {
+	if _, ok := s.urls["api"]; ok {
 		command := "clearml-serving env"
 		if a.setting("data-dir").value != "" {
-			command += " --data-dir " + shellWord(dir)
+			command += " --data-dir " + shellWord(s.dir)
 		}
 		p.line("Point the SDK here with:  eval \"$(%s)\"", command)
 	}

@@ -181,13 +181,12 @@ func (a *app) printTrialFailure(t *trial, failure *serving.LoadFailure) error {
 	return a.print.result(object{{"passed", false}, {"failure", object{{"step", failure.Step}, {"reason", failure.Reason}, {"traceback", orNull(failure.Traceback)}}}})
 }
 
+// goodOrBad are the styles of results.
+var goodOrBad = map[bool]string{true: green, false: red}
+
 // printTrial shows one answer.
 func (a *app) printTrial(answer trialAnswer, loaded time.Duration, expect string) (bool, error) {
-	style := green
-	if answer.status >= http.StatusBadRequest {
-		style = red
-	}
-	a.print.line("%s %s, %v (loaded in %v)", a.print.paint(style, fmt.Sprintf("%d %s", answer.status, http.StatusText(answer.status))),
+	a.print.line("%s %s, %v (loaded in %v)", a.print.paint(goodOrBad[answer.status < http.StatusBadRequest], fmt.Sprintf("%d %s", answer.status, http.StatusText(answer.status))),
 		firstOf(answer.contentType, "no content type"), shownDuration(answer.took), shownDuration(loaded))
 	a.print.line("%s", shownBody(answer.body))
 	switch {
@@ -215,12 +214,8 @@ func (a *app) printReplay(questions []serving.Exchange, answers []trialAnswer, l
 			list = append(list, append(object{{"request", i + 1}}, showAnswer(answer)...))
 		}
 	}
-	style := green
-	if different > 0 {
-		style = red
-	}
 	a.print.line("%s, mean %v, slowest %v (loaded in %v)",
-		a.print.paint(style, fmt.Sprintf("%s: %d as recorded, %d different", plural(len(answers), "request"), len(answers)-different, different)),
+		a.print.paint(goodOrBad[different == 0], fmt.Sprintf("%s: %d as recorded, %d different", plural(len(answers), "request"), len(answers)-different, different)),
 		shownDuration(total/time.Duration(len(answers))), shownDuration(slowest), shownDuration(loaded))
 	return different == 0, a.print.result(object{
 		{"passed", different == 0},

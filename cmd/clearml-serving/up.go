@@ -36,16 +36,16 @@ find the server and its credentials by themselves when nothing else is configure
 }
 
 func (a *app) runUp(ctx context.Context, name string) error {
-	return a.runRole(ctx, slog.LevelInfo, func(dir string, sockets *sockets, log *slog.Logger) ([]part, error) {
+	return a.runRole(ctx, slog.LevelInfo, func(sockets *sockets) ([]part, error) {
 		var server *controlPlane
 		return a.upParts(ctx, upSetup{
-			dir: dir, sockets: sockets, log: log, name: name,
+			sockets: sockets, name: name,
 			answers: func(s *controlPlane, _ clearml.Config) error {
 				server = s
 				return nil
 			},
 			then: func(ctx context.Context) error {
-				a.greet(dir, sockets.urls)
+				a.greet(sockets)
 				if err := a.greetBrowser(ctx, server); err != nil {
 					return err
 				}
@@ -58,9 +58,7 @@ func (a *app) runUp(ctx context.Context, name string) error {
 
 // upSetup is what differs between the roles that run everything.
 type upSetup struct {
-	dir     string
 	sockets *sockets
-	log     *slog.Logger
 	name    string // of the service
 	// answers is called once the control plane answers, before the instance starts.
 	answers func(*controlPlane, clearml.Config) error
@@ -70,7 +68,7 @@ type upSetup struct {
 
 // upParts are the control plane, the inference service, and what follows them.
 func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
-	server, err := a.newControlPlane(ctx, setup.dir, setup.sockets, setup.log)
+	server, err := a.newControlPlane(ctx, setup.sockets)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +79,8 @@ func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
 		AccessKey: own(access), SecretKey: clearml.NewSecret(secret, "this process"), WorkerName: clearml.Setting{Value: "up"},
 	}
 	inference, err := a.newInference(ctx, inferenceSetup{
-		dataDir: setup.dir, sockets: setup.sockets, config: config, name: setup.name,
-		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute, log: setup.log,
+		sockets: setup.sockets, config: config, name: setup.name,
+		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute,
 	})
 	if err != nil {
 		return nil, errors.Join(err, server.Close())

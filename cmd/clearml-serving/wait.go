@@ -270,9 +270,6 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 
 // printAddresses prints where what was deployed answers, and a request to paste.
 func (a *app) printAddresses(s *operations.Service, f fleet, named []serving.EndpointURL) {
-	if len(f.instances) == 0 {
-		return
-	}
 	first, key := f.instances[0], ""
 	if s.Config.Access.Required {
 		key = ` -H "Authorization: Bearer $CLEARML_SERVING_KEY"`

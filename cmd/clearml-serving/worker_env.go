@@ -37,12 +37,7 @@ var workerVariables = slices.Concat(
 // connection of the service for the SDK.
 func (a *app) workerEnv(config clearml.Config) []string {
 	further := strings.FieldsFunc(a.text("worker-env"), func(r rune) bool { return r == ',' || r == ' ' })
-	var env []string
-	for _, name := range slices.Concat(workerVariables, networkVariables, further) {
-		if value, ok := a.sys.env(name); ok {
-			env = append(env, name+"="+fullPath(name, value))
-		}
-	}
+	env := a.passed(workerVariables, networkVariables, further)
 	sdk := config.Variables()
 	for _, name := range keys(sdk) {
 		env = append(env, name+"="+sdk[name])
