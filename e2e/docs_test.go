@@ -307,7 +307,7 @@ func openPTY(t *testing.T) (control, tty *os.File) {
 	control = os.NewFile(uintptr(fd), "/dev/ptmx")
 	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	if err == nil {
-		err = errors.Join(unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0), unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: 250}))
+		err = errors.Join(unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0), unix.IoctlSetWinsize(fd, unix.TIOCSWINSZ, &unix.Winsize{Row: 50, Col: 400}))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -352,7 +352,7 @@ var looking = regexp.MustCompile(`^(curl |tail |clearml-serving (list|model (his
 // follow runs a step and compares. It reports whether everything matched the document.
 func (u *userTerminal) follow(t *testing.T, s step) bool {
 	t.Helper()
-	for begun := time.Now(); ; time.Sleep(time.Second) {
+	for begun, first := time.Now(), true; ; time.Sleep(time.Second) {
 		said, err := u.run(s)
 		if err == nil {
 			t.Logf("%s: %s (%v)\n%s", s.where, s.command, time.Since(begun).Round(time.Millisecond), said)
@@ -361,6 +361,10 @@ func (u *userTerminal) follow(t *testing.T, s step) bool {
 		if !looking.MatchString(s.command) || time.Since(begun) > patience {
 			t.Errorf("%s: %s\n%v\nit printed\n%s", s.where, s.command, err, said)
 			return false
+		}
+		if first { // how often that happens, and why, is worth knowing
+			t.Logf("%s: %s\n%v\nit printed\n%s", s.where, s.command, err, said)
+			first = false
 		}
 	}
 }

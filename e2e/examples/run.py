@@ -108,7 +108,8 @@ class Reader:
         """The packages that a tutorial installs must be those that the examples are tested with."""
         installed = {package.metadata["Name"].lower() for package in metadata.distributions()}
         installed |= {name.removesuffix("-cpu") for name in installed}  # xgboost without CUDA
-        missing = [name for name in command.words[2:] if name.lower() not in installed]
+        named = (re.split("[<>=]", word)[0] for word in command.words[2:])
+        missing = [name for name in named if name.lower() not in installed]
         if missing:
             raise CommandError(f"{command.text}\nrequirements/examples.in lacks {', '.join(missing)}")
 
