@@ -10,6 +10,7 @@ import (
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/router"
+	"clearmlserving/serving"
 )
 
 // FailureKind is the reason why a question has no answer of the model. Each front maps it to a
@@ -107,7 +108,7 @@ func (f *Failure) Error() string { return f.Text }
 // Response is the failure in the form for HTTP clients and user code: a status,
 // the text as JSON, and headers.
 func (f *Failure) Response() *engine.Response {
-	resp := &engine.Response{Status: statuses[f.Kind], ContentType: jsonType, Body: engine.Detail(f.Text), Header: slices.Clip(f.Origin)}
+	resp := &engine.Response{Status: statuses[f.Kind], ContentType: jsonType, Body: serving.Detail(f.Text), Header: slices.Clip(f.Origin)}
 	if f.RetryAfter > 0 {
 		seconds := max(1, int(f.RetryAfter.Round(time.Second)/time.Second))
 		resp.Header = append(resp.Header, engine.Header{Name: "Retry-After", Value: strconv.Itoa(seconds)})

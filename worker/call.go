@@ -2,10 +2,11 @@ package worker
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
+
+	"clearmlserving/serving"
 )
 
 // openCall is a send_request of user code that is not answered yet.
@@ -89,9 +90,5 @@ func (w *worker) answerCall(id uint64, r CallResponse) {
 }
 
 func refusedCall(status int, text string) CallResponse {
-	body, err := json.Marshal(map[string]string{"detail": text})
-	if err != nil { // a string always encodes
-		body = []byte(`{"detail":"call failed"}`)
-	}
-	return CallResponse{Status: status, ContentType: "application/json", Body: body}
+	return CallResponse{Status: status, ContentType: "application/json", Body: serving.Detail(text)}
 }

@@ -6,7 +6,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -240,15 +239,6 @@ type LoadError struct {
 func (e *LoadError) Error() string { return e.Text }
 
 func (e *LoadError) Unwrap() error { return e.Err }
-
-// Detail is the body of an error, as in the original.
-func Detail(text string) []byte {
-	b, err := json.Marshal(map[string]string{"detail": text})
-	if err != nil { // a string always encodes
-		return []byte(`{"detail":"unknown error"}`)
-	}
-	return b
-}
 
 // Caller answers the send_request calls of user code.
 type Caller interface {

@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/serving"
 )
 
 // bodyError is a request whose body cannot be used, with the status to answer.
@@ -27,7 +28,7 @@ type bodyError struct {
 func (e *bodyError) Error() string { return e.text }
 
 func (e *bodyError) response() *Response {
-	return &Response{Response: engine.Response{Status: e.status, ContentType: "application/json", Body: engine.Detail(e.text)}}
+	return &Response{Response: engine.Response{Status: e.status, ContentType: "application/json", Body: serving.Detail(e.text)}}
 }
 
 func tooLarge(limit int64) *bodyError {

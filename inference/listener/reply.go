@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/serving"
 )
 
 // reply sends a response. Head and body are sent in one write.
@@ -304,5 +305,5 @@ func (c *conn) linger() {
 }
 
 func detailResponse(status int, text string) *Response {
-	return &Response{Response: engine.Response{Status: status, ContentType: "application/json", Body: engine.Detail(text)}}
+	return &Response{Response: engine.Response{Status: status, ContentType: "application/json", Body: serving.Detail(text)}}
 }

@@ -59,6 +59,17 @@ func TestAnotherMethodIsToldWhichOneToUse(t *testing.T) {
 	}
 }
 
+func TestErrorsAreTextAndNotEscapedForPages(t *testing.T) {
+	base := start(t, nil, "echo")
+	resp, body := get(t, base+"/readyz?endpoint=a%3Cb")
+	if !strings.Contains(body, "a<b") {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	if resp, body = post(t, base+"/serve/a%3Cb", "{}"); !strings.Contains(body, "a<b") {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
+
 func TestAnUnknownVersionNamesThoseThereAre(t *testing.T) {
 	urls := []string{"diabetes/1", "diabetes/2", "diabetes/10", "x", "y/1", "y/1/deep", "badcode", "badcode/2", "asksshows"}
 	for n := range 25 {

@@ -212,7 +212,7 @@ func refuse(failure *inference.Failure) *listener.Response {
 }
 
 func detail(status int, text string) *listener.Response {
-	return &listener.Response{Response: engine.Response{Status: status, ContentType: jsonType, Body: engine.Detail(text)}}
+	return &listener.Response{Response: engine.Response{Status: status, ContentType: jsonType, Body: serving.Detail(text)}}
 }
 
 const jsonType = "application/json"

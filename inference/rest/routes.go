@@ -1,6 +1,7 @@
 package rest
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -232,9 +233,12 @@ func (f *Front) status(*listener.Head, bool) *listener.Response {
 }
 
 func jsonResponse(status int, body any) *listener.Response {
-	text, err := json.MarshalIndent(body, "", "  ")
-	if err != nil {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false) // a client reads the text, not a page
+	if err := enc.Encode(body); err != nil {
 		return detail(http.StatusInternalServerError, "status cannot be encoded: "+err.Error())
 	}
-	return &listener.Response{Response: engine.Response{Status: status, ContentType: jsonType, Body: append(text, '\n')}}
+	return &listener.Response{Response: engine.Response{Status: status, ContentType: jsonType, Body: text.Bytes()}}
 }
