@@ -39,7 +39,7 @@ func TestLimitedCredentialsReadFilesAndWriteNone(t *testing.T) {
 			t.Errorf("%s: GET %d %q", limit, status, text)
 		}
 		for _, method := range []string{"PUT", "DELETE"} {
-			if status, _, text := limited.send(t, method, r.files+"/p/a", "changed"); status != 403 || !strings.Contains(text, "may read files") {
+			if status, _, text := limited.send(t, method, r.files+"/p/a", "changed"); status != 403 || !strings.Contains(text, "may only read files") {
 				t.Errorf("%s: %s %d %s, want 403 that says why", limit, method, status, text)
 			}
 		}
