@@ -19,7 +19,7 @@ func terminal(t *testing.T, columns uint16) (tty *os.File, read func() string) {
 	t.Helper()
 	control, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
-		t.Skip("no terminal can be made: ", err)
+		t.Fatal("no terminal can be made: ", err)
 	}
 	fd := int(control.Fd())
 	number, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
@@ -33,7 +33,7 @@ func terminal(t *testing.T, columns uint16) (tty *os.File, read func() string) {
 		t.Fatal(err)
 	}
 	if tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0); err != nil {
-		t.Skip("no terminal can be opened: ", err)
+		t.Fatal("no terminal can be opened: ", err)
 	}
 	said := make(chan string, 1)
 	go func() { // ends when the terminal is closed
