@@ -223,21 +223,31 @@ func (w want) loadFailure(err error) *serving.LoadFailure {
 	return failure
 }
 
+// part is one file of a model: as it is to be fetched again, and as it was fetched.
+type part struct {
+	name string
+	file File
+	was  Local
+}
+
+// parts are the files of a model, to be fetched with the content that they had.
+func parts(w want, was fetchedFiles, verify bool) []part {
+	var all []part
+	for _, p := range []part{{"code", w.code, was.code}, {"model", w.model, was.model}} {
+		if p.file.URL != "" {
+			p.file.SHA256, p.file.Verify = p.was.SHA256, verify
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
 // repaired compares the files of a failed load with what they should be, and reports whether one
 // was damaged and has been fetched again.
 func (r *Reconciler) repaired(ctx context.Context, w want, was fetchedFiles) bool {
 	repaired := false
-	for _, part := range []struct {
-		name string
-		file File
-		was  Local
-	}{{"code", w.code, was.code}, {"model", w.model, was.model}} {
-		if part.file.URL == "" {
-			continue
-		}
-		file := part.file
-		file.SHA256, file.Verify = part.was.SHA256, true
-		local, err := r.o.Files.Fetch(ctx, file)
+	for _, part := range parts(w, was, true) {
+		local, err := r.o.Files.Fetch(ctx, part.file)
 		if err != nil {
 			continue // the load has failed with what there is
 		}
@@ -325,17 +335,8 @@ func (r *Reconciler) fetch(ctx context.Context, w want) (fetchedFiles, error) {
 // restore fetches the files of a model again if they are missing or were changed. If their source
 // has other content now, the endpoint is loaded again with that.
 func (r *Reconciler) restore(ctx context.Context, e *entry, w want, was fetchedFiles, distrust bool) error {
-	for _, part := range []struct {
-		name string
-		file File
-		was  Local
-	}{{"code", w.code, was.code}, {"model", w.model, was.model}} {
-		if part.file.URL == "" {
-			continue
-		}
-		file := part.file
-		file.SHA256, file.Verify = part.was.SHA256, distrust
-		local, err := r.o.Files.Fetch(ctx, file)
+	for _, part := range parts(w, was, distrust) {
+		local, err := r.o.Files.Fetch(ctx, part.file)
 		if err == nil {
 			was.held.put(part.name, local.Release)
 			if local.Path == part.was.Path {

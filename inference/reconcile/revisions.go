@@ -202,21 +202,25 @@ func (r *Reconciler) settleRevisions() {
 	r.keepOnDisk(r.state)
 }
 
-// lacking is what the stored revisions of a service lack.
-func (r *Reconciler) lacking(service serving.Service) map[serving.EndpointURL]serving.History {
-	lacking := map[serving.EndpointURL]serving.History{}
+// lacking is what the stored revisions of a service lack. found: a revision itself is missing.
+func (r *Reconciler) lacking(service serving.Service) (lacking map[serving.EndpointURL]serving.History, found bool) {
+	lacking = map[serving.EndpointURL]serving.History{}
 	for url, h := range r.known {
-		if _, more := service.Revisions[string(url)].Merge(h); more {
+		stored := service.Revisions[string(url)]
+		if _, more := stored.Merge(h); more {
 			lacking[url] = h
+			found = found || h.Newest().Number > stored.Newest().Number
 		}
 	}
-	return lacking
+	return lacking, found
 }
 
 // findings are what the stored revisions of a service lack.
 type findings struct {
 	serviceID string
 	histories map[serving.EndpointURL]serving.History
+	// found means that a revision itself is missing, and not only what became of one.
+	found bool
 }
 
 // report hands what the stored revisions lack to the journal, in the place of an older set.
@@ -224,7 +228,7 @@ func (r *Reconciler) report(state *State, service serving.Service) {
 	if r.o.Journal == nil || r.source.fromCache {
 		return
 	}
-	lacking := r.lacking(service)
+	lacking, found := r.lacking(service)
 	select {
 	case <-r.unrecorded:
 	default:
@@ -233,14 +237,14 @@ func (r *Reconciler) report(state *State, service serving.Service) {
 		return
 	}
 	select {
-	case r.unrecorded <- findings{state.ServiceID, lacking}:
+	case r.unrecorded <- findings{state.ServiceID, lacking, found}:
 	default: // the loop of the journal has just put back a set; the next comparison replaces it
 	}
 }
 
 const (
-	// recordDelay is the time in which findings are collected before they are stored. A command of
-	// ours that has just uploaded code stores its revision meanwhile.
+	// recordDelay is the wait before a revision is stored that another program has made. A command
+	// of ours that has just uploaded code stores its revision meanwhile. A verdict does not wait.
 	recordDelay = time.Second
 	// The pauses after failures: credentials without the right to write fail for ever.
 	recordPause, longestRecordPause = 2 * time.Second, 10 * time.Minute
@@ -256,9 +260,12 @@ func (r *Reconciler) recordLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		pause := recordDelay
-		if failures > 0 {
+		pause := time.Duration(0)
+		switch {
+		case failures > 0:
 			pause = retry.Doubled(failures, recordPause, longestRecordPause)
+		case lacking.found:
+			pause = recordDelay
 		}
 		if retry.Sleep(ctx, pause) != nil {
 			return

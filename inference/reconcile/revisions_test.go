@@ -25,6 +25,7 @@ type shelf struct {
 	err    error
 	writes int
 	stored map[string]serving.History
+	wrote  time.Time // when it was written last
 }
 
 func (s *shelf) Record(_ context.Context, _ string, histories map[serving.EndpointURL]serving.History) error {
@@ -34,6 +35,7 @@ func (s *shelf) Record(_ context.Context, _ string, histories map[serving.Endpoi
 		return s.err
 	}
 	s.writes++
+	s.wrote = time.Now()
 	for url, h := range histories {
 		s.stored[string(url)], _ = s.stored[string(url)].Merge(h)
 	}
@@ -248,6 +250,23 @@ func TestARefusedRevisionIsNamedAndNotTriedAgainUntilItIsDeployedAgain(t *testin
 		later()
 		if got, stored := answer(t, rt, "m/1"), s.states(); got != "v2" || stored != "v1:good v2:refused v2:good" {
 			t.Errorf("deployed again: serves %s, stored %s", got, stored)
+		}
+	})
+}
+
+// A person who was told of a refusal looks at the history next.
+func TestAVerdictOnAStoredRevisionIsRecordedAtOnce(t *testing.T) {
+	s, l := newShelf("v2", deployed("v1:good", "v2:pending"))
+	l.errs["v2"] = errUser
+	runShelf(t, s, l, "", func(*reconcile.Reconciler, *router.Router) {
+		synctest.Wait()
+		if stored := s.states(); stored != "v1:good v2:refused" {
+			t.Errorf("stored is %s", stored)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if waited := time.Second - time.Since(s.wrote); waited > 0 { // settle has let a second pass
+			t.Errorf("it was recorded after %v", waited)
 		}
 	})
 }
