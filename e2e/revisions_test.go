@@ -188,6 +188,35 @@ func TestARollbackIsLiveAndLosesNoRequest(t *testing.T) {
 	s.answers(t, "m", `{"code":"two"}`)
 }
 
+// The printed request is one that the code takes, or says that it is not known.
+func TestThePrintedRequestIsOneThatTheEndpointTakes(t *testing.T) {
+	s := up(t)
+	s.must(t, "create", "--name", "requests")
+	reads := `class Preprocess:
+    def preprocess(self, body, state, collect_custom_statistics_fn=None):
+        return [body["it's"], body.get("x1", None)]
+
+    def process(self, data, state, collect_custom_statistics_fn=None):
+        return {"sum": sum(data)}
+`
+	printed := func(code string) string {
+		t.Helper()
+		out := s.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", writeCode(t, s, "preprocess.py", code), "--wait")
+		_, command, ok := strings.Cut(out, "  curl ")
+		if !ok {
+			t.Fatalf("no request is printed: %s", out)
+		}
+		command, _, _ = strings.Cut(command, "\n")
+		return "curl -s " + command
+	}
+	if r := s.command(t, nil, "bash", "-c", printed(reads)); r.code != 0 || !strings.Contains(r.out, `{"sum":0}`) {
+		t.Errorf("the printed request: %v", r)
+	}
+	if command := printed(answersWith("any")); !strings.HasSuffix(command, "-d @request.json") {
+		t.Errorf("code that reads no field: %s", command)
+	}
+}
+
 // An instance that runs apart from the embedded server sees a deployment and a rollback long
 // before it polls the configuration (patience is shorter than that).
 func TestAnInstanceOfItsOwnFollowsARollbackBeforeItsPoll(t *testing.T) {

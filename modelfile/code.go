@@ -74,14 +74,17 @@ func CopyCode(folder, to string, model File) error {
 func Predicts(code string) bool { return strings.Contains(codeText(code), "def process(") }
 
 // bodyKey is a key that code reads from the body of a request.
-var bodyKey = regexp.MustCompile(`\bbody(?:\.get\(|\[)\s*["']([^"']+)["']`)
+var bodyKey = regexp.MustCompile(`\bbody(?:\.get\(|\[)\s*(?:"([^"\\\n]+)"|'([^'\\\n]+)')`)
 
-// BodyKeys are the keys that code reads from the body of a request, in the order of the code.
-func BodyKeys(code string) []string {
+// BodyKeys are the keys that code, a path, reads from the body of a request, in the order of the code.
+func BodyKeys(code string) []string { return BodyKeysIn(codeText(code)) }
+
+// BodyKeysIn is BodyKeys for the text of code.
+func BodyKeysIn(text string) []string {
 	var keys []string
-	for _, found := range bodyKey.FindAllStringSubmatch(codeText(code), -1) {
-		if !slices.Contains(keys, found[1]) {
-			keys = append(keys, found[1])
+	for _, found := range bodyKey.FindAllStringSubmatch(text, -1) {
+		if key := found[1] + found[2]; !slices.Contains(keys, key) {
+			keys = append(keys, key)
 		}
 	}
 	return keys

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/modelfile"
 	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
@@ -78,7 +80,7 @@ func (a *app) finish(ctx context.Context, s *operations.Service, w waitFlags, en
 			a.print.line("All %d running inference services serve the change", instances)
 		}
 		result = append(result, field{"live", true}, field{"instances", instances})
-		a.printAddresses(s, f, endpoints)
+		a.printAddresses(ctx, s, f, endpoints)
 	}
 	return a.print.result(append(result, field{"state_hash", s.Hash()}))
 }
@@ -269,23 +271,62 @@ func (l *liveState) settled(named []serving.EndpointURL) (done bool, reason stri
 }
 
 // printAddresses prints where what was deployed answers, and a request to paste.
-func (a *app) printAddresses(s *operations.Service, f fleet, named []serving.EndpointURL) {
+func (a *app) printAddresses(ctx context.Context, s *operations.Service, f fleet, named []serving.EndpointURL) {
 	first, key := f.instances[0], ""
 	if s.Config.Access.Required {
 		key = ` -H "Authorization: Bearer $CLEARML_SERVING_KEY"`
 	}
-	say := func(endpoint serving.EndpointURL) {
+	say := func(endpoint serving.EndpointURL, body string) {
 		address := strings.TrimRight(first.URL, "/") + (&url.URL{Path: "/" + firstOf(first.Path, "serve") + "/" + string(endpoint)}).EscapedPath()
-		a.print.line("%s\n  curl -X POST %s -H 'Content-Type: application/json'%s -d '{}'", address, shellWord(address), key)
+		a.print.line("%s", address)
+		data := shellWord(body)
+		if body == "" {
+			data = "@request.json"
+		}
+		a.print.line("  curl -X POST %s -H 'Content-Type: application/json'%s -d %s", shellWord(address), key, data)
+		if body == "" {
+			a.print.line("  (request.json is a file with a request, in the form that the endpoint takes)")
+		}
 	}
 	for _, c := range first.Canaries {
 		if slices.Contains(named, c.URL) {
-			say(c.URL)
+			body := ""
+			if targets := slices.Sorted(maps.Keys(c.Shares)); len(targets) > 0 { // they take the same requests
+				body = a.requestFor(ctx, s, targets[0])
+			}
+			say(c.URL, body)
 		}
 	}
 	for _, e := range first.Endpoints {
 		if slices.Contains(named, e.URL) || (e.Monitoring != "" && slices.Contains(named, serving.CleanURL(e.Monitoring))) {
-			say(e.URL)
+			say(e.URL, a.requestFor(ctx, s, e.URL))
 		}
 	}
+}
+
+// requestFor is a request with a zero for each field that the endpoint's record names, or that its
+// code reads from the body. "": neither says what a request holds.
+func (a *app) requestFor(ctx context.Context, s *operations.Service, endpoint serving.EndpointURL) string {
+	r, err := s.Revision(string(endpoint), 0)
+	if err != nil {
+		return "" // recorded by an older version
+	}
+	fields := r.Endpoint.InputName
+	if len(fields) == 0 {
+		code, err := a.revisionCode(ctx, s, r)
+		if err != nil {
+			return "" // the deployment has succeeded without this
+		}
+		for _, name := range keys(code) {
+			fields = append(fields, modelfile.BodyKeysIn(code[name])...)
+		}
+	}
+	if len(fields) == 0 {
+		return ""
+	}
+	text, err := marshal(known(fields, nil))
+	if err != nil {
+		return ""
+	}
+	return string(text)
 }
