@@ -250,6 +250,26 @@ const (
 	recordPause, longestRecordPause = 2 * time.Second, 10 * time.Minute
 )
 
+// newest is the newest set of findings. It waits for recordDelay while a revision is missing.
+func (r *Reconciler) newest(ctx context.Context, lacking findings) findings {
+	delay := time.NewTimer(recordDelay)
+	defer delay.Stop()
+	for lacking.found {
+		select {
+		case lacking = <-r.unrecorded:
+		case <-delay.C:
+			return lacking
+		case <-ctx.Done():
+			return lacking
+		}
+	}
+	select {
+	case lacking = <-r.unrecorded:
+	default:
+	}
+	return lacking
+}
+
 // recordLoop stores what the stored revisions lack.
 func (r *Reconciler) recordLoop(ctx context.Context) {
 	failures, told := 0, ""
@@ -260,19 +280,13 @@ func (r *Reconciler) recordLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		pause := time.Duration(0)
-		switch {
-		case failures > 0:
-			pause = retry.Doubled(failures, recordPause, longestRecordPause)
-		case lacking.found:
-			pause = recordDelay
+		if failures > 0 {
+			if retry.Sleep(ctx, retry.Doubled(failures, recordPause, longestRecordPause)) != nil {
+				return
+			}
 		}
-		if retry.Sleep(ctx, pause) != nil {
+		if lacking = r.newest(ctx, lacking); ctx.Err() != nil {
 			return
-		}
-		select {
-		case lacking = <-r.unrecorded: // newer
-		default:
 		}
 		err := r.o.Journal.Record(ctx, lacking.serviceID, lacking.histories)
 		if ctx.Err() != nil {
