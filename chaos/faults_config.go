@@ -45,7 +45,7 @@ func configFaults() []fault {
 				if err != nil {
 					return err
 				}
-				if err := os.RemoveAll(filepath.Join(w.dir, w.serving().name)); err != nil {
+				if err := remove(ctx, filepath.Join(w.dir, w.serving().name)); err != nil {
 					return err
 				}
 				return syscall.Kill(pid, syscall.SIGKILL)
@@ -226,12 +226,25 @@ func restartWithBroken(ctx context.Context, w *world) error {
 	return errors.Join(err, w.store(ctx, "endpoints", good), w.problem(ctx, "endpoints", false))
 }
 
+// remove removes a folder in which the service may create files at the same time.
+func remove(ctx context.Context, folder string) error {
+	for {
+		err := os.RemoveAll(folder)
+		if !errors.Is(err, syscall.ENOTEMPTY) {
+			return err
+		}
+		if pause(ctx, 10*time.Millisecond) != nil {
+			return err
+		}
+	}
+}
+
 // vanish removes folders of the data folder while the service runs, and kills a worker.
 func vanish(folders ...string) func(context.Context, *world) error {
 	return func(ctx context.Context, w *world) error {
 		for range 2 {
 			for _, name := range folders {
-				if err := os.RemoveAll(filepath.Join(w.dir, w.serving().name, name)); err != nil {
+				if err := remove(ctx, filepath.Join(w.dir, w.serving().name, name)); err != nil {
 					return err
 				}
 			}

@@ -272,6 +272,31 @@ func TestChangedCodeGoesLiveOnlyWhenItIsLoaded(t *testing.T) {
 	}
 }
 
+// replacedModel is replaced and closed while its status is read.
+type replacedModel struct {
+	model
+	replace func()
+}
+
+func (m *replacedModel) Status() serving.ModelReport {
+	m.replace()
+	return serving.ModelReport{State: serving.StateClosed}
+}
+
+func TestAModelThatIsReplacedWhileItsStatusIsReadIsNotReported(t *testing.T) {
+	w := newWorld()
+	w.set(endpoints(map[string]string{"m/1": "v1"}))
+	run(t, w, "", func(r *reconcile.Reconciler, rt *router.Router) {
+		now := rt.Snapshot()
+		before := *now
+		before.Models = map[serving.EndpointURL]*router.Live{"m/1": router.NewLive("m/1", "", &replacedModel{replace: func() { rt.Swap(now) }})}
+		rt.Swap(&before)
+		if e := r.Status().Endpoints[0]; e.State != serving.StateReady || e.Model.State != serving.StateReady {
+			t.Errorf("endpoint %s, model %s", e.State, e.Model.State)
+		}
+	})
+}
+
 func TestALongPreparationTakesNoPlaceFromLoads(t *testing.T) {
 	w := newWorld()
 	run(t, w, "", func(r *reconcile.Reconciler, rt *router.Router) {

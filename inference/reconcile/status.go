@@ -1,17 +1,32 @@
 package reconcile
 
-import "clearmlserving/serving"
+import (
+	"clearmlserving/inference/router"
+	"clearmlserving/serving"
+)
 
 // Status returns what the reconciler knows of the present state: Started, Access, Workers,
 // Recordings and Shadows are left to its caller. It may be called from any goroutine.
 func (r *Reconciler) Status() serving.Status {
-	s := *r.status.Load()
-	snapshot := r.o.Router.Snapshot()
+	for {
+		published, snapshot := r.status.Load(), r.o.Router.Snapshot()
+		s, closed := report(*published, snapshot)
+		// A model that is replaced while its status is read may be closed by then. It says nothing
+		// about its endpoint, which the next model serves.
+		if !closed || snapshot == r.o.Router.Snapshot() {
+			return s
+		}
+	}
+}
+
+// report adds the present state of a snapshot's models to s; closed says that one of them has been closed.
+func report(s serving.Status, snapshot *router.Snapshot) (_ serving.Status, closed bool) {
 	endpoints := make([]serving.EndpointReport, len(s.Endpoints))
 	for i, e := range s.Endpoints {
 		e.Counts = snapshot.Waiting[e.URL].Stats.Counts()
 		if live, ok := snapshot.Models[e.URL]; ok {
 			e.Counts, e.InUse, e.Model = live.Stats.Counts(), live.InUse(), live.Model.Status()
+			closed = closed || e.Model.State == serving.StateClosed
 			if e.State == serving.StateReady && e.Model.State != "" {
 				e.State = e.Model.State
 			}
@@ -26,7 +41,7 @@ func (r *Reconciler) Status() serving.Status {
 		canaries[i] = c
 	}
 	s.Endpoints, s.Canaries = endpoints, canaries
-	return s
+	return s, closed
 }
 
 // publish makes the owner's state visible to Status.
