@@ -147,6 +147,17 @@ format: $(TOOLS)/golangci-lint-$(GOLANGCI_LINT) python-env ## repair what the li
 	.venv/bin/ruff check --no-cache --fix . || true
 	.venv/bin/ruff format --no-cache .
 
+.PHONY: monitoring
+monitoring: ## write monitoring/grafana/dashboards/ from monitoring/*.go
+	$(GO) run ./monitoring
+
+.PHONY: e2e-monitoring
+e2e-monitoring: build python-env venv-sdk1 ## every panel and alert of monitoring/ against a real Prometheus with real traffic, into docs/monitoring.md (5 minutes)
+	@scripts/system-packages.sh prometheus=prometheus promtool=prometheus
+	promtool check rules monitoring/prometheus/rules.yml
+	promtool test rules monitoring/prometheus/rules_test.yml
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_MONITORING=1 $(GO) test -count=1 -timeout 20m -v -run '^TestMonitoring' ./e2e/...
+
 .PHONY: bench
 bench: build bench-env ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
 	@mkdir -p docs/images

@@ -65,6 +65,7 @@ var arrows = []arrow{
 	{"hocon", nil, "hocon reads a text: it needs nothing of ours"},
 	{"serving", nil, "serving is the vocabulary: pure, it imports nothing of ours"},
 	{"docs", nil, "docs carries the pages of the documentation: it needs nothing of ours"},
+	{"monitoring", nil, "the dashboards are made of the names of metrics: monitoring needs nothing of ours"},
 	{"bench", []string{"bench"}, "the benchmark drives the built binary from outside"},
 	{"chaos", []string{"controlplane!"}, "the faults hit the built binary from outside; only a control plane with a wrong clock is put together there"},
 	{"security", []string{"controlplane", "inference", "serving", "statistics", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
