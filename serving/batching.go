@@ -162,6 +162,21 @@ func wholeNumber(value any, least, most int, field string) (int, error) {
 	return int(n), nil
 }
 
+// ForeignSettings lists, in order, the settings of an auxiliary configuration that the Python engines do not
+// have: only user code reads them. Triton reads its own, and a config.pbtxt may be written for it.
+func ForeignSettings(engine string, aux any) (names []string) {
+	settings, _ := aux.(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		if engine != EngineTriton && !slices.Contains(PythonSettings, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// PythonSettings are the settings that the Python engines read from an auxiliary configuration.
+var PythonSettings = []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
+
 // unquoted removes the quotes that values of --aux-config may have.
 func unquoted(text string) string { return strings.Trim(text, `"'\`) }
 

@@ -46,10 +46,15 @@ func (f *endpointFlags) declare(cmd *cobra.Command) {
 }
 
 // noticeEngine tells of an engine that may be stored although no instance of this version
-// runs it.
-func (a *app) noticeEngine(engine string) {
+// runs it, and of settings that the engine does not have.
+func (a *app) noticeEngine(engine string, aux any) {
 	if !slices.Contains(availableEngines(), engine) {
 		put(a.sys.stderr, "Notice: engine %s is %s", engine, onlyStored)
+		return
+	}
+	if foreign := serving.ForeignSettings(engine, aux); len(foreign) > 0 {
+		put(a.sys.stderr, "Notice: engine %s has no setting '%s' (it has %s): --aux-config stores it for your code", engine,
+			strings.Join(foreign, "', '"), strings.Join(serving.PythonSettings, ", "))
 	}
 }
 

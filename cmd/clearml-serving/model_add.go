@@ -49,7 +49,7 @@ func (a *app) modelAdd(ctx context.Context, s *operations.Service, f endpointFla
 		return change{}, err
 	}
 	why.apply(s)
-	a.noticeEngine(e.EngineType)
+	a.noticeEngine(e.EngineType, e.AuxiliaryCfg)
 	url := string(e.URL())
 	before, replaced := serving.LookUp(s.Config.Endpoints, url)
 	if replaced {

@@ -38,7 +38,7 @@ func (a *app) modelAutoUpdate(ctx context.Context, s *operations.Service, f endp
 		return change{}, err
 	}
 	why.apply(s)
-	a.noticeEngine(m.EngineType)
+	a.noticeEngine(m.EngineType, m.AuxiliaryCfg)
 	base := string(serving.CleanURL(m.BaseServingURL))
 	before, replaced := serving.LookUp(s.Config.Monitoring, base)
 	if replaced {
