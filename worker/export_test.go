@@ -22,6 +22,13 @@ func (g *Group) LostSince(d time.Duration) {
 	g.dispatch.lostFirst = g.dispatch.lostLast.Add(-d)
 }
 
+// StalledFor moves the last answer into the past.
+func (g *Group) StalledFor(d time.Duration) {
+	g.dispatch.mu.Lock()
+	defer g.dispatch.mu.Unlock()
+	g.dispatch.seen, g.dispatch.moved = g.dispatch.served, time.Now().Add(-d)
+}
+
 // LoadedAtOnce forgets how long loading took: one that was slow, be it for the machine,
 // has later workers forked from a template.
 func (g *Group) LoadedAtOnce() {

@@ -289,6 +289,32 @@ func TestAnEndpointThatAnswersNobodyIsNotReady(t *testing.T) {
 	}
 }
 
+func TestAnEndpointIsReadyAsSoonAsItAnswersAgain(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.start(t, "hangs", "echo.py", nil)
+	ctx, end := context.WithCancel(t.Context())
+	var hung sync.WaitGroup
+	defer hung.Wait()
+	defer end()
+	answered := make(chan error, 1)
+	go func() { answered <- askErr(ctx, g, `{"do":"sleep","seconds":1}`) }()
+	eventually(t, "the first request is executed", g.Busy)
+	for range 3 {
+		hung.Go(func() { _ = askErr(ctx, g, `{"do":"sleep","seconds":1000}`) })
+	}
+	eventually(t, "all requests are there", func() bool { return g.Status().Queued+g.Status().Workers[0].InFlight >= 4 })
+	g.StalledFor(11 * time.Second)
+	if s := g.Status(); s.State != serving.StateFailed || !strings.Contains(s.Reason, "no answer for 11s") {
+		t.Errorf("without answers it is %+v", s)
+	}
+	if err := <-answered; err != nil {
+		t.Fatal(err)
+	}
+	if s := g.Status(); s.State == serving.StateFailed {
+		t.Errorf("at the moment of an answer it is %+v", s)
+	}
+}
+
 func TestAKilledZygoteLeavesNothingOfWhatUserCodeStarted(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.start(t, "leaves", "greedy.py", nil)

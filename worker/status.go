@@ -74,6 +74,9 @@ func (g *Group) state(now time.Time) (state serving.State, reason string) {
 		without = now.Sub(s.without)
 	}
 	stalled := now.Sub(d.moved)
+	if d.served != d.seen { // answers since the last Look
+		stalled = 0
+	}
 	switch {
 	case d.closed:
 		return serving.StateClosed, ""
