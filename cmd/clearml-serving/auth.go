@@ -79,7 +79,7 @@ func (a *app) authCreate(ctx context.Context, s *operations.Service, endpoints [
 	if !s.Config.Access.Required {
 		a.print.notice("Notice: keys are not asked for yet: clearml-serving --id %s config --auth on", s.Doc.ID)
 	}
-	return change{result: append(object{{"key_id", id}, {"key", secret}}, showKey(key)...)}, nil
+	return change{result: append(object{{"key_id", id}, {"key", secret}}, showRecord(key)...)}, nil
 }
 
 func authListCommand(a *app) *cobra.Command {
@@ -114,7 +114,7 @@ func (a *app) authList(_ context.Context, s *operations.Service) (object, error)
 			opens = strings.Join(k.Endpoints, ", ")
 		}
 		rows = append(rows, []string{id, k.Label, opens, day(k.Created, ""), expires})
-		shown = append(shown, append(object{{"key_id", id}}, append(showKey(k), field{"expired", k.Expired(now)})...))
+		shown = append(shown, append(object{{"key_id", id}}, append(showRecord(k), field{"expired", k.Expired(now)})...))
 	}
 	if len(rows) > 0 {
 		a.print.table([]string{"ID", "LABEL", "OPENS", "CREATED", "EXPIRES"}, rows)
@@ -167,15 +167,6 @@ func (a *app) requireKeys(ctx context.Context, s *operations.Service, required b
 		a.print.notice("Warning: there is no key yet, every request is refused; clearml-serving auth create makes one")
 	}
 	return nil
-}
-
-func showKey(k serving.AccessKey) object {
-	return object{
-		{"label", orNull(k.Label)},
-		{"endpoints", orNullList(k.Endpoints)},
-		{"created", orNull(stamp(k.Created))},
-		{"expires", orNull(stamp(k.Expires))},
-	}
 }
 
 func stamp(t time.Time) string {
