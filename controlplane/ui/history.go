@@ -10,6 +10,7 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 
 	"clearmlserving/clearml"
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -167,16 +168,9 @@ func clipLines(lines []diffLine) []diffLine {
 	return lines
 }
 
-func (p *Pages) history(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) history(v *visit, s *operations.Service) error {
 	page := historyPage{Doc: s.Doc, Supported: true, Open: v.r.URL.Query().Get("edit")}
-	var answer struct {
-		Edits []configurationEdit `json:"edits"`
-	}
-	err = v.api.Call(v.r.Context(), "tasks.get_configuration_history", map[string]any{"task": s.Doc.ID, "page_size": 50}, &answer)
+	edits, err := take[[]configurationEdit](v, "tasks.get_configuration_history", "edits", map[string]any{"task": s.Doc.ID, "page_size": 50})
 	if errors.Is(err, clearml.ErrUnsupported) {
 		page.Supported, err = false, nil
 	}
@@ -184,7 +178,7 @@ func (p *Pages) history(v *visit) error {
 		return err
 	}
 	changedSince := map[string]bool{}
-	for _, edit := range answer.Edits { // the newest first
+	for _, edit := range edits { // the newest first
 		for _, step := range edit.Sections {
 			edit.Overtaken = edit.Overtaken || changedSince[step.Section]
 		}

@@ -59,11 +59,7 @@ type reply struct {
 	Cut      bool
 }
 
-func (p *Pages) playground(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) playground(v *visit, s *operations.Service) error {
 	page, err := v.playgroundPage(s, v.r.URL.Query())
 	if err != nil {
 		return err
@@ -182,11 +178,7 @@ func (v *visit) playgroundPage(s *operations.Service, form url.Values) (playgrou
 
 // play sends a request to an endpoint. Its address comes from the records of the service's
 // instances; the form only selects one of them. reach verifies that an instance is there.
-func (p *Pages) play(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) play(v *visit, s *operations.Service) error {
 	page, err := v.playgroundPage(s, v.r.PostForm)
 	if err != nil {
 		return err
