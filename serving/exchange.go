@@ -53,13 +53,11 @@ func (e Exchange) Line() ([]byte, error) {
 	}
 	line.Body, line.BodyBase64 = textOrBase64(e.Body)
 	line.Answer, line.AnswerBase64 = textOrBase64(e.Answer)
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(line); err != nil {
+	text, err := marshal(line)
+	if err != nil {
 		return nil, fmt.Errorf("write exchange of '%s': %w", e.Endpoint, err)
 	}
-	return b.Bytes(), nil
+	return []byte(text + "\n"), nil
 }
 
 func textOrBase64(data []byte) (text, encoded *string) {

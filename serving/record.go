@@ -147,4 +147,3 @@ func (f *fields) option(name string, to reflect.Value) {
 	}
 	to.Set(option)
 }
-

@@ -77,17 +77,17 @@ func (e Endpoint) URL() EndpointURL { return JoinURL(e.ServingURL, e.Version) }
 // Monitoring creates endpoints from the models that match its query (the original's
 // ModelMonitoring).
 type Monitoring struct {
-	BaseServingURL     string   `record:"base_serving_url,required"`
-	EngineType         string   `record:"engine_type,required"`
-	Project            string   `record:"monitor_project"` // exact name, "" for any
-	Name               string   `record:"monitor_name"`    // exact name, "" for any
-	Tags               []string `record:"monitor_tags,always"`
-	OnlyPublished      bool     `record:"only_published,always"`
-	MaxVersions        int      `record:"max_versions"` // 0: no limit
+	BaseServingURL string   `record:"base_serving_url,required"`
+	EngineType     string   `record:"engine_type,required"`
+	Project        string   `record:"monitor_project"` // exact name, "" for any
+	Name           string   `record:"monitor_name"`    // exact name, "" for any
+	Tags           []string `record:"monitor_tags,always"`
+	OnlyPublished  bool     `record:"only_published,always"`
+	MaxVersions    int      `record:"max_versions"` // 0: no limit
 	Tensors
 	PreprocessArtifact string `record:"preprocess_artifact"`
 	AuxiliaryCfg       any    `record:"auxiliary_cfg"`
-	Unknown      map[string]json.RawMessage
+	Unknown            map[string]json.RawMessage
 }
 
 // Canary splits the requests of one URL over several endpoints by weight (the original's CanaryEP).

@@ -337,15 +337,8 @@ func (v *visit) storeCode(s *operations.Service, at string, c smallFile, keepApa
 }
 
 func frameworkOf(engine string) string {
-	switch engine {
-	case serving.EngineSklearn:
-		return "ScikitLearn"
-	case serving.EngineXGBoost:
-		return "XGBoost"
-	case serving.EngineLightGBM:
-		return "LightGBM"
-	}
-	return "Custom"
+	names := map[string]string{serving.EngineSklearn: "ScikitLearn", serving.EngineXGBoost: "XGBoost", serving.EngineLightGBM: "LightGBM"}
+	return cmp.Or(names[engine], "Custom")
 }
 
 // fileName is the name of an uploaded file without folders, "" for none.

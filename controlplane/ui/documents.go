@@ -37,22 +37,12 @@ func (r ref) Label() string {
 
 // modelDoc is a model as pages show it.
 type modelDoc struct {
-	ID         string                `json:"id"`
-	Name       string                `json:"name"`
-	Project    ref                   `json:"project"`
-	Task       ref                   `json:"task"`
-	Parent     ref                   `json:"parent"`
-	User       ref                   `json:"user"`
-	Framework  string                `json:"framework"`
-	URI        string                `json:"uri"`
-	Comment    string                `json:"comment"`
-	Tags       []string              `json:"tags"`
-	SystemTags []string              `json:"system_tags"`
-	Ready      bool                  `json:"ready"`
-	Created    clearml.Time          `json:"created"`
-	LastUpdate clearml.Time          `json:"last_update"`
-	Labels     map[string]any        `json:"labels"`
-	Metadata   clearml.ModelMetadata `json:"metadata"`
+	clearml.Model
+	Project ref            `json:"project"`
+	Task    ref            `json:"task"`
+	Parent  ref            `json:"parent"`
+	User    ref            `json:"user"`
+	Labels  map[string]any `json:"labels"`
 }
 
 // State is published, or draft.
@@ -77,22 +67,11 @@ func (m modelDoc) Archived() bool { return slices.Contains(m.SystemTags, "archiv
 
 // taskDoc is a task as pages show it.
 type taskDoc struct {
-	ID            string         `json:"id"`
-	Name          string         `json:"name"`
-	Type          string         `json:"type"`
-	Status        string         `json:"status"`
-	StatusReason  string         `json:"status_reason"`
-	StatusMessage string         `json:"status_message"`
+	clearml.Task
 	Project       ref            `json:"project"`
 	Parent        ref            `json:"parent"`
 	User          ref            `json:"user"`
-	Comment       string         `json:"comment"`
-	Tags          []string       `json:"tags"`
-	SystemTags    []string       `json:"system_tags"`
-	Created       clearml.Time   `json:"created"`
-	Started       clearml.Time   `json:"started"`
 	Completed     clearml.Time   `json:"completed"`
-	LastUpdate    clearml.Time   `json:"last_update"`
 	LastIteration clearml.Text   `json:"last_iteration"`
 	LastWorker    string         `json:"last_worker"`
 	Runtime       map[string]any `json:"runtime"`
@@ -107,12 +86,7 @@ type taskDoc struct {
 			Pip clearml.Text `json:"pip"`
 		} `json:"requirements"`
 	} `json:"script"`
-	Execution struct {
-		Artifacts []clearml.Artifact `json:"artifacts"`
-	} `json:"execution"`
-	Parameters    map[string]map[string]clearml.Parameter `json:"hyperparams"`
-	Configuration map[string]clearml.ConfigObject         `json:"configuration"`
-	Models        struct {
+	Models struct {
 		Input  []taskModel `json:"input"`
 		Output []taskModel `json:"output"`
 	} `json:"models"`

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -70,27 +71,17 @@ func (s configurationStep) ByItself() bool {
 
 // sectionNoun is what the records of a section are.
 func sectionNoun(section string) string {
-	switch serving.Section(section) {
-	case serving.SectionEndpoints:
-		return "endpoint"
-	case serving.SectionCanary:
-		return "canary"
-	case serving.SectionMonitoring:
-		return "monitoring rule"
-	case serving.SectionMetrics:
-		return "metrics of"
-	case serving.SectionMonitoringEndpoints:
-		return "monitored endpoint"
-	case serving.SectionVersions:
-		return "version numbers of"
-	case serving.SectionOptions:
-		return "options of"
-	case serving.SectionAccess:
-		return "key"
-	case serving.SectionRevisions:
-		return "revisions of"
-	}
-	return section
+	return cmp.Or(map[serving.Section]string{
+		serving.SectionEndpoints:           "endpoint",
+		serving.SectionCanary:              "canary",
+		serving.SectionMonitoring:          "monitoring rule",
+		serving.SectionMetrics:             "metrics of",
+		serving.SectionMonitoringEndpoints: "monitored endpoint",
+		serving.SectionVersions:            "version numbers of",
+		serving.SectionOptions:             "options of",
+		serving.SectionAccess:              "key",
+		serving.SectionRevisions:           "revisions of",
+	}[serving.Section(section)], section)
 }
 
 // Summary says in words which records an edit of a section has touched.
@@ -161,9 +152,7 @@ func clipLines(lines []diffLine) []diffLine {
 		lines = append(lines[:most:most], diffLine{"…", fmt.Sprintf("%d more lines", len(lines)-most)})
 	}
 	for i := range lines {
-		if text := lines[i].Text; len(text) > longest {
-			lines[i].Text = strings.ToValidUTF8(text[:longest], "") + "…"
-		}
+		lines[i].Text = serving.Shorten(lines[i].Text, longest)
 	}
 	return lines
 }

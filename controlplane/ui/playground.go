@@ -305,18 +305,11 @@ func curlOf(target, body string, key bool) string {
 
 // pythonOf is the same request for Python.
 func pythonOf(target, body string, key bool) string {
-	quote := func(text string) string {
-		quoted, err := json.Marshal(text)
-		if err != nil {
-			return `""`
-		}
-		return string(quoted)
-	}
 	imports, header := "import requests", ""
 	if key {
 		imports, header = "import os\n\nimport requests", ", \"Authorization\": \"Bearer \" + os.environ[\"ACCESS_KEY\"]"
 	}
-	return imports + "\n\nanswer = requests.post(\n    " + quote(target) + ",\n    data=" + quote(oneLine(body)) +
+	return imports + "\n\nanswer = requests.post(\n    " + quoteFact(target) + ",\n    data=" + quoteFact(oneLine(body)) +
 		",\n    headers={\"Content-Type\": \"application/json\"" + header + "},\n    timeout=60,\n)\nanswer.raise_for_status()\nprint(answer.json())"
 }
 

@@ -129,10 +129,5 @@ func ask(ctx context.Context, model engine.Model, id string, sample serving.Exch
 
 // oneLine shortens a text to one line for tables.
 func oneLine(text string) string {
-	const most = 300
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return text
+	return serving.Shorten(strings.Join(strings.Fields(text), " "), 300)
 }

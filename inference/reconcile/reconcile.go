@@ -393,31 +393,29 @@ func (r *Reconciler) apply(state *State) {
 	plan := serving.Resolve(service, state.judged(service, known, live), state.Versions)
 	share, _ := service.Parameters.LogShare(r.o.logShare()) // an unreadable share is one of the plan's problems
 	wanted := r.choose(state, service, plan, share)
-	current := map[serving.EndpointURL]string{}
-	for url, e := range r.entries {
-		current[url] = e.want.key
-	}
-	change := diff(current, wanted)
-	for _, url := range change.gone {
+	for _, url := range r.urls() {
+		if _, stays := wanted[url]; stays {
+			continue
+		}
 		e := r.entries[url]
 		delete(r.entries, url)
 		e.cancelLoad()
 		r.o.Logger.Info("endpoint removed", "endpoint", url)
 		defer r.retire(e.live, e.held) // after the snapshot without it is in place
 	}
-	for _, url := range slices.Concat(change.added, change.changed) {
+	for url, w := range wanted {
 		e := r.entries[url]
 		if e == nil {
 			e = &entry{url: url, stats: &router.Stats{}}
 			r.entries[url] = e
 		}
-		e.cancelLoad()
-		e.want, e.failure, e.wantedSince, e.baseTried = wanted[url], nil, time.Now(), false
-	}
-	for url, w := range wanted {
-		r.entries[url].want = w // parts that need no load: logged variables, the revision
-		r.log(r.entries[url])
-		r.settle(r.entries[url])
+		if e.want.key != w.key {
+			e.cancelLoad()
+			e.failure, e.wantedSince, e.baseTried = nil, time.Now(), false
+		}
+		e.want = w // also parts that need no load: logged variables, the revision
+		r.log(e)
+		r.settle(e)
 	}
 	problems := !slices.Equal(plan.Problems, r.plan.Problems)
 	first, hash := r.state == nil, state.Hash()
