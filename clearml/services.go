@@ -1,6 +1,7 @@
 package clearml
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -192,9 +193,7 @@ func (c *Client) CreateService(ctx context.Context, n NewService) (string, error
 	if err != nil {
 		return "", err
 	}
-	if n.Version == "" {
-		n.Version = ServiceVersion
-	}
+	n.Version = cmp.Or(n.Version, ServiceVersion)
 	configuration := map[string]ConfigObject{}
 	for _, section := range []serving.Section{serving.SectionEndpoints, serving.SectionCanary, serving.SectionMonitoring, serving.SectionMetrics} {
 		configuration[string(section)] = ConfigObject{Name: string(section), Value: "{}"}

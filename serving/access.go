@@ -98,10 +98,7 @@ func (s *Service) AddKey(id string, k AccessKey) error {
 	for i, e := range k.Endpoints {
 		k.Endpoints[i] = string(CleanURL(e))
 	}
-	next := maps.Clone(s.Access.Keys)
-	if next == nil {
-		next = map[string]AccessKey{}
-	}
+	next := cloned(s.Access.Keys)
 	next[id] = k
 	s.Access.Keys = next
 	return nil

@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -21,10 +22,7 @@ type Difference struct {
 }
 
 func (d Difference) String() string {
-	place := d.Path
-	if place == "" {
-		place = "the answer"
-	}
+	place := cmp.Or(d.Path, "the answer")
 	return fmt.Sprintf("%s is %s, expected %s", place, d.Got, d.Want)
 }
 

@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -125,9 +126,7 @@ func parseExchange(line []byte) (Exchange, error) {
 	if stored.ContentType != nil { // "": the client sent none
 		e.ContentType = *stored.ContentType
 	}
-	if e.Status == 0 {
-		e.Status = 200
-	}
+	e.Status = cmp.Or(e.Status, 200)
 	var err error
 	if e.Body, err = storedBytes("body", stored.Body, stored.BodyBase64); err != nil {
 		return e, err

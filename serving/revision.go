@@ -172,9 +172,7 @@ func (h History) Current(c Content) bool {
 // Add appends a revision with the next number. The receiver is not changed.
 func (h History) Add(r Revision) History {
 	r.Number = h.Newest().Number + 1
-	if r.State == "" {
-		r.State = RevisionPending
-	}
+	r.State = cmp.Or(r.State, RevisionPending)
 	r.By, r.Message = clean(r.By), clean(r.Message)
 	h.Revisions = append(slices.Clone(h.Revisions), r)
 	h.Removed = time.Time{}
@@ -306,17 +304,8 @@ func (h History) Choose(now Content, at time.Time) (History, Choice) {
 	return h, c
 }
 
-// Pending returns the history as if its newest revision had not been judged yet.
-func (h History) Pending() History {
-	return h.withNewest(func(r *Revision) { r.State = RevisionPending })
-}
-
-// ByRule returns the history with its newest revision made by a monitoring's revision.
-func (h History) ByRule(number int) History {
-	return h.withNewest(func(r *Revision) { r.Rule = number })
-}
-
-func (h History) withNewest(change func(*Revision)) History {
+// WithNewest returns the history with its newest revision changed.
+func (h History) WithNewest(change func(*Revision)) History {
 	h.Revisions = slices.Clone(h.Revisions)
 	if len(h.Revisions) > 0 {
 		change(&h.Revisions[len(h.Revisions)-1])

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -74,18 +75,10 @@ func (o EndpointOptions) empty() bool {
 
 // over returns o, with missing options taken from below.
 func (o EndpointOptions) over(below EndpointOptions) EndpointOptions {
-	if o.Record == nil {
-		o.Record = below.Record
-	}
-	if o.Golden == nil {
-		o.Golden = below.Golden
-	}
-	if o.Shadow == nil {
-		o.Shadow = below.Shadow
-	}
-	if o.Limits == nil {
-		o.Limits = below.Limits
-	}
+	o.Record = cmp.Or(o.Record, below.Record)
+	o.Golden = cmp.Or(o.Golden, below.Golden)
+	o.Shadow = cmp.Or(o.Shadow, below.Shadow)
+	o.Limits = cmp.Or(o.Limits, below.Limits)
 	return o
 }
 
@@ -143,10 +136,7 @@ func (s *Service) SetOptions(url string, change func(*EndpointOptions)) error {
 	if err := options.validate(CleanURL(url)); err != nil {
 		return err
 	}
-	next := maps.Clone(s.Options)
-	if next == nil {
-		next = map[string]EndpointOptions{}
-	}
+	next := cloned(s.Options)
 	delete(next, key)
 	if !options.empty() {
 		next[string(CleanURL(url))] = options

@@ -135,9 +135,7 @@ func (p *Pages) deployForm(v *visit) error {
 		}
 		page.offer(form)
 	}
-	if form.Text == "" {
-		form.Text = page.templateOf(form.Engine)
-	}
+	form.Text = cmp.Or(form.Text, page.templateOf(form.Engine))
 	page.Form = form
 	return v.render("deploy", page.title(), page)
 }

@@ -81,9 +81,7 @@ const shownFigures = 40
 
 func (p *Pages) experiment(v *visit) error {
 	page := experimentPage{Tabs: tabs(), Tab: v.r.PathValue("tab")}
-	if page.Tab == "" {
-		page.Tab = "overview"
-	}
+	page.Tab = cmp.Or(page.Tab, "overview")
 	if !slices.ContainsFunc(page.Tabs, func(t tab) bool { return t.Name == page.Tab }) {
 		return p.unknown(v)
 	}

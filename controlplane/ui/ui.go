@@ -10,6 +10,7 @@ package ui
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -68,9 +69,7 @@ func New(opts Options) (*Pages, error) {
 	if opts.API == nil || opts.APIURL == "" {
 		return nil, errors.New("make the web pages: no way to the API was given")
 	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}

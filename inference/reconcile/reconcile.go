@@ -6,6 +6,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -155,18 +156,10 @@ const preparationsPerLoad = 4
 
 // New creates a Reconciler; Run starts it.
 func New(o Options) *Reconciler {
-	if o.Poll <= 0 {
-		o.Poll = 5 * time.Minute
-	}
-	if o.Loads <= 0 {
-		o.Loads = 2
-	}
-	if o.DrainTimeout <= 0 {
-		o.DrainTimeout = 10 * time.Minute
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Poll = cmp.Or(o.Poll, 5*time.Minute)
+	o.Loads = cmp.Or(o.Loads, 2)
+	o.DrainTimeout = cmp.Or(o.DrainTimeout, 10*time.Minute)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	r := &Reconciler{
 		o:        o,
 		entries:  map[serving.EndpointURL]*entry{},
