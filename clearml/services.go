@@ -74,7 +74,11 @@ func (c *Client) listServices(ctx context.Context, more []string) ([]Service, er
 	if err != nil || len(tasks) == 0 {
 		return nil, err
 	}
-	names, err := c.projectNames(ctx, tasks)
+	var ids []string
+	for _, t := range tasks {
+		ids = append(ids, t.ProjectID)
+	}
+	names, err := c.ProjectNames(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -84,24 +88,6 @@ func (c *Client) listServices(ctx context.Context, more []string) ([]Service, er
 		services[i].Project = names[t.ProjectID]
 	}
 	return services, nil
-}
-
-func (c *Client) projectNames(ctx context.Context, tasks []Task) (map[string]string, error) {
-	var ids []string
-	for _, t := range tasks {
-		if t.ProjectID != "" && !slices.Contains(ids, t.ProjectID) {
-			ids = append(ids, t.ProjectID)
-		}
-	}
-	names := map[string]string{}
-	if len(ids) == 0 {
-		return names, nil
-	}
-	projects, err := c.Projects(ctx, ids)
-	for _, p := range projects {
-		names[p.ID] = p.Name
-	}
-	return names, err
 }
 
 // LoadService reads the document of a service in any status; the error is ErrNotFound if there is

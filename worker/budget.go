@@ -50,7 +50,9 @@ const (
 func NewBudget(limit int64, log *slog.Logger) *Budget {
 	log = cmp.Or(log, slog.New(slog.DiscardHandler))
 	host := system{
-		below:   func(roots []int) []int { return takeCensus().tree(roots) },
+		below: func(roots []int) []int {
+			return process.All().Below(func(pid int) bool { return slices.Contains(roots, pid) })
+		},
 		measure: process.MemoryOf,
 	}
 	return &Budget{limit: limit, log: log, system: host, pools: map[*Pool]struct{}{}, status: serving.MemoryReport{Budget: limit}}
