@@ -29,9 +29,8 @@ type Event struct {
 
 // The types of events.
 const (
-	EventLog    = "log"
-	EventScalar = "training_stats_scalar"
-	EventPlot   = "plot"
+	EventLog  = "log"
+	EventPlot = "plot"
 )
 
 // AddEvents reports events, in several requests if there are many.

@@ -34,15 +34,12 @@ type Service struct {
 	ID, Name          string
 	ProjectID         string
 	Project           string // its name
-	Tags, SystemTags  []string
+	Tags              []string
 	Status            string
 	Version           string // of the product that stored it last
 	OutputDestination string
 	General           map[string]string   // the parameters of section General
 	Artifacts         map[string]Artifact // output artifacts by key
-	InputModels       []TaskModel
-	OutputModels      []TaskModel
-	LastUpdate        Time
 
 	stored map[string]string // the configuration objects' texts
 }
@@ -111,9 +108,9 @@ func (c *Client) LoadService(ctx context.Context, id string) (*Service, error) {
 // serviceOf extracts a service from a task.
 func serviceOf(t Task) Service {
 	s := Service{
-		ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Tags: t.Tags, SystemTags: t.SystemTags, Status: t.Status,
+		ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Tags: t.Tags, Status: t.Status,
 		OutputDestination: t.Output.Destination, General: map[string]string{}, Artifacts: map[string]Artifact{},
-		InputModels: t.Models.Input, OutputModels: t.Models.Output, LastUpdate: t.LastUpdate, stored: map[string]string{},
+		stored: map[string]string{},
 	}
 	var version Text
 	_ = version.UnmarshalJSON(t.Runtime[versionKey]) // never fails

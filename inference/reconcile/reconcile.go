@@ -21,6 +21,7 @@ import (
 	"clearmlserving/inference/router"
 	"clearmlserving/retry"
 	"clearmlserving/serving"
+	"clearmlserving/storage"
 )
 
 // Changes triggers a reading of the configuration before the next poll.
@@ -62,12 +63,7 @@ type Follower interface {
 }
 
 // File is a file to fetch.
-type File struct {
-	URL    string
-	SHA256 string // "" if unknown
-	Unpack bool   // an archive to unpack as a folder
-	Verify bool   // compare the content of an existing file even if it looks unchanged
-}
+type File = storage.Item
 
 // Local is a file or folder on this machine.
 type Local struct {
