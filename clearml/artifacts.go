@@ -1,6 +1,7 @@
 package clearml
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -28,9 +29,7 @@ type ArtifactData struct {
 func (c *Client) SetArtifact(ctx context.Context, taskID string, all ...Artifact) error {
 	stamped := slices.Clone(all)
 	for i := range stamped {
-		if stamped[i].Timestamp == 0 {
-			stamped[i].Timestamp = time.Now().Unix()
-		}
+		stamped[i].Timestamp = cmp.Or(stamped[i].Timestamp, time.Now().Unix())
 	}
 	return c.Call(ctx, "tasks.add_or_update_artifacts", map[string]any{"task": taskID, "artifacts": stamped, "force": true}, nil)
 }

@@ -1,6 +1,7 @@
 package clearml
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,10 +36,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	msg := e.Msg
-	if msg == "" {
-		msg = "refused without a reason"
-	}
+	msg := cmp.Or(e.Msg, "refused without a reason")
 	return fmt.Sprintf("%s: %s (%d/%d)", e.Call, msg, e.Code, e.Subcode)
 }
 

@@ -2,6 +2,7 @@ package clearml
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,9 +29,8 @@ type Event struct {
 
 // The types of events.
 const (
-	EventLog    = "log"
-	EventScalar = "training_stats_scalar"
-	EventPlot   = "plot"
+	EventLog  = "log"
+	EventPlot = "plot"
 )
 
 // AddEvents reports events, in several requests if there are many.
@@ -48,12 +48,8 @@ func (c *Client) AddEvents(ctx context.Context, events []Event) error {
 	}
 	now := time.Now().UnixMilli()
 	for _, e := range events {
-		if e.Timestamp == 0 {
-			e.Timestamp = now
-		}
-		if e.Worker == "" {
-			e.Worker = c.config.WorkerName.Value
-		}
+		e.Timestamp = cmp.Or(e.Timestamp, now)
+		e.Worker = cmp.Or(e.Worker, c.config.WorkerName.Value)
 		line, err := json.Marshal(e)
 		if err != nil {
 			return fmt.Errorf("events.add_batch: %s of task %s: %w", e.Type, e.Task, err)

@@ -1,6 +1,7 @@
 package clearml
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,10 +90,7 @@ func (c *Client) onFileServer(ctx context.Context, root, call string, repeatable
 	if own {
 		host = c.config.Files
 	}
-	transport := c.http.Transport
-	if transport == nil {
-		transport = http.DefaultTransport
-	}
+	transport := cmp.Or(c.http.Transport, http.DefaultTransport)
 	stale := ""
 	for attempt := 1; ; attempt++ {
 		header, token := http.Header{}, ""

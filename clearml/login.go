@@ -126,10 +126,7 @@ func newSession(token string, now time.Time, config Config) *session {
 	if cl.Issued > 0 && cl.Issued < cl.Ends {
 		life = time.Duration(cl.Ends-cl.Issued) * time.Second
 	}
-	margin := config.TokenMargin
-	if margin <= 0 {
-		margin = 6 * time.Minute
-	}
+	margin := cmp.Or(config.TokenMargin, 6*time.Minute)
 	// A token with a lifetime below the margin would be renewed at every call.
 	s.ends = now.Add(life)
 	s.renew = s.ends.Add(-min(margin, life/4))

@@ -69,15 +69,13 @@ type ModelFilter struct {
 	IDs           []string
 	Name          string // a regular expression, see QuotePattern
 	ProjectID     string
-	TaskID        string
 	URI           string
 	Tags          []string // any of them; "-x" and the server's operators work
 	Metadata      map[string]string
 	PublishedOnly bool
 	WithArchived  bool
-	NewestFirst   bool     // by creation, as in monitoring
-	Fields        []string // dotted paths to return, empty for everything
-	Limit         int      // 0: all
+	NewestFirst   bool // by creation, as in monitoring
+	Limit         int  // 0: all
 }
 
 // Models lists the models that a filter selects.
@@ -89,8 +87,7 @@ func (c *Client) Models(ctx context.Context, f ModelFilter) ([]Model, error) {
 	q.list("id", f.IDs)
 	q.text("name", f.Name)
 	q.list("tags", f.Tags)
-	q.list("only_fields", f.Fields)
-	for key, value := range map[string]string{"project": f.ProjectID, "task": f.TaskID, "uri": f.URI} {
+	for key, value := range map[string]string{"project": f.ProjectID, "uri": f.URI} {
 		if value != "" {
 			q[key] = []string{value}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Project groups tasks and models. Its name includes the names of its parents: "parent/child".
@@ -64,4 +65,18 @@ func (c *Client) EnsureProject(ctx context.Context, name string) (Project, error
 		return c.FindProject(ctx, name)
 	}
 	return Project{ID: id, Name: name}, err
+}
+
+// ProjectNames returns the names of projects by their ids, which may repeat or be "".
+func (c *Client) ProjectNames(ctx context.Context, ids []string) (map[string]string, error) {
+	names := map[string]string{}
+	ids = slices.DeleteFunc(slices.Compact(slices.Sorted(slices.Values(ids))), func(id string) bool { return id == "" })
+	if len(ids) == 0 {
+		return names, nil
+	}
+	projects, err := c.Projects(ctx, ids)
+	for _, p := range projects {
+		names[p.ID] = p.Name
+	}
+	return names, err
 }

@@ -1,6 +1,7 @@
 package clearml
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -33,15 +34,12 @@ type Service struct {
 	ID, Name          string
 	ProjectID         string
 	Project           string // its name
-	Tags, SystemTags  []string
+	Tags              []string
 	Status            string
 	Version           string // of the product that stored it last
 	OutputDestination string
 	General           map[string]string   // the parameters of section General
 	Artifacts         map[string]Artifact // output artifacts by key
-	InputModels       []TaskModel
-	OutputModels      []TaskModel
-	LastUpdate        Time
 
 	stored map[string]string // the configuration objects' texts
 }
@@ -73,7 +71,11 @@ func (c *Client) listServices(ctx context.Context, more []string) ([]Service, er
 	if err != nil || len(tasks) == 0 {
 		return nil, err
 	}
-	names, err := c.projectNames(ctx, tasks)
+	var ids []string
+	for _, t := range tasks {
+		ids = append(ids, t.ProjectID)
+	}
+	names, err := c.ProjectNames(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -83,24 +85,6 @@ func (c *Client) listServices(ctx context.Context, more []string) ([]Service, er
 		services[i].Project = names[t.ProjectID]
 	}
 	return services, nil
-}
-
-func (c *Client) projectNames(ctx context.Context, tasks []Task) (map[string]string, error) {
-	var ids []string
-	for _, t := range tasks {
-		if t.ProjectID != "" && !slices.Contains(ids, t.ProjectID) {
-			ids = append(ids, t.ProjectID)
-		}
-	}
-	names := map[string]string{}
-	if len(ids) == 0 {
-		return names, nil
-	}
-	projects, err := c.Projects(ctx, ids)
-	for _, p := range projects {
-		names[p.ID] = p.Name
-	}
-	return names, err
 }
 
 // LoadService reads the document of a service in any status; the error is ErrNotFound if there is
@@ -124,9 +108,9 @@ func (c *Client) LoadService(ctx context.Context, id string) (*Service, error) {
 // serviceOf extracts a service from a task.
 func serviceOf(t Task) Service {
 	s := Service{
-		ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Tags: t.Tags, SystemTags: t.SystemTags, Status: t.Status,
+		ID: t.ID, Name: t.Name, ProjectID: t.ProjectID, Tags: t.Tags, Status: t.Status,
 		OutputDestination: t.Output.Destination, General: map[string]string{}, Artifacts: map[string]Artifact{},
-		InputModels: t.Models.Input, OutputModels: t.Models.Output, LastUpdate: t.LastUpdate, stored: map[string]string{},
+		stored: map[string]string{},
 	}
 	var version Text
 	_ = version.UnmarshalJSON(t.Runtime[versionKey]) // never fails
@@ -192,9 +176,7 @@ func (c *Client) CreateService(ctx context.Context, n NewService) (string, error
 	if err != nil {
 		return "", err
 	}
-	if n.Version == "" {
-		n.Version = ServiceVersion
-	}
+	n.Version = cmp.Or(n.Version, ServiceVersion)
 	configuration := map[string]ConfigObject{}
 	for _, section := range []serving.Section{serving.SectionEndpoints, serving.SectionCanary, serving.SectionMonitoring, serving.SectionMetrics} {
 		configuration[string(section)] = ConfigObject{Name: string(section), Value: "{}"}

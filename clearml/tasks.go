@@ -93,7 +93,6 @@ type TaskFilter struct {
 	Statuses   []string
 	ProjectIDs []string
 	ParentIDs  []string
-	Tags       []string // any of them; "-x" for not x
 	SystemTags []string
 	Hidden     bool     // also hidden ones
 	Fields     []string // dotted paths to return, empty for everything
@@ -110,7 +109,6 @@ func (c *Client) Tasks(ctx context.Context, f TaskFilter) ([]Task, error) {
 	query.list("status", f.Statuses)
 	query.list("project", f.ProjectIDs)
 	query.list("parent", f.ParentIDs)
-	query.list("tags", f.Tags)
 	query.list("system_tags", f.SystemTags)
 	query.list("only_fields", f.Fields)
 	query.list("order_by", f.OrderBy)

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -59,9 +60,7 @@ func (o *BackupOptions) setDefaults() {
 	if o.Progress == nil {
 		o.Progress = func(BackupContents) {}
 	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 }
 
 // BackupContents is how much a backup holds.

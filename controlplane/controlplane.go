@@ -104,12 +104,8 @@ type Server struct {
 // The error is store.ErrInUse if another process uses the folder, and store.ErrReadOnly or
 // store.ErrFull if it cannot be written.
 func New(opts Options) (*Server, error) {
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
-	if opts.Grace == 0 {
-		opts.Grace = 10 * time.Second
-	}
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
+	opts.Grace = cmp.Or(opts.Grace, 10*time.Second)
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}

@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net/http"
 	"net/url"
@@ -38,9 +39,7 @@ func (t inProcess) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer := &kept{header: http.Header{}}
 	handler.ServeHTTP(answer, inner)
 	_ = inner.Body.Close() // a transport always closes the body
-	if answer.status == 0 {
-		answer.status = http.StatusOK
-	}
+	answer.status = cmp.Or(answer.status, http.StatusOK)
 	return &http.Response{
 		Status: http.StatusText(answer.status), StatusCode: answer.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: answer.header, Body: io.NopCloser(&answer.body), ContentLength: int64(answer.body.Len()), Request: r,
@@ -57,9 +56,7 @@ type kept struct {
 func (k *kept) Header() http.Header { return k.header }
 
 func (k *kept) WriteHeader(status int) {
-	if k.status == 0 {
-		k.status = status
-	}
+	k.status = cmp.Or(k.status, status)
 }
 
 func (k *kept) Write(p []byte) (int, error) {

@@ -1,6 +1,7 @@
 package hocon
 
 import (
+	"cmp"
 	"encoding/json"
 	"regexp"
 	"strconv"
@@ -47,9 +48,6 @@ func jsonNumber(word string) (json.Number, bool) {
 	if end < 0 {
 		end = len(digits)
 	}
-	whole := strings.TrimLeft(digits[:end], "0")
-	if whole == "" {
-		whole = "0"
-	}
+	whole := cmp.Or(strings.TrimLeft(digits[:end], "0"), "0")
 	return json.Number(sign + whole + digits[end:]), true
 }

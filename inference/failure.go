@@ -59,22 +59,18 @@ func kindOfError(err error) FailureKind {
 		}
 		return KindInternal
 	}
-	switch failed.Kind {
-	case engine.KindOverloaded:
-		return KindOverloaded
-	case engine.KindDeadline:
-		return KindDeadline
-	case engine.KindUnavailable:
-		return KindNotReady
-	case engine.KindTooLarge:
-		return KindTooLarge
-	case engine.KindDied:
-		return KindDied
-	case engine.KindBadRequest:
-		return KindBadRequest
-	case engine.KindInternal:
-	}
-	return KindInternal
+	return engineKinds[failed.Kind]
+}
+
+// engineKinds are the kinds of engines' errors.
+var engineKinds = map[engine.Kind]FailureKind{ //nolint:gochecknoglobals // a constant table
+	engine.KindInternal:    KindInternal,
+	engine.KindOverloaded:  KindOverloaded,
+	engine.KindDeadline:    KindDeadline,
+	engine.KindUnavailable: KindNotReady,
+	engine.KindTooLarge:    KindTooLarge,
+	engine.KindDied:        KindDied,
+	engine.KindBadRequest:  KindBadRequest,
 }
 
 // outcome is the statistics' outcome of a request with this failure.

@@ -7,6 +7,7 @@
 package inference
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -112,15 +113,9 @@ type Service struct {
 
 // New prepares an instance; Run starts it.
 func New(o Options) *Service {
-	if o.RequestTimeout <= 0 {
-		o.RequestTimeout = 10 * time.Minute
-	}
-	if o.MaxAnswer <= 0 {
-		o.MaxAnswer = 256 << 20
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.RequestTimeout = cmp.Or(o.RequestTimeout, 10*time.Minute)
+	o.MaxAnswer = cmp.Or(o.MaxAnswer, 256<<20)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	s := &Service{o: o, started: time.Now()}
 	s.gate = gate{log: o.Logger, exposed: o.Exposed, now: time.Now}
 	s.taps.shadows = newShadows(o.Logger)

@@ -5,6 +5,7 @@
 package listen
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -51,9 +52,7 @@ type Listener struct {
 
 // Open opens a socket. Errors for the caller: *InUseError, *OpenError, *AddrError.
 func Open(ctx context.Context, o Options) (*Listener, error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	addr, host, err := resolve(ctx, o)
 	if err != nil {
 		return nil, err

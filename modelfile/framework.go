@@ -17,32 +17,21 @@ var Frameworks = []string{
 // but the original refuses it).
 var FrameworkAliases = map[string]string{"scikit-learn": "scikitlearn", "sklearn": "scikitlearn"}
 
-// FrameworkOf returns the framework of a file's extension, in the display form
-// that the SDK stores; "" for an unknown extension.
-func FrameworkOf(name string) string {
-	switch strings.ToLower(path.Ext(name)) {
-	case ".pkl", ".joblib":
-		return "ScikitLearn"
-	case ".pb", ".meta", ".pbtxt", ".zip", ".tgz", ".tar.gz":
-		return "TensorFlow"
-	case ".pt", ".pth":
-		return "PyTorch"
-	case ".onnx":
-		return "ONNX"
-	case ".h5", ".keras":
-		return "Keras"
-	case ".caffemodel", ".prototxt":
-		return "Caffe"
-	case ".tflite":
-		return "TensorFlow Lite"
-	case ".weights":
-		return "Darknet"
-	case ".model", ".xgb", ".bst":
-		return "XGBoost"
-	case ".cbm":
-		return "CatBoost"
-	case ".plan", ".engine":
-		return "TensorRT"
-	}
-	return ""
+// byExtension are the frameworks by the extensions of their files, in the display form that the SDK
+// stores.
+var byExtension = map[string]string{
+	".pkl": "ScikitLearn", ".joblib": "ScikitLearn",
+	".pb": "TensorFlow", ".meta": "TensorFlow", ".pbtxt": "TensorFlow", ".zip": "TensorFlow", ".tgz": "TensorFlow",
+	".pt": "PyTorch", ".pth": "PyTorch",
+	".onnx": "ONNX",
+	".h5":   "Keras", ".keras": "Keras",
+	".caffemodel": "Caffe", ".prototxt": "Caffe",
+	".tflite":  "TensorFlow Lite",
+	".weights": "Darknet",
+	".model":   "XGBoost", ".xgb": "XGBoost", ".bst": "XGBoost",
+	".cbm":  "CatBoost",
+	".plan": "TensorRT", ".engine": "TensorRT",
 }
+
+// FrameworkOf returns the framework of a file's extension; "" for an unknown extension.
+func FrameworkOf(name string) string { return byExtension[strings.ToLower(path.Ext(name))] }

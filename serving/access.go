@@ -18,7 +18,7 @@ import (
 // Access says who may send requests to the endpoints of a service.
 type Access struct {
 	// Required: a request needs one of the keys.
-	Required bool
+	Required bool                 `record:"required,always"`
 	Keys     map[string]AccessKey // by id
 	Unknown  map[string]json.RawMessage
 }
@@ -28,10 +28,10 @@ type Access struct {
 // password hash.
 type AccessKey struct {
 	Digest    KeyDigest
-	Endpoints []string // the endpoints that it opens, with all below them; none: every endpoint
-	Label     string
-	Created   time.Time
-	Expires   time.Time // zero: never
+	Label     string    `record:"label"`
+	Endpoints []string  `record:"endpoints"` // the endpoints that it opens, with all below them; none: every endpoint
+	Created   time.Time `record:"created"`
+	Expires   time.Time `record:"expires"` // zero: never
 	Unknown   map[string]json.RawMessage
 }
 
@@ -98,10 +98,7 @@ func (s *Service) AddKey(id string, k AccessKey) error {
 	for i, e := range k.Endpoints {
 		k.Endpoints[i] = string(CleanURL(e))
 	}
-	next := maps.Clone(s.Access.Keys)
-	if next == nil {
-		next = map[string]AccessKey{}
-	}
+	next := cloned(s.Access.Keys)
 	next[id] = k
 	s.Access.Keys = next
 	return nil
@@ -144,16 +141,18 @@ func (k AccessKey) validate() error {
 
 // decodeAccess reads the section. A key that cannot be read opens nothing.
 func decodeAccess(s *Service, sections map[Section]json.RawMessage) {
-	records := map[string]accessRecord{}
-	decodeSection(s, sections, SectionAccess, records, decodeAccessRecord)
 	s.Access.Keys = map[string]AccessKey{}
-	for id, r := range records {
-		if id == accessSettings {
-			s.Access.Required, s.Access.Unknown = r.required, r.unknown
-			continue
+	decodeSection(s, sections, SectionAccess, s.Access.Keys, func(id string, f *fields) (AccessKey, error) {
+		if id != accessSettings {
+			return decodeKey(f)
 		}
-		s.Access.Keys[id] = r.key
-	}
+		var settings Access
+		if f.into(&settings); f.err == nil {
+			s.Access.Required, s.Access.Unknown = settings.Required, settings.Unknown
+		}
+		return AccessKey{}, f.err
+	})
+	delete(s.Access.Keys, accessSettings)
 }
 
 // accessInForce is the access that applies. It is closed if it is unknown whether keys are
@@ -168,29 +167,16 @@ func (s Service) accessInForce() Access {
 	return a
 }
 
-type accessRecord struct {
-	required bool
-	key      AccessKey
-	unknown  map[string]json.RawMessage
-}
-
-func decodeAccessRecord(id string, f *fields) (accessRecord, error) {
-	if id == accessSettings {
-		r := accessRecord{required: f.boolean("required")}
-		r.unknown = f.rest()
-		return r, f.err
-	}
-	k := AccessKey{Endpoints: f.texts("endpoints"), Label: f.text("label"), Created: f.time("created"), Expires: f.time("expires")}
+func decodeKey(f *fields) (k AccessKey, err error) {
 	digest, err := hex.DecodeString(f.text("sha256"))
 	if err != nil || len(digest) != len(k.Digest) {
 		f.fail("sha256", nil, "is not the SHA-256 of a key in hex digits")
 	}
 	copy(k.Digest[:], digest)
-	k.Unknown = f.rest()
-	if f.err != nil {
-		return accessRecord{}, f.err
+	if f.into(&k); f.err != nil {
+		return k, f.err
 	}
-	return accessRecord{key: k}, k.validate()
+	return k, k.validate()
 }
 
 // time reads a time; the zero time if it is missing.
@@ -208,22 +194,11 @@ func (f *fields) time(name string) time.Time {
 
 func encodeAccess(into map[string]any, a Access) {
 	if a.Required || len(a.Unknown) > 0 {
-		r := newRecord(a.Unknown)
-		r["required"] = a.Required
-		into[accessSettings] = r
+		into[accessSettings] = recordOf(a)
 	}
 	for id, k := range a.Keys {
-		r := newRecord(k.Unknown)
+		r := recordOf(k)
 		r["sha256"] = k.Digest.String()
-		r.text("label", k.Label)
-		if len(k.Endpoints) > 0 {
-			r["endpoints"] = k.Endpoints
-		}
-		for name, t := range map[string]time.Time{"created": k.Created, "expires": k.Expires} {
-			if !t.IsZero() {
-				r[name] = t.UTC().Format(time.RFC3339)
-			}
-		}
 		into[id] = r
 	}
 }

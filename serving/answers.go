@@ -1,9 +1,6 @@
 package serving
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // AuxNaNAsNull is the setting of an endpoint's auxiliary configuration that sends NaN and infinite
 // numbers in answers as null: --aux-config nan_as_null=true. Without it they are an error, since
@@ -14,21 +11,15 @@ const AuxNaNAsNull = "nan_as_null"
 // null. The error is a *FieldError for a value that is neither true nor false. Triton's settings
 // are its own.
 func NaNAsNull(engine string, aux any) (bool, error) {
-	if engine == EngineTriton {
-		return false, nil
-	}
-	settings, _ := aux.(map[string]any)
-	if text, isText := aux.(string); isText && strings.Contains(text, AuxNaNAsNull) {
-		var err error
-		if settings, err = parsePbtxt(text); err != nil {
-			return false, &FieldError{Field: "auxiliary_cfg", Why: "cannot be read: " + err.Error()}
-		}
+	settings, err := pythonSettings(engine, aux, AuxNaNAsNull)
+	if err != nil {
+		return false, err
 	}
 	value, set := settings[AuxNaNAsNull]
 	if !set || value == nil {
 		return false, nil
 	}
-	switch strings.Trim(fmt.Sprint(value), `"'\`) { // quotes stay in values of --aux-config
+	switch unquoted(fmt.Sprint(value)) {
 	case "true":
 		return true, nil
 	case "false":

@@ -41,20 +41,9 @@ func (b Batching) On() bool { return b.MaxRows > 1 }
 // configuration: a map, or the text of a config.pbtxt. The error is a *FieldError that names the
 // setting. Triton reads its own settings.
 func BatchingOf(engine string, aux any) (Batching, error) {
-	if engine == EngineTriton || aux == nil {
-		return Batching{}, nil
-	}
-	settings, isMap := aux.(map[string]any)
-	if text, isText := aux.(string); isText {
-		var err error
-		if settings, err = parsePbtxt(text); err != nil {
-			if !strings.Contains(text, AuxMaxBatchSize) && !strings.Contains(text, AuxDynamicBatching) {
-				return Batching{}, nil // not for this engine
-			}
-			return Batching{}, &FieldError{Field: "auxiliary_cfg", Why: "cannot be read: " + err.Error()}
-		}
-	} else if !isMap {
-		return Batching{}, nil
+	settings, err := pythonSettings(engine, aux, AuxMaxBatchSize, AuxDynamicBatching)
+	if err != nil {
+		return Batching{}, err
 	}
 	b, err := readBatching(settings)
 	if err != nil {
@@ -67,6 +56,25 @@ func BatchingOf(engine string, aux any) (Batching, error) {
 		}
 	}
 	return b, nil
+}
+
+// pythonSettings is the auxiliary configuration of an endpoint that runs in Python: a map, or the
+// text of a config.pbtxt. A text that cannot be read is an error if it has one of the names. Triton
+// reads its own settings.
+func pythonSettings(engine string, aux any, names ...string) (map[string]any, error) {
+	if engine == EngineTriton {
+		return nil, nil //nolint:nilnil // there are none
+	}
+	text, isText := aux.(string)
+	if !isText {
+		settings, _ := aux.(map[string]any)
+		return settings, nil
+	}
+	settings, err := parsePbtxt(text)
+	if err != nil && slices.ContainsFunc(names, func(name string) bool { return strings.Contains(text, name) }) {
+		return nil, &FieldError{Field: "auxiliary_cfg", Why: "cannot be read: " + err.Error()}
+	}
+	return settings, nil
 }
 
 func auxField(path ...string) string { return "auxiliary_cfg." + strings.Join(path, ".") }

@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -21,10 +22,7 @@ type Difference struct {
 }
 
 func (d Difference) String() string {
-	place := d.Path
-	if place == "" {
-		place = "the answer"
-	}
+	place := cmp.Or(d.Path, "the answer")
 	return fmt.Sprintf("%s is %s, expected %s", place, d.Got, d.Want)
 }
 
@@ -176,7 +174,7 @@ func shown(v any) string {
 	if err != nil {
 		text = fmt.Sprint(v)
 	}
-	return cut(text)
+	return Shorten(text, shownBytes)
 }
 
 // excerpt formats an answer that is not JSON.
@@ -188,18 +186,15 @@ func excerpt(data []byte) string {
 		return fmt.Sprintf("%d bytes that are no text", len(data))
 	}
 	if _, isJSON := parseJSON(data); isJSON {
-		return cut(string(data))
+		return Shorten(string(data), shownBytes)
 	}
-	return cut(strconv.Quote(string(data)))
+	return Shorten(strconv.Quote(string(data)), shownBytes)
 }
 
-func cut(text string) string {
-	if len(text) <= shownBytes {
+// Shorten cuts a text to at most so many bytes, between characters.
+func Shorten(text string, most int) string {
+	if len(text) <= most {
 		return text
 	}
-	end := shownBytes
-	for !utf8.RuneStart(text[end]) {
-		end--
-	}
-	return text[:end] + "…"
+	return strings.ToValidUTF8(text[:most], "") + "…"
 }

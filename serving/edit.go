@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,12 +17,18 @@ func (s *Service) AddEndpoint(e Endpoint) (replaced bool, err error) {
 	if err := e.Validate(); err != nil {
 		return false, err
 	}
-	key := string(e.URL())
-	old, replaced := existing(s.Endpoints, key)
-	delete(s.Endpoints, old)
-	s.Endpoints[key] = e
-	s.forget(SectionEndpoints, key)
+	_, replaced = store(s, SectionEndpoints, s.Endpoints, string(e.URL()), e)
 	return replaced, nil
+}
+
+// store stores a record, and returns the one that it replaces.
+func store[T any](s *Service, section Section, records map[string]T, key string, record T) (before T, replaced bool) {
+	old, replaced := existing(records, key)
+	before = records[old]
+	delete(records, old)
+	records[key] = record
+	s.forget(section, key)
+	return before, replaced
 }
 
 // AddMonitoring stores a monitoring under its base URL and reports whether it replaced one.
@@ -29,11 +36,7 @@ func (s *Service) AddMonitoring(m Monitoring) (replaced bool, err error) {
 	if err := m.Validate(); err != nil {
 		return false, err
 	}
-	key := string(CleanURL(m.BaseServingURL))
-	old, replaced := existing(s.Monitoring, key)
-	delete(s.Monitoring, old)
-	s.Monitoring[key] = m
-	s.forget(SectionMonitoring, key)
+	_, replaced = store(s, SectionMonitoring, s.Monitoring, string(CleanURL(m.BaseServingURL)), m)
 	return replaced, nil
 }
 
@@ -67,20 +70,14 @@ func (s *Service) AddMetrics(m MetricLogging) (updated bool, err error) {
 	if !s.canLog(key) {
 		return false, fmt.Errorf("Metric logging '%s' references a nonexistent endpoint", key)
 	}
-	old, updated := existing(s.Metrics, key)
-	if updated {
-		merged := s.Metrics[old]
-		merged.Metrics = maps.Clone(merged.Metrics)
-		maps.Copy(merged.Metrics, m.Metrics)
-		if m.LogFrequency != nil {
-			merged.LogFrequency = m.LogFrequency
-		}
-		delete(s.Metrics, old)
-		m = merged
+	if before, ok := LookUp(s.Metrics, key); ok {
+		merged := maps.Clone(before.Metrics)
+		maps.Copy(merged, m.Metrics)
+		before.Metrics, before.LogFrequency = merged, cmp.Or(m.LogFrequency, before.LogFrequency)
+		m = before
 	}
 	m.Endpoint = key
-	s.Metrics[key] = m
-	s.forget(SectionMetrics, key)
+	_, updated = store(s, SectionMetrics, s.Metrics, key, m)
 	return updated, nil
 }
 
@@ -115,28 +112,26 @@ const (
 // broken records. One call removes one record.
 func (s *Service) Remove(url string) (Removed, Section, error) {
 	key := string(CleanURL(url))
-	if old, ok := existing(s.Endpoints, key); ok {
-		delete(s.Endpoints, old)
-		return RemovedEndpoint, SectionEndpoints, nil
-	}
-	if s.forget(SectionEndpoints, key) {
-		return RemovedEndpoint, SectionEndpoints, nil
-	}
-	if old, ok := existing(s.Monitoring, key); ok {
-		delete(s.Monitoring, old)
-		return RemovedMonitoring, SectionMonitoring, nil
-	}
-	if s.forget(SectionMonitoring, key) {
-		return RemovedMonitoring, SectionMonitoring, nil
-	}
-	if old, ok := existing(s.Canaries, key); ok {
-		delete(s.Canaries, old)
-		return RemovedCanary, SectionCanary, nil
-	}
-	if s.forget(SectionCanary, key) {
-		return RemovedCanary, SectionCanary, nil
+	for _, kind := range []struct {
+		removed Removed
+		section Section
+		drop    func() bool
+	}{
+		{RemovedEndpoint, SectionEndpoints, func() bool { return drop(s.Endpoints, key) }},
+		{RemovedMonitoring, SectionMonitoring, func() bool { return drop(s.Monitoring, key) }},
+		{RemovedCanary, SectionCanary, func() bool { return drop(s.Canaries, key) }},
+	} {
+		if kind.drop() || s.forget(kind.section, key) {
+			return kind.removed, kind.section, nil
+		}
 	}
 	return "", "", fmt.Errorf("Could not find base endpoint URL: %s: %w", url, ErrNotFound) //nolint:staticcheck // the original's words
+}
+
+func drop[T any](records map[string]T, key string) (found bool) {
+	old, found := existing(records, key)
+	delete(records, old)
+	return found
 }
 
 // RemoveMetrics removes the named variables of an endpoint's definition, or the whole definition if

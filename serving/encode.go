@@ -68,9 +68,9 @@ func decodeSection[T any](s *Service, sections map[Section]json.RawMessage, name
 
 func decodeRecord[T any](raw json.RawMessage, key string, decode func(string, *fields) (T, error)) (T, error) {
 	var zero T
-	f := &fields{}
-	if err := json.Unmarshal(raw, &f.left); err != nil || f.left == nil {
-		return zero, errors.New("is not a record of named fields")
+	f := fieldsOf(raw)
+	if f.err != nil {
+		return zero, f.err
 	}
 	record, err := decode(key, f)
 	if err == nil {
@@ -82,41 +82,22 @@ func decodeRecord[T any](raw json.RawMessage, key string, decode func(string, *f
 	return record, nil
 }
 
-func decodeEndpoint(_ string, f *fields) (Endpoint, error) {
-	e := Endpoint{
-		EngineType:         f.requiredText("engine_type"),
-		ServingURL:         f.requiredText("serving_url"),
-		ModelID:            ModelID(f.text("model_id")),
-		Version:            f.text("version"),
-		PreprocessArtifact: f.text("preprocess_artifact"),
-		Tensors:            f.tensors(),
-		AuxiliaryCfg:       f.value("auxiliary_cfg"),
-	}
-	e.Unknown = f.rest()
-	if f.err == nil && !knownEngine(e.EngineType) {
-		return e, &FieldError{Field: "engine_type", Value: e.EngineType, Why: "not supported engine type"}
-	}
-	return e, nil
+func decodeEndpoint(_ string, f *fields) (e Endpoint, err error) {
+	f.into(&e)
+	return e, f.knownEngine(e.EngineType)
 }
 
-func decodeMonitoring(_ string, f *fields) (Monitoring, error) {
-	m := Monitoring{
-		BaseServingURL:     f.requiredText("base_serving_url"),
-		EngineType:         f.requiredText("engine_type"),
-		Project:            f.text("monitor_project"),
-		Name:               f.text("monitor_name"),
-		Tags:               f.texts("monitor_tags"),
-		OnlyPublished:      f.boolean("only_published"),
-		MaxVersions:        f.whole("max_versions"),
-		PreprocessArtifact: f.text("preprocess_artifact"),
-		Tensors:            f.tensors(),
-		AuxiliaryCfg:       f.value("auxiliary_cfg"),
+// knownEngine refuses an engine that the configuration may not name.
+func (f *fields) knownEngine(name string) error {
+	if f.err == nil && !knownEngine(name) {
+		return &FieldError{Field: "engine_type", Value: name, Why: "not supported engine type"}
 	}
-	m.Unknown = f.rest()
-	if f.err == nil && !knownEngine(m.EngineType) {
-		return m, &FieldError{Field: "engine_type", Value: m.EngineType, Why: "not supported engine type"}
-	}
-	return m, nil
+	return nil
+}
+
+func decodeMonitoring(_ string, f *fields) (m Monitoring, err error) {
+	f.into(&m)
+	return m, f.knownEngine(m.EngineType)
 }
 
 func decodeCanary(_ string, f *fields) (Canary, error) {
@@ -131,13 +112,9 @@ func decodeCanary(_ string, f *fields) (Canary, error) {
 }
 
 func decodeMetricLogging(_ string, f *fields) (MetricLogging, error) {
-	m := MetricLogging{
-		Endpoint:     f.requiredText("endpoint"),
-		LogFrequency: f.optionalNumber("log_frequency"),
-		Metrics:      map[string]Metric{},
-	}
+	m := MetricLogging{Metrics: map[string]Metric{}}
 	raw, ok := f.take("metrics")
-	m.Unknown = f.rest()
+	f.into(&m)
 	if !ok {
 		return m, nil
 	}
@@ -155,10 +132,8 @@ func decodeMetricLogging(_ string, f *fields) (MetricLogging, error) {
 	return m, nil
 }
 
-func decodeMetric(_ string, f *fields) (Metric, error) {
-	m := Metric{Type: f.requiredText("type")}
-	m.Buckets, _ = f.value("buckets").([]any)
-	m.Unknown = f.rest()
+func decodeMetric(_ string, f *fields) (m Metric, err error) {
+	f.into(&m)
 	return m, nil
 }
 
@@ -176,17 +151,17 @@ func (s Service) Encode(section Section) (string, error) {
 	records := map[string]any{}
 	switch section {
 	case SectionEndpoints:
-		encodeRecords(records, s.Endpoints, encodeEndpoint)
+		encodeRecords(records, s.Endpoints, recordOf)
 	case SectionMonitoringEndpoints:
-		encodeRecords(records, s.MonitoringEndpoints, encodeEndpoint)
+		encodeRecords(records, s.MonitoringEndpoints, recordOf)
 	case SectionMonitoring:
-		encodeRecords(records, s.Monitoring, encodeMonitoring)
+		encodeRecords(records, s.Monitoring, recordOf)
 	case SectionCanary:
 		encodeRecords(records, s.Canaries, encodeCanary)
 	case SectionMetrics:
 		encodeRecords(records, s.Metrics, encodeMetricLogging)
 	case SectionOptions:
-		encodeRecords(records, s.Options, encodeOptions)
+		encodeRecords(records, s.Options, recordOf)
 	case SectionAccess:
 		encodeAccess(records, s.Access)
 	case SectionRevisions:
@@ -222,38 +197,11 @@ func encodeRecords[T any](into map[string]any, from map[string]T, encode func(T)
 	}
 }
 
-func encodeEndpoint(e Endpoint) record {
-	r := newRecord(e.Unknown)
-	r["engine_type"], r["serving_url"] = e.EngineType, e.ServingURL
-	r["version"] = e.Version // always a text, "" for none: readers call .rstrip on it
-	r.text("model_id", string(e.ModelID))
-	r.text("preprocess_artifact", e.PreprocessArtifact)
-	r.tensors(e.Tensors)
-	r.value("auxiliary_cfg", e.AuxiliaryCfg)
-	return r
-}
-
 // Record is the endpoint as a JSON object with the original's field names, as
 // user code sees it.
 func (e Endpoint) Record() (json.RawMessage, error) {
-	text, err := marshal(encodeEndpoint(e))
+	text, err := marshal(recordOf(e))
 	return json.RawMessage(text), err
-}
-
-func encodeMonitoring(m Monitoring) record {
-	r := newRecord(m.Unknown)
-	r["base_serving_url"], r["engine_type"] = m.BaseServingURL, m.EngineType
-	r["only_published"] = m.OnlyPublished
-	r.text("monitor_project", m.Project)
-	r.text("monitor_name", m.Name)
-	r["monitor_tags"] = nonNil(m.Tags)
-	if m.MaxVersions > 0 {
-		r["max_versions"] = m.MaxVersions
-	}
-	r.text("preprocess_artifact", m.PreprocessArtifact)
-	r.tensors(m.Tensors)
-	r.value("auxiliary_cfg", m.AuxiliaryCfg)
-	return r
 }
 
 func encodeCanary(c Canary) record {
@@ -265,19 +213,9 @@ func encodeCanary(c Canary) record {
 }
 
 func encodeMetricLogging(m MetricLogging) record {
-	r := newRecord(m.Unknown)
-	r["endpoint"] = m.Endpoint
-	if m.LogFrequency != nil {
-		r["log_frequency"] = *m.LogFrequency
-	}
-	variables := map[string]any{}
+	r, variables := recordOf(m), map[string]any{}
 	for name, metric := range m.Metrics {
-		v := newRecord(metric.Unknown)
-		v["type"] = metric.Type
-		if metric.Buckets != nil {
-			v["buckets"] = metric.Buckets
-		}
-		variables[name] = v
+		variables[name] = recordOf(metric)
 	}
 	r["metrics"] = variables
 	return r
@@ -294,25 +232,6 @@ func newRecord(unknown map[string]json.RawMessage) record {
 func (r record) text(name, value string) {
 	if value != "" {
 		r[name] = value
-	}
-}
-
-func (r record) value(name string, value any) {
-	if value != nil {
-		r[name] = value
-	}
-}
-
-func (r record) tensors(t Tensors) {
-	for name, v := range map[string][]any{"input_size": t.InputSize, "output_size": t.OutputSize} {
-		if v != nil {
-			r[name] = v
-		}
-	}
-	for name, v := range map[string][]string{"input_type": t.InputType, "input_name": t.InputName, "output_type": t.OutputType, "output_name": t.OutputName} {
-		if v != nil {
-			r[name] = v
-		}
 	}
 }
 
@@ -341,26 +260,19 @@ func marshal(v any) (string, error) {
 // parameters, and the hashes of those artifacts that endpoints refer to.
 func (s Service) StateHash(artifactHashes map[string]string) string {
 	h := md5.New() //nolint:gosec // see the import
-	for _, section := range []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics} {
+	sections := []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics}
+	if len(s.Options) > 0 { // services without any keep their previous hash
+		sections = append(sections, SectionOptions)
+	}
+	if s.Access.Required || len(s.Access.Keys) > 0 {
+		sections = append(sections, SectionAccess)
+	}
+	for _, section := range sections {
 		text, err := s.Encode(section)
 		if err != nil {
 			text = err.Error()
 		}
 		fmt.Fprintf(h, "%s=%s\n", section, text)
-	}
-	if len(s.Options) > 0 { // services without any keep their previous hash
-		text, err := s.Encode(SectionOptions)
-		if err != nil {
-			text = err.Error()
-		}
-		fmt.Fprintf(h, "%s=%s\n", SectionOptions, text)
-	}
-	if s.Access.Required || len(s.Access.Keys) > 0 {
-		text, err := s.Encode(SectionAccess)
-		if err != nil {
-			text = err.Error()
-		}
-		fmt.Fprintf(h, "%s=%s\n", SectionAccess, text)
 	}
 	fmt.Fprintf(h, "%+v\n", s.Parameters)
 	for _, name := range s.artifacts() {
@@ -392,6 +304,14 @@ func (s Service) artifacts() []string {
 type fields struct {
 	left map[string]json.RawMessage
 	err  error
+}
+
+func fieldsOf(raw json.RawMessage) *fields {
+	f := &fields{}
+	if err := json.Unmarshal(raw, &f.left); err != nil || f.left == nil {
+		f.err = errors.New("is not a record of named fields")
+	}
+	return f
 }
 
 // take removes a field; null counts as absent.
@@ -507,15 +427,22 @@ func (f *fields) boolean(name string) bool {
 }
 
 func (f *fields) whole(name string) int {
+	if n := f.optionalWhole(name); n != nil {
+		return *n
+	}
+	return 0
+}
+
+func (f *fields) optionalWhole(name string) *int {
 	n := f.optionalNumber(name)
 	if n == nil {
-		return 0
+		return nil
 	}
 	if *n != math.Trunc(*n) || math.Abs(*n) > math.MaxInt32 {
 		f.fail(name, nil, "is not a whole number")
-		return 0
+		return nil
 	}
-	return int(*n)
+	return new(int(*n))
 }
 
 func (f *fields) optionalNumber(name string) *float64 {
@@ -565,13 +492,6 @@ func number(v any) (float64, bool) {
 	}
 	n, err := strconv.ParseFloat(text, 64)
 	return n, err == nil && !math.IsNaN(n) && !math.IsInf(n, 0)
-}
-
-func (f *fields) tensors() Tensors {
-	return Tensors{
-		InputSize: f.sizes("input_size"), InputType: f.texts("input_type"), InputName: f.texts("input_name"),
-		OutputSize: f.sizes("output_size"), OutputType: f.texts("output_type"), OutputName: f.texts("output_name"),
-	}
 }
 
 // sizes wraps a flat list of integers, as the original does on reading.

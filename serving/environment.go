@@ -1,9 +1,6 @@
 package serving
 
-import (
-	"fmt"
-	"strings"
-)
+import "fmt"
 
 // The setting of an endpoint's auxiliary configuration that chooses the Python
 // environment in which its code runs, and its values. Each command line stores it:
@@ -27,7 +24,7 @@ func OwnEnvironment(engine string, aux any) (bool, error) {
 		return false, nil
 	}
 	text, _ := value.(string)
-	switch strings.Trim(text, `"'\`) { // quotes stay in values of --aux-config
+	switch unquoted(text) {
 	case EnvironmentShared:
 		return false, nil
 	case EnvironmentOwn:

@@ -2,6 +2,7 @@ package serving
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -53,13 +54,11 @@ func (e Exchange) Line() ([]byte, error) {
 	}
 	line.Body, line.BodyBase64 = textOrBase64(e.Body)
 	line.Answer, line.AnswerBase64 = textOrBase64(e.Answer)
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(line); err != nil {
+	text, err := marshal(line)
+	if err != nil {
 		return nil, fmt.Errorf("write exchange of '%s': %w", e.Endpoint, err)
 	}
-	return b.Bytes(), nil
+	return []byte(text + "\n"), nil
 }
 
 func textOrBase64(data []byte) (text, encoded *string) {
@@ -127,9 +126,7 @@ func parseExchange(line []byte) (Exchange, error) {
 	if stored.ContentType != nil { // "": the client sent none
 		e.ContentType = *stored.ContentType
 	}
-	if e.Status == 0 {
-		e.Status = 200
-	}
+	e.Status = cmp.Or(e.Status, 200)
 	var err error
 	if e.Body, err = storedBytes("body", stored.Body, stored.BodyBase64); err != nil {
 		return e, err

@@ -43,10 +43,7 @@ func (c Configuration) Decode() Service {
 // is unchanged. The arguments are not changed.
 func KeepLast(now, last Configuration) (Configuration, []Kept) {
 	var kept []Kept
-	next := Configuration{Sections: maps.Clone(now.Sections), Unreadable: maps.Clone(now.Unreadable), General: now.General}
-	if next.Sections == nil {
-		next.Sections = map[Section]json.RawMessage{}
-	}
+	next := Configuration{Sections: cloned(now.Sections), Unreadable: maps.Clone(now.Unreadable), General: now.General}
 	good := Decode(last.Sections, last.General)
 	keepSection := func(section Section, why string) {
 		if raw, ok := last.Sections[section]; ok && !slices.ContainsFunc(good.BrokenIn(section), BrokenRecord.whole) {

@@ -10,14 +10,14 @@ import (
 // Limits bound the time and the resources of an endpoint. Values of 0 or nil mean the instance's
 // default.
 type Limits struct {
-	Deadline        float64 // seconds that one request may take
-	MinWorkers      *int    // processes without load; 0: none, the next request starts one
-	MaxWorkers      int     // processes under load
-	MaxQueue        int     // maximum number of requests that wait for a worker
-	Memory          int64   // maximum bytes of one worker; it is killed above
-	RecycleRequests int     // a worker is replaced after about this number
-	RecycleMemory   int64   // a worker is replaced above this number of bytes
-	IdleTimeout     float64 // seconds without requests until a worker above the minimum ends
+	Deadline        float64 `record:"deadline"`         // seconds that one request may take
+	MinWorkers      *int    `record:"min_workers"`      // processes without load; 0: none, the next request starts one
+	MaxWorkers      int     `record:"max_workers"`      // processes under load
+	MaxQueue        int     `record:"max_queue"`        // maximum number of requests that wait for a worker
+	Memory          int64   `record:"memory_limit"`     // maximum bytes of one worker; it is killed above
+	RecycleRequests int     `record:"recycle_requests"` // a worker is replaced after about this number
+	RecycleMemory   int64   `record:"recycle_memory"`   // a worker is replaced above this number of bytes
+	IdleTimeout     float64 `record:"idle_timeout"`     // seconds without requests until a worker above the minimum ends
 	Unknown         map[string]json.RawMessage
 }
 
@@ -110,23 +110,6 @@ func (l Limits) validate() error {
 	return nil
 }
 
-func decodeLimits(f *fields) Limits {
-	l := Limits{
-		Deadline: f.numberOr("deadline", 0), MaxWorkers: f.whole("max_workers"), MaxQueue: f.whole("max_queue"),
-		Memory: f.size("memory_limit"), RecycleRequests: f.whole("recycle_requests"),
-		RecycleMemory: f.size("recycle_memory"), IdleTimeout: f.numberOr("idle_timeout", 0),
-	}
-	if n := f.optionalNumber("min_workers"); n != nil {
-		least := int(min(max(*n, -1), maxLimitWorkers+1)) // values outside of the range are refused by validate
-		l.MinWorkers = &least
-		if *n != math.Trunc(*n) {
-			f.fail("min_workers", nil, "is not a whole number")
-		}
-	}
-	l.Unknown = f.rest()
-	return l
-}
-
 // size reads a number of bytes.
 func (f *fields) size(name string) int64 {
 	n := f.numberOr(name, 0)
@@ -135,24 +118,4 @@ func (f *fields) size(name string) int64 {
 		return 0
 	}
 	return int64(n)
-}
-
-func encodeLimits(l Limits) record {
-	r := newRecord(l.Unknown)
-	put := func(name string, set bool, value any) {
-		if set {
-			r[name] = value
-		}
-	}
-	put("deadline", l.Deadline > 0, l.Deadline)
-	put("max_workers", l.MaxWorkers > 0, l.MaxWorkers)
-	put("max_queue", l.MaxQueue > 0, l.MaxQueue)
-	put("memory_limit", l.Memory > 0, l.Memory)
-	put("recycle_requests", l.RecycleRequests > 0, l.RecycleRequests)
-	put("recycle_memory", l.RecycleMemory > 0, l.RecycleMemory)
-	put("idle_timeout", l.IdleTimeout > 0, l.IdleTimeout)
-	if l.MinWorkers != nil {
-		r["min_workers"] = *l.MinWorkers
-	}
-	return r
 }

@@ -350,15 +350,15 @@ func (r InstanceReport) Text() (string, error) {
 	for i, e := range r.Endpoints {
 		if e.Failure != nil {
 			failure := *e.Failure
-			failure.Traceback, failure.Reason = "", brief(failure.Reason)
+			failure.Traceback, failure.Reason = "", Shorten(failure.Reason, maxReason)
 			e.Failure = &failure
 		}
 		e.Model.Workers, e.Model.LastLines = nil, nil
-		e.Model.Reason, e.Model.LastDeath = brief(e.Model.Reason), brief(e.Model.LastDeath)
+		e.Model.Reason, e.Model.LastDeath = Shorten(e.Model.Reason, maxReason), Shorten(e.Model.LastDeath, maxReason)
 		if w := e.Model.Warnings; len(w) > 0 {
 			e.Model.Warnings = make([]string, min(len(w), maxWarnings))
 			for j := range e.Model.Warnings {
-				e.Model.Warnings[j] = brief(w[j])
+				e.Model.Warnings[j] = Shorten(w[j], maxReason)
 			}
 		}
 		endpoints[i] = e
@@ -366,13 +366,6 @@ func (r InstanceReport) Text() (string, error) {
 	r.Endpoints = endpoints
 	text, err := json.Marshal(r)
 	return string(text), err
-}
-
-func brief(reason string) string {
-	if len(reason) <= maxReason {
-		return reason
-	}
-	return strings.ToValidUTF8(reason[:maxReason], "") + "…"
 }
 
 // Standing is the report without what every request changes: while it stays the same there is

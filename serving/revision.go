@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,36 +30,36 @@ type Content struct {
 	Monitoring *Monitoring
 	Code       *ModelCode // nil: no code
 	// ModelURI is the address of the model's file, "" while it is unknown.
-	ModelURI string
-	Limits   *Limits
-	Golden   *Golden
+	ModelURI string  `record:"model_uri"`
+	Limits   *Limits `record:"limits"`
+	Golden   *Golden `record:"golden"`
 }
 
 // Revision is one immutable state of a URL.
 type Revision struct {
 	Content
-	Number  int
-	Time    time.Time
-	By      string // who made it, "" when another program did
-	Message string // why
-	Of      int    // the earlier revision that this one brings back, 0 for none
-	Rule    int    // the revision of the monitoring that made this endpoint, 0 for none
+	Number  int       `record:"n,always"`
+	Time    time.Time `record:"time"`
+	By      string    `record:"by"`      // who made it, "" when another program did
+	Message string    `record:"message"` // why
+	Of      int       `record:"of"`      // the earlier revision that this one brings back, 0 for none
+	Rule    int       `record:"rule"`    // the revision of the monitoring that made this endpoint, 0 for none
 
-	State RevisionState
+	State RevisionState `record:"state,always"`
 	// The rest belongs to State.
-	Since       time.Time
-	Step        string // that refused it: load, golden
-	Reason      string
-	Instance    string // that served or refused it first
-	ModelSHA256 string // of the model's file as it was served
+	Since       time.Time `record:"since"`
+	Step        string    `record:"step"` // that refused it: load, golden
+	Reason      string    `record:"reason"`
+	Instance    string    `record:"instance"`     // that served or refused it first
+	ModelSHA256 string    `record:"model_sha256"` // of the model's file as it was served
 	Unknown     map[string]json.RawMessage
 }
 
 // History is the revisions of one URL, oldest first.
 type History struct {
 	Revisions []Revision
-	Keep      int       // how many are kept, 0: DefaultKeep
-	Removed   time.Time // when the URL was removed, zero while it is configured
+	Keep      int       `record:"keep"`    // how many are kept, 0: DefaultKeep
+	Removed   time.Time `record:"removed"` // when the URL was removed, zero while it is configured
 	Unknown   map[string]json.RawMessage
 }
 
@@ -100,17 +101,17 @@ func (c ModelCode) identity() string { return cmp.Or(c.SHA256, c.URI) }
 
 // settings is the content without files, as a comparable text.
 func (c Content) settings() string {
-	r := record{}
+	c.ModelURI = ""
+	r := recordOf(c)
 	if c.Monitoring != nil {
 		m := *c.Monitoring
 		m.PreprocessArtifact = ""
-		r["monitoring"] = encodeMonitoring(m)
+		r["monitoring"] = recordOf(m)
 	} else {
 		e := c.Endpoint
 		e.PreprocessArtifact = ""
-		r["endpoint"] = encodeEndpoint(e)
+		r["endpoint"] = recordOf(e)
 	}
-	c.encodeOptions(r)
 	text, err := marshal(r)
 	if err != nil {
 		return err.Error()
@@ -121,26 +122,18 @@ func (c Content) settings() string {
 // SettingsRecord is what people read of the content: the record, limits and golden samples, and
 // the hash of the code.
 func (c Content) SettingsRecord() (json.RawMessage, error) {
-	r := encodeEndpoint(c.Endpoint)
+	r := recordOf(c.Endpoint)
 	if c.Monitoring != nil {
-		r = encodeMonitoring(*c.Monitoring)
+		r = recordOf(*c.Monitoring)
 	}
 	delete(r, "preprocess_artifact") // the hash of its content says more
-	c.encodeOptions(r)
+	c.ModelURI = ""
+	maps.Copy(r, recordOf(c))
 	if c.Code != nil {
 		r.text("code_sha256", c.Code.SHA256)
 	}
 	text, err := marshal(r)
 	return json.RawMessage(text), err
-}
-
-func (c Content) encodeOptions(r record) {
-	if c.Limits != nil {
-		r["limits"] = encodeLimits(*c.Limits)
-	}
-	if c.Golden != nil {
-		r["golden"] = encodeOptions(EndpointOptions{Golden: c.Golden})["golden"]
-	}
 }
 
 // Newest returns the newest revision; the zero value if there is none.
@@ -179,9 +172,7 @@ func (h History) Current(c Content) bool {
 // Add appends a revision with the next number. The receiver is not changed.
 func (h History) Add(r Revision) History {
 	r.Number = h.Newest().Number + 1
-	if r.State == "" {
-		r.State = RevisionPending
-	}
+	r.State = cmp.Or(r.State, RevisionPending)
 	r.By, r.Message = clean(r.By), clean(r.Message)
 	h.Revisions = append(slices.Clone(h.Revisions), r)
 	h.Removed = time.Time{}
@@ -313,17 +304,8 @@ func (h History) Choose(now Content, at time.Time) (History, Choice) {
 	return h, c
 }
 
-// Pending returns the history as if its newest revision had not been judged yet.
-func (h History) Pending() History {
-	return h.withNewest(func(r *Revision) { r.State = RevisionPending })
-}
-
-// ByRule returns the history with its newest revision made by a monitoring's revision.
-func (h History) ByRule(number int) History {
-	return h.withNewest(func(r *Revision) { r.Rule = number })
-}
-
-func (h History) withNewest(change func(*Revision)) History {
+// WithNewest returns the history with its newest revision changed.
+func (h History) WithNewest(change func(*Revision)) History {
 	h.Revisions = slices.Clone(h.Revisions)
 	if len(h.Revisions) > 0 {
 		change(&h.Revisions[len(h.Revisions)-1])
@@ -461,14 +443,14 @@ func (s Service) ContentOf(url EndpointURL, code func(artifact string) *ModelCod
 }
 
 func decodeHistory(_ string, f *fields) (History, error) {
-	h := History{Keep: f.whole("keep"), Removed: f.time("removed")}
+	var h History
 	var list []json.RawMessage
 	if raw, ok := f.take("revisions"); ok {
 		if err := json.Unmarshal(raw, &list); err != nil {
 			return h, &FieldError{Field: "revisions", Why: "is not a list of revisions"}
 		}
 	}
-	h.Unknown = f.rest()
+	f.into(&h)
 	var before Revision
 	for i, raw := range list {
 		r, err := decodeRecord(raw, "", func(_ string, f *fields) (Revision, error) { return decodeRevision(f, before) })
@@ -483,12 +465,7 @@ func decodeHistory(_ string, f *fields) (History, error) {
 
 // decodeRevision reads one revision. A record that is missing is that of the revision before.
 func decodeRevision(f *fields, before Revision) (Revision, error) {
-	r := Revision{
-		Number: f.whole("n"), Time: f.time("time"), By: clean(f.text("by")), Message: clean(f.text("message")), Of: f.whole("of"), Rule: f.whole("rule"),
-		State: RevisionState(f.text("state")), Since: f.time("since"), Step: clean(f.text("step")), Reason: clean(f.text("reason")),
-		Instance: clean(f.text("instance")), ModelSHA256: f.text("model_sha256"),
-	}
-	r.ModelURI = f.text("model_uri")
+	var r Revision
 	if uri := f.text("code_uri"); uri != "" {
 		r.Code = &ModelCode{URI: uri, SHA256: f.text("code_sha256"), Folder: f.boolean("code_folder")}
 	}
@@ -505,13 +482,10 @@ func decodeRevision(f *fields, before Revision) (Revision, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := decodeOption(f, "limits", &r.Limits, decodeLimits); err != nil {
-		return r, err
+	f.into(&r)
+	for _, text := range []*string{&r.By, &r.Message, &r.Step, &r.Reason, &r.Instance} {
+		*text = clean(*text)
 	}
-	if err := decodeOption(f, "golden", &r.Golden, decodeGolden); err != nil {
-		return r, err
-	}
-	r.Unknown = f.rest()
 	switch {
 	case f.err != nil:
 		return r, f.err
@@ -524,11 +498,7 @@ func decodeRevision(f *fields, before Revision) (Revision, error) {
 }
 
 func encodeHistory(h History) record {
-	all := newRecord(h.Unknown)
-	if h.Keep > 0 {
-		all["keep"] = h.Keep
-	}
-	all.time("removed", h.Removed)
+	all := recordOf(h)
 	list := make([]record, len(h.Revisions))
 	before := ""
 	for i, r := range h.Revisions {
@@ -540,30 +510,15 @@ func encodeHistory(h History) record {
 
 // encodeRevision writes a revision, without its record if that is the one of the revision before.
 func encodeRevision(r Revision, before string) (one record, now string) {
-	one = newRecord(r.Unknown)
-	name, content := "endpoint", record(nil)
+	one = recordOf(r)
+	name, content := "endpoint", recordOf(r.Endpoint)
 	if r.Monitoring != nil {
-		name, content = "monitoring", encodeMonitoring(*r.Monitoring)
-	} else {
-		content = encodeEndpoint(r.Endpoint)
+		name, content = "monitoring", recordOf(*r.Monitoring)
 	}
 	text, err := marshal(content)
 	now = name + text
 	if err != nil || now != before {
 		one[name] = content
-	}
-	one["n"], one["state"] = r.Number, r.State
-	one.time("time", r.Time)
-	one.time("since", r.Since)
-	for field, value := range map[string]string{
-		"by": r.By, "message": r.Message, "step": r.Step, "reason": r.Reason, "instance": r.Instance, "model_uri": r.ModelURI, "model_sha256": r.ModelSHA256,
-	} {
-		one.text(field, value)
-	}
-	for field, value := range map[string]int{"of": r.Of, "rule": r.Rule} {
-		if value > 0 {
-			one[field] = value
-		}
 	}
 	if r.Code != nil {
 		one["code_uri"] = r.Code.URI
@@ -572,12 +527,5 @@ func encodeRevision(r Revision, before string) (one record, now string) {
 			one["code_folder"] = true
 		}
 	}
-	r.encodeOptions(one)
 	return one, now
-}
-
-func (r record) time(name string, t time.Time) {
-	if !t.IsZero() {
-		r[name] = t.UTC().Format(time.RFC3339)
-	}
 }

@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,18 +14,18 @@ import (
 // EndpointOptions are settings for one URL that do not change answers: recording, golden samples,
 // shadow traffic, limits. They are a configuration object of this product; the original ignores it.
 type EndpointOptions struct {
-	Record  *Record // nil: off, as for the others
-	Golden  *Golden
-	Shadow  *Shadow
-	Limits  *Limits
+	Record  *Record `record:"record"` // nil: off, as for the others
+	Golden  *Golden `record:"golden"`
+	Shadow  *Shadow `record:"shadow"`
+	Limits  *Limits `record:"limits"`
 	Unknown map[string]json.RawMessage
 }
 
 // Record makes instances keep a share of the live requests with their answers.
 type Record struct {
-	Share   float64  // 0 to 1
-	Max     int      // newest exchanges kept by each instance; 0: DefaultRecordMax
-	Redact  []string // fields that are blanked before anything is written; see RedactJSON
+	Share   float64  `record:"share,always"` // 0 to 1
+	Max     int      `record:"max"`          // newest exchanges kept by each instance; 0: DefaultRecordMax
+	Redact  []string `record:"redact"`       // fields that are blanked before anything is written; see RedactJSON
 	Unknown map[string]json.RawMessage
 }
 
@@ -42,10 +43,10 @@ func (r Record) Limit() int {
 // Golden names the exchanges that a new model, code or version must reproduce before it gets
 // traffic.
 type Golden struct {
-	Artifact  string  // of the service's task, holding exchanges
-	Tolerance float64 // for numbers; see Compare
+	Artifact  string  `record:"artifact,always"`  // of the service's task, holding exchanges
+	Tolerance float64 `record:"tolerance,always"` // for numbers; see Compare
 	// Timeout in seconds bounds one answer; 0: the instance's request timeout.
-	Timeout float64
+	Timeout float64 `record:"timeout"`
 	Unknown map[string]json.RawMessage
 }
 
@@ -62,9 +63,9 @@ func (g Golden) Limit(request time.Duration) time.Duration {
 // Shadow sends a copy of a share of the requests to another URL; the answers are compared and
 // discarded.
 type Shadow struct {
-	To        string
-	Share     float64 // 0 to 1
-	Tolerance float64 // for numbers; see Compare
+	To        string  `record:"to,always"`
+	Share     float64 `record:"share,always"` // 0 to 1
+	Tolerance float64 `record:"tolerance"`    // for numbers; see Compare
 	Unknown   map[string]json.RawMessage
 }
 
@@ -74,18 +75,10 @@ func (o EndpointOptions) empty() bool {
 
 // over returns o, with missing options taken from below.
 func (o EndpointOptions) over(below EndpointOptions) EndpointOptions {
-	if o.Record == nil {
-		o.Record = below.Record
-	}
-	if o.Golden == nil {
-		o.Golden = below.Golden
-	}
-	if o.Shadow == nil {
-		o.Shadow = below.Shadow
-	}
-	if o.Limits == nil {
-		o.Limits = below.Limits
-	}
+	o.Record = cmp.Or(o.Record, below.Record)
+	o.Golden = cmp.Or(o.Golden, below.Golden)
+	o.Shadow = cmp.Or(o.Shadow, below.Shadow)
+	o.Limits = cmp.Or(o.Limits, below.Limits)
 	return o
 }
 
@@ -143,10 +136,7 @@ func (s *Service) SetOptions(url string, change func(*EndpointOptions)) error {
 	if err := options.validate(CleanURL(url)); err != nil {
 		return err
 	}
-	next := maps.Clone(s.Options)
-	if next == nil {
-		next = map[string]EndpointOptions{}
-	}
+	next := cloned(s.Options)
 	delete(next, key)
 	if !options.empty() {
 		next[string(CleanURL(url))] = options
@@ -249,89 +239,20 @@ func validateTolerance(t float64) error {
 	return nil
 }
 
-func decodeOptions(key string, f *fields) (EndpointOptions, error) {
-	var o EndpointOptions
-	err := decodeOption(f, "record", &o.Record, func(f *fields) Record {
-		return Record{Share: f.share(), Max: f.whole("max"), Redact: f.texts("redact"), Unknown: f.rest()}
-	})
-	if err == nil {
-		err = decodeOption(f, "golden", &o.Golden, decodeGolden)
+func (r *Record) setDefaults() { r.Share = 1 }
+
+func (s *Shadow) setDefaults() { s.Share = 1 }
+
+func decodeOptions(key string, f *fields) (o EndpointOptions, err error) {
+	if f.into(&o); f.err != nil {
+		return o, f.err
 	}
-	if err == nil {
-		err = decodeOption(f, "shadow", &o.Shadow, func(f *fields) Shadow {
-			return Shadow{To: f.text("to"), Share: f.share(), Tolerance: f.numberOr("tolerance", 0), Unknown: f.rest()}
-		})
-	}
-	if err == nil {
-		err = decodeOption(f, "limits", &o.Limits, decodeLimits)
-	}
-	if err != nil {
-		return o, err
-	}
-	o.Unknown = f.rest()
 	return o, o.validate(CleanURL(key))
 }
-
-func decodeGolden(f *fields) Golden {
-	return Golden{Artifact: f.text("artifact"), Tolerance: f.numberOr("tolerance", 0), Timeout: f.numberOr("timeout", 0), Unknown: f.rest()}
-}
-
-// decodeOption reads one option; nil if it is missing.
-func decodeOption[T any](f *fields, name string, into **T, decode func(*fields) T) error {
-	raw, ok := f.take(name)
-	if !ok {
-		return nil
-	}
-	option, err := decodeRecord(raw, name, func(_ string, f *fields) (T, error) { return decode(f), f.err })
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	*into = &option
-	return nil
-}
-
-// share reads a share of requests; it is 1 if it is missing.
-func (f *fields) share() float64 { return f.numberOr("share", 1) }
 
 func (f *fields) numberOr(name string, otherwise float64) float64 {
 	if n := f.optionalNumber(name); n != nil {
 		return *n
 	}
 	return otherwise
-}
-
-func encodeOptions(o EndpointOptions) record {
-	all := newRecord(o.Unknown)
-	if o.Record != nil {
-		r := newRecord(o.Record.Unknown)
-		r["share"] = o.Record.Share
-		if o.Record.Max > 0 {
-			r["max"] = o.Record.Max
-		}
-		if o.Record.Redact != nil {
-			r["redact"] = o.Record.Redact
-		}
-		all["record"] = r
-	}
-	if o.Golden != nil {
-		r := newRecord(o.Golden.Unknown)
-		r["artifact"] = o.Golden.Artifact
-		r["tolerance"] = o.Golden.Tolerance
-		if o.Golden.Timeout > 0 {
-			r["timeout"] = o.Golden.Timeout
-		}
-		all["golden"] = r
-	}
-	if o.Shadow != nil {
-		r := newRecord(o.Shadow.Unknown)
-		r["to"], r["share"] = o.Shadow.To, o.Shadow.Share
-		if o.Shadow.Tolerance > 0 {
-			r["tolerance"] = o.Shadow.Tolerance
-		}
-		all["shadow"] = r
-	}
-	if o.Limits != nil {
-		all["limits"] = encodeLimits(*o.Limits)
-	}
-	return all
 }

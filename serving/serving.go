@@ -51,23 +51,23 @@ func Engines() []string {
 // Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or
 // lists of integers exactly as they were given.
 type Tensors struct {
-	InputSize  []any
-	InputType  []string
-	InputName  []string
-	OutputSize []any
-	OutputType []string
-	OutputName []string
+	InputSize  []any    `record:"input_size,sizes"`
+	InputType  []string `record:"input_type"`
+	InputName  []string `record:"input_name"`
+	OutputSize []any    `record:"output_size,sizes"`
+	OutputType []string `record:"output_type"`
+	OutputName []string `record:"output_name"`
 }
 
 // Endpoint is one version of one model at one URL (the original's ModelEndpoint).
 type Endpoint struct {
-	EngineType         string
-	ServingURL         string // as typed, without version
-	ModelID            ModelID
-	Version            string
-	PreprocessArtifact string // name of the artifact on the service's task, "" for none
+	EngineType         string  `record:"engine_type,required"`
+	ServingURL         string  `record:"serving_url,required"` // as typed, without version
+	ModelID            ModelID `record:"model_id"`
+	Version            string  `record:"version,always"`      // a text, also if there is none: readers call .rstrip on it
+	PreprocessArtifact string  `record:"preprocess_artifact"` // name of the artifact on the service's task, "" for none
 	Tensors
-	AuxiliaryCfg any                        // nil, a text (config.pbtxt) or a nested map
+	AuxiliaryCfg any                        `record:"auxiliary_cfg"` // nil, a text (config.pbtxt) or a nested map
 	Unknown      map[string]json.RawMessage // fields of other products, kept unchanged
 }
 
@@ -77,17 +77,17 @@ func (e Endpoint) URL() EndpointURL { return JoinURL(e.ServingURL, e.Version) }
 // Monitoring creates endpoints from the models that match its query (the original's
 // ModelMonitoring).
 type Monitoring struct {
-	BaseServingURL     string
-	EngineType         string
-	Project            string // exact name, "" for any
-	Name               string // exact name, "" for any
-	Tags               []string
-	OnlyPublished      bool
-	MaxVersions        int // 0: no limit
-	PreprocessArtifact string
+	BaseServingURL string   `record:"base_serving_url,required"`
+	EngineType     string   `record:"engine_type,required"`
+	Project        string   `record:"monitor_project"` // exact name, "" for any
+	Name           string   `record:"monitor_name"`    // exact name, "" for any
+	Tags           []string `record:"monitor_tags,always"`
+	OnlyPublished  bool     `record:"only_published,always"`
+	MaxVersions    int      `record:"max_versions"` // 0: no limit
 	Tensors
-	AuxiliaryCfg any
-	Unknown      map[string]json.RawMessage
+	PreprocessArtifact string `record:"preprocess_artifact"`
+	AuxiliaryCfg       any    `record:"auxiliary_cfg"`
+	Unknown            map[string]json.RawMessage
 }
 
 // Canary splits the requests of one URL over several endpoints by weight (the original's CanaryEP).
@@ -110,16 +110,16 @@ const (
 
 // Metric is the logging of one variable of an endpoint.
 type Metric struct {
-	Type    string
-	Buckets []any // numbers for scalar, texts for enum, nil otherwise
+	Type    string `record:"type,required"`
+	Buckets []any  `record:"buckets"` // numbers for scalar, texts for enum, nil otherwise
 	Unknown map[string]json.RawMessage
 }
 
 // MetricLogging lists the variables logged for an endpoint or, when Endpoint
 // ends in "*", for every endpoint below that prefix (the original's EndpointMetricLogging).
 type MetricLogging struct {
-	Endpoint     string
-	LogFrequency *float64 // share of requests, nil: the service's default
+	Endpoint     string   `record:"endpoint,required"`
+	LogFrequency *float64 `record:"log_frequency"` // share of requests, nil: the service's default
 	Metrics      map[string]Metric
 	Unknown      map[string]json.RawMessage
 }

@@ -24,38 +24,38 @@ func (e *FieldError) Error() string {
 
 // Validate checks a record before it is stored. Reading stored records accepts more (Decode).
 func (e Endpoint) Validate() error {
-	if err := validateTriton(e.EngineType, e.AuxiliaryCfg); err != nil {
-		return err
-	}
-	if err := validateEngine(e.EngineType); err != nil {
-		return err
-	}
-	if err := validateURL("endpoint", e.ServingURL); err != nil {
+	if err := validateModel(e.ServingURL, e.EngineType, e.Tensors, e.AuxiliaryCfg); err != nil {
 		return err
 	}
 	if e.Version != "" {
-		if err := validateURL("version", e.Version); err != nil {
-			return err
-		}
+		return validateURL("version", e.Version)
 	}
-	if _, err := BatchingOf(e.EngineType, e.AuxiliaryCfg); err != nil {
+	return nil
+}
+
+// validateModel checks what an endpoint and a monitoring have in common.
+func validateModel(url, engine string, tensors Tensors, aux any) error {
+	if err := validateTriton(engine, aux); err != nil {
 		return err
 	}
-	if _, err := NaNAsNull(e.EngineType, e.AuxiliaryCfg); err != nil {
+	if !knownEngine(engine) {
+		return fmt.Errorf("%s not supported engine type (one of %s)", engine, strings.Join(Engines(), ", "))
+	}
+	if err := validateURL("endpoint", url); err != nil {
 		return err
 	}
-	return e.Tensors.validate(e.EngineType)
+	if _, err := BatchingOf(engine, aux); err != nil {
+		return err
+	}
+	if _, err := NaNAsNull(engine, aux); err != nil {
+		return err
+	}
+	return tensors.validate(engine)
 }
 
 // Validate checks a record before it is stored.
 func (m Monitoring) Validate() error {
-	if err := validateTriton(m.EngineType, m.AuxiliaryCfg); err != nil {
-		return err
-	}
-	if err := validateEngine(m.EngineType); err != nil {
-		return err
-	}
-	if err := validateURL("endpoint", m.BaseServingURL); err != nil {
+	if err := validateModel(m.BaseServingURL, m.EngineType, m.Tensors, m.AuxiliaryCfg); err != nil {
 		return err
 	}
 	if m.Project == "" && m.Name == "" && len(m.Tags) == 0 {
@@ -64,13 +64,7 @@ func (m Monitoring) Validate() error {
 	if m.MaxVersions < 0 {
 		return &FieldError{Field: "max_versions", Value: fmt.Sprint(m.MaxVersions), Why: "is negative; give 1 or more"}
 	}
-	if _, err := BatchingOf(m.EngineType, m.AuxiliaryCfg); err != nil {
-		return err
-	}
-	if _, err := NaNAsNull(m.EngineType, m.AuxiliaryCfg); err != nil {
-		return err
-	}
-	return m.Tensors.validate(m.EngineType)
+	return nil
 }
 
 // Validate checks a record before it is stored.
@@ -130,13 +124,6 @@ func (m MetricLogging) Validate() error {
 		default:
 			return fmt.Errorf("variable %q: %w", name, &FieldError{Field: "type", Value: metric.Type, Why: "is none of scalar, enum, value, counter"})
 		}
-	}
-	return nil
-}
-
-func validateEngine(name string) error {
-	if !knownEngine(name) {
-		return fmt.Errorf("%s not supported engine type (one of %s)", name, strings.Join(Engines(), ", "))
 	}
 	return nil
 }

@@ -72,10 +72,7 @@ func (v Versions) Assign(base string, models []MonitoredModel) (Versions, bool) 
 		}
 		return strings.Compare(string(a.ID), string(b.ID))
 	})
-	next := maps.Clone(given)
-	if next == nil {
-		next = map[ModelID]int{}
-	}
+	next := cloned(given)
 	for _, m := range fresh {
 		if _, twice := next[m.ID]; twice {
 			continue
@@ -83,12 +80,16 @@ func (v Versions) Assign(base string, models []MonitoredModel) (Versions, bool) 
 		highest++
 		next[m.ID] = highest
 	}
-	all := maps.Clone(v)
-	if all == nil {
-		all = Versions{}
-	}
+	all := cloned(v)
 	all[base] = next
 	return all, true
+}
+
+// cloned copies a map; the copy of nil is empty.
+func cloned[M ~map[K]V, K comparable, V any](m M) M {
+	next := make(M, len(m))
+	maps.Copy(next, m)
+	return next
 }
 
 // Known returns the numbers to continue from: the stored ones, and those of endpoints that

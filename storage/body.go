@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,10 +74,7 @@ func CheckAnswer(part Part, now Object, contentRange string) (Object, int64, err
 	if from != part.Offset || (part.Length > 0 && to-from > part.Length) {
 		return now, 0, fmt.Errorf("the server answers with bytes %d-%d, requested were those from %d: %w", from, to, part.Offset, ErrNoRanges)
 	}
-	length := part.Length
-	if length == 0 {
-		length = total - from
-	}
+	length := cmp.Or(part.Length, total-from)
 	if to-from != length {
 		return now, 0, fmt.Errorf("bytes %d-%d were requested of %d: %w", from, from+length, total, ErrChanged)
 	}

@@ -212,10 +212,7 @@ func (c *Cache) place(ctx context.Context, item Item, got fetched, l *os.File) (
 		SHA256: got.sha256, Size: info.Size(), FromCache: got.fromCache,
 		Stale: got.stale != nil, Why: got.stale, lease: l,
 	}
-	name := item.Name
-	if name == "" {
-		name = nameOf(item.URL)
-	}
+	name := cmp.Or(item.Name, nameOf(item.URL))
 	if item.Unpack {
 		h.Path, err = c.unpacked(ctx, blob, got.sha256, name, item.Verify)
 	} else {

@@ -1,6 +1,9 @@
 package worker
 
-import "sync/atomic"
+import (
+	"cmp"
+	"sync/atomic"
+)
 
 // Ahead bounds the bytes of streamed answers that are buffered for their readers,
 // over all pools that share it. A stream may use an eighth of it. When it is used up, a
@@ -15,9 +18,7 @@ const defaultAhead = 256 << 20
 
 // NewAhead makes a bound of that many bytes, 0: 256 MiB.
 func NewAhead(limit int64) *Ahead {
-	if limit <= 0 {
-		limit = defaultAhead
-	}
+	limit = cmp.Or(limit, defaultAhead)
 	return &Ahead{limit: limit}
 }
 

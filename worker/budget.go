@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -47,11 +48,11 @@ const (
 
 // NewBudget makes a budget of so many bytes; Run enforces it.
 func NewBudget(limit int64, log *slog.Logger) *Budget {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log = cmp.Or(log, slog.New(slog.DiscardHandler))
 	host := system{
-		below:   func(roots []int) []int { return takeCensus().tree(roots) },
+		below: func(roots []int) []int {
+			return process.All().Below(func(pid int) bool { return slices.Contains(roots, pid) })
+		},
 		measure: process.MemoryOf,
 	}
 	return &Budget{limit: limit, log: log, system: host, pools: map[*Pool]struct{}{}, status: serving.MemoryReport{Budget: limit}}
@@ -110,10 +111,7 @@ func (b *Budget) leave(p *Pool) {
 // members lists the groups that share the budget, and the zygotes of their pools.
 func (b *Budget) members() (groups []*Group, roots []int) {
 	b.mu.Lock()
-	pools := make([]*Pool, 0, len(b.pools))
-	for p := range b.pools {
-		pools = append(pools, p)
-	}
+	pools := slices.Collect(maps.Keys(b.pools))
 	b.mu.Unlock()
 	for _, p := range pools {
 		groups = p.appendGroups(groups)

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"clearmlserving/process"
 )
 
 // errForkerGone says that the process which forks workers is dead.
@@ -200,7 +202,7 @@ func (f *forker) wake() {
 	if pid == 0 {
 		return
 	}
-	if facts, ok := factsOf(pid); ok && facts.stopped {
+	if stat, ok := process.StatOf(pid); ok && stat.Stopped {
 		_ = syscall.Kill(pid, syscall.SIGCONT) // it existed a moment ago
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,8 +46,9 @@ type link struct {
 	ended  chan struct{}   // closed after receiver.Ended
 	death  process.Death   // valid after Ended
 
+	asked atomic.Bool // we want the end of the process
+
 	mu     sync.Mutex // guards the rest; no other lock is taken while it is held
-	asked  bool       // we want the end of the process
 	reason string     // why it is killed, "" otherwise
 	over   bool       // the process is dead
 }
@@ -255,9 +257,7 @@ func (l *link) post(h header, body []byte) {
 // stop asks the process to finish, unload and exit, and kills it after stopGrace or at
 // the end of ctx. It returns when the process is gone and its requests are settled.
 func (l *link) stop(ctx context.Context) {
-	l.mu.Lock()
-	l.asked = true
-	l.mu.Unlock()
+	l.asked.Store(true)
 	l.receiver.Leave()
 	l.post(header{kind: kindStop}, nil)
 	l.out.flush()
@@ -275,9 +275,7 @@ func (l *link) stop(ctx context.Context) {
 // abort kills the process because it is no longer wanted, and waits until its requests are
 // settled.
 func (l *link) abort() {
-	l.mu.Lock()
-	l.asked = true
-	l.mu.Unlock()
+	l.asked.Store(true)
 	l.process.kill(syscall.SIGKILL, true)
 	<-l.ended
 }
@@ -310,7 +308,8 @@ func (l *link) markKilled(reason string) bool {
 		l.mu.Unlock()
 		return false
 	}
-	l.reason, l.asked = reason, true
+	l.reason = reason
+	l.asked.Store(true)
 	l.mu.Unlock()
 	l.receiver.Leave()
 	return true
@@ -341,10 +340,10 @@ func (l *link) awaitEnd() {
 
 // cause makes the death of the wait status. mu is held.
 func (l *link) cause() process.Death {
-	d := process.Verdict(l.process.status, l.asked, l.oom, l.tail.Lines())
+	d := process.Verdict(l.process.status, l.asked.Load(), l.oom, l.tail.Lines())
 	if l.process.lost {
 		d = process.Death{
-			Signal: syscall.SIGKILL, Code: -1, LastLines: l.tail.Lines(), At: time.Now(), Asked: l.asked,
+			Signal: syscall.SIGKILL, Code: -1, LastLines: l.tail.Lines(), At: time.Now(), Asked: l.asked.Load(),
 			Reason: "the process that it was forked from died",
 		}
 	}

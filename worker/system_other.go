@@ -48,30 +48,3 @@ func readOnly(*os.File) (*os.File, error) { return os.Open(os.DevNull) }
 func mapArena(*os.File, int64, int) ([]byte, error) { return nil, errors.ErrUnsupported }
 
 func dropPages([]byte) error { return errors.ErrUnsupported }
-
-// facts are what the system reports of a process. It does not report it cheaply here:
-// workers are neither limited in memory and processes nor inspected for being stopped.
-type facts struct {
-	stopped  bool
-	threads  int
-	resident int64
-}
-
-func factsOf(int) (facts, bool) { return facts{}, false }
-
-// progressOf is not known here: a load is never taken for hung.
-func progressOf(int) string { return "" }
-
-type census struct{}
-
-func takeCensus() *census { return &census{} }
-
-func (*census) attribute(uint32, map[int]bool) {}
-
-func killDetached(uint32) int { return 0 }
-
-func (*census) below(int) []int { return nil }
-
-func (*census) tree([]int) []int { return nil }
-
-func tasksOfMachine() int { return 0 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+
+	"clearmlserving/process"
 )
 
 const (
@@ -102,7 +104,7 @@ func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 	if !full && limits.Memory <= 0 && all == nil {
 		return
 	}
-	facts, ok := factsOf(w.pid)
+	stat, ok := process.StatOf(w.pid)
 	if !ok {
 		return // it is dead, or the system does not report it
 	}
@@ -111,13 +113,13 @@ func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 		members = all.below(w.pid)
 	}
 	taken := int64(0)
-	if limits.Memory > 0 && (facts.resident >= limits.Memory || len(members) > 0) {
+	if limits.Memory > 0 && (stat.Resident >= limits.Memory || len(members) > 0) {
 		taken = pss(w.pid)
 		for _, pid := range members {
 			taken += pss(pid)
 		}
 	}
-	if full && facts.stopped {
+	if full && stat.Stopped {
 		w.stopped++
 	} else if full {
 		w.stopped = 0
@@ -128,8 +130,8 @@ func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 		reason = fmt.Sprintf("memory limit %s exceeded (%s)", exactBytes(limits.Memory), exactBytes(taken))
 	case len(members) > g.pool.o.maxProcesses:
 		reason = fmt.Sprintf("it has started %d processes, more than the limit of %d", len(members), g.pool.o.maxProcesses)
-	case full && facts.threads > g.pool.o.maxThreads:
-		reason = fmt.Sprintf("it has %d threads, more than the limit of %d", facts.threads, g.pool.o.maxThreads)
+	case full && stat.Threads > g.pool.o.maxThreads:
+		reason = fmt.Sprintf("it has %d threads, more than the limit of %d", stat.Threads, g.pool.o.maxThreads)
 	case w.stopped >= stoppedLooks:
 		reason = "its process was stopped by a signal, and answers nothing"
 	case !full:
@@ -139,7 +141,7 @@ func (g *Group) examine(w *worker, now time.Time, full bool, all *census) {
 		w.killNow(reason, members)
 		return
 	}
-	if most := limits.RecycleMemory; most > 0 && facts.resident > most {
+	if most := limits.RecycleMemory; most > 0 && stat.Resident > most {
 		if taken := pss(w.pid); taken > most {
 			g.seats.Recycle(w, now, fmt.Sprintf("it takes %s, more than %s", exactBytes(taken), exactBytes(most)))
 		}

@@ -6,10 +6,13 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -93,12 +96,8 @@ func (o Options) withDefaults() Options {
 	if o.bounds == (bounds{}) {
 		o.bounds = defaultBounds
 	}
-	if o.Ahead == nil {
-		o.Ahead = NewAhead(0)
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Ahead = cmp.Or(o.Ahead, NewAhead(0))
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return o
 }
 
@@ -311,10 +310,7 @@ func (p *Pool) admit(spec Spec) error {
 func (p *Pool) appendGroups(to []*Group) []*Group {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for g := range p.groups {
-		to = append(to, g)
-	}
-	return to
+	return slices.AppendSeq(to, maps.Keys(p.groups))
 }
 
 func (p *Pool) forget(g *Group) {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -81,10 +82,7 @@ func (z *zygote) get(ctx context.Context) (*forker, error) {
 // started at all.
 func (z *zygote) run(ctx context.Context) (err error) {
 	defer func() {
-		final := err
-		if final == nil {
-			final = ErrClosed
-		}
+		final := cmp.Or(err, ErrClosed)
 		z.set(nil, final) // the final state
 	}()
 	dir, err := extractRuntime(z.o.RuntimeDir)

@@ -55,31 +55,27 @@ needed to recognise it, not the key itself.`,
 	flags.StringVar(&label, "label", "", "what the key is for, shown by auth list")
 	flags.StringVar(&expires, "expires", "", "how long it is good for, as in 90d or 12h (default: until it is revoked)")
 	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
-		return a.authCreate(ctx, s, endpoints, label, life)
+		for _, e := range endpoints {
+			a.warnOfMissingEndpoint(s, e)
+		}
+		secret, id := serving.NewAccessKey()
+		key := serving.AccessKey{Digest: serving.DigestOf(secret), Endpoints: endpoints, Label: label, Created: time.Now().UTC().Truncate(time.Second)}
+		if life > 0 {
+			key.Expires = key.Created.Add(life)
+		}
+		err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
+			return serving.SectionAccess, c.AddKey(id, key)
+		})
+		if err != nil {
+			return change{}, err
+		}
+		a.print.line("Key %s of serving service id=%s, shown only now:", id, s.Doc.ID)
+		a.print.line("%s", secret)
+		if !s.Config.Access.Required {
+			a.print.notice("Notice: keys are not asked for yet: clearml-serving --id %s config --auth on", s.Doc.ID)
+		}
+		return change{result: append(object{{"key_id", id}, {"key", secret}}, showRecord(key)...)}, nil
 	})
-}
-
-func (a *app) authCreate(ctx context.Context, s *operations.Service, endpoints []string, label string, life time.Duration) (change, error) {
-	for _, e := range endpoints {
-		a.warnOfMissingEndpoint(s, e)
-	}
-	secret, id := serving.NewAccessKey()
-	key := serving.AccessKey{Digest: serving.DigestOf(secret), Endpoints: endpoints, Label: label, Created: time.Now().UTC().Truncate(time.Second)}
-	if life > 0 {
-		key.Expires = key.Created.Add(life)
-	}
-	err := s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
-		return serving.SectionAccess, c.AddKey(id, key)
-	})
-	if err != nil {
-		return change{}, err
-	}
-	a.print.line("Key %s of serving service id=%s, shown only now:", id, s.Doc.ID)
-	a.print.line("%s", secret)
-	if !s.Config.Access.Required {
-		a.print.notice("Notice: keys are not asked for yet: clearml-serving --id %s config --auth on", s.Doc.ID)
-	}
-	return change{result: append(object{{"key_id", id}, {"key", secret}}, showKey(key)...)}, nil
 }
 
 func authListCommand(a *app) *cobra.Command {
@@ -114,7 +110,7 @@ func (a *app) authList(_ context.Context, s *operations.Service) (object, error)
 			opens = strings.Join(k.Endpoints, ", ")
 		}
 		rows = append(rows, []string{id, k.Label, opens, day(k.Created, ""), expires})
-		shown = append(shown, append(object{{"key_id", id}}, append(showKey(k), field{"expired", k.Expired(now)})...))
+		shown = append(shown, append(object{{"key_id", id}}, append(showRecord(k), field{"expired", k.Expired(now)})...))
 	}
 	if len(rows) > 0 {
 		a.print.table([]string{"ID", "LABEL", "OPENS", "CREATED", "EXPIRES"}, rows)
@@ -167,15 +163,6 @@ func (a *app) requireKeys(ctx context.Context, s *operations.Service, required b
 		a.print.notice("Warning: there is no key yet, every request is refused; clearml-serving auth create makes one")
 	}
 	return nil
-}
-
-func showKey(k serving.AccessKey) object {
-	return object{
-		{"label", orNull(k.Label)},
-		{"endpoints", orNullList(k.Endpoints)},
-		{"created", orNull(stamp(k.Created))},
-		{"expires", orNull(stamp(k.Expires))},
-	}
 }
 
 func stamp(t time.Time) string {

@@ -42,31 +42,29 @@ variable of the same name is replaced.
 	flags.Var(wordList(&f.value), "variable-value", "number of which the last value is shown")
 	flags.Var(wordList(&f.counters), "variable-counter", "number that is added up")
 	mark(flags, "variable-counter", markOurs)
-	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) { return a.metricsAdd(ctx, s, f) })
-}
-
-func (a *app) metricsAdd(ctx context.Context, s *operations.Service, f metricFlags) (change, error) {
-	a.sayEdit(s, "Adding metric logging endpoint '/%s/'", f.endpoint)
-	variables, err := f.variables(a.print.notice)
-	if err != nil {
-		return change{}, err
-	}
-	m := serving.MetricLogging{Endpoint: f.endpoint, LogFrequency: f.logFreq, Metrics: variables}
-	url := string(serving.CleanURL(f.endpoint))
-	_, updated := serving.LookUp(s.Config.Metrics, url)
-	first := true
-	err = s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
-		_, err := c.AddMetrics(m)
-		if err == nil && first {
-			first = false
-			if updated {
-				a.print.notice("Warning: Metric logging '%s' updated", url)
-			}
-			a.print.line("Updating serving service")
+	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
+		a.sayEdit(s, "Adding metric logging endpoint '/%s/'", f.endpoint)
+		variables, err := f.variables(a.print.notice)
+		if err != nil {
+			return change{}, err
 		}
-		return serving.SectionMetrics, err
+		m := serving.MetricLogging{Endpoint: f.endpoint, LogFrequency: f.logFreq, Metrics: variables}
+		url := string(serving.CleanURL(f.endpoint))
+		_, updated := serving.LookUp(s.Config.Metrics, url)
+		first := true
+		err = s.Edit(ctx, func(c *serving.Service) (serving.Section, error) {
+			_, err := c.AddMetrics(m)
+			if err == nil && first {
+				first = false
+				if updated {
+					a.print.notice("Warning: Metric logging '%s' updated", url)
+				}
+				a.print.line("Updating serving service")
+			}
+			return serving.SectionMetrics, err
+		})
+		return change{result: object{{"endpoint", url}, {"variables", keys(m.Metrics)}, {"updated", updated}}}, err
 	})
-	return change{result: object{{"endpoint", url}, {"variables", keys(m.Metrics)}, {"updated", updated}}}, err
 }
 
 // variables reads the flags that define variables. notice is told of a name

@@ -33,12 +33,6 @@ func (a *app) metricsList(_ context.Context, s *operations.Service) (object, err
 	}, nil
 }
 
-func showMetrics(m serving.MetricLogging) any {
-	return object{
-		{"endpoint", m.Endpoint},
-		{"log_frequency", m.LogFrequency},
-		{"metrics", sorted(m.Metrics, func(v serving.Metric) any {
-			return object{{"type", v.Type}, {"buckets", orNullList(v.Buckets)}}
-		})},
-	}
+func showMetrics(m serving.MetricLogging) object {
+	return append(showRecord(m), field{"metrics", sorted(m.Metrics, showRecord)})
 }

@@ -38,45 +38,41 @@ command ends when the running instances serve or refuse the change.`,
 	cmd.Flags().StringVar(&modelID, "model-id", "", "model by id")
 	why.declare(cmd)
 	return a.deploys(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
-		return a.modelAdd(ctx, s, f, version, modelID, why)
-	})
-}
-
-func (a *app) modelAdd(ctx context.Context, s *operations.Service, f endpointFlags, version, modelID string, why revisionFlags) (change, error) {
-	a.sayEdit(s, "Adding Model endpoint '/%s/'", f.endpoint)
-	e, err := f.readEndpoint(version, modelID)
-	if err != nil {
-		return change{}, err
-	}
-	why.apply(s)
-	a.noticeEngine(e.EngineType, e.AuxiliaryCfg)
-	url := string(e.URL())
-	before, replaced := serving.LookUp(s.Config.Endpoints, url)
-	if replaced {
-		a.print.notice("Warning: Model endpoint '%s' overwritten", url)
-	}
-	if err := a.findModel(ctx, s, &e, f.query()); err != nil {
-		return change{}, err
-	}
-	if f.preprocess != "" {
-		e.PreprocessArtifact, err = a.storeCode(ctx, s, url, f.preprocess, func(stored string) bool {
-			return replaced && before.PreprocessArtifact == stored && !operations.SameApartFromCode(before, e)
-		})
+		a.sayEdit(s, "Adding Model endpoint '/%s/'", f.endpoint)
+		e, err := f.readEndpoint(version, modelID)
 		if err != nil {
 			return change{}, err
 		}
-	}
-	a.print.line("Updating serving service")
-	if err := s.AddEndpoint(ctx, e); err != nil {
-		return change{}, err
-	}
-	a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
-	return change{[]serving.EndpointURL{e.URL()}, object{
-		{"endpoint", url},
-		{"model_id", orNull(e.ModelID)},
-		{"preprocess_artifact", orNull(e.PreprocessArtifact)},
-		{"replaced", replaced},
-	}}, nil
+		why.apply(s)
+		a.noticeEngine(e.EngineType, e.AuxiliaryCfg)
+		url := string(e.URL())
+		before, replaced := serving.LookUp(s.Config.Endpoints, url)
+		if replaced {
+			a.print.notice("Warning: Model endpoint '%s' overwritten", url)
+		}
+		if err := a.findModel(ctx, s, &e, f.query()); err != nil {
+			return change{}, err
+		}
+		if f.preprocess != "" {
+			e.PreprocessArtifact, err = a.storeCode(ctx, s, url, f.preprocess, func(stored string) bool {
+				return replaced && before.PreprocessArtifact == stored && !operations.SameApartFromCode(before, e)
+			})
+			if err != nil {
+				return change{}, err
+			}
+		}
+		a.print.line("Updating serving service")
+		if err := s.AddEndpoint(ctx, e); err != nil {
+			return change{}, err
+		}
+		a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
+		return change{[]serving.EndpointURL{e.URL()}, object{
+			{"endpoint", url},
+			{"model_id", orNull(e.ModelID)},
+			{"preprocess_artifact", orNull(e.PreprocessArtifact)},
+			{"replaced", replaced},
+		}}, nil
+	})
 }
 
 // readEndpoint makes the record that the flags describe, without its code.

@@ -27,37 +27,33 @@ the next version by itself; a number, once given, always means the same model.`,
 	cmd.Flags().IntVar(&maxVersions, "max-versions", 1, "how many of the newest models are served")
 	why.declare(cmd)
 	return a.deploys(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
-		return a.modelAutoUpdate(ctx, s, f, maxVersions, why)
-	})
-}
-
-func (a *app) modelAutoUpdate(ctx context.Context, s *operations.Service, f endpointFlags, maxVersions int, why revisionFlags) (change, error) {
-	a.sayEdit(s, "Adding Model monitoring endpoint: '/%s/'", f.endpoint)
-	m, err := f.readMonitoring(maxVersions)
-	if err != nil {
-		return change{}, err
-	}
-	why.apply(s)
-	a.noticeEngine(m.EngineType, m.AuxiliaryCfg)
-	base := string(serving.CleanURL(m.BaseServingURL))
-	before, replaced := serving.LookUp(s.Config.Monitoring, base)
-	if replaced {
-		a.print.notice("Warning: Model monitoring '%s' overwritten", base)
-	}
-	m.Name = a.monitoredName(ctx, s, f.query())
-	if f.preprocess != "" {
-		if m.PreprocessArtifact, err = a.storeCode(ctx, s, base, f.preprocess, func(string) bool { return false }); err != nil {
+		a.sayEdit(s, "Adding Model monitoring endpoint: '/%s/'", f.endpoint)
+		m, err := f.readMonitoring(maxVersions)
+		if err != nil {
 			return change{}, err
 		}
-	}
-	a.print.line("Updating serving service")
-	if err := s.AddMonitoring(ctx, m); err != nil {
-		return change{}, err
-	}
-	a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
-	return change{[]serving.EndpointURL{serving.EndpointURL(base)}, object{
-		{"endpoint", base}, {"preprocess_artifact", orNull(m.PreprocessArtifact)}, {"replaced", replaced},
-	}}, nil
+		why.apply(s)
+		a.noticeEngine(m.EngineType, m.AuxiliaryCfg)
+		base := string(serving.CleanURL(m.BaseServingURL))
+		before, replaced := serving.LookUp(s.Config.Monitoring, base)
+		if replaced {
+			a.print.notice("Warning: Model monitoring '%s' overwritten", base)
+		}
+		m.Name = a.monitoredName(ctx, s, f.query())
+		if f.preprocess != "" {
+			if m.PreprocessArtifact, err = a.storeCode(ctx, s, base, f.preprocess, func(string) bool { return false }); err != nil {
+				return change{}, err
+			}
+		}
+		a.print.line("Updating serving service")
+		if err := s.AddMonitoring(ctx, m); err != nil {
+			return change{}, err
+		}
+		a.dropUnusedCode(ctx, s, before.PreprocessArtifact)
+		return change{[]serving.EndpointURL{serving.EndpointURL(base)}, object{
+			{"endpoint", base}, {"preprocess_artifact", orNull(m.PreprocessArtifact)}, {"replaced", replaced},
+		}}, nil
+	})
 }
 
 // readMonitoring makes the record that the flags describe, without its code.

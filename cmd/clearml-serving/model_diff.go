@@ -28,42 +28,40 @@ diff. With one word, that revision is compared with the one before it.`,
 			}
 			return nil
 		},
-	}, func(ctx context.Context, s *operations.Service) (object, error) { return a.modelDiff(ctx, s, words) })
-}
-
-func (a *app) modelDiff(ctx context.Context, s *operations.Service, words []string) (object, error) {
-	newer, err := a.revision(s, words[len(words)-1])
-	if err != nil {
-		return nil, err
-	}
-	var older serving.Revision
-	if len(words) == 2 {
-		older, err = a.revision(s, words[0])
-	} else {
-		older, err = a.before(s, words[0], newer)
-	}
-	if err != nil {
-		return nil, err
-	}
-	codeA, err := a.revisionCode(ctx, s, older)
-	if err != nil {
-		return nil, err
-	}
-	codeB, err := a.revisionCode(ctx, s, newer)
-	if err != nil {
-		return nil, err
-	}
-	text, err := operations.Diff(older, newer, codeA, codeB)
-	if err != nil {
-		return nil, err
-	}
-	for line := range strings.Lines(text) {
-		a.print.line("%s", a.print.paint(diffStyle(line), strings.TrimSuffix(line, "\n")))
-	}
-	if text == "" {
-		a.print.line("There is no difference")
-	}
-	return object{{"a", older.Number}, {"b", newer.Number}, {"diff", text}}, nil
+	}, func(ctx context.Context, s *operations.Service) (object, error) {
+		newer, err := a.revision(s, words[len(words)-1])
+		if err != nil {
+			return nil, err
+		}
+		var older serving.Revision
+		if len(words) == 2 {
+			older, err = a.revision(s, words[0])
+		} else {
+			older, err = a.before(s, words[0], newer)
+		}
+		if err != nil {
+			return nil, err
+		}
+		codeA, err := a.revisionCode(ctx, s, older)
+		if err != nil {
+			return nil, err
+		}
+		codeB, err := a.revisionCode(ctx, s, newer)
+		if err != nil {
+			return nil, err
+		}
+		text, err := operations.Diff(older, newer, codeA, codeB)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(text) {
+			a.print.line("%s", a.print.paint(diffStyle(line), strings.TrimSuffix(line, "\n")))
+		}
+		if text == "" {
+			a.print.line("There is no difference")
+		}
+		return object{{"a", older.Number}, {"b", newer.Number}, {"diff", text}}, nil
+	})
 }
 
 // before is the revision before another one.

@@ -25,42 +25,40 @@ revision is not served: the last good one is. Removed endpoints have a history t
   clearml-serving --json model history test_model/1`,
 		Args:        oneArg(&endpoint, "give the name of one endpoint", nameHint),
 		Annotations: map[string]string{markWords: ""},
-	}, func(_ context.Context, s *operations.Service) (object, error) { return a.modelHistory(s, endpoint) })
-}
-
-func (a *app) modelHistory(s *operations.Service, endpoint string) (object, error) {
-	h, err := s.History(endpoint)
-	if err != nil {
-		return nil, hintIfNotFound(err, "Try: clearml-serving model list   (shows the names; a revision is recorded when an instance or a command of this version sees the endpoint)")
-	}
-	good, served := h.LastGood()
-	var rows [][]string
-	shown := []object{}
-	for _, r := range slices.Backward(h.Revisions) {
-		note := ""
-		switch {
-		case r.State == serving.RevisionRefused:
-			note = firstLine(r.Why())
-		case served && r.Number == good.Number && h.Removed.IsZero():
-			note = "serves"
+	}, func(_ context.Context, s *operations.Service) (object, error) {
+		h, err := s.History(endpoint)
+		if err != nil {
+			return nil, hintIfNotFound(err, "Try: clearml-serving model list   (shows the names; a revision is recorded when an instance or a command of this version sees the endpoint)")
 		}
-		if r.Of > 0 {
-			note = joinNotes([]string{fmt.Sprintf("brings back %d", r.Of), note})
+		good, served := h.LastGood()
+		var rows [][]string
+		shown := []object{}
+		for _, r := range slices.Backward(h.Revisions) {
+			note := ""
+			switch {
+			case r.State == serving.RevisionRefused:
+				note = firstLine(r.Why())
+			case served && r.Number == good.Number && h.Removed.IsZero():
+				note = "serves"
+			}
+			if r.Of > 0 {
+				note = joinNotes([]string{fmt.Sprintf("brings back %d", r.Of), note})
+			}
+			code := ""
+			if r.Code != nil {
+				code = r.Code.SHA256[:min(8, len(r.Code.SHA256))]
+			}
+			rows = append(rows, []string{strconv.Itoa(r.Number), string(r.State), r.Time.UTC().Format(time.DateTime), authorOf(r), firstLine(r.Message), string(modelOf(r)), code, note})
+			shown = append(shown, showRevision(r))
 		}
-		code := ""
-		if r.Code != nil {
-			code = r.Code.SHA256[:min(8, len(r.Code.SHA256))]
+		if !h.Removed.IsZero() {
+			a.print.notice("Notice: the endpoint was removed on %s UTC; to bring it back: clearml-serving --id %s model rollback %s", h.Removed.UTC().Format(time.DateTime), s.Doc.ID, shellWord(string(serving.CleanURL(endpoint))))
 		}
-		rows = append(rows, []string{strconv.Itoa(r.Number), string(r.State), r.Time.UTC().Format(time.DateTime), authorOf(r), firstLine(r.Message), string(modelOf(r)), code, note})
-		shown = append(shown, showRevision(r))
-	}
-	if !h.Removed.IsZero() {
-		a.print.notice("Notice: the endpoint was removed on %s UTC; to bring it back: clearml-serving --id %s model rollback %s", h.Removed.UTC().Format(time.DateTime), s.Doc.ID, shellWord(string(serving.CleanURL(endpoint))))
-	}
-	a.print.table([]string{"REVISION", "STATE", "TIME (UTC)", "BY", "MESSAGE", "MODEL", "CODE", "NOTE"}, rows)
-	return object{
-		{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"removed", orNull(stamp(h.Removed))}, {"revisions", shown},
-	}, nil
+		a.print.table([]string{"REVISION", "STATE", "TIME (UTC)", "BY", "MESSAGE", "MODEL", "CODE", "NOTE"}, rows)
+		return object{
+			{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"removed", orNull(stamp(h.Removed))}, {"revisions", shown},
+		}, nil
+	})
 }
 
 // authorOf is who made a revision.

@@ -45,7 +45,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 	}
 	a.printSync(s)
 	a.warnOfBroken(s.Config, serving.Sections()...)
-	endpoints, monitoring := sorted(s.Config.Endpoints, showEndpoint), sorted(s.Config.Monitoring, showMonitoring)
+	endpoints, monitoring := sorted(s.Config.Endpoints, showRecord), sorted(s.Config.Monitoring, showRecord)
 	canaries := sorted(s.Config.Canaries, showCanary)
 	options, err := storedOptions(s.Config)
 	if err != nil {
@@ -72,7 +72,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		{"model_monitoring", monitoring},
 		{"canary", canaries},
 		{"endpoint_options", options},
-		{"monitored", sorted(s.Config.MonitoringEndpoints, showEndpoint)},
+		{"monitored", sorted(s.Config.MonitoringEndpoints, showRecord)},
 		{"broken", showBroken(s.Config, serving.Sections()...)},
 	}
 	if verbose || (!a.original && !a.print.json) {
@@ -90,43 +90,6 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		result = append(result, field{"instances", f.forJSON()})
 	}
 	return result, nil
-}
-
-func showEndpoint(e serving.Endpoint) any {
-	return append(append(object{
-		{"engine_type", e.EngineType},
-		{"serving_url", e.ServingURL},
-		{"model_id", orNull(e.ModelID)},
-		{"version", e.Version},
-		{"preprocess_artifact", orNull(e.PreprocessArtifact)},
-	}, showTensors(e.Tensors)...), field{"auxiliary_cfg", e.AuxiliaryCfg})
-}
-
-func showMonitoring(m serving.Monitoring) any {
-	var maxVersions any
-	if m.MaxVersions > 0 {
-		maxVersions = m.MaxVersions
-	}
-	return append(append(object{
-		{"base_serving_url", m.BaseServingURL},
-		{"engine_type", m.EngineType},
-		{"monitor_project", orNull(m.Project)},
-		{"monitor_name", orNull(m.Name)},
-		{"monitor_tags", tagsOf(m.Tags)},
-		{"only_published", m.OnlyPublished},
-		{"max_versions", maxVersions},
-	}, showTensors(m.Tensors)...), field{"preprocess_artifact", orNull(m.PreprocessArtifact)}, field{"auxiliary_cfg", m.AuxiliaryCfg})
-}
-
-func showTensors(t serving.Tensors) object {
-	return object{
-		{"input_size", orNullList(t.InputSize)},
-		{"input_type", orNullList(t.InputType)},
-		{"input_name", orNullList(t.InputName)},
-		{"output_size", orNullList(t.OutputSize)},
-		{"output_type", orNullList(t.OutputType)},
-		{"output_name", orNullList(t.OutputName)},
-	}
 }
 
 func showCanary(c serving.Canary) any {

@@ -22,43 +22,39 @@ that has the name. The model itself stays in the model repository.`,
 	cmd.Flags().StringVar(&endpoint, "endpoint", "", "name of the endpoint, with its version if it has one")
 	required(cmd, "endpoint")
 	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
-		return a.modelRemove(ctx, s, endpoint)
-	})
-}
-
-func (a *app) modelRemove(ctx context.Context, s *operations.Service, endpoint string) (change, error) {
-	a.sayEdit(s, "Removing Model endpoint=%s", endpoint)
-	before, static := serving.LookUp(s.Config.Endpoints, endpoint)
-	codeBefore := before.PreprocessArtifact
-	if !static {
-		monitoring, _ := serving.LookUp(s.Config.Monitoring, endpoint)
-		codeBefore = monitoring.PreprocessArtifact
-	}
-	kind, err := s.Remove(ctx, endpoint)
-	if kind == "" {
-		return change{}, hintIfNotFound(err, "Try: clearml-serving model list   (shows what there is)")
-	}
-	a.print.line("Removing %s: %s", kind, endpoint)
-	a.print.line("Updating serving service")
-	if err != nil {
-		return change{}, err
-	}
-	if kind != serving.RemovedCanary {
-		a.dropUnusedCode(ctx, s, codeBefore)
-	}
-	url := serving.CleanURL(endpoint)
-	again := "clearml-serving --id " + s.Doc.ID
-	if _, logged := serving.LookUp(s.Config.Metrics, endpoint); logged && kind == serving.RemovedEndpoint {
-		a.print.notice("Notice: the logged metrics of '%s' are kept; to remove them: %s metrics remove --endpoint %s", url, again, shellWord(string(url)))
-	}
-	kept, _ := serving.LookUp(s.Config.Options, endpoint)
-	for _, option := range []struct {
-		on      bool
-		command string
-	}{{kept.Record != nil, "record"}, {kept.Golden != nil, "golden"}, {kept.Shadow != nil, "shadow"}, {kept.Limits != nil, "limits"}} {
-		if option.on {
-			a.print.notice("Notice: an option of '%s' is kept; to remove it: %s model %s --endpoint %s --off", url, again, option.command, shellWord(string(url)))
+		a.sayEdit(s, "Removing Model endpoint=%s", endpoint)
+		before, static := serving.LookUp(s.Config.Endpoints, endpoint)
+		codeBefore := before.PreprocessArtifact
+		if !static {
+			monitoring, _ := serving.LookUp(s.Config.Monitoring, endpoint)
+			codeBefore = monitoring.PreprocessArtifact
 		}
-	}
-	return change{result: object{{"endpoint", endpoint}, {"removed", string(kind)}}}, nil
+		kind, err := s.Remove(ctx, endpoint)
+		if kind == "" {
+			return change{}, hintIfNotFound(err, "Try: clearml-serving model list   (shows what there is)")
+		}
+		a.print.line("Removing %s: %s", kind, endpoint)
+		a.print.line("Updating serving service")
+		if err != nil {
+			return change{}, err
+		}
+		if kind != serving.RemovedCanary {
+			a.dropUnusedCode(ctx, s, codeBefore)
+		}
+		url := serving.CleanURL(endpoint)
+		again := "clearml-serving --id " + s.Doc.ID
+		if _, logged := serving.LookUp(s.Config.Metrics, endpoint); logged && kind == serving.RemovedEndpoint {
+			a.print.notice("Notice: the logged metrics of '%s' are kept; to remove them: %s metrics remove --endpoint %s", url, again, shellWord(string(url)))
+		}
+		kept, _ := serving.LookUp(s.Config.Options, endpoint)
+		for _, option := range []struct {
+			on      bool
+			command string
+		}{{kept.Record != nil, "record"}, {kept.Golden != nil, "golden"}, {kept.Shadow != nil, "shadow"}, {kept.Limits != nil, "limits"}} {
+			if option.on {
+				a.print.notice("Notice: an option of '%s' is kept; to remove it: %s model %s --endpoint %s --off", url, again, option.command, shellWord(string(url)))
+			}
+		}
+		return change{result: object{{"endpoint", endpoint}, {"removed", string(kind)}}}, nil
+	})
 }

@@ -35,21 +35,17 @@ they are. An endpoint that was removed is served again.`,
 	cmd.Flags().IntVar(&to, "to", 0, "number of the revision (default: the last good one that differs)")
 	why.declare(cmd)
 	return a.deploys(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
-		return a.modelRollback(ctx, s, endpoint, to, why)
+		why.apply(s)
+		made, err := s.Rollback(ctx, endpoint, to)
+		if errors.Is(err, operations.ErrNothingToRollBack) || errors.Is(err, serving.ErrNotFound) {
+			return change{}, hint(&marked{error: err, kind: errNotFound}, "Try: clearml-serving model history %s", shellWord(endpoint))
+		}
+		if err != nil {
+			return change{}, err
+		}
+		url := serving.CleanURL(endpoint)
+		a.print.line("Revision %d of '/%s' brings back revision %d", made.Number, url, made.Of)
+		a.dropUnusedCode(ctx, s, "")
+		return change{[]serving.EndpointURL{url}, object{{"endpoint", string(url)}, {"revision", made.Number}, {"brings_back", made.Of}}}, nil
 	})
-}
-
-func (a *app) modelRollback(ctx context.Context, s *operations.Service, endpoint string, to int, why revisionFlags) (change, error) {
-	why.apply(s)
-	made, err := s.Rollback(ctx, endpoint, to)
-	if errors.Is(err, operations.ErrNothingToRollBack) || errors.Is(err, serving.ErrNotFound) {
-		return change{}, hint(&marked{error: err, kind: errNotFound}, "Try: clearml-serving model history %s", shellWord(endpoint))
-	}
-	if err != nil {
-		return change{}, err
-	}
-	url := serving.CleanURL(endpoint)
-	a.print.line("Revision %d of '/%s' brings back revision %d", made.Number, url, made.Of)
-	a.dropUnusedCode(ctx, s, "")
-	return change{[]serving.EndpointURL{url}, object{{"endpoint", string(url)}, {"revision", made.Number}, {"brings_back", made.Of}}}, nil
 }

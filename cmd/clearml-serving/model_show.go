@@ -27,37 +27,35 @@ a number it is the newest one.`,
   clearml-serving model show test_model/1@12`,
 		Args:        oneArg(&word, "give one endpoint, with @ and a number for an earlier revision", "Try: clearml-serving model show test_model@12"),
 		Annotations: map[string]string{markWords: ""},
-	}, func(ctx context.Context, s *operations.Service) (object, error) { return a.modelShow(ctx, s, word) })
-}
-
-func (a *app) modelShow(ctx context.Context, s *operations.Service, word string) (object, error) {
-	r, err := a.revision(s, word)
-	if err != nil {
-		return nil, err
-	}
-	code, err := a.revisionCode(ctx, s, r)
-	if err != nil {
-		return nil, err
-	}
-	settings, err := operations.Settings(r)
-	if err != nil {
-		return nil, err
-	}
-	state := string(r.State)
-	if r.State == serving.RevisionRefused {
-		state = a.print.paint(red, state+": "+r.Why())
-	}
-	a.print.line("Revision %d, %s", r.Number, state)
-	a.print.line("By %s on %s UTC", authorOf(r), r.Time.UTC().Format(time.DateTime))
-	if r.Message != "" {
-		a.print.line("Message: %s", r.Message)
-	}
-	a.print.line("Settings:\n%s", strings.TrimSuffix(settings, "\n"))
-	for _, name := range keys(code) {
-		a.print.line("%s", a.print.paint(bold, "Code "+name+":"))
-		a.print.line("%s", strings.TrimSuffix(code[name], "\n"))
-	}
-	return append(showRevision(r), field{"settings", json.RawMessage(settings)}, field{"code", code}), nil
+	}, func(ctx context.Context, s *operations.Service) (object, error) {
+		r, err := a.revision(s, word)
+		if err != nil {
+			return nil, err
+		}
+		code, err := a.revisionCode(ctx, s, r)
+		if err != nil {
+			return nil, err
+		}
+		settings, err := operations.Settings(r)
+		if err != nil {
+			return nil, err
+		}
+		state := string(r.State)
+		if r.State == serving.RevisionRefused {
+			state = a.print.paint(red, state+": "+r.Why())
+		}
+		a.print.line("Revision %d, %s", r.Number, state)
+		a.print.line("By %s on %s UTC", authorOf(r), r.Time.UTC().Format(time.DateTime))
+		if r.Message != "" {
+			a.print.line("Message: %s", r.Message)
+		}
+		a.print.line("Settings:\n%s", strings.TrimSuffix(settings, "\n"))
+		for _, name := range keys(code) {
+			a.print.line("%s", a.print.paint(bold, "Code "+name+":"))
+			a.print.line("%s", strings.TrimSuffix(code[name], "\n"))
+		}
+		return append(showRevision(r), field{"settings", json.RawMessage(settings)}, field{"code", code}), nil
+	})
 }
 
 // revision finds the revision of a word ENDPOINT[@N].

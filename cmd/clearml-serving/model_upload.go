@@ -225,9 +225,7 @@ func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *cl
 	}
 	framework := f.framework
 	file := path.Base(uri)
-	if framework == "" {
-		framework = modelfile.FrameworkOf(file)
-	}
+	framework = cmp.Or(framework, modelfile.FrameworkOf(file))
 	model := clearml.NewModel{
 		Name: f.name, ProjectID: project.ID, URI: uri, Framework: framework, Tags: f.tags, TaskID: doc.ID,
 		Comment: "snapshot " + firstOf(f.path, f.url) + " stored",

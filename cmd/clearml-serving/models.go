@@ -94,20 +94,11 @@ var yesNo = map[bool]string{true: "yes", false: "no"}
 
 // projectNames are the names of the models' projects by their ids.
 func projectNames(ctx context.Context, client *clearml.Client, models []clearml.Model) (map[string]string, error) {
-	names := map[string]string{}
+	var ids []string
 	for _, m := range models {
-		if m.ProjectID != "" {
-			names[m.ProjectID] = ""
-		}
+		ids = append(ids, m.ProjectID)
 	}
-	if len(names) == 0 {
-		return names, nil
-	}
-	projects, err := client.Projects(ctx, keys(names))
-	for _, p := range projects {
-		names[p.ID] = p.Name
-	}
-	return names, err
+	return client.ProjectNames(ctx, ids)
 }
 
 // age says how long ago something was, "" if it is not known.

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf16"
+
+	"clearmlserving/serving"
 )
 
 // object is a JSON object whose fields keep their order.
@@ -107,10 +109,19 @@ func ascii(text string) string {
 }
 
 // sorted makes an object of a map, in the order of its keys.
-func sorted[T any](m map[string]T, value func(T) any) object {
+func sorted[T, V any](m map[string]T, value func(T) V) object {
 	o := make(object, 0, len(m))
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		o = append(o, field{key, value(m[key])})
+	}
+	return o
+}
+
+// showRecord is a record with its stored names; unset fields are nil.
+func showRecord[T any](record T) object {
+	o := object{}
+	for name, value := range serving.Fields(record) {
+		o = append(o, field{name, value})
 	}
 	return o
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,9 +35,7 @@ func (p *runPlan) String() string {
 	if p.file.Class != "" {
 		what = p.file.Class + " (" + what + ")"
 	}
-	if what == "" {
-		what = "code"
-	}
+	what = cmp.Or(what, "code")
 	text := p.model + ": " + what
 	switch {
 	case p.table:

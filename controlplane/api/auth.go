@@ -58,9 +58,7 @@ type Auth struct {
 
 // NewAuth makes an Auth. It does not read the store.
 func NewAuth(opts AuthOptions) *Auth {
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -259,10 +257,7 @@ func fromOwnOrigin(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site == "same-origin" || site == "none"
 	}
-	from := r.Header.Get("Origin") // browsers without Sec-Fetch-Site send it with POST
-	if from == "" {
-		from = r.Header.Get("Referer") // also with GET, unless the page forbids it
-	}
+	from := cmp.Or(r.Header.Get("Origin"), r.Header.Get("Referer")) // browsers without Sec-Fetch-Site send it with POST
 	if from == "" {
 		return true
 	}

@@ -148,9 +148,7 @@ func ownerOf(doc store.Doc) (kind string, key ownerKey, problem string) {
 	key = ownerKey{store.Task, doc.Text("task")}
 	if forModel, _ := doc["model_event"].(bool); forModel {
 		key = ownerKey{store.Model, doc.Text("model")}
-		if key.id == "" {
-			key.id = doc.Text("task")
-		}
+		key.id = cmp.Or(key.id, doc.Text("task"))
 	}
 	if key.id == "" {
 		return "", ownerKey{}, "Event must have a 'task' field"
@@ -234,9 +232,7 @@ func (b *batch) event(key ownerKey, kind string, doc store.Doc) (store.Event, st
 	if !ok {
 		return store.Event{}, "Event has a timestamp that is no number"
 	}
-	if at == 0 {
-		at = b.now.UnixMilli()
-	}
+	at = cmp.Or(at, b.now.UnixMilli())
 	if len(doc.Text("metric"))+len(doc.Text("variant")) > maxMetric {
 		return store.Event{}, "Event has a metric and a variant whose names are too long"
 	}

@@ -34,10 +34,7 @@ func moveTo(doc store.Doc, to string, force bool, now string) error {
 		return documents.Invalid("status %q is none of ClearML's", to)
 	}
 	if from != to && !force && !slices.Contains(transitions[from], to) {
-		allowed := strings.Join(transitions[from], ", ")
-		if allowed == "" {
-			allowed = "none"
-		}
+		allowed := cmp.Or(strings.Join(transitions[from], ", "), "none")
 		return documents.Refuse(subTaskStatus, "Invalid task status: task=%s, current_status=%s, new_status=%s, allowed=%s", doc.ID(), from, to, allowed)
 	}
 	if from == "in_progress" {

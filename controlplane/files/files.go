@@ -8,6 +8,7 @@
 package files
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -62,12 +63,8 @@ type Server struct {
 // New opens the directory and removes the remains of interrupted uploads. The caller closes the
 // server when no request is running.
 func New(opts Options) (*Server, error) {
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
-	if opts.Stall == 0 {
-		opts.Stall = 5 * time.Minute
-	}
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
+	opts.Stall = cmp.Or(opts.Stall, 5*time.Minute)
 	if opts.Bodies == nil {
 		opts.Bodies = intake.New()
 	}

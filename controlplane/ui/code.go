@@ -89,17 +89,7 @@ func (v *visit) download(uri string) ([]byte, error) {
 	if !strings.HasPrefix(uri, v.p.opts.FilesURL+"/") {
 		return nil, fmt.Errorf("it is not on this file server, but at %s", uri)
 	}
-	header, err := v.api.AuthHeader(v.r.Context(), uri)
-	if err != nil {
-		return nil, err
-	}
-	request, err := http.NewRequestWithContext(v.r.Context(), http.MethodGet, uri, http.NoBody)
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Authorization", header)
-	request.Header.Set("Range", fmt.Sprintf("bytes=0-%d", maxStored-1))
-	answer, err := v.p.opts.API.RoundTrip(request)
+	answer, err := v.askFiles(http.MethodGet, uri, http.NoBody, fmt.Sprintf("bytes=0-%d", maxStored-1))
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +98,23 @@ func (v *visit) download(uri string) ([]byte, error) {
 		return nil, fmt.Errorf("the file server answers %d for %s", answer.StatusCode, uri)
 	}
 	return io.ReadAll(io.LimitReader(answer.Body, maxStored))
+}
+
+// askFiles sends a request to this installation's file server. ranges is a header field, "" for none.
+func (v *visit) askFiles(method, uri string, body io.ReadCloser, ranges string) (*http.Response, error) {
+	header, err := v.api.AuthHeader(v.r.Context(), uri)
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(v.r.Context(), method, uri, body)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", header)
+	if ranges != "" {
+		request.Header.Set("Range", ranges)
+	}
+	return v.p.opts.API.RoundTrip(request)
 }
 
 // token is a piece of Python with the class of its colour, "" for none.

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"clearmlserving/clearml"
+	"clearmlserving/serving"
 )
 
 // maxCompared is how many experiments stand side by side.
@@ -134,13 +135,7 @@ func valuesOf(t taskDoc) map[string]map[string]string {
 }
 
 // clip keeps a cell of a table small.
-func clip(text string) string {
-	const longest = 400
-	if len(text) <= longest {
-		return text
-	}
-	return text[:longest] + "…"
-}
+func clip(text string) string { return serving.Shorten(text, 400) }
 
 func describeArtifact(a clearml.Artifact) string {
 	return a.Type + ", " + formatBytes(a.Size) + ", " + shortID(a.Hash)

@@ -135,9 +135,7 @@ func (p *Pages) deployForm(v *visit) error {
 		}
 		page.offer(form)
 	}
-	if form.Text == "" {
-		form.Text = page.templateOf(form.Engine)
-	}
+	form.Text = cmp.Or(form.Text, page.templateOf(form.Engine))
 	page.Form = form
 	return v.render("deploy", page.title(), page)
 }
@@ -337,15 +335,8 @@ func (v *visit) storeCode(s *operations.Service, at string, c smallFile, keepApa
 }
 
 func frameworkOf(engine string) string {
-	switch engine {
-	case serving.EngineSklearn:
-		return "ScikitLearn"
-	case serving.EngineXGBoost:
-		return "XGBoost"
-	case serving.EngineLightGBM:
-		return "LightGBM"
-	}
-	return "Custom"
+	names := map[string]string{serving.EngineSklearn: "ScikitLearn", serving.EngineXGBoost: "XGBoost", serving.EngineLightGBM: "LightGBM"}
+	return cmp.Or(names[engine], "Custom")
 }
 
 // fileName is the name of an uploaded file without folders, "" for none.

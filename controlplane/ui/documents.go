@@ -1,8 +1,8 @@
 package ui
 
 import (
-	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -37,22 +37,12 @@ func (r ref) Label() string {
 
 // modelDoc is a model as pages show it.
 type modelDoc struct {
-	ID         string                `json:"id"`
-	Name       string                `json:"name"`
-	Project    ref                   `json:"project"`
-	Task       ref                   `json:"task"`
-	Parent     ref                   `json:"parent"`
-	User       ref                   `json:"user"`
-	Framework  string                `json:"framework"`
-	URI        string                `json:"uri"`
-	Comment    string                `json:"comment"`
-	Tags       []string              `json:"tags"`
-	SystemTags []string              `json:"system_tags"`
-	Ready      bool                  `json:"ready"`
-	Created    clearml.Time          `json:"created"`
-	LastUpdate clearml.Time          `json:"last_update"`
-	Labels     map[string]any        `json:"labels"`
-	Metadata   clearml.ModelMetadata `json:"metadata"`
+	clearml.Model
+	Project ref            `json:"project"`
+	Task    ref            `json:"task"`
+	Parent  ref            `json:"parent"`
+	User    ref            `json:"user"`
+	Labels  map[string]any `json:"labels"`
 }
 
 // State is published, or draft.
@@ -77,22 +67,11 @@ func (m modelDoc) Archived() bool { return slices.Contains(m.SystemTags, "archiv
 
 // taskDoc is a task as pages show it.
 type taskDoc struct {
-	ID            string         `json:"id"`
-	Name          string         `json:"name"`
-	Type          string         `json:"type"`
-	Status        string         `json:"status"`
-	StatusReason  string         `json:"status_reason"`
-	StatusMessage string         `json:"status_message"`
+	clearml.Task
 	Project       ref            `json:"project"`
 	Parent        ref            `json:"parent"`
 	User          ref            `json:"user"`
-	Comment       string         `json:"comment"`
-	Tags          []string       `json:"tags"`
-	SystemTags    []string       `json:"system_tags"`
-	Created       clearml.Time   `json:"created"`
-	Started       clearml.Time   `json:"started"`
 	Completed     clearml.Time   `json:"completed"`
-	LastUpdate    clearml.Time   `json:"last_update"`
 	LastIteration clearml.Text   `json:"last_iteration"`
 	LastWorker    string         `json:"last_worker"`
 	Runtime       map[string]any `json:"runtime"`
@@ -107,12 +86,7 @@ type taskDoc struct {
 			Pip clearml.Text `json:"pip"`
 		} `json:"requirements"`
 	} `json:"script"`
-	Execution struct {
-		Artifacts []clearml.Artifact `json:"artifacts"`
-	} `json:"execution"`
-	Parameters    map[string]map[string]clearml.Parameter `json:"hyperparams"`
-	Configuration map[string]clearml.ConfigObject         `json:"configuration"`
-	Models        struct {
+	Models struct {
 		Input  []taskModel `json:"input"`
 		Output []taskModel `json:"output"`
 	} `json:"models"`
@@ -185,51 +159,98 @@ func modelFields() []string {
 
 // readTask reads one task with the names of what it refers to.
 func (v *visit) readTask(id string) (taskDoc, error) {
-	var answer struct {
-		Tasks []taskDoc `json:"tasks"`
-	}
-	err := v.api.Call(v.r.Context(), "tasks.get_all_ex", map[string]any{
+	found, err := take[[]taskDoc](v, "tasks.get_all_ex", "tasks", map[string]any{
 		"id": []string{id}, "search_hidden": true, "only_fields": taskFields(),
-	}, &answer)
+	})
+	if err == nil && len(found) == 0 {
+		err = refusal{404, "There is no experiment with the id " + id + "."}
+	}
 	if err != nil {
 		return taskDoc{}, err
 	}
-	if len(answer.Tasks) == 0 {
-		return taskDoc{}, refusal{404, "There is no experiment with the id " + id + "."}
-	}
-	return answer.Tasks[0], nil
+	return found[0], nil
 }
 
 // readModel reads one model with the names of what it refers to.
 func (v *visit) readModel(id string) (modelDoc, error) {
-	models, err := v.readModels(v.r.Context(), []string{id})
+	models, err := v.readModels([]string{id})
+	if err == nil && len(models) == 0 {
+		err = refusal{404, "There is no model with the id " + id + "."}
+	}
 	if err != nil {
 		return modelDoc{}, err
-	}
-	if len(models) == 0 {
-		return modelDoc{}, refusal{404, "There is no model with the id " + id + "."}
 	}
 	return models[0], nil
 }
 
-func (v *visit) readModels(ctx context.Context, ids []string) ([]modelDoc, error) {
-	var answer struct {
-		Models []modelDoc `json:"models"`
-	}
+func (v *visit) readModels(ids []string) ([]modelDoc, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	err := v.api.Call(ctx, "models.get_all_ex", map[string]any{"id": ids, "only_fields": modelFields()}, &answer)
-	return answer.Models, err
+	return take[[]modelDoc](v, "models.get_all_ex", "models", map[string]any{"id": ids, "only_fields": modelFields()})
 }
 
 // projects lists every project by name, for the filters.
 func (v *visit) projects() ([]ref, error) {
-	var answer struct {
-		Projects []ref `json:"projects"`
+	return take[[]ref](v, "projects.get_all", "projects", map[string]any{"only_fields": []string{"id", "name"}, "order_by": []string{"name"}, "page": 0, "page_size": 500})
+}
+
+// take calls the API and returns one field of the answer, the zero value if it is missing.
+func take[T any](v *visit, call, name string, query any) (found T, err error) {
+	var answer map[string]json.RawMessage
+	if err := v.api.Call(v.r.Context(), call, query, &answer); err != nil || answer[name] == nil {
+		return found, err
 	}
-	err := v.api.Call(v.r.Context(), "projects.get_all", map[string]any{"only_fields": []string{"id", "name"}, "order_by": []string{"name"}, "page": 0, "page_size": 500}, &answer)
-	return answer.Projects, err
+	if err := json.Unmarshal(answer[name], &found); err != nil {
+		return found, fmt.Errorf("%s: read the answer: %w", call, err)
+	}
+	return found, nil
+}
+
+// kind is what the forms of models and of experiments have in common.
+type kind struct {
+	calls, page, noun string // of the API, the path of the pages, and for people
+	tags              func(v *visit) ([]string, error)
+}
+
+func modelKind() kind {
+	return kind{"models", "/models/", "model", func(v *visit) ([]string, error) {
+		m, err := v.readModel(v.id())
+		return m.Tags, err
+	}}
+}
+
+func taskKind() kind {
+	return kind{"tasks", "/experiments/", "experiment", func(v *visit) ([]string, error) {
+		t, err := v.readTask(v.id())
+		return t.Tags, err
+	}}
+}
+
+// setTags stores the tags of the form.
+func (k kind) setTags(v *visit) error {
+	before, err := k.tags(v)
+	if err != nil {
+		return err
+	}
+	add, remove := tagChange(before, words(v.r.PostForm.Get("tags")))
+	err = v.api.Call(v.r.Context(), k.calls+".update_tags", map[string]any{"ids": []string{v.id()}, "add_tags": add, "remove_tags": remove}, nil)
+	if err != nil {
+		return err
+	}
+	return v.done(k.page+v.id(), "Tags stored.")
+}
+
+// archive removes a document from the lists, or with undo puts it back.
+func (k kind) archive(v *visit) error {
+	call, notice := ".archive_many", "The "+k.noun+" is archived: it can be found with the filter “archived”."
+	if v.r.PostForm.Get("undo") != "" {
+		call, notice = ".unarchive_many", "The "+k.noun+" is back in the lists."
+	}
+	if err := v.api.Call(v.r.Context(), k.calls+call, map[string]any{"ids": []string{v.id()}}, nil); err != nil {
+		return err
+	}
+	return v.done(k.page+v.id(), notice)
 }
 
 // words splits a field into tags: by commas, or by line.

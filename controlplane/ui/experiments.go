@@ -38,13 +38,9 @@ func (p *Pages) experiments(v *visit) error {
 	if page.Projects, err = v.projects(); err != nil {
 		return err
 	}
-	var types struct {
-		Types []string `json:"types"`
-	}
-	if err := v.api.Call(v.r.Context(), "tasks.get_types", nil, &types); err != nil {
+	if page.Types, err = take[[]string](v, "tasks.get_types", "types", nil); err != nil {
 		return err
 	}
-	page.Types = types.Types
 	return v.render("experiments", "Experiments", page)
 }
 
@@ -85,9 +81,7 @@ const shownFigures = 40
 
 func (p *Pages) experiment(v *visit) error {
 	page := experimentPage{Tabs: tabs(), Tab: v.r.PathValue("tab")}
-	if page.Tab == "" {
-		page.Tab = "overview"
-	}
+	page.Tab = cmp.Or(page.Tab, "overview")
 	if !slices.ContainsFunc(page.Tabs, func(t tab) bool { return t.Name == page.Tab }) {
 		return p.unknown(v)
 	}
@@ -132,36 +126,11 @@ func (v *visit) modelsOf(t taskDoc) (used, made []modelDoc, err error) {
 		}
 		return ids
 	}
-	if used, err = v.readModels(v.r.Context(), ids(t.Models.Input)); err != nil {
+	if used, err = v.readModels(ids(t.Models.Input)); err != nil {
 		return nil, nil, err
 	}
-	made, err = v.readModels(v.r.Context(), ids(t.Models.Output))
+	made, err = v.readModels(ids(t.Models.Output))
 	return used, made, err
-}
-
-func (p *Pages) setTaskTags(v *visit) error {
-	t, err := v.readTask(v.id())
-	if err != nil {
-		return err
-	}
-	add, remove := tagChange(t.Tags, words(v.r.PostForm.Get("tags")))
-	err = v.api.Call(v.r.Context(), "tasks.update_tags", map[string]any{"ids": []string{t.ID}, "add_tags": add, "remove_tags": remove}, nil)
-	if err != nil {
-		return err
-	}
-	return v.done("/experiments/"+t.ID, "Tags stored.")
-}
-
-// archiveTask takes an experiment out of the lists, or with undo puts it back.
-func (p *Pages) archiveTask(v *visit) error {
-	call, notice := "tasks.archive_many", "The experiment is archived: it can be found with the filter “archived”."
-	if v.r.PostForm.Get("undo") != "" {
-		call, notice = "tasks.unarchive_many", "The experiment is back in the lists."
-	}
-	if err := v.api.Call(v.r.Context(), call, map[string]any{"ids": []string{v.id()}}, nil); err != nil {
-		return err
-	}
-	return v.done("/experiments/"+v.id(), notice)
 }
 
 // debugImage is one picture that a task has reported.
@@ -181,13 +150,9 @@ const (
 // debugImages reads the newest images of a task. It does not scroll with
 // events.debug_images: a scroll is stored, and a page must show on a full disk too.
 func (v *visit) debugImages(task string) ([]debugImage, error) {
-	var answer struct {
-		Events []debugImage `json:"events"`
-	}
-	err := v.api.Call(v.r.Context(), "events.get_task_events", map[string]any{
+	images, err := take[[]debugImage](v, "events.get_task_events", "events", map[string]any{
 		"task": task, "event_type": "training_debug_image", "order": "desc", "batch_size": newestImages,
-	}, &answer)
-	images := answer.Events
+	})
 	slices.SortStableFunc(images, func(a, b debugImage) int {
 		return cmp.Or(cmp.Compare(b.Iter, a.Iter), cmp.Compare(a.Metric, b.Metric), cmp.Compare(a.Variant, b.Variant))
 	})

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 
 	"clearmlserving/clearml"
+	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -69,27 +71,17 @@ func (s configurationStep) ByItself() bool {
 
 // sectionNoun is what the records of a section are.
 func sectionNoun(section string) string {
-	switch serving.Section(section) {
-	case serving.SectionEndpoints:
-		return "endpoint"
-	case serving.SectionCanary:
-		return "canary"
-	case serving.SectionMonitoring:
-		return "monitoring rule"
-	case serving.SectionMetrics:
-		return "metrics of"
-	case serving.SectionMonitoringEndpoints:
-		return "monitored endpoint"
-	case serving.SectionVersions:
-		return "version numbers of"
-	case serving.SectionOptions:
-		return "options of"
-	case serving.SectionAccess:
-		return "key"
-	case serving.SectionRevisions:
-		return "revisions of"
-	}
-	return section
+	return cmp.Or(map[serving.Section]string{
+		serving.SectionEndpoints:           "endpoint",
+		serving.SectionCanary:              "canary",
+		serving.SectionMonitoring:          "monitoring rule",
+		serving.SectionMetrics:             "metrics of",
+		serving.SectionMonitoringEndpoints: "monitored endpoint",
+		serving.SectionVersions:            "version numbers of",
+		serving.SectionOptions:             "options of",
+		serving.SectionAccess:              "key",
+		serving.SectionRevisions:           "revisions of",
+	}[serving.Section(section)], section)
 }
 
 // Summary says in words which records an edit of a section has touched.
@@ -160,23 +152,14 @@ func clipLines(lines []diffLine) []diffLine {
 		lines = append(lines[:most:most], diffLine{"…", fmt.Sprintf("%d more lines", len(lines)-most)})
 	}
 	for i := range lines {
-		if text := lines[i].Text; len(text) > longest {
-			lines[i].Text = strings.ToValidUTF8(text[:longest], "") + "…"
-		}
+		lines[i].Text = serving.Shorten(lines[i].Text, longest)
 	}
 	return lines
 }
 
-func (p *Pages) history(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) history(v *visit, s *operations.Service) error {
 	page := historyPage{Doc: s.Doc, Supported: true, Open: v.r.URL.Query().Get("edit")}
-	var answer struct {
-		Edits []configurationEdit `json:"edits"`
-	}
-	err = v.api.Call(v.r.Context(), "tasks.get_configuration_history", map[string]any{"task": s.Doc.ID, "page_size": 50}, &answer)
+	edits, err := take[[]configurationEdit](v, "tasks.get_configuration_history", "edits", map[string]any{"task": s.Doc.ID, "page_size": 50})
 	if errors.Is(err, clearml.ErrUnsupported) {
 		page.Supported, err = false, nil
 	}
@@ -184,7 +167,7 @@ func (p *Pages) history(v *visit) error {
 		return err
 	}
 	changedSince := map[string]bool{}
-	for _, edit := range answer.Edits { // the newest first
+	for _, edit := range edits { // the newest first
 		for _, step := range edit.Sections {
 			edit.Overtaken = edit.Overtaken || changedSince[step.Section]
 		}

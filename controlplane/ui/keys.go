@@ -29,11 +29,7 @@ func (p *Pages) keyRows(s *operations.Service) []keyRow {
 
 // createKey answers the form itself instead of leading on: the key must not be kept anywhere to be
 // shown by another page.
-func (p *Pages) createKey(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) createKey(v *visit, s *operations.Service) error {
 	form := formReader{form: v.r.PostForm}
 	life, err := serving.ParseLife(form.text("expires"))
 	if err != nil {
@@ -51,13 +47,9 @@ func (p *Pages) createKey(v *visit) error {
 	return v.showService(s, &freshKey{secret, key.Label})
 }
 
-func (p *Pages) revokeKey(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) revokeKey(v *visit, s *operations.Service) error {
 	id := v.r.PostForm.Get("key")
-	err = s.Edit(v.r.Context(), func(c *serving.Service) (serving.Section, error) { return serving.SectionAccess, c.RevokeKey(id) })
+	err := s.Edit(v.r.Context(), func(c *serving.Service) (serving.Section, error) { return serving.SectionAccess, c.RevokeKey(id) })
 	if err != nil {
 		return err
 	}
@@ -65,16 +57,12 @@ func (p *Pages) revokeKey(v *visit) error {
 }
 
 // requireKeys sets whether requests need a key.
-func (p *Pages) requireKeys(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) requireKeys(v *visit, s *operations.Service) error {
 	on := v.r.PostForm.Get("required") == "1"
 	if on && len(s.Config.Access.Keys) == 0 {
 		return refusal{http.StatusBadRequest, "There is no key yet, so every request would be refused. Create a key first."}
 	}
-	err = s.Edit(v.r.Context(), func(c *serving.Service) (serving.Section, error) {
+	err := s.Edit(v.r.Context(), func(c *serving.Service) (serving.Section, error) {
 		c.RequireKeys(on)
 		return serving.SectionAccess, nil
 	})

@@ -98,13 +98,13 @@ func readList[T any](v *visit, call, name string, query map[string]any) (list[T]
 	case before != nil:
 		query["search_before"] = before
 	}
-	rows, err := askRows(v, call, name, query)
+	rows, err := take[[]json.RawMessage](v, call, name, query)
 	if err == nil && len(rows) == 0 && (after != nil || before != nil) {
 		// What was there is gone, or the address was cut: begin anew.
 		after, before = nil, nil
 		delete(query, "search_after")
 		delete(query, "search_before")
-		rows, err = askRows(v, call, name, query)
+		rows, err = take[[]json.RawMessage](v, call, name, query)
 	}
 	if err != nil {
 		return l, err
@@ -125,18 +125,6 @@ func readList[T any](v *visit, call, name string, query map[string]any) (list[T]
 		l.Page, _ = strconv.Atoi(l.query.Get(paramPage)) // for people only
 	}
 	return l, l.read(call, rows)
-}
-
-func askRows(v *visit, call, name string, query map[string]any) ([]json.RawMessage, error) {
-	var answer map[string]json.RawMessage
-	if err := v.api.Call(v.r.Context(), call, query, &answer); err != nil {
-		return nil, err
-	}
-	var rows []json.RawMessage
-	if err := json.Unmarshal(answer[name], &rows); err != nil {
-		return nil, fmt.Errorf("%s: read the answer: %w", call, err)
-	}
-	return rows, nil
 }
 
 func (l *list[T]) read(call string, rows []json.RawMessage) error {

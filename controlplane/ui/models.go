@@ -73,15 +73,12 @@ func (p *Pages) models(v *visit) error {
 
 // frameworksInUse are those that a model has, and the one that is asked for.
 func (v *visit) frameworksInUse(chosen string) ([]string, error) {
-	var answer struct {
-		Frameworks []string `json:"frameworks"`
+	found, err := take[[]string](v, "models.get_frameworks", "frameworks", nil)
+	if chosen != "" && !slices.Contains(found, chosen) {
+		found = append(found, chosen)
 	}
-	err := v.api.Call(v.r.Context(), "models.get_frameworks", nil, &answer)
-	if chosen != "" && !slices.Contains(answer.Frameworks, chosen) {
-		answer.Frameworks = append(answer.Frameworks, chosen)
-	}
-	slices.Sort(answer.Frameworks)
-	return answer.Frameworks, err
+	slices.Sort(found)
+	return found, err
 }
 
 // frameworks are the names that ClearML's SDK gives.
@@ -126,14 +123,10 @@ func (p *Pages) model(v *visit) error {
 // endpoints.
 func (v *visit) tasksWith(model string) ([]ref, error) {
 	const most = 20
-	var answer struct {
-		Tasks []ref `json:"tasks"`
-	}
-	err := v.api.Call(v.r.Context(), "tasks.get_all", map[string]any{
+	return take[[]ref](v, "tasks.get_all", "tasks", map[string]any{
 		"models.input.model": []string{model}, "type": []string{"-service", "-inference"}, "only_fields": []string{"id", "name"},
 		"order_by": []string{"-created"}, "page": 0, "page_size": most,
-	}, &answer)
-	return answer.Tasks, err
+	})
 }
 
 // usesOf finds the endpoints of all services that serve a model.
@@ -158,37 +151,12 @@ func (v *visit) usesOf(id serving.ModelID) ([]use, error) {
 	return uses, nil
 }
 
-func (p *Pages) setModelTags(v *visit) error {
-	m, err := v.readModel(v.id())
-	if err != nil {
-		return err
-	}
-	add, remove := tagChange(m.Tags, words(v.r.PostForm.Get("tags")))
-	err = v.api.Call(v.r.Context(), "models.update_tags", map[string]any{"ids": []string{m.ID}, "add_tags": add, "remove_tags": remove}, nil)
-	if err != nil {
-		return err
-	}
-	return v.done("/models/"+m.ID, "Tags stored.")
-}
-
 func (p *Pages) publishModel(v *visit) error {
 	err := v.api.Call(v.r.Context(), "models.set_ready", map[string]any{"model": v.id(), "publish_task": false}, nil)
 	if err != nil {
 		return err
 	}
 	return v.done("/models/"+v.id(), "The model is published.")
-}
-
-// archiveModel takes a model out of the lists, or with undo puts it back.
-func (p *Pages) archiveModel(v *visit) error {
-	call, notice := "models.archive_many", "The model is archived: it can be found with the filter “archived”."
-	if v.r.PostForm.Get("undo") != "" {
-		call, notice = "models.unarchive_many", "The model is back in the lists."
-	}
-	if err := v.api.Call(v.r.Context(), call, map[string]any{"ids": []string{v.id()}}, nil); err != nil {
-		return err
-	}
-	return v.done("/models/"+v.id(), notice)
 }
 
 // setModelMetadata adds, changes, or removes one value.

@@ -83,11 +83,7 @@ func (p *Pages) names(v *visit) error {
 
 // newestModels are the models that were made last, without those that are archived.
 func (v *visit) newestModels(most int) ([]ref, error) {
-	var answer struct {
-		Models []ref `json:"models"`
-	}
-	err := v.api.Call(v.r.Context(), "models.get_all", map[string]any{
+	return take[[]ref](v, "models.get_all", "models", map[string]any{
 		"only_fields": []string{"id", "name"}, "order_by": []string{"-created"}, "page": 0, "page_size": most, "system_tags": []string{"-archived"},
-	}, &answer)
-	return answer.Models, err
+	})
 }

@@ -59,11 +59,7 @@ type reply struct {
 	Cut      bool
 }
 
-func (p *Pages) playground(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) playground(v *visit, s *operations.Service) error {
 	page, err := v.playgroundPage(s, v.r.URL.Query())
 	if err != nil {
 		return err
@@ -182,11 +178,7 @@ func (v *visit) playgroundPage(s *operations.Service, form url.Values) (playgrou
 
 // play sends a request to an endpoint. Its address comes from the records of the service's
 // instances; the form only selects one of them. reach verifies that an instance is there.
-func (p *Pages) play(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) play(v *visit, s *operations.Service) error {
 	page, err := v.playgroundPage(s, v.r.PostForm)
 	if err != nil {
 		return err
@@ -313,18 +305,11 @@ func curlOf(target, body string, key bool) string {
 
 // pythonOf is the same request for Python.
 func pythonOf(target, body string, key bool) string {
-	quote := func(text string) string {
-		quoted, err := json.Marshal(text)
-		if err != nil {
-			return `""`
-		}
-		return string(quoted)
-	}
 	imports, header := "import requests", ""
 	if key {
 		imports, header = "import os\n\nimport requests", ", \"Authorization\": \"Bearer \" + os.environ[\"ACCESS_KEY\"]"
 	}
-	return imports + "\n\nanswer = requests.post(\n    " + quote(target) + ",\n    data=" + quote(oneLine(body)) +
+	return imports + "\n\nanswer = requests.post(\n    " + quoteFact(target) + ",\n    data=" + quoteFact(oneLine(body)) +
 		",\n    headers={\"Content-Type\": \"application/json\"" + header + "},\n    timeout=60,\n)\nanswer.raise_for_status()\nprint(answer.json())"
 }
 

@@ -52,18 +52,15 @@ func (p plot) Pictures() []picture {
 
 // plots lists the newest figures of a task; metrics may choose some of them.
 func (v *visit) plots(task string, metrics ...any) ([]plot, error) {
-	var answer struct {
-		Plots []plot `json:"plots"`
-	}
 	query := map[string]any{"task": task, "iters": 1}
 	if len(metrics) > 0 {
 		query["metrics"] = metrics
 	}
-	err := v.api.Call(v.r.Context(), "events.get_task_plots", query, &answer)
-	for i, p := range answer.Plots {
-		answer.Plots[i].Download = withQuery("/experiments/"+task+"/plot.json", "metric", p.Metric, "variant", p.Variant)
+	plots, err := take[[]plot](v, "events.get_task_plots", "plots", query)
+	for i, p := range plots {
+		plots[i].Download = withQuery("/experiments/"+task+"/plot.json", "metric", p.Metric, "variant", p.Variant)
 	}
-	return answer.Plots, err
+	return plots, err
 }
 
 // plotJSON sends a figure as it was reported.

@@ -62,11 +62,7 @@ type revisionPage struct {
 // CanBringBack says that the page offers to bring the revision back.
 func (page revisionPage) CanBringBack() bool { return page.Revision.Number != page.Newest }
 
-func (p *Pages) revision(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) revision(v *visit, s *operations.Service) error {
 	at := string(serving.CleanURL(v.r.PathValue("url")))
 	q := v.r.URL.Query()
 	number, err := strconv.Atoi(q.Get("number"))
@@ -139,11 +135,7 @@ func unifiedLines(text string) []diffLine {
 }
 
 // rollback brings an earlier revision back as a new one.
-func (p *Pages) rollback(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) rollback(v *visit, s *operations.Service) error {
 	at := string(serving.CleanURL(v.r.PostForm.Get("endpoint")))
 	number, err := strconv.Atoi(v.r.PostForm.Get("number"))
 	if err != nil {

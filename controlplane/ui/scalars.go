@@ -17,16 +17,14 @@ type singleValue struct {
 }
 
 func (v *visit) singleValues(task string) ([]singleValue, error) {
-	var answer struct {
-		Tasks []struct {
-			Values []singleValue `json:"values"`
-		} `json:"tasks"`
+	type values struct {
+		Values []singleValue `json:"values"`
 	}
-	err := v.api.Call(v.r.Context(), "events.get_task_single_value_metrics", map[string]any{"tasks": []string{task}}, &answer)
-	if err != nil || len(answer.Tasks) == 0 {
+	found, err := take[[]values](v, "events.get_task_single_value_metrics", "tasks", map[string]any{"tasks": []string{task}})
+	if err != nil || len(found) == 0 {
 		return nil, err
 	}
-	return answer.Tasks[0].Values, nil
+	return found[0].Values, nil
 }
 
 // Text is the value with four digits; a value that is not a number stays as it is.

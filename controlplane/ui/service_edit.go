@@ -18,6 +18,17 @@ func (v *visit) openService(id string) (*operations.Service, error) {
 	return s, err
 }
 
+// ofService is a handler for the pages and forms of one service, which it reads.
+func ofService(h func(*visit, *operations.Service) error) handler {
+	return func(v *visit) error {
+		s, err := v.openService(v.id())
+		if err != nil {
+			return err
+		}
+		return h(v, s)
+	}
+}
+
 // openServices opens every service that lists show.
 func (v *visit) openServices() ([]*operations.Service, error) {
 	listed, err := v.api.LoadServices(v.r.Context())

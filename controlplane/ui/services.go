@@ -200,7 +200,7 @@ func (v *visit) endpointRows(config serving.Service, instances []instance) ([]en
 			row.Live = append(row.Live, liveState{i.Name(), i.TaskID, i.Report.Digests[report.URL], report})
 		}
 	}
-	models, err := v.readModels(v.r.Context(), ids)
+	models, err := v.readModels(ids)
 	if err != nil {
 		return nil, err
 	}

@@ -43,14 +43,10 @@ func (p *Pages) enter(w http.ResponseWriter, r *http.Request) (*visit, error) {
 	if v.api, err = p.client(v.token, clearml.Setting{}, clearml.Secret{}); err != nil {
 		return v, err
 	}
-	var current struct {
-		User user `json:"user"`
-	}
-	err = v.api.Call(r.Context(), "users.get_current_user", nil, &current)
+	v.user, err = take[user](v, "users.get_current_user", "user", nil)
 	if refused := (*clearml.Error)(nil); errors.As(err, &refused) && refused.Code == http.StatusUnauthorized {
 		return v, errNotLoggedIn
 	}
-	v.user = current.User
 	v.notice = v.takeNotice()
 	return v, err
 }

@@ -49,22 +49,14 @@ func (v *visit) settingsPage() (settingsPage, error) {
 		Version: p.opts.Version, API: p.opts.APIURL, Files: p.opts.FilesURL,
 		Notices: []licence{{"htmx", "htmx.LICENSE", "0BSD"}, {"uPlot", "uplot.LICENSE", "MIT"}},
 	}
-	ctx := v.r.Context()
-	var credentials struct {
-		Credentials []credential `json:"credentials"`
-	}
-	if err := v.api.Call(ctx, "auth.get_credentials", nil, &credentials); err != nil {
+	var err error
+	if page.Credentials, err = take[[]credential](v, "auth.get_credentials", "credentials", nil); err != nil {
 		return page, err
 	}
-	page.Credentials = credentials.Credentials
-	var users struct {
-		Users []user `json:"users"`
-	}
-	if err := v.api.Call(ctx, "users.get_all", nil, &users); err != nil {
+	if page.Users, err = take[[]user](v, "users.get_all", "users", nil); err != nil {
 		return page, err
 	}
-	page.Users = users.Users
-	info, err := v.api.Info(ctx)
+	info, err := v.api.Info(v.r.Context())
 	page.ServerVersion, page.APIVersion, page.Extensions = info.Version, info.APIVersion, info.Extensions
 	return page, err
 }

@@ -10,6 +10,7 @@ package ui
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -68,9 +69,7 @@ func New(opts Options) (*Pages, error) {
 	if opts.API == nil || opts.APIURL == "" {
 		return nil, errors.New("make the web pages: no way to the API was given")
 	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -107,9 +106,9 @@ func (p *Pages) install() {
 	p.page("GET /models/upload", p.uploadForm)
 	p.upload("POST /models/upload", p.takeUpload)
 	p.page("GET /models/{id}", p.model)
-	p.post("POST /models/{id}/tags", p.setModelTags)
+	p.post("POST /models/{id}/tags", modelKind().setTags)
 	p.post("POST /models/{id}/publish", p.publishModel)
-	p.post("POST /models/{id}/archive", p.archiveModel)
+	p.post("POST /models/{id}/archive", modelKind().archive)
 	p.post("POST /models/{id}/metadata", p.setModelMetadata)
 	p.post("POST /models/{id}/delete", p.deleteModel)
 	p.page("GET /models/{id}/deploy", p.deployForm)
@@ -126,29 +125,29 @@ func (p *Pages) install() {
 	p.page("GET /experiments/{id}", p.experiment)
 	p.page("GET /experiments/{id}/plot.json", p.plotJSON)
 	p.page("GET /experiments/{id}/{tab}", p.experiment)
-	p.post("POST /experiments/{id}/tags", p.setTaskTags)
-	p.post("POST /experiments/{id}/archive", p.archiveTask)
+	p.post("POST /experiments/{id}/tags", taskKind().setTags)
+	p.post("POST /experiments/{id}/archive", taskKind().archive)
 	p.post("POST /experiments/{id}/delete", p.deleteTask)
 
 	p.page("GET /services", p.services)
 	p.post("POST /services", p.createService)
 	p.page("GET /services/{id}", p.service)
-	p.page("GET /services/{id}/history", p.history)
+	p.page("GET /services/{id}/history", ofService(p.history))
 	p.post("POST /services/{id}/revert", p.revert)
 	p.page("GET /services/{id}/canary", p.canaryForm)
 	p.post("POST /services/{id}/canary", p.saveCanary)
 	p.post("POST /services/{id}/remove", p.removeEndpoint)
 	p.post("POST /services/{id}/metrics/remove", p.removeMetrics)
-	p.page("GET /services/{id}/playground", p.playground)
-	p.post("POST /services/{id}/playground", p.play)
+	p.page("GET /services/{id}/playground", ofService(p.playground))
+	p.post("POST /services/{id}/playground", ofService(p.play))
 	p.page("GET /services/{id}/instances/{task}", p.instance)
 	p.page("GET /services/{id}/endpoints/{url...}", p.endpoint)
-	p.page("GET /services/{id}/revisions/{url...}", p.revision)
-	p.post("POST /services/{id}/rollback", p.rollback)
+	p.page("GET /services/{id}/revisions/{url...}", ofService(p.revision))
+	p.post("POST /services/{id}/rollback", ofService(p.rollback))
 	p.post("POST /services/{id}/options", p.setOptions)
-	p.post("POST /services/{id}/keys", p.createKey)
-	p.post("POST /services/{id}/keys/revoke", p.revokeKey)
-	p.post("POST /services/{id}/keys/require", p.requireKeys)
+	p.post("POST /services/{id}/keys", ofService(p.createKey))
+	p.post("POST /services/{id}/keys/revoke", ofService(p.revokeKey))
+	p.post("POST /services/{id}/keys/require", ofService(p.requireKeys))
 
 	p.page("GET /settings", p.settings)
 	p.post("POST /settings/credentials", p.createCredentials)

@@ -162,16 +162,7 @@ const uploadStall = 5 * time.Minute
 // sendFile hands a file on to the file server as it arrives, and returns its address.
 func (v *visit) sendFile(name string, file io.Reader) (string, error) {
 	address := clearml.FileURL(v.p.opts.FilesURL, name)
-	header, err := v.api.AuthHeader(v.r.Context(), address)
-	if err != nil {
-		return "", err
-	}
-	request, err := http.NewRequestWithContext(v.r.Context(), http.MethodPut, address, io.NopCloser(file))
-	if err != nil {
-		return "", err
-	}
-	request.Header.Set("Authorization", header)
-	answer, err := v.p.opts.API.RoundTrip(request)
+	answer, err := v.askFiles(http.MethodPut, address, io.NopCloser(file), "")
 	if err != nil {
 		return "", fmt.Errorf("store the file: %w", err)
 	}

@@ -33,43 +33,23 @@ const (
 
 // Size is the number of bytes of one element, 0 if elements differ in length or the
 // type is unknown.
-func (d Datatype) Size() int64 {
-	switch d {
-	case Bool, Uint8, Int8:
-		return 1
-	case Uint16, Int16, FP16, BF16:
-		return 2
-	case Uint32, Int32, FP32:
-		return 4
-	case Uint64, Int64, FP64:
-		return 8
-	case Bytes:
-	}
-	return 0
+func (d Datatype) Size() int64 { return sizes[d] }
+
+var sizes = map[Datatype]int64{ //nolint:gochecknoglobals // a constant table
+	Bool: 1, Uint8: 1, Int8: 1, Uint16: 2, Int16: 2, FP16: 2, BF16: 2, Uint32: 4, Int32: 4, FP32: 4, Uint64: 8, Int64: 8, FP64: 8,
+}
+
+// otherNames are the names of NumPy and Triton that differ.
+var otherNames = map[string]Datatype{ //nolint:gochecknoglobals // a constant table
+	"BOOL_": Bool, "BYTE": Uint8, "INT": Int64, "UINT": Uint64, "HALF": FP16, "SINGLE": FP32, "FLOAT": FP64, "DOUBLE": FP64,
+	"STR": Bytes, "STRING": Bytes, "BYTES": Bytes, "OBJECT": Bytes, "BFLOAT16": BF16,
 }
 
 // DatatypeOf finds the type by its name in NumPy or Triton, "" if there is none.
 func DatatypeOf(name string) Datatype {
 	name = strings.TrimPrefix(strings.ToUpper(name), "TYPE_")
-	switch name {
-	case "BOOL", "BOOL_":
-		return Bool
-	case "BYTE":
-		return Uint8
-	case "INT":
-		return Int64
-	case "UINT":
-		return Uint64
-	case "HALF":
-		return FP16
-	case "SINGLE":
-		return FP32
-	case "FLOAT", "DOUBLE":
-		return FP64
-	case "STR", "STRING", "BYTES", "OBJECT":
-		return Bytes
-	case "BFLOAT16":
-		return BF16
+	if d, ok := otherNames[name]; ok {
+		return d
 	}
 	if bits, ok := strings.CutPrefix(name, "FLOAT"); ok {
 		name = "FP" + bits

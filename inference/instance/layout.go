@@ -38,13 +38,15 @@ func layoutEvents(task string, plan serving.Plan) ([]clearml.Event, error) {
 
 // endpointTable is a Plotly table with the original's columns.
 func endpointTable(plan serving.Plan) map[string]any {
-	columns := []string{"endpoint", "engine_type", "serving_url", "model_id", "version", "preprocess_artifact", "input_size", "input_type", "input_name", "output_size", "output_type", "output_name", "auxiliary_cfg"}
+	columns := []string{"endpoint"}
+	for name := range serving.Fields(serving.Endpoint{}) {
+		columns = append(columns, name)
+	}
 	cells := make([][]string, len(columns))
 	for _, url := range slices.Sorted(maps.Keys(plan.Endpoints)) {
-		e := plan.Endpoints[url]
-		row := []any{
-			url, e.EngineType, e.ServingURL, e.ModelID, e.Version, e.PreprocessArtifact,
-			e.InputSize, e.InputType, e.InputName, e.OutputSize, e.OutputType, e.OutputName, e.AuxiliaryCfg,
+		row := []any{url}
+		for _, value := range serving.Fields(plan.Endpoints[url].Endpoint) {
+			row = append(row, value)
 		}
 		for i, v := range row {
 			cells[i] = append(cells[i], cellText(v))

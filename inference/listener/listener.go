@@ -5,6 +5,7 @@
 package listener
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"time"
@@ -94,29 +95,13 @@ const (
 )
 
 func (o Options) withDefaults() Options {
-	if o.MaxBody == 0 {
-		o.MaxBody = defaultMaxBody
-	}
-	if o.MaxBodies == 0 {
-		o.MaxBodies = 8 * o.MaxBody
-	}
-	if o.MaxHeader == 0 {
-		o.MaxHeader = defaultMaxHeader
-	}
-	if o.HeaderTimeout == 0 {
-		o.HeaderTimeout = 10 * time.Second
-	}
-	if o.BodyTimeout == 0 {
-		o.BodyTimeout = 30 * time.Second
-	}
-	if o.IdleTimeout == 0 {
-		o.IdleTimeout = 2 * time.Minute
-	}
-	if o.CompressFrom == 0 {
-		o.CompressFrom = defaultCompressFrom
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.MaxBody = cmp.Or(o.MaxBody, defaultMaxBody)
+	o.MaxBodies = cmp.Or(o.MaxBodies, 8*o.MaxBody)
+	o.MaxHeader = cmp.Or(o.MaxHeader, defaultMaxHeader)
+	o.HeaderTimeout = cmp.Or(o.HeaderTimeout, 10*time.Second)
+	o.BodyTimeout = cmp.Or(o.BodyTimeout, 30*time.Second)
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 2*time.Minute)
+	o.CompressFrom = cmp.Or(o.CompressFrom, defaultCompressFrom)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return o
 }

@@ -16,10 +16,9 @@ type CachedFiles struct {
 
 // Fetch implements Files.
 func (c CachedFiles) Fetch(ctx context.Context, f File) (Local, error) {
-	item := storage.Item{URL: f.URL, SHA256: f.SHA256, Unpack: f.Unpack, Verify: f.Verify}
 	begun := time.Now()
 	told := begun
-	handle, err := c.Cache.Fetch(ctx, item, func(done, total int64) {
+	handle, err := c.Cache.Fetch(ctx, f, func(done, total int64) {
 		if time.Since(told) < 5*time.Second { // small files need no progress
 			return
 		}

@@ -44,31 +44,32 @@ func (s *State) golden(options *serving.Golden) *wantedGolden {
 }
 
 // samples fetches and reads the samples of an endpoint.
-func (r *Reconciler) samples(ctx context.Context, g *wantedGolden) ([]serving.Exchange, error) {
+func (r *Reconciler) samples(ctx context.Context, g *wantedGolden) (samples []serving.Exchange, err error) {
 	if g.missing != "" {
 		return nil, errors.New(g.missing)
 	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("samples '%s': %w", g.Artifact, err)
+		}
+	}()
 	local, err := r.o.Files.Fetch(ctx, g.file)
 	if err != nil {
-		return nil, fmt.Errorf("samples '%s': %w", g.Artifact, err)
+		return nil, err
 	}
 	defer local.Release()
 	info, err := os.Stat(local.Path)
 	if err != nil {
-		return nil, fmt.Errorf("samples '%s': %w", g.Artifact, err)
+		return nil, err
 	}
 	if info.Size() > maxGoldenBytes {
-		return nil, fmt.Errorf("samples '%s': the file has %d bytes, at most %d are read", g.Artifact, info.Size(), maxGoldenBytes)
+		return nil, fmt.Errorf("the file has %d bytes, at most %d are read", info.Size(), maxGoldenBytes)
 	}
 	data, err := os.ReadFile(local.Path)
 	if err != nil {
-		return nil, fmt.Errorf("samples '%s': %w", g.Artifact, err)
+		return nil, err
 	}
-	samples, err := serving.ParseExchanges(data)
-	if err != nil {
-		return nil, fmt.Errorf("samples '%s': %w", g.Artifact, err)
-	}
-	return samples, nil
+	return serving.ParseExchanges(data)
 }
 
 // reproduces sends the recorded requests to a model that is not in service yet, one after the
@@ -128,10 +129,5 @@ func ask(ctx context.Context, model engine.Model, id string, sample serving.Exch
 
 // oneLine shortens a text to one line for tables.
 func oneLine(text string) string {
-	const most = 300
-	text = strings.Join(strings.Fields(text), " ")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "…"
-	}
-	return text
+	return serving.Shorten(strings.Join(strings.Fields(text), " "), 300)
 }

@@ -6,6 +6,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -20,6 +21,7 @@ import (
 	"clearmlserving/inference/router"
 	"clearmlserving/retry"
 	"clearmlserving/serving"
+	"clearmlserving/storage"
 )
 
 // Changes triggers a reading of the configuration before the next poll.
@@ -61,12 +63,7 @@ type Follower interface {
 }
 
 // File is a file to fetch.
-type File struct {
-	URL    string
-	SHA256 string // "" if unknown
-	Unpack bool   // an archive to unpack as a folder
-	Verify bool   // compare the content of an existing file even if it looks unchanged
-}
+type File = storage.Item
 
 // Local is a file or folder on this machine.
 type Local struct {
@@ -155,18 +152,10 @@ const preparationsPerLoad = 4
 
 // New creates a Reconciler; Run starts it.
 func New(o Options) *Reconciler {
-	if o.Poll <= 0 {
-		o.Poll = 5 * time.Minute
-	}
-	if o.Loads <= 0 {
-		o.Loads = 2
-	}
-	if o.DrainTimeout <= 0 {
-		o.DrainTimeout = 10 * time.Minute
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Poll = cmp.Or(o.Poll, 5*time.Minute)
+	o.Loads = cmp.Or(o.Loads, 2)
+	o.DrainTimeout = cmp.Or(o.DrainTimeout, 10*time.Minute)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	r := &Reconciler{
 		o:        o,
 		entries:  map[serving.EndpointURL]*entry{},
@@ -393,31 +382,29 @@ func (r *Reconciler) apply(state *State) {
 	plan := serving.Resolve(service, state.judged(service, known, live), state.Versions)
 	share, _ := service.Parameters.LogShare(r.o.logShare()) // an unreadable share is one of the plan's problems
 	wanted := r.choose(state, service, plan, share)
-	current := map[serving.EndpointURL]string{}
-	for url, e := range r.entries {
-		current[url] = e.want.key
-	}
-	change := diff(current, wanted)
-	for _, url := range change.gone {
+	for _, url := range r.urls() {
+		if _, stays := wanted[url]; stays {
+			continue
+		}
 		e := r.entries[url]
 		delete(r.entries, url)
 		e.cancelLoad()
 		r.o.Logger.Info("endpoint removed", "endpoint", url)
 		defer r.retire(e.live, e.held) // after the snapshot without it is in place
 	}
-	for _, url := range slices.Concat(change.added, change.changed) {
+	for url, w := range wanted {
 		e := r.entries[url]
 		if e == nil {
 			e = &entry{url: url, stats: &router.Stats{}}
 			r.entries[url] = e
 		}
-		e.cancelLoad()
-		e.want, e.failure, e.wantedSince, e.baseTried = wanted[url], nil, time.Now(), false
-	}
-	for url, w := range wanted {
-		r.entries[url].want = w // parts that need no load: logged variables, the revision
-		r.log(r.entries[url])
-		r.settle(r.entries[url])
+		if e.want.key != w.key {
+			e.cancelLoad()
+			e.failure, e.wantedSince, e.baseTried = nil, time.Now(), false
+		}
+		e.want = w // also parts that need no load: logged variables, the revision
+		r.log(e)
+		r.settle(e)
 	}
 	problems := !slices.Equal(plan.Problems, r.plan.Problems)
 	first, hash := r.state == nil, state.Hash()

@@ -115,14 +115,14 @@ func (r *Reconciler) choose(state *State, service serving.Service, plan serving.
 				h, _ = h.Judge(h.Newest().Number, r.verdict(serving.Verdict{State: serving.RevisionGood, ModelURI: content.ModelURI, ModelSHA256: running.modelSHA256}))
 				seen = h
 			case running.cancel != nil && running.want.loads == direct.loads && running.want.revision.State == serving.RevisionPending:
-				seen = h.Pending() // this instance may get another result
+				seen = h.WithNewest(func(r *serving.Revision) { r.State = serving.RevisionPending }) // this instance may get another result
 			}
 		}
 		chosen, choice := seen.Choose(content, now)
 		if !current {
 			h = chosen
 			if rule := rules[e.Monitoring]; rule > 0 {
-				h = h.ByRule(rule)
+				h = h.WithNewest(func(r *serving.Revision) { r.Rule = rule })
 				choice.Wanted.Rule = rule
 			}
 		}

@@ -5,6 +5,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -65,18 +66,10 @@ type Front struct {
 
 // New prepares a front of core; Run starts it.
 func New(core *inference.Service, o Options) *Front {
-	if o.Suffix == "" {
-		o.Suffix = "serve"
-	}
-	if o.StopTimeout <= 0 {
-		o.StopTimeout = 30 * time.Second
-	}
-	if o.MaxBody <= 0 {
-		o.MaxBody = 256 << 20
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Suffix = cmp.Or(o.Suffix, "serve")
+	o.StopTimeout = cmp.Or(o.StopTimeout, 30*time.Second)
+	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now()}
 }
 

@@ -8,6 +8,7 @@
 package gs
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -189,9 +190,7 @@ func (a *Adapter) Open(ctx context.Context, rawURL string, part storage.Part) (_
 		return nil, storage.Object{}, err
 	}
 	now := storage.Object{Size: resp.ContentLength, ETag: tag(resp.Header.Get("X-Goog-Generation")), Ranges: true}
-	if now.ETag == "" {
-		now.ETag = part.Of.ETag // the condition of the request has held
-	}
+	now.ETag = cmp.Or(now.ETag, part.Of.ETag) // the condition of the request has held
 	now, length, err := storage.CheckAnswer(part, now, resp.Header.Get("Content-Range"))
 	if err != nil {
 		drop(resp)

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -69,9 +70,7 @@ func (a *Adapter) connect(p place, access *Access) (*connection, error) {
 	o := minio.Options{Creds: creds, Secure: secure, Region: access.Region, Transport: transport, MaxRetries: 1}
 	if p.host != "" || a.o.Endpoint != "" {
 		o.BucketLookup = minio.BucketLookupPath
-		if o.Region == "" {
-			o.Region = "us-east-1" // the region of servers without regions
-		}
+		o.Region = cmp.Or(o.Region, "us-east-1") // the region of servers without regions
 	}
 	reader, err := minio.New(host, &o)
 	if err != nil {

@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,10 +31,7 @@ func (t target) explain(ctx context.Context, op string, err error) error {
 // meaning is the error in words. The codes are from AWS's list of error responses, which other
 // servers use too.
 func (t target) meaning(answer minio.ErrorResponse) error {
-	from := t.access.From
-	if from == "" {
-		from = "sdk.aws.s3 in clearml.conf"
-	}
+	from := cmp.Or(t.access.From, "sdk.aws.s3 in clearml.conf")
 	denied := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", storage.ErrDenied, fmt.Sprintf(format, args...))
 	}

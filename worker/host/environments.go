@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,10 +72,7 @@ func (e *environments) own(ctx context.Context, codePath string) (environment, e
 }
 
 func (e *environments) interpreter() venv.Interpreter {
-	path := e.base.Executable
-	if path == "" {
-		path = e.base.Python
-	}
+	path := cmp.Or(e.base.Executable, e.base.Python)
 	return venv.Interpreter{Path: path, Version: e.base.Version}
 }
 

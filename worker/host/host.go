@@ -4,6 +4,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -64,17 +65,11 @@ func (e *EnvironmentError) Final() bool {
 // New prepares a Host; Run starts it.
 func New(o Options) *Host {
 	h := &Host{o: o, begun: make(chan struct{}), instance: newInstanceFile(o.Worker.RuntimeDir)}
-	log := o.Worker.Logger
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
+	log := cmp.Or(o.Worker.Logger, slog.New(slog.DiscardHandler))
 	h.environments = &environments{
 		maker: o.Environments, extra: o.Extra, env: o.Env, known: map[string]*worker.Environment{},
 	}
-	ahead := o.Worker.Ahead
-	if ahead == nil {
-		ahead = worker.NewAhead(0) // one for all pools
-	}
+	ahead := cmp.Or(o.Worker.Ahead, worker.NewAhead(0)) // one for all pools
 	h.pools = &pools{log: log, byPath: map[string]*pool{}, make: func(at environment) *worker.Pool {
 		own := o.Worker
 		own.Caller, own.Environment, own.Restore = h, at.Environment, at.remake

@@ -5,6 +5,7 @@
 package venv
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -46,19 +47,11 @@ type Maker struct {
 
 // New creates a Maker; it does no I/O.
 func New(o Options) *Maker {
-	if o.UV == "" {
-		o.UV = "uv"
-	}
+	o.UV = cmp.Or(o.UV, "uv")
 	o.Env = forBoth(o.Env)
-	if o.Stall <= 0 {
-		o.Stall = 10 * time.Minute
-	}
-	if o.Keep <= 0 {
-		o.Keep = DefaultKeep
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.Stall = cmp.Or(o.Stall, 10*time.Minute)
+	o.Keep = cmp.Or(o.Keep, DefaultKeep)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return &Maker{o: o, used: map[string]*os.File{}}
 }
 

@@ -6,6 +6,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -56,12 +57,8 @@ var (
 // Open connects to the database, which must exist, and migrates its tables. Servers that open
 // it at the same time do so one after the other.
 func Open(ctx context.Context, opts Options) (*Store, error) {
-	if opts.Conns <= 0 {
-		opts.Conns = 16
-	}
-	if opts.Logger == nil {
-		opts.Logger = slog.New(slog.DiscardHandler)
-	}
+	opts.Conns = cmp.Or(opts.Conns, 16)
+	opts.Logger = cmp.Or(opts.Logger, slog.New(slog.DiscardHandler))
 	config, err := pgx.ParseConfig(opts.URL)
 	if err != nil {
 		return nil, fmt.Errorf("open the database: its URL must be like postgres://user:password@host:5432/name: %w", withoutPassword(err))
