@@ -33,11 +33,11 @@ type ClientOptions struct {
 
 // Client is a Querier that asks a server with Prometheus' HTTP API.
 type Client struct {
-	base     *url.URL // without user and password
-	bearer   string
-	user     *url.Userinfo
-	http     *http.Client
-	timeout  time.Duration
+	base    *url.URL // without user and password
+	bearer  string
+	user    *url.Userinfo
+	http    *http.Client
+	timeout time.Duration
 }
 
 // maxAnswer bounds the memory for an answer.
