@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 
 	"clearmlserving/timeseries"
+	"clearmlserving/timeseries/gather"
 )
 
 // The limits. They bound the memory: a query holds at most maxSamples of 16 bytes.
@@ -50,6 +51,8 @@ type Options struct {
 	// MaxBytes is how much disk the data may use; 0 means 2 GiB. The oldest is removed first. The last
 	// two to three hours are kept in any case.
 	MaxBytes int64
+	// Forward gets every batch too. Nil: none.
+	Forward gather.Sink
 	// Version is the version of this program, for status/buildinfo.
 	Version string
 	// Logger gets messages for operators; nil discards them.

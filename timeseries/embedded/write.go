@@ -45,6 +45,11 @@ var (
 // Write implements gather.Sink. It is safe for use by many goroutines. The error is *Refused for
 // samples that will be refused again; otherwise nothing was stored.
 func (s *Store) Write(ctx context.Context, b gather.Batch) error {
+	if s.o.Forward != nil {
+		if err := s.o.Forward.Write(ctx, b); err != nil {
+			s.log.Warn("samples not forwarded", "err", err)
+		}
+	}
 	db, release, err := s.opened()
 	if err != nil {
 		return err
