@@ -115,6 +115,10 @@ func (c *call) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
+	if data == nil { // as in Prometheus
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
 	warnings, infos := notes.AsStrings(r.FormValue("query"), 10, 10)
 	body, err := json.Marshal(response{Status: "success", Data: data, Warnings: warnings, Infos: infos})
 	if err != nil {
@@ -274,7 +278,7 @@ func (s *Store) answerExemplars(r *http.Request, db *tsdb.DB) (any, annotations.
 	all := []series{}
 	selectors := parser.ExtractSelectors(expr)
 	if len(selectors) == 0 {
-		return all, nil, nil
+		return nil, nil, nil
 	}
 	q, err := db.ExemplarQuerier(r.Context())
 	if err != nil {
@@ -396,6 +400,9 @@ func (s *Store) answerLabelValues(r *http.Request, db *tsdb.DB) (any, annotation
 func (s *Store) answerSeries(r *http.Request, db *tsdb.DB) (any, annotations.Annotations, error) {
 	if len(r.Form["match[]"]) == 0 {
 		return nil, nil, timeseries.Errorf(timeseries.BadData, "no match[] parameter provided")
+	}
+	if _, err := s.matchers(r.Form["match[]"]); err != nil {
+		return nil, nil, refuse("match[]", err)
 	}
 	q, err := s.ask(r, db)
 	if err != nil {
