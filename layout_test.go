@@ -28,7 +28,7 @@ type arrow struct {
 
 // A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "timeseries", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "serving"}, "the record of an instance follows what is served and reports it through the client"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
@@ -38,14 +38,16 @@ var arrows = []arrow{
 	{"inference/engine!", []string{"serving"}, "the engine contract is what all rooms share, so it imports nothing but the vocabulary"},
 	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "batching", "process", "serving", "worker"}, "an engine knows the contract, workers and how processes die, not its neighbours or the client's HTTP"},
 	{"inference/engine/triton", []string{"inference/engine/v2"}, "Triton speaks the V2 protocol"},
-	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/intake", "controlplane/store", "controlplane/ui", "listen", "serving", "storage"}, "controlplane assembles its parts; it meets inference over HTTP only"},
+	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/intake", "controlplane/store", "controlplane/ui", "listen", "serving", "storage", "timeseries"}, "controlplane assembles its parts; it meets inference over HTTP only"},
 	{"controlplane/api", []string{"controlplane/documents", "controlplane/intake", "controlplane/store!", "serving"}, "calls go through the store's contract, never to one database"},
 	{"controlplane/documents", []string{"controlplane/store!"}, "documents are read and written the same way by every call, so they know none"},
 	{"controlplane/files", []string{"controlplane/intake", "controlplane/store!", "storage"}, "the file server knows no tasks and no calls"},
 	{"controlplane/store", []string{"controlplane/store", "serving"}, "the store is the bottom of the control plane"},
 	{"controlplane/store/postgres/postgrestest", []string{"leaktest"}, "it ends a package's tests, and so looks for what they leave"},
 	{"controlplane/intake", nil, "intake bounds bodies and knows nothing of what they are for"},
-	{"controlplane/ui", []string{"clearml", "controlplane/intake", "docs", "operations", "serving"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
+	{"controlplane/ui", []string{"clearml", "controlplane/intake", "docs", "operations", "serving", "timeseries!"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
+	{"timeseries/", []string{"timeseries"}, "the storages of time series know the contract and each other, not what the series mean"},
+	{"timeseries", nil, "the contract of time series is what pages, drift and canaries share: it needs nothing of ours"},
 	{"statistics", []string{"serving"}, "statistics takes samples and a status in the words of serving: it knows neither the data plane nor the control plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -53,6 +54,27 @@ func (c *Client) call(ctx context.Context, name, contentType string, body []byte
 			continue
 		}
 		return c.decode(name, answer, resp)
+	}
+}
+
+// Post sends a body once to a path of the API server that is no call, with the session of calls. wait
+// is the pause that the server requests before the next.
+func (c *Client) Post(ctx context.Context, path string, header http.Header, body []byte) (status int, text []byte, wait time.Duration, err error) {
+	stale := ""
+	for {
+		s, err := c.login(ctx, stale)
+		if err != nil {
+			return 0, nil, 0, err
+		}
+		a, wait, err := c.post(ctx, path, func(h http.Header) {
+			maps.Copy(h, header)
+			h.Set("Authorization", "Bearer "+s.token)
+		}, body)
+		if err == nil && a.status == http.StatusUnauthorized && stale == "" {
+			stale = s.token
+			continue
+		}
+		return a.status, a.body, wait, err
 	}
 }
 

@@ -31,6 +31,7 @@ import (
 	"clearmlserving/controlplane/store"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
+	"clearmlserving/timeseries/embedded"
 )
 
 // Options are the places of the data and the addresses of the control plane.
@@ -54,6 +55,10 @@ type Options struct {
 	InstanceCA string
 	// Authorities returns the trusted authorities. Nil: those of the machine.
 	Authorities func() (*x509.CertPool, error)
+	// TimeSeries is read at /prometheus of the API's socket, and instances write their samples there;
+	// the caller runs it. Nil: there are none here, and TimeSeriesElsewhere says where they are.
+	TimeSeries          *embedded.Store
+	TimeSeriesElsewhere string
 	// Recorded returns the newest recorded requests to a url for the web pages, the newest first,
 	// at most this many. Nil: no recordings are at hand.
 	Recorded func(url serving.EndpointURL, most int) []serving.Exchange
@@ -92,6 +97,7 @@ type Server struct {
 	files       *files.Server
 	credentials api.Credentials
 	calls       *api.Server
+	prometheus  *prometheus
 	web         *site
 	closing     sync.Once
 	closeErr    error
@@ -165,7 +171,8 @@ func (s *Server) open(ctx context.Context) error {
 		APIURL: s.opts.APIURL, OnChange: s.changed, Now: s.opts.Now,
 	})
 	s.calls = calls
-	s.web, err = newSite(calls, s.files, bodies, s.opts, s.log)
+	s.prometheus = newPrometheus(auth, calls, s.opts, s.log)
+	s.web, err = newSite(calls, s.files, s.prometheus, bodies, s.opts, s.log)
 	return err
 }
 

@@ -30,5 +30,5 @@ func (s *Server) Routes() []Route {
 		method, path, _ := strings.Cut(r.Pattern, " ")
 		routes = append(routes, Route{"api", method, path, r.Caller})
 	}
-	return routes
+	return append(routes, s.prometheus.routes()...)
 }

@@ -13,18 +13,19 @@ import (
 	"clearmlserving/controlplane/ui"
 )
 
-// site is the handler of the API's socket: the calls, the file server at /files/, the web
-// pages, and the liveness probe. It is no ServeMux, which would redirect paths with double
+// site is the handler of the API's socket: the calls, the file server at /files/, Prometheus'
+// HTTP API at /prometheus/, the web pages, and the liveness probe. It is no ServeMux, which would redirect paths with double
 // slashes: stored files may have them.
 type site struct {
 	calls, files http.Handler
 	known        map[string]bool // the names of the calls: a browser is answered other paths with a page
 	pages        *ui.Pages
+	prometheus   http.Handler
 	bodies       *intake.Budget
 	now          func() time.Time
 }
 
-func newSite(calls *api.Server, files http.Handler, bodies *intake.Budget, opts Options, log *slog.Logger) (*site, error) {
+func newSite(calls *api.Server, files, prometheus http.Handler, bodies *intake.Budget, opts Options, log *slog.Logger) (*site, error) {
 	pages, err := ui.New(ui.Options{
 		API: inProcess{calls: calls, files: files, filesURL: opts.FilesURL}, Bodies: bodies, APIURL: opts.APIURL, FilesURL: opts.FilesURL,
 		InstanceCA: opts.InstanceCA, Authorities: opts.Authorities, Recorded: opts.Recorded, Version: opts.Version, Logger: log, Now: opts.Now,
@@ -33,7 +34,7 @@ func newSite(calls *api.Server, files http.Handler, bodies *intake.Budget, opts 
 	for _, c := range calls.Calls() {
 		known[c.Name] = true
 	}
-	return &site{calls: calls, files: files, known: known, pages: pages, bodies: bodies, now: opts.Now}, err
+	return &site{calls: calls, files: files, known: known, pages: pages, prometheus: prometheus, bodies: bodies, now: opts.Now}, err
 }
 
 // ServeHTTP implements http.Handler.
@@ -45,6 +46,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case isFile && (rest == "" || rest[0] == '/'):
 		s.files.ServeHTTP(w, at(r, rest))
+	case strings.HasPrefix(r.URL.Path, prometheusPath+"/"):
+		setDeadlines(w, r)
+		s.prometheus.ServeHTTP(w, r)
 	case reading && r.URL.Path == "/livez":
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok\n")) // a prober that went away has no use for the error

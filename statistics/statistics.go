@@ -180,8 +180,8 @@ func (m *Metrics) Run(ctx context.Context) {
 	}
 }
 
-// Handler answers scrapes. status describes the instance.
-func (m *Metrics) Handler(status func() serving.Status, log *slog.Logger) (http.Handler, error) {
+// Gatherer gathers what a scrape gets. status describes the instance.
+func (m *Metrics) Gatherer(status func() serving.Status) (prometheus.Gatherer, error) {
 	registry := prometheus.NewRegistry()
 	for _, c := range []prometheus.Collector{
 		collector{m, status}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -189,6 +189,15 @@ func (m *Metrics) Handler(status func() serving.Status, log *slog.Logger) (http.
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
+	}
+	return registry, nil
+}
+
+// Handler answers scrapes. status describes the instance.
+func (m *Metrics) Handler(status func() serving.Status, log *slog.Logger) (http.Handler, error) {
+	registry, err := m.Gatherer(status)
+	if err != nil {
+		return nil, err
 	}
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorLog: errorLog{log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,

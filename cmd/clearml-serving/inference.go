@@ -28,6 +28,7 @@ import (
 	"clearmlserving/serving"
 	"clearmlserving/statistics"
 	"clearmlserving/storage"
+	"clearmlserving/timeseries/gather"
 	"clearmlserving/worker"
 	"clearmlserving/worker/host"
 )
@@ -51,6 +52,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 	cmd.Flags().StringVar(&name, "name", "", "name of the serving service (default: the first active one)")
 	mark(cmd.Flags(), "name", markOurs)
 	a.declareInference(cmd.Flags())
+	a.declare(cmd.Flags(), "remote-write-url")
 	return cmd
 }
 
@@ -70,14 +72,20 @@ func (a *app) runInference(ctx context.Context, name string) error {
 		if err != nil {
 			return nil, err
 		}
-		serve, err := a.newInference(ctx, inferenceSetup{sockets: sockets, config: config, name: name, poll: poll})
+		log := sockets.log.With("part", "metrics")
+		queue, err := a.remoteWrite(log)
+		if err != nil {
+			return nil, err
+		}
+		metrics, push := &gather.Source{}, newPusher(log)
+		serve, err := a.newInference(ctx, inferenceSetup{sockets: sockets, config: config, name: name, poll: poll, metrics: metrics, push: push})
 		if err != nil {
 			return nil, err
 		}
 		return []part{inferencePart(serve, func() error {
 			a.greet(sockets)
 			return sockets.announce()
-		})}, nil
+		}), push.part(metrics, queue)}, nil
 	})
 }
 
@@ -88,6 +96,8 @@ type inferenceSetup struct {
 	name    string            // of the service
 	changes reconcile.Changes // nil: looks at the service, where the server is the embedded one
 	poll    time.Duration
+	metrics *gather.Source // gets the instance's metrics
+	push    *pusher        // gets the client and the id of the instance's record; nil: none
 }
 
 // newInference puts the data plane together: core, fronts, engines, followers. What it
@@ -149,15 +159,30 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = recordingsDir(dir)
 	o.CacheFile = filepath.Join(dir, "inference", "state-"+cacheName(id, setup.name)+".json")
+	opened := python.SetInstanceTask
+	if setup.push != nil {
+		setup.push.client = client
+		opened = func(task string) {
+			python.SetInstanceTask(task)
+			setup.push.opened(task)
+		}
+	}
 	o.Followers = []reconcile.Follower{instance.New(instance.Options{
 		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
-		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: python.SetInstanceTask, Logger: log,
+		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: opened, Logger: log,
 	})}
 	metrics := statistics.New()
 	o.Recorder, o.Recent, o.Followers = metrics, metrics.Recent, append(o.Followers, recordFollower{metrics})
 	core := inference.New(o)
 	if front.Metrics, err = metrics.Handler(core.Status, log); err != nil {
 		return nil, err
+	}
+	if setup.metrics.Gatherer, err = metrics.Gatherer(core.Status); err != nil {
+		return nil, err
+	}
+	setup.metrics.Labels = func() map[string]string {
+		s := core.Status()
+		return map[string]string{gather.Service: s.ServiceID, gather.ServiceName: s.ServiceName, gather.Instance: o.Instance}
 	}
 	clients := rest.New(core, front)
 	return func(ctx context.Context) error {

@@ -36,6 +36,7 @@ const (
 	optionsListen    = "Addresses"
 	optionsInference = "The inference service"
 	optionsServer    = "The ClearML server"
+	optionsSeries    = "Time series"
 )
 
 var optionTable = []option{
@@ -89,6 +90,13 @@ var optionTable = []option{
 	{name: "extra-python-packages", variables: []string{"CLEARML_EXTRA_PYTHON_PACKAGES", "EXTRA_PYTHON_PACKAGES"}, group: optionsInference, noFlag: true, help: "packages that user code finds besides those of the interpreter, in the words of pip install; installed once"},
 	{name: "serve-suffix", variables: []string{"CLEARML_DEFAULT_SERVE_SUFFIX"}, def: "serve", group: optionsInference, noFlag: true, help: "first part of every endpoint's path"},
 	{name: "metric-log-freq", variables: []string{"CLEARML_DEFAULT_METRIC_LOG_FREQ"}, def: "1.0", group: optionsInference, noFlag: true, help: "share of requests whose variables are logged, 0 to 1"},
+
+	{name: "timeseries-retention", variables: []string{"CLEARML_SERVING_TIMESERIES_RETENTION"}, def: "15", group: optionsSeries, help: "days for which time series of metrics are kept; fractions are fine"},
+	{name: "timeseries-size", variables: []string{"CLEARML_SERVING_TIMESERIES_SIZE"}, def: "2GiB", group: optionsSeries, help: "most disk that time series of metrics may use; the oldest are removed first"},
+	{name: "prometheus-url", variables: []string{"CLEARML_SERVING_PROMETHEUS_URL"}, group: optionsSeries, secret: true, help: "Prometheus whose time series are read instead of own ones, as http://host:9090 or https://user:password@host/prometheus"},
+	{name: "prometheus-token", variables: []string{"CLEARML_SERVING_PROMETHEUS_TOKEN"}, group: optionsSeries, noFlag: true, secret: true, help: "bearer token for --prometheus-url"},
+	{name: "remote-write-url", variables: []string{"CLEARML_SERVING_REMOTE_WRITE_URL"}, group: optionsSeries, secret: true, help: "address to which samples of metrics are sent too, by Prometheus' remote write: http://host:9090/api/v1/write"},
+	{name: "remote-write-token", variables: []string{"CLEARML_SERVING_REMOTE_WRITE_TOKEN"}, group: optionsSeries, noFlag: true, secret: true, help: "bearer token for --remote-write-url"},
 
 	{name: "files-destination", variables: []string{"CLEARML_SERVING_FILES_DESTINATION"}, group: optionsServer, help: "where the embedded file server keeps its files: s3://…, gs://…, azure://… or a folder (default: files in the data folder)"},
 	{name: "clearml-config-file", variables: []string{"CLEARML_CONFIG_FILE", "TRAINS_CONFIG_FILE"}, group: optionsServer, noFlag: true, noFile: true, help: "the SDK's configuration (default: ~/clearml.conf)"},

@@ -32,20 +32,25 @@ you alone. A shell gets everything that the SDK needs by:
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runServer(cmd.Context()) },
 	}
 	a.declare(cmd.Flags(), "api-addr", "files-addr", "files-destination", "addr-fallback", "api-tls-cert", "api-tls-key", "instance-tls-ca", "database-url", "events-retention")
+	a.declare(cmd.Flags(), "timeseries-retention", "timeseries-size", "prometheus-url", "remote-write-url")
 	cmd.AddCommand(backupCommand(a), restoreCommand(a))
 	return cmd
 }
 
 func (a *app) runServer(ctx context.Context) error {
 	return a.runRole(ctx, slog.LevelInfo, func(sockets *sockets) ([]part, error) {
-		server, err := a.newControlPlane(ctx, sockets)
+		series, err := a.newKeeper(sockets.dir, sockets.log)
 		if err != nil {
 			return nil, err
 		}
-		return []part{a.controlPlanePart(server, sockets, func() error {
+		server, err := a.newControlPlane(ctx, sockets, series)
+		if err != nil {
+			return nil, err
+		}
+		return []part{series.part(), a.controlPlanePart(server, sockets, func() error {
 			a.greet(sockets)
 			return a.greetBrowser(ctx, server)
-		})}, nil
+		}), series.keep(instanceName(server.api.Port()), true)}, nil
 	})
 }
 
@@ -56,7 +61,7 @@ type controlPlane struct {
 	answers    chan struct{} // closed by Run when requests are accepted
 }
 
-func (a *app) newControlPlane(ctx context.Context, sockets *sockets) (*controlPlane, error) {
+func (a *app) newControlPlane(ctx context.Context, sockets *sockets, series *keeper) (*controlPlane, error) {
 	dir, log := sockets.dir, sockets.log
 	api, err := sockets.open(ctx, apiSocket)
 	if err != nil {
@@ -87,6 +92,7 @@ func (a *app) newControlPlane(ctx context.Context, sockets *sockets) (*controlPl
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
 		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: clouds, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
 		InstanceCA: a.text("instance-tls-ca"), Authorities: a.authorities(log),
+		TimeSeries: series.store, TimeSeriesElsewhere: series.where,
 		Recorded: func(url serving.EndpointURL, most int) []serving.Exchange {
 			return inference.LastRecorded(recordingsDir(dir), url, most)
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
+	"clearmlserving/timeseries/gather"
 )
 
 func upCommand(a *app) *cobra.Command {
@@ -31,6 +32,7 @@ find the server and its credentials by themselves when nothing else is configure
 	cmd.Flags().StringVar(&name, "name", "", "name of the serving service (default: the first active one)")
 	mark(cmd.Flags(), "name", markOurs)
 	a.declare(cmd.Flags(), "api-addr", "files-addr", "files-destination", "api-tls-cert", "api-tls-key", "instance-tls-ca", "database-url", "events-retention")
+	a.declare(cmd.Flags(), "timeseries-retention", "timeseries-size", "prometheus-url", "remote-write-url")
 	a.declareInference(cmd.Flags())
 	return cmd
 }
@@ -68,7 +70,11 @@ type upSetup struct {
 
 // upParts are the control plane, the inference service, and what follows them.
 func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
-	server, err := a.newControlPlane(ctx, setup.sockets)
+	series, err := a.newKeeper(setup.sockets.dir, setup.sockets.log)
+	if err != nil {
+		return nil, err
+	}
+	server, err := a.newControlPlane(ctx, setup.sockets, series)
 	if err != nil {
 		return nil, err
 	}
@@ -78,16 +84,19 @@ func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
 		API: own(server.api.URL()), Files: own(server.files.URL()), Web: own(server.api.URL()),
 		AccessKey: own(access), SecretKey: clearml.NewSecret(secret, "this process"), WorkerName: clearml.Setting{Value: "up"},
 	}
+	metrics := &gather.Source{}
 	inference, err := a.newInference(ctx, inferenceSetup{
 		sockets: setup.sockets, config: config, name: setup.name,
-		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute,
+		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute, metrics: metrics,
 	})
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
 	return []part{
+		series.part(),
 		a.controlPlanePart(server, setup.sockets, func() error { return setup.answers(server, config) }),
 		inferencePart(inference, func() error { return nil }),
+		series.keep(instanceName(server.api.Port()), false, metrics),
 		{"up", func(ctx context.Context, ready func()) error {
 			ready()
 			return setup.then(ctx)
