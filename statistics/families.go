@@ -33,6 +33,10 @@ const (
 var (
 	requestsTotal = ofEndpoint(isCounter, "requests_total",
 		"Requests by outcome: answered (status below 400), client_error (user code answered 400 to 499), bad_request (never came to user code), error (500 and above, or nothing could answer), timed_out, refused (a queue or memory limit).", "outcome")
+	canaryRequests = ofEndpoint(isCounter, "canary_requests_total",
+		"Requests that came to the endpoint through a canary, by outcome. They are in requests_total too.", "canary", "outcome")
+	canaryDuration = ofEndpoint(isHistogram, "canary_request_duration_seconds",
+		"clearml_serving_request_duration_seconds of the requests that came to the endpoint through a canary.", "canary")
 	requestsInProgress = ofEndpoint(isGauge, "requests_in_progress", "Requests that a model has now, queued ones included.")
 	requestDuration    = ofEndpoint(isHistogram, "request_duration_seconds",
 		"Time from the whole request to the answer or the failure, of requests that came to a model. A stream is measured up to its beginning.")
@@ -76,6 +80,7 @@ var (
 	endedEarly    = newFamily(isCounter, "workers_ended_early_total", "Idle workers that were ended early because of the memory budget.")
 	synced        = newFamily(isGauge, "configuration_synced", "1 if the configuration has been read and the control plane answers, 0 otherwise.")
 	problems      = newFamily(isGauge, "configuration_problems", "Parts of the configuration that are not served as written.")
+	countersKept  = newFamily(isGauge, "counters_kept", "1 if the counters of requests and variables survive a kill of the instance, 0 if they are in memory only: the disk is full, or the file cannot be used.")
 	instanceStart = newFamily(isGauge, "start_time_seconds", "Start of the instance, in seconds since 1970.")
 )
 
@@ -87,11 +92,11 @@ type section struct {
 
 func sections() []section {
 	return []section{
-		{"Requests", []*family{requestsTotal, requestsInProgress, requestDuration, queueDuration, workerDuration, streamDuration, requestSize, responseSize, keysRefused}},
+		{"Requests", []*family{requestsTotal, requestsInProgress, requestDuration, queueDuration, workerDuration, streamDuration, requestSize, responseSize, canaryRequests, canaryDuration, keysRefused}},
 		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts}},
 		{"Batching", []*family{batchRows, batchMax}},
 		{"Logged variables", []*family{variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped, samplesDropped, samplesBroken}},
 		{"Copies and recordings", []*family{shadowRequests, recordedRequests}},
-		{"Instance", []*family{instanceStart, synced, problems, memoryTaken, memoryBudget, memoryShort, endedEarly}},
+		{"Instance", []*family{instanceStart, countersKept, synced, problems, memoryTaken, memoryBudget, memoryShort, endedEarly}},
 	}
 }

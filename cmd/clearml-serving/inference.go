@@ -153,7 +153,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
 		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: python.SetInstanceTask, Logger: log,
 	})}
-	metrics := statistics.New()
+	metrics := statistics.Open(filepath.Join(dir, "inference", "statistics-"+cacheName(id, setup.name)), log)
 	o.Recorder, o.Recent, o.Followers = metrics, metrics.Recent, append(o.Followers, recordFollower{metrics})
 	core := inference.New(o)
 	if front.Metrics, err = metrics.Handler(core.Status, log); err != nil {
@@ -162,7 +162,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	clients := rest.New(core, front)
 	return func(ctx context.Context) error {
 		defer summary.Flush()
-		return core.Run(ctx, clients)
+		return errors.Join(core.Run(ctx, clients), metrics.Close())
 	}, nil
 }
 
