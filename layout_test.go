@@ -30,7 +30,7 @@ type arrow struct {
 var arrows = []arrow{
 	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
-	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "serving"}, "the record of an instance follows what is served and reports it through the client"},
+	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
 	{"inference/listener", []string{"inference/engine!", "serving"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"inference/engine!", "serving"}, "the router picks a model and does no I/O"},
@@ -46,7 +46,7 @@ var arrows = []arrow{
 	{"controlplane/store/postgres/postgrestest", []string{"leaktest"}, "it ends a package's tests, and so looks for what they leave"},
 	{"controlplane/intake", nil, "intake bounds bodies and knows nothing of what they are for"},
 	{"controlplane/ui", []string{"clearml", "controlplane/intake", "docs", "operations", "serving"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
-	{"statistics", []string{"serving"}, "statistics takes samples and a status in the words of serving: it knows neither the data plane nor the control plane"},
+	{"statistics", []string{"process", "serving"}, "statistics takes samples and a status in the words of serving, and measures processes: it knows neither the data plane nor the control plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
 	{"worker", []string{"batching", "process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},

@@ -15,8 +15,14 @@ const clockTick = 10 * time.Millisecond
 // Usage is the present usage of this process and all its descendants; ok is false if it is unknown.
 // Shared memory is counted once, divided among the processes.
 func Usage() (u TreeUsage, ok bool) {
+	u = UsageOf(os.Getpid())[os.Getpid()]
+	return u, u.Memory > 0
+}
+
+// UsageOf is the present usage of some processes, each with all its descendants. Those that have ended are not in it.
+func UsageOf(roots ...int) map[int]TreeUsage {
 	parents, cpu := map[int]int{}, map[int]time.Duration{}
-	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	files, _ := filepath.Glob(filepath.Join(host.proc, "[0-9]*/stat"))
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
@@ -33,29 +39,40 @@ func Usage() (u TreeUsage, ok bool) {
 		system, _ := strconv.Atoi(fields[12])
 		cpu[pid] = time.Duration(user+system) * clockTick
 	}
-	own := os.Getpid()
+	wanted := map[int]bool{}
+	for _, root := range roots {
+		wanted[root] = true
+	}
+	all := map[int]TreeUsage{}
 	for pid := range parents {
-		if isBelow(parents, pid, own) {
+		above := rootsOf(parents, pid, wanted)
+		if len(above) == 0 {
+			continue
+		}
+		m, _ := MemoryOf(pid) // it may have ended
+		for _, root := range above {
+			u := all[root]
 			u.Processes++
 			u.CPU += cpu[pid]
-			m, _ := MemoryOf(pid) // it may have ended
 			u.Memory += m.Share
+			all[root] = u
 		}
 	}
-	return u, u.Memory > 0
+	return all
 }
 
-// isBelow bounds the walk upwards, because data from different times may contain a cycle.
-func isBelow(parents map[int]int, pid, root int) bool {
+// rootsOf are the wanted ones among a process and those above it. It bounds the walk upwards, because data from different
+// times may contain a cycle.
+func rootsOf(parents map[int]int, pid int, wanted map[int]bool) (roots []int) {
 	for range 64 {
-		if pid == root {
-			return true
-		}
 		up, ok := parents[pid]
 		if !ok {
-			return false
+			return roots
+		}
+		if wanted[pid] {
+			roots = append(roots, pid)
 		}
 		pid = up
 	}
-	return false
+	return roots
 }

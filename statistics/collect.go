@@ -40,6 +40,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		s.endpoint(e)
 	}
 	s.copies(status)
+	s.machine()
 	for _, t := range tables.meters {
 		if t.planned {
 			s.requests(t)

@@ -56,6 +56,9 @@ var (
 	workersLimit  = ofEndpoint(isGauge, "workers_limit", "Maximum number of worker processes.")
 	restarts      = ofEndpoint(isCounter, "worker_restarts_total", "Unwanted deaths of worker processes since the model was loaded.")
 
+	workerMemory = ofEndpoint(isGauge, "worker_memory_bytes", "Memory of the worker processes and of what they have started; memory that processes share is divided among them.")
+	workerCPU    = ofEndpoint(isCounter, "worker_cpu_seconds_total", "CPU time of the worker processes and of what they have started.")
+
 	batchRows = ofEndpoint(isHistogram, "batch_rows", "Rows of executed batches, since the model was loaded. Endpoints without batching have none.")
 	batchMax  = ofEndpoint(isGauge, "batch_limit_rows", "Rows that the last batch was allowed to have.")
 
@@ -72,6 +75,21 @@ var (
 		"Values that were not recorded: missing (not in the request, the answer or what was collected), null (also: could not be encoded, as NaN), type, negative (of a counter), limit (too many names, or elements of a list).", "variable", "reason")
 	samplesDropped = newFamily(isCounter, "samples_dropped_total", "Sampled requests whose variables were not recorded because too many waited to be read.")
 	samplesBroken  = newFamily(isCounter, "samples_unreadable_total", "Sampled requests whose variables could not be read.")
+
+	machineCPUs            = newFamily(isGauge, "machine_cpus", "Processors of the machine.")
+	machineCPU             = newFamily(isCounter, "machine_cpu_seconds_total", "Time that the machine's processors were busy.")
+	machineMemory          = newFamily(isGauge, "machine_memory_bytes", "Memory of the machine.")
+	machineMemoryAvailable = newFamily(isGauge, "machine_memory_available_bytes", "Memory that processes can still get without swapping.")
+	machineDisk            = newFamily(isGauge, "machine_disk_bytes", "Size of the disk of the data folder.")
+	machineDiskFree        = newFamily(isGauge, "machine_disk_free_bytes", "Free part of the disk of the data folder.")
+	machineReceived        = newFamily(isCounter, "machine_network_received_bytes_total", "Bytes that the machine received on all networks.")
+	machineSent            = newFamily(isCounter, "machine_network_sent_bytes_total", "Bytes that the machine sent on all networks.")
+	machineRead            = newFamily(isCounter, "machine_disk_read_bytes_total", "Bytes that the machine read from all disks.")
+	machineWritten         = newFamily(isCounter, "machine_disk_written_bytes_total", "Bytes that the machine wrote to all disks.")
+	gpuUtilization         = newFamily(isGauge, "gpu_utilization_ratio", "Share of the time that the GPU was busy, as nvidia-smi reports it.", "gpu")
+	gpuMemory              = newFamily(isGauge, "gpu_memory_bytes", "Memory of the GPU.", "gpu")
+	gpuMemoryUsed          = newFamily(isGauge, "gpu_memory_used_bytes", "Used memory of the GPU.", "gpu")
+	gpuTemperature         = newFamily(isGauge, "gpu_temperature_celsius", "Temperature of the GPU.", "gpu")
 
 	keysRefused   = newFamily(isCounter, "unauthorized_requests_total", "Requests without a key that is good for what they asked.")
 	memoryTaken   = newFamily(isGauge, "workers_memory_bytes", "Memory of all worker processes and of those that fork them. Only with a memory budget.")
@@ -93,10 +111,11 @@ type section struct {
 func sections() []section {
 	return []section{
 		{"Requests", []*family{requestsTotal, requestsInProgress, requestDuration, queueDuration, workerDuration, streamDuration, requestSize, responseSize, canaryRequests, canaryDuration, keysRefused}},
-		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts}},
+		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts, workerMemory, workerCPU}},
 		{"Batching", []*family{batchRows, batchMax}},
 		{"Logged variables", []*family{variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped, samplesDropped, samplesBroken}},
 		{"Copies and recordings", []*family{shadowRequests, recordedRequests}},
 		{"Instance", []*family{instanceStart, countersKept, synced, problems, memoryTaken, memoryBudget, memoryShort, endedEarly}},
+		{"Machine", []*family{machineCPUs, machineCPU, machineMemory, machineMemoryAvailable, machineDisk, machineDiskFree, machineReceived, machineSent, machineRead, machineWritten, gpuUtilization, gpuMemory, gpuMemoryUsed, gpuTemperature}},
 	}
 }

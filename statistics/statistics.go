@@ -44,6 +44,7 @@ type Metrics struct {
 	lanes   *lanes
 	samples *samples
 	file    *file // nil: counters are in memory only
+	machine machine
 
 	mu      sync.Mutex // guards changes of tables, and the fields below
 	planned bool       // the endpoints are known
