@@ -88,6 +88,10 @@ e2e-browser: build python-env ## every web page and form in a real browser (SCRE
 e2e-original: build python-env venv-sdk1 venv-original ## configuration in both directions with the original's own command line (UPDATE=1: golden files)
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ORIGINAL=1 UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 20m -v -run 'Original|CommandLines|RandomSteps' ./e2e/...
 
+.PHONY: e2e-statistics
+e2e-statistics: build python-env venv-sdk1 ## 200 kills of the instance at random moments: counters and sums are those of the answered requests (KILLS=n)
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KILLS=$(or $(KILLS),200) $(GO) test -count=1 -timeout 60m -v -run CountersSurviveKills ./e2e
+
 .PHONY: e2e-clients
 e2e-clients: build python-env venv-sdk1 venv-clients venv-clients1 ## training, reports, models, pipelines by the unmodified ClearML SDK, 1.x and 2.x; the original's services
 	@python=$$(command -v python3.11 || true); PYTHON="$${PYTHON:-$$python}" scripts/python-env.sh .venv-bench-original requirements/bench-original.txt || \

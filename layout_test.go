@@ -30,7 +30,7 @@ type arrow struct {
 var arrows = []arrow{
 	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "timeseries", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
-	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "serving"}, "the record of an instance follows what is served and reports it through the client"},
+	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
 	{"inference/listener", []string{"inference/engine!", "serving"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"inference/engine!", "serving"}, "the router picks a model and does no I/O"},
@@ -48,7 +48,7 @@ var arrows = []arrow{
 	{"controlplane/ui", []string{"clearml", "controlplane/intake", "docs", "operations", "serving", "timeseries!"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
 	{"timeseries/", []string{"timeseries"}, "the storages of time series know the contract and each other, not what the series mean"},
 	{"timeseries", nil, "the contract of time series is what pages, drift and canaries share: it needs nothing of ours"},
-	{"statistics", []string{"serving"}, "statistics takes samples and a status in the words of serving: it knows neither the data plane nor the control plane"},
+	{"statistics", []string{"process", "serving"}, "statistics takes samples and a status in the words of serving, and measures processes: it knows neither the data plane nor the control plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
 	{"worker", []string{"batching", "process", "serving"}, "workers are processes with a protocol: no HTTP, no control plane"},

@@ -29,8 +29,9 @@ type Event struct {
 
 // The types of events.
 const (
-	EventLog  = "log"
-	EventPlot = "plot"
+	EventLog    = "log"
+	EventScalar = "training_stats_scalar"
+	EventPlot   = "plot"
 )
 
 // AddEvents reports events, in several requests if there are many.

@@ -77,7 +77,7 @@ func (s *Service) Admit(h Head) (Ticket, *Failure) {
 	}
 	url, err := s.router.Check(h.Endpoint)
 	if err != nil {
-		s.router.Stats(h.Endpoint).Missed(router.Errors)
+		s.missed(h.Endpoint, router.Errors)
 		failure := notAnswered(h.Endpoint, err)
 		s.nameVersions(failure, h.Endpoint, s.gate.opener(h.Key))
 		return Ticket{}, failure
@@ -89,7 +89,19 @@ func (s *Service) Admit(h Head) (Ticket, *Failure) {
 // in the answer to the client.
 func (s *Service) Reject(t Ticket, kind FailureKind) {
 	if t.url != nil {
-		s.router.Stats(*t.url).Missed(kind.outcome())
+		s.missed(*t.url, kind.outcome())
+	}
+}
+
+// missed counts a request to a url that reached no model, if the url is in the table.
+func (s *Service) missed(url serving.EndpointURL, o router.Outcome) {
+	stats := s.router.Stats(url)
+	if stats == nil {
+		return
+	}
+	stats.Missed(o)
+	if s.o.Recorder != nil {
+		s.o.Recorder.Count(url, "", o)
 	}
 }
 
@@ -174,9 +186,9 @@ func (s *Service) askWhole(ctx context.Context, url serving.EndpointURL, q *Ques
 
 // ask answers one question of a client or of user code, and passes it to the taps.
 func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question) (Answer, *Failure) {
-	live, err := s.router.Acquire(url)
+	live, canary, err := s.router.Choose(url)
 	if err != nil {
-		s.router.Stats(url).Missed(router.Errors)
+		s.missed(url, router.Errors)
 		return Answer{}, notAnswered(url, err)
 	}
 	kept, counted := false, false
@@ -184,6 +196,9 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 	defer func() { // also if an engine or a tap panics
 		if !counted {
 			live.Stats.Done(router.Errors, 0)
+			if s.o.Recorder != nil {
+				s.o.Recorder.Count(live.URL, canary, router.Errors)
+			}
 		}
 		if kept {
 			return
@@ -197,7 +212,7 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 	if q.Within > 0 && (limit <= 0 || q.Within < limit) {
 		limit = q.Within
 	}
-	resp, err = s.count(ctx, live, &q.Request, limit)
+	resp, err = s.count(ctx, live, canary, &q.Request, limit)
 	counted = true
 	if err != nil {
 		failure := s.failed(ctx, live, q.ID, limit, err)
@@ -242,7 +257,7 @@ func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Requ
 }
 
 // count is infer for a client's request, with statistics.
-func (s *Service) count(ctx context.Context, live *router.Live, req *engine.Request, limit time.Duration) (*engine.Response, error) {
+func (s *Service) count(ctx context.Context, live *router.Live, canary serving.EndpointURL, req *engine.Request, limit time.Duration) (*engine.Response, error) {
 	share := 0.0
 	if s.o.Recorder != nil {
 		share = live.LogShare()
@@ -254,12 +269,15 @@ func (s *Service) count(ctx context.Context, live *router.Live, req *engine.Requ
 	if err != nil && left(ctx) {
 		return nil, err // neither answered nor failed, so it is not counted
 	}
-	live.Stats.Done(outcomeOf(answer, err), took)
-	if err == nil && answer.Stream != nil {
-		answer.Stream = &countedStream{Stream: answer.Stream, stats: live.Stats, recorder: s.o.Recorder, url: live.URL, begun: begun}
-	}
+	outcome := outcomeOf(answer, err)
+	live.Stats.Done(outcome, took)
 	if s.o.Recorder != nil {
-		s.o.Recorder.Record(sampleOf(live.URL, req, answer, err, took, share))
+		sample := sampleOf(live.URL, req, answer, err, took, share)
+		sample.Canary, sample.Outcome = canary, outcome
+		s.o.Recorder.Record(sample)
+	}
+	if err == nil && answer.Stream != nil {
+		answer.Stream = &countedStream{Stream: answer.Stream, stats: live.Stats, recorder: s.o.Recorder, url: live.URL, canary: canary, outcome: outcome, begun: begun}
 	}
 	return answer, err
 }
@@ -273,7 +291,7 @@ func sampleOf(url serving.EndpointURL, req *engine.Request, answer *engine.Respo
 	if err != nil {
 		return s
 	}
-	s.Answered, s.Queued = true, answer.Queued
+	s.Answered, s.Queued, s.Streamed = true, answer.Queued, answer.Stream != nil
 	if answer.Stream == nil && answer.Tensors == nil {
 		s.AnswerBytes = len(answer.Body)
 	}
@@ -298,33 +316,51 @@ func outcomeOf(answer *engine.Response, err error) router.Outcome {
 	return router.ClientErrors
 }
 
-// countedStream counts a stream that fails, once, and records one that was sent whole.
+// countedStream counts the outcome of a stream at its end: an error, if it fails.
 type countedStream struct {
 	engine.Stream
 
-	stats    *router.Stats // nil after the end of the stream
-	recorder Recorder      // nil: it is not recorded
-	url      serving.EndpointURL
-	begun    time.Time
-	bytes    int
+	stats       *router.Stats // nil after the end of the stream
+	recorder    Recorder      // nil: it is not recorded
+	url, canary serving.EndpointURL
+	outcome     router.Outcome // as it has begun
+	begun       time.Time
+	bytes       int
 }
 
 // Next implements engine.Stream.
 func (s *countedStream) Next(ctx context.Context) ([]byte, error) {
 	piece, err := s.Stream.Next(ctx)
 	s.bytes += len(piece)
-	switch {
-	case err == nil || s.stats == nil:
+	if err == nil || s.stats == nil {
 		return piece, err
-	case errors.Is(err, io.EOF):
-		if s.recorder != nil {
-			s.recorder.RecordStream(s.url, s.bytes, time.Since(s.begun))
-		}
-	case !left(ctx):
-		s.stats.Broken()
 	}
-	s.stats = nil
+	whole := errors.Is(err, io.EOF)
+	if !whole && !left(ctx) {
+		s.stats.Broken()
+		s.outcome = router.Errors
+	}
+	s.end(whole)
 	return piece, err
+}
+
+// Close implements engine.Stream.
+func (s *countedStream) Close() error {
+	if s.stats != nil { // nobody has read the rest
+		s.end(false)
+	}
+	return s.Stream.Close()
+}
+
+func (s *countedStream) end(whole bool) {
+	s.stats = nil
+	if s.recorder == nil {
+		return
+	}
+	s.recorder.Count(s.url, s.canary, s.outcome)
+	if whole {
+		s.recorder.RecordStream(s.url, s.bytes, time.Since(s.begun))
+	}
 }
 
 // collect converts a streamed answer to a whole one of at most limit bytes.

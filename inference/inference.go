@@ -85,6 +85,9 @@ type Recorder interface {
 	// Record gets a request that reached a model, unless its client has disconnected. It never
 	// blocks: samples that do not fit are dropped and counted.
 	Record(s serving.Sample)
+	// Count gets the outcome of a request that reached no model, or whose answer was a stream. canary is
+	// that of the sample. It never blocks. The urls are valid during the call only.
+	Count(url, canary serving.EndpointURL, outcome serving.Outcome)
 	// RecordStream takes the size of a streamed answer that was sent whole, and the time
 	// since its request was there. Record has been called before. It never blocks.
 	RecordStream(url serving.EndpointURL, bytes int, took time.Duration)

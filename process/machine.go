@@ -11,9 +11,9 @@ import (
 )
 
 // machine is where the kernel describes the system.
-type machine struct{ proc, cgroup string }
+type machine struct{ proc, cgroup, sys string }
 
-var host = machine{proc: "/proc", cgroup: "/sys/fs/cgroup"}
+var host = machine{proc: "/proc", cgroup: "/sys/fs/cgroup", sys: "/sys"}
 
 // MemoryLimit is the number of bytes that all processes together may use: the machine's memory, or
 // less in a control group or container. ok is false if it is unknown.

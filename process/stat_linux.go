@@ -14,7 +14,7 @@ const clockTick = 10 * time.Millisecond
 
 // StatOf reads the Stat of a process; false when it is gone.
 func StatOf(pid int) (Stat, bool) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	text, err := os.ReadFile(filepath.Join(host.proc, strconv.Itoa(pid), "stat"))
 	// The name in parentheses may contain anything, so fields are counted after its end.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if err != nil || len(fields) < 22 {
@@ -33,7 +33,7 @@ func StatOf(pid int) (Stat, bool) {
 // All reads all processes. It takes about 10 microseconds for each.
 func All() Table {
 	all := Table{}
-	folders, _ := filepath.Glob("/proc/[0-9]*")
+	folders, _ := filepath.Glob(filepath.Join(host.proc, "[0-9]*"))
 	for _, folder := range folders {
 		pid, _ := strconv.Atoi(filepath.Base(folder))
 		if stat, ok := StatOf(pid); ok {

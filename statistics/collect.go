@@ -29,28 +29,42 @@ func (c collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c collector) Collect(out chan<- prometheus.Metric) {
-	c.m.samples.read()
-	s := scrape{out: out, meters: *c.m.meters.Load()}
+	c.m.samples.mu.Lock()
+	c.m.read()
+	c.m.samples.mu.Unlock()
+	tables := c.m.tables.Load()
+	s := scrape{m: c.m, out: out, meters: tables.meters}
 	status := c.status()
 	s.instance(status)
-	s.requests(status)
 	for _, e := range status.Endpoints {
 		s.endpoint(e)
 	}
 	s.copies(status)
-	for url, t := range s.meters {
-		s.times(url, t)
+	s.machine()
+	for _, t := range tables.meters {
+		if t.planned {
+			s.requests(t)
+		}
 	}
+	for r, t := range tables.canaries {
+		if t.planned {
+			s.canary(r, t)
+		}
+	}
+	s.add(countersKept, oneIf(c.m.kept()))
 	c.m.samples.mu.Lock()
 	defer c.m.samples.mu.Unlock()
 	for url, t := range s.meters {
-		s.variables(url, t.variables)
+		if t.planned && !t.canary {
+			s.variables(url, t.variables)
+		}
 	}
 	s.add(samplesDropped, float64(c.m.samples.dropped.Load()))
 	s.add(samplesBroken, float64(c.m.samples.broken))
 }
 
 type scrape struct {
+	m      *Metrics
 	out    chan<- prometheus.Metric
 	meters map[serving.EndpointURL]*meter
 }
@@ -100,26 +114,42 @@ func oneIf(yes bool) float64 {
 	return 0
 }
 
-// requests exposes the counts of endpoints and canaries. A canary may have the url of an endpoint.
-func (s scrape) requests(status serving.Status) {
-	counts := map[serving.EndpointURL]serving.Counts{}
-	for _, e := range status.Endpoints {
-		counts[e.URL] = e.Counts
+// outcomes are the values of the label, in the order of serving.Outcome.
+//
+//nolint:gochecknoglobals // a constant table
+var outcomes = [serving.Outcomes]string{"answered", "error", "timed_out", "refused", "client_error", "bad_request"}
+
+// requests exposes what was recorded of an endpoint's requests.
+func (s scrape) requests(t *meter) {
+	cells := s.m.sum(t)
+	for i, outcome := range outcomes {
+		s.add(requestsTotal, float64(cells[i]), t.endpoint, t.version, outcome)
 	}
-	for _, c := range status.Canaries {
-		both := counts[c.URL]
-		both.Add(c.Counts)
-		counts[c.URL] = both
+	if t.canary {
+		return
 	}
-	for url, c := range counts {
-		failed := c.Errors + c.TimedOut + c.Refused + c.ClientErrors + c.BadRequests
-		s.of(requestsTotal, url, float64(c.Requests-min(failed, c.Requests)), "answered")
-		s.of(requestsTotal, url, float64(c.Errors), "error")
-		s.of(requestsTotal, url, float64(c.TimedOut), "timed_out")
-		s.of(requestsTotal, url, float64(c.Refused), "refused")
-		s.of(requestsTotal, url, float64(c.ClientErrors), "client_error")
-		s.of(requestsTotal, url, float64(c.BadRequests), "bad_request")
+	for _, h := range []struct {
+		f     *family
+		place histogram
+	}{
+		{requestDuration, places.duration},
+		{queueDuration, places.queued},
+		{workerDuration, places.worked},
+		{streamDuration, places.streamed},
+		{requestSize, places.requestBytes},
+		{responseSize, places.answerBytes},
+	} {
+		s.histogram(h.f, h.place.encode(cells), t.endpoint, t.version)
 	}
+}
+
+// canary exposes what was recorded of an endpoint's requests through a canary.
+func (s scrape) canary(r route, t *meter) {
+	cells := s.m.sum(t)
+	for i, outcome := range outcomes {
+		s.add(canaryRequests, float64(cells[i]), t.endpoint, t.version, string(r.canary), outcome)
+	}
+	s.histogram(canaryDuration, places.duration.encode(cells), t.endpoint, t.version, string(r.canary))
 }
 
 func (s scrape) endpoint(e serving.EndpointReport) {
@@ -153,16 +183,16 @@ func (s scrape) batches(url serving.EndpointURL, b *serving.BatchingReport) {
 		bound, cumulated := float64(int(1)<<i), upTo
 		h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: &bound, CumulativeCount: &cumulated})
 	}
-	s.histogram(batchRows, url, h)
+	endpoint, version := s.labels(url)
+	s.histogram(batchRows, h, endpoint, version)
 }
 
-// histogram exposes a histogram of an endpoint's family.
-func (s scrape) histogram(f *family, url serving.EndpointURL, h *dto.Histogram, labels ...string) {
-	endpoint, version := s.labels(url)
+// histogram exposes a histogram.
+func (s scrape) histogram(f *family, h *dto.Histogram, labels ...string) {
 	for i, label := range labels {
 		labels[i] = strings.ToValidUTF8(label, "\uFFFD")
 	}
-	s.out <- &histogramMetric{f.desc, prometheus.MakeLabelPairs(f.desc, append([]string{endpoint, version}, labels...)), h}
+	s.out <- &histogramMetric{f.desc, prometheus.MakeLabelPairs(f.desc, labels), h}
 }
 
 func (s scrape) copies(status serving.Status) {
@@ -182,42 +212,33 @@ func (s scrape) copies(status serving.Status) {
 	}
 }
 
-// times exposes the histograms of an endpoint.
-func (s scrape) times(url serving.EndpointURL, t *meter) {
-	s.histogram(requestDuration, url, t.duration.encode())
-	s.histogram(queueDuration, url, t.queued.encode())
-	s.histogram(workerDuration, url, t.worked.encode())
-	s.histogram(streamDuration, url, t.streamed.encode())
-	s.histogram(requestSize, url, t.requestBytes.encode())
-	s.histogram(responseSize, url, t.answerBytes.encode())
-}
-
 // variables exposes the variables of an endpoint. samples.mu is held.
 func (s scrape) variables(url serving.EndpointURL, v *variables) {
-	s.of(variableSamples, url, float64(v.samples))
-	for _, name := range slices.Sorted(maps.Keys(v.all)) {
-		one := v.all[name]
-		for reason, n := range one.skipped {
+	s.of(variableSamples, url, float64(v.Samples))
+	for _, name := range slices.Sorted(maps.Keys(v.All)) {
+		one := v.All[name]
+		for reason, n := range one.Skipped {
 			if n > 0 {
 				s.of(variablesSkipped, url, float64(n), name, skipReason(reason).String())
 			}
 		}
-		switch one.kind {
+		switch one.Kind {
 		case serving.MetricCounter:
-			s.of(variableSum, url, one.sum, name)
+			s.of(variableSum, url, one.Sum, name)
 		case serving.MetricScalar:
-			s.histogram(variableScalar, url, one.encode(), name)
+			endpoint, version := s.labels(url)
+			s.histogram(variableScalar, one.encode(), endpoint, version, name)
 		case serving.MetricEnum:
-			for word, n := range one.words {
+			for word, n := range one.Words {
 				s.of(variableWords, url, float64(n), name, word)
 			}
 		default:
-			if one.count > 0 {
-				s.of(variableValue, url, one.last, name)
+			if one.Count > 0 {
+				s.of(variableValue, url, one.Last, name)
 			}
 		}
 	}
-	if v.excess > 0 {
-		s.of(variablesSkipped, url, float64(v.excess), "", skippedLimit.String())
+	if v.Excess > 0 {
+		s.of(variablesSkipped, url, float64(v.Excess), "", skippedLimit.String())
 	}
 }

@@ -33,6 +33,10 @@ const (
 var (
 	requestsTotal = ofEndpoint(isCounter, "requests_total",
 		"Requests by outcome: answered (status below 400), client_error (user code answered 400 to 499), bad_request (never came to user code), error (500 and above, or nothing could answer), timed_out, refused (a queue or memory limit).", "outcome")
+	canaryRequests = ofEndpoint(isCounter, "canary_requests_total",
+		"Requests that came to the endpoint through a canary, by outcome. They are in requests_total too.", "canary", "outcome")
+	canaryDuration = ofEndpoint(isHistogram, "canary_request_duration_seconds",
+		"clearml_serving_request_duration_seconds of the requests that came to the endpoint through a canary.", "canary")
 	requestsInProgress = ofEndpoint(isGauge, "requests_in_progress", "Requests that a model has now, queued ones included.")
 	requestDuration    = ofEndpoint(isHistogram, "request_duration_seconds",
 		"Time from the whole request to the answer or the failure, of requests that came to a model. A stream is measured up to its beginning.")
@@ -52,6 +56,9 @@ var (
 	workersLimit  = ofEndpoint(isGauge, "workers_limit", "Maximum number of worker processes.")
 	restarts      = ofEndpoint(isCounter, "worker_restarts_total", "Unwanted deaths of worker processes since the model was loaded.")
 
+	workerMemory = ofEndpoint(isGauge, "worker_memory_bytes", "Memory of the worker processes and of what they have started; memory that processes share is divided among them.")
+	workerCPU    = ofEndpoint(isCounter, "worker_cpu_seconds_total", "CPU time of the worker processes and of what they have started.")
+
 	batchRows = ofEndpoint(isHistogram, "batch_rows", "Rows of executed batches, since the model was loaded. Endpoints without batching have none.")
 	batchMax  = ofEndpoint(isGauge, "batch_limit_rows", "Rows that the last batch was allowed to have.")
 
@@ -69,6 +76,21 @@ var (
 	samplesDropped = newFamily(isCounter, "samples_dropped_total", "Sampled requests whose variables were not recorded because too many waited to be read.")
 	samplesBroken  = newFamily(isCounter, "samples_unreadable_total", "Sampled requests whose variables could not be read.")
 
+	machineCPUs            = newFamily(isGauge, "machine_cpus", "Processors of the machine.")
+	machineCPU             = newFamily(isCounter, "machine_cpu_seconds_total", "Time that the machine's processors were busy.")
+	machineMemory          = newFamily(isGauge, "machine_memory_bytes", "Memory of the machine.")
+	machineMemoryAvailable = newFamily(isGauge, "machine_memory_available_bytes", "Memory that processes can still get without swapping.")
+	machineDisk            = newFamily(isGauge, "machine_disk_bytes", "Size of the disk of the data folder.")
+	machineDiskFree        = newFamily(isGauge, "machine_disk_free_bytes", "Free part of the disk of the data folder.")
+	machineReceived        = newFamily(isCounter, "machine_network_received_bytes_total", "Bytes that the machine received on all networks.")
+	machineSent            = newFamily(isCounter, "machine_network_sent_bytes_total", "Bytes that the machine sent on all networks.")
+	machineRead            = newFamily(isCounter, "machine_disk_read_bytes_total", "Bytes that the machine read from all disks.")
+	machineWritten         = newFamily(isCounter, "machine_disk_written_bytes_total", "Bytes that the machine wrote to all disks.")
+	gpuUtilization         = newFamily(isGauge, "gpu_utilization_ratio", "Share of the time that the GPU was busy, as nvidia-smi reports it.", "gpu")
+	gpuMemory              = newFamily(isGauge, "gpu_memory_bytes", "Memory of the GPU.", "gpu")
+	gpuMemoryUsed          = newFamily(isGauge, "gpu_memory_used_bytes", "Used memory of the GPU.", "gpu")
+	gpuTemperature         = newFamily(isGauge, "gpu_temperature_celsius", "Temperature of the GPU.", "gpu")
+
 	keysRefused   = newFamily(isCounter, "unauthorized_requests_total", "Requests without a key that is good for what they asked.")
 	memoryTaken   = newFamily(isGauge, "workers_memory_bytes", "Memory of all worker processes and of those that fork them. Only with a memory budget.")
 	memoryBudget  = newFamily(isGauge, "workers_memory_budget_bytes", "Bound of clearml_serving_workers_memory_bytes.")
@@ -76,6 +98,7 @@ var (
 	endedEarly    = newFamily(isCounter, "workers_ended_early_total", "Idle workers that were ended early because of the memory budget.")
 	synced        = newFamily(isGauge, "configuration_synced", "1 if the configuration has been read and the control plane answers, 0 otherwise.")
 	problems      = newFamily(isGauge, "configuration_problems", "Parts of the configuration that are not served as written.")
+	countersKept  = newFamily(isGauge, "counters_kept", "1 if the counters of requests and variables survive a kill of the instance, 0 if they are in memory only: the disk is full, or the file cannot be used.")
 	instanceStart = newFamily(isGauge, "start_time_seconds", "Start of the instance, in seconds since 1970.")
 )
 
@@ -87,11 +110,12 @@ type section struct {
 
 func sections() []section {
 	return []section{
-		{"Requests", []*family{requestsTotal, requestsInProgress, requestDuration, queueDuration, workerDuration, streamDuration, requestSize, responseSize, keysRefused}},
-		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts}},
+		{"Requests", []*family{requestsTotal, requestsInProgress, requestDuration, queueDuration, workerDuration, streamDuration, requestSize, responseSize, canaryRequests, canaryDuration, keysRefused}},
+		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts, workerMemory, workerCPU}},
 		{"Batching", []*family{batchRows, batchMax}},
 		{"Logged variables", []*family{variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped, samplesDropped, samplesBroken}},
 		{"Copies and recordings", []*family{shadowRequests, recordedRequests}},
-		{"Instance", []*family{instanceStart, synced, problems, memoryTaken, memoryBudget, memoryShort, endedEarly}},
+		{"Instance", []*family{instanceStart, countersKept, synced, problems, memoryTaken, memoryBudget, memoryShort, endedEarly}},
+		{"Machine", []*family{machineCPUs, machineCPU, machineMemory, machineMemoryAvailable, machineDisk, machineDiskFree, machineReceived, machineSent, machineRead, machineWritten, gpuUtilization, gpuMemory, gpuMemoryUsed, gpuTemperature}},
 	}
 }

@@ -2,11 +2,8 @@ package statistics
 
 import (
 	"math"
-	"runtime"
+	"math/bits"
 	"slices"
-	"sort"
-	"sync"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -22,6 +19,7 @@ type scale struct {
 	last    []int     // last cell of each classic bucket
 	schema  int32
 	zero    float64 // upper bound of the first cell, as exposed
+	first   [66]int // the first cell that a value of so many bits may be in; the last cell of all
 }
 
 // newScale returns a scale with 2^schema native buckets for each power of two from 2^low to 2^high,
@@ -58,65 +56,56 @@ func newScale(schema int32, low, high int, unit float64, classic []float64) *sca
 	for _, b := range classic {
 		s.last = append(s.last, slices.IndexFunc(bounds, func(other bound) bool { return other.value == b }))
 	}
+	for n := range s.first {
+		least := int64(0)
+		if n > 0 {
+			least = 1 << min(n-1, 62)
+		}
+		s.first[n], _ = slices.BinarySearch(s.bounds, least)
+	}
 	return s
 }
 
-// cell finds the cell of a value.
+// cell finds the cell of a value, which is not negative.
 func (s *scale) cell(value int64) int {
-	return sort.Search(len(s.bounds), func(i int) bool { return value <= s.bounds[i] })
+	n := bits.Len64(uint64(value))
+	low, high := s.first[n], s.first[n+1]
+	for low < high {
+		if middle := (low + high) / 2; value <= s.bounds[middle] {
+			high = middle
+		} else {
+			low = middle + 1
+		}
+	}
+	return low
 }
 
-// cells are mostly counted by one core at a time.
-type cells struct {
-	counts []atomic.Uint64
-	sum    atomic.Int64
-}
-
-// histogram counts values without a lock. Each lane has separate cells, so that cores rarely
-// write to the same memory.
+// histogram is the place of a histogram in the cells of a block: its sum, and then a count for each
+// cell of its scale.
 type histogram struct {
 	scale *scale
-	lanes []atomic.Pointer[cells]
+	at    int
 }
 
-func newHistogram(s *scale, lanes int) *histogram {
-	return &histogram{scale: s, lanes: make([]atomic.Pointer[cells], lanes)}
-}
+// width is the number of cells of a histogram.
+func (h histogram) width() int { return len(h.scale.bounds) + 2 }
 
-// observe counts a value.
-func (h *histogram) observe(lane int, value int64) {
+// observe adds a value to a change.
+func (h histogram) observe(c *change, b *block, value int64) {
 	value = max(value, 0)
-	c := h.lanes[lane].Load()
-	if c == nil {
-		c = &cells{counts: make([]atomic.Uint64, len(h.scale.bounds)+1)}
-		if !h.lanes[lane].CompareAndSwap(nil, c) {
-			c = h.lanes[lane].Load()
-		}
-	}
-	c.sum.Add(value)
-	c.counts[h.scale.cell(value)].Add(1)
+	c.add(b, h.at, uint64(value))
+	c.add(b, h.at+1+h.scale.cell(value), 1)
 }
 
-// snapshot adds up the lanes.
-func (h *histogram) snapshot() (counts []uint64, sum int64) {
-	counts = make([]uint64, len(h.scale.bounds)+1)
-	for i := range h.lanes {
-		c := h.lanes[i].Load()
-		if c == nil {
-			continue
-		}
-		sum += c.sum.Load()
-		for j := range c.counts {
-			counts[j] += c.counts[j].Load()
-		}
-	}
-	return counts, sum
+// of returns the histogram in added up cells.
+func (h histogram) of(cells []uint64) (counts []uint64, sum int64) {
+	return cells[h.at+1 : h.at+h.width()], int64(cells[h.at])
 }
 
 // encode returns a classic and a native histogram in one.
-func (h *histogram) encode() *dto.Histogram {
-	counts, sum := h.snapshot()
-	return h.scale.encode(counts, float64(sum)*h.scale.unit)
+func (h histogram) encode(cells []uint64) *dto.Histogram {
+	counts, sum := h.of(cells)
+	return h.scale.encode(counts, float64(sum)/math.Round(1/h.scale.unit)) // exact, unlike a product
 }
 
 func (s *scale) encode(counts []uint64, sum float64) *dto.Histogram {
@@ -175,27 +164,3 @@ func (m *histogramMetric) Write(out *dto.Metric) error {
 	out.Label, out.Histogram = m.labels, m.value
 	return nil
 }
-
-// maxLanes bounds the memory of an endpoint on a machine with many cores.
-const maxLanes = 16
-
-// lanes assigns numbers so that a core almost always gets the same one.
-type lanes struct {
-	n    int
-	next atomic.Uint32
-	pool sync.Pool // of *int; its items stay with their core
-}
-
-func newLanes() *lanes {
-	l := &lanes{n: min(runtime.GOMAXPROCS(0), maxLanes)}
-	l.pool.New = func() any {
-		lane := int(l.next.Add(1)) % l.n
-		return &lane
-	}
-	return l
-}
-
-// take returns the number of a lane; put releases it.
-func (l *lanes) take() *int { return l.pool.Get().(*int) } //nolint:forcetypeassert // New returns no other type
-
-func (l *lanes) put(lane *int) { l.pool.Put(lane) }

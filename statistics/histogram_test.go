@@ -5,6 +5,9 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
+
+	"clearmlserving/serving"
 )
 
 func TestAHistogramCountsEachValueInTheClassicAndTheNativeBucketThatItBelongsTo(t *testing.T) {
@@ -20,10 +23,11 @@ func TestAHistogramCountsEachValueInTheClassicAndTheNativeBucketThatItBelongsTo(
 		for range 2000 {
 			values = append(values, int64(math.Exp2(random.Float64()*42)))
 		}
-		h := newHistogram(s, 3)
+		h := histogram{s, 0}
+		counter := newCounter(h)
 		classic, native, zero, sum := make([]uint64, len(s.classic)), map[int]int64{}, uint64(0), 0.0
-		for i, v := range values {
-			h.observe(i%3, v)
+		for _, v := range values {
+			counter.observe(v)
 			exposed := float64(max(v, 0)) * s.unit
 			sum += exposed
 			for j, b := range s.classic {
@@ -38,7 +42,7 @@ func TestAHistogramCountsEachValueInTheClassicAndTheNativeBucketThatItBelongsTo(
 			index := int(math.Ceil(math.Log2(exposed) * math.Exp2(float64(s.schema))))
 			native[min(index, s.native[len(s.native)-1])]++
 		}
-		got := h.encode()
+		got := h.encode(counter.block.cells)
 		if got.GetSampleCount() != uint64(len(values)) || math.Abs(got.GetSampleSum()-sum) > sum*1e-9 {
 			t.Errorf("%s: %d values with a sum of %v, want %d and %v", name, got.GetSampleCount(), got.GetSampleSum(), len(values), sum)
 		}
@@ -66,27 +70,42 @@ func TestAHistogramCountsEachValueInTheClassicAndTheNativeBucketThatItBelongsTo(
 }
 
 func TestAnEmptyHistogramIsANativeOne(t *testing.T) {
-	got := newHistogram(seconds, 2).encode()
+	h := histogram{seconds, 0}
+	got := h.encode(newCounter(h).block.cells)
 	if got.GetSampleCount() != 0 || len(got.GetPositiveSpan()) == 0 || len(got.GetBucket()) != len(seconds.classic) {
 		t.Errorf("%v", got)
 	}
 }
 
 func TestManyCoresLoseNoValue(t *testing.T) {
-	h, l := newHistogram(seconds, maxLanes), newLanes()
+	m := New()
 	const each, cores = 5000, 8
 	var all sync.WaitGroup
 	for range cores {
 		all.Go(func() {
 			for i := range each {
-				lane := l.take()
-				h.observe(*lane, int64(i))
-				l.put(lane)
+				m.Record(serving.Sample{URL: "m", Latency: time.Duration(i), RequestBytes: -1, AnswerBytes: -1})
 			}
 		})
 	}
 	all.Wait()
-	if got := h.encode().GetSampleCount(); got != each*cores {
+	if got := places.duration.encode(m.sum(m.tables.Load().meters["m"])).GetSampleCount(); got != each*cores {
 		t.Errorf("%d values of %d", got, each*cores)
 	}
+}
+
+// counter counts values in one histogram.
+type counter struct {
+	of    histogram
+	block *block
+}
+
+func newCounter(h histogram) counter {
+	return counter{h, &block{cells: make([]uint64, h.width())}}
+}
+
+func (c counter) observe(value int64) {
+	one := change{journal: new(journal)}
+	c.of.observe(&one, c.block, value)
+	one.commit()
 }

@@ -24,11 +24,11 @@ type mark struct {
 
 // mark stores the present counts, if it is due.
 func (m *Metrics) mark(now time.Time) {
-	for _, t := range *m.meters.Load() {
+	for _, t := range m.tables.Load().meters {
 		r := t.recent
 		r.mu.Lock()
 		if now.Sub(r.marks[1].at) >= markEvery {
-			counts, _ := t.duration.snapshot()
+			counts, _ := places.duration.of(m.sum(t))
 			r.marks = [2]mark{r.marks[1], {now, counts}}
 		}
 		r.mu.Unlock()
@@ -38,11 +38,11 @@ func (m *Metrics) mark(now time.Time) {
 // Recent returns the recent rate of requests of an endpoint's model per second, and their 95th
 // percentile.
 func (m *Metrics) Recent(url serving.EndpointURL) (perSecond float64, p95 time.Duration) {
-	t := (*m.meters.Load())[url]
+	t := m.tables.Load().meters[url]
 	if t == nil {
 		return 0, 0
 	}
-	counts, _ := t.duration.snapshot()
+	counts, _ := places.duration.of(m.sum(t))
 	t.recent.mu.Lock()
 	since := t.recent.marks[0]
 	t.recent.mu.Unlock()

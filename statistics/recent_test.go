@@ -18,15 +18,16 @@ func TestAQuantileIsThatOfTheValues(t *testing.T) {
 		"a tail":    func() float64 { return random.ExpFloat64() * 1e7 },
 		"too long":  func() float64 { return 1e13 },
 	} {
-		h := newHistogram(seconds, 1)
+		h := histogram{seconds, 0}
+		counter := newCounter(h)
 		var values []float64
 		for range 5000 {
 			v := draw()
 			values = append(values, min(v, float64(seconds.bounds[len(seconds.bounds)-1])))
-			h.observe(0, int64(v))
+			counter.observe(int64(v))
 		}
 		slices.Sort(values)
-		counts, _ := h.snapshot()
+		counts, _ := h.of(counter.block.cells)
 		for _, share := range []float64{0.5, 0.95, 0.99} {
 			got, want := seconds.quantile(counts, 5000, share), values[int(share*5000)-1]
 			if got < want*0.9 || got > want*1.1 {

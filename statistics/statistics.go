@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,90 +43,262 @@ func powers(base float64, from, to int) (all []float64) {
 type Metrics struct {
 	lanes   *lanes
 	samples *samples
+	file    *file // nil: counters are in memory only
+	machine machine
 
-	mu      sync.Mutex  // guards changes of meters
-	planned atomic.Bool // the endpoints are known
-	meters  atomic.Pointer[map[serving.EndpointURL]*meter]
+	mu      sync.Mutex // guards changes of tables, and the fields below
+	planned bool       // the endpoints are known
+	last    uint64     // the highest number of a meter
+	tables  atomic.Pointer[tables]
 }
 
-// meter records the requests of one endpoint.
+// tables are all meters.
+type tables struct {
+	meters   map[serving.EndpointURL]*meter
+	canaries map[route]*meter // of requests that came through a canary
+}
+
+func (t *tables) clone() *tables { return &tables{maps.Clone(t.meters), maps.Clone(t.canaries)} }
+
+// find returns the meter of an endpoint or a route.
+func (t *tables) find(r route) *meter {
+	if r.canary == "" {
+		return t.meters[r.endpoint]
+	}
+	return t.canaries[r]
+}
+
+func (t *tables) set(r route, one *meter) {
+	if r.canary == "" {
+		t.meters[r.endpoint] = one
+	} else {
+		t.canaries[r] = one
+	}
+}
+
+// all calls each with every meter.
+func (t *tables) all(each func(route, *meter)) {
+	for url, one := range t.meters {
+		each(route{"", url}, one)
+	}
+	for r, one := range t.canaries {
+		each(r, one)
+	}
+}
+
+// route is how requests come to an endpoint: through a canary, or by its own url.
+type route struct{ canary, endpoint serving.EndpointURL }
+
+// routeMark is between canary and endpoint in a route's name.
+const routeMark = "\x00"
+
+func (r route) name() string {
+	if r.canary == "" {
+		return string(r.endpoint)
+	}
+	return string(r.canary) + routeMark + string(r.endpoint)
+}
+
+func routeOf(name string) route {
+	if canary, endpoint, ok := strings.Cut(name, routeMark); ok {
+		return route{serving.EndpointURL(canary), serving.EndpointURL(endpoint)}
+	}
+	return route{"", serving.EndpointURL(name)}
+}
+
+// places are the places of a meter's counters in the cells of a block: requests by outcome, then histograms.
+//
+//nolint:gochecknoglobals // a constant table
+var places = newPlaces()
+
+type cellPlaces struct {
+	duration, queued, worked, streamed, requestBytes, answerBytes histogram
+	size                                                          int
+}
+
+func newPlaces() (p cellPlaces) {
+	p.size = int(serving.Outcomes)
+	add := func(s *scale) histogram {
+		h := histogram{s, p.size}
+		p.size += h.width()
+		return h
+	}
+	p.duration, p.queued, p.worked, p.streamed = add(seconds), add(seconds), add(seconds), add(seconds)
+	p.requestBytes, p.answerBytes = add(sizes), add(sizes)
+	return p
+}
+
+// meter records the requests of one endpoint, or of one route. Only what its pointers lead to changes.
 type meter struct {
-	endpoint, version                                             string // the labels
-	duration, queued, worked, streamed, requestBytes, answerBytes *histogram
-	variables                                                     *variables
-	recent                                                        *recent
+	number            uint64
+	name              string    // of the route
+	endpoint, version string    // the labels
+	planned           bool      // it is exposed
+	canary            bool      // a canary without an endpoint of its name: it has no answers of its own
+	gone              time.Time // since when it is not planned
+	blocks            []*block  // by lane, nil before the first request; guarded by the lock of the lane, or of the first one
+	variables         *variables
+	recent            *recent
 }
 
-// New returns empty Metrics.
+// goneTime is how long the counters of an endpoint are kept that is no longer configured.
+const goneTime = time.Hour
+
+// New returns empty Metrics in memory.
 func New() *Metrics {
-	m := &Metrics{lanes: newLanes()}
-	m.samples = newSamples(m.lanes.n)
-	m.meters.Store(&map[serving.EndpointURL]*meter{})
+	m := &Metrics{lanes: newLanes(), samples: newSamples()}
+	m.tables.Store(&tables{map[serving.EndpointURL]*meter{}, map[route]*meter{}})
 	return m
 }
 
-func (m *Metrics) newMeter(endpoint, version string) *meter {
-	return &meter{
-		endpoint: strings.ToValidUTF8(endpoint, "\uFFFD"), version: strings.ToValidUTF8(version, "\uFFFD"),
-		duration: newHistogram(seconds, m.lanes.n), queued: newHistogram(seconds, m.lanes.n), worked: newHistogram(seconds, m.lanes.n), streamed: newHistogram(seconds, m.lanes.n),
-		requestBytes: newHistogram(sizes, m.lanes.n), answerBytes: newHistogram(sizes, m.lanes.n),
-		variables: newVariables(),
-		recent:    &recent{marks: [2]mark{{at: time.Now()}, {at: time.Now()}}},
-	}
+// newMeter makes the meter of a route. mu and samples.mu are held.
+func (m *Metrics) newMeter(r route) *meter {
+	m.last++
+	return m.numbered(m.last, r)
+}
+
+func (m *Metrics) numbered(number uint64, r route) *meter {
+	t := &meter{number: number, name: r.name(), blocks: make([]*block, m.lanes.n), variables: newVariables(), recent: &recent{}}
+	t.endpoint, t.version = labelsOf(split(r.endpoint))
+	t.recent.marks = [2]mark{{at: time.Now()}, {at: time.Now()}}
+	m.samples.of[t.number] = t.variables
+	return t
+}
+
+func labelsOf(endpoint, version string) (string, string) {
+	return strings.ToValidUTF8(endpoint, "\uFFFD"), strings.ToValidUTF8(version, "\uFFFD")
 }
 
 // Record implements the data plane's Recorder.
 func (m *Metrics) Record(s serving.Sample) {
-	t := (*m.meters.Load())[s.URL]
-	if t == nil {
-		if m.planned.Load() {
-			return // it was removed while it answered
+	for !m.record(&s) {
+		m.add(route{"", s.URL})
+		if s.Canary != "" {
+			m.add(route{s.Canary, s.URL})
 		}
-		t = m.add(s.URL)
 	}
-	lane := m.lanes.take()
-	t.duration.observe(*lane, int64(s.Latency))
+}
+
+// record counts a request in one change. It fails if there is no meter yet.
+func (m *Metrics) record(s *serving.Sample) bool {
+	l := m.lanes.lock()
+	defer m.unlock(l, debug.SetPanicOnFault(true))
+	all := m.tables.Load()
+	t, r := all.meters[s.URL], (*meter)(nil)
+	if s.Canary != "" {
+		r = all.canaries[route{s.Canary, s.URL}]
+	}
+	if t == nil || (r == nil && s.Canary != "") {
+		return false
+	}
+	c := change{journal: l.journal}
+	b := m.block(l, t)
+	if !s.Streamed {
+		c.add(b, int(s.Outcome), 1)
+	}
+	places.duration.observe(&c, b, int64(s.Latency))
 	if s.Answered {
-		t.queued.observe(*lane, int64(s.Queued))
-		t.worked.observe(*lane, int64(s.Latency-s.Queued))
+		places.queued.observe(&c, b, int64(s.Queued))
+		places.worked.observe(&c, b, int64(s.Latency-s.Queued))
 	}
 	if s.RequestBytes >= 0 {
-		t.requestBytes.observe(*lane, int64(s.RequestBytes))
+		places.requestBytes.observe(&c, b, int64(s.RequestBytes))
 	}
 	if s.AnswerBytes >= 0 {
-		t.answerBytes.observe(*lane, int64(s.AnswerBytes))
+		places.answerBytes.observe(&c, b, int64(s.AnswerBytes))
+	}
+	if r != nil {
+		b := m.block(l, r)
+		if !s.Streamed {
+			c.add(b, int(s.Outcome), 1)
+		}
+		places.duration.observe(&c, b, int64(s.Latency))
 	}
 	if s.Sampled && (len(s.Variables) > 0 || t.variables.defined.Load()) {
-		m.samples.put(*lane, sample{of: t.variables, weight: s.Weight, text: s.Variables})
+		m.sample(l, &c, t, s)
 	}
-	m.lanes.put(lane)
+	c.commit()
+	return true
+}
+
+// sample adds the variables of a request to a change.
+func (m *Metrics) sample(l *lane, c *change, t *meter, s *serving.Sample) {
+	if l.ring.memory == nil {
+		m.newRing(l)
+	}
+	ok, half := l.put(c, t.number, s.Weight, m.samples.now(), s.Variables)
+	if !ok {
+		m.samples.dropped.Add(1)
+	}
+	if half {
+		m.samples.wake()
+	}
+}
+
+// Count implements the data plane's Recorder.
+func (m *Metrics) Count(url, canary serving.EndpointURL, outcome serving.Outcome) {
+	m.count(route{"", url}, outcome)
+	if canary != "" {
+		m.count(route{canary, url}, outcome)
+	}
+}
+
+func (m *Metrics) count(r route, outcome serving.Outcome) {
+	for !m.change(r, func(c *change, b *block) { c.add(b, int(outcome), 1) }) {
+		m.add(r)
+	}
 }
 
 // RecordStream implements the data plane's Recorder.
 func (m *Metrics) RecordStream(url serving.EndpointURL, bytes int, took time.Duration) {
-	t := (*m.meters.Load())[url]
-	if t == nil {
-		return // it was removed
-	}
-	lane := m.lanes.take()
-	t.streamed.observe(*lane, int64(took))
-	t.answerBytes.observe(*lane, int64(bytes))
-	m.lanes.put(lane)
+	m.change(route{"", url}, func(c *change, b *block) {
+		places.streamed.observe(c, b, int64(took))
+		places.answerBytes.observe(c, b, int64(bytes))
+	})
 }
 
-// add makes the meter of an endpoint before the first plan.
-func (m *Metrics) add(url serving.EndpointURL) *meter {
+// change makes one change to a meter's counters. It fails if there is no meter.
+func (m *Metrics) change(r route, of func(*change, *block)) bool {
+	l := m.lanes.lock()
+	defer m.unlock(l, debug.SetPanicOnFault(true))
+	t := m.tables.Load().find(r)
+	if t == nil {
+		return false
+	}
+	c := change{journal: l.journal}
+	of(&c, m.block(l, t))
+	c.commit()
+	return true
+}
+
+// block returns the block of a meter for a lane, whose lock is held.
+func (m *Metrics) block(l *lane, t *meter) *block {
+	b := t.blocks[l.index]
+	if b == nil {
+		if b = m.file.allocate(t.number, t.name, nil); b == nil {
+			b = newBlock()
+		}
+		t.blocks[l.index] = b
+	}
+	return b
+}
+
+// add makes the meter of a route, which is exposed only if no plan is known yet.
+func (m *Metrics) add(r route) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	before := *m.meters.Load()
-	if t := before[url]; t != nil {
-		return t
+	before := m.tables.Load()
+	if before.find(r) != nil {
+		return
 	}
-	next := maps.Clone(before)
-	t := m.newMeter(split(url))
-	next[url] = t
-	m.meters.Store(&next)
-	return t
+	m.samples.mu.Lock()
+	defer m.samples.mu.Unlock()
+	r = routeOf(strings.Clone(r.name())) // the caller's texts may not last
+	t := m.newMeter(r)
+	t.planned, t.gone = !m.planned, time.Now()
+	next := before.clone()
+	next.set(r, t)
+	m.tables.Store(next)
 }
 
 // split splits a url of unknown origin into endpoint and version.
@@ -138,45 +311,143 @@ func split(url serving.EndpointURL) (endpoint, version string) {
 }
 
 // Follow sets the endpoints and the definitions of their variables. Those that are no longer planned
-// are removed.
+// are not exposed, and removed after goneTime.
 func (m *Metrics) Follow(plan serving.Plan) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	before := *m.meters.Load()
-	next := make(map[serving.EndpointURL]*meter, len(plan.Endpoints))
-	for url, e := range plan.Endpoints {
-		endpoint, version := string(url), ""
-		if e.Version != "" {
-			endpoint, version = string(serving.CleanURL(e.ServingURL)), e.Version
-		}
-		t := before[url]
+	m.samples.mu.Lock()
+	defer m.samples.mu.Unlock()
+	before, next := m.tables.Load(), &tables{map[serving.EndpointURL]*meter{}, map[route]*meter{}}
+	take := func(r route, canary bool, endpoint, version string) *meter {
+		t := before.find(r)
 		if t == nil {
-			t = m.newMeter(endpoint, version)
-		} else if t.endpoint != endpoint || t.version != version {
-			renamed := *t
-			renamed.endpoint, renamed.version = endpoint, version
-			t = &renamed
+			t = m.newMeter(r)
 		}
-		m.samples.define(t.variables, e.Metrics.Metrics)
-		next[url] = t
+		now := *t
+		now.planned, now.canary = true, canary
+		now.endpoint, now.version = labelsOf(endpoint, version)
+		next.set(r, &now)
+		return &now
 	}
-	m.meters.Store(&next)
-	m.planned.Store(true)
+	for url, e := range plan.Endpoints {
+		m.define(take(route{"", url}, false, nameOf(url, e), e.Version).variables, e.Metrics.Metrics)
+	}
+	for url, canary := range plan.Canaries {
+		if _, ok := plan.Endpoints[url]; !ok {
+			endpoint, version := split(url)
+			take(route{"", url}, true, endpoint, version)
+		}
+		for _, target := range canary.Targets {
+			e := plan.Endpoints[target]
+			take(route{url, target}, false, nameOf(target, e), e.Version)
+		}
+	}
+	before.all(func(r route, t *meter) {
+		if next.find(r) != nil {
+			return
+		}
+		now := *t
+		if t.planned {
+			now.planned, now.gone = false, time.Now()
+		}
+		next.set(r, &now)
+	})
+	m.tables.Store(next)
+	m.planned = true
+}
+
+// nameOf is the label of an endpoint without its version.
+func nameOf(url serving.EndpointURL, e serving.PlannedEndpoint) string {
+	if e.Version == "" {
+		return string(url)
+	}
+	return string(serving.CleanURL(e.ServingURL))
+}
+
+// forget removes the meters that are gone for a long time.
+func (m *Metrics) forget() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next, gone := m.tables.Load().clone(), []*meter(nil)
+	m.tables.Load().all(func(r route, t *meter) {
+		if m.planned && !t.planned && time.Since(t.gone) > goneTime {
+			gone = append(gone, t)
+			if r.canary == "" {
+				delete(next.meters, r.endpoint)
+			} else {
+				delete(next.canaries, r)
+			}
+		}
+	})
+	if len(gone) == 0 {
+		return
+	}
+	m.tables.Store(next)
+	for i := range m.lanes.n { // a lane that has seen the old tables is locked
+		m.with(&m.lanes.all[i], func() {
+			for _, t := range gone {
+				m.each(i, t, func(b **block) {
+					m.file.release(*b)
+					*b = nil
+				})
+			}
+		})
+	}
+	m.samples.mu.Lock()
+	defer m.samples.mu.Unlock()
+	for _, t := range gone {
+		delete(m.samples.of, t.number)
+	}
+	m.samples.dirty = true
+}
+
+// each calls do with the blocks of a meter that a lane's lock guards.
+func (m *Metrics) each(lane int, t *meter, do func(b **block)) {
+	for i := range t.blocks {
+		if (i == lane || (lane == 0 && i >= m.lanes.n)) && t.blocks[i] != nil {
+			do(&t.blocks[i])
+		}
+	}
+}
+
+// sum adds up the counters of a meter.
+func (m *Metrics) sum(t *meter) []uint64 {
+	cells, part := make([]uint64, places.size), make([]uint64, places.size)
+	for i := range m.lanes.n {
+		m.with(&m.lanes.all[i], func() {
+			clear(part)
+			m.each(i, t, func(b **block) {
+				for j, n := range (*b).cells {
+					part[j] += n
+				}
+			})
+		})
+		for j, n := range part {
+			cells[j] += n
+		}
+	}
+	return cells
 }
 
 // Run reads the variables of sampled requests until ctx ends.
 func (m *Metrics) Run(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for {
+	for n := 1; ; n++ {
 		select {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
 			m.mark(now)
+			if n%60 == 0 {
+				m.forget()
+				m.settle()
+			}
 		case <-m.samples.full:
 		}
-		m.samples.read()
+		m.samples.mu.Lock()
+		m.read()
+		m.samples.mu.Unlock()
 	}
 }
 

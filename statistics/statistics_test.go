@@ -79,14 +79,12 @@ func full() serving.Status {
 		Workers: &serving.MemoryReport{Budget: 1000, Taken: 700, EndedEarly: 2, Exceeded: true},
 		Endpoints: []serving.EndpointReport{{
 			URL: "m/1", State: serving.StateReady, Engine: "custom", ModelID: "abc", Revision: 4, InUse: 2,
-			Counts: serving.Counts{Requests: 21, Errors: 1, TimedOut: 2, Refused: 3, ClientErrors: 4, BadRequests: 5},
 			Model: serving.ModelReport{
 				Queued: 5, MaxQueue: 100, MaxWorkers: 4, Restarts: 2,
 				Workers:  []serving.WorkerReport{{State: "busy"}, {State: "busy"}, {State: "idle"}},
 				Batching: &serving.BatchingReport{Batches: 3, Rows: 8, Sizes: [serving.BatchSizes]uint64{1, 0, 2}, Limit: 16},
 			},
 		}, {URL: "loads", State: serving.StateLoading}},
-		Canaries:   []serving.CanaryReport{{URL: "m/1", Counts: serving.Counts{Requests: 1, Errors: 1}}, {URL: "split", Counts: serving.Counts{}}},
 		Shadows:    []serving.ShadowReport{{From: "m/1", To: "loads", Shadowed: 9, Dropped: 1, Errors: 2, Equal: 3, Different: 1}},
 		Recordings: []serving.RecordingReport{{URL: "m/1", Recorded: 7, Dropped: 1, Skipped: 2}},
 	}
@@ -96,13 +94,6 @@ func TestTheStateOfAnInstanceIsExposed(t *testing.T) {
 	text := scrape(t, statistics.New(), full())
 	lint(t, text)
 	expect(t, text, []string{
-		`clearml_serving_requests_total{endpoint="m",outcome="answered",version="1"} 6`,
-		`clearml_serving_requests_total{endpoint="m",outcome="error",version="1"} 2`, // one of the canary
-		`clearml_serving_requests_total{endpoint="m",outcome="timed_out",version="1"} 2`,
-		`clearml_serving_requests_total{endpoint="m",outcome="refused",version="1"} 3`,
-		`clearml_serving_requests_total{endpoint="m",outcome="client_error",version="1"} 4`,
-		`clearml_serving_requests_total{endpoint="m",outcome="bad_request",version="1"} 5`,
-		`clearml_serving_requests_total{endpoint="split",outcome="error",version=""} 0`,
 		`clearml_serving_requests_in_progress{endpoint="m",version="1"} 2`,
 		`clearml_serving_endpoint_ready{endpoint="m",version="1"} 1`,
 		`clearml_serving_endpoint_ready{endpoint="loads",version=""} 0`,
@@ -178,6 +169,44 @@ func TestTimesAndSizesOfRequestsAreExposed(t *testing.T) {
 		`clearml_serving_stream_duration_seconds_bucket{endpoint="m",version="v2",le="5"} 1`,
 		`clearml_serving_request_duration_seconds_count{endpoint="unplanned",version="3"} 1`,
 	}, `clearml_serving_request_duration_seconds_count{endpoint="gone"`)
+}
+
+func TestRequestsAreCountedByOutcomeAtTheirEndpointAndTheirCanary(t *testing.T) {
+	m := statistics.New()
+	p := plan(nil, "m/1", "m/2")
+	p.Canaries = map[serving.EndpointURL]serving.CanaryTable{
+		"split": {URL: "split", Targets: []serving.EndpointURL{"m/1", "m/2"}},
+		"m/2":   {URL: "m/2", Targets: []serving.EndpointURL{"m/1"}}, // the url of an endpoint
+	}
+	m.Follow(p)
+	for outcome := range serving.Outcomes {
+		for range int(outcome) + 1 {
+			m.Record(serving.Sample{URL: "m/1", Outcome: outcome, RequestBytes: -1, AnswerBytes: -1})
+			m.Count("m/1", "", outcome) // it came to no model
+		}
+	}
+	m.Record(serving.Sample{URL: "m/1", Canary: "split", Latency: time.Second, RequestBytes: -1, AnswerBytes: -1})
+	m.Record(serving.Sample{URL: "m/1", Canary: "split", Streamed: true, RequestBytes: -1, AnswerBytes: -1})
+	m.Count("m/1", "split", serving.Errors) // the end of the stream
+	m.Count("split", "", serving.Errors)    // it came to none of its endpoints
+	text := scrape(t, m, serving.Status{})
+	lint(t, text)
+	expect(t, text, []string{
+		`clearml_serving_requests_total{endpoint="m",outcome="answered",version="1"} 3`,
+		`clearml_serving_requests_total{endpoint="m",outcome="error",version="1"} 5`,
+		`clearml_serving_requests_total{endpoint="m",outcome="timed_out",version="1"} 6`,
+		`clearml_serving_requests_total{endpoint="m",outcome="refused",version="1"} 8`,
+		`clearml_serving_requests_total{endpoint="m",outcome="client_error",version="1"} 10`,
+		`clearml_serving_requests_total{endpoint="m",outcome="bad_request",version="1"} 12`,
+		`clearml_serving_requests_total{endpoint="m",outcome="answered",version="2"} 0`,
+		`clearml_serving_requests_total{endpoint="split",outcome="error",version=""} 1`,
+		`clearml_serving_canary_requests_total{canary="split",endpoint="m",outcome="answered",version="1"} 1`,
+		`clearml_serving_canary_requests_total{canary="split",endpoint="m",outcome="error",version="1"} 1`,
+		`clearml_serving_canary_requests_total{canary="split",endpoint="m",outcome="error",version="2"} 0`,
+		`clearml_serving_canary_requests_total{canary="m/2",endpoint="m",outcome="answered",version="1"} 0`,
+		`clearml_serving_canary_request_duration_seconds_count{canary="split",endpoint="m",version="1"} 2`,
+		`clearml_serving_canary_request_duration_seconds_sum{canary="split",endpoint="m",version="1"} 1`,
+	}, `clearml_serving_request_duration_seconds_count{endpoint="split"`)
 }
 
 func TestAScraperThatTakesProtobufGetsNativeHistograms(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
-	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -20,12 +20,10 @@ import (
 )
 
 const (
-	maxWaiting      = 4096    // unread samples of one lane
-	maxWaitingBytes = 4 << 20 // of their variables
-	maxCollected    = 100     // names without a definition, of one endpoint
-	maxElements     = 10_000  // of a list, in one sample
-	maxName         = 200     // bytes of a name or a word that becomes a label
-	otherWord       = "other" // replaces unlisted words
+	maxCollected = 100     // names without a definition, of one endpoint
+	maxElements  = 10_000  // of a list, in one sample
+	maxName      = 200     // bytes of a name or a word that becomes a label
+	otherWord    = "other" // replaces unlisted words
 
 	// retireTime is how long a name whose definition was removed is not treated as collected by user
 	// code, because workers may still send it.
@@ -34,118 +32,177 @@ const (
 
 // sample is the variables of one request.
 type sample struct {
-	of     *variables
+	meter  uint64
 	weight float64
+	at     int64  // nanoseconds since 1970
 	text   []byte // a JSON object, or empty
-	at     time.Duration
 }
 
-// samples are the unread samples.
+// samples are what Run and scrapes read from the lanes.
 type samples struct {
 	began   time.Time
-	lanes   []sampleLane
 	full    chan struct{} // has one signal: a lane is half full
 	dropped atomic.Uint64
+	unsaved atomic.Bool // the last checkpoint could not be written
 
 	mu     sync.Mutex // guards the fields below, and the records of variables
 	broken uint64
+	of     map[uint64]*variables // by the numbers of meters
+	dirty  bool                  // there is something that is not in a checkpoint
+	saved  time.Time             // the last checkpoint
 }
 
-// sampleLane is mostly used by one core.
-type sampleLane struct {
-	mu    sync.Mutex
-	list  []sample
-	bytes int
-	_     [64]byte // the next lane is in another cache line
+func newSamples() *samples {
+	return &samples{began: time.Now(), full: make(chan struct{}, 1), of: map[uint64]*variables{}}
 }
 
-func newSamples(lanes int) *samples {
-	return &samples{began: time.Now(), lanes: make([]sampleLane, lanes), full: make(chan struct{}, 1)}
-}
+// now is a time that does not jump within a process.
+func (s *samples) now() int64 { return s.began.UnixNano() + int64(time.Since(s.began)) }
 
-// put stores a sample until it is read, if there is space.
-func (s *samples) put(lane int, one sample) {
-	l := &s.lanes[lane]
-	one.at = time.Since(s.began)
-	l.mu.Lock()
-	if len(l.list) >= maxWaiting || l.bytes+len(one.text) > maxWaitingBytes {
-		l.mu.Unlock()
-		s.dropped.Add(1)
-		return
-	}
-	l.list = append(l.list, one)
-	l.bytes += len(one.text)
-	half := len(l.list) >= maxWaiting/2 || l.bytes >= maxWaitingBytes/2
-	l.mu.Unlock()
-	if half {
-		select {
-		case s.full <- struct{}{}:
-		default:
-		}
+func (s *samples) wake() {
+	select {
+	case s.full <- struct{}{}:
+	default:
 	}
 }
 
-// read records all unread samples in their order.
-func (s *samples) read() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// read records all unread samples in their order. samples.mu is held.
+func (m *Metrics) read() {
+	s := m.samples
 	var all []sample
-	for i := range s.lanes {
-		l := &s.lanes[i]
-		l.mu.Lock()
-		all = append(all, l.list...)
-		clear(l.list)
-		l.list, l.bytes = l.list[:0], 0
-		l.mu.Unlock()
+	fullest := uint64(0)
+	for i := range m.lanes.all {
+		l := &m.lanes.all[i]
+		m.with(l, func() {
+			if l.ring.memory == nil {
+				return
+			}
+			var broken bool
+			if all, broken = l.take(all); broken {
+				s.broken++
+			}
+			if l.ring.offset == 0 {
+				l.ring.tail = l.ring.read
+			}
+			fullest = max(fullest, l.ring.read-l.ring.tail)
+		})
 	}
 	slices.SortStableFunc(all, func(a, b sample) int { return cmp.Compare(a.at, b.at) })
 	for _, one := range all {
-		if !one.of.record(one) {
+		v := s.of[one.meter]
+		if v == nil {
+			continue // its endpoint was removed
+		}
+		if !v.record(one) {
 			s.broken++
 		}
 	}
+	s.dirty = s.dirty || len(all) > 0
+	if s.dirty && (fullest >= ringSize/4 || time.Since(s.saved) >= checkpointEvery) {
+		m.checkpoint()
+	}
+}
+
+// checkpoint stores what has been read. samples.mu is held.
+func (m *Metrics) checkpoint() {
+	s := m.samples
+	if m.file == nil {
+		return
+	}
+	c := &checkpoint{ID: m.file.id, Dropped: s.dropped.Load(), Broken: s.broken, Meters: s.of}
+	for i := range m.lanes.all {
+		l := &m.lanes.all[i]
+		m.with(l, func() {
+			if c.Read[i] = l.ring.read; l.ring.offset == 0 {
+				c.Read[i] = l.journal.head // the ring in the file is not used
+			}
+		})
+	}
+	err := c.save(checkpointPath(m.file.path))
+	if err != nil && !s.unsaved.Swap(true) {
+		m.file.log.Error("logged variables are kept in memory only until they can be written", "file", checkpointPath(m.file.path), "err", err)
+	}
+	if err == nil && s.unsaved.Swap(false) {
+		m.file.log.Info("logged variables written again", "file", checkpointPath(m.file.path))
+	}
+	for i := range m.lanes.all {
+		l := &m.lanes.all[i]
+		l.mu.Lock()
+		if l.ring.offset != 0 {
+			l.ring.tail = max(l.ring.tail, c.Read[i])
+		}
+		l.mu.Unlock()
+	}
+	s.dirty, s.saved = false, time.Now()
 }
 
 // define sets the definitions of an endpoint's variables. The record of a
-// variable stays unless its definition has changed.
-func (s *samples) define(v *variables, definitions map[string]serving.Metric) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if reflect.DeepEqual(v.definitions, definitions) {
+// variable stays unless its definition has changed. samples.mu is held.
+func (m *Metrics) define(v *variables, metrics map[string]serving.Metric) {
+	definitions := make(map[string]string, len(metrics))
+	for name, d := range metrics {
+		text, err := json.Marshal(d.Buckets)
+		if err != nil {
+			text = []byte(fmt.Sprint(d.Buckets))
+		}
+		definitions[name] = d.Type + " " + string(text)
+	}
+	if maps.Equal(v.Definitions, definitions) {
 		return
 	}
-	for name := range v.definitions {
+	m.read() // by the old definitions
+	for name := range v.Definitions {
 		if _, ok := definitions[name]; !ok {
-			delete(v.all, name)
-			v.retired[name] = time.Now().Add(retireTime)
+			delete(v.All, name)
+			v.Retired[name] = time.Now().Add(retireTime)
 		}
 	}
 	for name, d := range definitions {
-		if before, ok := v.definitions[name]; !ok || !reflect.DeepEqual(before, d) {
-			if v.all[name] != nil && !ok {
-				v.collected--
+		if before, ok := v.Definitions[name]; !ok || before != d {
+			if v.All[name] != nil && !ok {
+				v.Collected--
 			}
-			v.all[name] = newVariable(d)
+			v.All[name] = newVariable(metrics[name])
 		}
-		delete(v.retired, name)
+		delete(v.Retired, name)
 	}
-	v.definitions = definitions
+	v.Definitions = definitions
 	v.defined.Store(len(definitions) > 0)
+	m.samples.dirty = true
+	m.checkpoint() // later samples must not be read by the old definitions
 }
 
-// variables are the variables of one endpoint. samples.mu guards all fields except defined.
+// variables are the variables of one endpoint. samples.mu guards all fields except defined. The exported
+// ones are in checkpoints.
 type variables struct {
-	defined     atomic.Bool // there are definitions
-	definitions map[string]serving.Metric
-	all         map[string]*variable
-	retired     map[string]time.Time
-	collected   int    // names without a definition
-	excess      uint64 // values of names beyond the limit
-	samples     uint64
+	defined     atomic.Bool       // there are definitions
+	Definitions map[string]string // their types and buckets
+	All         map[string]*variable
+	Retired     map[string]time.Time
+	Collected   int    // names without a definition
+	Excess      uint64 // values of names beyond the limit
+	Samples     uint64
 }
 
 func newVariables() *variables {
-	return &variables{all: map[string]*variable{}, retired: map[string]time.Time{}}
+	return &variables{Definitions: map[string]string{}, All: map[string]*variable{}, Retired: map[string]time.Time{}}
+}
+
+// restored completes what a checkpoint has. A clock that was set back must not prolong anything.
+func (v *variables) restored() *variables {
+	now := newVariables()
+	now.Collected, now.Excess, now.Samples = v.Collected, v.Excess, v.Samples
+	maps.Copy(now.Definitions, v.Definitions)
+	maps.Copy(now.All, v.All)
+	latest := time.Now().Add(retireTime)
+	for name, until := range v.Retired {
+		if until.After(latest) {
+			until = latest
+		}
+		now.Retired[name] = until
+	}
+	now.defined.Store(len(now.Definitions) > 0)
+	return now
 }
 
 // record adds a sample. It reports whether the sample could be read.
@@ -161,14 +218,14 @@ func (v *variables) record(s sample) bool {
 			return false
 		}
 	}
-	v.samples++
-	for name := range v.definitions {
+	v.Samples++
+	for name := range v.Definitions {
 		if _, ok := values[name]; !ok {
-			v.all[name].skipped[skippedMissing]++
+			v.All[name].Skipped[skippedMissing]++
 		}
 	}
 	for name, value := range values {
-		one := v.all[name]
+		one := v.All[name]
 		if one == nil {
 			if one = v.collect(name); one == nil {
 				continue
@@ -181,32 +238,32 @@ func (v *variables) record(s sample) bool {
 
 // collect returns the variable of a name without a definition, nil if it is not recorded.
 func (v *variables) collect(name string) *variable {
-	if until, ok := v.retired[name]; ok {
+	if until, ok := v.Retired[name]; ok {
 		if time.Now().Before(until) {
 			return nil
 		}
-		delete(v.retired, name)
+		delete(v.Retired, name)
 	}
-	if v.collected >= maxCollected || len(name) > maxName {
-		v.excess++
+	if v.Collected >= maxCollected || len(name) > maxName {
+		v.Excess++
 		return nil
 	}
-	v.collected++
+	v.Collected++
 	one := newVariable(serving.Metric{Type: serving.MetricValue})
-	v.all[name] = one
+	v.All[name] = one
 	return one
 }
 
 // variable is the record of one variable.
 type variable struct {
-	kind    string
-	bounds  []float64         // of a scalar
-	counts  []uint64          // of a scalar, one more than bounds
-	words   map[string]uint64 // of an enum: the listed ones and otherWord
-	sum     float64
-	count   uint64
-	last    float64
-	skipped [skipReasons]uint64
+	Kind    string
+	Bounds  []float64         // of a scalar
+	Counts  []uint64          // of a scalar, one more than Bounds
+	Words   map[string]uint64 // of an enum: the listed ones and otherWord
+	Sum     float64
+	Count   uint64
+	Last    float64
+	Skipped [skipReasons]uint64
 }
 
 type skipReason int
@@ -226,21 +283,21 @@ func (r skipReason) String() string {
 }
 
 func newVariable(d serving.Metric) *variable {
-	v := &variable{kind: d.Type}
+	v := &variable{Kind: d.Type}
 	switch d.Type {
 	case serving.MetricScalar:
 		for _, b := range d.Buckets {
-			if f, ok := number(b); ok && !slices.Contains(v.bounds, f) {
-				v.bounds = append(v.bounds, f)
+			if f, ok := number(b); ok && !slices.Contains(v.Bounds, f) {
+				v.Bounds = append(v.Bounds, f)
 			}
 		}
-		slices.Sort(v.bounds)
-		v.counts = make([]uint64, len(v.bounds)+1)
+		slices.Sort(v.Bounds)
+		v.Counts = make([]uint64, len(v.Bounds)+1)
 	case serving.MetricEnum:
-		v.words = map[string]uint64{otherWord: 0}
+		v.Words = map[string]uint64{otherWord: 0}
 		for _, b := range d.Buckets {
 			if w, ok := word(b); ok && len(w) <= maxName {
-				v.words[w] = 0
+				v.Words[w] = 0
 			}
 		}
 	}
@@ -261,34 +318,34 @@ func (v *variable) add(value any, weight float64, left *int) {
 		return
 	}
 	if *left == 0 {
-		v.skipped[skippedLimit]++
+		v.Skipped[skippedLimit]++
 		return
 	}
 	*left--
 	if value == nil {
-		v.skipped[skippedNull]++
+		v.Skipped[skippedNull]++
 		return
 	}
-	if v.kind == serving.MetricEnum {
+	if v.Kind == serving.MetricEnum {
 		v.addWord(value)
 		return
 	}
 	f, ok := number(value)
 	switch {
 	case !ok:
-		v.skipped[skippedType]++
-	case v.kind == serving.MetricCounter && f < 0:
-		v.skipped[skippedNegative]++
-	case v.kind == serving.MetricCounter:
-		v.sum += f * weight
-		v.count++
+		v.Skipped[skippedType]++
+	case v.Kind == serving.MetricCounter && f < 0:
+		v.Skipped[skippedNegative]++
+	case v.Kind == serving.MetricCounter:
+		v.Sum += f * weight
+		v.Count++
 	default:
-		v.sum += f
-		v.count++
-		v.last = f
-		if v.counts != nil {
-			i, _ := slices.BinarySearch(v.bounds, f)
-			v.counts[i]++
+		v.Sum += f
+		v.Count++
+		v.Last = f
+		if v.Counts != nil {
+			i, _ := slices.BinarySearch(v.Bounds, f)
+			v.Counts[i]++
 		}
 	}
 }
@@ -296,22 +353,22 @@ func (v *variable) add(value any, weight float64, left *int) {
 func (v *variable) addWord(value any) {
 	w, ok := word(value)
 	if !ok {
-		v.skipped[skippedType]++
+		v.Skipped[skippedType]++
 		return
 	}
-	if _, listed := v.words[w]; !listed {
+	if _, listed := v.Words[w]; !listed {
 		w = otherWord
 	}
-	v.words[w]++
+	v.Words[w]++
 }
 
 // encode returns the histogram of a scalar.
 func (v *variable) encode() *dto.Histogram {
-	count, sum := v.count, v.sum
+	count, sum := v.Count, v.Sum
 	h := &dto.Histogram{SampleCount: &count, SampleSum: &sum}
 	upTo := uint64(0)
-	for i, bound := range v.bounds {
-		upTo += v.counts[i]
+	for i, bound := range v.Bounds {
+		upTo += v.Counts[i]
 		cumulated := upTo
 		h.Bucket = append(h.Bucket, &dto.Bucket{UpperBound: &bound, CumulativeCount: &cumulated})
 	}

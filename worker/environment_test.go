@@ -31,6 +31,21 @@ func TestTheFirstInterpreterThatIsThereIsTaken(t *testing.T) {
 	}
 }
 
+func TestFilesOfTheCurrentFolderReplaceNoModuleOfTheProbe(t *testing.T) {
+	if _, err := worker.FindEnvironment(t.Context(), worker.Search{Candidates: []string{"python3"}, Env: os.Environ()}); err != nil {
+		t.Skipf("no python: %v", err)
+	}
+	t.Chdir(t.TempDir())
+	for _, module := range []string{"json.py", "os.py", "importlib.py", "numpy.py"} {
+		if err := os.WriteFile(module, []byte("raise SystemExit('of the folder')\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := worker.FindEnvironment(t.Context(), worker.Search{Candidates: []string{"python3"}, Env: os.Environ()}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUnusableInterpretersSayWhy(t *testing.T) {
 	for name, tc := range map[string]struct {
 		python  string

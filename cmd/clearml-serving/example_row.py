@@ -5,9 +5,13 @@ It is run by "clearml-serving run" with the path of the model. The worker has lo
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Any
+
+if sys.path[:1] == [""]:  # -c adds the current folder: its files must not replace modules
+    del sys.path[0]
+
+import json  # noqa: E402
+from typing import Any  # noqa: E402
 
 
 def learn(step: Any, columns: list[str], row: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -167,12 +168,13 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 			setup.push.opened(task)
 		}
 	}
+	health := process.NewHealthMeter(dir, os.Environ())
 	o.Followers = []reconcile.Follower{instance.New(instance.Options{
 		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
-		Key: front.Identity.Public(), Usage: usageMeter(), Console: console, Opened: opened, Logger: log,
+		Key: front.Identity.Public(), Usage: usageMeter(), Machine: health.Measure, Console: console, Opened: opened, Logger: log,
 	})}
-	metrics := statistics.New()
-	o.Recorder, o.Recent, o.Followers = metrics, metrics.Recent, append(o.Followers, recordFollower{metrics})
+	metrics := statistics.Open(filepath.Join(dir, "inference", "statistics-"+cacheName(id, setup.name)), log)
+	o.Recorder, o.Recent, o.Followers = metrics, metrics.Recent, append(o.Followers, recordFollower{metrics, health})
 	core := inference.New(o)
 	if front.Metrics, err = metrics.Handler(core.Status, log); err != nil {
 		return nil, err
@@ -187,12 +189,15 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	clients := rest.New(core, front)
 	return func(ctx context.Context) error {
 		defer summary.Flush()
-		return core.Run(ctx, clients)
+		return errors.Join(core.Run(ctx, clients), metrics.Close())
 	}, nil
 }
 
 // recordFollower tells the statistics which endpoints there are and what they log.
-type recordFollower struct{ metrics *statistics.Metrics }
+type recordFollower struct {
+	metrics *statistics.Metrics
+	health  *process.HealthMeter
+}
 
 // Planned implements reconcile.Follower.
 func (f recordFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
@@ -203,8 +208,13 @@ func (f recordFollower) Planned(_ *reconcile.State, plan serving.Plan, _ bool) {
 func (recordFollower) StatusChanged(func() serving.Status) {}
 
 // Run implements inference.FollowerRunner.
-func (f recordFollower) Run(ctx context.Context, _ func() serving.Status) error { //nolint:unparam // of the interface
+func (f recordFollower) Run(ctx context.Context, status func() serving.Status) error { //nolint:unparam // of the interface
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		f.metrics.Watch(ctx, statistics.Watcher{Health: f.health.Measure, Usage: process.UsageOf}, status)
+	})
 	f.metrics.Run(ctx)
+	watch.Wait()
 	return nil
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/process"
 	"clearmlserving/serving"
 )
 
@@ -33,6 +34,8 @@ type Options struct {
 	Opened func(taskID string)
 	// Usage returns the instance's use of its machine's resources, nil if unknown.
 	Usage func() serving.Usage
+	// Machine returns the state of the machine, nil if it is not reported.
+	Machine func(context.Context) process.Health
 	// Console has the log lines for the task's console, nil for none.
 	Console *Console
 	Logger  *slog.Logger
@@ -134,7 +137,7 @@ func (r *Task) Run(ctx context.Context, status func() serving.Status) error {
 			err = r.report(ctx, &record)
 		case <-ping.C:
 			if err = r.mirror(ctx, &record); err == nil { // retried if it failed before
-				err = errors.Join(r.ping(ctx, &record), r.report(ctx, &record))
+				err = errors.Join(r.ping(ctx, &record), r.report(ctx, &record), record.monitor.report(ctx, r, record.taskID, record.usage.Memory, time.Now()))
 			}
 		case <-console.C:
 			err = r.flush(ctx, record)
@@ -165,6 +168,7 @@ type instanceRecord struct {
 	containers containers
 	planned    map[serving.EndpointURL]serving.PlannedEndpoint
 	usage      serving.Usage // last reported
+	monitor    monitor
 }
 
 // mirror opens the instance's task unless that has been done, and copies

@@ -44,7 +44,9 @@ func TestEachRequestIsCountedByWhatBecameOfIt(t *testing.T) {
 
 func eachRequestIsCounted(t *testing.T, post func(t *testing.T, url, body string, headers ...string) (*http.Response, string)) {
 	t.Helper()
+	recorder := &countingRecorder{}
 	base := start(t, func(o *options) {
+		o.Recorder = recorder
 		o.Source.(fixedSource).state.Sections[serving.SectionCanary] = json.RawMessage(
 			`{"split":{"endpoint":"split","weights":[1],"load_endpoints":["answers"]},"empty":{"endpoint":"empty","weights":[1],"load_endpoints":["badcode"]}}`)
 	}, "answers", "slow", "busy", "died", "away", "cut", "panics", "badcode")
@@ -104,6 +106,12 @@ func eachRequestIsCounted(t *testing.T, post func(t *testing.T, url, body string
 		if got[url] != w {
 			t.Errorf("%s: %+v, want %+v", url, got[url], w)
 		}
+	}
+	want["split > answers"] = serving.Counts{Requests: 1} // the one through the canary
+	recorder.mu.Lock()
+	defer recorder.mu.Unlock()
+	if !maps.Equal(recorder.counts, want) {
+		t.Errorf("recorded %+v, want %+v", recorder.counts, want)
 	}
 	for _, e := range status.Endpoints {
 		if e.URL == "slow" && e.MeanMS < 250 || e.URL == "badcode" && e.MeanMS != 0 {

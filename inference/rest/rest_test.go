@@ -208,12 +208,52 @@ type countingRecorder struct {
 	mu      sync.Mutex
 	samples []serving.Sample
 	streams []int // their bytes
+	counts  map[serving.EndpointURL]serving.Counts
+}
+
+// count adds an outcome; mu is held.
+func (c *countingRecorder) count(url serving.EndpointURL, outcome serving.Outcome) {
+	if c.counts == nil {
+		c.counts = map[serving.EndpointURL]serving.Counts{}
+	}
+	n := serving.Counts{Requests: 1}
+	switch outcome {
+	case serving.Errors:
+		n.Errors = 1
+	case serving.TimedOut:
+		n.TimedOut = 1
+	case serving.Refused:
+		n.Refused = 1
+	case serving.ClientErrors:
+		n.ClientErrors = 1
+	case serving.BadRequests:
+		n.BadRequests = 1
+	}
+	url = serving.EndpointURL(strings.Clone(string(url))) // that of the caller is valid during the call only
+	n.Add(c.counts[url])
+	c.counts[url] = n
+}
+
+func (c *countingRecorder) Count(url, canary serving.EndpointURL, outcome serving.Outcome) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.count(url, outcome)
+	if canary != "" {
+		c.count(canary+" > "+url, outcome)
+	}
 }
 
 func (c *countingRecorder) Record(s serving.Sample) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.samples = append(c.samples, s)
+	if s.Streamed {
+		return
+	}
+	c.count(s.URL, s.Outcome)
+	if s.Canary != "" {
+		c.count(s.Canary+" > "+s.URL, s.Outcome)
+	}
 }
 
 func (c *countingRecorder) RecordStream(_ serving.EndpointURL, bytes int, took time.Duration) {

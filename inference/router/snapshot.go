@@ -144,17 +144,29 @@ func (r *Router) Snapshot() *Snapshot {
 // Acquire finds the model for url, by a draw if url is a canary, and takes a
 // reference: the caller calls Release after the answer has been written.
 func (r *Router) Acquire(url serving.EndpointURL) (*Live, error) {
+	live, _, err := r.Choose(url)
+	return live, err
+}
+
+// Choose is Acquire that also returns the url of the canary that has drawn the model, "" for none.
+func (r *Router) Choose(url serving.EndpointURL) (live *Live, canary serving.EndpointURL, err error) {
 	for {
 		s := r.current.Load()
 		if s == nil {
-			return nil, notRead(url)
+			return nil, "", notRead(url)
 		}
-		live, err := s.find(url)
+		if c, ok := s.Canaries[url]; ok {
+			live, err = c.Draw()
+			canary = c.URL
+		} else {
+			live, err = s.find(url)
+			canary = ""
+		}
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
 		if live.hold() {
-			return live, nil
+			return live, canary, nil
 		}
 	}
 }

@@ -8,17 +8,17 @@ import (
 )
 
 // Outcome is the result of a request.
-type Outcome int
+type Outcome = serving.Outcome
 
 // The outcomes, as serving.Counts describes them.
 const (
-	Answered Outcome = iota
-	Errors
-	TimedOut
-	Refused
-	ClientErrors
-	BadRequests
-	outcomes
+	Answered     = serving.Answered
+	Errors       = serving.Errors
+	TimedOut     = serving.TimedOut
+	Refused      = serving.Refused
+	ClientErrors = serving.ClientErrors
+	BadRequests  = serving.BadRequests
+	outcomes     = serving.Outcomes
 )
 
 // Stats counts the outcomes of the requests to one url. It is updated without locks and

@@ -1,7 +1,11 @@
 # Describes this interpreter. It may run on any version, even Python 2: no annotations here.
-import json
-import os
 import sys
+
+if sys.path[:1] == [""]:  # -c adds the current folder: its files must not replace modules
+    del sys.path[0]
+
+import json  # noqa: E402
+import os  # noqa: E402
 
 
 def installed():  # noqa: ANN201

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -83,7 +84,7 @@ func (m *Maker) withUV(ctx context.Context, e Environment, r recipe, log *slog.L
 const noVenv = "environments need uv or python's own venv; Debian, Ubuntu: apt-get install python3-venv"
 
 func (m *Maker) withPip(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
-	command := []string{r.base.Path, "-m", "venv"}
+	command := []string{r.base.Path, "-I", "-m", "venv"} // -I: files of the code's folder must not replace modules
 	if r.layered {
 		command = append(command, "--system-site-packages")
 	}
@@ -95,7 +96,9 @@ func (m *Maker) withPip(ctx context.Context, e Environment, r recipe, log *slog.
 			return err
 		}
 	}
-	_, err := m.run(ctx, r, log, "", append([]string{e.Python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, r.args...)...)
+	// With -m, files of the code's folder would replace modules. -I would hide packages of PYTHONPATH from pip.
+	pip := filepath.Join(filepath.Dir(e.Python), "pip")
+	_, err := m.run(ctx, r, log, "", append([]string{e.Python, pip, "install", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"}, r.args...)...)
 	return err
 }
 
@@ -138,7 +141,10 @@ func forBoth(env []string) []string {
 // seeBase gives an environment access to the packages of the one below it. venv's "system packages"
 // are those of the interpreter below all environments.
 func (m *Maker) seeBase(ctx context.Context, e Environment, r recipe, log *slog.Logger) error {
-	const list = `import json, sys; print(json.dumps([p for p in sys.path if p.rstrip("/").endswith(("site-packages", "dist-packages"))]))`
+	// -c adds the current folder, whose files must not replace modules.
+	const own = `import sys; sys.path[:1] = [p for p in sys.path[:1] if p]
+`
+	const list = own + `import json; print(json.dumps([p for p in sys.path if p.rstrip("/").endswith(("site-packages", "dist-packages"))]))`
 	out, err := m.run(ctx, recipe{turn: r.turn}, log, "", r.base.Path, "-c", list)
 	if err != nil {
 		return err
@@ -149,8 +155,7 @@ func (m *Maker) seeBase(ctx context.Context, e Environment, r recipe, log *slog.
 	}
 	// A line of code in a .pth file is run at start: addsitedir reads the .pth files of the base
 	// too.
-	const write = `
-import os, sys, sysconfig
+	const write = own + `import os, sysconfig
 with open(os.path.join(sysconfig.get_path("purelib"), "zz_base.pth"), "w") as f:
     f.writelines(f"import site; site.addsitedir({p!r})\n" for p in sys.argv[1:])`
 	_, err = m.run(ctx, recipe{turn: r.turn}, log, "", append([]string{e.Python, "-c", write}, folders...)...)

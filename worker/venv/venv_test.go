@@ -307,6 +307,11 @@ func TestRealInstallers(t *testing.T) {
 			env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PIP_NO_INDEX=1"}
 			m := venv.New(venv.Options{Dir: t.TempDir(), Env: env, UV: program})
 			code := t.TempDir()
+			for _, module := range []string{"json.py", "tempfile.py", "runpy.py"} { // the installers must not import them
+				if err := os.WriteFile(filepath.Join(code, module), []byte("raise SystemExit('of the code')\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
 			file := wheel(t, code, "tiny", "41")
 			if err := os.WriteFile(filepath.Join(code, "requirements.txt"), []byte("# local\n./"+file+"\n"), 0o644); err != nil {
 				t.Fatal(err)
