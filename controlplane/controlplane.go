@@ -29,6 +29,7 @@ import (
 	"clearmlserving/controlplane/files"
 	"clearmlserving/controlplane/intake"
 	"clearmlserving/controlplane/store"
+	"clearmlserving/controlplane/ui"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
 )
@@ -54,6 +55,8 @@ type Options struct {
 	InstanceCA string
 	// Authorities returns the trusted authorities. Nil: those of the machine.
 	Authorities func() (*x509.CertPool, error)
+	// Series answers the charts of the web pages. Nil: there are no time series.
+	Series ui.Series
 	// Recorded returns the newest recorded requests to a url for the web pages, the newest first,
 	// at most this many. Nil: no recordings are at hand.
 	Recorded func(url serving.EndpointURL, most int) []serving.Exchange

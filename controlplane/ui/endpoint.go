@@ -41,6 +41,7 @@ type endpointPage struct {
 	Metrics   []metricRow
 	Used      []string // canaries that the endpoint takes part in
 	Console   console
+	Charts    charted
 }
 
 // endpointLink is the path of the page of a url.
@@ -121,6 +122,9 @@ func (p *Pages) endpoint(v *visit) error {
 		}
 	}
 	if part == "" {
+		if page.Removed.IsZero() {
+			page.Charts = v.charted(withQuery("/services/"+s.Doc.ID+"/charts.json", "endpoint", at), shapeOf(s, string(at), instances).groups()...)
+		}
 		page.Code = v.codeOf(s.Doc.Artifacts, page.Record.PreprocessArtifact)
 		page.Samples = v.samplesOf(s.Doc.Artifacts, page.Options.Golden)
 		page.Requests = v.recordedRows(page.Options.Record, string(at))
