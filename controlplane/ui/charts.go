@@ -48,7 +48,7 @@ type chart struct {
 
 // asked is what a chart is asked for.
 type asked struct {
-	service string
+	service string // a matcher of the service, "" for all
 	targets []target
 	span    span
 	by      []string // labels that keep series apart beside those of the chart
@@ -174,33 +174,38 @@ func batches(at string, instances []instance) bool {
 
 // comparedCharts are charts with a line for each target.
 func comparedCharts() []chart {
-	by := func(q asked) asked {
-		q.by = []string{"endpoint", "version"}
-		return q
-	}
-	quantile := func(of float64) func(asked) []query {
-		return func(q asked) []query {
-			return []query{{expr: by(q).quantile(of, "request_duration_seconds"), name: q.byTarget}}
-		}
-	}
 	return []chart{
 		{"each-rate", "Requests", unitRate, kindLines, "", func(q asked) []query {
-			return []query{{expr: by(q).sum(q.rate("requests_total")), name: q.byTarget}}
+			return []query{{expr: q.each().sum(q.rate("requests_total")), name: q.byTarget}}
 		}},
-		{"each-errors", "Error rate", unitShare, kindLines, "share of requests without a good answer", func(q asked) []query {
-			return []query{{expr: by(q).sum(q.rate("requests_total", `outcome!="answered"`)) + " / " + by(q).sum(q.rate("requests_total")), name: q.byTarget}}
+		{"each-errors", "Error rate", unitShare, kindLines, "requests without a good answer", func(q asked) []query {
+			return []query{{expr: q.each().sum(q.rate("requests_total", `outcome!="answered"`)) + " / " + q.each().sum(q.rate("requests_total")), name: q.byTarget}}
 		}},
-		{"each-p50", "Median latency", unitSeconds, kindLines, "", quantile(.5)},
-		{"each-p99", "p99 latency", unitSeconds, kindLines, "", quantile(.99)},
+		quantileOfEach("each-p50", "Median latency", .5),
+		quantileOfEach("each-p99", "p99 latency", .99),
 	}
 }
 
-// shareChart is how the requests of a canary were spread.
-func shareChart() chart {
-	return chart{"shares", "Share of requests", unitShare, kindShares, "that each endpoint answered, requests of its own included", func(q asked) []query {
-		q.by = []string{"endpoint", "version"}
-		return []query{{expr: q.sum(q.rate("requests_total")), name: q.byTarget}}
+// canaryCharts are those of the endpoints of a canary.
+func canaryCharts() []chart {
+	all := comparedCharts()
+	shares := chart{"shares", "Share of requests", unitShare, kindShares, "its own requests included", func(q asked) []query {
+		return []query{{expr: q.each().sum(q.rate("requests_total")), name: q.byTarget}}
 	}}
+	return slices.Insert(slices.Insert(all, 3, quantileOfEach("each-p90", "p90 latency", .9)), 0, shares)
+}
+
+// quantileOfEach has a line with a quantile of the latency for each target.
+func quantileOfEach(id, title string, of float64) chart {
+	return chart{id, title, unitSeconds, kindLines, "", func(q asked) []query {
+		return []query{{expr: q.each().quantile(of, "request_duration_seconds"), name: q.byTarget}}
+	}}
+}
+
+// each keeps the targets apart.
+func (q asked) each() asked {
+	q.by = []string{"endpoint", "version"}
+	return q
 }
 
 // charted is the part of a page with charts.
@@ -240,6 +245,8 @@ type shape struct {
 	compared []target
 	canary   bool
 	charts   []chart
+	// variables are the defined ones; collected are found in the time series.
+	variables, collected []variable
 }
 
 // mostCompared is how many versions are side by side: each has a colour of its own.
@@ -264,6 +271,7 @@ func shapeOf(s *operations.Service, at string, instances []instance) shape {
 		sh.compared = append(sh.compared, targetOf(s.Config, url))
 	}
 	if !sh.canary && !isRule {
+		sh.variables = variablesOf(s.Config, at)
 		sh.charts = endpointCharts()
 		if batches(at, instances) {
 			sh.charts = append(sh.charts, batchChart())
@@ -320,7 +328,17 @@ func (sh shape) groups() []chartGroup {
 	if len(sh.compared) > 0 {
 		g := chartGroup{"versions", "Versions side by side", sh.compared, comparedCharts()}
 		if sh.canary {
-			g.ID, g.Title, g.Charts = "targets", "Endpoints of the canary side by side", append([]chart{shareChart()}, g.Charts...)
+			g.ID, g.Title, g.Charts = "targets", "Endpoints of the canary side by side", canaryCharts()
+		}
+		groups = append(groups, g)
+	}
+	if of := slices.Concat(sh.variables, sh.collected); len(of) > 0 {
+		g := chartGroup{"variables", "Variables", []target{sh.target}, nil}
+		for _, one := range of {
+			g.Charts = append(g.Charts, one.chart())
+		}
+		if len(sh.variables) > 0 {
+			g.Charts = append(g.Charts, skippedChart())
 		}
 		groups = append(groups, g)
 	}
@@ -329,8 +347,9 @@ func (sh shape) groups() []chartGroup {
 
 // The bounds of an answer.
 const (
-	mostLines  = 12
-	mostMarks  = 60
+	mostLines = 12
+	mostBins  = 100 // of a heat map
+	mostMarks = 60
 	// chartsTimeout bounds reading all charts of an answer, chartsAtOnce how many are read together.
 	chartsTimeout = 20 * time.Second
 	chartsAtOnce  = 4
@@ -399,11 +418,16 @@ func (p *Pages) chartsJSON(v *visit) error {
 	q := v.r.URL.Query()
 	at := string(serving.CleanURL(q.Get("endpoint")))
 	sh := shapeOf(s, at, instances)
+	for _, id := range q["show"] {
+		if one, ok := variableOf(id, sh.variables); ok && len(sh.collected) < mostVariables && !slices.Contains(sh.variables, one) {
+			sh.collected = append(sh.collected, one)
+		}
+	}
 	span := spanOf(q, p.now())
 	answer := chartsData{From: span.From.Unix(), To: span.To.Unix(), Step: int64(span.Step / time.Second)}
 	known := map[string]func(context.Context) chartData{}
 	for _, g := range sh.groups() {
-		of := asked{targets: g.Targets, span: span}
+		of := asked{service: p.ofService(s.Doc.ID), targets: g.Targets, span: span}
 		for _, c := range g.Charts {
 			known[c.ID] = func(ctx context.Context) chartData { return readChart(ctx, p.opts.Series, c, of) }
 		}
@@ -449,22 +473,31 @@ func (v *visit) sendJSON(answer any) error {
 // readChart reads the lines of a chart. What cannot be read is said in its note.
 func readChart(ctx context.Context, series Series, c chart, q asked) chartData {
 	data := chartData{ID: c.ID, Unit: c.Unit, Kind: c.Kind, Lines: []chartLine{}}
-	more := 0
+	more, most := 0, mostLines
+	if c.Kind == kindHeat {
+		most = mostBins
+	}
 	for _, one := range c.lines(q) {
 		lines, err := readLines(ctx, series, q.span, one.expr, one.name)
 		if err != nil {
 			data.Note = "It cannot be read: " + err.Error()
 			return data
 		}
+		if c.Kind == kindHeat {
+			lines = binned(lines)
+		}
 		for _, l := range lines {
 			switch {
-			case !l.known():
-			case len(data.Lines) == mostLines:
+			case c.Kind != kindHeat && !l.known():
+			case len(data.Lines) == most:
 				more++
 			default:
 				data.Lines = append(data.Lines, chartLine{Name: l.Name, Series: colourOf(l.Name, q.targets, len(data.Lines)), Over: one.over, Values: l.Values})
 			}
 		}
+	}
+	if c.Kind == kindHeat {
+		return data
 	}
 	slices.SortStableFunc(data.Lines, func(a, b chartLine) int { return place(a.Name, q.targets) - place(b.Name, q.targets) })
 	if more > 0 {

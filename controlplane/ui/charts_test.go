@@ -133,7 +133,7 @@ func TestAnEndpointIsSelectedByTheLabelsOfItsMetrics(t *testing.T) {
 		}
 	}
 	two := []target{targetOf(config, "wine/1"), targetOf(config, "a.b/2")}
-	if got, want := selector("s", two, `x!="y"`), `{x!="y",service="s",endpoint=~"wine|a\\.b",version=~"1|2"}`; got != want {
+	if got, want := selector(`service="s"`, two, `x!="y"`), `{x!="y",service="s",endpoint=~"wine|a\\.b",version=~"1|2"}`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }
@@ -268,5 +268,73 @@ func TestTheAnswerToAPageWithChartsIsBounded(t *testing.T) {
 	data := charts(t, many, "endpoint=wine/2&show=rate&show=rate")
 	if len(data.Charts) != 1 || len(data.Charts[0].Lines) != mostLines || data.Charts[0].Note != "48 more lines are not shown." {
 		t.Errorf("%d charts, %d lines, %q", len(data.Charts), len(data.Charts[0].Lines), data.Charts[0].Note)
+	}
+}
+
+func TestADistributionIsDrawnByItsBins(t *testing.T) {
+	nan := math.NaN()
+	got := binned([]line{{Name: "+Inf", Values: []float64{10, nan}}, {Name: "2", Values: []float64{4, nan}}, {Name: "10", Values: []float64{9, nan}}, {Name: "x"}})
+	want := map[string]float64{"≤ 2": 4, "2 – 10": 5, "> 10": 1}
+	for i, name := range []string{"≤ 2", "2 – 10", "> 10"} {
+		if len(got) != 3 || got[i].Name != name || got[i].Values[0] != want[name] || !math.IsNaN(got[i].Values[1]) {
+			t.Fatalf("%+v", got)
+		}
+	}
+	if got := binned(nil); len(got) != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestVariablesHaveChartsOfTheirKind(t *testing.T) {
+	api := shop()
+	for call, text := range api {
+		api[call] = strings.ReplaceAll(text, `"configuration":{`, `"configuration":{"metric_logging":{"name":"metric_logging","value":`+quoteFact(`{"wine/*":{"endpoint":"wine/*","metrics":{"x0":{"type":"scalar","buckets":[1,2]},"animal":{"type":"enum","buckets":["cat"]},"price":{"type":"value"},"sold":{"type":"counter"}}}}`)+`},`)
+	}
+	series := answers{"variable_distribution_bucket": func(time.Time) model.Vector {
+		return model.Vector{sample(1, "le", "1"), sample(3, "le", "2"), sample(3, "le", "+Inf")}
+	}, "count by (variable)": func(time.Time) model.Vector {
+		return model.Vector{sample(1, "variable", "temperature"), sample(1, "variable", "price")}
+	}}
+	p := newPages(t, Options{API: api, Series: series, Now: noon})
+	page := ask(t, p, "GET", "/services/s/endpoints/wine/1", "").Body.String()
+	for name, shown := range map[string]bool{"var:x0": true, "var:animal": true, "var:price": true, "var:sold": true, "var:temperature": true, "skipped": true, "var:none": false} {
+		if n := strings.Count(page, `data-chart="`+name+`"`); (n == 1) != shown || n > 1 {
+			t.Errorf("%s is %d times on the page", name, n)
+		}
+	}
+	got := ask(t, p, "GET", "/services/s/charts.json?endpoint=wine/1&show=var:x0&show=var:animal&show=var:temperature", "")
+	var data chartsData
+	if err := json.Unmarshal(got.Body.Bytes(), &data); err != nil || len(data.Charts) != 3 {
+		t.Fatalf("%v %s", err, got.Body)
+	}
+	if x := data.Charts[0]; x.Kind != kindHeat || len(x.Lines) != 3 || x.Lines[1].Name != "1 – 2" || x.Lines[1].Values[0] != 2 {
+		t.Errorf("%+v", x)
+	}
+	if data.Charts[1].Kind != kindShares || data.Charts[2].Kind != kindLines {
+		t.Errorf("%+v", data.Charts[1:])
+	}
+}
+
+func TestSmallChartsShowTheLastHourOfEachEndpoint(t *testing.T) {
+	series := answers{"requests_total": func(at time.Time) model.Vector {
+		if at.Equal(noon().Add(-30 * time.Minute)) {
+			return nil
+		}
+		return model.Vector{sample(12.34, "endpoint", "wine", "version", "1"), sample(5, "endpoint", "gone")}
+	}, "request_duration": func(time.Time) model.Vector { return model.Vector{sample(.0456, "endpoint", "wine", "version", "1")} }}
+	page := ask(t, newPages(t, Options{API: shop(), Series: series, Now: noon}), "GET", "/services/s", "").Body.String()
+	for _, want := range []string{"12.3/s", "45.6 ms", "Rate, last hour"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %s in %s", want, page)
+		}
+	}
+	if n := strings.Count(page, "<polyline"); n != 3 { // the rate has a gap
+		t.Errorf("%d lines", n)
+	}
+	if page := ask(t, newPages(t, Options{API: shop()}), "GET", "/services/s", "").Body.String(); strings.Contains(page, "last hour") || !strings.Contains(page, "wine/1") {
+		t.Errorf("without time series: %s", page)
+	}
+	if page := ask(t, newPages(t, Options{API: shop(), Series: broken{}}), "GET", "/services/s", "").Body.String(); !strings.Contains(page, "cannot be read: no connection") {
+		t.Errorf("with broken time series: %s", page)
 	}
 }

@@ -26,6 +26,7 @@ type endpointPage struct {
 	Doc       *clearml.Service
 	Row       endpointRow
 	Canary    *canaryRow    // nil: no canary
+	Arms      []arm         // of the canary
 	IsRule    bool          // a monitoring rule
 	Versions  []endpointRow // that the rule has made
 	Removed   time.Time     // zero: it is there
@@ -89,6 +90,7 @@ func (p *Pages) endpoint(v *visit) error {
 		page.Row.follow(s.Digests()[at], instances)
 	case split >= 0:
 		page.Row.URL, page.Canary = string(at), &canaries[split]
+		page.Arms = armsOf(canaries[split], rows)
 	case page.ofRule(s.Config, at, rows):
 	default:
 		h, err := s.History(string(at))
@@ -123,13 +125,36 @@ func (p *Pages) endpoint(v *visit) error {
 	}
 	if part == "" {
 		if page.Removed.IsZero() {
-			page.Charts = v.charted(withQuery("/services/"+s.Doc.ID+"/charts.json", "endpoint", at), shapeOf(s, string(at), instances).groups()...)
+			sh := shapeOf(s, string(at), instances)
+			if len(sh.charts) > 0 {
+				sh.collected = v.collected(s.Doc.ID, sh.target, sh.variables)
+			}
+			page.Charts = v.charted(withQuery("/services/"+s.Doc.ID+"/charts.json", "endpoint", at), sh.groups()...)
 		}
 		page.Code = v.codeOf(s.Doc.Artifacts, page.Record.PreprocessArtifact)
 		page.Samples = v.samplesOf(s.Doc.Artifacts, page.Options.Golden)
 		page.Requests = v.recordedRows(page.Options.Record, string(at))
 	}
 	return v.render("endpoint", string(at)+" · "+s.Doc.Name, page)
+}
+
+// arm is an endpoint of a canary with its share.
+type arm struct {
+	share
+	Row *endpointRow // nil: there is no such endpoint
+}
+
+// armsOf joins the shares of a canary with their endpoints.
+func armsOf(c canaryRow, rows []endpointRow) []arm {
+	var arms []arm
+	for _, one := range c.Shares {
+		a := arm{share: one}
+		if i := slices.IndexFunc(rows, func(r endpointRow) bool { return r.URL == one.Endpoint }); i >= 0 {
+			a.Row = &rows[i]
+		}
+		arms = append(arms, a)
+	}
+	return arms
 }
 
 // recordedRow is a recorded request with its answer.

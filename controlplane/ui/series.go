@@ -127,12 +127,12 @@ func targetOf(config serving.Service, at string) target {
 	return target{at, at, ""}
 }
 
-// selector selects the series of some targets; service is the id of their service. Targets of several
-// names need grouping by endpoint and version, since it may select more.
+// selector selects the series of some targets; service is a matcher, or "". Targets of several names need
+// grouping by endpoint and version, since it may select more.
 func selector(service string, targets []target, more ...string) string {
 	parts := slices.Clone(more)
 	if service != "" {
-		parts = append(parts, "service="+strconv.Quote(service))
+		parts = append(parts, service)
 	}
 	parts = append(parts,
 		"endpoint"+matching(targets, func(t target) string { return t.endpoint }),
@@ -154,6 +154,14 @@ func matching(targets []target, label func(target) string) string {
 		values[i] = regexp.QuoteMeta(v)
 	}
 	return "=~" + strconv.Quote(strings.Join(values, "|"))
+}
+
+// ofService matches the series of a service, "" matches all.
+func (p *Pages) ofService(id string) string {
+	if p.opts.ServiceLabel == "" {
+		return ""
+	}
+	return p.opts.ServiceLabel + "=" + strconv.Quote(id)
 }
 
 // line is a line of a chart, with a value for each step; NaN where there is none.

@@ -59,6 +59,9 @@ type servicePage struct {
 	Metrics      []metricRow
 	Broken       []serving.BrokenRecord
 	Problems     []serving.Problem
+	// Sparks says that the rows have small charts; NoSparks why they cannot be read.
+	Sparks   bool
+	NoSparks string
 	// Reported is the time of the oldest report that the endpoints' counts come from.
 	Reported time.Time
 	// KeysRequired means that requests need one of Keys; Fresh was just made.
@@ -78,6 +81,8 @@ type endpointRow struct {
 	State      serving.State
 	Reason     string
 	Options    serving.EndpointOptions
+	// Rate and P99 are small charts of the last hour, nil for none.
+	Rate, P99 *spark
 	serving.Counts
 }
 
@@ -129,6 +134,15 @@ func (v *visit) showService(s *operations.Service, fresh *freshKey) error {
 		return err
 	}
 	page.Endpoints, page.Part = partOf(v, rows, shownEndpoints)
+	targets := make([]target, len(page.Endpoints))
+	for i, row := range page.Endpoints {
+		targets[i] = targetOf(s.Config, row.URL)
+	}
+	if page.Sparks = v.p.opts.Series != nil; page.Sparks {
+		if err := v.sparks(s.Doc.ID, page.Endpoints, targets); err != nil {
+			page.NoSparks = err.Error()
+		}
+	}
 	if more := len(page.Canaries) - shownCanaries; more > 0 {
 		page.Canaries, page.MoreCanaries = page.Canaries[:shownCanaries], more
 	}

@@ -42,6 +42,9 @@ type Options struct {
 	Recorded func(url serving.EndpointURL, most int) []serving.Exchange
 	// Series answers the charts. Nil: this server keeps no time series.
 	Series Series
+	// ServiceLabel is the label of the time series with the id of their service. Empty: endpoints of different
+	// services are not told apart.
+	ServiceLabel string
 	// Version is the version of this program, for the page about it.
 	Version string
 	// Bodies bounds what the bodies of forms cost. Nil makes a budget of its own.

@@ -100,6 +100,12 @@
   };
   const tell = (card, at) => {
     const { data } = card;
+    if (data.kind === "heat") {
+      const bin = at == null ? -1 : Math.floor(card.chart.posToVal(card.chart.cursor.top, "y")), row = data.lines[bin];
+      const total = data.lines.reduce((sum, one) => sum + (one.values[at] ?? 0), 0);
+      card.querySelector(".now").textContent = row && total ? `${moment(data.times[at], state.step)}  ${row.name}: ${write("share", (row.values[at] ?? 0) / total)}` : "";
+      return;
+    }
     card.querySelector(".now").textContent = at == null || at >= data.times.length ? "" : moment(data.times[at], state.step);
     card.querySelectorAll(".keys [data-line]").forEach((key) => {
       const line = data.lines[key.dataset.line];
@@ -109,7 +115,12 @@
 
   const keys = (card) => {
     const { data } = card, list = card.querySelector(".keys");
-    if (data.kind === "heat") return list.replaceChildren();
+    if (data.kind === "heat") {
+      const [own, reference] = [make("li", "", "key"), make("li", "", "key")];
+      own.append(make("span", "", "swatch s0"), "values");
+      reference.append(make("span", "", "swatch s1"), "reference");
+      return list.replaceChildren(own, ...(data.lines.some((line) => line.reference != null) ? [reference] : []));
+    }
     list.replaceChildren(...data.lines.map((line, i) => {
       const item = make("li"), key = make("button", "", "key");
       key.type = "button";
@@ -130,7 +141,7 @@
   // whole range, with the reference if there is one.
   const heat = (u, data) => {
     const { ctx } = u, colour = colours(), rows = data.lines;
-    const wide = Math.max(1, Math.abs(u.valToPos(data.times[1] ?? 1, "x", true) - u.valToPos(data.times[0], "x", true)));
+    const step = (data.times[1] ?? 1) - data.times[0], place = (at) => Math.round(u.valToPos(at, "x", true));
     const totals = data.times.map((_, i) => rows.reduce((sum, row) => sum + (row.values[i] ?? 0), 0));
     ctx.save();
     ctx.beginPath();
@@ -142,7 +153,8 @@
       row.values.forEach((v, i) => {
         if (!v || !totals[i]) return;
         ctx.globalAlpha = 0.06 + 0.94 * Math.sqrt(v / totals[i]);
-        ctx.fillRect(u.valToPos(data.times[i], "x", true) - wide, top + 1, wide + 0.5, tall - 2);
+        const left = place(data.times[i] - step);
+        ctx.fillRect(left, top + 1, Math.max(1, place(data.times[i]) - left), tall - 2);
       });
     });
     ctx.restore();
@@ -215,8 +227,8 @@
         label: line.name, stroke: colour.of(line.series), width: stack && !line.over ? 1 : 2, points: { show: false },
         dash: line.over ? [6, 4] : undefined, fill: stack && !line.over ? blend(colour.of(line.series), ground, 0.55) : undefined,
       })), ...(data.kind === "heat" ? [{}] : [])],
-      axes: [{ ...axis, size: 28, space: 70, values: timeTicks }, y],
-      cursor: { y: false, drag: { x: true, y: false, setScale: false }, sync: { key: "charts" }, points: { show: !stack && data.kind !== "heat", size: 7 } },
+      axes: [{ ...axis, size: 28, space: 70, values: timeTicks, ...(data.kind === "heat" ? { grid: { show: false } } : {}) }, y],
+      cursor: { y: data.kind === "heat", drag: { x: true, y: false, setScale: false }, sync: { key: "charts" }, points: { show: !stack && data.kind !== "heat", size: 7 } },
       hooks: {
         drawClear: data.kind === "heat" ? [(u) => heat(u, card.data)] : [],
         draw: [drawMarks],
