@@ -42,6 +42,7 @@ type endpointPage struct {
 	Metrics   []metricRow
 	Used      []string // canaries that the endpoint takes part in
 	Console   console
+	Errors    []lastError
 	Charts    charted
 }
 
@@ -119,7 +120,7 @@ func (p *Pages) endpoint(v *visit) error {
 	}
 	part := v.r.URL.Query().Get("part")
 	if part != partLive {
-		if page.Console, err = v.consoleOf(instances, string(at)); err != nil {
+		if page.Console, page.Errors, err = v.consoleOf(instances, string(at)); err != nil {
 			return err
 		}
 	}
@@ -225,8 +226,8 @@ func (i instance) address() string {
 	return strings.TrimRight(i.Report.URL, "/") + "/" + cmp.Or(strings.Trim(i.Report.Path, "/"), "serve")
 }
 
-// consoleOf is what the instances that are alive have logged about one url.
-func (v *visit) consoleOf(instances []instance, at string) (console, error) {
+// consoleOf is what the instances that are alive have logged about one url, and the errors in it.
+func (v *visit) consoleOf(instances []instance, at string) (console, []lastError, error) {
 	const searched, room = 3000, 40 << 10
 	own := console{Source: "?part=" + partConsole, Live: true}
 	for _, i := range instances {
@@ -237,7 +238,7 @@ func (v *visit) consoleOf(instances []instance, at string) (console, error) {
 			Events []consoleEntry `json:"events"`
 		}
 		if err := v.api.Call(v.r.Context(), "events.get_task_log", map[string]any{"task": i.TaskID, "batch_size": searched, "order": "asc"}, &log); err != nil {
-			return own, err
+			return own, nil, err
 		}
 		for _, event := range log.Events {
 			if event.Text = linesOf(event.Text, at); event.Text != "" {
@@ -246,6 +247,7 @@ func (v *visit) consoleOf(instances []instance, at string) (console, error) {
 		}
 	}
 	slices.SortStableFunc(own.Entries, func(a, b consoleEntry) int { return a.At.Compare(b.At.Time) })
+	errors := errorsOf(own.Entries)
 	left := room
 	for n := len(own.Entries) - 1; n >= 0; n-- {
 		lines := strings.Split(own.Entries[n].Text, "\n")
@@ -256,7 +258,7 @@ func (v *visit) consoleOf(instances []instance, at string) (console, error) {
 			break
 		}
 	}
-	return own, nil
+	return own, errors, nil
 }
 
 // linesOf are the lines of a log that have the fact endpoint=at, with what follows below them.
