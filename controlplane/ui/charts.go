@@ -347,9 +347,10 @@ func (sh shape) groups() []chartGroup {
 
 // The bounds of an answer.
 const (
-	mostLines = 12
-	mostBins  = 100 // of a heat map
-	mostMarks = 60
+	mostLines   = 12
+	mostBins    = 100 // of a heat map
+	mostMarks   = 60
+	longestMark = 200
 	// chartsTimeout bounds reading all charts of an answer, chartsAtOnce how many are read together.
 	chartsTimeout = 20 * time.Second
 	chartsAtOnce  = 4
@@ -556,10 +557,7 @@ func (v *visit) marks(s *operations.Service, at string, sh shape, within span) (
 		if t.Before(within.From) || t.After(v.p.now()) || len(text) == 0 {
 			return
 		}
-		if len(text) > 200 {
-			text = strings.ToValidUTF8(text[:200], "") + "…"
-		}
-		marks = append(marks, mark{t.Unix(), text, link, kind})
+		marks = append(marks, mark{t.Unix(), clip(text, longestMark), link, kind})
 	}
 	urls := []string{at}
 	for _, t := range sh.compared {

@@ -122,7 +122,7 @@ func valuesOf(t taskDoc) map[string]map[string]string {
 	}
 	column := map[string]string{}
 	for name, object := range t.Configuration {
-		column[name] = clip(string(object.Value))
+		column[name] = clip(string(object.Value), longestReason)
 	}
 	values["Configuration"] = column
 	artifacts := map[string]string{}
@@ -131,15 +131,6 @@ func valuesOf(t taskDoc) map[string]map[string]string {
 	}
 	values["Artifacts"] = artifacts
 	return values
-}
-
-// clip keeps a cell of a table small.
-func clip(text string) string {
-	const longest = 400
-	if len(text) <= longest {
-		return text
-	}
-	return text[:longest] + "…"
 }
 
 func describeArtifact(a clearml.Artifact) string {

@@ -179,9 +179,7 @@ func clipLines(lines []diffLine) []diffLine {
 		lines = append(lines[:most:most], diffLine{"…", fmt.Sprintf("%d more lines", len(lines)-most)})
 	}
 	for i := range lines {
-		if text := lines[i].Text; len(text) > longest {
-			lines[i].Text = strings.ToValidUTF8(text[:longest], "") + "…"
-		}
+		lines[i].Text = clip(lines[i].Text, longest)
 	}
 	return lines
 }

@@ -21,17 +21,25 @@ type variable struct {
 // variablePrefix begins the ids of charts of variables.
 const variablePrefix = "var:"
 
-// mostVariables is how many variables a page shows, the first ones by name.
-const mostVariables = 60
+// The variables that a page shows are the first ones by name: at most this many, with this length of all
+// their names.
+const (
+	mostVariables  = 60
+	variablesBytes = 6 << 10
+)
 
 // variablesOf are the defined variables of a url.
 func variablesOf(config serving.Service, at string) []variable {
 	defined := config.MetricsFor(serving.CleanURL(at)).Metrics
 	all := make([]variable, 0, len(defined))
+	left := variablesBytes
 	for _, name := range sortedKeys(defined) {
+		if left -= len(name); left < 0 || len(all) == mostVariables {
+			break
+		}
 		all = append(all, variable{name, defined[name].Type})
 	}
-	return all[:min(len(all), mostVariables)]
+	return all
 }
 
 // collected are the numbers that user code of an endpoint collects without a definition.
@@ -59,7 +67,7 @@ func (v *visit) collected(service string, t target, defined []variable) []variab
 
 // chart shows the values of the variable over time.
 func (one variable) chart() chart {
-	c := chart{ID: variablePrefix + one.name, Title: one.name}
+	c := chart{ID: variablePrefix + one.name, Title: clip(one.name, 100)}
 	ofOne := `variable=` + strconv.Quote(one.name)
 	switch one.kind {
 	case "scalar":
