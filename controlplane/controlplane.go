@@ -29,6 +29,7 @@ import (
 	"clearmlserving/controlplane/files"
 	"clearmlserving/controlplane/intake"
 	"clearmlserving/controlplane/store"
+	"clearmlserving/controlplane/ui"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
 	"clearmlserving/timeseries/embedded"
@@ -59,6 +60,8 @@ type Options struct {
 	// the caller runs it. Nil: there are none here, and TimeSeriesElsewhere says where they are.
 	TimeSeries          *embedded.Store
 	TimeSeriesElsewhere string
+	// Series answers the charts of the web pages. Nil: there are no time series.
+	Series ui.Series
 	// Recorded returns the newest recorded requests to a url for the web pages, the newest first,
 	// at most this many. Nil: no recordings are at hand.
 	Recorded func(url serving.EndpointURL, most int) []serving.Exchange

@@ -18,6 +18,7 @@ type canaryRow struct {
 	URL     string
 	Prefix  string // of the endpoints, if they are chosen by one
 	Shares  []share
+	More    int // shares that are not shown
 	Problem string
 	// Live means that the shares are in use by an instance.
 	Live bool
@@ -54,6 +55,7 @@ func canaryRows(config serving.Service, instances []instance) []canaryRow {
 			row.Problem = report.Problem
 			row.Shares = configuredShares(c)
 		}
+		row.Shares, row.More = firstOf(row.Shares, shownShares)
 		lay(row.Shares)
 		rows = append(rows, row)
 	}

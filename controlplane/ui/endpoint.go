@@ -26,6 +26,7 @@ type endpointPage struct {
 	Doc       *clearml.Service
 	Row       endpointRow
 	Canary    *canaryRow    // nil: no canary
+	Arms      []arm         // of the canary
 	IsRule    bool          // a monitoring rule
 	Versions  []endpointRow // that the rule has made
 	Removed   time.Time     // zero: it is there
@@ -41,6 +42,8 @@ type endpointPage struct {
 	Metrics   []metricRow
 	Used      []string // canaries that the endpoint takes part in
 	Console   console
+	Errors    []lastError
+	Charts    charted
 }
 
 // endpointLink is the path of the page of a url.
@@ -88,6 +91,7 @@ func (p *Pages) endpoint(v *visit) error {
 		page.Row.follow(s.Digests()[at], instances)
 	case split >= 0:
 		page.Row.URL, page.Canary = string(at), &canaries[split]
+		page.Arms = armsOf(canaries[split], rows)
 	case page.ofRule(s.Config, at, rows):
 	default:
 		h, err := s.History(string(at))
@@ -116,16 +120,42 @@ func (p *Pages) endpoint(v *visit) error {
 	}
 	part := v.r.URL.Query().Get("part")
 	if part != partLive {
-		if page.Console, err = v.consoleOf(instances, string(at)); err != nil {
+		if page.Console, page.Errors, err = v.consoleOf(instances, string(at)); err != nil {
 			return err
 		}
 	}
 	if part == "" {
+		if page.Removed.IsZero() {
+			sh := shapeOf(s, string(at), instances)
+			if len(sh.charts) > 0 {
+				sh.collected = v.collected(s.Doc.ID, sh.target, sh.variables)
+			}
+			page.Charts = v.charted(withQuery("/services/"+s.Doc.ID+"/charts.json", "endpoint", at), sh.groups()...)
+		}
 		page.Code = v.codeOf(s.Doc.Artifacts, page.Record.PreprocessArtifact)
 		page.Samples = v.samplesOf(s.Doc.Artifacts, page.Options.Golden)
 		page.Requests = v.recordedRows(page.Options.Record, string(at))
 	}
 	return v.render("endpoint", string(at)+" · "+s.Doc.Name, page)
+}
+
+// arm is an endpoint of a canary with its share.
+type arm struct {
+	share
+	Row *endpointRow // nil: there is no such endpoint
+}
+
+// armsOf joins the shares of a canary with their endpoints.
+func armsOf(c canaryRow, rows []endpointRow) []arm {
+	var arms []arm
+	for _, one := range c.Shares {
+		a := arm{share: one}
+		if i := slices.IndexFunc(rows, func(r endpointRow) bool { return r.URL == one.Endpoint }); i >= 0 {
+			a.Row = &rows[i]
+		}
+		arms = append(arms, a)
+	}
+	return arms
 }
 
 // recordedRow is a recorded request with its answer.
@@ -196,8 +226,8 @@ func (i instance) address() string {
 	return strings.TrimRight(i.Report.URL, "/") + "/" + cmp.Or(strings.Trim(i.Report.Path, "/"), "serve")
 }
 
-// consoleOf is what the instances that are alive have logged about one url.
-func (v *visit) consoleOf(instances []instance, at string) (console, error) {
+// consoleOf is what the instances that are alive have logged about one url, and the errors in it.
+func (v *visit) consoleOf(instances []instance, at string) (console, []lastError, error) {
 	const searched, room = 3000, 40 << 10
 	own := console{Source: "?part=" + partConsole, Live: true}
 	for _, i := range instances {
@@ -208,7 +238,7 @@ func (v *visit) consoleOf(instances []instance, at string) (console, error) {
 			Events []consoleEntry `json:"events"`
 		}
 		if err := v.api.Call(v.r.Context(), "events.get_task_log", map[string]any{"task": i.TaskID, "batch_size": searched, "order": "asc"}, &log); err != nil {
-			return own, err
+			return own, nil, err
 		}
 		for _, event := range log.Events {
 			if event.Text = linesOf(event.Text, at); event.Text != "" {
@@ -217,6 +247,7 @@ func (v *visit) consoleOf(instances []instance, at string) (console, error) {
 		}
 	}
 	slices.SortStableFunc(own.Entries, func(a, b consoleEntry) int { return a.At.Compare(b.At.Time) })
+	errors := errorsOf(own.Entries)
 	left := room
 	for n := len(own.Entries) - 1; n >= 0; n-- {
 		lines := strings.Split(own.Entries[n].Text, "\n")
@@ -227,7 +258,7 @@ func (v *visit) consoleOf(instances []instance, at string) (console, error) {
 			break
 		}
 	}
-	return own, nil
+	return own, errors, nil
 }
 
 // linesOf are the lines of a log that have the fact endpoint=at, with what follows below them.

@@ -86,44 +86,63 @@ func sectionNoun(section string) string {
 
 // Summary says in words which records an edit of a section has touched.
 func (s configurationStep) Summary() string {
-	records := func(text *string) map[string]json.RawMessage {
+	var said, removed []string
+	for _, r := range s.records() {
+		text := sectionNoun(s.Section) + " " + r.key + " " + r.what
+		if s.Section == string(serving.SectionAccess) && r.key == "service" { // the record of the section that is not a key
+			text = "keys turned off"
+			if keysRequired(r.after) {
+				text = "keys turned on"
+			}
+		}
+		if r.what == "removed" {
+			removed = append(removed, text)
+		} else {
+			said = append(said, text)
+		}
+	}
+	if said = append(said, removed...); len(said) == 0 {
+		return s.Section + " " + s.Action
+	}
+	return strings.Join(said, ", ")
+}
+
+// recordChange is what an edit did to one record of a section: added, changed, or removed.
+type recordChange struct {
+	key, what     string
+	before, after json.RawMessage
+}
+
+// records are the records that an edit of a section has touched, by their keys.
+func (s configurationStep) records() []recordChange {
+	read := func(text *string) map[string]json.RawMessage {
 		found := map[string]json.RawMessage{}
 		if text != nil {
 			_ = json.Unmarshal([]byte(*text), &found) // of a text in another form no record is named
 		}
 		return found
 	}
-	before, after := records(s.Before), records(s.After)
-	var said []string
-	say := func(key, what string) {
-		if s.Section == string(serving.SectionAccess) && key == "service" { // the record of the section that is not a key
-			what = "turned off"
-			if keysRequired(after[key]) {
-				what = "turned on"
-			}
-			said = append(said, "keys "+what)
-			return
-		}
-		said = append(said, sectionNoun(s.Section)+" "+key+" "+what)
-	}
-	for _, key := range sortedKeys(after) {
+	before, after := read(s.Before), read(s.After)
+	all := map[string]recordChange{}
+	for key, now := range after {
 		old, was := before[key]
 		switch {
 		case !was:
-			say(key, "added")
-		case string(old) != string(after[key]):
-			say(key, "changed")
+			all[key] = recordChange{key, "added", nil, now}
+		case string(old) != string(now):
+			all[key] = recordChange{key, "changed", old, now}
 		}
 	}
-	for _, key := range sortedKeys(before) {
+	for key, old := range before {
 		if _, stays := after[key]; !stays {
-			say(key, "removed")
+			all[key] = recordChange{key, "removed", old, nil}
 		}
 	}
-	if len(said) == 0 {
-		return s.Section + " " + s.Action
+	changes := make([]recordChange, 0, len(all))
+	for _, key := range sortedKeys(all) {
+		changes = append(changes, all[key])
 	}
-	return strings.Join(said, ", ")
+	return changes
 }
 
 func keysRequired(record json.RawMessage) bool {
@@ -157,9 +176,14 @@ func clipLines(lines []diffLine) []diffLine {
 	return lines
 }
 
+// edits are the newest changes of a service's configuration, the newest first.
+func (v *visit) edits(service string) ([]configurationEdit, error) {
+	return take[[]configurationEdit](v, "tasks.get_configuration_history", "edits", map[string]any{"task": service, "page_size": 50})
+}
+
 func (p *Pages) history(v *visit, s *operations.Service) error {
 	page := historyPage{Doc: s.Doc, Supported: true, Open: v.r.URL.Query().Get("edit")}
-	edits, err := take[[]configurationEdit](v, "tasks.get_configuration_history", "edits", map[string]any{"task": s.Doc.ID, "page_size": 50})
+	edits, err := v.edits(s.Doc.ID)
 	if errors.Is(err, clearml.ErrUnsupported) {
 		page.Supported, err = false, nil
 	}

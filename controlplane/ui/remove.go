@@ -3,6 +3,8 @@ package ui
 import (
 	"fmt"
 	"strings"
+
+	"clearmlserving/serving"
 )
 
 // removal is what the API says of the files of what was deleted.
@@ -31,7 +33,7 @@ func (v *visit) tell(to, what string, files removal) error {
 			lines = append(lines, "… the server's log names the others")
 			break
 		}
-		lines = append(lines, clip(one.URL)+": "+clip(one.Error))
+		lines = append(lines, serving.Shorten(one.URL, longestReason)+": "+serving.Shorten(one.Error, longestReason))
 	}
 	return v.warn(to, strings.Join(lines, "\n"))
 }
@@ -61,7 +63,7 @@ func (p *Pages) deleteModel(v *visit) error {
 	if err := v.api.Call(v.r.Context(), "models.delete", v.deleteFields("model"), &answer); err != nil {
 		return err
 	}
-	return v.tell("/models", fmt.Sprintf("The model %s is deleted.", clip(m.Name)), answer.Files)
+	return v.tell("/models", fmt.Sprintf("The model %s is deleted.", serving.Shorten(m.Name, longestReason)), answer.Files)
 }
 
 // deleteTask deletes an experiment for good, with the models that it made and nobody
@@ -78,7 +80,7 @@ func (p *Pages) deleteTask(v *visit) error {
 	if err := v.api.Call(v.r.Context(), "tasks.delete", v.deleteFields("task"), &answer); err != nil {
 		return err
 	}
-	what := fmt.Sprintf("The experiment %s is deleted", clip(t.Name))
+	what := fmt.Sprintf("The experiment %s is deleted", serving.Shorten(t.Name, longestReason))
 	if answer.Models > 0 {
 		what += " with " + plural(answer.Models, "model", "models") + " of it"
 	}

@@ -56,9 +56,15 @@ type servicePage struct {
 	Canaries     []canaryRow
 	MoreCanaries int // that are not shown
 	Monitoring   []serving.Monitoring
+	MoreRules    int // monitoring rules that are not shown
 	Metrics      []metricRow
+	MoreMetrics  int // rows that are not shown
 	Broken       []serving.BrokenRecord
 	Problems     []serving.Problem
+	MoreProblems int // that are not shown, broken records included
+	// Sparks says that the rows have small charts; NoSparks why they cannot be read.
+	Sparks   bool
+	NoSparks string
 	// Reported is the time of the oldest report that the endpoints' counts come from.
 	Reported time.Time
 	// KeysRequired means that requests need one of Keys; Fresh was just made.
@@ -78,6 +84,8 @@ type endpointRow struct {
 	State      serving.State
 	Reason     string
 	Options    serving.EndpointOptions
+	// Rate and P99 are small charts of the last hour, nil for none.
+	Rate, P99 *spark
 	serving.Counts
 }
 
@@ -129,30 +137,79 @@ func (v *visit) showService(s *operations.Service, fresh *freshKey) error {
 		return err
 	}
 	page.Endpoints, page.Part = partOf(v, rows, shownEndpoints)
+	targets := make([]target, len(page.Endpoints))
+	for i, row := range page.Endpoints {
+		targets[i] = targetOf(s.Config, row.URL)
+	}
+	if page.Sparks = v.p.opts.Series != nil; page.Sparks {
+		if err := v.sparks(s.Doc.ID, page.Endpoints, targets); err != nil {
+			page.NoSparks = err.Error()
+		}
+	}
 	if more := len(page.Canaries) - shownCanaries; more > 0 {
 		page.Canaries, page.MoreCanaries = page.Canaries[:shownCanaries], more
 	}
 	for _, key := range sortedKeys(s.Config.Monitoring) {
-		page.Monitoring = append(page.Monitoring, s.Config.Monitoring[key])
+		page.Monitoring = append(page.Monitoring, briefRule(s.Config.Monitoring[key]))
 	}
+	page.Monitoring, page.MoreRules = firstOf(page.Monitoring, shownRules)
 	for _, key := range sortedKeys(s.Config.Metrics) {
 		page.Metrics = append(page.Metrics, metricRowOf(key, s.Config.Metrics[key]))
 	}
+	page.Metrics, page.MoreMetrics = firstOf(page.Metrics, shownMetrics)
 	for _, i := range instances {
 		for _, problem := range i.Report.Problems {
+			problem.Text = serving.Shorten(problem.Text, longestReason)
 			if !slices.Contains(page.Problems, problem) {
 				page.Problems = append(page.Problems, problem)
 			}
 		}
 	}
+	var more int
+	page.Broken, page.MoreProblems = firstOf(page.Broken, shownProblems)
+	page.Problems, more = firstOf(page.Problems, shownProblems)
+	page.MoreProblems += more
 	return v.render("service", s.Doc.Name, page)
 }
 
-// shownEndpoints and shownCanaries are how much of a service is on one page.
+// How much of a service is on one page, and how much of a text.
 const (
 	shownEndpoints = 50
 	shownCanaries  = 20
+	shownShares    = 50 // of a canary
+	shownRules     = 20
+	shownMetrics   = 50
+	shownProblems  = 20
+	longestReason  = 300
+	longestNames   = 300 // of the variables of a row, and of the tags of a rule
 )
+
+// firstOf returns the first elements, and how many are left out.
+func firstOf[T any](all []T, most int) (first []T, more int) {
+	if len(all) <= most {
+		return all, 0
+	}
+	return all[:most:most], len(all) - most
+}
+
+// clipAll bounds the sum of some texts.
+func clipAll(texts []string, most int) []string {
+	var kept []string
+	for i, text := range texts {
+		if most <= 0 {
+			return append(kept, fmt.Sprintf("and %d more", len(texts)-i))
+		}
+		text = serving.Shorten(text, most)
+		kept, most = append(kept, text), most-len(text)
+	}
+	return kept
+}
+
+// briefRule is a rule as far as a page has room for it.
+func briefRule(rule serving.Monitoring) serving.Monitoring {
+	rule.Name, rule.Project, rule.Tags = serving.Shorten(rule.Name, longestReason), serving.Shorten(rule.Project, longestReason), clipAll(rule.Tags, longestNames)
+	return rule
+}
 
 func metricRowOf(key string, m serving.MetricLogging) metricRow {
 	row := metricRow{Endpoint: key, Frequency: "the service's"}
@@ -166,6 +223,7 @@ func metricRowOf(key string, m serving.MetricLogging) metricRow {
 		}
 		row.Variables = append(row.Variables, text+")")
 	}
+	row.Variables = clipAll(row.Variables, longestNames)
 	return row
 }
 
@@ -197,6 +255,7 @@ func (v *visit) endpointRows(config serving.Service, instances []instance) ([]en
 				row = &endpointRow{URL: url, Engine: report.Engine, Model: ref{ID: string(report.ModelID)}, Monitoring: report.Monitoring}
 				rows[url] = row
 			}
+			report.Model.LastDeath = serving.Shorten(report.Model.LastDeath, longestReason)
 			row.Live = append(row.Live, liveState{i.Name(), i.TaskID, i.Report.Digests[report.URL], report})
 		}
 	}
@@ -231,7 +290,7 @@ func (row *endpointRow) sum() {
 		row.Add(live.Counts)
 		n := slices.Index(worst, live.State)
 		if n >= 0 && n < at {
-			at, row.State, row.Reason = n, live.State, live.Note()
+			at, row.State, row.Reason = n, live.State, serving.Shorten(live.Note(), longestReason)
 		} else if n < 0 && at == len(worst) {
 			row.State = live.State
 		}
@@ -332,8 +391,11 @@ func (v *visit) instances(services ...string) ([]instance, error) {
 type instancePage struct {
 	Doc      *clearml.Service
 	Instance instance
-	Console  console
-	Machine  []scalarMetric
+	// Endpoints are some of those in the instance's report.
+	Endpoints []serving.EndpointReport
+	Part      part
+	Console   console
+	Machine   []scalarMetric
 }
 
 func (p *Pages) instance(v *visit) error {
@@ -351,6 +413,7 @@ func (p *Pages) instance(v *visit) error {
 		return refusal{http.StatusNotFound, "This instance has ended. Its console stays on the experiment of its task."}
 	}
 	page := instancePage{Doc: s.Doc, Instance: instances[at]}
+	page.Endpoints, page.Part = partOf(v, page.Instance.Report.Endpoints, shownEndpoints)
 	if page.Console, err = v.console(task); err != nil {
 		return err
 	}

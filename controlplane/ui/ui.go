@@ -41,6 +41,11 @@ type Options struct {
 	// Recorded gives the newest recorded requests to a url, the newest first, at most this many. Nil:
 	// no recordings are at hand.
 	Recorded func(url serving.EndpointURL, most int) []serving.Exchange
+	// Series answers the charts. Nil: this server keeps no time series.
+	Series Series
+	// ServiceLabel is the label of the time series with the id of their service. Empty: endpoints of different
+	// services are not told apart.
+	ServiceLabel string
 	// Version is the version of this program, for the page about it.
 	Version string
 	// Bodies bounds what the bodies of forms cost. Nil makes a budget of its own.
@@ -133,6 +138,7 @@ func (p *Pages) install() {
 	p.post("POST /services", p.createService)
 	p.page("GET /services/{id}", p.service)
 	p.page("GET /services/{id}/history", ofService(p.history))
+	p.page("GET /services/{id}/charts.json", p.chartsJSON)
 	p.post("POST /services/{id}/revert", p.revert)
 	p.page("GET /services/{id}/canary", p.canaryForm)
 	p.post("POST /services/{id}/canary", p.saveCanary)

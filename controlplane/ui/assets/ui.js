@@ -138,6 +138,10 @@
     });
   }
 
+  // What is unfolded is being read, so it is not replaced.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.detail.target?.matches("[data-read]:has(details[open])")) event.detail.shouldSwap = false;
+  });
   // A console that is read stays where it is; one that is at its end follows.
   const places = new Map();
   document.addEventListener("htmx:beforeSwap", (event) => {

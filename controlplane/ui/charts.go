@@ -1,0 +1,667 @@
+package ui
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"golang.org/x/sync/errgroup"
+
+	"clearmlserving/clearml"
+	"clearmlserving/operations"
+	"clearmlserving/serving"
+)
+
+// The kinds of charts, which the page's script draws.
+const (
+	kindLines  = "lines"
+	kindStack  = "stack"
+	kindShares = "shares" // a stack to 100 %
+	kindHeat   = "heat"   // a row for each line: the bins of a distribution
+)
+
+// The units of charts. The script writes values with them.
+const (
+	unitRate    = "/s"
+	unitSeconds = "s"
+	unitBytes   = "bytes"
+	unitShare   = "share"
+	unitCount   = ""
+)
+
+// chart is a chart of time series.
+type chart struct {
+	ID, Title, Unit, Kind string
+	// Hint says what the chart shows, where its title does not.
+	Hint  string
+	lines func(q asked) []query
+}
+
+// asked is what a chart is asked for.
+type asked struct {
+	service string // a matcher of the service, "" for all
+	targets []target
+	span    span
+	by      []string // labels that keep series apart beside those of the chart
+}
+
+// query is an expression that gives lines of a chart.
+type query struct {
+	expr string
+	name func(model.Metric) string
+	// over draws the lines above a stack.
+	over bool
+}
+
+// of selects the series of a metric.
+func (q asked) of(metric string, more ...string) string {
+	return metricPrefix + metric + selector(q.service, q.targets, more...)
+}
+
+// rate is the rate of a counter.
+func (q asked) rate(metric string, more ...string) string {
+	return "rate(" + q.of(metric, more...) + "[" + q.span.window() + "])"
+}
+
+// sum adds up an expression by labels.
+func (q asked) sum(expr string, by ...string) string {
+	by = append(slices.Clone(q.by), by...)
+	if len(by) == 0 {
+		return "sum(" + expr + ")"
+	}
+	return "sum by (" + strings.Join(by, ", ") + ") (" + expr + ")"
+}
+
+// quantile is a quantile of a histogram, of a native one or a classic one.
+func (q asked) quantile(of float64, metric string) string {
+	text := strconv.FormatFloat(of, 'f', -1, 64)
+	return fmt.Sprintf("histogram_quantile(%s, %s) or histogram_quantile(%s, %s)",
+		text, q.sum(q.rate(metric)), text, q.sum(q.rate(metric+"_bucket"), "le"))
+}
+
+// mean is the mean of a histogram's values.
+func (q asked) mean(metric string) string {
+	return fmt.Sprintf("histogram_avg(%s) or %s / %s", q.sum(q.rate(metric)), q.sum(q.rate(metric+"_sum")), q.sum(q.rate(metric+"_count")))
+}
+
+const metricPrefix = "clearml_serving_"
+
+// named gives every series the same name.
+func named(name string) func(model.Metric) string {
+	return func(model.Metric) string { return name }
+}
+
+// byLabel names a series by a label.
+func byLabel(label model.LabelName) func(model.Metric) string {
+	return func(m model.Metric) string { return strings.ReplaceAll(string(m[label]), "_", " ") }
+}
+
+// byTarget names a series by its target.
+func (q asked) byTarget(m model.Metric) string {
+	for _, t := range q.targets {
+		if string(m["endpoint"]) == t.endpoint && string(m["version"]) == t.version {
+			return t.url
+		}
+	}
+	return ""
+}
+
+// endpointCharts are the charts of one endpoint.
+func endpointCharts() []chart {
+	return []chart{
+		{"rate", "Requests", unitRate, kindStack, "by outcome", func(q asked) []query {
+			return []query{{expr: q.sum(q.rate("requests_total"), "outcome"), name: byLabel("outcome")}}
+		}},
+		{"errors", "Errors", unitRate, kindLines, "by kind", func(q asked) []query {
+			return []query{{expr: q.sum(q.rate("requests_total", `outcome!="answered"`), "outcome"), name: byLabel("outcome")}}
+		}},
+		{"latency", "Latency", unitSeconds, kindLines, "", func(q asked) []query {
+			return []query{
+				{expr: q.quantile(.5, "request_duration_seconds"), name: named("p50")},
+				{expr: q.quantile(.9, "request_duration_seconds"), name: named("p90")},
+				{expr: q.quantile(.99, "request_duration_seconds"), name: named("p99")},
+			}
+		}},
+		{"split", "Mean time of a request", unitSeconds, kindStack, "in the queue and at a worker", func(q asked) []query {
+			return []query{
+				{expr: q.mean("request_queue_duration_seconds"), name: named("queue")},
+				{expr: q.mean("request_worker_duration_seconds"), name: named("worker")},
+			}
+		}},
+		{"workers", "Workers", unitCount, kindStack, "", func(q asked) []query {
+			return []query{
+				{expr: q.sum(q.of("workers"), "state"), name: byLabel("state")},
+				{expr: q.sum(q.of("workers_limit")), name: named("limit"), over: true},
+			}
+		}},
+		{"queue", "Requests in the model", unitCount, kindLines, "", func(q asked) []query {
+			return []query{
+				{expr: q.sum(q.of("requests_in_progress")), name: named("in progress")},
+				{expr: q.sum(q.of("queued_requests")), name: named("queued")},
+			}
+		}},
+	}
+}
+
+// batchChart is for endpoints that execute requests together.
+func batchChart() chart {
+	return chart{"batch", "Rows of a batch", unitCount, kindLines, "", func(q asked) []query {
+		return []query{
+			{expr: q.mean("batch_rows"), name: named("mean")},
+			{expr: q.quantile(.99, "batch_rows"), name: named("p99")},
+			{expr: "max(" + q.of("batch_limit_rows") + ")", name: named("limit")},
+		}
+	}}
+}
+
+// batches reports whether an instance executes requests of an endpoint together.
+func batches(at string, instances []instance) bool {
+	return slices.ContainsFunc(instances, func(i instance) bool {
+		return i.Alive() && slices.ContainsFunc(i.Report.Endpoints, func(e serving.EndpointReport) bool {
+			return string(e.URL) == at && e.Model.Batching != nil
+		})
+	})
+}
+
+// comparedCharts are charts with a line for each target.
+func comparedCharts() []chart {
+	return []chart{
+		{"each-rate", "Requests", unitRate, kindLines, "", func(q asked) []query {
+			return []query{{expr: q.each().sum(q.rate("requests_total")), name: q.byTarget}}
+		}},
+		{"each-errors", "Error rate", unitShare, kindLines, "requests without a good answer", func(q asked) []query {
+			return []query{{expr: q.each().sum(q.rate("requests_total", `outcome!="answered"`)) + " / " + q.each().sum(q.rate("requests_total")), name: q.byTarget}}
+		}},
+		quantileOfEach("each-p50", "Median latency", .5),
+		quantileOfEach("each-p99", "p99 latency", .99),
+	}
+}
+
+// canaryCharts are those of the endpoints of a canary.
+func canaryCharts() []chart {
+	all := comparedCharts()
+	shares := chart{"shares", "Share of requests", unitShare, kindShares, "its own requests included", func(q asked) []query {
+		return []query{{expr: q.each().sum(q.rate("requests_total")), name: q.byTarget}}
+	}}
+	return slices.Insert(slices.Insert(all, 3, quantileOfEach("each-p90", "p90 latency", .9)), 0, shares)
+}
+
+// quantileOfEach has a line with a quantile of the latency for each target.
+func quantileOfEach(id, title string, of float64) chart {
+	return chart{id, title, unitSeconds, kindLines, "", func(q asked) []query {
+		return []query{{expr: q.each().quantile(of, "request_duration_seconds"), name: q.byTarget}}
+	}}
+}
+
+// each keeps the targets apart.
+func (q asked) each() asked {
+	q.by = []string{"endpoint", "version"}
+	return q
+}
+
+// charted is the part of a page with charts.
+type charted struct {
+	// Source is the address of the values.
+	Source string
+	Span   span
+	Groups []chartGroup
+	// Missing says why there are no charts, "" if there are.
+	Missing string
+}
+
+// chartGroup is some charts with a heading.
+type chartGroup struct {
+	ID, Title string
+	Targets   []target
+	Charts    []chart
+}
+
+// Ranges are the ranges that a page offers.
+func (charted) Ranges() []timeRange { return ranges() }
+
+// noSeries is what pages say without time series.
+const noSeries = "This server keeps no time series, so there are no charts."
+
+func (v *visit) charted(source string, groups ...chartGroup) charted {
+	c := charted{Source: source, Span: spanOf(v.r.URL.Query(), v.p.now()), Groups: groups}
+	if v.p.opts.Series == nil {
+		c.Missing = noSeries
+	}
+	return c
+}
+
+// shape is what the charts of a url are about.
+type shape struct {
+	target   target
+	compared []target
+	canary   bool
+	charts   []chart
+	// variables are the defined ones; collected are found in the time series.
+	variables, collected []variable
+}
+
+// mostCompared is how many versions are side by side: each has a colour of its own.
+const mostCompared = seriesColours
+
+// shapeOf finds the charts of a url: those of the endpoint, and those of the versions beside it or of the
+// targets of a canary.
+func shapeOf(s *operations.Service, at string, instances []instance) shape {
+	sh := shape{target: targetOf(s.Config, at)}
+	var beside []string
+	rows := canaryRows(s.Config, instances)
+	_, isRule := serving.LookUp(s.Config.Monitoring, at)
+	if i := slices.IndexFunc(rows, func(r canaryRow) bool { return r.URL == at }); i >= 0 && !hasRecord(s.Config, at) {
+		sh.canary = true
+		for _, one := range rows[i].Shares {
+			beside = append(beside, one.Endpoint)
+		}
+	} else {
+		beside = siblings(s.Config, at)
+	}
+	for _, url := range beside[:min(len(beside), mostCompared)] {
+		sh.compared = append(sh.compared, targetOf(s.Config, url))
+	}
+	if !sh.canary && !isRule {
+		sh.variables = variablesOf(s.Config, at)
+		sh.charts = endpointCharts()
+		if batches(at, instances) {
+			sh.charts = append(sh.charts, batchChart())
+		}
+	}
+	return sh
+}
+
+// hasRecord reports whether the url is that of an endpoint, which may have the url of a canary.
+func hasRecord(config serving.Service, at string) bool {
+	_, static := serving.LookUp(config.Endpoints, at)
+	_, made := serving.LookUp(config.MonitoringEndpoints, at)
+	return static || made
+}
+
+// siblings are the versions of an endpoint's name, the newest first; nil without another one. The url of a
+// monitoring rule is such a name.
+func siblings(config serving.Service, at string) []string {
+	name := cmp.Or(targetOf(config, at).endpoint, at)
+	var urls []serving.EndpointURL
+	for key := range config.Endpoints {
+		if url := serving.CleanURL(key); targetOf(config, string(url)).endpoint == name {
+			urls = append(urls, url)
+		}
+	}
+	for key := range config.MonitoringEndpoints {
+		if url := serving.CleanURL(key); targetOf(config, string(url)).endpoint == name {
+			urls = append(urls, url)
+		}
+	}
+	slices.Sort(urls)
+	urls = slices.Compact(urls)
+	slices.SortStableFunc(urls, newestFirst)
+	if _, rule := serving.LookUp(config.Monitoring, at); len(urls) < 2 && !rule {
+		return nil
+	}
+	all := make([]string, len(urls))
+	for i, url := range urls {
+		all[i] = string(url)
+	}
+	// The page's own endpoint is among those that are shown.
+	if i := slices.Index(all, at); i >= mostCompared {
+		all = append([]string{at}, slices.Delete(all, i, i+1)...)
+	}
+	return all
+}
+
+// groups are the headings of a page's charts.
+func (sh shape) groups() []chartGroup {
+	var groups []chartGroup
+	if len(sh.charts) > 0 {
+		groups = append(groups, chartGroup{"charts", "Traffic", []target{sh.target}, sh.charts})
+	}
+	if len(sh.compared) > 0 {
+		g := chartGroup{"versions", "Versions side by side", sh.compared, comparedCharts()}
+		if sh.canary {
+			g.ID, g.Title, g.Charts = "targets", "Endpoints of the canary side by side", canaryCharts()
+		}
+		groups = append(groups, g)
+	}
+	if of := slices.Concat(sh.variables, sh.collected); len(of) > 0 {
+		g := chartGroup{"variables", "Variables", []target{sh.target}, nil}
+		for _, one := range of {
+			g.Charts = append(g.Charts, one.chart())
+		}
+		if len(sh.variables) > 0 {
+			g.Charts = append(g.Charts, skippedChart())
+		}
+		groups = append(groups, g)
+	}
+	return groups
+}
+
+// The bounds of an answer.
+const (
+	mostLines   = 12
+	mostBins    = 100 // of a heat map
+	mostMarks   = 60
+	longestMark = 200
+	// chartsTimeout bounds reading all charts of an answer, chartsAtOnce how many are read together.
+	chartsTimeout = 20 * time.Second
+	chartsAtOnce  = 4
+)
+
+// chartData is a chart as the script gets it.
+type chartData struct {
+	ID    string      `json:"id"`
+	Unit  string      `json:"unit"`
+	Kind  string      `json:"kind"`
+	Lines []chartLine `json:"lines"`
+	// Note says what is missing.
+	Note string `json:"note,omitempty"`
+}
+
+type chartLine struct {
+	Name   string  `json:"name"`
+	Series int     `json:"series"`
+	Over   bool    `json:"over,omitempty"`
+	Values numbers `json:"values"`
+	// Reference is the share of the bin in the reference distribution, for a heat map.
+	Reference *float64 `json:"reference,omitempty"`
+}
+
+// numbers are written with five digits; what is no number is null.
+type numbers []float64
+
+// MarshalJSON implements json.Marshaler.
+func (n numbers) MarshalJSON() ([]byte, error) {
+	out := []byte{'['}
+	for i, v := range n {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			out = append(out, "null"...)
+		} else {
+			out = strconv.AppendFloat(out, v, 'g', 5, 64)
+		}
+	}
+	return append(out, ']'), nil
+}
+
+// chartsData is the answer to the script of a page with charts.
+type chartsData struct {
+	From   int64       `json:"from"`
+	To     int64       `json:"to"`
+	Step   int64       `json:"step"`
+	Charts []chartData `json:"charts"`
+	Marks  []mark      `json:"marks"`
+}
+
+// chartsJSON sends the values of charts of a url: ?endpoint= and ?show= for each chart.
+func (p *Pages) chartsJSON(v *visit) error {
+	s, err := v.openService(v.id())
+	if err != nil {
+		return err
+	}
+	if p.opts.Series == nil {
+		return refusal{http.StatusNotFound, noSeries}
+	}
+	instances, err := v.instances(s.Doc.ID)
+	if err != nil {
+		return err
+	}
+	q := v.r.URL.Query()
+	at := string(serving.CleanURL(q.Get("endpoint")))
+	sh := shapeOf(s, at, instances)
+	for _, id := range q["show"] {
+		if one, ok := variableOf(id, sh.variables); ok && len(sh.collected) < mostVariables && !slices.Contains(sh.variables, one) {
+			sh.collected = append(sh.collected, one)
+		}
+	}
+	span := spanOf(q, p.now())
+	answer := chartsData{From: span.From.Unix(), To: span.To.Unix(), Step: int64(span.Step / time.Second)}
+	known := map[string]func(context.Context) chartData{}
+	for _, g := range sh.groups() {
+		of := asked{service: p.ofService(s.Doc.ID), targets: g.Targets, span: span}
+		for _, c := range g.Charts {
+			known[c.ID] = func(ctx context.Context) chartData { return readChart(ctx, p.opts.Series, c, of) }
+		}
+	}
+	var read []func(context.Context) chartData
+	for _, id := range q["show"] {
+		if one := known[id]; one != nil {
+			read = append(read, one)
+			delete(known, id)
+		}
+	}
+	answer.Charts = make([]chartData, len(read))
+	ctx, cancel := context.WithTimeout(v.r.Context(), chartsTimeout)
+	defer cancel()
+	var group errgroup.Group
+	group.SetLimit(chartsAtOnce)
+	for i, one := range read {
+		group.Go(func() error {
+			answer.Charts[i] = one(ctx)
+			return nil
+		})
+	}
+	_ = group.Wait() // a chart that fails says so
+	if q.Get("marks") != "" {
+		if answer.Marks, err = v.marks(s, at, sh, span); err != nil {
+			return err
+		}
+	}
+	return v.sendJSON(answer)
+}
+
+// sendJSON answers with JSON.
+func (v *visit) sendJSON(answer any) error {
+	text, err := json.Marshal(answer)
+	if err != nil {
+		return err
+	}
+	v.w.Header().Set("Content-Type", "application/json")
+	_, _ = v.w.Write(text) // an error means that the browser is gone
+	return nil
+}
+
+// readChart reads the lines of a chart. What cannot be read is said in its note.
+func readChart(ctx context.Context, series Series, c chart, q asked) chartData {
+	data := chartData{ID: c.ID, Unit: c.Unit, Kind: c.Kind, Lines: []chartLine{}}
+	more, most := 0, mostLines
+	if c.Kind == kindHeat {
+		most = mostBins
+	}
+	for _, one := range c.lines(q) {
+		lines, err := readLines(ctx, series, q.span, one.expr, one.name)
+		if err != nil {
+			data.Note = "It cannot be read: " + err.Error()
+			return data
+		}
+		if c.Kind == kindHeat {
+			lines = binned(lines)
+		}
+		for _, l := range lines {
+			switch {
+			case c.Kind != kindHeat && !l.known():
+			case len(data.Lines) == most:
+				more++
+			default:
+				data.Lines = append(data.Lines, chartLine{Name: l.Name, Series: colourOf(l.Name, q.targets, len(data.Lines)), Over: one.over, Values: l.Values})
+			}
+		}
+	}
+	if c.Kind == kindHeat {
+		return data
+	}
+	slices.SortStableFunc(data.Lines, func(a, b chartLine) int { return place(a.Name, q.targets) - place(b.Name, q.targets) })
+	if more > 0 {
+		data.Note = fmt.Sprintf("%d more lines are not shown.", more)
+	}
+	return data
+}
+
+// known lines have an order and a colour of their own.
+var knownLines = []struct { //nolint:gochecknoglobals // a constant table
+	name   string
+	series int
+}{
+	{"answered", 0},
+	{"error", 3},
+	{"timed out", 1},
+	{"refused", 5},
+	{"client error", 4},
+	{"bad request", 7},
+	{"p50", 0},
+	{"p90", 1},
+	{"p99", 3},
+	{"queue", 1},
+	{"worker", 0},
+	{"busy", 0},
+	{"calling", 4},
+	{"idle", 2},
+	{"leaving", 7},
+	{"limit", 7},
+	{"in progress", 0},
+	{"queued", 1},
+	{"mean", 0},
+}
+
+func place(name string, targets []target) int {
+	if i := slices.IndexFunc(targets, func(t target) bool { return t.url == name }); i >= 0 {
+		return i
+	}
+	for i, known := range knownLines {
+		if known.name == name {
+			return i
+		}
+	}
+	return len(knownLines)
+}
+
+func colourOf(name string, targets []target, i int) int {
+	if at := slices.IndexFunc(targets, func(t target) bool { return t.url == name }); at >= 0 {
+		return at % seriesColours
+	}
+	for _, known := range knownLines {
+		if known.name == name {
+			return known.series
+		}
+	}
+	return i % seriesColours
+}
+
+// mark is an event of the history on the charts.
+type mark struct {
+	At   int64  `json:"at"`
+	Text string `json:"text"`
+	Link string `json:"link"`
+	Kind string `json:"kind"` // good, bad, or plain
+}
+
+// marks are the events of a url within a range, the oldest first: revisions of it and of what is beside it,
+// and changes of canaries, options and logged metrics.
+func (v *visit) marks(s *operations.Service, at string, sh shape, within span) ([]mark, error) {
+	marks := []mark{}
+	add := func(t time.Time, kind, text, link string) {
+		if t.Before(within.From) || t.After(v.p.now()) || len(text) == 0 {
+			return
+		}
+		marks = append(marks, mark{t.Unix(), serving.Shorten(text, longestMark), link, kind})
+	}
+	urls := []string{at}
+	for _, t := range sh.compared {
+		if t.url != at {
+			urls = append(urls, t.url)
+		}
+	}
+	for _, url := range urls {
+		h, err := s.History(url)
+		if err != nil {
+			continue // it has none
+		}
+		prefix := ""
+		if url != at || len(urls) > 1 {
+			prefix = url + ": "
+		}
+		for _, r := range h.Revisions {
+			text, kind := fmt.Sprintf("%srevision %d", prefix, r.Number), "good"
+			if r.Of > 0 {
+				text += fmt.Sprintf(" brings %d back", r.Of)
+			}
+			if r.By != "" {
+				text += " by " + r.By
+			}
+			if r.Message != "" {
+				text += ": " + r.Message
+			}
+			link := revisionLink(s.Doc.ID, url, r.Number)
+			if r.State == serving.RevisionRefused {
+				kind, text = "bad", text+" – refused: "+r.Reason
+			}
+			add(r.Time, kind, text, link)
+		}
+		if !h.Removed.IsZero() {
+			add(h.Removed, "bad", prefix+"removed", endpointLink(s.Doc.ID, url))
+		}
+	}
+	edits, err := v.edits(s.Doc.ID)
+	if err != nil && !errors.Is(err, clearml.ErrUnsupported) { // a server without a history has no edits
+		return nil, err
+	}
+	for _, e := range edits {
+		for _, text := range e.about(urls) {
+			add(e.Created.Time, "plain", text+" by "+cmp.Or(e.User.Name, "another program"), withQuery("/services/"+s.Doc.ID+"/history", "edit", e.ID))
+		}
+	}
+	slices.SortStableFunc(marks, func(a, b mark) int { return cmp.Compare(a.At, b.At) })
+	return marks[max(0, len(marks)-mostMarks):], nil
+}
+
+// about says what the edit did to some urls beside their revisions.
+func (e configurationEdit) about(urls []string) []string {
+	var said []string
+	for _, step := range e.Sections {
+		switch serving.Section(step.Section) {
+		case serving.SectionCanary, serving.SectionOptions, serving.SectionMetrics:
+		default:
+			continue
+		}
+		for _, r := range step.records() {
+			if slices.ContainsFunc(urls, func(url string) bool { return r.concerns(serving.Section(step.Section), url) }) {
+				said = append(said, sectionNoun(step.Section)+" "+r.key+" "+r.what)
+			}
+		}
+	}
+	return said
+}
+
+// concerns reports whether the record is that of a url, or of a canary that leads to it.
+func (r recordChange) concerns(section serving.Section, url string) bool {
+	if prefix, all := strings.CutSuffix(r.key, "*"); string(serving.CleanURL(r.key)) == url || (all && strings.HasPrefix(url, prefix)) {
+		return true
+	}
+	if section != serving.SectionCanary {
+		return false
+	}
+	for _, text := range []json.RawMessage{r.before, r.after} {
+		var canary struct {
+			Targets []string `json:"load_endpoints"`
+			Prefix  string   `json:"load_endpoint_prefix"`
+		}
+		if json.Unmarshal(text, &canary) != nil { // it was added or removed, or cannot be read
+			continue
+		}
+		before, _ := cutLast(url)
+		if slices.ContainsFunc(canary.Targets, func(t string) bool { return string(serving.CleanURL(t)) == url }) || (canary.Prefix != "" && string(serving.CleanURL(canary.Prefix)) == before) {
+			return true
+		}
+	}
+	return false
+}
