@@ -45,6 +45,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	defer c.m.samples.mu.Unlock()
 	for url, t := range s.meters {
 		s.variables(url, t.variables)
+		s.watched(url, &t.variables.watched)
 	}
 	s.add(samplesDropped, float64(c.m.samples.dropped.Load()))
 	s.add(samplesBroken, float64(c.m.samples.broken))

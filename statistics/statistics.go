@@ -158,6 +158,7 @@ func (m *Metrics) Follow(plan serving.Plan) {
 			t = &renamed
 		}
 		m.samples.define(t.variables, e.Metrics.Metrics)
+		m.samples.watch(t.variables, e)
 		next[url] = t
 	}
 	m.meters.Store(&next)

@@ -111,6 +111,7 @@ func (s *samples) read() {
 func (s *samples) define(v *variables, definitions map[string]serving.Metric) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	v.defined.Store(len(definitions) > 0)
 	if reflect.DeepEqual(v.definitions, definitions) {
 		return
 	}
@@ -130,7 +131,6 @@ func (s *samples) define(v *variables, definitions map[string]serving.Metric) {
 		delete(v.retired, name)
 	}
 	v.definitions = definitions
-	v.defined.Store(len(definitions) > 0)
 }
 
 // variables are the variables of one endpoint. samples.mu guards all fields except defined.
@@ -142,6 +142,7 @@ type variables struct {
 	collected   int    // names without a definition
 	excess      uint64 // values of names beyond the limit
 	samples     uint64
+	watched     watched
 }
 
 func newVariables() *variables {
@@ -162,6 +163,7 @@ func (v *variables) record(s sample) bool {
 		}
 	}
 	v.samples++
+	v.watched.record(values)
 	for name := range v.definitions {
 		if _, ok := values[name]; !ok {
 			v.all[name].skipped[skippedMissing]++
@@ -170,6 +172,9 @@ func (v *variables) record(s sample) bool {
 	for name, value := range values {
 		one := v.all[name]
 		if one == nil {
+			if v.watched.all[name] != nil {
+				continue // the worker selects it for the reference
+			}
 			if one = v.collect(name); one == nil {
 				continue
 			}
