@@ -111,6 +111,7 @@ func sample(random *rand.Rand, rows [][]any, n int) [][]any {
 	return drawn
 }
 
+// median is the lower one of an even number.
 func median(values []int) int {
 	slices.Sort(values)
 	return values[len(values)/2]
@@ -317,7 +318,7 @@ func fixedThresholds(t *testing.T, out *strings.Builder, reference, clean [][]an
 	for i, name := range names {
 		fmt.Fprintf(out, "| %s | %s |\n", name, strings.Join(cells[i], " | "))
 	}
-	fmt.Fprintf(out, "| **this detector** | 0 alarms in %d rows | | | |\n", len(clean))
+	fmt.Fprintf(out, "| this detector | no alarm in the %d clean rows | | | |\n", len(clean))
 }
 
 // windowOf returns shares of a column, and its numbers if it has any.
@@ -349,7 +350,11 @@ func windowOf(reference, window [][]any, v *Variable, i int) (p, q []float64, va
 func ksOf(reference, live []float64) float64 {
 	a, b := slices.Sorted(slices.Values(reference)), slices.Sorted(slices.Values(live))
 	most, i := 0.0, 0
-	for j, x := range b {
+	for j := 0; j < len(b); {
+		x, from := b[j], j
+		for j < len(b) && b[j] == x {
+			j++
+		}
 		for i < len(a) && a[i] < x {
 			i++
 		}
@@ -357,8 +362,7 @@ func ksOf(reference, live []float64) float64 {
 		for i < len(a) && a[i] == x {
 			i++
 		}
-		upTo := float64(i) / float64(len(a))
-		most = max(most, math.Abs(below-float64(j)/float64(len(b))), math.Abs(upTo-float64(j+1)/float64(len(b))))
+		most = max(most, math.Abs(below-float64(from)/float64(len(b))), math.Abs(float64(i)/float64(len(a))-float64(j)/float64(len(b))))
 	}
 	n, m := float64(len(a)), float64(len(b))
 	return kolmogorovTail(int(math.RoundToEven(n*m/(n+m))), most)
