@@ -28,7 +28,7 @@ type arrow struct {
 
 // A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "timeseries", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"cmd/clearml-serving", []string{"clearml", "controlplane", "drift", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "timeseries", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "serving"}, "the record of an instance follows what is served and reports it through the client"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
@@ -57,7 +57,9 @@ var arrows = []arrow{
 	{"places", []string{"clearml", "hocon", "outbound", "storage"}, "places translates clearml.conf into the options of the storages"},
 	{"operations", []string{"clearml", "serving"}, "operations edit a service through the API, and print nothing"},
 	{"storage", []string{"outbound", "storage"}, "places translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},
-	{"drift", nil, "drift computes with values and counts: it needs nothing of ours"},
+	{"drift!", nil, "drift computes with values and counts: it needs nothing of ours"},
+	{"drift/table", []string{"drift!"}, "table reads files into references"},
+	{"drift/watch", []string{"clearml", "drift!", "serving"}, "the watcher reads counters as time series, and services through the client"},
 	{"batching", []string{"serving"}, "batching decides by numbers alone: it needs only the vocabulary"},
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},
 	{"recurring", nil, "recurring is the floor: it needs nothing of ours"},

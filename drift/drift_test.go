@@ -47,7 +47,7 @@ func TestEachValueHasABin(t *testing.T) {
 		values []any
 		want   Counts
 	}{
-		"numbers": {numbers, []any{0.0, 0.5, 1.0, 2.0, -1.0, 3.0, json.Number("1"), "1.0", true}, Counts{Bins: []uint64{1, 2, 4, 1, 1, 0}, Below: 1, Above: 1}},
+		"numbers":    {numbers, []any{0.0, 0.5, 1.0, 2.0, -1.0, 3.0, json.Number("1"), "1.0", true}, Counts{Bins: []uint64{1, 2, 4, 1, 1, 0}, Below: 1, Above: 1}},
 		"no numbers": {numbers, []any{nil, math.NaN(), "one", []any{1.0}, map[string]any{}, "0x1p2", "1_0"}, Counts{Bins: []uint64{0, 0, 0, 0, 0, 7}, Type: 5}},
 		"infinities": {numbers, []any{math.Inf(1), math.Inf(-1), "inf", json.Number("1e999")}, Counts{Bins: []uint64{1, 0, 0, 0, 3, 0}, Below: 1, Above: 3}},
 		"words":      {words, []any{"cat", "dog", 7.0, json.Number("7.0"), "bird", true, ""}, Counts{Bins: []uint64{1, 2, 1, 3, 0}, New: 3}},
