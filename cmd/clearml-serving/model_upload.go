@@ -82,8 +82,11 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 	}
 	var reference []byte
 	if f.reference != "" { // first: a file that cannot be read must leave nothing behind
-		var err error
-		if reference, _, err = a.readReference(f.reference, f.referenceTime); err != nil {
+		r, err := a.readReference(f.reference, f.referenceTime)
+		if err != nil {
+			return err
+		}
+		if reference, err = a.encodeReference(r); err != nil {
 			return err
 		}
 	}
