@@ -364,3 +364,20 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestBinsHaveNamesOfTheirOwn(t *testing.T) {
+	for name, tc := range map[string]struct {
+		of   Variable
+		want []string
+	}{
+		"few digits": {Variable{Kind: Number, Edges: []float64{27.263316464041882, 31.4, 1e6}}, []string{"x < 27.26", "27.26 <= x < 31.4", "31.4 <= x < 1e+06", "x >= 1e+06", "(missing)"}},
+		"close":      {Variable{Kind: Number, Edges: []float64{1.00001, 1.00002}, Right: true}, []string{"x <= 1.00001", "1.00001 < x <= 1.00002", "x > 1.00002", "(missing)"}},
+		"closest":    {Variable{Kind: Number, Edges: []float64{5, math.Nextafter(5, 6)}}, []string{"x < 5", "5 <= x < 5.000000000000001", "x >= 5.000000000000001", "(missing)"}},
+		"no edges":   {Variable{Kind: Number}, []string{"any number", "(missing)"}},
+		"words":      {Variable{Kind: Category, Words: []string{"a", "", "(other)", `"b"`}}, []string{"a", `""`, `"(other)"`, `"\"b\""`, "(other)", "(missing)"}},
+	} {
+		if d := cmp.Diff(tc.want, tc.of.Bins()); d != "" {
+			t.Error(name, d)
+		}
+	}
+}

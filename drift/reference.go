@@ -195,7 +195,7 @@ func (v *Variable) Hash() string {
 func (v *Variable) Bins() []string {
 	names := make([]string, 0, len(v.Counts))
 	if v.Kind == Number {
-		below, above := " <= x < ", ""
+		below, at := " <= x < ", v.edgeNames()
 		if v.Right {
 			below = " < x <= "
 		}
@@ -204,15 +204,15 @@ func (v *Variable) Bins() []string {
 			case len(v.Edges) == 0:
 				names = append(names, "any number")
 			case i == 0 && v.Right:
-				names = append(names, "x <= "+short(v.Edges[0]))
+				names = append(names, "x <= "+at[0])
 			case i == 0:
-				names = append(names, "x < "+short(v.Edges[0]))
+				names = append(names, "x < "+at[0])
 			case i == len(v.Edges) && v.Right:
-				names = append(names, "x > "+short(v.Edges[i-1]))
+				names = append(names, "x > "+at[i-1])
 			case i == len(v.Edges):
-				names = append(names, "x >= "+short(v.Edges[i-1]))
+				names = append(names, "x >= "+at[i-1])
 			default:
-				names = append(names, short(v.Edges[i-1])+below+short(v.Edges[i])+above)
+				names = append(names, at[i-1]+below+at[i])
 			}
 		}
 		return append(names, missingBin)
@@ -224,6 +224,21 @@ func (v *Variable) Bins() []string {
 		names = append(names, w)
 	}
 	return append(names, otherBin, missingBin)
+}
+
+// edgeNames writes the edges with as few digits as tell them apart, four at least.
+func (v *Variable) edgeNames() []string {
+	names := make([]string, len(v.Edges))
+	for digits := 4; ; digits++ {
+		for i, e := range v.Edges {
+			if names[i] = strconv.FormatFloat(e, 'g', digits, 64); digits > 16 {
+				names[i] = short(e)
+			}
+		}
+		if digits > 16 || len(slices.Compact(slices.Clone(names))) == len(names) {
+			return names
+		}
+	}
 }
 
 const (

@@ -42,7 +42,7 @@ type VariableReport struct {
 	// MinPSI is the drift up to which nothing is reported, by the settings, the reference's daily cycle
 	// or its size.
 	MinPSI float64 `json:"min_psi"`
-	// Evidence decides: there is drift from Threshold on. Both are logarithms.
+	// Evidence decides: there is drift from Threshold on. Both are logarithms; less than 0 is shown as 0.
 	Evidence  float64 `json:"evidence"`
 	Threshold float64 `json:"threshold"`
 	// ChanceDays: without drift so much evidence is expected at most once in so many days.
@@ -138,7 +138,7 @@ func (s *State) Report(v *Variable, k int, settings Settings) VariableReport {
 	d := &s.Detector
 	r := VariableReport{
 		Kind: v.Kind, Verdict: Steady, Since: d.Since, Rows: s.Absent + d.Rows + total(s.Pending), Distances: d.Distances(v, n), MinPSI: n.MinPSI(),
-		Evidence: d.Evidence(), Threshold: settings.Threshold(k), Alarms: d.Alarms,
+		Evidence: max(d.Evidence(), 0), Threshold: settings.Threshold(k), Alarms: d.Alarms,
 		ReferenceHash: s.Hash, ReferenceRows: v.Rows(), LiveRows: d.LiveRows(),
 	}
 	switch {

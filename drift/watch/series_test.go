@@ -53,7 +53,7 @@ func TestAReferenceIsMadeOfARecordedTime(t *testing.T) {
 		},
 		"clearml_serving_variable_values_total":   {of(600, "variable", "animal", "value", "cat"), of(0, "variable", "animal", "value", "dog"), of(50, "variable", "animal", "value", "other")},
 		"clearml_serving_variables_skipped_total": {of(20, "variable", "age", "reason", "missing"), of(5, "variable", "age", "reason", "null"), of(9, "variable", "age", "reason", "type")},
-		counters:                                  {of(300, "variable", "x", "bin", bins[0]), of(400, "variable", "x", "bin", bins[3])},
+		counters: {of(300, "variable", "x", "bin", bins[0]), of(400, "variable", "x", "bin", bins[3])},
 	}}
 	to := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
 	r, notes, err := FromSeries(t.Context(), c, "s", "m", "1", &drift.Reference{Variables: map[string]*drift.Variable{"x": w.of}}, to.Add(-24*time.Hour), to)
