@@ -98,6 +98,27 @@ e2e-clients: build python-env venv-sdk1 venv-clients venv-clients1 ## training, 
 	  echo "e2e-clients: the original's services exist for Python 3.11 only, their tests are skipped" >&2
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_CLIENTS=1 $(GO) test -count=1 -timeout 40m -parallel 3 -v -run '^TestClients' ./e2e/...
 
+.PHONY: venv-drift
+venv-drift: ## Python with Evidently, numpy and scipy, which judge the distances of drift/
+	@scripts/python-env.sh .venv-drift requirements/drift.txt
+
+.PHONY: drift-golden
+drift-golden: venv-drift ## the formulas of drift/ once more with numpy and scipy, into its golden file
+	.venv-drift/bin/python drift/testdata/golden.py
+
+.PHONY: drift-evidently
+drift-evidently: venv-drift ## the distances of drift/ against Evidently's own functions (UPDATE=1: new windows)
+	.venv-drift/bin/python drift/testdata/evidently_golden.py $(if $(UPDATE),,--check)
+	$(GO) test -count=1 -run Evidently ./drift
+
+.PHONY: drift-study
+drift-study: ## delays and false alarms of the drift detector on labelled data, into docs/drift.md (some minutes)
+	@mkdir -p .cache/drift
+	@python=$$(scripts/python-find.sh); $$python -m venv .cache/drift/venv && \
+	  .cache/drift/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/drift-data.txt -d .cache/drift && \
+	  $$python -c 'import glob, zipfile; z = zipfile.ZipFile(glob.glob(".cache/drift/nannyml-*.whl")[0]); [open(".cache/drift/" + n.split("/")[-1], "wb").write(z.read(n)) for n in z.namelist() if "/synthetic_car_loan_" in n]'
+	CLEARML_SERVING_DRIFT_DATA=$(CURDIR)/.cache/drift UPDATE=1 $(GO) test -count=1 -timeout 60m -v -run Study ./drift
+
 .PHONY: chaos
 chaos: build python-env ## inject every kind of fault under load (FAULTS=words: only those), into chaos/results.json and docs/faults.md
 	$(GO) run ./chaos $(if $(FAULTS),-only '$(FAULTS)',-results chaos/results.json -table docs/faults.md)

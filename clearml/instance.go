@@ -51,6 +51,9 @@ func (c *Client) ReportInstance(ctx context.Context, id, report string) error {
 	return c.EditConfiguration(ctx, id, []ConfigObject{object}, nil)
 }
 
+// ReportOf returns the report on a task, "" for none.
+func ReportOf(t Task) string { return string(t.Configuration[reportObject].Value) }
+
 // Instances lists the tasks of a service's instances of that type that have not
 // ended, the longest running first. An instance whose process was killed stays in the
 // list until its task is ended: check Seen with serving.Alive and ServerTime.

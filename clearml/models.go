@@ -74,8 +74,9 @@ type ModelFilter struct {
 	Metadata      map[string]string
 	PublishedOnly bool
 	WithArchived  bool
-	NewestFirst   bool // by creation, as in monitoring
-	Limit         int  // 0: all
+	NewestFirst   bool     // by creation, as in monitoring
+	Fields        []string // dotted paths to return, empty for everything
+	Limit         int      // 0: all
 }
 
 // Models lists the models that a filter selects.
@@ -87,6 +88,7 @@ func (c *Client) Models(ctx context.Context, f ModelFilter) ([]Model, error) {
 	q.list("id", f.IDs)
 	q.text("name", f.Name)
 	q.list("tags", f.Tags)
+	q.list("only_fields", f.Fields)
 	for key, value := range map[string]string{"project": f.ProjectID, "uri": f.URI} {
 		if value != "" {
 			q[key] = []string{value}

@@ -138,7 +138,7 @@ func (s *Service) Configuration() serving.Configuration {
 		if !ok {
 			continue
 		}
-		if section == serving.SectionRevisions && json.Valid([]byte(text)) {
+		if (section == serving.SectionRevisions || section == serving.SectionDrift) && json.Valid([]byte(text)) {
 			c.Sections[section] = json.RawMessage(text) // only ours write it, and it may be long
 			continue
 		}

@@ -4,7 +4,7 @@ package serving
 const digestLength = 12
 
 // Digests returns, for each configured URL (endpoints, monitorings, canaries, options, logged
-// metrics), a marker that changes with the configuration of that URL, including the hashes of its
+// metrics, drift), a marker that changes with the configuration of that URL, including the hashes of its
 // artifacts. Unlike StateHash it does not change with other URLs.
 func (s Service) Digests(artifactHashes map[string]string) map[EndpointURL]string {
 	parts := map[EndpointURL]Service{}
@@ -12,6 +12,7 @@ func (s Service) Digests(artifactHashes map[string]string) map[EndpointURL]strin
 	put(parts, s.Monitoring, func(p *Service) *map[string]Monitoring { return &p.Monitoring })
 	put(parts, s.Canaries, func(p *Service) *map[string]Canary { return &p.Canaries })
 	put(parts, s.Metrics, func(p *Service) *map[string]MetricLogging { return &p.Metrics })
+	put(parts, s.Drift, func(p *Service) *map[string]DriftSettings { return &p.Drift })
 	put(parts, s.Options, func(p *Service) *map[string]EndpointOptions { return &p.Options })
 	digests := make(map[EndpointURL]string, len(parts))
 	for url, part := range parts {

@@ -27,6 +27,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 		Versions:            Versions{},
 		Options:             map[string]EndpointOptions{},
 		Revisions:           map[string]History{},
+		Drift:               map[string]DriftSettings{},
 		Parameters:          ParametersFrom(general),
 	}
 	decodeSection(&s, sections, SectionEndpoints, s.Endpoints, decodeEndpoint)
@@ -38,6 +39,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 	decodeSection(&s, sections, SectionOptions, s.Options, decodeOptions)
 	decodeAccess(&s, sections)
 	decodeSection(&s, sections, SectionRevisions, s.Revisions, decodeHistory)
+	decodeSection(&s, sections, SectionDrift, s.Drift, decodeDrift)
 	return s
 }
 
@@ -166,6 +168,8 @@ func (s Service) Encode(section Section) (string, error) {
 		encodeAccess(records, s.Access)
 	case SectionRevisions:
 		encodeRecords(records, s.Revisions, encodeHistory)
+	case SectionDrift:
+		encodeRecords(records, s.Drift, encodeDrift)
 	case SectionVersions:
 		encodeRecords(records, s.Versions, func(given map[ModelID]int) record {
 			r := record{}
@@ -263,6 +267,9 @@ func (s Service) StateHash(artifactHashes map[string]string) string {
 	sections := []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics}
 	if len(s.Options) > 0 { // services without any keep their previous hash
 		sections = append(sections, SectionOptions)
+	}
+	if len(s.Drift) > 0 {
+		sections = append(sections, SectionDrift)
 	}
 	if s.Access.Required || len(s.Access.Keys) > 0 {
 		sections = append(sections, SectionAccess)

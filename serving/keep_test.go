@@ -20,6 +20,7 @@ var goodRecords = map[serving.Section][2]string{
 	serving.SectionVersions:            {"auto", `{"a":1}`},
 	serving.SectionOptions:             {"m/1", `{"record":{"share":1},"limits":{"max_queue":7},"golden":{"artifact":"g"},"shadow":{"to":"n"}}`},
 	serving.SectionRevisions:           {"m/1", `{"keep":7,"revisions":[{"n":1,"state":"good","endpoint":{"engine_type":"custom","serving_url":"m","version":"1"}}]}`},
+	serving.SectionDrift:               {"m/*", `{"endpoint":"m/*","false_alarms":2,"days":7,"min_psi":0.02,"ignore":["x"],"reference":{"variables":{"x":{}}},"later":1}`},
 	serving.SectionAccess:              {"k1", `{"sha256":"` + digest64 + `"}`},
 }
 
@@ -65,6 +66,9 @@ func TestWhatCannotBeReadKeepsItsLastGoodForm(t *testing.T) {
 			broken["shadow"] = configuration(section, key, `{"shadow":{"to":""}}`)
 			broken["record share"] = configuration(section, key, `{"record":{"share":7}}`)
 			broken["golden"] = configuration(section, key, `{"golden":{}}`)
+		case serving.SectionDrift:
+			broken["false alarms"] = configuration(section, key, `{"endpoint":"m/*","false_alarms":0}`)
+			broken["least drift"] = configuration(section, key, `{"endpoint":"m/*","min_psi":-1}`)
 		case serving.SectionAccess:
 			broken["digest"] = configuration(section, key, `{"sha256":"?"}`)
 		}

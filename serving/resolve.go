@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,6 +31,10 @@ type PlannedEndpoint struct {
 	State      RevisionState // of a version made by a monitoring: see MonitoredModel
 	Unready    bool          // a version that gets no share yet: other versions can answer
 	Metrics    MetricLogging
+	Drift      DriftSettings
+	// Reference is a summary of the data that variables are compared with, in the form of package
+	// drift: that of the settings, or of the model. Nil: none.
+	Reference json.RawMessage
 }
 
 // Problem is a part of the configuration that is not served as written.
@@ -87,6 +92,8 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 	}
 	for url, e := range p.Endpoints {
 		e.Metrics = s.MetricsFor(url)
+		e.Drift = s.DriftFor(url)
+		e.Reference = e.Drift.Reference
 		p.Endpoints[url] = e
 	}
 	p.resolveOptions(s)

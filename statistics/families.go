@@ -73,6 +73,10 @@ var (
 	variableWords    = ofEndpoint(isCounter, "variable_values_total", "Values of a variable of type enum in sampled requests; the value \"other\" stands for all that are not listed.", "variable", "value")
 	variablesSkipped = ofEndpoint(isCounter, "variables_skipped_total",
 		"Values that were not recorded: missing (not in the request, the answer or what was collected), null (also: could not be encoded, as NaN), type, negative (of a counter), limit (too many names, or elements of a list).", "variable", "reason")
+	driftValues = ofEndpoint(isCounter, "drift_values_total",
+		"Values in sampled requests of variables that have a reference, by the bins of the reference; docs/drift.md describes them. \"(missing)\" has also values of a wrong type, \"(other)\" the categories without a bin of their own. The label reference changes with the bins.", "variable", "reference", "bin")
+	driftUnexpected = ofEndpoint(isCounter, "drift_unexpected_values_total",
+		"Values that the reference does not have, by kind: missing, type (no number, or neither number nor word), new_category, below and above (the least and the largest number of the reference). They are in drift_values_total too.", "variable", "kind")
 	samplesDropped = newFamily(isCounter, "samples_dropped_total", "Sampled requests whose variables were not recorded because too many waited to be read.")
 	samplesBroken  = newFamily(isCounter, "samples_unreadable_total", "Sampled requests whose variables could not be read.")
 
@@ -114,6 +118,7 @@ func sections() []section {
 		{"Endpoints and workers", []*family{endpointReady, endpointInfo, queuedRequest, queueLimit, workers, workersLimit, restarts, workerMemory, workerCPU}},
 		{"Batching", []*family{batchRows, batchMax}},
 		{"Logged variables", []*family{variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped, samplesDropped, samplesBroken}},
+		{"Drift", []*family{driftValues, driftUnexpected}},
 		{"Copies and recordings", []*family{shadowRequests, recordedRequests}},
 		{"Instance", []*family{instanceStart, countersKept, synced, problems, memoryTaken, memoryBudget, memoryShort, endedEarly}},
 		{"Machine", []*family{machineCPUs, machineCPU, machineMemory, machineMemoryAvailable, machineDisk, machineDiskFree, machineReceived, machineSent, machineRead, machineWritten, gpuUtilization, gpuMemory, gpuMemoryUsed, gpuTemperature}},

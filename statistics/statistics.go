@@ -330,7 +330,9 @@ func (m *Metrics) Follow(plan serving.Plan) {
 		return &now
 	}
 	for url, e := range plan.Endpoints {
-		m.define(take(route{"", url}, false, nameOf(url, e), e.Version).variables, e.Metrics.Metrics)
+		v := take(route{"", url}, false, nameOf(url, e), e.Version).variables
+		m.define(v, e.Metrics.Metrics)
+		m.watch(v, e)
 	}
 	for url, canary := range plan.Canaries {
 		if _, ok := plan.Endpoints[url]; !ok {

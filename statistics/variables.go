@@ -182,6 +182,8 @@ type variables struct {
 	Collected   int    // names without a definition
 	Excess      uint64 // values of names beyond the limit
 	Samples     uint64
+
+	watched watched
 }
 
 func newVariables() *variables {
@@ -219,6 +221,7 @@ func (v *variables) record(s sample) bool {
 		}
 	}
 	v.Samples++
+	v.watched.record(values)
 	for name := range v.Definitions {
 		if _, ok := values[name]; !ok {
 			v.All[name].Skipped[skippedMissing]++
@@ -227,6 +230,9 @@ func (v *variables) record(s sample) bool {
 	for name, value := range values {
 		one := v.All[name]
 		if one == nil {
+			if v.watched.all[name] != nil {
+				continue // the worker selects it for the reference
+			}
 			if one = v.collect(name); one == nil {
 				continue
 			}

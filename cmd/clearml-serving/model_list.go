@@ -131,6 +131,8 @@ func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) 
 				remove = "metrics remove --endpoint " + shellWord(b.Key)
 			case serving.SectionOptions:
 				remove = "model record --off --endpoint " + shellWord(b.Key)
+			case serving.SectionDrift:
+				remove = "drift set --reset --endpoint " + shellWord(b.Key)
 			case serving.SectionAccess:
 				remove = "auth revoke " + shellWord(b.Key)
 			}

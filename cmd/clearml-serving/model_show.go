@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strconv"
 	"strings"
 	"time"
@@ -13,7 +12,6 @@ import (
 
 	"clearmlserving/operations"
 	"clearmlserving/serving"
-	"clearmlserving/storage"
 )
 
 func modelShowCommand(a *app) *cobra.Command {
@@ -83,21 +81,9 @@ func revisionWord(word string) (endpoint string, number int, err error) {
 
 // revisionCode reads the code of a revision from where it is stored.
 func (a *app) revisionCode(ctx context.Context, s *operations.Service, r serving.Revision) (map[string]string, error) {
-	dir, err := a.dataDir()
+	open, err := a.opener(s.Client)
 	if err != nil {
 		return nil, err
 	}
-	places, rewrites, err := a.places(dir, s.Client)
-	if err != nil {
-		return nil, err
-	}
-	return operations.Code(ctx, r, func(ctx context.Context, uri string) (io.ReadCloser, error) {
-		uri = storage.Rewritten(rewrites, uri)
-		place, err := places.For(uri)
-		if err != nil {
-			return nil, err
-		}
-		reader, _, err := place.Open(ctx, uri, storage.Part{})
-		return reader, err
-	})
+	return operations.Code(ctx, r, open)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -30,6 +31,8 @@ type uploadFlags struct {
 	path, url     string
 	destination   string
 	preprocess    string
+
+	reference, referenceTime string
 }
 
 func modelUploadCommand(a *app) *cobra.Command {
@@ -41,7 +44,10 @@ func modelUploadCommand(a *app) *cobra.Command {
 somewhere already. It becomes an output model of the serving service.
 
 With --preprocess the model brings its own code: model auto-update serves it with
-that code instead of its own, so that model and code change together.`,
+that code instead of its own, so that model and code change together.
+
+With --reference the values of requests and answers are compared with the rows of
+a file, column by column: docs/drift.md.`,
 		Example: `  clearml-serving model upload --name "manual sklearn model" --project "serving examples" \
       --framework scikitlearn --path ./sklearn-model.pkl --preprocess ./preprocess.py
   clearml-serving model upload --name m --project "serving examples" --url https://example.com/model.onnx`,
@@ -62,13 +68,27 @@ that code instead of its own, so that model and code change together.`,
 	flags.StringVar(&f.url, "url", "", "address of a file that is only registered")
 	flags.StringVar(&f.destination, "destination", "", "where to upload to: an http, s3, gs or azure address, or file:// (default: the service's own, else the file server)")
 	flags.StringVar(&f.preprocess, "preprocess", "", "file or folder with the class Preprocess that belongs to this model, for model auto-update")
+	flags.StringVar(&f.reference, "reference", "", "CSV or Parquet file with the rows that live values are compared with, such as the training data; a summary of it is stored")
+	flags.StringVar(&f.referenceTime, "reference-time", "", "column of --reference with the times of the rows, which tells daily cycles from drift")
 	mark(flags, "preprocess", markOurs)
+	mark(flags, "reference", markOurs)
+	mark(flags, "reference-time", markOurs)
 	return cmd
 }
 
 func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 	if err := f.check(); err != nil {
 		return err
+	}
+	var reference []byte
+	if f.reference != "" { // first: a file that cannot be read must leave nothing behind
+		r, err := a.readReference(f.reference, f.referenceTime)
+		if err != nil {
+			return err
+		}
+		if reference, err = a.encodeReference(r); err != nil {
+			return err
+		}
 	}
 	s, err := a.openService(ctx)
 	if err != nil {
@@ -107,7 +127,7 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 			a.print.notice("Warning: '%s' is not on this machine; each instance must find it under this path", f.url)
 		}
 	}
-	id, err := a.registerModel(ctx, client, doc, f, uri, own)
+	id, err := a.registerModel(ctx, client, doc, f, uri, own, reference)
 	if err != nil {
 		return err
 	}
@@ -122,6 +142,9 @@ func (a *app) modelUpload(ctx context.Context, f uploadFlags) error {
 	if own != nil {
 		result = append(result, field{"preprocess", own.URI})
 	}
+	if reference != nil {
+		result = append(result, field{"reference", json.RawMessage(reference)})
+	}
 	return a.print.result(result)
 }
 
@@ -134,6 +157,10 @@ func (f *uploadFlags) check() error {
 		return errors.New("Either --path or --url but not both") //nolint:staticcheck // the original's words
 	case f.path != "" && !exists(f.path):
 		return notFound("--path='%s' could not be found", f.path)
+	case f.referenceTime != "" && f.reference == "":
+		return errors.New("--reference-time names a column of --reference, which is missing")
+	case f.reference != "" && !exists(f.reference):
+		return notFound("--reference='%s' could not be found", f.reference)
 	case f.preprocess != "" && !exists(f.preprocess):
 		return notFound("Preprocessing code '%s' could not be found", f.preprocess)
 	case f.url != "":
@@ -218,7 +245,7 @@ func (a *app) uploadFile(ctx context.Context, to places.Destination, object, fil
 
 // registerModel makes the model's record after its file is stored, so that the
 // repository never lists a model without a file.
-func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *clearml.Service, f uploadFlags, uri string, own *serving.ModelCode) (string, error) {
+func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *clearml.Service, f uploadFlags, uri string, own *serving.ModelCode, reference []byte) (string, error) {
 	project, err := client.EnsureProject(ctx, f.project)
 	if err != nil {
 		return "", fmt.Errorf("project '%s': %w", f.project, err)
@@ -233,8 +260,12 @@ func (a *app) registerModel(ctx context.Context, client *clearml.Client, doc *cl
 	if info, err := os.Stat(f.path); f.path != "" && err == nil && info.IsDir() {
 		model.SystemTags = []string{clearml.PackagedTag}
 	}
+	model.Metadata = clearml.ModelMetadata{}
 	if own != nil {
 		model.Metadata = own.Metadata()
+	}
+	if reference != nil {
+		model.Metadata[serving.MetadataReference] = string(reference)
 	}
 	id, err := client.CreateModel(ctx, model)
 	if err != nil {

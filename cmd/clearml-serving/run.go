@@ -256,7 +256,7 @@ func (a *app) deploy(ctx context.Context, r *deployment, url string) error {
 			return err
 		}
 		flags := uploadFlags{name: p.endpoint, project: firstOf(s.Doc.Project, "DevOps"), framework: p.file.Framework, path: p.file.Path}
-		if r.modelID, err = a.registerModel(ctx, r.client, s.Doc, flags, uri, nil); err != nil {
+		if r.modelID, err = a.registerModel(ctx, r.client, s.Doc, flags, uri, nil, nil); err != nil {
 			return err
 		}
 		e.ModelID = serving.ModelID(r.modelID)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -45,6 +46,27 @@ func (a *app) places(dataDir string, client *clearml.Client) (storage.Adapters, 
 		}
 	}
 	return all, rules, nil
+}
+
+// opener returns what opens files of all storages for reading.
+func (a *app) opener(client *clearml.Client) (func(ctx context.Context, uri string) (io.ReadCloser, error), error) {
+	dir, err := a.dataDir()
+	if err != nil {
+		return nil, err
+	}
+	all, rewrites, err := a.places(dir, client)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, uri string) (io.ReadCloser, error) {
+		uri = storage.Rewritten(rewrites, uri)
+		place, err := all.For(uri)
+		if err != nil {
+			return nil, err
+		}
+		reader, _, err := place.Open(ctx, uri, storage.Part{})
+		return reader, err
+	}, nil
 }
 
 // filesPlace is where the embedded file server keeps its files, nil for the data

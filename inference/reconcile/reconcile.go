@@ -380,6 +380,7 @@ func (r *Reconciler) apply(state *State) {
 	known := func(url serving.EndpointURL) serving.History { return r.known[url] }
 	live := func(url serving.EndpointURL) bool { return r.entries[url] != nil && r.entries[url].live != nil }
 	plan := serving.Resolve(service, state.judged(service, known, live), state.Versions)
+	state.references(&plan)
 	share, _ := service.Parameters.LogShare(r.o.logShare()) // an unreadable share is one of the plan's problems
 	wanted := r.choose(state, service, plan, share)
 	for _, url := range r.urls() {

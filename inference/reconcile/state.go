@@ -63,6 +63,8 @@ type Model struct {
 	URI     string `json:"uri"`
 	Changed string `json:"changed"`           // a marker that changes when the model is edited
 	Missing string `json:"missing,omitempty"` // why it cannot be fetched, "" if it can
+	// Reference is the model's summary of the data that variables are compared with, "" for none.
+	Reference string `json:"reference,omitempty"`
 }
 
 // service decodes the configuration.
@@ -133,7 +135,7 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 		e.Code = r.Code
 	}
 	w := want{planned: e, revision: r, logShare: share, limits: r.Limits}
-	w.variables = slices.Sorted(maps.Keys(e.Metrics.Metrics))
+	w.variables = loggedVariables(e)
 	code := ""
 	if r.Code != nil {
 		w.code = File{URL: r.Code.URI, SHA256: r.Code.SHA256, Unpack: r.Code.Folder}
