@@ -28,7 +28,7 @@ type arrow struct {
 
 // A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"clearml", "controlplane", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"cmd/clearml-serving", []string{"clearml", "controlplane", "feedback", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "serving"}, "the record of an instance follows what is served and reports it through the client"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
@@ -46,6 +46,7 @@ var arrows = []arrow{
 	{"controlplane/store/postgres/postgrestest", []string{"leaktest"}, "it ends a package's tests, and so looks for what they leave"},
 	{"controlplane/intake", nil, "intake bounds bodies and knows nothing of what they are for"},
 	{"controlplane/ui", []string{"clearml", "controlplane/intake", "docs", "operations", "serving"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
+	{"feedback", []string{"serving"}, "feedback takes copies of requests and truths in the words of serving: it knows neither the data plane nor the control plane"},
 	{"statistics", []string{"serving"}, "statistics takes samples and a status in the words of serving: it knows neither the data plane nor the control plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
@@ -68,7 +69,7 @@ var arrows = []arrow{
 	{"monitoring", nil, "the dashboards are made of the names of metrics: monitoring needs nothing of ours"},
 	{"bench", []string{"bench"}, "the benchmark drives the built binary from outside"},
 	{"chaos", []string{"controlplane!"}, "the faults hit the built binary from outside; only a control plane with a wrong clock is put together there"},
-	{"security", []string{"controlplane", "inference", "serving", "statistics", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
+	{"security", []string{"controlplane", "feedback", "inference", "serving", "statistics", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
 	{"e2e", []string{"e2e"}, "the end-to-end tests drive the built binary from outside"},
 }
 

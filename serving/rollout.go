@@ -6,18 +6,20 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 	"time"
 )
 
 // EndpointOptions are settings for one URL that do not change answers: recording, golden samples,
-// shadow traffic, limits. They are a configuration object of this product; the original ignores it.
+// shadow traffic, limits, feedback, request log. They are a configuration object of this product; the original ignores it.
 type EndpointOptions struct {
-	Record  *Record // nil: off, as for the others
-	Golden  *Golden
-	Shadow  *Shadow
-	Limits  *Limits
-	Unknown map[string]json.RawMessage
+	Record *Record // nil: off, as for the others
+	Golden *Golden
+	Shadow *Shadow
+	Limits *Limits
+	// Feedback keeps predictions for comparison with what turns out to be true.
+	Feedback *Feedback
+	Log      *RequestLog
+	Unknown  map[string]json.RawMessage
 }
 
 // Record makes instances keep a share of the live requests with their answers.
@@ -69,7 +71,7 @@ type Shadow struct {
 }
 
 func (o EndpointOptions) empty() bool {
-	return o.Record == nil && o.Golden == nil && o.Shadow == nil && o.Limits == nil && len(o.Unknown) == 0
+	return o.Record == nil && o.Golden == nil && o.Shadow == nil && o.Limits == nil && o.Feedback == nil && o.Log == nil && len(o.Unknown) == 0
 }
 
 // over returns o, with missing options taken from below.
@@ -85,6 +87,12 @@ func (o EndpointOptions) over(below EndpointOptions) EndpointOptions {
 	}
 	if o.Limits == nil {
 		o.Limits = below.Limits
+	}
+	if o.Feedback == nil {
+		o.Feedback = below.Feedback
+	}
+	if o.Log == nil {
+		o.Log = below.Log
 	}
 	return o
 }
@@ -191,10 +199,8 @@ func (o EndpointOptions) validate(url EndpointURL) error {
 		if r.Max < 0 || r.Max > maxRecordMax {
 			return fmt.Errorf("record: %w", &FieldError{Field: "max", Value: fmt.Sprint(r.Max), Why: fmt.Sprintf("is not usable: give 1 to %d", maxRecordMax)})
 		}
-		for _, name := range r.Redact {
-			if strings.Trim(name, ". ") == "" {
-				return fmt.Errorf("record: %w", &FieldError{Field: "redact", Value: fmt.Sprintf("%q", name), Why: "names no field"})
-			}
+		if err := validateRedact(r.Redact); err != nil {
+			return fmt.Errorf("record: %w", err)
 		}
 	}
 	if g := o.Golden; g != nil {
@@ -225,6 +231,16 @@ func (o EndpointOptions) validate(url EndpointURL) error {
 	if o.Limits != nil {
 		if err := o.Limits.validate(); err != nil {
 			return fmt.Errorf("limits: %w", err)
+		}
+	}
+	if o.Feedback != nil {
+		if err := o.Feedback.validate(); err != nil {
+			return fmt.Errorf("feedback: %w", err)
+		}
+	}
+	if o.Log != nil {
+		if err := o.Log.validate(); err != nil {
+			return fmt.Errorf("request_log: %w", err)
 		}
 	}
 	return nil
@@ -264,6 +280,12 @@ func decodeOptions(key string, f *fields) (EndpointOptions, error) {
 	}
 	if err == nil {
 		err = decodeOption(f, "limits", &o.Limits, decodeLimits)
+	}
+	if err == nil {
+		err = decodeOption(f, "feedback", &o.Feedback, decodeFeedback)
+	}
+	if err == nil {
+		err = decodeOption(f, "request_log", &o.Log, decodeRequestLog)
 	}
 	if err != nil {
 		return o, err
@@ -332,6 +354,12 @@ func encodeOptions(o EndpointOptions) record {
 	}
 	if o.Limits != nil {
 		all["limits"] = encodeLimits(*o.Limits)
+	}
+	if o.Feedback != nil {
+		all["feedback"] = encodeFeedback(*o.Feedback)
+	}
+	if o.Log != nil {
+		all["request_log"] = encodeRequestLog(*o.Log)
 	}
 	return all
 }

@@ -180,12 +180,12 @@ func (m *Metrics) Run(ctx context.Context) {
 	}
 }
 
-// Handler answers scrapes. status describes the instance.
-func (m *Metrics) Handler(status func() serving.Status, log *slog.Logger) (http.Handler, error) {
+// Handler answers scrapes. status describes the instance; others are the metrics of further parts.
+func (m *Metrics) Handler(status func() serving.Status, log *slog.Logger, others ...prometheus.Collector) (http.Handler, error) {
 	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{
+	for _, c := range append([]prometheus.Collector{
 		collector{m, status}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	} {
+	}, others...) {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}

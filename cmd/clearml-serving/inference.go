@@ -155,8 +155,13 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	})}
 	metrics := statistics.New()
 	o.Recorder, o.Recent, o.Followers = metrics, metrics.Recent, append(o.Followers, recordFollower{metrics})
+	truths, follower, err := a.feedbackStore(dir, client, front.Identity, log)
+	if err != nil {
+		return nil, err
+	}
+	front.Feedback, o.Observers, o.Followers = truths, append(o.Observers, truths), append(o.Followers, follower)
 	core := inference.New(o)
-	if front.Metrics, err = metrics.Handler(core.Status, log); err != nil {
+	if front.Metrics, err = metrics.Handler(core.Status, log, truths); err != nil {
 		return nil, err
 	}
 	clients := rest.New(core, front)
@@ -220,7 +225,7 @@ func engines(python engine.Loader) []inference.Engine {
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
 func (a *app) makeRoom(s *sockets) error {
-	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference"} {
+	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference", "feedback"} {
 		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue
