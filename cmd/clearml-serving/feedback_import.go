@@ -71,7 +71,7 @@ func (a *app) importFeedback(ctx context.Context, s *operations.Service, f impor
 	if err != nil {
 		return nil, err
 	}
-	targets, err := a.instancesToAsk(ctx, s)
+	targets, err := a.instancesToAsk(ctx, s, a.print.notice)
 	if err != nil {
 		return nil, err
 	}

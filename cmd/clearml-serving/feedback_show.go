@@ -178,7 +178,7 @@ func totalsObject(t feedback.Totals) object {
 // quality sums up the quality of an endpoint over the running instances.
 func (a *app) quality(ctx context.Context, s *operations.Service, endpoint serving.EndpointURL) (feedback.Report, error) {
 	sum := feedback.Report{Endpoint: endpoint}
-	targets, err := a.instancesToAsk(ctx, s)
+	targets, err := a.instancesToAsk(ctx, s, a.print.notice)
 	if err != nil {
 		return sum, err
 	}
@@ -197,8 +197,8 @@ func (a *app) quality(ctx context.Context, s *operations.Service, endpoint servi
 }
 
 // instancesToAsk returns the addresses of the running instances: that of --serve-url, or those of
-// the records whose addresses prove to be theirs.
-func (a *app) instancesToAsk(ctx context.Context, s *operations.Service) ([]string, error) {
+// the records whose addresses prove to be theirs. notice is told of the others.
+func (a *app) instancesToAsk(ctx context.Context, s *operations.Service, notice func(string, ...any)) ([]string, error) {
 	f, err := a.fleet(ctx, s)
 	if err != nil {
 		return nil, err
@@ -208,7 +208,7 @@ func (a *app) instancesToAsk(ctx context.Context, s *operations.Service) ([]stri
 		base := strings.TrimRight(l.URL, "/")
 		if l.Key != "" { // one of the records
 			if err := a.proves(ctx, base, l.Key); err != nil {
-				a.print.notice("Warning: the instance %s at %s is left out: %v", l.Name, base, err)
+				notice("Warning: the instance %s at %s is left out: %v", l.Name, base, err)
 				continue
 			}
 		}
@@ -315,7 +315,11 @@ which the request log has too, or the client's own key.`,
 		}
 		out := bufio.NewWriter(to)
 		n := 0
-		targets, err := a.instancesToAsk(ctx, s)
+		notice := a.print.notice
+		if file == "" { // the standard output has the rows
+			notice = func(format string, args ...any) { put(a.print.err, format, args...) }
+		}
+		targets, err := a.instancesToAsk(ctx, s, notice)
 		if err != nil {
 			return nil, err
 		}
