@@ -28,7 +28,7 @@ type arrow struct {
 
 // A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"clearml", "controlplane", "feedback", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"cmd/clearml-serving", []string{"clearml", "controlplane", "feedback", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "requestlog", "serving", "sidecar", "statistics", "storage", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "serving"}, "the record of an instance follows what is served and reports it through the client"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
@@ -47,6 +47,7 @@ var arrows = []arrow{
 	{"controlplane/intake", nil, "intake bounds bodies and knows nothing of what they are for"},
 	{"controlplane/ui", []string{"clearml", "controlplane/intake", "docs", "operations", "serving"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
 	{"feedback", []string{"serving"}, "feedback takes copies of requests and truths in the words of serving: it knows neither the data plane nor the control plane"},
+	{"requestlog", []string{"serving"}, "the request log takes copies of requests in the words of serving, and puts files by an interface"},
 	{"statistics", []string{"serving"}, "statistics takes samples and a status in the words of serving: it knows neither the data plane nor the control plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},

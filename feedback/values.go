@@ -40,11 +40,15 @@ const (
 	skipScore      skipError = "score"      // missing, or no probability: the prediction is kept
 	skipKey        skipError = "key"        // missing, or of another type
 	skipSize       skipError = "size"       // too many rows or bytes
+	skipStream     skipError = "stream"     // the answer is not known as a whole
 )
 
 // predictionsOf selects the predictions of an answer. scoreless reports that the prediction is kept
 // without a probability that it should have.
 func predictionsOf(o serving.Observed, f *serving.Feedback) (units []unit, scoreless bool, err error) {
+	if o.Streamed {
+		return nil, false, skipStream
+	}
 	answer, err := parse(o.Answer)
 	if err != nil {
 		return nil, false, skipJSON

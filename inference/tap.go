@@ -101,9 +101,6 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	size := int64(len(req.Body) + len(answer.Body))
 	keep = keep && tap.tape.admits(size, answer)
 	shadow = shadow && tap.shadow.admits(size)
-	if answer.Stream != nil {
-		watch = 0 // its body is not known yet
-	}
 	for i, observer := range t.observers {
 		if watch&(1<<i) != 0 && !observer.Admits(live.URL, size) {
 			watch &^= 1 << i
@@ -124,7 +121,7 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 		t.tapes.put(taped{tap.tape, tap.record, e})
 	}
 	if watch != 0 {
-		observed := serving.Observed{Exchange: e, ID: strings.Clone(req.ID), Latency: took}
+		observed := serving.Observed{Exchange: e, ID: strings.Clone(req.ID), Latency: took, Streamed: answer.Stream != nil}
 		for i, observer := range t.observers {
 			if watch&(1<<i) != 0 {
 				observer.Observe(observed)

@@ -157,6 +157,8 @@ type Observed struct {
 
 	ID      string // of the request
 	Latency time.Duration
+	// Streamed: the answer was a stream, and is not in the Exchange.
+	Streamed bool
 }
 
 // Answerer is the endpoint that answered.

@@ -2,12 +2,17 @@ package serving
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
 	"time"
 )
+
+// AllEndpoints is the key of the options of all endpoints without their own: a request log.
+const AllEndpoints = "*"
 
 // EndpointOptions are settings for one URL that do not change answers: recording, golden samples,
 // shadow traffic, limits, feedback, request log. They are a configuration object of this product; the original ignores it.
@@ -122,6 +127,7 @@ func (p *Plan) resolveOptions(s Service) {
 		if e.Monitoring != "" {
 			own = own.over(s.optionsOf(CleanURL(e.Monitoring)))
 		}
+		own = own.over(EndpointOptions{Log: s.Options[AllEndpoints].Log})
 		p.Options[url] = own
 	}
 	maps.DeleteFunc(p.Options, func(_ EndpointURL, o EndpointOptions) bool { return o.empty() })
@@ -136,8 +142,10 @@ func (p *Plan) resolveOptions(s Service) {
 // SetOptions changes the options of a URL, which need not be served yet, and drops a record that
 // could not be read. Empty options are removed.
 func (s *Service) SetOptions(url string, change func(*EndpointOptions)) error {
-	if err := validateURL("endpoint", url); err != nil {
-		return err
+	if url != AllEndpoints {
+		if err := validateURL("endpoint", url); err != nil {
+			return err
+		}
 	}
 	key, _ := existing(s.Options, string(CleanURL(url)))
 	options := s.Options[key]
@@ -192,6 +200,9 @@ func (s Service) isEndpoint(url string) bool {
 }
 
 func (o EndpointOptions) validate(url EndpointURL) error {
+	if all := (EndpointOptions{Log: o.Log, Unknown: o.Unknown}); url == AllEndpoints && !reflect.DeepEqual(o, all) {
+		return errors.New("only the request log can be set for all endpoints (*)")
+	}
 	if r := o.Record; r != nil {
 		if err := validateShare(r.Share); err != nil {
 			return fmt.Errorf("record: %w", err)

@@ -57,7 +57,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -159,9 +159,13 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
-	front.Feedback, o.Observers, o.Followers = truths, append(o.Observers, truths), append(o.Followers, follower)
+	logged, err := a.requestLog(dir, log)
+	if err != nil {
+		return nil, err
+	}
+	front.Feedback, o.Observers, o.Followers = truths, []inference.Observer{truths, logged}, append(o.Followers, follower, requestLogFollower{logged})
 	core := inference.New(o)
-	if front.Metrics, err = metrics.Handler(core.Status, log, truths); err != nil {
+	if front.Metrics, err = metrics.Handler(core.Status, log, truths, logged); err != nil {
 		return nil, err
 	}
 	clients := rest.New(core, front)
@@ -225,7 +229,7 @@ func engines(python engine.Loader) []inference.Engine {
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
 func (a *app) makeRoom(s *sockets) error {
-	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference", "feedback"} {
+	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
 		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue
