@@ -28,7 +28,7 @@ type arrow struct {
 
 // A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"clearml", "controlplane", "drift", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "serving", "sidecar", "statistics", "storage", "timeseries", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"cmd/clearml-serving", []string{"clearml", "controlplane", "drift", "feedback", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "requestlog", "serving", "sidecar", "statistics", "storage", "timeseries", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
@@ -48,6 +48,8 @@ var arrows = []arrow{
 	{"controlplane/ui", []string{"clearml", "controlplane/intake", "docs", "operations", "serving", "timeseries!"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
 	{"timeseries/", []string{"timeseries"}, "the storages of time series know the contract and each other, not what the series mean"},
 	{"timeseries", nil, "the contract of time series is what pages, drift and canaries share: it needs nothing of ours"},
+	{"feedback", []string{"serving"}, "feedback takes copies of requests and truths in the words of serving: it knows neither the data plane nor the control plane"},
+	{"requestlog", []string{"serving"}, "the request log takes copies of requests in the words of serving, and puts files by an interface"},
 	{"statistics", []string{"drift", "process", "serving"}, "statistics takes samples and a status in the words of serving, and measures processes: it knows neither the data plane nor the control plane"},
 	{"sidecar", []string{"clearml", "listen", "process", "serving", "storage"}, "the sidecar drives a process and follows the configuration"},
 	{"worker/host", []string{"worker"}, "the host puts pools and environments together for the engines"},
@@ -73,7 +75,7 @@ var arrows = []arrow{
 	{"monitoring", nil, "the dashboards are made of the names of metrics: monitoring needs nothing of ours"},
 	{"bench", []string{"bench"}, "the benchmark drives the built binary from outside"},
 	{"chaos", []string{"controlplane!"}, "the faults hit the built binary from outside; only a control plane with a wrong clock is put together there"},
-	{"security", []string{"controlplane", "inference", "serving", "statistics", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
+	{"security", []string{"controlplane", "feedback", "inference", "serving", "statistics", "storage", "clearml", "listen", "worker"}, "the security suite attacks the parts from outside, all of them"},
 	{"e2e", []string{"e2e"}, "the end-to-end tests drive the built binary from outside"},
 }
 

@@ -85,6 +85,23 @@ func (s *Service) Admit(h Head) (Ticket, *Failure) {
 	return Ticket{url}, nil
 }
 
+// AdmitAbout checks by the head whether the client may tell or ask something about an endpoint, ready or
+// not, or about all URLs one part below one, as the versions of a name.
+func (s *Service) AdmitAbout(h Head) *Failure {
+	if refused := s.gate.admit(h); refused != nil {
+		return refused
+	}
+	if s.router.Knows(h.Endpoint) {
+		return nil
+	}
+	if name, urls := s.router.Near(h.Endpoint); name == h.Endpoint && len(urls) > 0 {
+		return nil
+	}
+	failure := notAnswered(h.Endpoint, router.ErrUnknown)
+	s.nameVersions(failure, h.Endpoint, s.gate.opener(h.Key))
+	return failure
+}
+
 // Reject counts an admitted question that its front does not ask, by the kind of failure
 // in the answer to the client.
 func (s *Service) Reject(t Ticket, kind FailureKind) {
@@ -212,16 +229,17 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 	if q.Within > 0 && (limit <= 0 || q.Within < limit) {
 		limit = q.Within
 	}
-	resp, err = s.count(ctx, live, canary, &q.Request, limit)
+	var took time.Duration
+	resp, took, err = s.count(ctx, live, canary, &q.Request, limit)
 	counted = true
 	if err != nil {
 		failure := s.failed(ctx, live, q.ID, limit, err)
 		if !left(ctx) { // a disconnected client got no answer
-			s.taps.seeFailure(url, live, &q.Request, failure)
+			s.taps.seeFailure(url, live, &q.Request, failure, took)
 		}
 		return Answer{}, failure
 	}
-	s.taps.see(url, live, &q.Request, resp)
+	s.taps.see(url, live, &q.Request, resp, took)
 	answer := Answer{Response: resp, Origin: live.Header}
 	if resp.Stream != nil {
 		answer.live, kept = live, true
@@ -256,8 +274,8 @@ func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Requ
 	return live.Model.Infer(ctx, req)
 }
 
-// count is infer for a client's request, with statistics.
-func (s *Service) count(ctx context.Context, live *router.Live, canary serving.EndpointURL, req *engine.Request, limit time.Duration) (*engine.Response, error) {
+// count is infer for a client's request, with statistics. It returns the time that the answer took.
+func (s *Service) count(ctx context.Context, live *router.Live, canary serving.EndpointURL, req *engine.Request, limit time.Duration) (*engine.Response, time.Duration, error) {
 	share := 0.0
 	if s.o.Recorder != nil {
 		share = live.LogShare()
@@ -267,7 +285,7 @@ func (s *Service) count(ctx context.Context, live *router.Live, canary serving.E
 	answer, err := s.infer(ctx, live, req, limit)
 	took := time.Since(begun)
 	if err != nil && left(ctx) {
-		return nil, err // neither answered nor failed, so it is not counted
+		return nil, took, err // neither answered nor failed, so it is not counted
 	}
 	outcome := outcomeOf(answer, err)
 	live.Stats.Done(outcome, took)
@@ -279,7 +297,7 @@ func (s *Service) count(ctx context.Context, live *router.Live, canary serving.E
 	if err == nil && answer.Stream != nil {
 		answer.Stream = &countedStream{Stream: answer.Stream, stats: live.Stats, recorder: s.o.Recorder, url: live.URL, canary: canary, outcome: outcome, begun: begun}
 	}
-	return answer, err
+	return answer, took, err
 }
 
 // sampleOf is the statistics sample of a request that reached a model.

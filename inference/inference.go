@@ -43,6 +43,8 @@ type Options struct {
 	RecordingsDir string
 	// Recorder gets the statistics of requests, nil for none.
 	Recorder Recorder
+	// Observers get copies of answered requests, for endpoints whose options ask for it.
+	Observers []Observer
 	// Recent returns the recent rate of requests of an endpoint's model per second, and their 95th
 	// percentile. nil: unknown.
 	Recent func(serving.EndpointURL) (perSecond float64, p95 time.Duration)
@@ -93,6 +95,17 @@ type Recorder interface {
 	RecordStream(url serving.EndpointURL, bytes int, took time.Duration)
 }
 
+// Observer keeps copies of requests with their answers. Its methods never block.
+type Observer interface {
+	// Share is the share of the requests of an endpoint with these options that are observed.
+	Share(o serving.EndpointOptions) float64
+	// Admits reports whether a copy of this size would be kept, and counts it if not. url is the
+	// endpoint that answered.
+	Admits(url serving.EndpointURL, size int64) bool
+	// Observe gets a copy that was admitted.
+	Observe(o serving.Observed)
+}
+
 // FollowerRunner is a follower with background work, such as the record of the instance
 // on the control plane.
 type FollowerRunner interface {
@@ -121,6 +134,7 @@ func New(o Options) *Service {
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	s := &Service{o: o, started: time.Now()}
 	s.gate = gate{log: o.Logger, exposed: o.Exposed, now: time.Now}
+	s.taps.observers = o.Observers
 	s.taps.shadows = newShadows(o.Logger)
 	s.taps.shadows.answer = s.shadowAnswer
 	if o.RecordingsDir != "" {

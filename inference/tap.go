@@ -3,6 +3,7 @@ package inference
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -12,13 +13,14 @@ import (
 	"clearmlserving/serving"
 )
 
-// taps copy shares of the answered requests to recordings and shadow traffic.
+// taps copy shares of the answered requests to recordings, shadow traffic and observers.
 // They copy a request after its answer, never wait, and drop
 // and count copies that do not fit.
 type taps struct {
-	table   atomic.Pointer[map[serving.EndpointURL]tap] // nil: nothing is copied
-	tapes   *tapes                                      // nil: no folder for recordings
-	shadows *shadows
+	table     atomic.Pointer[map[serving.EndpointURL]tap] // nil: nothing is copied
+	tapes     *tapes                                      // nil: no folder for recordings
+	shadows   *shadows
+	observers []Observer
 }
 
 // tap is the copying of the requests to one url.
@@ -27,6 +29,8 @@ type tap struct {
 	record serving.Record
 	shadow *pair
 	share  float64 // of the shadow traffic
+	// observed has the share of each observer; nil: nothing is observed.
+	observed []float64
 }
 
 // follow applies the options of a plan. It is called from one goroutine.
@@ -44,7 +48,15 @@ func (t *taps) follow(plan serving.Plan) {
 			next.shadow, next.share = t.shadows.of(key, o.Shadow), o.Shadow.Share
 			pairs[key] = next.shadow
 		}
-		if next.tape != nil || next.shadow != nil {
+		for i, observer := range t.observers {
+			if share := observer.Share(o); share > 0 {
+				if next.observed == nil {
+					next.observed = make([]float64, len(t.observers))
+				}
+				next.observed[i] = share
+			}
+		}
+		if next.tape != nil || next.shadow != nil || next.observed != nil {
 			table[url] = next
 		}
 	}
@@ -62,7 +74,7 @@ func (t *taps) follow(plan serving.Plan) {
 // see copies one answered request if a tap requires it. The options of the
 // requested url (such as a canary's) take precedence over those of the endpoint that
 // answered. The caller may reuse the arguments afterwards.
-func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Request, answer *engine.Response) {
+func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Request, answer *engine.Response, took time.Duration) {
 	table := t.table.Load()
 	if table == nil {
 		return
@@ -73,7 +85,8 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	}
 	keep := tap.tape != nil && drawn(tap.record.Share)
 	shadow := tap.shadow != nil && drawn(tap.share)
-	if !keep && !shadow {
+	watch := t.draw(tap.observed)
+	if !keep && !shadow && watch == 0 {
 		return
 	}
 	if req.Tensors != nil { // recordings and copies have only bodies
@@ -88,7 +101,12 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	size := int64(len(req.Body) + len(answer.Body))
 	keep = keep && tap.tape.admits(size, answer)
 	shadow = shadow && tap.shadow.admits(size)
-	if !keep && !shadow {
+	for i, observer := range t.observers {
+		if watch&(1<<i) != 0 && !observer.Admits(live.URL, size) {
+			watch &^= 1 << i
+		}
+	}
+	if !keep && !shadow && watch == 0 {
 		return
 	}
 	e := serving.Exchange{ // copies, because the listener reuses its buffer
@@ -102,6 +120,14 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	if keep {
 		t.tapes.put(taped{tap.tape, tap.record, e})
 	}
+	if watch != 0 {
+		observed := serving.Observed{Exchange: e, ID: strings.Clone(req.ID), Latency: took, Streamed: answer.Stream != nil}
+		for i, observer := range t.observers {
+			if watch&(1<<i) != 0 {
+				observer.Observe(observed)
+			}
+		}
+	}
 	if shadow {
 		c := copied{exchange: e, id: strings.Clone(req.ID), depth: req.Depth, streamed: answer.Stream != nil}
 		if req.Client != nil {
@@ -112,12 +138,22 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	}
 }
 
+// draw returns the observers that get a request, as bits.
+func (t *taps) draw(shares []float64) (watch uint) {
+	for i, share := range shares {
+		if share > 0 && drawn(share) {
+			watch |= 1 << i
+		}
+	}
+	return watch
+}
+
 // seeFailure copies a failed request, as see does an answered one.
-func (t *taps) seeFailure(asked serving.EndpointURL, live *router.Live, req *engine.Request, f *Failure) {
+func (t *taps) seeFailure(asked serving.EndpointURL, live *router.Live, req *engine.Request, f *Failure, took time.Duration) {
 	if t.table.Load() == nil {
 		return
 	}
-	t.see(asked, live, req, f.Response())
+	t.see(asked, live, req, f.Response(), took)
 }
 
 func (t tap) over(below tap) tap {
@@ -126,6 +162,16 @@ func (t tap) over(below tap) tap {
 	}
 	if t.shadow == nil {
 		t.shadow, t.share = below.shadow, below.share
+	}
+	if below.observed != nil && t.observed == nil {
+		t.observed = below.observed
+	} else if below.observed != nil {
+		t.observed = slices.Clone(t.observed)
+		for i, share := range t.observed {
+			if share == 0 {
+				t.observed[i] = below.observed[i]
+			}
+		}
 	}
 	return t
 }

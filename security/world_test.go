@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"clearmlserving/controlplane"
+	"clearmlserving/feedback"
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/reconcile"
@@ -111,7 +112,7 @@ func newWorld(t *testing.T, change ...func(*controlplane.Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.instance = rest.New(core, rest.Options{Listener: serve, Admin: admin, Metrics: metrics, MaxBody: 1 << 20, Logger: log})
+	w.instance = rest.New(core, rest.Options{Listener: serve, Admin: admin, Metrics: metrics, MaxBody: 1 << 20, Logger: log, Feedback: feedback.New(feedback.Options{Dir: t.TempDir(), Logger: log})})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	for _, run := range []func(context.Context) error{w.control.Run, func(ctx context.Context) error { return core.Run(ctx, w.instance) }} {

@@ -45,6 +45,29 @@ func (i Identity) Prove(challenge string) (Proof, bool) {
 	return Proof{base64.RawURLEncoding.EncodeToString(ed25519.Sign(i.key, identityMessage(challenge)))}, true
 }
 
+// Sign signs a message to another instance of the service, "" for the zero value.
+func (i Identity) Sign(message string) string {
+	if i.key == nil {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(ed25519.Sign(i.key, instanceMessage(message)))
+}
+
+// Signed reports whether a message is signed by the instance with this public key.
+func Signed(public, message, signature string) bool {
+	key, err := base64.RawURLEncoding.DecodeString(public)
+	if err != nil || len(key) != ed25519.PublicKeySize {
+		return false
+	}
+	signed, err := base64.RawURLEncoding.DecodeString(signature)
+	return err == nil && ed25519.Verify(key, instanceMessage(message), signed)
+}
+
+// instanceMessage gives the signature a context, so that it has no meaning elsewhere.
+func instanceMessage(message string) []byte {
+	return []byte("clearml-serving: message of an instance\n" + message)
+}
+
 // errNotProven is the same for all reasons, to leak none.
 var errNotProven = errors.New("the answer is not signed by the key of the instance's record")
 

@@ -3,22 +3,29 @@ package serving
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
-	"strings"
 	"time"
 )
 
+// AllEndpoints is the key of the options of all endpoints without their own: a request log.
+const AllEndpoints = "*"
+
 // EndpointOptions are settings for one URL that do not change answers: recording, golden samples,
-// shadow traffic, limits. They are a configuration object of this product; the original ignores it.
+// shadow traffic, limits, feedback, request log. They are a configuration object of this product; the original ignores it.
 type EndpointOptions struct {
-	Record  *Record `record:"record"` // nil: off, as for the others
-	Golden  *Golden `record:"golden"`
-	Shadow  *Shadow `record:"shadow"`
-	Limits  *Limits `record:"limits"`
-	Unknown map[string]json.RawMessage
+	Record *Record `record:"record"` // nil: off, as for the others
+	Golden *Golden `record:"golden"`
+	Shadow *Shadow `record:"shadow"`
+	Limits *Limits `record:"limits"`
+	// Feedback keeps predictions for comparison with what turns out to be true.
+	Feedback *Feedback   `record:"feedback"`
+	Log      *RequestLog `record:"request_log"`
+	Unknown  map[string]json.RawMessage
 }
 
 // Record makes instances keep a share of the live requests with their answers.
@@ -70,7 +77,7 @@ type Shadow struct {
 }
 
 func (o EndpointOptions) empty() bool {
-	return o.Record == nil && o.Golden == nil && o.Shadow == nil && o.Limits == nil && len(o.Unknown) == 0
+	return o.Record == nil && o.Golden == nil && o.Shadow == nil && o.Limits == nil && o.Feedback == nil && o.Log == nil && len(o.Unknown) == 0
 }
 
 // over returns o, with missing options taken from below.
@@ -79,6 +86,8 @@ func (o EndpointOptions) over(below EndpointOptions) EndpointOptions {
 	o.Golden = cmp.Or(o.Golden, below.Golden)
 	o.Shadow = cmp.Or(o.Shadow, below.Shadow)
 	o.Limits = cmp.Or(o.Limits, below.Limits)
+	o.Feedback = cmp.Or(o.Feedback, below.Feedback)
+	o.Log = cmp.Or(o.Log, below.Log)
 	return o
 }
 
@@ -107,6 +116,7 @@ func (p *Plan) resolveOptions(s Service) {
 		if e.Monitoring != "" {
 			own = own.over(s.optionsOf(CleanURL(e.Monitoring)))
 		}
+		own = own.over(EndpointOptions{Log: s.Options[AllEndpoints].Log})
 		p.Options[url] = own
 	}
 	maps.DeleteFunc(p.Options, func(_ EndpointURL, o EndpointOptions) bool { return o.empty() })
@@ -121,8 +131,10 @@ func (p *Plan) resolveOptions(s Service) {
 // SetOptions changes the options of a URL, which need not be served yet, and drops a record that
 // could not be read. Empty options are removed.
 func (s *Service) SetOptions(url string, change func(*EndpointOptions)) error {
-	if err := validateURL("endpoint", url); err != nil {
-		return err
+	if url != AllEndpoints {
+		if err := validateURL("endpoint", url); err != nil {
+			return err
+		}
 	}
 	key, _ := existing(s.Options, string(CleanURL(url)))
 	options := s.Options[key]
@@ -174,6 +186,9 @@ func (s Service) isEndpoint(url string) bool {
 }
 
 func (o EndpointOptions) validate(url EndpointURL) error {
+	if all := (EndpointOptions{Log: o.Log, Unknown: o.Unknown}); url == AllEndpoints && !reflect.DeepEqual(o, all) {
+		return errors.New("only the request log can be set for all endpoints (*)")
+	}
 	if r := o.Record; r != nil {
 		if err := validateShare(r.Share); err != nil {
 			return fmt.Errorf("record: %w", err)
@@ -181,10 +196,8 @@ func (o EndpointOptions) validate(url EndpointURL) error {
 		if r.Max < 0 || r.Max > maxRecordMax {
 			return fmt.Errorf("record: %w", &FieldError{Field: "max", Value: fmt.Sprint(r.Max), Why: fmt.Sprintf("is not usable: give 1 to %d", maxRecordMax)})
 		}
-		for _, name := range r.Redact {
-			if strings.Trim(name, ". ") == "" {
-				return fmt.Errorf("record: %w", &FieldError{Field: "redact", Value: fmt.Sprintf("%q", name), Why: "names no field"})
-			}
+		if err := validateRedact(r.Redact); err != nil {
+			return fmt.Errorf("record: %w", err)
 		}
 	}
 	if g := o.Golden; g != nil {
@@ -217,6 +230,16 @@ func (o EndpointOptions) validate(url EndpointURL) error {
 			return fmt.Errorf("limits: %w", err)
 		}
 	}
+	if o.Feedback != nil {
+		if err := o.Feedback.validate(); err != nil {
+			return fmt.Errorf("feedback: %w", err)
+		}
+	}
+	if o.Log != nil {
+		if err := o.Log.validate(); err != nil {
+			return fmt.Errorf("request_log: %w", err)
+		}
+	}
 	return nil
 }
 
@@ -242,6 +265,8 @@ func validateTolerance(t float64) error {
 func (r *Record) setDefaults() { r.Share = 1 }
 
 func (s *Shadow) setDefaults() { s.Share = 1 }
+
+func (l *RequestLog) setDefaults() { l.Share = 1 }
 
 func decodeOptions(key string, f *fields) (o EndpointOptions, err error) {
 	if f.into(&o); f.err != nil {

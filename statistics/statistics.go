@@ -453,12 +453,12 @@ func (m *Metrics) Run(ctx context.Context) {
 	}
 }
 
-// Gatherer gathers what a scrape gets. status describes the instance.
-func (m *Metrics) Gatherer(status func() serving.Status) (prometheus.Gatherer, error) {
+// Gatherer gathers what a scrape gets. status describes the instance; others are the metrics of further parts.
+func (m *Metrics) Gatherer(status func() serving.Status, others ...prometheus.Collector) (prometheus.Gatherer, error) {
 	registry := prometheus.NewRegistry()
-	for _, c := range []prometheus.Collector{
+	for _, c := range append([]prometheus.Collector{
 		collector{m, status}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-	} {
+	}, others...) {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
@@ -467,8 +467,8 @@ func (m *Metrics) Gatherer(status func() serving.Status) (prometheus.Gatherer, e
 }
 
 // Handler answers scrapes. status describes the instance.
-func (m *Metrics) Handler(status func() serving.Status, log *slog.Logger) (http.Handler, error) {
-	registry, err := m.Gatherer(status)
+func (m *Metrics) Handler(status func() serving.Status, log *slog.Logger, others ...prometheus.Collector) (http.Handler, error) {
+	registry, err := m.Gatherer(status, others...)
 	if err != nil {
 		return nil, err
 	}

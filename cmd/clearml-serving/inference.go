@@ -60,7 +60,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -175,11 +175,20 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	})}
 	metrics := statistics.Open(filepath.Join(dir, "inference", "statistics-"+cacheName(id, setup.name)), log)
 	o.Recorder, o.Recent, o.Followers = metrics, metrics.Recent, append(o.Followers, recordFollower{metrics, health})
-	core := inference.New(o)
-	if front.Metrics, err = metrics.Handler(core.Status, log); err != nil {
+	truths, follower, err := a.feedbackStore(dir, client, front.Identity, log)
+	if err != nil {
 		return nil, err
 	}
-	if setup.metrics.Gatherer, err = metrics.Gatherer(core.Status); err != nil {
+	logged, err := a.requestLog(dir, log)
+	if err != nil {
+		return nil, err
+	}
+	front.Feedback, o.Observers, o.Followers = truths, []inference.Observer{truths, logged}, append(o.Followers, follower, requestLogFollower{logged})
+	core := inference.New(o)
+	if front.Metrics, err = metrics.Handler(core.Status, log, truths, logged); err != nil {
+		return nil, err
+	}
+	if setup.metrics.Gatherer, err = metrics.Gatherer(core.Status, truths, logged); err != nil {
 		return nil, err
 	}
 	setup.metrics.Labels = func() map[string]string {
@@ -255,7 +264,7 @@ func engines(python engine.Loader) []inference.Engine {
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
 func (a *app) makeRoom(s *sockets) error {
-	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference"} {
+	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
 		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue

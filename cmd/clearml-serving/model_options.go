@@ -72,7 +72,7 @@ func optionCommand[T any](a *app, cmd *cobra.Command, o endpointOption[T]) *cobr
 // warnOfMissingEndpoint tells that a url is not served: it may be added later,
 // but more often the name is mistyped.
 func (a *app) warnOfMissingEndpoint(s *operations.Service, url string) {
-	if !s.Config.Serves(serving.CleanURL(url)) {
+	if url != serving.AllEndpoints && !s.Config.Serves(serving.CleanURL(url)) {
 		a.print.notice("Warning: endpoint '%s' does not exist yet, nothing happens until it is added", serving.CleanURL(url))
 	}
 }

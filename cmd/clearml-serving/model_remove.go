@@ -50,9 +50,12 @@ that has the name. The model itself stays in the model repository.`,
 		for _, option := range []struct {
 			on      bool
 			command string
-		}{{kept.Record != nil, "record"}, {kept.Golden != nil, "golden"}, {kept.Shadow != nil, "shadow"}, {kept.Limits != nil, "limits"}} {
+		}{
+			{kept.Record != nil, "model record"}, {kept.Golden != nil, "model golden"}, {kept.Shadow != nil, "model shadow"}, {kept.Limits != nil, "model limits"},
+			{kept.Feedback != nil, "feedback set"}, {kept.Log != nil, "model log"},
+		} {
 			if option.on {
-				a.print.notice("Notice: an option of '%s' is kept; to remove it: %s model %s --endpoint %s --off", url, again, option.command, shellWord(string(url)))
+				a.print.notice("Notice: an option of '%s' is kept; to remove it: %s %s --endpoint %s --off", url, again, option.command, shellWord(string(url)))
 			}
 		}
 		return change{result: object{{"endpoint", endpoint}, {"removed", string(kind)}}}, nil

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,7 +54,7 @@ func TestScripts(t *testing.T) {
 		Setup:               startServer,
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": scriptExits, "capture": scriptCapture, "api": scriptAPI, "answers": scriptAnswers,
-			"status": scriptStatus, "instance": scriptInstance, "readfile": scriptReadFile, "runs": scriptRuns,
+			"status": scriptStatus, "feedback": scriptFeedback, "instance": scriptInstance, "readfile": scriptReadFile, "runs": scriptRuns,
 			"expand": func(ts *testscript.TestScript, _ bool, args []string) {
 				ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(os.Expand(ts.ReadFile(args[0]), ts.Getenv)), 0o600))
 			},
@@ -184,6 +185,45 @@ func scriptAnswers(ts *testscript.TestScript, neg bool, args []string) {
 	if regexp.MustCompile(args[0]).MatchString(s.answer) == neg {
 		ts.Fatalf("answer, looked for %s:\n%s", args[0], s.answer)
 	}
+}
+
+// scriptFeedback makes the service of "status" take feedback and show its quality: feedback FILE. FILE
+// has the report that it shows. Each truth is joined, but for the key "late".
+func scriptFeedback(ts *testscript.TestScript, _ bool, args []string) {
+	report := ts.ReadFile(args[0])
+	rows := ts.ReadFile(args[1])
+	status := []byte(`{"service_id": "` + ts.Getenv("SID") + `"}`)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var err error
+		switch {
+		case r.URL.Path == "/status":
+			_, err = w.Write(status)
+		case !strings.HasPrefix(r.URL.Path, "/feedback/"):
+			w.WriteHeader(http.StatusNotFound)
+		case r.Method == http.MethodPost:
+			var items []map[string]any
+			if json.NewDecoder(r.Body).Decode(&items) != nil || items[0]["key"] == nil {
+				w.WriteHeader(http.StatusUnprocessableEntity)
+				_, err = w.Write([]byte(`{"detail": "[0].key is missing"}`))
+				break
+			}
+			late := 0
+			for _, item := range items {
+				if item["key"] == "late" {
+					late++
+				}
+			}
+			_, err = fmt.Fprintf(w, `{"accepted": %d, "joined": %d, "pending": %d, "duplicate": 0}`, len(items), len(items)-late, late)
+		case r.URL.Query().Get("rows") == "0":
+			_, err = w.Write([]byte(rows))
+		case r.URL.Query().Has("rows"):
+		default:
+			_, err = w.Write([]byte(report))
+		}
+		ts.Check(err)
+	}))
+	ts.Defer(server.Close)
+	ts.Setenv("SERVE", server.URL)
 }
 
 func scriptStatus(ts *testscript.TestScript, neg bool, args []string) {

@@ -78,6 +78,22 @@ def diabetes(path: Path) -> Answerer:
     return lambda body: {"y": model.predict([[body["x0"], body["x1"]]]).tolist()}
 
 
+def tumour_requests() -> list:
+    from sklearn.datasets import load_breast_cancer
+
+    data = load_breast_cancer()
+    names = ("radius", "texture", "perimeter", "area", "smoothness", "compactness", "concavity")
+    columns = [list(data.feature_names).index(f"mean {name}") for name in names]
+    return [dict(zip(names, row)) for row in data.data[::10, columns].tolist()]
+
+
+def tumours(path: Path) -> Answerer:
+    import joblib
+
+    model = joblib.load(path)
+    return lambda body: {"y": int(model.predict([list(body.values())])[0])}
+
+
 # XGBoost and LightGBM
 
 
@@ -199,6 +215,7 @@ def itself(_path: Path) -> Answerer:
 
 FRAMEWORKS = {
     "test_model_sklearn": Framework(wine_requests, wine),
+    "test_model_retrain": Framework(tumour_requests, tumours),
     "test_model_pipeline": Framework(wine_requests, itself),  # answered by pipeline_answerer
     "test_model_ensemble": Framework(diabetes_requests, diabetes),
     "test_model_xgb": Framework(iris_requests, iris_xgboost),

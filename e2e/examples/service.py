@@ -58,6 +58,7 @@ class Service:
             "HOME": str(self.scratch / "home"),  # the SDK's cache, and no clearml.conf but ours
             "CLEARML_SERVING_HOME": str(self._data),
             "NO_COLOR": "1",
+            "CLEARML_SERVING_REQUEST_LOG_FILE_TIME": "2",  # as examples/retrain says
         }
         anywhere = "127.0.0.1:0"
         command = ["clearml-serving", "up", "--python", sys.executable]

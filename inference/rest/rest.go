@@ -33,6 +33,8 @@ type Options struct {
 	AdminToken string
 	// Metrics answers scrapes of Prometheus on Admin, nil for none.
 	Metrics http.Handler
+	// Feedback takes what turned out to be true about answers, nil for none.
+	Feedback Feedback
 	// Suffix is the first part of every endpoint's path. Default "serve".
 	Suffix string
 	// StopTimeout bounds running requests after the end of Run's context.
@@ -53,6 +55,19 @@ type Options struct {
 	// plane; the zero value proves nothing.
 	Identity serving.Identity
 	Logger   *slog.Logger
+}
+
+// Feedback takes what turned out to be true about answers, and reports the quality of predictions.
+type Feedback interface {
+	// Take stores feedback about an endpoint. It returns an HTTP status and a JSON body.
+	Take(endpoint serving.EndpointURL, body []byte) (status int, answer []byte)
+	// Show describes the quality of an endpoint's predictions.
+	Show(endpoint serving.EndpointURL, query string) (status int, contentType string, answer []byte)
+	// Verify checks the header of a request of another instance, which has no client's key. It
+	// returns nil if the header is valid.
+	Verify(header string) error
+	// TakeOver joins truths from another instance. header has been verified.
+	TakeOver(header string, endpoint serving.EndpointURL, body []byte) (status int, answer []byte)
 }
 
 // Front serves HTTP clients. It implements inference.Front.
@@ -179,6 +194,9 @@ func (f handler) Answer(ctx context.Context, r *listener.Request) *listener.Resp
 }
 
 func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response {
+	if about, ok := r.Admitted.(feedback); ok {
+		return f.takeFeedback(about, r.Body)
+	}
 	ticket, _ := r.Admitted.(inference.Ticket)
 	within, err := allowance(r.Header(timeoutHeader))
 	if err != nil {

@@ -70,6 +70,9 @@ func (f *Front) Routes() []Route {
 		{"serve", "POST", f.prefix, EndpointKey},
 		{"serve", "GET, HEAD", serving.IdentityPath, Anybody},
 	}
+	if f.o.Feedback != nil {
+		routes = append(routes, Route{"serve", "GET, HEAD, POST", feedbackPrefix, EndpointKey})
+	}
 	for _, p := range probes() {
 		routes = append(routes, Route{"serve", "GET, HEAD", p.path, p.caller}, Route{"admin", "GET, HEAD", p.path, Operator})
 	}
@@ -90,6 +93,9 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	}
 	if !ok && h.Path == "/" {
 		return f.root(h)
+	}
+	if about, found := strings.CutPrefix(h.Path, feedbackPrefix); found && !ok && f.o.Feedback != nil {
+		return f.routeFeedback(h, about)
 	}
 	if !ok {
 		return f.handleProbe(h, false)
