@@ -184,11 +184,11 @@ func (k *keeper) own(name string, whole bool) (*gather.Source, error) {
 
 // pusher sends the samples of an instance to the embedded server that has its record.
 type pusher struct {
-	client *clearml.Client // set before part runs
+	client *clearml.Client        // set before part runs
 	task   atomic.Pointer[string] // of the instance's record
-	known  chan struct{}   // closed once task is set
-	once   sync.Once       // closes known
-	off    atomic.Int64    // until when the server keeps no time series, in nanoseconds since 1970
+	known  chan struct{}          // closed once task is set
+	once   sync.Once              // closes known
+	off    atomic.Int64           // until when the server keeps no time series, in nanoseconds since 1970
 	queue  *remotewrite.Queue
 	log    *slog.Logger
 }
