@@ -145,7 +145,7 @@ func (p *prometheus) write(w http.ResponseWriter, r *http.Request, who api.Ident
 		bad(http.StatusBadRequest, err.Error())
 		return
 	}
-	err = p.series.Write(r.Context(), batch)
+	err = p.series.WriteFrom(r.Context(), instance.ServiceID+" "+instance.Name, batch)
 	var refused *embedded.Refused
 	switch {
 	case errors.As(err, &refused):

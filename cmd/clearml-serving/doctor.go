@@ -55,7 +55,7 @@ func (a *app) doctor(ctx context.Context) error {
 	var all []finding
 	failed := 0
 	for _, check := range []func(context.Context) []finding{
-		a.checkProgram, a.checkFolder, a.checkSpace, a.checkPorts, a.checkServer, a.checkService, a.checkPython,
+		a.checkProgram, a.checkFolder, a.checkSpace, a.checkPorts, a.checkServer, a.checkSeries, a.checkService, a.checkPython,
 	} {
 		for _, f := range check(ctx) {
 			all = append(all, f)

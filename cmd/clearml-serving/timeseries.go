@@ -186,19 +186,24 @@ func (k *keeper) own(name string, whole bool) (*gather.Source, error) {
 type pusher struct {
 	client *clearml.Client        // set before part runs
 	task   atomic.Pointer[string] // of the instance's record
+	known  chan struct{}          // closed once task is set
+	once   sync.Once              // closes known
 	off    atomic.Int64           // until when the server keeps no time series, in nanoseconds since 1970
 	queue  *remotewrite.Queue
 	log    *slog.Logger
 }
 
 func newPusher(log *slog.Logger) *pusher {
-	p := &pusher{log: log}
+	p := &pusher{log: log, known: make(chan struct{})}
 	p.queue = remotewrite.NewQueue(p.send, log)
 	return p
 }
 
 // opened tells the id of the instance's task.
-func (p *pusher) opened(task string) { p.task.Store(&task) }
+func (p *pusher) opened(task string) {
+	p.task.Store(&task)
+	p.once.Do(func() { close(p.known) })
+}
 
 // Write implements gather.Sink.
 func (p *pusher) Write(ctx context.Context, b gather.Batch) error {
@@ -209,13 +214,14 @@ func (p *pusher) Write(ctx context.Context, b gather.Batch) error {
 }
 
 func (p *pusher) send(ctx context.Context, body []byte) (int, string, time.Duration, error) {
-	task := p.task.Load()
-	if task == nil {
-		return 0, "", 0, errors.New("the instance has no record yet")
+	select {
+	case <-p.known:
+	case <-ctx.Done():
+		return 0, "", 0, ctx.Err()
 	}
 	header := http.Header{}
 	remotewrite.Headers(header)
-	header.Set(remotewrite.InstanceHeader, *task)
+	header.Set(remotewrite.InstanceHeader, *p.task.Load())
 	status, text, wait, err := p.client.Post(ctx, "/prometheus/api/v1/write", header, body)
 	if err == nil && status == http.StatusNotFound {
 		p.off.Store(time.Now().Add(noSeriesPause).UnixNano())

@@ -70,6 +70,7 @@ type Store struct {
 	registry *prometheus.Registry
 	metas    metas
 	counts   counts
+	origins  origins
 
 	mu      sync.RWMutex       // guards db and failure; held for reading while db is used
 	db      *tsdb.DB           // nil: not open
@@ -97,12 +98,16 @@ func New(o Options) *Store {
 	s := &Store{o: o, log: o.Logger, registry: prometheus.NewRegistry(), parser: parser.NewParser(parser.Options{}), tried: make(chan struct{}), failure: errOpening}
 	s.running, s.stop = context.WithCancel(context.Background())
 	s.series.Store(maxSeries)
-	s.engine = promql.NewEngine(promql.EngineOpts{
-		Logger: slog.New(quiet{o.Logger.Handler()}), MaxSamples: maxSamples, Timeout: queryTimeout, LookbackDelta: lookback,
+	s.engine = promql.NewEngine(s.engineOptions())
+	return s
+}
+
+func (s *Store) engineOptions() promql.EngineOpts {
+	return promql.EngineOpts{
+		Logger: slog.New(quiet{s.log.Handler()}), MaxSamples: maxSamples, Timeout: queryTimeout, LookbackDelta: lookback,
 		ActiveQueryTracker: make(slots, maxQueries), EnableAtModifier: true, EnableNegativeOffset: true, Parser: s.parser,
 		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Minute.Milliseconds() },
-	})
-	return s
+	}
 }
 
 var (
@@ -118,17 +123,19 @@ func (s *Store) Run(ctx context.Context) {
 			s.log.Warn("time series not closed", "err", err)
 		}
 	}()
-	first := true
+	s.keep(ctx)
+	close(s.tried)
+	look, tryAgain := time.NewTicker(lookEvery), time.NewTicker(again)
+	defer look.Stop()
+	defer tryAgain.Stop()
 	for {
-		s.keep(ctx)
-		if first {
-			close(s.tried)
-			first = false
-		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(again):
+		case <-look.C:
+			s.endGone(ctx)
+		case <-tryAgain.C:
+			s.keep(ctx)
 		}
 	}
 }

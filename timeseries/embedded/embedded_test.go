@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,13 @@ import (
 )
 
 var noon = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+
+// clock is a time that tests set.
+type clock struct{ ms atomic.Int64 }
+
+func (c *clock) set(t time.Time) { c.ms.Store(t.UnixMilli()) }
+
+func (c *clock) now() time.Time { return time.UnixMilli(c.ms.Load()).UTC() }
 
 // start runs a Store in dir until the test ends, or stop is called.
 func start(t *testing.T, o Options) (s *Store, stop func()) {
@@ -226,18 +234,21 @@ func TestAFolderThatCannotBeMadeIsTriedAgain(t *testing.T) {
 
 func TestAClockThatWasSetBackDoesNotHideWhatFollows(t *testing.T) {
 	dir := t.TempDir()
-	now := noon.Add(30 * 24 * time.Hour)
-	s, stop := start(t, Options{Dir: dir, Now: func() time.Time { return now }})
-	mustWrite(t, s, floats(now, 7, "__name__", "x"))
+	var c clock
+	c.set(noon.Add(30 * 24 * time.Hour))
+	s, stop := start(t, Options{Dir: dir, Now: c.now})
+	mustWrite(t, s, floats(c.now(), 7, "__name__", "x"))
 	stop()
-	now = noon
-	s, _ = start(t, Options{Dir: dir, Now: func() time.Time { return now }})
-	s.mu.Lock()   // Run's goroutine waits for its next turn, a minute later
-	s.mu.Unlock() //nolint:staticcheck // a barrier
+	c.set(noon)
+	s = New(Options{Dir: dir, Now: c.now})
+	s.keep(t.Context()) // it opens what is there
 	s.keep(t.Context())
-	mustWrite(t, s, floats(now, 8, "__name__", "x"))
-	if v := mustQuery(t, s, "x", now); len(v) != 1 || v[0].Value != 8 {
+	mustWrite(t, s, floats(noon, 8, "__name__", "x"))
+	if v := mustQuery(t, s, "x", noon); len(v) != 1 || v[0].Value != 8 {
 		t.Errorf("got %v", v)
+	}
+	if err := s.replace(nil, errClosed); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -305,5 +316,35 @@ func TestGatheredMetricsBecomeSeries(t *testing.T) {
 	mustWrite(t, s, from.End(noon.Add(11*time.Second)))
 	if v := mustQuery(t, s, `{__name__!=""}`, noon.Add(11*time.Second)); len(v) != 0 {
 		t.Errorf("after the end: got %v", v)
+	}
+}
+
+func TestTheSeriesOfAnInstanceThatIsSilentEnd(t *testing.T) {
+	var c clock
+	c.set(noon)
+	s, _ := start(t, Options{Dir: t.TempDir(), Now: c.now})
+	write := func(name string) {
+		t.Helper()
+		if err := s.WriteFrom(t.Context(), name, floats(c.now(), 1, "__name__", "x", "instance", name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a")
+	write("b")
+	c.set(noon.Add(20 * time.Second))
+	write("b")
+	s.endGone(t.Context())
+	if v := mustQuery(t, s, "x", c.now()); len(v) != 2 {
+		t.Errorf("after 20 s: %v", v)
+	}
+	c.set(noon.Add(40 * time.Second))
+	s.endGone(t.Context())
+	if v := mustQuery(t, s, "x", c.now()); len(v) != 1 || v[0].Metric["instance"] != "b" {
+		t.Errorf("after 40 s: %v", v)
+	}
+	c.set(noon.Add(41 * time.Second))
+	write("a")
+	if v := mustQuery(t, s, "x", c.now()); len(v) != 2 {
+		t.Errorf("after it came again: %v", v)
 	}
 }

@@ -21,6 +21,9 @@ const (
 	// lastWords is for what waits when the queue ends.
 	lastWords = 2 * time.Second
 
+	// warnAt is the attempt whose failure is logged: a receiver may be busy, or starting, for a moment.
+	warnAt = 3
+
 	firstPause, longestPause = time.Second, 30 * time.Second
 )
 
@@ -177,7 +180,7 @@ func (q *Queue) try(ctx context.Context, r request, attempt int) (pause time.Dur
 		q.done(r, func(c *Counts, n uint64) { c.Sent += n })
 		return 0
 	case err != nil || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout || status >= 500:
-		if attempt == 1 {
+		if attempt == warnAt && ctx.Err() == nil {
 			q.log.Warn("samples not sent", "effect", "they are sent later", "status", status, "answer", text, "err", err)
 		}
 		return max(retry.Jittered(retry.Doubled(attempt, firstPause, longestPause)), min(wait, longestPause), time.Millisecond)
