@@ -60,8 +60,10 @@ type Options struct {
 	// the caller runs it. Nil: there are none here, and TimeSeriesElsewhere says where they are.
 	TimeSeries          *embedded.Store
 	TimeSeriesElsewhere string
-	// Series answers the charts of the web pages. Nil: there are no time series.
-	Series ui.Series
+	// Series answers the charts of the web pages. Nil: there are no time series. ServiceLabel is the label of
+	// its series with the id of their service, empty if they have none.
+	Series       ui.Series
+	ServiceLabel string
 	// Recorded returns the newest recorded requests to a url for the web pages, the newest first,
 	// at most this many. Nil: no recordings are at hand.
 	Recorded func(url serving.EndpointURL, most int) []serving.Exchange

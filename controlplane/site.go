@@ -28,7 +28,7 @@ type site struct {
 func newSite(calls *api.Server, files, prometheus http.Handler, bodies *intake.Budget, opts Options, log *slog.Logger) (*site, error) {
 	pages, err := ui.New(ui.Options{
 		API: inProcess{calls: calls, files: files, filesURL: opts.FilesURL}, Bodies: bodies, APIURL: opts.APIURL, FilesURL: opts.FilesURL,
-		InstanceCA: opts.InstanceCA, Authorities: opts.Authorities, Recorded: opts.Recorded, Series: opts.Series, Version: opts.Version, Logger: log, Now: opts.Now,
+		InstanceCA: opts.InstanceCA, Authorities: opts.Authorities, Recorded: opts.Recorded, Series: opts.Series, ServiceLabel: opts.ServiceLabel, Version: opts.Version, Logger: log, Now: opts.Now,
 	})
 	known := map[string]bool{}
 	for _, c := range calls.Calls() {

@@ -92,7 +92,7 @@ func (a *app) newControlPlane(ctx context.Context, sockets *sockets, series *kee
 		DatabaseURL: a.text("database-url"), EventsRetention: retention,
 		DataDir: dir, FilesPlace: place, FilesRoot: root, Places: clouds, API: api, Files: files, APIURL: api.URL(), FilesURL: files.URL(), Version: version,
 		InstanceCA: a.text("instance-tls-ca"), Authorities: a.authorities(log),
-		TimeSeries: series.store, TimeSeriesElsewhere: series.where, Series: series.querier,
+		TimeSeries: series.store, TimeSeriesElsewhere: series.where, Series: series.querier, ServiceLabel: series.serviceLabel(),
 		Recorded: func(url serving.EndpointURL, most int) []serving.Exchange {
 			return inference.LastRecorded(recordingsDir(dir), url, most)
 		},

@@ -161,6 +161,14 @@ func (k *keeper) keep(name string, whole bool, sources ...*gather.Source) part {
 	}}
 }
 
+// serviceLabel is the label with the service's id, which series of another Prometheus may lack.
+func (k *keeper) serviceLabel() string {
+	if k.store == nil {
+		return ""
+	}
+	return gather.Service
+}
+
 // own are the metrics of the time series.
 func (k *keeper) own(name string, whole bool) (*gather.Source, error) {
 	registry := prometheus.NewRegistry()

@@ -404,11 +404,7 @@ type chartsData struct {
 }
 
 // chartsJSON sends the values of charts of a url: ?endpoint= and ?show= for each chart.
-func (p *Pages) chartsJSON(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) chartsJSON(v *visit, s *operations.Service) error {
 	if p.opts.Series == nil {
 		return refusal{http.StatusNotFound, noSeries}
 	}
@@ -512,25 +508,9 @@ var knownLines = []struct { //nolint:gochecknoglobals // a constant table
 	name   string
 	series int
 }{
-	{"answered", 0},
-	{"error", 3},
-	{"timed out", 1},
-	{"refused", 5},
-	{"client error", 4},
-	{"bad request", 7},
-	{"p50", 0},
-	{"p90", 1},
-	{"p99", 3},
-	{"queue", 1},
-	{"worker", 0},
-	{"busy", 0},
-	{"calling", 4},
-	{"idle", 2},
-	{"leaving", 7},
-	{"limit", 7},
-	{"in progress", 0},
-	{"queued", 1},
-	{"mean", 0},
+	{"answered", 0}, {"error", 3}, {"timed out", 1}, {"refused", 5}, {"client error", 4}, {"bad request", 7},
+	{"p50", 0}, {"p90", 1}, {"p99", 3}, {"queue", 1}, {"worker", 0}, {"busy", 0}, {"calling", 4}, {"idle", 2}, {"leaving", 7}, {"limit", 7},
+	{"in progress", 0}, {"queued", 1}, {"mean", 0},
 }
 
 func place(name string, targets []target) int {

@@ -123,7 +123,7 @@ func valuesOf(t taskDoc) map[string]map[string]string {
 	}
 	column := map[string]string{}
 	for name, object := range t.Configuration {
-		column[name] = serving.Shorten(string(object.Value), longestReason)
+		column[name] = clip(string(object.Value))
 	}
 	values["Configuration"] = column
 	artifacts := map[string]string{}
@@ -133,6 +133,9 @@ func valuesOf(t taskDoc) map[string]map[string]string {
 	values["Artifacts"] = artifacts
 	return values
 }
+
+// clip keeps a cell of a table small.
+func clip(text string) string { return serving.Shorten(text, 400) }
 
 func describeArtifact(a clearml.Artifact) string {
 	return a.Type + ", " + formatBytes(a.Size) + ", " + shortID(a.Hash)

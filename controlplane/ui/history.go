@@ -79,7 +79,6 @@ func sectionNoun(section string) string {
 		serving.SectionMonitoringEndpoints: "monitored endpoint",
 		serving.SectionVersions:            "version numbers of",
 		serving.SectionOptions:             "options of",
-		serving.SectionDrift:               "drift settings of",
 		serving.SectionAccess:              "key",
 		serving.SectionRevisions:           "revisions of",
 	}[serving.Section(section)], section)

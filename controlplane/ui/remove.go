@@ -3,8 +3,6 @@ package ui
 import (
 	"fmt"
 	"strings"
-
-	"clearmlserving/serving"
 )
 
 // removal is what the API says of the files of what was deleted.
@@ -33,7 +31,7 @@ func (v *visit) tell(to, what string, files removal) error {
 			lines = append(lines, "… the server's log names the others")
 			break
 		}
-		lines = append(lines, serving.Shorten(one.URL, longestReason)+": "+serving.Shorten(one.Error, longestReason))
+		lines = append(lines, clip(one.URL)+": "+clip(one.Error))
 	}
 	return v.warn(to, strings.Join(lines, "\n"))
 }
@@ -63,7 +61,7 @@ func (p *Pages) deleteModel(v *visit) error {
 	if err := v.api.Call(v.r.Context(), "models.delete", v.deleteFields("model"), &answer); err != nil {
 		return err
 	}
-	return v.tell("/models", fmt.Sprintf("The model %s is deleted.", serving.Shorten(m.Name, longestReason)), answer.Files)
+	return v.tell("/models", fmt.Sprintf("The model %s is deleted.", clip(m.Name)), answer.Files)
 }
 
 // deleteTask deletes an experiment for good, with the models that it made and nobody
@@ -80,7 +78,7 @@ func (p *Pages) deleteTask(v *visit) error {
 	if err := v.api.Call(v.r.Context(), "tasks.delete", v.deleteFields("task"), &answer); err != nil {
 		return err
 	}
-	what := fmt.Sprintf("The experiment %s is deleted", serving.Shorten(t.Name, longestReason))
+	what := fmt.Sprintf("The experiment %s is deleted", clip(t.Name))
 	if answer.Models > 0 {
 		what += " with " + plural(answer.Models, "model", "models") + " of it"
 	}
