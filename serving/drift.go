@@ -13,14 +13,15 @@ import (
 // DriftSettings say what is drift at an endpoint or, when Endpoint ends in "*", at every endpoint
 // below that prefix. Fields that are not set are those of a shorter prefix, or the defaults.
 type DriftSettings struct {
-	Endpoint string
+	Endpoint string `record:"endpoint,required"`
 	// Reference replaces that of the model: a summary in the form of package drift.
 	Reference json.RawMessage
 	// FalseAlarms are allowed within Days, over all variables of the service.
-	FalseAlarms, Days *float64
-	MinPSI            *float64 // smaller drift is no drift
-	Ignore            []string // variables that are not watched; "*" for all
-	Unknown           map[string]json.RawMessage
+	FalseAlarms *float64 `record:"false_alarms"`
+	Days        *float64 `record:"days"`
+	MinPSI      *float64 `record:"min_psi"` // smaller drift is no drift
+	Ignore      []string `record:"ignore"`  // variables that are not watched; "*" for all
+	Unknown     map[string]json.RawMessage
 }
 
 // MetadataReference is the key of a model's metadata that has the reference of its variables.
@@ -130,14 +131,9 @@ func (s *Service) SetDrift(endpoint string, change func(*DriftSettings)) error {
 }
 
 func decodeDrift(_ string, f *fields) (DriftSettings, error) {
-	d := DriftSettings{
-		Endpoint: f.requiredText("endpoint"), FalseAlarms: f.optionalNumber("false_alarms"), Days: f.optionalNumber("days"),
-		MinPSI: f.optionalNumber("min_psi"), Ignore: f.texts("ignore"),
-	}
-	if raw, ok := f.take("reference"); ok {
-		d.Reference = raw
-	}
-	d.Unknown = f.rest()
+	var d DriftSettings
+	d.Reference, _ = f.take("reference")
+	f.into(&d)
 	if f.err != nil {
 		return d, f.err
 	}
@@ -145,18 +141,9 @@ func decodeDrift(_ string, f *fields) (DriftSettings, error) {
 }
 
 func encodeDrift(d DriftSettings) record {
-	r := newRecord(d.Unknown)
-	r["endpoint"] = d.Endpoint
+	r := recordOf(d)
 	if d.Reference != nil {
 		r["reference"] = d.Reference
-	}
-	for name, value := range map[string]*float64{"false_alarms": d.FalseAlarms, "days": d.Days, "min_psi": d.MinPSI} {
-		if value != nil {
-			r[name] = *value
-		}
-	}
-	if d.Ignore != nil {
-		r["ignore"] = d.Ignore
 	}
 	return r
 }

@@ -141,7 +141,7 @@ population stability index (PSI) of 0.01 on.`,
 	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
 		days, err := readDays(per)
 		if err != nil {
-			return change{}, err
+			return change{}, fmt.Errorf("--per %w", err)
 		}
 		url := string(serving.CleanURL(endpoint))
 		a.sayEdit(s, "Setting drift of '%s'", url)
@@ -188,7 +188,7 @@ func readDays(text string) (*float64, error) {
 	}
 	days, err := readDecimal(number)
 	if err != nil || !(days > 0) || math.IsInf(days, 0) {
-		return nil, fmt.Errorf("--per '%s' is no time: give it as 12h, 30d or 4w", text)
+		return nil, fmt.Errorf("'%s' is no time: give it as 12h, 30d or 4w", text)
 	}
 	days *= unit
 	return &days, nil
@@ -253,10 +253,7 @@ large drift a reference from a file (drift reference --file) sees more.`,
 func (a *app) referenceOf(ctx context.Context, s *operations.Service, url serving.EndpointURL) (*drift.Reference, error) {
 	text := []byte(s.Config.DriftFor(url).Reference)
 	if text == nil {
-		e, ok := serving.LookUp(s.Config.Endpoints, string(url))
-		if !ok {
-			e, ok = serving.LookUp(s.Config.MonitoringEndpoints, string(url))
-		}
+		e, ok := storedEndpoint(s.Config, url)
 		if !ok {
 			return nil, hint(notFound("there is no endpoint '%s'", url), nameHint)
 		}

@@ -8,30 +8,51 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/clearml"
+
 	"clearmlserving/drift"
 	"clearmlserving/drift/table"
+	driftwatch "clearmlserving/drift/watch"
 	"clearmlserving/operations"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
+	"clearmlserving/timeseries"
 )
 
 func driftReferenceCommand(a *app) *cobra.Command {
-	var endpoint, file, artifact, timeColumn string
+	var endpoint, file, artifact, timeColumn, from, to string
 	cmd := &cobra.Command{
 		Use:   "reference",
 		Short: "Set the rows that an endpoint's live values are compared with",
 		Long: `Set the rows that an endpoint's live values are compared with: a CSV or Parquet file
 with a column for each variable, or an artifact of the task that created the model,
 such as a DataFrame that the ClearML SDK has uploaded. It replaces the reference of
-the model. A summary is stored, not the rows; the variables are logged from then on.`,
+the model. A summary is stored, not the rows; the variables are logged from then on.
+
+With --from, what the instances have counted in a recorded time becomes the reference:
+of variables that have a reference, in its bins, and of those that metrics add logs as
+scalar or enum, in their buckets or words.`,
 		Example: `  clearml-serving drift reference --endpoint test_model/1 --file train.parquet
-  clearml-serving drift reference --endpoint test_model/1 --artifact train_data`,
+  clearml-serving drift reference --endpoint test_model/1 --artifact train_data
+  clearml-serving drift reference --endpoint test_model/1 --from 14d --to 7d`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error {
-			if (file == "") == (artifact == "") {
-				return usagef(cmd, "give either --file or --artifact")
+			given := 0
+			for _, value := range []string{file, artifact, from} {
+				if value != "" {
+					given++
+				}
+			}
+			switch {
+			case given != 1:
+				return usagef(cmd, "give one of --file, --artifact and --from")
+			case to != "" && from == "":
+				return usagef(cmd, "--to needs --from")
+			case timeColumn != "" && from != "":
+				return usagef(cmd, "--time is a column of --file or --artifact")
 			}
 			return nil
 		},
@@ -42,9 +63,22 @@ the model. A summary is stored, not the rows; the variables are logged from then
 	flags.StringVar(&file, "file", "", "CSV or Parquet file")
 	flags.StringVar(&artifact, "artifact", "", "name of an artifact of the task that created the model")
 	flags.StringVar(&timeColumn, "time", "", "column with the times of the rows, which tells daily cycles from drift")
+	flags.StringVar(&from, "from", "", "begin of a recorded time: so long ago (36h, 14d), or as 2026-01-31 or 2026-01-31T08:00:00Z")
+	flags.StringVar(&to, "to", "", "end of the recorded time (default: now)")
+	a.declare(flags, "prometheus-url")
 	return a.edits(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
 		url := serving.CleanURL(endpoint)
 		a.sayEdit(s, "Setting the reference of '%s'", url)
+		if from != "" {
+			r, err := a.recordedReference(ctx, s, url, from, to)
+			if err != nil {
+				return change{}, err
+			}
+			if err := a.storeReference(ctx, s, url, r); err != nil {
+				return change{}, err
+			}
+			return change{result: object{{"endpoint", string(url)}, {"variables", r.Names()}}}, nil
+		}
 		if artifact != "" {
 			fetched, err := a.fetchArtifact(ctx, s, url, artifact)
 			if err != nil {
@@ -64,12 +98,90 @@ the model. A summary is stored, not the rows; the variables are logged from then
 	})
 }
 
+// recordedReference makes a reference of what was counted between two times.
+func (a *app) recordedReference(ctx context.Context, s *operations.Service, url serving.EndpointURL, from, to string) (*drift.Reference, error) {
+	now := time.Now()
+	begin, err := readTime("--from", from, now)
+	if err != nil {
+		return nil, err
+	}
+	end := now
+	if to != "" {
+		if end, err = readTime("--to", to, now); err != nil {
+			return nil, err
+		}
+	}
+	e, ok := storedEndpoint(s.Config, url)
+	if !ok {
+		return nil, hint(notFound("there is no endpoint '%s'", url), nameHint)
+	}
+	present, err := a.referenceOf(ctx, s, url)
+	if err != nil && !errors.Is(err, errNotFound) {
+		return nil, err
+	}
+	series, err := a.seriesOf(ctx, s.Client)
+	if err != nil {
+		return nil, err
+	}
+	endpoint, version := driftwatch.LabelsOf(url, e)
+	r, notes, err := driftwatch.FromSeries(ctx, series, s.Doc.ID, endpoint, version, present, begin, end)
+	for _, note := range notes {
+		a.print.notice("Notice: %s", note)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r.Source = fmt.Sprintf("live values from %s to %s", begin.UTC().Format(time.RFC3339), end.UTC().Format(time.RFC3339))
+	r.Created = now.UTC().Truncate(time.Second)
+	return r, nil
+}
+
+// readTime reads a time, or how long ago it was.
+func readTime(flag, text string, now time.Time) (time.Time, error) {
+	if days, err := readDays(text); err == nil {
+		return now.Add(-time.Duration(*days * 24 * float64(time.Hour))), nil
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04", "2006-01-02 15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return now, fmt.Errorf("%s '%s' is no time: give it as 36h, 14d, 2026-01-31 or 2026-01-31T08:00:00Z", flag, text)
+}
+
+// seriesOf are the time series of a service: those of --prometheus-url, or of the embedded server.
+func (a *app) seriesOf(ctx context.Context, client *clearml.Client) (timeseries.Querier, error) {
+	if a.text("prometheus-url") != "" {
+		return a.prometheus()
+	}
+	info, err := client.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Embedded() {
+		return nil, errors.New("this ClearML server keeps no time series: give the address of a Prometheus with --prometheus-url")
+	}
+	transport, err := a.transport()
+	if err != nil {
+		return nil, err
+	}
+	config := client.Config()
+	return timeseries.NewClient(timeseries.ClientOptions{
+		URL: config.API.Value + "/prometheus", Username: config.AccessKey.Value, Password: config.SecretKey.Reveal(), Bearer: config.Token.Reveal(), Transport: transport,
+	})
+}
+
+// storedEndpoint is an endpoint of a service: a static one, or one made by monitoring.
+func storedEndpoint(c serving.Service, url serving.EndpointURL) (serving.Endpoint, bool) {
+	if e, ok := serving.LookUp(c.Endpoints, string(url)); ok {
+		return e, true
+	}
+	return serving.LookUp(c.MonitoringEndpoints, string(url))
+}
+
 // fetchArtifact downloads an artifact of the task that created an endpoint's model into a temporary folder.
 func (a *app) fetchArtifact(ctx context.Context, s *operations.Service, url serving.EndpointURL, name string) (file string, err error) {
-	e, ok := serving.LookUp(s.Config.Endpoints, string(url))
-	if !ok {
-		e, ok = serving.LookUp(s.Config.MonitoringEndpoints, string(url))
-	}
+	e, ok := storedEndpoint(s.Config, url)
 	if !ok {
 		return "", hint(notFound("there is no endpoint '%s'", url), nameHint)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"clearmlserving/clearml"
 	"clearmlserving/controlplane"
 	"clearmlserving/inference"
 	"clearmlserving/listen"
@@ -47,10 +48,15 @@ func (a *app) runServer(ctx context.Context) error {
 		if err != nil {
 			return nil, err
 		}
+		name := instanceName(server.api.Port())
+		drift, driftMetrics, err := driftWatch(sockets.dir, name, server.config("server"), series.querier, sockets.log)
+		if err != nil {
+			return nil, errors.Join(err, server.Close())
+		}
 		return []part{series.part(), a.controlPlanePart(server, sockets, func() error {
 			a.greet(sockets)
 			return a.greetBrowser(ctx, server)
-		}), series.keep(instanceName(server.api.Port()), true)}, nil
+		}), drift, series.keep(name, true, driftMetrics)}, nil
 	})
 }
 
@@ -59,6 +65,16 @@ type controlPlane struct {
 	*controlplane.Server
 	api, files *listen.Listener
 	answers    chan struct{} // closed by Run when requests are accepted
+}
+
+// config is how this process itself uses the control plane.
+func (c *controlPlane) config(worker string) clearml.Config {
+	own := func(value string) clearml.Setting { return clearml.Setting{Value: value, From: "this process"} }
+	access, secret := c.Credentials()
+	return clearml.Config{
+		API: own(c.api.URL()), Files: own(c.files.URL()), Web: own(c.api.URL()),
+		AccessKey: own(access), SecretKey: clearml.NewSecret(secret, "this process"), WorkerName: clearml.Setting{Value: worker},
+	}
 }
 
 func (a *app) newControlPlane(ctx context.Context, sockets *sockets, series *keeper) (*controlPlane, error) {

@@ -78,12 +78,7 @@ func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
 	if err != nil {
 		return nil, err
 	}
-	own := func(value string) clearml.Setting { return clearml.Setting{Value: value, From: "this process"} }
-	access, secret := server.Credentials()
-	config := clearml.Config{
-		API: own(server.api.URL()), Files: own(server.files.URL()), Web: own(server.api.URL()),
-		AccessKey: own(access), SecretKey: clearml.NewSecret(secret, "this process"), WorkerName: clearml.Setting{Value: "up"},
-	}
+	config := server.config("up")
 	metrics := &gather.Source{}
 	inference, err := a.newInference(ctx, inferenceSetup{
 		sockets: setup.sockets, config: config, name: setup.name,
@@ -92,11 +87,17 @@ func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
+	name := instanceName(server.api.Port())
+	drift, driftMetrics, err := driftWatch(setup.sockets.dir, name, config, series.querier, setup.sockets.log)
+	if err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
 	return []part{
 		series.part(),
 		a.controlPlanePart(server, setup.sockets, func() error { return setup.answers(server, config) }),
+		drift,
 		inferencePart(inference, func() error { return nil }),
-		series.keep(instanceName(server.api.Port()), false, metrics),
+		series.keep(name, false, metrics, driftMetrics),
 		{"up", func(ctx context.Context, ready func()) error {
 			ready()
 			return setup.then(ctx)

@@ -85,7 +85,7 @@ func (c *ClearML) readModels(ctx context.Context, used map[serving.ModelID]bool)
 	}
 	slices.Sort(ids)
 	for chunk := range slices.Chunk(ids, 500) { // the server's maximum per answer
-		models, err := c.Client.Models(ctx, clearml.ModelFilter{IDs: chunk, WithArchived: true, Fields: []string{"id", "metadata"}})
+		models, err := c.Client.Models(ctx, clearml.ModelFilter{IDs: chunk, WithArchived: true})
 		if err != nil {
 			return fmt.Errorf("read the references of models: %w", err)
 		}
@@ -116,10 +116,7 @@ func (c *ClearML) variables(s serving.Service) (all []Variable) {
 		if err != nil {
 			continue
 		}
-		endpoint, version := string(url), ""
-		if e.Version != "" {
-			endpoint, version = string(serving.CleanURL(e.ServingURL)), e.Version
-		}
+		endpoint, version := LabelsOf(url, e)
 		for _, name := range reference.Names() {
 			if settings.Watches(name) {
 				all = append(all, Variable{Endpoint: endpoint, Version: version, Name: name, Of: reference.Variables[name], Settings: SettingsOf(settings)})
@@ -127,6 +124,14 @@ func (c *ClearML) variables(s serving.Service) (all []Variable) {
 		}
 	}
 	return all
+}
+
+// LabelsOf are the labels of an endpoint's metrics.
+func LabelsOf(url serving.EndpointURL, e serving.Endpoint) (endpoint, version string) {
+	if e.Version == "" {
+		return string(url), ""
+	}
+	return string(serving.CleanURL(e.ServingURL)), e.Version
 }
 
 // SettingsOf fills in the defaults.

@@ -18,7 +18,7 @@ import (
 // the present reference, which may be nil, keep its bins. Others have the buckets or words of metrics add,
 // as far as they were logged so. notes say what is not used.
 func FromSeries(ctx context.Context, series Querier, service, endpoint, version string, present *drift.Reference, from, to time.Time) (r *drift.Reference, notes []string, err error) {
-	q := query{ctx: ctx, series: series, at: to, over: to.Sub(from).Truncate(time.Second), labels: labelsOf(service, endpoint, version)}
+	q := query{ctx: ctx, series: series, at: to, over: to.Sub(from).Truncate(time.Second), labels: selectorOf(service, endpoint, version)}
 	if q.over < time.Minute {
 		return nil, nil, fmt.Errorf("the time from %s to %s is too short: a minute is the least", from.Format(time.RFC3339), to.Format(time.RFC3339))
 	}
@@ -95,9 +95,9 @@ func first(a, b error) error {
 
 func quote(text string) string { return strconv.Quote(text) }
 
-// labelsOf selects the series of an endpoint. Instances that another Prometheus scrapes may have no label for
+// selectorOf selects the series of an endpoint. Instances that another Prometheus scrapes may have no label for
 // the service.
-func labelsOf(service, endpoint, version string) string {
+func selectorOf(service, endpoint, version string) string {
 	return fmt.Sprintf(`endpoint=%s,version=%s,service=~"|%s"`, quote(endpoint), quote(version), service)
 }
 

@@ -155,7 +155,6 @@ func (w *Watcher) Run(ctx context.Context) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		w.look(ctx)
 		select {
 		case <-ctx.Done():
 			w.save()
@@ -163,7 +162,8 @@ func (w *Watcher) Run(ctx context.Context) {
 			defer cancel()
 			w.o.Services.Close(ctx)
 			return
-		case <-tick.C:
+		case <-tick.C: // the time series are open by the first one
+			w.look(ctx)
 		}
 	}
 }
