@@ -28,15 +28,15 @@ type arrow struct {
 
 // A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"clearml", "controlplane", "drift", "feedback", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "requestlog", "serving", "sidecar", "statistics", "storage", "timeseries", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
-	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
+	{"cmd/clearml-serving", []string{"clearml", "controlplane", "drift", "feedback", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "requestlog", "serving", "sidecar", "statistics", "storage", "timeseries", "tracing", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving", "tracing"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
-	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving"}, "a front asks the core and knows nothing behind it"},
+	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
 	{"inference/listener", []string{"inference/engine!", "serving"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"inference/engine!", "serving"}, "the router picks a model and does no I/O"},
 	{"inference/reconcile", []string{"inference/router", "inference/engine!", "clearml", "drift", "operations", "serving", "storage"}, "reconcile loads models through the engine contract and fetches files through storage, never by an engine of its own; it records revisions as every editor of a service does"},
-	{"inference/engine!", []string{"serving"}, "the engine contract is what all rooms share, so it imports nothing but the vocabulary"},
-	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "batching", "process", "serving", "worker"}, "an engine knows the contract, workers and how processes die, not its neighbours or the client's HTTP"},
+	{"inference/engine!", []string{"serving", "tracing"}, "the engine contract is what all rooms share, so it imports nothing but the vocabulary"},
+	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "batching", "process", "serving", "tracing", "worker"}, "an engine knows the contract, workers and how processes die, not its neighbours or the client's HTTP"},
 	{"inference/engine/triton", []string{"inference/engine/v2"}, "Triton speaks the V2 protocol"},
 	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/intake", "controlplane/store", "controlplane/ui", "listen", "serving", "storage", "timeseries"}, "controlplane assembles its parts; it meets inference over HTTP only"},
 	{"controlplane/api", []string{"controlplane/documents", "controlplane/intake", "controlplane/store!", "serving"}, "calls go through the store's contract, never to one database"},
@@ -66,6 +66,7 @@ var arrows = []arrow{
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},
 	{"recurring", nil, "recurring is the floor: it needs nothing of ours"},
 	{"retry", nil, "retry is the floor: it needs nothing of ours"},
+	{"tracing", nil, "tracing is the floor: it needs nothing of ours"},
 	{"process", nil, "process is the floor: it needs nothing of ours"},
 	{"outbound", nil, "outbound is the floor: it needs nothing of ours"},
 	{"listen", nil, "listen is the floor: it needs nothing of ours"},

@@ -281,9 +281,22 @@ func (s *Service) count(ctx context.Context, live *router.Live, canary serving.E
 		share = live.LogShare()
 		req.Sampled = share >= 1 || (share > 0 && rand.Float64() < share) //nolint:gosec // a sample needs no secrecy
 	}
+	if req.Span != nil {
+		outer := req.Span
+		span := outer.Child("infer " + string(live.URL))
+		span.Set("clearml.model_id", string(live.ModelID))
+		req.Span = span
+		defer func() { // a stream is computed after it
+			req.Span = outer
+			span.End()
+		}()
+	}
 	begun := time.Now()
 	answer, err := s.infer(ctx, live, req, limit)
 	took := time.Since(begun)
+	if err != nil && req.Span != nil {
+		req.Span.Fail(err.Error())
+	}
 	if err != nil && left(ctx) {
 		return nil, took, err // neither answered nor failed, so it is not counted
 	}
@@ -302,7 +315,7 @@ func (s *Service) count(ctx context.Context, live *router.Live, canary serving.E
 
 // sampleOf is the statistics sample of a request that reached a model.
 func sampleOf(url serving.EndpointURL, req *engine.Request, answer *engine.Response, err error, took time.Duration, share float64) serving.Sample {
-	s := serving.Sample{URL: url, Latency: took, RequestBytes: len(req.Body), AnswerBytes: -1}
+	s := serving.Sample{URL: url, Latency: took, RequestBytes: len(req.Body), AnswerBytes: -1, Trace: req.Span.TraceID()}
 	if req.Tensors != nil {
 		s.RequestBytes = -1
 	}

@@ -19,6 +19,7 @@ import (
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/router"
 	"clearmlserving/serving"
+	"clearmlserving/tracing"
 )
 
 // Options of an inference Service.
@@ -45,6 +46,8 @@ type Options struct {
 	Recorder Recorder
 	// Observers get copies of answered requests, for endpoints whose options ask for it.
 	Observers []Observer
+	// Tracer traces the requests, nil for none.
+	Tracer *tracing.Tracer
 	// Recent returns the recent rate of requests of an endpoint's model per second, and their 95th
 	// percentile. nil: unknown.
 	Recent func(serving.EndpointURL) (perSecond float64, p95 time.Duration)

@@ -36,6 +36,8 @@ type Sample struct {
 	Sampled bool
 	// Weight is the number of requests that a sampled one represents: 1 / the sampled share.
 	Weight float64
+	// Trace is the id of the request's trace, "" if it is not sent.
+	Trace string
 	// Variables is a JSON object of the logged variables, nil for none. It must not be changed.
 	Variables []byte
 }

@@ -2,12 +2,14 @@ package statistics
 
 import (
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"clearmlserving/serving"
 )
@@ -140,7 +142,29 @@ func (s scrape) requests(t *meter) {
 		{requestSize, places.requestBytes},
 		{responseSize, places.answerBytes},
 	} {
-		s.histogram(h.f, h.place.encode(cells), t.endpoint, t.version)
+		encoded := h.place.encode(cells)
+		if h.f == requestDuration {
+			t.exemplars.add(encoded)
+		}
+		s.histogram(h.f, encoded, t.endpoint, t.version)
+	}
+}
+
+// add adds the exemplars to a histogram.
+func (e *exemplars) add(h *dto.Histogram) {
+	for i := range e {
+		one := e[i].Load()
+		if one == nil {
+			continue
+		}
+		name := "trace_id"
+		shown := &dto.Exemplar{Label: []*dto.LabelPair{{Name: &name, Value: &one.trace}}, Value: &one.value, Timestamp: timestamppb.New(one.at)}
+		h.Exemplars = append(h.Exemplars, shown) // of the native histogram
+		if i == len(h.Bucket) {
+			count, infinite := h.GetSampleCount(), math.Inf(1)
+			h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: &count, UpperBound: &infinite})
+		}
+		h.Bucket[i].Exemplar = shown
 	}
 }
 

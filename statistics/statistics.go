@@ -11,6 +11,7 @@ import (
 	"math"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -139,6 +140,16 @@ type meter struct {
 	blocks            []*block  // by lane, nil before the first request; guarded by the lock of the lane, or of the first one
 	variables         *variables
 	recent            *recent
+	exemplars         *exemplars // of duration
+}
+
+// exemplars are the last traced request of each classic bucket, and of what exceeds them.
+type exemplars [32]atomic.Pointer[exemplar]
+
+type exemplar struct {
+	trace string
+	value float64
+	at    time.Time
 }
 
 // goneTime is how long the counters of an endpoint are kept that is no longer configured.
@@ -158,7 +169,7 @@ func (m *Metrics) newMeter(r route) *meter {
 }
 
 func (m *Metrics) numbered(number uint64, r route) *meter {
-	t := &meter{number: number, name: r.name(), blocks: make([]*block, m.lanes.n), variables: newVariables(), recent: &recent{}}
+	t := &meter{number: number, name: r.name(), blocks: make([]*block, m.lanes.n), variables: newVariables(), recent: &recent{}, exemplars: &exemplars{}}
 	t.endpoint, t.version = labelsOf(split(r.endpoint))
 	t.recent.marks = [2]mark{{at: time.Now()}, {at: time.Now()}}
 	m.samples.of[t.number] = t.variables
@@ -218,6 +229,10 @@ func (m *Metrics) record(s *serving.Sample) bool {
 		m.sample(l, &c, t, s)
 	}
 	c.commit()
+	if s.Trace != "" {
+		i, _ := slices.BinarySearch(seconds.classic, s.Latency.Seconds())
+		t.exemplars[i].Store(&exemplar{s.Trace, s.Latency.Seconds(), time.Now()})
+	}
 	return true
 }
 
@@ -473,7 +488,7 @@ func (m *Metrics) Handler(status func() serving.Status, log *slog.Logger, others
 		return nil, err
 	}
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog: errorLog{log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4,
+		ErrorLog: errorLog{log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4, EnableOpenMetrics: true,
 	}), nil
 }
 

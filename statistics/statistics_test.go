@@ -226,6 +226,45 @@ func TestAScraperThatTakesProtobufGetsNativeHistograms(t *testing.T) {
 	}
 }
 
+func TestHistogramsHaveTheTracesOfRequestsAsExemplars(t *testing.T) {
+	m := statistics.New()
+	for i, took := range []time.Duration{time.Millisecond, 20 * time.Millisecond, 21 * time.Millisecond, time.Hour} {
+		m.Record(serving.Sample{URL: "m", Latency: took, Trace: fmt.Sprintf("%032x", i+1)})
+	}
+	h, err := m.Handler(func() serving.Status { return serving.Status{} }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for accept, wants := range map[string][]string{
+		"text/plain": nil,
+		"application/openmetrics-text; version=1.0.0": {
+			`clearml_serving_request_duration_seconds_bucket{endpoint="m",version="",le="0.001"} 1 # {trace_id="00000000000000000000000000000001"} 0.001 `,
+			`clearml_serving_request_duration_seconds_bucket{endpoint="m",version="",le="0.025"} 3 # {trace_id="00000000000000000000000000000003"} 0.021 `,
+			`clearml_serving_request_duration_seconds_bucket{endpoint="m",version="",le="+Inf"} 4 # {trace_id="00000000000000000000000000000004"} 3600`,
+		},
+	} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+		r.Header.Set("Accept", accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		for _, want := range wants {
+			if !strings.Contains(w.Body.String(), want) {
+				t.Errorf("missing: %s\n%s", want, grep(w.Body.String(), "clearml_serving_request_duration_seconds_bucket"))
+			}
+		}
+		if wants == nil && strings.Contains(w.Body.String(), "trace_id") {
+			t.Error("the classic text has exemplars")
+		}
+	}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil)
+	r.Header.Set("Accept", "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if got := decode(t, w.Header(), w.Body)["clearml_serving_request_duration_seconds"].GetMetric()[0].GetHistogram(); len(got.GetExemplars()) != 3 {
+		t.Errorf("%d exemplars of the native histogram", len(got.GetExemplars()))
+	}
+}
+
 func TestScrapesWhileRequestsAreRecordedLoseNone(t *testing.T) {
 	m := statistics.New()
 	scalar := map[string]serving.Metric{"x": {Type: serving.MetricScalar, Buckets: []any{1.0}}}

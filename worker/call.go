@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,6 +43,7 @@ func (w *worker) Called(ctx context.Context, fr *frame) error {
 	deadline := time.Time{}
 	if parent := w.flights[head.parent]; parent != nil {
 		c.Depth, c.RequestID, deadline = parent.req.Depth+1, parent.req.ID, parent.deadline
+		c.Traceparent = cmp.Or(head.traceparent, parent.req.Traceparent)
 	}
 	var cancel context.CancelFunc
 	if deadline.IsZero() {

@@ -110,6 +110,9 @@ func (f *flight) appendFrame(b []byte) []byte {
 	if f.nested {
 		h.flags |= flagNested
 	}
+	if f.req.Traceparent != "" {
+		h.flags |= flagTraced
+	}
 	b = appendRequestHead(appendHeader(b, h), f.deadline, &f.req)
 	if f.loan != nil {
 		b = appendPlace(b, f.loan.offset, len(f.req.Body))

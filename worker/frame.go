@@ -52,12 +52,14 @@ const (
 	kindEnd       frameKind = 20
 	kindCall      frameKind = 21
 	kindLog       frameKind = 22 // its metadata is the key of a record that may recur
+	kindSpans     frameKind = 23 // spans of user code in the request with this id
 )
 
 const (
 	flagSampled   = 1 // of a request
 	flagNested    = 2 // of a request: may be executed while another waits for a call
 	flagLent      = 4 // of a kindPre: its body is a place, as that of a kindLentRequest
+	flagTraced    = 8 // of a request: the traceparent is before its id
 	flagStream    = 1 // of an answer: chunks follow
 	flagCancelled = 2 // of an answer: the request was not begun
 	flagBatch     = 4 // of an answer: the last of its batch, whose size and time end its metadata
@@ -197,11 +199,12 @@ func appendRequestHead(b []byte, deadline time.Time, req *Request) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(req.Client)))
 	b = append(b, contentType...)
 	b = append(b, req.Client...)
+	b = append(b, req.Traceparent...)
 	return append(b, req.ID...)
 }
 
 func requestHeadSize(req *Request) int {
-	return 14 + min(len(req.ContentType), math.MaxUint16) + len(req.Client) + len(req.ID)
+	return 14 + min(len(req.ContentType), math.MaxUint16) + len(req.Client) + len(req.Traceparent) + len(req.ID)
 }
 
 // AppendClientText appends one text of Request.Client.
@@ -278,16 +281,20 @@ func parseBatchReport(meta []byte) (batching.Measured, error) {
 
 // callHead is the metadata of a send_request.
 type callHead struct {
-	parent                    uint64
-	url, version, contentType string
+	parent                                 uint64
+	url, version, contentType, traceparent string
 }
+
+const traceparentSize = 55
 
 func parseCallHead(b []byte) (callHead, error) {
 	if len(b) >= 14 {
 		h := callHead{parent: binary.LittleEndian.Uint64(b)}
 		nURL, nVersion := int(binary.LittleEndian.Uint16(b[8:])), int(binary.LittleEndian.Uint16(b[10:]))
 		nType := int(binary.LittleEndian.Uint16(b[12:]))
-		if b = b[14:]; nURL+nVersion+nType == len(b) {
+		b = b[14:]
+		if rest := len(b) - nURL - nVersion - nType; rest == 0 || rest == traceparentSize {
+			h.traceparent, b = string(b[len(b)-rest:]), b[:len(b)-rest]
 			h.url, h.version, h.contentType = string(b[:nURL]), string(b[nURL:nURL+nVersion]), string(b[nURL+nVersion:])
 			return h, nil
 		}

@@ -70,10 +70,25 @@ func (w *worker) Receive(ctx context.Context, fr *frame, last bool) error {
 		w.EndStream(fr)
 	case kindCall:
 		return w.Called(ctx, fr)
+	case kindSpans:
+		w.Spans(fr)
 	default:
 		return fmt.Errorf("%w: of unknown kind %d", errFrame, fr.kind)
 	}
 	return nil
+}
+
+// Spans passes the spans of user code on.
+func (w *worker) Spans(fr *frame) {
+	w.d.mu.Lock()
+	var to func([]byte)
+	if f := w.flights[fr.id]; f != nil {
+		to = f.req.Spans
+	}
+	w.d.mu.Unlock()
+	if to != nil {
+		to(fr.body)
+	}
 }
 
 // Leave implements receiver.

@@ -158,6 +158,10 @@ type Request struct {
 	Depth int
 	// Sampled asks for the statistics variables.
 	Sampled bool
+	// Traceparent is the W3C header of the request's span, "" if it is not traced. Spans gets the spans of user
+	// code below it, as a JSON list, from another goroutine.
+	Traceparent string
+	Spans       func(list []byte)
 }
 
 // Header is one header field.
@@ -200,6 +204,8 @@ type CallRequest struct {
 	URL, Version string
 	Body         []byte
 	ContentType  string
+	// Traceparent is that of the span that calls, "" for none.
+	Traceparent string
 }
 
 // CallResponse is the answer to a send_request.

@@ -30,6 +30,7 @@ import (
 	"clearmlserving/statistics"
 	"clearmlserving/storage"
 	"clearmlserving/timeseries/gather"
+	"clearmlserving/tracing"
 	"clearmlserving/worker"
 	"clearmlserving/worker/host"
 )
@@ -131,7 +132,11 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
-	python, err := a.pythonEngine(dir, setup.config, budget, log)
+	tracer, err := newTracer(ctx, log)
+	if err != nil {
+		return nil, err
+	}
+	python, err := a.pythonEngine(dir, setup.config, budget, tracer != nil, log)
 	if err != nil {
 		return nil, err
 	}
@@ -148,6 +153,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
 	o.Engines, o.Exposed, o.Logger = engines(python), serve.Open(), log
+	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
 	}
@@ -198,8 +204,30 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	clients := rest.New(core, front)
 	return func(ctx context.Context) error {
 		defer summary.Flush()
-		return errors.Join(core.Run(ctx, clients), metrics.Close())
+		err := core.Run(ctx, clients)
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSpans)
+		defer cancel()
+		if err := tracer.Close(last); err != nil { // the receiver may be away
+			log.Warn("traces not sent", "err", err)
+		}
+		return errors.Join(err, metrics.Close())
 	}, nil
+}
+
+// lastSpans bounds the time for the last spans at the end.
+const lastSpans = 3 * time.Second
+
+// newTracer returns what sends traces, nil if the environment does not ask for it.
+func newTracer(ctx context.Context, log *slog.Logger) (*tracing.Tracer, error) {
+	yes, unusable := tracing.Configured(os.Getenv)
+	if unusable != "" {
+		log.Warn("no traces are sent", "reason", unusable)
+	}
+	if !yes {
+		return nil, nil //nolint:nilnil // documented
+	}
+	log.Info("traces are sent")
+	return tracing.New(ctx, version, log)
 }
 
 // recordFollower tells the statistics which endpoints there are and what they log.
@@ -337,7 +365,7 @@ func (a *app) restOptions() (rest.Options, error) {
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its
 // endpoints say what is missing.
-func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker.Budget, log *slog.Logger) (*python.Engine, error) {
+func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker.Budget, traced bool, log *slog.Logger) (*python.Engine, error) {
 	env := a.workerEnv(config)
 	account, env, err := a.workerAccount(dataDir, env)
 	workers, err2 := a.whole("num-process")
@@ -346,7 +374,7 @@ func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker
 	if err := cmp.Or(err, err2, err3, err4); err != nil {
 		return nil, err
 	}
-	return python.New(python.Options{Workers: workers, Host: host.New(host.Options{
+	return python.New(python.Options{Workers: workers, Traced: traced, Host: host.New(host.Options{
 		Worker: worker.Options{
 			RuntimeDir: filepath.Join(dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Budget: budget, Logger: log,
 			Ahead: worker.NewAhead(int64(min(maxBody, 256)) << 20),

@@ -247,7 +247,7 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	if err != nil {
 		return 0, nil, err
 	}
-	python, err := t.a.pythonEngine(t.dataDir, t.config, nil, log)
+	python, err := t.a.pythonEngine(t.dataDir, t.config, nil, false, log)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"clearmlserving/serving"
+	"clearmlserving/tracing"
 )
 
 // Request is one question to a model: an unchanged body, or tensors.
@@ -37,6 +38,8 @@ type Request struct {
 	Depth int
 	// Sampled requests the statistics variables in Response.Stats.
 	Sampled bool
+	// Span is the span of the request, nil: it is not traced. A Model adds spans below it.
+	Span *tracing.Span
 }
 
 // Header is one header field.
@@ -256,4 +259,5 @@ type Call struct {
 	Body        []byte
 	ContentType string
 	Depth       int
+	Traceparent string // of the span that calls, "" for none
 }

@@ -19,6 +19,7 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
 	"clearmlserving/serving"
+	"clearmlserving/tracing"
 )
 
 // Options of a Front.
@@ -35,6 +36,8 @@ type Options struct {
 	Metrics http.Handler
 	// Feedback takes what turned out to be true about answers, nil for none.
 	Feedback Feedback
+	// Tracer traces the requests, nil for none.
+	Tracer *tracing.Tracer
 	// Suffix is the first part of every endpoint's path. Default "serve".
 	Suffix string
 	// StopTimeout bounds running requests after the end of Run's context.
@@ -203,19 +206,51 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 		f.core.Reject(ticket, inference.KindBadRequest)
 		return detail(http.StatusBadRequest, "Error processing request, "+err.Error())
 	}
+	span := f.span(r)
 	answer, failure := f.core.Ask(ctx, ticket, &inference.Question{
-		Request: engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType, Client: r.Client, Loan: r.Loan}, Within: within,
+		Request: engine.Request{ID: r.ID, Body: r.Body, ContentType: r.ContentType, Client: r.Client, Loan: r.Loan, Span: span}, Within: within,
 	})
 	if failure != nil {
-		return refuse(failure)
+		resp := refuse(failure)
+		endSpan(span, resp.Status)
+		return resp
 	}
 	resp := &listener.Response{Response: *answer.Response}
 	resp.Header = append(slices.Clip(answer.Origin), answer.Header...)
 	if resp.Stream != nil {
 		streamed := answer // a copy, so that only streamed answers are allocated
-		resp.Done = streamed.Close
+		resp.Done = func() {
+			streamed.Close()
+			endSpan(span, resp.Status)
+		}
+		return resp
 	}
+	endSpan(span, resp.Status)
 	return resp
+}
+
+// span begins the span of a request, nil if requests are not traced.
+func (f *Front) span(r *listener.Request) *tracing.Span {
+	if f.o.Tracer == nil {
+		return nil
+	}
+	span := f.o.Tracer.Start(r.Method+" "+r.Path, tracing.Server, r.Header("traceparent"), r.Header("tracestate"))
+	span.Set("http.request.method", r.Method)
+	span.Set("url.path", r.Path)
+	span.Set("clearml.request_id", r.ID)
+	span.Set("http.request.body.size", len(r.Body))
+	return span
+}
+
+func endSpan(span *tracing.Span, status int) {
+	if span == nil {
+		return
+	}
+	span.Set("http.response.status_code", status)
+	if status >= http.StatusInternalServerError {
+		span.Fail(http.StatusText(status))
+	}
+	span.End()
 }
 
 func refuse(failure *inference.Failure) *listener.Response {

@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 import frames
 import output
+import tracing
 from answer import Answer, StreamError
 from link import LinkClosed, log_frame, refuse_in_copy
 from loop import BEGUN, BEGUN_NESTED, MOST_HEAD, Host, refusal, unfit
@@ -115,8 +116,12 @@ class AsyncServer:
     async def _answer(self, frame: frames.Frame) -> None:
         number = frame.id
         _current.set(number)
+        trace: Any = None
         try:
             deadline, kind, request_id, client = frames.request_head(frame.head)
+            if frame.flags & frames.FLAG_TRACED:
+                trace, request_id = tracing.split(request_id)
+                tracing.start(trace)  # for this task
             _request_id.set(request_id)
             meta = {
                 "sampled": frame.flags & 1 == 1,
@@ -126,8 +131,10 @@ class AsyncServer:
                 "client": client,
             }
             answer = await self._handlers[frame.kind](self._reader.body(frame), kind.decode("latin-1"), meta)
+            if trace is not None:
+                tracing.flush(trace, number, self._send)
             if answer.stream is not None:
-                await self._stream(number, answer)
+                await self._stream(number, answer, trace)
             else:
                 try:
                     self._send_answer(number, answer)
@@ -170,7 +177,7 @@ class AsyncServer:
         size = len(head) + len(body)
         self._send(frames.HEADER.pack(size, frames.ANSWER, 0, answer.status, len(head), number), head, body)
 
-    async def _stream(self, number: int, answer: Answer) -> None:
+    async def _stream(self, number: int, answer: Answer, trace: Any) -> None:
         head = self._head(answer)
         window = self._credits[number] = asyncio.Semaphore(frames.STREAM_WINDOW)
         failed = b""
@@ -195,6 +202,8 @@ class AsyncServer:
             close = getattr(answer.stream, "aclose", None)
             if close is not None:
                 await close()
+        if trace is not None:
+            tracing.flush(trace, number, self._send)
         self._send(frames.pack(frames.END, number, failed))
 
     def _send(self, *parts: frames.Buffer) -> None:

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any, Optional
 
 import frames
+import tracing
 from answer import Answer
 from endpoint import Endpoint
 from frames import request_head
@@ -116,6 +117,10 @@ class BatchServer(Server):
             return None
         if sort == frames.LENT_REQUEST:
             body = self._link.reader.body(frame)
+        trace = token = None
+        if flags & frames.FLAG_TRACED:
+            trace, request_id = tracing.split(request_id)
+            token = tracing.start(trace)
         self._current, self._request_id = number, request_id
         case = self._endpoint.begin(
             number,
@@ -130,6 +135,10 @@ class BatchServer(Server):
             },
         )
         end_copy()
+        if trace is not None:
+            tracing.leave(token)
+            tracing.flush(trace, number, self._link.send)
+            case.trace = trace
         return case
 
     def _of(self, case: Case) -> None:
@@ -150,7 +159,7 @@ class BatchServer(Server):
         clock = monotonic()
         for case in cases:
             self._of(case)
-            answer = endpoint.finish(case)
+            answer = endpoint.finish(case) if case.trace is None else self._finish_traced(case)
             if answer.stream is not None:
                 streams.append((case, answer))
                 continue
@@ -166,6 +175,11 @@ class BatchServer(Server):
             self._flush()
             self._of(case)
             self._stream(case.number, answer)
+
+    def _finish_traced(self, case: Case) -> Answer:
+        return tracing.within(case.trace, case.number, lambda *_: self._endpoint.finish(case), self._link.send)(
+            None, "", case.meta
+        )
 
     def _send_or_add(self, number: int, answer: Answer, tail: bytes = b"") -> None:
         if answer.stream is not None:

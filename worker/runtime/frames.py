@@ -20,6 +20,8 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple, Optional, Union
 
+from clearml_serving_worker.tracing import traceparent
+
 HEADER = struct.Struct("<IBBHIQ")
 HEADER_SIZE = HEADER.size
 
@@ -44,10 +46,12 @@ CHUNK = 19
 END = 20  # of a stream; a body is the text of its error
 CALL = 21
 LOG = 22
+SPANS = 23  # spans of user code in the request with this id, a JSON list
 
 FLAG_SAMPLED = 1  # of a request
 FLAG_NESTED = 2  # of a request: it may be executed while another one waits for a call
 FLAG_LENT = 4  # of a PRE: its body is a place, as that of a LENT_REQUEST
+FLAG_TRACED = 8  # of a request: the traceparent is before its id
 FLAG_STREAM = 1  # of an answer: chunks follow
 FLAG_CANCELLED = 2  # of an answer: the request was not begun
 FLAG_BATCH = 4  # of an answer: the last of its batch, whose size and time end its metadata
@@ -235,7 +239,7 @@ def call_head(parent: int, url: str, version: Optional[str], content_type: str) 
     u, v, c = url.encode(), (version or "").encode(), content_type.encode()
     if max(len(u), len(v), len(c)) > 0xFFFF:
         raise ValueError("send_request: endpoint, version and content type must be shorter than 64 KiB")
-    return _CALL_HEAD.pack(parent, len(u), len(v), len(c)) + u + v + c
+    return _CALL_HEAD.pack(parent, len(u), len(v), len(c)) + u + v + c + traceparent().encode()
 
 
 def call_answer(frame: Frame) -> tuple[int, str, bytes]:

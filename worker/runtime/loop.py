@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 import frames
 import output
+import tracing
 from answer import CANCELLED, Answer, Cancelled, StreamError
 from frames import request_head
 from link import Link, refuse_in_copy
@@ -150,6 +151,9 @@ class Server:
         if sort != frames.REQUEST:
             body = self._link.reader.body(frame)
             handle = self._handlers[sort]
+        if flags & frames.FLAG_TRACED:
+            trace, request_id = tracing.split(request_id)
+            handle = tracing.within(trace, number, handle, self._link.send)
         before, self._current = self._current, number
         outer, self._request_id = self._request_id, request_id
         self._stack += 1
@@ -307,9 +311,13 @@ class Server:
         self._marks[BEGUN_NESTED] = max(self._marks[BEGUN_NESTED], number)
         before = getattr(self._here, "number", 0)
         outer = getattr(self._here, "request_id", "")
+        handle = self._handlers[frame.kind]
+        if frame.flags & frames.FLAG_TRACED:
+            trace, request_id = tracing.split(request_id)
+            handle = tracing.within(trace, number, handle, self._link.send)
         self._here.number, self._here.depth, self._here.request_id = number, depth + 1, request_id
         try:
-            answer = self._handlers[frame.kind](
+            answer = handle(
                 self._link.reader.body(frame),
                 kind.decode("latin-1"),
                 {

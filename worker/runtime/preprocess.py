@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import codec
 import engines
+import tracing
 import versions
 from answer import Answer, CodeError, LoadError
 from awaiting import Awaiter
@@ -71,6 +72,10 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     endpoint.warnings += versions.warnings()
     _show_request(endpoint, engine)
     _batch(endpoint, engine, spec, awaiter, host)
+    if (spec.get("extra") or {}).get("traced"):
+        endpoint.pre = tracing.measured("preprocess", endpoint.pre)
+        endpoint.predict = tracing.measured("process", endpoint.predict)
+        endpoint.post = tracing.measured("postprocess", endpoint.post)
     for warning in endpoint.warnings:
         host.log("warning", warning)
     # Loaded objects stay. The caller freezes them, so that full collections, the cause of the original's

@@ -4,8 +4,8 @@ import sys
 if sys.path[:1] == [""]:  # -c adds the current folder: its files must not replace modules
     del sys.path[0]
 
-import json  # noqa: E402
-import os  # noqa: E402
+import json
+import os
 
 
 def installed():  # noqa: ANN201

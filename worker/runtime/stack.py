@@ -16,7 +16,20 @@ CHECKS = 3  # batches whose last request is also predicted alone, to check that 
 class Case:
     """One request of a batch."""
 
-    __slots__ = ("answer", "collect", "collected", "data", "error", "key", "meta", "number", "request", "rows", "state")
+    __slots__ = (
+        "answer",
+        "collect",
+        "collected",
+        "data",
+        "error",
+        "key",
+        "meta",
+        "number",
+        "request",
+        "rows",
+        "state",
+        "trace",
+    )
 
     def __init__(self, number: int, meta: dict[str, Any]) -> None:
         self.number = number
@@ -29,6 +42,7 @@ class Case:
         self.error: Optional[BaseException] = None
         self.answer: Any = None  # set early if there is nothing to predict
         self.rows = 1
+        self.trace: Any = None  # of a traced request
         self.key: Any = None  # requests with the same key are compatible; None is compatible with nothing
 
 

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"strings"
 	"syscall"
+	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
+	"clearmlserving/tracing"
 	"clearmlserving/worker"
 	"clearmlserving/worker/host"
 )
@@ -20,6 +22,8 @@ import (
 type Options struct {
 	// Host runs the workers. The Engine's Run runs it; other engines may use it too.
 	Host *host.Host
+	// Traced: requests may be traced.
+	Traced bool
 	// Workers is the number of processes of each endpoint. Default 1.
 	Workers int
 }
@@ -66,6 +70,9 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		return nil, &engine.LoadError{Text: err.Error(), Err: err}
 	}
 	extra := map[string]any{}
+	if e.o.Traced {
+		extra["traced"] = true
+	}
 	if nanAsNull {
 		extra[serving.AuxNaNAsNull] = true
 	}
@@ -119,7 +126,7 @@ type calls struct{ to engine.Caller }
 func (s calls) Call(ctx context.Context, c worker.CallRequest) (worker.CallResponse, error) {
 	resp, err := s.to.Call(ctx, engine.Call{
 		From: serving.EndpointURL(c.From), Endpoint: c.URL, Version: c.Version, ID: c.RequestID,
-		Body: c.Body, ContentType: c.ContentType, Depth: c.Depth,
+		Body: c.Body, ContentType: c.ContentType, Depth: c.Depth, Traceparent: c.Traceparent,
 	})
 	if err != nil {
 		return worker.CallResponse{}, err
@@ -144,9 +151,20 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 		question.Client = clientOf(req.Client())
 	}
 	question.Loan, _ = req.Loan.(*worker.Loan) // nil for a loan of another Lender
+	var begun time.Time
+	var at tracing.Later
+	if req.Span != nil {
+		begun, at = time.Now(), req.Span.Later()
+		question.Traceparent, question.Spans = at.Traceparent(), req.Span.Add
+	}
 	answer, err := m.group.Do(ctx, &question)
 	if err != nil {
 		return nil, m.failure(err)
+	}
+	if req.Span != nil {
+		sent, now := begun.Add(answer.Queued), time.Now()
+		req.Span.Later().Between("queue", begun, sent)
+		at.Between("worker", sent, now)
 	}
 	resp := &engine.Response{Status: answer.Status, ContentType: answer.ContentType, Body: answer.Body, Stats: answer.Stats, Unread: answer.ErrorKind == "request", Queued: answer.Queued}
 	for _, h := range answer.Headers {

@@ -12,7 +12,9 @@ import http
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Optional, Union
 
-__all__ = ["File", "Form", "HTTPException", "Headers", "Request", "Response", "SendRequestError"]
+from .tracing import span, traceparent
+
+__all__ = ["File", "Form", "HTTPException", "Headers", "Request", "Response", "SendRequestError", "span", "traceparent"]
 
 Fields = Union[Mapping[str, str], Iterable["tuple[str, str]"]]
 
