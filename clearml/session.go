@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"clearmlserving/retry"
+	"clearmlserving/serving"
 )
 
 // Call makes one call of the API, such as "tasks.get_by_id". The request is sent as JSON (nil: an
@@ -275,8 +276,5 @@ func describe(body []byte) string {
 	case strings.HasPrefix(text, "<"):
 		return "the answer is a web page; the API server has an address of its own (port 8008 on a self-deployed server), other than the web application's"
 	}
-	if len(text) > 200 {
-		text = strings.ToValidUTF8(text[:200], "") + "…"
-	}
-	return strconv.Quote(text)
+	return strconv.Quote(serving.Shorten(text, 200))
 }

@@ -42,7 +42,7 @@ func Fields(record any) iter.Seq2[string, any] {
 // storedForm is the value of a field as it is written, and whether it is.
 func storedForm(option string, value reflect.Value) (stored any, written bool) {
 	always := option == "required" || option == "always"
-	t, isTime := value.Interface().(time.Time)
+	t, isTime := reflect.TypeAssert[time.Time](value)
 	switch {
 	case value.IsZero() && !always, isTime && t.IsZero():
 		return nil, false
@@ -136,7 +136,7 @@ func (f *fields) option(name string, to reflect.Value) {
 		return
 	}
 	option, inner := reflect.New(to.Type().Elem()), fieldsOf(raw)
-	if shared, ok := option.Interface().(interface{ setDefaults() }); ok {
+	if shared, ok := reflect.TypeAssert[interface{ setDefaults() }](option); ok {
 		shared.setDefaults()
 	}
 	if inner.err == nil {

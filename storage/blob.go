@@ -31,7 +31,7 @@ func (c *Cache) hasBlob(ctx context.Context, sha string, verify bool) bool {
 	if !verify && info.ModTime().Equal(sealed()) {
 		return true
 	}
-	sum, err := hashFile(ctx, file)
+	sum, err := HashFile(ctx, file)
 	if err != nil {
 		return false
 	}
@@ -165,7 +165,7 @@ func (c *Cache) unpacked(ctx context.Context, archive, sha, name string, verify 
 			return fetched{}, dirError(c.o.Dir, err)
 		}
 		c.reached("unpack")
-		err := Unpack(ctx, archive, folder, c.o.Limits)
+		err := Unpack(ctx, archive, folder, Limits{})
 		if info, statErr := os.Lstat(folder); err != nil && statErr == nil && info.IsDir() {
 			err = nil // another process was faster
 		}

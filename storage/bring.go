@@ -137,7 +137,7 @@ func (c *Cache) receive(ctx context.Context, adapter Adapter, item Item, object 
 		case err == nil:
 			object = d.object
 			p.keep()
-			sum, err := hashFile(ctx, p.path())
+			sum, err := HashFile(ctx, p.path())
 			return sum, object, err
 		case errors.Is(err, ErrNoRanges) && !whole:
 			whole = true
@@ -160,8 +160,8 @@ func (c *Cache) receive(ctx context.Context, adapter Adapter, item Item, object 
 	}
 }
 
-// hashFile is the SHA-256 of a file in hex.
-func hashFile(ctx context.Context, path string) (string, error) {
+// HashFile is the SHA-256 of a file in hex.
+func HashFile(ctx context.Context, path string) (string, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return "", err

@@ -26,8 +26,6 @@ type CacheOptions struct {
 	Stall time.Duration
 	// Backoff configures retries after transient failures.
 	Backoff Backoff
-	// Limits bound the unpacked size of an archive.
-	Limits Limits
 	// Logger logs downloads and stale files. nil discards.
 	Logger *slog.Logger
 }
@@ -234,7 +232,7 @@ func (c *Cache) useInPlace(ctx context.Context, place Locator, item Item) (*Hand
 	}
 	known, ok := c.readIndex(item.URL)
 	if !ok || item.Verify || !known.current(object) {
-		known.SHA256, err = hashFile(ctx, path)
+		known.SHA256, err = HashFile(ctx, path)
 		if err != nil {
 			return nil, fmt.Errorf("read %s: %w", path, err)
 		}

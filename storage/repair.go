@@ -60,7 +60,7 @@ func (c *Cache) repair(ctx context.Context, archive, folder string) error {
 	}
 	defer os.RemoveAll(temp) //nolint:errcheck // else removed at the next start
 	content := filepath.Join(temp, "content")
-	if err := unpackInto(ctx, archive, content, c.o.Limits); err != nil {
+	if err := unpackInto(ctx, archive, content, Limits{}); err != nil {
 		return err
 	}
 	list := filepath.Join(temp, "list")
@@ -136,11 +136,11 @@ func sameContent(ctx context.Context, a, b string) (bool, error) {
 	if err != nil || !infoB.Mode().IsRegular() || infoA.Size() != infoB.Size() {
 		return false, nil //nolint:nilerr // missing or unreadable: not the same
 	}
-	sumA, err := hashFile(ctx, a)
+	sumA, err := HashFile(ctx, a)
 	if err != nil {
 		return false, err
 	}
-	sumB, err := hashFile(ctx, b)
+	sumB, err := HashFile(ctx, b)
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}

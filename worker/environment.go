@@ -76,16 +76,16 @@ func FindEnvironment(ctx context.Context, s Search) (*Environment, error) {
 		return env, err
 	}
 	return nil, &PythonError{
-		Python: strings.Join(tried, ", "), Problem: PythonNotFound,
-		Text: fmt.Sprintf("no python interpreter found (tried %s)", strings.Join(tried, ", ")),
-		Hint: "install Python 3.9 or newer, or name one: --python /path/to/python3",
+		Problem: PythonNotFound,
+		Text:    fmt.Sprintf("no python interpreter found (tried %s)", strings.Join(tried, ", ")),
+		Hint:    "install Python 3.9 or newer, or name one: --python /path/to/python3",
 	}
 }
 
 // Probe asks one interpreter for its version and packages. All errors are of type *PythonError.
 func Probe(ctx context.Context, python string, s Search) (*Environment, error) {
 	unusable := func(problem PythonProblem, err error, hint, text string, args ...any) (*Environment, error) {
-		return nil, &PythonError{Python: python, Problem: problem, Err: err, Hint: hint, Text: fmt.Sprintf(text, args...)}
+		return nil, &PythonError{Problem: problem, Err: err, Hint: hint, Text: fmt.Sprintf(text, args...)}
 	}
 	script, err := runtimeFiles.ReadFile("runtime/probe.py")
 	names, errNames := json.Marshal(packages)
@@ -172,9 +172,9 @@ func (e *Environment) Require(names ...string) error {
 		return nil
 	}
 	return &PythonError{
-		Python: e.Python, Problem: PythonLacksPackage,
-		Text: fmt.Sprintf("%s lacks %s", e.Python, strings.Join(lacks, ", ")),
-		Hint: fmt.Sprintf("install: %s -m pip install %s", e.Executable, strings.Join(install, " ")),
+		Problem: PythonLacksPackage,
+		Text:    fmt.Sprintf("%s lacks %s", e.Python, strings.Join(lacks, ", ")),
+		Hint:    fmt.Sprintf("install: %s -m pip install %s", e.Executable, strings.Join(install, " ")),
 	}
 }
 

@@ -101,8 +101,6 @@ func (e *LoadError) Unwrap() error {
 
 // PythonError says that an interpreter cannot be used.
 type PythonError struct {
-	// Python names the interpreters that were tried.
-	Python string
 	// Problem classifies the reason.
 	Problem PythonProblem
 	// Text describes the problem.

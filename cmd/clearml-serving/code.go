@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 
@@ -38,14 +35,14 @@ func (a *app) packCode(ctx context.Context, path string) (code, error) {
 	if info.IsDir() {
 		return a.packFolder(ctx, path, full, false)
 	}
-	sum, size, err := hashFile(full)
+	if info.Size() == 0 {
+		return code{}, fmt.Errorf("preprocessing code '%s' is empty: it needs a class Preprocess", path)
+	}
+	sum, err := storage.HashFile(ctx, full)
 	if err != nil {
 		return code{}, fmt.Errorf("preprocessing code '%s': %w", path, err)
 	}
-	if size == 0 {
-		return code{}, fmt.Errorf("preprocessing code '%s' is empty: it needs a class Preprocess", path)
-	}
-	return code{file: full, name: filepath.Base(full), kind: "custom", sha256: sum, size: size, remove: func() {}}, nil
+	return code{file: full, name: filepath.Base(full), kind: "custom", sha256: sum, size: info.Size(), remove: func() {}}, nil
 }
 
 // packFolder makes a zip of a folder, the same bytes for the same content. path is the folder as
@@ -70,19 +67,6 @@ func (a *app) packFolder(ctx context.Context, path, folder string, whole bool) (
 		a.print.notice("Warning: '%s' is not packed: it is %s", filepath.Join(path, l.Name), l.Why)
 	}
 	return code{file: file, name: filepath.Base(folder) + ".zip", kind: "archive", sha256: packed.SHA256, size: packed.Size, remove: remove}, nil
-}
-
-func hashFile(path string) (sum string, size int64, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", 0, err
-	}
-	defer f.Close() //nolint:errcheck // only read from
-	h := sha256.New()
-	if size, err = io.Copy(h, f); err != nil {
-		return "", 0, err
-	}
-	return hex.EncodeToString(h.Sum(nil)), size, nil
 }
 
 // storeCode stores what --preprocess names as an artifact of the service for a url.

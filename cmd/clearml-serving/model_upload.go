@@ -195,7 +195,7 @@ func (a *app) uploadModelFile(ctx context.Context, to places.Destination, doc *c
 		return "", fmt.Errorf("look for other models of that file: %w", err)
 	}
 	if len(taken) > 0 {
-		sum, _, err := hashFile(file)
+		sum, err := storage.HashFile(ctx, file)
 		if err != nil {
 			return "", fmt.Errorf("upload '%s': %w", name, err)
 		}

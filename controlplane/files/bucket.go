@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 
 	"clearmlserving/storage"
 )
@@ -16,7 +15,6 @@ import (
 type bucket struct {
 	at   storage.Adapter
 	root string // the URL of the root, with its slash
-	log  *slog.Logger
 }
 
 func (b *bucket) close() error { return nil }

@@ -70,7 +70,7 @@ func New(opts Options) (*Server, error) {
 	}
 	s := &Server{opts: opts, log: opts.Logger}
 	if opts.Place != nil {
-		s.tree = &bucket{at: opts.Place, root: strings.TrimRight(opts.PlaceURL, "/") + "/", log: opts.Logger}
+		s.tree = &bucket{at: opts.Place, root: strings.TrimRight(opts.PlaceURL, "/") + "/"}
 		return s, nil
 	}
 	var err error

@@ -59,10 +59,7 @@ func (a *Adapter) connect(p place, access *Access) (*connection, error) {
 		return c, nil
 	}
 	c := &connection{}
-	transport := a.o.Transport
-	if transport == nil {
-		transport = a.newTransport(access)
-	}
+	transport := a.newTransport(access)
 	creds, err := access.credentials(transport)
 	if err != nil {
 		return nil, err

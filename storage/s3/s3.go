@@ -30,11 +30,9 @@ type Options struct {
 	Buckets []Bucket
 	// Endpoint replaces AWS for URLs without a host, as http://host:port. "": AWS.
 	Endpoint string
-	// Transport makes the connections. Default: one per kind of certificate verification, created
-	// by Network. Trust applies if an access has no own setting.
-	Transport http.RoundTripper
-	Network   outbound.Network
-	Trust     outbound.Trust
+	// Network makes the connections. Trust applies if an access has no own setting.
+	Network outbound.Network
+	Trust   outbound.Trust
 }
 
 // Bucket is the access to one bucket, to a folder of it, or to all of a host.
