@@ -191,6 +191,14 @@ e2e-monitoring: build python-env venv-sdk1 ## every panel and alert of monitorin
 	promtool test rules monitoring/prometheus/rules_test.yml
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_MONITORING=1 $(GO) test -count=1 -timeout 20m -v -run '^TestMonitoring' ./e2e/...
 
+.PHONY: e2e-kafka
+e2e-kafka: build python-env venv-sdk1 ## statistics over a real Kafka broker, read by a real Prometheus; the original's statistics and inference on the other side (REQUESTS=100000)
+	@scripts/kafka-broker.sh install
+	@scripts/system-packages.sh prometheus=prometheus
+	@python=$$(command -v python3.11 || true); PYTHON="$${PYTHON:-$$python}" scripts/python-env.sh .venv-bench-original requirements/bench-original.txt || \
+	  echo "e2e-kafka: the original's services exist for Python 3.11 only, their tests are skipped" >&2
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=$(REQUESTS) $(GO) test -count=1 -timeout 60m -v -run '^TestKafka' ./e2e
+
 .PHONY: bench
 bench: build bench-env ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
 	@mkdir -p docs/images

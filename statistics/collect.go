@@ -54,6 +54,9 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	s.add(countersKept, oneIf(c.m.kept()))
+	if f := c.m.forwarder; f != nil {
+		s.forwarding(f.Forwarding())
+	}
 	c.m.samples.mu.Lock()
 	defer c.m.samples.mu.Unlock()
 	for url, t := range s.meters {
@@ -235,6 +238,19 @@ func (s scrape) copies(status serving.Status) {
 		judged := r.Equal + r.Different + r.Errors
 		s.of(shadowRequests, r.From, float64(r.Shadowed-min(judged, r.Shadowed)), to, "not_compared")
 	}
+}
+
+// forwarding exposes what became of statistics for another process, once there are any.
+func (s scrape) forwarding(f Forwarding) {
+	if !f.Active && f.Waiting == 0 && f.Sent == 0 {
+		return
+	}
+	s.add(forwardedSent, float64(f.Sent))
+	for reason, n := range f.Lost {
+		s.add(forwardedLost, float64(n), reason)
+	}
+	s.add(forwardedWaiting, float64(f.Waiting))
+	s.add(forwardedStored, float64(f.Stored))
 }
 
 // variables exposes the variables of an endpoint. samples.mu is held.

@@ -95,6 +95,18 @@ var (
 	gpuMemoryUsed          = newFamily(isGauge, "gpu_memory_used_bytes", "Used memory of the GPU.", "gpu")
 	gpuTemperature         = newFamily(isGauge, "gpu_temperature_celsius", "Temperature of the GPU.", "gpu")
 
+	forwardedSent    = newFamily(isCounter, "statistics_sent_total", "Sampled requests whose statistics Kafka has acknowledged.")
+	forwardedLost    = newFamily(isCounter, "statistics_lost_total", "Sampled requests whose statistics were not sent to Kafka, by reason: memory (they came faster than they were queued), queue_full (Kafka was away for too long), disk (the queue could not be written), too_large, unreadable.", "reason")
+	forwardedWaiting = newFamily(isGauge, "statistics_waiting_requests", "Sampled requests whose statistics wait for Kafka, in memory and on the disk.")
+	forwardedStored  = newFamily(isGauge, "statistics_queue_bytes", "Size of the queue on the disk.")
+
+	readerConnected = newFamily(isGauge, "statistics_reading", "1 if messages are read from Kafka, 0 otherwise.")
+	readerMessages  = newFamily(isCounter, "statistics_messages_total", "Messages that this replica has read and counted, also before a restart.")
+	readerRecords   = newFamily(isCounter, "statistics_records_total", "Records of requests that this replica has counted, also before a restart.")
+	readerSkipped   = newFamily(isCounter, "statistics_skipped_total", "What this replica could not count, by reason: no_list (a whole message is not a JSON list); of single records no_object, no_url, builtin (_latency or _count is no usable number), endpoints (too many different URLs).", "reason")
+	readerLag       = newFamily(isGauge, "statistics_lag_messages", "Messages of the partitions of this replica that it has not counted yet.", "partition")
+	readerAborted   = newFamily(isCounter, "statistics_aborted_transactions_total", "Transactions that were repeated because partitions changed between replicas.")
+
 	keysRefused   = newFamily(isCounter, "unauthorized_requests_total", "Requests without a key that is good for what they asked.")
 	memoryTaken   = newFamily(isGauge, "workers_memory_bytes", "Memory of all worker processes and of those that fork them. Only with a memory budget.")
 	memoryBudget  = newFamily(isGauge, "workers_memory_budget_bytes", "Bound of clearml_serving_workers_memory_bytes.")
@@ -119,6 +131,8 @@ func sections() []section {
 		{"Batching", []*family{batchRows, batchMax}},
 		{"Logged variables", []*family{variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped, samplesDropped, samplesBroken}},
 		{"Drift", []*family{driftValues, driftUnexpected}},
+		{"Statistics for Kafka", []*family{forwardedSent, forwardedLost, forwardedWaiting, forwardedStored}},
+		{"Statistics role", []*family{readerConnected, readerMessages, readerRecords, readerSkipped, readerLag, readerAborted}},
 		{"Copies and recordings", []*family{shadowRequests, recordedRequests}},
 		{"Instance", []*family{instanceStart, countersKept, synced, problems, memoryTaken, memoryBudget, memoryShort, endedEarly}},
 		{"Machine", []*family{machineCPUs, machineCPU, machineMemory, machineMemoryAvailable, machineDisk, machineDiskFree, machineReceived, machineSent, machineRead, machineWritten, gpuUtilization, gpuMemory, gpuMemoryUsed, gpuTemperature}},

@@ -23,8 +23,8 @@ type scale struct {
 }
 
 // newScale returns a scale with 2^schema native buckets for each power of two from 2^low to 2^high,
-// and these classic buckets. Both are in the exposed unit.
-func newScale(schema int32, low, high int, unit float64, classic []float64) *scale {
+// and these classic buckets. Both are in the exposed unit. Cells end at the further bounds too.
+func newScale(schema int32, low, high int, unit float64, classic []float64, further ...float64) *scale {
 	type bound struct {
 		value float64
 		index int // of the native bucket that ends here, else -1
@@ -34,7 +34,7 @@ func newScale(schema int32, low, high int, unit float64, classic []float64) *sca
 	for k := first; k <= end; k++ {
 		bounds = append(bounds, bound{math.Exp2(float64(k) / float64(int(1)<<schema)), k})
 	}
-	for _, b := range classic {
+	for _, b := range slices.Concat(classic, further) {
 		if !slices.ContainsFunc(bounds, func(other bound) bool { return other.value == b }) {
 			bounds = append(bounds, bound{b, math.MinInt})
 		}

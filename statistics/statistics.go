@@ -28,7 +28,7 @@ import (
 //
 //nolint:gochecknoglobals // constant tables
 var (
-	seconds = newScale(3, -17, 10, 1e-9, []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60})
+	seconds = newScale(3, -17, 10, 1e-9, []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60}, .075, .75)
 	sizes   = newScale(1, 4, 30, 1, powers(4, 3, 14))
 )
 
@@ -46,6 +46,8 @@ type Metrics struct {
 	samples *samples
 	file    *file // nil: counters are in memory only
 	machine machine
+
+	forwarder Forwarder // nil: none
 
 	mu      sync.Mutex // guards changes of tables, and the fields below
 	planned bool       // the endpoints are known
@@ -152,6 +154,32 @@ type exemplar struct {
 	at    time.Time
 }
 
+// Forwarder gets the sampled requests that were answered without an error, to send them to another
+// process.
+type Forwarder interface {
+	// Forward must not block. Cores mostly use different lanes.
+	Forward(lane int, s serving.Sample)
+	// Forwarding describes what became of them.
+	Forwarding() Forwarding
+}
+
+// Forwarding is the report of a Forwarder.
+type Forwarding struct {
+	// Active: a destination is configured.
+	Active bool
+	// Sent and Lost are numbers of requests, Lost by the reason.
+	Sent uint64
+	Lost map[string]uint64
+	// Waiting requests are in memory or on the disk. Stored is the size on the disk in bytes.
+	Waiting, Stored int64
+}
+
+// Lanes is the number of lanes of a Forwarder.
+func (m *Metrics) Lanes() int { return m.lanes.n }
+
+// SetForwarder sets the Forwarder, before the first request.
+func (m *Metrics) SetForwarder(f Forwarder) { m.forwarder = f }
+
 // goneTime is how long the counters of an endpoint are kept that is no longer configured.
 const goneTime = time.Hour
 
@@ -232,6 +260,9 @@ func (m *Metrics) record(s *serving.Sample) bool {
 	if s.Trace != "" {
 		i, _ := slices.BinarySearch(seconds.classic, s.Latency.Seconds())
 		t.exemplars[i].Store(&exemplar{s.Trace, s.Latency.Seconds(), time.Now()})
+	}
+	if s.Sampled && m.forwarder != nil {
+		m.forwarder.Forward(l.index, *s)
 	}
 	return true
 }
@@ -487,9 +518,32 @@ func (m *Metrics) Handler(status func() serving.Status, log *slog.Logger, others
 	if err != nil {
 		return nil, err
 	}
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		ErrorLog: errorLog{log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4, EnableOpenMetrics: true,
+	return answer(registry, log, func() []OriginalMetric {
+		if m.forwarder != nil && m.forwarder.Forwarding().Active {
+			return nil // the receiver exposes them
+		}
+		return m.originals(status())
 	}), nil
+}
+
+// answer answers scrapes with the metrics of a registry, and those under the original's names.
+func answer(registry prometheus.Gatherer, log *slog.Logger, originals func() []OriginalMetric) http.Handler {
+	return withOriginals(promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorLog: errorLog{log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4, EnableOpenMetrics: true, DisableCompression: true,
+	}), originals)
+}
+
+// AggregateHandler answers scrapes with Aggregates and more metrics.
+func AggregateHandler(c AggregateCollector, log *slog.Logger, more ...prometheus.Collector) (http.Handler, error) {
+	registry := prometheus.NewRegistry()
+	for _, one := range append([]prometheus.Collector{
+		c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	}, more...) {
+		if err := registry.Register(one); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return answer(registry, log, c.Originals), nil
 }
 
 // errorLog logs errors of promhttp.

@@ -61,7 +61,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -180,7 +180,11 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		Key: front.Identity.Public(), Usage: usageMeter(), Machine: health.Measure, Console: console, Opened: opened, Logger: log,
 	})}
 	metrics := statistics.Open(filepath.Join(dir, "inference", "statistics-"+cacheName(id, setup.name)), log)
-	o.Recorder, o.Recent, o.Followers = metrics, metrics.Recent, append(o.Followers, recordFollower{metrics, health})
+	sender, err := a.statisticsSender(filepath.Join(dir, "inference", "statistics-queue-"+cacheName(id, setup.name)), metrics, log)
+	if err != nil {
+		return nil, err
+	}
+	o.Recorder, o.Recent, o.Followers = metrics, metrics.Recent, append(o.Followers, recordFollower{metrics, health}, sendFollower{sender})
 	truths, follower, err := a.feedbackStore(dir, client, front.Identity, log)
 	if err != nil {
 		return nil, err

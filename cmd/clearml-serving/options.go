@@ -32,11 +32,12 @@ type option struct {
 
 // The groups of settings, in the order in which they are documented.
 const (
-	optionsProgram   = "The program"
-	optionsListen    = "Addresses"
-	optionsInference = "The inference service"
-	optionsServer    = "The ClearML server"
-	optionsSeries    = "Time series"
+	optionsProgram    = "The program"
+	optionsListen     = "Addresses"
+	optionsInference  = "The inference service"
+	optionsServer     = "The ClearML server"
+	optionsStatistics = "Statistics"
+	optionsSeries     = "Time series"
 )
 
 var optionTable = []option{
@@ -93,7 +94,18 @@ var optionTable = []option{
 	{name: "request-log-max-size", variables: []string{"CLEARML_SERVING_REQUEST_LOG_MAX_SIZE"}, def: "4GiB", group: optionsInference, noFlag: true, help: "size of the request log on this machine; the oldest files are removed"},
 	{name: "extra-python-packages", variables: []string{"CLEARML_EXTRA_PYTHON_PACKAGES", "EXTRA_PYTHON_PACKAGES"}, group: optionsInference, noFlag: true, help: "packages that user code finds besides those of the interpreter, in the words of pip install; installed once"},
 	{name: "serve-suffix", variables: []string{"CLEARML_DEFAULT_SERVE_SUFFIX"}, def: "serve", group: optionsInference, noFlag: true, help: "first part of every endpoint's path"},
-	{name: "metric-log-freq", variables: []string{"CLEARML_DEFAULT_METRIC_LOG_FREQ"}, def: "1.0", group: optionsInference, noFlag: true, help: "share of requests whose variables are logged, 0 to 1"},
+
+	{name: "kafka", variables: []string{"CLEARML_DEFAULT_KAFKA_SERVE_URL"}, group: optionsStatistics, help: "Kafka brokers that the statistics of requests are sent to, host:port with commas between; the service's own setting (config --kafka-metric-server) wins (default: none)"},
+	{name: "statistics-addr", variables: []string{"CLEARML_SERVING_STATISTICS_ADDR"}, def: "127.0.0.1:9999", group: optionsStatistics, help: "where the role statistics answers scrapers; CLEARML_SERVING_PORT is its port on every interface, as containers set it"},
+	{name: "replica", variables: []string{"CLEARML_SERVING_STATISTICS_REPLICA"}, group: optionsStatistics, help: "name under which a replica of the role statistics keeps its counters; a replica that starts again needs the same (default: host name and port)"},
+	{name: "kafka-tls", variables: []string{"CLEARML_SERVING_KAFKA_TLS"}, def: "false", group: optionsStatistics, noFlag: true, isSwitch: true, help: "connect to the brokers over TLS"},
+	{name: "kafka-ca", variables: []string{"CLEARML_SERVING_KAFKA_CA"}, group: optionsStatistics, noFlag: true, help: "authorities in PEM for the certificates of the brokers (default: those that the machine trusts)"},
+	{name: "kafka-cert", variables: []string{"CLEARML_SERVING_KAFKA_CERT"}, group: optionsStatistics, noFlag: true, help: "certificate chain in PEM that the brokers are shown"},
+	{name: "kafka-key", variables: []string{"CLEARML_SERVING_KAFKA_KEY"}, group: optionsStatistics, noFlag: true, help: "private key in PEM of the certificate before"},
+	{name: "kafka-sasl", variables: []string{"CLEARML_SERVING_KAFKA_SASL"}, group: optionsStatistics, noFlag: true, help: "mechanism of SASL: plain, scram-sha-256 or scram-sha-512 (default: none)"},
+	{name: "kafka-user", variables: []string{"CLEARML_SERVING_KAFKA_USER"}, group: optionsStatistics, noFlag: true, help: "user of SASL"},
+	{name: "kafka-password", variables: []string{"CLEARML_SERVING_KAFKA_PASSWORD"}, group: optionsStatistics, noFlag: true, secret: true, help: "password of SASL"},
+	{name: "metric-log-freq", variables: []string{"CLEARML_DEFAULT_METRIC_LOG_FREQ"}, def: "1.0", group: optionsStatistics, noFlag: true, help: "share of requests whose variables are logged, 0 to 1"},
 
 	{name: "timeseries-retention", variables: []string{"CLEARML_SERVING_TIMESERIES_RETENTION"}, def: "15", group: optionsSeries, help: "days for which time series of metrics are kept; fractions are fine"},
 	{name: "timeseries-size", variables: []string{"CLEARML_SERVING_TIMESERIES_SIZE"}, def: "2GiB", group: optionsSeries, help: "most disk that time series of metrics may use; the oldest are removed first"},

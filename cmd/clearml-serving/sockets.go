@@ -55,6 +55,8 @@ var (
 	apiSocket   = socket{name: "api", option: "api-addr", credentials: true, tls: "api-tls"}
 	filesSocket = socket{name: "files", option: "files-addr", credentials: true, tls: "api-tls"}
 	adminSocket = socket{name: "admin", option: "admin-addr", tls: "admin-tls"}
+
+	statisticsSocket = socket{name: "statistics", option: "statistics-addr", open: true, tls: "admin-tls"}
 )
 
 func (a *app) newSockets(dataDir string, log *slog.Logger) *sockets {
@@ -139,10 +141,10 @@ func (s *sockets) openForRequests(ctx context.Context) (serve, admin *listen.Lis
 }
 
 // address is the configured address of a listener. Containers of the original are given
-// a port only, in CLEARML_SERVING_PORT, and answer requests on every interface.
+// a port only, in CLEARML_SERVING_PORT, and answer on every interface.
 func (a *app) address(option string) (string, error) {
 	addr := a.setting(option)
-	if option != serveSocket.option || addr.source != sourceDefault {
+	if (option != serveSocket.option && option != statisticsSocket.option) || addr.source != sourceDefault {
 		return addr.value, nil
 	}
 	port := a.setting("serving-port")

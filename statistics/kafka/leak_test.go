@@ -1,0 +1,9 @@
+package kafka
+
+import (
+	"testing"
+
+	"clearmlserving/leaktest"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }

@@ -1,0 +1,81 @@
+package kafka
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"clearmlserving/serving"
+	"clearmlserving/statistics"
+)
+
+// StateTopic has the counts of all Readers. It has one partition.
+const StateTopic = "clearml_serving_statistics_state"
+
+const (
+	maxState   = 8 << 20 // bytes of a stored value
+	loadWithin = 2 * time.Minute
+)
+
+// stateSettings are those of the topic: of each key the last value is kept.
+func stateSettings() map[string]*string {
+	settings := map[string]*string{}
+	for name, value := range map[string]string{
+		"cleanup.policy": "compact", "max.message.bytes": fmt.Sprint(maxState), "segment.ms": "3600000", "min.cleanable.dirty.ratio": "0.1",
+	} {
+		settings[name] = &value
+	}
+	return settings
+}
+
+// markURL is the key of a value that a Reader stores when it begins. No endpoint has it.
+const markURL = "/"
+
+// loadCounts reads the counts that a replica has stored before its mark. It waits for the open
+// transactions of others before that.
+func loadCounts(ctx context.Context, options []kgo.Opt, group, replica string, mark int64) (counts, error) {
+	ctx, cancel := context.WithTimeout(ctx, loadWithin)
+	defer cancel()
+	loaded := newCounts()
+	client, err := kgo.NewClient(append(options[:len(options):len(options)],
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{StateTopic: {0: kgo.NewOffset().AtStart()}}),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
+	if err != nil {
+		return loaded, err
+	}
+	defer client.Close()
+	prefix := stateKey(group, replica, "")
+	values := map[string][]byte{}
+	for marked := false; !marked; {
+		fetched := client.PollFetches(ctx)
+		if err := fetched.Err(); err != nil {
+			return loaded, err
+		}
+		fetched.EachRecord(func(r *kgo.Record) {
+			marked = marked || r.Offset >= mark
+			if url, ours := strings.CutPrefix(string(r.Key), prefix); ours && url != markURL {
+				values[url] = r.Value
+			}
+		})
+	}
+	for url, value := range values {
+		if value == nil {
+			continue
+		}
+		if url == "" {
+			err = json.Unmarshal(value, &loaded.totals)
+		} else {
+			a := &statistics.Aggregate{}
+			err = json.Unmarshal(value, a)
+			loaded.endpoints[serving.EndpointURL(url)] = a
+		}
+		if err != nil {
+			return loaded, fmt.Errorf("stored counts of %q: %w", url, err)
+		}
+	}
+	return loaded, nil
+}
