@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"clearmlserving/drift"
 	"clearmlserving/serving"
 )
 
@@ -234,6 +235,44 @@ func TestAChangedDefinitionBeginsAtZeroAlsoAfterAKill(t *testing.T) {
 		`variable_distribution_bucket{endpoint="m",variable="x",version="",le="5"} 2`)
 	if text := exposed(t, m); strings.Contains(text, `variable="e"`) {
 		t.Error("a variable without a definition is there again")
+	}
+}
+
+func TestCountsByTheBinsOfAReferenceGoOnAfterAKill(t *testing.T) {
+	b, err := drift.NewBuilder([]string{"x"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []any{0.0, 1.0, 1.0} {
+		if err := b.Row([]any{x}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, _, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := planOf(nil, "m")
+	e := plan.Endpoints["m"]
+	e.Reference = reference
+	plan.Endpoints["m"] = e
+	path := filepath.Join(t.TempDir(), "statistics")
+	for i := range 4 {
+		m := open(t, path)
+		if i%2 == 0 {
+			m.Follow(plan)
+		}
+		record(m, "m", 3) // x is 0, 1 and 2
+		if text := exposed(t, m); strings.Count(text, "clearml_serving_drift_unexpected_values_total") < 5 ||
+			!strings.Contains(text, fmt.Sprintf(`clearml_serving_drift_unexpected_values_total{endpoint="m",kind="above",variable="x",version=""} %d`, 2*i+1)) {
+			t.Errorf("%d: %s", i, text[strings.Index(text, "# HELP clearml_serving_drift"):][:2000])
+		}
+		record(m, "m", 3) // not read before the kill
+		kill(t, m)
 	}
 }
 
