@@ -62,7 +62,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	for url, t := range s.meters {
 		if t.planned && !t.canary {
 			s.variables(url, t.variables)
-			s.watched(url, &t.variables.watched)
+			s.watched(url, &t.variables.Watched)
 		}
 	}
 	s.add(samplesDropped, float64(c.m.samples.dropped.Load()))

@@ -2,7 +2,6 @@ package statistics
 
 import (
 	"bytes"
-	"encoding/json"
 	"maps"
 	"slices"
 
@@ -11,10 +10,11 @@ import (
 )
 
 // watched counts the values of an endpoint's variables by the bins of the reference. samples.mu
-// guards it.
+// guards it. The exported fields are in checkpoints.
 type watched struct {
-	reference json.RawMessage
-	ignore    []string
+	Reference []byte
+	Ignore    []string
+	Counts    map[string]*drift.Counts
 	all       map[string]*watchedVariable
 }
 
@@ -28,26 +28,45 @@ type watchedVariable struct {
 // watch sets the reference of an endpoint's variables. The counts of a variable stay unless its bins
 // have changed. samples.mu is held.
 func (m *Metrics) watch(v *variables, e serving.PlannedEndpoint) {
-	w, reference, settings := &v.watched, e.Reference, e.Drift
-	if !bytes.Equal(w.reference, reference) || !slices.Equal(w.ignore, settings.Ignore) {
+	w := &v.Watched
+	if !bytes.Equal(w.Reference, e.Reference) || !slices.Equal(w.Ignore, e.Drift.Ignore) {
 		m.read() // by the bins before
-		next := map[string]*watchedVariable{}
-		if r, err := drift.Decode(reference); err == nil { // else there is none, or the plan says why
-			for name, of := range r.Variables {
-				if !settings.Watches(name) {
-					continue
-				}
-				next[name] = &watchedVariable{of: of, hash: of.Hash(), bins: of.Bins(), counts: drift.NewCounts(of)}
-				if before := w.all[name]; before != nil && before.hash == next[name].hash {
-					next[name].counts = before.counts
-				}
+		*w = newWatched(e.Reference, e.Drift.Ignore, func(name, hash string) *drift.Counts {
+			if before := w.all[name]; before != nil && before.hash == hash {
+				return before.counts
 			}
+			return nil
+		})
+		m.samples.dirty = true
+		m.checkpoint() // later samples must not be read by the bins before
+	}
+	v.defined.Store(len(v.Definitions) > 0 || len(w.all) > 0)
+}
+
+// newWatched watches the variables of a reference, with the counts that there are.
+func newWatched(reference []byte, ignore []string, before func(name, hash string) *drift.Counts) watched {
+	w := watched{reference, ignore, map[string]*drift.Counts{}, map[string]*watchedVariable{}}
+	r, err := drift.Decode(reference)
+	if err != nil { // there is none, or the plan says why
+		return w
+	}
+	settings := serving.DriftSettings{Ignore: ignore}
+	for name, of := range r.Variables {
+		if !settings.Watches(name) {
+			continue
 		}
-		*w = watched{reference, settings.Ignore, next}
+		one := &watchedVariable{of: of, hash: of.Hash(), bins: of.Bins(), counts: drift.NewCounts(of)}
+		if counts := before(name, one.hash); counts != nil && len(counts.Bins) == len(one.counts.Bins) {
+			one.counts = counts
+		}
+		w.all[name], w.Counts[name] = one, one.counts
 	}
-	if len(w.all) > 0 {
-		v.defined.Store(true)
-	}
+	return w
+}
+
+// restored continues with what a checkpoint has.
+func (w watched) restored() watched {
+	return newWatched(w.Reference, w.Ignore, func(name, _ string) *drift.Counts { return w.Counts[name] })
 }
 
 // record counts the values of a sample.

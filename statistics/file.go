@@ -51,7 +51,7 @@ func (h *fileHead) sum() uint32 {
 // layoutOf changes with the meaning of any byte of the file.
 func layoutOf() uint32 {
 	h := crc32.NewIEEE()
-	fmt.Fprint(h, page, ringSize, maxLanes, blockSize(), blockHead, maxChanges, unsafe.Sizeof(journal{}), unsafe.Sizeof(ringHead{}), places.size, seconds.bounds, sizes.bounds)
+	_, _ = fmt.Fprint(h, page, ringSize, maxLanes, blockSize(), blockHead, maxChanges, unsafe.Sizeof(journal{}), unsafe.Sizeof(ringHead{}), places.size, seconds.bounds, sizes.bounds)
 	return h.Sum32()
 }
 

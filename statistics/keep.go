@@ -220,7 +220,7 @@ func (m *Metrics) abandon(l *lane, cause any) {
 	m.file.broken.Store(true)
 	m.file.fail(fmt.Errorf("memory of the file: %v", cause))
 	copied := func(do func()) {
-		defer func() { _ = recover() }() //nolint:errcheck // what cannot be read is lost
+		defer func() { _ = recover() }() // what cannot be read is lost
 		do()
 	}
 	l.journal = &journal{}

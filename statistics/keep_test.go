@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"clearmlserving/drift"
 	"clearmlserving/serving"
 )
 
@@ -143,6 +144,9 @@ func TestAKillWithinARecordCountsItOnceOrNotAtAll(t *testing.T) {
 		m.Follow(planOf(variablesOfTest, "m"))
 		record(m, "m", 3)
 		l := m.lanes.lock()
+		if l.ring.memory == nil { // another lane than that of record
+			m.newRing(l)
+		}
 		c, b := change{journal: l.journal}, m.block(l, m.tables.Load().meters["m"])
 		c.add(b, 0, 1)
 		places.duration.observe(&c, b, int64(time.Millisecond))
@@ -234,6 +238,44 @@ func TestAChangedDefinitionBeginsAtZeroAlsoAfterAKill(t *testing.T) {
 		`variable_distribution_bucket{endpoint="m",variable="x",version="",le="5"} 2`)
 	if text := exposed(t, m); strings.Contains(text, `variable="e"`) {
 		t.Error("a variable without a definition is there again")
+	}
+}
+
+func TestCountsByTheBinsOfAReferenceGoOnAfterAKill(t *testing.T) {
+	b, err := drift.NewBuilder([]string{"x"}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range []any{0.0, 1.0, 1.0} {
+		if err := b.Row([]any{x}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, _, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reference, err := r.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan := planOf(nil, "m")
+	e := plan.Endpoints["m"]
+	e.Reference = reference
+	plan.Endpoints["m"] = e
+	path := filepath.Join(t.TempDir(), "statistics")
+	for i := range 4 {
+		m := open(t, path)
+		if i%2 == 0 {
+			m.Follow(plan)
+		}
+		record(m, "m", 3) // x is 0, 1 and 2
+		if text := exposed(t, m); strings.Count(text, "clearml_serving_drift_unexpected_values_total") < 5 ||
+			!strings.Contains(text, fmt.Sprintf(`clearml_serving_drift_unexpected_values_total{endpoint="m",kind="above",variable="x",version=""} %d`, 2*i+1)) {
+			t.Errorf("%d: %s", i, text[strings.Index(text, "# HELP clearml_serving_drift"):][:2000])
+		}
+		record(m, "m", 3) // not read before the kill
+		kill(t, m)
 	}
 }
 
@@ -375,7 +417,7 @@ func writeSparse(path string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // WriteAt has told
 	for at := 0; at < len(content); at += page {
 		part := content[at:min(at+page, len(content))]
 		if bytes.Trim(part, "\x00") == nil {
@@ -393,7 +435,7 @@ func overwrite(path string, at int64, with []byte) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // WriteAt has told
 	_, err = f.WriteAt(with, at)
 	return err
 }

@@ -182,8 +182,7 @@ type variables struct {
 	Collected   int    // names without a definition
 	Excess      uint64 // values of names beyond the limit
 	Samples     uint64
-
-	watched watched
+	Watched     watched
 }
 
 func newVariables() *variables {
@@ -203,7 +202,8 @@ func (v *variables) restored() *variables {
 		}
 		now.Retired[name] = until
 	}
-	now.defined.Store(len(now.Definitions) > 0)
+	now.Watched = v.Watched.restored()
+	now.defined.Store(len(now.Definitions) > 0 || len(now.Watched.all) > 0)
 	return now
 }
 
@@ -221,7 +221,7 @@ func (v *variables) record(s sample) bool {
 		}
 	}
 	v.Samples++
-	v.watched.record(values)
+	v.Watched.record(values)
 	for name := range v.Definitions {
 		if _, ok := values[name]; !ok {
 			v.All[name].Skipped[skippedMissing]++
@@ -230,7 +230,7 @@ func (v *variables) record(s sample) bool {
 	for name, value := range values {
 		one := v.All[name]
 		if one == nil {
-			if v.watched.all[name] != nil {
+			if v.Watched.all[name] != nil {
 				continue // the worker selects it for the reference
 			}
 			if one = v.collect(name); one == nil {
