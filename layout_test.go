@@ -45,7 +45,7 @@ var arrows = []arrow{
 	{"controlplane/store", []string{"controlplane/store", "serving"}, "the store is the bottom of the control plane"},
 	{"controlplane/store/postgres/postgrestest", []string{"leaktest"}, "it ends a package's tests, and so looks for what they leave"},
 	{"controlplane/intake", nil, "intake bounds bodies and knows nothing of what they are for"},
-	{"controlplane/ui", []string{"clearml", "controlplane/intake", "docs", "operations", "serving", "timeseries!"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
+	{"controlplane/ui", []string{"clearml", "controlplane/intake", "docs", "drift", "operations", "serving", "timeseries!"}, "a page may do what the API lets its user do, so it speaks the API and never sees the store"},
 	{"timeseries/", []string{"timeseries"}, "the storages of time series know the contract and each other, not what the series mean"},
 	{"timeseries", nil, "the contract of time series is what pages, drift and canaries share: it needs nothing of ours"},
 	{"feedback", []string{"serving"}, "feedback takes copies of requests and truths in the words of serving: it knows neither the data plane nor the control plane"},

@@ -68,6 +68,15 @@ func (s *system) monitored(t *testing.T) {
 	s.must(t, "model", "shadow", "--endpoint", "m/1", "--to", "m/2")
 	s.must(t, "metrics", "add", "--endpoint", "m/*", "--variable-scalar", "x=0,2,4", "--variable-enum", "animal=cat,dog",
 		"--variable-counter", "tokens", "--variable-value", "own", "bad", "--wait")
+	rows := "x,animal\n"
+	for i := range 600 {
+		rows += fmt.Sprintf("%d,%s\n", i%6, []string{"cow", "cat"}[i%2])
+	}
+	file := filepath.Join(s.dir, "reference.csv")
+	if err := os.WriteFile(file, []byte(rows), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.must(t, "drift", "reference", "--endpoint", "m/*", "--file", file, "--wait")
 }
 
 // everyKindOfTraffic sends requests of every outcome until stop is called.

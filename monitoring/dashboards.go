@@ -12,6 +12,8 @@ var (
 	}
 )
 
+var watched = variable{name: "variable", label: "Variable", multi: true, values: `label_values(clearml_serving_drift_values_total{endpoint="$endpoint"}, variable)`}
+
 // The label filters of the dashboards.
 const (
 	anywhere = `instance=~"$instance"`
@@ -142,6 +144,28 @@ var boards = []board{
 		},
 	},
 	{
+		uid: uidPrefix + "drift", title: "ClearML Serving / Drift", about: "Variables with a reference: docs/drift.md. Evidence decides, distances are shown.",
+		variables: []variable{endpoints, versions, instances, watched},
+		rows: []row{
+			{title: "Verdict", panels: []panel{
+				{title: "Variables that drift", about: "Of all endpoints.", kind: number, unit: "short", width: 4, queries: []query{{`count(max by (service, endpoint, version, variable) (clearml_serving_drift_drifting) == 1) or vector(0)`, ""}}},
+				{title: "Evidence", about: "Logarithm. A variable drifts from the threshold on.", kind: lines, unit: "short", width: 20, queries: []query{
+					{`max by (version, variable) (clearml_serving_drift_evidence{` + ofWatched + `})`, "{{variable}} {{version}}"}, {`max(clearml_serving_drift_threshold{` + ofWatched + `})`, "threshold"},
+				}},
+			}},
+			{title: "Distances", panels: []panel{
+				{title: "PSI", about: "Without its expected noise. A PSI up to the noise says nothing.", kind: lines, unit: "short", width: 12, queries: []query{
+					{`max by (version, variable) (clearml_serving_drift_distance{measure="psi", ` + ofWatched + `})`, "{{variable}} {{version}}"}, {`max(clearml_serving_drift_noise{` + ofWatched + `})`, "noise"},
+				}},
+				{title: "Jensen-Shannon and Wasserstein", about: "Wasserstein of numbers only, in standard deviations of the reference.", kind: lines, unit: "short", width: 12, queries: []query{{`max by (version, variable, measure) (clearml_serving_drift_distance{measure!="psi", ` + ofWatched + `})`, "{{variable}} {{version}} {{measure}}"}}},
+			}},
+			{title: "Values", panels: []panel{
+				{title: "Live values by the bins of the reference", kind: stacked, unit: "percentunit", width: 16, queries: []query{{rate("clearml_serving_drift_values_total", ofWatched+", "+anywhere, "variable, bin") + " / on (variable) group_left () " + rate("clearml_serving_drift_values_total", ofWatched+", "+anywhere, "variable"), "{{variable}}: {{bin}}"}}},
+				{title: "Unexpected values", about: "Missing, of a wrong type, new categories, and out of the reference's range.", kind: lines, unit: "short", width: 8, queries: []query{{rate("clearml_serving_drift_unexpected_values_total", ofWatched+", "+anywhere, "variable, kind"), "{{variable}}: {{kind}}"}}},
+			}},
+		},
+	},
+	{
 		uid: uidPrefix + "versions", title: "ClearML Serving / Canary comparison", about: "The versions of one endpoint side by side.",
 		variables: []variable{endpoints, versions, instances},
 		rows: []row{
@@ -161,5 +185,8 @@ var boards = []board{
 		},
 	},
 }
+
+// ofWatched has no instance: one process watches for all.
+const ofWatched = `endpoint="$endpoint", version=~"$version", variable=~"$variable"`
 
 const ofVariable = `variable=~"$variable", ` + ofOne

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -98,8 +99,9 @@ type inferenceSetup struct {
 	name    string            // of the service
 	changes reconcile.Changes // nil: looks at the service, where the server is the embedded one
 	poll    time.Duration
-	metrics *gather.Source // gets the instance's metrics
-	push    *pusher        // gets the client and the id of the instance's record; nil: none
+	metrics *gather.Source         // gets the instance's metrics
+	others  []prometheus.Collector // metrics of other parts of the process, for scrapes
+	push    *pusher                // gets the client and the id of the instance's record; nil: none
 }
 
 // newInference puts the data plane together: core, fronts, engines, followers. What it
@@ -195,7 +197,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	}
 	front.Feedback, o.Observers, o.Followers = truths, []inference.Observer{truths, logged}, append(o.Followers, follower, requestLogFollower{logged})
 	core := inference.New(o)
-	if front.Metrics, err = metrics.Handler(core.Status, log, truths, logged); err != nil {
+	if front.Metrics, err = metrics.Handler(core.Status, log, append(setup.others, truths, logged)...); err != nil {
 		return nil, err
 	}
 	if setup.metrics.Gatherer, err = metrics.Gatherer(core.Status, truths, logged); err != nil {

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
@@ -79,16 +80,16 @@ func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
 		return nil, err
 	}
 	config := server.config("up")
-	metrics := &gather.Source{}
-	inference, err := a.newInference(ctx, inferenceSetup{
-		sockets: setup.sockets, config: config, name: setup.name,
-		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute, metrics: metrics,
-	})
+	name := instanceName(server.api.Port())
+	drift, watcher, driftMetrics, err := driftWatch(setup.sockets.dir, name, config, series.querier, setup.sockets.log)
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
-	name := instanceName(server.api.Port())
-	drift, driftMetrics, err := driftWatch(setup.sockets.dir, name, config, series.querier, setup.sockets.log)
+	metrics := &gather.Source{}
+	inference, err := a.newInference(ctx, inferenceSetup{
+		sockets: setup.sockets, config: config, name: setup.name,
+		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute, metrics: metrics, others: []prometheus.Collector{watcher},
+	})
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}

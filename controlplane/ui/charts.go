@@ -600,6 +600,9 @@ func (v *visit) marks(s *operations.Service, at string, sh shape, within span) (
 			add(e.Created.Time, "plain", text+" by "+cmp.Or(e.User.Name, "another program"), withQuery("/services/"+s.Doc.ID+"/history", "edit", e.ID))
 		}
 	}
+	if err := v.driftMarks(s, urls, add); err != nil {
+		return nil, err
+	}
 	slices.SortStableFunc(marks, func(a, b mark) int { return cmp.Compare(a.At, b.At) })
 	return marks[max(0, len(marks)-mostMarks):], nil
 }

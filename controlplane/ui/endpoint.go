@@ -44,6 +44,7 @@ type endpointPage struct {
 	Console   console
 	Errors    []lastError
 	Charts    charted
+	Drift     *driftPart // nil: no variable has a reference
 }
 
 // endpointLink is the path of the page of a url.
@@ -65,6 +66,7 @@ func (page endpointPage) Steady() bool {
 const (
 	partLive    = "live"
 	partConsole = "console"
+	partDrift   = "drift"
 )
 
 func (p *Pages) endpoint(v *visit) error {
@@ -119,7 +121,12 @@ func (p *Pages) endpoint(v *visit) error {
 		}
 	}
 	part := v.r.URL.Query().Get("part")
-	if part != partLive {
+	if part == "" || part == partDrift {
+		if page.Drift, err = v.driftOf(s, at); err != nil {
+			return err
+		}
+	}
+	if part == "" || part == partConsole {
 		if page.Console, page.Errors, err = v.consoleOf(instances, string(at)); err != nil {
 			return err
 		}

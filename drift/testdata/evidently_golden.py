@@ -94,7 +94,12 @@ category = [
     )
     for n, m in ((500, 100), (5000, 300), (50000, 5000))
 ]
-number = [number_window(n, m, s, b) for n, m in ((500, 100), (50000, 5000), (20000, 300)) for s in (0.0, 0.4) for b in (10, 11)]
+number = [
+    number_window(n, m, s, b)
+    for n, m in ((500, 100), (50000, 5000), (20000, 300))
+    for s in (0.0, 0.4)
+    for b in (10, 11)
+]
 raw = [raw_window(*w) for w in ((200, 150, 0.0), (200, 150, 0.5), (600, 300, 0.05))]
 text = json.dumps({"category": category, "number": number, "raw": raw}, separators=(",", ":")) + "\n"
 path = pathlib.Path(__file__).parent / "evidently.json"
@@ -103,7 +108,9 @@ if "--check" in sys.argv:
     for kind in now:
         for a, b in zip(stored[kind], now[kind]):
             for key in b:
-                np.testing.assert_allclose(np.array(a[key], dtype=float), np.array(b[key], dtype=float), rtol=1e-9, atol=1e-12)
+                np.testing.assert_allclose(
+                    np.array(a[key], dtype=float), np.array(b[key], dtype=float), rtol=1e-9, atol=1e-12
+                )
     print(f"evidently.json is what Evidently says of {sum(map(len, now.values()))} windows")
 else:
     path.write_text(text)

@@ -1,6 +1,6 @@
 """Computes golden.json anew: the formulas of package drift, written a second time with numpy and scipy.
 
-    make drift-golden
+make drift-golden
 """
 
 import json
@@ -22,7 +22,9 @@ def bins_of_number(values):
         edges = np.unique(np.quantile(present, np.arange(1, 10) / 10))
     index = np.searchsorted(edges, present, side="right")
     counts = np.bincount(index, minlength=len(edges) + 1)
-    centers = [float(present[index == b].mean()) if (index == b).any() else None for b in range(len(edges) + 1)]
+    centers = [
+        float(present[index == b].mean()) if (index == b).any() else None for b in range(len(edges) + 1)
+    ]
     return {
         "values": [None if not np.isfinite(v) else float(v) for v in values],
         "edges": edges.tolist(),
@@ -42,7 +44,14 @@ def number_references():
     heavy = np.where(rng.random(400) < 0.6, 0.0, rng.normal(5, 1, 400))
     return [
         bins_of_number(v)
-        for v in (normal, holes, heavy, rng.integers(0, 3, 300).astype(float), rng.integers(0, 40, 1000).astype(float), np.full(50, 2.5))
+        for v in (
+            normal,
+            holes,
+            heavy,
+            rng.integers(0, 3, 300).astype(float),
+            rng.integers(0, 40, 1000).astype(float),
+            np.full(50, 2.5),
+        )
     ]
 
 
@@ -121,7 +130,9 @@ def detector_run(reference, live, batches, k, least):
                 "noise": float(stats.chi2.ppf(0.95, positive - 1) * variance),
                 "jensen_shannon": float(distance.jensenshannon(d.p, q)),
                 "rows": float(rows),
-                "chi2": float(stats.chi2.sf(np.sum(rows * (q - d.p)[d.p > 0] ** 2 / d.p[d.p > 0]), positive - 1))
+                "chi2": float(
+                    stats.chi2.sf(np.sum(rows * (q - d.p)[d.p > 0] ** 2 / d.p[d.p > 0]), positive - 1)
+                )
                 if not q[d.p == 0].any()
                 else 0.0,
             }
@@ -140,7 +151,13 @@ def detector_run(reference, live, batches, k, least):
 def windows():
     """Counts of two windows of numbers: what scipy says of the values themselves."""
     out = []
-    for n, m, shift in ((50, 30, 0.0), (120, 90, 0.4), (1000, 500, 0.1), (5000, 3000, 0.05), (20000, 700, 0.3)):
+    for n, m, shift in (
+        (50, 30, 0.0),
+        (120, 90, 0.4),
+        (1000, 500, 0.1),
+        (5000, 3000, 0.05),
+        (20000, 700, 0.3),
+    ):
         edges = np.linspace(-2, 2, 10)
         centers = np.linspace(-2.2, 2.2, 11)
         a = np.searchsorted(edges, rng.normal(size=n), side="right")
@@ -167,8 +184,16 @@ golden = {
     ],
     "detectors": [
         detector_run([500] * 10 + [0], [[0.1] * 10 + [0], [*tilt, 0]], 60, 1, 0.01),
-        detector_run([50, 40, 5, 5, 0, 0], [[0.5, 0.4, 0.05, 0.05, 0, 0], [0.3, 0.3, 0.05, 0.05, 0.2, 0.1]], 30, 8, 0.01),
-        detector_run([25000, 15000, 9990, 10], [[0.5, 0.3, 0.1998, 0.0002], [0.45, 0.3, 0.2, 0.05]], 40, 50, 0.0),
+        detector_run(
+            [50, 40, 5, 5, 0, 0],
+            [[0.5, 0.4, 0.05, 0.05, 0, 0], [0.3, 0.3, 0.05, 0.05, 0.2, 0.1]],
+            30,
+            8,
+            0.01,
+        ),
+        detector_run(
+            [25000, 15000, 9990, 10], [[0.5, 0.3, 0.1998, 0.0002], [0.45, 0.3, 0.2, 0.05]], 40, 50, 0.0
+        ),
     ],
     "windows": windows(),
     "kolmogorov": [

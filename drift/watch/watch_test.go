@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/prometheus/common/model"
 
@@ -347,5 +348,22 @@ func TestCountersOfOtherServicesAndReferencesDoNotCount(t *testing.T) {
 	watcher.add(labels, 5)
 	if rows("other") != 5 {
 		t.Error(rows("other"))
+	}
+}
+
+func TestTheMetricsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	descs := make(chan *prometheus.Desc, 20)
+	(&Watcher{}).Describe(descs)
+	close(descs)
+	for d := range descs {
+		_, name, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ = strings.Cut(name, `"`)
+		if !strings.Contains(string(text), "| `"+name+"` |") {
+			t.Error(name)
+		}
 	}
 }

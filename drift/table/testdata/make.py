@@ -1,6 +1,6 @@
 """Writes the Parquet files and the compressed CSV file of the tests, as pandas does.
 
-    .venv-drift/bin/python drift/table/testdata/make.py
+.venv-drift/bin/python drift/table/testdata/make.py
 """
 
 import pathlib
