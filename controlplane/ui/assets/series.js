@@ -37,6 +37,7 @@
     s: seconds,
     bytes: (v) => scaled(v, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]),
     "bytes/s": (v) => scaled(v, 1024, [" B/s", " KiB/s", " MiB/s", " GiB/s"]),
+    cores: (v) => plain(v) + (v === 1 ? " core" : " cores"),
     share: (v) => digits(v * 100) + " %",
     "": plain,
   };
