@@ -247,7 +247,7 @@ func machineGroups(instance string) []chartGroup {
 	return []chartGroup{{"machine", "Machine", nil, within, []chart{
 		{"machine-cpu", "CPU", unitShare, kindLines, "of all processors", func(q asked) []query {
 			return []query{
-				one("used", "max("+q.rate("machine_cpu_seconds_total")+") / max("+q.of("machine_cpus")+")"),
+				one("used", "clamp_max(max("+q.rate("machine_cpu_seconds_total")+") / max("+q.of("machine_cpus")+"), 1)"),
 				one("workers", q.sum(q.rate("worker_cpu_seconds_total"))+" / max("+q.of("machine_cpus")+")"),
 			}
 		}},
@@ -609,9 +609,10 @@ var knownLines = []struct { //nolint:gochecknoglobals // a constant table
 	series int
 }{
 	{"answered", 0}, {"error", 3}, {"timed out", 1}, {"refused", 5}, {"client error", 4}, {"bad request", 7},
-	{"p50", 0}, {"p90", 1}, {"p99", 3}, {"queue", 1}, {"worker", 0}, {"busy", 0}, {"calling", 4}, {"idle", 2}, {"leaving", 7}, {"limit", 7},
+	{"p50", 0}, {"p90", 1}, {"p99", 3}, {"queue", 1}, {"worker", 0}, {"busy", 0}, {"calling", 4}, {"idle", 2}, {"leaving", 7},
 	{"in progress, mean", 0}, {"queued, mean", 1}, {"queued, most", 3}, {"mean", 0},
 	{"used", 0}, {"workers", 1}, {"received", 0}, {"sent", 1}, {"read", 2}, {"written", 3},
+	{"limit", 7},
 }
 
 func place(name string, targets []target) int {

@@ -348,7 +348,7 @@ func TestTheMachineOfAnInstanceIsShownBesideIt(t *testing.T) {
 		"machine_network_bytes": func(time.Time) model.Vector { return nil },
 	}
 	v := &visit{p: newPages(t, Options{API: shop(), Series: series, Now: noon}), r: httptest.NewRequestWithContext(t.Context(), "GET", "/", http.NoBody)}
-	if got, want := v.healthOf("s")["host:1"], (health{CPU: "25.6 %", Memory: "95.4 %", Full: true}); got != want {
+	if got, want := v.healthOf("s")["host:1"], (health{CPU: "25.6 %", Memory: "95.4 %", MemoryFull: true}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	v.p = newPages(t, Options{API: shop(), Series: broken{}})

@@ -11,8 +11,8 @@ import (
 // health is how the machine of an instance is, "" where it is not known.
 type health struct {
 	CPU, Memory, Disk, Network string
-	// Full says that something is nearly used up.
-	Full bool
+	// MemoryFull and DiskFull say that it is nearly used up.
+	MemoryFull, DiskFull bool
 }
 
 // nearlyFull is the share from which the pages warn of a full memory or disk.
@@ -34,14 +34,14 @@ func (v *visit) healthOf(service string) map[string]health {
 		expr   string
 		format func(float64) string
 		into   func(*health) *string
-		full   bool
+		full   func(*health) *bool // nil: it cannot be full
 	}{
-		{of(q.rate("machine_cpu_seconds_total")) + " / " + of(q.of("machine_cpus")), formatShare, func(h *health) *string { return &h.CPU }, false},
-		{used("machine_memory_available_bytes", "machine_memory_bytes"), formatShare, func(h *health) *string { return &h.Memory }, true},
-		{used("machine_disk_free_bytes", "machine_disk_bytes"), formatShare, func(h *health) *string { return &h.Disk }, true},
+		{"clamp_max(" + of(q.rate("machine_cpu_seconds_total")) + " / " + of(q.of("machine_cpus")) + ", 1)", formatShare, func(h *health) *string { return &h.CPU }, nil},
+		{used("machine_memory_available_bytes", "machine_memory_bytes"), formatShare, func(h *health) *string { return &h.Memory }, func(h *health) *bool { return &h.MemoryFull }},
+		{used("machine_disk_free_bytes", "machine_disk_bytes"), formatShare, func(h *health) *string { return &h.Disk }, func(h *health) *bool { return &h.DiskFull }},
 		{
 			of(q.rate("machine_network_received_bytes_total")) + " + " + of(q.rate("machine_network_sent_bytes_total")),
-			func(f float64) string { return formatBytes(max(1, int64(f))) + "/s" }, func(h *health) *string { return &h.Network }, false,
+			func(f float64) string { return formatBytes(max(1, int64(f))) + "/s" }, func(h *health) *string { return &h.Network }, nil,
 		},
 	}
 	answers := make([]model.Vector, len(shown))
@@ -65,7 +65,9 @@ func (v *visit) healthOf(service string) map[string]health {
 			name := string(s.Metric["instance"])
 			h := all[name]
 			*one.into(&h) = one.format(value)
-			h.Full = h.Full || (one.full && value >= nearlyFull)
+			if one.full != nil {
+				*one.full(&h) = value >= nearlyFull
+			}
 			all[name] = h
 		}
 	}
