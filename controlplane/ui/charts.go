@@ -34,6 +34,8 @@ const (
 	unitRate    = "/s"
 	unitSeconds = "s"
 	unitBytes   = "bytes"
+	unitTraffic = "bytes/s"
+	unitCores   = "cores"
 	unitShare   = "share"
 	unitCount   = ""
 )
@@ -49,9 +51,12 @@ type chart struct {
 // asked is what a chart is asked for.
 type asked struct {
 	service string // a matcher of the service, "" for all
+	// targets are the endpoints; none: the series of all endpoints, and those of the machine.
 	targets []target
-	span    span
-	by      []string // labels that keep series apart beside those of the chart
+	// within are further matchers.
+	within []string
+	span   span
+	by     []string // labels that keep series apart beside those of the chart
 }
 
 // query is an expression that gives lines of a chart.
@@ -64,12 +69,17 @@ type query struct {
 
 // of selects the series of a metric.
 func (q asked) of(metric string, more ...string) string {
-	return metricPrefix + metric + selector(q.service, q.targets, more...)
+	return metricPrefix + metric + selector(q.service, q.targets, slices.Concat(more, q.within)...)
 }
 
 // rate is the rate of a counter.
 func (q asked) rate(metric string, more ...string) string {
 	return "rate(" + q.of(metric, more...) + "[" + q.span.window() + "])"
+}
+
+// over is a mean or another aggregate of a gauge over the window.
+func (q asked) over(how, metric string) string {
+	return how + "_over_time(" + q.of(metric) + "[" + q.span.window() + "])"
 }
 
 // sum adds up an expression by labels.
@@ -115,13 +125,16 @@ func (q asked) byTarget(m model.Metric) string {
 	return ""
 }
 
+// errorsChart is the id of a chart of what is absent where all is well.
+const errorsChart = "errors"
+
 // endpointCharts are the charts of one endpoint.
 func endpointCharts() []chart {
 	return []chart{
 		{"rate", "Requests", unitRate, kindStack, "by outcome", func(q asked) []query {
 			return []query{{expr: q.sum(q.rate("requests_total"), "outcome"), name: byLabel("outcome")}}
 		}},
-		{"errors", "Errors", unitRate, kindLines, "by kind", func(q asked) []query {
+		{errorsChart, "Errors", unitRate, kindLines, "by kind", func(q asked) []query {
 			return []query{{expr: q.sum(q.rate("requests_total", `outcome!="answered"`), "outcome"), name: byLabel("outcome")}}
 		}},
 		{"latency", "Latency", unitSeconds, kindLines, "", func(q asked) []query {
@@ -137,17 +150,24 @@ func endpointCharts() []chart {
 				{expr: q.mean("request_worker_duration_seconds"), name: named("worker")},
 			}
 		}},
-		{"workers", "Workers", unitCount, kindStack, "", func(q asked) []query {
+		{"workers", "Workers", unitCount, kindStack, "mean by state", func(q asked) []query {
 			return []query{
-				{expr: q.sum(q.of("workers"), "state"), name: byLabel("state")},
+				{expr: q.sum(q.over("avg", "workers"), "state"), name: byLabel("state")},
 				{expr: q.sum(q.of("workers_limit")), name: named("limit"), over: true},
 			}
 		}},
 		{"queue", "Requests in the model", unitCount, kindLines, "", func(q asked) []query {
 			return []query{
-				{expr: q.sum(q.of("requests_in_progress")), name: named("in progress")},
-				{expr: q.sum(q.of("queued_requests")), name: named("queued")},
+				{expr: q.sum(q.over("avg", "requests_in_progress")), name: named("in progress, mean")},
+				{expr: q.sum(q.over("avg", "queued_requests")), name: named("queued, mean")},
+				{expr: q.sum(q.over("max", "queued_requests")), name: named("queued, most")},
 			}
+		}},
+		{"memory", "Memory", unitBytes, kindLines, "of the workers", func(q asked) []query {
+			return []query{{expr: q.sum(q.of("worker_memory_bytes")), name: named("memory")}}
+		}},
+		{"cpu", "CPU", unitCores, kindLines, "of the workers", func(q asked) []query {
+			return []query{{expr: q.sum(q.rate("worker_cpu_seconds_total")), name: named("cores")}}
 		}},
 	}
 }
@@ -181,24 +201,33 @@ func comparedCharts() []chart {
 		{"each-errors", "Error rate", unitShare, kindLines, "requests without a good answer", func(q asked) []query {
 			return []query{{expr: q.each().sum(q.rate("requests_total", `outcome!="answered"`)) + " / " + q.each().sum(q.rate("requests_total")), name: q.byTarget}}
 		}},
-		quantileOfEach("each-p50", "Median latency", .5),
-		quantileOfEach("each-p99", "p99 latency", .99),
+		quantileOfEach("each-p50", "Median latency", "request_duration_seconds", .5),
+		quantileOfEach("each-p99", "p99 latency", "request_duration_seconds", .99),
 	}
 }
 
-// canaryCharts are those of the endpoints of a canary.
+// canaryCharts are those of the requests to a canary, by the endpoint that answered them.
 func canaryCharts() []chart {
-	all := comparedCharts()
-	shares := chart{"shares", "Share of requests", unitShare, kindShares, "its own requests included", func(q asked) []query {
-		return []query{{expr: q.each().sum(q.rate("requests_total")), name: q.byTarget}}
-	}}
-	return slices.Insert(slices.Insert(all, 3, quantileOfEach("each-p90", "p90 latency", .9)), 0, shares)
+	return []chart{
+		{"shares", "Share of requests", unitShare, kindShares, "", func(q asked) []query {
+			return []query{{expr: q.each().sum(q.rate("canary_requests_total")), name: q.byTarget}}
+		}},
+		{"each-rate", "Requests", unitRate, kindLines, "through the canary", func(q asked) []query {
+			return []query{{expr: q.each().sum(q.rate("canary_requests_total")), name: q.byTarget}}
+		}},
+		{"each-errors", "Error rate", unitShare, kindLines, "requests without a good answer", func(q asked) []query {
+			return []query{{expr: q.each().sum(q.rate("canary_requests_total", `outcome!="answered"`)) + " / " + q.each().sum(q.rate("canary_requests_total")), name: q.byTarget}}
+		}},
+		quantileOfEach("each-p50", "Median latency", "canary_request_duration_seconds", .5),
+		quantileOfEach("each-p90", "p90 latency", "canary_request_duration_seconds", .9),
+		quantileOfEach("each-p99", "p99 latency", "canary_request_duration_seconds", .99),
+	}
 }
 
 // quantileOfEach has a line with a quantile of the latency for each target.
-func quantileOfEach(id, title string, of float64) chart {
+func quantileOfEach(id, title, metric string, of float64) chart {
 	return chart{id, title, unitSeconds, kindLines, "", func(q asked) []query {
-		return []query{{expr: q.each().quantile(of, "request_duration_seconds"), name: q.byTarget}}
+		return []query{{expr: q.each().quantile(of, metric), name: q.byTarget}}
 	}}
 }
 
@@ -206,6 +235,45 @@ func quantileOfEach(id, title string, of float64) chart {
 func (q asked) each() asked {
 	q.by = []string{"endpoint", "version"}
 	return q
+}
+
+// machineGroups are the charts of an instance and of its machine.
+func machineGroups(instance string) []chartGroup {
+	within := []string{"instance=" + strconv.Quote(instance)}
+	one := func(name, expr string) query { return query{expr: expr, name: named(name)} }
+	share := func(q asked, free, all string) string {
+		return "1 - max(" + q.of(free) + ") / max(" + q.of(all) + ")"
+	}
+	return []chartGroup{{"machine", "Machine", nil, within, []chart{
+		{"machine-cpu", "CPU", unitShare, kindLines, "of all processors", func(q asked) []query {
+			return []query{
+				one("used", "clamp_max(max("+q.rate("machine_cpu_seconds_total")+") / max("+q.of("machine_cpus")+"), 1)"),
+				one("workers", q.sum(q.rate("worker_cpu_seconds_total"))+" / max("+q.of("machine_cpus")+")"),
+			}
+		}},
+		{"machine-memory", "Memory", unitBytes, kindLines, "", func(q asked) []query {
+			return []query{
+				one("used", "max("+q.of("machine_memory_bytes")+") - max("+q.of("machine_memory_available_bytes")+")"),
+				one("workers", q.sum(q.of("worker_memory_bytes"))), {expr: "max(" + q.of("machine_memory_bytes") + ")", name: named("limit"), over: true},
+			}
+		}},
+		{"machine-disk", "Disk", unitShare, kindLines, "of the data folder", func(q asked) []query {
+			return []query{one("used", share(q, "machine_disk_free_bytes", "machine_disk_bytes"))}
+		}},
+		{"machine-traffic", "Network and disk", unitTraffic, kindLines, "", func(q asked) []query {
+			var all []query
+			for name, metric := range map[string]string{"received": "network_received", "sent": "network_sent", "read": "disk_read", "written": "disk_written"} {
+				all = append(all, one(name, "max("+q.rate("machine_"+metric+"_bytes_total")+")"))
+			}
+			return all
+		}},
+		{"machine-rate", "Requests", unitRate, kindLines, "of the instance, by outcome", func(q asked) []query {
+			return []query{{expr: q.sum(q.rate("requests_total"), "outcome") + " > 0", name: byLabel("outcome")}}
+		}},
+		{"machine-p99", "Latency", unitSeconds, kindLines, "of the instance", func(q asked) []query {
+			return []query{one("p50", q.quantile(.5, "request_duration_seconds")), one("p99", q.quantile(.99, "request_duration_seconds"))}
+		}},
+	}}}
 }
 
 // charted is the part of a page with charts.
@@ -222,6 +290,7 @@ type charted struct {
 type chartGroup struct {
 	ID, Title string
 	Targets   []target
+	Within    []string // matchers
 	Charts    []chart
 }
 
@@ -323,17 +392,18 @@ func siblings(config serving.Service, at string) []string {
 func (sh shape) groups() []chartGroup {
 	var groups []chartGroup
 	if len(sh.charts) > 0 {
-		groups = append(groups, chartGroup{"charts", "Traffic", []target{sh.target}, sh.charts})
+		groups = append(groups, chartGroup{"charts", "Traffic", []target{sh.target}, nil, sh.charts})
 	}
 	if len(sh.compared) > 0 {
-		g := chartGroup{"versions", "Versions side by side", sh.compared, comparedCharts()}
+		g := chartGroup{"versions", "Versions side by side", sh.compared, nil, comparedCharts()}
 		if sh.canary {
+			g.Within = []string{"canary=" + strconv.Quote(sh.target.url)}
 			g.ID, g.Title, g.Charts = "targets", "Endpoints of the canary side by side", canaryCharts()
 		}
 		groups = append(groups, g)
 	}
 	if of := slices.Concat(sh.variables, sh.collected); len(of) > 0 {
-		g := chartGroup{"variables", "Variables", []target{sh.target}, nil}
+		g := chartGroup{"variables", "Variables", []target{sh.target}, nil, nil}
 		for _, one := range of {
 			g.Charts = append(g.Charts, one.chart())
 		}
@@ -378,6 +448,11 @@ type chartLine struct {
 // numbers are written with five digits; what is no number is null.
 type numbers []float64
 
+// zero reports whether no value differs from 0.
+func (n numbers) zero() bool {
+	return !slices.ContainsFunc(n, func(v float64) bool { return v != 0 && !math.IsNaN(v) })
+}
+
 // MarshalJSON implements json.Marshaler.
 func (n numbers) MarshalJSON() ([]byte, error) {
 	out := []byte{'['}
@@ -414,17 +489,22 @@ func (p *Pages) chartsJSON(v *visit, s *operations.Service) error {
 	}
 	q := v.r.URL.Query()
 	at := string(serving.CleanURL(q.Get("endpoint")))
-	sh := shapeOf(s, at, instances)
-	for _, id := range q["show"] {
-		if one, ok := variableOf(id, sh.variables); ok && len(sh.collected) < mostVariables && !slices.Contains(sh.variables, one) {
-			sh.collected = append(sh.collected, one)
+	var sh shape
+	groups := machineGroups(q.Get("instance"))
+	if at != "" {
+		sh = shapeOf(s, at, instances)
+		for _, id := range q["show"] {
+			if one, ok := variableOf(id, sh.variables); ok && len(sh.collected) < mostVariables && !slices.Contains(sh.variables, one) {
+				sh.collected = append(sh.collected, one)
+			}
 		}
+		groups = sh.groups()
 	}
 	span := spanOf(q, p.now())
 	answer := chartsData{From: span.From.Unix(), To: span.To.Unix(), Step: int64(span.Step / time.Second)}
 	known := map[string]func(context.Context) chartData{}
-	for _, g := range sh.groups() {
-		of := asked{service: p.ofService(s.Doc.ID), targets: g.Targets, span: span}
+	for _, g := range groups {
+		of := asked{service: p.ofService(s.Doc.ID), targets: g.Targets, within: g.Within, span: span}
 		for _, c := range g.Charts {
 			known[c.ID] = func(ctx context.Context) chartData { return readChart(ctx, p.opts.Series, c, of) }
 		}
@@ -448,7 +528,7 @@ func (p *Pages) chartsJSON(v *visit, s *operations.Service) error {
 		})
 	}
 	_ = group.Wait() // a chart that fails says so
-	if q.Get("marks") != "" {
+	if q.Get("marks") != "" && at != "" {
 		if answer.Marks, err = v.marks(s, at, sh, span); err != nil {
 			return err
 		}
@@ -497,10 +577,30 @@ func readChart(ctx context.Context, series Series, c chart, q asked) chartData {
 		return data
 	}
 	slices.SortStableFunc(data.Lines, func(a, b chartLine) int { return place(a.Name, q.targets) - place(b.Name, q.targets) })
+	if c.Kind == kindStack || c.ID == errorsChart {
+		data.Lines = withoutZero(data.Lines)
+	}
+	if c.ID == errorsChart && len(data.Lines) == 1 && data.Lines[0].Values.zero() {
+		data.Lines, data.Note = []chartLine{}, "None in this time."
+	}
 	if more > 0 {
 		data.Note = fmt.Sprintf("%d more lines are not shown.", more)
 	}
 	return data
+}
+
+// withoutZero leaves out the lines that are 0 all the time, but the first if there is no other.
+func withoutZero(lines []chartLine) []chartLine {
+	var kept []chartLine
+	for _, l := range lines {
+		if !l.Values.zero() {
+			kept = append(kept, l)
+		}
+	}
+	if len(kept) == 0 {
+		return lines[:min(len(lines), 1)]
+	}
+	return kept
 }
 
 // known lines have an order and a colour of their own.
@@ -509,8 +609,10 @@ var knownLines = []struct { //nolint:gochecknoglobals // a constant table
 	series int
 }{
 	{"answered", 0}, {"error", 3}, {"timed out", 1}, {"refused", 5}, {"client error", 4}, {"bad request", 7},
-	{"p50", 0}, {"p90", 1}, {"p99", 3}, {"queue", 1}, {"worker", 0}, {"busy", 0}, {"calling", 4}, {"idle", 2}, {"leaving", 7}, {"limit", 7},
-	{"in progress", 0}, {"queued", 1}, {"mean", 0},
+	{"p50", 0}, {"p90", 1}, {"p99", 3}, {"queue", 1}, {"worker", 0}, {"busy", 0}, {"calling", 4}, {"idle", 2}, {"leaving", 7},
+	{"in progress, mean", 0}, {"queued, mean", 1}, {"queued, most", 3}, {"mean", 0},
+	{"used", 0}, {"workers", 1}, {"received", 0}, {"sent", 1}, {"read", 2}, {"written", 3},
+	{"limit", 7},
 }
 
 func place(name string, targets []target) int {

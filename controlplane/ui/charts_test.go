@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -336,5 +337,44 @@ func TestSmallChartsShowTheLastHourOfEachEndpoint(t *testing.T) {
 	}
 	if page := ask(t, newPages(t, Options{API: shop(), Series: broken{}}), "GET", "/services/s", "").Body.String(); !strings.Contains(page, "cannot be read: no connection") {
 		t.Errorf("with broken time series: %s", page)
+	}
+}
+
+func TestTheMachineOfAnInstanceIsShownBesideIt(t *testing.T) {
+	series := answers{
+		"machine_cpu_seconds":   func(time.Time) model.Vector { return model.Vector{sample(.256, "instance", "host:1")} },
+		"machine_memory":        func(time.Time) model.Vector { return model.Vector{sample(.954, "instance", "host:1")} },
+		"machine_disk_free":     func(time.Time) model.Vector { return model.Vector{sample(math.NaN(), "instance", "host:1")} },
+		"machine_network_bytes": func(time.Time) model.Vector { return nil },
+	}
+	v := &visit{p: newPages(t, Options{API: shop(), Series: series, Now: noon}), r: httptest.NewRequestWithContext(t.Context(), "GET", "/", http.NoBody)}
+	if got, want := v.healthOf("s")["host:1"], (health{CPU: "25.6 %", Memory: "95.4 %", MemoryFull: true}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	v.p = newPages(t, Options{API: shop(), Series: broken{}})
+	if got := v.healthOf("s"); got != nil {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestLinesWithoutErrorsAreNotDrawn(t *testing.T) {
+	zero := answers{"by (outcome)": func(time.Time) model.Vector {
+		return model.Vector{sample(0, "outcome", "error"), sample(0, "outcome", "refused"), sample(0, "outcome", "answered")}
+	}}
+	data := charts(t, zero, "endpoint=plain&show=errors&show=rate")
+	if len(data.Charts) != 2 || len(data.Charts[0].Lines) != 0 || data.Charts[0].Note != "None in this time." || len(data.Charts[1].Lines) != 1 {
+		t.Errorf("%+v", data.Charts)
+	}
+}
+
+func TestChartsOfAMachineAreThoseOfItsInstance(t *testing.T) {
+	for _, g := range machineGroups("host:1") {
+		for _, c := range g.Charts {
+			for _, q := range c.lines(asked{within: g.Within, span: spanOf(nil, noon())}) {
+				if !strings.Contains(q.expr, `instance="host:1"`) || strings.Contains(q.expr, "endpoint=") {
+					t.Errorf("%s: %s", c.ID, q.expr)
+				}
+			}
+		}
 	}
 }

@@ -134,6 +134,9 @@ func selector(service string, targets []target, more ...string) string {
 	if service != "" {
 		parts = append(parts, service)
 	}
+	if len(targets) == 0 {
+		return "{" + strings.Join(parts, ",") + "}"
+	}
 	parts = append(parts,
 		"endpoint"+matching(targets, func(t target) string { return t.endpoint }),
 		"version"+matching(targets, func(t target) string { return t.version }))

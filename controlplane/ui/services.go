@@ -51,6 +51,7 @@ type servicePage struct {
 	// Address is where clients send requests, "" when it is not known.
 	Address      string
 	Instances    []instance
+	Health       map[string]health // of the machines, by the names of the instances
 	Endpoints    []endpointRow
 	Part         part // of the endpoints
 	Canaries     []canaryRow
@@ -141,6 +142,7 @@ func (v *visit) showService(s *operations.Service, fresh *freshKey) error {
 	for i, row := range page.Endpoints {
 		targets[i] = targetOf(s.Config, row.URL)
 	}
+	page.Health = v.healthOf(s.Doc.ID)
 	if page.Sparks = v.p.opts.Series != nil; page.Sparks {
 		if err := v.sparks(s.Doc.ID, page.Endpoints, targets); err != nil {
 			page.NoSparks = err.Error()
@@ -395,6 +397,7 @@ type instancePage struct {
 	Endpoints []serving.EndpointReport
 	Part      part
 	Console   console
+	Charts    charted
 	Machine   []scalarMetric
 }
 
@@ -418,8 +421,11 @@ func (p *Pages) instance(v *visit) error {
 		return err
 	}
 	page.Console.Live = page.Instance.Alive() && !page.Console.Past
-	if page.Machine, err = v.scalarMetrics([]string{task}); err != nil {
-		return err
+	page.Charts = v.charted(withQuery("/services/"+s.Doc.ID+"/charts.json", "instance", page.Instance.Name()), machineGroups("")...)
+	if page.Charts.Missing != "" { // what the instance has reported to its task
+		if page.Machine, err = v.scalarMetrics([]string{task}); err != nil {
+			return err
+		}
 	}
 	return v.render("instance", page.Instance.Name(), page)
 }

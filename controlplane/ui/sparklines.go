@@ -100,7 +100,12 @@ func (v *visit) sparks(service string, rows []endpointRow, targets []target) err
 }
 
 // formatRate writes requests per second.
-func formatRate(v float64) string { return threeDigits(v) + "/s" }
+func formatRate(v float64) string {
+	if v == 0 {
+		return "0"
+	}
+	return threeDigits(v) + "/s"
+}
 
 // formatSeconds writes a short time.
 func formatSeconds(v float64) string {

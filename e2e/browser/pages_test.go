@@ -34,6 +34,7 @@ func TestAPersonDoesEverythingInTheBrowser(t *testing.T) {
 		{"history", history},
 		{"rules, metrics and a new canary", rules},
 		{"instance", instance},
+		{"charts", charts},
 		{"experiments", experiments},
 		{"figures", figures},
 		{"compare", compare},
@@ -113,7 +114,6 @@ func service(p *person) {
 	p.open("/services/" + p.s.service)
 	p.sees("wine/1", "wine/2", "by monitoring wine_auto", "ready", "Monitoring rules", "alcohol", "Reported by the instances")
 	p.sees(p.s.service, "/serve/<endpoint>", "Requests need no key")
-	p.picture("ui-service.png", 1180)
 	p.write("input[name=label]", "a shop")
 	p.press("form", "Create key")
 	p.sees("New key: a shop", "csk_")

@@ -67,7 +67,7 @@ type system struct {
 	service      string
 	older, newer string // experiments
 	models       []string
-	api          string
+	api, serve   string
 }
 
 // newSystem starts everything on free ports and trains twice.
@@ -98,7 +98,11 @@ func newSystem(t *testing.T) *system {
 	until(t, "the server is up", time.Minute, func() bool {
 		text, err := os.ReadFile(filepath.Join(data, "endpoints.json"))
 		var addresses map[string]string
-		return err == nil && json.Unmarshal(text, &addresses) == nil && addresses["api"] != "" && addresses["serve"] != ""
+		if err != nil || json.Unmarshal(text, &addresses) != nil {
+			return false
+		}
+		s.serve = addresses["serve"]
+		return addresses["api"] != "" && s.serve != ""
 	})
 	// The SDK's search for a repository can hang when it forks.
 	conf := filepath.Join(s.dir, "sdk.conf")
@@ -123,13 +127,13 @@ func newSystem(t *testing.T) *system {
 	}
 	s.run(s.dir, python, script, "forest of 20", "20", "2")
 	s.run(s.dir, python, script, "forest of 60", "60", "3")
-	s.serve()
+	s.furnish()
 	return s
 }
 
-// serve creates a service with two versions, a canary over them, a monitoring rule, and a
+// furnish creates a service with two versions, a canary over them, a monitoring rule, and a
 // logged metric.
-func (s *system) serve() {
+func (s *system) furnish() {
 	s.t.Helper()
 	var created struct{ ID string }
 	s.decode(s.run(s.dir, binary, "--json", "create", "--name", "wine"), &created)

@@ -37,6 +37,7 @@
     s: seconds,
     bytes: (v) => scaled(v, 1024, [" B", " KiB", " MiB", " GiB", " TiB"]),
     "bytes/s": (v) => scaled(v, 1024, [" B/s", " KiB/s", " MiB/s", " GiB/s"]),
+    cores: (v) => plain(v) + (v === 1 ? " core" : " cores"),
     share: (v) => digits(v * 100) + " %",
     "": plain,
   };
@@ -197,8 +198,7 @@
       const link = make("a", "", "mark " + mark.kind), place = u.valToPos(mark.at, "x");
       link.href = mark.link;
       link.tabIndex = -1;
-      link.setAttribute("aria-hidden", "true");
-      link.dataset.text = moment(mark.at, 60) + "  " + mark.text;
+      link.setAttribute("aria-label", moment(mark.at, 60) + "  " + mark.text);
       link.style.left = place + "px";
       if (place > u.over.clientWidth / 2) link.classList.add("late");
       for (const name of ["mousedown", "mouseup"]) link.addEventListener(name, (event) => event.stopPropagation());
@@ -221,7 +221,7 @@
     }
     return {
       width: card.querySelector(".plot").clientWidth, height, legend: { show: false },
-      padding: [10, data.kind === "heat" ? 92 : 14, 0, 0],
+      padding: [10, data.kind === "heat" ? 92 : 20, 0, 0],
       scales: { x: { time: true, range: () => [state.from, state.to] }, y: { range } },
       series: [{}, ...shown.map((line) => ({
         label: line.name, stroke: colour.of(line.series), width: stack && !line.over ? 1 : 2, points: { show: false },
