@@ -348,3 +348,33 @@ func TestTheSeriesOfAnInstanceThatIsSilentEnd(t *testing.T) {
 		t.Errorf("after it came again: %v", v)
 	}
 }
+
+func TestSamplesAreWrittenAgainAfterAFailure(t *testing.T) {
+	for name, breaks := range map[string]func(t *testing.T, s *Store){
+		"a full disk": func(_ *testing.T, s *Store) { s.broken.Store(true) },
+		"a folder that was removed": func(t *testing.T, s *Store) {
+			if err := os.RemoveAll(s.o.Dir); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(Options{Dir: filepath.Join(t.TempDir(), "timeseries"), Now: func() time.Time { return noon }})
+			s.keep(t.Context())
+			mustWrite(t, s, floats(noon, 1, "__name__", "before"))
+			breaks(t, s)
+			s.keep(t.Context())
+			mustWrite(t, s, floats(noon, 1, "__name__", "after"))
+			if err := s.replace(nil, errClosed); err != nil {
+				t.Fatal(err)
+			}
+			s.keep(t.Context())
+			if v := mustQuery(t, s, "after", noon); len(v) != 1 {
+				t.Errorf("got %v", v)
+			}
+			if err := s.replace(nil, errClosed); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

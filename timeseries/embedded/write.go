@@ -69,6 +69,7 @@ func (s *Store) Write(ctx context.Context, b gather.Batch) error {
 	}
 	if err := app.Commit(); err != nil {
 		s.counts.refused.Add(uint64(len(b.Samples)))
+		s.broken.Store(true)
 		return timeseries.Errorf(timeseries.Internal, "store samples: %w", err)
 	}
 	s.counts.stored.Add(uint64(len(b.Samples) - refused.Samples)) //nolint:gosec // not negative
