@@ -78,7 +78,7 @@ type Store struct {
 	tried   chan struct{}      // closed after the first attempt to open
 	broken  atomic.Bool        // samples could not be written
 	series  atomic.Int64       // the bound of series, for tests
-	running context.Context    // ends when the database is closed
+	running context.Context    //nolint:containedctx // ends running queries when the database is closed
 	stop    context.CancelFunc // of running
 }
 
