@@ -199,6 +199,11 @@ e2e-kafka: build python-env venv-sdk1 ## statistics over a real Kafka broker, re
 	  echo "e2e-kafka: the original's services exist for Python 3.11 only, their tests are skipped" >&2
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=$(REQUESTS) $(GO) test -count=1 -timeout 60m -v -run '^TestKafka' ./e2e
 
+.PHONY: e2e-prometheus
+e2e-prometheus: ## the embedded Prometheus API compared with a real Prometheus, answer by answer (PROMETHEUS=path of another; UPDATE=1: write the answers of the same version)
+	@[ -n "$(PROMETHEUS)" ] || scripts/system-packages.sh prometheus=prometheus
+	CLEARML_SERVING_E2E_PROMETHEUS=$(or $(PROMETHEUS),prometheus) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v -run 'RealPrometheus' ./timeseries/embedded
+
 .PHONY: bench
 bench: build bench-env ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)
 	@mkdir -p docs/images

@@ -253,7 +253,7 @@ func (p *pusher) part(source *gather.Source, queue *remotewrite.Queue) part {
 		}
 		embedded, err := p.toEmbedded(ctx)
 		if err != nil {
-			return nil //nolint:nilerr // ctx has ended
+			return nil // ctx has ended
 		}
 		if embedded {
 			sinks = append(sinks, p)

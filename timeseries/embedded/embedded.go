@@ -76,8 +76,9 @@ type Store struct {
 	db      *tsdb.DB           // nil: not open
 	failure error              // why not
 	tried   chan struct{}      // closed after the first attempt to open
+	broken  atomic.Bool        // samples could not be written
 	series  atomic.Int64       // the bound of series, for tests
-	running context.Context    // ends when the database is closed
+	running context.Context    //nolint:containedctx // ends running queries when the database is closed
 	stop    context.CancelFunc // of running
 }
 
@@ -143,10 +144,9 @@ func (s *Store) Run(ctx context.Context) {
 // keep opens the database if it is not open, and sets it aside if its clock was wrong. Only Run's
 // goroutine changes db.
 func (s *Store) keep(ctx context.Context) {
-	if s.db != nil && !s.inFuture() {
-		return
-	}
-	if s.db != nil {
+	switch {
+	case s.db == nil:
+	case s.inFuture():
 		s.log.Warn("time series set aside", "reason", "their newest sample is in the future, and hides those of now: the clock was set back", "newest", time.UnixMilli(s.db.Head().MaxTime()))
 		if err := s.replace(nil, errOpening); err != nil {
 			s.log.Warn("time series not closed", "err", err)
@@ -154,6 +154,15 @@ func (s *Store) keep(ctx context.Context) {
 		if err := errors.Join(s.setAside("wal", "wbl", "chunks_head", "chunk_snapshot"), s.dropFuture()); err != nil {
 			s.log.Warn("time series of the future not set aside", "err", err)
 		}
+	case s.vanished(), s.broken.Load() && s.room():
+		// A record that was written in part hides those behind it at the next start. Opening repairs it.
+		s.log.Warn("time series opened again", "reason", "samples could not be written, or the folder was removed")
+		s.broken.Store(false)
+		if err := s.replace(nil, errOpening); err != nil {
+			s.log.Debug("time series not closed", "err", err) // it has no place to write to
+		}
+	default:
+		return
 	}
 	before := s.failure
 	db, err := s.open(ctx)

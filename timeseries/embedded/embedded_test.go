@@ -142,12 +142,14 @@ func size(t *testing.T, path string) int64 {
 func TestADamagedLogDoesNotStopTheStart(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, dir string){
 		"cut off": func(t *testing.T, dir string) {
+			t.Helper()
 			file := segment(t, dir)
 			if err := os.Truncate(file, size(t, file)-3); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"overwritten": func(t *testing.T, dir string) {
+			t.Helper()
 			file := segment(t, dir)
 			text, err := os.ReadFile(file)
 			if err != nil {
@@ -161,6 +163,7 @@ func TestADamagedLogDoesNotStopTheStart(t *testing.T) {
 			}
 		},
 		"a file in the place of the log": func(t *testing.T, dir string) {
+			t.Helper()
 			if err := os.RemoveAll(filepath.Join(dir, "wal")); err != nil {
 				t.Fatal(err)
 			}
@@ -169,6 +172,7 @@ func TestADamagedLogDoesNotStopTheStart(t *testing.T) {
 			}
 		},
 		"a damaged block": func(t *testing.T, dir string) {
+			t.Helper()
 			block := filepath.Join(dir, "01JDY8Z8Z8Z8Z8Z8Z8Z8Z8Z8Z8")
 			if err := os.MkdirAll(block, 0o700); err != nil {
 				t.Fatal(err)
@@ -180,6 +184,7 @@ func TestADamagedLogDoesNotStopTheStart(t *testing.T) {
 			}
 		},
 		"a file in the place of the folder": func(t *testing.T, dir string) {
+			t.Helper()
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
 			}
@@ -346,5 +351,36 @@ func TestTheSeriesOfAnInstanceThatIsSilentEnd(t *testing.T) {
 	write("a")
 	if v := mustQuery(t, s, "x", c.now()); len(v) != 2 {
 		t.Errorf("after it came again: %v", v)
+	}
+}
+
+func TestSamplesAreWrittenAgainAfterAFailure(t *testing.T) {
+	for name, breaks := range map[string]func(t *testing.T, s *Store){
+		"a full disk": func(_ *testing.T, s *Store) { s.broken.Store(true) },
+		"a folder that was removed": func(t *testing.T, s *Store) {
+			t.Helper()
+			if err := os.RemoveAll(s.o.Dir); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New(Options{Dir: filepath.Join(t.TempDir(), "timeseries"), Now: func() time.Time { return noon }})
+			s.keep(t.Context())
+			mustWrite(t, s, floats(noon, 1, "__name__", "before"))
+			breaks(t, s)
+			s.keep(t.Context())
+			mustWrite(t, s, floats(noon, 1, "__name__", "after"))
+			if err := s.replace(nil, errClosed); err != nil {
+				t.Fatal(err)
+			}
+			s.keep(t.Context())
+			if v := mustQuery(t, s, "after", noon); len(v) != 1 {
+				t.Errorf("got %v", v)
+			}
+			if err := s.replace(nil, errClosed); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

@@ -68,6 +68,19 @@ func ofMachine(err error) bool {
 	return false
 }
 
+// vanished reports whether the folder was removed while it was in use.
+func (s *Store) vanished() bool {
+	_, err := os.Stat(filepath.Join(s.o.Dir, "wal"))
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+// room reports whether the disk can be written again.
+func (s *Store) room() bool {
+	probe := filepath.Join(s.o.Dir, "probe.tmp")
+	err := os.WriteFile(probe, make([]byte, 1<<20), 0o600)
+	return errors.Join(err, os.Remove(probe)) == nil
+}
+
 // blockName are the ULIDs by which blocks are named.
 var blockName = regexp.MustCompile(`^[0-9A-HJKMNP-TV-Z]{26}$`)
 

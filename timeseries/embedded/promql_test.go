@@ -33,14 +33,15 @@ func TestPrometheusOwnTestsOfPromQL(t *testing.T) {
 	o := s.engineOptions()
 	o.Parser, o.EnableDelayedNameRemoval, o.UseStartTimestamps = parser.NewParser(promqltest.TestParserOpts), true, true
 	c := &chosen{T: t}
-	promqltest.RunBuiltinTestsWithStorage(c, promql.NewEngine(o), func(t testing.TB) storage.Storage {
+	promqltest.RunBuiltinTestsWithStorage(c, promql.NewEngine(o), func(tb testing.TB) storage.Storage {
+		tb.Helper()
 		options := s.tsdbOptions()
 		options.RetentionDuration, options.MaxBytes = 0, 0                    // the samples are of 1970
 		options.MinBlockDuration, options.MaxBlockDuration = 86400e3, 86400e3 // nothing is compacted meanwhile
 		options.OutOfOrderTimeWindow = 0
-		db, err := tsdb.Open(t.TempDir(), nil, prometheus.NewRegistry(), options, nil)
+		db, err := tsdb.Open(tb.TempDir(), nil, prometheus.NewRegistry(), options, nil)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		return db
 	})

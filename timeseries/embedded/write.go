@@ -69,6 +69,7 @@ func (s *Store) Write(ctx context.Context, b gather.Batch) error {
 	}
 	if err := app.Commit(); err != nil {
 		s.counts.refused.Add(uint64(len(b.Samples)))
+		s.broken.Store(true)
 		return timeseries.Errorf(timeseries.Internal, "store samples: %w", err)
 	}
 	s.counts.stored.Add(uint64(len(b.Samples) - refused.Samples)) //nolint:gosec // not negative
@@ -90,8 +91,7 @@ func (s *Store) append(app storage.AppenderV2, one *gather.Sample, latest int64,
 		}
 	}
 	_, err := app.Append(ref, one.Labels, 0, one.At, one.Value, one.Histogram, one.FloatHistogram, storage.AOptions{Exemplars: one.Exemplars})
-	var partial *storage.AppendPartialError
-	if errors.As(err, &partial) {
+	if _, stored := errors.AsType[*storage.AppendPartialError](err); stored {
 		return nil // the sample is stored; old exemplars come again with each scrape
 	}
 	return err
@@ -118,7 +118,7 @@ func (m *metas) add(all []gather.Meta) {
 		if slices.Contains(have, meta) || len(have) >= 4 || have == nil && len(m.all) >= maxMetas {
 			continue
 		}
-		m.all[one.Name] = append(have[:len(have):len(have)], meta)
+		m.all[one.Name] = append(slices.Clip(have), meta)
 	}
 }
 

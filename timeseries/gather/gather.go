@@ -126,7 +126,7 @@ type adder struct {
 func (a *adder) sample(m *dto.Metric, name, extra, text string, sample Sample) {
 	b := &a.s.builder
 	b.Reset()
-	b.Add(labels.MetricName, name)
+	b.Add(model.MetricNameLabel, name)
 	for _, pair := range m.GetLabel() {
 		if pair.GetValue() != "" && !a.fromOrigin(pair.GetName()) {
 			b.Add(pair.GetName(), pair.GetValue())

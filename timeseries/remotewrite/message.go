@@ -170,7 +170,7 @@ func labelsOf(b *labels.ScratchBuilder, pairs []prompb.Label, origin map[string]
 	if twice, has := l.HasDuplicateLabelNames(); has {
 		return l, fmt.Errorf("a series has the label %q twice", twice)
 	}
-	if name := l.Get(labels.MetricName); name == "" || !model.UTF8Validation.IsValidMetricName(name) {
+	if name := l.Get(model.MetricNameLabel); name == "" || !model.UTF8Validation.IsValidMetricName(name) {
 		return l, fmt.Errorf("the series %s has no name", l)
 	}
 	return l, nil
