@@ -119,12 +119,13 @@ drift-study: ## delays and false alarms of the drift detector on labelled data, 
 	  $$python -c 'import glob, zipfile; z = zipfile.ZipFile(glob.glob(".cache/drift/nannyml-*.whl")[0]); [open(".cache/drift/" + n.split("/")[-1], "wb").write(z.read(n)) for n in z.namelist() if "/synthetic_car_loan_" in n]'
 	CLEARML_SERVING_DRIFT_DATA=$(CURDIR)/.cache/drift UPDATE=1 $(GO) test -count=1 -timeout 60m -v -run Study ./drift
 .PHONY: e2e-feedback
-e2e-feedback: build python-env venv-sdk1 ## quality from feedback against scikit-learn's functions, on labelled data whose truths come later
+e2e-feedback: build python-env venv-sdk1 ## quality from feedback against scikit-learn's functions, on labelled data whose truths come later; the request log read by pandas
+	@scripts/python-env.sh .venv-examples requirements/examples.txt
 	@mkdir -p .cache/loans
 	@python=$$(scripts/python-find.sh); test -f .cache/loans/synthetic_car_loan_analysis.csv || { \
 	  $$python -m venv .cache/loans/venv && .cache/loans/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/loan-data.txt -d .cache/loans && \
 	  $$python -m zipfile -e .cache/loans/nannyml-*.whl .cache/loans/nannyml && find .cache/loans/nannyml -name 'synthetic_car_loan_*' -exec mv {} .cache/loans/ \; && rm -r .cache/loans/nannyml; }
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_LOAN_DATA=$(CURDIR)/.cache/loans $(GO) test -count=1 -timeout 20m -v -run 'Feedback' ./e2e
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_LOAN_DATA=$(CURDIR)/.cache/loans $(GO) test -count=1 -timeout 20m -v -run 'Feedback|RequestLog' ./e2e
 
 .PHONY: chaos
 chaos: build python-env ## inject every kind of fault under load (FAULTS=words: only those), into chaos/results.json and docs/faults.md
