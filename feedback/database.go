@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -270,16 +271,16 @@ func (d *database) loadWindows(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i := len(joins) - 1; i >= 0; i-- {
+	for _, j := range slices.Backward(joins) { // the oldest first
 		var predictions []Prediction
 		var truths []Truth
-		if err := errors.Join(json.Unmarshal(joins[i].rows, &predictions), json.Unmarshal(joins[i].true, &truths)); err != nil {
+		if err := errors.Join(json.Unmarshal(j.rows, &predictions), json.Unmarshal(j.true, &truths)); err != nil {
 			return err
 		}
-		w := d.windows[joins[i].url]
+		w := d.windows[j.url]
 		if w == nil {
 			w = &window{}
-			d.windows[joins[i].url] = w
+			d.windows[j.url] = w
 		}
 		for k := range min(len(predictions), len(truths)) {
 			w.add(row{predictions[k], truths[k]})
@@ -299,12 +300,18 @@ func each(ctx context.Context, q queryer, query string, scan func(*sql.Rows) err
 	if err != nil {
 		return err
 	}
+	return scanAll(rows, scan)
+}
+
+// scanAll calls scan for each row, and closes the rows.
+func scanAll(rows *sql.Rows, scan func(*sql.Rows) error) (err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
 	for rows.Next() {
 		if err := scan(rows); err != nil {
-			return errors.Join(err, rows.Close())
+			return err
 		}
 	}
-	return errors.Join(rows.Err(), rows.Close())
+	return rows.Err()
 }
 
 // row is a joined row.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -164,23 +165,16 @@ func (s *Store) due() (endpoint serving.EndpointURL, due []offered, err error) {
 		return "", nil, nil
 	}
 	err = s.write(func(tx *tx) error {
-		rows, err := tx.Query(`SELECT endpoint, key, truth FROM pending
-WHERE next <= ?1 AND endpoint = (SELECT endpoint FROM pending WHERE next <= ?1 ORDER BY next LIMIT 1) ORDER BY next LIMIT ?2`, tx.now.UnixMilli(), offerLength)
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
+		return tx.each(`SELECT endpoint, key, truth FROM pending
+WHERE next <= ?1 AND endpoint = (SELECT endpoint FROM pending WHERE next <= ?1 ORDER BY next LIMIT 1) ORDER BY next LIMIT ?2`, func(rows *sql.Rows) error {
 			var one offered
 			var text []byte
 			if err := rows.Scan(&endpoint, &one.Key, &text); err != nil {
-				return errors.Join(err, rows.Close())
-			}
-			if err := json.Unmarshal(text, &one.Truth); err != nil {
-				return errors.Join(err, rows.Close())
+				return err
 			}
 			due = append(due, one)
-		}
-		return errors.Join(rows.Err(), rows.Close())
+			return json.Unmarshal(text, &due[len(due)-1].Truth)
+		}, tx.now.UnixMilli(), offerLength)
 	})
 	return endpoint, due, err
 }
@@ -264,7 +258,7 @@ func (s *Store) ask(ctx context.Context, method, address string, body []byte, in
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it has been read
+	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxPeerReply))
 	if err != nil {
 		return err

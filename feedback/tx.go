@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 type tx struct {
 	*sql.Tx
 
+	ctx      context.Context //nolint:containedctx // of the transaction
 	d        *database
 	now      time.Time
 	prepared map[string]*sql.Stmt
@@ -43,7 +45,7 @@ func (d *database) write(change func(*tx) error) (err error) {
 		return err
 	}
 	t := &tx{
-		Tx: begun, d: d, now: d.now(), prepared: map[string]*sql.Stmt{}, totals: map[totalsKey]*Totals{}, counts: map[countKey]uint64{}, joins: d.joins,
+		Tx: begun, ctx: ctx, d: d, now: d.now(), prepared: map[string]*sql.Stmt{}, totals: map[totalsKey]*Totals{}, counts: map[countKey]uint64{}, joins: d.joins,
 		bytes: map[serving.EndpointURL]int64{}, kept: map[serving.EndpointURL]int64{}, waiting: map[serving.EndpointURL]int64{},
 	}
 	defer func() {
@@ -66,15 +68,28 @@ func (d *database) write(change func(*tx) error) (err error) {
 
 // exec runs a statement that changes rows, and returns their number.
 func (t *tx) exec(query string, args ...any) (int64, error) {
-	stmt, err := t.statement(query)
+	stmt, err := t.statement(query) //nolint:sqlclosecheck // the transaction closes it
 	if err != nil {
 		return 0, err
 	}
-	result, err := stmt.Exec(args...)
+	result, err := stmt.ExecContext(t.ctx, args...)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+// each calls scan for each row of a query.
+func (t *tx) each(query string, scan func(*sql.Rows) error, args ...any) error {
+	stmt, err := t.statement(query) //nolint:sqlclosecheck // the transaction closes it
+	if err != nil {
+		return err
+	}
+	rows, err := stmt.QueryContext(t.ctx, args...)
+	if err != nil {
+		return err
+	}
+	return scanAll(rows, scan)
 }
 
 // statement prepares a statement once.
@@ -82,7 +97,7 @@ func (t *tx) statement(query string) (*sql.Stmt, error) {
 	if stmt := t.prepared[query]; stmt != nil {
 		return stmt, nil
 	}
-	stmt, err := t.Prepare(query)
+	stmt, err := t.PrepareContext(t.ctx, query)
 	if err != nil {
 		return nil, err
 	}
@@ -113,9 +128,7 @@ func (t *tx) store() error {
 func (d *database) apply(t *tx) {
 	d.state.Lock()
 	defer d.state.Unlock()
-	for key, sums := range t.totals {
-		d.totals[key] = sums
-	}
+	maps.Copy(d.totals, t.totals)
 	for key, n := range t.counts {
 		d.counts[key] += n
 	}
@@ -216,24 +229,14 @@ func (t *tx) replace(p prediction, model, rows string) error {
 
 // remove deletes predictions.
 func (t *tx) remove(where string, args ...any) error {
-	stmt, err := t.statement("DELETE FROM predictions WHERE " + where + " RETURNING asked, size")
-	if err != nil {
-		return err
-	}
-	rows, err := stmt.Query(args...)
-	if err != nil {
-		return err
-	}
-	for rows.Next() {
+	return t.each("DELETE FROM predictions WHERE "+where+" RETURNING asked, size", func(rows *sql.Rows) error {
 		var asked serving.EndpointURL
 		var size int64
-		if err := rows.Scan(&asked, &size); err != nil {
-			return errors.Join(err, rows.Close())
-		}
+		err := rows.Scan(&asked, &size)
 		t.bytes[asked] -= size
 		t.kept[asked]--
-	}
-	return errors.Join(rows.Err(), rows.Close())
+		return err
+	}, args...)
 }
 
 // joinPending joins the truths that came before a prediction.
@@ -241,29 +244,20 @@ func (t *tx) joinPending(p prediction, f *serving.Feedback) error {
 	if len(t.d.waiting) == 0 && len(t.waiting) == 0 {
 		return nil
 	}
-	stmt, err := t.statement("SELECT endpoint, truth FROM pending WHERE key = ?")
-	if err != nil {
-		return err
-	}
-	rows, err := stmt.Query(p.key)
-	if err != nil {
-		return err
-	}
 	type waiting struct {
 		endpoint serving.EndpointURL
 		text     []byte
 	}
 	var all []waiting
-	for rows.Next() {
+	err := t.each("SELECT endpoint, truth FROM pending WHERE key = ?", func(rows *sql.Rows) error {
 		var w waiting
-		if err := rows.Scan(&w.endpoint, &w.text); err != nil {
-			return errors.Join(err, rows.Close())
-		}
+		err := rows.Scan(&w.endpoint, &w.text)
 		if about(w.endpoint, p.asked, p.answered) {
 			all = append(all, w)
 		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+		return err
+	}, p.key)
+	if err != nil {
 		return err
 	}
 	for _, w := range all {
@@ -338,29 +332,22 @@ func (t *tx) join(p prediction, truth []Truth, f *serving.Feedback) error {
 
 // find returns the newest prediction that feedback of an endpoint is about, nil if there is none.
 func (t *tx) find(endpoint serving.EndpointURL, key string) (*prediction, error) {
-	stmt, err := t.statement("SELECT asked, answered, at, rows, joined IS NOT NULL FROM predictions WHERE key = ?")
-	if err != nil {
-		return nil, err
-	}
-	rows, err := stmt.Query(key)
-	if err != nil {
-		return nil, err
-	}
 	var best *prediction
 	var text []byte
-	for rows.Next() {
+	err := t.each("SELECT asked, answered, at, rows, joined IS NOT NULL FROM predictions WHERE key = ?", func(rows *sql.Rows) error {
 		p := prediction{key: key}
 		var at int64
 		var found []byte
 		if err := rows.Scan(&p.asked, &p.answered, &at, &found, &p.joined); err != nil {
-			return nil, errors.Join(err, rows.Close())
+			return err
 		}
 		p.at = time.UnixMilli(at)
 		if about(endpoint, p.asked, p.answered) && (best == nil || p.at.After(best.at)) {
 			best, text = &p, found
 		}
-	}
-	if err := errors.Join(rows.Err(), rows.Close()); err != nil || best == nil {
+		return nil
+	}, key)
+	if err != nil || best == nil {
 		return nil, err
 	}
 	return best, json.Unmarshal(text, &best.rows)

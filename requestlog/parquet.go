@@ -127,7 +127,6 @@ const (
 type writer struct {
 	out     *parquet.GenericWriter[any]
 	index   map[string]int // of a column
-	optNull []string       // the optional columns
 	inputs  columns
 	outputs columns
 	rows    []parquet.Row

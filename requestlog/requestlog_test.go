@@ -306,7 +306,9 @@ func TestABucketThatIsAwayHurtsNothing(t *testing.T) {
 	for i := range 5 {
 		l.Observe(observed(fmt.Sprint(i), `{}`, `{}`))
 	}
-	eventually(t, "the problem is shown", func() bool { return l.problem.Load() != nil && strings.Contains(*l.problem.Load(), "cannot be reached") })
+	eventually(t, "the problem is shown", func() bool {
+		return l.problem.Load() != nil && strings.Contains(*l.problem.Load(), "cannot be reached")
+	})
 	if text := gather(t, l); !strings.Contains(text, "clearml_serving_request_log_failing") || !strings.Contains(text, `result="logged"`) && !strings.Contains(text, "logged") {
 		t.Error(text)
 	}

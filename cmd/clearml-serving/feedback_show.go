@@ -149,8 +149,15 @@ func qualityObject(r feedback.Report) object {
 		versions = append(versions, append(object{{"url", v.URL}, {"endpoint", v.Endpoint}, {"version", v.Version}}, append(totalsObject(v.All), field{"days", days})...))
 	}
 	return object{
-		{"endpoint", r.Endpoint}, {"versions", versions}, {"predictions", r.Kept}, {"bytes", r.Bytes}, {"pending", r.Waiting},
-		{"feedback", r.Outcomes}, {"skipped", r.Skipped}, {"dropped", r.Dropped}, {"problem", orNull(r.Problem)},
+		{"endpoint", r.Endpoint},
+		{"versions", versions},
+		{"predictions", r.Kept},
+		{"bytes", r.Bytes},
+		{"pending", r.Waiting},
+		{"feedback", r.Outcomes},
+		{"skipped", r.Skipped},
+		{"dropped", r.Dropped},
+		{"problem", orNull(r.Problem)},
 	}
 }
 
@@ -233,7 +240,7 @@ func (a *app) proves(ctx context.Context, base, key string) error {
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it has been read
+	defer resp.Body.Close()
 	var proof serving.Proof
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<16)).Decode(&proof); err != nil {
 		return fmt.Errorf("it does not prove its identity: %w", err)
@@ -263,7 +270,7 @@ func (a *app) askAbout(ctx context.Context, base string, endpoint serving.Endpoi
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it has been read
+	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
 	if err != nil {
 		return nil, err
@@ -304,7 +311,7 @@ which the request log has too, or the client's own key.`,
 	required(cmd, "endpoint")
 	a.declare(cmd.Flags(), "serve-url")
 	return a.reads(cmd, func(ctx context.Context, s *operations.Service) (_ object, err error) {
-		var to io.Writer = a.sys.stdout
+		to := a.sys.stdout
 		if file != "" {
 			f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 			if err != nil {
