@@ -381,3 +381,20 @@ func TestObserveNeverBlocks(t *testing.T) {
 		t.Errorf("%v", n)
 	}
 }
+
+func TestThePageDescribesEveryMetric(t *testing.T) {
+	page, err := os.ReadFile("../docs/request-log.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	described := make(chan *prometheus.Desc, 10)
+	New(Options{}).Describe(described)
+	close(described)
+	for d := range described {
+		_, rest, _ := strings.Cut(d.String(), `fqName: "`)
+		name, _, _ := strings.Cut(rest, `"`)
+		if !strings.Contains(string(page), "| `"+name+"` |") {
+			t.Errorf("docs/request-log.md does not describe %s", name)
+		}
+	}
+}

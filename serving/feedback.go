@@ -3,6 +3,7 @@ package serving
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -62,6 +63,23 @@ func (f Feedback) Limit() int64 {
 		size = DefaultFeedbackMiB
 	}
 	return int64(size) << 20
+}
+
+// FeedbackOf returns the feedback option of an endpoint: its own, that of the auto-updated endpoint that
+// makes it, or that of one of its versions; nil without one.
+func (s Service) FeedbackOf(endpoint EndpointURL) *Feedback {
+	var near *Feedback
+	for _, key := range slices.Sorted(maps.Keys(s.Options)) {
+		url, f := CleanURL(key), s.Options[key].Feedback
+		switch {
+		case f == nil:
+		case url == endpoint:
+			return f
+		case strings.HasPrefix(string(endpoint), string(url)+"/"), strings.HasPrefix(string(url), string(endpoint)+"/"):
+			near = f
+		}
+	}
+	return near
 }
 
 func (f Feedback) validate() error {

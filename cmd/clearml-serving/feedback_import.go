@@ -55,9 +55,9 @@ change nothing, and are counted as duplicates.`,
 
 func (a *app) importFeedback(ctx context.Context, s *operations.Service, f importFlags) (object, error) {
 	endpoint := serving.CleanURL(f.endpoint)
-	option, err := feedbackOption(s.Config, endpoint)
-	if err != nil {
-		return nil, err
+	option := s.Config.FeedbackOf(endpoint)
+	if option == nil {
+		return nil, hint(fmt.Errorf("endpoint '%s' keeps no predictions to compare with", endpoint), "Try: clearml-serving feedback set --endpoint %s", endpoint)
 	}
 	file, err := os.Open(f.file)
 	if errors.Is(err, os.ErrNotExist) {
@@ -136,27 +136,6 @@ func (a *app) importFeedback(ctx context.Context, s *operations.Service, f impor
 	}
 	a.print.line("%d truths: %d joined, %d wait for their predictions, %d known already", sum.Accepted, sum.Joined, sum.Pending, sum.Duplicate)
 	return object{{"endpoint", endpoint}, {"accepted", sum.Accepted}, {"joined", sum.Joined}, {"pending", sum.Pending}, {"duplicate", sum.Duplicate}}, nil
-}
-
-// feedbackOption is the option of an endpoint, of the auto-updated one that makes it, or of one of
-// its versions.
-func feedbackOption(c serving.Service, endpoint serving.EndpointURL) (*serving.Feedback, error) {
-	var below *serving.Feedback
-	for _, url := range keys(c.Options) {
-		clean := serving.CleanURL(url)
-		f := c.Options[url].Feedback
-		switch {
-		case f == nil:
-		case clean == endpoint:
-			return f, nil
-		case strings.HasPrefix(string(endpoint), string(clean)+"/") || strings.HasPrefix(string(clean), string(endpoint)+"/"):
-			below = f
-		}
-	}
-	if below == nil {
-		return nil, hint(fmt.Errorf("endpoint '%s' keeps no predictions to compare with", endpoint), "Try: clearml-serving feedback set --endpoint %s", endpoint)
-	}
-	return below, nil
 }
 
 // columns finds the columns of keys and truths.

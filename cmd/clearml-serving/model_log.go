@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -63,19 +64,15 @@ What is no JSON is then not logged.`,
 // files wait for it.
 func (a *app) requestLog(dir string, log *slog.Logger) (*requestlog.Log, error) {
 	o := requestlog.Options{Dir: filepath.Join(dir, "request-log-spool"), Destination: a.text("request-log"), Logger: log}
-	for name, to := range map[string]*int64{"request-log-file-size": &o.FileBytes, "request-log-max-size": &o.MaxBytes} {
-		s := a.setting(name)
-		size, err := parseSize(s.value)
-		if err != nil || size < 1 {
-			return nil, s.refuse("give a size such as 64MiB")
-		}
-		*to = size
-	}
-	seconds, err := a.number("request-log-file-time", "give a number of seconds, at most a day", 86400)
-	if err != nil {
+	var err, err2 error
+	o.FileBytes, err = a.setting("request-log-file-size").size()
+	o.MaxBytes, err2 = a.setting("request-log-max-size").size()
+	if err := cmp.Or(err, err2); err != nil {
 		return nil, err
 	}
-	o.FileTime = max(time.Duration(seconds*float64(time.Second)), 10*time.Millisecond)
+	if o.FileTime, err = a.duration("request-log-file-time", time.Second); err != nil {
+		return nil, err
+	}
 	conf, err := a.cloudConfig()
 	if err != nil {
 		return nil, err
@@ -101,6 +98,15 @@ func (a *app) requestLog(dir string, log *slog.Logger) (*requestlog.Log, error) 
 	}
 	o.Place = placer{place}
 	return requestlog.New(o), nil
+}
+
+// size is the value of an option that is a size.
+func (s setting) size() (int64, error) {
+	size, err := parseSize(s.value)
+	if err != nil || size < 1 {
+		return 0, s.refuse("give a size such as 64MiB")
+	}
+	return size, nil
 }
 
 // placer stores files of the request log in a storage.

@@ -51,8 +51,12 @@ that has the name. The model itself stays in the model repository.`,
 			on      bool
 			command string
 		}{
-			{kept.Record != nil, "model record"}, {kept.Golden != nil, "model golden"}, {kept.Shadow != nil, "model shadow"}, {kept.Limits != nil, "model limits"},
-			{kept.Feedback != nil, "feedback set"}, {kept.Log != nil, "model log"},
+			{kept.Record != nil, "model record"},
+			{kept.Golden != nil, "model golden"},
+			{kept.Shadow != nil, "model shadow"},
+			{kept.Limits != nil, "model limits"},
+			{kept.Feedback != nil, "feedback set"},
+			{kept.Log != nil, "model log"},
 		} {
 			if option.on {
 				a.print.notice("Notice: an option of '%s' is kept; to remove it: %s %s --endpoint %s --off", url, again, option.command, shellWord(string(url)))

@@ -345,6 +345,7 @@ func shapeOf(s *operations.Service, at string, instances []instance) shape {
 		if batches(at, instances) {
 			sh.charts = append(sh.charts, batchChart())
 		}
+		sh.charts = append(sh.charts, qualityCharts(s.Config, at)...)
 	}
 	return sh
 }
