@@ -57,6 +57,7 @@ var arrows = []arrow{
 	{"places", []string{"clearml", "hocon", "outbound", "storage"}, "places translates clearml.conf into the options of the storages"},
 	{"operations", []string{"clearml", "serving"}, "operations edit a service through the API, and print nothing"},
 	{"storage", []string{"outbound", "storage"}, "places translates clearml.conf into storage.Options, so storage needs nothing of ours but connections"},
+	{"canary", nil, "the decisions about canaries are pure: they need nothing of ours"},
 	{"batching", []string{"serving"}, "batching decides by numbers alone: it needs only the vocabulary"},
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},
 	{"recurring", nil, "recurring is the floor: it needs nothing of ours"},
