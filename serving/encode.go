@@ -27,6 +27,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 		Versions:            Versions{},
 		Options:             map[string]EndpointOptions{},
 		Revisions:           map[string]History{},
+		Rollouts:            map[string]Rollout{},
 		Parameters:          ParametersFrom(general),
 	}
 	decodeSection(&s, sections, SectionEndpoints, s.Endpoints, decodeEndpoint)
@@ -38,6 +39,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 	decodeSection(&s, sections, SectionOptions, s.Options, decodeOptions)
 	decodeAccess(&s, sections)
 	decodeSection(&s, sections, SectionRevisions, s.Revisions, decodeHistory)
+	decodeSection(&s, sections, SectionRollouts, s.Rollouts, decodeRollout)
 	return s
 }
 
@@ -166,6 +168,8 @@ func (s Service) Encode(section Section) (string, error) {
 		encodeAccess(records, s.Access)
 	case SectionRevisions:
 		encodeRecords(records, s.Revisions, encodeHistory)
+	case SectionRollouts:
+		encodeRecords(records, s.Rollouts, encodeRollout)
 	case SectionVersions:
 		encodeRecords(records, s.Versions, func(given map[ModelID]int) record {
 			r := record{}

@@ -169,10 +169,11 @@ func (p Parameters) LogShare(otherwise float64) (float64, error) {
 // Section is the name of one configuration object of a service's task.
 type Section string
 
-// The configuration objects of a service. Four belong to this product and are not used by the
+// The configuration objects of a service. Five belong to this product and are not used by the
 // original: SectionVersions (the version numbers of monitored models), SectionOptions (recording,
-// golden samples, shadow traffic and limits by URL), SectionAccess (access keys), and
-// SectionRevisions (what each URL deployed, when, and what became of it).
+// golden samples, shadow traffic and limits by URL), SectionAccess (access keys),
+// SectionRevisions (what each URL deployed, when, and what became of it), and SectionRollouts (the
+// steps and decisions of canaries).
 const (
 	SectionEndpoints           Section = "endpoints"
 	SectionCanary              Section = "canary"
@@ -183,11 +184,12 @@ const (
 	SectionOptions             Section = "endpoint_options"
 	SectionAccess              Section = "access_keys"
 	SectionRevisions           Section = "endpoint_revisions"
+	SectionRollouts            Section = "canary_rollouts"
 )
 
 // Sections lists the configuration objects in the order in which the original stores them.
 func Sections() []Section {
-	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions, SectionOptions, SectionAccess, SectionRevisions}
+	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions, SectionOptions, SectionAccess, SectionRevisions, SectionRollouts}
 }
 
 // Service is the configuration of one serving service. The maps are keyed as stored; a key may
@@ -202,6 +204,7 @@ type Service struct {
 	Options             map[string]EndpointOptions
 	Access              Access
 	Revisions           map[string]History // by clean URL
+	Rollouts            map[string]Rollout // of canaries, by clean URL
 	Parameters          Parameters
 	Broken              []BrokenRecord // records that could not be read; kept when a section is written
 }
