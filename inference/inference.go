@@ -51,6 +51,8 @@ type Options struct {
 	// Recent returns the recent rate of requests of an endpoint's model per second, and their 95th
 	// percentile. nil: unknown.
 	Recent func(serving.EndpointURL) (perSecond float64, p95 time.Duration)
+	// Rollout describes the steps of a canary. nil: no canary has any.
+	Rollout func(serving.EndpointURL) *serving.RolloutReport
 	// LogShare is the default share of requests whose variables are recorded, for endpoints and
 	// services without one. nil: all.
 	LogShare *float64
@@ -140,6 +142,13 @@ func New(o Options) *Service {
 	s.taps.observers = o.Observers
 	s.taps.shadows = newShadows(o.Logger)
 	s.taps.shadows.answer = s.shadowAnswer
+	s.taps.shadows.arms = func(canary, candidate serving.EndpointURL) *router.Arms {
+		c := s.router.Snapshot().Canaries[canary]
+		if c == nil || c.Arms == nil || c.Arms.Candidate != candidate || !c.Arms.Copies {
+			return nil
+		}
+		return c.Arms
+	}
 	if o.RecordingsDir != "" {
 		s.taps.tapes = newTapes(o.RecordingsDir, o.Logger)
 	}

@@ -32,8 +32,8 @@ type Feedback struct {
 	Positive string `record:"positive"`
 	// Classes are the classes in the order of a list of probabilities; nil: 0, 1, 2, ...
 	Classes []string `record:"classes"`
-	Days    int `record:"days"` // for which predictions are kept; 0: DefaultFeedbackDays
-	MaxMiB  int `record:"max_mib"` // of the predictions of one endpoint; 0: DefaultFeedbackMiB
+	Days    int      `record:"days"`    // for which predictions are kept; 0: DefaultFeedbackDays
+	MaxMiB  int      `record:"max_mib"` // of the predictions of one endpoint; 0: DefaultFeedbackMiB
 	Unknown map[string]json.RawMessage
 }
 
@@ -109,7 +109,7 @@ func (f Feedback) validate() error {
 // RequestLog makes instances keep a share of the requests and answers as tables in Parquet files.
 type RequestLog struct {
 	Share   float64  `record:"share,always"` // 0 to 1
-	Redact  []string `record:"redact"` // fields that are blanked before anything is written; see RedactJSON
+	Redact  []string `record:"redact"`       // fields that are blanked before anything is written; see RedactJSON
 	Unknown map[string]json.RawMessage
 }
 

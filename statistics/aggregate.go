@@ -275,8 +275,10 @@ type ReaderReport struct {
 }
 
 func aggregateFamilies() []*family {
-	return []*family{requestsTotal, requestDuration, variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped,
-		readerConnected, readerMessages, readerRecords, readerSkipped, readerLag, readerAborted}
+	return []*family{
+		requestsTotal, requestDuration, variableSamples, variableValue, variableSum, variableScalar, variableWords, variablesSkipped,
+		readerConnected, readerMessages, readerRecords, readerSkipped, readerLag, readerAborted,
+	}
 }
 
 // Describe implements prometheus.Collector.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -25,11 +26,13 @@ import (
 	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
+	"clearmlserving/inference/rollout"
 	"clearmlserving/process"
 	"clearmlserving/recurring"
 	"clearmlserving/serving"
 	"clearmlserving/statistics"
 	"clearmlserving/storage"
+	"clearmlserving/timeseries"
 	"clearmlserving/timeseries/gather"
 	"clearmlserving/tracing"
 	"clearmlserving/worker"
@@ -55,7 +58,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 	cmd.Flags().StringVar(&name, "name", "", "name of the serving service (default: the first active one)")
 	mark(cmd.Flags(), "name", markOurs)
 	a.declareInference(cmd.Flags())
-	a.declare(cmd.Flags(), "remote-write-url")
+	a.declare(cmd.Flags(), "prometheus-url", "remote-write-url")
 	return cmd
 }
 
@@ -102,6 +105,7 @@ type inferenceSetup struct {
 	metrics *gather.Source         // gets the instance's metrics
 	others  []prometheus.Collector // metrics of other parts of the process, for scrapes
 	push    *pusher                // gets the client and the id of the instance's record; nil: none
+	query   timeseries.Querier     // evaluates the conditions of canaries; nil: those of conditions
 }
 
 // newInference puts the data plane together: core, fronts, engines, followers. What it
@@ -160,27 +164,43 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		o.WorkersMemory = budget.Status
 	}
 	source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
+	var changed func()
 	if setup.changes == nil {
-		setup.changes = &reconcile.ServiceChanges{Source: source}
+		looks := reconcile.NewServiceChanges(source)
+		setup.changes, changed = looks, looks.Look
 	}
 	o.Source = source
 	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(serve.Port())
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = recordingsDir(dir)
 	o.CacheFile = filepath.Join(dir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	opened := python.SetInstanceTask
-	if setup.push != nil {
-		setup.push.client = client
-		opened = func(task string) {
-			python.SetInstanceTask(task)
+	if setup.query == nil {
+		if setup.query, err = a.conditions(client); err != nil {
+			return nil, err
+		}
+	}
+	transport, err := a.transport()
+	if err != nil {
+		return nil, err
+	}
+	hooks := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	decider := rollout.New(rollout.Options{Client: client, Query: setup.query, HTTP: hooks, Changed: changed, Logger: log})
+	o.Rollout = decider.Report
+	opened := func(task string) {
+		python.SetInstanceTask(task)
+		decider.Opened(task)
+		if setup.push != nil {
 			setup.push.opened(task)
 		}
+	}
+	if setup.push != nil {
+		setup.push.client = client
 	}
 	health := process.NewHealthMeter(dir, os.Environ())
 	o.Followers = []reconcile.Follower{instance.New(instance.Options{
 		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
 		Key: front.Identity.Public(), Usage: usageMeter(), Machine: health.Measure, Console: console, Opened: opened, Logger: log,
-	})}
+	}), decider}
 	metrics := statistics.Open(filepath.Join(dir, "inference", "statistics-"+cacheName(id, setup.name)), log)
 	sender, err := a.statisticsSender(filepath.Join(dir, "inference", "statistics-queue-"+cacheName(id, setup.name)), metrics, log)
 	if err != nil {
@@ -197,6 +217,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	}
 	front.Feedback, o.Observers, o.Followers = truths, []inference.Observer{truths, logged}, append(o.Followers, follower, requestLogFollower{logged})
 	core := inference.New(o)
+	decider.Arms(core.Arms)
 	if front.Metrics, err = metrics.Handler(core.Status, log, append(setup.others, truths, logged)...); err != nil {
 		return nil, err
 	}
