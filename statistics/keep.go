@@ -219,6 +219,11 @@ func (m *Metrics) with(l *lane, do func()) {
 func (m *Metrics) abandon(l *lane, cause any) {
 	m.file.broken.Store(true)
 	m.file.fail(fmt.Errorf("memory of the file: %v", cause))
+	m.detach(l)
+}
+
+// detach copies the memory of the file that a lane uses, as far as it can be read. The lane's lock is held.
+func (m *Metrics) detach(l *lane) {
 	copied := func(do func()) {
 		defer func() { _ = recover() }() // what cannot be read is lost
 		do()
@@ -240,7 +245,8 @@ func (m *Metrics) abandon(l *lane, cause any) {
 	})
 }
 
-// Close stores everything and releases the file. Nothing may be recorded afterwards.
+// Close stores everything and releases the file. What is recorded afterwards is in memory only: others may
+// still gather.
 func (m *Metrics) Close() error {
 	if m.file == nil {
 		return nil
@@ -249,6 +255,10 @@ func (m *Metrics) Close() error {
 	defer m.samples.mu.Unlock()
 	m.read()
 	m.checkpoint()
+	m.file.broken.Store(true) // from now on nothing is written to it
+	for i := range m.lanes.all {
+		m.with(&m.lanes.all[i], func() { m.detach(&m.lanes.all[i]) })
+	}
 	return m.file.close()
 }
 

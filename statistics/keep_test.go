@@ -360,6 +360,51 @@ func TestACheckpointThatCannotBeWrittenIsTold(t *testing.T) {
 	has(t, m, "counters_kept 1")
 }
 
+func TestAClosedFileIsStillGatheredAndNoLongerWritten(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "statistics")
+	m := open(t, path)
+	m.Follow(planOf(variablesOfTest, "m"))
+	record(m, "m", 3)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	has(t, m, recorded("m", 3)...)
+	record(m, "m", 3)
+	m.samples.saved = time.Time{}
+	has(t, m, recorded("m", 6)...)
+	next := open(t, path)
+	has(t, next, recorded("m", 3)...)
+	m.samples.saved = time.Time{}
+	record(m, "m", 3)
+	has(t, m, recorded("m", 9)...)
+	kill(t, next)
+	has(t, open(t, path), recorded("m", 3)...)
+}
+
+// faulty makes the next use of a lane's memory fail, as without room on the disk.
+func faulty(t *testing.T, m *Metrics) {
+	t.Helper()
+	for i := range m.lanes.all {
+		m.with(&m.lanes.all[i], func() { m.abandon(&m.lanes.all[i], "a test") })
+	}
+}
+
+func TestAfterAFaultTheFileIsAsAtTheFault(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "statistics")
+	m := open(t, path)
+	m.Follow(planOf(variablesOfTest, "m"))
+	record(m, "m", 3)
+	has(t, m, recorded("m", 3)...) // read, but in no checkpoint
+	faulty(t, m)
+	record(m, "m", 3)
+	m.samples.saved = time.Time{}
+	has(t, m, append(recorded("m", 6), "counters_kept 0")...)
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	has(t, open(t, path), recorded("m", 3)...)
+}
+
 func TestATruncatedFileDoesNotEndTheProcess(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "statistics")
 	m := open(t, path)

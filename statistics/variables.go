@@ -106,7 +106,7 @@ func (m *Metrics) read() {
 // checkpoint stores what has been read. samples.mu is held.
 func (m *Metrics) checkpoint() {
 	s := m.samples
-	if m.file == nil {
+	if m.file == nil || m.file.broken.Load() {
 		return
 	}
 	c := &checkpoint{ID: m.file.id, Dropped: s.dropped.Load(), Broken: s.broken, Meters: s.of}
