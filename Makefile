@@ -204,9 +204,10 @@ e2e-kafka: build python-env venv-sdk1 ## statistics over a real Kafka broker, re
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=$(REQUESTS) $(GO) test -count=1 -timeout 60m -v -run '^TestKafka' ./e2e
 
 .PHONY: e2e-prometheus
-e2e-prometheus: ## the embedded Prometheus API compared with a real Prometheus, answer by answer (PROMETHEUS=path of another; UPDATE=1: write the answers of the same version)
+e2e-prometheus: build python-env venv-sdk1 ## the embedded Prometheus API compared with a real Prometheus, answer by answer; up with a Prometheus of one's own (PROMETHEUS=path of another; UPDATE=1: write the answers of the same version)
 	@[ -n "$(PROMETHEUS)" ] || scripts/system-packages.sh prometheus=prometheus
 	CLEARML_SERVING_E2E_PROMETHEUS=$(or $(PROMETHEUS),prometheus) UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 10m -v -run 'RealPrometheus' ./timeseries/embedded
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_PROMETHEUS=$(or $(PROMETHEUS),prometheus) $(GO) test -count=1 -timeout 10m -v -run 'APrometheusOfOnesOwn' ./e2e
 
 .PHONY: bench
 bench: build bench-env ## measure beside other servers, about 40 minutes, into bench/results.json and docs/benchmarks.md (BENCH=cases ROUNDS=5 AGAINST=servers FORCE=1)

@@ -7,11 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"clearmlserving/timeseries"
 )
 
 // promql asks the embedded server's Prometheus API, as Grafana does, and returns the values as
@@ -115,4 +122,83 @@ func (s *system) answersAny(t *testing.T, endpoint, request string) {
 		}
 		return nil
 	})
+}
+
+// A real Prometheus takes what up sends, and up reads it instead of time series of its own.
+func TestAPrometheusOfOnesOwnIsWrittenAndRead(t *testing.T) {
+	program := os.Getenv("CLEARML_SERVING_E2E_PROMETHEUS")
+	if program == "" {
+		t.Skip("make e2e-prometheus runs it")
+	}
+	s := install(t)
+	address := listeningPrometheus(t, s, program)
+	s.env = append(s.env, "CLEARML_SERVING_PROMETHEUS_URL="+address, "CLEARML_SERVING_REMOTE_WRITE_URL="+address+"/api/v1/write")
+	s.start(t, role{})
+	t.Cleanup(func() { s.stop(t) })
+	id := createdID(t, s.must(t, "create", "--name", "kept"))
+	code := writeCode(t, s, "measured.py", measured)
+	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", code, "--wait")
+	s.answersAny(t, "m", `{"x":1}`)
+	direct := timeseriesOf(t, address)
+	for expr, want := range map[string]string{
+		fmt.Sprintf(`sum(clearml_serving_requests_total{endpoint="m",service=%q,outcome="answered"})`, id): "{} => 1 @[",
+		`sum(histogram_count(clearml_serving_request_duration_seconds{endpoint="m"}))`:                     "{} => 1 @[",
+		`sum(clearml_serving_remote_write_samples_total{result=~"refused|dropped"})`:                       "{} => 0 @[",
+	} {
+		s.eventually(t, patience, expr+" is there", func() error {
+			v, err := direct.Query(t.Context(), expr, time.Now())
+			if err == nil && !strings.HasPrefix(v.String(), want) {
+				err = fmt.Errorf("%s is %s, want %s", expr, v, want)
+			}
+			return err
+		})
+	}
+	if _, err := s.promql(t, "up"); err == nil || !strings.Contains(err.Error(), address) {
+		t.Errorf("the server answers %v; want where the time series are", err)
+	}
+	if out := s.must(t, "doctor"); !strings.Contains(out, "read from the Prometheus at "+address+", which has series of 1 instance") {
+		t.Errorf("the doctor says:\n%s", out)
+	}
+}
+
+func timeseriesOf(t *testing.T, address string) timeseries.Querier {
+	t.Helper()
+	c, err := timeseries.NewClient(timeseries.ClientOptions{URL: address, Transport: http.DefaultTransport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// listeningPrometheus starts a Prometheus that takes samples by remote write.
+func listeningPrometheus(t *testing.T, s *system, program string) (address string) {
+	t.Helper()
+	dir := t.TempDir() // a process in the installation's folder is taken for a left one
+	config := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(config, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address = "http://" + l.Addr().String()
+	_ = l.Close()
+	cmd := exec.Command(program, "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address="+strings.TrimPrefix(address, "http://"),
+		"--web.enable-remote-write-receiver", "--enable-feature=native-histograms")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+	for range 600 {
+		if status, _ := s.get(t, address+"/-/ready"); status == http.StatusOK {
+			return address
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatal("Prometheus did not become ready within a minute")
+	return ""
 }

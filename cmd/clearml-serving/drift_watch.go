@@ -32,7 +32,7 @@ func driftWatch(dataDir, name string, config clearml.Config, series timeseries.Q
 	if err := registry.Register(watcher); err != nil {
 		return part{}, nil, nil, fmt.Errorf("register metrics: %w", err)
 	}
-	source := &gather.Source{Gatherer: registry, Labels: func() map[string]string { return map[string]string{gather.Instance: name} }}
+	source := &gather.Source{Part: true, Gatherer: registry, Labels: func() map[string]string { return map[string]string{gather.Instance: name} }}
 	return part{"drift", func(ctx context.Context, ready func()) error {
 		ready()
 		watcher.Run(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -17,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"clearmlserving/clearml"
-	"clearmlserving/retry"
 	"clearmlserving/timeseries"
 	"clearmlserving/timeseries/embedded"
 	"clearmlserving/timeseries/gather"
@@ -227,6 +227,14 @@ func (p *pusher) send(ctx context.Context, body []byte) (int, string, time.Durat
 	case <-ctx.Done():
 		return 0, "", 0, ctx.Err()
 	}
+	info, err := p.client.Info(ctx)
+	if err != nil {
+		return 0, "", 0, err
+	}
+	if !info.Embedded() { // another ClearML server keeps none
+		p.off.Store(math.MaxInt64)
+		return http.StatusNoContent, "", 0, nil
+	}
 	header := http.Header{}
 	remotewrite.Headers(header)
 	header.Set(remotewrite.InstanceHeader, *p.task.Load())
@@ -237,46 +245,21 @@ func (p *pusher) send(ctx context.Context, body []byte) (int, string, time.Durat
 	return status, strings.TrimSpace(string(text[:min(len(text), 500)])), wait, err
 }
 
-// part sends the samples of source to the embedded server, if the server is one, and to queue, which
-// may be nil.
+// part sends the samples of source to the embedded server, and to queue, which may be nil.
 func (p *pusher) part(source *gather.Source, queue *remotewrite.Queue) part {
 	return part{"metrics", func(ctx context.Context, ready func()) error {
 		ready()
-		var sinks []gather.Sink
+		sinks := []gather.Sink{p}
 		var running sync.WaitGroup
 		queueCtx, stop := context.WithCancel(context.WithoutCancel(ctx)) // they end after the last samples
 		defer running.Wait()
 		defer stop()
+		running.Go(func() { p.queue.Run(queueCtx) })
 		if queue != nil {
 			sinks = append(sinks, queue)
 			running.Go(func() { queue.Run(queueCtx) })
 		}
-		embedded, err := p.toEmbedded(ctx)
-		if err != nil {
-			return nil // ctx has ended
-		}
-		if embedded {
-			sinks = append(sinks, p)
-			running.Go(func() { p.queue.Run(queueCtx) })
-		}
-		if len(sinks) == 0 {
-			<-ctx.Done()
-			return nil
-		}
 		source.Run(ctx, gatherEvery, p.log, sinks...)
 		return nil
 	}}
-}
-
-// toEmbedded asks the server what it is, until it answers.
-func (p *pusher) toEmbedded(ctx context.Context) (bool, error) {
-	for {
-		info, err := p.client.Info(ctx)
-		if err == nil {
-			return info.Embedded(), nil
-		}
-		if ended := retry.Sleep(ctx, retry.Jittered(15*time.Second)); ended != nil {
-			return false, ended
-		}
-	}
 }

@@ -54,6 +54,9 @@ type Source struct {
 	// Series of earlier labels become stale after a change.
 	Labels func() map[string]string
 
+	// Part says that another source has up of the same origin.
+	Part bool
+
 	last    map[uint64]labels.Labels // the series of the last batch
 	builder labels.ScratchBuilder
 	size    int
@@ -86,7 +89,9 @@ func (s *Source) Collect(now time.Time) (Batch, error) {
 	if err != nil {
 		alive = 0
 	}
-	add.sample(nil, up, "", "", Sample{Value: alive})
+	if !s.Part {
+		add.sample(nil, up, "", "", Sample{Value: alive})
+	}
 	for key, gone := range s.last {
 		if _, still := add.seen[key]; !still {
 			add.batch.Samples = append(add.batch.Samples, stale(gone, t))
