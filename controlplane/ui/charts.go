@@ -155,7 +155,7 @@ func endpointCharts() []chart {
 		{ID: "workers", Title: "Workers", Unit: unitCount, Kind: kindStack, Hint: "mean by state", lines: func(q asked) []query {
 			return []query{
 				{expr: q.sum(q.over("avg", "workers"), "state"), name: byLabel("state")},
-				{expr: q.sum(q.of("workers_limit")), name: named("limit"), over: true},
+				{expr: q.sum(q.of("workers_limit")), name: named(limitLine), over: true},
 			}
 		}},
 		{ID: "queue", Title: "Requests in the model", Unit: unitCount, Kind: kindLines, lines: func(q asked) []query {
@@ -180,7 +180,7 @@ func batchChart() chart {
 		return []query{
 			{expr: q.mean("batch_rows"), name: named("mean")},
 			{expr: q.quantile(.99, "batch_rows"), name: named("p99")},
-			{expr: "max(" + q.of("batch_limit_rows") + ")", name: named("limit")},
+			{expr: "max(" + q.of("batch_limit_rows") + ")", name: named(limitLine)},
 		}
 	}}
 }
@@ -256,7 +256,8 @@ func machineGroups(instance string) []chartGroup {
 		{ID: "machine-memory", Title: "Memory", Unit: unitBytes, Kind: kindLines, lines: func(q asked) []query {
 			return []query{
 				one("used", "max("+q.of("machine_memory_bytes")+") - max("+q.of("machine_memory_available_bytes")+")"),
-				one("workers", q.sum(q.of("worker_memory_bytes"))), {expr: "max(" + q.of("machine_memory_bytes") + ")", name: named("limit"), over: true},
+				one("workers", q.sum(q.of("worker_memory_bytes"))),
+				{expr: "max(" + q.of("machine_memory_bytes") + ")", name: named(limitLine), over: true},
 			}
 		}},
 		{ID: "machine-disk", Title: "Disk", Unit: unitShare, Kind: kindLines, Hint: "of the data folder", lines: func(q asked) []query {
@@ -625,7 +626,6 @@ var knownLines = []struct { //nolint:gochecknoglobals // a constant table
 	{"p50", 0}, {"p90", 1}, {"p99", 3}, {"queue", 1}, {"worker", 0}, {"busy", 0}, {"calling", 4}, {"idle", 2}, {"leaving", 7},
 	{"in progress, mean", 0}, {"queued, mean", 1}, {"queued, most", 3}, {"mean", 0},
 	{"used", 0}, {"workers", 1}, {"received", 0}, {"sent", 1}, {"read", 2}, {"written", 3},
-	{"limit", 7},
 }
 
 func place(name string, targets []target) int {
@@ -637,8 +637,14 @@ func place(name string, targets []target) int {
 			return i
 		}
 	}
+	if name == limitLine {
+		return len(knownLines) + 1
+	}
 	return len(knownLines)
 }
+
+// limitLine is a line that the others are compared with. It comes last.
+const limitLine = "limit"
 
 func colourOf(name string, targets []target, i int) int {
 	if at := slices.IndexFunc(targets, func(t target) bool { return t.url == name }); at >= 0 {
@@ -648,6 +654,9 @@ func colourOf(name string, targets []target, i int) int {
 		if known.name == name {
 			return known.series
 		}
+	}
+	if name == limitLine {
+		return seriesColours - 1
 	}
 	return i % seriesColours
 }

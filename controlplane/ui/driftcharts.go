@@ -1,8 +1,6 @@
 package ui
 
 import (
-	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,7 +44,7 @@ func driftCharts(reports []drift.VariableReport) []chart {
 			one := func(metric string) string { return "max by (variable) (" + q.of(metric) + ")" }
 			return []query{
 				{expr: "clamp_min(" + one("drift_evidence") + " / " + one("drift_threshold") + ", 0)", name: byVariable},
-				{expr: "vector(1)", name: named("limit"), over: true},
+				{expr: "vector(1)", name: named(limitLine), over: true},
 			}
 		}},
 		{ID: "drift-psi", Title: "Distance from the reference", Kind: kindLines, Hint: "PSI; it decides nothing", lines: func(q asked) []query {
@@ -71,7 +69,7 @@ func driftHint(r drift.VariableReport) string {
 	case drift.Drifting:
 		return "drifts since " + r.Since.UTC().Format("2 Jan 15:04 MST")
 	case drift.Steady:
-		return fmt.Sprintf("steady, PSI %s", threeDigits(math.Max(0, r.PSI)))
+		return "no drift"
 	case drift.Waiting:
 		return "too few values to decide yet"
 	case drift.Absent:
