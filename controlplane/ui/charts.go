@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"clearmlserving/clearml"
+	"clearmlserving/drift"
 	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
@@ -46,6 +47,7 @@ type chart struct {
 	// Hint says what the chart shows, where its title does not.
 	Hint  string
 	lines func(q asked) []query
+	bins  []drift.Bin // of a heat map with a reference
 }
 
 // asked is what a chart is asked for.
@@ -131,42 +133,42 @@ const errorsChart = "errors"
 // endpointCharts are the charts of one endpoint.
 func endpointCharts() []chart {
 	return []chart{
-		{"rate", "Requests", unitRate, kindStack, "by outcome", func(q asked) []query {
+		{ID: "rate", Title: "Requests", Unit: unitRate, Kind: kindStack, Hint: "by outcome", lines: func(q asked) []query {
 			return []query{{expr: q.sum(q.rate("requests_total"), "outcome"), name: byLabel("outcome")}}
 		}},
-		{errorsChart, "Errors", unitRate, kindLines, "by kind", func(q asked) []query {
+		{ID: errorsChart, Title: "Errors", Unit: unitRate, Kind: kindLines, Hint: "by kind", lines: func(q asked) []query {
 			return []query{{expr: q.sum(q.rate("requests_total", `outcome!="answered"`), "outcome"), name: byLabel("outcome")}}
 		}},
-		{"latency", "Latency", unitSeconds, kindLines, "", func(q asked) []query {
+		{ID: "latency", Title: "Latency", Unit: unitSeconds, Kind: kindLines, lines: func(q asked) []query {
 			return []query{
 				{expr: q.quantile(.5, "request_duration_seconds"), name: named("p50")},
 				{expr: q.quantile(.9, "request_duration_seconds"), name: named("p90")},
 				{expr: q.quantile(.99, "request_duration_seconds"), name: named("p99")},
 			}
 		}},
-		{"split", "Mean time of a request", unitSeconds, kindStack, "in the queue and at a worker", func(q asked) []query {
+		{ID: "split", Title: "Mean time of a request", Unit: unitSeconds, Kind: kindStack, Hint: "in the queue and at a worker", lines: func(q asked) []query {
 			return []query{
 				{expr: q.mean("request_queue_duration_seconds"), name: named("queue")},
 				{expr: q.mean("request_worker_duration_seconds"), name: named("worker")},
 			}
 		}},
-		{"workers", "Workers", unitCount, kindStack, "mean by state", func(q asked) []query {
+		{ID: "workers", Title: "Workers", Unit: unitCount, Kind: kindStack, Hint: "mean by state", lines: func(q asked) []query {
 			return []query{
 				{expr: q.sum(q.over("avg", "workers"), "state"), name: byLabel("state")},
-				{expr: q.sum(q.of("workers_limit")), name: named("limit"), over: true},
+				{expr: q.sum(q.of("workers_limit")), name: named(limitLine), over: true},
 			}
 		}},
-		{"queue", "Requests in the model", unitCount, kindLines, "", func(q asked) []query {
+		{ID: "queue", Title: "Requests in the model", Unit: unitCount, Kind: kindLines, lines: func(q asked) []query {
 			return []query{
 				{expr: q.sum(q.over("avg", "requests_in_progress")), name: named("in progress, mean")},
 				{expr: q.sum(q.over("avg", "queued_requests")), name: named("queued, mean")},
 				{expr: q.sum(q.over("max", "queued_requests")), name: named("queued, most")},
 			}
 		}},
-		{"memory", "Memory", unitBytes, kindLines, "of the workers", func(q asked) []query {
+		{ID: "memory", Title: "Memory", Unit: unitBytes, Kind: kindLines, Hint: "of the workers", lines: func(q asked) []query {
 			return []query{{expr: q.sum(q.of("worker_memory_bytes")), name: named("memory")}}
 		}},
-		{"cpu", "CPU", unitCores, kindLines, "of the workers", func(q asked) []query {
+		{ID: "cpu", Title: "CPU", Unit: unitCores, Kind: kindLines, Hint: "of the workers", lines: func(q asked) []query {
 			return []query{{expr: q.sum(q.rate("worker_cpu_seconds_total")), name: named("cores")}}
 		}},
 	}
@@ -174,11 +176,11 @@ func endpointCharts() []chart {
 
 // batchChart is for endpoints that execute requests together.
 func batchChart() chart {
-	return chart{"batch", "Rows of a batch", unitCount, kindLines, "", func(q asked) []query {
+	return chart{ID: "batch", Title: "Rows of a batch", Unit: unitCount, Kind: kindLines, lines: func(q asked) []query {
 		return []query{
 			{expr: q.mean("batch_rows"), name: named("mean")},
 			{expr: q.quantile(.99, "batch_rows"), name: named("p99")},
-			{expr: "max(" + q.of("batch_limit_rows") + ")", name: named("limit")},
+			{expr: "max(" + q.of("batch_limit_rows") + ")", name: named(limitLine)},
 		}
 	}}
 }
@@ -195,10 +197,10 @@ func batches(at string, instances []instance) bool {
 // comparedCharts are charts with a line for each target.
 func comparedCharts() []chart {
 	return []chart{
-		{"each-rate", "Requests", unitRate, kindLines, "", func(q asked) []query {
+		{ID: "each-rate", Title: "Requests", Unit: unitRate, Kind: kindLines, lines: func(q asked) []query {
 			return []query{{expr: q.each().sum(q.rate("requests_total")), name: q.byTarget}}
 		}},
-		{"each-errors", "Error rate", unitShare, kindLines, "requests without a good answer", func(q asked) []query {
+		{ID: "each-errors", Title: "Error rate", Unit: unitShare, Kind: kindLines, Hint: "requests without a good answer", lines: func(q asked) []query {
 			return []query{{expr: q.each().sum(q.rate("requests_total", `outcome!="answered"`)) + " / " + q.each().sum(q.rate("requests_total")), name: q.byTarget}}
 		}},
 		quantileOfEach("each-p50", "Median latency", "request_duration_seconds", .5),
@@ -209,13 +211,13 @@ func comparedCharts() []chart {
 // canaryCharts are those of the requests to a canary, by the endpoint that answered them.
 func canaryCharts() []chart {
 	return []chart{
-		{"shares", "Share of requests", unitShare, kindShares, "", func(q asked) []query {
+		{ID: "shares", Title: "Share of requests", Unit: unitShare, Kind: kindShares, lines: func(q asked) []query {
 			return []query{{expr: q.each().sum(q.rate("canary_requests_total")), name: q.byTarget}}
 		}},
-		{"each-rate", "Requests", unitRate, kindLines, "through the canary", func(q asked) []query {
+		{ID: "each-rate", Title: "Requests", Unit: unitRate, Kind: kindLines, Hint: "through the canary", lines: func(q asked) []query {
 			return []query{{expr: q.each().sum(q.rate("canary_requests_total")), name: q.byTarget}}
 		}},
-		{"each-errors", "Error rate", unitShare, kindLines, "requests without a good answer", func(q asked) []query {
+		{ID: "each-errors", Title: "Error rate", Unit: unitShare, Kind: kindLines, Hint: "requests without a good answer", lines: func(q asked) []query {
 			return []query{{expr: q.each().sum(q.rate("canary_requests_total", `outcome!="answered"`)) + " / " + q.each().sum(q.rate("canary_requests_total")), name: q.byTarget}}
 		}},
 		quantileOfEach("each-p50", "Median latency", "canary_request_duration_seconds", .5),
@@ -226,7 +228,7 @@ func canaryCharts() []chart {
 
 // quantileOfEach has a line with a quantile of the latency for each target.
 func quantileOfEach(id, title, metric string, of float64) chart {
-	return chart{id, title, unitSeconds, kindLines, "", func(q asked) []query {
+	return chart{ID: id, Title: title, Unit: unitSeconds, Kind: kindLines, lines: func(q asked) []query {
 		return []query{{expr: q.each().quantile(of, metric), name: q.byTarget}}
 	}}
 }
@@ -245,32 +247,33 @@ func machineGroups(instance string) []chartGroup {
 		return "1 - max(" + q.of(free) + ") / max(" + q.of(all) + ")"
 	}
 	return []chartGroup{{"machine", "Machine", nil, within, []chart{
-		{"machine-cpu", "CPU", unitShare, kindLines, "of all processors", func(q asked) []query {
+		{ID: "machine-cpu", Title: "CPU", Unit: unitShare, Kind: kindLines, Hint: "of all processors", lines: func(q asked) []query {
 			return []query{
 				one("used", "clamp_max(max("+q.rate("machine_cpu_seconds_total")+") / max("+q.of("machine_cpus")+"), 1)"),
 				one("workers", q.sum(q.rate("worker_cpu_seconds_total"))+" / max("+q.of("machine_cpus")+")"),
 			}
 		}},
-		{"machine-memory", "Memory", unitBytes, kindLines, "", func(q asked) []query {
+		{ID: "machine-memory", Title: "Memory", Unit: unitBytes, Kind: kindLines, lines: func(q asked) []query {
 			return []query{
 				one("used", "max("+q.of("machine_memory_bytes")+") - max("+q.of("machine_memory_available_bytes")+")"),
-				one("workers", q.sum(q.of("worker_memory_bytes"))), {expr: "max(" + q.of("machine_memory_bytes") + ")", name: named("limit"), over: true},
+				one("workers", q.sum(q.of("worker_memory_bytes"))),
+				{expr: "max(" + q.of("machine_memory_bytes") + ")", name: named(limitLine), over: true},
 			}
 		}},
-		{"machine-disk", "Disk", unitShare, kindLines, "of the data folder", func(q asked) []query {
+		{ID: "machine-disk", Title: "Disk", Unit: unitShare, Kind: kindLines, Hint: "of the data folder", lines: func(q asked) []query {
 			return []query{one("used", share(q, "machine_disk_free_bytes", "machine_disk_bytes"))}
 		}},
-		{"machine-traffic", "Network and disk", unitTraffic, kindLines, "", func(q asked) []query {
+		{ID: "machine-traffic", Title: "Network and disk", Unit: unitTraffic, Kind: kindLines, lines: func(q asked) []query {
 			var all []query
 			for name, metric := range map[string]string{"received": "network_received", "sent": "network_sent", "read": "disk_read", "written": "disk_written"} {
 				all = append(all, one(name, "max("+q.rate("machine_"+metric+"_bytes_total")+")"))
 			}
 			return all
 		}},
-		{"machine-rate", "Requests", unitRate, kindLines, "of the instance, by outcome", func(q asked) []query {
+		{ID: "machine-rate", Title: "Requests", Unit: unitRate, Kind: kindLines, Hint: "of the instance, by outcome", lines: func(q asked) []query {
 			return []query{{expr: q.sum(q.rate("requests_total"), "outcome") + " > 0", name: byLabel("outcome")}}
 		}},
-		{"machine-p99", "Latency", unitSeconds, kindLines, "of the instance", func(q asked) []query {
+		{ID: "machine-p99", Title: "Latency", Unit: unitSeconds, Kind: kindLines, Hint: "of the instance", lines: func(q asked) []query {
 			return []query{one("p50", q.quantile(.5, "request_duration_seconds")), one("p99", q.quantile(.99, "request_duration_seconds"))}
 		}},
 	}}}
@@ -316,6 +319,7 @@ type shape struct {
 	charts   []chart
 	// variables are the defined ones; collected are found in the time series.
 	variables, collected []variable
+	watched              []drift.VariableReport // have a reference
 }
 
 // mostCompared is how many versions are side by side: each has a colour of its own.
@@ -403,6 +407,9 @@ func (sh shape) groups() []chartGroup {
 		}
 		groups = append(groups, g)
 	}
+	if len(sh.watched) > 0 {
+		groups = append(groups, chartGroup{"references", "Variables beside their reference", []target{sh.target}, nil, driftCharts(sh.watched)})
+	}
 	if of := slices.Concat(sh.variables, sh.collected); len(of) > 0 {
 		g := chartGroup{"variables", "Variables", []target{sh.target}, nil, nil}
 		for _, one := range of {
@@ -419,7 +426,6 @@ func (sh shape) groups() []chartGroup {
 // The bounds of an answer.
 const (
 	mostLines   = 12
-	mostBins    = 100 // of a heat map
 	mostMarks   = 60
 	longestMark = 200
 	// chartsTimeout bounds reading all charts of an answer, chartsAtOnce how many are read together.
@@ -499,6 +505,9 @@ func (p *Pages) chartsJSON(v *visit, s *operations.Service) error {
 				sh.collected = append(sh.collected, one)
 			}
 		}
+		if slices.ContainsFunc(q["show"], func(id string) bool { return strings.HasPrefix(id, "drift") }) {
+			sh.watched = v.watched(s, sh.target)
+		}
 		groups = sh.groups()
 	}
 	span := spanOf(q, p.now())
@@ -561,6 +570,10 @@ func readChart(ctx context.Context, series Series, c chart, q asked) chartData {
 			data.Note = "It cannot be read: " + err.Error()
 			return data
 		}
+		if c.bins != nil {
+			data.Lines = beside(c.bins, lines)
+			return data
+		}
 		if c.Kind == kindHeat {
 			lines = binned(lines)
 		}
@@ -613,7 +626,6 @@ var knownLines = []struct { //nolint:gochecknoglobals // a constant table
 	{"p50", 0}, {"p90", 1}, {"p99", 3}, {"queue", 1}, {"worker", 0}, {"busy", 0}, {"calling", 4}, {"idle", 2}, {"leaving", 7},
 	{"in progress, mean", 0}, {"queued, mean", 1}, {"queued, most", 3}, {"mean", 0},
 	{"used", 0}, {"workers", 1}, {"received", 0}, {"sent", 1}, {"read", 2}, {"written", 3},
-	{"limit", 7},
 }
 
 func place(name string, targets []target) int {
@@ -625,8 +637,14 @@ func place(name string, targets []target) int {
 			return i
 		}
 	}
+	if name == limitLine {
+		return len(knownLines) + 1
+	}
 	return len(knownLines)
 }
+
+// limitLine is a line that the others are compared with. It comes last.
+const limitLine = "limit"
 
 func colourOf(name string, targets []target, i int) int {
 	if at := slices.IndexFunc(targets, func(t target) bool { return t.url == name }); at >= 0 {
@@ -636,6 +654,9 @@ func colourOf(name string, targets []target, i int) int {
 		if known.name == name {
 			return known.series
 		}
+	}
+	if name == limitLine {
+		return seriesColours - 1
 	}
 	return i % seriesColours
 }

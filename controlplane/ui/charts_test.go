@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/common/model"
 
+	"clearmlserving/drift/watch"
 	"clearmlserving/serving"
 )
 
@@ -376,5 +377,37 @@ func TestChartsOfAMachineAreThoseOfItsInstance(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestAVariableWithAReferenceIsDrawnBesideIt(t *testing.T) {
+	api := shop()
+	report := `{"at":"2026-11-30T11:59:00Z","variables":[{"endpoint":"wine","version":"1","variable":"x0","kind":"number","verdict":"steady","psi":0.0123,"reference":"r1","bins":[
+		{"name":"x < 1","reference":0.5,"live":0.4},{"name":"1 <= x < 2.5","reference":0.3,"live":0.6},{"name":"x >= 2.5","reference":0.2,"live":0}]}]}`
+	task := `{"id":"w","name":"watch","type":"` + watch.TaskType + `","configuration":{"` + "serving_instance" + `":{"name":"serving_instance","value":` + quoteFact(report) + `}}}`
+	for _, call := range []string{"tasks.get_all_ex", "tasks.get_all"} {
+		api[call] = strings.Replace(api[call], `{"tasks":[`, `{"tasks":[`+task+`,`, 1)
+	}
+	series := answers{"drift_values_total": func(time.Time) model.Vector {
+		return model.Vector{sample(6, "bin", "1 <= x < 2.5"), sample(4, "bin", "x < 1")}
+	}}
+	p := newPages(t, Options{API: api, Series: series, Now: noon})
+	got := ask(t, p, "GET", "/services/s/charts.json?endpoint=wine/1&show=drift:x0&show=drift-evidence", "")
+	var data chartsData
+	if err := json.Unmarshal(got.Body.Bytes(), &data); err != nil || len(data.Charts) != 2 {
+		t.Fatalf("%v %s", err, got.Body)
+	}
+	x := data.Charts[0]
+	if x.Kind != kindHeat || len(x.Lines) != 3 {
+		t.Fatalf("%+v", x)
+	}
+	for i, want := range []chartLine{{Name: "< 1", Values: numbers{4}}, {Name: "1 – 2.5", Values: numbers{6}}, {Name: "≥ 2.5"}} {
+		l := x.Lines[i]
+		if l.Name != want.Name || l.Reference == nil || (len(want.Values) > 0 && l.Values[0] != want.Values[0]) || (len(want.Values) == 0) != (len(l.Values) == 0) {
+			t.Errorf("%+v, want %+v", l, want)
+		}
+	}
+	if page := ask(t, p, "GET", "/services/s/endpoints/wine/1", "").Body.String(); !strings.Contains(page, `data-chart="drift:x0"`) || !strings.Contains(page, "no drift") {
+		t.Errorf("%s", page)
 	}
 }

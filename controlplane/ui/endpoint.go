@@ -136,6 +136,7 @@ func (p *Pages) endpoint(v *visit) error {
 			sh := shapeOf(s, string(at), instances)
 			if len(sh.charts) > 0 {
 				sh.collected = v.collected(s.Doc.ID, sh.target, sh.variables)
+				sh.watched = v.watched(s, sh.target)
 			}
 			page.Charts = v.charted(withQuery("/services/"+s.Doc.ID+"/charts.json", "endpoint", at), sh.groups()...)
 		}

@@ -25,11 +25,11 @@ func qualityCharts(config serving.Service, at string) []chart {
 		}
 	}
 	if f.Task == serving.TaskRegression {
-		return []chart{{"quality", "Errors of predictions", unitCount, kindLines, hint, lines("mae", "rmse")}}
+		return []chart{{ID: "quality", Title: "Errors of predictions", Unit: unitCount, Kind: kindLines, Hint: hint, lines: lines("mae", "rmse")}}
 	}
-	all := []chart{{"quality", "Quality", unitShare, kindLines, hint, lines("accuracy", "f1_macro", "f1_binary")}}
+	all := []chart{{ID: "quality", Title: "Quality", Unit: unitShare, Kind: kindLines, Hint: hint, lines: lines("accuracy", "f1_macro", "f1_binary")}}
 	if f.Score != "" {
-		all = append(all, chart{"calibration", "Probabilities", unitCount, kindLines, hint, lines("log_loss", "ece")})
+		all = append(all, chart{ID: "calibration", Title: "Probabilities", Unit: unitCount, Kind: kindLines, Hint: hint, lines: lines("log_loss", "ece")})
 	}
 	return all
 }

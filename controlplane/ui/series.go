@@ -206,14 +206,3 @@ func readLines(ctx context.Context, series Series, s span, expr string, name fun
 func (l line) known() bool {
 	return slices.ContainsFunc(l.Values, func(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) })
 }
-
-// sum is the sum of the values that are known.
-func (l line) sum() float64 {
-	total := 0.0
-	for _, v := range l.Values {
-		if !math.IsNaN(v) && !math.IsInf(v, 0) {
-			total += v
-		}
-	}
-	return total
-}

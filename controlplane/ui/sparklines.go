@@ -38,12 +38,15 @@ func sparkOf(about string, values []float64, format func(float64) string) spark 
 		}
 	}
 	s := spark{About: about}
-	var b strings.Builder
+	var points []string // since the last gap
 	flush := func() {
-		if b.Len() > 0 {
-			s.Lines = append(s.Lines, strings.TrimSpace(b.String()))
+		if len(points) == 1 {
+			points = append(points, points[0]) // a dot
 		}
-		b.Reset()
+		if len(points) > 0 {
+			s.Lines = append(s.Lines, strings.Join(points, " "))
+		}
+		points = nil
 	}
 	for i, v := range values {
 		if math.IsNaN(v) || math.IsInf(v, 0) {
@@ -54,7 +57,7 @@ func sparkOf(about string, values []float64, format func(float64) string) spark 
 		if most > 0 {
 			y = 1 + (1-max(v, 0)/most)*(sparkTall-2)
 		}
-		fmt.Fprintf(&b, "%.4g,%.3g ", float64(i)*sparkWide/float64(max(1, len(values)-1)), y)
+		points = append(points, fmt.Sprintf("%.4g,%.3g", float64(i)*sparkWide/float64(max(1, len(values)-1)), y))
 	}
 	flush()
 	if !math.IsNaN(last) {

@@ -96,7 +96,7 @@ func (one variable) chart() chart {
 
 // skippedChart counts the values that were not recorded.
 func skippedChart() chart {
-	return chart{"skipped", "Values not recorded", unitRate, kindLines, "missing, null, of another type, or too many", func(q asked) []query {
+	return chart{ID: "skipped", Title: "Values not recorded", Unit: unitRate, Kind: kindLines, Hint: "missing, null, of another type, or too many", lines: func(q asked) []query {
 		return []query{{expr: q.sum(q.rate("variables_skipped_total"), "variable", "reason") + " > 0", name: func(m model.Metric) string {
 			return string(m["variable"]) + ": " + string(m["reason"])
 		}}}

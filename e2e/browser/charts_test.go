@@ -4,6 +4,7 @@ package browser_test
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -22,7 +23,7 @@ func (s *system) traffic(urls ...string) (stop func()) {
 	for _, url := range urls {
 		running.Go(func() {
 			for n := 0; ; n++ {
-				body := wine
+				body := strings.Replace(wine, "13.05", fmt.Sprintf("%.2f", 12.8+1.4*math.Sin(float64(n)/9)), 1)
 				if n%8 == 7 {
 					body = `{"wine": "nonsense"}`
 				}

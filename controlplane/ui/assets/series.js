@@ -217,7 +217,7 @@
     if (data.kind === "heat") {
       range = () => [0, data.lines.length];
       const every = Math.ceil(data.lines.length / 12);
-      Object.assign(y, { incrs: [1], space: 1, grid: { show: false }, splits: () => data.lines.map((_, j) => j + 0.5), values: () => data.lines.map((line, j) => (j % every ? "" : line.name.length > 14 ? line.name.slice(0, 13) + "…" : line.name)) });
+      Object.assign(y, { incrs: [1], space: 1, grid: { show: false }, splits: () => data.lines.map((_, j) => j + 0.5), values: () => data.lines.map((line, j) => (j % every ? "" : line.name.length > 17 ? line.name.slice(0, 16) + "…" : line.name)) });
     }
     return {
       width: card.querySelector(".plot").clientWidth, height, legend: { show: false },
