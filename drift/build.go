@@ -42,7 +42,6 @@ type column struct {
 	over    int32 // index of the word that stands for those beyond maxDistinct, 0: none
 	min     float64
 	max     float64
-	note    string
 }
 
 // NewBuilder starts a reference with these columns. A column named timeColumn, if not "", has the

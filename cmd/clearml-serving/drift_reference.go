@@ -218,7 +218,7 @@ func (a *app) download(ctx context.Context, s *operations.Service, uri string) (
 	if err != nil {
 		return "", fmt.Errorf("download %s: %w", storage.Redact(uri), err)
 	}
-	defer in.Close() //nolint:errcheck // only read from
+	defer in.Close()
 	folder, err := os.MkdirTemp("", "clearml-serving-reference-")
 	if err != nil {
 		return "", fmt.Errorf("download: %w", err)

@@ -120,7 +120,7 @@ func TestTextFiles(t *testing.T) {
 
 func unwrapAll(err error) error {
 	for {
-		u, ok := err.(interface{ Unwrap() error }) //nolint:errorlint // the chain itself
+		u, ok := err.(interface{ Unwrap() error })
 		if !ok {
 			return err
 		}

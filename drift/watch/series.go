@@ -23,7 +23,7 @@ func FromSeries(ctx context.Context, series Querier, service, endpoint, version 
 		return nil, nil, fmt.Errorf("the time from %s to %s is too short: a minute is the least", from.Format(time.RFC3339), to.Format(time.RFC3339))
 	}
 	r = &drift.Reference{Variables: map[string]*drift.Variable{}}
-	skipped := q.counts(`clearml_serving_variables_skipped_total`, "variable", "reason")
+	skipped := q.counts(`clearml_serving_variables_skipped_total`, "reason")
 	missing := func(name string) uint64 { return skipped[name]["missing"] + skipped[name]["null"] }
 	put := func(name string, v *drift.Variable, err error) {
 		if err != nil {
@@ -36,7 +36,7 @@ func FromSeries(ctx context.Context, series Querier, service, endpoint, version 
 		}
 		r.Variables[name] = v
 	}
-	for name, buckets := range q.counts(`clearml_serving_variable_distribution_bucket`, "variable", "le") {
+	for name, buckets := range q.counts(`clearml_serving_variable_distribution_bucket`, "le") {
 		edges, counts, err := bucketsOf(buckets)
 		if err != nil {
 			put(name, nil, err)
@@ -45,7 +45,7 @@ func FromSeries(ctx context.Context, series Querier, service, endpoint, version 
 		v, err := drift.FromCounts(drift.Number, edges, true, nil, append(counts, missing(name)))
 		put(name, v, err)
 	}
-	for name, found := range q.counts(`clearml_serving_variable_values_total`, "variable", "value") {
+	for name, found := range q.counts(`clearml_serving_variable_values_total`, "value") {
 		other := found["other"]
 		delete(found, "other")
 		words := slices.Sorted(maps.Keys(found))
@@ -60,7 +60,7 @@ func FromSeries(ctx context.Context, series Querier, service, endpoint, version 
 		for name, v := range present.Variables {
 			one := q
 			one.labels += fmt.Sprintf(",variable=%s,reference=%s", quote(name), quote(v.Hash()))
-			bins := one.counts(counters, "variable", "bin")[name]
+			bins := one.counts(counters, "bin")[name]
 			if len(bins) == 0 {
 				q.err = first(q.err, one.err)
 				continue
@@ -111,20 +111,20 @@ type query struct {
 	err    error
 }
 
-// counts returns the growth of counters by two labels, over all instances.
-func (q *query) counts(name, outer, inner string) map[string]map[string]uint64 {
+// counts returns the growth of counters by variable and another label, over all instances.
+func (q *query) counts(name, label string) map[string]map[string]uint64 {
 	all := map[string]map[string]uint64{}
 	if q.err != nil {
 		return all
 	}
-	expr := fmt.Sprintf("sum by (%s, %s) (increase(%s{%s}[%ds]))", outer, inner, name, q.labels, int(q.over.Seconds()))
+	expr := fmt.Sprintf("sum by (variable, %s) (increase(%s{%s}[%ds]))", label, name, q.labels, int(q.over.Seconds()))
 	vector, err := q.series.Query(q.ctx, expr, q.at)
 	if err != nil {
 		q.err = fmt.Errorf("read the counts: %w", err)
 		return all
 	}
 	for _, sample := range vector {
-		a, b := string(sample.Metric[model.LabelName(outer)]), string(sample.Metric[model.LabelName(inner)])
+		a, b := string(sample.Metric["variable"]), string(sample.Metric[model.LabelName(label)])
 		if all[a] == nil {
 			all[a] = map[string]uint64{}
 		}

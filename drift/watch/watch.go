@@ -315,11 +315,7 @@ func (w *Watcher) decide() (changed bool) {
 			event := drift.Event{
 				At: w.o.Now().UTC().Truncate(time.Second), Endpoint: v.Endpoint, Version: v.Version, Variable: v.Name, Began: change == drift.Began, PSI: r.PSI, Noise: r.Noise,
 			}
-			message := "drift ended"
-			if event.Began {
-				message = "drift began"
-			}
-			w.o.Logger.Warn(message, "service_id", s.ID, "endpoint", serving.JoinURL(v.Endpoint, v.Version), "variable", v.Name, "psi", r.PSI, "noise", r.Noise)
+			w.o.Logger.Warn("drift changed", "began", event.Began, "service_id", s.ID, "endpoint", serving.JoinURL(v.Endpoint, v.Version), "variable", v.Name, "psi", r.PSI, "noise", r.Noise)
 			events := append(w.state.Events[s.ID], told{event, true})
 			w.state.Events[s.ID] = events[max(0, len(events)-maxEvents):]
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -37,6 +36,7 @@ type world struct {
 }
 
 func newWorld(t *testing.T) *world {
+	t.Helper()
 	w := &world{t: t, random: rand.New(rand.NewPCG(1, 2)), instances: map[string]*drift.Counts{}, reports: map[string]drift.Report{}, file: filepath.Join(t.TempDir(), "state.json")}
 	w.of = w.reference(0)
 	w.services = []Service{{ID: "s", Variables: []Variable{{Endpoint: "m", Version: "1", Name: "x", Of: w.of, Settings: drift.DefaultSettings()}}}}
@@ -107,7 +107,7 @@ func (w *world) Close(context.Context) { w.closed = true }
 
 func (w *world) watcher() *Watcher {
 	return New(Options{
-		Services: w, Series: w, StateFile: w.file, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Services: w, Series: w, StateFile: w.file, Logger: slog.New(slog.DiscardHandler),
 		Now: func() time.Time { return time.Now().Add(w.ahead) },
 	})
 }
