@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // loans answers with the predictions in the request.
@@ -199,6 +200,9 @@ func TestFeedbackGivesTheQualityThatScikitLearnComputes(t *testing.T) {
 			t.Errorf("%s%s, want %v", line, number, value)
 		}
 	}
+	// A canary's rules and the charts read the same by PromQL.
+	s.wantSeries(t, `max by (endpoint, version) (clearml_serving_quality_rows_total{endpoint="loans"})`, fmt.Sprintf(`{"endpoint":"loans","version":"1"} %d`, len(rows)))
+	s.wantSeries(t, `max by (endpoint, version) (clearml_serving_quality_window_rows{endpoint="loans"})`, `{"endpoint":"loans","version":"1"} 1000`)
 	var exported int
 	for line := range strings.Lines(s.must(t, "feedback", "export", "--endpoint", "loans")) {
 		var one struct{ Prediction, Truth []string }
@@ -219,6 +223,68 @@ func (s *system) ready(t *testing.T, endpoint string) {
 		}
 		return nil
 	})
+}
+
+func TestFeedbackIsCountedExactlyOverKills(t *testing.T) {
+	s := up(t)
+	s.must(t, "create", "--name", "loans")
+	code := writeCode(t, s, "loans.py", loans)
+	s.must(t, "model", "add", "--engine", "custom", "--endpoint", "loans", "--preprocess", code, "--wait")
+	s.must(t, "feedback", "set", "--endpoint", "loans", "--prediction", "y", "--key", "rows.id", "--wait")
+	const all = 3000
+	for i := 0; i < all; i += 1000 {
+		var rows []string
+		for k := i; k < i+1000; k++ {
+			rows = append(rows, fmt.Sprintf(`{"id": %d, "y": %d, "p": 0}`, k, k%3))
+		}
+		if status, answer := s.ask(t, "loans", `{"rows": [`+strings.Join(rows, ",")+`]}`); status != http.StatusOK {
+			t.Fatalf("%d %s", status, answer)
+		}
+	}
+	s.eventually(t, patience, "the predictions are kept", func() error {
+		if q := s.quality(t, "loans"); q.Predictions != all {
+			return fmt.Errorf("%d predictions", q.Predictions)
+		}
+		return nil
+	})
+	random := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // test data
+	kills := 5
+	for i := 0; i < all; i += 5 {
+		var items []string
+		for k := i; k < i+5; k++ {
+			items = append(items, fmt.Sprintf(`{"key": %d, "truth": %d}`, k, k%2))
+		}
+		body := "[" + strings.Join(items, ",") + "]"
+		if kills > 0 && random.IntN(all/5/6) == 0 { // while the request is under way
+			kills--
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				roundTrip(http.MethodPost, s.urls["serve"]+"/feedback/loans", "application/json", strings.NewReader(body))
+			}()
+			time.Sleep(time.Duration(random.IntN(3000)) * time.Microsecond)
+			s.kill(t)
+			<-done
+			s.start(t, role{})
+		}
+		s.eventually(t, patience, "the truths are taken", func() error {
+			if status, answer := roundTrip(http.MethodPost, s.urls["serve"]+"/feedback/loans", "application/json", strings.NewReader(body)); status != http.StatusOK {
+				if status == http.StatusNotFound {
+					t.Fatalf("the endpoint is unknown after a start: %s", answer)
+				}
+				return statusError(status, answer)
+			}
+			return nil
+		})
+	}
+	if kills > 0 {
+		t.Errorf("%d kills have not happened", kills)
+	}
+	q := s.quality(t, "loans")
+	// Of each six, k%3 is k%2 for 0 and 1.
+	if len(q.Versions) != 1 || q.Versions[0]["rows"] != float64(all) || q.Versions[0]["accuracy"] != 1./3 || q.Feedback["joined"] != all || q.Pending != 0 {
+		t.Errorf("after the kills: %+v", q)
+	}
 }
 
 func TestFeedbackReachesTheInstanceThatAnswered(t *testing.T) {

@@ -23,9 +23,11 @@ import (
 const (
 	maxInstances = 64      // that share a folder
 	maxPending   = 100_000 // truths without a prediction, of one endpoint
-	busyCode     = 5       // SQLITE_BUSY
-	damagedCode  = 11      // SQLITE_CORRUPT
-	foreignCode  = 26      // SQLITE_NOTADB
+	keepSums     = 366 * 24 * time.Hour
+	showSums     = 31 * 24 * time.Hour // as metrics, of versions that are no longer served
+	busyCode     = 5                   // SQLITE_BUSY
+	damagedCode  = 11                  // SQLITE_CORRUPT
+	foreignCode  = 26                  // SQLITE_NOTADB
 )
 
 // schema has a number, so that a later version can change it.

@@ -43,6 +43,7 @@ type Store struct {
 	queue   chan serving.Observed
 	pending atomic.Int64 // bytes in the queue
 	table   atomic.Pointer[table]
+	planned chan struct{} // has one signal: there is a plan
 	offered chan struct{} // has one signal: truths wait for other instances
 	peers   peers
 
@@ -75,7 +76,7 @@ func New(o Options) *Store {
 	if o.now == nil {
 		o.now = time.Now
 	}
-	s := &Store{o: o, queue: make(chan serving.Observed, queueLength), offered: make(chan struct{}, 1), dropped: map[serving.EndpointURL]uint64{}}
+	s := &Store{o: o, queue: make(chan serving.Observed, queueLength), planned: make(chan struct{}, 1), offered: make(chan struct{}, 1), dropped: map[serving.EndpointURL]uint64{}}
 	s.table.Store(&table{})
 	return s
 }
@@ -96,11 +97,20 @@ func (s *Store) Follow(plan serving.Plan) {
 		}
 	}
 	s.table.Store(next)
+	select {
+	case s.planned <- struct{}{}:
+	default:
+	}
+}
+
+// start opens the store if an endpoint keeps predictions.
+func (s *Store) start() {
+	if len(s.table.Load().options) == 0 {
+		return
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(next.options) > 0 {
-		s.open()
-	}
+	s.open()
 }
 
 // open opens the store, unless it is open. s.mu is held.
@@ -208,7 +218,10 @@ func (s *Store) Run(ctx context.Context) {
 		select {
 		case first := <-s.queue:
 			s.keep([]serving.Observed{first})
+		case <-s.planned:
+			s.start()
 		case <-tidy.C:
+			s.start()
 			s.tidy()
 		case <-ctx.Done():
 			s.keep(nil)

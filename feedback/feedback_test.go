@@ -50,6 +50,7 @@ func openStore(t *testing.T, dir string, options map[serving.EndpointURL]serving
 		plan.Options[url] = serving.EndpointOptions{Feedback: &f}
 	}
 	s.Follow(plan)
+	s.start()
 	if problem := s.problem.Load(); problem != nil {
 		t.Fatal(*problem)
 	}
@@ -312,6 +313,31 @@ func TestPredictionsAreBoundedByTimeAndSize(t *testing.T) {
 	}
 	if got := take(t, s, "m", `[{"request_id": "5999", "truth": 1}, {"request_id": "0", "truth": 1}]`); got.Joined != 1 {
 		t.Errorf("the newest are kept, the oldest not: %+v", got)
+	}
+}
+
+func TestSumsOfVersionsThatAreLongGoneAreRemoved(t *testing.T) {
+	dir := t.TempDir()
+	s, c := openStore(t, dir, map[serving.EndpointURL]serving.Feedback{"m": {Task: serving.TaskClassification, Days: 2}})
+	predict(s, c, "a", "1")
+	take(t, s, "m", `{"request_id": "a", "truth": 1}`)
+	c.add(40 * 24 * time.Hour)
+	s.tidy()
+	if text := scrapeText(t, s); strings.Contains(text, "quality_rows_total") {
+		t.Error("a version that is not served is exposed after 40 days")
+	}
+	if r := s.Report("m"); len(r.Versions) != 1 || len(r.Versions[0].Days) != 1 {
+		t.Errorf("after 40 days: %+v", r)
+	}
+	c.add(400 * 24 * time.Hour)
+	s.tidy()
+	if r := s.Report("m"); len(r.Versions) != 0 {
+		t.Errorf("after 440 days: %+v", r)
+	}
+	s.close()
+	s, _ = openStore(t, dir, classes)
+	if r := s.Report("m"); len(r.Versions) != 0 {
+		t.Errorf("after a restart: %+v", r)
 	}
 }
 

@@ -71,7 +71,11 @@ func (s *Store) Collect(out chan<- prometheus.Metric) {
 	}
 	d.state.RLock()
 	defer d.state.RUnlock()
+	newest := d.newestDays()
 	for _, url := range d.urls() {
+		if _, served := t.endpoints[url]; !served && newest[url] < d.now().Add(-showSums).Unix()/86400 {
+			continue
+		}
 		c.totals(url, d.totals[totalsKey{url, day0}])
 		if w := d.windows[url]; w != nil {
 			c.window(url, w, d.totals[totalsKey{url, day0}].Positive)

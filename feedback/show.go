@@ -5,6 +5,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -101,7 +102,13 @@ type Joined struct {
 	Truth      []any               `json:"truth"`
 }
 
-const pageLength = 1000 // joined predictions of one answer
+const (
+	pageLength = 1000    // joined predictions of one answer
+	pageBytes  = 8 << 20 // from which on it ends
+)
+
+// errPageFull ends a page.
+var errPageFull = errors.New("the page is full")
 
 // Show describes the quality of an endpoint. With ?rows=N it returns joined predictions instead, those
 // after number N, as lines of JSON.
@@ -199,7 +206,6 @@ func (s *Store) joined(endpoint serving.EndpointURL, after int64) ([]byte, error
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
-	n := 0
 	const query = `SELECT joined, key, at, asked, answered, model, rows, truth FROM predictions
 WHERE joined > ?1 AND (asked = ?2 OR answered = ?2 OR substr(asked, 1, length(?2) + 1) = ?2 || '/') ORDER BY joined LIMIT ?3`
 	err := each(context.Background(), d.db, query, func(rows *sql.Rows) error {
@@ -222,10 +228,15 @@ WHERE joined > ?1 AND (asked = ?2 OR answered = ?2 OR substr(asked, 1, length(?2
 			j.Prediction = append(j.Prediction, valueOf(predictions[i].Class, predictions[i].Number))
 			j.Truth = append(j.Truth, valueOf(truths[i].Class, truths[i].Number))
 		}
-		n++
-		return encoder.Encode(j)
+		if err := encoder.Encode(j); err != nil {
+			return err
+		}
+		if out.Len() >= pageBytes {
+			return errPageFull
+		}
+		return nil
 	}, after, string(endpoint), pageLength)
-	if err != nil {
+	if err != nil && !errors.Is(err, errPageFull) {
 		return nil, fmt.Errorf("read joined predictions: %w", err)
 	}
 	return out.Bytes(), nil

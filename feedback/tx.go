@@ -24,6 +24,7 @@ type tx struct {
 	prepared map[string]*sql.Stmt
 
 	totals  map[totalsKey]*Totals
+	removed []totalsKey
 	counts  map[countKey]uint64
 	joined  []joinedRows
 	joins   int64
@@ -129,6 +130,12 @@ func (d *database) apply(t *tx) {
 	d.state.Lock()
 	defer d.state.Unlock()
 	maps.Copy(d.totals, t.totals)
+	for _, key := range t.removed {
+		delete(d.totals, key)
+		if key.day == day0 {
+			delete(d.windows, key.url)
+		}
+	}
 	for key, n := range t.counts {
 		d.counts[key] += n
 	}
@@ -400,7 +407,33 @@ func (t *tx) tidy(plan *table) error {
 		t.waiting[endpoint] -= gone
 		t.count(endpoint, countUnmatched, uint64(gone)) //nolint:gosec // a number of rows
 	}
+	return t.tidyTotals()
+}
+
+// tidyTotals removes the sums of days that are long past. A version without joined predictions since
+// then is removed as a whole.
+func (t *tx) tidyTotals() error {
+	newest := t.d.newestDays()
+	before := t.now.Add(-keepSums).Unix() / 86400
+	for key := range t.d.totals {
+		if (key.day == day0 && newest[key.url] >= before) || (key.day != day0 && key.day >= before) {
+			continue
+		}
+		if _, err := t.exec("DELETE FROM totals WHERE url = ? AND day = ?", string(key.url), key.day); err != nil {
+			return err
+		}
+		t.removed = append(t.removed, key)
+	}
 	return nil
+}
+
+// newestDays returns the newest day with sums of each URL.
+func (d *database) newestDays() map[serving.EndpointURL]int64 {
+	newest := map[serving.EndpointURL]int64{}
+	for key := range d.totals {
+		newest[key.url] = max(newest[key.url], key.day)
+	}
+	return newest
 }
 
 // shrink removes the oldest predictions of an endpoint until excess bytes are gone.

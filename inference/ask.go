@@ -91,13 +91,14 @@ func (s *Service) AdmitAbout(h Head) *Failure {
 	if refused := s.gate.admit(h); refused != nil {
 		return refused
 	}
-	if s.router.Knows(h.Endpoint) {
+	_, err := s.router.Check(h.Endpoint)
+	if err == nil || s.router.Knows(h.Endpoint) {
 		return nil
 	}
 	if name, urls := s.router.Near(h.Endpoint); name == h.Endpoint && len(urls) > 0 {
 		return nil
 	}
-	failure := notAnswered(h.Endpoint, router.ErrUnknown)
+	failure := notAnswered(h.Endpoint, err) // 503 before the configuration has been read
 	s.nameVersions(failure, h.Endpoint, s.gate.opener(h.Key))
 	return failure
 }
