@@ -336,7 +336,7 @@ func (r *Reader) loop(ctx context.Context, session *kgo.GroupTransactSession) er
 	for {
 		fetched := session.PollRecords(ctx, maxPoll)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // stopped
 		}
 		if err := fetched.Err(); err != nil {
 			return err // nothing of this poll is counted; it is read again
@@ -350,8 +350,8 @@ func (r *Reader) loop(ctx context.Context, session *kgo.GroupTransactSession) er
 		if fetched.NumRecords() == maxPoll {
 			continue // it is behind
 		}
-		if retry.Sleep(ctx, countEvery) != nil {
-			return nil
+		if err := retry.Sleep(ctx, countEvery); err != nil {
+			return nil //nolint:nilerr // stopped
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,7 +42,7 @@ func loadCounts(ctx context.Context, options []kgo.Opt, group, replica string, m
 	ctx, cancel := context.WithTimeout(ctx, loadWithin)
 	defer cancel()
 	loaded := newCounts()
-	client, err := kgo.NewClient(append(options[:len(options):len(options)],
+	client, err := kgo.NewClient(append(slices.Clip(options),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{StateTopic: {0: kgo.NewOffset().AtStart()}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
 	if err != nil {
