@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -155,6 +156,29 @@ func TestMessagesOfBeforeTheFirstStartAreCounted(t *testing.T) {
 	produce(t, servers, numbered(0, 100)...)
 	r, _ := reads(t, servers, "a", counter())
 	wantCounts(t, 100, r)
+}
+
+func TestAGroupThatKafkaHasForgottenContinuesWhereItStopped(t *testing.T) {
+	_, servers := broker(t)
+	first, stopFirst := reads(t, servers, "a", counter())
+	second, stopSecond := reads(t, servers, "b", counter())
+	eventually(t, "ready", func() error { return errors.Join(first.Ready(), second.Ready()) })
+	produce(t, servers, numbered(0, 300)...)
+	wantCounts(t, 300, first, second)
+	stopFirst()
+	stopSecond()
+	client, err := kgo.NewClient(kgo.SeedBrokers(servers))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	eventually(t, "the group is gone", func() error {
+		deleted, err := kadm.NewClient(client).DeleteGroups(t.Context(), first.group())
+		return errors.Join(err, deleted.Error())
+	})
+	produce(t, servers, numbered(300, 400)...)
+	first, _ = reads(t, servers, "a", counter())
+	wantCounts(t, 400, first, second) // the counters of the second one are those of its end
 }
 
 func TestReplicasShareTheMessagesAndTheirSumIsExact(t *testing.T) {
