@@ -233,14 +233,14 @@ func TestAScraperThatTakesProtobufOrGzipGetsTheSameSeries(t *testing.T) {
 		return answer
 	}
 	answer := get("text/plain")
-	defer answer.Body.Close() //nolint:errcheck // read whole
+	defer answer.Body.Close()
 	if !answer.Uncompressed {
 		t.Error("the answer was not compressed")
 	}
 	expect(t, textOf(t, answer), wanted)
 
 	answer = get("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
-	defer answer.Body.Close() //nolint:errcheck // read whole
+	defer answer.Body.Close()
 	families := decode(t, answer.Header, answer.Body)
 	if f := families["m_1:_latency_bucket"]; f == nil || len(f.GetMetric()) != 13 || f.GetMetric()[12].GetCounter().GetValue() != 3 {
 		t.Errorf("%v", f)

@@ -297,10 +297,10 @@ var (
 )
 
 // writeText writes the metric as prometheus_client for Python does. In the older format, the _created of a
-// counter is a gauge of its own; open: in OpenMetrics it belongs to the counter.
+// counter is a gauge of its own; open: in OpenMetrics it belongs to the counter. Flush returns the error.
 func (m OriginalMetric) writeText(out *bufio.Writer, open bool) {
 	head := func(name, kind string) {
-		fmt.Fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, escapeHelp.Replace(m.help), name, kind)
+		_, _ = fmt.Fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, escapeHelp.Replace(m.help), name, kind)
 	}
 	apart := m.kind == isCounter && !open
 	if !apart {
@@ -310,11 +310,11 @@ func (m OriginalMetric) writeText(out *bufio.Writer, open bool) {
 		if apart {
 			head(m.name+s.suffix, s.kind(m.kind))
 		}
-		out.WriteString(m.name + s.suffix)
+		_, _ = out.WriteString(m.name + s.suffix)
 		if s.label != "" {
-			fmt.Fprintf(out, `{%s="%s"}`, s.label, escapeLabel.Replace(strings.ToValidUTF8(s.value, "\uFFFD")))
+			_, _ = fmt.Fprintf(out, `{%s="%s"}`, s.label, escapeLabel.Replace(strings.ToValidUTF8(s.value, "\uFFFD")))
 		}
-		fmt.Fprintf(out, " %s\n", pythonFloat(s.number))
+		_, _ = fmt.Fprintf(out, " %s\n", pythonFloat(s.number))
 	}
 }
 

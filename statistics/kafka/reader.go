@@ -88,6 +88,9 @@ type totals struct {
 	Messages uint64            `json:"messages"`
 	Records  uint64            `json:"records"`
 	Skipped  map[string]uint64 `json:"skipped"`
+	// Next are the positions up to which this Reader has counted. They are used if the group has lost
+	// its own, as Kafka removes those of a group without members after a week.
+	Next map[int32]int64 `json:"next,omitempty"`
 }
 
 // The reasons why messages or records are skipped.
@@ -100,7 +103,7 @@ const (
 )
 
 func newCounts() counts {
-	return counts{map[serving.EndpointURL]*statistics.Aggregate{}, totals{Skipped: map[string]uint64{
+	return counts{map[serving.EndpointURL]*statistics.Aggregate{}, totals{Next: map[int32]int64{}, Skipped: map[string]uint64{
 		skippedMessage: 0, skippedObject: 0, skippedURL: 0, skippedBuiltin: 0, skippedEndpoint: 0,
 	}}}
 }
@@ -232,7 +235,16 @@ func (r *Reader) read(ctx context.Context, servers string) error {
 	if err != nil {
 		return err
 	}
+	var counted map[int32]int64 // by all replicas; set before there are topics
 	session, err := kgo.NewGroupTransactSession(append(options,
+		kgo.AdjustFetchOffsetsFn(func(_ context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+			for p, next := range counted {
+				if o, ours := offsets[message.Topic][p]; ours && o.EpochOffset().Offset < 0 {
+					offsets[message.Topic][p] = kgo.NewOffset().At(next)
+				}
+			}
+			return offsets, nil
+		}),
 		kgo.TransactionalID(r.group()+"/"+r.o.Replica), kgo.TransactionTimeout(transactionTimeout),
 		// A member that comes back under its instance id has its partitions again at once.
 		kgo.ConsumerGroup(r.group()), kgo.InstanceID(r.o.Replica), kgo.SessionTimeout(sessionTimeout), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
@@ -264,7 +276,7 @@ func (r *Reader) read(ctx context.Context, servers string) error {
 	if err != nil {
 		return fmt.Errorf("begin as transactional id %s/%s: %w", r.group(), r.o.Replica, err)
 	}
-	stored, err := loadCounts(ctx, options, r.group(), r.o.Replica, mark)
+	stored, next, err := loadCounts(ctx, options, r.group(), r.o.Replica, mark)
 	if err != nil {
 		return fmt.Errorf("load the counts: %w", err)
 	}
@@ -272,6 +284,7 @@ func (r *Reader) read(ctx context.Context, servers string) error {
 	r.counts, r.ready, r.failure = stored, true, ""
 	r.mu.Unlock()
 	r.o.Logger.Info("statistics are read from Kafka", "kafka", servers, "group", r.group(), "replica", r.o.Replica, "records", stored.totals.Records)
+	counted = next
 	client.AddConsumeTopics(message.Topic)
 	return r.loop(ctx, session)
 }
@@ -336,7 +349,7 @@ func (r *Reader) loop(ctx context.Context, session *kgo.GroupTransactSession) er
 	for {
 		fetched := session.PollRecords(ctx, maxPoll)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // stopped
 		}
 		if err := fetched.Err(); err != nil {
 			return err // nothing of this poll is counted; it is read again
@@ -350,8 +363,8 @@ func (r *Reader) loop(ctx context.Context, session *kgo.GroupTransactSession) er
 		if fetched.NumRecords() == maxPoll {
 			continue // it is behind
 		}
-		if retry.Sleep(ctx, countEvery) != nil {
-			return nil
+		if err := retry.Sleep(ctx, countEvery); err != nil {
+			return nil //nolint:nilerr // stopped
 		}
 	}
 }
@@ -447,13 +460,14 @@ func (t *transaction) begin(ctx context.Context) {
 	t.base = t.reader.counts
 	t.reader.mu.Unlock()
 	t.ctx, t.dirty, t.totals = ctx, map[serving.EndpointURL]*statistics.Aggregate{}, t.base.totals
-	t.totals.Skipped = maps.Clone(t.base.totals.Skipped)
+	t.totals.Skipped, t.totals.Next = maps.Clone(t.base.totals.Skipped), maps.Clone(t.base.totals.Next)
 	t.definitions = t.reader.o.Definitions.Version()
 }
 
 // add counts a message. One that cannot be read is skipped.
 func (t *transaction) add(m *kgo.Record) {
 	t.totals.Messages++
+	t.totals.Next[m.Partition] = m.Offset + 1
 	records, broken, err := message.Decode(m.Value)
 	if err != nil {
 		t.totals.Skipped[skippedMessage]++

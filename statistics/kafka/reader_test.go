@@ -2,16 +2,24 @@ package kafka
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	crand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -148,6 +156,29 @@ func TestMessagesOfBeforeTheFirstStartAreCounted(t *testing.T) {
 	produce(t, servers, numbered(0, 100)...)
 	r, _ := reads(t, servers, "a", counter())
 	wantCounts(t, 100, r)
+}
+
+func TestAGroupThatKafkaHasForgottenContinuesWhereItStopped(t *testing.T) {
+	_, servers := broker(t)
+	first, stopFirst := reads(t, servers, "a", counter())
+	second, stopSecond := reads(t, servers, "b", counter())
+	eventually(t, "ready", func() error { return errors.Join(first.Ready(), second.Ready()) })
+	produce(t, servers, numbered(0, 300)...)
+	wantCounts(t, 300, first, second)
+	stopFirst()
+	stopSecond()
+	client, err := kgo.NewClient(kgo.SeedBrokers(servers))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	eventually(t, "the group is gone", func() error {
+		deleted, err := kadm.NewClient(client).DeleteGroups(t.Context(), first.group())
+		return errors.Join(err, deleted.Error())
+	})
+	produce(t, servers, numbered(300, 400)...)
+	first, _ = reads(t, servers, "a", counter())
+	wantCounts(t, 400, first, second) // the counters of the second one are those of its end
 }
 
 func TestReplicasShareTheMessagesAndTheirSumIsExact(t *testing.T) {
@@ -294,6 +325,71 @@ func TestASecondReplicaOfTheSameNameIsNamedAsTheCause(t *testing.T) {
 		t.Error(err)
 	}
 	if err := explain(kerr.TopicAuthorizationFailed, "x"); !strings.Contains(err.Error(), StateTopic) {
+		t.Error(err)
+	}
+}
+
+// certificate makes a certificate for this machine.
+func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(crand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(parsed)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
+}
+
+func TestBothEndsConnectOverTLSWithEachMechanismOfSASL(t *testing.T) {
+	pair, pool := certificate(t)
+	for _, mechanism := range Mechanisms()[1:] {
+		_, servers := broker(t, kfake.EnableSASL(), kfake.Superuser(strings.ToUpper(mechanism), "user", "secret"), kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}))
+		access := Access{TLS: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Mechanism: mechanism, User: "user", Password: "secret"}
+		s, _ := run(t, SenderOptions{Lanes: 1, Servers: servers, Access: access})
+		r := NewReader(ReaderOptions{Service: "s", Replica: "a", Servers: servers, Access: access, Definitions: counter(), Logger: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { r.Run(ctx) })
+		forward(s, "m", 0, 10)
+		eventually(t, mechanism, func() error {
+			if report := r.Report(); report.Records != 10 {
+				return fmt.Errorf("%+v, %w", report, r.Ready())
+			}
+			return nil
+		})
+		cancel()
+		running.Wait()
+
+		wrong := access
+		wrong.Password = "wrong"
+		s, _ = run(t, SenderOptions{Lanes: 1, Servers: servers, Access: wrong, Dir: t.TempDir()})
+		forward(s, "m", 0, 10)
+		eventually(t, "a wrong password loses nothing", func() error {
+			if f := s.Forwarding(); f.Waiting != 10 || f.Sent != 0 {
+				return fmt.Errorf("%+v", f)
+			}
+			return nil
+		})
+	}
+}
+
+func TestAnAccessThatCannotWorkIsRefused(t *testing.T) {
+	for _, wrong := range []Access{{Mechanism: "plain"}, {Mechanism: "plain", User: "u"}, {Mechanism: "kerberos", User: "u", Password: "p"}} {
+		if err := wrong.Validate(); err == nil {
+			t.Errorf("%+v", wrong)
+		}
+	}
+	if err := (Access{}).Validate(); err != nil {
 		t.Error(err)
 	}
 }

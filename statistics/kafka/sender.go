@@ -169,7 +169,9 @@ func (s *Sender) Run(ctx context.Context) {
 // finish waits until everything is sent, for a bounded time.
 func (s *Sender) finish(stop context.CancelFunc) {
 	defer stop()
-	for deadline := time.Now().Add(stopWithin); s.active.Load() && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+	defer cancel()
+	for s.active.Load() && retry.Sleep(ctx, 10*time.Millisecond) == nil {
 		s.mu.Lock()
 		empty := len(s.queue.memory)+len(s.queue.flight)+len(s.queue.files) == 0
 		s.mu.Unlock()

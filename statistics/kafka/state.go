@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -35,28 +36,35 @@ func stateSettings() map[string]*string {
 // markURL is the key of a value that a Reader stores when it begins. No endpoint has it.
 const markURL = "/"
 
-// loadCounts reads the counts that a replica has stored before its mark. It waits for the open
-// transactions of others before that.
-func loadCounts(ctx context.Context, options []kgo.Opt, group, replica string, mark int64) (counts, error) {
+// loadCounts reads the counts that a replica has stored before its mark, and the positions up to which all
+// replicas have counted. It waits for the open transactions of others before that.
+func loadCounts(ctx context.Context, options []kgo.Opt, group, replica string, mark int64) (loaded counts, next map[int32]int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadWithin)
 	defer cancel()
-	loaded := newCounts()
-	client, err := kgo.NewClient(append(options[:len(options):len(options)],
+	loaded, next = newCounts(), map[int32]int64{}
+	client, err := kgo.NewClient(append(slices.Clip(options),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{StateTopic: {0: kgo.NewOffset().AtStart()}}),
 		kgo.FetchIsolationLevel(kgo.ReadCommitted()))...)
 	if err != nil {
-		return loaded, err
+		return loaded, nil, err
 	}
 	defer client.Close()
-	prefix := stateKey(group, replica, "")
+	prefix, ofGroup := stateKey(group, replica, ""), group+"\n"
 	values := map[string][]byte{}
 	for marked := false; !marked; {
 		fetched := client.PollFetches(ctx)
 		if err := fetched.Err(); err != nil {
-			return loaded, err
+			return loaded, nil, err
 		}
 		fetched.EachRecord(func(r *kgo.Record) {
 			marked = marked || r.Offset >= mark
+			if strings.HasPrefix(string(r.Key), ofGroup) && strings.HasSuffix(string(r.Key), "\n") {
+				var of totals
+				_ = json.Unmarshal(r.Value, &of) // one that cannot be read is reported below if it is ours
+				for p, n := range of.Next {
+					next[p] = max(next[p], n)
+				}
+			}
 			if url, ours := strings.CutPrefix(string(r.Key), prefix); ours && url != markURL {
 				values[url] = r.Value
 			}
@@ -74,8 +82,8 @@ func loadCounts(ctx context.Context, options []kgo.Opt, group, replica string, m
 			loaded.endpoints[serving.EndpointURL(url)] = a
 		}
 		if err != nil {
-			return loaded, fmt.Errorf("stored counts of %q: %w", url, err)
+			return loaded, nil, fmt.Errorf("stored counts of %q: %w", url, err)
 		}
 	}
-	return loaded, nil
+	return loaded, next, nil
 }
