@@ -57,6 +57,10 @@ screenshots: build python-env ## draw the pictures of terminals in the documenta
 generate: ## fetch anew what others made and is committed here: the browser libraries of the web pages
 	@scripts/browser-libraries.sh
 
+.PHONY: canary-study
+canary-study: ## simulate 1000 rollouts of canaries for each case, and write the table of docs/canary.md (ROLLOUTS=: how many)
+	CANARY_STUDY=$${ROLLOUTS:-1000} $(GO) test ./canary -run TestStudy -count 1 -timeout 3h -v
+
 .PHONY: test
 test: test-go test-python test-e2e chaos-short ## every test, the way CI runs them
 	@echo "test: go vet, go test -race, pytest, end-to-end tests and injected faults passed"

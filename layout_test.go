@@ -64,6 +64,7 @@ var arrows = []arrow{
 	{"drift!", nil, "drift computes with values and counts: it needs nothing of ours"},
 	{"drift/table", []string{"drift!"}, "table reads files into references"},
 	{"drift/watch", []string{"clearml", "drift!", "serving"}, "the watcher reads counters as time series, and services through the client"},
+	{"canary", nil, "the decisions about canaries are pure: they need nothing of ours"},
 	{"batching", []string{"serving"}, "batching decides by numbers alone: it needs only the vocabulary"},
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},
 	{"recurring", nil, "recurring is the floor: it needs nothing of ours"},
