@@ -28,6 +28,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 		Options:             map[string]EndpointOptions{},
 		Revisions:           map[string]History{},
 		Drift:               map[string]DriftSettings{},
+		Rollouts:            map[string]Rollout{},
 		Parameters:          ParametersFrom(general),
 	}
 	decodeSection(&s, sections, SectionEndpoints, s.Endpoints, decodeEndpoint)
@@ -40,6 +41,7 @@ func Decode(sections map[Section]json.RawMessage, general map[string]string) Ser
 	decodeAccess(&s, sections)
 	decodeSection(&s, sections, SectionRevisions, s.Revisions, decodeHistory)
 	decodeSection(&s, sections, SectionDrift, s.Drift, decodeDrift)
+	decodeSection(&s, sections, SectionRollouts, s.Rollouts, decodeRollout)
 	return s
 }
 
@@ -170,6 +172,8 @@ func (s Service) Encode(section Section) (string, error) {
 		encodeRecords(records, s.Revisions, encodeHistory)
 	case SectionDrift:
 		encodeRecords(records, s.Drift, encodeDrift)
+	case SectionRollouts:
+		encodeRecords(records, s.Rollouts, encodeRollout)
 	case SectionVersions:
 		encodeRecords(records, s.Versions, func(given map[ModelID]int) record {
 			r := record{}

@@ -21,6 +21,7 @@ var goodRecords = map[serving.Section][2]string{
 	serving.SectionOptions:             {"m/1", `{"record":{"share":1},"limits":{"max_queue":7},"golden":{"artifact":"g"},"shadow":{"to":"n"}}`},
 	serving.SectionRevisions:           {"m/1", `{"keep":7,"revisions":[{"n":1,"state":"good","endpoint":{"engine_type":"custom","serving_url":"m","version":"1"}}]}`},
 	serving.SectionDrift:               {"m/*", `{"endpoint":"m/*","false_alarms":2,"days":7,"min_psi":0.02,"ignore":["x"],"reference":{"variables":{"x":{}}},"later":1}`},
+	serving.SectionRollouts:            {"c", `{"id":"1","candidate":"m/2","baseline":"m/1","steps":[0.1,1],"phase":"running","step":0}`},
 	serving.SectionAccess:              {"k1", `{"sha256":"` + digest64 + `"}`},
 }
 
@@ -69,6 +70,9 @@ func TestWhatCannotBeReadKeepsItsLastGoodForm(t *testing.T) {
 		case serving.SectionDrift:
 			broken["false alarms"] = configuration(section, key, `{"endpoint":"m/*","false_alarms":0}`)
 			broken["least drift"] = configuration(section, key, `{"endpoint":"m/*","min_psi":-1}`)
+		case serving.SectionRollouts:
+			broken["steps"] = configuration(section, key, `{"id":"1","candidate":"m/2","baseline":"m/1","steps":[0.5,0.1],"phase":"running","step":0}`)
+			broken["phase"] = configuration(section, key, `{"id":"1","candidate":"m/2","baseline":"m/1","steps":[0.1,1],"phase":"?","step":0}`)
 		case serving.SectionAccess:
 			broken["digest"] = configuration(section, key, `{"sha256":"?"}`)
 		}

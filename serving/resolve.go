@@ -14,6 +14,7 @@ type Plan struct {
 	Endpoints map[EndpointURL]PlannedEndpoint
 	Canaries  map[EndpointURL]CanaryTable
 	Options   map[EndpointURL]EndpointOptions // of those endpoints and canaries that have options
+	Rollouts  map[EndpointURL]Rollout         // of canaries with steps
 	Access    Access
 	Problems  []Problem // records that are omitted or only partly used, and why
 	// Unclear says why the configured URLs are unknown, "" if they are known: a section that
@@ -97,6 +98,7 @@ func Resolve(s Service, found map[string][]MonitoredModel, versions Versions) Pl
 		p.Endpoints[url] = e
 	}
 	p.resolveOptions(s)
+	p.resolveRollouts(s)
 	p.Access = s.accessInForce()
 	return p
 }

@@ -169,11 +169,11 @@ func (p Parameters) LogShare(otherwise float64) (float64, error) {
 // Section is the name of one configuration object of a service's task.
 type Section string
 
-// The configuration objects of a service. Five belong to this product and are not used by the
+// The configuration objects of a service. Six belong to this product and are not used by the
 // original: SectionVersions (the version numbers of monitored models), SectionOptions (recording,
 // golden samples, shadow traffic and limits by URL), SectionAccess (access keys), SectionRevisions
-// (what each URL deployed, when, and what became of it), and SectionDrift (references of variables,
-// and what is drift, by URL).
+// (what each URL deployed, when, and what became of it), SectionDrift (references of variables,
+// and what is drift, by URL), and SectionRollouts (the steps and decisions of canaries).
 const (
 	SectionEndpoints           Section = "endpoints"
 	SectionCanary              Section = "canary"
@@ -185,11 +185,12 @@ const (
 	SectionAccess              Section = "access_keys"
 	SectionRevisions           Section = "endpoint_revisions"
 	SectionDrift               Section = "variable_drift"
+	SectionRollouts            Section = "canary_rollouts"
 )
 
 // Sections lists the configuration objects in the order in which the original stores them.
 func Sections() []Section {
-	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions, SectionOptions, SectionAccess, SectionRevisions, SectionDrift}
+	return []Section{SectionEndpoints, SectionCanary, SectionMonitoring, SectionMetrics, SectionMonitoringEndpoints, SectionVersions, SectionOptions, SectionAccess, SectionRevisions, SectionDrift, SectionRollouts}
 }
 
 // Service is the configuration of one serving service. The maps are keyed as stored; a key may
@@ -205,6 +206,7 @@ type Service struct {
 	Access              Access
 	Revisions           map[string]History // by clean URL
 	Drift               map[string]DriftSettings
+	Rollouts            map[string]Rollout // of canaries, by clean URL
 	Parameters          Parameters
 	Broken              []BrokenRecord // records that could not be read; kept when a section is written
 }
