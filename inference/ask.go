@@ -203,7 +203,7 @@ func (s *Service) askWhole(ctx context.Context, url serving.EndpointURL, q *Ques
 
 // ask answers one question of a client or of user code, and passes it to the taps.
 func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question) (Answer, *Failure) {
-	live, canary, err := s.router.Choose(url)
+	live, drawn, err := s.router.Choose(url)
 	if err != nil {
 		s.missed(url, router.Errors)
 		return Answer{}, notAnswered(url, err)
@@ -214,8 +214,9 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		if !counted {
 			live.Stats.Done(router.Errors, 0)
 			if s.o.Recorder != nil {
-				s.o.Recorder.Count(live.URL, canary, router.Errors)
+				s.o.Recorder.Count(live.URL, drawn.Canary, router.Errors)
 			}
+			drawn.Arms.Done(live.URL, router.Errors, 0)
 		}
 		if kept {
 			return
@@ -230,7 +231,7 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		limit = q.Within
 	}
 	var took time.Duration
-	resp, took, err = s.count(ctx, live, canary, &q.Request, limit)
+	resp, took, err = s.count(ctx, live, drawn, &q.Request, limit)
 	counted = true
 	if err != nil {
 		failure := s.failed(ctx, live, q.ID, limit, err)
@@ -275,7 +276,7 @@ func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Requ
 }
 
 // count is infer for a client's request, with statistics. It returns the time that the answer took.
-func (s *Service) count(ctx context.Context, live *router.Live, canary serving.EndpointURL, req *engine.Request, limit time.Duration) (*engine.Response, time.Duration, error) {
+func (s *Service) count(ctx context.Context, live *router.Live, drawn router.Drawn, req *engine.Request, limit time.Duration) (*engine.Response, time.Duration, error) {
 	share := 0.0
 	if s.o.Recorder != nil {
 		share = live.LogShare()
@@ -302,13 +303,14 @@ func (s *Service) count(ctx context.Context, live *router.Live, canary serving.E
 	}
 	outcome := outcomeOf(answer, err)
 	live.Stats.Done(outcome, took)
+	drawn.Arms.Done(live.URL, outcome, took)
 	if s.o.Recorder != nil {
 		sample := sampleOf(live.URL, req, answer, err, took, share)
-		sample.Canary, sample.Outcome = canary, outcome
+		sample.Canary, sample.Outcome = drawn.Canary, outcome
 		s.o.Recorder.Record(sample)
 	}
 	if err == nil && answer.Stream != nil {
-		answer.Stream = &countedStream{Stream: answer.Stream, stats: live.Stats, recorder: s.o.Recorder, url: live.URL, canary: canary, outcome: outcome, begun: begun}
+		answer.Stream = &countedStream{Stream: answer.Stream, stats: live.Stats, recorder: s.o.Recorder, url: live.URL, drawn: drawn, outcome: outcome, begun: begun}
 	}
 	return answer, took, err
 }
@@ -351,12 +353,13 @@ func outcomeOf(answer *engine.Response, err error) router.Outcome {
 type countedStream struct {
 	engine.Stream
 
-	stats       *router.Stats // nil after the end of the stream
-	recorder    Recorder      // nil: it is not recorded
-	url, canary serving.EndpointURL
-	outcome     router.Outcome // as it has begun
-	begun       time.Time
-	bytes       int
+	stats    *router.Stats // nil after the end of the stream
+	recorder Recorder      // nil: it is not recorded
+	url      serving.EndpointURL
+	drawn    router.Drawn
+	outcome  router.Outcome // as it has begun
+	begun    time.Time
+	bytes    int
 }
 
 // Next implements engine.Stream.
@@ -369,6 +372,7 @@ func (s *countedStream) Next(ctx context.Context) ([]byte, error) {
 	whole := errors.Is(err, io.EOF)
 	if !whole && !left(ctx) {
 		s.stats.Broken()
+		s.drawn.Arms.Broken(s.url)
 		s.outcome = router.Errors
 	}
 	s.end(whole)
@@ -388,7 +392,7 @@ func (s *countedStream) end(whole bool) {
 	if s.recorder == nil {
 		return
 	}
-	s.recorder.Count(s.url, s.canary, s.outcome)
+	s.recorder.Count(s.url, s.drawn.Canary, s.outcome)
 	if whole {
 		s.recorder.RecordStream(s.url, s.bytes, time.Since(s.begun))
 	}

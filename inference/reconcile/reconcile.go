@@ -493,8 +493,15 @@ func (r *Reconciler) canary(url serving.EndpointURL, table serving.CanaryTable, 
 		}
 	}
 	canary := router.NewCanary(url, targets, shares, reason)
-	if before := r.canaries[url]; before != nil {
+	before := r.canaries[url]
+	if before != nil {
 		canary.Stats = before.Stats
+	}
+	if rollout, ok := r.plan.Rollouts[url]; ok && rollout.Active() && len(targets) == 2 {
+		canary.Arms = router.NewArms(rollout, canary.Shares()[rollout.Candidate])
+		if before != nil && before.Arms.Same(canary.Arms) {
+			canary.Arms = before.Arms // it goes on counting
+		}
 	}
 	return canary
 }

@@ -3,6 +3,7 @@ package router
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"clearmlserving/serving"
 )
@@ -12,6 +13,7 @@ type Canary struct {
 	URL     serving.EndpointURL
 	Targets []*Live
 	Stats   *Stats // of the requests that reach no target
+	Arms    *Arms  // counts the requests of a rollout, nil: there is none, or nothing is drawn
 	shares  []float64
 	limits  []uint64 // limits[i] is the upper end of target i's range of random numbers
 	problem *NotReadyError
@@ -42,21 +44,30 @@ func NewCanary(url serving.EndpointURL, targets []*Live, shares []float64, reaso
 }
 
 // Draw chooses a target. Draws are independent; on average each target
-// gets its share.
-func (c *Canary) Draw() (*Live, error) {
+// gets its share. arms counts the request, unless there was no draw.
+func (c *Canary) Draw() (live *Live, arms *Arms, err error) {
 	if c.problem != nil {
-		return nil, c.problem
+		return nil, nil, c.problem
 	}
 	if len(c.Targets) == 1 {
-		return c.Targets[0], nil
+		return c.Targets[0], nil, nil
 	}
+	if c.Arms.Withdrawn() {
+		if i := slices.IndexFunc(c.Targets, func(l *Live) bool { return l.URL == c.Arms.Baseline }); i >= 0 {
+			return c.Targets[i], nil, nil
+		}
+	}
+	return c.toss(), c.Arms, nil
+}
+
+func (c *Canary) toss() *Live {
 	n := rand.Uint64() >> 1 //nolint:gosec // a traffic split needs no cryptographic randomness
 	for i, limit := range c.limits {
 		if n < limit {
-			return c.Targets[i], nil
+			return c.Targets[i]
 		}
 	}
-	return c.Targets[len(c.Targets)-1], nil
+	return c.Targets[len(c.Targets)-1]
 }
 
 // Refresh returns the same choice among the present models of the
@@ -74,6 +85,9 @@ func (c *Canary) Refresh(models map[serving.EndpointURL]*Live) *Canary {
 	}
 	next := NewCanary(c.URL, targets, shares, "")
 	next.Stats = c.Stats
+	if len(targets) == len(c.Targets) { // the shares are the same
+		next.Arms = c.Arms
+	}
 	return next
 }
 

@@ -86,7 +86,7 @@ func TestCanaryWithoutTargetsSaysWhy(t *testing.T) {
 		"no target":        router.NewCanary("c", nil, nil, ""),
 		"weights sum to 0": router.NewCanary("c", []*router.Live{router.NewLive("m", "", &model{})}, []float64{0}, ""),
 	} {
-		if _, err := c.Draw(); err == nil {
+		if _, _, err := c.Draw(); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}
@@ -106,7 +106,7 @@ func TestCanarySharesAreExact(t *testing.T) {
 		c := router.NewCanary("c", targets, shares, "")
 		counts := map[*router.Live]int{}
 		for range n {
-			live, err := c.Draw()
+			live, _, err := c.Draw()
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -148,25 +148,31 @@ func (r *Router) Acquire(url serving.EndpointURL) (*Live, error) {
 	return live, err
 }
 
-// Choose is Acquire that also returns the url of the canary that has drawn the model, "" for none.
-func (r *Router) Choose(url serving.EndpointURL) (live *Live, canary serving.EndpointURL, err error) {
+// Drawn says how a canary has drawn a model. It is zero for a model that was not drawn.
+type Drawn struct {
+	Canary serving.EndpointURL
+	Arms   *Arms // count the request, nil: it counts in no rollout
+}
+
+// Choose is Acquire that also says how the model was drawn.
+func (r *Router) Choose(url serving.EndpointURL) (live *Live, drawn Drawn, err error) {
 	for {
 		s := r.current.Load()
 		if s == nil {
-			return nil, "", notRead(url)
+			return nil, Drawn{}, notRead(url)
 		}
 		if c, ok := s.Canaries[url]; ok {
-			live, err = c.Draw()
-			canary = c.URL
+			drawn.Canary = c.URL
+			live, drawn.Arms, err = c.Draw()
 		} else {
+			drawn = Drawn{}
 			live, err = s.find(url)
-			canary = ""
 		}
 		if err != nil {
-			return nil, "", err
+			return nil, Drawn{}, err
 		}
 		if live.hold() {
-			return live, canary, nil
+			return live, drawn, nil
 		}
 	}
 }
@@ -200,7 +206,8 @@ func notRead(url serving.EndpointURL) error {
 // canary's target is never a canary, so there are no cycles.
 func (s *Snapshot) find(url serving.EndpointURL) (*Live, error) {
 	if c, ok := s.Canaries[url]; ok {
-		return c.Draw()
+		live, _, err := c.Draw()
+		return live, err
 	}
 	if live, ok := s.Models[url]; ok {
 		return live, nil
