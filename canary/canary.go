@@ -32,7 +32,8 @@ type Rules struct {
 	Tolerance float64
 }
 
-func (r Rules) alpha() float64 {
+// Bound is Alpha, or its default.
+func (r Rules) Bound() float64 {
 	if r.Alpha <= 0 {
 		return DefaultAlpha
 	}
@@ -342,7 +343,7 @@ func (r Reached) Update(e Evidence) {
 func Decide(rules Rules, e Evidence, shown Reached, next float64) Decision {
 	log, culprit := e.Weigh()
 	d := Decision{Verdict: NotKnown, Evidence: log, Culprit: culprit}
-	if log >= -math.Log(rules.alpha()) {
+	if log >= -math.Log(rules.Bound()) {
 		d.Verdict = RollBack
 		return d
 	}

@@ -43,6 +43,7 @@ type Instance struct {
 	ServiceID    string
 	Seen         time.Time // time of the last ping, by the server's clock
 	Report       string    // as given to ReportInstance, "" for none
+	Ended        bool      // it was stopped; false in the lists of those that have not ended
 }
 
 // ReportInstance stores an instance's report, a JSON text, on its task.
@@ -53,6 +54,36 @@ func (c *Client) ReportInstance(ctx context.Context, id, report string) error {
 
 // ReportOf returns the report on a task, "" for none.
 func ReportOf(t Task) string { return string(t.Configuration[reportObject].Value) }
+
+// evidenceObject is the configuration object of an instance's task with what the instance knows about
+// canaries.
+const evidenceObject = "serving_canaries"
+
+// ReportEvidence stores what an instance knows about canaries, a JSON text, on its task.
+func (c *Client) ReportEvidence(ctx context.Context, id, text string) error {
+	object := ConfigObject{Name: evidenceObject, Value: Text(text), Type: "json", Description: "The evidence of this instance about canaries, written by itself"}
+	return c.EditConfiguration(ctx, id, []ConfigObject{object}, nil)
+}
+
+// maxEvidence bounds how many instances, newest first, are asked for evidence.
+const maxEvidence = 200
+
+// Evidence lists the newest instances of a service, also those that have ended, with what
+// ReportEvidence has stored, as their Report.
+func (c *Client) Evidence(ctx context.Context, serviceID string) ([]Instance, error) {
+	tasks, err := c.Tasks(ctx, TaskFilter{
+		ParentIDs: []string{serviceID}, Types: []string{"inference"}, Statuses: []string{StatusInProgress, StatusStopped, StatusFailed}, Hidden: true,
+		Fields: []string{"id", "status", "last_update", "configuration." + evidenceObject}, OrderBy: []string{"-last_update"}, Limit: maxEvidence,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the evidence of the instances of serving service %s: %w", serviceID, err)
+	}
+	instances := make([]Instance, len(tasks))
+	for i, t := range tasks {
+		instances[i] = Instance{TaskID: t.ID, ServiceID: serviceID, Seen: t.LastUpdate.Time, Ended: t.Status != StatusInProgress, Report: string(t.Configuration[evidenceObject].Value)}
+	}
+	return instances, nil
+}
 
 // Instances lists the tasks of a service's instances of that type that have not
 // ended, the longest running first. An instance whose process was killed stays in the
@@ -82,13 +113,13 @@ func (c *Client) InstancesOf(ctx context.Context, serviceIDs []string, taskType 
 
 // MirrorService copies the configuration of a service to an instance's task,
 // where the web application shows it. Sections that cannot be read are left out, and so are
-// access keys, since a copy would stay when a key is revoked, and the revisions, which say nothing
-// of the instance.
+// access keys, since a copy would stay when a key is revoked, and the revisions and the steps of canaries, which say
+// nothing of the instance.
 func (c *Client) MirrorService(ctx context.Context, s *Service, instance string) error {
 	var objects []ConfigObject
 	sections := s.Configuration().Sections
 	for _, section := range serving.Sections() {
-		if text, ok := sections[section]; ok && section != serving.SectionAccess && section != serving.SectionRevisions {
+		if text, ok := sections[section]; ok && section != serving.SectionAccess && section != serving.SectionRevisions && section != serving.SectionRollouts {
 			objects = append(objects, ConfigObject{Name: string(section), Value: Text(text)})
 		}
 	}

@@ -83,6 +83,7 @@ const (
 	StatusInProgress = "in_progress"
 	StatusStopped    = "stopped"
 	StatusCompleted  = "completed"
+	StatusFailed     = "failed"
 )
 
 // TaskFilter selects tasks; its conditions are joined by "and", empty ones are ignored.

@@ -72,6 +72,17 @@ func (s *Service) Readiness(endpoint serving.EndpointURL) (r Readiness, known bo
 	return r, true
 }
 
+// Arms returns the counts of the canaries with steps.
+func (s *Service) Arms() map[serving.EndpointURL]*router.Arms {
+	arms := map[serving.EndpointURL]*router.Arms{}
+	for url, c := range s.router.Snapshot().Canaries {
+		if c.Arms != nil {
+			arms[url] = c.Arms
+		}
+	}
+	return arms
+}
+
 // Status describes the instance for operators and scripts.
 func (s *Service) Status() serving.Status {
 	status := s.reconciler.Status()
@@ -81,6 +92,11 @@ func (s *Service) Status() serving.Status {
 			e := &status.Endpoints[i]
 			perSecond, p95 := s.o.Recent(e.URL)
 			e.PerSecond, e.P95MS = perSecond, p95.Seconds()*1e3
+		}
+	}
+	if s.o.Rollout != nil {
+		for i := range status.Canaries {
+			status.Canaries[i].Rollout = s.o.Rollout(status.Canaries[i].URL)
 		}
 	}
 	if s.o.WorkersMemory != nil {

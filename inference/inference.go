@@ -51,6 +51,8 @@ type Options struct {
 	// Recent returns the recent rate of requests of an endpoint's model per second, and their 95th
 	// percentile. nil: unknown.
 	Recent func(serving.EndpointURL) (perSecond float64, p95 time.Duration)
+	// Rollout describes the steps of a canary. nil: no canary has any.
+	Rollout func(serving.EndpointURL) *serving.RolloutReport
 	// LogShare is the default share of requests whose variables are recorded, for endpoints and
 	// services without one. nil: all.
 	LogShare *float64

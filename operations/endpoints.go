@@ -47,13 +47,19 @@ func (s *Service) linkModel(ctx context.Context, e serving.Endpoint) error {
 func (s *Service) Remove(ctx context.Context, url string) (kind serving.Removed, err error) {
 	var before serving.Endpoint
 	var removed serving.Removed
-	err = s.Edit(ctx, func(c *serving.Service) (section serving.Section, err error) {
+	err = s.edit(ctx, deployment{}, func(c *serving.Service) (sections []serving.Section, err error) {
 		var readable bool
+		var section serving.Section
 		if before, readable = serving.LookUp(c.Endpoints, url); !readable {
 			before = serving.Endpoint{ServingURL: url}
 		}
-		removed, section, err = c.Remove(url)
-		return section, err
+		if removed, section, err = c.Remove(url); err != nil {
+			return nil, err
+		}
+		if removed == serving.RemovedCanary && c.ForgetRollout(url) {
+			return []serving.Section{section, serving.SectionRollouts}, nil
+		}
+		return []serving.Section{section}, nil
 	})
 	if err != nil {
 		return "", err

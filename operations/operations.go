@@ -99,7 +99,7 @@ func (s *Service) edit(ctx context.Context, d deployment, change func(*serving.S
 			return err
 		}
 		// An instance that stores what it knows of revisions edits nothing for a user.
-		versioned := s.Doc.Version == clearml.ServiceVersion || slices.Equal(sections, []serving.Section{serving.SectionRevisions})
+		versioned := s.Doc.Version == clearml.ServiceVersion || slices.Equal(sections, []serving.Section{serving.SectionRevisions}) || s.Author.Name == serving.CanaryAnalysis
 		if len(texts) == 0 && versioned {
 			return nil
 		}

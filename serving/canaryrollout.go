@@ -13,22 +13,25 @@ import (
 // canary's record, whose weights follow it, so that other products serve the same shares.
 type Rollout struct {
 	// ID is new for each candidate: evidence about another one does not count.
-	ID                  string
-	Candidate, Baseline EndpointURL
-	Steps               []float64 // shares of the candidate, increasing, at most 1
-	StepTime            float64   // minimum seconds of a step
-	Alpha, Tolerance    float64   // see canary.Rules; 0: the default
-	Deadline            float64   // seconds since the begin after which a person is asked; 0: none
-	Guards              []string  // PromQL: the candidate is rolled back while one has a result
-	Freeze              []string  // PromQL: nothing is decided while one has a result
-	Webhook             string    // asked before and told after each decision
-	Mirror              float64   // minimum seconds with copies of requests only, before the first step; 0: none
+	ID        string      `record:"id,required"`
+	Candidate EndpointURL `record:"candidate,required"`
+	Baseline  EndpointURL `record:"baseline,required"`
+	Steps     []float64   // shares of the candidate, increasing, at most 1
+	StepTime  float64     `record:"step_time"` // minimum seconds of a step
+	Alpha     float64     `record:"alpha"`     // see canary.Rules; 0: the default
+	Tolerance float64     `record:"tolerance"`
+	Deadline  float64     `record:"deadline"` // seconds since the begin after which a person is asked; 0: none
+	Guards    []string    `record:"guards"`   // PromQL: the candidate is rolled back while one has a result
+	Freeze    []string    `record:"freeze"`   // PromQL: nothing is decided while one has a result
+	Webhook   string      `record:"webhook"`  // asked before and told after each decision
+	Mirror    float64     `record:"mirror"`   // minimum seconds with copies of requests only, before the first step; 0: none
 
-	Phase          RolloutPhase
-	Step           int       // index of Steps; MirrorStep while there are only copies
-	Started, Since time.Time // of the rollout, and of its phase or step
-	Events         []RolloutEvent
-	Unknown        map[string]json.RawMessage
+	Phase   RolloutPhase `record:"phase,required"`
+	Step    int          `record:"step,always"` // index of Steps; MirrorStep while there are only copies
+	Started time.Time    `record:"started"`
+	Since   time.Time    `record:"since"` // of phase or step
+	Events  []RolloutEvent
+	Unknown map[string]json.RawMessage
 }
 
 // MirrorStep is the step before the first one, in which the candidate gets copies of requests.
@@ -82,6 +85,14 @@ func (r Rollout) Share() float64 {
 		return 0
 	}
 	return r.Steps[r.Step]
+}
+
+// Least is the minimum time of the present step in seconds.
+func (r Rollout) Least() float64 {
+	if r.Step == MirrorStep {
+		return r.Mirror
+	}
+	return r.StepTime
 }
 
 // Next is the share of the next step. Without one, ok is false: only a person can promote.
@@ -183,10 +194,7 @@ func (s *Service) SetCanary(c Canary, r *Rollout, by string, now time.Time) (rep
 	if replaced, err = s.AddCanary(c); err != nil {
 		return false, err
 	}
-	if old, ok := existing(s.Rollouts, key); ok {
-		delete(s.Rollouts, old)
-	}
-	s.forget(SectionRollouts, key)
+	s.ForgetRollout(key)
 	if r != nil {
 		if s.Rollouts == nil {
 			s.Rollouts = map[string]Rollout{}
@@ -194,6 +202,13 @@ func (s *Service) SetCanary(c Canary, r *Rollout, by string, now time.Time) (rep
 		s.Rollouts[key] = *r
 	}
 	return replaced, nil
+}
+
+// ForgetRollout drops the steps of a canary, and reports whether there were any.
+func (s *Service) ForgetRollout(url string) bool {
+	key, ok := existing(s.Rollouts, string(CleanURL(url)))
+	delete(s.Rollouts, key)
+	return s.forget(SectionRollouts, string(CleanURL(url))) || ok
 }
 
 func (r Rollout) stepName() string {
@@ -273,19 +288,15 @@ func (p *Plan) resolveRollouts(s Service) {
 	}
 }
 
-func decodeRollout(_ string, f *fields) (Rollout, error) {
-	r := Rollout{
-		ID: f.requiredText("id"), Candidate: CleanURL(f.requiredText("candidate")), Baseline: CleanURL(f.requiredText("baseline")),
-		Steps: f.numbers("steps"), StepTime: f.numberOr("step_time", 0), Alpha: f.numberOr("alpha", 0), Tolerance: f.numberOr("tolerance", 0),
-		Deadline: f.numberOr("deadline", 0), Guards: f.texts("guards"), Freeze: f.texts("freeze"), Webhook: f.text("webhook"),
-		Mirror: f.numberOr("mirror", 0), Phase: RolloutPhase(f.requiredText("phase")), Step: f.whole("step"), Started: f.time("started"), Since: f.time("since"),
-	}
+func decodeRollout(_ string, f *fields) (r Rollout, err error) {
+	r.Steps = f.numbers("steps")
 	if raw, ok := f.take("events"); ok {
 		if err := json.Unmarshal(raw, &r.Events); err != nil {
 			return r, &FieldError{Field: "events", Why: "is not a list of events"}
 		}
 	}
-	r.Unknown = f.rest()
+	f.into(&r)
+	r.Candidate, r.Baseline = CleanURL(string(r.Candidate)), CleanURL(string(r.Baseline))
 	if f.err != nil {
 		return r, f.err
 	}
@@ -293,24 +304,8 @@ func decodeRollout(_ string, f *fields) (Rollout, error) {
 }
 
 func encodeRollout(r Rollout) record {
-	one := newRecord(r.Unknown)
-	one["id"], one["candidate"], one["baseline"], one["steps"] = r.ID, string(r.Candidate), string(r.Baseline), nonNil(r.Steps)
-	for name, value := range map[string]float64{
-		"step_time": r.StepTime, "alpha": r.Alpha, "tolerance": r.Tolerance, "deadline": r.Deadline, "mirror": r.Mirror,
-	} {
-		if value != 0 {
-			one[name] = value
-		}
-	}
-	for name, list := range map[string][]string{"guards": r.Guards, "freeze": r.Freeze} {
-		if len(list) > 0 {
-			one[name] = list
-		}
-	}
-	one.text("webhook", r.Webhook)
-	one["phase"], one["step"] = string(r.Phase), r.Step
-	one.time("started", r.Started)
-	one.time("since", r.Since)
+	one := recordOf(r)
+	one["steps"] = nonNil(r.Steps)
 	if len(r.Events) > 0 {
 		one["events"] = r.Events
 	}

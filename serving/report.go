@@ -297,8 +297,40 @@ type CanaryReport struct {
 	URL     EndpointURL             `json:"endpoint"`
 	Shares  map[EndpointURL]float64 `json:"shares"`
 	Problem string                  `json:"problem,omitempty"`
+	Rollout *RolloutReport          `json:"rollout,omitempty"` // nil: it has no steps
 	// Counts are those of the requests that came to none of the canary's endpoints.
 	Counts
+}
+
+// RolloutReport describes the steps of a canary, and what is known about the candidate.
+type RolloutReport struct {
+	Candidate EndpointURL  `json:"candidate"`
+	Baseline  EndpointURL  `json:"baseline"`
+	Phase     RolloutPhase `json:"phase"`
+	Step      int          `json:"step"` // of the steps, from 1; 0 while there are only copies
+	Steps     []float64    `json:"steps"`
+	Share     float64      `json:"share"` // of the candidate
+	Since     time.Time    `json:"since"` // of phase or step
+	Verdict   string       `json:"verdict"`
+	// Evidence is the natural logarithm of the evidence against the candidate; Limit is the value at
+	// which it is rolled back. Rule has the largest part of it.
+	Evidence float64 `json:"evidence"`
+	Limit    float64 `json:"evidence_limit"`
+	Rule     string  `json:"rule,omitempty"`
+	// Rules has the logarithm of the evidence of each rule alone.
+	Rules map[string]float64 `json:"rules,omitempty"`
+	// AtMostWorse has, for each comparison, by how much the candidate's share of such requests
+	// exceeds the baseline's at most, with 95 % confidence. Missing names those that the next step waits for.
+	AtMostWorse map[string]float64 `json:"at_most_worse,omitempty"`
+	Missing     []string           `json:"missing,omitempty"`
+	// The requests of all instances since the rollout began.
+	Requests         uint64 `json:"candidate_requests"`
+	Errors           uint64 `json:"candidate_errors"`
+	BaselineRequests uint64 `json:"baseline_requests"`
+	BaselineErrors   uint64 `json:"baseline_errors"`
+	// Decides: this instance stores the decisions.
+	Decides bool   `json:"decides,omitempty"`
+	Note    string `json:"note,omitempty"`
 }
 
 // AccessReport says who may send requests.
@@ -379,7 +411,7 @@ func (r InstanceReport) Standing() (string, error) {
 	}
 	canaries := make([]CanaryReport, len(r.Canaries))
 	for i, c := range r.Canaries {
-		c.Counts = Counts{}
+		c.Counts, c.Rollout = Counts{}, nil
 		canaries[i] = c
 	}
 	if r.Workers != nil {

@@ -26,7 +26,7 @@ import (
 
 // Marks on flags and commands that readWords understands.
 const (
-	markRequired = "required"    // a flag that must be given
+	markRequired = "required"    // a flag that must be given, or one of the flags in the values
 	markOurs     = "ours"        // a flag that the original does not have
 	markWords    = "takes-words" // a command that takes words without a flag
 	markChoices  = "choices"     // the values that a flag takes
@@ -290,7 +290,7 @@ func (r *reader) complete() error {
 	}
 	var missing []string
 	r.command.LocalFlags().VisitAll(func(flag *pflag.Flag) {
-		if _, required := flag.Annotations[markRequired]; required && !r.has(flag.Name) {
+		if instead, required := flag.Annotations[markRequired]; required && !r.has(flag.Name) && !slices.ContainsFunc(instead, r.has) {
 			missing = append(missing, "--"+flag.Name)
 		}
 	})

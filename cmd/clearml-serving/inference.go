@@ -25,6 +25,7 @@ import (
 	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
+	"clearmlserving/inference/rollout"
 	"clearmlserving/process"
 	"clearmlserving/recurring"
 	"clearmlserving/serving"
@@ -160,27 +161,33 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		o.WorkersMemory = budget.Status
 	}
 	source := &reconcile.ClearMLSource{Client: client, ServiceID: id, ServiceName: setup.name, Logger: log}
+	var changed func()
 	if setup.changes == nil {
-		setup.changes = &reconcile.ServiceChanges{Source: source}
+		looks := reconcile.NewServiceChanges(source)
+		setup.changes, changed = looks, looks.Look
 	}
 	o.Source = source
 	o.Journal, o.Instance = &reconcile.ClearMLJournal{Client: client, Files: o.Files, Logger: log}, instanceName(serve.Port())
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = recordingsDir(dir)
 	o.CacheFile = filepath.Join(dir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	opened := python.SetInstanceTask
-	if setup.push != nil {
-		setup.push.client = client
-		opened = func(task string) {
-			python.SetInstanceTask(task)
+	decider := rollout.New(rollout.Options{Client: client, Changed: changed, Logger: log})
+	o.Rollout = decider.Report
+	opened := func(task string) {
+		python.SetInstanceTask(task)
+		decider.Opened(task)
+		if setup.push != nil {
 			setup.push.opened(task)
 		}
+	}
+	if setup.push != nil {
+		setup.push.client = client
 	}
 	health := process.NewHealthMeter(dir, os.Environ())
 	o.Followers = []reconcile.Follower{instance.New(instance.Options{
 		Client: client, TaskID: a.text("inference-task-id"), Name: o.Instance, URL: serve.URL(), Suffix: front.Suffix,
 		Key: front.Identity.Public(), Usage: usageMeter(), Machine: health.Measure, Console: console, Opened: opened, Logger: log,
-	})}
+	}), decider}
 	metrics := statistics.Open(filepath.Join(dir, "inference", "statistics-"+cacheName(id, setup.name)), log)
 	sender, err := a.statisticsSender(filepath.Join(dir, "inference", "statistics-queue-"+cacheName(id, setup.name)), metrics, log)
 	if err != nil {
@@ -197,6 +204,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	}
 	front.Feedback, o.Observers, o.Followers = truths, []inference.Observer{truths, logged}, append(o.Followers, follower, requestLogFollower{logged})
 	core := inference.New(o)
+	decider.Arms(core.Arms)
 	if front.Metrics, err = metrics.Handler(core.Status, log, append(setup.others, truths, logged)...); err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ stands for all its versions.`,
 		},
 		done: func(_ context.Context, s *operations.Service, url string, _ *serving.Limits, _ bool) change {
 			var limits any
-			if all, err := storedOptions(s.Config); err == nil {
+			if all, err := storedRecords(s.Config, serving.SectionOptions); err == nil {
 				if own, _ := serving.LookUp(all, url); own["limits"] != nil {
 					limits = own["limits"]
 				}

@@ -47,7 +47,11 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 	a.warnOfBroken(s.Config, serving.Sections()...)
 	endpoints, monitoring := sorted(s.Config.Endpoints, showRecord), sorted(s.Config.Monitoring, showRecord)
 	canaries := sorted(s.Config.Canaries, showCanary)
-	options, err := storedOptions(s.Config)
+	options, err := storedRecords(s.Config, serving.SectionOptions)
+	if err != nil {
+		return nil, err
+	}
+	rollouts, err := storedRecords(s.Config, serving.SectionRollouts)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +76,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		{"model_monitoring", monitoring},
 		{"canary", canaries},
 		{"endpoint_options", options},
+		{"canary_rollouts", rollouts},
 		{"monitored", sorted(s.Config.MonitoringEndpoints, showRecord)},
 		{"broken", showBroken(s.Config, serving.Sections()...)},
 	}
@@ -85,6 +90,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		}
 		a.printEndpointTable(s, f)
 		a.printInstances(s, f)
+		a.printRollouts(s, f)
 		a.printCopies(f)
 		a.printBatching(f)
 		result = append(result, field{"instances", f.forJSON()})
@@ -133,6 +139,8 @@ func (a *app) warnOfBroken(config serving.Service, sections ...serving.Section) 
 				remove = "model record --off --endpoint " + shellWord(b.Key)
 			case serving.SectionDrift:
 				remove = "drift set --reset --endpoint " + shellWord(b.Key)
+			case serving.SectionRollouts:
+				remove = "model canary --weights 0 1 --endpoint " + shellWord(b.Key) + " --input-endpoints CANDIDATE BASELINE"
 			case serving.SectionAccess:
 				remove = "auth revoke " + shellWord(b.Key)
 			}

@@ -84,10 +84,10 @@ func brokenOptions(s *operations.Service, url string) bool {
 	})
 }
 
-// storedOptions are the options of all endpoints as they are stored.
-func storedOptions(c serving.Service) (map[string]map[string]json.RawMessage, error) {
+// storedRecords are the records of a section as they are stored.
+func storedRecords(c serving.Service, section serving.Section) (map[string]map[string]json.RawMessage, error) {
 	c.Broken = nil // listed by themselves
-	text, err := c.Encode(serving.SectionOptions)
+	text, err := c.Encode(section)
 	if err != nil {
 		return nil, err
 	}

@@ -16,8 +16,22 @@ type ServiceChanges struct {
 	// Every is the interval between two looks. Default one second.
 	Every time.Duration
 
-	id   string // of the service that was looked at
-	seen clearml.Time
+	looks chan struct{} // has one signal: the service has changed
+	id    string        // of the service that was looked at
+	seen  clearml.Time
+}
+
+// NewServiceChanges looks at the service of a source.
+func NewServiceChanges(source *ClearMLSource) *ServiceChanges {
+	return &ServiceChanges{Source: source, looks: make(chan struct{}, 1)}
+}
+
+// Look makes Next return at once: this process has changed the service.
+func (c *ServiceChanges) Look() {
+	select {
+	case c.looks <- struct{}{}:
+	default:
+	}
 }
 
 // Next implements Changes. A server that does not answer has no news: the reader of the
@@ -28,8 +42,15 @@ func (c *ServiceChanges) Next(ctx context.Context) error {
 		every = time.Second
 	}
 	for {
-		if err := retry.Sleep(ctx, retry.Jittered(every)); err != nil {
-			return err
+		pause := time.NewTimer(retry.Jittered(every))
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return context.Cause(ctx)
+		case <-c.looks:
+			pause.Stop()
+			return nil
+		case <-pause.C:
 		}
 		if c.changed(ctx) {
 			return nil
