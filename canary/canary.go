@@ -79,9 +79,9 @@ func AllRules() []Rule { return []Rule{Errors, ClientErrors, Slower50, Slower90,
 func (r Rule) Weight() float64 {
 	switch r {
 	case Errors:
-		return 0.4
+		return 0.3
 	case ClientErrors:
-		return 0.1
+		return 0.2
 	case Slower50, Slower90, Slower99:
 		return 1.0 / 6
 	}
@@ -126,7 +126,7 @@ type Clause string
 
 // The clauses.
 const (
-	FewErrors Clause = "errors"
+	FewErrors Clause = "errors" // of both kinds: a ValueError of user code is an answer of status 422
 	Fast90    Clause = "slower_p90"
 	Fast99    Clause = "slower_p99"
 )

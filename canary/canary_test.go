@@ -184,7 +184,7 @@ func TestUnusableEvidenceIsLeftOut(t *testing.T) {
 		For:     map[canary.Clause][][]float64{canary.FewErrors: {{1000}}, "unknown": {{1}}},
 	})
 	log, _ := e.Weigh()
-	if want := math.Log(0.4*(math.Exp(1)+math.Exp(2))/2 + 0.6); !near(log, want) {
+	if want := math.Log(0.3*(math.Exp(1)+math.Exp(2))/2 + 0.7); !near(log, want) {
 		t.Errorf("%v, want %v", log, want)
 	}
 	if _, ok := e.AtMostWorse(canary.FewErrors); ok {

@@ -113,7 +113,7 @@ func (j *Judge) Observe(b Batch) {
 	e.Baseline.add(base.Requests, base.Errors, base.ClientErrors)
 	j.against(Errors, b.Share, c.Errors, base.Errors)
 	j.against(ClientErrors, b.Share, c.ClientErrors, base.ClientErrors)
-	j.within(FewErrors, b.Share, c.Requests, base.Requests, c.Errors, base.Errors)
+	j.within(FewErrors, b.Share, c.Requests, base.Requests, c.Errors+c.ClientErrors, base.Errors+base.ClientErrors)
 	if j.Latencies() && (c.Latencies != nil || base.Latencies != nil) {
 		j.compareLatencies(b)
 	}

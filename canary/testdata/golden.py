@@ -6,7 +6,7 @@ import random
 
 RISKS = [1.1, 1.2, 1.35, 1.5, 1.75, 2, 2.5, 3, 4, 6, 10, 20, 50, 200, 1000]
 FRACTIONS = [0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 0.99]
-WEIGHTS = {"errors": 0.4, "client_errors": 0.1, "slower_p50": 1 / 6, "slower_p90": 1 / 6, "slower_p99": 1 / 6}
+WEIGHTS = {"errors": 0.3, "client_errors": 0.2, "slower_p50": 1 / 6, "slower_p90": 1 / 6, "slower_p99": 1 / 6}
 QUANTILES = {"slower_p50": 0.5, "slower_p90": 0.9, "slower_p99": 0.99}
 DELTAS = {
     "errors": [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1],
@@ -71,8 +71,9 @@ def run(seed, tolerance, rates, shift, batches):
                 against[rule][k] += one_sided(w, r, tolerance, c[name], b[name])
         for i, delta in enumerate(DELTAS["errors"]):
             for k, f in enumerate(FRACTIONS):
-                none = c["requests"] + b["requests"] - c["errors"] - b["errors"]
-                promotion["errors"][i][k] += bet(w, delta, f, c["errors"], b["errors"], none)
+                failed = [arm["errors"] + arm["client_errors"] for arm in arms]
+                none = c["requests"] + b["requests"] - sum(failed)
+                promotion["errors"][i][k] += bet(w, delta, f, *failed, none)
         if seen >= 500:
             total = sum(weight for _, weight in history)
             for rule, quantile in QUANTILES.items():

@@ -1,0 +1,168 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// traffic sends requests to an endpoint at a rate, and counts who answered.
+type traffic struct {
+	candidate, baseline, failed, bad atomic.Int64
+	stop                             func()
+}
+
+// send begins traffic at perSecond to the given installations, one after the other.
+func send(t *testing.T, perSecond int, to ...*system) *traffic {
+	t.Helper()
+	tr := &traffic{}
+	done := make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		ticker := time.NewTicker(time.Second / time.Duration(perSecond))
+		defer ticker.Stop()
+		slots := make(chan struct{}, 200)
+		var requests sync.WaitGroup
+		defer requests.Wait()
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			case <-ticker.C:
+			}
+			slots <- struct{}{}
+			requests.Go(func() {
+				defer func() { <-slots }()
+				req, err := http.NewRequest(http.MethodPost, to[i%len(to)].urls["serve"]+"/serve/m", strings.NewReader(fmt.Sprintf(`{"r":%g}`, rand.Float64())))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				req.Header.Set("Content-Type", "application/json")
+				resp, err := client.Do(req)
+				if err != nil {
+					tr.failed.Add(1)
+					return
+				}
+				resp.Body.Close() //nolint:errcheck // not read
+				switch resp.Header.Get("X-Clearml-Endpoint") {
+				case "m/2":
+					tr.candidate.Add(1)
+				case "m/1":
+					tr.baseline.Add(1)
+				}
+				if resp.StatusCode != http.StatusOK {
+					tr.bad.Add(1)
+				}
+			})
+		}
+	})
+	tr.stop = sync.OnceFunc(func() {
+		close(done)
+		all.Wait()
+	})
+	t.Cleanup(tr.stop)
+	return tr
+}
+
+// canaryVersions adds a baseline m/1 and a candidate m/2 with these bodies of process.
+func canaryVersions(t *testing.T, s *system, candidate string) {
+	t.Helper()
+	s.must(t, "create", "--name", "canary")
+	for version, answer := range map[string]string{"1": `return {"y": 1}`, "2": candidate} {
+		s.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--version", version, "--preprocess", judgedVersion(t, s, "version"+version, answer), "--wait")
+	}
+}
+
+// rollout is the stored state of the canary m.
+type rollout struct {
+	Phase  string
+	Step   int
+	Events []struct {
+		Time           time.Time
+		By, What, Note string
+		Share          float64
+	}
+}
+
+func (s *system) rollout(t *testing.T) rollout {
+	t.Helper()
+	var list struct {
+		Rollouts map[string]rollout `json:"canary_rollouts"`
+	}
+	out := s.must(t, "--json", "model", "list")
+	if err := json.Unmarshal([]byte(out), &list); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return list.Rollouts["m"]
+}
+
+// becomes waits until the rollout has this phase.
+func (s *system) becomes(t *testing.T, phase string) rollout {
+	t.Helper()
+	var r rollout
+	s.eventually(t, patience, "the canary is "+phase, func() error {
+		if r = s.rollout(t); r.Phase != phase {
+			_, status := s.get(t, s.urls["admin"]+"/status")
+			return fmt.Errorf("it is %+v; status: %s", r, status)
+		}
+		return nil
+	})
+	return r
+}
+
+// failingHalf is a candidate that fails for half of the requests.
+func failingHalf(exception string) string {
+	return "if data[\"r\"] < 0.5:\n            raise " + exception + "(\"broken\")\n        return {\"y\": 1}"
+}
+
+func TestAWorseCanaryIsBackAtTheBaselineWithinTenSeconds(t *testing.T) {
+	for _, exception := range []string{"RuntimeError", "ValueError"} { // status 500, and 422
+		t.Run(exception, func(t *testing.T) {
+			s := up(t)
+			canaryVersions(t, s, failingHalf(exception))
+			s.must(t, "model", "canary", "--endpoint", "m", "--steps", "10", "50", "100", "--step-time", "1s", "--input-endpoints", "m/2", "m/1", "--wait")
+			begun := time.Now()
+			tr := send(t, 100, s)
+			r := s.becomes(t, "rolled back")
+			end := r.Events[len(r.Events)-1]
+			t.Logf("rolled back after %s: %s; candidate answered %d, baseline %d", end.Time.Sub(begun).Round(time.Second), end.Note, tr.candidate.Load(), tr.baseline.Load())
+			if end.By != "canary analysis" || !strings.Contains(end.Note, "evidence") {
+				t.Errorf("the history does not tell who decided and why: %+v", end)
+			}
+			if took := end.Time.Sub(begun); took > 10*time.Second {
+				t.Errorf("it was rolled back after %s", took)
+			}
+			for _, e := range r.Events {
+				if e.Share > 0.1 {
+					t.Errorf("it got more than the first step: %+v", e)
+				}
+			}
+			got, all := float64(tr.candidate.Load()), float64(tr.candidate.Load()+tr.baseline.Load())
+			if got > 0.1*all+5*math.Sqrt(0.09*all)+1 {
+				t.Errorf("the candidate answered %v of %v requests", got, all)
+			}
+			s.eventually(t, patience, "the baseline answers all requests", func() error {
+				before := tr.candidate.Load()
+				time.Sleep(time.Second)
+				if n := tr.candidate.Load() - before; n > 0 {
+					return fmt.Errorf("the candidate answered %d requests in a second", n)
+				}
+				return nil
+			})
+			tr.stop()
+			if n := tr.failed.Load(); n > 0 {
+				t.Errorf("%d requests were not answered", n)
+			}
+		})
+	}
+}
