@@ -78,6 +78,11 @@ func send(t *testing.T, perSecond int, to ...*system) *traffic {
 func canaryVersions(t *testing.T, s *system, candidate string) {
 	t.Helper()
 	s.must(t, "create", "--name", "canary")
+	addVersions(t, s, candidate)
+}
+
+func addVersions(t *testing.T, s *system, candidate string) {
+	t.Helper()
 	for version, answer := range map[string]string{"1": `return {"y": 1}`, "2": candidate} {
 		s.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--version", version, "--preprocess", judgedVersion(t, s, "version"+version, answer), "--wait")
 	}
@@ -164,5 +169,114 @@ func TestAWorseCanaryIsBackAtTheBaselineWithinTenSeconds(t *testing.T) {
 				t.Errorf("%d requests were not answered", n)
 			}
 		})
+	}
+}
+
+func TestAnEqualCanaryIsPromotedStepByStep(t *testing.T) {
+	s := up(t)
+	canaryVersions(t, s, `return {"y": 1}`)
+	s.must(t, "model", "canary", "--endpoint", "m", "--steps", "20", "50", "100", "--step-time", "1s", "--input-endpoints", "m/2", "m/1", "--wait")
+	s.must(t, "model", "canary", "--endpoint", "m", "--pause")
+	send(t, 200, s)
+	var told struct {
+		Canaries []struct {
+			Rollout struct {
+				Requests uint64 `json:"candidate_requests"`
+				Verdict  string
+			}
+		}
+	}
+	s.eventually(t, patience, "the next step is known to be safe", func() error {
+		_, status := s.get(t, s.urls["admin"]+"/status")
+		decode(t, status, &told)
+		if len(told.Canaries) != 1 || told.Canaries[0].Rollout.Verdict != "go on" {
+			return fmt.Errorf("%s", status)
+		}
+		return nil
+	})
+	if r := s.rollout(t); r.Phase != "paused" || r.Step != 0 {
+		t.Errorf("a paused canary went on: %+v", r)
+	}
+	if out := s.must(t, "model", "list", "--verbose"); !strings.Contains(out, "EVIDENCE AGAINST") || !strings.Contains(out, "paused") {
+		t.Errorf("the list does not show the steps:\n%s", out)
+	}
+	if _, metrics := s.get(t, s.urls["admin"]+"/metrics"); !strings.Contains(metrics, `clearml_serving_canary_share{candidate="m/2",endpoint="m",version=""} 0.2`) {
+		t.Errorf("no metrics of the canary: %s", metrics)
+	}
+	s.must(t, "model", "canary", "--endpoint", "m", "--resume")
+	r := s.becomes(t, "promoted")
+	var shares []float64
+	for _, e := range r.Events {
+		shares = append(shares, e.Share)
+	}
+	if got := fmt.Sprint(shares); got != "[0.2 0.2 0.2 0.5 1]" {
+		t.Errorf("shares %s, events %+v", got, r.Events)
+	}
+	if e := r.Events[len(r.Events)-1]; e.By != "canary analysis" {
+		t.Errorf("%+v", e)
+	}
+	s.eventually(t, patience, "the candidate answers all requests", func() error {
+		for range 20 {
+			if status, body := roundTrip(http.MethodPost, s.urls["serve"]+"/serve/m", "application/json", strings.NewReader(`{"r":1}`)); status != http.StatusOK {
+				return fmt.Errorf("%d %s", status, body)
+			}
+		}
+		return nil
+	})
+	if r := s.cli(t, "model", "canary", "--endpoint", "m", "--abort"); r.code == 0 {
+		t.Error("a promoted canary was taken back")
+	}
+}
+
+// Two instances see half of the requests each. Both are killed before the evidence suffices, and
+// started again: what they had stored counts on.
+func TestEvidenceOutlivesItsInstances(t *testing.T) {
+	plane := controlPlane(t)
+	id := createdID(t, plane.must(t, "create", "--name", "canary"))
+	a, b := instance(t, plane, id), instance(t, plane, id)
+	addVersions(t, plane, "return {\"y\": 1} if data[\"r\"] < 0.97 else 1/0")
+	plane.must(t, "model", "canary", "--endpoint", "m", "--steps", "10", "50", "100", "--step-time", "1h", "--input-endpoints", "m/2", "m/1", "--wait")
+	tr := send(t, 100, a, b)
+	requests := func(of *system) (n, errors uint64) {
+		var told struct {
+			Canaries []struct {
+				Rollout struct {
+					Requests uint64 `json:"candidate_requests"`
+					Errors   uint64 `json:"candidate_errors"`
+				}
+			}
+		}
+		_, status := of.get(t, of.urls["admin"]+"/status")
+		decode(t, status, &told)
+		if len(told.Canaries) == 1 {
+			n, errors = told.Canaries[0].Rollout.Requests, told.Canaries[0].Rollout.Errors
+		}
+		return n, errors
+	}
+	a.eventually(t, patience, "both instances have the requests of both", func() error {
+		na, _ := requests(a)
+		nb, _ := requests(b)
+		if sent := uint64(tr.candidate.Load()); na < 50 || na < sent*3/4 || nb < sent*3/4 {
+			return fmt.Errorf("%d and %d of %d requests of the candidate", na, nb, sent)
+		}
+		return nil
+	})
+	tr.stop()
+	time.Sleep(3 * time.Second) // the last evidence is stored once a second
+	sent := uint64(tr.candidate.Load())
+	for _, s := range []*system{a, b} {
+		s.kill(t)
+		s.startInstance(t, plane, id)
+	}
+	a.eventually(t, patience, "the evidence is there again", func() error {
+		if n, _ := requests(a); n != sent {
+			return fmt.Errorf("%d of %d requests of the candidate", n, sent)
+		}
+		return nil
+	})
+	send(t, 100, a, b)
+	r := plane.becomes(t, "rolled back")
+	if len(r.Events) != 2 {
+		t.Errorf("the decision was stored %d times: %+v", len(r.Events)-1, r.Events)
 	}
 }

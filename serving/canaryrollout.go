@@ -50,6 +50,14 @@ const (
 	RolloutRolledBack RolloutPhase = "rolled back"
 )
 
+// RolloutPhases lists the phases.
+func RolloutPhases() []RolloutPhase {
+	return []RolloutPhase{RolloutRunning, RolloutPaused, RolloutHeld, RolloutFrozen, RolloutPromoted, RolloutRolledBack}
+}
+
+// RolloutVerdicts lists the answers of the evidence, see canary.Verdict.
+func RolloutVerdicts() []string { return []string{"not known yet", "go on", "roll back"} }
+
 // RolloutEvent is one decision.
 type RolloutEvent struct {
 	Time  time.Time `json:"time"`
@@ -154,9 +162,7 @@ func (r Rollout) Validate() error {
 	if r.Webhook != "" && !strings.HasPrefix(r.Webhook, "http://") && !strings.HasPrefix(r.Webhook, "https://") {
 		return wrong("webhook", r.Webhook, "is not an http or https address")
 	}
-	switch r.Phase {
-	case RolloutRunning, RolloutPaused, RolloutHeld, RolloutFrozen, RolloutPromoted, RolloutRolledBack:
-	default:
+	if !slices.Contains(RolloutPhases(), r.Phase) {
 		return wrong("phase", r.Phase, "is unknown")
 	}
 	if r.Step < MirrorStep || r.Step >= len(r.Steps) {

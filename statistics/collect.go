@@ -42,6 +42,11 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		s.endpoint(e)
 	}
 	s.copies(status)
+	for _, c := range status.Canaries {
+		if c.Rollout != nil {
+			s.rollout(c.URL, *c.Rollout)
+		}
+	}
 	s.machine()
 	for _, t := range tables.meters {
 		if t.planned {
@@ -251,6 +256,24 @@ func (s scrape) forwarding(f Forwarding) {
 	}
 	s.add(forwardedWaiting, float64(f.Waiting))
 	s.add(forwardedStored, float64(f.Stored))
+}
+
+// rollout exposes the steps of a canary.
+func (s scrape) rollout(url serving.EndpointURL, r serving.RolloutReport) {
+	to := string(r.Candidate)
+	s.of(canaryShare, url, r.Share, to)
+	for _, phase := range serving.RolloutPhases() {
+		s.of(canaryPhase, url, oneIf(r.Phase == phase), to, string(phase))
+	}
+	s.of(canaryEvidence, url, r.Evidence, to, "all")
+	for rule, evidence := range r.Rules {
+		s.of(canaryEvidence, url, evidence, to, rule)
+	}
+	s.of(canaryLimit, url, r.Limit, to)
+	for _, verdict := range serving.RolloutVerdicts() {
+		s.of(canaryVerdict, url, oneIf(r.Verdict == verdict), to, verdict)
+	}
+	s.of(canaryDecides, url, oneIf(r.Decides), to)
 }
 
 // variables exposes the variables of an endpoint. samples.mu is held.

@@ -66,6 +66,13 @@ var (
 		"Copies of requests to another endpoint (target) by result: equal, different, error, dropped, not_compared.", "target", "result")
 	recordedRequests = ofEndpoint(isCounter, "recorded_requests_total", "Requests to record by result: recorded, dropped, skipped.", "result")
 
+	canaryShare    = ofEndpoint(isGauge, "canary_share", "Share of the requests of a canary with steps that its candidate gets.", "candidate")
+	canaryPhase    = ofEndpoint(isGauge, "canary_phase", "What a canary with steps does: 1 for running, paused, held (it waits for a person), frozen (its baseline is bad), promoted or rolled back, 0 for the others.", "candidate", "phase")
+	canaryEvidence = ofEndpoint(isGauge, "canary_evidence", "Natural logarithm of the evidence of all instances against the candidate, by rule; the rule \"all\" decides.", "candidate", "rule")
+	canaryLimit    = ofEndpoint(isGauge, "canary_evidence_limit", "Value of clearml_serving_canary_evidence with rule \"all\" at which the candidate loses its requests.", "candidate")
+	canaryVerdict  = ofEndpoint(isGauge, "canary_verdict", "What the evidence says: 1 for not known yet, go on or roll back, 0 for the others.", "candidate", "verdict")
+	canaryDecides  = ofEndpoint(isGauge, "canary_decides", "1 on the instance that stores the decisions, 0 on the others.", "candidate")
+
 	variableSamples  = ofEndpoint(isCounter, "sampled_requests_total", "Requests whose logged variables were recorded.")
 	variableValue    = ofEndpoint(isGauge, "variable_value", "Last value of a variable of type value, or of a number that user code collected without a definition.", "variable")
 	variableSum      = ofEndpoint(isCounter, "variable_total", "Sum of a variable of type counter, extrapolated to all requests where only a share is sampled.", "variable")
@@ -134,6 +141,7 @@ func sections() []section {
 		{"Statistics for Kafka", []*family{forwardedSent, forwardedLost, forwardedWaiting, forwardedStored}},
 		{"Statistics role", []*family{readerConnected, readerMessages, readerRecords, readerSkipped, readerLag, readerAborted}},
 		{"Copies and recordings", []*family{shadowRequests, recordedRequests}},
+		{"Canaries with steps", []*family{canaryShare, canaryPhase, canaryEvidence, canaryLimit, canaryVerdict, canaryDecides}},
 		{"Instance", []*family{instanceStart, countersKept, synced, problems, memoryTaken, memoryBudget, memoryShort, endedEarly}},
 		{"Machine", []*family{machineCPUs, machineCPU, machineMemory, machineMemoryAvailable, machineDisk, machineDiskFree, machineReceived, machineSent, machineRead, machineWritten, gpuUtilization, gpuMemory, gpuMemoryUsed, gpuTemperature}},
 	}

@@ -64,9 +64,9 @@ type trial struct {
 	last     canary.Decision
 	all      canary.Evidence // of all instances
 	observed time.Time
-	stored   string // a mark of the evidence that is on the task
-	storing  bool          // a decision is being stored, or the plan does not have it yet
-	retry    time.Time     // no decision before
+	stored   string    // a mark of the evidence that is on the task
+	storing  bool      // a decision is being stored, or the plan does not have it yet
+	retry    time.Time // no decision before
 }
 
 const (
