@@ -82,8 +82,10 @@ func (r Rule) Weight() float64 {
 		return 0.3
 	case ClientErrors:
 		return 0.2
-	case Slower50, Slower90, Slower99:
-		return 1.0 / 6
+	case Slower50:
+		return 0.25
+	case Slower90, Slower99:
+		return 0.125
 	}
 	return 0
 }

@@ -110,19 +110,29 @@ func TestRequestsWithoutADrawAreNotCounted(t *testing.T) {
 	}
 }
 
-// A few requests never decide: with the first errors of a canary at a small share the evidence is
-// reached by the number of errors that the formulas ask for.
+// A few requests never decide: the number of errors of a canary with a clean baseline.
 func TestAFewErrorsNeverDecide(t *testing.T) {
-	for share, least := range map[float64]uint64{0.01: 2, 0.05: 3, 0.1: 3, 0.5: 9} {
-		for n := uint64(1); ; n++ {
-			j := canary.NewJudge(canary.Rules{})
-			j.Observe(canary.Batch{Share: share, Canary: canary.Arm{Requests: n, Errors: n}})
+	for share, least := range map[float64]int{0.01: 2, 0.05: 3, 0.1: 3, 0.5: 9} {
+		j := canary.NewJudge(canary.Rules{})
+		for n := 1; ; n++ {
+			j.Observe(canary.Batch{Share: share, Canary: canary.Arm{Requests: 1, Errors: 1}})
 			if canary.Decide(canary.Rules{}, j.Evidence, canary.Reached{}, 1).Verdict == canary.RollBack {
 				if n < least || n > least+2 {
 					t.Errorf("share %v: %d errors decide, want about %d", share, n, least)
 				}
 				break
 			}
+		}
+	}
+}
+
+// One incident never decides: a process that dies takes all its requests with it.
+func TestOneBatchNeverDecides(t *testing.T) {
+	for _, share := range []float64{0.01, 0.1, 0.5} {
+		j := canary.NewJudge(canary.Rules{})
+		j.Observe(canary.Batch{Share: share, Canary: canary.Arm{Requests: 1000, Errors: 1000}})
+		if canary.Decide(canary.Rules{}, j.Evidence, canary.Reached{}, 1).Verdict == canary.RollBack {
+			t.Errorf("share %v: one batch decides", share)
 		}
 	}
 }

@@ -33,6 +33,8 @@ const (
 	enoughLatencies = 500
 	// forgetting of the baseline's history in one minute.
 	kept = 0.98
+	// slackTime is the difference of latencies, beside one bin, that makes no answer slow.
+	slackTime = 2 * time.Millisecond
 	// leastShare bounds the assumed share of slow answers.
 	leastShare = 1e-4
 )
@@ -125,7 +127,7 @@ func (j *Judge) Observe(b Batch) {
 func (j *Judge) compareLatencies(b Batch) {
 	for _, s := range slower {
 		bin, share := j.history.threshold(s.quantile)
-		allC, slowC := split(b.Canary.Latencies, bin)
+		allC, slowC := split(b.Canary.Latencies, slack(bin))
 		allB, slowB := split(b.Baseline.Latencies, bin)
 		if j.tolerance > 1 {
 			// Bets on the faster answers need the share of slow ones, which is only assumed: they
@@ -143,6 +145,11 @@ func (j *Judge) compareLatencies(b Batch) {
 	}
 }
 
+// slack is the last bin of a canary's latency that is not slow, where bin is that of the baseline. A
+// canary with the same code may be a little slower: its processes are asked less often, and have
+// colder caches. Such a difference is no reason for a rollback, however sure it is.
+func slack(bin int) int { return Bin(BinEnd(bin+1) + slackTime) }
+
 // split counts all latencies, and those above a bin.
 func split(latencies []uint32, bin int) (all, above uint64) {
 	for i, n := range latencies {
@@ -154,6 +161,16 @@ func split(latencies []uint32, bin int) (all, above uint64) {
 	return all, above
 }
 
+// The bounds of what one batch adds to the logarithm of the evidence against a canary. Requests that wait
+// behind the same stall, or die with the same process, are not independent: one incident must not
+// decide. A bounded factor has a smaller mean, so that the error bound holds.
+//
+//nolint:gochecknoglobals // constants
+var (
+	mostErrors = math.Log(10)
+	mostSlower = math.Log(3)
+)
+
 // against bets on the labels of events: c of the canary, b of the baseline.
 func (j *Judge) against(rule Rule, w float64, c, b uint64) {
 	if c+b == 0 {
@@ -162,8 +179,12 @@ func (j *Judge) against(rule Rule, w float64, c, b uint64) {
 	risks := grid(rule, j.tolerance)
 	l := j.Evidence.wealth(rule, len(risks))
 	even := 1 - w + w*j.tolerance
+	most := mostSlower
+	if rule == Errors || rule == ClientErrors {
+		most = mostErrors
+	}
 	for k, r := range risks {
-		l[k] += float64(c)*math.Log(r/j.tolerance) - float64(c+b)*math.Log((1-w+w*r)/even)
+		l[k] += min(float64(c)*math.Log(r/j.tolerance)-float64(c+b)*math.Log((1-w+w*r)/even), most)
 	}
 }
 
@@ -177,8 +198,8 @@ func (j *Judge) twoSided(rule Rule, w, p float64, slowC, slowB, fastC, fastB uin
 	for k, r := range risks {
 		r = min(r, 1+0.95*(1/p-1))
 		fast := (1 - p*r) / (1 - p)
-		l[k] += float64(slowC)*math.Log(r) - float64(slowC+slowB)*math.Log(1-w+w*r) +
-			float64(fastC)*math.Log(fast) - float64(fastC+fastB)*math.Log(1-w+w*fast)
+		l[k] += min(mostSlower, float64(slowC)*math.Log(r)-float64(slowC+slowB)*math.Log(1-w+w*r)+
+			float64(fastC)*math.Log(fast)-float64(fastC+fastB)*math.Log(1-w+w*fast))
 	}
 }
 

@@ -65,7 +65,7 @@ func scenarios() []scenario {
 		)
 	}
 	all = append(all,
-		scenario{name: "slowest 5 % of answers ×2", rate: 10, share: 0.1, canary: 0.01, baseline: 0.01, slower: 1, tail: 2, horizon: 6 * time.Hour, rollback: true, median: 300},
+		scenario{name: "slowest 5 % of answers ×2", rate: 10, share: 0.1, canary: 0.01, baseline: 0.01, slower: 1, tail: 2, horizon: 6 * time.Hour, rollback: true, median: 500},
 		scenario{name: "broken", rate: 10, share: 0.1, canary: 0.5, baseline: 0.001, horizon: time.Hour, rollback: true, median: 15},
 	)
 	for _, p := range []float64{0, 0.001, 0.01, 0.05} {

@@ -175,7 +175,7 @@ func TestAWorseCanaryIsBackAtTheBaselineWithinTenSeconds(t *testing.T) {
 func TestAnEqualCanaryIsPromotedStepByStep(t *testing.T) {
 	s := up(t)
 	canaryVersions(t, s, `return {"y": 1}`)
-	s.must(t, "model", "canary", "--endpoint", "m", "--steps", "20", "50", "100", "--step-time", "1s", "--input-endpoints", "m/2", "m/1", "--wait")
+	s.must(t, "model", "canary", "--endpoint", "m", "--steps", "20", "50", "100", "--step-time", "1s", "--tolerance", "3", "--input-endpoints", "m/2", "m/1", "--wait")
 	s.must(t, "model", "canary", "--endpoint", "m", "--pause")
 	send(t, 200, s)
 	var told struct {

@@ -303,7 +303,13 @@ func (s *Service) count(ctx context.Context, live *router.Live, drawn router.Dra
 	}
 	outcome := outcomeOf(answer, err)
 	live.Stats.Done(outcome, took)
-	drawn.Arms.Done(live.URL, outcome, took)
+	if drawn.Arms != nil {
+		waited := time.Duration(0)
+		if err == nil {
+			waited = answer.Queued
+		}
+		drawn.Arms.Done(live.URL, outcome, took-waited) // the arms have queues of different lengths
+	}
 	if s.o.Recorder != nil {
 		sample := sampleOf(live.URL, req, answer, err, took, share)
 		sample.Canary, sample.Outcome = drawn.Canary, outcome

@@ -6,13 +6,19 @@ import random
 
 RISKS = [1.1, 1.2, 1.35, 1.5, 1.75, 2, 2.5, 3, 4, 6, 10, 20, 50, 200, 1000]
 FRACTIONS = [0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 0.99]
-WEIGHTS = {"errors": 0.3, "client_errors": 0.2, "slower_p50": 1 / 6, "slower_p90": 1 / 6, "slower_p99": 1 / 6}
+WEIGHTS = {"errors": 0.3, "client_errors": 0.2, "slower_p50": 0.25, "slower_p90": 0.125, "slower_p99": 0.125}
 QUANTILES = {"slower_p50": 0.5, "slower_p90": 0.9, "slower_p99": 0.99}
 DELTAS = {
     "errors": [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1],
     "slower_p90": [0.05, 0.1, 0.2, 0.5],
     "slower_p99": [0.01, 0.02, 0.05, 0.1],
 }
+
+
+def slack(tau):
+    """The last bin of the canary that is not slow: one more than the baseline's, and 2 ms."""
+    seconds = 1e-4 * 1.04 ** (tau + 1) + 0.002
+    return min(math.ceil(math.log(seconds / 1e-4) / math.log(1.04)), 399)
 
 
 def mixture(logs):
@@ -68,7 +74,7 @@ def run(seed, tolerance, rates, shift, batches):
         recorded.append({"share": w, "canary": c, "baseline": b})
         for rule, name in (("errors", "errors"), ("client_errors", "client_errors")):
             for k, r in enumerate(r for r in RISKS if r > tolerance):
-                against[rule][k] += one_sided(w, r, tolerance, c[name], b[name])
+                against[rule][k] += min(one_sided(w, r, tolerance, c[name], b[name]), math.log(10))
         for i, delta in enumerate(DELTAS["errors"]):
             for k, f in enumerate(FRACTIONS):
                 failed = [arm["errors"] + arm["client_errors"] for arm in arms]
@@ -84,13 +90,14 @@ def run(seed, tolerance, rates, shift, batches):
                         tau = i
                         break
                 p = max(1 - cumulated / total, 1e-4)
-                slow = [sum(n for i, n in arm["latencies"].items() if i > tau) for arm in arms]
-                fast = [sum(n for i, n in arm["latencies"].items() if i <= tau) for arm in arms]
+                ends = (slack(tau), tau)
+                slow = [sum(n for i, n in arm["latencies"].items() if i > end) for arm, end in zip(arms, ends)]
+                fast = [sum(n for i, n in arm["latencies"].items() if i <= end) for arm, end in zip(arms, ends)]
                 for k, r in enumerate(r for r in RISKS[:13] if r > tolerance):
                     if tolerance > 1:
-                        against[rule][k] += one_sided(w, r, tolerance, *slow)
+                        against[rule][k] += min(one_sided(w, r, tolerance, *slow), math.log(3))
                     else:
-                        against[rule][k] += two_sided(w, p, r, *slow, *fast)
+                        against[rule][k] += min(two_sided(w, p, r, *slow, *fast), math.log(3))
                 for i, delta in enumerate(DELTAS.get(rule, [])):
                     for k, f in enumerate(FRACTIONS):
                         promotion[rule][i][k] += bet(w, delta, f, *slow, sum(fast))
