@@ -341,8 +341,8 @@ func (r Reached) Update(e Evidence) {
 }
 
 // Decide answers whether the canary is to be rolled back, or may get the next share, 1 for all
-// requests. e has the evidence of all instances.
-func Decide(rules Rules, e Evidence, shown Reached, next float64) Decision {
+// requests, if these clauses hold. e has the evidence of all instances.
+func Decide(rules Rules, e Evidence, shown Reached, next float64, clauses ...Clause) Decision {
 	log, culprit := e.Weigh()
 	d := Decision{Verdict: NotKnown, Evidence: log, Culprit: culprit}
 	if log >= -math.Log(rules.Bound()) {
@@ -350,7 +350,7 @@ func Decide(rules Rules, e Evidence, shown Reached, next float64) Decision {
 		return d
 	}
 	shown.Update(e)
-	for _, c := range AllClauses() {
+	for _, c := range clauses {
 		needed := c.Deltas()[c.Needed(next)]
 		if delta, ok := shown[c]; !ok || delta > needed {
 			d.Missing = append(d.Missing, c)

@@ -94,7 +94,7 @@ func TestNoTrafficChangesNothing(t *testing.T) {
 	for range 1000 {
 		j.Observe(canary.Batch{Share: 0.1, Elapsed: time.Hour})
 	}
-	d := canary.Decide(canary.Rules{}, j.Evidence, canary.Reached{}, 1)
+	d := canary.Decide(canary.Rules{}, j.Evidence, canary.Reached{}, 1, canary.AllClauses()...)
 	if d.Verdict != canary.NotKnown || !near(d.Evidence, 0) || len(d.Missing) != len(canary.AllClauses()) {
 		t.Errorf("%+v", d)
 	}
@@ -116,7 +116,7 @@ func TestAFewErrorsNeverDecide(t *testing.T) {
 		j := canary.NewJudge(canary.Rules{})
 		for n := 1; ; n++ {
 			j.Observe(canary.Batch{Share: share, Canary: canary.Arm{Requests: 1, Errors: 1}})
-			if canary.Decide(canary.Rules{}, j.Evidence, canary.Reached{}, 1).Verdict == canary.RollBack {
+			if canary.Decide(canary.Rules{}, j.Evidence, canary.Reached{}, 1, canary.AllClauses()...).Verdict == canary.RollBack {
 				if n < least || n > least+2 {
 					t.Errorf("share %v: %d errors decide, want about %d", share, n, least)
 				}
@@ -131,7 +131,7 @@ func TestOneBatchNeverDecides(t *testing.T) {
 	for _, share := range []float64{0.01, 0.1, 0.5} {
 		j := canary.NewJudge(canary.Rules{})
 		j.Observe(canary.Batch{Share: share, Canary: canary.Arm{Requests: 1000, Errors: 1000}})
-		if canary.Decide(canary.Rules{}, j.Evidence, canary.Reached{}, 1).Verdict == canary.RollBack {
+		if canary.Decide(canary.Rules{}, j.Evidence, canary.Reached{}, 1, canary.AllClauses()...).Verdict == canary.RollBack {
 			t.Errorf("share %v: one batch decides", share)
 		}
 	}

@@ -142,6 +142,13 @@ func New(o Options) *Service {
 	s.taps.observers = o.Observers
 	s.taps.shadows = newShadows(o.Logger)
 	s.taps.shadows.answer = s.shadowAnswer
+	s.taps.shadows.arms = func(canary, candidate serving.EndpointURL) *router.Arms {
+		c := s.router.Snapshot().Canaries[canary]
+		if c == nil || c.Arms == nil || c.Arms.Candidate != candidate || !c.Arms.Copies {
+			return nil
+		}
+		return c.Arms
+	}
 	if o.RecordingsDir != "" {
 		s.taps.tapes = newTapes(o.RecordingsDir, o.Logger)
 	}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/router"
 	"clearmlserving/serving"
 )
 
@@ -25,7 +27,9 @@ const (
 // answers. They do not affect the client of the original request: the
 // copy is made after the answer, and dropped if the queue is full.
 type shadows struct {
-	answer  func(ctx context.Context, to serving.EndpointURL, c copied) (*engine.Response, error)
+	answer func(ctx context.Context, to serving.EndpointURL, c copied) (*engine.Response, error)
+	// arms returns the counts of a canary whose candidate gets copies, nil for others.
+	arms    func(canary, candidate serving.EndpointURL) *router.Arms
 	changed chan struct{} // has one signal: pairs were added or removed
 	log     *slog.Logger
 
@@ -164,6 +168,13 @@ func (s *shadows) compare(ctx context.Context, p *pair, c copied) {
 		return // the pair was removed, or the instance stops: not an outcome
 	}
 	p.shadowed.Add(1)
+	if arms := s.arms(p.from, p.to); arms != nil {
+		status := http.StatusInternalServerError
+		if err == nil {
+			status = got.Status
+		}
+		arms.Pair(status, c.exchange.Status)
+	}
 	if err != nil || got.Status >= 500 {
 		p.errors.Add(1)
 		return

@@ -259,6 +259,9 @@ func (s *Service) MoveRollout(url EndpointURL, m RolloutMove, now time.Time) (mo
 	}
 	before := r
 	r.Phase, r.Step, r.Since = m.Phase, m.Step, now
+	if before.Phase == RolloutHeld && r.Phase == RolloutRunning {
+		r.Started = now // the deadline begins anew
+	}
 	what := string(r.Phase)
 	if r.Phase == RolloutRunning && r.Step != before.Step {
 		what = r.stepName()
@@ -291,6 +294,12 @@ func (p *Plan) resolveRollouts(s Service) {
 			continue
 		}
 		p.Rollouts[url] = r
+		if r.Active() && r.Step == MirrorStep {
+			if o := p.Options[url]; o.Shadow == nil {
+				o.Shadow = &Shadow{To: string(r.Candidate), Share: 1}
+				p.Options[url] = o
+			}
+		}
 	}
 }
 

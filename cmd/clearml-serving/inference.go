@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -31,6 +32,7 @@ import (
 	"clearmlserving/serving"
 	"clearmlserving/statistics"
 	"clearmlserving/storage"
+	"clearmlserving/timeseries"
 	"clearmlserving/timeseries/gather"
 	"clearmlserving/tracing"
 	"clearmlserving/worker"
@@ -56,7 +58,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 	cmd.Flags().StringVar(&name, "name", "", "name of the serving service (default: the first active one)")
 	mark(cmd.Flags(), "name", markOurs)
 	a.declareInference(cmd.Flags())
-	a.declare(cmd.Flags(), "remote-write-url")
+	a.declare(cmd.Flags(), "prometheus-url", "remote-write-url")
 	return cmd
 }
 
@@ -103,6 +105,7 @@ type inferenceSetup struct {
 	metrics *gather.Source         // gets the instance's metrics
 	others  []prometheus.Collector // metrics of other parts of the process, for scrapes
 	push    *pusher                // gets the client and the id of the instance's record; nil: none
+	query   timeseries.Querier     // evaluates the conditions of canaries; nil: those of conditions
 }
 
 // newInference puts the data plane together: core, fronts, engines, followers. What it
@@ -171,7 +174,17 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	o.Changes, o.Poll = setup.changes, setup.poll
 	o.RecordingsDir = recordingsDir(dir)
 	o.CacheFile = filepath.Join(dir, "inference", "state-"+cacheName(id, setup.name)+".json")
-	decider := rollout.New(rollout.Options{Client: client, Changed: changed, Logger: log})
+	if setup.query == nil {
+		if setup.query, err = a.conditions(client); err != nil {
+			return nil, err
+		}
+	}
+	transport, err := a.transport()
+	if err != nil {
+		return nil, err
+	}
+	hooks := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	decider := rollout.New(rollout.Options{Client: client, Query: setup.query, HTTP: hooks, Changed: changed, Logger: log})
 	o.Rollout = decider.Report
 	opened := func(task string) {
 		python.SetInstanceTask(task)

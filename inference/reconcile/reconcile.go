@@ -497,7 +497,7 @@ func (r *Reconciler) canary(url serving.EndpointURL, table serving.CanaryTable, 
 	if before != nil {
 		canary.Stats = before.Stats
 	}
-	if rollout, ok := r.plan.Rollouts[url]; ok && rollout.Active() && len(targets) == 2 {
+	if rollout, ok := r.plan.Rollouts[url]; ok && rollout.Active() && (len(targets) == 2 || rollout.Step == serving.MirrorStep) {
 		canary.Arms = router.NewArms(rollout, canary.Shares()[rollout.Candidate])
 		if before != nil && before.Arms.Same(canary.Arms) {
 			canary.Arms = before.Arms // it goes on counting

@@ -172,11 +172,18 @@ func (d *Decider) lastWords(ctx context.Context) {
 
 // store stores a decision, until it is stored or another one came first.
 func (d *Decider) store(ctx context.Context, service string, url serving.EndpointURL, m serving.RolloutMove) {
+	if m = d.permitted(ctx, url, m); m.Phase != serving.RolloutRolledBack && d.worse(url) {
+		d.settled(url, false) // while the webhook was asked, it became known
+		return
+	}
 	failures := 0
 	for {
 		moved, err := d.move(ctx, service, url, m)
 		if err == nil {
 			d.settled(url, moved)
+			if moved {
+				d.tell(ctx, url, m)
+			}
 			return
 		}
 		failures++
@@ -198,6 +205,14 @@ func (d *Decider) move(ctx context.Context, service string, url serving.Endpoint
 	return s.MoveRollout(ctx, url, m)
 }
 
+// worse reports whether the candidate is to be rolled back.
+func (d *Decider) worse(url serving.EndpointURL) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := d.trials[url]
+	return t != nil && t.last.Verdict == canary.RollBack
+}
+
 // settled ends the storing of a decision. A decision that another one has preceded is undone.
 func (d *Decider) settled(url serving.EndpointURL, moved bool) {
 	if d.o.Changed != nil {
@@ -209,7 +224,11 @@ func (d *Decider) settled(url serving.EndpointURL, moved bool) {
 	if t == nil || moved {
 		return // the plan says that it is stored
 	}
-	t.storing, t.retry = false, time.Now().Add(2*time.Second)
+	t.storing = false
+	if t.last.Verdict == canary.RollBack {
+		return // it is decided again at once
+	}
+	t.retry = time.Now().Add(2 * time.Second)
 	for _, a := range t.arms {
 		a.Restore()
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"math"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -32,6 +33,8 @@ type Options struct {
 	Client *clearml.Client
 	// Query evaluates guards. nil: guards are not known.
 	Query Querier
+	// HTTP calls webhooks. nil: they fail.
+	HTTP *http.Client
 	// Changed is called after a decision was stored, nil for none.
 	Changed func()
 	Logger  *slog.Logger
@@ -194,7 +197,11 @@ func (d *Decider) observe(now time.Time) {
 		t.all = t.others.Clone()
 		t.all.Merge(t.judge.Evidence)
 		next, _ := t.rollout.Next()
-		t.last = canary.Decide(rules(t.rollout), t.all, t.shown, next)
+		clauses := canary.AllClauses()
+		if t.rollout.Step == serving.MirrorStep {
+			clauses = []canary.Clause{canary.FewErrors} // copies wait in a queue of their own
+		}
+		t.last = canary.Decide(rules(t.rollout), t.all, t.shown, next, clauses...)
 	}
 }
 
@@ -207,6 +214,9 @@ func (d *Decider) decideAll(ctx context.Context) {
 		return
 	}
 	for url, t := range d.trials {
+		if t.storing && t.last.Verdict == canary.RollBack && t.guards.frozen == "" && len(t.arms) > 0 {
+			t.arms[len(t.arms)-1].Withdraw() // a webhook is being asked about a step
+		}
 		if t.storing || now.Before(t.retry) {
 			continue
 		}

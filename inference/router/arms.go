@@ -14,6 +14,7 @@ type Arms struct {
 	Rollout             string // the ID of the rollout
 	Candidate, Baseline serving.EndpointURL
 	Share               float64 // the probability with which the candidate is drawn
+	Copies              bool    // the candidate gets a copy of each request instead
 	withdrawn           atomic.Bool
 	candidate, baseline arm
 }
@@ -27,15 +28,21 @@ type arm struct {
 
 // NewArms returns arms without requests, nil if nothing is drawn.
 func NewArms(r serving.Rollout, share float64) *Arms {
+	a := &Arms{Rollout: r.ID, Candidate: r.Candidate, Baseline: r.Baseline, Share: share}
+	if r.Step == serving.MirrorStep {
+		// Both get each request, so that an error of one of them is either's with the same probability.
+		a.Share, a.Copies = 0.5, true
+		return a
+	}
 	if !(share > 0 && share < 1) {
 		return nil
 	}
-	return &Arms{Rollout: r.ID, Candidate: r.Candidate, Baseline: r.Baseline, Share: share}
+	return a
 }
 
 // Same reports whether both count the same draws.
 func (a *Arms) Same(b *Arms) bool {
-	return a != nil && b != nil && a.Rollout == b.Rollout && a.Candidate == b.Candidate && a.Baseline == b.Baseline && a.Share == b.Share
+	return a != nil && b != nil && a.Rollout == b.Rollout && a.Candidate == b.Candidate && a.Baseline == b.Baseline && a.Share == b.Share && a.Copies == b.Copies
 }
 
 // Withdraw gives all requests to the baseline, before the stored configuration says so. Requests
@@ -66,6 +73,26 @@ func (a *Arms) Done(drawn serving.EndpointURL, o Outcome, took time.Duration) {
 	case Answered:
 		of.latencies[canary.Bin(took)].Add(1)
 	case BadRequests, outcomes: // never came to user code
+	}
+}
+
+// Pair counts a request and its copy, by their statuses: both arms got the same. Their latencies
+// cannot be compared.
+func (a *Arms) Pair(candidate, baseline int) {
+	if a == nil {
+		return
+	}
+	a.candidate.status(candidate)
+	a.baseline.status(baseline)
+}
+
+func (a *arm) status(status int) {
+	a.requests.Add(1)
+	switch {
+	case status >= 500:
+		a.errors.Add(1)
+	case status >= 400:
+		a.clientErrors.Add(1)
 	}
 }
 
