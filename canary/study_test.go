@@ -44,7 +44,7 @@ func scenarios() []scenario {
 	for _, r := range []struct {
 		rate    float64
 		horizon time.Duration
-	}{{1, 6 * time.Hour}, {10, 2 * time.Hour}, {1000, time.Hour}} {
+	}{{1, 6 * time.Hour}, {10, time.Hour}, {1000, 15 * time.Minute}} {
 		for _, p := range []float64{0.001, 0.01, 0.05} {
 			all = append(all, scenario{name: "equal", rate: r.rate, share: 0.1, canary: p, baseline: p, horizon: r.horizon, rolledBack: alpha})
 		}
@@ -53,10 +53,10 @@ func scenarios() []scenario {
 	for _, r := range []struct {
 		rate    float64
 		horizon time.Duration
-	}{{1, 2 * time.Hour}, {10, time.Hour}, {1000, time.Minute}} {
+	}{{1, 2 * time.Hour}, {10, 30 * time.Minute}, {1000, 30 * time.Second}} {
 		all = append(all, scenario{name: "equal, with latencies", rate: r.rate, share: 0.1, canary: 0.01, baseline: 0.01, slower: 1, horizon: r.horizon, rolledBack: alpha})
 	}
-	all = append(all, scenario{name: "equal, with latencies, bursts of errors and of load in both", rate: 10, share: 0.1, canary: 0.01, baseline: 0.01, slower: 1, bursts: true, horizon: time.Hour, rolledBack: alpha})
+	all = append(all, scenario{name: "equal, with latencies, bursts of errors and of load in both", rate: 10, share: 0.1, canary: 0.01, baseline: 0.01, slower: 1, bursts: true, horizon: 30 * time.Minute, rolledBack: alpha})
 	for _, rate := range []float64{1, 10, 100} {
 		all = append(all,
 			scenario{name: "worse", rate: rate, share: 0.1, canary: 0.06, baseline: 0.01, horizon: 24 * time.Hour, rollback: true, median: 200},

@@ -20,13 +20,17 @@ func modelHistoryCommand(a *app) *cobra.Command {
 		Short: "List the revisions of an endpoint",
 		Long: `List the revisions of an endpoint, the newest first: each change of its model, code,
 environment or settings, by whom and why, and what became of it. A refused
-revision is not served: the last good one is. Removed endpoints have a history too.`,
+revision is not served: the last good one is. Removed endpoints have a history too.
+The history of a canary with steps has the decisions about it.`,
 		Example: `  clearml-serving model history test_model
   clearml-serving --json model history test_model/1`,
 		Args:        oneArg(&endpoint, "give the name of one endpoint", nameHint),
 		Annotations: map[string]string{markWords: ""},
 	}, func(_ context.Context, s *operations.Service) (object, error) {
 		h, err := s.History(endpoint)
+		if r, ok := serving.LookUp(s.Config.Rollouts, string(serving.CleanURL(endpoint))); ok && err != nil {
+			return a.canaryHistory(s, endpoint, r)
+		}
 		if err != nil {
 			return nil, hintIfNotFound(err, "Try: clearml-serving model list   (shows the names; a revision is recorded when an instance or a command of this version sees the endpoint)")
 		}
@@ -59,6 +63,16 @@ revision is not served: the last good one is. Removed endpoints have a history t
 			{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"removed", orNull(stamp(h.Removed))}, {"revisions", shown},
 		}, nil
 	})
+}
+
+// canaryHistory shows the decisions about a canary with steps.
+func (a *app) canaryHistory(s *operations.Service, endpoint string, r serving.Rollout) (object, error) {
+	var rows [][]string
+	for _, e := range slices.Backward(r.Events) {
+		rows = append(rows, []string{e.What, percentOf(e.Share), e.Time.UTC().Format(time.DateTime), e.By, e.Note})
+	}
+	a.print.table([]string{"DECISION", "SHARE", "TIME (UTC)", "BY", "NOTE"}, rows)
+	return object{{"id", s.Doc.ID}, {"endpoint", string(serving.CleanURL(endpoint))}, {"candidate", string(r.Candidate)}, {"decisions", r.Events}}, nil
 }
 
 // authorOf is who made a revision.
