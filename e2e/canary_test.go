@@ -280,3 +280,31 @@ func TestEvidenceOutlivesItsInstances(t *testing.T) {
 		t.Errorf("the decision was stored %d times: %+v", len(r.Events)-1, r.Events)
 	}
 }
+
+func TestABadCandidateThatGetsCopiesReachesNoClient(t *testing.T) {
+	s := up(t)
+	canaryVersions(t, s, failingHalf("RuntimeError"))
+	s.must(t, "model", "canary", "--endpoint", "m", "--steps", "10", "100", "--mirror", "1h", "--input-endpoints", "m/2", "m/1", "--wait")
+	tr := send(t, 50, s)
+	r := s.becomes(t, "rolled back")
+	tr.stop()
+	if n := tr.candidate.Load(); n > 0 || tr.bad.Load() > 0 {
+		t.Errorf("clients got %d answers of the candidate and %d bad ones", n, tr.bad.Load())
+	}
+	if end := r.Events[len(r.Events)-1]; r.Step != -1 || !strings.Contains(end.Note, "more errors") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestAConditionOnTimeSeriesTakesACandidateBack(t *testing.T) {
+	plane := controlPlane(t)
+	id := createdID(t, plane.must(t, "create", "--name", "canary"))
+	a := instance(t, plane, id)
+	addVersions(t, plane, `return {"y": 1}`)
+	plane.must(t, "model", "canary", "--endpoint", "m", "--steps", "10", "100", "--guard", `clearml_serving_endpoint_ready{endpoint="m",version="2"} == 1`, "--input-endpoints", "m/2", "m/1", "--wait")
+	r := plane.becomes(t, "rolled back")
+	if end := r.Events[len(r.Events)-1]; !strings.Contains(end.Note, "the condition of --guard holds: clearml_serving_endpoint_ready") {
+		t.Errorf("%+v", end)
+	}
+	a.answers(t, "m", `{"y":1}`)
+}
