@@ -41,7 +41,7 @@ func resolveCanary(c Canary, usable, canaries map[EndpointURL]bool) CanaryTable 
 			table.Problem = fmt.Sprintf("no endpoint starts with %q", c.LoadEndpointPrefix)
 			return table
 		}
-		slices.SortFunc(targets, func(a, b EndpointURL) int { return cmp.Compare(versionOrder(b), versionOrder(a)) })
+		NewestFirst(targets)
 		n := min(len(targets), len(c.Weights))
 		targets, weights = targets[:n], c.Weights[:n]
 	} else {
@@ -96,4 +96,10 @@ func cutLast(url string) (base, last string, found bool) {
 		return url, "", false
 	}
 	return url[:i], url[i+1:], true
+}
+
+// NewestFirst sorts endpoints as the prefix of a canary selects them.
+func NewestFirst(urls []EndpointURL) []EndpointURL {
+	slices.SortFunc(urls, func(a, b EndpointURL) int { return cmp.Compare(versionOrder(b), versionOrder(a)) })
+	return urls
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
+	"clearmlserving/canary"
 	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
@@ -20,6 +21,7 @@ import (
 func modelCanaryCommand(a *app) *cobra.Command {
 	var c serving.Canary
 	var steps stepFlags
+	var analyse string
 	cmd := &cobra.Command{
 		Use:   "canary",
 		Short: "Split the requests of one name over several endpoints",
@@ -38,7 +40,8 @@ the rules and their error rates; model list --verbose shows the evidence.`,
 		Example: `  clearml-serving model canary --endpoint test_model --weights 0.1 0.9 --input-endpoints test_model/2 test_model/1
   clearml-serving model canary --endpoint test_model_auto --weights 0.1 0.9 --input-endpoint-prefix test_model_auto
   clearml-serving model canary --endpoint test_model --steps 5 10 25 50 100 --input-endpoints test_model/2 test_model/1
-  clearml-serving model canary --endpoint test_model --pause`,
+  clearml-serving model canary --endpoint test_model --pause
+  clearml-serving model canary --analyse recordings/test_model.jsonl --input-endpoints test_model/2 test_model/1`,
 		PreRunE: func(cmd *cobra.Command, _ []string) error { return steps.check(cmd) },
 	}
 	flags := cmd.Flags()
@@ -47,18 +50,28 @@ the rules and their error rates; model list --verbose shows the evidence.`,
 	flags.Var(wordList(&c.LoadEndpoints), "input-endpoints", "the endpoints, with their version: test_model/2 test_model/1")
 	flags.StringVar(&c.LoadEndpointPrefix, "input-endpoint-prefix", "", "take the endpoints whose name begins so, newest version first")
 	steps.declare(cmd)
+	flags.StringVar(&analyse, "analyse", "", "file of recorded requests to a canary: tell what the rules would have done, and change nothing")
+	mark(flags, "analyse", markOurs)
 	// Without these two the original stores a record that nobody can read.
-	required(cmd, "endpoint")
-	mark(flags, "weights", markRequired, append([]string{"steps"}, rolloutActions...)...)
+	mark(flags, "endpoint", markRequired, "analyse")
+	mark(flags, "weights", markRequired, append([]string{"steps", "analyse"}, rolloutActions...)...)
 	// The original's readme writes the flag with one more "s", which the original refuses.
 	flags.StringVar(&c.LoadEndpointPrefix, "input-endpoints-prefix", "", "")
 	flags.Lookup("input-endpoints-prefix").Hidden = true
-	return a.deploys(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
+	a.deploys(cmd, func(ctx context.Context, s *operations.Service) (change, error) {
 		if action := steps.action(cmd); action != "" {
 			return a.moveCanary(ctx, s, c.Endpoint, action)
 		}
 		return a.modelCanary(ctx, s, c, steps.rollout())
 	})
+	changes := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if analyse != "" {
+			return a.analyseCanary(analyse, c, canary.Rules{Alpha: steps.alpha, Tolerance: steps.tolerance})
+		}
+		return changes(cmd, args)
+	}
+	return cmd
 }
 
 // stepFlags are the flags of the steps of a canary.
@@ -126,6 +139,9 @@ func (f *stepFlags) check(cmd *cobra.Command) error {
 		return usagef(cmd, "argument --%s: not allowed with argument --%s", actions[1], actions[0])
 	case len(actions) == 1 && i >= 0:
 		return usagef(cmd, "argument --%s: not allowed with argument --%s", actions[0], other[i])
+	}
+	if given("analyse") {
+		return nil
 	}
 	if !given("steps") {
 		if i := slices.IndexFunc(stepRules, defines); i >= 0 {
