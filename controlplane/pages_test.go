@@ -195,7 +195,7 @@ func (m made) forms() []string {
 	return []string{
 		"/logout", "/models/upload", "/models/" + m.model + "/tags", "/models/" + m.model + "/publish", "/models/" + m.model + "/archive",
 		"/models/" + m.model + "/metadata", "/models/" + m.model + "/delete", "/experiments/" + m.task + "/delete", "/models/" + m.model + "/deploy", "/experiments/" + m.task + "/tags", "/experiments/" + m.task + "/archive",
-		"/services", "/services/" + m.service + "/revert", "/services/" + m.service + "/canary", "/services/" + m.service + "/remove", "/services/" + m.service + "/metrics/remove",
+		"/services", "/services/" + m.service + "/revert", "/services/" + m.service + "/canary", "/services/" + m.service + "/canary/move", "/services/" + m.service + "/remove", "/services/" + m.service + "/metrics/remove",
 		"/services/" + m.service + "/playground", "/services/" + m.service + "/options", "/services/" + m.service + "/keys", "/services/" + m.service + "/keys/revoke",
 		"/services/" + m.service + "/keys/require", "/services/" + m.service + "/rollback", "/deploy", "/settings/credentials", "/settings/credentials/revoke",
 	}
@@ -481,6 +481,7 @@ func TestAModelIsUploadedEditedAndDeployed(t *testing.T) {
 	v.shows("/models/"+model, "prices", "wine/1")
 	v.steerCanary(service)
 	v.takeBack(service)
+	r.decideCanary(v, service)
 }
 
 // TestPagesEditAServiceAsTheCommandLineDoes: the version of the service is written, what
@@ -550,6 +551,34 @@ func (v *visitor) steerCanary(service string) {
 	}
 	if status, _ := v.post("/services/"+service+"/playground", "endpoint", "http://evil.example/", "body", "{}"); status != http.StatusNotFound {
 		v.t.Errorf("playground of an address: %d", status)
+	}
+}
+
+// decideCanary pauses a canary with steps, and takes it back.
+func (r *running) decideCanary(v *visitor, service string) {
+	v.t.Helper()
+	for name, record := range map[string]string{
+		"canary":          `{"stepwise":{"endpoint":"stepwise","weights":[0.05,0.95],"load_endpoints":["wine/2","wine/1"]}}`,
+		"canary_rollouts": `{"stepwise":{"id":"1","candidate":"wine/2","baseline":"wine/1","steps":[0.05,0.5,1],"phase":"running","step":0}}`,
+	} {
+		r.call(v.t, "tasks.edit_configuration", map[string]any{"task": service, "configuration": []any{map[string]any{"name": name, "value": record}}, "force": true}, nil)
+	}
+	v.shows("/services/"+service, "stepwise", `aria-current="step">5 %`, "running", "Pause", "Take back")
+	move := func(action, shown string) {
+		v.t.Helper()
+		if status, page := v.post("/services/"+service+"/canary/move", "endpoint", "stepwise", "action", action); status != http.StatusOK || !strings.Contains(page, shown) {
+			v.t.Errorf("%s: %d %.300s", action, status, page)
+		}
+	}
+	move("pause", "The canary stepwise is paused.")
+	v.shows("/services/"+service, "Resume", "default")
+	move("abort", "The canary stepwise is rolled back.")
+	v.shows("/services/"+service, "rolled back", "Decisions")
+	if status, page := v.post("/services/"+service+"/canary/move", "endpoint", "stepwise", "action", "promote"); status == http.StatusOK || !strings.Contains(page, "has ended") {
+		v.t.Errorf("promoted after the end: %d %.300s", status, page)
+	}
+	if status, _ := v.post("/services/"+service+"/canary/move", "endpoint", "none", "action", "pause"); status != http.StatusNotFound {
+		v.t.Errorf("a canary that does not exist: %d", status)
 	}
 }
 

@@ -169,7 +169,7 @@ func (p Parameters) LogShare(otherwise float64) (float64, error) {
 // Section is the name of one configuration object of a service's task.
 type Section string
 
-// The configuration objects of a service. Five belong to this product and are not used by the
+// The configuration objects of a service. Six belong to this product and are not used by the
 // original: SectionVersions (the version numbers of monitored models), SectionOptions (recording,
 // golden samples, shadow traffic and limits by URL), SectionAccess (access keys), SectionRevisions
 // (what each URL deployed, when, and what became of it), SectionDrift (references of variables,

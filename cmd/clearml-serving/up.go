@@ -88,7 +88,7 @@ func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
 	metrics := &gather.Source{}
 	inference, err := a.newInference(ctx, inferenceSetup{
 		sockets: setup.sockets, config: config, name: setup.name,
-		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute, metrics: metrics, others: []prometheus.Collector{watcher}, query: series.querier,
+		changes: server.Feed().Subscribe("task", "model", "project"), poll: time.Minute, metrics: metrics, query: series.querier, others: []prometheus.Collector{watcher},
 	})
 	if err != nil {
 		return nil, errors.Join(err, server.Close())

@@ -21,7 +21,8 @@ type canaryRow struct {
 	More    int // shares that are not shown
 	Problem string
 	// Live means that the shares are in use by an instance.
-	Live bool
+	Live    bool
+	Rollout *rolloutRow // nil: it has no steps
 }
 
 // share is one part of a canary's bar.
@@ -55,6 +56,7 @@ func canaryRows(config serving.Service, instances []instance) []canaryRow {
 			row.Problem = report.Problem
 			row.Shares = configuredShares(c)
 		}
+		row.Rollout = rolloutOf(config, serving.CleanURL(key), instances)
 		row.Shares, row.More = firstOf(row.Shares, shownShares)
 		lay(row.Shares)
 		rows = append(rows, row)

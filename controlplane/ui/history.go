@@ -81,6 +81,7 @@ func sectionNoun(section string) string {
 		serving.SectionOptions:             "options of",
 		serving.SectionAccess:              "key",
 		serving.SectionRevisions:           "revisions of",
+		serving.SectionRollouts:            "steps of",
 	}[serving.Section(section)], section)
 }
 

@@ -142,6 +142,7 @@ func (p *Pages) install() {
 	p.post("POST /services/{id}/revert", p.revert)
 	p.page("GET /services/{id}/canary", p.canaryForm)
 	p.post("POST /services/{id}/canary", p.saveCanary)
+	p.post("POST /services/{id}/canary/move", p.moveCanary)
 	p.post("POST /services/{id}/remove", p.removeEndpoint)
 	p.post("POST /services/{id}/metrics/remove", p.removeMetrics)
 	p.page("GET /services/{id}/playground", ofService(p.playground))
