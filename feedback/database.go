@@ -64,6 +64,9 @@ CREATE TABLE counts (url TEXT NOT NULL, name TEXT NOT NULL, n INTEGER NOT NULL, 
 PRAGMA user_version = 1;`
 )
 
+// fileEnds are the ends of the names of a database's files.
+var fileEnds = []string{"", "-wal", "-shm"} //nolint:gochecknoglobals // a constant
+
 // day0 is the "day" of the totals since the beginning.
 const day0 = 0
 
@@ -93,6 +96,7 @@ const (
 // database is the file of one instance. One goroutine at a time writes it.
 type database struct {
 	path string
+	is   map[string]os.FileInfo // the file and its log, when they were opened
 	db   *sql.DB
 	now  func() time.Time
 
@@ -115,12 +119,10 @@ func openFree(dir string, now func() time.Time, log *slog.Logger) (*database, er
 	for i := 1; i <= maxInstances; i++ {
 		path := filepath.Join(dir, fmt.Sprintf("feedback-%d.db", i))
 		d, err := open(path, now)
-		if code := sqliteCode(err); code == damagedCode || code == foreignCode {
+		if code := sqliteCode(err); code == damagedCode || code == foreignCode || errors.Is(err, errNoFile) {
 			log.Error("feedback file set aside, because it is damaged", "file", path, "err", err)
-			for _, end := range []string{"", "-wal", "-shm"} {
-				if err := os.Rename(path+end, path+".damaged"+end); err != nil && !errors.Is(err, os.ErrNotExist) {
-					return nil, err
-				}
+			if err := setAside(path); err != nil {
+				return nil, err
 			}
 			d, err = open(path, now)
 		}
@@ -135,6 +137,29 @@ func openFree(dir string, now func() time.Time, log *slog.Logger) (*database, er
 	return nil, fmt.Errorf("all %d files in %s are in use by other instances", maxInstances, dir)
 }
 
+// setAside renames a file that no process uses.
+func setAside(path string) error {
+	for _, end := range fileEnds {
+		if err := os.RemoveAll(path + ".damaged" + end); err != nil { // a folder cannot be replaced by a file
+			return err
+		}
+		if err := os.Rename(path+end, path+".damaged"+end); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// gone reports whether something else has removed or replaced the file, so that what is written is lost.
+func (d *database) gone() bool {
+	for path, opened := range d.is {
+		if now, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) || (err == nil && !os.SameFile(opened, now)) {
+			return true
+		}
+	}
+	return false
+}
+
 // sqliteCode is the primary code of SQLite's error, 0 for others.
 func sqliteCode(err error) int {
 	if e, ok := errors.AsType[*sqlite.Error](err); ok {
@@ -143,7 +168,12 @@ func sqliteCode(err error) int {
 	return 0
 }
 
+var errNoFile = errors.New("it is not a regular file")
+
 func open(path string, now func() time.Time) (_ *database, err error) {
+	if info, err := os.Lstat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, errNoFile
+	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600) // with permissions for this user only
 	if err != nil {
 		return nil, err
@@ -169,9 +199,14 @@ func open(path string, now func() time.Time) (_ *database, err error) {
 	db.SetMaxOpenConns(1)
 	db.SetMaxIdleConns(1)
 	db.SetConnMaxLifetime(0)
-	d := &database{path: path, db: db, now: now}
+	d := &database{path: path, is: map[string]os.FileInfo{}, db: db, now: now}
 	if err := d.load(context.Background()); err != nil {
 		return nil, errors.Join(err, db.Close())
+	}
+	for _, end := range fileEnds {
+		if info, err := os.Lstat(path + end); err == nil {
+			d.is[path+end] = info
+		}
 	}
 	return d, nil
 }

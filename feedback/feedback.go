@@ -6,6 +6,7 @@ package feedback
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"maps"
 	"strings"
@@ -115,8 +116,13 @@ func (s *Store) start() {
 
 // open opens the store, unless it is open. s.mu is held.
 func (s *Store) open() {
-	if s.db.Load() != nil {
-		return
+	if db := s.db.Load(); db != nil {
+		if !db.gone() {
+			return
+		}
+		s.o.Logger.Error("feedback file was removed, a new one is begun", "file", db.path)
+		s.db.Store(nil)
+		db.close()
 	}
 	db, err := openFree(s.o.Dir, s.o.now, s.o.Logger)
 	if err != nil {
@@ -300,6 +306,12 @@ func (s *Store) write(change func(*tx) error) error {
 		return &unavailableError{why}
 	}
 	err := db.write(change)
+	if code := sqliteCode(err); code == damagedCode || code == foreignCode {
+		s.o.Logger.Error("feedback file set aside, because it is damaged", "file", db.path, "err", err)
+		s.db.Store(nil)
+		db.close()
+		err = errors.Join(err, setAside(db.path)) // the next use begins a new one
+	}
 	if _, refused := err.(*invalidError); err != nil && !refused { //nolint:errorlint // it is never wrapped
 		s.fails(err)
 		return &unavailableError{err.Error()}

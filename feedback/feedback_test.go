@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -559,5 +560,43 @@ func TestCanonicalNames(t *testing.T) {
 		if got := canonical(text); got != want {
 			t.Errorf("canonical(%q) = %q, want %q", text, got, want)
 		}
+	}
+}
+
+// What is acknowledged afterwards is in a file that the next start reads.
+func TestAFileThatIsRemovedOrDamagedWhileItIsUsedIsBegunAgain(t *testing.T) {
+	for name, harm := range map[string]func(dir string) error{
+		"folder removed": os.RemoveAll,
+		"file removed":   func(dir string) error { return os.Remove(filepath.Join(dir, "feedback-1.db")) },
+		"log removed":    func(dir string) error { return os.Remove(filepath.Join(dir, "feedback-1.db-wal")) },
+		"file replaced by a folder": func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, "feedback-1.db")), os.Mkdir(filepath.Join(dir, "feedback-1.db"), 0o700))
+		},
+		"file damaged": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "feedback-1.db"), bytes.Repeat([]byte("garbage "), 10_000), 0o600)
+		},
+		"file truncated": func(dir string) error { return os.Truncate(filepath.Join(dir, "feedback-1.db"), 100) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "feedback")
+			s, c := openStore(t, dir, classes)
+			predict(s, c, "a", `{"y": 1, "p": 0.9}`)
+			if err := harm(dir); err != nil {
+				t.Fatal(err)
+			}
+			status := 0
+			for i := 0; i < 50 && status != http.StatusOK; i++ { // some damage is seen only in the middle of a write
+				status, _ = s.Take("m", []byte(`{"request_id": "b", "truth": 1}`))
+			}
+			if status != http.StatusOK {
+				t.Fatalf("no feedback is taken any more: %s", *s.problem.Load())
+			}
+			s.close()
+			again, c := openStore(t, dir, classes)
+			predict(again, c, "b", `{"y": 1, "p": 0.9}`)
+			if got := again.Report("m").Outcomes[countJoined]; got != 1 {
+				t.Errorf("%d joined after a restart, want 1: an acknowledged truth is lost", got)
+			}
+		})
 	}
 }

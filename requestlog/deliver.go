@@ -49,11 +49,11 @@ func (l *Log) deliver(ctx context.Context) {
 
 // deliverAll converts full spool files and delivers finished files, oldest first.
 func (l *Log) deliverAll(ctx context.Context) error {
-	full, err := filepath.Glob(filepath.Join(l.slot, "*"+fullEnd))
+	full, err := filepath.Glob(filepath.Join(l.folder(), "*"+fullEnd))
 	for _, path := range full {
 		err = errors.Join(err, l.convert(path))
 	}
-	found, err2 := filepath.Glob(filepath.Join(l.slot, "*"+parquetEnd))
+	found, err2 := filepath.Glob(filepath.Join(l.folder(), "*"+parquetEnd))
 	err = errors.Join(err, err2)
 	slices.SortFunc(found, func(a, b string) int { return cmp.Compare(fileName(a).time, fileName(b).time) })
 	for _, path := range found {
@@ -71,15 +71,16 @@ func (l *Log) deliverAll(ctx context.Context) error {
 func (l *Log) convert(path string) error {
 	base := strings.TrimSuffix(filepath.Base(path), fullEnd)
 	i := max(strings.LastIndexByte(base, '.'), 0)
-	part := filepath.Join(l.slot, base+partEnd)
+	part := filepath.Join(l.folder(), base+partEnd)
 	first, rows, err := writeParquet(path, part)
 	switch {
 	case err != nil:
+		_ = os.Remove(part) // it takes room
 	case rows == 0: // the last write of a killed process was cut
 		return os.Remove(path)
 	default:
 		name := fmt.Sprintf("%s.%s.%s.%d%s", base[:i], first.UTC().Format("20060102T150405Z"), strings.TrimPrefix(base[i:], "."), rows, parquetEnd)
-		err = errors.Join(os.Rename(part, filepath.Join(l.slot, name)), os.Remove(path))
+		err = errors.Join(os.Rename(part, filepath.Join(l.folder(), name)), os.Remove(path))
 	}
 	if err != nil {
 		return fmt.Errorf("write the Parquet file of %s: %w", path, err)
@@ -180,7 +181,7 @@ func (l *Log) prune() {
 			return nil
 		})
 	}
-	found, _ := filepath.Glob(filepath.Join(l.slot, "*.*"))
+	found, _ := filepath.Glob(filepath.Join(l.folder(), "*.*"))
 	for _, path := range found {
 		if info, err := os.Stat(path); err == nil {
 			if strings.HasSuffix(path, parquetEnd) {
@@ -199,7 +200,7 @@ func (l *Log) prune() {
 			}
 			if os.Remove(f.path) == nil {
 				total -= f.info.Size()
-				if filepath.Dir(f.path) == l.slot {
+				if filepath.Dir(f.path) == l.folder() {
 					n := fileName(f.path)
 					l.count(n.url(), resultRemoved, n.rows)
 				}

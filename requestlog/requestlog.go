@@ -77,9 +77,10 @@ type Log struct {
 	counting sync.Mutex // guards counts
 	counts   map[countKey]uint64
 
-	// The fields below belong to Run's goroutine; slot and lock do not change once they are set.
-	slot  string // the folder of this instance
-	lock  *os.File
+	slot atomic.Pointer[string] // the folder of this instance, nil before the first row
+
+	// The fields below belong to Run's goroutine.
+	lock  *os.File // of slot
 	files map[serving.EndpointURL]*spool
 	full  bool // the files on this machine exceed MaxBytes
 }
@@ -94,7 +95,7 @@ const (
 	resultLogged  = "logged"
 	resultSkipped = "skipped" // cannot be redacted, or too large
 	resultDropped = "dropped" // the queue was full, or the disk could not be written
-	resultRemoved = "removed" // to stay within MaxBytes
+	resultRemoved = "removed" // to stay within MaxBytes, or by something else
 )
 
 // table is what a plan says about the request log. It is never changed.
@@ -285,10 +286,27 @@ func (l *Log) leftOver() bool {
 	return err == nil && len(found) > 0
 }
 
-// open takes a folder that no other instance has, and adopts the files in all such folders.
+// folder is the folder of this instance, "" before the first row.
+func (l *Log) folder() string {
+	if slot := l.slot.Load(); slot != nil {
+		return *slot
+	}
+	return ""
+}
+
+// open takes a folder that no other instance has, and adopts the files in all such folders. It does so
+// again if the folder was removed.
 func (l *Log) open() {
 	if l.lock != nil {
-		return
+		if is(l.lock) {
+			return
+		}
+		l.o.Logger.Warn("folder of the request log was removed", "folder", l.folder())
+		for u, s := range l.files {
+			l.forget(u, s)
+		}
+		_ = l.lock.Close() // it has no content
+		l.lock = nil
 	}
 	for i := 1; i <= maxSlots; i++ {
 		dir := filepath.Join(l.o.Dir, fmt.Sprint(i))
@@ -311,7 +329,8 @@ func (l *Log) open() {
 			continue
 		}
 		if l.lock == nil {
-			l.slot, l.lock = dir, lock
+			l.lock = lock
+			l.slot.Store(&dir)
 		}
 		l.adopt(dir)
 		if l.lock != lock {
@@ -338,7 +357,7 @@ func (l *Log) adopt(dir string) {
 			_ = os.Remove(path) // its spool file is still there
 			continue
 		}
-		if to := filepath.Join(l.slot, base); to != path {
+		if to := filepath.Join(l.folder(), base); to != path {
 			if err := os.Rename(path, to); err != nil {
 				l.fails(err)
 			}
@@ -457,9 +476,13 @@ func (l *Log) append(u serving.EndpointURL, text []byte, rows uint64) error {
 		return fmt.Errorf("the files on this machine exceed %d bytes", l.o.MaxBytes)
 	}
 	s := l.files[u]
+	if s != nil && !is(s.file) {
+		l.forget(u, s)
+		s = nil
+	}
 	if s == nil {
 		name := fmt.Sprintf("%s.%s%s", url.PathEscape(string(u)), rand.Text(), spoolEnd)
-		f, err := os.OpenFile(filepath.Join(l.slot, name), os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
+		f, err := os.OpenFile(filepath.Join(l.folder(), name), os.O_WRONLY|os.O_APPEND|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return err
 		}
@@ -474,10 +497,31 @@ func (l *Log) append(u serving.EndpointURL, text []byte, rows uint64) error {
 	return nil
 }
 
+// is reports whether the path of an open file still leads to it.
+func is(f *os.File) bool {
+	open, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	found, err := os.Lstat(f.Name())
+	return err == nil && os.SameFile(open, found)
+}
+
+// forget counts the rows of a spool file that something else has removed.
+func (l *Log) forget(u serving.EndpointURL, s *spool) {
+	delete(l.files, u)
+	_ = s.file.Close() // nothing can be read from it any more
+	l.count(u, resultRemoved, s.rows)
+}
+
 // rotate ends the spool files that are full or old, or all.
 func (l *Log) rotate(all bool) {
 	for u, s := range l.files {
 		if !all && s.size < l.o.FileBytes && l.o.now().Sub(s.begun) < l.o.FileTime {
+			continue
+		}
+		if !is(s.file) {
+			l.forget(u, s)
 			continue
 		}
 		delete(l.files, u)

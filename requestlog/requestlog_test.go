@@ -289,8 +289,8 @@ func TestInstancesThatShareAFolderKeepTheirFilesApart(t *testing.T) {
 	eventually(t, "the second one has its folder", func() bool { return two.counted()[countKey{"m/1", resultLogged}] == 1 })
 	end1()
 	end2()
-	if one.slot == two.slot {
-		t.Errorf("both use %s", one.slot)
+	if one.folder() == two.folder() {
+		t.Errorf("both use %s", one.folder())
 	}
 	// A third process delivers what both have left.
 	place.away.Store(false)
@@ -396,5 +396,37 @@ func TestThePageDescribesEveryMetric(t *testing.T) {
 		if !strings.Contains(string(page), "| `"+name+"` |") {
 			t.Errorf("docs/request-log.md does not describe %s", name)
 		}
+	}
+}
+
+// Rows that are lost are counted, and the next ones are kept.
+func TestAFolderThatIsRemovedIsMadeAgain(t *testing.T) {
+	dir, place := filepath.Join(t.TempDir(), "log"), &folder{}
+	l, end := start(t, Options{Dir: dir, Place: place}, serving.RequestLog{Share: 1})
+	logged := func(n uint64) func() bool {
+		return func() bool { return l.counted()[countKey{"m/1", resultLogged}] == n }
+	}
+	l.Observe(observed("lost", `{"x": 1}`, `{}`))
+	eventually(t, "a row is logged", logged(1))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	l.Observe(observed("second", `{"x": 2}`, `{}`))
+	eventually(t, "a row is logged after the folder was removed", logged(2))
+	spools, err := filepath.Glob(filepath.Join(dir, "*", "*"+spoolEnd))
+	if err != nil || len(spools) != 1 {
+		t.Fatalf("spool files: %v, %v", spools, err)
+	}
+	if err := os.Remove(spools[0]); err != nil { // only the file
+		t.Fatal(err)
+	}
+	l.Observe(observed("third", `{"x": 3}`, `{}`))
+	eventually(t, "a row is logged after its file was removed", logged(3))
+	if n := l.counted()[countKey{"m/1", resultRemoved}]; n != 2 {
+		t.Errorf("%d rows counted as removed, want 2", n)
+	}
+	end()
+	if rows := place.rows(t); len(rows) != 1 || rows[0][columnID] != "third" {
+		t.Errorf("delivered: %v", rows)
 	}
 }

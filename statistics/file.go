@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -96,8 +97,8 @@ func openFile(path string, log *slog.Logger) (*file, error) {
 	for attempt := 0; ; attempt++ {
 		s, err := openOnce(path, log)
 		if unusable, ok := errors.AsType[*unusableError](err); ok && attempt == 0 {
-			aside := path + ".damaged"
-			if err := os.Rename(path, aside); err != nil {
+			aside, err := setAside(path)
+			if err != nil {
 				return nil, err
 			}
 			log.Warn("statistics file set aside, counters begin at 0", "file", path, "kept_as", aside, "reason", unusable.reason)
@@ -105,6 +106,15 @@ func openFile(path string, log *slog.Logger) (*file, error) {
 		}
 		return s, err
 	}
+}
+
+// setAside renames a file, or what is in its place, and removes what was set aside before.
+func setAside(path string) (aside string, err error) {
+	aside = path + ".damaged"
+	if err := os.RemoveAll(aside); err != nil {
+		return aside, err
+	}
+	return aside, os.Rename(path, aside)
 }
 
 type unusableError struct{ reason string }
@@ -368,6 +378,23 @@ func (s *file) fail(err error) {
 	if !s.failed.Swap(true) {
 		s.log.Error("statistics are kept in memory only, a restart loses them", "file", s.path, "err", err)
 	}
+}
+
+// is reports whether this is the file that is used.
+func (s *file) is(info os.FileInfo) bool {
+	own, err := s.f.Stat()
+	return err == nil && os.SameFile(own, info)
+}
+
+// gone reports whether something else has removed, replaced or cut off the file.
+func (s *file) gone() bool {
+	info, err := os.Lstat(s.path)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.is(info) || info.Size() < blocksAt+int64(len(s.blocks)*blockSize())
 }
 
 // close unmaps and unlocks the file. Nothing of its memory may be used afterwards.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"time"
@@ -12,10 +13,18 @@ import (
 // mostProcesses bounds how many processes keep counters beside each other.
 const mostProcesses = 64
 
+// keeping says where counters are kept.
+type keeping struct {
+	path  string // "": nowhere
+	log   *slog.Logger
+	tried time.Time // the last attempt to begin a new file
+}
+
 // Open returns Metrics whose counters survive the process, in a file of this path. If another process uses
 // it, another one beside it is used. What cannot be kept is in memory only, and a metric says so.
 func Open(path string, log *slog.Logger) *Metrics {
 	m := New()
+	m.keeping = keeping{path: path, log: log}
 	f, err := openFree(path, log)
 	if err != nil {
 		log.Error("statistics are kept in memory only, a restart loses them", "file", path, "err", err)
@@ -168,6 +177,86 @@ func (m *Metrics) settle() {
 	}
 }
 
+// renewEvery is the time between two attempts to begin a new file.
+const renewEvery = time.Minute
+
+// renew begins a new file with all counters, if there is none, or if the file was removed, replaced or cut off
+// by something else. Only Run calls it.
+func (m *Metrics) renew() {
+	if m.keeping.path == "" || (m.file != nil && !m.file.broken.Load() && !m.file.gone()) {
+		return
+	}
+	if m.file != nil {
+		m.keeping.log.Error("statistics file was removed or damaged, a new one is begun", "file", m.file.path)
+		m.leave()
+	} else if time.Since(m.keeping.tried) < renewEvery {
+		return
+	}
+	m.keeping.tried = time.Now()
+	f, err := openFree(m.keeping.path, m.keeping.log)
+	if err != nil {
+		m.keeping.log.Warn("no statistics file can be begun", "file", m.keeping.path, "err", err)
+		return
+	}
+	m.whole(func() {
+		defer func() {
+			if p := recover(); p != nil {
+				if !isFault(p) {
+					panic(p)
+				}
+				f.fail(fmt.Errorf("memory of the file: %v", p))
+				f.broken.Store(true)
+			}
+		}()
+		m.file = f
+		for _, b := range f.load() { // of a process that has ended; its counters are not those of this one
+			f.release(b.block)
+		}
+		for i := range m.lanes.all {
+			j := f.journal(i)
+			j.head = 0
+			m.lanes.all[i].journal = j
+		}
+		f.failed.Store(true) // until settle has moved all of it
+	})
+}
+
+// leave moves all counters to memory and releases the file.
+func (m *Metrics) leave() {
+	m.samples.mu.Lock()
+	m.read()
+	m.samples.mu.Unlock()
+	f := m.file
+	m.whole(func() {
+		for i := range m.lanes.all {
+			m.abandon(&m.lanes.all[i], errors.New("it was removed or damaged"))
+		}
+		m.file = nil
+		m.samples.dirty = true
+	})
+	if same, err := os.Lstat(f.path); err == nil && f.is(same) {
+		if _, err := setAside(f.path); err != nil {
+			f.log.Warn("damaged statistics file not set aside", "file", f.path, "err", err)
+		}
+	}
+	if err := f.close(); err != nil {
+		f.log.Warn("statistics file not closed", "file", f.path, "err", err)
+	}
+}
+
+// whole calls do while nothing is recorded or read.
+func (m *Metrics) whole(do func()) {
+	m.samples.mu.Lock()
+	defer m.samples.mu.Unlock()
+	for i := range m.lanes.all {
+		m.lanes.all[i].mu.Lock()
+		defer m.lanes.all[i].mu.Unlock()
+	}
+	before := debug.SetPanicOnFault(true)
+	defer debug.SetPanicOnFault(before)
+	do()
+}
+
 // isFault reports whether a panic is one of memory of a file: it was truncated, or there is no room on the disk.
 func isFault(p any) bool {
 	fault, ok := p.(runtime.Error)
@@ -229,8 +318,10 @@ func (m *Metrics) detach(l *lane) {
 		do()
 	}
 	l.journal = &journal{}
-	if l.ring.memory != nil {
-		l.ring = memoryRing()
+	if l.ring.offset != 0 {
+		own := memoryRing()
+		copied(func() { own = l.ring.inMemory() })
+		l.ring = own
 	}
 	m.tables.Load().all(func(_ route, t *meter) {
 		m.each(l.index, t, func(b **block) {
@@ -248,11 +339,11 @@ func (m *Metrics) detach(l *lane) {
 // Close stores everything and releases the file. What is recorded afterwards is in memory only: others may
 // still gather.
 func (m *Metrics) Close() error {
+	m.samples.mu.Lock()
+	defer m.samples.mu.Unlock()
 	if m.file == nil {
 		return nil
 	}
-	m.samples.mu.Lock()
-	defer m.samples.mu.Unlock()
 	m.read()
 	m.checkpoint()
 	m.file.broken.Store(true) // from now on nothing is written to it
@@ -264,5 +355,7 @@ func (m *Metrics) Close() error {
 
 // kept reports whether all counters survive the process.
 func (m *Metrics) kept() bool {
+	m.samples.mu.Lock()
+	defer m.samples.mu.Unlock()
 	return m.file != nil && !m.file.failed.Load() && !m.samples.unsaved.Load()
 }

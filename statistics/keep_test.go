@@ -2,6 +2,7 @@ package statistics
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -534,4 +537,123 @@ func TestNoDamageOfTheFilesEndsTheProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// No counter is lost, also by the next start, and what can be read of a file that was cut off is kept.
+func TestAFileThatIsRemovedOrReplacedWhileItIsUsedIsBegunAgain(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"removed":        os.Remove,
+		"folder removed": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+		"a folder in its place": func(path string) error {
+			return errors.Join(os.Remove(path), os.MkdirAll(filepath.Join(path, "x"), 0o700))
+		},
+		"text in its place": func(path string) error {
+			return errors.Join(os.Remove(path), os.WriteFile(path, []byte("hello"), 0o600))
+		},
+		"an older one in its place": func(path string) error {
+			other := Open(path+".other", slog.New(slog.DiscardHandler))
+			record(other, "m", 7)
+			return errors.Join(other.Close(), os.Rename(path+".other", path))
+		},
+		"cut off": func(path string) error { return os.Truncate(path, 0) },
+		"nothing": func(string) error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "inference", "statistics")
+			m := open(t, path)
+			m.Follow(planOf(variablesOfTest, "m"))
+			m.renew()
+			record(m, "m", 30)
+			if err := harm(path); err != nil {
+				t.Fatal(err)
+			}
+			m.renew()
+			want := 60
+			if name == "cut off" {
+				m.Follow(planOf(variablesOfTest, "m", "n")) // counters of m begin again
+				record(m, "n", 60)
+				has(t, m, recorded("n", 60)...)
+			} else {
+				record(m, "m", 30)
+				has(t, m, recorded("m", 60)...)
+			}
+			m.settle()
+			has(t, m, "counters_kept 1")
+			record(m, "n", 3)
+			kill(t, m)
+			m = open(t, path)
+			m.Follow(planOf(variablesOfTest, "m", "n"))
+			url := map[bool]string{true: "n", false: "m"}[name == "cut off"]
+			if name == "cut off" {
+				want = 63
+			}
+			has(t, m, append(recorded(url, want), "counters_kept 1")...)
+			if err := m.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// A start without a folder for the file goes on in memory until there is one.
+func TestAFileThatCannotBeOpenedIsTriedAgain(t *testing.T) {
+	parent := filepath.Join(t.TempDir(), "parent")
+	if err := os.WriteFile(parent, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(parent, "statistics")
+	m := open(t, path)
+	m.Follow(planOf(variablesOfTest, "m"))
+	record(m, "m", 3)
+	has(t, m, append(recorded("m", 3), "counters_kept 0")...)
+	if err := os.Remove(parent); err != nil {
+		t.Fatal(err)
+	}
+	m.renew()
+	m.settle()
+	record(m, "m", 3)
+	has(t, m, append(recorded("m", 6), "counters_kept 1")...)
+	kill(t, m)
+	has(t, open(t, path), recorded("m", 6)...)
+}
+
+func TestAFileIsBegunAgainUnderLoad(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "statistics")
+	m := open(t, path)
+	m.Follow(planOf(variablesOfTest, "m"))
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	var n atomic.Int64
+	for range 4 {
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					record(m, "m", 1)
+					n.Add(1)
+					time.Sleep(100 * time.Microsecond)
+				}
+			}
+		})
+	}
+	for i := range 20 {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		m.renew()
+		if i%2 == 0 {
+			exposed(t, m)
+		}
+		m.settle()
+	}
+	close(stop)
+	clients.Wait()
+	exposed(t, m)
+	m.settle()
+	requests := fmt.Sprintf(`requests_total{endpoint="m",outcome="answered",version=""} %v`, float64(n.Load()))
+	has(t, m, requests, "counters_kept 1")
+	kill(t, m)
+	has(t, open(t, path), requests)
 }

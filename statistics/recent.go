@@ -48,7 +48,7 @@ func (m *Metrics) Recent(url serving.EndpointURL) (perSecond float64, p95 time.D
 	t.recent.mu.Unlock()
 	total := uint64(0)
 	for i := range counts {
-		if since.counts != nil {
+		if since.counts != nil && since.counts[i] <= counts[i] { // else the file of the counters was damaged
 			counts[i] -= since.counts[i]
 		}
 		total += counts[i]

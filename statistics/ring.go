@@ -34,6 +34,15 @@ type ring struct {
 
 func memoryRing() ring { return ring{memory: make([]byte, ringSize), head: new(uint64)} }
 
+// inMemory is the ring with its unread samples in other memory.
+func (r *ring) inMemory() ring {
+	own := memoryRing()
+	copy(own.memory, r.memory)
+	*own.head = *r.head
+	own.read, own.tail, own.unread = r.read, r.read, r.unread
+	return own
+}
+
 // put adds a sample to a change, if there is space. half reports whether a reader should be woken.
 func (l *lane) put(c *change, meter uint64, weight float64, now int64, text []byte) (ok, half bool) {
 	r, head := &l.ring, *l.ring.head

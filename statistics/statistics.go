@@ -44,7 +44,9 @@ func powers(base float64, from, to int) (all []float64) {
 type Metrics struct {
 	lanes   *lanes
 	samples *samples
-	file    *file // nil: counters are in memory only
+	// file is nil while counters are in memory only. It is changed with samples.mu and the locks of all lanes.
+	file    *file
+	keeping keeping
 	machine machine
 
 	forwarder Forwarder // nil: none
@@ -487,9 +489,12 @@ func (m *Metrics) Run(ctx context.Context) {
 			return
 		case now := <-tick.C:
 			m.mark(now)
+			if n%5 == 0 {
+				m.renew()
+				m.settle()
+			}
 			if n%60 == 0 {
 				m.forget()
-				m.settle()
 			}
 		case <-m.samples.full:
 		}

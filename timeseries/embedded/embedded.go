@@ -9,6 +9,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +79,8 @@ type Store struct {
 	db      *tsdb.DB           // nil: not open
 	failure error              // why not
 	tried   chan struct{}      // closed after the first attempt to open
-	broken  atomic.Bool        // samples could not be written
+	folders []os.FileInfo      // of the open database; they belong to Run's goroutine
+	broken  atomic.Bool        // a write to the log of the open database has failed
 	series  atomic.Int64       // the bound of series, for tests
 	running context.Context    //nolint:containedctx // ends running queries when the database is closed
 	stop    context.CancelFunc // of running
@@ -135,6 +139,9 @@ func (s *Store) Run(ctx context.Context) {
 			return
 		case <-look.C:
 			s.endGone(ctx)
+			if s.db != nil && (s.removed() || s.broken.Load()) {
+				s.keep(ctx)
+			}
 		case <-tryAgain.C:
 			s.keep(ctx)
 		}
@@ -146,20 +153,21 @@ func (s *Store) Run(ctx context.Context) {
 func (s *Store) keep(ctx context.Context) {
 	switch {
 	case s.db == nil:
+	case s.removed():
+		s.log.Error("time series begin again", "reason", "their folder was removed or replaced", "folder", s.o.Dir)
+		s.leave()
+	case s.broken.Load():
+		// A record that was written in part hides those behind it at the next start. Opening repairs it.
+		if !s.room() {
+			return // until then, queries are answered
+		}
+		s.log.Warn("time series opened again", "reason", "a write to their log has failed")
+		s.leave()
 	case s.inFuture():
 		s.log.Warn("time series set aside", "reason", "their newest sample is in the future, and hides those of now: the clock was set back", "newest", time.UnixMilli(s.db.Head().MaxTime()))
-		if err := s.replace(nil, errOpening); err != nil {
-			s.log.Warn("time series not closed", "err", err)
-		}
+		s.leave()
 		if err := errors.Join(s.setAside("wal", "wbl", "chunks_head", "chunk_snapshot"), s.dropFuture()); err != nil {
 			s.log.Warn("time series of the future not set aside", "err", err)
-		}
-	case s.vanished(), s.broken.Load() && s.room():
-		// A record that was written in part hides those behind it at the next start. Opening repairs it.
-		s.log.Warn("time series opened again", "reason", "samples could not be written, or the folder was removed")
-		s.broken.Store(false)
-		if err := s.replace(nil, errOpening); err != nil {
-			s.log.Debug("time series not closed", "err", err) // it has no place to write to
 		}
 	default:
 		return
@@ -169,8 +177,31 @@ func (s *Store) keep(ctx context.Context) {
 	if err != nil && err.Error() != before.Error() {
 		s.log.Error("time series cannot be opened", "effect", "samples are not stored and queries fail; retried every minute", "err", err)
 	}
+	s.broken.Store(false)
+	s.folders = s.look()
 	_ = s.replace(db, err) // there was none
 }
+
+// leave closes the database.
+func (s *Store) leave() {
+	if err := s.replace(nil, errOpening); err != nil {
+		s.log.Debug("time series not closed", "err", err) // it may have no place to write to
+	}
+}
+
+// look describes the folders that the open database writes to.
+func (s *Store) look() (all []os.FileInfo) {
+	for _, dir := range []string{s.o.Dir, filepath.Join(s.o.Dir, "wal")} {
+		if info, err := os.Stat(dir); err == nil {
+			all = append(all, info)
+		}
+	}
+	return all
+}
+
+// removed reports whether something else has removed or replaced a folder of the open database, so that
+// what is written is lost.
+func (s *Store) removed() bool { return !slices.EqualFunc(s.folders, s.look(), os.SameFile) }
 
 // replace exchanges the database when it is not used, and closes the one before. failure is why
 // there is none.

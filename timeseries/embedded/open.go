@@ -9,11 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/tsdb"
+	"golang.org/x/sys/unix"
 )
 
 // damagedDir has what was set aside last, for people who want to examine it.
@@ -49,11 +51,49 @@ func (s *Store) tryOpen() (db *tsdb.DB, err error) {
 	if err := os.MkdirAll(s.o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the time series: %w", err)
 	}
+	if err := s.undoRepairs(); err != nil {
+		return nil, fmt.Errorf("restore the log of the time series: %w", err)
+	}
 	log := slog.New(quiet{s.log.Handler()})
 	if db, err = tsdb.Open(s.o.Dir, log, prometheus.NewRegistry(), s.tsdbOptions(), nil); err != nil {
 		return nil, fmt.Errorf("open the time series in %s: %w", s.o.Dir, err)
 	}
 	return db, nil
+}
+
+// undoRepairs restores the parts of the log whose repair did not end, because the disk was full or the
+// process was killed. The database would go on with what was copied until then.
+func (s *Store) undoRepairs() error {
+	const end = ".repair"
+	found, err := filepath.Glob(filepath.Join(s.o.Dir, "w[ab]l", "*"+end))
+	for _, path := range found {
+		err = errors.Join(err, os.Rename(path, strings.TrimSuffix(path, end)))
+	}
+	return err
+}
+
+// room reports whether the disk can be written, and has room for a repair of the log, which copies its
+// newest part.
+func (s *Store) room() bool {
+	need := int64(1 << 20)
+	found, err := filepath.Glob(filepath.Join(s.o.Dir, "w[ab]l", "0*"))
+	if err != nil {
+		return false
+	}
+	for _, path := range found {
+		if info, err := os.Stat(path); err == nil {
+			need = max(need, 2*info.Size())
+		}
+	}
+	var disk unix.Statfs_t
+	if err := unix.Statfs(s.o.Dir, &disk); err != nil || int64(disk.Bavail)*disk.Bsize < need { //nolint:gosec,unconvert // types differ by system
+		return false
+	}
+	f, err := os.CreateTemp(s.o.Dir, "writable-*.tmp")
+	if err != nil {
+		return false
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name())) == nil
 }
 
 // ofMachine reports an error that says nothing about the files: they are opened later as they are.
@@ -66,19 +106,6 @@ func ofMachine(err error) bool {
 		}
 	}
 	return false
-}
-
-// vanished reports whether the folder was removed while it was in use.
-func (s *Store) vanished() bool {
-	_, err := os.Stat(filepath.Join(s.o.Dir, "wal"))
-	return errors.Is(err, fs.ErrNotExist)
-}
-
-// room reports whether the disk can be written again.
-func (s *Store) room() bool {
-	probe := filepath.Join(s.o.Dir, "probe.tmp")
-	err := os.WriteFile(probe, make([]byte, 1<<20), 0o600)
-	return errors.Join(err, os.Remove(probe)) == nil
 }
 
 // blockName are the ULIDs by which blocks are named.

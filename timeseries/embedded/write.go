@@ -42,6 +42,9 @@ var (
 	ErrFuture        = errors.New("the time of the sample is in the future")
 )
 
+// errBroken: what is written behind the damage is not read by the next start.
+var errBroken = errors.New("a write to the log of the time series has failed: is the disk full? Samples are stored again once it has room")
+
 // Write implements gather.Sink. It is safe for use by many goroutines. The error is *Refused for
 // samples that will be refused again; otherwise nothing was stored.
 func (s *Store) Write(ctx context.Context, b gather.Batch) error {
@@ -55,6 +58,10 @@ func (s *Store) Write(ctx context.Context, b gather.Batch) error {
 		return err
 	}
 	defer release()
+	if s.broken.Load() {
+		s.counts.refused.Add(uint64(len(b.Samples)))
+		return timeseries.Errorf(timeseries.Unavailable, "%w", errBroken)
+	}
 	s.metas.add(b.Metas)
 	app := db.AppenderV2(ctx)
 	refused := &Refused{}

@@ -122,6 +122,9 @@ func Decode(body []byte, origin map[string]string) (b gather.Batch, err error) {
 		}
 	}
 	for _, m := range r.Metadata {
+		if len(m.MetricFamilyName) > maxName || len(m.Help) > maxValue || len(m.Unit) > maxName {
+			continue // they are kept in memory
+		}
 		b.Metas = append(b.Metas, gather.Meta{Name: m.MetricFamilyName, Type: typeOf(m.Type), Help: m.Help, Unit: m.Unit})
 	}
 	return b, nil
