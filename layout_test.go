@@ -33,7 +33,6 @@ var arrows = []arrow{
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
 	{"inference/rollout", []string{"canary", "clearml", "inference/reconcile", "inference/router", "operations", "serving"}, "decisions about canaries are made from the counts of the router, and stored as every edit of a service is"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
-	{"inference/rollout", []string{"canary", "clearml", "inference/reconcile", "inference/router", "operations", "serving"}, "decisions about canaries are made from the counts of the router, and stored as every edit of a service is"},
 	{"inference/listener", []string{"inference/engine!", "serving"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"canary", "inference/engine!", "serving"}, "the router picks a model and does no I/O"},
 	{"inference/reconcile", []string{"inference/router", "inference/engine!", "clearml", "drift", "operations", "serving", "storage"}, "reconcile loads models through the engine contract and fetches files through storage, never by an engine of its own; it records revisions as every editor of a service does"},
