@@ -121,6 +121,9 @@ func (p *Pages) moveCanary(v *visit) error {
 	if !ok || !known {
 		return refusal{http.StatusNotFound, fmt.Sprintf("The service %s has no canary %s with steps.", s.Doc.Name, url)}
 	}
+	if !r.Active() {
+		return refusal{http.StatusConflict, fmt.Sprintf("The canary %s has ended: it was %s.", url, r.Phase)}
+	}
 	s.Author = operations.Author{Name: v.user.Name}
 	if _, err := s.MoveRollout(v.r.Context(), url, serving.RolloutMove{Phase: phase, Step: r.Step, By: v.user.Name, Note: strings.TrimSpace(v.r.PostForm.Get("message"))}); err != nil {
 		return err
