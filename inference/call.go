@@ -30,8 +30,11 @@ func (c caller) Call(ctx context.Context, call engine.Call) (resp *engine.Respon
 		text := fmt.Sprintf("send_request to '%s' from '%s' is nested more than %d deep: do the endpoints call each other in a circle?", url, call.From, maxDepth)
 		return (&Failure{Kind: KindLoopDetected, Text: text}).Response(), nil
 	}
-	span := c.s.o.Tracer.Start("send_request "+string(url), tracing.Client, call.Traceparent, "")
-	defer span.End()
+	var span *tracing.Span
+	if c.s.o.Tracer != nil {
+		span = c.s.o.Tracer.Start("send_request "+string(url), tracing.Client, call.Traceparent, "")
+		defer span.End()
+	}
 	q := Question{Request: engine.Request{ID: call.ID, Body: call.Body, ContentType: call.ContentType, Depth: call.Depth, Span: span}}
 	answer, failure := c.s.askWhole(ctx, url, &q)
 	if failure != nil {

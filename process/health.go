@@ -15,10 +15,11 @@ type Health struct {
 	CPUBusy, CPUTotal time.Duration // of all CPUs together
 	// MemoryAvailable is what processes can still get, without swapping.
 	MemoryTotal, MemoryAvailable int64
-	// DiskTotal and DiskFree are of the file system of a folder.
-	DiskTotal, DiskFree int64
-	Received, Sent      uint64 // bytes of all networks
-	Read, Written       uint64 // bytes of all disks
+	// DiskTotal, DiskUsed and DiskFree are of the file system of a folder. A part of it may be neither used nor
+	// free: it is reserved for root.
+	DiskTotal, DiskUsed, DiskFree int64
+	Received, Sent                uint64 // bytes of all networks
+	Read, Written                 uint64 // bytes of all disks
 	// Temperature is that of the hottest processor core in degrees Celsius.
 	Temperature float64
 	GPUs        []GPU

@@ -51,7 +51,7 @@ func health(folder string) (h Health) {
 	}
 	var disk syscall.Statfs_t
 	if err := syscall.Statfs(folder, &disk); err == nil {
-		h.DiskTotal, h.DiskFree = int64(disk.Blocks)*disk.Bsize, int64(disk.Bavail)*disk.Bsize
+		h.DiskTotal, h.DiskUsed, h.DiskFree = int64(disk.Blocks)*disk.Bsize, int64(disk.Blocks-disk.Bfree)*disk.Bsize, int64(disk.Bavail)*disk.Bsize
 	}
 	for line := range lines(filepath.Join(host.proc, "net/dev")) {
 		_, values, ok := strings.Cut(line, ":")

@@ -27,7 +27,7 @@ const (
 	ringsAt     = 128 << 10 // the parts begin at multiples of 64 KiB, the largest pages of any system
 	blocksAt    = ringsAt + maxLanes*ringSize
 	chunkBlocks = 16    // room for blocks is taken in chunks
-	maxBlocks   = 16384 // 192 MiB
+	maxBlocks   = 65536 // 768 MiB
 	maxURL      = 1000  // bytes of a url in a block
 	blockHead   = 1024  // bytes before the cells
 	fileMagic   = "CLSTATS1"

@@ -53,8 +53,8 @@ func (m *monitor) report(ctx context.Context, r *Task, task string, memory int64
 	}
 	add(titleMachine, "memory_used_gb", float64(memory)/(1<<30))
 	add(titleMachine, "memory_free_gb", float64(h.MemoryAvailable)/(1<<30))
-	if h.DiskTotal > 0 {
-		add(titleMachine, "disk_free_percent", 100*float64(h.DiskFree)/float64(h.DiskTotal))
+	if h.DiskUsed+h.DiskFree > 0 {
+		add(titleMachine, "disk_free_percent", 100*float64(h.DiskFree)/float64(h.DiskUsed+h.DiskFree))
 	}
 	if h.Temperature > 0 {
 		add(titleMachine, "cpu_temperature", h.Temperature)

@@ -25,7 +25,7 @@ func TestTheMachineIsReportedUnderTheNamesOfTheSDK(t *testing.T) {
 	}
 	defer client.Close()
 	now := process.Health{
-		CPUs: 2, CPUBusy: time.Second, CPUTotal: 10 * time.Second, MemoryTotal: 8 << 30, MemoryAvailable: 3 << 30, DiskTotal: 100, DiskFree: 25,
+		CPUs: 2, CPUBusy: time.Second, CPUTotal: 10 * time.Second, MemoryTotal: 8 << 30, MemoryAvailable: 3 << 30, DiskTotal: 100, DiskUsed: 60, DiskFree: 20,
 		Received: 1 << 20, Sent: 1 << 20, Read: 1 << 20, Written: 1 << 20, Temperature: 50,
 		GPUs: []process.GPU{{Index: "0", Utilization: 37, MemoryTotal: 4 << 30, MemoryUsed: 1 << 30, Temperature: 61}},
 	}
