@@ -95,7 +95,7 @@ func TestAnInstanceOfItsOwnSendsItsSeriesToTheServer(t *testing.T) {
 	plane.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", code)
 	s := instance(t, plane, id)
 	s.answersAny(t, "m", `{"x":1}`)
-	plane.wantSeries(t, fmt.Sprintf(`count by (service, service_name) (clearml_serving_endpoint_ready{endpoint="m"} == 1)`),
+	plane.wantSeries(t, `count by (service, service_name) (clearml_serving_endpoint_ready{endpoint="m"} == 1)`,
 		fmt.Sprintf(`{"service":%q,"service_name":"remote"} 1`, id))
 	// A server that is away loses nothing of what it would have had.
 	if err := plane.cmd.Process.Kill(); err != nil {

@@ -29,6 +29,9 @@ func (c *chosen) Run(name string, f func(*testing.T)) bool {
 // Prometheus' own tests of PromQL pass with the options of our engine and our database. The files need its
 // experimental features too, so these are on.
 func TestPrometheusOwnTestsOfPromQL(t *testing.T) {
+	if raceDetector {
+		t.Skip("they are slow with the race detector, and run in one goroutine")
+	}
 	s := New(Options{Dir: t.TempDir()})
 	o := s.engineOptions()
 	o.Parser, o.EnableDelayedNameRemoval, o.UseStartTimestamps = parser.NewParser(promqltest.TestParserOpts), true, true
