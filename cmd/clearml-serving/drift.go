@@ -37,7 +37,7 @@ References come with a model (model upload --reference), or from drift reference
 	}
 	cmd.Flags().StringVar(&endpoint, "endpoint", "", "only this endpoint, with its version")
 	a.reads(cmd, func(ctx context.Context, s *operations.Service) (object, error) { return a.drift(ctx, s, endpoint) })
-	cmd.AddCommand(driftReferenceCommand(a), driftAcceptCommand(a), driftSetCommand(a))
+	cmd.AddCommand(driftReferenceCommand(a), driftAcceptCommand(a), driftSetCommand(a), driftWatchCommand(a))
 	return cmd
 }
 

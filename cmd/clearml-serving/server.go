@@ -49,7 +49,7 @@ func (a *app) runServer(ctx context.Context) error {
 			return nil, err
 		}
 		name := instanceName(server.api.Port())
-		drift, _, driftMetrics, err := driftWatch(sockets.dir, name, server.config("server"), series.querier, sockets.log)
+		drift, _, driftMetrics, err := driftWatch(sockets.dir, name, "", server.config("server"), series.querier, sockets.log)
 		if err != nil {
 			return nil, errors.Join(err, server.Close())
 		}

@@ -81,7 +81,7 @@ func (a *app) upParts(ctx context.Context, setup upSetup) ([]part, error) {
 	}
 	config := server.config("up")
 	name := instanceName(server.api.Port())
-	drift, watcher, driftMetrics, err := driftWatch(setup.sockets.dir, name, config, series.querier, setup.sockets.log)
+	drift, watcher, driftMetrics, err := driftWatch(setup.sockets.dir, name, "", config, series.querier, setup.sockets.log)
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}

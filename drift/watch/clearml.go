@@ -20,6 +20,8 @@ const TaskType = "qc"
 // ClearML is the services on a ClearML server.
 type ClearML struct {
 	Client *clearml.Client
+	// Service is the id of the only service to watch. Empty: all.
+	Service string
 
 	tasks  map[string]string // by service
 	models map[serving.ModelID]modelReference
@@ -38,6 +40,9 @@ func (c *ClearML) Load(ctx context.Context) ([]Service, error) {
 	stored, err := c.Client.LoadServices(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if c.Service != "" {
+		stored = slices.DeleteFunc(stored, func(s clearml.Service) bool { return s.ID != c.Service })
 	}
 	configs := make([]serving.Service, len(stored))
 	used := map[serving.ModelID]bool{}

@@ -30,8 +30,8 @@ func FromSeries(ctx context.Context, series Querier, service, endpoint, version 
 			notes = append(notes, fmt.Sprintf("variable '%s': %v: not used", name, err))
 			return
 		}
-		if v.Rows() < minRows {
-			notes = append(notes, fmt.Sprintf("variable '%s': %d values in that time, a reference needs %d: not used", name, v.Rows(), minRows))
+		if values := v.Rows() - v.Counts[len(v.Counts)-1]; values < minRows {
+			notes = append(notes, fmt.Sprintf("variable '%s': %d values in that time, a reference needs %d: not used", name, values, minRows))
 			return
 		}
 		r.Variables[name] = v

@@ -50,9 +50,10 @@ func TestAReferenceIsMadeOfARecordedTime(t *testing.T) {
 	c := &counted{t: t, by: map[string][]model.Sample{
 		"clearml_serving_variable_distribution_bucket": {
 			of(400.3, "variable", "age", "le", "20"), of(900, "variable", "age", "le", "30"), of(1000, "variable", "age", "le", "+Inf"), of(7, "variable", "rare", "le", "+Inf"),
+			of(0, "variable", "gone", "le", "+Inf"),
 		},
 		"clearml_serving_variable_values_total":   {of(600, "variable", "animal", "value", "cat"), of(0, "variable", "animal", "value", "dog"), of(50, "variable", "animal", "value", "other")},
-		"clearml_serving_variables_skipped_total": {of(20, "variable", "age", "reason", "missing"), of(5, "variable", "age", "reason", "null"), of(9, "variable", "age", "reason", "type")},
+		"clearml_serving_variables_skipped_total": {of(20, "variable", "age", "reason", "missing"), of(5, "variable", "age", "reason", "null"), of(5000, "variable", "gone", "reason", "missing"), of(9, "variable", "age", "reason", "type")},
 		counters: {of(300, "variable", "x", "bin", bins[0]), of(400, "variable", "x", "bin", bins[3])},
 	}}
 	to := time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)
@@ -72,7 +73,7 @@ func TestAReferenceIsMadeOfARecordedTime(t *testing.T) {
 	if v := r.Variables["x"]; v.Counts[0] != 300 || v.Counts[3] != 400 || v.Rows() != 700 {
 		t.Errorf("%+v", v)
 	}
-	if len(notes) != 1 || !strings.Contains(notes[0], "'rare': 7 values") {
+	if len(notes) != 2 || !strings.Contains(notes[0], "'gone': 0 values") || !strings.Contains(notes[1], "'rare': 7 values") {
 		t.Error(notes)
 	}
 	if want := `sum by (variable, le) (increase(clearml_serving_variable_distribution_bucket{endpoint="m",version="1",service=~"|s"}[86400s]))`; !slices.Contains(c.seen, want) {

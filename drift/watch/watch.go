@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -371,6 +372,9 @@ func (w *Watcher) tell(ctx context.Context, service string) error {
 // save writes the state. Without it a restart would begin anew, so a full disk is logged once.
 func (w *Watcher) save() {
 	text, err := json.Marshal(w.state)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(w.o.StateFile), 0o700)
+	}
 	if err == nil {
 		err = atomicfile.Write(w.o.StateFile, text, 0o600)
 	}

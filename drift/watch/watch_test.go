@@ -37,7 +37,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, random: rand.New(rand.NewPCG(1, 2)), instances: map[string]*drift.Counts{}, reports: map[string]drift.Report{}, file: filepath.Join(t.TempDir(), "state.json")}
+	w := &world{t: t, random: rand.New(rand.NewPCG(1, 2)), instances: map[string]*drift.Counts{}, reports: map[string]drift.Report{}, file: filepath.Join(t.TempDir(), "new", "state.json")}
 	w.of = w.reference(0)
 	w.services = []Service{{ID: "s", Variables: []Variable{{Endpoint: "m", Version: "1", Name: "x", Of: w.of, Settings: drift.DefaultSettings()}}}}
 	return w
@@ -313,6 +313,9 @@ func TestADamagedStateBeginsAnew(t *testing.T) {
 	for i, text := range []string{"", "null", "{", `{"variables":{"x":{"pending":[1]}}}`, `{"variables":7}`} {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t)
+			if err := os.Mkdir(filepath.Dir(w.file), 0o700); err != nil {
+				t.Fatal(err)
+			}
 			if err := os.WriteFile(w.file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
