@@ -318,3 +318,35 @@ func TestFeedbackReachesTheInstanceThatAnswered(t *testing.T) {
 		return nil
 	})
 }
+
+// A candidate whose answers are fast and without errors, but wrong, is found by what turned out to be
+// true.
+func TestACanaryThatPredictsWorseIsTakenBackByItsFeedback(t *testing.T) {
+	s := up(t)
+	s.must(t, "create", "--name", "canary")
+	for version, answer := range map[string]string{"1": "data['x']", "2": "0"} {
+		code := writeCode(t, s, "v"+version+".py", "class Preprocess:\n    def process(self, data, state, collect=None):\n        return {'y': "+answer+"}\n")
+		s.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--version", version, "--preprocess", code, "--wait")
+	}
+	s.must(t, "feedback", "set", "--endpoint", "m", "--prediction", "y", "--wait")
+	quality := func(version string) string {
+		return `sum(clearml_serving_quality_correct_total{endpoint="m",version="` + version + `"}) / sum(clearml_serving_quality_rows_total{endpoint="m",version="` + version + `"})`
+	}
+	guard := quality("2") + " < " + quality("1") + ` - 0.2 and sum(clearml_serving_quality_rows_total{endpoint="m",version="2"}) >= 50`
+	s.must(t, "model", "canary", "--endpoint", "m", "--steps", "50", "100", "--step-time", "1h", "--guard", guard, "--input-endpoints", "m/2", "m/1", "--wait")
+	for i := range 300 {
+		id := fmt.Sprintf("r-%d", i)
+		status, answer := roundTrip(http.MethodPost, s.urls["serve"]+"/serve/m", "application/json", strings.NewReader(fmt.Sprintf(`{"x": %d}`, i%2)), "X-Request-Id", id)
+		if status != http.StatusOK {
+			t.Fatalf("%d %s", status, answer)
+		}
+		if status, answer := roundTrip(http.MethodPost, s.urls["serve"]+"/feedback/m", "application/json", strings.NewReader(fmt.Sprintf(`{"request_id": %q, "truth": %d}`, id, i%2))); status != http.StatusOK {
+			t.Fatalf("%d %s", status, answer)
+		}
+	}
+	r := s.becomes(t, "rolled back")
+	if end := r.Events[len(r.Events)-1]; !strings.Contains(end.Note, "the condition of --guard holds") {
+		t.Errorf("%+v", end)
+	}
+	s.wants(t, "m", `{"x":1}`, `{"y":1}`)
+}

@@ -118,3 +118,38 @@ func TestTheRequestLogIsReadByPandas(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestTheRequestLogStandsOnABucket(t *testing.T) {
+	for name, place := range clouds(t) {
+		t.Run(name, func(t *testing.T) {
+			s := knowingClouds(t)
+			s.env = append(s.env, "CLEARML_SERVING_REQUEST_LOG="+place+"/request log/", "CLEARML_SERVING_REQUEST_LOG_FILE_TIME=1")
+			s.start(t, role{})
+			t.Cleanup(func() { s.stop(t) })
+			s.must(t, "create")
+			s.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--version", "1", "--preprocess", writeCode(t, s, "logged.py", logged), "--wait")
+			s.must(t, "model", "log", "--endpoint", "m/1", "--wait")
+			for range 10 {
+				s.wants(t, "m/1", `{"x":1.5,"name":"Ann"}`, `{"y":3.0,"name":"Ann","list":[1,2]}`)
+			}
+			s.eventually(t, patience, "the files are in the bucket", func() error {
+				rows := 0
+				for _, key := range held(t, place) {
+					var n int
+					i := strings.LastIndexByte(key, '-')
+					if _, err := fmt.Sscanf(key[i+1:], "%d.parquet", &n); err != nil || !strings.Contains(key, "request log/m_1/date=20") {
+						return fmt.Errorf("there is %q (%w)", key, err)
+					}
+					rows += n
+				}
+				if rows != 10 {
+					return fmt.Errorf("%d rows", rows)
+				}
+				return nil
+			})
+			if _, err := os.Stat(filepath.Join(s.data, "request-log")); err == nil {
+				t.Error("files are in the data folder too")
+			}
+		})
+	}
+}
