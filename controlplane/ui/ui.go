@@ -3,9 +3,10 @@
 //
 // It owns the routes of the pages, their templates and assets, and the browser's
 // session. Everything it shows or changes goes through the ClearML API with the token
-// of whoever is logged in, so a page can do what that user can do and no more. It
-// never sees the store, never loads anything from elsewhere, and opens a connection only
-// to instances that prove who they are, for the playground.
+// of the logged-in user, so a page can do what that user can do and no more; charts of
+// a service that the user may read ask the time series. It never sees the store, never
+// loads anything from elsewhere, and opens a connection only to instances that prove
+// their identity, for the playground.
 package ui
 
 import (

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -104,18 +105,32 @@ func charts(p *person) {
 	p.do(chromedp.Click(chromedp.CSS(`[data-chart=latency] .key`)))
 	p.do(holds(`document.querySelector("[data-chart=latency] .key").getAttribute("aria-pressed") === "false" && document.querySelector("[data-chart=latency]").chart.series.length === 3`))
 
+	if os.Getenv("CLEARML_SERVING_E2E_SCREENSHOTS") != "" { // of a while of traffic, with an event
+		time.Sleep(time.Minute)
+		p.s.run(p.s.dir, binary, "--id", p.s.service, "model", "limits", "--endpoint", "wine/2", "--max-queue", "200", "--wait")
+		time.Sleep(time.Minute)
+	}
 	now := time.Now().Unix()
-	newestMinutes := fmt.Sprintf("?from=%d&to=%d", now-120, now)
+	newestMinutes := fmt.Sprintf("?from=%d&to=%d", now-110, now)
 	p.open(at + newestMinutes)
 	p.drawn("latency", "p99")
-	value[bool](p, `(document.querySelector("#charts").scrollIntoView(), true)`)
+	top := func(selector string) {
+		value[bool](p, `(document.querySelector(`+quoted(selector)+`).scrollIntoView(), true)`)
+	}
+	top("body")
+	p.picture("ui-endpoint.png", 1180)
+	p.do(prefers("dark"))
+	p.picture("ui-endpoint-dark.png", 900)
+	p.do(prefers("light"))
+	p.phonePicture("ui-endpoint-phone.png")
+	top("#charts")
 	p.picture("ui-charts.png", 1000)
 	p.do(prefers("dark"))
 	p.picture("ui-charts-dark.png", 1000)
 	p.do(prefers("light"))
 	p.phonePicture("ui-charts-phone.png")
 	p.drawn("var:alcohol", "13 – 14")
-	value[bool](p, `(document.querySelector("#variables").scrollIntoView(), true)`)
+	top("#variables")
 	p.picture("ui-variables.png", 480)
 
 	canary := "/services/" + p.s.service + "/endpoints/wine_canary"
@@ -123,7 +138,7 @@ func charts(p *person) {
 	p.drawn("shares", "wine/1")
 	p.drawn("each-errors", "wine/1")
 	p.drawn("each-p99", "wine/1")
-	value[bool](p, `(scrollTo(0, 0), true)`)
+	top("body")
 	p.picture("ui-canary-charts.png", 1250)
 
 	p.open("/services/" + p.s.service)
@@ -136,7 +151,7 @@ func charts(p *person) {
 	p.drawn("machine-cpu", "used")
 	p.drawn("machine-disk", "used")
 	p.drawn("machine-rate", "answered")
-	value[bool](p, `(document.querySelector("#machine").scrollIntoView(), true)`)
+	top("#machine")
 	p.picture("ui-machine.png", 900)
 	p.audit(at, canary, instance, "/services/"+p.s.service)
 }
