@@ -83,9 +83,9 @@ func (r Rule) Weight() float64 {
 	case ClientErrors:
 		return 0.2
 	case Slower50:
-		return 0.25
+		return 0.3
 	case Slower90, Slower99:
-		return 0.125
+		return 0.1
 	}
 	return 0
 }

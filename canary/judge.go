@@ -167,8 +167,9 @@ func split(latencies []uint32, bin int) (all, above uint64) {
 //
 //nolint:gochecknoglobals // constants
 var (
-	mostErrors = math.Log(10)
-	mostSlower = math.Log(3)
+	mostErrors   = math.Log(10)
+	mostSlower50 = math.Log(6)
+	mostSlower   = math.Log(3)
 )
 
 // against bets on the labels of events: c of the canary, b of the baseline.
@@ -179,13 +180,20 @@ func (j *Judge) against(rule Rule, w float64, c, b uint64) {
 	risks := grid(rule, j.tolerance)
 	l := j.Evidence.wealth(rule, len(risks))
 	even := 1 - w + w*j.tolerance
-	most := mostSlower
-	if rule == Errors || rule == ClientErrors {
-		most = mostErrors
-	}
 	for k, r := range risks {
-		l[k] += min(float64(c)*math.Log(r/j.tolerance)-float64(c+b)*math.Log((1-w+w*r)/even), most)
+		l[k] += min(float64(c)*math.Log(r/j.tolerance)-float64(c+b)*math.Log((1-w+w*r)/even), most(rule))
 	}
+}
+
+func most(rule Rule) float64 {
+	switch rule {
+	case Errors, ClientErrors:
+		return mostErrors
+	case Slower50:
+		return mostSlower50
+	case Slower90, Slower99:
+	}
+	return mostSlower
 }
 
 // twoSided bets on the labels of slow and of fast answers, with p the share of slow ones.
@@ -198,7 +206,7 @@ func (j *Judge) twoSided(rule Rule, w, p float64, slowC, slowB, fastC, fastB uin
 	for k, r := range risks {
 		r = min(r, 1+0.95*(1/p-1))
 		fast := (1 - p*r) / (1 - p)
-		l[k] += min(mostSlower, float64(slowC)*math.Log(r)-float64(slowC+slowB)*math.Log(1-w+w*r)+
+		l[k] += min(most(rule), float64(slowC)*math.Log(r)-float64(slowC+slowB)*math.Log(1-w+w*r)+
 			float64(fastC)*math.Log(fast)-float64(fastC+fastB)*math.Log(1-w+w*fast))
 	}
 }

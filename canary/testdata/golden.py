@@ -6,7 +6,7 @@ import random
 
 RISKS = [1.1, 1.2, 1.35, 1.5, 1.75, 2, 2.5, 3, 4, 6, 10, 20, 50, 200, 1000]
 FRACTIONS = [0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 0.99]
-WEIGHTS = {"errors": 0.3, "client_errors": 0.2, "slower_p50": 0.25, "slower_p90": 0.125, "slower_p99": 0.125}
+WEIGHTS = {"errors": 0.3, "client_errors": 0.2, "slower_p50": 0.3, "slower_p90": 0.1, "slower_p99": 0.1}
 QUANTILES = {"slower_p50": 0.5, "slower_p90": 0.9, "slower_p99": 0.99}
 DELTAS = {
     "errors": [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1],
@@ -94,10 +94,11 @@ def run(seed, tolerance, rates, shift, batches):
                 slow = [sum(n for i, n in arm["latencies"].items() if i > end) for arm, end in zip(arms, ends)]
                 fast = [sum(n for i, n in arm["latencies"].items() if i <= end) for arm, end in zip(arms, ends)]
                 for k, r in enumerate(r for r in RISKS[:13] if r > tolerance):
+                    most = math.log(6 if rule == "slower_p50" else 3)
                     if tolerance > 1:
-                        against[rule][k] += min(one_sided(w, r, tolerance, *slow), math.log(3))
+                        against[rule][k] += min(one_sided(w, r, tolerance, *slow), most)
                     else:
-                        against[rule][k] += min(two_sided(w, p, r, *slow, *fast), math.log(3))
+                        against[rule][k] += min(two_sided(w, p, r, *slow, *fast), most)
                 for i, delta in enumerate(DELTAS.get(rule, [])):
                     for k, f in enumerate(FRACTIONS):
                         promotion[rule][i][k] += bet(w, delta, f, *slow, sum(fast))
