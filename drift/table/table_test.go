@@ -153,3 +153,29 @@ func FuzzParquet(f *testing.F) {
 		_, _, _ = table.Reference(file, "")
 	})
 }
+
+func FuzzCSV(f *testing.F) {
+	for _, seed := range []string{"a,b\n1,x\n2,y\n", "a;b\n1;2\n", "\xef\xbb\xbf\"a\nb\",c\n1,2\n", "a\n1e999\nNaN\n-inf\n", "a,a\n1,2\n", "a\n\"", "\n", "time,x\n2026-01-01,1\n", "a,b\n1\n", "\x1f\x8b"} {
+		f.Add([]byte(seed), "")
+		f.Add([]byte(seed), "time")
+	}
+	f.Fuzz(func(t *testing.T, text []byte, timeColumn string) {
+		file := filepath.Join(t.TempDir(), "f.csv")
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, _, err := table.Reference(file, timeColumn)
+		if (r == nil) == (err == nil) {
+			t.Fatalf("%v, %v", r, err)
+		}
+		if err == nil {
+			packed, err := r.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := drift.Decode(packed); err != nil {
+				t.Errorf("what was written cannot be read: %v", err)
+			}
+		}
+	})
+}

@@ -141,6 +141,9 @@ func (q *queue) store(number int64, packets []packet, atEnd bool) bool {
 		return true
 	}
 	if err == nil {
+		err = os.MkdirAll(q.dir, 0o700) // it may have been removed
+	}
+	if err == nil {
 		err = atomicfile.Write(filepath.Join(q.dir, f.name()), text.Bytes(), 0o600)
 	}
 	if err != nil {
