@@ -91,6 +91,11 @@ func (l *Log) convert(path string) error {
 func (l *Log) deliverOne(ctx context.Context, path string) error {
 	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
 	defer cancel()
+	if l.o.Local != "" { // the files in it are readable for all
+		if err := os.MkdirAll(l.o.Local, 0o700); err != nil {
+			return err
+		}
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return err

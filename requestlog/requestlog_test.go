@@ -232,6 +232,18 @@ func TestRedactedFieldsReachNoFile(t *testing.T) {
 	}
 }
 
+func TestANewFolderIsReadableOnlyByItsOwner(t *testing.T) {
+	local := filepath.Join(t.TempDir(), "log")
+	l, end := start(t, Options{Dir: filepath.Join(t.TempDir(), "spool"), Local: local, Place: &folder{}}, serving.RequestLog{Share: 1})
+	l.Observe(observed("a", `{}`, `{}`))
+	end()
+	for _, path := range []string{local, *l.slot.Load()} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v %v", path, info, err)
+		}
+	}
+}
+
 func TestFilesEndByTheirSizeAndTime(t *testing.T) {
 	place := &folder{}
 	l, end := start(t, Options{Dir: t.TempDir(), Place: place, FileBytes: 1, FileTime: time.Hour}, serving.RequestLog{Share: 1})
