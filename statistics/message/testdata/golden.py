@@ -58,7 +58,8 @@ def message(latency, share, values):
     processor._metric_logging = {}
     processor._stats_queue = mock.Mock(put=lambda stats, block: sent.append(stats))
     clock = iter([100.0, 100.0 + latency])
-    with mock.patch.object(original, "time", lambda: next(clock)), mock.patch.object(original, "random", lambda: 0.0):
+    time = mock.patch.object(original, "time", lambda: next(clock))
+    with time, mock.patch.object(original, "random", lambda: 0.0):
         asyncio.run(processor._process_request(User(values), "m/1", {}))
     return json.dumps(sent)  # the value_serializer of _stats_send_loop
 
