@@ -715,6 +715,20 @@ func (v *visit) marks(s *operations.Service, at string, sh shape, within span) (
 			add(h.Removed, "bad", prefix+"removed", endpointLink(s.Doc.ID, url))
 		}
 	}
+	rollout, _ := serving.LookUp(s.Config.Rollouts, at)
+	for _, e := range rollout.Events {
+		kind, text := "plain", fmt.Sprintf("%s, share %s by %s", e.What, percent(e.Share), e.By)
+		switch {
+		case e.What == string(serving.RolloutRolledBack):
+			kind = "bad"
+		case e.What == string(serving.RolloutPromoted):
+			kind = "good"
+		}
+		if e.Note != "" {
+			text += ": " + e.Note
+		}
+		add(e.Time, kind, text, endpointLink(s.Doc.ID, at)+"#rollout")
+	}
 	edits, err := v.edits(s.Doc.ID)
 	if err != nil && !errors.Is(err, clearml.ErrUnsupported) { // a server without a history has no edits
 		return nil, err

@@ -411,3 +411,31 @@ func TestAVariableWithAReferenceIsDrawnBesideIt(t *testing.T) {
 		t.Errorf("%s", page)
 	}
 }
+
+func TestTheStepsOfACanaryAreOnItsPageAndOnItsCharts(t *testing.T) {
+	api := shop()
+	rollout := `{"both":{"id":"r1","alpha":0.01,"endpoint":"both","candidate":"wine/2","baseline":"wine/1","steps":[0.05,0.5],"phase":"rolled back","events":[
+		{"time":"2026-11-30T11:50:00Z","by":"ann","what":"5 %","share":0.05},{"time":"2026-11-30T11:55:00Z","by":"canary analysis","what":"rolled back","share":0,"note":"errors"}]}}`
+	for call, text := range api {
+		api[call] = strings.ReplaceAll(text, `"configuration":{`, `"configuration":{"canary_rollouts":{"name":"canary_rollouts","value":`+quoteFact(rollout)+`},`)
+	}
+	p := newPages(t, Options{API: api, Series: answers{}, Now: noon})
+	page := ask(t, p, "GET", "/services/s/endpoints/both", "").Body.String()
+	for _, want := range []string{`id="rollout"`, "Decisions", "canary analysis"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %s in %s", want, page)
+		}
+	}
+	var data chartsData
+	if err := json.Unmarshal(ask(t, p, "GET", "/services/s/charts.json?endpoint=both&marks=1", "").Body.Bytes(), &data); err != nil {
+		t.Fatal(err)
+	}
+	var said []string
+	for _, m := range data.Marks {
+		said = append(said, m.Kind+" "+m.Text)
+	}
+	want := "plain 5 %, share 5 % by ann|bad rolled back, share 0 % by canary analysis: errors|plain canary both changed by ann"
+	if got := strings.Join(said, "|"); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
