@@ -237,7 +237,7 @@ func TestANewFolderIsReadableOnlyByItsOwner(t *testing.T) {
 	l, end := start(t, Options{Dir: filepath.Join(t.TempDir(), "spool"), Local: local, Place: &folder{}}, serving.RequestLog{Share: 1})
 	l.Observe(observed("a", `{}`, `{}`))
 	end()
-	for _, path := range []string{local, l.slot} {
+	for _, path := range []string{local, *l.slot.Load()} {
 		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o700 {
 			t.Errorf("%s: %v %v", path, info, err)
 		}
