@@ -53,7 +53,7 @@ func send(t *testing.T, perSecond int, to ...*system) *traffic {
 					tr.failed.Add(1)
 					return
 				}
-				resp.Body.Close() //nolint:errcheck // not read
+				resp.Body.Close()
 				switch resp.Header.Get("X-Clearml-Endpoint") {
 				case "m/2":
 					tr.candidate.Add(1)

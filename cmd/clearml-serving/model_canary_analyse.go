@@ -144,10 +144,19 @@ func (a *app) printAnalysis(an *analysis) error {
 	}
 	a.print.line("Recordings have no latencies: they are not compared")
 	result := object{
-		{"candidate", string(an.candidate)}, {"baseline", string(an.baseline)}, {"verdict", verdict},
-		{"candidate_requests", e.Canary.Requests}, {"candidate_errors", e.Canary.Errors}, {"candidate_client_errors", e.Canary.ClientErrors},
-		{"baseline_requests", e.Baseline.Requests}, {"baseline_errors", e.Baseline.Errors}, {"baseline_client_errors", e.Baseline.ClientErrors},
-		{"evidence", log}, {"evidence_limit", -math.Log(an.rules.Bound())}, {"rule", string(rule)}, {"at_most_worse", worse},
+		{"candidate", string(an.candidate)},
+		{"baseline", string(an.baseline)},
+		{"verdict", verdict},
+		{"candidate_requests", e.Canary.Requests},
+		{"candidate_errors", e.Canary.Errors},
+		{"candidate_client_errors", e.Canary.ClientErrors},
+		{"baseline_requests", e.Baseline.Requests},
+		{"baseline_errors", e.Baseline.Errors},
+		{"baseline_client_errors", e.Baseline.ClientErrors},
+		{"evidence", log},
+		{"evidence_limit", -math.Log(an.rules.Bound())},
+		{"rule", string(rule)},
+		{"at_most_worse", worse},
 	}
 	if an.back != nil {
 		result = append(result, field{"at", stamp(an.back.at)}, field{"after_candidate_requests", an.back.evidence.Canary.Requests})

@@ -27,7 +27,7 @@ func (t throughServer) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Method != http.MethodPost || req.Body == nil {
 		return nil, errors.New("only POST is sent to the control plane")
 	}
-	defer req.Body.Close() //nolint:errcheck // read whole
+	defer req.Body.Close()
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
 		return nil, err

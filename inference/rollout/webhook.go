@@ -97,7 +97,7 @@ func (d *Decider) post(ctx context.Context, address string, body []byte) error {
 	if err != nil {
 		return fmt.Errorf("no answer: %s", strings.ReplaceAll(err.Error(), address, "the webhook")) // an address may have a secret
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read from
+	defer resp.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, hookAnswer))
 	switch {
 	case resp.StatusCode < 300:
