@@ -86,7 +86,7 @@ func (s *Store) room() bool {
 		}
 	}
 	var disk unix.Statfs_t
-	if err := unix.Statfs(s.o.Dir, &disk); err != nil || int64(disk.Bavail)*disk.Bsize < need { //nolint:gosec,unconvert // types differ by system
+	if err := unix.Statfs(s.o.Dir, &disk); err != nil || int64(disk.Bavail)*disk.Bsize < need { //nolint:gosec // types differ by system
 		return false
 	}
 	f, err := os.CreateTemp(s.o.Dir, "writable-*.tmp")
