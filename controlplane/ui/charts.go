@@ -622,10 +622,31 @@ var knownLines = []struct { //nolint:gochecknoglobals // a constant table
 	name   string
 	series int
 }{
-	{"answered", 0}, {"error", 3}, {"timed out", 1}, {"refused", 5}, {"client error", 4}, {"bad request", 7},
-	{"p50", 0}, {"p90", 1}, {"p99", 3}, {"queue", 1}, {"worker", 0}, {"busy", 0}, {"calling", 4}, {"idle", 2}, {"leaving", 7},
-	{"in progress, mean", 0}, {"queued, mean", 1}, {"queued, most", 3}, {"mean", 0},
-	{"used", 0}, {"workers", 1}, {"received", 0}, {"sent", 1}, {"read", 2}, {"written", 3},
+	{"answered", 0},
+	{"error", 3},
+	{"timed out", 1},
+	{"refused", 5},
+	{"client error", 4},
+	{"bad request", 7},
+	{"p50", 0},
+	{"p90", 1},
+	{"p99", 3},
+	{"queue", 1},
+	{"worker", 0},
+	{"busy", 0},
+	{"calling", 4},
+	{"idle", 2},
+	{"leaving", 7},
+	{"in progress, mean", 0},
+	{"queued, mean", 1},
+	{"queued, most", 3},
+	{"mean", 0},
+	{"used", 0},
+	{"workers", 1},
+	{"received", 0},
+	{"sent", 1},
+	{"read", 2},
+	{"written", 3},
 }
 
 func place(name string, targets []target) int {
