@@ -68,6 +68,8 @@ func (s *system) monitored(t *testing.T) {
 	s.must(t, "model", "shadow", "--endpoint", "m/1", "--to", "m/2")
 	s.must(t, "metrics", "add", "--endpoint", "m/*", "--variable-scalar", "x=0,2,4", "--variable-enum", "animal=cat,dog",
 		"--variable-counter", "tokens", "--variable-value", "own", "bad", "--wait")
+	s.must(t, "model", "canary", "--endpoint", "stepwise", "--steps", "10", "50", "100", "--input-endpoints", "m/2", "m/1")
+	s.must(t, "feedback", "set", "--endpoint", "m/1", "--prediction", "animal")
 	rows := "x,animal\n"
 	for i := range 600 {
 		rows += fmt.Sprintf("%d,%s\n", i%6, []string{"cow", "cat"}[i%2])
@@ -91,7 +93,8 @@ func (s *system) everyKindOfTraffic(t *testing.T) (stop func()) {
 				return
 			case <-time.After(5 * time.Millisecond):
 			}
-			for _, endpoint := range []string{"split", "m/1", "m/b"} {
+			s.predictAndTell(fmt.Sprintf("monitored-%d", x))
+			for _, endpoint := range []string{"split", "m/1", "m/b", "stepwise"} {
 				_, _ = roundTripBody(s.urls["serve"]+"/serve/"+endpoint, fmt.Sprintf(`{"x":%d}`, x%6))
 			}
 			if x%10 == 0 {
@@ -104,6 +107,20 @@ func (s *system) everyKindOfTraffic(t *testing.T) (stop func()) {
 		close(end)
 		<-ended
 	}
+}
+
+// predictAndTell gets a prediction, and sends the truth about it.
+func (s *system) predictAndTell(id string) {
+	request, err := http.NewRequest(http.MethodPost, s.urls["serve"]+"/serve/m/1", strings.NewReader(`{"x":1}`))
+	if err != nil {
+		return
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("X-Request-Id", id)
+	if response, err := http.DefaultClient.Do(request); err == nil {
+		_ = response.Body.Close() // the answer is not needed
+	}
+	_, _ = roundTripBody(s.urls["serve"]+"/feedback/m/1", fmt.Sprintf(`{"request_id":%q,"truth":"cat"}`, id))
 }
 
 func roundTripBody(url, body string) (int, string) {

@@ -178,9 +178,50 @@ var boards = []board{
 				{title: "p90", kind: lines, unit: "s", width: 8, queries: []query{{quantile(0.9, duration, ofOne, "version"), "{{version}}"}}},
 				{title: "p99", kind: lines, unit: "s", width: 8, queries: []query{{quantile(0.99, duration, ofOne, "version"), "{{version}}"}}},
 			}},
+			{title: "Steps and evidence", panels: []panel{
+				{title: "Share of the candidate", about: "Canaries with steps: the share of the requests that the candidate gets.", kind: lines, unit: "percentunit", width: 8, queries: []query{{`max by (endpoint, candidate) (clearml_serving_canary_share{` + anywhere + `})`, "{{endpoint}}: {{candidate}}"}}},
+				{title: "Evidence against the candidate", about: "Part of the evidence at which the candidate loses its requests: at 100 % it is rolled back.", kind: lines, unit: "percentunit", width: 8, queries: []query{{`clamp_min(max by (endpoint, candidate) (clearml_serving_canary_evidence{rule="all", ` + anywhere + `}), 0) / max by (endpoint, candidate) (clearml_serving_canary_evidence_limit{` + anywhere + `})`, "{{endpoint}}: {{candidate}}"}}},
+				{title: "Requests through canaries by outcome", kind: stacked, unit: "reqps", width: 8, queries: []query{{rate("clearml_serving_canary_requests_total", ofOne, "canary, version, outcome"), "{{canary}} {{version}} {{outcome}}"}}},
+			}},
 			{title: "Answers", panels: []panel{
 				{title: "Mean of logged numbers", about: "Variables of type scalar.", kind: lines, unit: "short", width: 12, queries: []query{{rate("clearml_serving_variable_distribution_sum", ofOne, "variable, version") + " / " + rate("clearml_serving_variable_distribution_count", ofOne, "variable, version"), "{{variable}} {{version}}"}}},
 				{title: "Shadowed requests by result", about: "Copies of requests to another endpoint.", kind: lines, unit: "reqps", width: 12, queries: []query{{rate("clearml_serving_shadow_requests_total", ofOne, "target, result"), "{{target}} {{result}}"}}},
+			}},
+		},
+	},
+	{
+		uid: uidPrefix + "quality", title: "ClearML Serving / Quality", about: "What was predicted, compared with what turned out to be true (feedback set).",
+		variables: []variable{endpoints, versions, instances},
+		rows: []row{
+			{title: "Quality", panels: []panel{
+				{title: "Measures", about: "Of the newest 1000 rows with feedback on each instance.", kind: lines, unit: "short", width: 12, queries: []query{{`avg by (version, measure) (clearml_serving_quality{` + ofOne + `})`, "{{version}} {{measure}}"}}},
+				{title: "Accuracy", about: "Part of the rows with feedback whose predicted class was true.", kind: lines, unit: "percentunit", width: 12, queries: []query{{rate("clearml_serving_quality_correct_total", ofOne, "version") + " / " + rate("clearml_serving_quality_rows_total", ofOne, "version"), "{{version}}"}}},
+			}},
+			{title: "Feedback", panels: []panel{
+				{title: "Truths by outcome", kind: stacked, unit: "reqps", width: 8, queries: []query{{rate("clearml_serving_feedback_total", ofOne, "outcome"), "{{outcome}}"}}},
+				{title: "Predictions by result", kind: stacked, unit: "reqps", width: 8, queries: []query{{rate("clearml_serving_feedback_predictions_total", ofOne, "result"), "{{result}}"}}},
+				{title: "Predicted classes", kind: stacked, unit: "reqps", width: 8, queries: []query{{rate("clearml_serving_quality_predicted_total", ofOne, "class"), "{{class}}"}}},
+			}},
+		},
+	},
+	{
+		uid: uidPrefix + "nodes", title: "ClearML Serving / Nodes", about: "The machines of the instances, and what each endpoint takes of them.",
+		variables: []variable{instances},
+		rows: []row{
+			{title: "Machines", panels: []panel{
+				{title: "CPU", about: "Part of the time that the processors were busy.", kind: lines, unit: "percentunit", width: 12, queries: []query{{rate("clearml_serving_machine_cpu_seconds_total", anywhere, "instance") + " / " + sum("clearml_serving_machine_cpus", anywhere, "instance"), "{{instance}}"}}},
+				{title: "Memory", about: "Part of the memory that is used.", kind: lines, unit: "percentunit", width: 12, queries: []query{{"1 - " + sum("clearml_serving_machine_memory_available_bytes", anywhere, "instance") + " / " + sum("clearml_serving_machine_memory_bytes", anywhere, "instance"), "{{instance}}"}}},
+				{title: "Free disk", about: "Free part of the disk of the data folder.", kind: lines, unit: "percentunit", width: 8, queries: []query{{sum("clearml_serving_machine_disk_free_bytes", anywhere, "instance") + " / " + sum("clearml_serving_machine_disk_bytes", anywhere, "instance"), "{{instance}}"}}},
+				{title: "Network", kind: lines, unit: "Bps", width: 8, queries: []query{{rate("clearml_serving_machine_network_received_bytes_total", anywhere, "instance"), "{{instance}} received"}, {rate("clearml_serving_machine_network_sent_bytes_total", anywhere, "instance"), "{{instance}} sent"}}},
+				{title: "Disk", kind: lines, unit: "Bps", width: 8, queries: []query{{rate("clearml_serving_machine_disk_read_bytes_total", anywhere, "instance"), "{{instance}} read"}, {rate("clearml_serving_machine_disk_written_bytes_total", anywhere, "instance"), "{{instance}} written"}}},
+			}},
+			{title: "Endpoints", panels: []panel{
+				{title: "CPU of workers", about: "Processors that the workers of an endpoint use.", kind: stacked, unit: "short", width: 12, queries: []query{{rate("clearml_serving_worker_cpu_seconds_total", anywhere, "endpoint, version"), "{{endpoint}} {{version}}"}}},
+				{title: "Memory of workers", kind: stacked, unit: "bytes", width: 12, queries: []query{{sum("clearml_serving_worker_memory_bytes", anywhere, "endpoint, version"), "{{endpoint}} {{version}}"}}},
+			}},
+			{title: "Instances", panels: []panel{
+				{title: "Memory of the instance", about: "Of the Go process, without its workers.", kind: lines, unit: "bytes", width: 12, queries: []query{{sum("process_resident_memory_bytes", anywhere, "instance"), "{{instance}}"}}},
+				{title: "Goroutines", kind: lines, unit: "short", width: 12, queries: []query{{sum("go_goroutines", anywhere, "instance"), "{{instance}}"}}},
 			}},
 		},
 	},
