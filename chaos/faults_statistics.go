@@ -80,20 +80,22 @@ func (s *server) metric(ctx context.Context, name string, parts ...string) (sum 
 	return sum, err
 }
 
-// isMetric waits until a metric has a value.
-func (s *server) isMetric(ctx context.Context, want float64, name string, parts ...string) error {
-	return until(ctx, name, func() error {
-		got, err := s.metric(ctx, name, parts...)
-		if err == nil && got != want {
-			err = fmt.Errorf("%s is %v, want %v", name, got, want)
+// keeps waits until an instance says that its counters are kept.
+func (s *server) keeps(ctx context.Context) error {
+	const kept = "clearml_serving_counters_kept"
+	return until(ctx, kept, func() error {
+		got, err := s.metric(ctx, kept)
+		if err == nil && got != 1 {
+			err = fmt.Errorf("%s is %v, want 1", kept, got)
 		}
 		return err
 	})
 }
 
 const (
-	kept     = "clearml_serving_counters_kept"
 	requests = "clearml_serving_requests_total"
+	// logged is the endpoint whose requests are logged and whose predictions are kept.
+	logged = "steady_2"
 )
 
 // dataOf is the data folder of an instance.
@@ -129,7 +131,7 @@ func statisticsReplaced(ctx context.Context, w *world) error {
 		}
 		return err
 	})
-	if err := errors.Join(err, s.isMetric(ctx, 1, kept)); err != nil {
+	if err := errors.Join(err, s.keeps(ctx)); err != nil {
 		return err
 	}
 	after, err := s.metric(ctx, requests, `endpoint="steady_1"`, "answered")
@@ -157,7 +159,7 @@ func statisticsCut(ctx context.Context, w *world) error {
 			}
 			return err
 		})
-		if err := errors.Join(err, s.isMetric(ctx, 1, kept)); err != nil {
+		if err := errors.Join(err, s.keeps(ctx)); err != nil {
 			return err
 		}
 	}
@@ -190,7 +192,7 @@ func statisticsDamaged(ctx context.Context, w *world) (err error) {
 		if s, err = w.startInference(ctx, "second"); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		if err := errors.Join(w.askAt(ctx, s, victim), s.isMetric(ctx, 1, kept)); err != nil {
+		if err := errors.Join(w.askAt(ctx, s, victim), s.keeps(ctx)); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
@@ -427,18 +429,18 @@ func seriesReadOnly(ctx context.Context, w *world) (err error) {
 	return other.hasSeries(ctx, s.urls["api"], own) // it is tried again every minute
 }
 
-// recorded makes an endpoint keep feedback and log its requests.
-func (w *world) recorded(ctx context.Context, endpoint string, do func() error) (err error) {
+// recorded makes an endpoint keep feedback and log its requests while do runs.
+func (w *world) recorded(ctx context.Context, do func() error) (err error) {
 	for _, c := range [][]string{
-		{"feedback", "set", "--endpoint", endpoint, "--task", "regression", "--prediction", "y", "--no-wait"},
-		{"model", "log", "--endpoint", endpoint, "--no-wait"},
+		{"feedback", "set", "--endpoint", logged, "--task", "regression", "--prediction", "y", "--no-wait"},
+		{"model", "log", "--endpoint", logged, "--no-wait"},
 	} {
 		if err := w.cli(ctx, c...); err != nil {
 			return err
 		}
 	}
 	defer func() {
-		for _, c := range [][]string{{"feedback", "set", "--endpoint", endpoint, "--off", "--no-wait"}, {"model", "log", "--endpoint", endpoint, "--off", "--no-wait"}} {
+		for _, c := range [][]string{{"feedback", "set", "--endpoint", logged, "--off", "--no-wait"}, {"model", "log", "--endpoint", logged, "--off", "--no-wait"}} {
 			err = errors.Join(err, w.cli(ctx, c...))
 		}
 	}()
@@ -446,13 +448,13 @@ func (w *world) recorded(ctx context.Context, endpoint string, do func() error) 
 }
 
 // joins sends a request and its truth to an instance, and waits until they are joined.
-func (w *world) joins(ctx context.Context, s *server, endpoint, id string) error {
+func (w *world) joins(ctx context.Context, s *server, id string) error {
 	return until(ctx, "a truth is joined with its prediction", func() error {
-		status, body, err := post(ctx, http.DefaultClient, s.endpoint(endpoint), []byte(`{"x": 3}`), "X-Request-Id", id)
-		if err != nil || !right(endpoint, 3, body) {
+		status, body, err := post(ctx, http.DefaultClient, s.endpoint(logged), []byte(`{"x": 3}`), "X-Request-Id", id)
+		if err != nil || !right(logged, 3, body) {
 			return fmt.Errorf("answered %d %.300s (%w)", status, body, err)
 		}
-		status, body, err = post(ctx, http.DefaultClient, s.urls["serve"]+"/feedback/"+endpoint, fmt.Appendf(nil, `{"request_id": %q, "truth": 3}`, id))
+		status, body, err = post(ctx, http.DefaultClient, s.urls["serve"]+"/feedback/"+logged, fmt.Appendf(nil, `{"request_id": %q, "truth": 3}`, id))
 		var taken struct{ Joined, Duplicate int }
 		if err == nil {
 			err = json.Unmarshal(body, &taken)
@@ -465,14 +467,14 @@ func (w *world) joins(ctx context.Context, s *server, endpoint, id string) error
 }
 
 // logs waits until an instance logs more requests of an endpoint.
-func (w *world) logs(ctx context.Context, s *server, endpoint string) error {
+func (w *world) logs(ctx context.Context, s *server) error {
 	const rows = "clearml_serving_request_log_rows_total"
-	before, _ := s.metric(ctx, rows, fmt.Sprintf("endpoint=%q", endpoint), `"logged"`) // there may be none yet
+	before, _ := s.metric(ctx, rows, fmt.Sprintf("endpoint=%q", logged), `"logged"`) // there may be none yet
 	return until(ctx, "requests are logged", func() error {
-		if err := w.askAt(ctx, s, endpoint); err != nil {
+		if err := w.askAt(ctx, s, logged); err != nil {
 			return err
 		}
-		now, err := s.metric(ctx, rows, fmt.Sprintf("endpoint=%q", endpoint), `"logged"`)
+		now, err := s.metric(ctx, rows, fmt.Sprintf("endpoint=%q", logged), `"logged"`)
 		if err == nil && now <= before {
 			err = fmt.Errorf("%v rows", now)
 		}
@@ -482,8 +484,8 @@ func (w *world) logs(ctx context.Context, s *server, endpoint string) error {
 
 func recordsRemoved(ctx context.Context, w *world) error {
 	s := w.serving()
-	return w.recorded(ctx, "steady_2", func() error {
-		if err := errors.Join(w.joins(ctx, s, "steady_2", "before"), w.logs(ctx, s, "steady_2")); err != nil {
+	return w.recorded(ctx, func() error {
+		if err := errors.Join(w.joins(ctx, s, "before"), w.logs(ctx, s)); err != nil {
 			return err
 		}
 		for _, name := range []string{"feedback", "request-log-spool"} {
@@ -491,7 +493,7 @@ func recordsRemoved(ctx context.Context, w *world) error {
 				return err
 			}
 		}
-		if err := errors.Join(w.joins(ctx, s, "steady_2", "after"), w.logs(ctx, s, "steady_2")); err != nil {
+		if err := errors.Join(w.joins(ctx, s, "after"), w.logs(ctx, s)); err != nil {
 			return err
 		}
 		for _, pattern := range []string{"feedback/*.db", "request-log-spool/*/*"} {
@@ -504,14 +506,14 @@ func recordsRemoved(ctx context.Context, w *world) error {
 }
 
 func recordsDiskFull(ctx context.Context, w *world) error {
-	return w.recorded(ctx, "steady_2", func() error {
+	return w.recorded(ctx, func() error {
 		return w.mounted("small", "80m", func(dir string) (err error) {
 			s, err := w.startInference(ctx, "small")
 			if err != nil {
 				return err
 			}
 			defer func() { err = errors.Join(err, s.stop()) }()
-			if err := errors.Join(w.joins(ctx, s, "steady_2", "small-before"), w.logs(ctx, s, "steady_2")); err != nil {
+			if err := errors.Join(w.joins(ctx, s, "small-before"), w.logs(ctx, s)); err != nil {
 				return err
 			}
 			fill, refused := "", false
@@ -519,10 +521,10 @@ func recordsDiskFull(ctx context.Context, w *world) error {
 				if fill, err = fillUp(dir); err != nil {
 					return err
 				}
-				if err := w.askAt(ctx, s, "steady_2"); err != nil {
+				if err := w.askAt(ctx, s, logged); err != nil {
 					return fmt.Errorf("with a full disk: %w", err)
 				}
-				status, body, err := post(ctx, http.DefaultClient, s.urls["serve"]+"/feedback/steady_2", fmt.Appendf(nil, `{"request_id": "full-%d-%s", "truth": 3}`, i, strings.Repeat("x", 200)))
+				status, body, err := post(ctx, http.DefaultClient, s.urls["serve"]+"/feedback/"+logged, fmt.Appendf(nil, `{"request_id": "full-%d-%s", "truth": 3}`, i, strings.Repeat("x", 200)))
 				if err != nil || status != http.StatusOK && status != http.StatusServiceUnavailable {
 					return fmt.Errorf("feedback with a full disk was answered %d %.300s (%w)", status, body, err)
 				}
@@ -534,7 +536,7 @@ func recordsDiskFull(ctx context.Context, w *world) error {
 			if err := os.Remove(fill); err != nil {
 				return err
 			}
-			return errors.Join(w.joins(ctx, s, "steady_2", "small-after"), w.logs(ctx, s, "steady_2"), s.isMetric(ctx, 1, kept))
+			return errors.Join(w.joins(ctx, s, "small-after"), w.logs(ctx, s), s.keeps(ctx))
 		})
 	})
 }
@@ -708,5 +710,5 @@ func partsKilled(ctx context.Context, w *world) error {
 			return err
 		}
 	}
-	return errors.Join(w.serving().isMetric(ctx, 1, kept), w.hasSeries(ctx, w.control.urls["api"], recent))
+	return errors.Join(w.serving().keeps(ctx), w.hasSeries(ctx, w.control.urls["api"], recent))
 }

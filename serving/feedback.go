@@ -97,6 +97,13 @@ func (f Feedback) validate() error {
 	if len(f.Classes) > maxClasses {
 		return &FieldError{Field: "classes", Value: fmt.Sprint(len(f.Classes)), Why: fmt.Sprintf("are too many: give at most %d", maxClasses)}
 	}
+	known := map[string]bool{}
+	for _, class := range f.Classes {
+		if known[class] {
+			return &FieldError{Field: "classes", Value: fmt.Sprintf("%q", class), Why: "is there twice: give each class once, in the order of the probabilities"}
+		}
+		known[class] = true
+	}
 	if f.Days < 0 || f.Days > maxFeedbackDays {
 		return &FieldError{Field: "days", Value: fmt.Sprint(f.Days), Why: fmt.Sprintf("is not usable: give 1 to %d", maxFeedbackDays)}
 	}

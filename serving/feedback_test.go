@@ -49,6 +49,7 @@ func TestUnusableFeedbackOptionsAreNamed(t *testing.T) {
 		"field task":              {Task: "ranking"},
 		"has no probabilities":    {Task: TaskRegression, Score: "p"},
 		"field prediction":        {Task: TaskClassification, Prediction: ". "},
+		"is there twice":          {Task: TaskClassification, Classes: []string{"a", "b", "a"}},
 		"field days":              {Task: TaskClassification, Days: -1},
 		"field max_mib":           {Task: TaskClassification, MaxMiB: -1},
 		"field classes":           {Task: TaskClassification, Classes: make([]string, maxClasses+1)},

@@ -213,9 +213,10 @@ func (a *app) share(name string) (float64, error) {
 
 // duration is the value of an option that counts in units, fractions included.
 func (a *app) duration(name string, unit time.Duration) (time.Duration, error) {
-	const what = "give a number greater than 0"
-	f, err := a.number(name, what, float64(math.MaxInt64/int64(unit)))
-	if err == nil && f == 0 {
+	most := math.MaxInt64 / int64(unit)
+	what := fmt.Sprintf("give a number greater than 0, at most %d", most)
+	f, err := a.number(name, what, float64(most))
+	if err == nil && time.Duration(f*float64(unit)) <= 0 {
 		err = a.setting(name).refuse(what)
 	}
 	return time.Duration(f * float64(unit)), err

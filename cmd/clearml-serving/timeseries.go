@@ -61,6 +61,9 @@ func (a *app) newKeeper(dataDir string, log *slog.Logger) (*keeper, error) {
 	if o.Retention, err = a.duration("timeseries-retention", 24*time.Hour); err != nil {
 		return nil, err
 	}
+	if o.Retention < time.Hour {
+		return nil, a.setting("timeseries-retention").refuse("give at least an hour: 0.05")
+	}
 	size := a.setting("timeseries-size")
 	if o.MaxBytes, err = parseSize(size.value); err != nil || o.MaxBytes < 64<<20 {
 		return nil, size.refuse("give a size of at least 64MiB, such as 2GiB")
