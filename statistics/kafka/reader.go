@@ -276,7 +276,7 @@ func (r *Reader) read(ctx context.Context, servers string) error {
 	if err != nil {
 		return fmt.Errorf("begin as transactional id %s/%s: %w", r.group(), r.o.Replica, err)
 	}
-	stored, next, err := loadCounts(ctx, options, r.group(), r.o.Replica, mark)
+	stored, next, err := loadCounts(ctx, options, r.group(), r.o.Replica, mark, r.o.Logger)
 	if err != nil {
 		return fmt.Errorf("load the counts: %w", err)
 	}

@@ -284,6 +284,28 @@ func TestPoisonMessagesAreCountedAndSkipped(t *testing.T) {
 	})
 }
 
+func TestStoredCountsThatCannotBeReadStopNothing(t *testing.T) {
+	_, servers := broker(t)
+	r, stop := reads(t, servers, "a", counter())
+	eventually(t, "ready", r.Ready)
+	produce(t, servers, numbered(0, 170)...) // ten for each of 17 endpoints
+	wantCounts(t, 170, r)
+	stop()
+	group := r.group()
+	produce(t, servers, &kgo.Record{Topic: StateTopic, Key: []byte(stateKey(group, "a", "m/3")), Value: []byte(`{"records": -`)},
+		&kgo.Record{Topic: StateTopic, Key: []byte(stateKey(group, "a", "")), Value: []byte("\xff")})
+	produce(t, servers, numbered(170, 187)...)
+	r, _ = reads(t, servers, "a", counter())
+	eventually(t, "counted", func() error {
+		// The counts of m/3 and the number of messages begin anew.
+		requests, messages := value(t, "clearml_serving_requests_total", r), r.Report().Messages
+		if requests != 2*(16*11+1) || messages != 17 {
+			return fmt.Errorf("%v requests, %d messages", requests, messages)
+		}
+		return nil
+	})
+}
+
 func TestDefinitionsChangeWhileMessagesAreRead(t *testing.T) {
 	_, servers := broker(t, kfake.SeedTopics(1, message.Topic))
 	definitions := counter()

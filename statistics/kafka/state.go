@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -37,8 +38,9 @@ func stateSettings() map[string]*string {
 const markURL = "/"
 
 // loadCounts reads the counts that a replica has stored before its mark, and the positions up to which all
-// replicas have counted. It waits for the open transactions of others before that.
-func loadCounts(ctx context.Context, options []kgo.Opt, group, replica string, mark int64) (loaded counts, next map[int32]int64, err error) {
+// replicas have counted. It waits for the open transactions of others before that. Counts that cannot be
+// read begin at 0, so that they do not stop the others.
+func loadCounts(ctx context.Context, options []kgo.Opt, group, replica string, mark int64, log *slog.Logger) (loaded counts, next map[int32]int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, loadWithin)
 	defer cancel()
 	loaded, next = newCounts(), map[int32]int64{}
@@ -60,7 +62,7 @@ func loadCounts(ctx context.Context, options []kgo.Opt, group, replica string, m
 			marked = marked || r.Offset >= mark
 			if strings.HasPrefix(string(r.Key), ofGroup) && strings.HasSuffix(string(r.Key), "\n") {
 				var of totals
-				_ = json.Unmarshal(r.Value, &of) // one that cannot be read is reported below if it is ours
+				_ = json.Unmarshal(r.Value, &of) // one that cannot be read is logged below if it is ours
 				for p, n := range of.Next {
 					next[p] = max(next[p], n)
 				}
@@ -74,15 +76,20 @@ func loadCounts(ctx context.Context, options []kgo.Opt, group, replica string, m
 		if value == nil {
 			continue
 		}
+		var err error
 		if url == "" {
-			err = json.Unmarshal(value, &loaded.totals)
+			read := newCounts().totals
+			if err = json.Unmarshal(value, &read); err == nil {
+				loaded.totals = read
+			}
 		} else {
 			a := &statistics.Aggregate{}
-			err = json.Unmarshal(value, a)
-			loaded.endpoints[serving.EndpointURL(url)] = a
+			if err = json.Unmarshal(value, a); err == nil {
+				loaded.endpoints[serving.EndpointURL(url)] = a
+			}
 		}
 		if err != nil {
-			return loaded, nil, fmt.Errorf("stored counts of %q: %w", url, err)
+			log.Error("stored counts cannot be read, they begin at 0", "endpoint", url, "topic", StateTopic, "err", err)
 		}
 	}
 	return loaded, next, nil
