@@ -107,7 +107,7 @@ def _xgboost_categories(booster: Any) -> list[Any]:
 
     The library's own way to read them needs pyarrow.
     """
-    raw = bytes(booster.save_raw("json"))
+    raw = booster.save_raw("json")
     at = raw.find(b'"cats":{')
     if at < 0:
         return []
