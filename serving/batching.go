@@ -175,15 +175,21 @@ func wholeNumber(value any, least, most int, field string) (int, error) {
 func ForeignSettings(engine string, aux any) (names []string) {
 	settings, _ := aux.(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		if engine != EngineTriton && !slices.Contains(PythonSettings, name) {
+		if engine != EngineTriton && !slices.Contains(PythonSettings(engine), name) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// PythonSettings are the settings that the Python engines read from an auxiliary configuration.
-var PythonSettings = []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
+// PythonSettings are the settings that a Python engine reads from an auxiliary configuration.
+func PythonSettings(engine string) []string {
+	settings := []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
+	if slices.Contains(modelEngines, engine) {
+		settings = append(settings, AuxMethod)
+	}
+	return settings
+}
 
 // unquoted removes the quotes that values of --aux-config may have.
 func unquoted(text string) string { return strings.Trim(text, `"'\`) }

@@ -50,6 +50,9 @@ func validateModel(url, engine string, tensors Tensors, aux any) error {
 	if _, err := NaNAsNull(engine, aux); err != nil {
 		return err
 	}
+	if _, err := Method(engine, aux); err != nil {
+		return err
+	}
 	return tensors.validate(engine)
 }
 

@@ -42,7 +42,7 @@ func (f *endpointFlags) declare(cmd *cobra.Command) {
 	flags.Var(wordList(&f.outputSize), "output-size", "sizes of the outputs")
 	flags.Var(wordList(&f.outputType), "output-type", "types of the outputs")
 	flags.Var(wordList(&f.outputName), "output-name", "names of the outputs")
-	flags.Var(wordList(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32 nan_as_null=true")
+	flags.Var(wordList(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32 nan_as_null=true method=predict_proba")
 }
 
 // noticeEngine tells of an engine that may be stored although no instance of this version
@@ -54,7 +54,7 @@ func (a *app) noticeEngine(engine string, aux any) {
 	}
 	if foreign := serving.ForeignSettings(engine, aux); len(foreign) > 0 {
 		put(a.sys.stderr, "Notice: engine %s has no setting '%s' (it has %s): --aux-config stores it for your code", engine,
-			strings.Join(foreign, "', '"), strings.Join(serving.PythonSettings, ", "))
+			strings.Join(foreign, "', '"), strings.Join(serving.PythonSettings(engine), ", "))
 	}
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import os
 import sys
 from typing import Any, Callable, NamedTuple, Optional
@@ -31,8 +32,8 @@ class Engine(NamedTuple):
     """One engine. `load` and `predict` are None if only user code can load a model."""
 
     name: str
-    load: Optional[Callable[[str], Any]] = None
-    predict: Optional[Callable[[Any], Step]] = None
+    load: Optional[Callable[[str, str], Any]] = None  # of the file and the method that the endpoint names, or ""
+    predict: Optional[Callable[[Any, str], Step]] = None
     is_async: bool = False
     needs_code: bool = False
 
@@ -45,7 +46,7 @@ def engine_named(name: str) -> Engine:
     return engine
 
 
-def load_model(engine: Engine, path: str, endpoint: str) -> Any:
+def load_model(engine: Engine, path: str, endpoint: str, method: str = "") -> Any:
     """Load the endpoint's model file with the engine's library, or raise LoadError."""
     if engine.load is None:
         return None
@@ -59,7 +60,7 @@ def load_model(engine: Engine, path: str, endpoint: str) -> Any:
         raise LoadError(f"Failed loading model for '{endpoint}': {path} is not there")
     path = _only_file(path, engine, endpoint)
     try:
-        return engine.load(path)
+        return engine.load(path, method)
     except LoadError:
         raise
     except BaseException as error:
@@ -104,36 +105,61 @@ def _model_fault(error: BaseException, path: str, engine: Engine, endpoint: str)
     return text + versions.hint(path) + missing_package(error)
 
 
+USUAL = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform", "score_samples")
+
+
+def step_of(engine: Engine, model: Any, method: str, endpoint: str) -> Step:
+    """Return the step that calls the model's method ("": predict), or raise LoadError."""
+    name = method or "predict"
+    if callable(getattr(model, name, None)):
+        return engine.predict(model, name) if engine.predict else nothing
+    text = f"Failed loading model for '{endpoint}': a {type(model).__name__} has no {name} method, "
+    if not method:
+        raise LoadError(f"{text}which the {engine.name} engine calls")
+    held = ", ".join(usual for usual in USUAL if callable(getattr(model, usual, None)))
+    raise LoadError(f"{text}which the endpoint's setting method names; it has {held or 'none of ' + ', '.join(USUAL)}")
+
+
 CELLS = frozenset({type(None), bool, int, float})  # of a row from JSON
 
 # scikit-learn
 
 
-def _load_sklearn(path: str) -> Any:
+def _load_sklearn(path: str, _method: str) -> Any:
     joblib = _library("joblib", "sklearn")
     _library("sklearn", "sklearn")
     return joblib.load(path)
 
 
-def _predict_plainly(model: Any) -> Step:
-    predict = model.predict
+def _predict_plainly(model: Any, method: str) -> Step:
+    predict = getattr(model, method)
     return lambda data, _state, _collect: predict(data)
 
 
 # XGBoost
 
+XGBOOST_CLASSES = {"classifier": "XGBClassifier", "regressor": "XGBRegressor", "ranker": "XGBRanker"}
 
-def _load_xgboost(path: str) -> Any:
-    booster = _library("xgboost", "xgboost").Booster()
+
+def _load_xgboost(path: str, method: str) -> Any:
+    """Load a Booster, as the original; or, if the endpoint names a method, the scikit-learn class that was saved."""
+    xgboost = _library("xgboost", "xgboost")
+    booster = xgboost.Booster()
     booster.load_model(path)
-    return booster
+    saved = booster.attr("scikit_learn") if method else None
+    kind = json.loads(saved).get("_estimator_type") if saved else None
+    if kind not in XGBOOST_CLASSES:
+        return booster
+    model = getattr(xgboost, XGBOOST_CLASSES[kind])()
+    model.load_model(path)
+    return model
 
 
-def _predict_xgboost(model: Any) -> Step:
+def _predict_xgboost(model: Any, method: str) -> Step:
     """Predict as the original, and convert plain rows, which a Booster refuses, to a DMatrix."""
     xgboost = sys.modules.get("xgboost")
-    if xgboost is None or not isinstance(model, xgboost.Booster):
-        return _predict_plainly(model)
+    if xgboost is None or method != "predict" or not isinstance(model, xgboost.Booster):
+        return _predict_plainly(model, method)
     matrix, predict = xgboost.DMatrix, model.predict
     names, kinds = model.feature_names, model.feature_types
     if kinds and "c" in kinds:  # columns of categories, which a DMatrix accepts only with an option
@@ -168,7 +194,7 @@ def _rows(data: Any) -> Any:
 # LightGBM
 
 
-def _load_lightgbm(path: str) -> Any:
+def _load_lightgbm(path: str, _method: str) -> Any:
     return _library("lightgbm", "lightgbm").Booster(model_file=path)
 
 

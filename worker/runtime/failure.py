@@ -6,6 +6,7 @@ everything else 500, both as {"detail": ...}. A traceback goes to the log, never
 
 from __future__ import annotations
 
+import re
 from typing import Any, Callable
 
 import versions
@@ -17,6 +18,8 @@ from tracebacks import origin, text_of, user_traceback, variable_hint
 FATAL = ("CUDA out of memory", "NVML_SUCCESS == r INTERNAL ASSERT FAILED", "CUDA error:")
 UNMEANT = ("application/x-www-form-urlencoded", "text/plain")  # the default of clients
 LONGEST = 8 << 10  # characters of an exception's text that a client gets
+
+XGBOOST_PLACE = re.compile(r"^\[[0-9:]+\] \S+:\d+: ")
 
 
 def answer_failure(
@@ -68,6 +71,8 @@ def client_text(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return text_of(error) or "out of memory"
     text = text_of(error)
+    if type(error).__name__ == "XGBoostError":  # its text has a place in XGBoost's source and a stack trace
+        text = XGBOOST_PLACE.sub("", text).partition("\nStack trace:")[0].strip()
     return text if len(text) <= LONGEST else text[:LONGEST] + "..."
 
 

@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import codec
 import engines
+import tabular
 import tracing
 import versions
 from answer import Answer, CodeError, LoadError
@@ -38,6 +39,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     """
     name = spec["endpoint"]
     codec.nan_as_null = bool((spec.get("extra") or {}).get("nan_as_null"))
+    method = (spec.get("extra") or {}).get("method") or ""
     engine = engines.engine_named(spec["engine"])
     kind = _kind(engine)
     awaiter = Awaiter()
@@ -59,10 +61,12 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
 
     model = _user_load(instance, spec, awaiter)
     if model is None:
-        model = engines.load_model(engine, spec.get("model_path") or "", name)
+        model = engines.load_model(engine, spec.get("model_path") or "", name, method)
+    predict = _predict(engine, instance, model, name, method)
     endpoint = kind(
-        _method(instance, "preprocess") or (engines.rows_only(engine.name) if engine.predict else None),
-        _predict(engine, instance, model, name),
+        _method(instance, "preprocess")
+        or (tabular.preprocess_for(model, engines.rows_only(engine.name)) if engine.predict else None),
+        predict,
         _method(instance, "postprocess"),
         Variables(spec.get("variables") or [], host.log),
         host.log,
@@ -92,15 +96,10 @@ def _kind(engine: engines.Engine) -> type[Endpoint]:
     return AsyncEndpoint
 
 
-def _predict(engine: engines.Engine, instance: Any, model: Any, name: str) -> engines.Step:
+def _predict(engine: engines.Engine, instance: Any, model: Any, name: str, method: str) -> engines.Step:
     if engine.predict is None:
         return _method(instance, "process") or engines.nothing
-    if not callable(getattr(model, "predict", None)):
-        raise LoadError(
-            f"Failed loading model for '{name}': a {type(model).__name__} has no predict method, "
-            f"which the {engine.name} engine calls"
-        )
-    return engine.predict(model)
+    return engines.step_of(engine, model, method, name)
 
 
 def _show_request(endpoint: Endpoint, engine: engines.Engine) -> None:

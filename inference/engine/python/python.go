@@ -69,12 +69,19 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	if err != nil {
 		return nil, &engine.LoadError{Text: err.Error(), Err: err}
 	}
+	method, err := serving.Method(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
+	if err != nil {
+		return nil, &engine.LoadError{Text: err.Error(), Err: err}
+	}
 	extra := map[string]any{}
 	if e.o.Traced {
 		extra["traced"] = true
 	}
 	if nanAsNull {
 		extra[serving.AuxNaNAsNull] = true
+	}
+	if method != "" {
+		extra[serving.AuxMethod] = method
 	}
 	least, most := spec.Limits.Workers(e.o.Workers)
 	limits := serving.Limits{}

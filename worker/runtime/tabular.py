@@ -1,0 +1,244 @@
+"""Makes a table of JSON records for a model that knows the names of its columns.
+
+Owns which columns a model has, which of them hold categories, and the errors of records that do not fit. It serves
+endpoints of the model engines without a preprocess method. Lists of rows pass as they are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+import sys
+from typing import Any, Callable, NamedTuple, Optional
+
+Step = Callable[[Any, Any, Any], Any]
+SHOWN = 10  # names in a message
+NUMBERS = frozenset({type(None), bool, int, float})
+NAN = float("nan")
+# XGBoost's numbers for the types of categories in a saved model.
+XGBOOST_KINDS = {9: "int8", 10: "uint8", 11: "int16", 13: "int32", 15: "int64"}
+
+
+class Columns(NamedTuple):
+    """The columns of a model's training data."""
+
+    names: tuple[str, ...]
+    categories: dict[str, Any]  # of the columns that have them: the values in training
+    strict: bool = False  # a value that training did not have is an error, not a missing value
+    numeric: bool = False  # the other columns are numbers
+    refusal: str = ""  # why records cannot be converted
+
+
+def preprocess_for(model: Any, plain: Step) -> Step:
+    """Return the preprocess step for a model: records become a table, anything else is passed to `plain`."""
+    columns = columns_of(model)
+    if columns is None:
+        return plain
+    table = _table_with(columns)
+    known = frozenset(columns.names)
+
+    def step(body: Any, state: Any, collect: Any) -> Any:
+        if type(body) is dict:
+            records = [body]
+        elif type(body) is list and body and type(body[0]) is dict:
+            records = body
+        else:
+            return plain(body, state, collect)
+        if columns.refusal:
+            raise ValueError(columns.refusal)
+        for number, record in enumerate(records, 1):
+            if type(record) is not dict or record.keys() != known:
+                raise ValueError(_misfit(record, columns.names, number, len(records)))
+        return table(records)
+
+    return step
+
+
+def columns_of(model: Any) -> Optional[Columns]:
+    """Return the columns of the model's training data, or None if it does not know their names."""
+    try:
+        source = _first(model)
+        columns = _xgboost(source) or _lightgbm(source) or _sklearn(model)
+    except Exception:  # of a foreign class: such a model takes rows, as without names
+        return None
+    return columns if columns and len(set(columns.names)) == len(columns.names) else None
+
+
+def _first(model: Any) -> Any:
+    """Return the part of a scikit-learn model that gets the table: the first step, the best estimator."""
+    while True:
+        steps = getattr(model, "steps", None)
+        if isinstance(steps, list) and steps:
+            model = next((step for _, step in steps if step is not None and step != "passthrough"), None)
+        elif hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        else:
+            return model
+
+
+def _sklearn(model: Any) -> Optional[Columns]:
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None else Columns(tuple(map(str, names)), {})
+
+
+def _xgboost(model: Any) -> Optional[Columns]:
+    xgboost = sys.modules.get("xgboost")
+    if xgboost is None or not isinstance(model, (xgboost.Booster, getattr(xgboost, "XGBModel", xgboost.Booster))):
+        return None
+    booster = model if isinstance(model, xgboost.Booster) else model.get_booster()
+    if not booster.feature_names:
+        return None
+    names = tuple(booster.feature_names)
+    marked = [name for name, kind in zip(names, booster.feature_types or ()) if kind == "c"]
+    if not marked:
+        return Columns(names, {}, numeric=True)
+    if not hasattr(booster, "get_categories") or booster.get_categories().empty():
+        return Columns(names, {}, refusal=_without_categories(marked, "save it again with XGBoost 3.1 or newer"))
+    trained = dict(zip(names, _xgboost_categories(booster)))
+    if any(trained.get(name) is None for name in marked):
+        return Columns(names, {}, refusal=_without_categories(marked, "this version of XGBoost stores them otherwise"))
+    # XGBoost gives a value that it does not know the code of another one.
+    return Columns(names, {name: trained[name] for name in marked}, strict=True, numeric=True)
+
+
+def _xgboost_categories(booster: Any) -> list[Any]:
+    """Return the categories of each column as the model stores them: a list, an array, or None.
+
+    The library's own way to read them needs pyarrow.
+    """
+    raw = booster.save_raw("json")
+    at = raw.find(b'"cats":{')
+    if at < 0:
+        return []
+    at += len(b'"cats":')
+    end = raw.find(b"}]", at)  # of the list of columns: values are lists of numbers
+    columns = json.loads(raw[at : end + 2] + b"}")["enc"]
+    numpy = importlib.import_module("numpy")
+    found: list[Any] = []
+    for column in columns:
+        values, offsets, kind = column.get("values"), column.get("offsets"), XGBOOST_KINDS.get(column.get("type"))
+        if offsets and values:
+            text = bytes(value % 256 for value in values)
+            found.append([text[start:stop].decode() for start, stop in zip(offsets, offsets[1:])])
+        else:
+            found.append(numpy.array(values, kind) if kind and values else None)
+    return found
+
+
+def _lightgbm(model: Any) -> Optional[Columns]:
+    lightgbm = sys.modules.get("lightgbm")
+    if lightgbm is None or not isinstance(model, (lightgbm.Booster, getattr(lightgbm, "LGBMModel", lightgbm.Booster))):
+        return None
+    booster = model if isinstance(model, lightgbm.Booster) else model.booster_
+    names = tuple(booster.feature_name())
+    if names == tuple(f"Column_{number}" for number in range(len(names))):
+        return None  # LightGBM's own names, of training data without names
+    trained = booster.pandas_categorical
+    if not trained:
+        return Columns(names, {}, numeric=True)
+    infos = booster.dump_model(num_iteration=1)["feature_infos"]
+    marked = [name for name in names if infos.get(name, {}).get("values")]
+    if len(marked) != len(trained):
+        refusal = f"the model has categories of {len(trained)} columns, and {len(marked)} columns with categories"
+        return Columns(names, {}, refusal=refusal + "; send rows without names, with numbers for the categories")
+    return Columns(names, dict(zip(marked, trained)), numeric=True)
+
+
+def _without_categories(marked: list[str], cure: str) -> str:
+    return (
+        f"the model does not store the categories of its columns {_listed(marked)}, so values with names cannot be "
+        f"converted to its numbers; {cure}, or send rows without names, with the numbers of training"
+    )
+
+
+# Tables
+
+
+def _table_with(columns: Columns) -> Callable[[list[dict[str, Any]]], Any]:
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError:
+        return _rows_with(columns)
+    known = {name: frozenset(values) for name, values in columns.categories.items()}
+
+    def table(records: list[dict[str, Any]]) -> Any:
+        data: dict[str, Any] = {}
+        for name in columns.names:
+            cells = [record[name] for record in records]
+            if name not in known:
+                data[name] = _column(pandas, cells, columns.numeric)
+                continue
+            seen = known[name]
+            try:
+                held = [cell if cell in seen else None for cell in cells]
+            except TypeError as error:  # a list or an object
+                raise ValueError(f"the column {name!r} holds categories: {error}") from None
+            if columns.strict and held != cells:
+                raise ValueError(_unseen(name, cells, held, columns.categories[name]))
+            data[name] = pandas.Categorical(held, columns.categories[name])
+        return pandas.DataFrame(data)
+
+    return table
+
+
+def _column(pandas: Any, cells: list[Any], numeric: bool) -> Any:
+    """Return the column with the type that pandas infers, in which null is NaN."""
+    if numeric and all(type(cell) in NUMBERS for cell in cells):
+        return pandas.Series(cells, dtype=float if None in cells else None)
+    if cells.count(None) == len(cells):
+        # Encoders of scikit-learn refuse floats where training had text; all of it accepts NaN in an object column.
+        return pandas.Series([NAN] * len(cells), dtype=object)
+    column = pandas.Series(cells)
+    return column.where(column.notna(), NAN) if column.dtype == object else column
+
+
+def _rows_with(columns: Columns) -> Callable[[list[dict[str, Any]]], Any]:
+    def rows(records: list[dict[str, Any]]) -> Any:
+        if columns.categories:
+            raise ValueError(f"records for the categories of {_listed(columns.categories)} need pandas in the worker")
+        return [[record[name] for name in columns.names] for record in records]
+
+    return rows
+
+
+# Errors
+
+
+def _misfit(record: Any, names: tuple[str, ...], number: int, count: int) -> str:
+    where = f"record {number} of {count}" if count > 1 else "the record"
+    if type(record) is not dict:
+        return f"{where} is of type {type(record).__name__}: all records have to be JSON objects"
+    missing = [name for name in names if name not in record]
+    extra = [name for name in record if name not in set(names)]
+    faults = []
+    if missing:
+        faults.append(f"has no {_listed(missing)}")
+    if extra:
+        shown = []
+        for name in extra[:SHOWN]:
+            near = difflib.get_close_matches(name[:200], missing or names, 1)
+            shown.append(repr(name[:200]) + (f" (did you mean {near[0]!r}?)" if near else ""))
+        faults.append(f"has {', '.join(shown)}{_more(extra)}, which the model does not know")
+    return f"{where} {' and '.join(faults)}; the model's columns are {_listed(names)}"
+
+
+def _unseen(name: str, cells: list[Any], held: list[Any], trained: Any) -> str:
+    number, cell = next((n, cell) for n, (cell, kept) in enumerate(zip(cells, held), 1) if cell is not kept)
+    where = f"record {number} of {len(cells)}" if len(cells) > 1 else "the record"
+    values = [value if isinstance(value, str) else int(value) for value in trained]
+    near = difflib.get_close_matches(cell[:200], values, 1) if isinstance(cell, str) and cell not in values else []
+    hint = f" (did you mean {near[0]!r}?)" if near and isinstance(near[0], str) else ""
+    return (
+        f"{where} has {str(cell)[:200]!r}{hint} in the column {name!r}, which training did not have; its categories "
+        f"are {_listed(values)}, and null is a missing value"
+    )
+
+
+def _listed(names: Any) -> str:
+    names = list(names)
+    return ", ".join(repr(name) for name in names[:SHOWN]) + _more(names)
+
+
+def _more(names: list[str]) -> str:
+    return f", ... ({len(names) - SHOWN} more)" if len(names) > SHOWN else ""
