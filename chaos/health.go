@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,8 @@ const (
 	// stale is the maximum time in which an endpoint under load may give no right answer and still
 	// be ready: its own limit is ten seconds.
 	stale = 15 * time.Second
+	// stopping is the reason of an instance that finishes its requests before it ends.
+	stopping = "the instance is stopping"
 )
 
 // probe polls an endpoint's health and compares it with what its clients see: never unready while
@@ -34,6 +37,9 @@ func (t *traffic) probe(ctx context.Context, name string) {
 		status, body, err := readyz(ctx, c, s, name)
 		if err != nil || t.w.serving() != s || s.ended() {
 			continue // the process is gone, or is being stopped, or the next one has its address
+		}
+		if bytes.Contains(body, []byte(stopping)) {
+			continue // it still answers, and says that it will not for long
 		}
 		lie, told := "", time.Now()
 		last := t.lastGood(name)
