@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/serving"
 )
 
 // codeOf writes preprocess code of one class.
@@ -127,5 +128,30 @@ func TestRequestsAndAnswersOfOtherKinds(t *testing.T) {
 	_, err := e.Load(t.Context(), specOf("kinds", codeOf(t, "    pass\n"), map[string]any{"nan_as_null": 3.0}))
 	if err == nil {
 		t.Error("a setting that is neither true nor false is loaded")
+	}
+}
+
+func TestTheSettingMethodNamesTheMethodOfTheModel(t *testing.T) {
+	e := running(t)
+	const code = "    feature_names_in_ = ['a', 'b']\n    def predict_proba(self, rows): return [[0.25, 0.75]]\n    def load(self, path): return self\n    def preprocess(self, *args): return args[0]\n"
+	spec := specOf("scores", codeOf(t, code), map[string]any{"method": "predict_proba"})
+	spec.Endpoint.EngineType = serving.EngineSklearn
+	m, err := e.Load(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := answer(t, m); got != "[[0.25,0.75]]" {
+		t.Error(got)
+	}
+	if err := m.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	spec.Endpoint.AuxiliaryCfg = map[string]any{"method": "transform"}
+	if _, err := e.Load(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "has no transform method") || !strings.Contains(err.Error(), "it has predict_proba") {
+		t.Error(err)
+	}
+	spec.Endpoint.AuxiliaryCfg = map[string]any{"method": "_private"}
+	if _, err := e.Load(t.Context(), spec); err == nil || !strings.Contains(err.Error(), "auxiliary_cfg.method") {
+		t.Error(err)
 	}
 }
