@@ -54,13 +54,16 @@ def run(seed, tolerance, rates, shift, batches):
     """One stream of batches with its evidence at the end."""
     rng = random.Random(seed)
     history, seen = [], 0  # (bin, weight)
-    against = {rule: [0.0] * len([r for r in RISKS[: 15 if "errors" in rule else 13] if r > tolerance]) for rule in WEIGHTS}
+    against = {}
+    for rule in WEIGHTS:
+        risks = RISKS[: 15 if "errors" in rule else 13]
+        against[rule] = [0.0] * len([r for r in risks if r > tolerance])
     promotion = {c: [[0.0] * len(FRACTIONS) for _ in DELTAS[c]] for c in DELTAS}
     recorded = []
     for number in range(batches):
         w = [0.05, 0.1, 0.5][number * 3 // batches]
         arms = []
-        for arm, share, rate, more in (("canary", w, rates[0], shift), ("baseline", 1 - w, rates[1], 1.0)):
+        for share, rate, more in ((w, rates[0], shift), (1 - w, rates[1], 1.0)):
             n = sum(rng.random() < share for _ in range(40))
             errors = sum(rng.random() < rate for _ in range(n))
             client = sum(rng.random() < 0.02 for _ in range(n - errors))
@@ -91,8 +94,9 @@ def run(seed, tolerance, rates, shift, batches):
                         break
                 p = max(1 - cumulated / total, 1e-4)
                 ends = (slack(tau), tau)
-                slow = [sum(n for i, n in arm["latencies"].items() if i > end) for arm, end in zip(arms, ends)]
-                fast = [sum(n for i, n in arm["latencies"].items() if i <= end) for arm, end in zip(arms, ends)]
+                both = list(zip(arms, ends))
+                slow = [sum(n for i, n in arm["latencies"].items() if i > end) for arm, end in both]
+                fast = [sum(n for i, n in arm["latencies"].items() if i <= end) for arm, end in both]
                 for k, r in enumerate(r for r in RISKS[:13] if r > tolerance):
                     most = math.log(6 if rule == "slower_p50" else 3)
                     if tolerance > 1:
