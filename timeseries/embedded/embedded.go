@@ -8,6 +8,7 @@ package embedded
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -81,6 +82,8 @@ type Store struct {
 	tried   chan struct{}      // closed after the first attempt to open
 	folders []os.FileInfo      // of the open database; they belong to Run's goroutine
 	broken  atomic.Bool        // a write to the log of the open database has failed
+	unsafe  atomic.Bool        // chunks of the open database cannot be written: it must be closed, see writeChunks
+	wake    chan struct{}      // Run looks at once
 	series  atomic.Int64       // the bound of series, for tests
 	running context.Context    //nolint:containedctx // ends running queries when the database is closed
 	stop    context.CancelFunc // of running
@@ -100,7 +103,7 @@ func New(o Options) *Store {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Store{o: o, log: o.Logger, registry: prometheus.NewRegistry(), parser: parser.NewParser(parser.Options{}), tried: make(chan struct{}), failure: errOpening}
+	s := &Store{o: o, log: o.Logger, registry: prometheus.NewRegistry(), parser: parser.NewParser(parser.Options{}), tried: make(chan struct{}), wake: make(chan struct{}, 1), failure: errOpening}
 	s.running, s.stop = context.WithCancel(context.Background())
 	s.series.Store(maxSeries)
 	s.engine = promql.NewEngine(s.engineOptions())
@@ -139,9 +142,11 @@ func (s *Store) Run(ctx context.Context) {
 			return
 		case <-look.C:
 			s.endGone(ctx)
-			if s.db != nil && (s.removed() || s.broken.Load()) {
+			if s.db != nil && (s.removed() || s.broken.Load() || s.unsafe.Load()) {
 				s.keep(ctx)
 			}
+		case <-s.wake:
+			s.keep(ctx)
 		case <-tryAgain.C:
 			s.keep(ctx)
 		}
@@ -155,6 +160,9 @@ func (s *Store) keep(ctx context.Context) {
 	case s.db == nil:
 	case s.removed():
 		s.log.Error("time series begin again", "reason", "their folder was removed or replaced", "folder", s.o.Dir)
+		s.leave()
+	case s.unsafe.Load():
+		s.log.Error("time series closed", "reason", "their chunks cannot be written: is the disk full?", "folder", s.o.Dir)
 		s.leave()
 	case s.broken.Load():
 		// A record that was written in part hides those behind it at the next start. Opening repairs it.
@@ -173,11 +181,16 @@ func (s *Store) keep(ctx context.Context) {
 		return
 	}
 	before := s.failure
-	db, err := s.open(ctx)
+	var db *tsdb.DB
+	err := s.mayOpen()
+	if err == nil {
+		db, err = s.open(ctx)
+	}
 	if err != nil && err.Error() != before.Error() {
 		s.log.Error("time series cannot be opened", "effect", "samples are not stored and queries fail; retried every minute", "err", err)
 	}
 	s.broken.Store(false)
+	s.unsafe.Store(false)
 	s.folders = s.look()
 	_ = s.replace(db, err) // there was none
 }
@@ -213,7 +226,37 @@ func (s *Store) replace(db *tsdb.DB, failure error) error {
 	if before == nil {
 		return nil
 	}
-	return before.Close()
+	return guarded(before.Close)
+}
+
+// guarded calls a function of the database, which panics if it cannot write chunks. It releases its locks
+// before.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return call()
+}
+
+// writeChunks writes the chunks that are complete. The database does so each minute in a goroutine of its own, and
+// panics there if it cannot, for example on a full disk. So that is done here, where a panic is caught,
+// right after the samples that complete a chunk; and after a failure the database is closed at once.
+func (s *Store) writeChunks(db *tsdb.DB) {
+	err := guarded(func() error {
+		db.ForceHeadMMap()
+		return nil
+	})
+	if err == nil {
+		return
+	}
+	s.broken.Store(true)
+	s.unsafe.Store(true)
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is awake
+	}
 }
 
 // inFuture reports whether the newest sample is of the future, so that samples of now are too old.

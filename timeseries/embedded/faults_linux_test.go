@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -103,6 +104,64 @@ func TestSamplesAfterAFullDiskSurviveARestart(t *testing.T) {
 		if v := mustQuery(t, again, name, noon); len(v) != 1 {
 			t.Errorf("%s after the next start: %v", name, v)
 		}
+	}
+}
+
+// Prometheus' database panics, in a goroutine of its own too, if it cannot write a chunk.
+func TestChunksThatCannotBeWrittenEndNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "timeseries")
+	s := New(Options{Dir: dir, Now: func() time.Time { return noon }, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	s.keep(t.Context())
+	mustWrite(t, s, floats(noon.Add(-time.Minute), 6, "__name__", "before"))
+	if err := os.RemoveAll(filepath.Join(dir, "chunks_head")); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 400 { // a chunk has at most 240 samples
+		_ = s.Write(t.Context(), floats(noon.Add(time.Duration(i-400)*time.Second), float64(i), "__name__", "x")) // fails at the end
+	}
+	if !s.unsafe.Load() {
+		t.Fatal("all chunks were written")
+	}
+	s.keep(t.Context())
+	mustWrite(t, s, floats(noon, 7, "__name__", "after"))
+	for _, name := range []string{"before", "x", "after"} {
+		if v := mustQuery(t, s, name, noon); len(v) != 1 {
+			t.Errorf("%s: %v", name, v)
+		}
+	}
+	if err := s.replace(nil, errClosed); err != nil {
+		t.Error(err)
+	}
+}
+
+// Reading the log writes chunks too, so a full disk only delays the opening.
+func TestAFullDiskDelaysTheOpening(t *testing.T) {
+	disk := small(t, "60m")
+	dir := filepath.Join(disk, "timeseries")
+	s := New(Options{Dir: dir, Now: func() time.Time { return noon }, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	s.keep(t.Context())
+	for i := range 400 {
+		mustWrite(t, s, floats(noon.Add(time.Duration(i-400)*time.Second), float64(i), "__name__", "x"))
+	}
+	if err := s.replace(nil, errClosed); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "chunks_head")); err != nil { // they come from the log again
+		t.Fatal(err)
+	}
+	free := fill(t, disk)
+	again := New(Options{Dir: dir, Now: func() time.Time { return noon }})
+	again.keep(t.Context())
+	if _, err := again.Query(t.Context(), "x", noon); err == nil || !strings.Contains(err.Error(), "bytes left") {
+		t.Errorf("with a full disk: %v", err)
+	}
+	free()
+	again.keep(t.Context())
+	if v := mustQuery(t, again, "x", noon); len(v) != 1 || v[0].Value != 399 {
+		t.Errorf("with room: %v", v)
+	}
+	if err := again.replace(nil, errClosed); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -72,6 +72,22 @@ func (s *Store) undoRepairs() error {
 	return err
 }
 
+// leastFree is the room on the disk below which the database is not opened: reading its log writes chunks, and
+// the database panics if it cannot.
+const leastFree = 8 << 20
+
+// mayOpen returns why the database cannot be opened now.
+func (s *Store) mayOpen() error {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(s.o.Dir, &disk); err != nil {
+		return nil //nolint:nilerr // opening tells what is wrong with the folder
+	}
+	if free := int64(disk.Bavail) * disk.Bsize; free < leastFree { //nolint:gosec // types differ by system
+		return fmt.Errorf("the disk of %s has only %d bytes left: %w", s.o.Dir, free, syscall.ENOSPC)
+	}
+	return nil
+}
+
 // room reports whether the disk can be written, and has room for a repair of the log, which copies its
 // newest part.
 func (s *Store) room() bool {

@@ -79,6 +79,7 @@ func (s *Store) Write(ctx context.Context, b gather.Batch) error {
 		s.broken.Store(true)
 		return timeseries.Errorf(timeseries.Internal, "store samples: %w", err)
 	}
+	s.writeChunks(db)
 	s.counts.stored.Add(uint64(len(b.Samples) - refused.Samples)) //nolint:gosec // not negative
 	s.counts.refused.Add(uint64(refused.Samples))                 //nolint:gosec // not negative
 	if refused.Samples > 0 {
