@@ -86,7 +86,7 @@ func TestClientsTheOriginalsInferenceServesWhatOurCommandsConfigured(t *testing.
 	}
 	answers("before")
 	// An endpoint that is added while it runs is served after one poll of the configuration.
-	s.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "while-it-runs", "--preprocess", code("echo.py"))
+	s.must(t, "--id", id, "model", "add", "--engine", "custom", "--endpoint", "while-it-runs", "--preprocess", code("echo.py"), "--wait")
 	answers("while-it-runs")
 	// Ours answers the same, from the same configuration.
 	for _, endpoint := range []string{"before", "while-it-runs"} {
