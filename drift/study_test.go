@@ -1,6 +1,7 @@
 package drift
 
 import (
+	"compress/gzip"
 	"encoding/csv"
 	"fmt"
 	"io"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/dustin/go-humanize"
 )
 
 // The study runs the detector on labelled data: synthetic_car_loan_*.csv of the Python package nannyml,
@@ -28,15 +31,21 @@ var (
 
 const driftRow = 25_000
 
-// studyRows are the rows of one file, with the columns in the order drifting, steady.
-func studyRows(t *testing.T, name string) (rows [][]any) {
+// studyRows are the rows of one file of the study.
+func studyRows(t *testing.T, name string) [][]any {
 	t.Helper()
 	f, err := os.Open(filepath.Join(os.Getenv(studyVariable), name))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close() //nolint:errcheck // only read from
-	r := csv.NewReader(f)
+	return readLoans(t, f)[""]
+}
+
+// readLoans reads rows, with the columns in the order drifting, steady, by the value of the column "part".
+func readLoans(t *testing.T, from io.Reader) map[string][][]any {
+	t.Helper()
+	r := csv.NewReader(from)
 	head, err := r.Read()
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +58,7 @@ func studyRows(t *testing.T, name string) (rows [][]any) {
 		}
 		at = append(at, i)
 	}
+	part, rows := slices.Index(head, "part"), map[string][][]any{}
 	for {
 		record, err := r.Read()
 		if err == io.EOF {
@@ -61,8 +71,35 @@ func studyRows(t *testing.T, name string) (rows [][]any) {
 		for i, j := range at {
 			row[i] = record[j]
 		}
-		rows = append(rows, row)
+		name := ""
+		if part >= 0 {
+			name = record[part]
+		}
+		rows[name] = append(rows[name], row)
 	}
+}
+
+// A part of the data is in testdata: 5,000 reference rows, and the analysis rows 23,000 to 25,999 (nannyml,
+// Apache-2.0). It tells in each run of the tests what the study tells of all.
+func TestDriftIsFoundInLabelledData(t *testing.T) {
+	f, err := os.Open("testdata/loans.csv.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // only read from
+	text, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := readLoans(t, text)
+	if len(rows["reference"]) != 5_000 || len(rows["analysis"]) != 3_000 {
+		t.Fatal(len(rows["reference"]), len(rows["analysis"]))
+	}
+	const clean = driftRow - 23_000
+	var out strings.Builder
+	delays(t, &out, rows["reference"], rows["analysis"], clean, 5, 2_000)
+	cleanStreams(t, &out, slices.Concat(rows["reference"], rows["analysis"][:clean]), 2, 50_000, 2_000)
+	t.Log("\n" + out.String())
 }
 
 // watched is a reference with a detector for each column.
@@ -127,8 +164,8 @@ func TestStudy(t *testing.T) {
 		t.Fatal(len(reference), len(analysis))
 	}
 	var out strings.Builder
-	delays(t, &out, reference, analysis)
-	cleanStreams(t, &out, slices.Concat(reference, analysis[:driftRow]))
+	delays(t, &out, reference, analysis, driftRow, 20, 500, 2_000, 5_000, 25_000)
+	cleanStreams(t, &out, slices.Concat(reference, analysis[:driftRow]), 100, 1_000_000, 500, 5_000, 50_000)
 	fixedThresholds(t, &out, reference, analysis[:driftRow])
 	t.Log("\n" + out.String())
 	if os.Getenv("UPDATE") != "" {
@@ -148,13 +185,12 @@ func TestStudy(t *testing.T) {
 	}
 }
 
-// delays sends the analysis rows in their order, with 20 references of each size.
-func delays(t *testing.T, out *strings.Builder, reference, analysis [][]any) {
+// delays sends the analysis rows in their order, with some references of each size. The first rows are clean.
+func delays(t *testing.T, out *strings.Builder, reference, analysis [][]any, clean, references int, sizes ...int) {
 	t.Helper()
-	const references = 20
-	fmt.Fprintf(out, "Rows from the beginning of the drift until it is reported: median and maximum over %d references of each size. The 25,000 rows before it are clean.\n\n", references)
+	fmt.Fprintf(out, "Rows from the beginning of the drift until it is reported: median and maximum over %d references of each size. The %s rows before it are clean.\n\n", references, humanize.Comma(int64(clean)))
 	fmt.Fprintf(out, "| rows of the reference | false alarms before | %s | alarms in the %d steady columns |\n|---|---|%s---|\n", strings.Join(drifting, " | "), len(steady), strings.Repeat("---|", len(drifting)))
-	for _, size := range []int{500, 2_000, 5_000, 25_000} {
+	for _, size := range sizes {
 		found := make([][]int, len(drifting))
 		before, wrong := 0, 0
 		for seed := range references {
@@ -172,12 +208,12 @@ func delays(t *testing.T, out *strings.Builder, reference, analysis [][]any) {
 						continue
 					}
 					switch {
-					case from < driftRow:
+					case from < clean:
 						before++
 					case i >= len(drifting):
 						wrong++
 					case first[i] == 0:
-						first[i] = from + BatchRows - driftRow
+						first[i] = from + BatchRows - clean
 					}
 				}
 			}
@@ -205,12 +241,10 @@ func delays(t *testing.T, out *strings.Builder, reference, analysis [][]any) {
 	}
 }
 
-// cleanStreams sends streams of a million rows, drawn from the rows that the references are drawn from.
-func cleanStreams(t *testing.T, out *strings.Builder, population [][]any) {
+// cleanStreams sends streams of rows that are drawn from the rows that the references are drawn from.
+func cleanStreams(t *testing.T, out *strings.Builder, population [][]any, streams, rows int, sizes ...int) {
 	t.Helper()
-	const streams, rows = 100, 1_000_000
-	sizes := []int{500, 5_000, 50_000}
-	alarms, most := make([]int, len(sizes)), []float64{-1, -1, -1}
+	alarms, most := make([]int, len(sizes)), slices.Repeat([]float64{-1}, len(sizes))
 	var mu sync.Mutex
 	var group sync.WaitGroup
 	next := make(chan int)
@@ -256,7 +290,7 @@ func cleanStreams(t *testing.T, out *strings.Builder, population [][]any) {
 	close(next)
 	group.Wait()
 	threshold := DefaultSettings().Threshold(len(drifting) + len(steady))
-	fmt.Fprintf(out, "\nClean streams of a million rows, %d columns each: alarms, and the largest evidence that was seen. Drift is reported at %.1f.\n\n| rows of the reference | streams | alarms | largest evidence |\n|---|---|---|---|\n", len(drifting)+len(steady), threshold)
+	fmt.Fprintf(out, "\nClean streams of %s rows, %d columns each: alarms, and the largest evidence that was seen. Drift is reported at %.1f.\n\n| rows of the reference | streams | alarms | largest evidence |\n|---|---|---|---|\n", humanize.Comma(int64(rows)), len(drifting)+len(steady), threshold)
 	for i, size := range sizes {
 		fmt.Fprintf(out, "| %d | %d | %d | %.1f |\n", size, (streams+len(sizes)-1-i)/len(sizes), alarms[i], most[i])
 		if alarms[i] > 0 {
