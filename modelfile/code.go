@@ -73,17 +73,29 @@ func CopyCode(folder, to string, model File) error {
 // Predicts reports whether code predicts itself, which requires the custom engine.
 func Predicts(code string) bool { return strings.Contains(codeText(code), "def process(") }
 
-// bodyKey is a key that code reads from the body of a request.
-var bodyKey = regexp.MustCompile(`\bbody(?:\.get\(|\[)\s*(?:"([^"\\\n]+)"|'([^'\\\n]+)')`)
+var (
+	// itemKey is a key that code reads from a variable.
+	itemKey = regexp.MustCompile(`\b(\w+)(?:\.get\(|\[)\s*(?:"([^"\\\n]+)"|'([^'\\\n]+)')`)
+	// requestOf is the parameter of preprocess or process that is not self.
+	requestOf = regexp.MustCompile(`\bdef\s+(preprocess|process)\(\s*self\s*,\s*(\w+)`)
+)
 
 // BodyKeys are the keys that code, a path, reads from the body of a request, in the order of the code.
 func BodyKeys(code string) []string { return BodyKeysIn(codeText(code)) }
 
-// BodyKeysIn is BodyKeys for the text of code.
+// BodyKeysIn is BodyKeys for the text of code. The body is the first parameter of preprocess, or of process if
+// there is no preprocess, or has the usual name.
 func BodyKeysIn(text string) []string {
+	body := "body"
+	for _, found := range requestOf.FindAllStringSubmatch(text, -1) {
+		body = found[2]
+		if found[1] == "preprocess" {
+			break
+		}
+	}
 	var keys []string
-	for _, found := range bodyKey.FindAllStringSubmatch(text, -1) {
-		if key := found[1] + found[2]; !slices.Contains(keys, key) {
+	for _, found := range itemKey.FindAllStringSubmatch(text, -1) {
+		if key := found[2] + found[3]; found[1] == body && !slices.Contains(keys, key) {
 			keys = append(keys, key)
 		}
 	}
