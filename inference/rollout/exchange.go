@@ -251,6 +251,9 @@ func (d *Decider) wanted(url serving.EndpointURL, m serving.RolloutMove) bool {
 
 const guardsEvery = 10 * time.Second
 
+// conditional reports whether a rollout has expressions.
+func conditional(r serving.Rollout) bool { return len(r.Guards)+len(r.Freeze) > 0 }
+
 // askGuards evaluates the expressions of the rollouts.
 func (d *Decider) askGuards(ctx context.Context) {
 	type question struct {
@@ -261,7 +264,7 @@ func (d *Decider) askGuards(ctx context.Context) {
 	var due []question
 	for _, t := range d.trials {
 		r := t.rollout
-		if r.Active() && len(r.Guards)+len(r.Freeze) > 0 && time.Since(t.guarded) >= guardsEvery {
+		if r.Active() && conditional(r) && time.Since(t.guarded) >= guardsEvery {
 			due = append(due, question{t, r})
 		}
 	}
