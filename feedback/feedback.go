@@ -257,16 +257,24 @@ func (s *Store) take(batch []serving.Observed) []serving.Observed {
 	return batch
 }
 
-// keep stores the predictions of a batch and of all waiting requests.
+// keep stores the predictions of a batch and of the waiting requests.
 func (s *Store) keep(batch []serving.Observed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for {
+	s.keepWaiting(batch)
+}
+
+// keepWaiting stores the predictions of a batch and of the requests that wait now. Those that come
+// meanwhile are left: they may come faster than they are stored, and feedback waits for s.mu, which is
+// held.
+func (s *Store) keepWaiting(batch []serving.Observed) {
+	for left := len(batch) + len(s.queue); left > 0; {
 		batch = s.take(batch)
 		if len(batch) == 0 {
 			return
 		}
 		s.keepBatch(batch)
+		left -= len(batch)
 		batch = nil
 	}
 }

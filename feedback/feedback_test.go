@@ -433,6 +433,43 @@ func TestObserveNeverBlocks(t *testing.T) {
 	_ = scrapeText(t, s) // neither does a scrape
 }
 
+func TestFeedbackIsTakenWhilePredictionsComeFasterThanTheyAreStored(t *testing.T) {
+	s, c := openStore(t, t.TempDir(), classes)
+	end := make(chan struct{})
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer close(end)
+	full := make(chan struct{})
+	asking.Go(func() {
+		o := answered(c, "m", "m", "a", "{}", `{"y": 1}`)
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			s.Observe(o)
+			if i == queueLength {
+				close(full)
+			}
+		}
+	})
+	<-full
+	status := make(chan int, 1)
+	go func() {
+		code, _ := s.Take("m", []byte(`{"request_id": "a", "truth": 1}`))
+		status <- code
+	}()
+	select {
+	case code := <-status:
+		if code != http.StatusOK {
+			t.Errorf("feedback: %d", code)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("feedback waits for requests that never end")
+	}
+}
+
 func TestTruthsReachTheInstanceThatAnswered(t *testing.T) {
 	servers := map[string]*Store{}
 	transport := doer(func(r *http.Request) (int, []byte) {

@@ -336,9 +336,7 @@ func (s *Store) takeOver(endpoint serving.EndpointURL, items []offered, verdicts
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for batch := s.take(nil); len(batch) > 0; batch = s.take(nil) {
-		s.keepBatch(batch)
-	}
+	s.keepWaiting(nil) // they come first
 	return s.write(func(tx *tx) error {
 		for i, one := range items {
 			p, err := tx.find(endpoint, one.Key)
