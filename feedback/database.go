@@ -137,6 +137,12 @@ func openFree(dir string, now func() time.Time, log *slog.Logger) (*database, er
 	return nil, fmt.Errorf("all %d files in %s are in use by other instances", maxInstances, dir)
 }
 
+// fileIn reports whether a folder has a file of an earlier process.
+func fileIn(dir string) bool {
+	found, err := filepath.Glob(filepath.Join(dir, "feedback-*.db"))
+	return err == nil && len(found) > 0
+}
+
 // setAside renames a file that no process uses.
 func setAside(path string) error {
 	for _, end := range fileEnds {

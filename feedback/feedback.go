@@ -69,7 +69,7 @@ type table struct {
 // labels are the endpoint and version of a URL.
 type labels struct{ endpoint, version string }
 
-// New returns a Store. It opens its file when the first endpoint keeps predictions.
+// New returns a Store. It opens its file when the first endpoint keeps predictions, or if there is one.
 func New(o Options) *Store {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -104,9 +104,10 @@ func (s *Store) Follow(plan serving.Plan) {
 	}
 }
 
-// start opens the store if an endpoint keeps predictions.
+// start opens the store if an endpoint keeps predictions, or did so before: those are still to be
+// removed when their time is over.
 func (s *Store) start() {
-	if len(s.table.Load().options) == 0 {
+	if len(s.table.Load().options) == 0 && !fileIn(s.o.Dir) {
 		return
 	}
 	s.mu.Lock()
@@ -131,7 +132,7 @@ func (s *Store) open() {
 	}
 	s.db.Store(db)
 	s.works()
-	s.o.Logger.Info("keeping predictions for feedback", "file", db.path)
+	s.o.Logger.Info("feedback file opened", "file", db.path)
 }
 
 // fails records that the store cannot be used. s.mu is held.

@@ -317,6 +317,25 @@ func TestPredictionsAreBoundedByTimeAndSize(t *testing.T) {
 	}
 }
 
+func TestPredictionsOfAnEndpointThatKeepsNoMoreEndWithTheirTime(t *testing.T) {
+	dir := t.TempDir()
+	if s, _ := openStore(t, dir, nil); s.db.Load() != nil {
+		t.Error("a file is made although nothing is kept")
+	}
+	s, c := openStore(t, dir, classes)
+	predict(s, c, "a", `{"y": 1}`)
+	s.close()
+	s, c = openStore(t, dir, nil) // as after feedback set --off and a restart
+	if r := s.Report("m"); r.Kept != 1 {
+		t.Errorf("after a restart: %+v", r)
+	}
+	c.add((serving.DefaultFeedbackDays*24 + 1) * time.Hour)
+	s.tidy()
+	if r := s.Report("m"); r.Kept != 0 {
+		t.Errorf("after their time: %+v", r)
+	}
+}
+
 func TestSumsOfVersionsThatAreLongGoneAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	s, c := openStore(t, dir, map[serving.EndpointURL]serving.Feedback{"m": {Task: serving.TaskClassification, Days: 2}})
