@@ -9,7 +9,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,12 +61,9 @@ type Store struct {
 
 // table is what a plan says about feedback. It is never changed.
 type table struct {
-	options   map[serving.EndpointURL]*serving.Feedback
-	endpoints map[serving.EndpointURL]labels
+	options map[serving.EndpointURL]*serving.Feedback
+	names   serving.Names
 }
-
-// labels are the endpoint and version of a URL.
-type labels struct{ endpoint, version string }
 
 // New returns a Store. It opens its file when the first endpoint keeps predictions, or if there is one.
 func New(o Options) *Store {
@@ -84,14 +80,7 @@ func New(o Options) *Store {
 
 // Follow sets the endpoints that keep predictions.
 func (s *Store) Follow(plan serving.Plan) {
-	next := &table{options: map[serving.EndpointURL]*serving.Feedback{}, endpoints: map[serving.EndpointURL]labels{}}
-	for url, e := range plan.Endpoints {
-		one := labels{endpoint: string(url)}
-		if e.Version != "" {
-			one = labels{string(serving.CleanURL(e.ServingURL)), e.Version}
-		}
-		next.endpoints[url] = one
-	}
+	next := &table{options: map[serving.EndpointURL]*serving.Feedback{}, names: plan.Names()}
 	for url, o := range plan.Options {
 		if o.Feedback != nil {
 			next.options[url] = o.Feedback
@@ -155,18 +144,6 @@ func (t *table) option(asked, answered serving.EndpointURL) *serving.Feedback {
 		return f
 	}
 	return t.options[answered]
-}
-
-// labels returns the labels of an endpoint, also of one that is no longer served.
-func (t *table) labels(url serving.EndpointURL) labels {
-	if l, ok := t.endpoints[url]; ok {
-		return l
-	}
-	i := strings.LastIndexByte(string(url), '/')
-	if last := string(url)[i+1:]; i > 0 && last != "" && strings.Trim(last, "0123456789") == "" {
-		return labels{string(url)[:i], last}
-	}
-	return labels{endpoint: string(url)}
 }
 
 // Share implements the data plane's Observer: every request of an endpoint with the option is observed.

@@ -180,8 +180,8 @@ func (s *Store) Report(endpoint serving.EndpointURL) Report {
 		if !about(endpoint, url, url) {
 			continue
 		}
-		l := t.labels(url)
-		v := VersionReport{URL: url, Endpoint: l.endpoint, Version: l.version, All: *d.totals[totalsKey{url, day0}].clone(), Days: []DayReport{}}
+		name := t.names.Of(url)
+		v := VersionReport{URL: url, Endpoint: name.Endpoint, Version: name.Version, All: *d.totals[totalsKey{url, day0}].clone(), Days: []DayReport{}}
 		var days []int64
 		for key := range d.totals {
 			if key.url == url && key.day != day0 {
