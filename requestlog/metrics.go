@@ -1,8 +1,6 @@
 package requestlog
 
-import (
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 //nolint:gochecknoglobals // constant tables
 var (
