@@ -298,7 +298,7 @@ func TestAnEndDoesNotWaitForAllFilesToBeConverted(t *testing.T) {
 		l.write([]serving.Observed{observed("a", `{}`, `{}`)})
 		l.rotate(true)
 	}
-	defer l.lock.Close()
+	t.Cleanup(func() { _ = l.lock.Close() })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := l.deliverAll(ctx); !errors.Is(err, context.Canceled) {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -229,5 +230,13 @@ func TestNothingGoesOnBeforeTheConditionsAreEvaluated(t *testing.T) {
 		if after := moves(c.url, c.verdict); before != c.before || after != c.after {
 			t.Errorf("%s, %s: moves %t before and %t after", c.url, c.verdict, before, after)
 		}
+	}
+}
+
+// Package serving, which cannot import package canary, lists them for metrics.
+func TestVerdictsOfReportsAreThoseOfTheRules(t *testing.T) {
+	want := []string{string(canary.NotKnown), string(canary.GoOn), string(canary.RollBack)}
+	if got := serving.RolloutVerdicts(); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
