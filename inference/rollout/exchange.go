@@ -44,7 +44,6 @@ func (d *Decider) exchangeLoop(ctx context.Context) {
 			continue
 		}
 		err := d.exchange(ctx)
-		d.askGuards(ctx)
 		if err != nil && trouble == nil && ctx.Err() == nil {
 			d.o.Logger.Warn("evidence about canaries cannot be exchanged", "err", err)
 		}
@@ -253,6 +252,14 @@ const guardsEvery = 10 * time.Second
 
 // conditional reports whether a rollout has expressions.
 func conditional(r serving.Rollout) bool { return len(r.Guards)+len(r.Freeze) > 0 }
+
+// guardLoop evaluates the expressions. It has its own goroutine: time series that do not answer delay no
+// exchange.
+func (d *Decider) guardLoop(ctx context.Context) {
+	for retry.Sleep(ctx, time.Second) == nil {
+		d.askGuards(ctx)
+	}
+}
 
 // askGuards evaluates the expressions of the rollouts.
 func (d *Decider) askGuards(ctx context.Context) {

@@ -157,6 +157,7 @@ func (d *Decider) busy() bool {
 // Run counts and decides until ctx ends.
 func (d *Decider) Run(ctx context.Context, _ func() serving.Status) error {
 	d.running.Go(func() { d.exchangeLoop(ctx) })
+	d.running.Go(func() { d.guardLoop(ctx) })
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
