@@ -508,7 +508,7 @@ func TestTruthsReachTheInstanceThatAnswered(t *testing.T) {
 		if _, err := body.ReadFrom(r.Body); err != nil {
 			t.Error(err)
 		}
-		header := r.Header.Get(PeerHeader)
+		header := r.Header.Get(serving.PeerHeader)
 		if err := s.Verify(header); err != nil {
 			return http.StatusForbidden, []byte(err.Error())
 		}
