@@ -173,9 +173,7 @@ func itemOf(value any, f *serving.Feedback, field string) (item, error) {
 func (s *Store) accept(endpoint serving.EndpointURL, items []item, f *serving.Feedback) (taken Taken, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for batch := s.take(nil); len(batch) > 0; batch = s.take(nil) { // predictions that wait come first
-		s.keepBatch(batch)
-	}
+	s.keepWaiting(nil) // they come first
 	s.open()
 	err = s.write(func(tx *tx) error {
 		taken = Taken{Accepted: len(items)}

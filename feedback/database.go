@@ -137,6 +137,12 @@ func openFree(dir string, now func() time.Time, log *slog.Logger) (*database, er
 	return nil, fmt.Errorf("all %d files in %s are in use by other instances", maxInstances, dir)
 }
 
+// fileIn reports whether a folder has a file of an earlier process.
+func fileIn(dir string) bool {
+	found, err := filepath.Glob(filepath.Join(dir, "feedback-*.db"))
+	return err == nil && len(found) > 0
+}
+
 // setAside renames a file that no process uses.
 func setAside(path string) error {
 	for _, end := range fileEnds {
@@ -238,7 +244,7 @@ func (d *database) load(ctx context.Context) error {
 		return err
 	}
 	d.totals, d.counts = map[totalsKey]*Totals{}, map[countKey]uint64{}
-	err = each(ctx, d.db, "SELECT url, day, sums FROM totals", func(rows *sql.Rows) error {
+	err = d.each(ctx, "SELECT url, day, sums FROM totals", func(rows *sql.Rows) error {
 		var key totalsKey
 		var sums []byte
 		if err := rows.Scan(&key.url, &key.day, &sums); err != nil {
@@ -249,7 +255,7 @@ func (d *database) load(ctx context.Context) error {
 		return json.Unmarshal(sums, t)
 	})
 	if err == nil {
-		err = each(ctx, d.db, "SELECT url, name, n FROM counts", func(rows *sql.Rows) error {
+		err = d.each(ctx, "SELECT url, name, n FROM counts", func(rows *sql.Rows) error {
 			var key countKey
 			var n int64
 			err := rows.Scan(&key.url, &key.name, &n)
@@ -269,7 +275,7 @@ func (d *database) load(ctx context.Context) error {
 // measure counts what is kept.
 func (d *database) measure(ctx context.Context) error {
 	d.bytes, d.kept, d.waiting = map[serving.EndpointURL]int64{}, map[serving.EndpointURL]int64{}, map[serving.EndpointURL]int64{}
-	err := each(ctx, d.db, "SELECT asked, SUM(size), COUNT(*) FROM predictions GROUP BY asked", func(rows *sql.Rows) error {
+	err := d.each(ctx, "SELECT asked, SUM(size), COUNT(*) FROM predictions GROUP BY asked", func(rows *sql.Rows) error {
 		var asked serving.EndpointURL
 		var size, n int64
 		err := rows.Scan(&asked, &size, &n)
@@ -279,7 +285,7 @@ func (d *database) measure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return each(ctx, d.db, "SELECT endpoint, COUNT(*) FROM pending GROUP BY endpoint", func(rows *sql.Rows) error {
+	return d.each(ctx, "SELECT endpoint, COUNT(*) FROM pending GROUP BY endpoint", func(rows *sql.Rows) error {
 		var endpoint serving.EndpointURL
 		var n int64
 		err := rows.Scan(&endpoint, &n)
@@ -297,7 +303,7 @@ func (d *database) loadWindows(ctx context.Context) error {
 		rows, true []byte
 	}
 	var joins []join
-	err := each(ctx, d.db, "SELECT answered, rows, truth, joined FROM predictions WHERE joined IS NOT NULL ORDER BY joined DESC LIMIT ?", func(rows *sql.Rows) error {
+	err := d.each(ctx, "SELECT answered, rows, truth, joined FROM predictions WHERE joined IS NOT NULL ORDER BY joined DESC LIMIT ?", func(rows *sql.Rows) error {
 		var j join
 		var number int64
 		err := rows.Scan(&j.url, &j.rows, &j.true, &number)
@@ -326,14 +332,9 @@ func (d *database) loadWindows(ctx context.Context) error {
 	return nil
 }
 
-// queryer is a database or a transaction.
-type queryer interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
 // each calls scan for each row.
-func each(ctx context.Context, q queryer, query string, scan func(*sql.Rows) error, args ...any) error {
-	rows, err := q.QueryContext(ctx, query, args...)
+func (d *database) each(ctx context.Context, query string, scan func(*sql.Rows) error, args ...any) error {
+	rows, err := d.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err
 	}

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,14 +61,11 @@ type Store struct {
 
 // table is what a plan says about feedback. It is never changed.
 type table struct {
-	options   map[serving.EndpointURL]*serving.Feedback
-	endpoints map[serving.EndpointURL]labels
+	options map[serving.EndpointURL]*serving.Feedback
+	names   serving.Names
 }
 
-// labels are the endpoint and version of a URL.
-type labels struct{ endpoint, version string }
-
-// New returns a Store. It opens its file when the first endpoint keeps predictions.
+// New returns a Store. It opens its file when the first endpoint keeps predictions, or if there is one.
 func New(o Options) *Store {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -84,14 +80,7 @@ func New(o Options) *Store {
 
 // Follow sets the endpoints that keep predictions.
 func (s *Store) Follow(plan serving.Plan) {
-	next := &table{options: map[serving.EndpointURL]*serving.Feedback{}, endpoints: map[serving.EndpointURL]labels{}}
-	for url, e := range plan.Endpoints {
-		one := labels{endpoint: string(url)}
-		if e.Version != "" {
-			one = labels{string(serving.CleanURL(e.ServingURL)), e.Version}
-		}
-		next.endpoints[url] = one
-	}
+	next := &table{options: map[serving.EndpointURL]*serving.Feedback{}, names: plan.Names()}
 	for url, o := range plan.Options {
 		if o.Feedback != nil {
 			next.options[url] = o.Feedback
@@ -104,9 +93,10 @@ func (s *Store) Follow(plan serving.Plan) {
 	}
 }
 
-// start opens the store if an endpoint keeps predictions.
+// start opens the store if an endpoint keeps predictions, or did so before: those are still to be
+// removed when their time is over.
 func (s *Store) start() {
-	if len(s.table.Load().options) == 0 {
+	if len(s.table.Load().options) == 0 && !fileIn(s.o.Dir) {
 		return
 	}
 	s.mu.Lock()
@@ -131,7 +121,7 @@ func (s *Store) open() {
 	}
 	s.db.Store(db)
 	s.works()
-	s.o.Logger.Info("keeping predictions for feedback", "file", db.path)
+	s.o.Logger.Info("feedback file opened", "file", db.path)
 }
 
 // fails records that the store cannot be used. s.mu is held.
@@ -154,18 +144,6 @@ func (t *table) option(asked, answered serving.EndpointURL) *serving.Feedback {
 		return f
 	}
 	return t.options[answered]
-}
-
-// labels returns the labels of an endpoint, also of one that is no longer served.
-func (t *table) labels(url serving.EndpointURL) labels {
-	if l, ok := t.endpoints[url]; ok {
-		return l
-	}
-	i := strings.LastIndexByte(string(url), '/')
-	if last := string(url)[i+1:]; i > 0 && last != "" && strings.Trim(last, "0123456789") == "" {
-		return labels{string(url)[:i], last}
-	}
-	return labels{endpoint: string(url)}
 }
 
 // Share implements the data plane's Observer: every request of an endpoint with the option is observed.
@@ -257,16 +235,24 @@ func (s *Store) take(batch []serving.Observed) []serving.Observed {
 	return batch
 }
 
-// keep stores the predictions of a batch and of all waiting requests.
+// keep stores the predictions of a batch and of the waiting requests.
 func (s *Store) keep(batch []serving.Observed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for {
+	s.keepWaiting(batch)
+}
+
+// keepWaiting stores the predictions of a batch and of the requests that wait now. Those that come
+// meanwhile are left: they may come faster than they are stored, and feedback waits for s.mu, which is
+// held.
+func (s *Store) keepWaiting(batch []serving.Observed) {
+	for left := len(batch) + len(s.queue); left > 0; {
 		batch = s.take(batch)
 		if len(batch) == 0 {
 			return
 		}
 		s.keepBatch(batch)
+		left -= len(batch)
 		batch = nil
 	}
 }

@@ -317,6 +317,25 @@ func TestPredictionsAreBoundedByTimeAndSize(t *testing.T) {
 	}
 }
 
+func TestPredictionsOfAnEndpointThatKeepsNoMoreEndWithTheirTime(t *testing.T) {
+	dir := t.TempDir()
+	if s, _ := openStore(t, dir, nil); s.db.Load() != nil {
+		t.Error("a file is made although nothing is kept")
+	}
+	s, c := openStore(t, dir, classes)
+	predict(s, c, "a", `{"y": 1}`)
+	s.close()
+	s, c = openStore(t, dir, nil) // as after feedback set --off and a restart
+	if r := s.Report("m"); r.Kept != 1 {
+		t.Errorf("after a restart: %+v", r)
+	}
+	c.add((serving.DefaultFeedbackDays*24 + 1) * time.Hour)
+	s.tidy()
+	if r := s.Report("m"); r.Kept != 0 {
+		t.Errorf("after their time: %+v", r)
+	}
+}
+
 func TestSumsOfVersionsThatAreLongGoneAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	s, c := openStore(t, dir, map[serving.EndpointURL]serving.Feedback{"m": {Task: serving.TaskClassification, Days: 2}})
@@ -433,6 +452,43 @@ func TestObserveNeverBlocks(t *testing.T) {
 	_ = scrapeText(t, s) // neither does a scrape
 }
 
+func TestFeedbackIsTakenWhilePredictionsComeFasterThanTheyAreStored(t *testing.T) {
+	s, c := openStore(t, t.TempDir(), classes)
+	end := make(chan struct{})
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	defer close(end)
+	full := make(chan struct{})
+	asking.Go(func() {
+		o := answered(c, "m", "m", "a", "{}", `{"y": 1}`)
+		for i := 0; ; i++ {
+			select {
+			case <-end:
+				return
+			default:
+			}
+			s.Observe(o)
+			if i == queueLength {
+				close(full)
+			}
+		}
+	})
+	<-full
+	status := make(chan int, 1)
+	go func() {
+		code, _ := s.Take("m", []byte(`{"request_id": "a", "truth": 1}`))
+		status <- code
+	}()
+	select {
+	case code := <-status:
+		if code != http.StatusOK {
+			t.Errorf("feedback: %d", code)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("feedback waits for requests that never end")
+	}
+}
+
 func TestTruthsReachTheInstanceThatAnswered(t *testing.T) {
 	servers := map[string]*Store{}
 	transport := doer(func(r *http.Request) (int, []byte) {
@@ -452,7 +508,7 @@ func TestTruthsReachTheInstanceThatAnswered(t *testing.T) {
 		if _, err := body.ReadFrom(r.Body); err != nil {
 			t.Error(err)
 		}
-		header := r.Header.Get(PeerHeader)
+		header := r.Header.Get(serving.PeerHeader)
 		if err := s.Verify(header); err != nil {
 			return http.StatusForbidden, []byte(err.Error())
 		}

@@ -73,7 +73,7 @@ func (s *Store) Collect(out chan<- prometheus.Metric) {
 	defer d.state.RUnlock()
 	newest := d.newestDays()
 	for _, url := range d.urls() {
-		if _, served := t.endpoints[url]; !served && newest[url] < d.now().Add(-showSums).Unix()/86400 {
+		if _, served := t.names[url]; !served && newest[url] < d.now().Add(-showSums).Unix()/86400 {
 			continue
 		}
 		c.totals(url, d.totals[totalsKey{url, day0}])
@@ -123,8 +123,8 @@ type scrape struct {
 }
 
 func (c scrape) labels(url serving.EndpointURL, more []string) []string {
-	l := c.table.labels(url)
-	all := append([]string{l.endpoint, l.version}, more...)
+	name := c.table.names.Of(url)
+	all := append([]string{name.Endpoint, name.Version}, more...)
 	for i, label := range all {
 		all[i] = strings.ToValidUTF8(label, "\uFFFD")
 	}

@@ -36,9 +36,6 @@ type Doer interface {
 	Do(r *http.Request) (*http.Response, error)
 }
 
-// PeerHeader is the header of requests between instances.
-const PeerHeader = "X-Clearml-Serving-Peer"
-
 const (
 	offerEvery   = 5 * time.Second
 	offerLength  = 1000 // truths of one request
@@ -252,7 +249,7 @@ func (s *Store) ask(ctx context.Context, method, address string, body []byte, in
 	}
 	if body != nil {
 		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set(PeerHeader, s.sign(body))
+		r.Header.Set(serving.PeerHeader, s.sign(body))
 	}
 	resp, err := s.o.Client.Do(r)
 	if err != nil {
@@ -336,9 +333,7 @@ func (s *Store) takeOver(endpoint serving.EndpointURL, items []offered, verdicts
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for batch := s.take(nil); len(batch) > 0; batch = s.take(nil) {
-		s.keepBatch(batch)
-	}
+	s.keepWaiting(nil) // they come first
 	return s.write(func(tx *tx) error {
 		for i, one := range items {
 			p, err := tx.find(endpoint, one.Key)

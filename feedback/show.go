@@ -180,8 +180,8 @@ func (s *Store) Report(endpoint serving.EndpointURL) Report {
 		if !about(endpoint, url, url) {
 			continue
 		}
-		l := t.labels(url)
-		v := VersionReport{URL: url, Endpoint: l.endpoint, Version: l.version, All: *d.totals[totalsKey{url, day0}].clone(), Days: []DayReport{}}
+		name := t.names.Of(url)
+		v := VersionReport{URL: url, Endpoint: name.Endpoint, Version: name.Version, All: *d.totals[totalsKey{url, day0}].clone(), Days: []DayReport{}}
 		var days []int64
 		for key := range d.totals {
 			if key.url == url && key.day != day0 {
@@ -208,11 +208,11 @@ func (s *Store) joined(endpoint serving.EndpointURL, after int64) ([]byte, error
 	encoder.SetEscapeHTML(false)
 	const query = `SELECT joined, key, at, asked, answered, model, rows, truth FROM predictions
 WHERE joined > ?1 AND (asked = ?2 OR answered = ?2 OR substr(asked, 1, length(?2) + 1) = ?2 || '/') ORDER BY joined LIMIT ?3`
-	err := each(context.Background(), d.db, query, func(rows *sql.Rows) error {
+	err := d.each(context.Background(), query, func(rows *sql.Rows) error {
 		var j Joined
 		var at int64
-		var predicted, true []byte
-		if err := rows.Scan(&j.Number, &j.Key, &at, &j.Endpoint, &j.AnsweredBy, &j.ModelID, &predicted, &true); err != nil {
+		var predicted, actual []byte
+		if err := rows.Scan(&j.Number, &j.Key, &at, &j.Endpoint, &j.AnsweredBy, &j.ModelID, &predicted, &actual); err != nil {
 			return err
 		}
 		j.Time = time.UnixMilli(at).UTC()
@@ -221,7 +221,7 @@ WHERE joined > ?1 AND (asked = ?2 OR answered = ?2 OR substr(asked, 1, length(?2
 		if err := json.Unmarshal(predicted, &predictions); err != nil {
 			return err
 		}
-		if err := json.Unmarshal(true, &truths); err != nil {
+		if err := json.Unmarshal(actual, &truths); err != nil {
 			return err
 		}
 		for i := range predictions {

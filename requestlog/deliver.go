@@ -51,6 +51,9 @@ func (l *Log) deliver(ctx context.Context) {
 func (l *Log) deliverAll(ctx context.Context) error {
 	full, err := filepath.Glob(filepath.Join(l.folder(), "*"+fullEnd))
 	for _, path := range full {
+		if ctx.Err() != nil { // an end of the instance does not wait for all of them
+			return errors.Join(err, ctx.Err())
+		}
 		err = errors.Join(err, l.convert(path))
 	}
 	found, err2 := filepath.Glob(filepath.Join(l.folder(), "*"+parquetEnd))

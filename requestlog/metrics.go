@@ -1,12 +1,6 @@
 package requestlog
 
-import (
-	"strings"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"clearmlserving/serving"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
 //nolint:gochecknoglobals // constant tables
 var (
@@ -34,8 +28,8 @@ func (l *Log) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for key, n := range counts {
-		labels := t.labels(key.url)
-		out <- prometheus.MustNewConstMetric(rowsDesc, prometheus.CounterValue, float64(n), labels[0], labels[1], key.result)
+		name := t.names.Of(key.url)
+		out <- prometheus.MustNewConstMetric(rowsDesc, prometheus.CounterValue, float64(n), name.Endpoint, name.Version, key.result)
 	}
 	if len(counts) == 0 {
 		return // nothing is logged
@@ -46,16 +40,4 @@ func (l *Log) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(l.waitingBytes()))
 	out <- prometheus.MustNewConstMetric(failingDesc, prometheus.GaugeValue, failing)
-}
-
-// labels are the endpoint and version of a URL.
-func (t *table) labels(u serving.EndpointURL) [2]string {
-	if names, ok := t.endpoints[u]; ok {
-		return names
-	}
-	i := strings.LastIndexByte(string(u), '/')
-	if last := string(u)[i+1:]; i > 0 && last != "" && strings.Trim(last, "0123456789") == "" {
-		return [2]string{string(u)[:i], last}
-	}
-	return [2]string{string(u), ""}
 }

@@ -18,9 +18,7 @@ import (
 )
 
 const (
-	maxColumns  = 500    // of the keys of the inputs, and of the outputs
-	rowGroup    = 20_000 // rows
-	maxExactInt = 1 << 53
+	maxColumns = 500 // of the keys of the inputs, and of the outputs
 )
 
 // encodingOf tells what a body is in the file: an object has columns, other JSON and texts are kept as
@@ -79,10 +77,7 @@ func kindOf(raw json.RawMessage) kind {
 	case '{', '[':
 		return kindJSON
 	}
-	if n, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
-		if n > maxExactInt || n < -maxExactInt {
-			return kindInt // not exact as a double, but such a column is rarely mixed
-		}
+	if _, err := strconv.ParseInt(string(raw), 10, 64); err == nil {
 		return kindInt
 	}
 	if f, err := strconv.ParseFloat(string(raw), 64); err != nil || math.IsInf(f, 0) {

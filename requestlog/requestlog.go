@@ -100,8 +100,8 @@ const (
 
 // table is what a plan says about the request log. It is never changed.
 type table struct {
-	options   map[serving.EndpointURL]*serving.RequestLog
-	endpoints map[serving.EndpointURL][2]string
+	options map[serving.EndpointURL]*serving.RequestLog
+	names   serving.Names
 }
 
 // New returns a Log; Run writes.
@@ -128,14 +128,7 @@ func New(o Options) *Log {
 
 // Follow sets the endpoints that are logged.
 func (l *Log) Follow(plan serving.Plan) {
-	next := &table{options: map[serving.EndpointURL]*serving.RequestLog{}, endpoints: map[serving.EndpointURL][2]string{}}
-	for u, e := range plan.Endpoints {
-		one := [2]string{string(u), ""}
-		if e.Version != "" {
-			one = [2]string{string(serving.CleanURL(e.ServingURL)), e.Version}
-		}
-		next.endpoints[u] = one
-	}
+	next := &table{options: map[serving.EndpointURL]*serving.RequestLog{}, names: plan.Names()}
 	for u, o := range plan.Options {
 		if o.Log != nil {
 			next.options[u] = o.Log
@@ -451,12 +444,9 @@ func encode(o serving.Observed, option *serving.RequestLog, t *table) ([]byte, b
 			return nil, false
 		}
 	}
-	names, ok := t.endpoints[o.Answerer()]
-	if !ok {
-		names = [2]string{string(o.Answerer()), ""}
-	}
+	name := t.names.Of(o.Answerer())
 	row := line{
-		Time: o.Time, ID: o.ID, Asked: o.Endpoint, Endpoint: names[0], Version: names[1], Model: string(o.ModelID),
+		Time: o.Time, ID: o.ID, Asked: o.Endpoint, Endpoint: name.Endpoint, Version: name.Version, Model: string(o.ModelID),
 		Latency: o.Latency.Seconds(), Status: o.Status, Input: body, Output: answer,
 		InputEncoding: encodingOf(body), OutputEncoding: encodingOf(answer),
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -117,10 +116,7 @@ func (s *Service) SetDrift(endpoint string, change func(*DriftSettings)) error {
 	if err := d.Validate(); err != nil {
 		return err
 	}
-	next := maps.Clone(s.Drift)
-	if next == nil {
-		next = map[string]DriftSettings{}
-	}
+	next := cloned(s.Drift)
 	delete(next, old)
 	if !d.empty() {
 		next[key] = d

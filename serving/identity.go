@@ -10,6 +10,9 @@ import (
 // IdentityPath is the path where an instance proves its identity: GET with ?challenge=<text>.
 const IdentityPath = "/identity"
 
+// PeerHeader is the header by which an instance proves that a request comes from it.
+const PeerHeader = "X-Clearml-Serving-Peer"
+
 // Identity is the key by which an instance proves that a record belongs to it: the record has the
 // public key, only the process has the private key. The zero value proves nothing.
 type Identity struct{ key ed25519.PrivateKey }

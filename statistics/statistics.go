@@ -351,11 +351,8 @@ func (m *Metrics) add(r route) {
 
 // split splits a url of unknown origin into endpoint and version.
 func split(url serving.EndpointURL) (endpoint, version string) {
-	i := strings.LastIndexByte(string(url), '/')
-	if last := string(url)[i+1:]; i > 0 && last != "" && strings.Trim(last, "0123456789") == "" {
-		return string(url)[:i], last
-	}
-	return string(url), ""
+	name := serving.NameOf(url)
+	return name.Endpoint, name.Version
 }
 
 // Follow sets the endpoints and the definitions of their variables. Those that are no longer planned

@@ -206,7 +206,8 @@ func (a *app) sendFeedback(ctx context.Context, address string, batch []map[stri
 			err = refusedFeedback(status, answer)
 		}
 		if err == nil {
-			return taken, json.Unmarshal(answer, &taken)
+			err = json.Unmarshal(answer, &taken) // before the return reads it
+			return taken, err
 		}
 		passing := status == 0 || status == http.StatusServiceUnavailable || status == http.StatusTooManyRequests
 		if !passing || attempt == 6 || ctx.Err() != nil {

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"context"
+	"encoding/json"
 
 	"github.com/spf13/cobra"
 
-	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -53,16 +52,8 @@ The base name of an auto-updated endpoint stands for all its versions.`,
 	return optionCommand(a, cmd, endpointOption[serving.Feedback]{
 		what: "feedback option", doing: "Keeping predictions of",
 		which: ": an endpoint, an auto-updated one, or a canary", off: "keep no more predictions; those that are kept stay until their time is over",
-		at: func(o *serving.EndpointOptions) **serving.Feedback { return &o.Feedback },
-		value: func(before *serving.Feedback) *serving.Feedback {
-			next := option
-			if before != nil {
-				next.Unknown = before.Unknown
-			}
-			return &next
-		},
-		done: func(_ context.Context, _ *operations.Service, _ string, _ *serving.Feedback, off bool) change {
-			return change{result: object{{"feedback", !off}}}
-		},
+		at:     func(o *serving.EndpointOptions) **serving.Feedback { return &o.Feedback },
+		value:  replacing(&option, func(o *serving.Feedback) *map[string]json.RawMessage { return &o.Unknown }),
+		result: "feedback",
 	})
 }

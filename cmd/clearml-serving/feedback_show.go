@@ -38,7 +38,11 @@ request in UTC, summed over the running instances. A name stands for all its ver
 	required(cmd, "endpoint")
 	a.declare(cmd.Flags(), "serve-url")
 	return a.reads(cmd, func(ctx context.Context, s *operations.Service) (object, error) {
-		report, err := a.quality(ctx, s, serving.CleanURL(endpoint))
+		targets, err := a.instancesToAsk(ctx, s, a.print.notice)
+		if err != nil {
+			return nil, err
+		}
+		report, err := a.quality(ctx, targets, serving.CleanURL(endpoint))
 		if err != nil {
 			return nil, err
 		}
@@ -58,12 +62,19 @@ func feedbackListCommand(a *app) *cobra.Command {
 	return a.reads(cmd, func(ctx context.Context, s *operations.Service) (object, error) {
 		var rows [][]string
 		list := []object{}
+		var targets []string
 		for _, url := range keys(s.Config.Options) {
 			option := s.Config.Options[url].Feedback
 			if option == nil {
 				continue
 			}
-			report, err := a.quality(ctx, s, serving.CleanURL(url))
+			if targets == nil { // once, for all endpoints
+				var err error
+				if targets, err = a.instancesToAsk(ctx, s, a.print.notice); err != nil {
+					return nil, err
+				}
+			}
+			report, err := a.quality(ctx, targets, serving.CleanURL(url))
 			if err != nil {
 				return nil, err
 			}
@@ -182,13 +193,9 @@ func totalsObject(t feedback.Totals) object {
 	return o
 }
 
-// quality sums up the quality of an endpoint over the running instances.
-func (a *app) quality(ctx context.Context, s *operations.Service, endpoint serving.EndpointURL) (feedback.Report, error) {
+// quality sums up the quality of an endpoint over these instances.
+func (a *app) quality(ctx context.Context, targets []string, endpoint serving.EndpointURL) (feedback.Report, error) {
 	sum := feedback.Report{Endpoint: endpoint}
-	targets, err := a.instancesToAsk(ctx, s, a.print.notice)
-	if err != nil {
-		return sum, err
-	}
 	for _, base := range targets {
 		var one feedback.Report
 		text, err := a.askAbout(ctx, base, endpoint, "")
@@ -311,25 +318,25 @@ which the request log has too, or the client's own key.`,
 	required(cmd, "endpoint")
 	a.declare(cmd.Flags(), "serve-url")
 	return a.reads(cmd, func(ctx context.Context, s *operations.Service) (_ object, err error) {
-		to := a.sys.stdout
-		if file != "" {
-			f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-			if err != nil {
-				return nil, err
-			}
-			defer func() { err = errors.Join(err, f.Close()) }()
-			to = f
-		}
-		out := bufio.NewWriter(to)
-		n := 0
 		notice := a.print.notice
 		if file == "" { // the standard output has the rows
 			notice = func(format string, args ...any) { put(a.print.err, format, args...) }
 		}
 		targets, err := a.instancesToAsk(ctx, s, notice)
 		if err != nil {
-			return nil, err
+			return nil, err // an earlier file stays as it is
 		}
+		to := a.sys.stdout
+		if file != "" {
+			f, failed := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+			if failed != nil {
+				return nil, failed
+			}
+			defer func() { err = errors.Join(err, f.Close()) }()
+			to = f
+		}
+		out := bufio.NewWriter(to)
+		n := 0
 		for _, base := range targets {
 			count, err := a.exportFrom(ctx, base, serving.CleanURL(endpoint), out)
 			if err != nil {

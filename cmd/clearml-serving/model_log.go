@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/inference/reconcile"
-	"clearmlserving/operations"
 	"clearmlserving/requestlog"
 	"clearmlserving/serving"
 	"clearmlserving/storage"
@@ -46,17 +46,9 @@ What is no JSON is then not logged.`,
 	return optionCommand(a, cmd, endpointOption[serving.RequestLog]{
 		what: "request log", doing: "Logging requests of",
 		which: ": an endpoint, an auto-updated one, a canary, or \"*\"", off: "log no more requests; what has been logged stays",
-		at: func(o *serving.EndpointOptions) **serving.RequestLog { return &o.Log },
-		value: func(before *serving.RequestLog) *serving.RequestLog {
-			next := option
-			if before != nil {
-				next.Unknown = before.Unknown
-			}
-			return &next
-		},
-		done: func(_ context.Context, _ *operations.Service, _ string, _ *serving.RequestLog, off bool) change {
-			return change{result: object{{"request_log", !off}}}
-		},
+		at:     func(o *serving.EndpointOptions) **serving.RequestLog { return &o.Log },
+		value:  replacing(&option, func(o *serving.RequestLog) *map[string]json.RawMessage { return &o.Unknown }),
+		result: "request_log",
 	})
 }
 

@@ -23,8 +23,22 @@ type endpointOption[T any] struct {
 	prepare func(ctx context.Context, s *operations.Service, url string) error
 	// value is what the option becomes. It may be called several times.
 	value func(before *T) *T
+	// result is the field of the result that says whether the option is on, for an option without done.
+	result string
 	// done completes a stored change.
 	done func(ctx context.Context, s *operations.Service, url string, before *T, off bool) change
+}
+
+// replacing is the value of an option of which the flags say everything. What another release has stored
+// beside it stays.
+func replacing[T any](option *T, unknown func(*T) *map[string]json.RawMessage) func(before *T) *T {
+	return func(before *T) *T {
+		next := *option
+		if before != nil {
+			*unknown(&next) = *unknown(before)
+		}
+		return &next
+	}
 }
 
 func optionCommand[T any](a *app, cmd *cobra.Command, o endpointOption[T]) *cobra.Command {
@@ -63,7 +77,10 @@ func optionCommand[T any](a *app, cmd *cobra.Command, o endpointOption[T]) *cobr
 		if err != nil {
 			return change{}, err
 		}
-		done := o.done(ctx, s, url, before, off)
+		done := change{result: object{{o.result, !off}}}
+		if o.done != nil {
+			done = o.done(ctx, s, url, before, off)
+		}
 		done.result = append(object{{"endpoint", url}}, done.result...)
 		return done, nil
 	})

@@ -1,11 +1,10 @@
 package main
 
 import (
-	"context"
+	"encoding/json"
 
 	"github.com/spf13/cobra"
 
-	"clearmlserving/operations"
 	"clearmlserving/serving"
 )
 
@@ -40,10 +39,8 @@ no JSON is then not recorded.`,
 	return optionCommand(a, cmd, endpointOption[serving.Record]{
 		what: "recording", doing: "Recording requests of",
 		which: ": an endpoint, an auto-updated one, or a canary", off: "stop recording; what has been recorded stays",
-		at:    func(o *serving.EndpointOptions) **serving.Record { return &o.Record },
-		value: func(*serving.Record) *serving.Record { return &record },
-		done: func(_ context.Context, _ *operations.Service, _ string, _ *serving.Record, off bool) change {
-			return change{result: object{{"recording", !off}}}
-		},
+		at:     func(o *serving.EndpointOptions) **serving.Record { return &o.Record },
+		value:  replacing(&record, func(o *serving.Record) *map[string]json.RawMessage { return &o.Unknown }),
+		result: "recording",
 	})
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 
 	"github.com/spf13/cobra"
 
@@ -40,9 +41,7 @@ those that the clients got, and counted: see model list --verbose, or /status.`,
 			shadow.To = string(serving.CleanURL(shadow.To))
 			return nil
 		},
-		value: func(*serving.Shadow) *serving.Shadow { return &shadow },
-		done: func(_ context.Context, _ *operations.Service, _ string, _ *serving.Shadow, off bool) change {
-			return change{result: object{{"shadow", !off}}}
-		},
+		value:  replacing(&shadow, func(o *serving.Shadow) *map[string]json.RawMessage { return &o.Unknown }),
+		result: "shadow",
 	})
 }

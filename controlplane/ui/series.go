@@ -121,8 +121,8 @@ func targetOf(config serving.Service, at string) target {
 	if e.Version != "" {
 		return target{at, string(serving.CleanURL(e.ServingURL)), e.Version}
 	}
-	if before, last := cutLast(at); before != "" && e.EngineType == "" && last != "" && strings.Trim(last, "0123456789") == "" {
-		return target{at, before, last}
+	if name := serving.NameOf(serving.EndpointURL(at)); name.Version != "" && e.EngineType == "" {
+		return target{at, name.Endpoint, name.Version}
 	}
 	return target{at, at, ""}
 }

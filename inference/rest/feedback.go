@@ -9,11 +9,7 @@ import (
 	"clearmlserving/serving"
 )
 
-const (
-	feedbackPrefix = "/feedback/"
-	// peerHeader proves that a request comes from another instance of the service.
-	peerHeader = "X-Clearml-Serving-Peer"
-)
+const feedbackPrefix = "/feedback/"
 
 // feedback is an admitted request with feedback.
 type feedback struct {
@@ -24,12 +20,12 @@ type feedback struct {
 // routeFeedback admits feedback about an endpoint, and answers questions about its quality.
 func (f *Front) routeFeedback(h *listener.Head, path string) *listener.Response {
 	endpoint := f.endpointOf(path, h.RawQuery)
-	peer := h.Header(peerHeader)
+	peer := h.Header(serving.PeerHeader)
 	var failure *inference.Failure
 	if peer == "" {
 		failure = f.core.AdmitAbout(head(h, endpoint))
 	} else if err := f.o.Feedback.Verify(peer); err != nil {
-		failure = &inference.Failure{Kind: inference.KindForbidden, Text: "The header " + peerHeader + " is not valid: " + err.Error()}
+		failure = &inference.Failure{Kind: inference.KindForbidden, Text: "The header " + serving.PeerHeader + " is not valid: " + err.Error()}
 	}
 	switch {
 	case refusesKey(failure):

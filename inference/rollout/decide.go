@@ -16,6 +16,8 @@ type guardState struct {
 	bad, frozen string
 	// unknown is the reason why an expression could not be evaluated, "" for none.
 	unknown string
+	// unasked: the expressions have not been evaluated since the start of this instance.
+	unasked bool
 }
 
 // decide returns the next move of a rollout, nil for none. now is the time of the control plane.
@@ -28,7 +30,7 @@ func decide(r serving.Rollout, d canary.Decision, g guardState, now time.Time) *
 		return &serving.RolloutMove{From: &from, Phase: phase, Step: step, By: serving.CanaryAnalysis, Note: note}
 	}
 	switch {
-	case g.frozen != "" && r.Phase == serving.RolloutFrozen:
+	case r.Phase == serving.RolloutFrozen && (g.frozen != "" || g.unasked):
 		return nil
 	case g.frozen != "":
 		return move(serving.RolloutFrozen, r.Step, "the condition of --freeze holds: "+g.frozen)

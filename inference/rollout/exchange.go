@@ -44,7 +44,6 @@ func (d *Decider) exchangeLoop(ctx context.Context) {
 			continue
 		}
 		err := d.exchange(ctx)
-		d.askGuards(ctx)
 		if err != nil && trouble == nil && ctx.Err() == nil {
 			d.o.Logger.Warn("evidence about canaries cannot be exchanged", "err", err)
 		}
@@ -251,6 +250,17 @@ func (d *Decider) wanted(url serving.EndpointURL, m serving.RolloutMove) bool {
 
 const guardsEvery = 10 * time.Second
 
+// conditional reports whether a rollout has expressions.
+func conditional(r serving.Rollout) bool { return len(r.Guards)+len(r.Freeze) > 0 }
+
+// guardLoop evaluates the expressions. It has its own goroutine: time series that do not answer delay no
+// exchange.
+func (d *Decider) guardLoop(ctx context.Context) {
+	for retry.Sleep(ctx, time.Second) == nil {
+		d.askGuards(ctx)
+	}
+}
+
 // askGuards evaluates the expressions of the rollouts.
 func (d *Decider) askGuards(ctx context.Context) {
 	type question struct {
@@ -261,7 +271,7 @@ func (d *Decider) askGuards(ctx context.Context) {
 	var due []question
 	for _, t := range d.trials {
 		r := t.rollout
-		if r.Active() && len(r.Guards)+len(r.Freeze) > 0 && time.Since(t.guarded) >= guardsEvery {
+		if r.Active() && conditional(r) && time.Since(t.guarded) >= guardsEvery {
 			due = append(due, question{t, r})
 		}
 	}

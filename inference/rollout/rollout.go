@@ -119,6 +119,9 @@ func (d *Decider) Planned(state *reconcile.State, plan serving.Plan, _ bool) {
 		t := d.trials[url]
 		if t == nil {
 			t = &trial{judge: canary.NewJudge(rules(r)), shown: canary.Reached{}, observed: time.Now()}
+			if conditional(r) { // after a restart, the evidence alone would permit a step, or end a freeze
+				t.guards = guardState{unknown: "the conditions have not been evaluated yet", unasked: true}
+			}
 			d.trials[url] = t
 		}
 		if t.rollout.Phase != r.Phase || t.rollout.Step != r.Step {
@@ -154,6 +157,7 @@ func (d *Decider) busy() bool {
 // Run counts and decides until ctx ends.
 func (d *Decider) Run(ctx context.Context, _ func() serving.Status) error {
 	d.running.Go(func() { d.exchangeLoop(ctx) })
+	d.running.Go(func() { d.guardLoop(ctx) })
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {

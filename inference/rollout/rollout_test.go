@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"clearmlserving/canary"
+	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/router"
 	"clearmlserving/serving"
 )
@@ -187,11 +189,54 @@ func TestWebhookPermitsOrHoldsAStep(t *testing.T) {
 }
 
 func TestAnUnreachableWebhookIsNotNamedInTheHistory(t *testing.T) {
-	r := running()
-	r.Webhook = "http://127.0.0.1:1/secret"
-	d, _ := trialOf(r, Options{HTTP: http.DefaultClient})
-	m := d.permitted(t.Context(), "m", serving.RolloutMove{From: &r, Phase: serving.RolloutPromoted, Step: 2})
-	if m.Phase != serving.RolloutHeld || m.Step != 0 || strings.Contains(m.Note, "secret") {
-		t.Errorf("%+v", m)
+	for _, address := range []string{"http://127.0.0.1:1/secret", "http://user:password@127.0.0.1:1/secret"} {
+		r := running()
+		r.Webhook = address
+		d, _ := trialOf(r, Options{HTTP: http.DefaultClient})
+		m := d.permitted(t.Context(), "m", serving.RolloutMove{From: &r, Phase: serving.RolloutPromoted, Step: 2})
+		if m.Phase != serving.RolloutHeld || m.Step != 0 || strings.Contains(m.Note, "secret") || !strings.Contains(m.Note, "refused") {
+			t.Errorf("%+v", m)
+		}
+	}
+}
+
+// An instance that starts while a rollout is frozen knows nothing of the conditions yet.
+func TestNothingGoesOnBeforeTheConditionsAreEvaluated(t *testing.T) {
+	frozen := running()
+	frozen.Phase, frozen.Freeze = serving.RolloutFrozen, []string{"some"}
+	guarded := running()
+	guarded.Guards = []string{"none"}
+	d := New(Options{Query: answers{"some": 1}})
+	plan := serving.Plan{Rollouts: map[serving.EndpointURL]serving.Rollout{"frozen": frozen, "guarded": guarded, "plain": running()}}
+	moves := func(url serving.EndpointURL, v canary.Verdict) bool {
+		t := d.trials[url]
+		return decide(t.rollout, canary.Decision{Verdict: v}, t.guards, t.rollout.Since.Add(time.Hour-time.Second)) != nil
+	}
+	for _, c := range []struct {
+		url           serving.EndpointURL
+		verdict       canary.Verdict
+		before, after bool
+	}{
+		{"plain", canary.GoOn, true, true},
+		{"guarded", canary.GoOn, false, true},
+		{"guarded", canary.RollBack, true, true},
+		{"frozen", canary.GoOn, false, false},
+		{"frozen", canary.RollBack, false, false},
+	} {
+		d.Planned(&reconcile.State{}, serving.Plan{}, false)
+		d.Planned(&reconcile.State{}, plan, false)
+		before := moves(c.url, c.verdict)
+		d.askGuards(t.Context())
+		if after := moves(c.url, c.verdict); before != c.before || after != c.after {
+			t.Errorf("%s, %s: moves %t before and %t after", c.url, c.verdict, before, after)
+		}
+	}
+}
+
+// Package serving, which cannot import package canary, lists them for metrics.
+func TestVerdictsOfReportsAreThoseOfTheRules(t *testing.T) {
+	want := []string{string(canary.NotKnown), string(canary.GoOn), string(canary.RollBack)}
+	if got := serving.RolloutVerdicts(); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

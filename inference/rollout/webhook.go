@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
+	"net/url"
 	"time"
 
 	"clearmlserving/retry"
@@ -36,12 +36,12 @@ type hookBody struct {
 
 // permitted asks the webhook before a step. If it refuses, or does not answer, the rollout waits for a
 // person. A rollback is not asked for.
-func (d *Decider) permitted(ctx context.Context, url serving.EndpointURL, m serving.RolloutMove) serving.RolloutMove {
+func (d *Decider) permitted(ctx context.Context, of serving.EndpointURL, m serving.RolloutMove) serving.RolloutMove {
 	step := m.Phase == serving.RolloutPromoted || (m.Phase == serving.RolloutRunning && m.Step != m.From.Step)
 	if m.From.Webhook == "" || !step {
 		return m
 	}
-	if err := d.hook(ctx, "before", url, m); err != nil && ctx.Err() == nil {
+	if err := d.hook(ctx, "before", of, m); err != nil && ctx.Err() == nil {
 		m.Phase, m.Step = serving.RolloutHeld, m.From.Step
 		m.Note = fmt.Sprintf("the webhook does not permit the step: %v; resume it, promote it or take it back", err)
 	}
@@ -49,12 +49,12 @@ func (d *Decider) permitted(ctx context.Context, url serving.EndpointURL, m serv
 }
 
 // tell tells the webhook of a stored decision.
-func (d *Decider) tell(ctx context.Context, url serving.EndpointURL, m serving.RolloutMove) {
+func (d *Decider) tell(ctx context.Context, of serving.EndpointURL, m serving.RolloutMove) {
 	if m.From.Webhook == "" {
 		return
 	}
-	if err := d.hook(ctx, "after", url, m); err != nil && ctx.Err() == nil {
-		d.o.Logger.Warn("the webhook of a canary was not told of a decision", "canary", url, "phase", m.Phase, "err", err)
+	if err := d.hook(ctx, "after", of, m); err != nil && ctx.Err() == nil {
+		d.o.Logger.Warn("the webhook of a canary was not told of a decision", "canary", of, "phase", m.Phase, "err", err)
 	}
 }
 
@@ -62,11 +62,11 @@ func (d *Decider) tell(ctx context.Context, url serving.EndpointURL, m serving.R
 var errRefused = errors.New("refused")
 
 // hook posts a decision. Only answers of status 500 or above, 429 and failed connections are tried again.
-func (d *Decider) hook(ctx context.Context, when string, url serving.EndpointURL, m serving.RolloutMove) error {
+func (d *Decider) hook(ctx context.Context, when string, of serving.EndpointURL, m serving.RolloutMove) error {
 	r := *m.From
 	r.Phase, r.Step = m.Phase, m.Step
 	body, err := json.Marshal(hookBody{
-		When: when, Canary: url, Candidate: r.Candidate, Baseline: r.Baseline, Phase: r.Phase, Step: r.Step + 1, Share: r.Share(), By: m.By, Note: m.Note,
+		When: when, Canary: of, Candidate: r.Candidate, Baseline: r.Baseline, Phase: r.Phase, Step: r.Step + 1, Share: r.Share(), By: m.By, Note: m.Note,
 	})
 	if err != nil {
 		return err
@@ -95,7 +95,10 @@ func (d *Decider) post(ctx context.Context, address string, body []byte) error {
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := d.o.HTTP.Do(req)
 	if err != nil {
-		return fmt.Errorf("no answer: %s", strings.ReplaceAll(err.Error(), address, "the webhook")) // an address may have a secret
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
+			err = wrapped.Err // without the address, which may have a secret
+		}
+		return fmt.Errorf("no answer: %w", err)
 	}
 	defer resp.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, hookAnswer))
