@@ -466,7 +466,7 @@ func (s *Service) failed(ctx context.Context, live *router.Live, id string, limi
 		f.Kind = KindClientLeft
 		s.o.Logger.Debug("client disconnected", "endpoint", live.URL, "request_id", id)
 	} else {
-		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", id, "err", err,
+		s.o.Logger.Warn("request failed", "endpoint", live.URL, "request_id", strings.Clone(id), "err", err, // it is kept to be summed up
 			"mark", recurring.Mark(fmt.Sprintf("request failed %s %d", live.URL, f.Kind)))
 	}
 	if f.Kind == KindDeadline && limit > 0 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/http"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -169,7 +168,7 @@ func (s *shadows) compare(ctx context.Context, p *pair, c copied) {
 	}
 	p.shadowed.Add(1)
 	if arms := s.arms(p.from, p.to); arms != nil {
-		status := http.StatusInternalServerError
+		status := statuses[kindOfError(err)] // as that of a client's answer: both may be refused
 		if err == nil {
 			status = got.Status
 		}

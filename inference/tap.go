@@ -3,7 +3,6 @@ package inference
 import (
 	"bytes"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -79,13 +78,14 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	if table == nil {
 		return
 	}
-	tap := (*table)[asked]
+	tap, below := (*table)[asked], []float64(nil)
 	if asked != live.URL {
-		tap = tap.over((*table)[live.URL])
+		other := (*table)[live.URL]
+		tap, below = tap.over(other), other.observed
 	}
 	keep := tap.tape != nil && drawn(tap.record.Share)
 	shadow := tap.shadow != nil && drawn(tap.share)
-	watch := t.draw(tap.observed)
+	watch := draw(tap.observed, below)
 	if !keep && !shadow && watch == 0 {
 		return
 	}
@@ -138,9 +138,17 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	}
 }
 
-// draw returns the observers that get a request, as bits.
-func (t *taps) draw(shares []float64) (watch uint) {
-	for i, share := range shares {
+// draw returns the observers that get a request, as bits. The shares of the endpoint below are for observers that the
+// requested url names none for.
+func draw(shares, below []float64) (watch uint) {
+	for i := range max(len(shares), len(below)) {
+		share := 0.0
+		if shares != nil {
+			share = shares[i]
+		}
+		if share == 0 && below != nil {
+			share = below[i]
+		}
 		if share > 0 && drawn(share) {
 			watch |= 1 << i
 		}
@@ -150,28 +158,24 @@ func (t *taps) draw(shares []float64) (watch uint) {
 
 // seeFailure copies a failed request, as see does an answered one.
 func (t *taps) seeFailure(asked serving.EndpointURL, live *router.Live, req *engine.Request, f *Failure, took time.Duration) {
-	if t.table.Load() == nil {
+	table := t.table.Load()
+	if table == nil {
 		return
 	}
-	t.see(asked, live, req, f.Response(), took)
+	_, first := (*table)[asked]
+	_, second := (*table)[live.URL]
+	if first || second {
+		t.see(asked, live, req, f.Response(), took)
+	}
 }
 
+// over is t with what only the tap of the endpoint below has, except its observers.
 func (t tap) over(below tap) tap {
 	if t.tape == nil {
 		t.tape, t.record = below.tape, below.record
 	}
 	if t.shadow == nil {
 		t.shadow, t.share = below.shadow, below.share
-	}
-	if below.observed != nil && t.observed == nil {
-		t.observed = below.observed
-	} else if below.observed != nil {
-		t.observed = slices.Clone(t.observed)
-		for i, share := range t.observed {
-			if share == 0 {
-				t.observed[i] = below.observed[i]
-			}
-		}
 	}
 	return t
 }

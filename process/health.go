@@ -54,7 +54,8 @@ func NewHealthMeter(folder string, env []string) *HealthMeter {
 const (
 	gpuEvery   = 10 * time.Second // its program takes long
 	gpuTimeout = 10 * time.Second
-	gpuFails   = 3 // then there is no GPU to measure
+	gpuGrace   = time.Second // for the end of the program after it was killed
+	gpuFails   = 3           // then there is no GPU to measure
 )
 
 // Measure returns the state of the machine.
@@ -100,6 +101,12 @@ func output(ctx context.Context, command, env []string) (lines []string, ok bool
 	case <-ctx.Done():
 	}
 	_ = child.Kill() // usually it has ended
+	late.Reset(gpuGrace)
+	select {
+	case <-child.Done():
+	case <-late.C: // it waits in its driver, where no signal ends it
+		return nil, false
+	}
 	death := child.Death()
 	mu.Lock()
 	defer mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"clearmlserving/serving"
@@ -42,7 +43,7 @@ func (w *worker) Called(ctx context.Context, fr *frame) error {
 	}
 	deadline := time.Time{}
 	if parent := w.flights[head.parent]; parent != nil {
-		c.Depth, c.RequestID, deadline = parent.req.Depth+1, parent.req.ID, parent.deadline
+		c.Depth, c.RequestID, deadline = parent.req.Depth+1, strings.Clone(parent.req.ID), parent.deadline
 		c.Traceparent = cmp.Or(head.traceparent, parent.req.Traceparent)
 	}
 	var cancel context.CancelFunc

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"clearmlserving/worker"
 )
@@ -234,5 +235,42 @@ func drain(ctx context.Context, r *worker.Response) (string, error) {
 			return b.String(), err
 		}
 		b.Write(piece)
+	}
+}
+
+// heldCall is a Caller that answers when its request has ended.
+type heldCall struct {
+	called chan struct{}
+	reused chan struct{} // closed when the memory of the request was reused
+	ids    chan string
+}
+
+func (c *heldCall) Call(_ context.Context, r worker.CallRequest) (worker.CallResponse, error) {
+	close(c.called)
+	<-c.reused
+	c.ids <- r.RequestID
+	return worker.CallResponse{Status: 200}, nil
+}
+
+func TestACallKeepsTheIDOfARequestThatHasEnded(t *testing.T) {
+	held := &heldCall{make(chan struct{}), make(chan struct{}), make(chan string, 1)}
+	w := newWorld(t, func(o *worker.Options) { o.Caller = held })
+	a := w.start(t, "a", "echo.py", nil)
+	id := []byte("the request")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := a.Do(ctx, &worker.Request{ID: unsafe.String(&id[0], len(id)), Body: []byte(`{"do":"call","to":"b","data":1}`), ContentType: "application/json"})
+		ended <- err
+	}()
+	<-held.called
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v", err)
+	}
+	copy(id, "another one") // as a listener does with the memory of its connection
+	close(held.reused)
+	if got := <-held.ids; got != "the request" {
+		t.Errorf("the call is of %q", got)
 	}
 }

@@ -349,6 +349,7 @@ func (d *dispatch) Abandon(f *flight) (answered bool) {
 		return false
 	}
 	f.state = abandoned
+	f.keepID()
 	if len(f.req.Body) >= byReference && f.loan == nil {
 		w.out.release(f) // the worker may not have read it, and its memory is the caller's
 	}

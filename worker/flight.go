@@ -72,6 +72,9 @@ func (p *flightPool) give(f *flight) {
 	p.pool.Put(f)
 }
 
+// keepID makes the id outlive the caller, whose memory it may be in: user code may still call others. mu is held.
+func (f *flight) keepID() { f.req.ID = strings.Clone(f.req.ID) }
+
 // dropBody releases the flight's body.
 func (f *flight) dropBody() {
 	if f.loan != nil {

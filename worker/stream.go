@@ -265,6 +265,7 @@ func (w *worker) stream(f *flight, meta *answerHead, status int) {
 		return
 	}
 	f.state = streaming
+	f.keepID()
 	f.response = w.response(f, meta, status)
 	f.response.Stream = s
 	f.done <- struct{}{}

@@ -1,12 +1,17 @@
 package rest_test
 
 import (
+	"bufio"
+	"bytes"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"clearmlserving/recurring"
 )
 
 // answerTo sends a raw request and returns the answer's text.
@@ -159,5 +164,32 @@ func TestAKeyOfTheServiceIsNeverShown(t *testing.T) {
 	base := start(t, keys.with(t, nil), "shows")
 	if resp, body := post(t, base+"/serve/shows", "1", "Authorization", "Bearer "+all); resp.StatusCode != http.StatusOK || strings.Contains(body, "Authorization") || strings.Contains(body, all) {
 		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+}
+
+func TestALogOfFailuresKeepsTheIDsOfTheirRequests(t *testing.T) {
+	var log bytes.Buffer
+	summary := recurring.NewHandler(slog.NewTextHandler(&log, nil))
+	_, addr, stop := running(t, options{Python: &fakePython{}, core: core{Logger: slog.New(summary)}}, "busy", "echo")
+	c := dial(t, addr)
+	answers := bufio.NewReader(c)
+	for i, url := range []string{"busy", "busy", "echo"} { // the last one is in the memory of the one before
+		if _, err := fmt.Fprintf(c, "POST /serve/%s HTTP/1.1\r\nHost: a\r\nX-Request-Id: request-%d\r\nContent-Length: 0\r\n\r\n", url, i); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.Body.Close() != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	summary.Flush()
+	if text := log.String(); !strings.Contains(text, "request_id=request-0") || !strings.Contains(text, "request_id=request-1") {
+		t.Error(text)
 	}
 }

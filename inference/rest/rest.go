@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -229,16 +230,19 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 	return resp
 }
 
-// span begins the span of a request, nil if requests are not traced.
+// span begins the span of a request, nil if requests are not traced. It has copies of the request's texts, because it
+// is sent after the listener has reused their memory.
 func (f *Front) span(r *listener.Request) *tracing.Span {
 	if f.o.Tracer == nil {
 		return nil
 	}
-	span := f.o.Tracer.Start(r.Method+" "+r.Path, tracing.Server, r.Header("traceparent"), r.Header("tracestate"))
-	span.Set("http.request.method", r.Method)
-	span.Set("url.path", r.Path)
-	span.Set("clearml.request_id", r.ID)
-	span.Set("http.request.body.size", len(r.Body))
+	span := f.o.Tracer.Start(r.Method+" "+r.Path, tracing.Server, r.Header("traceparent"), strings.Clone(r.Header("tracestate")))
+	if span.Sampled() {
+		span.Set("http.request.method", strings.Clone(r.Method))
+		span.Set("url.path", strings.Clone(r.Path))
+		span.Set("clearml.request_id", strings.Clone(r.ID))
+		span.Set("http.request.body.size", len(r.Body))
+	}
 	return span
 }
 

@@ -165,7 +165,7 @@ func (r *Router) Choose(url serving.EndpointURL) (live *Live, drawn Drawn, err e
 			drawn.Canary = c.URL
 			live, drawn.Arms, err = c.Draw()
 		} else {
-			drawn = Drawn{}
+			drawn = Drawn{} // the snapshot before may have had a canary
 			live, err = s.find(url)
 		}
 		if err != nil {
@@ -202,13 +202,8 @@ func notRead(url serving.EndpointURL) error {
 	return &NotReadyError{URL: url, Obstacle: Obstacle{Loading: true, Reason: "the configuration has not been read yet"}}
 }
 
-// find looks up the url. A canary hides an endpoint of the same url. A
-// canary's target is never a canary, so there are no cycles.
+// find looks up a url that is not a canary's: a canary hides an endpoint of the same url.
 func (s *Snapshot) find(url serving.EndpointURL) (*Live, error) {
-	if c, ok := s.Canaries[url]; ok {
-		live, _, err := c.Draw()
-		return live, err
-	}
 	if live, ok := s.Models[url]; ok {
 		return live, nil
 	}

@@ -19,6 +19,7 @@ import (
 // Span is a received span. Ids are hexadecimal.
 type Span struct {
 	Name, Trace, ID, Parent, Service string
+	State                            string // tracestate
 	Begin, End                       time.Time
 	Attributes                       map[string]string
 	Error                            string
@@ -69,7 +70,7 @@ func (r *Receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			for _, s := range scope.GetSpans() {
 				r.spans = append(r.spans, Span{
 					Name: s.GetName(), Trace: hex.EncodeToString(s.GetTraceId()), ID: hex.EncodeToString(s.GetSpanId()), Parent: hex.EncodeToString(s.GetParentSpanId()),
-					Service: service, Begin: time.Unix(0, int64(s.GetStartTimeUnixNano())), End: time.Unix(0, int64(s.GetEndTimeUnixNano())),
+					Service: service, State: s.GetTraceState(), Begin: time.Unix(0, int64(s.GetStartTimeUnixNano())), End: time.Unix(0, int64(s.GetEndTimeUnixNano())),
 					Attributes: attributes(s.GetAttributes()), Error: s.GetStatus().GetMessage(),
 				})
 			}

@@ -209,8 +209,9 @@ def _misfit(record: Any, names: tuple[str, ...], number: int, count: int) -> str
     where = f"record {number} of {count}" if count > 1 else "the record"
     if type(record) is not dict:
         return f"{where} is of type {type(record).__name__}: all records have to be JSON objects"
+    known = set(names)
     missing = [name for name in names if name not in record]
-    extra = [name for name in record if name not in set(names)]
+    extra = [name for name in record if name not in known]
     faults = []
     if missing:
         faults.append(f"has no {_listed(missing)}")

@@ -54,6 +54,7 @@ def test_spans_are_below_each_other() -> None:
             with span("inner"):
                 pass
             part.attributes["late"] = 1
+            part.attributes["large"] = 10**5000
         with span("next"):
             return header
 
@@ -72,6 +73,7 @@ def test_spans_are_below_each_other() -> None:
         "bad": "Stubborn",
         "nan": "nan",
         "late": 1,
+        "large": "int" if hasattr(sys, "get_int_max_str_digits") else str(10**5000)[:MOST_TEXT],
     }
 
 

@@ -21,6 +21,7 @@ from typing import Any, Optional
 MOST_SPANS = 128  # of one request
 MOST_ATTRIBUTES = 32
 MOST_TEXT = 1000  # characters
+MOST_NUMBER = 2**63 - 1  # of an attribute; package json raises for one of thousands of digits
 
 
 class Trace:
@@ -95,7 +96,7 @@ class span:  # noqa: N801 - used like a function
 
 
 def _value(value: Any) -> Any:
-    if isinstance(value, (bool, int)) and type(value) in (bool, int):
+    if type(value) is bool or (type(value) is int and -MOST_NUMBER <= value <= MOST_NUMBER):
         return value
     if type(value) is float and value - value == 0:  # neither NaN nor infinite
         return value

@@ -1,0 +1,60 @@
+package inference_test
+
+import (
+	"encoding/json"
+	"slices"
+	"sync"
+	"testing"
+
+	"clearmlserving/inference"
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/reconcile"
+	"clearmlserving/serving"
+)
+
+// observer notes the bodies of the copies that it gets.
+type observer struct {
+	share func(serving.EndpointOptions) bool
+
+	mu     sync.Mutex // guards bodies
+	bodies []string
+}
+
+func (o *observer) Share(options serving.EndpointOptions) float64 {
+	if o.share(options) {
+		return 1
+	}
+	return 0
+}
+
+func (o *observer) Admits(serving.EndpointURL, int64) bool { return true }
+
+func (o *observer) Observe(e serving.Observed) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.bodies = append(o.bodies, string(e.Body))
+}
+
+func TestObserversGetWhatTheCanaryOrTheEndpointNames(t *testing.T) {
+	feedback := &observer{share: func(o serving.EndpointOptions) bool { return o.Feedback != nil }}
+	log := &observer{share: func(o serving.EndpointOptions) bool { return o.Log != nil }}
+	canaries := fixedSource{&reconcile.State{Sections: map[serving.Section]json.RawMessage{serving.SectionCanary: json.RawMessage(
+		`{"both":{"endpoint":"both","weights":[1],"load_endpoints":["echo"]},"none":{"endpoint":"none","weights":[1],"load_endpoints":["echo"]}}`,
+	)}}}
+	s := core(t, inference.Options{Source: canaries, Observers: []inference.Observer{feedback, log}}, nil,
+		`{"echo":{"request_log":{"share":1}},"both":{"feedback":{"task":"regression"}}}`, "echo", "busy")
+	for _, url := range []string{"echo", "both", "none"} {
+		if resp, failure := ask(t, s, url, engine.Request{Body: []byte(url)}); failure != nil || resp.Status != 200 {
+			t.Errorf("%s: %+v %v", url, resp, failure)
+		}
+	}
+	if _, failure := ask(t, s, "busy", engine.Request{Body: []byte("busy")}); failure == nil { // it has no options
+		t.Error("a busy endpoint answers")
+	}
+	if want := []string{"both"}; !slices.Equal(feedback.bodies, want) {
+		t.Errorf("feedback of %q, want %q", feedback.bodies, want)
+	}
+	if want := []string{"echo", "both", "none"}; !slices.Equal(log.bodies, want) {
+		t.Errorf("a log of %q, want %q", log.bodies, want)
+	}
+}
