@@ -56,15 +56,15 @@ type Sender struct {
 	active atomic.Bool
 	began  time.Time
 	lanes  []lane
+	full   atomic.Uint64 // requests lost because a lane was full: they do not wait for mu, which is held while files are written
 	half   chan struct{} // has one signal: a lane is half full
 	work   chan struct{} // has one signal: the queue has messages
+	to     brokers
 
-	mu      sync.Mutex // guards the fields below
-	queue   queue
-	sent    uint64
-	lost    map[string]uint64
-	servers string
-	changed chan struct{} // closed at a change of servers
+	mu    sync.Mutex // guards the fields below
+	queue queue
+	sent  uint64
+	lost  map[string]uint64 // for other reasons
 }
 
 // lane is mostly used by one core.
@@ -88,7 +88,7 @@ type pending struct {
 func NewSender(o SenderOptions) *Sender {
 	s := &Sender{
 		o: o, began: time.Now(), lanes: make([]lane, max(o.Lanes, 1)), half: make(chan struct{}, 1), work: make(chan struct{}, 1),
-		lost: map[string]uint64{}, changed: make(chan struct{}),
+		lost: map[string]uint64{},
 	}
 	for _, reason := range lostReasons {
 		s.lost[reason] = 0
@@ -100,15 +100,8 @@ func NewSender(o SenderOptions) *Sender {
 // Use sets the brokers that the service names, "" for the default of the instance.
 func (s *Sender) Use(servers string) {
 	servers = cmp.Or(servers, s.o.Servers)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if servers == s.servers {
-		return
-	}
-	s.servers = servers
 	s.active.Store(servers != "")
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.to.use(servers)
 }
 
 // Forward implements statistics.Forwarder.
@@ -121,7 +114,7 @@ func (s *Sender) Forward(number int, one serving.Sample) {
 	l.mu.Lock()
 	if len(l.list) >= maxLaneCount || l.bytes+len(one.Variables) > maxLaneBytes {
 		l.mu.Unlock()
-		s.lose("memory", 1)
+		s.full.Add(1)
 		return
 	}
 	l.list = append(l.list, pending{at, one.URL, one.Latency, one.Weight, one.Variables})
@@ -146,8 +139,10 @@ func (s *Sender) lose(reason string, records int) {
 func (s *Sender) Forwarding() statistics.Forwarding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	lost := maps.Clone(s.lost)
+	lost["memory"] += s.full.Load()
 	return statistics.Forwarding{
-		Active: s.active.Load(), Sent: s.sent, Lost: maps.Clone(s.lost), Waiting: int64(s.queue.waiting()), Stored: s.queue.stored,
+		Active: s.active.Load(), Sent: s.sent, Lost: lost, Waiting: int64(s.queue.waiting()), Stored: s.queue.stored,
 	}
 }
 
@@ -307,25 +302,13 @@ func (s *Sender) pack() (packets []packet) {
 // send sends the messages of the queue in their order until ctx ends.
 func (s *Sender) send(ctx context.Context) {
 	for ctx.Err() == nil {
-		s.mu.Lock()
-		servers, changed := s.servers, s.changed
-		s.mu.Unlock()
-		connection, end := context.WithCancel(ctx)
-		var watch sync.WaitGroup
-		watch.Go(func() {
-			select {
-			case <-changed:
-				end()
-			case <-connection.Done():
-			}
-		})
+		connection, servers, end := s.to.connection(ctx)
 		if servers == "" {
 			<-connection.Done()
 		} else {
 			s.sendTo(connection, servers)
 		}
 		end()
-		watch.Wait()
 	}
 }
 
@@ -410,7 +393,7 @@ func (s *Sender) deliver(ctx context.Context, client *kgo.Client, chunk []packet
 		}
 	}
 	var left []packet
-	sent, tooLarge := 0, 0
+	sent, tooLarge, unreadable := 0, 0, 0
 	for i, p := range chunk {
 		err := failed[all[i]]
 		switch {
@@ -421,23 +404,28 @@ func (s *Sender) deliver(ctx context.Context, client *kgo.Client, chunk []packet
 		case p.Records == 1:
 			tooLarge++
 		default:
-			left = append(left, halves(p)...)
+			parts, err := halves(p)
+			if err != nil { // of a damaged file: it would be sent again without end
+				unreadable += p.Records
+			}
+			left = append(left, parts...)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sent += uint64(sent)
 	s.lost["too_large"] += uint64(tooLarge)
+	s.lost["unreadable"] += uint64(unreadable)
 	s.queue.done(left)
 	return first
 }
 
 // halves splits a message that the broker does not take.
-func halves(p packet) []packet {
+func halves(p packet) ([]packet, error) {
 	first, second, err := message.Halves(p.Value)
 	if err != nil {
-		return []packet{p} // pack has made it: it can be read
+		return nil, err
 	}
 	n := p.Records / 2
-	return []packet{{p.Key, first, n}, {p.Key, second, p.Records - n}}
+	return []packet{{p.Key, first, n}, {p.Key, second, p.Records - n}}, nil
 }
