@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -56,6 +57,7 @@ type Sender struct {
 	active atomic.Bool
 	began  time.Time
 	lanes  []lane
+	away   atomic.Bool   // Kafka does not take messages; that is logged
 	full   atomic.Uint64 // requests lost because a lane was full: they do not wait for mu, which is held while files are written
 	half   chan struct{} // has one signal: a lane is half full
 	work   chan struct{} // has one signal: the queue has messages
@@ -243,18 +245,32 @@ func (s *Sender) collect(ctx context.Context) {
 			s.queue.put(p)
 		}
 		// A chunk is acknowledged within milliseconds. If older messages are still there, Kafka is away.
+		late := false
 		switch {
 		case before == 0:
 			spilled = time.Now()
 		case time.Since(spilled) > spillAfter:
+			late = true
 			s.queue.spill()
 			spilled = time.Now()
 		}
 		s.mu.Unlock()
+		if late && s.active.Load() {
+			s.notSent(errLate) // a client that was connected tries again without an error
+		}
 		s.wake()
 		if ended {
 			return
 		}
+	}
+}
+
+var errLate = fmt.Errorf("the brokers have acknowledged nothing for %s", spillAfter)
+
+// notSent logs that Kafka does not take messages, once until it takes one.
+func (s *Sender) notSent(err error) {
+	if !s.away.Swap(true) {
+		s.o.Logger.Warn("statistics not sent", "effect", "they are sent later", "err", err)
 	}
 }
 
@@ -315,6 +331,15 @@ func (s *Sender) send(ctx context.Context) {
 // sendTo sends the messages of the queue to these brokers until ctx ends.
 func (s *Sender) sendTo(ctx context.Context, servers string) {
 	var client *kgo.Client
+	var stop func() bool
+	disconnect := func() {
+		if client != nil {
+			stop()
+			client.Close()
+			client = nil
+		}
+	}
+	defer disconnect()
 	for failures := 0; ; {
 		s.mu.Lock()
 		chunk := s.queue.next()
@@ -330,26 +355,30 @@ func (s *Sender) sendTo(ctx context.Context, servers string) {
 		if client == nil && ctx.Err() == nil {
 			if client, err = s.open(ctx, servers); err == nil {
 				// Closing also ends the wait for brokers that took a message and do not answer.
-				defer context.AfterFunc(ctx, client.Close)()
-				defer client.Close()
+				stop = context.AfterFunc(ctx, client.Close)
 			}
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil {
-			err = s.deliver(ctx, client, chunk)
+			if err = s.deliver(ctx, client, chunk); err != nil {
+				// A client does not use a topic that was removed and created again, as that of a Kafka that has lost
+				// its disk. A new one does.
+				disconnect()
+			}
 		}
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err == nil && failures > 0:
-			s.o.Logger.Info("statistics are sent again", "kafka", servers)
+		case err == nil:
 			failures = 0
-		case err != nil:
-			if failures++; failures == 1 {
-				s.o.Logger.Warn("statistics not sent", "kafka", servers, "err", err)
+			if s.away.Swap(false) {
+				s.o.Logger.Info("statistics are sent again", "kafka", servers)
 			}
+		default:
+			failures++
+			s.notSent(fmt.Errorf("%s: %w", servers, err))
 			if retry.Sleep(ctx, retry.Jittered(retry.Doubled(failures, 500*time.Millisecond, 10*time.Second))) != nil {
 				return
 			}

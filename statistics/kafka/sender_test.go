@@ -255,6 +255,52 @@ func TestKafkaThatIsAwayAtTheStartAndOverARestartLosesNothing(t *testing.T) {
 	})
 }
 
+// journal keeps what is logged.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) count(text string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Count(j.text.String(), text)
+}
+
+func TestKafkaThatGoesAwayIsLoggedOnceAndSoIsItsReturn(t *testing.T) {
+	port := freePort(t)
+	servers := fmt.Sprintf("127.0.0.1:%d", port)
+	log := &journal{}
+	cluster, _ := broker(t, kfake.Ports(port), kfake.SeedTopics(1, message.Topic))
+	s, _ := run(t, SenderOptions{Lanes: 1, Servers: servers, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	forward(s, "m", 0, 10)
+	received(t, servers, 10)
+	cluster.Close()
+	forward(s, "m", 10, 20)
+	wait := func(text string, more func()) {
+		eventually(t, text, func() error {
+			if more(); log.count(text) != 1 {
+				return fmt.Errorf("logged %d times", log.count(text))
+			}
+			return nil
+		})
+	}
+	n := 20
+	wait("statistics not sent", func() { forward(s, "m", n, n+1); n++ })
+	broker(t, kfake.Ports(port), kfake.SeedTopics(1, message.Topic)) // it has lost its disk
+	wait("statistics are sent again", func() {})
+	received(t, servers, n-10)
+	if log.count("statistics not sent") != 1 {
+		t.Error(log.text.String())
+	}
+}
+
 func TestAFolderOfAnotherProcessIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	lock, err := lockFolder(dir)
