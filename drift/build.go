@@ -241,9 +241,7 @@ func (c *column) variable() (*Variable, string) {
 		mean += d / float64(i+1)
 		square += d * (x - mean)
 	}
-	if v.Std = math.Sqrt(square / float64(len(finite))); math.IsInf(v.Std, 0) || math.IsNaN(v.Std) {
-		v.Std = 0
-	}
+	v.Std = deviation(square, float64(len(finite)))
 	sorted := slices.Sorted(slices.Values(finite))
 	v.Edges = edges(sorted)
 	v.Counts = make([]uint64, len(v.Edges)+2)
@@ -261,6 +259,14 @@ func (c *column) variable() (*Variable, string) {
 		}
 	}
 	return v, ""
+}
+
+// deviation is the standard deviation of n numbers with this sum of squares, 0 if it cannot be computed.
+func deviation(square, n float64) float64 {
+	if std := math.Sqrt(square / n); std <= math.MaxFloat64 {
+		return std
+	}
+	return 0
 }
 
 // edges are the distinct deciles of ascending numbers. With few distinct values they are these values,
@@ -435,9 +441,7 @@ func FromCounts(kind string, edges []float64, right bool, words []string, counts
 			mean += d * float64(n) / sum
 			square += float64(n) * d * (v.Centers[i] - mean)
 		}
-		if sum > 0 {
-			v.Std = math.Sqrt(square / sum)
-		}
+		v.Std = deviation(square, sum)
 	}
 	return v, nil
 }

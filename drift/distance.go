@@ -72,7 +72,10 @@ func Wasserstein(p, q, at []float64, std float64) float64 {
 		ahead += p[b] - q[b]
 		work += math.Abs(ahead) * (at[b+1] - at[b])
 	}
-	return work / max(std, 0.001)
+	if moved := work / max(std, 0.001); moved <= math.MaxFloat64 {
+		return moved
+	}
+	return math.MaxFloat64 // of huge numbers: a report cannot have an infinite one, or none
 }
 
 // KolmogorovSmirnov is the p value of the largest difference between two distribution functions, of n

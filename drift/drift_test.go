@@ -365,6 +365,26 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+func TestHugeNumbersHaveAReportThatCanBeStored(t *testing.T) {
+	v, err := FromCounts(Number, []float64{-1.7e308, 1.7e308}, false, nil, []uint64{500, 500, 500, 0})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (&Reference{Variables: map[string]*Variable{"x": v}}).Encode(); err != nil {
+		t.Error(err)
+	}
+	s, settings := NewState(v), DefaultSettings()
+	s.Add(0, 200)
+	if !s.Ready() {
+		t.Fatal("200 rows are no batch")
+	}
+	s.Close(v, 1, settings, time.Now())
+	r := s.Report(v, 1, settings)
+	if _, err := json.Marshal(r); err != nil || r.Wasserstein <= 0 {
+		t.Errorf("Wasserstein %v: %v", r.Wasserstein, err)
+	}
+}
+
 func TestBinsHaveNamesOfTheirOwn(t *testing.T) {
 	for name, tc := range map[string]struct {
 		of   Variable

@@ -21,6 +21,10 @@ type ringHead struct {
 
 const headSize = int(unsafe.Sizeof(ringHead{}))
 
+// lengthAt is the length that a sample begins with. The rest of a ring that is not used may have no room for
+// more: what is behind the ring may not be memory.
+func lengthAt(memory []byte, place int) *uint32 { return at[uint32](memory, place) }
+
 // ring has the unread samples of a lane, and those that have been read since the last checkpoint. Positions
 // count all bytes that were ever written.
 type ring struct {
@@ -56,7 +60,7 @@ func (l *lane) put(c *change, meter uint64, weight float64, now int64, text []by
 		return false, true
 	}
 	if begin != head {
-		at[ringHead](r.memory, int(head%ringSize)).length = ringWrap
+		*lengthAt(r.memory, int(head%ringSize)) = ringWrap
 	}
 	place := int(begin % ringSize)
 	*at[ringHead](r.memory, place) = ringHead{length: uint32(len(text)), meter: meter, weight: weight, at: now}
@@ -72,17 +76,18 @@ func (l *lane) take(all []sample) (_ []sample, broken bool) {
 	for r.read < head {
 		place := int(r.read % ringSize)
 		left := uint64(ringSize - place)
-		h := *at[ringHead](r.memory, place)
-		if h.length == ringWrap {
+		length := *lengthAt(r.memory, place)
+		if length == ringWrap {
 			r.read += left
 			continue
 		}
-		size := uint64(headSize+int(h.length)+7) &^ 7
+		size := uint64(headSize+int(length)+7) &^ 7
 		if size > left || size > head-r.read {
 			broken = true
 			break
 		}
-		text := append([]byte(nil), r.memory[place+headSize:][:h.length]...)
+		h := *at[ringHead](r.memory, place)
+		text := append([]byte(nil), r.memory[place+headSize:][:length]...)
 		all = append(all, sample{meter: h.meter, weight: h.weight, at: h.at, text: text})
 		r.read += size
 	}

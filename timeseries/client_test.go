@@ -35,6 +35,29 @@ func server(t *testing.T, status int, kind, body string) (*timeseries.Client, *h
 	return c, last
 }
 
+func TestRangesThatTheEngineCannotEvaluateAreRefused(t *testing.T) {
+	whole := time.Unix(math.MaxInt64/1000-62135596801, 0) // "everything", as clients of Prometheus send it
+	for _, tc := range []struct {
+		start, end time.Time
+		step       time.Duration
+		ok         bool
+	}{
+		{noon, noon, time.Millisecond, true},
+		{noon, noon.Add(11000 * time.Second), time.Second, true},
+		{noon, noon.Add(11001*time.Second - time.Millisecond), time.Second, true},
+		{noon, noon.Add(11001 * time.Second), time.Second, false},
+		{noon, noon.Add(time.Nanosecond), 0, false},
+		{noon, noon, 999 * time.Microsecond, false},
+		{noon, noon.Add(-1), time.Second, false},
+		{time.Unix(math.MinInt64/1000+62135596801, 0), whole, 200 * 365 * 24 * time.Hour, false},
+	} {
+		err := timeseries.CheckRange(tc.start, tc.end, tc.step)
+		if (err == nil) != tc.ok || err != nil && timeseries.KindOf(err) != timeseries.BadData {
+			t.Errorf("from %s to %s, step %s: %v", tc.start, tc.end, tc.step, err)
+		}
+	}
+}
+
 func TestClientReadsVectorsAndScalars(t *testing.T) {
 	c, last := server(t, 200, "application/json", `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"endpoint":"m"},"value":[1780000000.5,"NaN"]},
 		{"metric":{},"histogram":[1780000000.5,{"count":"2","sum":"3","buckets":[[0,"1","2","2"]]}]}]}}`)

@@ -82,7 +82,9 @@ func CheckRange(start, end time.Time, step time.Duration) error {
 		return Errorf(BadData, "invalid parameter \"end\": end timestamp must not be before start time")
 	case step <= 0:
 		return Errorf(BadData, "invalid parameter \"step\": zero or negative query resolution step widths are not accepted. Try a positive integer")
-	case end.Sub(start)/step > MaxPoints:
+	case step < time.Millisecond: // the resolution of samples; the engine would divide by 0
+		return Errorf(BadData, "invalid parameter \"step\": query resolution step widths of less than a millisecond are not accepted")
+	case (float64(end.UnixMilli())-float64(start.UnixMilli()))/float64(step.Milliseconds()) >= MaxPoints+1: // end.Sub has a largest value
 		return Errorf(BadData, "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)")
 	}
 	return nil

@@ -13,7 +13,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"clearmlserving/clearml"
-
 	"clearmlserving/drift"
 	"clearmlserving/drift/table"
 	driftwatch "clearmlserving/drift/watch"
@@ -161,11 +160,11 @@ func (a *app) seriesOf(ctx context.Context, client *clearml.Client) (timeseries.
 	if !info.Embedded() {
 		return nil, errors.New("this ClearML server keeps no time series: give the address of a Prometheus with --prometheus-url")
 	}
-	transport, err := a.transport()
+	config := client.Config()
+	transport, err := config.NewTransport(0)
 	if err != nil {
 		return nil, err
 	}
-	config := client.Config()
 	return timeseries.NewClient(timeseries.ClientOptions{
 		URL: config.API.Value + "/prometheus", Username: config.AccessKey.Value, Password: config.SecretKey.Reveal(), Bearer: config.Token.Reveal(), Transport: transport,
 	})

@@ -87,7 +87,8 @@ type Watcher struct {
 	saved    time.Time
 	closed   map[key]time.Time // when the last batch of a variable ended
 	trouble  string            // the last problem, so that it is logged once
-	unsaved  string
+	unsaved  string            // the last error of save, and of report
+	unstored string
 
 	mu      sync.Mutex
 	reports map[string]drift.Report // by service
@@ -343,14 +344,18 @@ func (w *Watcher) report(ctx context.Context, problem string) {
 	w.mu.Lock()
 	w.reports = reports
 	w.mu.Unlock()
+	var failed error
 	for _, s := range w.services {
 		err := w.tell(ctx, s.ID)
 		if len(s.Variables) > 0 || len(w.state.Events[s.ID]) > 0 {
 			err = errors.Join(err, w.o.Services.Report(ctx, s.ID, reports[s.ID]))
 		}
-		if err != nil && ctx.Err() == nil {
-			w.o.Logger.Debug("report of drift cannot be stored", "service_id", s.ID, "err", err)
+		if err != nil {
+			failed = errors.Join(failed, fmt.Errorf("service %s: %w", s.ID, err))
 		}
+	}
+	if begins(&w.unstored, failed) && !errors.Is(ctx.Err(), context.Canceled) {
+		w.o.Logger.Warn("reports of drift cannot be stored", "err", failed)
 	}
 }
 
@@ -378,14 +383,19 @@ func (w *Watcher) save() {
 	if err == nil {
 		err = atomicfile.Write(w.o.StateFile, text, 0o600)
 	}
-	why := ""
-	if err != nil {
-		why = err.Error()
-	}
-	if why != "" && why != w.unsaved {
+	if begins(&w.unsaved, err) {
 		w.o.Logger.Warn("state of drift cannot be kept on disk", "err", err)
 	}
-	w.unsaved = why
+}
+
+// begins reports whether there is an error that is not the last one, so that each is logged once.
+func begins(last *string, err error) bool {
+	before := *last
+	*last = ""
+	if err != nil {
+		*last = err.Error()
+	}
+	return *last != "" && *last != before
 }
 
 // Reports returns the last reports, by service. They must not be changed.

@@ -31,6 +31,7 @@ type world struct {
 	reports   map[string]drift.Report
 	closed    bool
 	broken    error // of queries
+	refused   error // of reports
 	file      string
 	ahead     time.Duration // of the wall clock
 }
@@ -95,7 +96,7 @@ func (w *world) Load(context.Context) ([]Service, error) { return w.services, ni
 
 func (w *world) Report(_ context.Context, service string, r drift.Report) error {
 	w.reports[service] = r
-	return nil
+	return w.refused
 }
 
 func (w *world) Tell(_ context.Context, service string, e drift.Event) error {
@@ -352,6 +353,27 @@ func TestCountersOfOtherServicesAndReferencesDoNotCount(t *testing.T) {
 	if rows("other") != 5 {
 		t.Error(rows("other"))
 	}
+}
+
+func TestAReportThatCannotBeStoredIsLoggedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var log strings.Builder
+		watcher := w.watcher()
+		watcher.o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		w.refused = errors.New("the task is of another user")
+		w.minutes(watcher, 3, 200, 0)
+		if n := strings.Count(log.String(), "the task is of another user"); n != 1 {
+			t.Errorf("logged %d times: %s", n, log.String())
+		}
+		w.refused = nil
+		w.minutes(watcher, 1, 200, 0)
+		w.refused = errors.New("the task is of another user")
+		w.minutes(watcher, 1, 200, 0)
+		if n := strings.Count(log.String(), "the task is of another user"); n != 2 {
+			t.Errorf("logged %d times: %s", n, log.String())
+		}
+	})
 }
 
 func TestTheMetricsAreDocumented(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -98,6 +99,34 @@ func connect(servers string, access Access, log *slog.Logger) ([]kgo.Opt, error)
 		kgo.SeedBrokers(addresses...), kgo.ClientID("clearml-serving"), kgo.WithLogger(clientLog{log}),
 		kgo.MetadataMinAge(time.Second), kgo.DisableClientMetrics(),
 	), nil
+}
+
+// brokers are those that a client is connected to. They change while it runs.
+type brokers struct {
+	mu      sync.Mutex // guards the fields below
+	servers string
+	end     context.CancelFunc // of the connection to servers, nil before the first
+}
+
+// use changes the brokers. That ends the connection to those before.
+func (b *brokers) use(servers string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if servers == b.servers {
+		return
+	}
+	b.servers = servers
+	if b.end != nil {
+		b.end()
+	}
+}
+
+// connection returns the brokers, and a context for as long as they are the ones to use. The caller ends it.
+func (b *brokers) connection(ctx context.Context) (_ context.Context, servers string, end context.CancelFunc) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	ctx, b.end = context.WithCancel(ctx)
+	return ctx, b.servers, b.end
 }
 
 // clientLog logs what the client library says at level debug: this package logs the state of the

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,11 +65,10 @@ type ReaderOptions struct {
 // So its counters never go back when another Reader takes a partition from it, and the sum over all
 // Readers is exact.
 type Reader struct {
-	o ReaderOptions
+	o    ReaderOptions
+	from brokers
 
 	mu       sync.Mutex // guards the fields below
-	servers  string
-	changed  chan struct{} // closed at a change of servers
 	counts   counts
 	assigned map[int32]bool
 	lag      map[int32]int64
@@ -110,23 +110,11 @@ func newCounts() counts {
 
 // NewReader returns a Reader, which counts while Run runs.
 func NewReader(o ReaderOptions) *Reader {
-	return &Reader{o: o, servers: o.Servers, changed: make(chan struct{}), counts: newCounts(), assigned: map[int32]bool{}, lag: map[int32]int64{}}
+	return &Reader{o: o, from: brokers{servers: o.Servers}, counts: newCounts(), assigned: map[int32]bool{}, lag: map[int32]int64{}}
 }
 
 // Use sets the brokers that the service names, "" for the default.
-func (r *Reader) Use(servers string) {
-	if servers == "" {
-		servers = r.o.Servers
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if servers == r.servers {
-		return
-	}
-	r.servers = servers
-	close(r.changed)
-	r.changed = make(chan struct{})
-}
+func (r *Reader) Use(servers string) { r.from.use(cmp.Or(servers, r.o.Servers)) }
 
 // Collector exposes the counts. names returns the labels of an endpoint.
 func (r *Reader) Collector(names func(serving.EndpointURL) statistics.Names) statistics.AggregateCollector {
@@ -172,23 +160,11 @@ func (r *Reader) Ready() error {
 // Run counts until ctx ends. It connects again after every error, with the counts that are stored.
 func (r *Reader) Run(ctx context.Context) {
 	for failures := 0; ctx.Err() == nil; {
-		r.mu.Lock()
-		servers, changed := r.servers, r.changed
-		r.mu.Unlock()
-		connection, end := context.WithCancel(ctx)
-		var watch sync.WaitGroup
-		watch.Go(func() {
-			select {
-			case <-changed:
-				end()
-			case <-connection.Done():
-			}
-		})
+		connection, servers, end := r.from.connection(ctx)
 		begun := time.Now()
 		err := r.read(connection, servers)
 		replaced := connection.Err() != nil
 		end()
-		watch.Wait()
 		r.mu.Lock()
 		r.ready = false
 		clear(r.assigned)
@@ -492,9 +468,8 @@ func (t *transaction) addRecord(one message.Record, partition int32) {
 		t.totals.Skipped[skippedEndpoint]++
 		return
 	}
-	if !a.Knows(one.Variables) && now.Sub(t.renewed) > renewEvery { // it may be new in the configuration
-		t.renewed = now
-		t.reader.o.Definitions.Renew(t.ctx)
+	if !a.Knows(one.Variables) { // it may be new in the configuration
+		t.renew(now)
 	}
 	if version := t.reader.o.Definitions.Version(); version != t.definitions {
 		t.definitions = version
@@ -515,15 +490,22 @@ func (t *transaction) open(url serving.EndpointURL, now time.Time) *statistics.A
 	case len(t.base.endpoints)+len(t.dirty) >= maxEndpoints:
 		return nil
 	default:
-		if now.Sub(t.renewed) > renewEvery {
-			t.renewed = now
-			t.reader.o.Definitions.Renew(t.ctx)
-		}
+		t.renew(now)
 		a = statistics.NewAggregate(now)
 	}
 	a.Define(t.reader.o.Definitions.For(url), now)
 	t.dirty[url] = a
 	return a
+}
+
+// renew reads the definitions again, unless that was done a moment ago. A server that does not answer must not
+// take the time of the whole transaction, so that moment begins when the reading has ended.
+func (t *transaction) renew(now time.Time) {
+	if now.Sub(t.renewed) <= renewEvery {
+		return
+	}
+	t.reader.o.Definitions.Renew(t.ctx)
+	t.renewed = time.Now()
 }
 
 // stateKey is the key of stored counts; url "": of the totals.

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -319,6 +320,23 @@ func TestDefinitionsChangeWhileMessagesAreRead(t *testing.T) {
 			return fmt.Errorf("%v values", got)
 		}
 		return nil
+	})
+}
+
+func TestAServerThatDoesNotAnswerTakesOnlyAMomentOfATransaction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		definitions, renewals := counter(), 0
+		definitions.renewed = func() { renewals++; time.Sleep(5 * time.Second) }
+		tx := &transaction{reader: NewReader(ReaderOptions{Definitions: definitions, Logger: slog.New(slog.DiscardHandler)})}
+		ctx, cancel := context.WithTimeout(t.Context(), endWithin)
+		defer cancel()
+		tx.begin(ctx)
+		for i := range 10 { // of variables that are not known
+			tx.add(&kgo.Record{Value: fmt.Appendf(nil, `[{"_url": "m/%d", "other": 1}]`, i)})
+		}
+		if renewals != 1 || ctx.Err() != nil || len(tx.dirty) != 10 {
+			t.Errorf("definitions were read %d times, %d endpoints, context: %v", renewals, len(tx.dirty), ctx.Err())
+		}
 	})
 }
 

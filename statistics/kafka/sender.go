@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -56,15 +57,16 @@ type Sender struct {
 	active atomic.Bool
 	began  time.Time
 	lanes  []lane
+	away   atomic.Bool   // Kafka does not take messages; that is logged
+	full   atomic.Uint64 // requests lost because a lane was full: they do not wait for mu, which is held while files are written
 	half   chan struct{} // has one signal: a lane is half full
 	work   chan struct{} // has one signal: the queue has messages
+	to     brokers
 
-	mu      sync.Mutex // guards the fields below
-	queue   queue
-	sent    uint64
-	lost    map[string]uint64
-	servers string
-	changed chan struct{} // closed at a change of servers
+	mu    sync.Mutex // guards the fields below
+	queue queue
+	sent  uint64
+	lost  map[string]uint64 // for other reasons
 }
 
 // lane is mostly used by one core.
@@ -88,7 +90,7 @@ type pending struct {
 func NewSender(o SenderOptions) *Sender {
 	s := &Sender{
 		o: o, began: time.Now(), lanes: make([]lane, max(o.Lanes, 1)), half: make(chan struct{}, 1), work: make(chan struct{}, 1),
-		lost: map[string]uint64{}, changed: make(chan struct{}),
+		lost: map[string]uint64{},
 	}
 	for _, reason := range lostReasons {
 		s.lost[reason] = 0
@@ -100,15 +102,8 @@ func NewSender(o SenderOptions) *Sender {
 // Use sets the brokers that the service names, "" for the default of the instance.
 func (s *Sender) Use(servers string) {
 	servers = cmp.Or(servers, s.o.Servers)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if servers == s.servers {
-		return
-	}
-	s.servers = servers
 	s.active.Store(servers != "")
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.to.use(servers)
 }
 
 // Forward implements statistics.Forwarder.
@@ -121,7 +116,7 @@ func (s *Sender) Forward(number int, one serving.Sample) {
 	l.mu.Lock()
 	if len(l.list) >= maxLaneCount || l.bytes+len(one.Variables) > maxLaneBytes {
 		l.mu.Unlock()
-		s.lose("memory", 1)
+		s.full.Add(1)
 		return
 	}
 	l.list = append(l.list, pending{at, one.URL, one.Latency, one.Weight, one.Variables})
@@ -146,8 +141,10 @@ func (s *Sender) lose(reason string, records int) {
 func (s *Sender) Forwarding() statistics.Forwarding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	lost := maps.Clone(s.lost)
+	lost["memory"] += s.full.Load()
 	return statistics.Forwarding{
-		Active: s.active.Load(), Sent: s.sent, Lost: maps.Clone(s.lost), Waiting: int64(s.queue.waiting()), Stored: s.queue.stored,
+		Active: s.active.Load(), Sent: s.sent, Lost: lost, Waiting: int64(s.queue.waiting()), Stored: s.queue.stored,
 	}
 }
 
@@ -248,18 +245,32 @@ func (s *Sender) collect(ctx context.Context) {
 			s.queue.put(p)
 		}
 		// A chunk is acknowledged within milliseconds. If older messages are still there, Kafka is away.
+		late := false
 		switch {
 		case before == 0:
 			spilled = time.Now()
 		case time.Since(spilled) > spillAfter:
+			late = true
 			s.queue.spill()
 			spilled = time.Now()
 		}
 		s.mu.Unlock()
+		if late && s.active.Load() {
+			s.notSent(errLate) // a client that was connected tries again without an error
+		}
 		s.wake()
 		if ended {
 			return
 		}
+	}
+}
+
+var errLate = fmt.Errorf("the brokers have acknowledged nothing for %s", spillAfter)
+
+// notSent logs that Kafka does not take messages, once until it takes one.
+func (s *Sender) notSent(err error) {
+	if !s.away.Swap(true) {
+		s.o.Logger.Warn("statistics not sent", "effect", "they are sent later", "err", err)
 	}
 }
 
@@ -307,31 +318,28 @@ func (s *Sender) pack() (packets []packet) {
 // send sends the messages of the queue in their order until ctx ends.
 func (s *Sender) send(ctx context.Context) {
 	for ctx.Err() == nil {
-		s.mu.Lock()
-		servers, changed := s.servers, s.changed
-		s.mu.Unlock()
-		connection, end := context.WithCancel(ctx)
-		var watch sync.WaitGroup
-		watch.Go(func() {
-			select {
-			case <-changed:
-				end()
-			case <-connection.Done():
-			}
-		})
+		connection, servers, end := s.to.connection(ctx)
 		if servers == "" {
 			<-connection.Done()
 		} else {
 			s.sendTo(connection, servers)
 		}
 		end()
-		watch.Wait()
 	}
 }
 
 // sendTo sends the messages of the queue to these brokers until ctx ends.
 func (s *Sender) sendTo(ctx context.Context, servers string) {
 	var client *kgo.Client
+	var stop func() bool
+	disconnect := func() {
+		if client != nil {
+			stop()
+			client.Close()
+			client = nil
+		}
+	}
+	defer disconnect()
 	for failures := 0; ; {
 		s.mu.Lock()
 		chunk := s.queue.next()
@@ -347,26 +355,30 @@ func (s *Sender) sendTo(ctx context.Context, servers string) {
 		if client == nil && ctx.Err() == nil {
 			if client, err = s.open(ctx, servers); err == nil {
 				// Closing also ends the wait for brokers that took a message and do not answer.
-				defer context.AfterFunc(ctx, client.Close)()
-				defer client.Close()
+				stop = context.AfterFunc(ctx, client.Close)
 			}
 		}
 		if ctx.Err() != nil {
 			return
 		}
 		if err == nil {
-			err = s.deliver(ctx, client, chunk)
+			if err = s.deliver(ctx, client, chunk); err != nil {
+				// A client does not use a topic that was removed and created again, as that of a Kafka that has lost
+				// its disk. A new one does.
+				disconnect()
+			}
 		}
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err == nil && failures > 0:
-			s.o.Logger.Info("statistics are sent again", "kafka", servers)
+		case err == nil:
 			failures = 0
-		case err != nil:
-			if failures++; failures == 1 {
-				s.o.Logger.Warn("statistics not sent", "kafka", servers, "err", err)
+			if s.away.Swap(false) {
+				s.o.Logger.Info("statistics are sent again", "kafka", servers)
 			}
+		default:
+			failures++
+			s.notSent(fmt.Errorf("%s: %w", servers, err))
 			if retry.Sleep(ctx, retry.Jittered(retry.Doubled(failures, 500*time.Millisecond, 10*time.Second))) != nil {
 				return
 			}
@@ -410,7 +422,7 @@ func (s *Sender) deliver(ctx context.Context, client *kgo.Client, chunk []packet
 		}
 	}
 	var left []packet
-	sent, tooLarge := 0, 0
+	sent, tooLarge, unreadable := 0, 0, 0
 	for i, p := range chunk {
 		err := failed[all[i]]
 		switch {
@@ -421,23 +433,28 @@ func (s *Sender) deliver(ctx context.Context, client *kgo.Client, chunk []packet
 		case p.Records == 1:
 			tooLarge++
 		default:
-			left = append(left, halves(p)...)
+			parts, err := halves(p)
+			if err != nil { // of a damaged file: it would be sent again without end
+				unreadable += p.Records
+			}
+			left = append(left, parts...)
 		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sent += uint64(sent)
 	s.lost["too_large"] += uint64(tooLarge)
+	s.lost["unreadable"] += uint64(unreadable)
 	s.queue.done(left)
 	return first
 }
 
 // halves splits a message that the broker does not take.
-func halves(p packet) []packet {
+func halves(p packet) ([]packet, error) {
 	first, second, err := message.Halves(p.Value)
 	if err != nil {
-		return []packet{p} // pack has made it: it can be read
+		return nil, err
 	}
 	n := p.Records / 2
-	return []packet{{p.Key, first, n}, {p.Key, second, p.Records - n}}
+	return []packet{{p.Key, first, n}, {p.Key, second, p.Records - n}}, nil
 }

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	crand "crypto/rand"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -254,6 +255,52 @@ func TestKafkaThatIsAwayAtTheStartAndOverARestartLosesNothing(t *testing.T) {
 	})
 }
 
+// journal keeps what is logged.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) count(text string) int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return strings.Count(j.text.String(), text)
+}
+
+func TestKafkaThatGoesAwayIsLoggedOnceAndSoIsItsReturn(t *testing.T) {
+	port := freePort(t)
+	servers := fmt.Sprintf("127.0.0.1:%d", port)
+	log := &journal{}
+	cluster, _ := broker(t, kfake.Ports(port), kfake.SeedTopics(1, message.Topic))
+	s, _ := run(t, SenderOptions{Lanes: 1, Servers: servers, Logger: slog.New(slog.NewTextHandler(log, nil))})
+	forward(s, "m", 0, 10)
+	received(t, servers, 10)
+	cluster.Close()
+	forward(s, "m", 10, 20)
+	wait := func(text string, more func()) {
+		eventually(t, text, func() error {
+			if more(); log.count(text) != 1 {
+				return fmt.Errorf("logged %d times", log.count(text))
+			}
+			return nil
+		})
+	}
+	n := 20
+	wait("statistics not sent", func() { forward(s, "m", n, n+1); n++ })
+	broker(t, kfake.Ports(port), kfake.SeedTopics(1, message.Topic)) // it has lost its disk
+	wait("statistics are sent again", func() {})
+	received(t, servers, n-10)
+	if log.count("statistics not sent") != 1 {
+		t.Error(log.text.String())
+	}
+}
+
 func TestAFolderOfAnotherProcessIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	lock, err := lockFolder(dir)
@@ -309,11 +356,42 @@ func TestAMessageThatTheBrokerFindsTooLargeIsSplit(t *testing.T) {
 	})
 }
 
+func TestADamagedMessageThatTheBrokerFindsTooLargeIsLost(t *testing.T) {
+	_, servers := broker(t, kfake.SeedTopics(1, message.Topic), kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000"}))
+	damaged := make([]byte, 4000)
+	if _, err := crand.Read(damaged); err != nil {
+		t.Fatal(err)
+	}
+	q := &queue{dir: t.TempDir()}
+	if !q.store(1, []packet{{"m", damaged, 3}}, true) {
+		t.Fatal("not stored")
+	}
+	s, _ := run(t, SenderOptions{Lanes: 1, Servers: servers, Dir: q.dir})
+	eventually(t, "it is lost", func() error {
+		if f := s.Forwarding(); f.Lost["unreadable"] != 3 || f.Waiting != 0 {
+			return fmt.Errorf("%+v", f)
+		}
+		return nil
+	})
+}
+
 func TestSamplesThatComeTooFastAreCounted(t *testing.T) {
 	s := NewSender(SenderOptions{Lanes: 2, Servers: "127.0.0.1:1", Logger: slog.New(slog.DiscardHandler)})
-	for i := range 2*maxLaneCount + 100 {
-		s.Forward(i, serving.Sample{URL: "m"})
+	s.mu.Lock() // as while the queue is written to the disk: requests do not wait for that
+	forwarded := make(chan struct{})
+	go func() {
+		defer close(forwarded)
+		for i := range 2*maxLaneCount + 100 {
+			s.Forward(i, serving.Sample{URL: "m"})
+		}
+	}()
+	select {
+	case <-forwarded:
+	case <-time.After(patience):
+		t.Error("requests wait for the queue")
 	}
+	s.mu.Unlock()
+	<-forwarded
 	wantLost(t, s, map[string]uint64{"memory": 100})
 	big := serving.Sample{URL: "m", Variables: make([]byte, maxLaneBytes/2+1)}
 	s = NewSender(SenderOptions{Lanes: 1, Servers: "127.0.0.1:1", Logger: slog.New(slog.DiscardHandler)})

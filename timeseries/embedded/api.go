@@ -102,30 +102,37 @@ func (c *call) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, timeseries.Errorf(timeseries.BadData, "error parsing form values: %w", err))
 		return
 	}
+	body, err := c.body(r)
+	switch {
+	case err != nil:
+		fail(w, err)
+	case body == nil: // as in Prometheus
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		send(w, http.StatusOK, body)
+	}
+}
+
+// body is the answer, nil if there is no data. The database is free again before it is sent: a slow client must
+// not keep it from being closed.
+func (c *call) body(r *http.Request) ([]byte, error) {
 	db, release, err := c.s.opened()
 	if err != nil {
-		fail(w, err)
-		return
+		return nil, err
 	}
 	defer release()
 	ctx, cancel := c.s.until(r.Context())
 	defer cancel()
 	data, notes, err := c.answer(r.WithContext(ctx), db)
-	if err != nil {
-		fail(w, err)
-		return
-	}
-	if data == nil { // as in Prometheus
-		w.WriteHeader(http.StatusNoContent)
-		return
+	if err != nil || data == nil {
+		return nil, err
 	}
 	warnings, infos := notes.AsStrings(r.FormValue("query"), 10, 10)
 	body, err := json.Marshal(response{Status: "success", Data: data, Warnings: warnings, Infos: infos})
 	if err != nil {
-		fail(w, timeseries.Errorf(timeseries.Internal, "write the answer: %w", err))
-		return
+		return nil, timeseries.Errorf(timeseries.Internal, "write the answer: %w", err)
 	}
-	send(w, http.StatusOK, body)
+	return body, nil
 }
 
 func send(w http.ResponseWriter, status int, body []byte) {

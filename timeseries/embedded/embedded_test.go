@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -272,6 +277,59 @@ func TestSamplesOfTheFutureAndTooManySeriesAreRefused(t *testing.T) {
 	}
 	if v := mustQuery(t, s, "x", noon.Add(time.Second)); len(v) != 1 || v[0].Value != 2 {
 		t.Errorf("the known series was refused too: %v", v)
+	}
+}
+
+func TestTheBoundOfSeriesHoldsWithinABatch(t *testing.T) {
+	s, _ := start(t, Options{Dir: t.TempDir()})
+	s.series.Store(2)
+	b := floats(noon, 1, "__name__", "x")
+	for _, name := range []string{"y", "z", "x2"} {
+		b.Samples = append(b.Samples, floats(noon, 1, "__name__", name).Samples...)
+	}
+	var refused *Refused
+	if err := s.Write(t.Context(), b); !errors.As(err, &refused) || refused.Samples != 2 || !errors.Is(err, ErrTooManySeries) {
+		t.Errorf("got %v", err)
+	}
+	if n := s.Usage().Series; n != 2 {
+		t.Errorf("%d series are in memory", n)
+	}
+}
+
+// slowClient is a client that does not take its answer.
+type slowClient struct {
+	*httptest.ResponseRecorder
+
+	taking, leave chan struct{}
+}
+
+func (c *slowClient) Write(b []byte) (int, error) {
+	close(c.taking)
+	<-c.leave
+	return c.ResponseRecorder.Write(b)
+}
+
+func TestAClientThatDoesNotTakeItsAnswerKeepsNothingOpen(t *testing.T) {
+	s, stop := start(t, Options{Dir: t.TempDir()})
+	mustWrite(t, s, floats(noon, 1, "__name__", "x"))
+	client := &slowClient{httptest.NewRecorder(), make(chan struct{}), make(chan struct{})}
+	var answering sync.WaitGroup
+	answering.Go(func() {
+		s.Handler().ServeHTTP(client, httptest.NewRequest(http.MethodGet, "/api/v1/query?query=x&time="+strconv.FormatInt(noon.Unix(), 10), http.NoBody))
+	})
+	<-client.taking
+	closed := make(chan struct{})
+	go func() { defer close(closed); stop() }()
+	select {
+	case <-closed:
+	case <-time.After(time.Minute):
+		t.Error("the database waits for the client")
+	}
+	close(client.leave)
+	<-closed
+	answering.Wait()
+	if client.Code != http.StatusOK || !strings.Contains(client.Body.String(), `"value":[`) {
+		t.Errorf("%d: %s", client.Code, client.Body)
 	}
 }
 

@@ -140,44 +140,42 @@ func (s *Store) blocks() (names []string, err error) {
 
 // setBlocksAside sets those blocks aside that cannot be opened.
 func (s *Store) setBlocksAside() error {
-	names, err := s.blocks()
+	bad, err := s.blocksWhere(func(_ *tsdb.Block, err error) bool { return err != nil })
 	if err != nil {
 		return err
-	}
-	var bad []string
-	for _, name := range names {
-		b, err := tsdb.OpenBlock(slog.New(slog.DiscardHandler), filepath.Join(s.o.Dir, name), nil, nil)
-		if err != nil {
-			bad = append(bad, name)
-			continue
-		}
-		if err := b.Close(); err != nil {
-			return err
-		}
 	}
 	return s.setAside(bad...)
 }
 
-// dropFuture sets those blocks aside that end in the future.
+// dropFuture sets those blocks aside that end in the future. Opening the database finds those that cannot be opened.
 func (s *Store) dropFuture() error {
-	names, err := s.blocks()
+	latest := s.o.Now().Add(late + early).UnixMilli()
+	bad, err := s.blocksWhere(func(b *tsdb.Block, err error) bool { return err == nil && b.Meta().MaxTime > latest })
 	if err != nil {
 		return err
 	}
-	var bad []string
+	return s.keepAside(bad...)
+}
+
+// blocksWhere lists the blocks that are so. err says why a block cannot be opened.
+func (s *Store) blocksWhere(so func(b *tsdb.Block, err error) bool) (found []string, err error) {
+	names, err := s.blocks()
+	if err != nil {
+		return nil, err
+	}
 	for _, name := range names {
 		b, err := tsdb.OpenBlock(slog.New(slog.DiscardHandler), filepath.Join(s.o.Dir, name), nil, nil)
-		if err != nil {
-			continue // open finds it
+		if so(b, err) {
+			found = append(found, name)
 		}
-		if b.Meta().MaxTime > s.o.Now().Add(late+early).UnixMilli() {
-			bad = append(bad, name)
+		if err != nil {
+			continue
 		}
 		if err := b.Close(); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return s.keepAside(bad...)
+	return found, nil
 }
 
 // setAside moves files of the folder to its folder damagedDir. What was there before is removed, so

@@ -66,8 +66,8 @@ func (s *Store) Write(ctx context.Context, b gather.Batch) error {
 	app := db.AppenderV2(ctx)
 	refused := &Refused{}
 	latest := s.o.Now().Add(early).UnixMilli()
-	full := int64(db.Head().NumSeries()) >= s.series.Load() //nolint:gosec // far below
 	for i := range b.Samples {
+		full := int64(db.Head().NumSeries()) >= s.series.Load() //nolint:gosec // far below
 		err := s.append(app, &b.Samples[i], latest, full)
 		if err != nil && !errors.Is(err, storage.ErrDuplicateSampleForTimestamp) {
 			refused.Samples++
