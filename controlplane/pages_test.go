@@ -580,6 +580,10 @@ func (r *running) decideCanary(v *visitor, service string) {
 	if status, _ := v.post("/services/"+service+"/canary/move", "endpoint", "none", "action", "pause"); status != http.StatusNotFound {
 		v.t.Errorf("a canary that does not exist: %d", status)
 	}
+	status, page := v.post("/services/"+service+"/canary", "endpoint", "stepwise", "target", "wine/2", "weight", "1", "target", "wine/1", "weight", "1")
+	if status != http.StatusOK || !strings.Contains(page, "is stored") || strings.Contains(page, "Decisions") {
+		v.t.Errorf("weights do not end the steps: %d %.300s", status, page)
+	}
 }
 
 // takeBack removes what was made, and reverts that.

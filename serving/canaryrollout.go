@@ -227,7 +227,7 @@ func (r Rollout) stepName() string {
 // RolloutMove is a decision about a rollout.
 type RolloutMove struct {
 	// From is the state that the decision is about: the move has no effect on another one. A nil
-	// From stands for any active state.
+	// From stands for any active state, whose step stays: a person decides about the phase.
 	From *Rollout
 	// Phase is the next phase, Step the next step.
 	Phase RolloutPhase
@@ -258,7 +258,10 @@ func (s *Service) MoveRollout(url EndpointURL, m RolloutMove, now time.Time) (mo
 		return false, nil
 	}
 	before := r
-	r.Phase, r.Step, r.Since = m.Phase, m.Step, now
+	r.Phase, r.Since = m.Phase, now
+	if m.From != nil {
+		r.Step = m.Step
+	}
 	if before.Phase == RolloutHeld && r.Phase == RolloutRunning {
 		r.Started = now // the deadline begins anew
 	}

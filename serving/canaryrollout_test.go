@@ -93,6 +93,9 @@ func TestADecisionIsAppliedOnce(t *testing.T) {
 	if moved, err := s.MoveRollout("c", rollBack, time.Unix(2000, 0)); moved || err != nil {
 		t.Errorf("a decision about the first step had an effect on the second: %v", err)
 	}
+	if moved, err := s.MoveRollout("c", serving.RolloutMove{Phase: serving.RolloutPaused}, time.Unix(2000, 0)); !moved || err != nil || s.Rollouts["c"].Step != 1 {
+		t.Errorf("a pause moved %v to step %d: %v", moved, s.Rollouts["c"].Step, err)
+	}
 	rollBack.From = nil
 	if moved, err := s.MoveRollout("c", rollBack, time.Unix(2000, 0)); !moved || err != nil {
 		t.Errorf("%v %v", moved, err)

@@ -23,8 +23,6 @@ type ClientOptions struct {
 	URL string
 	// Bearer is a token. Empty: none.
 	Bearer string
-	// Username and Password are for basic authentication; they win over those of URL.
-	Username, Password string
 	// Transport makes the connections. Required; package outbound makes it.
 	Transport http.RoundTripper
 	// Timeout bounds each query; 0 means 30 s.
@@ -51,9 +49,6 @@ func NewClient(o ClientOptions) (*Client, error) {
 	}
 	c := &Client{base: base, bearer: o.Bearer, user: base.User, timeout: o.Timeout}
 	base.User = nil
-	if o.Username != "" || o.Password != "" {
-		c.user = url.UserPassword(o.Username, o.Password)
-	}
 	if c.timeout == 0 {
 		c.timeout = 30 * time.Second
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -89,7 +90,7 @@ func (a *app) drift(ctx context.Context, s *operations.Service, endpoint string)
 }
 
 // driftReportEvery is about the time between two reports.
-const driftReportEvery = 60e9
+const driftReportEvery = time.Minute
 
 func driftOrder(verdict string) int {
 	if verdict == string(drift.Drifting) {
@@ -212,6 +213,9 @@ large drift a reference from a file (drift reference --file) sees more.`,
 		url := serving.CleanURL(endpoint)
 		a.sayEdit(s, "Accepting the live values of '%s'", url)
 		report, err := driftwatch.Last(ctx, s.Client, s.Doc.ID)
+		if errors.Is(err, driftwatch.ErrNoReport) {
+			return change{}, hint(notFound("no live values are known: no watcher has reported on this service yet"), "Try: clearml-serving drift reference --endpoint %s --file rows.csv", shellWord(string(url)))
+		}
 		if err != nil {
 			return change{}, err
 		}

@@ -118,7 +118,7 @@ func (a *app) recordedReference(ctx context.Context, s *operations.Service, url 
 	if err != nil && !errors.Is(err, errNotFound) {
 		return nil, err
 	}
-	series, err := a.seriesOf(ctx, s.Client)
+	series, err := a.recordedSeries(ctx, s.Client)
 	if err != nil {
 		return nil, err
 	}
@@ -148,26 +148,18 @@ func readTime(flag, text string, now time.Time) (time.Time, error) {
 	return now, fmt.Errorf("%s '%s' is no time: give it as 36h, 14d, 2026-01-31 or 2026-01-31T08:00:00Z", flag, text)
 }
 
-// seriesOf are the time series of a service: those of --prometheus-url, or of the embedded server.
-func (a *app) seriesOf(ctx context.Context, client *clearml.Client) (timeseries.Querier, error) {
-	if a.text("prometheus-url") != "" {
-		return a.prometheus()
+// recordedSeries are the time series of a service: those of --prometheus-url, or of the embedded server.
+func (a *app) recordedSeries(ctx context.Context, client *clearml.Client) (timeseries.Querier, error) {
+	if a.text("prometheus-url") == "" {
+		info, err := client.Info(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !info.Embedded() {
+			return nil, errors.New("this ClearML server keeps no time series: give the address of a Prometheus with --prometheus-url")
+		}
 	}
-	info, err := client.Info(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Embedded() {
-		return nil, errors.New("this ClearML server keeps no time series: give the address of a Prometheus with --prometheus-url")
-	}
-	config := client.Config()
-	transport, err := config.NewTransport(0)
-	if err != nil {
-		return nil, err
-	}
-	return timeseries.NewClient(timeseries.ClientOptions{
-		URL: config.API.Value + "/prometheus", Username: config.AccessKey.Value, Password: config.SecretKey.Reveal(), Bearer: config.Token.Reveal(), Transport: transport,
-	})
+	return a.seriesOf(client)
 }
 
 // storedEndpoint is an endpoint of a service: a static one, or one made by monitoring.

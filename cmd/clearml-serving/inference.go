@@ -105,7 +105,7 @@ type inferenceSetup struct {
 	metrics *gather.Source         // gets the instance's metrics
 	others  []prometheus.Collector // metrics of other parts of the process, for scrapes
 	push    *pusher                // gets the client and the id of the instance's record; nil: none
-	query   timeseries.Querier     // evaluates the conditions of canaries; nil: those of conditions
+	query   timeseries.Querier     // evaluates the conditions of canaries; nil: seriesOf
 }
 
 // newInference puts the data plane together: core, fronts, engines, followers. What it
@@ -175,7 +175,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	o.RecordingsDir = recordingsDir(dir)
 	o.CacheFile = filepath.Join(dir, "inference", "state-"+cacheName(id, setup.name)+".json")
 	if setup.query == nil {
-		if setup.query, err = a.conditions(client); err != nil {
+		if setup.query, err = a.seriesOf(client); err != nil {
 			return nil, err
 		}
 	}

@@ -23,6 +23,9 @@ func (a *app) kafkaAccess() (kafka.Access, error) {
 	}
 	access := kafka.Access{Mechanism: mechanism, User: a.text("kafka-user"), Password: a.text("kafka-password")}
 	cert, key, ca := a.text("kafka-cert"), a.text("kafka-key"), a.setting("kafka-ca")
+	if (cert == "") != (key == "") {
+		return kafka.Access{}, errors.New("CLEARML_SERVING_KAFKA_CERT and CLEARML_SERVING_KAFKA_KEY belong together: give both or neither")
+	}
 	if encrypted || cert != "" || ca.value != "" {
 		network := outbound.FromEnvironment(a.sys.env)
 		access.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
@@ -30,7 +33,7 @@ func (a *app) kafkaAccess() (kafka.Access, error) {
 		if access.TLS.RootCAs, err = network.Pool(trust); err != nil {
 			return kafka.Access{}, err
 		}
-		if cert != "" || key != "" {
+		if cert != "" {
 			pair, err := tls.LoadX509KeyPair(cert, key)
 			if err != nil {
 				return kafka.Access{}, fmt.Errorf("%s and %s: %w", a.setting("kafka-cert").source, a.setting("kafka-key").source, err)

@@ -133,7 +133,7 @@ func (f *stepFlags) check(cmd *cobra.Command) error {
 		}
 	}
 	defines := func(name string) bool { return given(name) }
-	other := append([]string{"weights", "input-endpoints", "input-endpoint-prefix", "input-endpoints-prefix", "steps"}, stepRules...)
+	other := append([]string{"weights", "input-endpoints", "input-endpoint-prefix", "input-endpoints-prefix", "steps", "analyse"}, stepRules...)
 	switch i := slices.IndexFunc(other, defines); {
 	case len(actions) > 1:
 		return usagef(cmd, "argument --%s: not allowed with argument --%s", actions[1], actions[0])
@@ -208,7 +208,7 @@ func (a *app) moveCanary(ctx context.Context, s *operations.Service, endpoint, a
 	if !ok {
 		return change{}, notFound("canary '%s' has no steps: they are defined with --steps", url)
 	}
-	m := serving.RolloutMove{Step: r.Step, By: s.Author.Name}
+	m := serving.RolloutMove{By: s.Author.Name}
 	switch action {
 	case "pause":
 		m.Phase = serving.RolloutPaused

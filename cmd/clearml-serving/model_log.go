@@ -28,8 +28,8 @@ func modelLogCommand(a *app) *cobra.Command {
 		Long: `Have the running instances write a share of an endpoint's requests with their answers
 to Parquet files, so that a model can be trained on them. The fields of JSON objects
 are columns. The files are put into request-log of the data folder of the machine that
-answers, or where --request-log of the service says, such as a bucket. Requests are
-never delayed by it. docs/request-log.md describes it.
+answers, or where --request-log of inference or up says, such as a bucket. Requests
+are never delayed by it. docs/request-log.md describes it.
 
 The base name of an auto-updated endpoint stands for all its versions; "*" for all
 endpoints without an option of their own. Personal data: name the fields to blank with

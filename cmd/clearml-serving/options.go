@@ -66,7 +66,7 @@ var optionTable = []option{
 	{name: "api-tls-cert", variables: []string{"CLEARML_SERVING_API_TLS_CERT"}, group: optionsListen, help: "the same for the embedded ClearML server and its files"},
 	{name: "api-tls-key", variables: []string{"CLEARML_SERVING_API_TLS_KEY"}, group: optionsListen, help: "private key in PEM of --api-tls-cert"},
 	{name: "instance-tls-ca", variables: []string{"CLEARML_SERVING_INSTANCE_TLS_CA"}, group: optionsListen, help: "authorities in PEM for the certificates of inference instances, which the playground of the web pages asks (default: those that the machine trusts, which count in any case)"},
-	{name: "admin-tls-cert", variables: []string{"CLEARML_SERVING_ADMIN_TLS_CERT"}, group: optionsListen, help: "the same for the admin listener"},
+	{name: "admin-tls-cert", variables: []string{"CLEARML_SERVING_ADMIN_TLS_CERT"}, group: optionsListen, help: "certificate chain in PEM with which the admin listener answers over TLS"},
 	{name: "admin-tls-key", variables: []string{"CLEARML_SERVING_ADMIN_TLS_KEY"}, group: optionsListen, help: "private key in PEM of --admin-tls-cert"},
 	{name: "admin-tls-client-ca", variables: []string{"CLEARML_SERVING_ADMIN_TLS_CLIENT_CA"}, group: optionsListen, help: "authorities in PEM whose certificates operators must show"},
 	{name: "admin-token", variables: []string{"CLEARML_SERVING_ADMIN_TOKEN"}, group: optionsListen, noFlag: true, secret: true, help: "what operators must send as Bearer token; without it, or a client certificate, the admin listener stays on this machine"},
@@ -74,7 +74,7 @@ var optionTable = []option{
 	{name: "serve-key", variables: []string{"CLEARML_SERVING_KEY"}, group: optionsListen, noFlag: true, secret: true, help: "key that commands show to a running inference service (see auth create)"},
 	{name: "addr-fallback", variables: []string{"CLEARML_SERVING_ADDR_FALLBACK"}, def: "false", group: optionsListen, isSwitch: true, help: "take a free port when one of the addresses is taken, and say so"},
 	{name: "serving-port", variables: []string{"CLEARML_SERVING_PORT"}, group: optionsListen, noFlag: true, help: "port at which requests are answered on every interface, 0.0.0.0, as containers set it; an address in --serve-addr wins"},
-	{name: "serve-url", variables: []string{"CLEARML_SERVING_SERVE_URL"}, group: optionsListen, help: "address of a running inference service, for --wait and model list --verbose (default: the one in the data folder)"},
+	{name: "serve-url", variables: []string{"CLEARML_SERVING_SERVE_URL"}, group: optionsListen, help: "address of a running inference service to ask (default: the one in the data folder)"},
 
 	{name: "service-id", variables: []string{"CLEARML_SERVING_TASK_ID"}, group: optionsInference, noFlag: true, help: "id of the serving service that is served; --id wins (default: the first active one)"},
 	{name: "inference-task-id", variables: []string{"CLEARML_INFERENCE_TASK_ID"}, group: optionsInference, noFlag: true, help: "continue this task as the instance's record"},
@@ -95,7 +95,7 @@ var optionTable = []option{
 	{name: "extra-python-packages", variables: []string{"CLEARML_EXTRA_PYTHON_PACKAGES", "EXTRA_PYTHON_PACKAGES"}, group: optionsInference, noFlag: true, help: "packages that user code finds besides those of the interpreter, in the words of pip install; installed once"},
 	{name: "serve-suffix", variables: []string{"CLEARML_DEFAULT_SERVE_SUFFIX"}, def: "serve", group: optionsInference, noFlag: true, help: "first part of every endpoint's path"},
 
-	{name: "kafka", variables: []string{"CLEARML_DEFAULT_KAFKA_SERVE_URL"}, group: optionsStatistics, help: "Kafka brokers that the statistics of requests are sent to, host:port with commas between; the service's own setting (config --kafka-metric-server) wins (default: none)"},
+	{name: "kafka", variables: []string{"CLEARML_DEFAULT_KAFKA_SERVE_URL"}, group: optionsStatistics, help: "Kafka brokers of the statistics of requests, host:port with commas between; the service's own setting (config --kafka-metric-server) wins (default: none; the role statistics reads from localhost:9092)"},
 	{name: "statistics-addr", variables: []string{"CLEARML_SERVING_STATISTICS_ADDR"}, def: "127.0.0.1:9999", group: optionsStatistics, help: "where the role statistics answers scrapers; CLEARML_SERVING_PORT is its port on every interface, as containers set it"},
 	{name: "replica", variables: []string{"CLEARML_SERVING_STATISTICS_REPLICA"}, group: optionsStatistics, help: "name under which a replica of the role statistics keeps its counters; a replica that starts again needs the same (default: host name and port)"},
 	{name: "kafka-tls", variables: []string{"CLEARML_SERVING_KAFKA_TLS"}, def: "false", group: optionsStatistics, noFlag: true, isSwitch: true, help: "connect to the brokers over TLS"},

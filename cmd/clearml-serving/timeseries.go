@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"clearmlserving/clearml"
+	"clearmlserving/serving"
 	"clearmlserving/timeseries"
 	"clearmlserving/timeseries/embedded"
 	"clearmlserving/timeseries/gather"
@@ -245,7 +246,7 @@ func (p *pusher) send(ctx context.Context, body []byte) (int, string, time.Durat
 	if err == nil && status == http.StatusNotFound {
 		p.off.Store(time.Now().Add(noSeriesPause).UnixNano())
 	}
-	return status, strings.TrimSpace(string(text[:min(len(text), 500)])), wait, err
+	return status, serving.Shorten(strings.TrimSpace(string(text)), 500), wait, err
 }
 
 // part sends the samples of source to the embedded server, and to queue, which may be nil.

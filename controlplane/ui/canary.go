@@ -154,11 +154,7 @@ type canaryField struct {
 // spareFields is the number of empty lines for further endpoints.
 const spareFields = 2
 
-func (p *Pages) canaryForm(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) canaryForm(v *visit, s *operations.Service) error {
 	page := newCanaryPage(s)
 	page.URL = v.r.URL.Query().Get("endpoint")
 	c, ok := serving.LookUp(s.Config.Canaries, page.URL)
@@ -197,18 +193,11 @@ func (page *canaryPage) addSpare() {
 
 // saveCanary stores a canary by the rules of the command line. A form with a mistake is shown
 // again with a message.
-func (p *Pages) saveCanary(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) saveCanary(v *visit, s *operations.Service) error {
 	form := v.r.PostForm
 	c, err := canaryOf(form)
 	if err == nil {
-		err = s.Edit(v.r.Context(), func(config *serving.Service) (serving.Section, error) {
-			_, err := config.AddCanary(c)
-			return serving.SectionCanary, err
-		})
+		err = s.SetCanary(v.r.Context(), c, nil) // its weights are a person's from now on: steps end
 	}
 	if err == nil {
 		return v.done("/services/"+s.Doc.ID, fmt.Sprintf("The canary %s is stored; instances follow it now.", serving.CleanURL(c.Endpoint)))

@@ -695,7 +695,7 @@ type mark struct {
 func (v *visit) marks(s *operations.Service, at string, sh shape, within span) ([]mark, error) {
 	marks := []mark{}
 	add := func(t time.Time, kind, text, link string) {
-		if t.Before(within.From) || t.After(v.p.now()) || len(text) == 0 {
+		if t.Before(within.From) || t.After(within.To.Add(within.Step)) { // a range that ends now has been cut to a step
 			return
 		}
 		marks = append(marks, mark{t.Unix(), serving.Shorten(text, longestMark), link, kind})

@@ -230,8 +230,10 @@ func TestEventsOfTheHistoryAreMarksOfAChart(t *testing.T) {
 			t.Errorf("%s: %q, want %q", at, got, want)
 		}
 	}
-	if data := charts(t, answers{}, "marks=1&endpoint=both&from=1796039990&to=1796040000"); len(data.Marks) != 0 {
-		t.Errorf("an event of another time: %+v", data.Marks)
+	for _, other := range []string{"from=1796039990&to=1796040000", "from=1796030000&to=1796033600"} { // after the event, and before it
+		if data := charts(t, answers{}, "marks=1&endpoint=both&"+other); len(data.Marks) != 0 {
+			t.Errorf("an event of another time: %+v", data.Marks)
+		}
 	}
 }
 

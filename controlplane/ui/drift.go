@@ -117,11 +117,18 @@ func rank(r driftRow) int {
 	return 0
 }
 
-// driftReport is the last report on a service, an empty one if there is none.
+// driftReport is the last report on the service of the page, an empty one if there is none. It may be long,
+// so it is read once.
 func (v *visit) driftReport(service string) (drift.Report, error) {
+	if v.watching != nil {
+		return *v.watching, nil
+	}
 	report, err := watch.Last(v.r.Context(), v.api, service)
 	if errors.Is(err, watch.ErrNoReport) || errors.Is(err, clearml.ErrNotFound) {
-		return drift.Report{}, nil
+		report, err = drift.Report{}, nil
+	}
+	if err == nil {
+		v.watching = &report
 	}
 	return report, err
 }

@@ -69,11 +69,7 @@ const (
 	partDrift   = "drift"
 )
 
-func (p *Pages) endpoint(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) endpoint(v *visit, s *operations.Service) error {
 	at := serving.CleanURL(v.r.PathValue("url"))
 	instances, err := v.instances(s.Doc.ID)
 	if err != nil {
@@ -298,11 +294,7 @@ func quoteFact(text string) string {
 }
 
 // setOptions stores one of an endpoint's options, or takes it off.
-func (p *Pages) setOptions(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) setOptions(v *visit, s *operations.Service) error {
 	form := formReader{form: v.r.PostForm}
 	at := string(serving.CleanURL(form.text("endpoint")))
 	old, _ := serving.LookUp(s.Config.Options, at)

@@ -107,11 +107,7 @@ func percent(share float64) string {
 }
 
 // moveCanary stores a decision of a person.
-func (p *Pages) moveCanary(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) moveCanary(v *visit, s *operations.Service) error {
 	url := serving.CleanURL(v.r.PostForm.Get("endpoint"))
 	phases := map[string]serving.RolloutPhase{
 		"pause": serving.RolloutPaused, "resume": serving.RolloutRunning, "promote": serving.RolloutPromoted, "abort": serving.RolloutRolledBack,
@@ -125,7 +121,7 @@ func (p *Pages) moveCanary(v *visit) error {
 		return refusal{http.StatusConflict, fmt.Sprintf("The canary %s has ended: it was %s.", url, r.Phase)}
 	}
 	s.Author = operations.Author{Name: v.user.Name}
-	if _, err := s.MoveRollout(v.r.Context(), url, serving.RolloutMove{Phase: phase, Step: r.Step, By: v.user.Name, Note: strings.TrimSpace(v.r.PostForm.Get("message"))}); err != nil {
+	if _, err := s.MoveRollout(v.r.Context(), url, serving.RolloutMove{Phase: phase, By: v.user.Name, Note: strings.TrimSpace(v.r.PostForm.Get("message"))}); err != nil {
 		return err
 	}
 	return v.done("/services/"+s.Doc.ID, fmt.Sprintf("The canary %s is %s.", url, phase))

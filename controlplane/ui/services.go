@@ -116,11 +116,7 @@ type metricRow struct {
 	Variables []string
 }
 
-func (p *Pages) service(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) service(v *visit, s *operations.Service) error {
 	return v.showService(s, nil)
 }
 
@@ -308,11 +304,7 @@ func cutLast(url string) (before, last string) {
 	return url[:i], url[i+1:]
 }
 
-func (p *Pages) removeEndpoint(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) removeEndpoint(v *visit, s *operations.Service) error {
 	url := v.r.PostForm.Get("endpoint")
 	removed, err := s.Remove(v.r.Context(), url)
 	if err != nil {
@@ -322,13 +314,9 @@ func (p *Pages) removeEndpoint(v *visit) error {
 }
 
 // removeMetrics removes the logging of an endpoint's values.
-func (p *Pages) removeMetrics(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) removeMetrics(v *visit, s *operations.Service) error {
 	endpoint := v.r.PostForm.Get("endpoint")
-	err = s.Edit(v.r.Context(), func(c *serving.Service) (serving.Section, error) {
+	err := s.Edit(v.r.Context(), func(c *serving.Service) (serving.Section, error) {
 		return serving.SectionMetrics, c.RemoveMetrics(endpoint, nil)
 	})
 	if err != nil {
@@ -401,11 +389,7 @@ type instancePage struct {
 	Machine   []scalarMetric
 }
 
-func (p *Pages) instance(v *visit) error {
-	s, err := v.openService(v.id())
-	if err != nil {
-		return err
-	}
+func (p *Pages) instance(v *visit, s *operations.Service) error {
 	task := v.r.PathValue("task")
 	instances, err := v.instances(s.Doc.ID)
 	if err != nil {

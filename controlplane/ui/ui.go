@@ -25,6 +25,7 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/controlplane/intake"
+	"clearmlserving/drift"
 	"clearmlserving/serving"
 )
 
@@ -137,22 +138,22 @@ func (p *Pages) install() {
 
 	p.page("GET /services", p.services)
 	p.post("POST /services", p.createService)
-	p.page("GET /services/{id}", p.service)
+	p.page("GET /services/{id}", ofService(p.service))
 	p.page("GET /services/{id}/charts.json", ofService(p.chartsJSON))
 	p.page("GET /services/{id}/history", ofService(p.history))
 	p.post("POST /services/{id}/revert", p.revert)
-	p.page("GET /services/{id}/canary", p.canaryForm)
-	p.post("POST /services/{id}/canary", p.saveCanary)
-	p.post("POST /services/{id}/canary/move", p.moveCanary)
-	p.post("POST /services/{id}/remove", p.removeEndpoint)
-	p.post("POST /services/{id}/metrics/remove", p.removeMetrics)
+	p.page("GET /services/{id}/canary", ofService(p.canaryForm))
+	p.post("POST /services/{id}/canary", ofService(p.saveCanary))
+	p.post("POST /services/{id}/canary/move", ofService(p.moveCanary))
+	p.post("POST /services/{id}/remove", ofService(p.removeEndpoint))
+	p.post("POST /services/{id}/metrics/remove", ofService(p.removeMetrics))
 	p.page("GET /services/{id}/playground", ofService(p.playground))
 	p.post("POST /services/{id}/playground", ofService(p.play))
-	p.page("GET /services/{id}/instances/{task}", p.instance)
-	p.page("GET /services/{id}/endpoints/{url...}", p.endpoint)
+	p.page("GET /services/{id}/instances/{task}", ofService(p.instance))
+	p.page("GET /services/{id}/endpoints/{url...}", ofService(p.endpoint))
 	p.page("GET /services/{id}/revisions/{url...}", ofService(p.revision))
 	p.post("POST /services/{id}/rollback", ofService(p.rollback))
-	p.post("POST /services/{id}/options", p.setOptions)
+	p.post("POST /services/{id}/options", ofService(p.setOptions))
 	p.post("POST /services/{id}/keys", ofService(p.createKey))
 	p.post("POST /services/{id}/keys/revoke", ofService(p.revokeKey))
 	p.post("POST /services/{id}/keys/require", ofService(p.requireKeys))
@@ -202,6 +203,8 @@ type visit struct {
 	user   user
 	token  string
 	notice notice
+	// watching is the last report of drift, nil until it was read.
+	watching *drift.Report
 }
 
 // user is who is logged in.

@@ -256,7 +256,7 @@
       keys(card);
     }
     card.same = same;
-    card.querySelector(".none")?.remove();
+    card.querySelectorAll(".none, .note").forEach((old) => old.remove());
     const words = data.note || (data.lines.length ? "" : "Nothing was recorded in this time.");
     if (words) plot.append(make("p", words, data.lines.length ? "dim note" : "none"));
     tell(card, card.chart.cursor.idx);

@@ -10,9 +10,9 @@ import (
 	"clearmlserving/timeseries"
 )
 
-// conditions evaluates the PromQL conditions of canaries for an instance of its own: with the Prometheus of
-// --prometheus-url, else with the time series of its server.
-func (a *app) conditions(client *clearml.Client) (timeseries.Querier, error) {
+// seriesOf are the time series that a process without own ones reads: those of the Prometheus of
+// --prometheus-url, else those of its server.
+func (a *app) seriesOf(client *clearml.Client) (timeseries.Querier, error) {
 	if a.text("prometheus-url") != "" {
 		return a.prometheus()
 	}
