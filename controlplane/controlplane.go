@@ -176,7 +176,7 @@ func (s *Server) open(ctx context.Context) error {
 		APIURL: s.opts.APIURL, OnChange: s.changed, Now: s.opts.Now,
 	})
 	s.calls = calls
-	s.prometheus = newPrometheus(auth, calls, s.opts, s.log)
+	s.prometheus = newPrometheus(auth, calls, bodies, s.opts, s.log)
 	s.web, err = newSite(calls, s.files, s.prometheus, bodies, s.opts, s.log)
 	return err
 }

@@ -2,8 +2,6 @@ package controlplane
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"mime"
 	"net/http"
@@ -12,6 +10,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"clearmlserving/controlplane/api"
+	"clearmlserving/controlplane/intake"
 	"clearmlserving/controlplane/store"
 	"clearmlserving/timeseries"
 	"clearmlserving/timeseries/embedded"
@@ -25,7 +24,7 @@ const prometheusPath = "/prometheus"
 // writePath is where instances write samples, below prometheusPath.
 const writePath = "/api/v1/write"
 
-// maxWrites is how many requests with samples are held at a time.
+// maxWrites is how many requests with samples are decoded and stored at a time.
 const maxWrites = 4
 
 // prometheus answers Prometheus' HTTP API: what Grafana asks, and the samples that instances write.
@@ -36,12 +35,13 @@ type prometheus struct {
 	reads  http.Handler
 	// elsewhere says where the time series are if series is nil.
 	elsewhere string
+	bodies    *intake.Budget
 	writes    *semaphore.Weighted
 	log       *slog.Logger
 }
 
-func newPrometheus(auth *api.Auth, calls *api.Server, o Options, log *slog.Logger) *prometheus {
-	p := &prometheus{auth: auth, calls: calls, series: o.TimeSeries, elsewhere: o.TimeSeriesElsewhere, writes: semaphore.NewWeighted(maxWrites), log: log}
+func newPrometheus(auth *api.Auth, calls *api.Server, bodies *intake.Budget, o Options, log *slog.Logger) *prometheus {
+	p := &prometheus{auth: auth, calls: calls, series: o.TimeSeries, elsewhere: o.TimeSeriesElsewhere, bodies: bodies, writes: semaphore.NewWeighted(maxWrites), log: log}
 	if p.series != nil {
 		p.reads = http.StripPrefix(prometheusPath, p.series.Handler())
 	}
@@ -124,21 +124,22 @@ func (p *prometheus) write(w http.ResponseWriter, r *http.Request, who api.Ident
 		unavailable(w, "the instance has not reported yet: try again")
 		return
 	}
-	if !p.writes.TryAcquire(1) {
+	body, err := p.bodies.Read(w, r, remotewrite.MaxBody)
+	switch {
+	case errors.Is(err, intake.ErrBusy):
+		unavailable(w, err.Error())
+		return
+	case err != nil:
+		bad(intake.Status(err), "the samples did not arrive: "+err.Error())
+		return
+	}
+	defer body.Release()
+	if !p.writes.TryAcquire(1) { // not before the body is there: a slow sender keeps nobody waiting
 		unavailable(w, "too many requests with samples are being stored: try again")
 		return
 	}
 	defer p.writes.Release(1)
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, remotewrite.MaxBody))
-	if tooMuch := (*http.MaxBytesError)(nil); errors.As(err, &tooMuch) {
-		bad(http.StatusRequestEntityTooLarge, fmt.Sprintf("the samples have more than %d MiB: send them in several requests", remotewrite.MaxBody>>20))
-		return
-	}
-	if err != nil {
-		bad(http.StatusBadRequest, "the samples did not arrive: "+err.Error())
-		return
-	}
-	batch, err := remotewrite.Decode(body, map[string]string{
+	batch, err := remotewrite.Decode(body.Text, map[string]string{
 		gather.Service: instance.ServiceID, gather.ServiceName: instance.ServiceName, gather.Instance: instance.Name,
 	})
 	if err != nil {

@@ -4,8 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -145,6 +148,40 @@ func TestAnInstanceWritesItsOwnSeriesOnly(t *testing.T) {
 	}
 	if text := r.query(t, "z"); !strings.Contains(text, `"result":[]`) {
 		t.Errorf("a refused sample was stored: %s", text)
+	}
+}
+
+func TestSlowSendersKeepNoInstanceWaiting(t *testing.T) {
+	r := withSeries(t)
+	_, instance := r.newInstance(t, "host:8080")
+	client := &http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Minute}}
+	ctx, cancel := context.WithCancel(t.Context())
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	defer cancel()
+	for range 8 {
+		body, feed := io.Pipe()
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.api+"/prometheus/api/v1/write", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth(r.access, r.secret)
+		for name, value := range map[string]string{
+			"Content-Type": remotewrite.ContentType, "Content-Encoding": remotewrite.Encoding, remotewrite.InstanceHeader: instance, "Expect": "100-continue",
+		} {
+			req.Header.Set(name, value)
+		}
+		sending.Go(func() {
+			if resp, err := client.Do(req); err == nil {
+				_ = resp.Body.Close()
+			}
+		})
+		if _, err := feed.Write([]byte{0}); err != nil { // it is taken once the server reads the body
+			t.Fatal(err)
+		}
+	}
+	if status, text := r.write(t, instance, samplesOf(t, time.Now(), "__name__", "x")); status != 204 {
+		t.Errorf("%d %s", status, text)
 	}
 }
 
