@@ -161,6 +161,7 @@ func TestSlowSendersKeepNoInstanceWaiting(t *testing.T) {
 	defer cancel()
 	for range 8 {
 		body, feed := io.Pipe()
+		defer func() { _ = feed.Close() }() // Do does not return while it reads the body
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, r.api+"/prometheus/api/v1/write", body)
 		if err != nil {
 			t.Fatal(err)

@@ -75,11 +75,23 @@ type TensorSpec struct {
 	Name     string
 	Datatype Datatype // "" if unknown
 	Shape    []int64  // -1 for a dimension of any length; nil if unknown
+	// Categories are the values that an element may have, nil for any.
+	Categories []string
+	// Optional: an element may be missing, which is NaN or JSON's null.
+	Optional bool
 }
 
 // Signature describes the inputs and outputs of a model.
 type Signature struct {
 	Inputs, Outputs []TensorSpec
+	// Table: each input is a column of a table, by its name. A body is then a record, a list of
+	// records, or rows in the order of Inputs.
+	Table bool
+	// BodySchema and AnswerSchema are JSON Schemas (draft 2020-12) of the body of a request and of
+	// its answer, nil if only the tensors are known.
+	BodySchema, AnswerSchema []byte
+	// Example is the JSON body of a request that the model answers, nil if none is known.
+	Example []byte
 	// Source is the origin of this description: SourceSettings, or the name of what the
 	// engine has read, such as the model's file.
 	Source string
