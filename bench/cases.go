@@ -45,6 +45,7 @@ var (
 	// The original without Python's garbage collector is measured where the tail latency has a
 	// goal.
 	withoutGC = append([]string{originalGC}, everyone...)
+	withoutGCOnly = []string{original, originalGC}
 	// Cases with a small JSON object are for all servers; larger ones are for servers that accept
 	// any body, and batched forests for servers that batch.
 	takeAnything = []string{original, fastAPI, mosec}
@@ -114,6 +115,14 @@ var groups = []group{
 		cases: []loadCase{
 			{name: "null", about: "an endpoint that does nothing", connections: []int{1, 64}, body: twoNumbers, against: takeAnything},
 			{name: "lr", about: "a logistic regression, one by one", connections: []int{1, 64}, body: twoNumbers, against: takeAnything},
+		},
+	},
+	{
+		name: "arrivals", about: "requests that arrive at 70 % of the original's throughput, answered or not", workers: 2, measure: measureArrivals,
+		cases: []loadCase{
+			{name: "null_arrivals", about: "an endpoint that does nothing", endpoint: "null", connections: []int{64}, body: twoNumbers, against: withoutGCOnly},
+			{name: "lr_arrivals", about: "a logistic regression, one by one", endpoint: "lr", connections: []int{64}, body: twoNumbers, against: withoutGCOnly},
+			{name: "rf_arrivals", about: "a random forest, one row", endpoint: "rf", connections: []int{64}, body: rows(1), against: withoutGCOnly},
 		},
 	},
 	{name: "cold", about: "from start to health and first answer", workers: 1, measure: measureCold},

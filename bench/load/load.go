@@ -1,7 +1,8 @@
 // Package load sends the same request to one URL from many connections and counts the answers. It
-// owns its connections and its clock; it does not know the server. The loop is closed: a connection
-// sends its next request when the previous one is answered, so a slow server gets fewer requests,
-// and its percentiles are not corrected for that.
+// owns its connections and its clock; it does not know the server. The loop is closed by default: a
+// connection sends its next request when the previous one is answered, so a slow server gets fewer
+// requests, and its percentiles are not corrected for that. With a rate it is open: requests arrive
+// at random times of that rate, and their latency begins there.
 //
 // The client is written by hand because the standard library's uses more CPU per request than the
 // measured servers on the same cores.
@@ -27,6 +28,8 @@ type Options struct {
 	Method      string
 	Body        []byte
 	ContentType string
+	// Rate, if not 0, is the number of arrivals a second of an open loop.
+	Rate float64
 	// Connections is the number of concurrent connections. Default 1.
 	Connections int
 	// Warmup is not counted, then Duration is counted.
@@ -46,6 +49,9 @@ type Result struct {
 	Failed   int // other statuses, wrong bodies, broken connections
 	Took     time.Duration
 	Latency  Histogram // of right answers
+	// Late is the number of requests of an open loop without an answer at the end. Latency has the
+	// time until then.
+	Late int
 	// FirstFailure describes the first failed request.
 	FirstFailure error
 	// Uneven means that an Owner was set, but connections stayed uneven.
@@ -108,8 +114,12 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 			}
 		})
 	}
-	for i := range results {
-		all.Go(func() { ask(ctx, host, conns[i], request, o.Expect, counted, end, &results[i]) })
+	if o.Rate > 0 {
+		results = open(ctx, host, o, request, counted, end)
+	} else {
+		for i := range results {
+			all.Go(func() { ask(ctx, host, conns[i], request, o.Expect, counted, end, &results[i]) })
+		}
 	}
 	all.Wait()
 
@@ -118,6 +128,7 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 		r := &results[i]
 		sum.Requests += r.Requests
 		sum.Failed += r.Failed
+		sum.Late += r.Late
 		sum.Latency.Add(&r.Latency)
 		if sum.FirstFailure == nil {
 			sum.FirstFailure = r.FirstFailure
@@ -151,25 +162,38 @@ func ask(ctx context.Context, host string, c *conn, request, expect []byte, coun
 		if ctx.Err() != nil || !done.Before(end) {
 			return
 		}
-		if err != nil {
-			r.Failed++
-			if r.FirstFailure == nil {
-				r.FirstFailure = err
-			}
-			var answer *answerError
-			if c != nil && (!errors.As(err, &answer) || answer.closed) {
-				c.close()
-				c = nil
-			}
+		if !sent.After(counted) && err == nil {
+			c = c.orNone()
 			continue
 		}
-		if c.closing {
-			c.close()
-			c = nil
-		}
-		if sent.After(counted) {
-			r.Requests++
-			r.Latency.Record(done.Sub(sent))
-		}
+		c = r.take(c, err, done.Sub(sent))
 	}
+}
+
+// take counts one exchange, and returns the connection for the next one, nil if it was closed.
+func (r *Result) take(c *conn, err error, took time.Duration) *conn {
+	if err == nil {
+		r.Requests++
+		r.Latency.Record(took)
+		return c.orNone()
+	}
+	r.Failed++
+	if r.FirstFailure == nil {
+		r.FirstFailure = err
+	}
+	var answer *answerError
+	if c != nil && (!errors.As(err, &answer) || answer.closed) {
+		c.close()
+		return nil
+	}
+	return c
+}
+
+// orNone closes a connection that the server closes, and returns nil for it.
+func (c *conn) orNone() *conn {
+	if c.closing {
+		c.close()
+		return nil
+	}
+	return c
 }
