@@ -44,7 +44,7 @@ var (
 	everyone = []string{original, fastAPI, mosec, mlServer, litServe, bentoML}
 	// The original without Python's garbage collector is measured where the tail latency has a
 	// goal.
-	withoutGC = append([]string{originalGC}, everyone...)
+	withoutGC     = append([]string{originalGC}, everyone...)
 	withoutGCOnly = []string{original, originalGC}
 	// Cases with a small JSON object are for all servers; larger ones are for servers that accept
 	// any body, and batched forests for servers that batch.

@@ -22,12 +22,14 @@ import (
 
 // Options are the request and the duration.
 type Options struct {
-	// URL is a plain http one.
+	// URL is a plain http one, or grpc://host/service/method, whose Body is the message of a unary call.
 	URL string
 	// Method is POST by default. Body is sent as ContentType (default application/json).
 	Method      string
 	Body        []byte
 	ContentType string
+	// Header is further lines of the request's header, each with its end. gRPC has none.
+	Header string
 	// Rate, if not 0, is the number of arrivals a second of an open loop.
 	Rate float64
 	// Connections is the number of concurrent connections. Default 1.
@@ -78,20 +80,24 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 		o.Method = http.MethodPost
 	}
 	target, err := url.Parse(o.URL)
-	if err != nil || target.Scheme != "http" || target.Host == "" {
-		return nil, fmt.Errorf("load %q: not a plain http URL", o.URL)
+	if err != nil || (target.Scheme != "http" && target.Scheme != "grpc") || target.Host == "" {
+		return nil, fmt.Errorf("load %q: neither a plain http URL nor a grpc one", o.URL)
 	}
 	host := target.Host
 	if target.Port() == "" {
 		host = net.JoinHostPort(target.Hostname(), "80")
 	}
-	request := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nAccept: application/json\r\nContent-Length: %d\r\n\r\n",
-		o.Method, target.RequestURI(), target.Host, o.ContentType, len(o.Body))
+	request := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nAccept: application/json\r\nContent-Length: %d\r\n%s\r\n",
+		o.Method, target.RequestURI(), target.Host, o.ContentType, len(o.Body), o.Header)
 	request = append(request, o.Body...)
+	dial := dialHTTP
+	if target.Scheme == "grpc" {
+		request, dial = grpcRequest(target.Host, target.Path, o.Body), dialGRPC
+	}
 	sum := &Result{}
-	conns := make([]*conn, o.Connections) // nil: opened at the first request
+	conns := make([]link, o.Connections) // nil: opened at the first request
 	if o.Owner != nil && o.Owners > 1 && o.Connections >= o.Owners {
-		conns, sum.Uneven, err = spread(ctx, host, o)
+		conns, sum.Uneven, err = spread(ctx, dial, host, o)
 		if err != nil {
 			return nil, err
 		}
@@ -115,10 +121,10 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 		})
 	}
 	if o.Rate > 0 {
-		results = open(ctx, host, o, request, counted, end)
+		results = open(ctx, dial, host, o, request, counted, end)
 	} else {
 		for i := range results {
-			all.Go(func() { ask(ctx, host, conns[i], request, o.Expect, counted, end, &results[i]) })
+			all.Go(func() { ask(ctx, dial, host, conns[i], request, o.Expect, counted, end, &results[i]) })
 		}
 	}
 	all.Wait()
@@ -138,7 +144,7 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 }
 
 // ask is one connection's loop. A broken connection is reopened.
-func ask(ctx context.Context, host string, c *conn, request, expect []byte, counted, end time.Time, r *Result) {
+func ask(ctx context.Context, dial dialer, host string, c link, request, expect []byte, counted, end time.Time, r *Result) {
 	if c != nil {
 		c.endWith(ctx)
 	}
@@ -163,7 +169,7 @@ func ask(ctx context.Context, host string, c *conn, request, expect []byte, coun
 			return
 		}
 		if !sent.After(counted) && err == nil {
-			c = c.orNone()
+			c = orNone(c)
 			continue
 		}
 		c = r.take(c, err, done.Sub(sent))
@@ -171,11 +177,11 @@ func ask(ctx context.Context, host string, c *conn, request, expect []byte, coun
 }
 
 // take counts one exchange, and returns the connection for the next one, nil if it was closed.
-func (r *Result) take(c *conn, err error, took time.Duration) *conn {
+func (r *Result) take(c link, err error, took time.Duration) link {
 	if err == nil {
 		r.Requests++
 		r.Latency.Record(took)
-		return c.orNone()
+		return orNone(c)
 	}
 	r.Failed++
 	if r.FirstFailure == nil {
@@ -190,8 +196,8 @@ func (r *Result) take(c *conn, err error, took time.Duration) *conn {
 }
 
 // orNone closes a connection that the server closes, and returns nil for it.
-func (c *conn) orNone() *conn {
-	if c.closing {
+func orNone(c link) link {
+	if c.closing() {
 		c.close()
 		return nil
 	}

@@ -17,7 +17,7 @@ const seed = 1
 // earlier ones have been answered or not. A request waits for a free connection if all are in use.
 // Its latency begins at its arrival, so that a slow server cannot delay the next measurement and
 // thereby hide its own pauses (coordinated omission).
-func open(ctx context.Context, host string, o Options, request []byte, counted, end time.Time) []Result {
+func open(ctx context.Context, dial dialer, host string, o Options, request []byte, counted, end time.Time) []Result {
 	// Nothing is dropped: arrivals are bounded by rate and time.
 	arrivals := make(chan time.Time, int(2*o.Rate*(o.Warmup+o.Duration).Seconds())+1000)
 	results := make([]Result, o.Connections)
@@ -29,7 +29,7 @@ func open(ctx context.Context, host string, o Options, request []byte, counted, 
 	for i := range results {
 		all.Go(func() {
 			r := &results[i]
-			var c *conn
+			var c link
 			defer func() {
 				if c != nil {
 					c.close()
@@ -53,7 +53,7 @@ func open(ctx context.Context, host string, o Options, request []byte, counted, 
 						r.Latency.Record(time.Since(at))
 					}
 				case !at.After(counted) && err == nil:
-					c = c.orNone()
+					c = orNone(c)
 				default:
 					c = r.take(c, err, time.Since(at))
 				}
