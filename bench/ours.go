@@ -149,6 +149,9 @@ type endpoint struct {
 
 var stackedUpTo64 = []string{"max_batch_size=64", "dynamic_batching.max_queue_delay_microseconds=0"}
 
+// accelerated: without code and without Python.
+var accelerated = []string{"accelerate=true"}
+
 var endpoints = map[string]endpoint{
 	"null":           {engine: "custom", code: "null"},
 	"lr":             {engine: "sklearn", code: "lr", model: "lr.pkl"},
@@ -164,6 +167,11 @@ var endpoints = map[string]endpoint{
 	"lr_own_batched": {engine: "custom", code: "own_lr_batched", model: "lr.pkl", aux: stackedUpTo64},
 	"rf_own":         {engine: "custom", code: "own_rows", model: "rf.pkl"},
 	"rf_own_batched": {engine: "custom", code: "own_rows_batched", model: "rf.pkl", aux: stackedUpTo64},
+	"lr_native":      {engine: "sklearn", model: "lr.pkl", aux: accelerated},
+	"rf_native":      {engine: "sklearn", model: "rf.pkl", aux: accelerated},
+	"xgb_native":     {engine: "xgboost", model: "xgb.json", aux: accelerated},
+	"rf_onnx":        {engine: "onnx", model: "rf.onnx"},
+	"minilm":         {engine: "onnx", model: "minilm.onnx"},
 	"burn":           {engine: "custom", code: "burn"},
 	"big":            {engine: "sklearn", code: "rows", model: "big.pkl"},
 }
@@ -199,7 +207,10 @@ func (b *bench) deploy(ctx context.Context, names []string) (string, error) {
 }
 
 func (b *bench) addEndpoint(ctx context.Context, service, url string, e endpoint) error {
-	args := []string{"--id", service, "model", "add", "--engine", e.engine, "--endpoint", url, "--preprocess", filepath.Join(b.root, "bench/code", e.code, "preprocess.py")}
+	args := []string{"--id", service, "model", "add", "--engine", e.engine, "--endpoint", url}
+	if e.code != "" {
+		args = append(args, "--preprocess", filepath.Join(b.root, "bench/code", e.code, "preprocess.py"))
+	}
 	if e.model != "" {
 		if err := b.upload(ctx, service, e.model); err != nil {
 			return err
@@ -240,7 +251,7 @@ func startOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
 		if err != nil {
 			return err
 		}
-		s.url = urls["serve"]
+		s.url, s.grpc = urls["serve"], "grpc"+strings.TrimPrefix(urls["grpc"], "http")
 		return get(ctx, s.url+"/livez")
 	})
 }
@@ -264,7 +275,7 @@ func launchOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
 	}
 	env := append([]string{oneThread, "CLEARML_SERVING_NUM_PROCESS=" + strconv.Itoa(d.workers), "CLEARML_SERVING_PYTHON=" + b.python()}, b.environ...)
 	s, err := start(b.dir, "servers/ours.log", append(env, d.env...), b.binary, "--id", id, "inference", "--data-dir", oursData(b),
-		"--serve-addr", fmt.Sprintf("127.0.0.1:%d", port), "--admin-addr", "127.0.0.1:0")
+		"--serve-addr", fmt.Sprintf("127.0.0.1:%d", port), "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

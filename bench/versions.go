@@ -20,6 +20,7 @@ var packages = map[string][]string{
 	"bench-mlserver": {"mlserver"},
 	"bench-litserve": {"litserve"},
 	"bench-bentoml":  {"bentoml"},
+	"bench-coglet":   {"coglet"},
 }
 
 // readVersions reads the versions of all servers.

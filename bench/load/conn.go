@@ -29,6 +29,8 @@ func (e *answerError) Error() string { return fmt.Sprintf("status %d: %s", e.sta
 type link interface {
 	// exchange sends the request and reads one complete answer. A wrong one is an *answerError.
 	exchange(request, expect []byte) error
+	// answer is the body of the last answer, until the next exchange.
+	answer() []byte
 	// closing means that the server closes the connection after the last answer.
 	closing() bool
 	// endWith interrupts a waiting read when ctx ends, by its deadline.
@@ -59,6 +61,8 @@ func dialHTTP(ctx context.Context, host string) (link, error) {
 	opened.endWith(ctx)
 	return opened, nil
 }
+
+func (c *conn) answer() []byte { return c.body }
 
 func (c *conn) local() net.Addr { return c.net.LocalAddr() }
 

@@ -82,6 +82,8 @@ func (g *grpcConn) close() {
 	_ = g.net.Close() // it is not used again
 }
 
+func (g *grpcConn) answer() []byte { return g.body[grpcPrefix:] }
+
 func (g *grpcConn) local() net.Addr { return g.net.LocalAddr() }
 
 func (g *grpcConn) closing() bool { return g.goingBy }

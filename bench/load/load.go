@@ -73,26 +73,9 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 	if o.Connections < 1 {
 		o.Connections = 1
 	}
-	if o.ContentType == "" {
-		o.ContentType = "application/json"
-	}
-	if o.Method == "" {
-		o.Method = http.MethodPost
-	}
-	target, err := url.Parse(o.URL)
-	if err != nil || (target.Scheme != "http" && target.Scheme != "grpc") || target.Host == "" {
-		return nil, fmt.Errorf("load %q: neither a plain http URL nor a grpc one", o.URL)
-	}
-	host := target.Host
-	if target.Port() == "" {
-		host = net.JoinHostPort(target.Hostname(), "80")
-	}
-	request := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nAccept: application/json\r\nContent-Length: %d\r\n%s\r\n",
-		o.Method, target.RequestURI(), target.Host, o.ContentType, len(o.Body), o.Header)
-	request = append(request, o.Body...)
-	dial := dialHTTP
-	if target.Scheme == "grpc" {
-		request, dial = grpcRequest(target.Host, target.Path, o.Body), dialGRPC
+	host, request, dial, err := o.prepare()
+	if err != nil {
+		return nil, err
 	}
 	sum := &Result{}
 	conns := make([]link, o.Connections) // nil: opened at the first request
@@ -141,6 +124,49 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 		}
 	}
 	return sum, nil
+}
+
+// prepare returns where the request goes, its bytes, and how to get there.
+func (o *Options) prepare() (host string, request []byte, dial dialer, err error) {
+	if o.ContentType == "" {
+		o.ContentType = "application/json"
+	}
+	if o.Method == "" {
+		o.Method = http.MethodPost
+	}
+	target, err := url.Parse(o.URL)
+	if err != nil || (target.Scheme != "http" && target.Scheme != "grpc") || target.Host == "" {
+		return "", nil, nil, fmt.Errorf("load %q: neither a plain http URL nor a grpc one", o.URL)
+	}
+	host = target.Host
+	if target.Port() == "" {
+		host = net.JoinHostPort(target.Hostname(), "80")
+	}
+	request = fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nAccept: application/json\r\nContent-Length: %d\r\n%s\r\n",
+		o.Method, target.RequestURI(), target.Host, o.ContentType, len(o.Body), o.Header)
+	request = append(request, o.Body...)
+	dial = dialHTTP
+	if target.Scheme == "grpc" {
+		request, dial = grpcRequest(target.Host, target.Path, o.Body), dialGRPC
+	}
+	return host, request, dial, nil
+}
+
+// Once sends one request and returns its answer; of a gRPC call, the message.
+func Once(ctx context.Context, o Options) ([]byte, error) {
+	host, request, dial, err := o.prepare()
+	if err != nil {
+		return nil, err
+	}
+	c, err := dial(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	if err := c.exchange(request, nil); err != nil {
+		return nil, err
+	}
+	return c.answer(), nil
 }
 
 // ask is one connection's loop. A broken connection is reopened.
