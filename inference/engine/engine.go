@@ -30,6 +30,9 @@ type Request struct {
 	// TensorsAs tells what Tensors are together: the request's parameter content_type of MLServer,
 	// such as "pd" for the columns of a table. "": nothing is told.
 	TensorsAs string
+	// Parameters are those of a request with Tensors that the protocol does not define, as a JSON
+	// object. nil: none.
+	Parameters []byte
 	// Outputs are the names of the wanted tensors, nil: those that the model always returns. A Model may
 	// return others too, which the front omits, and not all of them.
 	Outputs []string
