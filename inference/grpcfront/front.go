@@ -39,7 +39,9 @@ type Options struct {
 	MaxBody int64
 	// MaxConnections bounds the clients' open connections. 0: only the machine's limit.
 	MaxConnections int
-	Logger         *slog.Logger
+	// Version is this server's, for its metadata.
+	Version string
+	Logger  *slog.Logger
 }
 
 // Front serves gRPC clients. It implements inference.Front.

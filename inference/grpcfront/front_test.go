@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
@@ -274,4 +275,13 @@ func TestFailuresHaveTheCodesOfGRPC(t *testing.T) {
 			t.Errorf("%s: %d references are left", e.URL, e.InUse)
 		}
 	}
+}
+
+func marshal(tb testing.TB, m proto.Message) []byte {
+	tb.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return b
 }
