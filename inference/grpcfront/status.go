@@ -1,0 +1,108 @@
+package grpcfront
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"clearmlserving/inference"
+	"clearmlserving/inference/engine"
+)
+
+// failureCodes are the codes of failures.
+var failureCodes = [...]codes.Code{ //nolint:gochecknoglobals // a constant table
+	inference.KindInternal:        codes.Internal,
+	inference.KindUnknownEndpoint: codes.NotFound,
+	inference.KindNotReady:        codes.Unavailable,
+	inference.KindBadRequest:      codes.InvalidArgument,
+	inference.KindUnauthenticated: codes.Unauthenticated,
+	inference.KindForbidden:       codes.PermissionDenied,
+	inference.KindOverloaded:      codes.ResourceExhausted,
+	inference.KindDeadline:        codes.DeadlineExceeded,
+	inference.KindTooLarge:        codes.ResourceExhausted,
+	inference.KindDied:            codes.Internal, // not UNAVAILABLE, which clients repeat unasked
+	inference.KindLoopDetected:    codes.FailedPrecondition,
+	inference.KindClientLeft:      codes.Canceled,
+}
+
+// statusOf is a failure as gRPC tells it.
+func statusOf(f *inference.Failure) *status.Status {
+	return status.New(failureCodes[f.Kind], valid(f.Text))
+}
+
+// valid makes a text one that a status may have.
+func valid(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
+
+// bodyCodes are the codes of the HTTP statuses of answers of user code.
+var bodyCodes = map[int]codes.Code{ //nolint:gochecknoglobals // a constant table
+	http.StatusBadRequest: codes.InvalidArgument, http.StatusUnprocessableEntity: codes.InvalidArgument, http.StatusUnsupportedMediaType: codes.InvalidArgument,
+	http.StatusUnauthorized: codes.Unauthenticated, http.StatusForbidden: codes.PermissionDenied, http.StatusNotFound: codes.NotFound,
+	http.StatusConflict: codes.Aborted, http.StatusPreconditionFailed: codes.FailedPrecondition, http.StatusRequestEntityTooLarge: codes.ResourceExhausted,
+	http.StatusTooManyRequests: codes.ResourceExhausted, http.StatusNotImplemented: codes.Unimplemented, http.StatusServiceUnavailable: codes.Unavailable,
+	http.StatusGatewayTimeout: codes.DeadlineExceeded,
+}
+
+// mostText bounds the text of an answer of user code in a status.
+const mostText = 4 << 10
+
+// answerStatus is an error answer of user code as gRPC tells it.
+func answerStatus(answer *engine.Response) *status.Status {
+	code, ok := bodyCodes[answer.Status]
+	switch {
+	case ok:
+	case answer.Status >= http.StatusInternalServerError:
+		code = codes.Internal
+	case answer.Status >= http.StatusBadRequest:
+		code = codes.InvalidArgument
+	default:
+		code = codes.Unknown
+	}
+	body := answer.Body
+	var detail struct {
+		Detail any `json:"detail"`
+	}
+	text := ""
+	if json.Unmarshal(body, &detail) == nil && detail.Detail != nil {
+		if s, ok := detail.Detail.(string); ok {
+			text = s
+		} else if raw, err := json.Marshal(detail.Detail); err == nil {
+			text = string(raw)
+		}
+	}
+	if text == "" {
+		text = string(bytes.TrimSpace(body[:min(len(body), mostText)]))
+	}
+	if text == "" {
+		text = fmt.Sprintf("the endpoint answered with status %d", answer.Status)
+	}
+	return status.New(code, valid(text[:min(len(text), mostText)]))
+}
+
+// refusal is an error of a request that its front cannot use.
+func (f *Front) refusal(err error) *inference.Failure {
+	kind := inference.KindBadRequest
+	if failed, ok := errors.AsType[*engine.Error](err); ok && failed.Kind == engine.KindTooLarge {
+		kind = inference.KindTooLarge
+	}
+	return &inference.Failure{Kind: kind, Text: "Error processing request, " + err.Error()}
+}
+
+// unread is the status of a message that could not be received.
+func (f *Front) unread(err error) error {
+	s, ok := status.FromError(err)
+	switch {
+	case !ok:
+		return err
+	case s.Code() == codes.ResourceExhausted:
+		return status.Errorf(codes.ResourceExhausted, "Request message is larger than the limit of %d bytes; the operator raises it with --max-body", f.o.MaxBody)
+	case s.Code() == codes.Internal:
+		return status.Errorf(codes.InvalidArgument, "Error processing request: the message cannot be read: %s", valid(s.Message()))
+	}
+	return err
+}
