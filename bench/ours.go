@@ -251,7 +251,7 @@ func startOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
 		if err != nil {
 			return err
 		}
-		s.url, s.grpc = urls["serve"], "grpc"+strings.TrimPrefix(urls["grpc"], "http")
+		s.url, s.grpc = urls["serve"], urls["grpc"]
 		return get(ctx, s.url+"/livez")
 	})
 }
