@@ -146,6 +146,14 @@ var groups = []group{
 		},
 	},
 	{
+		name: "onnx", about: "a forest of 100 trees in ONNX Runtime", workers: 2, measure: measureLoad,
+		cases: []loadCase{
+			{name: "rf_onnx_v2", about: "one row, V2 JSON", endpoint: "rf_onnx", connections: []int{1, 16, 64}, body: rows(1), protocol: v2JSON, in: input{"X", true}, against: []string{triton}},
+			{name: "rf_onnx_binary", about: "one row, V2 with binary tensors", endpoint: "rf_onnx", connections: []int{1, 16, 64}, body: rows(1), protocol: v2Binary, in: input{"X", true}, against: []string{triton}},
+			{name: "rf_onnx_grpc", about: "one row, V2 gRPC", endpoint: "rf_onnx", connections: []int{1, 16, 64}, body: rows(1), protocol: v2GRPC, in: input{"X", true}, against: []string{triton}},
+		},
+	},
+	{
 		name: "arrivals", about: "requests that arrive at 70 % of the original's throughput, answered or not", workers: 2, measure: measureArrivals,
 		cases: []loadCase{
 			{name: "null_arrivals", about: "an endpoint that does nothing", endpoint: "null", connections: []int{64}, body: twoNumbers, against: withoutGCOnly},

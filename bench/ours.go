@@ -122,6 +122,9 @@ func (b *bench) setUp(ctx context.Context) error {
 	if err := b.train(ctx, "lr.pkl"); err != nil {
 		return err
 	}
+	if err := b.convert(ctx); err != nil {
+		return err
+	}
 	b.versions, err = b.readVersions(ctx)
 	return err
 }
@@ -138,6 +141,17 @@ func (b *bench) train(ctx context.Context, file string, words ...string) error {
 		return nil
 	}
 	_, err = output(ctx, b.dir, nil, b.python(), append([]string{script, b.models()}, words...)...)
+	return err
+}
+
+// convert converts a model to ONNX, if the environment for that exists.
+func (b *bench) convert(ctx context.Context) error {
+	python := filepath.Join(b.root, ".venv-bench-triton/bin/python")
+	if _, err := os.Stat(python); err != nil {
+		say("no ONNX models: %v", err)
+		return nil
+	}
+	_, err := output(ctx, b.dir, nil, python, filepath.Join(b.root, "bench/models/convert.py"), b.models())
 	return err
 }
 
@@ -171,7 +185,6 @@ var endpoints = map[string]endpoint{
 	"rf_native":      {engine: "sklearn", model: "rf.pkl", aux: accelerated},
 	"xgb_native":     {engine: "xgboost", model: "xgb.json", aux: accelerated},
 	"rf_onnx":        {engine: "onnx", model: "rf.onnx"},
-	"minilm":         {engine: "onnx", model: "minilm.onnx"},
 	"burn":           {engine: "custom", code: "burn"},
 	"big":            {engine: "sklearn", code: "rows", model: "big.pkl"},
 }

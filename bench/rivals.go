@@ -23,6 +23,7 @@ const (
 	litServe   = "litserve"
 	bentoML    = "bentoml"
 	coglet     = "coglet"
+	triton     = "triton"
 )
 
 // deployment is the endpoints of a server, and its number of processes.
@@ -61,6 +62,7 @@ var sides = []side{
 	{name: litServe, start: startLitServe, path: "/%s", shared: true},
 	{name: bentoML, start: startBentoML, path: "/%s", shared: true},
 	{name: coglet, start: startCoglet, path: "/predictions%.0s", ids: true, body: asCog, answer: fromCog},
+	{name: triton, start: startTriton, path: "/v2/models/%s/infer"},
 }
 
 // startOriginal starts the original as its container does.
@@ -147,12 +149,21 @@ func fromCog(text []byte) (any, error) {
 	return answer.Output, nil
 }
 
+func startTriton(ctx context.Context, b *bench, d deployment) (*server, error) {
+	return startV2(ctx, b, d, triton)
+}
+
 func startMLServer(ctx context.Context, b *bench, d deployment) (*server, error) {
+	return startV2(ctx, b, d, mlServer)
+}
+
+// startV2 starts a server whose start.py takes a folder and a port, and which has gRPC at the next port.
+func startV2(ctx context.Context, b *bench, d deployment, name string) (*server, error) {
 	var grpc string
-	s, err := startRival(ctx, b, d, mlServer, "/v2/health/ready", func(port string) []string {
+	s, err := startRival(ctx, b, d, name, "/v2/health/ready", func(port string) []string {
 		number, _ := strconv.Atoi(port) // startRival has made it
 		grpc = fmt.Sprintf("grpc://127.0.0.1:%d", number+1)
-		return []string{filepath.Join(b.root, "bench/rivals/mlserver/start.py"), filepath.Join(b.dir, "servers/mlserver"), port}
+		return []string{filepath.Join(b.root, "bench/rivals", name, "start.py"), filepath.Join(b.dir, "servers", name), port}
 	})
 	if err == nil {
 		s.grpc = grpc

@@ -21,6 +21,7 @@ var packages = map[string][]string{
 	"bench-litserve": {"litserve"},
 	"bench-bentoml":  {"bentoml"},
 	"bench-coglet":   {"coglet"},
+	"bench-triton":   {"nvidia-pytriton", "onnxruntime"},
 }
 
 // readVersions reads the versions of all servers.
