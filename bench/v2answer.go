@@ -51,9 +51,13 @@ func (p protocol) outputs(answer []byte) ([]answered, error) {
 		}
 		for _, text := range one.Data {
 			var v float64
-			if json.Unmarshal(text, &v) == nil {
-				o.Values = append(o.Values, v)
+			if json.Unmarshal(text, &v) != nil {
+				continue
 			}
+			if one.Datatype == "FP32" { // servers print it with more digits or fewer
+				v = float64(float32(v))
+			}
+			o.Values = append(o.Values, v)
 		}
 		all = append(all, o)
 	}
