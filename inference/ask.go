@@ -189,23 +189,38 @@ func (s *Service) AskWhole(ctx context.Context, t Ticket, q *Question) (*engine.
 	return s.askWhole(ctx, *t.url, q)
 }
 
+// AskTensors is AskWhole for a question with tensors: an answer without an error status has tensors.
+func (s *Service) AskTensors(ctx context.Context, t Ticket, q *Question) (Answer, *Failure) {
+	if t.url == nil {
+		return Answer{}, notAdmitted()
+	}
+	return s.whole(ctx, *t.url, q)
+}
+
 func notAdmitted() *Failure {
 	return &Failure{Kind: KindInternal, Text: "Error processing request: it was not admitted"}
 }
 
 func (s *Service) askWhole(ctx context.Context, url serving.EndpointURL, q *Question) (*engine.Response, *Failure) {
+	answer, failure := s.whole(ctx, url, q)
+	return answer.Response, failure
+}
+
+// whole is ask without streams.
+func (s *Service) whole(ctx context.Context, url serving.EndpointURL, q *Question) (Answer, *Failure) {
+	tensors := q.Tensors // ask may change them to a body
 	answer, failure := s.ask(ctx, url, q)
-	if failure != nil {
-		return nil, failure
+	if failure != nil || answer.Stream == nil {
+		return answer, failure
 	}
 	defer answer.Close()
-	if answer.Stream == nil {
-		return answer.Response, nil
-	}
 	if err := collect(ctx, answer.Response, s.o.MaxAnswer); err != nil {
-		return nil, s.failed(ctx, answer.live, q.ID, answer.live.Timeout, err)
+		return Answer{}, s.failed(ctx, answer.live, q.ID, answer.live.Timeout, err)
 	}
-	return answer.Response, nil
+	if tensors != nil && answer.Status < http.StatusBadRequest {
+		answer.Tensors, answer.Body = answerTensors(answer.live.Model, tensors, answer.Body), nil
+	}
+	return answer, nil
 }
 
 // ask answers one question of a client or of user code, and passes it to the taps.
@@ -233,6 +248,7 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		}
 		live.Release()
 	}()
+	tensors := q.Tensors
 	limit := live.Timeout
 	if q.Within > 0 && (limit <= 0 || q.Within < limit) {
 		limit = q.Within
@@ -248,6 +264,9 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		return Answer{}, failure
 	}
 	s.taps.see(url, live, &q.Request, resp, took)
+	if tensors != nil && resp.Tensors == nil && resp.Stream == nil && resp.Status < http.StatusBadRequest {
+		resp.Tensors, resp.Body = answerTensors(live.Model, tensors, resp.Body), nil
+	}
 	answer := Answer{Response: resp, Origin: live.Header}
 	if resp.Stream != nil {
 		answer.live, kept = live, true
@@ -278,6 +297,9 @@ func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Requ
 		var cancel context.CancelFunc
 		ctx, cancel = withTimeout(ctx, limit)
 		defer cancel()
+	}
+	if req.Tensors != nil {
+		return inferTensors(ctx, live.Model, req)
 	}
 	return live.Model.Infer(ctx, req)
 }

@@ -389,7 +389,8 @@ func (a *app) restOptions() (rest.Options, error) {
 	origins, err3 := a.origins()
 	drain, err4 := a.seconds("drain-delay")
 	return rest.Options{
-		Suffix: strings.Trim(a.text("serve-suffix"), "/"), MaxBody: int64(maxBody) << 20, MaxConnections: maxConns, Origins: origins, DrainDelay: drain,
+		Version: version,
+		Suffix:  strings.Trim(a.text("serve-suffix"), "/"), MaxBody: int64(maxBody) << 20, MaxConnections: maxConns, Origins: origins, DrainDelay: drain,
 	}, errors.Join(err, err2, err3, err4)
 }
 

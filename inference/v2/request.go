@@ -7,7 +7,9 @@ package v2
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
+	"time"
 
 	"clearmlserving/inference/engine"
 )
@@ -24,6 +26,8 @@ type Request struct {
 	Inputs      []engine.Tensor
 	// Outputs are those that the client asks for, nil: all of the model's.
 	Outputs []Output
+	// Timeout is the client's limit for the request, 0 for none.
+	Timeout time.Duration
 	// BinaryOutput: outputs that Outputs does not name are wanted as binary data.
 	BinaryOutput bool
 }
@@ -107,11 +111,13 @@ func (p *parser) request() error {
 			}
 			params, err := p.parameters("its parameters")
 			p.r.Parameters, p.r.BinaryOutput, p.r.ContentType = params.raw, params.binaryOutput, params.contentType
+			p.r.Timeout = params.timeout
 			return err
 		case "inputs":
 			if err := seen.see(4, key); err != nil {
 				return err
 			}
+			p.r.Inputs = []engine.Tensor{} // not nil without any
 			return p.array("the request's inputs", p.input)
 		case "outputs":
 			if err := seen.see(8, key); err != nil || p.null() {
@@ -186,6 +192,7 @@ type parameters struct {
 	binarySet    bool
 	binaryOutput bool
 	classes      int64
+	timeout      time.Duration
 	contentType  string
 }
 
@@ -221,6 +228,11 @@ func (p *parser) parameters(what string) (parameters, error) {
 		case "classification":
 			params.classes, err = strconv.ParseInt(string(value), 10, 64)
 			ok = err == nil && params.classes >= 0
+		case "timeout": // in microseconds
+			var us int64
+			us, err = strconv.ParseInt(string(value), 10, 64)
+			ok = err == nil && us >= 0
+			params.timeout = time.Duration(min(us, math.MaxInt64/1000)) * time.Microsecond
 		case "shared_memory_region", "shared_memory_byte_size", "shared_memory_offset":
 			return badRequest("%s has %s: this server does not read clients' shared memory, send the tensor", what, key)
 		default:
