@@ -1,5 +1,5 @@
 // Package rest is the front for HTTP clients: POST /serve/<endpoint>[/<version>], the Open
-// Inference Protocol (/v2), the probes, and the operators' listener. It owns its sockets and everything that is
+// Inference Protocol (/v2), KServe's protocol V1, the probes, and the operators' listener. It owns its sockets and everything that is
 // specific to HTTP: paths, headers, statuses, CORS. The core decides about access and
 // answers.
 package rest
@@ -194,7 +194,8 @@ func (f handler) Refused(h *listener.Head, status int) {
 
 // Refusal implements listener.Refuser.
 func (f handler) Refusal(h *listener.Head, status int, text string) *listener.Response {
-	if _, ok := h.Admitted.(*v2question); ok {
+	switch h.Admitted.(type) {
+	case *v1question, *v2question, v2index:
 		return f.origins.mark(h, v2Error(status, text))
 	}
 	return nil
@@ -211,6 +212,10 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 		return f.takeFeedback(admitted, r.Body)
 	case *v2question:
 		return f.answerV2(ctx, r, admitted)
+	case *v1question:
+		return f.answerV1(ctx, r, admitted)
+	case v2index:
+		return f.answerIndex(r.Body)
 	}
 	ticket, _ := r.Admitted.(inference.Ticket)
 	within, err := allowance(r.Header(timeoutHeader))

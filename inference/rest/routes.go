@@ -73,7 +73,7 @@ func (f *Front) Routes() []Route {
 	if f.o.Feedback != nil {
 		routes = append(routes, Route{"serve", "GET, HEAD, POST", feedbackPrefix, EndpointKey})
 	}
-	routes = append(routes, v2Routes()...)
+	routes = append(append(routes, v2Routes()...), v1Routes()...)
 	for _, p := range probes() {
 		routes = append(routes, Route{"serve", "GET, HEAD", p.path, p.caller}, Route{"admin", "GET, HEAD", p.path, Operator})
 	}
@@ -100,6 +100,9 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	}
 	if rest, found := strings.CutPrefix(h.Path, v2Path); found && !ok && (rest == "" || rest[0] == '/') {
 		return f.routeV2(h, rest)
+	}
+	if rest, found := strings.CutPrefix(h.Path, v1Models); found && !ok && (rest == "" || rest[0] == '/') {
+		return f.routeV1(h, rest)
 	}
 	if !ok {
 		return f.handleProbe(h, false)
