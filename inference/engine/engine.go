@@ -27,7 +27,13 @@ type Request struct {
 	// Tensors, if not nil, are the payload instead of Body and ContentType. A
 	// Model without tensors fails with NoTensors.
 	Tensors []Tensor
-	// Loan is the memory of Body, if a Lender has lent it.
+	// TensorsAs tells what Tensors are together: the request's parameter content_type of MLServer,
+	// such as "pd" for the columns of a table. "": nothing is told.
+	TensorsAs string
+	// Outputs are the names of the wanted tensors, nil: those that the model always returns. A Model may
+	// return others too, which the front omits, and not all of them.
+	Outputs []string
+	// Loan is the memory of Body, or of the data of Tensors, if a Lender has lent it.
 	Loan Loan
 	// ContentType is the client's, "" if it sent none.
 	ContentType string
@@ -70,8 +76,10 @@ type Response struct {
 	ContentType string
 	Header      []Header
 	Body        []byte
-	// Tensors are the answer to a request with tensors.
-	Tensors []Tensor
+	// Tensors are the answer to a request with tensors, unless Status is an error: then Body has its
+	// text. TensorsAs tells what they are together, as that of a Request.
+	Tensors   []Tensor
+	TensorsAs string
 	// Stats is a JSON object of the endpoint's logged variables, nil if not sampled.
 	Stats []byte
 	// Stream, if not nil, yields the body in pieces.
