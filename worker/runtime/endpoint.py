@@ -38,6 +38,7 @@ class Endpoint:
     batch_rows = 0  # the maximum number of rows
     shows_request = False  # a method has the parameter `request`
     warnings: list[str]  # for the owner of the endpoint
+    signature: Optional[dict[str, Any]] = None  # of inputs and outputs, if the spec asks for it
 
     def __init__(
         self,

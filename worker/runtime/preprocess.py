@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import codec
 import engines
+import signature
 import tabular
 import tracing
 import versions
@@ -63,9 +64,12 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     if model is None:
         model = engines.load_model(engine, spec.get("model_path") or "", name, method)
     predict = _predict(engine, instance, model, name, method)
+    pre, columns = _method(instance, "preprocess"), None
+    if pre is None and engine.predict is not None:
+        columns = tabular.columns_of(model)
+        pre = tabular.preprocess_for(columns, engines.rows_only(engine.name))
     endpoint = kind(
-        _method(instance, "preprocess")
-        or (tabular.preprocess_for(model, engines.rows_only(engine.name)) if engine.predict else None),
+        pre,
         predict,
         _method(instance, "postprocess"),
         Variables(spec.get("variables") or [], host.log),
@@ -74,6 +78,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     )
     endpoint.instance, endpoint.model = instance, model
     endpoint.warnings += versions.warnings()
+    if spec.get("signature"):
+        endpoint.signature = signature.signature_of(engine, instance, model, method, columns, int(spec["max_frame"]))
     _show_request(endpoint, engine)
     _batch(endpoint, engine, spec, awaiter, host)
     if (spec.get("extra") or {}).get("traced"):
