@@ -30,12 +30,18 @@ func ParseSignature(text []byte) (Signature, error) {
 	if s.Source == "" {
 		s.Source = SourceNone
 	}
-	if s.Table && !s.Preprocessed && s.Example == nil {
-		if s.Example = s.record(); s.Example != nil {
-			s.ExampleOf = ExampleMade
-		}
+	return s.WithExample(), nil
+}
+
+// WithExample is s with an example made of the columns of a Table, unless it has a better one.
+func (s Signature) WithExample() Signature {
+	if !s.Table || s.Preprocessed || (s.ExampleOf != "" && s.ExampleOf != ExampleMade) {
+		return s
 	}
-	return s, nil
+	if record := s.record(); record != nil {
+		s.Example, s.ExampleOf = record, ExampleMade
+	}
+	return s
 }
 
 func (s Signature) check() error {
@@ -82,7 +88,7 @@ func (s Signature) With(settings Signature) Signature {
 	}
 	s.Table = s.Table && (same || len(settings.Inputs) == 0)
 	s.Outputs = override(s.Outputs, settings.Outputs)
-	s.Source = joined(SourceSettings, s.Source)
+	s.Source = Signature{Source: SourceSettings}.Also(s.Source)
 	return s
 }
 
@@ -109,14 +115,6 @@ func override(known, settings []TensorSpec) []TensorSpec {
 		}
 	}
 	return list
-}
-
-// joined are the sources of a signature as one text.
-func joined(first, others string) string {
-	if others == "" || others == SourceNone || others == first {
-		return first
-	}
-	return first + ", " + others
 }
 
 // Body is the JSON Schema of a request's body: BodySchema, or that of records and rows of a Table. nil:
