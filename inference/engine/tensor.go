@@ -67,8 +67,12 @@ type Tensor struct {
 	Datatype Datatype
 	Shape    []int64
 	// Data holds the elements in row-major order, little-endian. An element of type
-	// BYTES is its length as four bytes, then its bytes. It is valid as long as a body.
+	// BYTES is its length as four bytes, then its bytes. It is valid as long as a body, and
+	// may begin at any address.
 	Data []byte
+	// ContentType tells what the elements stand for: the parameter content_type of MLServer, such as
+	// "str" or "base64". "": nothing is told.
+	ContentType string
 }
 
 // TensorSpec describes an input or output tensor of a model.
