@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,6 +59,11 @@ type Live struct {
 	refs     atomic.Int64
 	closing  atomic.Bool
 	idle     chan struct{} // closed by the last release after Drain
+
+	described atomic.Pointer[engine.Signature] // nil: what the model tells
+	lessonsMu sync.Mutex                       // guards the rest
+	told      engine.Signature                 // without the lessons
+	lessons   *engine.Lessons
 }
 
 // NewLive wraps a loaded model.
@@ -68,6 +74,51 @@ func NewLive(url serving.EndpointURL, id serving.ModelID, m engine.Model) *Live 
 		l.Header = append(l.Header, engine.Header{Name: "X-Clearml-Model-Id", Value: string(id)})
 	}
 	return l
+}
+
+// Signature describes the model's inputs and outputs; known is false if nothing tells of them.
+func (l *Live) Signature() (s engine.Signature, known bool) {
+	signed, ok := l.Model.(engine.Signed)
+	if s := l.described.Load(); s != nil {
+		return *s, ok || s.Source != engine.SourceNone
+	}
+	if ok {
+		return signed.Signature(), true
+	}
+	return engine.Signature{Source: engine.SourceNone}, false
+}
+
+// Describe sets the signature and what was learned from requests before; nil leaves the lessons as they are.
+func (l *Live) Describe(s engine.Signature, lessons *engine.Lessons) {
+	l.lessonsMu.Lock()
+	defer l.lessonsMu.Unlock()
+	if l.told = s; lessons != nil {
+		l.lessons = lessons
+	}
+	l.describe()
+}
+
+// Learn completes the signature by an exchange that was recorded.
+func (l *Live) Learn(e serving.Exchange) {
+	l.lessonsMu.Lock()
+	defer l.lessonsMu.Unlock()
+	if l.lessons == nil {
+		l.lessons = &engine.Lessons{}
+	}
+	if l.described.Load() == nil {
+		l.told, _ = l.Signature()
+	}
+	if l.lessons.Add(e, engine.ExampleRecorded) {
+		l.describe()
+	}
+}
+
+func (l *Live) describe() {
+	s := l.told
+	if l.lessons != nil {
+		s = l.lessons.Apply(s)
+	}
+	l.described.Store(&s)
 }
 
 // SetLogShare sets the share of requests whose variables are recorded, 0 to 1.
