@@ -83,6 +83,8 @@ type Front struct {
 	prefix  string
 	origins origins
 	started time.Time
+
+	documents documents
 }
 
 // New prepares a front of core; Run starts it.
@@ -90,6 +92,7 @@ func New(core *inference.Service, o Options) *Front {
 	o.Suffix = cmp.Or(o.Suffix, "serve")
 	o.StopTimeout = cmp.Or(o.StopTimeout, 30*time.Second)
 	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
+	o.Version = cmp.Or(o.Version, "dev")
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now()}
 }

@@ -24,6 +24,7 @@ const (
 	Anybody     Caller = "anybody"
 	EndpointKey Caller = "holders of a key for the endpoint, once keys are required; else anybody"
 	ServiceKey  Caller = "holders of a key for all endpoints, once keys are required; else anybody"
+	AboutKey    Caller = "holders of a key for all endpoints, or with ?endpoint= for that one, once keys are required; else anybody"
 	Operator    Caller = "operators: this machine, or holders of the admin token or of a client certificate"
 )
 
@@ -69,6 +70,7 @@ func (f *Front) Routes() []Route {
 		{"serve", "GET, HEAD", "/{$}", Anybody},
 		{"serve", "POST", f.prefix, EndpointKey},
 		{"serve", "GET, HEAD", serving.IdentityPath, Anybody},
+		{"serve", "GET, HEAD", openapiPath, AboutKey},
 	}
 	if f.o.Feedback != nil {
 		routes = append(routes, Route{"serve", "GET, HEAD, POST", feedbackPrefix, EndpointKey})
@@ -94,6 +96,9 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	}
 	if !ok && h.Path == "/" {
 		return f.root(h)
+	}
+	if !ok && h.Path == openapiPath {
+		return f.openapi(h)
 	}
 	if about, found := strings.CutPrefix(h.Path, feedbackPrefix); found && !ok && f.o.Feedback != nil {
 		return f.routeFeedback(h, about)
