@@ -1,8 +1,10 @@
 package inference
 
 import (
+	"bytes"
 	"cmp"
 	"maps"
+	"reflect"
 	"slices"
 
 	"clearmlserving/inference/engine"
@@ -20,7 +22,7 @@ type Listed struct {
 	Revision int
 	// Shares are the targets of a canary with their weights, nil for an endpoint.
 	Shares map[serving.EndpointURL]float64
-	// Signature is that of the model, or of a canary's first target that has one; else it is empty.
+	// Signature is that of the model, or the one that all targets of a canary share; else it is empty.
 	Signature engine.Signature
 }
 
@@ -64,12 +66,30 @@ func listedCanary(c serving.CanaryReport, snapshot *router.Snapshot) Listed {
 	if _, err := snapshot.Check(c.URL); err != nil {
 		l.State, l.Reason = serving.StateFailed, cmp.Or(c.Problem, err.Error())
 	}
-	for _, url := range slices.Sorted(maps.Keys(c.Shares)) {
-		if l.Signature = describedBy(snapshot.Models[url]); l.Signature.Source != "" {
-			break
+	l.Signature = common(slices.Sorted(maps.Keys(c.Shares)), snapshot)
+	return l
+}
+
+// common is the signature that all targets of a canary share; it is empty if they take different bodies.
+func common(targets []serving.EndpointURL, snapshot *router.Snapshot) engine.Signature {
+	var all engine.Signature
+	for i, url := range targets {
+		one := describedBy(snapshot.Models[url])
+		if i == 0 {
+			all = one
+			continue
+		}
+		if one.Table != all.Table || !bytes.Equal(one.BodySchema, all.BodySchema) || !reflect.DeepEqual(one.Inputs, all.Inputs) {
+			return engine.Signature{}
+		}
+		if !bytes.Equal(one.AnswerSchema, all.AnswerSchema) || !reflect.DeepEqual(one.Outputs, all.Outputs) {
+			all.AnswerSchema, all.Outputs = nil, nil
+		}
+		if all.Example == nil {
+			all.Example = one.Example
 		}
 	}
-	return l
+	return all
 }
 
 func stateOf(loading bool) serving.State {

@@ -199,7 +199,7 @@ func (s Service) item(e Endpoint, id string) (item, asks, answers []byte, err er
 		Responses:  map[string]any{},
 		State: state{
 			URL: e.URL, Name: name.Endpoint, Version: name.Version, Engine: e.Engine, ModelID: e.ModelID, State: e.State, Reason: e.Reason,
-			Revision: e.Revision, Canary: e.Shares, Source: e.Signature.Source, Inputs: tensors(e.Signature.Inputs), Outputs: tensors(e.Signature.Outputs),
+			Revision: e.Revision, Canary: e.Shares, Inputs: tensors(e.Signature.Inputs), Outputs: tensors(e.Signature.Outputs),
 		},
 	}
 	asks, answers = bodySchema(e.Signature, component(bodyName(id))), answerSchema(e.Signature, component(answerName(id)))
@@ -221,6 +221,9 @@ func (s Service) item(e Endpoint, id string) (item, asks, answers []byte, err er
 		answered.Content["application/json"] = media{Schema: &reference{component(answerName(id))}}
 	} else if e.takesBytes() {
 		answered.Content["*/*"] = media{}
+	}
+	if op.State.Inputs != nil || op.State.Outputs != nil || asks != nil || answers != nil || asked.Example != nil {
+		op.State.Source = e.Signature.Source
 	}
 	op.Responses["200"] = answered
 	for _, status := range refusals {

@@ -100,3 +100,18 @@ func (f *Front) document(endpoint serving.EndpointURL) ([]byte, *listener.Respon
 	}
 	return text, nil
 }
+
+// pageFile answers requests for a file of the page that shows the document.
+func (f *Front) pageFile(h *listener.Head, file openapi.File) *listener.Response {
+	if h.Method != http.MethodGet && h.Method != http.MethodHead {
+		return notAllowed("GET, HEAD", "")
+	}
+	resp := &listener.Response{Response: engine.Response{Status: http.StatusOK, ContentType: file.ContentType, Body: file.Body}}
+	resp.Header = []engine.Header{
+		{Name: "Content-Security-Policy", Value: openapi.PagePolicy},
+		{Name: "X-Content-Type-Options", Value: "nosniff"},
+		{Name: "Referrer-Policy", Value: "no-referrer"},
+		{Name: "Cache-Control", Value: "no-cache"},
+	}
+	return resp
+}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
 )
 
@@ -124,6 +125,14 @@ func TestTheDocumentIsOnlyForHoldersOfAKey(t *testing.T) {
 	}
 }
 
+// Signature implements engine.Signed.
+func (m *fakeModel) Signature() engine.Signature {
+	if !strings.HasPrefix(string(m.url), "table/") {
+		return engine.Signature{}
+	}
+	return engine.Signature{Table: true, Inputs: []engine.TensorSpec{{Name: "a", Datatype: engine.FP64, Shape: []int64{-1}}}, Source: "model"}
+}
+
 // States change without a change of the configuration, so a document is not kept for long.
 func TestTheDocumentFollowsTheConfiguration(t *testing.T) {
 	changes := make(chan struct{}, 1)
@@ -146,5 +155,76 @@ func TestTheDocumentFollowsTheConfiguration(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("the document never has the new endpoint")
 		}
+	}
+}
+
+func TestThePageIsSelfContainedAndTellsNothing(t *testing.T) {
+	keys := newKeyRing()
+	keys.add("all", time.Time{})
+	base := start(t, keys.with(t, nil), "echo", "secret-name")
+	size := 0
+	for path, kind := range map[string]string{"/docs": "text/html", "/docs.js": "text/javascript", "/docs.css": "text/css", "/docs.svg": "image/svg+xml"} {
+		resp, body := get(t, base+path)
+		if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), kind) || body == "" {
+			t.Errorf("%s: %d %v", path, resp.StatusCode, resp.Header)
+		}
+		policy := resp.Header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(policy, "default-src 'none'; ") || strings.Contains(policy, "unsafe") || !strings.Contains(policy, "frame-ancestors 'none'") || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: policy %q", path, policy)
+		}
+		for _, foreign := range []string{"http://", "https://", "secret-name", "innerHTML", "eval(", "localStorage", "sessionStorage", " style=", " onclick"} {
+			if path != "/docs.svg" && strings.Contains(body, foreign) { // it has the name of its namespace
+				t.Errorf("%s has %s", path, foreign)
+			}
+		}
+		if resp, _ := post(t, base+path, ""); resp.StatusCode != http.StatusMethodNotAllowed {
+			t.Errorf("POST %s: %d", path, resp.StatusCode)
+		}
+		size += len(body)
+	}
+	if size > 100_000 {
+		t.Errorf("the page has %d bytes", size)
+	}
+}
+
+func TestACanaryHasTheSignatureThatItsTargetsShare(t *testing.T) {
+	base := start(t, func(o *options) {
+		state := o.Source.(fixedSource).state //nolint:forcetypeassert // start made it
+		state.Sections[serving.SectionCanary] = json.RawMessage(`{
+			"alike": {"endpoint": "alike", "weights": [1, 1], "load_endpoints": ["table/1", "table/2"]},
+			"apart": {"endpoint": "apart", "weights": [1, 1], "load_endpoints": ["table/1", "echo"]},
+			"empty": {"endpoint": "empty", "weights": [1], "load_endpoints": ["nobody"]}}`)
+	}, "table/1", "table/2", "echo")
+	_, body := get(t, base+"/openapi.json")
+	var document struct {
+		Paths map[string]struct {
+			Post struct {
+				Body struct {
+					Required bool `json:"required"`
+					Content  map[string]struct {
+						Example json.RawMessage `json:"example"`
+					} `json:"content"`
+				} `json:"requestBody"`
+				About struct {
+					State  string             `json:"state"`
+					Canary map[string]float64 `json:"canary"`
+				} `json:"x-clearml-endpoint"`
+			} `json:"post"`
+		} `json:"paths"`
+	}
+	if err := json.Unmarshal([]byte(body), &document); err != nil {
+		t.Fatal(err)
+	}
+	for path, typed := range map[string]bool{"/serve/table/1": true, "/serve/alike": true, "/serve/apart": false, "/serve/empty": false} {
+		op := document.Paths[path].Post
+		if op.Body.Required != typed || (op.Body.Content["application/json"].Example != nil) != typed {
+			t.Errorf("%s: %+v", path, op)
+		}
+	}
+	if got := document.Paths["/serve/empty"].Post.About; got.State != "failed" {
+		t.Errorf("a canary without targets is %s", got.State)
+	}
+	if got := document.Paths["/serve/alike"].Post.About; got.State != "ready" || len(got.Canary) != 2 {
+		t.Errorf("a canary is %+v", got)
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
+	"clearmlserving/inference/openapi"
 	"clearmlserving/serving"
 )
 
@@ -72,6 +74,9 @@ func (f *Front) Routes() []Route {
 		{"serve", "GET, HEAD", serving.IdentityPath, Anybody},
 		{"serve", "GET, HEAD", openapiPath, AboutKey},
 	}
+	for _, file := range f.page {
+		routes = append(routes, Route{"serve", "GET, HEAD", file.Path, Anybody})
+	}
 	if f.o.Feedback != nil {
 		routes = append(routes, Route{"serve", "GET, HEAD, POST", feedbackPrefix, EndpointKey})
 	}
@@ -99,6 +104,11 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	}
 	if !ok && h.Path == openapiPath {
 		return f.openapi(h)
+	}
+	if !ok {
+		if i := slices.IndexFunc(f.page, func(file openapi.File) bool { return file.Path == h.Path }); i >= 0 {
+			return f.pageFile(h, f.page[i])
+		}
 	}
 	if about, found := strings.CutPrefix(h.Path, feedbackPrefix); found && !ok && f.o.Feedback != nil {
 		return f.routeFeedback(h, about)
