@@ -64,6 +64,11 @@ func Document(s Service, limit int) ([]byte, error) {
 	paths := parts.Paths
 	if s.Feedback {
 		maps.Copy(paths, parts.Feedback)
+		if len(s.Endpoints) > 0 {
+			if err := exampleOfParameter(parts.Components["parameters"], "endpoint", string(s.Endpoints[0].URL)); err != nil {
+				return nil, err
+			}
+		}
 	}
 	schemas := parts.Components["schemas"]
 	size, left := len(fixedText), 0
@@ -98,6 +103,18 @@ func Document(s Service, limit int) ([]byte, error) {
 		document.Security = []map[string][]string{{"key": {}}}
 	}
 	return encode(document)
+}
+
+// exampleOfParameter gives a parameter of the fixed parts an example.
+func exampleOfParameter(parameters map[string]json.RawMessage, name, example string) error {
+	var members map[string]any
+	if err := json.Unmarshal(parameters[name], &members); err != nil {
+		return fmt.Errorf("parameter %s of every document: %w", name, err)
+	}
+	members["example"] = example
+	text, err := encode(members)
+	parameters[name] = text
+	return err
 }
 
 type info struct {
