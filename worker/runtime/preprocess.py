@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import codec
 import engines
+import oracle
 import tabular
 import tracing
 import versions
@@ -41,7 +42,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     codec.nan_as_null = bool((spec.get("extra") or {}).get("nan_as_null"))
     method = (spec.get("extra") or {}).get("method") or ""
     engine = engines.engine_named(spec["engine"])
-    kind = _kind(engine)
+    asked = (spec.get("extra") or {}).get("oracle")
+    kind = oracle.Oracle if asked else _kind(engine)
     awaiter = Awaiter()
     instance: Any = None
     file = (spec.get("extra") or {}).get("instance_file")
@@ -73,6 +75,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         awaiter,
     )
     endpoint.instance, endpoint.model = instance, model
+    if isinstance(endpoint, oracle.Oracle):
+        endpoint.engine, endpoint.name, endpoint.code = engine, name, asked
     endpoint.warnings += versions.warnings()
     _show_request(endpoint, engine)
     _batch(endpoint, engine, spec, awaiter, host)

@@ -36,13 +36,12 @@ type Form struct {
 	records bool
 }
 
-// NewForm returns the form of a table with these columns. records: records are accepted, with all
-// columns by their names. Lists of rows are accepted if all columns hold numbers.
-func NewForm(columns []Column, records bool) *Form {
-	f := &Form{columns: columns, records: records, rows: true, byName: make(map[string]int, len(columns))}
+// NewForm returns the form of a table with these columns. rows: lists of rows of numbers are
+// accepted. records: records are accepted, with all columns by their names and with categories.
+func NewForm(columns []Column, rows, records bool) *Form {
+	f := &Form{columns: columns, rows: rows, records: records, byName: make(map[string]int, len(columns))}
 	for i := range columns {
 		f.byName[columns[i].Name] = i
-		f.rows = f.rows && !columns[i].categorical()
 	}
 	f.records = f.records && len(f.byName) == len(columns)
 	return f
