@@ -66,6 +66,7 @@ var arrows = []arrow{
 	{"drift/table", []string{"drift!"}, "table reads files into references"},
 	{"drift/watch", []string{"clearml", "drift!", "serving"}, "the watcher reads counters as time series, and services through the client"},
 	{"canary", nil, "the decisions about canaries are pure: they need nothing of ours"},
+	{"native", nil, "native computes models from flat files: it needs nothing of ours"},
 	{"batching", []string{"serving"}, "batching decides by numbers alone: it needs only the vocabulary"},
 	{"atomicfile", nil, "atomicfile is the floor: it needs nothing of ours"},
 	{"recurring", nil, "recurring is the floor: it needs nothing of ours"},
