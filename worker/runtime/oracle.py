@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,6 +38,11 @@ class Oracle(Endpoint):
     code = ""  # the folder of the package nativemodel
     _proof: Any = None  # an open file
 
+    def __init__(self, *steps: Any) -> None:
+        super().__init__(*steps)
+        self._log = _nowhere  # it is asked for what the model refuses
+        warnings.simplefilter("ignore")
+
     def handle(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
         """Answer a question, or a request. Never raises."""
         ask = {FACTS: self._facts, EXTRACT: self._extract, PROOF: self._prove}.get(content_type)
@@ -58,7 +64,7 @@ class Oracle(Endpoint):
         try:
             return tell()
         except BaseException as error:
-            refused = type(error).__name__ == "Refused"
+            refused = type(error).__name__ == "RefusedError"
             text = str(error) if refused else describe(error)
             return Answer(422 if refused else 500, JSON, encode_json({"detail": text}), error_kind="value")
 
@@ -91,6 +97,10 @@ class Oracle(Endpoint):
 
     def _prove(self) -> Answer:
         return self.answer(_pieces(self._proof))
+
+
+def _nowhere(_level: str, _text: str, _key: str = "") -> None:
+    """Log nothing."""
 
 
 def _pieces(file: Any) -> Iterator[bytes]:

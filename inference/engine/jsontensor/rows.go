@@ -416,3 +416,71 @@ func unescape(quoted []byte) (string, error) {
 	}
 	return text, nil
 }
+
+// Fields returns the members of a record by their names, as JSON in Python's words. It is nil for a body that Parse
+// does not read as one record.
+func (f *Form) Fields(body []byte, names []string) []byte {
+	s := scanner{b: body}
+	s.space()
+	if !s.take('{') {
+		return nil
+	}
+	found := map[string][]byte{}
+	for {
+		s.space()
+		name, err := s.text()
+		if err != nil {
+			return nil
+		}
+		s.space()
+		s.take(':')
+		s.space()
+		begun := s.at
+		if s.at < len(s.b) && s.b[s.at] == '"' {
+			text, err := s.text()
+			if err != nil {
+				return nil
+			}
+			found[name] = AppendText(nil, text)
+		} else {
+			value, null, err := s.number()
+			if err != nil {
+				return nil
+			}
+			raw := s.b[begun:s.at]
+			switch {
+			case null:
+				found[name] = []byte("null")
+			case strings.ContainsAny(string(raw), ".eE"):
+				found[name] = AppendFloat(nil, value)
+			default:
+				found[name] = strconv.AppendInt(nil, int64(value), 10)
+			}
+		}
+		s.space()
+		if s.take('}') {
+			break
+		}
+		if !s.take(',') {
+			return nil
+		}
+	}
+	var b []byte
+	for _, name := range names {
+		value, ok := found[name]
+		if !ok {
+			continue
+		}
+		delete(found, name) // a name may be listed twice
+		if b == nil {
+			b = append(b, '{')
+		} else {
+			b = append(b, ',')
+		}
+		b = append(append(AppendText(b, name), ':'), value...)
+	}
+	if b == nil {
+		return nil
+	}
+	return append(b, '}')
+}

@@ -90,9 +90,15 @@ class Graph(Container):
         self.boundaries: list[tuple[int, float]] = []
         # The codes of columns of slot 0 that are categories, for the rows of the proof.
         self.codes: dict[int, list[float]] = {}
+        # A number or code that is none of a column's categories, by column; -1 unless given.
+        self.unknown: dict[int, float] = {}
         # What rows of the proof may hold beside finite numbers.
         self.missing = True
         self.infinite = True
+        # Numbers near the largest of float32 stay finite in the library.
+        self.large = True
+        # Columns that may not be missing, although others may.
+        self.required: set[int] = set()
 
     def stage(self, kind: str, **members: Any) -> int:
         """Add a stage, and return its slot."""

@@ -19,12 +19,13 @@ Handler = Callable[[Any, Graph, int], dict[str, Output]]
 # Modules with a table HANDLERS: the full name of a class -> its handler. Subclasses are not covered: they may
 # override anything.
 MODULES = ("forests",)
+PREPARED = ("prepare", "linear")
 PACKAGES = {"sklearn": "scikit-learn"}
 
 
 def handlers() -> dict[str, Handler]:
     table: dict[str, Handler] = {}
-    for name in MODULES:
+    for name in (*MODULES, *PREPARED):
         table.update(importlib.import_module(f"nativemodel.{name}").HANDLERS)
     return table
 
