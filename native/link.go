@@ -12,9 +12,8 @@ type linkJSON struct {
 	In int `json:"in"`
 	// Function is one of the names in links.
 	Function string `json:"function"`
-	// A and B are parameters of the function.
+	// A is a parameter of the function.
 	A float64 `json:"a,omitempty"`
-	B float64 `json:"b,omitempty"`
 	// Fortran: the library's array has Fortran order, so that it adds up rows differently (softmax).
 	Fortran bool `json:"fortran,omitempty"`
 }
@@ -35,7 +34,7 @@ var links = map[string]struct { //nolint:gochecknoglobals // a constant table
 	outputs int    // 0: as wide as the slot
 	compute func(l *link, r *run, in, out []float64)
 }{
-	"expit2":    {"exp", true, 2, expit2},         // scikit-learn: 1-p and p, p = 1/(1+exp(-x))
+	"expit2":    {"exp", true, 2, expit2},         // scikit-learn: 1-p and p, p = 1/(1+exp(-a*x))
 	"softmax":   {"numpy.exp", false, 0, softmax}, // scikit-learn
 	"exp":       {"numpy.exp", false, 0, exponential},
 	"sigmoid":   {"exp", true, 1, sigmoid},      // LightGBM: 1/(1+exp(-a*x))
@@ -47,7 +46,8 @@ var links = map[string]struct { //nolint:gochecknoglobals // a constant table
 	"sigmoidf2": {"expf", true, 2, sigmoidf},
 	"softmaxf":  {"expf", false, 0, softmaxf},
 	"expf":      {"expf", false, 0, exponentialf},
-	"isolation": {"numpy.exp2", true, 1, isolation}, // scikit-learn: -(2^(-x/a)) - b
+	"isolation": {"numpy.exp2", true, 1, isolation}, // scikit-learn: -(2^(-x/a))
+	"minus":     {"", false, 0, minus},              // x-a
 	"flip2":     {"", true, 2, flip2},               // 1-p and p, in float64
 }
 
@@ -107,7 +107,7 @@ func (l *link) run(r *run, out []float64) error {
 
 func expit2(l *link, _ *run, in, out []float64) {
 	for i, x := range in {
-		p := 1 / (1 + l.exp(-x))
+		p := 1 / (1 + l.exp(-(l.A * x)))
 		out[2*i], out[2*i+1] = 1-p, p
 	}
 }
@@ -143,7 +143,13 @@ func signedSquare(_ *link, _ *run, in, out []float64) {
 
 func isolation(l *link, _ *run, in, out []float64) {
 	for i, x := range in {
-		out[i] = -l.exp(-(x / l.A)) - l.B
+		out[i] = -l.exp(-(x / l.A))
+	}
+}
+
+func minus(l *link, _ *run, in, out []float64) {
+	for i, x := range in {
+		out[i] = x - l.A
 	}
 }
 

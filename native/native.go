@@ -104,9 +104,10 @@ type stage interface {
 
 // kinds are the kinds of stages: each builds a stage from its JSON, or fails.
 var kinds = map[string]func(b *builder, raw json.RawMessage) (stage, error){ //nolint:gochecknoglobals // a constant table
-	"trees": newTrees,
-	"link":  newLink,
-	"label": newLabel,
+	"trees":   newTrees,
+	"link":    newLink,
+	"label":   newLabel,
+	"ordinal": newOrdinal,
 }
 
 // builder is what constructors of stages may read.

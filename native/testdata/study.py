@@ -69,6 +69,92 @@ def sklearn_kinds():
         ("extra tree, 2 classes", tree.ExtraTreeClassifier(random_state=1), {"classes": 2}),
     ):
         kind("scikit-learn", name)(fitted(estimator, **of))
+    few = {"max_iter": 30, "random_state": 1}
+    for name, estimator, of in (
+        (
+            "gradient boosting, 2 classes",
+            ensemble.GradientBoostingClassifier(n_estimators=30),
+            {"classes": 2},
+        ),
+        (
+            "gradient boosting, 3 classes",
+            ensemble.GradientBoostingClassifier(n_estimators=30),
+            {"classes": 3},
+        ),
+        (
+            "gradient boosting, 9 classes",
+            ensemble.GradientBoostingClassifier(n_estimators=10),
+            {"classes": 9},
+        ),
+        (
+            "gradient boosting, exponential loss",
+            ensemble.GradientBoostingClassifier(n_estimators=30, loss="exponential"),
+            {"classes": 2},
+        ),
+        (
+            "gradient boosting, regression",
+            ensemble.GradientBoostingRegressor(n_estimators=30, init="zero"),
+            {},
+        ),
+        (
+            "gradient boosting, quantile",
+            ensemble.GradientBoostingRegressor(n_estimators=30, loss="quantile", alpha=0.3),
+            {},
+        ),
+        ("isolation forest", ensemble.IsolationForest(n_estimators=30, random_state=1), {"missing": 0.05}),
+        (
+            "isolation forest, half of the features",
+            ensemble.IsolationForest(n_estimators=30, max_features=0.5, random_state=1),
+            {"classes": 2},
+        ),
+        (
+            "histogram boosting, 2 classes, categories, missing values",
+            ensemble.HistGradientBoostingClassifier(categorical_features=[3, 4], **few),
+            {"classes": 2, "missing": 0.1},
+        ),
+        (
+            "histogram boosting, 3 classes, categories",
+            ensemble.HistGradientBoostingClassifier(categorical_features=[3, 4], **few),
+            {"classes": 3},
+        ),
+        ("histogram boosting, 10 classes", ensemble.HistGradientBoostingClassifier(**few), {"classes": 10}),
+        ("histogram boosting, regression", ensemble.HistGradientBoostingRegressor(**few), {"missing": 0.1}),
+        (
+            "histogram boosting, absolute error",
+            ensemble.HistGradientBoostingRegressor(loss="absolute_error", **few),
+            {},
+        ),
+    ):
+        kind("scikit-learn", name)(fitted(estimator, **of))
+
+    @kind("scikit-learn", "histogram boosting, poisson")
+    def _poisson():
+        x, y = data()
+        return ensemble.HistGradientBoostingRegressor(loss="poisson", **few).fit(x, np.exp(y / 4))
+
+    @kind("scikit-learn", "histogram boosting, table with texts")
+    def _texts():
+        return ensemble.HistGradientBoostingClassifier(categorical_features=["c0", "c1"], **few).fit(*table())
+
+    @kind("scikit-learn", "random forest, several outputs")
+    def _several():
+        x, y = data()
+        return ensemble.RandomForestRegressor(n_estimators=3).fit(x, np.stack([y, -y], axis=1))
+
+
+def table(missing=0.1, classes=2):
+    """Return a table with two columns of categories, and classes."""
+    import pandas
+
+    x, y = data(classes, columns=8)
+    random = np.random.default_rng(3)
+    frame = pandas.DataFrame({f"x{i}": x[:, i] for i in range(x.shape[1])})
+    words = np.array(["red", "green", "blue", "a b", "\u00e9t\u00e9"], dtype=object)
+    c0 = words[(x[:, 4].astype(int) + (random.random(len(x)) < 0.2)) % 5]
+    c1 = words[random.integers(0, 3, size=len(x))]
+    c0[random.random(len(x)) < missing] = None
+    frame["c0"], frame["c1"] = pandas.Categorical(c0), pandas.Categorical(c1)
+    return frame, y
 
 
 def main():

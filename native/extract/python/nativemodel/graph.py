@@ -11,7 +11,7 @@ import json
 import os
 import struct
 import tempfile
-from typing import Any, NamedTuple, Optional
+from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
 
@@ -92,6 +92,10 @@ class Graph(Container):
         self.codes: dict[int, list[float]] = {}
         # A number or code that is none of a column's categories, by column; -1 unless given.
         self.unknown: dict[int, float] = {}
+        # What makes the library's input of rows in the form of slot 0, None for the rows themselves.
+        self.feed: Optional[Callable[[Any], Any]] = None
+        # The library's functions for methods that are not methods of the model.
+        self.callers: dict[str, Callable[[Any], Any]] = {}
         # What rows of the proof may hold beside finite numbers.
         self.missing = True
         self.infinite = True
@@ -115,9 +119,11 @@ class Graph(Container):
                 column["name"] = str(names[i])
             self.columns.append(column)
 
-    def trees(self, trees: Trees, **members: Any) -> int:
-        """Add a stage of trees."""
-        if members["in"] == 0:
+    def trees(self, trees: Trees, source: Optional[list[int]] = None, **members: Any) -> int:
+        """Add a stage of trees. `source` are the columns of slot 0 that the columns of its slot are."""
+        if source is not None:
+            self.boundaries.extend((source[feature], threshold) for feature, threshold in trees.boundaries())
+        elif members["in"] == 0:
             self.boundaries.extend(trees.boundaries())
         return self.stage("trees", **trees.arrays(self), **members)
 

@@ -16,10 +16,11 @@ from nativemodel.graph import FORMAT, Graph, Output, RefusedError
 
 Handler = Callable[[Any, Graph, int], dict[str, Output]]
 
+PREPARED = ("prepare", "linear")
+
 # Modules with a table HANDLERS: the full name of a class -> its handler. Subclasses are not covered: they may
 # override anything.
-MODULES = ("forests",)
-PREPARED = ("prepare", "linear")
+MODULES = ("forests", "boosting")
 PACKAGES = {"sklearn": "scikit-learn"}
 
 

@@ -116,7 +116,7 @@ def _feed_tables(model: Any, graph: Graph) -> None:
             data[column["name"]] = cells
         return pandas.DataFrame(data)
 
-    graph.feed = feed  # type: ignore[attr-defined]
+    graph.feed = feed
 
 
 def _text_of(code: float, known: list[str]) -> Any:

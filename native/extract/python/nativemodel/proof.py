@@ -14,7 +14,7 @@ import numpy as np
 
 from nativemodel.graph import FORMAT, Container, Graph, Output
 
-SINGLE = 64  # rows that are also asked one at a time: some libraries compute differently then
+SINGLE = 16  # rows that are also asked one at a time: some libraries compute differently then
 UNKNOWN = -1
 
 
@@ -61,9 +61,8 @@ def write(model: Any, graph: Graph, outputs: dict[str, Output], path: str, diges
 
 
 def _caller(model: Any, graph: Graph, method: str) -> Callable[[Any], Any]:
-    feed = getattr(graph, "feed", None)
-    call = getattr(graph, "callers", {}).get(method) or getattr(model, method)
-    return (lambda rows: call(feed(rows))) if feed is not None else call
+    feed, call = graph.feed, graph.callers.get(method) or getattr(model, method)
+    return call if feed is None else lambda rows: call(feed(rows))
 
 
 def _values(answers: Any, output: Output) -> Any:
@@ -116,7 +115,7 @@ def _blocks(graph: Graph, random: Any, count: int) -> list[tuple[str, Any]]:
     if graph.codes:
         rows = _random(graph, random, scale, count // 4)
         for column in graph.codes:
-            rows[random.random(len(rows)) < 0.3, column] = getattr(graph, "unknown", {}).get(column, UNKNOWN)
+            rows[random.random(len(rows)) < 0.3, column] = graph.unknown.get(column, UNKNOWN)
         found.append(("unknown categories", rows))
     return found
 
@@ -175,12 +174,10 @@ def _random(graph: Graph, random: Any, scales: list[tuple[float, float]], count:
 def _refused(graph: Graph, asked: dict[str, Callable[[Any], Any]], random: Any) -> Any:
     """Return rows that every method of the library refuses."""
     candidates = []
-    values = [math.nan] if not graph.missing else []
-    if not graph.infinite:
-        values += [math.inf, -math.inf, 1e39, -3.5e38]
-    for value in values:
+    numbers = [i for i, column in enumerate(graph.columns) if "categories" not in column]
+    for value in (math.nan, math.inf, -math.inf, 1e39, -3.5e38) if numbers else ():
         for row in _random(graph, random, _scales(graph), 4):
-            row[random.integers(len(row))] = value
+            row[random.choice(numbers)] = value
             candidates.append(row)
     found = []
     for row in candidates:
