@@ -193,8 +193,8 @@ type encoder struct {
 	missingAs  float64 // the code of missing
 }
 
-func newOneHot(b *builder, raw json.RawMessage) (stage, error)  { return newEncode(b, raw, true) }
-func newCodes(b *builder, raw json.RawMessage) (stage, error) { return newEncode(b, raw, false) }
+func newOneHot(b *builder, raw json.RawMessage) (stage, error) { return newEncode(b, raw, true) }
+func newCodes(b *builder, raw json.RawMessage) (stage, error)  { return newEncode(b, raw, false) }
 
 func newEncode(b *builder, raw json.RawMessage, onehot bool) (stage, error) {
 	var d struct {

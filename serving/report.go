@@ -258,6 +258,14 @@ type NativeReport struct {
 	Fallback uint64 `json:"python_requests"`
 }
 
+// Compared sums the checks up: the answers that were compared, those that differ, and those with other bits.
+func (n *NativeReport) Compared() (count, differ, bits int) {
+	for _, c := range n.Checks {
+		count, differ, bits = count+c.Count, differ+c.Differ, bits+c.Bits
+	}
+	return count, differ, bits
+}
+
 // NativeCheck is the comparison of one kind of rows with the library.
 type NativeCheck struct {
 	Rows   string `json:"rows"` // their kind

@@ -93,6 +93,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		a.printRollouts(s, f)
 		a.printCopies(f)
 		a.printBatching(f)
+		a.printNative(f)
 		result = append(result, field{"instances", f.forJSON()})
 	}
 	return result, nil

@@ -119,13 +119,13 @@ func (e *Engine) key(ctx context.Context, spec engine.Spec, method string) (stri
 func hashModel(sum io.Writer, path string) error {
 	return filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
-			return nil //nolint:nilerr // the load says what is missing
+			return nil
 		}
 		f, err := os.Open(name)
 		if err != nil {
-			return nil //nolint:nilerr // the load says it
+			return nil
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		rel, err := filepath.Rel(path, name)
 		if err != nil {
 			return err
@@ -294,7 +294,6 @@ func (e *Engine) writeCode() (string, error) {
 // oracle is the Python process that has loaded the model.
 type oracle struct {
 	group *host.Group
-	nulls bool // NaN in answers becomes null
 }
 
 func (e *Engine) startOracle(ctx context.Context, spec engine.Spec, method, code string) (*oracle, error) {

@@ -30,34 +30,34 @@ type world struct {
 	python *python.Engine
 }
 
-func running(t testing.TB) *world {
-	t.Helper()
+func running(tb testing.TB) *world {
+	tb.Helper()
 	name := os.Getenv("CLEARML_SERVING_TEST_PYTHON")
 	if name == "" {
-		t.Skip("CLEARML_SERVING_TEST_PYTHON names no interpreter with scikit-learn")
+		tb.Skip("CLEARML_SERVING_TEST_PYTHON names no interpreter with scikit-learn")
 	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	base, err := worker.FindEnvironment(t.Context(), worker.Search{Candidates: []string{name}, Env: env})
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + tb.TempDir()}
+	base, err := worker.FindEnvironment(tb.Context(), worker.Search{Candidates: []string{name}, Env: env})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	log := slog.New(slog.DiscardHandler)
-	runtime := t.TempDir()
+	runtime := tb.TempDir()
 	h := host.New(host.Options{
 		Find:   func(context.Context) (*worker.Environment, error) { return base, nil },
 		Worker: worker.Options{RuntimeDir: runtime, ZygoteEnv: env, Logger: log},
 		Env:    env,
 	})
 	w := &world{python: python.New(python.Options{Host: h})}
-	w.Engine = New(Options{Python: w.python, Host: h, Dir: filepath.Join(t.TempDir(), "native"), RuntimeDir: runtime, Logger: log})
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	w.Engine = New(Options{Python: w.python, Host: h, Dir: filepath.Join(tb.TempDir(), "native"), RuntimeDir: runtime, Logger: log})
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	var run sync.WaitGroup
 	run.Go(func() {
 		if err := w.python.Run(ctx, nil); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		run.Wait()
 	})
@@ -65,12 +65,12 @@ func running(t testing.TB) *world {
 }
 
 // fitted fits models of testdata/models.py, and returns their folder.
-func fitted(t testing.TB, names ...string) string {
-	t.Helper()
-	dir := t.TempDir()
+func fitted(tb testing.TB, names ...string) string {
+	tb.Helper()
+	dir := tb.TempDir()
 	var mu sync.Mutex
 	var said strings.Builder
-	child, err := process.Start(t.Context(), process.Spec{
+	child, err := process.Start(tb.Context(), process.Spec{
 		Path: os.Getenv("CLEARML_SERVING_TEST_PYTHON"), Args: append([]string{"-B", "testdata/models.py", dir}, names...), Env: []string{"PATH=" + os.Getenv("PATH"), "OMP_NUM_THREADS=1"},
 		LogLine: func(_ process.Stream, line []byte) {
 			mu.Lock()
@@ -79,10 +79,10 @@ func fitted(t testing.TB, names ...string) string {
 		},
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if d := child.Death(); d.Code != 0 {
-		t.Fatal(d.Detail(), said.String())
+		tb.Fatal(d.Detail(), said.String())
 	}
 	return dir
 }
@@ -94,44 +94,44 @@ func specOf(dir, name string, aux map[string]any) engine.Spec {
 	}
 }
 
-func bodiesOf(t testing.TB, dir, name string) (bodies []string) {
-	t.Helper()
+func bodiesOf(tb testing.TB, dir, name string) (bodies []string) {
+	tb.Helper()
 	f, err := os.Open(filepath.Join(dir, name+".bodies"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<24)
 	for lines.Scan() {
 		var body string
 		if err := json.Unmarshal(lines.Bytes(), &body); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		bodies = append(bodies, body)
 	}
 	return bodies
 }
 
-func load(t testing.TB, loader engine.Loader, spec engine.Spec) engine.Model {
-	t.Helper()
-	m, err := loader.Load(t.Context(), spec)
+func load(tb testing.TB, loader engine.Loader, spec engine.Spec) engine.Model {
+	tb.Helper()
+	m, err := loader.Load(tb.Context(), spec)
 	if err != nil {
-		t.Fatalf("%s: %v", spec.URL, err)
+		tb.Fatalf("%s: %v", spec.URL, err)
 	}
-	t.Cleanup(func() {
-		if err := m.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
+	tb.Cleanup(func() {
+		if err := m.Close(context.WithoutCancel(tb.Context())); err != nil {
+			tb.Error(err)
 		}
 	})
 	return m
 }
 
-func ask(t testing.TB, m engine.Model, body string) *engine.Response {
-	t.Helper()
-	resp, err := m.Infer(t.Context(), &engine.Request{Body: []byte(body), ContentType: "application/json"})
+func ask(tb testing.TB, m engine.Model, body string) *engine.Response {
+	tb.Helper()
+	resp, err := m.Infer(tb.Context(), &engine.Request{Body: []byte(body), ContentType: "application/json"})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return resp
 }

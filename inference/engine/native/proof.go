@@ -32,7 +32,7 @@ func (x *extracted) compare(ctx context.Context, o *oracle, m *flat.Model, proof
 	at, err := m.Method(method)
 	if err != nil {
 		x.Refused = err.Error()
-		return nil
+		return nil //nolint:nilerr // it is the result of the comparison
 	}
 	x.Report.Tolerance = m.Methods[at].Tolerance
 	agreement, err := m.Prove(proof)
@@ -53,7 +53,7 @@ func (x *extracted) compare(ctx context.Context, o *oracle, m *flat.Model, proof
 	c, err := newComparison(o, m, at, &x.Facts)
 	if err != nil {
 		x.Refused = err.Error()
-		return nil
+		return nil //nolint:nilerr // it is the result of the comparison
 	}
 	if err := c.bodies(ctx, rows); err != nil {
 		if disagreed, ok := errors.AsType[*disagreement](err); ok {
@@ -143,9 +143,8 @@ func (c *comparison) bodies(ctx context.Context, rows []flat.ProofRows) error {
 
 // made is a body for the proof.
 type made struct {
-	text  []byte
-	rows  int
-	alone []byte // the first row as a body of its own, nil for a body of one row
+	text []byte
+	rows int
 }
 
 // make makes bodies of rows: of one row and of several. column: in each, one column has null only.
