@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import codec
 import engines
+import oracle
 import signature
 import tabular
 import tracing
@@ -42,7 +43,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     codec.nan_as_null = bool((spec.get("extra") or {}).get("nan_as_null"))
     method = (spec.get("extra") or {}).get("method") or ""
     engine = engines.engine_named(spec["engine"])
-    kind = _kind(engine)
+    asked = (spec.get("extra") or {}).get("oracle")
+    kind = oracle.Oracle if asked else _kind(engine)
     awaiter = Awaiter()
     instance: Any = None
     file = (spec.get("extra") or {}).get("instance_file")
@@ -78,6 +80,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         awaiter,
     )
     endpoint.instance, endpoint.model, endpoint.take = instance, model, take
+    if isinstance(endpoint, oracle.Oracle):
+        endpoint.engine, endpoint.name, endpoint.code = engine, name, asked
     endpoint.outputs = _outputs(spec, (method or "predict") if engine.predict is not None else "")
     endpoint.warnings += versions.warnings()
     if spec.get("signature"):

@@ -16,6 +16,8 @@ from nativemodel.graph import FORMAT, Graph, Output, RefusedError
 
 Handler = Callable[[Any, Graph, int], dict[str, Output]]
 
+PREPARED = ("prepare", "linear")
+
 # Modules with a table HANDLERS: the full name of a class -> its handler. Subclasses are not covered: they may
 # override anything.
 MODULES = ("forests", "boosting", "xgb", "lgbm")
@@ -24,7 +26,7 @@ PACKAGES = {"sklearn": "scikit-learn"}
 
 def handlers() -> dict[str, Handler]:
     table: dict[str, Handler] = {}
-    for name in MODULES:
+    for name in (*MODULES, *PREPARED):
         table.update(importlib.import_module(f"nativemodel.{name}").HANDLERS)
     return table
 
