@@ -72,6 +72,7 @@ var arrows = []arrow{
 	{"retry", nil, "retry is the floor: it needs nothing of ours"},
 	{"tracing", nil, "tracing is the floor: it needs nothing of ours"},
 	{"process", nil, "process is the floor: it needs nothing of ours"},
+	{"onnxruntime", nil, "the binding knows C and tensors: it needs nothing of ours"},
 	{"outbound", nil, "outbound is the floor: it needs nothing of ours"},
 	{"listen", nil, "listen is the floor: it needs nothing of ours"},
 	{"hocon", nil, "hocon reads a text: it needs nothing of ours"},
