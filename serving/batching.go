@@ -186,7 +186,7 @@ func ForeignSettings(engine string, aux any) (names []string) {
 func PythonSettings(engine string) []string {
 	settings := []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
 	if slices.Contains(modelEngines, engine) {
-		settings = append(settings, AuxMethod)
+		settings = append(settings, AuxMethod, AuxAccelerate)
 	}
 	return settings
 }
