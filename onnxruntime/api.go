@@ -42,6 +42,11 @@ const (
 	getAllocatorWithDefaultOptions function = 78
 	getValue                       function = 80
 	getValueCount                  function = 81
+	releaseMemoryInfo              function = 94
+	createAndRegisterAllocator     function = 144
+	releaseArenaCfg                function = 157
+	createArenaCfgV2               function = 164
+	addRunConfigEntry              function = 165
 	releaseStatus                  function = 93
 	releaseSession                 function = 95
 	releaseValue                   function = 96

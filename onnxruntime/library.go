@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -16,9 +18,10 @@ type Library struct {
 	path, version string
 	api           uintptr // struct OrtApi
 	env           uintptr
-	cpu           uintptr // the memory info of tensors
-	allocator     uintptr // the default one
-	trim          uintptr // malloc_trim, 0 if there is none
+	cpu           uintptr      // the memory info of tensors
+	allocator     uintptr      // the default one
+	trim          uintptr      // malloc_trim, 0 if there is none
+	returned      atomic.Int64 // when a run has returned memory of the arena last
 }
 
 var opened struct { //nolint:gochecknoglobals // the runtime's environment is one for each process, too
@@ -26,22 +29,29 @@ var opened struct { //nolint:gochecknoglobals // the runtime's environment is on
 	library *Library
 }
 
+// Options of a Library.
+type Options struct {
+	// RunMemory bounds the memory of all runs together, without the weights of models. A run that needs
+	// more fails. Default: no bound.
+	RunMemory int64
+}
+
 // Open loads the shared library at path. A process has only one: after the first success Open
-// returns that one, whatever the path.
-func Open(path string) (*Library, error) {
+// returns that one, whatever the path and the options.
+func Open(path string, o Options) (*Library, error) {
 	opened.Lock()
 	defer opened.Unlock()
 	if opened.library != nil {
 		return opened.library, nil
 	}
-	l, err := open(path)
+	l, err := open(path, o)
 	if err == nil {
 		opened.library = l
 	}
 	return l, err
 }
 
-func open(path string) (*Library, error) {
+func open(path string, o Options) (*Library, error) {
 	getBase, err := symbolOf(path, "OrtGetApiBase")
 	if err != nil {
 		return nil, fmt.Errorf("load ONNX Runtime: %w", err)
@@ -72,7 +82,39 @@ func open(path string) (*Library, error) {
 		return nil, err
 	}
 	l.allocator = out.get(0)
+	if err := l.shareArena(o.RunMemory); err != nil {
+		return nil, err
+	}
 	return l, nil
+}
+
+// shareArena creates the arena of all sessions. Arenas of their own would each keep the memory of
+// their largest run.
+func (l *Library) shareArena(limit int64) error {
+	var m memory
+	defer m.release()
+	keys, values, out := m.words(2), m.words(2), m.words(2)
+	keys[0], values[0] = m.text("max_mem"), uintptr(max(limit, 0)) //nolint:gosec // 0 is no bound
+	keys[1], values[1] = m.text("arena_extend_strategy"), 1        // as much as is requested, instead of powers of two
+	if err := l.do(createArenaCfgV2, keys.at(0), values.at(0), 2, out.at(0)); err != nil {
+		return err
+	}
+	defer func() { l.release(releaseArenaCfg, out.get(0)) }()
+	const arenaAllocator = 1
+	if err := l.do(createCPUMemoryInfo, arenaAllocator, 0, out.at(1)); err != nil {
+		return err
+	}
+	defer func() { l.release(releaseMemoryInfo, out.get(1)) }()
+	return l.do(createAndRegisterAllocator, l.env, out.get(1), out.get(0))
+}
+
+// returnEvery is the time after which a run returns unused memory of the arena to the system.
+const returnEvery = 10 * time.Second
+
+// returns reports whether a run is to return unused memory.
+func (l *Library) returns() bool {
+	now, last := time.Now().UnixNano(), l.returned.Load()
+	return now-last > int64(returnEvery) && l.returned.CompareAndSwap(last, now)
 }
 
 // boundArenas lets glibc keep one arena of memory, because those of many threads keep what a closed

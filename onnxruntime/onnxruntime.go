@@ -10,6 +10,7 @@ package onnxruntime
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // The releases of ONNX Runtime that Open accepts: the C API is append-only, so that later releases
@@ -134,8 +135,13 @@ type SessionOptions struct {
 	Threads int
 	// Providers are execution providers, in order of preference; the CPU's is added.
 	Providers []string
-	// Arena keeps memory of runs for later ones.
-	Arena bool
 	// Config are other entries of the session's configuration.
 	Config map[string]string
+}
+
+// OutOfMemory reports whether a run failed because it needs more memory than Options.RunMemory or the
+// machine has.
+func OutOfMemory(err error) bool {
+	failed, ok := errors.AsType[*Error](err)
+	return ok && (strings.Contains(failed.Text, "Available memory of") || strings.Contains(failed.Text, "bad_alloc") || strings.Contains(failed.Text, "bad allocation"))
 }

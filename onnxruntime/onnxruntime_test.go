@@ -22,7 +22,7 @@ func library(tb testing.TB) *Library {
 	if path == "" {
 		tb.Skip("CLEARML_SERVING_TEST_ONNXRUNTIME does not name an ONNX Runtime")
 	}
-	l, err := Open(path)
+	l, err := Open(path, Options{RunMemory: 64 << 20})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -324,7 +324,20 @@ func TestOnlySupportedReleasesAreOpened(t *testing.T) {
 			t.Error(version)
 		}
 	}
-	if _, err := open(filepath.Join(t.TempDir(), "libonnxruntime.so")); err == nil || !strings.Contains(err.Error(), "libonnxruntime.so") && !errors.Is(err, ErrStatic) {
+	if _, err := open(filepath.Join(t.TempDir(), "libonnxruntime.so"), Options{}); err == nil || !strings.Contains(err.Error(), "libonnxruntime.so") && !errors.Is(err, ErrStatic) {
 		t.Error(err)
+	}
+}
+
+func TestARunWithoutMemoryFailsAndOthersGoOn(t *testing.T) {
+	s := session(t, "square.onnx")
+	for _, n := range []int64{1000, 10_000, 1000} { // 4 MB, 400 MB of the 64 MB that there are
+		out, err := s.Run(t.Context(), []Value{numbers(Float, []int64{n}, make([]float32, n)...)})
+		if n == 1000 && (err != nil || of[float32](t, out[0])[0] != 0) {
+			t.Errorf("%v, %v", out, err)
+		}
+		if n > 1000 && !OutOfMemory(err) {
+			t.Errorf("%d: %v", n, err)
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 type frame struct {
 	fixed   memory // holds the words below
 	data    runtime.Pinner
-	options uintptr
+	options [2]uintptr // of a run, and of one that returns unused memory
 	in, out words
 	word    words
 	dims    words
@@ -34,12 +34,26 @@ func (s *Session) frame() (*frame, error) {
 	f := &frame{}
 	f.in, f.out = f.fixed.words(len(s.inputs)), f.fixed.words(len(s.outputs))
 	f.word, f.dims = f.fixed.words(4), f.fixed.words(mostDimensions)
-	if err := s.library.do(createRunOptions, f.word.at(0)); err != nil {
-		f.fixed.release()
+	for i := range f.options {
+		if err := s.library.do(createRunOptions, f.word.at(0)); err != nil {
+			f.release(s.library)
+			return nil, err
+		}
+		f.options[i] = f.word.get(0)
+	}
+	key, value := f.fixed.text("memory.enable_memory_arena_shrinkage"), f.fixed.text("cpu:0")
+	if err := s.library.do(addRunConfigEntry, f.options[1], key, value); err != nil {
+		f.release(s.library)
 		return nil, err
 	}
-	f.options = f.word.get(0)
 	return f, nil
+}
+
+func (f *frame) release(l *Library) {
+	for _, o := range f.options {
+		l.release(releaseRunOptions, o)
+	}
+	f.fixed.release()
 }
 
 // back releases what a run has left, and keeps the frame for the next.
@@ -83,20 +97,23 @@ func (s *Session) Run(ctx context.Context, in []Value) ([]Value, error) {
 			return nil, err
 		}
 	}
-	l := s.library
+	l, options := s.library, f.options[0]
+	if l.returns() {
+		options = f.options[1]
+	}
 	var stop func() bool
 	var stopped chan struct{}
 	if ctx.Done() != nil {
 		stopped = make(chan struct{})
 		stop = context.AfterFunc(ctx, func() {
 			defer close(stopped)
-			_ = l.do(runOptionsSetTerminate, f.options) // it sets a flag
+			_ = l.do(runOptionsSetTerminate, options) // it sets a flag
 		})
 	}
-	err = l.do(run, s.handle, f.options, s.inNames.at(0), f.in.at(0), uintptr(len(f.in)), s.outNames.at(0), uintptr(len(f.out)), f.out.at(0))
+	err = l.do(run, s.handle, options, s.inNames.at(0), f.in.at(0), uintptr(len(f.in)), s.outNames.at(0), uintptr(len(f.out)), f.out.at(0))
 	if stop != nil && !stop() {
 		<-stopped
-		if clear := l.do(runOptionsUnsetTerminate, f.options); clear != nil {
+		if clear := l.do(runOptionsUnsetTerminate, options); clear != nil {
 			err = errors.Join(err, clear)
 		}
 		if err != nil {

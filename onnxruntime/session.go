@@ -54,10 +54,10 @@ func (l *Library) options(o SessionOptions) (uintptr, error) {
 	options := out.get(0)
 	threads := uintptr(max(o.Threads, 1)) //nolint:gosec // positive
 	err := cmp.Or(l.do(setIntraOpNumThreads, options, threads), l.do(setInterOpNumThreads, options, 1))
-	if !o.Arena {
-		err = cmp.Or(err, l.do(disableCPUMemArena, options), l.do(disableMemPattern, options))
+	config := map[string]string{
+		"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0",
+		"session.use_env_allocators": "1", "session.use_device_allocator_for_initializers": "1", // weights are freed with the session
 	}
-	config := map[string]string{"session.intra_op.allow_spinning": "0", "session.inter_op.allow_spinning": "0"}
 	maps.Copy(config, o.Config)
 	for _, key := range slices.Sorted(maps.Keys(config)) {
 		err = cmp.Or(err, l.do(addSessionConfigEntry, options, m.text(key), m.text(config[key])))
@@ -139,8 +139,7 @@ func (s *Session) Close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.frames {
-		s.library.release(releaseRunOptions, f.options)
-		f.fixed.release()
+		f.release(s.library)
 	}
 	s.frames = nil
 	s.library.release(releaseSession, s.handle)
