@@ -62,7 +62,7 @@ func open(path string, o Options) (*Library, error) {
 	}
 	table := (*[2]uintptr)(pointer(base)) // GetApi, GetVersionString
 	l := &Library{path: path, version: text(call(table[1]))}
-	if l.api = call(table[0], apiVersion); l.api == 0 || !accepted(l.version) {
+	if l.api = call(table[0], apiVersion); l.api == 0 || !Supported(l.version) {
 		return nil, &VersionError{Path: path, Version: l.version}
 	}
 	l.boundArenas()
@@ -128,8 +128,8 @@ func (l *Library) boundArenas() {
 	l.trim = cLibrary("malloc_trim")
 }
 
-// accepted reports whether a release may be used.
-func accepted(version string) bool {
+// Supported reports whether Open accepts a release.
+func Supported(version string) bool {
 	parts := strings.SplitN(version, ".", 3)
 	if len(parts) < 2 {
 		return false

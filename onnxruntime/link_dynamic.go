@@ -4,6 +4,9 @@ package onnxruntime
 
 import "github.com/ebitengine/purego"
 
+// Available reports whether this binary can load shared libraries.
+const Available = true
+
 // symbolOf loads a shared library, which stays loaded, and finds a function in it.
 func symbolOf(path, name string) (uintptr, error) {
 	library, err := purego.Dlopen(path, purego.RTLD_NOW|purego.RTLD_LOCAL)

@@ -2,6 +2,9 @@
 
 package onnxruntime
 
+// Available reports whether this binary can load shared libraries.
+const Available = false
+
 func symbolOf(string, string) (uintptr, error) { return 0, ErrStatic }
 
 func call(uintptr, ...uintptr) uintptr { panic("no library can be open") }

@@ -320,7 +320,7 @@ func TestProvidersThatAreNotThereAreNamed(t *testing.T) {
 
 func TestOnlySupportedReleasesAreOpened(t *testing.T) {
 	for version, want := range map[string]bool{"1.23.2": false, "1.24.0": true, "1.32.0": true, "2.0.0": true, "0.9": false, "": false, "x.y": false, "1": false} {
-		if accepted(version) != want {
+		if Supported(version) != want {
 			t.Error(version)
 		}
 	}

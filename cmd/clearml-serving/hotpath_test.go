@@ -103,7 +103,7 @@ func serveCode(tb testing.TB, endpoints map[string]endpointCode, recorder infere
 			Find:   func(context.Context) (*worker.Environment, error) { return env, nil },
 			Worker: worker.Options{RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
 			Env:    environ,
-		})})),
+		})}), nil),
 		Source: hotPathState{&reconcile.State{
 			ServiceID: "S", Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: records}, Artifacts: artifacts,
 		}},
