@@ -36,6 +36,8 @@ type Question struct {
 	engine.Request
 	// Within is the client's time limit, 0: the endpoint's.
 	Within time.Duration
+	// Decoded is the time in which the front read Tensors.
+	Decoded time.Duration
 }
 
 // Answer is a model's answer, with a user's error as its status. Close ends it.
@@ -45,8 +47,12 @@ type Answer struct {
 	// before appending.
 	Origin []engine.Header
 
-	live *router.Live // held by a stream, else nil
+	live  *router.Live  // held by a stream, else nil
+	stats *router.Stats // of an answer with tensors, else nil
 }
+
+// Encoded counts the time in which a front made its answer of tensors.
+func (a *Answer) Encoded(took time.Duration) { a.stats.Encoded(took) }
 
 // Close ends a streamed answer, read or not, and releases its model. It must be called
 // once after an answer with a Stream, and does nothing after any other.
@@ -152,7 +158,7 @@ func (s *Service) Lend(t Ticket, size int) engine.Loan {
 }
 
 // Signature describes the inputs and outputs of the model of an admitted endpoint; known
-// is false if the model has no signature.
+// is false if nothing tells of them.
 func (s *Service) Signature(t Ticket) (signature engine.Signature, known bool, failure *Failure) {
 	if t.url == nil {
 		return engine.Signature{}, false, notAdmitted()
@@ -162,10 +168,7 @@ func (s *Service) Signature(t Ticket) (signature engine.Signature, known bool, f
 		return engine.Signature{}, false, notAnswered(*t.url, err)
 	}
 	defer live.Release()
-	signed, known := live.Model.(engine.Signed)
-	if known {
-		signature = signed.Signature()
-	}
+	signature, known = live.Signature()
 	return signature, known, nil
 }
 
@@ -248,7 +251,10 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		}
 		live.Release()
 	}()
-	tensors := q.Tensors
+	tensors, begun := q.Tensors, time.Time{}
+	if tensors != nil {
+		begun = time.Now()
+	}
 	limit := live.Timeout
 	if q.Within > 0 && (limit <= 0 || q.Within < limit) {
 		limit = q.Within
@@ -268,6 +274,10 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		resp.Tensors, resp.Body = answerTensors(live.Model, tensors, resp.Body), nil
 	}
 	answer := Answer{Response: resp, Origin: live.Header}
+	if tensors != nil && resp.Status < http.StatusBadRequest {
+		live.Stats.Asked(begun, resp.Queued, q.Decoded, rowsOf(live.Model, tensors))
+		answer.stats = live.Stats
+	}
 	if resp.Stream != nil {
 		answer.live, kept = live, true
 	}

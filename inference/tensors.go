@@ -61,3 +61,12 @@ func answerTensors(m engine.Model, asked []engine.Tensor, body []byte) []engine.
 	}
 	return v2.Tensors(body, signature.Outputs)
 }
+
+// rowsOf is the number of rows of a request to a model that computes on rows, else 1.
+func rowsOf(m engine.Model, tensors []engine.Tensor) int64 {
+	signature := signatureOf(m)
+	if len(tensors) == 0 || len(tensors[0].Shape) == 0 || !v2.Batched(&signature) {
+		return 1
+	}
+	return max(tensors[0].Shape[0], 1)
+}

@@ -267,7 +267,7 @@ func TestFailuresHaveTheCodesOfGRPC(t *testing.T) {
 		"refuses": {codes.InvalidArgument, "column 'a' is missing"},
 		"lies":    {codes.Internal, "output 'y'"},
 	} {
-		_, err := r.infer(t, floats(model, 1))
+		_, err := r.infer(t, floats(model, 1, 2))
 		is(t, model, err, want.code, want.text)
 	}
 	for _, e := range r.core.Status().Endpoints {

@@ -102,7 +102,7 @@ func (f *Front) serverReady(context.Context, *pb.ServerReadyRequest) (*pb.Server
 // modelReady answers ModelReady.
 func (f *Front) modelReady(ctx context.Context, q *pb.ModelReadyRequest) (*pb.ModelReadyResponse, error) {
 	head := f.head(ctx, "")
-	head.Endpoint = endpointOf(q.GetName(), q.GetVersion())
+	head.Endpoint = f.core.Named(q.GetName(), q.GetVersion())
 	if refused := f.core.AdmitAbout(head); refused != nil && refused.Kind != inference.KindNotReady {
 		return nil, f.fail(ctx, refused)
 	}

@@ -12,11 +12,11 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
-	"clearmlserving/inference/v2"
-	"clearmlserving/serving"
+	v2 "clearmlserving/inference/v2"
 )
 
 const inferMethod = "/" + inferenceService + "/ModelInfer"
@@ -35,57 +35,66 @@ func (f *Front) infer(_ any, ctx context.Context, receive func(any) error, _ grp
 	if err := receive(r); err != nil {
 		return nil, f.unread(err)
 	}
-	resp, failed := f.answer(ctx, r)
+	answer, failure := f.ask(ctx, r, f.core.AskTensors)
+	if failure != nil {
+		return nil, f.fail(ctx, failure)
+	}
+	resp, failed := f.reply(r, &answer)
 	if failed != nil {
-		return nil, failed
+		return nil, failed.Err()
 	}
 	return &encoded{resp.marshal(r.holds)}, nil
 }
 
-// endpointOf is the endpoint of a model by its name and version.
-func endpointOf(name, version string) serving.EndpointURL {
-	if version == "" {
-		return serving.CleanURL(name)
-	}
-	return serving.JoinURL(name, version)
-}
+// asker is Ask of the core, or AskTensors.
+type asker func(ctx context.Context, t inference.Ticket, q *inference.Question) (inference.Answer, *inference.Failure)
 
-// answer asks for the answer to one request. The error has a status.
-func (f *Front) answer(ctx context.Context, r *request) (*response, error) {
+// ask asks for the answer to one request.
+func (f *Front) ask(ctx context.Context, r *request, ask asker) (inference.Answer, *inference.Failure) {
 	head := f.head(ctx, r.ID)
-	head.Endpoint = endpointOf(r.model, r.version)
+	head.Endpoint = f.core.Named(r.model, r.version)
 	ticket, failure := f.core.Admit(head)
 	if failure != nil {
-		return nil, f.fail(ctx, failure)
+		return inference.Answer{}, failure
 	}
 	if r.broken != nil {
-		refused := f.refusal(r.broken)
-		f.core.Reject(ticket, refused.Kind)
-		return nil, f.fail(ctx, refused)
+		kind := inference.KindOf(r.broken)
+		f.core.Reject(ticket, kind)
+		return inference.Answer{}, &inference.Failure{Kind: kind, Text: r.broken.Error()}
 	}
 	q := &r.question
-	q.Request = engine.Request{ID: f.requestID(ctx, r.ID), Tensors: r.Inputs, TensorsAs: r.ContentType, Outputs: r.Names(), Client: f.client(ctx)}
-	q.Within = 0
+	q.Request = engine.Request{
+		ID: f.requestID(ctx, r.ID), Tensors: r.Inputs, TensorsAs: r.ContentType, Parameters: r.Parameters, Outputs: r.Names(), Client: f.client(ctx),
+	}
+	q.Within = r.Timeout
 	if deadline, ok := ctx.Deadline(); ok {
-		q.Within = max(time.Until(deadline), 1)
+		if left := max(time.Until(deadline), 1); q.Within <= 0 || left < q.Within {
+			q.Within = left
+		}
 	}
-	answer, failure := f.core.AskWhole(ctx, ticket, q)
-	if failure != nil {
-		return nil, f.fail(ctx, failure)
-	}
+	return ask(ctx, ticket, q)
+}
+
+// reply is a model's answer in the protocol's form.
+func (f *Front) reply(r *request, answer *inference.Answer) (*response, *status.Status) {
 	if answer.Status >= http.StatusBadRequest {
-		return nil, answerStatus(answer).Err()
+		return nil, answerStatus(answer.Response)
 	}
 	outputs, err := r.Select(answer.Tensors)
 	if err != nil {
-		return nil, statusOf(f.refusal(err)).Err()
+		return nil, statusOf(&inference.Failure{Kind: inference.KindOf(err), Text: err.Error()})
 	}
 	for i := range outputs {
 		if err := v2.CheckData(&outputs[i]); err != nil {
-			return nil, statusOf(&inference.Failure{Kind: inference.KindInternal, Text: "Error processing request: the model's output '" + outputs[i].Name + "': " + err.Error()}).Err()
+			return nil, statusOf(&inference.Failure{Kind: inference.KindInternal, Text: "Error processing request: the model's output '" + outputs[i].Name + "': " + err.Error()})
 		}
 	}
-	return &response{model: r.model, version: r.version, id: r.ID, contentType: answer.TensorsAs, outputs: outputs, typed: r.typed}, nil
+	return &response{model: r.model, version: f.version(r, answer), id: r.ID, contentType: answer.TensorsAs, outputs: outputs, typed: r.typed}, nil
+}
+
+// version is the version of the model that has answered.
+func (f *Front) version(r *request, answer *inference.Answer) string {
+	return inference.VersionOf(r.model, r.version, answer.Origin)
 }
 
 // fail is a failure's status, with what else the client is told in the metadata after the answer.

@@ -28,6 +28,7 @@ func (f *Front) register(s *grpc.Server) {
 			unary("ServerReady", f, (*Front).serverReady),
 			unary("ModelReady", f, (*Front).modelReady),
 		},
+		Streams: []grpc.StreamDesc{{StreamName: "ModelStreamInfer", Handler: f.streamInfer, ClientStreams: true, ServerStreams: true}},
 	}, f)
 	healthpb.RegisterHealthServer(s, health{front: f})
 	_ = repository.File_repository_model_repository_proto

@@ -1,9 +1,6 @@
 package grpcfront
 
 import (
-	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -13,6 +10,7 @@ import (
 
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
+	v2 "clearmlserving/inference/v2"
 )
 
 // failureCodes are the codes of failures.
@@ -63,34 +61,11 @@ func answerStatus(answer *engine.Response) *status.Status {
 	default:
 		code = codes.Unknown
 	}
-	body := answer.Body
-	var detail struct {
-		Detail any `json:"detail"`
-	}
-	text := ""
-	if json.Unmarshal(body, &detail) == nil && detail.Detail != nil {
-		if s, ok := detail.Detail.(string); ok {
-			text = s
-		} else if raw, err := json.Marshal(detail.Detail); err == nil {
-			text = string(raw)
-		}
-	}
-	if text == "" {
-		text = string(bytes.TrimSpace(body[:min(len(body), mostText)]))
-	}
+	text := v2.ErrorText(answer.Body[:min(len(answer.Body), mostText)])
 	if text == "" {
 		text = fmt.Sprintf("the endpoint answered with status %d", answer.Status)
 	}
 	return status.New(code, valid(text[:min(len(text), mostText)]))
-}
-
-// refusal is an error of a request that its front cannot use.
-func (f *Front) refusal(err error) *inference.Failure {
-	kind := inference.KindBadRequest
-	if failed, ok := errors.AsType[*engine.Error](err); ok && failed.Kind == engine.KindTooLarge {
-		kind = inference.KindTooLarge
-	}
-	return &inference.Failure{Kind: kind, Text: "Error processing request, " + err.Error()}
 }
 
 // unread is the status of a message that could not be received.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"google.golang.org/grpc/mem"
@@ -89,7 +90,7 @@ var errWire = badRequest("the message is no ModelInferRequest: its protobuf is b
 // field reads the next field of b: its value in bytes or, of a scalar, as number.
 func field(b []byte) (number protowire.Number, kind protowire.Type, value []byte, scalar uint64, rest []byte, err error) {
 	number, kind, n := protowire.ConsumeTag(b)
-	if n < 0 {
+	if n < 0 || number > protowire.MaxValidNumber {
 		return 0, 0, nil, 0, nil, errWire
 	}
 	b = b[n:]
@@ -180,7 +181,7 @@ func (r *request) addInput(b []byte) error {
 		case 1:
 			t.Name, err = text(value)
 		case 2:
-			t.Datatype = datatype(value)
+			t.Datatype, err = datatype(value)
 		case 3:
 			err = r.addDimensions(first, kind, value, scalar)
 		case 4:
@@ -233,11 +234,12 @@ var datatypes = map[string]engine.Datatype{ //nolint:gochecknoglobals // a const
 	"FP16": engine.FP16, "BF16": engine.BF16, "FP32": engine.FP32, "FP64": engine.FP64, "BYTES": engine.Bytes,
 }
 
-func datatype(name []byte) engine.Datatype {
+func datatype(name []byte) (engine.Datatype, error) {
 	if d, ok := datatypes[string(name)]; ok {
-		return d
+		return d, nil
 	}
-	return engine.Datatype(name[:min(len(name), 32)]) // finish refuses it
+	unknown, err := text(name)
+	return engine.Datatype(unknown[:min(len(unknown), 32)]), err // finish refuses it
 }
 
 // addDimensions adds to the dimensions of the input whose own begin at first.
@@ -328,6 +330,15 @@ func (r *request) addParameter(b []byte) error {
 	switch p.name {
 	case "content_type":
 		r.ContentType, _ = p.value.(string)
+	case "timeout": // in microseconds
+		us, ok := p.value.(int64)
+		if unsigned, is := p.value.(uint64); is {
+			us, ok = int64(min(unsigned, math.MaxInt64)), true
+		}
+		if !ok || us < 0 {
+			return badRequest("the parameter timeout of the request is %v, not a number of microseconds", p.value)
+		}
+		r.Timeout = time.Duration(min(us, math.MaxInt64/int64(time.Microsecond))) * time.Microsecond
 	case "triton_enable_empty_final_response":
 		r.emptyFinal, _ = p.value.(bool)
 		return nil
@@ -419,6 +430,12 @@ func (r *request) finish(limit int64) error {
 		return badRequest("the request has both raw_input_contents and contents in its inputs: give one of them")
 	case len(r.raw) > 0 && len(r.raw) != len(r.Inputs):
 		return badRequest("the request has %d raw_input_contents for %d inputs", len(r.raw), len(r.Inputs))
+	}
+	if err := r.CheckNames(); err != nil {
+		return err
+	}
+	if r.Inputs == nil {
+		r.Inputs = []engine.Tensor{} // not nil without any
 	}
 	r.typed = len(r.contents) > 0
 	left := limit

@@ -1,5 +1,5 @@
 // Package rest is the front for HTTP clients: POST /serve/<endpoint>[/<version>], the Open
-// Inference Protocol (/v2), the probes, and the operators' listener. It owns its sockets and everything that is
+// Inference Protocol (/v2), KServe's protocol V1, the probes, and the operators' listener. It owns its sockets and everything that is
 // specific to HTTP: paths, headers, statuses, CORS. The core decides about access and
 // answers.
 package rest
@@ -19,6 +19,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
+	"clearmlserving/inference/openapi"
 	"clearmlserving/serving"
 	"clearmlserving/tracing"
 )
@@ -83,6 +84,9 @@ type Front struct {
 	prefix  string
 	origins origins
 	started time.Time
+
+	documents documents
+	page      []openapi.File
 }
 
 // New prepares a front of core; Run starts it.
@@ -90,8 +94,9 @@ func New(core *inference.Service, o Options) *Front {
 	o.Suffix = cmp.Or(o.Suffix, "serve")
 	o.StopTimeout = cmp.Or(o.StopTimeout, 30*time.Second)
 	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
+	o.Version = cmp.Or(o.Version, "dev")
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now()}
+	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now(), page: openapi.Page()}
 }
 
 // Run serves until ctx ends. It then continues for DrainDelay, stops accepting, and finishes
@@ -194,7 +199,8 @@ func (f handler) Refused(h *listener.Head, status int) {
 
 // Refusal implements listener.Refuser.
 func (f handler) Refusal(h *listener.Head, status int, text string) *listener.Response {
-	if _, ok := h.Admitted.(*v2question); ok {
+	switch h.Admitted.(type) {
+	case *v1question, *v2question, v2index:
 		return f.origins.mark(h, v2Error(status, text))
 	}
 	return nil
@@ -211,6 +217,10 @@ func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response
 		return f.takeFeedback(admitted, r.Body)
 	case *v2question:
 		return f.answerV2(ctx, r, admitted)
+	case *v1question:
+		return f.answerV1(ctx, r, admitted)
+	case v2index:
+		return f.answerIndex(r.Body)
 	}
 	ticket, _ := r.Admitted.(inference.Ticket)
 	within, err := allowance(r.Header(timeoutHeader))

@@ -8,12 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
 	v2 "clearmlserving/inference/v2"
-	"clearmlserving/serving"
 )
 
 // The Open Inference Protocol (V2). A model's name is the URL of an endpoint, which may have slashes.
@@ -32,13 +32,11 @@ func v2Routes() []Route {
 		{"serve", "GET, HEAD", v2Path + "/{$}", Anybody},
 		{"serve", "GET, HEAD", v2Path + "/health/live", Anybody},
 		{"serve", "GET, HEAD", v2Path + "/health/ready", Anybody},
+		{"serve", "GET, HEAD", v2Path + "/models/stats", ServiceKey},
 		{"serve", "GET, HEAD, POST", v2Path + v2Models, EndpointKey},
+		{"serve", "POST", v2Path + v2Repository + "index", ServiceKey},
+		{"serve", "POST", v2Path + v2Repository + "models/", ServiceKey},
 	}
-}
-
-// extensions are the protocol's that are served.
-func extensions() []string {
-	return []string{"binary_tensor_data", "classification", "parameters", "model_repository(index)", "model_configuration", "statistics"}
 }
 
 // v2question is an admitted inference request.
@@ -54,6 +52,8 @@ func ticketOf(h *listener.Head) inference.Ticket {
 	case inference.Ticket:
 		return admitted
 	case *v2question:
+		return admitted.ticket
+	case *v1question:
 		return admitted.ticket
 	}
 	return inference.Ticket{}
@@ -92,6 +92,12 @@ func (f *Front) routeV2(h *listener.Head, path string) *listener.Response {
 	if path == "/health/ready" {
 		return get(h, f.v2Ready)
 	}
+	if path == "/models/stats" {
+		return f.service(h, http.MethodGet, func() (any, *inference.Failure) { return f.core.AllStatistics(), nil })
+	}
+	if rest, ok := strings.CutPrefix(path, v2Repository); ok {
+		return f.routeRepository(h, rest)
+	}
 	if model, ok := strings.CutPrefix(path, v2Models); ok {
 		return f.routeModel(h, modelPathOf(model, v2Verbs()))
 	}
@@ -106,8 +112,58 @@ func get(h *listener.Head, answer func(*listener.Head) *listener.Response) *list
 	return answer(h)
 }
 
+// service answers about the whole service.
+func (f *Front) service(h *listener.Head, method string, answer func() (any, *inference.Failure)) *listener.Response {
+	if refused := f.core.AuthorizeService(head(h, "")); refused != nil {
+		return v2Refuse(refused)
+	}
+	if h.Method != method && !(method == http.MethodGet && h.Method == http.MethodHead) {
+		return v2NotAllowed(method)
+	}
+	return described(answer())
+}
+
+// v2index is an admitted request for the list of models.
+type v2index struct{}
+
+// routeRepository answers the protocol's extension for repositories of models.
+func (f *Front) routeRepository(h *listener.Head, path string) *listener.Response {
+	if refused := f.core.AuthorizeService(head(h, "")); refused != nil {
+		return v2Refuse(refused)
+	}
+	model, isModel := strings.CutPrefix(path, "models/")
+	name, load := strings.CutSuffix(model, "/load")
+	unload := false
+	if !load {
+		name, unload = strings.CutSuffix(model, "/unload")
+	}
+	switch {
+	case path != "index" && !(isModel && (load || unload)):
+		return v2Error(http.StatusNotFound, "the repository has no such path: "+strconv.QuoteToASCII(h.Path))
+	case h.Method != http.MethodPost:
+		return v2NotAllowed(http.MethodPost)
+	case path == "index":
+		h.Admitted = v2index{}
+		return nil
+	}
+	return v2Refuse(f.core.RepositoryChange(name, load))
+}
+
+// answerIndex answers an admitted request for the list of models, whose body may ask for ready ones only.
+func (f *Front) answerIndex(body []byte) *listener.Response {
+	var asked struct {
+		Ready bool `json:"ready"`
+	}
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &asked); err != nil {
+			return v2Error(http.StatusBadRequest, "the body is not like {\"ready\": true}: "+err.Error())
+		}
+	}
+	return compact(http.StatusOK, f.core.ModelIndex(asked.Ready))
+}
+
 func (f *Front) v2Server(*listener.Head) *listener.Response {
-	return compact(http.StatusOK, map[string]any{"name": "clearml-serving", "version": cmp.Or(f.o.Version, "unknown"), "extensions": extensions()})
+	return compact(http.StatusOK, inference.ServerMetadata{Name: inference.ServerName, Version: cmp.Or(f.o.Version, "unknown"), Extensions: inference.Extensions()})
 }
 
 func (f *Front) v2Ready(*listener.Head) *listener.Response {
@@ -131,8 +187,12 @@ func (f *Front) routeModel(h *listener.Head, m modelPath) *listener.Response {
 		switch m.verb {
 		case "ready":
 			return f.modelReady(about, m.name)
+		case "config":
+			return described(f.core.ModelConfig(about, m.name))
+		case "stats":
+			return described(f.core.ModelStatistics(about, m.name, m.version))
 		default:
-			return f.modelMetadata(about, m)
+			return described(f.core.ModelMetadata(about, m.name))
 		}
 	})
 }
@@ -170,6 +230,7 @@ func (f *Front) answerV2(ctx context.Context, r *listener.Request, q *v2question
 	if err != nil {
 		return refused(inference.KindBadRequest, err.Error())
 	}
+	begun := time.Now()
 	asked, err := v2.ParseRequest(r.Body, q.header, f.o.MaxBody)
 	if err != nil {
 		return refused(inference.KindOf(err), err.Error())
@@ -185,13 +246,15 @@ func (f *Front) answerV2(ctx context.Context, r *listener.Request, q *v2question
 	answer, failure := f.core.AskTensors(ctx, q.ticket, &inference.Question{Request: engine.Request{
 		ID: id, Tensors: asked.Inputs, TensorsAs: asked.ContentType, Parameters: asked.Parameters, Outputs: asked.Names(),
 		Client: r.Client, Loan: r.Loan, Span: span,
-	}, Within: within})
+	}, Within: within, Decoded: time.Since(begun)})
 	if failure != nil {
 		resp := v2Refuse(failure)
 		endSpan(span, resp.Status)
 		return resp
 	}
+	begun = time.Now()
 	resp := f.v2Answer(&answer, asked, q, id)
+	answer.Encoded(time.Since(begun))
 	endSpan(span, resp.Status)
 	return resp
 }
@@ -258,45 +321,12 @@ func (f *Front) modelReady(about inference.Head, name string) *listener.Response
 	return compact(http.StatusOK, map[string]any{"name": name, "ready": true})
 }
 
-// tensorMetadata describes a tensor.
-type tensorMetadata struct {
-	Name     string          `json:"name"`
-	Datatype engine.Datatype `json:"datatype"`
-	Shape    []int64         `json:"shape"`
-}
-
-// metadata describes a model.
-type metadata struct {
-	Name     string           `json:"name"`
-	Versions []string         `json:"versions"`
-	Platform string           `json:"platform"`
-	Inputs   []tensorMetadata `json:"inputs"`
-	Outputs  []tensorMetadata `json:"outputs"`
-}
-
-func (f *Front) modelMetadata(about inference.Head, m modelPath) *listener.Response {
-	ticket, failure := f.core.Admit(about)
+// described is an answer about a model.
+func described(about any, failure *inference.Failure) *listener.Response {
 	if failure != nil {
 		return v2Refuse(failure)
 	}
-	signature, _, failure := f.core.Signature(ticket)
-	if failure != nil {
-		return v2Refuse(failure)
-	}
-	signature = v2.Describe(&signature)
-	about.Endpoint = serving.CleanURL(m.name)
-	return compact(http.StatusOK, metadata{
-		Name: m.name, Versions: f.core.Versions(about), Platform: "clearml-serving",
-		Inputs: tensorsMetadata(signature.Inputs), Outputs: tensorsMetadata(signature.Outputs),
-	})
-}
-
-func tensorsMetadata(specs []engine.TensorSpec) []tensorMetadata {
-	list := make([]tensorMetadata, len(specs))
-	for i, s := range specs {
-		list[i] = tensorMetadata{s.Name, s.Datatype, s.Shape}
-	}
-	return list
+	return compact(http.StatusOK, about)
 }
 
 // compact is jsonResponse in one line.

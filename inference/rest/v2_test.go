@@ -192,8 +192,8 @@ func TestAModelWithoutASignatureTakesItsBodyAsOneElement(t *testing.T) {
 func TestMetadataAndHealth(t *testing.T) {
 	base := startV2(t, "tensors", "tensors/2", "free", "dir/free")
 	for path, want := range map[string]string{
-		"/v2":                                 `{"extensions":["binary_tensor_data",`,
-		"/v2/":                                `"name":"clearml-serving","version":"1.2.3"}`,
+		"/v2":                                 `{"name":"clearml-serving","version":"1.2.3","extensions":["binary_tensor_data",`,
+		"/v2/":                                `"statistics"]}`,
 		"/v2/health/live":                     `{"live":true}`,
 		"/v2/health/ready":                    `"ready":true`,
 		"/v2/models/tensors":                  `{"name":"tensors","versions":["1","2"],"platform":"clearml-serving","inputs":[{"name":"a","datatype":"INT32","shape":[-1,2]},`,
@@ -212,5 +212,102 @@ func TestMetadataAndHealth(t *testing.T) {
 	}
 	if resp, _ := get(t, base+"/v2/models/unknown/ready"); resp.StatusCode != 404 {
 		t.Errorf("an unknown model: %d", resp.StatusCode)
+	}
+}
+
+func TestModelsAreListedAndNotChanged(t *testing.T) {
+	base := startV2(t, "tensors", "tensors/2", "dir/free")
+	resp, text := postV2(t, base+"/v2/repository/index", nil, nil)
+	want := `[{"name":"dir/free","version":"1","state":"READY","reason":""},{"name":"tensors","version":"1","state":"READY","reason":""},{"name":"tensors","version":"2","state":"READY","reason":""}]`
+	if resp.StatusCode != 200 || text != want {
+		t.Errorf("%d %s, want %s", resp.StatusCode, text, want)
+	}
+	if resp, text := postV2(t, base+"/v2/repository/index", []byte(`{"ready":1}`), nil); resp.StatusCode != 400 || !strings.HasPrefix(text, `{"error":`) {
+		t.Errorf("%d %s", resp.StatusCode, text)
+	}
+	for _, verb := range []string{"load", "unload"} {
+		resp, text := postV2(t, base+"/v2/repository/models/dir%2Ffree/"+verb, []byte("{}"), nil)
+		if resp.StatusCode != 403 || !strings.Contains(text, `{"error":"model 'dir/free' cannot be changed here`) || !strings.Contains(text, "clearml-serving model") {
+			t.Errorf("%s: %d %s", verb, resp.StatusCode, text)
+		}
+	}
+}
+
+func TestStatisticsCountWhatPerfAnalyzerReads(t *testing.T) {
+	base := startV2(t, "tensors")
+	if resp, _ := postV2(t, base+"/v2/models/tensors/infer", []byte("{}"), nil); resp.StatusCode != 400 {
+		t.Fatal(resp.StatusCode)
+	}
+	const asked = 3
+	for range asked {
+		if resp, text := postV2(t, base+"/v2/models/tensors/infer", []byte(v2Body), nil); resp.StatusCode != 200 {
+			t.Fatal(text)
+		}
+	}
+	for _, path := range []string{"/v2/models/tensors/stats", "/v2/models/tensors/versions/1/stats", "/v2/models/stats"} {
+		_, text := get(t, base+path)
+		type spent struct{ Count, NS uint64 }
+		var told struct {
+			Stats []struct {
+				Name, Version  string
+				LastInference  int64  `json:"last_inference"`
+				InferenceCount uint64 `json:"inference_count"`
+				ExecutionCount uint64 `json:"execution_count"`
+				Inference      struct {
+					Success, Fail, Queue spent
+					Input                spent `json:"compute_input"`
+					Infer                spent `json:"compute_infer"`
+					Output               spent `json:"compute_output"`
+				} `json:"inference_stats"`
+			} `json:"model_stats"`
+		}
+		if err := json.Unmarshal([]byte(text), &told); err != nil || len(told.Stats) != 1 {
+			t.Fatalf("%s: %v %s", path, err, text)
+		}
+		got := told.Stats[0]
+		i := got.Inference
+		if got.Name != "tensors" || got.Version != "1" || got.LastInference == 0 || got.ExecutionCount != asked || i.Fail.Count != 1 {
+			t.Errorf("%s: %s", path, text)
+		}
+		for _, s := range []spent{i.Success, i.Queue, i.Input, i.Infer, i.Output} {
+			if s.Count != asked {
+				t.Errorf("%s: %s", path, text)
+			}
+		}
+		if i.Input.NS == 0 || i.Infer.NS == 0 || i.Output.NS == 0 || i.Success.NS != i.Queue.NS+i.Input.NS+i.Infer.NS+i.Output.NS {
+			t.Errorf("%s: the times are no sum: %s", path, text)
+		}
+	}
+	_, text := get(t, base+"/v2/models/tensors/config")
+	if !strings.Contains(text, `{"name":"tensors","platform":"clearml-serving","backend":"clearml-serving","max_batch_size":0,"input":[{"name":"a","data_type":"TYPE_INT32","dims":[-1,2]},{"name":"b","data_type":"TYPE_STRING","dims":[-1]}]`) {
+		t.Error(text)
+	}
+}
+
+func TestKServesFirstProtocol(t *testing.T) {
+	base := startV2(t, "plain", "free", "dir/free")
+	for _, tc := range []struct {
+		path, body string
+		status     int
+		want       string
+	}{
+		{"free:predict", `{"instances": [1], "A": 1, "B": [2]}`, 200, `{"predictions":{"c": 1, "d": [2]}}`},
+		{"plain:predict", `{"instances": [{"A": 1}]}`, 422, `{"error":"no such \"fail\""}`}, // it gets the instances alone
+		{"free:predict", `{"instances": 1}`, 400, `{"error":"the body is not like`},
+		{"free:predict", `[1]`, 400, `{"error":"the body is not like`},
+		{"free:explain", `{"instances": [1]}`, 501, `{"error":`},
+		{"nothing:predict", `{"instances": [1]}`, 404, `{"error":`},
+	} {
+		resp, text := postV2(t, base+"/v1/models/"+tc.path, []byte(tc.body), nil)
+		if resp.StatusCode != tc.status || !strings.HasPrefix(text, tc.want) {
+			t.Errorf("%s %s: %d %s, want %d %s", tc.path, tc.body, resp.StatusCode, text, tc.status, tc.want)
+		}
+	}
+	for path, want := range map[string]string{
+		"/v1/models": `{"models":["dir/free","free","plain"]}`, "/v1/models/free": `{"name":"free","ready":true}`, "/v1/models/dir%2Ffree": `{"name":"dir/free","ready":true}`, "/v1/models/x": `{"error":`,
+	} {
+		if _, text := get(t, base+path); !strings.HasPrefix(text, want) {
+			t.Errorf("%s: %s", path, text)
+		}
 	}
 }

@@ -48,6 +48,17 @@ func describe(specs []engine.TensorSpec) []engine.TensorSpec {
 	return specs
 }
 
+// Batched reports whether a model computes on any number of rows: the first dimension of all its inputs is free, and
+// each has others.
+func Batched(sig *engine.Signature) bool {
+	for i := range sig.Inputs {
+		if shape := sig.Inputs[i].Shape; len(shape) < 2 || shape[0] >= 0 {
+			return false
+		}
+	}
+	return len(sig.Inputs) > 0
+}
+
 // FreeBody is the whole body in the tensors of a request, if they are FreeInput.
 func FreeBody(tensors []engine.Tensor) (body []byte, ok bool) {
 	if len(tensors) != 1 || tensors[0].Name != FreeInput || tensors[0].Datatype != engine.Bytes || CheckData(&tensors[0]) != nil {
@@ -106,7 +117,7 @@ func rowsOf(tensors []engine.Tensor) (rows int64, ok bool) {
 func records(tensors []engine.Tensor, rows int64) ([]byte, error) {
 	columns, names := make([]writer, len(tensors)), make([][]byte, len(tensors))
 	for i := range tensors {
-		columns[i] = writer{t: &tensors[i], data: tensors[i].Data}
+		columns[i] = writer{t: &tensors[i], data: tensors[i].Data, nan: "NaN"}
 		names[i] = append(appendText(nil, strings.ToValidUTF8(tensors[i].Name, "\uFFFD")), ':')
 	}
 	var err error
@@ -425,4 +436,34 @@ func fitShape(sig *engine.Signature, spec *engine.TensorSpec, t *engine.Tensor) 
 
 func matches(spec, shape []int64) bool {
 	return slices.EqualFunc(spec, shape, func(want, have int64) bool { return want < 0 || want == have })
+}
+
+// Member is the value of a name in a JSON object, as it is written. ok is false if the text is no object, or has no
+// such name.
+func Member(object []byte, name string) (value []byte, ok bool) {
+	s := scanner{b: object}
+	err := s.object("an object", func(key []byte) error {
+		var err error
+		if string(key) != name {
+			return s.skip(0)
+		}
+		value, err = s.raw()
+		ok = true
+		return err
+	})
+	if err != nil || s.end() != nil {
+		return nil, false
+	}
+	return value, ok
+}
+
+// IsJSON reports whether a text is one JSON value, which may have NaN and Infinity.
+func IsJSON(text []byte) bool {
+	s := scanner{b: text}
+	return s.skip(0) == nil && s.end() == nil
+}
+
+// AppendText appends a JSON string of a text, in which what is not UTF-8 is replaced.
+func AppendText(dst []byte, text string) []byte {
+	return appendText(dst, strings.ToValidUTF8(text, "\uFFFD"))
 }

@@ -241,7 +241,7 @@ func TestAnswers(t *testing.T) {
 	text := engine.Tensor{Name: "t", Datatype: engine.Bytes, Shape: []int64{1}, Data: []byte("\x03\x00\x00\x00a\"\n"), ContentType: "str"}
 	for _, tc := range []struct{ request, want string }{
 		{`{"id":"1","inputs":[]}`, `{"model_name":"m","model_version":"2","id":"1","outputs":[` +
-			`{"name":"p","datatype":"FP32","shape":[1,4],"data":[0.1,1.0,1e-07,NaN]},` +
+			`{"name":"p","datatype":"FP32","shape":[1,4],"data":[0.1,1.0,1e-07,null]},` +
 			`{"name":"t","datatype":"BYTES","shape":[1],"parameters":{"content_type":"str"},"data":["a\"\n"]}]}`},
 		{`{"inputs":[],"outputs":[{"name":"t"}]}`, `{"model_name":"m","model_version":"2","outputs":[{"name":"t","datatype":"BYTES","shape":[1],"parameters":{"content_type":"str"},"data":["a\"\n"]}]}`},
 		{`{"inputs":[],"outputs":[{"name":"t","parameters":{"binary_data":true}}]}`, `{"model_name":"m","model_version":"2","outputs":[{"name":"t","datatype":"BYTES","shape":[1],"parameters":{"binary_data_size":7,"content_type":"str"}}]}` + string(text.Data)},

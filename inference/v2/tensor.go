@@ -482,16 +482,18 @@ func (r *reader) texts(n int64) error {
 }
 
 // AppendFlat appends the elements of a tensor as a flat JSON list. t has been checked (CheckData).
-// Elements of BYTES that are not valid UTF-8, and FP16, have no form in JSON.
+// Elements of BYTES that are not valid UTF-8, and FP16, have no form in JSON. NaN is null, which every
+// client reads as NaN; infinity has no form that all of them read.
 func AppendFlat(dst []byte, t *engine.Tensor) ([]byte, error) {
-	w := writer{t: t, data: t.Data}
+	w := writer{t: t, data: t.Data, nan: "null"}
 	dst, err := w.row(append(dst, '['), countOf(t))
 	return append(dst, ']'), err
 }
 
-// AppendNested appends the elements as nested lists of the tensor's shape, a scalar without a list.
+// AppendNested appends the elements as nested lists of the tensor's shape, a scalar without a list. NaN is
+// NaN, as in Python.
 func AppendNested(dst []byte, t *engine.Tensor) ([]byte, error) {
-	w := writer{t: t, data: t.Data}
+	w := writer{t: t, data: t.Data, nan: "NaN"}
 	switch {
 	case len(t.Shape) == 0:
 		return w.row(dst, 1)
@@ -513,6 +515,7 @@ func countOf(t *engine.Tensor) int64 {
 type writer struct {
 	t    *engine.Tensor
 	data []byte // the rest
+	nan  string
 }
 
 func (w *writer) level(dst []byte, shape []int64) ([]byte, error) {
@@ -570,9 +573,9 @@ func (w *writer) element(dst []byte) ([]byte, error) {
 	case engine.Int64:
 		return strconv.AppendInt(dst, int64(binary.LittleEndian.Uint64(b)), 10), nil
 	case engine.FP32:
-		return appendFloat(dst, float64(math.Float32frombits(binary.LittleEndian.Uint32(b))), 32), nil
+		return w.float(dst, float64(math.Float32frombits(binary.LittleEndian.Uint32(b))), 32), nil
 	case engine.FP64:
-		return appendFloat(dst, math.Float64frombits(binary.LittleEndian.Uint64(b)), 64), nil
+		return w.float(dst, math.Float64frombits(binary.LittleEndian.Uint64(b)), 64), nil
 	case engine.Bytes:
 		length := int(binary.LittleEndian.Uint32(b))
 		text := b[4 : 4+length]
@@ -585,11 +588,11 @@ func (w *writer) element(dst []byte) ([]byte, error) {
 	return dst, fmt.Errorf("%s has no form in JSON: ask for it as binary data", w.t.Datatype)
 }
 
-// appendFloat appends a number in its shortest form that is read back as the same number.
-func appendFloat(dst []byte, f float64, size int) []byte {
+// float appends a number in its shortest form that is read back as the same number.
+func (w *writer) float(dst []byte, f float64, size int) []byte {
 	switch {
 	case math.IsNaN(f):
-		return append(dst, "NaN"...)
+		return append(dst, w.nan...)
 	case math.IsInf(f, 1):
 		return append(dst, "Infinity"...)
 	case math.IsInf(f, -1):
