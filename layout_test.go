@@ -33,6 +33,7 @@ var arrows = []arrow{
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
 	{"inference/rollout", []string{"canary", "clearml", "inference/reconcile", "inference/router", "operations", "serving"}, "decisions about canaries are made from the counts of the router, and stored as every edit of a service is"},
 	{"inference/v2", []string{"inference/engine!"}, "the codec of the V2 protocol turns bytes into tensors and back, and knows nothing else"},
+	{"inference/grpcfront", []string{"inference!", "inference/engine!", "inference/grpcfront", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it; its messages are in a package of their own"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
 	{"inference/listener", []string{"inference/engine!", "serving"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"canary", "inference/engine!", "serving"}, "the router picks a model and does no I/O"},
@@ -86,7 +87,7 @@ var arrows = []arrow{
 }
 
 // fronts are the packages that answer clients in a protocol.
-var fronts = []string{"inference/rest"}
+var fronts = []string{"inference/grpcfront", "inference/rest"}
 
 // tools may be imported everywhere.
 var tools = []string{"atomicfile", "recurring", "retry"}

@@ -75,6 +75,12 @@ func (s *Service) Authorize(h Head) *Failure { return s.gate.admit(h) }
 // service: a key for some endpoints is not enough.
 func (s *Service) AuthorizeService(h Head) *Failure { return s.gate.admitToService(h) }
 
+// Recognize returns nil if the head's key is valid for something: a front whose protocol names the
+// endpoint in the content uses it before the content is read.
+func (s *Service) Recognize(h Head) *Failure {
+	return s.gate.check(h, func(*serving.AccessKey) bool { return true })
+}
+
 // Admit checks by the head whether the client is allowed to ask, and whether a model can
 // answer. It takes no lock and does not allocate unless it refuses.
 func (s *Service) Admit(h Head) (Ticket, *Failure) {

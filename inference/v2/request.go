@@ -144,11 +144,16 @@ func (p *parser) request() error {
 			o.Binary = p.r.BinaryOutput
 		}
 	}
-	if i := duplicate(len(p.r.Inputs), func(i int) string { return p.r.Inputs[i].Name }); i >= 0 {
-		return badRequest("the request has two inputs with the name '%s'", p.r.Inputs[i].Name)
+	return p.r.CheckNames()
+}
+
+// CheckNames refuses inputs, and outputs that the client asks for, of the same name.
+func (r *Request) CheckNames() error {
+	if i := duplicate(len(r.Inputs), func(i int) string { return r.Inputs[i].Name }); i >= 0 {
+		return badRequest("the request has two inputs with the name '%s'", r.Inputs[i].Name)
 	}
-	if i := duplicate(len(p.r.Outputs), func(i int) string { return p.r.Outputs[i].Name }); i >= 0 {
-		return badRequest("the request asks for the output '%s' twice", p.r.Outputs[i].Name)
+	if i := duplicate(len(r.Outputs), func(i int) string { return r.Outputs[i].Name }); i >= 0 {
+		return badRequest("the request asks for the output '%s' twice", r.Outputs[i].Name)
 	}
 	return nil
 }
