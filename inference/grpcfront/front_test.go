@@ -92,6 +92,10 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 		return nil, ctx.Err()
 	case "panics":
 		panic("boom")
+	case "endless":
+		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{strings.Repeat("x", 1<<16)}, endless: true, ended: m.e.left}}, nil
+	case "cut": // an answer that ends early
+		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one"}, fails: true}}, nil
 	case "stream":
 		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one ", "two ", "three"}}}, nil
 	case "busy":
@@ -108,12 +112,21 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 
 // pieces is a stream of texts.
 type pieces struct {
-	left   []string
-	closed bool
+	left           []string
+	endless, fails bool
+	ended          chan<- struct{} // gets a value at the end of an endless one
+	once           sync.Once
 }
 
-func (p *pieces) Next(context.Context) ([]byte, error) {
-	if len(p.left) == 0 {
+func (p *pieces) Next(ctx context.Context) ([]byte, error) {
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case p.endless:
+		return []byte(p.left[0]), nil
+	case len(p.left) == 0 && p.fails:
+		return nil, &engine.Error{Kind: engine.KindDied, Text: "the process died"}
+	case len(p.left) == 0:
 		return nil, io.EOF
 	}
 	piece := p.left[0]
@@ -121,7 +134,14 @@ func (p *pieces) Next(context.Context) ([]byte, error) {
 	return []byte(piece), nil
 }
 
-func (p *pieces) Close() error { p.closed = true; return nil }
+func (p *pieces) Close() error {
+	p.once.Do(func() {
+		if p.ended != nil {
+			p.ended <- struct{}{}
+		}
+	})
+	return nil
+}
 
 // fixedSource is a configuration.
 type fixedSource struct{ state *reconcile.State }
@@ -149,6 +169,12 @@ type running struct {
 // start starts an instance with the endpoints of urls, which change may adapt.
 func start(tb testing.TB, change func(o *inference.Options, f *grpcfront.Options), urls ...string) *running {
 	tb.Helper()
+	return startPatient(tb, 0, change, urls...)
+}
+
+// startPatient is start with another patience for clients that do not read.
+func startPatient(tb testing.TB, patient time.Duration, change func(o *inference.Options, f *grpcfront.Options), urls ...string) *running {
+	tb.Helper()
 	records := map[string]any{}
 	for _, u := range urls {
 		name, version, _ := strings.Cut(u, "/")
@@ -171,6 +197,9 @@ func start(tb testing.TB, change func(o *inference.Options, f *grpcfront.Options
 	}
 	r.core = inference.New(o)
 	front := grpcfront.New(r.core, f)
+	if patient > 0 {
+		front.SetPatience(patient)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.core.Run(ctx, front) }()

@@ -52,6 +52,7 @@ type request struct {
 
 	message  mem.Buffer // holds the tensors; nil: none is held
 	broken   error      // what is wrong with the message, nil if nothing
+	took     time.Duration
 	question inference.Question
 }
 
@@ -63,9 +64,11 @@ const keptTensors = 64
 
 // read reads a message and checks it.
 func (r *request) read(message []byte, limit int64) {
+	begun := time.Now()
 	if r.broken = r.parse(message); r.broken == nil {
 		r.broken = r.finish(limit)
 	}
+	r.took = time.Since(begun)
 }
 
 // release frees the message, and clears r for another.

@@ -106,7 +106,7 @@ func TestUnpackedContentsAreRead(t *testing.T) {
 	message = protowire.AppendBytes(protowire.AppendTag(message, 5, protowire.BytesType), tensor)
 	r := new(request)
 	r.read(message, 1<<20)
-	if r.broken != nil || fmt.Sprint(r.Inputs[0].Shape, string(r.Inputs[0].Data)) != "[2 1] [0 0 128 63 0 0 0 64]" {
+	if r.broken != nil || !slices.Equal(r.Inputs[0].Shape, []int64{2, 1}) || !bytes.Equal(r.Inputs[0].Data, []byte{0, 0, 128, 63, 0, 0, 0, 64}) {
 		t.Errorf("%v %v", r.broken, r.Inputs)
 	}
 }
