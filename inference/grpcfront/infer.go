@@ -103,7 +103,7 @@ func (f *Front) reply(r *request, answer *inference.Answer) (*response, *status.
 			return nil, statusOf(&inference.Failure{Kind: inference.KindInternal, Text: "Error processing request: the model's output '" + outputs[i].Name + "': " + err.Error()})
 		}
 	}
-	return &response{model: r.model, version: f.version(r, answer), id: r.ID, contentType: answer.TensorsAs, outputs: outputs, typed: r.typed}, nil
+	return &response{model: r.model, version: f.version(r, answer), id: r.ID, contentType: answer.TensorsAs, outputs: outputs}, nil
 }
 
 // version is the version of the model that has answered.

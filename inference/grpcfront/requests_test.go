@@ -83,7 +83,7 @@ func TestManyRequestsAtOnceKeepTheirData(t *testing.T) {
 				value := float32(worker*1000 + i)
 				var a *pb.ModelInferResponse
 				a, err = r.infer(t, floats("echo", value, -value))
-				if err == nil && !slices.Equal(a.GetOutputs()[0].GetContents().GetFp32Contents(), []float32{value, -value}) {
+				if err == nil && !slices.Equal(floatsOf(t, a), []float32{value, -value}) {
 					err = fmt.Errorf("asked with %v, answered %v", value, a.GetOutputs())
 				}
 			}
@@ -249,7 +249,7 @@ func TestAStreamAnswersEachRequestAndGoesOnAfterErrors(t *testing.T) {
 	}
 	for i := range 10 {
 		a, err := next(t, s)
-		if err != nil || a.GetErrorMessage() != "" || !final(a) || a.GetInferResponse().GetOutputs()[0].GetContents().GetFp32Contents()[0] != float32(i) {
+		if err != nil || a.GetErrorMessage() != "" || !final(a) || floatsOf(t, a.GetInferResponse())[0] != float32(i) {
 			t.Fatalf("%d: %v %v", i, a, err)
 		}
 	}
@@ -266,7 +266,7 @@ func TestAStreamAnswersEachRequestAndGoesOnAfterErrors(t *testing.T) {
 		send(t, s, q)
 		for _, piece := range []string{"one ", "two ", "three"} {
 			a, err := next(t, s)
-			if err != nil || final(a) || string(a.GetInferResponse().GetOutputs()[0].GetContents().GetBytesContents()[0]) != piece {
+			if err != nil || final(a) || string(a.GetInferResponse().GetRawOutputContents()[0][4:]) != piece {
 				t.Fatalf("%q: %v %v", piece, a, err)
 			}
 		}
@@ -294,7 +294,7 @@ func TestAStreamAnswersEachRequestAndGoesOnAfterErrors(t *testing.T) {
 	}
 	// A unary request gets a streamed answer whole.
 	a, err := r.infer(t, floats("stream", 1, 2))
-	if err != nil || string(a.GetOutputs()[0].GetContents().GetBytesContents()[0]) != "one two three" {
+	if err != nil || string(a.GetRawOutputContents()[0][4:]) != "one two three" {
 		t.Errorf("%v %v", a, err)
 	}
 	s = r.stream(t)

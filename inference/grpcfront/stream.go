@@ -122,7 +122,7 @@ func (f *Front) answerOn(ctx context.Context, out *outgoing, r *request) (failed
 		answer.Encoded(time.Since(begun))
 		return nil, out.send(m)
 	}
-	resp := &response{model: r.model, version: f.version(r, &answer), id: r.ID, stream: true, typed: r.typed}
+	resp := &response{model: r.model, version: f.version(r, &answer), id: r.ID, stream: true}
 	for {
 		piece, err := answer.Stream.Next(ctx)
 		if errors.Is(err, io.EOF) {

@@ -40,8 +40,6 @@ type request struct {
 	v2.Request
 
 	model, version string
-	// typed: the data came in typed contents, and the answer has that form too.
-	typed bool
 	// emptyFinal: a streamed answer ends with a message without outputs.
 	emptyFinal bool
 
@@ -440,7 +438,6 @@ func (r *request) finish(limit int64) error {
 	if r.Inputs == nil {
 		r.Inputs = []engine.Tensor{} // not nil without any
 	}
-	r.typed = len(r.contents) > 0
 	left := limit
 	for i := range r.Inputs {
 		t := &r.Inputs[i]
