@@ -38,6 +38,7 @@ var arrows = []arrow{
 	{"inference/reconcile", []string{"inference/router", "inference/engine!", "clearml", "drift", "operations", "serving", "storage"}, "reconcile loads models through the engine contract and fetches files through storage, never by an engine of its own; it records revisions as every editor of a service does"},
 	{"inference/engine!", []string{"serving", "tracing"}, "the engine contract is what all rooms share, so it imports nothing but the vocabulary"},
 	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "batching", "process", "serving", "tracing", "worker"}, "an engine knows the contract, workers and how processes die, not its neighbours or the client's HTTP"},
+	{"inference/engine/prepost", []string{"inference/engine/python"}, "user code around a computation runs in the workers of the Python engine"},
 	{"inference/engine/triton", []string{"inference/engine/v2"}, "Triton speaks the V2 protocol"},
 	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/intake", "controlplane/store", "controlplane/ui", "listen", "serving", "storage", "timeseries"}, "controlplane assembles its parts; it meets inference over HTTP only"},
 	{"controlplane/api", []string{"controlplane/documents", "controlplane/intake", "controlplane/store!", "serving"}, "calls go through the store's contract, never to one database"},

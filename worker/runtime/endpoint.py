@@ -19,9 +19,9 @@ from failure import answer_failure, client_text, safe_repr
 from owner import end_copy
 from result import SIMPLE, collected_of, outcome_of, stream_answer, whole_answer
 from stack import Case, Stack
-from tensorinput import named, value_of
-from tensoroutput import tensor_answer
-from tensors import Tensors, decode_value, encode_value, unpack
+from tensorinput import decode_value, named, value_of
+from tensoroutput import Inputs, encode_value, tensor_answer
+from tensors import Tensors, unpack
 from tracebacks import text_of, user_traceback
 from variables import Variables, shortened
 
@@ -40,6 +40,7 @@ class Endpoint:
     batch_rows = 0  # the maximum number of rows
     take: Optional[Callable[[Tensors], Any]] = None  # makes the model's input of tensors, without user code for it
     outputs: tuple[str, ...] = ()  # names of output tensors whose results have none
+    inputs: Inputs = ()  # of a computation elsewhere
     shows_request = False  # a method has the parameter `request`
     warnings: list[str]  # for the owner of the endpoint
 
@@ -175,7 +176,7 @@ class Endpoint:
         if case.answer is not None:
             return case.answer
         try:
-            kind, body = encode_value(case.data)
+            kind, body = encode_value(case.data, self.inputs)
             if len(body) > limit:
                 raise AnswerError(f"what preprocess returned has {len(body)} bytes, more than a message may have")
             case.data = None
