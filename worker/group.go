@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
@@ -36,6 +37,14 @@ func (g *Group) HasModel() bool { return g.seats.loadsModel.Load() }
 
 // HasProcess reports whether the code has a method process.
 func (g *Group) HasProcess() bool { return g.seats.processes.Load() }
+
+// Signature is what the first worker has reported of the endpoint's inputs and outputs, as JSON, nil for
+// nothing.
+func (g *Group) Signature() json.RawMessage {
+	g.seats.mu.Lock()
+	defer g.seats.mu.Unlock()
+	return g.seats.signature
+}
 
 // Do has one request answered. Errors: ErrDeadline or ctx's own, ErrOverloaded,
 // ErrTooLarge, ErrClosed, *DiedError, *UnavailableError. A user's error is a

@@ -30,7 +30,7 @@ warn or fail, and what to do. Nothing is changed.`,
 		Annotations: map[string]string{markTolerant: ""},
 		RunE:        func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context()) },
 	}
-	a.declare(cmd.Flags(), "python", "serve-addr", "api-addr", "files-addr", "admin-addr", "serve-url")
+	a.declare(cmd.Flags(), "python", "serve-addr", "grpc-addr", "api-addr", "files-addr", "admin-addr", "serve-url")
 	return cmd
 }
 
@@ -156,7 +156,7 @@ func (a *app) checkPorts(ctx context.Context) []finding {
 		running, _ = announced(dir) // the commands that need them say what is wrong
 	}
 	var found []finding
-	for _, port := range []struct{ name, option string }{{"serve", "serve-addr"}, {"api", "api-addr"}, {"files", "files-addr"}, {"admin", "admin-addr"}} {
+	for _, port := range []struct{ name, option string }{{"serve", "serve-addr"}, {"grpc", "grpc-addr"}, {"api", "api-addr"}, {"files", "files-addr"}, {"admin", "admin-addr"}} {
 		if address := running[port.name]; address != "" && answers(ctx, address) {
 			found = append(found, finding{"port", stateOK, fmt.Sprintf("%s: running at %s", port.name, address), ""})
 			continue

@@ -43,6 +43,7 @@ class Endpoint:
     inputs: Inputs = ()  # of a computation elsewhere
     shows_request = False  # a method has the parameter `request`
     warnings: list[str]  # for the owner of the endpoint
+    signature: Optional[dict[str, Any]] = None  # of inputs and outputs, if the spec asks for it
 
     def __init__(
         self,
