@@ -39,6 +39,7 @@ class Endpoint:
     stack: Optional[Stack] = None  # set if requests are predicted together
     batch_rows = 0  # the maximum number of rows
     take: Optional[Callable[[Tensors], Any]] = None  # makes the model's input of tensors, without user code for it
+    step_for: Optional[Callable[[tuple[str, ...]], Optional[Step]]] = None  # computes the outputs with these names
     outputs: tuple[str, ...] = ()  # names of output tensors whose results have none
     inputs: Inputs = ()  # of a computation elsewhere
     shows_request = False  # a method has the parameter `request`
@@ -107,8 +108,9 @@ class Endpoint:
             return case.answer
         try:
             self.check()
-            if self.predict is not None:
-                data = self.predict(case.data, case.state, case.collect)
+            predict = case.step or self.predict
+            if predict is not None:
+                data = predict(case.data, case.state, case.collect)
                 if type(data) is CoroutineType:
                     data = self._await(data)
                 case.data = data
@@ -143,6 +145,8 @@ class Endpoint:
         if self.shows_request:
             case.state = state_of(case.meta, content_type)
         got = unpack(body)
+        if got.wanted and self.step_for is not None:
+            case.step = self.step_for(got.wanted)
         if self.take is not None:
             if case.collected is not None:
                 case.request = named(got)

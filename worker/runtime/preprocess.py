@@ -80,6 +80,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     endpoint.instance, endpoint.model, endpoint.take = instance, model, take
     endpoint.inputs = tuple(map(tuple, (spec.get("extra") or {}).get("inputs") or ()))
     endpoint.outputs = _outputs(spec, (method or "predict") if engine.predict is not None else "")
+    if engine.predict is not None and endpoint.post is None and len(endpoint.outputs) == 1:
+        endpoint.step_for = engines.steps_of(engine, model, endpoint.outputs, predict)
     endpoint.warnings += versions.warnings()
     if spec.get("signature"):
         endpoint.signature = signature.signature_of(engine, instance, model, method, columns, int(spec["max_frame"]))
