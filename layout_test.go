@@ -43,6 +43,7 @@ var arrows = []arrow{
 	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "inference/engine/jsontensor", "batching", "process", "serving", "tracing", "worker"}, "an engine knows the contract, workers and how processes die, not its neighbours or the client's HTTP"},
 	{"inference/engine/native", []string{"native", "inference/engine/python"}, "models that Go computes; the tests compare it with the Python engine"},
 	{"inference/engine/onnx", []string{"onnxruntime"}, "the engine computes with the runtime in this process"},
+	{"inference/engine/prepost", []string{"inference/engine/python"}, "user code around a computation runs in the workers of the Python engine"},
 	{"inference/engine/triton", []string{"inference/engine/v2"}, "Triton speaks the V2 protocol"},
 	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/intake", "controlplane/store", "controlplane/ui", "listen", "serving", "storage", "timeseries"}, "controlplane assembles its parts; it meets inference over HTTP only"},
 	{"controlplane/api", []string{"controlplane/documents", "controlplane/intake", "controlplane/store!", "serving"}, "calls go through the store's contract, never to one database"},
