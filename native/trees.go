@@ -96,7 +96,7 @@ type narrowNode struct {
 type wideNode struct {
 	key  int64
 	col  uint32 // column times lanes
-	next uint32 // offset of the left child times 64, plus the shift of a categorical node
+	next uint32 // twice the offset of the left child; if there are categories, times 64, plus the shift of the node
 }
 
 const shiftBits = 6
@@ -112,8 +112,8 @@ type trees struct {
 	values   []float64
 	values32 []float32
 	roots    []uint32 // positions in narrow or wide; of unused trees up to a multiple of lanes
-	depth    []uint16 // by tree
-	depths   []uint16 // by eight trees: the largest
+	depth    []uint32 // by tree
+	depths   []uint32 // by eight trees: the largest
 	narrow   []narrowNode
 	wide     []wideNode
 	columns  []column
@@ -240,20 +240,18 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 	catNodes := map[int32][]int32{} // by feature: its categorical nodes, in the new order
 	narrow := t.Float32
 	t.columns = []column{{feature: -1}}
-	t.count, t.roots, t.depth = len(roots), make([]uint32, len(roots)), make([]uint16, len(roots))
+	t.count, t.roots, t.depth = len(roots), make([]uint32, len(roots)), make([]uint32, len(roots))
 	for tree, root := range roots {
 		at := len(order)
 		t.roots[tree] = uint32(at)
 		if err := visit(int64(root)); err != nil {
 			return fmt.Errorf("tree %d: %w", tree, err)
 		}
-		level, depth := len(order), 0 // the end of the current level, and its depth
+		level := len(order) // the end of the current level of the tree
 		for ; at < len(order); at++ {
 			if at == level {
 				level = len(order)
-				if depth++; depth > math.MaxUint16 {
-					return fmt.Errorf("tree %d is too deep", tree)
-				}
+				t.depth[tree]++
 			}
 			node := order[at]
 			feature := n.feature[node]
@@ -289,7 +287,7 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 			offset := len(order) - at
 			next[at] = uint32(offset)
 			narrow = narrow && offset <= math.MaxUint16
-			if offset >= 1<<(32-shiftBits) {
+			if offset >= 1<<(31-shiftBits) {
 				return fmt.Errorf("tree %d is too large", tree)
 			}
 			for _, child := range [2]int32{n.left[node], n.right[node]} {
@@ -298,7 +296,6 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 				}
 			}
 		}
-		t.depth[tree] = uint16(depth)
 	}
 	t.sortColumns(columns)
 	bit, err := t.layCategories(n, order, catNodes)
@@ -403,14 +400,17 @@ func (t *trees) put(n *nodes, columns map[column]int, bit map[int32]int, narrow 
 	case mode&categorical != 0:
 		b := bit[int32(at)]
 		// A row goes right if its value is more than the key: shifted, its sign is the node's bit.
-		t.wide = append(t.wide, wideNode{key: -1, col: uint32(b >> shiftBits * lanes), next: next<<shiftBits | uint32(b&63)})
+		t.wide = append(t.wide, wideNode{key: -1, col: uint32(b >> shiftBits * lanes), next: 2*next<<shiftBits | uint32(b&63)})
 	default:
 		c := columns[column{feature, mode & missingBits}]
 		key := key64(n.threshold[node])
 		if t.Less {
 			key--
 		}
-		t.wide = append(t.wide, wideNode{key: key, col: uint32(c * lanes), next: next << shiftBits})
+		if next *= 2; t.cats != nil {
+			next <<= shiftBits
+		}
+		t.wide = append(t.wide, wideNode{key: key, col: uint32(c * lanes), next: next})
 	}
 }
 

@@ -9,13 +9,10 @@ import (
 // The walk. A row's values become keys: integers that compare as the values do, one per column of the trees,
 // with missing values as the least or the greatest key. Eight walks go on at once, so that the processor waits for
 // memory once for all: those of eight rows in one tree, or of one row in eight trees. A step has no branch. A
-// leaf's step leads to the leaf itself; in deep trees the walks look every few steps whether all have arrived.
+// leaf's step leads to the leaf itself, until all have arrived.
 //
 // Keys are in groups of lanes, one group per column; the rows of a block are the lanes. Positions of nodes are checked
 // when the trees are laid out, and the walk uses them without checks of bounds.
-
-// stepsPerCheck is the number of steps between two looks at the walks.
-const stepsPerCheck = 4
 
 func (t *trees) run(r *run, out []float64) error {
 	in := r.slots[t.In]
@@ -97,8 +94,7 @@ func walkBlock[F float32 | float64](t *trees, r *run, in []float64, sums, values
 func sumTrees[F float32 | float64](t *trees, keys unsafe.Pointer, sums, values []F) {
 	var leaves [lanes]uint32
 	for first := 0; first < t.count; first += lanes {
-		roots := (*[lanes]uint32)(t.roots[first:])
-		depth := int(t.depths[first/lanes])
+		roots, depth := (*[lanes]uint32)(t.roots[first:]), int(t.depths[first/lanes])
 		switch {
 		case t.narrow != nil:
 			treesNarrow(unsafe.Pointer(&t.narrow[0]), keys, roots, depth, &leaves)
@@ -246,33 +242,4 @@ func (t *trees) category(x float64, count int) int {
 		return count
 	}
 	return int(x)
-}
-
-// Steps of one walk. They are small enough to become part of their callers.
-
-func stepNarrow(nodes, keys unsafe.Pointer, i uintptr) uintptr {
-	node := (*narrowNode)(unsafe.Add(nodes, i*8))
-	right := uintptr(0)
-	if *(*int32)(unsafe.Add(keys, uintptr(node.col)*4)) > node.key {
-		right = 1
-	}
-	return i + uintptr(node.next) + right
-}
-
-func stepWide(nodes, keys unsafe.Pointer, i uintptr) uintptr {
-	node := (*wideNode)(unsafe.Add(nodes, i*16))
-	right := uintptr(0)
-	if *(*int64)(unsafe.Add(keys, uintptr(node.col)*8)) > node.key {
-		right = 1
-	}
-	return i + uintptr(node.next>>shiftBits) + right
-}
-
-func stepCategories(nodes, keys unsafe.Pointer, i uintptr) uintptr {
-	node := (*wideNode)(unsafe.Add(nodes, i*16))
-	right := uintptr(0)
-	if *(*int64)(unsafe.Add(keys, uintptr(node.col)*8))<<(node.next&63) > node.key {
-		right = 1
-	}
-	return i + uintptr(node.next>>shiftBits) + right
 }

@@ -9,6 +9,7 @@ import os
 import sys
 import warnings
 
+os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other take minutes on a busy machine
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "extract", "python"))
 warnings.simplefilter("ignore")
 
