@@ -237,7 +237,6 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 		return nil
 	}
 	columns := map[column]int{}
-	catNodes := map[int32][]int32{} // by feature: its categorical nodes, in the new order
 	narrow := t.Float32
 	t.columns = []column{{feature: -1}}
 	t.count, t.roots, t.depth = len(roots), make([]uint32, len(roots)), make([]uint32, len(roots))
@@ -272,7 +271,6 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 				if _, err := n.set(node); err != nil {
 					return fmt.Errorf("tree %d: %w", tree, err)
 				}
-				catNodes[feature] = append(catNodes[feature], int32(at))
 				narrow = false
 			} else {
 				if math.IsNaN(n.threshold[node]) {
@@ -286,7 +284,6 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 			}
 			offset := len(order) - at
 			next[at] = uint32(offset)
-			narrow = narrow && offset <= math.MaxUint16
 			if offset >= 1<<(31-shiftBits) {
 				return fmt.Errorf("tree %d is too large", tree)
 			}
@@ -296,8 +293,17 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 				}
 			}
 		}
+		begin := t.roots[tree]
+		cluster(order[begin:], next[begin:])
 	}
 	t.sortColumns(columns)
+	catNodes := map[int32][]int32{} // by feature: its categorical nodes
+	for at, node := range order {
+		if feature := n.feature[node]; feature >= 0 && n.mode[node]&categorical != 0 {
+			catNodes[feature] = append(catNodes[feature], int32(at))
+		}
+		narrow = narrow && next[at] <= math.MaxUint16
+	}
 	bit, err := t.layCategories(n, order, catNodes)
 	if err != nil {
 		return err
@@ -305,11 +311,62 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 	if t.keyWidth > widthLimit {
 		return fmt.Errorf("%d columns", t.keyWidth)
 	}
-	narrow = narrow && t.keyWidth <= narrowColumn
+	if narrow = narrow && t.keyWidth <= narrowColumn; narrow {
+		t.narrow = hugePages[narrowNode](len(order))[:0]
+	} else {
+		t.wide = hugePages[wideNode](len(order))[:0]
+	}
 	for at, node := range order {
 		t.put(n, columns, bit, narrow, at, node, next[at])
 	}
 	return nil
+}
+
+// A large tree has its upper levels together, and below them clusters of clusterPairs pairs of nodes, one after the other: a
+// walk then meets fewer lines of memory and fewer pages than it makes steps.
+const (
+	largeTree    = 256 // nodes
+	upperPairs   = 31
+	clusterPairs = 4
+)
+
+// cluster changes the order of a large tree's nodes from breadth first to that of clusters. next are the offsets of the
+// left children.
+func cluster(order []int32, next []uint32) {
+	size := len(order)
+	if size < largeTree {
+		return
+	}
+	olds, position := make([]uint32, 1, size), make([]uint32, size) // by new position, by old one
+	parents, queue := []uint32{0}, []uint32(nil)                    // whose children have no position yet
+	for most := upperPairs; len(parents) > 0; most = clusterPairs {
+		last := len(parents) - 1
+		queue, parents = append(queue[:0], parents[last]), parents[:last]
+		at := 0
+		for ; at < len(queue) && at < most; at++ {
+			child := queue[at] + next[queue[at]]
+			for _, c := range [2]uint32{child, child + 1} {
+				position[c] = uint32(len(olds))
+				if olds = append(olds, c); next[c] != 0 {
+					queue = append(queue, c)
+				}
+			}
+		}
+		for i := len(queue) - 1; i >= at; i-- {
+			parents = append(parents, queue[i])
+		}
+	}
+	newOrder, newNext := make([]int32, size), make([]uint32, size)
+	for at, old := range olds {
+		newOrder[at] = order[old]
+		if next[old] != 0 {
+			if newNext[at] = position[old+next[old]] - uint32(at); newNext[at] > math.MaxUint16 && size <= 2*math.MaxUint16 {
+				return // the former order needs smaller offsets
+			}
+		}
+	}
+	copy(order, newOrder)
+	copy(next, newNext)
 }
 
 // sortColumns orders the columns by feature, so that a row is read in order.
