@@ -1,4 +1,4 @@
-"""Makes the small models of this folder and their proofs: python make.py (with scikit-learn, XGBoost and LightGBM)."""
+"""Makes the small models of this folder and their proofs: python make.py (with the three libraries)."""
 
 import os
 import sys
@@ -26,7 +26,9 @@ def main():
     models = {
         "forest": ensemble.RandomForestClassifier(**few).fit(x, y),
         "boosting": ensemble.GradientBoostingClassifier(**few).fit(x, y > 0),
-        "histogram": ensemble.HistGradientBoostingRegressor(max_iter=4, categorical_features=[3]).fit(x, x[:, 0] + y),
+        "histogram": ensemble.HistGradientBoostingRegressor(max_iter=4, categorical_features=[3]).fit(
+            x, x[:, 0] + y
+        ),
         "xgboost": xgboost.XGBClassifier(enable_categorical=True, feature_types=kinds, **few).fit(x, y),
         "lightgbm": lightgbm.LGBMClassifier(verbose=-1, **few).fit(x, y, categorical_feature=[3]),
     }
