@@ -17,6 +17,7 @@ export UV_HTTP_RETRIES ?= 6
 export UV_COMPILE_BYTECODE_TIMEOUT ?= 1800
 
 GOLANGCI_LINT := v2.15.0
+BUF := 1.75.0
 # The servers that storage is tested against.
 MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
 VERSITYGW := v1.8.0
@@ -54,8 +55,9 @@ screenshots: build python-env ## draw the pictures of terminals in the documenta
 	scripts/demo.sh 2>&1 | grep -v '^CGO_ENABLED' | sed 's#$(CURDIR)#~/clearml-serving-go#g' | python3 scripts/terminal_picture.py "make demo" > docs/images/demo.svg
 
 .PHONY: generate
-generate: ## fetch anew what others made and is committed here: the browser libraries of the web pages
+generate: ## make anew what is committed but not written here: the browser libraries of the web pages, the Go code of .proto files
 	@scripts/browser-libraries.sh
+	@scripts/protobuf.sh $(BUF)
 
 .PHONY: canary-study
 canary-study: ## simulate 1000 rollouts of canaries for each case, and write the table of docs/canary.md (ROLLOUTS=: how many)
@@ -88,6 +90,10 @@ docs-commands: build python-env venv-sdk1 ## run the commands of README.md and d
 e2e-browser: build python-env ## every web page and form in a real browser (SCREENSHOTS=1: draw docs/images/ui-*.png anew)
 	@scripts/system-packages.sh chromium,chromium-browser,google-chrome=chromium
 	CLEARML_SERVING_E2E_BROWSER=1 CLEARML_SERVING_E2E_SCREENSHOTS=$(SCREENSHOTS) $(GO) test -count=1 -timeout 20m -v ./e2e/browser
+
+.PHONY: e2e-openapi
+e2e-openapi: build python-env venv-sdk1 venv-runtime venv-openapi ## the document of a live instance against the official validator and schemathesis
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAPI=1 $(GO) test -count=1 -timeout 20m -v -run '^TestOpenAPI' ./e2e
 
 .PHONY: e2e-original
 e2e-original: build python-env venv-sdk1 venv-original ## configuration in both directions with the original's own command line (UPDATE=1: golden files)

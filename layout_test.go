@@ -28,16 +28,21 @@ type arrow struct {
 
 // A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
-	{"cmd/clearml-serving", []string{"canary", "clearml", "controlplane", "drift", "feedback", "hocon", "inference", "listen", "modelfile", "operations", "outbound", "places", "process", "requestlog", "serving", "sidecar", "statistics", "storage", "timeseries", "tracing", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
-	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving", "tracing"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
+	{"cmd/clearml-serving", []string{"canary", "clearml", "controlplane", "drift", "feedback", "hocon", "inference", "listen", "modelfile", "onnxruntime", "operations", "outbound", "places", "process", "requestlog", "serving", "sidecar", "statistics", "storage", "timeseries", "tracing", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
+	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "inference/v2", "serving", "tracing"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
 	{"inference/rollout", []string{"canary", "clearml", "inference/reconcile", "inference/router", "operations", "serving"}, "decisions about canaries are made from the counts of the router, and stored as every edit of a service is"},
-	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
+	{"inference/v2", []string{"inference/engine!"}, "the codec of the V2 protocol turns bytes into tensors and back, and knows nothing else"},
+	{"inference/grpcfront", []string{"inference!", "inference/engine!", "inference/grpcfront", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it; its messages are in a package of their own"},
+	{"inference/rest", []string{"inference!", "inference/listener", "inference/openapi", "inference/engine!", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
+	{"inference/openapi", []string{"inference/engine!", "serving"}, "the document is made of signatures and names: it asks nobody"},
 	{"inference/listener", []string{"inference/engine!", "serving"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"canary", "inference/engine!", "serving"}, "the router picks a model and does no I/O"},
 	{"inference/reconcile", []string{"inference/router", "inference/engine!", "clearml", "drift", "operations", "serving", "storage"}, "reconcile loads models through the engine contract and fetches files through storage, never by an engine of its own; it records revisions as every editor of a service does"},
 	{"inference/engine!", []string{"serving", "tracing"}, "the engine contract is what all rooms share, so it imports nothing but the vocabulary"},
-	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "batching", "process", "serving", "tracing", "worker"}, "an engine knows the contract, workers and how processes die, not its neighbours or the client's HTTP"},
+	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "inference/engine/jsontensor", "batching", "process", "serving", "tracing", "worker"}, "an engine knows the contract, workers and how processes die, not its neighbours or the client's HTTP"},
+	{"inference/engine/native", []string{"native", "inference/engine/python"}, "models that Go computes; the tests compare it with the Python engine"},
+	{"inference/engine/onnx", []string{"onnxruntime"}, "the engine computes with the runtime in this process"},
 	{"inference/engine/triton", []string{"inference/engine/v2"}, "Triton speaks the V2 protocol"},
 	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/intake", "controlplane/store", "controlplane/ui", "listen", "serving", "storage", "timeseries"}, "controlplane assembles its parts; it meets inference over HTTP only"},
 	{"controlplane/api", []string{"controlplane/documents", "controlplane/intake", "controlplane/store!", "serving"}, "calls go through the store's contract, never to one database"},
@@ -73,6 +78,7 @@ var arrows = []arrow{
 	{"retry", nil, "retry is the floor: it needs nothing of ours"},
 	{"tracing", nil, "tracing is the floor: it needs nothing of ours"},
 	{"process", nil, "process is the floor: it needs nothing of ours"},
+	{"onnxruntime", nil, "the binding knows C and tensors: it needs nothing of ours"},
 	{"outbound", nil, "outbound is the floor: it needs nothing of ours"},
 	{"listen", nil, "listen is the floor: it needs nothing of ours"},
 	{"hocon", nil, "hocon reads a text: it needs nothing of ours"},
@@ -86,7 +92,7 @@ var arrows = []arrow{
 }
 
 // fronts are the packages that answer clients in a protocol.
-var fronts = []string{"inference/rest"}
+var fronts = []string{"inference/grpcfront", "inference/rest"}
 
 // tools may be imported everywhere.
 var tools = []string{"atomicfile", "recurring", "retry"}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -66,39 +68,117 @@ type Tensor struct {
 	Datatype Datatype
 	Shape    []int64
 	// Data holds the elements in row-major order, little-endian. An element of type
-	// BYTES is its length as four bytes, then its bytes. It is valid as long as a body.
+	// BYTES is its length as four bytes, then its bytes. It is valid as long as a body, and
+	// may begin at any address.
 	Data []byte
+	// ContentType tells what the elements stand for: the parameter content_type of MLServer, such as
+	// "str" or "base64". "": nothing is told.
+	ContentType string
+}
+
+// Elements is the number of elements of the tensor's shape, or an error if the shape is impossible.
+func (t *Tensor) Elements() (int64, error) {
+	count := int64(1)
+	for _, n := range t.Shape {
+		if n < 0 {
+			return 0, fmt.Errorf("tensor %.40q has the shape %v: a dimension is negative", t.Name, t.Shape)
+		}
+		if n > 0 && count > math.MaxInt64/8/n {
+			return 0, fmt.Errorf("tensor %.40q has too many elements: %v", t.Name, t.Shape)
+		}
+		count *= n
+	}
+	return count, nil
+}
+
+// Check returns an error if the data is not that of the datatype and the shape.
+func (t *Tensor) Check() error {
+	count, err := t.Elements()
+	if err != nil {
+		return err
+	}
+	if size := t.Datatype.Size(); size > 0 {
+		if int64(len(t.Data)) != count*size {
+			return fmt.Errorf("tensor %.40q of %s %v has %d bytes, which would be %d", t.Name, t.Datatype, t.Shape, len(t.Data), count*size)
+		}
+		return nil
+	}
+	if t.Datatype != Bytes {
+		return fmt.Errorf("tensor %.40q has the unknown datatype %.40q", t.Name, t.Datatype)
+	}
+	rest, found := t.Data, int64(0)
+	for ; len(rest) >= 4; found++ {
+		n := int64(binary.LittleEndian.Uint32(rest))
+		if n > int64(len(rest)-4) {
+			break
+		}
+		rest = rest[4+n:]
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("tensor %.40q of BYTES ends within its element %d", t.Name, found)
+	}
+	if found != count {
+		return fmt.Errorf("tensor %.40q of BYTES %v has %d elements, which would be %d", t.Name, t.Shape, found, count)
+	}
+	return nil
 }
 
 // TensorSpec describes an input or output tensor of a model.
 type TensorSpec struct {
-	Name     string
-	Datatype Datatype // "" if unknown
-	Shape    []int64  // -1 for a dimension of any length; nil if unknown
-	// Categories are the values that an element may have, nil for any.
-	Categories []string
+	Name     string   `json:"name"`
+	Datatype Datatype `json:"datatype,omitempty"` // "" if unknown
+	Shape    []int64  `json:"shape,omitzero"`     // -1 for a dimension of any length; nil if unknown
+	// Categories are the values of an element that training had, nil if they are unknown or no
+	// categories. Open: the model answers other values too.
+	Categories []string `json:"categories,omitempty"`
+	Open       bool     `json:"open,omitempty"`
 	// Optional: an element may be missing, which is NaN or JSON's null.
-	Optional bool
+	Optional bool `json:"optional,omitempty"`
+	// Example is a plausible element as JSON, nil if none is known.
+	Example json.RawMessage `json:"example,omitempty"`
 }
 
-// Signature describes the inputs and outputs of a model.
+// Signature describes the inputs and outputs of a model, and the bodies of its endpoint.
 type Signature struct {
-	Inputs, Outputs []TensorSpec
+	Inputs  []TensorSpec `json:"inputs,omitempty"`
+	Outputs []TensorSpec `json:"outputs,omitempty"`
 	// Table: each input is a column of a table, by its name. A body is then a record, a list of
 	// records, or rows in the order of Inputs.
-	Table bool
-	// BodySchema and AnswerSchema are JSON Schemas (draft 2020-12) of the body of a request and of
-	// its answer, nil if only the tensors are known.
-	BodySchema, AnswerSchema []byte
-	// Example is the JSON body of a request that the model answers, nil if none is known.
-	Example []byte
-	// Source is the origin of this description: SourceSettings, or the name of what the
-	// engine has read, such as the model's file.
-	Source string
+	Table bool `json:"table,omitempty"`
+	// Preprocessed: user code makes the inputs of the body, Postprocessed: user code makes the answer of
+	// the outputs. Inputs or Outputs then describe the tensors in the middle, and tell nothing about
+	// the client's body or answer.
+	Preprocessed  bool `json:"preprocessed,omitempty"`
+	Postprocessed bool `json:"postprocessed,omitempty"`
+	// BodySchema and AnswerSchema are JSON Schemas (draft 2020-12, without $ref) of the body of a request
+	// and of its answer, nil if unknown. Body also describes the bodies of a Table.
+	BodySchema   json.RawMessage `json:"body_schema,omitempty"`
+	AnswerSchema json.RawMessage `json:"answer_schema,omitempty"`
+	// Example is the JSON body of a request that the model answers, nil if none is known. ExampleOf is
+	// its origin.
+	Example   json.RawMessage `json:"example,omitempty"`
+	ExampleOf string          `json:"example_of,omitempty"`
+	// Source is the origin of this description: one or more of the sources, separated by ", ".
+	Source string `json:"source,omitempty"`
 }
 
-// SourceSettings is the source of a signature from the endpoint's configuration.
-const SourceSettings = "settings"
+// The sources of a signature.
+const (
+	SourceSettings = "settings"   // the endpoint's configuration
+	SourceModel    = "model"      // the model's file
+	SourceHints    = "type hints" // annotations of user code
+	SourceData     = "reference"  // the summary of the training data that drift is measured against
+	SourceRequests = "requests"   // golden samples or recorded requests
+	SourceNone     = "none"       // nothing is known: any JSON
+)
+
+// The origins of an example.
+const (
+	ExampleMade     = "made"     // of the signature; no model has answered it yet
+	ExampleCode     = "code"     // given by user code, as an example of its pydantic model
+	ExampleGolden   = "golden"   // the first golden sample
+	ExampleRecorded = "recorded" // a recorded request
+)
 
 // Signed is a Model with a known signature.
 type Signed interface {

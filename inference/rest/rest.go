@@ -1,5 +1,5 @@
-// Package rest is the front for HTTP clients: POST /serve/<endpoint>[/<version>], the
-// probes, and the operators' listener. It owns its sockets and everything that is
+// Package rest is the front for HTTP clients: POST /serve/<endpoint>[/<version>], the Open
+// Inference Protocol (/v2), KServe's protocol V1, the probes, and the operators' listener. It owns its sockets and everything that is
 // specific to HTTP: paths, headers, statuses, CORS. The core decides about access and
 // answers.
 package rest
@@ -19,6 +19,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
+	"clearmlserving/inference/openapi"
 	"clearmlserving/serving"
 	"clearmlserving/tracing"
 )
@@ -58,7 +59,9 @@ type Options struct {
 	// Identity proves on Listener that this is the instance of a record on the control
 	// plane; the zero value proves nothing.
 	Identity serving.Identity
-	Logger   *slog.Logger
+	// Version is that of this program, for clients that ask.
+	Version string
+	Logger  *slog.Logger
 }
 
 // Feedback takes what turned out to be true about answers, and reports the quality of predictions.
@@ -81,6 +84,9 @@ type Front struct {
 	prefix  string
 	origins origins
 	started time.Time
+
+	documents documents
+	page      []openapi.File
 }
 
 // New prepares a front of core; Run starts it.
@@ -88,8 +94,9 @@ func New(core *inference.Service, o Options) *Front {
 	o.Suffix = cmp.Or(o.Suffix, "serve")
 	o.StopTimeout = cmp.Or(o.StopTimeout, 30*time.Second)
 	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
+	o.Version = cmp.Or(o.Version, "dev")
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now()}
+	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now(), page: openapi.Page()}
 }
 
 // Run serves until ctx ends. It then continues for DrainDelay, stops accepting, and finishes
@@ -178,8 +185,7 @@ func (f handler) Admit(h *listener.Head) *listener.Response {
 
 // Lend returns memory for a large body of an admitted request.
 func (f handler) Lend(h *listener.Head, size int) engine.Loan {
-	ticket, _ := h.Admitted.(inference.Ticket)
-	return f.core.Lend(ticket, size)
+	return f.core.Lend(ticketOf(h), size)
 }
 
 // Refused counts an admitted request whose body is refused.
@@ -188,8 +194,16 @@ func (f handler) Refused(h *listener.Head, status int) {
 	if status >= http.StatusInternalServerError { // a lack of memory for bodies
 		kind = inference.KindOverloaded
 	}
-	ticket, _ := h.Admitted.(inference.Ticket)
-	f.core.Reject(ticket, kind)
+	f.core.Reject(ticketOf(h), kind)
+}
+
+// Refusal implements listener.Refuser.
+func (f handler) Refusal(h *listener.Head, status int, text string) *listener.Response {
+	switch h.Admitted.(type) {
+	case *v1question, *v2question, v2index:
+		return f.origins.mark(h, v2Error(status, text))
+	}
+	return nil
 }
 
 // Answer answers an admitted request.
@@ -198,8 +212,15 @@ func (f handler) Answer(ctx context.Context, r *listener.Request) *listener.Resp
 }
 
 func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response {
-	if about, ok := r.Admitted.(feedback); ok {
-		return f.takeFeedback(about, r.Body)
+	switch admitted := r.Admitted.(type) {
+	case feedback:
+		return f.takeFeedback(admitted, r.Body)
+	case *v2question:
+		return f.answerV2(ctx, r, admitted)
+	case *v1question:
+		return f.answerV1(ctx, r, admitted)
+	case v2index:
+		return f.answerIndex(r.Body)
 	}
 	ticket, _ := r.Admitted.(inference.Ticket)
 	within, err := allowance(r.Header(timeoutHeader))
