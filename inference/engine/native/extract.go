@@ -236,6 +236,9 @@ func (e *Engine) ask(ctx context.Context, spec engine.Spec, method, key string) 
 		defer cancel()
 		_ = o.group.Close(ctx) // what it had to cut off is not needed
 	}()
+	if e.o.started != nil {
+		e.o.started(o.group)
+	}
 	x, err := o.tell(ctx, filepath.Join(e.o.Dir, key), cmpMethod(method))
 	if err != nil {
 		return nil, troubled(ctx, err)

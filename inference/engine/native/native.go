@@ -32,7 +32,8 @@ type Options struct {
 	// Logger logs the results of proofs. Default: none.
 	Logger *slog.Logger
 
-	proofTime time.Duration // bounds one extraction with its proof
+	proofTime time.Duration     // bounds one extraction with its proof
+	started   func(*host.Group) // for tests: the process of an extraction has loaded the model
 }
 
 // defaultProofTime bounds one extraction with its proof. A large forest takes seconds.
