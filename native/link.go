@@ -39,6 +39,7 @@ var links = map[string]struct { //nolint:gochecknoglobals // a constant table
 	"exp":       {"numpy.exp", false, 0, exponential},
 	"sigmoid":   {"exp", true, 1, sigmoid},      // LightGBM: 1/(1+exp(-a*x))
 	"sigmoid2":  {"exp", true, 2, sigmoid},      // LightGBM: 1-p and p
+	"sigmoids":  {"exp", false, 0, sigmoid},     // LightGBM: of each column
 	"softmaxC":  {"exp", false, 0, softmax},     // LightGBM
 	"expC":      {"exp", false, 0, exponential}, // LightGBM
 	"square":    {"", false, 0, signedSquare},   // LightGBM: sign(x)*x*x
@@ -121,7 +122,7 @@ func flip2(_ *link, _ *run, in, out []float64) {
 func sigmoid(l *link, _ *run, in, out []float64) {
 	for i, x := range in {
 		p := 1 / (1 + l.exp(-l.A*x))
-		if l.outputs == 1 {
+		if l.outputs == l.inputs {
 			out[i] = p
 		} else {
 			out[2*i], out[2*i+1] = 1-p, p

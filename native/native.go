@@ -52,12 +52,25 @@ type Column struct {
 	// Categories are the values of a categorical column. The column's values in slot 0 are their
 	// positions; Unknown for other values, NaN for a missing one. Nil for columns of numbers.
 	Categories []string `json:"categories,omitempty"`
+	// UnknownMissing: an unknown text is a missing value.
+	UnknownMissing bool `json:"unknown_missing,omitempty"`
 	// Optional: the column may have missing values, which are NaN.
 	Optional bool `json:"optional,omitempty"`
 }
 
 // Unknown is the value in slot 0 of a text that is not one of the column's categories.
 const Unknown = -1
+
+// Code is the value of a text in slot 0. It looks at all categories: for many rows, make an index.
+func (c *Column) Code(text string) float64 {
+	if i := slices.Index(c.Categories, text); i >= 0 {
+		return float64(i)
+	}
+	if c.UnknownMissing {
+		return math.NaN()
+	}
+	return Unknown
+}
 
 // Method is a method of the model, and the slot with its result.
 type Method struct {

@@ -65,7 +65,7 @@ func (e extracted) release() string {
 // TestModelsAnswerAsTheirLibraries compares models of every kind with their libraries, bit by bit. NATIVE_STUDY are
 // Pythons with several releases, separated by spaces, and NATIVE_STUDY_ROWS the rows of each model: make native-study.
 func TestModelsAnswerAsTheirLibraries(t *testing.T) {
-	pythons, rows := strings.Fields(os.Getenv("NATIVE_STUDY")), 400
+	pythons, rows := strings.Fields(os.Getenv("NATIVE_STUDY")), 200
 	if len(pythons) == 0 {
 		pythons = []string{testPython(t)}
 	} else if n, err := strconv.Atoi(os.Getenv("NATIVE_STUDY_ROWS")); err == nil {

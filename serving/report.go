@@ -110,6 +110,8 @@ type EndpointReport struct {
 	Counts
 	InUse int64       `json:"in_use"`
 	Model ModelReport `json:"model,omitzero"`
+	// Signature describes inputs and outputs, nil if nothing is known of them or no model is loaded.
+	Signature *SignatureReport `json:"signature,omitempty"`
 }
 
 // Counts say what became of the requests to an endpoint since it was configured, or since the
@@ -433,6 +435,7 @@ func (r InstanceReport) Text() (string, error) {
 			e.Failure = &failure
 		}
 		e.Model.Workers, e.Model.LastLines = nil, nil
+		e.Signature = e.Signature.Cut(storedSignature)
 		e.Model.Reason, e.Model.LastDeath = Shorten(e.Model.Reason, maxReason), Shorten(e.Model.LastDeath, maxReason)
 		if w := e.Model.Warnings; len(w) > 0 {
 			e.Model.Warnings = make([]string, min(len(w), maxWarnings))

@@ -418,7 +418,7 @@ func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker
 	if err := cmp.Or(err, err2, err3, err4); err != nil {
 		return nil, err
 	}
-	return python.New(python.Options{Workers: workers, Traced: traced, Host: host.New(host.Options{
+	return python.New(python.Options{Workers: workers, Traced: traced, Logger: log, Host: host.New(host.Options{
 		Worker: worker.Options{
 			RuntimeDir: filepath.Join(dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Budget: budget, Logger: log,
 			Ahead: worker.NewAhead(int64(min(maxBody, 256)) << 20),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import platform
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ NEEDS = {
     "expit2": "exp",
     "sigmoid": "exp",
     "sigmoid2": "exp",
+    "sigmoids": "exp",
     "softmaxC": "exp",
     "expC": "exp",
     "softmax": "numpy.exp",
@@ -52,6 +54,11 @@ def probes(graph: Graph) -> list[dict[str, Any]]:
         kind = "f32" if name == "expf" else "f64"
         found.append({"function": name, "x": graph.array(points, kind), "y": graph.array(values, kind)})
     return found
+
+
+def linux() -> bool:
+    """Tell whether the C library is GNU's."""
+    return platform.libc_ver()[0] == "glibc"
 
 
 def _exp(x: float) -> float:

@@ -204,7 +204,13 @@ def isolation_forest(model: Any, graph: Graph, slot: int) -> dict[str, Output]:
     for i, (estimator, features) in enumerate(zip(model.estimators_, model.estimators_features_)):
         values = model._decision_path_lengths[i] + model._average_path_length_per_tree[i] - 1.0
         add_tree(trees, estimator.tree_, values[:, None], features=features if subsampled else None)
-    depths = graph.trees(trees, **{"in": slot}, float32=True, outputs=1, init=graph.array([0.0], "f64"))
+    members: dict[str, Any] = {}
+    if not _accepts(model, np.nan):
+        members["not_nan"] = refuse_nan("an IsolationForest of this release", graph)
+    if not _accepts(model, np.inf):
+        members["finite"] = INFINITE
+        graph.infinite = False
+    depths = graph.trees(trees, **{"in": slot}, float32=True, outputs=1, init=graph.array([0.0], "f64"), **members)
     scores = graph.stage("link", **{"in": depths}, function="isolation", a=divisor)
     decision = graph.stage("link", **{"in": scores}, function="minus", a=float(model.offset_))
     label = graph.stage("label", **{"in": decision}, rule="not_negative")
@@ -213,6 +219,14 @@ def isolation_forest(model: Any, graph: Graph, slot: int) -> dict[str, Output]:
         "score_samples": Output(scores, flat=True),
         "decision_function": Output(decision, flat=True),
     }
+
+
+def _accepts(model: Any, value: float) -> bool:
+    try:
+        model.score_samples(np.full((1, model.n_features_in_), value))
+    except ValueError:
+        return False
+    return True
 
 
 HANDLERS = {

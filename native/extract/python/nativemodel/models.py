@@ -20,7 +20,7 @@ PREPARED = ("prepare", "linear")
 
 # Modules with a table HANDLERS: the full name of a class -> its handler. Subclasses are not covered: they may
 # override anything.
-MODULES = ("forests", "boosting")
+MODULES = ("forests", "boosting", "xgb", "lgbm")
 PACKAGES = {"sklearn": "scikit-learn"}
 
 
