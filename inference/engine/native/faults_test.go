@@ -38,6 +38,9 @@ func TestNativeFulfilsTheContractOfEngines(t *testing.T) {
 		Refuses: &enginetest.Endpoint{Spec: refuses, Request: func(int) *engine.Request {
 			return &engine.Request{Body: []byte(`{"x":1}`), ContentType: "application/json"}
 		}},
+		Tensors: &enginetest.Endpoint{Spec: spec, Request: func(int) *engine.Request {
+			return &engine.Request{Tensors: []engine.Tensor{{Name: "x", Datatype: engine.FP64, Shape: []int64{1, 5}, Data: make([]byte, 40)}}}
+		}},
 		Broken: &enginetest.Endpoint{Spec: broken}, BrokenByUser: true,
 	})
 }

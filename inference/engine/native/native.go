@@ -69,6 +69,9 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	if how == serving.AccelerateOff {
 		return e.o.Python.Load(ctx, spec)
 	}
+	if ctx.Err() != nil { // a kept extract would not notice
+		return nil, context.Cause(ctx)
+	}
 	m, err := e.accelerate(ctx, spec, how)
 	unproven, ok := errors.AsType[*unprovenError](err)
 	switch {
