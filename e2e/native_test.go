@@ -23,6 +23,9 @@ for depth in (1, 5):
 joblib.dump(GaussianNB().fit(x, y), "bayes.pkl")
 `
 
+// forkers is the number of processes that wait for endpoints: the one that forks workers, and its standby.
+const forkers = 2
+
 type nativeStatus struct {
 	Endpoints []struct {
 		URL      string `json:"endpoint"`
@@ -47,14 +50,6 @@ func TestAnAcceleratedModelIsServedWithoutPython(t *testing.T) {
 	s.python(t, pythonSDK2, writeCode(t, s, "train.py", trainForests))
 	for _, name := range []string{"forest1", "forest5", "bayes"} {
 		s.must(t, "model", "upload", "--name", name, "--project", "native", "--path", name+".pkl")
-	}
-	workers := func() (found []process) {
-		for _, p := range s.pythons() {
-			if strings.Contains(p.command, "clearml-serving-worker") {
-				found = append(found, p)
-			}
-		}
-		return found
 	}
 	add := func(endpoint, version, model string, more ...string) result {
 		return s.cli(t, append([]string{"model", "add", "--engine", "sklearn", "--endpoint", endpoint, "--version", version, "--name", model, "--project", "native", "--wait"}, more...)...)
@@ -85,7 +80,7 @@ func TestAnAcceleratedModelIsServedWithoutPython(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	s.eventually(t, patience, "no process is left of the extraction", func() error {
-		if left := workers(); len(left) > 0 {
+		if left := s.pythons(); len(left) > forkers {
 			return fmt.Errorf("%v", left)
 		}
 		return nil
@@ -98,8 +93,8 @@ func TestAnAcceleratedModelIsServedWithoutPython(t *testing.T) {
 	if r := add("iris", "2", "forest1", "--aux-config", "method=predict_proba"); r.code != 0 {
 		t.Fatal(r)
 	}
-	if len(workers()) == 0 {
-		t.Error("no worker of the model in Python is found")
+	if found := s.pythons(); len(found) <= forkers {
+		t.Errorf("no worker of the model in Python is found: %v", found)
 	}
 	s.must(t, "model", "canary", "--endpoint", "split", "--weights", "0.5", "0.5", "--input-endpoints", "iris/1", "iris/2", "--wait")
 	for _, body := range []string{body, `[[5,3,1,1e39]]`, `[[1,2,3]]`, `{"x":1}`, `[[1,2,3,4]`, `[["a",2,3,4]]`, `[[null,2,3,4]]`} {
