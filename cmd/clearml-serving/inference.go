@@ -68,7 +68,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "grpc-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -149,6 +149,10 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
+	onnx, err := a.onnxEngine(dir, log)
+	if err != nil {
+		return nil, err
+	}
 	if front.Identity, err = serving.NewIdentity(); err != nil {
 		return nil, err
 	}
@@ -161,7 +165,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python.Host(), log)), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python.Host(), log), onnx), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -310,7 +314,7 @@ var (
 // that commands offer. The others of serving.Engines can be stored, for the original.
 func availableEngines() []string {
 	var kinds []string
-	for _, e := range engines(nil, nil) {
+	for _, e := range engines(nil, nil, nil) {
 		kinds = append(kinds, e.Kinds...)
 	}
 	return kinds
@@ -318,10 +322,11 @@ func availableEngines() []string {
 
 // engines is the table of engines: which loader makes the models of which kinds of
 // endpoints. A new engine is one entry here.
-func engines(python, models engine.Loader) []inference.Engine {
+func engines(python, models, onnx engine.Loader) []inference.Engine {
 	return []inference.Engine{
 		{Kinds: []string{serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
 		{Kinds: modelEngines, Loader: models},
+		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
 	}
 }
 

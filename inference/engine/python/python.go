@@ -193,7 +193,7 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 func Question(req *engine.Request, to *host.Group) worker.Request {
 	question := worker.Request{ID: req.ID, Body: req.Body, ContentType: req.ContentType, Depth: req.Depth, Sampled: req.Sampled}
 	if req.Client != nil && to.ShowsClient() {
-		question.Client = clientOf(req.Client())
+		question.Client = clientOf(req.Client(), req.Parameters)
 	}
 	question.Loan, _ = req.Loan.(*worker.Loan) // nil for a loan of another Lender
 	return question
@@ -218,14 +218,17 @@ func ResponseOf(url serving.EndpointURL, answer *worker.Response) (*engine.Respo
 	return resp, nil
 }
 
-// clientOf is a client in the worker's form.
-func clientOf(c engine.Client) []byte {
+// clientOf is a client, and the parameters of its request, in the worker's form.
+func clientOf(c engine.Client, parameters []byte) []byte {
 	var b []byte
 	for _, text := range []string{c.Method, c.Path, c.Query, c.Address} {
 		b = worker.AppendClientText(b, text)
 	}
 	for _, h := range c.Header {
 		b = worker.AppendClientText(worker.AppendClientText(b, h.Name), h.Value)
+	}
+	if parameters != nil {
+		b = worker.AppendClientText(b, string(parameters))
 	}
 	return b
 }
