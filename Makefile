@@ -17,6 +17,7 @@ export UV_HTTP_RETRIES ?= 6
 export UV_COMPILE_BYTECODE_TIMEOUT ?= 1800
 
 GOLANGCI_LINT := v2.15.0
+BUF := 1.75.0
 # The servers that storage is tested against.
 MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
 VERSITYGW := v1.8.0
@@ -54,8 +55,9 @@ screenshots: build python-env ## draw the pictures of terminals in the documenta
 	scripts/demo.sh 2>&1 | grep -v '^CGO_ENABLED' | sed 's#$(CURDIR)#~/clearml-serving-go#g' | python3 scripts/terminal_picture.py "make demo" > docs/images/demo.svg
 
 .PHONY: generate
-generate: ## fetch anew what others made and is committed here: the browser libraries of the web pages
+generate: ## make anew what is committed but not written here: the browser libraries of the web pages, the Go code of .proto files
 	@scripts/browser-libraries.sh
+	@scripts/protobuf.sh $(BUF)
 
 .PHONY: canary-study
 canary-study: ## simulate 1000 rollouts of canaries for each case, and write the table of docs/canary.md (ROLLOUTS=: how many)

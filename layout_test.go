@@ -29,10 +29,12 @@ type arrow struct {
 // A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
 	{"cmd/clearml-serving", []string{"canary", "clearml", "controlplane", "drift", "feedback", "hocon", "inference", "listen", "modelfile", "onnxruntime", "operations", "outbound", "places", "process", "requestlog", "serving", "sidecar", "statistics", "storage", "timeseries", "tracing", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
-	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "serving", "tracing"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
+	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "inference/v2", "serving", "tracing"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
 	{"inference/rollout", []string{"canary", "clearml", "inference/reconcile", "inference/router", "operations", "serving"}, "decisions about canaries are made from the counts of the router, and stored as every edit of a service is"},
-	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
+	{"inference/v2", []string{"inference/engine!"}, "the codec of the V2 protocol turns bytes into tensors and back, and knows nothing else"},
+	{"inference/grpcfront", []string{"inference!", "inference/engine!", "inference/grpcfront", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it; its messages are in a package of their own"},
+	{"inference/rest", []string{"inference!", "inference/listener", "inference/engine!", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
 	{"inference/listener", []string{"inference/engine!", "serving"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"canary", "inference/engine!", "serving"}, "the router picks a model and does no I/O"},
 	{"inference/reconcile", []string{"inference/router", "inference/engine!", "clearml", "drift", "operations", "serving", "storage"}, "reconcile loads models through the engine contract and fetches files through storage, never by an engine of its own; it records revisions as every editor of a service does"},
@@ -87,7 +89,7 @@ var arrows = []arrow{
 }
 
 // fronts are the packages that answer clients in a protocol.
-var fronts = []string{"inference/rest"}
+var fronts = []string{"inference/grpcfront", "inference/rest"}
 
 // tools may be imported everywhere.
 var tools = []string{"atomicfile", "recurring", "retry"}

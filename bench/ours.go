@@ -264,7 +264,7 @@ func launchOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
 	}
 	env := append([]string{oneThread, "CLEARML_SERVING_NUM_PROCESS=" + strconv.Itoa(d.workers), "CLEARML_SERVING_PYTHON=" + b.python()}, b.environ...)
 	s, err := start(b.dir, "servers/ours.log", append(env, d.env...), b.binary, "--id", id, "inference", "--data-dir", oursData(b),
-		"--serve-addr", fmt.Sprintf("127.0.0.1:%d", port), "--admin-addr", "127.0.0.1:0")
+		"--serve-addr", fmt.Sprintf("127.0.0.1:%d", port), "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

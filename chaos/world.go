@@ -167,7 +167,7 @@ func (w *world) startInference(ctx context.Context, name string) (*server, error
 // startInferenceTo is startInference with its output going to out, nil for the log file.
 func (w *world) startInferenceTo(ctx context.Context, name string, out *os.File) (*server, error) {
 	data := filepath.Join(w.dir, name)
-	args := []string{"--id", w.service, "inference", "--data-dir", data, "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}
+	args := []string{"--id", w.service, "inference", "--data-dir", data, "--serve-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}
 	env := append(slices.Clone(w.env), "CLEARML_SERVING_POLL_FREQ="+poll, "GUNICORN_SERVING_TIMEOUT="+deadline, "CLEARML_SERVING_PYTHON="+w.python, "OMP_NUM_THREADS=1")
 	var s *server
 	var err error

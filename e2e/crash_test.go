@@ -86,7 +86,7 @@ func TestInferenceServesFromItsCacheWhileTheControlPlaneIsDown(t *testing.T) {
 
 	inference := install(t)
 	inference.sdk = s.sdk
-	alone := role{args: []string{"inference", "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, env: s.sdk}
+	alone := role{args: []string{"inference", "--serve-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, env: s.sdk}
 	inference.start(t, alone)
 	answers := func() error {
 		status, got := inference.ask(t, "steady", `{"x": 1}`)

@@ -276,7 +276,7 @@ func (u *userTerminal) environment(t *testing.T) []string {
 			env = append(env, "UV_CACHE_DIR="+strings.TrimSpace(string(cache)))
 		}
 	}
-	for _, name := range []string{"SERVE", "API", "FILES", "ADMIN"} { // the documents have the default ports
+	for _, name := range []string{"SERVE", "GRPC", "API", "FILES", "ADMIN"} { // the documents have the default ports
 		env = append(env, "CLEARML_SERVING_"+name+"_ADDR=127.0.0.1:0")
 	}
 	return append(env, "PATH="+path, "HOME="+u.home, "TMPDIR="+filepath.Join(u.dir, "tmp"), "LANG=C.UTF-8", "TERM=xterm", "NO_COLOR=1", "OMP_NUM_THREADS=1",

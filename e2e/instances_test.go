@@ -37,7 +37,7 @@ func instance(t *testing.T, plane *system, id string) *system {
 func (s *system) startInstance(t *testing.T, plane *system, id string) {
 	t.Helper()
 	s.start(t, role{
-		args: []string{"--id", id, "inference", "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"},
+		args: []string{"--id", id, "inference", "--serve-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"},
 		env:  append([]string{"CLEARML_SERVING_POLL_FREQ=" + pollMinutes}, plane.sdk...),
 	})
 }

@@ -19,7 +19,7 @@ func TestAnInstanceServesTheServiceThatItServedBefore(t *testing.T) {
 	first := createdID(t, plane.must(t, "create", "--name", "first"))
 	s := install(t)
 	s.sdk = plane.sdk
-	alone := role{args: []string{"inference", "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, env: append([]string{"CLEARML_SERVING_POLL_FREQ=" + pollMinutes}, plane.sdk...)}
+	alone := role{args: []string{"inference", "--serve-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, env: append([]string{"CLEARML_SERVING_POLL_FREQ=" + pollMinutes}, plane.sdk...)}
 	serves := func(what string) {
 		t.Helper()
 		s.eventually(t, patience, what, func() error {

@@ -223,7 +223,7 @@ func TestAnInstanceOfItsOwnFollowsARollbackBeforeItsPoll(t *testing.T) {
 	plane := controlPlane(t)
 	id := createdID(t, plane.must(t, "create", "--name", "revisions"))
 	alone := install(t)
-	alone.start(t, role{args: []string{"--id", id, "inference", "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, env: plane.sdk})
+	alone.start(t, role{args: []string{"--id", id, "inference", "--serve-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}, env: plane.sdk})
 	t.Cleanup(func() { alone.stop(t) })
 	for _, word := range []string{"one", "two"} {
 		plane.must(t, "model", "add", "--engine", "custom", "--endpoint", "m", "--preprocess", writeCode(t, plane, word+".py", answersWith(word)), "--wait")

@@ -110,7 +110,7 @@ func TestNoRequestIsLostInARollingRestartBehindABalancer(t *testing.T) {
 		t.Helper()
 		s := instances[i]
 		s.start(t, role{
-			args: []string{"--id", id, "inference", "--serve-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--drain-delay", drain},
+			args: []string{"--id", id, "inference", "--serve-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--drain-delay", drain},
 			env:  append([]string{"CLEARML_SERVING_POLL_FREQ=" + pollMinutes}, plane.sdk...),
 		})
 		mu.Lock()

@@ -68,7 +68,7 @@ func TestRunServesAModelFileAndLeavesNothingBehind(t *testing.T) {
 				t.Fatal(err)
 			}
 			args := []string{"run", tc.model}
-			for _, name := range []string{"serve", "api", "files", "admin"} {
+			for _, name := range []string{"serve", "grpc", "api", "files", "admin"} {
 				args = append(args, "--"+name+"-addr", "127.0.0.1:0")
 			}
 			s.launch(t, role{args: args})

@@ -139,7 +139,7 @@ func TestSecurityRequestsOverTLSWithACertificateThatChanges(t *testing.T) {
 	cert, key := filepath.Join(s.dir, "cert.pem"), filepath.Join(s.dir, "key.pem")
 	trust := certificate(t, cert, key, 1)
 	args := []string{"up", "--tls-cert", cert, "--tls-key", key}
-	for _, name := range []string{"serve", "api", "files", "admin"} {
+	for _, name := range []string{"serve", "grpc", "api", "files", "admin"} {
 		args = append(args, "--"+name+"-addr", "127.0.0.1:0")
 	}
 	s.launch(t, role{args: args})

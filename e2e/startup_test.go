@@ -34,7 +34,7 @@ func TestAPortInUseIsNamedWithItsFlag(t *testing.T) {
 	defer taken.Close() //nolint:errcheck // nothing was sent
 	s := install(t)
 	address := taken.Addr().String()
-	said := s.fails(t, role{args: []string{"up", "--serve-addr", address, "--api-addr", "127.0.0.1:0", "--files-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}})
+	said := s.fails(t, role{args: []string{"up", "--serve-addr", address, "--api-addr", "127.0.0.1:0", "--files-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"}})
 	wantWords(t, "up", said, address, "in use", "--serve-addr")
 	wantNoTrace(t, "up", said)
 }

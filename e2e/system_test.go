@@ -116,7 +116,7 @@ func (s *system) launch(t *testing.T, r role) {
 	t.Helper()
 	if r.args == nil {
 		r.args = []string{"up"}
-		for _, name := range []string{"serve", "api", "files", "admin"} {
+		for _, name := range []string{"serve", "grpc", "api", "files", "admin"} {
 			r.args = append(r.args, "--"+name+"-addr", "127.0.0.1:0")
 		}
 	}

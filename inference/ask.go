@@ -36,6 +36,8 @@ type Question struct {
 	engine.Request
 	// Within is the client's time limit, 0: the endpoint's.
 	Within time.Duration
+	// Decoded is the time in which the front read Tensors.
+	Decoded time.Duration
 }
 
 // Answer is a model's answer, with a user's error as its status. Close ends it.
@@ -45,8 +47,12 @@ type Answer struct {
 	// before appending.
 	Origin []engine.Header
 
-	live *router.Live // held by a stream, else nil
+	live  *router.Live  // held by a stream, else nil
+	stats *router.Stats // of an answer with tensors, else nil
 }
+
+// Encoded counts the time in which a front made its answer of tensors.
+func (a *Answer) Encoded(took time.Duration) { a.stats.Encoded(took) }
 
 // Close ends a streamed answer, read or not, and releases its model. It must be called
 // once after an answer with a Stream, and does nothing after any other.
@@ -68,6 +74,12 @@ func (s *Service) Authorize(h Head) *Failure { return s.gate.admit(h) }
 // AuthorizeService returns nil if the head's key gives access to information about the whole
 // service: a key for some endpoints is not enough.
 func (s *Service) AuthorizeService(h Head) *Failure { return s.gate.admitToService(h) }
+
+// Recognize returns nil if the head's key is valid for something: a front whose protocol names the
+// endpoint in the content uses it before the content is read.
+func (s *Service) Recognize(h Head) *Failure {
+	return s.gate.check(h, func(*serving.AccessKey) bool { return true })
+}
 
 // Admit checks by the head whether the client is allowed to ask, and whether a model can
 // answer. It takes no lock and does not allocate unless it refuses.
@@ -183,23 +195,38 @@ func (s *Service) AskWhole(ctx context.Context, t Ticket, q *Question) (*engine.
 	return s.askWhole(ctx, *t.url, q)
 }
 
+// AskTensors is AskWhole for a question with tensors: an answer without an error status has tensors.
+func (s *Service) AskTensors(ctx context.Context, t Ticket, q *Question) (Answer, *Failure) {
+	if t.url == nil {
+		return Answer{}, notAdmitted()
+	}
+	return s.whole(ctx, *t.url, q)
+}
+
 func notAdmitted() *Failure {
 	return &Failure{Kind: KindInternal, Text: "Error processing request: it was not admitted"}
 }
 
 func (s *Service) askWhole(ctx context.Context, url serving.EndpointURL, q *Question) (*engine.Response, *Failure) {
+	answer, failure := s.whole(ctx, url, q)
+	return answer.Response, failure
+}
+
+// whole is ask without streams.
+func (s *Service) whole(ctx context.Context, url serving.EndpointURL, q *Question) (Answer, *Failure) {
+	tensors := q.Tensors // ask may change them to a body
 	answer, failure := s.ask(ctx, url, q)
-	if failure != nil {
-		return nil, failure
+	if failure != nil || answer.Stream == nil {
+		return answer, failure
 	}
 	defer answer.Close()
-	if answer.Stream == nil {
-		return answer.Response, nil
-	}
 	if err := collect(ctx, answer.Response, s.o.MaxAnswer); err != nil {
-		return nil, s.failed(ctx, answer.live, q.ID, answer.live.Timeout, err)
+		return Answer{}, s.failed(ctx, answer.live, q.ID, answer.live.Timeout, err)
 	}
-	return answer.Response, nil
+	if tensors != nil && answer.Status < http.StatusBadRequest {
+		answer.Tensors, answer.Body = answerTensors(answer.live.Model, tensors, answer.Body), nil
+	}
+	return answer, nil
 }
 
 // ask answers one question of a client or of user code, and passes it to the taps.
@@ -227,6 +254,10 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		}
 		live.Release()
 	}()
+	tensors, begun := q.Tensors, time.Time{}
+	if tensors != nil {
+		begun = time.Now()
+	}
 	limit := live.Timeout
 	if q.Within > 0 && (limit <= 0 || q.Within < limit) {
 		limit = q.Within
@@ -242,7 +273,14 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		return Answer{}, failure
 	}
 	s.taps.see(url, live, &q.Request, resp, took)
+	if tensors != nil && resp.Tensors == nil && resp.Stream == nil && resp.Status < http.StatusBadRequest {
+		resp.Tensors, resp.Body = answerTensors(live.Model, tensors, resp.Body), nil
+	}
 	answer := Answer{Response: resp, Origin: live.Header}
+	if tensors != nil && resp.Status < http.StatusBadRequest {
+		live.Stats.Asked(begun, resp.Queued, q.Decoded, rowsOf(live.Model, tensors))
+		answer.stats = live.Stats
+	}
 	if resp.Stream != nil {
 		answer.live, kept = live, true
 	}
@@ -272,6 +310,9 @@ func (s *Service) infer(ctx context.Context, live *router.Live, req *engine.Requ
 		var cancel context.CancelFunc
 		ctx, cancel = withTimeout(ctx, limit)
 		defer cancel()
+	}
+	if req.Tensors != nil {
+		return inferTensors(ctx, live.Model, req)
 	}
 	return live.Model.Infer(ctx, req)
 }

@@ -50,6 +50,9 @@ var statuses = [...]int{ //nolint:gochecknoglobals // a constant table
 	KindClientLeft:      499, // as in nginx: not an error of the server
 }
 
+// KindOf is the kind of the failure of a question that a front or an engine refuses with err.
+func KindOf(err error) FailureKind { return kindOfError(err) }
+
 // kindOfError is the kind of the failure of a model without an answer.
 func kindOfError(err error) FailureKind {
 	failed, ok := errors.AsType[*engine.Error](err)
@@ -71,6 +74,7 @@ var engineKinds = map[engine.Kind]FailureKind{ //nolint:gochecknoglobals // a co
 	engine.KindTooLarge:    KindTooLarge,
 	engine.KindDied:        KindDied,
 	engine.KindBadRequest:  KindBadRequest,
+	engine.KindNoTensors:   KindBadRequest,
 }
 
 // outcome is the statistics' outcome of a request with this failure.

@@ -114,6 +114,15 @@ func (l *Listener) URL() string {
 	return scheme + "://" + net.JoinHostPort(l.host, strconv.Itoa(l.Port()))
 }
 
+// GRPC is the listener's address for clients of gRPC on this machine, as URL: grpc://127.0.0.1:8090, or
+// grpcs:// with TLS. Such clients take what follows the two slashes.
+func (l *Listener) GRPC() string {
+	if l.secure {
+		return "grpcs://" + l.HostPort()
+	}
+	return "grpc://" + l.HostPort()
+}
+
 // HostPort is the listener's address for clients on this machine, for protocols without a scheme.
 func (l *Listener) HostPort() string {
 	return net.JoinHostPort(l.host, strconv.Itoa(l.Port()))

@@ -44,7 +44,7 @@ these use, compared with a known hash, into the data folder.`,
 	cmd.Flags().StringVar(&install, "install", "", "fetch what an engine needs: onnx")
 	oneOf(cmd, "install", installONNX)
 	mark(cmd.Flags(), "install", markOurs)
-	a.declare(cmd.Flags(), "onnxruntime-library", "python", "serve-addr", "api-addr", "files-addr", "admin-addr", "serve-url")
+	a.declare(cmd.Flags(), "onnxruntime-library", "python", "serve-addr", "grpc-addr", "api-addr", "files-addr", "admin-addr", "serve-url")
 	return cmd
 }
 
@@ -170,7 +170,7 @@ func (a *app) checkPorts(ctx context.Context) []finding {
 		running, _ = announced(dir) // the commands that need them say what is wrong
 	}
 	var found []finding
-	for _, port := range []struct{ name, option string }{{"serve", "serve-addr"}, {"api", "api-addr"}, {"files", "files-addr"}, {"admin", "admin-addr"}} {
+	for _, port := range []struct{ name, option string }{{"serve", "serve-addr"}, {"grpc", "grpc-addr"}, {"api", "api-addr"}, {"files", "files-addr"}, {"admin", "admin-addr"}} {
 		if address := running[port.name]; address != "" && answers(ctx, address) {
 			found = append(found, finding{"port", stateOK, fmt.Sprintf("%s: running at %s", port.name, address), ""})
 			continue

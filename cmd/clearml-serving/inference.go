@@ -23,6 +23,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/python"
+	"clearmlserving/inference/grpcfront"
 	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
 	"clearmlserving/inference/rest"
@@ -64,7 +65,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
-	a.declare(flags, "serve-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
+	a.declare(flags, "serve-addr", "grpc-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
 		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library")
 }
 
@@ -153,7 +154,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if front.Identity, err = serving.NewIdentity(); err != nil {
 		return nil, err
 	}
-	serve, admin, err := setup.sockets.openForRequests(ctx)
+	serve, remote, admin, err := setup.sockets.openForRequests(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +163,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, onnx), serve.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines(python, onnx), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -232,10 +233,12 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		s := core.Status()
 		return map[string]string{gather.Service: s.ServiceID, gather.ServiceName: s.ServiceName, gather.Instance: o.Instance}
 	}
-	clients := rest.New(core, front)
+	fronts := []inference.Front{rest.New(core, front), grpcfront.New(core, grpcfront.Options{
+		Listener: remote, Tracer: tracer, DrainDelay: front.DrainDelay, MaxBody: front.MaxBody, MaxConnections: front.MaxConnections, Version: version, Logger: log,
+	})}
 	return func(ctx context.Context) error {
 		defer summary.Flush()
-		err := core.Run(ctx, clients)
+		err := core.Run(ctx, fronts...)
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSpans)
 		defer cancel()
 		if err := tracer.Close(last); err != nil { // the receiver may be away
@@ -391,7 +394,8 @@ func (a *app) restOptions() (rest.Options, error) {
 	origins, err3 := a.origins()
 	drain, err4 := a.seconds("drain-delay")
 	return rest.Options{
-		Suffix: strings.Trim(a.text("serve-suffix"), "/"), MaxBody: int64(maxBody) << 20, MaxConnections: maxConns, Origins: origins, DrainDelay: drain,
+		Version: version,
+		Suffix:  strings.Trim(a.text("serve-suffix"), "/"), MaxBody: int64(maxBody) << 20, MaxConnections: maxConns, Origins: origins, DrainDelay: drain,
 	}, errors.Join(err, err2, err3, err4)
 }
 

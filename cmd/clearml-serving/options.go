@@ -57,6 +57,7 @@ var optionTable = []option{
 	{name: "serve-addr", variables: []string{"CLEARML_SERVING_SERVE_ADDR"}, def: "127.0.0.1:8080", group: optionsListen, help: "where requests are answered"},
 	{name: "api-addr", variables: []string{"CLEARML_SERVING_API_ADDR"}, def: "127.0.0.1:8008", group: optionsListen, help: "where the embedded ClearML server answers"},
 	{name: "files-addr", variables: []string{"CLEARML_SERVING_FILES_ADDR"}, def: "127.0.0.1:8081", group: optionsListen, help: "where the embedded file server answers"},
+	{name: "grpc-addr", variables: []string{"CLEARML_SERVING_GRPC_ADDR"}, def: "127.0.0.1:8090", group: optionsListen, help: "where requests of gRPC clients (Open Inference Protocol) are answered"},
 	{name: "admin-addr", variables: []string{"CLEARML_SERVING_ADMIN_ADDR"}, def: "127.0.0.1:8083", group: optionsListen, help: "where operators find status and profiles"},
 	{name: "database-url", variables: []string{"CLEARML_SERVING_DATABASE_URL"}, group: optionsListen, secret: true, help: "PostgreSQL database of the embedded ClearML server, postgres://user:password@host:5432/name (default: a file in the data folder)"},
 	{name: "events-retention", variables: []string{"CLEARML_SERVING_EVENTS_RETENTION"}, group: optionsListen, help: "days for which the embedded ClearML server keeps reports of tasks: console, scalars, plots (default: for ever)"},

@@ -303,7 +303,7 @@ func scriptRuns(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: runs WORDS…")
 	}
 	words := append([]string{"run"}, args...)
-	for _, name := range []string{"serve", "api", "files", "admin"} {
+	for _, name := range []string{"serve", "grpc", "api", "files", "admin"} {
 		words = append(words, "--"+name+"-addr", "127.0.0.1:0")
 	}
 	program, err := exec.LookPath("clearml-serving")

@@ -52,6 +52,7 @@ type socket struct {
 
 var (
 	serveSocket = socket{name: "serve", option: "serve-addr", open: true, tls: "tls"}
+	grpcSocket  = socket{name: "grpc", option: "grpc-addr", open: true, tls: "tls"}
 	apiSocket   = socket{name: "api", option: "api-addr", credentials: true, tls: "api-tls"}
 	filesSocket = socket{name: "files", option: "files-addr", credentials: true, tls: "api-tls"}
 	adminSocket = socket{name: "admin", option: "admin-addr", tls: "admin-tls"}
@@ -126,18 +127,25 @@ func (s *sockets) open(ctx context.Context, want socket) (*listen.Listener, erro
 	}
 	s.opened = append(s.opened, l)
 	s.urls[want.name] = l.URL()
+	if want.name == grpcSocket.name {
+		s.urls[want.name] = l.GRPC()
+	}
 	return l, nil
 }
 
-// openForRequests opens the listeners of the data plane: for clients and for operators.
-func (s *sockets) openForRequests(ctx context.Context) (serve, admin *listen.Listener, err error) {
+// openForRequests opens the listeners of the data plane: for clients of HTTP and of gRPC, and for
+// operators.
+func (s *sockets) openForRequests(ctx context.Context) (serve, remote, admin *listen.Listener, err error) {
 	if serve, err = s.open(ctx, serveSocket); err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
+	}
+	if remote, err = s.open(ctx, grpcSocket); err != nil {
+		return nil, nil, nil, err
 	}
 	operators := adminSocket
 	operators.credentials = s.app.text("admin-token") != ""
 	admin, err = s.open(ctx, operators)
-	return serve, admin, err
+	return serve, remote, admin, err
 }
 
 // address is the configured address of a listener. Containers of the original are given
@@ -246,7 +254,7 @@ func (a *app) greet(s *sockets) {
 	p := &a.print
 	p.line("clearml-serving %s is up", version)
 	for _, row := range []struct{ name, label, suffix string }{
-		{"serve", "predictions", "/serve/<endpoint>"}, {"api", "ClearML API", ""}, {"files", "files", ""}, {"admin", "status", "/status"},
+		{"serve", "predictions", "/serve/<endpoint>"}, {"grpc", "gRPC", ""}, {"api", "ClearML API", ""}, {"files", "files", ""}, {"admin", "status", "/status"},
 	} {
 		if u, ok := s.urls[row.name]; ok {
 			p.line("  %-12s %s%s", row.label, u, row.suffix)

@@ -75,7 +75,7 @@ func newSystem(t *testing.T) *system {
 	t.Helper()
 	s := &system{t: t, dir: t.TempDir()}
 	data := filepath.Join(s.dir, "data")
-	up := exec.Command(binary, "up", "--data-dir", data, "--serve-addr", "127.0.0.1:0", "--api-addr", "127.0.0.1:0", "--files-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
+	up := exec.Command(binary, "up", "--data-dir", data, "--serve-addr", "127.0.0.1:0", "--api-addr", "127.0.0.1:0", "--files-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
 	up.Env = append(os.Environ(), "CLEARML_SERVING_PYTHON="+python)
 	logFile, err := os.Create(filepath.Join(s.dir, "up.log"))
 	if err != nil {

@@ -62,7 +62,7 @@ class Service:
         }
         anywhere = "127.0.0.1:0"
         command = ["clearml-serving", "up", "--python", sys.executable]
-        for flag in ("--serve-addr", "--api-addr", "--files-addr", "--admin-addr"):
+        for flag in ("--serve-addr", "--grpc-addr", "--api-addr", "--files-addr", "--admin-addr"):
             command += [flag, anywhere]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(

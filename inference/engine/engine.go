@@ -27,7 +27,16 @@ type Request struct {
 	// Tensors, if not nil, are the payload instead of Body and ContentType. A
 	// Model without tensors fails with NoTensors.
 	Tensors []Tensor
-	// Loan is the memory of Body, if a Lender has lent it.
+	// TensorsAs tells what Tensors are together: the request's parameter content_type of MLServer,
+	// such as "pd" for the columns of a table. "": nothing is told.
+	TensorsAs string
+	// Parameters are those of a request with Tensors that the protocol does not define, as a JSON
+	// object. nil: none.
+	Parameters []byte
+	// Outputs are the names of the wanted tensors, nil: those that the model always returns. A Model may
+	// return others too, which the front omits, and not all of them.
+	Outputs []string
+	// Loan is the memory of Body, or of the data of Tensors, if a Lender has lent it.
 	Loan Loan
 	// ContentType is the client's, "" if it sent none.
 	ContentType string
@@ -70,8 +79,10 @@ type Response struct {
 	ContentType string
 	Header      []Header
 	Body        []byte
-	// Tensors are the answer to a request with tensors.
-	Tensors []Tensor
+	// Tensors are the answer to a request with tensors, unless Status is an error: then Body has its
+	// text. TensorsAs tells what they are together, as that of a Request.
+	Tensors   []Tensor
+	TensorsAs string
 	// Stats is a JSON object of the endpoint's logged variables, nil if not sampled.
 	Stats []byte
 	// Stream, if not nil, yields the body in pieces.
@@ -202,6 +213,7 @@ const (
 	KindUnavailable             // no process can answer now
 	KindTooLarge                // the request exceeds the engine's limits
 	KindBadRequest              // the engine does not support such a request
+	KindNoTensors               // the model only takes bodies
 )
 
 // Error is an engine's failure to answer, as opposed to an error answer of user
@@ -224,9 +236,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// NoTensors is the failure of a Model that only accepts bodies.
+// NoTensors is the failure of a Model that only accepts bodies: it is then asked with the tensors as a JSON body.
 func NoTensors(url serving.EndpointURL) *Error {
-	return &Error{Kind: KindBadRequest, Endpoint: url, Text: fmt.Sprintf("endpoint '%s' takes no tensors: send a body", url)}
+	return &Error{Kind: KindNoTensors, Endpoint: url, Text: fmt.Sprintf("endpoint '%s' takes no tensors: send a body", url)}
 }
 
 // LoadError is the reason why a model could not be created, with the traceback of user code.

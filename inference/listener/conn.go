@@ -329,10 +329,10 @@ func (c *conn) one() bool {
 		switch {
 		case errors.As(err, &bad):
 			c.server.o.Handler.Refused(&c.request.Head, bad.status)
-			c.refuse(bad.status, bad.text)
+			c.refuseAs(c.server.o.refusal(&c.request.Head, bad.status, bad.text))
 		case errors.As(err, &malformed):
 			c.server.o.Handler.Refused(&c.request.Head, malformed.status)
-			c.refuse(malformed.status, malformed.text)
+			c.refuseAs(c.server.o.refusal(&c.request.Head, malformed.status, malformed.text))
 		}
 		return false // else the client has stalled or disconnected
 	}

@@ -266,7 +266,7 @@ func (x *stream) answer() *Response {
 	if err := x.readBody(); err != nil {
 		if bad, ok := errors.AsType[*bodyError](err); ok {
 			x.server.o.Handler.Refused(&x.request.Head, bad.status)
-			resp := bad.response()
+			resp := x.server.o.refusal(&x.request.Head, bad.status, bad.text)
 			if bad.status == http.StatusServiceUnavailable {
 				resp.Header = []engine.Header{{Name: "Retry-After", Value: "1"}}
 			}

@@ -63,6 +63,12 @@ type Handler interface {
 	Answer(ctx context.Context, r *Request) *Response
 }
 
+// Refuser is a Handler that refuses bodies in the form of the request's protocol.
+type Refuser interface {
+	// Refusal is the answer to an admitted request whose body is refused, nil for the listener's own form.
+	Refusal(h *Head, status int, text string) *Response
+}
+
 // Options of a listener. The zero value of a limit means its default.
 type Options struct {
 	Handler Handler

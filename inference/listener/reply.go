@@ -259,6 +259,11 @@ func (c *conn) reset() {
 // refuse answers a request that could not be parsed, or whose body is not read, and closes the
 // connection.
 func (c *conn) refuse(status int, why string) {
+	c.refuseAs(detailResponse(status, why))
+}
+
+// refuseAs is refuse with an answer of the handler's.
+func (c *conn) refuseAs(resp *Response) {
 	if c.request.ID == "" {
 		c.request.ID = c.requestID("")
 	}
@@ -267,8 +272,7 @@ func (c *conn) refuse(status int, why string) {
 		_ = c.nc.Close()
 		return
 	}
-	resp := detailResponse(status, why)
-	if status == http.StatusServiceUnavailable {
+	if resp.Status == http.StatusServiceUnavailable {
 		resp.Header = []engine.Header{{Name: "Retry-After", Value: "1"}}
 	}
 	c.replied = true
@@ -302,6 +306,16 @@ func (c *conn) linger() {
 			return
 		}
 	}
+}
+
+// refusal is the answer to a request whose body is refused.
+func (o *Options) refusal(h *Head, status int, text string) *Response {
+	if r, ok := o.Handler.(Refuser); ok {
+		if resp := r.Refusal(h, status, text); resp != nil {
+			return resp
+		}
+	}
+	return detailResponse(status, text)
 }
 
 func detailResponse(status int, text string) *Response {

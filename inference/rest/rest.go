@@ -1,5 +1,5 @@
-// Package rest is the front for HTTP clients: POST /serve/<endpoint>[/<version>], the
-// probes, and the operators' listener. It owns its sockets and everything that is
+// Package rest is the front for HTTP clients: POST /serve/<endpoint>[/<version>], the Open
+// Inference Protocol (/v2), KServe's protocol V1, the probes, and the operators' listener. It owns its sockets and everything that is
 // specific to HTTP: paths, headers, statuses, CORS. The core decides about access and
 // answers.
 package rest
@@ -58,7 +58,9 @@ type Options struct {
 	// Identity proves on Listener that this is the instance of a record on the control
 	// plane; the zero value proves nothing.
 	Identity serving.Identity
-	Logger   *slog.Logger
+	// Version is that of this program, for clients that ask.
+	Version string
+	Logger  *slog.Logger
 }
 
 // Feedback takes what turned out to be true about answers, and reports the quality of predictions.
@@ -178,8 +180,7 @@ func (f handler) Admit(h *listener.Head) *listener.Response {
 
 // Lend returns memory for a large body of an admitted request.
 func (f handler) Lend(h *listener.Head, size int) engine.Loan {
-	ticket, _ := h.Admitted.(inference.Ticket)
-	return f.core.Lend(ticket, size)
+	return f.core.Lend(ticketOf(h), size)
 }
 
 // Refused counts an admitted request whose body is refused.
@@ -188,8 +189,16 @@ func (f handler) Refused(h *listener.Head, status int) {
 	if status >= http.StatusInternalServerError { // a lack of memory for bodies
 		kind = inference.KindOverloaded
 	}
-	ticket, _ := h.Admitted.(inference.Ticket)
-	f.core.Reject(ticket, kind)
+	f.core.Reject(ticketOf(h), kind)
+}
+
+// Refusal implements listener.Refuser.
+func (f handler) Refusal(h *listener.Head, status int, text string) *listener.Response {
+	switch h.Admitted.(type) {
+	case *v1question, *v2question, v2index:
+		return f.origins.mark(h, v2Error(status, text))
+	}
+	return nil
 }
 
 // Answer answers an admitted request.
@@ -198,8 +207,15 @@ func (f handler) Answer(ctx context.Context, r *listener.Request) *listener.Resp
 }
 
 func (f *Front) ask(ctx context.Context, r *listener.Request) *listener.Response {
-	if about, ok := r.Admitted.(feedback); ok {
-		return f.takeFeedback(about, r.Body)
+	switch admitted := r.Admitted.(type) {
+	case feedback:
+		return f.takeFeedback(admitted, r.Body)
+	case *v2question:
+		return f.answerV2(ctx, r, admitted)
+	case *v1question:
+		return f.answerV1(ctx, r, admitted)
+	case v2index:
+		return f.answerIndex(r.Body)
 	}
 	ticket, _ := r.Admitted.(inference.Ticket)
 	within, err := allowance(r.Header(timeoutHeader))

@@ -73,6 +73,7 @@ func (f *Front) Routes() []Route {
 	if f.o.Feedback != nil {
 		routes = append(routes, Route{"serve", "GET, HEAD, POST", feedbackPrefix, EndpointKey})
 	}
+	routes = append(append(routes, v2Routes()...), v1Routes()...)
 	for _, p := range probes() {
 		routes = append(routes, Route{"serve", "GET, HEAD", p.path, p.caller}, Route{"admin", "GET, HEAD", p.path, Operator})
 	}
@@ -96,6 +97,12 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	}
 	if about, found := strings.CutPrefix(h.Path, feedbackPrefix); found && !ok && f.o.Feedback != nil {
 		return f.routeFeedback(h, about)
+	}
+	if rest, found := strings.CutPrefix(h.Path, v2Path); found && !ok && (rest == "" || rest[0] == '/') {
+		return f.routeV2(h, rest)
+	}
+	if rest, found := strings.CutPrefix(h.Path, v1Models); found && !ok && (rest == "" || rest[0] == '/') {
+		return f.routeV1(h, rest)
 	}
 	if !ok {
 		return f.handleProbe(h, false)

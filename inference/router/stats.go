@@ -28,12 +28,66 @@ type Stats struct {
 	nanos    atomic.Uint64 // sum of the models' time
 	missed   atomic.Uint64 // requests that reached no model
 	copies   atomic.Uint64
+
+	failed   atomic.Uint64 // the part of nanos that had no answer
+	waited   atomic.Uint64 // the part of nanos before an engine began, of answered requests
+	decoded  atomic.Uint64 // nanoseconds in which fronts made tensors of requests
+	encoded  atomic.Uint64 // nanoseconds in which fronts made answers of tensors
+	moreRows atomic.Uint64 // rows of answered requests beyond one each
+	last     atomic.Int64  // when the last request was asked, in milliseconds since 1970
 }
 
 // Done counts a request that reached a model.
 func (s *Stats) Done(o Outcome, took time.Duration) {
 	s.requests[o].Add(1)
 	s.nanos.Add(uint64(took))
+	if o != Answered {
+		s.failed.Add(uint64(took))
+	}
+}
+
+// Asked counts details of a request with tensors, which Done has counted as answered.
+func (s *Stats) Asked(begun time.Time, waited, decoded time.Duration, rows int64) {
+	s.last.Store(begun.UnixMilli())
+	s.waited.Add(uint64(max(waited, 0)))
+	s.decoded.Add(uint64(max(decoded, 0)))
+	s.moreRows.Add(uint64(max(rows-1, 0)))
+}
+
+// Encoded counts the time in which a front made an answer of tensors. A nil *Stats counts nothing.
+func (s *Stats) Encoded(took time.Duration) {
+	if s != nil {
+		s.encoded.Add(uint64(max(took, 0)))
+	}
+}
+
+// Times are the sums of the times of a url's requests.
+type Times struct {
+	Answered, Failed         uint64
+	AnsweredFor, FailedFor   time.Duration
+	Waited, Decoded, Encoded time.Duration
+	Rows                     uint64
+	Last                     time.Time // zero if there was none with tensors
+}
+
+// Times returns the present sums.
+func (s *Stats) Times() Times {
+	if s == nil {
+		return Times{}
+	}
+	t := Times{Answered: s.requests[Answered].Load(), Waited: time.Duration(s.waited.Load()), Decoded: time.Duration(s.decoded.Load()), Encoded: time.Duration(s.encoded.Load())}
+	for o := range s.requests {
+		if Outcome(o) != Answered {
+			t.Failed += s.requests[o].Load()
+		}
+	}
+	t.FailedFor = time.Duration(s.failed.Load())
+	t.AnsweredFor = max(time.Duration(s.nanos.Load())-t.FailedFor, t.Waited)
+	t.Rows = t.Answered + s.moreRows.Load()
+	if ms := s.last.Load(); ms > 0 {
+		t.Last = time.UnixMilli(ms)
+	}
+	return t
 }
 
 // Missed counts a request that reached no model.

@@ -63,16 +63,21 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     if model is None:
         model = engines.load_model(engine, spec.get("model_path") or "", name, method)
     predict = _predict(engine, instance, model, name, method)
+    preprocess, take = _method(instance, "preprocess"), None
+    if preprocess is None and engine.predict is not None:
+        columns = tabular.columns_of(model)
+        preprocess = tabular.step_for(columns, engines.rows_only(engine.name))
+        take = tabular.take_for(columns, engine.name)
     endpoint = kind(
-        _method(instance, "preprocess")
-        or (tabular.preprocess_for(model, engines.rows_only(engine.name)) if engine.predict else None),
+        preprocess,
         predict,
         _method(instance, "postprocess"),
         Variables(spec.get("variables") or [], host.log),
         host.log,
         awaiter,
     )
-    endpoint.instance, endpoint.model = instance, model
+    endpoint.instance, endpoint.model, endpoint.take = instance, model, take
+    endpoint.outputs = _outputs(spec, (method or "predict") if engine.predict is not None else "")
     endpoint.warnings += versions.warnings()
     _show_request(endpoint, engine)
     _batch(endpoint, engine, spec, awaiter, host)
@@ -100,6 +105,14 @@ def _predict(engine: engines.Engine, instance: Any, model: Any, name: str, metho
     if engine.predict is None:
         return _method(instance, "process") or engines.nothing
     return engines.step_of(engine, model, method, name)
+
+
+def _outputs(spec: dict[str, Any], usual: str) -> tuple[str, ...]:
+    """Return the names of output tensors, from the endpoint's settings."""
+    names = (spec.get("fields") or {}).get("output_name")
+    if isinstance(names, (list, tuple)) and names:
+        return tuple(map(str, names))
+    return (usual,) if usual else ()
 
 
 def _show_request(endpoint: Endpoint, engine: engines.Engine) -> None:

@@ -1,0 +1,44 @@
+package grpcfront
+
+import (
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+)
+
+// codec reads requests and writes encoded answers by hand, and leaves other messages to protobuf.
+type codec struct {
+	others  encoding.CodecV2
+	maxBody int64
+}
+
+func newCodec(maxBody int64) codec {
+	return codec{encoding.GetCodecV2(proto.Name), maxBody}
+}
+
+// encoded is an answer in its form on the wire.
+type encoded struct{ data mem.BufferSlice }
+
+// Marshal implements encoding.CodecV2.
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	if e, ok := v.(*encoded); ok {
+		return e.data, nil
+	}
+	return c.others.Marshal(v)
+}
+
+// Unmarshal implements encoding.CodecV2. A request holds the message until its release; what is wrong
+// with it is in the request, so that its handler answers in the words of the protocol.
+func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
+	r, ok := v.(*request)
+	if !ok {
+		return c.others.Unmarshal(data, v)
+	}
+	r.release()
+	r.message = data.MaterializeToBuffer(mem.DefaultBufferPool())
+	r.read(r.message.ReadOnlyData(), c.maxBody)
+	return nil
+}
+
+// Name implements encoding.CodecV2.
+func (codec) Name() string { return proto.Name }

@@ -1,0 +1,177 @@
+// Package grpcfront is the front for gRPC clients: the Open Inference Protocol (V2) with the
+// extensions of Triton, KServe and MLServer, the health service of gRPC, and reflection. It owns its
+// socket and everything that is specific to gRPC: metadata, codes, messages. The core decides about
+// access and answers; the rules for tensors are those of package v2.
+package grpcfront
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime/debug"
+	"time"
+
+	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/encoding/gzip" // requests and answers may be compressed
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
+	"google.golang.org/grpc/tap"
+
+	"clearmlserving/inference"
+	"clearmlserving/tracing"
+)
+
+// Options of a Front.
+type Options struct {
+	// Listener accepts clients' connections; the Front closes it.
+	Listener net.Listener
+	// Tracer traces the requests, nil for none.
+	Tracer *tracing.Tracer
+	// StopTimeout bounds running requests after the end of Run's context. Default 30 seconds.
+	StopTimeout time.Duration
+	// DrainDelay is how long requests are still accepted after the end of Run's context, while the
+	// health service already answers "not serving". Default 0: none.
+	DrainDelay time.Duration
+	// MaxBody bounds a message, as sent and decompressed. Default 256 MiB.
+	MaxBody int64
+	// MaxConnections bounds the clients' open connections. 0: only the machine's limit.
+	MaxConnections int
+	// Version is this server's, for its metadata.
+	Version string
+	Logger  *slog.Logger
+}
+
+// Front serves gRPC clients. It implements inference.Front.
+type Front struct {
+	o    Options
+	core *inference.Service
+	// stopping ends the streams that wait for changes. It is closed by Run.
+	stopping chan struct{}
+}
+
+// New prepares a front of core; Run starts it.
+func New(core *inference.Service, o Options) *Front {
+	o.StopTimeout = cmp.Or(o.StopTimeout, 30*time.Second)
+	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
+	return &Front{o: o, core: core, stopping: make(chan struct{})}
+}
+
+const (
+	maxStreams    = 1024 // requests of one connection at the same time
+	maxHeader     = 64 << 10
+	greetTimeout  = 10 * time.Second // for the handshakes of TLS and HTTP/2
+	idleTimeout   = 10 * time.Minute // of a connection without a request
+	pingAfter     = 30 * time.Second // without a frame from the client
+	pingTimeout   = 15 * time.Second
+	pingsAtMost   = 5 * time.Second // a client that pings more often is told to calm down, and cut
+	socketBuffers = 64 << 10
+)
+
+// server is the gRPC server with all services.
+func (f *Front) server() *grpc.Server {
+	s := grpc.NewServer(
+		grpc.ForceServerCodecV2(newCodec(f.o.MaxBody)),
+		grpc.MaxRecvMsgSize(int(f.o.MaxBody)),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.MaxHeaderListSize(maxHeader),
+		grpc.ConnectionTimeout(greetTimeout),
+		grpc.ReadBufferSize(socketBuffers),
+		grpc.WriteBufferSize(socketBuffers),
+		grpc.WaitForHandlers(true),
+		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: pingAfter, Timeout: pingTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtMost, PermitWithoutStream: true}),
+		grpc.InTapHandle(f.enter),
+	)
+	f.register(s)
+	reflection.Register(s)
+	return s
+}
+
+// Run serves until ctx ends. It then continues for DrainDelay, stops accepting, and finishes running
+// requests. It implements inference.Front.
+func (f *Front) Run(ctx context.Context) error {
+	server := f.server()
+	ended := make(chan error, 1) // the result of Serve
+	go func() { ended <- server.Serve(f.guard(f.o.Listener)) }()
+	select {
+	case err := <-ended:
+		close(f.stopping)
+		server.Stop()
+		return err
+	case <-ctx.Done():
+	}
+	if f.o.DrainDelay > 0 && !errors.Is(context.Cause(ctx), inference.ErrBroken) {
+		timer := time.NewTimer(f.o.DrainDelay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case err := <-ended:
+			close(f.stopping)
+			server.Stop()
+			return err
+		}
+	}
+	close(f.stopping)
+	timer := time.AfterFunc(f.o.StopTimeout, func() {
+		f.o.Logger.Warn("gRPC requests were cut at stop", "after", f.o.StopTimeout)
+		server.Stop()
+	})
+	defer timer.Stop()
+	server.GracefulStop()
+	return <-ended
+}
+
+// anybody are the methods that need no key, as the probes of the front for HTTP clients.
+var anybody = map[string]bool{ //nolint:gochecknoglobals // a constant table
+	"/inference.GRPCInferenceService/ServerLive":                     true,
+	"/inference.GRPCInferenceService/ServerReady":                    true,
+	"/inference.GRPCInferenceService/ServerMetadata":                 true,
+	"/grpc.health.v1.Health/Check":                                   true,
+	"/grpc.health.v1.Health/Watch":                                   true,
+	"/grpc.health.v1.Health/List":                                    true,
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      true,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": true,
+}
+
+// enter refuses a request without a valid key before its message is read. The endpoint is in the
+// message, so the key is checked again with it.
+func (f *Front) enter(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if anybody[info.FullMethodName] {
+		return ctx, nil
+	}
+	key := ""
+	if values := info.Header["authorization"]; len(values) > 0 {
+		key = inference.BearerKey(values[0])
+	}
+	if refused := f.core.Recognize(inference.Head{Key: key}); refused != nil {
+		return nil, statusOf(refused).Err()
+	}
+	return ctx, nil
+}
+
+// head is the head of a question about an endpoint, by the metadata of its request.
+func (f *Front) head(ctx context.Context, id string) inference.Head {
+	h := inference.Head{ID: id}
+	if f.core.KeysRequired() {
+		h.Key = inference.BearerKey(first(ctx, "authorization"))
+	}
+	return h
+}
+
+// first is the first value of a field of the metadata, "" without one.
+func first(ctx context.Context, name string) string {
+	if values := metadata.ValueFromIncomingContext(ctx, name); len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+// panicked answers a request whose handler panics: it costs the request, not the process.
+func (f *Front) panicked(method string, p any) error {
+	f.o.Logger.Error("request panicked", "method", method, "panic", p, "stack", string(debug.Stack()))
+	return statusOf(&inference.Failure{Kind: inference.KindInternal, Text: "Internal Server Error"}).Err()
+}

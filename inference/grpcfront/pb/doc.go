@@ -1,0 +1,3 @@
+// Package pb has the messages of the Open Inference Protocol over gRPC, generated from the .proto
+// files beside it (make generate).
+package pb

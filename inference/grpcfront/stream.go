@@ -1,0 +1,170 @@
+package grpcfront
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"clearmlserving/inference"
+	"clearmlserving/inference/engine"
+	v2 "clearmlserving/inference/v2"
+)
+
+const streamMethod = "/" + inferenceService + "/ModelStreamInfer"
+
+// errorsEnd is the metadata of clients that want an error to end the stream, with its code.
+const errorsEnd = "triton_grpc_error"
+
+// streamInfer answers ModelStreamInfer: the requests of a stream one after the other, each with one
+// message, or with one for each piece of a streamed answer.
+func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
+	ctx, cancel := context.WithCancel(s.Context())
+	defer cancel()
+	out := &outgoing{front: f, stream: s}
+	defer out.end()
+	defer func() {
+		if p := recover(); p != nil {
+			err = f.panicked(streamMethod, p)
+		}
+	}()
+	endsWithErrors := first(ctx, errorsEnd) == "true"
+	for next := f.receive(ctx, s); ; {
+		var got received
+		select {
+		case got = <-next:
+		case <-ctx.Done():
+			return status.FromContextError(ctx.Err()).Err()
+		case <-f.stopping:
+			return status.Error(codes.Unavailable, "the instance is stopping")
+		}
+		if errors.Is(got.err, io.EOF) {
+			return nil
+		}
+		if got.err != nil {
+			return f.unread(got.err)
+		}
+		failed, sent := f.answerOn(ctx, out, got.request)
+		if sent == nil && failed != nil {
+			if endsWithErrors {
+				return failed.Err()
+			}
+			r := got.request
+			sent = out.send(&response{model: r.model, version: r.version, id: r.ID, stream: true, final: true, failed: failed.Message()}, r.holds)
+		}
+		got.request.release()
+		requests.Put(got.request)
+		if sent != nil {
+			return sent
+		}
+	}
+}
+
+// received is a request of a stream, or the end of the stream.
+type received struct {
+	request *request
+	err     error
+}
+
+// receive reads the requests of a stream until it ends, or ctx. A request is read while the one before
+// is answered, so that the end of the stream is seen.
+func (f *Front) receive(ctx context.Context, s grpc.ServerStream) <-chan received {
+	next := make(chan received)
+	go func() { // ends with ctx, which ends with the handler
+		for {
+			r, _ := requests.Get().(*request)
+			err := s.RecvMsg(r)
+			select {
+			case next <- received{r, err}:
+			case <-ctx.Done():
+				r.release()
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return next
+}
+
+// answerOn answers one request of a stream. failed is why the request has no answer; err ends the
+// stream.
+func (f *Front) answerOn(ctx context.Context, out *outgoing, r *request) (failed *status.Status, err error) {
+	answer, failure := f.ask(ctx, r, f.core.Ask)
+	if failure != nil {
+		return statusOf(failure), nil
+	}
+	defer answer.Close()
+	if answer.Stream == nil {
+		resp, failed := f.reply(r, &answer)
+		if failed != nil {
+			return failed, nil
+		}
+		resp.stream, resp.final = true, true
+		return nil, out.send(resp, r.holds)
+	}
+	resp := &response{model: r.model, version: f.version(r, &answer), id: r.ID, stream: true, typed: r.typed}
+	for {
+		piece, err := answer.Stream.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			failure := &inference.Failure{Kind: inference.KindOf(err), Text: "Error processing request: the answer has ended early: " + err.Error()}
+			if ctx.Err() != nil {
+				return nil, status.FromContextError(ctx.Err()).Err()
+			}
+			return statusOf(failure), nil
+		}
+		resp.outputs = []engine.Tensor{v2.FreeAnswer(piece)}
+		if err := out.send(resp, r.holds); err != nil {
+			return nil, err
+		}
+	}
+	if r.emptyFinal {
+		resp.outputs, resp.final = nil, true
+		return nil, out.send(resp, r.holds)
+	}
+	return nil, nil //nolint:nilnil // documented: it is answered
+}
+
+// outgoing is the direction of a stream to its client.
+type outgoing struct {
+	front  *Front
+	stream grpc.ServerStream
+	slow   *time.Timer
+}
+
+// send sends one message. A client that reads nothing for writeTimeout is cut.
+func (o *outgoing) send(r *response, borrowed func([]byte) bool) error {
+	m := &encoded{r.marshal(borrowed)}
+	if o.slow == nil {
+		o.slow = time.AfterFunc(writeTimeout, o.cut)
+	} else {
+		o.slow.Reset(writeTimeout)
+	}
+	defer o.slow.Stop()
+	return o.stream.SendMsg(m)
+}
+
+func (o *outgoing) end() {
+	if o.slow != nil {
+		o.slow.Stop()
+	}
+}
+
+// cut closes the connection of a client that does not read.
+func (o *outgoing) cut() {
+	if p, ok := peer.FromContext(o.stream.Context()); ok {
+		if a, ok := p.Addr.(address); ok {
+			o.front.o.Logger.Debug("gRPC client that reads nothing is cut", "remote", a.String())
+			_ = a.socket.Close()
+		}
+	}
+}
