@@ -89,7 +89,6 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		return nil, err
 	}
 	m.url, m.nanAsNull = spec.URL, nanAsNull
-	m.maxQueue = int64(e.o.MaxQueue)
 	if spec.Limits != nil && spec.Limits.MaxQueue > 0 {
 		m.maxQueue = int64(spec.Limits.MaxQueue)
 	}
@@ -113,7 +112,7 @@ func (e *Engine) load(ctx context.Context, library, file string, settings servin
 	if err != nil {
 		return nil, &engine.LoadError{Text: loadText(file, err), Err: err} // the trial has loaded it: this process is the cause
 	}
-	m := &model{e: e, session: session, threads: int64(settings.Threads), version: runtime.Version()}
+	m := &model{e: e, session: session, threads: int64(settings.Threads), maxQueue: int64(e.o.MaxQueue)}
 	if err := m.describe(); err != nil {
 		session.Close()
 		return nil, &engine.LoadError{Text: err.Error(), Final: true, Err: err}
@@ -121,9 +120,18 @@ func (e *Engine) load(ctx context.Context, library, file string, settings servin
 	if tried.Probe >= 0 {
 		m.warm(ctx, tried.Probe)
 	} else {
-		m.warning = "the model fails with every input that was tried at its load: " + tried.RunError
+		m.warning = "the model fails with every input of ones and zeros that was tried at its load, so that it was not run before its first request: " + shortened(tried.RunError)
 	}
 	return m, ctx.Err()
+}
+
+// shortened is the begin of a text.
+func shortened(text string) string {
+	const most = 300
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
 }
 
 // modelFile finds the model in a file or folder.
@@ -175,7 +183,6 @@ type model struct {
 	e         *Engine
 	url       serving.EndpointURL
 	session   *onnxruntime.Session
-	version   string // of ONNX Runtime
 	threads   int64
 	nanAsNull bool
 	maxQueue  int64
