@@ -158,7 +158,7 @@ func (s *Service) Lend(t Ticket, size int) engine.Loan {
 }
 
 // Signature describes the inputs and outputs of the model of an admitted endpoint; known
-// is false if the model has no signature.
+// is false if nothing tells of them.
 func (s *Service) Signature(t Ticket) (signature engine.Signature, known bool, failure *Failure) {
 	if t.url == nil {
 		return engine.Signature{}, false, notAdmitted()
@@ -168,10 +168,7 @@ func (s *Service) Signature(t Ticket) (signature engine.Signature, known bool, f
 		return engine.Signature{}, false, notAnswered(*t.url, err)
 	}
 	defer live.Release()
-	signed, known := live.Model.(engine.Signed)
-	if known {
-		signature = signed.Signature()
-	}
+	signature, known = live.Signature()
 	return signature, known, nil
 }
 

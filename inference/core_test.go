@@ -245,3 +245,31 @@ func TestTheToyEngineFulfilsTheContractOfEngines(t *testing.T) {
 		Streams: at("streams", func(i int) string { return fmt.Sprint(i, i)[:1] + fmt.Sprint(i) }),
 	})
 }
+
+func TestTheSignatureIsLearnedFromRecordedRequests(t *testing.T) {
+	s := core(t, inference.Options{RecordingsDir: t.TempDir()}, nil, `{"echo":{"record":{"share":1,"redact":["secret"]}}}`, "echo")
+	for _, body := range []string{`{"secret":"hidden"}`, `{"x": 1}`, `{"x": 2, "y": "z"}`} {
+		if _, failure := ask(t, s, "echo", engine.Request{Body: []byte(body), ContentType: "application/json"}); failure != nil {
+			t.Fatal(failure)
+		}
+	}
+	for end := time.Now().Add(patience); s.Status().Recordings[0].Recorded != 3; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%+v", s.Status().Recordings)
+		}
+	}
+	ticket, failure := s.Admit(inference.Head{Endpoint: "echo"})
+	if failure != nil {
+		t.Fatal(failure)
+	}
+	signature, known, failure := s.Signature(ticket)
+	if failure != nil || !known || signature.Source != "toy, requests" || string(signature.Example) != `{"x":1}` {
+		t.Errorf("%+v %t %v", signature, known, failure)
+	}
+	if want := `{"properties":{"x":{"type":"number"},"y":{"type":"string"}},"required":["x"],"type":"object"}`; string(signature.BodySchema) != want {
+		t.Errorf("%s, want %s", signature.BodySchema, want)
+	}
+	if told := s.Status().Endpoints[0].Signature; told == nil || told.ExampleOf != engine.ExampleRecorded || string(told.Example) != `{"x":1}` {
+		t.Errorf("the status: %+v", told)
+	}
+}

@@ -132,6 +132,9 @@ type Service struct {
 	stopping   atomic.Bool
 }
 
+// learnedFrom is how many recorded requests a new model's signature is learned from.
+const learnedFrom = 50
+
 // New prepares an instance; Run starts it.
 func New(o Options) *Service {
 	o.RequestTimeout = cmp.Or(o.RequestTimeout, 10*time.Minute)
@@ -149,14 +152,18 @@ func New(o Options) *Service {
 		}
 		return c.Arms
 	}
+	recorded := func(serving.EndpointURL) []serving.Exchange { return nil }
 	if o.RecordingsDir != "" {
 		s.taps.tapes = newTapes(o.RecordingsDir, o.Logger)
+		recorded = func(url serving.EndpointURL) []serving.Exchange {
+			return LastRecorded(o.RecordingsDir, url, learnedFrom)
+		}
 	}
 	s.reconciler = reconcile.New(reconcile.Options{
 		Router: &s.router, Source: o.Source, Files: o.Files, Loader: table(o.Engines), Changes: o.Changes,
 		Poll: o.Poll, CacheFile: o.CacheFile, RequestTimeout: o.RequestTimeout, DrainTimeout: o.RequestTimeout, LogShare: o.LogShare,
 		Followers: append([]reconcile.Follower{planFollower{s}}, o.Followers...),
-		Journal:   o.Journal, Instance: o.Instance,
+		Journal:   o.Journal, Instance: o.Instance, Recorded: recorded,
 		Logger: o.Logger,
 	})
 	return s

@@ -118,7 +118,7 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 		e.AnsweredBy = live.URL
 	}
 	if keep {
-		t.tapes.put(taped{tap.tape, tap.record, e})
+		t.tapes.put(taped{tap.tape, tap.record, live, e})
 	}
 	if watch != 0 {
 		observed := serving.Observed{Exchange: e, ID: strings.Clone(req.ID), Latency: took, Streamed: answer.Stream != nil}

@@ -20,6 +20,7 @@ import (
 	"clearmlserving/atomicfile"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/reconcile"
+	"clearmlserving/inference/router"
 	"clearmlserving/serving"
 )
 
@@ -56,6 +57,7 @@ type tape struct {
 type taped struct {
 	tape     *tape
 	record   serving.Record
+	live     *router.Live // that has answered, and learns from it
 	exchange serving.Exchange
 }
 
@@ -202,6 +204,7 @@ func (w *tapeWriter) take(item taped) {
 		item.tape.skipped.Add(1)
 		return
 	}
+	item.live.Learn(e)
 	if w.batch == nil {
 		w.batch = map[*tape]*tapeBatch{}
 	}

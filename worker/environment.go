@@ -181,8 +181,8 @@ func (e *Environment) Require(names ...string) error {
 	}
 }
 
-// program is the path to start: the interpreter itself rather than a shim.
-func (e *Environment) program() string { return cmp.Or(e.Executable, e.Python) }
+// Program is the path to start: the interpreter itself rather than a shim.
+func (e *Environment) Program() string { return cmp.Or(e.Executable, e.Python) }
 
 // preload lists the packages that a zygote imports once for all workers.
 func (e *Environment) preload() []string {

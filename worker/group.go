@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
@@ -30,6 +31,14 @@ func newGroup(ctx context.Context, p *Pool, spec Spec) *Group {
 
 // ShowsClient reports whether the endpoint's code wants to see Request.Client.
 func (g *Group) ShowsClient() bool { return g.seats.showsClient.Load() }
+
+// Signature is what the first worker has reported of the endpoint's inputs and outputs, as JSON, nil for
+// nothing.
+func (g *Group) Signature() json.RawMessage {
+	g.seats.mu.Lock()
+	defer g.seats.mu.Unlock()
+	return g.seats.signature
+}
 
 // Do has one request answered. Errors: ErrDeadline or ctx's own, ErrOverloaded,
 // ErrTooLarge, ErrClosed, *DiedError, *UnavailableError. A user's error is a

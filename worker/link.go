@@ -73,7 +73,10 @@ type loadResult struct {
 	Why      string   `json:"why"`
 	Took     float64  `json:"took"`
 	Warnings []string `json:"warnings"`
-	err      error
+	// Signature describes inputs and outputs, as far as the code and the model tell them; nil unless the
+	// spec asks for it.
+	Signature json.RawMessage `json:"signature"`
+	err       error
 }
 
 // start forks the process and reads what it writes. A template also gets a control

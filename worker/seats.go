@@ -51,6 +51,7 @@ type seats struct {
 	lastLoad  error
 	distrust  bool     // a load has failed: its files are compared before the next one
 	warnings  []string // of the last load
+	signature json.RawMessage
 	restarts  int
 	lastEnd   process.Death
 	without   time.Time // since when no worker is ready, zero while one is

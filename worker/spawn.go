@@ -145,6 +145,9 @@ func (s *seats) launch(ctx context.Context, from *forker, template bool) (_ *wor
 	if s.hurries() {
 		spec = append(slices.Clone(spec[:len(spec)-1]), `,"hurry":true}`...)
 	}
+	if !s.started { // later loads, for which requests may wait, do not find it out again
+		spec = append(slices.Clone(spec[:len(spec)-1]), `,"signature":true}`...)
+	}
 	w.variables = s.spec.Variables
 	s.mu.Unlock()
 	w.post(header{kind: kindSpec}, spec)
@@ -193,8 +196,11 @@ func (s *seats) await(ctx context.Context, w *worker) (loadResult, error) {
 // enlist makes a loaded worker one that gets requests.
 func (s *seats) enlist(ctx context.Context, w *worker, r loadResult) (*worker, error) {
 	s.mu.Lock()
-	if !s.started && !r.Batches {
-		s.d.BatchNothing()
+	if !s.started {
+		s.signature = r.Signature
+		if !r.Batches {
+			s.d.BatchNothing()
+		}
 	}
 	s.sendVariables(w)
 	enlisted := s.d.Enlist(w, r.Async)

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"clearmlserving/clearml"
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/native"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/grpcfront"
 	"clearmlserving/inference/instance"
@@ -163,7 +165,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, onnx), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python.Host(), log), onnx), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -302,14 +304,17 @@ func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logge
 	return reconcile.CachedFiles{Cache: cache, Logger: log}, nil
 }
 
-// pythonEngines are the kinds of endpoints that run in Python workers.
-var pythonEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM, serving.EngineCustom, serving.EngineCustomAsync}
+// pythonEngines are the kinds of endpoints that run in Python workers. Those of modelEngines may be computed in Go.
+var (
+	pythonEngines = append(slices.Clone(modelEngines), serving.EngineCustom, serving.EngineCustomAsync)
+	modelEngines  = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM}
+)
 
 // availableEngines are the kinds of endpoints that instances of this version run: those
 // that commands offer. The others of serving.Engines can be stored, for the original.
 func availableEngines() []string {
 	var kinds []string
-	for _, e := range engines(nil, nil) {
+	for _, e := range engines(nil, nil, nil) {
 		kinds = append(kinds, e.Kinds...)
 	}
 	return kinds
@@ -317,9 +322,10 @@ func availableEngines() []string {
 
 // engines is the table of engines: which loader makes the models of which kinds of
 // endpoints. A new engine is one entry here.
-func engines(python, onnx engine.Loader) []inference.Engine {
+func engines(python, models, onnx engine.Loader) []inference.Engine {
 	return []inference.Engine{
-		{Kinds: pythonEngines, Loader: python},
+		{Kinds: []string{serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
+		{Kinds: modelEngines, Loader: models},
 		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
 	}
 }
@@ -327,7 +333,7 @@ func engines(python, onnx engine.Loader) []inference.Engine {
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
 func (a *app) makeRoom(s *sockets) error {
-	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
+	for _, name := range []string{"cache", "native", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
 		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue
@@ -399,6 +405,13 @@ func (a *app) restOptions() (rest.Options, error) {
 	}, errors.Join(err, err2, err3, err4)
 }
 
+// acceleratedEngine computes models in Go whose endpoints ask for it, and leaves the others to inPython.
+func acceleratedEngine(dataDir string, inPython engine.Loader, h *host.Host, log *slog.Logger) *native.Engine {
+	return native.New(native.Options{
+		Python: inPython, Host: h, Dir: filepath.Join(dataDir, "native"), RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
+	})
+}
+
 // pythonEngine finds the interpreter. Without one the instance still starts: its
 // endpoints say what is missing.
 func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker.Budget, traced bool, log *slog.Logger) (*python.Engine, error) {
@@ -410,7 +423,7 @@ func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker
 	if err := cmp.Or(err, err2, err3, err4); err != nil {
 		return nil, err
 	}
-	return python.New(python.Options{Workers: workers, Traced: traced, Host: host.New(host.Options{
+	return python.New(python.Options{Workers: workers, Traced: traced, Logger: log, Host: host.New(host.Options{
 		Worker: worker.Options{
 			RuntimeDir: filepath.Join(dataDir, "runtime"), ZygoteEnv: env, Account: account, OpenFiles: files, Budget: budget, Logger: log,
 			Ahead: worker.NewAhead(int64(min(maxBody, 256)) << 20),

@@ -25,12 +25,13 @@ is not ready, and why. They are found on the ClearML server; with --serve-url on
 asked directly.
 
 Where the output is no terminal, the list is JSON by kind, as that of the Python
-product; --verbose adds the table.`,
+product; --verbose adds the table. It also adds the signature of each endpoint: its
+inputs and outputs, and an example of a request.`,
 		Example: `  clearml-serving model list
   clearml-serving model list --format table
   clearml-serving --json model list`,
 	}
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "in the original's format: add the table with the state of the running instances")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "add the signatures of the endpoints; in the original's format also the table with the state of the running instances")
 	a.declareFormat(cmd)
 	mark(cmd.Flags(), "verbose", markOurs)
 	a.declare(cmd.Flags(), "serve-url")
@@ -93,6 +94,10 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		a.printRollouts(s, f)
 		a.printCopies(f)
 		a.printBatching(f)
+		a.printNative(f)
+		if verbose {
+			a.printSignatures(f)
+		}
 		result = append(result, field{"instances", f.forJSON()})
 	}
 	return result, nil

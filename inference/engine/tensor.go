@@ -2,6 +2,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"math"
 	"strconv"
@@ -124,33 +125,60 @@ func (t *Tensor) Check() error {
 
 // TensorSpec describes an input or output tensor of a model.
 type TensorSpec struct {
-	Name     string
-	Datatype Datatype // "" if unknown
-	Shape    []int64  // -1 for a dimension of any length; nil if unknown
-	// Categories are the values that an element may have, nil for any.
-	Categories []string
+	Name     string   `json:"name"`
+	Datatype Datatype `json:"datatype,omitempty"` // "" if unknown
+	Shape    []int64  `json:"shape,omitzero"`     // -1 for a dimension of any length; nil if unknown
+	// Categories are the values of an element that training had, nil if they are unknown or no
+	// categories. Open: the model answers other values too.
+	Categories []string `json:"categories,omitempty"`
+	Open       bool     `json:"open,omitempty"`
 	// Optional: an element may be missing, which is NaN or JSON's null.
-	Optional bool
+	Optional bool `json:"optional,omitempty"`
+	// Example is a plausible element as JSON, nil if none is known.
+	Example json.RawMessage `json:"example,omitempty"`
 }
 
-// Signature describes the inputs and outputs of a model.
+// Signature describes the inputs and outputs of a model, and the bodies of its endpoint.
 type Signature struct {
-	Inputs, Outputs []TensorSpec
+	Inputs  []TensorSpec `json:"inputs,omitempty"`
+	Outputs []TensorSpec `json:"outputs,omitempty"`
 	// Table: each input is a column of a table, by its name. A body is then a record, a list of
 	// records, or rows in the order of Inputs.
-	Table bool
-	// BodySchema and AnswerSchema are JSON Schemas (draft 2020-12) of the body of a request and of
-	// its answer, nil if only the tensors are known.
-	BodySchema, AnswerSchema []byte
-	// Example is the JSON body of a request that the model answers, nil if none is known.
-	Example []byte
-	// Source is the origin of this description: SourceSettings, or the name of what the
-	// engine has read, such as the model's file.
-	Source string
+	Table bool `json:"table,omitempty"`
+	// Preprocessed: user code makes the inputs of the body, Postprocessed: user code makes the answer of
+	// the outputs. Inputs or Outputs then describe the tensors in the middle, and tell nothing about
+	// the client's body or answer.
+	Preprocessed  bool `json:"preprocessed,omitempty"`
+	Postprocessed bool `json:"postprocessed,omitempty"`
+	// BodySchema and AnswerSchema are JSON Schemas (draft 2020-12, without $ref) of the body of a request
+	// and of its answer, nil if unknown. Body also describes the bodies of a Table.
+	BodySchema   json.RawMessage `json:"body_schema,omitempty"`
+	AnswerSchema json.RawMessage `json:"answer_schema,omitempty"`
+	// Example is the JSON body of a request that the model answers, nil if none is known. ExampleOf is
+	// its origin.
+	Example   json.RawMessage `json:"example,omitempty"`
+	ExampleOf string          `json:"example_of,omitempty"`
+	// Source is the origin of this description: one or more of the sources, separated by ", ".
+	Source string `json:"source,omitempty"`
 }
 
-// SourceSettings is the source of a signature from the endpoint's configuration.
-const SourceSettings = "settings"
+// The sources of a signature.
+const (
+	SourceSettings = "settings"   // the endpoint's configuration
+	SourceModel    = "model"      // the model's file
+	SourceHints    = "type hints" // annotations of user code
+	SourceData     = "reference"  // the summary of the training data that drift is measured against
+	SourceRequests = "requests"   // golden samples or recorded requests
+	SourceNone     = "none"       // nothing is known: any JSON
+)
+
+// The origins of an example.
+const (
+	ExampleMade     = "made"     // of the signature; no model has answered it yet
+	ExampleCode     = "code"     // given by user code, as an example of its pydantic model
+	ExampleGolden   = "golden"   // the first golden sample
+	ExampleRecorded = "recorded" // a recorded request
+)
 
 // Signed is a Model with a known signature.
 type Signed interface {

@@ -33,6 +33,7 @@ type entry struct {
 	cancel      context.CancelFunc
 	attempt     uint64   // the number of the running load, or of the last one
 	variables   []string // of the model of live, set last
+	reference   []byte   // that the signature of live was completed by
 	failure     *serving.LoadFailure
 	refusal     *serving.LoadFailure // of the refused revision, as this instance saw it
 	held        *heldFiles           // used by live
@@ -65,6 +66,7 @@ type loadResult struct {
 	content   string
 	modelSHA  string       // of the model's file
 	model     engine.Model // nil when failed or unchanged
+	lessons   *engine.Lessons
 	unchanged bool
 	failure   *serving.LoadFailure
 	files     *heldFiles
@@ -192,6 +194,7 @@ func (r *Reconciler) load(ctx context.Context, e *entry, w want, liveContent str
 		}
 	}
 	result.model = model
+	result.lessons = r.lessons(url, w, samples)
 	return result
 }
 
@@ -381,6 +384,8 @@ func (r *Reconciler) finish(result loadResult) {
 		e.live.Stats = e.stats
 		e.live.Timeout = result.want.limits.Within(r.o.RequestTimeout)
 		e.variables = result.want.variables
+		e.reference = result.want.planned.Reference
+		e.live.Describe(described(result.model, e.reference), result.lessons)
 		r.log(e)
 		e.liveKey, e.content, e.modelSHA256, e.held, e.failure = result.want.loads, result.content, result.modelSHA, result.files, nil
 		e.serves = result.want.revision.Number

@@ -6,6 +6,7 @@
 package reconcile
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -97,6 +98,8 @@ type Options struct {
 	Journal Journal
 	// Instance names this instance in the revisions.
 	Instance string
+	// Recorded returns recorded requests to an endpoint, the newest first; nil: there are none.
+	Recorded func(serving.EndpointURL) []serving.Exchange
 	// Followers are notified of each plan and each status, in this order.
 	Followers []Follower
 	Logger    *slog.Logger
@@ -426,12 +429,17 @@ func (r *Reconciler) apply(state *State) {
 	}
 }
 
-// log updates the logged variables of the live model, without loading it again.
+// log updates the logged variables of the live model, and what their reference tells of its inputs, without loading
+// it again.
 func (r *Reconciler) log(e *entry) {
 	if e.live == nil {
 		return
 	}
 	e.live.SetLogShare(e.want.logShare)
+	if reference := e.want.planned.Reference; !bytes.Equal(e.reference, reference) {
+		e.reference = reference
+		e.live.Describe(described(e.live.Model, reference), nil)
+	}
 	setter, ok := e.live.Model.(engine.VariableSetter)
 	if !ok || slices.Equal(e.variables, e.want.variables) {
 		return

@@ -26,6 +26,8 @@ func report(s serving.Status, snapshot *router.Snapshot) (_ serving.Status, clos
 		e.Counts = snapshot.Waiting[e.URL].Stats.Counts()
 		if live, ok := snapshot.Models[e.URL]; ok {
 			e.Counts, e.InUse, e.Model = live.Stats.Counts(), live.InUse(), live.Model.Status()
+			signature, _ := live.Signature()
+			e.Signature = signatureReport(signature)
 			closed = closed || e.Model.State == serving.StateClosed
 			if e.State == serving.StateReady && e.Model.State != "" {
 				e.State = e.Model.State

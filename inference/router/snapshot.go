@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,6 +59,11 @@ type Live struct {
 	refs     atomic.Int64
 	closing  atomic.Bool
 	idle     chan struct{} // closed by the last release after Drain
+
+	described atomic.Pointer[engine.Signature] // nil: what the model tells
+	lessonsMu sync.Mutex                       // guards the rest
+	told      engine.Signature                 // without the lessons
+	lessons   *engine.Lessons
 }
 
 // NewLive wraps a loaded model.
@@ -70,16 +76,61 @@ func NewLive(url serving.EndpointURL, id serving.ModelID, m engine.Model) *Live 
 	return l
 }
 
+// Signature describes the model's inputs and outputs; known is false if nothing tells of them.
+func (l *Live) Signature() (s engine.Signature, known bool) {
+	signed, ok := l.Model.(engine.Signed)
+	if s := l.described.Load(); s != nil {
+		return *s, ok || s.Source != engine.SourceNone
+	}
+	if ok {
+		return signed.Signature(), true
+	}
+	return engine.Signature{Source: engine.SourceNone}, false
+}
+
+// Describe sets the signature and what was learned from requests before; nil leaves the lessons as they are.
+func (l *Live) Describe(s engine.Signature, lessons *engine.Lessons) {
+	l.lessonsMu.Lock()
+	defer l.lessonsMu.Unlock()
+	if l.told = s; lessons != nil {
+		l.lessons = lessons
+	}
+	l.describe()
+}
+
+// Learn completes the signature by an exchange that was recorded.
+func (l *Live) Learn(e serving.Exchange) {
+	l.lessonsMu.Lock()
+	defer l.lessonsMu.Unlock()
+	if l.lessons == nil {
+		l.lessons = &engine.Lessons{}
+	}
+	if l.described.Load() == nil {
+		l.told, _ = l.Signature()
+	}
+	if l.lessons.Add(e, engine.ExampleRecorded) {
+		l.describe()
+	}
+}
+
+func (l *Live) describe() {
+	s := l.told
+	if l.lessons != nil {
+		s = l.lessons.Apply(s)
+	}
+	l.described.Store(&s)
+}
+
 // SetLogShare sets the share of requests whose variables are recorded, 0 to 1.
 func (l *Live) SetLogShare(share float64) { l.logShare.Store(math.Float64bits(share)) }
 
 // LogShare is the share of requests whose variables are recorded.
 func (l *Live) LogShare() float64 { return math.Float64frombits(l.logShare.Load()) }
 
-// hold takes a reference. It fails if the model is being closed; the caller then
-// uses the newer snapshot. hold counts first and then reads closing; Drain does the
+// Hold takes a reference. It fails if the model is being closed; the caller then
+// uses the newer snapshot. Hold counts first and then reads closing; Drain does the
 // reverse, so at least one of them sees the other.
-func (l *Live) hold() bool {
+func (l *Live) Hold() bool {
 	l.refs.Add(1)
 	if l.closing.Load() {
 		l.Release()
@@ -88,7 +139,7 @@ func (l *Live) hold() bool {
 	return true
 }
 
-// Release drops a reference obtained from Router.Acquire.
+// Release drops a reference obtained from Router.Acquire or Hold.
 func (l *Live) Release() {
 	if l.refs.Add(-1) == 0 && l.closing.Load() {
 		select {
@@ -171,7 +222,7 @@ func (r *Router) Choose(url serving.EndpointURL) (live *Live, drawn Drawn, err e
 		if err != nil {
 			return nil, Drawn{}, err
 		}
-		if live.hold() {
+		if live.Hold() {
 			return live, drawn, nil
 		}
 	}
@@ -184,6 +235,11 @@ func (r *Router) Check(url serving.EndpointURL) (*serving.EndpointURL, error) {
 	if s == nil {
 		return nil, notRead(url)
 	}
+	return s.Check(url)
+}
+
+// Check is that of a Router with this table.
+func (s *Snapshot) Check(url serving.EndpointURL) (*serving.EndpointURL, error) {
 	if c, ok := s.Canaries[url]; ok {
 		if c.problem != nil {
 			return nil, c.problem

@@ -116,6 +116,8 @@ class Worker:
         else:
             self.host.link, self.host.server, why = link, None, ""
             self.endpoint.variables.names = tuple(self.spec.get("variables") or [])  # the template's may be outdated
+            if not self.spec.get("signature"):
+                self.endpoint.signature = None
         link.rename = self.endpoint.variables.rename
         ready(link, self.endpoint, template=False, why=why)
         shared = memoryview(mmap.mmap(job.marks, 0))
@@ -176,6 +178,7 @@ def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
         "why": why,
         "took": endpoint.took,
         "warnings": endpoint.warnings,
+        "signature": endpoint.signature,
     }
     link.send(frames.pack(frames.READY, 0, json.dumps(facts).encode()))
 

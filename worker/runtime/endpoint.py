@@ -42,6 +42,7 @@ class Endpoint:
     outputs: tuple[str, ...] = ()  # names of output tensors whose results have none
     shows_request = False  # a method has the parameter `request`
     warnings: list[str]  # for the owner of the endpoint
+    signature: Optional[dict[str, Any]] = None  # of inputs and outputs, if the spec asks for it
 
     def __init__(
         self,

@@ -12,6 +12,8 @@ from typing import Any, Optional
 
 import codec
 import engines
+import oracle
+import signature
 import tabular
 import tracing
 import versions
@@ -41,7 +43,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     codec.nan_as_null = bool((spec.get("extra") or {}).get("nan_as_null"))
     method = (spec.get("extra") or {}).get("method") or ""
     engine = engines.engine_named(spec["engine"])
-    kind = _kind(engine)
+    asked = (spec.get("extra") or {}).get("oracle")
+    kind = oracle.Oracle if asked else _kind(engine)
     awaiter = Awaiter()
     instance: Any = None
     file = (spec.get("extra") or {}).get("instance_file")
@@ -63,7 +66,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     if model is None:
         model = engines.load_model(engine, spec.get("model_path") or "", name, method)
     predict = _predict(engine, instance, model, name, method)
-    preprocess, take = _method(instance, "preprocess"), None
+    preprocess, take, columns = _method(instance, "preprocess"), None, None
     if preprocess is None and engine.predict is not None:
         columns = tabular.columns_of(model)
         preprocess = tabular.step_for(columns, engines.rows_only(engine.name))
@@ -77,8 +80,12 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         awaiter,
     )
     endpoint.instance, endpoint.model, endpoint.take = instance, model, take
+    if isinstance(endpoint, oracle.Oracle):
+        endpoint.engine, endpoint.name, endpoint.code = engine, name, asked
     endpoint.outputs = _outputs(spec, (method or "predict") if engine.predict is not None else "")
     endpoint.warnings += versions.warnings()
+    if spec.get("signature"):
+        endpoint.signature = signature.signature_of(engine, instance, model, method, columns, int(spec["max_frame"]))
     _show_request(endpoint, engine)
     _batch(endpoint, engine, spec, awaiter, host)
     if (spec.get("extra") or {}).get("traced"):

@@ -19,6 +19,7 @@ Step = Callable[[Any, Any, Any], Any]
 SHOWN = 10  # names in a message
 NUMBERS = frozenset({type(None), bool, int, float})
 NAN = float("nan")
+NESTED = 100  # an object may answer to any name, and so be its own first step
 # XGBoost's numbers for the types of categories in a saved model.
 XGBOOST_KINDS = {9: "int8", 10: "uint8", 11: "int16", 13: "int32", 15: "int64"}
 
@@ -116,23 +117,39 @@ def _rows_of(got: Tensors, columns: Optional[Columns], engine: str) -> Any:
 def columns_of(model: Any) -> Optional[Columns]:
     """Return the columns of the model's training data, or None if it does not know their names."""
     try:
-        source = _first(model)
+        source = first_step(model)
         columns = _xgboost(source) or _lightgbm(source) or _sklearn(model)
     except Exception:  # of a foreign class: such a model takes rows, as without names
         return None
     return columns if columns and len(set(columns.names)) == len(columns.names) else None
 
 
-def _first(model: Any) -> Any:
+def first_step(model: Any) -> Any:
     """Return the part of a scikit-learn model that gets the table: the first step, the best estimator."""
-    while True:
+    for _ in range(NESTED):
         steps = getattr(model, "steps", None)
         if isinstance(steps, list) and steps:
             model = next((step for _, step in steps if step is not None and step != "passthrough"), None)
         elif hasattr(model, "best_estimator_"):
             model = model.best_estimator_
         else:
-            return model
+            break
+    return model
+
+
+def last_step(model: Any) -> Any:
+    """Return the part of a scikit-learn model that predicts."""
+    for _ in range(NESTED):
+        steps = getattr(model, "steps", None)
+        if isinstance(steps, list) and steps:
+            model = steps[-1][1]
+        elif hasattr(model, "best_estimator_"):
+            model = model.best_estimator_
+        elif hasattr(model, "regressor_"):
+            model = model.regressor_
+        else:
+            break
+    return model
 
 
 def _sklearn(model: Any) -> Optional[Columns]:

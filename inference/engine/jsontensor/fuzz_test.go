@@ -17,9 +17,9 @@ import (
 
 // fuzzed are the forms that the fuzzers read: rows, records, and records with categories.
 var fuzzed = []*Form{
-	NewForm(numbers("a", "b"), false),
-	NewForm(numbers("a", "b"), true),
-	NewForm([]Column{{Name: "a"}, {Name: "b", Categories: map[string]float64{"x": 0, "ü": 1}, Numbers: map[float64]float64{1: 2}, Unknown: -1}}, true),
+	NewForm(numbers("a", "b"), true, false),
+	NewForm(numbers("a", "b"), true, true),
+	NewForm([]Column{{Name: "a"}, {Name: "b", Categories: map[string]float64{"x": 0, "ü": 1}, Numbers: map[float64]float64{1: 2}, Unknown: -1}}, false, true),
 }
 
 var seeds = []string{

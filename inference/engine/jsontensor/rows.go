@@ -36,13 +36,12 @@ type Form struct {
 	records bool
 }
 
-// NewForm returns the form of a table with these columns. records: records are accepted, with all
-// columns by their names. Lists of rows are accepted if all columns hold numbers.
-func NewForm(columns []Column, records bool) *Form {
-	f := &Form{columns: columns, records: records, rows: true, byName: make(map[string]int, len(columns))}
+// NewForm returns the form of a table with these columns. rows: lists of rows of numbers are
+// accepted. records: records are accepted, with all columns by their names and with categories.
+func NewForm(columns []Column, rows, records bool) *Form {
+	f := &Form{columns: columns, rows: rows, records: records, byName: make(map[string]int, len(columns))}
 	for i := range columns {
 		f.byName[columns[i].Name] = i
-		f.rows = f.rows && !columns[i].categorical()
 	}
 	f.records = f.records && len(f.byName) == len(columns)
 	return f
@@ -416,4 +415,72 @@ func unescape(quoted []byte) (string, error) {
 		return "", ErrText
 	}
 	return text, nil
+}
+
+// Fields returns the members of a record by their names, as JSON in Python's words. It is nil for a body that Parse
+// does not read as one record.
+func (f *Form) Fields(body []byte, names []string) []byte {
+	s := scanner{b: body}
+	s.space()
+	if !s.take('{') {
+		return nil
+	}
+	found := map[string][]byte{}
+	for {
+		s.space()
+		name, err := s.text()
+		if err != nil {
+			return nil
+		}
+		s.space()
+		s.take(':')
+		s.space()
+		begun := s.at
+		if s.at < len(s.b) && s.b[s.at] == '"' {
+			text, err := s.text()
+			if err != nil {
+				return nil
+			}
+			found[name] = AppendText(nil, text)
+		} else {
+			value, null, err := s.number()
+			if err != nil {
+				return nil
+			}
+			raw := s.b[begun:s.at]
+			switch {
+			case null:
+				found[name] = []byte("null")
+			case strings.ContainsAny(string(raw), ".eE"):
+				found[name] = AppendFloat(nil, value)
+			default:
+				found[name] = strconv.AppendInt(nil, int64(value), 10)
+			}
+		}
+		s.space()
+		if s.take('}') {
+			break
+		}
+		if !s.take(',') {
+			return nil
+		}
+	}
+	var b []byte
+	for _, name := range names {
+		value, ok := found[name]
+		if !ok {
+			continue
+		}
+		delete(found, name) // a name may be listed twice
+		if b == nil {
+			b = append(b, '{')
+		} else {
+			b = append(b, ',')
+		}
+		b = append(append(AppendText(b, name), ':'), value...)
+	}
+	if b == nil {
+		return nil
+	}
+	return append(b, '}')
 }

@@ -72,7 +72,7 @@ func TestRowsAndRecordsAreTables(t *testing.T) {
 		"a mixture":               {numbers("a"), true, `[{"a":1},[1]]`, nil, ErrSyntax},
 	} {
 		var rows Rows
-		err := NewForm(c.columns, c.records).Parse([]byte(c.body), &rows)
+		err := NewForm(c.columns, !c.columns[0].categorical(), c.records).Parse([]byte(c.body), &rows)
 		if !errors.Is(err, c.err) || (err == nil) != (c.err == nil) {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -109,7 +109,7 @@ func TestNumbersAreWrittenAsPythonWritesThem(t *testing.T) {
 }
 
 func TestRowsAreReadWithoutAllocation(t *testing.T) {
-	form := NewForm(numbers("first", "second"), true)
+	form := NewForm(numbers("first", "second"), true, true)
 	var rows Rows
 	for _, body := range []string{`[[1.5,2.25],[3,4]]`, `{"second":1,"first":0.1}`} {
 		b := []byte(body)

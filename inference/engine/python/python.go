@@ -7,6 +7,7 @@ package python
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"strings"
 	"syscall"
 	"time"
@@ -26,6 +27,8 @@ type Options struct {
 	Traced bool
 	// Workers is the number of processes of each endpoint. Default 1.
 	Workers int
+	// Logger is told what is odd but no failure; nil discards it.
+	Logger *slog.Logger
 }
 
 // Engine loads models that run in Python workers.
@@ -33,6 +36,9 @@ type Engine struct{ o Options }
 
 // New prepares an Engine; Run starts it.
 func New(o Options) *Engine { return &Engine{o} }
+
+// Host runs the Engine's workers.
+func (e *Engine) Host() *host.Host { return e.o.Host }
 
 // Run runs the Host until ctx ends. Calls of user code go to caller. It is called once.
 func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
@@ -96,9 +102,13 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	if err != nil {
 		return nil, loadError(err)
 	}
-	// Python can load the model even if the settings are not a valid signature.
-	signature, _ := engine.SignatureOf(spec.Endpoint.Tensors)
-	return &model{url: spec.URL, group: group, signature: signature}, nil
+	// Python can load the model even if the settings are not a valid signature, or its own is none.
+	settings, _ := engine.SignatureOf(spec.Endpoint.Tensors)
+	signature, err := engine.ParseSignature(group.Signature())
+	if err != nil && e.o.Logger != nil {
+		e.o.Logger.Warn("signature not usable", "endpoint", spec.URL, "err", err)
+	}
+	return &model{url: spec.URL, group: group, signature: signature.With(settings)}, nil
 }
 
 // loadError converts an error of the endpoint to an *engine.LoadError.
