@@ -32,6 +32,12 @@ func newGroup(ctx context.Context, p *Pool, spec Spec) *Group {
 // ShowsClient reports whether the endpoint's code wants to see Request.Client.
 func (g *Group) ShowsClient() bool { return g.seats.showsClient.Load() }
 
+// HasModel reports whether a model was loaded: by the engine, or by the method load of the code.
+func (g *Group) HasModel() bool { return g.seats.loadsModel.Load() }
+
+// HasProcess reports whether the code has a method process.
+func (g *Group) HasProcess() bool { return g.seats.processes.Load() }
+
 // Signature is what the first worker has reported of the endpoint's inputs and outputs, as JSON, nil for
 // nothing.
 func (g *Group) Signature() json.RawMessage {

@@ -37,7 +37,9 @@ type seats struct {
 	life      context.Context //nolint:containedctx // ends with Stop, and with it whatever starts workers
 	cancel    context.CancelCauseFunc
 
-	showsClient atomic.Bool // set by each load
+	showsClient atomic.Bool // set by each load, as the next two
+	loadsModel  atomic.Bool
+	processes   atomic.Bool
 
 	// mu guards the rest, and seat and variables of all workers. dispatch.mu may be taken
 	// while it is held.

@@ -174,6 +174,8 @@ def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
         "async": bool(endpoint.is_async),
         "batches": endpoint.stack is not None,
         "client": endpoint.shows_request,
+        "model": endpoint.model is not None,
+        "process": callable(getattr(endpoint.instance, "process", None)),
         "template": template,
         "why": why,
         "took": endpoint.took,
