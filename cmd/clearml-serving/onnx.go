@@ -60,7 +60,7 @@ func (a *app) onnxEngine(dataDir string, python *python.Engine, log *slog.Logger
 	var found string
 	return onnx.New(onnx.Options{
 		Python: python,
-		Trial: []string{self, trialName}, TrialEnv: a.passed([]string{"PATH", "LD_LIBRARY_PATH", "HOME", "CUDA_VISIBLE_DEVICES"}), Memory: budget, Logger: log,
+		Trial:  []string{self, trialName}, TrialEnv: a.passed([]string{"PATH", "LD_LIBRARY_PATH", "HOME", "CUDA_VISIBLE_DEVICES"}), Memory: budget, Logger: log,
 		Find: func(ctx context.Context) (string, error) {
 			mu.Lock()
 			defer mu.Unlock()
