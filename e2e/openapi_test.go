@@ -117,9 +117,10 @@ func TestOpenAPIDocumentIsValidAndKept(t *testing.T) {
 	kept := func(examples, key string) {
 		t.Helper()
 		config := filepath.Join(s.dir, "work", "schemathesis.toml")
-		text := ""
+		// A schema cannot say that the data of a tensor fits its shape and the model.
+		text := "[[operations]]\ninclude-path-regex = \"^/v[12]/\"\nchecks.positive_data_acceptance.enabled = false\n"
 		if key != "" {
-			text = fmt.Sprintf("[auth.openapi.key]\nbearer = %q\n", key)
+			text += fmt.Sprintf("[auth.openapi.key]\nbearer = %q\n", key)
 		}
 		if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -159,7 +159,7 @@ func TestOperationsHaveUniqueIdentifiers(t *testing.T) {
 	d := read(t, s, openapi.MaxDocument)
 	seen := map[string]bool{}
 	for path, item := range d.Paths {
-		if item.Post == nil {
+		if item.Post == nil || !strings.HasPrefix(path, "/serve/") {
 			continue
 		}
 		if seen[item.Post.ID] || d.Components["schemas"][item.Post.ID+".body"] == nil {
