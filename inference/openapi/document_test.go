@@ -124,7 +124,7 @@ func TestASchemaThatCannotBeUsedIsLeftOut(t *testing.T) {
 	for name, schema := range map[string]string{
 		"no JSON": `{"type":`, "no schema": `[1]`, "a number": `7`, "elsewhere": `{"$ref":"https://example.com/schema"}`,
 		"a reference": `{"$ref":"#"}`, "no type": `{"type":"banana"}`, "no list": `{"required":"a"}`, "an anchor": `{"$anchor":"x"}`, "another base": `{"$id":"https://example.com/a"}`, "too deep": deep, "properties": `{"properties":[1]}`,
-		"an empty choice": `{"anyOf":[]}`, "text for a schema": `{"items":"string"}`, "not UTF-8": "{\"title\":\"\xff\"}", "too large": `{"title":"` + strings.Repeat("x", 300<<10) + `"}`,
+		"an empty choice": `{"anyOf":[]}`, "text for a schema": `{"items":"string"}`, "not UTF-8": "{\"title\":\"\xff\"}", "too large": `{"title":"` + strings.Repeat("x", 1<<20) + `"}`,
 	} {
 		d := read(t, one("e", engine.Signature{BodySchema: []byte(schema), AnswerSchema: []byte(schema)}), openapi.MaxDocument)
 		if d.Components["schemas"]["serve_e.body"] != nil || d.Components["schemas"]["serve_e.answer"] != nil || d.Paths["/serve/e"].Post.Body.Required {

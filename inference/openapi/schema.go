@@ -11,7 +11,7 @@ import (
 
 // Limits of one schema or example in a document; larger ones are left out.
 const (
-	maxSchema  = 256 << 10
+	maxSchema  = 1 << 20
 	maxExample = 64 << 10
 	maxDepth   = 64
 )
