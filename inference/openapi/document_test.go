@@ -174,11 +174,22 @@ func TestALimitedDocumentSaysHowManyEndpointsAreMissing(t *testing.T) {
 	}
 }
 
+func TestARecordedRequestIsNotShownToOtherClients(t *testing.T) {
+	recorded := `{"name":"Ada","address":{"street":["a",{"no":7}],"at":[1.25,2e3]},"paid":true,"note":null,"empty":{},"none":[]}`
+	want := `{"name":"text","address":{"street":["text",{"no":0}],"at":[0.5,0.5]},"paid":false,"note":null,"empty":{},"none":[]}`
+	for of, want := range map[string]string{engine.ExampleRecorded: want, engine.ExampleGolden: recorded} {
+		d := read(t, one("e", engine.Signature{Example: []byte(recorded), ExampleOf: of}), openapi.MaxDocument)
+		if got := string(d.Paths["/serve/e"].Post.Body.Content["application/json"].Example); got != want {
+			t.Errorf("%s: %s", of, got)
+		}
+	}
+}
+
 func FuzzSchema(f *testing.F) {
 	f.Add([]byte(`{"properties":{"a":{"$ref":"#/$defs/x~1y"}},"$defs":{"x/y":true}}`), []byte(`[1]`))
 	f.Add([]byte(`{"anyOf":[{"items":false}],"$ref":"#"}`), []byte(`{`))
 	f.Fuzz(func(t *testing.T, schema, example []byte) {
-		text, err := openapi.Document(one("e", engine.Signature{BodySchema: schema, AnswerSchema: schema, Example: example}), openapi.MaxDocument)
+		text, err := openapi.Document(one("e", engine.Signature{BodySchema: schema, AnswerSchema: schema, Example: example, ExampleOf: engine.ExampleRecorded}), openapi.MaxDocument)
 		if err != nil || !json.Valid(text) {
 			t.Fatalf("%v: %s", err, text)
 		}

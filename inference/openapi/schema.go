@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"clearmlserving/inference/engine"
@@ -29,12 +30,70 @@ func schemaOf(schema []byte) []byte {
 	return c.out.Bytes()
 }
 
-// exampleOf is the example of a body, nil if there is none that can be used.
+// exampleOf is the example of a body, nil if there is none that can be used. A recorded request of one client has
+// other values for the others.
 func exampleOf(s engine.Signature) []byte {
 	if len(s.Example) == 0 || len(s.Example) > maxExample || !json.Valid(s.Example) || !utf8.Valid(s.Example) {
 		return nil
 	}
-	return s.Example
+	if s.ExampleOf != engine.ExampleRecorded {
+		return s.Example
+	}
+	var out bytes.Buffer
+	decoder := json.NewDecoder(bytes.NewReader(s.Example))
+	decoder.UseNumber()
+	if blank(&out, decoder) != nil {
+		return nil
+	}
+	return out.Bytes()
+}
+
+// blank copies a value with other texts, numbers and truth values.
+func blank(out *bytes.Buffer, from *json.Decoder) error {
+	token, err := from.Token()
+	if err != nil {
+		return err
+	}
+	switch token := token.(type) {
+	case json.Delim:
+		out.WriteByte(byte(token))
+		for first := true; from.More(); first = false {
+			if !first {
+				out.WriteByte(',')
+			}
+			if token == '{' {
+				name, err := from.Token()
+				if err != nil {
+					return err
+				}
+				text, err := encode(name)
+				if err != nil {
+					return err
+				}
+				out.Write(append(text, ':'))
+			}
+			if err := blank(out, from); err != nil {
+				return err
+			}
+		}
+		end, err := from.Token()
+		if delim, ok := end.(json.Delim); ok {
+			out.WriteByte(byte(delim))
+		}
+		return err
+	case string:
+		out.WriteString(`"text"`)
+	case json.Number:
+		out.WriteByte('0')
+		if strings.ContainsAny(token.String(), ".eE") {
+			out.WriteString(".5")
+		}
+	case bool:
+		out.WriteString("false")
+	default:
+		out.WriteString("null")
+	}
+	return nil
 }
 
 // copying copies a schema, checks its form, and keeps the order of its members.
