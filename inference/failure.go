@@ -105,6 +105,14 @@ type Failure struct {
 
 func (f *Failure) Error() string { return f.Text }
 
+// ModelText is Text for clients of the Open Inference Protocol, as theirs expect an unknown model to be named.
+func (f *Failure) ModelText() string {
+	if f.Kind != KindUnknownEndpoint {
+		return f.Text
+	}
+	return "Request for unknown model: " + f.Text
+}
+
 // Response is the failure in the form for HTTP clients and user code: a status,
 // the text as JSON, and headers.
 func (f *Failure) Response() *engine.Response {
