@@ -258,7 +258,7 @@ bench-quick: build bench-env ## a first look in less than 3 minutes, printed onl
 	$(GO) run ./bench -quick -cases '$(BENCH)' -against '$(AGAINST)'
 
 # The original's packages exist for Python 3.11 only, so everyone who is measured gets that.
-BENCH_RIVALS := original fastapi mosec mlserver litserve bentoml
+BENCH_RIVALS := original fastapi mosec mlserver litserve bentoml coglet triton
 .PHONY: bench-env
 bench-env: # the environments of the servers that are measured
 	@python=$$(command -v python3.11 || true); \
