@@ -191,7 +191,9 @@ func (r *request) addInput(b []byte) error {
 			if data != nil {
 				return badRequest("the input %d has two contents", len(r.Inputs))
 			}
-			data = slices.Clip(value) // not nil
+			if len(value) > 0 { // MLServer's clients send empty ones beside raw data
+				data = slices.Clip(value)
+			}
 		}
 		if err != nil {
 			return err
