@@ -18,6 +18,7 @@ export UV_COMPILE_BYTECODE_TIMEOUT ?= 1800
 
 GOLANGCI_LINT := v2.15.0
 BUF := 1.75.0
+PERF_ANALYZER := 2.60.0
 # The servers that storage is tested against.
 MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
 VERSITYGW := v1.8.0
@@ -132,8 +133,13 @@ e2e-clients: build python-env venv-sdk1 venv-clients venv-clients1 ## training, 
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_CLIENTS=1 $(GO) test -count=1 -timeout 40m -parallel 3 -v -run '^TestClients' ./e2e/...
 
 .PHONY: e2e-protocols
-e2e-protocols: build python-env venv-sdk1 venv-runtime venv-v2-triton venv-v2-kserve venv-v2-mlserver venv-v2-openapi ## the clients of Triton, KServe and MLServer, unmodified, against the open protocols (docs/v2.md names two more inputs)
+e2e-protocols: build python-env venv-sdk1 venv-runtime venv-v2-triton venv-v2-kserve venv-v2-mlserver venv-v2-openapi venv-v2-openinference ## the clients of Triton, KServe and MLServer, unmodified, against the open protocols (docs/v2.md names two more inputs)
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_PROTOCOLS=1 $(GO) test -count=1 -timeout 40m -v -run '^TestProtocols' ./e2e
+
+.PHONY: e2e-perf-analyzer
+e2e-perf-analyzer: build python-env venv-sdk1 venv-runtime ## NVIDIA's perf_analyzer over HTTP and gRPC, with its report split into queue and compute (Linux on x86_64, Debian's apt)
+	@analyzer=$$(scripts/perf-analyzer.sh $(PERF_ANALYZER)) && \
+	  CLEARML_SERVING_E2E=1 CLEARML_SERVING_PERF_ANALYZER="$$analyzer" $(GO) test -count=1 -timeout 20m -v -run '^TestPerfAnalyzer' ./e2e
 
 .PHONY: venv-drift
 venv-drift: ## Python with Evidently, numpy and scipy, which judge the distances of drift/
