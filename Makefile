@@ -145,6 +145,11 @@ e2e-perf-analyzer: build python-env venv-sdk1 venv-runtime ## NVIDIA's perf_anal
 venv-drift: ## Python with Evidently, numpy and scipy, which judge the distances of drift/
 	@scripts/python-env.sh .venv-drift requirements/drift.txt
 
+.PHONY: native-study
+native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n)
+	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) \
+	  $(GO) test -count=1 -timeout 3h -v -run '^TestModelsAnswerAsTheirLibraries$$' ./native
+
 .PHONY: drift-golden
 drift-golden: venv-drift ## the formulas of drift/ once more with numpy and scipy, into its golden file
 	.venv-drift/bin/python drift/testdata/golden.py

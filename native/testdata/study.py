@@ -103,7 +103,12 @@ def sklearn_kinds():
             ensemble.GradientBoostingRegressor(n_estimators=30, loss="quantile", alpha=0.3),
             {},
         ),
-        ("isolation forest", ensemble.IsolationForest(n_estimators=30, random_state=1), {"missing": 0.05}),
+        ("isolation forest", ensemble.IsolationForest(n_estimators=30, random_state=1), {}),
+        (
+            "isolation forest, missing values",
+            ensemble.IsolationForest(n_estimators=30, random_state=1),
+            {"missing": 0.05},
+        ),
         (
             "isolation forest, half of the features",
             ensemble.IsolationForest(n_estimators=30, max_features=0.5, random_state=1),
