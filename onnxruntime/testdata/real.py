@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import onnx
+
 import onnxruntime as ort
 
 PACKAGES, RESULTS = (pathlib.Path(p) for p in sys.argv[1:])
