@@ -101,7 +101,7 @@ test-python: venv-runtime ## tests of the worker runtime and of the examples' ru
 	@cd e2e/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
 
 .PHONY: test-e2e
-test-e2e: build python-env venv-sdk1 venv-otel venv-parquet ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
+test-e2e: build python-env venv-sdk1 venv-otel venv-parquet venv-runtime venv-v2-triton ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 90m -parallel 3 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
 
 .PHONY: docs-commands
@@ -130,6 +130,10 @@ e2e-clients: build python-env venv-sdk1 venv-clients venv-clients1 ## training, 
 	@python=$$(command -v python3.11 || true); PYTHON="$${PYTHON:-$$python}" scripts/python-env.sh .venv-bench-original requirements/bench-original.txt || \
 	  echo "e2e-clients: the original's services exist for Python 3.11 only, their tests are skipped" >&2
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_CLIENTS=1 $(GO) test -count=1 -timeout 40m -parallel 3 -v -run '^TestClients' ./e2e/...
+
+.PHONY: e2e-protocols
+e2e-protocols: build python-env venv-sdk1 venv-runtime venv-v2-triton venv-v2-kserve venv-v2-mlserver venv-v2-openapi ## the clients of Triton, KServe and MLServer, unmodified, against the open protocols (docs/v2.md names two more inputs)
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_PROTOCOLS=1 $(GO) test -count=1 -timeout 40m -v -run '^TestProtocols' ./e2e
 
 .PHONY: venv-drift
 venv-drift: ## Python with Evidently, numpy and scipy, which judge the distances of drift/

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -33,10 +34,18 @@ func newGroup(ctx context.Context, p *Pool, spec Spec) *Group {
 func (g *Group) ShowsClient() bool { return g.seats.showsClient.Load() }
 
 // HasModel reports whether a model was loaded: by the engine, or by the method load of the code.
-func (g *Group) HasModel() bool { return g.seats.loadsModel.Load() }
+func (g *Group) HasModel() bool {
+	g.seats.mu.Lock()
+	defer g.seats.mu.Unlock()
+	return g.seats.hasModel
+}
 
-// HasProcess reports whether the code has a method process.
-func (g *Group) HasProcess() bool { return g.seats.processes.Load() }
+// HasMethod reports whether the code has preprocess, process or postprocess.
+func (g *Group) HasMethod(name string) bool {
+	g.seats.mu.Lock()
+	defer g.seats.mu.Unlock()
+	return slices.Contains(g.seats.methods, name)
+}
 
 // Signature is what the first worker has reported of the endpoint's inputs and outputs, as JSON, nil for
 // nothing.

@@ -70,7 +70,7 @@ type loadResult struct {
 	Batches  bool     `json:"batches"`
 	Client   bool     `json:"client"`
 	Model    bool     `json:"model"`
-	Process  bool     `json:"process"`
+	Methods  []string `json:"methods"`
 	Template bool     `json:"template"`
 	Why      string   `json:"why"`
 	Took     float64  `json:"took"`

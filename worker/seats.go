@@ -37,9 +37,7 @@ type seats struct {
 	life      context.Context //nolint:containedctx // ends with Stop, and with it whatever starts workers
 	cancel    context.CancelCauseFunc
 
-	showsClient atomic.Bool // set by each load, as the next two
-	loadsModel  atomic.Bool
-	processes   atomic.Bool
+	showsClient atomic.Bool // set by each load
 
 	// mu guards the rest, and seat and variables of all workers. dispatch.mu may be taken
 	// while it is held.
@@ -54,6 +52,8 @@ type seats struct {
 	distrust  bool     // a load has failed: its files are compared before the next one
 	warnings  []string // of the last load
 	signature json.RawMessage
+	hasModel  bool     // of the last load
+	methods   []string // of the code
 	restarts  int
 	lastEnd   process.Death
 	without   time.Time // since when no worker is ready, zero while one is

@@ -70,11 +70,13 @@ type Middle struct {
 
 // Model is an endpoint of user code around a Middle.
 type Model struct {
-	m       Middle
-	url     serving.EndpointURL
-	group   *host.Group
-	batcher *batch.Batcher // nil: one by one
-	compute func(ctx context.Context, in []engine.Tensor) ([]engine.Tensor, error)
+	m         Middle
+	url       serving.EndpointURL
+	group     *host.Group
+	signature engine.Signature
+	processes bool           // a method of the code replaces the computation
+	batcher   *batch.Batcher // nil: one by one
+	compute   func(ctx context.Context, in []engine.Tensor) ([]engine.Tensor, error)
 }
 
 // Load starts the workers of the endpoint's code. The Model owns the Middle, unless Load fails.
@@ -92,7 +94,8 @@ func Load(ctx context.Context, workers *python.Engine, spec engine.Spec, m Middl
 	if err != nil {
 		return nil, err
 	}
-	p := &Model{m: m, url: spec.URL, group: group, compute: m.Compute}
+	p := &Model{m: m, url: spec.URL, group: group, compute: m.Compute, processes: m.Process && group.HasMethod("process")}
+	p.signature = signatureOf(group, m.Signature, p.processes)
 	if m.Batching.On() {
 		queue := 0
 		if spec.Limits != nil {
@@ -118,7 +121,7 @@ func (m *Model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 			return nil, err
 		}
 	}
-	if m.m.Process && m.group.HasProcess() {
+	if m.processes {
 		return m.whole(ctx, &question, in)
 	}
 	var p *worker.Prepared
@@ -233,8 +236,32 @@ func refusal(err error, queued time.Duration) (*engine.Response, error) {
 	}, nil
 }
 
+// signatureOf is the signature of the computation with what the code tells of bodies and answers.
+func signatureOf(group *host.Group, s engine.Signature, processes bool) engine.Signature {
+	code, err := engine.ParseSignature(group.Signature())
+	if err != nil { // the computation's is known anyway
+		code = engine.Signature{}
+	}
+	if processes {
+		s = engine.Signature{Source: engine.SourceNone}
+	}
+	s.Preprocessed = s.Preprocessed || group.HasMethod("preprocess")
+	s.Postprocessed = s.Postprocessed || group.HasMethod("postprocess")
+	if s.Preprocessed { // the example is one of the computation
+		s.Example, s.ExampleOf = nil, ""
+	}
+	if code.BodySchema != nil {
+		s.BodySchema, s.Example, s.ExampleOf = code.BodySchema, code.Example, code.ExampleOf
+	}
+	if code.AnswerSchema != nil {
+		s.AnswerSchema = code.AnswerSchema
+	}
+	s.Source = s.Also(code.Source)
+	return s
+}
+
 // Signature implements engine.Signed.
-func (m *Model) Signature() engine.Signature { return m.m.Signature }
+func (m *Model) Signature() engine.Signature { return m.signature }
 
 // Lend implements engine.Lender.
 func (m *Model) Lend(size int) engine.Loan {

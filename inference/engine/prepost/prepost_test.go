@@ -334,6 +334,19 @@ func TestARequestThatEndsWhileItIsComputedLeavesNoState(t *testing.T) {
 	}
 }
 
+func TestTheSignatureSaysWhatTheCodeTellsOfBodies(t *testing.T) {
+	e := running(t, nil)
+	m := loaded(t, e, code(t, "def preprocess(self, body: int, state, collect):\n    return [[body, 1]]"), Middle{Compute: double, Signature: doubled, FromJSON: rows})
+	s := m.Signature()
+	if !s.Preprocessed || s.Postprocessed || string(s.BodySchema) == "" || s.AnswerSchema != nil || s.Source != "test, type hints" || len(s.Inputs) != 1 {
+		t.Errorf("%+v", s)
+	}
+	m = loaded(t, e, code(t, "def process(self, data, state, collect):\n    return 1"), Middle{Compute: double, Signature: doubled, Process: true})
+	if s = m.Signature(); s.Inputs != nil || s.Source != engine.SourceNone {
+		t.Errorf("%+v", s)
+	}
+}
+
 // loader loads code around a computation.
 type loader struct {
 	python *python.Engine
