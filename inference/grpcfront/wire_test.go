@@ -102,6 +102,13 @@ func TestUnpackedContentsAreRead(t *testing.T) {
 	}
 }
 
+func TestEmptyContentsBesideRawOnesAreNone(t *testing.T) {
+	r := decoded(t, &pb.ModelInferRequest{Inputs: []*pb.ModelInferRequest_InferInputTensor{input("x", "INT8", []int64{1}, &pb.InferTensorContents{})}, RawInputContents: [][]byte{{7}}})
+	if r.broken != nil || r.Inputs[0].Data[0] != 7 {
+		t.Errorf("%v", r.broken)
+	}
+}
+
 func TestRawContentsAreReadInPlaceAndLargeAnswersAreNotCopied(t *testing.T) {
 	data := make([]byte, 64<<10)
 	message, err := proto.Marshal(&pb.ModelInferRequest{
@@ -166,7 +173,7 @@ func TestBrokenRequestsAreRefusedByName(t *testing.T) {
 			return m
 		}(), "both raw_input_contents and contents"},
 		"an unknown datatype":              {typed("FP8", []int64{1}, nil), `input 'x': its datatype "FP8" is not known`},
-		"typed contents of FP16":           {typed("FP16", []int64{1}, &pb.InferTensorContents{}), "send it in raw_input_contents"},
+		"typed contents of FP16":           {typed("FP16", []int64{1}, &pb.InferTensorContents{Fp32Contents: []float32{1}}), "send it in raw_input_contents"},
 		"contents of another datatype":     {typed("FP32", []int64{1}, &pb.InferTensorContents{IntContents: []int32{1}}), "its datatype FP32 needs fp32_contents, not int_contents"},
 		"too few elements":                 {typed("INT64", []int64{3}, &pb.InferTensorContents{Int64Contents: []int64{1 << 40, 2}}), "2 elements, but its shape [3] has 3"},
 		"too many elements":                {typed("INT64", []int64{1}, &pb.InferTensorContents{Int64Contents: []int64{1, 2}}), "more elements than its shape"},
