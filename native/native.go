@@ -256,6 +256,9 @@ func build(b *builder, raw json.RawMessage) (stage, error) {
 	}
 	make, ok := kinds[head.Kind]
 	if !ok {
+		make, ok = prepared[head.Kind]
+	}
+	if !ok {
 		return nil, fmt.Errorf("kind %q is unknown to this program", head.Kind)
 	}
 	s, err := make(b, raw)

@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import codec
 import engines
+import oracle
 import signature
 import tabular
 import tracing
@@ -42,7 +43,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     codec.nan_as_null = bool((spec.get("extra") or {}).get("nan_as_null"))
     method = (spec.get("extra") or {}).get("method") or ""
     engine = engines.engine_named(spec["engine"])
-    kind = _kind(engine)
+    asked = (spec.get("extra") or {}).get("oracle")
+    kind = oracle.Oracle if asked else _kind(engine)
     awaiter = Awaiter()
     instance: Any = None
     file = (spec.get("extra") or {}).get("instance_file")
@@ -79,6 +81,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     )
     endpoint.instance, endpoint.model, endpoint.take = instance, model, take
     endpoint.inputs = tuple(map(tuple, (spec.get("extra") or {}).get("inputs") or ()))
+    if isinstance(endpoint, oracle.Oracle):
+        endpoint.engine, endpoint.name, endpoint.code = engine, name, asked
     endpoint.outputs = _outputs(spec, (method or "predict") if engine.predict is not None else "")
     if engine.predict is not None and endpoint.post is None and len(endpoint.outputs) == 1:
         endpoint.step_for = engines.steps_of(engine, model, endpoint.outputs, predict)

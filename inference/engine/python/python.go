@@ -37,6 +37,9 @@ type Engine struct{ o Options }
 // New prepares an Engine; Run starts it.
 func New(o Options) *Engine { return &Engine{o} }
 
+// Host runs the Engine's workers.
+func (e *Engine) Host() *host.Host { return e.o.Host }
+
 // Run runs the Host until ctx ends. Calls of user code go to caller. It is called once.
 func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
 	return e.o.Host.Run(ctx, calls{caller})

@@ -99,6 +99,10 @@ class Graph(Container):
         # What rows of the proof may hold beside finite numbers.
         self.missing = True
         self.infinite = True
+        # Numbers near the largest of float32 stay finite in the library.
+        self.large = True
+        # Columns that may not be missing, although others may.
+        self.required: set[int] = set()
 
     def stage(self, kind: str, **members: Any) -> int:
         """Add a stage, and return its slot."""

@@ -16,6 +16,8 @@ from nativemodel.graph import FORMAT, Graph, Output, RefusedError
 
 Handler = Callable[[Any, Graph, int], dict[str, Output]]
 
+PREPARED = ("prepare", "linear")
+
 # Modules with a table HANDLERS: the full name of a class -> its handler. Subclasses are not covered: they may
 # override anything.
 MODULES = ("forests", "boosting", "xgb", "lgbm")
@@ -24,7 +26,7 @@ PACKAGES = {"sklearn": "scikit-learn"}
 
 def handlers() -> dict[str, Handler]:
     table: dict[str, Handler] = {}
-    for name in MODULES:
+    for name in (*MODULES, *PREPARED):
         table.update(importlib.import_module(f"nativemodel.{name}").HANDLERS)
     return table
 
@@ -35,7 +37,10 @@ def handle(model: Any, graph: Graph, slot: int) -> dict[str, Output]:
     handler = handlers().get(name)
     if handler is None:
         raise RefusedError(f"there is no native form of the class {name}")
-    return handler(model, graph, slot)
+    try:
+        return handler(model, graph, slot)
+    except AttributeError as error:  # private attributes differ between releases
+        raise RefusedError(f"the {name} of this release is not known: {error}") from error
 
 
 def full_name(kind: type) -> str:

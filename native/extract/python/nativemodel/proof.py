@@ -85,7 +85,9 @@ def _blocks(graph: Graph, random: Any, count: int) -> list[tuple[str, Any]]:
         found.append(("boundaries", rows if graph.infinite else _finite(rows)))
     if graph.missing:
         rows = _random(graph, random, scale, count // 2)
-        rows[random.random(rows.shape) < 0.25] = math.nan
+        missing = random.random(rows.shape) < 0.25
+        missing[:, sorted(graph.required)] = False
+        rows[missing] = math.nan
         found.append(("missing", rows))
     odd = [
         0.0,
@@ -103,6 +105,7 @@ def _blocks(graph: Graph, random: Any, count: int) -> list[tuple[str, Any]]:
     ]
     if graph.infinite:
         odd += [math.inf, -math.inf, 1e300, -1e300]
+    odd = [value for value in odd if graph.large or abs(value) < 1]
     rows = _random(graph, random, scale, count // 4)
     for row in rows:
         for column in random.integers(rows.shape[1], size=2):
