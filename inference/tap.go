@@ -3,6 +3,7 @@ package inference
 import (
 	"bytes"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -89,12 +90,17 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	if !keep && !shadow && watch == 0 {
 		return
 	}
-	if req.Tensors != nil { // recordings and copies have only bodies
+	if req.Tensors != nil { // recordings and observers have only bodies
 		if keep {
 			tap.tape.skipped.Add(1)
 		}
-		if shadow {
-			tap.shadow.dropped.Add(1)
+		if size := sizeOf(req.Tensors) + sizeOf(answer.Tensors) + int64(len(answer.Body)); shadow && tap.shadow.admits(size) {
+			c := copied{exchange: serving.Exchange{Status: answer.Status, Answer: bytes.Clone(answer.Body)}, asked: cloneOf(req.Tensors), answered: cloneOf(answer.Tensors)}
+			c.tensorsAs, c.outputs = strings.Clone(req.TensorsAs), slices.Clone(req.Outputs)
+			for i, name := range c.outputs {
+				c.outputs[i] = strings.Clone(name)
+			}
+			tap.shadow.put(c.of(req))
 		}
 		return
 	}
@@ -129,12 +135,8 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 		}
 	}
 	if shadow {
-		c := copied{exchange: e, id: strings.Clone(req.ID), depth: req.Depth, streamed: answer.Stream != nil}
-		if req.Client != nil {
-			client := req.Client().Clone()
-			c.client = func() engine.Client { return client }
-		}
-		tap.shadow.put(c)
+		c := copied{exchange: e, streamed: answer.Stream != nil}
+		tap.shadow.put(c.of(req))
 	}
 }
 
