@@ -42,7 +42,7 @@ var arrows = []arrow{
 	{"inference/engine!", []string{"serving", "tracing"}, "the engine contract is what all rooms share, so it imports nothing but the vocabulary"},
 	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "inference/engine/jsontensor", "batching", "process", "serving", "tracing", "worker"}, "an engine knows the contract, workers and how processes die, not its neighbours or the client's HTTP"},
 	{"inference/engine/native", []string{"native", "inference/engine/python"}, "models that Go computes; the tests compare it with the Python engine"},
-	{"inference/engine/onnx", []string{"onnxruntime"}, "the engine computes with the runtime in this process"},
+	{"inference/engine/onnx", []string{"inference/engine/prepost", "inference/engine/python", "onnxruntime"}, "the engine computes with the runtime in this process, between preprocess and postprocess in workers"},
 	{"inference/engine/prepost", []string{"inference/engine/python"}, "user code around a computation runs in the workers of the Python engine"},
 	{"inference/engine/triton", []string{"inference/engine/v2"}, "Triton speaks the V2 protocol"},
 	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/intake", "controlplane/store", "controlplane/ui", "listen", "serving", "storage", "timeseries"}, "controlplane assembles its parts; it meets inference over HTTP only"},

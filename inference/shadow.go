@@ -1,22 +1,19 @@
 package inference
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"maps"
-	"reflect"
+	"net/http"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/router"
-	"clearmlserving/inference/v2"
 	"clearmlserving/serving"
 )
 
@@ -58,68 +55,11 @@ type pair struct {
 // copied is a request with the answer that its client got.
 type copied struct {
 	exchange serving.Exchange
+	tensors  *engine.Request // those of the request instead of a body, nil: it had a body
 	id       string
 	client   func() engine.Client
 	depth    int
 	streamed bool // the client's answer was not kept, so it cannot be compared
-
-	// Of a request with tensors, which has no body.
-	asked, answered []engine.Tensor
-	tensorsAs       string
-	outputs         []string
-}
-
-// of is c with what it needs to know of its request.
-func (c copied) of(req *engine.Request) copied {
-	c.id, c.depth = strings.Clone(req.ID), req.Depth
-	if req.Client != nil {
-		client := req.Client().Clone()
-		c.client = func() engine.Client { return client }
-	}
-	return c
-}
-
-func sizeOf(tensors []engine.Tensor) (size int64) {
-	for i := range tensors {
-		size += int64(len(tensors[i].Name) + 8*len(tensors[i].Shape) + len(tensors[i].Data))
-	}
-	return size
-}
-
-// cloneOf copies tensors, whose memory the front reuses.
-func cloneOf(tensors []engine.Tensor) []engine.Tensor {
-	if tensors == nil {
-		return nil
-	}
-	clone := make([]engine.Tensor, len(tensors))
-	for i, t := range tensors {
-		clone[i] = engine.Tensor{
-			Name: strings.Clone(t.Name), Datatype: engine.Datatype(strings.Clone(string(t.Datatype))), ContentType: strings.Clone(t.ContentType),
-			Shape: slices.Clone(t.Shape), Data: bytes.Clone(t.Data),
-		}
-	}
-	return clone
-}
-
-// answerOf is an answer in the form that is compared: of tensors, their JSON. ok is false for numbers without
-// a form in JSON.
-func answerOf(status int, body []byte, tensors []engine.Tensor) (a serving.Answer, ok bool) {
-	if tensors == nil {
-		return serving.Answer{Status: status, Body: body}, true
-	}
-	outputs := v2.Response{Outputs: tensors}
-	text, _, err := outputs.Append(nil, &v2.Request{})
-	return serving.Answer{Status: status, Body: text}, err == nil
-}
-
-// same reports whether a copy has the client's answer.
-func (c copied) same(got *engine.Response, tolerance float64) bool {
-	wanted, ok := answerOf(c.exchange.Status, c.exchange.Answer, c.answered)
-	answer, comparable := answerOf(got.Status, got.Body, got.Tensors)
-	if !ok || !comparable {
-		return c.exchange.Status == got.Status && reflect.DeepEqual(c.answered, got.Tensors)
-	}
-	return len(serving.Compare(wanted, answer, tolerance)) == 0
 }
 
 func newShadows(log *slog.Logger) *shadows {
@@ -243,7 +183,8 @@ func (s *shadows) compare(ctx context.Context, p *pair, c copied) {
 	if c.streamed {
 		return
 	}
-	if c.same(got, p.options.Load().Tolerance) {
+	want := serving.Answer{Status: c.exchange.Status, Body: c.exchange.Answer}
+	if len(serving.Compare(want, serving.Answer{Status: got.Status, Body: got.Body}, p.options.Load().Tolerance)) == 0 {
 		p.equal.Add(1)
 	} else {
 		p.different.Add(1)
@@ -283,7 +224,11 @@ func (p *pair) put(c copied) {
 }
 
 func (c copied) size() int64 {
-	return int64(len(c.exchange.Body)+len(c.exchange.Answer)) + sizeOf(c.asked) + sizeOf(c.answered)
+	size := int64(len(c.exchange.Body) + len(c.exchange.Answer))
+	if c.tensors != nil {
+		size += int64(sizeOf(c.tensors.Tensors))
+	}
+	return size
 }
 
 // shadowAnswer answers a copy like a client's request, but it is not copied
@@ -295,12 +240,20 @@ func (s *Service) shadowAnswer(ctx context.Context, to serving.EndpointURL, c co
 	}
 	defer live.Release()
 	live.Stats.Copied()
-	answer, err := s.infer(ctx, live, &engine.Request{
-		ID: c.id, Body: c.exchange.Body, ContentType: c.exchange.ContentType, Client: c.client, Depth: c.depth,
-		Tensors: c.asked, TensorsAs: c.tensorsAs, Outputs: c.outputs,
-	}, live.Timeout)
+	req := engine.Request{Body: c.exchange.Body, ContentType: c.exchange.ContentType}
+	if c.tensors != nil {
+		req = *c.tensors
+	}
+	req.ID, req.Client, req.Depth = c.id, c.client, c.depth
+	answer, err := s.infer(ctx, live, &req, live.Timeout)
 	if err == nil && answer.Stream != nil {
 		err = collect(ctx, answer, s.o.MaxAnswer)
+	}
+	if err == nil && c.tensors != nil && answer.Status < http.StatusBadRequest {
+		if answer.Tensors == nil {
+			answer.Tensors = answerTensors(live.Model, c.tensors.Tensors, answer.Body)
+		}
+		answer.Body, err = plainAnswer(answer.Tensors)
 	}
 	return answer, err
 }

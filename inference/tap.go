@@ -3,7 +3,6 @@ package inference
 import (
 	"bytes"
 	"math/rand/v2"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -90,21 +89,23 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	if !keep && !shadow && watch == 0 {
 		return
 	}
-	if req.Tensors != nil { // recordings and observers have only bodies
-		if keep {
+	body, contentType, answered, answerType := req.Body, req.ContentType, answer.Body, answer.ContentType
+	var tensors *engine.Request // a copy, for the shadow
+	if req.Tensors != nil {
+		if keep { // they would be asked again as bodies, whose answers may have another form
 			tap.tape.skipped.Add(1)
+			keep = false
 		}
-		if size := sizeOf(req.Tensors) + sizeOf(answer.Tensors) + int64(len(answer.Body)); shadow && tap.shadow.admits(size) {
-			c := copied{exchange: serving.Exchange{Status: answer.Status, Answer: bytes.Clone(answer.Body)}, asked: cloneOf(req.Tensors), answered: cloneOf(answer.Tensors)}
-			c.tensorsAs, c.outputs = strings.Clone(req.TensorsAs), slices.Clone(req.Outputs)
-			for i, name := range c.outputs {
-				c.outputs[i] = strings.Clone(name)
+		var ok bool
+		if body, answered, ok = plainForms(live.Model, req, answer); !ok {
+			if shadow {
+				tap.shadow.dropped.Add(1)
 			}
-			tap.shadow.put(c.of(req))
+			return
 		}
-		return
+		contentType, answerType = jsonType, jsonType
 	}
-	size := int64(len(req.Body) + len(answer.Body))
+	size := int64(len(body) + len(answered) + sizeOf(req.Tensors))
 	keep = keep && tap.tape.admits(size, answer)
 	shadow = shadow && tap.shadow.admits(size)
 	for i, observer := range t.observers {
@@ -117,8 +118,12 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	}
 	e := serving.Exchange{ // copies, because the listener reuses its buffer
 		Time: time.Now().UTC(), Endpoint: serving.EndpointURL(strings.Clone(string(asked))), ModelID: live.ModelID,
-		ContentType: strings.Clone(req.ContentType), Body: bytes.Clone(req.Body),
-		Status: answer.Status, AnswerType: answer.ContentType, Answer: bytes.Clone(answer.Body),
+		ContentType: strings.Clone(contentType), Body: body, Status: answer.Status, AnswerType: answerType, Answer: answered,
+	}
+	if req.Tensors == nil {
+		e.Body, e.Answer = bytes.Clone(body), bytes.Clone(answered)
+	} else if shadow {
+		tensors = cloneTensors(req)
 	}
 	if live.URL != asked {
 		e.AnsweredBy = live.URL
@@ -135,8 +140,12 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 		}
 	}
 	if shadow {
-		c := copied{exchange: e, streamed: answer.Stream != nil}
-		tap.shadow.put(c.of(req))
+		c := copied{exchange: e, tensors: tensors, id: strings.Clone(req.ID), depth: req.Depth, streamed: answer.Stream != nil}
+		if req.Client != nil {
+			client := req.Client().Clone()
+			c.client = func() engine.Client { return client }
+		}
+		tap.shadow.put(c)
 	}
 }
 

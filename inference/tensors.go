@@ -1,8 +1,12 @@
 package inference
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"net/http"
+	"slices"
+	"strings"
 
 	"clearmlserving/inference/engine"
 	v2 "clearmlserving/inference/v2"
@@ -69,4 +73,52 @@ func rowsOf(m engine.Model, tensors []engine.Tensor) int64 {
 		return 1
 	}
 	return max(tensors[0].Shape[0], 1)
+}
+
+// plainForms are a request with tensors and its answer as JSON, for those that keep copies of bodies. ok is false if they
+// have no such form.
+func plainForms(m engine.Model, req *engine.Request, answer *engine.Response) (body, answered []byte, ok bool) {
+	if answer.Stream != nil {
+		return nil, nil, false
+	}
+	signature := signatureOf(m)
+	body, err := v2.Body(req.Tensors, signature.Table)
+	if err != nil {
+		return nil, nil, false
+	}
+	if answer.Status >= http.StatusBadRequest || answer.Tensors == nil {
+		return body, bytes.Clone(answer.Body), true
+	}
+	answered, err = plainAnswer(answer.Tensors)
+	return body, answered, err == nil
+}
+
+// plainAnswer is what a model would answer as JSON: an only output alone, several by name.
+func plainAnswer(outputs []engine.Tensor) ([]byte, error) {
+	for i := range outputs {
+		if err := v2.CheckData(&outputs[i]); err != nil {
+			return nil, err
+		}
+	}
+	if len(outputs) == 1 {
+		return v2.AppendNested(nil, &outputs[0])
+	}
+	return v2.Body(outputs, false)
+}
+
+func sizeOf(tensors []engine.Tensor) (size int) {
+	for i := range tensors {
+		size += len(tensors[i].Data)
+	}
+	return size
+}
+
+// cloneTensors copies what is left of a request without its client.
+func cloneTensors(req *engine.Request) *engine.Request {
+	c := engine.Request{TensorsAs: strings.Clone(req.TensorsAs), Parameters: bytes.Clone(req.Parameters), Outputs: slices.Clone(req.Outputs), Tensors: slices.Clone(req.Tensors)}
+	for i := range c.Tensors {
+		t := &c.Tensors[i]
+		t.Name, t.Shape, t.Data = strings.Clone(t.Name), slices.Clone(t.Shape), bytes.Clone(t.Data)
+	}
+	return &c
 }

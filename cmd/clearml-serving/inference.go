@@ -149,7 +149,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
-	onnx, err := a.onnxEngine(dir, log)
+	onnx, err := a.onnxEngine(dir, python, log)
 	if err != nil {
 		return nil, err
 	}

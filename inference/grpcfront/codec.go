@@ -2,8 +2,9 @@ package grpcfront
 
 import (
 	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/encoding/proto"
+	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
 )
 
 // codec reads requests and writes encoded answers by hand, and leaves other messages to protobuf.
@@ -13,7 +14,14 @@ type codec struct {
 }
 
 func newCodec(maxBody int64) codec {
-	return codec{encoding.GetCodecV2(proto.Name), maxBody}
+	return codec{encoding.GetCodecV2(protocodec.Name), maxBody}
+}
+
+// incoming is a message of protobuf, or what is wrong with it: an error of the codec would be told with
+// the code of an error of the server.
+type incoming struct {
+	message proto.Message
+	broken  error
 }
 
 // encoded is an answer in its form on the wire.
@@ -32,7 +40,12 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	r, ok := v.(*request)
 	if !ok {
-		return c.others.Unmarshal(data, v)
+		m, ok := v.(*incoming)
+		if !ok { // of the services of gRPC
+			return c.others.Unmarshal(data, v)
+		}
+		m.broken = c.others.Unmarshal(data, m.message)
+		return nil
 	}
 	r.release()
 	r.message = data.MaterializeToBuffer(mem.DefaultBufferPool())
@@ -41,4 +54,4 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 }
 
 // Name implements encoding.CodecV2.
-func (codec) Name() string { return proto.Name }
+func (codec) Name() string { return protocodec.Name }

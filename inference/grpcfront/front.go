@@ -48,8 +48,10 @@ type Options struct {
 type Front struct {
 	o    Options
 	core *inference.Service
-	// stopping ends the streams that wait for changes. It is closed by Run.
+	// stopping ends the streams that wait. It is closed by Run.
 	stopping chan struct{}
+	// patience is how long a client may read nothing of what is sent to it.
+	patience time.Duration
 }
 
 // New prepares a front of core; Run starts it.
@@ -57,7 +59,7 @@ func New(core *inference.Service, o Options) *Front {
 	o.StopTimeout = cmp.Or(o.StopTimeout, 30*time.Second)
 	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	return &Front{o: o, core: core, stopping: make(chan struct{})}
+	return &Front{o: o, core: core, stopping: make(chan struct{}), patience: writeTimeout}
 }
 
 const (

@@ -2,12 +2,13 @@ package grpcfront_test
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -92,8 +93,19 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 		return nil, ctx.Err()
 	case "panics":
 		panic("boom")
+	case "endless":
+		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{strings.Repeat("x", 1<<16)}, endless: true, ended: m.e.left}}, nil
+	case "cut": // an answer that ends early
+		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one"}, fails: true}}, nil
 	case "stream":
 		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one ", "two ", "three"}}}, nil
+	case "parts": // of tensors, for fronts that take them
+		if !req.Streams {
+			return &engine.Response{Status: 200, Tensors: req.Tensors}, nil
+		}
+		return &engine.Response{Status: 200, Stream: &pieces{left: []string{"a", "bc"}}, PieceTensors: func(piece []byte) ([]engine.Tensor, error) {
+			return []engine.Tensor{{Name: "out", Datatype: engine.Uint8, Shape: []int64{int64(len(piece))}, Data: piece}}, nil
+		}}, nil
 	case "busy":
 		return nil, &engine.Error{Kind: engine.KindOverloaded, Text: "the queue is full", RetryAfter: 3 * time.Second}
 	case "died":
@@ -108,12 +120,21 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 
 // pieces is a stream of texts.
 type pieces struct {
-	left   []string
-	closed bool
+	left           []string
+	endless, fails bool
+	ended          chan<- struct{} // gets a value at the end of an endless one
+	once           sync.Once
 }
 
-func (p *pieces) Next(context.Context) ([]byte, error) {
-	if len(p.left) == 0 {
+func (p *pieces) Next(ctx context.Context) ([]byte, error) {
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case p.endless:
+		return []byte(p.left[0]), nil
+	case len(p.left) == 0 && p.fails:
+		return nil, &engine.Error{Kind: engine.KindDied, Text: "the process died"}
+	case len(p.left) == 0:
 		return nil, io.EOF
 	}
 	piece := p.left[0]
@@ -121,7 +142,14 @@ func (p *pieces) Next(context.Context) ([]byte, error) {
 	return []byte(piece), nil
 }
 
-func (p *pieces) Close() error { p.closed = true; return nil }
+func (p *pieces) Close() error {
+	p.once.Do(func() {
+		if p.ended != nil {
+			p.ended <- struct{}{}
+		}
+	})
+	return nil
+}
 
 // fixedSource is a configuration.
 type fixedSource struct{ state *reconcile.State }
@@ -149,6 +177,12 @@ type running struct {
 // start starts an instance with the endpoints of urls, which change may adapt.
 func start(tb testing.TB, change func(o *inference.Options, f *grpcfront.Options), urls ...string) *running {
 	tb.Helper()
+	return startPatient(tb, 0, change, urls...)
+}
+
+// startPatient is start with another patience for clients that do not read.
+func startPatient(tb testing.TB, patient time.Duration, change func(o *inference.Options, f *grpcfront.Options), urls ...string) *running {
+	tb.Helper()
 	records := map[string]any{}
 	for _, u := range urls {
 		name, version, _ := strings.Cut(u, "/")
@@ -171,6 +205,9 @@ func start(tb testing.TB, change func(o *inference.Options, f *grpcfront.Options
 	}
 	r.core = inference.New(o)
 	front := grpcfront.New(r.core, f)
+	if patient > 0 {
+		front.SetPatience(patient)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.core.Run(ctx, front) }()
@@ -238,17 +275,29 @@ func is(t *testing.T, name string, err error, code codes.Code, text string) {
 	}
 }
 
-func TestTheAnswerToTypedContentsIsTyped(t *testing.T) {
+// floatsOf are the elements of the only output of an answer.
+func floatsOf(tb testing.TB, a *pb.ModelInferResponse) []float32 {
+	tb.Helper()
+	if len(a.GetRawOutputContents()) != 1 || len(a.GetOutputs()) != 1 {
+		tb.Fatalf("%d outputs with %d contents", len(a.GetOutputs()), len(a.GetRawOutputContents()))
+	}
+	values := make([]float32, len(a.GetRawOutputContents()[0])/4)
+	if _, err := binary.Decode(a.GetRawOutputContents()[0], binary.LittleEndian, values); err != nil {
+		tb.Fatal(err)
+	}
+	return values
+}
+
+func TestTypedContentsAreAnsweredWithRawOnes(t *testing.T) {
 	r := start(t, nil, "echo")
 	a, err := r.infer(t, floats("echo", 1.5, float32(math.Inf(-1))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.GetModelName() != "echo" || a.GetId() != "7" || len(a.GetRawOutputContents()) != 0 {
+	if out := a.GetOutputs()[0]; a.GetModelName() != "echo" || a.GetModelVersion() != "1" || a.GetId() != "7" || out.GetName() != "x" || out.GetDatatype() != "FP32" || out.GetContents() != nil {
 		t.Errorf("%v", a)
 	}
-	out := a.GetOutputs()[0]
-	if got := fmt.Sprint(out.GetName(), out.GetDatatype(), out.GetShape(), out.GetContents().GetFp32Contents()); got != "xFP32[1 2] [1.5 -Inf]" {
+	if got := floatsOf(t, a); !slices.Equal(got, []float32{1.5, float32(math.Inf(-1))}) {
 		t.Error(got)
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"clearmlserving/inference/grpcfront/pb"
@@ -26,12 +28,26 @@ func (f *Front) register(s *grpc.Server) {
 			{MethodName: "ModelInfer", Handler: f.infer},
 			unary("ServerLive", f, (*Front).serverLive),
 			unary("ServerReady", f, (*Front).serverReady),
+			unary("ServerMetadata", f, (*Front).serverMetadata),
 			unary("ModelReady", f, (*Front).modelReady),
+			unary("ModelMetadata", f, (*Front).modelMetadata),
+			unary("ModelConfig", f, (*Front).modelConfig),
+			unary("ModelStatistics", f, (*Front).modelStatistics),
+			unary("RepositoryIndex", f, (*Front).repositoryIndex),
+			unary("RepositoryModelLoad", f, (*Front).repositoryLoad),
+			unary("RepositoryModelUnload", f, (*Front).repositoryUnload),
 		},
 		Streams: []grpc.StreamDesc{{StreamName: "ModelStreamInfer", Handler: f.streamInfer, ClientStreams: true, ServerStreams: true}},
 	}, f)
+	s.RegisterService(&grpc.ServiceDesc{
+		ServiceName: repositoryService, HandlerType: (*any)(nil), Metadata: repository.File_repository_model_repository_proto.Path(),
+		Methods: []grpc.MethodDesc{
+			unary("RepositoryIndex", f, (*Front).mlserverIndex),
+			unary("RepositoryModelLoad", f, (*Front).mlserverLoad),
+			unary("RepositoryModelUnload", f, (*Front).mlserverUnload),
+		},
+	}, f)
 	healthpb.RegisterHealthServer(s, health{front: f})
-	_ = repository.File_repository_model_repository_proto
 }
 
 // message is a pointer to a message of protobuf.
@@ -49,8 +65,12 @@ func unary[Q, A any, PQ message[Q], PA message[A]](name string, f *Front, answer
 			}
 		}()
 		q := PQ(new(Q))
-		if err := receive(q); err != nil {
-			return nil, f.unread(err)
+		in := incoming{message: q}
+		if err := receive(&in); err != nil {
+			return nil, err // the client has been told
+		}
+		if in.broken != nil {
+			return nil, status.Errorf(codes.InvalidArgument, "Error processing request: the message is no %sRequest: its protobuf is broken", name)
 		}
 		a, err := answer(f, ctx, q)
 		if err != nil {

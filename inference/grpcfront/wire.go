@@ -40,8 +40,6 @@ type request struct {
 	v2.Request
 
 	model, version string
-	// typed: the data came in typed contents, and the answer has that form too.
-	typed bool
 	// emptyFinal: a streamed answer ends with a message without outputs.
 	emptyFinal bool
 
@@ -52,6 +50,7 @@ type request struct {
 
 	message  mem.Buffer // holds the tensors; nil: none is held
 	broken   error      // what is wrong with the message, nil if nothing
+	took     time.Duration
 	question inference.Question
 }
 
@@ -63,9 +62,11 @@ const keptTensors = 64
 
 // read reads a message and checks it.
 func (r *request) read(message []byte, limit int64) {
+	begun := time.Now()
 	if r.broken = r.parse(message); r.broken == nil {
 		r.broken = r.finish(limit)
 	}
+	r.took = time.Since(begun)
 }
 
 // release frees the message, and clears r for another.
@@ -190,7 +191,9 @@ func (r *request) addInput(b []byte) error {
 			if data != nil {
 				return badRequest("the input %d has two contents", len(r.Inputs))
 			}
-			data = slices.Clip(value) // not nil
+			if len(value) > 0 { // MLServer's clients send empty ones beside raw data
+				data = slices.Clip(value)
+			}
 		}
 		if err != nil {
 			return err
@@ -437,7 +440,6 @@ func (r *request) finish(limit int64) error {
 	if r.Inputs == nil {
 		r.Inputs = []engine.Tensor{} // not nil without any
 	}
-	r.typed = len(r.contents) > 0
 	left := limit
 	for i := range r.Inputs {
 		t := &r.Inputs[i]

@@ -9,11 +9,13 @@ import os
 import sys
 import warnings
 
+os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other take minutes on a busy machine
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "extract", "python"))
 warnings.simplefilter("ignore")
 
 import numpy as np  # noqa: E402
 from nativemodel import RefusedError, extract  # noqa: E402
+from nativemodel.models import releases  # noqa: E402
 
 KINDS = {}
 
@@ -338,7 +340,8 @@ def main():
             TypeError,
             ValueError,
         ) as error:  # a parameter or a kind of data that this release does not have
-            print(json.dumps({**line, "absent": str(error).splitlines()[0]}), flush=True)
+            absent = str(error).splitlines()[0]
+            print(json.dumps({**line, "absent": absent, "releases": releases()}), flush=True)
             continue
         try:
             line["file"] = os.path.join(folder, f"{number}.native")
@@ -346,7 +349,7 @@ def main():
             description = extract(model, line["file"], line["proof"], seed=1, rows=rows)
             line["releases"] = description["releases"]
         except RefusedError as refused:
-            line = {"kind": name, "library": library, "refused": str(refused)}
+            line = {"kind": name, "library": library, "refused": str(refused), "releases": releases()}
         print(json.dumps(line), flush=True)
 
 

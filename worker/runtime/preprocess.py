@@ -71,6 +71,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         columns = tabular.columns_of(model)
         preprocess = tabular.step_for(columns, engines.rows_only(engine.name))
         take = tabular.take_for(columns, engine.name)
+        predict = tabular.explained(predict)
     endpoint = kind(
         preprocess,
         predict,

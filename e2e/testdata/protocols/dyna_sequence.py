@@ -1,4 +1,4 @@
-"""The model "simple_dyna_sequence" of Triton's examples: as simple_sequence, and the last answer adds the sequence's id."""
+"""The model "simple_dyna_sequence" of Triton's examples: the last answer adds the sequence's id."""
 
 
 class Preprocess:

@@ -1,4 +1,4 @@
-"""The model "simple_sequence" of Triton's examples: the first request of a sequence is answered with its value plus one."""
+"""The model "simple_sequence" of Triton's examples: the first answer of a sequence adds one."""
 
 
 class Preprocess:

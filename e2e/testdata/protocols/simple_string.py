@@ -4,7 +4,9 @@ import numpy
 
 
 def written(values):
-    return numpy.array([str(value).encode() for value in values.reshape(-1)], dtype=object).reshape(values.shape)
+    return numpy.array([str(value).encode() for value in values.reshape(-1)], dtype=object).reshape(
+        values.shape
+    )
 
 
 class Preprocess:

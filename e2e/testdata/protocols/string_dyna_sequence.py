@@ -1,4 +1,4 @@
-"""The model "simple_string_dyna_sequence" of Triton's examples: sums of sequences, the last one plus the sequence's id."""
+"""The model "simple_string_dyna_sequence" of Triton's examples: sums, the last one plus the sequence's id."""
 
 
 class Preprocess:
