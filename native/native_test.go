@@ -7,7 +7,9 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"clearmlserving/native"
@@ -52,6 +54,9 @@ func TestStoredModelsAnswerAsTheirLibrariesDid(t *testing.T) {
 }
 
 func TestAPredictionAllocatesNothing(t *testing.T) {
+	if race {
+		t.Skip("the race detector allocates")
+	}
 	for _, file := range models(t) {
 		m := open(t, file)
 		for _, n := range []int{1, 64, 100} {
@@ -101,6 +106,21 @@ func TestTheAnswerOfARowDoesNotDependOnItsNeighbours(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestAModelMayLieAnywhereInMemory reads a model at each offset from a multiple of eight.
+func TestAModelMayLieAnywhereInMemory(t *testing.T) {
+	good, err := os.ReadFile("testdata/forest.native")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for offset := range 9 {
+		buffer := make([]byte, offset+len(good))
+		copy(buffer[offset:], good)
+		if _, err := native.Read(buffer[offset:]); err != nil {
+			t.Errorf("at %d: %v", offset, err)
 		}
 	}
 }
@@ -177,5 +197,32 @@ func TestAMethodThatIsNotThereIsNamedWithThoseThatAre(t *testing.T) {
 	m := open(t, "testdata/forest.native")
 	if _, err := m.Method("transform"); err == nil || !strings.Contains(err.Error(), "predict, predict_proba") {
 		t.Error(err)
+	}
+}
+
+func TestManyGoroutinesShareAModel(t *testing.T) {
+	for _, file := range models(t) {
+		m := open(t, file)
+		rows, method := make([]float64, 20*len(m.Columns)), len(m.Methods)-1
+		for i := range rows {
+			rows[i] = float64(i%13) - 6
+		}
+		want := make([]float64, 20*m.Methods[method].Width)
+		if err := m.Predict(method, rows, 20, want); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				out := make([]float64, len(want))
+				for range 50 {
+					if err := m.Predict(method, rows, 20, out); err != nil || !slices.Equal(out, want) {
+						t.Errorf("%s: %v %v", file, out, err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
 	}
 }

@@ -80,6 +80,7 @@ func TestARequestThatNeedsAKeyShowsOne(t *testing.T) {
 
 func TestARequestWithoutAKeyIsRefusedBeforeItsMessage(t *testing.T) {
 	keys := newKeyRing()
+	one := keys.add("one", time.Time{}, "echo")
 	r := start(t, keys.with(t), "echo")
 	s := r.stream(t) // no message is sent
 	_, err := next(t, s)
@@ -97,6 +98,20 @@ func TestARequestWithoutAKeyIsRefusedBeforeItsMessage(t *testing.T) {
 	for _, name := range []string{"echo", "nobody"} { // which endpoints there are is not told
 		_, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
 		is(t, "the health of "+name, err, codes.Unauthenticated, "Not authenticated")
+	}
+	for _, method := range []string{"ModelReady", "ModelMetadata", "ModelInfer", "ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"} {
+		err := r.call(t, method, &pb.ServerLiveRequest{}, new(pb.ServerLiveResponse))
+		is(t, method, err, codes.Unauthenticated, "Not authenticated")
+	}
+	for _, method := range []string{"RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"} {
+		err := r.Invoke(t.Context(), "/inference.model_repository.ModelRepositoryService/"+method, &pb.ServerLiveRequest{}, new(pb.ServerLiveResponse))
+		is(t, method, err, codes.Unauthenticated, "Not authenticated")
+	}
+	// A key for some endpoints is not one for the whole service.
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+one)
+	for _, method := range []string{"ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"} {
+		err := r.Invoke(ctx, "/inference.GRPCInferenceService/"+method, &pb.ServerLiveRequest{}, new(pb.ServerLiveResponse))
+		is(t, method, err, codes.PermissionDenied, "for other endpoints")
 	}
 	if code := status.Code(r.call(t, "NoSuchMethod", &pb.ServerLiveRequest{}, new(pb.ServerLiveResponse))); code != codes.Unimplemented && code != codes.Unauthenticated {
 		t.Error(code)

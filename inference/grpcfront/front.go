@@ -63,7 +63,7 @@ func New(core *inference.Service, o Options) *Front {
 }
 
 const (
-	maxStreams    = 1024 // requests of one connection at the same time
+	maxStreams    = 256 // requests of one connection at the same time
 	maxHeader     = 64 << 10
 	greetTimeout  = 10 * time.Second // for the handshakes of TLS and HTTP/2
 	idleTimeout   = 10 * time.Minute // of a connection without a request

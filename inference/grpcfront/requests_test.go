@@ -192,6 +192,39 @@ func TestALargeMessageIsRefusedBeforeItIsRead(t *testing.T) {
 	}
 }
 
+func TestTheMessagesOfAllRequestsTogetherAreBounded(t *testing.T) {
+	r := start(t, func(_ *inference.Options, f *grpcfront.Options) { f.MaxBody = 1 << 20 }, "waits")
+	q := &pb.ModelInferRequest{
+		ModelName: "waits", Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{1 << 16, 2}}}, RawInputContents: [][]byte{make([]byte, 1<<19)},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 40)
+	for range cap(done) {
+		go func() {
+			done <- r.Invoke(ctx, "/inference.GRPCInferenceService/ModelInfer", q, new(pb.ModelInferResponse))
+		}()
+	}
+	for range cap(done) - 15 { // 15 messages of half the limit are held
+		is(t, "one too many", within(t, "an answer", done), codes.ResourceExhausted, "Too many large requests")
+	}
+	cancel()
+	for range 15 {
+		is(t, "one that is held", within(t, "an answer", done), codes.Canceled, "")
+	}
+	r.idle(t)
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // its memory is free again
+		q.Parameters = map[string]*pb.InferParameter{"timeout": {ParameterChoice: &pb.InferParameter_Int64Param{Int64Param: 1000}}}
+		_, err := r.infer(t, q)
+		if status.Code(err) == codes.DeadlineExceeded {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestGarbageIsAnInvalidArgument(t *testing.T) {
 	r := start(t, nil, "echo")
 	for name, garbage := range map[string][]byte{

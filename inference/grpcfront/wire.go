@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -48,8 +49,10 @@ type request struct {
 	raw        [][]byte    // data of the inputs, or none
 	contents   [][]byte    // typed data of the inputs as on the wire, nil if no input has any
 
-	message  mem.Buffer // holds the tensors; nil: none is held
-	broken   error      // what is wrong with the message, nil if nothing
+	message  mem.Buffer    // holds the tensors; nil: none is held
+	held     *atomic.Int64 // counts size until release; nil: it is not counted
+	size     int64
+	broken   error // what is wrong with the message, nil if nothing
 	took     time.Duration
 	question inference.Question
 }
@@ -73,6 +76,9 @@ func (r *request) read(message []byte, limit int64) {
 func (r *request) release() {
 	if r.message != nil {
 		r.message.Free()
+	}
+	if r.held != nil {
+		r.held.Add(-r.size)
 	}
 	inputs, outputs, raw := r.Inputs[:0], r.Outputs[:0], r.raw[:0]
 	if cap(inputs) > keptTensors || cap(outputs) > keptTensors || cap(r.dimensions) > 4*keptTensors || cap(raw) > keptTensors {

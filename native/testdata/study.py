@@ -103,7 +103,12 @@ def sklearn_kinds():
             ensemble.GradientBoostingRegressor(n_estimators=30, loss="quantile", alpha=0.3),
             {},
         ),
-        ("isolation forest", ensemble.IsolationForest(n_estimators=30, random_state=1), {"missing": 0.05}),
+        ("isolation forest", ensemble.IsolationForest(n_estimators=30, random_state=1), {}),
+        (
+            "isolation forest, missing values",
+            ensemble.IsolationForest(n_estimators=30, random_state=1),
+            {"missing": 0.05},
+        ),
         (
             "isolation forest, half of the features",
             ensemble.IsolationForest(n_estimators=30, max_features=0.5, random_state=1),
@@ -157,6 +162,12 @@ def table(missing=0.1, classes=2):
     c0[random.random(len(x)) < missing] = None
     frame["c0"], frame["c1"] = pandas.Categorical(c0), pandas.Categorical(c1)
     return frame, y
+
+
+def prepared_kinds():
+    import prepared
+
+    prepared.kinds(kind, data, table)
 
 
 # XGBoost
@@ -325,7 +336,7 @@ def lightgbm_kinds():
 
 def main():
     folder, rows, wanted = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    for add in (sklearn_kinds, xgboost_kinds, lightgbm_kinds):
+    for add in (sklearn_kinds, prepared_kinds, xgboost_kinds, lightgbm_kinds):
         try:
             add()
         except ImportError:

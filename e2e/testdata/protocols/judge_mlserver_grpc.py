@@ -1,4 +1,4 @@
-"""Asks with MLServer's gRPC messages, codecs and service about models, and checks the answers. argv: address."""
+"""Asks with MLServer's gRPC messages, codecs and service about models, and checks answers. argv: address."""
 
 import sys
 

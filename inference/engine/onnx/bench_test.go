@@ -26,7 +26,8 @@ func BenchmarkRun(b *testing.B) {
 	}{
 		"logistic": {models + "logistic.onnx", []engine.Tensor{{Name: "X", Datatype: engine.FP32, Shape: []int64{1, 4}, Data: floats(5, 3, 1, 0)}}, "[[5.1,3.2,1.3,0.4]]"},
 		"embedding": {
-			embedding, []engine.Tensor{ids("input_ids", 2023), ids("attention_mask", 1), ids("token_type_ids", 0)},
+			embedding,
+			[]engine.Tensor{ids("input_ids", 2023), ids("attention_mask", 1), ids("token_type_ids", 0)},
 			`{"input_ids":[[2023,2023,2023,2023,2023,2023,2023,2023,2023,2023,2023,2023]],"attention_mask":[[1,1,1,1,1,1,1,1,1,1,1,1]],"token_type_ids":[[0,0,0,0,0,0,0,0,0,0,0,0]]}`,
 		},
 	} {
