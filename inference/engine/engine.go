@@ -36,6 +36,9 @@ type Request struct {
 	// Outputs are the names of the wanted tensors, nil: those that the model always returns. A Model may
 	// return others too, which the front omits, and not all of them.
 	Outputs []string
+	// Streams: the front sends each piece of a streamed answer as an answer with tensors. Otherwise a
+	// request with tensors has one answer.
+	Streams bool
 	// Loan is the memory of Body, or of the data of Tensors, if a Lender has lent it.
 	Loan Loan
 	// ContentType is the client's, "" if it sent none.
@@ -85,8 +88,10 @@ type Response struct {
 	TensorsAs string
 	// Stats is a JSON object of the endpoint's logged variables, nil if not sampled.
 	Stats []byte
-	// Stream, if not nil, yields the body in pieces.
-	Stream Stream
+	// Stream, if not nil, yields the body in pieces. PieceTensors, if not nil, reads a piece, which is then an
+	// answer with tensors.
+	Stream       Stream
+	PieceTensors func(piece []byte) ([]Tensor, error)
 	// Unread: the engine could not parse the request, so user code did not get it.
 	Unread bool
 	// Queued is the time before a worker got the request.

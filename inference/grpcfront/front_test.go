@@ -118,6 +118,13 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one"}, fails: true}}, nil
 	case "stream":
 		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one ", "two ", "three"}}}, nil
+	case "parts": // of tensors, for fronts that take them
+		if !req.Streams {
+			return &engine.Response{Status: 200, Tensors: req.Tensors}, nil
+		}
+		return &engine.Response{Status: 200, Stream: &pieces{left: []string{"a", "bc"}}, PieceTensors: func(piece []byte) ([]engine.Tensor, error) {
+			return []engine.Tensor{{Name: "out", Datatype: engine.Uint8, Shape: []int64{int64(len(piece))}, Data: piece}}, nil
+		}}, nil
 	case "busy":
 		return nil, &engine.Error{Kind: engine.KindOverloaded, Text: "the queue is full", RetryAfter: 3 * time.Second}
 	case "died":

@@ -105,7 +105,7 @@ func (f *Front) ask(ctx context.Context, r *request, ask asker) (inference.Answe
 	}
 	q := &r.question
 	q.Request = engine.Request{
-		ID: loggable(r.ID), Tensors: r.Inputs, TensorsAs: r.ContentType, Parameters: r.Parameters, Outputs: r.Names(), Client: f.client(ctx), Loan: r.loan, Span: q.Span,
+		ID: loggable(r.ID), Tensors: r.Inputs, TensorsAs: r.ContentType, Parameters: r.Parameters, Outputs: r.Names(), Client: f.client(ctx), Loan: r.loan, Span: q.Span, Streams: q.Streams,
 	}
 	q.Within, q.Decoded = r.Timeout, r.took
 	if deadline, ok := ctx.Deadline(); ok {

@@ -379,6 +379,29 @@ func TestAStreamAnswersEachRequestAndGoesOnAfterErrors(t *testing.T) {
 	r.idle(t)
 }
 
+func TestEachPieceOfAStreamOfTensorsIsAnAnswer(t *testing.T) {
+	r := start(t, nil, "parts")
+	s := r.stream(t)
+	for range 2 {
+		send(t, s, floats("parts", 1, 2))
+		for _, piece := range []string{"a", "bc"} {
+			a, err := next(t, s)
+			out := a.GetInferResponse()
+			if err != nil || len(out.GetOutputs()) != 1 || out.GetOutputs()[0].GetName() != "out" || out.GetOutputs()[0].GetDatatype() != "UINT8" || string(out.GetRawOutputContents()[0]) != piece {
+				t.Fatalf("%q: %v %v", piece, a, err)
+			}
+		}
+	}
+	if err := s.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 { // a request of a stream leaves nothing to a unary one
+		if a, err := r.infer(t, floats("parts", 1, 2)); err != nil || a.GetOutputs()[0].GetName() != "x" {
+			t.Errorf("%v %v", a, err)
+		}
+	}
+}
+
 func TestAClientMayWantErrorsToEndItsStream(t *testing.T) {
 	r := start(t, nil, "echo", "refuses")
 	s := r.stream(t, "triton_grpc_error", "true")
