@@ -237,6 +237,10 @@ def xgboost_kinds():
         x, y = data(5)
         return xgboost.XGBRanker(**few).fit(x, y, qid=np.arange(len(x)) // 10)
 
+    @kind("xgboost", "XGBRegressor, 0 as missing")
+    def _zero():
+        return xgboost.XGBRegressor(missing=0, **few).fit(*data())
+
     @kind("xgboost", "XGBClassifier, early stopping")
     def _early():
         x, y = data(3)
