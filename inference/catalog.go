@@ -105,9 +105,6 @@ func describedBy(live *router.Live) engine.Signature {
 		return engine.Signature{}
 	}
 	defer live.Release()
-	signed, ok := live.Model.(engine.Signed)
-	if !ok {
-		return engine.Signature{}
-	}
-	return signed.Signature()
+	signature, _ := live.Signature()
+	return signature
 }

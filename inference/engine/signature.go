@@ -126,7 +126,14 @@ func (s Signature) Body() json.RawMessage {
 	record := s.recordSchema()
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `{"anyOf":[%s,{"type":"array","minItems":1,"items":%s},`, record, record)
-	fmt.Fprintf(&b, `{"type":"array","minItems":1,"items":{"type":"array","minItems":%d,"maxItems":%d}}]}`, len(s.Inputs), len(s.Inputs))
+	b.WriteString(`{"type":"array","minItems":1,"items":{"type":"array","prefixItems":[`)
+	for i, t := range s.Inputs {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.Write(t.Element())
+	}
+	fmt.Fprintf(&b, `],"minItems":%d,"maxItems":%d}}]}`, len(s.Inputs), len(s.Inputs))
 	return b.Bytes()
 }
 

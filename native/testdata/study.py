@@ -164,6 +164,12 @@ def table(missing=0.1, classes=2):
     return frame, y
 
 
+def prepared_kinds():
+    import prepared
+
+    prepared.kinds(kind, data, table)
+
+
 # XGBoost
 
 
@@ -345,7 +351,7 @@ def lightgbm_kinds():
 
 def main():
     folder, rows, wanted = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    for add in (sklearn_kinds, xgboost_kinds, lightgbm_kinds):
+    for add in (sklearn_kinds, prepared_kinds, xgboost_kinds, lightgbm_kinds):
         try:
             add()
         except ImportError:
