@@ -363,9 +363,10 @@ def main():
         try:
             model = train()
         except (
+            ImportError,
             TypeError,
             ValueError,
-        ) as error:  # a parameter or a kind of data that this release does not have
+        ) as error:  # this release does not have it, or there is no pandas
             absent = str(error).splitlines()[0]
             print(json.dumps({**line, "absent": absent, "releases": releases()}), flush=True)
             continue
