@@ -122,6 +122,22 @@ func TestProtocolsNvidiasClientGetsRightAnswersOverHTTP(t *testing.T) {
 	openProtocols(t).judge(t, "v2-triton", "judge_tritonclient.py")
 }
 
+func TestProtocolsAskModelsWithoutCode(t *testing.T) {
+	s := install(t)
+	python := filepath.Join(root, ".venv-runtime/bin/python")
+	s.start(t, role{python: python})
+	t.Cleanup(func() { s.stop(t) })
+	id := createdID(t, s.must(t, "create"))
+	s.python(t, python, filepath.Join(root, "e2e/testdata/protocols/train_tables.py"))
+	work := filepath.Join(s.dir, "work")
+	for model, flags := range map[string][]string{"forest": nil, "line": {"--aux-config", "method=predict_proba"}} {
+		s.must(t, "--id", id, "model", "upload", "--name", model, "--project", "protocols", "--framework", "scikitlearn", "--path", filepath.Join(work, model+".pkl"))
+		args := []string{"--id", id, "model", "add", "--engine", "sklearn", "--endpoint", model, "--name", model, "--project", "protocols", "--wait"}
+		s.must(t, append(args, flags...)...)
+	}
+	s.judge(t, "v2-triton", "judge_tables.py", work)
+}
+
 func TestProtocolsOtherClientsGetRightAnswersOverHTTP(t *testing.T) {
 	needsProtocols(t)
 	s := openProtocols(t)
