@@ -48,7 +48,7 @@ func TestCodeRunsAroundAModelInGo(t *testing.T) {
 			body := `{"k":7,"as":"` + how + `","rows":[[1,50,-3,1000,0.01],[-1.5,60,-2.9,500,0.02]]}`
 			want, got := ask(t, inPython, body), ask(t, m, body)
 			text := strings.ReplaceAll(string(want.Body), `"dtype":"<U7"`, `"dtype":"object"`) // texts of any length
-			if how == "columns" { // a dict is no input of the model in Python
+			if how == "columns" {                                                              // a dict is no input of the model in Python
 				text = string(ask(t, inPython, strings.Replace(body, "columns", "array", 1)).Body)
 			}
 			if got.Status != 200 || string(got.Body) != text {
