@@ -55,6 +55,9 @@ func (a *app) example(ctx context.Context, r *deployment) *example {
 			}
 		}
 		x.request, _ = json.Marshal([][]any{values}) // texts and numbers
+	case r.engine == serving.EngineONNX:
+		x.needs = "The model takes its inputs as JSON: /docs of the inference service describes them."
+		x.request = a.signatureExample(ctx, r)
 	default:
 		x.needs = "The model takes a JSON list of rows, such as [[1.0, 2.0]]; its file does not say of how many values."
 	}
@@ -75,6 +78,23 @@ func (a *app) example(ctx context.Context, r *deployment) *example {
 		x.answer = []byte(err.Error())
 	}
 	return x
+}
+
+// signatureExample is the example that the running endpoint's signature has, nil if there is none.
+func (a *app) signatureExample(ctx context.Context, r *deployment) []byte {
+	live, err := a.liveState(ctx)
+	if err != nil {
+		return nil // the endpoint answers; only its example is missing
+	}
+	for _, e := range live.Endpoints {
+		if e.URL == serving.CleanURL(r.runPlan.endpoint) && e.Signature != nil {
+			var compact bytes.Buffer
+			if json.Compact(&compact, e.Signature.Example) == nil {
+				return compact.Bytes()
+			}
+		}
+	}
+	return nil
 }
 
 // known is an object with the keys, with the values of row where it has them.

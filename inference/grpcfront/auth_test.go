@@ -3,9 +3,11 @@ package grpcfront_test
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -71,8 +73,12 @@ func TestARequestThatNeedsAKeyShowsOne(t *testing.T) {
 		if tc.header != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", tc.header)
 		}
-		err := r.Invoke(ctx, "/inference.GRPCInferenceService/ModelInfer", floats(tc.model, 1, 2), new(pb.ModelInferResponse))
+		var trailer metadata.MD
+		err := r.Invoke(ctx, "/inference.GRPCInferenceService/ModelInfer", floats(tc.model, 1, 2), new(pb.ModelInferResponse), grpc.Trailer(&trailer))
 		is(t, tc.name, err, tc.code, tc.text)
+		if got := strings.Join(trailer["www-authenticate"], ", "); !strings.Contains(got, tc.challenge) || tc.challenge == "" && got != "" {
+			t.Errorf("%s: challenge %q, want %q", tc.name, got, tc.challenge)
+		}
 		err = r.Invoke(ctx, "/inference.GRPCInferenceService/ModelReady", &pb.ModelReadyRequest{Name: tc.model}, new(pb.ModelReadyResponse))
 		is(t, tc.name+": ready", err, tc.code, tc.text)
 	}

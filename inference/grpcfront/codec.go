@@ -1,6 +1,7 @@
 package grpcfront
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"google.golang.org/grpc/encoding"
@@ -62,8 +63,14 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		r.broken = &engine.Error{Kind: engine.KindOverloaded, Text: "Too many large requests at the same time: try again later"}
 		return nil
 	}
+	r.limit = c.maxBody
+	if r.size >= engine.LendFrom { // it is put together where its model can read it
+		data.Ref()
+		r.pieces = slices.Clone(data)
+		return nil
+	}
 	r.message = data.MaterializeToBuffer(mem.DefaultBufferPool())
-	r.read(r.message.ReadOnlyData(), c.maxBody)
+	r.read(r.message.ReadOnlyData())
 	return nil
 }
 

@@ -53,14 +53,18 @@ func (r *running) idle(t *testing.T) {
 }
 
 func TestTheAnswerToRawContentsIsRawInEverySize(t *testing.T) {
-	r := start(t, nil, "echo")
-	for _, rows := range []int{0, 1, 500, 1 << 18} { // the last is 2 MB, in many frames
+	r := start(t, nil, "echo", "lends")
+	for i, rows := range []int{0, 1, 500, 1 << 18, 0, 500, 1 << 18} { // the largest are 2 MB, in many frames
+		model := "echo"
+		if i >= 4 {
+			model = "lends"
+		}
 		data := make([]byte, rows*8)
 		for i := range data {
 			data[i] = byte(i * 7)
 		}
 		a, err := r.infer(t, &pb.ModelInferRequest{
-			ModelName: "echo", RawInputContents: [][]byte{data},
+			ModelName: model, RawInputContents: [][]byte{data},
 			Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{int64(rows), 2}}},
 		})
 		if err != nil {
@@ -70,6 +74,44 @@ func TestTheAnswerToRawContentsIsRawInEverySize(t *testing.T) {
 		if len(a.GetRawOutputContents()) != 1 || !bytes.Equal(a.GetRawOutputContents()[0], data) || a.GetOutputs()[0].GetContents() != nil || a.GetOutputs()[0].GetShape()[0] != int64(rows) {
 			t.Errorf("%d rows: %v", rows, a.GetOutputs())
 		}
+	}
+	// A message whose name comes last, and large messages that cannot be answered.
+	named := marshal(t, &pb.ModelInferRequest{ModelName: "lends"})
+	unnamed := marshal(t, &pb.ModelInferRequest{RawInputContents: [][]byte{make([]byte, 1<<20)}, Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "UINT8", Shape: []int64{1 << 20}}}})
+	for name, tc := range map[string]struct {
+		message []byte
+		code    codes.Code
+		text    string
+	}{
+		"the name last":        {append(slices.Clone(unnamed), named...), codes.InvalidArgument, "its shape is [1048576], but the model takes [-1,2]"},
+		"no name":              {unnamed, codes.NotFound, "''"},
+		"broken at its end":    {append(append(slices.Clone(named), unnamed...), 0xff), codes.InvalidArgument, "its protobuf is broken"},
+		"an unknown endpoint":  {append(marshal(t, &pb.ModelInferRequest{ModelName: "nobody"}), unnamed...), codes.NotFound, "'nobody'"},
+		"garbage of that size": {bytes.Repeat([]byte{0xff}, 1<<20), codes.InvalidArgument, "its protobuf is broken"},
+	} {
+		is(t, name, r.call(t, "ModelInfer", tc.message, nil, grpc.ForceCodecV2(rawCodec{})), tc.code, tc.text)
+	}
+	if n := r.engine.lent.Load(); n != 0 {
+		t.Errorf("%d loans are left", n)
+	}
+}
+
+func TestTheMetadataOfAnAnswerNamesWhoAnswered(t *testing.T) {
+	r := start(t, nil, "headers/3", "busy")
+	var header, trailer metadata.MD
+	if err := r.call(t, "ModelInfer", floats("headers/3", 1, 2), new(pb.ModelInferResponse), grpc.Header(&header)); err != nil {
+		t.Fatal(err)
+	}
+	if got := header["x-clearml-endpoint"]; !slices.Equal(got, []string{"headers/3"}) {
+		t.Errorf("%v", header)
+	}
+	if !slices.Equal(header["x-mine"], []string{"1", "2"}) || header["grpc-status"] != nil || header["x-bad"] != nil || !slices.Equal(header["content-type"], []string{"application/grpc"}) {
+		t.Errorf("fields of user code: %v", header)
+	}
+	err := r.call(t, "ModelInfer", floats("busy", 1, 2), new(pb.ModelInferResponse), grpc.Trailer(&trailer))
+	is(t, "busy", err, codes.ResourceExhausted, "the queue is full")
+	if !slices.Equal(trailer["retry-after"], []string{"3"}) || !slices.Equal(trailer["grpc-retry-pushback-ms"], []string{"3000"}) {
+		t.Errorf("%v", trailer)
 	}
 }
 

@@ -24,6 +24,9 @@ const errorsEnd = "triton_grpc_error"
 // streamInfer answers ModelStreamInfer: the requests of a stream one after the other, each with one
 // message, or with one for each piece of a streamed answer.
 func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
+	if err := f.enter(s.Context()); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(s.Context())
 	defer cancel()
 	out := &outgoing{front: f, stream: s}

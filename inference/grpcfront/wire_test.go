@@ -26,8 +26,13 @@ func decoded(tb testing.TB, m *pb.ModelInferRequest) *request {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r := new(request)
-	r.read(b, 1<<20)
+	return readOf(b)
+}
+
+// readOf reads a message.
+func readOf(b []byte) *request {
+	r := &request{limit: 1 << 20}
+	r.read(b)
 	return r
 }
 
@@ -95,8 +100,7 @@ func TestUnpackedContentsAreRead(t *testing.T) {
 	tensor = protowire.AppendVarint(protowire.AppendTag(tensor, 3, protowire.VarintType), 1)
 	tensor = protowire.AppendBytes(protowire.AppendTag(tensor, 5, protowire.BytesType), contents)
 	message = protowire.AppendBytes(protowire.AppendTag(message, 5, protowire.BytesType), tensor)
-	r := new(request)
-	r.read(message, 1<<20)
+	r := readOf(message)
 	if r.broken != nil || !slices.Equal(r.Inputs[0].Shape, []int64{2, 1}) || !bytes.Equal(r.Inputs[0].Data, []byte{0, 0, 128, 63, 0, 0, 0, 64}) {
 		t.Errorf("%v %v", r.broken, r.Inputs)
 	}
@@ -117,8 +121,7 @@ func TestRawContentsAreReadInPlaceAndLargeAnswersAreNotCopied(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := new(request)
-	r.read(message, 1<<20)
+	r := readOf(message)
 	if r.broken != nil || &r.Inputs[0].Data[0] != &message[len(message)-len(data)] {
 		t.Errorf("it is copied: %v", r.broken)
 	}
@@ -190,7 +193,7 @@ func TestBrokenRequestsAreRefusedByName(t *testing.T) {
 	} {
 		r := new(request)
 		if tc.m == nil {
-			r.read([]byte("\x0a\x02a\xff"), 1<<20)
+			r = readOf([]byte("\x0a\x02a\xff"))
 		} else {
 			r = decoded(t, tc.m)
 		}
@@ -246,9 +249,7 @@ func FuzzRequest(f *testing.F) {
 	}
 	f.Add([]byte{0x2a, 0x04, 0x2a, 0x00, 0x2a, 0x00})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		const limit = 1 << 16
-		r := new(request)
-		r.read(b, limit)
+		r := readOf(b)
 		if r.broken != nil {
 			return
 		}
@@ -303,7 +304,8 @@ func BenchmarkDecode(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				r, _ := requests.Get().(*request)
-				if r.read(message, 1<<30); r.broken != nil {
+				r.limit = 1 << 30
+				if r.read(message); r.broken != nil {
 					b.Fatal(r.broken)
 				}
 				r.release()

@@ -163,7 +163,7 @@ func ErrorBody(text string) []byte {
 }
 
 // Fit checks the tensors of a request against the inputs of the model, and returns them in the datatypes of the model:
-// a number is converted if that changes no value. Its errors are *engine.Error, and name the input.
+// a number is converted if that changes no value. The only input of a model that does not name it has any name. Its errors are *engine.Error, and name the input.
 func Fit(sig *engine.Signature, tensors []engine.Tensor) ([]engine.Tensor, error) {
 	if len(sig.Inputs) == 0 {
 		return tensors, nil
@@ -177,6 +177,9 @@ func Fit(sig *engine.Signature, tensors []engine.Tensor) ([]engine.Tensor, error
 		at := i // mostly
 		if i >= len(sig.Inputs) || sig.Inputs[i].Name != t.Name {
 			at = slices.IndexFunc(sig.Inputs, func(s engine.TensorSpec) bool { return s.Name == t.Name })
+		}
+		if at < 0 && len(sig.Inputs) == 1 && sig.Inputs[0].Name == engine.Unnamed && len(tensors) == 1 {
+			at = 0
 		}
 		if at < 0 {
 			return nil, badRequest("the model has no input '%s'; it takes %s", t.Name, quoted(inputNames(sig.Inputs)))

@@ -191,6 +191,12 @@ def xgboost_kinds():
         ("XGBRegressor", xgboost.XGBRegressor(**few), {"missing": 0.1}),
         ("XGBRegressor, absolute error", xgboost.XGBRegressor(objective="reg:absoluteerror", **few), {}),
         ("XGBRFClassifier", xgboost.XGBRFClassifier(**few), {"classes": 2}),
+        ("XGBRegressor, dart", xgboost.XGBRegressor(booster="dart", rate_drop=0.2, **few), {}),
+        (
+            "XGBClassifier, dart, 3 classes",
+            xgboost.XGBClassifier(booster="dart", rate_drop=0.2, **few),
+            {"classes": 3},
+        ),
         ("XGBClassifier, dart", xgboost.XGBClassifier(booster="dart", rate_drop=0.2, **few), {"classes": 2}),
     ):
         kind("xgboost", name)(fitted(estimator, **of))
@@ -236,6 +242,10 @@ def xgboost_kinds():
     def _ranker():
         x, y = data(5)
         return xgboost.XGBRanker(**few).fit(x, y, qid=np.arange(len(x)) // 10)
+
+    @kind("xgboost", "XGBRegressor, 0 as missing")
+    def _zero():
+        return xgboost.XGBRegressor(missing=0, **few).fit(*data())
 
     @kind("xgboost", "XGBClassifier, early stopping")
     def _early():
@@ -315,6 +325,11 @@ def lightgbm_kinds():
         ("no missing values", boosted(use_missing=False)),
     ):
         kind("lightgbm", f"LightGBM Booster, {name}")(train)
+
+    @kind("lightgbm", "LGBMClassifier, random forest, 3 classes")
+    def _forest():
+        forest = lightgbm.LGBMClassifier(boosting_type="rf", bagging_freq=1, bagging_fraction=0.5, **few)
+        return forest.fit(*data(3))
 
     @kind("lightgbm", "LightGBM Booster, categories")
     def _categories():
