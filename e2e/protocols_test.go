@@ -50,6 +50,10 @@ func protocolModels() []protocolModel {
 	sequence := tensorFlags("int32", "[-1, 1]", []string{"INPUT"}, []string{"OUTPUT"})
 	return []protocolModel{
 		{"simple", "simple.py", tensorFlags("int32", "[-1, 16]", two, one)},
+		{"simple_int8", "simple.py", tensorFlags("int8", "[-1, 16]", two, one)},
+		{"densenet_onnx", "densenet.py", append(tensorFlags("float32", "[3, 224, 224]", []string{"data_0"}, nil), "--output-name", "fc6_1", "--output-type", "float32", "--output-size", "[1000]")},
+		{"pieces", "pieces.py", nil},
+		{"slow", "slow.py", nil},
 		{"simple_string", "simple_string.py", tensorFlags("string", "[-1, 16]", two, one)},
 		{"simple_identity", "identity.py", tensorFlags("string", "[-1, 16]", two[:1], one[:1])},
 		{"custom_identity_int32", "identity.py", tensorFlags("int32", "[-1, 16]", two[:1], one[:1])},

@@ -74,7 +74,6 @@ var engineKinds = map[engine.Kind]FailureKind{ //nolint:gochecknoglobals // a co
 	engine.KindTooLarge:    KindTooLarge,
 	engine.KindDied:        KindDied,
 	engine.KindBadRequest:  KindBadRequest,
-	engine.KindNoTensors:   KindBadRequest,
 }
 
 // outcome is the statistics' outcome of a request with this failure.

@@ -250,9 +250,7 @@ func (s *Service) shadowAnswer(ctx context.Context, to serving.EndpointURL, c co
 		err = collect(ctx, answer, s.o.MaxAnswer)
 	}
 	if err == nil && c.tensors != nil && answer.Status < http.StatusBadRequest {
-		if answer.Tensors == nil {
-			answer.Tensors = answerTensors(live.Model, c.tensors.Tensors, answer.Body)
-		}
+		toTensors(answer)
 		answer.Body, err = plainAnswer(answer.Tensors)
 	}
 	return answer, err

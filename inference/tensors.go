@@ -3,7 +3,6 @@ package inference
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -20,50 +19,29 @@ func signatureOf(m engine.Model) engine.Signature {
 	return engine.Signature{}
 }
 
-// inferTensors asks a model with tensors that fit its signature. A model that takes no tensors is asked with them as a
-// JSON body, which req then has instead, so that copies of the request are those of any other.
+// inferTensors asks a model with tensors that fit its signature. Of the free tensors, req then has the body instead, so
+// that copies of the request are those of any other.
 func inferTensors(ctx context.Context, m engine.Model, req *engine.Request) (*engine.Response, error) {
 	signature := signatureOf(m)
-	if body, ok := freeBody(&signature, req.Tensors); ok {
-		return inferBody(ctx, m, req, body)
+	if len(signature.Inputs) == 0 {
+		if body, ok := v2.FreeBody(req.Tensors); ok {
+			req.Body, req.ContentType, req.Tensors, req.Loan = body, jsonType, nil, nil
+			return m.Infer(ctx, req)
+		}
 	}
 	tensors, err := v2.Fit(&signature, req.Tensors)
 	if err != nil {
 		return nil, err
 	}
 	req.Tensors = tensors
-	answer, err := m.Infer(ctx, req)
-	failed, ok := errors.AsType[*engine.Error](err)
-	if !ok || failed.Kind != engine.KindNoTensors {
-		return answer, err
-	}
-	body, err := v2.Body(req.Tensors, signature.Table)
-	if err != nil {
-		return nil, err
-	}
-	return inferBody(ctx, m, req, body)
-}
-
-func inferBody(ctx context.Context, m engine.Model, req *engine.Request, body []byte) (*engine.Response, error) {
-	req.Body, req.ContentType, req.Tensors, req.Loan = body, jsonType, nil, nil
 	return m.Infer(ctx, req)
 }
 
-// freeBody is the body in the tensors of a request to a model that tells nothing of its inputs.
-func freeBody(signature *engine.Signature, tensors []engine.Tensor) ([]byte, bool) {
-	if len(signature.Inputs) > 0 {
-		return nil, false
+// toTensors makes the answer to the free tensors one. Any other request with tensors has been answered with tensors.
+func toTensors(answer *engine.Response) {
+	if answer.Tensors == nil && answer.Stream == nil && answer.Status < http.StatusBadRequest {
+		answer.Tensors, answer.Body = []engine.Tensor{v2.FreeAnswer(answer.Body)}, nil
 	}
-	return v2.FreeBody(tensors)
-}
-
-// answerTensors are the tensors of an answer with a body to a request with tensors.
-func answerTensors(m engine.Model, asked []engine.Tensor, body []byte) []engine.Tensor {
-	signature := signatureOf(m)
-	if _, ok := freeBody(&signature, asked); ok && len(signature.Outputs) == 0 {
-		return []engine.Tensor{v2.FreeAnswer(body)}
-	}
-	return v2.Tensors(body, signature.Outputs)
 }
 
 // rowsOf is the number of rows of a request to a model that computes on rows, else 1.

@@ -2,12 +2,16 @@ package native_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"clearmlserving/native"
@@ -52,6 +56,9 @@ func TestStoredModelsAnswerAsTheirLibrariesDid(t *testing.T) {
 }
 
 func TestAPredictionAllocatesNothing(t *testing.T) {
+	if race {
+		t.Skip("the race detector allocates")
+	}
 	for _, file := range models(t) {
 		m := open(t, file)
 		for _, n := range []int{1, 64, 100} {
@@ -101,6 +108,21 @@ func TestTheAnswerOfARowDoesNotDependOnItsNeighbours(t *testing.T) {
 					}
 				}
 			}
+		}
+	}
+}
+
+// TestAModelMayLieAnywhereInMemory reads a model at each offset from a multiple of eight.
+func TestAModelMayLieAnywhereInMemory(t *testing.T) {
+	good, err := os.ReadFile("testdata/forest.native")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for offset := range 9 {
+		buffer := make([]byte, offset+len(good))
+		copy(buffer[offset:], good)
+		if _, err := native.Read(buffer[offset:]); err != nil {
+			t.Errorf("at %d: %v", offset, err)
 		}
 	}
 }
@@ -176,6 +198,69 @@ func TestWhatIsNoModelIsAnError(t *testing.T) {
 func TestAMethodThatIsNotThereIsNamedWithThoseThatAre(t *testing.T) {
 	m := open(t, "testdata/forest.native")
 	if _, err := m.Method("transform"); err == nil || !strings.Contains(err.Error(), "predict, predict_proba") {
+		t.Error(err)
+	}
+}
+
+func TestManyGoroutinesShareAModel(t *testing.T) {
+	for _, file := range models(t) {
+		m := open(t, file)
+		rows, method := make([]float64, 20*len(m.Columns)), len(m.Methods)-1
+		for i := range rows {
+			rows[i] = float64(i%13) - 6
+		}
+		want := make([]float64, 20*m.Methods[method].Width)
+		if err := m.Predict(method, rows, 20, want); err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				out := make([]float64, len(want))
+				for range 50 {
+					if err := m.Predict(method, rows, 20, out); err != nil || !slices.Equal(out, want) {
+						t.Errorf("%s: %v %v", file, out, err)
+						return
+					}
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+// TestASmallFileDescribesNoLargeTables makes many nodes of one set: their table would have gigabytes.
+func TestASmallFileDescribesNoLargeTables(t *testing.T) {
+	const columns, words = 3000, 40000 // each column has a table of 32*words categories
+	data := append([]byte("CMLNATV1"), make([]byte, 56)...)
+	array := func(kind string, size int, values ...int) string {
+		at := len(data)
+		for _, v := range values {
+			for i := range size {
+				data = append(data, byte(v>>(8*i)))
+			}
+		}
+		for len(data)%8 != 0 {
+			data = append(data, 0)
+		}
+		return fmt.Sprintf(`{"type": %q, "at": %d, "len": %d}`, kind, at, len(values))
+	}
+	var feature, left, right, mode, roots, names []int
+	for tree := range columns { // a node with two leaves
+		roots = append(roots, 3*tree)
+		feature, mode = append(feature, tree, -1, -1), append(mode, 8|16, 0, 0)
+		left, right = append(left, 3*tree+1, 0, 0), append(right, 3*tree+2, 0, 0)
+		names = append(names, tree)
+	}
+	zeros := make([]int, 3*columns)
+	description := fmt.Sprintf(`{"format": 1, "columns": [%s], "methods": [{"name": "predict", "slot": 1}], "stages": [{"kind": "trees", "in": 0,
+"outputs": 1, "init": %s, "roots": %s, "feature": %s, "threshold": %s, "left": %s, "right": %s, "mode": %s, "values": %s, "sets": %s, "words": %s}]}`,
+		strings.Repeat(`{"type": "float64"}, `, len(names)-1)+`{"type": "float64"}`, array("f64", 8, 0), array("u32", 4, roots...),
+		array("i32", 4, feature...), array("f64", 8, zeros...), array("i32", 4, left...), array("i32", 4, right...), array("u8", 1, mode...),
+		array("f64", 8, 0), array("u32", 4, 0, words), array("u32", 4, make([]int, words)...))
+	binary.LittleEndian.PutUint64(data[16:], uint64(len(data)))
+	binary.LittleEndian.PutUint64(data[24:], uint64(len(description)))
+	if _, err := native.Read(seal(append(data, description...))); err == nil || !strings.Contains(err.Error(), "too large") {
 		t.Error(err)
 	}
 }

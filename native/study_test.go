@@ -66,7 +66,7 @@ func TestModelsAnswerAsTheirLibraries(t *testing.T) {
 	} else if n, err := strconv.Atoi(os.Getenv("NATIVE_STUDY_ROWS")); err == nil {
 		rows = n
 	} else {
-		rows = 4000
+		rows = 5000
 	}
 	var libraries, kinds []string
 	heads, cells := map[string][]string{}, map[string][]string{} // by library; by library and kind
@@ -150,4 +150,44 @@ func prove(t *testing.T, e extracted) string {
 		exact += n
 	}
 	return fmt.Sprintf("0 of %d", exact) + text
+}
+
+// TestFilesAreExtractedAsTheirEnginesLoadThem runs the program as an instance does, for each form of file.
+func TestFilesAreExtractedAsTheirEnginesLoadThem(t *testing.T) {
+	python, folder := testPython(t), t.TempDir()
+	list, err := exec.CommandContext(t.Context(), python, "testdata/files.py", folder).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(list)) {
+		words := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(words) != 4 {
+			t.Fatal(line)
+		}
+		e := extracted{Kind: line, File: words[2] + ".native", Proof: words[2] + ".proof"}
+		out, err := exec.CommandContext(t.Context(), python, "extract/python/main.py", "--engine", words[0], "--method", words[1],
+			"--model", words[2], "--out", e.File, "--proof", e.Proof, "--rows", "50").Output()
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		var said struct {
+			Model, Refused string
+			Methods        []string
+		}
+		if err := json.Unmarshal(out, &said); err != nil {
+			t.Fatalf("%s: %v", out, err)
+		}
+		if words[3] == "refused" {
+			if !strings.Contains(said.Refused, "KNeighborsClassifier") {
+				t.Errorf("%s: %+v", line, said)
+			}
+			continue
+		}
+		if got := said.Model + ": " + strings.Join(said.Methods, ", "); got != words[3] {
+			t.Errorf("%s: %s", line, got)
+		}
+		if got := prove(t, e); !strings.HasPrefix(got, "0 of ") || strings.Contains(got, ";") {
+			t.Errorf("%s: %s", line, got)
+		}
+	}
 }

@@ -391,19 +391,17 @@ func (t *trees) layCategories(n *nodes, order []int32, catNodes map[int32][]int3
 		features = append(features, feature)
 	}
 	slices.Sort(features)
-	first := len(t.columns)
+	first, room := len(t.columns), 1<<20+16*(len(n.words)+len(n.feature))
 	for _, feature := range features {
 		list := catNodes[feature]
 		c := categories{feature: feature, first: first, words: (len(list) + 63) / 64}
-		total := 0
 		for _, at := range list {
 			set, _ := n.set(order[at])
 			c.count = max(c.count, len(set)*32)
-			total += len(set)
 		}
 		// Sets may share words in the file, so that a small file could describe large tables.
-		if rows := c.count + 2; rows > (len(n.words)+len(list)+1024)*1024/c.words {
-			return nil, fmt.Errorf("column %d: the sets of its nodes differ too much in length", feature)
+		if room -= (c.count + 2) * c.words; room < 0 {
+			return nil, fmt.Errorf("column %d: the sets of its nodes are too large for its file", feature)
 		}
 		c.bits = make([]int64, (c.count+2)*c.words)
 		for i, at := range list {

@@ -138,7 +138,8 @@ func sumRows[F float32 | float64](t *trees, keys unsafe.Pointer, stride uintptr,
 	outputs := t.Outputs
 	for tree := range t.count {
 		root, depth := uintptr(t.roots[tree]), int(t.depth[tree])
-		for at, group := 0, keys; at < len(sums); at, group = at+lanes*outputs, unsafe.Add(group, stride) {
+		for at, offset := 0, uintptr(0); at < len(sums); at, offset = at+lanes*outputs, offset+stride {
+			group := unsafe.Add(keys, offset)
 			switch {
 			case t.narrow != nil:
 				rowsNarrow(unsafe.Pointer(&t.narrow[0]), group, root, depth, &leaves)

@@ -1,8 +1,11 @@
 package worker
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 )
@@ -16,6 +19,8 @@ type Value struct {
 	// are of requests and answers with tensors.
 	As      string
 	Outputs []string
+	// Streams: the answer of a generator may be a stream of answers.
+	Streams bool
 	// ContentType is application/json or application/octet-stream; it is unused with
 	// Tensors.
 	ContentType string
@@ -49,6 +54,8 @@ const (
 	DictOfArrays
 	ListOfArrays
 )
+
+const layoutStreams = 128 // of a request
 
 // contentTensors marks a body of tensors. runtime/tensors.py mirrors this file and
 // describes the format: change both together.
@@ -102,7 +109,11 @@ func (v *Value) copyTo(l *Loan) *Value {
 
 // takeTensors moves the tensors of an answer from its body.
 func (r *Response) takeTensors() error {
-	if r.ContentType != contentTensors || r.ErrorKind != "" || r.Stream != nil {
+	if r.ContentType != contentTensors || r.ErrorKind != "" {
+		return nil
+	}
+	if r.Stream != nil {
+		r.Answers = &Answers{Stream: r.Stream}
 		return nil
 	}
 	v, err := parseValue(r.ContentType, r.Body)
@@ -165,7 +176,11 @@ func (v *Value) appendHead(b []byte) []byte {
 	if len(as) > mostType {
 		as = ""
 	}
-	b = binary.LittleEndian.AppendUint16(append(b, byte(v.Layout)), uint16(len(v.Tensors)))
+	layout := byte(v.Layout)
+	if v.Streams {
+		layout |= layoutStreams
+	}
+	b = binary.LittleEndian.AppendUint16(append(b, layout), uint16(len(v.Tensors)))
 	b = binary.LittleEndian.AppendUint16(append(b, byte(len(as))), uint16(len(v.Outputs)))
 	b = append(b, as...)
 	for _, name := range v.Outputs {
@@ -195,7 +210,7 @@ func parseValue(contentType string, body []byte) (Value, error) {
 	if len(body) < 6 {
 		return bad()
 	}
-	v := Value{Layout: Layout(body[0])}
+	v := Value{Layout: Layout(body[0] &^ layoutStreams), Streams: body[0]&layoutStreams != 0}
 	count, nAs, outputs := int(binary.LittleEndian.Uint16(body[1:])), int(body[3]), int(binary.LittleEndian.Uint16(body[4:]))
 	b := body[6:]
 	if nAs+2*outputs+13*count > len(b) {
@@ -242,3 +257,41 @@ func parseValue(contentType string, body []byte) (Value, error) {
 	}
 	return v, nil
 }
+
+// Answers are a stream of answers with tensors.
+type Answers struct {
+	*Stream
+
+	buf  []byte
+	used int // bytes at the front of buf that the last answer had
+}
+
+// Next returns the next answer for ParseAnswer, valid until the following call, or io.EOF.
+func (a *Answers) Next(ctx context.Context) ([]byte, error) {
+	a.buf = append(a.buf[:0], a.buf[a.used:]...)
+	a.used = 0
+	for {
+		if len(a.buf) >= 4 {
+			if size := 4 + int64(binary.LittleEndian.Uint32(a.buf)); size <= int64(len(a.buf)) {
+				a.used = int(size)
+				return a.buf[4:size:size], nil
+			}
+		}
+		piece, err := a.Stream.Next(ctx)
+		switch {
+		case errors.Is(err, io.EOF) && len(a.buf) > 0:
+			return nil, fmt.Errorf("%w: a stream of tensors cut short", errFrame)
+		case err != nil:
+			return nil, err
+		case len(a.buf)+len(piece) > maxAnswer:
+			return nil, fmt.Errorf("%w: an answer of a stream has more than %d bytes", errFrame, maxAnswer)
+		}
+		a.buf = append(a.buf, piece...)
+	}
+}
+
+// maxAnswer bounds one answer of a stream.
+const maxAnswer = 256 << 20
+
+// ParseAnswer reads the tensors of an answer of a stream.
+func ParseAnswer(piece []byte) (Value, error) { return parseValue(contentTensors, piece) }

@@ -174,8 +174,10 @@ type Response struct {
 	ContentType string
 	Headers     []Header
 	Body        []byte
-	// Tensors is the answer to a request with tensors, nil for an error status.
+	// Tensors is the answer to a request with tensors, nil for an error status. Answers, when not
+	// nil, are Stream as a stream of such answers.
 	Tensors *Value
+	Answers *Answers
 	// Stats is a JSON object of the logged variables, nil for none.
 	Stats []byte
 	// ErrorKind is the kind of user code's error, "" for none.

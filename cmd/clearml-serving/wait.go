@@ -307,12 +307,8 @@ func (a *app) printAddresses(ctx context.Context, s *operations.Service, f fleet
 // requestFor is the example of the endpoint's signature, else a request with a zero for each field that the
 // endpoint's record names, or that its code reads from the body. "": nothing says what a request holds.
 func (a *app) requestFor(ctx context.Context, s *operations.Service, f fleet, endpoint serving.EndpointURL) string {
-	for _, l := range f.instances {
-		for _, e := range l.Endpoints {
-			if e.URL == endpoint && e.Signature != nil && e.Signature.Example != nil {
-				return string(e.Signature.Example)
-			}
-		}
+	if body := f.example(endpoint); body != "" {
+		return body
 	}
 	r, err := s.Revision(string(endpoint), 0)
 	if err != nil {

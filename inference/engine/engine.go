@@ -36,6 +36,9 @@ type Request struct {
 	// Outputs are the names of the wanted tensors, nil: those that the model always returns. A Model may
 	// return others too, which the front omits, and not all of them.
 	Outputs []string
+	// Streams: the front sends each piece of a streamed answer as an answer with tensors. Otherwise a
+	// request with tensors has one answer.
+	Streams bool
 	// Loan is the memory of Body, or of the data of Tensors, if a Lender has lent it.
 	Loan Loan
 	// ContentType is the client's, "" if it sent none.
@@ -85,8 +88,10 @@ type Response struct {
 	TensorsAs string
 	// Stats is a JSON object of the endpoint's logged variables, nil if not sampled.
 	Stats []byte
-	// Stream, if not nil, yields the body in pieces.
-	Stream Stream
+	// Stream, if not nil, yields the body in pieces. PieceTensors, if not nil, reads a piece, which is then an
+	// answer with tensors.
+	Stream       Stream
+	PieceTensors func(piece []byte) ([]Tensor, error)
 	// Unread: the engine could not parse the request, so user code did not get it.
 	Unread bool
 	// Queued is the time before a worker got the request.
@@ -213,7 +218,6 @@ const (
 	KindUnavailable             // no process can answer now
 	KindTooLarge                // the request exceeds the engine's limits
 	KindBadRequest              // the engine does not support such a request
-	KindNoTensors               // the model only takes bodies
 )
 
 // Error is an engine's failure to answer, as opposed to an error answer of user
@@ -236,9 +240,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// NoTensors is the failure of a Model that only accepts bodies: it is then asked with the tensors as a JSON body.
+// NoTensors is the failure of a Model that only accepts bodies.
 func NoTensors(url serving.EndpointURL) *Error {
-	return &Error{Kind: KindNoTensors, Endpoint: url, Text: fmt.Sprintf("endpoint '%s' takes no tensors: send a body", url)}
+	return &Error{Kind: KindBadRequest, Endpoint: url, Text: fmt.Sprintf("endpoint '%s' takes no tensors: send a body", url)}
 }
 
 // LoadError is the reason why a model could not be created, with the traceback of user code.

@@ -138,6 +138,9 @@ type TensorSpec struct {
 	Example json.RawMessage `json:"example,omitempty"`
 }
 
+// Unnamed is the name of the only input of a model that does not name it.
+const Unnamed = "input-0"
+
 // Signature describes the inputs and outputs of a model, and the bodies of its endpoint.
 type Signature struct {
 	Inputs  []TensorSpec `json:"inputs,omitempty"`

@@ -3,9 +3,11 @@ package grpcfront_test
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
@@ -71,8 +73,12 @@ func TestARequestThatNeedsAKeyShowsOne(t *testing.T) {
 		if tc.header != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, "authorization", tc.header)
 		}
-		err := r.Invoke(ctx, "/inference.GRPCInferenceService/ModelInfer", floats(tc.model, 1, 2), new(pb.ModelInferResponse))
+		var trailer metadata.MD
+		err := r.Invoke(ctx, "/inference.GRPCInferenceService/ModelInfer", floats(tc.model, 1, 2), new(pb.ModelInferResponse), grpc.Trailer(&trailer))
 		is(t, tc.name, err, tc.code, tc.text)
+		if got := strings.Join(trailer["www-authenticate"], ", "); !strings.Contains(got, tc.challenge) || tc.challenge == "" && got != "" {
+			t.Errorf("%s: challenge %q, want %q", tc.name, got, tc.challenge)
+		}
 		err = r.Invoke(ctx, "/inference.GRPCInferenceService/ModelReady", &pb.ModelReadyRequest{Name: tc.model}, new(pb.ModelReadyResponse))
 		is(t, tc.name+": ready", err, tc.code, tc.text)
 	}
@@ -80,6 +86,7 @@ func TestARequestThatNeedsAKeyShowsOne(t *testing.T) {
 
 func TestARequestWithoutAKeyIsRefusedBeforeItsMessage(t *testing.T) {
 	keys := newKeyRing()
+	one := keys.add("one", time.Time{}, "echo")
 	r := start(t, keys.with(t), "echo")
 	s := r.stream(t) // no message is sent
 	_, err := next(t, s)
@@ -97,6 +104,20 @@ func TestARequestWithoutAKeyIsRefusedBeforeItsMessage(t *testing.T) {
 	for _, name := range []string{"echo", "nobody"} { // which endpoints there are is not told
 		_, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: name})
 		is(t, "the health of "+name, err, codes.Unauthenticated, "Not authenticated")
+	}
+	for _, method := range []string{"ModelReady", "ModelMetadata", "ModelInfer", "ModelConfig", "ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"} {
+		err := r.call(t, method, &pb.ServerLiveRequest{}, new(pb.ServerLiveResponse))
+		is(t, method, err, codes.Unauthenticated, "Not authenticated")
+	}
+	for _, method := range []string{"RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"} {
+		err := r.Invoke(t.Context(), "/inference.model_repository.ModelRepositoryService/"+method, &pb.ServerLiveRequest{}, new(pb.ServerLiveResponse))
+		is(t, method, err, codes.Unauthenticated, "Not authenticated")
+	}
+	// A key for some endpoints is not one for the whole service.
+	ctx := metadata.AppendToOutgoingContext(context.Background(), "authorization", "Bearer "+one)
+	for _, method := range []string{"ModelStatistics", "RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload"} {
+		err := r.Invoke(ctx, "/inference.GRPCInferenceService/"+method, &pb.ServerLiveRequest{}, new(pb.ServerLiveResponse))
+		is(t, method, err, codes.PermissionDenied, "for other endpoints")
 	}
 	if code := status.Code(r.call(t, "NoSuchMethod", &pb.ServerLiveRequest{}, new(pb.ServerLiveResponse))); code != codes.Unimplemented && code != codes.Unauthenticated {
 		t.Error(code)

@@ -23,20 +23,20 @@ type wire struct {
 	conn net.Conn
 }
 
-func connect(t *testing.T, addr string) wire {
-	t.Helper()
-	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", addr)
+func connect(tb testing.TB, addr string) wire {
+	tb.Helper()
+	conn, err := new(net.Dialer).DialContext(tb.Context(), "tcp", addr)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() })
+	tb.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience)) // a new socket has no error
 	if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	w := wire{http2.NewFramer(conn, conn), conn}
 	if err := w.WriteSettings(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return w
 }
@@ -185,7 +185,7 @@ func TestTheRequestsOfAConnectionAreBounded(t *testing.T) {
 		}
 		if s, ok := f.(*http2.SettingsFrame); ok && !s.IsAck() {
 			most, told := s.Value(http2.SettingMaxConcurrentStreams)
-			if !told || most > 1024 {
+			if !told || most > 256 {
 				t.Errorf("%d streams", most)
 			}
 			return
@@ -228,4 +228,45 @@ func TestConnectionsAboveTheLimitAreClosed(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// FuzzFrames sends bytes as the messages of a request, or as frames of HTTP/2. The server ends each with a status or
+// closes the connection, and goes on.
+func FuzzFrames(f *testing.F) {
+	r := start(f, func(_ *inference.Options, o *grpcfront.Options) { o.MaxBody = 1 << 16 }, "echo")
+	message := marshal(f, floats("echo", 1, 2))
+	f.Add(frame(uint32(len(message)), message), true)
+	f.Add(frame(uint32(len(message)), message[:5]), true)
+	f.Add(frame(1<<31, message), true)
+	f.Add(append(frame(uint32(len(message)), message), frame(uint32(len(message)), message)...), true)
+	f.Add([]byte{0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8}, false)             // RST_STREAM of no stream
+	f.Add([]byte{0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff}, false) // a window that overflows
+	f.Fuzz(func(t *testing.T, b []byte, messages bool) {
+		if len(b) > 1<<14 {
+			return // one frame
+		}
+		w := connect(t, r.addr)
+		if messages {
+			w.ask(t, 1, inferPath)
+			if err := w.WriteData(1, true, b); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.status(t, 1); got == "" {
+				t.Error("it ends without a status")
+			}
+			_ = w.conn.Close()
+			return
+		}
+		if _, err := w.conn.Write(b); err == nil {
+			if tcp, ok := w.conn.(*net.TCPConn); ok {
+				_ = tcp.CloseWrite() // the connection may have been closed
+			}
+			_, err = io.Copy(io.Discard, w.conn)
+			var late net.Error
+			if errors.As(err, &late) && late.Timeout() {
+				t.Error("the connection is not closed")
+			}
+		}
+		_ = w.conn.Close()
+	})
 }

@@ -1,6 +1,7 @@
 package grpcfront_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +40,8 @@ const patience = 2 * time.Minute
 type fakeEngine struct {
 	mu   sync.Mutex
 	seen []engine.Request // of the endpoint "seen"
+
+	lent atomic.Int32 // unreleased loans
 
 	left chan struct{} // gets a value when a request of "waits" ends
 }
@@ -70,6 +74,21 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 	switch name {
 	case "echo": // the memory of the request
 		return &engine.Response{Status: 200, Tensors: req.Tensors, TensorsAs: req.TensorsAs}, nil
+	case "lends": // the memory of the request
+		if lent, ok := req.Loan.(*loan); ok != (len(req.Tensors[0].Data) >= engine.LendFrom) || ok && &lent.memory[len(lent.memory)-1] != &req.Tensors[0].Data[len(req.Tensors[0].Data)-1] {
+			return nil, &engine.Error{Kind: engine.KindInternal, Text: "the tensor is not in the loan"}
+		}
+		return &engine.Response{Status: 200, Tensors: req.Tensors}, nil
+	case "headers":
+		return &engine.Response{Status: 200, Tensors: req.Tensors, Header: []engine.Header{
+			{Name: "X-Mine", Value: "1"},
+			{Name: "x-mine", Value: "2"},
+			{Name: "grpc-status", Value: "13"},
+			{Name: "Content-Type", Value: "text/plain"},
+			{Name: "X-Bad", Value: "a\nb"},
+			{Name: "x y", Value: "1"},
+			{Name: "x-data-bin", Value: "1"},
+		}}, nil
 	case "seen":
 		m.e.mu.Lock()
 		defer m.e.mu.Unlock()
@@ -99,6 +118,13 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one"}, fails: true}}, nil
 	case "stream":
 		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one ", "two ", "three"}}}, nil
+	case "parts": // of tensors, for fronts that take them
+		if !req.Streams {
+			return &engine.Response{Status: 200, Tensors: req.Tensors}, nil
+		}
+		return &engine.Response{Status: 200, Stream: &pieces{left: []string{"a", "bc"}}, PieceTensors: func(piece []byte) ([]engine.Tensor, error) {
+			return []engine.Tensor{{Name: "out", Datatype: engine.Uint8, Shape: []int64{int64(len(piece))}, Data: piece}}, nil
+		}}, nil
 	case "busy":
 		return nil, &engine.Error{Kind: engine.KindOverloaded, Text: "the queue is full", RetryAfter: 3 * time.Second}
 	case "died":
@@ -109,6 +135,26 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 		return &engine.Response{Status: 200, Tensors: []engine.Tensor{{Name: "y", Datatype: engine.FP32, Shape: []int64{3}, Data: []byte{1, 2}}}}, nil
 	}
 	return nil, engine.NoTensors(m.url)
+}
+
+// Lend lends memory of the endpoint "lends".
+func (m *fakeModel) Lend(size int) engine.Loan {
+	if m.url != "lends" {
+		return nil
+	}
+	m.e.lent.Add(1)
+	return &loan{bytes.Repeat([]byte{0xee}, size), m.e}
+}
+
+type loan struct {
+	memory []byte
+	e      *fakeEngine
+}
+
+func (l *loan) Bytes() []byte { return l.memory }
+func (l *loan) Release() {
+	clear(l.memory) // nobody may read it any more
+	l.e.lent.Add(-1)
 }
 
 // pieces is a stream of texts.

@@ -27,6 +27,9 @@ const inferMethod = "/" + inferenceService + "/ModelInfer"
 
 // infer answers ModelInfer.
 func (f *Front) infer(_ any, ctx context.Context, receive func(any) error, _ grpc.UnaryServerInterceptor) (reply any, err error) {
+	if err := f.enter(ctx); err != nil {
+		return nil, err
+	}
 	r, _ := requests.Get().(*request)
 	defer func() {
 		if p := recover(); p != nil { // r may be in use: it is not returned to the pool
@@ -60,11 +63,35 @@ func (f *Front) infer(_ any, ctx context.Context, receive func(any) error, _ grp
 // asker is Ask of the core, or AskTensors.
 type asker func(ctx context.Context, t inference.Ticket, q *inference.Question) (inference.Answer, *inference.Failure)
 
+// admit reads a large message, once it is known that its endpoint may be asked, and returns the ticket.
+func (f *Front) admit(ctx context.Context, r *request) (inference.Ticket, *inference.Failure) {
+	head := f.head(ctx, r.ID)
+	if r.pieces == nil {
+		head.Endpoint = f.core.Named(r.model, r.version)
+		return f.core.Admit(head)
+	}
+	model, version := nameIn(r.pieces[0].ReadOnlyData())
+	var ticket inference.Ticket
+	var loan engine.Loan
+	if model != "" {
+		head.Endpoint = f.core.Named(model, version)
+		var failure *inference.Failure
+		if ticket, failure = f.core.Admit(head); failure != nil {
+			return ticket, failure
+		}
+		loan = f.core.Lend(ticket, int(r.size))
+	}
+	r.join(loan)
+	if r.model == model && r.version == version && model != "" {
+		return ticket, nil
+	}
+	head.Endpoint = f.core.Named(r.model, r.version) // it came later in the message
+	return f.core.Admit(head)
+}
+
 // ask asks for the answer to one request.
 func (f *Front) ask(ctx context.Context, r *request, ask asker) (inference.Answer, *inference.Failure) {
-	head := f.head(ctx, r.ID)
-	head.Endpoint = f.core.Named(r.model, r.version)
-	ticket, failure := f.core.Admit(head)
+	ticket, failure := f.admit(ctx, r)
 	if failure != nil && (r.broken == nil || failure.Kind != inference.KindUnknownEndpoint) { // the name may be broken too
 		return inference.Answer{}, failure
 	}
@@ -78,7 +105,7 @@ func (f *Front) ask(ctx context.Context, r *request, ask asker) (inference.Answe
 	}
 	q := &r.question
 	q.Request = engine.Request{
-		ID: loggable(r.ID), Tensors: r.Inputs, TensorsAs: r.ContentType, Parameters: r.Parameters, Outputs: r.Names(), Client: f.client(ctx), Span: q.Span,
+		ID: loggable(r.ID), Tensors: r.Inputs, TensorsAs: r.ContentType, Parameters: r.Parameters, Outputs: r.Names(), Client: f.client(ctx), Loan: r.loan, Span: q.Span, Streams: q.Streams,
 	}
 	q.Within, q.Decoded = r.Timeout, r.took
 	if deadline, ok := ctx.Deadline(); ok {
@@ -198,15 +225,11 @@ func endSpan(span *tracing.Span, err *error) {
 
 // holds reports whether data lies in the message of the request.
 func (r *request) holds(data []byte) bool {
-	if r.message == nil || len(data) == 0 {
+	if len(data) == 0 || len(r.whole) == 0 {
 		return false
 	}
-	whole := r.message.ReadOnlyData()
-	if len(whole) == 0 {
-		return false
-	}
-	begin, at := uintptr(unsafe.Pointer(unsafe.SliceData(whole))), uintptr(unsafe.Pointer(unsafe.SliceData(data)))
-	return at >= begin && at < begin+uintptr(len(whole))
+	begin, at := uintptr(unsafe.Pointer(unsafe.SliceData(r.whole))), uintptr(unsafe.Pointer(unsafe.SliceData(data)))
+	return at >= begin && at < begin+uintptr(len(r.whole))
 }
 
 // maxRequestID bounds the length of clients' ids that are kept.

@@ -53,14 +53,18 @@ func (r *running) idle(t *testing.T) {
 }
 
 func TestTheAnswerToRawContentsIsRawInEverySize(t *testing.T) {
-	r := start(t, nil, "echo")
-	for _, rows := range []int{0, 1, 500, 1 << 18} { // the last is 2 MB, in many frames
+	r := start(t, nil, "echo", "lends")
+	for i, rows := range []int{0, 1, 500, 1 << 18, 0, 500, 1 << 18} { // the largest are 2 MB, in many frames
+		model := "echo"
+		if i >= 4 {
+			model = "lends"
+		}
 		data := make([]byte, rows*8)
 		for i := range data {
 			data[i] = byte(i * 7)
 		}
 		a, err := r.infer(t, &pb.ModelInferRequest{
-			ModelName: "echo", RawInputContents: [][]byte{data},
+			ModelName: model, RawInputContents: [][]byte{data},
 			Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{int64(rows), 2}}},
 		})
 		if err != nil {
@@ -70,6 +74,44 @@ func TestTheAnswerToRawContentsIsRawInEverySize(t *testing.T) {
 		if len(a.GetRawOutputContents()) != 1 || !bytes.Equal(a.GetRawOutputContents()[0], data) || a.GetOutputs()[0].GetContents() != nil || a.GetOutputs()[0].GetShape()[0] != int64(rows) {
 			t.Errorf("%d rows: %v", rows, a.GetOutputs())
 		}
+	}
+	// A message whose name comes last, and large messages that cannot be answered.
+	named := marshal(t, &pb.ModelInferRequest{ModelName: "lends"})
+	unnamed := marshal(t, &pb.ModelInferRequest{RawInputContents: [][]byte{make([]byte, 1<<20)}, Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "UINT8", Shape: []int64{1 << 20}}}})
+	for name, tc := range map[string]struct {
+		message []byte
+		code    codes.Code
+		text    string
+	}{
+		"the name last":        {append(slices.Clone(unnamed), named...), codes.InvalidArgument, "its shape is [1048576], but the model takes [-1,2]"},
+		"no name":              {unnamed, codes.NotFound, "''"},
+		"broken at its end":    {append(append(slices.Clone(named), unnamed...), 0xff), codes.InvalidArgument, "its protobuf is broken"},
+		"an unknown endpoint":  {append(marshal(t, &pb.ModelInferRequest{ModelName: "nobody"}), unnamed...), codes.NotFound, "'nobody'"},
+		"garbage of that size": {bytes.Repeat([]byte{0xff}, 1<<20), codes.InvalidArgument, "its protobuf is broken"},
+	} {
+		is(t, name, r.call(t, "ModelInfer", tc.message, nil, grpc.ForceCodecV2(rawCodec{})), tc.code, tc.text)
+	}
+	if n := r.engine.lent.Load(); n != 0 {
+		t.Errorf("%d loans are left", n)
+	}
+}
+
+func TestTheMetadataOfAnAnswerNamesWhoAnswered(t *testing.T) {
+	r := start(t, nil, "headers/3", "busy")
+	var header, trailer metadata.MD
+	if err := r.call(t, "ModelInfer", floats("headers/3", 1, 2), new(pb.ModelInferResponse), grpc.Header(&header)); err != nil {
+		t.Fatal(err)
+	}
+	if got := header["x-clearml-endpoint"]; !slices.Equal(got, []string{"headers/3"}) {
+		t.Errorf("%v", header)
+	}
+	if !slices.Equal(header["x-mine"], []string{"1", "2"}) || header["grpc-status"] != nil || header["x-bad"] != nil || !slices.Equal(header["content-type"], []string{"application/grpc"}) {
+		t.Errorf("fields of user code: %v", header)
+	}
+	err := r.call(t, "ModelInfer", floats("busy", 1, 2), new(pb.ModelInferResponse), grpc.Trailer(&trailer))
+	is(t, "busy", err, codes.ResourceExhausted, "the queue is full")
+	if !slices.Equal(trailer["retry-after"], []string{"3"}) || !slices.Equal(trailer["grpc-retry-pushback-ms"], []string{"3000"}) {
+		t.Errorf("%v", trailer)
 	}
 }
 
@@ -192,6 +234,39 @@ func TestALargeMessageIsRefusedBeforeItIsRead(t *testing.T) {
 	}
 }
 
+func TestTheMessagesOfAllRequestsTogetherAreBounded(t *testing.T) {
+	r := start(t, func(_ *inference.Options, f *grpcfront.Options) { f.MaxBody = 1 << 20 }, "waits")
+	q := &pb.ModelInferRequest{
+		ModelName: "waits", Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{1 << 16, 2}}}, RawInputContents: [][]byte{make([]byte, 1<<19)},
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	done := make(chan error, 40)
+	for range cap(done) {
+		go func() {
+			done <- r.Invoke(ctx, "/inference.GRPCInferenceService/ModelInfer", q, new(pb.ModelInferResponse))
+		}()
+	}
+	for range cap(done) - 15 { // 15 messages of half the limit are held
+		is(t, "one too many", within(t, "an answer", done), codes.ResourceExhausted, "Too many large requests")
+	}
+	cancel()
+	for range 15 {
+		is(t, "one that is held", within(t, "an answer", done), codes.Canceled, "")
+	}
+	r.idle(t)
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // its memory is free again
+		q.Parameters = map[string]*pb.InferParameter{"timeout": {ParameterChoice: &pb.InferParameter_Int64Param{Int64Param: 1000}}}
+		_, err := r.infer(t, q)
+		if status.Code(err) == codes.DeadlineExceeded {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestGarbageIsAnInvalidArgument(t *testing.T) {
 	r := start(t, nil, "echo")
 	for name, garbage := range map[string][]byte{
@@ -302,6 +377,29 @@ func TestAStreamAnswersEachRequestAndGoesOnAfterErrors(t *testing.T) {
 	_, err = next(t, s)
 	is(t, "a panic", err, codes.Internal, "Internal Server Error")
 	r.idle(t)
+}
+
+func TestEachPieceOfAStreamOfTensorsIsAnAnswer(t *testing.T) {
+	r := start(t, nil, "parts")
+	s := r.stream(t)
+	for range 2 {
+		send(t, s, floats("parts", 1, 2))
+		for _, piece := range []string{"a", "bc"} {
+			a, err := next(t, s)
+			out := a.GetInferResponse()
+			if err != nil || len(out.GetOutputs()) != 1 || out.GetOutputs()[0].GetName() != "out" || out.GetOutputs()[0].GetDatatype() != "UINT8" || string(out.GetRawOutputContents()[0]) != piece {
+				t.Fatalf("%q: %v %v", piece, a, err)
+			}
+		}
+	}
+	if err := s.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 { // a request of a stream leaves nothing to a unary one
+		if a, err := r.infer(t, floats("parts", 1, 2)); err != nil || a.GetOutputs()[0].GetName() != "x" {
+			t.Errorf("%v %v", a, err)
+		}
+	}
 }
 
 func TestAClientMayWantErrorsToEndItsStream(t *testing.T) {

@@ -26,9 +26,9 @@ func (f *Front) register(s *grpc.Server) {
 		ServiceName: inferenceService, HandlerType: (*any)(nil), Metadata: pb.File_open_inference_proto.Path(),
 		Methods: []grpc.MethodDesc{
 			{MethodName: "ModelInfer", Handler: f.infer},
-			unary("ServerLive", f, (*Front).serverLive),
-			unary("ServerReady", f, (*Front).serverReady),
-			unary("ServerMetadata", f, (*Front).serverMetadata),
+			probe("ServerLive", f, (*Front).serverLive),
+			probe("ServerReady", f, (*Front).serverReady),
+			probe("ServerMetadata", f, (*Front).serverMetadata),
 			unary("ModelReady", f, (*Front).modelReady),
 			unary("ModelMetadata", f, (*Front).modelMetadata),
 			unary("ModelConfig", f, (*Front).modelConfig),
@@ -56,14 +56,26 @@ type message[M any] interface {
 	proto.Message
 }
 
+// probe is a method that needs no key, as the probes of the front for HTTP clients.
+func probe[Q, A any, PQ message[Q], PA message[A]](name string, f *Front, answer func(*Front, context.Context, PQ) (PA, error)) grpc.MethodDesc {
+	return method(name, f, func(context.Context) error { return nil }, answer)
+}
+
 // unary is a method of protobuf's messages.
 func unary[Q, A any, PQ message[Q], PA message[A]](name string, f *Front, answer func(*Front, context.Context, PQ) (PA, error)) grpc.MethodDesc {
+	return method(name, f, f.enter, answer)
+}
+
+func method[Q, A any, PQ message[Q], PA message[A]](name string, f *Front, enter func(context.Context) error, answer func(*Front, context.Context, PQ) (PA, error)) grpc.MethodDesc {
 	return grpc.MethodDesc{MethodName: name, Handler: func(_ any, ctx context.Context, receive func(any) error, _ grpc.UnaryServerInterceptor) (reply any, err error) {
 		defer func() {
 			if p := recover(); p != nil {
 				reply, err = nil, f.panicked(name, p)
 			}
 		}()
+		if err := enter(ctx); err != nil {
+			return nil, err
+		}
 		q := PQ(new(Q))
 		in := incoming{message: q}
 		if err := receive(&in); err != nil {

@@ -24,6 +24,9 @@ const errorsEnd = "triton_grpc_error"
 // streamInfer answers ModelStreamInfer: the requests of a stream one after the other, each with one
 // message, or with one for each piece of a streamed answer.
 func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
+	if err := f.enter(s.Context()); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(s.Context())
 	defer cancel()
 	out := &outgoing{front: f, stream: s}
@@ -105,7 +108,7 @@ func (f *Front) answerOn(ctx context.Context, out *outgoing, r *request) (failed
 		}
 		endSpan(span, &told)
 	}()
-	r.question.Span = span
+	r.question.Span, r.question.Streams = span, true
 	answer, failure := f.ask(ctx, r, f.core.Ask)
 	if failure != nil {
 		return statusOf(failure), nil
@@ -136,6 +139,11 @@ func (f *Front) answerOn(ctx context.Context, out *outgoing, r *request) (failed
 			return statusOf(failure), nil
 		}
 		resp.outputs = []engine.Tensor{v2.FreeAnswer(piece)}
+		if answer.PieceTensors != nil {
+			if resp.outputs, err = answer.PieceTensors(piece); err != nil {
+				return status.New(codes.Internal, "Error processing request: "+err.Error()), nil
+			}
+		}
 		if err := out.send(&encoded{resp.marshal(r.holds)}); err != nil {
 			return nil, err
 		}

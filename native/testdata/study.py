@@ -103,7 +103,12 @@ def sklearn_kinds():
             ensemble.GradientBoostingRegressor(n_estimators=30, loss="quantile", alpha=0.3),
             {},
         ),
-        ("isolation forest", ensemble.IsolationForest(n_estimators=30, random_state=1), {"missing": 0.05}),
+        ("isolation forest", ensemble.IsolationForest(n_estimators=30, random_state=1), {}),
+        (
+            "isolation forest, missing values",
+            ensemble.IsolationForest(n_estimators=30, random_state=1),
+            {"missing": 0.05},
+        ),
         (
             "isolation forest, half of the features",
             ensemble.IsolationForest(n_estimators=30, max_features=0.5, random_state=1),
@@ -159,6 +164,12 @@ def table(missing=0.1, classes=2):
     return frame, y
 
 
+def prepared_kinds():
+    import prepared
+
+    prepared.kinds(kind, data, table)
+
+
 # XGBoost
 
 
@@ -180,6 +191,12 @@ def xgboost_kinds():
         ("XGBRegressor", xgboost.XGBRegressor(**few), {"missing": 0.1}),
         ("XGBRegressor, absolute error", xgboost.XGBRegressor(objective="reg:absoluteerror", **few), {}),
         ("XGBRFClassifier", xgboost.XGBRFClassifier(**few), {"classes": 2}),
+        ("XGBRegressor, dart", xgboost.XGBRegressor(booster="dart", rate_drop=0.2, **few), {}),
+        (
+            "XGBClassifier, dart, 3 classes",
+            xgboost.XGBClassifier(booster="dart", rate_drop=0.2, **few),
+            {"classes": 3},
+        ),
         ("XGBClassifier, dart", xgboost.XGBClassifier(booster="dart", rate_drop=0.2, **few), {"classes": 2}),
     ):
         kind("xgboost", name)(fitted(estimator, **of))
@@ -305,6 +322,11 @@ def lightgbm_kinds():
     ):
         kind("lightgbm", f"LightGBM Booster, {name}")(train)
 
+    @kind("lightgbm", "LGBMClassifier, random forest, 3 classes")
+    def _forest():
+        forest = lightgbm.LGBMClassifier(boosting_type="rf", bagging_freq=1, bagging_fraction=0.5, **few)
+        return forest.fit(*data(3))
+
     @kind("lightgbm", "LightGBM Booster, categories")
     def _categories():
         x, y = data(missing=0.05)
@@ -325,7 +347,7 @@ def lightgbm_kinds():
 
 def main():
     folder, rows, wanted = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    for add in (sklearn_kinds, xgboost_kinds, lightgbm_kinds):
+    for add in (sklearn_kinds, prepared_kinds, xgboost_kinds, lightgbm_kinds):
         try:
             add()
         except ImportError:

@@ -17,7 +17,7 @@ from codec import decode_request, encode_json
 from endpoint import Endpoint
 from result import SIMPLE, collected_of_async, outcome_of, stream_answer_async, whole_answer
 from stack import Case
-from tensoroutput import tensor_answer
+from tensoroutput import is_stream, stream_coding, tensor_answer
 
 
 class AsyncEndpoint(Endpoint):
@@ -128,7 +128,7 @@ class AsyncEndpoint(Endpoint):
                 data = self.post(data, case.state, case.collect)
                 if type(data) is CoroutineType or hasattr(type(data), "__await__"):
                     data = await data
-            answer = await (self._tensor_answer_async(data) if case.tensors else self._answer_async(data))
+            answer = await (self._tensor_answer_async(data, case.streams) if case.tensors else self._answer_async(data))
             if case.collected is not None:
                 answer.stats = self.gather(case, data)
             return answer
@@ -146,11 +146,13 @@ class AsyncEndpoint(Endpoint):
         outcome = outcome_of(data)
         return whole_answer(outcome) or await stream_answer_async(outcome, self.stream_failed)
 
-    async def _tensor_answer_async(self, data: Any) -> Answer:
+    async def _tensor_answer_async(self, data: Any, streams: bool) -> Answer:
         """Return the Answer of a result for a request with tensors."""
         outcome = outcome_of(data)
         if outcome.status >= 400:
             return whole_answer(outcome) or await stream_answer_async(outcome, self.stream_failed)
+        if streams and is_stream(outcome):
+            return await stream_answer_async(outcome, self.stream_failed, stream_coding(self.outputs))
         return tensor_answer(await collected_of_async(outcome), self.outputs)
 
     def serve(self, host: Any, sock: Any, marks: memoryview, max_frame: int) -> None:

@@ -20,7 +20,7 @@ from owner import end_copy
 from result import SIMPLE, collected_of, outcome_of, stream_answer, whole_answer
 from stack import Case, Stack
 from tensorinput import decode_value, named, value_of
-from tensoroutput import Inputs, encode_value, tensor_answer
+from tensoroutput import Inputs, encode_value, is_stream, stream_coding, tensor_answer
 from tensors import Tensors, unpack
 from tracebacks import text_of, user_traceback
 from variables import Variables, shortened
@@ -145,6 +145,7 @@ class Endpoint:
         if self.shows_request:
             case.state = state_of(case.meta, content_type)
         got = unpack(body)
+        case.streams = got.streams
         if got.wanted and self.step_for is not None:
             case.step = self.step_for(got.wanted)
         if self.take is not None:
@@ -210,7 +211,7 @@ class Endpoint:
                 if type(data) is CoroutineType:
                     data = self._await(data)
             if case.tensors:
-                answer = self.tensor_answer(data)
+                answer = self.tensor_answer(data, case.streams)
             else:
                 answer = Answer(200, JSON, encode_json(data)) if type(data) in SIMPLE else self.answer(data)
             if case.collected is not None:
@@ -233,13 +234,15 @@ class Endpoint:
                 data = shortened(data, self.variables.names)
         return self.variables.gather(request, data, case.collected)
 
-    def tensor_answer(self, data: Any) -> Answer:
+    def tensor_answer(self, data: Any, streams: bool) -> Answer:
         """Return the Answer of a result for a request with tensors; raises the error of a failed conversion."""
         if hasattr(type(data), "__await__"):
             data = self._await(data)
         outcome = outcome_of(data)
         if outcome.status >= 400:
             return whole_answer(outcome) or stream_answer(outcome, self._await, self.stream_failed)
+        if streams and is_stream(outcome):
+            return stream_answer(outcome, self._await, self.stream_failed, stream_coding(self.outputs))
         return tensor_answer(collected_of(outcome, self._await, self.check), self.outputs)
 
     def answer(self, data: Any) -> Answer:

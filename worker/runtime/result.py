@@ -27,6 +27,7 @@ EVENT_STARTS = ("data:", "event:", "id:", "retry:", ":")
 # The Go side sets these.
 NOT_PASSED = frozenset({"content-length", "content-type", "transfer-encoding", "connection", "date", "server"})
 FILE_CHUNK = 64 << 10
+NOTHING = object()
 
 
 class Outcome(NamedTuple):
@@ -66,16 +67,25 @@ def whole_answer(outcome: Outcome) -> Optional[Answer]:
     return None
 
 
-def stream_answer(outcome: Outcome, run: Callable[[Any], Any], failed: Callable[[BaseException], Exception]) -> Answer:
+class Coding(NamedTuple):
+    """The form of a stream that does not depend on its first item."""
+
+    content_type: str
+    encode: Callable[[Any], bytes]
+
+
+def stream_answer(
+    outcome: Outcome,
+    run: Callable[[Any], Any],
+    failed: Callable[[BaseException], Exception],
+    coding: Optional[Coding] = None,
+) -> Answer:
     """Return the answer of a sync endpoint; run waits for an awaitable.
 
     failed logs an error in the middle of the stream and returns what the stream raises for it.
     """
     items = iter(_pulled(outcome.body, run)) if isinstance(outcome.body, AsyncIterator) else _items(outcome.body)
-    first = next(items, b"")
-    content_type = outcome.content_type or content_type_for(first)
-    encode = chunk_encoder(content_type)
-    head = encode(first)
+    content_type, encode, head = _begun(outcome, next(items, NOTHING), coding)
 
     def chunks() -> Iterator[bytes]:
         try:
@@ -121,7 +131,18 @@ async def collected_of_async(outcome: Outcome) -> Outcome:
     return outcome
 
 
-async def stream_answer_async(outcome: Outcome, failed: Callable[[BaseException], Exception]) -> Answer:
+def _begun(outcome: Outcome, first: Any, coding: Optional[Coding]) -> tuple[str, Callable[[Any], bytes], bytes]:
+    """Return content type and encoder of a stream, and its first chunk."""
+    if coding is None:
+        first = b"" if first is NOTHING else first
+        content_type = outcome.content_type or content_type_for(first)
+        coding = Coding(content_type, chunk_encoder(content_type))
+    return coding.content_type, coding.encode, b"" if first is NOTHING else coding.encode(first)
+
+
+async def stream_answer_async(
+    outcome: Outcome, failed: Callable[[BaseException], Exception], coding: Optional[Coding] = None
+) -> Answer:
     """Return the answer of an async endpoint; the stream is an async iterator."""
     from asyncio import CancelledError
 
@@ -129,10 +150,8 @@ async def stream_answer_async(outcome: Outcome, failed: Callable[[BaseException]
     try:
         first = await items.__anext__()
     except StopAsyncIteration:
-        first = b""
-    content_type = outcome.content_type or content_type_for(first)
-    encode = chunk_encoder(content_type)
-    head = encode(first)
+        first = NOTHING
+    content_type, encode, head = _begun(outcome, first, coding)
 
     async def chunks() -> AsyncIterator[bytes]:
         try:

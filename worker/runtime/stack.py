@@ -29,6 +29,7 @@ class Case:
         "rows",
         "state",
         "step",
+        "streams",
         "tensors",
         "trace",
     )
@@ -46,6 +47,7 @@ class Case:
         self.rows = 1
         self.trace: Any = None  # of a traced request
         self.step: Optional[Step] = None  # in place of the endpoint's predict
+        self.streams = False  # it takes a stream of tensors as its answer
         self.tensors = False  # asked with tensors, so it is answered with tensors
         self.key: Any = None  # requests with the same key are compatible; None is compatible with nothing
 

@@ -17,7 +17,7 @@ from typing import Any, Optional
 from answer import JSON, Answer, AnswerError
 from codec import encode_json, is_json
 from plain import plain
-from result import Outcome
+from result import Coding, Outcome
 from tensorinput import BYTES
 from tensors import BF16, DICT, ELEMENTS, LIST, ONE, RAW, TENSORS, Out, elements, out_of, pack
 
@@ -25,6 +25,7 @@ Inputs = tuple[tuple[str, str], ...]  # names and dtypes ("" for any) of the inp
 
 MOST_DIMENSIONS = 255
 JSON_ONE, JSON_LIST, JSON_CELL = JSON_TYPES = "hg_json", "hg_jsonlist", "pd_json"
+LENGTH = struct.Struct("<I")
 INT64, UINT64 = (-(1 << 63), 1 << 63), (0, 1 << 64)
 NUMBERS = {(bool,): ("|b1", "?"), (float,): ("<f8", "d")}
 
@@ -38,6 +39,21 @@ def tensor_answer(outcome: Outcome, names: tuple[str, ...]) -> Answer:
     else:
         outs, whole = tensors_of(value, names)
     return Answer(outcome.status, TENSORS, pack(DICT, outs, whole), outcome.headers)
+
+
+def stream_coding(names: tuple[str, ...]) -> Coding:
+    """Return the form of a stream of answers: the tensors of each item, after their length."""
+
+    def encode(item: Any) -> bytes:
+        body = pack(DICT, *tensors_of(item, names))
+        return LENGTH.pack(len(body)) + body
+
+    return Coding(TENSORS, encode)
+
+
+def is_stream(outcome: Outcome) -> bool:
+    """Return whether the items of a result come one by one."""
+    return outcome.body is not None and not isinstance(outcome.body, bytes)
 
 
 def encode_value(value: Any, inputs: Inputs = ()) -> tuple[str, bytes]:

@@ -4,7 +4,7 @@ The result of preprocess and the input of postprocess cross as JSON, as bytes, o
 Tensors are their descriptions and then their raw buffers. worker/tensors.go mirrors this file; a change of one is a
 change of both.
 
-    layout  u8   one array, a dict of arrays, or a list of arrays
+    layout  u8   one array, a dict of arrays, or a list of arrays; plus 128: the answer may be a stream
     count   u16
     lengths of: what they are together u8, wanted outputs u16; the texts, the wanted ones with a length u16 each
     each: lengths of name u16, dtype u8 and content type u8, dimensions u8, the texts, dimensions u64, bytes u64
@@ -29,6 +29,7 @@ from frames import Lent
 TENSORS = "application/x-tensors"
 
 ONE, DICT, LIST = 0, 1, 2
+STREAMS = 128
 RAW = "biufcSU"  # kinds of numpy arrays whose buffer is the whole content
 ELEMENTS, BF16 = "|O", "bf16"
 
@@ -80,6 +81,7 @@ class Tensors(NamedTuple):
     layout: int
     whole: str  # what they are together
     wanted: tuple[str, ...]  # names of outputs
+    streams: bool  # the client takes a stream of answers
     list: list[Tensor]
 
 
@@ -127,7 +129,7 @@ def unpack(body: Any) -> Tensors:
             at += _SIZE.size
             array = _read(numpy, dtype, shape, size, file, place)
         found.append(Tensor(name, array, kind, dtype, shape))
-    return Tensors(layout, whole, tuple(wanted), found)
+    return Tensors(layout & ~STREAMS, whole, tuple(wanted), layout & STREAMS != 0, found)
 
 
 def pack(layout: int, tensors: list[Out], whole: str = "") -> bytes:

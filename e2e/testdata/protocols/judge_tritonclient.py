@@ -44,6 +44,7 @@ ARRAYS = {
     "FP32": numpy.array([[0.1, -numpy.inf], [numpy.nan, 1e-45]], numpy.float32),
     "FP64": numpy.array([0.1, numpy.inf, numpy.nan, 5e-324, 1.7976931348623157e308]),
     "BYTES": numpy.array([b"", "gr\u00fcn \U0001f600".encode(), b'"\\\n'], object),
+    "large": numpy.arange(500000, dtype=numpy.float32).reshape(1000, 500),
     "empty": numpy.empty((0, 4), numpy.float32),
 }
 

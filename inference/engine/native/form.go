@@ -181,6 +181,9 @@ func (w *writer) append(b []byte, values []float64, n int) ([]byte, bool) {
 			if i > 0 {
 				b = append(b, ',')
 			}
+			if !(v >= 0 && v < float64(len(w.labels))) {
+				return b, false
+			}
 			b = append(b, w.labels[int(v)]...)
 		}
 		return append(b, ']'), true

@@ -43,6 +43,9 @@ func running(tb testing.TB) *world {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	if _, ok := base.Packages["pandas"]; !ok {
+		tb.Skip("the interpreter has no pandas: that of make venv-runtime has")
+	}
 	log := slog.New(slog.DiscardHandler)
 	runtime := tb.TempDir()
 	h := host.New(host.Options{

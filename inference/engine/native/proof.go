@@ -40,7 +40,7 @@ func (x *extracted) compare(ctx context.Context, o *oracle, m *flat.Model, proof
 		return fmt.Errorf("compare with the library: %w", err)
 	}
 	for _, c := range agreement.Cases {
-		x.Report.Checks = append(x.Report.Checks, serving.NativeCheck{Rows: c.Name, Method: c.Method, Count: c.Rows, Differ: c.Differ, Bits: c.Bits})
+		x.Report.Checks = append(x.Report.Checks, serving.NativeCheck{Rows: c.Name, Method: c.Method, Count: c.Rows, Differ: c.Differ, Bits: c.Bits, Unsteady: c.Unsteady})
 	}
 	if agreement.First != "" {
 		x.Refused = "it differs from its library: " + agreement.First

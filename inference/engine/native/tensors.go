@@ -164,7 +164,10 @@ func (w *writer) tensor(forms *tensorForms, name string, values []float64, n int
 	little := binary.LittleEndian
 	for _, v := range values {
 		if w.method.Type == "label" {
-			var ok bool
+			ok := v >= 0 && v < float64(len(w.labels))
+			if !ok {
+				return t, false
+			}
 			if forms.Datatype == engine.Bytes {
 				text := w.texts[int(v)]
 				t.Data = append(little.AppendUint32(t.Data, uint32(len(text))), text...)

@@ -215,7 +215,10 @@ func ResponseOf(url serving.EndpointURL, answer *worker.Response) (*engine.Respo
 	for _, h := range answer.Headers {
 		resp.Header = append(resp.Header, engine.Header{Name: h.Name, Value: h.Value})
 	}
-	if answer.Stream != nil {
+	switch {
+	case answer.Answers != nil:
+		resp.Stream, resp.PieceTensors, resp.ContentType = answer.Answers, pieceTensors, ""
+	case answer.Stream != nil:
 		resp.Stream = answer.Stream
 	}
 	if answer.Tensors != nil {

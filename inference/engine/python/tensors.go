@@ -29,7 +29,7 @@ var datatypes = func() map[string]engine.Datatype { //nolint:gochecknoglobals //
 
 // ValueOf converts the tensors of a request, whose data it shares. An error is the client's.
 func ValueOf(url serving.EndpointURL, req *engine.Request) (*worker.Value, error) {
-	v := &worker.Value{Layout: worker.DictOfArrays, As: req.TensorsAs, Outputs: req.Outputs, Tensors: make([]worker.Tensor, len(req.Tensors))}
+	v := &worker.Value{Layout: worker.DictOfArrays, As: req.TensorsAs, Outputs: req.Outputs, Streams: req.Streams, Tensors: make([]worker.Tensor, len(req.Tensors))}
 	for i, t := range req.Tensors {
 		err := t.Check()
 		for _, other := range v.Tensors[:i] {
@@ -69,6 +69,15 @@ func Tensors(v *worker.Value, prefix string) ([]engine.Tensor, error) {
 		}
 	}
 	return list, nil
+}
+
+// pieceTensors reads a piece of a stream of answers.
+func pieceTensors(piece []byte) ([]engine.Tensor, error) {
+	v, err := worker.ParseAnswer(piece)
+	if err != nil {
+		return nil, err
+	}
+	return Tensors(&v, "output-")
 }
 
 const mostEmpty = 1 << 20

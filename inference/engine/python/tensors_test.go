@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -294,6 +295,63 @@ func outline(t *testing.T, resp *engine.Response) string {
 		text += " as " + resp.TensorsAs
 	}
 	return text
+}
+
+func TestAGeneratorIsAStreamOfTensorsForAFrontThatTakesOne(t *testing.T) {
+	e := running(t)
+	methods := `def process(self, data, state, collect):
+    import numpy
+    def parts():
+        for n in data["n"].tolist():
+            if n < 0:
+                raise ValueError("negative")
+            yield {"big": numpy.full(n, n % 256, "u1"), "n": n}
+    return parts()`
+	for kind, code := range map[string]string{serving.EngineCustom: methods, serving.EngineCustomAsync: strings.Replace(methods, "def parts", "async def parts", 1)} {
+		m := loaded(t, e, kind, code, nil)
+		ask := func(streams bool, list ...int64) (*engine.Response, error) {
+			return m.Infer(t.Context(), &engine.Request{Streams: streams, Tensors: []engine.Tensor{{Name: "n", Datatype: engine.Int64, Shape: []int64{int64(len(list))}, Data: ints(list...)}}})
+		}
+		resp, err := ask(true, 3, 200_000, 0) // larger than a chunk
+		if err != nil || resp.Stream == nil || resp.PieceTensors == nil || resp.Tensors != nil {
+			t.Fatalf("%s: %+v, %v", kind, resp, err)
+		}
+		for _, n := range []int64{3, 200_000, 0} {
+			piece, err := resp.Stream.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			list, err := resp.PieceTensors(piece)
+			if err != nil || len(list) != 2 || int64(len(list[0].Data)) != n || !bytes.Equal(list[0].Data, bytes.Repeat([]byte{byte(n)}, int(n))) || !bytes.Equal(list[1].Data, ints(n)) {
+				t.Errorf("%s: %d %v", kind, n, err)
+			}
+		}
+		if _, err := resp.Stream.Next(t.Context()); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: the end: %v", kind, err)
+		}
+		if err := resp.Stream.Close(); err != nil {
+			t.Error(err)
+		}
+		if resp, err = ask(true, 1, -1); err != nil || resp.Stream == nil {
+			t.Fatalf("%s: %+v, %v", kind, resp, err)
+		}
+		if _, err := resp.Stream.Next(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := resp.Stream.Next(t.Context()); err == nil || !strings.Contains(err.Error(), "negative") {
+			t.Errorf("%s: %v", kind, err)
+		}
+		_ = resp.Stream.Close() // after an error
+		if resp, err = ask(true, -1); err != nil || outline(t, resp) != `422 {"detail":"Error [<class 'ValueError'>] processing request: negative"}` {
+			t.Errorf("%s: %+v, %v", kind, resp, err)
+		}
+		if resp, err = ask(true); err != nil || outline(t, resp) != "stream " {
+			t.Errorf("%s: %+v, %v", kind, resp, err)
+		}
+		if resp, err = ask(false, 1); err != nil || outline(t, resp) != `output-0 BYTES hg_jsonlist [1] "{\"big\":[1],\"n\":1}"` {
+			t.Errorf("%s: %+v, %v", kind, resp, err)
+		}
+	}
 }
 
 func TestTensorsThatContradictThemselvesAreRefused(t *testing.T) {

@@ -58,6 +58,7 @@ X = rng.normal([0, 50, -3, 1000, 0.01], [1, 10, 0.1, 300, 0.001], (400, 5))
 score = X[:, 0] + (X[:, 1] - 50) / 10 + (X[:, 3] - 1000) / 300
 two, three = (score > 0).astype(int), np.digitize(score, [-1, 1])
 words = np.array(["low", 'mid"dle', "höch"])[three]
+wide = rng.normal(size=(2000, 20))
 missing = X.copy()
 missing[rng.random(X.shape) < 0.1] = np.nan
 
@@ -182,6 +183,11 @@ MODELS = {
     "lgb_categories": lambda: lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1).fit(
         categories, table.income
     ),
+    # Of the benchmarks:
+    "forest100": lambda: RandomForestClassifier(100, random_state=0).fit(
+        wide, (wide[:, :5].sum(axis=1) > 0).astype(int)
+    ),
+    "logistic20": lambda: LogisticRegression().fit(wide, (wide[:, :5].sum(axis=1) > 0).astype(int)),
     # Refused:
     "function": lambda: make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()).fit(
         np.abs(X), two

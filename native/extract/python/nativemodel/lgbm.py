@@ -37,11 +37,10 @@ class Booster:
             dict(line.partition("=")[::2] for line in tree.splitlines()[1:] if line)
             for tree in (trees.split("\nTree=") if trees else [])
         ]
-        if "average_output" in self.head:
-            raise RefusedError("its boosting is rf, whose answers are averages")
         if "[pred_early_stop: 1]" in tail:
             raise RefusedError("it stops its predictions early")
         self.groups = int(self.head["num_tree_per_iteration"])
+        self.average = "average_output" in self.head  # boosting=rf
         self.features = int(self.head["max_feature_idx"]) + 1
         self.names = self.head["feature_names"].split(" ")
         self.infos = self.head.get("feature_infos", "").split(" ")
@@ -85,6 +84,7 @@ class Booster:
             outputs=self.groups,
             init=graph.array(np.zeros(self.groups), "f64"),
             group=graph.array(trees.groups, "u32"),
+            divide=float(len(self.trees) // self.groups) if self.average else 0.0,
         )
 
     def _add(self, trees: Trees, tree: dict[str, str], group: int) -> None:

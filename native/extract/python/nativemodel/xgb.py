@@ -31,12 +31,12 @@ INFINITE = "infinity or a value too large for float32, which an XGBoost DMatrix 
 class Booster:
     """What a booster's own JSON says."""
 
-    def __init__(self, booster: Any, rounds: int = 0) -> None:
+    def __init__(self, booster: Any, rounds: int = 0, in_place: bool = False) -> None:
+        self.in_place = in_place
         learner = json.loads(bytes(booster.save_raw("json")))["learner"]
         gradient = learner["gradient_booster"]
-        self.dart = gradient["name"] == "dart"
         self.weights = None
-        if self.dart:
+        if gradient["name"] == "dart":
             self.weights = np.asarray(gradient["weight_drop"], dtype=np.float32)
             gradient = gradient["gbtree"]
         elif gradient["name"] != "gbtree":
@@ -100,7 +100,7 @@ class Booster:
         for number, (tree, group) in enumerate(zip(self.trees, self.info)):
             if int(tree["tree_param"].get("size_leaf_vector", 1) or 1) > 1:
                 raise RefusedError("its leaves are vectors")
-            self._add(trees, tree, group, 1 if self.weights is None else self.weights[number], most)
+            self._add(trees, tree, group, number, most)
         if slot == 0:
             for column in most:
                 graph.codes[column] = [float(code) for code in range(most[column] + 1)]
@@ -118,7 +118,7 @@ class Booster:
             **members,
         )
 
-    def _add(self, trees: Trees, tree: Any, group: int, weight: Any, most: dict[int, int]) -> None:
+    def _add(self, trees: Trees, tree: Any, group: int, number: int, most: dict[int, int]) -> None:
         left = np.asarray(tree["left_children"], dtype=np.int64)
         leaf = left < 0
         conditions = np.asarray(tree["split_conditions"], dtype=np.float64).astype(np.float32)
@@ -142,9 +142,17 @@ class Booster:
             np.where(leaf, rows, left),
             np.asarray(tree["right_children"], dtype=np.int64),
             mode,
-            conditions[leaf] * np.float32(weight),
+            self._weighted(conditions[leaf], group, number),
             group,
         )
+
+    def _weighted(self, leaves: Any, group: int, number: int) -> Any:
+        """Return what a tree's leaves add to the sum."""
+        if self.weights is None:
+            return leaves
+        if self.in_place:  # which computes a tree's answer with the base score, and subtracts that again
+            leaves = (self.begin[group] + leaves) - self.begin[group]
+        return leaves * self.weights[number]
 
     def link(self, graph: Graph, margin: int, both: bool = False) -> int:
         """Add the stage that makes predictions of margins; `both` adds the probability of the other class."""
@@ -197,9 +205,7 @@ def wrapper(model: Any, graph: Graph, slot: int) -> dict[str, Output]:
     if missing is not None and not math.isnan(missing):
         raise RefusedError(f"{missing} is its mark of a missing value")
     inner = model.get_booster()
-    what = Booster(inner, model._get_iteration_range(None)[1])
-    if what.dart:
-        raise RefusedError("its booster is dart, which computes differently in the scikit-learn interface")
+    what = Booster(inner, model._get_iteration_range(None)[1], in_place=True)
     what.columns(graph)
     margin = what.sum(graph, slot, "")
     if slot == 0 and inner.feature_types and "c" in inner.feature_types and graph.feed is None:
