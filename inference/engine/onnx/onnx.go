@@ -150,14 +150,17 @@ func (e *Engine) load(ctx context.Context, library, file string, settings servin
 	if tried.Probe >= 0 {
 		m.warm(ctx, tried.Probe)
 	} else {
-		m.warning = "the model fails with every input of ones and zeros that was tried at its load, so that it was not run before its first request: " + shortened(tried.RunError)
+		m.warning = "the model fails with every input of ones and zeros that was tried at its load, so that it was not run before its first request: " + tried.RunError
 	}
-	return m, ctx.Err()
+	if err := context.Cause(ctx); err != nil {
+		session.Close()
+		return nil, err
+	}
+	return m, nil
 }
 
 // shortened is the begin of a text.
-func shortened(text string) string {
-	const most = 300
+func shortened(text string, most int) string {
 	if len(text) > most {
 		return strings.ToValidUTF8(text[:most], "") + "…"
 	}
