@@ -12,6 +12,7 @@ import math
 import sys
 from typing import Any, Callable, NamedTuple, Optional
 
+import codec
 import hints
 import tabular
 from owner import end_copy
@@ -451,6 +452,8 @@ def _array_schema(output: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of an array with this type and shape."""
     kind = output.get("datatype", "")
     schema: dict[str, Any] = {"type": JSON_TYPES.get(kind, "integer" if "INT" in kind else "number")} if kind else {}
+    if codec.nan_as_null and schema.get("type") == "number":
+        schema["type"] = ["number", "null"]
     for width in reversed(output.get("shape") or [-1]):
         schema = {"type": "array", **({"items": schema} if schema else {})}
         if width >= 0:

@@ -58,6 +58,16 @@ def sample(spec):
     return {"": None, "BOOL": False, "BYTES": "text"}.get(kind, 0.0)
 
 
+def test_a_number_may_be_null_where_nan_is_sent_as_null(signed, saved):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    data, labels = table()
+    spec = saved(linear_model.LinearRegression().fit(data[["rooms"]], labels))
+    _, signature = signed(None, **spec, extra={"nan_as_null": True})
+    assert signature["answer_schema"]["items"] == {"type": ["number", "null"]}
+    _, signature = signed(None, **spec)
+    assert signature["answer_schema"]["items"] == {"type": "number"}
+
+
 def shape_of(answer):
     shape = []
     while isinstance(answer, list):
