@@ -79,7 +79,7 @@ test-python: venv-runtime ## tests of the worker runtime and of the examples' ru
 	@cd e2e/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
 
 .PHONY: test-e2e
-test-e2e: build python-env venv-sdk1 venv-otel venv-parquet ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
+test-e2e: build python-env venv-sdk1 venv-otel venv-parquet venv-runtime ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 90m -parallel 3 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
 
 .PHONY: docs-commands

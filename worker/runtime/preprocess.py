@@ -67,6 +67,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     pre, columns = _method(instance, "preprocess"), None
     if pre is None and engine.predict is not None:
         columns = tabular.columns_of(model)
+        if columns is not None:
+            columns = columns._replace(none=signature.columns_with_none(model, columns))
         pre = tabular.preprocess_for(columns, engines.rows_only(engine.name))
     endpoint = kind(
         pre,

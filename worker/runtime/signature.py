@@ -37,6 +37,7 @@ class Column(NamedTuple):
     categories: Optional[list[str]] = None
     open: bool = False  # other values than the categories are answered too
     sample: Any = None
+    none: bool = False  # training had None for a missing value, which scikit-learn tells from NaN
 
     def spec(self, name: str) -> dict[str, Any]:
         """Return the column as Go reads it."""
@@ -76,6 +77,17 @@ def signature_of(
         if len(json.dumps(found)) > min(MOST_BYTES, max_frame // 2):
             return None
     return found
+
+
+def columns_with_none(model: Any, columns: Optional[tabular.Columns]) -> frozenset[str]:
+    """Return the columns in which a missing value is None, not NaN. Never raises."""
+    if columns is None or columns.numeric:
+        return frozenset()
+    try:
+        return frozenset(name for name, column in _described(model, list(columns.names)).items() if column.none)
+    except BaseException as error:  # of a foreign class
+        end_copy(error)
+        return frozenset()
 
 
 def _guarded(describe: Callable[..., bool], found: dict[str, Any], *args: Any) -> bool:
@@ -321,13 +333,16 @@ def _one_to_one(step: Any) -> bool:
 
 
 def _encoded(encoder: Any, number: int) -> Column:
-    datatype, categories, missing = _categories(encoder.categories_[number])
+    held = encoder.categories_[number]
+    datatype, categories, missing = _categories(held)
     accepts = _class(encoder, ("TargetEncoder",)) or getattr(encoder, "handle_unknown", "error") != "error"
     goes = NO
     if missing or accepts:
         left = getattr(encoder, "encoded_missing_value" if missing else "unknown_value", None)
         goes = PASSES if isinstance(left, float) and math.isnan(left) else GONE
-    return Column(datatype, goes, categories, accepts and categories is not None)
+    plain = held.tolist()
+    none = None in plain and not any(value != value for value in plain)
+    return Column(datatype, goes, categories, accepts and categories is not None, none=none)
 
 
 def _categories(values: Any) -> tuple[str, Optional[list[str]], bool]:
