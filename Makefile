@@ -91,6 +91,10 @@ e2e-browser: build python-env ## every web page and form in a real browser (SCRE
 	@scripts/system-packages.sh chromium,chromium-browser,google-chrome=chromium
 	CLEARML_SERVING_E2E_BROWSER=1 CLEARML_SERVING_E2E_SCREENSHOTS=$(SCREENSHOTS) $(GO) test -count=1 -timeout 20m -v ./e2e/browser
 
+.PHONY: e2e-openapi
+e2e-openapi: build python-env venv-sdk1 venv-runtime venv-openapi ## the document of a live instance against the official validator and schemathesis
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_OPENAPI=1 $(GO) test -count=1 -timeout 20m -v -run '^TestOpenAPI' ./e2e
+
 .PHONY: e2e-original
 e2e-original: build python-env venv-sdk1 venv-original ## configuration in both directions with the original's own command line (UPDATE=1: golden files)
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_ORIGINAL=1 UPDATE=$(UPDATE) $(GO) test -count=1 -timeout 20m -v -run 'Original|CommandLines|RandomSteps' ./e2e/...

@@ -56,6 +56,9 @@ func Look(path string) (File, error) {
 	}
 	if what, why := foreign(start, path); what != "" {
 		found.Format, found.Framework, found.Why = what, what, why
+		if what == "ONNX" {
+			found.Engine = serving.EngineONNX
+		}
 		return found, nil
 	}
 	content, compression, err := decompressed(head, start)
@@ -82,7 +85,7 @@ func Look(path string) (File, error) {
 	return found, nil
 }
 
-// foreign identifies files of other products, which user code must load.
+// foreign identifies files of other products. Without an engine, user code must load them.
 func foreign(start []byte, path string) (what, why string) {
 	const load = "give code whose load(self, local_file_name) returns the model"
 	ext := strings.ToLower(filepath.Ext(path))
@@ -94,7 +97,7 @@ func foreign(start []byte, path string) (what, why string) {
 	case bytes.HasPrefix(start, []byte("\x89HDF\r\n")):
 		return "Keras", load
 	case ext == ".onnx" || isONNX(start):
-		return "ONNX", "this version has no engine for ONNX: " + load
+		return "ONNX", ""
 	}
 	return "", ""
 }

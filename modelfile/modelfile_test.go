@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"clearmlserving/modelfile"
+	"clearmlserving/serving"
 )
 
 // testdata/make.py makes the files.
@@ -90,13 +91,22 @@ func TestWhatIsNoKnownModelIsTold(t *testing.T) {
 	if _, err := modelfile.Look(testdata(t, "plain.joblib.xz")); err == nil || !strings.Contains(err.Error(), "--engine") {
 		t.Errorf("xz: %v", err)
 	}
-	for name, content := range map[string]string{"model.onnx": "\x08\x08\x12\x07pytorch", "net.pt": "PK\x03\x04rest", "net.h5": "\x89HDF\r\n\x1a\n"} {
+	for name, content := range map[string]string{"net.pt": "PK\x03\x04rest", "net.h5": "\x89HDF\r\n\x1a\n"} {
 		path := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if f, err := modelfile.Look(path); err != nil || f.Engine != "" || !strings.Contains(f.Why, "load") {
 			t.Errorf("%s: engine %q, %q, %v", name, f.Engine, f.Why, err)
+		}
+	}
+	for _, name := range []string{"model.onnx", "model"} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, []byte("\x08\x08\x12\x07pytorch"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if f, err := modelfile.Look(path); err != nil || f.Engine != serving.EngineONNX || f.Framework != "ONNX" {
+			t.Errorf("%s: engine %q, framework %q, %v", name, f.Engine, f.Framework, err)
 		}
 	}
 }

@@ -114,7 +114,7 @@ func readBatching(settings map[string]any) (b Batching, err error) {
 				return Batching{}, err
 			}
 		default:
-			return Batching{}, &FieldError{Field: field, Why: "is not a setting of the Python engines, which know " + AuxQueueDelay + " and " + AuxPreferredSizes}
+			return Batching{}, &FieldError{Field: field, Why: "is not a setting of the engines that batch, which know " + AuxQueueDelay + " and " + AuxPreferredSizes}
 		}
 	}
 	return b, nil
@@ -170,23 +170,26 @@ func wholeNumber(value any, least, most int, field string) (int, error) {
 	return int(n), nil
 }
 
-// ForeignSettings lists, in order, the settings of an auxiliary configuration that the Python engines do not
+// ForeignSettings lists, in order, the settings of an auxiliary configuration that the engine does not
 // have: only user code reads them. Triton reads its own, and a config.pbtxt may be written for it.
 func ForeignSettings(engine string, aux any) (names []string) {
 	settings, _ := aux.(map[string]any)
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		if engine != EngineTriton && !slices.Contains(PythonSettings(engine), name) {
+		if engine != EngineTriton && !slices.Contains(EngineSettings(engine), name) {
 			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// PythonSettings are the settings that a Python engine reads from an auxiliary configuration.
-func PythonSettings(engine string) []string {
+// EngineSettings are the settings that an engine reads from an auxiliary configuration.
+func EngineSettings(engine string) []string {
+	if engine == EngineONNX {
+		return []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxThreads, AuxProviders}
+	}
 	settings := []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
 	if slices.Contains(modelEngines, engine) {
-		settings = append(settings, AuxMethod)
+		settings = append(settings, AuxMethod, AuxAccelerate)
 	}
 	return settings
 }

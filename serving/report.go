@@ -231,6 +231,53 @@ type ModelReport struct {
 	Warnings []string `json:"warnings,omitempty"`
 	// Batching tells how requests are executed together, nil: one by one.
 	Batching *BatchingReport `json:"batching,omitempty"`
+	// Native tells how the model is computed in Go, or why it is not; nil: the endpoint does not ask for it.
+	Native *NativeReport `json:"native,omitempty"`
+}
+
+// NativeReport describes the acceleration of a model.
+type NativeReport struct {
+	Setting Acceleration `json:"accelerate"`
+	// On: the model is computed in Go. Reason says why it is not.
+	On     bool   `json:"on"`
+	Reason string `json:"reason,omitempty"`
+	// Model is the model's class, Method the method that answers requests, Releases are those of the
+	// packages that the model was compared with.
+	Model    string            `json:"model,omitempty"`
+	Method   string            `json:"method,omitempty"`
+	Releases map[string]string `json:"releases,omitempty"`
+	// Tolerance is the largest difference that counts as equal, relative to numbers above 1; 0: all bits are equal.
+	Tolerance float64 `json:"tolerance,omitempty"`
+	// Checks are the comparisons that have proven the model.
+	Checks []NativeCheck `json:"checks,omitempty"`
+	// Notes say what the library answers otherwise, and when.
+	Notes []string `json:"notes,omitempty"`
+	// Python lists the forms of bodies that the endpoint's Python answers, beside all that are faulty.
+	Python []string  `json:"python_forms,omitempty"`
+	Proven time.Time `json:"proven,omitzero"`
+	// Native and Fallback count the requests that were computed in Go and those that Python has answered.
+	Native   uint64 `json:"native_requests"`
+	Fallback uint64 `json:"python_requests"`
+}
+
+// Compared sums the checks up: the answers that were compared, those that differ, and those with other bits.
+func (n *NativeReport) Compared() (count, differ, bits int) {
+	for _, c := range n.Checks {
+		count, differ, bits = count+c.Count, differ+c.Differ, bits+c.Bits
+	}
+	return count, differ, bits
+}
+
+// NativeCheck is the comparison of one kind of rows with the library.
+type NativeCheck struct {
+	Rows   string `json:"rows"` // their kind
+	Method string `json:"method,omitempty"`
+	Count  int    `json:"count"`
+	// Differ counts the rows that differ by more than the tolerance, Bits those that differ at all.
+	Differ int `json:"differ"`
+	Bits   int `json:"other_bits,omitempty"`
+	// Unsteady counts the rows for which the library answers otherwise alone than among others.
+	Unsteady int `json:"library_unsteady,omitempty"`
 }
 
 // WorkerReport describes one process behind a model.

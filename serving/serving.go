@@ -40,12 +40,13 @@ const (
 	EngineLightGBM    = "lightgbm"
 	EngineCustom      = "custom"
 	EngineCustomAsync = "custom_async"
+	EngineONNX        = "onnx"
 	EngineVLLM        = "vllm"
 )
 
 // Engines lists every engine name that configuration may use.
 func Engines() []string {
-	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineVLLM}
+	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineVLLM}
 }
 
 // Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or

@@ -53,6 +53,12 @@ func validateModel(url, engine string, tensors Tensors, aux any) error {
 	if _, err := Method(engine, aux); err != nil {
 		return err
 	}
+	if _, err := ONNXOf(engine, aux); err != nil {
+		return err
+	}
+	if _, err := Accelerate(engine, aux); err != nil {
+		return err
+	}
 	return tensors.validate(engine)
 }
 

@@ -89,7 +89,7 @@ func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
 		return nil
 	}
 	delete(w.flights, fr.id)
-	if f.kind != kindRequest {
+	if f.kind != kindRequest && f.kind != kindTensors {
 		w.keepState(f, fr, meta)
 	}
 	switch {
@@ -100,7 +100,7 @@ func (w *worker) accept(fr *frame, meta *answerHead, body []byte) error {
 	default:
 		response := w.response(f, meta, int(fr.code))
 		response.Body = body
-		if f.kind == kindPre {
+		if f.kind == kindPre || f.kind == kindPreTensors {
 			response.prepared = w.prepared[fr.id]
 		}
 		d.deliver(f, response, nil)

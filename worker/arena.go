@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,6 +64,18 @@ func (l *Loan) hold() { l.holders.Add(1) }
 // holds reports whether body is at the start of the loan's memory.
 func (l *Loan) holds(body []byte) bool {
 	return len(body) > 0 && len(body) <= l.size && &body[0] == &l.memory[0]
+}
+
+// offsetOf is the place of data in the loan's memory; ok is false if it is elsewhere. No data lies anywhere.
+func (l *Loan) offsetOf(data []byte) (at int, ok bool) {
+	if len(data) == 0 {
+		return 0, true
+	}
+	begin, first := uintptr(unsafe.Pointer(&l.memory[0])), uintptr(unsafe.Pointer(&data[0])) //nolint:gosec // only compared
+	if first < begin || first-begin > uintptr(l.size) || uintptr(len(data)) > uintptr(l.size)-(first-begin) {
+		return 0, false
+	}
+	return int(first - begin), true
 }
 
 var errArenaClosed = errors.New("its endpoint is being closed")

@@ -15,7 +15,7 @@ type batchInFlight struct {
 
 // batched reports whether f may be executed together with others.
 func (d *dispatch) batched(f *flight) bool {
-	return d.policy != nil && !f.nested && f.kind == kindRequest
+	return d.policy != nil && !f.nested && (f.kind == kindRequest || f.kind == kindTensors)
 }
 
 // request is what the policy needs to know of f.

@@ -80,7 +80,7 @@ func (d *dispatch) Do(ctx context.Context, req *Request, kind frameKind, p *Prep
 	}
 	deadline, _ := ctx.Deadline()
 	f := d.flights.take(req, deadline, kind)
-	if l := req.Loan; l != nil && l.a == d.arena && l.holds(req.Body) {
+	if l := req.Loan; l != nil && l.a == d.arena && (f.ofTensors() || l.holds(req.Body)) {
 		f.loan = l
 		l.hold()
 	}
@@ -264,11 +264,14 @@ func (d *dispatch) send(w *worker, f *flight) {
 	w.flights[f.id] = f
 	w.expectAnswers()
 	f.head = f.appendFrame(f.head[:0])
-	if f.loan != nil {
+	switch {
+	case f.loan == nil:
+		w.out.add(f.head, f.req.Body, f)
+	case f.ofTensors():
+		w.out.add(f.head, f.req.Body, nil)
+	default:
 		w.out.add(f.head, nil, nil)
-		return
 	}
-	w.out.add(f.head, f.req.Body, f)
 }
 
 // feed gives w what waits, as much as it may have.

@@ -46,6 +46,8 @@ type Environment struct {
 	// Packages holds import name -> version of the well-known packages that are
 	// installed; a version can be "".
 	Packages map[string]string `json:"packages"`
+	// ONNXRuntime is the shared library of the package onnxruntime, "" if there is none.
+	ONNXRuntime string `json:"onnxruntime"`
 }
 
 // Search says where to look for an interpreter.
@@ -130,6 +132,7 @@ func Probe(ctx context.Context, python string, s Search) (*Environment, error) {
 		Version    []int             `json:"version"`
 		Executable string            `json:"executable"`
 		Packages   map[string]string `json:"packages"`
+		Runtime    string            `json:"onnxruntime"`
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -148,7 +151,7 @@ func Probe(ctx context.Context, python string, s Search) (*Environment, error) {
 	if facts.Packages == nil {
 		facts.Packages = map[string]string{}
 	}
-	return &Environment{Python: python, Executable: facts.Executable, Version: version, Packages: facts.Packages}, nil
+	return &Environment{Python: python, Executable: facts.Executable, Version: version, Packages: facts.Packages, ONNXRuntime: facts.Runtime}, nil
 }
 
 // Require returns a *PythonError, with a command to install them, if the environment lacks
@@ -178,8 +181,8 @@ func (e *Environment) Require(names ...string) error {
 	}
 }
 
-// program is the path to start: the interpreter itself rather than a shim.
-func (e *Environment) program() string { return cmp.Or(e.Executable, e.Python) }
+// Program is the path to start: the interpreter itself rather than a shim.
+func (e *Environment) Program() string { return cmp.Or(e.Executable, e.Python) }
 
 // preload lists the packages that a zygote imports once for all workers.
 func (e *Environment) preload() []string {

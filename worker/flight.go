@@ -25,7 +25,7 @@ type flight struct {
 	since    time.Time // when it began to wait in the queue, zero if it never did
 	queued   time.Duration
 	nested   bool
-	kind     frameKind // kindRequest, kindPre or kindPost
+	kind     frameKind // one of those of requests, without kindLentRequest
 	prepared uint64    // of a kindPost: the id of its kindPre
 	state    flightState
 	id       uint64 // at its worker
@@ -88,6 +88,9 @@ func (f *flight) dropBody() {
 // already. A large body would block the socket for those behind it. One in shared memory
 // does not, but its request takes long, so that few are sent ahead.
 func (f *flight) mayFollow(n int) bool {
+	if f.loan != nil && f.ofTensors() {
+		return n < aheadMin
+	}
 	return len(f.req.Body)+len(f.req.Client) < byReference || f.loan != nil && n < aheadMin
 }
 
@@ -100,11 +103,15 @@ func (f *flight) appendFrame(b []byte) []byte {
 		head: uint32(size), length: uint32(size + len(f.req.Body)),
 	}
 	if f.loan != nil {
-		h.length = uint32(size + placeSize)
-		if f.kind == kindPre {
+		switch f.kind {
+		case kindTensors, kindPreTensors: // the body has the places
 			h.flags |= flagLent
-		} else {
+		case kindPre:
+			h.flags |= flagLent
+			h.length = uint32(size + placeSize)
+		default:
 			h.kind = kindLentRequest
+			h.length = uint32(size + placeSize)
 		}
 	}
 	if f.req.Sampled {
@@ -117,8 +124,11 @@ func (f *flight) appendFrame(b []byte) []byte {
 		h.flags |= flagTraced
 	}
 	b = appendRequestHead(appendHeader(b, h), f.deadline, &f.req)
-	if f.loan != nil {
+	if f.loan != nil && !f.ofTensors() {
 		b = appendPlace(b, f.loan.offset, len(f.req.Body))
 	}
 	return b
 }
+
+// ofTensors reports whether the flight's body is tensors.
+func (f *flight) ofTensors() bool { return f.kind == kindTensors || f.kind == kindPreTensors }

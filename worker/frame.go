@@ -44,6 +44,9 @@ const (
 	kindPre  frameKind = 10
 	kindPost frameKind = 11
 	kindDrop frameKind = 12
+	// kindTensors is a kindRequest whose body is tensors; kindPreTensors such a kindPre.
+	kindTensors    frameKind = 13
+	kindPreTensors frameKind = 14
 
 	kindReady     frameKind = 16 // from the worker
 	kindLoadError frameKind = 17
@@ -58,7 +61,7 @@ const (
 const (
 	flagSampled   = 1 // of a request
 	flagNested    = 2 // of a request: may be executed while another waits for a call
-	flagLent      = 4 // of a kindPre: its body is a place, as that of a kindLentRequest
+	flagLent      = 4 // of a kindPre: its body is a place, as that of a kindLentRequest; of tensors: their data has places
 	flagTraced    = 8 // of a request: the traceparent is before its id
 	flagStream    = 1 // of an answer: chunks follow
 	flagCancelled = 2 // of an answer: the request was not begun

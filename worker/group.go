@@ -48,6 +48,45 @@ func (g *Group) Do(ctx context.Context, req *Request) (*Response, error) {
 	return g.dispatch.Do(ctx, req, kindRequest, nil)
 }
 
+// DoTensors is Do with tensors instead of the request's body. The answer is in the
+// Response's Tensors, unless its status is an error: then it has a body. Data that lies in the
+// request's Loan is not copied here.
+func (g *Group) DoTensors(ctx context.Context, req *Request, in *Value) (*Response, error) {
+	r, err := g.ask(ctx, req, in, kindTensors)
+	if err != nil {
+		return nil, err
+	}
+	return r, r.takeTensors()
+}
+
+// LendFrom is the size of tensors from which they are copied to the memory that is shared with
+// the workers, instead of being sent through a socket.
+const LendFrom = 256 << 10
+
+// ask is Do with tensors.
+func (g *Group) ask(ctx context.Context, req *Request, in *Value, kind frameKind) (*Response, error) {
+	if err := in.Check(); err != nil {
+		return nil, fmt.Errorf("endpoint %q: %w: %w", g.endpoint, ErrTooLarge, err)
+	}
+	own := *req
+	own.ContentType, own.Body = "", nil
+	if own.Loan != nil && (own.Loan.a != &g.arena || !in.liesIn(own.Loan)) {
+		own.Loan = nil
+	}
+	if size := in.dataSize(); own.Loan == nil && size >= LendFrom {
+		if own.Loan = g.Lend(size); own.Loan != nil {
+			defer own.Loan.Release()
+			in = in.copyTo(own.Loan)
+		}
+	}
+	if own.Loan != nil {
+		own.Body = in.encodeLent(own.Loan)
+	} else {
+		_, own.Body = in.encode(nil)
+	}
+	return g.dispatch.Do(ctx, &own, kind, nil)
+}
+
 // Lend returns memory for a body of that many bytes, which Do then needs not send
 // through a socket, nil if there is none. The caller releases it.
 func (g *Group) Lend(size int) *Loan { return g.arena.lend(size) }

@@ -16,11 +16,12 @@ type Prepared struct {
 	// Data is what preprocess returned.
 	Data Value
 
-	w     *worker
-	id    uint64 // of the kindPre at w
-	req   Request
-	stop  func() bool // of the Drop at the end of Pre's context
-	spent bool        // guarded by dispatch.mu
+	w       *worker
+	id      uint64 // of the kindPre at w
+	tensors bool   // the request had tensors
+	req     Request
+	stop    func() bool // of the Drop at the end of Pre's context
+	spent   bool        // guarded by dispatch.mu
 }
 
 // Pre executes the preprocess of a request, for an engine whose computation runs
@@ -28,19 +29,45 @@ type Prepared struct {
 // answer, because preprocess failed, or the caller ends Prepared by Post or Drop; the end
 // of ctx drops it too. Errors are those of Do.
 func (g *Group) Pre(ctx context.Context, req *Request) (*Prepared, *Response, error) {
+	if err := g.keepsMore(); err != nil {
+		return nil, nil, err
+	}
+	r, err := g.dispatch.Do(ctx, req, kindPre, nil)
+	return prepared(ctx, req, r, err)
+}
+
+// PreTensors is Pre with tensors instead of the request's body. The answer of Post is then
+// that of DoTensors.
+func (g *Group) PreTensors(ctx context.Context, req *Request, in *Value) (*Prepared, *Response, error) {
+	if err := g.keepsMore(); err != nil {
+		return nil, nil, err
+	}
+	r, err := g.ask(ctx, req, in, kindPreTensors)
+	if err == nil && r.prepared != nil {
+		r.prepared.tensors = true
+	}
+	return prepared(ctx, req, r, err)
+}
+
+// keepsMore returns an error if the state of too many requests is kept.
+func (g *Group) keepsMore() error {
 	d := g.dispatch
 	d.mu.Lock()
 	held := d.prepared
 	d.mu.Unlock()
 	if held >= d.maxQueue {
-		return nil, nil, fmt.Errorf("endpoint %q: the state of %d requests is kept already: %w", d.endpoint, held, ErrOverloaded)
+		return fmt.Errorf("endpoint %q: the state of %d requests is kept already: %w", d.endpoint, held, ErrOverloaded)
 	}
-	r, err := d.Do(ctx, req, kindPre, nil)
+	return nil
+}
+
+// prepared completes the Prepared of an answer.
+func prepared(ctx context.Context, req *Request, r *Response, err error) (*Prepared, *Response, error) {
 	if err != nil || r.prepared == nil {
 		return nil, r, err
 	}
 	p := r.prepared
-	p.req = Request{ID: req.ID, Depth: req.Depth}
+	p.req = Request{ID: req.ID, Depth: req.Depth, Traceparent: req.Traceparent, Spans: req.Spans}
 	p.stop = context.AfterFunc(ctx, p.Drop)
 	if p.Data, err = parseValue(r.ContentType, r.Body); err != nil {
 		p.Drop()
@@ -57,6 +84,10 @@ func (p *Prepared) Post(ctx context.Context, data Value) (*Response, error) {
 	r, err := p.w.d.Do(ctx, &p.req, kindPost, p)
 	if err != nil {
 		p.Drop() // unless it was sent
+		return nil, err
+	}
+	if p.tensors {
+		err = r.takeTensors()
 	}
 	return r, err
 }

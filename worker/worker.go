@@ -173,6 +173,8 @@ type Response struct {
 	ContentType string
 	Headers     []Header
 	Body        []byte
+	// Tensors is the answer to a request with tensors, nil for an error status.
+	Tensors *Value
 	// Stats is a JSON object of the logged variables, nil for none.
 	Stats []byte
 	// ErrorKind is the kind of user code's error, "" for none.

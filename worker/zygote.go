@@ -148,7 +148,7 @@ func (z *zygote) start(ctx context.Context, dir string) (p *zygoteProcess, ready
 	log := z.o.Logger.With("worker", "zygote")
 	out := newOutput(log, z.o.outputRate)
 	child, err := process.Start(ctx, process.Spec{
-		Path: z.o.Environment.program(), Args: []string{filepath.Join(dir, "zygote.py"), string(options)},
+		Path: z.o.Environment.Program(), Args: []string{filepath.Join(dir, "zygote.py"), string(options)},
 		Env: cpuCaps(z.o.ZygoteEnv), ExtraFiles: []*os.File{theirs}, WhenWeDie: syscall.SIGTERM, // it ends its children itself
 
 		LogLine: func(stream process.Stream, line []byte) { out.line(string(stream), line) },

@@ -26,7 +26,7 @@ To change a key without a gap: create a second one, hand it out, and revoke the 
 when nobody uses it any more. Running instances follow within seconds.`,
 		Example: `  clearml-serving auth create --label "shop frontend" --expires 90d
   clearml-serving config --auth on
-  curl -X POST http://127.0.0.1:8080/serve/test_model -H "Authorization: Bearer <key>" -d '{"x0": 1}' \
+  curl -X POST http://127.0.0.1:8080/serve/test_model_sklearn -H "Authorization: Bearer <key>" -d '{"x0": 1, "x1": 2}' \
       -H "Content-Type: application/json"
   clearml-serving auth revoke k0123456789`,
 	}, authCreateCommand(a), authListCommand(a), authRevokeCommand(a))

@@ -19,18 +19,32 @@ import (
 )
 
 func doctorCommand(a *app) *cobra.Command {
+	var install string
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check this machine and say what to do",
 		Long: `Check what ClearML Serving needs on this machine: the data folder, ports, the
 ClearML server and its credentials, Python and its packages. Each line says ok,
-warn or fail, and what to do. Nothing is changed.`,
+warn or fail, and what to do. Nothing is changed.
+
+With --install onnx it fetches ONNX Runtime, which the engine onnx computes with: the
+package onnxruntime, by the pip or uv of the interpreter and from the package index that
+these use, compared with a known hash, into the data folder.`,
 		Example: `  clearml-serving doctor
-  clearml-serving doctor --python .venv/bin/python --json`,
+  clearml-serving doctor --python .venv/bin/python --json
+  clearml-serving doctor --install onnx`,
 		Annotations: map[string]string{markTolerant: ""},
-		RunE:        func(cmd *cobra.Command, _ []string) error { return a.doctor(cmd.Context()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if install != "" {
+				return a.doctorInstalls(cmd.Context())
+			}
+			return a.doctor(cmd.Context())
+		},
 	}
-	a.declare(cmd.Flags(), "python", "serve-addr", "grpc-addr", "api-addr", "files-addr", "admin-addr", "serve-url")
+	cmd.Flags().StringVar(&install, "install", "", "fetch what an engine needs: onnx")
+	oneOf(cmd, "install", installONNX)
+	mark(cmd.Flags(), "install", markOurs)
+	a.declare(cmd.Flags(), "onnxruntime-library", "python", "serve-addr", "grpc-addr", "api-addr", "files-addr", "admin-addr", "serve-url")
 	return cmd
 }
 
@@ -55,7 +69,7 @@ func (a *app) doctor(ctx context.Context) error {
 	var all []finding
 	failed := 0
 	for _, check := range []func(context.Context) []finding{
-		a.checkProgram, a.checkFolder, a.checkSpace, a.checkPorts, a.checkServer, a.checkSeries, a.checkService, a.checkPython,
+		a.checkProgram, a.checkFolder, a.checkSpace, a.checkPorts, a.checkServer, a.checkSeries, a.checkService, a.checkPython, a.checkONNX,
 	} {
 		for _, f := range check(ctx) {
 			all = append(all, f)

@@ -54,7 +54,7 @@ func (a *app) noticeEngine(engine string, aux any) {
 	}
 	if foreign := serving.ForeignSettings(engine, aux); len(foreign) > 0 {
 		put(a.sys.stderr, "Notice: engine %s has no setting '%s' (it has %s): --aux-config stores it for your code", engine,
-			strings.Join(foreign, "', '"), strings.Join(serving.PythonSettings(engine), ", "))
+			strings.Join(foreign, "', '"), strings.Join(serving.EngineSettings(engine), ", "))
 	}
 }
 

@@ -97,13 +97,14 @@ func serveCode(tb testing.TB, endpoints map[string]endpointCode, recorder infere
 	if err != nil {
 		tb.Fatal(err)
 	}
+	inPython := python.New(python.Options{Workers: 1, Host: host.New(host.Options{
+		Find:   func(context.Context) (*worker.Environment, error) { return env, nil },
+		Worker: worker.Options{RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
+		Env:    environ,
+	})})
 	service := inference.New(inference.Options{
 		Files: hotPathFiles{}, RequestTimeout: time.Minute, Recorder: recorder,
-		Engines: engines(python.New(python.Options{Workers: 1, Host: host.New(host.Options{
-			Find:   func(context.Context) (*worker.Environment, error) { return env, nil },
-			Worker: worker.Options{RuntimeDir: tb.TempDir(), ZygoteEnv: environ, Preload: []string{}},
-			Env:    environ,
-		})})),
+		Engines: engines(inPython, inPython, nil),
 		Source: hotPathState{&reconcile.State{
 			ServiceID: "S", Sections: map[serving.Section]json.RawMessage{serving.SectionEndpoints: records}, Artifacts: artifacts,
 		}},

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"clearmlserving/clearml"
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/native"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/grpcfront"
 	"clearmlserving/inference/instance"
@@ -66,7 +68,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "grpc-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -147,6 +149,10 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
+	onnx, err := a.onnxEngine(dir, log)
+	if err != nil {
+		return nil, err
+	}
 	if front.Identity, err = serving.NewIdentity(); err != nil {
 		return nil, err
 	}
@@ -159,7 +165,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python.Host(), log), onnx), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -298,14 +304,17 @@ func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logge
 	return reconcile.CachedFiles{Cache: cache, Logger: log}, nil
 }
 
-// pythonEngines are the kinds of endpoints that run in Python workers.
-var pythonEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM, serving.EngineCustom, serving.EngineCustomAsync}
+// pythonEngines are the kinds of endpoints that run in Python workers. Those of modelEngines may be computed in Go.
+var (
+	pythonEngines = append(slices.Clone(modelEngines), serving.EngineCustom, serving.EngineCustomAsync)
+	modelEngines  = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM}
+)
 
 // availableEngines are the kinds of endpoints that instances of this version run: those
 // that commands offer. The others of serving.Engines can be stored, for the original.
 func availableEngines() []string {
 	var kinds []string
-	for _, e := range engines(nil) {
+	for _, e := range engines(nil, nil, nil) {
 		kinds = append(kinds, e.Kinds...)
 	}
 	return kinds
@@ -313,16 +322,18 @@ func availableEngines() []string {
 
 // engines is the table of engines: which loader makes the models of which kinds of
 // endpoints. A new engine is one entry here.
-func engines(python engine.Loader) []inference.Engine {
+func engines(python, models, onnx engine.Loader) []inference.Engine {
 	return []inference.Engine{
-		{Kinds: pythonEngines, Loader: python},
+		{Kinds: []string{serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
+		{Kinds: modelEngines, Loader: models},
+		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
 	}
 }
 
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
 func (a *app) makeRoom(s *sockets) error {
-	for _, name := range []string{"cache", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
+	for _, name := range []string{"cache", "native", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
 		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue
@@ -392,6 +403,13 @@ func (a *app) restOptions() (rest.Options, error) {
 		Version: version,
 		Suffix:  strings.Trim(a.text("serve-suffix"), "/"), MaxBody: int64(maxBody) << 20, MaxConnections: maxConns, Origins: origins, DrainDelay: drain,
 	}, errors.Join(err, err2, err3, err4)
+}
+
+// acceleratedEngine computes models in Go whose endpoints ask for it, and leaves the others to inPython.
+func acceleratedEngine(dataDir string, inPython engine.Loader, h *host.Host, log *slog.Logger) *native.Engine {
+	return native.New(native.Options{
+		Python: inPython, Host: h, Dir: filepath.Join(dataDir, "native"), RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
+	})
 }
 
 // pythonEngine finds the interpreter. Without one the instance still starts: its

@@ -94,6 +94,7 @@ func (a *app) modelList(ctx context.Context, s *operations.Service, verbose bool
 		a.printRollouts(s, f)
 		a.printCopies(f)
 		a.printBatching(f)
+		a.printNative(f)
 		if verbose {
 			a.printSignatures(f)
 		}

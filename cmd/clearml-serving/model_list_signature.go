@@ -68,7 +68,7 @@ func signatureRows(url serving.EndpointURL, s *serving.SignatureReport) (rows []
 	body := compactJSON(s.BodySchema)
 	switch {
 	case body != "":
-	case s.Table && !s.Preprocessed:
+	case s.Table:
 		body = "a record, a list of records, or rows"
 	default:
 		body = "any JSON"

@@ -37,10 +37,11 @@ and the inference service if none runs, upload the model, deploy it, and print a
 request that works. Ctrl-C ends all of it and removes everything.
 
 MODEL is a pickle or joblib file of scikit-learn, XGBoost or LightGBM, a model file of
-XGBoost (json, ubj) or LightGBM (text), a file of code with a class Preprocess, or a
+XGBoost (json, ubj) or LightGBM (text), an ONNX model, a file of code with a class Preprocess, or a
 folder that holds such code as preprocess.py or __init__.py, and a model. Other models
 need --preprocess with code that loads them. Nothing in a file is executed to find its
-engine; the endpoint's worker executes it, as any pickle is.
+engine; the endpoint's worker executes it, as any pickle is. ONNX models are computed
+without Python.
 
 Packages that the model needs and the interpreter lacks are installed into an
 environment of their own; --requirements names further ones.
@@ -86,6 +87,10 @@ func (a *app) runModel(ctx context.Context, model string, f runFlags) error {
 
 // runHere serves a model by a server and an inference service of this process.
 func (a *app) runHere(ctx context.Context, p *runPlan) error {
+	library, err := a.runLibrary(ctx, p)
+	if err != nil {
+		return err
+	}
 	if !p.flags.keep {
 		dir, remove, err := temporaryData()
 		if err != nil {
@@ -104,7 +109,12 @@ func (a *app) runHere(ctx context.Context, p *runPlan) error {
 	if err != nil {
 		return err
 	}
-	a.override(map[string]string{"CLEARML_SERVING_ADDR_FALLBACK": "true", "CLEARML_EXTRA_PYTHON_PACKAGES": strings.Join(extra, " ")})
+	if p.engine == serving.EngineONNX && library == "" {
+		if library, err = a.fetchForRun(ctx); err != nil {
+			return err
+		}
+	}
+	a.override(map[string]string{"CLEARML_SERVING_ADDR_FALLBACK": "true", "CLEARML_EXTRA_PYTHON_PACKAGES": strings.Join(extra, " "), "CLEARML_SERVING_ONNXRUNTIME": library})
 	var r *deployment
 	return a.runRole(ctx, slog.LevelWarn, func(sockets *sockets) ([]part, error) {
 		return a.upParts(ctx, upSetup{

@@ -159,6 +159,9 @@ var pipNames = map[string]string{"sklearn": "scikit-learn"}
 // missingPackages are the packages, as for pip install, that the model needs and the interpreter
 // lacks, and those of --requirements.
 func (a *app) missingPackages(ctx context.Context, p *runPlan) ([]string, error) {
+	if p.engine == serving.EngineONNX && p.code == "" && p.flags.requirements == "" {
+		return nil, nil // no Python is needed
+	}
 	var extra []string
 	if p.flags.requirements != "" {
 		full, err := filepath.Abs(p.flags.requirements)

@@ -52,6 +52,12 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup:               startServer,
+		Condition: func(name string) (bool, error) {
+			if name != "onnxruntime" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return os.Getenv("CLEARML_SERVING_TEST_ONNXRUNTIME") != "", nil
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits": scriptExits, "capture": scriptCapture, "api": scriptAPI, "answers": scriptAnswers,
 			"status": scriptStatus, "feedback": scriptFeedback, "instance": scriptInstance, "readfile": scriptReadFile, "runs": scriptRuns,
@@ -110,7 +116,10 @@ func startServer(env *testscript.Env) error {
 	env.Setenv("CLEARML_WEB_HOST", s.api)
 	env.Setenv("CLEARML_API_ACCESS_KEY", s.access)
 	env.Setenv("CLEARML_API_SECRET_KEY", s.secret)
-	return nil
+	env.Setenv("ONNXRUNTIME", os.Getenv("CLEARML_SERVING_TEST_ONNXRUNTIME"))
+	models, err := filepath.Abs("../../onnxruntime/testdata")
+	env.Setenv("MODELS", models)
+	return err
 }
 
 func scriptExits(ts *testscript.TestScript, neg bool, args []string) {

@@ -254,7 +254,7 @@ func (a *app) greet(s *sockets) {
 	p := &a.print
 	p.line("clearml-serving %s is up", version)
 	for _, row := range []struct{ name, label, suffix string }{
-		{"serve", "predictions", "/serve/<endpoint>"}, {"grpc", "gRPC", ""}, {"api", "ClearML API", ""}, {"files", "files", ""}, {"admin", "status", "/status"},
+		{"serve", "predictions", "/serve/<endpoint>"}, {"serve", "try them", "/docs"}, {"grpc", "gRPC", ""}, {"api", "ClearML API", ""}, {"files", "files", ""}, {"admin", "status", "/status"},
 	} {
 		if u, ok := s.urls[row.name]; ok {
 			p.line("  %-12s %s%s", row.label, u, row.suffix)

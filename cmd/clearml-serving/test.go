@@ -64,8 +64,8 @@ Other endpoints, which the code asks with send_request, are answered 404 unless
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.engine, "engine", "", "engine that runs the model: "+strings.Join(pythonEngines, ", "))
-	oneOf(cmd, "engine", pythonEngines...)
+	flags.StringVar(&f.engine, "engine", "", "engine that runs the model: "+strings.Join(availableEngines(), ", "))
+	oneOf(cmd, "engine", availableEngines()...)
 	flags.StringVar(&f.endpoint, "endpoint", "", "name that the code finds in its endpoint's record (default: that of the file or folder)")
 	flags.StringVar(&f.model, "model", "", "file or folder of the model")
 	flags.StringVar(&f.modelID, "model-id", "", "model of the ClearML server by id, instead of --model")

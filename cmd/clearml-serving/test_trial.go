@@ -251,8 +251,17 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	if err != nil {
 		return 0, nil, err
 	}
+	home, err := t.a.dataDir()
+	if err != nil {
+		home = t.dataDir // it has no library
+	}
+	onnx, err := t.a.onnxEngine(home, log)
+	if err != nil {
+		return 0, nil, err
+	}
 	watch := make(watcher, 1)
-	o.Engines, o.Files, o.Source, o.Logger = engines(stubbedEngine{python, t.stubs}), t.files, fixedState{state}, log
+	stubbed := stubbedEngine{python, t.stubs}
+	o.Engines, o.Files, o.Source, o.Logger = engines(stubbed, acceleratedEngine(t.dataDir, stubbed, python.Host(), log), onnx), t.files, fixedState{state}, log
 	o.Followers = []reconcile.Follower{watch}
 	service := inference.New(o)
 	runCtx, stop := context.WithCancel(ctx)

@@ -50,7 +50,7 @@ const newCode = "+new"
 
 // engines are those that every instance runs.
 func engines() []string {
-	return []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM, serving.EngineCustom, serving.EngineCustomAsync}
+	return []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM, serving.EngineONNX, serving.EngineCustom, serving.EngineCustomAsync}
 }
 
 // ownCode says that an engine runs the process of the user code, and needs no model.
@@ -84,6 +84,8 @@ func engineOf(framework string) string {
 		return serving.EngineXGBoost
 	case "lightgbm":
 		return serving.EngineLightGBM
+	case "onnx":
+		return serving.EngineONNX
 	}
 	return serving.EngineCustom
 }
@@ -335,7 +337,7 @@ func (v *visit) storeCode(s *operations.Service, at string, c smallFile, keepApa
 }
 
 func frameworkOf(engine string) string {
-	names := map[string]string{serving.EngineSklearn: "ScikitLearn", serving.EngineXGBoost: "XGBoost", serving.EngineLightGBM: "LightGBM"}
+	names := map[string]string{serving.EngineSklearn: "ScikitLearn", serving.EngineXGBoost: "XGBoost", serving.EngineLightGBM: "LightGBM", serving.EngineONNX: "ONNX"}
 	return cmp.Or(names[engine], "Custom")
 }
 

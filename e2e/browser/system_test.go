@@ -73,6 +73,25 @@ type system struct {
 // newSystem starts everything on free ports and trains twice.
 func newSystem(t *testing.T) *system {
 	t.Helper()
+	s := startSystem(t)
+	// Outside of any repository, so that no page shows the path of this one.
+	script := filepath.Join(s.dir, "experiments.py")
+	text, err := os.ReadFile(filepath.Join(root, "e2e/browser/testdata/experiments.py"))
+	if err == nil {
+		err = os.WriteFile(script, text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.run(s.dir, python, script, "forest of 20", "20", "2")
+	s.run(s.dir, python, script, "forest of 60", "60", "3")
+	s.furnish()
+	return s
+}
+
+// startSystem starts everything on free ports.
+func startSystem(t *testing.T) *system {
+	t.Helper()
 	s := &system{t: t, dir: t.TempDir()}
 	data := filepath.Join(s.dir, "data")
 	up := exec.Command(binary, "up", "--data-dir", data, "--serve-addr", "127.0.0.1:0", "--api-addr", "127.0.0.1:0", "--files-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
@@ -116,18 +135,6 @@ func newSystem(t *testing.T) *system {
 		s.env = append(s.env, name+"="+value)
 	}
 	s.api = variables["CLEARML_API_HOST"]
-	// Outside of any repository, so that no page shows the path of this one.
-	script := filepath.Join(s.dir, "experiments.py")
-	text, err := os.ReadFile(filepath.Join(root, "e2e/browser/testdata/experiments.py"))
-	if err == nil {
-		err = os.WriteFile(script, text, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.run(s.dir, python, script, "forest of 20", "20", "2")
-	s.run(s.dir, python, script, "forest of 60", "60", "3")
-	s.furnish()
 	return s
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -75,6 +76,53 @@ type Tensor struct {
 	ContentType string
 }
 
+// Elements is the number of elements of the tensor's shape, or an error if the shape is impossible.
+func (t *Tensor) Elements() (int64, error) {
+	count := int64(1)
+	for _, n := range t.Shape {
+		if n < 0 {
+			return 0, fmt.Errorf("tensor %.40q has the shape %v: a dimension is negative", t.Name, t.Shape)
+		}
+		if n > 0 && count > math.MaxInt64/8/n {
+			return 0, fmt.Errorf("tensor %.40q has too many elements: %v", t.Name, t.Shape)
+		}
+		count *= n
+	}
+	return count, nil
+}
+
+// Check returns an error if the data is not that of the datatype and the shape.
+func (t *Tensor) Check() error {
+	count, err := t.Elements()
+	if err != nil {
+		return err
+	}
+	if size := t.Datatype.Size(); size > 0 {
+		if int64(len(t.Data)) != count*size {
+			return fmt.Errorf("tensor %.40q of %s %v has %d bytes, which would be %d", t.Name, t.Datatype, t.Shape, len(t.Data), count*size)
+		}
+		return nil
+	}
+	if t.Datatype != Bytes {
+		return fmt.Errorf("tensor %.40q has the unknown datatype %.40q", t.Name, t.Datatype)
+	}
+	rest, found := t.Data, int64(0)
+	for ; len(rest) >= 4; found++ {
+		n := int64(binary.LittleEndian.Uint32(rest))
+		if n > int64(len(rest)-4) {
+			break
+		}
+		rest = rest[4+n:]
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("tensor %.40q of BYTES ends within its element %d", t.Name, found)
+	}
+	if found != count {
+		return fmt.Errorf("tensor %.40q of BYTES %v has %d elements, which would be %d", t.Name, t.Shape, found, count)
+	}
+	return nil
+}
+
 // TensorSpec describes an input or output tensor of a model.
 type TensorSpec struct {
 	Name     string   `json:"name"`
@@ -86,6 +134,8 @@ type TensorSpec struct {
 	Open       bool     `json:"open,omitempty"`
 	// Optional: an element may be missing, which is NaN or JSON's null.
 	Optional bool `json:"optional,omitempty"`
+	// AnyName: the only input has a made-up name, and is taken by any other too.
+	AnyName bool `json:"any_name,omitempty"`
 	// Example is a plausible element as JSON, nil if none is known.
 	Example json.RawMessage `json:"example,omitempty"`
 }
@@ -97,11 +147,13 @@ type Signature struct {
 	// Table: each input is a column of a table, by its name. A body is then a record, a list of
 	// records, or rows in the order of Inputs.
 	Table bool `json:"table,omitempty"`
-	// Preprocessed: user code makes the inputs of the body, Postprocessed: user code makes the answer of
-	// the outputs. Inputs or Outputs then describe the tensors in the middle, and tell nothing about
-	// the client's body or answer.
-	Preprocessed  bool `json:"preprocessed,omitempty"`
-	Postprocessed bool `json:"postprocessed,omitempty"`
+	// Preprocessed: user code makes the model's inputs of the body or of the tensors of a request, Postprocessed:
+	// user code makes the answer of the model's outputs. ModelInputs and ModelOutputs are then those in the
+	// middle, which tell nothing about the client's.
+	Preprocessed  bool         `json:"preprocessed,omitempty"`
+	Postprocessed bool         `json:"postprocessed,omitempty"`
+	ModelInputs   []TensorSpec `json:"-"`
+	ModelOutputs  []TensorSpec `json:"-"`
 	// BodySchema and AnswerSchema are JSON Schemas (draft 2020-12, without $ref) of the body of a request
 	// and of its answer, nil if unknown. Body also describes the bodies of a Table.
 	BodySchema   json.RawMessage `json:"body_schema,omitempty"`

@@ -19,6 +19,7 @@ import (
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
+	"clearmlserving/inference/openapi"
 	"clearmlserving/serving"
 	"clearmlserving/tracing"
 )
@@ -83,6 +84,9 @@ type Front struct {
 	prefix  string
 	origins origins
 	started time.Time
+
+	documents documents
+	page      []openapi.File
 }
 
 // New prepares a front of core; Run starts it.
@@ -90,8 +94,9 @@ func New(core *inference.Service, o Options) *Front {
 	o.Suffix = cmp.Or(o.Suffix, "serve")
 	o.StopTimeout = cmp.Or(o.StopTimeout, 30*time.Second)
 	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
+	o.Version = cmp.Or(o.Version, "dev")
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now()}
+	return &Front{o: o, core: core, prefix: "/" + o.Suffix + "/", origins: o.Origins, started: time.Now(), page: openapi.Page()}
 }
 
 // Run serves until ctx ends. It then continues for DrainDelay, stops accepting, and finishes

@@ -7,12 +7,14 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/listener"
+	"clearmlserving/inference/openapi"
 	"clearmlserving/serving"
 )
 
@@ -24,6 +26,7 @@ const (
 	Anybody     Caller = "anybody"
 	EndpointKey Caller = "holders of a key for the endpoint, once keys are required; else anybody"
 	ServiceKey  Caller = "holders of a key for all endpoints, once keys are required; else anybody"
+	AboutKey    Caller = "holders of a key for all endpoints, or with ?endpoint= for that one, once keys are required; else anybody"
 	Operator    Caller = "operators: this machine, or holders of the admin token or of a client certificate"
 )
 
@@ -69,6 +72,10 @@ func (f *Front) Routes() []Route {
 		{"serve", "GET, HEAD", "/{$}", Anybody},
 		{"serve", "POST", f.prefix, EndpointKey},
 		{"serve", "GET, HEAD", serving.IdentityPath, Anybody},
+		{"serve", "GET, HEAD", openapiPath, AboutKey},
+	}
+	for _, file := range f.page {
+		routes = append(routes, Route{"serve", "GET, HEAD", file.Path, Anybody})
 	}
 	if f.o.Feedback != nil {
 		routes = append(routes, Route{"serve", "GET, HEAD, POST", feedbackPrefix, EndpointKey})
@@ -94,6 +101,14 @@ func (f *Front) route(h *listener.Head) *listener.Response {
 	}
 	if !ok && h.Path == "/" {
 		return f.root(h)
+	}
+	if !ok && h.Path == openapiPath {
+		return f.openapi(h)
+	}
+	if !ok {
+		if i := slices.IndexFunc(f.page, func(file openapi.File) bool { return file.Path == h.Path }); i >= 0 {
+			return f.pageFile(h, f.page[i])
+		}
 	}
 	if about, found := strings.CutPrefix(h.Path, feedbackPrefix); found && !ok && f.o.Feedback != nil {
 		return f.routeFeedback(h, about)

@@ -127,10 +127,10 @@ func (l *Live) SetLogShare(share float64) { l.logShare.Store(math.Float64bits(sh
 // LogShare is the share of requests whose variables are recorded.
 func (l *Live) LogShare() float64 { return math.Float64frombits(l.logShare.Load()) }
 
-// hold takes a reference. It fails if the model is being closed; the caller then
-// uses the newer snapshot. hold counts first and then reads closing; Drain does the
+// Hold takes a reference. It fails if the model is being closed; the caller then
+// uses the newer snapshot. Hold counts first and then reads closing; Drain does the
 // reverse, so at least one of them sees the other.
-func (l *Live) hold() bool {
+func (l *Live) Hold() bool {
 	l.refs.Add(1)
 	if l.closing.Load() {
 		l.Release()
@@ -139,7 +139,7 @@ func (l *Live) hold() bool {
 	return true
 }
 
-// Release drops a reference obtained from Router.Acquire.
+// Release drops a reference obtained from Router.Acquire or Hold.
 func (l *Live) Release() {
 	if l.refs.Add(-1) == 0 && l.closing.Load() {
 		select {
@@ -222,7 +222,7 @@ func (r *Router) Choose(url serving.EndpointURL) (live *Live, drawn Drawn, err e
 		if err != nil {
 			return nil, Drawn{}, err
 		}
-		if live.hold() {
+		if live.Hold() {
 			return live, drawn, nil
 		}
 	}
@@ -235,6 +235,11 @@ func (r *Router) Check(url serving.EndpointURL) (*serving.EndpointURL, error) {
 	if s == nil {
 		return nil, notRead(url)
 	}
+	return s.Check(url)
+}
+
+// Check is that of a Router with this table.
+func (s *Snapshot) Check(url serving.EndpointURL) (*serving.EndpointURL, error) {
 	if c, ok := s.Canaries[url]; ok {
 		if c.problem != nil {
 			return nil, c.problem

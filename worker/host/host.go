@@ -147,6 +147,19 @@ func (h *Host) Prepare(ctx context.Context, own bool, codePath string) error {
 	return err
 }
 
+// Environment is the Python environment of an endpoint, as Start chooses it. The error is an
+// *EnvironmentError.
+func (h *Host) Environment(ctx context.Context, own bool, codePath string) (*worker.Environment, error) {
+	if err := h.ready(ctx); err != nil {
+		return nil, err
+	}
+	at, err := h.environments.of(ctx, own, codePath)
+	if err != nil {
+		return nil, err
+	}
+	return at.Environment, nil
+}
+
 // Start loads an endpoint in its environment and returns when its first worker can
 // answer. The Host sets Spec.Env and completes Spec.Restore. An *EnvironmentError or a
 // *worker.LoadError says what is wrong with the endpoint.

@@ -15,8 +15,9 @@ from asyncloop import serve_async
 from clientrequest import state_of
 from codec import decode_request, encode_json
 from endpoint import Endpoint
-from result import SIMPLE, outcome_of, stream_answer_async, whole_answer
+from result import SIMPLE, collected_of_async, outcome_of, stream_answer_async, whole_answer
 from stack import Case
+from tensoroutput import tensor_answer
 
 
 class AsyncEndpoint(Endpoint):
@@ -56,6 +57,44 @@ class AsyncEndpoint(Endpoint):
         except BaseException as error:
             return self.failed(error, meta, content_type)
 
+    async def handle_tensors_async(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Answer one request with tensors, like handle_async."""
+        case = await self.begin_tensors_async(0, body, content_type, meta)
+        if case.answer is not None:
+            answer: Answer = case.answer
+            return answer
+        try:
+            if self.predict is not None:
+                data = self.predict(case.data, case.state, case.collect)
+                if type(data) is CoroutineType or hasattr(type(data), "__await__"):
+                    data = await data
+                case.data = data
+        except asyncio.CancelledError as error:
+            if cancelled_from_outside():
+                raise
+            case.error = error
+        except BaseException as error:
+            case.error = error
+        return await self.finish_async(case)
+
+    async def begin_tensors_async(self, number: int, body: Any, content_type: str, meta: dict[str, Any]) -> Case:
+        """Do as begin_async, with tensors."""
+        case = Case(number, meta)
+        try:
+            step, data = self._take(case, body, content_type)
+            if step is not None:
+                data = step(data, case.state, case.collect)
+                if type(data) is CoroutineType or hasattr(type(data), "__await__"):
+                    data = await data
+            case.data = data
+        except asyncio.CancelledError as error:
+            if cancelled_from_outside():
+                raise
+            case.answer = self.failed(error, meta)
+        except BaseException as error:
+            case.answer = self.failed(error, meta)
+        return case
+
     async def begin_async(self, number: int, body: Any, content_type: str, meta: dict[str, Any]) -> Case:
         """Execute the steps before predict, like handle_async."""
         case = Case(number, meta)
@@ -89,9 +128,9 @@ class AsyncEndpoint(Endpoint):
                 data = self.post(data, case.state, case.collect)
                 if type(data) is CoroutineType or hasattr(type(data), "__await__"):
                     data = await data
-            answer = await self._answer_async(data)
+            answer = await (self._tensor_answer_async(data) if case.tensors else self._answer_async(data))
             if case.collected is not None:
-                answer.stats = self.variables.gather(case.request, data, case.collected)
+                answer.stats = self.gather(case, data)
             return answer
         except asyncio.CancelledError as error:
             if cancelled_from_outside():
@@ -107,9 +146,23 @@ class AsyncEndpoint(Endpoint):
         outcome = outcome_of(data)
         return whole_answer(outcome) or await stream_answer_async(outcome, self.stream_failed)
 
+    async def _tensor_answer_async(self, data: Any) -> Answer:
+        """Return the Answer of a result for a request with tensors."""
+        outcome = outcome_of(data)
+        if outcome.status >= 400:
+            return whole_answer(outcome) or await stream_answer_async(outcome, self.stream_failed)
+        return tensor_answer(await collected_of_async(outcome), self.outputs)
+
     def serve(self, host: Any, sock: Any, marks: memoryview, max_frame: int) -> None:
         """Answer requests until the end; raises LinkClosed when the Go side has closed the link."""
         serve_async(self, host, sock, marks, max_frame)
+
+    def handle_tensors(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Answer one request with tensors on a separate loop."""
+        try:
+            return self._await(self.handle_tensors_async(body, content_type, meta))
+        except BaseException as error:
+            return self.failed(error, meta)
 
     def handle(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
         """Answer one request on a separate loop: for a probe before the real loop runs."""

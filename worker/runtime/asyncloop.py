@@ -9,6 +9,7 @@ import asyncio
 import contextvars
 import socket
 import threading
+from functools import partial
 from typing import Any, Optional
 
 import frames
@@ -42,7 +43,9 @@ class AsyncServer:
         self._handlers = {
             frames.REQUEST: endpoint.handle_async,
             frames.LENT_REQUEST: endpoint.handle_async,
-            frames.PRE: self._prepare,
+            frames.TENSORS: endpoint.handle_tensors_async,
+            frames.PRE: partial(self._prepare, endpoint.begin_async),
+            frames.PRE_TENSORS: partial(self._prepare, endpoint.begin_tensors_async),
             frames.POST: self._finish,
         }
         self._next_call = 0
@@ -87,7 +90,7 @@ class AsyncServer:
     def _take(self, got: list[frames.Frame]) -> None:
         for frame in got:
             kind = frame.kind
-            if kind == frames.REQUEST or kind == frames.LENT_REQUEST or kind == frames.PRE or kind == frames.POST:
+            if kind in frames.REQUESTS:
                 mark = BEGUN_NESTED if frame.flags & frames.FLAG_NESTED else BEGUN
                 self._marks[mark] = frame.id
                 task = self._loop.create_task(self._answer(frame))
@@ -146,10 +149,10 @@ class AsyncServer:
             self._tasks.pop(number, None)
             self._finish_if_idle()
 
-    async def _prepare(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
+    async def _prepare(self, begin: Any, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
         """Preprocess only. The state is kept until Go sends POST or DROP."""
         number = _current.get()
-        case = await self._endpoint.begin_async(number, body, content_type, meta)
+        case = await begin(number, body, content_type, meta)
         answer = self._endpoint.prepare(case, content_type, self._max_frame - MOST_HEAD)
         if not answer.error_kind and answer.stream is None:
             self._prepared[number] = case

@@ -21,6 +21,9 @@ from loop import BEGUN, BEGUN_NESTED, HOLD, Host, Server, unfit
 from owner import end_copy
 from stack import Case
 
+# Requests whose computation runs elsewhere: they are executed alone.
+ELSEWHERE = frozenset((frames.PRE, frames.PRE_TENSORS, frames.POST))
+
 
 class BatchServer(Server):
     """Answers requests on the thread that calls run, many at a time."""
@@ -101,7 +104,7 @@ class BatchServer(Server):
     def _begin(self, frame: frames.Frame, mark: int) -> Optional[Case]:
         """Preprocess a request; None if it is cancelled, or answered already."""
         sort, flags, depth, number, head, body = frame
-        if sort == frames.PRE or sort == frames.POST:  # its computation runs elsewhere
+        if sort in ELSEWHERE:
             self._execute(frame, mark)
             return None
         deadline, kind, request_id, client = request_head(head)
@@ -115,14 +118,17 @@ class BatchServer(Server):
         if deadline is not None and deadline <= self._clock:
             self._skip(number)
             return None
-        if sort == frames.LENT_REQUEST:
+        begin = self._endpoint.begin
+        if sort != frames.REQUEST:
             body = self._link.reader.body(frame)
+            if sort == frames.TENSORS:
+                begin = self._endpoint.begin_tensors
         trace = token = None
         if flags & frames.FLAG_TRACED:
             trace, request_id = tracing.split(request_id)
             token = tracing.start(trace)
         self._current, self._request_id = number, request_id
-        case = self._endpoint.begin(
+        case = begin(
             number,
             body,
             self._types.get(kind) or self._content_type(kind),

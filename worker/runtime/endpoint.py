@@ -17,11 +17,13 @@ from clientrequest import state_of
 from codec import decode_request, encode_json
 from failure import answer_failure, client_text, safe_repr
 from owner import end_copy
-from result import SIMPLE, outcome_of, stream_answer, whole_answer
+from result import SIMPLE, collected_of, outcome_of, stream_answer, whole_answer
 from stack import Case, Stack
-from tensors import decode_value, encode_value
+from tensorinput import named, value_of
+from tensoroutput import tensor_answer
+from tensors import Tensors, decode_value, encode_value, unpack
 from tracebacks import text_of, user_traceback
-from variables import Variables
+from variables import Variables, shortened
 
 Step = Callable[[Any, Any, Any], Any]
 
@@ -36,6 +38,8 @@ class Endpoint:
     is_async = False
     stack: Optional[Stack] = None  # set if requests are predicted together
     batch_rows = 0  # the maximum number of rows
+    take: Optional[Callable[[Tensors], Any]] = None  # makes the model's input of tensors, without user code for it
+    outputs: tuple[str, ...] = ()  # names of output tensors whose results have none
     shows_request = False  # a method has the parameter `request`
     warnings: list[str]  # for the owner of the endpoint
     signature: Optional[dict[str, Any]] = None  # of inputs and outputs, if the spec asks for it
@@ -95,6 +99,56 @@ class Endpoint:
         except BaseException as error:
             return self.failed(error, meta, content_type)
 
+    def handle_tensors(self, body: Any, content_type: str, meta: dict[str, Any]) -> Answer:
+        """Answer one request with tensors. Never raises."""
+        case = self.begin_tensors(0, body, content_type, meta)
+        if case.answer is not None:
+            return case.answer
+        try:
+            self.check()
+            if self.predict is not None:
+                data = self.predict(case.data, case.state, case.collect)
+                if type(data) is CoroutineType:
+                    data = self._await(data)
+                case.data = data
+            if self.post is not None:
+                self.check()
+        except BaseException as error:
+            case.error = error
+        return self.finish(case)
+
+    def begin_tensors(self, number: int, body: Any, content_type: str, meta: dict[str, Any]) -> Case:
+        """Do as begin, with tensors."""
+        case = Case(number, meta)
+        try:
+            step, data = self._take(case, body, content_type)
+            if step is not None:
+                data = step(data, case.state, case.collect)
+                if type(data) is CoroutineType:
+                    data = self._await(data)
+            case.data = data
+            if self.stack is not None:
+                self.stack.measure(case)
+        except BaseException as error:
+            case.answer = self.failed(error, meta)
+        return case
+
+    def _take(self, case: Case, body: Any, content_type: str) -> tuple[Optional[Step], Any]:
+        """Read tensors; return the step of preprocess, and its input."""
+        case.tensors = True
+        if case.meta["sampled"]:
+            case.collected = {}
+            case.collect = case.collected.update
+        if self.shows_request:
+            case.state = state_of(case.meta, content_type)
+        got = unpack(body)
+        if self.take is not None:
+            if case.collected is not None:
+                case.request = named(got)
+            return None, self.take(got)
+        case.request = named(got)
+        return self.pre, value_of(got, case.request)
+
     def begin(self, number: int, body: Any, content_type: str, meta: dict[str, Any]) -> Case:
         """Execute the steps before predict; case.answer is set if that failed. Never raises."""
         case = Case(number, meta)
@@ -150,12 +204,38 @@ class Endpoint:
                 data = step(data, case.state, case.collect)
                 if type(data) is CoroutineType:
                     data = self._await(data)
-            answer = Answer(200, JSON, encode_json(data)) if type(data) in SIMPLE else self.answer(data)
+            if case.tensors:
+                answer = self.tensor_answer(data)
+            else:
+                answer = Answer(200, JSON, encode_json(data)) if type(data) in SIMPLE else self.answer(data)
             if case.collected is not None:
-                answer.stats = self.variables.gather(case.request, data, case.collected)
+                answer.stats = self.gather(case, data)
             return answer
         except BaseException as error:
             return self.failed(error, case.meta)
+
+    def gather(self, case: Case, data: Any) -> bytes:
+        """Return the statistics variables of a request, whose tensors may be large."""
+        assert case.collected is not None
+        request = case.request
+        if case.tensors:
+            request = shortened(request, self.variables.names)
+            if hasattr(type(data), "iloc"):  # a table, whose columns are its outputs
+                data = dict(data.items()) if data.ndim > 1 else {data.name: data}
+            elif not isinstance(data, dict) and self.outputs:
+                data = {self.outputs[0]: data}
+            if isinstance(data, dict):
+                data = shortened(data, self.variables.names)
+        return self.variables.gather(request, data, case.collected)
+
+    def tensor_answer(self, data: Any) -> Answer:
+        """Return the Answer of a result for a request with tensors; raises the error of a failed conversion."""
+        if hasattr(type(data), "__await__"):
+            data = self._await(data)
+        outcome = outcome_of(data)
+        if outcome.status >= 400:
+            return whole_answer(outcome) or stream_answer(outcome, self._await, self.stream_failed)
+        return tensor_answer(collected_of(outcome, self._await, self.check), self.outputs)
 
     def answer(self, data: Any) -> Answer:
         """Return the Answer of a result; raises the error of a failed conversion."""

@@ -18,7 +18,7 @@ import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from clearml_serving_worker.tracing import traceparent
 
@@ -38,6 +38,8 @@ VARIABLES = 9  # the names of the statistics variables from now on, a JSON list
 PRE = 10  # a request to preprocess only; its id names the state that is kept for POST or DROP
 POST = 11  # the rest of such a request: its body is that id, u64, and the input of postprocess
 DROP = 12  # drop the state of the PRE with this id
+TENSORS = 13  # a request whose body is tensors
+PRE_TENSORS = 14  # a PRE whose body is tensors
 # From the worker to Go.
 READY = 16
 LOAD_ERROR = 17
@@ -50,7 +52,7 @@ SPANS = 23  # spans of user code in the request with this id, a JSON list
 
 FLAG_SAMPLED = 1  # of a request
 FLAG_NESTED = 2  # of a request: it may be executed while another one waits for a call
-FLAG_LENT = 4  # of a PRE: its body is a place, as that of a LENT_REQUEST
+FLAG_LENT = 4  # of a PRE: its body is a place, as that of a LENT_REQUEST; of tensors: their data has places
 FLAG_TRACED = 8  # of a request: the traceparent is before its id
 FLAG_STREAM = 1  # of an answer: chunks follow
 FLAG_CANCELLED = 2  # of an answer: the request was not begun
@@ -72,6 +74,16 @@ class Frame(NamedTuple):
     head: bytes
     body: Buffer
 
+
+class Lent(NamedTuple):
+    """The body of tensors whose data is in the shared memory, and the file of that memory."""
+
+    head: bytes
+    file: int
+
+
+# Kinds of requests: what is executed in turn.
+REQUESTS = frozenset((REQUEST, LENT_REQUEST, PRE, POST, TENSORS, PRE_TENSORS))
 
 _new = tuple.__new__
 
@@ -136,13 +148,15 @@ class Reader:
         self._end += n
         return n > 0
 
-    def body(self, frame: Frame) -> Buffer:
-        """Return the body of a request. A body in the shared memory is copied once, here.
+    def body(self, frame: Frame) -> Any:
+        """Return the body of a request. A body in the shared memory is copied once, here; tensors by their reader.
 
         Ask when it is needed, and one at a time: the memory of the last one is then used again.
         """
-        if frame.kind != LENT_REQUEST and not (frame.kind == PRE and frame.flags & FLAG_LENT):
+        if frame.kind != LENT_REQUEST and not frame.flags & FLAG_LENT:
             return frame.body
+        if frame.kind == TENSORS or frame.kind == PRE_TENSORS:
+            return Lent(bytes(frame.body), self._bodies)
         try:
             offset, size = _PLACE.unpack(frame.body)
             body = os.pread(self._bodies, size, offset)

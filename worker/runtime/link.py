@@ -128,9 +128,10 @@ class Link:
                 self._turn.notify_all()
 
     def _sort(self, got: list[frames.Frame], dropped: list[Any]) -> None:
+        requests = frames.REQUESTS
         for frame in got:
             kind = frame.kind
-            if kind == frames.REQUEST or kind == frames.LENT_REQUEST or kind == frames.PRE or kind == frames.POST:
+            if kind in requests:
                 (self.nested if frame.flags & frames.FLAG_NESTED else self.plain).append(frame)
             elif kind == frames.CALL_ANSWER:
                 if frame.id in self._answers:

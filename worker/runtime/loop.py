@@ -85,7 +85,9 @@ class Server:
         self._handlers = {
             frames.REQUEST: endpoint.handle,
             frames.LENT_REQUEST: endpoint.handle,
-            frames.PRE: self._prepare,
+            frames.TENSORS: lambda *asked: endpoint.handle_tensors(*asked),
+            frames.PRE: lambda *asked: self._prepare(endpoint.begin, *asked),
+            frames.PRE_TENSORS: lambda *asked: self._prepare(endpoint.begin_tensors, *asked),
             frames.POST: self._finish,
         }
         self._link = link
@@ -190,10 +192,10 @@ class Server:
         if now + took > self._oldest + HOLD:
             self._flush()
 
-    def _prepare(self, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
+    def _prepare(self, begin: Any, body: frames.Buffer, content_type: str, meta: dict[str, Any]) -> Answer:
         """Preprocess only. The state is kept until Go sends POST or DROP."""
         number = self._number()
-        case = self._endpoint.begin(number, body, content_type, meta)
+        case = begin(number, body, content_type, meta)
         answer = self._endpoint.prepare(case, content_type, self._max_frame - MOST_HEAD)
         if not answer.error_kind and answer.stream is None:
             self._link.prepared[number] = case

@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 import codec
 import engines
+import oracle
 import signature
 import tabular
 import tracing
@@ -42,7 +43,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     codec.nan_as_null = bool((spec.get("extra") or {}).get("nan_as_null"))
     method = (spec.get("extra") or {}).get("method") or ""
     engine = engines.engine_named(spec["engine"])
-    kind = _kind(engine)
+    asked = (spec.get("extra") or {}).get("oracle")
+    kind = oracle.Oracle if asked else _kind(engine)
     awaiter = Awaiter()
     instance: Any = None
     file = (spec.get("extra") or {}).get("instance_file")
@@ -64,21 +66,25 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     if model is None:
         model = engines.load_model(engine, spec.get("model_path") or "", name, method)
     predict = _predict(engine, instance, model, name, method)
-    pre, columns = _method(instance, "preprocess"), None
-    if pre is None and engine.predict is not None:
+    preprocess, take, columns = _method(instance, "preprocess"), None, None
+    if preprocess is None and engine.predict is not None:
         columns = tabular.columns_of(model)
         if columns is not None:
             columns = columns._replace(none=signature.columns_with_none(model, columns))
-        pre = tabular.preprocess_for(columns, engines.rows_only(engine.name))
+        preprocess = tabular.step_for(columns, engines.rows_only(engine.name))
+        take = tabular.take_for(columns, engine.name)
     endpoint = kind(
-        pre,
+        preprocess,
         predict,
         _method(instance, "postprocess"),
         Variables(spec.get("variables") or [], host.log),
         host.log,
         awaiter,
     )
-    endpoint.instance, endpoint.model = instance, model
+    endpoint.instance, endpoint.model, endpoint.take = instance, model, take
+    if isinstance(endpoint, oracle.Oracle):
+        endpoint.engine, endpoint.name, endpoint.code = engine, name, asked
+    endpoint.outputs = _outputs(spec, (method or "predict") if engine.predict is not None else "")
     endpoint.warnings += versions.warnings()
     if spec.get("signature"):
         endpoint.signature = signature.signature_of(engine, instance, model, method, columns, int(spec["max_frame"]))
@@ -108,6 +114,14 @@ def _predict(engine: engines.Engine, instance: Any, model: Any, name: str, metho
     if engine.predict is None:
         return _method(instance, "process") or engines.nothing
     return engines.step_of(engine, model, method, name)
+
+
+def _outputs(spec: dict[str, Any], usual: str) -> tuple[str, ...]:
+    """Return the names of output tensors, from the endpoint's settings."""
+    names = (spec.get("fields") or {}).get("output_name")
+    if isinstance(names, (list, tuple)) and names:
+        return tuple(map(str, names))
+    return (usual,) if usual else ()
 
 
 def _show_request(endpoint: Endpoint, engine: engines.Engine) -> None:

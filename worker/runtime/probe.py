@@ -35,6 +35,14 @@ try:
                 facts["packages"][name] = versions.get(distribution, "")
         except (ImportError, ValueError):
             continue
+    # The shared library of ONNX Runtime, for a service that computes with it.
+    spec = util.find_spec("onnxruntime")
+    for folder in (spec and spec.submodule_search_locations) or []:
+        capi = os.path.join(folder, "capi")
+        names = os.listdir(capi) if os.path.isdir(capi) else []
+        for name in sorted(names):
+            if name.startswith("libonnxruntime."):
+                facts["onnxruntime"] = os.path.join(capi, name)
 except ImportError:  # older than 3.4: not supported anyway
     pass
 sys.stdout.write(json.dumps(facts) + "\n")

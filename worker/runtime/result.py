@@ -96,6 +96,31 @@ def stream_answer(outcome: Outcome, run: Callable[[Any], Any], failed: Callable[
     return Answer(outcome.status, content_type, b"", outcome.headers, stream=Stream(chunks(), items, failed))
 
 
+def collected_of(outcome: Outcome, run: Callable[[Any], Any], check: Callable[[], None]) -> Outcome:
+    """Return the outcome with the items of its stream as its value; run waits for an awaitable."""
+    body = outcome.body
+    if body is not None and not isinstance(body, bytes):
+        items = []
+        for item in _pulled(body, run) if isinstance(body, AsyncIterator) else _items(body):
+            check()
+            items.append(item)
+        outcome = outcome._replace(body=None, value=items)
+    if outcome.background is not None:
+        run(outcome.background())
+    return outcome
+
+
+async def collected_of_async(outcome: Outcome) -> Outcome:
+    """Do the same for an async endpoint."""
+    body = outcome.body
+    if body is not None and not isinstance(body, bytes):
+        source = body if isinstance(body, AsyncIterator) else _later(_items(body))
+        outcome = outcome._replace(body=None, value=[item async for item in source])
+    if outcome.background is not None:
+        await outcome.background()
+    return outcome
+
+
 async def stream_answer_async(outcome: Outcome, failed: Callable[[BaseException], Exception]) -> Answer:
     """Return the answer of an async endpoint; the stream is an async iterator."""
     from asyncio import CancelledError

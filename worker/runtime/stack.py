@@ -28,6 +28,7 @@ class Case:
         "request",
         "rows",
         "state",
+        "tensors",
         "trace",
     )
 
@@ -43,6 +44,7 @@ class Case:
         self.answer: Any = None  # set early if there is nothing to predict
         self.rows = 1
         self.trace: Any = None  # of a traced request
+        self.tensors = False  # asked with tensors, so it is answered with tensors
         self.key: Any = None  # requests with the same key are compatible; None is compatible with nothing
 
 
@@ -52,6 +54,8 @@ class Stack:
     def measure(self, case: Case) -> None:
         """Determine the rows of a case and the cases that it can be combined with."""
         case.key, case.rows = shape_of(case.data)
+        if case.tensors and case.key is not None:
+            case.key += ("tensors",)  # the same values of other types may be answered otherwise
 
     def run(self, cases: list[Case]) -> None:
         """Predict all cases, each compatible group at once."""
@@ -142,8 +146,10 @@ class CodeStack(Stack):
         self._wait = wait
 
     def measure(self, case: Case) -> None:
-        """Count rows; all cases are compatible, as user code gets a list."""
-        case.key, case.rows = "code", rows_of(case.data)
+        """Count rows; cases are compatible, as user code gets a list, but it may expect one sort of values in it."""
+        case.key, case.rows = "tensors" if case.tensors else "code", rows_of(case.data)
+        if case.tensors and type(case.data) is dict:
+            case.rows = max((rows_of(array) for array in case.data.values()), default=1)
 
     def step(self, data: Any, state: Any, collect: Any) -> Any:
         """Process one request: a batch of one."""

@@ -12,6 +12,9 @@ import json
 import sys
 from typing import Any, Callable, NamedTuple, Optional
 
+from tensorinput import column, frame, sized, texts
+from tensors import ELEMENTS, InputError, Tensors
+
 Step = Callable[[Any, Any, Any], Any]
 SHOWN = 10  # names in a message
 NUMBERS = frozenset({type(None), bool, int, float})
@@ -33,10 +36,8 @@ class Columns(NamedTuple):
     none: frozenset[str] = frozenset()  # the columns in which a missing value is None, not NaN
 
 
-def preprocess_for(columns: Optional[Columns], plain: Step) -> Step:
-    """Return the preprocess step for a model with these columns: records become a table, anything else is passed
-    to `plain`.
-    """
+def step_for(columns: Optional[Columns], plain: Step) -> Step:
+    """Return the preprocess step for a model: records become a table, anything else is passed to `plain`."""
     if columns is None:
         return plain
     table = _table_with(columns)
@@ -54,9 +55,65 @@ def preprocess_for(columns: Optional[Columns], plain: Step) -> Step:
         for number, record in enumerate(records, 1):
             if type(record) is not dict or record.keys() != known:
                 raise ValueError(_misfit(record, columns.names, number, len(records)))
-        return table(records)
+        return table({name: [record[name] for record in records] for name in columns.names})
 
     return step
+
+
+def take_for(columns: Optional[Columns], engine: str) -> Callable[[Tensors], Any]:
+    """Return what makes the model's input of tensors: rows of one tensor, or a table of named columns."""
+    table = None if columns is None else _table_with(columns)
+
+    def take(got: Tensors) -> Any:
+        if not _is_table(got, columns):
+            return _rows_of(got, columns, engine)
+        if columns is None or table is None:  # the client says that it is a table
+            return frame(got)
+        if columns.refusal:
+            raise InputError(columns.refusal)
+        inputs = {tensor.name: tensor for tensor in got.list}
+        if inputs.keys() != set(columns.names):
+            raise InputError(_misfit(inputs, columns.names, 1, 1, "the request"))
+        cells = {name: column(inputs[name]) for name in columns.names}
+        if len({len(values) for values in cells.values()}) > 1:
+            raise InputError(f"the columns have different numbers of rows: {sized(cells)}")
+        try:
+            return table(cells)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+
+    return take
+
+
+def _is_table(got: Tensors, columns: Optional[Columns]) -> bool:
+    """Return whether each tensor is a column: more than one, or one with a column's name and form."""
+    if got.whole == "pd" or len(got.list) != 1:
+        return got.whole == "pd" or columns is not None
+    only = got.list[0]
+    return columns is not None and only.name in columns.names and (len(only.shape) == 1 or only.shape[1:] == [1])
+
+
+def _rows_of(got: Tensors, columns: Optional[Columns], engine: str) -> Any:
+    """Return the rows of the only tensor."""
+    if len(got.list) != 1:
+        raise InputError(
+            f"the {engine} model takes one tensor of rows, [n, m], and the request has {len(got.list)}; it was trained "
+            "without names of columns: with the request's content_type pd it gets a table with the names of the request"
+        )
+    only = got.list[0]
+    if only.dtype == ELEMENTS and (only.content_type == "str" or len(only.shape) == 1):
+        return texts(only)
+    if columns is not None and columns.refusal == "" and len(only.shape) == 2 and only.shape[1] != len(columns.names):
+        raise InputError(
+            f"the input {only.name!r} has the shape {only.shape}, and the model has {len(columns.names)} columns: "
+            f"{_listed(columns.names)}"
+        )
+    if only.dtype != ELEMENTS:
+        return only.array
+    array = only.array
+    for at, cell in enumerate(texts(only)):
+        array.reshape(-1)[at] = cell
+    return array
 
 
 def columns_of(model: Any) -> Optional[Columns]:
@@ -139,8 +196,8 @@ def _xgboost_categories(booster: Any) -> list[Any]:
     columns = json.loads(raw[at : end + 2] + b"}")["enc"]
     numpy = importlib.import_module("numpy")
     found: list[Any] = []
-    for column in columns:
-        values, offsets, kind = column.get("values"), column.get("offsets"), XGBOOST_KINDS.get(column.get("type"))
+    for each in columns:
+        values, offsets, kind = each.get("values"), each.get("offsets"), XGBOOST_KINDS.get(each.get("type"))
         if offsets and values:
             text = bytes(value % 256 for value in values)
             # For columns of pandas XGBoost counts letters where it has to count bytes, and loses the rest.
@@ -181,35 +238,42 @@ def _without_categories(marked: list[str], cure: str, damaged: bool = False) -> 
 # Tables
 
 
-def _table_with(columns: Columns) -> Callable[[list[dict[str, Any]]], Any]:
+def _table_with(columns: Columns) -> Callable[[dict[str, Any]], Any]:
     try:
         pandas = importlib.import_module("pandas")
     except ImportError:
         return _rows_with(columns)
     known = {name: frozenset(values) for name, values in columns.categories.items()}
 
-    def table(records: list[dict[str, Any]]) -> Any:
+    def table(held: dict[str, Any]) -> Any:
+        """Make it of the cells of each column: a list, or an array of numbers."""
         data: dict[str, Any] = {}
         for name in columns.names:
-            cells = [record[name] for record in records]
+            cells = held[name]
             if name not in known:
                 data[name] = _column(pandas, cells, columns.numeric, name in columns.none)
                 continue
             seen = known[name]
+            if not isinstance(cells, list):  # NaN is a missing value
+                cells = [None if cell != cell else cell for cell in cells.tolist()]
             try:
-                held = [cell if cell in seen else None for cell in cells]
+                kept = [cell if cell in seen else None for cell in cells]
             except TypeError as error:  # a list or an object
                 raise ValueError(f"the column {name!r} holds categories: {error}") from None
-            if columns.strict and held != cells:
-                raise ValueError(_unseen(name, cells, held, columns.categories[name]))
-            data[name] = pandas.Categorical(held, columns.categories[name])
+            if columns.strict and kept != cells:
+                raise ValueError(_unseen(name, cells, kept, columns.categories[name]))
+            data[name] = pandas.Categorical(kept, columns.categories[name])
         return pandas.DataFrame(data)
 
     return table
 
 
-def _column(pandas: Any, cells: list[Any], numeric: bool, none: bool) -> Any:
-    """Return the column with the type that pandas infers, in which null is NaN; or None, if training had that."""
+def _column(pandas: Any, cells: Any, numeric: bool, none: bool) -> Any:
+    """Return the column with the type that pandas infers, in which null is NaN, or None if training had that. An
+    array keeps its type.
+    """
+    if not isinstance(cells, list):
+        return cells
     if none:
         return pandas.Series(cells, dtype=object)
     if numeric and all(type(cell) in NUMBERS for cell in cells):
@@ -221,11 +285,12 @@ def _column(pandas: Any, cells: list[Any], numeric: bool, none: bool) -> Any:
     return column.where(column.notna(), NAN) if column.dtype == object else column
 
 
-def _rows_with(columns: Columns) -> Callable[[list[dict[str, Any]]], Any]:
-    def rows(records: list[dict[str, Any]]) -> Any:
+def _rows_with(columns: Columns) -> Callable[[dict[str, Any]], Any]:
+    def rows(held: dict[str, Any]) -> Any:
         if columns.categories:
             raise ValueError(f"records for the categories of {_listed(columns.categories)} need pandas in the worker")
-        return [[record[name] for name in columns.names] for record in records]
+        cells = [values if isinstance(values, list) else values.tolist() for values in (held[n] for n in columns.names)]
+        return [list(row) for row in zip(*cells)]
 
     return rows
 
@@ -233,8 +298,8 @@ def _rows_with(columns: Columns) -> Callable[[list[dict[str, Any]]], Any]:
 # Errors
 
 
-def _misfit(record: Any, names: tuple[str, ...], number: int, count: int) -> str:
-    where = f"record {number} of {count}" if count > 1 else "the record"
+def _misfit(record: Any, names: tuple[str, ...], number: int, count: int, where: str = "") -> str:
+    where = where or (f"record {number} of {count}" if count > 1 else "the record")
     if type(record) is not dict:
         return f"{where} is of type {type(record).__name__}: all records have to be JSON objects"
     known = set(names)

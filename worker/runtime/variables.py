@@ -13,6 +13,19 @@ from typing import Any, Callable
 from answer import AnswerError
 from codec import encode_json
 
+MOST = 10_000  # elements of a value that the statistics count
+
+
+def shortened(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the values with these names; of an array, one element more than what counts, so that it is said."""
+    found = {}
+    for name in names:
+        if name in values:
+            value = values[name]
+            many = getattr(value, "size", 0)
+            found[name] = value.reshape(-1)[: MOST + 1] if type(many) is int and many > MOST else value
+    return found
+
 
 class Variables:
     """Gathers one endpoint's variables. `dropped` counts values that could not be encoded."""

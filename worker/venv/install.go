@@ -1,6 +1,7 @@
 package venv
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,18 +20,22 @@ import (
 // Error says which step of the creation of an environment failed, with the installer's last lines.
 type Error struct {
 	// Step is the command, as in a shell.
-	Step  string
+	Step string
+	// What is what was made or fetched.
+	What  string
 	Death process.Death
 	Hint  string
 }
 
 func (e *Error) Error() string {
-	text := fmt.Sprintf("make python environment: %s: %s", e.Step, e.Death.Detail())
+	text := fmt.Sprintf("%s: %s: %s", cmp.Or(e.What, makeEnvironment), e.Step, e.Death.Detail())
 	if e.Hint != "" {
 		text += "\n" + e.Hint
 	}
 	return text
 }
+
+const makeEnvironment = "make python environment"
 
 func (e *Error) Unwrap() error { return e.Death }
 
@@ -205,20 +210,20 @@ func (m *Maker) run(ctx context.Context, r recipe, log *slog.Logger, hint string
 		},
 	})
 	if err != nil {
-		return "", fmt.Errorf("make python environment: %s: %w", step, err)
+		return "", fmt.Errorf("%s: %s: %w", cmp.Or(r.what, makeEnvironment), step, err)
 	}
 	stalled, err := m.await(ctx, child, heard)
 	death := child.Death()
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("make python environment: %s: %w", step, err)
+		return "", fmt.Errorf("%s: %s: %w", cmp.Or(r.what, makeEnvironment), step, err)
 	case stalled:
 		death.Reason = fmt.Sprintf("said nothing for %s", m.o.Stall)
 	case death.Code == 0:
 		return last, nil
 	}
 	death.LastLines = lastOf(death.LastLines, 20)
-	return "", &Error{Step: step, Death: death, Hint: hint}
+	return "", &Error{Step: step, What: r.what, Death: death, Hint: hint}
 }
 
 // await waits until the child is gone; it kills a child that stalls or whose context has ended.

@@ -91,6 +91,7 @@ func (m *Maker) Layer(ctx context.Context, base Interpreter, packages []string) 
 // recipe has the inputs of an environment.
 type recipe struct {
 	base    Interpreter
+	what    string   // for errors, "" for an environment
 	name    string   // for messages
 	dir     string   // base of relative names
 	args    []string // what to install

@@ -37,6 +37,9 @@ type Engine struct{ o Options }
 // New prepares an Engine; Run starts it.
 func New(o Options) *Engine { return &Engine{o} }
 
+// Host runs the Engine's workers.
+func (e *Engine) Host() *host.Host { return e.o.Host }
+
 // Run runs the Host until ctx ends. Calls of user code go to caller. It is called once.
 func (e *Engine) Run(ctx context.Context, caller engine.Caller) error {
 	return e.o.Host.Run(ctx, calls{caller})
@@ -157,35 +160,60 @@ type model struct {
 
 // Infer implements engine.Model.
 func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Response, error) {
-	if req.Tensors != nil {
-		return nil, engine.NoTensors(m.url)
-	}
-	question := worker.Request{ID: req.ID, Body: req.Body, ContentType: req.ContentType, Depth: req.Depth, Sampled: req.Sampled}
-	if req.Client != nil && m.group.ShowsClient() {
-		question.Client = clientOf(req.Client())
-	}
-	question.Loan, _ = req.Loan.(*worker.Loan) // nil for a loan of another Lender
+	question := Question(req, m.group)
 	var begun time.Time
 	var at tracing.Later
 	if req.Span != nil {
 		begun, at = time.Now(), req.Span.Later()
 		question.Traceparent, question.Spans = at.Traceparent(), req.Span.Add
 	}
-	answer, err := m.group.Do(ctx, &question)
+	var answer *worker.Response
+	var err error
+	if req.Tensors == nil {
+		answer, err = m.group.Do(ctx, &question)
+	} else {
+		var in *worker.Value
+		if in, err = ValueOf(m.url, req); err != nil {
+			return nil, err
+		}
+		answer, err = m.group.DoTensors(ctx, &question, in)
+	}
 	if err != nil {
-		return nil, m.failure(err)
+		return nil, Failure(m.url, err)
 	}
 	if req.Span != nil {
 		sent, now := begun.Add(answer.Queued), time.Now()
 		req.Span.Later().Between("queue", begun, sent)
 		at.Between("worker", sent, now)
 	}
+	return ResponseOf(m.url, answer)
+}
+
+// Question converts a request, without its tensors.
+func Question(req *engine.Request, to *host.Group) worker.Request {
+	question := worker.Request{ID: req.ID, Body: req.Body, ContentType: req.ContentType, Depth: req.Depth, Sampled: req.Sampled}
+	if req.Client != nil && to.ShowsClient() {
+		question.Client = clientOf(req.Client())
+	}
+	question.Loan, _ = req.Loan.(*worker.Loan) // nil for a loan of another Lender
+	return question
+}
+
+// ResponseOf converts an answer of user code.
+func ResponseOf(url serving.EndpointURL, answer *worker.Response) (*engine.Response, error) {
 	resp := &engine.Response{Status: answer.Status, ContentType: answer.ContentType, Body: answer.Body, Stats: answer.Stats, Unread: answer.ErrorKind == "request", Queued: answer.Queued}
 	for _, h := range answer.Headers {
 		resp.Header = append(resp.Header, engine.Header{Name: h.Name, Value: h.Value})
 	}
 	if answer.Stream != nil {
 		resp.Stream = answer.Stream
+	}
+	if answer.Tensors != nil {
+		var err error
+		if resp.Tensors, err = Tensors(answer.Tensors, nil); err != nil {
+			return nil, &engine.Error{Kind: engine.KindInternal, Endpoint: url, Text: "the answer cannot be sent", Err: err}
+		}
+		resp.TensorsAs = answer.Tensors.As
 	}
 	return resp, nil
 }
@@ -216,9 +244,9 @@ func (m *model) Lend(size int) engine.Loan {
 // SetVariables implements engine.VariableSetter.
 func (m *model) SetVariables(names []string) error { return m.group.SetVariables(names) }
 
-// failure converts a worker's error to an engine.Error with its kind.
-func (m *model) failure(err error) error {
-	e := &engine.Error{Kind: engine.KindInternal, Endpoint: m.url, Text: "Error processing request", Err: err}
+// Failure converts a worker's error to an engine.Error with its kind.
+func Failure(url serving.EndpointURL, err error) error {
+	e := &engine.Error{Kind: engine.KindInternal, Endpoint: url, Text: "Error processing request", Err: err}
 	var died *worker.DiedError
 	var unavailable *worker.UnavailableError
 	switch {

@@ -33,11 +33,15 @@ func TestPythonFulfilsTheContractOfEngines(t *testing.T) {
 		}}
 	}
 	python := running(t)
+	tensors := at("answers", nil)
+	tensors.Request = func(i int) *engine.Request {
+		return &engine.Request{ID: fmt.Sprint(i), Tensors: []engine.Tensor{{Name: "x", Datatype: engine.Uint8, Shape: []int64{1, 2}, Data: []byte{1, 2}}}}
+	}
 	enginetest.Run(t, enginetest.Engine{
 		Loader:  python,
 		Answers: *at("answers", func(i int) string { return fmt.Sprintf(`{"n":%d}`, i) }),
 		Waits:   at("waits", nil), Refuses: at("refuses", nil), Broken: at("broken", nil), BrokenByUser: true,
-		Streams: at("streams", func(int) string { return "012" }),
+		Streams: at("streams", func(int) string { return "012" }), Tensors: tensors,
 	})
 	_, err := python.Load(t.Context(), at("broken", nil).Spec)
 	if failed, ok := errors.AsType[*engine.LoadError](err); !ok || failed.Cause != "KeyError: 'weights'" || failed.Text != "Failed loading preprocess code for 'py_code_broken': KeyError: 'weights'" {
