@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import re
 import sys
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -21,6 +22,8 @@ SHOWN = 10  # names in a message
 NUMBERS = frozenset({type(None), bool, int, float})
 NAN = float("nan")
 DAMAGED = "damaged"  # in place of categories
+# What NumPy and scikit-learn say of values that they cannot compute with, as of a number in a column of texts.
+OF_VALUES = re.compile(r"ufunc '|not supported between instances|must be a string or a real number|must be real number")
 NESTED = 100  # an object may answer to any name, and so be its own first step
 # XGBoost's numbers for the types of categories in a saved model.
 XGBOOST_KINDS = {9: "int8", 10: "uint8", 11: "int16", 13: "int32", 15: "int64"}
@@ -340,6 +343,8 @@ def explained(predict: Step) -> Step:
             return predict(data, state, collect)
         except (TypeError, ValueError) as error:
             fault = _nested(data)
+            if not fault and isinstance(error, TypeError) and OF_VALUES.search(str(error)):
+                fault = f"a value has another type than in training: {error}"
             if not fault:
                 raise
             raise ValueError(fault) from error

@@ -241,6 +241,13 @@ def test_a_list_or_an_object_as_a_value_is_named(load, trained):
     assert (status, "row 2 has a JSON object as value 2" in detail) == (422, True), detail
 
 
+def test_a_number_in_a_column_of_texts_is_the_error_of_the_client(load, trained):
+    endpoint = serve(load, trained["pipeline.pkl"])
+    for body in ([[0, 0, 0]], {"kind": 0, "size": 0, "age": 0}):
+        status, detail = endpoint.detail(body)
+        assert (status, "a value has another type than in training" in detail) == (422, True), detail
+
+
 def test_records_become_rows_without_pandas(load, trained, tmp_path, monkeypatch):
     import sys
 
