@@ -8,7 +8,7 @@ import (
 	v2 "clearmlserving/inference/v2"
 )
 
-func TestTensorsFitTheSignature(t *testing.T) {
+func TestMisspelledInputsAreNamed(t *testing.T) {
 	tensor := func(name string, d engine.Datatype, shape ...int64) engine.Tensor {
 		count := int64(1)
 		for _, n := range shape {
