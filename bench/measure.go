@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -16,9 +18,17 @@ import (
 // pipelinePort is the fixed port at which the original's user code expects its own service.
 const pipelinePort = 8080
 
-// measureLoad measures all sides in alternation. Servers are started for each round, and each round
-// begins with another server.
+// measureLoad measures all sides in a closed loop.
 func measureLoad(ctx context.Context, b *bench, g group, n *notes) error {
+	return measureRounds(ctx, b, g, n, nil)
+}
+
+// adjust changes the load of a case; nil keeps it.
+type adjust func(c loadCase, o load.Options) load.Options
+
+// measureRounds measures all sides in alternation. Servers are started for each round, and each round
+// begins with another server.
+func measureRounds(ctx context.Context, b *bench, g group, n *notes, change adjust) error {
 	taking := b.taking(g)
 	wanted := map[string][]byte{} // our answers, by case
 	failed := map[string]bool{}
@@ -29,7 +39,7 @@ func measureLoad(ctx context.Context, b *bench, g group, n *notes) error {
 			if failed[one.name] {
 				continue
 			}
-			results, err := b.askSide(ctx, g, one, round, wanted)
+			results, err := b.askSide(ctx, g, one, round, wanted, change)
 			if ctx.Err() != nil {
 				return errors.Join(err, ctx.Err())
 			}
@@ -64,7 +74,7 @@ func (b *bench) taking(g group) []side {
 }
 
 // askSide starts one server, measures all cases of the group, and stops it.
-func (b *bench) askSide(ctx context.Context, g group, one side, round int, wanted map[string][]byte) (_ map[string]measured, err error) {
+func (b *bench) askSide(ctx context.Context, g group, one side, round int, wanted map[string][]byte, change adjust) (_ map[string]measured, err error) {
 	d := deployment{names: g.served(one), workers: g.workers}
 	if slices.Contains(d.names, "pipeline") && one.name == original {
 		if err := free(pipelinePort); err != nil {
@@ -88,6 +98,9 @@ func (b *bench) askSide(ctx context.Context, g group, one side, round int, wante
 		}
 		for _, connections := range b.connectionsOf(c, one) {
 			o.Connections = connections
+			if change != nil {
+				o = change(c, o)
+			}
 			m, err := b.quietest(ctx, one.name+" "+c.name, func() (measured, error) { return b.once(ctx, s, o) })
 			if err != nil {
 				return nil, fmt.Errorf("%s with %d connections: %w", c.name, connections, err)
@@ -160,9 +173,25 @@ func (b *bench) loadOf(ctx context.Context, s *server, one side, c loadCase, g g
 	if c.name == constantCase {
 		return load.Options{URL: s.url + constantAnswer, Method: methodOf[constantCase]}, nil
 	}
+	if c.protocol != ownWay {
+		if o, err = b.v2Of(ctx, s, one, c, wanted); err != nil {
+			return o, err
+		}
+		return o, b.warm(ctx, s, o, g.workers)
+	}
 	body := c.body()
 	if one.body != nil {
 		if body, err = one.body(c.served(), body); err != nil {
+			return o, err
+		}
+	}
+	bare := c.bare && one.name == ours
+	if bare {
+		m, err := matrixOf(body)
+		if err != nil {
+			return o, err
+		}
+		if body, err = m.bare(); err != nil {
 			return o, err
 		}
 	}
@@ -171,11 +200,17 @@ func (b *bench) loadOf(ctx context.Context, s *server, one side, c loadCase, g g
 	if err != nil {
 		return o, err
 	}
-	if one.name == ours && wanted[c.name] == nil {
-		wanted[c.name] = o.Expect
+	answer := o.Expect
+	if bare { // the code of the others answers {"y": rows}
+		answer = slices.Concat([]byte(`{"y":`), answer, []byte("}"))
 	}
-	if err := one.same(o.Expect, wanted[c.name]); err != nil && (one.name != ours || one.answer != nil) {
-		return o, err
+	if one.name == ours && wanted[c.name] == nil {
+		wanted[c.name] = answer
+	}
+	if wanted[c.name] != nil {
+		if err := one.same(answer, wanted[c.name]); err != nil && (one.name != ours || one.answer != nil) {
+			return o, err
+		}
 	}
 	if one.ids {
 		o.Expect = nil
@@ -185,6 +220,42 @@ func (b *bench) loadOf(ctx context.Context, s *server, one side, c loadCase, g g
 		o.Owner = func(local netip.AddrPort) (int, error) { return proc.Owner(s.pid, local) }
 	}
 	return o, b.warm(ctx, s, o, g.workers)
+}
+
+// v2Of is the request for a side in a V2 protocol, and its expected answer.
+func (b *bench) v2Of(ctx context.Context, s *server, one side, c loadCase, wanted map[string][]byte) (o load.Options, err error) {
+	m, err := matrixOf(c.body())
+	if err != nil {
+		return o, err
+	}
+	if o, err = c.protocol.request(s.url, s.grpc, c.served(), c.in, m); err != nil {
+		return o, err
+	}
+	err = s.poll(ctx, pollEvery, func() (err error) {
+		o.Expect, err = load.Once(ctx, o)
+		return err
+	})
+	if err != nil {
+		return o, err
+	}
+	outputs, err := c.protocol.outputs(o.Expect)
+	if err != nil {
+		return o, err
+	}
+	values, err := json.Marshal(outputs)
+	if err != nil {
+		return o, err
+	}
+	switch {
+	case wanted[c.name] == nil && one.name == ours:
+		wanted[c.name] = values
+	case wanted[c.name] != nil && !bytes.Equal(values, wanted[c.name]):
+		return o, fmt.Errorf("answered %.300s, ours %.300s", values, wanted[c.name])
+	}
+	if c.protocol != v2GRPC { // answers over REST may have ids of their own
+		o.Expect = nil
+	}
+	return o, nil
 }
 
 // warm sends at least one request to every process, because some load their model at the first
@@ -207,7 +278,7 @@ func (g group) compare(seen map[string]map[string]measured, n *notes) {
 				continue
 			}
 			k := key{c.name, g.workers, connections}
-			if constant, found := seen[ours][at(constantCase, connections)]; found && c.name == "null" {
+			if constant, found := seen[ours][at(constantCase, connections)]; found && (c.name == "null" || c.name == "lr_native") {
 				n.add(k, constantCase, "requests/s", us.PerSecond, constant.PerSecond, us.doubtful() || constant.doubtful())
 			}
 			for _, other := range sides[1:] {

@@ -122,6 +122,9 @@ func (b *bench) setUp(ctx context.Context) error {
 	if err := b.train(ctx, "lr.pkl"); err != nil {
 		return err
 	}
+	if err := b.convert(ctx); err != nil {
+		return err
+	}
 	b.versions, err = b.readVersions(ctx)
 	return err
 }
@@ -141,6 +144,17 @@ func (b *bench) train(ctx context.Context, file string, words ...string) error {
 	return err
 }
 
+// convert converts a model to ONNX, if the environment for that exists.
+func (b *bench) convert(ctx context.Context) error {
+	python := filepath.Join(b.root, ".venv-bench-triton/bin/python")
+	if _, err := os.Stat(python); err != nil {
+		say("no ONNX models: %v", err)
+		return nil
+	}
+	_, err := output(ctx, b.dir, nil, python, filepath.Join(b.root, "bench/models/convert.py"), b.models())
+	return err
+}
+
 // endpoint is the deployment of an endpoint in ours and the original.
 type endpoint struct {
 	engine, code, model string
@@ -148,6 +162,9 @@ type endpoint struct {
 }
 
 var stackedUpTo64 = []string{"max_batch_size=64", "dynamic_batching.max_queue_delay_microseconds=0"}
+
+// accelerated: without code and without Python.
+var accelerated = []string{"accelerate=true"}
 
 var endpoints = map[string]endpoint{
 	"null":           {engine: "custom", code: "null"},
@@ -164,6 +181,10 @@ var endpoints = map[string]endpoint{
 	"lr_own_batched": {engine: "custom", code: "own_lr_batched", model: "lr.pkl", aux: stackedUpTo64},
 	"rf_own":         {engine: "custom", code: "own_rows", model: "rf.pkl"},
 	"rf_own_batched": {engine: "custom", code: "own_rows_batched", model: "rf.pkl", aux: stackedUpTo64},
+	"lr_native":      {engine: "sklearn", model: "lr.pkl", aux: accelerated},
+	"rf_native":      {engine: "sklearn", model: "rf.pkl", aux: accelerated},
+	"xgb_native":     {engine: "xgboost", model: "xgb.json", aux: accelerated},
+	"rf_onnx":        {engine: "onnx", model: "rf.onnx"},
 	"burn":           {engine: "custom", code: "burn"},
 	"big":            {engine: "sklearn", code: "rows", model: "big.pkl"},
 }
@@ -199,7 +220,10 @@ func (b *bench) deploy(ctx context.Context, names []string) (string, error) {
 }
 
 func (b *bench) addEndpoint(ctx context.Context, service, url string, e endpoint) error {
-	args := []string{"--id", service, "model", "add", "--engine", e.engine, "--endpoint", url, "--preprocess", filepath.Join(b.root, "bench/code", e.code, "preprocess.py")}
+	args := []string{"--id", service, "model", "add", "--engine", e.engine, "--endpoint", url}
+	if e.code != "" {
+		args = append(args, "--preprocess", filepath.Join(b.root, "bench/code", e.code, "preprocess.py"))
+	}
 	if e.model != "" {
 		if err := b.upload(ctx, service, e.model); err != nil {
 			return err
@@ -240,7 +264,7 @@ func startOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
 		if err != nil {
 			return err
 		}
-		s.url = urls["serve"]
+		s.url, s.grpc = urls["serve"], urls["grpc"]
 		return get(ctx, s.url+"/livez")
 	})
 }

@@ -133,6 +133,9 @@ func (b *bench) count(ctx context.Context, s *server, o load.Options) (measured,
 	if result.FirstFailure != nil {
 		say("  failed: %v", result.FirstFailure)
 	}
+	if o.Rate > 0 && result.Late > 0 {
+		say("  %d of %d arrivals had no answer at the end", result.Late, result.Late+result.Requests)
+	}
 	if result.Requests == 0 {
 		return measured{}, &silenceError{o.Duration, result.FirstFailure}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -21,6 +22,8 @@ const (
 	mlServer   = "mlserver"
 	litServe   = "litserve"
 	bentoML    = "bentoml"
+	coglet     = "coglet"
+	triton     = "triton"
 )
 
 // deployment is the endpoints of a server, and its number of processes.
@@ -45,6 +48,8 @@ type side struct {
 	body func(endpoint string, body []byte) ([]byte, error)
 	// answer extracts our answer from the server's own protocol; nil keeps it.
 	answer func(text []byte) (any, error)
+	// values: its answer is the value of our "y", not our whole answer.
+	values bool
 }
 
 var sides = []side{
@@ -53,9 +58,11 @@ var sides = []side{
 	{name: originalGC, start: startOriginalWithoutGC, path: "/serve/%s", shared: true},
 	{name: fastAPI, start: startFastAPI, path: "/%s", shared: true},
 	{name: mosec, start: startMosec, path: "/%s"},
-	{name: mlServer, start: startMLServer, path: "/v2/models/%s/infer", ids: true, body: asV2, answer: fromV2},
+	{name: mlServer, start: startMLServer, path: "/v2/models/%s/infer", ids: true, body: asV2, answer: fromV2, values: true},
 	{name: litServe, start: startLitServe, path: "/%s", shared: true},
 	{name: bentoML, start: startBentoML, path: "/%s", shared: true},
+	{name: coglet, start: startCoglet, path: "/predictions%.0s", ids: true, body: asCog, answer: fromCog},
+	{name: triton, start: startTriton, path: "/v2/models/%s/infer"},
 }
 
 // startOriginal starts the original as its container does.
@@ -121,10 +128,47 @@ func startBentoML(ctx context.Context, b *bench, d deployment) (*server, error) 
 	})
 }
 
-func startMLServer(ctx context.Context, b *bench, d deployment) (*server, error) {
-	return startRival(ctx, b, d, mlServer, "/v2/health/ready", func(port string) []string {
-		return []string{filepath.Join(b.root, "bench/rivals/mlserver/start.py"), filepath.Join(b.dir, "servers/mlserver"), port}
+func startCoglet(ctx context.Context, b *bench, d deployment) (*server, error) {
+	// It starts "python" from the PATH.
+	d.env = append(d.env, "PATH="+filepath.Join(b.root, ".venv-bench-coglet/bin")+":"+os.Getenv("PATH"), "COG_MAX_CONCURRENCY=256", "COG_LOG_LEVEL=error")
+	return startRival(ctx, b, d, coglet, "/health-check", func(port string) []string {
+		return []string{filepath.Join(b.root, "bench/rivals/coglet/server.py"), port}
 	})
+}
+
+// asCog is the body of a request to coglet's only predictor.
+func asCog(endpoint string, body []byte) ([]byte, error) {
+	return json.Marshal(map[string]any{"input": map[string]any{"case": endpoint, "data": json.RawMessage(body)}})
+}
+
+func fromCog(text []byte) (any, error) {
+	var answer struct{ Output any }
+	if err := json.Unmarshal(text, &answer); err != nil {
+		return nil, err
+	}
+	return answer.Output, nil
+}
+
+func startTriton(ctx context.Context, b *bench, d deployment) (*server, error) {
+	return startV2(ctx, b, d, triton)
+}
+
+func startMLServer(ctx context.Context, b *bench, d deployment) (*server, error) {
+	return startV2(ctx, b, d, mlServer)
+}
+
+// startV2 starts a server whose start.py takes a folder and a port, and which has gRPC at the next port.
+func startV2(ctx context.Context, b *bench, d deployment, name string) (*server, error) {
+	var grpc string
+	s, err := startRival(ctx, b, d, name, "/v2/health/ready", func(port string) []string {
+		number, _ := strconv.Atoi(port) // startRival has made it
+		grpc = fmt.Sprintf("grpc://127.0.0.1:%d", number+1)
+		return []string{filepath.Join(b.root, "bench/rivals", name, "start.py"), filepath.Join(b.dir, "servers", name), port}
+	})
+	if err == nil {
+		s.grpc = grpc
+	}
+	return s, err
 }
 
 // startRival starts a server of bench/rivals in its own environment.
@@ -148,26 +192,12 @@ func startRival(ctx context.Context, b *bench, d deployment, name, ready string,
 
 // asV2 is the same numbers in MLServer's protocol.
 func asV2(_ string, body []byte) ([]byte, error) {
-	var two struct {
-		X0, X1 *float64
-		Rows   [][]float64
-	}
-	if err := json.Unmarshal(body, &two); err != nil {
+	m, err := matrixOf(body)
+	if err != nil {
 		return nil, err
 	}
-	if two.X0 != nil && two.X1 != nil {
-		two.Rows = [][]float64{{*two.X0, *two.X1}}
-	}
-	if len(two.Rows) == 0 {
-		return nil, errors.New("a body without numbers cannot be expressed in the V2 protocol")
-	}
-	var data []float64
-	for _, row := range two.Rows {
-		data = append(data, row...)
-	}
-	return json.Marshal(map[string]any{"inputs": []any{map[string]any{
-		"name": "x", "shape": []int{len(two.Rows), len(two.Rows[0])}, "datatype": "FP64", "data": data,
-	}}})
+	o, err := v2JSON.request("", "", "", input{name: "x"}, m)
+	return o.Body, err
 }
 
 func fromV2(text []byte) (any, error) {
@@ -190,7 +220,7 @@ func (s *side) same(got, want []byte) error {
 	err := errors.Join(json.Unmarshal(got, &a), json.Unmarshal(want, &b))
 	expect := any(b)
 	if err == nil && s.answer != nil {
-		if a, err = s.answer(got); err == nil {
+		if a, err = s.answer(got); err == nil && s.values {
 			expect = b["y"]
 			if _, list := expect.([]any); !list {
 				expect = []any{expect}

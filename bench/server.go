@@ -30,6 +30,7 @@ const (
 // server is a started server; pid is the root of its processes.
 type server struct {
 	url   string
+	grpc  string // grpc://host, if it has that
 	pid   int
 	log   string
 	begun time.Time

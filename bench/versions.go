@@ -20,6 +20,8 @@ var packages = map[string][]string{
 	"bench-mlserver": {"mlserver"},
 	"bench-litserve": {"litserve"},
 	"bench-bentoml":  {"bentoml"},
+	"bench-coglet":   {"coglet"},
+	"bench-triton":   {"nvidia-pytriton", "onnxruntime"},
 }
 
 // readVersions reads the versions of all servers.

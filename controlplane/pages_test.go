@@ -1004,6 +1004,23 @@ func TestRecordedRequestsAreShownAndBeginThePlayground(t *testing.T) {
 	}
 }
 
+// The playground begins with what an instance knows of the endpoint's bodies.
+func TestThePlaygroundBeginsWithTheExampleOfTheSignature(t *testing.T) {
+	for of, want := range map[string]string{
+		"made": "made of the signature (type hints)", "code": "example in the code", "golden": "a golden sample", "recorded": "a recorded request",
+	} {
+		t.Run(of, func(t *testing.T) {
+			r := start(t, controlplane.Options{})
+			v := r.visit(t)
+			service, _ := r.endpointOf(t, v)
+			r.reportOf(t, service, `{"instance":"host:1","serve_url":"http://host:1","endpoints":[{"endpoint":"wine/1","state":"ready",
+				"signature":{"source":"type hints","example":{"city":"Łódź <b>","rooms":3},"example_of":"`+of+`"}}]}`)
+			v.shows("/services/"+service+"/playground?endpoint=wine/1", want, "&#34;city&#34;: &#34;Łódź &lt;b&gt;&#34;",
+				`-d &#39;{&#34;city&#34;:&#34;Łódź &lt;b&gt;&#34;,&#34;rooms&#34;:3}&#39;`, `.encode(),`)
+		})
+	}
+}
+
 // Each deployment is a revision: with its code, what it changed, and a button that brings it back.
 func TestRevisionsOfAnEndpointAreShownComparedAndBroughtBack(t *testing.T) {
 	r := start(t, controlplane.Options{})

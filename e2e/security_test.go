@@ -20,6 +20,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/peer"
 )
 
 // capture finds the first group of a pattern.
@@ -162,15 +167,31 @@ func TestSecurityRequestsOverTLSWithACertificateThatChanges(t *testing.T) {
 		_, err = io.Copy(io.Discard, resp.Body)
 		return resp.TLS.PeerCertificates[0].SerialNumber.String(), err
 	}
-	s.eventually(t, patience, "requests are answered over TLS", func() error {
-		got, err := serial(trust)
-		if err == nil && got != "1" {
-			err = fmt.Errorf("certificate %s", got)
+	overGRPC := func(trust *tls.Config) (string, error) {
+		conn, err := grpc.NewClient(strings.TrimPrefix(s.urls["grpc"], "grpcs://"), grpc.WithTransportCredentials(credentials.NewTLS(trust)))
+		if err != nil {
+			return "", err
 		}
-		return err
+		defer conn.Close() //nolint:errcheck // a test
+		var from peer.Peer
+		if _, err := healthpb.NewHealthClient(conn).Check(t.Context(), &healthpb.HealthCheckRequest{}, grpc.Peer(&from)); err != nil {
+			return "", err
+		}
+		info, _ := from.AuthInfo.(credentials.TLSInfo)
+		return info.State.PeerCertificates[0].SerialNumber.String(), nil
+	}
+	s.eventually(t, patience, "requests are answered over TLS", func() error {
+		for _, ask := range []func(*tls.Config) (string, error){serial, overGRPC} {
+			if got, err := ask(trust); err != nil || got != "1" {
+				return fmt.Errorf("certificate %s: %w", got, err)
+			}
+		}
+		return nil
 	})
 	trust = certificate(t, cert, key, 2)
-	if got, err := serial(trust); err != nil || got != "2" {
-		t.Errorf("after the change: certificate %s, %v", got, err)
+	for name, ask := range map[string]func(*tls.Config) (string, error){"HTTP": serial, "gRPC": overGRPC} {
+		if got, err := ask(trust); err != nil || got != "2" {
+			t.Errorf("%s after the change: certificate %s, %v", name, got, err)
+		}
 	}
 }

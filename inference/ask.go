@@ -211,7 +211,7 @@ func (s *Service) askWhole(ctx context.Context, url serving.EndpointURL, q *Ques
 
 // whole is ask without streams.
 func (s *Service) whole(ctx context.Context, url serving.EndpointURL, q *Question) (Answer, *Failure) {
-	tensors := q.Tensors // ask may change them to a body
+	tensors := q.Tensors != nil // ask may change them to a body
 	answer, failure := s.ask(ctx, url, q)
 	if failure != nil || answer.Stream == nil {
 		return answer, failure
@@ -220,8 +220,8 @@ func (s *Service) whole(ctx context.Context, url serving.EndpointURL, q *Questio
 	if err := collect(ctx, answer.Response, s.o.MaxAnswer); err != nil {
 		return Answer{}, s.failed(ctx, answer.live, q.ID, answer.live.Timeout, err)
 	}
-	if tensors != nil && answer.Status < http.StatusBadRequest {
-		answer.Tensors, answer.Body = answerTensors(answer.live.Model, tensors, answer.Body), nil
+	if tensors {
+		toTensors(answer.Response)
 	}
 	return answer, nil
 }
@@ -270,8 +270,8 @@ func (s *Service) ask(ctx context.Context, url serving.EndpointURL, q *Question)
 		return Answer{}, failure
 	}
 	s.taps.see(url, live, &q.Request, resp, took)
-	if tensors != nil && resp.Tensors == nil && resp.Stream == nil && resp.Status < http.StatusBadRequest {
-		resp.Tensors, resp.Body = answerTensors(live.Model, tensors, resp.Body), nil
+	if tensors != nil {
+		toTensors(resp)
 	}
 	answer := Answer{Response: resp, Origin: live.Header}
 	if tensors != nil && resp.Status < http.StatusBadRequest {

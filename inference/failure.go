@@ -74,7 +74,6 @@ var engineKinds = map[engine.Kind]FailureKind{ //nolint:gochecknoglobals // a co
 	engine.KindTooLarge:    KindTooLarge,
 	engine.KindDied:        KindDied,
 	engine.KindBadRequest:  KindBadRequest,
-	engine.KindNoTensors:   KindBadRequest,
 }
 
 // outcome is the statistics' outcome of a request with this failure.
@@ -104,6 +103,14 @@ type Failure struct {
 }
 
 func (f *Failure) Error() string { return f.Text }
+
+// ModelText is Text for clients of the Open Inference Protocol, as theirs expect an unknown model to be named.
+func (f *Failure) ModelText() string {
+	if f.Kind != KindUnknownEndpoint {
+		return f.Text
+	}
+	return "Request for unknown model: " + f.Text
+}
 
 // Response is the failure in the form for HTTP clients and user code: a status,
 // the text as JSON, and headers.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -54,6 +55,7 @@ type pair struct {
 // copied is a request with the answer that its client got.
 type copied struct {
 	exchange serving.Exchange
+	tensors  *engine.Request // those of the request instead of a body, nil: it had a body
 	id       string
 	client   func() engine.Client
 	depth    int
@@ -221,7 +223,13 @@ func (p *pair) put(c copied) {
 	}
 }
 
-func (c copied) size() int64 { return int64(len(c.exchange.Body) + len(c.exchange.Answer)) }
+func (c copied) size() int64 {
+	size := int64(len(c.exchange.Body) + len(c.exchange.Answer))
+	if c.tensors != nil {
+		size += int64(sizeOf(c.tensors.Tensors))
+	}
+	return size
+}
 
 // shadowAnswer answers a copy like a client's request, but it is not copied
 // again.
@@ -232,9 +240,18 @@ func (s *Service) shadowAnswer(ctx context.Context, to serving.EndpointURL, c co
 	}
 	defer live.Release()
 	live.Stats.Copied()
-	answer, err := s.infer(ctx, live, &engine.Request{ID: c.id, Body: c.exchange.Body, ContentType: c.exchange.ContentType, Client: c.client, Depth: c.depth}, live.Timeout)
+	req := engine.Request{Body: c.exchange.Body, ContentType: c.exchange.ContentType}
+	if c.tensors != nil {
+		req = *c.tensors
+	}
+	req.ID, req.Client, req.Depth = c.id, c.client, c.depth
+	answer, err := s.infer(ctx, live, &req, live.Timeout)
 	if err == nil && answer.Stream != nil {
 		err = collect(ctx, answer, s.o.MaxAnswer)
+	}
+	if err == nil && c.tensors != nil && answer.Status < http.StatusBadRequest {
+		toTensors(answer)
+		answer.Body, err = plainAnswer(answer.Tensors)
 	}
 	return answer, err
 }

@@ -89,16 +89,23 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	if !keep && !shadow && watch == 0 {
 		return
 	}
-	if req.Tensors != nil { // recordings and copies have only bodies
-		if keep {
+	body, contentType, answered, answerType := req.Body, req.ContentType, answer.Body, answer.ContentType
+	var tensors *engine.Request // a copy, for the shadow
+	if req.Tensors != nil {
+		if keep { // they would be asked again as bodies, whose answers may have another form
 			tap.tape.skipped.Add(1)
+			keep = false
 		}
-		if shadow {
-			tap.shadow.dropped.Add(1)
+		var ok bool
+		if body, answered, ok = plainForms(live.Model, req, answer); !ok {
+			if shadow {
+				tap.shadow.dropped.Add(1)
+			}
+			return
 		}
-		return
+		contentType, answerType = jsonType, jsonType
 	}
-	size := int64(len(req.Body) + len(answer.Body))
+	size := int64(len(body) + len(answered) + sizeOf(req.Tensors))
 	keep = keep && tap.tape.admits(size, answer)
 	shadow = shadow && tap.shadow.admits(size)
 	for i, observer := range t.observers {
@@ -111,8 +118,12 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	}
 	e := serving.Exchange{ // copies, because the listener reuses its buffer
 		Time: time.Now().UTC(), Endpoint: serving.EndpointURL(strings.Clone(string(asked))), ModelID: live.ModelID,
-		ContentType: strings.Clone(req.ContentType), Body: bytes.Clone(req.Body),
-		Status: answer.Status, AnswerType: answer.ContentType, Answer: bytes.Clone(answer.Body),
+		ContentType: strings.Clone(contentType), Body: body, Status: answer.Status, AnswerType: answerType, Answer: answered,
+	}
+	if req.Tensors == nil {
+		e.Body, e.Answer = bytes.Clone(body), bytes.Clone(answered)
+	} else if shadow {
+		tensors = cloneTensors(req)
 	}
 	if live.URL != asked {
 		e.AnsweredBy = live.URL
@@ -129,7 +140,7 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 		}
 	}
 	if shadow {
-		c := copied{exchange: e, id: strings.Clone(req.ID), depth: req.Depth, streamed: answer.Stream != nil}
+		c := copied{exchange: e, tensors: tensors, id: strings.Clone(req.ID), depth: req.Depth, streamed: answer.Stream != nil}
 		if req.Client != nil {
 			client := req.Client().Clone()
 			c.client = func() engine.Client { return client }

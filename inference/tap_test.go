@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
@@ -56,5 +57,31 @@ func TestObserversGetWhatTheCanaryOrTheEndpointNames(t *testing.T) {
 	}
 	if want := []string{"echo", "both", "none"}; !slices.Equal(log.bodies, want) {
 		t.Errorf("a log of %q, want %q", log.bodies, want)
+	}
+}
+
+// Requests with tensors are compared with tensors, and observed as the JSON that they would be.
+func TestCopiesOfRequestsWithTensors(t *testing.T) {
+	log := &observer{share: func(o serving.EndpointOptions) bool { return o.Log != nil }}
+	s := core(t, inference.Options{Observers: []inference.Observer{log}}, nil,
+		`{"echo":{"request_log":{"share":1},"shadow":{"to":"other","share":1}}}`, "echo", "other")
+	x := engine.Tensor{Name: "x", Datatype: engine.Int8, Shape: []int64{3}, Data: []byte{1, 0, 255}}
+	resp, failure := ask(t, s, "echo", engine.Request{Tensors: []engine.Tensor{x}})
+	if failure != nil || resp.Status != 200 || !slices.Equal(resp.Tensors[0].Data, []byte{2, 0, 254}) {
+		t.Fatalf("%+v %v", resp, failure)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if report := s.Status().Shadows; len(report) == 1 && report[0].Shadowed == 1 {
+			if report[0].Equal != 1 || report[0].Errors != 0 {
+				t.Errorf("%+v", report[0])
+			}
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v", s.Status().Shadows)
+		}
+	}
+	if want := []string{`{"x":[1,0,-1]}`}; !slices.Equal(log.bodies, want) {
+		t.Errorf("observed %q, want %q", log.bodies, want)
 	}
 }

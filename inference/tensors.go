@@ -1,8 +1,11 @@
 package inference
 
 import (
+	"bytes"
 	"context"
-	"errors"
+	"net/http"
+	"slices"
+	"strings"
 
 	"clearmlserving/inference/engine"
 	v2 "clearmlserving/inference/v2"
@@ -16,50 +19,29 @@ func signatureOf(m engine.Model) engine.Signature {
 	return engine.Signature{}
 }
 
-// inferTensors asks a model with tensors that fit its signature. A model that takes no tensors is asked with them as a
-// JSON body, which req then has instead, so that copies of the request are those of any other.
+// inferTensors asks a model with tensors that fit its signature. Of the free tensors, req then has the body instead, so
+// that copies of the request are those of any other.
 func inferTensors(ctx context.Context, m engine.Model, req *engine.Request) (*engine.Response, error) {
 	signature := signatureOf(m)
-	if body, ok := freeBody(&signature, req.Tensors); ok {
-		return inferBody(ctx, m, req, body)
+	if len(signature.Inputs) == 0 {
+		if body, ok := v2.FreeBody(req.Tensors); ok {
+			req.Body, req.ContentType, req.Tensors, req.Loan = body, jsonType, nil, nil
+			return m.Infer(ctx, req)
+		}
 	}
 	tensors, err := v2.Fit(&signature, req.Tensors)
 	if err != nil {
 		return nil, err
 	}
 	req.Tensors = tensors
-	answer, err := m.Infer(ctx, req)
-	failed, ok := errors.AsType[*engine.Error](err)
-	if !ok || failed.Kind != engine.KindNoTensors {
-		return answer, err
-	}
-	body, err := v2.Body(req.Tensors, signature.Table)
-	if err != nil {
-		return nil, err
-	}
-	return inferBody(ctx, m, req, body)
-}
-
-func inferBody(ctx context.Context, m engine.Model, req *engine.Request, body []byte) (*engine.Response, error) {
-	req.Body, req.ContentType, req.Tensors, req.Loan = body, jsonType, nil, nil
 	return m.Infer(ctx, req)
 }
 
-// freeBody is the body in the tensors of a request to a model that tells nothing of its inputs.
-func freeBody(signature *engine.Signature, tensors []engine.Tensor) ([]byte, bool) {
-	if len(signature.Inputs) > 0 {
-		return nil, false
+// toTensors makes the answer to the free tensors one. Any other request with tensors has been answered with tensors.
+func toTensors(answer *engine.Response) {
+	if answer.Tensors == nil && answer.Stream == nil && answer.Status < http.StatusBadRequest {
+		answer.Tensors, answer.Body = []engine.Tensor{v2.FreeAnswer(answer.Body)}, nil
 	}
-	return v2.FreeBody(tensors)
-}
-
-// answerTensors are the tensors of an answer with a body to a request with tensors.
-func answerTensors(m engine.Model, asked []engine.Tensor, body []byte) []engine.Tensor {
-	signature := signatureOf(m)
-	if _, ok := freeBody(&signature, asked); ok && len(signature.Outputs) == 0 {
-		return []engine.Tensor{v2.FreeAnswer(body)}
-	}
-	return v2.Tensors(body, signature.Outputs)
 }
 
 // rowsOf is the number of rows of a request to a model that computes on rows, else 1.
@@ -69,4 +51,52 @@ func rowsOf(m engine.Model, tensors []engine.Tensor) int64 {
 		return 1
 	}
 	return max(tensors[0].Shape[0], 1)
+}
+
+// plainForms are a request with tensors and its answer as JSON, for those that keep copies of bodies. ok is false if they
+// have no such form.
+func plainForms(m engine.Model, req *engine.Request, answer *engine.Response) (body, answered []byte, ok bool) {
+	if answer.Stream != nil {
+		return nil, nil, false
+	}
+	signature := signatureOf(m)
+	body, err := v2.Body(req.Tensors, signature.Table)
+	if err != nil {
+		return nil, nil, false
+	}
+	if answer.Status >= http.StatusBadRequest || answer.Tensors == nil {
+		return body, bytes.Clone(answer.Body), true
+	}
+	answered, err = plainAnswer(answer.Tensors)
+	return body, answered, err == nil
+}
+
+// plainAnswer is what a model would answer as JSON: an only output alone, several by name.
+func plainAnswer(outputs []engine.Tensor) ([]byte, error) {
+	for i := range outputs {
+		if err := v2.CheckData(&outputs[i]); err != nil {
+			return nil, err
+		}
+	}
+	if len(outputs) == 1 {
+		return v2.AppendNested(nil, &outputs[0])
+	}
+	return v2.Body(outputs, false)
+}
+
+func sizeOf(tensors []engine.Tensor) (size int) {
+	for i := range tensors {
+		size += len(tensors[i].Data)
+	}
+	return size
+}
+
+// cloneTensors copies what is left of a request without its client.
+func cloneTensors(req *engine.Request) *engine.Request {
+	c := engine.Request{TensorsAs: strings.Clone(req.TensorsAs), Parameters: bytes.Clone(req.Parameters), Outputs: slices.Clone(req.Outputs), Tensors: slices.Clone(req.Tensors)}
+	for i := range c.Tensors {
+		t := &c.Tensors[i]
+		t.Name, t.Shape, t.Data = strings.Clone(t.Name), slices.Clone(t.Shape), bytes.Clone(t.Data)
+	}
+	return &c
 }

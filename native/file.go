@@ -60,6 +60,12 @@ func parse(data []byte) (*file, error) {
 	case length > metaLimit:
 		return nil, fmt.Errorf("the description has %d bytes, more than %d", length, metaLimit)
 	}
+	if uintptr(unsafe.Pointer(&data[0]))%8 != 0 { // a part of something else
+		aligned := make([]uint64, (len(data)+7)/8)
+		whole := unsafe.Slice((*byte)(unsafe.Pointer(&aligned[0])), len(data))
+		copy(whole, data)
+		data = whole
+	}
 	f := &file{data: data, json: data[at : at+length]}
 	h := sha256.New()
 	h.Write(data[:hashAt])

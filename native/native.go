@@ -22,7 +22,7 @@
 // the stages that the method's slot depends on. All slots are matrices of float64; values of a
 // slot that is float32 in the library are rounded to float32.
 //
-// The kinds of stages are listed in the variable kinds; docs/native-models.md describes each.
+// The kinds of stages are listed in the variable kinds; docs/native-format.md describes each.
 //
 // # Trust
 //

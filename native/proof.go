@@ -25,6 +25,8 @@ type Case struct {
 	Differ int
 	// Bits is the number of rows with other bits.
 	Bits int
+	// Unsteady is the number of rows that the library answers otherwise alone than among others.
+	Unsteady int
 }
 
 // Differ is the number of rows that disagree.
@@ -90,6 +92,7 @@ func (m *Model) Prove(path string) (a *Agreement, err error) {
 		if c.Count < 0 || len(rows) != c.Count*len(m.Columns) {
 			return nil, fmt.Errorf("case %s: %d values for %d rows", c.Name, len(rows), c.Count)
 		}
+		together := map[string][]float64{} // results of all rows at once, by method
 		if c.Refused {
 			a.refusals(m, c.Name, rows, c.Count)
 		}
@@ -106,6 +109,11 @@ func (m *Model) Prove(path string) (a *Agreement, err error) {
 				return nil, fmt.Errorf("case %s, method %s: %d values for %d rows", c.Name, r.Method, len(values), r.Count)
 			}
 			a.compare(m, c.Name, method, rows, values, r.Count, r.Batch)
+			if r.Batch == 0 {
+				together[r.Method] = values
+			} else {
+				a.Cases[len(a.Cases)-1].Unsteady = unsteady(values, together[r.Method], m.Methods[method].Width)
+			}
 		}
 	}
 	return a, nil
@@ -152,6 +160,16 @@ func (a *Agreement) compare(m *Model, name string, method int, rows, values []fl
 		}
 	}
 	a.Cases = append(a.Cases, c)
+}
+
+// unsteady counts the rows with different results in both.
+func unsteady(alone, together []float64, width int) (n int) {
+	for begin := 0; begin+width <= min(len(alone), len(together)); begin += width {
+		if same(alone[begin:begin+width], together[begin:begin+width], 0) != equal {
+			n++
+		}
+	}
+	return n
 }
 
 func (a *Agreement) differ(c *Case, text string) {

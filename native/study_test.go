@@ -53,51 +53,68 @@ func testPython(tb testing.TB) string {
 	return python
 }
 
-// release is the library with its release, and of scikit-learn also that of NumPy, whose exp it uses.
-func (e extracted) release() string {
-	name := e.Library
-	if name == "xgboost" && e.Releases[name] == "" {
-		name = "xgboost-cpu"
-	}
-	return e.Library + " " + e.Releases[name]
-}
+// release is that of the model's library.
+func (e extracted) release() string { return e.Library + " " + e.Releases[e.Library] }
 
 // TestModelsAnswerAsTheirLibraries compares models of every kind with their libraries, bit by bit. NATIVE_STUDY are
-// Pythons with several releases, separated by spaces, and NATIVE_STUDY_ROWS the rows of each model: make native-study.
+// Pythons with several releases, separated by spaces, and NATIVE_STUDY_ROWS the rows of each kind of rows: make
+// native-study.
 func TestModelsAnswerAsTheirLibraries(t *testing.T) {
-	pythons, rows := strings.Fields(os.Getenv("NATIVE_STUDY")), 200
+	pythons, rows := strings.Fields(os.Getenv("NATIVE_STUDY")), 100
 	if len(pythons) == 0 {
 		pythons = []string{testPython(t)}
 	} else if n, err := strconv.Atoi(os.Getenv("NATIVE_STUDY_ROWS")); err == nil {
 		rows = n
 	} else {
-		rows = 4000
+		rows = 5000
+	}
+	var libraries, kinds []string
+	heads, cells := map[string][]string{}, map[string][]string{} // by library; by library and kind
+	for column, python := range pythons {
+		for _, e := range extract(t, python, rows) {
+			if !slices.Contains(libraries, e.Library) {
+				libraries = append(libraries, e.Library)
+			}
+			if len(heads[e.Library]) == column {
+				heads[e.Library] = append(heads[e.Library], e.Releases[e.Library])
+			}
+			kind := e.Library + "|" + e.Kind
+			if !slices.Contains(kinds, kind) {
+				kinds = append(kinds, kind)
+			}
+			cell := "refused: " + e.Refused
+			switch {
+			case e.Absent != "":
+				cell = "this release has no such model"
+			case e.Refused == "":
+				cell = prove(t, e)
+			}
+			cells[kind] = append(cells[kind], cell)
+		}
 	}
 	var table strings.Builder
-	table.WriteString("| kind | release | rows | rows with other bits |\n|---|---|---|---|\n")
-	for _, python := range pythons {
-		for _, e := range extract(t, python, rows) {
-			if e.Absent != "" {
-				continue
+	for _, library := range libraries {
+		fmt.Fprintf(&table, "\n| %s | %s |\n|%s\n", library, strings.Join(heads[library], " | "), strings.Repeat("---|", 1+len(heads[library])))
+		for _, kind := range kinds {
+			if name, ok := strings.CutPrefix(kind, library+"|"); ok {
+				row := cells[kind]
+				if len(slices.Compact(slices.Clone(row))) == 1 && len(row) > 1 && strings.HasPrefix(row[0], "refused") {
+					row = append(row[:1], slices.Repeat([]string{"the same"}, len(row)-1)...)
+				}
+				fmt.Fprintf(&table, "| %s | %s |\n", name, strings.Join(row, " | "))
 			}
-			if e.Refused != "" {
-				fmt.Fprintf(&table, "| %s | %s | | refused: %s |\n", e.Kind, e.release(), e.Refused)
-				continue
-			}
-			rows, bits := prove(t, e)
-			fmt.Fprintf(&table, "| %s | %s | %d | %s |\n", e.Kind, e.release(), rows, bits)
 		}
 	}
 	t.Log("\n" + table.String())
 }
 
-// prove compares one model. It returns the number of compared rows and a text about those with other bits.
-func prove(t *testing.T, e extracted) (rows int, bits string) {
+// prove compares one model, and returns a text about the rows with other bits.
+func prove(t *testing.T, e extracted) string {
 	t.Helper()
 	m, err := native.Open(e.File)
 	if err != nil {
 		t.Errorf("%s, %s: %v", e.Kind, e.release(), err)
-		return 0, err.Error()
+		return err.Error()
 	}
 	defer func() {
 		if err := m.Close(); err != nil {
@@ -107,7 +124,7 @@ func prove(t *testing.T, e extracted) (rows int, bits string) {
 	a, err := m.Prove(e.Proof)
 	if err != nil {
 		t.Errorf("%s, %s: %v", e.Kind, e.release(), err)
-		return 0, err.Error()
+		return err.Error()
 	}
 	if a.Rows() == 0 {
 		t.Errorf("%s, %s: nothing was compared", e.Kind, e.release())
@@ -115,19 +132,62 @@ func prove(t *testing.T, e extracted) (rows int, bits string) {
 	if a.Differ() > 0 {
 		t.Errorf("%s, %s: %d of %d rows disagree: %s", e.Kind, e.release(), a.Differ(), a.Rows(), a.First)
 	}
-	other := map[string]int{}
+	rows, bits := map[string]int{}, map[string]int{} // by method
 	for _, c := range a.Cases {
-		if c.Bits > 0 {
-			other[c.Method] += c.Bits
+		rows[c.Method] += c.Rows
+		bits[c.Method] += c.Bits
+	}
+	text := ""
+	for _, method := range slices.Sorted(maps.Keys(bits)) {
+		if bits[method] > 0 {
+			i, _ := m.Method(method)
+			text += fmt.Sprintf("; `%s`: %d of %d within %g (%s)", method, bits[method], rows[method], m.Methods[i].Tolerance, strings.Join(m.Methods[i].Inexact, ", "))
+			delete(rows, method)
 		}
 	}
-	if len(other) == 0 {
-		return a.Rows(), "0"
+	exact := 0
+	for _, n := range rows {
+		exact += n
 	}
-	var parts []string
-	for _, method := range slices.Sorted(maps.Keys(other)) {
-		i, _ := m.Method(method)
-		parts = append(parts, fmt.Sprintf("%d of %s, within %g (%s)", other[method], method, m.Methods[i].Tolerance, strings.Join(m.Methods[i].Inexact, ", ")))
+	return fmt.Sprintf("0 of %d", exact) + text
+}
+
+// TestFilesAreExtractedAsTheirEnginesLoadThem runs the program as an instance does, for each form of file.
+func TestFilesAreExtractedAsTheirEnginesLoadThem(t *testing.T) {
+	python, folder := testPython(t), t.TempDir()
+	list, err := exec.CommandContext(t.Context(), python, "testdata/files.py", folder).Output()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return a.Rows(), strings.Join(parts, "; ")
+	for line := range strings.Lines(string(list)) {
+		words := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(words) != 4 {
+			t.Fatal(line)
+		}
+		e := extracted{Kind: line, File: words[2] + ".native", Proof: words[2] + ".proof"}
+		out, err := exec.CommandContext(t.Context(), python, "extract/python/main.py", "--engine", words[0], "--method", words[1],
+			"--model", words[2], "--out", e.File, "--proof", e.Proof, "--rows", "50").Output()
+		if err != nil {
+			t.Fatalf("%s: %v", line, err)
+		}
+		var said struct {
+			Model, Refused string
+			Methods        []string
+		}
+		if err := json.Unmarshal(out, &said); err != nil {
+			t.Fatalf("%s: %v", out, err)
+		}
+		if words[3] == "refused" {
+			if !strings.Contains(said.Refused, "KNeighborsClassifier") {
+				t.Errorf("%s: %+v", line, said)
+			}
+			continue
+		}
+		if got := said.Model + ": " + strings.Join(said.Methods, ", "); got != words[3] {
+			t.Errorf("%s: %s", line, got)
+		}
+		if got := prove(t, e); !strings.HasPrefix(got, "0 of ") || strings.Contains(got, ";") {
+			t.Errorf("%s: %s", line, got)
+		}
+	}
 }

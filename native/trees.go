@@ -96,7 +96,7 @@ type narrowNode struct {
 type wideNode struct {
 	key  int64
 	col  uint32 // column times lanes
-	next uint32 // offset of the left child times 64, plus the shift of a categorical node
+	next uint32 // twice the offset of the left child; if there are categories, times 64, plus the shift of the node
 }
 
 const shiftBits = 6
@@ -112,8 +112,8 @@ type trees struct {
 	values   []float64
 	values32 []float32
 	roots    []uint32 // positions in narrow or wide; of unused trees up to a multiple of lanes
-	depth    []uint16 // by tree
-	depths   []uint16 // by eight trees: the largest
+	depth    []uint32 // by tree
+	depths   []uint32 // by eight trees: the largest
 	narrow   []narrowNode
 	wide     []wideNode
 	columns  []column
@@ -237,23 +237,20 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 		return nil
 	}
 	columns := map[column]int{}
-	catNodes := map[int32][]int32{} // by feature: its categorical nodes, in the new order
 	narrow := t.Float32
 	t.columns = []column{{feature: -1}}
-	t.count, t.roots, t.depth = len(roots), make([]uint32, len(roots)), make([]uint16, len(roots))
+	t.count, t.roots, t.depth = len(roots), make([]uint32, len(roots)), make([]uint32, len(roots))
 	for tree, root := range roots {
 		at := len(order)
 		t.roots[tree] = uint32(at)
 		if err := visit(int64(root)); err != nil {
 			return fmt.Errorf("tree %d: %w", tree, err)
 		}
-		level, depth := len(order), 0 // the end of the current level, and its depth
+		level := len(order) // the end of the current level of the tree
 		for ; at < len(order); at++ {
 			if at == level {
 				level = len(order)
-				if depth++; depth > math.MaxUint16 {
-					return fmt.Errorf("tree %d is too deep", tree)
-				}
+				t.depth[tree]++
 			}
 			node := order[at]
 			feature := n.feature[node]
@@ -274,7 +271,6 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 				if _, err := n.set(node); err != nil {
 					return fmt.Errorf("tree %d: %w", tree, err)
 				}
-				catNodes[feature] = append(catNodes[feature], int32(at))
 				narrow = false
 			} else {
 				if math.IsNaN(n.threshold[node]) {
@@ -288,8 +284,7 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 			}
 			offset := len(order) - at
 			next[at] = uint32(offset)
-			narrow = narrow && offset <= math.MaxUint16
-			if offset >= 1<<(32-shiftBits) {
+			if offset >= 1<<(31-shiftBits) {
 				return fmt.Errorf("tree %d is too large", tree)
 			}
 			for _, child := range [2]int32{n.left[node], n.right[node]} {
@@ -298,9 +293,17 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 				}
 			}
 		}
-		t.depth[tree] = uint16(depth)
+		begin := t.roots[tree]
+		cluster(order[begin:], next[begin:])
 	}
 	t.sortColumns(columns)
+	catNodes := map[int32][]int32{} // by feature: its categorical nodes
+	for at, node := range order {
+		if feature := n.feature[node]; feature >= 0 && n.mode[node]&categorical != 0 {
+			catNodes[feature] = append(catNodes[feature], int32(at))
+		}
+		narrow = narrow && next[at] <= math.MaxUint16
+	}
 	bit, err := t.layCategories(n, order, catNodes)
 	if err != nil {
 		return err
@@ -308,11 +311,62 @@ func (t *trees) lay(n *nodes, roots []uint32) error {
 	if t.keyWidth > widthLimit {
 		return fmt.Errorf("%d columns", t.keyWidth)
 	}
-	narrow = narrow && t.keyWidth <= narrowColumn
+	if narrow = narrow && t.keyWidth <= narrowColumn; narrow {
+		t.narrow = hugePages[narrowNode](len(order))[:0]
+	} else {
+		t.wide = hugePages[wideNode](len(order))[:0]
+	}
 	for at, node := range order {
 		t.put(n, columns, bit, narrow, at, node, next[at])
 	}
 	return nil
+}
+
+// A large tree has its upper levels together, and below them clusters of clusterPairs pairs of nodes, one after the other: a
+// walk then meets fewer lines of memory and fewer pages than it makes steps.
+const (
+	largeTree    = 256 // nodes
+	upperPairs   = 31
+	clusterPairs = 4
+)
+
+// cluster changes the order of a large tree's nodes from breadth first to that of clusters. next are the offsets of the
+// left children.
+func cluster(order []int32, next []uint32) {
+	size := len(order)
+	if size < largeTree {
+		return
+	}
+	olds, position := make([]uint32, 1, size), make([]uint32, size) // by new position, by old one
+	parents, queue := []uint32{0}, []uint32(nil)                    // whose children have no position yet
+	for most := upperPairs; len(parents) > 0; most = clusterPairs {
+		last := len(parents) - 1
+		queue, parents = append(queue[:0], parents[last]), parents[:last]
+		at := 0
+		for ; at < len(queue) && at < most; at++ {
+			child := queue[at] + next[queue[at]]
+			for _, c := range [2]uint32{child, child + 1} {
+				position[c] = uint32(len(olds))
+				if olds = append(olds, c); next[c] != 0 {
+					queue = append(queue, c)
+				}
+			}
+		}
+		for i := len(queue) - 1; i >= at; i-- {
+			parents = append(parents, queue[i])
+		}
+	}
+	newOrder, newNext := make([]int32, size), make([]uint32, size)
+	for at, old := range olds {
+		newOrder[at] = order[old]
+		if next[old] != 0 {
+			if newNext[at] = position[old+next[old]] - uint32(at); newNext[at] > math.MaxUint16 && size <= 2*math.MaxUint16 {
+				return // the former order needs smaller offsets
+			}
+		}
+	}
+	copy(order, newOrder)
+	copy(next, newNext)
 }
 
 // sortColumns orders the columns by feature, so that a row is read in order.
@@ -337,19 +391,17 @@ func (t *trees) layCategories(n *nodes, order []int32, catNodes map[int32][]int3
 		features = append(features, feature)
 	}
 	slices.Sort(features)
-	first := len(t.columns)
+	first, room := len(t.columns), 1<<20+16*(len(n.words)+len(n.feature))
 	for _, feature := range features {
 		list := catNodes[feature]
 		c := categories{feature: feature, first: first, words: (len(list) + 63) / 64}
-		total := 0
 		for _, at := range list {
 			set, _ := n.set(order[at])
 			c.count = max(c.count, len(set)*32)
-			total += len(set)
 		}
 		// Sets may share words in the file, so that a small file could describe large tables.
-		if rows := c.count + 2; rows > (len(n.words)+len(list)+1024)*1024/c.words {
-			return nil, fmt.Errorf("column %d: the sets of its nodes differ too much in length", feature)
+		if room -= (c.count + 2) * c.words; room < 0 {
+			return nil, fmt.Errorf("column %d: the sets of its nodes are too large for its file", feature)
 		}
 		c.bits = make([]int64, (c.count+2)*c.words)
 		for i, at := range list {
@@ -403,14 +455,17 @@ func (t *trees) put(n *nodes, columns map[column]int, bit map[int32]int, narrow 
 	case mode&categorical != 0:
 		b := bit[int32(at)]
 		// A row goes right if its value is more than the key: shifted, its sign is the node's bit.
-		t.wide = append(t.wide, wideNode{key: -1, col: uint32(b >> shiftBits * lanes), next: next<<shiftBits | uint32(b&63)})
+		t.wide = append(t.wide, wideNode{key: -1, col: uint32(b >> shiftBits * lanes), next: 2*next<<shiftBits | uint32(b&63)})
 	default:
 		c := columns[column{feature, mode & missingBits}]
 		key := key64(n.threshold[node])
 		if t.Less {
 			key--
 		}
-		t.wide = append(t.wide, wideNode{key: key, col: uint32(c * lanes), next: next << shiftBits})
+		if next *= 2; t.cats != nil {
+			next <<= shiftBits
+		}
+		t.wide = append(t.wide, wideNode{key: key, col: uint32(c * lanes), next: next})
 	}
 }
 

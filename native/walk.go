@@ -9,13 +9,10 @@ import (
 // The walk. A row's values become keys: integers that compare as the values do, one per column of the trees,
 // with missing values as the least or the greatest key. Eight walks go on at once, so that the processor waits for
 // memory once for all: those of eight rows in one tree, or of one row in eight trees. A step has no branch. A
-// leaf's step leads to the leaf itself; in deep trees the walks look every few steps whether all have arrived.
+// leaf's step leads to the leaf itself, until all have arrived.
 //
 // Keys are in groups of lanes, one group per column; the rows of a block are the lanes. Positions of nodes are checked
 // when the trees are laid out, and the walk uses them without checks of bounds.
-
-// stepsPerCheck is the number of steps between two looks at the walks.
-const stepsPerCheck = 4
 
 func (t *trees) run(r *run, out []float64) error {
 	in := r.slots[t.In]
@@ -60,34 +57,41 @@ func (t *trees) refuse(in []float64) error {
 	return nil
 }
 
+// keyMemory is the memory for the keys of the rows that walk through a tree before the next tree's turn. A tree
+// then stays in the processor's cache for all of them.
+const keyMemory = 48 << 10
+
 // walkBlock adds up the leaves of a block's rows.
 func walkBlock[F float32 | float64](t *trees, r *run, in []float64, sums, values, init []F) {
-	width := t.keyWidth * lanes
-	outputs := t.Outputs
+	width, size := t.keyWidth*lanes, 8
+	if t.narrow != nil {
+		size = 4
+	}
+	for row := range r.rows {
+		copy(sums[row*t.Outputs:(row+1)*t.Outputs], init)
+	}
 	for row := 0; row < r.rows; {
-		n := lanes
-		if r.rows-row < lanes {
-			n = 1
-		}
+		groups := min((r.rows-row)/lanes, max(keyMemory/(width*size), 1))
+		n := max(groups*lanes, 1)
 		var keys unsafe.Pointer
 		if t.narrow != nil {
-			keys = unsafe.Pointer(&sized(&r.keys32, width)[0])
+			keys = unsafe.Pointer(&sized(&r.keys32, width*max(groups, 1))[0])
 		} else {
-			keys = unsafe.Pointer(&sized(&r.keys64, width)[0])
+			keys = unsafe.Pointer(&sized(&r.keys64, width*max(groups, 1))[0])
 		}
-		for lane := range n {
-			features := in[(row+lane)*t.inputs : (row+lane+1)*t.inputs]
+		for i := range n {
+			features, at := in[(row+i)*t.inputs:(row+i+1)*t.inputs], i/lanes*width+i%lanes
 			if t.narrow != nil {
-				t.fill32(r.keys32[lane:], features)
+				t.fill32(r.keys32[at:], features)
 			} else {
-				t.fill64(r.keys64[lane:], features)
+				t.fill64(r.keys64[at:], features)
 			}
-			copy(sums[(row+lane)*outputs:(row+lane+1)*outputs], init)
 		}
-		if part := sums[row*outputs : (row+n)*outputs]; n == 1 {
+		part := sums[row*t.Outputs : (row+n)*t.Outputs]
+		if groups == 0 {
 			sumTrees(t, keys, part, values)
 		} else {
-			sumRows(t, keys, part, values)
+			sumRows(t, keys, uintptr(width*size), part, values)
 		}
 		row += n
 	}
@@ -97,8 +101,7 @@ func walkBlock[F float32 | float64](t *trees, r *run, in []float64, sums, values
 func sumTrees[F float32 | float64](t *trees, keys unsafe.Pointer, sums, values []F) {
 	var leaves [lanes]uint32
 	for first := 0; first < t.count; first += lanes {
-		roots := (*[lanes]uint32)(t.roots[first:])
-		depth := int(t.depths[first/lanes])
+		roots, depth := (*[lanes]uint32)(t.roots[first:]), int(t.depths[first/lanes])
 		switch {
 		case t.narrow != nil:
 			treesNarrow(unsafe.Pointer(&t.narrow[0]), keys, roots, depth, &leaves)
@@ -129,36 +132,40 @@ func sumTrees[F float32 | float64](t *trees, keys unsafe.Pointer, sums, values [
 	}
 }
 
-// sumRows adds up the leaves of eight rows, one tree at a time.
-func sumRows[F float32 | float64](t *trees, keys unsafe.Pointer, sums, values []F) {
+// sumRows adds up the leaves of groups of eight rows, one tree at a time. stride is the size of a group's keys.
+func sumRows[F float32 | float64](t *trees, keys unsafe.Pointer, stride uintptr, sums, values []F) {
 	var leaves [lanes]uint32
 	outputs := t.Outputs
 	for tree := range t.count {
 		root, depth := uintptr(t.roots[tree]), int(t.depth[tree])
-		switch {
-		case t.narrow != nil:
-			rowsNarrow(unsafe.Pointer(&t.narrow[0]), keys, root, depth, &leaves)
-		case t.cats == nil:
-			rowsWide(unsafe.Pointer(&t.wide[0]), keys, root, depth, &leaves)
-		default:
-			rowsCategories(unsafe.Pointer(&t.wide[0]), keys, root, depth, &leaves)
-		}
-		switch {
-		case t.group != nil:
-			part := sums[t.group[tree]:]
-			for i, leaf := range leaves {
-				part[i*outputs] += values[leaf]
+		for at, offset := 0, uintptr(0); at < len(sums); at, offset = at+lanes*outputs, offset+stride {
+			group := unsafe.Add(keys, offset)
+			switch {
+			case t.narrow != nil:
+				rowsNarrow(unsafe.Pointer(&t.narrow[0]), group, root, depth, &leaves)
+			case t.cats == nil:
+				rowsWide(unsafe.Pointer(&t.wide[0]), group, root, depth, &leaves)
+			default:
+				rowsCategories(unsafe.Pointer(&t.wide[0]), group, root, depth, &leaves)
 			}
-		case outputs == 1:
-			part := (*[lanes]F)(sums)
-			for i, leaf := range leaves {
-				part[i] += values[leaf]
-			}
-		default:
-			for i, leaf := range leaves {
-				part := sums[i*outputs:][:outputs]
-				for k, v := range values[int(leaf)*outputs:][:len(part)] {
-					part[k] += v
+			part := sums[at : at+lanes*outputs]
+			switch {
+			case t.group != nil:
+				part = part[t.group[tree]:]
+				for i, leaf := range leaves {
+					part[i*outputs] += values[leaf]
+				}
+			case outputs == 1:
+				part := (*[lanes]F)(part)
+				for i, leaf := range leaves {
+					part[i] += values[leaf]
+				}
+			default:
+				for i, leaf := range leaves {
+					part := part[i*outputs:][:outputs]
+					for k, v := range values[int(leaf)*outputs:][:len(part)] {
+						part[k] += v
+					}
 				}
 			}
 		}
@@ -246,33 +253,4 @@ func (t *trees) category(x float64, count int) int {
 		return count
 	}
 	return int(x)
-}
-
-// Steps of one walk. They are small enough to become part of their callers.
-
-func stepNarrow(nodes, keys unsafe.Pointer, i uintptr) uintptr {
-	node := (*narrowNode)(unsafe.Add(nodes, i*8))
-	right := uintptr(0)
-	if *(*int32)(unsafe.Add(keys, uintptr(node.col)*4)) > node.key {
-		right = 1
-	}
-	return i + uintptr(node.next) + right
-}
-
-func stepWide(nodes, keys unsafe.Pointer, i uintptr) uintptr {
-	node := (*wideNode)(unsafe.Add(nodes, i*16))
-	right := uintptr(0)
-	if *(*int64)(unsafe.Add(keys, uintptr(node.col)*8)) > node.key {
-		right = 1
-	}
-	return i + uintptr(node.next>>shiftBits) + right
-}
-
-func stepCategories(nodes, keys unsafe.Pointer, i uintptr) uintptr {
-	node := (*wideNode)(unsafe.Add(nodes, i*16))
-	right := uintptr(0)
-	if *(*int64)(unsafe.Add(keys, uintptr(node.col)*8))<<(node.next&63) > node.key {
-		right = 1
-	}
-	return i + uintptr(node.next>>shiftBits) + right
 }

@@ -185,7 +185,7 @@ func ForeignSettings(engine string, aux any) (names []string) {
 // EngineSettings are the settings that an engine reads from an auxiliary configuration.
 func EngineSettings(engine string) []string {
 	if engine == EngineONNX {
-		return []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxThreads, AuxProviders}
+		return []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxThreads, AuxProviders, AuxEnvironment}
 	}
 	settings := []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
 	if slices.Contains(modelEngines, engine) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -31,6 +32,20 @@ func newGroup(ctx context.Context, p *Pool, spec Spec) *Group {
 
 // ShowsClient reports whether the endpoint's code wants to see Request.Client.
 func (g *Group) ShowsClient() bool { return g.seats.showsClient.Load() }
+
+// HasModel reports whether a model was loaded: by the engine, or by the method load of the code.
+func (g *Group) HasModel() bool {
+	g.seats.mu.Lock()
+	defer g.seats.mu.Unlock()
+	return g.seats.hasModel
+}
+
+// HasMethod reports whether the code has preprocess, process or postprocess.
+func (g *Group) HasMethod(name string) bool {
+	g.seats.mu.Lock()
+	defer g.seats.mu.Unlock()
+	return slices.Contains(g.seats.methods, name)
+}
 
 // Signature is what the first worker has reported of the endpoint's inputs and outputs, as JSON, nil for
 // nothing.

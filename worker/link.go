@@ -69,6 +69,8 @@ type loadResult struct {
 	Async    bool     `json:"async"`
 	Batches  bool     `json:"batches"`
 	Client   bool     `json:"client"`
+	Model    bool     `json:"model"`
+	Methods  []string `json:"methods"`
 	Template bool     `json:"template"`
 	Why      string   `json:"why"`
 	Took     float64  `json:"took"`

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // errSpent says that a Prepared was continued or dropped before.
@@ -15,6 +16,8 @@ var errSpent = errors.New("the prepared request was continued or dropped before"
 type Prepared struct {
 	// Data is what preprocess returned.
 	Data Value
+	// Queued is how long the request waited before it was sent to the worker.
+	Queued time.Duration
 
 	w       *worker
 	id      uint64 // of the kindPre at w
@@ -67,6 +70,7 @@ func prepared(ctx context.Context, req *Request, r *Response, err error) (*Prepa
 		return nil, r, err
 	}
 	p := r.prepared
+	p.Queued = r.Queued
 	p.req = Request{ID: req.ID, Depth: req.Depth, Traceparent: req.Traceparent, Spans: req.Spans}
 	p.stop = context.AfterFunc(ctx, p.Drop)
 	if p.Data, err = parseValue(r.ContentType, r.Body); err != nil {

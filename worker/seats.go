@@ -52,6 +52,8 @@ type seats struct {
 	distrust  bool     // a load has failed: its files are compared before the next one
 	warnings  []string // of the last load
 	signature json.RawMessage
+	hasModel  bool     // of the last load
+	methods   []string // of the code
 	restarts  int
 	lastEnd   process.Death
 	without   time.Time // since when no worker is ready, zero while one is

@@ -207,6 +207,7 @@ func (s *seats) enlist(ctx context.Context, w *worker, r loadResult) (*worker, e
 	if enlisted {
 		s.warnings, s.lastLoad = r.Warnings, nil
 		s.showsClient.Store(r.Client)
+		s.hasModel, s.methods = r.Model, r.Methods
 		s.loadTook = max(s.loadTook, time.Duration(r.Took*float64(time.Second)))
 	}
 	s.mu.Unlock()

@@ -151,7 +151,8 @@ type Request struct {
 	Loan        *Loan
 	ContentType string
 	// Client is how the client asked, for a Group that ShowsClient: its method, path, query and
-	// address, then the names and values of its header fields, each by AppendClientText. Empty: no
+	// address, then the names and values of its header fields, then its parameters as a JSON object if
+	// there are any, each by AppendClientText. Empty: no
 	// client has sent the request itself.
 	Client []byte
 	// Depth counts the nested send_request calls that led to this request.

@@ -25,16 +25,33 @@ type answerError struct {
 
 func (e *answerError) Error() string { return fmt.Sprintf("status %d: %s", e.status, e.body) }
 
-// conn is one persistent connection. It is used by one goroutine.
-type conn struct {
-	net     net.Conn
-	in      *bufio.Reader
-	body    []byte // kept between answers
-	closing bool   // the server announced that it closes after the last answer
-	cancel  func() bool
+// link is one persistent connection. It is used by one goroutine.
+type link interface {
+	// exchange sends the request and reads one complete answer. A wrong one is an *answerError.
+	exchange(request, expect []byte) error
+	// answer is the body of the last answer, until the next exchange.
+	answer() []byte
+	// closing means that the server closes the connection after the last answer.
+	closing() bool
+	// endWith interrupts a waiting read when ctx ends, by its deadline.
+	endWith(ctx context.Context)
+	local() net.Addr
+	close()
 }
 
-func dial(ctx context.Context, host string) (*conn, error) {
+// dialer opens a link to a host.
+type dialer func(ctx context.Context, host string) (link, error)
+
+// conn is a link of HTTP/1.1.
+type conn struct {
+	net    net.Conn
+	in     *bufio.Reader
+	body   []byte // kept between answers
+	last   bool   // the server announced that it closes after the last answer
+	cancel func() bool
+}
+
+func dialHTTP(ctx context.Context, host string) (link, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", host)
 	if err != nil {
@@ -45,7 +62,12 @@ func dial(ctx context.Context, host string) (*conn, error) {
 	return opened, nil
 }
 
-// endWith interrupts a waiting read when ctx ends, by its deadline.
+func (c *conn) answer() []byte { return c.body }
+
+func (c *conn) local() net.Addr { return c.net.LocalAddr() }
+
+func (c *conn) closing() bool { return c.last }
+
 func (c *conn) endWith(ctx context.Context) {
 	c.cancel()
 	c.cancel = context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
@@ -56,7 +78,6 @@ func (c *conn) close() {
 	_ = c.net.Close() // it is not used again
 }
 
-// exchange sends the request and reads one complete answer.
 func (c *conn) exchange(request, expect []byte) error {
 	if _, err := c.net.Write(request); err != nil {
 		return err
@@ -69,7 +90,7 @@ func (c *conn) exchange(request, expect []byte) error {
 		return err
 	}
 	if status != 200 || (expect != nil && !bytes.Equal(c.body, expect)) {
-		return &answerError{status: status, body: string(c.body[:min(len(c.body), 200)]), closed: c.closing}
+		return &answerError{status: status, body: string(c.body[:min(len(c.body), 200)]), closed: c.last}
 	}
 	return nil
 }
@@ -90,7 +111,7 @@ func (c *conn) readHeader() (status, length int, err error) {
 	if err != nil {
 		return 0, 0, fmt.Errorf("not an HTTP status: %q", line)
 	}
-	c.closing = bytes.HasPrefix(line, []byte("HTTP/1.0"))
+	c.last = bytes.HasPrefix(line, []byte("HTTP/1.0"))
 	length = 0
 	told := false
 	for {
@@ -115,7 +136,7 @@ func (c *conn) readHeader() (status, length int, err error) {
 			}
 		case bytes.EqualFold(name, []byte("Connection")):
 			if strings.EqualFold(string(bytes.TrimSpace(value)), "close") {
-				c.closing = true
+				c.last = true
 			}
 		}
 	}

@@ -1,7 +1,8 @@
 // Package load sends the same request to one URL from many connections and counts the answers. It
-// owns its connections and its clock; it does not know the server. The loop is closed: a connection
-// sends its next request when the previous one is answered, so a slow server gets fewer requests,
-// and its percentiles are not corrected for that.
+// owns its connections and its clock; it does not know the server. The loop is closed by default: a
+// connection sends its next request when the previous one is answered, so a slow server gets fewer
+// requests, and its percentiles are not corrected for that. With a rate it is open: requests arrive
+// at random times of that rate, and their latency begins there.
 //
 // The client is written by hand because the standard library's uses more CPU per request than the
 // measured servers on the same cores.
@@ -21,12 +22,16 @@ import (
 
 // Options are the request and the duration.
 type Options struct {
-	// URL is a plain http one.
+	// URL is a plain http one, or grpc://host/service/method, whose Body is the message of a unary call.
 	URL string
 	// Method is POST by default. Body is sent as ContentType (default application/json).
 	Method      string
 	Body        []byte
 	ContentType string
+	// Header is further lines of the request's header, each with its end. gRPC has none.
+	Header string
+	// Rate, if not 0, is the number of arrivals a second of an open loop.
+	Rate float64
 	// Connections is the number of concurrent connections. Default 1.
 	Connections int
 	// Warmup is not counted, then Duration is counted.
@@ -46,6 +51,9 @@ type Result struct {
 	Failed   int // other statuses, wrong bodies, broken connections
 	Took     time.Duration
 	Latency  Histogram // of right answers
+	// Late is the number of requests of an open loop without an answer at the end. Latency has the
+	// time until then.
+	Late int
 	// FirstFailure describes the first failed request.
 	FirstFailure error
 	// Uneven means that an Owner was set, but connections stayed uneven.
@@ -65,27 +73,14 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 	if o.Connections < 1 {
 		o.Connections = 1
 	}
-	if o.ContentType == "" {
-		o.ContentType = "application/json"
+	host, request, dial, err := o.prepare()
+	if err != nil {
+		return nil, err
 	}
-	if o.Method == "" {
-		o.Method = http.MethodPost
-	}
-	target, err := url.Parse(o.URL)
-	if err != nil || target.Scheme != "http" || target.Host == "" {
-		return nil, fmt.Errorf("load %q: not a plain http URL", o.URL)
-	}
-	host := target.Host
-	if target.Port() == "" {
-		host = net.JoinHostPort(target.Hostname(), "80")
-	}
-	request := fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nAccept: application/json\r\nContent-Length: %d\r\n\r\n",
-		o.Method, target.RequestURI(), target.Host, o.ContentType, len(o.Body))
-	request = append(request, o.Body...)
 	sum := &Result{}
-	conns := make([]*conn, o.Connections) // nil: opened at the first request
+	conns := make([]link, o.Connections) // nil: opened at the first request
 	if o.Owner != nil && o.Owners > 1 && o.Connections >= o.Owners {
-		conns, sum.Uneven, err = spread(ctx, host, o)
+		conns, sum.Uneven, err = spread(ctx, dial, host, o)
 		if err != nil {
 			return nil, err
 		}
@@ -108,8 +103,12 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 			}
 		})
 	}
-	for i := range results {
-		all.Go(func() { ask(ctx, host, conns[i], request, o.Expect, counted, end, &results[i]) })
+	if o.Rate > 0 {
+		results = open(ctx, dial, host, o, request, counted, end)
+	} else {
+		for i := range results {
+			all.Go(func() { ask(ctx, dial, host, conns[i], request, o.Expect, counted, end, &results[i]) })
+		}
 	}
 	all.Wait()
 
@@ -118,6 +117,7 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 		r := &results[i]
 		sum.Requests += r.Requests
 		sum.Failed += r.Failed
+		sum.Late += r.Late
 		sum.Latency.Add(&r.Latency)
 		if sum.FirstFailure == nil {
 			sum.FirstFailure = r.FirstFailure
@@ -126,8 +126,51 @@ func Run(ctx context.Context, o Options, onCount func()) (*Result, error) {
 	return sum, nil
 }
 
+// prepare returns where the request goes, its bytes, and how to get there.
+func (o *Options) prepare() (host string, request []byte, dial dialer, err error) {
+	if o.ContentType == "" {
+		o.ContentType = "application/json"
+	}
+	if o.Method == "" {
+		o.Method = http.MethodPost
+	}
+	target, err := url.Parse(o.URL)
+	if err != nil || (target.Scheme != "http" && target.Scheme != "grpc") || target.Host == "" {
+		return "", nil, nil, fmt.Errorf("load %q: neither a plain http URL nor a grpc one", o.URL)
+	}
+	host = target.Host
+	if target.Port() == "" {
+		host = net.JoinHostPort(target.Hostname(), "80")
+	}
+	request = fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nContent-Type: %s\r\nAccept: application/json\r\nContent-Length: %d\r\n%s\r\n",
+		o.Method, target.RequestURI(), target.Host, o.ContentType, len(o.Body), o.Header)
+	request = append(request, o.Body...)
+	dial = dialHTTP
+	if target.Scheme == "grpc" {
+		request, dial = grpcRequest(target.Host, target.Path, o.Body), dialGRPC
+	}
+	return host, request, dial, nil
+}
+
+// Once sends one request and returns its answer; of a gRPC call, the message.
+func Once(ctx context.Context, o Options) ([]byte, error) {
+	host, request, dial, err := o.prepare()
+	if err != nil {
+		return nil, err
+	}
+	c, err := dial(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	if err := c.exchange(request, nil); err != nil {
+		return nil, err
+	}
+	return c.answer(), nil
+}
+
 // ask is one connection's loop. A broken connection is reopened.
-func ask(ctx context.Context, host string, c *conn, request, expect []byte, counted, end time.Time, r *Result) {
+func ask(ctx context.Context, dial dialer, host string, c link, request, expect []byte, counted, end time.Time, r *Result) {
 	if c != nil {
 		c.endWith(ctx)
 	}
@@ -151,25 +194,38 @@ func ask(ctx context.Context, host string, c *conn, request, expect []byte, coun
 		if ctx.Err() != nil || !done.Before(end) {
 			return
 		}
-		if err != nil {
-			r.Failed++
-			if r.FirstFailure == nil {
-				r.FirstFailure = err
-			}
-			var answer *answerError
-			if c != nil && (!errors.As(err, &answer) || answer.closed) {
-				c.close()
-				c = nil
-			}
+		if !sent.After(counted) && err == nil {
+			c = orNone(c)
 			continue
 		}
-		if c.closing {
-			c.close()
-			c = nil
-		}
-		if sent.After(counted) {
-			r.Requests++
-			r.Latency.Record(done.Sub(sent))
-		}
+		c = r.take(c, err, done.Sub(sent))
 	}
+}
+
+// take counts one exchange, and returns the connection for the next one, nil if it was closed.
+func (r *Result) take(c link, err error, took time.Duration) link {
+	if err == nil {
+		r.Requests++
+		r.Latency.Record(took)
+		return orNone(c)
+	}
+	r.Failed++
+	if r.FirstFailure == nil {
+		r.FirstFailure = err
+	}
+	var answer *answerError
+	if c != nil && (!errors.As(err, &answer) || answer.closed) {
+		c.close()
+		return nil
+	}
+	return c
+}
+
+// orNone closes a connection that the server closes, and returns nil for it.
+func orNone(c link) link {
+	if c.closing() {
+		c.close()
+		return nil
+	}
+	return c
 }

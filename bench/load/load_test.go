@@ -196,3 +196,23 @@ func TestOneProcessThatTakesAllIsTold(t *testing.T) {
 		t.Errorf("%+v", result)
 	}
 }
+
+func TestAnOpenLoopCountsTheTimeSinceTheArrival(t *testing.T) {
+	url := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(20 * time.Millisecond) // 50 a second at most
+		fmt.Fprint(w, `{}`)
+	})
+	result, err := load.Run(t.Context(), load.Options{URL: url, Body: []byte(`{}`), Rate: 1000, Connections: 1, Duration: 400 * time.Millisecond}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Requests == 0 || result.Failed != 0 || result.Late == 0 {
+		t.Errorf("%d right, %d failed (%v), %d late", result.Requests, result.Failed, result.FirstFailure, result.Late)
+	}
+	if got := result.Latency.Percentile(50); got < 100*time.Millisecond {
+		t.Errorf("half of the requests waited %v at most, but nearly all waited for others", got)
+	}
+	if got, want := result.Latency.Count(), uint64(result.Requests+result.Late); got != want {
+		t.Errorf("%d latencies for %d requests", got, want)
+	}
+}

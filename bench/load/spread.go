@@ -14,7 +14,7 @@ const triesEach = 40
 
 // spread opens connections until each process has its share. A connection to a process that has
 // enough is closed. Uneven reports that it gave up.
-func spread(ctx context.Context, host string, o Options) (conns []*conn, uneven bool, err error) {
+func spread(ctx context.Context, dial dialer, host string, o Options) (conns []link, uneven bool, err error) {
 	share := (o.Connections + o.Owners - 1) / o.Owners
 	have := map[int]int{}
 	defer func() {
@@ -48,8 +48,8 @@ func spread(ctx context.Context, host string, o Options) (conns []*conn, uneven 
 // acceptPatience is the time limit for a server to accept.
 const acceptPatience = 5 * time.Second
 
-func (o *Options) ownerOf(ctx context.Context, c *conn) (int, error) {
-	local := c.net.LocalAddr().(*net.TCPAddr).AddrPort() // dial opens nothing else
+func (o *Options) ownerOf(ctx context.Context, c link) (int, error) {
+	local := c.local().(*net.TCPAddr).AddrPort() // dial opens nothing else
 	ctx, cancel := context.WithTimeout(ctx, acceptPatience)
 	defer cancel()
 	tick := time.NewTicker(time.Millisecond)

@@ -30,6 +30,18 @@ type fleet struct {
 	lost []liveState
 }
 
+// example is the example of a body in the signature of an endpoint, "" if no instance has one.
+func (f fleet) example(endpoint serving.EndpointURL) string {
+	for _, l := range f.instances {
+		for _, e := range l.Endpoints {
+			if e.URL == endpoint && e.Signature != nil && e.Signature.Example != nil {
+				return string(e.Signature.Example)
+			}
+		}
+	}
+	return ""
+}
+
 // fleet finds the instances of a service: the one at --serve-url if that is given,
 // else all that are alive according to the control plane.
 func (a *app) fleet(ctx context.Context, s *operations.Service) (fleet, error) {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -149,7 +148,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
-	onnx, err := a.onnxEngine(dir, log)
+	onnx, err := a.onnxEngine(dir, python, log)
 	if err != nil {
 		return nil, err
 	}
@@ -304,11 +303,8 @@ func (a *app) modelFiles(dataDir string, client *clearml.Client, log *slog.Logge
 	return reconcile.CachedFiles{Cache: cache, Logger: log}, nil
 }
 
-// pythonEngines are the kinds of endpoints that run in Python workers. Those of modelEngines may be computed in Go.
-var (
-	pythonEngines = append(slices.Clone(modelEngines), serving.EngineCustom, serving.EngineCustomAsync)
-	modelEngines  = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM}
-)
+// modelEngines are the kinds of endpoints with models of Python libraries, which may be computed in Go.
+var modelEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, serving.EngineLightGBM}
 
 // availableEngines are the kinds of endpoints that instances of this version run: those
 // that commands offer. The others of serving.Engines can be stored, for the original.
@@ -333,7 +329,7 @@ func engines(python, models, onnx engine.Loader) []inference.Engine {
 // makeRoom renames files that are in the place of a folder of the data plane. The
 // content of all these folders can be made again.
 func (a *app) makeRoom(s *sockets) error {
-	for _, name := range []string{"cache", "native", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
+	for _, name := range []string{"cache", "native", "onnxruntime", "runtime", "environments", "recordings", "inference", "feedback", "request-log", "request-log-spool"} {
 		path := filepath.Join(s.dir, name)
 		if info, err := os.Stat(path); err != nil || info.IsDir() {
 			continue

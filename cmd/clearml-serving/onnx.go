@@ -20,6 +20,7 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/inference/engine/onnx"
+	"clearmlserving/inference/engine/python"
 	"clearmlserving/onnxruntime"
 	"clearmlserving/process"
 	"clearmlserving/serving"
@@ -44,8 +45,8 @@ func trialCommand(a *app) *cobra.Command {
 
 const trialName = "onnx-trial"
 
-// onnxEngine computes ONNX models.
-func (a *app) onnxEngine(dataDir string, log *slog.Logger) (*onnx.Engine, error) {
+// onnxEngine computes ONNX models. Code around them runs in the workers of python.
+func (a *app) onnxEngine(dataDir string, python *python.Engine, log *slog.Logger) (*onnx.Engine, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
@@ -58,7 +59,8 @@ func (a *app) onnxEngine(dataDir string, log *slog.Logger) (*onnx.Engine, error)
 	var mu sync.Mutex // guards found
 	var found string
 	return onnx.New(onnx.Options{
-		Trial: []string{self, trialName}, TrialEnv: a.passed([]string{"PATH", "LD_LIBRARY_PATH", "HOME", "CUDA_VISIBLE_DEVICES"}), Memory: budget, Logger: log,
+		Python: python,
+		Trial:  []string{self, trialName}, TrialEnv: a.passed([]string{"PATH", "LD_LIBRARY_PATH", "HOME", "CUDA_VISIBLE_DEVICES"}), Memory: budget, Logger: log,
 		Find: func(ctx context.Context) (string, error) {
 			mu.Lock()
 			defer mu.Unlock()

@@ -12,6 +12,7 @@ import (
 
 	"clearmlserving/clearml"
 	"clearmlserving/modelfile"
+	"clearmlserving/serving"
 )
 
 // example is a request to an endpoint that run has deployed.
@@ -27,7 +28,8 @@ type example struct {
 // maxShownAnswer bounds how much of an answer is shown.
 const maxShownAnswer = 2000
 
-// example makes a request of what the model says of its input, and asks it.
+// example makes a request of what the model says of its input, or for code and other models of the endpoint's
+// signature, and asks it.
 func (a *app) example(ctx context.Context, r *deployment) *example {
 	x := &example{address: r.address, columns: r.file.Columns}
 	var row object
@@ -55,6 +57,13 @@ func (a *app) example(ctx context.Context, r *deployment) *example {
 		x.request, _ = json.Marshal([][]any{values}) // texts and numbers
 	default:
 		x.needs = "The model takes a JSON list of rows, such as [[1.0, 2.0]]; its file does not say of how many values."
+	}
+	if r.code != "" || x.request == nil {
+		if f, err := a.fleet(ctx, r.service); err == nil { // else what the code reads is known
+			if told := f.example(serving.CleanURL(r.runPlan.endpoint)); told != "" {
+				x.request = []byte(told)
+			}
+		}
 	}
 	if x.request == nil {
 		return x

@@ -255,7 +255,7 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	if err != nil {
 		home = t.dataDir // it has no library
 	}
-	onnx, err := t.a.onnxEngine(home, log)
+	onnx, err := t.a.onnxEngine(home, python, log)
 	if err != nil {
 		return 0, nil, err
 	}

@@ -292,21 +292,24 @@ func (a *app) printAddresses(ctx context.Context, s *operations.Service, f fleet
 		if slices.Contains(named, c.URL) {
 			body := ""
 			if targets := slices.Sorted(maps.Keys(c.Shares)); len(targets) > 0 { // they take the same requests
-				body = a.requestFor(ctx, s, targets[0])
+				body = a.requestFor(ctx, s, f, targets[0])
 			}
 			say(c.URL, body)
 		}
 	}
 	for _, e := range first.Endpoints {
 		if slices.Contains(named, e.URL) || (e.Monitoring != "" && slices.Contains(named, serving.CleanURL(e.Monitoring))) {
-			say(e.URL, a.requestFor(ctx, s, e.URL))
+			say(e.URL, a.requestFor(ctx, s, f, e.URL))
 		}
 	}
 }
 
-// requestFor is a request with a zero for each field that the endpoint's record names, or that its
-// code reads from the body. "": neither says what a request holds.
-func (a *app) requestFor(ctx context.Context, s *operations.Service, endpoint serving.EndpointURL) string {
+// requestFor is the example of the endpoint's signature, else a request with a zero for each field that the
+// endpoint's record names, or that its code reads from the body. "": nothing says what a request holds.
+func (a *app) requestFor(ctx context.Context, s *operations.Service, f fleet, endpoint serving.EndpointURL) string {
+	if body := f.example(endpoint); body != "" {
+		return body
+	}
 	r, err := s.Revision(string(endpoint), 0)
 	if err != nil {
 		return "" // recorded by an older version

@@ -64,13 +64,13 @@ func (p *Pages) playground(v *visit, s *operations.Service) error {
 	if err != nil {
 		return err
 	}
-	page.Body, page.From = v.firstRequest(s, page.Endpoint)
+	page.Body, page.From = v.firstRequest(s, page.Endpoint, page.Instances)
 	return v.showPlayground(http.StatusOK, page)
 }
 
 // firstRequest is the request that the page shows first, and where it comes from: a golden sample,
-// a recorded request, or an example of the columns of the model.
-func (v *visit) firstRequest(s *operations.Service, endpoint string) (body, from string) {
+// a recorded request, the example of the signature that instances report, or the columns of the model.
+func (v *visit) firstRequest(s *operations.Service, endpoint string, instances []instance) (body, from string) {
 	at := []string{endpoint}
 	if c, ok := serving.LookUp(s.Config.Canaries, endpoint); ok {
 		at = append(at, c.LoadEndpoints...)
@@ -93,6 +93,11 @@ func (v *visit) firstRequest(s *operations.Service, endpoint string) (body, from
 		}
 	}
 	for _, one := range at {
+		if body, from := v.reportedExample(serving.CleanURL(one), instances); body != "" {
+			return body, from
+		}
+	}
+	for _, one := range at {
 		e, _ := recordOf(s.Config, serving.CleanURL(one))
 		columns := e.InputName
 		if e.ModelID != "" && len(columns) == 0 {
@@ -105,6 +110,31 @@ func (v *visit) firstRequest(s *operations.Service, endpoint string) (body, from
 		}
 	}
 	return "{}", ""
+}
+
+// reportedExample is the example of a body that instances report of an endpoint, "" if there is none. A recorded
+// request is only shown to those who may see all requests.
+func (v *visit) reportedExample(url serving.EndpointURL, instances []instance) (body, from string) {
+	for _, i := range instances {
+		for _, e := range i.Report.Endpoints {
+			if e.URL != url || e.Signature == nil || e.Signature.Example == nil {
+				continue
+			}
+			switch e.Signature.ExampleOf {
+			case "recorded":
+				if v.user.MayWrite() {
+					return readable(e.Signature.Example), "a recorded request"
+				}
+			case "golden":
+				return readable(e.Signature.Example), "a golden sample"
+			case "code":
+				return readable(e.Signature.Example), "the example in the code"
+			default:
+				return readable(e.Signature.Example), "an example made of the signature (" + e.Signature.Source + ")"
+			}
+		}
+	}
+	return "", ""
 }
 
 // recorded are the newest recorded requests, for those who may deploy code, which sees all requests.
@@ -310,7 +340,7 @@ func pythonOf(target, body string, key bool) string {
 		imports, header = "import os\n\nimport requests", ", \"Authorization\": \"Bearer \" + os.environ[\"ACCESS_KEY\"]"
 	}
 	return imports + "\n\nanswer = requests.post(\n    " + quoteFact(target) + ",\n    data=" + quoteFact(oneLine(body)) +
-		",\n    headers={\"Content-Type\": \"application/json\"" + header + "},\n    timeout=60,\n)\nanswer.raise_for_status()\nprint(answer.json())"
+		".encode(),\n    headers={\"Content-Type\": \"application/json\"" + header + "},\n    timeout=60,\n)\nanswer.raise_for_status()\nprint(answer.json())"
 }
 
 // oneLine drops the line breaks of JSON.

@@ -213,7 +213,6 @@ const (
 	KindUnavailable             // no process can answer now
 	KindTooLarge                // the request exceeds the engine's limits
 	KindBadRequest              // the engine does not support such a request
-	KindNoTensors               // the model only takes bodies
 )
 
 // Error is an engine's failure to answer, as opposed to an error answer of user
@@ -236,9 +235,9 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// NoTensors is the failure of a Model that only accepts bodies: it is then asked with the tensors as a JSON body.
+// NoTensors is the failure of a Model that only accepts bodies.
 func NoTensors(url serving.EndpointURL) *Error {
-	return &Error{Kind: KindNoTensors, Endpoint: url, Text: fmt.Sprintf("endpoint '%s' takes no tensors: send a body", url)}
+	return &Error{Kind: KindBadRequest, Endpoint: url, Text: fmt.Sprintf("endpoint '%s' takes no tensors: send a body", url)}
 }
 
 // LoadError is the reason why a model could not be created, with the traceback of user code.

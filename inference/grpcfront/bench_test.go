@@ -27,7 +27,7 @@ func BenchmarkInfer(b *testing.B) {
 	r := start(b, nil, "echo")
 	for _, rows := range []int{1, 64, 4096} {
 		q := &pb.ModelInferRequest{
-			ModelName: "echo", Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{int64(rows), 20}}},
+			ModelName: "echo", Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{int64(rows) * 10, 2}}},
 			RawInputContents: [][]byte{make([]byte, rows*80)},
 		}
 		message := marshal(b, q)

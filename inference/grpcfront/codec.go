@@ -1,19 +1,37 @@
 package grpcfront
 
 import (
+	"slices"
+	"sync/atomic"
+
 	"google.golang.org/grpc/encoding"
-	"google.golang.org/grpc/encoding/proto"
+	protocodec "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+
+	"clearmlserving/inference/engine"
 )
 
 // codec reads requests and writes encoded answers by hand, and leaves other messages to protobuf.
 type codec struct {
 	others  encoding.CodecV2
 	maxBody int64
+	held    *atomic.Int64 // bytes of the messages of requests that are being answered
 }
 
+// maxBodies is how many messages of the largest size may be held at the same time, as in the front for
+// HTTP clients.
+const maxBodies = 8
+
 func newCodec(maxBody int64) codec {
-	return codec{encoding.GetCodecV2(proto.Name), maxBody}
+	return codec{encoding.GetCodecV2(protocodec.Name), maxBody, new(atomic.Int64)}
+}
+
+// incoming is a message of protobuf, or what is wrong with it: an error of the codec would be told with
+// the code of an error of the server.
+type incoming struct {
+	message proto.Message
+	broken  error
 }
 
 // encoded is an answer in its form on the wire.
@@ -32,13 +50,29 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	r, ok := v.(*request)
 	if !ok {
-		return c.others.Unmarshal(data, v)
+		m, ok := v.(*incoming)
+		if !ok { // of the services of gRPC
+			return c.others.Unmarshal(data, v)
+		}
+		m.broken = c.others.Unmarshal(data, m.message)
+		return nil
 	}
 	r.release()
+	r.held, r.size = c.held, int64(data.Len())
+	if c.held.Add(r.size) > maxBodies*c.maxBody {
+		r.broken = &engine.Error{Kind: engine.KindOverloaded, Text: "Too many large requests at the same time: try again later"}
+		return nil
+	}
+	r.limit = c.maxBody
+	if r.size >= engine.LendFrom { // it is put together where its model can read it
+		data.Ref()
+		r.pieces = slices.Clone(data)
+		return nil
+	}
 	r.message = data.MaterializeToBuffer(mem.DefaultBufferPool())
-	r.read(r.message.ReadOnlyData(), c.maxBody)
+	r.read(r.message.ReadOnlyData())
 	return nil
 }
 
 // Name implements encoding.CodecV2.
-func (codec) Name() string { return proto.Name }
+func (codec) Name() string { return protocodec.Name }

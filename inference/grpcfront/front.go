@@ -18,7 +18,6 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/reflection"
-	"google.golang.org/grpc/tap"
 
 	"clearmlserving/inference"
 	"clearmlserving/tracing"
@@ -48,8 +47,10 @@ type Options struct {
 type Front struct {
 	o    Options
 	core *inference.Service
-	// stopping ends the streams that wait for changes. It is closed by Run.
+	// stopping ends the streams that wait. It is closed by Run.
 	stopping chan struct{}
+	// patience is how long a client may read nothing of what is sent to it.
+	patience time.Duration
 }
 
 // New prepares a front of core; Run starts it.
@@ -57,11 +58,11 @@ func New(core *inference.Service, o Options) *Front {
 	o.StopTimeout = cmp.Or(o.StopTimeout, 30*time.Second)
 	o.MaxBody = cmp.Or(o.MaxBody, 256<<20)
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
-	return &Front{o: o, core: core, stopping: make(chan struct{})}
+	return &Front{o: o, core: core, stopping: make(chan struct{}), patience: writeTimeout}
 }
 
 const (
-	maxStreams    = 1024 // requests of one connection at the same time
+	maxStreams    = 256 // requests of one connection at the same time
 	maxHeader     = 64 << 10
 	greetTimeout  = 10 * time.Second // for the handshakes of TLS and HTTP/2
 	idleTimeout   = 10 * time.Minute // of a connection without a request
@@ -84,7 +85,6 @@ func (f *Front) server() *grpc.Server {
 		grpc.WaitForHandlers(true),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtMost, PermitWithoutStream: true}),
-		grpc.InTapHandle(f.enter),
 	)
 	f.register(s)
 	reflection.Register(s)
@@ -125,32 +125,13 @@ func (f *Front) Run(ctx context.Context) error {
 	return <-ended
 }
 
-// anybody are the methods that need no key, as the probes of the front for HTTP clients.
-var anybody = map[string]bool{ //nolint:gochecknoglobals // a constant table
-	"/inference.GRPCInferenceService/ServerLive":                     true,
-	"/inference.GRPCInferenceService/ServerReady":                    true,
-	"/inference.GRPCInferenceService/ServerMetadata":                 true,
-	"/grpc.health.v1.Health/Check":                                   true,
-	"/grpc.health.v1.Health/Watch":                                   true,
-	"/grpc.health.v1.Health/List":                                    true,
-	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      true,
-	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": true,
-}
-
 // enter refuses a request without a valid key before its message is read. The endpoint is in the
 // message, so the key is checked again with it.
-func (f *Front) enter(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if anybody[info.FullMethodName] {
-		return ctx, nil
+func (f *Front) enter(ctx context.Context) error {
+	if refused := f.core.Recognize(f.head(ctx, "")); refused != nil {
+		return f.fail(ctx, refused)
 	}
-	key := ""
-	if values := info.Header["authorization"]; len(values) > 0 {
-		key = inference.BearerKey(values[0])
-	}
-	if refused := f.core.Recognize(inference.Head{Key: key}); refused != nil {
-		return nil, statusOf(refused).Err()
-	}
-	return ctx, nil
+	return nil
 }
 
 // head is the head of a question about an endpoint, by the metadata of its request.

@@ -1,15 +1,18 @@
 package grpcfront_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"net"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +40,8 @@ const patience = 2 * time.Minute
 type fakeEngine struct {
 	mu   sync.Mutex
 	seen []engine.Request // of the endpoint "seen"
+
+	lent atomic.Int32 // unreleased loans
 
 	left chan struct{} // gets a value when a request of "waits" ends
 }
@@ -69,6 +74,21 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 	switch name {
 	case "echo": // the memory of the request
 		return &engine.Response{Status: 200, Tensors: req.Tensors, TensorsAs: req.TensorsAs}, nil
+	case "lends": // the memory of the request
+		if lent, ok := req.Loan.(*loan); ok != (len(req.Tensors[0].Data) >= engine.LendFrom) || ok && &lent.memory[len(lent.memory)-1] != &req.Tensors[0].Data[len(req.Tensors[0].Data)-1] {
+			return nil, &engine.Error{Kind: engine.KindInternal, Text: "the tensor is not in the loan"}
+		}
+		return &engine.Response{Status: 200, Tensors: req.Tensors}, nil
+	case "headers":
+		return &engine.Response{Status: 200, Tensors: req.Tensors, Header: []engine.Header{
+			{Name: "X-Mine", Value: "1"},
+			{Name: "x-mine", Value: "2"},
+			{Name: "grpc-status", Value: "13"},
+			{Name: "Content-Type", Value: "text/plain"},
+			{Name: "X-Bad", Value: "a\nb"},
+			{Name: "x y", Value: "1"},
+			{Name: "x-data-bin", Value: "1"},
+		}}, nil
 	case "seen":
 		m.e.mu.Lock()
 		defer m.e.mu.Unlock()
@@ -92,6 +112,10 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 		return nil, ctx.Err()
 	case "panics":
 		panic("boom")
+	case "endless":
+		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{strings.Repeat("x", 1<<16)}, endless: true, ended: m.e.left}}, nil
+	case "cut": // an answer that ends early
+		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one"}, fails: true}}, nil
 	case "stream":
 		return &engine.Response{Status: 200, ContentType: "text/plain", Stream: &pieces{left: []string{"one ", "two ", "three"}}}, nil
 	case "busy":
@@ -106,14 +130,43 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 	return nil, engine.NoTensors(m.url)
 }
 
-// pieces is a stream of texts.
-type pieces struct {
-	left   []string
-	closed bool
+// Lend lends memory of the endpoint "lends".
+func (m *fakeModel) Lend(size int) engine.Loan {
+	if m.url != "lends" {
+		return nil
+	}
+	m.e.lent.Add(1)
+	return &loan{bytes.Repeat([]byte{0xee}, size), m.e}
 }
 
-func (p *pieces) Next(context.Context) ([]byte, error) {
-	if len(p.left) == 0 {
+type loan struct {
+	memory []byte
+	e      *fakeEngine
+}
+
+func (l *loan) Bytes() []byte { return l.memory }
+func (l *loan) Release() {
+	clear(l.memory) // nobody may read it any more
+	l.e.lent.Add(-1)
+}
+
+// pieces is a stream of texts.
+type pieces struct {
+	left           []string
+	endless, fails bool
+	ended          chan<- struct{} // gets a value at the end of an endless one
+	once           sync.Once
+}
+
+func (p *pieces) Next(ctx context.Context) ([]byte, error) {
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case p.endless:
+		return []byte(p.left[0]), nil
+	case len(p.left) == 0 && p.fails:
+		return nil, &engine.Error{Kind: engine.KindDied, Text: "the process died"}
+	case len(p.left) == 0:
 		return nil, io.EOF
 	}
 	piece := p.left[0]
@@ -121,7 +174,14 @@ func (p *pieces) Next(context.Context) ([]byte, error) {
 	return []byte(piece), nil
 }
 
-func (p *pieces) Close() error { p.closed = true; return nil }
+func (p *pieces) Close() error {
+	p.once.Do(func() {
+		if p.ended != nil {
+			p.ended <- struct{}{}
+		}
+	})
+	return nil
+}
 
 // fixedSource is a configuration.
 type fixedSource struct{ state *reconcile.State }
@@ -149,6 +209,12 @@ type running struct {
 // start starts an instance with the endpoints of urls, which change may adapt.
 func start(tb testing.TB, change func(o *inference.Options, f *grpcfront.Options), urls ...string) *running {
 	tb.Helper()
+	return startPatient(tb, 0, change, urls...)
+}
+
+// startPatient is start with another patience for clients that do not read.
+func startPatient(tb testing.TB, patient time.Duration, change func(o *inference.Options, f *grpcfront.Options), urls ...string) *running {
+	tb.Helper()
 	records := map[string]any{}
 	for _, u := range urls {
 		name, version, _ := strings.Cut(u, "/")
@@ -171,6 +237,9 @@ func start(tb testing.TB, change func(o *inference.Options, f *grpcfront.Options
 	}
 	r.core = inference.New(o)
 	front := grpcfront.New(r.core, f)
+	if patient > 0 {
+		front.SetPatience(patient)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.core.Run(ctx, front) }()
@@ -238,17 +307,29 @@ func is(t *testing.T, name string, err error, code codes.Code, text string) {
 	}
 }
 
-func TestTheAnswerToTypedContentsIsTyped(t *testing.T) {
+// floatsOf are the elements of the only output of an answer.
+func floatsOf(tb testing.TB, a *pb.ModelInferResponse) []float32 {
+	tb.Helper()
+	if len(a.GetRawOutputContents()) != 1 || len(a.GetOutputs()) != 1 {
+		tb.Fatalf("%d outputs with %d contents", len(a.GetOutputs()), len(a.GetRawOutputContents()))
+	}
+	values := make([]float32, len(a.GetRawOutputContents()[0])/4)
+	if _, err := binary.Decode(a.GetRawOutputContents()[0], binary.LittleEndian, values); err != nil {
+		tb.Fatal(err)
+	}
+	return values
+}
+
+func TestTypedContentsAreAnsweredWithRawOnes(t *testing.T) {
 	r := start(t, nil, "echo")
 	a, err := r.infer(t, floats("echo", 1.5, float32(math.Inf(-1))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.GetModelName() != "echo" || a.GetId() != "7" || len(a.GetRawOutputContents()) != 0 {
+	if out := a.GetOutputs()[0]; a.GetModelName() != "echo" || a.GetModelVersion() != "1" || a.GetId() != "7" || out.GetName() != "x" || out.GetDatatype() != "FP32" || out.GetContents() != nil {
 		t.Errorf("%v", a)
 	}
-	out := a.GetOutputs()[0]
-	if got := fmt.Sprint(out.GetName(), out.GetDatatype(), out.GetShape(), out.GetContents().GetFp32Contents()); got != "xFP32[1 2] [1.5 -Inf]" {
+	if got := floatsOf(t, a); !slices.Equal(got, []float32{1.5, float32(math.Inf(-1))}) {
 		t.Error(got)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"clearmlserving/inference"
-	"clearmlserving/inference/grpcfront/pb"
 	"clearmlserving/serving"
 )
 
@@ -57,6 +56,21 @@ func (h health) Check(ctx context.Context, q *healthpb.HealthCheckRequest) (*hea
 	return &healthpb.HealthCheckResponse{Status: state}, nil
 }
 
+// List implements healthpb.HealthServer: the services of this server, and for clients with a key for all
+// endpoints also those.
+func (h health) List(ctx context.Context, _ *healthpb.HealthListRequest) (*healthpb.HealthListResponse, error) {
+	state, _ := h.stateOf(ctx, "")
+	whole := &healthpb.HealthCheckResponse{Status: state}
+	all := map[string]*healthpb.HealthCheckResponse{"": whole, inferenceService: whole, repositoryService: whole}
+	if h.front.core.AuthorizeService(h.front.head(ctx, "")) == nil {
+		for _, e := range h.front.core.Status().Endpoints {
+			state, _ := h.stateOf(ctx, string(e.URL))
+			all[valid(string(e.URL))] = &healthpb.HealthCheckResponse{Status: state}
+		}
+	}
+	return &healthpb.HealthListResponse{Statuses: all}, nil
+}
+
 // watchEvery is how often a watched state is looked at.
 const watchEvery = time.Second
 
@@ -86,26 +100,4 @@ func (h health) Watch(q *healthpb.HealthCheckRequest, stream grpc.ServerStreamin
 		case <-ticker.C:
 		}
 	}
-}
-
-// serverLive answers ServerLive.
-func (f *Front) serverLive(context.Context, *pb.ServerLiveRequest) (*pb.ServerLiveResponse, error) {
-	return &pb.ServerLiveResponse{Live: true}, nil
-}
-
-// serverReady answers ServerReady.
-func (f *Front) serverReady(context.Context, *pb.ServerReadyRequest) (*pb.ServerReadyResponse, error) {
-	state, _ := f.core.Readiness("")
-	return &pb.ServerReadyResponse{Ready: state.Ready}, nil
-}
-
-// modelReady answers ModelReady.
-func (f *Front) modelReady(ctx context.Context, q *pb.ModelReadyRequest) (*pb.ModelReadyResponse, error) {
-	head := f.head(ctx, "")
-	head.Endpoint = f.core.Named(q.GetName(), q.GetVersion())
-	if refused := f.core.AdmitAbout(head); refused != nil && refused.Kind != inference.KindNotReady {
-		return nil, f.fail(ctx, refused)
-	}
-	state, _ := f.core.Readiness(head.Endpoint)
-	return &pb.ModelReadyResponse{Ready: state.Ready}, nil
 }

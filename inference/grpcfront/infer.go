@@ -1,28 +1,35 @@
 package grpcfront
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 	"unsafe"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
 	v2 "clearmlserving/inference/v2"
+	"clearmlserving/tracing"
 )
 
 const inferMethod = "/" + inferenceService + "/ModelInfer"
 
 // infer answers ModelInfer.
 func (f *Front) infer(_ any, ctx context.Context, receive func(any) error, _ grpc.UnaryServerInterceptor) (reply any, err error) {
+	if err := f.enter(ctx); err != nil {
+		return nil, err
+	}
 	r, _ := requests.Get().(*request)
 	defer func() {
 		if p := recover(); p != nil { // r may be in use: it is not returned to the pool
@@ -33,28 +40,59 @@ func (f *Front) infer(_ any, ctx context.Context, receive func(any) error, _ grp
 		requests.Put(r)
 	}()
 	if err := receive(r); err != nil {
-		return nil, f.unread(err)
+		return nil, err // the client has been told
 	}
+	span := f.span(ctx, inferMethod, r)
+	defer endSpan(span, &err)
+	r.question.Span = span
 	answer, failure := f.ask(ctx, r, f.core.AskTensors)
 	if failure != nil {
 		return nil, f.fail(ctx, failure)
 	}
+	f.tell(ctx, &answer)
+	begun := time.Now()
 	resp, failed := f.reply(r, &answer)
 	if failed != nil {
 		return nil, failed.Err()
 	}
-	return &encoded{resp.marshal(r.holds)}, nil
+	m := &encoded{resp.marshal(r.holds)}
+	answer.Encoded(time.Since(begun))
+	return m, nil
 }
 
 // asker is Ask of the core, or AskTensors.
 type asker func(ctx context.Context, t inference.Ticket, q *inference.Question) (inference.Answer, *inference.Failure)
 
+// admit reads a large message, once it is known that its endpoint may be asked, and returns the ticket.
+func (f *Front) admit(ctx context.Context, r *request) (inference.Ticket, *inference.Failure) {
+	head := f.head(ctx, r.ID)
+	if r.pieces == nil {
+		head.Endpoint = f.core.Named(r.model, r.version)
+		return f.core.Admit(head)
+	}
+	model, version := nameIn(r.pieces[0].ReadOnlyData())
+	var ticket inference.Ticket
+	var loan engine.Loan
+	if model != "" {
+		head.Endpoint = f.core.Named(model, version)
+		var failure *inference.Failure
+		if ticket, failure = f.core.Admit(head); failure != nil {
+			return ticket, failure
+		}
+		loan = f.core.Lend(ticket, int(r.size))
+	}
+	r.join(loan)
+	if r.model == model && r.version == version && model != "" {
+		return ticket, nil
+	}
+	head.Endpoint = f.core.Named(r.model, r.version) // it came later in the message
+	return f.core.Admit(head)
+}
+
 // ask asks for the answer to one request.
 func (f *Front) ask(ctx context.Context, r *request, ask asker) (inference.Answer, *inference.Failure) {
-	head := f.head(ctx, r.ID)
-	head.Endpoint = f.core.Named(r.model, r.version)
-	ticket, failure := f.core.Admit(head)
-	if failure != nil {
+	ticket, failure := f.admit(ctx, r)
+	if failure != nil && (r.broken == nil || failure.Kind != inference.KindUnknownEndpoint) { // the name may be broken too
 		return inference.Answer{}, failure
 	}
 	if r.broken != nil {
@@ -62,11 +100,14 @@ func (f *Front) ask(ctx context.Context, r *request, ask asker) (inference.Answe
 		f.core.Reject(ticket, kind)
 		return inference.Answer{}, &inference.Failure{Kind: kind, Text: r.broken.Error()}
 	}
+	if r.ID = cmp.Or(r.ID, first(ctx, "x-request-id")); r.ID == "" {
+		r.ID = makeRequestID()
+	}
 	q := &r.question
 	q.Request = engine.Request{
-		ID: f.requestID(ctx, r.ID), Tensors: r.Inputs, TensorsAs: r.ContentType, Parameters: r.Parameters, Outputs: r.Names(), Client: f.client(ctx),
+		ID: loggable(r.ID), Tensors: r.Inputs, TensorsAs: r.ContentType, Parameters: r.Parameters, Outputs: r.Names(), Client: f.client(ctx), Loan: r.loan, Span: q.Span,
 	}
-	q.Within = r.Timeout
+	q.Within, q.Decoded = r.Timeout, r.took
 	if deadline, ok := ctx.Deadline(); ok {
 		if left := max(time.Until(deadline), 1); q.Within <= 0 || left < q.Within {
 			q.Within = left
@@ -89,7 +130,7 @@ func (f *Front) reply(r *request, answer *inference.Answer) (*response, *status.
 			return nil, statusOf(&inference.Failure{Kind: inference.KindInternal, Text: "Error processing request: the model's output '" + outputs[i].Name + "': " + err.Error()})
 		}
 	}
-	return &response{model: r.model, version: f.version(r, answer), id: r.ID, contentType: answer.TensorsAs, outputs: outputs, typed: r.typed}, nil
+	return &response{model: r.model, version: f.version(r, answer), id: r.ID, contentType: answer.TensorsAs, outputs: outputs}, nil
 }
 
 // version is the version of the model that has answered.
@@ -113,30 +154,97 @@ func (f *Front) fail(ctx context.Context, failure *inference.Failure) error {
 	return statusOf(failure).Err()
 }
 
+// tell sends the fields of an answer as metadata: who has answered, and those of user code that gRPC can
+// carry.
+func (f *Front) tell(ctx context.Context, answer *inference.Answer) {
+	fields := make(metadata.MD, len(answer.Origin)+len(answer.Header))
+	for _, list := range [2][]engine.Header{answer.Origin, answer.Header} {
+		for _, h := range list {
+			if name := strings.ToLower(h.Name); metadataName(name) && printableText(h.Value) {
+				fields[name] = append(fields[name], h.Value)
+			}
+		}
+	}
+	if len(fields) > 0 {
+		_ = grpc.SetHeader(ctx, fields) // fails if the client has gone
+	}
+}
+
+// metadataName reports whether user code may set a field: not one of HTTP/2 or gRPC.
+func metadataName(name string) bool {
+	if name == "" || strings.HasPrefix(name, "grpc-") || strings.HasSuffix(name, "-bin") {
+		return false
+	}
+	for i := range len(name) {
+		if c := name[i]; !(c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.') {
+			return false
+		}
+	}
+	switch name {
+	case "content-type", "content-length", "content-encoding", "te", "trailer", "connection", "keep-alive", "transfer-encoding", "upgrade", "host", "user-agent":
+		return false
+	}
+	return true
+}
+
+func printableText(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// span begins the span of a request, nil if requests are not traced.
+func (f *Front) span(ctx context.Context, method string, r *request) *tracing.Span {
+	if f.o.Tracer == nil {
+		return nil
+	}
+	span := f.o.Tracer.Start(method[1:], tracing.Server, first(ctx, "traceparent"), first(ctx, "tracestate"))
+	if span.Sampled() {
+		span.Set("rpc.system", "grpc")
+		span.Set("clearml.model", r.model)
+		span.Set("clearml.request_id", r.ID)
+	}
+	return span
+}
+
+// endSpan ends a span with the status of err, which is read then.
+func endSpan(span *tracing.Span, err *error) {
+	if span == nil {
+		return
+	}
+	code := status.Code(*err)
+	span.Set("rpc.grpc.status_code", int(code))
+	if code == codes.Internal || code == codes.Unavailable || code == codes.DeadlineExceeded || code == codes.Unknown {
+		span.Fail(code.String())
+	}
+	span.End()
+}
+
 // holds reports whether data lies in the message of the request.
 func (r *request) holds(data []byte) bool {
-	if r.message == nil || len(data) == 0 {
+	if len(data) == 0 || len(r.whole) == 0 {
 		return false
 	}
-	whole := r.message.ReadOnlyData()
-	if len(whole) == 0 {
-		return false
-	}
-	begin, at := uintptr(unsafe.Pointer(unsafe.SliceData(whole))), uintptr(unsafe.Pointer(unsafe.SliceData(data)))
-	return at >= begin && at < begin+uintptr(len(whole))
+	begin, at := uintptr(unsafe.Pointer(unsafe.SliceData(r.whole))), uintptr(unsafe.Pointer(unsafe.SliceData(data)))
+	return at >= begin && at < begin+uintptr(len(r.whole))
 }
 
 // maxRequestID bounds the length of clients' ids that are kept.
 const maxRequestID = 128
 
-// requestID keeps the client's id if it can be logged, else makes one: unique, not secret.
-func (f *Front) requestID(ctx context.Context, given string) string {
-	if given == "" {
-		given = first(ctx, "x-request-id")
+// loggable is the client's id if it can be logged, else another.
+func loggable(id string) string {
+	if len(id) <= maxRequestID && printable(id) {
+		return id
 	}
-	if given != "" && len(given) <= maxRequestID && printable(given) {
-		return given
-	}
+	return makeRequestID()
+}
+
+// makeRequestID makes an id: unique, not secret.
+func makeRequestID() string {
 	var b [8]byte
 	binary.LittleEndian.PutUint64(b[:], rand.Uint64()) //nolint:gosec // see above
 	return hex.EncodeToString(b[:])

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// writeTimeout is how long a client may read nothing of what is sent to it.
+// writeTimeout is the default of Front.patience.
 const writeTimeout = 30 * time.Second
 
 // guard bounds the connections of a listener, and the time that a client reads nothing.
@@ -35,7 +35,7 @@ func (g *guarded) Accept() (net.Conn, error) {
 			_ = c.Close()
 			continue
 		}
-		return &socket{Conn: c, closed: sync.OnceFunc(func() { g.open.Add(-1) })}, nil
+		return &socket{Conn: c, patience: g.front.patience, closed: sync.OnceFunc(func() { g.open.Add(-1) })}, nil
 	}
 }
 
@@ -43,12 +43,13 @@ func (g *guarded) Accept() (net.Conn, error) {
 type socket struct {
 	net.Conn
 
-	closed func()
+	patience time.Duration
+	closed   func()
 }
 
 // Write implements net.Conn.
 func (s *socket) Write(b []byte) (int, error) {
-	_ = s.SetWriteDeadline(time.Now().Add(writeTimeout)) // fails on a closed socket: then the write fails too
+	_ = s.SetWriteDeadline(time.Now().Add(s.patience)) // fails on a closed socket: then the write fails too
 	return s.Conn.Write(b)
 }
 

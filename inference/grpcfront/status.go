@@ -67,17 +67,3 @@ func answerStatus(answer *engine.Response) *status.Status {
 	}
 	return status.New(code, valid(text[:min(len(text), mostText)]))
 }
-
-// unread is the status of a message that could not be received.
-func (f *Front) unread(err error) error {
-	s, ok := status.FromError(err)
-	switch {
-	case !ok:
-		return err
-	case s.Code() == codes.ResourceExhausted:
-		return status.Errorf(codes.ResourceExhausted, "Request message is larger than the limit of %d bytes; the operator raises it with --max-body", f.o.MaxBody)
-	case s.Code() == codes.Internal:
-		return status.Errorf(codes.InvalidArgument, "Error processing request: the message cannot be read: %s", valid(s.Message()))
-	}
-	return err
-}

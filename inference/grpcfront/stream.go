@@ -24,6 +24,9 @@ const errorsEnd = "triton_grpc_error"
 // streamInfer answers ModelStreamInfer: the requests of a stream one after the other, each with one
 // message, or with one for each piece of a streamed answer.
 func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
+	if err := f.enter(s.Context()); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(s.Context())
 	defer cancel()
 	out := &outgoing{front: f, stream: s}
@@ -47,7 +50,7 @@ func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
 			return nil
 		}
 		if got.err != nil {
-			return f.unread(got.err)
+			return got.err // the client has been told
 		}
 		failed, sent := f.answerOn(ctx, out, got.request)
 		if sent == nil && failed != nil {
@@ -55,7 +58,8 @@ func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
 				return failed.Err()
 			}
 			r := got.request
-			sent = out.send(&response{model: r.model, version: r.version, id: r.ID, stream: true, final: true, failed: failed.Message()}, r.holds)
+			resp := &response{model: r.model, version: r.version, id: r.ID, stream: true, final: true, failed: failed.Message()}
+			sent = out.send(&encoded{resp.marshal(r.holds)})
 		}
 		got.request.release()
 		requests.Put(got.request)
@@ -96,20 +100,32 @@ func (f *Front) receive(ctx context.Context, s grpc.ServerStream) <-chan receive
 // answerOn answers one request of a stream. failed is why the request has no answer; err ends the
 // stream.
 func (f *Front) answerOn(ctx context.Context, out *outgoing, r *request) (failed *status.Status, err error) {
+	span := f.span(ctx, streamMethod, r)
+	defer func() { // of a failure that the stream survives too
+		told := err
+		if told == nil && failed != nil {
+			told = failed.Err()
+		}
+		endSpan(span, &told)
+	}()
+	r.question.Span = span
 	answer, failure := f.ask(ctx, r, f.core.Ask)
 	if failure != nil {
 		return statusOf(failure), nil
 	}
 	defer answer.Close()
 	if answer.Stream == nil {
+		begun := time.Now()
 		resp, failed := f.reply(r, &answer)
 		if failed != nil {
 			return failed, nil
 		}
 		resp.stream, resp.final = true, true
-		return nil, out.send(resp, r.holds)
+		m := &encoded{resp.marshal(r.holds)}
+		answer.Encoded(time.Since(begun))
+		return nil, out.send(m)
 	}
-	resp := &response{model: r.model, version: f.version(r, &answer), id: r.ID, stream: true, typed: r.typed}
+	resp := &response{model: r.model, version: f.version(r, &answer), id: r.ID, stream: true}
 	for {
 		piece, err := answer.Stream.Next(ctx)
 		if errors.Is(err, io.EOF) {
@@ -123,13 +139,13 @@ func (f *Front) answerOn(ctx context.Context, out *outgoing, r *request) (failed
 			return statusOf(failure), nil
 		}
 		resp.outputs = []engine.Tensor{v2.FreeAnswer(piece)}
-		if err := out.send(resp, r.holds); err != nil {
+		if err := out.send(&encoded{resp.marshal(r.holds)}); err != nil {
 			return nil, err
 		}
 	}
 	if r.emptyFinal {
 		resp.outputs, resp.final = nil, true
-		return nil, out.send(resp, r.holds)
+		return nil, out.send(&encoded{resp.marshal(r.holds)})
 	}
 	return nil, nil //nolint:nilnil // documented: it is answered
 }
@@ -141,13 +157,12 @@ type outgoing struct {
 	slow   *time.Timer
 }
 
-// send sends one message. A client that reads nothing for writeTimeout is cut.
-func (o *outgoing) send(r *response, borrowed func([]byte) bool) error {
-	m := &encoded{r.marshal(borrowed)}
+// send sends one message. A client that reads nothing is cut.
+func (o *outgoing) send(m *encoded) error {
 	if o.slow == nil {
-		o.slow = time.AfterFunc(writeTimeout, o.cut)
+		o.slow = time.AfterFunc(o.front.patience, o.cut)
 	} else {
-		o.slow.Reset(writeTimeout)
+		o.slow.Reset(o.front.patience)
 	}
 	defer o.slow.Stop()
 	return o.stream.SendMsg(m)

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -40,8 +41,6 @@ type request struct {
 	v2.Request
 
 	model, version string
-	// typed: the data came in typed contents, and the answer has that form too.
-	typed bool
 	// emptyFinal: a streamed answer ends with a message without outputs.
 	emptyFinal bool
 
@@ -50,8 +49,15 @@ type request struct {
 	raw        [][]byte    // data of the inputs, or none
 	contents   [][]byte    // typed data of the inputs as on the wire, nil if no input has any
 
-	message  mem.Buffer // holds the tensors; nil: none is held
-	broken   error      // what is wrong with the message, nil if nothing
+	whole    []byte          // the message, which holds the tensors
+	message  mem.Buffer      // the memory of whole; nil: it has another
+	loan     engine.Loan     // the memory of whole, if a model has lent it
+	pieces   mem.BufferSlice // a large message that is not read yet
+	limit    int64           // of the data of all tensors
+	held     *atomic.Int64   // counts size until release; nil: it is not counted
+	size     int64
+	broken   error // what is wrong with the message, nil if nothing
+	took     time.Duration
 	question inference.Question
 }
 
@@ -62,16 +68,57 @@ var requests = sync.Pool{New: func() any { return new(request) }} //nolint:goche
 const keptTensors = 64
 
 // read reads a message and checks it.
-func (r *request) read(message []byte, limit int64) {
+func (r *request) read(message []byte) {
+	begun := time.Now()
+	r.whole = message
 	if r.broken = r.parse(message); r.broken == nil {
-		r.broken = r.finish(limit)
+		r.broken = r.finish(r.limit)
 	}
+	r.took = time.Since(begun)
 }
 
-// release frees the message, and clears r for another.
+// join reads a message of several pieces in memory that its model has lent, or else in its own.
+func (r *request) join(loan engine.Loan) {
+	pieces := r.pieces
+	r.pieces = nil
+	defer pieces.Free()
+	if r.loan = loan; loan == nil {
+		r.message = pieces.MaterializeToBuffer(mem.DefaultBufferPool())
+		r.read(r.message.ReadOnlyData())
+		return
+	}
+	pieces.CopyTo(loan.Bytes())
+	r.read(loan.Bytes())
+}
+
+// nameIn is the model and version at the beginning of a message, where all known clients write them.
+func nameIn(message []byte) (model, version string) {
+	for len(message) > 0 {
+		number, kind, value, _, rest, err := field(message)
+		if err != nil || number > 2 || kind != protowire.BytesType || !utf8.Valid(value) {
+			break
+		}
+		if number == 1 {
+			model = string(value)
+		} else {
+			version = string(value)
+		}
+		message = rest
+	}
+	return model, version
+}
+
+// release frees the memory of the message, and clears r for another.
 func (r *request) release() {
+	r.pieces.Free()
 	if r.message != nil {
 		r.message.Free()
+	}
+	if r.loan != nil {
+		r.loan.Release()
+	}
+	if r.held != nil {
+		r.held.Add(-r.size)
 	}
 	inputs, outputs, raw := r.Inputs[:0], r.Outputs[:0], r.raw[:0]
 	if cap(inputs) > keptTensors || cap(outputs) > keptTensors || cap(r.dimensions) > 4*keptTensors || cap(raw) > keptTensors {
@@ -190,7 +237,9 @@ func (r *request) addInput(b []byte) error {
 			if data != nil {
 				return badRequest("the input %d has two contents", len(r.Inputs))
 			}
-			data = slices.Clip(value) // not nil
+			if len(value) > 0 { // MLServer's clients send empty ones beside raw data
+				data = slices.Clip(value)
+			}
 		}
 		if err != nil {
 			return err
@@ -437,7 +486,6 @@ func (r *request) finish(limit int64) error {
 	if r.Inputs == nil {
 		r.Inputs = []engine.Tensor{} // not nil without any
 	}
-	r.typed = len(r.contents) > 0
 	left := limit
 	for i := range r.Inputs {
 		t := &r.Inputs[i]

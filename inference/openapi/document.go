@@ -185,8 +185,10 @@ type state struct {
 	Revision int                             `json:"revision,omitempty"`
 	Canary   map[serving.EndpointURL]float64 `json:"canary,omitempty"`
 	Source   string                          `json:"signature_from,omitempty"`
-	Inputs   []tensor                        `json:"inputs,omitempty"`
-	Outputs  []tensor                        `json:"outputs,omitempty"`
+	// ExampleOf is the origin of the example: made, code, golden, recorded.
+	ExampleOf string   `json:"example_of,omitempty"`
+	Inputs    []tensor `json:"inputs,omitempty"`
+	Outputs   []tensor `json:"outputs,omitempty"`
 }
 
 type tensor struct {
@@ -219,8 +221,8 @@ func (s Service) item(e Endpoint, id string) (item, asks, answers []byte, err er
 			Revision: e.Revision, Canary: e.Shares, Inputs: tensors(e.Signature.Inputs), Outputs: tensors(e.Signature.Outputs),
 		},
 	}
-	asks, answers = bodySchema(e.Signature, component(bodyName(id))), answerSchema(e.Signature, component(answerName(id)))
-	asked := media{Example: Example(e.Signature)}
+	asks, answers = schemaOf(e.Signature.Body()), schemaOf(e.Signature.AnswerSchema)
+	asked := media{Example: exampleOf(e.Signature)}
 	op.RequestBody.Content = map[string]media{"application/json": asked}
 	switch {
 	case asks != nil:
@@ -239,8 +241,11 @@ func (s Service) item(e Endpoint, id string) (item, asks, answers []byte, err er
 	} else if e.takesBytes() {
 		answered.Content["*/*"] = media{}
 	}
-	if op.State.Inputs != nil || op.State.Outputs != nil || asks != nil || answers != nil || asked.Example != nil {
+	if e.Signature.Source != engine.SourceNone {
 		op.State.Source = e.Signature.Source
+	}
+	if asked.Example != nil {
+		op.State.ExampleOf = e.Signature.ExampleOf
 	}
 	op.Responses["200"] = answered
 	for _, status := range refusals {

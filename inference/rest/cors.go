@@ -69,7 +69,7 @@ func (o origins) mark(h *listener.Head, resp *listener.Response) *listener.Respo
 	if origin != "" {
 		resp.Header = append(resp.Header,
 			engine.Header{Name: "Access-Control-Allow-Origin", Value: strings.Clone(origin)},
-			engine.Header{Name: "Access-Control-Expose-Headers", Value: "X-Request-Id, X-Clearml-Endpoint, X-Clearml-Model-Id, Retry-After"})
+			engine.Header{Name: "Access-Control-Expose-Headers", Value: "X-Request-Id, X-Clearml-Endpoint, X-Clearml-Model-Id, Retry-After, Inference-Header-Content-Length"})
 	}
 	return resp
 }

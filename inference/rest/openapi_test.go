@@ -130,7 +130,7 @@ func (m *fakeModel) Signature() engine.Signature {
 	if !strings.HasPrefix(string(m.url), "table/") {
 		return engine.Signature{}
 	}
-	return engine.Signature{Table: true, Inputs: []engine.TensorSpec{{Name: "a", Datatype: engine.FP64, Shape: []int64{-1}}}, Source: "model"}
+	return engine.Signature{Table: true, Inputs: []engine.TensorSpec{{Name: "a", Datatype: engine.FP64, Shape: []int64{-1}}}, Example: []byte(`{"a":1}`), Source: engine.SourceModel}
 }
 
 // States change without a change of the configuration, so a document is not kept for long.

@@ -346,7 +346,7 @@ func v2Error(status int, text string) *listener.Response {
 // v2Refuse is a failure in the protocol's form.
 func v2Refuse(failure *inference.Failure) *listener.Response {
 	resp := refuse(failure)
-	resp.Body = v2.ErrorBody(failure.Text)
+	resp.Body = v2.ErrorBody(failure.ModelText())
 	return resp
 }
 

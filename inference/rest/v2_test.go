@@ -11,11 +11,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"clearmlserving/inference/engine"
 )
 
-// tensorEngine has models that take tensors ("tensors...") or only bodies (any other name).
+// tensorEngine has models that tell their inputs, or do not ("free...").
 type tensorEngine struct{ fakePython }
 
 func (e *tensorEngine) Load(_ context.Context, spec engine.Spec) (engine.Model, error) {
@@ -35,7 +36,11 @@ func (m *tensorModel) Signature() engine.Signature {
 }
 
 // Infer answers with its inputs: c is a, d is b.
-func (m *tensorModel) Infer(_ context.Context, req *engine.Request) (*engine.Response, error) {
+func (m *tensorModel) Infer(ctx context.Context, req *engine.Request) (*engine.Response, error) {
+	if m.url == "hangs" {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	if req.Tensors == nil {
 		var in struct{ A, B, Fail json.RawMessage }
 		if ok := json.Unmarshal(req.Body, &in) == nil; !ok || in.Fail != nil {
@@ -43,8 +48,8 @@ func (m *tensorModel) Infer(_ context.Context, req *engine.Request) (*engine.Res
 		}
 		return &engine.Response{Status: http.StatusOK, ContentType: "application/json", Body: fmt.Appendf(nil, `{"c": %s, "d": %s}`, in.A, in.B)}, nil
 	}
-	if !strings.HasPrefix(string(m.url), "tensors") {
-		return nil, engine.NoTensors(m.url)
+	if len(req.Tensors) < 2 {
+		return &engine.Response{Status: http.StatusUnprocessableEntity, ContentType: "application/json", Body: []byte(`{"detail":"no such \"fail\""}`)}, nil
 	}
 	out := []engine.Tensor{req.Tensors[0], req.Tensors[1]}
 	out[0].Name, out[1].Name = "c", "d"
@@ -92,12 +97,6 @@ func TestTheOpenInferenceProtocolAnswersWithTensors(t *testing.T) {
 		{"group/tensors/2", "group/tensors/2", "1"},
 	} {
 		want := fmt.Sprintf(`{"model_name":"%s","model_version":"%s","id":"x1","outputs":[{"name":"c","datatype":"INT32","shape":[2,2],"data":[1,2,3,4]},{"name":"d","datatype":"BYTES","shape":[2],"data":["é",""]}]}`, tc.name, tc.version)
-		if strings.Contains(tc.model, "free") { // nothing tells the datatype
-			want = strings.ReplaceAll(want, "INT32", "INT64")
-		}
-		if strings.HasPrefix(tc.name, "group") {
-			want = strings.ReplaceAll(want, "INT32", "INT32")
-		}
 		resp, text := postV2(t, base+"/v2/models/"+tc.model+"/infer", []byte(v2Body), nil)
 		if resp.StatusCode != http.StatusOK || text != want {
 			t.Errorf("%s: %d %s, want\n%s", tc.model, resp.StatusCode, text, want)
@@ -150,7 +149,6 @@ func TestErrorsHaveTheProtocolsForm(t *testing.T) {
 		{"tensors/infer", in(`{"name":"a","shape":[1,2],"datatype":"INT64","data":[1,3000000000]},` + b), 400, "'a': its element 1 is 3000000000"},
 		{"tensors/infer", `{"outputs":[{"name":"q"}],"inputs":[` + a + "," + b + `]}`, 400, "no output 'q'; it has 'c', 'd'"},
 		{"tensors/infer", in(`{"name":"a","shape":[1000000,1000000],"datatype":"INT32","data":[1,2]},` + b), 413, "'a' of shape [1000000,1000000]"},
-		{"plain/infer", in(a + `,{"name":"b","shape":[1],"datatype":"FP16","parameters":{"binary_data_size":2}}`), 400, "'b'"},
 		{"free/infer", in(`{"name":"fail","shape":[1],"datatype":"BOOL","data":[true]}`), 422, `no such \"fail\"`},
 		{"nothing/infer", in(a), 404, "nothing"},
 		{"tensors/versions/3/infer", in(a), 404, "tensors/3"},
@@ -308,6 +306,91 @@ func TestKServesFirstProtocol(t *testing.T) {
 	} {
 		if _, text := get(t, base+path); !strings.HasPrefix(text, want) {
 			t.Errorf("%s: %s", path, text)
+		}
+	}
+}
+
+func TestKeysOfTheOpenProtocols(t *testing.T) {
+	keys := newKeyRing()
+	all, one := keys.add("all", time.Time{}), keys.add("one", time.Time{}, "tensors")
+	base := start(t, keys.with(t, func(o *options) { o.Python = &tensorEngine{} }), "tensors", "free")
+	for _, tc := range []struct {
+		method, path, key string
+		status            int
+	}{
+		{"GET", "/v2", "", 200},
+		{"GET", "/v2/health/live", "", 200},
+		{"GET", "/v2/health/ready", "", 200},
+		{"GET", "/v2/models/tensors", "", 401},
+		{"GET", "/v2/models/nothing", "", 401},
+		{"GET", "/v2/models/tensors/ready", "", 401},
+		{"GET", "/v2/models/tensors/config", one, 200},
+		{"GET", "/v2/models/tensors/versions/1/stats", one, 200},
+		{"GET", "/v2/models/free", one, 403},
+		{"GET", "/v2/models/nothing", one, 403},
+		{"GET", "/v2/models/nothing", all, 404},
+		{"POST", "/v2/models/tensors/infer", "", 401},
+		{"GET", "/v2/models/tensors/infer", "", 401},
+		{"POST", "/v2/models/tensors/infer", one, 200},
+		{"POST", "/v2/models/free/infer", one, 403},
+		{"GET", "/v2/models/stats", one, 403},
+		{"GET", "/v2/models/stats", all, 200},
+		{"POST", "/v2/repository/index", "", 401},
+		{"POST", "/v2/repository/index", one, 403},
+		{"POST", "/v2/repository/index", all, 200},
+		{"POST", "/v2/repository/models/tensors/unload", "", 401},
+		{"GET", "/v1/models", one, 403},
+		{"GET", "/v1/models", all, 200},
+		{"GET", "/v1/models/tensors", one, 200},
+		{"GET", "/v1/models/free", one, 403},
+		{"POST", "/v1/models/free:predict", "", 401},
+		{"POST", "/v1/models/free:predict", one, 403},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), tc.method, base+tc.path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tc.method == http.MethodPost && strings.HasSuffix(tc.path, "infer") {
+			req.Body = io.NopCloser(strings.NewReader(v2Body))
+		}
+		if tc.key != "" {
+			req.Header.Set("Authorization", "Bearer "+tc.key)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close() // it has been read
+		if err != nil || resp.StatusCode != tc.status || tc.status >= 400 && !strings.HasPrefix(string(text), `{"error":`) {
+			t.Errorf("%s %s: %d %s, want %d", tc.method, tc.path, resp.StatusCode, text, tc.status)
+		}
+		if tc.status == 401 && resp.Header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s %s: no challenge", tc.method, tc.path)
+		}
+	}
+}
+
+// The limit is a parameter of Triton's clients, in microseconds, or the header of other requests.
+func TestAClientsTimeLimitOfTheProtocol(t *testing.T) {
+	base := startV2(t, "tensors", "hangs")
+	for _, tc := range []struct {
+		parameters, header string
+		status             int
+	}{
+		{`"timeout": 1000`, "", 504},
+		{`"timeout": 3600000000`, "0.001", 504},
+		{`"timeout": -1`, "", 400},
+		{`"timeout": "1"`, "", 400},
+		{`"x": 1`, "none", 400},
+	} {
+		body := strings.Replace(v2Body, "{", `{"parameters": {`+tc.parameters+`},`, 1)
+		header := map[string]string{}
+		if tc.header != "" {
+			header["X-Request-Timeout"] = tc.header
+		}
+		if resp, text := postV2(t, base+"/v2/models/hangs/infer", []byte(body), header); resp.StatusCode != tc.status || !strings.HasPrefix(text, `{"error":`) {
+			t.Errorf("%s %s: %d %s, want %d", tc.parameters, tc.header, resp.StatusCode, text, tc.status)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package v2
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,24 +9,22 @@ import (
 	"clearmlserving/inference/engine"
 )
 
-// The tensors of a model that tells nothing of its inputs and outputs: a whole body, and the whole answer, as one
-// element of BYTES.
+// The tensors of a model that does not tell its inputs: a whole body, and the whole answer, as one element of BYTES.
 const (
 	FreeInput  = "body"
 	FreeOutput = "answer"
 )
 
-// Describe completes a signature for clients that need a datatype and a shape of every tensor. A model without a
-// signature has the free tensors.
+// Describe completes a signature for clients that need a datatype and a shape of every tensor. A model whose inputs are
+// not known has the free tensors.
 func Describe(sig *engine.Signature) engine.Signature {
 	told := *sig
-	told.Inputs, told.Outputs = describe(sig.Inputs), describe(sig.Outputs)
-	if len(told.Inputs) == 0 {
+	if len(sig.Inputs) == 0 {
 		told.Inputs = []engine.TensorSpec{{Name: FreeInput, Datatype: engine.Bytes, Shape: []int64{1}}}
-		if len(told.Outputs) == 0 {
-			told.Outputs = []engine.TensorSpec{{Name: FreeOutput, Datatype: engine.Bytes, Shape: []int64{1}}}
-		}
+		told.Outputs = []engine.TensorSpec{{Name: FreeOutput, Datatype: engine.Bytes, Shape: []int64{1}}}
+		return told
 	}
+	told.Inputs, told.Outputs = describe(sig.Inputs), describe(sig.Outputs)
 	return told
 }
 
@@ -71,15 +68,13 @@ func FreeBody(tensors []engine.Tensor) (body []byte, ok bool) {
 }
 
 // FreeAnswer is a whole answer as FreeOutput.
-func FreeAnswer(body []byte) engine.Tensor { return whole(FreeOutput, body) }
-
-func whole(name string, body []byte) engine.Tensor {
+func FreeAnswer(body []byte) engine.Tensor {
 	data := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
-	return engine.Tensor{Name: name, Datatype: engine.Bytes, Shape: []int64{1}, Data: append(data, body...)}
+	return engine.Tensor{Name: FreeOutput, Datatype: engine.Bytes, Shape: []int64{1}, Data: append(data, body...)}
 }
 
-// Body gives the tensors of a request the form of a JSON body, for a model that takes no tensors: an object of nested
-// lists by name, or the records of a table. It fails for tensors that have no form in JSON.
+// Body is the JSON body that tensors would be: an object of nested lists by name, or the records of a table. It fails
+// for tensors that have no form in JSON.
 func Body(tensors []engine.Tensor, table bool) ([]byte, error) {
 	if table {
 		if rows, ok := rowsOf(tensors); ok {
@@ -95,7 +90,7 @@ func Body(tensors []engine.Tensor, table bool) ([]byte, error) {
 		}
 		b = append(appendText(b, strings.ToValidUTF8(t.Name, "\uFFFD")), ':')
 		if b, err = AppendNested(b, t); err != nil {
-			return nil, badRequest("input '%s': %v", t.Name, strings.ReplaceAll(err.Error(), "ask for it as binary data", "this endpoint takes JSON"))
+			return nil, fmt.Errorf("tensor '%s': %w", t.Name, err)
 		}
 	}
 	return append(b, '}'), nil
@@ -133,193 +128,12 @@ func records(tensors []engine.Tensor, rows int64) ([]byte, error) {
 			}
 			b = append(b, names[i]...)
 			if b, err = columns[i].element(b); err != nil {
-				return nil, badRequest("input '%s': %v", tensors[i].Name, err)
+				return nil, fmt.Errorf("tensor '%s': %w", tensors[i].Name, err)
 			}
 		}
 		b = append(b, '}')
 	}
 	return append(b, ']'), nil
-}
-
-// Tensors gives the answer of a model that answers JSON the form of tensors: an object of lists is one output for each
-// name, a list or a value one output; lists of numbers are INT64 or FP64, of strings BYTES. Any other answer is one
-// output of BYTES with the answer in it. specs are the model's outputs, as far as they are known.
-func Tensors(body []byte, specs []engine.TensorSpec) []engine.Tensor {
-	name := "output"
-	if len(specs) == 1 {
-		name = specs[0].Name
-	}
-	s := scanner{b: body}
-	tensors, err := s.outputs(name, specs)
-	if err == nil {
-		err = s.end()
-	}
-	if err != nil || len(tensors) == 0 {
-		return []engine.Tensor{whole(name, body)}
-	}
-	return tensors
-}
-
-// errFree: an answer is no tensors.
-var errFree = errors.New("the answer has no form of tensors")
-
-func (s *scanner) outputs(name string, specs []engine.TensorSpec) ([]engine.Tensor, error) {
-	var tensors []engine.Tensor
-	if s.peek() != '{' {
-		t, err := s.output(name, specs)
-		return append(tensors, t), err
-	}
-	err := s.object("the answer", func(key []byte) error {
-		t, err := s.output(string(key), specs)
-		tensors = append(tensors, t)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	if len(tensors) == 1 && len(specs) == 1 {
-		tensors[0].Name = name
-	}
-	if duplicate(len(tensors), func(i int) string { return tensors[i].Name }) >= 0 {
-		return nil, errFree
-	}
-	return tensors, nil
-}
-
-// output reads a value as a tensor.
-func (s *scanner) output(name string, specs []engine.TensorSpec) (engine.Tensor, error) {
-	s.peek()
-	start := s.i
-	f, err := s.form(0)
-	if err != nil {
-		return engine.Tensor{}, err
-	}
-	if f.kind == kindOther {
-		return engine.Tensor{}, errFree
-	}
-	end := s.i
-	value := s.b[start:end]
-	t := engine.Tensor{Name: name, Datatype: f.kind.datatype(), Shape: slices.Clone(f.shape)}
-	if f.shape == nil { // one value
-		t.Shape = []int64{1}
-		value = slices.Concat([]byte{'['}, value, []byte{']'})
-	}
-	n, err := Elements(t.Shape)
-	if err != nil {
-		return engine.Tensor{}, err
-	}
-	if i := slices.IndexFunc(specs, func(spec engine.TensorSpec) bool { return spec.Name == name || len(specs) == 1 }); i >= 0 {
-		told := t
-		told.Datatype = specs[i].Datatype
-		if told.Datatype == engine.Bytes || told.Datatype.Size() > 0 {
-			own := scanner{b: value}
-			if told.Data, err = own.data(&told, n, nil); err == nil {
-				return told, nil
-			}
-		}
-	}
-	own := scanner{b: value}
-	t.Data, err = own.data(&t, n, nil)
-	return t, err
-}
-
-// kind is the common kind of the elements of a list.
-type kind int
-
-const (
-	kindNone kind = iota // there are none
-	kindInteger
-	kindFloat
-	kindMissing // null, which is a missing number
-	kindBool
-	kindText
-	kindOther
-)
-
-func (k kind) datatype() engine.Datatype {
-	switch k {
-	case kindInteger:
-		return engine.Int64
-	case kindBool:
-		return engine.Bool
-	case kindText:
-		return engine.Bytes
-	}
-	return engine.FP64
-}
-
-// and is the kind of elements of both kinds.
-func (k kind) and(other kind) kind {
-	number := func(k kind) bool { return k == kindInteger || k == kindFloat || k == kindMissing }
-	switch {
-	case k == other, other == kindNone:
-		return k
-	case k == kindNone:
-		return other
-	case number(k) && number(other):
-		return kindFloat
-	}
-	return kindOther
-}
-
-// form is the shape and kind of a value: no shape for one value, kindOther if it is not regular.
-type form struct {
-	kind  kind
-	shape []int64
-}
-
-func (s *scanner) form(depth int) (form, error) {
-	switch c := s.peek(); {
-	case c == '[':
-		if depth == maxRank {
-			return form{}, errFree
-		}
-		whole := form{}
-		n := int64(0)
-		err := s.array("a value", func() error {
-			f, err := s.form(depth + 1)
-			if err != nil {
-				return err
-			}
-			if n > 0 && !slices.Equal(f.shape, whole.shape) {
-				f.kind = kindOther
-			}
-			whole.kind, whole.shape = whole.kind.and(f.kind), f.shape
-			n++
-			return nil
-		})
-		whole.shape = append([]int64{n}, whole.shape...)
-		return whole, err
-	case c == '{':
-		return form{kind: kindOther}, s.skip(depth)
-	case c == '"':
-		return form{kind: kindText}, s.skipText("a value")
-	case c == '-' || c-'0' <= 9:
-		start := s.i
-		n, _, err := s.number()
-		switch {
-		case err != nil: // -Infinity
-			s.i = start
-			if s.word() == "" {
-				return form{}, err
-			}
-			return form{kind: kindFloat}, nil
-		case !n.integer:
-			return form{kind: kindFloat}, nil
-		case !n.exact || n.mantissa > 1<<63-1:
-			return form{kind: kindOther}, nil // it fits neither type
-		}
-		return form{kind: kindInteger}, nil
-	}
-	switch s.word() {
-	case "true", "false":
-		return form{kind: kindBool}, nil
-	case "null":
-		return form{kind: kindMissing}, nil
-	case "":
-		return form{}, s.broken("a value")
-	}
-	return form{kind: kindFloat}, nil
 }
 
 // ErrorText is the text in the body of a failed answer, for a protocol that has only a text.
@@ -349,7 +163,7 @@ func ErrorBody(text string) []byte {
 }
 
 // Fit checks the tensors of a request against the inputs of the model, and returns them in the datatypes of the model:
-// a number is converted if that changes no value. Its errors are *engine.Error, and name the input.
+// a number is converted if that changes no value. The only input of a model that does not name it has any name. Its errors are *engine.Error, and name the input.
 func Fit(sig *engine.Signature, tensors []engine.Tensor) ([]engine.Tensor, error) {
 	if len(sig.Inputs) == 0 {
 		return tensors, nil
@@ -364,7 +178,7 @@ func Fit(sig *engine.Signature, tensors []engine.Tensor) ([]engine.Tensor, error
 		if i >= len(sig.Inputs) || sig.Inputs[i].Name != t.Name {
 			at = slices.IndexFunc(sig.Inputs, func(s engine.TensorSpec) bool { return s.Name == t.Name })
 		}
-		if at < 0 && len(tensors) == 1 && len(sig.Inputs) == 1 && sig.Inputs[0].AnyName {
+		if at < 0 && len(sig.Inputs) == 1 && sig.Inputs[0].Name == engine.Unnamed && len(tensors) == 1 {
 			at = 0
 		}
 		if at < 0 {

@@ -61,6 +61,7 @@ func (r *Request) binary(i int) bool {
 // output has no form in JSON.
 func (r *Response) Append(dst []byte, to *Request) (body []byte, header int, err error) {
 	start := len(dst)
+	dst = slices.Grow(dst, r.size(to))
 	dst = append(dst, `{"model_name":`...)
 	dst = appendText(dst, r.Model)
 	if r.Version != "" {
@@ -128,6 +129,22 @@ func (r *Response) Append(dst []byte, to *Request) (body []byte, header int, err
 		}
 	}
 	return dst, header, nil
+}
+
+// size is about how long the body of the answer is.
+func (r *Response) size(to *Request) int {
+	const around, number = 128, 12
+	size := around
+	for i := range r.Outputs {
+		t := &r.Outputs[i]
+		size += around + len(t.Name)
+		if width := int(t.Datatype.Size()); width > 0 && !to.binary(i) {
+			size += number * (len(t.Data) / width)
+		} else {
+			size += len(t.Data)
+		}
+	}
+	return size
 }
 
 // classes are the count largest elements of each row of a tensor, as the classification extension writes

@@ -353,10 +353,35 @@ func (r *reader) integer() (number, int, error) {
 		return number{}, 0, r.unlike()
 	}
 	n, start, err := r.number()
-	if err == nil && !n.integer {
+	if err == nil && !n.integer && !n.whole() {
 		err = r.at(start)
 	}
 	return n, start, err
+}
+
+// whole makes a number with a fraction or an exponent an integer if it is one: clients that hold all numbers as floats
+// send 1.0.
+func (n *number) whole() bool {
+	if !n.exact {
+		return false
+	}
+	for ; n.exponent < 0; n.exponent++ {
+		if n.mantissa == 0 {
+			break
+		}
+		if n.mantissa%10 != 0 {
+			return false
+		}
+		n.mantissa /= 10
+	}
+	for ; n.exponent > 0 && n.mantissa > 0; n.exponent-- {
+		if n.mantissa > math.MaxUint64/10 {
+			return false
+		}
+		n.mantissa *= 10
+	}
+	n.integer = true
+	return true
 }
 
 func (r *reader) outOfRange(start int) error {

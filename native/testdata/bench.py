@@ -1,8 +1,8 @@
 """Makes the models of the benchmarks, 100 trees each: python bench.py FOLDER [--times].
 
-Writes NAME.native and rows.bin (4096 rows of 20 float64). With --times it prints the processor time per row, in
-nanoseconds, of the library, of ONNX Runtime and of lignum, as far as installed, in one thread: for 1 row and for
-64 rows at once.
+Writes NAME.native and rows.bin (4096 rows of 20 float64). With --times it prints the processor time per row
+in nanoseconds, for 1 row and for 64 rows at once: of the library, of ONNX Runtime and of lignum, as far as
+they are installed, in one thread.
 """
 
 import json

@@ -9,11 +9,13 @@ import os
 import sys
 import warnings
 
+os.environ["OMP_NUM_THREADS"] = "1"  # threads that wait for each other take minutes on a busy machine
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "extract", "python"))
 warnings.simplefilter("ignore")
 
 import numpy as np  # noqa: E402
 from nativemodel import RefusedError, extract  # noqa: E402
+from nativemodel.models import releases  # noqa: E402
 
 KINDS = {}
 
@@ -101,7 +103,12 @@ def sklearn_kinds():
             ensemble.GradientBoostingRegressor(n_estimators=30, loss="quantile", alpha=0.3),
             {},
         ),
-        ("isolation forest", ensemble.IsolationForest(n_estimators=30, random_state=1), {"missing": 0.05}),
+        ("isolation forest", ensemble.IsolationForest(n_estimators=30, random_state=1), {}),
+        (
+            "isolation forest, missing values",
+            ensemble.IsolationForest(n_estimators=30, random_state=1),
+            {"missing": 0.05},
+        ),
         (
             "isolation forest, half of the features",
             ensemble.IsolationForest(n_estimators=30, max_features=0.5, random_state=1),
@@ -155,6 +162,12 @@ def table(missing=0.1, classes=2):
     c0[random.random(len(x)) < missing] = None
     frame["c0"], frame["c1"] = pandas.Categorical(c0), pandas.Categorical(c1)
     return frame, y
+
+
+def prepared_kinds():
+    import prepared
+
+    prepared.kinds(kind, data, table)
 
 
 # XGBoost
@@ -323,7 +336,7 @@ def lightgbm_kinds():
 
 def main():
     folder, rows, wanted = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
-    for add in (sklearn_kinds, xgboost_kinds, lightgbm_kinds):
+    for add in (sklearn_kinds, prepared_kinds, xgboost_kinds, lightgbm_kinds):
         try:
             add()
         except ImportError:
@@ -338,7 +351,8 @@ def main():
             TypeError,
             ValueError,
         ) as error:  # a parameter or a kind of data that this release does not have
-            print(json.dumps({**line, "absent": str(error).splitlines()[0]}), flush=True)
+            absent = str(error).splitlines()[0]
+            print(json.dumps({**line, "absent": absent, "releases": releases()}), flush=True)
             continue
         try:
             line["file"] = os.path.join(folder, f"{number}.native")
@@ -346,7 +360,7 @@ def main():
             description = extract(model, line["file"], line["proof"], seed=1, rows=rows)
             line["releases"] = description["releases"]
         except RefusedError as refused:
-            line = {"kind": name, "library": library, "refused": str(refused)}
+            line = {"kind": name, "library": library, "refused": str(refused), "releases": releases()}
         print(json.dumps(line), flush=True)
 
 

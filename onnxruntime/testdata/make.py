@@ -26,7 +26,12 @@ ANSWERS = {}
 
 def save(name, nodes, inputs, outputs, initializers=(), **more):
     graph = h.make_graph(nodes, name, inputs, outputs, list(initializers))
-    model = h.make_model(graph, opset_imports=[h.make_opsetid("", 17), h.make_opsetid("ai.onnx.ml", 3)], producer_name="testdata", ir_version=8)
+    model = h.make_model(
+        graph,
+        opset_imports=[h.make_opsetid("", 17), h.make_opsetid("ai.onnx.ml", 3)],
+        producer_name="testdata",
+        ir_version=8,
+    )
     onnx.save(model, HERE / f"{name}.onnx", **more)
 
 
@@ -46,23 +51,59 @@ def sklearn_models():
         ("forest", RandomForestClassifier(20, max_depth=3, random_state=1), y, False),
     ]:
         model.fit(x, labels)
-        onnx.save(to_onnx(model, initial_types=rows, options={"zipmap": zipmap}, target_opset=OPSET), HERE / f"{name}.onnx")
+        onnx.save(
+            to_onnx(model, initial_types=rows, options={"zipmap": zipmap}, target_opset=OPSET),
+            HERE / f"{name}.onnx",
+        )
         asked = x[::15]
-        ANSWERS[name] = {"x": asked.tolist(), "labels": model.predict(asked).tolist(), "probabilities": model.predict_proba(asked).tolist()}
-    table = {"age": np.array([[20], [30], [40], [50]], np.float32), "city": np.array([["a"], ["b"], ["a"], ["c"]]), "visits": np.array([[1], [2], [3], [4]], np.int64)}
-    columns = ColumnTransformer([("numbers", StandardScaler(), [0, 2]), ("words", OneHotEncoder(handle_unknown="ignore"), [1])])
+        ANSWERS[name] = {
+            "x": asked.tolist(),
+            "labels": model.predict(asked).tolist(),
+            "probabilities": model.predict_proba(asked).tolist(),
+        }
+    table = {
+        "age": np.array([[20], [30], [40], [50]], np.float32),
+        "city": np.array([["a"], ["b"], ["a"], ["c"]]),
+        "visits": np.array([[1], [2], [3], [4]], np.int64),
+    }
+    columns = ColumnTransformer(
+        [("numbers", StandardScaler(), [0, 2]), ("words", OneHotEncoder(handle_unknown="ignore"), [1])]
+    )
     rows = np.array([[20.0, "a", 1], [30.0, "b", 2], [40.0, "a", 3], [50.0, "c", 4]], object)
     model = make_pipeline(columns, LogisticRegression()).fit(rows, [0, 1, 0, 1])
     del table
-    types = [("age", FloatTensorType([None, 1])), ("city", StringTensorType([None, 1])), ("visits", Int64TensorType([None, 1]))]
-    onnx.save(to_onnx(model, initial_types=types, options={"zipmap": False}, target_opset=OPSET), HERE / "columns.onnx")
-    ANSWERS["columns"] = {"rows": rows.tolist(), "labels": model.predict(rows).tolist(), "probabilities": model.predict_proba(rows).tolist()}
+    types = [
+        ("age", FloatTensorType([None, 1])),
+        ("city", StringTensorType([None, 1])),
+        ("visits", Int64TensorType([None, 1])),
+    ]
+    onnx.save(
+        to_onnx(model, initial_types=types, options={"zipmap": False}, target_opset=OPSET),
+        HERE / "columns.onnx",
+    )
+    ANSWERS["columns"] = {
+        "rows": rows.tolist(),
+        "labels": model.predict(rows).tolist(),
+        "probabilities": model.predict_proba(rows).tolist(),
+    }
 
 
 def small_graphs():
     kinds = {
-        "bool": T.BOOL, "uint8": T.UINT8, "int8": T.INT8, "uint16": T.UINT16, "int16": T.INT16, "uint32": T.UINT32, "int32": T.INT32,
-        "uint64": T.UINT64, "int64": T.INT64, "float16": T.FLOAT16, "bfloat16": T.BFLOAT16, "float": T.FLOAT, "double": T.DOUBLE, "string": T.STRING,
+        "bool": T.BOOL,
+        "uint8": T.UINT8,
+        "int8": T.INT8,
+        "uint16": T.UINT16,
+        "int16": T.INT16,
+        "uint32": T.UINT32,
+        "int32": T.INT32,
+        "uint64": T.UINT64,
+        "int64": T.INT64,
+        "float16": T.FLOAT16,
+        "bfloat16": T.BFLOAT16,
+        "float": T.FLOAT,
+        "double": T.DOUBLE,
+        "string": T.STRING,
     }
     save(
         "all_types",
@@ -72,8 +113,19 @@ def small_graphs():
     )
     # y = x + 1 row by row; a second input that is a scalar
     one = h.make_tensor("one", T.FLOAT, [], [1])
-    save("plus_one", [h.make_node("Add", ["x", "one"], ["y"])], [value("x", T.FLOAT, ["batch", 3])], [value("y", T.FLOAT, ["batch", 3])], [one])
-    save("scaled", [h.make_node("Mul", ["x", "factor"], ["y"])], [value("x", T.FLOAT, ["batch", 3]), value("factor", T.FLOAT, [])], [value("y", T.FLOAT, ["batch", 3])])
+    save(
+        "plus_one",
+        [h.make_node("Add", ["x", "one"], ["y"])],
+        [value("x", T.FLOAT, ["batch", 3])],
+        [value("y", T.FLOAT, ["batch", 3])],
+        [one],
+    )
+    save(
+        "scaled",
+        [h.make_node("Mul", ["x", "factor"], ["y"])],
+        [value("x", T.FLOAT, ["batch", 3]), value("factor", T.FLOAT, [])],
+        [value("y", T.FLOAT, ["batch", 3])],
+    )
     # a sequence of tensors
     save(
         "parts",
@@ -89,11 +141,21 @@ def small_graphs():
         [value("more_out", T.BOOL, []), value("sum_out", T.FLOAT, [1])],
         [h.make_tensor("step", T.FLOAT, [1], [1])],
     )
-    save("loop", [h.make_node("Loop", ["times", "", "start"], ["y"], body=body)], [value("times", T.INT64, []), value("start", T.FLOAT, [1])], [value("y", T.FLOAT, [1])])
+    save(
+        "loop",
+        [h.make_node("Loop", ["times", "", "start"], ["y"], body=body)],
+        [value("times", T.INT64, []), value("start", T.FLOAT, [1])],
+        [value("y", T.FLOAT, [1])],
+    )
     # allocates `n` times `n` numbers
     save(
         "square",
-        [h.make_node("Shape", ["x"], ["shape"]), h.make_node("Concat", ["shape", "shape"], ["both"], axis=0), h.make_node("ConstantOfShape", ["both"], ["zeros"]), h.make_node("ReduceSum", ["zeros"], ["y"], keepdims=0)],
+        [
+            h.make_node("Shape", ["x"], ["shape"]),
+            h.make_node("Concat", ["shape", "shape"], ["both"], axis=0),
+            h.make_node("ConstantOfShape", ["both"], ["zeros"]),
+            h.make_node("ReduceSum", ["zeros"], ["y"], keepdims=0),
+        ],
         [value("x", T.FLOAT, ["n"])],
         [value("y", T.FLOAT, [])],
     )

@@ -168,12 +168,17 @@ class Worker:
         return False
 
 
+METHODS = ("preprocess", "process", "postprocess")  # that Go asks for
+
+
 def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
     """Report to Go that the worker accepts requests."""
     facts = {
         "async": bool(endpoint.is_async),
         "batches": endpoint.stack is not None,
         "client": endpoint.shows_request,
+        "model": endpoint.model is not None,
+        "methods": [name for name in METHODS if callable(getattr(endpoint.instance, name, None))],
         "template": template,
         "why": why,
         "took": endpoint.took,

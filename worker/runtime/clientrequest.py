@@ -6,6 +6,7 @@ Only a method with this parameter gets it, and only then does Go send its data.
 from __future__ import annotations
 
 import inspect
+import json
 import struct
 from typing import Any, Callable, Optional
 from urllib.parse import parse_qs
@@ -43,9 +44,10 @@ def request_of(client: Optional[bytes], content_type: str, request_id: str) -> R
         at += 4 + size
         texts.append(client[at - size : at])
     method, path, query, address = (text.decode("utf-8", "replace") for text in texts[:4])
+    parameters = json.loads(texts.pop()) if len(texts) % 2 else None  # after the pairs
     names = [text.decode("latin-1") for text in texts[4:]]  # as in WSGI and ASGI
     headers = Headers(list(zip(names[::2], names[1::2])))
-    return Request(method, path, parse_qs(query, True), headers, content_type, address, request_id)
+    return Request(method, path, parse_qs(query, True), headers, content_type, address, request_id, parameters)
 
 
 def with_request(method: Optional[Step], warnings: list[str]) -> Optional[Step]:

@@ -19,9 +19,9 @@ from failure import answer_failure, client_text, safe_repr
 from owner import end_copy
 from result import SIMPLE, collected_of, outcome_of, stream_answer, whole_answer
 from stack import Case, Stack
-from tensorinput import named, value_of
-from tensoroutput import tensor_answer
-from tensors import Tensors, decode_value, encode_value, unpack
+from tensorinput import decode_value, named, value_of
+from tensoroutput import Inputs, encode_value, tensor_answer
+from tensors import Tensors, unpack
 from tracebacks import text_of, user_traceback
 from variables import Variables, shortened
 
@@ -39,7 +39,9 @@ class Endpoint:
     stack: Optional[Stack] = None  # set if requests are predicted together
     batch_rows = 0  # the maximum number of rows
     take: Optional[Callable[[Tensors], Any]] = None  # makes the model's input of tensors, without user code for it
+    step_for: Optional[Callable[[tuple[str, ...]], Optional[Step]]] = None  # computes the outputs with these names
     outputs: tuple[str, ...] = ()  # names of output tensors whose results have none
+    inputs: Inputs = ()  # of a computation elsewhere
     shows_request = False  # a method has the parameter `request`
     warnings: list[str]  # for the owner of the endpoint
     signature: Optional[dict[str, Any]] = None  # of inputs and outputs, if the spec asks for it
@@ -106,8 +108,9 @@ class Endpoint:
             return case.answer
         try:
             self.check()
-            if self.predict is not None:
-                data = self.predict(case.data, case.state, case.collect)
+            predict = case.step or self.predict
+            if predict is not None:
+                data = predict(case.data, case.state, case.collect)
                 if type(data) is CoroutineType:
                     data = self._await(data)
                 case.data = data
@@ -142,6 +145,8 @@ class Endpoint:
         if self.shows_request:
             case.state = state_of(case.meta, content_type)
         got = unpack(body)
+        if got.wanted and self.step_for is not None:
+            case.step = self.step_for(got.wanted)
         if self.take is not None:
             if case.collected is not None:
                 case.request = named(got)
@@ -176,7 +181,7 @@ class Endpoint:
         if case.answer is not None:
             return case.answer
         try:
-            kind, body = encode_value(case.data)
+            kind, body = encode_value(case.data, self.inputs)
             if len(body) > limit:
                 raise AnswerError(f"what preprocess returned has {len(body)} bytes, more than a message may have")
             case.data = None

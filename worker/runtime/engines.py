@@ -120,6 +120,25 @@ def step_of(engine: Engine, model: Any, method: str, endpoint: str) -> Step:
     raise LoadError(f"{text}which the endpoint's setting method names; it has {held or 'none of ' + ', '.join(USUAL)}")
 
 
+def steps_of(engine: Engine, model: Any, outputs: tuple[str, ...], predict: Step) -> Callable[[Any], Optional[Step]]:
+    """Return what makes the step for wanted outputs: methods of the model by their names, beside the usual output."""
+
+    def step_for(wanted: tuple[str, ...]) -> Optional[Step]:
+        steps = {}
+        for name in wanted:
+            if name in outputs:
+                steps[name] = predict
+            elif name in USUAL and engine.predict is not None and callable(getattr(model, name, None)):
+                steps[name] = engine.predict(model, name)
+            else:
+                return None  # the answer shows which outputs there are
+        if tuple(steps) == outputs:
+            return None
+        return lambda data, state, collect: {name: step(data, state, collect) for name, step in steps.items()}
+
+    return step_for
+
+
 CELLS = frozenset({type(None), bool, int, float})  # of a row from JSON
 
 # scikit-learn

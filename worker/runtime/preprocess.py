@@ -73,6 +73,7 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
             columns = columns._replace(none=signature.columns_with_none(model, columns))
         preprocess = tabular.step_for(columns, engines.rows_only(engine.name))
         take = tabular.take_for(columns, engine.name)
+        predict = tabular.explained(predict)
     endpoint = kind(
         preprocess,
         predict,
@@ -82,9 +83,12 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
         awaiter,
     )
     endpoint.instance, endpoint.model, endpoint.take = instance, model, take
+    endpoint.inputs = tuple(map(tuple, (spec.get("extra") or {}).get("inputs") or ()))
     if isinstance(endpoint, oracle.Oracle):
         endpoint.engine, endpoint.name, endpoint.code = engine, name, asked
     endpoint.outputs = _outputs(spec, (method or "predict") if engine.predict is not None else "")
+    if engine.predict is not None and endpoint.post is None and len(endpoint.outputs) == 1:
+        endpoint.step_for = engines.steps_of(engine, model, endpoint.outputs, predict)
     endpoint.warnings += versions.warnings()
     if spec.get("signature"):
         endpoint.signature = signature.signature_of(engine, instance, model, method, columns, int(spec["max_frame"]))
@@ -117,8 +121,8 @@ def _predict(engine: engines.Engine, instance: Any, model: Any, name: str, metho
 
 
 def _outputs(spec: dict[str, Any], usual: str) -> tuple[str, ...]:
-    """Return the names of output tensors, from the endpoint's settings."""
-    names = (spec.get("fields") or {}).get("output_name")
+    """Return the names of output tensors, from the endpoint's settings or from a computation elsewhere."""
+    names = (spec.get("fields") or {}).get("output_name") or (spec.get("extra") or {}).get("outputs")
     if isinstance(names, (list, tuple)) and names:
         return tuple(map(str, names))
     return (usual,) if usual else ()

@@ -28,6 +28,7 @@ class Case:
         "request",
         "rows",
         "state",
+        "step",
         "tensors",
         "trace",
     )
@@ -44,6 +45,7 @@ class Case:
         self.answer: Any = None  # set early if there is nothing to predict
         self.rows = 1
         self.trace: Any = None  # of a traced request
+        self.step: Optional[Step] = None  # in place of the endpoint's predict
         self.tensors = False  # asked with tensors, so it is answered with tensors
         self.key: Any = None  # requests with the same key are compatible; None is compatible with nothing
 
@@ -54,6 +56,8 @@ class Stack:
     def measure(self, case: Case) -> None:
         """Determine the rows of a case and the cases that it can be combined with."""
         case.key, case.rows = shape_of(case.data)
+        if case.step is not None:
+            case.key = None
         if case.tensors and case.key is not None:
             case.key += ("tensors",)  # the same values of other types may be answered otherwise
 
@@ -117,7 +121,7 @@ class ModelStack(Stack):
         self._off = False
 
     def _alone(self, case: Case) -> Any:
-        return self._predict(case.data, case.state, case.collect)
+        return (case.step or self._predict)(case.data, case.state, case.collect)
 
     def _together(self, cases: list[Case]) -> Optional[list[Any]]:
         if self._off:

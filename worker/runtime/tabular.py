@@ -1,7 +1,8 @@
 """Makes a table of JSON records for a model that knows the names of its columns.
 
 Owns which columns a model has, which of them hold categories, and the errors of records that do not fit. It serves
-endpoints of the model engines without a preprocess method. Lists of rows pass as they are.
+endpoints of the model engines without a preprocess method. Lists of rows pass as they are, unless the model selects
+its columns by their names.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Columns(NamedTuple):
     numeric: bool = False  # the other columns are numbers
     refusal: str = ""  # why records cannot be converted
     none: frozenset[str] = frozenset()  # the columns in which a missing value is None, not NaN
+    by_name: bool = False  # the model selects columns by their names, so that it takes only a table
 
 
 def step_for(columns: Optional[Columns], plain: Step) -> Step:
@@ -48,6 +50,8 @@ def step_for(columns: Optional[Columns], plain: Step) -> Step:
             records = [body]
         elif type(body) is list and body and type(body[0]) is dict:
             records = body
+        elif columns.by_name and type(body) is list and body and type(body[0]) is list:
+            return table(_columns_of_rows(body, columns.names))
         else:
             return plain(body, state, collect)
         if columns.refusal:
@@ -66,7 +70,13 @@ def take_for(columns: Optional[Columns], engine: str) -> Callable[[Tensors], Any
 
     def take(got: Tensors) -> Any:
         if not _is_table(got, columns):
-            return _rows_of(got, columns, engine)
+            rows = _rows_of(got, columns, engine)
+            if columns is None or table is None or not columns.by_name or rows.ndim != 2:
+                return rows
+            cells = rows if rows.dtype.kind != "O" else rows.tolist()
+            return table(
+                _columns_of_rows(cells, columns.names) if type(cells) is list else dict(zip(columns.names, cells.T))
+            )
         if columns is None or table is None:  # the client says that it is a table
             return frame(got)
         if columns.refusal:
@@ -156,7 +166,20 @@ def last_step(model: Any) -> Any:
 
 def _sklearn(model: Any) -> Optional[Columns]:
     names = getattr(model, "feature_names_in_", None)
-    return None if names is None else Columns(tuple(map(str, names)), {})
+    return None if names is None else Columns(tuple(map(str, names)), {}, by_name=_selects_by_name(first_step(model)))
+
+
+def _selects_by_name(step: Any) -> bool:
+    """Return whether it is a ColumnTransformer whose columns are names, or a selector that needs a table."""
+    if type(step).__name__ != "ColumnTransformer":
+        return False
+    chosen = [columns for _, _, columns in step.transformers]
+    return any(
+        callable(one)
+        or isinstance(one, str)
+        or (isinstance(one, (list, tuple)) and any(isinstance(c, str) for c in one))
+        for one in chosen
+    )
 
 
 def _xgboost(model: Any) -> Optional[Columns]:
@@ -268,6 +291,15 @@ def _table_with(columns: Columns) -> Callable[[dict[str, Any]], Any]:
     return table
 
 
+def _columns_of_rows(rows: list[Any], names: tuple[str, ...]) -> dict[str, list[Any]]:
+    for number, row in enumerate(rows, 1):
+        if type(row) is not list or len(row) != len(names):
+            what = f"has {len(row)} values" if type(row) is list else f"is of type {type(row).__name__}"
+            where = f"row {number} of {len(rows)}" if len(rows) > 1 else "the row"
+            raise ValueError(f"{where} {what}, and the model has {len(names)} columns: {_listed(names)}")
+    return {name: [row[at] for row in rows] for at, name in enumerate(names)}
+
+
 def _column(pandas: Any, cells: Any, numeric: bool, none: bool) -> Any:
     """Return the column with the type that pandas infers, in which null is NaN, or None if training had that. An
     array keeps its type.
@@ -296,6 +328,40 @@ def _rows_with(columns: Columns) -> Callable[[dict[str, Any]], Any]:
 
 
 # Errors
+
+
+def explained(predict: Step) -> Step:
+    """Return the model's step for input that no user code has made: what the model cannot compute with because of
+    its type is the client's error.
+    """
+
+    def step(data: Any, state: Any, collect: Any) -> Any:
+        try:
+            return predict(data, state, collect)
+        except (TypeError, ValueError) as error:
+            fault = _nested(data)
+            if not fault:
+                raise
+            raise ValueError(fault) from error
+
+    return step
+
+
+def _nested(data: Any) -> str:
+    """Return what is wrong if a cell of a table or of rows holds a list or an object, else ""."""
+    if isinstance(data, list):
+        for number, row in enumerate(data, 1):
+            for at, cell in enumerate(row if isinstance(row, list) else [row], 1):
+                if isinstance(cell, dict):
+                    return f"row {number} has a JSON object as value {at}: values are numbers or texts"
+    elif hasattr(data, "columns") and hasattr(data, "dtypes"):
+        for name, kind in data.dtypes.items():
+            for number, cell in enumerate(data[name] if getattr(kind, "kind", "") == "O" else (), 1):
+                if isinstance(cell, (dict, list)):
+                    what = "JSON object" if isinstance(cell, dict) else "list"
+                    where = f"record {number} of {len(data)}" if len(data) > 1 else "the record"
+                    return f"{where} has a {what} in the column {name!r}: values are numbers or texts"
+    return ""
 
 
 def _misfit(record: Any, names: tuple[str, ...], number: int, count: int, where: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Makes of the tensors of a request what user code gets.
+"""Makes of tensors what user code gets.
 
 User code gets a dict of arrays by their names. The content types are those of MLServer's codecs: of one tensor, what
 its elements stand for (str, base64, datetime, and JSON texts); of the request, what its tensors are together (np: the
@@ -14,8 +14,10 @@ import sys
 from datetime import datetime
 from typing import Any, Callable
 
-from tensors import ELEMENTS, InputError, Tensor, Tensors
+from codec import decode_request
+from tensors import ELEMENTS, LIST, ONE, TENSORS, InputError, Tensor, Tensors, unpack
 
+BYTES = "application/octet-stream"
 JSON_TYPES = ("hg_json", "hg_jsonlist", "pd_json")
 
 
@@ -33,6 +35,18 @@ def value_of(got: Tensors, arrays: dict[str, Any]) -> Any:
     if got.whole == "pd":
         return frame(got)
     return arrays
+
+
+def decode_value(content_type: str, body: Any) -> Any:
+    """Return the input of postprocess: what a computation elsewhere returned."""
+    if content_type == BYTES:
+        return bytes(body)
+    if content_type != TENSORS:
+        return decode_request(bytes(body), content_type)
+    got = unpack(body)
+    if got.layout == ONE:
+        return _meant(got.list[0])
+    return [_meant(tensor) for tensor in got.list] if got.layout == LIST else named(got)
 
 
 def texts(tensor: Tensor) -> list[str]:

@@ -1,4 +1,4 @@
-"""Makes tensors of what user code returns for a request with tensors.
+"""Makes tensors of what user code returns: for a request with tensors, and for a computation elsewhere.
 
 Arrays, numbers, text, bytes and lists of them become one tensor, a dict one for each key, and a list or tuple of arrays
 one for each of them. Anything else becomes a tensor of JSON texts, whose content type is that of MLServer's codecs, as
@@ -7,19 +7,24 @@ that of text (str), of dates (datetime) and of a table's columns (pd).
 
 from __future__ import annotations
 
+import json
 import struct
 import sys
 from datetime import datetime
 from itertools import chain
 from typing import Any, Optional
 
-from answer import Answer, AnswerError
+from answer import JSON, Answer, AnswerError
 from codec import encode_json, is_json
+from plain import plain
 from result import Outcome
-from tensors import BF16, DICT, ELEMENTS, RAW, TENSORS, Out, elements, out_of, pack
+from tensorinput import BYTES
+from tensors import BF16, DICT, ELEMENTS, LIST, ONE, RAW, TENSORS, Out, elements, out_of, pack
+
+Inputs = tuple[tuple[str, str], ...]  # names and dtypes ("" for any) of the inputs of a computation elsewhere
 
 MOST_DIMENSIONS = 255
-JSON_ONE, JSON_LIST, JSON_CELL = "hg_json", "hg_jsonlist", "pd_json"
+JSON_ONE, JSON_LIST, JSON_CELL = JSON_TYPES = "hg_json", "hg_jsonlist", "pd_json"
 INT64, UINT64 = (-(1 << 63), 1 << 63), (0, 1 << 64)
 NUMBERS = {(bool,): ("|b1", "?"), (float,): ("<f8", "d")}
 
@@ -33,6 +38,75 @@ def tensor_answer(outcome: Outcome, names: tuple[str, ...]) -> Answer:
     else:
         outs, whole = tensors_of(value, names)
     return Answer(outcome.status, TENSORS, pack(DICT, outs, whole), outcome.headers)
+
+
+def encode_value(value: Any, inputs: Inputs = ()) -> tuple[str, bytes]:
+    """Return content type and body of what preprocess returned, for a computation elsewhere.
+
+    What is made of arrays is sent as tensors; arrays without names are the inputs in their order. Anything else is
+    sent as bytes or JSON. Raises AnswerError for a value that cannot be encoded, ValueError for arrays that are no
+    inputs.
+    """
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return BYTES, bytes(value)
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        layout, pairs = _arrays(value)
+        if pairs and all(type(array) is numpy.ndarray and array.dtype.kind in RAW for _, array in pairs):
+            if inputs:
+                layout, pairs = DICT, _fitted(pairs, inputs, numpy)
+            return TENSORS, pack(layout, [out_of(name, array, numpy) for name, array in pairs])
+        if any(_is_array(part) for _, part in pairs):
+            outs, whole = tensors_of(value, tuple(name for name, _ in inputs))
+            if not any(out.content_type in JSON_TYPES for out in outs):
+                return TENSORS, pack(DICT, outs, whole)
+    try:
+        return JSON, encode_json(value, exact=True)
+    except AnswerError:
+        text = _with_nan(value)
+        if text is None:
+            raise
+        return JSON, text
+
+
+def _arrays(value: Any) -> tuple[int, list[tuple[str, Any]]]:
+    """Return layout and named parts of a value that may be arrays."""
+    if isinstance(value, dict) and all(type(name) is str for name in value):
+        return DICT, list(value.items())
+    if isinstance(value, (list, tuple)):
+        if not value or not _is_array(value[0]):
+            return LIST, []
+        return LIST, [("", part) for part in value]
+    return ONE, [("", value)]
+
+
+def _fitted(pairs: list[tuple[str, Any]], inputs: Inputs, numpy: Any) -> list[tuple[str, Any]]:
+    """Return arrays with the names and dtypes of inputs. An array that would change its numbers is refused."""
+    if len(pairs) == len(inputs) and all(name == "" for name, _ in pairs):
+        pairs = [(name, array) for (name, _), (_, array) in zip(inputs, pairs)]
+    kinds, fitted = dict(inputs), []
+    for at, (name, array) in enumerate(pairs):
+        kind = kinds.get(name, "")
+        if kind and kind not in (ELEMENTS, BF16) and array.dtype.kind in "biuf" and array.dtype != numpy.dtype(kind):
+            with numpy.errstate(all="ignore"):
+                changed = array.astype(kind)
+                same = changed.dtype.kind == "f" or bool((changed == array).all())
+            if not same:
+                raise ValueError(
+                    f"preprocess returned {array.dtype} for the model's input {name!r}, which takes {changed.dtype}, "
+                    "and not all of its numbers are the same as such"
+                )
+            array = changed
+        fitted.append((name or f"input-{at}", array))
+    return fitted
+
+
+def _with_nan(value: Any) -> Optional[bytes]:
+    """Return JSON with NaN and infinities as Python writes and reads them; None if that is not why it failed."""
+    try:
+        return json.dumps(value, separators=(",", ":"), default=plain).encode()
+    except Exception:
+        return None
 
 
 def tensors_of(value: Any, names: tuple[str, ...] = ()) -> tuple[list[Out], str]:

@@ -18,17 +18,14 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 from collections.abc import Iterable
 from itertools import chain
 from math import prod
 from typing import Any, NamedTuple, Optional, Union
 
-from answer import JSON, RequestError
-from codec import decode_request, encode_json
+from answer import RequestError
 from frames import Lent
 
-BYTES = "application/octet-stream"
 TENSORS = "application/x-tensors"
 
 ONE, DICT, LIST = 0, 1, 2
@@ -94,30 +91,6 @@ class Out(NamedTuple):
     content_type: str
     shape: Iterable[int]
     data: Union[bytes, bytearray, memoryview]
-
-
-def encode_value(value: Any) -> tuple[str, bytes]:
-    """Return content type and body of a value. Raises AnswerError for a value that cannot be encoded."""
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return BYTES, bytes(value)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        named = _named(value, numpy.ndarray)
-        if named:
-            return TENSORS, pack(named[0], [out_of(name, array, numpy) for name, array in named[1]])
-    return JSON, encode_json(value)
-
-
-def decode_value(content_type: str, body: Any) -> Any:
-    """Return the value of a body from encode_value, or from the Go side."""
-    if content_type == BYTES:
-        return bytes(body)
-    if content_type != TENSORS:
-        return decode_request(bytes(body), content_type)
-    got = unpack(body)
-    if got.layout == ONE:
-        return got.list[0].array
-    return [t.array for t in got.list] if got.layout == LIST else {t.name: t.array for t in got.list}
 
 
 def unpack(body: Any) -> Tensors:
@@ -266,17 +239,3 @@ def _listed(numpy: Any, dtype: str, shape: list[int], data: Any) -> Any:
         wide[2::4], wide[3::4] = data[::2], data[1::2]
         data, dtype = wide, "<f4"
     return nested(list(struct.unpack(f"<{prod(shape)}{FORMATS[dtype]}", data)), shape)
-
-
-def _named(value: Any, ndarray: type) -> Any:
-    """Return layout and (name, array) pairs of a value that consists of arrays, None for another."""
-    if type(value) is ndarray:  # a subclass, such as a masked array, is more than its buffer
-        layout, pairs = ONE, [("", value)]
-    elif isinstance(value, dict) and value and all(type(name) is str for name in value):
-        layout, pairs = DICT, list(value.items())
-    elif isinstance(value, (list, tuple)) and value:
-        layout, pairs = LIST, [("", array) for array in value]
-    else:
-        return None
-    fits = all(type(array) is ndarray and array.dtype.kind in RAW for _, array in pairs)
-    return (layout, pairs) if fits and len(pairs) <= 0xFFFF else None

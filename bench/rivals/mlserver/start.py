@@ -15,6 +15,7 @@ BATCHED = {"max_batch_size": 64, "max_batch_time": 0.001}
 MODEL_SETTINGS = {
     "null": {"implementation": "runtime.Null"},
     "lr": {"implementation": SKLEARN, "parameters": {"uri": str(MODELS / "lr.pkl")}},
+    "lr_native": {"implementation": SKLEARN, "parameters": {"uri": str(MODELS / "lr.pkl")}},
     "lr_batched": {"implementation": SKLEARN, "parameters": {"uri": str(MODELS / "lr.pkl")}, **BATCHED},
     "rf": {"implementation": SKLEARN, "parameters": {"uri": str(MODELS / "rf.pkl")}},
     "rf_batched": {"implementation": SKLEARN, "parameters": {"uri": str(MODELS / "rf.pkl")}, **BATCHED},

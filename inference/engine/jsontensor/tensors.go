@@ -97,7 +97,7 @@ func (p *tensorParser) object() error {
 		return nil
 	}
 	for i := range p.parts {
-		if p.parts[i].depth > 0 {
+		if p.parts[i].depth != 0 {
 			return nil // columns
 		}
 	}

@@ -50,6 +50,10 @@ type extracted struct {
 	Report  serving.NativeReport `json:"report"`
 	// Left are the forms of bodies that are left to Python.
 	Left leftForms `json:"left"`
+	// Tensors are the requests with tensors that are answered in Go.
+	Tensors tensorForms `json:"tensors"`
+	// Signature is what the worker tells of the model.
+	Signature json.RawMessage `json:"signature,omitempty"`
 
 	model string // path of the model's file
 }
@@ -236,6 +240,9 @@ func (e *Engine) ask(ctx context.Context, spec engine.Spec, method, key string) 
 		defer cancel()
 		_ = o.group.Close(ctx) // what it had to cut off is not needed
 	}()
+	if e.o.started != nil {
+		e.o.started(o.group)
+	}
 	x, err := o.tell(ctx, filepath.Join(e.o.Dir, key), cmpMethod(method))
 	if err != nil {
 		return nil, troubled(ctx, err)
@@ -375,7 +382,7 @@ func (o *oracle) save(ctx context.Context, contentType, path string) (err error)
 
 // tell has the model extracted and compared. The files are base.model and base.proof; the latter is removed.
 func (o *oracle) tell(ctx context.Context, base, method string) (*extracted, error) {
-	x := &extracted{model: base + ".model"}
+	x := &extracted{model: base + ".model", Signature: o.group.Signature()}
 	if err := o.save(ctx, askExtract, x.model); err != nil {
 		if unproven, ok := errors.AsType[*unprovenError](err); ok { // a kind of model that cannot be computed here
 			x.Refused = unproven.reason

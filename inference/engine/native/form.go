@@ -21,6 +21,7 @@ type form struct {
 	left    leftForms
 	rows    bool
 	records bool
+	named   bool // the columns have names
 }
 
 // leftForms are the forms of bodies that Python refuses, or reads otherwise: they are left to it.
@@ -54,7 +55,7 @@ func (l leftForms) words(records bool) (words []string) {
 // formOf describes the bodies of a model.
 func formOf(m *flat.Model, f *facts, left leftForms) (*form, error) {
 	names := len(f.Names) == len(m.Columns)
-	fm := &form{columns: make([]jsontensor.Column, len(m.Columns)), values: make([][]json.RawMessage, len(m.Columns)), left: left, rows: !left.Rows, records: names && !left.Records}
+	fm := &form{columns: make([]jsontensor.Column, len(m.Columns)), values: make([][]json.RawMessage, len(m.Columns)), left: left, rows: !left.Rows, records: names && !left.Records, named: names}
 	for i := range m.Columns {
 		c, described := &fm.columns[i], &m.Columns[i]
 		c.Name, c.Unknown = described.Name, flat.Unknown
@@ -132,6 +133,7 @@ func nullColumn(values []float64, rows, width int) bool {
 type writer struct {
 	method flat.Method
 	labels [][]byte // as Python writes them
+	texts  []string // those that are texts
 }
 
 func newWriter(m flat.Method) (*writer, error) {
@@ -141,7 +143,11 @@ func newWriter(m flat.Method) (*writer, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.labels = append(w.labels, text)
+		var plain string
+		if err := json.Unmarshal(raw, &plain); err != nil {
+			plain = "" // it is no text
+		}
+		w.labels, w.texts = append(w.labels, text), append(w.texts, plain)
 	}
 	return w, nil
 }
@@ -174,6 +180,9 @@ func (w *writer) append(b []byte, values []float64, n int) ([]byte, bool) {
 		for i, v := range values {
 			if i > 0 {
 				b = append(b, ',')
+			}
+			if !(v >= 0 && v < float64(len(w.labels))) {
+				return b, false
 			}
 			b = append(b, w.labels[int(v)]...)
 		}

@@ -27,15 +27,18 @@ const (
 
 // model is a model that is computed in Go.
 type model struct {
-	url     serving.EndpointURL
-	flat    *flat.Model
-	at      int // the method
-	form    *form
-	writer  *writer
-	report  serving.NativeReport
-	places  chan struct{} // holds one for each large body that may be computed at once
-	scratch sync.Pool     // of *scratch
-	python  *fallback
+	url       serving.EndpointURL
+	flat      *flat.Model
+	at        int // the method
+	form      *form
+	tensors   tensorForms
+	writer    *writer
+	output    string // the name of the answer's tensor
+	report    serving.NativeReport
+	signature engine.Signature
+	places    chan struct{} // holds one for each large body that may be computed at once
+	scratch   sync.Pool     // of *scratch
+	python    *fallback
 
 	variables        atomic.Pointer[[]string]
 	native, inPython atomic.Uint64
@@ -52,7 +55,14 @@ func (e *Engine) open(spec engine.Spec, how serving.Acceleration, x *extracted) 
 	if err != nil {
 		return nil, err
 	}
-	m := &model{url: spec.URL, flat: f, report: x.Report, places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))}
+	m := &model{
+		url: spec.URL, flat: f, report: x.Report, tensors: x.Tensors, output: outputName(&spec.Endpoint, x.Report.Method),
+		places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+	}
+	// As in Python: the model is served even if the settings are not a valid signature.
+	settings, _ := engine.SignatureOf(spec.Endpoint.Tensors)
+	told, _ := engine.ParseSignature(x.Signature)
+	m.signature = told.With(settings)
 	m.report.Setting, m.report.On = how, true
 	m.scratch.New = func() any { return &scratch{} }
 	m.variables.Store(&spec.Variables)
@@ -71,10 +81,15 @@ func (e *Engine) open(spec engine.Spec, how serving.Acceleration, x *extracted) 
 
 // Infer implements engine.Model.
 func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Response, error) {
-	if req.Tensors == nil && isJSON(req.ContentType, req.Body) {
-		if resp, err := m.compute(ctx, req); resp != nil || err != nil {
-			return resp, err
-		}
+	var resp *engine.Response
+	var err error
+	if req.Tensors != nil {
+		resp, err = m.answerTensors(ctx, req)
+	} else if isJSON(req.ContentType, req.Body) {
+		resp, err = m.compute(ctx, req)
+	}
+	if resp != nil || err != nil {
+		return resp, err
 	}
 	m.inPython.Add(1)
 	python, err := m.python.get(ctx)
@@ -99,29 +114,11 @@ func (m *model) compute(ctx context.Context, req *engine.Request) (*engine.Respo
 	if !m.form.read(req.Body, &s.rows) {
 		return nil, nil //nolint:nilnil // documented
 	}
-	n, width := s.rows.N, m.writer.method.Width
-	if cap(s.out) < n*width {
-		s.out = make([]float64, n*width)
+	n := s.rows.N
+	if left, err := m.predict(ctx, s, n); left || err != nil {
+		return nil, err
 	}
-	s.out = s.out[:n*width]
-	columns := m.form.Width()
-	for from := 0; from < n; {
-		to := min(n, from+chunkRows)
-		if n-to == 1 {
-			to = n // a library may compute one row otherwise than several
-		}
-		if from > 0 && ctx.Err() != nil {
-			return nil, m.ended(ctx)
-		}
-		if err := m.flat.Predict(m.at, s.rows.Values[from*columns:to*columns], to-from, s.out[from*width:to*width]); err != nil {
-			if _, ok := errors.AsType[*flat.InputError](err); ok {
-				return nil, nil //nolint:nilnil // Python says what is wrong with the value
-			}
-			return nil, &engine.Error{Kind: engine.KindInternal, Endpoint: m.url, Text: "Error processing request", Err: err}
-		}
-		from = to
-	}
-	body, ok := m.writer.append(make([]byte, 0, 16+8*n*width), s.out, n)
+	body, ok := m.writer.append(make([]byte, 0, 16+8*len(s.out)), s.out, n)
 	if !ok {
 		return nil, nil //nolint:nilnil // Python says what is wrong with the answer
 	}
@@ -132,6 +129,35 @@ func (m *model) compute(ctx context.Context, req *engine.Request) (*engine.Respo
 	m.native.Add(1)
 	return resp, nil
 }
+
+// predict computes n rows. left: the model's library says what is wrong with a value.
+func (m *model) predict(ctx context.Context, s *scratch, n int) (left bool, err error) {
+	columns, width := m.form.Width(), m.writer.method.Width
+	if cap(s.out) < n*width {
+		s.out = make([]float64, n*width)
+	}
+	s.out = s.out[:n*width]
+	for from := 0; from < n; {
+		to := min(n, from+chunkRows)
+		if n-to == 1 {
+			to = n // a library may compute one row otherwise than several
+		}
+		if from > 0 && ctx.Err() != nil {
+			return false, m.ended(ctx)
+		}
+		if err := m.flat.Predict(m.at, s.rows.Values[from*columns:to*columns], to-from, s.out[from*width:to*width]); err != nil {
+			if _, ok := errors.AsType[*flat.InputError](err); ok {
+				return true, nil
+			}
+			return false, &engine.Error{Kind: engine.KindInternal, Endpoint: m.url, Text: "Error processing request", Err: err}
+		}
+		from = to
+	}
+	return false, nil
+}
+
+// Signature implements engine.Signed.
+func (m *model) Signature() engine.Signature { return m.signature }
 
 // ended is the failure of a request whose context has ended.
 func (m *model) ended(ctx context.Context) error {

@@ -32,7 +32,8 @@ type Options struct {
 	// Logger logs the results of proofs. Default: none.
 	Logger *slog.Logger
 
-	proofTime time.Duration // bounds one extraction with its proof
+	proofTime time.Duration     // bounds one extraction with its proof
+	started   func(*host.Group) // for tests: the process of an extraction has loaded the model
 }
 
 // defaultProofTime bounds one extraction with its proof. A large forest takes seconds.
@@ -67,6 +68,9 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	}
 	if how == serving.AccelerateOff {
 		return e.o.Python.Load(ctx, spec)
+	}
+	if ctx.Err() != nil { // a kept extract would not notice
+		return nil, context.Cause(ctx)
 	}
 	m, err := e.accelerate(ctx, spec, how)
 	unproven, ok := errors.AsType[*unprovenError](err)

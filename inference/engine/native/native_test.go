@@ -2,12 +2,14 @@ package native
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +42,9 @@ func running(tb testing.TB) *world {
 	base, err := worker.FindEnvironment(tb.Context(), worker.Search{Candidates: []string{name}, Env: env})
 	if err != nil {
 		tb.Fatal(err)
+	}
+	if _, ok := base.Packages["pandas"]; !ok {
+		tb.Skip("the interpreter has no pandas: that of make venv-runtime has")
 	}
 	log := slog.New(slog.DiscardHandler)
 	runtime := tb.TempDir()
@@ -88,9 +93,16 @@ func fitted(tb testing.TB, names ...string) string {
 }
 
 func specOf(dir, name string, aux map[string]any) engine.Spec {
+	kind, ending := serving.EngineSklearn, ".pkl"
+	switch {
+	case strings.HasPrefix(name, "xgb_"):
+		kind, ending = serving.EngineXGBoost, ".json"
+	case strings.HasPrefix(name, "lgb_"):
+		kind, ending = serving.EngineLightGBM, ".txt"
+	}
 	return engine.Spec{
-		URL: serving.EndpointURL(name), ModelPath: filepath.Join(dir, name+".pkl"),
-		Endpoint: serving.Endpoint{EngineType: serving.EngineSklearn, ServingURL: name, AuxiliaryCfg: aux},
+		URL: serving.EndpointURL(name), ModelPath: filepath.Join(dir, name+ending),
+		Endpoint: serving.Endpoint{EngineType: kind, ServingURL: name, AuxiliaryCfg: aux},
 	}
 }
 
@@ -154,6 +166,9 @@ func TestAnswersAreThoseOfPython(t *testing.T) {
 		"elastic": {""}, "sgd": {"predict_proba"}, "sgd_regressor": {""}, "svc": {"", "decision_function"}, "svr": {""}, "ridge_classifier": {""},
 		"scaler": {"transform"}, "scalers": {"transform"}, "imputed": {"predict_proba"}, "scaled_forest": {"predict_proba"}, "calibrated": {"predict_proba"}, "calibrated3": {"predict_proba"},
 		"voting": {"", "predict_proba"}, "voting_regressor": {""}, "search": {"predict_proba"},
+		"boosting": {"predict_proba"}, "histogram": {"predict_proba"}, "imputed_histogram": {""}, "isolation": {"score_samples"},
+		"xgb_binary": {"", "predict_proba"}, "xgb_three": {"", "predict_proba"}, "xgb_named": {""}, "xgb_categories": {""}, "xgbpickle": {"", "predict_proba"},
+		"lgb_binary": {""}, "lgb_three": {""}, "lgb_categories": {""},
 		"columns": {"predict_proba"}, "columns_sparse": {"predict_proba"}, "columns_strict": {""}, "columns_forest": {"predict_proba"}, "ordinals": {"predict_proba"},
 	}
 	dir := fitted(t, keys(models)...)
@@ -178,12 +193,61 @@ func TestAnswersAreThoseOfPython(t *testing.T) {
 						t.Errorf("%.200s: %d %.300s, want %d %.300s", body, got.Status, got.Body, want.Status, want.Body)
 					}
 				}
+				compareTensors(t, own, inPython)
 				native := own.Status().Native
 				if native.Native < 20 {
 					t.Errorf("%d requests were answered in Go, %d in Python (%v)", native.Native, native.Fallback, native.Python)
 				}
-				t.Logf("%d in Go, %d in Python, left %v", native.Native, native.Fallback, native.Python)
+				t.Logf("%d in Go, %d in Python, left %v, tensors %+v", native.Native, native.Fallback, native.Python, own.(*model).tensors)
 			})
+		}
+	}
+}
+
+// compareTensors asks with tensors of rows, and of columns if they have names.
+func compareTensors(t *testing.T, own, inPython engine.Model) {
+	t.Helper()
+	m := own.(*model)
+	width := m.form.Width()
+	rows := make([]float64, 3*width)
+	for i := range rows {
+		rows[i] = float64(i%7) - 2.5
+	}
+	c := &comparison{form: m.form, m: m.flat, at: m.at, writer: m.writer}
+	questions := []*engine.Request{c.request(rows, 3, false, false), c.request(rows, 3, false, true), c.request(rows[:width], 1, false, false)}
+	if m.form.named {
+		for i := range rows { // as codes
+			if m.form.values[i%width] != nil {
+				rows[i] = float64(i % 2)
+			}
+		}
+		questions = append(questions, c.request(rows, 3, true, false), c.request(rows[:width], 1, true, false))
+		odd := c.request(rows, 3, true, false)
+		odd.Tensors = odd.Tensors[1:]
+		questions = append(questions, odd)
+	}
+	for i, q := range questions {
+		if q == nil {
+			t.Fatalf("tensors %d cannot be made", i)
+		}
+		want, err := inPython.Infer(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := own.Infer(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Status != want.Status || string(got.Body) != string(want.Body) && want.Tensors == nil || len(got.Tensors) != len(want.Tensors) {
+			t.Errorf("tensors %d: %d %.200s, want %d %.200s", i, got.Status, got.Body, want.Status, want.Body)
+			continue
+		}
+		for k, w := range want.Tensors {
+			g := got.Tensors[k]
+			same := bytes.Equal(g.Data, w.Data) || w.Datatype == engine.FP64 && nearNumbers(floatsOf(w.Data), floatsOf(g.Data), m.report.Tolerance)
+			if g.Name != w.Name || g.Datatype != w.Datatype || g.ContentType != w.ContentType || !slices.Equal(g.Shape, w.Shape) || !same {
+				t.Errorf("tensors %d: %+v, want %+v", i, g, w)
+			}
 		}
 	}
 }

@@ -40,7 +40,7 @@ func (x *extracted) compare(ctx context.Context, o *oracle, m *flat.Model, proof
 		return fmt.Errorf("compare with the library: %w", err)
 	}
 	for _, c := range agreement.Cases {
-		x.Report.Checks = append(x.Report.Checks, serving.NativeCheck{Rows: c.Name, Method: c.Method, Count: c.Rows, Differ: c.Differ, Bits: c.Bits})
+		x.Report.Checks = append(x.Report.Checks, serving.NativeCheck{Rows: c.Name, Method: c.Method, Count: c.Rows, Differ: c.Differ, Bits: c.Bits, Unsteady: c.Unsteady})
 	}
 	if agreement.First != "" {
 		x.Refused = "it differs from its library: " + agreement.First
@@ -60,6 +60,9 @@ func (x *extracted) compare(ctx context.Context, o *oracle, m *flat.Model, proof
 			x.Refused = disagreed.text
 			return nil
 		}
+		return err
+	}
+	if x.Tensors, err = c.tensors(ctx, rows); err != nil {
 		return err
 	}
 	x.Left = c.form.left
@@ -297,11 +300,18 @@ func (c *comparison) compare(ctx context.Context, body made, check *serving.Nati
 func near(told []byte, out []float64, tolerance float64) bool {
 	var want []float64
 	text := strings.NewReplacer("[", "", "]", "").Replace(string(told))
-	if json.Unmarshal([]byte("["+text+"]"), &want) != nil || len(want) != len(out) {
+	if json.Unmarshal([]byte("["+text+"]"), &want) != nil {
+		return false
+	}
+	return nearNumbers(want, out, tolerance)
+}
+
+func nearNumbers(want, got []float64, tolerance float64) bool {
+	if len(want) != len(got) {
 		return false
 	}
 	for i, w := range want {
-		if !(math.Abs(w-out[i]) <= tolerance*max(1, math.Abs(w))) {
+		if !(math.Abs(w-got[i]) <= tolerance*max(1, math.Abs(w))) {
 			return false
 		}
 	}

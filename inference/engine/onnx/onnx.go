@@ -22,6 +22,8 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/batch"
 	"clearmlserving/inference/engine/jsontensor"
+	"clearmlserving/inference/engine/prepost"
+	"clearmlserving/inference/engine/python"
 	"clearmlserving/onnxruntime"
 	"clearmlserving/serving"
 )
@@ -30,6 +32,8 @@ import (
 type Options struct {
 	// Find finds ONNX Runtime's shared library. Its error says what to do.
 	Find func(ctx context.Context) (path string, err error)
+	// Python runs the code of endpoints that have some. Required for these.
+	Python *python.Engine
 	// Trial is the command that tries a model in a child process: a program that passes its other
 	// arguments to Trial. Required.
 	Trial []string
@@ -89,7 +93,6 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		return nil, err
 	}
 	m.url, m.nanAsNull = spec.URL, nanAsNull
-	m.maxQueue = int64(e.o.MaxQueue)
 	if spec.Limits != nil && spec.Limits.MaxQueue > 0 {
 		m.maxQueue = int64(spec.Limits.MaxQueue)
 	}
@@ -100,7 +103,26 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		}
 		m.batcher = batch.New(batch.Options{URL: spec.URL, Batching: batching, Compute: m.compute, AtOnce: max(e.cores/settings.Threads, 1), MaxQueue: int(m.maxQueue)})
 	}
-	return m, nil
+	if spec.CodePath == "" {
+		return m, nil
+	}
+	around, err := prepost.Load(ctx, e.o.Python, spec, prepost.Middle{
+		Compute: m.between, Signature: m.signature, Process: true, Close: m.close,
+		FromJSON: func(body []byte) ([]engine.Tensor, error) { return jsontensor.Tensors(body, m.signature.Inputs) },
+	})
+	if err != nil {
+		m.close()
+		return nil, err
+	}
+	return around, nil
+}
+
+// Prepare implements engine.Preparer: it creates the environment of the endpoint's code.
+func (e *Engine) Prepare(ctx context.Context, spec engine.Spec) error {
+	if spec.CodePath == "" {
+		return nil
+	}
+	return e.o.Python.Prepare(ctx, spec)
 }
 
 // load loads a tried model in this process.
@@ -113,7 +135,7 @@ func (e *Engine) load(ctx context.Context, library, file string, settings servin
 	if err != nil {
 		return nil, &engine.LoadError{Text: loadText(file, err), Err: err} // the trial has loaded it: this process is the cause
 	}
-	m := &model{e: e, session: session, threads: int64(settings.Threads), version: runtime.Version()}
+	m := &model{e: e, session: session, threads: int64(settings.Threads), maxQueue: int64(e.o.MaxQueue)}
 	if err := m.describe(); err != nil {
 		session.Close()
 		return nil, &engine.LoadError{Text: err.Error(), Final: true, Err: err}
@@ -121,9 +143,18 @@ func (e *Engine) load(ctx context.Context, library, file string, settings servin
 	if tried.Probe >= 0 {
 		m.warm(ctx, tried.Probe)
 	} else {
-		m.warning = "the model fails with every input that was tried at its load: " + tried.RunError
+		m.warning = "the model fails with every input of ones and zeros that was tried at its load, so that it was not run before its first request: " + shortened(tried.RunError)
 	}
 	return m, ctx.Err()
+}
+
+// shortened is the begin of a text.
+func shortened(text string) string {
+	const most = 300
+	if len(text) > most {
+		return strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
 }
 
 // modelFile finds the model in a file or folder.
@@ -175,7 +206,6 @@ type model struct {
 	e         *Engine
 	url       serving.EndpointURL
 	session   *onnxruntime.Session
-	version   string // of ONNX Runtime
 	threads   int64
 	nanAsNull bool
 	maxQueue  int64
@@ -206,11 +236,29 @@ func (m *model) Status() serving.ModelReport {
 
 // Close implements engine.Model.
 func (m *model) Close(context.Context) error {
+	m.close()
+	return nil
+}
+
+func (m *model) close() {
 	if m.batcher != nil {
 		m.batcher.Close()
 	}
 	m.session.Close()
-	return nil
+}
+
+// between computes what preprocess has returned.
+func (m *model) between(ctx context.Context, tensors []engine.Tensor) ([]engine.Tensor, error) {
+	in, err := m.order(tensors)
+	if err != nil {
+		return nil, &engine.Error{Kind: engine.KindBadRequest, Endpoint: m.url, Text: err.Error()}
+	}
+	out, err := m.ask(ctx, &engine.Request{}, in)
+	if err != nil {
+		return nil, m.failure(err)
+	}
+	m.answered.Add(1)
+	return out, nil
 }
 
 // Infer implements engine.Model.

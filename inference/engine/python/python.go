@@ -63,44 +63,17 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	if err != nil {
 		return nil, &engine.LoadError{Text: err.Error(), Final: true, Err: err}
 	}
-	fields, err := spec.Endpoint.Record()
-	if err != nil {
-		return nil, err
-	}
-	own, err := serving.OwnEnvironment(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
-	if err != nil {
-		return nil, &engine.LoadError{Text: err.Error(), Final: true, Err: err}
-	}
-	nanAsNull, err := serving.NaNAsNull(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
-	if err != nil {
-		return nil, &engine.LoadError{Text: err.Error(), Err: err}
-	}
 	method, err := serving.Method(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
 	if err != nil {
 		return nil, &engine.LoadError{Text: err.Error(), Err: err}
 	}
 	extra := map[string]any{}
-	if e.o.Traced {
-		extra["traced"] = true
-	}
-	if nanAsNull {
-		extra[serving.AuxNaNAsNull] = true
-	}
 	if method != "" {
 		extra[serving.AuxMethod] = method
 	}
-	least, most := spec.Limits.Workers(e.o.Workers)
-	limits := serving.Limits{}
-	if spec.Limits != nil {
-		limits = *spec.Limits
-	}
-	group, err := e.o.Host.Start(ctx, own, worker.Spec{
-		Endpoint: string(spec.URL), Engine: spec.Endpoint.EngineType,
-		CodePath: spec.CodePath, CodeName: spec.CodeName, ModelPath: spec.ModelPath, Restore: spec.Restore,
-		Fields: fields, Extra: extra, Variables: spec.Variables, Workers: most, Elastic: most - least, Limits: limits, Batch: batching,
-	})
+	group, err := e.Start(ctx, spec, worker.Spec{Engine: spec.Endpoint.EngineType, Extra: extra, Batch: batching})
 	if err != nil {
-		return nil, loadError(err)
+		return nil, err
 	}
 	// Python can load the model even if the settings are not a valid signature, or its own is none.
 	settings, _ := engine.SignatureOf(spec.Endpoint.Tensors)
@@ -109,6 +82,41 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		e.o.Logger.Warn("signature not usable", "endpoint", spec.URL, "err", err)
 	}
 	return &model{url: spec.URL, group: group, signature: signature.With(settings)}, nil
+}
+
+// Start starts the workers of an endpoint with the Engine, Extra and Batch of own: for Load, and for user code
+// around a computation that is not in Python. Its errors are those of Load.
+func (e *Engine) Start(ctx context.Context, spec engine.Spec, own worker.Spec) (*host.Group, error) {
+	fields, err := spec.Endpoint.Record()
+	if err != nil {
+		return nil, err
+	}
+	environment, err := serving.OwnEnvironment(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
+	if err != nil {
+		return nil, &engine.LoadError{Text: err.Error(), Final: true, Err: err}
+	}
+	nanAsNull, err := serving.NaNAsNull(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
+	if err != nil {
+		return nil, &engine.LoadError{Text: err.Error(), Err: err}
+	}
+	if e.o.Traced {
+		own.Extra["traced"] = true
+	}
+	if nanAsNull {
+		own.Extra[serving.AuxNaNAsNull] = true
+	}
+	least, most := spec.Limits.Workers(e.o.Workers)
+	if spec.Limits != nil {
+		own.Limits = *spec.Limits
+	}
+	own.Endpoint, own.Fields, own.Variables = string(spec.URL), fields, spec.Variables
+	own.CodePath, own.CodeName, own.ModelPath, own.Restore = spec.CodePath, spec.CodeName, spec.ModelPath, spec.Restore
+	own.Workers, own.Elastic = most, most-least
+	group, err := e.o.Host.Start(ctx, environment, own)
+	if err != nil {
+		return nil, loadError(err)
+	}
+	return group, nil
 }
 
 // loadError converts an error of the endpoint to an *engine.LoadError.
@@ -160,12 +168,10 @@ type model struct {
 
 // Infer implements engine.Model.
 func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Response, error) {
-	question := Question(req, m.group)
+	question, at := Question(req, m.group)
 	var begun time.Time
-	var at tracing.Later
 	if req.Span != nil {
-		begun, at = time.Now(), req.Span.Later()
-		question.Traceparent, question.Spans = at.Traceparent(), req.Span.Add
+		begun = time.Now()
 	}
 	var answer *worker.Response
 	var err error
@@ -189,14 +195,18 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 	return ResponseOf(m.url, answer)
 }
 
-// Question converts a request, without its tensors.
-func Question(req *engine.Request, to *host.Group) worker.Request {
-	question := worker.Request{ID: req.ID, Body: req.Body, ContentType: req.ContentType, Depth: req.Depth, Sampled: req.Sampled}
+// Question converts a request, without its tensors. at is the span of the worker, if the request is traced.
+func Question(req *engine.Request, to *host.Group) (question worker.Request, at tracing.Later) {
+	question = worker.Request{ID: req.ID, Body: req.Body, ContentType: req.ContentType, Depth: req.Depth, Sampled: req.Sampled}
 	if req.Client != nil && to.ShowsClient() {
-		question.Client = clientOf(req.Client())
+		question.Client = clientOf(req.Client(), req.Parameters)
 	}
 	question.Loan, _ = req.Loan.(*worker.Loan) // nil for a loan of another Lender
-	return question
+	if req.Span != nil {
+		at = req.Span.Later()
+		question.Traceparent, question.Spans = at.Traceparent(), req.Span.Add
+	}
+	return question, at
 }
 
 // ResponseOf converts an answer of user code.
@@ -210,7 +220,7 @@ func ResponseOf(url serving.EndpointURL, answer *worker.Response) (*engine.Respo
 	}
 	if answer.Tensors != nil {
 		var err error
-		if resp.Tensors, err = Tensors(answer.Tensors, nil); err != nil {
+		if resp.Tensors, err = Tensors(answer.Tensors, "output-"); err != nil {
 			return nil, &engine.Error{Kind: engine.KindInternal, Endpoint: url, Text: "the answer cannot be sent", Err: err}
 		}
 		resp.TensorsAs = answer.Tensors.As
@@ -218,14 +228,17 @@ func ResponseOf(url serving.EndpointURL, answer *worker.Response) (*engine.Respo
 	return resp, nil
 }
 
-// clientOf is a client in the worker's form.
-func clientOf(c engine.Client) []byte {
+// clientOf is a client, and the parameters of its request, in the worker's form.
+func clientOf(c engine.Client, parameters []byte) []byte {
 	var b []byte
 	for _, text := range []string{c.Method, c.Path, c.Query, c.Address} {
 		b = worker.AppendClientText(b, text)
 	}
 	for _, h := range c.Header {
 		b = worker.AppendClientText(worker.AppendClientText(b, h.Name), h.Value)
+	}
+	if parameters != nil {
+		b = worker.AppendClientText(b, string(parameters))
 	}
 	return b
 }

@@ -48,16 +48,16 @@ func ValueOf(url serving.EndpointURL, req *engine.Request) (*worker.Value, error
 	return v, nil
 }
 
-// Tensors converts what user code or a model gave. Arrays without a name get the names, then "output-0" and so on.
-func Tensors(v *worker.Value, unnamed []string) ([]engine.Tensor, error) {
+// DType is the worker's name of a datatype, "" for an unknown one.
+func DType(d engine.Datatype) string { return names[d] }
+
+// Tensors converts what user code gave. Arrays without a name get the prefix and their number.
+func Tensors(v *worker.Value, prefix string) ([]engine.Tensor, error) {
 	list := make([]engine.Tensor, len(v.Tensors))
 	for i, t := range v.Tensors {
 		list[i] = engine.Tensor{Name: t.Name, Datatype: datatypes[t.DType], ContentType: t.ContentType, Shape: t.Shape, Data: t.Data}
 		if v.Layout != worker.DictOfArrays {
-			list[i].Name = "output-" + strconv.Itoa(i)
-			if i < len(unnamed) {
-				list[i].Name = unnamed[i]
-			}
+			list[i].Name = prefix + strconv.Itoa(i)
 		}
 		if list[i].Datatype == "" {
 			if err := convert(&list[i], t); err != nil {

@@ -352,7 +352,7 @@ func FuzzTensorsOfAnAnswer(f *testing.F) {
 	f.Add("<c8", 1, make([]byte, 8))
 	f.Add("<U0", 1<<40, []byte{})
 	f.Fuzz(func(t *testing.T, dtype string, n int, data []byte) {
-		list, err := Tensors(&worker.Value{Tensors: []worker.Tensor{{DType: dtype, Shape: []int64{int64(n)}, Data: data}}}, nil)
+		list, err := Tensors(&worker.Value{Tensors: []worker.Tensor{{DType: dtype, Shape: []int64{int64(n)}, Data: data}}}, "output-")
 		if err != nil {
 			return
 		}

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the libraries' threads wait for each other, also for one row
 
 from nativemodel import RefusedError, extract
 from nativemodel.models import load, only_file

@@ -154,6 +154,15 @@ def test_headers_have_names_in_any_case():
     assert "10.0.0.1" in repr(Request("GET", "/", {}, headers, "", "10.0.0.1", ""))
 
 
+def test_parameters_follow_the_headers():
+    text = b'{"sequence_id":7,"flag":true}'
+    request = request_of(client(fields=[("X", "y")]) + struct.pack("<I", len(text)) + text, "", "")
+    assert request.parameters == {"sequence_id": 7, "flag": True}
+    assert request.headers["x"] == "y"
+    assert request_of(client(), "", "").parameters == {}
+    assert request_of(None, "", "").parameters == {}
+
+
 def test_bytes_of_any_kind_are_read():
     request = request_of(client(path="/gr\u00fcn", query="%ff=%00&x", fields=[("X", "\xff")]), "a/b", "")
     assert request.path == "/gr\u00fcn"

@@ -195,7 +195,7 @@ def test_a_value_that_training_did_not_have(load, model):
     else:
         assert endpoint.value(record) == pytest.approx(model.expected([record]))
     for value in ([1], {"a": 1}):
-        assert endpoint.detail({**RECORDS[0], "kind": value})[0] in (422, 500)
+        assert endpoint.detail({**RECORDS[0], "kind": value})[0] == 422
 
 
 def test_rows_without_names_pass_as_they_are(load, trained):
@@ -212,6 +212,33 @@ def test_rows_without_names_pass_as_they_are(load, trained):
     endpoint = load(None, engine="sklearn", model_path=str(named))
     assert endpoint.value([[3.0, 1.0]]) == endpoint.value({"a": 1.0, "b": 3.0})
     assert endpoint.detail([])[0] == 422
+
+
+def test_rows_become_a_table_for_a_model_that_selects_columns_by_name(load, trained):
+    endpoint = serve(load, trained["pipeline.pkl"])
+    names = ("kind", "size", "age")
+    rows = [[record[name] for name in names] for record in RECORDS]
+    assert endpoint.value(rows) == endpoint.value(RECORDS)
+    assert endpoint.value(rows[1:2]) == endpoint.value(RECORDS[1])
+    status, detail = endpoint.detail([rows[0], rows[1][:2]])
+    assert status == 422
+    assert "row 2 of 2 has 2 values, and the model has 3 columns: 'kind', 'size', 'age'" in detail
+    assert "the row has 1 values" in endpoint.detail([[1]])[1]
+    assert "row 2 of 2 is of type dict" in endpoint.detail([rows[0], RECORDS[0]])[1]
+
+
+def test_a_list_or_an_object_as_a_value_is_named(load, trained):
+    endpoint = serve(load, trained["pipeline.pkl"])
+    for value, what in (({}, "a JSON object"), ([1], "a list")):
+        status, detail = endpoint.detail([RECORDS[0], {**RECORDS[1], "size": value}])
+        assert status == 422, detail
+        assert f"record 2 of 2 has {what} in the column 'size'" in detail
+    joblib, linear = pytest.importorskip("joblib"), pytest.importorskip("sklearn.linear_model")
+    plain = trained["pipeline.pkl"].file.parent / "rows.pkl"
+    joblib.dump(linear.LinearRegression().fit([[1.0, 2.0], [2.0, 1.0]], [1.0, 2.0]), plain)
+    endpoint = load(None, engine="sklearn", model_path=str(plain))
+    status, detail = endpoint.detail([[1.0, 2.0], [1.0, {"a": 1}]])
+    assert (status, "row 2 has a JSON object as value 2" in detail) == (422, True), detail
 
 
 def test_records_become_rows_without_pandas(load, trained, tmp_path, monkeypatch):

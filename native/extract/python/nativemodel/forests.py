@@ -53,9 +53,7 @@ def forest(model: Any, graph: Graph, slot: int) -> dict[str, Output]:
     classes = getattr(model, "classes_", None)
     for estimator in estimators:
         tree = estimator.tree_
-        values = tree.value[:, 0, :]
-        _fractions(values, classes)
-        add_tree(trees, tree, values)
+        add_tree(trees, tree, _values(tree, classes))
     outputs = 1 if classes is None else len(classes)
     graph.notes.append("equal to the library with n_jobs=1; with several jobs it adds up trees in changing order")
     summed = graph.trees(
@@ -74,10 +72,8 @@ def tree(model: Any, graph: Graph, slot: int) -> dict[str, Output]:
     _one_output(model)
     members = _members(model, model, graph)
     classes = getattr(model, "classes_", None)
-    values = model.tree_.value[:, 0, :]
-    _fractions(values, classes)
     trees = Trees()
-    add_tree(trees, model.tree_, values)
+    add_tree(trees, model.tree_, _values(model.tree_, classes))
     outputs = 1 if classes is None else len(classes)
     summed = graph.trees(
         trees, **{"in": slot}, outputs=outputs, init=graph.array(np.full(outputs, -0.0), "f64"), **members
@@ -105,9 +101,16 @@ def _members(model: Any, estimator: Any, graph: Graph) -> dict[str, Any]:
     return members
 
 
-def _fractions(values: Any, classes: Any) -> None:
-    if classes is not None and not np.allclose(values.sum(axis=1), 1):
-        raise RefusedError("it was fitted by scikit-learn before 1.3, whose trees hold counts")
+def _values(tree: Any, classes: Any) -> Any:
+    """The answer of each node. Trees of scikit-learn before 1.3 hold counts, which predict_proba divides."""
+    values = tree.value[:, 0, :]
+    if classes is None:
+        return values
+    if not hasattr(tree, "missing_go_to_left") or not np.allclose(values.sum(axis=1), 1):
+        total = values.sum(axis=1)[:, np.newaxis]
+        total[total == 0.0] = 1.0
+        values = values / total
+    return values
 
 
 def _answers(graph: Graph, slot: int, classes: Any) -> dict[str, Output]:

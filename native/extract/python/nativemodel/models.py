@@ -37,7 +37,10 @@ def handle(model: Any, graph: Graph, slot: int) -> dict[str, Output]:
     handler = handlers().get(name)
     if handler is None:
         raise RefusedError(f"there is no native form of the class {name}")
-    return handler(model, graph, slot)
+    try:
+        return handler(model, graph, slot)
+    except AttributeError as error:  # private attributes differ between releases
+        raise RefusedError(f"the {name} of this release is not known: {error}") from error
 
 
 def full_name(kind: type) -> str:

@@ -118,11 +118,11 @@ class Request:
     """The client's request, for a method with the parameter `request`.
 
     method, path (decoded, without the query), query (name to a list of values), headers, content_type, client (the
-    address that the connection comes from, None if no client has sent the request, as with send_request) and
-    request_id.
+    address that the connection comes from, None if no client has sent the request, as with send_request), request_id,
+    and parameters (those of a request of the Open Inference Protocol, by name; of any other request there are none).
     """
 
-    __slots__ = ("client", "content_type", "headers", "method", "path", "query", "request_id")
+    __slots__ = ("client", "content_type", "headers", "method", "parameters", "path", "query", "request_id")
 
     def __init__(
         self,
@@ -133,6 +133,7 @@ class Request:
         content_type: str,
         client: Optional[str],
         request_id: str,
+        parameters: Optional[dict[str, Any]] = None,
     ) -> None:
         self.method = method
         self.path = path
@@ -141,6 +142,7 @@ class Request:
         self.content_type = content_type
         self.client = client
         self.request_id = request_id
+        self.parameters = {} if parameters is None else parameters
 
     def __repr__(self) -> str:
         return f"Request({self.method!r}, {self.path!r}, client={self.client!r})"

@@ -1,0 +1,199 @@
+//go:build linux
+
+package e2e_test
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+// grpcAddress is the address for gRPC clients.
+func (s *system) grpcAddress() string { return strings.TrimPrefix(s.urls["grpc"], "grpc://") }
+
+// judgeGRPC runs a script of a gRPC client in its environment.
+func (s *system) judgeGRPC(t *testing.T, environment, script string) {
+	t.Helper()
+	python := filepath.Join(root, ".venv-"+environment, "bin/python")
+	if _, err := os.Stat(python); err != nil {
+		t.Fatalf("no .venv-%s: make e2e-protocols", environment)
+	}
+	s.python(t, python, filepath.Join(root, "e2e/testdata/protocols", script), s.grpcAddress())
+}
+
+func TestProtocolsNvidiasClientGetsRightAnswersOverGRPC(t *testing.T) {
+	s := openProtocols(t)
+	s.judgeGRPC(t, "v2-triton", "judge_tritonclient_grpc.py")
+	s.sameMessages(t)
+}
+
+func TestProtocolsOtherClientsGetRightAnswersOverGRPC(t *testing.T) {
+	needsProtocols(t)
+	s := openProtocols(t)
+	t.Run("kserve", func(t *testing.T) { s.judgeGRPC(t, "v2-kserve", "judge_kserve_grpc.py") })
+	t.Run("mlserver", func(t *testing.T) { s.judgeGRPC(t, "v2-mlserver", "judge_mlserver_grpc.py") })
+	t.Run("open-inference-grpc", func(t *testing.T) { s.judgeGRPC(t, "v2-openinference", "judge_openinference_grpc.py") })
+}
+
+// sameMessages compares the messages that the server describes by reflection with those of NVIDIA's client: a field
+// of the same name has the same number and type.
+func (s *system) sameMessages(t *testing.T) {
+	t.Helper()
+	type field struct {
+		number string
+		kind   string
+		many   bool
+	}
+	theirs := map[string]field{}
+	lines := bufio.NewScanner(strings.NewReader(s.python(t, filepath.Join(root, ".venv-v2-triton/bin/python"), filepath.Join(root, "e2e/testdata/protocols/descriptors.py"))))
+	for lines.Scan() {
+		words := strings.Fields(lines.Text())
+		theirs[words[0]+" "+words[1]] = field{words[2], words[3], words[4] == "True"}
+	}
+	others := map[string]bool{ // fields that MLServer and KServe have added
+		".inference.ModelMetadataResponse parameters": true, ".inference.ModelMetadataResponse.TensorMetadata parameters": true,
+		".inference.RepositoryModelLoadResponse model_name": true, ".inference.RepositoryModelLoadResponse is_loaded": true,
+		".inference.RepositoryModelUnloadResponse model_name": true, ".inference.RepositoryModelUnloadResponse is_unloaded": true,
+	}
+	compared := 0
+	var compare func(m *descriptorpb.DescriptorProto, path string)
+	compare = func(m *descriptorpb.DescriptorProto, path string) {
+		for _, f := range m.GetField() {
+			kind := f.GetTypeName()
+			if kind == "" {
+				kind = f.GetType().String()
+			}
+			name := path + " " + f.GetName()
+			ours := field{strconv.Itoa(int(f.GetNumber())), kind, f.GetLabel() == descriptorpb.FieldDescriptorProto_LABEL_REPEATED}
+			their, known := theirs[name]
+			compared++
+			if known && ours != their || !known && !others[name] && !strings.Contains(path, "MetadataResponse.") {
+				t.Errorf("%s: %+v, NVIDIA's is %+v", name, ours, their)
+			}
+		}
+		for _, inner := range m.GetNestedType() {
+			compare(inner, path+"."+inner.GetName())
+		}
+	}
+	conn, err := grpc.NewClient(s.grpcAddress(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // a test
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	reflected, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reflected.Send(&reflectionpb.ServerReflectionRequest{MessageRequest: &reflectionpb.ServerReflectionRequest_FileContainingSymbol{FileContainingSymbol: "inference.GRPCInferenceService"}}); err != nil {
+		t.Fatal(err)
+	}
+	found, err := reflected.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range found.GetFileDescriptorResponse().GetFileDescriptorProto() {
+		var file descriptorpb.FileDescriptorProto
+		if err := proto.Unmarshal(b, &file); err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range file.GetMessageType() {
+			compare(m, "."+file.GetPackage()+"."+m.GetName())
+		}
+	}
+	if compared < 100 {
+		t.Errorf("only %d fields are described", compared)
+	}
+}
+
+// grpcExamples are the examples of NVIDIA's client for gRPC with the arguments that they need, and what becomes of them.
+var grpcExamples = []struct {
+	command string
+	works   bool
+}{
+	{"grpc_client.py", true},
+	{"grpc_explicit_byte_content_client.py", true},
+	{"grpc_explicit_int8_content_client.py", true},
+	{"grpc_explicit_int_content_client.py", true},
+	{"simple_grpc_aio_infer_client.py", true},
+	{"simple_grpc_aio_sequence_stream_infer_client.py", true},
+	{"simple_grpc_aio_sequence_stream_infer_client.py --dyna", true},
+	{"simple_grpc_async_infer_client.py", true},
+	{"simple_grpc_custom_args_client.py", true},
+	{"simple_grpc_infer_client.py", true},
+	{"simple_grpc_infer_client.py -C gzip", true},
+	{"simple_grpc_keepalive_client.py", true},
+	{"simple_grpc_sequence_stream_infer_client.py", true},
+	{"simple_grpc_sequence_stream_infer_client.py --dyna", true},
+	{"simple_grpc_sequence_sync_infer_client.py", true},
+	{"simple_grpc_sequence_sync_infer_client.py --dyna", true},
+	{"simple_grpc_string_infer_client.py", true},
+	{"simple_grpc_custom_repeat.py", false},   // pieces of a streamed answer are texts
+	{"simple_grpc_health_metadata.py", false}, // it wants the server's name to be triton
+	{"simple_grpc_model_control.py", false},   // models are loaded by the configuration
+	{"simple_grpc_shm_client.py", false},      // no shared memory of clients
+	{"simple_grpc_shm_string_client.py", false},
+	{"simple_grpc_cudashm_client.py", false},
+}
+
+func TestProtocolsNvidiasExamplesOverGRPC(t *testing.T) {
+	examples := os.Getenv("CLEARML_SERVING_TRITON_EXAMPLES")
+	if examples == "" {
+		t.Skip("CLEARML_SERVING_TRITON_EXAMPLES names no folder with the examples, which are in no package")
+	}
+	s := openProtocols(t)
+	for _, e := range grpcExamples {
+		cmd := exec.Command(filepath.Join(root, ".venv-v2-triton/bin/python"), append(strings.Fields(e.command), "-u", s.grpcAddress())...)
+		cmd.Dir = examples
+		printed, err := cmd.CombinedOutput()
+		if (err == nil) != e.works {
+			t.Errorf("%s: %v\n%s", e.command, err, printed)
+		}
+	}
+}
+
+// TestPerfAnalyzer runs NVIDIA's perf_analyzer, whose command is CLEARML_SERVING_PERF_ANALYZER. Its report has the
+// server's times, which it takes from the statistics extension.
+func TestPerfAnalyzer(t *testing.T) {
+	command := strings.Fields(os.Getenv("CLEARML_SERVING_PERF_ANALYZER"))
+	if len(command) == 0 {
+		t.Skip("make e2e-perf-analyzer runs it")
+	}
+	s := openProtocols(t)
+	for name, args := range map[string][]string{
+		"HTTP":               {"-i", "http", "-u", strings.TrimPrefix(s.urls["serve"], "http://")},
+		"gRPC":               {"-i", "grpc", "-u", s.grpcAddress()},
+		"gRPC, batches":      {"-i", "grpc", "-u", s.grpcAddress(), "-b", "8"},
+		"gRPC, one stream":   {"-i", "grpc", "-u", s.grpcAddress(), "--streaming", "-a"},
+		"gRPC, 16 at once":   {"-i", "grpc", "-u", s.grpcAddress(), "-a", "--concurrency-range", "16"},
+		"gRPC, a fixed rate": {"-i", "grpc", "-u", s.grpcAddress(), "--request-rate-range", "50"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// A number of requests, because a busy machine is never stable for a time.
+			args := append(append(command[1:len(command):len(command)], "-m", "simple", "--request-count", "200"), args...)
+			printed, err := exec.Command(command[0], args...).CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, printed)
+			}
+			found := regexp.MustCompile(`Successful request count: (\d+)\s+Avg request latency: (\d+) usec \(overhead \d+ usec \+ queue \d+ usec \+ compute input \d+ usec \+ compute infer (\d+) usec \+ compute output \d+ usec\)`).FindSubmatch(printed)
+			if found == nil || string(found[1]) == "0" || string(found[3]) == "0" {
+				t.Errorf("no times of the server:\n%s", printed)
+				return
+			}
+			t.Log(string(found[0]))
+		})
+	}
+}

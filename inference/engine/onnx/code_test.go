@@ -1,0 +1,98 @@
+package onnx
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/python"
+	"clearmlserving/worker"
+	"clearmlserving/worker/host"
+)
+
+// workers runs the Python engine with the interpreter of the machine.
+func workers(t *testing.T) *python.Engine {
+	t.Helper()
+	interpreter := os.Getenv("CLEARML_SERVING_TEST_PYTHON")
+	if interpreter == "" {
+		interpreter = "python3"
+	}
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
+	base, err := worker.FindEnvironment(t.Context(), worker.Search{Candidates: []string{interpreter}, Env: env})
+	if err != nil {
+		if os.Getenv("CLEARML_SERVING_TEST_PYTHON") != "" {
+			t.Fatal(err)
+		}
+		t.Skipf("no Python: %v", err)
+	}
+	p := python.New(python.Options{Host: host.New(host.Options{
+		Find:   func(context.Context) (*worker.Environment, error) { return base, nil },
+		Worker: worker.Options{RuntimeDir: t.TempDir(), ZygoteEnv: env, Preload: []string{}},
+		Env:    env,
+	})})
+	ctx, cancel := context.WithCancel(t.Context())
+	var run sync.WaitGroup
+	run.Go(func() {
+		if err := p.Run(ctx, nil); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		run.Wait()
+	})
+	return p
+}
+
+const around = `class Preprocess:
+    def preprocess(self, body, state, collect_custom_statistics_fn=None):
+        if "wrong" in body:
+            return body["wrong"]
+        state["unit"] = body["unit"]
+        return [[body["a"], body["b"], body["c"]]]
+
+    def postprocess(self, data, state, collect_custom_statistics_fn=None):
+        return {"unit": state["unit"], "sum": float(data[0][0]) + float(data[0][1]) + float(data[0][2])}
+`
+
+func TestCodeRunsAroundTheModel(t *testing.T) {
+	for name, aux := range map[string]any{"one by one": nil, "batched": map[string]any{"max_batch_size": 8.0}} {
+		t.Run(name, func(t *testing.T) {
+			e := newEngine(t)
+			e.o.Python = workers(t)
+			spec := specOf("plus_one.onnx", aux)
+			spec.CodePath, spec.CodeName = filepath.Join(t.TempDir(), "preprocess.py"), "py_code_m"
+			if err := os.WriteFile(spec.CodePath, []byte(around), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Prepare(t.Context(), spec); err != nil {
+				t.Fatal(err)
+			}
+			m, err := e.Load(t.Context(), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for body, want := range map[string]string{
+				`{"a":1,"b":2,"c":3,"unit":"kg"}`: `200 {"unit":"kg","sum":9.0}`,
+				`{"wrong":[[1,2]]}`:               `422 {"detail":"Error [<class 'ValueError'>] processing request: `,
+				`{"a":1,"b":2,"unit":"kg"}`:       `500 {"detail":"Error  [<class 'KeyError'>] processing request: 'c'`,
+			} {
+				resp, err := m.Infer(t.Context(), &engine.Request{Body: []byte(body), ContentType: "application/json"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := fmt.Sprintf("%d %s", resp.Status, resp.Body); !strings.HasPrefix(got, want) {
+					t.Errorf("%s: %s, want %s", body, got, want)
+				}
+			}
+			if err := m.Close(context.WithoutCancel(t.Context())); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

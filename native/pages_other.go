@@ -1,0 +1,5 @@
+//go:build !linux
+
+package native
+
+func hugePages[T any](n int) []T { return make([]T, n) }
