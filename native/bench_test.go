@@ -17,7 +17,7 @@ import (
 	"clearmlserving/native"
 )
 
-// BenchmarkModels measures models of 100 trees, which testdata/bench.py makes with CLEARML_SERVING_TEST_PYTHON, or
+// BenchmarkModels measures models of 100 trees, which testdata/bench.py makes with CLEARML_SERVING_TEST_TABLES, or
 // has made in the folder NATIVE_BENCH.
 func BenchmarkModels(b *testing.B) {
 	folder := os.Getenv("NATIVE_BENCH")

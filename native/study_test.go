@@ -46,9 +46,9 @@ func extract(tb testing.TB, python string, rows int, kinds ...string) []extracte
 // testPython is the Python with the libraries.
 func testPython(tb testing.TB) string {
 	tb.Helper()
-	python := os.Getenv("CLEARML_SERVING_TEST_PYTHON")
+	python := os.Getenv("CLEARML_SERVING_TEST_TABLES")
 	if python == "" {
-		tb.Skip("CLEARML_SERVING_TEST_PYTHON names no Python with scikit-learn")
+		tb.Skip("CLEARML_SERVING_TEST_TABLES names no Python with scikit-learn")
 	}
 	return python
 }

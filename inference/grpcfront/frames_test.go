@@ -14,6 +14,7 @@ import (
 
 	"clearmlserving/inference"
 	"clearmlserving/inference/grpcfront"
+	"clearmlserving/inference/grpcfront/pb"
 )
 
 // wire is a client that writes frames of its own.
@@ -172,6 +173,64 @@ func TestAClientThatPingsWithoutEndIsCut(t *testing.T) {
 	}
 	if got := w.status(t, 1); got != "ENHANCE_YOUR_CALM" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestAClientThatDoesNotReadAnAnswerIsCut(t *testing.T) {
+	r := startPatient(t, 200*time.Millisecond, nil, "echo")
+	message := marshal(t, &pb.ModelInferRequest{
+		ModelName: "echo", Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{1 << 14, 2}}}, RawInputContents: [][]byte{make([]byte, 1<<17)},
+	})
+	ask := func(window uint32) wire {
+		w := connect(t, r.addr)
+		if err := w.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.WriteWindowUpdate(0, 1<<20); err != nil {
+			t.Fatal(err)
+		}
+		w.ask(t, 1, inferPath)
+		whole := frame(uint32(len(message)), message)
+		sent, opened := 0, 1<<16-1 // the window of the server, as it begins
+		for sent < len(whole) {
+			n := min(1<<14, len(whole)-sent, opened)
+			if n == 0 { // until the server opens it
+				f, err := w.ReadFrame()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if u, ok := f.(*http2.WindowUpdateFrame); ok && u.StreamID == 1 {
+					opened += int(u.Increment)
+				}
+				continue
+			}
+			if err := w.WriteData(1, sent+n == len(whole), whole[sent:sent+n]); err != nil {
+				t.Fatal(err)
+			}
+			sent, opened = sent+n, opened-n
+		}
+		return w
+	}
+	reads := ask(1 << 20)
+	if got := reads.status(t, 1); got != "0" {
+		t.Fatalf("a client that reads: %q", got)
+	}
+	read := time.Now()
+	if got := ask(0).status(t, 1); got != "" { // it lets the server send nothing
+		t.Errorf("%q", got)
+	}
+	time.Sleep(time.Until(read.Add(4 * time.Second))) // longer than what was allowed for its answer
+	if err := reads.WritePing(false, [8]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		f, err := reads.ReadFrame()
+		if err != nil {
+			t.Fatalf("a client that has read its answer is cut: %v", err)
+		}
+		if ping, ok := f.(*http2.PingFrame); ok && ping.IsAck() {
+			return
+		}
 	}
 }
 

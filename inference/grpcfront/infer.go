@@ -55,7 +55,7 @@ func (f *Front) infer(_ any, ctx context.Context, receive func(any) error, _ grp
 	if failed != nil {
 		return nil, failed.Err()
 	}
-	m := &encoded{resp.marshal(r.holds)}
+	m := &encoded{resp.marshal(r.holds, f.watched(ctx))}
 	answer.Encoded(time.Since(begun))
 	return m, nil
 }

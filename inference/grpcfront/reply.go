@@ -1,6 +1,8 @@
 package grpcfront
 
 import (
+	"bytes"
+
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -22,8 +24,9 @@ type response struct {
 // copyUpTo is the size of data that is copied behind its header: a buffer of its own costs more.
 const copyUpTo = 4 << 10
 
-// marshal writes the message. Large data of tensors is not copied, unless it is borrowed.
-func (r *response) marshal(borrowed func([]byte) bool) mem.BufferSlice {
+// marshal writes the message. Large data of tensors is not copied, unless it is borrowed; send makes a
+// buffer of it.
+func (r *response) marshal(borrowed func([]byte) bool, send func([]byte) mem.Buffer) mem.BufferSlice {
 	head := make([]byte, 0, 128+64*len(r.outputs))
 	head = appendText(head, 1, r.model)
 	head = appendText(head, 2, r.version)
@@ -67,11 +70,14 @@ func (r *response) marshal(borrowed func([]byte) bool) mem.BufferSlice {
 		data := r.outputs[i].Data
 		head = protowire.AppendTag(head, 6, protowire.BytesType)
 		head = protowire.AppendVarint(head, uint64(len(data)))
-		if len(data) <= copyUpTo || borrowed(data) {
+		if len(data) <= copyUpTo {
 			head = append(head, data...)
 			continue
 		}
-		out = append(out, mem.SliceBuffer(head), mem.SliceBuffer(data))
+		if borrowed(data) {
+			data = bytes.Clone(data)
+		}
+		out = append(out, mem.SliceBuffer(head), send(data))
 		head = nil
 	}
 	if len(head) > 0 {

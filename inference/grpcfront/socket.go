@@ -1,10 +1,14 @@
 package grpcfront
 
 import (
+	"context"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/peer"
 )
 
 // writeTimeout is the default of Front.patience.
@@ -67,4 +71,44 @@ type address struct {
 	net.Addr
 
 	socket *socket
+}
+
+// slowest is how many bytes of an answer a client has to read in a second, after the patience.
+const slowest = 64 << 10
+
+// watchFrom is the size from which data is watched: less fits into the windows of HTTP/2 and of the socket.
+const watchFrom = 64 << 10
+
+// watched makes a buffer of data for the client of ctx. A client that does not read it in time is cut: gRPC
+// would keep it as long as the connection.
+func (f *Front) watched(ctx context.Context) func(data []byte) mem.Buffer {
+	return func(data []byte) mem.Buffer {
+		if len(data) < watchFrom {
+			return mem.SliceBuffer(data)
+		}
+		allowed := f.patience + time.Duration(len(data)/slowest)*time.Second
+		return mem.NewBuffer(&data, unsent{time.AfterFunc(allowed, func() { f.cut(ctx) })})
+	}
+}
+
+// unsent stops a timer when a buffer has been written or given up. It implements mem.BufferPool.
+type unsent struct{ slow *time.Timer }
+
+// Get implements mem.BufferPool. Nobody asks for more memory.
+func (unsent) Get(length int) *[]byte {
+	b := make([]byte, length)
+	return &b
+}
+
+// Put implements mem.BufferPool.
+func (u unsent) Put(*[]byte) { u.slow.Stop() }
+
+// cut closes the connection of a client that does not read.
+func (f *Front) cut(ctx context.Context) {
+	if p, ok := peer.FromContext(ctx); ok {
+		if a, ok := p.Addr.(address); ok {
+			f.o.Logger.Debug("gRPC client that reads nothing is cut", "remote", a.String())
+			_ = a.socket.Close()
+		}
+	}
 }

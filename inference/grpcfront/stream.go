@@ -8,7 +8,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"clearmlserving/inference"
@@ -59,7 +58,7 @@ func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
 			}
 			r := got.request
 			resp := &response{model: r.model, version: r.version, id: r.ID, stream: true, final: true, failed: failed.Message()}
-			sent = out.send(&encoded{resp.marshal(r.holds)})
+			sent = out.send(&encoded{resp.marshal(r.holds, f.watched(ctx))})
 		}
 		got.request.release()
 		requests.Put(got.request)
@@ -121,7 +120,7 @@ func (f *Front) answerOn(ctx context.Context, out *outgoing, r *request) (failed
 			return failed, nil
 		}
 		resp.stream, resp.final = true, true
-		m := &encoded{resp.marshal(r.holds)}
+		m := &encoded{resp.marshal(r.holds, f.watched(ctx))}
 		answer.Encoded(time.Since(begun))
 		return nil, out.send(m)
 	}
@@ -144,13 +143,13 @@ func (f *Front) answerOn(ctx context.Context, out *outgoing, r *request) (failed
 				return status.New(codes.Internal, "Error processing request: "+err.Error()), nil
 			}
 		}
-		if err := out.send(&encoded{resp.marshal(r.holds)}); err != nil {
+		if err := out.send(&encoded{resp.marshal(r.holds, f.watched(ctx))}); err != nil {
 			return nil, err
 		}
 	}
 	if r.emptyFinal {
 		resp.outputs, resp.final = nil, true
-		return nil, out.send(&encoded{resp.marshal(r.holds)})
+		return nil, out.send(&encoded{resp.marshal(r.holds, f.watched(ctx))})
 	}
 	return nil, nil //nolint:nilnil // documented: it is answered
 }
@@ -165,7 +164,7 @@ type outgoing struct {
 // send sends one message. A client that reads nothing is cut.
 func (o *outgoing) send(m *encoded) error {
 	if o.slow == nil {
-		o.slow = time.AfterFunc(o.front.patience, o.cut)
+		o.slow = time.AfterFunc(o.front.patience, func() { o.front.cut(o.stream.Context()) })
 	} else {
 		o.slow.Reset(o.front.patience)
 	}
@@ -176,15 +175,5 @@ func (o *outgoing) send(m *encoded) error {
 func (o *outgoing) end() {
 	if o.slow != nil {
 		o.slow.Stop()
-	}
-}
-
-// cut closes the connection of a client that does not read.
-func (o *outgoing) cut() {
-	if p, ok := peer.FromContext(o.stream.Context()); ok {
-		if a, ok := p.Addr.(address); ok {
-			o.front.o.Logger.Debug("gRPC client that reads nothing is cut", "remote", a.String())
-			_ = a.socket.Close()
-		}
 	}
 }

@@ -34,9 +34,9 @@ type world struct {
 
 func running(tb testing.TB) *world {
 	tb.Helper()
-	name := os.Getenv("CLEARML_SERVING_TEST_PYTHON")
+	name := os.Getenv("CLEARML_SERVING_TEST_TABLES")
 	if name == "" {
-		tb.Skip("CLEARML_SERVING_TEST_PYTHON names no interpreter with scikit-learn")
+		tb.Skip("CLEARML_SERVING_TEST_TABLES names no interpreter with scikit-learn and pandas")
 	}
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + tb.TempDir()}
 	base, err := worker.FindEnvironment(tb.Context(), worker.Search{Candidates: []string{name}, Env: env})
@@ -44,7 +44,7 @@ func running(tb testing.TB) *world {
 		tb.Fatal(err)
 	}
 	if _, ok := base.Packages["pandas"]; !ok {
-		tb.Skip("the interpreter has no pandas: that of make venv-runtime has")
+		tb.Fatal("the interpreter has no pandas: that of make venv-runtime has")
 	}
 	log := slog.New(slog.DiscardHandler)
 	runtime := tb.TempDir()
@@ -76,7 +76,7 @@ func fitted(tb testing.TB, names ...string) string {
 	var mu sync.Mutex
 	var said strings.Builder
 	child, err := process.Start(tb.Context(), process.Spec{
-		Path: os.Getenv("CLEARML_SERVING_TEST_PYTHON"), Args: append([]string{"-B", "testdata/models.py", dir}, names...), Env: []string{"PATH=" + os.Getenv("PATH"), "OMP_NUM_THREADS=1"},
+		Path: os.Getenv("CLEARML_SERVING_TEST_TABLES"), Args: append([]string{"-B", "testdata/models.py", dir}, names...), Env: []string{"PATH=" + os.Getenv("PATH"), "OMP_NUM_THREADS=1"},
 		LogLine: func(_ process.Stream, line []byte) {
 			mu.Lock()
 			defer mu.Unlock()
