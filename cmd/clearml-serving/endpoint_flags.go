@@ -42,7 +42,7 @@ func (f *endpointFlags) declare(cmd *cobra.Command) {
 	flags.Var(wordList(&f.outputSize), "output-size", "sizes of the outputs")
 	flags.Var(wordList(&f.outputType), "output-type", "types of the outputs")
 	flags.Var(wordList(&f.outputName), "output-name", "names of the outputs")
-	flags.Var(wordList(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32 nan_as_null=true method=predict_proba")
+	flags.Var(wordList(&f.aux), "aux-config", "engine settings: a file (config.pbtxt), or words such as max_batch_size=32 nan_as_null=true method=predict_proba accelerate=true")
 }
 
 // noticeEngine tells of an engine that may be stored although no instance of this version

@@ -164,7 +164,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python.Host(), log), onnx), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, log), onnx), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -402,9 +402,9 @@ func (a *app) restOptions() (rest.Options, error) {
 }
 
 // acceleratedEngine computes models in Go whose endpoints ask for it, and leaves the others to inPython.
-func acceleratedEngine(dataDir string, inPython engine.Loader, h *host.Host, log *slog.Logger) *native.Engine {
+func acceleratedEngine(dataDir string, inPython engine.Loader, workers *python.Engine, log *slog.Logger) *native.Engine {
 	return native.New(native.Options{
-		Python: inPython, Host: h, Dir: filepath.Join(dataDir, "native"), RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
+		Python: inPython, Workers: workers, Host: workers.Host(), Dir: filepath.Join(dataDir, "native"), RuntimeDir: filepath.Join(dataDir, "runtime"), Logger: log,
 	})
 }
 

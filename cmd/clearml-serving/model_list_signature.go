@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -63,25 +65,34 @@ func signatureRows(url serving.EndpointURL, s *serving.SignatureReport) (rows []
 	}
 	tensors(input, s.Inputs, s.MoreInputs)
 	tensors(output, s.Outputs, s.MoreOutputs)
-	body := string(s.BodySchema)
+	body := compactJSON(s.BodySchema)
 	switch {
 	case body != "":
-	case s.Table && !s.Preprocessed:
+	case s.Table:
 		body = "a record, a list of records, or rows"
 	default:
 		body = "any JSON"
 	}
 	row("body", "", "", "", serving.Shorten(body, shownValue))
 	if s.AnswerSchema != nil {
-		row("answer", "", "", "", serving.Shorten(string(s.AnswerSchema), shownValue))
+		row("answer", "", "", "", serving.Shorten(compactJSON(s.AnswerSchema), shownValue))
 	}
 	if s.Example != nil {
-		row("example", s.ExampleOf, "", "", serving.Shorten(string(s.Example), shownValue))
+		row("example", s.ExampleOf, "", "", serving.Shorten(compactJSON(s.Example), shownValue))
 	}
 	if len(s.Omitted) > 0 {
 		row("omitted", "", "", "", "too large: "+strings.Join(s.Omitted, ", "))
 	}
 	return rows
+}
+
+// compactJSON is a JSON text on one line.
+func compactJSON(text json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Compact(&b, text) != nil {
+		return string(text)
+	}
+	return b.String()
 }
 
 func shownShape(shape []int64) string {

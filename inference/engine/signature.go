@@ -30,12 +30,18 @@ func ParseSignature(text []byte) (Signature, error) {
 	if s.Source == "" {
 		s.Source = SourceNone
 	}
+	if s.Preprocessed {
+		s.Inputs, s.ModelInputs, s.Table = nil, s.Inputs, false
+	}
+	if s.Postprocessed {
+		s.Outputs, s.ModelOutputs = nil, s.Outputs
+	}
 	return s.WithExample(), nil
 }
 
 // WithExample is s with an example made of the columns of a Table, unless it has a better one.
 func (s Signature) WithExample() Signature {
-	if !s.Table || s.Preprocessed || (s.ExampleOf != "" && s.ExampleOf != ExampleMade) {
+	if !s.Table || (s.ExampleOf != "" && s.ExampleOf != ExampleMade) {
 		return s
 	}
 	if record := s.record(); record != nil {
@@ -120,7 +126,7 @@ func override(known, settings []TensorSpec) []TensorSpec {
 // Body is the JSON Schema of a request's body: BodySchema, or that of records and rows of a Table. nil:
 // any JSON. It is computed by each call.
 func (s Signature) Body() json.RawMessage {
-	if s.BodySchema != nil || !s.Table || s.Preprocessed {
+	if s.BodySchema != nil || !s.Table {
 		return s.BodySchema
 	}
 	record := s.recordSchema()
@@ -260,4 +266,46 @@ func encoded(value any) json.RawMessage {
 		return json.RawMessage("{}") // RawMessage that is no JSON; the callers check it
 	}
 	return bytes.TrimSpace(b.Bytes())
+}
+
+// Nearest is the name that a misspelled one probably means, "" if none is near.
+func Nearest(name string, names []string) string {
+	const longest, most = 64, 500 // bounds the time for a wrong request
+	if len(name) > longest {
+		return ""
+	}
+	best, distance := "", 2 // or more edits are too many
+	if len(name) > 3 {
+		distance = len(name)/3 + 2
+	}
+	for _, n := range names[:min(len(names), most)] {
+		if len(n) > longest || len(n)-len(name) >= distance || len(name)-len(n) >= distance {
+			continue
+		}
+		if d := edits(name, n); d < distance && d < len(name) {
+			best, distance = n, d
+		}
+	}
+	return best
+}
+
+// edits is the Levenshtein distance of two texts, in bytes.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
 }

@@ -60,9 +60,9 @@ func TestATableDescribesItsBodiesAndHasAnExample(t *testing.T) {
 	if len(record.Required) != 5 || body.AnyOf[1].Type != "array" {
 		t.Errorf("%s", s.Body())
 	}
-	s.Preprocessed = true
-	if s.Body() != nil {
-		t.Errorf("behind user code the body is unknown, got %s", s.Body())
+	s = parsed(t, strings.Replace(table, "{", `{"preprocessed":true,"postprocessed":true,`, 1))
+	if s.Body() != nil || s.Example != nil || s.Table || s.Inputs != nil || s.Outputs != nil || len(s.ModelInputs) != 5 || len(s.ModelOutputs) != 1 {
+		t.Errorf("behind user code the body is unknown, got %+v", s)
 	}
 }
 
@@ -125,5 +125,16 @@ func TestNoExampleIsMadeOfAnUnknownColumn(t *testing.T) {
 	s = parsed(t, `{"table":true,"inputs":[{"name":"a","datatype":"FP32"},{"name":"b","datatype":"BOOL"},{"name":"c","datatype":"INT8"},{"name":"d","datatype":"BYTES"}]}`)
 	if want := `{"a": 0.0, "b": false, "c": 0, "d": "text"}`; string(s.Example) != want {
 		t.Errorf("%s, want %s", s.Example, want)
+	}
+}
+
+func TestAMisspelledNameIsFound(t *testing.T) {
+	names := []string{"area", "rooms", "town", "price_per_month", "é"}
+	for name, want := range map[string]string{
+		"areas": "area", "aera": "area", "room": "rooms", "price_per_mnth": "price_per_month", "zzz": "", "": "", strings.Repeat("x", 100): "", "towns": "town",
+	} {
+		if got := engine.Nearest(name, names); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
 	}
 }

@@ -134,12 +134,11 @@ type TensorSpec struct {
 	Open       bool     `json:"open,omitempty"`
 	// Optional: an element may be missing, which is NaN or JSON's null.
 	Optional bool `json:"optional,omitempty"`
+	// AnyName: the only input has a made-up name, and is taken by any other too.
+	AnyName bool `json:"any_name,omitempty"`
 	// Example is a plausible element as JSON, nil if none is known.
 	Example json.RawMessage `json:"example,omitempty"`
 }
-
-// Unnamed is the name of the only input of a model that does not name it.
-const Unnamed = "input-0"
 
 // Signature describes the inputs and outputs of a model, and the bodies of its endpoint.
 type Signature struct {
@@ -148,11 +147,13 @@ type Signature struct {
 	// Table: each input is a column of a table, by its name. A body is then a record, a list of
 	// records, or rows in the order of Inputs.
 	Table bool `json:"table,omitempty"`
-	// Preprocessed: user code makes the inputs of the body, Postprocessed: user code makes the answer of
-	// the outputs. Inputs or Outputs then describe the tensors in the middle, and tell nothing about
-	// the client's body or answer.
-	Preprocessed  bool `json:"preprocessed,omitempty"`
-	Postprocessed bool `json:"postprocessed,omitempty"`
+	// Preprocessed: user code makes the model's inputs of the body or of the tensors of a request, Postprocessed:
+	// user code makes the answer of the model's outputs. ModelInputs and ModelOutputs are then those in the
+	// middle, which tell nothing about the client's.
+	Preprocessed  bool         `json:"preprocessed,omitempty"`
+	Postprocessed bool         `json:"postprocessed,omitempty"`
+	ModelInputs   []TensorSpec `json:"-"`
+	ModelOutputs  []TensorSpec `json:"-"`
 	// BodySchema and AnswerSchema are JSON Schemas (draft 2020-12, without $ref) of the body of a request
 	// and of its answer, nil if unknown. Body also describes the bodies of a Table.
 	BodySchema   json.RawMessage `json:"body_schema,omitempty"`

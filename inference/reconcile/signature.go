@@ -106,11 +106,18 @@ func signatureReport(s engine.Signature) *serving.SignatureReport {
 		return nil
 	}
 	whole := serving.SignatureReport{
-		Source: s.Source, Table: s.Table, Preprocessed: s.Preprocessed, Postprocessed: s.Postprocessed,
+		Source: s.Source, Table: s.Table,
 		BodySchema: s.BodySchema, AnswerSchema: s.AnswerSchema, Example: s.Example, ExampleOf: s.ExampleOf,
 	}
-	whole.Inputs, whole.MoreInputs = tensorReports(s.Inputs)
-	whole.Outputs, whole.MoreOutputs = tensorReports(s.Outputs)
+	inputs, outputs := s.Inputs, s.Outputs
+	if len(inputs) == 0 && len(s.ModelInputs) > 0 {
+		inputs, whole.Preprocessed = s.ModelInputs, true
+	}
+	if len(outputs) == 0 && len(s.ModelOutputs) > 0 {
+		outputs, whole.Postprocessed = s.ModelOutputs, true
+	}
+	whole.Inputs, whole.MoreInputs = tensorReports(inputs)
+	whole.Outputs, whole.MoreOutputs = tensorReports(outputs)
 	cut := whole.Cut(serving.ToldSignature)
 	for _, part := range []*json.RawMessage{&cut.BodySchema, &cut.AnswerSchema, &cut.Example} {
 		if !json.Valid(*part) { // of an engine with a fault: the rest of the status is more important

@@ -178,11 +178,11 @@ func Fit(sig *engine.Signature, tensors []engine.Tensor) ([]engine.Tensor, error
 		if i >= len(sig.Inputs) || sig.Inputs[i].Name != t.Name {
 			at = slices.IndexFunc(sig.Inputs, func(s engine.TensorSpec) bool { return s.Name == t.Name })
 		}
-		if at < 0 && len(sig.Inputs) == 1 && sig.Inputs[0].Name == engine.Unnamed && len(tensors) == 1 {
+		if at < 0 && len(tensors) == 1 && len(sig.Inputs) == 1 && sig.Inputs[0].AnyName {
 			at = 0
 		}
 		if at < 0 {
-			return nil, badRequest("the model has no input '%s'; it takes %s", t.Name, quoted(inputNames(sig.Inputs)))
+			return nil, unknownInput(sig, tensors, t.Name)
 		}
 		spec := &sig.Inputs[at]
 		if err := fitShape(sig, spec, t); err != nil {
@@ -218,6 +218,19 @@ func Fit(sig *engine.Signature, tensors []engine.Tensor) ([]engine.Tensor, error
 		}
 	}
 	return tensors, nil
+}
+
+// unknownInput says which input a name may mean: one that is missing.
+func unknownInput(sig *engine.Signature, tensors []engine.Tensor, name string) error {
+	names := inputNames(sig.Inputs)
+	missing := slices.DeleteFunc(slices.Clone(names), func(n string) bool {
+		return slices.ContainsFunc(tensors, func(t engine.Tensor) bool { return t.Name == n })
+	})
+	hint := ""
+	if near := engine.Nearest(name, missing); near != "" {
+		hint = fmt.Sprintf(" (did you mean '%s'?)", near)
+	}
+	return badRequest("the model has no input '%s'%s; it takes %s", name, hint, quoted(names))
 }
 
 // matrix reports whether a tensor is all columns of a table side by side.

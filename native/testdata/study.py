@@ -243,6 +243,10 @@ def xgboost_kinds():
         x, y = data(5)
         return xgboost.XGBRanker(**few).fit(x, y, qid=np.arange(len(x)) // 10)
 
+    @kind("xgboost", "XGBRegressor, 0 as missing")
+    def _zero():
+        return xgboost.XGBRegressor(missing=0, **few).fit(*data())
+
     @kind("xgboost", "XGBClassifier, early stopping")
     def _early():
         x, y = data(3)
@@ -359,9 +363,10 @@ def main():
         try:
             model = train()
         except (
+            ImportError,
             TypeError,
             ValueError,
-        ) as error:  # a parameter or a kind of data that this release does not have
+        ) as error:  # this release does not have it, or there is no pandas
             absent = str(error).splitlines()[0]
             print(json.dumps({**line, "absent": absent, "releases": releases()}), flush=True)
             continue

@@ -15,7 +15,7 @@ import onnx
 
 import onnxruntime as ort
 
-PACKAGES, RESULTS = (pathlib.Path(p) for p in sys.argv[1:])
+PACKAGES, RESULTS = (pathlib.Path(p).resolve() for p in sys.argv[1:])
 RESULTS.mkdir(parents=True, exist_ok=True)
 rng = np.random.default_rng(1)
 cases = []

@@ -58,7 +58,7 @@ def kind_of(path: str) -> Optional[Kind]:
         if kind is not None:
             return kind
     if path.lower().endswith(".onnx") or (head[:1] == b"\x08" and b"onnx" in head[:256]):
-        return Kind("an ONNX model", cure=TRITON)
+        return Kind("an ONNX model", engine="onnx")
     return None
 
 

@@ -69,6 +69,8 @@ def load_endpoint(spec: dict[str, Any], host: Any) -> Endpoint:
     preprocess, take, columns = _method(instance, "preprocess"), None, None
     if preprocess is None and engine.predict is not None:
         columns = tabular.columns_of(model)
+        if columns is not None:
+            columns = columns._replace(none=signature.columns_with_none(model, columns))
         preprocess = tabular.step_for(columns, engines.rows_only(engine.name))
         take = tabular.take_for(columns, engine.name)
         predict = tabular.explained(predict)

@@ -12,6 +12,7 @@ import math
 import sys
 from typing import Any, Callable, NamedTuple, Optional
 
+import codec
 import hints
 import tabular
 from owner import end_copy
@@ -37,6 +38,7 @@ class Column(NamedTuple):
     categories: Optional[list[str]] = None
     open: bool = False  # other values than the categories are answered too
     sample: Any = None
+    none: bool = False  # training had None for a missing value, which scikit-learn tells from NaN
 
     def spec(self, name: str) -> dict[str, Any]:
         """Return the column as Go reads it."""
@@ -76,6 +78,17 @@ def signature_of(
         if len(json.dumps(found)) > min(MOST_BYTES, max_frame // 2):
             return None
     return found
+
+
+def columns_with_none(model: Any, columns: Optional[tabular.Columns]) -> frozenset[str]:
+    """Return the columns in which a missing value is None, not NaN. Never raises."""
+    if columns is None or columns.numeric:
+        return frozenset()
+    try:
+        return frozenset(name for name, column in _described(model, list(columns.names)).items() if column.none)
+    except BaseException as error:  # of a foreign class
+        end_copy(error)
+        return frozenset()
 
 
 def _guarded(describe: Callable[..., bool], found: dict[str, Any], *args: Any) -> bool:
@@ -154,20 +167,17 @@ def _rows(found: dict[str, Any], model: Any) -> tuple[Optional[dict[str, Any]], 
     """Describe a model of rows without names: the schema of one row and an example of it, None if unknown."""
     first = tabular.first_step(model)
     if _class(first, TEXTS):
-        found["inputs"] = [{"name": "input-0", "datatype": "BYTES", "shape": [-1]}]
+        found["inputs"] = [{"name": "input-0", "any_name": True, "datatype": "BYTES"}]
         return {"type": "string"}, "text"
-    width, datatype, missing, sample = _width(model), "FP64", True, None
-    booster = _booster(first)
-    if booster is None and _lightgbm(first) is None:
+    width, missing, sample = _width(model), True, None
+    if _booster(first) is None and _lightgbm(first) is None:
         known = _described(model, [str(number) for number in range(width or 1)])
         if not all(column.datatype == "FP64" and column.categories is None for column in known.values()):
-            found["inputs"] = [{"name": "input-0", "shape": [-1, width or -1]}]
+            found["inputs"] = [{"name": "input-0", "any_name": True, "shape": [-1, width or -1]}]
             return {"type": "array", **({"minItems": width, "maxItems": width} if width else {})}, None
         missing = all(column.missing != NO for column in known.values())
         sample = [0.0 if column.sample is None else column.sample for column in known.values()]
-    elif booster is not None:
-        datatype = "FP32"
-    found["inputs"] = [{"name": "input-0", "datatype": datatype, "shape": [-1, width or -1]}]
+    found["inputs"] = [{"name": "input-0", "any_name": True, "datatype": "FP64", "shape": [-1, width or -1]}]
     cell: dict[str, Any] = {"type": "number"}
     if missing:
         found["inputs"][0]["optional"] = True
@@ -195,10 +205,10 @@ def _columns(model: Any, columns: tabular.Columns) -> dict[str, Column]:
     if booster is None and _lightgbm(first) is None:
         return _described(model, list(columns.names))
     kinds = dict(zip(columns.names, (booster.feature_types or ()) if booster is not None else ()))
-    plain = "FP64" if booster is None else "FP32"
     described = {}
     for name in columns.names:
-        datatype, categories = {"int": "INT64", "i": "BOOL"}.get(kinds.get(name, ""), plain), None
+        # A whole number may be missing, which is a float, and XGBoost takes any float.
+        datatype, categories = "BOOL" if kinds.get(name) == "i" else "FP64", None
         held = columns.categories.get(name)
         if held is not None:
             datatype, categories, _ = _categories(held)
@@ -321,13 +331,16 @@ def _one_to_one(step: Any) -> bool:
 
 
 def _encoded(encoder: Any, number: int) -> Column:
-    datatype, categories, missing = _categories(encoder.categories_[number])
+    held = encoder.categories_[number]
+    datatype, categories, missing = _categories(held)
     accepts = _class(encoder, ("TargetEncoder",)) or getattr(encoder, "handle_unknown", "error") != "error"
     goes = NO
     if missing or accepts:
         left = getattr(encoder, "encoded_missing_value" if missing else "unknown_value", None)
         goes = PASSES if isinstance(left, float) and math.isnan(left) else GONE
-    return Column(datatype, goes, categories, accepts and categories is not None)
+    plain = held.tolist()
+    none = None in plain and not any(value != value for value in plain)
+    return Column(datatype, goes, categories, accepts and categories is not None, none=none)
 
 
 def _categories(values: Any) -> tuple[str, Optional[list[str]], bool]:
@@ -451,6 +464,8 @@ def _array_schema(output: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of an array with this type and shape."""
     kind = output.get("datatype", "")
     schema: dict[str, Any] = {"type": JSON_TYPES.get(kind, "integer" if "INT" in kind else "number")} if kind else {}
+    if codec.nan_as_null and schema.get("type") == "number":
+        schema["type"] = ["number", "null"]
     for width in reversed(output.get("shape") or [-1]):
         schema = {"type": "array", **({"items": schema} if schema else {})}
         if width >= 0:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import json
+import re
 import sys
 from typing import Any, Callable, NamedTuple, Optional
 
@@ -20,6 +21,9 @@ Step = Callable[[Any, Any, Any], Any]
 SHOWN = 10  # names in a message
 NUMBERS = frozenset({type(None), bool, int, float})
 NAN = float("nan")
+DAMAGED = "damaged"  # in place of categories
+# What NumPy and scikit-learn say of values that they cannot compute with, as of a number in a column of texts.
+OF_VALUES = re.compile(r"ufunc '|not supported between instances|must be a string or a real number|must be real number")
 NESTED = 100  # an object may answer to any name, and so be its own first step
 # XGBoost's numbers for the types of categories in a saved model.
 XGBOOST_KINDS = {9: "int8", 10: "uint8", 11: "int16", 13: "int32", 15: "int64"}
@@ -34,6 +38,7 @@ class Columns(NamedTuple):
     numeric: bool = False  # the other columns are numbers
     refusal: str = ""  # why records cannot be converted
     by_name: bool = False  # the model selects columns by their names, so that it takes only a table
+    none: frozenset[str] = frozenset()  # the columns in which a missing value is None, not NaN
 
 
 def step_for(columns: Optional[Columns], plain: Step) -> Step:
@@ -194,6 +199,9 @@ def _xgboost(model: Any) -> Optional[Columns]:
     if not hasattr(booster, "get_categories") or booster.get_categories().empty():
         return Columns(names, {}, refusal=_without_categories(marked, "save it again with XGBoost 3.1 or newer"))
     trained = dict(zip(names, _xgboost_categories(booster)))
+    damaged = [name for name in marked if trained.get(name) is DAMAGED]
+    if damaged:
+        return Columns(names, {}, refusal=_without_categories(damaged, "train it with ASCII letters", damaged=True))
     if any(trained.get(name) is None for name in marked):
         return Columns(names, {}, refusal=_without_categories(marked, "this version of XGBoost stores them otherwise"))
     # XGBoost gives a value that it does not know the code of another one.
@@ -218,7 +226,9 @@ def _xgboost_categories(booster: Any) -> list[Any]:
         values, offsets, kind = each.get("values"), each.get("offsets"), XGBOOST_KINDS.get(each.get("type"))
         if offsets and values:
             text = bytes(value % 256 for value in values)
-            found.append([text[start:stop].decode() for start, stop in zip(offsets, offsets[1:])])
+            # For columns of pandas XGBoost counts letters where it has to count bytes, and loses the rest.
+            parts = zip(offsets, offsets[1:]) if text.isascii() else ()
+            found.append([text[start:stop].decode() for start, stop in parts] or DAMAGED)
         else:
             found.append(numpy.array(values, kind) if kind and values else None)
     return found
@@ -243,9 +253,10 @@ def _lightgbm(model: Any) -> Optional[Columns]:
     return Columns(names, dict(zip(marked, trained)), numeric=True)
 
 
-def _without_categories(marked: list[str], cure: str) -> str:
+def _without_categories(marked: list[str], cure: str, damaged: bool = False) -> str:
+    what = "has a damaged list of" if damaged else "does not store"
     return (
-        f"the model does not store the categories of its columns {_listed(marked)}, so values with names cannot be "
+        f"the model {what} the categories of its columns {_listed(marked)}, so values with names cannot be "
         f"converted to its numbers; {cure}, or send rows without names, with the numbers of training"
     )
 
@@ -266,7 +277,7 @@ def _table_with(columns: Columns) -> Callable[[dict[str, Any]], Any]:
         for name in columns.names:
             cells = held[name]
             if name not in known:
-                data[name] = _column(pandas, cells, columns.numeric)
+                data[name] = _column(pandas, cells, columns.numeric, name in columns.none)
                 continue
             seen = known[name]
             if not isinstance(cells, list):  # NaN is a missing value
@@ -292,10 +303,14 @@ def _columns_of_rows(rows: list[Any], names: tuple[str, ...]) -> dict[str, list[
     return {name: [row[at] for row in rows] for at, name in enumerate(names)}
 
 
-def _column(pandas: Any, cells: Any, numeric: bool) -> Any:
-    """Return the column with the type that pandas infers, in which null is NaN. An array keeps its type."""
+def _column(pandas: Any, cells: Any, numeric: bool, none: bool) -> Any:
+    """Return the column with the type that pandas infers, in which null is NaN, or None if training had that. An
+    array keeps its type.
+    """
     if not isinstance(cells, list):
         return cells
+    if none:
+        return pandas.Series(cells, dtype=object)
     if numeric and all(type(cell) in NUMBERS for cell in cells):
         return pandas.Series(cells, dtype=float if None in cells else None)
     if cells.count(None) == len(cells):
@@ -328,6 +343,8 @@ def explained(predict: Step) -> Step:
             return predict(data, state, collect)
         except (TypeError, ValueError) as error:
             fault = _nested(data)
+            if not fault and isinstance(error, TypeError) and OF_VALUES.search(str(error)):
+                fault = f"a value has another type than in training: {error}"
             if not fault:
                 raise
             raise ValueError(fault) from error

@@ -39,6 +39,9 @@ const (
 // proofVersion changes when what is proven or kept does.
 const proofVersion = 1
 
+// longestReason bounds the text about a refused model, which may show a row of many columns.
+const longestReason = 2000
+
 // keepUnused is how long an extract is kept that no instance has opened.
 const keepUnused = 30 * 24 * time.Hour
 
@@ -90,7 +93,7 @@ func (e *Engine) proven(ctx context.Context, spec engine.Spec) (*extracted, erro
 		}
 	}
 	if kept.Refused != "" {
-		return nil, &unprovenError{reason: kept.Refused, final: true, report: &kept.Report}
+		return nil, &unprovenError{reason: serving.Shorten(kept.Refused, longestReason), final: true, report: &kept.Report}
 	}
 	return kept, nil
 }

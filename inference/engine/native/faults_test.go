@@ -48,6 +48,7 @@ func TestNativeFulfilsTheContractOfEngines(t *testing.T) {
 // TestAFailedExtractionIsNeverTheService: a process that dies or hangs is a load that fails and may succeed
 // later (true), or a model that stays in Python (auto).
 func TestAFailedExtractionIsNeverTheService(t *testing.T) {
+	running(t) // or the test is skipped, without the libraries
 	dir := fitted(t, "linear")
 	for name, c := range map[string]struct {
 		change func(*Options)

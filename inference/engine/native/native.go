@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/python"
 	"clearmlserving/serving"
 	"clearmlserving/worker/host"
 )
@@ -23,6 +24,8 @@ import (
 type Options struct {
 	// Python loads the endpoints of this engine in Python. It is run by its owner.
 	Python engine.Loader
+	// Workers run the code of endpoints around their models. It is the engine behind Python.
+	Workers *python.Engine
 	// Host runs the short-lived processes. It is run by its owner.
 	Host *host.Host
 	// Dir is where extracts are kept, for all instances with the same data folder. Required.
@@ -110,7 +113,9 @@ func (e *unprovenError) Error() string {
 // accelerate loads the model in Go, or fails with an *unprovenError, or with the error of a model that cannot be loaded at all.
 func (e *Engine) accelerate(ctx context.Context, spec engine.Spec, how serving.Acceleration) (engine.Model, error) {
 	if spec.CodePath != "" {
-		return nil, &unprovenError{reason: "the endpoint has preprocess code, which runs in Python", final: true}
+		if err := codeFits(spec, how); err != nil {
+			return nil, err
+		}
 	}
 	p, err := e.proven(ctx, spec)
 	if err != nil {
@@ -120,7 +125,30 @@ func (e *Engine) accelerate(ctx context.Context, spec engine.Spec, how serving.A
 	if err != nil {
 		return nil, &unprovenError{reason: fmt.Sprintf("its extract cannot be opened: %v", err)}
 	}
-	return m, nil
+	if spec.CodePath == "" {
+		return m, nil
+	}
+	made, err := e.around(ctx, spec, m)
+	if err != nil {
+		return nil, errors.Join(err, m.Close(context.WithoutCancel(ctx)))
+	}
+	return made, nil
+}
+
+// codeFits returns why the model of an endpoint with code stays in Python. What code returns is not known before, and Go
+// has no Python to leave it to, so only accelerate=true says that it suits.
+func codeFits(spec engine.Spec, how serving.Acceleration) error {
+	if how != serving.AccelerateOn {
+		return &unprovenError{reason: "the endpoint has preprocess code, whose results are not known before; accelerate=true computes the model in Go between preprocess and postprocess", final: true}
+	}
+	own, err := serving.OwnEnvironment(spec.Endpoint.EngineType, spec.Endpoint.AuxiliaryCfg)
+	if err != nil {
+		return &engine.LoadError{Text: err.Error(), Final: true, Err: err}
+	}
+	if own {
+		return &unprovenError{reason: "the endpoint has environment=own, and models are compared with the libraries of the shared environment", final: true}
+	}
+	return nil
 }
 
 // keyedLocks are locks by name.

@@ -54,7 +54,7 @@ func running(tb testing.TB) *world {
 		Env:    env,
 	})
 	w := &world{python: python.New(python.Options{Host: h})}
-	w.Engine = New(Options{Python: w.python, Host: h, Dir: filepath.Join(tb.TempDir(), "native"), RuntimeDir: runtime, Logger: log})
+	w.Engine = New(Options{Python: w.python, Workers: w.python, Host: h, Dir: filepath.Join(tb.TempDir(), "native"), RuntimeDir: runtime, Logger: log})
 	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	var run sync.WaitGroup
 	run.Go(func() {

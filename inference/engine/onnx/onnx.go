@@ -54,13 +54,15 @@ type Engine struct {
 	// slots are the cores, which runs of all models share: more threads than cores would only make
 	// all of them slower.
 	slots *semaphore.Weighted
+	// trials bounds the child processes at a time: each holds a model.
+	trials *semaphore.Weighted
 }
 
 // New creates an Engine.
 func New(o Options) *Engine {
 	o.MaxQueue, o.Logger = cmp.Or(o.MaxQueue, 4096), cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	cores := runtime.GOMAXPROCS(0)
-	return &Engine{o: o, cores: cores, slots: semaphore.NewWeighted(int64(cores))}
+	return &Engine{o: o, cores: cores, slots: semaphore.NewWeighted(int64(cores)), trials: semaphore.NewWeighted(int64(cores))}
 }
 
 // Load implements engine.Loader.
@@ -84,7 +86,11 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 	if spec.Limits != nil && spec.Limits.Memory > 0 {
 		limit = spec.Limits.Memory
 	}
+	if err := e.trials.Acquire(ctx, 1); err != nil {
+		return nil, err
+	}
 	tried, err := e.try(ctx, trial{Library: library, Model: file, Threads: settings.Threads, Providers: settings.Providers, Memory: limit})
+	e.trials.Release(1)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +99,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		return nil, err
 	}
 	m.url, m.nanAsNull = spec.URL, nanAsNull
+	m.variables.Store(&spec.Variables)
 	if spec.Limits != nil && spec.Limits.MaxQueue > 0 {
 		m.maxQueue = int64(spec.Limits.MaxQueue)
 	}
@@ -143,14 +150,17 @@ func (e *Engine) load(ctx context.Context, library, file string, settings servin
 	if tried.Probe >= 0 {
 		m.warm(ctx, tried.Probe)
 	} else {
-		m.warning = "the model fails with every input of ones and zeros that was tried at its load, so that it was not run before its first request: " + shortened(tried.RunError)
+		m.warning = "the model fails with every input of ones and zeros that was tried at its load, so that it was not run before its first request: " + tried.RunError
 	}
-	return m, ctx.Err()
+	if err := context.Cause(ctx); err != nil {
+		session.Close()
+		return nil, err
+	}
+	return m, nil
 }
 
 // shortened is the begin of a text.
-func shortened(text string) string {
-	const most = 300
+func shortened(text string, most int) string {
 	if len(text) > most {
 		return strings.ToValidUTF8(text[:most], "") + "…"
 	}
@@ -214,6 +224,8 @@ type model struct {
 	warning   string
 	keys      []keysOf // of the maps of an output, as the first run has returned them
 
+	variables atomic.Pointer[[]string] // of the statistics
+
 	waiting, answered atomic.Int64
 }
 
@@ -273,6 +285,7 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 			return nil, m.failure(err)
 		}
 		m.answered.Add(1)
+		resp.Stats = m.stats(req, in, resp.Tensors)
 		return resp, nil
 	}
 	in, err := jsontensor.Tensors(req.Body, m.signature.Inputs)
@@ -290,7 +303,9 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 		return nil, err
 	}
 	m.answered.Add(1)
-	return m.answer(out), nil
+	resp := m.answer(out)
+	resp.Stats = m.stats(req, in, out)
+	return resp, nil
 }
 
 // ask computes the outputs of ordered inputs, alone or with others.
@@ -390,7 +405,9 @@ func (m *model) warm(ctx context.Context, number int) {
 		m.warning = "the model fails with an input that it has accepted before: " + err.Error()
 		return
 	}
-	m.signature.Example = example(in, m.signature.Table)
+	if m.signature.Example = example(in, m.signature.Table); m.signature.Example != nil {
+		m.signature.ExampleOf = engine.ExampleMade
+	}
 }
 
 // example is the JSON body of inputs, nil if it is long.

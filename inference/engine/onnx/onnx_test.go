@@ -434,3 +434,32 @@ func TestRunsOfAllModelsShareTheCores(t *testing.T) {
 		t.Errorf("%d %s", status, body)
 	}
 }
+
+func TestSampledRequestsReportTheirVariables(t *testing.T) {
+	spec := specOf("columns.onnx", nil)
+	spec.Variables = []string{"age", "city", "label", "nothing"}
+	m := loaded(t, newEngine(t), spec)
+	req := &engine.Request{Body: []byte(`{"age":20,"city":"a","visits":1}`), Sampled: true}
+	resp, err := m.Infer(t.Context(), req)
+	if err != nil || string(resp.Stats) != `{"age":20.0,"city":"a","label":0}` {
+		t.Errorf("%s, %v", resp.Stats, err)
+	}
+	req.Body = []byte(`[{"age":20,"city":"a","visits":1},{"age":30,"city":"b","visits":2}]`)
+	if resp, err = m.Infer(t.Context(), req); err != nil || string(resp.Stats) != `{"age":[[20.0],[30.0]],"city":[["a"],["b"]],"label":[0,1]}` {
+		t.Errorf("%s, %v", resp.Stats, err)
+	}
+	if err := m.SetVariables([]string{"visits"}); err != nil {
+		t.Fatal(err)
+	}
+	if resp, err = m.Infer(t.Context(), req); err != nil || string(resp.Stats) != `{"visits":[[1],[2]]}` {
+		t.Errorf("%s, %v", resp.Stats, err)
+	}
+	req.Sampled = false
+	if resp, err = m.Infer(t.Context(), req); err != nil || resp.Stats != nil {
+		t.Errorf("%s, %v", resp.Stats, err)
+	}
+	many := engine.Tensor{Name: "x", Datatype: engine.FP32, Shape: []int64{2, 10_000}, Data: make([]byte, 80_000)}
+	if few := limited(many); few.Shape[0] != mostVariable+1 || len(few.Data) != 4*(mostVariable+1) {
+		t.Errorf("%v, %d bytes", few.Shape, len(few.Data))
+	}
+}

@@ -156,7 +156,9 @@ func Trial(ctx context.Context, argument string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, err) //nolint:errcheck // the exit code says it
 		return 2
 	}
-	out, err := json.Marshal(t.run(ctx))
+	o := t.run(ctx)
+	o.LoadError, o.RunError = shortened(o.LoadError, 4<<10), shortened(o.RunError, 300) // they are one line of output
+	out, err := json.Marshal(o)
 	if err != nil {
 		fmt.Fprintln(stderr, err) //nolint:errcheck // the exit code says it
 		return 2

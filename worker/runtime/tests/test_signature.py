@@ -58,6 +58,16 @@ def sample(spec):
     return {"": None, "BOOL": False, "BYTES": "text"}.get(kind, 0.0)
 
 
+def test_a_number_may_be_null_where_nan_is_sent_as_null(signed, saved):
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    data, labels = table()
+    spec = saved(linear_model.LinearRegression().fit(data[["rooms"]], labels))
+    _, signature = signed(None, **spec, extra={"nan_as_null": True})
+    assert signature["answer_schema"]["items"] == {"type": ["number", "null"]}
+    _, signature = signed(None, **spec)
+    assert signature["answer_schema"]["items"] == {"type": "number"}
+
+
 def shape_of(answer):
     shape = []
     while isinstance(answer, list):
@@ -236,7 +246,7 @@ def test_a_model_of_texts_takes_texts(signed, saved):
 
     model = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(["good", "bad"], ["pos", "neg"])
     endpoint, signature = signed(**saved(model))
-    assert signature["inputs"] == [{"name": "input-0", "datatype": "BYTES", "shape": [-1]}]
+    assert signature["inputs"] == [{"name": "input-0", "any_name": True, "datatype": "BYTES"}]
     assert signature["body_schema"] == {"type": "array", "minItems": 1, "items": {"type": "string"}}
     check_output(signature, endpoint.value(signature["example"]))
 
@@ -293,7 +303,7 @@ def test_boosters(signed, saved, tmp_path, kind, named):
         assert all(one["optional"] for one in inputs.values())
         if kind.startswith("xgb"):
             kinds = [inputs[name]["datatype"] for name in ("kind", "size", "rooms", "flag")]
-            assert kinds == ["BYTES", "FP32", "INT64", "BOOL"]
+            assert kinds == ["BYTES", "FP64", "FP64", "BOOL"]
         body = {name: sample(one) for name, one in inputs.items()}
     else:
         assert inputs["input-0"]["shape"] == [-1, 2]

@@ -241,6 +241,13 @@ def test_a_list_or_an_object_as_a_value_is_named(load, trained):
     assert (status, "row 2 has a JSON object as value 2" in detail) == (422, True), detail
 
 
+def test_a_number_in_a_column_of_texts_is_the_error_of_the_client(load, trained):
+    endpoint = serve(load, trained["pipeline.pkl"])
+    for body in ([[0, 0, 0]], {"kind": 0, "size": 0, "age": 0}):
+        status, detail = endpoint.detail(body)
+        assert (status, "a value has another type than in training" in detail) == (422, True), detail
+
+
 def test_records_become_rows_without_pandas(load, trained, tmp_path, monkeypatch):
     import sys
 
@@ -271,6 +278,43 @@ def test_xgboost_model_without_its_categories_refuses_records(load, tmp_path):
     assert status == 422
     assert "does not store the categories of its columns 'kind'" in detail
     assert len(endpoint.value([[1, 0.0]])) == 1
+
+
+@pytest.mark.parametrize("missing", [None, float("nan")], ids=["None", "NaN"])
+def test_null_is_the_missing_value_of_training(load, tmp_path, missing):
+    """Encoders of scikit-learn tell None from NaN."""
+    pandas, joblib = pytest.importorskip("pandas"), pytest.importorskip("joblib")
+    from sklearn.impute import SimpleImputer
+    from sklearn.linear_model import LinearRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+
+    words = pandas.Series(["a", "b", missing] * 20, dtype=object)
+    target = [1.0, 2.0, 7.0] * 20
+    for steps in ([], [SimpleImputer(strategy="most_frequent")]):
+        table = pandas.DataFrame({"kind": words, "size": 1.0})
+        encoder = make_pipeline(*steps, OneHotEncoder(handle_unknown="ignore"))
+        model = make_pipeline(encoder, LinearRegression()).fit(table, target)
+        want = model.predict(table.head(3)).tolist()
+        joblib.dump(model, tmp_path / "model.pkl")
+        endpoint = load(None, engine="sklearn", model_path=str(tmp_path / "model.pkl"))
+        records = [{"kind": kind, "size": 1.0} for kind in ("a", "b", None)]
+        assert endpoint.value(records) == pytest.approx(want)
+        assert endpoint.value(records[2]) == pytest.approx(want[2:])
+
+
+def test_xgboost_damages_categories_beyond_ascii(load, tmp_path):
+    """XGBoost counts letters as bytes: "Genève" is stored as "Genèv", what follows is shifted, and the end is lost."""
+    pandas, xgboost = pytest.importorskip("pandas"), pytest.importorskip("xgboost")
+    table = pandas.DataFrame({"town": pandas.Categorical(["Bern", "Genève", "Zürich"] * 20), "size": [1.0, 2.0] * 30})
+    model = xgboost.XGBClassifier(n_estimators=2, enable_categorical=True).fit(table, [0, 1, 0] * 20)
+    model.save_model(tmp_path / "t.ubj")
+    endpoint = load(None, engine="xgboost", model_path=str(tmp_path / "t.ubj"))
+    status, detail = endpoint.detail({"town": "Bern", "size": 1})
+    assert status == 422
+    assert "the model has a damaged list of the categories of its columns 'town'" in detail
+    assert "train it with ASCII letters" in detail
+    assert len(endpoint.value([[1, 2.0]])) == 1
 
 
 def test_text_in_a_column_of_numbers_is_an_error_without_a_stack_trace(load, trained):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -93,8 +93,8 @@ class Booster:
                 column["unknown_missing"] = True
             graph.columns.append(column)
 
-    def sum(self, graph: Graph, slot: int, finite: str) -> int:
-        """Add the stage of the trees."""
+    def sum(self, graph: Graph, slot: int, finite: str, missing: Optional[float] = None) -> int:
+        """Add the stage of the trees. `missing` is a number that marks missing values, beside NaN."""
         trees = Trees()
         most: dict[int, int] = {}
         for number, (tree, group) in enumerate(zip(self.trees, self.info)):
@@ -105,9 +105,15 @@ class Booster:
             for column in most:
                 graph.codes[column] = [float(code) for code in range(most[column] + 1)]
                 graph.unknown[column] = float(most[column] + 3)
+            if missing is not None:
+                graph.boundaries.extend((column, float(missing)) for column in range(self.features))
         members: dict[str, Any] = {"finite": finite} if finite else {}
+        source = list(range(self.features)) if slot == 0 else None
+        if missing is not None:
+            slot = graph.stage("link", **{"in": slot}, function="blank", a=float(missing))
         return graph.trees(
             trees,
+            source,
             **{"in": slot},
             float32=True,
             less=True,
@@ -201,13 +207,11 @@ def booster(model: Any, graph: Graph, slot: int) -> dict[str, Output]:
 
 def wrapper(model: Any, graph: Graph, slot: int) -> dict[str, Output]:
     """A class of the scikit-learn interface, which predicts in place."""
-    missing = model.missing
-    if missing is not None and not math.isnan(missing):
-        raise RefusedError(f"{missing} is its mark of a missing value")
+    missing = None if model.missing is None or math.isnan(model.missing) else float(model.missing)
     inner = model.get_booster()
     what = Booster(inner, model._get_iteration_range(None)[1], in_place=True)
     what.columns(graph)
-    margin = what.sum(graph, slot, "")
+    margin = what.sum(graph, slot, "", missing)
     if slot == 0 and inner.feature_types and "c" in inner.feature_types and graph.feed is None:
         names, types = inner.feature_names, inner.feature_types
         graph.unknown.update(
