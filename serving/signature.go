@@ -49,11 +49,17 @@ type SignatureSize struct {
 	Tensors, Categories int // of each side, of each tensor
 	Text                int // bytes of a name, a category
 	JSON                int // bytes of a schema, an example
+	// Recorded keeps an example that is a recorded request of a client.
+	Recorded bool
 }
 
-// The sizes of a report: as an instance tells it, and as it is stored.
+// exampleRecorded is the origin of an example that is a recorded request.
+const exampleRecorded = "recorded"
+
+// The sizes of a report: as an instance tells it to its operators, and as it is stored, where everybody who
+// may read the service reads it.
 var (
-	ToldSignature   = SignatureSize{Tensors: 200, Categories: 50, Text: 200, JSON: 8 << 10} //nolint:gochecknoglobals // a constant
+	ToldSignature   = SignatureSize{Tensors: 200, Categories: 50, Text: 200, JSON: 8 << 10, Recorded: true} //nolint:gochecknoglobals // a constant
 	storedSignature = SignatureSize{Tensors: 50, Categories: 10, Text: 100, JSON: 1500}     //nolint:gochecknoglobals // a constant
 )
 
@@ -66,6 +72,9 @@ func (r *SignatureReport) Cut(to SignatureSize) *SignatureReport {
 	c.Inputs, c.MoreInputs = cutTensors(r.Inputs, r.MoreInputs, to)
 	c.Outputs, c.MoreOutputs = cutTensors(r.Outputs, r.MoreOutputs, to)
 	c.Omitted = slices.Clone(r.Omitted)
+	if c.ExampleOf == exampleRecorded && !to.Recorded {
+		c.Example, c.ExampleOf = nil, ""
+	}
 	for _, part := range []struct {
 		name string
 		text *json.RawMessage

@@ -3,8 +3,9 @@
 import json
 
 import numpy as np
-import onnxruntime
 import triton_python_backend_utils as triton
+
+import onnxruntime
 
 
 class TritonPythonModel:

@@ -9,9 +9,10 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import onnxruntime
 import pytriton
 from usercode import CASES, MODELS, WORKERS
+
+import onnxruntime
 
 TYPES = {"tensor(float)": "TYPE_FP32", "tensor(double)": "TYPE_FP64", "tensor(int64)": "TYPE_INT64"}
 
@@ -33,7 +34,11 @@ def main() -> None:
     backend.mkdir(parents=True, exist_ok=True)
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = server / f"python_backend_stubs/{version}/triton_python_backend_stub"
-    for file in (*(server / "backends/python").glob("*.so"), *(server / "backends/python").glob("*.py"), stub):
+    for file in (
+        *(server / "backends/python").glob("*.so"),
+        *(server / "backends/python").glob("*.py"),
+        stub,
+    ):
         shutil.copy2(file, backend)
     for case in CASES:
         path = MODELS / f"{case.removesuffix('_onnx')}.onnx"

@@ -1,4 +1,4 @@
-"""Fits the models of the tests, and writes bodies for each: name.pkl (.json, .txt) and name.bodies, one a line.
+"""Fits the models of the tests, and writes bodies for each: name.pkl (.json, .txt), and name.bodies by lines.
 
 models.py folder name...
 """
