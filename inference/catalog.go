@@ -105,9 +105,6 @@ func describedBy(live *router.Live) engine.Signature {
 		return engine.Signature{}
 	}
 	defer live.Release()
-	signature, known := live.Signature()
-	if !known {
-		return engine.Signature{}
-	}
+	signature, _ := live.Signature()
 	return signature
 }

@@ -41,7 +41,7 @@ func ParseSignature(text []byte) (Signature, error) {
 
 // WithExample is s with an example made of the columns of a Table, unless it has a better one.
 func (s Signature) WithExample() Signature {
-	if !s.Table || (s.ExampleOf != "" && s.ExampleOf != ExampleMade) {
+	if !s.Table || s.Preprocessed || (s.ExampleOf != "" && s.ExampleOf != ExampleMade) {
 		return s
 	}
 	if record := s.record(); record != nil {
@@ -126,7 +126,7 @@ func override(known, settings []TensorSpec) []TensorSpec {
 // Body is the JSON Schema of a request's body: BodySchema, or that of records and rows of a Table. nil:
 // any JSON. It is computed by each call.
 func (s Signature) Body() json.RawMessage {
-	if s.BodySchema != nil || !s.Table {
+	if s.BodySchema != nil || !s.Table || s.Preprocessed {
 		return s.BodySchema
 	}
 	record := s.recordSchema()

@@ -134,11 +134,12 @@ type TensorSpec struct {
 	Open       bool     `json:"open,omitempty"`
 	// Optional: an element may be missing, which is NaN or JSON's null.
 	Optional bool `json:"optional,omitempty"`
-	// AnyName: the only input has a made-up name, and is taken by any other too.
-	AnyName bool `json:"any_name,omitempty"`
 	// Example is a plausible element as JSON, nil if none is known.
 	Example json.RawMessage `json:"example,omitempty"`
 }
+
+// Unnamed is the name of the only input of a model that does not name it.
+const Unnamed = "input-0"
 
 // Signature describes the inputs and outputs of a model, and the bodies of its endpoint.
 type Signature struct {

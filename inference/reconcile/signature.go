@@ -106,7 +106,7 @@ func signatureReport(s engine.Signature) *serving.SignatureReport {
 		return nil
 	}
 	whole := serving.SignatureReport{
-		Source: s.Source, Table: s.Table,
+		Source: s.Source, Table: s.Table && !s.Preprocessed,
 		BodySchema: s.BodySchema, AnswerSchema: s.AnswerSchema, Example: s.Example, ExampleOf: s.ExampleOf,
 	}
 	inputs, outputs := s.Inputs, s.Outputs

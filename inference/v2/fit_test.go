@@ -8,7 +8,7 @@ import (
 	v2 "clearmlserving/inference/v2"
 )
 
-func TestMisspelledInputsAreNamed(t *testing.T) {
+func TestARequestNamesTheInputsOfTheSignature(t *testing.T) {
 	tensor := func(name string, d engine.Datatype, shape ...int64) engine.Tensor {
 		count := int64(1)
 		for _, n := range shape {
@@ -19,7 +19,7 @@ func TestMisspelledInputsAreNamed(t *testing.T) {
 	table := engine.Signature{Table: true, Source: engine.SourceModel, Inputs: []engine.TensorSpec{
 		{Name: "area", Datatype: engine.FP64, Shape: []int64{-1, 1}}, {Name: "rooms", Datatype: engine.Int64, Shape: []int64{-1, 1}, Optional: true},
 	}}
-	rows := engine.Signature{Source: engine.SourceModel, Inputs: []engine.TensorSpec{{Name: "input-0", AnyName: true, Datatype: engine.FP64, Shape: []int64{-1, 4}}}}
+	rows := engine.Signature{Source: engine.SourceModel, Inputs: []engine.TensorSpec{{Name: engine.Unnamed, Datatype: engine.FP64, Shape: []int64{-1, 4}}}}
 	named := engine.Signature{Source: engine.SourceSettings, Inputs: []engine.TensorSpec{{Name: "x", Datatype: engine.FP64, Shape: []int64{-1, 4}}}}
 	for name, tc := range map[string]struct {
 		signature engine.Signature

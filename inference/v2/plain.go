@@ -178,7 +178,7 @@ func Fit(sig *engine.Signature, tensors []engine.Tensor) ([]engine.Tensor, error
 		if i >= len(sig.Inputs) || sig.Inputs[i].Name != t.Name {
 			at = slices.IndexFunc(sig.Inputs, func(s engine.TensorSpec) bool { return s.Name == t.Name })
 		}
-		if at < 0 && len(tensors) == 1 && len(sig.Inputs) == 1 && sig.Inputs[0].AnyName {
+		if at < 0 && len(sig.Inputs) == 1 && sig.Inputs[0].Name == engine.Unnamed && len(tensors) == 1 {
 			at = 0
 		}
 		if at < 0 {

@@ -19,7 +19,7 @@ func TestTensorsFitTheSignature(t *testing.T) {
 		{Name: "b", Datatype: engine.Int64, Shape: []int64{-1, 1}},
 		{Name: "c", Datatype: engine.FP64, Shape: []int64{-1, 1}, Optional: true},
 	}}
-	unnamed := engine.Signature{Inputs: []engine.TensorSpec{{Name: "input-0", AnyName: true, Datatype: engine.FP64, Shape: []int64{-1, 2}}}}
+	unnamed := engine.Signature{Inputs: []engine.TensorSpec{{Name: engine.Unnamed, Datatype: engine.FP64, Shape: []int64{-1, 2}}}}
 	settings := engine.Signature{Source: engine.SourceSettings, Inputs: []engine.TensorSpec{{Name: "x", Shape: []int64{2}}}}
 	read := engine.Signature{Inputs: settings.Inputs}
 	a, b := tensor("a", engine.FP32, []float32{1.5, 2}, 2), tensor("b", engine.Uint32, []uint32{7, math.MaxUint32}, 2, 1)

@@ -167,17 +167,17 @@ def _rows(found: dict[str, Any], model: Any) -> tuple[Optional[dict[str, Any]], 
     """Describe a model of rows without names: the schema of one row and an example of it, None if unknown."""
     first = tabular.first_step(model)
     if _class(first, TEXTS):
-        found["inputs"] = [{"name": "input-0", "any_name": True, "datatype": "BYTES"}]
+        found["inputs"] = [{"name": "input-0", "datatype": "BYTES"}]
         return {"type": "string"}, "text"
     width, missing, sample = _width(model), True, None
     if _booster(first) is None and _lightgbm(first) is None:
         known = _described(model, [str(number) for number in range(width or 1)])
         if not all(column.datatype == "FP64" and column.categories is None for column in known.values()):
-            found["inputs"] = [{"name": "input-0", "any_name": True, "shape": [-1, width or -1]}]
+            found["inputs"] = [{"name": "input-0", "shape": [-1, width or -1]}]
             return {"type": "array", **({"minItems": width, "maxItems": width} if width else {})}, None
         missing = all(column.missing != NO for column in known.values())
         sample = [0.0 if column.sample is None else column.sample for column in known.values()]
-    found["inputs"] = [{"name": "input-0", "any_name": True, "datatype": "FP64", "shape": [-1, width or -1]}]
+    found["inputs"] = [{"name": "input-0", "datatype": "FP64", "shape": [-1, width or -1]}]
     cell: dict[str, Any] = {"type": "number"}
     if missing:
         found["inputs"][0]["optional"] = True

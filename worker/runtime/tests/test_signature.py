@@ -246,7 +246,7 @@ def test_a_model_of_texts_takes_texts(signed, saved):
 
     model = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(["good", "bad"], ["pos", "neg"])
     endpoint, signature = signed(**saved(model))
-    assert signature["inputs"] == [{"name": "input-0", "any_name": True, "datatype": "BYTES"}]
+    assert signature["inputs"] == [{"name": "input-0", "datatype": "BYTES"}]
     assert signature["body_schema"] == {"type": "array", "minItems": 1, "items": {"type": "string"}}
     check_output(signature, endpoint.value(signature["example"]))
 
