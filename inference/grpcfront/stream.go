@@ -138,12 +138,14 @@ func (f *Front) answerOn(ctx context.Context, out *outgoing, r *request) (failed
 			return statusOf(failure), nil
 		}
 		resp.outputs = []engine.Tensor{v2.FreeAnswer(piece)}
+		borrowed := r.holds
 		if answer.PieceTensors != nil {
+			borrowed = func([]byte) bool { return true } // the next piece may use its memory
 			if resp.outputs, err = answer.PieceTensors(piece); err != nil {
 				return status.New(codes.Internal, "Error processing request: "+err.Error()), nil
 			}
 		}
-		if err := out.send(&encoded{resp.marshal(r.holds, f.watched(ctx))}); err != nil {
+		if err := out.send(&encoded{resp.marshal(borrowed, f.watched(ctx))}); err != nil {
 			return nil, err
 		}
 	}
