@@ -60,7 +60,7 @@ const exampleRecorded = "recorded"
 // may read the service reads it.
 var (
 	ToldSignature   = SignatureSize{Tensors: 200, Categories: 50, Text: 200, JSON: 8 << 10, Recorded: true} //nolint:gochecknoglobals // a constant
-	storedSignature = SignatureSize{Tensors: 50, Categories: 10, Text: 100, JSON: 1500}     //nolint:gochecknoglobals // a constant
+	storedSignature = SignatureSize{Tensors: 50, Categories: 10, Text: 100, JSON: 1500}                     //nolint:gochecknoglobals // a constant
 )
 
 // Cut is the report in at most that size. The report is not changed.
