@@ -286,6 +286,43 @@ func TestARunEndsWithItsContext(t *testing.T) {
 	}
 }
 
+func TestASessionIsReleasedAfterItsLastRun(t *testing.T) {
+	s := session(t, "loop.onnx")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	for range cap(ended) {
+		go func() {
+			_, err := s.Run(ctx, []Value{numbers[int64](Int64, nil, math.MaxInt64), numbers[float32](Float, []int64{1}, 0)})
+			ended <- err
+		}()
+	}
+	held := func() (runs int, released bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.runs, s.handle == 0
+	}
+	for runs := 0; runs < cap(ended); runs, _ = held() {
+		time.Sleep(time.Millisecond)
+	}
+	s.Close()
+	if runs, released := held(); runs != cap(ended) || released {
+		t.Errorf("%d runs, released: %v", runs, released)
+	}
+	if _, err := s.Run(t.Context(), make([]Value, 2)); !errors.Is(err, ErrClosed) {
+		t.Errorf("a run after Close: %v", err)
+	}
+	cancel()
+	for range cap(ended) {
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	if runs, released := held(); runs != 0 || !released {
+		t.Errorf("%d runs, released: %v", runs, released)
+	}
+	s.Close()
+}
+
 func TestManyRunsAtOnceGetTheirOwnAnswers(t *testing.T) {
 	s := session(t, "plus_one.onnx")
 	var all sync.WaitGroup
