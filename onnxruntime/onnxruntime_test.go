@@ -200,6 +200,7 @@ func TestWrongInputsAreErrors(t *testing.T) {
 		"negative":       {[]Value{with(func(v *Value) { v.Shape = []int64{-1, 3} })}, "no tensor has"},
 		"overflow":       {[]Value{with(func(v *Value) { v.Shape = []int64{1 << 32, 1 << 32} })}, "no tensor has"},
 		"huge":           {[]Value{with(func(v *Value) { v.Shape = []int64{math.MaxInt64, math.MaxInt64, 0} })}, "no tensor has"},
+		"no bytes":       {[]Value{{Type: Float, Shape: []int64{1 << 62}}}, "no tensor has"}, // 2^64 of them
 		"many":           {[]Value{with(func(v *Value) { v.Shape = make([]int64, 65) })}, "65 dimensions"},
 		"no such type":   {[]Value{with(func(v *Value) { v.Type = 99 })}, "no form here"},
 		"strings":        {[]Value{texts("a", "b", "c")}, "Unexpected input data type"},

@@ -151,7 +151,7 @@ func (s *Session) input(f *frame, i int, v *Value) error {
 	}
 	elements := 1
 	for k, n := range v.Shape {
-		if n < 0 || n > 0 && elements > maxElements/int(min(n, maxElements)) {
+		if n < 0 || n > 0 && elements > maxElements/int(n) {
 			return &InputError{name, fmt.Sprintf("has the shape %v, which no tensor has", v.Shape)}
 		}
 		elements *= int(n)
