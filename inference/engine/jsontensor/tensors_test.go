@@ -160,6 +160,26 @@ func TestNumbersOf16BitsAreThoseOfTheirStandards(t *testing.T) {
 	}
 }
 
+func TestATensorWithoutElementsIsNoEndlessText(t *testing.T) {
+	for _, tc := range []struct {
+		shape []int64
+		want  string
+	}{
+		{[]int64{0}, "[]"},
+		{[]int64{2, 0}, "[[],[]]"},
+		{[]int64{0, 1 << 62}, "[]"},
+		{[]int64{1, 2, 0, 1 << 62}, "[[[],[]]]"},
+		{[]int64{1 << 62, 0}, ""},
+		{[]int64{1 << 62, 1 << 62, 0}, ""},
+		{[]int64{1 << 10, 1<<10 + 1, 0}, ""},
+	} {
+		b, err := AppendTensor(nil, &engine.Tensor{Name: "y", Datatype: engine.FP32, Shape: tc.shape}, false)
+		if _, refused := errors.AsType[*AnswerError](err); string(b) != tc.want || refused != (tc.want == "") {
+			t.Errorf("%v: %.40s, %v", tc.shape, b, err)
+		}
+	}
+}
+
 func TestValuesWithoutAFormInJSONAreNamed(t *testing.T) {
 	infinite := binary.LittleEndian.AppendUint32(nil, math.Float32bits(float32(math.Inf(1))))
 	for name, tc := range map[string]struct {

@@ -462,4 +462,7 @@ func TestSampledRequestsReportTheirVariables(t *testing.T) {
 	if few := limited(many); few.Shape[0] != mostVariable+1 || len(few.Data) != 4*(mostVariable+1) {
 		t.Errorf("%v, %d bytes", few.Shape, len(few.Data))
 	}
+	if none := limited(engine.Tensor{Name: "x", Datatype: engine.FP32, Shape: []int64{1 << 40, 0}}); !slices.Equal(none.Shape, []int64{0}) {
+		t.Errorf("%v", none.Shape)
+	}
 }
