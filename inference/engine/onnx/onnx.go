@@ -269,6 +269,11 @@ func (m *model) between(ctx context.Context, tensors []engine.Tensor) ([]engine.
 	if err != nil {
 		return nil, m.failure(err)
 	}
+	for i := range out { // postprocess gets texts, as from ONNX Runtime in Python
+		if out[i].Datatype == engine.Bytes && valid(out[i]) == nil {
+			out[i].ContentType = "str"
+		}
+	}
 	m.answered.Add(1)
 	return out, nil
 }
