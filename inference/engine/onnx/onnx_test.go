@@ -18,6 +18,7 @@ import (
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/enginetest"
+	"clearmlserving/process"
 	"clearmlserving/serving"
 )
 
@@ -348,6 +349,28 @@ func TestAModelThatCrashesCostsItsTrialOnly(t *testing.T) {
 	failed, ok := errors.AsType[*engine.LoadError](err)
 	if !ok || !failed.Final || !strings.Contains(failed.Text, "crashes.onnx was tried in a process of its own") || !strings.Contains(failed.Text, "SIGSEGV") {
 		t.Errorf("%#v", err)
+	}
+}
+
+func TestOnlyACrashOfTheModelIsFinal(t *testing.T) {
+	for name, tc := range map[string]struct {
+		death process.Death
+		want  bool
+	}{
+		"a fault in native code":            {process.Death{Code: 2, LastLines: []string{"SIGSEGV: segmentation violation", "PC=0x0 m=0"}}, true},
+		"a signal":                          {process.Death{Code: -1, Signal: syscall.SIGSEGV}, true},
+		"a panic of ours":                   {process.Death{Code: 2, LastLines: []string{"panic: runtime error: index out of range", ""}}, true},
+		"killed":                            {process.Death{Code: -1, Signal: syscall.SIGKILL}, false},
+		"no memory":                         {process.Death{Code: 2, LastLines: []string{"fatal error: runtime: out of memory"}}, false},
+		"no thread":                         {process.Death{Code: 2, LastLines: []string{"pthread_create failed", "SIGABRT: abort"}}, false},
+		"no thread for Go":                  {process.Death{Code: 2, LastLines: []string{"fatal error: newosproc"}}, false},
+		"a limit that cannot be set":        {process.Death{Code: 1, LastLines: []string{"limit the memory of this process: operation not permitted"}}, false},
+		"another program in our file":       {process.Death{Code: 2, LastLines: []string{"unknown command: onnx-trial"}}, false},
+		"an end without a word or a reason": {process.Death{}, false},
+	} {
+		if got := crashed(tc.death); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 
