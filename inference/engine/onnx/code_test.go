@@ -90,6 +90,10 @@ func TestCodeRunsAroundTheModel(t *testing.T) {
 					t.Errorf("%s: %s, want %s", body, got, want)
 				}
 			}
+			r := m.Status()
+			if batched := r.Batching != nil; batched != (aux != nil) || batched && r.Batching.Batches == 0 || len(r.Warnings) > 0 {
+				t.Errorf("%+v", r)
+			}
 			if err := m.Close(context.WithoutCancel(t.Context())); err != nil {
 				t.Error(err)
 			}
