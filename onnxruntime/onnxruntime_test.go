@@ -200,6 +200,7 @@ func TestWrongInputsAreErrors(t *testing.T) {
 		"negative":       {[]Value{with(func(v *Value) { v.Shape = []int64{-1, 3} })}, "no tensor has"},
 		"overflow":       {[]Value{with(func(v *Value) { v.Shape = []int64{1 << 32, 1 << 32} })}, "no tensor has"},
 		"huge":           {[]Value{with(func(v *Value) { v.Shape = []int64{math.MaxInt64, math.MaxInt64, 0} })}, "no tensor has"},
+		"no bytes":       {[]Value{{Type: Float, Shape: []int64{1 << 62}}}, "no tensor has"}, // 2^64 of them
 		"many":           {[]Value{with(func(v *Value) { v.Shape = make([]int64, 65) })}, "65 dimensions"},
 		"no such type":   {[]Value{with(func(v *Value) { v.Type = 99 })}, "no form here"},
 		"strings":        {[]Value{texts("a", "b", "c")}, "Unexpected input data type"},
@@ -284,6 +285,43 @@ func TestARunEndsWithItsContext(t *testing.T) {
 	if err != nil || of[float32](t, out[0])[0] != 7 {
 		t.Errorf("%v %v", out, err)
 	}
+}
+
+func TestASessionIsReleasedAfterItsLastRun(t *testing.T) {
+	s := session(t, "loop.onnx")
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 2)
+	for range cap(ended) {
+		go func() {
+			_, err := s.Run(ctx, []Value{numbers[int64](Int64, nil, math.MaxInt64), numbers[float32](Float, []int64{1}, 0)})
+			ended <- err
+		}()
+	}
+	held := func() (runs int, released bool) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.runs, s.handle == 0
+	}
+	for runs := 0; runs < cap(ended); runs, _ = held() {
+		time.Sleep(time.Millisecond)
+	}
+	s.Close()
+	if runs, released := held(); runs != cap(ended) || released {
+		t.Errorf("%d runs, released: %v", runs, released)
+	}
+	if _, err := s.Run(t.Context(), make([]Value, 2)); !errors.Is(err, ErrClosed) {
+		t.Errorf("a run after Close: %v", err)
+	}
+	cancel()
+	for range cap(ended) {
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}
+	if runs, released := held(); runs != 0 || !released {
+		t.Errorf("%d runs, released: %v", runs, released)
+	}
+	s.Close()
 }
 
 func TestManyRunsAtOnceGetTheirOwnAnswers(t *testing.T) {

@@ -23,12 +23,17 @@ type frame struct {
 // mostDimensions bounds the rank of a tensor.
 const mostDimensions = 64
 
+// frame begins a run, which back ends.
 func (s *Session) frame() (*frame, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
 	if n := len(s.frames); n > 0 {
 		f := s.frames[n-1]
 		s.frames = s.frames[:n-1]
+		s.runs++
 		return f, nil
 	}
 	f := &frame{}
@@ -46,6 +51,7 @@ func (s *Session) frame() (*frame, error) {
 		f.release(s.library)
 		return nil, err
 	}
+	s.runs++
 	return f, nil
 }
 
@@ -56,7 +62,7 @@ func (f *frame) release(l *Library) {
 	f.fixed.release()
 }
 
-// back releases what a run has left, and keeps the frame for the next.
+// back ends a run: it releases what the run has left, and keeps the frame for the next.
 func (s *Session) back(f *frame) {
 	for _, values := range []words{f.in, f.out} {
 		for i, v := range values {
@@ -67,7 +73,12 @@ func (s *Session) back(f *frame) {
 	f.data.Unpin()
 	s.mu.Lock()
 	s.frames = append(s.frames, f)
+	s.runs--
+	last := s.closed && s.runs == 0
 	s.mu.Unlock()
+	if last {
+		s.release()
+	}
 }
 
 // InputError is an input that Run does not take.
@@ -140,7 +151,7 @@ func (s *Session) input(f *frame, i int, v *Value) error {
 	}
 	elements := 1
 	for k, n := range v.Shape {
-		if n < 0 || n > 0 && elements > maxElements/int(min(n, maxElements)) {
+		if n < 0 || n > 0 && elements > maxElements/int(n) {
 			return &InputError{name, fmt.Sprintf("has the shape %v, which no tensor has", v.Shape)}
 		}
 		elements *= int(n)

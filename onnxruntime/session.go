@@ -2,6 +2,7 @@ package onnxruntime
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,7 +21,12 @@ type Session struct {
 
 	mu     sync.Mutex // guards the rest
 	frames []*frame   // unused ones
+	runs   int        // that have not returned
+	closed bool
 }
+
+// ErrClosed is the error of a Run after Close.
+var ErrClosed = errors.New("the session is closed")
 
 // NewSession loads the model of a file. External data is read from the file's folder.
 func (l *Library) NewSession(path string, o SessionOptions) (*Session, error) {
@@ -134,10 +140,20 @@ func (s *Session) Inputs() []Info { return s.inputs }
 // Outputs describes the outputs. It must not be changed.
 func (s *Session) Outputs() []Info { return s.outputs }
 
-// Close releases the session, after the last Run has returned.
+// Close refuses further runs. The last of those that have begun releases the session: they may take
+// longer than the caller waits.
 func (s *Session) Close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	unused := !s.closed && s.runs == 0
+	s.closed = true
+	s.mu.Unlock()
+	if unused {
+		s.release()
+	}
+}
+
+// release releases all that C holds, when no run is left and none can begin.
+func (s *Session) release() {
 	for _, f := range s.frames {
 		f.release(s.library)
 	}

@@ -112,6 +112,13 @@ func (b *Batcher) Report() *serving.BatchingReport {
 	return b.policy.Report()
 }
 
+// Queued is the number of waiting requests.
+func (b *Batcher) Queued() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.queue)
+}
+
 // Do computes one request. It may return at the end of ctx while Compute runs, so it copies
 // the tensors. An error that is not Compute's is an *engine.Error.
 func (b *Batcher) Do(ctx context.Context, in []engine.Tensor) ([]engine.Tensor, error) {

@@ -244,6 +244,21 @@ func TestTheMemoryOfARequestThatHasEndedMayBeUsedAgain(t *testing.T) {
 	})
 }
 
+func TestRowsWithoutElementsAreNotCounted(t *testing.T) {
+	b := New(Options{
+		Batching: serving.Batching{MaxRows: 4},
+		Compute:  func(_ context.Context, in []engine.Tensor) ([]engine.Tensor, error) { return in, nil },
+	})
+	defer b.Close()
+	out, err := b.Do(t.Context(), []engine.Tensor{{Name: "x", Datatype: engine.FP32, Shape: []int64{1 << 40, 0}}})
+	if err != nil || out[0].Shape[0] != 1<<40 {
+		t.Errorf("%v, %v", out, err)
+	}
+	if r := b.Report(); r.Rows != 1 {
+		t.Errorf("%d rows", r.Rows)
+	}
+}
+
 func TestAFullQueueAndAClosedBatcherRefuse(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := New(Options{URL: "toy", Batching: serving.Batching{MaxRows: 8}, MaxQueue: 1, Compute: func(ctx context.Context, _ []engine.Tensor) ([]engine.Tensor, error) {
@@ -258,6 +273,9 @@ func TestAFullQueueAndAClosedBatcherRefuse(t *testing.T) {
 				}
 			})
 			synctest.Wait()
+		}
+		if n := b.Queued(); n != 1 {
+			t.Errorf("%d wait", n)
 		}
 		_, err := b.Do(t.Context(), numbers(1))
 		if failed, ok := errors.AsType[*engine.Error](err); !ok || failed.Kind != engine.KindOverloaded || !strings.Contains(err.Error(), "'toy'") {

@@ -10,11 +10,12 @@ import (
 )
 
 // rowsOf is the number of rows of a request: the common first dimension of all its
-// tensors. It is 0 for tensors that cannot be stacked.
+// tensors. It is 0 for tensors that cannot be stacked, such as rows without elements: their number
+// is as large as the client says.
 func rowsOf(tensors []engine.Tensor) int64 {
 	rows := int64(0)
 	for i, t := range tensors {
-		if len(t.Shape) == 0 || i > 0 && t.Shape[0] != rows {
+		if len(t.Shape) == 0 || i > 0 && t.Shape[0] != rows || slices.Contains(t.Shape[1:], 0) {
 			return 0
 		}
 		rows = t.Shape[0]

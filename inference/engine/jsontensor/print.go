@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 
@@ -22,10 +23,32 @@ func AppendTensor(b []byte, t *engine.Tensor, nanAsNull bool) ([]byte, error) {
 	if p.size == 0 && p.kind != engine.Bytes {
 		return b, &AnswerError{fmt.Sprintf("output '%s' is of type %s, which has no form in JSON", t.Name, t.Datatype)}
 	}
+	if emptyLists(t.Shape) > mostEmptyLists {
+		return b, &AnswerError{fmt.Sprintf("output '%s' of shape %v is of too many empty lists", t.Name, t.Shape)}
+	}
 	if err := p.nested(t.Shape); err != nil {
 		return b, &AnswerError{fmt.Sprintf("output '%s': %v", t.Name, err)}
 	}
 	return p.b, nil
+}
+
+// mostEmptyLists bounds the lists of a tensor without elements, which no data bounds.
+const mostEmptyLists = 1 << 20
+
+// emptyLists is the number of innermost lists of a tensor without elements, if it is not above the bound; 0
+// for others.
+func emptyLists(shape []int64) int64 {
+	zero := slices.Index(shape, 0)
+	if zero < 0 {
+		return 0
+	}
+	lists := int64(1)
+	for _, n := range shape[:zero] {
+		if lists *= min(n, mostEmptyLists+1); lists > mostEmptyLists {
+			break
+		}
+	}
+	return lists
 }
 
 type printer struct {

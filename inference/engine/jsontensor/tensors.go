@@ -334,6 +334,10 @@ func (p *tensorParser) scalar(i int) error {
 				return p.wrong(i, "no number: "+s.shown())
 			}
 		}
+		if infinite(kind, value) {
+			s.at = begun
+			return p.wrong(i, "no such number: "+s.shown())
+		}
 		part.data = appendFloat(part.data, kind, value)
 		return nil
 	}
@@ -347,6 +351,19 @@ func (p *tensorParser) scalar(i int) error {
 		return p.wrong(i, "no such number: "+s.shown())
 	}
 	return nil
+}
+
+// infinite reports whether a number is out of the range of a type.
+func infinite(kind engine.Datatype, value float64) bool {
+	switch kind { //nolint:exhaustive // of floats
+	case engine.FP32:
+		value = float64(float32(value))
+	case engine.FP16:
+		value = Float16(float16(value))
+	case engine.BF16:
+		value = float64(math.Float32frombits(uint32(bfloat16(float32(value))) << 16))
+	}
+	return math.IsInf(value, 0)
 }
 
 func appendFloat(b []byte, kind engine.Datatype, value float64) []byte {

@@ -62,7 +62,7 @@ func TestNumbersThatATypeCannotHoldAreRefused(t *testing.T) {
 		wrong := map[engine.Datatype]string{
 			engine.Bool: `1|null|"true"`, engine.Int8: `128|-129|1.5|"1"|null|true|01|1e3`, engine.Int16: `32768`, engine.Int32: `2147483648|3e9`,
 			engine.Int64: `9223372036854775808|-9223372036854775809|1e19|9223372036854775808.0`, engine.Uint8: `256|-1|-1.0`, engine.Uint16: `65536`, engine.Uint32: `4294967296`,
-			engine.Uint64: `18446744073709551616|-1|2e19`, engine.FP16: `"1"|true|{}|NaN|.5|1.`, engine.BF16: `[1]`, engine.FP32: `1e|-`, engine.FP64: `1e400`, engine.Bytes: `1|null`,
+			engine.Uint64: `18446744073709551616|-1|2e19`, engine.FP16: `"1"|true|{}|NaN|.5|1.|65520|-1e39`, engine.BF16: `[1]|3.4e38|1e39`, engine.FP32: `1e|-|3.5e38|-1e39`, engine.FP64: `1e400`, engine.Bytes: `1|null`,
 		}[s.Datatype]
 		for value := range strings.SplitSeq(wrong, "|") {
 			for _, body := range []string{"[" + value + "]", `{"` + s.Name + `":[` + value + `]}`} {
@@ -157,6 +157,26 @@ func TestNumbersOf16BitsAreThoseOfTheirStandards(t *testing.T) {
 	}
 	if h := float16(math.NaN()); !math.IsNaN(Float16(h)) {
 		t.Errorf("%#x", h)
+	}
+}
+
+func TestATensorWithoutElementsIsNoEndlessText(t *testing.T) {
+	for _, tc := range []struct {
+		shape []int64
+		want  string
+	}{
+		{[]int64{0}, "[]"},
+		{[]int64{2, 0}, "[[],[]]"},
+		{[]int64{0, 1 << 62}, "[]"},
+		{[]int64{1, 2, 0, 1 << 62}, "[[[],[]]]"},
+		{[]int64{1 << 62, 0}, ""},
+		{[]int64{1 << 62, 1 << 62, 0}, ""},
+		{[]int64{1 << 10, 1<<10 + 1, 0}, ""},
+	} {
+		b, err := AppendTensor(nil, &engine.Tensor{Name: "y", Datatype: engine.FP32, Shape: tc.shape}, false)
+		if _, refused := errors.AsType[*AnswerError](err); string(b) != tc.want || refused != (tc.want == "") {
+			t.Errorf("%v: %.40s, %v", tc.shape, b, err)
+		}
 	}
 }
 

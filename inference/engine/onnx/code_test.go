@@ -90,9 +90,38 @@ func TestCodeRunsAroundTheModel(t *testing.T) {
 					t.Errorf("%s: %s, want %s", body, got, want)
 				}
 			}
+			r := m.Status()
+			if batched := r.Batching != nil; batched != (aux != nil) || batched && r.Batching.Batches == 0 || len(r.Warnings) > 0 {
+				t.Errorf("%+v", r)
+			}
 			if err := m.Close(context.WithoutCancel(t.Context())); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestCodeGetsTextsOfTheModel(t *testing.T) {
+	e := newEngine(t)
+	e.o.Python = workers(t)
+	spec := specOf("zipmap_words.onnx", nil)
+	spec.CodePath, spec.CodeName = filepath.Join(t.TempDir(), "preprocess.py"), "py_code_m"
+	code := `class Preprocess:
+    def postprocess(self, data, state, collect_custom_statistics_fn=None):
+        return {"virginica": "the third"}[data[0][0]]
+`
+	if err := os.WriteFile(spec.CodePath, []byte(code), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := e.Load(t.Context(), spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := m.Infer(t.Context(), &engine.Request{Body: []byte(`[[1,2,3,4]]`), ContentType: "application/json"})
+	if err != nil || resp.Status != 200 || string(resp.Body) != `"the third"` {
+		t.Errorf("%+v, %v", resp, err)
+	}
+	if err := m.Close(context.WithoutCancel(t.Context())); err != nil {
+		t.Error(err)
 	}
 }

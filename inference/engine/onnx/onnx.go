@@ -114,7 +114,7 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		return m, nil
 	}
 	around, err := prepost.Load(ctx, e.o.Python, spec, prepost.Middle{
-		Compute: m.between, Signature: m.signature, Process: true, Close: m.close,
+		Compute: m.between, Signature: m.signature, Process: true, Report: m.report, Close: m.close,
 		FromJSON: func(body []byte) ([]engine.Tensor, error) { return jsontensor.Tensors(body, m.signature.Inputs) },
 	})
 	if err != nil {
@@ -236,14 +236,20 @@ func (m *model) Signature() engine.Signature { return m.signature }
 
 // Status implements engine.Model.
 func (m *model) Status() serving.ModelReport {
-	r := serving.ModelReport{State: serving.StateReady, Queued: int(max(m.waiting.Load(), 0)), Answered: uint64(m.answered.Load()), MaxQueue: int(m.maxQueue)} //nolint:gosec // positive
+	r := serving.ModelReport{State: serving.StateReady, Answered: uint64(m.answered.Load()), MaxQueue: int(m.maxQueue)} //nolint:gosec // positive
+	m.report(&r)
+	return r
+}
+
+// report completes the report of the endpoint.
+func (m *model) report(r *serving.ModelReport) {
+	r.Queued += int(max(m.waiting.Load(), 0))
 	if m.batcher != nil {
-		r.Batching = m.batcher.Report()
+		r.Batching, r.Queued = m.batcher.Report(), r.Queued+m.batcher.Queued()
 	}
 	if m.warning != "" {
-		r.Warnings = []string{m.warning}
+		r.Warnings = append(slices.Clip(r.Warnings), m.warning)
 	}
-	return r
 }
 
 // Close implements engine.Model.
@@ -268,6 +274,11 @@ func (m *model) between(ctx context.Context, tensors []engine.Tensor) ([]engine.
 	out, err := m.ask(ctx, &engine.Request{}, in)
 	if err != nil {
 		return nil, m.failure(err)
+	}
+	for i := range out { // postprocess gets texts, as from ONNX Runtime in Python
+		if out[i].Datatype == engine.Bytes && valid(out[i]) == nil {
+			out[i].ContentType = "str"
+		}
 	}
 	m.answered.Add(1)
 	return out, nil

@@ -18,6 +18,7 @@ import (
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/enginetest"
+	"clearmlserving/process"
 	"clearmlserving/serving"
 )
 
@@ -351,6 +352,28 @@ func TestAModelThatCrashesCostsItsTrialOnly(t *testing.T) {
 	}
 }
 
+func TestOnlyACrashOfTheModelIsFinal(t *testing.T) {
+	for name, tc := range map[string]struct {
+		death process.Death
+		want  bool
+	}{
+		"a fault in native code":            {process.Death{Code: 2, LastLines: []string{"SIGSEGV: segmentation violation", "PC=0x0 m=0"}}, true},
+		"a signal":                          {process.Death{Code: -1, Signal: syscall.SIGSEGV}, true},
+		"a panic of ours":                   {process.Death{Code: 2, LastLines: []string{"panic: runtime error: index out of range", ""}}, true},
+		"killed":                            {process.Death{Code: -1, Signal: syscall.SIGKILL}, false},
+		"no memory":                         {process.Death{Code: 2, LastLines: []string{"fatal error: runtime: out of memory"}}, false},
+		"no thread":                         {process.Death{Code: 2, LastLines: []string{"pthread_create failed", "SIGABRT: abort"}}, false},
+		"no thread for Go":                  {process.Death{Code: 2, LastLines: []string{"fatal error: newosproc"}}, false},
+		"a limit that cannot be set":        {process.Death{Code: 1, LastLines: []string{"limit the memory of this process: operation not permitted"}}, false},
+		"another program in our file":       {process.Death{Code: 2, LastLines: []string{"unknown command: onnx-trial"}}, false},
+		"an end without a word or a reason": {process.Death{}, false},
+	} {
+		if got := crashed(tc.death); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 func TestAModelThatNeedsTooMuchMemoryIsRefused(t *testing.T) {
 	e := newEngine(t)
 	spec := specOf("forest.onnx", nil)
@@ -461,5 +484,8 @@ func TestSampledRequestsReportTheirVariables(t *testing.T) {
 	many := engine.Tensor{Name: "x", Datatype: engine.FP32, Shape: []int64{2, 10_000}, Data: make([]byte, 80_000)}
 	if few := limited(many); few.Shape[0] != mostVariable+1 || len(few.Data) != 4*(mostVariable+1) {
 		t.Errorf("%v, %d bytes", few.Shape, len(few.Data))
+	}
+	if none := limited(engine.Tensor{Name: "x", Datatype: engine.FP32, Shape: []int64{1 << 40, 0}}); !slices.Equal(none.Shape, []int64{0}) {
+		t.Errorf("%v", none.Shape)
 	}
 }

@@ -93,7 +93,7 @@ func (e *Engine) try(ctx context.Context, t trial) (*outcome, error) {
 	out := &outcome{}
 	if death.Code != 0 || json.Unmarshal(said, out) != nil {
 		text := fmt.Sprintf("%s was tried in a process of its own, which it has ended: %s", name, explained(death, t.Memory))
-		return nil, &engine.LoadError{Text: text, Final: !death.OOM && death.Signal != syscall.SIGKILL && !saysNoMemory(death.LastLines), Err: death}
+		return nil, &engine.LoadError{Text: text, Final: crashed(death), Err: death}
 	}
 	if out.LoadError != "" {
 		return nil, &engine.LoadError{Text: out.LoadError, Final: out.Final}
@@ -117,7 +117,7 @@ func explained(d process.Death, limit int64) string {
 // with its registers.
 func telling(lines []string) string {
 	for _, line := range lines {
-		if strings.HasPrefix(line, "SIG") || strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "panic: ") {
+		if saysCrash(line) {
 			return line
 		}
 	}
@@ -127,10 +127,30 @@ func telling(lines []string) string {
 	return lines[len(lines)-1]
 }
 
+func saysCrash(line string) bool {
+	return strings.HasPrefix(line, "SIG") || strings.HasPrefix(line, "fatal error: ") || strings.HasPrefix(line, "panic: ")
+}
+
+// crashed reports whether the model has ended the process, which it does on every machine. All else may be
+// this machine's fault: another program in the place of this one, no memory, no threads.
+func crashed(d process.Death) bool {
+	if d.OOM || d.Signal == syscall.SIGKILL || saysNoMemory(d.LastLines) || says(d.LastLines, noThread...) {
+		return false
+	}
+	return d.Signal != 0 || slices.ContainsFunc(d.LastLines, saysCrash)
+}
+
+// noThread are words of Go, and of ONNX Runtime, for a thread that the system does not allow.
+var noThread = []string{"pthread_create failed", "newosproc"} //nolint:gochecknoglobals // a constant table
+
 func saysNoMemory(lines []string) bool {
+	return says(lines, "out of memory", "bad_alloc", "cannot allocate memory")
+}
+
+func says(lines []string, words ...string) bool {
 	for _, line := range lines {
-		for _, word := range []string{"out of memory", "bad_alloc", "cannot allocate memory"} {
-			if bytes.Contains(bytes.ToLower([]byte(line)), []byte(word)) {
+		for _, word := range words {
+			if strings.Contains(strings.ToLower(line), word) {
 				return true
 			}
 		}
@@ -200,7 +220,7 @@ func (t trial) run(ctx context.Context) outcome {
 
 // final reports whether a model cannot be loaded on any machine.
 func final(err error) bool {
-	if onnxruntime.OutOfMemory(err) {
+	if onnxruntime.OutOfMemory(err) || says([]string{err.Error()}, noThread...) {
 		return false
 	}
 	failed, ok := errors.AsType[*onnxruntime.Error](err)

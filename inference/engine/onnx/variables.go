@@ -64,6 +64,8 @@ func limited(t engine.Tensor) *engine.Tensor {
 		elements *= n
 	}
 	switch size := t.Datatype.Size(); {
+	case elements == 0:
+		t.Shape = []int64{0} // not as many lists as the client wants
 	case elements == 1:
 		t.Shape = nil
 	case elements > mostVariable:

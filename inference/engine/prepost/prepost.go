@@ -64,6 +64,9 @@ type Middle struct {
 	// Process: a method process of the code replaces the computation, as with the engine triton of the
 	// original. Else it is ignored, as with its other engines.
 	Process bool
+	// Report completes the workers' report with that of a Compute that batches, or has warnings. nil: nothing to
+	// add.
+	Report func(*serving.ModelReport)
 	// Close releases the computation, when no request is left. nil: nothing to release.
 	Close func()
 }
@@ -274,7 +277,7 @@ func (m *Model) Lend(size int) engine.Loan {
 // SetVariables implements engine.VariableSetter.
 func (m *Model) SetVariables(names []string) error { return m.group.SetVariables(names) }
 
-// Status implements engine.Model: the workers', and the batches of the computation.
+// Status implements engine.Model: the workers', and what the computation adds.
 func (m *Model) Status() serving.ModelReport {
 	s := m.group.Status()
 	if s.State == serving.StateLoading { // for a few milliseconds, in which requests wait
@@ -282,6 +285,9 @@ func (m *Model) Status() serving.ModelReport {
 	}
 	if m.batcher != nil {
 		s.Batching = m.batcher.Report()
+	}
+	if m.m.Report != nil {
+		m.m.Report(&s)
 	}
 	return s
 }
