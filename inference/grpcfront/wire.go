@@ -108,6 +108,14 @@ func nameIn(message []byte) (model, version string) {
 	return model, version
 }
 
+// abandon leaves the memory of the message to the garbage collector, as it may be in use, and stops counting it.
+func (r *request) abandon() {
+	if r.held != nil {
+		r.held.Add(-r.size)
+		r.held = nil
+	}
+}
+
 // release frees the memory of the message, and clears r for another.
 func (r *request) release() {
 	r.pieces.Free()
