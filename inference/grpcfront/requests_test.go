@@ -296,6 +296,28 @@ func TestRequestsThatFailAreNotHeld(t *testing.T) {
 	}
 }
 
+// The key of a client may be for one endpoint, which counts what it is refused.
+func TestOneMessageTooManyIsRefusedForItsEndpoint(t *testing.T) {
+	keys := newKeyRing()
+	one := "Bearer " + keys.add("one", time.Time{}, "waits")
+	r := start(t, func(o *inference.Options, f *grpcfront.Options) {
+		keys.with(t)(o, f)
+		f.MaxBody = 1000
+	}, "waits")
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "authorization", one))
+	defer cancel()
+	done := make(chan error, 12)
+	for range cap(done) {
+		go func() {
+			done <- r.Invoke(ctx, "/inference.GRPCInferenceService/ModelInfer", raw("waits", 100), new(pb.ModelInferResponse))
+		}()
+	}
+	is(t, "one too many", within(t, "an answer", done), codes.ResourceExhausted, "Too many large requests")
+	if e := r.core.Status().Endpoints[0]; e.Refused == 0 {
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestGarbageIsAnInvalidArgument(t *testing.T) {
 	r := start(t, nil, "echo")
 	for name, garbage := range map[string][]byte{

@@ -91,11 +91,15 @@ func (r *request) join(loan engine.Loan) {
 	r.read(loan.Bytes())
 }
 
-// nameIn is the model and version at the beginning of a message, where all known clients write them.
-func nameIn(message []byte) (model, version string) {
-	for len(message) > 0 {
-		number, kind, value, _, rest, err := field(message)
-		if err != nil || number > 2 || kind != protowire.BytesType || !utf8.Valid(value) {
+// nameIn is the model and version at the beginning of a message, where all known clients write them. Both are "" if
+// the piece of the message ends before the field that follows them: it may have only a part of them.
+func nameIn(piece []byte) (model, version string) {
+	for len(piece) > 0 {
+		if number, _, n := protowire.ConsumeTag(piece); n > 0 && number > 2 {
+			return model, version
+		}
+		number, kind, value, _, rest, err := field(piece)
+		if err != nil || kind != protowire.BytesType || !utf8.Valid(value) {
 			break
 		}
 		if number == 1 {
@@ -103,9 +107,9 @@ func nameIn(message []byte) (model, version string) {
 		} else {
 			version = string(value)
 		}
-		message = rest
+		piece = rest
 	}
-	return model, version
+	return "", ""
 }
 
 // abandon leaves the memory of the message to the garbage collector, as it may be in use, and stops counting it.

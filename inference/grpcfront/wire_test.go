@@ -233,6 +233,23 @@ func TestParametersReachTheModel(t *testing.T) {
 	}
 }
 
+// The first piece of a message may end anywhere.
+func TestANameIsReadOnlyIfItIsWhole(t *testing.T) {
+	message, err := proto.Marshal(&pb.ModelInferRequest{ModelName: "m", ModelVersion: "12", Id: "7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range len(message) + 1 {
+		model, version := nameIn(message[:i])
+		if (model != "" || version != "") && (model != "m" || version != "12") {
+			t.Errorf("of %d bytes: %q %q", i, model, version)
+		}
+		if i == len(message) && model != "m" {
+			t.Error("the whole message has no name")
+		}
+	}
+}
+
 // FuzzRequest compares the reader of requests with protobuf's: what it takes, protobuf takes, with the
 // same content. It also compares the writer of answers.
 func FuzzRequest(f *testing.F) {
