@@ -45,6 +45,7 @@ type request struct {
 	emptyFinal bool
 
 	parameters []parameter // those of the model
+	entries    int         // of the map of parameters on the wire
 	dimensions []int64     // of all inputs
 	raw        [][]byte    // data of the inputs, or none
 	contents   [][]byte    // typed data of the inputs as on the wire, nil if no input has any
@@ -384,6 +385,9 @@ func outputParameter(o *v2.Output, b []byte) error {
 
 // addParameter reads a parameter of the request. The last one of a name counts.
 func (r *request) addParameter(b []byte) error {
+	if r.entries++; r.entries > maxParameters { // also those that replace another: each is compared with all
+		return badRequest("the request has more than %d parameters", maxParameters)
+	}
 	p, err := parameterOf(b)
 	if err != nil {
 		return err
@@ -409,9 +413,6 @@ func (r *request) addParameter(b []byte) error {
 			r.parameters[i] = p
 			return nil
 		}
-	}
-	if len(r.parameters) == maxParameters {
-		return badRequest("the request has more than %d parameters", maxParameters)
 	}
 	r.parameters = append(r.parameters, p)
 	return nil
