@@ -91,6 +91,13 @@ func sizeOf(tensors []engine.Tensor) (size int) {
 	return size
 }
 
+// leastSize is a lower bound of the size of a copy with its JSON, in which each element takes at least a quarter of
+// its binary form.
+func leastSize(request, answer []engine.Tensor) int64 {
+	size := sizeOf(request)
+	return int64(size + (size+sizeOf(answer))/4)
+}
+
 // cloneTensors copies what is left of a request without its client.
 func cloneTensors(req *engine.Request) *engine.Request {
 	c := engine.Request{TensorsAs: strings.Clone(req.TensorsAs), Parameters: bytes.Clone(req.Parameters), Outputs: slices.Clone(req.Outputs), Tensors: slices.Clone(req.Tensors)}
