@@ -113,3 +113,26 @@ func TestTensorsThatAreTooLargeAreNotCopiedAsJSON(t *testing.T) {
 		t.Errorf("%+v, %d observed", report, len(log.bodies))
 	}
 }
+
+// A stream is observed, and sent to the shadow, whatever the form of its request.
+func TestStreamsForTensorsAreCopied(t *testing.T) {
+	log := &observer{share: func(o serving.EndpointOptions) bool { return o.Log != nil }}
+	s := core(t, inference.Options{Observers: []inference.Observer{log}}, nil,
+		`{"streams":{"request_log":{"share":1},"shadow":{"to":"other","share":1}}}`, "streams", "other")
+	x := engine.Tensor{Name: "x", Datatype: engine.Int8, Shape: []int64{2}, Data: []byte{1, 2}}
+	if resp, failure := ask(t, s, "streams", engine.Request{Tensors: []engine.Tensor{x}}); failure != nil || resp.Status != 200 {
+		t.Fatalf("%+v %v", resp, failure)
+	}
+	if want := []string{`{"x":[1,2]}`}; !slices.Equal(log.bodies, want) {
+		t.Errorf("observed %q, want %q", log.bodies, want)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		report := s.Status().Shadows
+		if len(report) == 1 && report[0].Shadowed == 1 && report[0].Dropped+report[0].Errors+report[0].Different == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v", report)
+		}
+	}
+}

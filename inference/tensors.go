@@ -53,16 +53,16 @@ func rowsOf(m engine.Model, tensors []engine.Tensor) int64 {
 	return max(tensors[0].Shape[0], 1)
 }
 
-// plainForms are a request with tensors and its answer as JSON, for those that keep copies of bodies. ok is false if they
-// have no such form.
+// plainForms are a request with tensors and its answer as JSON, for those that keep copies of bodies; a streamed answer is
+// not kept. ok is false if they have no such form.
 func plainForms(m engine.Model, req *engine.Request, answer *engine.Response) (body, answered []byte, ok bool) {
-	if answer.Stream != nil {
-		return nil, nil, false
-	}
 	signature := signatureOf(m)
 	body, err := v2.Body(req.Tensors, signature.Table)
 	if err != nil {
 		return nil, nil, false
+	}
+	if answer.Stream != nil {
+		return body, nil, true
 	}
 	if answer.Status >= http.StatusBadRequest || answer.Tensors == nil {
 		return body, bytes.Clone(answer.Body), true
