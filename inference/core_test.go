@@ -189,6 +189,25 @@ func TestTensorsAndSignaturesPassTheCore(t *testing.T) {
 	}
 }
 
+func TestQuestionsAboutAModelAreNotCountedAsRequests(t *testing.T) {
+	s := core(t, inference.Options{}, nil, `{}`, "broken")
+	about := inference.Head{Endpoint: "broken"}
+	_, first := s.ModelMetadata(about, "broken")
+	_, second := s.ModelConfig(about, "broken")
+	_, third := s.ModelStatistics(about, "broken", "")
+	for _, failure := range []*inference.Failure{first, second, third} {
+		if failure == nil || failure.Kind != inference.KindNotReady {
+			t.Errorf("%+v", failure)
+		}
+	}
+	if e := s.Status().Endpoints[0]; e.Requests != 0 || e.Errors != 0 {
+		t.Errorf("%+v", e.Counts)
+	}
+	if _, failure := s.Admit(about); failure == nil || s.Status().Endpoints[0].Errors != 1 {
+		t.Errorf("a request: %+v", failure)
+	}
+}
+
 func TestRequestsWithTensorsAreNeitherRecordedNorCopiedAsEmptyOnes(t *testing.T) {
 	s := core(t, inference.Options{RecordingsDir: t.TempDir()}, nil, `{"echo":{"record":{"share":1},"shadow":{"to":"x","share":1}}}`, "echo", "x")
 	in := []engine.Tensor{{Name: "x", Datatype: engine.Int8, Shape: []int64{1}, Data: []byte{1}}}
