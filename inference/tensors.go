@@ -3,6 +3,7 @@ package inference
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,6 +20,16 @@ func signatureOf(m engine.Model) engine.Signature {
 	return engine.Signature{}
 }
 
+// misfit is an error about a client's tensors. Its text may have one of their values, so it is not logged.
+type misfit struct{ error }
+
+func (m misfit) Unwrap() error { return m.error }
+
+// LogValue implements slog.LogValuer.
+func (misfit) LogValue() slog.Value {
+	return slog.StringValue("the tensors do not fit the inputs of the model; the client has been told how")
+}
+
 // inferTensors asks a model with tensors that fit its signature. Of the free tensors, req then has the body instead, so
 // that copies of the request are those of any other.
 func inferTensors(ctx context.Context, m engine.Model, req *engine.Request) (*engine.Response, error) {
@@ -31,7 +42,7 @@ func inferTensors(ctx context.Context, m engine.Model, req *engine.Request) (*en
 	}
 	tensors, err := v2.Fit(&signature, req.Tensors)
 	if err != nil {
-		return nil, err
+		return nil, misfit{err}
 	}
 	req.Tensors = tensors
 	return m.Infer(ctx, req)
