@@ -61,7 +61,7 @@ func (s *Service) ModelMetadata(h Head, name string) (*ModelMetadata, *Failure) 
 }
 
 func (s *Service) described(h Head) (*engine.Signature, *Failure) {
-	ticket, failure := s.Admit(h)
+	ticket, failure := s.find(h)
 	if failure != nil {
 		return nil, failure
 	}
@@ -169,7 +169,7 @@ type Spent struct {
 
 // ModelStatistics are those of the model with a name and version, whose endpoint is in h.
 func (s *Service) ModelStatistics(h Head, name, version string) (*Statistics, *Failure) {
-	if _, failure := s.Admit(h); failure != nil {
+	if _, failure := s.find(h); failure != nil {
 		return nil, failure
 	}
 	snapshot := s.router.Snapshot()

@@ -84,12 +84,20 @@ func (s *Service) Recognize(h Head) *Failure {
 // Admit checks by the head whether the client is allowed to ask, and whether a model can
 // answer. It takes no lock and does not allocate unless it refuses.
 func (s *Service) Admit(h Head) (Ticket, *Failure) {
+	ticket, failure := s.find(h)
+	if failure != nil && failure.Kind != KindUnauthenticated && failure.Kind != KindForbidden {
+		s.missed(h.Endpoint, router.Errors)
+	}
+	return ticket, failure
+}
+
+// find is Admit for a question about a model, which is not counted.
+func (s *Service) find(h Head) (Ticket, *Failure) {
 	if refused := s.gate.admit(h); refused != nil {
 		return Ticket{}, refused
 	}
 	url, err := s.router.Check(h.Endpoint)
 	if err != nil {
-		s.missed(h.Endpoint, router.Errors)
 		failure := notAnswered(h.Endpoint, err)
 		s.nameVersions(failure, h.Endpoint, s.gate.opener(h.Key))
 		return Ticket{}, failure
@@ -192,7 +200,8 @@ func (s *Service) AskWhole(ctx context.Context, t Ticket, q *Question) (*engine.
 	return s.askWhole(ctx, *t.url, q)
 }
 
-// AskTensors is AskWhole for a question with tensors: an answer without an error status has tensors.
+// AskTensors is AskWhole that also says who has answered. The answer to a question with tensors has tensors, unless
+// its status is an error.
 func (s *Service) AskTensors(ctx context.Context, t Ticket, q *Question) (Answer, *Failure) {
 	if t.url == nil {
 		return Answer{}, notAdmitted()

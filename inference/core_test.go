@@ -2,12 +2,15 @@ package inference_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -186,6 +189,56 @@ func TestTensorsAndSignaturesPassTheCore(t *testing.T) {
 	}
 	if signature, known, failure := s.Signature(ticket); failure != nil || !known || signature.Source != "toy" {
 		t.Errorf("%+v %t %v", signature, known, failure)
+	}
+}
+
+func TestValuesOfTensorsAreNotLogged(t *testing.T) {
+	var log lockedLog
+	s := core(t, inference.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}, nil, `{}`, "echo")
+	x := engine.Tensor{Name: "x", Datatype: engine.Uint16, Shape: []int64{1}, Data: []byte{0x39, 0x30}}
+	_, failure := ask(t, s, "echo", engine.Request{Tensors: []engine.Tensor{x}})
+	if failure == nil || failure.Kind != inference.KindBadRequest || !strings.Contains(failure.Text, "12345") {
+		t.Fatalf("%+v", failure)
+	}
+	if text := log.String(); !strings.Contains(text, "request failed") || strings.Contains(text, "12345") {
+		t.Error(text)
+	}
+}
+
+// lockedLog is a text that several goroutines write.
+type lockedLog struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lockedLog) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lockedLog) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+func TestQuestionsAboutAModelAreNotCountedAsRequests(t *testing.T) {
+	s := core(t, inference.Options{}, nil, `{}`, "broken")
+	about := inference.Head{Endpoint: "broken"}
+	_, first := s.ModelMetadata(about, "broken")
+	_, second := s.ModelConfig(about, "broken")
+	_, third := s.ModelStatistics(about, "broken", "")
+	for _, failure := range []*inference.Failure{first, second, third} {
+		if failure == nil || failure.Kind != inference.KindNotReady {
+			t.Errorf("%+v", failure)
+		}
+	}
+	if e := s.Status().Endpoints[0]; e.Requests != 0 || e.Errors != 0 {
+		t.Errorf("%+v", e.Counts)
+	}
+	if _, failure := s.Admit(about); failure == nil || s.Status().Endpoints[0].Errors != 1 {
+		t.Errorf("a request: %+v", failure)
 	}
 }
 

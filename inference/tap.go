@@ -96,6 +96,11 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 			tap.tape.skipped.Add(1)
 			keep = false
 		}
+		least := leastSize(req.Tensors, answer.Tensors) // before JSON is written that nobody takes
+		shadow = shadow && tap.shadow.admits(least)
+		if watch = t.admitted(watch, live.URL, least); !shadow && watch == 0 {
+			return
+		}
 		var ok bool
 		if body, answered, ok = plainForms(live.Model, req, answer); !ok {
 			if shadow {
@@ -108,11 +113,7 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 	size := int64(len(body) + len(answered) + sizeOf(req.Tensors))
 	keep = keep && tap.tape.admits(size, answer)
 	shadow = shadow && tap.shadow.admits(size)
-	for i, observer := range t.observers {
-		if watch&(1<<i) != 0 && !observer.Admits(live.URL, size) {
-			watch &^= 1 << i
-		}
-	}
+	watch = t.admitted(watch, live.URL, size)
 	if !keep && !shadow && watch == 0 {
 		return
 	}
@@ -147,6 +148,16 @@ func (t *taps) see(asked serving.EndpointURL, live *router.Live, req *engine.Req
 		}
 		tap.shadow.put(c)
 	}
+}
+
+// admitted are those of the observers in watch that take a copy of this size; the others count it.
+func (t *taps) admitted(watch uint, url serving.EndpointURL, size int64) uint {
+	for i, observer := range t.observers {
+		if watch&(1<<i) != 0 && !observer.Admits(url, size) {
+			watch &^= 1 << i
+		}
+	}
+	return watch
 }
 
 // draw returns the observers that get a request, as bits. The shares of the endpoint below are for observers that the

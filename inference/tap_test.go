@@ -1,7 +1,9 @@
 package inference_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
@@ -17,6 +19,8 @@ import (
 type observer struct {
 	share func(serving.EndpointOptions) bool
 
+	most int64 // bytes of a copy that it takes, 0: any
+
 	mu     sync.Mutex // guards bodies
 	bodies []string
 }
@@ -28,7 +32,9 @@ func (o *observer) Share(options serving.EndpointOptions) float64 {
 	return 0
 }
 
-func (o *observer) Admits(serving.EndpointURL, int64) bool { return true }
+func (o *observer) Admits(_ serving.EndpointURL, size int64) bool {
+	return o.most == 0 || size <= o.most
+}
 
 func (o *observer) Observe(e serving.Observed) {
 	o.mu.Lock()
@@ -83,5 +89,50 @@ func TestCopiesOfRequestsWithTensors(t *testing.T) {
 	}
 	if want := []string{`{"x":[1,0,-1]}`}; !slices.Equal(log.bodies, want) {
 		t.Errorf("observed %q, want %q", log.bodies, want)
+	}
+}
+
+// As JSON, tensors may be many times larger: it is not written for copies that nobody takes.
+func TestTensorsThatAreTooLargeAreNotCopiedAsJSON(t *testing.T) {
+	log := &observer{share: func(o serving.EndpointOptions) bool { return o.Log != nil }, most: 1 << 20}
+	s := core(t, inference.Options{Observers: []inference.Observer{log}}, nil,
+		`{"echo":{"request_log":{"share":1},"shadow":{"to":"other","share":1}}}`, "echo", "other")
+	const size = 20 << 20 // more than the shadow's copies may have
+	x := engine.Tensor{Name: "x", Datatype: engine.Int8, Shape: []int64{size}, Data: bytes.Repeat([]byte{0x80}, size)}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	resp, failure := ask(t, s, "echo", engine.Request{Tensors: []engine.Tensor{x}})
+	runtime.ReadMemStats(&after)
+	if failure != nil || resp.Status != 200 {
+		t.Fatalf("%+v %v", resp, failure)
+	}
+	if used := after.TotalAlloc - before.TotalAlloc; used > 3*size { // the answer has one
+		t.Errorf("a request of %d bytes has taken %d", size, used)
+	}
+	if report := s.Status().Shadows; len(report) != 1 || report[0].Dropped != 1 || len(log.bodies) != 0 {
+		t.Errorf("%+v, %d observed", report, len(log.bodies))
+	}
+}
+
+// A stream is observed, and sent to the shadow, whatever the form of its request.
+func TestStreamsForTensorsAreCopied(t *testing.T) {
+	log := &observer{share: func(o serving.EndpointOptions) bool { return o.Log != nil }}
+	s := core(t, inference.Options{Observers: []inference.Observer{log}}, nil,
+		`{"streams":{"request_log":{"share":1},"shadow":{"to":"other","share":1}}}`, "streams", "other")
+	x := engine.Tensor{Name: "x", Datatype: engine.Int8, Shape: []int64{2}, Data: []byte{1, 2}}
+	if resp, failure := ask(t, s, "streams", engine.Request{Tensors: []engine.Tensor{x}}); failure != nil || resp.Status != 200 {
+		t.Fatalf("%+v %v", resp, failure)
+	}
+	if want := []string{`{"x":[1,2]}`}; !slices.Equal(log.bodies, want) {
+		t.Errorf("observed %q, want %q", log.bodies, want)
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		report := s.Status().Shadows
+		if len(report) == 1 && report[0].Shadowed == 1 && report[0].Dropped+report[0].Errors+report[0].Different == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v", report)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package inference
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,6 +20,16 @@ func signatureOf(m engine.Model) engine.Signature {
 	return engine.Signature{}
 }
 
+// misfit is an error about a client's tensors. Its text may have one of their values, so it is not logged.
+type misfit struct{ error }
+
+func (m misfit) Unwrap() error { return m.error }
+
+// LogValue implements slog.LogValuer.
+func (misfit) LogValue() slog.Value {
+	return slog.StringValue("the tensors do not fit the inputs of the model; the client has been told how")
+}
+
 // inferTensors asks a model with tensors that fit its signature. Of the free tensors, req then has the body instead, so
 // that copies of the request are those of any other.
 func inferTensors(ctx context.Context, m engine.Model, req *engine.Request) (*engine.Response, error) {
@@ -31,7 +42,7 @@ func inferTensors(ctx context.Context, m engine.Model, req *engine.Request) (*en
 	}
 	tensors, err := v2.Fit(&signature, req.Tensors)
 	if err != nil {
-		return nil, err
+		return nil, misfit{err}
 	}
 	req.Tensors = tensors
 	return m.Infer(ctx, req)
@@ -53,16 +64,16 @@ func rowsOf(m engine.Model, tensors []engine.Tensor) int64 {
 	return max(tensors[0].Shape[0], 1)
 }
 
-// plainForms are a request with tensors and its answer as JSON, for those that keep copies of bodies. ok is false if they
-// have no such form.
+// plainForms are a request with tensors and its answer as JSON, for those that keep copies of bodies; a streamed answer is
+// not kept. ok is false if they have no such form.
 func plainForms(m engine.Model, req *engine.Request, answer *engine.Response) (body, answered []byte, ok bool) {
-	if answer.Stream != nil {
-		return nil, nil, false
-	}
 	signature := signatureOf(m)
 	body, err := v2.Body(req.Tensors, signature.Table)
 	if err != nil {
 		return nil, nil, false
+	}
+	if answer.Stream != nil {
+		return body, nil, true
 	}
 	if answer.Status >= http.StatusBadRequest || answer.Tensors == nil {
 		return body, bytes.Clone(answer.Body), true
@@ -89,6 +100,13 @@ func sizeOf(tensors []engine.Tensor) (size int) {
 		size += len(tensors[i].Data)
 	}
 	return size
+}
+
+// leastSize is a lower bound of the size of a copy with its JSON, in which each element takes at least a quarter of
+// its binary form.
+func leastSize(request, answer []engine.Tensor) int64 {
+	size := sizeOf(request)
+	return int64(size + (size+sizeOf(answer))/4)
 }
 
 // cloneTensors copies what is left of a request without its client.

@@ -60,6 +60,9 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	r.release()
 	r.held, r.size = c.held, int64(data.Len())
 	if c.held.Add(r.size) > maxBodies*c.maxBody {
+		if data.Len() > 0 { // a key may be for this endpoint only, and the endpoint counts the request
+			r.model, r.version = nameIn(data[0].ReadOnlyData())
+		}
 		r.broken = &engine.Error{Kind: engine.KindOverloaded, Text: "Too many large requests at the same time: try again later"}
 		return nil
 	}

@@ -33,6 +33,7 @@ func (f *Front) infer(_ any, ctx context.Context, receive func(any) error, _ grp
 	r, _ := requests.Get().(*request)
 	defer func() {
 		if p := recover(); p != nil { // r may be in use: it is not returned to the pool
+			r.abandon()
 			reply, err = nil, f.panicked(inferMethod, p)
 			return
 		}

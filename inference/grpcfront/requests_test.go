@@ -267,6 +267,57 @@ func TestTheMessagesOfAllRequestsTogetherAreBounded(t *testing.T) {
 	}
 }
 
+// raw is a request with one input of many bytes.
+func raw(model string, rows int) *pb.ModelInferRequest {
+	return &pb.ModelInferRequest{
+		ModelName: model, Inputs: []*pb.ModelInferRequest_InferInputTensor{{Name: "x", Datatype: "FP32", Shape: []int64{int64(rows), 2}}},
+		RawInputContents: [][]byte{make([]byte, rows*8)},
+	}
+}
+
+// Requests that fail in unusual ways count no longer among those that are held.
+func TestRequestsThatFailAreNotHeld(t *testing.T) {
+	r := start(t, func(_ *inference.Options, f *grpcfront.Options) { f.MaxBody = 1000 }, "panics", "refuses")
+	for range 12 { // more than may be held
+		_, err := r.infer(t, raw("panics", 100))
+		is(t, "a request that panics", err, codes.Internal, "Internal Server Error")
+	}
+	for range 12 {
+		s := r.stream(t)
+		send(t, s, raw("panics", 100))
+		_, err := next(t, s)
+		is(t, "a stream that panics", err, codes.Internal, "Internal Server Error")
+	}
+	for range 12 {
+		s := r.stream(t, "triton_grpc_error", "true")
+		send(t, s, raw("refuses", 100))
+		_, err := next(t, s)
+		is(t, "a stream that an error ends", err, codes.InvalidArgument, "column 'a' is missing")
+	}
+}
+
+// The key of a client may be for one endpoint, which counts what it is refused.
+func TestOneMessageTooManyIsRefusedForItsEndpoint(t *testing.T) {
+	keys := newKeyRing()
+	one := "Bearer " + keys.add("one", time.Time{}, "waits")
+	r := start(t, func(o *inference.Options, f *grpcfront.Options) {
+		keys.with(t)(o, f)
+		f.MaxBody = 1000
+	}, "waits")
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(context.Background(), "authorization", one))
+	defer cancel()
+	done := make(chan error, 12)
+	for range cap(done) {
+		go func() {
+			done <- r.Invoke(ctx, "/inference.GRPCInferenceService/ModelInfer", raw("waits", 100), new(pb.ModelInferResponse))
+		}()
+	}
+	is(t, "one too many", within(t, "an answer", done), codes.ResourceExhausted, "Too many large requests")
+	if e := r.core.Status().Endpoints[0]; e.Refused == 0 {
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestGarbageIsAnInvalidArgument(t *testing.T) {
 	r := start(t, nil, "echo")
 	for name, garbage := range map[string][]byte{

@@ -30,8 +30,12 @@ func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
 	defer cancel()
 	out := &outgoing{front: f, stream: s}
 	defer out.end()
+	var current *request // that is being answered
 	defer func() {
 		if p := recover(); p != nil {
+			if current != nil {
+				current.abandon()
+			}
 			err = f.panicked(streamMethod, p)
 		}
 	}()
@@ -51,15 +55,18 @@ func (f *Front) streamInfer(_ any, s grpc.ServerStream) (err error) {
 		if got.err != nil {
 			return got.err // the client has been told
 		}
+		current = got.request
 		failed, sent := f.answerOn(ctx, out, got.request)
 		if sent == nil && failed != nil {
 			if endsWithErrors {
-				return failed.Err()
+				sent = failed.Err()
+			} else {
+				r := got.request
+				resp := &response{model: r.model, version: r.version, id: r.ID, stream: true, final: true, failed: failed.Message()}
+				sent = out.send(&encoded{resp.marshal(r.holds, f.watched(ctx))})
 			}
-			r := got.request
-			resp := &response{model: r.model, version: r.version, id: r.ID, stream: true, final: true, failed: failed.Message()}
-			sent = out.send(&encoded{resp.marshal(r.holds, f.watched(ctx))})
 		}
+		current = nil
 		got.request.release()
 		requests.Put(got.request)
 		if sent != nil {

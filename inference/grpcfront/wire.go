@@ -45,6 +45,7 @@ type request struct {
 	emptyFinal bool
 
 	parameters []parameter // those of the model
+	entries    int         // of the map of parameters on the wire
 	dimensions []int64     // of all inputs
 	raw        [][]byte    // data of the inputs, or none
 	contents   [][]byte    // typed data of the inputs as on the wire, nil if no input has any
@@ -91,11 +92,15 @@ func (r *request) join(loan engine.Loan) {
 	r.read(loan.Bytes())
 }
 
-// nameIn is the model and version at the beginning of a message, where all known clients write them.
-func nameIn(message []byte) (model, version string) {
-	for len(message) > 0 {
-		number, kind, value, _, rest, err := field(message)
-		if err != nil || number > 2 || kind != protowire.BytesType || !utf8.Valid(value) {
+// nameIn is the model and version at the beginning of a message, where all known clients write them. Both are "" if
+// the piece of the message ends before the field that follows them: it may have only a part of them.
+func nameIn(piece []byte) (model, version string) {
+	for len(piece) > 0 {
+		if number, _, n := protowire.ConsumeTag(piece); n > 0 && number > 2 {
+			return model, version
+		}
+		number, kind, value, _, rest, err := field(piece)
+		if err != nil || kind != protowire.BytesType || !utf8.Valid(value) {
 			break
 		}
 		if number == 1 {
@@ -103,9 +108,17 @@ func nameIn(message []byte) (model, version string) {
 		} else {
 			version = string(value)
 		}
-		message = rest
+		piece = rest
 	}
-	return model, version
+	return "", ""
+}
+
+// abandon leaves the memory of the message to the garbage collector, as it may be in use, and stops counting it.
+func (r *request) abandon() {
+	if r.held != nil {
+		r.held.Add(-r.size)
+		r.held = nil
+	}
 }
 
 // release frees the memory of the message, and clears r for another.
@@ -372,6 +385,9 @@ func outputParameter(o *v2.Output, b []byte) error {
 
 // addParameter reads a parameter of the request. The last one of a name counts.
 func (r *request) addParameter(b []byte) error {
+	if r.entries++; r.entries > maxParameters { // also those that replace another: each is compared with all
+		return badRequest("the request has more than %d parameters", maxParameters)
+	}
 	p, err := parameterOf(b)
 	if err != nil {
 		return err
@@ -397,9 +413,6 @@ func (r *request) addParameter(b []byte) error {
 			r.parameters[i] = p
 			return nil
 		}
-	}
-	if len(r.parameters) == maxParameters {
-		return badRequest("the request has more than %d parameters", maxParameters)
 	}
 	r.parameters = append(r.parameters, p)
 	return nil

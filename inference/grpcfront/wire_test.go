@@ -233,6 +233,34 @@ func TestParametersReachTheModel(t *testing.T) {
 	}
 }
 
+// Parameters are compared with each other, so that their number on the wire is bounded.
+func TestTheEntriesOfParametersAreBounded(t *testing.T) {
+	one := []byte{0x22, 0x03, 0x0a, 0x01, 'a'}
+	if r := readOf(bytes.Repeat(one, maxParameters)); r.broken != nil {
+		t.Error(r.broken)
+	}
+	if r := readOf(bytes.Repeat(one, maxParameters+1)); r.broken == nil || !strings.Contains(r.broken.Error(), "more than 1024 parameters") {
+		t.Error(r.broken)
+	}
+}
+
+// The first piece of a message may end anywhere.
+func TestANameIsReadOnlyIfItIsWhole(t *testing.T) {
+	message, err := proto.Marshal(&pb.ModelInferRequest{ModelName: "m", ModelVersion: "12", Id: "7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range len(message) + 1 {
+		model, version := nameIn(message[:i])
+		if (model != "" || version != "") && (model != "m" || version != "12") {
+			t.Errorf("of %d bytes: %q %q", i, model, version)
+		}
+		if i == len(message) && model != "m" {
+			t.Error("the whole message has no name")
+		}
+	}
+}
+
 // FuzzRequest compares the reader of requests with protobuf's: what it takes, protobuf takes, with the
 // same content. It also compares the writer of answers.
 func FuzzRequest(f *testing.F) {

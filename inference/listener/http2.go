@@ -268,7 +268,7 @@ func (x *stream) answer() *Response {
 			x.server.o.Handler.Refused(&x.request.Head, bad.status)
 			resp := x.server.o.refusal(&x.request.Head, bad.status, bad.text)
 			if bad.status == http.StatusServiceUnavailable {
-				resp.Header = []engine.Header{{Name: "Retry-After", Value: "1"}}
+				resp.Header = append(resp.Header, engine.Header{Name: "Retry-After", Value: "1"})
 			}
 			return resp
 		}

@@ -426,6 +426,13 @@ func TestABodyThatDripsIsRefusedOverHTTP2(t *testing.T) {
 	})
 }
 
+// marking is a handler that refuses bodies with a header of its own, as those that web pages need.
+type marking struct{ listener.AnswerFunc }
+
+func (marking) Refusal(_ *listener.Head, status int, _ string) *listener.Response {
+	return &listener.Response{Response: engine.Response{Status: status, Header: []engine.Header{{Name: "X-Mark", Value: "1"}}}}
+}
+
 func TestAllBodiesTogetherAreBoundedOverHTTP2(t *testing.T) {
 	released := make(chan struct{})
 	var reading atomic.Int32
@@ -436,7 +443,7 @@ func TestAllBodiesTogetherAreBoundedOverHTTP2(t *testing.T) {
 		}
 		return echo(ctx, r)
 	}
-	lean(t, listener.Options{Handler: listener.AnswerFunc(handler), MaxBody: 100_000, MaxBodies: 150_000}, func(t *testing.T, addr string) {
+	lean(t, listener.Options{Handler: marking{handler}, MaxBody: 100_000, MaxBodies: 150_000}, func(t *testing.T, addr string) {
 		t.Helper()
 		client := client2(t, nil)
 		defer client.CloseIdleConnections()
@@ -451,7 +458,7 @@ func TestAllBodiesTogetherAreBoundedOverHTTP2(t *testing.T) {
 		}
 		for _, body := range []io.Reader{strings.NewReader(strings.Repeat("x", 60_000)), unsized(strings.Repeat("x", 60_000))} {
 			resp, text := ask2(t, client, "POST", "http://"+addr+"/p", body)
-			if resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "1" {
+			if resp.StatusCode != 503 || resp.Header.Get("Retry-After") != "1" || resp.Header.Get("X-Mark") != "1" {
 				t.Errorf("%d %s", resp.StatusCode, text)
 			}
 		}

@@ -273,7 +273,7 @@ func (c *conn) refuseAs(resp *Response) {
 		return
 	}
 	if resp.Status == http.StatusServiceUnavailable {
-		resp.Header = []engine.Header{{Name: "Retry-After", Value: "1"}}
+		resp.Header = append(resp.Header, engine.Header{Name: "Retry-After", Value: "1"})
 	}
 	c.replied = true
 	c.reply(resp)

@@ -89,22 +89,23 @@ func (f *Front) answerV1(ctx context.Context, r *listener.Request, q *v1question
 		question.Body, question.Loan = instances, nil
 	}
 	question.Span = f.span(r)
-	answer, failure := f.core.AskWhole(ctx, q.ticket, &inference.Question{Request: question, Within: within})
+	answer, failure := f.core.AskTensors(ctx, q.ticket, &inference.Question{Request: question, Within: within})
 	var resp *listener.Response
 	if failure != nil {
 		resp = v2Refuse(failure)
 	} else {
-		resp = v1Answer(answer)
+		resp = v1Answer(&answer)
 	}
 	endSpan(question.Span, resp.Status)
 	return resp
 }
 
 // v1Answer is a model's answer in the protocol's form.
-func v1Answer(answer *engine.Response) *listener.Response {
+func v1Answer(answer *inference.Answer) *listener.Response {
+	fields := append(slices.Clip(answer.Origin), answer.Header...)
 	if answer.Status >= http.StatusBadRequest {
 		resp := v2Error(answer.Status, v2.ErrorText(answer.Body))
-		resp.Header = answer.Header
+		resp.Header = fields
 		return resp
 	}
 	body := answer.Body
@@ -115,5 +116,5 @@ func v1Answer(answer *engine.Response) *listener.Response {
 		}
 		body = append(predictions, '}')
 	}
-	return &listener.Response{Response: engine.Response{Status: answer.Status, ContentType: jsonType, Body: body, Header: answer.Header}}
+	return &listener.Response{Response: engine.Response{Status: answer.Status, ContentType: jsonType, Body: body, Header: fields}}
 }

@@ -305,6 +305,9 @@ func loggable(id string) bool {
 }
 
 func (f *Front) modelReady(about inference.Head, name string) *listener.Response {
+	if about.Endpoint == "" { // which is the whole instance
+		return v2Error(http.StatusNotFound, "the path names no model")
+	}
 	state, known := f.core.Readiness(about.Endpoint)
 	switch {
 	case !known:

@@ -208,8 +208,10 @@ func TestMetadataAndHealth(t *testing.T) {
 			t.Errorf("%s: %d %s, want %s", path, resp.StatusCode, text, want)
 		}
 	}
-	if resp, _ := get(t, base+"/v2/models/unknown/ready"); resp.StatusCode != 404 {
-		t.Errorf("an unknown model: %d", resp.StatusCode)
+	for _, path := range []string{"/v2/models/unknown/ready", "/v2/models//ready", "/v2/models/ready", "/v1/models//"} {
+		if resp, text := get(t, base+path); resp.StatusCode != 404 {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, text)
+		}
 	}
 }
 
@@ -299,6 +301,9 @@ func TestKServesFirstProtocol(t *testing.T) {
 		resp, text := postV2(t, base+"/v1/models/"+tc.path, []byte(tc.body), nil)
 		if resp.StatusCode != tc.status || !strings.HasPrefix(text, tc.want) {
 			t.Errorf("%s %s: %d %s, want %d %s", tc.path, tc.body, resp.StatusCode, text, tc.status, tc.want)
+		}
+		if reached := tc.status == 200 || tc.status == 422; reached && resp.Header.Get("X-Clearml-Endpoint") == "" {
+			t.Errorf("%s %s: the answer does not name its endpoint", tc.path, tc.body)
 		}
 	}
 	for path, want := range map[string]string{

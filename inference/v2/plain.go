@@ -112,7 +112,7 @@ func rowsOf(tensors []engine.Tensor) (rows int64, ok bool) {
 func records(tensors []engine.Tensor, rows int64) ([]byte, error) {
 	columns, names := make([]writer, len(tensors)), make([][]byte, len(tensors))
 	for i := range tensors {
-		columns[i] = writer{t: &tensors[i], data: tensors[i].Data, nan: "NaN"}
+		columns[i] = newWriter(&tensors[i], "NaN")
 		names[i] = append(appendText(nil, strings.ToValidUTF8(tensors[i].Name, "\uFFFD")), ':')
 	}
 	var err error

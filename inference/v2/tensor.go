@@ -510,7 +510,7 @@ func (r *reader) texts(n int64) error {
 // Elements of BYTES that are not valid UTF-8, and FP16, have no form in JSON. NaN is null, which every
 // client reads as NaN; infinity has no form that all of them read.
 func AppendFlat(dst []byte, t *engine.Tensor) ([]byte, error) {
-	w := writer{t: t, data: t.Data, nan: "null"}
+	w := newWriter(t, "null")
 	dst, err := w.row(append(dst, '['), countOf(t))
 	return append(dst, ']'), err
 }
@@ -518,7 +518,7 @@ func AppendFlat(dst []byte, t *engine.Tensor) ([]byte, error) {
 // AppendNested appends the elements as nested lists of the tensor's shape, a scalar without a list. NaN is
 // NaN, as in Python.
 func AppendNested(dst []byte, t *engine.Tensor) ([]byte, error) {
-	w := writer{t: t, data: t.Data, nan: "NaN"}
+	w := newWriter(t, "NaN")
 	switch {
 	case len(t.Shape) == 0:
 		return w.row(dst, 1)
@@ -539,8 +539,13 @@ func countOf(t *engine.Tensor) int64 {
 // writer appends the elements of one tensor.
 type writer struct {
 	t    *engine.Tensor
+	size int64  // of an element, 0: they differ
 	data []byte // the rest
 	nan  string
+}
+
+func newWriter(t *engine.Tensor, nan string) writer {
+	return writer{t: t, size: t.Datatype.Size(), data: t.Data, nan: nan}
 }
 
 func (w *writer) level(dst []byte, shape []int64) ([]byte, error) {
@@ -576,8 +581,7 @@ func (w *writer) row(dst []byte, n int64) ([]byte, error) {
 
 func (w *writer) element(dst []byte) ([]byte, error) {
 	b := w.data
-	size := w.t.Datatype.Size()
-	w.data = b[size:]
+	w.data = b[w.size:]
 	switch w.t.Datatype {
 	case engine.Bool:
 		return strconv.AppendBool(dst, b[0] != 0), nil
