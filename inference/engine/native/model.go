@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"runtime"
 	"strings"
@@ -42,6 +43,23 @@ type model struct {
 
 	variables        atomic.Pointer[[]string]
 	native, inPython atomic.Uint64
+
+	users atomic.Int64 // computations that read the file; below 0 after Close
+	shut  sync.Once    // Close
+	unmap func() error // closes flat, once
+}
+
+// closed is added to the users of a closed model.
+const closed = math.MinInt64 / 2
+
+// enter begins to use the file, unless the model is closed. The caller calls leave, in either case.
+func (m *model) enter() bool { return m.users.Add(1) > 0 }
+
+// leave ends a use. The last one after Close releases the file.
+func (m *model) leave() {
+	if m.users.Add(-1) == closed {
+		_ = m.unmap() // Close has returned
+	}
 }
 
 type scratch struct {
@@ -64,6 +82,7 @@ func (e *Engine) open(spec engine.Spec, how serving.Acceleration, x *extracted) 
 	told, _ := engine.ParseSignature(x.Signature)
 	m.signature = told.With(settings)
 	m.report.Setting, m.report.On = how, true
+	m.unmap = sync.OnceValue(f.Close)
 	m.scratch.New = func() any { return &scratch{} }
 	m.variables.Store(&spec.Variables)
 	if m.at, err = f.Method(x.Report.Method); err == nil {
@@ -73,7 +92,7 @@ func (e *Engine) open(spec engine.Spec, how serving.Acceleration, x *extracted) 
 		m.form, err = formOf(f, &x.Facts, x.Left)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, m.unmap())
 	}
 	m.python = newFallback(e.o.Python, spec)
 	return m, nil
@@ -132,6 +151,10 @@ func (m *model) compute(ctx context.Context, req *engine.Request) (*engine.Respo
 
 // predict computes n rows. left: the model's library says what is wrong with a value.
 func (m *model) predict(ctx context.Context, s *scratch, n int) (left bool, err error) {
+	defer m.leave()
+	if !m.enter() {
+		return false, &engine.Error{Kind: engine.KindUnavailable, Endpoint: m.url, Text: "Error processing request", Err: errClosed}
+	}
 	columns, width := m.form.Width(), m.writer.method.Width
 	if cap(s.out) < n*width {
 		s.out = make([]float64, n*width)
@@ -206,10 +229,15 @@ func (m *model) Status() serving.ModelReport {
 	return report
 }
 
-// Close implements engine.Model.
+// Close implements engine.Model. Requests may outlive it: the last of them releases the file.
 func (m *model) Close(ctx context.Context) error {
 	err := m.python.close(ctx)
-	return errors.Join(err, m.flat.Close())
+	m.shut.Do(func() {
+		if m.users.Add(closed) == closed {
+			err = errors.Join(err, m.unmap())
+		}
+	})
+	return err
 }
 
 // pythonModel is what a model of the Python engine can do.

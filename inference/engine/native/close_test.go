@@ -1,0 +1,73 @@
+package native
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"clearmlserving/inference/engine"
+	"clearmlserving/serving"
+)
+
+// opened opens a file of package native's tests, without Python.
+func opened(t *testing.T, name string, x extracted) *model {
+	t.Helper()
+	x.model = "../../../native/testdata/" + name + ".native"
+	x.Report.Method = "predict"
+	m, err := New(Options{}).open(engine.Spec{URL: "e"}, serving.AccelerateOn, &x)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// rowsOf is a body of n rows.
+func rowsOf(m *model, n int) []byte {
+	row := "[" + strings.TrimSuffix(strings.Repeat("1,", m.form.Width()), ",") + "]"
+	return []byte("[" + strings.TrimSuffix(strings.Repeat(row+",", n), ",") + "]")
+}
+
+// during calls do when a computation looks at its context.
+type during struct {
+	context.Context //nolint:containedctx // it is a context
+
+	do func()
+}
+
+func (d during) Err() error {
+	d.do()
+	return d.Context.Err()
+}
+
+// TestARequestMayOutliveItsModel: a model is closed after its drain time, also with requests under way.
+func TestARequestMayOutliveItsModel(t *testing.T) {
+	m := opened(t, "forest", extracted{})
+	req := &engine.Request{Body: rowsOf(m, 5*chunkRows), ContentType: jsonType}
+	want, err := m.Infer(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	closing := during{t.Context(), func() {
+		if err := m.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}}
+	got, err := m.Infer(closing, req)
+	if err != nil || !bytes.Equal(got.Body, want.Body) {
+		t.Errorf("%v, %+v", err, got)
+	}
+	if m.flat.Close() != nil || m.users.Load() != closed {
+		t.Error("the file is still open")
+	}
+	_, err = m.Infer(t.Context(), req)
+	if failed, ok := errors.AsType[*engine.Error](err); !ok || failed.Kind != engine.KindUnavailable {
+		t.Errorf("after the end: %v", err)
+	}
+}
