@@ -37,7 +37,7 @@ const (
 )
 
 // proofVersion changes when what is proven or kept does.
-const proofVersion = 1
+const proofVersion = 2
 
 // longestReason bounds the text about a refused model, which may show a row of many columns.
 const longestReason = 2000
@@ -69,6 +69,8 @@ type facts struct {
 	// Strict: an unknown category is an error.
 	Strict     bool                         `json:"strict"`
 	Categories map[string][]json.RawMessage `json:"categories"`
+	// Narrow are the rows that LightGBM takes as float32.
+	Narrow narrowing `json:"narrow"`
 }
 
 // proven returns a proven extract of the endpoint's model, kept or new.

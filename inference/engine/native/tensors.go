@@ -82,6 +82,9 @@ func (f *form) readTensors(req *engine.Request, forms *tensorForms, into *jsonte
 		if !forms.Rows || len(first.Shape) != 2 || first.Shape[1] != int64(width) || !forms.numbers(first, grown(into, n*width)) {
 			return 0
 		}
+		if whole := first.Datatype == engine.Int64 || first.Datatype == engine.Int32; whole && f.narrow.Whole && !f.narrow.narrow(into.Values) {
+			return 0
+		}
 		return n
 	}
 	if !forms.Columns || len(req.Tensors) != width {
