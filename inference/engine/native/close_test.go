@@ -71,3 +71,18 @@ func TestARequestMayOutliveItsModel(t *testing.T) {
 		t.Errorf("after the end: %v", err)
 	}
 }
+
+// TestNoTensorOfPreprocessIsTakenForRowsOfJSON: a dict of preprocess may have any name, also one of a client's.
+func TestNoTensorOfPreprocessIsTakenForRowsOfJSON(t *testing.T) {
+	m := opened(t, "forest", extracted{})
+	for _, shape := range [][]int64{nil, {3}, {3, 1}, {1, 3}, {1, 1, 3}} {
+		in := engine.Tensor{Name: parsed, Datatype: engine.FP64, Shape: shape, Data: make([]byte, 24)}
+		if shape == nil {
+			in.Data = in.Data[:8]
+		}
+		_, err := m.between(t.Context(), []engine.Tensor{in})
+		if failed, ok := errors.AsType[*engine.Error](err); !ok || failed.Kind != engine.KindBadRequest {
+			t.Errorf("%v: %v", shape, err)
+		}
+	}
+}

@@ -184,8 +184,12 @@ MODELS = {
     "lgb_categories": lambda: lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1).fit(
         categories, table.income
     ),
-    "lgb_times": lambda: lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1).fit(times, times[:, 0] % 97),
-    "lgbpickle": lambda: lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1).fit(times, times[:, 0] % 97),
+    "lgb_times": lambda: lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1).fit(
+        times, times[:, 0] % 97
+    ),
+    "lgbpickle": lambda: lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1).fit(
+        times, times[:, 0] % 97
+    ),
     "lgbvoting": lambda: VotingRegressor(
         [
             ("a", lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1)),
