@@ -212,7 +212,7 @@ func (e *Engine) prove(ctx context.Context, spec engine.Spec, method, key string
 	if err != nil {
 		return nil, err
 	}
-	if err := atomicfile.Write(filepath.Join(e.o.Dir, key+".json"), b, 0o644); err != nil {
+	if err := atomicfile.Write(filepath.Join(e.o.Dir, key+".json"), b, 0o600); err != nil {
 		return nil, &unprovenError{reason: fmt.Sprintf("its extract cannot be kept: %v", err)}
 	}
 	e.prune()
@@ -221,7 +221,7 @@ func (e *Engine) prove(ctx context.Context, spec engine.Spec, method, key string
 
 // ask starts the oracle, which loads the model, and asks it.
 func (e *Engine) ask(ctx context.Context, spec engine.Spec, method, key string) (*extracted, error) {
-	if err := os.MkdirAll(e.o.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(e.o.Dir, 0o700); err != nil {
 		return nil, &unprovenError{reason: fmt.Sprintf("its extract cannot be kept: %v", err)}
 	}
 	code, err := e.writeCode()
@@ -362,7 +362,7 @@ func (o *oracle) save(ctx context.Context, contentType, path string) (err error)
 		return errors.New(told.Detail)
 	}
 	defer func() { err = errors.Join(err, resp.Stream.Close()) }()
-	f, err := os.CreateTemp(filepath.Dir(path), ".extract-*")
+	f, err := os.CreateTemp(filepath.Dir(path), ".extract-*") // only its owner may read it, as the model itself
 	if err != nil {
 		return err
 	}
@@ -379,7 +379,7 @@ func (o *oracle) save(ctx context.Context, contentType, path string) (err error)
 			return errors.Join(err, f.Close())
 		}
 	}
-	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)

@@ -115,6 +115,11 @@ func TestAnExtractIsKeptAndMadeAgainIfItIsDamaged(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%q %v", files, err)
 	}
+	for path, want := range map[string]os.FileMode{w.Engine.o.Dir: 0o700, files[0]: 0o600, strings.TrimSuffix(files[0], "model") + "json": 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, mode %v: models are for their owner only", path, err, info.Mode())
+		}
+	}
 	b, err := os.ReadFile(files[0])
 	if err != nil {
 		t.Fatal(err)
