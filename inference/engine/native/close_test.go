@@ -86,3 +86,17 @@ func TestNoTensorOfPreprocessIsTakenForRowsOfJSON(t *testing.T) {
 		}
 	}
 }
+
+func TestVeryManyResultsAreLeftToPython(t *testing.T) {
+	m := opened(t, "forest", extracted{})
+	m.most = 10 * m.writer.method.Width
+	for n, want := range map[int]bool{10: false, 11: true} {
+		var s scratch
+		if !m.form.read(rowsOf(m, n), &s.rows) {
+			t.Fatal("the body is not read")
+		}
+		if left, err := m.predict(t.Context(), &s, n); left != want || err != nil {
+			t.Errorf("%d rows: left %v, %v", n, left, err)
+		}
+	}
+}

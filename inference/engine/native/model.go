@@ -24,6 +24,9 @@ const (
 	largeBody = 64 << 10
 	// chunkRows is the number of rows after which the deadline of a request is looked at.
 	chunkRows = 1024
+	// mostResults bounds the numbers of an answer: many classes for each row of one number are many times the body. More
+	// are left to Python, whose memory is limited.
+	mostResults = 16 << 20
 )
 
 // model is a model that is computed in Go.
@@ -37,6 +40,7 @@ type model struct {
 	output    string // the name of the answer's tensor
 	report    serving.NativeReport
 	signature engine.Signature
+	most      int           // mostResults
 	places    chan struct{} // holds one for each large body that may be computed at once
 	scratch   sync.Pool     // of *scratch
 	python    *fallback
@@ -75,7 +79,7 @@ func (e *Engine) open(spec engine.Spec, how serving.Acceleration, x *extracted) 
 	}
 	m := &model{
 		url: spec.URL, flat: f, report: x.Report, tensors: x.Tensors, output: outputName(&spec.Endpoint, x.Report.Method),
-		places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+		most: mostResults, places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
 	}
 	// As in Python: the model is served even if the settings are not a valid signature.
 	settings, _ := engine.SignatureOf(spec.Endpoint.Tensors)
@@ -149,13 +153,16 @@ func (m *model) compute(ctx context.Context, req *engine.Request) (*engine.Respo
 	return resp, nil
 }
 
-// predict computes n rows. left: the model's library says what is wrong with a value.
+// predict computes n rows. left: the model's library says what is wrong with a value, or the results are too many.
 func (m *model) predict(ctx context.Context, s *scratch, n int) (left bool, err error) {
 	defer m.leave()
 	if !m.enter() {
 		return false, &engine.Error{Kind: engine.KindUnavailable, Endpoint: m.url, Text: "Error processing request", Err: errClosed}
 	}
 	columns, width := m.form.Width(), m.writer.method.Width
+	if n > m.most/width {
+		return true, nil
+	}
 	if cap(s.out) < n*width {
 		s.out = make([]float64, n*width)
 	}
