@@ -206,6 +206,11 @@ func (e *Engine) prove(ctx context.Context, spec engine.Spec, method, key string
 	if err != nil {
 		return nil, err
 	}
+	// The process may have loaded another model than that of the key, which would be kept under its name.
+	if now, err := e.key(ctx, spec, method); err != nil || now != key {
+		_ = os.Remove(x.model) // nothing opens it
+		return nil, troubled(ctx, errors.Join(errors.New("the model has changed meanwhile"), err))
+	}
 	x.Report.Proven = time.Now().UTC().Truncate(time.Second)
 	e.o.Logger.Info("model compared with its library", "endpoint", spec.URL, "model", x.Report.Model, "refused", x.Refused, "took", time.Since(begun))
 	b, err := json.Marshal(x)

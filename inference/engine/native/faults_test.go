@@ -148,6 +148,32 @@ func TestAnExtractIsKeptAndMadeAgainIfItIsDamaged(t *testing.T) {
 	}
 }
 
+// TestAModelThatChangesDuringItsProofIsNotKept: the extract would be that of the former content.
+func TestAModelThatChangesDuringItsProofIsNotKept(t *testing.T) {
+	w := running(t)
+	dir := fitted(t, "linear", "ridge")
+	spec := specOf(dir, "linear", with(""))
+	other, err := os.ReadFile(filepath.Join(dir, "ridge.pkl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Engine.o.started = func(*host.Group) {
+		if err := os.WriteFile(spec.ModelPath, other, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err = w.Load(t.Context(), spec)
+	if failed, ok := errors.AsType[*engine.LoadError](err); !ok || failed.Final || !strings.Contains(failed.Text, "has changed") {
+		t.Fatalf("%v", err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(w.Engine.o.Dir, "*")); len(files) > 0 {
+		t.Errorf("kept %q", files)
+	}
+	if n := load(t, w, spec).Status().Native; n.Model != "Pipeline" {
+		t.Errorf("%+v", n)
+	}
+}
+
 // TestThePythonOfAnEndpointIsStartedForWhatGoLeaves, and ends when it is idle.
 func TestThePythonOfAnEndpointIsStartedForWhatGoLeaves(t *testing.T) {
 	w := running(t)
