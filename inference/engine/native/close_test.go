@@ -6,6 +6,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
@@ -98,5 +99,34 @@ func TestVeryManyResultsAreLeftToPython(t *testing.T) {
 		if left, err := m.predict(t.Context(), &s, n); left != want || err != nil {
 			t.Errorf("%d rows: left %v, %v", n, left, err)
 		}
+	}
+}
+
+func TestLargeTensorsWaitForAPlaceAsLargeBodiesDo(t *testing.T) {
+	m := opened(t, "forest", extracted{Tensors: tensorForms{Rows: true, Datatype: engine.FP64}})
+	for range cap(m.places) {
+		m.places <- struct{}{}
+	}
+	defer func() {
+		for range cap(m.places) {
+			m.done()
+		}
+	}()
+	tensors := func(n int) []engine.Tensor {
+		width := m.form.Width()
+		return []engine.Tensor{{Name: "input-0", Datatype: engine.FP64, Shape: []int64{int64(n), int64(width)}, Data: make([]byte, 8*n*width)}}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := m.Infer(ctx, &engine.Request{Tensors: tensors(1)}); err != nil {
+		t.Errorf("small ones wait: %v", err)
+	}
+	_, err := m.Infer(ctx, &engine.Request{Tensors: tensors(largeBody)})
+	if failed, ok := errors.AsType[*engine.Error](err); !ok || failed.Kind != engine.KindDeadline {
+		t.Errorf("large ones: %v", err)
+	}
+	_, err = m.between(ctx, tensors(largeBody))
+	if failed, ok := errors.AsType[*engine.Error](err); !ok || failed.Kind != engine.KindDeadline {
+		t.Errorf("large ones of preprocess: %v", err)
 	}
 }

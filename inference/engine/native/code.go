@@ -78,6 +78,12 @@ func (m *model) takes(got string) string {
 
 // between computes what preprocess returned. It has no Python to leave a value to.
 func (m *model) between(ctx context.Context, in []engine.Tensor) ([]engine.Tensor, error) {
+	if large(in) {
+		if err := m.wait(ctx); err != nil {
+			return nil, err
+		}
+		defer m.done()
+	}
 	s := m.scratch.Get().(*scratch)
 	defer m.scratch.Put(s)
 	n := 0

@@ -125,12 +125,10 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 // compute answers a body, or returns nil for one that is left to Python.
 func (m *model) compute(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	if len(req.Body) >= largeBody {
-		select {
-		case m.places <- struct{}{}:
-			defer func() { <-m.places }()
-		case <-ctx.Done():
-			return nil, m.ended(ctx)
+		if err := m.wait(ctx); err != nil {
+			return nil, err
 		}
+		defer m.done()
 	}
 	s := m.scratch.Get().(*scratch)
 	defer m.scratch.Put(s)
@@ -152,6 +150,18 @@ func (m *model) compute(ctx context.Context, req *engine.Request) (*engine.Respo
 	m.native.Add(1)
 	return resp, nil
 }
+
+// wait takes a place for a large body or large tensors. The caller gives it back with done.
+func (m *model) wait(ctx context.Context) error {
+	select {
+	case m.places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return m.ended(ctx)
+	}
+}
+
+func (m *model) done() { <-m.places }
 
 // predict computes n rows. left: the model's library says what is wrong with a value, or the results are too many.
 func (m *model) predict(ctx context.Context, s *scratch, n int) (left bool, err error) {

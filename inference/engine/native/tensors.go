@@ -220,10 +220,25 @@ func outputName(spec *serving.Endpoint, method string) string {
 	return method
 }
 
+// large reports whether tensors are as large as a large body.
+func large(tensors []engine.Tensor) bool {
+	size := 0
+	for i := range tensors {
+		size += len(tensors[i].Data)
+	}
+	return size >= largeBody
+}
+
 // answerTensors answers a request with tensors, or returns nil for one that is left to Python.
 func (m *model) answerTensors(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	if len(req.Outputs) > 1 || len(req.Outputs) == 1 && req.Outputs[0] != m.output || req.Sampled && len(*m.variables.Load()) > 0 {
 		return nil, nil //nolint:nilnil // documented
+	}
+	if large(req.Tensors) {
+		if err := m.wait(ctx); err != nil {
+			return nil, err
+		}
+		defer m.done()
 	}
 	s := m.scratch.Get().(*scratch)
 	defer m.scratch.Put(s)
