@@ -15,9 +15,14 @@ import (
 // opened opens a file of package native's tests, without Python.
 func opened(t *testing.T, name string, x extracted) *model {
 	t.Helper()
+	return openedBy(t, New(Options{}), name, x)
+}
+
+func openedBy(t *testing.T, e *Engine, name string, x extracted) *model {
+	t.Helper()
 	x.model = "../../../native/testdata/" + name + ".native"
 	x.Report.Method = "predict"
-	m, err := New(Options{}).open(engine.Spec{URL: "e"}, serving.AccelerateOn, &x)
+	m, err := e.open(engine.Spec{URL: "e"}, serving.AccelerateOn, &x)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,9 +108,11 @@ func TestVeryManyResultsAreLeftToPython(t *testing.T) {
 }
 
 func TestLargeTensorsWaitForAPlaceAsLargeBodiesDo(t *testing.T) {
-	m := opened(t, "forest", extracted{Tensors: tensorForms{Rows: true, Datatype: engine.FP64}})
-	for range cap(m.places) {
-		m.places <- struct{}{}
+	e := New(Options{})
+	other := openedBy(t, e, "forest", extracted{})
+	m := openedBy(t, e, "forest", extracted{Tensors: tensorForms{Rows: true, Datatype: engine.FP64}})
+	for range cap(other.places) {
+		other.places <- struct{}{}
 	}
 	defer func() {
 		for range cap(m.places) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,7 +40,7 @@ type model struct {
 	report    serving.NativeReport
 	signature engine.Signature
 	most      int           // mostResults
-	places    chan struct{} // holds one for each large body that may be computed at once
+	places    chan struct{} // of the Engine
 	scratch   sync.Pool     // of *scratch
 	python    *fallback
 
@@ -79,7 +78,7 @@ func (e *Engine) open(spec engine.Spec, how serving.Acceleration, x *extracted) 
 	}
 	m := &model{
 		url: spec.URL, flat: f, report: x.Report, tensors: x.Tensors, output: outputName(&spec.Endpoint, x.Report.Method),
-		most: mostResults, places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+		most: mostResults, places: e.places,
 	}
 	// As in Python: the model is served even if the settings are not a valid signature.
 	settings, _ := engine.SignatureOf(spec.Endpoint.Tensors)
