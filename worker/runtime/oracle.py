@@ -37,6 +37,7 @@ class Oracle(Endpoint):
     name = ""
     code = ""  # the folder of the package nativemodel
     _proof: Any = None  # an open file
+    _columns = 0  # of the extracted model
 
     def __init__(self, *steps: Any) -> None:
         super().__init__(*steps)
@@ -69,7 +70,7 @@ class Oracle(Endpoint):
             return Answer(422 if refused else 500, JSON, encode_json({"detail": text}), error_kind="value")
 
     def _facts(self) -> Answer:
-        """Tell the columns of records, and the releases of the packages."""
+        """Tell the columns of records, the releases of the packages, and the rows that are taken as float32."""
         told: dict[str, Any] = {
             "releases": {
                 name: str(getattr(sys.modules[name], "__version__", "")) for name in PACKAGES if name in sys.modules
@@ -80,6 +81,8 @@ class Oracle(Endpoint):
             told["names"] = columns.names
             told["strict"] = columns.strict
             told["categories"] = {name: list(values) for name, values in columns.categories.items()}
+        if "lightgbm" in sys.modules:
+            told["narrow"] = importlib.import_module("nativemodel.lgbm").narrows(self.model, self._columns)
         return Answer(200, JSON, encode_json(told))
 
     def _extract(self) -> Answer:
@@ -89,7 +92,7 @@ class Oracle(Endpoint):
         folder = tempfile.mkdtemp(prefix="native-")
         try:
             paths = [os.path.join(folder, name) for name in ("model", "proof")]
-            models.extract(self.model, paths[0], paths[1])
+            self._columns = len(models.extract(self.model, paths[0], paths[1])["columns"])
             file, self._proof = (open(path, "rb") for path in paths)  # noqa: SIM115 - their streams close them
         finally:
             shutil.rmtree(folder, ignore_errors=True)

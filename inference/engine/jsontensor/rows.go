@@ -55,9 +55,11 @@ type Rows struct {
 	// N is the number of rows, Values their cells in row-major order; null is NaN.
 	N      int
 	Values []float64
-	// Null: there is a null. Record: the body is a record, or a list of them.
+	// Null: there is a null. Record: the body is a record, or a list of them. Whole: no number has a point or an
+	// exponent.
 	Null   bool
 	Record bool
+	Whole  bool
 
 	seen  []uint32 // the record in which a column was seen last
 	count uint32
@@ -127,6 +129,7 @@ func (f *Form) Parse(body []byte, into *Rows) error {
 	if s.at != len(s.b) {
 		return ErrSyntax
 	}
+	into.Whole = !s.fractions
 	return nil
 }
 
@@ -209,8 +212,9 @@ func (f *Form) record(s *scanner, into *Rows) error {
 }
 
 type scanner struct {
-	b  []byte
-	at int
+	b         []byte
+	at        int
+	fractions bool // a number had a point or an exponent
 }
 
 func (s *scanner) space() {
@@ -355,6 +359,7 @@ func (s *scanner) number() (value float64, null bool, err error) {
 		}
 		return value, false, nil
 	}
+	s.fractions = true
 	if digits <= 19 && mantissa <= exact && exponent >= -22 && exponent <= 22 {
 		if value = float64(mantissa); exponent < 0 {
 			value /= powers[-exponent]

@@ -78,10 +78,16 @@ func (m *model) takes(got string) string {
 
 // between computes what preprocess returned. It has no Python to leave a value to.
 func (m *model) between(ctx context.Context, in []engine.Tensor) ([]engine.Tensor, error) {
+	if large(in) {
+		if err := m.wait(ctx); err != nil {
+			return nil, err
+		}
+		defer m.done()
+	}
 	s := m.scratch.Get().(*scratch)
 	defer m.scratch.Put(s)
 	n := 0
-	if len(in) == 1 && in[0].Name == parsed {
+	if len(in) == 1 && in[0].Name == parsed && len(in[0].Shape) == 2 && in[0].Shape[1] == int64(m.form.Width()) {
 		n = int(in[0].Shape[0])
 		if !(&tensorForms{}).numbers(&in[0], grown(&s.rows, n*m.form.Width())) {
 			n = 0

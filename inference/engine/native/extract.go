@@ -37,7 +37,7 @@ const (
 )
 
 // proofVersion changes when what is proven or kept does.
-const proofVersion = 1
+const proofVersion = 2
 
 // longestReason bounds the text about a refused model, which may show a row of many columns.
 const longestReason = 2000
@@ -69,6 +69,8 @@ type facts struct {
 	// Strict: an unknown category is an error.
 	Strict     bool                         `json:"strict"`
 	Categories map[string][]json.RawMessage `json:"categories"`
+	// Narrow are the rows that LightGBM takes as float32.
+	Narrow narrowing `json:"narrow"`
 }
 
 // proven returns a proven extract of the endpoint's model, kept or new.
@@ -204,13 +206,18 @@ func (e *Engine) prove(ctx context.Context, spec engine.Spec, method, key string
 	if err != nil {
 		return nil, err
 	}
+	// The process may have loaded another model than that of the key, which would be kept under its name.
+	if now, err := e.key(ctx, spec, method); err != nil || now != key {
+		_ = os.Remove(x.model) // nothing opens it
+		return nil, troubled(ctx, errors.Join(errors.New("the model has changed meanwhile"), err))
+	}
 	x.Report.Proven = time.Now().UTC().Truncate(time.Second)
 	e.o.Logger.Info("model compared with its library", "endpoint", spec.URL, "model", x.Report.Model, "refused", x.Refused, "took", time.Since(begun))
 	b, err := json.Marshal(x)
 	if err != nil {
 		return nil, err
 	}
-	if err := atomicfile.Write(filepath.Join(e.o.Dir, key+".json"), b, 0o644); err != nil {
+	if err := atomicfile.Write(filepath.Join(e.o.Dir, key+".json"), b, 0o600); err != nil {
 		return nil, &unprovenError{reason: fmt.Sprintf("its extract cannot be kept: %v", err)}
 	}
 	e.prune()
@@ -219,7 +226,7 @@ func (e *Engine) prove(ctx context.Context, spec engine.Spec, method, key string
 
 // ask starts the oracle, which loads the model, and asks it.
 func (e *Engine) ask(ctx context.Context, spec engine.Spec, method, key string) (*extracted, error) {
-	if err := os.MkdirAll(e.o.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(e.o.Dir, 0o700); err != nil {
 		return nil, &unprovenError{reason: fmt.Sprintf("its extract cannot be kept: %v", err)}
 	}
 	code, err := e.writeCode()
@@ -360,7 +367,7 @@ func (o *oracle) save(ctx context.Context, contentType, path string) (err error)
 		return errors.New(told.Detail)
 	}
 	defer func() { err = errors.Join(err, resp.Stream.Close()) }()
-	f, err := os.CreateTemp(filepath.Dir(path), ".extract-*")
+	f, err := os.CreateTemp(filepath.Dir(path), ".extract-*") // only its owner may read it, as the model itself
 	if err != nil {
 		return err
 	}
@@ -377,7 +384,7 @@ func (o *oracle) save(ctx context.Context, contentType, path string) (err error)
 			return errors.Join(err, f.Close())
 		}
 	}
-	if err := errors.Join(f.Chmod(0o644), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), path)

@@ -115,6 +115,11 @@ func TestAnExtractIsKeptAndMadeAgainIfItIsDamaged(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%q %v", files, err)
 	}
+	for path, want := range map[string]os.FileMode{w.Engine.o.Dir: 0o700, files[0]: 0o600, strings.TrimSuffix(files[0], "model") + "json": 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, mode %v: models are for their owner only", path, err, info.Mode())
+		}
+	}
 	b, err := os.ReadFile(files[0])
 	if err != nil {
 		t.Fatal(err)
@@ -140,6 +145,32 @@ func TestAnExtractIsKeptAndMadeAgainIfItIsDamaged(t *testing.T) {
 	}
 	if n := load(t, w, spec).Status().Native; started != 4 || n.Model == first.Model {
 		t.Errorf("%d extractions after the model has changed: %+v", started, n)
+	}
+}
+
+// TestAModelThatChangesDuringItsProofIsNotKept: the extract would be that of the former content.
+func TestAModelThatChangesDuringItsProofIsNotKept(t *testing.T) {
+	w := running(t)
+	dir := fitted(t, "linear", "ridge")
+	spec := specOf(dir, "linear", with(""))
+	other, err := os.ReadFile(filepath.Join(dir, "ridge.pkl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Engine.o.started = func(*host.Group) {
+		if err := os.WriteFile(spec.ModelPath, other, 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+	_, err = w.Load(t.Context(), spec)
+	if failed, ok := errors.AsType[*engine.LoadError](err); !ok || failed.Final || !strings.Contains(failed.Text, "has changed") {
+		t.Fatalf("%v", err)
+	}
+	if files, _ := filepath.Glob(filepath.Join(w.Engine.o.Dir, "*")); len(files) > 0 {
+		t.Errorf("kept %q", files)
+	}
+	if n := load(t, w, spec).Status().Native; n.Model != "Pipeline" {
+		t.Errorf("%+v", n)
 	}
 }
 

@@ -22,6 +22,43 @@ type form struct {
 	rows    bool
 	records bool
 	named   bool // the columns have names
+	narrow  narrowing
+	tables  bool // records are tables of pandas, not rows
+}
+
+// narrowing is what LightGBM does to rows: it takes arrays that are not of floating point numbers as float32.
+type narrowing struct {
+	Whole bool `json:"whole,omitempty"` // rows of whole numbers only
+	Null  bool `json:"null,omitempty"`  // rows with null, which are arrays of objects
+
+	direct bool // nothing else computes with the rows
+}
+
+// narrowingOf is the told narrowing, if the model has trees of LightGBM.
+func narrowingOf(m *flat.Model, told narrowing) narrowing {
+	for _, raw := range m.Stages {
+		var stage struct {
+			Kind string  `json:"kind"`
+			Zero float64 `json:"zero"` // only LightGBM's
+		}
+		if json.Unmarshal(raw, &stage) == nil && stage.Kind == "trees" && stage.Zero > 0 {
+			told.direct = m.Library == "lightgbm"
+			return told
+		}
+	}
+	return narrowing{}
+}
+
+// narrow makes numbers those of float32. It is false if something else computes with them as they are.
+func (n *narrowing) narrow(values []float64) bool {
+	for i, v := range values {
+		if single := float64(float32(v)); n.direct {
+			values[i] = single
+		} else if single != v && v == v {
+			return false
+		}
+	}
+	return true
 }
 
 // leftForms are the forms of bodies that Python refuses, or reads otherwise: they are left to it.
@@ -55,7 +92,7 @@ func (l leftForms) words(records bool) (words []string) {
 // formOf describes the bodies of a model.
 func formOf(m *flat.Model, f *facts, left leftForms) (*form, error) {
 	names := len(f.Names) == len(m.Columns)
-	fm := &form{columns: make([]jsontensor.Column, len(m.Columns)), values: make([][]json.RawMessage, len(m.Columns)), left: left, rows: !left.Rows, records: names && !left.Records, named: names}
+	fm := &form{columns: make([]jsontensor.Column, len(m.Columns)), values: make([][]json.RawMessage, len(m.Columns)), left: left, rows: !left.Rows, records: names && !left.Records, named: names, narrow: narrowingOf(m, f.Narrow), tables: f.Releases["pandas"] != ""}
 	for i := range m.Columns {
 		c, described := &fm.columns[i], &m.Columns[i]
 		c.Name, c.Unknown = described.Name, flat.Unknown
@@ -98,9 +135,20 @@ func formOf(m *flat.Model, f *facts, left leftForms) (*form, error) {
 	return fm, nil
 }
 
+// parse reads a body as the model's library does. It is false for a body that is left to Python.
+func (f *form) parse(body []byte, into *jsontensor.Rows) bool {
+	if f.Parse(body, into) != nil {
+		return false
+	}
+	if into.Record && f.tables || !(into.Null && f.narrow.Null || !into.Null && into.Whole && f.narrow.Whole) {
+		return true
+	}
+	return f.narrow.narrow(into.Values)
+}
+
 // read reads a body. It is false for a body that is left to Python.
 func (f *form) read(body []byte, into *jsontensor.Rows) bool {
-	if f.Parse(body, into) != nil {
+	if !f.parse(body, into) {
 		return false
 	}
 	switch {

@@ -5,8 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,6 +23,9 @@ const (
 	largeBody = 64 << 10
 	// chunkRows is the number of rows after which the deadline of a request is looked at.
 	chunkRows = 1024
+	// mostResults bounds the numbers of an answer: many classes for each row of one number are many times the body. More
+	// are left to Python, whose memory is limited.
+	mostResults = 16 << 20
 )
 
 // model is a model that is computed in Go.
@@ -36,12 +39,30 @@ type model struct {
 	output    string // the name of the answer's tensor
 	report    serving.NativeReport
 	signature engine.Signature
-	places    chan struct{} // holds one for each large body that may be computed at once
+	most      int           // mostResults
+	places    chan struct{} // of the Engine
 	scratch   sync.Pool     // of *scratch
 	python    *fallback
 
 	variables        atomic.Pointer[[]string]
 	native, inPython atomic.Uint64
+
+	users atomic.Int64 // computations that read the file; below 0 after Close
+	shut  sync.Once    // Close
+	unmap func() error // closes flat, once
+}
+
+// closed is added to the users of a closed model.
+const closed = math.MinInt64 / 2
+
+// enter begins to use the file, unless the model is closed. The caller calls leave, in either case.
+func (m *model) enter() bool { return m.users.Add(1) > 0 }
+
+// leave ends a use. The last one after Close releases the file.
+func (m *model) leave() {
+	if m.users.Add(-1) == closed {
+		_ = m.unmap() // Close has returned
+	}
 }
 
 type scratch struct {
@@ -57,13 +78,14 @@ func (e *Engine) open(spec engine.Spec, how serving.Acceleration, x *extracted) 
 	}
 	m := &model{
 		url: spec.URL, flat: f, report: x.Report, tensors: x.Tensors, output: outputName(&spec.Endpoint, x.Report.Method),
-		places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1)),
+		most: mostResults, places: e.places,
 	}
 	// As in Python: the model is served even if the settings are not a valid signature.
 	settings, _ := engine.SignatureOf(spec.Endpoint.Tensors)
 	told, _ := engine.ParseSignature(x.Signature)
 	m.signature = told.With(settings)
 	m.report.Setting, m.report.On = how, true
+	m.unmap = sync.OnceValue(f.Close)
 	m.scratch.New = func() any { return &scratch{} }
 	m.variables.Store(&spec.Variables)
 	if m.at, err = f.Method(x.Report.Method); err == nil {
@@ -73,7 +95,7 @@ func (e *Engine) open(spec engine.Spec, how serving.Acceleration, x *extracted) 
 		m.form, err = formOf(f, &x.Facts, x.Left)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, m.unmap())
 	}
 	m.python = newFallback(e.o.Python, spec)
 	return m, nil
@@ -102,12 +124,10 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 // compute answers a body, or returns nil for one that is left to Python.
 func (m *model) compute(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	if len(req.Body) >= largeBody {
-		select {
-		case m.places <- struct{}{}:
-			defer func() { <-m.places }()
-		case <-ctx.Done():
-			return nil, m.ended(ctx)
+		if err := m.wait(ctx); err != nil {
+			return nil, err
 		}
+		defer m.done()
 	}
 	s := m.scratch.Get().(*scratch)
 	defer m.scratch.Put(s)
@@ -130,9 +150,28 @@ func (m *model) compute(ctx context.Context, req *engine.Request) (*engine.Respo
 	return resp, nil
 }
 
-// predict computes n rows. left: the model's library says what is wrong with a value.
+// wait takes a place for a large body or large tensors. The caller gives it back with done.
+func (m *model) wait(ctx context.Context) error {
+	select {
+	case m.places <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return m.ended(ctx)
+	}
+}
+
+func (m *model) done() { <-m.places }
+
+// predict computes n rows. left: the model's library says what is wrong with a value, or the results are too many.
 func (m *model) predict(ctx context.Context, s *scratch, n int) (left bool, err error) {
+	defer m.leave()
+	if !m.enter() {
+		return false, &engine.Error{Kind: engine.KindUnavailable, Endpoint: m.url, Text: "Error processing request", Err: errClosed}
+	}
 	columns, width := m.form.Width(), m.writer.method.Width
+	if n > m.most/width {
+		return true, nil
+	}
 	if cap(s.out) < n*width {
 		s.out = make([]float64, n*width)
 	}
@@ -206,10 +245,15 @@ func (m *model) Status() serving.ModelReport {
 	return report
 }
 
-// Close implements engine.Model.
+// Close implements engine.Model. Requests may outlive it: the last of them releases the file.
 func (m *model) Close(ctx context.Context) error {
 	err := m.python.close(ctx)
-	return errors.Join(err, m.flat.Close())
+	m.shut.Do(func() {
+		if m.users.Add(closed) == closed {
+			err = errors.Join(err, m.unmap())
+		}
+	})
+	return err
 }
 
 // pythonModel is what a model of the Python engine can do.

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -46,13 +47,14 @@ const defaultProofTime = 10 * time.Minute
 type Engine struct {
 	o      Options
 	proofs keyedLocks
+	places chan struct{} // holds one for each large body that is computed, of all models
 }
 
 // New prepares an Engine.
 func New(o Options) *Engine {
 	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	o.proofTime = cmp.Or(o.proofTime, defaultProofTime)
-	return &Engine{o: o}
+	return &Engine{o: o, places: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)-1))}
 }
 
 // Prepare implements engine.Preparer.

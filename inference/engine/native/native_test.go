@@ -4,8 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -200,6 +202,46 @@ func TestAnswersAreThoseOfPython(t *testing.T) {
 				}
 				t.Logf("%d in Go, %d in Python, left %v, tensors %+v", native.Native, native.Fallback, native.Python, own.(*model).tensors)
 			})
+		}
+	}
+}
+
+// TestLightGBMTakesWholeRowsAsFloat32: so do the answers in Go, or they are left to Python.
+func TestLightGBMTakesWholeRowsAsFloat32(t *testing.T) {
+	w := running(t)
+	models := map[string]uint64{"lgb_times": 0, "lgbpickle": 0, "lgbvoting": 161} // left to Python
+	dir := fitted(t, keys(models)...)
+	for name, left := range models {
+		spec := specOf(dir, name, with(""))
+		own, inPython := load(t, w, spec), load(t, w.python, spec)
+		var values []byte
+		for i := range 40 {
+			n := 1_600_000_000 + 10*i + 3
+			for _, body := range []string{
+				fmt.Sprintf("[[%d,%d,%d,%d,%d]]", n, n, n, n, n),
+				fmt.Sprintf("[[%d,%d,%d,%d,%d.5]]", n, n, n, n, n),
+				fmt.Sprintf("[[%d,%d,%d,%d,null]]", n, n, n, n),
+				fmt.Sprintf("[[%d.0,%d,%d,%d,null]]", n, n, n, n),
+				fmt.Sprintf("[[16777217,%d,3,4,5]]", i),
+			} {
+				if want, got := ask(t, inPython, body), ask(t, own, body); string(want.Body) != string(got.Body) || want.Status != got.Status {
+					t.Errorf("%s: %s: %d %s, want %d %s", name, body, got.Status, got.Body, want.Status, want.Body)
+				}
+			}
+			for range 5 {
+				values = binary.LittleEndian.AppendUint64(values, uint64(n))
+			}
+		}
+		req := &engine.Request{Tensors: []engine.Tensor{{Name: "input-0", Datatype: engine.Int64, Shape: []int64{40, 5}, Data: values}}}
+		want, err := inPython.Infer(t.Context(), req)
+		if err != nil || want.Status != 200 {
+			t.Fatalf("%v %+v", err, want)
+		}
+		if got, err := own.Infer(t.Context(), req); err != nil || !bytes.Equal(got.Tensors[0].Data, want.Tensors[0].Data) {
+			t.Errorf("%s: %v: %x, want %x", name, err, got.Tensors[0].Data, want.Tensors[0].Data)
+		}
+		if n := own.Status().Native; n.Fallback != left {
+			t.Errorf("%s: %d in Go, %d in Python, not %d", name, n.Native, n.Fallback, left)
 		}
 	}
 }

@@ -82,6 +82,9 @@ func (f *form) readTensors(req *engine.Request, forms *tensorForms, into *jsonte
 		if !forms.Rows || len(first.Shape) != 2 || first.Shape[1] != int64(width) || !forms.numbers(first, grown(into, n*width)) {
 			return 0
 		}
+		if whole := first.Datatype == engine.Int64 || first.Datatype == engine.Int32; whole && f.narrow.Whole && !f.narrow.narrow(into.Values) {
+			return 0
+		}
 		return n
 	}
 	if !forms.Columns || len(req.Tensors) != width {
@@ -217,10 +220,25 @@ func outputName(spec *serving.Endpoint, method string) string {
 	return method
 }
 
+// large reports whether tensors are as large as a large body.
+func large(tensors []engine.Tensor) bool {
+	size := 0
+	for i := range tensors {
+		size += len(tensors[i].Data)
+	}
+	return size >= largeBody
+}
+
 // answerTensors answers a request with tensors, or returns nil for one that is left to Python.
 func (m *model) answerTensors(ctx context.Context, req *engine.Request) (*engine.Response, error) {
 	if len(req.Outputs) > 1 || len(req.Outputs) == 1 && req.Outputs[0] != m.output || req.Sampled && len(*m.variables.Load()) > 0 {
 		return nil, nil //nolint:nilnil // documented
+	}
+	if large(req.Tensors) {
+		if err := m.wait(ctx); err != nil {
+			return nil, err
+		}
+		defer m.done()
 	}
 	s := m.scratch.Get().(*scratch)
 	defer m.scratch.Put(s)

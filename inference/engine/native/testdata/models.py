@@ -59,6 +59,7 @@ score = X[:, 0] + (X[:, 1] - 50) / 10 + (X[:, 3] - 1000) / 300
 two, three = (score > 0).astype(int), np.digitize(score, [-1, 1])
 words = np.array(["low", 'mid"dle', "höch"])[three]
 wide = rng.normal(size=(2000, 20))
+times = rng.integers(1_600_000_000, 1_600_000_400, (400, 5)).astype(float)
 missing = X.copy()
 missing[rng.random(X.shape) < 0.1] = np.nan
 
@@ -184,6 +185,18 @@ MODELS = {
     "lgb_categories": lambda: lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1).fit(
         categories, table.income
     ),
+    "lgb_times": lambda: lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1).fit(
+        times, times[:, 0] % 97
+    ),
+    "lgbpickle": lambda: lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1).fit(
+        times, times[:, 0] % 97
+    ),
+    "lgbvoting": lambda: VotingRegressor(
+        [
+            ("a", lightgbm.LGBMRegressor(n_estimators=10, n_jobs=1, verbose=-1)),
+            ("b", RandomForestRegressor(5, random_state=0)),
+        ]
+    ).fit(times, times[:, 0] % 97),
     # Of the benchmarks:
     "forest100": lambda: RandomForestClassifier(100, random_state=0).fit(
         wide, (wide[:, :5].sum(axis=1) > 0).astype(int)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Optional
 
 import numpy as np
@@ -163,6 +164,34 @@ def wrapper(model: Any, graph: Graph, slot: int) -> dict[str, Output]:
     proba = what.link(graph, raw, both=True)
     label = graph.stage("label", **{"in": proba}, rule="argmax")
     return {"predict": Output(label, "label", True, list(model.classes_)), "predict_proba": Output(proba)}
+
+
+def narrows(model: Any, columns: int) -> dict[str, bool]:
+    """Tell which rows the library takes as float32: those of whole numbers only, and those with None.
+
+    It does so with arrays of another type than float, and what comes to it depends on its release and on what is before
+    it. Where that cannot be seen, it is assumed.
+    """
+    import lightgbm
+
+    usual = lightgbm.Booster.predict
+    kinds: list[Any] = []
+
+    def predict(self: Any, data: Any, *args: Any, **options: Any) -> Any:
+        kinds.append(getattr(np.array(data) if isinstance(data, list) else data, "dtype", None))  # None: a table
+        return usual(self, data, *args, **options)
+
+    found = {}
+    lightgbm.Booster.predict = predict
+    try:
+        for name, row in (("whole", [1] * columns), ("null", [None] + [1.5] * (columns - 1))):
+            kinds.clear()
+            with contextlib.suppress(Exception):  # a refusal, as of None
+                model.predict([row])
+            found[name] = not kinds or any(kind is not None and kind.kind != "f" for kind in kinds)
+    finally:
+        lightgbm.Booster.predict = usual
+    return found
 
 
 HANDLERS = {
