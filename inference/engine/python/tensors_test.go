@@ -364,6 +364,7 @@ func TestTensorsThatContradictThemselvesAreRefused(t *testing.T) {
 		"which would be 0":          {{Name: "x", Datatype: engine.Int8, Shape: []int64{0}, Data: []byte{1}}},
 		"is negative":               {{Name: "x", Datatype: engine.Int8, Shape: []int64{-1}, Data: []byte{1}}},
 		"too many elements":         {{Name: "x", Datatype: engine.Int8, Shape: []int64{1 << 40, 1 << 40}, Data: []byte{1}}},
+		"empty rows":                {{Name: "x", Datatype: engine.Int8, Shape: []int64{1 << 10, 1 << 11, 0, 3}}},
 		"ends within its element 1": {{Name: "x", Datatype: engine.Bytes, Shape: []int64{2}, Data: append(elements("a"), 9, 0, 0, 0, 'x')}},
 		"has 1 elements":            {{Name: "x", Datatype: engine.Bytes, Shape: []int64{2}, Data: elements("a")}},
 		"dimensions":                {{Name: "x", Datatype: engine.Int8, Shape: bytes64(300), Data: []byte{1}}},
@@ -372,6 +373,15 @@ func TestTensorsThatContradictThemselvesAreRefused(t *testing.T) {
 		_, err := m.Infer(t.Context(), &engine.Request{Tensors: list})
 		if failed, ok := errors.AsType[*engine.Error](err); !ok || failed.Kind != engine.KindBadRequest || !strings.Contains(failed.Text, says) {
 			t.Errorf("%s: %v", says, err)
+		}
+	}
+}
+
+func TestAnArrayWithAnImpossibleTypeIsAnError(t *testing.T) {
+	for _, dtype := range []string{"<U2305843009213693952", "<U4611686018427387904", "|S99999999999999999999", "<U-1", "<U", "<c8"} {
+		value := worker.Value{Layout: worker.OneArray, Tensors: []worker.Tensor{{DType: dtype, Shape: []int64{1}, Data: make([]byte, 8)}}}
+		if got, err := Tensors(&value, "output-"); err == nil {
+			t.Errorf("%s: %+v", dtype, got)
 		}
 	}
 }
