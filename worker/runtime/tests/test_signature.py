@@ -631,3 +631,23 @@ def test_a_model_that_answers_to_every_name(signed):
     """
     loaded, _ = signed(code, engine="sklearn")
     assert loaded.value([[1]]) == [[1]]
+
+
+def test_code_that_raises_for_names_it_does_not_know_is_loaded(signed):
+    import child
+
+    code = """
+        class Model:
+            def predict(self, data): return data
+
+        class Preprocess:
+            def __getattr__(self, name): return {}[name]
+            def load(self, path): return Model()
+            def preprocess(self, body, state, collect_custom_statistics_fn=None): return body
+            def postprocess(self, data, state, collect_custom_statistics_fn=None): return data
+    """
+    sent = []
+    loaded, _ = signed(code, engine="sklearn")
+    loaded.endpoint.took = 0.0
+    child.ready(type("Link", (), {"send": lambda _, frame: sent.append(frame)})(), loaded.endpoint, template=False)
+    assert b'"methods": ["preprocess", "postprocess"]' in sent[0]
