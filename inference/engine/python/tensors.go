@@ -29,18 +29,29 @@ var datatypes = func() map[string]engine.Datatype { //nolint:gochecknoglobals //
 	return m
 }()
 
+// fewTensors are compared by their names without a map.
+const fewTensors = 16
+
 // ValueOf converts the tensors of a request, whose data it shares. An error is the client's.
 func ValueOf(url serving.EndpointURL, req *engine.Request) (*worker.Value, error) {
 	v := &worker.Value{Layout: worker.DictOfArrays, As: req.TensorsAs, Outputs: req.Outputs, Streams: req.Streams, Tensors: make([]worker.Tensor, len(req.Tensors))}
+	var seen map[string]struct{}
+	if len(req.Tensors) > fewTensors {
+		seen = make(map[string]struct{}, len(req.Tensors))
+	}
 	for i, t := range req.Tensors {
 		err := t.Check()
 		if err == nil {
 			err = checkEmpty(&t)
 		}
-		for _, other := range v.Tensors[:i] {
-			if other.Name == t.Name {
-				err = fmt.Errorf("two tensors have the name %.40q", t.Name)
-			}
+		_, again := seen[t.Name]
+		if seen != nil {
+			seen[t.Name] = struct{}{}
+		} else {
+			again = slices.ContainsFunc(v.Tensors[:i], func(other worker.Tensor) bool { return other.Name == t.Name })
+		}
+		if again {
+			err = fmt.Errorf("two tensors have the name %.40q", t.Name)
 		}
 		if err != nil {
 			return nil, &engine.Error{Kind: engine.KindBadRequest, Endpoint: url, Text: err.Error()}
