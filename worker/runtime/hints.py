@@ -284,7 +284,8 @@ def example_of(schema: Schema) -> tuple[Any, bool]:
             return (given[0] if name == "examples" and isinstance(given, list) else given), True
     try:
         return (_example(schema, 0), False) if _tells(schema) else (None, False)
-    except _NoExampleError:
+    except Exception as error:  # of a schema whose values are not as they should be, too
+        end_copy(error)
         return None, False
 
 

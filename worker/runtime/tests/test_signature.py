@@ -560,6 +560,7 @@ def test_a_schema_that_is_too_large_ends_in_any_json(signed):
         ("Annotated[list[float], Field(min_length=784)]", [0.0] * 784),
         ("Annotated[list[Annotated[list[list[int]], Field(min_length=224)]], Field(min_length=224)]", None),
         ("Annotated[str, Field(min_length=10**9)]", None),
+        ("Annotated[int, Field(json_schema_extra={'minimum': '3'})]", None),
     ],
 )
 def test_an_example_fits_its_schema_or_there_is_none(signed, hint, example):
