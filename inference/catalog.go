@@ -86,7 +86,7 @@ func common(targets []serving.EndpointURL, snapshot *router.Snapshot) engine.Sig
 			all.AnswerSchema, all.Outputs = nil, nil
 		}
 		if all.Example == nil {
-			all.Example = one.Example
+			all.Example, all.ExampleOf = one.Example, one.ExampleOf
 		}
 	}
 	return all

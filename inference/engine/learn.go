@@ -19,6 +19,7 @@ const (
 	maxParts     = 2000     // of a schema
 	maxDeep      = 16
 	maxKeys      = 200 // of one object: more are a map
+	maxKey       = 256 // bytes of a name; a longer one is not described
 )
 
 // Lessons are what golden samples and recorded requests tell of an endpoint: a body that its model has
@@ -177,6 +178,8 @@ func (s *shape) object(members map[string]any, depth int) {
 		}
 		k := s.keys[name]
 		switch {
+		case k == nil && (*s.parts <= 0 || len(name) > maxKey):
+			continue
 		case k == nil && len(s.keys) == maxKeys:
 			s.keys = nil
 			return

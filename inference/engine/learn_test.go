@@ -108,6 +108,28 @@ func TestLessonsComeLast(t *testing.T) {
 	}
 }
 
+func TestNamesThatAreLearnedAreBounded(t *testing.T) {
+	var l engine.Lessons
+	for n := range 50 {
+		var b strings.Builder
+		for i := range 60 {
+			fmt.Fprintf(&b, `,"a%d":{"x":0`, i)
+			for j := range 3 {
+				fmt.Fprintf(&b, `,"%d %s":1`, 3*n+j, strings.Repeat("n", 200))
+			}
+			b.WriteString("}")
+		}
+		l.Add(exchange("{"+b.String()[1:]+"}", `{"`+strings.Repeat("n", 1000)+`": 1, "y": 2}`), engine.ExampleRecorded)
+	}
+	s := l.Apply(engine.Signature{})
+	if n := len(s.BodySchema); n < 100_000 || n > engine.MaxExample {
+		t.Errorf("the schema has %d bytes", n)
+	}
+	if got := string(s.AnswerSchema); got != `{"properties":{"y":{"type":"number"}},"required":["y"],"type":"object"}` {
+		t.Errorf("answer %s", got)
+	}
+}
+
 func TestASchemaThatIsLearnedIsBounded(t *testing.T) {
 	var b strings.Builder
 	for i := range 60 {

@@ -87,12 +87,9 @@ func (s Signature) With(settings Signature) Signature {
 	if s.Table && len(settings.Inputs) > 0 {
 		s.BodySchema = s.Body() // the bodies stay those of the table
 	}
-	same := len(settings.Inputs) == len(s.Inputs)
-	s.Inputs = override(s.Inputs, settings.Inputs)
-	for i := range s.Inputs {
-		same = same && (len(settings.Inputs) == 0 || s.Inputs[i].Name == settings.Inputs[i].Name)
-	}
+	same := slices.EqualFunc(s.Inputs, settings.Inputs, func(a, b TensorSpec) bool { return a.Name == b.Name })
 	s.Table = s.Table && (same || len(settings.Inputs) == 0)
+	s.Inputs = override(s.Inputs, settings.Inputs)
 	s.Outputs = override(s.Outputs, settings.Outputs)
 	s.Source = Signature{Source: SourceSettings}.Also(s.Source)
 	return s

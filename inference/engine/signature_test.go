@@ -88,6 +88,10 @@ func TestSettingsGoBeforeTheModel(t *testing.T) {
 	if s.Inputs[1].Datatype != engine.FP64 {
 		t.Error("the model's signature has changed")
 	}
+	columns.Inputs[0].Name = "other"
+	if got = s.With(columns); got.Table || string(got.Body()) != body {
+		t.Errorf("names that are not those of the columns describe a table: %+v", got.Inputs)
+	}
 	if none := s.With(engine.Signature{Source: engine.SourceSettings}); !reflect.DeepEqual(none, s) {
 		t.Errorf("without settings: %+v", none)
 	}

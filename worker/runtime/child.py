@@ -171,6 +171,18 @@ class Worker:
 METHODS = ("preprocess", "process", "postprocess")  # that Go asks for
 
 
+def methods_of(instance: Any) -> list[str]:
+    """Return which of METHODS the code has. Code may raise anything for a name that it does not know."""
+    found = []
+    for name in METHODS:
+        try:
+            if callable(getattr(instance, name, None)):
+                found.append(name)
+        except Exception as error:
+            end_copy(error)
+    return found
+
+
 def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
     """Report to Go that the worker accepts requests."""
     facts = {
@@ -178,7 +190,7 @@ def ready(link: Link, endpoint: Any, template: bool, why: str = "") -> None:
         "batches": endpoint.stack is not None,
         "client": endpoint.shows_request,
         "model": endpoint.model is not None,
-        "methods": [name for name in METHODS if callable(getattr(endpoint.instance, name, None))],
+        "methods": methods_of(endpoint.instance),
         "template": template,
         "why": why,
         "took": endpoint.took,

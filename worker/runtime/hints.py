@@ -20,6 +20,7 @@ Schema = dict[str, Any]
 
 MOST_NODES = 5000  # of one schema
 DEEPEST = 20
+MOST_EXAMPLE = 64 << 10  # bytes of an example
 PLAIN: dict[Any, Schema] = {
     type(None): {"type": "null"},
     bool: {"type": "boolean"},
@@ -37,6 +38,8 @@ FORMATS = {  # by name: their modules are not imported
 ARRAYS = (list, tuple, set, frozenset)
 ARRAY_NAMES = frozenset(("Sequence", "MutableSequence", "Collection", "Iterable", "Set", "MutableSet", "AbstractSet"))
 OBJECT_NAMES = frozenset(("Mapping", "MutableMapping", "OrderedDict", "defaultdict"))
+NAMES = frozenset(("properties", "patternProperties"))  # keywords with schemas by the names of fields
+DATA = frozenset(("default", "const", "enum", "example", "examples"))  # keywords whose values are no schemas
 NO_BODY = frozenset(("bytes", "bytearray", "memoryview"))  # not JSON
 
 
@@ -233,14 +236,18 @@ class _Maker:
     def _pydantic(self, schema: Schema) -> Schema:
         return self._inlined(schema, {**schema.get("definitions", {}), **schema.get("$defs", {})}, ())
 
-    def _inlined(self, node: Any, definitions: dict[str, Any], around: tuple[str, ...]) -> Any:
-        self.nodes += 1
-        if self.nodes > MOST_NODES:
-            return {}
+    def _inlined(self, node: Any, definitions: dict[str, Any], around: tuple[str, ...], named: bool = False) -> Any:
+        """Return a schema without $ref. named: its keys are names of fields, not keywords. What is too much is any."""
         if isinstance(node, list):
+            self.nodes += len(node)
             return [self._inlined(one, definitions, around) for one in node]
         if not isinstance(node, dict):
             return node
+        self.nodes += 1
+        if self.nodes > MOST_NODES:
+            return {}
+        if named:
+            return {key: self._inlined(one, definitions, around) for key, one in node.items()}
         reference = node.get("$ref")
         if isinstance(reference, str):
             name = reference.rpartition("/")[2]
@@ -249,7 +256,12 @@ class _Maker:
             others = {key: one for key, one in node.items() if key != "$ref"}
             return {**self._inlined(definitions[name], definitions, (*around, name)), **others}
         left_out = ("$defs", "definitions", "discriminator")
-        return {key: self._inlined(one, definitions, around) for key, one in node.items() if key not in left_out}
+        self.nodes += sum(len(json.dumps(node[key])) // 20 for key in DATA & node.keys())
+        return {
+            key: one if key in DATA else self._inlined(one, definitions, around, key in NAMES)
+            for key, one in node.items()
+            if key not in left_out
+        }
 
 
 def _hints(kind: Any) -> dict[str, Any]:
@@ -270,7 +282,15 @@ def example_of(schema: Schema) -> tuple[Any, bool]:
         given = schema.get(name)
         if given:
             return (given[0] if name == "examples" and isinstance(given, list) else given), True
-    return (_example(schema, 0), False) if _tells(schema) else (None, False)
+    try:
+        return (_example(schema, 0), False) if _tells(schema) else (None, False)
+    except Exception as error:  # of a schema whose values are not as they should be, too
+        end_copy(error)
+        return None, False
+
+
+class _NoExampleError(Exception):
+    """An example of the schema would be too large."""
 
 
 def _tells(schema: Schema) -> bool:
@@ -322,6 +342,8 @@ def _example(schema: Any, depth: int) -> Any:
     if kind in ("integer", "number"):
         return _example_number(schema, kind)
     if kind == "string":
+        if schema.get("minLength", 0) > MOST_EXAMPLE:
+            raise _NoExampleError
         text = FORMATTED.get(schema.get("format", ""), EMPTY["string"])
         return text.ljust(schema.get("minLength", 0), "x")[: schema.get("maxLength", len(text) + 64)]
     return EMPTY.get(kind)
@@ -330,8 +352,12 @@ def _example(schema: Any, depth: int) -> Any:
 def _example_array(schema: Schema, depth: int) -> list[Any]:
     if "prefixItems" in schema:
         return [_example(one, depth + 1) for one in schema["prefixItems"]]
-    count = max(min(schema.get("minItems", 1), 100), 1)
-    return [_example(schema["items"], depth + 1)] * count if schema.get("items") else []
+    if not schema.get("items"):
+        return []
+    item, count = _example(schema["items"], depth + 1), max(schema.get("minItems", 1), 1)
+    if count > 1 and len(json.dumps(item)) * count > MOST_EXAMPLE:
+        raise _NoExampleError
+    return [item] * count
 
 
 def _example_number(schema: Schema, kind: str) -> Any:

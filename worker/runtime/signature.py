@@ -19,6 +19,7 @@ from owner import end_copy
 
 MOST_BYTES = 1 << 20
 MOST_CATEGORIES = 1000  # of one column
+MOST_WIDTH = 20_000  # columns without names that are looked at
 NO, GONE, PASSES = "no", "gone", "passes"  # a missing value: an error, replaced, handed to the next step
 KINDS = {"b": "BOOL", "i": "INT64", "u": "INT64", "f": "FP64", "U": "BYTES"}
 JSON_TYPES = {"BYTES": "string", "BOOL": "boolean", "INT64": "integer", "INT32": "integer"}
@@ -170,6 +171,9 @@ def _rows(found: dict[str, Any], model: Any) -> tuple[Optional[dict[str, Any]], 
         found["inputs"] = [{"name": "input-0", "datatype": "BYTES"}]
         return {"type": "string"}, "text"
     width, missing, sample = _width(model), True, None
+    if width > MOST_WIDTH:
+        found["inputs"] = [{"name": "input-0", "shape": [-1, width]}]
+        return {"type": "array", "minItems": width, "maxItems": width}, None
     if _booster(first) is None and _lightgbm(first) is None:
         known = _described(model, [str(number) for number in range(width or 1)])
         if not all(column.datatype == "FP64" and column.categories is None for column in known.values()):

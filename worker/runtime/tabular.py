@@ -74,7 +74,7 @@ def take_for(columns: Optional[Columns], engine: str) -> Callable[[Tensors], Any
     def take(got: Tensors) -> Any:
         if not _is_table(got, columns):
             rows = _rows_of(got, columns, engine)
-            if columns is None or table is None or not columns.by_name or rows.ndim != 2:
+            if columns is None or table is None or not columns.by_name or getattr(rows, "ndim", 0) != 2:
                 return rows
             cells = rows if rows.dtype.kind != "O" else rows.tolist()
             return table(
@@ -114,7 +114,8 @@ def _rows_of(got: Tensors, columns: Optional[Columns], engine: str) -> Any:
             "without names of columns: with the request's content_type pd it gets a table with the names of the request"
         )
     only = got.list[0]
-    if only.dtype == ELEMENTS and (only.content_type == "str" or len(only.shape) == 1):
+    whole = columns is not None and len(only.shape) == 2 and only.shape[1] > 1  # a table, and no list of texts
+    if only.dtype == ELEMENTS and not whole and (only.content_type == "str" or len(only.shape) == 1):
         return texts(only)
     if columns is not None and columns.refusal == "" and len(only.shape) == 2 and only.shape[1] != len(columns.names):
         raise InputError(

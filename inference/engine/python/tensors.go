@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -27,15 +29,29 @@ var datatypes = func() map[string]engine.Datatype { //nolint:gochecknoglobals //
 	return m
 }()
 
+// fewTensors are compared by their names without a map.
+const fewTensors = 16
+
 // ValueOf converts the tensors of a request, whose data it shares. An error is the client's.
 func ValueOf(url serving.EndpointURL, req *engine.Request) (*worker.Value, error) {
 	v := &worker.Value{Layout: worker.DictOfArrays, As: req.TensorsAs, Outputs: req.Outputs, Streams: req.Streams, Tensors: make([]worker.Tensor, len(req.Tensors))}
+	var seen map[string]struct{}
+	if len(req.Tensors) > fewTensors {
+		seen = make(map[string]struct{}, len(req.Tensors))
+	}
 	for i, t := range req.Tensors {
 		err := t.Check()
-		for _, other := range v.Tensors[:i] {
-			if other.Name == t.Name {
-				err = fmt.Errorf("two tensors have the name %.40q", t.Name)
-			}
+		if err == nil {
+			err = checkEmpty(&t)
+		}
+		_, again := seen[t.Name]
+		if seen != nil {
+			seen[t.Name] = struct{}{}
+		} else {
+			again = slices.ContainsFunc(v.Tensors[:i], func(other worker.Tensor) bool { return other.Name == t.Name })
+		}
+		if again {
+			err = fmt.Errorf("two tensors have the name %.40q", t.Name)
 		}
 		if err != nil {
 			return nil, &engine.Error{Kind: engine.KindBadRequest, Endpoint: url, Text: err.Error()}
@@ -82,11 +98,28 @@ func pieceTensors(piece []byte) ([]engine.Tensor, error) {
 
 const mostEmpty = 1 << 20
 
+// checkEmpty refuses a tensor without elements that has very many empty rows: as nested lists, which
+// user code may get or make of it, they take memory, and as a tensor they take none.
+func checkEmpty(t *engine.Tensor) error {
+	at := slices.Index(t.Shape, 0)
+	if at < 0 {
+		return nil
+	}
+	rows := int64(1)
+	for _, n := range t.Shape[:at] {
+		if n > mostEmpty/rows {
+			return fmt.Errorf("tensor %.40q has the shape %v: at most %d empty rows are possible", t.Name, t.Shape, mostEmpty)
+		}
+		rows *= n
+	}
+	return nil
+}
+
 // convert sets the elements of an array of text (numpy's kind U: UTF-32, filled with zeros) or bytes (kind S).
 func convert(to *engine.Tensor, t worker.Tensor) error {
 	text, isText := strings.CutPrefix(t.DType, "<U")
 	size, err := strconv.Atoi(strings.TrimPrefix(text, "|S"))
-	if err != nil || size < 0 || !isText && !strings.HasPrefix(t.DType, "|S") {
+	if err != nil || size < 0 || size > math.MaxInt32 || !isText && !strings.HasPrefix(t.DType, "|S") {
 		return fmt.Errorf("arrays of numpy's type %s are no tensors", t.DType)
 	}
 	unit := 1

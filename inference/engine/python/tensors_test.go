@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"clearmlserving/inference/engine"
 	"clearmlserving/serving"
@@ -359,11 +360,13 @@ func TestTensorsThatContradictThemselvesAreRefused(t *testing.T) {
 	good := engine.Tensor{Name: "x", Datatype: engine.Int8, Shape: []int64{1}, Data: []byte{1}}
 	for says, list := range map[string][]engine.Tensor{
 		"two tensors have the name": {good, good},
+		"have the name \"x\"":       append(bytes17(), good),
 		"unknown datatype":          {{Name: "x", Datatype: "INT7", Shape: []int64{1}, Data: []byte{1}}},
 		"which would be 2":          {{Name: "x", Datatype: engine.Int8, Shape: []int64{2}, Data: []byte{1}}},
 		"which would be 0":          {{Name: "x", Datatype: engine.Int8, Shape: []int64{0}, Data: []byte{1}}},
 		"is negative":               {{Name: "x", Datatype: engine.Int8, Shape: []int64{-1}, Data: []byte{1}}},
 		"too many elements":         {{Name: "x", Datatype: engine.Int8, Shape: []int64{1 << 40, 1 << 40}, Data: []byte{1}}},
+		"empty rows":                {{Name: "x", Datatype: engine.Int8, Shape: []int64{1 << 10, 1 << 11, 0, 3}}},
 		"ends within its element 1": {{Name: "x", Datatype: engine.Bytes, Shape: []int64{2}, Data: append(elements("a"), 9, 0, 0, 0, 'x')}},
 		"has 1 elements":            {{Name: "x", Datatype: engine.Bytes, Shape: []int64{2}, Data: elements("a")}},
 		"dimensions":                {{Name: "x", Datatype: engine.Int8, Shape: bytes64(300), Data: []byte{1}}},
@@ -374,6 +377,38 @@ func TestTensorsThatContradictThemselvesAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", says, err)
 		}
 	}
+}
+
+func TestVeryManyTensorsAreRefusedAtOnce(t *testing.T) {
+	req := &engine.Request{Tensors: make([]engine.Tensor, 200_000)}
+	for i := range req.Tensors {
+		req.Tensors[i] = engine.Tensor{Name: fmt.Sprintf("column-%09d", i), Datatype: engine.Int8, Shape: []int64{0}}
+	}
+	begun := time.Now()
+	if _, err := ValueOf("tensors", req); err == nil || !strings.Contains(err.Error(), "at most 65535 are possible") {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("it takes %s", took)
+	}
+}
+
+func TestAnArrayWithAnImpossibleTypeIsAnError(t *testing.T) {
+	for _, dtype := range []string{"<U2305843009213693952", "<U4611686018427387904", "|S99999999999999999999", "<U-1", "<U", "<c8"} {
+		value := worker.Value{Layout: worker.OneArray, Tensors: []worker.Tensor{{DType: dtype, Shape: []int64{1}, Data: make([]byte, 8)}}}
+		if got, err := Tensors(&value, "output-"); err == nil {
+			t.Errorf("%s: %+v", dtype, got)
+		}
+	}
+}
+
+// bytes17 are 17 tensors, one with the name x.
+func bytes17() []engine.Tensor {
+	list := make([]engine.Tensor, 17)
+	for i := range list {
+		list[i] = engine.Tensor{Name: string(rune('a' + 7 + i)), Datatype: engine.Int8, Shape: []int64{1}, Data: []byte{1}}
+	}
+	return list
 }
 
 func bytes64(n int) []int64 {

@@ -501,6 +501,99 @@ def test_pydantic_models_tell_their_own_schema(signed):
     assert (signature["example"], signature["example_of"]) == (given, "code")
 
 
+def test_fields_may_have_the_names_of_keywords(signed):
+    pytest.importorskip("pydantic")
+    _, signature = signed(
+        """
+        from pydantic import BaseModel
+
+        class Inner(BaseModel):
+            x: int
+
+        class Loss(BaseModel):
+            definitions: int
+            discriminator: float
+            default: Inner
+            enum: list[Inner]
+
+        class Preprocess:
+            def process(self, data: Loss, state, collect_custom_statistics_fn=None): return 1
+        """
+    )
+    schema, inner = signature["body_schema"], {"x": 0}
+    assert list(schema["properties"]) == schema["required"] == ["definitions", "discriminator", "default", "enum"]
+    assert signature["example"] == {"definitions": 0, "discriminator": 0.0, "default": inner, "enum": [inner]}
+    assert "$ref" not in json.dumps(schema)
+
+
+def test_a_schema_that_is_too_large_ends_in_any_json(signed):
+    pytest.importorskip("pydantic")
+    _, signature = signed(
+        """
+        from pydantic import create_model
+
+        Level = create_model("Level", **{f"kind_{n}": (int, 1) for n in range(9)})
+        for _ in range(5):
+            Level = create_model("Level", **{f"part_{n}": (Level, ...) for n in range(9)})
+
+        class Preprocess:
+            def process(self, data: Level, state, collect_custom_statistics_fn=None): return 1
+        """
+    )
+
+    def check(schema):
+        assert isinstance(schema.get("title", ""), str)
+        assert schema.get("type", "object") in ("object", "integer")
+        assert all(isinstance(name, str) for name in schema.get("required", ()))
+        for part in schema.get("properties", {}).values():
+            check(part)
+
+    schema = signature["body_schema"]
+    check(schema)
+    assert schema["title"] == "Level"
+    assert schema["required"] == [f"part_{n}" for n in range(9)]
+
+
+@pytest.mark.parametrize(
+    ("hint", "example"),
+    [
+        ("Annotated[list[float], Field(min_length=784)]", [0.0] * 784),
+        ("Annotated[list[Annotated[list[list[int]], Field(min_length=224)]], Field(min_length=224)]", None),
+        ("Annotated[str, Field(min_length=10**9)]", None),
+        ("Annotated[int, Field(json_schema_extra={'minimum': '3'})]", None),
+    ],
+)
+def test_an_example_fits_its_schema_or_there_is_none(signed, hint, example):
+    pytest.importorskip("pydantic")
+    _, signature = signed(
+        f"""
+        from typing import Annotated
+        from pydantic import BaseModel, Field
+
+        class Body(BaseModel):
+            values: {hint}
+
+        class Preprocess:
+            def process(self, data: Body, state, collect_custom_statistics_fn=None): return 1
+        """
+    )
+    assert signature["body_schema"]["required"] == ["values"]
+    assert signature.get("example") == (None if example is None else {"values": example})
+
+
+def test_a_model_of_very_many_columns_is_described_in_brief(signed, saved):
+    numpy = pytest.importorskip("numpy")
+    sparse = pytest.importorskip("scipy.sparse")
+    from sklearn.linear_model import LogisticRegression
+
+    width = 1 << 18
+    rows = sparse.csr_matrix(([1.0, 1.0], ([0, 1], [0, 7])), shape=(2, width))
+    _, signature = signed(**saved(LogisticRegression(max_iter=1).fit(rows, numpy.array([0, 1]))))
+    assert signature["inputs"] == [{"name": "input-0", "shape": [-1, width]}]
+    assert signature["outputs"][0]["datatype"] == "INT64"
+    assert "example" not in signature
+
+
 def test_code_without_hints_has_no_signature(signed):
     _, signature = signed("class Preprocess:\n    def process(self, data, state, collect=None): return data")
     assert signature is None
@@ -539,3 +632,23 @@ def test_a_model_that_answers_to_every_name(signed):
     """
     loaded, _ = signed(code, engine="sklearn")
     assert loaded.value([[1]]) == [[1]]
+
+
+def test_code_that_raises_for_names_it_does_not_know_is_loaded(signed):
+    import child
+
+    code = """
+        class Model:
+            def predict(self, data): return data
+
+        class Preprocess:
+            def __getattr__(self, name): return {}[name]
+            def load(self, path): return Model()
+            def preprocess(self, body, state, collect_custom_statistics_fn=None): return body
+            def postprocess(self, data, state, collect_custom_statistics_fn=None): return data
+    """
+    sent = []
+    loaded, _ = signed(code, engine="sklearn")
+    loaded.endpoint.took = 0.0
+    child.ready(type("Link", (), {"send": lambda _, frame: sent.append(frame)})(), loaded.endpoint, template=False)
+    assert b'"methods": ["preprocess", "postprocess"]' in sent[0]

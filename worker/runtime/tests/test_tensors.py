@@ -396,6 +396,26 @@ def test_one_tensor_is_the_rows_of_a_model(load, models):
         assert values == {"predict": want}
 
 
+def test_one_tensor_of_text_is_the_rows_of_a_table(load, models, tmp_path):
+    joblib = pytest.importorskip("joblib")
+    from sklearn.compose import make_column_transformer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.tree import DecisionTreeClassifier
+
+    table, labels = models.table_of(["a", "b", "a"], ["x", "x", "y"]), [0, 1, 2]
+    cells = [cell for row in table.to_numpy().tolist() for cell in row]
+    for steps in (
+        (make_column_transformer((OneHotEncoder(), ["kind", "size"])), DecisionTreeClassifier()),
+        (OneHotEncoder(), DecisionTreeClassifier()),
+    ):
+        joblib.dump(make_pipeline(*steps).fit(table, labels), tmp_path / "texts.pkl")
+        loaded = load(engine="sklearn", model_path=str(tmp_path / "texts.pkl"))
+        for kind in ("", "str"):
+            assert answered(ask(loaded, tensor("rows", "BYTES", [3, 2], cells, kind)))[0] == {"predict": labels}
+        refused(ask(loaded, tensor("rows", "BYTES", [3], ["a", "b", "c"])))
+
+
 def test_results_of_models_get_the_variables_of_their_names(load, models):
     loaded = load(
         engine="sklearn", model_path=str(models.path / "pipeline.pkl"), variables=["kind", "size", "predict", "other"]
