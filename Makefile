@@ -133,8 +133,18 @@ e2e-clients: build python-env venv-sdk1 venv-clients venv-clients1 ## training, 
 	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_CLIENTS=1 $(GO) test -count=1 -timeout 40m -parallel 3 -v -run '^TestClients' ./e2e/...
 
 .PHONY: e2e-protocols
-e2e-protocols: build python-env venv-sdk1 venv-runtime venv-v2-triton venv-v2-kserve venv-v2-mlserver venv-v2-openapi venv-v2-openinference ## the clients of Triton, KServe and MLServer, unmodified, against the open protocols (docs/v2.md names two more inputs)
-	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_PROTOCOLS=1 $(GO) test -count=1 -timeout 40m -v -run '^TestProtocols' ./e2e
+e2e-protocols: build python-env venv-sdk1 venv-runtime venv-v2-triton venv-v2-kserve venv-v2-mlserver venv-v2-openapi venv-v2-openinference ## the clients of Triton, KServe and MLServer, unmodified, against the open protocols; requests by KServe's OpenAPI document
+	@scripts/v2-specification.sh
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_E2E_PROTOCOLS=1 CLEARML_SERVING_V2_OPENAPI="$$(scripts/v2-specification.sh)" $(GO) test -count=1 -timeout 40m -v -run '^TestProtocols' ./e2e
+
+.PHONY: e2e-triton-examples
+e2e-triton-examples: build python-env venv-sdk1 venv-runtime venv-v2-triton ## NVIDIA's examples of their client (EXAMPLES=src/python/examples of a checkout of triton-inference-server/client, which no package has)
+	@test -f '$(EXAMPLES)/simple_http_infer_client.py' || { echo "e2e-triton-examples: EXAMPLES=$(EXAMPLES) has no simple_http_infer_client.py: give src/python/examples of a checkout of triton-inference-server/client" >&2; exit 1; }
+	CLEARML_SERVING_E2E=1 CLEARML_SERVING_TRITON_EXAMPLES='$(EXAMPLES)' $(GO) test -tags tritonexamples -count=1 -timeout 20m -v -run '^TestTritonExamples' ./e2e
+
+.PHONY: perf-analyzer
+perf-analyzer: # fetch it
+	@scripts/perf-analyzer.sh $(PERF_ANALYZER) >/dev/null
 
 .PHONY: e2e-perf-analyzer
 e2e-perf-analyzer: build python-env venv-sdk1 venv-runtime ## NVIDIA's perf_analyzer over HTTP and gRPC, with its report split into queue and compute (Linux on x86_64, Debian's apt)

@@ -119,52 +119,6 @@ func (s *system) sameMessages(t *testing.T) {
 	}
 }
 
-// grpcExamples are the examples of NVIDIA's client for gRPC with the arguments that they need, and what becomes of them.
-var grpcExamples = []struct {
-	command string
-	works   bool
-}{
-	{"grpc_client.py", true},
-	{"grpc_explicit_byte_content_client.py", true},
-	{"grpc_explicit_int8_content_client.py", true},
-	{"grpc_explicit_int_content_client.py", true},
-	{"simple_grpc_aio_infer_client.py", true},
-	{"simple_grpc_aio_sequence_stream_infer_client.py", true},
-	{"simple_grpc_aio_sequence_stream_infer_client.py --dyna", true},
-	{"simple_grpc_async_infer_client.py", true},
-	{"simple_grpc_custom_args_client.py", true},
-	{"simple_grpc_custom_repeat.py", true},
-	{"simple_grpc_infer_client.py", true},
-	{"simple_grpc_infer_client.py -C gzip", true},
-	{"simple_grpc_keepalive_client.py", true},
-	{"simple_grpc_sequence_stream_infer_client.py", true},
-	{"simple_grpc_sequence_stream_infer_client.py --dyna", true},
-	{"simple_grpc_sequence_sync_infer_client.py", true},
-	{"simple_grpc_sequence_sync_infer_client.py --dyna", true},
-	{"simple_grpc_string_infer_client.py", true},
-	{"simple_grpc_health_metadata.py", false}, // it wants the server's name to be triton
-	{"simple_grpc_model_control.py", false},   // models are loaded by the configuration
-	{"simple_grpc_shm_client.py", false},      // no shared memory of clients
-	{"simple_grpc_shm_string_client.py", false},
-	{"simple_grpc_cudashm_client.py", false},
-}
-
-func TestProtocolsNvidiasExamplesOverGRPC(t *testing.T) {
-	examples := os.Getenv("CLEARML_SERVING_TRITON_EXAMPLES")
-	if examples == "" {
-		t.Skip("CLEARML_SERVING_TRITON_EXAMPLES names no folder with the examples, which are in no package")
-	}
-	s := openProtocols(t)
-	for _, e := range grpcExamples {
-		cmd := exec.Command(filepath.Join(root, ".venv-v2-triton/bin/python"), append(strings.Fields(e.command), "-u", s.grpcAddress())...)
-		cmd.Dir = examples
-		printed, err := cmd.CombinedOutput()
-		if (err == nil) != e.works {
-			t.Errorf("%s: %v\n%s", e.command, err, printed)
-		}
-	}
-}
-
 // TestPerfAnalyzer runs NVIDIA's perf_analyzer, whose command is CLEARML_SERVING_PERF_ANALYZER. Its report has the
 // server's times, which it takes from the statistics extension.
 func TestPerfAnalyzer(t *testing.T) {

@@ -6,7 +6,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 version=$1
 home=$PWD/.cache/perf-analyzer-$version
-libraries=$home/root/usr/lib/x86_64-linux-gnu
 
 if ! test -f "$home/.made"; then
   test "$(uname -sm)" = "Linux x86_64" || { echo "perf-analyzer: exists for Linux on x86_64 only" >&2; exit 1; }
@@ -30,4 +29,5 @@ if ! test -f "$home/.made"; then
   (cd "$home/cache" && "${apt[@]}" download -qq libc6 libstdc++6 libgcc-s1 libssl3t64 zlib1g libzstd1 >&2 && for package in *.deb; do dpkg -x "$package" "$home/root"; done)
   touch "$home/.made"
 fi
+libraries=$(dirname "$(find "$home/root" -name libc.so.6 -print -quit)")
 echo "$libraries/ld-linux-x86-64.so.2 --library-path $libraries $home/package/perf_analyzer/bin/perf_analyzer"

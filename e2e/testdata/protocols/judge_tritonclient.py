@@ -178,6 +178,30 @@ def free_body(client):
     assert json.loads(result.as_numpy("answer")[0]) == json.loads(text)
 
 
+def sequences(client):
+    # The first answer of a sequence adds one, the last of a dynamic one adds its id.
+    for name, last in (("simple_sequence", 3), ("simple_dyna_sequence", 3 + 1007)):
+        for value, want in ((1, 2), (2, 2), (3, last)):
+            got = client.infer(
+                name,
+                inputs_of({"INPUT": numpy.array([[value]], numpy.int32)}, value % 2 == 0),
+                sequence_id=1007,
+                sequence_start=value == 1,
+                sequence_end=value == 3,
+            )
+            same(got.as_numpy("OUTPUT"), numpy.array([[want]], numpy.int32), name)
+
+
+def texts(client):
+    arrays = {
+        "INPUT0": numpy.array([[str(n).encode() for n in range(16)]], object),
+        "INPUT1": numpy.array([[b"1"] * 16], object),
+    }
+    for binary in (False, True):
+        got = client.infer("simple_string", inputs_of(arrays, binary)).as_numpy("OUTPUT0")
+        assert [int(text) for text in got[0]] == [n + 1 for n in range(16)], got
+
+
 async def waiting_form():
     async with waiting.InferenceServerClient(address) as client:
         assert await client.is_server_ready() and await client.is_model_ready("identity")
@@ -201,7 +225,8 @@ async def waiting_form():
 
 def main():
     with blocking.InferenceServerClient(address, concurrency=8) as client:
-        for judge in (descriptions, every_datatype, compression, refusals, classes, many_at_once, free_body):
+        judges = (descriptions, every_datatype, compression, refusals, classes, many_at_once, free_body)
+        for judge in (*judges, sequences, texts):
             judge(client)
             print(judge.__name__, "passed")
     asyncio.run(waiting_form())

@@ -186,6 +186,43 @@ def streams(client):
     client.stop_stream()
 
 
+def decoupled(client):
+    answers = queue.Queue()
+    client.start_stream(callback=lambda result, error: answers.put((result, error)))
+    arrays = {
+        "IN": numpy.array([4, 5, 6], numpy.int32),
+        "DELAY": numpy.zeros(3, numpy.uint32),
+        "WAIT": numpy.zeros(1, numpy.uint32),
+    }
+    client.async_stream_infer("repeat_int32", inputs_of(arrays), enable_empty_final_response=True)
+    for want in (4, 5, 6):
+        result, error = answers.get(timeout=120)
+        assert error is None, error
+        same(result.as_numpy("OUT"), numpy.array([want], numpy.int32), "a decoupled model")
+        assert not result.get_response().parameters["triton_final_response"].bool_param
+    result, error = answers.get(timeout=120)
+    assert error is None and result.get_response().parameters["triton_final_response"].bool_param
+    for value, want in ((1, 2), (2, 2), (3, 3 + 1007)):
+        client.async_stream_infer(
+            "simple_dyna_sequence",
+            inputs_of({"INPUT": numpy.array([[value]], numpy.int32)}),
+            sequence_id=1007,
+            sequence_start=value == 1,
+            sequence_end=value == 3,
+        )
+        result, error = answers.get(timeout=120)
+        assert error is None, error
+        same(result.as_numpy("OUTPUT"), numpy.array([[want]], numpy.int32), "a sequence")
+    client.stop_stream()
+
+
+def own_channels():
+    kept = blocking.KeepAliveOptions(keepalive_time_ms=20_000, http2_max_pings_without_data=2)
+    for given in ({"keepalive_options": kept}, {"channel_args": [("grpc.primary_user_agent", "judge")]}):
+        with blocking.InferenceServerClient(address, **given) as client:
+            same(client.infer("simple", inputs_of(TWO)).as_numpy("OUTPUT0"), 2 * TWO["INPUT0"], given)
+
+
 async def waits():
     async with waiting.InferenceServerClient(address) as client:
         assert await client.is_server_live() and await client.is_model_ready("simple")
@@ -219,5 +256,7 @@ with blocking.InferenceServerClient(address) as client:
     described(client)
     refusals(client)
     streams(client)
+    decoupled(client)
+own_channels()
 typed_contents()
 asyncio.run(waits())
