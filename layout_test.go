@@ -32,7 +32,7 @@ var arrows = []arrow{
 	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "inference/v2", "serving", "tracing"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
 	{"inference/rollout", []string{"canary", "clearml", "inference/reconcile", "inference/router", "operations", "serving"}, "decisions about canaries are made from the counts of the router, and stored as every edit of a service is"},
-	{"inference/v2", []string{"inference/engine!"}, "the codec of the V2 protocol turns bytes into tensors and back, and knows nothing else"},
+	{"inference/v2", []string{"inference/engine!", "inference/engine/jsontensor"}, "the codec of the V2 protocol turns bytes into tensors and back, and knows nothing else"},
 	{"inference/grpcfront", []string{"inference!", "inference/engine!", "inference/grpcfront", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it; its messages are in a package of their own"},
 	{"inference/rest", []string{"inference!", "inference/listener", "inference/openapi", "inference/engine!", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
 	{"inference/openapi", []string{"inference/engine!", "serving"}, "the document is made of signatures and names: it asks nobody"},

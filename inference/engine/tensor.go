@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -74,53 +73,6 @@ type Tensor struct {
 	// ContentType tells what the elements stand for: the parameter content_type of MLServer, such as
 	// "str" or "base64". "": nothing is told.
 	ContentType string
-}
-
-// Elements is the number of elements of the tensor's shape, or an error if the shape is impossible.
-func (t *Tensor) Elements() (int64, error) {
-	count := int64(1)
-	for _, n := range t.Shape {
-		if n < 0 {
-			return 0, fmt.Errorf("tensor %.40q has the shape %v: a dimension is negative", t.Name, t.Shape)
-		}
-		if n > 0 && count > math.MaxInt64/8/n {
-			return 0, fmt.Errorf("tensor %.40q has too many elements: %v", t.Name, t.Shape)
-		}
-		count *= n
-	}
-	return count, nil
-}
-
-// Check returns an error if the data is not that of the datatype and the shape.
-func (t *Tensor) Check() error {
-	count, err := t.Elements()
-	if err != nil {
-		return err
-	}
-	if size := t.Datatype.Size(); size > 0 {
-		if int64(len(t.Data)) != count*size {
-			return fmt.Errorf("tensor %.40q of %s %v has %d bytes, which would be %d", t.Name, t.Datatype, t.Shape, len(t.Data), count*size)
-		}
-		return nil
-	}
-	if t.Datatype != Bytes {
-		return fmt.Errorf("tensor %.40q has the unknown datatype %.40q", t.Name, t.Datatype)
-	}
-	rest, found := t.Data, int64(0)
-	for ; len(rest) >= 4; found++ {
-		n := int64(binary.LittleEndian.Uint32(rest))
-		if n > int64(len(rest)-4) {
-			break
-		}
-		rest = rest[4+n:]
-	}
-	if len(rest) > 0 {
-		return fmt.Errorf("tensor %.40q of BYTES ends within its element %d", t.Name, found)
-	}
-	if found != count {
-		return fmt.Errorf("tensor %.40q of BYTES %v has %d elements, which would be %d", t.Name, t.Shape, found, count)
-	}
-	return nil
 }
 
 // TensorSpec describes an input or output tensor of a model.

@@ -518,7 +518,7 @@ func (r *request) finish(limit int64) error {
 			err = v2.CheckData(t)
 		}
 		if errors.Is(err, errLimit) {
-			return &engine.Error{Kind: engine.KindTooLarge, Text: fmt.Sprintf("input '%s' of shape %s: the tensors are larger than the limit of %d bytes", t.Name, v2.Shape(t.Shape), limit)}
+			return &engine.Error{Kind: engine.KindTooLarge, Text: fmt.Sprintf("input '%s' of shape %s: the tensors are larger than the limit of %d bytes", t.Name, engine.Shape(t.Shape), limit)}
 		}
 		if err != nil {
 			return badRequest("input '%s': %v", t.Name, err)
@@ -562,7 +562,7 @@ func typedData(t *engine.Tensor, b []byte, limit int64) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s has no typed contents: send it in raw_input_contents", t.Datatype)
 	}
-	count, err := v2.Elements(t.Shape)
+	count, err := engine.Elements(t.Shape)
 	if err != nil {
 		return nil, err
 	}
@@ -571,7 +571,7 @@ func typedData(t *engine.Tensor, b []byte, limit int64) ([]byte, error) {
 		size = 4
 	}
 	if count > int64(len(b)) { // an element has a byte at least
-		return nil, fmt.Errorf("its contents have fewer elements than its shape %s", v2.Shape(t.Shape))
+		return nil, fmt.Errorf("its contents have fewer elements than its shape %s", engine.Shape(t.Shape))
 	}
 	if count > limit/size {
 		return nil, errLimit
@@ -604,7 +604,7 @@ func typedData(t *engine.Tensor, b []byte, limit int64) ([]byte, error) {
 		data, seen = a.data, count-a.left
 	}
 	if seen < count {
-		return nil, fmt.Errorf("its contents have %d elements, but its shape %s has %d", seen, v2.Shape(t.Shape), count)
+		return nil, fmt.Errorf("its contents have %d elements, but its shape %s has %d", seen, engine.Shape(t.Shape), count)
 	}
 	return data, nil
 }

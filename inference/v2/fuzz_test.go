@@ -70,7 +70,7 @@ func again(t *testing.T, r *v2.Request, binary bool) {
 	}
 	for i := range r.Inputs {
 		a, b := &r.Inputs[i], &second.Inputs[i]
-		if a.Name != b.Name || a.Datatype != b.Datatype || v2.Shape(a.Shape) != v2.Shape(b.Shape) || a.ContentType != b.ContentType || !sameData(a, b) {
+		if a.Name != b.Name || a.Datatype != b.Datatype || engine.Shape(a.Shape) != engine.Shape(b.Shape) || a.ContentType != b.ContentType || !sameData(a, b) {
 			t.Errorf("%+v became %+v", a, b)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/jsontensor"
 )
 
 // The tensors of a model that does not tell its inputs: a whole body, and the whole answer, as one element of BYTES.
@@ -61,7 +62,7 @@ func FreeBody(tensors []engine.Tensor) (body []byte, ok bool) {
 	if len(tensors) != 1 || tensors[0].Name != FreeInput || tensors[0].Datatype != engine.Bytes || CheckData(&tensors[0]) != nil {
 		return nil, false
 	}
-	if n, err := Elements(tensors[0].Shape); err != nil || n != 1 {
+	if n, err := engine.Elements(tensors[0].Shape); err != nil || n != 1 {
 		return nil, false
 	}
 	return tensors[0].Data[4:], true
@@ -88,7 +89,7 @@ func Body(tensors []engine.Tensor, table bool) ([]byte, error) {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendText(b, strings.ToValidUTF8(t.Name, "\uFFFD")), ':')
+		b = append(jsontensor.AppendText(b, strings.ToValidUTF8(t.Name, "\uFFFD")), ':')
 		if b, err = AppendNested(b, t); err != nil {
 			return nil, fmt.Errorf("tensor '%s': %w", t.Name, err)
 		}
@@ -113,7 +114,7 @@ func records(tensors []engine.Tensor, rows int64) ([]byte, error) {
 	columns, names := make([]writer, len(tensors)), make([][]byte, len(tensors))
 	for i := range tensors {
 		columns[i] = newWriter(&tensors[i], "NaN")
-		names[i] = append(appendText(nil, strings.ToValidUTF8(tensors[i].Name, "\uFFFD")), ':')
+		names[i] = append(jsontensor.AppendText(nil, strings.ToValidUTF8(tensors[i].Name, "\uFFFD")), ':')
 	}
 	var err error
 	b := []byte{'['}
@@ -158,7 +159,7 @@ func ErrorText(body []byte) string {
 
 // ErrorBody is the protocol's form of an error.
 func ErrorBody(text string) []byte {
-	b := appendText([]byte(`{"error":`), strings.ToValidUTF8(text, "\uFFFD"))
+	b := jsontensor.AppendText([]byte(`{"error":`), strings.ToValidUTF8(text, "\uFFFD"))
 	return append(b, '}')
 }
 
@@ -252,7 +253,7 @@ func fitShape(sig *engine.Signature, spec *engine.TensorSpec, t *engine.Tensor) 
 		if len(t.Shape) == 1 || len(t.Shape) == 2 && t.Shape[1] == 1 {
 			return nil
 		}
-		return fmt.Errorf("its shape is %s, but a column has the shape [n] or [n,1]", Shape(t.Shape))
+		return fmt.Errorf("its shape is %s, but a column has the shape [n] or [n,1]", engine.Shape(t.Shape))
 	}
 	if spec.Shape == nil || matches(spec.Shape, t.Shape) {
 		return nil
@@ -261,7 +262,7 @@ func fitShape(sig *engine.Signature, spec *engine.TensorSpec, t *engine.Tensor) 
 	if sig.Source == engine.SourceSettings && len(t.Shape) == len(spec.Shape)+1 && matches(spec.Shape, t.Shape[1:]) {
 		return nil
 	}
-	return fmt.Errorf("its shape is %s, but the model takes %s", Shape(t.Shape), Shape(spec.Shape))
+	return fmt.Errorf("its shape is %s, but the model takes %s", engine.Shape(t.Shape), engine.Shape(spec.Shape))
 }
 
 func matches(spec, shape []int64) bool {
@@ -295,5 +296,5 @@ func IsJSON(text []byte) bool {
 
 // AppendText appends a JSON string of a text, in which what is not UTF-8 is replaced.
 func AppendText(dst []byte, text string) []byte {
-	return appendText(dst, strings.ToValidUTF8(text, "\uFFFD"))
+	return jsontensor.AppendText(dst, strings.ToValidUTF8(text, "\uFFFD"))
 }

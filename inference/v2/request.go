@@ -359,8 +359,8 @@ func (p *parser) shape(t *engine.Tensor) error {
 			return badRequest("its shape has a negative dimension: %s", near(text))
 		case !n.exact || n.mantissa > 1<<63-1:
 			return badRequest("its shape has a dimension that is too large: %s", near(text))
-		case len(t.Shape) == maxRank:
-			return badRequest("its shape has more than %d dimensions", maxRank)
+		case len(t.Shape) == engine.MaxRank:
+			return badRequest("its shape has more than %d dimensions", engine.MaxRank)
 		}
 		t.Shape = append(t.Shape, int64(n.mantissa))
 		return nil
@@ -372,7 +372,7 @@ func (p *parser) inputError(t *engine.Tensor, err error) error {
 	p.named = true
 	if errors.Is(err, errLimit) {
 		failed := tooLarge(p.limit)
-		return &engine.Error{Kind: engine.KindTooLarge, Text: fmt.Sprintf("input '%s' of shape %s: %s", t.Name, Shape(t.Shape), failed)}
+		return &engine.Error{Kind: engine.KindTooLarge, Text: fmt.Sprintf("input '%s' of shape %s: %s", t.Name, engine.Shape(t.Shape), failed)}
 	}
 	return badRequest("input '%s': %v", t.Name, err)
 }
@@ -382,7 +382,7 @@ func (p *parser) begin(t *engine.Tensor) (int64, error) {
 	if t.Datatype.Size() == 0 && t.Datatype != engine.Bytes {
 		return 0, p.inputError(t, fmt.Errorf("its datatype %q is not known", t.Datatype))
 	}
-	n, err := Elements(t.Shape)
+	n, err := engine.Elements(t.Shape)
 	if err == nil {
 		err = room(t.Datatype, n, p.left)
 	}
@@ -410,15 +410,14 @@ func (p *parser) fill(t *engine.Tensor) error {
 
 // binary takes the data of an input from what follows the JSON.
 func (p *parser) binary(t *engine.Tensor, size int64) error {
-	n, err := p.begin(t)
-	if err != nil {
+	if _, err := p.begin(t); err != nil {
 		return err
 	}
 	if size > int64(len(p.rest)) {
 		return badRequest("input '%s': its binary_data_size is %d, but only %d bytes are left in the body", t.Name, size, len(p.rest))
 	}
 	t.Data, p.rest = p.rest[:size:size], p.rest[size:]
-	if err := checkData(t, n); err != nil {
+	if err := CheckData(t); err != nil {
 		return p.inputError(t, err)
 	}
 	p.left -= size

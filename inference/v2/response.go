@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/jsontensor"
 )
 
 // Response is the answer to an inference request.
@@ -63,18 +64,18 @@ func (r *Response) Append(dst []byte, to *Request) (body []byte, header int, err
 	start := len(dst)
 	dst = slices.Grow(dst, r.size(to))
 	dst = append(dst, `{"model_name":`...)
-	dst = appendText(dst, r.Model)
+	dst = jsontensor.AppendText(dst, r.Model)
 	if r.Version != "" {
 		dst = append(dst, `,"model_version":`...)
-		dst = appendText(dst, r.Version)
+		dst = jsontensor.AppendText(dst, r.Version)
 	}
 	if r.ID != "" {
 		dst = append(dst, `,"id":`...)
-		dst = appendText(dst, r.ID)
+		dst = jsontensor.AppendText(dst, r.ID)
 	}
 	if r.ContentType != "" {
 		dst = append(dst, `,"parameters":{"content_type":`...)
-		dst = appendText(dst, r.ContentType)
+		dst = jsontensor.AppendText(dst, r.ContentType)
 		dst = append(dst, '}')
 	}
 	dst = append(dst, `,"outputs":[`...)
@@ -85,7 +86,7 @@ func (r *Response) Append(dst []byte, to *Request) (body []byte, header int, err
 			dst = append(dst, ',')
 		}
 		dst = append(dst, `{"name":`...)
-		dst = appendText(dst, t.Name)
+		dst = jsontensor.AppendText(dst, t.Name)
 		dst = append(dst, `,"datatype":"`...)
 		dst = append(dst, t.Datatype...)
 		dst = append(dst, `","shape":[`...)
@@ -102,14 +103,14 @@ func (r *Response) Append(dst []byte, to *Request) (body []byte, header int, err
 			dst = strconv.AppendInt(dst, int64(len(t.Data)), 10)
 			if t.ContentType != "" {
 				dst = append(dst, `,"content_type":`...)
-				dst = appendText(dst, t.ContentType)
+				dst = jsontensor.AppendText(dst, t.ContentType)
 			}
 			dst = append(dst, "}}"...)
 			continue
 		}
 		if t.ContentType != "" {
 			dst = append(dst, `,"parameters":{"content_type":`...)
-			dst = appendText(dst, t.ContentType)
+			dst = jsontensor.AppendText(dst, t.ContentType)
 			dst = append(dst, '}')
 		}
 		dst = append(dst, `,"data":`...)
@@ -153,7 +154,7 @@ func classes(t *engine.Tensor, count int64) (engine.Tensor, error) {
 	if t.Datatype == engine.Bytes || t.Datatype == engine.Bool || t.Datatype == engine.FP16 || t.Datatype == engine.BF16 {
 		return engine.Tensor{}, fmt.Errorf("classes are those of numbers, not of %s", t.Datatype)
 	}
-	n, err := Elements(t.Shape)
+	n, err := engine.Elements(t.Shape)
 	if err != nil {
 		return engine.Tensor{}, err
 	}

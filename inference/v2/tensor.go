@@ -5,99 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/jsontensor"
 )
 
-// maxRank bounds the dimensions of a tensor, as NumPy does.
-const maxRank = 64
-
-// Elements is the number of elements of a shape. It fails for negative dimensions, and if the product
-// of the others overflows.
-func Elements(shape []int64) (int64, error) {
-	if len(shape) > maxRank {
-		return 0, fmt.Errorf("its shape has %d dimensions, more than %d", len(shape), maxRank)
-	}
-	n, empty := int64(1), false
-	for _, d := range shape {
-		if d < 0 {
-			return 0, fmt.Errorf("its shape %s has a negative dimension", Shape(shape))
-		}
-		if d == 0 {
-			empty = true
-			continue
-		}
-		high, low := bits.Mul64(uint64(n), uint64(d))
-		if high > 0 || low > math.MaxInt64 {
-			return 0, fmt.Errorf("its shape %s has too many elements", Shape(shape))
-		}
-		n = int64(low)
-	}
-	if empty {
-		return 0, nil
-	}
-	return n, nil
-}
-
-// Shape is a shape for an error text.
-func Shape(shape []int64) string {
-	b := []byte{'['}
-	for i, d := range shape {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendInt(b, d, 10)
-	}
-	return string(append(b, ']'))
-}
-
-// CheckData checks that the data of a tensor is as its datatype and shape say.
+// CheckData checks that the data of a tensor is as its datatype and shape say, and that the elements of
+// a BOOL are 0 or 1.
 func CheckData(t *engine.Tensor) error {
-	n, err := Elements(t.Shape)
-	if err != nil {
+	if err := t.Check(); err != nil || t.Datatype != engine.Bool {
 		return err
 	}
-	return checkData(t, n)
-}
-
-func checkData(t *engine.Tensor, n int64) error {
-	size, have := t.Datatype.Size(), int64(len(t.Data))
-	if size > 0 {
-		if n > math.MaxInt64/size || n*size != have {
-			return fmt.Errorf("it has %d bytes of data, but its shape %s of %s takes %s", have, Shape(t.Shape), t.Datatype, product(n, size))
-		}
-		if t.Datatype == engine.Bool {
-			return checkBools(t.Data)
-		}
-		return nil
-	}
-	rest := t.Data
-	for i := range n {
-		if len(rest) < 4 {
-			return fmt.Errorf("its data ends after %d elements, but its shape %s has %d", i, Shape(t.Shape), n)
-		}
-		length := binary.LittleEndian.Uint32(rest)
-		if rest = rest[4:]; uint64(length) > uint64(len(rest)) {
-			return fmt.Errorf("its element %d has %d bytes, but only %d are left", i, length, len(rest))
-		}
-		rest = rest[length:]
-	}
-	if len(rest) > 0 {
-		return fmt.Errorf("it has %d bytes after the last of its %d elements", len(rest), n)
-	}
-	return nil
-}
-
-func product(n, size int64) string {
-	if n > math.MaxInt64/size {
-		return "far more"
-	}
-	return strconv.FormatInt(n*size, 10)
+	return checkBools(t.Data)
 }
 
 func checkBools(data []byte) error {
@@ -132,7 +55,7 @@ func (s *scanner) data(t *engine.Tensor, n int64, dst []byte) ([]byte, error) {
 		return dst, errors.New("its data is no list")
 	}
 	if n > int64(len(s.b)-s.i) { // each element takes a byte at least
-		return dst, fmt.Errorf("its shape %s has %d elements, its data has less", Shape(t.Shape), n)
+		return dst, fmt.Errorf("its shape %s has %d elements, its data has less", engine.Shape(t.Shape), n)
 	}
 	if size := t.Datatype.Size(); size > 0 {
 		dst = slices.Grow(dst, int(n*size))
@@ -168,7 +91,7 @@ func (r *reader) level(shape []int64) error {
 			return r.shapeless(shape[0], i)
 		}
 		if !r.take('[') {
-			return fmt.Errorf("its data is not nested as its shape %s", Shape(r.t.Shape))
+			return fmt.Errorf("its data is not nested as its shape %s", engine.Shape(r.t.Shape))
 		}
 		if err := r.level(shape[1:]); err != nil {
 			return err
@@ -185,14 +108,14 @@ func (r *reader) shapeless(want, have int64) error {
 	switch r.peek() {
 	case ']':
 		if len(r.t.Shape) > 1 && want != r.total {
-			return fmt.Errorf("a list in its data has %d elements, where its shape %s has %d", have, Shape(r.t.Shape), want)
+			return fmt.Errorf("a list in its data has %d elements, where its shape %s has %d", have, engine.Shape(r.t.Shape), want)
 		}
-		return fmt.Errorf("its data has %d elements, but its shape %s has %d", r.read, Shape(r.t.Shape), r.total)
+		return fmt.Errorf("its data has %d elements, but its shape %s has %d", r.read, engine.Shape(r.t.Shape), r.total)
 	case ',':
 		if len(r.t.Shape) > 1 && want != r.total {
-			return fmt.Errorf("a list in its data has more than %d elements, against its shape %s", want, Shape(r.t.Shape))
+			return fmt.Errorf("a list in its data has more than %d elements, against its shape %s", want, engine.Shape(r.t.Shape))
 		}
-		return fmt.Errorf("its data has more than %d elements, against its shape %s", r.total, Shape(r.t.Shape))
+		return fmt.Errorf("its data has more than %d elements, against its shape %s", r.total, engine.Shape(r.t.Shape))
 	}
 	return r.broken("',' or ']'")
 }
@@ -241,7 +164,7 @@ func (r *reader) unlike() error {
 	start := r.i
 	c := r.peek()
 	if c == '[' {
-		return fmt.Errorf("its data is not nested as its shape %s", Shape(r.t.Shape))
+		return fmt.Errorf("its data is not nested as its shape %s", engine.Shape(r.t.Shape))
 	}
 	if err := r.skip(0); err != nil {
 		return err
@@ -529,7 +452,7 @@ func AppendNested(dst []byte, t *engine.Tensor) ([]byte, error) {
 }
 
 func countOf(t *engine.Tensor) int64 {
-	n, err := Elements(t.Shape)
+	n, err := engine.Elements(t.Shape)
 	if err != nil {
 		return 0
 	}
@@ -612,7 +535,7 @@ func (w *writer) element(dst []byte) ([]byte, error) {
 		if !utf8.Valid(text) {
 			return dst, errors.New("it has an element that is not valid UTF-8, which JSON cannot hold: ask for it as binary data")
 		}
-		return appendText(dst, text), nil
+		return jsontensor.AppendText(dst, text), nil
 	}
 	return dst, fmt.Errorf("%s has no form in JSON: ask for it as binary data", w.t.Datatype)
 }
@@ -636,36 +559,6 @@ func (w *writer) float(dst []byte, f float64, size int) []byte {
 		return dst
 	}
 	return append(dst, ".0"...)
-}
-
-const hexDigits = "0123456789abcdef"
-
-// appendText appends a JSON string. text is valid UTF-8.
-func appendText[T string | []byte](dst []byte, text T) []byte {
-	dst = append(dst, '"')
-	start := 0
-	for i := range len(text) {
-		c := text[i]
-		if c >= ' ' && c != '"' && c != '\\' {
-			continue
-		}
-		dst = append(dst, text[start:i]...)
-		start = i + 1
-		switch c {
-		case '"', '\\':
-			dst = append(dst, '\\', c)
-		case '\n':
-			dst = append(dst, '\\', 'n')
-		case '\r':
-			dst = append(dst, '\\', 'r')
-		case '\t':
-			dst = append(dst, '\\', 't')
-		default:
-			dst = append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
-		}
-	}
-	dst = append(dst, text[start:]...)
-	return append(dst, '"')
 }
 
 // quoted lists names for an error text.

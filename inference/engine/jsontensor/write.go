@@ -28,7 +28,7 @@ func AppendFloat(b []byte, value float64) []byte {
 const hexDigits = "0123456789abcdef"
 
 // AppendText appends a text of valid UTF-8 in quotes as Python writes it.
-func AppendText(b []byte, text string) []byte {
+func AppendText[T string | []byte](b []byte, text T) []byte {
 	b = append(b, '"')
 	from := 0
 	for i := range len(text) {

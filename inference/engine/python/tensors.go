@@ -41,7 +41,9 @@ func ValueOf(url serving.EndpointURL, req *engine.Request) (*worker.Value, error
 	}
 	for i, t := range req.Tensors {
 		err := t.Check()
-		if err == nil {
+		if err != nil {
+			err = fmt.Errorf("tensor %.40q: %w", t.Name, err)
+		} else {
 			err = checkEmpty(&t)
 		}
 		_, again := seen[t.Name]
@@ -81,7 +83,7 @@ func Tensors(v *worker.Value, prefix string) ([]engine.Tensor, error) {
 			}
 		}
 		if err := list[i].Check(); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("tensor %.40q: %w", list[i].Name, err)
 		}
 	}
 	return list, nil
@@ -129,7 +131,7 @@ func convert(to *engine.Tensor, t worker.Tensor) error {
 	size *= unit
 	to.Datatype, to.Data = engine.Bytes, make([]byte, 0, len(t.Data))
 	if size == 0 { // of empty texts, which take no space
-		count, err := to.Elements()
+		count, err := engine.Elements(to.Shape)
 		if err == nil && count > mostEmpty {
 			err = fmt.Errorf("%d empty texts: at most %d are possible", count, mostEmpty)
 		}

@@ -359,18 +359,18 @@ func TestTensorsThatContradictThemselvesAreRefused(t *testing.T) {
 	m := loaded(t, running(t), serving.EngineCustom, "def process(self, data, state, collect):\n    return 1", nil)
 	good := engine.Tensor{Name: "x", Datatype: engine.Int8, Shape: []int64{1}, Data: []byte{1}}
 	for says, list := range map[string][]engine.Tensor{
-		"two tensors have the name": {good, good},
-		"have the name \"x\"":       append(bytes17(), good),
-		"unknown datatype":          {{Name: "x", Datatype: "INT7", Shape: []int64{1}, Data: []byte{1}}},
-		"which would be 2":          {{Name: "x", Datatype: engine.Int8, Shape: []int64{2}, Data: []byte{1}}},
-		"which would be 0":          {{Name: "x", Datatype: engine.Int8, Shape: []int64{0}, Data: []byte{1}}},
-		"is negative":               {{Name: "x", Datatype: engine.Int8, Shape: []int64{-1}, Data: []byte{1}}},
-		"too many elements":         {{Name: "x", Datatype: engine.Int8, Shape: []int64{1 << 40, 1 << 40}, Data: []byte{1}}},
-		"empty rows":                {{Name: "x", Datatype: engine.Int8, Shape: []int64{1 << 10, 1 << 11, 0, 3}}},
-		"ends within its element 1": {{Name: "x", Datatype: engine.Bytes, Shape: []int64{2}, Data: append(elements("a"), 9, 0, 0, 0, 'x')}},
-		"has 1 elements":            {{Name: "x", Datatype: engine.Bytes, Shape: []int64{2}, Data: elements("a")}},
-		"dimensions":                {{Name: "x", Datatype: engine.Int8, Shape: bytes64(300), Data: []byte{1}}},
-		"name of 70000 bytes":       {{Name: strings.Repeat("n", 70000), Datatype: engine.Int8, Shape: []int64{1}, Data: []byte{1}}},
+		"two tensors have the name":    {good, good},
+		"have the name \"x\"":          append(bytes17(), good),
+		"datatype \"INT7\" is unknown": {{Name: "x", Datatype: "INT7", Shape: []int64{1}, Data: []byte{1}}},
+		"[2] of INT8 takes 2":          {{Name: "x", Datatype: engine.Int8, Shape: []int64{2}, Data: []byte{1}}},
+		"[0] of INT8 takes 0":          {{Name: "x", Datatype: engine.Int8, Shape: []int64{0}, Data: []byte{1}}},
+		"negative dimension":           {{Name: "x", Datatype: engine.Int8, Shape: []int64{-1}, Data: []byte{1}}},
+		"too many elements":            {{Name: "x", Datatype: engine.Int8, Shape: []int64{1 << 40, 1 << 40}, Data: []byte{1}}},
+		"empty rows":                   {{Name: "x", Datatype: engine.Int8, Shape: []int64{1 << 10, 1 << 11, 0, 3}}},
+		"its element 1 has 9 bytes":    {{Name: "x", Datatype: engine.Bytes, Shape: []int64{2}, Data: append(elements("a"), 9, 0, 0, 0, 'x')}},
+		"ends after 1 elements":        {{Name: "x", Datatype: engine.Bytes, Shape: []int64{2}, Data: elements("a")}},
+		"dimensions":                   {{Name: "x", Datatype: engine.Int8, Shape: bytes64(300), Data: []byte{1}}},
+		"name of 70000 bytes":          {{Name: strings.Repeat("n", 70000), Datatype: engine.Int8, Shape: []int64{1}, Data: []byte{1}}},
 	} {
 		_, err := m.Infer(t.Context(), &engine.Request{Tensors: list})
 		if failed, ok := errors.AsType[*engine.Error](err); !ok || failed.Kind != engine.KindBadRequest || !strings.Contains(failed.Text, says) {
