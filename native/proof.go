@@ -64,25 +64,33 @@ type proofJSON struct {
 	} `json:"cases"`
 }
 
+// proof opens a file of proof that was made with the model's file.
+func (m *Model) proof(path string) (f *file, p *proofJSON, release func() error, err error) {
+	data, release, err := contents(path)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	p = &proofJSON{}
+	if f, err = parse(data); err == nil {
+		err = f.decode(p)
+	}
+	if hash := m.Hash(); err == nil && p.Model != hex.EncodeToString(hash[:]) {
+		err = errors.New("the proof was made with another file of the model")
+	}
+	if err != nil {
+		return nil, nil, nil, errors.Join(err, release())
+	}
+	return f, p, release, nil
+}
+
 // Prove compares the model with the answers of the library in a file of proof, which was made with the model's file.
 // An error means that the comparison could not be made.
 func (m *Model) Prove(path string) (a *Agreement, err error) {
-	data, release, err := contents(path)
+	f, p, release, err := m.proof(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	f, err := parse(data)
-	if err != nil {
-		return nil, err
-	}
-	var p proofJSON
-	if err := f.decode(&p); err != nil {
-		return nil, err
-	}
-	if hash := m.Hash(); p.Model != hex.EncodeToString(hash[:]) {
-		return nil, errors.New("the proof was made with another file of the model")
-	}
 	a = &Agreement{}
 	for _, c := range p.Cases {
 		rows, err := elements[float64](f, "rows", c.Rows)

@@ -14,19 +14,11 @@ type ProofRows struct {
 
 // ProofRows reads the rows that the library has answered, at most limit of each kind.
 func (m *Model) ProofRows(path string, limit int) (rows []ProofRows, err error) {
-	data, release, err := contents(path)
+	f, p, release, err := m.proof(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	f, err := parse(data)
-	if err != nil {
-		return nil, err
-	}
-	var p proofJSON
-	if err := f.decode(&p); err != nil {
-		return nil, err
-	}
 	for _, c := range p.Cases {
 		values, err := elements[float64](f, "rows", c.Rows)
 		if err != nil {

@@ -156,7 +156,7 @@ func prove(t *testing.T, e extracted) string {
 	return fmt.Sprintf("0 of %d", exact) + text
 }
 
-// TestFilesAreExtractedAsTheirEnginesLoadThem runs the program as an instance does, for each form of file.
+// TestFilesAreExtractedAsTheirEnginesLoadThem loads each form of file as a worker does.
 func TestFilesAreExtractedAsTheirEnginesLoadThem(t *testing.T) {
 	python, folder := testPython(t), t.TempDir()
 	list, err := exec.CommandContext(t.Context(), python, "testdata/files.py", folder).Output()
@@ -169,8 +169,7 @@ func TestFilesAreExtractedAsTheirEnginesLoadThem(t *testing.T) {
 			t.Fatal(line)
 		}
 		e := extracted{Kind: line, File: words[2] + ".native", Proof: words[2] + ".proof"}
-		out, err := exec.CommandContext(t.Context(), python, "extract/python/main.py", "--engine", words[0], "--method", words[1],
-			"--model", words[2], "--out", e.File, "--proof", e.Proof, "--rows", "50").Output()
+		out, err := exec.CommandContext(t.Context(), python, "testdata/extract.py", words[0], words[1], words[2], e.File, e.Proof, "50").Output()
 		if err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}

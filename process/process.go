@@ -178,6 +178,21 @@ func (c *Child) Kill() error {
 	return c.signal(-c.pid, syscall.SIGKILL)
 }
 
+// Await waits until the child ends by itself, and kills it if limit or ctx is over before. hung: the limit was
+// over. An error is the end of ctx.
+func (c *Child) Await(ctx context.Context, limit time.Duration) (death Death, hung bool, err error) {
+	late := time.NewTimer(limit)
+	defer late.Stop()
+	select {
+	case <-c.done:
+	case <-late.C:
+		hung = true
+	case <-ctx.Done():
+	}
+	_ = c.Kill() // usually it has ended
+	return c.Death(), hung, context.Cause(ctx)
+}
+
 // Stop sends SIGTERM to the child, waits for grace, or less if ctx ends, then kills its group. It
 // returns when the child is gone and may be called several times and concurrently.
 func (c *Child) Stop(ctx context.Context, grace time.Duration) Death {

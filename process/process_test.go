@@ -51,11 +51,11 @@ func play(role string, args []string) {
 		_, _ = os.Stderr.WriteString(strings.Repeat("y", 100_000))
 	case "wait":
 		fmt.Println("ready")
-		select {}
+		time.Sleep(time.Hour) // Go ends a process in which nothing can go on
 	case "stubborn":
 		signal.Ignore(syscall.SIGTERM)
 		fmt.Println("ready")
-		select {}
+		time.Sleep(time.Hour) // Go ends a process in which nothing can go on
 	case "parent": // leaves a child in its group, prints its pid, and ends
 		cmd := exec.CommandContext(context.Background(), os.Args[0], "child", "wait")
 		if err := cmd.Start(); err != nil {
@@ -68,7 +68,7 @@ func play(role string, args []string) {
 			panic(err)
 		}
 		fmt.Println(child.PID())
-		select {}
+		time.Sleep(time.Hour) // Go ends a process in which nothing can go on
 	case "file":
 		f := os.NewFile(3, "extra")
 		b, _ := io.ReadAll(f)
@@ -340,4 +340,33 @@ func waitGone(t *testing.T, pid int) {
 		time.Sleep(5 * time.Millisecond) // not a child, so there is no event to wait for
 	}
 	t.Errorf("process %d still runs", pid)
+}
+
+func TestAwaitEndsAChildAtItsLimit(t *testing.T) {
+	for name, tc := range map[string]struct {
+		args       []string
+		limit      time.Duration
+		code       int
+		hung, gone bool
+	}{
+		"it ends":           {[]string{"-c", "exit 3"}, time.Minute, 3, false, false},
+		"it hangs":          {[]string{"-c", "exec sleep 60"}, time.Millisecond, -1, true, false},
+		"its caller leaves": {[]string{"-c", "exec sleep 60"}, time.Minute, -1, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			child, err := process.Start(t.Context(), process.Spec{Path: "/bin/sh", Args: tc.args})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.gone {
+				cancel()
+			}
+			death, hung, err := child.Await(ctx, tc.limit)
+			if death.Code != tc.code || hung != tc.hung || (err != nil) != tc.gone {
+				t.Errorf("%+v, hung %t, %v", death, hung, err)
+			}
+		})
+	}
 }

@@ -114,18 +114,8 @@ func Probe(ctx context.Context, python string, s Search) (*Environment, error) {
 		return unusable(problem, err, "name another one: --python /path/to/python3", "python interpreter %s: %v", python, err)
 	}
 	timeout := cmp.Or(s.Timeout, 30*time.Second)
-	late := time.NewTimer(timeout)
-	defer late.Stop()
-	hung := false
-	select {
-	case <-child.Done():
-	case <-late.C:
-		hung = true
-	case <-ctx.Done():
-	}
-	_ = child.Kill() // usually it has ended
-	death := child.Death()
-	if err := context.Cause(ctx); err != nil {
+	death, hung, err := child.Await(ctx, timeout)
+	if err != nil {
 		return unusable(PythonBroken, err, "", "ask %s for its version: %v", python, err)
 	}
 	var facts struct {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"clearmlserving/serving"
 )
 
 // Limits of a signature, which comes from a worker.
@@ -276,33 +278,12 @@ func Nearest(name string, names []string) string {
 		distance = len(name)/3 + 2
 	}
 	for _, n := range names[:min(len(names), most)] {
-		if len(n) > longest || len(n)-len(name) >= distance || len(name)-len(n) >= distance {
+		if len(n) > longest {
 			continue
 		}
-		if d := edits(name, n); d < distance && d < len(name) {
+		if d := serving.Edits(name, n, distance); d < distance && d < len(name) {
 			best, distance = n, d
 		}
 	}
 	return best
-}
-
-// edits is the Levenshtein distance of two texts, in bytes.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

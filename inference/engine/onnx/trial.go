@@ -70,18 +70,8 @@ func (e *Engine) try(ctx context.Context, t trial) (*outcome, error) {
 	if err != nil {
 		return nil, &engine.LoadError{Text: "the model cannot be tried: " + err.Error(), Err: err}
 	}
-	late := time.NewTimer(trialTime)
-	defer late.Stop()
-	hung := false
-	select {
-	case <-child.Done():
-	case <-late.C:
-		hung = true
-	case <-ctx.Done():
-	}
-	_ = child.Kill() // usually it has ended
-	death := child.Death()
-	if err := context.Cause(ctx); err != nil {
+	death, hung, err := child.Await(ctx, trialTime)
+	if err != nil {
 		return nil, err
 	}
 	mu.Lock()

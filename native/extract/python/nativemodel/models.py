@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import platform
 import sys
 from typing import Any, Callable, Optional
@@ -107,45 +106,3 @@ def releases() -> dict[str, str]:
         if module in sys.modules:
             found[package] = sys.modules[module].__version__
     return found
-
-
-def load(engine: str, path: str, method: str = "") -> Any:
-    """Load a model file as the worker's engine does."""
-    if engine == "sklearn":
-        import joblib
-
-        return joblib.load(path)
-    if engine == "xgboost":
-        return load_xgboost(path, method)
-    if engine == "lightgbm":
-        import lightgbm
-
-        return lightgbm.Booster(model_file=path)
-    raise RefusedError(f"engine {engine} loads models by user code")
-
-
-XGBOOST_CLASSES = {"classifier": "XGBClassifier", "regressor": "XGBRegressor", "ranker": "XGBRanker"}
-
-
-def load_xgboost(path: str, method: str) -> Any:
-    import xgboost
-
-    booster = xgboost.Booster()
-    booster.load_model(path)
-    saved = booster.attr("scikit_learn") if method else None
-    kind = json.loads(saved).get("_estimator_type") if saved else None
-    if kind not in XGBOOST_CLASSES:
-        return booster
-    model = getattr(xgboost, XGBOOST_CLASSES[kind])()
-    model.load_model(path)
-    return model
-
-
-def only_file(path: str) -> str:
-    """Return the model file itself: a packaged model is a folder around one file."""
-    names: list[str] = [path]
-    if os.path.isdir(path):
-        names = [os.path.join(path, name) for name in sorted(os.listdir(path)) if not name.startswith(".")]
-    if len(names) != 1 or not os.path.isfile(names[0]):
-        raise RefusedError("the model is a folder of several files, which user code loads")
-    return names[0]
