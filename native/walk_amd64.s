@@ -41,35 +41,56 @@
 	LEAQ  (CX)(BX*2), CX        \
 	LEAQ  (node)(CX*8), node
 
+// ROOTS begins eight walks at the roots of eight trees, ROOT eight walks at that of one tree; shift is that of a
+// node's size.
+#define ONE(node, offset, shift) \
+	MOVL offset(BX), node \
+	SHLQ $shift, node     \
+	ADDQ AX, node
+
+#define ROOTS(shift) \
+	ONE(R8, 0, shift) \
+	ONE(R9, 4, shift) \
+	ONE(R10, 8, shift) \
+	ONE(R11, 12, shift) \
+	ONE(R12, 16, shift) \
+	ONE(R13, 20, shift) \
+	ONE(R14, 24, shift) \
+	ONE(R15, 28, shift)
+
+#define ROOT(shift) \
+	SHLQ $shift, BX \
+	ADDQ BX, AX     \
+	MOVQ AX, R8 \
+	MOVQ AX, R9 \
+	MOVQ AX, R10 \
+	MOVQ AX, R11 \
+	MOVQ AX, R12 \
+	MOVQ AX, R13 \
+	MOVQ AX, R14 \
+	MOVQ AX, R15
+
+// LEAVES stores the first words of the nodes in which the walks ended.
+#define LEAF(node, offset) \
+	MOVL (node), CX \
+	MOVL CX, offset(AX)
+
+#define LEAVES \
+	LEAF(R8, 0) \
+	LEAF(R9, 4) \
+	LEAF(R10, 8) \
+	LEAF(R11, 12) \
+	LEAF(R12, 16) \
+	LEAF(R13, 20) \
+	LEAF(R14, 24) \
+	LEAF(R15, 28)
+
 // func treesNarrow(nodes, keys unsafe.Pointer, roots *[8]uint32, depth int, leaves *[8]uint32)
 TEXT ·treesNarrow(SB), NOSPLIT, $0-40
 	MOVQ nodes+0(FP), AX
 	MOVQ keys+8(FP), SI
 	MOVQ roots+16(FP), BX
-	MOVL 0(BX), R8
-	SHLQ $3, R8
-	ADDQ AX, R8
-	MOVL 4(BX), R9
-	SHLQ $3, R9
-	ADDQ AX, R9
-	MOVL 8(BX), R10
-	SHLQ $3, R10
-	ADDQ AX, R10
-	MOVL 12(BX), R11
-	SHLQ $3, R11
-	ADDQ AX, R11
-	MOVL 16(BX), R12
-	SHLQ $3, R12
-	ADDQ AX, R12
-	MOVL 20(BX), R13
-	SHLQ $3, R13
-	ADDQ AX, R13
-	MOVL 24(BX), R14
-	SHLQ $3, R14
-	ADDQ AX, R14
-	MOVL 28(BX), R15
-	SHLQ $3, R15
-	ADDQ AX, R15
+	ROOTS(3)
 	MOVQ depth+24(FP), DI
 	TESTQ DI, DI
 	JZ   arrived
@@ -91,22 +112,7 @@ step:
 
 arrived:
 	MOVQ leaves+32(FP), AX
-	MOVL (R8), CX
-	MOVL CX, 0(AX)
-	MOVL (R9), CX
-	MOVL CX, 4(AX)
-	MOVL (R10), CX
-	MOVL CX, 8(AX)
-	MOVL (R11), CX
-	MOVL CX, 12(AX)
-	MOVL (R12), CX
-	MOVL CX, 16(AX)
-	MOVL (R13), CX
-	MOVL CX, 20(AX)
-	MOVL (R14), CX
-	MOVL CX, 24(AX)
-	MOVL (R15), CX
-	MOVL CX, 28(AX)
+	LEAVES
 	RET
 
 // func rowsNarrow(nodes, keys unsafe.Pointer, root uintptr, depth int, leaves *[8]uint32)
@@ -114,16 +120,7 @@ TEXT ·rowsNarrow(SB), NOSPLIT, $0-40
 	MOVQ nodes+0(FP), AX
 	MOVQ keys+8(FP), SI
 	MOVQ root+16(FP), BX
-	SHLQ $3, BX
-	ADDQ BX, AX
-	MOVQ AX, R8
-	MOVQ AX, R9
-	MOVQ AX, R10
-	MOVQ AX, R11
-	MOVQ AX, R12
-	MOVQ AX, R13
-	MOVQ AX, R14
-	MOVQ AX, R15
+	ROOT(3)
 	MOVQ depth+24(FP), DI
 	TESTQ DI, DI
 	JZ   arrived
@@ -145,22 +142,7 @@ step:
 
 arrived:
 	MOVQ leaves+32(FP), AX
-	MOVL (R8), CX
-	MOVL CX, 0(AX)
-	MOVL (R9), CX
-	MOVL CX, 4(AX)
-	MOVL (R10), CX
-	MOVL CX, 8(AX)
-	MOVL (R11), CX
-	MOVL CX, 12(AX)
-	MOVL (R12), CX
-	MOVL CX, 16(AX)
-	MOVL (R13), CX
-	MOVL CX, 20(AX)
-	MOVL (R14), CX
-	MOVL CX, 24(AX)
-	MOVL (R15), CX
-	MOVL CX, 28(AX)
+	LEAVES
 	RET
 
 // func treesWide(nodes, keys unsafe.Pointer, roots *[8]uint32, depth int, leaves *[8]uint32)
@@ -168,30 +150,7 @@ TEXT ·treesWide(SB), NOSPLIT, $0-40
 	MOVQ nodes+0(FP), AX
 	MOVQ keys+8(FP), SI
 	MOVQ roots+16(FP), BX
-	MOVL 0(BX), R8
-	SHLQ $4, R8
-	ADDQ AX, R8
-	MOVL 4(BX), R9
-	SHLQ $4, R9
-	ADDQ AX, R9
-	MOVL 8(BX), R10
-	SHLQ $4, R10
-	ADDQ AX, R10
-	MOVL 12(BX), R11
-	SHLQ $4, R11
-	ADDQ AX, R11
-	MOVL 16(BX), R12
-	SHLQ $4, R12
-	ADDQ AX, R12
-	MOVL 20(BX), R13
-	SHLQ $4, R13
-	ADDQ AX, R13
-	MOVL 24(BX), R14
-	SHLQ $4, R14
-	ADDQ AX, R14
-	MOVL 28(BX), R15
-	SHLQ $4, R15
-	ADDQ AX, R15
+	ROOTS(4)
 	MOVQ depth+24(FP), DI
 	TESTQ DI, DI
 	JZ   arrived
@@ -213,22 +172,7 @@ step:
 
 arrived:
 	MOVQ leaves+32(FP), AX
-	MOVL (R8), CX
-	MOVL CX, 0(AX)
-	MOVL (R9), CX
-	MOVL CX, 4(AX)
-	MOVL (R10), CX
-	MOVL CX, 8(AX)
-	MOVL (R11), CX
-	MOVL CX, 12(AX)
-	MOVL (R12), CX
-	MOVL CX, 16(AX)
-	MOVL (R13), CX
-	MOVL CX, 20(AX)
-	MOVL (R14), CX
-	MOVL CX, 24(AX)
-	MOVL (R15), CX
-	MOVL CX, 28(AX)
+	LEAVES
 	RET
 
 // func rowsWide(nodes, keys unsafe.Pointer, root uintptr, depth int, leaves *[8]uint32)
@@ -236,16 +180,7 @@ TEXT ·rowsWide(SB), NOSPLIT, $0-40
 	MOVQ nodes+0(FP), AX
 	MOVQ keys+8(FP), SI
 	MOVQ root+16(FP), BX
-	SHLQ $4, BX
-	ADDQ BX, AX
-	MOVQ AX, R8
-	MOVQ AX, R9
-	MOVQ AX, R10
-	MOVQ AX, R11
-	MOVQ AX, R12
-	MOVQ AX, R13
-	MOVQ AX, R14
-	MOVQ AX, R15
+	ROOT(4)
 	MOVQ depth+24(FP), DI
 	TESTQ DI, DI
 	JZ   arrived
@@ -267,22 +202,7 @@ step:
 
 arrived:
 	MOVQ leaves+32(FP), AX
-	MOVL (R8), CX
-	MOVL CX, 0(AX)
-	MOVL (R9), CX
-	MOVL CX, 4(AX)
-	MOVL (R10), CX
-	MOVL CX, 8(AX)
-	MOVL (R11), CX
-	MOVL CX, 12(AX)
-	MOVL (R12), CX
-	MOVL CX, 16(AX)
-	MOVL (R13), CX
-	MOVL CX, 20(AX)
-	MOVL (R14), CX
-	MOVL CX, 24(AX)
-	MOVL (R15), CX
-	MOVL CX, 28(AX)
+	LEAVES
 	RET
 
 // func treesCategories(nodes, keys unsafe.Pointer, roots *[8]uint32, depth int, leaves *[8]uint32)
@@ -290,30 +210,7 @@ TEXT ·treesCategories(SB), NOSPLIT, $0-40
 	MOVQ nodes+0(FP), AX
 	MOVQ keys+8(FP), SI
 	MOVQ roots+16(FP), BX
-	MOVL 0(BX), R8
-	SHLQ $4, R8
-	ADDQ AX, R8
-	MOVL 4(BX), R9
-	SHLQ $4, R9
-	ADDQ AX, R9
-	MOVL 8(BX), R10
-	SHLQ $4, R10
-	ADDQ AX, R10
-	MOVL 12(BX), R11
-	SHLQ $4, R11
-	ADDQ AX, R11
-	MOVL 16(BX), R12
-	SHLQ $4, R12
-	ADDQ AX, R12
-	MOVL 20(BX), R13
-	SHLQ $4, R13
-	ADDQ AX, R13
-	MOVL 24(BX), R14
-	SHLQ $4, R14
-	ADDQ AX, R14
-	MOVL 28(BX), R15
-	SHLQ $4, R15
-	ADDQ AX, R15
+	ROOTS(4)
 	MOVQ depth+24(FP), DI
 	TESTQ DI, DI
 	JZ   arrived
@@ -335,22 +232,7 @@ step:
 
 arrived:
 	MOVQ leaves+32(FP), AX
-	MOVL (R8), CX
-	MOVL CX, 0(AX)
-	MOVL (R9), CX
-	MOVL CX, 4(AX)
-	MOVL (R10), CX
-	MOVL CX, 8(AX)
-	MOVL (R11), CX
-	MOVL CX, 12(AX)
-	MOVL (R12), CX
-	MOVL CX, 16(AX)
-	MOVL (R13), CX
-	MOVL CX, 20(AX)
-	MOVL (R14), CX
-	MOVL CX, 24(AX)
-	MOVL (R15), CX
-	MOVL CX, 28(AX)
+	LEAVES
 	RET
 
 // func rowsCategories(nodes, keys unsafe.Pointer, root uintptr, depth int, leaves *[8]uint32)
@@ -358,16 +240,7 @@ TEXT ·rowsCategories(SB), NOSPLIT, $0-40
 	MOVQ nodes+0(FP), AX
 	MOVQ keys+8(FP), SI
 	MOVQ root+16(FP), BX
-	SHLQ $4, BX
-	ADDQ BX, AX
-	MOVQ AX, R8
-	MOVQ AX, R9
-	MOVQ AX, R10
-	MOVQ AX, R11
-	MOVQ AX, R12
-	MOVQ AX, R13
-	MOVQ AX, R14
-	MOVQ AX, R15
+	ROOT(4)
 	MOVQ depth+24(FP), DI
 	TESTQ DI, DI
 	JZ   arrived
@@ -389,20 +262,5 @@ step:
 
 arrived:
 	MOVQ leaves+32(FP), AX
-	MOVL (R8), CX
-	MOVL CX, 0(AX)
-	MOVL (R9), CX
-	MOVL CX, 4(AX)
-	MOVL (R10), CX
-	MOVL CX, 8(AX)
-	MOVL (R11), CX
-	MOVL CX, 12(AX)
-	MOVL (R12), CX
-	MOVL CX, 16(AX)
-	MOVL (R13), CX
-	MOVL CX, 20(AX)
-	MOVL (R14), CX
-	MOVL CX, 24(AX)
-	MOVL (R15), CX
-	MOVL CX, 28(AX)
+	LEAVES
 	RET
