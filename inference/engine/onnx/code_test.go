@@ -6,48 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"clearmlserving/inference/engine"
-	"clearmlserving/inference/engine/python"
-	"clearmlserving/worker"
-	"clearmlserving/worker/host"
+	"clearmlserving/inference/engine/python/pythontest"
 )
-
-// workers runs the Python engine with the interpreter of the machine.
-func workers(t *testing.T) *python.Engine {
-	t.Helper()
-	interpreter := os.Getenv("CLEARML_SERVING_TEST_PYTHON")
-	if interpreter == "" {
-		interpreter = "python3"
-	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	base, err := worker.FindEnvironment(t.Context(), worker.Search{Candidates: []string{interpreter}, Env: env})
-	if err != nil {
-		if os.Getenv("CLEARML_SERVING_TEST_PYTHON") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("no Python: %v", err)
-	}
-	p := python.New(python.Options{Host: host.New(host.Options{
-		Find:   func(context.Context) (*worker.Environment, error) { return base, nil },
-		Worker: worker.Options{RuntimeDir: t.TempDir(), ZygoteEnv: env, Preload: []string{}},
-		Env:    env,
-	})})
-	ctx, cancel := context.WithCancel(t.Context())
-	var run sync.WaitGroup
-	run.Go(func() {
-		if err := p.Run(ctx, nil); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		run.Wait()
-	})
-	return p
-}
 
 const around = `class Preprocess:
     def preprocess(self, body, state, collect_custom_statistics_fn=None):
@@ -64,7 +27,7 @@ func TestCodeRunsAroundTheModel(t *testing.T) {
 	for name, aux := range map[string]any{"one by one": nil, "batched": map[string]any{"max_batch_size": 8.0}} {
 		t.Run(name, func(t *testing.T) {
 			e := newEngine(t)
-			e.o.Python = workers(t)
+			e.o.Python = pythontest.Start(t, nil)
 			spec := specOf("plus_one.onnx", aux)
 			spec.CodePath, spec.CodeName = filepath.Join(t.TempDir(), "preprocess.py"), "py_code_m"
 			if err := os.WriteFile(spec.CodePath, []byte(around), 0o600); err != nil {
@@ -103,7 +66,7 @@ func TestCodeRunsAroundTheModel(t *testing.T) {
 
 func TestCodeGetsTextsOfTheModel(t *testing.T) {
 	e := newEngine(t)
-	e.o.Python = workers(t)
+	e.o.Python = pythontest.Start(t, nil)
 	spec := specOf("zipmap_words.onnx", nil)
 	spec.CodePath, spec.CodeName = filepath.Join(t.TempDir(), "preprocess.py"), "py_code_m"
 	code := `class Preprocess:

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -19,10 +18,9 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/enginetest"
 	"clearmlserving/inference/engine/python"
+	"clearmlserving/inference/engine/python/pythontest"
 	"clearmlserving/leaktest"
 	"clearmlserving/serving"
-	"clearmlserving/worker"
-	"clearmlserving/worker/host"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -31,40 +29,6 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 type callback func(c engine.Call) *engine.Response
 
 func (f callback) Call(_ context.Context, c engine.Call) (*engine.Response, error) { return f(c), nil }
-
-// running is the Python engine with the interpreter of the machine.
-func running(t *testing.T, caller engine.Caller) *python.Engine {
-	t.Helper()
-	interpreter := os.Getenv("CLEARML_SERVING_TEST_PYTHON")
-	if interpreter == "" {
-		interpreter = "python3"
-	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}
-	base, err := worker.FindEnvironment(t.Context(), worker.Search{Candidates: []string{interpreter}, Env: env})
-	if err != nil {
-		if os.Getenv("CLEARML_SERVING_TEST_PYTHON") != "" {
-			t.Fatal(err)
-		}
-		t.Skipf("no Python: %v", err)
-	}
-	e := python.New(python.Options{Host: host.New(host.Options{
-		Find:   func(context.Context) (*worker.Environment, error) { return base, nil },
-		Worker: worker.Options{RuntimeDir: t.TempDir(), ZygoteEnv: env, Preload: []string{}, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))},
-		Env:    env,
-	})})
-	ctx, cancel := context.WithCancel(t.Context())
-	var run sync.WaitGroup
-	run.Go(func() {
-		if err := e.Run(ctx, caller); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Cleanup(func() {
-		cancel()
-		run.Wait()
-	})
-	return e
-}
 
 // code writes a class with these methods.
 func code(t *testing.T, methods string) engine.Spec {
@@ -164,7 +128,7 @@ def postprocess(self, data, state, collect):
 
 func TestPreprocessAndPostprocessSurroundAComputation(t *testing.T) {
 	var calls atomic.Int64
-	e := running(t, callback(func(c engine.Call) *engine.Response {
+	e := pythontest.Start(t, callback(func(c engine.Call) *engine.Response {
 		calls.Add(1)
 		return &engine.Response{Status: 200, ContentType: "application/json", Body: fmt.Appendf(nil, `{"depth":%d}`, c.Depth)}
 	}))
@@ -207,7 +171,7 @@ func TestPreprocessAndPostprocessSurroundAComputation(t *testing.T) {
 }
 
 func TestCodeNeedsNeitherMethod(t *testing.T) {
-	e := running(t, nil)
+	e := pythontest.Start(t, nil)
 	m := loaded(t, e, code(t, "pass"), Middle{Compute: double, Signature: doubled, FromJSON: rows})
 	if got := ask(t, m, `[[1,2]]`); got != `200 [[2.0,4.0]]` {
 		t.Error(got)
@@ -220,7 +184,7 @@ func TestCodeNeedsNeitherMethod(t *testing.T) {
 }
 
 func TestArraysThatTheModelCannotTakeAreNotChanged(t *testing.T) {
-	e := running(t, nil)
+	e := pythontest.Start(t, nil)
 	spec := engine.Signature{Inputs: []engine.TensorSpec{{Name: "i", Datatype: engine.Int8}, {Name: "f", Datatype: engine.FP16}, {Name: "t", Datatype: engine.Bytes}}, Source: "test"}
 	echo := func(_ context.Context, in []engine.Tensor) ([]engine.Tensor, error) { return in, nil }
 	m := loaded(t, e, code(t, `def preprocess(self, body, state, collect):
@@ -253,7 +217,7 @@ def postprocess(self, data, state, collect):
 }
 
 func TestAProcessOfTheCodeReplacesTheComputationWhereThatIsWanted(t *testing.T) {
-	e := running(t, nil)
+	e := pythontest.Start(t, nil)
 	spec := code(t, "def load(self, path):\n    return 'own'\ndef process(self, data, state, collect):\n    return {'processed': 1}")
 	for wanted, want := range map[bool]string{true: `200 {"processed":1}`, false: `200 [[2.0,4.0]]`} {
 		m := loaded(t, e, spec, Middle{Compute: double, Signature: doubled, FromJSON: rows, Process: wanted})
@@ -270,7 +234,7 @@ func TestAProcessOfTheCodeReplacesTheComputationWhereThatIsWanted(t *testing.T) 
 }
 
 func TestTheComputationIsBatchedAndHoldsNoWorker(t *testing.T) {
-	e := running(t, nil)
+	e := pythontest.Start(t, nil)
 	gate, sizes := make(chan struct{}), make(chan int64, 100)
 	m := loaded(t, e, code(t, surrounds), Middle{Signature: doubled, FromJSON: rows, Batching: serving.Batching{MaxRows: 32}, Compute: func(ctx context.Context, in []engine.Tensor) ([]engine.Tensor, error) {
 		sizes <- in[0].Shape[0]
@@ -304,7 +268,7 @@ func TestTheComputationIsBatchedAndHoldsNoWorker(t *testing.T) {
 }
 
 func TestARequestThatEndsWhileItIsComputedLeavesNoState(t *testing.T) {
-	e := running(t, nil)
+	e := pythontest.Start(t, nil)
 	begun := make(chan struct{}, 1)
 	var closed atomic.Int64
 	around, err := Load(t.Context(), e, code(t, surrounds), Middle{Signature: doubled, FromJSON: rows, Close: func() { closed.Add(1) }, Compute: func(ctx context.Context, _ []engine.Tensor) ([]engine.Tensor, error) {
@@ -335,7 +299,7 @@ func TestARequestThatEndsWhileItIsComputedLeavesNoState(t *testing.T) {
 }
 
 func TestTheSignatureSaysWhatTheCodeTellsOfBodies(t *testing.T) {
-	e := running(t, nil)
+	e := pythontest.Start(t, nil)
 	m := loaded(t, e, code(t, "def preprocess(self, body: int, state, collect):\n    return [[body, 1]]"), Middle{Compute: double, Signature: doubled, FromJSON: rows})
 	s := m.Signature()
 	if !s.Preprocessed || s.Postprocessed || string(s.BodySchema) == "" || s.AnswerSchema != nil || s.Source != "test, type hints" || len(s.Inputs) != 1 {
@@ -372,7 +336,7 @@ func TestCodeAroundAComputationFulfilsTheContractOfEngines(t *testing.T) {
 		return &engine.Request{Tensors: []engine.Tensor{{Name: "x", Datatype: engine.FP32, Shape: []int64{1, 2}, Data: floats(1, 2)}}}
 	}
 	enginetest.Run(t, enginetest.Engine{
-		Loader:  loader{running(t, nil), Middle{Compute: double, Signature: doubled, FromJSON: rows}},
+		Loader:  loader{pythontest.Start(t, nil), Middle{Compute: double, Signature: doubled, FromJSON: rows}},
 		Answers: *at("pass", func(i int) string { return fmt.Sprintf("[[%d.0,2.0]]", 2*i) }),
 		Waits:   at("def preprocess(self, body, state, collect):\n    import time\n    time.sleep(3600)", nil),
 		Refuses: at("def postprocess(self, data, state, collect):\n    raise ValueError('no')", nil),
