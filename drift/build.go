@@ -176,9 +176,6 @@ func timeOf(value any) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// Rows is the number of rows that were added.
-func (b *Builder) Rows() int { return b.rows }
-
 // Build returns the reference. notes say what is not watched and why.
 func (b *Builder) Build() (r *Reference, notes []string, err error) {
 	if b.rows == 0 {

@@ -89,19 +89,3 @@ func CheckRange(start, end time.Time, step time.Duration) error {
 	}
 	return nil
 }
-
-// None is a Querier for installations without time series: each query fails with Unavailable.
-type None struct {
-	// Reason says why there are none.
-	Reason string
-}
-
-// Query implements Querier.
-func (n None) Query(context.Context, string, time.Time) (Vector, error) {
-	return nil, Errorf(Unavailable, "no time series: %s", n.Reason)
-}
-
-// QueryRange implements Querier.
-func (n None) QueryRange(context.Context, string, time.Time, time.Time, time.Duration) (Matrix, error) {
-	return nil, Errorf(Unavailable, "no time series: %s", n.Reason)
-}

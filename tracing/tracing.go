@@ -5,7 +5,6 @@ package tracing
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -277,13 +276,4 @@ func (ids) NewSpanID(ctx context.Context, _ trace.TraceID) (id trace.SpanID) {
 	}
 	_, _ = rand.Read(id[:]) // it never fails
 	return id
-}
-
-// ValidTraceparent reports whether a text is a header of version 00.
-func ValidTraceparent(text string) bool {
-	if len(text) != TraceparentSize || text[:3] != "00-" || text[35] != '-' || text[52] != '-' {
-		return false
-	}
-	_, err := hex.DecodeString(text[3:35] + text[36:52] + text[53:])
-	return err == nil
 }

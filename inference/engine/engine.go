@@ -24,8 +24,7 @@ type Request struct {
 	// Body is the payload, already decompressed. It is only valid until Infer
 	// has returned: a Model that needs it longer copies it.
 	Body []byte
-	// Tensors, if not nil, are the payload instead of Body and ContentType. A
-	// Model without tensors fails with NoTensors.
+	// Tensors, if not nil, are the payload instead of Body and ContentType.
 	Tensors []Tensor
 	// TensorsAs tells what Tensors are together: the request's parameter content_type of MLServer,
 	// such as "pd" for the columns of a table. "": nothing is told.
@@ -239,11 +238,6 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
-
-// NoTensors is the failure of a Model that only accepts bodies.
-func NoTensors(url serving.EndpointURL) *Error {
-	return &Error{Kind: KindBadRequest, Endpoint: url, Text: fmt.Sprintf("endpoint '%s' takes no tensors: send a body", url)}
-}
 
 // LoadError is the reason why a model could not be created, with the traceback of user code.
 type LoadError struct {

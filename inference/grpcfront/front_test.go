@@ -134,7 +134,7 @@ func (m *fakeModel) Infer(ctx context.Context, req *engine.Request) (*engine.Res
 	case "lies": // an output that is not what its shape says
 		return &engine.Response{Status: 200, Tensors: []engine.Tensor{{Name: "y", Datatype: engine.FP32, Shape: []int64{3}, Data: []byte{1, 2}}}}, nil
 	}
-	return nil, engine.NoTensors(m.url)
+	return nil, &engine.Error{Kind: engine.KindBadRequest, Endpoint: m.url, Text: "it takes no tensors"}
 }
 
 // Lend lends memory of the endpoint "lends".

@@ -15,9 +15,7 @@ import (
 type Fake struct {
 	mu      sync.Mutex
 	vectors map[string]timeseries.Vector
-	ranges  map[string]timeseries.Matrix
 	errs    map[string]error
-	asked   []string
 	// Answer, if set, is asked first: for answers that depend on the time. found is false for
 	// expressions that it does not know.
 	Answer func(expr string, at time.Time) (v timeseries.Vector, found bool, err error)
@@ -44,16 +42,6 @@ func (f *Fake) Set(expr string, value float64, labels ...string) {
 	f.vectors[expr] = append(f.vectors[expr], &model.Sample{Metric: metric, Value: model.SampleValue(value)})
 }
 
-// SetRange makes QueryRange answer an expression with exactly this.
-func (f *Fake) SetRange(expr string, m timeseries.Matrix) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.ranges == nil {
-		f.ranges = map[string]timeseries.Matrix{}
-	}
-	f.ranges[expr] = m
-}
-
 // Fail makes an expression fail; "" is every expression. A nil error ends it.
 func (f *Fake) Fail(expr string, err error) {
 	f.mu.Lock()
@@ -64,18 +52,10 @@ func (f *Fake) Fail(expr string, err error) {
 	f.errs[expr] = err
 }
 
-// Asked returns the expressions so far, in order.
-func (f *Fake) Asked() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return append([]string(nil), f.asked...)
-}
-
 // Query implements timeseries.Querier.
 func (f *Fake) Query(ctx context.Context, expr string, at time.Time) (timeseries.Vector, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked = append(f.asked, expr)
 	if err := f.err(ctx, expr); err != nil {
 		return nil, err
 	}
@@ -86,15 +66,11 @@ func (f *Fake) Query(ctx context.Context, expr string, at time.Time) (timeseries
 func (f *Fake) QueryRange(ctx context.Context, expr string, start, end time.Time, step time.Duration) (timeseries.Matrix, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.asked = append(f.asked, expr)
 	if err := timeseries.CheckRange(start, end, step); err != nil {
 		return nil, err
 	}
 	if err := f.err(ctx, expr); err != nil {
 		return nil, err
-	}
-	if m, ok := f.ranges[expr]; ok {
-		return m, nil
 	}
 	all := timeseries.Matrix{}
 	series := map[model.Fingerprint]*model.SampleStream{}

@@ -4,7 +4,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"unicode/utf8"
 )
 
 // AppendFloat appends a finite number as Python writes it: the shortest digits that are the same
@@ -86,6 +85,3 @@ func Finite(values []float64) bool {
 	}
 	return true
 }
-
-// Plain reports whether a text is valid UTF-8, so that AppendText writes it as Python does.
-func Plain(text string) bool { return utf8.ValidString(text) }
