@@ -287,6 +287,9 @@ func launchOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
 		}
 	}
 	env := append([]string{oneThread, "CLEARML_SERVING_NUM_PROCESS=" + strconv.Itoa(d.workers), "CLEARML_SERVING_PYTHON=" + b.python()}, b.environ...)
+	if library := b.onnxRuntime(); library != "" {
+		env = append(env, "CLEARML_SERVING_ONNXRUNTIME="+library)
+	}
 	s, err := start(b.dir, "servers/ours.log", append(env, d.env...), b.binary, "--id", id, "inference", "--data-dir", oursData(b),
 		"--serve-addr", fmt.Sprintf("127.0.0.1:%d", port), "--grpc-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0")
 	if err != nil {
@@ -294,6 +297,15 @@ func launchOurs(ctx context.Context, b *bench, d deployment) (*server, error) {
 	}
 	s.url, s.patience = fmt.Sprintf("http://127.0.0.1:%d", port), ourStopPatience
 	return s, nil
+}
+
+// onnxRuntime is the library with which Triton's Python backend runs the same models; "" if there is none.
+func (b *bench) onnxRuntime() string {
+	found, _ := filepath.Glob(filepath.Join(b.root, ".venv-bench-triton/lib/python*/site-packages/onnxruntime/capi/libonnxruntime.so.*")) // the pattern is valid
+	if len(found) == 0 {
+		return ""
+	}
+	return found[0]
 }
 
 func readURLs(folder string) (map[string]string, error) {
