@@ -153,6 +153,7 @@ var groups = []group{
 			{name: "rf_onnx_grpc", about: "one row, V2 gRPC", endpoint: "rf_onnx", connections: []int{1, 16, 64}, body: rows(1), protocol: v2GRPC, in: input{"X", true}, against: []string{triton}},
 		},
 	},
+	{name: embeddingCase, about: "a model of sentence embeddings, one sentence of 32 tokens, V2 gRPC", workers: 1, measure: measureEmbedding},
 	{
 		name: "arrivals", about: "requests that arrive at 70 % of the original's throughput, answered or not", workers: 2, measure: measureArrivals,
 		cases: []loadCase{

@@ -72,6 +72,7 @@ var goals = []goal{
 	atLeast("rf_onnx_grpc", 2, 1, triton, "requests/s", 10),
 	atLeast("rf_onnx_grpc", 2, 16, triton, "requests/s", 10),
 	atLeast("rf_onnx_grpc", 2, 64, triton, "requests/s", 10),
+	atLeast(embeddingCase, 1, 1, loopCase, "requests/s", 0.9),
 	atMost("null_arrivals", 2, 64, original, "p99 us", 0.125),
 	atMost("lr_arrivals", 2, 64, original, "p99 us", 0.125),
 	atMost("rf_arrivals", 2, 64, original, "p99 us", 0.125),
