@@ -69,6 +69,7 @@ const (
 	pingTimeout   = 15 * time.Second
 	pingsAtMost   = 5 * time.Second // a client that pings more often is told to calm down, and cut
 	socketBuffers = 64 << 10
+	streamWorkers = 64 // goroutines that keep their stacks from request to request; more are started as needed
 )
 
 // server is the gRPC server with all services.
@@ -82,6 +83,7 @@ func (f *Front) server() *grpc.Server {
 		grpc.ReadBufferSize(socketBuffers),
 		grpc.WriteBufferSize(socketBuffers),
 		grpc.WaitForHandlers(true),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: pingAfter, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsAtMost, PermitWithoutStream: true}),
 	)
