@@ -76,6 +76,8 @@ var goals = []goal{
 	atMost("null_arrivals", 2, 64, original, "p99 us", 0.125),
 	atMost("lr_arrivals", 2, 64, original, "p99 us", 0.125),
 	atMost("rf_arrivals", 2, 64, original, "p99 us", 0.125),
+	atMost("lr_native_arrivals", 2, 64, original, "p99 us", 0.125),
+	atMost("rf_native_arrivals", 2, 64, original, "p99 us", 0.125),
 	atMost("null", 2, 64, originalGC, "p99 us", 1),
 	atMost("lr", 2, 64, originalGC, "p99 us", 1),
 	atMost("null", 1, 1, fastAPI, "p50 us", 0.8),
