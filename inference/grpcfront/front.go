@@ -70,6 +70,8 @@ const (
 	pingsAtMost   = 5 * time.Second // a client that pings more often is told to calm down, and cut
 	socketBuffers = 64 << 10
 	streamWorkers = 64 // goroutines that keep their stacks from request to request; more are started as needed
+	// connectionWindow is large, because what is kept is bounded by the streams' windows.
+	connectionWindow = 16 << 20
 )
 
 // server is the gRPC server with all services.
@@ -82,6 +84,7 @@ func (f *Front) server() *grpc.Server {
 		grpc.ConnectionTimeout(greetTimeout),
 		grpc.ReadBufferSize(socketBuffers),
 		grpc.WriteBufferSize(socketBuffers),
+		grpc.StaticConnWindowSize(connectionWindow), // a stream has 64 kB, and more only for a message that is awaited
 		grpc.WaitForHandlers(true),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleTimeout, Time: pingAfter, Timeout: pingTimeout}),
