@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"clearmlserving/serving"
@@ -79,6 +80,27 @@ func (s Signature) check() error {
 		return errors.New("a table without columns")
 	}
 	return nil
+}
+
+// Common is the signature that several share; it is empty if they take different bodies.
+func Common(signatures []Signature) Signature {
+	var all Signature
+	for i, one := range signatures {
+		if i == 0 {
+			all = one
+			continue
+		}
+		if one.Table != all.Table || !bytes.Equal(one.BodySchema, all.BodySchema) || !reflect.DeepEqual(one.Inputs, all.Inputs) {
+			return Signature{}
+		}
+		if !bytes.Equal(one.AnswerSchema, all.AnswerSchema) || !reflect.DeepEqual(one.Outputs, all.Outputs) {
+			all.AnswerSchema, all.Outputs = nil, nil
+		}
+		if all.Example == nil {
+			all.Example, all.ExampleOf = one.Example, one.ExampleOf
+		}
+	}
+	return all
 }
 
 // With is s with what an endpoint's settings say of its tensors.
