@@ -14,6 +14,6 @@ func modelCommand(a *app) *cobra.Command {
 		modelListCommand(a), modelAddCommand(a), modelGraphCommand(a), modelRemoveCommand(a), modelUploadCommand(a),
 		modelCanaryCommand(a), modelAutoUpdateCommand(a),
 		modelHistoryCommand(a), modelShowCommand(a), modelDiffCommand(a), modelRollbackCommand(a),
-		modelRecordCommand(a), modelLogCommand(a), modelGoldenCommand(a), modelShadowCommand(a), modelLimitsCommand(a),
+		modelRecordCommand(a), modelLogCommand(a), modelGoldenCommand(a), modelShadowCommand(a), modelLimitsCommand(a), modelToolCommand(a),
 	)
 }

@@ -62,6 +62,7 @@ that has the name. The model itself stays in the model repository.`,
 			{kept.Limits != nil, "model limits"},
 			{kept.Feedback != nil, "feedback set"},
 			{kept.Log != nil, "model log"},
+			{kept.Tool != nil, "model tool"},
 		} {
 			if option.on {
 				a.print.notice("Notice: an option of '%s' is kept; to remove it: %s %s --endpoint %s --off", url, again, option.command, shellWord(string(url)))

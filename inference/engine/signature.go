@@ -150,7 +150,7 @@ func (s Signature) Body() json.RawMessage {
 	if s.BodySchema != nil || !s.Table || s.Preprocessed {
 		return s.BodySchema
 	}
-	record := s.recordSchema()
+	record := s.RecordSchema()
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `{"anyOf":[%s,{"type":"array","minItems":1,"items":%s},`, record, record)
 	b.WriteString(`{"type":"array","minItems":1,"items":{"type":"array","prefixItems":[`)
@@ -164,8 +164,8 @@ func (s Signature) Body() json.RawMessage {
 	return b.Bytes()
 }
 
-// recordSchema is the JSON Schema of one record of a Table.
-func (s Signature) recordSchema() []byte {
+// RecordSchema is the JSON Schema of one record of a Table.
+func (s Signature) RecordSchema() json.RawMessage {
 	b := []byte(`{"type":"object","additionalProperties":false,"properties":{`)
 	for i, t := range s.Inputs {
 		if i > 0 {
