@@ -46,7 +46,7 @@ const (
 
 // Engines lists every engine name that configuration may use.
 func Engines() []string {
-	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineVLLM}
+	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineGraph, EngineVLLM}
 }
 
 // Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or

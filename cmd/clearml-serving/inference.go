@@ -22,6 +22,7 @@ import (
 	"clearmlserving/clearml"
 	"clearmlserving/inference"
 	"clearmlserving/inference/engine"
+	"clearmlserving/inference/engine/graph"
 	"clearmlserving/inference/engine/native"
 	"clearmlserving/inference/engine/python"
 	"clearmlserving/inference/grpcfront"
@@ -164,7 +165,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, log), onnx), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, log), onnx, graph.New(log)), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -310,7 +311,7 @@ var modelEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, servin
 // that commands offer. The others of serving.Engines can be stored, for the original.
 func availableEngines() []string {
 	var kinds []string
-	for _, e := range engines(nil, nil, nil) {
+	for _, e := range engines(nil, nil, nil, nil) {
 		kinds = append(kinds, e.Kinds...)
 	}
 	return kinds
@@ -318,11 +319,12 @@ func availableEngines() []string {
 
 // engines is the table of engines: which loader makes the models of which kinds of
 // endpoints. A new engine is one entry here.
-func engines(python, models, onnx engine.Loader) []inference.Engine {
+func engines(python, models, onnx, graph engine.Loader) []inference.Engine {
 	return []inference.Engine{
 		{Kinds: []string{serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
 		{Kinds: modelEngines, Loader: models},
 		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
+		{Kinds: []string{serving.EngineGraph}, Loader: graph},
 	}
 }
 
