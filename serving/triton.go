@@ -5,16 +5,16 @@ import (
 	"strings"
 )
 
+// TritonModel is the name in Triton of the model of an endpoint: its url, with "_" for each slash.
+func TritonModel(url EndpointURL) string { return strings.ReplaceAll(string(url), "/", "_") }
+
 // validateTriton refuses settings that the Triton sidecar writes by itself. A text that
 // cannot be read is left to Triton.
 func validateTriton(engine string, aux any) error {
 	if engine != EngineTriton {
 		return nil
 	}
-	settings, _ := aux.(map[string]any)
-	if text, ok := aux.(string); ok {
-		settings, _ = parsePbtxt(text)
-	}
+	settings := TritonSettings(aux)
 	_, input := settings["input"]
 	_, output := settings["output"]
 	_, filename := settings["default_model_filename"]
@@ -28,6 +28,16 @@ func validateTriton(engine string, aux any) error {
 		return fmt.Errorf("ERROR: You have `default_model_filename` in your config pbtxt, please remove it. It will be added automatically by the system.")
 	}
 	return nil
+}
+
+// TritonSettings are the settings of an auxiliary configuration, be it a map or a config.pbtxt. There are none if
+// it cannot be read.
+func TritonSettings(aux any) map[string]any {
+	settings, _ := aux.(map[string]any)
+	if text, ok := aux.(string); ok {
+		settings, _ = parsePbtxt(text)
+	}
+	return settings
 }
 
 // suggestTensorFlags returns the flags that replace the groups input and output; "?"

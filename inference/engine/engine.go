@@ -171,6 +171,8 @@ type Spec struct {
 	CodeName string
 	// ModelPath is the model's file or folder, "" if the endpoint has no model.
 	ModelPath string
+	// Framework is the library that the model was made with, as its record says, "" if it does not.
+	Framework string
 	// Variables are the names of the endpoint's logged statistics variables.
 	Variables []string
 	// Restore restores CodePath and ModelPath if they are missing or truncated; with

@@ -63,6 +63,8 @@ type Model struct {
 	URI     string `json:"uri"`
 	Changed string `json:"changed"`           // a marker that changes when the model is edited
 	Missing string `json:"missing,omitempty"` // why it cannot be fetched, "" if it can
+	// Framework is the library that the model was made with, as its record says.
+	Framework string `json:"framework,omitempty"`
 	// Reference is the model's summary of the data that variables are compared with, "" for none.
 	Reference string `json:"reference,omitempty"`
 }
@@ -85,14 +87,17 @@ func (s *State) service() serving.Service {
 
 // want is a configured endpoint: what to fetch and load.
 type want struct {
-	planned    serving.PlannedEndpoint
-	code       File
-	model      File
-	variables  []string
-	logShare   float64
-	impossible string        // why it cannot be loaded, known in advance
-	golden     *wantedGolden // what it must reproduce before it goes live, nil for nothing
-	limits     *serving.Limits
+	planned serving.PlannedEndpoint
+	code    File
+	model   File
+	// modelChanged is the marker of the model's record.
+	modelChanged string
+	variables    []string
+	logShare     float64
+	framework    string        // of the model, as its record says
+	impossible   string        // why it cannot be loaded, known in advance
+	golden       *wantedGolden // what it must reproduce before it goes live, nil for nothing
+	limits       *serving.Limits
 	// loads changes whenever something else must be fetched or loaded.
 	loads string
 	// key changes whenever a failure of before says nothing: with loads, the golden samples, and a
@@ -143,7 +148,6 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 	} else if name := e.PreprocessArtifact; name != "" {
 		w.impossible = fmt.Sprintf("could not find preprocessing artifact '%s' on Task id=%s", name, s.ServiceID)
 	}
-	changed := ""
 	if e.ModelID != "" {
 		model, ok := s.Models[e.ModelID]
 		switch {
@@ -154,9 +158,10 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 		case model.Missing != "":
 			w.impossible = model.Missing
 		}
-		w.model, changed = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
+		w.model, w.modelChanged = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
+		w.framework = model.Framework
 	}
-	w.loads = digest(url, e.Endpoint, code, w.code.Unpack, w.model, changed, w.impossible, w.limits)
+	w.loads = digest(url, e.Endpoint, code, w.code.Unpack, w.model, w.modelChanged, w.impossible, w.limits)
 	w.key = w.loads
 	return w
 }
