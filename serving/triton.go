@@ -5,9 +5,6 @@ import (
 	"strings"
 )
 
-// TritonModel is the name in Triton of the model of an endpoint: its url, with "_" for each slash.
-func TritonModel(url EndpointURL) string { return strings.ReplaceAll(string(url), "/", "_") }
-
 // validateTriton refuses settings that the Triton sidecar writes by itself. A text that
 // cannot be read is left to Triton.
 func validateTriton(engine string, aux any) error {
@@ -96,4 +93,27 @@ func numpyName(name string) string {
 		return "object"
 	}
 	return name
+}
+
+// TritonPort is Triton's port for gRPC, if an address has none.
+const TritonPort = 8001
+
+// TritonModel is the name that an endpoint's model has on a Triton server: the folder of the model in Triton's
+// repository.
+func TritonModel(url EndpointURL) string { return strings.ReplaceAll(string(url), "/", "_") }
+
+// TritonDecoupled reports whether the settings for Triton say that the model answers a request with any number of
+// messages.
+func TritonDecoupled(aux any) bool {
+	policy, _ := TritonSettings(aux)["model_transaction_policy"].(map[string]any)
+	decoupled, err := trueOrFalse(policy["decoupled"], "")
+	return err == nil && decoupled
+}
+
+// TritonCompression reports whether requests to Triton are compressed with gzip: otherwise if the service does not say.
+func (p Parameters) TritonCompression(otherwise bool) (bool, error) {
+	if p.TritonGRPCCompression == "" {
+		return otherwise, nil
+	}
+	return trueOrFalse(p.TritonGRPCCompression, ParamTritonGRPCCompression)
 }

@@ -174,9 +174,9 @@ func (w want) held(url serving.EndpointURL) want {
 	if w.codeAtFault() != "" {
 		w.impossible = ""
 	}
-	w.planned.PreprocessArtifact, w.planned.Code, w.code = "", nil, File{}
-	w.variables, w.limits, w.golden = nil, nil, nil
-	w.loads = digest(url, w.planned.Endpoint, w.framework, w.model, w.modelChanged, w.impossible)
+	w.planned.PreprocessArtifact, w.planned.Code, w.code, w.model = "", nil, File{}, w.stored
+	w.planned.Parameters, w.variables, w.limits, w.golden = serving.Parameters{}, nil, nil, nil
+	w.loads = digest(url, w.planned.Endpoint, w.framework, w.model, w.recordChanged, w.impossible)
 	w.key = w.loads
 	if w.base != nil {
 		base := w.base.held(url)

@@ -90,14 +90,16 @@ type want struct {
 	planned serving.PlannedEndpoint
 	code    File
 	model   File
-	// modelChanged is the marker of the model's record.
-	modelChanged string
-	variables    []string
-	logShare     float64
-	framework    string        // of the model, as its record says
-	impossible   string        // why it cannot be loaded, known in advance
-	golden       *wantedGolden // what it must reproduce before it goes live, nil for nothing
-	limits       *serving.Limits
+	// stored is the model's file, and recordChanged the marker of its record, also if model is empty because the
+	// model is loaded elsewhere.
+	stored        File
+	recordChanged string
+	variables     []string
+	logShare      float64
+	framework     string        // of the model, as its record says
+	impossible    string        // why it cannot be loaded, known in advance
+	golden        *wantedGolden // what it must reproduce before it goes live, nil for nothing
+	limits        *serving.Limits
 	// loads changes whenever something else must be fetched or loaded.
 	loads string
 	// key changes whenever a failure of before says nothing: with loads, the golden samples, and a
@@ -139,6 +141,7 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 	if e.Code != nil {
 		e.Code = r.Code
 	}
+	e.Parameters = e.Parameters.For(e.EngineType)
 	w := want{planned: e, revision: r, logShare: share, limits: r.Limits}
 	w.variables = loggedVariables(e)
 	code := ""
@@ -148,6 +151,7 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 	} else if name := e.PreprocessArtifact; name != "" {
 		w.impossible = fmt.Sprintf("could not find preprocessing artifact '%s' on Task id=%s", name, s.ServiceID)
 	}
+	changed := ""
 	if e.ModelID != "" {
 		model, ok := s.Models[e.ModelID]
 		switch {
@@ -158,12 +162,22 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 		case model.Missing != "":
 			w.impossible = model.Missing
 		}
-		w.model, w.modelChanged = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
-		w.framework = model.Framework
+		w.stored, w.framework, w.recordChanged = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Framework, model.Changed
+		if !serving.ModelElsewhere(e.EngineType) || code != "" { // a method load of the code gets the file
+			w.model, changed = w.stored, model.Changed
+		}
 	}
-	w.loads = digest(url, e.Endpoint, code, w.code.Unpack, w.model, w.modelChanged, w.impossible, w.limits)
+	w.loads = digest(append([]any{url, e.Endpoint, code, w.code.Unpack, w.model, changed, w.impossible, w.limits}, parametersOf(e)...)...)
 	w.key = w.loads
 	return w
+}
+
+// parametersOf are the parameters as a part of a digest, if the endpoint's engine reads any.
+func parametersOf(e serving.PlannedEndpoint) []any {
+	if e.Parameters == (serving.Parameters{}) {
+		return nil
+	}
+	return []any{e.Parameters}
 }
 
 // Hash is the change marker of the state, in the original's form: 32 hex digits.
