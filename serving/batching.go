@@ -188,6 +188,9 @@ func EngineSettings(engine string) []string {
 	if engine == EngineONNX {
 		return []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxThreads, AuxProviders, AuxEnvironment}
 	}
+	if engine == EngineV2 {
+		return append(slices.Clone(v2Settings), AuxNaNAsNull, AuxEnvironment)
+	}
 	settings := []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
 	if slices.Contains(modelEngines, engine) {
 		settings = append(settings, AuxMethod, AuxAccelerate)

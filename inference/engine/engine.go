@@ -173,6 +173,8 @@ type Spec struct {
 	CodeName string
 	// ModelPath is the model's file or folder, "" if the endpoint has no model.
 	ModelPath string
+	// Framework is the library that the model was made with, as its record says, "" if it does not.
+	Framework string
 	// Variables are the names of the endpoint's logged statistics variables.
 	Variables []string
 	// Restore restores CodePath and ModelPath if they are missing or truncated; with
@@ -181,6 +183,8 @@ type Spec struct {
 	Restore func(ctx context.Context, distrust bool) error
 	// Limits bound the endpoint's resources, nil: the instance's limits.
 	Limits *serving.Limits
+	// Parameters are the settings of the service that the endpoint's engine reads.
+	Parameters serving.Parameters
 }
 
 // Loader creates models of one kind of endpoint.
@@ -249,7 +253,10 @@ type LoadError struct {
 	Traceback string // trimmed to user code, "" if there is none
 	UserCode  bool   // a fault of user code
 	Final     bool   // every attempt fails, on every machine, until the endpoint changes
-	Err       error
+	// Within bounds the time until the next attempt, as of a load that waits for a server beside this
+	// instance. 0: no bound.
+	Within time.Duration
+	Err    error
 }
 
 func (e *LoadError) Error() string { return e.Text }
