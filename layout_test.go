@@ -29,12 +29,13 @@ type arrow struct {
 // A package matches "x" if it is x or below it, and "x!" only if it is x.
 var arrows = []arrow{
 	{"cmd/clearml-serving", []string{"canary", "clearml", "controlplane", "drift", "feedback", "hocon", "inference", "listen", "modelfile", "onnxruntime", "operations", "outbound", "places", "process", "requestlog", "serving", "sidecar", "statistics", "storage", "timeseries", "tracing", "worker"}, "cmd joins the parts: everything may be imported there, and nobody imports cmd"},
-	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "inference/v2", "serving", "tracing"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
+	{"inference!", []string{"inference/reconcile", "inference/router", "inference/engine!", "inference/openaiapi", "inference/v2", "serving", "tracing"}, "the core knows neither a protocol of clients, nor an engine, nor the control plane; only engines see workers and only reconcile sees storage"},
 	{"inference/instance", []string{"inference!", "inference/reconcile", "inference/engine!", "clearml", "process", "serving"}, "the record of an instance follows what is served and reports it, and its machine, through the client"},
 	{"inference/rollout", []string{"canary", "clearml", "inference/reconcile", "inference/router", "operations", "serving"}, "decisions about canaries are made from the counts of the router, and stored as every edit of a service is"},
 	{"inference/v2", []string{"inference/engine!", "inference/engine/jsontensor"}, "the codec of the V2 protocol turns bytes into tensors and back, and knows nothing else"},
 	{"inference/grpcfront", []string{"inference!", "inference/engine!", "inference/grpcfront", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it; its messages are in a package of their own"},
-	{"inference/rest", []string{"inference!", "inference/listener", "inference/openapi", "inference/engine!", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
+	{"inference/rest", []string{"inference!", "inference/listener", "inference/openaiapi", "inference/openapi", "inference/engine!", "inference/v2", "serving", "tracing"}, "a front asks the core and knows nothing behind it"},
+	{"inference/openaiapi", nil, "what fronts and engines know of the OpenAI API: bytes in, bytes out"},
 	{"inference/openapi", []string{"inference/engine!", "serving"}, "the document is made of signatures and names: it asks nobody"},
 	{"inference/listener", []string{"inference/engine!", "serving"}, "the listener turns HTTP into engine.Request and knows nothing behind it"},
 	{"inference/router", []string{"canary", "inference/engine!", "serving"}, "the router picks a model and does no I/O"},
@@ -43,6 +44,7 @@ var arrows = []arrow{
 	{"inference/engine/", []string{"inference/engine!", "inference/engine/batch", "inference/engine/jsontensor", "batching", "process", "serving", "tracing", "worker"}, "an engine knows the contract, workers and how processes die, not its neighbours or the client's HTTP"},
 	{"inference/engine/native", []string{"native", "inference/engine/prepost", "inference/engine/python"}, "models that Go computes; the tests compare it with the Python engine"},
 	{"inference/engine/onnx", []string{"inference/engine/prepost", "inference/engine/python", "onnxruntime"}, "the engine computes with the runtime in this process, between preprocess and postprocess in workers"},
+	{"inference/engine/openai", []string{"inference/engine/prepost", "inference/engine/python", "inference/engine/remote", "inference/openaiapi", "sidecar"}, "the engine speaks the OpenAI API with servers, also with children of its own, between preprocess and postprocess in workers"},
 	{"inference/engine/prepost", []string{"inference/engine/python"}, "user code around a computation runs in the workers of the Python engine"},
 	{"inference/engine/v2server", []string{"inference/engine/prepost", "inference/engine/python", "inference/engine/remote", "inference/grpcfront/pb", "inference/v2"}, "a server of the V2 protocol is asked in the words of its codec and its messages, between preprocess and postprocess in workers"},
 	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/intake", "controlplane/store", "controlplane/ui", "listen", "serving", "storage", "timeseries"}, "controlplane assembles its parts; it meets inference over HTTP only"},

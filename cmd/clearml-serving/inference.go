@@ -157,6 +157,10 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
+	language, err := a.languageEngine(python, log)
+	if err != nil {
+		return nil, err
+	}
 	if front.Identity, err = serving.NewIdentity(); err != nil {
 		return nil, err
 	}
@@ -169,7 +173,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, log), onnx, servers), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, log), onnx, servers, language), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -315,7 +319,7 @@ var modelEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, servin
 // that commands offer. The others of serving.Engines can be stored, for the original.
 func availableEngines() []string {
 	var kinds []string
-	for _, e := range engines(nil, nil, nil, nil) {
+	for _, e := range engines(nil, nil, nil, nil, nil) {
 		kinds = append(kinds, e.Kinds...)
 	}
 	return kinds
@@ -323,12 +327,13 @@ func availableEngines() []string {
 
 // engines is the table of engines: which loader makes the models of which kinds of
 // endpoints. A new engine is one entry here.
-func engines(python, models, onnx, servers engine.Loader) []inference.Engine {
+func engines(python, models, onnx, servers, language engine.Loader) []inference.Engine {
 	return []inference.Engine{
 		{Kinds: []string{serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
 		{Kinds: modelEngines, Loader: models},
 		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
 		{Kinds: []string{serving.EngineTriton, serving.EngineV2}, Loader: servers},
+		{Kinds: []string{serving.EngineOpenAI}, Loader: language},
 	}
 }
 

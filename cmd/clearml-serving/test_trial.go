@@ -263,9 +263,13 @@ func (t *trial) run(ctx context.Context, use func(ask func(serving.Exchange) (tr
 	if err != nil {
 		return 0, nil, err
 	}
+	language, err := t.a.languageEngine(python, log)
+	if err != nil {
+		return 0, nil, err
+	}
 	watch := make(watcher, 1)
 	stubbed := stubbedEngine{python, t.stubs}
-	o.Engines, o.Files, o.Source, o.Logger = engines(stubbed, acceleratedEngine(t.dataDir, stubbed, python, log), onnx, servers), t.files, fixedState{state}, log
+	o.Engines, o.Files, o.Source, o.Logger = engines(stubbed, acceleratedEngine(t.dataDir, stubbed, python, log), onnx, servers, language), t.files, fixedState{state}, log
 	o.Followers = []reconcile.Follower{watch}
 	service := inference.New(o)
 	runCtx, stop := context.WithCancel(ctx)
