@@ -16,6 +16,7 @@ const (
 	AuxKeyEnv     = "key_env"     // the environment variable of the instance with the key for the addresses
 	AuxFallback   = "fallback"    // the endpoint that answers while no address does
 	AuxResponses  = "responses"   // who answers the Responses API: chat (the default), or engine
+	AuxImages     = "images"      // send (the default), or note: for a model that sees no images
 	AuxStall      = "stall"       // seconds without a byte after which an answer is given up
 	AuxCommand    = "command"     // the engine's own server, as a child process
 	AuxEngineArgs = "engine_args" // engine_args.max_model_len=8192: arguments of vLLM, beside VLLM_ENGINE_ARGS
@@ -33,6 +34,8 @@ type OpenAI struct {
 	Fallback EndpointURL
 	// OwnResponses: the servers answer the Responses API. Otherwise its requests are sent as chat completions.
 	OwnResponses bool
+	// NoteImages: the model sees no images, and is told so where a request has one. Otherwise they are sent.
+	NoteImages bool
 	// Stall bounds the pauses of an answer.
 	Stall time.Duration
 	// Command starts the engine's server as a child process, in words. Only vllm has one.
@@ -50,7 +53,7 @@ const (
 func speaksOpenAI(engine string) bool { return engine == EngineOpenAI || engine == EngineVLLM }
 
 func openAISettings(engine string) []string {
-	settings := []string{AuxModel, AuxFallback, AuxResponses, AuxStall, AuxEnvironment}
+	settings := []string{AuxModel, AuxFallback, AuxResponses, AuxImages, AuxStall, AuxEnvironment}
 	if engine == EngineVLLM {
 		return append(settings, AuxCommand, AuxEngineArgs)
 	}
@@ -150,6 +153,13 @@ func (o *OpenAI) readBehaviour(settings map[string]any) error {
 		o.OwnResponses = true
 	default:
 		return &FieldError{Field: auxField(AuxResponses), Value: shownValue(text), Why: "is neither chat nor engine"}
+	}
+	switch text := plainText(settings[AuxImages]); text {
+	case "", "send":
+	case "note":
+		o.NoteImages = true
+	default:
+		return &FieldError{Field: auxField(AuxImages), Value: shownValue(text), Why: "is neither send nor note"}
 	}
 	if value, set := settings[AuxStall]; set {
 		seconds, err := wholeNumber(value, 1, mostStall, auxField(AuxStall))

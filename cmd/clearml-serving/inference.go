@@ -333,7 +333,7 @@ func engines(python, models, onnx, servers, language engine.Loader) []inference.
 		{Kinds: modelEngines, Loader: models},
 		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
 		{Kinds: []string{serving.EngineTriton, serving.EngineV2}, Loader: servers},
-		{Kinds: []string{serving.EngineOpenAI}, Loader: language},
+		{Kinds: []string{serving.EngineOpenAI, serving.EngineVLLM}, Loader: language},
 	}
 }
 

@@ -3,6 +3,7 @@ package openai
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -43,6 +44,20 @@ func (e *Engine) loadCode(ctx context.Context, spec engine.Spec, m *model) (*cod
 		c.signature = s
 	}
 	return c, nil
+}
+
+// loaded is what the method load has returned, nil for nothing.
+func (c *code) loaded() map[string]any {
+	if c == nil {
+		return nil
+	}
+	var told struct {
+		Loaded map[string]any `json:"loaded"`
+	}
+	if json.Unmarshal(c.group.Signature(), &told) != nil { // there may be none
+		return nil
+	}
+	return told.Loaded
 }
 
 // Speaks implements engine.Speaker.

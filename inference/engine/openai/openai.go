@@ -35,6 +35,8 @@ type Options struct {
 	Transport *http.Transport
 	// Env is the environment of this instance: keys are read from it, and children get it.
 	Env []string
+	// Child starts the servers of the engine vllm.
+	Child ChildOptions
 	// MaxAnswer bounds an answer that is not a stream. Default 64 MiB.
 	MaxAnswer int64
 	Logger    *slog.Logger
@@ -97,14 +99,22 @@ func (e *Engine) Load(ctx context.Context, spec engine.Spec) (engine.Model, erro
 		}
 	}
 	loaded := engine.Model(m)
+	var around *code
 	if spec.CodePath != "" {
-		if loaded, err = e.loadCode(ctx, spec, m); err != nil {
+		if around, err = e.loadCode(ctx, spec, m); err != nil {
 			return nil, err
 		}
+		loaded = around
 	}
-	if err = m.open(settings.Addresses); err == nil {
-		m.meet(ctx)
+	if spec.Endpoint.EngineType == serving.EngineVLLM {
+		err = m.startChild(ctx, spec, around)
 	} else {
+		err = m.open(settings.Addresses)
+	}
+	if err == nil && spec.Endpoint.EngineType == serving.EngineOpenAI {
+		m.meet(ctx)
+	}
+	if err != nil {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeLimit)
 		defer cancel()
 		return nil, errors.Join(err, loaded.Close(closing))
@@ -131,6 +141,7 @@ type model struct {
 	settings serving.OpenAI
 	key      string // for the servers
 	pool     *remote.Pool
+	child    *child // nil: the servers are given by address
 	tokens   *tokens
 	quota    quota
 
@@ -234,7 +245,7 @@ func (m *model) Infer(ctx context.Context, req *engine.Request) (*engine.Respons
 	if contentType == "" {
 		contentType = jsonType
 	}
-	q, problem := prepare(req.Route, contentType, req.Body, m.name(), m.settings.OwnResponses)
+	q, problem := prepare(req.Route, contentType, req.Body, m.name(), &m.settings)
 	if problem != nil {
 		return refused(problem), nil
 	}
@@ -281,20 +292,11 @@ func (m *model) ask(ctx context.Context, req *engine.Request, q *question) (*eng
 
 // send sends a question to a server. streams: the answer is read from it later, within life.
 func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *engine.Request, q *question, begun time.Time) (resp *engine.Response, streams bool, err error) {
-	request, err := http.NewRequestWithContext(life, http.MethodPost, "/"+q.route, bytes.NewReader(q.body))
-	if err != nil {
-		return nil, false, err
-	}
-	request.Header.Set("Content-Type", q.contentType)
-	request.Header.Set("User-Agent", "clearml-serving")
-	if req.ID != "" {
-		request.Header.Set("X-Request-Id", req.ID)
-	}
+	trace := ""
 	if req.Span != nil {
-		request.Header.Set("Traceparent", req.Span.Later().Traceparent())
+		trace = req.Span.Later().Traceparent()
 	}
-	m.authorize(request)
-	response, err := m.pool.Send(m.e.transport, request) //nolint:bodyclose // it is closed by its stream or by ReadBody
+	response, err := m.post(life, q, req.ID, trace) //nolint:bodyclose // it is closed by its stream or by ReadBody
 	if err != nil {
 		return nil, false, err
 	}
@@ -313,11 +315,61 @@ func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *
 	if err != nil {
 		return nil, false, err
 	}
+	if q.forced != nil {
+		body = m.withCall(life, q, req.ID, body)
+	}
 	body, err = m.whole(q, body)
 	if err != nil {
 		return nil, false, err
 	}
 	return &engine.Response{Status: response.StatusCode, ContentType: jsonType, Body: body}, false, nil
+}
+
+// post sends a question to the server with the least to do.
+func (m *model) post(life context.Context, q *question, id, trace string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(life, http.MethodPost, "/"+q.route, bytes.NewReader(q.body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", q.contentType)
+	request.Header.Set("User-Agent", "clearml-serving")
+	if id != "" {
+		request.Header.Set("X-Request-Id", id)
+	}
+	if trace != "" {
+		request.Header.Set("Traceparent", trace)
+	}
+	m.authorize(request)
+	return m.pool.Send(m.e.transport, request)
+}
+
+// withCall is an answer that has to call a function. If it does not, the call is asked for in another way; the answer
+// stays if that fails too.
+func (m *model) withCall(life context.Context, q *question, id string, body []byte) []byte {
+	o, err := openaiapi.ParseObject(body)
+	if err != nil || hasCalls(&o) {
+		return body
+	}
+	form, ok := formOfCall(q.forced)
+	if !ok {
+		return body
+	}
+	response, err := m.post(life, &question{route: q.route, contentType: jsonType, body: form.Append(nil)}, id, "")
+	if err != nil {
+		return body
+	}
+	second, err := remote.ReadBody(response, m.e.o.MaxAnswer)
+	if err != nil || response.StatusCode != http.StatusOK {
+		return body
+	}
+	called, err := callOf(second)
+	if err != nil {
+		return body
+	}
+	if u, ok := usageOf(&o); ok { // the first answer has been generated too
+		m.count(u)
+	}
+	return called
 }
 
 // whole is a whole answer in the form that the client has asked for.
@@ -385,11 +437,19 @@ func (m *model) failure(ctx context.Context, err error) error {
 	case ok:
 		return err
 	case remote.Begun(err):
-		return at(engine.KindDied, "the engine failed while it answered", err)
+		return at(engine.KindDied, "the engine failed while it answered"+m.cause(), err)
 	}
-	unavailable := at(engine.KindUnavailable, "the engine cannot be reached", err)
+	unavailable := at(engine.KindUnavailable, "the engine cannot be reached"+m.cause(), err)
 	unavailable.RetryAfter, unavailable.Fallback = remote.RetryIn, m.settings.Fallback
 	return unavailable
+}
+
+// cause is what is known of the end of a child, "" for nothing.
+func (m *model) cause() string {
+	if m.child == nil {
+		return ""
+	}
+	return m.child.cause()
 }
 
 // Status implements engine.Model.
@@ -409,12 +469,18 @@ func (m *model) report(r *serving.ModelReport) {
 			r.State, r.Reason = serving.StateDegraded, why
 		}
 	}
+	if m.child != nil {
+		m.child.report(r)
+	}
 }
 
 // Close implements engine.Model.
 func (m *model) Close(context.Context) error {
 	if m.pool != nil {
 		m.pool.Close()
+	}
+	if m.child != nil {
+		m.child.close()
 	}
 	return nil
 }

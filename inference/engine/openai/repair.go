@@ -67,6 +67,7 @@ func completeChoice(c *openaiapi.Object, index int) bool {
 	inner := message.Default("role", `"assistant"`)
 	inner = message.Default("content", "null") || inner
 	inner = message.Default("refusal", "null") || inner
+	inner = message.Default("annotations", "[]") || inner
 	calls := false
 	if list, err := openaiapi.ParseList(message.Get("tool_calls")); err == nil && len(list) > 0 {
 		calls = true

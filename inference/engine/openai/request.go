@@ -9,6 +9,7 @@ import (
 	"mime/multipart"
 
 	"clearmlserving/inference/openaiapi"
+	"clearmlserving/serving"
 )
 
 // question is a request as it is sent to a server, and what its answer needs.
@@ -18,12 +19,14 @@ type question struct {
 	contentType string
 	// stream: the client wants events. usage: it wants them to end with the usage.
 	stream, usage bool
+	// forced is a chat whose answer has to call a function, nil for others.
+	forced *openaiapi.Object
 	// responses is the state of a request of the Responses API that is sent as a chat completion, nil for others.
 	responses *response
 }
 
 // prepare makes the question of a client's request. name is the model's at the servers.
-func prepare(route, contentType string, body []byte, name string, ownResponses bool) (*question, *openaiapi.Problem) {
+func prepare(route, contentType string, body []byte, name string, settings *serving.OpenAI) (*question, *openaiapi.Problem) {
 	if kind, params, err := mime.ParseMediaType(contentType); err == nil && kind == "multipart/form-data" {
 		form, err := renamed(body, params["boundary"], name)
 		if err != nil {
@@ -44,14 +47,20 @@ func prepare(route, contentType string, body []byte, name string, ownResponses b
 		return nil, problem
 	}
 	q := &question{route: route, contentType: "application/json", stream: o.True("stream")}
-	if route == openaiapi.Responses && !ownResponses {
+	if route == openaiapi.Responses && !settings.OwnResponses {
 		var problem *openaiapi.Problem
 		if o, q.responses, problem = chatOf(&o); problem != nil {
 			return nil, problem
 		}
 		q.route = openaiapi.Chat
 	}
+	if settings.NoteImages && q.route == openaiapi.Chat {
+		noteImages(&o)
+	}
 	o.SetText("model", name)
+	if q.route == openaiapi.Chat && !q.stream && callsRequired(&o) {
+		q.forced = &o
+	}
 	if q.stream && (q.route == openaiapi.Chat || q.route == openaiapi.Completions) {
 		q.usage = askForUsage(&o)
 	}

@@ -303,7 +303,7 @@ func (s *stream) end() ([]byte, error) {
 
 // fail sends an event that tells the failure; the next call of Next returns it.
 func (s *stream) fail(err error) ([]byte, error) {
-	p := openaiapi.ProblemOf(500, "the engine failed while it answered: "+s.words(err))
+	p := openaiapi.ProblemOf(500, "the engine failed while it answered"+s.m.cause()+": "+s.words(err))
 	p.Code = "engine_failed"
 	var told *toldError
 	if errors.As(err, &told) {
