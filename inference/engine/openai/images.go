@@ -7,7 +7,7 @@ import (
 )
 
 // imageNote stands for an image that a model cannot see.
-const imageNote = "[There is an image here, which you cannot see.]"
+const imageNote = "(An image was attached, but you cannot see images.)"
 
 // noteImages replaces the images of a chat by notes, and content of texts alone by one text.
 func noteImages(chat *openaiapi.Object) {

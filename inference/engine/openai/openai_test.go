@@ -16,11 +16,8 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/openai"
 	"clearmlserving/inference/openaiapi"
-	"clearmlserving/leaktest"
 	"clearmlserving/serving"
 )
-
-func TestMain(all *testing.M) { leaktest.Main(all) }
 
 // server is a server of the API that answers as a test wants.
 type server struct {

@@ -175,7 +175,8 @@ func renamed(form []byte, boundary, name string) ([]byte, error) {
 	for {
 		part, err := in.NextRawPart()
 		if errors.Is(err, io.EOF) {
-			return b.Bytes(), out.Close()
+			err = out.Close()
+			return b.Bytes(), err
 		}
 		if err != nil {
 			return nil, err
