@@ -153,7 +153,7 @@ func ParseResponse(body []byte, header int, limit int64) (*Response, error) {
 			if p.null() {
 				return nil
 			}
-			params, err := p.parameters("its parameters")
+			params, err := p.parameters("the answer's parameters")
 			r.ContentType = params.contentType
 			return err
 		case "outputs":

@@ -74,7 +74,7 @@ func TestAnHTTPRequestThatMayHaveBeenExecutedIsNotRepeated(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	pool := open(t, &probes{}, server.URL, server.URL+"/")
-	_, err := pool.Send(transport(t), post(t.Context(), "/", "question")) //nolint:bodyclose // there is none
+	_, err := pool.Send(transport(t), post(t.Context(), "/", "question"))
 	if err == nil || asked != 1 || !remote.Begun(err) {
 		t.Errorf("asked %d times: %v", asked, err)
 	}
@@ -171,7 +171,7 @@ func TestADeadlineIsHandedOn(t *testing.T) {
 	pool := open(t, &probes{}, server.URL)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := pool.Send(transport(t), post(ctx, "/", "x")) //nolint:bodyclose // there is none
+	_, err := pool.Send(transport(t), post(ctx, "/", "x"))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
@@ -206,7 +206,7 @@ func TestGarbageIsAFailureOfTheServer(t *testing.T) {
 	pool := open(t, &probes{}, "http://"+l.Addr().String())
 	tr := transport(t)
 	for range 3 {
-		if _, err := pool.Send(tr, post(t.Context(), "/", "x")); err == nil || !remote.Begun(err) { //nolint:bodyclose // there is none
+		if _, err := pool.Send(tr, post(t.Context(), "/", "x")); err == nil || !remote.Begun(err) {
 			t.Errorf("%v", err)
 		}
 	}

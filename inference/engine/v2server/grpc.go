@@ -152,7 +152,8 @@ func (c *overGRPC) describe(ctx context.Context, use *remote.Use, model, version
 // call calls a method without tensors. Its errors are marked.
 func (c *overGRPC) call(ctx context.Context, conn *grpc.ClientConn, method string, request, response any) error {
 	var e ended
-	return e.judge(ctx, conn.Invoke(ctx, service+method, request, response, e.options(nil)...))
+	err := conn.Invoke(ctx, service+method, request, response, e.options(nil)...)
+	return e.judge(ctx.Err(), err)
 }
 
 // infer implements client.
@@ -160,8 +161,8 @@ func (c *overGRPC) infer(ctx context.Context, use *remote.Use, q *question, trac
 	ctx = c.outgoing(ctx, trace)
 	var e ended
 	a := &answer{}
-	if err := e.judge(ctx, c.requests[use.Index()].Invoke(ctx, inferMethod, q, a, e.options(c.options)...)); err != nil {
-		return nil, err
+	if err := c.requests[use.Index()].Invoke(ctx, inferMethod, q, a, e.options(c.options)...); err != nil {
+		return nil, e.judge(ctx.Err(), err)
 	}
 	if a.broken != nil {
 		return nil, remote.Broken(&Garbage{a.broken})
@@ -172,7 +173,7 @@ func (c *overGRPC) infer(ctx context.Context, use *remote.Use, q *question, trac
 // stream implements client. Its errors are marked.
 func (c *overGRPC) stream(ctx context.Context, use *remote.Use, q *question, trace string) (*answers, error) {
 	ctx, cancel := context.WithCancel(c.outgoing(ctx, trace))
-	s := &answers{cancel: cancel}
+	s := &answers{cancel: cancel, over: ctx.Err}
 	fail := func(err error) (*answers, error) {
 		cancel()
 		return nil, err
@@ -180,13 +181,13 @@ func (c *overGRPC) stream(ctx context.Context, use *remote.Use, q *question, tra
 	var err error
 	s.stream, err = c.requests[use.Index()].NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, streamMethod, s.e.options(c.options)...)
 	if err != nil {
-		return fail(s.e.judge(ctx, err))
+		return fail(s.e.judge(ctx.Err(), err))
 	}
 	if err := s.stream.SendMsg(q); err != nil && !errors.Is(err, io.EOF) { // else RecvMsg has the reason
-		return fail(s.e.judge(ctx, err))
+		return fail(s.e.judge(ctx.Err(), err))
 	}
 	if err := s.stream.CloseSend(); err != nil {
-		return fail(s.e.judge(ctx, err))
+		return fail(s.e.judge(ctx.Err(), err))
 	}
 	return s, nil
 }
@@ -195,6 +196,7 @@ func (c *overGRPC) stream(ctx context.Context, use *remote.Use, q *question, tra
 type answers struct {
 	stream grpc.ClientStream
 	cancel context.CancelFunc
+	over   func() error // the end of the request; the context of the stream ends with each error
 	e      ended
 }
 
@@ -208,7 +210,7 @@ func (s *answers) next() (*piece, error) {
 	if errors.Is(err, io.EOF) {
 		return nil, io.EOF
 	}
-	return nil, s.e.judge(s.stream.Context(), err)
+	return nil, s.e.judge(s.over(), err)
 }
 
 // ended tells after a call whether the request reached a server, and whether the server has answered.
@@ -221,16 +223,17 @@ func (e *ended) options(others []grpc.CallOption) []grpc.CallOption {
 	return append(append(make([]grpc.CallOption, 0, len(others)+3), others...), grpc.Peer(&e.peer), grpc.Header(&e.header), grpc.Trailer(&e.trailer))
 }
 
-// judge marks an error of gRPC. An error that the server has answered is a *Refusal.
-func (e *ended) judge(ctx context.Context, err error) error {
+// judge marks an error of gRPC. over is the error of the request's context, which tells nothing about the server.
+// An error that the server has answered is a *Refusal.
+func (e *ended) judge(over, err error) error {
 	if err == nil {
 		return nil
 	}
 	s := status.Convert(err)
 	answered := len(e.header) > 0 || len(e.trailer) > 0
 	switch {
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
+	case over != nil:
+		return over
 	case s.Code() == codes.ResourceExhausted && (!answered || strings.HasPrefix(s.Message(), "grpc: ")): // of this client
 		return &engine.Error{Kind: engine.KindTooLarge, Text: "the message is too large: " + s.Message()}
 	case answered:

@@ -54,7 +54,7 @@ func (c *overREST) get(ctx context.Context, transport http.RoundTripper, send fu
 		return nil, err
 	}
 	c.sign(request)
-	response, err := send(ctx, transport, request)
+	response, err := send(ctx, transport, request) //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +211,7 @@ func (c *overREST) infer(ctx context.Context, use *remote.Use, q *question, trac
 	if deadline, ok := ctx.Deadline(); ok { // our servers read it
 		request.Header.Set("X-Request-Timeout", strconv.FormatFloat(max(time.Until(deadline).Seconds(), 0.001), 'f', 3, 64))
 	}
-	response, err := use.RoundTrip(ctx, c.requests, request)
+	response, err := use.RoundTrip(ctx, c.requests, request) //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		return nil, err
 	}
