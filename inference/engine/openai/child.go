@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"path/filepath"
@@ -68,13 +69,22 @@ func (m *model) startChild(ctx context.Context, spec engine.Spec, around *code) 
 	env := append(slices.Clone(options.Env), "VLLM_API_KEY="+m.key, "LLAMA_API_KEY="+m.key)
 	name := filepath.Base(words[0])
 	last := &probed{}
-	server := sidecar.New(sidecar.Options{
+	var server *sidecar.Server
+	log := m.e.o.Logger.With("endpoint", m.url)
+	server = sidecar.New(sidecar.Options{
 		Name: name + " of " + string(m.url),
 		Command: func(context.Context) (sidecar.Command, error) {
 			return sidecar.Command{Path: words[0], Args: words[1:], Env: env}, nil
 		},
 		Probe: func(ctx context.Context) error { return m.probe(ctx, address, last) },
-		Stall: max(m.settings.Stall, startStall), Hang: hangLimit, Guard: options.Guard, Secrets: []string{m.key}, Logger: m.e.o.Logger.With("endpoint", m.url),
+		Stall: max(m.settings.Stall, startStall), Hang: hangLimit, Guard: options.Guard, Secrets: []string{m.key}, Logger: log,
+		Line: func(line string) {
+			level := slog.LevelInfo
+			if server.Status().Ready() { // servers tell of each request
+				level = slog.LevelDebug
+			}
+			log.Log(context.Background(), level, "server output", "server", name, "line", line)
+		},
 	})
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	m.child = &child{server: server, stop: stop, done: make(chan struct{})}

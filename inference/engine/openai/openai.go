@@ -141,7 +141,8 @@ type model struct {
 	settings serving.OpenAI
 	key      string // for the servers
 	pool     *remote.Pool
-	child    *child // nil: the servers are given by address
+	flights  []*flights // of each address
+	child    *child     // nil: the servers are given by address
 	tokens   *tokens
 	quota    quota
 
@@ -152,10 +153,17 @@ type model struct {
 // open opens the pool of the servers.
 func (m *model) open(addresses []string) (err error) {
 	at := make([]probed, len(addresses))
+	for _, address := range addresses {
+		m.flights = append(m.flights, &flights{address: address})
+	}
 	m.pool, err = m.e.pools.Open(string(m.url)+" "+newID(""), func() (remote.Options, error) { // a pool of its own: the key may differ
 		return remote.Options{
 			Name: "the engine", Addresses: addresses, Logger: m.e.o.Logger,
-			Probe: func(ctx context.Context, index int) error { return m.probe(ctx, addresses[index], &at[index]) },
+			Probe: func(ctx context.Context, index int) error {
+				err := m.probe(ctx, addresses[index], &at[index])
+				m.flights[index].probed(err, time.Now())
+				return err
+			},
 		}, nil
 	})
 	return err
@@ -296,7 +304,7 @@ func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *
 	if req.Span != nil {
 		trace = req.Span.Later().Traceparent()
 	}
-	response, err := m.post(life, q, req.ID, trace) //nolint:bodyclose // it is closed by its stream or by ReadBody
+	response, err := m.post(life, cancel, q, req.ID, trace) //nolint:bodyclose // it is closed by its stream or by ReadBody
 	if err != nil {
 		return nil, false, err
 	}
@@ -316,7 +324,7 @@ func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *
 		return nil, false, err
 	}
 	if q.forced != nil {
-		body = m.withCall(life, q, req.ID, body)
+		body = m.withCall(life, cancel, q, req.ID, body)
 	}
 	body, err = m.whole(q, body)
 	if err != nil {
@@ -326,7 +334,7 @@ func (m *model) send(life context.Context, cancel context.CancelCauseFunc, req *
 }
 
 // post sends a question to the server with the least to do.
-func (m *model) post(life context.Context, q *question, id, trace string) (*http.Response, error) {
+func (m *model) post(life context.Context, cancel context.CancelCauseFunc, q *question, id, trace string) (*http.Response, error) {
 	request, err := http.NewRequestWithContext(life, http.MethodPost, "/"+q.route, bytes.NewReader(q.body))
 	if err != nil {
 		return nil, err
@@ -340,12 +348,12 @@ func (m *model) post(life context.Context, q *question, id, trace string) (*http
 		request.Header.Set("Traceparent", trace)
 	}
 	m.authorize(request)
-	return m.pool.Send(m.e.transport, request)
+	return m.pool.Send(&holder{m, life, cancel}, request)
 }
 
 // withCall is an answer that has to call a function. If it does not, the call is asked for in another way; the answer
 // stays if that fails too.
-func (m *model) withCall(life context.Context, q *question, id string, body []byte) []byte {
+func (m *model) withCall(life context.Context, cancel context.CancelCauseFunc, q *question, id string, body []byte) []byte {
 	o, err := openaiapi.ParseObject(body)
 	if err != nil || hasCalls(&o) {
 		return body
@@ -354,7 +362,7 @@ func (m *model) withCall(life context.Context, q *question, id string, body []by
 	if !ok {
 		return body
 	}
-	response, err := m.post(life, &question{route: q.route, contentType: jsonType, body: form.Append(nil)}, id, "")
+	response, err := m.post(life, cancel, &question{route: q.route, contentType: jsonType, body: form.Append(nil)}, id, "")
 	if err != nil {
 		return body
 	}
@@ -425,6 +433,9 @@ func (m *model) failure(ctx context.Context, err error) error {
 		return &engine.Error{Kind: kind, Endpoint: m.url, Text: fmt.Sprintf("endpoint '%s': %s", m.url, text), Err: err}
 	}
 	failed, ok := errors.AsType[*engine.Error](err)
+	if errors.Is(err, errGone) {
+		err = remote.Broken(err)
+	}
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return at(engine.KindDeadline, "the deadline has passed before the engine has answered", nil)
@@ -437,7 +448,9 @@ func (m *model) failure(ctx context.Context, err error) error {
 	case ok:
 		return err
 	case remote.Begun(err):
-		return at(engine.KindDied, "the engine failed while it answered"+m.cause(), err)
+		died := at(engine.KindDied, "the engine failed while it answered"+m.cause(), err)
+		died.Fallback = m.settings.Fallback // the client has got nothing yet
+		return died
 	}
 	unavailable := at(engine.KindUnavailable, "the engine cannot be reached"+m.cause(), err)
 	unavailable.RetryAfter, unavailable.Fallback = remote.RetryIn, m.settings.Fallback
