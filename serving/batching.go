@@ -187,6 +187,9 @@ func EngineSettings(engine string) []string {
 	if engine == EngineONNX {
 		return []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxThreads, AuxProviders, AuxEnvironment}
 	}
+	if engine == EngineTorchServe {
+		return append(torchServeSettings(), AuxEnvironment)
+	}
 	settings := []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
 	if slices.Contains(modelEngines, engine) {
 		settings = append(settings, AuxMethod, AuxAccelerate)

@@ -42,11 +42,12 @@ const (
 	EngineCustomAsync = "custom_async"
 	EngineONNX        = "onnx"
 	EngineVLLM        = "vllm"
+	EngineTorchServe  = "torchserve"
 )
 
 // Engines lists every engine name that configuration may use.
 func Engines() []string {
-	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineVLLM}
+	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineVLLM, EngineTorchServe}
 }
 
 // Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or
