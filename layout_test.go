@@ -45,7 +45,7 @@ var arrows = []arrow{
 	{"inference/engine/onnx", []string{"inference/engine/prepost", "inference/engine/python", "onnxruntime"}, "the engine computes with the runtime in this process, between preprocess and postprocess in workers"},
 	{"inference/engine/prepost", []string{"inference/engine/python"}, "user code around a computation runs in the workers of the Python engine"},
 	{"inference/engine/torchserve", []string{"mar", "inference/engine/prepost", "inference/engine/python", "inference/engine/remote"}, "TorchServe takes archives and bodies; code around them runs in the workers of the Python engine"},
-	{"inference/engine/triton", []string{"inference/engine/v2"}, "Triton speaks the V2 protocol"},
+	{"inference/engine/v2server", []string{"inference/engine/prepost", "inference/engine/python", "inference/engine/remote", "inference/grpcfront/pb", "inference/v2"}, "a server of the V2 protocol is asked in the words of its codec and its messages, between preprocess and postprocess in workers"},
 	{"controlplane!", []string{"controlplane/api", "controlplane/files", "controlplane/intake", "controlplane/store", "controlplane/ui", "listen", "serving", "storage", "timeseries"}, "controlplane assembles its parts; it meets inference over HTTP only"},
 	{"controlplane/api", []string{"controlplane/documents", "controlplane/intake", "controlplane/store!", "serving"}, "calls go through the store's contract, never to one database"},
 	{"controlplane/documents", []string{"controlplane/store!"}, "documents are read and written the same way by every call, so they know none"},

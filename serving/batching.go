@@ -190,6 +190,9 @@ func EngineSettings(engine string) []string {
 	if engine == EngineTorchServe {
 		return append(torchServeSettings(), AuxEnvironment)
 	}
+	if engine == EngineV2 {
+		return append(slices.Clone(v2Settings), AuxNaNAsNull, AuxEnvironment)
+	}
 	settings := []string{AuxMaxBatchSize, AuxDynamicBatching, AuxNaNAsNull, AuxEnvironment}
 	if slices.Contains(modelEngines, engine) {
 		settings = append(settings, AuxMethod, AuxAccelerate)

@@ -43,11 +43,12 @@ const (
 	EngineONNX        = "onnx"
 	EngineVLLM        = "vllm"
 	EngineTorchServe  = "torchserve"
+	EngineV2          = "v2"
 )
 
 // Engines lists every engine name that configuration may use.
 func Engines() []string {
-	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineVLLM, EngineTorchServe}
+	return []string{EngineTriton, EngineSklearn, EngineXGBoost, EngineLightGBM, EngineCustom, EngineCustomAsync, EngineONNX, EngineVLLM, EngineTorchServe, EngineV2}
 }
 
 // Tensors describes the inputs and outputs of a model, position by position. Sizes are integers or
@@ -155,6 +156,14 @@ func ParametersFrom(general map[string]string) Parameters {
 	}
 }
 
+// For are the parameters that an engine reads.
+func (p Parameters) For(engine string) Parameters {
+	if engine != EngineTriton {
+		return Parameters{}
+	}
+	return Parameters{TritonGRPCServer: p.TritonGRPCServer, TritonGRPCCompression: p.TritonGRPCCompression}
+}
+
 // LogShare is the share of the requests whose variables are logged if an endpoint's metrics have
 // none: otherwise if the service has none either.
 func (p Parameters) LogShare(otherwise float64) (float64, error) {
@@ -234,6 +243,9 @@ func (s Service) BrokenIn(section Section) []BrokenRecord {
 	}
 	return found
 }
+
+// ModelElsewhere reports whether an engine has its models on other servers, so that an instance needs no files of them.
+func ModelElsewhere(engine string) bool { return engine == EngineTriton || engine == EngineV2 }
 
 // knownEngine reports whether the configuration may name the engine.
 func knownEngine(name string) bool { return slices.Contains(Engines(), name) }

@@ -87,3 +87,30 @@ func numpyName(name string) string {
 	}
 	return name
 }
+
+// TritonPort is Triton's port for gRPC, if an address has none.
+const TritonPort = 8001
+
+// TritonModel is the name that an endpoint's model has on a Triton server: the folder of the model in Triton's
+// repository.
+func TritonModel(url EndpointURL) string { return strings.ReplaceAll(string(url), "/", "_") }
+
+// TritonDecoupled reports whether the settings for Triton say that the model answers a request with any number of
+// messages.
+func TritonDecoupled(aux any) bool {
+	settings, _ := aux.(map[string]any)
+	if text, ok := aux.(string); ok {
+		settings, _ = parsePbtxt(text)
+	}
+	policy, _ := settings["model_transaction_policy"].(map[string]any)
+	decoupled, err := trueOrFalse(policy["decoupled"], "")
+	return err == nil && decoupled
+}
+
+// TritonCompression reports whether requests to Triton are compressed with gzip: otherwise if the service does not say.
+func (p Parameters) TritonCompression(otherwise bool) (bool, error) {
+	if p.TritonGRPCCompression == "" {
+		return otherwise, nil
+	}
+	return trueOrFalse(p.TritonGRPCCompression, ParamTritonGRPCCompression)
+}

@@ -56,6 +56,9 @@ func validateModel(url, engine string, tensors Tensors, aux any) error {
 	if _, err := ONNXOf(engine, aux); err != nil {
 		return err
 	}
+	if _, err := V2Of(engine, aux); err != nil {
+		return err
+	}
 	if _, err := Accelerate(engine, aux); err != nil {
 		return err
 	}

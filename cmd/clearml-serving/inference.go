@@ -24,6 +24,7 @@ import (
 	"clearmlserving/inference/engine"
 	"clearmlserving/inference/engine/native"
 	"clearmlserving/inference/engine/python"
+	"clearmlserving/inference/engine/v2server"
 	"clearmlserving/inference/grpcfront"
 	"clearmlserving/inference/instance"
 	"clearmlserving/inference/reconcile"
@@ -67,7 +68,7 @@ When the ClearML server is away it goes on with what it knew last, also at start
 // declareInference adds the flags of every role that serves requests.
 func (a *app) declareInference(flags *pflag.FlagSet) {
 	a.declare(flags, "serve-addr", "grpc-addr", "admin-addr", "addr-fallback", "python", "max-body", "max-connections", "drain-delay",
-		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library")
+		"tls-cert", "tls-key", "tls-client-ca", "admin-tls-cert", "admin-tls-key", "admin-tls-client-ca", "cors-origin", "worker-user", "memory-budget", "request-log", "kafka", "onnxruntime-library", "triton-grpc-addr", "triton-grpc-compression")
 }
 
 func (a *app) runInference(ctx context.Context, name string) error {
@@ -152,6 +153,10 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 	if err != nil {
 		return nil, err
 	}
+	servers, err := a.v2Engine(python, log)
+	if err != nil {
+		return nil, err
+	}
 	if front.Identity, err = serving.NewIdentity(); err != nil {
 		return nil, err
 	}
@@ -164,7 +169,7 @@ func (a *app) newInference(ctx context.Context, setup inferenceSetup) (run func(
 		id = a.text("service-id")
 	}
 	front.Listener, front.Admin, front.AdminToken, front.Logger = serve, admin, a.text("admin-token"), log
-	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, log), onnx), serve.Open() || remote.Open(), log
+	o.Engines, o.Exposed, o.Logger = engines(python, acceleratedEngine(dir, python, python, log), onnx, servers), serve.Open() || remote.Open(), log
 	o.Tracer, front.Tracer = tracer, tracer
 	if budget != nil {
 		o.WorkersMemory = budget.Status
@@ -310,7 +315,7 @@ var modelEngines = []string{serving.EngineSklearn, serving.EngineXGBoost, servin
 // that commands offer. The others of serving.Engines can be stored, for the original.
 func availableEngines() []string {
 	var kinds []string
-	for _, e := range engines(nil, nil, nil) {
+	for _, e := range engines(nil, nil, nil, nil) {
 		kinds = append(kinds, e.Kinds...)
 	}
 	return kinds
@@ -318,11 +323,12 @@ func availableEngines() []string {
 
 // engines is the table of engines: which loader makes the models of which kinds of
 // endpoints. A new engine is one entry here.
-func engines(python, models, onnx engine.Loader) []inference.Engine {
+func engines(python, models, onnx, servers engine.Loader) []inference.Engine {
 	return []inference.Engine{
 		{Kinds: []string{serving.EngineCustom, serving.EngineCustomAsync}, Loader: python},
 		{Kinds: modelEngines, Loader: models},
 		{Kinds: []string{serving.EngineONNX}, Loader: onnx},
+		{Kinds: []string{serving.EngineTriton, serving.EngineV2}, Loader: servers},
 	}
 }
 
@@ -435,6 +441,17 @@ func (a *app) pythonEngine(dataDir string, config clearml.Config, budget *worker
 		},
 		Env: env, Environments: a.environments(dataDir, log), Extra: a.extraPackages(),
 	})}), nil
+}
+
+// v2Engine asks Triton and other servers of the V2 protocol.
+func (a *app) v2Engine(workers *python.Engine, log *slog.Logger) (*v2server.Engine, error) {
+	compressed, err := a.on("triton-grpc-compression")
+	if err != nil {
+		return nil, err
+	}
+	return v2server.New(v2server.Options{
+		Python: workers, Triton: a.text("triton-grpc-addr"), TritonCompression: compressed, Variable: os.Getenv, Logger: log,
+	}), nil
 }
 
 // recordingsDir is where an instance keeps recorded requests.

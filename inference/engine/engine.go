@@ -179,6 +179,8 @@ type Spec struct {
 	Restore func(ctx context.Context, distrust bool) error
 	// Limits bound the endpoint's resources, nil: the instance's limits.
 	Limits *serving.Limits
+	// Parameters are the settings of the service that the endpoint's engine reads.
+	Parameters serving.Parameters
 }
 
 // Loader creates models of one kind of endpoint.
@@ -246,7 +248,10 @@ type LoadError struct {
 	Traceback string // trimmed to user code, "" if there is none
 	UserCode  bool   // a fault of user code
 	Final     bool   // every attempt fails, on every machine, until the endpoint changes
-	Err       error
+	// Within bounds the time until the next attempt, as of a load that waits for a server beside this
+	// instance. 0: no bound.
+	Within time.Duration
+	Err    error
 }
 
 func (e *LoadError) Error() string { return e.Text }

@@ -134,6 +134,7 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 	if e.Code != nil {
 		e.Code = r.Code
 	}
+	e.Parameters = e.Parameters.For(e.EngineType)
 	w := want{planned: e, revision: r, logShare: share, limits: r.Limits}
 	w.variables = loggedVariables(e)
 	code := ""
@@ -154,11 +155,21 @@ func (s *State) want(url serving.EndpointURL, e serving.PlannedEndpoint, r servi
 		case model.Missing != "":
 			w.impossible = model.Missing
 		}
-		w.model, changed = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
+		if !serving.ModelElsewhere(e.EngineType) || code != "" { // a method load of the code gets the file
+			w.model, changed = File{URL: model.URI, Unpack: isArchive(model.URI)}, model.Changed
+		}
 	}
-	w.loads = digest(url, e.Endpoint, code, w.code.Unpack, w.model, changed, w.impossible, w.limits)
+	w.loads = digest(append([]any{url, e.Endpoint, code, w.code.Unpack, w.model, changed, w.impossible, w.limits}, parametersOf(e)...)...)
 	w.key = w.loads
 	return w
+}
+
+// parametersOf are the parameters as a part of a digest, if the endpoint's engine reads any.
+func parametersOf(e serving.PlannedEndpoint) []any {
+	if e.Parameters == (serving.Parameters{}) {
+		return nil
+	}
+	return []any{e.Parameters}
 }
 
 // Hash is the change marker of the state, in the original's form: 32 hex digits.
